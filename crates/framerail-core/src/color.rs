@@ -1,0 +1,108 @@
+//! How sample values map to colours. Code points follow ITU-T H.273, as FFmpeg's do.
+
+use serde::{Deserialize, Serialize};
+
+/// The matrix between RGB and Y'CbCr (H.273 "MatrixCoefficients").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ColorMatrix {
+    /// Not stated by the stream; see [`ColorDescription::matrix_or_default`].
+    #[default]
+    Unspecified,
+    /// The samples are RGB.
+    Rgb,
+    /// Rec. ITU-R BT.601 (625 and 525 lines alike).
+    Bt601,
+    /// Rec. ITU-R BT.709.
+    Bt709,
+    /// SMPTE ST 240.
+    Smpte240,
+    /// Rec. ITU-R BT.2020, non-constant luminance.
+    Bt2020,
+    /// FCC Title 47.
+    Fcc,
+    /// Any other code point, kept as it is.
+    Other(u8),
+}
+
+impl ColorMatrix {
+    /// The luma weights `(Kr, Kb)` of H.273, table 4; BT.601's for matrices without their own.
+    pub fn luma_weights(self) -> (f64, f64) {
+        match self {
+            ColorMatrix::Bt709 => (0.2126, 0.0722),
+            ColorMatrix::Bt2020 => (0.2627, 0.0593),
+            ColorMatrix::Smpte240 => (0.212, 0.087),
+            ColorMatrix::Fcc => (0.30, 0.11),
+            _ => (0.299, 0.114),
+        }
+    }
+}
+
+/// Whether 8-bit luma spans 16..=235 or 0..=255.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ColorRange {
+    /// Not stated: limited for Y'CbCr, full for RGB.
+    #[default]
+    Unspecified,
+    /// Luma 16..=235, chroma 16..=240 (scaled up for more bits).
+    Limited,
+    /// Every code value.
+    Full,
+}
+
+/// H.273 "ColourPrimaries", by code point: carried through, never interpreted here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ColorPrimaries(pub u8);
+
+/// H.273 "TransferCharacteristics", by code point: carried through, never interpreted here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ColorTransfer(pub u8);
+
+impl Default for ColorPrimaries {
+    /// Code point 2, "unspecified".
+    fn default() -> Self {
+        Self(2)
+    }
+}
+
+impl Default for ColorTransfer {
+    /// Code point 2, "unspecified".
+    fn default() -> Self {
+        Self(2)
+    }
+}
+
+/// The colour tags of a stream or frame, as read from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ColorDescription {
+    /// Matrix between RGB and Y'CbCr.
+    pub matrix: ColorMatrix,
+    /// Limited or full range.
+    pub range: ColorRange,
+    /// Primaries' code point.
+    pub primaries: ColorPrimaries,
+    /// Transfer's code point.
+    pub transfer: ColorTransfer,
+    /// Chroma sample location: FFmpeg's `AVChromaLocation` value, 0 when not stated.
+    pub chroma_location: u8,
+}
+
+impl ColorDescription {
+    /// The stated matrix, else BT.601: what FFmpeg's scaler assumes for untagged video,
+    /// so that pictures look the same in both.
+    pub fn matrix_or_default(&self) -> ColorMatrix {
+        match self.matrix {
+            ColorMatrix::Unspecified => ColorMatrix::Bt601,
+            stated => stated,
+        }
+    }
+
+    /// Whether samples use every code value, given whether they are RGB or grey-as-RGB.
+    pub fn is_full_range(&self, is_rgb: bool) -> bool {
+        match self.range {
+            ColorRange::Full => true,
+            ColorRange::Limited => false,
+            ColorRange::Unspecified => is_rgb,
+        }
+    }
+}

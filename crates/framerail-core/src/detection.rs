@@ -1,0 +1,158 @@
+//! What a model found in a frame.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A point in frame pixels; (0, 0) is the top left corner of the top left pixel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Pixels from the left edge.
+    pub x: f32,
+    /// Pixels from the top edge.
+    pub y: f32,
+}
+
+/// An axis-aligned box by its corners, in frame pixels unless its holder says otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BBox {
+    /// Left edge.
+    pub x1: f32,
+    /// Top edge.
+    pub y1: f32,
+    /// Right edge.
+    pub x2: f32,
+    /// Bottom edge.
+    pub y2: f32,
+}
+
+impl BBox {
+    /// A box from its corners (`bbox_xyxy`).
+    pub fn from_xyxy(x1: f32, y1: f32, x2: f32, y2: f32) -> Self {
+        Self { x1, y1, x2, y2 }
+    }
+
+    /// A box from centre and size (`bbox_cxcywh`).
+    pub fn from_cxcywh(cx: f32, cy: f32, width: f32, height: f32) -> Self {
+        Self { x1: cx - width / 2.0, y1: cy - height / 2.0, x2: cx + width / 2.0, y2: cy + height / 2.0 }
+    }
+
+    /// Width, never negative.
+    pub fn width(&self) -> f32 {
+        (self.x2 - self.x1).max(0.0)
+    }
+
+    /// Height, never negative.
+    pub fn height(&self) -> f32 {
+        (self.y2 - self.y1).max(0.0)
+    }
+
+    /// Area in square pixels.
+    pub fn area(&self) -> f32 {
+        self.width() * self.height()
+    }
+
+    /// The middle.
+    pub fn center(&self) -> Point {
+        Point { x: (self.x1 + self.x2) / 2.0, y: (self.y1 + self.y2) / 2.0 }
+    }
+
+    /// Whether every corner is a number.
+    pub fn is_finite(&self) -> bool {
+        [self.x1, self.y1, self.x2, self.y2].iter().all(|v| v.is_finite())
+    }
+
+    /// Intersection over union, 0 to 1; 0 when either box is empty.
+    pub fn iou(&self, other: &BBox) -> f32 {
+        let overlap =
+            BBox { x1: self.x1.max(other.x1), y1: self.y1.max(other.y1), x2: self.x2.min(other.x2), y2: self.y2.min(other.y2) }.area();
+        let union = self.area() + other.area() - overlap;
+        if union > 0.0 { overlap / union } else { 0.0 }
+    }
+
+    /// The box scaled about its middle.
+    pub fn scaled(&self, factor: f32) -> BBox {
+        let center = self.center();
+        BBox::from_cxcywh(center.x, center.y, self.width() * factor, self.height() * factor)
+    }
+
+    /// The part inside a frame of this size.
+    pub fn clamped(&self, width: u32, height: u32) -> BBox {
+        let (w, h) = (width as f32, height as f32);
+        BBox { x1: self.x1.clamp(0.0, w), y1: self.y1.clamp(0.0, h), x2: self.x2.clamp(0.0, w), y2: self.y2.clamp(0.0, h) }
+    }
+
+    /// The box at `t` of the way to another: 0 is this one, 1 the other.
+    pub fn lerp(&self, to: &BBox, t: f32) -> BBox {
+        let mix = |a: f32, b: f32| a + (b - a) * t;
+        BBox { x1: mix(self.x1, to.x1), y1: mix(self.y1, to.y1), x2: mix(self.x2, to.x2), y2: mix(self.y2, to.y2) }
+    }
+}
+
+/// A class: its number in the model's output and its name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Label {
+    /// Number of the class in the model's output.
+    pub id: u32,
+    /// Name from the model's card.
+    pub name: Arc<str>,
+}
+
+/// How a detection came to be on this frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DetectionOrigin {
+    /// The model saw it on this frame.
+    #[default]
+    Detected,
+    /// Filled in from detections on frames before and after.
+    Interpolated,
+    /// Carried on from a detection before or after only.
+    Held,
+}
+
+/// One box that a model found, or that was filled in between those it found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Detection {
+    /// The box in frame pixels; may reach beyond the frame's edges.
+    pub bbox: BBox,
+    /// Confidence, 0 to 1.
+    pub score: f32,
+    /// The class.
+    pub label: Label,
+    /// Landmarks in frame pixels, in the order of the model's card; empty when the model has none.
+    pub landmarks: Vec<Point>,
+    /// Identity across frames, once a stage has linked them.
+    pub track_id: Option<u64>,
+    /// Seen by the model or filled in.
+    pub origin: DetectionOrigin,
+}
+
+impl Detection {
+    /// A detection as a model gives it: no identity yet, no landmarks.
+    pub fn new(bbox: BBox, score: f32, label: Label) -> Self {
+        Self { bbox, score, label, landmarks: Vec::new(), track_id: None, origin: DetectionOrigin::Detected }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn iou_of_half_overlap() {
+        let a = BBox::from_xyxy(0.0, 0.0, 2.0, 2.0);
+        let b = BBox::from_xyxy(1.0, 0.0, 3.0, 2.0);
+        assert!((a.iou(&b) - 1.0 / 3.0).abs() < 1e-6);
+        assert_eq!(a.iou(&a), 1.0);
+        assert_eq!(a.iou(&BBox::default()), 0.0);
+    }
+
+    #[test]
+    fn scaling_keeps_the_middle() {
+        let bbox = BBox::from_xyxy(10.0, 20.0, 30.0, 60.0);
+        let scaled = bbox.scaled(1.5);
+        assert_eq!(scaled.center(), bbox.center());
+        assert!((scaled.width() - 30.0).abs() < 1e-5);
+    }
+}

@@ -1,0 +1,38 @@
+//! The errors of this crate: wrong sizes and formats, unknown names.
+
+use crate::PixelFormat;
+
+/// What can be wrong with a surface, a format or a name.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CoreError {
+    /// A device name that is not `cpu`, `cuda` or `cuda:N`.
+    #[error("unknown device '{given}'; use cpu, cuda or cuda:N")]
+    UnknownDevice {
+        /// The text as given.
+        given: String,
+    },
+    /// A frame side of zero or beyond [`crate::surface::MAX_SIDE`].
+    #[error("frame size {width}x{height} is out of range; sides go from 1 to {max}", max = crate::surface::MAX_SIDE)]
+    SizeOutOfRange {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+    },
+    /// Plane memory that is shorter than its layout says.
+    #[error("plane {plane} of a {format} surface holds {have} bytes, its layout needs {need}")]
+    PlaneTooShort {
+        /// Plane number.
+        plane: usize,
+        /// Pixel format of the surface.
+        format: PixelFormat,
+        /// Bytes present.
+        have: usize,
+        /// Bytes that the layout needs.
+        need: usize,
+    },
+    /// A host operation was asked of a surface in device memory.
+    #[error("the frame lies in device memory; put a download before this step")]
+    NotOnHost,
+}

@@ -1,0 +1,170 @@
+//! A decoded picture with its place in time.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ColorDescription, CoreError, FramePool, Pts, Rational, StreamId, Surface, TimeBase};
+
+/// Clockwise turn that a picture needs for display.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Rotation {
+    /// Upright.
+    #[default]
+    None,
+    /// A quarter turn clockwise.
+    Clockwise90,
+    /// Upside down.
+    Half,
+    /// A quarter turn counter-clockwise.
+    Clockwise270,
+}
+
+impl Rotation {
+    /// The turn nearest to an angle in degrees clockwise.
+    pub fn from_degrees_clockwise(degrees: f64) -> Self {
+        match (degrees / 90.0).round().rem_euclid(4.0) as u8 {
+            1 => Rotation::Clockwise90,
+            2 => Rotation::Half,
+            3 => Rotation::Clockwise270,
+            _ => Rotation::None,
+        }
+    }
+
+    /// Degrees clockwise: 0, 90, 180 or 270.
+    pub fn degrees(self) -> u32 {
+        match self {
+            Rotation::None => 0,
+            Rotation::Clockwise90 => 90,
+            Rotation::Half => 180,
+            Rotation::Clockwise270 => 270,
+        }
+    }
+
+    /// Whether width and height change places.
+    pub fn swaps_sides(self) -> bool {
+        matches!(self, Rotation::Clockwise90 | Rotation::Clockwise270)
+    }
+}
+
+/// Which field of an interlaced picture comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum FieldOrder {
+    /// Not interlaced.
+    #[default]
+    Progressive,
+    /// The top field is first.
+    TopFirst,
+    /// The bottom field is first.
+    BottomFirst,
+}
+
+/// Whether a frame is as the encoder made it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum FrameStatus {
+    /// Decoded without complaint.
+    #[default]
+    Ok,
+    /// The decoder concealed errors, or its timestamp was missing and has been worked out.
+    Repaired,
+}
+
+/// A decoded picture: surface, time, colour. Dropping it gives the memory back to its pool; cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// Planes on the host or a device.
+    pub surface: Surface,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// The video stream that it belongs to.
+    pub stream: StreamId,
+    /// Number in presentation order within its stream, from 0, as decoded (selection leaves gaps).
+    pub index: u64,
+    /// Presentation time in ticks of `time_base`; worked out where the stream has none (see `status`).
+    pub pts: Pts,
+    /// Ticks until the next frame, when known.
+    pub duration: Option<i64>,
+    /// Seconds per tick.
+    pub time_base: TimeBase,
+    /// Colour tags.
+    pub color: ColorDescription,
+    /// Shape of one pixel, width over height; `None` when square or unknown.
+    pub sample_aspect_ratio: Option<Rational>,
+    /// Turn that it still needs for display.
+    pub rotation: Rotation,
+    /// Interlacing.
+    pub field_order: FieldOrder,
+    /// Whether decoding can start here.
+    pub is_keyframe: bool,
+    /// As encoded, or repaired.
+    pub status: FrameStatus,
+}
+
+impl Frame {
+    /// Presentation time in seconds.
+    pub fn seconds(&self) -> f64 {
+        self.pts.seconds(self.time_base)
+    }
+
+    /// Makes the host surface writable: in place when nobody else holds it, else as a copy from `pool`.
+    /// Returns the bytes that were copied.
+    ///
+    /// # Errors
+    /// `NotOnHost` for a device surface.
+    pub fn make_writable(&mut self, pool: &FramePool) -> Result<usize, CoreError> {
+        let surface = self.surface.host_mut()?;
+        if surface.planes_mut().is_some() {
+            return Ok(0);
+        }
+        let copied_bytes = surface.sample_bytes_total();
+        *surface = surface.copied(pool)?;
+        Ok(copied_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PixelFormat;
+
+    fn gray_frame(pool: &FramePool) -> Frame {
+        let surface = pool.surface(PixelFormat::Gray8, 8, 4).expect("size in range");
+        Frame {
+            surface: Surface::Host(surface),
+            width: 8,
+            height: 4,
+            stream: StreamId(0),
+            index: 0,
+            pts: Pts(0),
+            duration: None,
+            time_base: TimeBase::MICROS,
+            color: ColorDescription::default(),
+            sample_aspect_ratio: None,
+            rotation: Rotation::None,
+            field_order: FieldOrder::Progressive,
+            is_keyframe: true,
+            status: FrameStatus::Ok,
+        }
+    }
+
+    #[test]
+    fn writing_to_a_shared_frame_leaves_the_other_alone() {
+        let pool = FramePool::new(4);
+        let mut frame = gray_frame(&pool);
+        assert_eq!(frame.make_writable(&pool).expect("on host"), 0);
+        frame.surface.host_mut().expect("on host").planes_mut().expect("sole holder").row(0, 0).fill(7);
+        let other = frame.clone();
+        assert_eq!(frame.make_writable(&pool).expect("on host"), 32);
+        frame.surface.host_mut().expect("on host").planes_mut().expect("a copy").row(0, 0).fill(9);
+        assert_eq!(other.surface.host().expect("on host").row(0, 0), [7; 8]);
+        assert_eq!(frame.surface.host().expect("on host").row(0, 0), [9; 8]);
+    }
+
+    #[test]
+    fn rotation_takes_the_nearest_quarter_turn() {
+        assert_eq!(Rotation::from_degrees_clockwise(-90.0), Rotation::Clockwise270);
+        assert_eq!(Rotation::from_degrees_clockwise(450.0), Rotation::Clockwise90);
+        assert_eq!(Rotation::from_degrees_clockwise(179.0), Rotation::Half);
+        assert_eq!(Rotation::from_degrees_clockwise(359.9), Rotation::None);
+    }
+}

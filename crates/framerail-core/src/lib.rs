@@ -1,0 +1,31 @@
+//! What every framerail crate speaks of: frames and their surfaces, packets, time,
+//! pixel formats and colour, detections, tensor layouts, buffer pools.
+//!
+//! No decoder, no driver and no thread lives here; the crates above bring those.
+#![forbid(unsafe_code)]
+
+pub mod color;
+pub mod detection;
+pub mod device;
+pub mod error;
+pub mod frame;
+pub mod packet;
+pub mod pixel;
+pub mod pool;
+pub mod stream;
+pub mod surface;
+pub mod tensor;
+pub mod time;
+
+pub use color::{ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer};
+pub use detection::{BBox, Detection, DetectionOrigin, Label, Point};
+pub use device::Device;
+pub use error::CoreError;
+pub use frame::{FieldOrder, Frame, FrameStatus, Rotation};
+pub use packet::Packet;
+pub use pixel::{Component, PixelFamily, PixelFormat};
+pub use pool::{FramePool, PoolStats};
+pub use stream::{MediaKind, SideStream, StreamId, StreamInfo};
+pub use surface::{DeviceSurface, HostMemory, HostSurface, PlaneLayout, Surface};
+pub use tensor::{DType, TensorLayout};
+pub use time::{Pts, Rational, TimeBase};

@@ -1,0 +1,226 @@
+//! The memory behind a frame: planes on the host, or planes on a device.
+
+use std::{any::Any, fmt, sync::Arc};
+
+use crate::{CoreError, Device, FramePool, PixelFormat};
+
+/// The longest side of a frame that is accepted; larger sizes in a header are an attack or an error.
+pub const MAX_SIDE: u32 = 32_768;
+
+/// Planes in host memory, owned by whoever allocated them: a decoder or a pool.
+///
+/// # For implementors
+/// Slices cover whole planes, pitch times rows (the last row may end early), and stay the same for the value's life.
+pub trait HostMemory: Send + Sync {
+    /// The bytes of a plane; empty for a plane that is not there.
+    fn plane(&self, plane: usize) -> &[u8];
+
+    /// The same for writing; `None` when something else reads this memory too (a decoder's reference picture).
+    fn plane_mut(&mut self, plane: usize) -> Option<&mut [u8]>;
+
+    /// Whether [`HostMemory::plane_mut`] gives planes.
+    fn is_writable(&self) -> bool;
+
+    /// The owner's own type, for a crate that can use its memory without a copy.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// A surface in device memory. The crate of that device knows the type behind it.
+pub trait DeviceSurface: Send + Sync + fmt::Debug {
+    /// Where it lies.
+    fn device(&self) -> Device;
+
+    /// The type of the device's crate.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// How one plane's rows lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlaneLayout {
+    /// Bytes from one row to the next.
+    pub pitch_bytes: usize,
+    /// Bytes of a row that hold samples.
+    pub row_bytes: usize,
+    /// Rows.
+    pub rows: usize,
+}
+
+impl PlaneLayout {
+    /// Bytes that a plane needs at least.
+    pub fn min_bytes(&self) -> usize {
+        if self.rows == 0 { 0 } else { self.pitch_bytes * (self.rows - 1) + self.row_bytes }
+    }
+}
+
+/// Planes in host memory with their layout. Cloning shares the memory.
+#[derive(Clone)]
+pub struct HostSurface {
+    format: PixelFormat,
+    width: u32,
+    height: u32,
+    layout: [PlaneLayout; 4],
+    memory: Arc<dyn HostMemory>,
+}
+
+impl HostSurface {
+    /// A surface over existing memory.
+    ///
+    /// # Errors
+    /// `SizeOutOfRange` for a side of 0 or above [`MAX_SIDE`]; `PlaneTooShort` when a plane holds less than its pitch and rows need.
+    pub fn new(
+        format: PixelFormat,
+        width: u32,
+        height: u32,
+        pitches_bytes: &[usize],
+        memory: Arc<dyn HostMemory>,
+    ) -> Result<Self, CoreError> {
+        if width == 0 || height == 0 || width > MAX_SIDE || height > MAX_SIDE {
+            return Err(CoreError::SizeOutOfRange { width, height });
+        }
+        let mut layout = [PlaneLayout { pitch_bytes: 0, row_bytes: 0, rows: 0 }; 4];
+        for plane in 0..format.planes() {
+            let (row_bytes, rows) = format.plane_size(plane, width, height);
+            let pitch_bytes = pitches_bytes.get(plane).copied().unwrap_or(0);
+            layout[plane] = PlaneLayout { pitch_bytes, row_bytes, rows };
+            let (have, need) = (memory.plane(plane).len(), layout[plane].min_bytes());
+            if have < need || pitch_bytes < row_bytes {
+                return Err(CoreError::PlaneTooShort { plane, format, have, need: need.max(row_bytes * rows) });
+            }
+        }
+        Ok(Self { format, width, height, layout, memory })
+    }
+
+    /// Pixel format.
+    pub fn format(&self) -> PixelFormat {
+        self.format
+    }
+
+    /// Width in pixels.
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// Height in pixels.
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// Row layout of a plane; panics past the fourth.
+    pub fn layout(&self, plane: usize) -> PlaneLayout {
+        self.layout[plane]
+    }
+
+    /// The memory, for a crate that knows its type.
+    pub fn memory(&self) -> &Arc<dyn HostMemory> {
+        &self.memory
+    }
+
+    /// All bytes of a plane, from its first row on; rows are `pitch_bytes` apart.
+    pub fn plane(&self, plane: usize) -> &[u8] {
+        self.memory.plane(plane)
+    }
+
+    /// The samples of one row of a plane, without padding.
+    pub fn row(&self, plane: usize, row: usize) -> &[u8] {
+        let layout = self.layout[plane];
+        let start = row * layout.pitch_bytes;
+        &self.plane(plane)[start..start + layout.row_bytes]
+    }
+
+    /// Planes for writing, when this is the memory's only holder and nothing else reads it.
+    pub fn planes_mut(&mut self) -> Option<PlanesMut<'_>> {
+        let memory = Arc::get_mut(&mut self.memory)?;
+        memory.is_writable().then_some(PlanesMut { layout: &self.layout, memory })
+    }
+
+    /// Bytes of all planes without padding.
+    pub fn sample_bytes_total(&self) -> usize {
+        self.layout.iter().map(|layout| layout.row_bytes * layout.rows).sum()
+    }
+
+    /// A copy in memory of the pool, writable.
+    pub fn copied(&self, pool: &FramePool) -> Result<HostSurface, CoreError> {
+        let mut copy = pool.surface(self.format, self.width, self.height)?;
+        if let Some(mut planes) = copy.planes_mut() {
+            for plane in 0..self.format.planes() {
+                for row in 0..self.layout[plane].rows {
+                    planes.row(plane, row).copy_from_slice(self.row(plane, row));
+                }
+            }
+        }
+        Ok(copy)
+    }
+}
+
+impl fmt::Debug for HostSurface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HostSurface({} {}x{})", self.format, self.width, self.height)
+    }
+}
+
+/// Write access to a surface's planes.
+pub struct PlanesMut<'a> {
+    layout: &'a [PlaneLayout; 4],
+    memory: &'a mut dyn HostMemory,
+}
+
+impl PlanesMut<'_> {
+    /// All bytes of a plane; rows are `pitch_bytes` apart.
+    pub fn plane(&mut self, plane: usize) -> &mut [u8] {
+        self.memory.plane_mut(plane).unwrap_or_default()
+    }
+
+    /// The samples of one row of a plane, without padding.
+    pub fn row(&mut self, plane: usize, row: usize) -> &mut [u8] {
+        let layout = self.layout[plane];
+        let start = row * layout.pitch_bytes;
+        &mut self.plane(plane)[start..start + layout.row_bytes]
+    }
+
+    /// Row layout of a plane; panics past the fourth.
+    pub fn layout(&self, plane: usize) -> PlaneLayout {
+        self.layout[plane]
+    }
+}
+
+/// A picture's memory, wherever it lies. Cloning shares it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Surface {
+    /// Host planes.
+    Host(HostSurface),
+    /// Device planes, with the event after which they may be read.
+    Device(Arc<dyn DeviceSurface>),
+}
+
+impl Surface {
+    /// Where it lies.
+    pub fn device(&self) -> Device {
+        match self {
+            Surface::Host(_) => Device::Cpu,
+            Surface::Device(surface) => surface.device(),
+        }
+    }
+
+    /// The host planes.
+    ///
+    /// # Errors
+    /// `NotOnHost` for a device surface: download it first.
+    pub fn host(&self) -> Result<&HostSurface, CoreError> {
+        match self {
+            Surface::Host(surface) => Ok(surface),
+            Surface::Device(_) => Err(CoreError::NotOnHost),
+        }
+    }
+
+    /// The host planes, to be replaced or written.
+    ///
+    /// # Errors
+    /// `NotOnHost` for a device surface.
+    pub fn host_mut(&mut self) -> Result<&mut HostSurface, CoreError> {
+        match self {
+            Surface::Host(surface) => Ok(surface),
+            Surface::Device(_) => Err(CoreError::NotOnHost),
+        }
+    }
+}
