@@ -1,0 +1,40 @@
+# make help lists the targets. V=1 shows what the tools say.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# Where set-up puts models, clips and libraries; program and tests look there.
+export FRAMERAIL_HOME ?= $(CURDIR)/.framerail
+export V ?= 0
+
+.PHONY: help setup build test demo lint bench-setup bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+setup: ## install packages, ONNX Runtime, face detector, clips (seconds when repeated)
+	@scripts/setup.sh
+
+build: setup ## build the release program
+	cargo build --locked --release -p framerail-cli
+
+test: setup ## build and run every test
+	@scripts/test.sh
+
+demo: setup ## blur the faces of a real clip (CLIP=file takes your own)
+	@cargo build --locked --release -p framerail-cli
+	@scripts/demo.sh $(if $(CLIP),'$(CLIP)')
+
+lint: setup ## formatting and lints, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+bench-setup: setup ## install deface into its own environment, for the benchmark
+	@scripts/setup.sh bench
+
+bench: build bench-setup ## time framerail and deface on the same clips, interleaved
+	python3 bench/compare_deface.py
+
+clean: ## remove build output and demo files (keeps .framerail)
+	cargo clean
+	rm -rf demo bench/work
