@@ -1,0 +1,76 @@
+//! What two stages agree on before anything starts.
+
+use std::fmt;
+
+use framerail_core::{Device, PixelFormat, Rational};
+
+/// The detections that frames on an edge carry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DetectionFormat {
+    /// The model that makes them.
+    pub model: String,
+    /// Class names, in order of their numbers.
+    pub labels: Vec<String>,
+    /// Landmarks a detection has.
+    pub landmarks: usize,
+}
+
+/// What flows on an edge: frames, as far as their format is known before the first one, and what is attached to them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EdgeFormat {
+    /// Number of streams, when known before the start.
+    pub streams: Option<usize>,
+    /// Width and height in pixels; `None` when streams differ.
+    pub size: Option<(u32, u32)>,
+    /// Pixel format; `None` when streams differ.
+    pub pixel_format: Option<PixelFormat>,
+    /// Average frame rate; `None` when unknown or streams differ.
+    pub frame_rate: Option<Rational>,
+    /// Where the frames lie.
+    pub device: Device,
+    /// Detections attached to each frame.
+    pub detections: Option<DetectionFormat>,
+}
+
+impl fmt::Display for EdgeFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.size {
+            Some((width, height)) => write!(f, "{width}x{height}")?,
+            None => f.write_str("frames of any size")?,
+        }
+        if let Some(format) = self.pixel_format {
+            write!(f, " {format}")?;
+        }
+        if let Some(rate) = self.frame_rate {
+            write!(f, " {} fps", (rate.as_f64() * 100.0).round() / 100.0)?;
+        }
+        if let Some(streams) = self.streams.filter(|count| *count > 1) {
+            write!(f, ", {streams} streams")?;
+        }
+        write!(f, " on {}", self.device)?;
+        match &self.detections {
+            None => Ok(()),
+            Some(found) if found.landmarks > 0 => write!(f, " + detections with {} landmarks ({})", found.landmarks, found.model),
+            Some(found) => write!(f, " + detections ({})", found.model),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_read_like_a_sentence() {
+        let format = EdgeFormat {
+            streams: Some(1),
+            size: Some((1280, 720)),
+            pixel_format: Some(PixelFormat::Yuv420p),
+            frame_rate: Rational::new(30_000, 1001),
+            device: Device::Cpu,
+            detections: Some(DetectionFormat { model: "centerface".into(), labels: vec!["face".into()], landmarks: 5 }),
+        };
+        assert_eq!(format.to_string(), "1280x720 yuv420p 29.97 fps on cpu + detections with 5 landmarks (centerface)");
+        assert_eq!(EdgeFormat::default().to_string(), "frames of any size on cpu");
+    }
+}

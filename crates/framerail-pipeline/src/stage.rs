@@ -1,0 +1,215 @@
+//! What a stage is: something that takes items and gives items.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use crate::{FrameItem, Item, StageError, stats::CopyKind};
+
+/// Whether a stage wants more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Go on.
+    More,
+    /// This stage is done; those before it may end too.
+    Done,
+}
+
+/// Every following stage has ended; an error only in the sense that `?` leaves early. The engine ends the stage quietly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed;
+
+/// Where a stage puts its items.
+pub trait Emitter {
+    /// Hands an item to every following stage; waits while their queues are full.
+    ///
+    /// # Errors
+    /// [`Closed`] when no following stage takes items any more.
+    fn push(&mut self, item: Item) -> Result<(), Closed>;
+}
+
+/// How many frames a stage wants at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchPolicy {
+    /// Most frames per call; at least 1.
+    pub max_frames: usize,
+    /// How long to wait for a full batch after its first frame; `None` waits until it is full or the input ends.
+    pub max_wait: Option<Duration>,
+}
+
+impl Default for BatchPolicy {
+    fn default() -> Self {
+        Self { max_frames: 1, max_wait: None }
+    }
+}
+
+/// Takes items and gives items, blocking as long as it must. The pipeline owns threads, queues, order and shutdown.
+///
+/// # For implementors
+/// Implement `frame`; the rest has defaults that pass everything else on. With several workers each has its own value
+/// and sees only part of the items, so keep no state between frames there; order is restored behind it.
+pub trait Stage: Send {
+    /// Called once on the worker's thread before the first item.
+    fn start(&mut self, _context: &StageContext) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    /// A picture.
+    fn frame(&mut self, item: FrameItem, out: &mut dyn Emitter) -> Result<Flow, StageError>;
+
+    /// Anything that is not a picture. By default passed on.
+    fn control(&mut self, item: Item, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        out.push(item)?;
+        Ok(Flow::More)
+    }
+
+    /// Several items at once, in order, with up to as many pictures as the [`BatchPolicy`] says. By default one by one.
+    fn batch(&mut self, items: Vec<Item>, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        for item in items {
+            let flow = match item {
+                Item::Frame(item) => self.frame(*item, out)?,
+                other => self.control(other, out)?,
+            };
+            if flow == Flow::Done {
+                return Ok(Flow::Done);
+            }
+        }
+        Ok(Flow::More)
+    }
+
+    /// The input has ended: give what is still held. Not called when the run is aborted.
+    fn finish(&mut self, _out: &mut dyn Emitter) -> Result<(), StageError> {
+        Ok(())
+    }
+}
+
+/// Makes items from nothing: the head of a pipeline.
+pub trait Source: Send {
+    /// Called once on the source's thread before the first item.
+    fn start(&mut self, _context: &StageContext) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    /// Makes the next item or few. [`Flow::Done`] at the end.
+    fn produce(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError>;
+
+    /// Called after the end and after a stop was asked for, not after an abort: end open streams here.
+    fn finish(&mut self, _out: &mut dyn Emitter) -> Result<(), StageError> {
+        Ok(())
+    }
+}
+
+/// What a node's threads do.
+pub enum Work {
+    /// A source on one thread.
+    Source(Box<dyn Source>),
+    /// A stage, one value per worker thread; at least one.
+    Stages(Vec<Box<dyn Stage>>),
+}
+
+/// A number that a stage counts up and the statistics show.
+#[derive(Clone, Debug)]
+pub struct Counter(Arc<AtomicU64>);
+
+impl Counter {
+    /// Adds to it.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Sets it, for counts that are kept elsewhere.
+    pub fn set(&self, count: u64) {
+        self.0.store(count, Ordering::Relaxed);
+    }
+
+    /// Its value.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a node's workers report into.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    pub(crate) counters: Mutex<Vec<(String, Counter)>>,
+    pub(crate) copies: [CopyCount; CopyKind::ALL.len()],
+    pub(crate) notices: Mutex<Vec<String>>,
+}
+
+#[derive(Default)]
+pub(crate) struct CopyCount {
+    pub(crate) count: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+}
+
+/// A worker's line to the run: counters, notices, and whether to stop. Cloning is cheap.
+#[derive(Clone)]
+pub struct StageContext {
+    pub(crate) name: Arc<str>,
+    pub(crate) worker: usize,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) abort: Arc<AtomicBool>,
+}
+
+impl StageContext {
+    /// The stage's name in this pipeline.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Number of this worker within its stage, from 0.
+    pub fn worker(&self) -> usize {
+        self.worker
+    }
+
+    /// The counter of this name; every worker of the stage shares it. Shown in statistics even while 0.
+    pub fn counter(&self, name: &str) -> Counter {
+        let mut counters = self.ledger.counters.lock();
+        if let Some((_, counter)) = counters.iter().find(|(known, _)| known == name) {
+            return counter.clone();
+        }
+        let counter = Counter(Arc::default());
+        counters.push((name.to_owned(), counter.clone()));
+        counter
+    }
+
+    /// Records that pixels were copied.
+    pub fn count_copy(&self, kind: CopyKind, bytes: usize) {
+        if bytes > 0 {
+            let copies = &self.ledger.copies[kind as usize];
+            copies.count.fetch_add(1, Ordering::Relaxed);
+            copies.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells the user something once: a fallback, a repair. Kept for the report and logged.
+    pub fn notice(&self, message: impl fmt::Display) {
+        let message = message.to_string();
+        log::warn!("{}: {message}", self.name);
+        self.ledger.notices.lock().push(message);
+    }
+
+    /// Set when sources should end soon and files be finished (Ctrl-C).
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
+    }
+
+    /// Set when the run is torn down: blocking calls should return.
+    pub fn abort_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.abort)
+    }
+}
+
+impl fmt::Debug for StageContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StageContext({} #{})", self.name, self.worker)
+    }
+}
