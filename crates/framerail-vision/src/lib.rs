@@ -4,8 +4,12 @@
 //! Everything works on the frame's own pixel format, 8 to 16 bits; nothing makes a round trip through RGB.
 #![forbid(unsafe_code)]
 
+mod color;
 pub mod error;
+mod kernels;
 pub mod preprocess;
+pub mod sampling;
 
 pub use error::VisionError;
 pub use preprocess::{ChannelOrder, Fit, ModelMapping, Preprocess, Preprocessor};
+pub use sampling::Sampling;

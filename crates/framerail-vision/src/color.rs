@@ -1,0 +1,138 @@
+//! Between a surface's sample values and full-range RGB, by the frame's colour tags.
+//!
+//! Source: Rec. ITU-T H.273, clause 8.3 (equations for Y'CbCr and its quantisation).
+
+use framerail_core::{ColorDescription, PixelFamily, PixelFormat};
+
+/// `rgb[i] = gain[i] · samples + bias[i]`, full range 0 to 255 before clamping, for stored sample values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct RgbFromSamples {
+    /// One row for each of red, green, blue; one column for each colour component.
+    pub gain: [[f32; 3]; 3],
+    /// Added at last.
+    pub bias: [f32; 3],
+    /// Luma by the same rule.
+    pub luma_gain: [f32; 3],
+    /// Added to luma at last.
+    pub luma_bias: f32,
+}
+
+/// How one component's stored values spread over 0 to 255 (luma, RGB) or -127.5 to 127.5 (chroma).
+#[derive(Clone, Copy, Debug)]
+struct Quantisation {
+    /// Stored value of black, or of no colour.
+    zero: f64,
+    /// Stored steps for each of 255 parts.
+    step: f64,
+}
+
+fn quantisation(format: PixelFormat, color: &ColorDescription) -> (Quantisation, Quantisation) {
+    // Untagged grey counts as full range, as in FFmpeg's scaler.
+    let full = color.is_full_range(format.family() != PixelFamily::Yuv);
+    let shift = format.components().first().map_or(0, |component| component.shift);
+    let stored = f64::from(1u32 << shift);
+    let unit = f64::from(1u32 << (format.bits() - 8)) * stored;
+    let max = f64::from(format.max_value()) * stored;
+    if full {
+        (Quantisation { zero: 0.0, step: max / 255.0 }, Quantisation { zero: 128.0 * unit, step: max / 255.0 })
+    } else {
+        (Quantisation { zero: 16.0 * unit, step: 219.0 / 255.0 * unit }, Quantisation { zero: 128.0 * unit, step: 224.0 / 255.0 * unit })
+    }
+}
+
+impl RgbFromSamples {
+    /// The conversion for a surface of this format with these tags.
+    pub fn new(format: PixelFormat, color: &ColorDescription) -> Self {
+        let (luma, chroma) = quantisation(format, color);
+        let (kr, kb) = color.matrix_or_default().luma_weights();
+        let kg = 1.0 - kr - kb;
+        let value = 1.0 / luma.step;
+        let rows = match format.family() {
+            PixelFamily::Gray => [[value, 0.0, 0.0]; 3],
+            PixelFamily::Rgb => [[value, 0.0, 0.0], [0.0, value, 0.0], [0.0, 0.0, value]],
+            PixelFamily::Yuv => [
+                [value, 0.0, 2.0 * (1.0 - kr) / chroma.step],
+                [value, -2.0 * kb * (1.0 - kb) / kg / chroma.step, -2.0 * kr * (1.0 - kr) / kg / chroma.step],
+                [value, 2.0 * (1.0 - kb) / chroma.step, 0.0],
+            ],
+        };
+        let zero = match format.family() {
+            PixelFamily::Yuv => [luma.zero, chroma.zero, chroma.zero],
+            PixelFamily::Gray | PixelFamily::Rgb => [luma.zero; 3],
+        };
+        let luma_row = match format.family() {
+            // BT.601's weights, as image libraries turn RGB to grey.
+            PixelFamily::Rgb => [0.299 * value, 0.587 * value, 0.114 * value],
+            PixelFamily::Gray | PixelFamily::Yuv => [value, 0.0, 0.0],
+        };
+        let bias = |row: [f64; 3]| -(0..3).map(|i| row[i] * zero[i]).sum::<f64>() as f32;
+        Self {
+            gain: rows.map(|row| row.map(|v| v as f32)),
+            bias: rows.map(bias),
+            luma_gain: luma_row.map(|v| v as f32),
+            luma_bias: bias(luma_row),
+        }
+    }
+
+    /// Full-range RGB, 0 to 255, of one pixel's stored values.
+    pub fn apply(&self, samples: [f32; 3]) -> [f32; 3] {
+        let dot = |row: [f32; 3], bias: f32| row[0] * samples[0] + row[1] * samples[1] + row[2] * samples[2] + bias;
+        [0, 1, 2].map(|i| dot(self.gain[i], self.bias[i]).clamp(0.0, 255.0))
+    }
+}
+
+/// A full-range RGB colour as the stored values of a surface's colour components (one for grey).
+pub(crate) fn samples_from_rgb(format: PixelFormat, color: &ColorDescription, rgb: [f32; 3]) -> [u16; 3] {
+    let (luma, chroma) = quantisation(format, color);
+    let (kr, kb) = match format.family() {
+        PixelFamily::Yuv => color.matrix_or_default().luma_weights(),
+        PixelFamily::Gray | PixelFamily::Rgb => (0.299, 0.114),
+    };
+    let [r, g, b] = rgb.map(f64::from);
+    let y = kr * r + (1.0 - kr - kb) * g + kb * b;
+    let parts = match format.family() {
+        PixelFamily::Gray => [(y, luma); 3],
+        PixelFamily::Rgb => [(r, luma), (g, luma), (b, luma)],
+        PixelFamily::Yuv => [(y, luma), ((b - y) / (2.0 * (1.0 - kb)), chroma), ((r - y) / (2.0 * (1.0 - kr)), chroma)],
+    };
+    let shift = format.components().first().map_or(0, |component| component.shift);
+    parts.map(|(value, q)| {
+        let unshifted = ((value * q.step + q.zero) / f64::from(1u32 << shift)).round();
+        (unshifted.clamp(0.0, f64::from(format.max_value())) as u16) << shift
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use framerail_core::{ColorMatrix, ColorRange};
+
+    use super::*;
+
+    #[test]
+    fn colours_survive_there_and_back_in_every_format() {
+        for &format in PixelFormat::ALL {
+            for matrix in [ColorMatrix::Unspecified, ColorMatrix::Bt709, ColorMatrix::Bt2020] {
+                for range in [ColorRange::Unspecified, ColorRange::Full, ColorRange::Limited] {
+                    let color = ColorDescription { matrix, range, ..Default::default() };
+                    let rgb = if format.family() == PixelFamily::Gray { [90.0; 3] } else { [200.0, 30.0, 120.0] };
+                    let samples = samples_from_rgb(format, &color, rgb).map(f32::from);
+                    let back = RgbFromSamples::new(format, &color).apply(samples);
+                    for channel in 0..3 {
+                        assert!((back[channel] - rgb[channel]).abs() < 1.7, "{format} {matrix:?} {range:?}: {back:?} for {rgb:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn known_codes_of_bt601_and_bt709() {
+        let bt601 = ColorDescription::default();
+        assert_eq!(samples_from_rgb(PixelFormat::Yuv420p, &bt601, [255.0, 0.0, 0.0]), [81, 90, 240]);
+        assert_eq!(samples_from_rgb(PixelFormat::Yuv420p10, &bt601, [255.0; 3]), [940, 512, 512]);
+        assert_eq!(samples_from_rgb(PixelFormat::P010, &bt601, [0.0; 3]), [64 << 6, 512 << 6, 512 << 6]);
+        let bt709 = ColorDescription { matrix: ColorMatrix::Bt709, ..Default::default() };
+        assert_eq!(samples_from_rgb(PixelFormat::Nv12, &bt709, [0.0, 255.0, 0.0]), [173, 42, 26]);
+        assert_eq!(samples_from_rgb(PixelFormat::Gray8, &bt601, [255.0; 3])[0], 255);
+    }
+}

@@ -1,0 +1,155 @@
+//! The inner loops over rows, written so that the compiler vectorises them, run with the widest instructions that the processor has.
+
+use pulp::Arch;
+
+/// Elements of a row buffer that is gathered from: the widest frame times the most samples a pixel.
+///
+/// A power of two known to the compiler, so that a masked index needs no bounds check.
+pub(crate) const ROW_CAPACITY: usize = framerail_core::surface::MAX_SIDE as usize * 4;
+
+/// A row of samples as numbers.
+pub(crate) type RowBuffer = [f32; ROW_CAPACITY];
+
+/// A zeroed row buffer on the heap; memory that is never touched is never really taken.
+pub(crate) fn row_buffer() -> Box<RowBuffer> {
+    match vec![0.0; ROW_CAPACITY].into_boxed_slice().try_into() {
+        Ok(buffer) => buffer,
+        Err(_) => unreachable!("the length is the array's own"),
+    }
+}
+
+#[inline(always)]
+fn load<const BYTES: usize>(chunk: &[u8; BYTES]) -> f32 {
+    if BYTES == 1 { f32::from(chunk[0]) } else { f32::from(u16::from_le_bytes([chunk[0], chunk[BYTES - 1]])) }
+}
+
+#[inline(always)]
+fn scale_row<const BYTES: usize>(row: &[u8], weight: f32, out: &mut [f32]) {
+    for (out, sample) in out.iter_mut().zip(row.as_chunks::<BYTES>().0) {
+        *out = load(sample) * weight;
+    }
+}
+
+#[inline(always)]
+fn add_row<const BYTES: usize>(row: &[u8], weight: f32, out: &mut [f32]) {
+    for (out, sample) in out.iter_mut().zip(row.as_chunks::<BYTES>().0) {
+        *out += load(sample) * weight;
+    }
+}
+
+#[inline(always)]
+fn mix_rows<const BYTES: usize>(rows: [&[u8]; 2], weights: [f32; 2], out: &mut [f32]) {
+    let pairs = rows[0].as_chunks::<BYTES>().0.iter().zip(rows[1].as_chunks::<BYTES>().0);
+    for (out, (first, second)) in out.iter_mut().zip(pairs) {
+        *out = load(first) * weights[0] + load(second) * weights[1];
+    }
+}
+
+/// A linear combination of three rows, clamped to 0..=255 and then scaled and shifted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChannelMix {
+    /// Weight of each component.
+    pub gain: [f32; 3],
+    /// Added before clamping.
+    pub bias: f32,
+    /// Multiplies the clamped value.
+    pub scale: f32,
+    /// Added at last.
+    pub shift: f32,
+}
+
+/// Runs the loops with the instructions found at start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kernels {
+    arch: Arch,
+}
+
+impl Kernels {
+    pub fn new() -> Self {
+        Self { arch: Arch::new() }
+    }
+
+    /// `out = Σ weight · row` for rows of stored samples (`bytes` each: 1 or 2, little endian).
+    pub fn weigh_rows<'a>(self, bytes: usize, mut rows: impl Iterator<Item = (&'a [u8], f32)>, out: &mut [f32]) {
+        let Some((first, first_weight)) = rows.next() else { return };
+        match (rows.next(), bytes) {
+            (None, 1) => self.arch.dispatch(
+                #[inline(always)]
+                || scale_row::<1>(first, first_weight, out),
+            ),
+            (None, _) => self.arch.dispatch(
+                #[inline(always)]
+                || scale_row::<2>(first, first_weight, out),
+            ),
+            (Some((second, weight)), 1) => self.arch.dispatch(
+                #[inline(always)]
+                || mix_rows::<1>([first, second], [first_weight, weight], out),
+            ),
+            (Some((second, weight)), _) => self.arch.dispatch(
+                #[inline(always)]
+                || mix_rows::<2>([first, second], [first_weight, weight], out),
+            ),
+        }
+        for (row, weight) in rows {
+            match bytes {
+                1 => self.arch.dispatch(
+                    #[inline(always)]
+                    || add_row::<1>(row, weight, out),
+                ),
+                _ => self.arch.dispatch(
+                    #[inline(always)]
+                    || add_row::<2>(row, weight, out),
+                ),
+            }
+        }
+    }
+
+    /// `out[i] = row[index[i]]`.
+    pub fn pick(self, row: &RowBuffer, index: &[u32], out: &mut [f32]) {
+        self.arch.dispatch(
+            #[inline(always)]
+            || {
+                for (out, &index) in out.iter_mut().zip(index) {
+                    *out = row[index as usize % ROW_CAPACITY];
+                }
+            },
+        );
+    }
+
+    /// `out[i]` lies `weight[i]` of the way from `row[first[i]]` to `row[second[i]]`.
+    pub fn lerp(self, row: &RowBuffer, first: &[u32], second: &[u32], weight: &[f32], out: &mut [f32]) {
+        self.arch.dispatch(
+            #[inline(always)]
+            || {
+                for (((out, &first), &second), &weight) in out.iter_mut().zip(first).zip(second).zip(weight) {
+                    let from = row[first as usize % ROW_CAPACITY];
+                    *out = from + (row[second as usize % ROW_CAPACITY] - from) * weight;
+                }
+            },
+        );
+    }
+
+    /// `out = clamp(gain · samples + bias, 0, 255) · scale + shift`; the second and third row are empty for grey.
+    pub fn mix(self, samples: [&[f32]; 3], mix: ChannelMix, out: &mut [f32]) {
+        let ChannelMix { gain, bias, scale, shift } = mix;
+        if samples[1].is_empty() {
+            return self.arch.dispatch(
+                #[inline(always)]
+                || {
+                    for (out, sample) in out.iter_mut().zip(samples[0]) {
+                        *out = (gain[0] * sample + bias).clamp(0.0, 255.0) * scale + shift;
+                    }
+                },
+            );
+        }
+        self.arch.dispatch(
+            #[inline(always)]
+            || {
+                for (((out, s0), s1), s2) in out.iter_mut().zip(samples[0]).zip(samples[1]).zip(samples[2]) {
+                    let value = gain[0] * s0 + gain[1] * s1 + gain[2] * s2 + bias;
+                    *out = value.clamp(0.0, 255.0) * scale + shift;
+                }
+            },
+        );
+    }
+}

@@ -1,0 +1,250 @@
+//! Rows of a picture at another size, component by component, for any pixel format.
+//!
+//! Rows are weighed over contiguous memory first, then columns are picked by tables made once for a geometry.
+
+use framerail_core::{HostSurface, PixelFormat};
+
+use crate::kernels::{Kernels, RowBuffer, row_buffer};
+
+/// How samples between or across pixels are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Sampling {
+    /// Between the nearest four pixels, pixel centres at halves, no antialiasing: as OpenCV's `INTER_LINEAR`.
+    /// Subsampled chroma is repeated first, as FFmpeg's scaler does on its way to RGB.
+    #[default]
+    Bilinear,
+    /// The mean over the area that a pixel covers: right for scaling down by much.
+    Area,
+}
+
+/// The part of a picture that is resampled, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Window {
+    pub x: f64,
+    pub y: f64,
+    pub width: f64,
+    pub height: f64,
+}
+
+/// What one resampler is made for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Geometry {
+    pub format: PixelFormat,
+    pub width: u32,
+    pub height: u32,
+    pub window: Window,
+    pub out_width: u32,
+    pub out_height: u32,
+    pub sampling: Sampling,
+}
+
+/// For each output position, the source positions that make it up and their weights.
+#[derive(Debug)]
+struct AxisTaps {
+    starts: Vec<u32>,
+    taps: Vec<(u32, f32)>,
+}
+
+/// One axis of a component: positions in full-size pixels, samples every `1 << shift` of them.
+#[derive(Clone, Copy)]
+struct Axis {
+    /// Samples of the component.
+    samples: u32,
+    /// Pixels of the frame.
+    pixels: u32,
+    shift: u32,
+    origin: f64,
+    extent: f64,
+    out: u32,
+}
+
+impl AxisTaps {
+    fn new(axis: Axis, sampling: Sampling) -> Self {
+        let mut table = Self { starts: vec![0], taps: Vec::with_capacity(2 * axis.out as usize) };
+        for position in 0..axis.out {
+            match sampling {
+                Sampling::Bilinear => table.push_bilinear(axis, position),
+                Sampling::Area => table.push_area(axis, position),
+            }
+            table.starts.push(table.taps.len() as u32);
+        }
+        table
+    }
+
+    fn push_bilinear(&mut self, axis: Axis, position: u32) {
+        let last = f64::from(axis.pixels - 1);
+        let at = ((f64::from(position) + 0.5) * axis.extent / f64::from(axis.out) - 0.5 + axis.origin).clamp(0.0, last);
+        let first = at.floor();
+        let weight = (at - first) as f32;
+        let second = (first + 1.0).min(last) as u32 >> axis.shift;
+        let first = first as u32 >> axis.shift;
+        if weight == 0.0 || first == second {
+            self.taps.push((first, 1.0));
+        } else {
+            self.taps.extend([(first, 1.0 - weight), (second, weight)]);
+        }
+    }
+
+    fn push_area(&mut self, axis: Axis, position: u32) {
+        let pixels_per_sample = f64::from(1u32 << axis.shift);
+        let step = axis.extent / f64::from(axis.out);
+        let from = (axis.origin + step * f64::from(position)) / pixels_per_sample;
+        let to = from + step / pixels_per_sample;
+        let end = f64::from(axis.samples);
+        let (from, to) = (from.clamp(0.0, end - 1e-6), to.clamp(1e-6, end));
+        let (first, last) = (from.floor() as u32, (to.ceil() as u32).clamp(1, axis.samples) - 1);
+        let length = (to - from).max(1e-9);
+        for sample in first..=last.max(first) {
+            let overlap = to.min(f64::from(sample) + 1.0) - from.max(f64::from(sample));
+            if overlap > 0.0 || first == last {
+                self.taps.push((sample, (overlap.max(1e-9) / length) as f32));
+            }
+        }
+    }
+
+    fn at(&self, position: usize) -> &[(u32, f32)] {
+        let range = self.starts[position] as usize..self.starts[position + 1] as usize;
+        &self.taps[range]
+    }
+
+    fn bounds(&self) -> (u32, u32) {
+        let first = self.taps.iter().map(|tap| tap.0).min().unwrap_or(0);
+        let last = self.taps.iter().map(|tap| tap.0).max().unwrap_or(0);
+        (first, last)
+    }
+}
+
+/// How one component's columns are taken from its plane's weighed row.
+#[derive(Debug)]
+enum Columns {
+    /// As they lie, from this element on.
+    Straight(usize),
+    /// One element each.
+    Pick(Vec<u32>),
+    /// Between two elements each.
+    Lerp { first: Vec<u32>, second: Vec<u32>, weight: Vec<f32> },
+    /// A weighed sum of elements.
+    Sum(AxisTaps),
+}
+
+impl Columns {
+    /// Tables over elements of a row that starts at `start` and holds `step` elements a sample.
+    fn new(taps: AxisTaps, step: usize, offset: usize, start: usize) -> Self {
+        let element = |sample: u32| (sample as usize * step + offset - start) as u32;
+        let positions = taps.starts.len() - 1;
+        let widest = (0..positions).map(|position| taps.at(position).len()).max().unwrap_or(0);
+        if widest > 2 {
+            let moved = taps.taps.iter().map(|&(sample, weight)| (element(sample), weight)).collect();
+            return Columns::Sum(AxisTaps { starts: taps.starts, taps: moved });
+        }
+        let ends = |position: usize| {
+            let taps = taps.at(position);
+            let (first, last) = (taps.first().copied().unwrap_or((0, 1.0)), taps.last().copied().unwrap_or((0, 1.0)));
+            (element(first.0), element(last.0), if taps.len() == 2 { last.1 } else { 0.0 })
+        };
+        let first: Vec<u32> = (0..positions).map(|position| ends(position).0).collect();
+        if widest == 2 {
+            let second = (0..positions).map(|position| ends(position).1).collect();
+            let weight = (0..positions).map(|position| ends(position).2).collect();
+            return Columns::Lerp { first, second, weight };
+        }
+        let origin = first.first().copied().unwrap_or(0);
+        if first.iter().zip(origin..).all(|(&index, straight)| index == straight) {
+            return Columns::Straight(origin as usize);
+        }
+        Columns::Pick(first)
+    }
+
+    fn apply<'a>(&self, kernels: Kernels, row: &'a RowBuffer, out: &'a mut [f32]) -> &'a [f32] {
+        match self {
+            Columns::Straight(origin) => return &row[*origin..origin + out.len()],
+            Columns::Pick(index) => kernels.pick(row, index, out),
+            Columns::Lerp { first, second, weight } => kernels.lerp(row, first, second, weight, out),
+            Columns::Sum(taps) => {
+                for (position, out) in out.iter_mut().enumerate() {
+                    *out = taps.at(position).iter().map(|&(index, weight)| row[index as usize] * weight).sum();
+                }
+            }
+        }
+        out
+    }
+}
+
+/// The rows of one plane that make up an output row, and the stretch of them that is needed.
+#[derive(Debug)]
+struct PlaneRows {
+    plane: usize,
+    rows: AxisTaps,
+    /// First element of the stretch.
+    start: usize,
+    /// Elements of the stretch.
+    len: usize,
+    weighed: Box<RowBuffer>,
+}
+
+#[derive(Debug)]
+struct ComponentColumns {
+    /// Position in the list of planes.
+    plane: usize,
+    columns: Columns,
+    row: Vec<f32>,
+}
+
+/// Gives a picture's rows at another size, as stored sample values.
+#[derive(Debug)]
+pub(crate) struct Resampler {
+    geometry: Geometry,
+    kernels: Kernels,
+    planes: Vec<PlaneRows>,
+    components: Vec<ComponentColumns>,
+}
+
+impl Resampler {
+    pub fn new(geometry: Geometry) -> Self {
+        let Geometry { format, width, height, window, out_width, out_height, sampling } = geometry;
+        let (mut planes, mut components) = (Vec::<PlaneRows>::new(), Vec::new());
+        for (index, component) in format.color_components().iter().enumerate() {
+            let (columns, rows) = format.component_size(index, width, height);
+            let (shift_x, shift_y) = if format.is_chroma(index) { format.chroma_shift() } else { (0, 0) };
+            let across = Axis { samples: columns, pixels: width, shift: shift_x, origin: window.x, extent: window.width, out: out_width };
+            let down = Axis { samples: rows, pixels: height, shift: shift_y, origin: window.y, extent: window.height, out: out_height };
+            let taps = AxisTaps::new(across, sampling);
+            let step = component.step_bytes / format.sample_bytes();
+            let (first, last) = taps.bounds();
+            let start = first as usize * step;
+            let plane = planes.iter().position(|known| known.plane == component.plane).unwrap_or_else(|| {
+                let len = (last - first + 1) as usize * step;
+                let rows = AxisTaps::new(down, sampling);
+                planes.push(PlaneRows { plane: component.plane, rows, start, len, weighed: row_buffer() });
+                planes.len() - 1
+            });
+            let offset = component.offset_bytes / format.sample_bytes();
+            let columns = Columns::new(taps, step, offset, start);
+            components.push(ComponentColumns { plane, columns, row: vec![0.0; out_width as usize] });
+        }
+        Self { geometry, kernels: Kernels::new(), planes, components }
+    }
+
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    pub fn kernels(&self) -> Kernels {
+        self.kernels
+    }
+
+    /// Row `y` of the output for each colour component (one or three; the rest are empty).
+    pub fn row(&mut self, surface: &HostSurface, y: usize) -> [&[f32]; 3] {
+        let bytes = self.geometry.format.sample_bytes();
+        for plane in &mut self.planes {
+            let stretch = plane.start * bytes..(plane.start + plane.len) * bytes;
+            let rows = plane.rows.at(y).iter().map(|&(row, weight)| (&surface.row(plane.plane, row as usize)[stretch.clone()], weight));
+            self.kernels.weigh_rows(bytes, rows, &mut plane.weighed[..plane.len]);
+        }
+        let mut out: [&[f32]; 3] = [&[]; 3];
+        for (out, component) in out.iter_mut().zip(&mut self.components) {
+            *out = component.columns.apply(self.kernels, &self.planes[component.plane].weighed, &mut component.row);
+        }
+        out
+    }
+}
