@@ -1,0 +1,157 @@
+//! What can be asked of reading and writing.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use framerail_core::{PixelFormat, Rational, StreamId};
+
+/// Set to `true` from any thread to end blocking reads with [`crate::MediaError::Cancelled`].
+pub type CancelFlag = Arc<AtomicBool>;
+
+/// What to do with a stream's rotation tag.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RotationPolicy {
+    /// Turn frames upright (a copy per frame, and only when the stream is rotated).
+    #[default]
+    Auto,
+    /// Leave frames as coded and say so in `Frame::rotation`.
+    Keep,
+}
+
+/// Which streams are delivered beside the video.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SideStreams {
+    /// None.
+    None,
+    /// Sound, subtitles, attachments and chapters.
+    #[default]
+    AudioAndSubtitles,
+}
+
+/// What to read and how.
+#[derive(Clone, Debug)]
+pub struct InputOptions {
+    /// A path, a URL, `-` for standard input, a folder of images, `img%04d.png`, or a glob pattern of images.
+    pub source: String,
+    /// Number given to the stream in frames and packets.
+    pub stream: StreamId,
+    /// Short name for files and records; the source's file stem when `None`.
+    pub name: Option<String>,
+    /// Which of the file's video streams, from 0; FFmpeg's choice when `None`.
+    pub video_stream: Option<usize>,
+    /// First instant to deliver, in seconds from the container's start; exact.
+    pub start_secs: Option<f64>,
+    /// First instant not to deliver, in seconds from the container's start.
+    pub end_secs: Option<f64>,
+    /// Seconds to deliver from `start_secs`; the earlier of this and `end_secs` counts.
+    pub duration_secs: Option<f64>,
+    /// Decoder threads; 0 lets FFmpeg choose.
+    pub threads: usize,
+    /// What to do with a rotation tag.
+    pub rotation: RotationPolicy,
+    /// Streams delivered beside the video.
+    pub side_streams: SideStreams,
+    /// FFmpeg's container name, for sources that do not tell by themselves, such as `rawvideo` or `mpegts`.
+    pub format: Option<String>,
+    /// Frames per second of an image sequence (25 when `None`) or of a raw stream.
+    pub frame_rate: Option<Rational>,
+    /// Further options for FFmpeg's demuxer and protocol, such as `("rtsp_transport", "tcp")`.
+    pub format_options: Vec<(String, String)>,
+    /// Longest wait for the source to give something; no limit when `None`.
+    pub read_timeout: Option<Duration>,
+    /// Ends blocking reads.
+    pub cancel: CancelFlag,
+}
+
+impl InputOptions {
+    /// Everything by default.
+    pub fn new(source: impl Into<String>) -> Self {
+        Self {
+            source: source.into(),
+            stream: StreamId(0),
+            name: None,
+            video_stream: None,
+            start_secs: None,
+            end_secs: None,
+            duration_secs: None,
+            threads: 0,
+            rotation: RotationPolicy::Auto,
+            side_streams: SideStreams::AudioAndSubtitles,
+            format: None,
+            frame_rate: None,
+            format_options: Vec::new(),
+            read_timeout: None,
+            cancel: CancelFlag::default(),
+        }
+    }
+}
+
+/// How good or how large the output is to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Quality {
+    /// The encoder's own default; for encoders that only know bit rates, a fixed quantiser of good quality.
+    #[default]
+    EncoderDefault,
+    /// Constant rate factor; its range is the encoder's (libx264: 0 to 51, lower is better).
+    Crf(f64),
+    /// Bits per second on average.
+    BitRate(u64),
+}
+
+/// What to write and how.
+#[derive(Clone, Debug)]
+pub struct WriterOptions {
+    /// FFmpeg's container name; by the file name when `None`.
+    pub format: Option<String>,
+    /// FFmpeg's encoder name, such as `libx264`; the usual one for the container when `None`.
+    pub codec: Option<String>,
+    /// Quality or size.
+    pub quality: Quality,
+    /// The encoder's preset, such as `veryfast`.
+    pub preset: Option<String>,
+    /// Most frames between keyframes; the encoder's default when `None`.
+    pub gop: Option<u32>,
+    /// Encoder threads; 0 lets the encoder choose.
+    pub threads: usize,
+    /// Pixel format to encode; the input's, or the nearest that the encoder takes, when `None`.
+    pub pixel_format: Option<PixelFormat>,
+    /// Further options for the encoder by FFmpeg's names, such as `("tune", "film")`.
+    pub encoder_options: Vec<(String, String)>,
+    /// Further options for the container by FFmpeg's names.
+    pub format_options: Vec<(String, String)>,
+    /// Tags set on top of the input's; an empty value removes a tag.
+    pub metadata: Vec<(String, String)>,
+    /// Whether tags and chapters of the input are kept.
+    pub keep_metadata: bool,
+    /// Added to every timestamp of video and side streams, in microseconds: `-start` for a selection, 0 otherwise.
+    /// [`crate::MediaReader::start_offset_micros`] says it.
+    pub offset_micros: i64,
+    /// Whether an existing file may be replaced.
+    pub overwrite: bool,
+    /// Files that must not be overwritten whatever `overwrite` says: the inputs.
+    pub inputs: Vec<PathBuf>,
+}
+
+impl Default for WriterOptions {
+    fn default() -> Self {
+        Self {
+            format: None,
+            codec: None,
+            quality: Quality::EncoderDefault,
+            preset: None,
+            gop: None,
+            threads: 0,
+            pixel_format: None,
+            encoder_options: Vec::new(),
+            format_options: Vec::new(),
+            metadata: Vec::new(),
+            keep_metadata: true,
+            offset_micros: 0,
+            overwrite: false,
+            inputs: Vec::new(),
+        }
+    }
+}
