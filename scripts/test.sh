@@ -17,18 +17,18 @@ fail() {
 
 if cargo nextest --version >/dev/null 2>&1; then
     runner=nextest
-    cargo nextest run --locked --workspace --no-fail-fast 2>&1 | tee "$log" || fail 'the names are above'
+    cargo nextest run --workspace --no-fail-fast 2>&1 | tee "$log" || fail 'see above'
     results='Summary \['
 else
     runner='cargo test'
-    cargo test --locked --workspace --no-fail-fast --all-targets 2>&1 | tee "$log" || fail 'the names are above'
+    cargo test --workspace --no-fail-fast --all-targets 2>&1 | tee "$log" || fail 'see above'
     results='^test result:'
 fi
 passed=$(sum "$results" passed)
 skipped=$(($(sum "$results" skipped) + $(sum "$results" ignored)))
 ((passed)) || fail 'not a single test ran'
 
-cargo test --locked --workspace --doc 2>&1 | tee "$log" || fail 'in the documentation, see above'
+cargo test --workspace --doc 2>&1 | tee "$log" || fail 'documentation examples, see above'
 documented=$(sum '^test result:' passed)
 
 printf 'test: %d passed, 0 failed, %d skipped (%s); %d documentation examples passed; %d s\n' \
