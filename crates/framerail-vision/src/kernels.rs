@@ -1,6 +1,6 @@
-//! The inner loops over rows, written so that the compiler vectorises them, run with the widest instructions that the processor has.
+//! The inner loops over rows, written so that the compiler vectorises them, for the instructions that the processor has.
 
-use pulp::Arch;
+use multiversion::multiversion;
 
 /// Elements of a row buffer that is gathered from: the widest frame times the most samples a pixel.
 ///
@@ -45,6 +45,50 @@ fn mix_rows<const BYTES: usize>(rows: [&[u8]; 2], weights: [f32; 2], out: &mut [
     }
 }
 
+#[multiversion(targets("x86_64+avx2+fma"))]
+fn scale_samples(bytes: usize, row: &[u8], weight: f32, out: &mut [f32]) {
+    if bytes == 1 { scale_row::<1>(row, weight, out) } else { scale_row::<2>(row, weight, out) }
+}
+
+#[multiversion(targets("x86_64+avx2+fma"))]
+fn add_samples(bytes: usize, row: &[u8], weight: f32, out: &mut [f32]) {
+    if bytes == 1 { add_row::<1>(row, weight, out) } else { add_row::<2>(row, weight, out) }
+}
+
+#[multiversion(targets("x86_64+avx2+fma"))]
+fn mix_samples(bytes: usize, rows: [&[u8]; 2], weights: [f32; 2], out: &mut [f32]) {
+    if bytes == 1 { mix_rows::<1>(rows, weights, out) } else { mix_rows::<2>(rows, weights, out) }
+}
+
+/// `out = Σ weight · row` for rows of stored samples (`bytes` each: 1 or 2, little endian).
+pub(crate) fn weigh_rows<'a>(bytes: usize, mut rows: impl Iterator<Item = (&'a [u8], f32)>, out: &mut [f32]) {
+    let Some((first, first_weight)) = rows.next() else { return };
+    match rows.next() {
+        None => scale_samples(bytes, first, first_weight, out),
+        Some((second, weight)) => mix_samples(bytes, [first, second], [first_weight, weight], out),
+    }
+    for (row, weight) in rows {
+        add_samples(bytes, row, weight, out);
+    }
+}
+
+/// `out[i] = row[index[i]]`.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn pick(row: &RowBuffer, index: &[u32], out: &mut [f32]) {
+    for (out, &index) in out.iter_mut().zip(index) {
+        *out = row[index as usize % ROW_CAPACITY];
+    }
+}
+
+/// `out[i]` lies `weight[i]` of the way from `row[first[i]]` to `row[second[i]]`.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn lerp(row: &RowBuffer, first: &[u32], second: &[u32], weight: &[f32], out: &mut [f32]) {
+    for (((out, &first), &second), &weight) in out.iter_mut().zip(first).zip(second).zip(weight) {
+        let from = row[first as usize % ROW_CAPACITY];
+        *out = from + (row[second as usize % ROW_CAPACITY] - from) * weight;
+    }
+}
+
 /// A linear combination of three rows, clamped to 0..=255 and then scaled and shifted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChannelMix {
@@ -58,98 +102,18 @@ pub(crate) struct ChannelMix {
     pub shift: f32,
 }
 
-/// Runs the loops with the instructions found at start.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Kernels {
-    arch: Arch,
-}
-
-impl Kernels {
-    pub fn new() -> Self {
-        Self { arch: Arch::new() }
-    }
-
-    /// `out = Σ weight · row` for rows of stored samples (`bytes` each: 1 or 2, little endian).
-    pub fn weigh_rows<'a>(self, bytes: usize, mut rows: impl Iterator<Item = (&'a [u8], f32)>, out: &mut [f32]) {
-        let Some((first, first_weight)) = rows.next() else { return };
-        match (rows.next(), bytes) {
-            (None, 1) => self.arch.dispatch(
-                #[inline(always)]
-                || scale_row::<1>(first, first_weight, out),
-            ),
-            (None, _) => self.arch.dispatch(
-                #[inline(always)]
-                || scale_row::<2>(first, first_weight, out),
-            ),
-            (Some((second, weight)), 1) => self.arch.dispatch(
-                #[inline(always)]
-                || mix_rows::<1>([first, second], [first_weight, weight], out),
-            ),
-            (Some((second, weight)), _) => self.arch.dispatch(
-                #[inline(always)]
-                || mix_rows::<2>([first, second], [first_weight, weight], out),
-            ),
+/// `out = clamp(gain · samples + bias, 0, 255) · scale + shift`; the second and third row are empty for grey.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn mix_channel(samples: [&[f32]; 3], mix: ChannelMix, out: &mut [f32]) {
+    let ChannelMix { gain, bias, scale, shift } = mix;
+    if samples[1].is_empty() {
+        for (out, sample) in out.iter_mut().zip(samples[0]) {
+            *out = (gain[0] * sample + bias).clamp(0.0, 255.0) * scale + shift;
         }
-        for (row, weight) in rows {
-            match bytes {
-                1 => self.arch.dispatch(
-                    #[inline(always)]
-                    || add_row::<1>(row, weight, out),
-                ),
-                _ => self.arch.dispatch(
-                    #[inline(always)]
-                    || add_row::<2>(row, weight, out),
-                ),
-            }
-        }
+        return;
     }
-
-    /// `out[i] = row[index[i]]`.
-    pub fn pick(self, row: &RowBuffer, index: &[u32], out: &mut [f32]) {
-        self.arch.dispatch(
-            #[inline(always)]
-            || {
-                for (out, &index) in out.iter_mut().zip(index) {
-                    *out = row[index as usize % ROW_CAPACITY];
-                }
-            },
-        );
-    }
-
-    /// `out[i]` lies `weight[i]` of the way from `row[first[i]]` to `row[second[i]]`.
-    pub fn lerp(self, row: &RowBuffer, first: &[u32], second: &[u32], weight: &[f32], out: &mut [f32]) {
-        self.arch.dispatch(
-            #[inline(always)]
-            || {
-                for (((out, &first), &second), &weight) in out.iter_mut().zip(first).zip(second).zip(weight) {
-                    let from = row[first as usize % ROW_CAPACITY];
-                    *out = from + (row[second as usize % ROW_CAPACITY] - from) * weight;
-                }
-            },
-        );
-    }
-
-    /// `out = clamp(gain · samples + bias, 0, 255) · scale + shift`; the second and third row are empty for grey.
-    pub fn mix(self, samples: [&[f32]; 3], mix: ChannelMix, out: &mut [f32]) {
-        let ChannelMix { gain, bias, scale, shift } = mix;
-        if samples[1].is_empty() {
-            return self.arch.dispatch(
-                #[inline(always)]
-                || {
-                    for (out, sample) in out.iter_mut().zip(samples[0]) {
-                        *out = (gain[0] * sample + bias).clamp(0.0, 255.0) * scale + shift;
-                    }
-                },
-            );
-        }
-        self.arch.dispatch(
-            #[inline(always)]
-            || {
-                for (((out, s0), s1), s2) in out.iter_mut().zip(samples[0]).zip(samples[1]).zip(samples[2]) {
-                    let value = gain[0] * s0 + gain[1] * s1 + gain[2] * s2 + bias;
-                    *out = value.clamp(0.0, 255.0) * scale + shift;
-                }
-            },
-        );
+    for (((out, s0), s1), s2) in out.iter_mut().zip(samples[0]).zip(samples[1]).zip(samples[2]) {
+        let value = gain[0] * s0 + gain[1] * s1 + gain[2] * s2 + bias;
+        *out = value.clamp(0.0, 255.0) * scale + shift;
     }
 }

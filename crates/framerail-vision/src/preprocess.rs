@@ -5,7 +5,7 @@ use framerail_core::{BBox, Frame, HostSurface, Point, TensorLayout, surface::MAX
 use crate::{
     VisionError,
     color::RgbFromSamples,
-    kernels::ChannelMix,
+    kernels::{ChannelMix, mix_channel},
     sampling::{Geometry, Resampler, Sampling, Window},
 };
 
@@ -267,7 +267,6 @@ impl Preprocessor {
         let plane_elements = width * self.spec.height as usize;
         let (left, columns) = (placement.left, placement.width as usize);
         for y in 0..placement.height as usize {
-            let kernels = resampler.kernels();
             let samples = resampler.row(surface, y);
             let row_start = (placement.top + y) * width + left;
             for (channel, mix) in mixes.iter().enumerate() {
@@ -278,7 +277,7 @@ impl Preprocessor {
                         &mut self.channel_rows[channel][..]
                     }
                 };
-                kernels.mix(samples, *mix, target);
+                mix_channel(samples, *mix, target);
             }
             if self.spec.layout == TensorLayout::Thwc {
                 interleave(&self.channel_rows, channels, &mut out[row_start * channels..][..columns * channels]);

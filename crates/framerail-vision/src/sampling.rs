@@ -4,7 +4,7 @@
 
 use framerail_core::{HostSurface, PixelFormat};
 
-use crate::kernels::{Kernels, RowBuffer, row_buffer};
+use crate::kernels::{self, RowBuffer, row_buffer};
 
 /// How samples between or across pixels are found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -155,11 +155,11 @@ impl Columns {
         Columns::Pick(first)
     }
 
-    fn apply<'a>(&self, kernels: Kernels, row: &'a RowBuffer, out: &'a mut [f32]) -> &'a [f32] {
+    fn apply<'a>(&self, row: &'a RowBuffer, out: &'a mut [f32]) -> &'a [f32] {
         match self {
             Columns::Straight(origin) => return &row[*origin..origin + out.len()],
-            Columns::Pick(index) => kernels.pick(row, index, out),
-            Columns::Lerp { first, second, weight } => kernels.lerp(row, first, second, weight, out),
+            Columns::Pick(index) => kernels::pick(row, index, out),
+            Columns::Lerp { first, second, weight } => kernels::lerp(row, first, second, weight, out),
             Columns::Sum(taps) => {
                 for (position, out) in out.iter_mut().enumerate() {
                     *out = taps.at(position).iter().map(|&(index, weight)| row[index as usize] * weight).sum();
@@ -194,7 +194,6 @@ struct ComponentColumns {
 #[derive(Debug)]
 pub(crate) struct Resampler {
     geometry: Geometry,
-    kernels: Kernels,
     planes: Vec<PlaneRows>,
     components: Vec<ComponentColumns>,
 }
@@ -222,15 +221,11 @@ impl Resampler {
             let columns = Columns::new(taps, step, offset, start);
             components.push(ComponentColumns { plane, columns, row: vec![0.0; out_width as usize] });
         }
-        Self { geometry, kernels: Kernels::new(), planes, components }
+        Self { geometry, planes, components }
     }
 
     pub fn geometry(&self) -> &Geometry {
         &self.geometry
-    }
-
-    pub fn kernels(&self) -> Kernels {
-        self.kernels
     }
 
     /// Row `y` of the output for each colour component (one or three; the rest are empty).
@@ -239,11 +234,11 @@ impl Resampler {
         for plane in &mut self.planes {
             let stretch = plane.start * bytes..(plane.start + plane.len) * bytes;
             let rows = plane.rows.at(y).iter().map(|&(row, weight)| (&surface.row(plane.plane, row as usize)[stretch.clone()], weight));
-            self.kernels.weigh_rows(bytes, rows, &mut plane.weighed[..plane.len]);
+            kernels::weigh_rows(bytes, rows, &mut plane.weighed[..plane.len]);
         }
         let mut out: [&[f32]; 3] = [&[]; 3];
         for (out, component) in out.iter_mut().zip(&mut self.components) {
-            *out = component.columns.apply(self.kernels, &self.planes[component.plane].weighed, &mut component.row);
+            *out = component.columns.apply(&self.planes[component.plane].weighed, &mut component.row);
         }
         out
     }
