@@ -7,8 +7,11 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 began=$SECONDS
 
-# Sums the number before a word in the lines that report results.
-sum() { grep -aE "$1" "$log" | grep -aoE "[0-9]+ $2" | awk '{n += $1} END {print n + 0}'; }
+# Sums the number before a word ($2) in the lines that report results ($1); colours may stand between.
+sum() {
+    sed $'s/\e\\[[0-9;]*m//g' "$log" |
+        awk -v line="$1" -v word="$2" '$0 ~ line && match($0, "[0-9]+ " word) {n += substr($0, RSTART)} END {print n + 0}'
+}
 
 fail() {
     printf 'test: FAILED: %s\n' "$1" >&2
@@ -18,7 +21,7 @@ fail() {
 if cargo nextest --version >/dev/null 2>&1; then
     runner=nextest
     cargo nextest run --workspace --no-fail-fast 2>&1 | tee "$log" || fail 'see above'
-    results='Summary \['
+    results='Summary [[]'
 else
     runner='cargo test'
     cargo test --workspace --no-fail-fast --all-targets 2>&1 | tee "$log" || fail 'see above'
