@@ -18,3 +18,17 @@ pub use item::{FrameItem, Item, StreamEnd};
 pub use plan::{LinkContext, LinkMismatch, PlanError, StagePlan};
 pub use stage::{BatchPolicy, Closed, Counter, Emitter, Flow, Source, Stage, StageContext, Work};
 pub use stats::{CopyKind, RunStats};
+
+// Pipelines as text and TOML, and the stages that they name.
+pub mod description;
+mod nearest;
+pub mod options;
+pub mod registry;
+pub mod spec;
+pub mod value;
+
+pub use description::{Chain, Description, OptionDescription, Origin, Span, StageDescription, Value};
+pub use options::{CheckedValue, ConfigError, Options};
+pub use registry::{RegisteredStage, Registry, RegistryError, StageFactory};
+pub use spec::{ArgumentSpec, Choice, Example, OptionKind, OptionSpec, Presence, Role, StageSpec};
+pub use value::OptionValue;

@@ -1,0 +1,251 @@
+//! A pipeline as its author wrote it: one data model behind text and TOML.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// A range of bytes in the text that a pipeline was written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Span {
+    /// First byte.
+    pub start: usize,
+    /// One past the last byte.
+    pub end: usize,
+}
+
+impl Span {
+    /// The bytes from `start` up to `end`.
+    pub fn new(start: usize, end: usize) -> Self {
+        Self { start, end }
+    }
+
+    /// From the start of this one to the end of another.
+    #[must_use]
+    pub fn to(self, other: Span) -> Self {
+        Self { start: self.start, end: other.end }
+    }
+}
+
+impl From<std::ops::Range<usize>> for Span {
+    fn from(range: std::ops::Range<usize>) -> Self {
+        Self { start: range.start, end: range.end }
+    }
+}
+
+/// The text that a pipeline was written in, for messages that show it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// All of it.
+    pub text: String,
+    /// The file it stands in; `None` for a pipeline given on the command line or by a program.
+    pub file: Option<PathBuf>,
+}
+
+impl Origin {
+    /// A pipeline text that stands in no file.
+    pub fn text(text: impl Into<String>) -> Arc<Self> {
+        Arc::new(Self { text: text.into(), file: None })
+    }
+
+    /// The content of a file.
+    pub fn file(path: &Path, text: impl Into<String>) -> Arc<Self> {
+        Arc::new(Self { text: text.into(), file: Some(path.to_owned()) })
+    }
+}
+
+/// A word and where it is written. Equal when the words are.
+#[derive(Clone, Debug, Default)]
+pub struct Value {
+    /// The word, without quotes.
+    pub text: String,
+    /// Where it is written, quotes included.
+    pub span: Option<Span>,
+}
+
+impl Value {
+    /// A word at a place.
+    pub fn new(text: impl Into<String>, span: Span) -> Self {
+        Self { text: text.into(), span: Some(span) }
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self { text: text.to_owned(), span: None }
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Value {}
+
+/// An option of a stage: `key=value`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptionDescription {
+    /// The key.
+    pub key: Value,
+    /// The value.
+    pub value: Value,
+}
+
+/// A stage of a pipeline.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StageDescription {
+    /// Which stage.
+    pub stage: Value,
+    /// What stands without a key.
+    pub arguments: Vec<Value>,
+    /// What stands with a key, in the order written; `name`, `queue` and `workers` among them.
+    pub options: Vec<OptionDescription>,
+    /// Branches in parentheses.
+    pub branches: Vec<Chain>,
+}
+
+impl StageDescription {
+    /// A stage without arguments.
+    pub fn new(stage: impl Into<String>) -> Self {
+        Self { stage: Value { text: stage.into(), span: None }, ..Self::default() }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn argument(mut self, text: impl Into<String>) -> Self {
+        self.arguments.push(Value { text: text.into(), span: None });
+        self
+    }
+
+    /// Adds an option.
+    #[must_use]
+    pub fn option(mut self, key: impl Into<String>, value: impl ToString) -> Self {
+        let key = Value { text: key.into(), span: None };
+        self.options.push(OptionDescription { key, value: Value { text: value.to_string(), span: None } });
+        self
+    }
+
+    /// Adds a branch.
+    #[must_use]
+    pub fn branch(mut self, stages: Vec<StageDescription>) -> Self {
+        self.branches.push(Chain { stages, span: None });
+        self
+    }
+
+    /// The name that its author gave it.
+    pub fn name(&self) -> Option<&str> {
+        self.options.iter().find(|option| option.key.text == "name").map(|option| option.value.text.as_str())
+    }
+}
+
+/// Stages one after the other. Equal when the stages are.
+#[derive(Clone, Debug, Default)]
+pub struct Chain {
+    /// The stages.
+    pub stages: Vec<StageDescription>,
+    /// Where it is written, parentheses included.
+    pub span: Option<Span>,
+}
+
+impl PartialEq for Chain {
+    fn eq(&self, other: &Self) -> bool {
+        self.stages == other.stages
+    }
+}
+
+impl Eq for Chain {}
+
+/// A pipeline as its author wrote it. Equal when the pipelines are, whether written as text or TOML.
+///
+/// [`fmt::Display`] gives its text, which [`Description::parse`] reads back to an equal one.
+#[derive(Clone, Debug, Default)]
+pub struct Description {
+    /// A name, from a file.
+    pub name: Option<String>,
+    /// What it is for, from a file.
+    pub description: Option<String>,
+    /// Its stages.
+    pub chain: Chain,
+    /// Where it was written.
+    pub origin: Arc<Origin>,
+}
+
+impl Description {
+    /// A pipeline made by a program; messages show its text.
+    pub fn from_stages(stages: Vec<StageDescription>) -> Self {
+        Self { chain: Chain { stages, span: None }, ..Self::default() }
+    }
+}
+
+impl PartialEq for Description {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.description == other.description && self.chain == other.chain
+    }
+}
+
+impl Eq for Description {}
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.chain.fmt(f)
+    }
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, stage) in self.stages.iter().enumerate() {
+            if index > 0 {
+                f.write_str(" ! ")?;
+            }
+            stage.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for StageDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_word(f, &self.stage.text, true)?;
+        for argument in &self.arguments {
+            f.write_str(" ")?;
+            write_word(f, &argument.text, true)?;
+        }
+        for option in &self.options {
+            write!(f, " {}=", option.key.text)?;
+            write_word(f, &option.value.text, false)?;
+        }
+        for branch in &self.branches {
+            if branch.stages.is_empty() { f.write_str(" ( )")? } else { write!(f, " ( {branch} )")? }
+        }
+        Ok(())
+    }
+}
+
+/// Writes a word so that it is read back as it is; one that stands alone must not look like an option or a sign.
+fn write_word(f: &mut fmt::Formatter<'_>, word: &str, alone: bool) -> fmt::Result {
+    let plain = !word.chars().any(|character| character.is_whitespace() || matches!(character, '\'' | '"' | '\\'));
+    let sign = alone && (word.is_empty() || matches!(word, "!" | "(" | ")" | "--") || option_key_len(word).is_some());
+    if plain && !sign {
+        return f.write_str(word);
+    }
+    if !word.contains('\'') {
+        return write!(f, "'{word}'");
+    }
+    write!(f, "\"{}\"", word.replace('\\', r"\\").replace('"', "\\\""))
+}
+
+/// Length of the key, when a word looks like `key=value`: a letter or `_`, then letters, digits, `_` or `-`.
+pub(crate) fn option_key_len(word: &str) -> Option<usize> {
+    let key = word.split_once('=')?.0;
+    is_option_key(key).then_some(key.len())
+}
+
+/// Whether a text can be the key of an option.
+pub(crate) fn is_option_key(key: &str) -> bool {
+    let mut bytes = key.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}
