@@ -1,1 +1,18 @@
-//! Under construction.
+//! Models and their cards: preprocessing, ONNX Runtime sessions and output decoders behind one [`Detector`].
+//!
+//! A model is its card ([`card::ModelCard`]): a TOML that says how frames become its input and how its outputs become
+//! detections. The ONNX file is prepared in memory on loading ([`onnx`]), which doubles the speed of older exports.
+
+pub mod card;
+pub mod decode;
+pub mod detector;
+pub mod error;
+mod nearest;
+pub mod search;
+pub mod size;
+
+pub use card::{CardFile, ModelCard, Thresholds};
+pub use detector::{Detector, DetectorOptions, DetectorStats};
+pub use error::InferError;
+pub use search::SearchPath;
+pub use size::{InputSize, SizeRequest};

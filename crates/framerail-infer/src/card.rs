@@ -1,0 +1,376 @@
+//! Model cards: a small TOML beside the ONNX file that says how a model is fed and read.
+//!
+//! A detector of a known output family needs a card, no code. `models/centerface.toml` is the example with every key explained.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use framerail_core::{Label, TensorLayout};
+use framerail_vision::{ChannelOrder, Fit};
+use serde::Deserialize;
+
+use crate::{InferError, decode::OutputCard, nearest::nearest, search::SearchPath, size::InputSize};
+
+/// Cards that are compiled in, by name.
+const BUILT_IN: &[(&str, &str)] = &[("centerface", include_str!("../../../models/centerface.toml"))];
+
+/// More classes than any published detector has; a card beyond that is an error.
+const MAX_CLASSES: u32 = 100_000;
+
+/// A card longer than this is not a card.
+const MAX_CARD_BYTES: u64 = 4 << 20;
+
+/// What a card says about its model.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ModelCard {
+    /// Name of the model.
+    pub name: String,
+    /// The ONNX file: beside the card, else in the search path.
+    pub file: PathBuf,
+    /// SHA-256 of the ONNX file in hex; checked on loading when given.
+    pub sha256: Option<String>,
+    /// One line on what the model finds.
+    #[serde(default)]
+    pub summary: String,
+    /// Licence of the model, as an SPDX identifier where there is one.
+    pub licence: String,
+    /// Where the model comes from.
+    #[serde(default)]
+    pub source: String,
+    /// Whether the model is prepared on loading (initialisers out of the inputs, input size fixed): same answers, faster.
+    #[serde(default = "yes")]
+    pub prepare: bool,
+    /// Names of the classes, in the order of the model's output. Give these or `classes`.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// Number of classes, when they have no names.
+    pub classes: Option<u32>,
+    /// Names of the landmarks, in the order of the model's output.
+    #[serde(default)]
+    pub landmarks: Vec<String>,
+    /// How frames become the model's input.
+    pub input: InputCard,
+    /// How the model's outputs become detections.
+    pub output: OutputCard,
+    /// Thresholds unless the user gives others.
+    #[serde(default)]
+    pub thresholds: Thresholds,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// How frames become a model's input.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct InputCard {
+    /// Name of the input; may be left out when the model has one only.
+    pub name: Option<String>,
+    /// Width in pixels. With `height`: the model's size. Without: the frame's.
+    pub width: Option<u32>,
+    /// Height in pixels.
+    pub height: Option<u32>,
+    /// Sides are rounded up to a multiple of this. Beside `width` and `height` it allows other sizes than theirs.
+    pub multiple_of: Option<u32>,
+    /// The longer side at most, for frame-sized inputs.
+    pub max_side: Option<u32>,
+    /// How a frame of another shape is fitted in.
+    #[serde(default)]
+    pub fit: FitName,
+    /// Value that fills a letterboxed input, 0 to 255.
+    #[serde(default = "letterbox_grey")]
+    pub pad: u8,
+    /// Whether a letterboxed frame lies in the middle, or at the top left.
+    #[serde(default = "yes")]
+    pub centered: bool,
+    /// Order of the axes.
+    #[serde(default)]
+    pub layout: TensorLayout,
+    /// Order of the channels.
+    #[serde(default)]
+    pub channel_order: ChannelOrderName,
+    /// Multiplies the values 0 to 255 first.
+    #[serde(default = "one")]
+    pub scale: f32,
+    /// Taken off each channel after scaling.
+    #[serde(default)]
+    pub mean: [f32; 3],
+    /// Divides each channel at last.
+    #[serde(default = "ones")]
+    pub std: [f32; 3],
+}
+
+fn letterbox_grey() -> u8 {
+    114
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+fn ones() -> [f32; 3] {
+    [1.0; 3]
+}
+
+/// How a frame of another shape is fitted in, as cards write it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FitName {
+    /// Both sides scaled on their own.
+    #[default]
+    Stretch,
+    /// The aspect ratio kept, the rest filled.
+    Letterbox,
+}
+
+/// Order of the channels, as cards write it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChannelOrderName {
+    /// Red, green, blue.
+    #[default]
+    Rgb,
+    /// Blue, green, red.
+    Bgr,
+    /// One channel of luma.
+    Gray,
+}
+
+/// Which detections are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct Thresholds {
+    /// Score above which a box counts, 0 to 1.
+    pub confidence: f32,
+    /// Overlap from which the lower-scored of two boxes is dropped (non-maximum suppression), 0 to 1; 1 keeps all.
+    pub iou: f32,
+    /// The most detections of one frame, best first.
+    pub max_detections: usize,
+    /// Whether boxes of different classes suppress each other too.
+    pub class_agnostic: bool,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self { confidence: 0.25, iou: 0.45, max_detections: 300, class_agnostic: false }
+    }
+}
+
+impl InputCard {
+    /// The size that the card itself names.
+    pub fn default_size(&self) -> Option<InputSize> {
+        Some(InputSize { width: self.width?, height: self.height? })
+    }
+
+    /// The fit as the preprocessor takes it.
+    pub fn fit(&self) -> Fit {
+        match self.fit {
+            FitName::Stretch => Fit::Stretch,
+            FitName::Letterbox => Fit::Letterbox { pad: self.pad, centered: self.centered },
+        }
+    }
+
+    /// The channels as the preprocessor takes them.
+    pub fn channel_order(&self) -> ChannelOrder {
+        match self.channel_order {
+            ChannelOrderName::Rgb => ChannelOrder::Rgb,
+            ChannelOrderName::Bgr => ChannelOrder::Bgr,
+            ChannelOrderName::Gray => ChannelOrder::Gray,
+        }
+    }
+}
+
+/// A card and where it was found.
+#[derive(Clone, Debug)]
+pub struct CardFile {
+    /// What it says.
+    pub card: ModelCard,
+    /// The file; `None` for a card that is compiled in.
+    pub path: Option<PathBuf>,
+}
+
+impl CardFile {
+    /// Finds a card by the path of its file or by the model's name.
+    ///
+    /// # Errors
+    /// `Missing` with every place looked at; `Card` for one that cannot be read.
+    pub fn find(name_or_path: &str, search: &SearchPath) -> Result<CardFile, InferError> {
+        let given = Path::new(name_or_path);
+        if given.extension().is_some_and(|extension| extension == "onnx") {
+            let hint = format!("write a card for {name_or_path} (see models/centerface.toml) and name the card here").to_owned();
+            return Err(InferError::Missing { what: "model card".into(), looked: vec![given.with_extension("toml")], hint });
+        }
+        if given.extension().is_some_and(|extension| extension == "toml") || given.components().count() > 1 {
+            return if given.is_file() { read(given) } else { Err(missing(name_or_path, vec![given.to_owned()])) };
+        }
+        let looked = search.card_files(name_or_path);
+        if let Some(path) = looked.iter().find(|path| path.is_file()) {
+            return read(path);
+        }
+        match BUILT_IN.iter().find(|(name, _)| *name == name_or_path) {
+            Some((name, text)) => {
+                let card = ModelCard::parse(text, Path::new(&format!("built-in {name}")))?;
+                Ok(CardFile { card, path: None })
+            }
+            None => Err(missing(name_or_path, looked)),
+        }
+    }
+}
+
+fn missing(name: &str, looked: Vec<PathBuf>) -> InferError {
+    let built_in = BUILT_IN.iter().map(|(name, _)| *name);
+    let hint = match nearest(name, built_in.clone()) {
+        Some(near) => format!("did you mean '{near}'?"),
+        None => {
+            format!("give the path of a card (models/centerface.toml shows one); built in: {}", built_in.collect::<Vec<_>>().join(", "))
+        }
+    };
+    InferError::Missing { what: format!("model card '{name}'"), looked, hint }
+}
+
+fn read(path: &Path) -> Result<CardFile, InferError> {
+    let wrong = |reason: String| InferError::Card { path: path.to_owned(), line: None, reason };
+    let length = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
+    if length > MAX_CARD_BYTES {
+        return Err(wrong(format!("{length} bytes is too long for a card; is this the model itself?")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    Ok(CardFile { card: ModelCard::parse(&text, path)?, path: Some(path.to_owned()) })
+}
+
+impl ModelCard {
+    /// Reads a card's text; `path` is for messages.
+    ///
+    /// # Errors
+    /// `Card` with line and key: a key that is unknown (with the nearest known one), missing, of the wrong type or out of range.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, InferError> {
+        let card: ModelCard = toml::from_str(text).map_err(|error| describe(&error, text, path))?;
+        card.check().map_err(|wrong| InferError::Card {
+            path: path.to_owned(),
+            line: line_of_key(text, wrong.table, wrong.key),
+            reason: wrong.to_string(),
+        })?;
+        Ok(card)
+    }
+
+    /// Number of classes.
+    pub fn class_count(&self) -> usize {
+        if self.labels.is_empty() { self.classes.unwrap_or(1) as usize } else { self.labels.len() }
+    }
+
+    /// The classes as detections carry them; a class without a name is called by its number.
+    pub fn label_list(&self) -> Vec<Label> {
+        let name = |id: usize| self.labels.get(id).cloned().unwrap_or_else(|| id.to_string());
+        (0..self.class_count()).map(|id| Label { id: id as u32, name: Arc::from(name(id)) }).collect()
+    }
+
+    fn check(&self) -> Result<(), BadValue> {
+        let ensure = |good: bool, table, key, expected: &str| {
+            if good { Ok(()) } else { Err(BadValue { table, key, expected: expected.to_owned() }) }
+        };
+        ensure(!self.name.is_empty(), "", "name", "a name")?;
+        ensure(!self.file.as_os_str().is_empty(), "", "file", "the name of an ONNX file")?;
+        let is_sha256 = |hex: &String| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+        ensure(self.sha256.as_ref().is_none_or(is_sha256), "", "sha256", "64 hexadecimal digits")?;
+        ensure(
+            self.labels.is_empty() != self.classes.is_none(),
+            "",
+            "labels",
+            "a list of names, or 'classes' with their number, not both",
+        )?;
+        ensure(self.classes.is_none_or(|count| (1..=MAX_CLASSES).contains(&count)), "", "classes", "1 to 100000")?;
+        let input = &self.input;
+        let side = |side: Option<u32>| side.is_none_or(|side| (1..=32_768).contains(&side));
+        ensure(side(input.width), "input", "width", "1 to 32768")?;
+        ensure(side(input.height), "input", "height", "1 to 32768")?;
+        ensure(input.width.is_some() == input.height.is_some(), "input", "width", "a pair with 'height'; give both or neither")?;
+        ensure(input.multiple_of.is_none_or(|side| (1..=4096).contains(&side)), "input", "multiple_of", "1 to 4096")?;
+        ensure(side(input.max_side), "input", "max_side", "1 to 32768")?;
+        ensure(input.scale.is_finite() && input.scale != 0.0, "input", "scale", "a number other than 0")?;
+        ensure(input.mean.iter().all(|v| v.is_finite()), "input", "mean", "three finite numbers")?;
+        ensure(input.std.iter().all(|v| v.is_finite() && *v != 0.0), "input", "std", "three numbers other than 0")?;
+        self.thresholds.check().map_err(|(key, expected)| BadValue { table: "thresholds", key, expected: expected.to_owned() })?;
+        self.output.check(self).map_err(|(key, expected)| BadValue { table: "output", key, expected })
+    }
+}
+
+impl Thresholds {
+    /// Whether every value is in range; else the key and what it takes.
+    pub(crate) fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        let unit = |value: f32| (0.0..=1.0).contains(&value);
+        match () {
+            () if !unit(self.confidence) => Err(("confidence", "0 to 1")),
+            () if !unit(self.iou) => Err(("iou", "0 to 1")),
+            () if self.max_detections == 0 => Err(("max_detections", "1 or more")),
+            () => Ok(()),
+        }
+    }
+}
+
+/// A key of a card whose value makes no sense.
+struct BadValue {
+    table: &'static str,
+    key: &'static str,
+    expected: String,
+}
+
+impl fmt::Display for BadValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}{} takes {}", self.table, if self.table.is_empty() { "" } else { "." }, self.key, self.expected)
+    }
+}
+
+/// The parser's complaint as one line, with the nearest known key for an unknown one.
+fn describe(error: &toml::de::Error, text: &str, path: &Path) -> InferError {
+    let line = error.span().map(|span| line_at(text, span.start));
+    let message = error.message().lines().collect::<Vec<_>>().join(" ");
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let reason = match (quoted.next(), message.split_whitespace().next()) {
+        (Some(given), Some("unknown")) => {
+            let kind = if message.starts_with("unknown variant") { "value" } else { "key" };
+            let known: Vec<&str> = quoted.collect();
+            match nearest(given, known.iter().copied()) {
+                Some(near) => format!("unknown {kind} '{given}'; did you mean '{near}'?"),
+                None => format!("unknown {kind} '{given}'; known: {}", known.join(", ")),
+            }
+        }
+        (Some(key), Some("missing")) => format!("key '{key}' is missing"),
+        _ => match error.span().and_then(|span| key_at(text, span.start)) {
+            Some(key) => format!("key '{key}': {}", message.replace('`', "'")),
+            None => message.replace('`', "'"),
+        },
+    };
+    InferError::Card { path: path.to_owned(), line, reason }
+}
+
+fn line_at(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}
+
+/// The key on the line where a value stands.
+fn key_at(text: &str, offset: usize) -> Option<&str> {
+    let (key, _) = text.lines().nth(line_at(text, offset) - 1)?.split_once('=')?;
+    Some(key.trim())
+}
+
+/// The line of `key = …` below `[table]` (or a table within it), from 1.
+fn line_of_key(text: &str, table: &str, key: &str) -> Option<usize> {
+    let mut current = "";
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if let Some(header) = line.strip_prefix('[') {
+            current = header.trim_start_matches('[').split(']').next().unwrap_or_default().split('.').next().unwrap_or_default();
+        } else if current == table && line.split('=').next().is_some_and(|name| name.trim() == key) {
+            return Some(index + 1);
+        }
+    }
+    None
+}

@@ -1,0 +1,97 @@
+//! The errors of this crate, cut by what the caller does next.
+
+use std::path::PathBuf;
+
+use framerail_vision::VisionError;
+
+/// What can go wrong with a model, its card, ONNX Runtime or a frame.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InferError {
+    /// No card of this name, or no ONNX file for it. Install it, or name another.
+    #[error("{what} not found; looked at {}; {hint}", list(looked))]
+    Missing {
+        /// What was looked for, such as `model file centerface.onnx`.
+        what: String,
+        /// Every place that was tried.
+        looked: Vec<PathBuf>,
+        /// What to do.
+        hint: String,
+    },
+    /// A model card that cannot be read or does not make sense. Mend the card.
+    #[error("model card {}{}: {reason}", path.display(), line.map(|line| format!(" line {line}")).unwrap_or_default())]
+    Card {
+        /// The card; `built-in NAME` for one that is compiled in.
+        path: PathBuf,
+        /// Line of the card, from 1, where one can be named.
+        line: Option<usize>,
+        /// What is wrong and what to write instead.
+        reason: String,
+    },
+    /// A model file that is no ONNX model, is damaged, or is not the one that the card names.
+    #[error("model {}: {reason}", path.display())]
+    ModelFile {
+        /// The ONNX file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A sound model whose inputs or outputs are not those that the card describes.
+    #[error("model {} does not fit its card: {reason}", path.display())]
+    ModelMismatch {
+        /// The ONNX file.
+        path: PathBuf,
+        /// What the card says and what the model has.
+        reason: String,
+    },
+    /// ONNX Runtime's library is there but cannot be used: no library, too old, or another is loaded already.
+    #[error("ONNX Runtime {}: {reason}", path.display())]
+    Runtime {
+        /// The library file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// An option whose value makes no sense for this model or machine.
+    #[error("{option}={given}: {reason}")]
+    Option {
+        /// Name of the option.
+        option: &'static str,
+        /// The value as given.
+        given: String,
+        /// What is wrong and which values are taken.
+        reason: String,
+    },
+    /// The model failed while running; it would fail again.
+    #[error("model {model} failed to run: {reason}")]
+    Run {
+        /// Name from the card.
+        model: String,
+        /// What ONNX Runtime or the decoder says.
+        reason: String,
+    },
+    /// A frame that cannot be made into a model input. The next one may do.
+    #[error("frame {index} of stream {stream} (PTS {pts}): {source}")]
+    Frame {
+        /// The frame's number in its stream.
+        index: u64,
+        /// The stream.
+        stream: u32,
+        /// Its presentation time in ticks.
+        pts: i64,
+        /// Why.
+        source: VisionError,
+    },
+}
+
+impl InferError {
+    /// Whether the model is still good and only this frame has to be left out.
+    pub fn is_recoverable(&self) -> bool {
+        matches!(self, InferError::Frame { .. })
+    }
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    names.join(", ")
+}

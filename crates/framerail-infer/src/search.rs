@@ -1,0 +1,112 @@
+//! Where cards, models and ONNX Runtime are looked for.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+/// The folder that `make setup` fills, below the project's root.
+const HOME_FOLDER: &str = ".framerail";
+
+/// The places to look in, taken from the environment once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SearchPath {
+    /// `FRAMERAIL_HOME`.
+    pub home: Option<PathBuf>,
+    /// `FRAMERAIL_MODELS`.
+    pub models: Option<PathBuf>,
+    /// The working directory.
+    pub working_directory: PathBuf,
+    /// The user's data folder: `XDG_DATA_HOME`, else `~/.local/share`.
+    pub user_data: Option<PathBuf>,
+    /// `VIRTUAL_ENV` and `CONDA_PREFIX`: Python environments that are active.
+    pub python_environments: Vec<PathBuf>,
+    /// Folders of the system's libraries, `LD_LIBRARY_PATH` first.
+    pub library_folders: Vec<PathBuf>,
+}
+
+impl SearchPath {
+    /// The places that the environment names.
+    pub fn from_env() -> Self {
+        let folder = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let listed = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+        let arch = env::consts::ARCH;
+        let system = ["/usr/local/lib".into(), format!("/usr/lib/{arch}-linux-gnu"), "/usr/lib64".into(), "/usr/lib".into()];
+        Self {
+            home: folder("FRAMERAIL_HOME"),
+            models: folder("FRAMERAIL_MODELS"),
+            working_directory: env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
+            user_data: folder("XDG_DATA_HOME").or_else(|| Some(folder("HOME")?.join(".local/share"))),
+            python_environments: ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter().filter_map(folder).collect(),
+            library_folders: env::split_paths(&listed)
+                .filter(|folder| !folder.as_os_str().is_empty())
+                .chain(system.into_iter().map(PathBuf::from))
+                .collect(),
+        }
+    }
+
+    /// `FRAMERAIL_HOME`, then `.framerail` of the working directory and its parents.
+    fn homes(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        let above = self.working_directory.ancestors().map(|folder| folder.join(HOME_FOLDER));
+        self.home.iter().cloned().chain(above)
+    }
+
+    /// The files in which a card of this name may be.
+    pub fn card_files(&self, name: &str) -> Vec<PathBuf> {
+        let file = format!("models/{name}.toml");
+        let beside_home = self.home.as_deref().and_then(Path::parent).map(|project| project.join(&file));
+        let above = self.homes().skip(usize::from(self.home.is_some())).filter(|home| home.is_dir());
+        let mut files = vec![self.working_directory.join(&file)];
+        files.extend(beside_home);
+        files.extend(above.filter_map(|home| Some(home.parent()?.join(&file))));
+        files.extend(self.user_data.as_ref().map(|data| data.join("framerail").join(&file)));
+        without_repeats(files)
+    }
+
+    /// The places in which a model file may be, given the folder of its card.
+    pub fn model_files(&self, file: &Path, card_folder: Option<&Path>) -> Vec<PathBuf> {
+        let mut folders: Vec<PathBuf> = card_folder.map(Path::to_owned).into_iter().collect();
+        folders.extend(self.models.clone());
+        folders.extend(self.homes().filter(|home| home.is_dir() || Some(home) == self.home.as_ref()).map(|home| home.join("models")));
+        folders.extend(self.user_data.as_ref().map(|data| data.join("framerail/models")));
+        without_repeats(folders.into_iter().map(|folder| folder.join(file)).collect())
+    }
+
+    /// The folders in which ONNX Runtime's library may be: Python environments first, the system's last.
+    pub(crate) fn runtime_folders(&self) -> Vec<PathBuf> {
+        let project = self.homes().map(|home| home.join("venv"));
+        let mut folders: Vec<PathBuf> =
+            project.chain(self.python_environments.iter().cloned()).flat_map(|root| capi_folders(&root)).collect();
+        folders.extend(self.library_folders.iter().cloned());
+        without_repeats(folders)
+    }
+
+    /// The Python environments, for a message.
+    pub(crate) fn environments(&self) -> Vec<PathBuf> {
+        let project = self
+            .homes()
+            .map(|home| home.join("venv"))
+            .filter(|venv| venv.is_dir() || self.home.is_some() && self.home.as_deref() == venv.parent());
+        without_repeats(project.chain(self.python_environments.iter().cloned()).collect())
+    }
+}
+
+/// `ROOT/lib/python3*/site-packages/onnxruntime/capi` of a Python environment.
+fn capi_folders(root: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(root.join("lib")) else { return Vec::new() };
+    let python = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("python3"));
+    let mut folders: Vec<PathBuf> =
+        python.map(|entry| entry.path().join("site-packages/onnxruntime/capi")).filter(|path| path.is_dir()).collect();
+    folders.sort();
+    folders
+}
+
+fn without_repeats(paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    let mut unique: Vec<PathBuf> = Vec::with_capacity(paths.len());
+    for path in paths {
+        if !unique.contains(&path) {
+            unique.push(path);
+        }
+    }
+    unique
+}
