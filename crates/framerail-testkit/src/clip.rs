@@ -1,0 +1,349 @@
+//! The description of a clip to generate, and the clip once made.
+
+use std::path::{Path, PathBuf};
+
+use framerail_core::{ColorDescription, Rational, Rotation, TimeBase};
+
+use crate::{FacesSpec, cache, encode, tool};
+
+/// How pictures are compressed.
+#[allow(missing_docs)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Codec {
+    H264,
+    Hevc,
+    Vp8,
+    Vp9,
+    /// Through SVT-AV1.
+    Av1,
+    Mpeg2,
+    Mpeg4,
+    Mjpeg,
+    ProRes,
+    Ffv1,
+    Gif,
+    Png,
+    HuffYuv,
+    RawVideo,
+}
+
+/// What holds the streams.
+#[allow(missing_docs)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Container {
+    Mp4,
+    Mov,
+    Mkv,
+    Webm,
+    Avi,
+    Ts,
+    Gif,
+    /// The codec's packets one after the other, without timestamps or index (H.264 and HEVC: Annex B).
+    Elementary,
+    /// A folder of numbered pictures, `00000.png` or `00000.jpg` onwards; [`Clip::path`] is the folder.
+    Images,
+}
+
+/// How sound is compressed.
+#[allow(missing_docs)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AudioCodec {
+    Aac,
+    Mp3,
+    /// 16 bits, little endian.
+    Pcm,
+    Opus,
+}
+
+/// How subtitles are stored.
+#[allow(missing_docs)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SubtitleCodec {
+    Srt,
+    MovText,
+}
+
+/// What the pictures show.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// Each frame's number (see [`crate::frame_code`]) over a moving gradient.
+    Numbers,
+    /// Faces on known paths; carries no numbers.
+    Faces(FacesSpec),
+}
+
+/// A clip to generate. Starts as 16 frames of 160x120 H.264 4:2:0 at 25 frames/s in MP4, without sound.
+///
+/// The same description is encoded once and kept in the build folder.
+#[derive(Clone, Debug)]
+pub struct ClipSpec {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) frames: u32,
+    pub(crate) frame_rate: Rational,
+    pub(crate) pts: Option<(TimeBase, Vec<i64>)>,
+    pub(crate) codec: Codec,
+    pub(crate) container: Container,
+    pub(crate) pixel_format: String,
+    pub(crate) gop: u32,
+    pub(crate) b_frames: u32,
+    pub(crate) open_gop: bool,
+    pub(crate) color: ColorDescription,
+    pub(crate) rotation: Rotation,
+    pub(crate) sample_aspect_ratio: Option<Rational>,
+    pub(crate) audio: Vec<AudioCodec>,
+    pub(crate) subtitles: Option<SubtitleCodec>,
+    pub(crate) start_offset_secs: f64,
+    pub(crate) interlaced: bool,
+    pub(crate) unseekable: bool,
+    pub(crate) edit_list_skip: u32,
+    pub(crate) size_change: Option<(u32, u32, u32)>,
+    pub(crate) title: Option<String>,
+    pub(crate) content: Content,
+    pub(crate) encoder_options: Vec<String>,
+}
+
+impl Default for ClipSpec {
+    fn default() -> Self {
+        Self {
+            width: 160,
+            height: 120,
+            frames: 16,
+            frame_rate: Rational { num: 25, den: 1 },
+            pts: None,
+            codec: Codec::H264,
+            container: Container::Mp4,
+            pixel_format: "yuv420p".to_owned(),
+            gop: 12,
+            b_frames: 0,
+            open_gop: false,
+            color: ColorDescription::default(),
+            rotation: Rotation::None,
+            sample_aspect_ratio: None,
+            audio: Vec::new(),
+            subtitles: None,
+            start_offset_secs: 0.0,
+            interlaced: false,
+            unseekable: false,
+            edit_list_skip: 0,
+            size_change: None,
+            title: None,
+            content: Content::Numbers,
+            encoder_options: Vec::new(),
+        }
+    }
+}
+
+impl ClipSpec {
+    /// The default clip in another codec and container, in a pixel format that the codec takes.
+    pub fn new(codec: Codec, container: Container) -> Self {
+        let pixel_format = match codec {
+            Codec::Mjpeg => "yuvj420p",
+            Codec::ProRes => "yuv422p10le",
+            Codec::Gif => "rgb8",
+            Codec::Png => "rgb24",
+            Codec::HuffYuv => "yuv422p",
+            _ => "yuv420p",
+        };
+        Self { codec, container, ..Self::default() }.pixel_format(pixel_format)
+    }
+
+    /// Size in pixels, at least 64x48; what is stored, before any rotation.
+    pub fn size(self, width: u32, height: u32) -> Self {
+        Self { width, height, ..self }
+    }
+
+    /// Number of frames.
+    pub fn frames(self, frames: u32) -> Self {
+        Self { frames, ..self }
+    }
+
+    /// Constant frame rate, frames per second as a fraction.
+    pub fn frame_rate(self, num: i64, den: i64) -> Self {
+        Self { frame_rate: Rational { num, den }, ..self }
+    }
+
+    /// Variable frame rate: a PTS for every frame, rising, in ticks of `num/den` seconds. Also sets their number.
+    pub fn pts(self, num: i64, den: i64, ticks: &[i64]) -> Self {
+        let time_base = TimeBase::new(num, den).expect("a time base above zero");
+        assert!(ticks.windows(2).all(|pair| pair[0] < pair[1]), "PTS must rise: {ticks:?}");
+        Self { frames: ticks.len() as u32, pts: Some((time_base, ticks.to_vec())), ..self }
+    }
+
+    /// FFmpeg's name of the pixel format, also of those that framerail does not deliver (`pal8`, `yuvj420p`).
+    pub fn pixel_format(self, name: impl ToString) -> Self {
+        Self { pixel_format: name.to_string(), ..self }
+    }
+
+    /// Frames from one keyframe to the next.
+    pub fn gop(self, gop: u32) -> Self {
+        Self { gop, ..self }
+    }
+
+    /// Consecutive B-frames at most.
+    pub fn b_frames(self, b_frames: u32) -> Self {
+        Self { b_frames, ..self }
+    }
+
+    /// B-frames before a keyframe may refer to the GOP before it (H.264, HEVC; needs B-frames).
+    pub fn open_gop(self) -> Self {
+        Self { open_gop: true, ..self }
+    }
+
+    /// Colour tags; samples are converted by the same matrix and range.
+    pub fn color(self, color: ColorDescription) -> Self {
+        Self { color, ..self }
+    }
+
+    /// Turn for display, stored as a display matrix (MP4, MOV).
+    pub fn rotation(self, rotation: Rotation) -> Self {
+        Self { rotation, ..self }
+    }
+
+    /// Shape of one pixel, width over height.
+    pub fn sample_aspect_ratio(self, num: i64, den: i64) -> Self {
+        Self { sample_aspect_ratio: Some(Rational { num, den }), ..self }
+    }
+
+    /// Adds a sound track: a tone of its own pitch, as long as the pictures, with a language tag.
+    pub fn audio(mut self, codec: AudioCodec) -> Self {
+        self.audio.push(codec);
+        self
+    }
+
+    /// Adds a subtitle track of two lines.
+    pub fn subtitles(self, codec: SubtitleCodec) -> Self {
+        Self { subtitles: Some(codec), ..self }
+    }
+
+    /// Timestamps of all streams start here instead of at zero.
+    pub fn start_offset_secs(self, start_offset_secs: f64) -> Self {
+        Self { start_offset_secs, ..self }
+    }
+
+    /// Interlaced, top field first: the second field's background is half a frame later, its number the same.
+    pub fn interlaced(self) -> Self {
+        Self { interlaced: true, ..self }
+    }
+
+    /// Written as to a pipe: no index and no duration (MKV, WebM), or fragmented (MP4, MOV).
+    pub fn unseekable(self) -> Self {
+        Self { unseekable: true, ..self }
+    }
+
+    /// Hides the first frames by an edit list, though their packets are there (MP4, MOV).
+    pub fn edit_list_skip(self, frames: u32) -> Self {
+        Self { edit_list_skip: frames, ..self }
+    }
+
+    /// From frame `at` on, pictures have another size (MPEG-TS, elementary streams).
+    pub fn size_change(self, at: u32, width: u32, height: u32) -> Self {
+        Self { size_change: Some((at, width, height)), ..self }
+    }
+
+    /// The container's title.
+    pub fn title(self, title: &str) -> Self {
+        Self { title: Some(title.to_owned()), ..self }
+    }
+
+    /// What the pictures show.
+    pub fn content(self, content: Content) -> Self {
+        Self { content, ..self }
+    }
+
+    /// Further options for the video encoder, as on FFmpeg's command line, such as `["-crf", "40"]`.
+    pub fn encoder_options(mut self, options: &[&str]) -> Self {
+        self.encoder_options.extend(options.iter().map(|option| (*option).to_owned()));
+        self
+    }
+
+    /// FFmpeg's name of the pixel format asked for.
+    pub fn pixel_format_name(&self) -> &str {
+        &self.pixel_format
+    }
+
+    /// Why this ffmpeg cannot make the clip, if so.
+    pub fn unavailable(&self) -> Option<String> {
+        let encoder = encode::video_encoder(self);
+        (!tool::encoders().contains(encoder)).then(|| format!("this ffmpeg has no encoder {encoder}"))
+    }
+
+    /// Encodes the clip, or finds it encoded.
+    ///
+    /// # Panics
+    /// When FFmpeg is missing or fails; the message has its command and what it said.
+    pub fn make(&self) -> Clip {
+        assert!(self.width >= 64 && self.height >= 48, "clips are 64x48 or larger, not {}x{}", self.width, self.height);
+        assert!(self.frames > 0, "a clip has at least one frame");
+        if let Some(reason) = self.unavailable() {
+            panic!("{reason}; run `make setup`");
+        }
+        let description = format!("{self:?}");
+        let name = format!("{:?}-{}", self.codec, cache::key(&description)).to_lowercase();
+        let name = match encode::extension(self) {
+            Some(extension) => format!("{name}.{extension}"),
+            None => name,
+        };
+        Clip { path: cache::once(&name, |work| encode::encode(self, work)), spec: self.clone() }
+    }
+
+    /// The numbers that a player shows, in order.
+    pub fn frame_numbers(&self) -> Vec<u64> {
+        (u64::from(self.edit_list_skip)..u64::from(self.frames)).collect()
+    }
+
+    /// When each shown frame is on screen, in seconds after the first.
+    pub fn relative_secs(&self) -> Vec<f64> {
+        let secs = |frame: u64| match &self.pts {
+            Some((time_base, ticks)) => time_base.seconds(ticks[frame as usize]),
+            None => frame as f64 / self.frame_rate.as_f64(),
+        };
+        let start = secs(u64::from(self.edit_list_skip));
+        self.frame_numbers().into_iter().map(|frame| secs(frame) - start).collect()
+    }
+
+    /// Length in seconds; the last frame of a variable rate is taken to last as long as the one before it.
+    pub(crate) fn duration_secs(&self) -> f64 {
+        match &self.pts {
+            Some((time_base, ticks)) => {
+                let last = ticks.last().copied().unwrap_or(0);
+                let before = ticks.iter().rev().nth(1).copied().unwrap_or(last - 1);
+                time_base.seconds(last + (last - before) - ticks.first().copied().unwrap_or(0))
+            }
+            None => f64::from(self.frames) / self.frame_rate.as_f64(),
+        }
+    }
+}
+
+/// A clip that exists.
+#[derive(Clone, Debug)]
+pub struct Clip {
+    path: PathBuf,
+    spec: ClipSpec,
+}
+
+impl Clip {
+    /// The file; a folder for [`Container::Images`]. Shared by all tests: copy before changing it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What FFmpeg's command line takes for it: the path, or the pattern of an image sequence.
+    pub fn ffmpeg_input(&self) -> PathBuf {
+        match self.spec.container {
+            Container::Images => self.path.join(encode::image_pattern(&self.spec)),
+            _ => self.path.clone(),
+        }
+    }
+
+    /// What it was made from.
+    pub fn spec(&self) -> &ClipSpec {
+        &self.spec
+    }
+}
+
+impl AsRef<Path> for Clip {
+    fn as_ref(&self) -> &Path {
+        &self.path
+    }
+}

@@ -1,0 +1,179 @@
+//! Pictures and sound against what FFmpeg's command line makes of the same file.
+
+use std::{
+    io::Read,
+    path::Path,
+    process::{Child, ChildStdout, Stdio},
+};
+
+use framerail_core::{Component, FramePool, HostSurface, PixelFormat};
+
+use crate::{probe, tool};
+
+/// How far samples may differ, in code values of 8 bits (deeper formats are scaled down).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tolerance {
+    /// Greatest absolute difference of any sample.
+    pub max: f64,
+    /// Mean absolute difference over all samples.
+    pub mean: f64,
+}
+
+impl Tolerance {
+    /// The same samples: decoded planes.
+    pub const EXACT: Tolerance = Tolerance { max: 0.0, mean: 0.0 };
+    /// Two conversions from Y'CbCr to RGB that round in their own ways.
+    pub const CONVERTED: Tolerance = Tolerance { max: 2.0, mean: 0.6 };
+    /// Two resamplers of the same kind.
+    pub const RESIZED: Tolerance = Tolerance { max: 8.0, mean: 1.0 };
+    /// Encoded once more at good quality.
+    pub const ENCODED: Tolerance = Tolerance { max: 64.0, mean: 3.0 };
+}
+
+/// How much two pictures differ, in code values of 8 bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Difference {
+    /// Greatest absolute difference of any sample.
+    pub max: f64,
+    /// Mean absolute difference over all samples.
+    pub mean: f64,
+}
+
+/// Compares two pictures of the same format and size, all components.
+///
+/// # Panics
+/// When format or size differ.
+pub fn difference(left: &HostSurface, right: &HostSurface) -> Difference {
+    let format = left.format();
+    assert_eq!(
+        (format, left.width(), left.height()),
+        (right.format(), right.width(), right.height()),
+        "pictures of different format or size cannot be compared"
+    );
+    let scale = 255.0 / f64::from(format.max_value());
+    let (mut max, mut sum, mut count) = (0u32, 0u64, 0u64);
+    for (index, component) in format.components().iter().enumerate() {
+        let (columns, rows) = format.component_size(index, left.width(), left.height());
+        for row in 0..rows as usize {
+            let (a, b) = (left.row(component.plane, row), right.row(component.plane, row));
+            for x in 0..columns as usize {
+                let bytes = format.sample_bytes();
+                let apart = sample(a, *component, bytes, x).abs_diff(sample(b, *component, bytes, x));
+                max = max.max(apart);
+                sum += u64::from(apart);
+            }
+            count += u64::from(columns);
+        }
+    }
+    Difference { max: f64::from(max) * scale, mean: sum as f64 * scale / count.max(1) as f64 }
+}
+
+/// Fails unless two pictures are alike within a tolerance; `what` names them in the message.
+pub fn assert_close(left: &HostSurface, right: &HostSurface, tolerance: Tolerance, what: &str) {
+    let found = difference(left, right);
+    assert!(
+        found.max <= tolerance.max && found.mean <= tolerance.mean,
+        "{what}: differs by at most {:.2} and {:.3} on average of 255; allowed are {} and {}",
+        found.max,
+        found.mean,
+        tolerance.max,
+        tolerance.mean
+    );
+}
+
+/// One sample of a row, shifted down to its significant bits.
+pub(crate) fn sample(row: &[u8], component: Component, sample_bytes: usize, x: usize) -> u32 {
+    let at = x * component.step_bytes + component.offset_bytes;
+    let value = if sample_bytes == 1 { u32::from(row[at]) } else { u32::from(u16::from_le_bytes([row[at], row[at + 1]])) };
+    value >> component.shift
+}
+
+/// How FFmpeg is asked for reference pictures.
+#[derive(Clone, Debug, Default)]
+pub struct ReferenceOptions {
+    /// Number among the file's video streams.
+    pub video_stream: usize,
+    /// Turn pictures as the display matrix says; otherwise they come as stored.
+    pub autorotate: bool,
+    /// A filter graph, as for `-vf`.
+    pub filter: Option<String>,
+    /// Size of the delivered pictures, where the filter changes it.
+    pub size: Option<(u32, u32)>,
+}
+
+/// The pictures of the first video stream as FFmpeg decodes them, as stored (not turned), one at a time.
+///
+/// A format other than the stream's own is converted by swscale with its defaults.
+pub fn reference_planes(path: &Path, format: PixelFormat) -> ReferenceFrames {
+    reference_planes_with(path, format, &ReferenceOptions::default())
+}
+
+/// The same with options. Pictures whose size changes in mid-stream are scaled to the first size, as FFmpeg does.
+pub fn reference_planes_with(path: &Path, format: PixelFormat, options: &ReferenceOptions) -> ReferenceFrames {
+    let (width, height) = options.size.unwrap_or_else(|| {
+        let stream = probe::ffprobe_stream(path, &format!("v:{}", options.video_stream));
+        let turned = options.autorotate && stream.rotation_degrees % 180 == 90;
+        if turned { (stream.height, stream.width) } else { (stream.width, stream.height) }
+    });
+    let mut command = tool::ffmpeg();
+    if !options.autorotate {
+        command.arg("-noautorotate");
+    }
+    command.arg("-i").arg(path).arg("-map").arg(format!("0:v:{}", options.video_stream));
+    if let Some(filter) = &options.filter {
+        command.arg("-vf").arg(filter);
+    }
+    command.args(["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", format.name(), "pipe:1"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap_or_else(|error| tool::missing("ffmpeg", &error));
+    let stdout = child.stdout.take().expect("standard output is piped");
+    ReferenceFrames { child, stdout, pool: FramePool::new(4), format, width, height }
+}
+
+/// Pictures from FFmpeg; see [`reference_planes`].
+pub struct ReferenceFrames {
+    child: Child,
+    stdout: ChildStdout,
+    pool: FramePool,
+    format: PixelFormat,
+    width: u32,
+    height: u32,
+}
+
+impl Iterator for ReferenceFrames {
+    type Item = HostSurface;
+
+    fn next(&mut self) -> Option<HostSurface> {
+        let mut surface = self.pool.surface(self.format, self.width, self.height).expect("a size that ffprobe reported");
+        let mut planes = surface.planes_mut().expect("sole holder");
+        for plane in 0..self.format.planes() {
+            for row in 0..planes.layout(plane).rows {
+                if let Err(error) = self.stdout.read_exact(planes.row(plane, row)) {
+                    assert!(plane == 0 && row == 0, "ffmpeg stopped within a picture: {error}");
+                    return None;
+                }
+            }
+        }
+        Some(surface)
+    }
+}
+
+impl Drop for ReferenceFrames {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// MD5 of the packets' bytes of each stream that FFmpeg's specifier names (`a`, `v:0`, `s`), in file order.
+/// Equal hashes mean bit-equal packets; timestamps do not enter.
+pub fn stream_hashes(path: &Path, specifier: &str) -> Vec<String> {
+    let mut command = tool::ffmpeg();
+    command.arg("-i").arg(path).arg("-map").arg(format!("0:{specifier}?"));
+    command.args(["-c", "copy", "-f", "streamhash", "-hash", "md5", "pipe:1"]);
+    if probe::ffprobe_streams(path).iter().all(|stream| !specifier.starts_with(stream.kind.chars().next().unwrap_or(' '))) {
+        return Vec::new();
+    }
+    let text = String::from_utf8_lossy(&tool::run(command)).into_owned();
+    text.lines().filter_map(|line| line.split_once("MD5=")).map(|(_, hash)| hash.to_owned()).collect()
+}
