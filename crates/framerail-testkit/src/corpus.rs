@@ -80,6 +80,7 @@ fn pixel_formats() -> Vec<(&'static str, ClipSpec)> {
         ("h264-rgb", h264().pixel_format("rgb24")),
         ("h264-full-range", h264().pixel_format("yuvj420p")),
         ("hevc-10-bit", ClipSpec::new(Codec::Hevc, Container::Mp4).pixel_format("yuv420p10le")),
+        ("hevc-gray", ClipSpec::new(Codec::Hevc, Container::Mkv).pixel_format("gray")),
         ("hevc-444-12-bit", ClipSpec::new(Codec::Hevc, Container::Mkv).pixel_format("yuv444p12le")),
         ("hevc-rgb", ClipSpec::new(Codec::Hevc, Container::Mkv).pixel_format("gbrp")),
         ("vp9-444", ClipSpec::new(Codec::Vp9, Container::Webm).pixel_format("yuv444p")),

@@ -88,7 +88,8 @@ fn encode_whole(spec: &ClipSpec, work: &Path) -> PathBuf {
     // FFmpeg 5.1 stores a rotation only while copying streams.
     if spec.rotation.degrees() != 0 {
         assert!(matches!(spec.container, Container::Mp4 | Container::Mov), "only MP4 and MOV carry a rotation");
-        let rotate = format!("rotate={}", spec.rotation.degrees());
+        // Counter-clockwise here.
+        let rotate = format!("rotate={}", 360 - spec.rotation.degrees());
         path = remux(spec, work, &path, "turned", &[], &["-metadata:s:v:0", &rotate]);
     }
     if spec.edit_list_skip > 0 {

@@ -94,19 +94,25 @@ fn color_tags_are_those_asked_for() {
 
 #[test]
 fn pixel_formats_are_those_asked_for() {
+    let mut wrong = Vec::new();
     for (name, spec) in corpus() {
         let clip = spec.make();
         let found = ffprobe_stream(&clip.ffmpeg_input(), "v:0").pixel_format.expect("a pixel format");
         let wanted = match name {
-            // As their decoders deliver them.
+            // As FFmpeg's decoders deliver them.
             "gif" | "gif-variable-rate" => "bgra",
+            "h264-gray" => "yuv420p",
+            "h264-bt709-full" => "yuvj420p",
             "h264-rgb" => "gbrp",
             "vp9-alpha" => "yuv420p",
             "prores-4444-alpha" => "yuva444p12le",
             _ => clip.spec().pixel_format_name(),
         };
-        assert_eq!(found, wanted, "{name}");
+        if found != wanted {
+            wrong.push(format!("{name}: {found}, not {wanted}"));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
