@@ -114,7 +114,7 @@ environment() {
     rm -rf "${home:?}/$name" "$home/stamps/$name"
     run "$python" -m venv "$home/$name" || die "$python could not make the environment $home/$name"
     pip "$name" install -r "$list" ||
-        die "pip could not install $list (see above; on a new system try again, else check the network)"
+        die "pip could not install $list (see above; is the network there?)"
     write_stamp "$name" "$stamp"
 }
 
