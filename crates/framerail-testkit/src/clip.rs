@@ -96,6 +96,8 @@ pub struct ClipSpec {
     pub(crate) start_offset_secs: f64,
     pub(crate) interlaced: bool,
     pub(crate) unseekable: bool,
+    pub(crate) fast_start: bool,
+    pub(crate) repeats: u32,
     pub(crate) edit_list_skip: u32,
     pub(crate) size_change: Option<(u32, u32, u32)>,
     pub(crate) title: Option<String>,
@@ -125,6 +127,8 @@ impl Default for ClipSpec {
             start_offset_secs: 0.0,
             interlaced: false,
             unseekable: false,
+            fast_start: false,
+            repeats: 1,
             edit_list_skip: 0,
             size_change: None,
             title: None,
@@ -231,6 +235,17 @@ impl ClipSpec {
         Self { unseekable: true, ..self }
     }
 
+    /// Header before the pictures, so that a file cut short still opens (MP4, MOV).
+    pub fn fast_start(self) -> Self {
+        Self { fast_start: true, ..self }
+    }
+
+    /// The whole clip this many times over, packets copied: for long clips that are quick to make. Numbers start
+    /// again each time. Without B-frames, edit list and sound only.
+    pub fn repeats(self, repeats: u32) -> Self {
+        Self { repeats: repeats.max(1), ..self }
+    }
+
     /// Hides the first frames by an edit list, though their packets are there (MP4, MOV).
     pub fn edit_list_skip(self, frames: u32) -> Self {
         Self { edit_list_skip: frames, ..self }
@@ -275,6 +290,9 @@ impl ClipSpec {
     pub fn make(&self) -> Clip {
         assert!(self.width >= 64 && self.height >= 48, "clips are 64x48 or larger, not {}x{}", self.width, self.height);
         assert!(self.frames > 0, "a clip has at least one frame");
+        let plain = self.b_frames == 0 && self.audio.is_empty() && self.pts.is_none();
+        assert!(self.repeats == 1 || plain, "only a plain clip can be repeated");
+        assert!(self.edit_list_skip == 0 || (self.pts.is_none() && self.repeats == 1), "an edit list needs a constant rate");
         if let Some(reason) = self.unavailable() {
             panic!("{reason}; run `make setup`");
         }
@@ -289,17 +307,16 @@ impl ClipSpec {
 
     /// The numbers that a player shows, in order.
     pub fn frame_numbers(&self) -> Vec<u64> {
-        (u64::from(self.edit_list_skip)..u64::from(self.frames)).collect()
+        let once = u64::from(self.edit_list_skip)..u64::from(self.frames);
+        (0..self.repeats).flat_map(|_| once.clone()).collect()
     }
 
     /// When each shown frame is on screen, in seconds after the first.
     pub fn relative_secs(&self) -> Vec<f64> {
-        let secs = |frame: u64| match &self.pts {
-            Some((time_base, ticks)) => time_base.seconds(ticks[frame as usize]),
-            None => frame as f64 / self.frame_rate.as_f64(),
-        };
-        let start = secs(u64::from(self.edit_list_skip));
-        self.frame_numbers().into_iter().map(|frame| secs(frame) - start).collect()
+        match &self.pts {
+            Some((time_base, ticks)) => ticks.iter().map(|tick| time_base.seconds(tick - ticks[0])).collect(),
+            None => (0..self.frame_numbers().len()).map(|frame| frame as f64 / self.frame_rate.as_f64()).collect(),
+        }
     }
 
     /// Length in seconds; the last frame of a variable rate is taken to last as long as the one before it.

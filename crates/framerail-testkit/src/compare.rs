@@ -1,7 +1,8 @@
 //! Pictures and sound against what FFmpeg's command line makes of the same file.
 
 use std::{
-    io::Read,
+    fs::File,
+    io::{Read, Seek},
     path::Path,
     process::{Child, ChildStdout, Stdio},
 };
@@ -124,16 +125,21 @@ pub fn reference_planes_with(path: &Path, format: PixelFormat, options: &Referen
         command.arg("-vf").arg(filter);
     }
     command.args(["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", format.name(), "pipe:1"]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    // A file, since nobody reads a pipe meanwhile.
+    let errors = tempfile::tempfile().expect("a temporary file");
+    command.stderr(errors.try_clone().expect("a second handle of the file"));
     let mut child = command.spawn().unwrap_or_else(|error| tool::missing("ffmpeg", &error));
     let stdout = child.stdout.take().expect("standard output is piped");
-    ReferenceFrames { child, stdout, pool: FramePool::new(4), format, width, height }
+    ReferenceFrames { child, stdout, errors, delivered: 0, pool: FramePool::new(4), format, width, height }
 }
 
-/// Pictures from FFmpeg; see [`reference_planes`].
+/// Pictures from FFmpeg, in presentation order; panics when FFmpeg fails before the first. See [`reference_planes`].
 pub struct ReferenceFrames {
     child: Child,
     stdout: ChildStdout,
+    errors: File,
+    delivered: u64,
     pool: FramePool,
     format: PixelFormat,
     width: u32,
@@ -150,11 +156,25 @@ impl Iterator for ReferenceFrames {
             for row in 0..planes.layout(plane).rows {
                 if let Err(error) = self.stdout.read_exact(planes.row(plane, row)) {
                     assert!(plane == 0 && row == 0, "ffmpeg stopped within a picture: {error}");
+                    self.check_end();
                     return None;
                 }
             }
         }
+        self.delivered += 1;
         Some(surface)
+    }
+}
+
+impl ReferenceFrames {
+    /// Damaged files may end early; one that gives nothing at all is a mistake in the test.
+    fn check_end(&mut self) {
+        let status = self.child.wait().expect("wait for ffmpeg");
+        if self.delivered == 0 && !status.success() {
+            let mut text = String::new();
+            let _ = self.errors.rewind().and_then(|()| self.errors.read_to_string(&mut text));
+            panic!("ffmpeg gave no picture ({status}): {}", text.trim());
+        }
     }
 }
 
@@ -176,4 +196,42 @@ pub fn stream_hashes(path: &Path, specifier: &str) -> Vec<String> {
     }
     let text = String::from_utf8_lossy(&tool::run(command)).into_owned();
     text.lines().filter_map(|line| line.split_once("MD5=")).map(|(_, hash)| hash.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(format: PixelFormat, value: u8) -> HostSurface {
+        let mut surface = FramePool::new(1).surface(format, 6, 4).expect("size in range");
+        let mut planes = surface.planes_mut().expect("sole holder");
+        for plane in 0..format.planes() {
+            planes.plane(plane).fill(value);
+        }
+        surface
+    }
+
+    #[test]
+    fn differences_are_in_steps_of_8_bits() {
+        let (left, mut right) = (filled(PixelFormat::Yuv420p, 10), filled(PixelFormat::Yuv420p, 10));
+        assert_eq!(difference(&left, &right), Difference::default());
+        right.planes_mut().expect("sole holder").row(2, 1)[2] = 46;
+        let found = difference(&left, &right);
+        assert_eq!((found.max, found.mean), (36.0, 1.0), "36 samples in all");
+        let (dark, light) = (filled(PixelFormat::Gray16, 0), filled(PixelFormat::Gray16, 255));
+        assert_eq!(difference(&dark, &light).max, 255.0);
+    }
+
+    #[test]
+    #[should_panic(expected = "a test: differs by at most 3.00")]
+    fn pictures_apart_fail_with_the_figures() {
+        assert_close(&filled(PixelFormat::Rgb24, 3), &filled(PixelFormat::Rgb24, 6), Tolerance::CONVERTED, "a test");
+    }
+
+    #[test]
+    #[should_panic(expected = "ffmpeg gave no picture")]
+    fn a_reference_that_cannot_be_read_is_no_empty_clip() {
+        let options = ReferenceOptions { size: Some((8, 8)), ..Default::default() };
+        reference_planes_with(&crate::damage::text_file("mp4"), PixelFormat::Gray8, &options).next();
+    }
 }

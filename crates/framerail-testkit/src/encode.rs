@@ -85,6 +85,10 @@ pub(crate) fn encode(spec: &ClipSpec, work: &Path) -> PathBuf {
 
 fn encode_whole(spec: &ClipSpec, work: &Path) -> PathBuf {
     let mut path = encode_part(spec, work, "encoded", 0..spec.frames);
+    if spec.repeats > 1 {
+        let times = (spec.repeats - 1).to_string();
+        path = remux(spec, work, &path, "repeated", &["-stream_loop", &times], &[]);
+    }
     // FFmpeg 5.1 stores a rotation only while copying streams.
     if spec.rotation.degrees() != 0 {
         assert!(matches!(spec.container, Container::Mp4 | Container::Mov), "only MP4 and MOV carry a rotation");
@@ -104,9 +108,17 @@ fn encode_whole(spec: &ClipSpec, work: &Path) -> PathBuf {
 fn remux(spec: &ClipSpec, work: &Path, from: &Path, name: &str, input: &[&str], output: &[&str]) -> PathBuf {
     let path = work.join(format!("{name}.{}", extension(spec).unwrap_or_default()));
     let mut command = tool::ffmpeg();
-    command.args(input).arg("-i").arg(from).args(["-map", "0", "-c", "copy"]).args(output).arg(&path);
+    command.args(input).arg("-i").arg(from).args(["-map", "0", "-c", "copy"]).args(header_options(spec)).args(output).arg(&path);
     tool::run(command);
     path
+}
+
+fn header_options(spec: &ClipSpec) -> &'static [&'static str] {
+    match (spec.container, spec.fast_start, spec.unseekable) {
+        (Container::Mp4 | Container::Mov, _, true) => &["-movflags", "frag_keyframe+empty_moov"],
+        (Container::Mp4 | Container::Mov, true, _) => &["-movflags", "faststart"],
+        _ => &[],
+    }
 }
 
 fn encode_part(spec: &ClipSpec, work: &Path, name: &str, frames: std::ops::Range<u32>) -> PathBuf {
@@ -336,10 +348,8 @@ fn output(command: &mut Command, spec: &ClipSpec, work: &Path, name: &str, first
         (Container::Ts, _) => drop(command.args(["-muxdelay", "0", "-muxpreload", "0"])),
         _ => {}
     }
+    command.args(header_options(spec));
     if spec.unseekable {
-        if matches!(spec.container, Container::Mp4 | Container::Mov) {
-            command.args(["-movflags", "frag_keyframe+empty_moov"]);
-        }
         let file = fs::File::create(&path).unwrap_or_else(|error| panic!("cannot create {}: {error}", path.display()));
         command.arg("pipe:1").stdout(file);
     } else if spec.container == Container::Images {

@@ -181,3 +181,11 @@ fn a_clip_is_made_once_even_by_many_at_a_time() {
     assert!(paths.iter().all(|path| path == &paths[0]));
     assert_eq!(numbers(reference_planes(&paths[0], PixelFormat::Gray8)).len(), 3);
 }
+
+#[test]
+fn a_repeated_clip_starts_again() {
+    let clip = ClipSpec::default().frames(4).gop(4).repeats(3).make();
+    let wanted: Vec<_> = [0, 1, 2, 3].repeat(3).into_iter().map(Some).collect();
+    assert_eq!(numbers(reference_planes(clip.path(), PixelFormat::Gray8)), wanted);
+    assert!(ffprobe_packets(clip.path(), "v:0").windows(2).all(|pair| pair[0].pts < pair[1].pts));
+}

@@ -22,6 +22,15 @@ fn cuts_have_the_share_asked_for() {
 }
 
 #[test]
+fn a_cut_clip_with_its_header_in_front_still_gives_its_first_frames() {
+    let clip = ClipSpec::default().frames(32).fast_start().make();
+    let half = damage::cut(clip.path(), 0.5);
+    let numbers: Vec<_> = reference_planes(&half, PixelFormat::Gray8).map_while(|surface| read_frame_number(&surface)).collect();
+    assert!(numbers.len() >= 8 && numbers.len() < 32, "{numbers:?}");
+    assert!(numbers.iter().enumerate().all(|(index, number)| *number == index as u64), "{numbers:?}");
+}
+
+#[test]
 fn flipped_bytes_are_seeded_and_spare_the_first_picture() {
     let clip = ClipSpec::default().frames(32).make();
     let flipped = damage::flip_bytes(clip.path(), 1, 20);
