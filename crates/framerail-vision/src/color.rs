@@ -73,15 +73,9 @@ impl RgbFromSamples {
             luma_bias: bias(luma_row),
         }
     }
-
-    /// Full-range RGB, 0 to 255, of one pixel's stored values.
-    pub fn apply(&self, samples: [f32; 3]) -> [f32; 3] {
-        let dot = |row: [f32; 3], bias: f32| row[0] * samples[0] + row[1] * samples[1] + row[2] * samples[2] + bias;
-        [0, 1, 2].map(|i| dot(self.gain[i], self.bias[i]).clamp(0.0, 255.0))
-    }
 }
 
-/// A full-range RGB colour as the stored values of a surface's colour components (one for grey).
+/// A full-range RGB colour as code values of a surface's colour components (one for grey), before any shift of the format.
 pub(crate) fn samples_from_rgb(format: PixelFormat, color: &ColorDescription, rgb: [f32; 3]) -> [u16; 3] {
     let (luma, chroma) = quantisation(format, color);
     let (kr, kb) = match format.family() {
@@ -95,11 +89,8 @@ pub(crate) fn samples_from_rgb(format: PixelFormat, color: &ColorDescription, rg
         PixelFamily::Rgb => [(r, luma), (g, luma), (b, luma)],
         PixelFamily::Yuv => [(y, luma), ((b - y) / (2.0 * (1.0 - kb)), chroma), ((r - y) / (2.0 * (1.0 - kr)), chroma)],
     };
-    let shift = format.components().first().map_or(0, |component| component.shift);
-    parts.map(|(value, q)| {
-        let unshifted = ((value * q.step + q.zero) / f64::from(1u32 << shift)).round();
-        (unshifted.clamp(0.0, f64::from(format.max_value())) as u16) << shift
-    })
+    let stored = f64::from(1u32 << format.components().first().map_or(0, |component| component.shift));
+    parts.map(|(value, q)| ((value * q.step + q.zero) / stored).round().clamp(0.0, f64::from(format.max_value())) as u16)
 }
 
 #[cfg(test)]
@@ -108,6 +99,11 @@ mod tests {
 
     use super::*;
 
+    fn rgb_of(conversion: &RgbFromSamples, samples: [f32; 3]) -> [f32; 3] {
+        let dot = |row: [f32; 3], bias: f32| row[0] * samples[0] + row[1] * samples[1] + row[2] * samples[2] + bias;
+        [0, 1, 2].map(|i| dot(conversion.gain[i], conversion.bias[i]).clamp(0.0, 255.0))
+    }
+
     #[test]
     fn colours_survive_there_and_back_in_every_format() {
         for &format in PixelFormat::ALL {
@@ -115,8 +111,9 @@ mod tests {
                 for range in [ColorRange::Unspecified, ColorRange::Full, ColorRange::Limited] {
                     let color = ColorDescription { matrix, range, ..Default::default() };
                     let rgb = if format.family() == PixelFamily::Gray { [90.0; 3] } else { [200.0, 30.0, 120.0] };
-                    let samples = samples_from_rgb(format, &color, rgb).map(f32::from);
-                    let back = RgbFromSamples::new(format, &color).apply(samples);
+                    let shift = format.components()[0].shift;
+                    let samples = samples_from_rgb(format, &color, rgb).map(|code| f32::from(code << shift));
+                    let back = rgb_of(&RgbFromSamples::new(format, &color), samples);
                     for channel in 0..3 {
                         assert!((back[channel] - rgb[channel]).abs() < 1.7, "{format} {matrix:?} {range:?}: {back:?} for {rgb:?}");
                     }
@@ -130,7 +127,7 @@ mod tests {
         let bt601 = ColorDescription::default();
         assert_eq!(samples_from_rgb(PixelFormat::Yuv420p, &bt601, [255.0, 0.0, 0.0]), [81, 90, 240]);
         assert_eq!(samples_from_rgb(PixelFormat::Yuv420p10, &bt601, [255.0; 3]), [940, 512, 512]);
-        assert_eq!(samples_from_rgb(PixelFormat::P010, &bt601, [0.0; 3]), [64 << 6, 512 << 6, 512 << 6]);
+        assert_eq!(samples_from_rgb(PixelFormat::P010, &bt601, [0.0; 3]), [64, 512, 512]);
         let bt709 = ColorDescription { matrix: ColorMatrix::Bt709, ..Default::default() };
         assert_eq!(samples_from_rgb(PixelFormat::Nv12, &bt709, [0.0, 255.0, 0.0]), [173, 42, 26]);
         assert_eq!(samples_from_rgb(PixelFormat::Gray8, &bt601, [255.0; 3])[0], 255);

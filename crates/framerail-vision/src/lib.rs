@@ -7,9 +7,14 @@
 mod color;
 pub mod error;
 mod kernels;
+pub mod mask;
+mod patch;
 pub mod preprocess;
+pub mod region;
 pub mod sampling;
 
 pub use error::VisionError;
+pub use mask::{Mask, MaskOptions, MaskShape};
 pub use preprocess::{ChannelOrder, Fit, ModelMapping, Preprocess, Preprocessor};
+pub use region::Region;
 pub use sampling::Sampling;

@@ -1,0 +1,296 @@
+//! Which pixels of a face are hidden, and how much.
+
+use framerail_core::{BBox, Detection};
+
+use crate::{Region, VisionError};
+
+/// The outline of a mask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MaskShape {
+    /// The box itself.
+    Rectangle,
+    /// An ellipse that fills the box, turned by the line between the eyes where the model gives landmarks.
+    #[default]
+    Ellipse,
+}
+
+/// How masks are made from boxes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MaskOptions {
+    /// The outline.
+    pub shape: MaskShape,
+    /// Size of the mask: the box grows by `mask_scale - 1` of its width on the left and on the right, and of its height at the
+    /// top and bottom. So 1 is the box, and 1.3 (the default) is 1.6 times as wide and high, exactly as in deface 1.5.0
+    /// (`scale_bb`), except that deface then rounds to whole pixels and leaves out the frame's last row and column.
+    /// Range 0.6 to 10.
+    pub mask_scale: f32,
+    /// Width of the soft edge as a part of the box's larger side, before scaling. Range 0 to 1; default 0.05.
+    ///
+    /// The soft edge lies outside the shape: a wider edge hides more, never less.
+    pub feather: f32,
+}
+
+impl Default for MaskOptions {
+    fn default() -> Self {
+        Self { shape: MaskShape::default(), mask_scale: 1.3, feather: 0.05 }
+    }
+}
+
+impl MaskOptions {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// `OptionOutOfRange` with the range.
+    pub fn validated(self) -> Result<Self, VisionError> {
+        if !(0.6..=10.0).contains(&self.mask_scale) {
+            return Err(VisionError::option("mask_scale", self.mask_scale, "a number from 0.6 to 10"));
+        }
+        if !(0.0..=1.0).contains(&self.feather) {
+            return Err(VisionError::option("feather", self.feather, "a number from 0 to 1"));
+        }
+        Ok(self)
+    }
+}
+
+/// Coverage of the pixels in a region of a frame.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mask {
+    /// The pixels that may be covered, inside the frame.
+    pub region: Region,
+    /// 0 (left as it is) to 255 (hidden) for each pixel of the region, row by row.
+    pub coverage: Vec<u8>,
+    /// The box after scaling; may reach beyond the frame.
+    pub bounds: BBox,
+}
+
+impl Mask {
+    /// The mask of one detection; `None` when it lies outside the frame or its box is not finite.
+    pub fn new(options: &MaskOptions, detection: &Detection, frame_width: u32, frame_height: u32) -> Option<Mask> {
+        let bbox = &detection.bbox;
+        if !bbox.is_finite() {
+            return None;
+        }
+        let factor = 2.0 * options.mask_scale - 1.0;
+        let (width, height) = (f64::from(bbox.width() * factor).max(1.0), f64::from(bbox.height() * factor).max(1.0));
+        let center = (f64::from(bbox.x1) / 2.0 + f64::from(bbox.x2) / 2.0, f64::from(bbox.y1) / 2.0 + f64::from(bbox.y2) / 2.0);
+        let outline = Outline::new(options.shape, detection, center, (width / 2.0, height / 2.0));
+        let feather = f64::from(options.feather * bbox.width().max(bbox.height()));
+        let (reach_x, reach_y) = outline.reach();
+        let corner = |sign: f64| (center.0 + sign * (reach_x + feather + 1.0), center.1 + sign * (reach_y + feather + 1.0));
+        let ((x1, y1), (x2, y2)) = (corner(-1.0), corner(1.0));
+        let region = Region::around(&BBox::from_xyxy(x1 as f32, y1 as f32, x2 as f32, y2 as f32), frame_width, frame_height)?;
+        let mut coverage = Vec::with_capacity(region.pixels());
+        for y in region.y..region.y + region.height {
+            let dy = f64::from(y) + 0.5 - center.1;
+            coverage.extend((region.x..region.x + region.width).map(|x| {
+                // Half a pixel: whatever the outline touches is inside.
+                let distance = outline.distance(f64::from(x) + 0.5 - center.0, dy) - 0.5;
+                soft_edge(distance, feather)
+            }));
+        }
+        if coverage.iter().all(|&value| value == 0) {
+            return None;
+        }
+        let bounds = BBox::from_cxcywh(center.0 as f32, center.1 as f32, width as f32, height as f32);
+        Some(Mask { region, coverage, bounds })
+    }
+
+    /// Coverage of the region's row `y`, counted from its top.
+    pub fn row(&self, y: usize) -> &[u8] {
+        let width = self.region.width as usize;
+        self.coverage.get(y * width..(y + 1) * width).unwrap_or_default()
+    }
+
+    /// Coverage of a frame's pixel; 0 outside the region.
+    pub fn at(&self, x: u32, y: u32) -> u8 {
+        let (Some(dx), Some(dy)) = (x.checked_sub(self.region.x), y.checked_sub(self.region.y)) else { return 0 };
+        if dx < self.region.width { self.row(dy as usize).get(dx as usize).copied().unwrap_or(0) } else { 0 }
+    }
+}
+
+fn soft_edge(distance: f64, feather: f64) -> u8 {
+    if distance <= 0.0 {
+        return 255;
+    }
+    if distance >= feather {
+        return 0;
+    }
+    let t = 1.0 - distance / feather;
+    (255.0 * t * t * (3.0 - 2.0 * t)).round() as u8
+}
+
+/// A shape about the origin.
+#[derive(Clone, Copy, Debug)]
+enum Outline {
+    Rectangle { half_width: f64, half_height: f64 },
+    Ellipse { across: f64, along: f64, cos: f64, sin: f64 },
+}
+
+impl Outline {
+    fn new(shape: MaskShape, detection: &Detection, center: (f64, f64), half: (f64, f64)) -> Self {
+        if shape == MaskShape::Rectangle {
+            // Widened to whole pixels, as boxes are drawn.
+            let widen = |center: f64, half: f64| (center + half).ceil().max(-(center - half).floor() + 2.0 * center) - center;
+            return Outline::Rectangle { half_width: widen(center.0, half.0) - 0.5, half_height: widen(center.1, half.1) - 0.5 };
+        }
+        let angle = eye_angle(detection);
+        let (across, along) = turned_axes(half, angle);
+        Outline::Ellipse { across, along, cos: angle.cos(), sin: angle.sin() }
+    }
+
+    /// Half the width and height of its bounding box.
+    fn reach(&self) -> (f64, f64) {
+        match *self {
+            Outline::Rectangle { half_width, half_height } => (half_width, half_height),
+            Outline::Ellipse { across, along, cos, sin } => ((across * cos).hypot(along * sin), (across * sin).hypot(along * cos)),
+        }
+    }
+
+    /// Pixels from the outline, negative inside; first-order for ellipses.
+    fn distance(&self, x: f64, y: f64) -> f64 {
+        match *self {
+            Outline::Rectangle { half_width, half_height } => {
+                let (dx, dy) = (x.abs() - half_width, y.abs() - half_height);
+                if dx <= 0.0 && dy <= 0.0 { dx.max(dy) } else { dx.max(0.0).hypot(dy.max(0.0)) }
+            }
+            Outline::Ellipse { across, along, cos, sin } => {
+                let (u, v) = ((x * cos + y * sin) / across, (y * cos - x * sin) / along);
+                let radius = (u * u + v * v).sqrt();
+                let slope = ((u / across).powi(2) + (v / along).powi(2)).sqrt();
+                if slope == 0.0 { -across.min(along) } else { (radius - 1.0) * radius / slope }
+            }
+        }
+    }
+}
+
+/// Angle of the line from the first landmark (one eye) to the second, clockwise; 0 without usable eyes.
+fn eye_angle(detection: &Detection) -> f64 {
+    let [first, second, ..] = detection.landmarks.as_slice() else { return 0.0 };
+    let (dx, dy) = (f64::from(second.x - first.x), f64::from(second.y - first.y));
+    // In profile the eyes nearly meet and their line says nothing.
+    let shortest = 0.15 * f64::from(detection.bbox.width().min(detection.bbox.height()));
+    if dx.hypot(dy) > shortest { dy.atan2(dx) } else { 0.0 }
+}
+
+/// Half axes, across and along the face, of the turned ellipse whose bounding box is nearest to a box of these half sides.
+///
+/// An ellipse `(p, q)` turned by `a` is bounded by half sides with `W² + H² = p² + q²` and `H² - W² = (q² - p²) cos 2a`.
+/// Turned faces are taken to be no wider than long and at most 1.6 times as long, which also settles angles near 45°.
+fn turned_axes((half_width, half_height): (f64, f64), angle: f64) -> (f64, f64) {
+    let (sum, difference) = (half_width.powi(2) + half_height.powi(2), half_height.powi(2) - half_width.powi(2));
+    let turn = (angle.sin().abs() / 20f64.to_radians().sin()).min(1.0);
+    let double_cos = (2.0 * angle).cos();
+    let elongation = if double_cos.abs() > 0.3 { difference / double_cos } else { 0.25 * sum };
+    let elongation = elongation.clamp(-(1.0 - turn) * sum, (1.0 - 0.55 * turn) * sum);
+    (((sum - elongation) / 2.0).sqrt().max(0.5), ((sum + elongation) / 2.0).sqrt().max(0.5))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use framerail_core::{Label, Point};
+
+    use super::*;
+
+    fn face(x1: f32, y1: f32, x2: f32, y2: f32) -> Detection {
+        Detection::new(BBox::from_xyxy(x1, y1, x2, y2), 0.9, Label { id: 0, name: Arc::from("face") })
+    }
+
+    fn options(shape: MaskShape, mask_scale: f32, feather: f32) -> MaskOptions {
+        MaskOptions { shape, mask_scale, feather }
+    }
+
+    #[test]
+    fn a_rectangle_covers_its_pixels_and_no_more() {
+        let mask = Mask::new(&options(MaskShape::Rectangle, 1.0, 0.0), &face(10.0, 20.0, 30.0, 50.0), 100, 100).expect("inside");
+        for y in 0..100 {
+            for x in 0..100 {
+                let inside = (10..30).contains(&x) && (20..50).contains(&y);
+                assert_eq!(mask.at(x, y) == 255, inside, "{x},{y}");
+                assert_eq!(mask.at(x, y) == 0, !inside, "{x},{y}");
+            }
+        }
+    }
+
+    #[test]
+    fn mask_scale_grows_each_side_as_deface_does() {
+        let mask = Mask::new(&options(MaskShape::Rectangle, 1.3, 0.0), &face(100.0, 100.0, 200.0, 300.0), 640, 480).expect("inside");
+        let expected = BBox::from_xyxy(70.0, 40.0, 230.0, 360.0);
+        assert!(mask.bounds.iou(&expected) > 0.9999, "{:?}", mask.bounds);
+        assert_eq!([mask.at(70, 40), mask.at(229, 359), mask.at(69, 40), mask.at(230, 359)], [255, 255, 0, 0]);
+    }
+
+    #[test]
+    fn an_upright_ellipse_fills_its_box() {
+        let mask = Mask::new(&options(MaskShape::Ellipse, 1.0, 0.0), &face(40.0, 20.0, 80.0, 100.0), 200, 200).expect("inside");
+        for y in 0..200u32 {
+            for x in 0..200u32 {
+                let (u, v) = ((f64::from(x) + 0.5 - 60.0) / 20.0, (f64::from(y) + 0.5 - 60.0) / 40.0);
+                if u * u + v * v <= 1.0 {
+                    assert_eq!(mask.at(x, y), 255, "{x},{y}");
+                } else if u.hypot(v) > 1.08 {
+                    assert_eq!(mask.at(x, y), 0, "{x},{y}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_wider_soft_edge_never_uncovers() {
+        let detection = face(40.3, 21.7, 81.2, 99.9);
+        for shape in [MaskShape::Ellipse, MaskShape::Rectangle] {
+            let hard = Mask::new(&options(shape, 1.1, 0.0), &detection, 200, 160).expect("inside");
+            let soft = Mask::new(&options(shape, 1.1, 0.3), &detection, 200, 160).expect("inside");
+            let mut softened = 0;
+            for y in 0..160 {
+                for x in 0..200 {
+                    assert!(soft.at(x, y) >= hard.at(x, y), "{shape:?} {x},{y}");
+                    softened += u32::from(soft.at(x, y) > 0 && soft.at(x, y) < 255);
+                }
+            }
+            assert!(softened > 500);
+        }
+    }
+
+    #[test]
+    fn the_eye_line_turns_the_ellipse() {
+        // A face lying on its side: eyes one above the other, the box wider than high.
+        let mut detection = face(40.0, 60.0, 120.0, 110.0);
+        detection.landmarks = vec![Point { x: 95.0, y: 70.0 }, Point { x: 95.0, y: 100.0 }];
+        let mask = Mask::new(&options(MaskShape::Ellipse, 1.0, 0.0), &detection, 200, 200).expect("inside");
+        assert_eq!([mask.at(42, 85), mask.at(118, 85), mask.at(80, 62), mask.at(80, 108)], [255; 4]);
+        assert_eq!([mask.at(80, 50), mask.at(80, 120)], [0; 2]);
+        // Tilted by 45 degrees: longer along one diagonal.
+        let mut tilted = face(50.0, 50.0, 110.0, 110.0);
+        tilted.landmarks = vec![Point { x: 70.0, y: 70.0 }, Point { x: 90.0, y: 90.0 }];
+        let mask = Mask::new(&options(MaskShape::Ellipse, 1.0, 0.0), &tilted, 200, 200).expect("inside");
+        assert_eq!((mask.at(103, 56), mask.at(104, 104)), (255, 0));
+    }
+
+    #[test]
+    fn odd_boxes_neither_panic_nor_escape() {
+        let frame = (64, 48);
+        for shape in [MaskShape::Ellipse, MaskShape::Rectangle] {
+            let mask = |d: Detection| Mask::new(&options(shape, 1.3, 0.05), &d, frame.0, frame.1);
+            assert!(mask(face(f32::NAN, 0.0, 1.0, 1.0)).is_none());
+            assert!(mask(face(0.0, 0.0, f32::INFINITY, 1.0)).is_none());
+            assert!(mask(face(500.0, 500.0, 600.0, 600.0)).is_none());
+            assert!(mask(face(20.0, 20.0, 20.0, 20.0)).is_some(), "a point is still covered");
+            let all = mask(face(-1e6, -1e6, 1e6, 1e6)).expect("covers the frame");
+            assert_eq!(all.region, Region { x: 0, y: 0, width: 64, height: 48 });
+            assert!(all.coverage.iter().all(|&value| value == 255));
+            let corner = mask(face(-20.0, -20.0, 10.0, 10.0)).expect("reaches in");
+            assert_eq!((corner.region.x, corner.region.y), (0, 0));
+            assert_eq!(corner.coverage.len(), corner.region.pixels());
+        }
+    }
+
+    #[test]
+    fn ranges_are_checked() {
+        assert!(options(MaskShape::Ellipse, 0.1, 0.0).validated().is_err());
+        assert!(options(MaskShape::Ellipse, f32::NAN, 0.0).validated().is_err());
+        assert!(options(MaskShape::Ellipse, 1.0, 2.0).validated().is_err());
+        assert!(MaskOptions::default().validated().is_ok());
+    }
+}

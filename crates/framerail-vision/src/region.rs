@@ -1,0 +1,79 @@
+//! A rectangle of whole pixels inside a frame.
+
+use framerail_core::{BBox, PixelFormat};
+
+/// Whole pixels from (`x`, `y`) on, inside a frame; never empty when made by [`Region::around`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Region {
+    /// First column.
+    pub x: u32,
+    /// First row.
+    pub y: u32,
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+}
+
+impl Region {
+    /// Every pixel that the box touches, within the frame; `None` when there is none or the box is not finite.
+    pub fn around(bbox: &BBox, frame_width: u32, frame_height: u32) -> Option<Self> {
+        if !bbox.is_finite() {
+            return None;
+        }
+        let span = |from: f32, to: f32, side: u32| {
+            let (first, end) = (from.floor().clamp(0.0, side as f32) as u32, to.ceil().clamp(0.0, side as f32) as u32);
+            (end > first).then(|| (first, end - first))
+        };
+        let (x, width) = span(bbox.x1, bbox.x2, frame_width)?;
+        let (y, height) = span(bbox.y1, bbox.y2, frame_height)?;
+        Some(Self { x, y, width, height })
+    }
+
+    /// Number of pixels.
+    pub fn pixels(&self) -> usize {
+        self.width as usize * self.height as usize
+    }
+
+    /// The samples of a component that touch this region.
+    pub(crate) fn of_component(&self, format: PixelFormat, component: usize) -> Region {
+        if !format.is_chroma(component) {
+            return *self;
+        }
+        let (shift_x, shift_y) = format.chroma_shift();
+        let span = |from: u32, len: u32, shift: u32| (from >> shift, (from + len).div_ceil(1 << shift) - (from >> shift));
+        let ((x, width), (y, height)) = (span(self.x, self.width, shift_x), span(self.y, self.height, shift_y));
+        Region { x, y, width, height }
+    }
+
+    /// Grown by `across` and `down` on each side, inside `columns` × `rows`.
+    pub(crate) fn grown(&self, across: u32, down: u32, columns: u32, rows: u32) -> Region {
+        let (x, y) = (self.x.saturating_sub(across), self.y.saturating_sub(down));
+        let right = (self.x + self.width).saturating_add(across).min(columns);
+        let bottom = (self.y + self.height).saturating_add(down).min(rows);
+        Region { x, y, width: right.saturating_sub(x), height: bottom.saturating_sub(y) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regions_stay_inside_whatever_the_box() {
+        let around = |x1, y1, x2, y2| Region::around(&BBox::from_xyxy(x1, y1, x2, y2), 100, 50);
+        assert_eq!(around(-5.5, 10.2, 3.1, 12.0), Some(Region { x: 0, y: 10, width: 4, height: 2 }));
+        assert_eq!(around(-1e30, -1e30, 1e30, 1e30), Some(Region { x: 0, y: 0, width: 100, height: 50 }));
+        assert_eq!(around(100.0, 0.0, 120.0, 10.0), None);
+        assert_eq!(around(10.0, 10.0, 10.0, 10.0), None);
+        assert_eq!(around(f32::NAN, 0.0, 5.0, 5.0), None);
+    }
+
+    #[test]
+    fn chroma_regions_touch_every_covered_luma_pixel() {
+        let region = Region { x: 3, y: 5, width: 2, height: 1 };
+        assert_eq!(region.of_component(PixelFormat::Yuv420p, 1), Region { x: 1, y: 2, width: 2, height: 1 });
+        assert_eq!(region.of_component(PixelFormat::Yuv422p, 2), Region { x: 1, y: 5, width: 2, height: 1 });
+        assert_eq!(region.of_component(PixelFormat::Yuv420p, 0), region);
+    }
+}
