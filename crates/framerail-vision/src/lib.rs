@@ -4,10 +4,14 @@
 //! Everything works on the frame's own pixel format, 8 to 16 bits; nothing makes a round trip through RGB.
 #![forbid(unsafe_code)]
 
+mod blur;
 mod color;
 pub mod error;
 mod kernels;
 pub mod mask;
+mod mosaic;
+pub mod nms;
+pub mod obscure;
 mod patch;
 pub mod preprocess;
 pub mod region;
@@ -15,6 +19,8 @@ pub mod sampling;
 
 pub use error::VisionError;
 pub use mask::{Mask, MaskOptions, MaskShape};
+pub use nms::nms;
+pub use obscure::{MosaicCell, Obscure, ObscureCounts, Obscurer, Overlay, obscure_region};
 pub use preprocess::{ChannelOrder, Fit, ModelMapping, Preprocess, Preprocessor};
 pub use region::Region;
 pub use sampling::Sampling;

@@ -1,0 +1,95 @@
+//! Cells of one colour each: the mean of what they cover.
+
+use crate::{Region, patch::Patch};
+
+/// A grid of square cells over the frame, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct CellGrid {
+    /// A cell's left edge.
+    pub x: i64,
+    /// A cell's top edge.
+    pub y: i64,
+    /// Side of a cell.
+    pub cell: u32,
+}
+
+impl CellGrid {
+    /// Samples of whole cells around a region of a component, and the number of each column's and row's cell.
+    fn axis(origin: i64, cell: u32, shift: u32, first: u32, count: u32, samples: u32) -> (u32, Vec<usize>) {
+        let cell_of = |sample: u32| ((i64::from(sample) << shift) - origin).div_euclid(i64::from(cell));
+        let (mut from, mut end) = (first, first + count);
+        while from > 0 && cell_of(from - 1) == cell_of(first) {
+            from -= 1;
+        }
+        while end < samples && cell_of(end) == cell_of(first + count - 1) {
+            end += 1;
+        }
+        let base = cell_of(from);
+        (from, (from..end).map(|sample| (cell_of(sample) - base) as usize).collect())
+    }
+
+    /// The whole cells that a region touches, cut at the frame's edges.
+    pub fn cells(&self, region: Region, (shift_x, shift_y): (u32, u32), (columns, rows): (u32, u32)) -> Cells {
+        let (x, column_cells) = Self::axis(self.x, self.cell, shift_x, region.x, region.width, columns);
+        let (y, row_cells) = Self::axis(self.y, self.cell, shift_y, region.y, region.height, rows);
+        let source = Region { x, y, width: column_cells.len() as u32, height: row_cells.len() as u32 };
+        Cells { source, column_cells, row_cells }
+    }
+}
+
+/// Which cell each sample of a patch belongs to.
+#[derive(Debug)]
+pub(crate) struct Cells {
+    /// The samples that have to be read.
+    pub source: Region,
+    column_cells: Vec<usize>,
+    row_cells: Vec<usize>,
+}
+
+impl Cells {
+    /// The mean of its cell for each sample of `region`; `patch` holds [`Cells::source`].
+    pub fn means(&self, patch: &Patch, region: Region) -> Vec<f32> {
+        let across = self.column_cells.last().map_or(0, |last| last + 1);
+        let down = self.row_cells.last().map_or(0, |last| last + 1);
+        let mut cells = vec![(0.0f64, 0u32); across * down];
+        for (row, &cell_row) in patch.values.chunks_exact(patch.width()).zip(&self.row_cells) {
+            for (value, &cell_column) in row.iter().zip(&self.column_cells) {
+                let (sum, count) = &mut cells[cell_row * across + cell_column];
+                *sum += f64::from(*value);
+                *count += 1;
+            }
+        }
+        let means: Vec<f32> = cells.into_iter().map(|(sum, count)| (sum / f64::from(count.max(1))) as f32).collect();
+        let (skip_x, skip_y) = ((region.x - self.source.x) as usize, (region.y - self.source.y) as usize);
+        let columns = &self.column_cells[skip_x..skip_x + region.width as usize];
+        let rows = &self.row_cells[skip_y..skip_y + region.height as usize];
+        let means = &means;
+        rows.iter().flat_map(|row| columns.iter().map(move |column| means[row * across + column])).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_hold_their_mean_and_are_cut_at_edges() {
+        let grid = CellGrid { x: 0, y: 0, cell: 4 };
+        let region = Region { x: 5, y: 1, width: 5, height: 2 };
+        let cells = grid.cells(region, (0, 0), (10, 10));
+        assert_eq!(cells.source, Region { x: 4, y: 0, width: 6, height: 4 });
+        let values = (0..4).flat_map(|y| (4..10).map(move |x| (y * 10 + x) as f32)).collect();
+        let means = cells.means(&Patch { region: cells.source, values }, region);
+        // Columns 4..8 have the mean 5.5, columns 8..10 the mean 8.5; rows 0..4 the mean 15.
+        assert_eq!(means, [20.5, 20.5, 20.5, 23.5, 23.5, 20.5, 20.5, 20.5, 23.5, 23.5]);
+    }
+
+    #[test]
+    fn chroma_cells_lie_over_the_same_pixels() {
+        let grid = CellGrid { x: -3, y: 6, cell: 8 };
+        let luma = grid.cells(Region { x: 6, y: 6, width: 2, height: 2 }, (0, 0), (64, 64)).source;
+        let chroma = grid.cells(Region { x: 3, y: 3, width: 1, height: 1 }, (1, 1), (32, 32)).source;
+        assert_eq!(luma, Region { x: 5, y: 6, width: 8, height: 8 });
+        assert_eq!(chroma, Region { x: 3, y: 3, width: 4, height: 4 });
+    }
+}

@@ -1,0 +1,297 @@
+//! Making faces unrecognisable, in place, in the frame's own pixel format.
+
+use std::sync::Arc;
+
+use framerail_core::{BBox, ColorDescription, Detection, HostSurface, PixelFormat};
+
+use crate::{
+    Mask, MaskOptions, Region, VisionError,
+    blur::{box_mean, gaussian, gaussian_margin},
+    color::samples_from_rgb,
+    mosaic::CellGrid,
+    patch::{ChromaCoverage, Patch, blend, component_coverage, paint},
+};
+
+/// What an overlay's transparent parts show instead of the face.
+const UNDER_OVERLAY: Obscure = Obscure::Gaussian { strength: 0.15 };
+
+/// A picture that is laid over faces.
+#[derive(Clone, PartialEq)]
+pub struct Overlay {
+    width: u32,
+    height: u32,
+    rgba: Arc<[u8]>,
+}
+
+impl Overlay {
+    /// An overlay from full-range, non-premultiplied RGBA pixels, row by row.
+    ///
+    /// # Errors
+    /// `OptionOutOfRange` when the sides are 0 or do not match the length.
+    pub fn new(width: u32, height: u32, rgba: impl Into<Arc<[u8]>>) -> Result<Self, VisionError> {
+        let rgba = rgba.into();
+        if width == 0 || height == 0 || rgba.len() as u64 != u64::from(width) * u64::from(height) * 4 {
+            let given = format!("{width}x{height} with {} bytes", rgba.len());
+            return Err(VisionError::option("overlay", given, "4 bytes for each pixel and sides above 0"));
+        }
+        Ok(Self { width, height, rgba })
+    }
+
+    /// Mean colour and alpha over a part of the picture, from 0 to 1 across and down.
+    fn mean(&self, x: (f64, f64), y: (f64, f64)) -> [f32; 4] {
+        let span = |(from, to): (f64, f64), side: u32| {
+            let first = ((from * f64::from(side)) as usize).min(side as usize - 1);
+            first..((to * f64::from(side)).round() as usize).clamp(first + 1, side as usize)
+        };
+        let (columns, rows) = (span(x, self.width), span(y, self.height));
+        let (mut color, mut alpha, mut count) = ([0.0f32; 3], 0.0f32, 0.0f32);
+        for row in rows {
+            let start = row * self.width as usize;
+            for pixel in self.rgba[(start + columns.start) * 4..(start + columns.end) * 4].as_chunks::<4>().0 {
+                let weight = f32::from(pixel[3]);
+                color.iter_mut().zip(pixel).for_each(|(sum, &value)| *sum += weight * f32::from(value));
+                (alpha, count) = (alpha + weight, count + 1.0);
+            }
+        }
+        let [r, g, b] = color.map(|sum| if alpha > 0.0 { sum / alpha } else { 0.0 });
+        [r, g, b, alpha / count.max(1.0)]
+    }
+}
+
+impl std::fmt::Debug for Overlay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Overlay({}x{})", self.width, self.height)
+    }
+}
+
+/// Side of a mosaic's cells.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MosaicCell {
+    /// In pixels, from 2 on; the grid stands still in the frame.
+    Pixels(u32),
+    /// As a part of the face's larger side, above 0 up to 1 (never below 2 pixels); the grid starts at the face's mask.
+    Relative(f32),
+}
+
+/// What is put in a face's place.
+///
+/// Strengths are parts of the face box's larger side (before mask scaling), so that near and far faces are hidden alike.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Obscure {
+    /// A Gaussian blur; `strength` is its standard deviation. Range above 0 to 2.
+    ///
+    /// A Gaussian of deviation `s` leaves `exp(-2π²s²f²)` of a pattern that repeats `f` times across the face. At 0.15, anything
+    /// that repeats four times or more keeps under 0.1% of its contrast, less than one step of 8 bits, and is lost for good
+    /// once the frame is rounded and encoded. Below 0.08, features begin to survive.
+    Gaussian {
+        /// Standard deviation as a part of the face's larger side.
+        strength: f32,
+    },
+    /// The mean over a square; `strength` is its side. Range above 0 to 4. deface's blur is 0.5 of the mask's sides.
+    Box {
+        /// The square's side as a part of the face's larger side.
+        strength: f32,
+    },
+    /// Squares of their mean colour.
+    Mosaic {
+        /// Side of the squares.
+        cell: MosaicCell,
+    },
+    /// One colour.
+    Solid {
+        /// Full-range red, green, blue.
+        rgb: [u8; 3],
+    },
+    /// A picture, stretched over the scaled box. What shows through its transparent parts is blurred first.
+    Image(Overlay),
+}
+
+impl Default for Obscure {
+    fn default() -> Self {
+        Obscure::Gaussian { strength: 0.15 }
+    }
+}
+
+impl Obscure {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// `OptionOutOfRange` with the range.
+    pub fn validated(self) -> Result<Self, VisionError> {
+        let positive = |value: f32, most: f32| value > 0.0 && value <= most;
+        match &self {
+            Obscure::Gaussian { strength } if !positive(*strength, 2.0) => {
+                Err(VisionError::option("gaussian strength", strength, "a number above 0, up to 2"))
+            }
+            Obscure::Box { strength } if !positive(*strength, 4.0) => {
+                Err(VisionError::option("box strength", strength, "a number above 0, up to 4"))
+            }
+            Obscure::Mosaic { cell: MosaicCell::Pixels(side) } if !(2..=4096).contains(side) => {
+                Err(VisionError::option("mosaic cell", side, "2 to 4096 pixels"))
+            }
+            Obscure::Mosaic { cell: MosaicCell::Relative(part) } if !positive(*part, 1.0) => {
+                Err(VisionError::option("mosaic cell", part, "a number above 0, up to 1, or whole pixels"))
+            }
+            _ => Ok(self),
+        }
+    }
+}
+
+/// What became of a frame's detections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ObscureCounts {
+    /// Faces that are hidden now.
+    pub hidden: u64,
+    /// Boxes that lie outside the frame altogether.
+    pub outside: u64,
+    /// Boxes that are not finite, which no region can be worked out for.
+    pub invalid: u64,
+}
+
+/// Hides the faces of frames.
+#[derive(Clone, Debug)]
+pub struct Obscurer {
+    obscure: Obscure,
+    mask: MaskOptions,
+}
+
+impl Obscurer {
+    /// Hides faces in one way, within masks of one kind.
+    ///
+    /// # Errors
+    /// `OptionOutOfRange` for a value out of its range.
+    pub fn new(obscure: Obscure, mask: MaskOptions) -> Result<Self, VisionError> {
+        Ok(Self { obscure: obscure.validated()?, mask: mask.validated()? })
+    }
+
+    /// Hides every detection in a writable surface, one after the other; where masks overlap, both are applied.
+    ///
+    /// # Errors
+    /// `NotWritable` when the surface is shared or read-only; nothing is hidden then.
+    pub fn run(&self, surface: &mut HostSurface, color: &ColorDescription, detections: &[Detection]) -> Result<ObscureCounts, VisionError> {
+        let mut counts = ObscureCounts::default();
+        for detection in detections {
+            match Mask::new(&self.mask, detection, surface.width(), surface.height()) {
+                Some(mask) => {
+                    obscure_region(surface, color, &mask, &detection.bbox, &self.obscure)?;
+                    counts.hidden += 1;
+                }
+                None if detection.bbox.is_finite() => counts.outside += 1,
+                None => counts.invalid += 1,
+            }
+        }
+        Ok(counts)
+    }
+}
+
+/// Hides what a mask covers; `bbox` is the face's box, which strengths relate to. Alpha is left alone.
+///
+/// # Errors
+/// `NotWritable` when the surface is shared or read-only.
+pub fn obscure_region(
+    surface: &mut HostSurface,
+    color: &ColorDescription,
+    mask: &Mask,
+    bbox: &BBox,
+    obscure: &Obscure,
+) -> Result<(), VisionError> {
+    let side = bbox.width().max(bbox.height()).clamp(1.0, 2.0 * framerail_core::surface::MAX_SIDE as f32);
+    match obscure {
+        Obscure::Solid { rgb } => {
+            let codes = samples_from_rgb(surface.format(), color, rgb.map(f32::from));
+            paint(surface, mask.region, &mask.coverage, codes, ChromaCoverage::Most)
+        }
+        Obscure::Image(overlay) => {
+            obscure_region(surface, color, mask, bbox, &UNDER_OVERLAY)?;
+            lay_over(surface, color, overlay, &mask.bounds)
+        }
+        Obscure::Gaussian { strength } => filter(surface, mask, |surface, plane| {
+            let (sigma_x, sigma_y) = plane.scaled(strength * side);
+            let patch = plane.patch(surface, gaussian_margin(sigma_x), gaussian_margin(sigma_y));
+            gaussian(&patch, sigma_x, sigma_y, plane.region)
+        }),
+        Obscure::Box { strength } => filter(surface, mask, |surface, plane| {
+            let (width_x, width_y) = plane.scaled(strength * side);
+            let patch = plane.patch(surface, width_x as u32 / 2 + 1, width_y as u32 / 2 + 1);
+            box_mean(&patch, width_x, width_y, plane.region)
+        }),
+        Obscure::Mosaic { cell } => {
+            let grid = match *cell {
+                MosaicCell::Pixels(cell) => CellGrid { x: 0, y: 0, cell: cell.max(2) },
+                MosaicCell::Relative(part) => {
+                    let cell = ((part * side).round() as u32).max(2);
+                    CellGrid { x: mask.bounds.x1.round() as i64, y: mask.bounds.y1.round() as i64, cell }
+                }
+            };
+            filter(surface, mask, |surface, plane| {
+                let cells = grid.cells(plane.region, plane.shift, plane.size);
+                cells.means(&Patch::read(surface, plane.component, cells.source), plane.region)
+            })
+        }
+    }
+}
+
+/// One component's share of a mask.
+struct MaskedPlane {
+    component: usize,
+    /// In the component's grid.
+    region: Region,
+    shift: (u32, u32),
+    /// Columns and rows of the component.
+    size: (u32, u32),
+}
+
+impl MaskedPlane {
+    fn new(format: PixelFormat, component: usize, region: Region, size: (u32, u32)) -> Self {
+        let shift = if format.is_chroma(component) { format.chroma_shift() } else { (0, 0) };
+        Self { component, region, shift, size }
+    }
+
+    /// A length in pixels, in samples across and down.
+    fn scaled(&self, pixels: f32) -> (f32, f32) {
+        (pixels / (1u32 << self.shift.0) as f32, pixels / (1u32 << self.shift.1) as f32)
+    }
+
+    fn patch(&self, surface: &HostSurface, margin_x: u32, margin_y: u32) -> Patch {
+        Patch::read(surface, self.component, self.region.grown(margin_x, margin_y, self.size.0, self.size.1))
+    }
+}
+
+/// Replaces what the mask covers by what `values` makes of each component.
+fn filter(surface: &mut HostSurface, mask: &Mask, values: impl Fn(&HostSurface, &MaskedPlane) -> Vec<f32>) -> Result<(), VisionError> {
+    let format = surface.format();
+    for component in 0..format.color_components().len() {
+        let (region, coverage) = component_coverage(format, component, mask.region, &mask.coverage, ChromaCoverage::Most);
+        let size = format.component_size(component, surface.width(), surface.height());
+        let values = values(surface, &MaskedPlane::new(format, component, region, size));
+        blend(surface, component, region, &coverage, |index| values[index])?;
+    }
+    Ok(())
+}
+
+/// Lays a picture over a box, by its alpha.
+fn lay_over(surface: &mut HostSurface, color: &ColorDescription, overlay: &Overlay, bounds: &BBox) -> Result<(), VisionError> {
+    let format = surface.format();
+    let Some(whole) = Region::around(bounds, surface.width(), surface.height()) else { return Ok(()) };
+    for component in 0..format.color_components().len() {
+        let region = whole.of_component(format, component);
+        let plane = MaskedPlane::new(format, component, region, (0, 0));
+        // Part of the overlay's width or height that a sample spans.
+        let span = |sample: u32, shift: u32, origin: f32, extent: f32| {
+            let part = |at: u32| ((f64::from(at << shift) - f64::from(origin)) / f64::from(extent).max(1e-6)).clamp(0.0, 1.0);
+            (part(sample), part(sample + 1))
+        };
+        let (mut values, mut coverage) = (Vec::with_capacity(region.pixels()), Vec::with_capacity(region.pixels()));
+        for y in region.y..region.y + region.height {
+            let rows = span(y, plane.shift.1, bounds.y1, bounds.height());
+            for x in region.x..region.x + region.width {
+                let [r, g, b, alpha] = overlay.mean(span(x, plane.shift.0, bounds.x1, bounds.width()), rows);
+                values.push(f32::from(samples_from_rgb(format, color, [r, g, b])[component]));
+                coverage.push(alpha.round() as u8);
+            }
+        }
+        blend(surface, component, region, &coverage, |index| values[index])?;
+    }
+    Ok(())
+}
