@@ -1,20 +1,474 @@
-//! Under construction.
-use crate::{InputOptions, MediaError};
-use framerail_core::StreamInfo;
-/// A source of packets.
+//! A source of compressed packets: one video stream and the streams beside it.
+
+use std::{path::PathBuf, sync::Arc};
+
+use ffmpeg_the_third::ffi;
+use framerail_core::{MediaKind, Rational, Rotation, SideStream, StreamInfo, TimeBase, surface::MAX_SIDE};
+
+use crate::{
+    Damage, InputOptions, MediaError, Parameters, SideStreams,
+    av::{self, AvPacket},
+    container::Container,
+    describe,
+    images::ImageList,
+    interrupt::Interrupt,
+    log,
+    packet::{InputPacket, PacketKind},
+    parameters::SideParameters,
+};
+
+/// Failed reads in a row after which a source counts as broken off.
+const MAX_FAILED_READS: u32 = 64;
+/// A step back of decoding time, in seconds, that means that a transport stream's clock was set anew.
+const CLOCK_STEP_SECS: f64 = 1.0;
+/// Tolerance for seconds that were rounded to microseconds on their way.
+const SECONDS_TOLERANCE: f64 = 2e-6;
+
+/// An open source.
 pub struct Input {
+    source: Source,
+    options: InputOptions,
+    interrupt: Arc<Interrupt>,
     info: StreamInfo,
+    parameters: Parameters,
+    /// The turn that the container asks for, whatever is done about it.
+    coded_rotation: Rotation,
+    damage: Damage,
+    /// Absolute seconds of the selection.
+    start: Option<f64>,
+    end: Option<f64>,
+    progress: Progress,
+    is_at_end: bool,
 }
+
+enum Source {
+    Container {
+        container: Container,
+        video: usize,
+        /// Container stream of each side stream; none for chapters.
+        sides: Vec<Option<usize>>,
+    },
+    Images {
+        list: ImageList,
+        codec: ffi::AVCodecID,
+    },
+}
+
+/// What has been read so far, to see clocks that jump and ends that come early.
+#[derive(Default)]
+struct Progress {
+    video_packets: u64,
+    was_sought: bool,
+    /// Ticks of the video that are added to every packet after the clock was set anew, as microseconds.
+    clock_offset_micros: i64,
+    last_video_dts: Option<i64>,
+    /// The latest end of any packet, in seconds.
+    latest_secs: f64,
+    video_index_entries: u64,
+}
+
 impl Input {
-    /// Opens a source.
+    /// Opens a source and reads its headers; no frame is decoded beyond what FFmpeg needs to know the format.
     ///
     /// # Errors
-    /// Everything that keeps the source from being read.
-    pub fn open(_options: &InputOptions) -> Result<Self, MediaError> {
-        Err(MediaError::Unsupported { what: "reading".into(), reason: "under construction".into() })
+    /// `NotFound`, `NotMedia`, `NoVideo`, `Damaged`, `Unsupported`, `BadOption`, `Cancelled`, `Timeout`, `Io`.
+    pub fn open(options: &InputOptions) -> Result<Self, MediaError> {
+        av::init();
+        check_selection(options)?;
+        let interrupt = Interrupt::new(Arc::clone(&options.cancel), options.read_timeout);
+        let images = if options.format.is_none() { ImageList::of(&options.source)? } else { None };
+        match images {
+            Some(list) => Self::open_images(list, options, interrupt),
+            None => Self::open_container(options, interrupt),
+        }
     }
+
+    fn open_container(options: &InputOptions, interrupt: Arc<Interrupt>) -> Result<Self, MediaError> {
+        let mut container = Container::open(&options.source, options, &interrupt)?;
+        container.find_stream_info()?;
+        let video = select_video(&container, options)?;
+        let mut sides = Vec::new();
+        let mut side_streams = Vec::new();
+        if options.side_streams == SideStreams::AudioAndSubtitles {
+            for (index, stream) in container.streams().enumerate() {
+                if let Some(kind) = describe::side_kind(stream).filter(|_| index != video) {
+                    sides.push(Some(index));
+                    side_streams.push(describe::side_stream(stream, kind)?);
+                }
+            }
+            let chapters = describe::chapters(&container);
+            if !chapters.is_empty() {
+                sides.push(None);
+                side_streams.push(SideStream {
+                    kind: MediaKind::Data,
+                    codec: "chapters".into(),
+                    time_base: TimeBase::MICROS,
+                    parameters: Arc::new(SideParameters::Chapters(chapters)),
+                });
+            }
+        }
+        let wanted: Vec<usize> = sides.iter().flatten().copied().chain([video]).collect();
+        container.discard_others(&wanted);
+        let Some(stream) = container.stream(video) else {
+            return Err(MediaError::NoVideo { source_name: options.source.clone(), found: describe::listing(&container) });
+        };
+        let coded_rotation = describe::rotation(stream);
+        let info = describe::stream_info(&container, stream, options, side_streams)?;
+        // SAFETY: every stream has parameters; the index count only reads the stream.
+        let (parameters, entries) = unsafe {
+            let entries = ffi::avformat_index_get_entries_count(stream);
+            (Parameters::copy_of(stream.codecpar)?, u64::try_from(entries).unwrap_or(0))
+        };
+        check_size(&info)?;
+        let origin = av::timestamp(container.get().start_time).map_or(0.0, |micros| micros as f64 / 1e6);
+        let mut input = Self {
+            source: Source::Container { container, video, sides },
+            options: options.clone(),
+            interrupt,
+            info,
+            parameters,
+            coded_rotation,
+            damage: Damage::default(),
+            start: None,
+            end: None,
+            progress: Progress { video_index_entries: entries, ..Progress::default() },
+            is_at_end: false,
+        };
+        input.set_selection(origin);
+        input.seek_to_start()?;
+        Ok(input)
+    }
+
+    fn open_images(list: ImageList, options: &InputOptions, interrupt: Arc<Interrupt>) -> Result<Self, MediaError> {
+        let first = list.paths.first().cloned().unwrap_or_default();
+        let mut container = open_image(&first, options, &interrupt)?;
+        container.find_stream_info()?;
+        let rate = options.frame_rate.filter(|rate| rate.is_positive()).unwrap_or(Rational { num: 25, den: 1 });
+        let Some(stream) = container.stream(0) else {
+            return Err(MediaError::NotMedia { source_name: first.display().to_string(), reason: "no picture in it".into() });
+        };
+        let coded_rotation = describe::rotation(stream);
+        let mut info = describe::stream_info(&container, stream, options, Vec::new())?;
+        // SAFETY: every stream has parameters.
+        let parameters = unsafe { Parameters::copy_of(stream.codecpar)? };
+        check_size(&info)?;
+        info.time_base = TimeBase::new(rate.den, rate.num).unwrap_or(TimeBase::MICROS);
+        info.frame_rate = Some(rate);
+        info.container = "image2".into();
+        info.duration_secs = Some(list.paths.len() as f64 / rate.as_f64());
+        info.frames_estimate = Some(list.paths.len() as u64);
+        info.bit_rate = None;
+        let mut input = Self {
+            damage: Damage { images_missing: list.missing, ..Damage::default() },
+            source: Source::Images { list, codec: parameters.get().codec_id },
+            options: options.clone(),
+            interrupt,
+            info,
+            parameters,
+            coded_rotation,
+            start: None,
+            end: None,
+            progress: Progress::default(),
+            is_at_end: false,
+        };
+        input.set_selection(0.0);
+        Ok(input)
+    }
+
+    fn set_selection(&mut self, origin: f64) {
+        let options = &self.options;
+        self.start = options.start_secs.map(|secs| origin + secs - SECONDS_TOLERANCE);
+        let by_duration = options.duration_secs.map(|secs| options.start_secs.unwrap_or(0.0) + secs);
+        let end = [options.end_secs, by_duration].into_iter().flatten().reduce(f64::min);
+        self.end = end.map(|secs| origin + secs - SECONDS_TOLERANCE);
+    }
+
     /// What the container says of the stream.
     pub fn info(&self) -> &StreamInfo {
         &self.info
     }
+
+    /// Codec parameters of the video stream.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// What was not as it should be, so far.
+    pub fn damage(&self) -> &Damage {
+        &self.damage
+    }
+
+    /// The turn that the container asks for, whatever the rotation policy does about it.
+    pub fn coded_rotation(&self) -> Rotation {
+        self.coded_rotation
+    }
+
+    pub(crate) fn options(&self) -> &InputOptions {
+        &self.options
+    }
+
+    /// First instant that was asked for, in absolute seconds.
+    pub(crate) fn start(&self) -> Option<f64> {
+        self.start
+    }
+
+    /// First instant that was not asked for any more, in absolute seconds.
+    pub(crate) fn end(&self) -> Option<f64> {
+        self.end
+    }
+
+    /// The next packet of the video or of a side stream, in the file's order; `None` at the end.
+    ///
+    /// A source that breaks off ends here too: [`Input::damage`] says so.
+    ///
+    /// # Errors
+    /// `Cancelled`, `Timeout`.
+    pub fn next_packet(&mut self) -> Result<Option<InputPacket>, MediaError> {
+        if self.is_at_end {
+            return Ok(None);
+        }
+        let packet = match self.source {
+            Source::Container { .. } => self.next_of_container()?,
+            Source::Images { .. } => self.next_image()?,
+        };
+        self.is_at_end = packet.is_none();
+        Ok(packet)
+    }
+
+    fn next_of_container(&mut self) -> Result<Option<InputPacket>, MediaError> {
+        let Source::Container { container, video, sides } = &mut self.source else { return Ok(None) };
+        let mut failed = 0;
+        log::take_last_error();
+        loop {
+            let mut packet = AvPacket::new();
+            if let Err(code) = container.read(&mut packet) {
+                if let Some(reason) = self.interrupt.reason(&self.options.source) {
+                    return Err(reason);
+                }
+                failed += 1;
+                let may_go_on = code == ffi::AVERROR(libc::EAGAIN) || code == ffi::AVERROR_INVALIDDATA;
+                if may_go_on && failed < MAX_FAILED_READS {
+                    self.damage.packets_corrupt += u64::from(code == ffi::AVERROR_INVALIDDATA);
+                    continue;
+                }
+                self.damage.ended_early = end_reason(container, code, &self.progress, *video, self.end);
+                return Ok(None);
+            }
+            let index = usize::try_from(packet.stream_index).unwrap_or(usize::MAX);
+            let kind = match sides.iter().position(|side| *side == Some(index)) {
+                Some(side) => PacketKind::Side(side),
+                None if index == *video => PacketKind::Video,
+                None => continue,
+            };
+            let base = container.stream(index).map_or(TimeBase::MICROS, |stream| av::time_base(stream.time_base));
+            let jumps = container.has_format_flag(ffi::AVFMT_TS_DISCONT);
+            self.damage.timestamps_repaired += u64::from(self.progress.note(&mut packet, kind, base, jumps));
+            self.damage.packets_corrupt += u64::from(packet.flags & ffi::AV_PKT_FLAG_CORRUPT != 0);
+            return Ok(Some(InputPacket { kind, packet, new_parameters: None }));
+        }
+    }
+
+    fn next_image(&mut self) -> Result<Option<InputPacket>, MediaError> {
+        let Source::Images { list, codec } = &mut self.source else { return Ok(None) };
+        while let Some(path) = list.paths.get(list.next) {
+            if self.interrupt.is_due() {
+                return Err(MediaError::Cancelled { source_name: self.options.source.clone() });
+            }
+            let number = list.next as i64;
+            list.next += 1;
+            match read_image(path, &self.options, &self.interrupt) {
+                Ok((mut packet, parameters)) => {
+                    (packet.pts, packet.dts, packet.duration, packet.stream_index) = (number, number, 1, 0);
+                    packet.flags |= ffi::AV_PKT_FLAG_KEY;
+                    let changed = parameters.get().codec_id != *codec;
+                    *codec = parameters.get().codec_id;
+                    return Ok(Some(InputPacket { kind: PacketKind::Video, packet, new_parameters: changed.then_some(parameters) }));
+                }
+                Err(error @ (MediaError::Cancelled { .. } | MediaError::Timeout { .. })) => return Err(error),
+                // A broken picture in a sequence: counted, and its time stays empty.
+                Err(_) => self.damage.packets_dropped += 1,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Goes to a keyframe from which every frame of the selection can be decoded.
+    fn seek_to_start(&mut self) -> Result<(), MediaError> {
+        let Some(start) = self.start.filter(|start| *start > 0.0) else { return Ok(()) };
+        let base = self.info.time_base;
+        let Source::Container { container, video, .. } = &mut self.source else { return Ok(()) };
+        if !container.is_seekable() {
+            return Ok(());
+        }
+        // A landing point may lie behind the aim (no index, decoding before presentation): step further back until it does not.
+        let mut margin = 0.0;
+        while margin < start + CLOCK_STEP_SECS {
+            if !container.seek(*video, base.ticks(start - margin)) {
+                break;
+            }
+            self.progress.was_sought = true;
+            if lands_before(container, *video, start, &self.interrupt, &self.options.source)? {
+                // Reading moved on; go to the same place again.
+                container.seek(*video, base.ticks(start - margin));
+                return Ok(());
+            }
+            margin = margin * 2.0 + 1.0;
+        }
+        // SAFETY: null or the context's live byte stream; back to the first byte.
+        let rewound = container.seek(*video, i64::MIN / 2) || container.seek(*video, 0);
+        if !rewound && self.progress.was_sought {
+            return Self::reopen(self);
+        }
+        Ok(())
+    }
+
+    /// Starts over from the first byte, for sources that seek but not back to their start.
+    fn reopen(&mut self) -> Result<(), MediaError> {
+        let options = InputOptions { start_secs: None, ..self.options.clone() };
+        let fresh = Self::open_container(&options, Arc::clone(&self.interrupt))?;
+        self.source = fresh.source;
+        self.progress = fresh.progress;
+        Ok(())
+    }
+}
+
+impl Progress {
+    /// Takes note of a packet; moves its timestamps when the clock was set anew. Returns whether a new step was found.
+    fn note(&mut self, packet: &mut AvPacket, kind: PacketKind, base: TimeBase, clock_may_step: bool) -> bool {
+        let mut stepped = false;
+        let shift = |micros: i64| TimeBase::MICROS.rescale(micros, base);
+        if kind == PacketKind::Video {
+            self.video_packets += 1;
+            if let (Some(dts), true) = (av::timestamp(packet.dts), clock_may_step) {
+                let moved = dts.saturating_add(shift(self.clock_offset_micros));
+                if let Some(last) = self.last_video_dts.filter(|last| base.seconds(last.saturating_sub(moved)) > CLOCK_STEP_SECS) {
+                    let step = last.saturating_sub(moved).saturating_add(packet.duration.max(1));
+                    self.clock_offset_micros += base.rescale(step, TimeBase::MICROS);
+                    stepped = true;
+                }
+                self.last_video_dts = Some(dts.saturating_add(shift(self.clock_offset_micros)));
+            }
+        }
+        if self.clock_offset_micros != 0 {
+            let offset = shift(self.clock_offset_micros);
+            packet.pts = av::timestamp(packet.pts).map_or(packet.pts, |pts| pts.saturating_add(offset));
+            packet.dts = av::timestamp(packet.dts).map_or(packet.dts, |dts| dts.saturating_add(offset));
+        }
+        if let Some(time) = av::timestamp(packet.pts).or_else(|| av::timestamp(packet.dts)) {
+            self.latest_secs = self.latest_secs.max(base.seconds(time.saturating_add(packet.duration)));
+        }
+        stepped
+    }
+}
+
+/// Whether the first video keyframe from here is presented at or before an instant.
+fn lands_before(container: &mut Container, video: usize, start: f64, interrupt: &Interrupt, source_name: &str) -> Result<bool, MediaError> {
+    let base = container.stream(video).map_or(TimeBase::MICROS, |stream| av::time_base(stream.time_base));
+    let mut packet = AvPacket::new();
+    while container.read(&mut packet).is_ok() {
+        let is_video = usize::try_from(packet.stream_index) == Ok(video);
+        if is_video && packet.flags & ffi::AV_PKT_FLAG_KEY != 0 {
+            let time = av::timestamp(packet.pts).or_else(|| av::timestamp(packet.dts));
+            return Ok(time.is_some_and(|time| base.seconds(time) <= start + SECONDS_TOLERANCE * 2.0));
+        }
+        packet.clear();
+    }
+    interrupt.reason(source_name).map_or(Ok(false), Err)
+}
+
+/// Why a source ended, unless it simply ended.
+fn end_reason(container: &Container, code: i32, progress: &Progress, video: usize, end: Option<f64>) -> Option<String> {
+    if code != ffi::AVERROR_EOF {
+        return Some(av::error_text(code).to_lowercase());
+    }
+    if let Some(error) = container.io_error() {
+        return Some(error.to_lowercase());
+    }
+    if let Some(words) = log::take_last_error().filter(|words| words.contains("prematurely") || words.contains("truncat")) {
+        return Some(words.to_lowercase());
+    }
+    if end.is_some() {
+        return None;
+    }
+    let stream = container.stream(video)?;
+    // Containers with an index know their packets exactly; edit lists make the header's own count differ.
+    let entries = progress.video_index_entries;
+    if container.format_name().starts_with("mov") && !progress.was_sought && progress.video_packets < entries {
+        return Some(format!("{} of {entries} video packets are there", progress.video_packets));
+    }
+    let context = container.get();
+    let from_header = context.duration_estimation_method == ffi::AVDurationEstimationMethod::STREAM;
+    let duration = av::timestamp(context.duration).filter(|micros| *micros > 0 && from_header)? as f64 / 1e6;
+    let origin = av::timestamp(context.start_time).map_or(0.0, |micros| micros as f64 / 1e6);
+    let frame = av::positive(stream.avg_frame_rate).map_or(0.04, |rate| 1.0 / rate.as_f64());
+    let read = progress.latest_secs - origin;
+    let all_read = context.nb_streams as usize == container.streams().filter(|stream| stream.discard != ffi::AVDiscard::ALL).count();
+    (all_read && duration - read > (2.0 * frame).max(0.1)).then(|| format!("{read:.2} of {duration:.2} s are there"))
+}
+
+fn open_image(path: &PathBuf, options: &InputOptions, interrupt: &Arc<Interrupt>) -> Result<Container, MediaError> {
+    let source = path.to_string_lossy().into_owned();
+    // Without this FFmpeg takes `%` in a name for a pattern.
+    let is_patterned = source.contains('%');
+    let format_options = if is_patterned { vec![("pattern_type".to_owned(), "none".to_owned())] } else { Vec::new() };
+    let options = InputOptions { source: source.clone(), format_options, frame_rate: None, ..options.clone() };
+    Container::open(&source, &options, interrupt)
+}
+
+fn read_image(path: &PathBuf, options: &InputOptions, interrupt: &Arc<Interrupt>) -> Result<(AvPacket, Parameters), MediaError> {
+    let mut container = open_image(path, options, interrupt)?;
+    let mut packet = AvPacket::new();
+    container.read(&mut packet).map_err(|code| av::error(path.display().to_string(), code))?;
+    let Some(stream) = container.stream(0) else {
+        return Err(MediaError::NotMedia { source_name: path.display().to_string(), reason: "no picture in it".into() });
+    };
+    // SAFETY: every stream has parameters.
+    Ok((packet, unsafe { Parameters::copy_of(stream.codecpar)? }))
+}
+
+/// The container index of the wanted video stream.
+fn select_video(container: &Container, options: &InputOptions) -> Result<usize, MediaError> {
+    let is_video = |stream: &ffi::AVStream| {
+        // SAFETY: every stream has parameters.
+        let kind = unsafe { (*stream.codecpar).codec_type };
+        kind == ffi::AVMediaType::VIDEO && stream.disposition & ffi::AV_DISPOSITION_ATTACHED_PIC == 0
+    };
+    let videos: Vec<usize> = container.streams().enumerate().filter(|(_, stream)| is_video(stream)).map(|(index, _)| index).collect();
+    let Some(first) = videos.first().copied() else {
+        return Err(MediaError::NoVideo { source_name: options.source.clone(), found: describe::listing(container) });
+    };
+    let Some(wanted) = options.video_stream else {
+        // SAFETY: an open context; no decoder is asked for.
+        let best = unsafe { ffi::av_find_best_stream(container.as_ptr(), ffi::AVMediaType::VIDEO, -1, -1, std::ptr::null_mut(), 0) };
+        return Ok(usize::try_from(best).ok().filter(|best| videos.contains(best)).unwrap_or(first));
+    };
+    videos.get(wanted).copied().ok_or_else(|| MediaError::BadOption {
+        name: "video_stream".into(),
+        reason: format!("{} has {} video stream(s), numbered from 0; {wanted} is not among them", options.source, videos.len()),
+        nearest: None,
+    })
+}
+
+fn check_selection(options: &InputOptions) -> Result<(), MediaError> {
+    let bad = |name: &str, reason: &str| Err(MediaError::BadOption { name: name.into(), reason: reason.into(), nearest: None });
+    for (name, value) in [("start", options.start_secs), ("end", options.end_secs), ("duration", options.duration_secs)] {
+        if value.is_some_and(|secs| !secs.is_finite() || secs < 0.0) {
+            return bad(name, "must be a number of seconds from 0");
+        }
+    }
+    let start = options.start_secs.unwrap_or(0.0);
+    if options.end_secs.is_some_and(|end| end <= start) {
+        return bad("end", "must be after the start");
+    }
+    if options.duration_secs.is_some_and(|secs| secs <= 0.0) {
+        return bad("duration", "must be above 0");
+    }
+    Ok(())
+}
+
+fn check_size(info: &StreamInfo) -> Result<(), MediaError> {
+    if info.width > MAX_SIDE || info.height > MAX_SIDE {
+        return Err(framerail_core::CoreError::SizeOutOfRange { width: info.width, height: info.height }.into());
+    }
+    Ok(())
 }

@@ -1,30 +1,50 @@
 //! FFmpeg behind a fence: reading, decoding, converting, encoding and writing video.
 //!
 //! [`MediaReader`] gives frames and the packets that travel beside them; [`MediaWriter`] takes both. The parts are
-//! usable alone: [`Input`] (packets), [`Converter`] (pixel formats and sizes),
-//! [`probe`](probe::probe) and [`KeyframeIndex`]. Everything FFmpeg would print goes to the `log` crate under the
+//! usable alone: [`Input`] (packets), [`Decoder`] (frames), [`Converter`] (pixel formats and sizes),
+//! [`probe`](probe::probe) and [`KeyframeIndex`]. What FFmpeg would print goes to the `log` crate under the
 //! target `ffmpeg`.
 //!
 //! # Links
-//! Dynamic FFmpeg 5.1 or later through `pkg-config`, or static libraries under `FFMPEG_DIR` with the feature `static-ffmpeg`.
+//! Dynamic FFmpeg 5.1 through `pkg-config`, or static libraries under `FFMPEG_DIR` with the feature `static-ffmpeg`.
 
+mod av;
+mod clock;
+mod color;
+mod container;
+pub mod damage;
+pub mod decoder;
+mod describe;
 pub mod error;
+mod format;
 pub mod image;
+mod images;
 pub mod input;
+mod interrupt;
 pub mod keyframes;
+mod log;
 pub mod options;
+pub mod packet;
+pub mod parameters;
+mod pipe;
 pub mod probe;
 pub mod reader;
+mod rotate;
 pub mod scale;
+mod surface;
 pub mod version;
 pub mod writer;
 
+pub use damage::Damage;
+pub use decoder::{Conversion, Decoded, Decoder};
 pub use error::MediaError;
 pub use image::{load_image, save_image};
 pub use input::Input;
 pub use keyframes::KeyframeIndex;
 pub use options::{CancelFlag, InputOptions, Quality, RotationPolicy, SideStreams, WriterOptions};
+pub use packet::{InputPacket, PacketKind, SidePayload};
+pub use parameters::{Chapter, Parameters, SideParameters};
 pub use probe::{ProbeReport, probe};
-pub use reader::{Damage, MediaItem, MediaReader};
+pub use reader::{MediaItem, MediaReader};
 pub use scale::{Converter, ScaleOptions, ScaleQuality};
 pub use writer::{MediaWriter, WriteReport};

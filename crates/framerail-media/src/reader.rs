@@ -1,37 +1,21 @@
 //! Frames of a video stream, and the packets that travel beside it, in the order in which the file holds them.
 
-use framerail_core::{Frame, FramePool, Packet, StreamInfo};
-use serde::Serialize;
+use std::{collections::VecDeque, sync::Arc};
 
-use crate::{InputOptions, MediaError};
+use framerail_core::{Frame, FramePool, Packet, Pts, StreamInfo, TimeBase};
 
-/// What a reader met that was not as it should be. All zero for a sound file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Damage {
-    /// Packets that the container marks as damaged or cut off.
-    pub packets_corrupt: u64,
-    /// Packets that the decoder refused.
-    pub packets_dropped: u64,
-    /// Frames in which the decoder concealed errors.
-    pub frames_repaired: u64,
-    /// Frames whose timestamp was missing, doubled or backwards, and has been worked out.
-    pub timestamps_repaired: u64,
-    /// Errors that the decoder reported.
-    pub decode_errors: u64,
-    /// Numbers missing in an image sequence.
-    pub images_missing: u64,
-    /// Why the source ended before its time, if it did.
-    pub ended_early: Option<String>,
-}
+use crate::{
+    Damage, Input, InputOptions, MediaError,
+    decoder::{Conversion, Decoded, Decoder},
+    packet::{InputPacket, PacketKind, SidePayload},
+};
 
-impl Damage {
-    /// Whether anything was damaged.
-    pub fn is_any(&self) -> bool {
-        *self != Damage::default()
-    }
-}
+/// Seconds beyond a selection's end that are read for side packets that lie late in the file.
+const SIDE_LAG_SECS: f64 = 10.0;
 
 /// What a reader delivers.
+// Moved once from reader to queue; boxing frames would cost an allocation each.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 pub enum MediaItem {
     /// A decoded picture.
@@ -40,46 +24,200 @@ pub enum MediaItem {
     Packet(Packet),
 }
 
-/// Reads one video stream.
+/// Reads one video stream: frames in presentation order with strictly increasing PTS, and its side packets between them.
+///
+/// Timestamps are the file's own, also for selections: [`MediaReader::start_offset_micros`] says what a writer must add.
 pub struct MediaReader {
-    _private: (),
+    input: Input,
+    decoder: Decoder,
+    info: StreamInfo,
+    /// Items read while looking for the first frame.
+    queue: VecDeque<MediaItem>,
+    next_index: u64,
+    is_drained: bool,
+    is_past_end: bool,
+    /// Side streams that may still have packets within the selection.
+    open_sides: Vec<bool>,
 }
 
 impl MediaReader {
-    /// Opens a source and decodes up to its first frame. `pool` serves frames that must be copied (rotated, converted).
+    /// Opens a source and decodes up to its first frame. `pool` serves frames that must be copied (turned, converted).
     ///
     /// # Errors
-    /// Everything that keeps the source from giving a frame.
-    pub fn open(_options: &InputOptions, _pool: &FramePool) -> Result<Self, MediaError> {
-        Err(MediaError::Unsupported { what: "reading".into(), reason: "under construction".into() })
+    /// Everything that keeps the source from giving a frame: see [`Input::open`]; `Damaged` when there is none in it;
+    /// `BadOption` when the selection lies beyond its end.
+    pub fn open(options: &InputOptions, pool: &FramePool) -> Result<Self, MediaError> {
+        let input = Input::open(options)?;
+        let decoder = Decoder::open(&input, pool)?;
+        let info = input.info().clone();
+        let open_sides = info.side_streams.iter().map(|side| side.codec != "chapters").collect();
+        let mut reader =
+            Self { input, decoder, info, queue: VecDeque::new(), next_index: 0, is_drained: false, is_past_end: false, open_sides };
+        reader.read_first_frame()?;
+        Ok(reader)
+    }
+
+    fn read_first_frame(&mut self) -> Result<(), MediaError> {
+        loop {
+            match self.advance()? {
+                Some(MediaItem::Frame(frame)) => {
+                    self.adopt(&frame);
+                    self.queue.push_back(MediaItem::Frame(frame));
+                    return Ok(());
+                }
+                Some(packet) => self.queue.push_back(packet),
+                None => return Err(self.no_frame()),
+            }
+        }
+    }
+
+    /// The first frame knows better than the header.
+    fn adopt(&mut self, frame: &Frame) {
+        (self.info.width, self.info.height) = (frame.width, frame.height);
+        if let Ok(surface) = frame.surface.host() {
+            self.info.pixel_format = surface.format();
+        }
+        self.info.color = frame.color;
+        self.info.rotation = frame.rotation;
+        self.info.sample_aspect_ratio = frame.sample_aspect_ratio;
+    }
+
+    fn no_frame(&self) -> MediaError {
+        let source_name = self.info.source.clone();
+        let damage = self.damage();
+        let selected = self.input.start().is_some() || self.input.end().is_some();
+        if selected && !damage.is_any() {
+            let length = self.info.duration_secs.map(|secs| format!(", which is {secs:.3} s long")).unwrap_or_default();
+            let reason = format!("no frame of {source_name} lies within the selection{length}");
+            return MediaError::BadOption { name: "start".into(), reason, nearest: None };
+        }
+        let ended = damage.ended_early.map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let reason = format!("its headers can be read, but no frame can be decoded{ended}");
+        MediaError::Damaged { source_name, reason }
     }
 
     /// The stream: size, format and colour as the first frame has them.
     pub fn info(&self) -> &StreamInfo {
-        unreachable!()
+        &self.info
     }
 
-    /// The next frame or packet; `None` at the end.
+    /// The next frame or packet; `None` at the end, also when the source broke off (see [`MediaReader::damage`]).
     ///
     /// # Errors
-    /// `Cancelled`, `Timeout`; damaged packets are no error but counted in [`MediaReader::damage`].
+    /// `Cancelled`, `Timeout`, `Unsupported`. Damaged packets are no error but counted.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<MediaItem>, MediaError> {
-        Ok(None)
+        match self.queue.pop_front() {
+            Some(item) => Ok(Some(item)),
+            None => self.advance(),
+        }
     }
 
     /// What was not as it should be, so far.
     pub fn damage(&self) -> Damage {
-        Damage::default()
+        self.input.damage().merged(self.decoder.damage())
     }
 
-    /// Frames that were converted because their pixel format is not in [`framerail_core::PixelFormat`]: (from, to, count).
-    pub fn conversions(&self) -> Vec<(String, String, u64)> {
-        Vec::new()
+    /// Conversions that were needed because core does not list the decoder's pixel format, so far.
+    pub fn conversions(&self) -> Vec<Conversion> {
+        self.decoder.conversions()
     }
 
-    /// What a writer must add to timestamps so that a selection starts at zero; 0 without `start_secs`.
+    /// What a writer must add to timestamps so that a selection starts at zero: minus `start_secs`, on the file's clock.
+    /// 0 without `start_secs`.
     pub fn start_offset_micros(&self) -> i64 {
-        0
+        self.input.start().map_or(0, |start| -(start * 1e6).round() as i64)
+    }
+
+    fn advance(&mut self) -> Result<Option<MediaItem>, MediaError> {
+        loop {
+            if !self.is_past_end {
+                match self.decoder.receive()? {
+                    Decoded::Frame(frame) => match self.selected(frame) {
+                        Some(frame) => return Ok(Some(MediaItem::Frame(frame))),
+                        None => continue,
+                    },
+                    Decoded::End => return Ok(None),
+                    Decoded::NeedsPacket => {}
+                }
+            } else if !self.open_sides.contains(&true) {
+                return Ok(None);
+            }
+            match self.input.next_packet()? {
+                None if self.is_past_end || self.is_drained => return Ok(None),
+                None => {
+                    self.is_drained = true;
+                    self.decoder.send(None)?;
+                }
+                Some(packet) => {
+                    if let Some(packet) = self.route(packet)? {
+                        return Ok(Some(MediaItem::Packet(packet)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The frame, numbered, if it lies within the selection.
+    fn selected(&mut self, mut frame: Frame) -> Option<Frame> {
+        let secs = frame.seconds();
+        if self.input.end().is_some_and(|end| secs >= end) {
+            self.is_past_end = true;
+            return None;
+        }
+        if self.input.start().is_some_and(|start| secs < start) {
+            return None;
+        }
+        frame.index = self.next_index;
+        self.next_index += 1;
+        Some(frame)
+    }
+
+    /// Sends video to the decoder; gives back a side packet if it lies within the selection.
+    fn route(&mut self, packet: InputPacket) -> Result<Option<Packet>, MediaError> {
+        let side = match packet.kind {
+            PacketKind::Video => {
+                if self.is_past_end {
+                    self.close_sides_left_behind(&packet);
+                } else {
+                    self.decoder.send(Some(&packet))?;
+                }
+                return Ok(None);
+            }
+            PacketKind::Side(side) => side,
+        };
+        let time_base = self.info.side_streams.get(side).map_or(TimeBase::MICROS, |side| side.time_base);
+        let secs = packet.pts().or(packet.dts()).map(|ticks| time_base.seconds(ticks));
+        if let (Some(secs), Some(end)) = (secs, self.input.end()) {
+            if secs >= end {
+                if let Some(open) = self.open_sides.get_mut(side) {
+                    *open = false;
+                }
+                return Ok(None);
+            }
+        }
+        if let (Some(secs), Some(start)) = (secs, self.input.start()) {
+            if secs < start {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Packet {
+            stream: self.info.id,
+            side_stream: side,
+            pts: packet.pts().map(Pts),
+            time_base,
+            size_bytes: packet.data().len(),
+            payload: Arc::new(SidePayload(packet.packet)),
+        }))
+    }
+
+    /// Sparse streams (subtitles) may have nothing after the end: video far beyond it closes them.
+    fn close_sides_left_behind(&mut self, packet: &InputPacket) {
+        let secs = packet.dts().or(packet.pts()).map(|ticks| self.info.time_base.seconds(ticks));
+        if let (Some(secs), Some(end)) = (secs, self.input.end()) {
+            if secs > end + SIDE_LAG_SECS {
+                self.open_sides.fill(false);
+            }
+        }
     }
 }

@@ -1,8 +1,13 @@
 //! Pixel formats and sizes through libswscale.
 
-use framerail_core::{ColorDescription, FramePool, HostSurface, PixelFormat};
+use std::ptr::{self, NonNull};
 
-use crate::MediaError;
+use ffmpeg_the_third::ffi;
+use framerail_core::{
+    ColorDescription, ColorMatrix, ColorRange, CoreError, FramePool, HostSurface, PixelFamily, PixelFormat, surface::MAX_SIDE,
+};
+
+use crate::{MediaError, av::AvFrame, color, format};
 
 /// The resampling kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,19 +26,67 @@ pub enum ScaleQuality {
 pub struct ScaleOptions {
     /// The kernel.
     pub quality: ScaleQuality,
-    /// Exact rounding and full chroma interpolation: slower, within 1 of the formulas.
+    /// Exact rounding and full chroma interpolation: slower, nearer to the formulas.
     pub accurate: bool,
 }
 
-/// Converts surfaces; keeps its tables between calls of the same kind.
-pub struct Converter {
-    _options: ScaleOptions,
+impl ScaleOptions {
+    fn flags(self) -> i32 {
+        let kernel = match self.quality {
+            ScaleQuality::Bilinear => ffi::SWS_BILINEAR,
+            ScaleQuality::Bicubic => ffi::SWS_BICUBIC,
+            ScaleQuality::Area => ffi::SWS_AREA,
+        };
+        let exact = ffi::SWS_ACCURATE_RND | ffi::SWS_FULL_CHR_H_INT | ffi::SWS_FULL_CHR_H_INP;
+        if self.accurate { kernel | exact } else { kernel }
+    }
 }
+
+/// Colour of source and target: matrix and whether samples span the full range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Details {
+    matrix: ColorMatrix,
+    source_full: bool,
+    target_full: bool,
+}
+
+/// What a prepared context is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key {
+    source: (i32, i32, i32),
+    target: (i32, i32, i32),
+    details: Details,
+}
+
+/// A picture for swscale: format, size, planes.
+struct Picture<'a> {
+    format: i32,
+    width: i32,
+    height: i32,
+    planes: [*const u8; 4],
+    pitches: [i32; 4],
+    /// Keeps the planes borrowed.
+    _owner: std::marker::PhantomData<&'a u8>,
+}
+
+/// Converts surfaces; keeps its tables between calls of the same kind.
+///
+/// Between Y'CbCr formats the range stays as it is; towards RGB the result is full range.
+pub struct Converter {
+    options: ScaleOptions,
+    context: Option<NonNull<ffi::SwsContext>>,
+    key: Option<Key>,
+    converted: u64,
+}
+
+// SAFETY: a swscale context may be used from any thread, one at a time, which `&mut self` ensures.
+unsafe impl Send for Converter {}
 
 impl Converter {
     /// A converter.
     pub fn new(options: ScaleOptions) -> Self {
-        Self { _options: options }
+        crate::av::init();
+        Self { options, context: None, key: None, converted: 0 }
     }
 
     /// A copy in another format or size, by the matrix and range of `color`.
@@ -42,18 +95,233 @@ impl Converter {
     /// `Core` for a size out of range, `Unsupported` for a pair of formats that swscale does not know.
     pub fn convert(
         &mut self,
-        _source: &HostSurface,
-        _color: &ColorDescription,
-        _format: PixelFormat,
-        _width: u32,
-        _height: u32,
-        _pool: &FramePool,
+        source: &HostSurface,
+        color: &ColorDescription,
+        format: PixelFormat,
+        width: u32,
+        height: u32,
+        pool: &FramePool,
     ) -> Result<HostSurface, MediaError> {
-        Err(MediaError::Unsupported { what: "conversion".into(), reason: "under construction".into() })
+        let mut picture = Picture {
+            format: format::av_format(source.format()).0,
+            width: source.width() as i32,
+            height: source.height() as i32,
+            planes: [ptr::null(); 4],
+            pitches: [0; 4],
+            _owner: std::marker::PhantomData,
+        };
+        for plane in 0..source.format().planes() {
+            picture.planes[plane] = source.plane(plane).as_ptr();
+            picture.pitches[plane] = source.layout(plane).pitch_bytes as i32;
+        }
+        self.run(&picture, color, format, width, height, pool)
+    }
+
+    /// The same from a decoder's picture in any of FFmpeg's formats, at its own size.
+    pub(crate) fn convert_av(
+        &mut self,
+        frame: &AvFrame,
+        color: &ColorDescription,
+        format: PixelFormat,
+        pool: &FramePool,
+    ) -> Result<HostSurface, MediaError> {
+        let picture = Picture {
+            format: frame.format,
+            width: frame.width,
+            height: frame.height,
+            planes: std::array::from_fn(|plane| frame.data[plane].cast_const()),
+            pitches: std::array::from_fn(|plane| frame.linesize[plane]),
+            _owner: std::marker::PhantomData,
+        };
+        let side = |side: i32| u32::try_from(side).unwrap_or(0);
+        self.run(&picture, color, format, side(frame.width), side(frame.height), pool)
     }
 
     /// Surfaces converted so far.
     pub fn converted(&self) -> u64 {
-        0
+        self.converted
+    }
+
+    fn run(
+        &mut self,
+        source: &Picture<'_>,
+        color: &ColorDescription,
+        format: PixelFormat,
+        width: u32,
+        height: u32,
+        pool: &FramePool,
+    ) -> Result<HostSurface, MediaError> {
+        let in_range = |side: i32| (1..=MAX_SIDE as i32).contains(&side);
+        if !in_range(source.width) || !in_range(source.height) {
+            return Err(CoreError::SizeOutOfRange { width: source.width as u32, height: source.height as u32 }.into());
+        }
+        let mut target = pool.surface(format, width, height)?;
+        let key = Key {
+            source: (source.format, source.width, source.height),
+            target: (format::av_format(format).0, width as i32, height as i32),
+            details: details(source.format, color, format),
+        };
+        let context = self.prepared(key)?;
+        let Some(mut planes) = target.planes_mut() else {
+            return Err(MediaError::Ffmpeg { context: "converting a frame".into(), message: "the pool gave a shared surface".into() });
+        };
+        let mut target_planes = [ptr::null_mut(); 4];
+        let mut target_pitches = [0; 4];
+        for plane in 0..format.planes() {
+            target_pitches[plane] = planes.layout(plane).pitch_bytes as i32;
+            target_planes[plane] = planes.plane(plane).as_mut_ptr();
+        }
+        // SAFETY: the context was made for these sizes and formats; source planes are borrowed for the call and hold
+        // their pitch times their rows; target planes come from a pool that checked their sizes.
+        let rows = unsafe {
+            ffi::sws_scale(
+                context.as_ptr(),
+                source.planes.as_ptr(),
+                source.pitches.as_ptr(),
+                0,
+                source.height,
+                target_planes.as_ptr(),
+                target_pitches.as_ptr(),
+            )
+        };
+        if rows < 0 {
+            return Err(crate::av::error("converting a frame", rows));
+        }
+        self.converted += 1;
+        Ok(target)
+    }
+
+    fn prepared(&mut self, key: Key) -> Result<NonNull<ffi::SwsContext>, MediaError> {
+        if let (Some(context), true) = (self.context, self.key == Some(key)) {
+            return Ok(context);
+        }
+        self.release();
+        let (source, target) = (key.source, key.target);
+        // SAFETY: plain numbers; unknown formats give null.
+        let context = unsafe {
+            ffi::sws_getContext(
+                source.1,
+                source.2,
+                ffi::AVPixelFormat(source.0),
+                target.1,
+                target.2,
+                ffi::AVPixelFormat(target.0),
+                self.options.flags(),
+                ptr::null_mut(),
+                ptr::null_mut(),
+                ptr::null(),
+            )
+        };
+        let Some(context) = NonNull::new(context) else {
+            return Err(MediaError::Unsupported {
+                what: format!("conversion from {} to {}", format::name(source.0), format::name(target.0)),
+                reason: "FFmpeg's scaler does not know this pair; choose another pixel format".into(),
+            });
+        };
+        let matrix = color::matrix_code(key.details.matrix);
+        // SAFETY: the context is live and the coefficient tables are static. Formats without colour ignore the call.
+        unsafe {
+            let table = ffi::sws_getCoefficients(matrix);
+            let unity = 1 << 16;
+            ffi::sws_setColorspaceDetails(
+                context.as_ptr(),
+                table,
+                key.details.source_full.into(),
+                table,
+                key.details.target_full.into(),
+                0,
+                unity,
+                unity,
+            );
+        }
+        self.context = Some(context);
+        self.key = Some(key);
+        Ok(context)
+    }
+
+    fn release(&mut self) {
+        self.key = None;
+        if let Some(context) = self.context.take() {
+            // SAFETY: owned by self and freed once.
+            unsafe { ffi::sws_freeContext(context.as_ptr()) };
+        }
+    }
+}
+
+impl Drop for Converter {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// Matrix and ranges for a conversion.
+fn details(source_format: i32, color: &ColorDescription, target: PixelFormat) -> Details {
+    let source_is_rgb = is_rgb(source_format);
+    let target_is_rgb = target.family() == PixelFamily::Rgb;
+    let source_full = color.is_full_range(source_is_rgb) || format::name(source_format).starts_with("yuvj");
+    let target_full = match (source_is_rgb, target_is_rgb) {
+        (_, true) => true,
+        // RGB becomes limited range, as players expect of Y'CbCr, unless full is asked for by the tag.
+        (true, false) => color.range == ColorRange::Full,
+        (false, false) => source_full,
+    };
+    let matrix = match color.matrix_or_default() {
+        ColorMatrix::Rgb => ColorMatrix::Bt601,
+        matrix => matrix,
+    };
+    Details { matrix, source_full, target_full }
+}
+
+fn is_rgb(format: i32) -> bool {
+    // SAFETY: any number is allowed; descriptors are static.
+    let descriptor = unsafe { ffi::av_pix_fmt_desc_get(ffi::AVPixelFormat(format)).as_ref() };
+    let rgb = ffi::AV_PIX_FMT_FLAG_RGB | ffi::AV_PIX_FMT_FLAG_PAL;
+    descriptor.is_some_and(|descriptor| descriptor.flags & rgb as u64 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(format: PixelFormat, values: [u8; 3]) -> HostSurface {
+        let mut surface = FramePool::new(1).surface(format, 16, 16).expect("size in range");
+        let mut planes = surface.planes_mut().expect("fresh");
+        for (plane, value) in values.into_iter().enumerate().take(format.planes()) {
+            planes.plane(plane).fill(value);
+        }
+        surface
+    }
+
+    #[test]
+    fn matrix_and_range_follow_the_tags() {
+        let pool = FramePool::new(2);
+        let mut converter = Converter::new(ScaleOptions { accurate: true, ..Default::default() });
+        let mut pixel = |values, matrix, range| {
+            let color = ColorDescription { matrix, range, ..Default::default() };
+            let source = filled(PixelFormat::Yuv444p, values);
+            let rgb = converter.convert(&source, &color, PixelFormat::Rgb24, 16, 16, &pool).expect("a known pair");
+            [rgb.row(0, 3)[9], rgb.row(0, 3)[10], rgb.row(0, 3)[11]]
+        };
+        assert_eq!(pixel([16, 128, 128], ColorMatrix::Bt709, ColorRange::Limited), [0, 0, 0]);
+        assert_eq!(pixel([235, 128, 128], ColorMatrix::Bt709, ColorRange::Limited), [255, 255, 255]);
+        assert_eq!(pixel([77, 128, 128], ColorMatrix::Bt601, ColorRange::Full), [77, 77, 77]);
+        // Pure red: Y' = Kr scaled to 16..=235, by each matrix.
+        let near = |got: [u8; 3]| got[0] >= 253 && got[1] <= 2 && got[2] <= 2;
+        assert!(near(pixel([63, 102, 240], ColorMatrix::Bt709, ColorRange::Limited)));
+        assert!(near(pixel([81, 90, 240], ColorMatrix::Bt601, ColorRange::Limited)));
+        assert_eq!(converter.converted(), 5);
+    }
+
+    #[test]
+    fn bits_survive_a_round_trip_through_a_deeper_format() {
+        let pool = FramePool::new(2);
+        let mut converter = Converter::new(ScaleOptions::default());
+        let color = ColorDescription::default();
+        for value in [16, 100, 235] {
+            let source = filled(PixelFormat::Yuv420p, [value, 90, 160]);
+            let deep = converter.convert(&source, &color, PixelFormat::Yuv420p10, 16, 16, &pool).expect("a known pair");
+            let back = converter.convert(&deep, &color, PixelFormat::Yuv420p, 16, 16, &pool).expect("a known pair");
+            assert_eq!([back.row(0, 5)[5], back.row(1, 5)[5], back.row(2, 5)[5]], [value, 90, 160]);
+        }
     }
 }

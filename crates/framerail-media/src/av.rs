@@ -1,0 +1,323 @@
+//! FFmpeg's objects with an owner: frames, packets, dictionaries, and its words as Rust strings.
+
+use std::{
+    ffi::{CStr, CString},
+    ops::{Deref, DerefMut},
+    ptr::{self, NonNull},
+    sync::Once,
+};
+
+use ffmpeg_the_third::ffi;
+use framerail_core::{Rational, TimeBase};
+
+use crate::MediaError;
+
+/// Prepares the library once: log routing and network start-up.
+pub(crate) fn init() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        crate::log::route();
+        // SAFETY: called once, before any other use of the network layer.
+        unsafe { ffi::avformat_network_init() };
+    });
+}
+
+/// FFmpeg's words for an error code.
+pub(crate) fn error_text(code: i32) -> String {
+    let mut buffer = [0 as libc::c_char; 256];
+    // SAFETY: the buffer's length is passed, and av_strerror always ends the text with a zero.
+    let text = unsafe {
+        ffi::av_strerror(code, buffer.as_mut_ptr(), buffer.len());
+        CStr::from_ptr(buffer.as_ptr())
+    };
+    text.to_string_lossy().into_owned()
+}
+
+/// An error of FFmpeg's in its own words, with what was being done.
+pub(crate) fn error(context: impl Into<String>, code: i32) -> MediaError {
+    MediaError::Ffmpeg { context: context.into(), message: error_text(code) }
+}
+
+/// Text for C; text after a zero byte is cut off.
+pub(crate) fn c_string(text: &str) -> CString {
+    let bytes = text.split('\0').next().unwrap_or_default();
+    CString::new(bytes).unwrap_or_default()
+}
+
+/// A copy of C text; empty for null.
+///
+/// # Safety
+/// `text` is null or points to a zero-ended string.
+pub(crate) unsafe fn string(text: *const libc::c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: not null, and the caller vouches for the end.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+/// A timestamp, unless it is FFmpeg's "none".
+pub(crate) fn timestamp(ticks: i64) -> Option<i64> {
+    (ticks != ffi::AV_NOPTS_VALUE).then_some(ticks)
+}
+
+/// A fraction with both parts above zero.
+pub(crate) fn positive(ratio: ffi::AVRational) -> Option<Rational> {
+    Rational::new(ratio.num.into(), ratio.den.into()).filter(|ratio| ratio.is_positive())
+}
+
+/// A time base; a broken one becomes microseconds.
+pub(crate) fn time_base(ratio: ffi::AVRational) -> TimeBase {
+    TimeBase::new(ratio.num.into(), ratio.den.into()).unwrap_or(TimeBase::MICROS)
+}
+
+/// FFmpeg's fraction; parts beyond 31 bits are reduced to the nearest that fits.
+pub(crate) fn rational(ratio: Rational) -> ffi::AVRational {
+    let (mut num, mut den) = (0, 1);
+    // SAFETY: both results are written to live integers.
+    unsafe { ffi::av_reduce(&mut num, &mut den, ratio.num, ratio.den, i32::MAX.into()) };
+    ffi::AVRational { num, den }
+}
+
+/// An owned `AVFrame`.
+pub(crate) struct AvFrame(NonNull<ffi::AVFrame>);
+
+// SAFETY: an AVFrame is plain data over atomically counted buffers; nothing in it is bound to a thread.
+unsafe impl Send for AvFrame {}
+// SAFETY: shared use only reads fields and buffer bytes; counts are atomic.
+unsafe impl Sync for AvFrame {}
+
+impl AvFrame {
+    /// An empty frame.
+    pub(crate) fn new() -> Self {
+        // SAFETY: no preconditions.
+        match NonNull::new(unsafe { ffi::av_frame_alloc() }) {
+            Some(frame) => Self(frame),
+            None => std::alloc::handle_alloc_error(std::alloc::Layout::new::<ffi::AVFrame>()),
+        }
+    }
+
+    /// A second frame over the same buffers, with the same properties.
+    pub(crate) fn share(&self) -> Result<Self, MediaError> {
+        let mut copy = Self::new();
+        // SAFETY: the destination is empty, the source is a valid frame.
+        let code = unsafe { ffi::av_frame_ref(copy.as_mut_ptr(), self.as_ptr()) };
+        if code < 0 { Err(error("referring to a frame", code)) } else { Ok(copy) }
+    }
+
+    /// Lets go of buffers and side data.
+    pub(crate) fn clear(&mut self) {
+        // SAFETY: a valid frame.
+        unsafe { ffi::av_frame_unref(self.as_mut_ptr()) };
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const ffi::AVFrame {
+        self.0.as_ptr()
+    }
+
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut ffi::AVFrame {
+        self.0.as_ptr()
+    }
+}
+
+impl Deref for AvFrame {
+    type Target = ffi::AVFrame;
+
+    fn deref(&self) -> &ffi::AVFrame {
+        // SAFETY: allocated by FFmpeg and owned by self.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl DerefMut for AvFrame {
+    fn deref_mut(&mut self) -> &mut ffi::AVFrame {
+        // SAFETY: allocated by FFmpeg and owned by self.
+        unsafe { self.0.as_mut() }
+    }
+}
+
+impl Drop for AvFrame {
+    fn drop(&mut self) {
+        let mut frame = self.0.as_ptr();
+        // SAFETY: owned by self and freed once.
+        unsafe { ffi::av_frame_free(&mut frame) };
+    }
+}
+
+/// An owned `AVPacket`.
+pub(crate) struct AvPacket(NonNull<ffi::AVPacket>);
+
+// SAFETY: a packet is plain data over an atomically counted buffer.
+unsafe impl Send for AvPacket {}
+// SAFETY: shared use only reads.
+unsafe impl Sync for AvPacket {}
+
+impl AvPacket {
+    /// An empty packet.
+    pub(crate) fn new() -> Self {
+        // SAFETY: no preconditions.
+        match NonNull::new(unsafe { ffi::av_packet_alloc() }) {
+            Some(packet) => Self(packet),
+            None => std::alloc::handle_alloc_error(std::alloc::Layout::new::<ffi::AVPacket>()),
+        }
+    }
+
+    /// A second packet over the same bytes.
+    pub(crate) fn share(&self) -> Result<Self, MediaError> {
+        let mut copy = Self::new();
+        // SAFETY: the destination is empty, the source is valid.
+        let code = unsafe { ffi::av_packet_ref(copy.as_mut_ptr(), self.as_ptr()) };
+        if code < 0 { Err(error("referring to a packet", code)) } else { Ok(copy) }
+    }
+
+    /// Lets go of the bytes.
+    pub(crate) fn clear(&mut self) {
+        // SAFETY: a valid packet.
+        unsafe { ffi::av_packet_unref(self.as_mut_ptr()) };
+    }
+
+    /// The payload.
+    pub(crate) fn data(&self) -> &[u8] {
+        let (data, size) = (self.data, usize::try_from(self.size).unwrap_or(0));
+        if data.is_null() {
+            return &[];
+        }
+        // SAFETY: FFmpeg keeps `size` bytes at `data` for the packet's life, and self is borrowed.
+        unsafe { std::slice::from_raw_parts(data, size) }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const ffi::AVPacket {
+        self.0.as_ptr()
+    }
+
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut ffi::AVPacket {
+        self.0.as_ptr()
+    }
+}
+
+impl Deref for AvPacket {
+    type Target = ffi::AVPacket;
+
+    fn deref(&self) -> &ffi::AVPacket {
+        // SAFETY: allocated by FFmpeg and owned by self.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl DerefMut for AvPacket {
+    fn deref_mut(&mut self) -> &mut ffi::AVPacket {
+        // SAFETY: allocated by FFmpeg and owned by self.
+        unsafe { self.0.as_mut() }
+    }
+}
+
+impl Drop for AvPacket {
+    fn drop(&mut self) {
+        let mut packet = self.0.as_ptr();
+        // SAFETY: owned by self and freed once.
+        unsafe { ffi::av_packet_free(&mut packet) };
+    }
+}
+
+/// An owned `AVDictionary`: options or tags.
+pub(crate) struct Dictionary(*mut ffi::AVDictionary);
+
+impl Dictionary {
+    /// An empty one.
+    pub(crate) fn new() -> Self {
+        Self(ptr::null_mut())
+    }
+
+    /// Sets a key; replaces an earlier value.
+    pub(crate) fn set(&mut self, key: &str, value: &str) {
+        let (key, value) = (c_string(key), c_string(value));
+        // SAFETY: both strings end with zero and are copied.
+        unsafe { ffi::av_dict_set(&mut self.0, key.as_ptr(), value.as_ptr(), 0) };
+    }
+
+    /// The pairs in their order.
+    pub(crate) fn entries(&self) -> Vec<(String, String)> {
+        // SAFETY: a valid dictionary or null.
+        unsafe { entries(self.0) }
+    }
+
+    /// For calls that take entries out and leave what they do not know.
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut *mut ffi::AVDictionary {
+        &mut self.0
+    }
+
+    /// Gives the dictionary to an object that frees it.
+    pub(crate) fn into_raw(mut self) -> *mut ffi::AVDictionary {
+        std::mem::replace(&mut self.0, ptr::null_mut())
+    }
+}
+
+impl Drop for Dictionary {
+    fn drop(&mut self) {
+        // SAFETY: owned by self; null is allowed.
+        unsafe { ffi::av_dict_free(&mut self.0) };
+    }
+}
+
+/// The pairs of a dictionary in their order.
+///
+/// # Safety
+/// `dictionary` is null or valid.
+pub(crate) unsafe fn entries(dictionary: *const ffi::AVDictionary) -> Vec<(String, String)> {
+    let mut pairs = Vec::new();
+    let mut entry: *mut ffi::AVDictionaryEntry = ptr::null_mut();
+    loop {
+        // SAFETY: the dictionary is valid, the key is empty with the flag that matches all, and entries stay put between calls.
+        entry = unsafe { ffi::av_dict_get(dictionary, c"".as_ptr(), entry, ffi::AV_DICT_IGNORE_SUFFIX) };
+        if entry.is_null() {
+            return pairs;
+        }
+        // SAFETY: an entry holds two zero-ended strings.
+        pairs.push(unsafe { (string((*entry).key), string((*entry).value)) });
+    }
+}
+
+/// An owned codec context.
+pub(crate) struct CodecContext(NonNull<ffi::AVCodecContext>);
+
+// SAFETY: a codec context may be used from any thread, one at a time; its own threads are its affair.
+unsafe impl Send for CodecContext {}
+
+impl CodecContext {
+    /// A context with a codec's defaults.
+    pub(crate) fn new(codec: *const ffi::AVCodec) -> Self {
+        // SAFETY: the codec is null or one of FFmpeg's static descriptions.
+        match NonNull::new(unsafe { ffi::avcodec_alloc_context3(codec) }) {
+            Some(context) => Self(context),
+            None => std::alloc::handle_alloc_error(std::alloc::Layout::new::<ffi::AVCodecContext>()),
+        }
+    }
+
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut ffi::AVCodecContext {
+        self.0.as_ptr()
+    }
+}
+
+impl Deref for CodecContext {
+    type Target = ffi::AVCodecContext;
+
+    fn deref(&self) -> &ffi::AVCodecContext {
+        // SAFETY: allocated by FFmpeg and owned by self.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl DerefMut for CodecContext {
+    fn deref_mut(&mut self) -> &mut ffi::AVCodecContext {
+        // SAFETY: allocated by FFmpeg and owned by self.
+        unsafe { self.0.as_mut() }
+    }
+}
+
+impl Drop for CodecContext {
+    fn drop(&mut self) {
+        let mut context = self.0.as_ptr();
+        // SAFETY: owned by self and freed once.
+        unsafe { ffi::avcodec_free_context(&mut context) };
+    }
+}

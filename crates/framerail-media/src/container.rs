@@ -1,0 +1,286 @@
+//! An open container of FFmpeg's: a file, a URL or a pipe.
+
+use std::{
+    fs,
+    io::Read as _,
+    os::unix::fs::FileTypeExt,
+    path::Path,
+    ptr::{self, NonNull},
+    sync::Arc,
+};
+
+use ffmpeg_the_third::ffi;
+
+use crate::{
+    InputOptions, MediaError,
+    av::{self, Dictionary},
+    error::nearest,
+    interrupt::Interrupt,
+    log,
+    pipe::PipeSource,
+};
+
+/// Bytes from a file's start that tell what it is.
+const PROBE_BYTES: usize = 64 * 1024;
+
+/// An open `AVFormatContext` for reading.
+pub(crate) struct Container {
+    context: NonNull<ffi::AVFormatContext>,
+    /// Dropped after the context is closed.
+    _pipe: Option<PipeSource>,
+    interrupt: Arc<Interrupt>,
+    source_name: String,
+}
+
+// SAFETY: a format context may be used from any thread, one at a time; `&mut self` guards every changing call.
+unsafe impl Send for Container {}
+
+impl Container {
+    /// Opens a source and reads its headers. `url` is what FFmpeg opens, `options.source` what messages name.
+    pub(crate) fn open(url: &str, options: &InputOptions, interrupt: &Arc<Interrupt>) -> Result<Self, MediaError> {
+        av::init();
+        let source_name = options.source.clone();
+        let format = find_format(options.format.as_deref())?;
+        check_file(url, &source_name)?;
+        let pipe = open_pipe(url, interrupt)?;
+        // SAFETY: no preconditions.
+        let context = unsafe { ffi::avformat_alloc_context() };
+        let Some(context) = NonNull::new(context) else {
+            return Err(av::error(source_name, ffi::AVERROR(libc::ENOMEM)));
+        };
+        // SAFETY: freshly allocated; the interrupt state is kept alive by the container.
+        unsafe {
+            (*context.as_ptr()).interrupt_callback = interrupt.callback();
+            if let Some(pipe) = &pipe {
+                (*context.as_ptr()).pb = pipe.context();
+            }
+        }
+        let mut dictionary = Dictionary::new();
+        for (key, value) in &options.format_options {
+            dictionary.set(key, value);
+        }
+        if let (Some(rate), true) = (options.frame_rate, options.format.is_some()) {
+            dictionary.set("framerate", &rate.to_string());
+        }
+        let target = av::c_string(&ffmpeg_url(url, pipe.is_some()));
+        interrupt.start_clock();
+        log::take_last_error();
+        let mut pointer = context.as_ptr();
+        // SAFETY: context, format and dictionary are valid; on failure FFmpeg frees the context itself.
+        let code = unsafe { ffi::avformat_open_input(&mut pointer, target.as_ptr(), format, dictionary.as_mut_ptr()) };
+        if code < 0 {
+            return Err(open_error(code, url, options, interrupt));
+        }
+        let container = Self { context, _pipe: pipe, interrupt: Arc::clone(interrupt), source_name };
+        if let Some((name, _)) = dictionary.entries().into_iter().find(|(name, _)| name != "framerate" && name != "pattern_type") {
+            let reason = format!("the container {} does not know it", container.format_name());
+            return Err(MediaError::BadOption { name, reason, nearest: None });
+        }
+        container.refuse_text_art(options)?;
+        Ok(container)
+    }
+
+    /// Reads some packets to learn what headers do not say.
+    pub(crate) fn find_stream_info(&mut self) -> Result<(), MediaError> {
+        self.interrupt.start_clock();
+        // SAFETY: an open context, no per-stream options.
+        let code = unsafe { ffi::avformat_find_stream_info(self.as_ptr(), ptr::null_mut()) };
+        if let Some(reason) = self.interrupt.reason(&self.source_name) {
+            return Err(reason);
+        }
+        if code < 0 && self.stream_count() == 0 {
+            return Err(MediaError::Damaged {
+                source_name: self.source_name.clone(),
+                reason: format!("its streams cannot be read ({})", av::error_text(code)),
+            });
+        }
+        Ok(())
+    }
+
+    /// FFmpeg draws text files as video when they are named `.txt`; nobody means that.
+    fn refuse_text_art(&self, options: &InputOptions) -> Result<(), MediaError> {
+        let is_art = matches!(self.format_name().as_str(), "tty" | "bin" | "xbin" | "adf" | "idf");
+        if is_art && options.format.is_none() {
+            return Err(MediaError::NotMedia { source_name: self.source_name.clone(), reason: "a text file, not media".into() });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut ffi::AVFormatContext {
+        self.context.as_ptr()
+    }
+
+    pub(crate) fn get(&self) -> &ffi::AVFormatContext {
+        // SAFETY: open and owned by self.
+        unsafe { self.context.as_ref() }
+    }
+
+    /// FFmpeg's container name.
+    pub(crate) fn format_name(&self) -> String {
+        // SAFETY: an open input has a format with a static name.
+        unsafe { av::string((*self.get().iformat).name) }
+    }
+
+    pub(crate) fn has_format_flag(&self, flag: i32) -> bool {
+        // SAFETY: an open input has a format.
+        unsafe { (*self.get().iformat).flags & flag != 0 }
+    }
+
+    pub(crate) fn stream_count(&self) -> usize {
+        self.get().nb_streams as usize
+    }
+
+    /// A stream by its index in the container.
+    pub(crate) fn stream(&self, index: usize) -> Option<&ffi::AVStream> {
+        // SAFETY: the context holds nb_streams valid pointers.
+        (index < self.stream_count()).then(|| unsafe { &**self.get().streams.add(index) })
+    }
+
+    pub(crate) fn streams(&self) -> impl Iterator<Item = &ffi::AVStream> {
+        (0..self.stream_count()).filter_map(|index| self.stream(index))
+    }
+
+    /// Tells the demuxer to skip every stream that is not in `wanted`.
+    pub(crate) fn discard_others(&mut self, wanted: &[usize]) {
+        for index in 0..self.stream_count() {
+            let discard = if wanted.contains(&index) { ffi::AVDiscard::DEFAULT } else { ffi::AVDiscard::ALL };
+            // SAFETY: a valid stream of an exclusively borrowed context.
+            unsafe { (**self.get().streams.add(index)).discard = discard };
+        }
+    }
+
+    /// The next packet; `Err(code)` with FFmpeg's code at the end and on failure.
+    pub(crate) fn read(&mut self, packet: &mut av::AvPacket) -> Result<(), i32> {
+        self.interrupt.start_clock();
+        // SAFETY: an open context and an owned packet.
+        let code = unsafe { ffi::av_read_frame(self.as_ptr(), packet.as_mut_ptr()) };
+        if code < 0 { Err(code) } else { Ok(()) }
+    }
+
+    /// The error of the byte stream beneath, if it broke.
+    pub(crate) fn io_error(&self) -> Option<String> {
+        // SAFETY: null or the context's live byte stream.
+        let code = unsafe { self.get().pb.as_ref() }.map_or(0, |pb| pb.error);
+        (code < 0 && code != ffi::AVERROR_EOF).then(|| av::error_text(code))
+    }
+
+    /// Goes to the last keyframe at or before a timestamp of a stream; `false` when the source cannot.
+    pub(crate) fn seek(&mut self, stream: usize, ticks: i64) -> bool {
+        self.interrupt.start_clock();
+        // SAFETY: an open context and one of its streams.
+        unsafe { ffi::av_seek_frame(self.as_ptr(), stream as i32, ticks, ffi::AVSEEK_FLAG_BACKWARD) >= 0 }
+    }
+
+    /// Whether going back is possible at all.
+    pub(crate) fn is_seekable(&self) -> bool {
+        // SAFETY: null (formats without a byte stream of their own) or live.
+        unsafe { self.get().pb.as_ref() }.is_none_or(|pb| pb.seekable != 0)
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let mut context = self.context.as_ptr();
+        // SAFETY: opened by avformat_open_input and closed once; a pipe's byte stream is left to its owner.
+        unsafe { ffi::avformat_close_input(&mut context) };
+    }
+}
+
+/// The demuxer that an option names.
+fn find_format(name: Option<&str>) -> Result<*const ffi::AVInputFormat, MediaError> {
+    let Some(name) = name else { return Ok(ptr::null()) };
+    let wanted = av::c_string(name);
+    // SAFETY: a zero-ended name.
+    let format = unsafe { ffi::av_find_input_format(wanted.as_ptr()) };
+    if !format.is_null() {
+        return Ok(format);
+    }
+    let names = crate::version::demuxers();
+    let nearest = nearest(name, names.iter().map(String::as_str));
+    Err(MediaError::BadOption { name: name.to_owned(), reason: "FFmpeg knows no container of this name".into(), nearest })
+}
+
+/// Whether a source is a URL rather than a path.
+pub(crate) fn is_url(source: &str) -> bool {
+    let scheme = source.split_once("://").map_or("", |(scheme, _)| scheme);
+    !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
+/// What FFmpeg is given: local paths with their protocol, so that a colon in a name is no protocol.
+fn ffmpeg_url(url: &str, is_pipe: bool) -> String {
+    if is_pipe {
+        return String::new();
+    }
+    if is_url(url) || url.starts_with("file:") { url.to_owned() } else { format!("file:{url}") }
+}
+
+fn check_file(url: &str, source_name: &str) -> Result<(), MediaError> {
+    if url == "-" || is_url(url) {
+        return Ok(());
+    }
+    let path = Path::new(url.strip_prefix("file:").unwrap_or(url));
+    let metadata = fs::metadata(path).map_err(|error| MediaError::io(path, &error))?;
+    if metadata.is_file() && metadata.len() == 0 {
+        return Err(MediaError::NotMedia { source_name: source_name.to_owned(), reason: "the file is empty".into() });
+    }
+    if metadata.is_file() {
+        fs::File::open(path).map_err(|error| MediaError::io(path, &error))?;
+    }
+    Ok(())
+}
+
+fn open_pipe(url: &str, interrupt: &Arc<Interrupt>) -> Result<Option<PipeSource>, MediaError> {
+    if url == "-" {
+        return PipeSource::open(None, Arc::clone(interrupt)).map(Some);
+    }
+    let path = Path::new(url);
+    if !is_url(url) && fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+        return PipeSource::open(Some(path), Arc::clone(interrupt)).map(Some);
+    }
+    Ok(None)
+}
+
+/// The error for a source that could not be opened.
+fn open_error(code: i32, url: &str, options: &InputOptions, interrupt: &Interrupt) -> MediaError {
+    let source_name = options.source.clone();
+    if let Some(reason) = interrupt.reason(&source_name) {
+        return reason;
+    }
+    let words = log::take_last_error();
+    match code {
+        ffi::AVERROR_HTTP_NOT_FOUND => MediaError::NotFound { source_name },
+        _ if code == ffi::AVERROR(libc::ENOENT) => MediaError::NotFound { source_name },
+        ffi::AVERROR_PROTOCOL_NOT_FOUND => MediaError::Unsupported {
+            what: source_name,
+            reason: "this FFmpeg was built without its protocol; `doctor` says what there is".into(),
+        },
+        ffi::AVERROR_INVALIDDATA | ffi::AVERROR_EOF => match recognised_format(url) {
+            Some(format) => {
+                let words = words.unwrap_or_else(|| av::error_text(code));
+                let hint = if words.contains("moov") { "; its index is missing, so it was cut off before it was complete" } else { "" };
+                MediaError::Damaged { source_name, reason: format!("it starts like {format} but cannot be opened ({words}){hint}") }
+            }
+            None => MediaError::NotMedia { source_name, reason: "FFmpeg finds no media in it".into() },
+        },
+        _ => MediaError::Io { path: source_name, reason: av::error_text(code).to_lowercase() },
+    }
+}
+
+/// The container that a file's first bytes speak of, its name aside.
+fn recognised_format(path: &str) -> Option<String> {
+    let mut bytes = vec![0; PROBE_BYTES + ffi::AVPROBE_PADDING_SIZE as usize];
+    let mut length = 0;
+    let mut file = fs::File::open(path).ok()?;
+    while length < PROBE_BYTES {
+        match file.read(&mut bytes[length..PROBE_BYTES]) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => length += count,
+        }
+    }
+    let data = ffi::AVProbeData { filename: c"".as_ptr(), buf: bytes.as_mut_ptr(), buf_size: length as i32, mime_type: ptr::null() };
+    let mut score = 0;
+    // SAFETY: the buffer is followed by the padding that FFmpeg asks for, all zero.
+    let format = unsafe { ffi::av_probe_input_format3(&data, 1, &mut score).as_ref() }?;
+    // SAFETY: names are static.
+    (score > ffi::AVPROBE_SCORE_MAX / 4).then(|| unsafe { av::string(format.name) })
+}

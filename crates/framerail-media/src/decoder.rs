@@ -1,0 +1,328 @@
+//! Decodes packets on the CPU to core frames: planes are FFmpeg's own, without a copy, wherever that is possible.
+
+use std::collections::BTreeMap;
+
+use ffmpeg_the_third::ffi;
+use framerail_core::{
+    ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, FieldOrder, Frame, FramePool, FrameStatus, HostSurface, Pts,
+    Rational, Rotation, StreamId, Surface, TimeBase, surface::MAX_SIDE,
+};
+
+use crate::{
+    Converter, Damage, Input, MediaError, Parameters, RotationPolicy, ScaleOptions,
+    av::{self, AvFrame, CodecContext},
+    clock::Clock,
+    color, describe,
+    format::{self, Delivery},
+    packet::InputPacket,
+    rotate, surface,
+};
+
+/// What a decoder gives when asked for a frame.
+// A frame is moved once from here to its queue; boxing it would cost an allocation per frame.
+#[allow(clippy::large_enum_variant)]
+pub enum Decoded {
+    /// The next frame in presentation order.
+    Frame(Frame),
+    /// Send another packet first.
+    NeedsPacket,
+    /// Everything sent before the end has come out.
+    End,
+}
+
+/// A conversion that was needed because core does not list the decoder's pixel format.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Conversion {
+    /// FFmpeg's name of what the decoder gave.
+    pub from: String,
+    /// What was delivered.
+    pub to: String,
+    /// Frames.
+    pub frames: u64,
+}
+
+/// A video decoder.
+pub struct Decoder {
+    context: CodecContext,
+    threads: usize,
+    frame: AvFrame,
+    pool: FramePool,
+    converter: Converter,
+    clock: Clock,
+    stream: StreamId,
+    time_base: TimeBase,
+    color: ColorDescription,
+    aspect_ratio: Option<Rational>,
+    /// The container's turn for display.
+    rotation: Rotation,
+    policy: RotationPolicy,
+    next_index: u64,
+    damage: Damage,
+    conversions: BTreeMap<(i32, &'static str), u64>,
+    is_single_picture: bool,
+    /// Parameters of a codec that takes over when the present one has given its last frame.
+    successor: Option<(Parameters, av::AvPacket)>,
+}
+
+impl Decoder {
+    /// A decoder for an input's video stream. `pool` serves frames that must be copied: turned or converted ones.
+    ///
+    /// # Errors
+    /// `Unsupported` when this FFmpeg has no decoder for the codec.
+    pub fn open(input: &Input, pool: &FramePool) -> Result<Self, MediaError> {
+        let info = input.info();
+        let options = input.options();
+        let aspect_ratio = match (input.coded_rotation().swaps_sides(), options.rotation) {
+            (true, RotationPolicy::Auto) => info.sample_aspect_ratio.map(describe::turned),
+            _ => info.sample_aspect_ratio,
+        };
+        let is_single_picture = info.container == "image2";
+        Ok(Self {
+            context: open_context(input.parameters(), info.time_base, options.threads, is_single_picture)?,
+            threads: options.threads,
+            frame: AvFrame::new(),
+            pool: pool.clone(),
+            converter: Converter::new(ScaleOptions { accurate: true, ..ScaleOptions::default() }),
+            clock: Clock::new(info.time_base, info.frame_rate),
+            stream: info.id,
+            time_base: info.time_base,
+            color: info.color,
+            aspect_ratio,
+            rotation: input.coded_rotation(),
+            policy: options.rotation,
+            next_index: 0,
+            damage: Damage::default(),
+            conversions: BTreeMap::new(),
+            is_single_picture,
+            successor: None,
+        })
+    }
+
+    /// Sends a packet, or the end (`None`), after which [`Decoder::receive`] drains what is held back.
+    /// Packets that the decoder refuses are counted in [`Decoder::damage`].
+    ///
+    /// # Errors
+    /// `Unsupported` when the codec changes to one without a decoder.
+    pub fn send(&mut self, packet: Option<&InputPacket>) -> Result<(), MediaError> {
+        let Some(packet) = packet else {
+            self.send_raw(None);
+            return Ok(());
+        };
+        if let Some(parameters) = &packet.new_parameters {
+            // SAFETY: valid parameters.
+            let parameters = unsafe { Parameters::copy_of(parameters.get())? };
+            self.successor = Some((parameters, packet.packet.share()?));
+            self.send_raw(None);
+            return Ok(());
+        }
+        self.send_raw(Some(&packet.packet));
+        Ok(())
+    }
+
+    fn send_raw(&mut self, packet: Option<&av::AvPacket>) {
+        // SAFETY: an open context, and a valid packet or null for the end.
+        let code = unsafe { ffi::avcodec_send_packet(self.context.as_mut_ptr(), packet.map_or(std::ptr::null(), av::AvPacket::as_ptr)) };
+        if code < 0 && code != ffi::AVERROR_EOF && packet.is_some() {
+            self.damage.decode_errors += 1;
+            self.damage.packets_dropped += 1;
+        }
+    }
+
+    /// The next frame, if enough packets were sent.
+    ///
+    /// # Errors
+    /// `Unsupported` for pixel formats that cannot be delivered; `Core` never for sizes that a header may state.
+    pub fn receive(&mut self) -> Result<Decoded, MediaError> {
+        loop {
+            self.frame.clear();
+            // SAFETY: an open context and an owned frame.
+            let code = unsafe { ffi::avcodec_receive_frame(self.context.as_mut_ptr(), self.frame.as_mut_ptr()) };
+            if code == ffi::AVERROR(libc::EAGAIN) {
+                return Ok(Decoded::NeedsPacket);
+            }
+            if code == ffi::AVERROR_EOF {
+                match self.successor.take() {
+                    Some((parameters, packet)) => {
+                        self.context = open_context(&parameters, self.time_base, self.threads, self.is_single_picture)?;
+                        self.send_raw(Some(&packet));
+                        continue;
+                    }
+                    None => return Ok(Decoded::End),
+                }
+            }
+            if code < 0 {
+                self.damage.decode_errors += 1;
+                continue;
+            }
+            if let Some(frame) = self.deliver()? {
+                return Ok(Decoded::Frame(frame));
+            }
+        }
+    }
+
+    /// What was not as it should be, so far.
+    pub fn damage(&self) -> &Damage {
+        &self.damage
+    }
+
+    /// Conversions to listed pixel formats, so far.
+    pub fn conversions(&self) -> Vec<Conversion> {
+        self.conversions
+            .iter()
+            .map(|((from, to), frames)| Conversion { from: format::name(*from), to: (*to).to_owned(), frames: *frames })
+            .collect()
+    }
+
+    /// Turns the picture just received into a core frame; `None` when it has no usable picture.
+    fn deliver(&mut self) -> Result<Option<Frame>, MediaError> {
+        let frame = std::mem::replace(&mut self.frame, AvFrame::new());
+        let in_range = |side: i32| (1..=MAX_SIDE as i32).contains(&side);
+        if !in_range(frame.width) || !in_range(frame.height) {
+            self.damage.frames_dropped += 1;
+            return Ok(None);
+        }
+        let Some(delivery) = format::delivery(frame.format) else {
+            return Err(MediaError::Unsupported {
+                what: format!("pixel format {}", format::name(frame.format)),
+                reason: "the decoder gave a picture that does not lie in host memory".into(),
+            });
+        };
+        let color = self.frame_color(&frame, delivery);
+        let aspect = av::positive(frame.sample_aspect_ratio).filter(|ratio| ratio.num != ratio.den).or(self.aspect_ratio);
+        let rotation = frame_rotation(&frame).unwrap_or(self.rotation);
+        let duration = (frame.pkt_duration > 0).then_some(frame.pkt_duration);
+        let pts = av::timestamp(frame.best_effort_timestamp);
+        let (field_order, is_keyframe) = (field_order(&frame), frame.key_frame != 0);
+        let is_concealed = frame.decode_error_flags != 0 || frame.flags & ffi::AV_FRAME_FLAG_CORRUPT != 0;
+        let Some(surface) = self.host_surface(frame, delivery, &color)? else {
+            self.damage.frames_dropped += 1;
+            return Ok(None);
+        };
+        let turn = if self.policy == RotationPolicy::Auto { rotation } else { Rotation::None };
+        let surface = self.turned(surface, turn, &color)?;
+        let stamp = self.clock.stamp(pts, duration);
+        self.damage.frames_repaired += u64::from(is_concealed);
+        self.damage.timestamps_repaired += u64::from(stamp.is_repaired);
+        self.next_index += 1;
+        Ok(Some(Frame {
+            width: surface.width(),
+            height: surface.height(),
+            surface: Surface::Host(surface),
+            stream: self.stream,
+            index: self.next_index - 1,
+            pts: Pts(stamp.pts),
+            duration,
+            time_base: self.time_base,
+            color,
+            sample_aspect_ratio: if turn.swaps_sides() { aspect.map(describe::turned) } else { aspect },
+            rotation: if turn == Rotation::None { rotation } else { Rotation::None },
+            field_order,
+            is_keyframe,
+            status: if is_concealed || stamp.is_repaired { FrameStatus::Repaired } else { FrameStatus::Ok },
+        }))
+    }
+
+    /// The picture's planes as they are, or converted.
+    fn host_surface(&mut self, frame: AvFrame, delivery: Delivery, color: &ColorDescription) -> Result<Option<HostSurface>, MediaError> {
+        match delivery {
+            Delivery::Direct(format) | Delivery::DirectFullRange(format) => {
+                let is_flipped = (0..format.planes()).any(|plane| frame.linesize[plane] < 0);
+                if !is_flipped {
+                    return Ok(surface::wrap(frame, format));
+                }
+                self.converter.convert_av(&frame, color, format, &self.pool).map(Some)
+            }
+            Delivery::Converted(format) => {
+                let surface = self.converter.convert_av(&frame, color, format, &self.pool)?;
+                *self.conversions.entry((frame.format, format.name())).or_default() += 1;
+                Ok(Some(surface))
+            }
+        }
+    }
+
+    /// The picture turned clockwise, in a format that can be turned.
+    fn turned(&mut self, surface: HostSurface, rotation: Rotation, color: &ColorDescription) -> Result<HostSurface, MediaError> {
+        if rotation == Rotation::None {
+            return Ok(surface);
+        }
+        let turnable = rotate::turnable_format(surface.format(), rotation);
+        if turnable == surface.format() {
+            return rotate::rotated(&surface, rotation, &self.pool);
+        }
+        let from = format::av_format(surface.format()).0;
+        *self.conversions.entry((from, turnable.name())).or_default() += 1;
+        let surface = self.converter.convert(&surface, color, turnable, surface.width(), surface.height(), &self.pool)?;
+        rotate::rotated(&surface, rotation, &self.pool)
+    }
+
+    /// The frame's tags, completed by the stream's.
+    fn frame_color(&self, frame: &AvFrame, delivery: Delivery) -> ColorDescription {
+        let mut own = color::describe(frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc, frame.chroma_location);
+        if own.matrix == ColorMatrix::Unspecified {
+            own.matrix = self.color.matrix;
+        }
+        if matches!(delivery, Delivery::DirectFullRange(_)) {
+            own.range = ColorRange::Full;
+        } else if own.range == ColorRange::Unspecified {
+            own.range = self.color.range;
+        }
+        if own.primaries == ColorPrimaries::default() {
+            own.primaries = self.color.primaries;
+        }
+        if own.transfer == ColorTransfer::default() {
+            own.transfer = self.color.transfer;
+        }
+        if own.chroma_location == 0 {
+            own.chroma_location = self.color.chroma_location;
+        }
+        own
+    }
+}
+
+fn open_context(parameters: &Parameters, time_base: TimeBase, threads: usize, is_single_picture: bool) -> Result<CodecContext, MediaError> {
+    // SAFETY: any id is allowed.
+    let codec = unsafe { ffi::avcodec_find_decoder(parameters.get().codec_id) };
+    if codec.is_null() {
+        return Err(MediaError::Unsupported {
+            what: format!("decoding {}", parameters.codec_name()),
+            reason: "this FFmpeg has no decoder for it; `doctor` lists those there are".into(),
+        });
+    }
+    let mut context = CodecContext::new(codec);
+    // SAFETY: a context of this codec and valid parameters.
+    let code = unsafe { ffi::avcodec_parameters_to_context(context.as_mut_ptr(), parameters.get()) };
+    if code < 0 {
+        return Err(av::error(format!("preparing the {} decoder", parameters.codec_name()), code));
+    }
+    context.pkt_timebase = av::rational(time_base.ratio());
+    context.thread_count = i32::try_from(threads).unwrap_or(0);
+    // A list of pictures may change size and format at every one; frame threads would hold several of them back.
+    context.thread_type = if is_single_picture { ffi::FF_THREAD_SLICE } else { ffi::FF_THREAD_FRAME | ffi::FF_THREAD_SLICE };
+    // SAFETY: a prepared context; no options.
+    let code = unsafe { ffi::avcodec_open2(context.as_mut_ptr(), codec, std::ptr::null_mut()) };
+    if code < 0 {
+        return Err(av::error(format!("opening the {} decoder", parameters.codec_name()), code));
+    }
+    Ok(context)
+}
+
+/// The turn that the picture itself asks for (EXIF, H.264 display orientation).
+fn frame_rotation(frame: &AvFrame) -> Option<Rotation> {
+    // SAFETY: a valid frame; the matrix has nine 32-bit numbers when its size says so.
+    let degrees = unsafe {
+        let side_data = ffi::av_frame_get_side_data(frame.as_ptr(), ffi::AVFrameSideDataType::DISPLAYMATRIX).as_ref()?;
+        if side_data.size < 36 {
+            return None;
+        }
+        -ffi::av_display_rotation_get(side_data.data.cast())
+    };
+    degrees.is_finite().then(|| Rotation::from_degrees_clockwise(degrees))
+}
+
+fn field_order(frame: &AvFrame) -> FieldOrder {
+    match (frame.interlaced_frame != 0, frame.top_field_first != 0) {
+        (false, _) => FieldOrder::Progressive,
+        (true, true) => FieldOrder::TopFirst,
+        (true, false) => FieldOrder::BottomFirst,
+    }
+}

@@ -1,0 +1,211 @@
+//! What a container says of its streams, in core's words.
+
+use std::{path::Path, sync::Arc};
+
+use ffmpeg_the_third::ffi;
+use framerail_core::{ColorDescription, ColorRange, MediaKind, Rational, Rotation, SideStream, StreamInfo};
+
+use crate::{
+    InputOptions, MediaError, Parameters, RotationPolicy, av, color,
+    container::Container,
+    format::{self, Delivery},
+    parameters::{Chapter, SideParameters},
+};
+
+/// The turn that a stream's display matrix asks for.
+pub(crate) fn rotation(stream: &ffi::AVStream) -> Rotation {
+    let mut size = 0;
+    // SAFETY: a valid stream; the matrix has nine 32-bit numbers when its size says so.
+    let degrees = unsafe {
+        let matrix = ffi::av_stream_get_side_data(stream, ffi::AVPacketSideDataType::DISPLAYMATRIX, &mut size);
+        if matrix.is_null() || size < 36 { f64::NAN } else { -ffi::av_display_rotation_get(matrix.cast()) }
+    };
+    if degrees.is_finite() { Rotation::from_degrees_clockwise(degrees) } else { Rotation::None }
+}
+
+/// A pixel's shape unless square or unknown: the container's word before the codec's.
+pub(crate) fn aspect_ratio(stream: &ffi::AVStream) -> Option<Rational> {
+    // SAFETY: every stream has parameters.
+    let coded = unsafe { (*stream.codecpar).sample_aspect_ratio };
+    av::positive(stream.sample_aspect_ratio).or_else(|| av::positive(coded)).filter(|ratio| ratio.num != ratio.den)
+}
+
+/// Colour tags of a stream; formats that imply full range say so.
+pub(crate) fn stream_color(parameters: &ffi::AVCodecParameters) -> ColorDescription {
+    let mut color = color::describe(
+        parameters.color_space,
+        parameters.color_range,
+        parameters.color_primaries,
+        parameters.color_trc,
+        parameters.chroma_location,
+    );
+    if matches!(format::delivery(parameters.format), Some(Delivery::DirectFullRange(_))) {
+        color.range = ColorRange::Full;
+    }
+    color
+}
+
+/// A ratio seen after a quarter turn.
+pub(crate) fn turned(ratio: Rational) -> Rational {
+    Rational { num: ratio.den, den: ratio.num }
+}
+
+/// Everything of a video stream that is known before its first frame.
+pub(crate) fn stream_info(
+    container: &Container,
+    stream: &ffi::AVStream,
+    options: &InputOptions,
+    side_streams: Vec<SideStream>,
+) -> Result<StreamInfo, MediaError> {
+    // SAFETY: every stream has parameters, and names are static.
+    let (parameters, codec) = unsafe { (&*stream.codecpar, av::string(ffi::avcodec_get_name((*stream.codecpar).codec_id))) };
+    let side = |side: i32| u32::try_from(side).unwrap_or(0);
+    let (mut width, mut height) = (side(parameters.width), side(parameters.height));
+    let mut aspect = aspect_ratio(stream);
+    let mut turn = rotation(stream);
+    if options.rotation == RotationPolicy::Auto {
+        if turn.swaps_sides() {
+            (width, height) = (height, width);
+            aspect = aspect.map(turned);
+        }
+        turn = Rotation::None;
+    }
+    let frame_rate = av::positive(stream.avg_frame_rate).or_else(|| av::positive(stream.r_frame_rate));
+    let duration_secs = duration_secs(container, stream);
+    let selected = selected_secs(options, duration_secs);
+    let by_rate = selected.zip(frame_rate).map(|(secs, rate)| (secs * rate.as_f64()).round() as u64);
+    let whole = options.start_secs.is_none() && options.end_secs.is_none() && options.duration_secs.is_none();
+    let counted = u64::try_from(stream.nb_frames).ok().filter(|count| *count > 0 && whole);
+    Ok(StreamInfo {
+        id: options.stream,
+        source: options.source.clone(),
+        name: options.name.clone().unwrap_or_else(|| short_name(&options.source)),
+        codec,
+        container: container.format_name(),
+        width,
+        height,
+        pixel_format: format::delivery(parameters.format).map_or(framerail_core::PixelFormat::Yuv420p, Delivery::format),
+        sample_aspect_ratio: aspect,
+        color: stream_color(parameters),
+        rotation: turn,
+        time_base: av::time_base(stream.time_base),
+        frame_rate,
+        duration_secs,
+        frames_estimate: counted.or(by_rate),
+        bit_rate: u64::try_from(parameters.bit_rate).ok().filter(|rate| *rate > 0).or(container_bit_rate(container)),
+        metadata: metadata(container, stream),
+        side_streams,
+    })
+}
+
+fn container_bit_rate(container: &Container) -> Option<u64> {
+    u64::try_from(container.get().bit_rate).ok().filter(|rate| *rate > 0)
+}
+
+/// Length of a stream, or of its container.
+pub(crate) fn duration_secs(container: &Container, stream: &ffi::AVStream) -> Option<f64> {
+    let own = av::timestamp(stream.duration).filter(|ticks| *ticks > 0).map(|ticks| av::time_base(stream.time_base).seconds(ticks));
+    own.or_else(|| av::timestamp(container.get().duration).filter(|micros| *micros > 0).map(|micros| micros as f64 / 1e6))
+}
+
+/// Seconds of the selected part.
+fn selected_secs(options: &InputOptions, duration: Option<f64>) -> Option<f64> {
+    let start = options.start_secs.unwrap_or(0.0);
+    let ends = [duration, options.end_secs, options.duration_secs.map(|secs| start + secs)];
+    let end = ends.into_iter().flatten().reduce(f64::min)?;
+    Some((end - start).max(0.0))
+}
+
+/// The file stem of a path, the last part of a URL, or `stdin`.
+pub(crate) fn short_name(source: &str) -> String {
+    if source == "-" {
+        return "stdin".into();
+    }
+    let path = source.split(['?', '#']).next().filter(|_| source.contains("://")).unwrap_or(source);
+    let stem = Path::new(path.trim_end_matches('/')).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    stem.filter(|stem| !stem.is_empty()).unwrap_or_else(|| "video".into())
+}
+
+/// Tags of the container, then those of the stream that it does not have.
+fn metadata(container: &Container, stream: &ffi::AVStream) -> Vec<(String, String)> {
+    // SAFETY: dictionaries of live objects, or null.
+    let (mut tags, own) = unsafe { (av::entries(container.get().metadata), av::entries(stream.metadata)) };
+    for (key, value) in own {
+        if !tags.iter().any(|(known, _)| *known == key) {
+            tags.push((key, value));
+        }
+    }
+    tags
+}
+
+/// What a stream carries, when it can be copied beside a video.
+pub(crate) fn side_kind(stream: &ffi::AVStream) -> Option<MediaKind> {
+    if stream.disposition & ffi::AV_DISPOSITION_ATTACHED_PIC != 0 {
+        return Some(MediaKind::Attachment);
+    }
+    // SAFETY: every stream has parameters.
+    match unsafe { (*stream.codecpar).codec_type } {
+        ffi::AVMediaType::AUDIO => Some(MediaKind::Audio),
+        ffi::AVMediaType::SUBTITLE => Some(MediaKind::Subtitle),
+        ffi::AVMediaType::DATA => Some(MediaKind::Data),
+        ffi::AVMediaType::ATTACHMENT => Some(MediaKind::Attachment),
+        _ => None,
+    }
+}
+
+/// A side stream with all that a muxer needs.
+pub(crate) fn side_stream(stream: &ffi::AVStream, kind: MediaKind) -> Result<SideStream, MediaError> {
+    // SAFETY: every stream has parameters, and its tags are a dictionary or null.
+    let (parameters, metadata) = unsafe { (Parameters::copy_of(stream.codecpar)?, av::entries(stream.metadata)) };
+    Ok(SideStream {
+        kind,
+        codec: parameters.codec_name(),
+        time_base: av::time_base(stream.time_base),
+        parameters: Arc::new(SideParameters::Stream { parameters, metadata, disposition: stream.disposition }),
+    })
+}
+
+/// The container's chapters.
+pub(crate) fn chapters(container: &Container) -> Vec<Chapter> {
+    let context = container.get();
+    (0..context.nb_chapters as usize)
+        .map(|index| {
+            // SAFETY: the context holds nb_chapters valid pointers with tags or null.
+            let (chapter, metadata) = unsafe {
+                let chapter = &**context.chapters.add(index);
+                (chapter, av::entries(chapter.metadata))
+            };
+            let base = av::time_base(chapter.time_base);
+            let micros = |ticks| base.rescale(ticks, framerail_core::TimeBase::MICROS);
+            Chapter { start_micros: micros(chapter.start), end_micros: micros(chapter.end), metadata }
+        })
+        .collect()
+}
+
+/// A listing such as "1 audio stream (aac), 2 subtitle streams (subrip, subrip)".
+pub(crate) fn listing(container: &Container) -> String {
+    let mut kinds: Vec<(&str, Vec<String>)> = Vec::new();
+    for stream in container.streams() {
+        let kind = match side_kind(stream) {
+            Some(MediaKind::Audio) => "audio",
+            Some(MediaKind::Subtitle) => "subtitle",
+            Some(MediaKind::Attachment) => "attached",
+            Some(MediaKind::Data) => "data",
+            None => "unknown",
+        };
+        // SAFETY: every stream has parameters; names are static.
+        let codec = unsafe { av::string(ffi::avcodec_get_name((*stream.codecpar).codec_id)) };
+        match kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, codecs)) => codecs.push(codec),
+            None => kinds.push((kind, vec![codec])),
+        }
+    }
+    if kinds.is_empty() {
+        return "no streams at all".into();
+    }
+    let text = |(kind, codecs): &(&str, Vec<String>)| {
+        let plural = if codecs.len() == 1 { "" } else { "s" };
+        format!("{} {kind} stream{plural} ({})", codecs.len(), codecs.join(", "))
+    };
+    kinds.iter().map(text).collect::<Vec<_>>().join(", ")
+}
