@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn gaussian_is_close_to_its_definition_at_any_width() {
         let patch = noisy_patch(240, 160);
-        for (sigma, inner_tolerance, edge_tolerance) in [(1.5, 2.0, 16.0), (4.0, 1.5, 16.0), (9.0, 1.5, 16.0), (17.0, 2.0, 16.0)] {
+        for (sigma, inner_tolerance, edge_tolerance) in [(1.5, 2.0, 24.0), (4.0, 1.5, 24.0), (9.0, 1.5, 24.0), (17.0, 2.0, 24.0)] {
             let expected = reference(&patch, sigma);
             let blurred = gaussian(&patch, sigma, sigma, patch.region);
             let (mut worst_inside, mut worst_at_edge) = (0.0f32, 0.0f32);

@@ -7,7 +7,9 @@
 mod blur;
 mod color;
 pub mod error;
+pub mod hold;
 mod kernels;
+pub mod link;
 pub mod mask;
 mod mosaic;
 pub mod nms;
@@ -16,11 +18,15 @@ mod patch;
 pub mod preprocess;
 pub mod region;
 pub mod sampling;
+pub mod scene;
 
 pub use error::VisionError;
+pub use hold::{HoldBuffer, HoldInput, HoldOptions, HoldStats};
+pub use link::{Linker, LinkerOptions};
 pub use mask::{Mask, MaskOptions, MaskShape};
 pub use nms::nms;
 pub use obscure::{MosaicCell, Obscure, ObscureCounts, Obscurer, Overlay, obscure_region};
 pub use preprocess::{ChannelOrder, Fit, ModelMapping, Preprocess, Preprocessor};
 pub use region::Region;
 pub use sampling::Sampling;
+pub use scene::SceneDetector;

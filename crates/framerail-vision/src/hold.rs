@@ -1,0 +1,401 @@
+//! Faces that a detector loses for a while stay known: gaps are filled between, before and after sightings.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use framerail_core::{BBox, Detection, DetectionOrigin, Point};
+
+use crate::link::{Linker, LinkerOptions, shifted};
+
+/// A held box grows by this part of its size for each frame since (or until) its sighting: the thing may have moved.
+pub const HELD_GROWTH_PER_FRAME: f32 = 0.02;
+
+/// How far sightings reach.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HoldOptions {
+    /// Frames before and after a sighting that it covers, and the longest gap between two that is filled. Default 8; 0 fills
+    /// only frames that were not analysed.
+    pub hold_frames: u32,
+    /// Most frames in a row that are not analysed (detection on every third frame: 2). Reach is never shorter than this.
+    pub max_unanalysed_frames: u32,
+    /// Whether a box is held on beyond a cut. Default yes: a flash looks like a cut, and a face must not show in it.
+    /// Boxes are never interpolated across a cut.
+    pub hold_across_cuts: bool,
+}
+
+impl Default for HoldOptions {
+    fn default() -> Self {
+        Self { hold_frames: 8, max_unanalysed_frames: 0, hold_across_cuts: true }
+    }
+}
+
+impl HoldOptions {
+    /// Frames that a sighting reaches, and by which frames come out late.
+    pub fn delay_frames(&self) -> u64 {
+        u64::from(self.hold_frames.max(self.max_unanalysed_frames))
+    }
+}
+
+/// What was filled in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HoldStats {
+    /// Frames that came out.
+    pub frames: u64,
+    /// Frames among them that no model looked at.
+    pub frames_unanalysed: u64,
+    /// Frames with at least one box that was filled in.
+    pub frames_filled: u64,
+    /// Runs of frames between two sightings of one face that were filled.
+    pub gaps_filled: u64,
+    /// Boxes filled in between two sightings.
+    pub interpolated: u64,
+    /// Boxes carried on from a sighting before or after.
+    pub held: u64,
+}
+
+/// What a caller knows of a frame.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HoldInput {
+    /// What the model found; nothing when it did not look.
+    pub detections: Vec<Detection>,
+    /// Whether the model looked.
+    pub analysed: bool,
+    /// Whether the frame begins a new scene.
+    pub scene_changed: bool,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    payload: T,
+    input: HoldInput,
+    scene: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Sighting {
+    frame: u64,
+    scene: u64,
+    detection: Detection,
+}
+
+/// Delays frames by [`HoldOptions::delay_frames`] and fills in the detections that are missing on them.
+///
+/// For every sighting of a face, each frame within reach before and after it comes out with a box for that face. Between two
+/// sightings no more than `reach` missing frames apart, box and landmarks are interpolated (`Interpolated`). Elsewhere the nearest
+/// sightings are carried over (`Held`): the box joined with where it would be at its last known speed (at most one box size away),
+/// grown by [`HELD_GROWTH_PER_FRAME`]. Boxes may reach beyond the frame's edges; masks are cut there.
+#[derive(Debug)]
+pub struct HoldBuffer<T> {
+    options: HoldOptions,
+    linker: Linker,
+    waiting: VecDeque<Waiting<T>>,
+    /// Sightings of each face, oldest first.
+    tracks: BTreeMap<u64, VecDeque<Sighting>>,
+    /// Number of the oldest waiting frame.
+    oldest: u64,
+    scene: u64,
+    stats: HoldStats,
+}
+
+impl<T> HoldBuffer<T> {
+    /// An empty buffer.
+    pub fn new(options: HoldOptions) -> Self {
+        let linker = Linker::new(LinkerOptions { max_gap_frames: 2 * options.delay_frames() + 1, ..Default::default() });
+        let (waiting, tracks) = (VecDeque::new(), BTreeMap::new());
+        Self { options, linker, waiting, tracks, oldest: 0, scene: 0, stats: HoldStats::default() }
+    }
+
+    /// Takes the next frame and gives those whose detections are settled, in order: at most one, [`HoldOptions::delay_frames`] late.
+    pub fn push(&mut self, payload: T, mut input: HoldInput) -> Vec<(T, Vec<Detection>)> {
+        let frame = self.oldest + self.waiting.len() as u64;
+        if input.scene_changed {
+            self.scene += 1;
+            self.linker.forget();
+        }
+        self.linker.link(frame, &mut input.detections);
+        for detection in input.detections.iter().filter(|detection| detection.bbox.is_finite()) {
+            if let Some(id) = detection.track_id {
+                let sighting = Sighting { frame, scene: self.scene, detection: detection.clone() };
+                self.tracks.entry(id).or_default().push_back(sighting);
+            }
+        }
+        self.waiting.push_back(Waiting { payload, input, scene: self.scene });
+        let ready = (self.waiting.len() as u64).saturating_sub(self.options.delay_frames()) as usize;
+        (0..ready).filter_map(|_| self.settle()).collect()
+    }
+
+    /// Gives the frames that still wait, in order.
+    pub fn finish(&mut self) -> Vec<(T, Vec<Detection>)> {
+        (0..self.waiting.len()).filter_map(|_| self.settle()).collect()
+    }
+
+    /// What was filled in so far, on frames that came out.
+    pub fn stats(&self) -> HoldStats {
+        self.stats
+    }
+
+    fn settle(&mut self) -> Option<(T, Vec<Detection>)> {
+        let Waiting { payload, input, scene } = self.waiting.pop_front()?;
+        let (frame, reach) = (self.oldest, self.options.delay_frames());
+        self.oldest += 1;
+        let mut detections = input.detections;
+        let mut filled = 0;
+        for sightings in self.tracks.values() {
+            let Some(fill) = fill(sightings, frame, scene, reach, self.options.hold_across_cuts) else { continue };
+            filled += 1;
+            match fill.origin {
+                DetectionOrigin::Interpolated => self.stats.interpolated += 1,
+                _ => self.stats.held += 1,
+            }
+            let begins_gap = sightings.iter().any(|sighting| sighting.frame + 1 == frame);
+            self.stats.gaps_filled += u64::from(begins_gap && fill.origin == DetectionOrigin::Interpolated);
+            detections.push(fill);
+        }
+        self.stats.frames += 1;
+        self.stats.frames_unanalysed += u64::from(!input.analysed);
+        self.stats.frames_filled += u64::from(filled > 0);
+        self.forget_before(frame, reach);
+        Some((payload, detections))
+    }
+
+    /// Drops sightings that no later frame can ask for; two reaches back, a speed can still be told from them.
+    fn forget_before(&mut self, frame: u64, reach: u64) {
+        self.tracks.retain(|_, sightings| {
+            while sightings.front().is_some_and(|sighting| sighting.frame + 2 * reach < frame) {
+                sightings.pop_front();
+            }
+            !sightings.is_empty()
+        });
+    }
+}
+
+/// A face's box on a frame without a sighting of it; `None` when it was seen there or is out of reach.
+fn fill(sightings: &VecDeque<Sighting>, frame: u64, scene: u64, reach: u64, across_cuts: bool) -> Option<Detection> {
+    let split = sightings.partition_point(|sighting| sighting.frame < frame);
+    if sightings.get(split).is_some_and(|sighting| sighting.frame == frame) {
+        return None;
+    }
+    let in_scene = |sighting: &Sighting| across_cuts || sighting.scene == scene;
+    let before = split.checked_sub(1).and_then(|index| sightings.get(index));
+    let after = sightings.get(split);
+    if let (Some(before), Some(after)) = (before, after) {
+        // A face's sightings all lie in one scene: identities end at cuts.
+        if after.frame - before.frame <= reach + 1 {
+            return Some(interpolated(before, after, frame));
+        }
+    }
+    let before = before.filter(|sighting| frame - sighting.frame <= reach && in_scene(sighting));
+    let after = after.filter(|sighting| sighting.frame - frame <= reach && in_scene(sighting));
+    let before = before.map(|sighting| held(sighting, speed(sightings.iter().take(split).rev(), reach), frame));
+    let after = after.map(|sighting| held(sighting, speed(sightings.iter().skip(split), reach), frame));
+    match (before, after) {
+        (Some(before), Some(after)) => Some(Detection { bbox: joined(&before.bbox, &after.bbox), ..before }),
+        (before, after) => before.or(after),
+    }
+}
+
+fn interpolated(before: &Sighting, after: &Sighting, frame: u64) -> Detection {
+    let t = (frame - before.frame) as f32 / (after.frame - before.frame) as f32;
+    let (from, to) = (&before.detection, &after.detection);
+    let mix = |a: f32, b: f32| a + (b - a) * t;
+    let landmarks = if from.landmarks.len() == to.landmarks.len() {
+        from.landmarks.iter().zip(&to.landmarks).map(|(a, b)| Point { x: mix(a.x, b.x), y: mix(a.y, b.y) }).collect()
+    } else {
+        Vec::new()
+    };
+    let (bbox, score) = (from.bbox.lerp(&to.bbox, t), mix(from.score, to.score));
+    Detection { bbox, score, landmarks, origin: DetectionOrigin::Interpolated, ..from.clone() }
+}
+
+/// A sighting carried over to another frame.
+fn held(sighting: &Sighting, speed: Point, frame: u64) -> Detection {
+    let frames = frame as f32 - sighting.frame as f32;
+    let bbox = sighting.detection.bbox;
+    let (dx, dy) = (speed.x * frames, speed.y * frames);
+    let moved = shifted(&bbox, dx.clamp(-bbox.width(), bbox.width()), dy.clamp(-bbox.height(), bbox.height()));
+    let grown = joined(&bbox, &moved).scaled(1.0 + HELD_GROWTH_PER_FRAME * frames.abs());
+    Detection { bbox: grown, origin: DetectionOrigin::Held, ..sighting.detection.clone() }
+}
+
+/// Mean speed of the middle, in pixels a frame, over the sightings within reach of the first given.
+fn speed<'a>(mut nearest_first: impl Iterator<Item = &'a Sighting>, reach: u64) -> Point {
+    let Some(nearest) = nearest_first.next() else { return Point::default() };
+    let Some(farthest) = nearest_first.take_while(|sighting| sighting.frame.abs_diff(nearest.frame) <= reach.max(1)).last() else {
+        return Point::default();
+    };
+    let frames = nearest.frame as f32 - farthest.frame as f32;
+    let (from, to) = (farthest.detection.bbox.center(), nearest.detection.bbox.center());
+    Point { x: (to.x - from.x) / frames, y: (to.y - from.y) / frames }
+}
+
+fn joined(a: &BBox, b: &BBox) -> BBox {
+    BBox { x1: a.x1.min(b.x1), y1: a.y1.min(b.y1), x2: a.x2.max(b.x2), y2: a.y2.max(b.y2) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use framerail_core::Label;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn face(x: f32, y: f32) -> Detection {
+        let mut detection = Detection::new(BBox::from_cxcywh(x, y, 40.0, 50.0), 0.9, Label { id: 0, name: Arc::from("face") });
+        detection.landmarks = vec![Point { x: x - 8.0, y }, Point { x: x + 8.0, y }];
+        detection
+    }
+
+    fn seen(detections: Vec<Detection>) -> HoldInput {
+        HoldInput { detections, analysed: true, scene_changed: false }
+    }
+
+    fn options(hold_frames: u32) -> HoldOptions {
+        HoldOptions { hold_frames, ..Default::default() }
+    }
+
+    /// Pushes numbered frames and gives what came out.
+    fn run(options: HoldOptions, inputs: Vec<HoldInput>) -> (Vec<Vec<Detection>>, HoldStats) {
+        let mut buffer = HoldBuffer::new(options);
+        let mut out = Vec::new();
+        for (number, input) in inputs.into_iter().enumerate() {
+            let drained = buffer.push(number, input);
+            assert_eq!(drained.len(), usize::from(number as u64 >= options.delay_frames()), "one in, one out");
+            out.extend(drained);
+        }
+        out.extend(buffer.finish());
+        assert!(out.iter().enumerate().all(|(number, (payload, _))| number == *payload), "in order");
+        (out.into_iter().map(|(_, detections)| detections).collect(), buffer.stats())
+    }
+
+    fn covers(detections: &[Detection], x: f32, y: f32) -> bool {
+        let inside = |d: &Detection| {
+            d.bbox.x1 <= x - 20.0 + 0.01 && d.bbox.x2 >= x + 20.0 - 0.01 && d.bbox.y1 <= y - 25.0 + 0.01 && d.bbox.y2 >= y + 25.0 - 0.01
+        };
+        detections.iter().any(inside)
+    }
+
+    #[test]
+    fn a_gap_is_interpolated_with_its_landmarks() {
+        let mut inputs: Vec<_> = (0..5).map(|_| seen(vec![])).collect();
+        inputs[0] = seen(vec![face(100.0, 100.0)]);
+        inputs[4] = seen(vec![face(108.0, 104.0)]);
+        let (out, stats) = run(options(3), inputs);
+        let middle = &out[2][0];
+        assert_eq!(middle.origin, DetectionOrigin::Interpolated);
+        assert_eq!(middle.bbox.center(), Point { x: 104.0, y: 102.0 });
+        assert_eq!(middle.landmarks[0], Point { x: 96.0, y: 102.0 });
+        assert_eq!(middle.track_id, out[0][0].track_id);
+        assert_eq!((stats.gaps_filled, stats.interpolated, stats.held, stats.frames_filled), (1, 3, 0, 3));
+    }
+
+    #[test]
+    fn a_lone_sighting_reaches_exactly_as_far_as_told() {
+        let mut inputs: Vec<_> = (0..20).map(|_| seen(vec![])).collect();
+        inputs[10] = seen(vec![face(100.0, 100.0)]);
+        let (out, stats) = run(options(4), inputs);
+        for (frame, detections) in out.iter().enumerate() {
+            assert_eq!(detections.len(), usize::from((6..=14).contains(&frame)), "frame {frame}");
+            assert_eq!(covers(detections, 100.0, 100.0), (6..=14).contains(&frame));
+        }
+        assert!((out[14][0].bbox.width() - 40.0 * 1.08).abs() < 1e-3, "grown by two hundredths a frame");
+        assert_eq!((stats.held, stats.gaps_filled, stats.frames, stats.frames_filled), (8, 0, 20, 8));
+    }
+
+    #[test]
+    fn frames_that_no_model_looked_at_are_filled_even_without_hold() {
+        let inputs = (0..10).map(|frame| match frame % 3 {
+            0 => seen(vec![face(100.0 + 6.0 * frame as f32, 100.0)]),
+            _ => HoldInput::default(),
+        });
+        let settings = HoldOptions { hold_frames: 0, max_unanalysed_frames: 2, ..Default::default() };
+        let (out, stats) = run(settings, inputs.collect());
+        for (frame, detections) in out.iter().enumerate() {
+            assert_eq!(detections.len(), 1, "frame {frame}");
+            assert!((detections[0].bbox.center().x - (100.0 + 6.0 * frame as f32)).abs() < 1e-3);
+        }
+        assert_eq!((stats.frames_unanalysed, stats.gaps_filled, stats.interpolated), (6, 3, 6));
+    }
+
+    #[test]
+    fn nothing_is_interpolated_across_a_cut() {
+        let cut = |hold_across_cuts| {
+            let mut inputs: Vec<_> = (0..8).map(|_| seen(vec![])).collect();
+            inputs[1] = seen(vec![face(100.0, 100.0)]);
+            inputs[4].scene_changed = true;
+            inputs[6] = seen(vec![face(104.0, 100.0)]);
+            run(HoldOptions { hold_frames: 6, hold_across_cuts, ..Default::default() }, inputs)
+        };
+        let (out, stats) = cut(false);
+        assert_eq!(stats.interpolated, 0);
+        assert_eq!(out.iter().map(Vec::len).collect::<Vec<_>>(), [1; 8]);
+        assert_ne!(out[3][0].track_id, out[4][0].track_id, "each scene has its own");
+        let (out, stats) = cut(true);
+        assert_eq!(stats.interpolated, 0);
+        assert_eq!(out[3].len(), 2, "held from both sides");
+    }
+
+    #[test]
+    fn a_held_box_follows_a_moving_face() {
+        let mut inputs: Vec<_> = (0..5).map(|frame| seen(vec![face(100.0 + 10.0 * frame as f32, 100.0)])).collect();
+        inputs.extend((0..4).map(|_| seen(vec![])));
+        let (out, _) = run(options(4), inputs);
+        for (frame, detections) in out.iter().enumerate() {
+            assert!(covers(detections, 100.0 + 10.0 * frame as f32, 100.0), "frame {frame}");
+        }
+    }
+
+    #[test]
+    fn malformed_boxes_pass_through_and_spread_nothing() {
+        let mut broken = face(0.0, 0.0);
+        broken.bbox.x1 = f32::NAN;
+        let (out, stats) = run(options(3), vec![seen(vec![]), seen(vec![broken]), seen(vec![])]);
+        assert_eq!(out.iter().map(Vec::len).collect::<Vec<_>>(), [0, 1, 0]);
+        assert_eq!(stats.held, 0);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        /// Any pattern of sightings of slowly moving faces: no frame within reach of a sighting shows the face, and when no gap is
+        /// longer than the reach, no frame at all between the first and the last sighting does.
+        #[test]
+        fn no_frame_near_a_sighting_is_left_uncovered(
+            pattern in proptest::collection::vec(any::<bool>(), 1..60),
+            hold_frames in 0u32..12,
+            skip in 1usize..4,
+            speed in -3.0f32..3.0,
+            second_face in any::<bool>(),
+        ) {
+            let place = |frame: usize| (300.0 + speed * frame as f32, 200.0);
+            let is_seen = |frame: usize| pattern[frame] && frame % skip == 0;
+            let inputs = (0..pattern.len()).map(|frame| {
+                let mut detections = Vec::new();
+                if is_seen(frame) {
+                    detections.push(face(place(frame).0, place(frame).1));
+                }
+                if second_face && frame % skip == 0 {
+                    detections.push(face(320.0 - speed * frame as f32, 330.0));
+                }
+                HoldInput { detections, analysed: frame % skip == 0, scene_changed: false }
+            });
+            let settings = HoldOptions { hold_frames, max_unanalysed_frames: skip as u32 - 1, ..Default::default() };
+            let reach = settings.delay_frames() as usize;
+            let (out, stats) = run(settings, inputs.collect());
+            prop_assert_eq!(stats.frames as usize, pattern.len());
+            for (frame, detections) in out.iter().enumerate() {
+                let previous = (0..=frame).rev().find(|&f| is_seen(f));
+                let next = (frame..pattern.len()).find(|&f| is_seen(f));
+                let between = matches!((previous, next), (Some(a), Some(b)) if b - a <= reach + 1);
+                for sighting in previous.filter(|a| frame - a <= reach).into_iter().chain(next.filter(|b| b - frame <= reach)) {
+                    // Where both sides are known the box lies between them; else it is the sighting's own, at least.
+                    let (x, y) = if between { place(frame) } else { place(sighting) };
+                    prop_assert!(covers(detections, x, y), "frame {} near sighting {}", frame, sighting);
+                }
+                if between {
+                    prop_assert!(covers(detections, place(frame).0, place(frame).1), "frame {} in a gap", frame);
+                }
+            }
+        }
+    }
+}
