@@ -1,15 +1,32 @@
 //! Frames in, detections out: a model by its card, run on ONNX Runtime.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use framerail_core::{Detection, Device, Frame};
+use framerail_vision::{ModelMapping, Preprocess, Preprocessor, nms::nms};
 
 use crate::{
     InferError, SizeRequest,
-    card::{CardFile, ModelCard, Thresholds},
+    card::{ModelCard, Thresholds},
+    decode::{Candidate, Candidates, Decode, Tensors},
+    model::Model,
+    runtime::{Runtime, RuntimeInfo},
     search::SearchPath,
+    session::{ModelSession, SessionOptions},
     size::{InputSize, input_size},
 };
+
+/// Sessions for different input sizes that one detector keeps. Each holds the model's weights and activations.
+const MAX_SESSIONS: usize = 2;
+
+/// The most frames of one run: beyond that an option is a mistake.
+const MAX_BATCH: usize = 256;
 
 /// What to load and how to run it.
 #[derive(Clone, Debug)]
@@ -78,31 +95,80 @@ pub struct DetectorStats {
     pub sessions: u64,
 }
 
+#[derive(Default)]
+struct Counters {
+    frames: AtomicU64,
+    detections: AtomicU64,
+    non_finite: AtomicU64,
+    over_limit: AtomicU64,
+    over_max_detections: AtomicU64,
+    sessions: AtomicU64,
+}
+
+/// What a detector and its forks have in common.
+struct Shared {
+    model: Model,
+    runtime: &'static Runtime,
+    size: SizeRequest,
+    batch: usize,
+    session: SessionOptions,
+    thresholds: Thresholds,
+    counters: Counters,
+}
+
+/// Everything for one input size.
+struct SizedModel {
+    size: InputSize,
+    session: ModelSession,
+    preprocessor: Preprocessor,
+    decoder: Box<dyn Decode>,
+}
+
 /// A loaded model that finds things in frames. One thread uses one; [`Detector::fork`] makes more.
 pub struct Detector {
-    shared: Arc<ModelCard>,
-    options: DetectorOptions,
+    shared: Arc<Shared>,
+    /// The last used is at the end.
+    sized: Vec<SizedModel>,
 }
 
 impl Detector {
     /// Finds card, model and ONNX Runtime, loads and checks them.
     ///
+    /// A session is made with the first frame of a size, or by [`Detector::warm_up`].
+    ///
     /// # Errors
     /// One clear line each for: card or model missing, card with a wrong key, file that is no ONNX model, model that does not fit
     /// its card, ONNX Runtime missing or too old, option out of range.
     pub fn load(options: &DetectorOptions) -> Result<Detector, InferError> {
-        let CardFile { card, .. } = CardFile::find(&options.model, &options.search)?;
-        Ok(Detector { shared: Arc::new(card), options: options.clone() })
+        let model = Model::load(&options.model, options.prepare, &options.search)?;
+        let thresholds = thresholds(options, model.card.thresholds)?;
+        check_device(options.device)?;
+        if !(1..=MAX_BATCH).contains(&options.batch) {
+            return Err(option_error("batch", options.batch, format!("give 1 to {MAX_BATCH}")));
+        }
+        if !(1..=1024).contains(&options.intra_threads) {
+            return Err(option_error("intra_threads", options.intra_threads, "give 1 to 1024".into()));
+        }
+        let batch = model.batch(options.batch)?;
+        let runtime = Runtime::load(options.runtime_library.as_deref(), &options.search)?;
+        let session = SessionOptions { intra_threads: options.intra_threads, spin: options.spin, ..SessionOptions::default() };
+        let shared = Shared { model, runtime, size: options.size, batch, session, thresholds, counters: Counters::default() };
+        Ok(Detector { shared: Arc::new(shared), sized: Vec::new() })
     }
 
-    /// Another detector for another thread, with sessions of its own; model, card, thresholds and statistics are shared.
+    /// Another detector for another thread, with sessions of its own; file, card, thresholds and statistics are shared.
     pub fn fork(&self) -> Detector {
-        Detector { shared: Arc::clone(&self.shared), options: self.options.clone() }
+        Detector { shared: Arc::clone(&self.shared), sized: Vec::new() }
     }
 
     /// The model's card.
     pub fn card(&self) -> &ModelCard {
-        &self.shared
+        &self.shared.model.card
+    }
+
+    /// The library that runs the model.
+    pub fn runtime(&self) -> &RuntimeInfo {
+        self.shared.runtime.info()
     }
 
     /// The thresholds in force: the card's, or those of the options.
@@ -115,7 +181,16 @@ impl Detector {
     /// # Errors
     /// `Option` when the size asked for is not one that the model takes.
     pub fn input_size_for(&self, width: u32, height: u32) -> Result<InputSize, InferError> {
-        input_size(&self.shared.input, self.options.size, InputSize { width, height })
+        input_size(&self.shared.model.card.input, self.shared.size, InputSize { width, height })
+    }
+
+    /// Makes the session for frames of this size, so that a model which ONNX Runtime refuses is found before the first frame.
+    ///
+    /// # Errors
+    /// `Run` when ONNX Runtime refuses the model; `Option` as [`Detector::input_size_for`].
+    pub fn warm_up(&mut self, width: u32, height: u32) -> Result<(), InferError> {
+        let size = self.input_size_for(width, height)?;
+        self.sized_for(size).map(|_| ())
     }
 
     /// The detections of each frame, best first, in frame pixels. Frames may differ in size.
@@ -123,11 +198,150 @@ impl Detector {
     /// # Errors
     /// `Frame` for one that cannot be preprocessed (leave it out and go on); `Run` when the model itself fails.
     pub fn detect(&mut self, frames: &[&Frame]) -> Result<Vec<Vec<Detection>>, InferError> {
-        Ok(frames.iter().map(|_| Vec::new()).collect())
+        let mut found = Vec::with_capacity(frames.len());
+        let mut rest = frames;
+        while let [first, ..] = rest {
+            let size = self.input_size_for(first.width, first.height)?;
+            let mut run = 1;
+            while run < self.shared.batch
+                && let Some(next) = rest.get(run)
+                && self.input_size_for(next.width, next.height)? == size
+            {
+                run += 1;
+            }
+            let (now, later) = rest.split_at(run);
+            found.extend(self.detect_run(size, now)?);
+            rest = later;
+        }
+        Ok(found)
     }
 
     /// What this detector and its forks have done so far.
     pub fn stats(&self) -> DetectorStats {
-        DetectorStats::default()
+        let counters = &self.shared.counters;
+        DetectorStats {
+            frames: counters.frames.load(Relaxed),
+            detections: counters.detections.load(Relaxed),
+            non_finite: counters.non_finite.load(Relaxed),
+            over_limit: counters.over_limit.load(Relaxed),
+            over_max_detections: counters.over_max_detections.load(Relaxed),
+            sessions: counters.sessions.load(Relaxed),
+        }
     }
+
+    /// One run of the model on frames that share an input size.
+    fn detect_run(&mut self, size: InputSize, frames: &[&Frame]) -> Result<Vec<Vec<Detection>>, InferError> {
+        let shared = Arc::clone(&self.shared);
+        let sized = self.sized_for(size)?;
+        let mut mappings = Vec::with_capacity(frames.len());
+        for (item, frame) in frames.iter().enumerate() {
+            let mapping = sized.preprocessor.run(frame, sized.session.input_mut(item)).map_err(|source| InferError::Frame {
+                index: frame.index,
+                stream: frame.stream.0,
+                pts: frame.pts.0,
+                source,
+            })?;
+            mappings.push(mapping);
+        }
+        let decoder = &sized.decoder;
+        sized.session.run(frames.len(), |tensors| {
+            mappings.iter().enumerate().map(|(item, mapping)| shared.read(decoder.as_ref(), tensors, item, mapping)).collect()
+        })
+    }
+
+    fn sized_for(&mut self, size: InputSize) -> Result<&mut SizedModel, InferError> {
+        match self.sized.iter().position(|sized| sized.size == size) {
+            Some(index) => {
+                let used = self.sized.remove(index);
+                self.sized.push(used);
+            }
+            None => {
+                if self.sized.len() >= MAX_SESSIONS {
+                    self.sized.remove(0);
+                }
+                self.sized.push(self.shared.sized(size)?);
+            }
+        }
+        let missing = || InferError::Run { model: self.shared.model.card.name.clone(), reason: "it has no session".into() };
+        self.sized.last_mut().ok_or_else(missing)
+    }
+}
+
+impl Shared {
+    fn sized(&self, size: InputSize) -> Result<SizedModel, InferError> {
+        let (model, input) = (&self.model, &self.model.card.input);
+        let spec = Preprocess {
+            width: size.width,
+            height: size.height,
+            fit: input.fit(),
+            channel_order: input.channel_order(),
+            layout: input.layout,
+            scale: input.scale,
+            mean: input.mean,
+            std: input.std,
+        };
+        let refused = |reason: String| InferError::Run { model: model.card.name.clone(), reason };
+        let preprocessor = Preprocessor::new(spec).map_err(|error| refused(error.to_string()))?;
+        let shape = model.shape(size, self.batch);
+        let session = ModelSession::new(self.runtime, &model.bytes(&shape)?, &model.card.name, shape, self.batch, &self.session)?;
+        self.counters.sessions.fetch_add(1, Relaxed);
+        let decoder = model.card.output.decoder(&model.card, size);
+        Ok(SizedModel { size, session, preprocessor, decoder })
+    }
+
+    /// The detections of one item of a batch.
+    fn read(&self, decoder: &dyn Decode, tensors: &Tensors<'_>, item: usize, mapping: &ModelMapping) -> Result<Vec<Detection>, String> {
+        let mut candidates = Candidates::new(self.thresholds.confidence, self.model.labels.len());
+        decoder.decode(tensors, item, &mut candidates)?;
+        let mut detections: Vec<Detection> = candidates.finish().into_iter().filter_map(|found| self.detection(found, mapping)).collect();
+        if self.model.card.output.needs_suppression() {
+            nms(&mut detections, self.thresholds.iou, self.thresholds.class_agnostic);
+        }
+        detections.sort_by(|a, b| b.score.total_cmp(&a.score));
+        let beyond = detections.len().saturating_sub(self.thresholds.max_detections);
+        detections.truncate(self.thresholds.max_detections);
+        let counters = &self.counters;
+        counters.frames.fetch_add(1, Relaxed);
+        counters.detections.fetch_add(detections.len() as u64, Relaxed);
+        counters.non_finite.fetch_add(candidates.non_finite, Relaxed);
+        counters.over_limit.fetch_add(candidates.over_limit, Relaxed);
+        counters.over_max_detections.fetch_add(beyond as u64, Relaxed);
+        Ok(detections)
+    }
+
+    fn detection(&self, found: Candidate, mapping: &ModelMapping) -> Option<Detection> {
+        let label = self.model.labels.get(found.class)?.clone();
+        let mut detection = Detection::new(mapping.bbox_frame_from_model(found.bbox), found.score, label);
+        detection.landmarks = found.landmarks.into_iter().map(|point| mapping.point_frame_from_model(point)).collect();
+        Some(detection)
+    }
+}
+
+fn thresholds(options: &DetectorOptions, card: Thresholds) -> Result<Thresholds, InferError> {
+    let chosen = Thresholds {
+        confidence: options.confidence_threshold.unwrap_or(card.confidence),
+        iou: options.iou_threshold.unwrap_or(card.iou),
+        max_detections: options.max_detections.unwrap_or(card.max_detections),
+        ..card
+    };
+    chosen.check().map_err(|(key, takes)| {
+        let (option, given) = match key {
+            "confidence" => ("confidence_threshold", chosen.confidence.to_string()),
+            "iou" => ("iou_threshold", chosen.iou.to_string()),
+            _ => ("max_detections", chosen.max_detections.to_string()),
+        };
+        option_error(option, given, format!("give {takes}"))
+    })?;
+    Ok(chosen)
+}
+
+fn check_device(device: Device) -> Result<(), InferError> {
+    match device {
+        Device::Cpu => Ok(()),
+        other => Err(option_error("device", other, "models run on the CPU for now; give device=cpu".into())),
+    }
+}
+
+fn option_error(option: &'static str, given: impl ToString, reason: String) -> InferError {
+    InferError::Option { option, given: given.to_string(), reason }
 }

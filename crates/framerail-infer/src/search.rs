@@ -21,6 +21,8 @@ pub struct SearchPath {
     pub user_data: Option<PathBuf>,
     /// `VIRTUAL_ENV` and `CONDA_PREFIX`: Python environments that are active.
     pub python_environments: Vec<PathBuf>,
+    /// `ORT_DYLIB_PATH`: ONNX Runtime's library file.
+    pub runtime_library: Option<PathBuf>,
     /// Folders of the system's libraries, `LD_LIBRARY_PATH` first.
     pub library_folders: Vec<PathBuf>,
 }
@@ -38,6 +40,7 @@ impl SearchPath {
             working_directory: env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
             user_data: folder("XDG_DATA_HOME").or_else(|| Some(folder("HOME")?.join(".local/share"))),
             python_environments: ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter().filter_map(folder).collect(),
+            runtime_library: folder("ORT_DYLIB_PATH"),
             library_folders: env::split_paths(&listed)
                 .filter(|folder| !folder.as_os_str().is_empty())
                 .chain(system.into_iter().map(PathBuf::from))

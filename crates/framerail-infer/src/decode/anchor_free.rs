@@ -3,10 +3,11 @@
 //! Source: the documented export format of these models: `4 + classes (+ landmarks)` values for each box, YOLOv5 with an
 //! objectness score after the first four.
 
+use framerail_core::Point;
 use serde::Deserialize;
 
-use super::{Activation, BoxForm, KeyError, ensure};
-use crate::card::ModelCard;
+use super::{Activation, BoxForm, Candidate, Candidates, Decode, Expected, KeyError, Tensors, ensure, sigmoid, to_pixels};
+use crate::{card::ModelCard, size::InputSize};
 
 /// Parameters of an anchor-free model.
 #[derive(Clone, Debug, Deserialize)]
@@ -51,5 +52,147 @@ impl AnchorFreeCard {
     pub(crate) fn check(&self, card: &ModelCard) -> Result<(), KeyError> {
         let fitting: &[usize] = if card.landmarks.is_empty() { &[0] } else { &[2, 3] };
         ensure(fitting.contains(&self.landmark_values), "landmark_values", "2 or 3 when the card names landmarks, else 0")
+    }
+
+    pub(crate) fn expected(&self, card: &ModelCard) -> Vec<Expected> {
+        let values = Some(self.values(card));
+        let shape = match self.order {
+            ValueOrder::ValuesFirst => [None, values, None],
+            ValueOrder::BoxesFirst => [None, None, values],
+        };
+        vec![Expected::new(&self.output, &[&shape])]
+    }
+
+    /// Values of one box.
+    fn values(&self, card: &ModelCard) -> usize {
+        4 + usize::from(self.objectness) + card.class_count() + self.landmark_values * card.landmarks.len()
+    }
+}
+
+/// Decodes anchor-free outputs for one input size.
+pub(crate) struct AnchorFree {
+    card: AnchorFreeCard,
+    values: usize,
+    classes: usize,
+    landmarks: usize,
+    input: InputSize,
+}
+
+/// One box's values within the output, wherever they lie.
+struct Row<'a> {
+    data: &'a [f32],
+    start: usize,
+    step: usize,
+}
+
+impl Row<'_> {
+    fn value(&self, index: usize) -> f32 {
+        self.data.get(self.start + index * self.step).copied().unwrap_or(f32::NAN)
+    }
+}
+
+impl AnchorFree {
+    pub(crate) fn new(anchor_free: &AnchorFreeCard, card: &ModelCard, input: InputSize) -> Self {
+        let (classes, landmarks) = (card.class_count(), card.landmarks.len());
+        Self { card: anchor_free.clone(), values: anchor_free.values(card), classes, landmarks, input }
+    }
+
+    /// The best class of a box and its score.
+    fn best(&self, row: &Row<'_>, scores: &mut [f32]) -> (usize, f32) {
+        let first = 4 + usize::from(self.card.objectness);
+        scores.iter_mut().enumerate().for_each(|(class, score)| *score = row.value(first + class));
+        self.card.activation.apply(scores);
+        let best = scores.iter().copied().enumerate().fold((0, f32::NEG_INFINITY), |best, (class, score)| {
+            // A NaN must reach the counter, so it wins.
+            if score > best.1 || score.is_nan() { (class, score) } else { best }
+        });
+        match (self.card.objectness, self.card.activation) {
+            (false, _) => best,
+            (true, Activation::None) => (best.0, best.1 * row.value(4)),
+            (true, _) => (best.0, best.1 * sigmoid(row.value(4))),
+        }
+    }
+
+    fn candidate(&self, row: &Row<'_>, class: usize, score: f32) -> Candidate {
+        let bbox = self.card.form.bbox([row.value(0), row.value(1), row.value(2), row.value(3)]);
+        let first = self.values - self.landmarks * self.card.landmark_values;
+        let (across, down) = if self.card.normalized { (self.input.width as f32, self.input.height as f32) } else { (1.0, 1.0) };
+        let point = |index: usize| {
+            let at = first + index * self.card.landmark_values;
+            Point { x: row.value(at) * across, y: row.value(at + 1) * down }
+        };
+        let bbox = if self.card.normalized { to_pixels(bbox, self.input) } else { bbox };
+        Candidate { bbox, score, class, landmarks: (0..self.landmarks).map(point).collect() }
+    }
+}
+
+impl Decode for AnchorFree {
+    fn decode(&self, tensors: &Tensors<'_>, item: usize, candidates: &mut Candidates) -> Result<(), String> {
+        let tensor = tensors.item(&self.card.output, item, 2)?;
+        let (boxes, values) = match (self.card.order, &tensor.dims[..]) {
+            (ValueOrder::ValuesFirst, [values, boxes]) | (ValueOrder::BoxesFirst, [boxes, values]) => (*boxes, *values),
+            _ => (0, 0),
+        };
+        if values != self.values {
+            return Err(format!("output '{}' has {values} values a box; the card makes {}", self.card.output, self.values));
+        }
+        let mut scores = vec![0.0; self.classes];
+        for index in 0..boxes {
+            let (start, step) = match self.card.order {
+                ValueOrder::ValuesFirst => (index, boxes),
+                ValueOrder::BoxesFirst => (index * values, 1),
+            };
+            let row = Row { data: tensor.data, start, step };
+            let (class, score) = self.best(&row, &mut scores);
+            if candidates.accepts(score) {
+                candidates.push(self.candidate(&row, class, score))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use framerail_core::BBox;
+
+    use super::{super::TensorData, *};
+    use crate::decode::Tensor;
+
+    const YOLOV8: &str = include_str!("../../../../models/yolov8.toml");
+
+    fn decode(card: &ModelCard, dims: [usize; 2], data: &[f32]) -> Vec<Candidate> {
+        let tensor = Tensor { name: "output0", dims: vec![1, dims[0], dims[1]], data: TensorData::F32(data) };
+        let mut candidates = Candidates::new(0.25, card.class_count());
+        let decoder = card.output.decoder(card, InputSize { width: 640, height: 640 });
+        decoder.decode(&Tensors::new(vec![tensor]), 0, &mut candidates).expect("fitting shapes");
+        candidates.finish()
+    }
+
+    #[test]
+    fn yolov8_columns_become_boxes() {
+        let card = ModelCard::parse(YOLOV8, "yolov8.toml".as_ref()).expect("own card");
+        let boxes = 5;
+        let mut data = vec![0.0; 84 * boxes];
+        for (value, number) in [(0, 100.0), (1, 200.0), (2, 40.0), (3, 60.0), (4 + 2, 0.3), (4 + 7, 0.8)] {
+            data[value * boxes + 3] = number;
+        }
+        let found = decode(&card, [84, boxes], &data);
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].class, found[0].score), (7, 0.8));
+        assert_eq!(found[0].bbox, BBox::from_xyxy(80.0, 170.0, 120.0, 230.0));
+    }
+
+    #[test]
+    fn yolov5_rows_with_objectness_and_landmarks() {
+        let text = YOLOV8.split("labels").next().expect("text before the labels").to_owned()
+            + "labels = [\"face\"]\nlandmarks = [\"nose\"]\n[input]\nwidth = 640\nheight = 640\n[output.anchor_free]\noutput = \"output0\"\n"
+            + "order = \"boxes-first\"\nobjectness = true\nlandmark_values = 3\n";
+        let card = ModelCard::parse(&text, "yolov5.toml".as_ref()).expect("card of the test");
+        let data = [10.0, 10.0, 4.0, 4.0, 0.5, 0.9, 11.0, 12.0, 1.0, 10.0, 10.0, 4.0, 4.0, 0.1, 0.9, 0.0, 0.0, 0.0];
+        let found = decode(&card, [2, 9], &data);
+        assert_eq!(found.len(), 1);
+        assert!((found[0].score - 0.45).abs() < 1e-6);
+        assert_eq!(found[0].landmarks, [Point { x: 11.0, y: 12.0 }]);
     }
 }

@@ -3,10 +3,11 @@
 //! Source: Liu et al., "SSD: Single Shot MultiBox Detector" (2016), section 2.2, for anchors and coding; Deng et al.,
 //! "RetinaFace" (2019) for landmarks coded like centres.
 
+use framerail_core::{BBox, Point};
 use serde::Deserialize;
 
-use super::{Activation, KeyError, ensure, positive};
-use crate::card::ModelCard;
+use super::{Activation, Candidate, Candidates, Decode, Expected, KeyError, Tensors, class_of, ensure, positive};
+use crate::{card::ModelCard, size::InputSize};
 
 /// Parameters of an anchor model. Outputs are `[batch, anchors, values]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -71,7 +72,190 @@ impl AnchorsCard {
         ensure(self.landmarks.is_some() || card.landmarks.is_empty(), "landmarks", "the name of an output, since the card names landmarks")
     }
 
+    pub(crate) fn expected(&self, card: &ModelCard) -> Vec<Expected> {
+        let values = |name: &str, values: usize| Expected::new(name, &[&[None, None, Some(values)]]);
+        let mut expected = vec![values(&self.boxes, 4), values(&self.scores, self.columns(card))];
+        expected.extend(self.landmarks.as_ref().map(|name| values(name, 2 * card.landmarks.len())));
+        expected
+    }
+
+    /// Scores of one anchor.
+    fn columns(&self, card: &ModelCard) -> usize {
+        card.class_count() + usize::from(self.background.is_some())
+    }
+
     pub(crate) fn output_names(&self) -> Vec<&str> {
         [Some(&self.boxes), Some(&self.scores), self.landmarks.as_ref()].into_iter().flatten().map(String::as_str).collect()
+    }
+}
+
+/// An anchor by centre and size, in model pixels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Anchor {
+    x: f32,
+    y: f32,
+    width: f32,
+    height: f32,
+}
+
+impl AnchorLevel {
+    /// Widths and heights of a cell's anchors.
+    fn shapes(&self) -> Vec<(f32, f32)> {
+        let first = self.sizes.first().copied().unwrap_or_default();
+        let mut shapes: Vec<(f32, f32)> = self.sizes.iter().map(|side| (*side, *side)).collect();
+        shapes.extend(self.between.map(|next| ((first * next).sqrt(), (first * next).sqrt())));
+        for ratio in &self.aspect_ratios {
+            let (long, short) = (first * ratio.sqrt(), first / ratio.sqrt());
+            shapes.extend([(long, short), (short, long)]);
+        }
+        shapes
+    }
+
+    fn anchors(&self, input: InputSize) -> impl Iterator<Item = Anchor> {
+        let (columns, rows) = ((input.width as f32 / self.step).ceil() as usize, (input.height as f32 / self.step).ceil() as usize);
+        let (shapes, step) = (self.shapes(), self.step);
+        (0..rows * columns).flat_map(move |cell| {
+            let (x, y) = (((cell % columns) as f32 + 0.5) * step, ((cell / columns) as f32 + 0.5) * step);
+            shapes.clone().into_iter().map(move |(width, height)| Anchor { x, y, width, height })
+        })
+    }
+}
+
+/// Decodes anchor outputs for one input size.
+pub(crate) struct Anchors {
+    card: AnchorsCard,
+    columns: usize,
+    landmarks: usize,
+    anchors: Vec<Anchor>,
+    input: InputSize,
+}
+
+/// The largest growth of a box over its anchor that is believed, as in torchvision: 1000/16. Keeps exponentials finite.
+const MAX_LOG_GROWTH: f32 = 4.135_166_6;
+
+impl Anchors {
+    pub(crate) fn new(anchors: &AnchorsCard, card: &ModelCard, input: InputSize) -> Self {
+        let (width, height) = (input.width as f32, input.height as f32);
+        let clip = |anchor: Anchor| match anchors.clip {
+            true => Anchor { width: anchor.width.min(width), height: anchor.height.min(height), ..anchor },
+            false => anchor,
+        };
+        let all = anchors.levels.iter().flat_map(|level| level.anchors(input)).map(clip).collect();
+        Self { card: anchors.clone(), columns: anchors.columns(card), landmarks: card.landmarks.len(), anchors: all, input }
+    }
+
+    /// Centre `= anchor + offset * variance * anchor size`, size `= anchor size * exp(offset * variance)`.
+    fn bbox(&self, anchor: &Anchor, offsets: [f32; 4]) -> BBox {
+        let [dx, dy, dw, dh] = offsets;
+        let [vx, vy, vw, vh] = self.card.variances;
+        let growth = |log: f32| if log > MAX_LOG_GROWTH { MAX_LOG_GROWTH.exp() } else { log.exp() };
+        let bbox = BBox::from_cxcywh(
+            anchor.x + dx * vx * anchor.width,
+            anchor.y + dy * vy * anchor.height,
+            anchor.width * growth(dw * vw),
+            anchor.height * growth(dh * vh),
+        );
+        if bbox.is_finite() { bbox.clamped(self.input.width, self.input.height) } else { bbox }
+    }
+
+    fn landmarks(&self, anchor: &Anchor, values: &[f32]) -> Vec<Point> {
+        let [vx, vy, ..] = self.card.variances;
+        let pairs =
+            values.chunks_exact(2).map(|pair| (pair.first().copied().unwrap_or(f32::NAN), pair.get(1).copied().unwrap_or(f32::NAN)));
+        pairs.map(|(x, y)| Point { x: anchor.x + x * vx * anchor.width, y: anchor.y + y * vy * anchor.height }).collect()
+    }
+
+    fn rows<'a>(&self, tensors: &Tensors<'a>, name: &str, item: usize, values: usize) -> Result<&'a [f32], String> {
+        let tensor = tensors.item(name, item, 2)?;
+        if tensor.dims == [self.anchors.len(), values] {
+            return Ok(tensor.data);
+        }
+        let (anchors, input) = (self.anchors.len(), self.input);
+        Err(format!("output '{name}' is {:?}; the card's levels make {anchors} anchors of {values} values at {input}", tensor.dims))
+    }
+}
+
+impl Decode for Anchors {
+    fn decode(&self, tensors: &Tensors<'_>, item: usize, candidates: &mut Candidates) -> Result<(), String> {
+        let boxes = self.rows(tensors, &self.card.boxes, item, 4)?;
+        let scores = self.rows(tensors, &self.card.scores, item, self.columns)?;
+        let landmarks = self.card.landmarks.as_ref().map(|name| self.rows(tensors, name, item, 2 * self.landmarks)).transpose()?;
+        let mut row = vec![0.0; self.columns];
+        let offsets = boxes.chunks_exact(4).map(|four| <[f32; 4]>::try_from(four).unwrap_or([f32::NAN; 4]));
+        for (index, ((anchor, offsets), raw)) in self.anchors.iter().zip(offsets).zip(scores.chunks_exact(self.columns)).enumerate() {
+            row.copy_from_slice(raw);
+            self.card.activation.apply(&mut row);
+            for (column, score) in row.iter().copied().enumerate() {
+                let Some(class) = class_of(column, self.card.background) else { continue };
+                if !candidates.accepts(score) {
+                    continue;
+                }
+                let values = 2 * self.landmarks;
+                let points = landmarks.and_then(|all| all.get(index * values..(index + 1) * values));
+                let landmarks = points.map(|values| self.landmarks(anchor, values)).unwrap_or_default();
+                candidates.push(Candidate { bbox: self.bbox(anchor, offsets), score, class, landmarks })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::TensorData, *};
+    use crate::decode::{OutputCard, Tensor};
+
+    const SSD300: &str = include_str!("../../../../models/ssd300.toml");
+
+    fn ssd() -> (ModelCard, Anchors) {
+        let card = ModelCard::parse(SSD300, "ssd300.toml".as_ref()).expect("own card");
+        let OutputCard::Anchors(anchors) = &card.output else { unreachable!("the card names anchors") };
+        let decoder = Anchors::new(anchors, &card, InputSize { width: 300, height: 300 });
+        (card, decoder)
+    }
+
+    #[test]
+    fn ssd300_has_the_anchors_of_the_paper() {
+        let (_, decoder) = ssd();
+        assert_eq!(decoder.anchors.len(), 8732, "the number in the paper");
+        let first = decoder.anchors[0];
+        assert_eq!((first.x, first.y, first.width), (4.0, 4.0, 21.0));
+        assert!((decoder.anchors[1].width - (21.0_f32 * 45.0).sqrt()).abs() < 1e-3);
+        assert!((decoder.anchors[2].width / decoder.anchors[2].height - 2.0).abs() < 1e-4);
+        let last = decoder.anchors[8731];
+        assert!((last.x - 150.0).abs() < 1e-4, "the last feature map has one cell: {last:?}");
+    }
+
+    #[test]
+    fn offsets_move_and_stretch_an_anchor() {
+        let (card, decoder) = ssd();
+        let anchors = decoder.anchors.len();
+        let (mut boxes, mut scores) = (vec![0.0; anchors * 4], vec![0.0; anchors * 91]);
+        scores.chunks_exact_mut(91).for_each(|row| row[0] = 20.0);
+        let chosen = 2000;
+        boxes[chosen * 4..chosen * 4 + 4].copy_from_slice(&[1.0, -1.0, 5.0 * 2.0_f32.ln(), 0.0]);
+        (scores[chosen * 91], scores[chosen * 91 + 3]) = (0.0, 20.0);
+        let tensors = Tensors::new(vec![
+            Tensor { name: "bbox_regression", dims: vec![1, anchors, 4], data: TensorData::F32(&boxes) },
+            Tensor { name: "cls_logits", dims: vec![1, anchors, 91], data: TensorData::F32(&scores) },
+        ]);
+        let mut candidates = Candidates::new(0.5, card.class_count());
+        decoder.decode(&tensors, 0, &mut candidates).expect("fitting shapes");
+        let found = candidates.finish();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].class, 2, "background is column 0");
+        let anchor = decoder.anchors[chosen];
+        let center = found[0].bbox.center();
+        assert!((center.x - (anchor.x + 0.1 * anchor.width)).abs() < 1e-3);
+        assert!((center.y - (anchor.y - 0.1 * anchor.height)).abs() < 1e-3);
+        assert!((found[0].bbox.width() - 2.0 * anchor.width).abs() < 1e-3);
+    }
+
+    #[test]
+    fn outputs_of_another_size_are_an_error() {
+        let (card, decoder) = ssd();
+        let tensors = Tensors::new(vec![Tensor { name: "bbox_regression", dims: vec![1, 2, 4], data: TensorData::F32(&[0.0; 8]) }]);
+        let error = decoder.decode(&tensors, 0, &mut Candidates::new(0.5, card.class_count())).expect_err("too few anchors");
+        assert!(error.contains("8732 anchors"), "{error}");
     }
 }

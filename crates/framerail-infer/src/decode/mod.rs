@@ -5,14 +5,33 @@ use serde::Deserialize;
 pub mod anchor_free;
 pub mod anchors;
 pub mod boxes;
+mod candidates;
+mod expect;
 pub mod heatmap;
+pub mod tensors;
 
 pub use anchor_free::AnchorFreeCard;
 pub use anchors::{AnchorLevel, AnchorsCard};
 pub use boxes::BoxesCard;
 pub use heatmap::HeatmapCard;
 
-use crate::card::ModelCard;
+pub use tensors::{Tensor, TensorData, Tensors};
+
+pub(crate) use candidates::{Candidate, Candidates};
+pub(crate) use expect::Expected;
+
+use framerail_core::BBox;
+
+use crate::{card::ModelCard, size::InputSize};
+
+/// Reads one frame's boxes out of a model's outputs. Made for one input size.
+pub(crate) trait Decode: Send {
+    /// Hands every box above the threshold to `candidates`, in model pixels.
+    ///
+    /// # Errors
+    /// What is wrong with the outputs' shapes.
+    fn decode(&self, tensors: &Tensors<'_>, item: usize, candidates: &mut Candidates) -> Result<(), String>;
+}
 
 /// The family that a model's outputs belong to, with its parameters: `[output.heatmap]` and so on in a card.
 #[derive(Clone, Debug, Deserialize)]
@@ -40,6 +59,31 @@ impl OutputCard {
             OutputCard::AnchorFree(anchor_free) => anchor_free.check(card),
             OutputCard::Boxes(boxes) => boxes.check(card),
         }
+    }
+
+    /// The decoder for inputs of this size.
+    pub(crate) fn decoder(&self, card: &ModelCard, input: InputSize) -> Box<dyn Decode> {
+        match self {
+            OutputCard::Heatmap(heatmap) => Box::new(heatmap::Heatmap::new(heatmap, card, input)),
+            OutputCard::Anchors(anchors) => Box::new(anchors::Anchors::new(anchors, card, input)),
+            OutputCard::AnchorFree(anchor_free) => Box::new(anchor_free::AnchorFree::new(anchor_free, card, input)),
+            OutputCard::Boxes(boxes) => Box::new(boxes::Boxes::new(boxes, card, input)),
+        }
+    }
+
+    /// What the outputs must look like, for checking a model before it runs.
+    pub(crate) fn expected(&self, card: &ModelCard) -> Vec<Expected> {
+        match self {
+            OutputCard::Heatmap(heatmap) => heatmap.expected(card),
+            OutputCard::Anchors(anchors) => anchors.expected(card),
+            OutputCard::AnchorFree(anchor_free) => anchor_free.expected(card),
+            OutputCard::Boxes(boxes) => boxes.expected(card),
+        }
+    }
+
+    /// Whether overlapping boxes are still to be suppressed.
+    pub(crate) fn needs_suppression(&self) -> bool {
+        !matches!(self, OutputCard::Boxes(BoxesCard { suppressed: true, .. }))
     }
 
     /// The outputs that the decoder reads.
@@ -77,6 +121,24 @@ pub enum BoxForm {
     Xywh,
 }
 
+impl BoxForm {
+    /// The box that four numbers stand for.
+    pub(crate) fn bbox(self, [a, b, c, d]: [f32; 4]) -> BBox {
+        match self {
+            BoxForm::Xyxy => BBox::from_xyxy(a, b, c, d),
+            BoxForm::Yxyx => BBox::from_xyxy(b, a, d, c),
+            BoxForm::Cxcywh => BBox::from_cxcywh(a, b, c, d),
+            BoxForm::Xywh => BBox::from_xyxy(a, b, a + c, b + d),
+        }
+    }
+}
+
+/// A box whose coordinates go from 0 to 1, in pixels.
+pub(crate) fn to_pixels(bbox: BBox, input: InputSize) -> BBox {
+    let (width, height) = (input.width as f32, input.height as f32);
+    BBox::from_xyxy(bbox.x1 * width, bbox.y1 * height, bbox.x2 * width, bbox.y2 * height)
+}
+
 /// What a model leaves to be done to its scores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -88,4 +150,33 @@ pub enum Activation {
     Sigmoid,
     /// Over the classes of a box: `exp(x) / Σ exp`.
     Softmax,
+}
+
+impl Activation {
+    /// Turns the raw scores of one box into probabilities.
+    pub(crate) fn apply(self, scores: &mut [f32]) {
+        match self {
+            Activation::None => {}
+            Activation::Sigmoid => scores.iter_mut().for_each(|score| *score = sigmoid(*score)),
+            Activation::Softmax => {
+                let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                scores.iter_mut().for_each(|score| *score = (*score - highest).exp());
+                let sum: f32 = scores.iter().sum();
+                scores.iter_mut().for_each(|score| *score /= sum);
+            }
+        }
+    }
+}
+
+pub(crate) fn sigmoid(value: f32) -> f32 {
+    1.0 / (1.0 + (-value).exp())
+}
+
+/// The class that a score's column stands for; `None` for the background.
+pub(crate) fn class_of(column: usize, background: Option<u32>) -> Option<usize> {
+    match background.map(|id| id as usize) {
+        Some(background) if column == background => None,
+        Some(background) if column > background => Some(column - 1),
+        _ => Some(column),
+    }
 }

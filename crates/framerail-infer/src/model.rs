@@ -1,0 +1,142 @@
+//! Card and ONNX file together: found, checked against each other, ready for sessions.
+
+use std::path::{Path, PathBuf};
+
+use framerail_core::{Label, TensorLayout};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    InferError,
+    card::{CardFile, ModelCard},
+    onnx::{Declared, Dim, ELEM_FLOAT, InputShape, OnnxFile, elem_type_name},
+    search::SearchPath,
+    size::InputSize,
+};
+
+/// A card with its model file, checked.
+pub(crate) struct Model {
+    pub(crate) card: ModelCard,
+    pub(crate) labels: Vec<Label>,
+    pub(crate) prepare: bool,
+    file: OnnxFile,
+    input_name: String,
+    /// The batch size that an unprepared model insists on.
+    declared_batch: Option<usize>,
+}
+
+impl Model {
+    pub(crate) fn load(name: &str, prepare: Option<bool>, search: &SearchPath) -> Result<Self, InferError> {
+        let CardFile { card, path } = CardFile::find(name, search)?;
+        let file = OnnxFile::read(&find_file(&card, path.as_deref(), search)?)?;
+        check_hash(&card, &file)?;
+        let mismatch = |reason: String| InferError::ModelMismatch { path: file.path().to_owned(), reason };
+        let input = image_input(&card, &file).map_err(mismatch)?;
+        card.output.expected(&card).iter().try_for_each(|expected| expected.check(file.outputs())).map_err(mismatch)?;
+        let prepare = prepare.unwrap_or(card.prepare);
+        let declared_batch = input.dims.as_ref().and_then(|dims| fixed(dims.first()));
+        Ok(Self {
+            labels: card.label_list(),
+            prepare,
+            input_name: input.name.clone(),
+            declared_batch: if prepare { None } else { declared_batch },
+            card,
+            file,
+        })
+    }
+
+    /// Frames that go into one run: as asked for, or what an unprepared model insists on.
+    pub(crate) fn batch(&self, asked: usize) -> Result<usize, InferError> {
+        match self.declared_batch {
+            Some(declared) if declared != asked => Err(InferError::Option {
+                option: "batch",
+                given: asked.to_string(),
+                reason: format!(
+                    "this model as it stands takes batches of {declared} only; let it be prepared, or export it with an open batch"
+                ),
+            }),
+            _ => Ok(asked),
+        }
+    }
+
+    /// The input's shape for a size. The batch axis is fixed for a batch of one, which is faster, and open for more.
+    pub(crate) fn shape(&self, size: InputSize, batch: usize) -> InputShape {
+        let (width, height) = (Some(u64::from(size.width)), Some(u64::from(size.height)));
+        let channels = Some(self.card.input.channel_order().channels() as u64);
+        let first = if batch == 1 { Some(1) } else { None };
+        let dims = match self.card.input.layout {
+            TensorLayout::Tchw => vec![first, channels, height, width],
+            TensorLayout::Thwc => vec![first, height, width, channels],
+        };
+        InputShape { name: self.input_name.clone(), dims }
+    }
+
+    /// The model's bytes for a session.
+    pub(crate) fn bytes(&self, shape: &InputShape) -> Result<std::borrow::Cow<'_, [u8]>, InferError> {
+        if self.prepare { Ok(self.file.prepared(shape, &self.card.output.output_names())?.into()) } else { Ok(self.file.bytes().into()) }
+    }
+}
+
+fn find_file(card: &ModelCard, card_path: Option<&Path>, search: &SearchPath) -> Result<PathBuf, InferError> {
+    // A card without folder lies in the working directory: its parent is the empty path.
+    let folder = card_path.and_then(Path::parent).map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+    let looked = search.model_files(&card.file, folder);
+    looked.iter().find(|path| path.exists()).cloned().ok_or_else(|| {
+        let hint = match card_path {
+            None => "run `make setup`, which installs it, or set FRAMERAIL_MODELS to its folder".to_owned(),
+            Some(_) => format!("put it beside the card or set FRAMERAIL_MODELS to its folder; it comes from: {}", card.source),
+        };
+        InferError::Missing { what: format!("model file {}", card.file.display()), looked, hint }
+    })
+}
+
+fn check_hash(card: &ModelCard, file: &OnnxFile) -> Result<(), InferError> {
+    let Some(expected) = &card.sha256 else { return Ok(()) };
+    let digest = Sha256::digest(file.bytes());
+    let found: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    if found.eq_ignore_ascii_case(expected) {
+        return Ok(());
+    }
+    let reason = format!("its sha256 is {found}, the card says {expected}; fetch the file that the card names, or correct the card");
+    Err(InferError::ModelFile { path: file.path().to_owned(), reason })
+}
+
+/// The input that takes the frames, when it is the only one and has the shape that the card describes.
+fn image_input<'a>(card: &ModelCard, file: &'a OnnxFile) -> Result<&'a Declared, String> {
+    let names = || file.inputs().iter().map(Declared::to_string).collect::<Vec<_>>().join(", ");
+    let input = match (&card.input.name, file.inputs()) {
+        (_, []) => return Err("it has no input".into()),
+        (Some(name), inputs) => inputs
+            .iter()
+            .find(|input| input.name == *name)
+            .ok_or_else(|| format!("input '{name}' is not in the model; it has: {}", names()))?,
+        (None, [only, ..]) => only,
+    };
+    if file.inputs().len() > 1 {
+        return Err(format!("it takes {} inputs, a detector one: {}", file.inputs().len(), names()));
+    }
+    if input.elem_type != ELEM_FLOAT {
+        return Err(format!("input '{}' takes {}; export it with float32 input", input.name, elem_type_name(input.elem_type)));
+    }
+    let Some(dims) = &input.dims else { return Ok(input) };
+    let channels = card.input.channel_order().channels();
+    let (axis, layout) = match card.input.layout {
+        TensorLayout::Tchw => (1, "batch, channels, rows, columns"),
+        TensorLayout::Thwc => (3, "batch, rows, columns, channels"),
+    };
+    if dims.len() != 4 {
+        return Err(format!("input {input} has {} axes; the card describes 4: {layout}", dims.len()));
+    }
+    match fixed(dims.get(axis)) {
+        Some(declared) if declared != channels => {
+            Err(format!("input {input} has {declared} channels; the card describes {channels}: {layout}"))
+        }
+        _ => Ok(input),
+    }
+}
+
+fn fixed(dim: Option<&Dim>) -> Option<usize> {
+    match dim {
+        Some(Dim::Fixed(size)) => usize::try_from(*size).ok().filter(|size| *size > 0),
+        _ => None,
+    }
+}

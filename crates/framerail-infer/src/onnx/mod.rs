@@ -1,0 +1,363 @@
+//! ONNX files: what they declare, and the preparation that makes ONNX Runtime fast.
+//!
+//! Older exports list weights as inputs, so that the runtime must not treat them as constants and cannot fold batch norms;
+//! and they declare the input size they were exported with. [`OnnxFile::prepared`] writes a copy without both. Everything
+//! else is kept byte for byte.
+//!
+//! Source: `onnx.proto` of the ONNX specification for field numbers; its IR document for the meaning of initialisers in inputs.
+
+use std::{
+    collections::HashSet,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+mod prepare;
+pub(crate) mod wire;
+
+use wire::{Field, WireError, fields};
+
+pub use prepare::InputShape;
+
+use crate::InferError;
+
+/// Protocol buffers end at 2 GiB.
+const MAX_FILE_BYTES: u64 = 1 << 31;
+
+/// Field numbers of `onnx.proto`.
+pub(crate) mod number {
+    pub(crate) const MODEL_IR_VERSION: u32 = 1;
+    pub(crate) const MODEL_GRAPH: u32 = 7;
+    pub(crate) const MODEL_OPSET: u32 = 8;
+    pub(crate) const OPSET_DOMAIN: u32 = 1;
+    pub(crate) const OPSET_VERSION: u32 = 2;
+    pub(crate) const GRAPH_NODE: u32 = 1;
+    pub(crate) const GRAPH_INITIALIZER: u32 = 5;
+    pub(crate) const GRAPH_INPUT: u32 = 11;
+    pub(crate) const GRAPH_OUTPUT: u32 = 12;
+    pub(crate) const GRAPH_VALUE_INFO: u32 = 13;
+    pub(crate) const TENSOR_NAME: u32 = 8;
+    pub(crate) const TENSOR_DATA_LOCATION: u32 = 14;
+    pub(crate) const VALUE_NAME: u32 = 1;
+    pub(crate) const VALUE_TYPE: u32 = 2;
+    pub(crate) const TYPE_TENSOR: u32 = 1;
+    pub(crate) const TENSOR_TYPE_ELEM: u32 = 1;
+    pub(crate) const TENSOR_TYPE_SHAPE: u32 = 2;
+    pub(crate) const SHAPE_DIM: u32 = 1;
+    pub(crate) const DIM_VALUE: u32 = 1;
+    pub(crate) const DIM_PARAM: u32 = 2;
+}
+
+/// `TensorProto.DataType.FLOAT`.
+pub(crate) const ELEM_FLOAT: u64 = 1;
+
+/// One dimension as a model declares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dim {
+    /// This many.
+    Fixed(i64),
+    /// A name, or nothing at all.
+    Symbolic(String),
+}
+
+impl std::fmt::Display for Dim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Dim::Fixed(size) => size.fmt(f),
+            Dim::Symbolic(name) if name.is_empty() => f.write_str("?"),
+            Dim::Symbolic(name) => f.write_str(name),
+        }
+    }
+}
+
+/// An input or output as a model declares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declared {
+    /// Its name.
+    pub name: String,
+    /// `TensorProto.DataType` of the elements; 0 when it is no tensor.
+    pub elem_type: u64,
+    /// Its shape, when one is declared.
+    pub dims: Option<Vec<Dim>>,
+}
+
+impl std::fmt::Display for Declared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let dims = self.dims.as_ref().map(|dims| dims.iter().map(Dim::to_string).collect::<Vec<_>>().join(","));
+        write!(f, "'{}' {}[{}]", self.name, elem_type_name(self.elem_type), dims.as_deref().unwrap_or("any shape"))
+    }
+}
+
+/// The name of a `TensorProto.DataType`.
+pub(crate) fn elem_type_name(elem_type: u64) -> &'static str {
+    match elem_type {
+        0 => "no tensor",
+        1 => "float32",
+        2 => "uint8",
+        3 => "int8",
+        6 => "int32",
+        7 => "int64",
+        9 => "bool",
+        10 => "float16",
+        11 => "float64",
+        16 => "bfloat16",
+        _ => "other type",
+    }
+}
+
+/// A model file in memory, and what it declares.
+pub struct OnnxFile {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    inputs: Vec<Declared>,
+    outputs: Vec<Declared>,
+    initializers: HashSet<String>,
+    opset: u64,
+}
+
+impl OnnxFile {
+    /// Reads a model file whole.
+    ///
+    /// # Errors
+    /// `ModelFile` for one that cannot be read, is beyond 2 GiB, or is no ONNX model.
+    pub fn read(path: &Path) -> Result<Self, InferError> {
+        let wrong = |reason: String| InferError::ModelFile { path: path.to_owned(), reason };
+        let metadata = std::fs::metadata(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+        if !metadata.is_file() {
+            return Err(wrong("is not a file".into()));
+        }
+        if metadata.len() > MAX_FILE_BYTES {
+            return Err(wrong("is beyond 2 GiB, more than an ONNX file can be".into()));
+        }
+        let mut bytes = Vec::with_capacity(metadata.len() as usize);
+        let file = std::fs::File::open(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+        file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+        Self::parse(bytes, path)
+    }
+
+    /// The same for bytes in memory; `path` is for messages.
+    ///
+    /// # Errors
+    /// `ModelFile` when they are no ONNX model.
+    pub fn parse(bytes: Vec<u8>, path: &Path) -> Result<Self, InferError> {
+        let wrong = |reason: &str| InferError::ModelFile { path: path.to_owned(), reason: reason.to_owned() };
+        if bytes.is_empty() {
+            return Err(wrong("is empty"));
+        }
+        let model = Declarations::read(&bytes).map_err(|problem| wrong(problem.describe(&bytes)))?;
+        Ok(Self {
+            path: path.to_owned(),
+            inputs: model.inputs,
+            outputs: model.outputs,
+            initializers: model.initializers,
+            opset: model.opset,
+            bytes,
+        })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Inputs that a caller gives: those that are not initialisers too.
+    pub fn inputs(&self) -> &[Declared] {
+        &self.inputs
+    }
+
+    /// Outputs.
+    pub fn outputs(&self) -> &[Declared] {
+        &self.outputs
+    }
+
+    /// Version of the default operator set; 0 when the model names none.
+    pub fn opset(&self) -> u64 {
+        self.opset
+    }
+
+    /// A copy for ONNX Runtime: initialisers out of the inputs, the one input fixed to `shape`, shapes that were declared
+    /// for another size taken out, outputs other than `outputs` left out so that what only they need is never computed.
+    ///
+    /// # Errors
+    /// `ModelFile` when a nested message is damaged.
+    pub fn prepared(&self, shape: &InputShape, outputs: &[&str]) -> Result<Vec<u8>, InferError> {
+        let edit = prepare::Edit { drop_initializer_inputs: true, outputs: Some(outputs), initializers: &self.initializers, shape };
+        self.edited(&edit)
+    }
+
+    /// A copy that is as the file stands, except that the input takes `shape`: for comparing.
+    ///
+    /// # Errors
+    /// `ModelFile` when a nested message is damaged.
+    pub fn resized(&self, shape: &InputShape) -> Result<Vec<u8>, InferError> {
+        let edit = prepare::Edit { drop_initializer_inputs: false, outputs: None, initializers: &self.initializers, shape };
+        self.edited(&edit)
+    }
+
+    fn edited(&self, edit: &prepare::Edit<'_>) -> Result<Vec<u8>, InferError> {
+        edit.model(&self.bytes).map_err(|_| InferError::ModelFile { path: self.path.clone(), reason: "is damaged inside".into() })
+    }
+}
+
+/// Why bytes are no model that can be used.
+enum Problem {
+    Wire(WireError),
+    Incomplete,
+    ExternalData,
+    Unusual,
+}
+
+impl From<WireError> for Problem {
+    fn from(error: WireError) -> Self {
+        Problem::Wire(error)
+    }
+}
+
+impl Problem {
+    fn describe(&self, bytes: &[u8]) -> &'static str {
+        let looks_like_onnx = bytes.first() == Some(&0x08);
+        match self {
+            Problem::ExternalData => {
+                "keeps its weights in a second file; save it again as one file (onnx.save_model without external data)"
+            }
+            Problem::Wire(WireError::CutShort) if looks_like_onnx => "is cut short or damaged: a part of it reaches beyond the file's end",
+            Problem::Unusual => "holds two graphs, which no exporter writes",
+            _ if bytes.starts_with(b"version https://git-lfs") => "is a Git LFS pointer, not the model; fetch the file itself",
+            _ => "is not an ONNX model",
+        }
+    }
+}
+
+#[derive(Default)]
+struct Declarations {
+    inputs: Vec<Declared>,
+    outputs: Vec<Declared>,
+    initializers: HashSet<String>,
+    opset: u64,
+}
+
+impl Declarations {
+    fn read(bytes: &[u8]) -> Result<Self, Problem> {
+        let mut found = Declarations::default();
+        let (mut has_version, mut graph) = (false, None);
+        for field in fields(bytes) {
+            let field = field?;
+            match field.number {
+                number::MODEL_IR_VERSION => has_version = field.varint()? > 0,
+                number::MODEL_OPSET => found.read_opset(field.bytes()?)?,
+                number::MODEL_GRAPH if graph.is_some() => return Err(Problem::Unusual),
+                number::MODEL_GRAPH => graph = Some(field.bytes()?),
+                _ => {}
+            }
+        }
+        let nodes = found.read_graph(graph.ok_or(Problem::Incomplete)?)?;
+        let complete = has_version && nodes > 0 && !found.outputs.is_empty();
+        if complete { Ok(found) } else { Err(Problem::Incomplete) }
+    }
+
+    fn read_opset(&mut self, opset: &[u8]) -> Result<(), WireError> {
+        let (mut is_default, mut version) = (true, 0);
+        for field in fields(opset) {
+            let field = field?;
+            match field.number {
+                number::OPSET_DOMAIN => is_default = matches!(field.bytes()?, b"" | b"ai.onnx"),
+                number::OPSET_VERSION => version = field.varint()?,
+                _ => {}
+            }
+        }
+        if is_default {
+            self.opset = version;
+        }
+        Ok(())
+    }
+
+    fn read_graph(&mut self, graph: &[u8]) -> Result<usize, Problem> {
+        let mut nodes = 0;
+        let mut inputs = Vec::new();
+        for field in fields(graph) {
+            let field = field?;
+            match field.number {
+                number::GRAPH_NODE => nodes += 1,
+                number::GRAPH_INITIALIZER => self.read_initializer(field.bytes()?)?,
+                number::GRAPH_INPUT => inputs.push(read_declared(&field)?),
+                number::GRAPH_OUTPUT => self.outputs.push(read_declared(&field)?),
+                _ => {}
+            }
+        }
+        self.inputs = inputs.into_iter().filter(|input| !self.initializers.contains(&input.name)).collect();
+        Ok(nodes)
+    }
+
+    fn read_initializer(&mut self, tensor: &[u8]) -> Result<(), Problem> {
+        for field in fields(tensor) {
+            let field = field?;
+            match field.number {
+                number::TENSOR_NAME => drop(self.initializers.insert(text(field.bytes()?))),
+                number::TENSOR_DATA_LOCATION if field.varint()? == 1 => return Err(Problem::ExternalData),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn read_declared(value_info: &Field<'_>) -> Result<Declared, WireError> {
+    let mut declared = Declared { name: String::new(), elem_type: 0, dims: None };
+    for field in fields(value_info.bytes()?) {
+        let field = field?;
+        match field.number {
+            number::VALUE_NAME => declared.name = text(field.bytes()?),
+            number::VALUE_TYPE => read_type(field.bytes()?, &mut declared)?,
+            _ => {}
+        }
+    }
+    Ok(declared)
+}
+
+fn read_type(type_proto: &[u8], declared: &mut Declared) -> Result<(), WireError> {
+    for field in fields(type_proto) {
+        let field = field?;
+        if field.number != number::TYPE_TENSOR {
+            continue;
+        }
+        for part in fields(field.bytes()?) {
+            let part = part?;
+            match part.number {
+                number::TENSOR_TYPE_ELEM => declared.elem_type = part.varint()?,
+                number::TENSOR_TYPE_SHAPE => declared.dims = Some(read_shape(part.bytes()?)?),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read_shape(shape: &[u8]) -> Result<Vec<Dim>, WireError> {
+    let mut dims = Vec::new();
+    for field in fields(shape) {
+        let field = field?;
+        if field.number != number::SHAPE_DIM {
+            continue;
+        }
+        let mut dim = Dim::Symbolic(String::new());
+        for part in fields(field.bytes()?) {
+            let part = part?;
+            match part.number {
+                number::DIM_VALUE => dim = Dim::Fixed(part.varint()? as i64),
+                number::DIM_PARAM => dim = Dim::Symbolic(text(part.bytes()?)),
+                _ => {}
+            }
+        }
+        dims.push(dim);
+    }
+    Ok(dims)
+}

@@ -1,0 +1,174 @@
+//! ONNX Runtime's library: finding it, loading it once, and what it can do.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+use ort::{
+    LoadDynamicError,
+    environment::Environment,
+    ep::{self, ExecutionProvider},
+    logging::LogLevel,
+};
+use parking_lot::Mutex;
+
+use crate::{InferError, SearchPath};
+
+/// What `doctor` says of ONNX Runtime.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeInfo {
+    /// The library file.
+    pub path: PathBuf,
+    /// Version, such as `1.31.1`; from the file's name when the library's own text lacks it.
+    pub version: String,
+    /// Where models can run: execution providers that this build of the library has.
+    pub providers: Vec<String>,
+}
+
+/// The loaded library. There is one for the process, and it stays loaded.
+pub struct Runtime {
+    pub(crate) environment: Environment,
+    info: RuntimeInfo,
+}
+
+static LOADED: OnceLock<Runtime> = OnceLock::new();
+static LOADING: Mutex<()> = Mutex::new(());
+
+impl Runtime {
+    /// Loads the library, or gives the one that is loaded.
+    ///
+    /// Looked for as `explicit`, `ORT_DYLIB_PATH`, in `FRAMERAIL_HOME/venv` and `.framerail/venv` upwards from the working
+    /// directory, in the active Python environment, in the system's library folders.
+    ///
+    /// # Errors
+    /// `Missing` with the places looked at; `Runtime` for a file that is no library, is too old, or another one than is loaded.
+    pub fn load(explicit: Option<&Path>, search: &SearchPath) -> Result<&'static Runtime, InferError> {
+        let _one_at_a_time = LOADING.lock();
+        if let Some(runtime) = LOADED.get() {
+            return runtime.unless_other_is_wanted(explicit);
+        }
+        let path = find_library(explicit, search)?;
+        let environment = load_environment(&path)?;
+        let info = RuntimeInfo { version: version(&path), providers: providers(), path };
+        Ok(LOADED.get_or_init(|| Runtime { environment, info }))
+    }
+
+    /// Path, version and providers.
+    pub fn info(&self) -> &RuntimeInfo {
+        &self.info
+    }
+
+    fn unless_other_is_wanted(&'static self, explicit: Option<&Path>) -> Result<&'static Runtime, InferError> {
+        match explicit {
+            Some(path) if !same_file(path, &self.info.path) => Err(InferError::Runtime {
+                path: path.to_owned(),
+                reason: format!("{} is loaded already, and a process can hold one only", self.info.path.display()),
+            }),
+            _ => Ok(self),
+        }
+    }
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => a == b,
+    }
+}
+
+fn find_library(explicit: Option<&Path>, search: &SearchPath) -> Result<PathBuf, InferError> {
+    let named = explicit.map(Path::to_owned).or_else(|| search.runtime_library.clone());
+    if let Some(path) = named {
+        let origin = if explicit.is_some() { "the path as given" } else { "ORT_DYLIB_PATH" };
+        return if path.is_file() {
+            Ok(path)
+        } else {
+            let hint = format!("{origin} must name the library file (libonnxruntime.so); `make setup` installs one");
+            Err(InferError::Missing { what: "ONNX Runtime's library".into(), looked: vec![path], hint })
+        };
+    }
+    search.runtime_folders().iter().find_map(|folder| newest_library(folder)).ok_or_else(|| InferError::Missing {
+        what: "ONNX Runtime's library".into(),
+        looked: search.environments().into_iter().chain(search.library_folders.clone()).collect(),
+        hint: "run `make setup`, or `pip install onnxruntime` in an active environment, or set ORT_DYLIB_PATH to libonnxruntime.so".into(),
+    })
+}
+
+/// `libonnxruntime.so` or `libonnxruntime.so.VERSION` in a folder, the highest version first.
+fn newest_library(folder: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    let names = entries.flatten().filter(|entry| {
+        let name = entry.file_name();
+        name.to_str().is_some_and(|name| name == "libonnxruntime.so" || name.starts_with("libonnxruntime.so."))
+    });
+    names.map(|entry| entry.path()).filter(|path| path.is_file()).max_by_key(|path| version_numbers(path))
+}
+
+fn version_numbers(path: &Path) -> Vec<u32> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.trim_start_matches("libonnxruntime.so").split('.').filter_map(|part| part.parse().ok()).collect()
+}
+
+fn load_environment(path: &Path) -> Result<Environment, InferError> {
+    let wrong = |reason: String| InferError::Runtime { path: path.to_owned(), reason };
+    // ort resolves a relative path beside the program first; ours is relative to the working directory.
+    let absolute = std::path::absolute(path).map_err(|error| wrong(error.to_string()))?;
+    let builder = ort::init_from(&absolute).map_err(|error| wrong(describe(&error)))?;
+    let environment = builder
+        .with_name("framerail")
+        .with_telemetry(false)
+        .with_logger(Arc::new(|level: LogLevel, _category: &str, _id: &str, _place: &str, message: &str| {
+            log::log!(target: "onnxruntime", to_log_level(level), "{message}");
+        }))
+        .build()
+        .map_err(|error| wrong(format!("does not start: {error}")))?;
+    environment.set_log_level(LogLevel::Warning);
+    Ok(environment)
+}
+
+fn describe(error: &LoadDynamicError) -> String {
+    match error {
+        LoadDynamicError::Dlopen { error, .. } => {
+            let text = error.to_string();
+            let reason = text.rsplit(": ").next().unwrap_or(&text).to_owned();
+            format!("is not a library that can be loaded here ({reason}); `make setup` installs one")
+        }
+        LoadDynamicError::MissingApi { .. } => "is a library, but not ONNX Runtime; `make setup` installs one".into(),
+        LoadDynamicError::BadVersion { version_str, .. } => {
+            format!("is version {version_str}, which is too old; 1.{} or later is needed: `pip install -U onnxruntime`", ort::MINOR_VERSION)
+        }
+        other => other.to_string(),
+    }
+}
+
+fn to_log_level(level: LogLevel) -> log::Level {
+    match level {
+        LogLevel::Fatal | LogLevel::Error => log::Level::Error,
+        LogLevel::Warning => log::Level::Warn,
+        LogLevel::Info => log::Level::Debug,
+        LogLevel::Verbose => log::Level::Trace,
+    }
+}
+
+/// The release in the library's build text (`git-branch=rel-1.31.1`), else in the file's name.
+fn version(path: &Path) -> String {
+    let from_build = ort::info().split("rel-").nth(1).and_then(|rest| rest.split([',', ' ']).next());
+    match from_build {
+        Some(version) if version.starts_with(|digit: char| digit.is_ascii_digit()) => version.to_owned(),
+        _ => {
+            let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            let numbers: Vec<String> = version_numbers(&real).iter().map(u32::to_string).collect();
+            if numbers.is_empty() { "unknown".into() } else { numbers.join(".") }
+        }
+    }
+}
+
+fn providers() -> Vec<String> {
+    let asked = [
+        ("cpu", ep::CPU::is_available()),
+        ("cuda", ep::CUDA::is_available()),
+        ("tensorrt", ep::TensorRT::is_available()),
+    ];
+    asked.into_iter().filter(|(_, available)| matches!(available, Ok(true))).map(|(name, _)| name.to_owned()).collect()
+}
