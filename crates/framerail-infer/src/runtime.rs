@@ -165,10 +165,6 @@ fn version(path: &Path) -> String {
 }
 
 fn providers() -> Vec<String> {
-    let asked = [
-        ("cpu", ep::CPU::is_available()),
-        ("cuda", ep::CUDA::is_available()),
-        ("tensorrt", ep::TensorRT::is_available()),
-    ];
+    let asked = [("cpu", ep::CPU::is_available()), ("cuda", ep::CUDA::is_available()), ("tensorrt", ep::TensorRT::is_available())];
     asked.into_iter().filter(|(_, available)| matches!(available, Ok(true))).map(|(name, _)| name.to_owned()).collect()
 }

@@ -185,8 +185,8 @@ mod tests {
 
     #[test]
     fn yolov5_rows_with_objectness_and_landmarks() {
-        let text = YOLOV8.split("labels").next().expect("text before the labels").to_owned()
-            + "labels = [\"face\"]\nlandmarks = [\"nose\"]\n[input]\nwidth = 640\nheight = 640\n[output.anchor_free]\noutput = \"output0\"\n"
+        let text = YOLOV8.split("\nlabels").next().expect("text before the labels").to_owned()
+            + "\nlabels = [\"face\"]\nlandmarks = [\"nose\"]\n[input]\nwidth = 640\nheight = 640\n[output.anchor_free]\noutput = \"output0\"\n"
             + "order = \"boxes-first\"\nobjectness = true\nlandmark_values = 3\n";
         let card = ModelCard::parse(&text, "yolov5.toml".as_ref()).expect("card of the test");
         let data = [10.0, 10.0, 4.0, 4.0, 0.5, 0.9, 11.0, 12.0, 1.0, 10.0, 10.0, 4.0, 4.0, 0.1, 0.9, 0.0, 0.0, 0.0];

@@ -24,6 +24,16 @@ pub struct Tensor<'a> {
     pub data: TensorData<'a>,
 }
 
+impl<'a> Tensor<'a> {
+    /// The elements, when they are floats.
+    pub fn floats(&self) -> Option<&'a [f32]> {
+        match self.data {
+            TensorData::F32(data) => Some(data),
+            _ => None,
+        }
+    }
+}
+
 /// All outputs of one run.
 #[derive(Clone, Debug, Default)]
 pub struct Tensors<'a> {
@@ -41,6 +51,11 @@ impl<'a> Tensors<'a> {
     /// Outputs by name.
     pub fn new(tensors: Vec<Tensor<'a>>) -> Self {
         Self { tensors }
+    }
+
+    /// The outputs, in the model's order.
+    pub fn iter(&self) -> impl Iterator<Item = &Tensor<'a>> {
+        self.tensors.iter()
     }
 
     fn named(&self, name: &str) -> Result<&Tensor<'a>, String> {

@@ -1,0 +1,193 @@
+//! The installed face detector on real frames: prepared and plain model agree, sizes and forks and batches too.
+
+mod common;
+
+use common::{carphone, home, installed, options, rgb_frame, search};
+use framerail_core::{Detection, Frame};
+use framerail_infer::{
+    Detector, DetectorOptions, InferError, InputSize, Runtime, SizeRequest,
+    onnx::{InputShape, OnnxFile},
+    session::{ModelSession, SessionOptions},
+};
+
+fn detector(change: impl FnOnce(&mut DetectorOptions)) -> Detector {
+    let mut options = options("centerface");
+    change(&mut options);
+    Detector::load(&options).expect("installed model")
+}
+
+fn detect(detector: &mut Detector, frame: &Frame) -> Vec<Detection> {
+    detector.detect(&[frame]).expect("sound frame").remove(0)
+}
+
+fn assert_same(left: &[Detection], right: &[Detection], tolerance: f32) {
+    assert_eq!(left.len(), right.len());
+    for (a, b) in left.iter().zip(right) {
+        let corners = [(a.bbox.x1, b.bbox.x1), (a.bbox.y1, b.bbox.y1), (a.bbox.x2, b.bbox.x2), (a.bbox.y2, b.bbox.y2), (a.score, b.score)];
+        let points = a.landmarks.iter().zip(&b.landmarks).flat_map(|(p, q)| [(p.x, q.x), (p.y, q.y)]);
+        for (x, y) in corners.into_iter().chain(points) {
+            assert!((x - y).abs() <= tolerance, "{a:?} and {b:?}");
+        }
+    }
+}
+
+#[test]
+fn faces_of_a_real_clip_are_found() {
+    let mut detector = detector(|_| {});
+    assert_eq!(detector.input_size_for(176, 144).expect("any size"), InputSize { width: 192, height: 160 });
+    for frame in carphone(20, 4) {
+        let found = detect(&mut detector, &frame);
+        assert_eq!(found.len(), 1, "one person in the car: {found:?}");
+        assert!(found[0].score > 0.5);
+        assert_eq!(&*found[0].label.name, "face");
+        let (bbox, points) = (found[0].bbox, &found[0].landmarks);
+        assert_eq!(points.len(), 5);
+        assert!(points[0].x < points[1].x, "left eye left of the right: {points:?}");
+        assert!(points.iter().all(|p| p.x > bbox.x1 && p.x < bbox.x2 && p.y > bbox.y1 && p.y < bbox.y2), "{points:?} in {bbox:?}");
+    }
+    let stats = detector.stats();
+    assert_eq!((stats.frames, stats.detections, stats.sessions, stats.non_finite), (4, 4, 1, 0));
+}
+
+/// Runs the model with bytes of our choice on one prepared input and gives all output floats.
+fn raw_outputs(bytes: &[u8], shape: &InputShape, fill: impl Fn(&mut [f32])) -> Vec<(String, Vec<f32>)> {
+    let runtime = Runtime::load(None, &search()).expect("installed library");
+    let mut session = ModelSession::new(runtime, bytes, "centerface", shape.clone(), 1, &SessionOptions::default()).expect("loads");
+    fill(session.input_mut(0));
+    session
+        .run(1, |tensors| Ok(tensors.iter().map(|tensor| (tensor.name.to_owned(), tensor.floats().expect("floats").to_vec())).collect()))
+        .expect("runs")
+}
+
+#[test]
+fn the_prepared_model_answers_like_the_plain_one() {
+    let file = OnnxFile::read(&installed("models/centerface.onnx")).expect("installed model");
+    let shape = InputShape { name: file.inputs()[0].name.clone(), dims: vec![Some(1), Some(3), Some(160), Some(192)] };
+    let open = InputShape { name: shape.name.clone(), dims: vec![None, None, None, None] };
+    let frame = carphone(1, 1).remove(0);
+    let surface = frame.surface.host().expect("on host");
+    let fill = |input: &mut [f32]| {
+        for (index, element) in input.iter_mut().enumerate() {
+            let (channel, row, column) = (index / (160 * 192), index / 192 % 160, index % 192);
+            *element = f32::from(surface.row(0, row.min(143))[column.min(175) * 3 + channel]);
+        }
+    };
+    let plain = raw_outputs(&file.resized(&open).expect("sound model"), &shape, fill);
+    let names = ["537", "538", "539", "540"];
+    let mut prepared = raw_outputs(&file.prepared(&shape, &names).expect("sound model"), &shape, fill);
+    assert_eq!(plain.len(), 4);
+    for (name, values) in plain {
+        let index = prepared.iter().position(|(other, _)| *other == name).expect("the same outputs");
+        let (_, others) = prepared.swap_remove(index);
+        assert_eq!(values.len(), others.len());
+        let worst = values.iter().zip(&others).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-4, "output {name} differs by {worst}");
+        let spread = values.iter().copied().fold(f32::NEG_INFINITY, f32::max) - values.iter().copied().fold(f32::INFINITY, f32::min);
+        assert!(spread > 0.1, "output {name} says something");
+    }
+}
+
+#[test]
+fn preparing_leaves_out_what_slows_the_model_down() {
+    let file = OnnxFile::read(&installed("models/centerface.onnx")).expect("installed model");
+    assert_eq!(file.inputs().len(), 1, "initialisers are not inputs");
+    let shape = InputShape { name: "input.1".into(), dims: vec![Some(1), Some(3), Some(736), Some(1280)] };
+    let prepared = file.prepared(&shape, &["537", "538"]).expect("sound model");
+    let again = OnnxFile::parse(prepared, "prepared".as_ref()).expect("still a model");
+    assert_eq!(again.inputs()[0].to_string(), "'input.1' float32[1,3,736,1280]");
+    assert_eq!(again.outputs().iter().map(|output| output.name.as_str()).collect::<Vec<_>>(), ["537", "538"]);
+    assert_eq!(again.outputs()[0].to_string(), "'537' float32[?,?,?,?]");
+    assert_eq!((again.opset(), file.opset()), (9, 9));
+}
+
+#[test]
+fn frames_of_several_sizes_go_through_one_detector() {
+    let small = carphone(30, 2);
+    let flat = rgb_frame(320, 200, &vec![90; 320 * 200 * 3]);
+    let mut detector = detector(|_| {});
+    let found = detector.detect(&[&small[0], &flat, &small[1], &small[0]]).expect("sound frames");
+    assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [1, 0, 1, 1]);
+    assert_same(&found[0], &found[3], 0.0);
+    assert_eq!(detector.stats().sessions, 2);
+}
+
+#[test]
+fn a_batch_finds_what_single_frames_do() {
+    let frames = carphone(25, 3);
+    let mut one = detector(|_| {});
+    let mut batched = detector(|options| options.batch = 2);
+    let all: Vec<&Frame> = frames.iter().collect();
+    let found = batched.detect(&all).expect("sound frames");
+    for (frame, found) in frames.iter().zip(&found) {
+        assert_same(found, &detect(&mut one, frame), 1e-3);
+    }
+    assert_eq!(batched.stats().frames, 3);
+}
+
+#[test]
+fn forks_work_at_the_same_time_and_share_their_counts() {
+    let frames = carphone(25, 2);
+    let mut first = detector(|_| {});
+    let expected = detect(&mut first, &frames[0]);
+    let mut second = first.fork();
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| detect(&mut second, &frames[0]));
+        assert_same(&detect(&mut first, &frames[0]), &expected, 0.0);
+        assert_same(&other.join().expect("no panic"), &expected, 0.0);
+    });
+    let stats = first.stats();
+    assert_eq!((stats.frames, stats.sessions), (3, 2));
+}
+
+#[test]
+fn thresholds_and_sizes_are_the_users() {
+    let frame = carphone(1, 1).remove(0);
+    let mut strict = detector(|options| options.confidence_threshold = Some(0.999));
+    assert!(detect(&mut strict, &frame).is_empty());
+    let mut all = detector(|options| {
+        options.confidence_threshold = Some(0.01);
+        options.iou_threshold = Some(1.0);
+        options.max_detections = Some(3);
+    });
+    let found = detect(&mut all, &frame);
+    assert_eq!(found.len(), 3);
+    assert!(found[0].score >= found[1].score && found[1].score >= found[2].score, "best first");
+    assert!(all.stats().over_max_detections > 0, "what is left out is counted");
+    let mut larger = detector(|options| options.size = SizeRequest::Exact(InputSize { width: 350, height: 288 }));
+    assert_eq!(larger.input_size_for(176, 144).expect("any size"), InputSize { width: 352, height: 288 });
+    let (found, usual) = (detect(&mut larger, &frame), detect(&mut detector(|_| {}), &frame));
+    assert!(found[0].bbox.iou(&usual[0].bbox) > 0.8, "boxes are in frame pixels whatever the input: {found:?} {usual:?}");
+}
+
+#[test]
+fn options_out_of_range_say_what_they_take() {
+    let load = |change: fn(&mut DetectorOptions)| {
+        let mut options = options("centerface");
+        change(&mut options);
+        Detector::load(&options).err().expect("refused").to_string()
+    };
+    assert_eq!(load(|options| options.confidence_threshold = Some(1.5)), "confidence_threshold=1.5: give 0 to 1");
+    assert_eq!(load(|options| options.iou_threshold = Some(f32::NAN)), "iou_threshold=NaN: give 0 to 1");
+    assert_eq!(load(|options| options.max_detections = Some(0)), "max_detections=0: give 1 or more");
+    assert!(load(|options| options.batch = 0).starts_with("batch=0: give 1"));
+    assert!(load(|options| options.device = framerail_core::Device::Cuda(0)).contains("cuda:0"));
+}
+
+#[test]
+fn the_plain_model_says_which_batch_it_insists_on() {
+    let error =
+        Detector::load(&DetectorOptions { prepare: Some(false), ..options("centerface") }).err().expect("it declares a batch of 10");
+    assert!(matches!(error, InferError::Option { option: "batch", .. }), "{error}");
+    assert!(error.to_string().contains("batches of 10"), "{error}");
+}
+
+#[test]
+fn doctor_can_tell_which_library_runs() {
+    let runtime = Runtime::load(None, &search()).expect("installed library");
+    let info = runtime.info();
+    assert!(info.path.starts_with(home()), "{}", info.path.display());
+    assert!(info.version.starts_with("1."), "{}", info.version);
+    assert!(info.providers.contains(&"cpu".to_owned()));
+    let other = Runtime::load(Some("/nowhere/libonnxruntime.so".as_ref()), &search()).err().expect("one library a process");
+    assert!(other.to_string().contains("is loaded already"), "{other}");
+}

@@ -1,0 +1,162 @@
+//! What the tests of this crate share: the installed model, frames of a real clip, ONNX files made on the spot.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use framerail_core::{
+    ColorDescription, FieldOrder, Frame, FramePool, FrameStatus, PixelFormat, Pts, Rotation, StreamId, Surface, TimeBase,
+};
+use framerail_infer::{DetectorOptions, SearchPath};
+
+/// The folder that `make setup` fills.
+pub fn home() -> PathBuf {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.framerail");
+    std::env::var_os("FRAMERAIL_HOME").map_or(project, PathBuf::from)
+}
+
+/// A file that `make setup` installs.
+pub fn installed(file: &str) -> PathBuf {
+    let path = home().join(file);
+    assert!(path.is_file(), "{} is missing: run `make setup` first", path.display());
+    path
+}
+
+/// The search path of the installed files, and nothing of the tester's own environment.
+pub fn search() -> SearchPath {
+    installed("models/centerface.onnx");
+    let mut search = SearchPath::default();
+    search.home = Some(home());
+    search.working_directory = std::env::temp_dir();
+    search
+}
+
+/// Options for a model or card, looked for among the installed files only.
+pub fn options(model: impl Into<String>) -> DetectorOptions {
+    DetectorOptions { search: search(), ..DetectorOptions::new(model) }
+}
+
+/// A packed RGB frame from its bytes.
+pub fn rgb_frame(width: u32, height: u32, rgb: &[u8]) -> Frame {
+    assert_eq!(rgb.len(), (width * height * 3) as usize);
+    let mut surface = FramePool::new(1).surface(PixelFormat::Rgb24, width, height).expect("size in range");
+    let mut planes = surface.planes_mut().expect("fresh surface");
+    for (row, samples) in rgb.chunks_exact(width as usize * 3).enumerate() {
+        planes.row(0, row).copy_from_slice(samples);
+    }
+    Frame {
+        surface: Surface::Host(surface),
+        width,
+        height,
+        stream: StreamId(0),
+        index: 0,
+        pts: Pts(0),
+        duration: None,
+        time_base: TimeBase::MICROS,
+        color: ColorDescription::default(),
+        sample_aspect_ratio: None,
+        rotation: Rotation::None,
+        field_order: FieldOrder::Progressive,
+        is_keyframe: true,
+        status: FrameStatus::Ok,
+    }
+}
+
+/// Every `step`th frame of the carphone clip, 176x144, as FFmpeg's own program decodes it.
+pub fn carphone(step: usize, count: usize) -> Vec<Frame> {
+    let clip = installed("clips/carphone_pristine.mp4");
+    let output = Command::new("ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(&clip)
+        .args(["-vf", &format!("select=not(mod(n\\,{step}))"), "-vsync", "0", "-frames:v", &count.to_string()])
+        .args(["-f", "rawvideo", "-pix_fmt", "rgb24", "-"])
+        .output()
+        .expect("the ffmpeg program: run `make setup` first");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let frames: Vec<Frame> = output.stdout.chunks_exact(176 * 144 * 3).map(|rgb| rgb_frame(176, 144, rgb)).collect();
+    assert_eq!(frames.len(), count, "frames of the clip");
+    frames
+}
+
+fn varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// A protocol-buffer message written field by field.
+#[derive(Clone, Default)]
+pub struct Message(pub Vec<u8>);
+
+impl Message {
+    pub fn number(mut self, field: u64, value: u64) -> Self {
+        varint(field << 3, &mut self.0);
+        varint(value, &mut self.0);
+        self
+    }
+
+    pub fn bytes(mut self, field: u64, bytes: impl AsRef<[u8]>) -> Self {
+        varint(field << 3 | 2, &mut self.0);
+        varint(bytes.as_ref().len() as u64, &mut self.0);
+        self.0.extend_from_slice(bytes.as_ref());
+        self
+    }
+}
+
+impl AsRef<[u8]> for Message {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// `ValueInfoProto` of a tensor; negative dimensions are left open.
+pub fn value_info(name: &str, elem_type: u64, dims: &[i64]) -> Message {
+    let mut shape = Message::default();
+    for dim in dims {
+        shape = shape.bytes(1, if *dim < 0 { Message::default() } else { Message::default().number(1, *dim as u64) });
+    }
+    let tensor = Message::default().number(1, elem_type).bytes(2, shape);
+    Message::default().bytes(1, name).bytes(2, Message::default().bytes(1, tensor))
+}
+
+/// `TensorProto` of floats.
+pub fn float_tensor(name: &str, dims: &[i64], data: &[f32]) -> Message {
+    let mut tensor = Message::default();
+    for dim in dims {
+        tensor = tensor.number(1, *dim as u64);
+    }
+    let raw: Vec<u8> = data.iter().flat_map(|value| value.to_le_bytes()).collect();
+    tensor.number(2, 1).bytes(8, name).bytes(9, raw)
+}
+
+/// A model that takes a picture, ignores it, and gives the same floats each time: for each output a name, a shape and its elements.
+pub fn constant_model(input_dims: &[i64], outputs: &[(&str, &[i64], &[f32])]) -> Vec<u8> {
+    let mut graph = Message::default();
+    for (name, _, _) in outputs {
+        let node = Message::default().bytes(1, format!("{name}_value")).bytes(2, name).bytes(4, "Identity");
+        graph = graph.bytes(1, node);
+    }
+    graph = graph.bytes(2, "constant");
+    for (name, dims, data) in outputs {
+        graph = graph.bytes(5, float_tensor(&format!("{name}_value"), dims, data));
+    }
+    graph = graph.bytes(11, value_info("image", 1, input_dims));
+    for (name, dims, data) in outputs {
+        // As old exporters do: the initialiser is listed as an input too.
+        assert_eq!(data.len() as i64, dims.iter().product::<i64>());
+        graph = graph.bytes(11, value_info(&format!("{name}_value"), 1, dims));
+    }
+    for (name, dims, _) in outputs {
+        graph = graph.bytes(12, value_info(name, 1, dims));
+    }
+    model(graph)
+}
+
+/// `ModelProto` around a graph.
+pub fn model(graph: Message) -> Vec<u8> {
+    Message::default().number(1, 8).bytes(7, graph).bytes(8, Message::default().number(2, 13)).0
+}
