@@ -80,6 +80,14 @@ pub(crate) fn encode(spec: &ClipSpec, work: &Path) -> PathBuf {
     joined.extend(fs::read(second).expect("read the second part"));
     let path = work.join("joined");
     fs::write(&path, joined).expect("write the joined parts");
+    if spec.container == Container::Ts {
+        // Copied once more, so that packet counters run on across the seam.
+        let path_whole = work.join("joined.ts");
+        let mut command = tool::ffmpeg();
+        command.args(["-copyts", "-i"]).arg(&path).args(["-map", "0", "-c", "copy", "-muxdelay", "0", "-muxpreload", "0"]).arg(&path_whole);
+        tool::run(command);
+        return path_whole;
+    }
     path
 }
 
@@ -115,7 +123,7 @@ fn remux(spec: &ClipSpec, work: &Path, from: &Path, name: &str, input: &[&str], 
 
 fn header_options(spec: &ClipSpec) -> &'static [&'static str] {
     match (spec.container, spec.fast_start, spec.unseekable) {
-        (Container::Mp4 | Container::Mov, _, true) => &["-movflags", "frag_keyframe+empty_moov"],
+        (Container::Mp4 | Container::Mov, _, true) => &["-movflags", "frag_keyframe+delay_moov"],
         (Container::Mp4 | Container::Mov, true, _) => &["-movflags", "faststart"],
         _ => &[],
     }

@@ -189,3 +189,12 @@ fn a_repeated_clip_starts_again() {
     assert_eq!(numbers(reference_planes(clip.path(), PixelFormat::Gray8)), wanted);
     assert!(ffprobe_packets(clip.path(), "v:0").windows(2).all(|pair| pair[0].pts < pair[1].pts));
 }
+
+#[test]
+fn references_keep_the_range_of_full_range_pictures() {
+    for name in ["mjpeg", "h264-bt709-full"] {
+        let first = reference_planes(clip(name).path(), PixelFormat::Yuv420p).next().expect("a frame");
+        let brightest = first.plane(0).iter().max().expect("not empty");
+        assert!(*brightest > 245, "{name}: white is {brightest}, as in limited range");
+    }
+}
