@@ -47,7 +47,7 @@ fn odd(width: f32) -> usize {
 fn box_widths(sigma: f32) -> [usize; 3] {
     let ideal = (4.0 * sigma * sigma + 1.0).sqrt();
     let mut low = ideal.floor() as usize;
-    low -= usize::from(low % 2 == 0);
+    low -= usize::from(low.is_multiple_of(2));
     let low_f = low as f32;
     let count_low = ((12.0 * sigma * sigma - 3.0 * low_f * low_f - 12.0 * low_f - 9.0) / (-4.0 * low_f - 4.0)).round();
     [0, 1, 2].map(|pass| if (pass as f32) < count_low { low } else { low + 2 })

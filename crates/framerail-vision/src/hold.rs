@@ -368,16 +368,16 @@ mod tests {
             second_face in any::<bool>(),
         ) {
             let place = |frame: usize| (300.0 + speed * frame as f32, 200.0);
-            let is_seen = |frame: usize| pattern[frame] && frame % skip == 0;
+            let is_seen = |frame: usize| pattern[frame] && frame.is_multiple_of(skip);
             let inputs = (0..pattern.len()).map(|frame| {
                 let mut detections = Vec::new();
                 if is_seen(frame) {
                     detections.push(face(place(frame).0, place(frame).1));
                 }
-                if second_face && frame % skip == 0 {
+                if second_face && frame.is_multiple_of(skip) {
                     detections.push(face(320.0 - speed * frame as f32, 330.0));
                 }
-                HoldInput { detections, analysed: frame % skip == 0, scene_changed: false }
+                HoldInput { detections, analysed: frame.is_multiple_of(skip), scene_changed: false }
             });
             let settings = HoldOptions { hold_frames, max_unanalysed_frames: skip as u32 - 1, ..Default::default() };
             let reach = settings.delay_frames() as usize;

@@ -6,7 +6,10 @@
 
 mod blur;
 mod color;
+pub mod compare;
+pub mod draw;
 pub mod error;
+mod font;
 pub mod hold;
 mod kernels;
 pub mod link;
@@ -17,9 +20,15 @@ pub mod obscure;
 mod patch;
 pub mod preprocess;
 pub mod region;
+pub mod resize;
 pub mod sampling;
 pub mod scene;
+pub mod sheet;
+#[cfg(test)]
+mod test_pictures;
 
+pub use compare::{Comparison, Difference, compare};
+pub use draw::{Canvas, DrawOptions};
 pub use error::VisionError;
 pub use hold::{HoldBuffer, HoldInput, HoldOptions, HoldStats};
 pub use link::{Linker, LinkerOptions};
@@ -28,5 +37,7 @@ pub use nms::nms;
 pub use obscure::{MosaicCell, Obscure, ObscureCounts, Obscurer, Overlay, obscure_region};
 pub use preprocess::{ChannelOrder, Fit, ModelMapping, Preprocess, Preprocessor};
 pub use region::Region;
+pub use resize::{size_within, thumbnail, thumbnail_of};
 pub use sampling::Sampling;
 pub use scene::SceneDetector;
+pub use sheet::{SheetPicture, contact_sheet};

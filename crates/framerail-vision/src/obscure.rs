@@ -15,6 +15,9 @@ use crate::{
 /// What an overlay's transparent parts show instead of the face.
 const UNDER_OVERLAY: Obscure = Obscure::Gaussian { strength: 0.15 };
 
+/// Pixels from the frame at which a mosaic's grid begins, at most.
+const FARTHEST_GRID: f32 = 1e6;
+
 /// A picture that is laid over faces.
 #[derive(Clone, PartialEq)]
 pub struct Overlay {
@@ -221,7 +224,8 @@ pub fn obscure_region(
                 MosaicCell::Pixels(cell) => CellGrid { x: 0, y: 0, cell: cell.max(2) },
                 MosaicCell::Relative(part) => {
                     let cell = ((part * side).round() as u32).max(2);
-                    CellGrid { x: mask.bounds.x1.round() as i64, y: mask.bounds.y1.round() as i64, cell }
+                    let origin = |edge: f32| edge.clamp(-FARTHEST_GRID, FARTHEST_GRID).round() as i64;
+                    CellGrid { x: origin(mask.bounds.x1), y: origin(mask.bounds.y1), cell }
                 }
             };
             filter(surface, mask, |surface, plane| {
@@ -294,4 +298,220 @@ fn lay_over(surface: &mut HostSurface, color: &ColorDescription, overlay: &Overl
         blend(surface, component, region, &coverage, |index| values[index])?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use framerail_core::{ColorMatrix, ColorRange, FramePool, Label};
+
+    use super::*;
+    use crate::{
+        MaskShape,
+        test_pictures::{code_at, flat, noisy, rgb_at},
+    };
+
+    fn face(x1: f32, y1: f32, x2: f32, y2: f32) -> Detection {
+        Detection::new(BBox::from_xyxy(x1, y1, x2, y2), 0.9, Label { id: 0, name: Arc::from("face") })
+    }
+
+    fn kinds() -> Vec<Obscure> {
+        let overlay = Overlay::new(2, 2, [255, 0, 0, 255, 0, 255, 0, 255, 0, 0, 255, 0, 255, 255, 255, 128].to_vec()).expect("2x2");
+        vec![
+            Obscure::default(),
+            Obscure::Box { strength: 0.5 },
+            Obscure::Mosaic { cell: MosaicCell::Pixels(12) },
+            Obscure::Mosaic { cell: MosaicCell::Relative(0.2) },
+            Obscure::Solid { rgb: [10, 200, 90] },
+            Obscure::Image(overlay),
+        ]
+    }
+
+    fn rectangle() -> MaskOptions {
+        MaskOptions { shape: MaskShape::Rectangle, mask_scale: 1.0, feather: 0.0 }
+    }
+
+    fn hide(surface: &mut HostSurface, obscure: &Obscure, mask: MaskOptions, detections: &[Detection]) -> ObscureCounts {
+        let obscurer = Obscurer::new(obscure.clone(), mask).expect("in range");
+        obscurer.run(surface, &ColorDescription::default(), detections).expect("writable")
+    }
+
+    #[test]
+    fn nothing_outside_the_mask_changes_and_alpha_never_does() {
+        for &format in PixelFormat::ALL {
+            let original = noisy(format, 67, 45);
+            let mask = Mask::new(&rectangle(), &face(20.0, 10.0, 44.0, 40.0), 67, 45).expect("inside");
+            for obscure in kinds() {
+                let mut surface = noisy(format, 67, 45);
+                let counts = hide(&mut surface, &obscure, rectangle(), &[face(20.0, 10.0, 44.0, 40.0)]);
+                assert_eq!(counts, ObscureCounts { hidden: 1, outside: 0, invalid: 0 });
+                let mut changed = 0;
+                for component in 0..format.components().len() {
+                    let (columns, rows) = format.component_size(component, 67, 45);
+                    let own = mask.region.of_component(format, component);
+                    let is_color = component < format.color_components().len();
+                    for y in 0..rows {
+                        for x in 0..columns {
+                            let inside = (own.x..own.x + own.width).contains(&x) && (own.y..own.y + own.height).contains(&y);
+                            let (old, new) = (
+                                code_at(&original, component, x as usize, y as usize),
+                                code_at(&surface, component, x as usize, y as usize),
+                            );
+                            assert!((inside && is_color) || old == new, "{format} {obscure:?}: component {component} at {x},{y}");
+                            changed += u32::from(old != new);
+                        }
+                    }
+                }
+                assert!(changed > 500, "{format} {obscure:?} changed {changed} samples");
+            }
+        }
+    }
+
+    #[test]
+    fn a_solid_colour_is_that_colour_in_every_format() {
+        for &format in PixelFormat::ALL {
+            for (matrix, range) in [(ColorMatrix::Bt709, ColorRange::Limited), (ColorMatrix::Bt2020, ColorRange::Full)] {
+                let color = ColorDescription { matrix, range, ..Default::default() };
+                let mut surface = noisy(format, 33, 31);
+                let rgb = if format.color_components().len() == 1 { [120; 3] } else { [200, 40, 90] };
+                let obscurer = Obscurer::new(Obscure::Solid { rgb }, rectangle()).expect("in range");
+                obscurer.run(&mut surface, &color, &[face(9.0, 9.0, 22.0, 22.0)]).expect("writable");
+                for (x, y) in [(9, 9), (21, 21), (15, 12)] {
+                    let found = rgb_at(&surface, &color, x, y);
+                    let close = found.iter().zip(rgb).all(|(found, rgb)| (found - f32::from(rgb)).abs() < 2.0);
+                    assert!(close, "{format} {matrix:?} {x},{y}: {found:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn mosaic_cells_are_the_mean_of_their_samples() {
+        for format in
+            [PixelFormat::Yuv420p, PixelFormat::Nv12, PixelFormat::P010, PixelFormat::Yuv422p12, PixelFormat::Rgb24, PixelFormat::Gray16]
+        {
+            let original = noisy(format, 61, 43);
+            let mut surface = noisy(format, 61, 43);
+            hide(&mut surface, &Obscure::Mosaic { cell: MosaicCell::Pixels(16) }, rectangle(), &[face(10.0, 10.0, 60.0, 43.0)]);
+            for component in 0..format.color_components().len() {
+                let (sx, sy) = if format.is_chroma(component) { format.chroma_shift() } else { (0, 0) };
+                let (columns, rows) = format.component_size(component, 61, 43);
+                // The cell from pixel (48, 32) on is cut by the frame's right and lower edges.
+                let (from_x, from_y) = (48 >> sx, 32 >> sy);
+                let (mut sum, mut count) = (0.0, 0.0);
+                for y in from_y..rows {
+                    for x in from_x..columns {
+                        sum += f64::from(code_at(&original, component, x as usize, y as usize));
+                        count += 1.0;
+                    }
+                }
+                let found = code_at(&surface, component, from_x as usize + 1, from_y as usize + 1);
+                assert!((f64::from(found) - sum / count).abs() <= 0.51, "{format} component {component}: {found} for {}", sum / count);
+            }
+        }
+    }
+
+    #[test]
+    fn blur_removes_detail_and_keeps_the_mean() {
+        for format in
+            [PixelFormat::Yuv420p, PixelFormat::Nv12, PixelFormat::Yuv444p10, PixelFormat::Bgra, PixelFormat::Gray8, PixelFormat::Yuv411p]
+        {
+            for obscure in [Obscure::default(), Obscure::Box { strength: 0.5 }] {
+                let (original, mut surface) = (noisy(format, 131, 117), noisy(format, 131, 117));
+                hide(&mut surface, &obscure, MaskOptions { mask_scale: 1.3, ..rectangle() }, &[face(30.0, 30.0, 100.0, 90.0)]);
+                // Neighbouring pixels of the noise differ by far; those of the blur do not.
+                let roughness = |picture: &HostSurface| {
+                    let pairs = (40..80).flat_map(|y| (40..90).map(move |x| (x, y)));
+                    pairs.map(|(x, y)| f64::from(code_at(picture, 0, x, y).abs_diff(code_at(picture, 0, x + 1, y)))).sum::<f64>() / 2000.0
+                };
+                let unit = f64::from(format.max_value()) / 255.0;
+                assert!(
+                    roughness(&original) > 10.0 * unit && roughness(&surface) < 1.6 * unit,
+                    "{format} {obscure:?}: {}",
+                    roughness(&surface)
+                );
+                let mean = |picture: &HostSurface| {
+                    (30..90).flat_map(|y| (30..100).map(move |x| (x, y))).map(|(x, y)| f64::from(code_at(picture, 0, x, y))).sum::<f64>()
+                        / 4200.0
+                };
+                assert!((mean(&original) - mean(&surface)).abs() < 8.0 * unit, "{format} {obscure:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_gaussian_leaves_less_than_one_step_of_a_pattern_that_repeats_four_times() {
+        use crate::test_pictures::picture;
+        // A face of 80 pixels under a wave of 20 pixels and the greatest contrast that 8 bits hold.
+        let wave = |x: u32| (128.0 + 127.0 * (f64::from(x) * std::f64::consts::TAU / 20.0).sin()).round() as u16;
+        let mut surface = picture(PixelFormat::Gray8, 240, 240, |_, x, _| wave(x));
+        hide(&mut surface, &Obscure::default(), rectangle(), &[face(80.0, 80.0, 160.0, 160.0)]);
+        let codes: Vec<u16> = (80..160).map(|x| code_at(&surface, 0, x, 120)).collect();
+        let (low, high) = (codes.iter().min().copied(), codes.iter().max().copied());
+        assert!(high.zip(low).is_some_and(|(high, low)| high - low <= 1), "{codes:?}");
+    }
+
+    #[test]
+    fn transparent_parts_of_a_picture_show_a_blur_and_never_the_face() {
+        let overlay = Overlay::new(1, 1, vec![0, 0, 0, 0]).expect("1x1");
+        let (mut overlaid, mut blurred) = (noisy(PixelFormat::Yuv420p, 90, 80), noisy(PixelFormat::Yuv420p, 90, 80));
+        let faces = [face(20.0, 20.0, 60.0, 60.0)];
+        hide(&mut overlaid, &Obscure::Image(overlay), rectangle(), &faces);
+        hide(&mut blurred, &UNDER_OVERLAY, rectangle(), &faces);
+        assert_eq!(crate::compare(&overlaid, &blurred).expect("same kind").overall.max_abs, 0);
+    }
+
+    #[test]
+    fn a_picture_is_stretched_over_the_box() {
+        let overlay = Overlay::new(2, 1, vec![255, 0, 0, 255, 0, 0, 255, 255]).expect("2x1");
+        let mut surface = flat(PixelFormat::Yuv444p, 60, 40, [128.0; 3]);
+        hide(&mut surface, &Obscure::Image(overlay), rectangle(), &[face(10.0, 10.0, 50.0, 30.0)]);
+        let color = ColorDescription::default();
+        let (left, right) = (rgb_at(&surface, &color, 15, 20), rgb_at(&surface, &color, 45, 20));
+        assert!(left[0] > 250.0 && left[2] < 5.0 && right[2] > 250.0 && right[0] < 5.0, "{left:?} {right:?}");
+    }
+
+    #[test]
+    fn odd_boxes_are_counted_and_harm_nothing() {
+        let odd = [
+            face(f32::NAN, 0.0, 4.0, 4.0),
+            face(0.0, 0.0, f32::INFINITY, 4.0),
+            face(1000.0, 0.0, 1100.0, 50.0),
+            face(5.0, 5.0, 5.0, 5.0),
+            face(9.0, 9.0, 3.0, 3.0),
+            face(-1e30, -1e30, 1e30, 1e30),
+            face(-20.0, -20.0, 4.0, 4.0),
+            face(30.0, 16.0, 90.0, 70.0),
+        ];
+        for format in [PixelFormat::Yuv420p, PixelFormat::P010, PixelFormat::Rgb48, PixelFormat::Yuv411p, PixelFormat::Gray8] {
+            for obscure in kinds() {
+                let mut surface = noisy(format, 33, 17);
+                let counts = hide(&mut surface, &obscure, MaskOptions::default(), &odd);
+                assert_eq!(counts, ObscureCounts { hidden: 5, outside: 1, invalid: 2 }, "{format} {obscure:?}");
+            }
+        }
+        let mut pixel = noisy(PixelFormat::Yuv420p, 1, 1);
+        for obscure in kinds() {
+            hide(&mut pixel, &obscure, MaskOptions::default(), &odd);
+        }
+    }
+
+    #[test]
+    fn a_shared_surface_is_refused_and_ranges_are_checked() {
+        let mut surface = FramePool::new(1).surface(PixelFormat::Gray8, 8, 8).expect("size in range");
+        let other = surface.clone();
+        let obscurer = Obscurer::new(Obscure::default(), rectangle()).expect("in range");
+        let result = obscurer.run(&mut surface, &ColorDescription::default(), &[face(0.0, 0.0, 8.0, 8.0)]);
+        assert!(matches!(result, Err(VisionError::NotWritable { .. })));
+        drop(other);
+        for obscure in [
+            Obscure::Gaussian { strength: 0.0 },
+            Obscure::Gaussian { strength: f32::NAN },
+            Obscure::Box { strength: 9.0 },
+            Obscure::Mosaic { cell: MosaicCell::Pixels(1) },
+            Obscure::Mosaic { cell: MosaicCell::Relative(0.0) },
+        ] {
+            assert!(Obscurer::new(obscure.clone(), rectangle()).is_err(), "{obscure:?}");
+        }
+        assert!(Overlay::new(2, 2, vec![0; 15]).is_err());
+    }
 }

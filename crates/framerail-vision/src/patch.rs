@@ -128,9 +128,9 @@ pub(crate) fn paint(
     rule: ChromaCoverage,
 ) -> Result<(), VisionError> {
     let format = surface.format();
-    for component in 0..format.color_components().len() {
+    for (component, code) in codes.into_iter().enumerate().take(format.color_components().len()) {
         let (own, coverage) = component_coverage(format, component, region, coverage, rule);
-        let code = f32::from(codes[component]);
+        let code = f32::from(code);
         blend(surface, component, own, &coverage, |_| code)?;
     }
     Ok(())

@@ -295,3 +295,171 @@ fn interleave(rows: &[Vec<f32>; 3], channels: usize, out: &mut [f32]) {
         *out = [*first, *second, *third];
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use framerail_core::{ColorDescription, ColorMatrix, ColorRange, PixelFormat};
+
+    use super::*;
+    use crate::test_pictures::{flat, frame, noisy, rgb_at};
+
+    fn spec(width: u32, height: u32, fit: Fit, channel_order: ChannelOrder, layout: TensorLayout) -> Preprocess {
+        Preprocess { width, height, fit, channel_order, layout, scale: 1.0, mean: [0.0; 3], std: [1.0; 3] }
+    }
+
+    /// Full-range RGB of the whole frame, rounded, then resized between four pixels: what OpenCV makes of a repeated-chroma picture.
+    fn reference(surface: &HostSurface, color: &ColorDescription, width: u32, height: u32) -> Vec<[f32; 3]> {
+        let (w, h) = (surface.width() as usize, surface.height() as usize);
+        let rgb: Vec<[f32; 3]> =
+            (0..h).flat_map(|y| (0..w).map(move |x| (x, y))).map(|(x, y)| rgb_at(surface, color, x, y).map(f32::round)).collect();
+        let tap = |position: u32, out: u32, side: usize| {
+            let at = ((f64::from(position) + 0.5) * side as f64 / f64::from(out) - 0.5).clamp(0.0, (side - 1) as f64);
+            (at as usize, (at as usize + 1).min(side - 1), at.fract() as f32)
+        };
+        let mut out = Vec::new();
+        for y in 0..height {
+            let (y0, y1, wy) = tap(y, height, h);
+            for x in 0..width {
+                let (x0, x1, wx) = tap(x, width, w);
+                out.push([0, 1, 2].map(|c| {
+                    let mix = |row: usize| rgb[row * w + x0][c] * (1.0 - wx) + rgb[row * w + x1][c] * wx;
+                    mix(y0) * (1.0 - wy) + mix(y1) * wy
+                }));
+            }
+        }
+        out
+    }
+
+    fn run(spec: Preprocess, frame: &Frame) -> (Vec<f32>, ModelMapping) {
+        let mut out = vec![f32::NAN; spec.elements()];
+        let mapping = Preprocessor::new(spec).expect("valid").run(frame, &mut out).expect("host frame");
+        (out, mapping)
+    }
+
+    #[test]
+    fn equals_the_reference_in_every_format_and_range() {
+        for &format in PixelFormat::ALL {
+            for (matrix, range) in [
+                (ColorMatrix::Unspecified, ColorRange::Unspecified),
+                (ColorMatrix::Bt709, ColorRange::Full),
+                (ColorMatrix::Bt2020, ColorRange::Limited),
+            ] {
+                let color = ColorDescription { matrix, range, ..Default::default() };
+                for (width, height) in [(45, 31), (64, 32), (20, 17), (90, 62)] {
+                    let frame = frame(noisy(format, 45, 31), color);
+                    let expected = reference(frame.surface.host().expect("host"), &color, width, height);
+                    let (out, mapping) = run(spec(width, height, Fit::Stretch, ChannelOrder::Rgb, TensorLayout::Thwc), &frame);
+                    // Half a step is the reference's rounding to whole RGB values.
+                    let worst = out.iter().zip(expected.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                    assert!(worst < 0.51, "{format} {color:?} {width}x{height}: off by {worst}");
+                    assert_eq!((mapping.scale_x, mapping.offset_y), (width as f32 / 45.0, 0.0));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn layouts_orders_and_normalisation_agree() {
+        let frame = frame(noisy(PixelFormat::Yuv420p, 40, 30), ColorDescription::default());
+        let (interleaved, _) = run(spec(24, 18, Fit::Stretch, ChannelOrder::Rgb, TensorLayout::Thwc), &frame);
+        let normalised = Preprocess {
+            scale: 1.0 / 255.0,
+            mean: [0.4, 0.5, 0.6],
+            std: [0.2, 0.3, 0.25],
+            ..spec(24, 18, Fit::Stretch, ChannelOrder::Bgr, TensorLayout::Tchw)
+        };
+        let (planar, _) = run(normalised, &frame);
+        for pixel in 0..24 * 18 {
+            for channel in 0..3 {
+                let value = interleaved[pixel * 3 + 2 - channel];
+                let expected = (value / 255.0 - normalised.mean[channel]) / normalised.std[channel];
+                assert!((planar[channel * 24 * 18 + pixel] - expected).abs() < 1e-4);
+            }
+        }
+        let (gray, _) = run(spec(24, 18, Fit::Stretch, ChannelOrder::Gray, TensorLayout::Tchw), &frame);
+        assert_eq!(gray.len(), 24 * 18);
+        let (r, g, b) = (interleaved[300], interleaved[301], interleaved[302]);
+        assert!((gray[100] - (0.299 * r + 0.587 * g + 0.114 * b)).abs() < 2.0 || [r, g, b].iter().any(|v| *v <= 0.0 || *v >= 255.0));
+    }
+
+    #[test]
+    fn letterbox_keeps_the_shape_and_maps_back() {
+        for (centered, top) in [(true, 28), (false, 0)] {
+            for layout in [TensorLayout::Tchw, TensorLayout::Thwc] {
+                let frame = frame(flat(PixelFormat::Nv12, 128, 72, [200.0; 3]), ColorDescription::default());
+                let (out, mapping) = run(spec(128, 128, Fit::Letterbox { pad: 114, centered }, ChannelOrder::Rgb, layout), &frame);
+                let at = |x: usize, y: usize| if layout == TensorLayout::Tchw { out[y * 128 + x] } else { out[(y * 128 + x) * 3] };
+                assert_eq!(at(5, 127), 114.0);
+                assert!((at(5, top) - 200.0).abs() < 1.5 && (at(127, top + 71) - 200.0).abs() < 1.5);
+                assert_eq!(at(5, top + 72), 114.0);
+                let back = mapping.bbox_frame_from_model(BBox::from_xyxy(0.0, top as f32, 128.0, top as f32 + 72.0));
+                assert_eq!(back, BBox::from_xyxy(0.0, 0.0, 128.0, 72.0));
+            }
+        }
+    }
+
+    #[test]
+    fn a_crop_is_that_part_and_maps_back() {
+        let color = ColorDescription::default();
+        for format in [PixelFormat::Yuv420p, PixelFormat::P010, PixelFormat::Rgb24] {
+            let frame = frame(noisy(format, 64, 48), color);
+            let mut preprocessor = Preprocessor::new(spec(20, 10, Fit::Stretch, ChannelOrder::Rgb, TensorLayout::Thwc)).expect("valid");
+            let mut out = vec![0.0; 600];
+            let mapping = preprocessor.run_crop(&frame, BBox::from_xyxy(30.0, 12.0, 50.0, 22.0), &mut out).expect("inside");
+            let surface = frame.surface.host().expect("host");
+            for (x, y) in [(0, 0), (19, 9), (7, 3)] {
+                let expected = rgb_at(surface, &color, 30 + x, 12 + y);
+                let found = &out[(y * 20 + x) * 3..][..3];
+                assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 0.01), "{format} {x},{y}: {found:?} {expected:?}");
+            }
+            assert_eq!(mapping.point_frame_from_model(Point { x: 20.0, y: 10.0 }), Point { x: 50.0, y: 22.0 });
+            // Beyond the frame, its edge is repeated.
+            preprocessor.run_crop(&frame, BBox::from_xyxy(60.0, 44.0, 80.0, 54.0), &mut out).expect("reaches out");
+            assert!(out[597..].iter().zip(rgb_at(surface, &color, 63, 47)).all(|(a, b)| (a - b).abs() < 0.01));
+        }
+    }
+
+    #[test]
+    fn plans_follow_changes_of_size_and_format() {
+        let mut preprocessor = Preprocessor::new(spec(16, 16, Fit::Stretch, ChannelOrder::Rgb, TensorLayout::Tchw)).expect("valid");
+        let mut out = vec![0.0; 768];
+        for (format, width, height, level) in [
+            (PixelFormat::Yuv420p, 33, 21, 50.0),
+            (PixelFormat::Yuv420p, 64, 8, 90.0),
+            (PixelFormat::Gray10, 64, 8, 200.0),
+            (PixelFormat::Yuv420p, 1, 1, 10.0),
+        ] {
+            preprocessor.run(&frame(flat(format, width, height, [level; 3]), ColorDescription::default()), &mut out).expect("host frame");
+            assert!(out.iter().all(|value| (value - level).abs() < 1.5), "{format} {width}x{height}");
+        }
+    }
+
+    #[test]
+    fn area_sampling_takes_the_mean() {
+        let frame = frame(noisy(PixelFormat::Rgb24, 60, 60), ColorDescription::default());
+        let mut preprocessor = Preprocessor::new(spec(6, 6, Fit::Stretch, ChannelOrder::Rgb, TensorLayout::Thwc))
+            .expect("valid")
+            .with_sampling(Sampling::Area);
+        let mut out = vec![0.0; 108];
+        preprocessor.run(&frame, &mut out).expect("host frame");
+        let surface = frame.surface.host().expect("host");
+        let mean = (0..100).map(|i| rgb_at(surface, &frame.color, 10 + i % 10, 20 + i / 10)[1]).sum::<f32>() / 100.0;
+        assert!((out[(2 * 6 + 1) * 3 + 1] - mean).abs() < 0.01);
+    }
+
+    #[test]
+    fn wrong_options_buffers_and_crops_are_refused() {
+        let good = spec(8, 8, Fit::Stretch, ChannelOrder::Rgb, TensorLayout::Tchw);
+        assert!(Preprocessor::new(Preprocess { width: 0, ..good }).is_err());
+        assert!(Preprocessor::new(Preprocess { std: [1.0, 0.0, 1.0], ..good }).is_err());
+        assert!(Preprocessor::new(Preprocess { scale: f32::NAN, ..good }).is_err());
+        let frame = frame(flat(PixelFormat::Rgb24, 8, 8, [0.0; 3]), ColorDescription::default());
+        let mut preprocessor = Preprocessor::new(good).expect("valid");
+        assert!(matches!(preprocessor.run(&frame, &mut [0.0; 7]), Err(VisionError::OutputLength { have: 7, need: 192, .. })));
+        let mut out = [0.0; 192];
+        for crop in [(4.0, 4.0, 4.0, 8.0), (f32::NAN, 0.0, 8.0, 8.0), (0.0, 0.0, f32::INFINITY, 8.0), (0.0, 0.0, 1e9, 8.0)] {
+            let crop = BBox::from_xyxy(crop.0, crop.1, crop.2, crop.3);
+            assert!(preprocessor.run_crop(&frame, crop, &mut out).is_err(), "{crop:?}");
+        }
+    }
+}
