@@ -115,3 +115,57 @@ fn scale(frame: InputSize, factor: f64) -> InputSize {
     let side = |side: u32| (f64::from(side) * factor).round().max(1.0) as u32;
     InputSize { width: side(frame.width), height: side(frame.height) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ModelCard;
+
+    const HD: InputSize = InputSize { width: 1280, height: 720 };
+
+    fn card(input: &str) -> InputCard {
+        let text = format!("name=\"t\"\nfile=\"t\"\nlicence=\"MIT\"\nclasses=1\n[input]\n{input}\n[output.boxes]\nboxes=\"b\"\n");
+        ModelCard::parse(&text, "t.toml".as_ref()).expect("card of the test").input
+    }
+
+    fn size(card: &InputCard, request: &str) -> String {
+        match request.parse().and_then(|request| input_size(card, request, HD)) {
+            Ok(size) => size.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn frame_sized_inputs_round_up() {
+        let card = card("multiple_of = 32");
+        for (request, expected) in [
+            ("auto", "1280x736"),
+            ("full", "1280x736"),
+            ("640x360", "640x384"),
+            ("50%", "640x384"),
+            ("960", "960x544"),
+            ("4000", "1280x736"),
+        ] {
+            assert_eq!(size(&card, request), expected, "{request}");
+        }
+        assert!(size(&card, "32000x32000").contains("beyond 36000000 pixels"));
+    }
+
+    #[test]
+    fn cards_may_name_a_size_or_a_limit() {
+        assert_eq!(size(&card("multiple_of = 32\nmax_side = 640"), "auto"), "640x384");
+        assert_eq!(size(&card("multiple_of = 32\nmax_side = 640"), "full"), "1280x736");
+        let resizable = card("width = 640\nheight = 640\nmultiple_of = 32");
+        assert_eq!((size(&resizable, "auto"), size(&resizable, "full")), ("640x640".into(), "1280x736".into()));
+        let fixed = card("width = 300\nheight = 300");
+        assert_eq!((size(&fixed, "auto"), size(&fixed, "300x300")), ("300x300".into(), "300x300".into()));
+        assert_eq!(size(&fixed, "full"), "size=full: this model takes 300x300 only; leave size out");
+    }
+
+    #[test]
+    fn other_words_are_refused() {
+        for text in ["", "big", "0", "0x10", "10x", "-5", "0%", "1e9%", "NaN%", "99999x1"] {
+            assert!(text.parse::<SizeRequest>().is_err(), "{text}");
+        }
+    }
+}

@@ -244,19 +244,22 @@ struct Declarations {
 impl Declarations {
     fn read(bytes: &[u8]) -> Result<Self, Problem> {
         let mut found = Declarations::default();
-        let (mut has_version, mut graph) = (false, None);
+        let (mut has_version, mut has_opset, mut graph) = (false, false, None);
         for field in fields(bytes) {
             let field = field?;
             match field.number {
                 number::MODEL_IR_VERSION => has_version = field.varint()? > 0,
-                number::MODEL_OPSET => found.read_opset(field.bytes()?)?,
+                number::MODEL_OPSET => {
+                    has_opset = true;
+                    found.read_opset(field.bytes()?)?;
+                }
                 number::MODEL_GRAPH if graph.is_some() => return Err(Problem::Unusual),
                 number::MODEL_GRAPH => graph = Some(field.bytes()?),
                 _ => {}
             }
         }
         let nodes = found.read_graph(graph.ok_or(Problem::Incomplete)?)?;
-        let complete = has_version && nodes > 0 && !found.outputs.is_empty();
+        let complete = has_version && has_opset && nodes > 0 && !found.outputs.is_empty();
         if complete { Ok(found) } else { Err(Problem::Incomplete) }
     }
 

@@ -1,0 +1,217 @@
+//! Models and cards that are missing, damaged or do not fit: one clear line each, never a panic.
+
+mod common;
+
+use std::{fs, path::Path};
+
+use common::{Message, constant_model, installed, model, options, value_info};
+use framerail_infer::{CardFile, Detector, InferError, ModelCard, SearchPath, onnx::OnnxFile};
+use tempfile::TempDir;
+
+const BOXES: (&str, &[i64], &[f32]) = ("boxes", &[1, 1, 6], &[1.0, 1.0, 5.0, 5.0, 0.9, 0.0]);
+
+fn card_text(file: &str) -> String {
+    format!(
+        "name = \"test\"\nfile = \"{file}\"\nlicence = \"MIT\"\nsource = \"this test\"\nlabels = [\"thing\"]\n\n[input]\nwidth = 32\nheight = 32\n\n[output.boxes]\nboxes = \"boxes\"\nsuppressed = true\n"
+    )
+}
+
+/// Loads a detector whose card lies in a folder beside a model of these bytes.
+fn load(bytes: &[u8]) -> Result<Detector, InferError> {
+    let folder = TempDir::new().expect("temporary folder");
+    fs::write(folder.path().join("m.onnx"), bytes).expect("writable");
+    load_with(&folder, &card_text("m.onnx"))
+}
+
+fn load_with(folder: &TempDir, card: &str) -> Result<Detector, InferError> {
+    let path = folder.path().join("card.toml");
+    fs::write(&path, card).expect("writable");
+    Detector::load(&options(path.display().to_string()))
+}
+
+/// The message of an error, which must be one line.
+fn message<T>(result: Result<T, InferError>) -> String {
+    let text = result.err().expect("must be refused").to_string();
+    assert!(!text.contains('\n') && text.len() < 700, "one clear line: {text}");
+    text
+}
+
+fn assert_contains(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "'{part}' is not in: {text}");
+    }
+}
+
+#[test]
+fn a_sound_model_and_card_load() {
+    load(&constant_model(&[1, 3, 32, 32], &[BOXES])).expect("sound");
+}
+
+#[test]
+fn a_missing_card_names_the_nearest_and_the_places() {
+    let search = SearchPath { working_directory: "/nowhere".into(), home: Some("/home/x/.framerail".into()), ..SearchPath::default() };
+    let text = message(CardFile::find("centreface", &search));
+    assert_contains(
+        &text,
+        &["card 'centreface' not found", "/nowhere/models/centreface.toml", "/home/x/models/centreface.toml", "did you mean 'centerface'"],
+    );
+    assert_contains(&message(CardFile::find("no/such.toml", &search)), &["no/such.toml", "give the path of a card"]);
+    assert_contains(&message(CardFile::find("model.onnx", &search)), &["model card", "model.toml", "write a card"]);
+}
+
+#[test]
+fn a_missing_model_names_the_places_and_the_cure() {
+    let folder = TempDir::new().expect("temporary folder");
+    let text = message(load_with(&folder, &card_text("absent.onnx")));
+    let beside = folder.path().join("absent.onnx");
+    assert_contains(
+        &text,
+        &["model file absent.onnx not found", &beside.display().to_string(), ".framerail/models/absent.onnx", "this test"],
+    );
+    let mut built_in = options("centerface");
+    built_in.search = SearchPath { working_directory: folder.path().into(), ..SearchPath::default() };
+    assert_contains(&message(Detector::load(&built_in)), &["centerface.onnx not found", "make setup"]);
+}
+
+#[test]
+fn what_is_no_model_says_so() {
+    assert_contains(&message(load(b"")), &["m.onnx: is empty"]);
+    assert_contains(&message(load(b"this is a text file, not a model\n")), &["is not an ONNX model"]);
+    assert_contains(&message(load(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")), &["Git LFS pointer"]);
+    assert_contains(&message(load(&[0; 4096])), &["is not an ONNX model"]);
+    let folder = TempDir::new().expect("temporary folder");
+    fs::create_dir(folder.path().join("m.onnx")).expect("writable");
+    assert_contains(&message(load_with(&folder, &card_text("m.onnx"))), &["is not a file"]);
+}
+
+#[test]
+fn a_model_cut_short_says_so_at_every_length() {
+    let whole = constant_model(&[1, 3, 32, 32], &[BOXES]);
+    for length in 1..whole.len() {
+        let text = message(OnnxFile::parse(whole[..length].to_vec(), Path::new("cut.onnx")));
+        assert!(text.contains("cut short") || text.contains("not an ONNX model"), "{length} bytes: {text}");
+    }
+    let real = fs::read(installed("models/centerface.onnx")).expect("readable");
+    for percent in [1, 50, 99] {
+        assert_contains(&message(load(&real[..real.len() * percent / 100])), &["cut short"]);
+    }
+}
+
+#[test]
+fn random_and_flipped_bytes_never_panic() {
+    let mut state = 1_u64;
+    let mut random = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    let whole = constant_model(&[1, 3, 32, 32], &[BOXES]);
+    let shape = framerail_infer::onnx::InputShape { name: "image".into(), dims: vec![Some(1), Some(3), None, Some(u64::MAX)] };
+    for _ in 0..2000 {
+        let noise: Vec<u8> = (0..usize::from(random())).map(|_| random()).collect();
+        let mut flipped = whole.clone();
+        for _ in 0..4 {
+            let at = (usize::from(random()) << 8 | usize::from(random())) % flipped.len();
+            flipped[at] = random();
+        }
+        for bytes in [noise, flipped] {
+            if let Ok(file) = OnnxFile::parse(bytes, Path::new("noise.onnx")) {
+                let _ = (file.prepared(&shape, &["boxes"]), file.resized(&shape));
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_in_a_second_file_are_refused() {
+    let tensor = Message::default().number(2, 1).bytes(8, "w").number(14, 1);
+    let node = Message::default().bytes(1, "w").bytes(2, "boxes").bytes(4, "Identity");
+    let graph = Message::default().bytes(1, node).bytes(5, tensor).bytes(12, value_info("boxes", 1, &[1, 1, 6]));
+    assert_contains(&message(load(&model(graph))), &["weights in a second file"]);
+}
+
+#[test]
+fn wrong_inputs_are_named() {
+    let cases: [(&[i64], &[&str]); 3] = [
+        (&[1, 3, 32], &["does not fit its card", "'image' float32[1,3,32]", "3 axes", "batch, channels, rows, columns"]),
+        (&[1, 1, 32, 32], &["has 1 channels; the card describes 3"]),
+        (&[1, 32, 32, 3], &["has 32 channels"]),
+    ];
+    for (dims, parts) in cases {
+        assert_contains(&message(load(&constant_model(dims, &[BOXES]))), parts);
+    }
+    let node = Message::default().bytes(1, "image").bytes(2, "boxes").bytes(4, "Identity");
+    let with_inputs = |inputs: &[Message]| {
+        let graph = inputs.iter().fold(Message::default().bytes(1, &node), |graph, input| graph.bytes(11, input));
+        model(graph.bytes(12, value_info("boxes", 1, &[1, 1, 6])))
+    };
+    let image = value_info("image", 1, &[1, 3, 32, 32]);
+    assert_contains(&message(load(&with_inputs(&[value_info("image", 2, &[1, 3, 32, 32])]))), &["takes uint8", "float32 input"]);
+    assert_contains(&message(load(&with_inputs(&[image, value_info("more", 1, &[1])]))), &["takes 2 inputs", "'more'"]);
+    assert_contains(&message(load(&with_inputs(&[]))), &["has no input"]);
+}
+
+#[test]
+fn wrong_outputs_are_named() {
+    let other = constant_model(&[1, 3, 32, 32], &[("scores", &[1, 2], &[0.0; 2]), ("labels", &[1, 2], &[0.0; 2])]);
+    assert_contains(&message(load(&other)), &["output 'boxes' is not in the model; it has: scores, labels"]);
+    let flat = constant_model(&[1, 3, 32, 32], &[("boxes", &[24], &[0.0; 24])]);
+    assert_contains(&message(load(&flat)), &["'boxes' float32[24]", "should be [?,?,?] or [?,?]"]);
+}
+
+#[test]
+fn a_model_that_the_runtime_refuses_fails_with_its_words() {
+    let node = Message::default().bytes(1, "image").bytes(2, "boxes").bytes(4, "NoSuchOperator");
+    let graph = Message::default().bytes(1, node).bytes(2, "g").bytes(11, value_info("image", 1, &[1, 3, 32, 32]));
+    let mut detector = load(&model(graph.bytes(12, value_info("boxes", 1, &[1, 1, 6])))).expect("its declarations are sound");
+    assert_contains(&message(detector.warm_up(32, 32)), &["model test failed to run", "NoSuchOperator"]);
+}
+
+#[test]
+fn another_file_than_the_card_names_is_refused() {
+    let folder = TempDir::new().expect("temporary folder");
+    fs::write(folder.path().join("m.onnx"), constant_model(&[1, 3, 32, 32], &[BOXES])).expect("writable");
+    let card = format!("sha256 = \"{}\"\n{}", "0".repeat(64), card_text("m.onnx"));
+    assert_contains(&message(load_with(&folder, &card)), &["m.onnx", "its sha256 is", "the card says 0000"]);
+}
+
+#[test]
+fn cards_name_line_and_key() {
+    let text = card_text("m.onnx");
+    let parse = |text: &str| message(ModelCard::parse(text, Path::new("c.toml")));
+    let replaced = |from: &str, to: &str| parse(&text.replace(from, to));
+    assert_contains(&replaced("width = 32\n", "widht = 32\n"), &["c.toml line 8", "unknown key 'widht'", "did you mean 'width'"]);
+    assert_contains(&replaced("[output.boxes]", "[output.boxs]"), &["line 11", "unknown value 'boxs'", "'boxes'"]);
+    assert_contains(&replaced("suppressed = true", "suppressed = \"yes\""), &["line 13", "key 'suppressed'", "invalid type"]);
+    assert_contains(&replaced("licence = \"MIT\"\n", ""), &["key 'licence' is missing"]);
+    assert_contains(&replaced("width = 32\n", "width = 0\n"), &["line 8", "input.width takes 1 to 32768"]);
+    assert_contains(&replaced("height = 32\n", ""), &["line 8", "a pair with 'height'"]);
+    assert_contains(&replaced("labels = [\"thing\"]\n", ""), &["labels takes a list of names, or 'classes'"]);
+    assert_contains(
+        &replaced("[output.boxes]", "std = [1.0, 0.0, 1.0]\n[output.boxes]"),
+        &["line 11", "input.std takes three numbers other than 0"],
+    );
+    assert_contains(&parse(&format!("{text}\n[thresholds]\nconfidence = 2.0\n")), &["line 16", "thresholds.confidence takes 0 to 1"]);
+    assert_contains(&parse("name = \"x"), &["c.toml line 1"]);
+    assert_contains(&parse(""), &["c.toml", "is missing"]);
+    assert_contains(&replaced("[input]", "[input]\nfit = \"letterboxed\""), &["line 8", "unknown value 'letterboxed'", "'letterbox'"]);
+}
+
+#[test]
+fn a_card_that_is_no_text_says_so() {
+    let folder = TempDir::new().expect("temporary folder");
+    let path = folder.path().join("card.toml");
+    fs::write(&path, [0xff, 0xfe, 0x00, 0x01]).expect("writable");
+    assert_contains(&message(Detector::load(&options(path.display().to_string()))), &["card.toml", "cannot be read"]);
+}
+
+#[test]
+fn a_size_that_the_model_does_not_take_is_refused() {
+    let folder = TempDir::new().expect("temporary folder");
+    fs::write(folder.path().join("m.onnx"), constant_model(&[1, 3, 32, 32], &[BOXES])).expect("writable");
+    let path = folder.path().join("card.toml");
+    fs::write(&path, card_text("m.onnx")).expect("writable");
+    let mut options = options(path.display().to_string());
+    options.size = "64x64".parse().expect("a size");
+    let mut detector = Detector::load(&options).expect("the size is looked at with the first frame");
+    assert_contains(&message(detector.warm_up(640, 480)), &["size=64x64", "takes 32x32 only"]);
+}

@@ -1,0 +1,90 @@
+//! Generic output families through ONNX Runtime, with models made on the spot that give the same outputs each time.
+
+mod common;
+
+use std::fs;
+
+use common::{constant_model, options, rgb_frame};
+use framerail_core::{BBox, Detection};
+use framerail_infer::Detector;
+use tempfile::TempDir;
+
+const HEAD: &str = "name = \"t\"\nfile = \"m.onnx\"\nlicence = \"MIT\"\n";
+
+/// The detections of a grey frame of this size.
+fn detect(model: &[u8], card: &str, frame: (u32, u32)) -> Vec<Detection> {
+    let folder = TempDir::new().expect("temporary folder");
+    let path = folder.path().join("card.toml");
+    fs::write(folder.path().join("m.onnx"), model).expect("writable");
+    fs::write(&path, card).expect("writable");
+    let mut detector = Detector::load(&options(path.display().to_string())).expect("sound model and card");
+    let frame = rgb_frame(frame.0, frame.1, &vec![128; (frame.0 * frame.1 * 3) as usize]);
+    detector.detect(&[&frame]).expect("runs").remove(0)
+}
+
+fn assert_box(found: &Detection, expected: [f32; 4]) {
+    let BBox { x1, y1, x2, y2 } = found.bbox;
+    for (value, expected) in [x1, y1, x2, y2].into_iter().zip(expected) {
+        assert!((value - expected).abs() < 0.01, "{:?} for {expected:?}", found.bbox);
+    }
+}
+
+#[test]
+fn anchor_free_boxes_leave_the_letterbox_and_overlaps_are_suppressed() {
+    let card = format!(
+        "{HEAD}labels = [\"cat\", \"dog\"]\n[input]\nwidth = 64\nheight = 64\nfit = \"letterbox\"\n[output.anchor_free]\noutput = \"out\"\norder = \"values-first\"\n[thresholds]\nconfidence = 0.5\niou = 0.5\n"
+    );
+    // Three boxes, values first: two overlap, and one is of another class in the same place.
+    let columns = [[32.0, 32.0, 16.0, 8.0, 0.9, 0.1], [33.0, 32.0, 16.0, 8.0, 0.8, 0.1], [32.0, 32.0, 16.0, 8.0, 0.1, 0.7]];
+    let data: Vec<f32> = (0..6).flat_map(|value| columns.iter().map(move |column| column[value])).collect();
+    let model = constant_model(&[1, 3, 64, 64], &[("out", &[1, 6, 3], &data)]);
+    // 128x64 into 64x64: half the size, 16 rows of padding above.
+    let found = detect(&model, &card, (128, 64));
+    assert_eq!(found.iter().map(|d| (&*d.label.name, d.score)).collect::<Vec<_>>(), [("cat", 0.9), ("dog", 0.7)]);
+    assert_box(&found[0], [48.0, 24.0, 80.0, 40.0]);
+}
+
+#[test]
+fn anchors_with_landmarks_decode_to_frame_pixels() {
+    let card = format!(
+        "{HEAD}labels = [\"face\"]\nlandmarks = [\"nose\"]\n[input]\nmultiple_of = 32\n[output.anchors]\nboxes = \"loc\"\nscores = \"conf\"\nlandmarks = \"landm\"\nactivation = \"softmax\"\nbackground = 0\nlevels = [{{ step = 32.0, sizes = [16.0] }}]\n"
+    );
+    // A frame of 60x30 becomes 64x32: two cells with one anchor each.
+    let boxes = [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0];
+    let scores = [9.0, 0.0, 0.0, 9.0];
+    let landmarks = [0.0, 0.0, 5.0, -5.0];
+    let outputs: [(&str, &[i64], &[f32]); 3] =
+        [("loc", &[1, 2, 4], &boxes), ("conf", &[1, 2, 2], &scores), ("landm", &[1, 2, 2], &landmarks)];
+    let found = detect(&constant_model(&[1, 3, 96, 96], &outputs), &card, (60, 30));
+    assert_eq!(found.len(), 1);
+    let (sx, sy) = (60.0 / 64.0, 30.0 / 32.0);
+    // Anchor (48, 16) of side 16, moved by 0.1 of its side.
+    assert_box(&found[0], [(49.6 - 8.0) * sx, 8.0 * sy, (49.6 + 8.0) * sx, 24.0 * sy]);
+    let nose = found[0].landmarks[0];
+    assert!((nose.x - 56.0 * sx).abs() < 1e-3 && (nose.y - 8.0 * sy).abs() < 1e-3, "{nose:?}");
+}
+
+#[test]
+fn finished_boxes_are_not_suppressed_again() {
+    let card = format!(
+        "{HEAD}classes = 3\n[input]\nwidth = 32\nheight = 32\n[output.boxes]\nboxes = \"out\"\nsuppressed = true\nnormalized = true\n"
+    );
+    let rows = [0.25, 0.25, 0.5, 0.5, 0.9, 2.0, 0.25, 0.25, 0.5, 0.5, 0.95, 2.0, 0.0, 0.0, 1.0, 1.0, 0.1, 0.0];
+    let found = detect(&constant_model(&[1, 3, 32, 32], &[("out", &[1, 3, 6], &rows)]), &card, (64, 64));
+    assert_eq!(found.iter().map(|d| (d.label.id, &*d.label.name, d.score)).collect::<Vec<_>>(), [(2, "2", 0.95), (2, "2", 0.9)]);
+    assert_box(&found[0], [16.0, 16.0, 32.0, 32.0]);
+}
+
+#[test]
+fn numbers_that_are_none_are_counted() {
+    let folder = TempDir::new().expect("temporary folder");
+    let path = folder.path().join("card.toml");
+    let card = format!("{HEAD}classes = 1\n[input]\nwidth = 32\nheight = 32\n[output.boxes]\nboxes = \"out\"\n");
+    let rows = [f32::NAN, 1.0, 5.0, 5.0, 0.9, 0.0, 1.0, 1.0, 5.0, 5.0, f32::NAN, 0.0, 1.0, 1.0, 5.0, 5.0, 0.9, 0.0];
+    fs::write(folder.path().join("m.onnx"), constant_model(&[1, 3, 32, 32], &[("out", &[1, 3, 6], &rows)])).expect("writable");
+    fs::write(&path, card).expect("writable");
+    let mut detector = Detector::load(&options(path.display().to_string())).expect("sound model and card");
+    let frame = rgb_frame(32, 32, &[0; 32 * 32 * 3]);
+    assert_eq!(detector.detect(&[&frame]).expect("runs")[0].len(), 1);
+    assert_eq!((detector.stats().non_finite, detector.stats().detections), (2, 1));
+}
