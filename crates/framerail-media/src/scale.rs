@@ -3,9 +3,7 @@
 use std::ptr::{self, NonNull};
 
 use ffmpeg_the_third::ffi;
-use framerail_core::{
-    ColorDescription, ColorMatrix, ColorRange, CoreError, FramePool, HostSurface, PixelFamily, PixelFormat, surface::MAX_SIDE,
-};
+use framerail_core::{ColorDescription, ColorMatrix, ColorRange, CoreError, FramePool, HostSurface, PixelFormat, surface::MAX_SIDE};
 
 use crate::{MediaError, av::AvFrame, color, format};
 
@@ -69,6 +67,32 @@ struct Picture<'a> {
     _owner: std::marker::PhantomData<&'a u8>,
 }
 
+/// A surface's planes.
+fn picture(surface: &HostSurface) -> Picture<'_> {
+    let mut picture = Picture {
+        format: format::av_format(surface.format()).0,
+        width: surface.width() as i32,
+        height: surface.height() as i32,
+        planes: [ptr::null(); 4],
+        pitches: [0; 4],
+        _owner: std::marker::PhantomData,
+    };
+    for plane in 0..surface.format().planes() {
+        picture.planes[plane] = surface.plane(plane).as_ptr();
+        picture.pitches[plane] = surface.layout(plane).pitch_bytes as i32;
+    }
+    picture
+}
+
+/// Where a conversion writes.
+struct Target {
+    format: i32,
+    width: u32,
+    height: u32,
+    planes: [*mut u8; 4],
+    pitches: [i32; 4],
+}
+
 /// Converts surfaces; keeps its tables between calls of the same kind.
 ///
 /// Between Y'CbCr formats the range stays as it is; towards RGB the result is full range.
@@ -102,19 +126,7 @@ impl Converter {
         height: u32,
         pool: &FramePool,
     ) -> Result<HostSurface, MediaError> {
-        let mut picture = Picture {
-            format: format::av_format(source.format()).0,
-            width: source.width() as i32,
-            height: source.height() as i32,
-            planes: [ptr::null(); 4],
-            pitches: [0; 4],
-            _owner: std::marker::PhantomData,
-        };
-        for plane in 0..source.format().planes() {
-            picture.planes[plane] = source.plane(plane).as_ptr();
-            picture.pitches[plane] = source.layout(plane).pitch_bytes as i32;
-        }
-        self.run(&picture, color, format, width, height, pool)
+        self.run(&picture(source), color, format, width, height, pool)
     }
 
     /// The same from a decoder's picture in any of FFmpeg's formats, at its own size.
@@ -137,6 +149,28 @@ impl Converter {
         self.run(&picture, color, format, side(frame.width), side(frame.height), pool)
     }
 
+    /// A picture in any of FFmpeg's formats, for an encoder.
+    pub(crate) fn convert_to_av(
+        &mut self,
+        source: &HostSurface,
+        color: &ColorDescription,
+        format: ffi::AVPixelFormat,
+        width: u32,
+        height: u32,
+    ) -> Result<AvFrame, MediaError> {
+        let mut target = AvFrame::new();
+        (target.format, target.width, target.height) = (format.0, width as i32, height as i32);
+        // SAFETY: format and size are set, no buffer is there yet; 0 lets FFmpeg choose the alignment.
+        let code = unsafe { ffi::av_frame_get_buffer(target.as_mut_ptr(), 0) };
+        if code < 0 {
+            return Err(crate::av::error("converting a frame", code));
+        }
+        let planes = std::array::from_fn(|plane| target.data[plane]);
+        let pitches = std::array::from_fn(|plane| target.linesize[plane]);
+        self.scale(&picture(source), color, &Target { format: format.0, width, height, planes, pitches })?;
+        Ok(target)
+    }
+
     /// Surfaces converted so far.
     pub fn converted(&self) -> u64 {
         self.converted
@@ -151,28 +185,33 @@ impl Converter {
         height: u32,
         pool: &FramePool,
     ) -> Result<HostSurface, MediaError> {
+        let mut surface = pool.surface(format, width, height)?;
+        let Some(mut planes) = surface.planes_mut() else {
+            return Err(MediaError::Ffmpeg { context: "converting a frame".into(), message: "the pool gave a shared surface".into() });
+        };
+        let mut target = Target { format: format::av_format(format).0, width, height, planes: [ptr::null_mut(); 4], pitches: [0; 4] };
+        for plane in 0..format.planes() {
+            target.pitches[plane] = planes.layout(plane).pitch_bytes as i32;
+            target.planes[plane] = planes.plane(plane).as_mut_ptr();
+        }
+        self.scale(source, color, &target)?;
+        Ok(surface)
+    }
+
+    /// Runs swscale; the target's planes must hold what its format and size need.
+    fn scale(&mut self, source: &Picture<'_>, color: &ColorDescription, target: &Target) -> Result<(), MediaError> {
         let in_range = |side: i32| (1..=MAX_SIDE as i32).contains(&side);
         if !in_range(source.width) || !in_range(source.height) {
             return Err(CoreError::SizeOutOfRange { width: source.width as u32, height: source.height as u32 }.into());
         }
-        let mut target = pool.surface(format, width, height)?;
         let key = Key {
             source: (source.format, source.width, source.height),
-            target: (format::av_format(format).0, width as i32, height as i32),
-            details: details(source.format, color, format),
+            target: (target.format, target.width as i32, target.height as i32),
+            details: details(source.format, color, target.format),
         };
         let context = self.prepared(key)?;
-        let Some(mut planes) = target.planes_mut() else {
-            return Err(MediaError::Ffmpeg { context: "converting a frame".into(), message: "the pool gave a shared surface".into() });
-        };
-        let mut target_planes = [ptr::null_mut(); 4];
-        let mut target_pitches = [0; 4];
-        for plane in 0..format.planes() {
-            target_pitches[plane] = planes.layout(plane).pitch_bytes as i32;
-            target_planes[plane] = planes.plane(plane).as_mut_ptr();
-        }
         // SAFETY: the context was made for these sizes and formats; source planes are borrowed for the call and hold
-        // their pitch times their rows; target planes come from a pool that checked their sizes.
+        // their pitch times their rows; target planes were allocated for their size by a pool or by FFmpeg.
         let rows = unsafe {
             ffi::sws_scale(
                 context.as_ptr(),
@@ -180,15 +219,15 @@ impl Converter {
                 source.pitches.as_ptr(),
                 0,
                 source.height,
-                target_planes.as_ptr(),
-                target_pitches.as_ptr(),
+                target.planes.as_ptr(),
+                target.pitches.as_ptr(),
             )
         };
         if rows < 0 {
             return Err(crate::av::error("converting a frame", rows));
         }
         self.converted += 1;
-        Ok(target)
+        Ok(())
     }
 
     fn prepared(&mut self, key: Key) -> Result<NonNull<ffi::SwsContext>, MediaError> {
@@ -255,12 +294,13 @@ impl Drop for Converter {
 }
 
 /// Matrix and ranges for a conversion.
-fn details(source_format: i32, color: &ColorDescription, target: PixelFormat) -> Details {
+fn details(source_format: i32, color: &ColorDescription, target: i32) -> Details {
     let source_is_rgb = is_rgb(source_format);
-    let target_is_rgb = target.family() == PixelFamily::Rgb;
+    let target_is_rgb = is_rgb(target);
     let source_full = color.is_full_range(source_is_rgb) || format::name(source_format).starts_with("yuvj");
     let target_full = match (source_is_rgb, target_is_rgb) {
         (_, true) => true,
+        _ if format::name(target).starts_with("yuvj") => true,
         // RGB becomes limited range, as players expect of Y'CbCr, unless full is asked for by the tag.
         (true, false) => color.range == ColorRange::Full,
         (false, false) => source_full,

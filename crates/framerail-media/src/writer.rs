@@ -5,7 +5,12 @@ use std::path::Path;
 use framerail_core::{Frame, Packet, StreamInfo};
 use serde::Serialize;
 
-use crate::{MediaError, WriterOptions};
+use crate::{
+    MediaError, SidePayload, WriterOptions, av,
+    encoder::Encoder,
+    muxer::Muxer,
+    output::{OutputFile, local_input},
+};
 
 /// What a writer did.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -20,7 +25,7 @@ pub struct WriteReport {
     pub packets_copied: u64,
     /// Side packets left out because the container does not take their stream; see `warnings`.
     pub packets_skipped: u64,
-    /// Bytes of the file.
+    /// Bytes of the file; 0 for a device or pipe.
     pub bytes: u64,
     /// Frames whose pixel format was converted.
     pub frames_converted: u64,
@@ -33,50 +38,120 @@ pub struct WriteReport {
 }
 
 /// Writes one video stream and its side streams.
+///
+/// Frames keep their PTS to the tick in MP4, MOV, NUT and whatever else has a free time base; Matroska and WebM know
+/// milliseconds, GIF hundredths, MPEG-TS 1/90000 s, AVI whole frames: rounded ones are counted in the report.
 pub struct MediaWriter {
-    _private: (),
+    // Fields are dropped in this order: the muxer closes the file before it is removed.
+    encoder: Encoder,
+    muxer: Muxer,
+    output: OutputFile,
+    offset_micros: i64,
+    warnings: Vec<String>,
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct Counts {
+    copied: u64,
+    skipped: u64,
+    rounded: u64,
 }
 
 impl MediaWriter {
-    /// Opens encoder and file. `info` says what frames to expect; its side streams are added where the container takes them.
+    /// Opens encoder and file. `info` says what frames to expect: size, format, colour, time base, rotation; frames of
+    /// another size are scaled to it. Its side streams are added where the container takes them; the rest is a warning.
     ///
     /// # Errors
     /// `Exists`, `SameFile`, `BadOption`, `Unsupported`, `Io`, `DiskFull`.
-    pub fn create(_path: &Path, _options: &WriterOptions, _info: &StreamInfo) -> Result<Self, MediaError> {
-        Err(MediaError::Unsupported { what: "writing".into(), reason: "under construction".into() })
+    pub fn create(path: &Path, options: &WriterOptions, info: &StreamInfo) -> Result<Self, MediaError> {
+        av::init();
+        let mut muxer = Muxer::new(path, options)?;
+        let codec = match &options.codec {
+            Some(codec) => codec.clone(),
+            None => muxer.default_encoder()?,
+        };
+        let inputs: Vec<_> = options.inputs.iter().cloned().chain(local_input(&info.source)).collect();
+        let output = OutputFile::create(path, options.overwrite, &inputs)?;
+        let encoder = Encoder::open(&codec, options, info, &muxer.demands())?;
+        muxer.start(&output, options, info, &encoder)?;
+        let warnings = encoder.warnings.iter().chain(&muxer.warnings).cloned().collect();
+        Ok(Self { encoder, muxer, output, offset_micros: options.offset_micros, warnings, counts: Counts::default() })
     }
 
     /// Encodes a frame. The surface must be on the host; it is not copied when the encoder takes its format.
     ///
     /// # Errors
-    /// `DiskFull`, `Io`, `Ffmpeg`.
-    pub fn write_frame(&mut self, _frame: &Frame) -> Result<(), MediaError> {
-        Ok(())
+    /// `DiskFull`, `Io`, `Ffmpeg`; `Core` for a device surface.
+    pub fn write_frame(&mut self, frame: &Frame) -> Result<(), MediaError> {
+        self.encoder.send(frame, self.offset_micros)?;
+        self.write_encoded()
     }
 
-    /// Copies a side packet.
+    /// Copies a side packet, bytes untouched. One whose stream the container does not take is counted as skipped.
     ///
     /// # Errors
     /// `DiskFull`, `Io`.
-    pub fn write_packet(&mut self, _packet: &Packet) -> Result<(), MediaError> {
+    pub fn write_packet(&mut self, packet: &Packet) -> Result<(), MediaError> {
+        let Some(payload) = packet.payload.downcast_ref::<SidePayload>() else {
+            self.counts.skipped += 1;
+            return Ok(());
+        };
+        let is_written = self.muxer.write_side(packet.side_stream, payload.share()?, self.offset_micros)?;
+        *(if is_written { &mut self.counts.copied } else { &mut self.counts.skipped }) += 1;
         Ok(())
     }
 
     /// What will be different from the input, known before the first frame.
     pub fn warnings(&self) -> &[String] {
-        &[]
+        &self.warnings
     }
 
-    /// Pixel format that is encoded.
-    pub fn pixel_format(&self) -> &str {
-        ""
+    /// FFmpeg's name of the pixel format that is encoded.
+    pub fn pixel_format(&self) -> String {
+        self.encoder.format_name()
+    }
+
+    /// Name of the encoder.
+    pub fn codec(&self) -> &str {
+        self.encoder.name()
+    }
+
+    /// The name under which the file will appear.
+    pub fn path(&self) -> &Path {
+        self.output.path()
     }
 
     /// Drains the encoder, completes the file and gives it its final name. Dropping a writer without this removes the file.
     ///
     /// # Errors
     /// `DiskFull`, `Io`: nothing is left behind.
-    pub fn finish(self) -> Result<WriteReport, MediaError> {
-        Ok(WriteReport::default())
+    pub fn finish(mut self) -> Result<WriteReport, MediaError> {
+        self.encoder.send_end()?;
+        self.write_encoded()?;
+        self.muxer.finish()?;
+        let counts = &self.encoder.counts;
+        let mut report = WriteReport {
+            codec: self.encoder.name().to_owned(),
+            pixel_format: self.encoder.format_name(),
+            frames: counts.frames,
+            packets_copied: self.counts.copied,
+            packets_skipped: self.counts.skipped,
+            bytes: 0,
+            frames_converted: counts.converted,
+            frames_rescaled: counts.rescaled,
+            timestamps_rounded: counts.rounded.max(self.counts.rounded),
+            warnings: self.warnings,
+        };
+        report.bytes = self.output.complete()?;
+        Ok(report)
+    }
+
+    fn write_encoded(&mut self) -> Result<(), MediaError> {
+        while let Some(packet) = self.encoder.receive()? {
+            let is_exact = self.muxer.write_video(packet, self.encoder.time_base())?;
+            self.counts.rounded += u64::from(!is_exact);
+        }
+        Ok(())
     }
 }

@@ -1,0 +1,462 @@
+//! Encodes frames with any of FFmpeg's encoders.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ptr,
+};
+
+use ffmpeg_the_third::ffi;
+use framerail_core::{ColorDescription, ColorMatrix, ColorRange, Frame, PixelFamily, StreamInfo, TimeBase};
+
+use crate::{
+    Converter, MediaError, Quality, ScaleOptions, WriterOptions,
+    av::{self, AvFrame, AvPacket, CodecContext, Dictionary},
+    color::AvColor,
+    error::nearest,
+    format, surface, version,
+};
+
+/// Quantiser for encoders that otherwise would take a low fixed bit rate (1 best, 31 worst).
+const DEFAULT_QUANTISER: i32 = 3;
+/// Encoders that take no odd sizes with subsampled chroma.
+const EVEN_SIZE_ENCODERS: &[&str] = &["libx264", "libx265", "libsvtav1", "libopenh264"];
+
+/// What the container asks of an encoder.
+pub(crate) struct Demands {
+    /// Codec headers go into the container.
+    pub(crate) global_header: bool,
+    /// The container knows only a fixed rate.
+    pub(crate) fixed_rate: bool,
+}
+
+/// An open encoder.
+pub(crate) struct Encoder {
+    context: CodecContext,
+    name: String,
+    /// Pixel format of the encoder.
+    format: ffi::AVPixelFormat,
+    width: u32,
+    height: u32,
+    time_base: TimeBase,
+    converter: Converter,
+    /// Durations by PTS, of frames that are inside.
+    durations: BTreeMap<i64, i64>,
+    last_pts: Option<i64>,
+    pub(crate) counts: EncodeCounts,
+    /// What differs from the input.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// What an encoder did.
+#[derive(Default)]
+pub(crate) struct EncodeCounts {
+    pub(crate) frames: u64,
+    pub(crate) converted: u64,
+    pub(crate) rescaled: u64,
+    pub(crate) rounded: u64,
+}
+
+impl Encoder {
+    pub(crate) fn open(name: &str, options: &WriterOptions, info: &StreamInfo, demands: &Demands) -> Result<Self, MediaError> {
+        let codec = find(name)?;
+        let mut warnings = Vec::new();
+        let format = choose_format(codec, name, options, info, &mut warnings)?;
+        let time_base = choose_time_base(codec, name, info, demands, &mut warnings);
+        let mut context = CodecContext::new(codec);
+        let color = output_color(info, format);
+        configure(&mut context, options, info, format, &color, time_base);
+        if demands.global_header {
+            context.flags |= ffi::AV_CODEC_FLAG_GLOBAL_HEADER as i32;
+        }
+        let mut dictionary = encoder_options(codec, name, options, info, &mut context)?;
+        // SAFETY: a configured context; entries that it does not know stay in the dictionary.
+        let code = unsafe { ffi::avcodec_open2(context.as_mut_ptr(), codec, dictionary.as_mut_ptr()) };
+        if let Some((key, _)) = dictionary.entries().into_iter().next() {
+            let names = option_names(codec);
+            let nearest = nearest(&key, names.iter().map(String::as_str));
+            return Err(MediaError::BadOption { name: key, reason: format!("the encoder {name} does not know it"), nearest });
+        }
+        if code < 0 {
+            let words = crate::log::take_last_error().unwrap_or_else(|| av::error_text(code));
+            return Err(MediaError::Unsupported {
+                what: format!("{} {}x{} with {name}", format::name(format.0), info.width, info.height),
+                reason: format!("the encoder says '{words}'; check its options"),
+            });
+        }
+        Ok(Self {
+            context,
+            name: name.to_owned(),
+            format,
+            width: info.width,
+            height: info.height,
+            time_base,
+            converter: Converter::new(ScaleOptions::default()),
+            durations: BTreeMap::new(),
+            last_pts: None,
+            counts: EncodeCounts::default(),
+            warnings,
+        })
+    }
+
+    pub(crate) fn context(&self) -> &CodecContext {
+        &self.context
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn format_name(&self) -> String {
+        format::name(self.format.0)
+    }
+
+    pub(crate) fn time_base(&self) -> TimeBase {
+        self.time_base
+    }
+
+    /// Encodes a frame; `offset_micros` is added to its time.
+    pub(crate) fn send(&mut self, frame: &Frame, offset_micros: i64) -> Result<(), MediaError> {
+        let mut picture = self.picture(frame)?;
+        let shifted = frame.pts.0.saturating_add(TimeBase::MICROS.rescale(offset_micros, frame.time_base));
+        let mut pts = frame.time_base.rescale(shifted, self.time_base);
+        let mut is_exact = self.time_base.rescale(pts, frame.time_base) == shifted;
+        if let Some(last) = self.last_pts.filter(|last| pts <= *last) {
+            pts = last + 1;
+            is_exact = false;
+        }
+        self.counts.rounded += u64::from(!is_exact);
+        self.last_pts = Some(pts);
+        if let Some(duration) = frame.duration.filter(|duration| *duration > 0) {
+            self.durations.insert(pts, frame.time_base.rescale(duration, self.time_base));
+        }
+        picture.pts = pts;
+        picture.pict_type = ffi::AVPictureType::NONE;
+        picture.key_frame = 0;
+        picture.sample_aspect_ratio = self.context.sample_aspect_ratio;
+        // SAFETY: an open encoder and a valid picture, which it refers to or copies.
+        let code = unsafe { ffi::avcodec_send_frame(self.context.as_mut_ptr(), picture.as_ptr()) };
+        if code < 0 {
+            return Err(av::error(format!("encoding frame {} with {}", frame.index, self.name), code));
+        }
+        self.counts.frames += 1;
+        Ok(())
+    }
+
+    /// Tells the encoder that no frame follows.
+    pub(crate) fn send_end(&mut self) -> Result<(), MediaError> {
+        // SAFETY: an open encoder; null is the end.
+        let code = unsafe { ffi::avcodec_send_frame(self.context.as_mut_ptr(), ptr::null()) };
+        if code < 0 && code != ffi::AVERROR_EOF {
+            return Err(av::error(format!("draining {}", self.name), code));
+        }
+        Ok(())
+    }
+
+    /// The next packet, if there is one now.
+    pub(crate) fn receive(&mut self) -> Result<Option<AvPacket>, MediaError> {
+        let mut packet = AvPacket::new();
+        // SAFETY: an open encoder and an owned packet.
+        let code = unsafe { ffi::avcodec_receive_packet(self.context.as_mut_ptr(), packet.as_mut_ptr()) };
+        if code == ffi::AVERROR(libc::EAGAIN) || code == ffi::AVERROR_EOF {
+            return Ok(None);
+        }
+        if code < 0 {
+            return Err(av::error(format!("encoding with {}", self.name), code));
+        }
+        if let Some(duration) = self.durations.remove(&packet.pts) {
+            packet.duration = duration;
+        }
+        Ok(Some(packet))
+    }
+
+    /// The frame's planes as they are, or converted and scaled to what was opened.
+    fn picture(&mut self, frame: &Frame) -> Result<AvFrame, MediaError> {
+        let host = frame.surface.host()?;
+        let is_sized = (host.width(), host.height()) == (self.width, self.height);
+        let own_format = format::av_format(host.format());
+        let is_full = frame.color.range == ColorRange::Full;
+        let fits = own_format == self.format || (is_full && full_range_twin(&self.format_name()) == Some(host.format().name()));
+        self.counts.rescaled += u64::from(!is_sized);
+        self.counts.converted += u64::from(!fits);
+        if is_sized && fits {
+            let mut picture = surface::lend(host)?;
+            picture.format = self.format.0;
+            return Ok(picture);
+        }
+        self.converter.convert_to_av(host, &frame.color, self.format, self.width, self.height)
+    }
+}
+
+/// The plain format whose samples a full-range format shares.
+fn full_range_twin(name: &str) -> Option<&'static str> {
+    match name {
+        "yuvj420p" => Some("yuv420p"),
+        "yuvj422p" => Some("yuv422p"),
+        "yuvj444p" => Some("yuv444p"),
+        "yuvj440p" => Some("yuv440p"),
+        _ => None,
+    }
+}
+
+fn find(name: &str) -> Result<*const ffi::AVCodec, MediaError> {
+    let wanted = av::c_string(name);
+    // SAFETY: a zero-ended name; descriptions are static.
+    let codec = unsafe { ffi::avcodec_find_encoder_by_name(wanted.as_ptr()) };
+    // SAFETY: null or static.
+    if unsafe { codec.as_ref() }.is_some_and(|codec| codec.type_ == ffi::AVMediaType::VIDEO) {
+        return Ok(codec);
+    }
+    let names = version::video_encoders();
+    let nearest = nearest(name, names.iter().map(String::as_str));
+    Err(MediaError::BadOption { name: name.to_owned(), reason: "this FFmpeg has no video encoder of this name".into(), nearest })
+}
+
+/// Pixel formats that an encoder takes; empty when it does not say.
+fn supported_formats(codec: *const ffi::AVCodec) -> Vec<ffi::AVPixelFormat> {
+    let mut formats = Vec::new();
+    // SAFETY: null, or a static list that ends with NONE.
+    unsafe {
+        let mut entry = (*codec).pix_fmts;
+        while !entry.is_null() && *entry != ffi::AVPixelFormat::NONE {
+            formats.push(*entry);
+            entry = entry.add(1);
+        }
+    }
+    formats
+}
+
+fn choose_format(
+    codec: *const ffi::AVCodec,
+    name: &str,
+    options: &WriterOptions,
+    info: &StreamInfo,
+    warnings: &mut Vec<String>,
+) -> Result<ffi::AVPixelFormat, MediaError> {
+    let supported = supported_formats(codec);
+    let wanted = format::av_format(options.pixel_format.unwrap_or(info.pixel_format));
+    let takes = |format: &ffi::AVPixelFormat| supported.is_empty() || supported.contains(format);
+    if let Some(asked) = options.pixel_format.filter(|_| !takes(&wanted)) {
+        let names: Vec<String> = supported.iter().map(|format| format::name(format.0)).collect();
+        let reason = format!("{name} does not take it; it takes {}", names.join(", "));
+        return Err(MediaError::BadOption {
+            name: asked.to_string(),
+            reason,
+            nearest: nearest(asked.name(), names.iter().map(String::as_str)),
+        });
+    }
+    let is_full = info.color.range == ColorRange::Full;
+    let twin =
+        || supported.iter().copied().find(|format| is_full && full_range_twin(&format::name(format.0)) == Some(info.pixel_format.name()));
+    let format = if takes(&wanted) { wanted } else { twin().unwrap_or_else(|| best_of(&supported, wanted, info)) };
+    let format = even_chroma(format, name, &supported, info)?;
+    let is_same = format == wanted || twin() == Some(format);
+    if !is_same && options.pixel_format.is_none() {
+        let alpha = if info.pixel_format.has_alpha() && !has_alpha(format) { "; transparency is lost" } else { "" };
+        let odd = if takes(&wanted) { " at odd sizes" } else { "" };
+        warnings.push(format!("{name} does not take {}{odd}: converted to {}{alpha}", info.pixel_format, format::name(format.0)));
+    }
+    Ok(format)
+}
+
+fn best_of(supported: &[ffi::AVPixelFormat], wanted: ffi::AVPixelFormat, info: &StreamInfo) -> ffi::AVPixelFormat {
+    let mut list = supported.to_vec();
+    list.push(ffi::AVPixelFormat::NONE);
+    // SAFETY: the list ends with NONE; the loss is not asked for.
+    let best =
+        unsafe { ffi::avcodec_find_best_pix_fmt_of_list(list.as_ptr(), wanted, info.pixel_format.has_alpha().into(), ptr::null_mut()) };
+    if best == ffi::AVPixelFormat::NONE { wanted } else { best }
+}
+
+fn has_alpha(format: ffi::AVPixelFormat) -> bool {
+    // SAFETY: any number is allowed; descriptors are static.
+    unsafe { ffi::av_pix_fmt_desc_get(format).as_ref() }.is_some_and(|descriptor| descriptor.flags & ffi::AV_PIX_FMT_FLAG_ALPHA as u64 != 0)
+}
+
+/// For odd sizes, the format with full chroma where the encoder refuses subsampled chroma: the size stays the input's.
+fn even_chroma(
+    format: ffi::AVPixelFormat,
+    name: &str,
+    supported: &[ffi::AVPixelFormat],
+    info: &StreamInfo,
+) -> Result<ffi::AVPixelFormat, MediaError> {
+    // SAFETY: any number is allowed; descriptors are static.
+    let Some(descriptor) = (unsafe { ffi::av_pix_fmt_desc_get(format).as_ref() }) else { return Ok(format) };
+    let divides = |side: u32, shift: u8| side % (1 << shift.min(4)) == 0;
+    let fits = divides(info.width, descriptor.log2_chroma_w) && divides(info.height, descriptor.log2_chroma_h);
+    if fits || !EVEN_SIZE_ENCODERS.contains(&name) {
+        return Ok(format);
+    }
+    let full = match descriptor.comp[0].depth {
+        ..=8 => "yuv444p",
+        9..=10 => "yuv444p10le",
+        _ => "yuv444p12le",
+    };
+    supported.iter().copied().find(|format| format::name(format.0) == full).ok_or_else(|| MediaError::Unsupported {
+        what: format!("{}x{} with {name}", info.width, info.height),
+        reason: "it takes even sizes only; choose another codec or resize before writing".into(),
+    })
+}
+
+/// The input's time base, or one frame per tick where codec or container know only that.
+fn choose_time_base(codec: *const ffi::AVCodec, name: &str, info: &StreamInfo, demands: &Demands, warnings: &mut Vec<String>) -> TimeBase {
+    // SAFETY: a static description.
+    let (id, has_rates) = unsafe { ((*codec).id, !(*codec).supported_framerates.is_null()) };
+    let is_short = matches!(id, ffi::AVCodecID::MPEG4 | ffi::AVCodecID::MSMPEG4V3 | ffi::AVCodecID::H263 | ffi::AVCodecID::WMV2);
+    let too_fine = is_short && info.time_base.ratio().den > 65_535;
+    if !(demands.fixed_rate || has_rates || too_fine) {
+        return info.time_base;
+    }
+    let per_frame = info.frame_rate.and_then(|rate| TimeBase::new(rate.den, rate.num));
+    let time_base = per_frame.or(TimeBase::new(1, 1000).filter(|_| too_fine)).unwrap_or(info.time_base);
+    if time_base != info.time_base {
+        let reason = if demands.fixed_rate { "the container" } else { name };
+        warnings.push(format!("{reason} keeps times in steps of {time_base} s: timestamps are rounded to them where they differ"));
+    }
+    time_base
+}
+
+/// Colour tags of what is encoded.
+fn output_color(info: &StreamInfo, format: ffi::AVPixelFormat) -> ColorDescription {
+    let mut color = info.color;
+    // SAFETY: any number is allowed; descriptors are static.
+    let is_rgb = unsafe { ffi::av_pix_fmt_desc_get(format).as_ref() }
+        .is_some_and(|descriptor| descriptor.flags & (ffi::AV_PIX_FMT_FLAG_RGB | ffi::AV_PIX_FMT_FLAG_PAL) as u64 != 0);
+    let from_rgb = info.pixel_format.family() == PixelFamily::Rgb;
+    if from_rgb && !is_rgb {
+        // The conversion uses this matrix, so it is stated.
+        if matches!(color.matrix, ColorMatrix::Rgb | ColorMatrix::Unspecified) {
+            color.matrix = ColorMatrix::Bt601;
+        }
+        if color.range == ColorRange::Unspecified {
+            color.range = ColorRange::Limited;
+        }
+    } else if is_rgb {
+        color.matrix = ColorMatrix::Rgb;
+    }
+    if full_range_twin(&format::name(format.0)).is_some() {
+        color.range = ColorRange::Full;
+    }
+    color
+}
+
+fn configure(
+    context: &mut CodecContext,
+    options: &WriterOptions,
+    info: &StreamInfo,
+    format: ffi::AVPixelFormat,
+    color: &ColorDescription,
+    time_base: TimeBase,
+) {
+    context.width = info.width as i32;
+    context.height = info.height as i32;
+    context.pix_fmt = format;
+    context.time_base = av::rational(time_base.ratio());
+    if let Some(rate) = info.frame_rate {
+        context.framerate = av::rational(rate);
+    }
+    if let Some(ratio) = info.sample_aspect_ratio {
+        context.sample_aspect_ratio = av::rational(ratio);
+    }
+    let color = AvColor::from(color);
+    context.colorspace = color.space;
+    context.color_range = color.range;
+    context.color_primaries = color.primaries;
+    context.color_trc = color.transfer;
+    context.chroma_sample_location = color.location;
+    context.thread_count = i32::try_from(options.threads).unwrap_or(0);
+    if let Some(gop) = options.gop {
+        context.gop_size = i32::try_from(gop).unwrap_or(i32::MAX);
+    }
+    if let Quality::BitRate(rate) = options.quality {
+        context.bit_rate = i64::try_from(rate).unwrap_or(i64::MAX);
+    }
+}
+
+/// Options by name: quality, preset, the user's own.
+fn encoder_options(
+    codec: *const ffi::AVCodec,
+    name: &str,
+    options: &WriterOptions,
+    info: &StreamInfo,
+    context: &mut CodecContext,
+) -> Result<Dictionary, MediaError> {
+    let names = option_names(codec);
+    let mut dictionary = Dictionary::new();
+    let mut set = |key: &str, value: &str| {
+        if !names.contains(key) {
+            let reason = format!("the encoder {name} has no such setting; use its own options");
+            return Err(MediaError::BadOption { name: key.to_owned(), reason, nearest: None });
+        }
+        dictionary.set(key, value);
+        Ok(())
+    };
+    match options.quality {
+        Quality::Crf(crf) => {
+            set("crf", &crf.to_string())?;
+            if name.starts_with("libvpx") {
+                // libvpx takes a CRF for a ceiling unless the bit rate is zero.
+                context.bit_rate = 0;
+            }
+        }
+        Quality::EncoderDefault if name.starts_with("libvpx") => {
+            set("crf", "31")?;
+            context.bit_rate = 0;
+        }
+        Quality::EncoderDefault if takes_quantiser(codec) && !options.encoder_options.iter().any(|(key, _)| key == "b" || key == "q") => {
+            context.flags |= ffi::AV_CODEC_FLAG_QSCALE as i32;
+            context.global_quality = ffi::FF_QP2LAMBDA * DEFAULT_QUANTISER;
+        }
+        _ => {}
+    }
+    if let Some(preset) = &options.preset {
+        set("preset", preset)?;
+    }
+    if name == "libx265" {
+        let own = options.encoder_options.iter().find(|(key, _)| key == "x265-params").map_or("", |(_, value)| value);
+        dictionary.set("x265-params", &x265_params(info, own));
+    }
+    for (key, value) in options.encoder_options.iter().filter(|(key, _)| !(name == "libx265" && key == "x265-params")) {
+        dictionary.set(key, value);
+    }
+    Ok(dictionary)
+}
+
+/// x265 takes its rate from the time base, which is not the rate, and prints to standard error: both are set right.
+fn x265_params(info: &StreamInfo, own: &str) -> String {
+    let rate = info.frame_rate.map(|rate| format!(":fps={}/{}", rate.num, rate.den)).unwrap_or_default();
+    let own = if own.is_empty() { String::new() } else { format!(":{own}") };
+    format!("log-level=error{rate}{own}")
+}
+
+/// Encoders of the MPEG family, which otherwise start at 200 kbit/s.
+fn takes_quantiser(codec: *const ffi::AVCodec) -> bool {
+    use ffi::AVCodecID as Id;
+    // SAFETY: a static description.
+    let id = unsafe { (*codec).id };
+    matches!(
+        id,
+        Id::MPEG1VIDEO | Id::MPEG2VIDEO | Id::MPEG4 | Id::MSMPEG4V2 | Id::MSMPEG4V3 | Id::MJPEG | Id::H263 | Id::FLV1 | Id::WMV1 | Id::WMV2
+    )
+}
+
+/// Every option that an encoder knows: its own and those of all codecs.
+fn option_names(codec: *const ffi::AVCodec) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    // SAFETY: classes are static; av_opt_next takes the address of a class pointer as an object.
+    unsafe {
+        for class in [(*codec).priv_class, ffi::avcodec_get_class()] {
+            if class.is_null() {
+                continue;
+            }
+            let mut option = ptr::null();
+            loop {
+                option = ffi::av_opt_next(ptr::addr_of!(class).cast(), option);
+                let Some(entry) = option.as_ref() else { break };
+                if entry.type_ != ffi::AVOptionType::CONST {
+                    names.insert(av::string(entry.name));
+                }
+            }
+        }
+    }
+    names
+}
