@@ -173,13 +173,6 @@ pub struct Description {
     pub origin: Arc<Origin>,
 }
 
-impl Description {
-    /// A pipeline made by a program; messages show its text.
-    pub fn from_stages(stages: Vec<StageDescription>) -> Self {
-        Self { chain: Chain { stages, span: None }, ..Self::default() }
-    }
-}
-
 impl PartialEq for Description {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name && self.description == other.description && self.chain == other.chain

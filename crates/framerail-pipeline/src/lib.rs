@@ -20,15 +20,26 @@ pub use stage::{BatchPolicy, Closed, Counter, Emitter, Flow, Source, Stage, Stag
 pub use stats::{CopyKind, RunStats};
 
 // Pipelines as text and TOML, and the stages that they name.
+mod configure;
 pub mod description;
+pub mod diagnostic;
+pub mod file;
+pub mod inspect;
 mod nearest;
 pub mod options;
+pub mod picture;
 pub mod registry;
 pub mod spec;
+pub mod text;
 pub mod value;
 
 pub use description::{Chain, Description, OptionDescription, Origin, Span, StageDescription, Value};
+pub use diagnostic::{Diagnostic, Diagnostics};
+pub use inspect::StageList;
 pub use options::{CheckedValue, ConfigError, Options};
+#[cfg(feature = "png")]
+pub use picture::PictureError;
+pub use picture::{GraphPicture, PictureEdge, PictureNode, Traffic};
 pub use registry::{RegisteredStage, Registry, RegistryError, StageFactory};
 pub use spec::{ArgumentSpec, Choice, Example, OptionKind, OptionSpec, Presence, Role, StageSpec};
 pub use value::OptionValue;

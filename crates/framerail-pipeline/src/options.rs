@@ -138,6 +138,10 @@ impl Options {
         self.checked(name).and_then(|value| value.span)
     }
 
+    pub(crate) fn span_if_known(&self, name: &str) -> Option<Span> {
+        self.values.get(name)?.as_ref()?.span
+    }
+
     /// Worker threads: `workers=` with `auto` replaced by the number of processors; 1 for a stage without that option.
     pub fn workers(&self) -> usize {
         if !self.values.contains_key("workers") {

@@ -449,3 +449,31 @@ impl StageSpec {
         Ok(())
     }
 }
+
+impl ArgumentSpec {
+    /// How help writes it: `PATH`.
+    pub fn placeholder(&self) -> String {
+        self.name.to_uppercase()
+    }
+}
+
+impl StageSpec {
+    /// How it is written: `read INPUT... [key=value ...]`.
+    pub fn usage(&self) -> String {
+        let mut usage = self.name.clone();
+        for argument in &self.arguments {
+            let name = argument.placeholder() + if argument.many { "..." } else { "" };
+            usage += &if argument.required { format!(" {name}") } else { format!(" [{name}]") };
+        }
+        for option in self.options.iter().filter(|option| option.presence == Presence::Required) {
+            usage += &format!(" {}=...", option.name);
+        }
+        if self.options.iter().any(|option| option.presence != Presence::Required) {
+            usage += " [key=value ...]";
+        }
+        if self.branches {
+            usage += " ( stage ... ) [( stage ... ) ...]";
+        }
+        usage
+    }
+}

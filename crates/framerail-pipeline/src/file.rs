@@ -1,0 +1,300 @@
+//! Pipelines as TOML files.
+//!
+//! ```toml
+//! name = "blur-faces"              # optional
+//! description = "Covers faces."    # optional
+//!
+//! [[stage]]
+//! use = "read"                     # which stage
+//! args = ["in.mp4"]                # what stands without a key in a pipeline text
+//! start = 5                        # every other key is an option
+//!
+//! [[stage]]
+//! use = "tee"
+//! branches = [
+//!   [{ use = "save", args = ["boxes.jsonl"] }],
+//!   [{ use = "sample", every = 30 }, { use = "frames", args = ["out/"] }],
+//! ]
+//!
+//! [[stage]]
+//! use = "write"
+//! args = ["out.mp4"]
+//! ```
+//!
+//! A value may be a number, text, `true`, `false`, a time, a list of those or a table of those. Relative paths in it are
+//! relative to the current directory of the program, as in a pipeline text, not to the file.
+
+use std::{path::Path, sync::Arc};
+
+use toml::{
+    Spanned,
+    de::{DeString, DeTable, DeValue},
+};
+
+use crate::{
+    ErrorKind,
+    description::{Chain, Description, OptionDescription, Origin, Span, StageDescription, Value, is_option_key},
+    diagnostic::{Diagnostic, Diagnostics},
+    nearest::nearest,
+    value::join_list,
+};
+
+const TOP_KEYS: [&str; 3] = ["name", "description", "stage"];
+
+impl Description {
+    /// Reads a pipeline from a TOML file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, and as [`Description::from_toml`].
+    pub fn read_file(path: &Path) -> Result<Self, Diagnostics> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::from_toml(Origin::file(path, text)),
+            Err(error) => {
+                let origin = Origin::text("");
+                let message = format!("cannot read the pipeline file {}: {error}", path.display());
+                Err(Diagnostic::new(&origin, None, message).kind(ErrorKind::Input).into())
+            }
+        }
+    }
+
+    /// Reads a pipeline from TOML.
+    ///
+    /// # Errors
+    /// Every mistake in its form. Whether stages and options exist is not looked at.
+    pub fn from_toml(origin: Arc<Origin>) -> Result<Self, Diagnostics> {
+        let (table, errors) = DeTable::parse_recoverable(&origin.text);
+        if !errors.is_empty() {
+            let render = |error: &toml::de::Error| Diagnostic::new(&origin, error.span().map(Span::from), error.message());
+            return Err(Diagnostics(errors.iter().map(render).collect()));
+        }
+        let mut reader = Reader { origin: &origin, problems: Vec::new() };
+        let mut description = reader.top(table.get_ref());
+        if reader.problems.is_empty() {
+            description.origin = Arc::clone(&origin);
+            Ok(description)
+        } else {
+            Err(Diagnostics(reader.problems))
+        }
+    }
+}
+
+struct Reader<'a> {
+    origin: &'a Arc<Origin>,
+    problems: Vec<Diagnostic>,
+}
+
+type Entry<'t, 'i> = (&'t Spanned<DeString<'i>>, &'t Spanned<DeValue<'i>>);
+
+/// The entries of a table as they are written, not by name.
+fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<Entry<'t, 'i>> {
+    let mut entries: Vec<Entry<'t, 'i>> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
+}
+
+impl Reader<'_> {
+    fn problem(&mut self, span: std::ops::Range<usize>, message: impl std::fmt::Display, help: Option<String>) {
+        let mut diagnostic = Diagnostic::new(self.origin, Some(span.into()), message);
+        diagnostic.help = help;
+        self.problems.push(diagnostic);
+    }
+
+    fn top(&mut self, table: &DeTable<'_>) -> Description {
+        let mut description = Description::default();
+        for (key, value) in in_order(table) {
+            match key.get_ref().as_ref() {
+                "name" => description.name = self.string(key, value).map(|text| text.text),
+                "description" => description.description = self.string(key, value).map(|text| text.text),
+                "stage" => description.chain = self.chain(value, "`stage` must be a list of tables; write `[[stage]]` above each"),
+                other => {
+                    let help = nearest(other, TOP_KEYS).map(|near| format!("did you mean `{near}`?"));
+                    let help = help.unwrap_or_else(|| "a pipeline file has `name`, `description` and `[[stage]]`".into());
+                    self.problem(key.span(), format!("a pipeline file has no key `{other}`"), Some(help));
+                }
+            }
+        }
+        description
+    }
+
+    fn chain(&mut self, value: &Spanned<DeValue<'_>>, expected: &str) -> Chain {
+        let mut chain = Chain { stages: Vec::new(), span: Some(value.span().into()) };
+        let DeValue::Array(stages) = value.get_ref() else {
+            self.problem(value.span(), expected, None);
+            return chain;
+        };
+        for stage in stages.iter() {
+            match stage.get_ref() {
+                DeValue::Table(table) => chain.stages.extend(self.stage(table, stage.span())),
+                _ => self.problem(stage.span(), expected, None),
+            }
+        }
+        chain
+    }
+
+    fn stage(&mut self, table: &DeTable<'_>, span: std::ops::Range<usize>) -> Option<StageDescription> {
+        let mut stage = StageDescription::default();
+        let mut named = false;
+        for (key, value) in in_order(table) {
+            match key.get_ref().as_ref() {
+                "use" => {
+                    named = true;
+                    stage.stage = self.string(key, value).unwrap_or_default();
+                }
+                "args" => stage.arguments = self.arguments(value),
+                "branches" => stage.branches = self.branches(value),
+                _ => stage.options.extend(self.option(key, value)),
+            }
+        }
+        if !named {
+            self.problem(span, "this stage does not say which one it is", Some("add `use = \"STAGE\"`".into()));
+        }
+        named.then_some(stage)
+    }
+
+    fn string(&mut self, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -> Option<Value> {
+        match value.get_ref() {
+            DeValue::String(text) => Some(Value::new(text.as_ref(), value.span().into())),
+            _ => {
+                self.problem(value.span(), format!("`{}` must be text in quotes", key.get_ref()), None);
+                None
+            }
+        }
+    }
+
+    fn arguments(&mut self, value: &Spanned<DeValue<'_>>) -> Vec<Value> {
+        let DeValue::Array(values) = value.get_ref() else {
+            return self.scalar(value).into_iter().collect();
+        };
+        values.iter().filter_map(|value| self.scalar(value)).collect()
+    }
+
+    fn branches(&mut self, value: &Spanned<DeValue<'_>>) -> Vec<Chain> {
+        const EXPECTED: &str = "`branches` must be a list of lists of stages";
+        let DeValue::Array(branches) = value.get_ref() else {
+            self.problem(value.span(), EXPECTED, Some("write `branches = [[{ use = \"save\" }], [{ use = \"null\" }]]`".into()));
+            return Vec::new();
+        };
+        branches.iter().map(|branch| self.chain(branch, EXPECTED)).collect()
+    }
+
+    fn option(&mut self, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -> Option<OptionDescription> {
+        let name = key.get_ref().as_ref();
+        if !is_option_key(name) {
+            self.problem(key.span(), format!("`{name}` cannot be the name of an option"), None);
+            return None;
+        }
+        let text = match value.get_ref() {
+            DeValue::Array(entries) => {
+                let entries: Vec<Value> = entries.iter().filter_map(|entry| self.scalar(entry)).collect();
+                join_list(entries.iter().map(|entry| entry.text.as_str()))
+            }
+            DeValue::Table(table) => {
+                let pair = |(key, value): Entry<'_, '_>| Some(format!("{}={}", key.get_ref(), self.scalar(value)?.text));
+                let pairs: Vec<String> = in_order(table).into_iter().filter_map(pair).collect();
+                join_list(pairs.iter().map(String::as_str))
+            }
+            _ => self.scalar(value)?.text,
+        };
+        Some(OptionDescription { key: Value::new(name, key.span().into()), value: Value::new(text, value.span().into()) })
+    }
+
+    fn scalar(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Value> {
+        let text = match value.get_ref() {
+            DeValue::String(text) => text.clone().into_owned(),
+            DeValue::Integer(number) => match number.radix() {
+                10 => number.as_str().to_owned(),
+                radix => match i64::from_str_radix(number.as_str(), radix) {
+                    Ok(number) => number.to_string(),
+                    Err(_) => number.to_string(),
+                },
+            },
+            DeValue::Float(number) => number.as_str().to_owned(),
+            DeValue::Boolean(switch) => switch.to_string(),
+            DeValue::Datetime(time) => time.to_string(),
+            DeValue::Array(_) | DeValue::Table(_) => {
+                self.problem(value.span(), "expected a number, text, `true` or `false` here", None);
+                return None;
+            }
+        };
+        Some(Value::new(text, value.span().into()))
+    }
+}
+
+impl Description {
+    /// The pipeline as TOML, which [`Description::from_toml`] reads back to an equal one.
+    pub fn to_toml(&self) -> String {
+        let mut toml = String::new();
+        for (key, value) in [("name", &self.name), ("description", &self.description)] {
+            if let Some(value) = value {
+                toml += &format!("{key} = {}\n", quoted(value));
+            }
+        }
+        for stage in &self.chain.stages {
+            let separator = if toml.is_empty() { "" } else { "\n" };
+            toml += &format!("{separator}[[stage]]\n");
+            for (key, value) in stage_entries(stage) {
+                toml += &format!("{key} = {value}\n");
+            }
+            if !stage.branches.is_empty() {
+                toml += &format!("branches = {}\n", branches_toml(&stage.branches, 0));
+            }
+        }
+        toml
+    }
+}
+
+fn stage_entries(stage: &StageDescription) -> Vec<(String, String)> {
+    let mut entries = vec![("use".to_owned(), quoted(&stage.stage.text))];
+    if !stage.arguments.is_empty() {
+        let arguments: Vec<String> = stage.arguments.iter().map(|argument| quoted(&argument.text)).collect();
+        entries.push(("args".to_owned(), format!("[{}]", arguments.join(", "))));
+    }
+    entries.extend(stage.options.iter().map(|option| (option.key.text.clone(), literal(&option.value.text))));
+    entries
+}
+
+/// A list of branches with one line each; branches within branches are indented.
+fn branches_toml(branches: &[Chain], depth: usize) -> String {
+    let indent = "  ".repeat(depth);
+    let lines: Vec<String> = branches.iter().map(|branch| format!("{indent}  {},\n", chain_toml(branch, depth + 1))).collect();
+    format!("[\n{}{indent}]", lines.concat())
+}
+
+fn chain_toml(chain: &Chain, depth: usize) -> String {
+    let stage = |stage: &StageDescription| {
+        let mut entries: Vec<String> = stage_entries(stage).into_iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        if !stage.branches.is_empty() {
+            entries.push(format!("branches = {}", branches_toml(&stage.branches, depth)));
+        }
+        format!("{{ {} }}", entries.join(", "))
+    };
+    format!("[{}]", chain.stages.iter().map(stage).collect::<Vec<_>>().join(", "))
+}
+
+/// A number or `true` bare when TOML gives back the same text, else text in quotes.
+fn literal(text: &str) -> String {
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let whole = |part: &str| digits(part) && (part == "0" || !part.starts_with('0'));
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    let number = match unsigned.split_once('.') {
+        Some((before, after)) => whole(before) && digits(after),
+        None => whole(unsigned) && text.parse::<i64>().is_ok(),
+    };
+    if number || matches!(text, "true" | "false") { text.to_owned() } else { quoted(text) }
+}
+
+/// A basic string of TOML.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' => quoted += "\\\"",
+            '\\' => quoted += r"\\",
+            '\n' => quoted += r"\n",
+            '\t' => quoted += r"\t",
+            control if control.is_control() => quoted += &format!("\\u{:04X}", u32::from(control)),
+            other => quoted.push(other),
+        }
+    }
+    quoted + "\""
+}

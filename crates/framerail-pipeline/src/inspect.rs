@@ -1,0 +1,165 @@
+//! What `inspect` prints: all stages, or one with its options.
+
+use serde::Serialize;
+
+use crate::{
+    registry::Registry,
+    spec::{ArgumentSpec, OptionKind, OptionSpec, Presence, Role, StageSpec},
+};
+
+/// Columns of the text.
+const WIDTH: usize = 100;
+
+/// The stages of a registry, for printing or as JSON.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageList {
+    /// Every stage by name.
+    pub stages: Vec<StageSpec>,
+}
+
+impl StageList {
+    /// The stages of a registry.
+    pub fn new(registry: &Registry) -> Self {
+        Self { stages: registry.specs().cloned().collect() }
+    }
+
+    /// A line for each stage: sources, then transforms, then sinks. Ends in a line feed.
+    pub fn text(&self) -> String {
+        let mut rows = Vec::new();
+        for role in [Role::Source, Role::Transform, Role::Sink] {
+            let stages = self.stages.iter().filter(|stage| stage.role == role);
+            rows.extend(stages.map(|stage| [stage.name.clone(), role.as_str().to_owned(), stage.summary.clone()]));
+        }
+        format!("{}\n`inspect STAGE` shows the options of one.\n", columns(&rows, ["stage", "role", "what it does"]))
+    }
+
+    /// The same as JSON, with every option.
+    pub fn json(&self) -> serde_json::Result<String> {
+        serde_json::to_string_pretty(self)
+    }
+}
+
+impl StageSpec {
+    /// All about the stage: usage, arguments, options, examples; at most 100 columns. Ends in a line feed.
+    pub fn text(&self) -> String {
+        let mut text = format!("{} ({})\n", self.name, self.role.as_str());
+        text += &paragraph(&self.summary, 2);
+        for part in self.details.split("\n\n").filter(|part| !part.trim().is_empty()) {
+            text += "\n";
+            text += &paragraph(part, 2);
+        }
+        text += &format!("\nusage\n{}", paragraph(&self.usage(), 2));
+        if !self.arguments.is_empty() {
+            text += "\narguments\n";
+            self.arguments.iter().for_each(|argument| text += &argument_text(argument));
+        }
+        if !self.options.is_empty() {
+            text += "\noptions\n";
+            self.options.iter().for_each(|option| text += &option_text(option));
+        }
+        text += "\noptions of every stage\n";
+        self.common_options().iter().for_each(|option| text += &option_text(option));
+        if !self.examples.is_empty() {
+            text += "\nexamples\n";
+        }
+        for example in &self.examples {
+            text += &format!("{}    framerail run '{}'\n", paragraph(&example.help, 2), example.pipeline.replace('\'', r"'\''"));
+        }
+        text
+    }
+
+    /// The same as JSON.
+    pub fn json(&self) -> serde_json::Result<String> {
+        serde_json::to_string_pretty(self)
+    }
+}
+
+fn argument_text(argument: &ArgumentSpec) -> String {
+    let many = if argument.many { "..." } else { "" };
+    let presence = if argument.required { "required" } else { "optional" };
+    let head = format!("  {}{many}  {}, {presence}\n", argument.placeholder(), kind_words(&argument.kind));
+    head + &paragraph(&argument.help, 6) + &choices_text(&argument.kind)
+}
+
+fn option_text(option: &OptionSpec) -> String {
+    let unit = if option.unit.is_empty() { String::new() } else { format!(" {}", option.unit) };
+    let words: String = option.words.iter().map(|word| format!(" or `{}`", word.value)).collect();
+    let presence = match &option.presence {
+        Presence::Required => "required".to_owned(),
+        Presence::Optional => "optional".to_owned(),
+        Presence::Default(value) if value.is_empty() => "default empty".to_owned(),
+        Presence::Default(value) => format!("default {value}"),
+    };
+    let head = paragraph(&format!("{}=  {}{unit}{words}, {presence}", option.name, kind_words(&option.kind)), 2);
+    let choices = option.words.iter().map(|word| choice_line(&word.value, &word.help)).collect::<String>();
+    head + &paragraph(&option.help, 6) + &choices_text(&option.kind) + &choices
+}
+
+fn choices_text(kind: &OptionKind) -> String {
+    match kind {
+        OptionKind::Choice { choices } => choices.iter().map(|choice| choice_line(&choice.value, &choice.help)).collect(),
+        _ => String::new(),
+    }
+}
+
+fn choice_line(value: &str, help: &str) -> String {
+    hanging(&format!("{value:<12} "), help, 8)
+}
+
+/// The type with its range.
+fn kind_words(kind: &OptionKind) -> String {
+    match kind {
+        OptionKind::Integer { min, max } if *max == i64::MAX => format!("whole number from {min}"),
+        OptionKind::Integer { min, max } => format!("whole number {min} to {max}"),
+        OptionKind::Float { min, max } if *max == f64::MAX || max.is_infinite() => format!("number from {min}"),
+        OptionKind::Float { min, max } => format!("number {min} to {max}"),
+        OptionKind::Switch => "true or false".into(),
+        OptionKind::Choice { choices } => choices.iter().map(|choice| choice.value.as_str()).collect::<Vec<_>>().join(" | "),
+        OptionKind::Text => "text".into(),
+        OptionKind::Path => "path".into(),
+        OptionKind::Paths => "paths, separated by commas".into(),
+        OptionKind::Time => "time such as 90, 1:30 or 500ms".into(),
+        OptionKind::Size => "size such as 640x384".into(),
+        OptionKind::Color => "colour such as #ff8800 or black".into(),
+        OptionKind::Rate => "rate such as 25 or 30000/1001".into(),
+        OptionKind::KeyValues => "pairs key=value,key=value".into(),
+    }
+}
+
+/// Text broken at spaces, every line indented.
+fn paragraph(text: &str, indent: usize) -> String {
+    hanging("", text, indent)
+}
+
+/// A head, then text broken at spaces; further lines stand under the first word of the text.
+fn hanging(head: &str, text: &str, indent: usize) -> String {
+    let (start, hang) = (" ".repeat(indent), " ".repeat(indent + head.chars().count()));
+    let mut lines = vec![format!("{start}{head}")];
+    let mut empty = true;
+    for word in text.split(' ').flat_map(|part| part.split('\n')) {
+        let used = lines.last().map_or(0, |line| line.chars().count());
+        if !empty && used + 1 + word.chars().count() > WIDTH {
+            lines.push(hang.clone());
+            empty = true;
+        }
+        if let Some(line) = lines.last_mut() {
+            if !empty {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        empty = false;
+    }
+    lines.iter().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+/// Rows under a heading, the last column broken at spaces.
+fn columns(rows: &[[String; 3]], heading: [&str; 3]) -> String {
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0).max(heading.map(str::len)[column])
+    };
+    let (first, second) = (width(0), width(1));
+    let line = |[a, b, c]: [&str; 3]| hanging(&format!("{a:<first$}  {b:<second$}  "), c, 0);
+    let body: String = rows.iter().map(|[a, b, c]| line([a, b, c])).collect();
+    line(heading) + &body
+}

@@ -1,0 +1,331 @@
+//! Where boxes and arrows go: layers from left to right, labels in the gaps between them.
+//!
+//! An edge that skips layers passes through a free place in each of them, so that it crosses no box. Heights within a
+//! layer are the least-squares fit to the neighbours' heights that keeps the distances, swept back and forth.
+
+use super::{GraphPicture, PictureNode};
+
+pub(super) const NODE_FONT: f64 = 15.0;
+pub(super) const DETAIL_FONT: f64 = 11.5;
+pub(super) const LABEL_FONT: f64 = 11.0;
+pub(super) const LABEL_LINE: f64 = 14.5;
+pub(super) const DETAIL_LINE: f64 = 16.0;
+const MARGIN: f64 = 24.0;
+const NODE_PADDING: f64 = 16.0;
+const NODE_HEAD: f64 = 42.0;
+const ROW_GAP: f64 = 28.0;
+const BEND: f64 = 44.0;
+const STRAIGHT: f64 = 14.0;
+const ARROW_ROOM: f64 = 22.0;
+/// Characters of a label before it is broken into lines.
+const LABEL_CHARACTERS: usize = 19;
+const SWEEPS: usize = 12;
+
+/// A box.
+pub(super) struct BoxLayout<'a> {
+    pub(super) node: &'a PictureNode,
+    pub(super) x: f64,
+    pub(super) y: f64,
+    pub(super) width: f64,
+    pub(super) height: f64,
+}
+
+/// An arrow through points, the label's lines above and below it.
+pub(super) struct ArrowLayout {
+    /// Start, places passed, end; x at the left and right side of each.
+    pub(super) points: Vec<(f64, f64)>,
+    /// Where the horizontal run with the label begins, and its y.
+    pub(super) label_x: f64,
+    pub(super) label_y: f64,
+    pub(super) above: Vec<String>,
+    pub(super) below: Vec<String>,
+}
+
+/// The whole picture, in pixels.
+pub(super) struct Layout<'a> {
+    pub(super) width: f64,
+    pub(super) height: f64,
+    pub(super) boxes: Vec<BoxLayout<'a>>,
+    pub(super) arrows: Vec<ArrowLayout>,
+}
+
+/// A place in a layer: a box, or room for an edge to pass.
+struct Slot {
+    layer: usize,
+    height: f64,
+    y: f64,
+    node: Option<usize>,
+}
+
+struct Link {
+    /// Slots from giver to taker.
+    path: Vec<usize>,
+    above: Vec<String>,
+    below: Vec<String>,
+}
+
+impl Link {
+    fn label_width(&self) -> f64 {
+        self.above.iter().chain(&self.below).map(|line| text_width(line, LABEL_FONT)).fold(0.0, f64::max)
+    }
+
+    /// Room that the label takes on each side of its arrow.
+    fn label_height(&self) -> f64 {
+        2.0 * LABEL_LINE * self.above.len().max(self.below.len()) as f64 + 12.0
+    }
+}
+
+impl<'a> Layout<'a> {
+    pub(super) fn new(picture: &'a GraphPicture) -> Self {
+        let mut slots = place_nodes(picture);
+        let links = place_edges(picture, &mut slots);
+        let layers = order_layers(&slots, &links);
+        settle(&mut slots, &links, &layers);
+        draw(picture, &slots, &links, &layers)
+    }
+}
+
+/// A slot for each node, in the layer that its longest way from a source gives it.
+fn place_nodes(picture: &GraphPicture) -> Vec<Slot> {
+    let index = |name: &str| picture.nodes.iter().position(|node| node.name == name);
+    let edges: Vec<(usize, usize)> = picture.edges.iter().filter_map(|edge| Some((index(&edge.from)?, index(&edge.to)?))).collect();
+    let mut depth = vec![0; picture.nodes.len()];
+    // As many rounds as nodes at most; a cycle, which no graph has, ends there too.
+    for _ in 0..picture.nodes.len() {
+        for (from, to) in &edges {
+            depth[*to] = depth[*to].max((depth[*from] + 1).min(picture.nodes.len() - 1));
+        }
+    }
+    let slot = |(index, node): (usize, &PictureNode)| Slot { layer: depth[index], height: node_height(node), y: 0.0, node: Some(index) };
+    picture.nodes.iter().enumerate().map(slot).collect()
+}
+
+/// The edges, with a new slot in each layer that one skips.
+fn place_edges(picture: &GraphPicture, slots: &mut Vec<Slot>) -> Vec<Link> {
+    let index = |name: &str| picture.nodes.iter().position(|node| node.name == name);
+    let mut links = Vec::new();
+    for edge in &picture.edges {
+        let (Some(from), Some(to)) = (index(&edge.from), index(&edge.to)) else { continue };
+        let above = wrap(&edge.format, LABEL_CHARACTERS);
+        let below = edge.traffic.map(|traffic| traffic.lines()).unwrap_or_default();
+        let mut link = Link { path: vec![from], above, below };
+        for layer in slots[from].layer + 1..slots[to].layer {
+            slots.push(Slot { layer, height: 16.0, y: 0.0, node: None });
+            link.path.push(slots.len() - 1);
+        }
+        link.path.push(to);
+        // The label stands beside the box or place that the edge leads to, or comes from: both need the room.
+        let height = link.label_height();
+        for slot in [link.path[0], link.path[1]] {
+            slots[slot].height = slots[slot].height.max(height);
+        }
+        links.push(link);
+    }
+    links
+}
+
+/// The slots of each layer from top to bottom, ordered to cross little: by the mean place of what feeds them.
+fn order_layers(slots: &[Slot], links: &[Link]) -> Vec<Vec<usize>> {
+    let count = slots.iter().map(|slot| slot.layer + 1).max().unwrap_or(0);
+    let mut layers: Vec<Vec<usize>> = vec![Vec::new(); count];
+    let mut rank = vec![0.0; slots.len()];
+    for layer in 0..count {
+        let mut members: Vec<usize> = (0..slots.len()).filter(|slot| slots[*slot].layer == layer).collect();
+        let mean_rank = |slot: &usize| mean(givers(*slot, links).map(|giver| rank[giver])).unwrap_or(0.0);
+        // Stable: among those of one giver the order of the edges decides.
+        let first_link = |slot: &usize| links.iter().position(|link| link.path.contains(slot)).unwrap_or(0);
+        members.sort_by(|a, b| mean_rank(a).total_cmp(&mean_rank(b)).then(first_link(a).cmp(&first_link(b))));
+        for (place, slot) in members.iter().enumerate() {
+            rank[*slot] = place as f64;
+        }
+        layers[layer] = members;
+    }
+    layers
+}
+
+fn givers<'l>(slot: usize, links: &'l [Link]) -> impl Iterator<Item = usize> + 'l {
+    links.iter().flat_map(|link| link.path.windows(2)).filter(move |step| step[1] == slot).map(|step| step[0])
+}
+
+fn takers<'l>(slot: usize, links: &'l [Link]) -> impl Iterator<Item = usize> + 'l {
+    links.iter().flat_map(|link| link.path.windows(2)).filter(move |step| step[0] == slot).map(|step| step[1])
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
+    (count > 0).then(|| sum / f64::from(count))
+}
+
+/// Finds heights: each slot near its neighbours, none over another.
+fn settle(slots: &mut [Slot], links: &[Link], layers: &[Vec<usize>]) {
+    for sweep in 0..=SWEEPS {
+        let rightwards = sweep % 2 == 0;
+        let order: Vec<&Vec<usize>> = if rightwards { layers.iter().collect() } else { layers.iter().rev().collect() };
+        for layer in order {
+            let wanted: Vec<f64> = layer
+                .iter()
+                .map(|slot| {
+                    let own = slots[*slot].y;
+                    let near = if rightwards {
+                        mean(givers(*slot, links).map(|other| slots[other].y))
+                    } else {
+                        mean(takers(*slot, links).map(|other| slots[other].y))
+                    };
+                    near.unwrap_or(own)
+                })
+                .collect();
+            let heights: Vec<f64> = layer.iter().map(|slot| slots[*slot].height).collect();
+            for (slot, y) in layer.iter().zip(spread(&wanted, &heights)) {
+                slots[*slot].y = y;
+            }
+        }
+    }
+}
+
+/// Centres nearest to the wanted ones, by least squares, that keep boxes of these heights apart and in order
+/// (pool adjacent violators).
+fn spread(wanted: &[f64], heights: &[f64]) -> Vec<f64> {
+    let mut offsets = vec![0.0];
+    for pair in heights.windows(2) {
+        offsets.push(offsets[offsets.len() - 1] + (pair[0] + pair[1]) / 2.0 + ROW_GAP);
+    }
+    // Blocks of (sum, count) whose means rise.
+    let mut blocks: Vec<(f64, usize)> = Vec::new();
+    for (value, offset) in wanted.iter().zip(&offsets) {
+        let mut block = (value - offset, 1);
+        while let Some(last) = blocks.last().filter(|last| last.0 / last.1 as f64 > block.0 / block.1 as f64) {
+            block = (block.0 + last.0, block.1 + last.1);
+            blocks.pop();
+        }
+        blocks.push(block);
+    }
+    let means = blocks.iter().flat_map(|(sum, count)| std::iter::repeat_n(sum / *count as f64, *count));
+    means.zip(offsets).map(|(mean, offset)| mean + offset).collect()
+}
+
+fn draw<'a>(picture: &'a GraphPicture, slots: &[Slot], links: &[Link], layers: &[Vec<usize>]) -> Layout<'a> {
+    let top = slots.iter().map(|slot| slot.y - slot.height / 2.0).fold(f64::INFINITY, f64::min);
+    let bottom = slots.iter().map(|slot| slot.y + slot.height / 2.0).fold(f64::NEG_INFINITY, f64::max);
+    let top = if top.is_finite() { top } else { 0.0 };
+    let columns = place_columns(picture, slots, links, layers);
+    let boxes = slots.iter().filter_map(|slot| {
+        let node = picture.nodes.get(slot.node?)?;
+        let column = columns.get(slot.layer)?;
+        let height = node_height(node);
+        Some(BoxLayout { node, x: column.x, y: slot.y - top + MARGIN - height / 2.0, width: column.width, height })
+    });
+    let arrows = links.iter().filter_map(|link| draw_arrow(slots, link, links, &columns, MARGIN - top));
+    let width = columns.last().map_or(0.0, |column| column.x + column.width) + MARGIN;
+    let height = if bottom.is_finite() { bottom - top } else { 0.0 } + 2.0 * MARGIN;
+    Layout { width: width.max(2.0 * MARGIN), height, boxes: boxes.collect(), arrows: arrows.collect() }
+}
+
+struct Column {
+    x: f64,
+    width: f64,
+    /// Room for edges to bend at the left of the gap behind it.
+    bend: f64,
+    /// Room for edges to come together at the right of that gap.
+    merge: f64,
+}
+
+/// Whether this step of an edge keeps the height of its start and bends late, because several come together at its end.
+fn bends_late(step: &[usize], links: &[Link]) -> bool {
+    givers(step[1], links).count() > 1 && takers(step[0], links).count() == 1
+}
+
+fn place_columns(picture: &GraphPicture, slots: &[Slot], links: &[Link], layers: &[Vec<usize>]) -> Vec<Column> {
+    let mut x = MARGIN;
+    let mut columns = Vec::new();
+    for (layer, members) in layers.iter().enumerate() {
+        let nodes = members.iter().filter_map(|slot| picture.nodes.get(slots[*slot].node?));
+        let width = nodes.map(node_width).fold(40.0, f64::max);
+        let leaving: Vec<&Link> = links.iter().filter(|link| slots[link.path[0]].layer == layer).collect();
+        let label = leaving.iter().map(|link| link.label_width()).fold(0.0, f64::max);
+        let steps = || links.iter().flat_map(|link| link.path.windows(2)).filter(|step| slots[step[0]].layer == layer);
+        let bent = || steps().filter(|step| (slots[step[0]].y - slots[step[1]].y).abs() > 0.5);
+        let bend = if bent().any(|step| !bends_late(step, links)) { BEND } else { STRAIGHT };
+        let merge = if bent().any(|step| bends_late(step, links)) { BEND } else { 0.0 };
+        columns.push(Column { x, width, bend, merge });
+        x += width + bend + label + merge + ARROW_ROOM;
+    }
+    columns
+}
+
+fn draw_arrow(slots: &[Slot], link: &Link, links: &[Link], columns: &[Column], shift: f64) -> Option<ArrowLayout> {
+    let (first, last) = (*link.path.first()?, *link.path.last()?);
+    let start = columns.get(slots[first].layer)?;
+    let mut points = vec![(start.x + start.width, slots[first].y + shift)];
+    for step in link.path.windows(2) {
+        let (column, next) = (columns.get(slots[step[0]].layer)?, columns.get(slots[step[1]].layer)?);
+        let (from_y, to_y) = (slots[step[0]].y + shift, slots[step[1]].y + shift);
+        let run_y = if bends_late(step, links) { from_y } else { to_y };
+        points.push((column.x + column.width + column.bend, run_y));
+        points.push((next.x - ARROW_ROOM - column.merge, run_y));
+        points.push((next.x, to_y));
+        if step[1] != last {
+            points.push((next.x + next.width, to_y));
+        }
+    }
+    let label_y = points.get(1)?.1;
+    Some(ArrowLayout { label_x: points.get(1)?.0, label_y, points, above: link.above.clone(), below: link.below.clone() })
+}
+
+fn node_height(node: &PictureNode) -> f64 {
+    NODE_HEAD + DETAIL_LINE * (node.details.len() + usize::from(node.is_limiting)) as f64
+}
+
+fn node_width(node: &PictureNode) -> f64 {
+    let name = text_width(&node.name, NODE_FONT) * 1.12;
+    let limiting = if node.is_limiting { text_width(super::svg::LIMITING, DETAIL_FONT) * 1.12 } else { 0.0 };
+    node.details.iter().map(|line| text_width(line, DETAIL_FONT)).fold(name.max(limiting), f64::max) + 2.0 * NODE_PADDING
+}
+
+/// Width of a text in pixels, no less than in wide common sans-serif fonts (DejaVu Sans).
+pub(super) fn text_width(text: &str, font_size: f64) -> f64 {
+    let em = |character: char| match character {
+        'i' | 'j' | 'l' | '\'' | '|' => 0.32,
+        '.' | ',' | ':' | ';' | ' ' | '!' | 'f' | 't' | 'r' | '(' | ')' | '/' | '-' | 'I' => 0.42,
+        'm' | 'w' | 'M' | 'W' | '%' | '@' => 1.0,
+        upper if upper.is_ascii_uppercase() => 0.78,
+        ascii if ascii.is_ascii() => 0.645,
+        _ => 1.05,
+    };
+    text.chars().map(em).sum::<f64>() * font_size
+}
+
+/// Breaks a text at spaces into lines of about this many characters.
+fn wrap(text: &str, characters: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= characters => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spread_keeps_distances_and_stays_near() {
+        assert_eq!(spread(&[10.0], &[50.0]), [10.0]);
+        let centres = spread(&[0.0, 0.0, 0.0], &[40.0, 60.0, 40.0]);
+        let gap = 50.0 + ROW_GAP;
+        assert_eq!(centres, [-gap, 0.0, gap]);
+        assert_eq!(spread(&[0.0, 500.0], &[40.0, 40.0]), [0.0, 500.0]);
+        assert!(spread(&[], &[]).is_empty());
+    }
+
+    #[test]
+    fn wraps_at_spaces() {
+        assert_eq!(wrap("1280x720 yuv420p 25 fps on cpu", 19), ["1280x720 yuv420p 25", "fps on cpu"]);
+        assert!(wrap("", 19).is_empty());
+    }
+}

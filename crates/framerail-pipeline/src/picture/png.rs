@@ -1,0 +1,47 @@
+//! The picture as PNG, drawn from the SVG.
+
+use std::sync::Arc;
+
+use resvg::{tiny_skia, usvg};
+
+use super::GraphPicture;
+
+/// Pixels of the PNG for one of the SVG.
+const SCALE: f32 = 2.0;
+
+/// Longest side of a PNG, in pixels; larger pictures are drawn smaller.
+const MAX_SIDE: f32 = 8192.0;
+
+/// Latin letters, digits and signs of DejaVu Sans, so that text appears on hosts without fonts.
+const REGULAR: &[u8] = include_bytes!("../../fonts/framerail-sans.ttf");
+const BOLD: &[u8] = include_bytes!("../../fonts/framerail-sans-bold.ttf");
+
+/// Why a picture cannot be drawn as PNG.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("cannot draw the graph as PNG: {0}; write it as .svg")]
+pub struct PictureError(String);
+
+impl GraphPicture {
+    /// A PNG in light colours, twice the size of the SVG. Letters beyond Latin come from the system's fonts.
+    ///
+    /// # Errors
+    /// When there is no memory for the pixels.
+    pub fn png(&self) -> Result<Vec<u8>, PictureError> {
+        let failed = |error: &dyn std::fmt::Display| PictureError(error.to_string());
+        let svg = self.svg().replace("DejaVu Sans, Verdana, system-ui, sans-serif", "Framerail Sans");
+        let mut options = usvg::Options::default();
+        let fonts = Arc::make_mut(&mut options.fontdb);
+        fonts.load_font_data(REGULAR.to_vec());
+        fonts.load_font_data(BOLD.to_vec());
+        if !svg.is_ascii() {
+            fonts.load_system_fonts();
+        }
+        let tree = usvg::Tree::from_str(&svg, &options).map_err(|error| failed(&error))?;
+        let size = tree.size();
+        let scale = SCALE.min(MAX_SIDE / size.width().max(size.height()));
+        let (width, height) = ((size.width() * scale).ceil() as u32, (size.height() * scale).ceil() as u32);
+        let mut pixels = tiny_skia::Pixmap::new(width, height).ok_or_else(|| failed(&"the picture is too large"))?;
+        resvg::render(&tree, tiny_skia::Transform::from_scale(scale, scale), &mut pixels.as_mut());
+        pixels.encode_png().map_err(|error| failed(&error))
+    }
+}
