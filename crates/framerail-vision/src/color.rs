@@ -40,7 +40,30 @@ fn quantisation(format: PixelFormat, color: &ColorDescription) -> (Quantisation,
     }
 }
 
+/// How Y'CbCr becomes RGB below a whole step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ColorRounding {
+    /// By the standard's equations, in floating point.
+    #[default]
+    Exact,
+    /// As FFmpeg's vector code for 8-bit planar 4:2:0 and 4:2:2, on average: it rounds each term of the sum down, so that red, green
+    /// and blue come out lower by 1, 1.5 and 1 of 255 (0.5, 1 and 0.5 for full range). For models whose results are compared with
+    /// those on `ffmpeg -pix_fmt rgb24`. Other formats are converted exactly.
+    FfmpegFast,
+}
+
 impl RgbFromSamples {
+    /// Lowered as FFmpeg's vector code does.
+    pub fn rounded(mut self, rounding: ColorRounding, format: PixelFormat, color: &ColorDescription) -> Self {
+        let is_fast = matches!(format, PixelFormat::Yuv420p | PixelFormat::Yuv422p | PixelFormat::Yuva420p);
+        if rounding == ColorRounding::FfmpegFast && is_fast {
+            // Half a step for luma, unless it needs no scaling, and half for each chroma term.
+            let luma = if color.is_full_range(false) { 0.0 } else { 0.5 };
+            self.bias = [self.bias[0] - luma - 0.5, self.bias[1] - luma - 1.0, self.bias[2] - luma - 0.5];
+        }
+        self
+    }
+
     /// The conversion for a surface of this format with these tags.
     pub fn new(format: PixelFormat, color: &ColorDescription) -> Self {
         let (luma, chroma) = quantisation(format, color);

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod blur;
-mod color;
+pub mod color;
 pub mod compare;
 pub mod draw;
 pub mod error;
@@ -27,6 +27,7 @@ pub mod sheet;
 #[cfg(test)]
 mod test_pictures;
 
+pub use color::ColorRounding;
 pub use compare::{Comparison, Difference, compare};
 pub use draw::{Canvas, DrawOptions};
 pub use error::VisionError;

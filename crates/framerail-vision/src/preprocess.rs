@@ -4,7 +4,7 @@ use framerail_core::{BBox, Frame, HostSurface, Point, TensorLayout, surface::MAX
 
 use crate::{
     VisionError,
-    color::RgbFromSamples,
+    color::{ColorRounding, RgbFromSamples},
     kernels::{ChannelMix, mix_channel},
     sampling::{Geometry, Resampler, Sampling, Window},
 };
@@ -132,6 +132,7 @@ impl Placement {
 pub struct Preprocessor {
     spec: Preprocess,
     sampling: Sampling,
+    rounding: ColorRounding,
     resampler: Option<Resampler>,
     /// One row of each channel, for interleaved output.
     channel_rows: [Vec<f32>; 3],
@@ -153,12 +154,24 @@ impl Preprocessor {
         if spec.std.iter().any(|std| !std.is_normal()) {
             return Err(VisionError::option("std", format!("{:?}", spec.std), "finite numbers other than 0"));
         }
-        Ok(Self { spec, sampling: Sampling::default(), resampler: None, channel_rows: Default::default() })
+        Ok(Self {
+            spec,
+            sampling: Sampling::default(),
+            rounding: ColorRounding::default(),
+            resampler: None,
+            channel_rows: Default::default(),
+        })
     }
 
     /// The same with another way of sampling than bilinear.
     pub fn with_sampling(mut self, sampling: Sampling) -> Self {
         (self.sampling, self.resampler) = (sampling, None);
+        self
+    }
+
+    /// The same with another rounding of colours than exact.
+    pub fn with_rounding(mut self, rounding: ColorRounding) -> Self {
+        self.rounding = rounding;
         self
     }
 
@@ -195,7 +208,8 @@ impl Preprocessor {
         }
         let placement = Placement::new(&self.spec, &crop);
         self.fill_padding(placement, out);
-        let mixes = self.channel_mixes(&RgbFromSamples::new(surface.format(), &frame.color));
+        let mixes =
+            self.channel_mixes(&RgbFromSamples::new(surface.format(), &frame.color).rounded(self.rounding, surface.format(), &frame.color));
         self.write_picture(surface, crop, placement, &mixes, out);
         let (scale_x, scale_y) = (placement.width as f32 / crop.width(), placement.height as f32 / crop.height());
         Ok(ModelMapping {
