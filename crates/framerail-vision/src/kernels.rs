@@ -117,3 +117,12 @@ pub(crate) fn mix_channel(samples: [&[f32]; 3], mix: ChannelMix, out: &mut [f32]
         *out = value.clamp(0.0, 255.0) * scale + shift;
     }
 }
+
+/// Moves 8-bit samples towards `values` by coverage (0 to 255), rounding to the nearest.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn blend_bytes(samples: &mut [u8], values: &[f32], coverage: &[u8]) {
+    for ((sample, value), &coverage) in samples.iter_mut().zip(values).zip(coverage) {
+        let old = f32::from(*sample);
+        *sample = (old + (value - old) * (f32::from(coverage) * (1.0 / 255.0)) + 0.5) as u8;
+    }
+}

@@ -84,7 +84,7 @@ impl Mask {
             let dy = f64::from(y) + 0.5 - center.1;
             coverage.extend((region.x..region.x + region.width).map(|x| {
                 // Half a pixel: whatever the outline touches is inside.
-                let distance = outline.distance(f64::from(x) + 0.5 - center.0, dy) - 0.5;
+                let distance = outline.distance(f64::from(x) + 0.5 - center.0, dy, feather + 0.5) - 0.5;
                 soft_edge(distance, feather)
             }));
         }
@@ -108,6 +108,7 @@ impl Mask {
     }
 }
 
+#[inline]
 fn soft_edge(distance: f64, feather: f64) -> u8 {
     if distance <= 0.0 {
         return 255;
@@ -146,18 +147,29 @@ impl Outline {
         }
     }
 
-    /// Pixels from the outline, negative inside; first-order for ellipses.
-    fn distance(&self, x: f64, y: f64) -> f64 {
+    /// Pixels from the outline, to first order for ellipses; 0 inside, infinite well beyond `reach`.
+    #[inline]
+    fn distance(&self, x: f64, y: f64, reach: f64) -> f64 {
         match *self {
             Outline::Rectangle { half_width, half_height } => {
                 let (dx, dy) = (x.abs() - half_width, y.abs() - half_height);
-                if dx <= 0.0 && dy <= 0.0 { dx.max(dy) } else { dx.max(0.0).hypot(dy.max(0.0)) }
+                let (dx, dy) = (dx.max(0.0), dy.max(0.0));
+                (dx * dx + dy * dy).sqrt()
             }
             Outline::Ellipse { across, along, cos, sin } => {
-                let (u, v) = ((x * cos + y * sin) / across, (y * cos - x * sin) / along);
-                let radius = (u * u + v * v).sqrt();
-                let slope = ((u / across).powi(2) + (v / along).powi(2)).sqrt();
-                if slope == 0.0 { -across.min(along) } else { (radius - 1.0) * radius / slope }
+                let (per_across, per_along) = (1.0 / across, 1.0 / along);
+                let (u, v) = ((x * cos + y * sin) * per_across, (y * cos - x * sin) * per_along);
+                let square = u * u + v * v;
+                // Most pixels are well inside or well outside, and need no roots.
+                let far = 1.0 + reach * per_across.max(per_along);
+                if square <= 1.0 {
+                    return 0.0;
+                }
+                if square >= far * far {
+                    return f64::INFINITY;
+                }
+                let (radius, slope) = (square.sqrt(), ((u * per_across).powi(2) + (v * per_along).powi(2)).sqrt());
+                (radius - 1.0) * radius / slope
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     blur::{box_mean, gaussian, gaussian_margin},
     color::samples_from_rgb,
     mosaic::CellGrid,
-    patch::{ChromaCoverage, Patch, blend, component_coverage, paint},
+    patch::{ChromaCoverage, Patch, Target, blend, component_coverage, paint},
 };
 
 /// What an overlay's transparent parts show instead of the face.
@@ -269,7 +269,7 @@ fn filter(surface: &mut HostSurface, mask: &Mask, values: impl Fn(&HostSurface, 
         let (region, coverage) = component_coverage(format, component, mask.region, &mask.coverage, ChromaCoverage::Most);
         let size = format.component_size(component, surface.width(), surface.height());
         let values = values(surface, &MaskedPlane::new(format, component, region, size));
-        blend(surface, component, region, &coverage, |index| values[index])?;
+        blend(surface, component, region, &coverage, Target::Each(&values))?;
     }
     Ok(())
 }
@@ -295,7 +295,7 @@ fn lay_over(surface: &mut HostSurface, color: &ColorDescription, overlay: &Overl
                 coverage.push(alpha.round() as u8);
             }
         }
-        blend(surface, component, region, &coverage, |index| values[index])?;
+        blend(surface, component, region, &coverage, Target::Each(&values))?;
     }
     Ok(())
 }
