@@ -125,6 +125,13 @@ fn a_batch_finds_what_single_frames_do() {
 }
 
 #[test]
+fn detectors_go_to_other_threads() {
+    fn is_send<T: Send>() {}
+    is_send::<Detector>();
+    is_send::<ModelSession>();
+}
+
+#[test]
 fn forks_work_at_the_same_time_and_share_their_counts() {
     let frames = carphone(25, 2);
     let mut first = detector(|_| {});
