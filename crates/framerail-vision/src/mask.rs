@@ -79,14 +79,10 @@ impl Mask {
         let corner = |sign: f64| (center.0 + sign * (reach_x + feather + 1.0), center.1 + sign * (reach_y + feather + 1.0));
         let ((x1, y1), (x2, y2)) = (corner(-1.0), corner(1.0));
         let region = Region::around(&BBox::from_xyxy(x1 as f32, y1 as f32, x2 as f32, y2 as f32), frame_width, frame_height)?;
-        let mut coverage = Vec::with_capacity(region.pixels());
-        for y in region.y..region.y + region.height {
-            let dy = f64::from(y) + 0.5 - center.1;
-            coverage.extend((region.x..region.x + region.width).map(|x| {
-                // Half a pixel: whatever the outline touches is inside.
-                let distance = outline.distance(f64::from(x) + 0.5 - center.0, dy, feather + 0.5) - 0.5;
-                soft_edge(distance, feather)
-            }));
+        let mut coverage = vec![0; region.pixels()];
+        for (y, row) in (region.y..).zip(coverage.chunks_exact_mut(region.width as usize)) {
+            let (dx, dy) = (f64::from(region.x) + 0.5 - center.0, f64::from(y) + 0.5 - center.1);
+            cover_row(&outline, feather, dx, dy, row);
         }
         if coverage.iter().all(|&value| value == 0) {
             return None;
@@ -105,6 +101,23 @@ impl Mask {
     pub fn at(&self, x: u32, y: u32) -> u8 {
         let (Some(dx), Some(dy)) = (x.checked_sub(self.region.x), y.checked_sub(self.region.y)) else { return 0 };
         if dx < self.region.width { self.row(dy as usize).get(dx as usize).copied().unwrap_or(0) } else { 0 }
+    }
+}
+
+/// Fills a row whose first pixel's middle lies `dx`, `dy` from the outline's middle.
+fn cover_row(outline: &Outline, feather: f64, dx: f64, dy: f64, row: &mut [u8]) {
+    let columns = |span: Option<(f64, f64)>| {
+        let (from, to) = span.unwrap_or((0.0, -1.0));
+        let column = |x: f64| (x - dx).clamp(-1.0, row.len() as f64);
+        let first = column(from).ceil().max(0.0) as usize;
+        first..(column(to).floor() as isize + 1).clamp(first as isize, row.len() as isize) as usize
+    };
+    // Half a pixel: whatever the outline touches is inside.
+    let (reached, inside) = (columns(outline.span(dy, feather + 0.5)), columns(outline.span(dy, 0.0)));
+    let inside = if inside.is_empty() { reached.end..reached.end } else { inside };
+    row[inside.clone()].fill(255);
+    for column in (reached.start..inside.start).chain(inside.end..reached.end.max(inside.end)) {
+        row[column] = soft_edge(outline.distance(column as f64 + dx, dy) - 0.5, feather);
     }
 }
 
@@ -147,29 +160,35 @@ impl Outline {
         }
     }
 
-    /// Pixels from the outline, to first order for ellipses; 0 inside, infinite well beyond `reach`.
-    #[inline]
-    fn distance(&self, x: f64, y: f64, reach: f64) -> f64 {
+    /// The part of a row, `y` from the middle, that holds every point within `reach` of the outline or inside it.
+    fn span(&self, y: f64, reach: f64) -> Option<(f64, f64)> {
         match *self {
             Outline::Rectangle { half_width, half_height } => {
-                let (dx, dy) = (x.abs() - half_width, y.abs() - half_height);
-                let (dx, dy) = (dx.max(0.0), dy.max(0.0));
+                (y.abs() <= half_height + reach).then_some((-half_width - reach, half_width + reach))
+            }
+            Outline::Ellipse { across, along, cos, sin } => {
+                // The ellipse scaled up by what takes its nearest points past the reach: a quadratic in x.
+                let scale = 1.0 + reach / across.min(along);
+                let (p, q) = ((across * scale).powi(-2), (along * scale).powi(-2));
+                let (a, b) = (cos * cos * p + sin * sin * q, y * cos * sin * (p - q));
+                let discriminant = b * b - a * (y * y * (sin * sin * p + cos * cos * q) - 1.0);
+                (discriminant >= 0.0).then(|| ((-b - discriminant.sqrt()) / a, (-b + discriminant.sqrt()) / a))
+            }
+        }
+    }
+
+    /// Pixels from the outline, to first order for ellipses; 0 or less inside.
+    fn distance(&self, x: f64, y: f64) -> f64 {
+        match *self {
+            Outline::Rectangle { half_width, half_height } => {
+                let (dx, dy) = ((x.abs() - half_width).max(0.0), (y.abs() - half_height).max(0.0));
                 (dx * dx + dy * dy).sqrt()
             }
             Outline::Ellipse { across, along, cos, sin } => {
-                let (per_across, per_along) = (1.0 / across, 1.0 / along);
-                let (u, v) = ((x * cos + y * sin) * per_across, (y * cos - x * sin) * per_along);
-                let square = u * u + v * v;
-                // Most pixels are well inside or well outside, and need no roots.
-                let far = 1.0 + reach * per_across.max(per_along);
-                if square <= 1.0 {
-                    return 0.0;
-                }
-                if square >= far * far {
-                    return f64::INFINITY;
-                }
-                let (radius, slope) = (square.sqrt(), ((u * per_across).powi(2) + (v * per_along).powi(2)).sqrt());
-                (radius - 1.0) * radius / slope
+                let (u, v) = ((x * cos + y * sin) / across, (y * cos - x * sin) / along);
+                let norm = |x: f64, y: f64| (x * x + y * y).sqrt();
+                let (radius, slope) = (norm(u, v), norm(u / across, v / along));
+                if slope > 0.0 { (radius - 1.0) * radius / slope } else { 0.0 }
             }
         }
     }

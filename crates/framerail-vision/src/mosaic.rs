@@ -52,19 +52,37 @@ impl Cells {
         let across = self.column_cells.last().map_or(0, |last| last + 1);
         let down = self.row_cells.last().map_or(0, |last| last + 1);
         let mut cells = vec![(0.0f64, 0u32); across * down];
-        for (row, &cell_row) in patch.values.chunks_exact(patch.width()).zip(&self.row_cells) {
-            for (value, &cell_column) in row.iter().zip(&self.column_cells) {
-                let (sum, count) = &mut cells[cell_row * across + cell_column];
-                *sum += f64::from(*value);
-                *count += 1;
+        let mut column_sums = vec![0.0f32; patch.width()];
+        let mut rows = patch.values.chunks_exact(patch.width());
+        for same_cells in self.row_cells.chunk_by(|a, b| a == b) {
+            column_sums.fill(0.0);
+            for row in rows.by_ref().take(same_cells.len()) {
+                column_sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+            }
+            for (sum, &column) in column_sums.iter().zip(&self.column_cells) {
+                let (total, count) = &mut cells[same_cells[0] * across + column];
+                *total += f64::from(*sum);
+                *count += same_cells.len() as u32;
             }
         }
         let means: Vec<f32> = cells.into_iter().map(|(sum, count)| (sum / f64::from(count.max(1))) as f32).collect();
+        self.spread(&means, across, region)
+    }
+
+    /// The value of its cell for each sample of `region`.
+    fn spread(&self, cells: &[f32], across: usize, region: Region) -> Vec<f32> {
         let (skip_x, skip_y) = ((region.x - self.source.x) as usize, (region.y - self.source.y) as usize);
         let columns = &self.column_cells[skip_x..skip_x + region.width as usize];
         let rows = &self.row_cells[skip_y..skip_y + region.height as usize];
-        let means = &means;
-        rows.iter().flat_map(|row| columns.iter().map(move |column| means[row * across + column])).collect()
+        let mut out = Vec::with_capacity(region.pixels());
+        for same_cells in rows.chunk_by(|a, b| a == b) {
+            let start = out.len();
+            out.extend(columns.iter().map(|column| cells[same_cells[0] * across + column]));
+            for _ in 1..same_cells.len() {
+                out.extend_from_within(start..start + columns.len());
+            }
+        }
+        out
     }
 }
 
