@@ -130,6 +130,9 @@ pub(crate) struct Anchors {
     input: InputSize,
 }
 
+/// More anchors than any model has; a card that makes more does not fit its model, and must not fill the memory first.
+const MAX_ANCHORS: usize = 4_000_000;
+
 /// The largest growth of a box over its anchor that is believed, as in torchvision: 1000/16. Keeps exponentials finite.
 const MAX_LOG_GROWTH: f32 = 4.135_166_6;
 
@@ -140,7 +143,7 @@ impl Anchors {
             true => Anchor { width: anchor.width.min(width), height: anchor.height.min(height), ..anchor },
             false => anchor,
         };
-        let all = anchors.levels.iter().flat_map(|level| level.anchors(input)).map(clip).collect();
+        let all = anchors.levels.iter().flat_map(|level| level.anchors(input)).map(clip).take(MAX_ANCHORS).collect();
         Self { card: anchors.clone(), columns: anchors.columns(card), landmarks: card.landmarks.len(), anchors: all, input }
     }
 

@@ -122,7 +122,7 @@ impl Boxes {
     }
 
     fn push_row(&self, values: &[f32], scores: &[f32], row: &mut [f32], candidates: &mut Candidates) -> Result<(), String> {
-        row.copy_from_slice(scores);
+        row.iter_mut().zip(scores).for_each(|(score, raw)| *score = *raw);
         self.card.activation.apply(row);
         for (column, score) in row.iter().copied().enumerate() {
             if let Some(class) = class_of(column, self.card.background)
