@@ -232,7 +232,11 @@ fn choose_format(
     info: &StreamInfo,
     warnings: &mut Vec<String>,
 ) -> Result<ffi::AVPixelFormat, MediaError> {
-    let supported = supported_formats(codec);
+    let mut supported = supported_formats(codec);
+    if name == "mjpeg" {
+        // It lists limited range too, but takes it only under a non-standard flag that few players know.
+        supported.retain(|format| full_range_twin(&format::name(format.0)).is_some());
+    }
     let wanted = format::av_format(options.pixel_format.unwrap_or(info.pixel_format));
     let takes = |format: &ffi::AVPixelFormat| supported.is_empty() || supported.contains(format);
     if let Some(asked) = options.pixel_format.filter(|_| !takes(&wanted)) {

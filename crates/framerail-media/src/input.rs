@@ -57,14 +57,17 @@ enum Source {
 /// What has been read so far, to see clocks that jump and ends that come early.
 #[derive(Default)]
 struct Progress {
-    video_packets: u64,
+    /// Packets of each container stream.
+    packets: Vec<u64>,
+    last_is_corrupt: bool,
     was_sought: bool,
     /// Ticks of the video that are added to every packet after the clock was set anew, as microseconds.
     clock_offset_micros: i64,
     last_video_dts: Option<i64>,
     /// The latest end of any packet, in seconds.
     latest_secs: f64,
-    video_index_entries: u64,
+    /// Packets of each container stream that its index promises.
+    index_entries: Vec<u64>,
 }
 
 impl Input {
@@ -114,11 +117,12 @@ impl Input {
         };
         let coded_rotation = describe::rotation(stream);
         let info = describe::stream_info(&container, stream, options, side_streams)?;
-        // SAFETY: every stream has parameters; the index count only reads the stream.
-        let (parameters, entries) = unsafe {
-            let entries = ffi::avformat_index_get_entries_count(stream);
-            (Parameters::copy_of(stream.codecpar)?, u64::try_from(entries).unwrap_or(0))
-        };
+        // SAFETY: every stream has parameters.
+        let parameters = unsafe { Parameters::copy_of(stream.codecpar)? };
+        // SAFETY: the index count only reads the stream.
+        let entries = |stream: &ffi::AVStream| u64::try_from(unsafe { ffi::avformat_index_get_entries_count(stream) }).unwrap_or(0);
+        let index_entries: Vec<u64> = container.streams().map(entries).collect();
+        let streams = index_entries.len();
         check_size(&info)?;
         let origin = av::timestamp(container.get().start_time).map_or(0.0, |micros| micros as f64 / 1e6);
         let mut input = Self {
@@ -131,7 +135,7 @@ impl Input {
             damage: Damage::default(),
             start: None,
             end: None,
-            progress: Progress { video_index_entries: entries, ..Progress::default() },
+            progress: Progress { index_entries, packets: vec![0; streams], ..Progress::default() },
             is_at_end: false,
         };
         input.set_selection(origin);
@@ -263,7 +267,11 @@ impl Input {
             let base = container.stream(index).map_or(TimeBase::MICROS, |stream| av::time_base(stream.time_base));
             let jumps = container.has_format_flag(ffi::AVFMT_TS_DISCONT);
             self.damage.timestamps_repaired += u64::from(self.progress.note(&mut packet, kind, base, jumps));
-            self.damage.packets_corrupt += u64::from(packet.flags & ffi::AV_PKT_FLAG_CORRUPT != 0);
+            self.progress.last_is_corrupt = packet.flags & ffi::AV_PKT_FLAG_CORRUPT != 0;
+            self.damage.packets_corrupt += u64::from(self.progress.last_is_corrupt);
+            if let Some(count) = self.progress.packets.get_mut(index) {
+                *count += 1;
+            }
             return Ok(Some(InputPacket { kind, packet, new_parameters: None }));
         }
     }
@@ -338,7 +346,6 @@ impl Progress {
         let mut stepped = false;
         let shift = |micros: i64| TimeBase::MICROS.rescale(micros, base);
         if kind == PacketKind::Video {
-            self.video_packets += 1;
             if let (Some(dts), true) = (av::timestamp(packet.dts), clock_may_step) {
                 let moved = dts.saturating_add(shift(self.clock_offset_micros));
                 if let Some(last) = self.last_video_dts.filter(|last| base.seconds(last.saturating_sub(moved)) > CLOCK_STEP_SECS) {
@@ -387,14 +394,22 @@ fn end_reason(container: &Container, code: i32, progress: &Progress, video: usiz
     if let Some(words) = log::take_last_error().filter(|words| words.contains("prematurely") || words.contains("truncat")) {
         return Some(words.to_lowercase());
     }
+    if progress.last_is_corrupt {
+        return Some("the last packet is cut off".into());
+    }
     if end.is_some() {
         return None;
     }
     let stream = container.stream(video)?;
     // Containers with an index know their packets exactly; edit lists make the header's own count differ.
-    let entries = progress.video_index_entries;
-    if container.format_name().starts_with("mov") && !progress.was_sought && progress.video_packets < entries {
-        return Some(format!("{} of {entries} video packets are there", progress.video_packets));
+    if container.format_name().starts_with("mov") && !progress.was_sought {
+        let counts = progress.index_entries.iter().zip(&progress.packets).enumerate();
+        let is_read = |index| container.stream(index).is_some_and(|stream| stream.discard != ffi::AVDiscard::ALL);
+        for (index, (entries, packets)) in counts.filter(|(index, _)| is_read(*index)) {
+            if packets < entries {
+                return Some(format!("{packets} of {entries} packets of stream {index} are there"));
+            }
+        }
     }
     let context = container.get();
     let from_header = context.duration_estimation_method == ffi::AVDurationEstimationMethod::STREAM;

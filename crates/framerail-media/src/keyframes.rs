@@ -1,14 +1,19 @@
 //! Where decoding can start: a scan over the packets of a video stream.
 
-use crate::{InputOptions, MediaError};
+use framerail_core::TimeBase;
+use serde::Serialize;
+
+use crate::{Damage, Input, InputOptions, MediaError, PacketKind, SideStreams};
 
 /// One packet of the video stream, in file order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct PacketEntry {
     /// Presentation time in ticks, when stated.
     pub pts: Option<i64>,
     /// Decoding time in ticks, when stated.
     pub dts: Option<i64>,
+    /// Ticks that it lasts; 0 when unknown.
+    pub duration: i64,
     /// Byte position in the file, when known.
     pub position: Option<u64>,
     /// Payload in bytes.
@@ -23,15 +28,51 @@ pub struct KeyframeIndex {
     /// Packets in file (decoding) order.
     pub packets: Vec<PacketEntry>,
     /// Seconds per tick.
-    pub time_base: framerail_core::TimeBase,
+    pub time_base: TimeBase,
+    /// What the scan met that was not as it should be.
+    pub damage: Damage,
 }
 
 impl KeyframeIndex {
-    /// Reads every packet once, decoding nothing.
+    /// Reads every packet once, decoding nothing. `start` and `end` of the options are ignored.
     ///
     /// # Errors
-    /// As [`crate::Input::open`].
-    pub fn scan(_options: &InputOptions) -> Result<Self, MediaError> {
-        Err(MediaError::Unsupported { what: "scanning".into(), reason: "under construction".into() })
+    /// As [`Input::open`] and [`Input::next_packet`].
+    pub fn scan(options: &InputOptions) -> Result<Self, MediaError> {
+        let whole =
+            InputOptions { start_secs: None, end_secs: None, duration_secs: None, side_streams: SideStreams::None, ..options.clone() };
+        let mut input = Input::open(&whole)?;
+        let mut packets = Vec::new();
+        while let Some(packet) = input.next_packet()? {
+            if packet.kind == PacketKind::Video {
+                packets.push(PacketEntry {
+                    pts: packet.pts(),
+                    dts: packet.dts(),
+                    duration: packet.duration(),
+                    position: packet.position(),
+                    size_bytes: u32::try_from(packet.data().len()).unwrap_or(u32::MAX),
+                    is_keyframe: packet.is_keyframe(),
+                });
+            }
+        }
+        Ok(Self { packets, time_base: input.info().time_base, damage: input.damage().clone() })
+    }
+
+    /// Places of the keyframes in [`KeyframeIndex::packets`].
+    pub fn keyframes(&self) -> impl Iterator<Item = usize> + '_ {
+        self.packets.iter().enumerate().filter(|(_, packet)| packet.is_keyframe).map(|(index, _)| index)
+    }
+
+    /// Packets from each keyframe to the next.
+    pub fn gop_lengths(&self) -> Vec<usize> {
+        let starts: Vec<usize> = self.keyframes().chain([self.packets.len()]).collect();
+        starts.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+
+    /// Presentation times in ascending order; packets without one are left out.
+    pub fn sorted_pts(&self) -> Vec<i64> {
+        let mut pts: Vec<i64> = self.packets.iter().filter_map(|packet| packet.pts).collect();
+        pts.sort_unstable();
+        pts
     }
 }

@@ -1,7 +1,7 @@
 //! FFmpeg behind a fence: reading, decoding, converting, encoding and writing video.
 //!
 //! [`MediaReader`] gives frames and the packets that travel beside them; [`MediaWriter`] takes both. The parts are
-//! usable alone: [`Input`] (packets), [`Decoder`] (frames), [`Converter`] (pixel formats and sizes),
+//! usable alone: [`Input`] (packets), [`Decoder`] (frames), [`Converter`] (pixel formats and sizes), [`Deinterlacer`],
 //! [`probe`](probe::probe) and [`KeyframeIndex`]. What FFmpeg would print goes to the `log` crate under the
 //! target `ffmpeg`.
 //!
@@ -17,6 +17,7 @@ pub mod decoder;
 mod describe;
 mod encoder;
 pub mod error;
+pub mod filter;
 mod format;
 pub mod image;
 mod images;
@@ -41,7 +42,8 @@ pub mod writer;
 pub use damage::Damage;
 pub use decoder::{Conversion, Decoded, Decoder};
 pub use error::MediaError;
-pub use image::{load_image, save_image};
+pub use filter::{DeinterlaceMethod, Deinterlacer};
+pub use image::{ImageFormat, encode_image, load_image, save_image};
 pub use input::Input;
 pub use keyframes::KeyframeIndex;
 pub use options::{CancelFlag, InputOptions, Quality, RotationPolicy, SideStreams, WriterOptions};

@@ -152,7 +152,7 @@ impl Muxer {
             if info.rotation != Rotation::None {
                 let matrix = ffi::av_stream_new_side_data(stream, ffi::AVPacketSideDataType::DISPLAYMATRIX, 36);
                 if !matrix.is_null() {
-                    ffi::av_display_rotation_set(matrix.cast(), -f64::from(info.rotation.degrees()));
+                    ffi::av_display_rotation_set(matrix.cast(), f64::from(info.rotation.degrees()));
                 }
             }
             let mut tags = Dictionary::new();
@@ -334,8 +334,7 @@ impl Muxer {
     /// Writes a packet of the encoder's; returns whether its time was kept exactly.
     pub(crate) fn write_video(&mut self, mut packet: AvPacket, time_base: TimeBase) -> Result<bool, MediaError> {
         let target = self.stream_time_base(0);
-        let is_exact = av::timestamp(packet.pts)
-            .is_none_or(|pts| target.rescale(time_base.rescale(pts, target), time_base) == pts && exactly(pts, time_base, target));
+        let is_exact = av::timestamp(packet.pts).is_none_or(|pts| exactly(pts, time_base, target));
         rescale(&mut packet, time_base, target, 0);
         packet.stream_index = 0;
         self.write(packet)?;

@@ -58,7 +58,7 @@ fn assert_equals_ffmpeg_but_range(folder: &tempfile::TempDir, name: &str, format
 #[test]
 fn pixel_formats_equal_ffmpeg() {
     let folder = folder();
-    let source = "-f lavfi -i testsrc2=size=67x45:rate=25:duration=0.2";
+    let source = "-f lavfi -i testsrc=size=67x45:rate=25:duration=0.2";
     for (format, expected) in [
         ("yuv420p", PixelFormat::Yuv420p),
         ("yuv422p", PixelFormat::Yuv422p),

@@ -1,0 +1,277 @@
+//! What is written equals what was read: PTS, sound, tags, chapters, rotation; files appear only when complete.
+
+mod common;
+
+use std::{fs, path::Path};
+
+use common::{at, ffmpeg, folder, options, output, probed_pts, pts, read, samples};
+use framerail_core::{FramePool, PixelFormat};
+use framerail_media::{InputOptions, MediaError, MediaItem, MediaReader, MediaWriter, Quality, WriteReport, WriterOptions};
+
+fn copy(input: &InputOptions, output: &Path, options: &WriterOptions) -> Result<WriteReport, MediaError> {
+    let mut reader = MediaReader::open(input, &FramePool::new(8))?;
+    let mut options = options.clone();
+    options.offset_micros = reader.start_offset_micros();
+    let mut writer = MediaWriter::create(output, &options, reader.info())?;
+    while let Some(item) = reader.next()? {
+        match item {
+            MediaItem::Frame(frame) => writer.write_frame(&frame)?,
+            MediaItem::Packet(packet) => writer.write_packet(&packet)?,
+        }
+    }
+    writer.finish()
+}
+
+fn with_codec(codec: &str) -> WriterOptions {
+    WriterOptions { codec: Some(codec.into()), ..WriterOptions::default() }
+}
+
+fn text(program: &str, folder: &tempfile::TempDir, arguments: &str) -> String {
+    String::from_utf8(output(program, folder.path(), arguments)).expect("text")
+}
+
+/// Hash of each stream's packets, without timestamps.
+fn stream_hash(folder: &tempfile::TempDir, name: &str, stream: &str) -> String {
+    text("ffmpeg", folder, &format!("-i {name} -map {stream} -c copy -f streamhash -hash md5 -"))
+}
+
+/// 40 frames at uneven times, with sound, chapters, tags and subtitles.
+fn variable_rate_clip(folder: &tempfile::TempDir) {
+    fs::write(at(folder, "subs.srt"), "1\n00:00:00,100 --> 00:00:00,900\nHello\n").expect("written");
+    fs::write(
+        at(folder, "chapters.txt"),
+        ";FFMETADATA1\ntitle=Two chapters\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=700\ntitle=One\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=700\nEND=1500\ntitle=Two\n",
+    )
+    .expect("written");
+    ffmpeg(
+        folder.path(),
+        "-f lavfi -i testsrc2=size=96x64:rate=60:duration=2 -f lavfi -i sine=duration=2 -f lavfi -i sine=f=900:duration=2 -i subs.srt -i chapters.txt \
+         -map 0 -map 1 -map 2 -map 3 -map_metadata 4 -vf select='eq(mod(n\\,3)\\,0)+eq(mod(n\\,7)\\,0)' -fps_mode vfr -enc_time_base -1 -pix_fmt yuv420p \
+         -c:v libx264 -bf 3 -g 12 -c:a aac -c:s mov_text -metadata:s:a:1 language=deu vfr.mp4",
+    );
+    ffmpeg(folder.path(), "-i vfr.mp4 -i subs.srt -map 0:v -map 0:a -map 1 -c copy -c:s subrip vfr.mkv");
+}
+
+#[test]
+fn variable_rate_sound_and_chapters_survive() {
+    let folder = folder();
+    variable_rate_clip(&folder);
+    for (from, to) in [("vfr.mp4", "a.mp4"), ("vfr.mp4", "a.mov"), ("vfr.mkv", "a.mkv"), ("vfr.mkv", "b.mp4")] {
+        let report = copy(&options(&at(&folder, from)), &at(&folder, to), &WriterOptions::default()).expect("written");
+        assert_eq!(report.timestamps_rounded, 0, "{from} to {to}");
+        let (ours, theirs) = (read(&options(&at(&folder, to))), read(&options(&at(&folder, from))));
+        let seconds = |contents: &common::Contents| contents.frames.iter().map(|frame| frame.seconds()).collect::<Vec<_>>();
+        assert_eq!(seconds(&ours), seconds(&theirs), "{from} to {to}");
+        for sound in ["0:a:0", "0:a:1"] {
+            assert_eq!(stream_hash(&folder, to, sound), stream_hash(&folder, from, sound), "{from} to {to}");
+        }
+        let chapters = text("ffprobe", &folder, &format!("-v error -show_entries chapter=start_time,end_time -of csv=p=0 {to}"));
+        assert_eq!(chapters.lines().count(), 2, "{to}: {chapters}");
+        assert_eq!(text("ffprobe", &folder, &format!("-v error -show_entries format_tags=title -of csv=p=0 {to}")).trim(), "Two chapters");
+        let language =
+            text("ffprobe", &folder, &format!("-v error -select_streams a:1 -show_entries stream_tags=language -of csv=p=0 {to}"));
+        // QuickTime has codes of its own, and none for "deu".
+        assert!(to == "a.mov" || ["deu", "ger"].contains(&language.trim()), "{to}: {language}");
+        assert_eq!(report.warnings.iter().any(|line| line.contains("subrip")), to == "b.mp4", "{:?}", report.warnings);
+    }
+}
+
+#[test]
+fn sound_and_video_keep_their_relation() {
+    let folder = folder();
+    ffmpeg(
+        folder.path(),
+        "-f lavfi -i testsrc2=size=64x48:rate=25:duration=4 -f lavfi -i sine=duration=4 -pix_fmt yuv420p -c:v libx264 -bf 2 -g 30 -c:a aac a.mp4",
+    );
+    ffmpeg(folder.path(), "-i a.mp4 -c copy a.ts");
+    let first = |name: &str, stream: &str| -> f64 {
+        let command = format!("-v error -select_streams {stream} -show_entries packet=pts_time -read_intervals %+#40 -of csv=p=0 {name}");
+        let times = text("ffprobe", &folder, &command);
+        times.lines().filter_map(|line| line.trim_matches(',').parse::<f64>().ok()).fold(f64::MAX, f64::min)
+    };
+    for (from, to) in [("a.ts", "whole.mp4"), ("a.ts", "whole.mkv"), ("a.mp4", "whole2.mp4")] {
+        copy(&options(&at(&folder, from)), &at(&folder, to), &WriterOptions::default()).expect("written");
+        for stream in ["v:0", "a:0"] {
+            assert!(
+                (first(from, stream) - first(to, stream)).abs() < 1e-3,
+                "{from} to {to} {stream}: {} {}",
+                first(from, stream),
+                first(to, stream)
+            );
+        }
+    }
+    let mut part = options(&at(&folder, "a.mp4"));
+    (part.start_secs, part.duration_secs) = (Some(1.0), Some(1.0));
+    let report = copy(&part, &at(&folder, "part.mp4"), &WriterOptions::default()).expect("written");
+    assert_eq!(report.frames, 25);
+    assert!(first("part.mp4", "v:0").abs() < 1e-4);
+    assert!((0.0..0.03).contains(&first("part.mp4", "a:0")), "{}", first("part.mp4", "a:0"));
+}
+
+#[test]
+fn lossless_codecs_give_the_same_samples() {
+    let folder = folder();
+    for format in ["yuv420p", "yuv422p10le", "yuv444p", "gray", "gbrp", "bgra", "yuva420p", "gray16le", "rgb24"] {
+        let from = format!("{format}.mkv");
+        let codec = if format == "rgb24" { "png" } else { "ffv1" };
+        ffmpeg(folder.path(), &format!("-f lavfi -i testsrc=size=67x45:rate=25:duration=0.2 -pix_fmt {format} -c:v {codec} {from}"));
+        let to = at(&folder, &format!("{format}.copy.mkv"));
+        let report = copy(&options(&at(&folder, &from)), &to, &with_codec(codec)).expect("written");
+        assert_eq!((report.frames, report.frames_converted, report.warnings.len()), (5, 0, 0), "{format} {:?}", report.warnings);
+        let (ours, theirs) = (read(&options(&to)), read(&options(&at(&folder, &from))));
+        assert_eq!(pts(&ours.frames), pts(&theirs.frames));
+        for (a, b) in ours.frames.iter().zip(&theirs.frames) {
+            assert!(samples(a) == samples(b), "{format}");
+        }
+    }
+}
+
+#[test]
+fn every_usual_codec_writes_every_frame() {
+    let folder = folder();
+    ffmpeg(folder.path(), "-f lavfi -i testsrc2=size=128x96:rate=25:duration=1 -pix_fmt yuv420p -c:v libx264 in.mp4");
+    for (codec, to) in [
+        ("libx264", "out.mp4"),
+        ("libx265", "x265.mp4"),
+        ("libvpx-vp9", "out.webm"),
+        ("libsvtav1", "av1.mkv"),
+        ("mpeg4", "out.avi"),
+        ("mpeg4", "mpeg4.mp4"),
+        ("mjpeg", "mjpeg.mov"),
+        ("prores_ks", "prores.mov"),
+        ("mpeg2video", "out.ts"),
+        ("gif", "out.gif"),
+    ] {
+        let report = copy(&options(&at(&folder, "in.mp4")), &at(&folder, to), &with_codec(codec)).expect(codec);
+        assert_eq!(report.frames, 25, "{codec}");
+        let contents = read(&options(&at(&folder, to)));
+        assert_eq!(contents.frames.len(), 25, "{codec}");
+        let start = contents.frames[0].seconds();
+        for (index, frame) in contents.frames.iter().enumerate() {
+            assert!((frame.seconds() - start - index as f64 * 0.04).abs() < 1e-3, "{codec} frame {index}: {}", frame.seconds());
+        }
+    }
+}
+
+#[test]
+fn rotation_colour_and_shape_are_written() {
+    let folder = folder();
+    ffmpeg(
+        folder.path(),
+        "-f lavfi -i testsrc2=size=96x64:rate=25:duration=0.4 -vf setsar=4/3 -pix_fmt yuv420p -c:v libx264 -color_primaries bt709 -color_trc bt709 \
+         -colorspace bt709 -color_range tv tagged.mp4",
+    );
+    ffmpeg(folder.path(), "-i tagged.mp4 -c copy -metadata:s:v:0 rotate=90 turned.mp4");
+    let mut keep = options(&at(&folder, "turned.mp4"));
+    keep.rotation = framerail_media::RotationPolicy::Keep;
+    copy(&keep, &at(&folder, "out.mp4"), &WriterOptions::default()).expect("written");
+    let (ours, theirs) = (read(&keep), {
+        let mut keep = options(&at(&folder, "out.mp4"));
+        keep.rotation = framerail_media::RotationPolicy::Keep;
+        read(&keep)
+    });
+    let (ours, theirs) = (&ours.frames[0], &theirs.frames[0]);
+    assert_eq!((ours.rotation, ours.color, ours.sample_aspect_ratio), (theirs.rotation, theirs.color, theirs.sample_aspect_ratio));
+    assert_eq!(ours.rotation.degrees(), 270);
+}
+
+#[test]
+fn odd_sizes_keep_their_size() {
+    let folder = folder();
+    ffmpeg(folder.path(), "-f lavfi -i testsrc=size=67x45:rate=25:duration=0.2 -pix_fmt yuv420p -c:v ffv1 in.mkv");
+    let report = copy(&options(&at(&folder, "in.mkv")), &at(&folder, "out.mp4"), &WriterOptions::default()).expect("written");
+    assert_eq!((report.pixel_format.as_str(), report.frames_converted, report.warnings.len()), ("yuv444p", 5, 1));
+    let frame = &read(&options(&at(&folder, "out.mp4"))).frames[0];
+    assert_eq!((frame.width, frame.height), (67, 45));
+    assert!(matches!(
+        copy(&options(&at(&folder, "in.mkv")), &at(&folder, "o.mkv"), &with_codec("libsvtav1")),
+        Err(MediaError::Unsupported { .. })
+    ));
+}
+
+#[test]
+fn sizes_that_change_are_scaled_to_the_first() {
+    let folder = folder();
+    let mut bytes = Vec::new();
+    for size in ["64x48", "96x80"] {
+        ffmpeg(folder.path(), &format!("-f lavfi -i testsrc2=size={size}:rate=25:duration=0.4 -pix_fmt yuv420p -c:v libx264 {size}.h264"));
+        bytes.extend(fs::read(at(&folder, &format!("{size}.h264"))).expect("clip"));
+    }
+    fs::write(at(&folder, "both.h264"), bytes).expect("written");
+    let report = copy(&options(&at(&folder, "both.h264")), &at(&folder, "out.mp4"), &WriterOptions::default()).expect("written");
+    assert_eq!((report.frames, report.frames_rescaled), (20, 10));
+    assert!(read(&options(&at(&folder, "out.mp4"))).frames.iter().all(|frame| frame.width == 64));
+}
+
+#[test]
+fn wrong_options_are_named() {
+    let folder = folder();
+    ffmpeg(folder.path(), "-f lavfi -i testsrc2=size=64x48:rate=25:duration=0.2 -pix_fmt yuv420p -c:v libx264 in.mp4");
+    let input = options(&at(&folder, "in.mp4"));
+    let refuse = |name: &str, options: &WriterOptions| copy(&input, &at(&folder, name), options).expect_err("refused").to_string();
+    assert!(refuse("out.mp4", &with_codec("libx246")).contains("did you mean 'libx264'"));
+    let tuned = WriterOptions { encoder_options: vec![("tunee".into(), "film".into())], ..WriterOptions::default() };
+    assert!(refuse("out.mp4", &tuned).contains("'tunee'"));
+    assert!(refuse("out.mp4", &tuned).contains("did you mean 'tune'"));
+    let crf = WriterOptions { quality: Quality::Crf(20.0), ..with_codec("mpeg4") };
+    assert!(refuse("out.mp4", &crf).contains("'crf'"));
+    let muxed = WriterOptions { format_options: vec![("movflag".into(), "x".into())], ..WriterOptions::default() };
+    assert!(refuse("out.mp4", &muxed).contains("'movflag'"));
+    assert!(refuse("out", &WriterOptions::default()).contains("no extension"));
+    assert!(refuse("out.qqq", &WriterOptions::default()).contains(".qqq"));
+    assert!(refuse("no/out.mp4", &WriterOptions::default()).contains("folder"));
+    assert!(refuse("in.mp4/out.mp4", &WriterOptions::default()).contains("folder"));
+    let format = WriterOptions { pixel_format: Some(PixelFormat::Gray12), ..WriterOptions::default() };
+    assert!(refuse("out.mp4", &format).contains("it takes yuv420p"));
+    let over = WriterOptions { overwrite: true, ..WriterOptions::default() };
+    assert!(matches!(copy(&input, &at(&folder, "in.mp4"), &over), Err(MediaError::SameFile { .. })));
+    fs::write(at(&folder, "old.mp4"), b"old").expect("written");
+    assert!(matches!(copy(&input, &at(&folder, "old.mp4"), &WriterOptions::default()), Err(MediaError::Exists { .. })));
+    assert_eq!(fs::read(at(&folder, "old.mp4")).expect("kept"), b"old");
+    copy(&input, &at(&folder, "old.mp4"), &over).expect("replaced");
+    assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 2, "nothing half-done is left");
+}
+
+#[test]
+fn a_full_disk_is_one_clear_error() {
+    let folder = folder();
+    ffmpeg(folder.path(), "-f lavfi -i testsrc2=size=64x48:rate=25:duration=2 -pix_fmt yuv420p -c:v libx264 in.mp4");
+    std::os::unix::fs::symlink("/dev/full", at(&folder, "full.mkv")).expect("linked");
+    let over = WriterOptions { overwrite: true, ..with_codec("ffv1") };
+    let error = copy(&options(&at(&folder, "in.mp4")), &at(&folder, "full.mkv"), &over).expect_err("full");
+    assert!(matches!(error, MediaError::DiskFull { .. }), "{error}");
+    assert!(error.to_string().contains("full.mkv"));
+}
+
+#[test]
+fn a_writer_that_is_dropped_leaves_nothing() {
+    let folder = folder();
+    ffmpeg(folder.path(), "-f lavfi -i testsrc2=size=64x48:rate=25:duration=1 -pix_fmt yuv420p -c:v libx264 in.mp4");
+    let mut reader = MediaReader::open(&options(&at(&folder, "in.mp4")), &FramePool::new(4)).expect("readable");
+    let mut writer = MediaWriter::create(&at(&folder, "out.mp4"), &WriterOptions::default(), reader.info()).expect("creatable");
+    for _ in 0..10 {
+        if let Some(MediaItem::Frame(frame)) = reader.next().expect("sound") {
+            writer.write_frame(&frame).expect("written");
+        }
+    }
+    assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 2);
+    drop(writer);
+    assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 1);
+}
+
+#[test]
+fn reader_and_writer_may_move_between_threads() {
+    fn is_send<T: Send>() {}
+    is_send::<MediaReader>();
+    is_send::<MediaWriter>();
+    is_send::<framerail_media::Converter>();
+    is_send::<framerail_media::Deinterlacer>();
+}
+
+#[test]
+fn probed_pts_of_written_files_agree_with_ffprobe() {
+    let folder = folder();
+    variable_rate_clip(&folder);
+    copy(&options(&at(&folder, "vfr.mp4")), &at(&folder, "out.mp4"), &WriterOptions::default()).expect("written");
+    assert_eq!(pts(&read(&options(&at(&folder, "out.mp4"))).frames), probed_pts(&at(&folder, "out.mp4")));
+}
