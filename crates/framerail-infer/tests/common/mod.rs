@@ -27,10 +27,7 @@ pub fn installed(file: &str) -> PathBuf {
 /// The search path of the installed files, and nothing of the tester's own environment.
 pub fn search() -> SearchPath {
     installed("models/centerface.onnx");
-    let mut search = SearchPath::default();
-    search.home = Some(home());
-    search.working_directory = std::env::temp_dir();
-    search
+    SearchPath { home: Some(home()), working_directory: std::env::temp_dir(), ..SearchPath::default() }
 }
 
 /// Options for a model or card, looked for among the installed files only.
