@@ -104,8 +104,8 @@ impl OptionReader<'_> {
         let text = &extra.text;
         let help = if text.len() > 1 && (text.starts_with(['!', '(', ')']) || text.ends_with(['!', '(', ')'])) {
             "`!`, `(` and `)` stand alone, with spaces around them".to_owned()
-        } else if self.find(text).is_some() {
-            format!("`{text}` is an option; write `{text}=VALUE`")
+        } else if let Some(option) = self.find(text.trim_start_matches('-').split('=').next().unwrap_or_default()) {
+            format!("`{0}` is an option; write `{0}=VALUE`", option.name)
         } else {
             format!("write it as `{}`", self.spec.usage())
         };

@@ -4,11 +4,14 @@ use serde::Serialize;
 
 use crate::{
     registry::Registry,
-    spec::{ArgumentSpec, OptionKind, OptionSpec, Presence, Role, StageSpec},
+    spec::{ArgumentSpec, Choice, OptionKind, OptionSpec, Presence, Role, StageSpec},
 };
 
 /// Columns of the text.
 const WIDTH: usize = 100;
+
+/// Most columns for names of options.
+const MAX_NAME: usize = 28;
 
 /// The stages of a registry, for printing or as JSON.
 #[derive(Clone, Debug, Serialize)]
@@ -49,16 +52,17 @@ impl StageSpec {
             text += &paragraph(part, 2);
         }
         text += &format!("\nusage\n{}", paragraph(&self.usage(), 2));
-        if !self.arguments.is_empty() {
-            text += "\narguments\n";
-            self.arguments.iter().for_each(|argument| text += &argument_text(argument));
+        let (options, common) = (self.options.iter().map(option_entry), self.common_options());
+        let arguments: Vec<Entry> = self.arguments.iter().map(argument_entry).collect();
+        let (options, common): (Vec<Entry>, Vec<Entry>) = (options.collect(), common.iter().map(option_entry).collect());
+        let names = arguments.iter().chain(&options).chain(&common).map(|entry| entry.name.chars().count());
+        let width = names.max().unwrap_or(0).min(MAX_NAME);
+        for (title, entries) in [("arguments", arguments), ("options", options), ("common options", common)] {
+            if !entries.is_empty() {
+                text += &format!("\n{title}\n");
+                entries.iter().for_each(|entry| text += &entry.text(width));
+            }
         }
-        if !self.options.is_empty() {
-            text += "\noptions\n";
-            self.options.iter().for_each(|option| text += &option_text(option));
-        }
-        text += "\noptions of every stage\n";
-        self.common_options().iter().for_each(|option| text += &option_text(option));
         if !self.examples.is_empty() {
             text += "\nexamples\n";
         }
@@ -74,14 +78,36 @@ impl StageSpec {
     }
 }
 
-fn argument_text(argument: &ArgumentSpec) -> String {
-    let many = if argument.many { "..." } else { "" };
-    let presence = if argument.required { "required" } else { "optional" };
-    let head = format!("  {}{many}  {}, {presence}\n", argument.placeholder(), kind_words(&argument.kind));
-    head + &paragraph(&argument.help, 6) + &choices_text(&argument.kind)
+/// An argument or option as it is shown.
+struct Entry {
+    name: String,
+    /// Type, range, unit and default.
+    takes: String,
+    help: String,
+    words: Vec<Choice>,
 }
 
-fn option_text(option: &OptionSpec) -> String {
+impl Entry {
+    /// The name, and beside it what it takes; below that what it does, and its words.
+    fn text(&self, width: usize) -> String {
+        let indent = width + 4;
+        let words = self.words.iter().map(|word| hanging(&format!("{:<12} ", word.value), &word.help, indent + 2));
+        hanging(&format!("{:<width$}  ", self.name), &self.takes, 2) + &paragraph(&self.help, indent) + &words.collect::<String>()
+    }
+}
+
+fn argument_entry(argument: &ArgumentSpec) -> Entry {
+    let many = if argument.many { "..." } else { "" };
+    let presence = if argument.required { "required" } else { "optional" };
+    Entry {
+        name: argument.placeholder() + many,
+        takes: format!("{}, {presence}", kind_words(&argument.kind)),
+        help: argument.help.clone(),
+        words: choices(&argument.kind),
+    }
+}
+
+fn option_entry(option: &OptionSpec) -> Entry {
     let unit = if option.unit.is_empty() { String::new() } else { format!(" {}", option.unit) };
     let words: String = option.words.iter().map(|word| format!(" or `{}`", word.value)).collect();
     let presence = match &option.presence {
@@ -90,20 +116,19 @@ fn option_text(option: &OptionSpec) -> String {
         Presence::Default(value) if value.is_empty() => "default empty".to_owned(),
         Presence::Default(value) => format!("default {value}"),
     };
-    let head = paragraph(&format!("{}=  {}{unit}{words}, {presence}", option.name, kind_words(&option.kind)), 2);
-    let choices = option.words.iter().map(|word| choice_line(&word.value, &word.help)).collect::<String>();
-    head + &paragraph(&option.help, 6) + &choices_text(&option.kind) + &choices
-}
-
-fn choices_text(kind: &OptionKind) -> String {
-    match kind {
-        OptionKind::Choice { choices } => choices.iter().map(|choice| choice_line(&choice.value, &choice.help)).collect(),
-        _ => String::new(),
+    Entry {
+        name: format!("{}=", option.name),
+        takes: format!("{}{unit}{words}, {presence}", kind_words(&option.kind)),
+        help: option.help.clone(),
+        words: choices(&option.kind).into_iter().chain(option.words.iter().cloned()).collect(),
     }
 }
 
-fn choice_line(value: &str, help: &str) -> String {
-    hanging(&format!("{value:<12} "), help, 8)
+fn choices(kind: &OptionKind) -> Vec<Choice> {
+    match kind {
+        OptionKind::Choice { choices } => choices.clone(),
+        _ => Vec::new(),
+    }
 }
 
 /// The type with its range.

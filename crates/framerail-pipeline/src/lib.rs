@@ -20,6 +20,7 @@ pub use stage::{BatchPolicy, Closed, Counter, Emitter, Flow, Source, Stage, Stag
 pub use stats::{CopyKind, RunStats};
 
 // Pipelines as text and TOML, and the stages that they name.
+pub mod check;
 mod configure;
 pub mod description;
 pub mod diagnostic;
@@ -28,11 +29,13 @@ pub mod inspect;
 mod nearest;
 pub mod options;
 pub mod picture;
+pub mod planned;
 pub mod registry;
 pub mod spec;
 pub mod text;
 pub mod value;
 
+pub use check::check;
 pub use description::{Chain, Description, OptionDescription, Origin, Span, StageDescription, Value};
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use inspect::StageList;
@@ -40,6 +43,7 @@ pub use options::{CheckedValue, ConfigError, Options};
 #[cfg(feature = "png")]
 pub use picture::PictureError;
 pub use picture::{GraphPicture, PictureEdge, PictureNode, Traffic};
+pub use planned::{Plan, PlannedStage};
 pub use registry::{RegisteredStage, Registry, RegistryError, StageFactory};
 pub use spec::{ArgumentSpec, Choice, Example, OptionKind, OptionSpec, Presence, Role, StageSpec};
 pub use value::OptionValue;

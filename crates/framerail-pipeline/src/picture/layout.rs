@@ -18,7 +18,7 @@ const BEND: f64 = 44.0;
 const STRAIGHT: f64 = 14.0;
 const ARROW_ROOM: f64 = 22.0;
 /// Characters of a label before it is broken into lines.
-const LABEL_CHARACTERS: usize = 19;
+const LABEL_CHARACTERS: usize = 22;
 const SWEEPS: usize = 12;
 
 /// A box.
@@ -52,7 +52,9 @@ pub(super) struct Layout<'a> {
 /// A place in a layer: a box, or room for an edge to pass.
 struct Slot {
     layer: usize,
-    height: f64,
+    /// Room above and below its middle.
+    above: f64,
+    below: f64,
     y: f64,
     node: Option<usize>,
 }
@@ -69,9 +71,9 @@ impl Link {
         self.above.iter().chain(&self.below).map(|line| text_width(line, LABEL_FONT)).fold(0.0, f64::max)
     }
 
-    /// Room that the label takes on each side of its arrow.
-    fn label_height(&self) -> f64 {
-        2.0 * LABEL_LINE * self.above.len().max(self.below.len()) as f64 + 12.0
+    /// Room that the label takes above and below its arrow.
+    fn label_room(&self) -> (f64, f64) {
+        (LABEL_LINE * self.above.len() as f64 + 6.0, LABEL_LINE * self.below.len() as f64 + 6.0)
     }
 }
 
@@ -89,14 +91,23 @@ impl<'a> Layout<'a> {
 fn place_nodes(picture: &GraphPicture) -> Vec<Slot> {
     let index = |name: &str| picture.nodes.iter().position(|node| node.name == name);
     let edges: Vec<(usize, usize)> = picture.edges.iter().filter_map(|edge| Some((index(&edge.from)?, index(&edge.to)?))).collect();
+    // An edge that shares both its ends with others needs a place of its own for its label.
+    let length = |(from, to): &(usize, usize)| {
+        let crowded = edges.iter().filter(|other| other.0 == *from).count() > 1 && edges.iter().filter(|other| other.1 == *to).count() > 1;
+        if crowded { 2 } else { 1 }
+    };
+    let lengths: Vec<usize> = edges.iter().map(length).collect();
     let mut depth = vec![0; picture.nodes.len()];
     // As many rounds as nodes at most; a cycle, which no graph has, ends there too.
     for _ in 0..picture.nodes.len() {
-        for (from, to) in &edges {
-            depth[*to] = depth[*to].max((depth[*from] + 1).min(picture.nodes.len() - 1));
+        for ((from, to), length) in edges.iter().zip(&lengths) {
+            depth[*to] = depth[*to].max((depth[*from] + length).min(2 * picture.nodes.len()));
         }
     }
-    let slot = |(index, node): (usize, &PictureNode)| Slot { layer: depth[index], height: node_height(node), y: 0.0, node: Some(index) };
+    let slot = |(index, node): (usize, &PictureNode)| {
+        let half = node_height(node) / 2.0;
+        Slot { layer: depth[index], above: half, below: half, y: 0.0, node: Some(index) }
+    };
     picture.nodes.iter().enumerate().map(slot).collect()
 }
 
@@ -106,18 +117,19 @@ fn place_edges(picture: &GraphPicture, slots: &mut Vec<Slot>) -> Vec<Link> {
     let mut links = Vec::new();
     for edge in &picture.edges {
         let (Some(from), Some(to)) = (index(&edge.from), index(&edge.to)) else { continue };
-        let above = wrap(&edge.format, LABEL_CHARACTERS);
+        let above = label_lines(&edge.format);
         let below = edge.traffic.map(|traffic| traffic.lines()).unwrap_or_default();
         let mut link = Link { path: vec![from], above, below };
         for layer in slots[from].layer + 1..slots[to].layer {
-            slots.push(Slot { layer, height: 16.0, y: 0.0, node: None });
+            slots.push(Slot { layer, above: 8.0, below: 8.0, y: 0.0, node: None });
             link.path.push(slots.len() - 1);
         }
         link.path.push(to);
         // The label stands beside the box or place that the edge leads to, or comes from: both need the room.
-        let height = link.label_height();
+        let (above, below) = link.label_room();
         for slot in [link.path[0], link.path[1]] {
-            slots[slot].height = slots[slot].height.max(height);
+            slots[slot].above = slots[slot].above.max(above);
+            slots[slot].below = slots[slot].below.max(below);
         }
         links.push(link);
     }
@@ -127,7 +139,7 @@ fn place_edges(picture: &GraphPicture, slots: &mut Vec<Slot>) -> Vec<Link> {
 /// The slots of each layer from top to bottom, ordered to cross little: by the mean place of what feeds them.
 fn order_layers(slots: &[Slot], links: &[Link]) -> Vec<Vec<usize>> {
     let count = slots.iter().map(|slot| slot.layer + 1).max().unwrap_or(0);
-    let mut layers: Vec<Vec<usize>> = vec![Vec::new(); count];
+    let mut layers: Vec<Vec<usize>> = Vec::new();
     let mut rank = vec![0.0; slots.len()];
     for layer in 0..count {
         let mut members: Vec<usize> = (0..slots.len()).filter(|slot| slots[*slot].layer == layer).collect();
@@ -138,7 +150,7 @@ fn order_layers(slots: &[Slot], links: &[Link]) -> Vec<Vec<usize>> {
         for (place, slot) in members.iter().enumerate() {
             rank[*slot] = place as f64;
         }
-        layers[layer] = members;
+        layers.push(members);
     }
     layers
 }
@@ -174,20 +186,19 @@ fn settle(slots: &mut [Slot], links: &[Link], layers: &[Vec<usize>]) {
                     near.unwrap_or(own)
                 })
                 .collect();
-            let heights: Vec<f64> = layer.iter().map(|slot| slots[*slot].height).collect();
-            for (slot, y) in layer.iter().zip(spread(&wanted, &heights)) {
+            let distances: Vec<f64> = layer.windows(2).map(|pair| slots[pair[0]].below + slots[pair[1]].above + ROW_GAP).collect();
+            for (slot, y) in layer.iter().zip(spread(&wanted, &distances)) {
                 slots[*slot].y = y;
             }
         }
     }
 }
 
-/// Centres nearest to the wanted ones, by least squares, that keep boxes of these heights apart and in order
-/// (pool adjacent violators).
-fn spread(wanted: &[f64], heights: &[f64]) -> Vec<f64> {
+/// Heights nearest to the wanted ones, by least squares, that rise by at least these distances (pool adjacent violators).
+fn spread(wanted: &[f64], distances: &[f64]) -> Vec<f64> {
     let mut offsets = vec![0.0];
-    for pair in heights.windows(2) {
-        offsets.push(offsets[offsets.len() - 1] + (pair[0] + pair[1]) / 2.0 + ROW_GAP);
+    for distance in distances {
+        offsets.push(offsets[offsets.len() - 1] + distance);
     }
     // Blocks of (sum, count) whose means rise.
     let mut blocks: Vec<(f64, usize)> = Vec::new();
@@ -204,8 +215,8 @@ fn spread(wanted: &[f64], heights: &[f64]) -> Vec<f64> {
 }
 
 fn draw<'a>(picture: &'a GraphPicture, slots: &[Slot], links: &[Link], layers: &[Vec<usize>]) -> Layout<'a> {
-    let top = slots.iter().map(|slot| slot.y - slot.height / 2.0).fold(f64::INFINITY, f64::min);
-    let bottom = slots.iter().map(|slot| slot.y + slot.height / 2.0).fold(f64::NEG_INFINITY, f64::max);
+    let top = slots.iter().map(|slot| slot.y - slot.above).fold(f64::INFINITY, f64::min);
+    let bottom = slots.iter().map(|slot| slot.y + slot.below).fold(f64::NEG_INFINITY, f64::max);
     let top = if top.is_finite() { top } else { 0.0 };
     let columns = place_columns(picture, slots, links, layers);
     let boxes = slots.iter().filter_map(|slot| {
@@ -294,6 +305,22 @@ pub(super) fn text_width(text: &str, font_size: f64) -> f64 {
     text.chars().map(em).sum::<f64>() * font_size
 }
 
+/// The lines of an edge's label: what the frames are, then what is attached to them, each broken evenly.
+fn label_lines(format: &str) -> Vec<String> {
+    let mut parts = format.split(" + ");
+    let mut lines = parts.next().map(wrap_evenly).unwrap_or_default();
+    parts.for_each(|part| lines.extend(wrap_evenly(&format!("+ {part}"))));
+    lines
+}
+
+/// As few lines as possible, the longest of them as short as possible.
+fn wrap_evenly(text: &str) -> Vec<String> {
+    let lines = wrap(text, LABEL_CHARACTERS);
+    let even = |characters: &usize| wrap(text, *characters).len() == lines.len();
+    let shortest = (1..LABEL_CHARACTERS).rev().take_while(even).last().unwrap_or(LABEL_CHARACTERS);
+    wrap(text, shortest)
+}
+
 /// Breaks a text at spaces into lines of about this many characters.
 fn wrap(text: &str, characters: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
@@ -315,17 +342,17 @@ mod tests {
 
     #[test]
     fn spread_keeps_distances_and_stays_near() {
-        assert_eq!(spread(&[10.0], &[50.0]), [10.0]);
-        let centres = spread(&[0.0, 0.0, 0.0], &[40.0, 60.0, 40.0]);
-        let gap = 50.0 + ROW_GAP;
-        assert_eq!(centres, [-gap, 0.0, gap]);
-        assert_eq!(spread(&[0.0, 500.0], &[40.0, 40.0]), [0.0, 500.0]);
+        assert_eq!(spread(&[10.0], &[]), [10.0]);
+        assert_eq!(spread(&[0.0, 0.0, 0.0], &[78.0, 78.0]), [-78.0, 0.0, 78.0]);
+        assert_eq!(spread(&[0.0, 500.0], &[40.0]), [0.0, 500.0]);
         assert!(spread(&[], &[]).is_empty());
     }
 
     #[test]
     fn wraps_at_spaces() {
         assert_eq!(wrap("1280x720 yuv420p 25 fps on cpu", 19), ["1280x720 yuv420p 25", "fps on cpu"]);
-        assert!(wrap("", 19).is_empty());
+        let lines = ["1280x720 yuv420p", "25 fps on cpu", "+ detections with 5", "landmarks (retina)"];
+        assert_eq!(label_lines("1280x720 yuv420p 25 fps on cpu + detections with 5 landmarks (retina)"), lines);
+        assert!(label_lines("").is_empty());
     }
 }

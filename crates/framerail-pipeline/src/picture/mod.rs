@@ -53,7 +53,7 @@ pub struct Traffic {
 impl Traffic {
     /// In words: rate, queue, drops.
     pub(crate) fn lines(&self) -> Vec<String> {
-        let queue = format!("queue {:.1}, max {} of {}", self.mean_depth, self.max_depth, self.capacity);
+        let queue = format!("queue mean {:.1}, max {} of {}", self.mean_depth, self.max_depth, self.capacity);
         let mut lines = vec![format!("{:.1} frames/s", self.frames_per_sec), queue];
         if self.dropped > 0 {
             lines.push(format!("{} dropped", self.dropped));
