@@ -18,6 +18,9 @@ use crate::{
     rotate, surface,
 };
 
+/// Errors in a row without a frame after which a decoder is not asked again for this packet.
+const MAX_FAILURES: u32 = 256;
+
 /// What a decoder gives when asked for a frame.
 // A frame is moved once from here to its queue; boxing it would cost an allocation per frame.
 #[allow(clippy::large_enum_variant)]
@@ -60,6 +63,7 @@ pub struct Decoder {
     damage: Damage,
     conversions: BTreeMap<(i32, &'static str), u64>,
     is_single_picture: bool,
+    is_draining: bool,
     /// Parameters of a codec that takes over when the present one has given its last frame.
     successor: Option<(Parameters, av::AvPacket)>,
 }
@@ -94,6 +98,7 @@ impl Decoder {
             damage: Damage::default(),
             conversions: BTreeMap::new(),
             is_single_picture,
+            is_draining: false,
             successor: None,
         })
     }
@@ -105,6 +110,7 @@ impl Decoder {
     /// `Unsupported` when the codec changes to one without a decoder.
     pub fn send(&mut self, packet: Option<&InputPacket>) -> Result<(), MediaError> {
         let Some(packet) = packet else {
+            self.is_draining = true;
             self.send_raw(None);
             return Ok(());
         };
@@ -133,6 +139,7 @@ impl Decoder {
     /// # Errors
     /// `Unsupported` for pixel formats that cannot be delivered; `Core` never for sizes that a header may state.
     pub fn receive(&mut self) -> Result<Decoded, MediaError> {
+        let mut failed = 0;
         loop {
             self.frame.clear();
             // SAFETY: an open context and an owned frame.
@@ -152,6 +159,10 @@ impl Decoder {
             }
             if code < 0 {
                 self.damage.decode_errors += 1;
+                failed += 1;
+                if failed > MAX_FAILURES {
+                    return Ok(if self.is_draining { Decoded::End } else { Decoded::NeedsPacket });
+                }
                 continue;
             }
             if let Some(frame) = self.deliver()? {

@@ -285,7 +285,7 @@ fn even_chroma(
 ) -> Result<ffi::AVPixelFormat, MediaError> {
     // SAFETY: any number is allowed; descriptors are static.
     let Some(descriptor) = (unsafe { ffi::av_pix_fmt_desc_get(format).as_ref() }) else { return Ok(format) };
-    let divides = |side: u32, shift: u8| side % (1 << shift.min(4)) == 0;
+    let divides = |side: u32, shift: u8| side.is_multiple_of(1 << shift.min(4));
     let fits = divides(info.width, descriptor.log2_chroma_w) && divides(info.height, descriptor.log2_chroma_h);
     if fits || !EVEN_SIZE_ENCODERS.contains(&name) {
         return Ok(format);

@@ -1,6 +1,6 @@
 //! A source of compressed packets: one video stream and the streams beside it.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use ffmpeg_the_third::ffi;
 use framerail_core::{MediaKind, Rational, Rotation, SideStream, StreamInfo, TimeBase, surface::MAX_SIDE};
@@ -279,6 +279,8 @@ impl Input {
     fn next_image(&mut self) -> Result<Option<InputPacket>, MediaError> {
         let Source::Images { list, codec } = &mut self.source else { return Ok(None) };
         while let Some(path) = list.paths.get(list.next) {
+            // The time since the last picture was the caller's, not the source's.
+            self.interrupt.start_clock();
             if self.interrupt.is_due() {
                 return Err(MediaError::Cancelled { source_name: self.options.source.clone() });
             }
@@ -322,7 +324,6 @@ impl Input {
             }
             margin = margin * 2.0 + 1.0;
         }
-        // SAFETY: null or the context's live byte stream; back to the first byte.
         let rewound = container.seek(*video, i64::MIN / 2) || container.seek(*video, 0);
         if !rewound && self.progress.was_sought {
             return Self::reopen(self);
@@ -345,16 +346,15 @@ impl Progress {
     fn note(&mut self, packet: &mut AvPacket, kind: PacketKind, base: TimeBase, clock_may_step: bool) -> bool {
         let mut stepped = false;
         let shift = |micros: i64| TimeBase::MICROS.rescale(micros, base);
-        if kind == PacketKind::Video {
-            if let (Some(dts), true) = (av::timestamp(packet.dts), clock_may_step) {
-                let moved = dts.saturating_add(shift(self.clock_offset_micros));
-                if let Some(last) = self.last_video_dts.filter(|last| base.seconds(last.saturating_sub(moved)) > CLOCK_STEP_SECS) {
-                    let step = last.saturating_sub(moved).saturating_add(packet.duration.max(1));
-                    self.clock_offset_micros += base.rescale(step, TimeBase::MICROS);
-                    stepped = true;
-                }
-                self.last_video_dts = Some(dts.saturating_add(shift(self.clock_offset_micros)));
+        let timed_video = av::timestamp(packet.dts).filter(|_| clock_may_step && kind == PacketKind::Video);
+        if let Some(dts) = timed_video {
+            let moved = dts.saturating_add(shift(self.clock_offset_micros));
+            if let Some(last) = self.last_video_dts.filter(|last| base.seconds(last.saturating_sub(moved)) > CLOCK_STEP_SECS) {
+                let step = last.saturating_sub(moved).saturating_add(packet.duration.max(1));
+                self.clock_offset_micros = self.clock_offset_micros.saturating_add(base.rescale(step, TimeBase::MICROS));
+                stepped = true;
             }
+            self.last_video_dts = Some(dts.saturating_add(shift(self.clock_offset_micros)));
         }
         if self.clock_offset_micros != 0 {
             let offset = shift(self.clock_offset_micros);
@@ -421,7 +421,7 @@ fn end_reason(container: &Container, code: i32, progress: &Progress, video: usiz
     (all_read && duration - read > (2.0 * frame).max(0.1)).then(|| format!("{read:.2} of {duration:.2} s are there"))
 }
 
-fn open_image(path: &PathBuf, options: &InputOptions, interrupt: &Arc<Interrupt>) -> Result<Container, MediaError> {
+fn open_image(path: &Path, options: &InputOptions, interrupt: &Arc<Interrupt>) -> Result<Container, MediaError> {
     let source = path.to_string_lossy().into_owned();
     // Without this FFmpeg takes `%` in a name for a pattern.
     let is_patterned = source.contains('%');
@@ -430,7 +430,7 @@ fn open_image(path: &PathBuf, options: &InputOptions, interrupt: &Arc<Interrupt>
     Container::open(&source, &options, interrupt)
 }
 
-fn read_image(path: &PathBuf, options: &InputOptions, interrupt: &Arc<Interrupt>) -> Result<(AvPacket, Parameters), MediaError> {
+fn read_image(path: &Path, options: &InputOptions, interrupt: &Arc<Interrupt>) -> Result<(AvPacket, Parameters), MediaError> {
     let mut container = open_image(path, options, interrupt)?;
     let mut packet = AvPacket::new();
     container.read(&mut packet).map_err(|code| av::error(path.display().to_string(), code))?;

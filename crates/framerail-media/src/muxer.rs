@@ -28,7 +28,8 @@ pub(crate) struct Muxer {
     path: String,
     /// Output stream of each side stream.
     sides: Vec<Option<SideTarget>>,
-    has_header: bool,
+    /// Seconds by which the container moves everything so that no time is negative.
+    shift_secs: f64,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -50,7 +51,7 @@ impl Muxer {
         // SAFETY: a static format; the context is written to a live pointer.
         let code = unsafe { ffi::avformat_alloc_output_context2(&mut context, format, ptr::null(), ptr::null()) };
         let Some(context) = NonNull::new(context) else { return Err(av::error(shown, code)) };
-        Ok(Self { context, path: shown, sides: Vec::new(), has_header: false, warnings: Vec::new() })
+        Ok(Self { context, path: shown, sides: Vec::new(), shift_secs: 0.0, warnings: Vec::new() })
     }
 
     fn get(&self) -> &ffi::AVFormatContext {
@@ -322,7 +323,6 @@ impl Muxer {
                 None => self.write_error(code),
             });
         }
-        self.has_header = true;
         let is_own = |key: &str| !options.format_options.iter().any(|(user, _)| user == key);
         if let Some((key, _)) = dictionary.entries().into_iter().find(|(key, _)| !is_own(key)) {
             let reason = format!("the container {} does not know it", self.format_name());
@@ -361,6 +361,10 @@ impl Muxer {
     }
 
     fn write(&mut self, mut packet: AvPacket) -> Result<(), MediaError> {
+        let moves_negative = self.format().flags & (ffi::AVFMT_TS_NEGATIVE | ffi::AVFMT_NOTIMESTAMPS) == 0;
+        let time = av::timestamp(packet.pts).filter(|_| moves_negative && !self.is_mov());
+        let base = self.stream_time_base(usize::try_from(packet.stream_index).unwrap_or(0));
+        self.shift_secs = time.map_or(self.shift_secs, |ticks| self.shift_secs.max(-base.seconds(ticks)));
         // SAFETY: the header is written; the packet's reference is taken over.
         let code = unsafe { ffi::av_interleaved_write_frame(self.context.as_ptr(), packet.as_mut_ptr()) };
         self.check(code)
@@ -377,11 +381,16 @@ impl Muxer {
         }
     }
 
+    /// What became known while writing.
+    pub(crate) fn late_warning(&self) -> Option<String> {
+        let (format, secs) = (self.format_name(), self.shift_secs);
+        (secs > 0.0).then(|| format!("{format} holds no negative times: video and sound alike start {secs:.3} s later"))
+    }
+
     /// Completes and closes the file.
     pub(crate) fn finish(&mut self) -> Result<(), MediaError> {
         // SAFETY: the header is written, the trailer is not.
         let code = unsafe { ffi::av_write_trailer(self.context.as_ptr()) };
-        self.has_header = false;
         self.check(code)?;
         let code = self.close_file();
         if code < 0 { Err(self.write_error(code)) } else { Ok(()) }

@@ -143,7 +143,7 @@ mod tests {
         assert!(matches!(OutputFile::create(&path, false, &[]), Err(MediaError::Exists { .. })));
         let link = folder.path().join("link.mp4");
         fs::hard_link(&path, &link).expect("linked");
-        assert!(matches!(OutputFile::create(&link, true, &[path.clone()]), Err(MediaError::SameFile { .. })));
+        assert!(matches!(OutputFile::create(&link, true, std::slice::from_ref(&path)), Err(MediaError::SameFile { .. })));
         assert!(matches!(OutputFile::create(&path.join("under.mp4"), false, &[]), Err(MediaError::Io { .. })));
         assert!(matches!(OutputFile::create(&folder.path().join("no/out.mp4"), false, &[]), Err(MediaError::Io { .. })));
     }

@@ -84,7 +84,10 @@ unsafe extern "C" fn read(reader: *mut libc::c_void, buffer: *mut u8, length: i3
         let count = unsafe { libc::read(reader.descriptor, buffer.cast(), length.max(0) as usize) };
         match count {
             0 => return ffi::AVERROR_EOF,
-            1.. => return count as i32,
+            1.. => {
+                reader.interrupt.start_clock();
+                return count as i32;
+            }
             _ => match std::io::Error::last_os_error().raw_os_error() {
                 Some(libc::EAGAIN | libc::EINTR) => {}
                 code => return ffi::AVERROR(code.unwrap_or(libc::EIO)),

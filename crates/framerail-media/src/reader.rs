@@ -188,18 +188,14 @@ impl MediaReader {
         };
         let time_base = self.info.side_streams.get(side).map_or(TimeBase::MICROS, |side| side.time_base);
         let secs = packet.pts().or(packet.dts()).map(|ticks| time_base.seconds(ticks));
-        if let (Some(secs), Some(end)) = (secs, self.input.end()) {
-            if secs >= end {
-                if let Some(open) = self.open_sides.get_mut(side) {
-                    *open = false;
-                }
-                return Ok(None);
+        if secs.zip(self.input.end()).is_some_and(|(secs, end)| secs >= end) {
+            if let Some(open) = self.open_sides.get_mut(side) {
+                *open = false;
             }
+            return Ok(None);
         }
-        if let (Some(secs), Some(start)) = (secs, self.input.start()) {
-            if secs < start {
-                return Ok(None);
-            }
+        if secs.zip(self.input.start()).is_some_and(|(secs, start)| secs < start) {
+            return Ok(None);
         }
         Ok(Some(Packet {
             stream: self.info.id,
@@ -214,10 +210,8 @@ impl MediaReader {
     /// Sparse streams (subtitles) may have nothing after the end: video far beyond it closes them.
     fn close_sides_left_behind(&mut self, packet: &InputPacket) {
         let secs = packet.dts().or(packet.pts()).map(|ticks| self.info.time_base.seconds(ticks));
-        if let (Some(secs), Some(end)) = (secs, self.input.end()) {
-            if secs > end + SIDE_LAG_SECS {
-                self.open_sides.fill(false);
-            }
+        if secs.zip(self.input.end()).is_some_and(|(secs, end)| secs > end + SIDE_LAG_SECS) {
+            self.open_sides.fill(false);
         }
     }
 }

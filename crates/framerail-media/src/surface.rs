@@ -94,13 +94,7 @@ pub(crate) fn lend(surface: &HostSurface) -> Result<AvFrame, MediaError> {
         let holder = Box::into_raw(Box::new(Arc::clone(surface.memory())));
         // SAFETY: the buffer is read-only, covers exactly the plane, and its free function drops the holder that keeps the bytes alive.
         let buffer = unsafe {
-            ffi::av_buffer_create(
-                bytes.as_ptr().cast_mut(),
-                bytes.len(),
-                Some(drop_holder),
-                holder.cast(),
-                ffi::AV_BUFFER_FLAG_READONLY as i32,
-            )
+            ffi::av_buffer_create(bytes.as_ptr().cast_mut(), bytes.len(), Some(drop_holder), holder.cast(), ffi::AV_BUFFER_FLAG_READONLY)
         };
         if buffer.is_null() {
             // SAFETY: FFmpeg did not take the holder, so it is dropped here.

@@ -54,9 +54,8 @@ pub fn video_encoders() -> Vec<String> {
 fn video_codecs(keep: impl Fn(*const ffi::AVCodec) -> bool) -> Vec<String> {
     let mut names = Vec::new();
     let mut state = ptr::null_mut();
-    loop {
-        // SAFETY: the iterator's own state; descriptions are static.
-        let Some(codec) = (unsafe { ffi::av_codec_iterate(&mut state).as_ref() }) else { break };
+    // SAFETY: the iterator's own state; descriptions are static.
+    while let Some(codec) = unsafe { ffi::av_codec_iterate(&mut state).as_ref() } {
         if codec.type_ == ffi::AVMediaType::VIDEO && keep(codec) {
             // SAFETY: names are static.
             names.push(unsafe { av::string(codec.name) });

@@ -141,7 +141,7 @@ impl MediaWriter {
             frames_converted: counts.converted,
             frames_rescaled: counts.rescaled,
             timestamps_rounded: counts.rounded.max(self.counts.rounded),
-            warnings: self.warnings,
+            warnings: self.warnings.into_iter().chain(self.muxer.late_warning()).collect(),
         };
         report.bytes = self.output.complete()?;
         Ok(report)

@@ -100,6 +100,10 @@ fn sound_and_video_keep_their_relation() {
             );
         }
     }
+    let report = copy(&options(&at(&folder, "a.mp4")), &at(&folder, "moved.mkv"), &WriterOptions::default()).expect("written");
+    let moved = |stream| first("moved.mkv", stream) - first("a.mp4", stream);
+    assert!((moved("v:0") - moved("a:0")).abs() < 2e-3, "{} {}", moved("v:0"), moved("a:0"));
+    assert!(report.warnings.iter().any(|line| line.contains("negative")), "{:?}", report.warnings);
     let mut part = options(&at(&folder, "a.mp4"));
     (part.start_secs, part.duration_secs) = (Some(1.0), Some(1.0));
     let report = copy(&part, &at(&folder, "part.mp4"), &WriterOptions::default()).expect("written");
