@@ -416,7 +416,8 @@ fn end_reason(container: &Container, code: i32, progress: &Progress, video: usiz
     let duration = av::timestamp(context.duration).filter(|micros| *micros > 0 && from_header)? as f64 / 1e6;
     let origin = av::timestamp(context.start_time).map_or(0.0, |micros| micros as f64 / 1e6);
     let frame = av::positive(stream.avg_frame_rate).map_or(0.04, |rate| 1.0 / rate.as_f64());
-    let read = progress.latest_secs - origin;
+    // Whether the header counts from the first frame or from zero is up to the container: both must fall short.
+    let read = progress.latest_secs.max(progress.latest_secs - origin);
     let all_read = context.nb_streams as usize == container.streams().filter(|stream| stream.discard != ffi::AVDiscard::ALL).count();
     (all_read && duration - read > (2.0 * frame).max(0.1)).then(|| format!("{read:.2} of {duration:.2} s are there"))
 }
