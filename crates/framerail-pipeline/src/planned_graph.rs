@@ -1,0 +1,84 @@
+//! A linked pipeline as the graph that the engine runs.
+
+use std::sync::Arc;
+
+use crate::{
+    EdgeId, Graph, NodeId, NodeOptions, StageError,
+    description::Span,
+    diagnostic::{Diagnostic, Diagnostics},
+    planned::Plan,
+};
+
+impl Plan {
+    /// Makes the graph; links first when that was not done yet.
+    ///
+    /// # Errors
+    /// As [`Plan::link`], and when a stage cannot be brought to life.
+    pub fn into_graph(mut self) -> Result<PlannedGraph, Diagnostics> {
+        self.link()?;
+        let origin = Arc::clone(&self.origin);
+        let mut made = PlannedGraph { graph: Graph::new(), nodes: Vec::new(), edges: Vec::new() };
+        for stage in self.stages {
+            let options = NodeOptions { queue: stage.queue, batch: stage.plan.batch() };
+            let failed = |error: StageError| {
+                let message = format!("`{}`: {}", stage.stage, error.message);
+                Diagnostic::new(&origin, stage.span, message).kind(error.kind)
+            };
+            let work = stage.plan.into_work().map_err(failed)?;
+            let id = made.graph.add(stage.name.clone(), work, options);
+            let giver = stage.parent.and_then(|parent| made.nodes.get(parent)).map(|node: &PlannedNode| node.id);
+            if let (Some(from), Some(format)) = (giver, stage.input) {
+                made.edges.push(PlannedEdge { id: made.graph.connect(from, id, format), from, to: id });
+            }
+            made.nodes.push(PlannedNode { id, name: stage.name, stage: stage.stage, span: stage.span });
+        }
+        Ok(made)
+    }
+}
+
+/// A stage of a pipeline and its place in the graph.
+#[derive(Clone, Debug)]
+pub struct PlannedNode {
+    /// Its place in the graph.
+    pub id: NodeId,
+    /// Its name in this pipeline.
+    pub name: String,
+    /// Which stage it is, such as `blur`.
+    pub stage: String,
+    /// Where it is written.
+    pub span: Option<Span>,
+}
+
+/// An edge of a pipeline and its place in the graph.
+#[derive(Clone, Copy, Debug)]
+pub struct PlannedEdge {
+    /// Its place in the graph.
+    pub id: EdgeId,
+    /// The stage that gives.
+    pub from: NodeId,
+    /// The stage that takes.
+    pub to: NodeId,
+}
+
+/// A graph, and which stage of the pipeline is where in it.
+pub struct PlannedGraph {
+    /// The graph, ready to start.
+    pub graph: Graph,
+    /// Its stages, in the order of the pipeline.
+    pub nodes: Vec<PlannedNode>,
+    /// Its edges, in the order of the stages that take.
+    pub edges: Vec<PlannedEdge>,
+}
+
+impl PlannedGraph {
+    /// The stage of this name, or the first of this kind: `blur-2`, or `blur`.
+    pub fn node(&self, name: &str) -> Option<&PlannedNode> {
+        let named = self.nodes.iter().find(|node| node.name == name);
+        named.or_else(|| self.nodes.iter().find(|node| node.stage == name))
+    }
+
+    /// The edges that leave a stage.
+    pub fn edges_from(&self, node: NodeId) -> impl Iterator<Item = &PlannedEdge> {
+        self.edges.iter().filter(move |edge| edge.from == node)
+    }
+}
