@@ -13,6 +13,9 @@ use crate::{CoreError, HostMemory, HostSurface, PixelFormat};
 /// Start of every plane and every row, in bytes: a cache line, and what wide vector loads like.
 const ALIGN_BYTES: usize = 64;
 
+/// Room behind the last plane: scalers and encoders read whole vectors past a row's end.
+const OVERREAD_BYTES: usize = 128;
+
 /// What a pool has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolStats {
@@ -93,7 +96,7 @@ impl FramePool {
             pitches[plane] = row_bytes.next_multiple_of(ALIGN_BYTES);
             starts[plane + 1] = starts[plane] + pitches[plane] * rows;
         }
-        let bytes = self.shared.take(starts[4] + ALIGN_BYTES);
+        let bytes = self.shared.take(starts[4] + ALIGN_BYTES + OVERREAD_BYTES);
         let base = bytes.as_ptr().align_offset(ALIGN_BYTES).min(ALIGN_BYTES);
         let memory = PooledMemory { bytes, starts: starts.map(|start| start + base), home: Arc::clone(&self.shared) };
         HostSurface::new(format, width, height, &pitches, Arc::new(memory))

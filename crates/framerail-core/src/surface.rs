@@ -78,11 +78,11 @@ impl HostSurface {
             return Err(CoreError::SizeOutOfRange { width, height });
         }
         let mut layout = [PlaneLayout { pitch_bytes: 0, row_bytes: 0, rows: 0 }; 4];
-        for plane in 0..format.planes() {
+        for (plane, layout) in layout.iter_mut().enumerate().take(format.planes()) {
             let (row_bytes, rows) = format.plane_size(plane, width, height);
             let pitch_bytes = pitches_bytes.get(plane).copied().unwrap_or(0);
-            layout[plane] = PlaneLayout { pitch_bytes, row_bytes, rows };
-            let (have, need) = (memory.plane(plane).len(), layout[plane].min_bytes());
+            *layout = PlaneLayout { pitch_bytes, row_bytes, rows };
+            let (have, need) = (memory.plane(plane).len(), layout.min_bytes());
             if have < need || pitch_bytes < row_bytes {
                 return Err(CoreError::PlaneTooShort { plane, format, have, need: need.max(row_bytes * rows) });
             }

@@ -5,15 +5,19 @@
 //! [`Description`], is checked against a [`Registry`] of stages, and becomes a graph.
 #![forbid(unsafe_code)]
 
+pub mod engine;
 pub mod error;
 pub mod format;
+pub mod graph;
 pub mod item;
 pub mod plan;
 pub mod stage;
 pub mod stats;
 
+pub use engine::{RunHandle, RunOptions, RunOutcome, RunSwitch};
 pub use error::{ErrorKind, RunError, StageError};
 pub use format::{DetectionFormat, EdgeFormat};
+pub use graph::{EdgeId, Graph, NodeId, NodeOptions, Probe, Verdict};
 pub use item::{FrameItem, Item, StreamEnd};
 pub use plan::{LinkContext, LinkMismatch, PlanError, StagePlan};
 pub use stage::{BatchPolicy, Closed, Counter, Emitter, Flow, Source, Stage, StageContext, Work};
@@ -30,6 +34,7 @@ mod nearest;
 pub mod options;
 pub mod picture;
 pub mod planned;
+pub mod planned_graph;
 pub mod registry;
 pub mod spec;
 pub mod text;
@@ -44,6 +49,7 @@ pub use options::{CheckedValue, ConfigError, Options};
 pub use picture::PictureError;
 pub use picture::{GraphPicture, PictureEdge, PictureNode, Traffic};
 pub use planned::{Plan, PlannedStage};
+pub use planned_graph::{PlannedEdge, PlannedGraph, PlannedNode};
 pub use registry::{RegisteredStage, Registry, RegistryError, StageFactory};
 pub use spec::{ArgumentSpec, Choice, Example, OptionKind, OptionSpec, Presence, Role, StageSpec};
 pub use value::OptionValue;

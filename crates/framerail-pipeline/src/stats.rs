@@ -100,3 +100,71 @@ pub struct RunStats {
     /// Every edge.
     pub edges: Vec<EdgeStats>,
 }
+
+/// A run shorter than this says nothing about which stage limits it.
+const MIN_WALL_SECS: f64 = 0.2;
+
+impl RunStats {
+    /// The stage whose workers are at work for the largest share of the time.
+    pub(crate) fn find_limiting_stage(stages: &[StageStats], wall_secs: f64) -> Option<String> {
+        if wall_secs < MIN_WALL_SECS {
+            return None;
+        }
+        let busiest = stages.iter().max_by(|a, b| a.busy_share(wall_secs).total_cmp(&b.busy_share(wall_secs)))?;
+        Some(busiest.name.clone())
+    }
+
+    /// Frames that reached the ends of the pipeline, the largest count of any end.
+    pub fn frames_done(&self) -> u64 {
+        let is_end = |stage: &&StageStats| !self.edges.iter().any(|edge| edge.from == stage.name);
+        self.stages.iter().filter(is_end).map(|stage| stage.frames_in).max().unwrap_or(0)
+    }
+
+    /// The stage of this name.
+    pub fn stage(&self, name: &str) -> Option<&StageStats> {
+        self.stages.iter().find(|stage| stage.name == name)
+    }
+
+    /// The sum of a counter over all stages.
+    pub fn counter(&self, name: &str) -> u64 {
+        self.stages.iter().filter_map(|stage| stage.counters.get(name)).sum()
+    }
+
+    /// The summary printed at the end of a run: a line per stage, then what limits it.
+    pub fn table(&self) -> String {
+        let mut text = format!(
+            "{:<14} {:>7} {:>9} {:>9} {:>7} {:>9} {:>9}\n",
+            "stage", "workers", "frames", "frames/s", "busy", "wait in", "wait out"
+        );
+        for stage in &self.stages {
+            let frames = stage.frames_in.max(stage.frames_out);
+            let rate = if self.wall_secs > 0.0 { frames as f64 / self.wall_secs } else { 0.0 };
+            text += &format!(
+                "{:<14} {:>7} {:>9} {:>9.1} {:>6.0}% {:>8.0}% {:>8.0}%\n",
+                stage.name,
+                stage.workers,
+                frames,
+                rate,
+                100.0 * stage.busy_share(self.wall_secs),
+                100.0 * stage.share(stage.wait_input_secs, self.wall_secs),
+                100.0 * stage.share(stage.wait_output_secs, self.wall_secs),
+            );
+        }
+        if let Some(stage) = &self.limiting_stage {
+            let cores = if self.wall_secs > 0.0 { self.cpu_secs / self.wall_secs } else { 0.0 };
+            text += &format!("limited by {stage}; {cores:.1} cores at work, peak memory {} MB\n", self.memory_peak_bytes / 1_000_000);
+        }
+        text
+    }
+}
+
+impl StageStats {
+    /// Share of the run that a worker of this stage was at work, 0 to 1.
+    pub fn busy_share(&self, wall_secs: f64) -> f64 {
+        self.share(self.busy_secs, wall_secs)
+    }
+
+    fn share(&self, secs: f64, wall_secs: f64) -> f64 {
+        if wall_secs > 0.0 { secs / wall_secs / self.workers.max(1) as f64 } else { 0.0 }
+    }
+}

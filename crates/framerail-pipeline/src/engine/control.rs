@@ -1,0 +1,62 @@
+//! The run's two switches, and who must be woken when one is thrown.
+
+use std::sync::{
+    Arc, Weak,
+    atomic::{AtomicBool, Ordering},
+};
+
+use parking_lot::Mutex;
+
+use crate::{ErrorKind, RunError, StageError};
+
+/// Something that threads wait on.
+pub(super) trait Wake: Send + Sync {
+    /// Wakes every thread that waits here, to look at the switches again.
+    fn wake(&self);
+}
+
+/// Shared by every thread of a run.
+#[derive(Default)]
+pub(super) struct Control {
+    /// Sources end soon, files are finished.
+    pub(super) stop: Arc<AtomicBool>,
+    /// Everything ends now, nothing is finished.
+    pub(super) abort: Arc<AtomicBool>,
+    first_error: Mutex<Option<RunError>>,
+    waiters: Mutex<Vec<Weak<dyn Wake>>>,
+}
+
+impl Control {
+    pub(super) fn register(&self, waiter: Weak<dyn Wake>) {
+        self.waiters.lock().push(waiter);
+    }
+
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn is_aborted(&self) -> bool {
+        self.abort.load(Ordering::SeqCst)
+    }
+
+    /// Tears the run down because of an error; only the first is kept.
+    pub(super) fn fail(&self, stage: &str, error: StageError) {
+        self.first_error.lock().get_or_insert_with(|| RunError { stage: stage.to_owned(), error });
+        self.abort.store(true, Ordering::SeqCst);
+        for waiter in self.waiters.lock().iter().filter_map(Weak::upgrade) {
+            waiter.wake();
+        }
+    }
+
+    pub(super) fn abort_from_outside(&self) {
+        self.fail("run", StageError::new(ErrorKind::Cancelled, "aborted; nothing unfinished was kept"));
+    }
+
+    pub(super) fn error(&self) -> Option<RunError> {
+        self.first_error.lock().clone()
+    }
+}

@@ -1,0 +1,131 @@
+//! A node's way out: every edge that leaves it, with the probes on them.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use super::{
+    metrics::{Phase, WorkerClock},
+    queue::{Queue, Refused},
+};
+use crate::{
+    Closed, Emitter, Item,
+    graph::{Probe, Verdict},
+};
+
+/// What an edge counts.
+#[derive(Default)]
+pub(super) struct EdgeCounts {
+    pub(super) frames: AtomicU64,
+    pub(super) dropped: AtomicU64,
+}
+
+/// One edge as a producer sees it.
+#[derive(Clone)]
+pub(super) struct Outlet {
+    pub(super) queue: Arc<Queue>,
+    pub(super) probes: Vec<Probe>,
+    pub(super) counts: Arc<EdgeCounts>,
+}
+
+impl Outlet {
+    fn push(&self, mut item: Item, clock: &WorkerClock) -> Result<(), Refused> {
+        if let Item::Frame(frame) = &mut item {
+            for probe in &self.probes {
+                if probe(frame) == Verdict::Drop {
+                    self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+                    return Ok(());
+                }
+            }
+        }
+        let is_frame = item.is_frame();
+        if let Some(item) = self.queue.try_push(item)? {
+            clock.enter(Phase::WaitOutput);
+            let pushed = self.queue.push(item);
+            clock.enter(Phase::Busy);
+            pushed?;
+        }
+        self.counts.frames.fetch_add(u64::from(is_frame), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Items and frames that a node has given.
+#[derive(Default)]
+pub(super) struct OutCounts {
+    pub(super) items: AtomicU64,
+    pub(super) frames: AtomicU64,
+}
+
+/// Every edge that leaves a node. Each worker holds its own.
+#[derive(Clone)]
+pub(super) struct Outlets {
+    outlets: Vec<Option<Outlet>>,
+    counts: Arc<OutCounts>,
+}
+
+impl Outlets {
+    pub(super) fn new(outlets: Vec<Outlet>, counts: Arc<OutCounts>) -> Self {
+        Self { outlets: outlets.into_iter().map(Some).collect(), counts }
+    }
+
+    /// Gives an item to every edge that still takes items. A node without edges has nowhere to lose them.
+    pub(super) fn push_item(&mut self, item: Item, clock: &WorkerClock) -> Result<(), Closed> {
+        if self.outlets.is_empty() {
+            return Ok(());
+        }
+        self.counts.items.fetch_add(1, Ordering::Relaxed);
+        self.counts.frames.fetch_add(u64::from(item.is_frame()), Ordering::Relaxed);
+        let Some(last) = self.outlets.iter().rposition(Option::is_some) else { return Err(Closed) };
+        for outlet in &mut self.outlets[..last] {
+            push_or_close(outlet, item.clone(), clock)?;
+        }
+        push_or_close(&mut self.outlets[last], item, clock)?;
+        if self.outlets.iter().all(Option::is_none) { Err(Closed) } else { Ok(()) }
+    }
+
+    /// Tells every following queue that this producer has ended.
+    pub(super) fn close(queues: &[Arc<Queue>]) {
+        for queue in queues {
+            queue.producer_ended();
+        }
+    }
+}
+
+/// A refusing edge is taken off, its siblings go on; an abort ends all.
+fn push_or_close(outlet: &mut Option<Outlet>, item: Item, clock: &WorkerClock) -> Result<(), Closed> {
+    match outlet.as_ref().map(|open| open.push(item, clock)) {
+        None | Some(Ok(())) => Ok(()),
+        Some(Err(Refused::Gone)) => {
+            *outlet = None;
+            Ok(())
+        }
+        Some(Err(Refused::Aborted)) => Err(Closed),
+    }
+}
+
+/// Pushes as it goes: for a node with one worker.
+pub(super) struct DirectEmitter<'a> {
+    pub(super) outlets: &'a mut Outlets,
+    pub(super) clock: &'a WorkerClock,
+}
+
+impl Emitter for DirectEmitter<'_> {
+    fn push(&mut self, item: Item) -> Result<(), Closed> {
+        self.outlets.push_item(item, self.clock)
+    }
+}
+
+/// Collects, to be put in order afterwards: for a node with several workers.
+#[derive(Default)]
+pub(super) struct CollectingEmitter {
+    pub(super) items: Vec<Item>,
+}
+
+impl Emitter for CollectingEmitter {
+    fn push(&mut self, item: Item) -> Result<(), Closed> {
+        self.items.push(item);
+        Ok(())
+    }
+}

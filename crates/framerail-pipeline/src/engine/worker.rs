@@ -1,0 +1,213 @@
+//! What a worker thread does from start to end.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use super::{
+    control::Control,
+    metrics::{Phase, WorkerClock},
+    ordered::Ordered,
+    outlet::{CollectingEmitter, DirectEmitter, OutCounts, Outlets},
+    queue::{Popped, Queue},
+};
+use crate::{Emitter, ErrorKind, Flow, Item, Source, Stage, StageContext, StageError, stage::Ledger};
+
+/// What the workers of one node share, and the statistics read.
+pub(super) struct NodeState {
+    pub(super) name: Arc<str>,
+    pub(super) input: Option<Arc<Queue>>,
+    pub(super) following: Vec<Arc<Queue>>,
+    pub(super) clocks: Vec<WorkerClock>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) items_in: AtomicU64,
+    pub(super) frames_in: AtomicU64,
+    pub(super) out_counts: Arc<OutCounts>,
+    pub(super) workers_left: AtomicUsize,
+}
+
+/// One thread's share of a node.
+pub(super) struct Worker {
+    pub(super) index: usize,
+    pub(super) node: Arc<NodeState>,
+    pub(super) control: Arc<Control>,
+    pub(super) outlets: Outlets,
+    /// Present when the node has several workers.
+    pub(super) ordered: Option<Arc<Ordered>>,
+}
+
+impl Worker {
+    pub(super) fn context(&self) -> StageContext {
+        StageContext {
+            name: Arc::clone(&self.node.name),
+            worker: self.index,
+            ledger: Arc::clone(&self.node.ledger),
+            stop: Arc::clone(&self.control.stop),
+            abort: Arc::clone(&self.control.abort),
+        }
+    }
+
+    fn clock(&self) -> &WorkerClock {
+        &self.node.clocks[self.index]
+    }
+
+    pub(super) fn run_source(mut self, mut source: Box<dyn Source>) {
+        let outcome = guarded(|| self.drive_source(source.as_mut()));
+        self.end(outcome, source);
+    }
+
+    pub(super) fn run_stage(mut self, mut stage: Box<dyn Stage>) {
+        let outcome = guarded(|| self.drive_stage(stage.as_mut()));
+        self.end(outcome, stage);
+    }
+
+    fn drive_source(&mut self, source: &mut dyn Source) -> Result<(), StageError> {
+        let context = self.context();
+        let node = Arc::clone(&self.node);
+        let clock = &node.clocks[self.index];
+        clock.enter(Phase::Busy);
+        source.start(&context)?;
+        let mut out = DirectEmitter { outlets: &mut self.outlets, clock };
+        while !self.control.is_stopping() && !self.control.is_aborted() {
+            match source.produce(&mut out) {
+                Ok(Flow::More) => {}
+                Ok(Flow::Done) => break,
+                // A stop interrupts blocking reads; that is no failure.
+                Err(_) if self.control.is_stopping() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        if self.control.is_aborted() { Ok(()) } else { source.finish(&mut out) }
+    }
+
+    fn drive_stage(&mut self, stage: &mut dyn Stage) -> Result<(), StageError> {
+        let context = self.context();
+        let node = Arc::clone(&self.node);
+        let Some(input) = node.input.clone() else {
+            return Err(StageError::new(ErrorKind::Internal, "has no input"));
+        };
+        self.clock().enter(Phase::Busy);
+        stage.start(&context)?;
+        loop {
+            self.clock().enter(Phase::WaitInput);
+            let popped = input.pop();
+            self.clock().enter(Phase::Busy);
+            match popped {
+                Popped::Aborted => return Ok(()),
+                Popped::End { sequence } => return self.give(sequence, |out| stage.finish(out).map(|()| Flow::Done)).map(|_| ()),
+                Popped::Batch { sequence, items } => {
+                    self.count_in(&items);
+                    if self.give(sequence, |out| stage.batch(items, out))? == Flow::Done {
+                        return self.finish_early(stage, &input);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A stage that wants no more still gives what it holds.
+    fn finish_early(&mut self, stage: &mut dyn Stage, input: &Queue) -> Result<(), StageError> {
+        input.receiver_ended();
+        match input.pop() {
+            Popped::End { sequence } => self.give(sequence, |out| stage.finish(out).map(|()| Flow::Done)).map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Runs a piece of work and sees that what it gives leaves in order.
+    fn give(&mut self, sequence: u64, work: impl FnOnce(&mut dyn Emitter) -> Result<Flow, StageError>) -> Result<Flow, StageError> {
+        let node = Arc::clone(&self.node);
+        let clock = &node.clocks[self.index];
+        let Some(ordered) = &self.ordered else {
+            return work(&mut DirectEmitter { outlets: &mut self.outlets, clock });
+        };
+        let mut out = CollectingEmitter::default();
+        let flow = work(&mut out)?;
+        ordered.deposit(sequence, out.items, &mut self.outlets, clock)?;
+        Ok(flow)
+    }
+
+    fn count_in(&self, items: &[Item]) {
+        let frames = items.iter().filter(|item| item.is_frame()).count() as u64;
+        self.node.items_in.fetch_add(items.len() as u64, Ordering::Relaxed);
+        self.node.frames_in.fetch_add(frames, Ordering::Relaxed);
+        let last = items.iter().rev().find_map(|item| match item {
+            Item::Frame(item) => Some(item.frame.index),
+            _ => None,
+        });
+        self.clock().set_frame(last);
+    }
+
+    /// Records the outcome, lets the stage go, and closes the node behind its last worker.
+    fn end<T>(self, outcome: Result<(), StageError>, stage: T) {
+        match outcome {
+            Ok(()) => {}
+            Err(error) if error.kind == ErrorKind::Closed => {
+                if let Some(input) = &self.node.input {
+                    input.receiver_ended();
+                }
+            }
+            Err(error) => self.control.fail(&self.node.name, error),
+        }
+        if let Err(error) = guarded(|| {
+            drop(stage);
+            Ok(())
+        }) {
+            self.control.fail(&self.node.name, error);
+        }
+        self.clock().enter(Phase::Ended);
+        if self.node.workers_left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            if let Some(input) = &self.node.input {
+                input.receiver_ended();
+            }
+            Outlets::close(&self.node.following);
+        }
+    }
+}
+
+/// Turns a panic into an error.
+fn guarded(work: impl FnOnce() -> Result<(), StageError>) -> Result<(), StageError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic_text(panic.as_ref());
+        Err(StageError::new(ErrorKind::Internal, format!("panicked: {text}; this is a bug in the stage, please report it")))
+    })
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use framerail_core::*;
+
+    use crate::{FrameItem, Item};
+
+    /// A one-pixel picture with a number.
+    pub(crate) fn gray_item(index: u64) -> Item {
+        let surface = FramePool::new(0).surface(PixelFormat::Gray8, 1, 1).expect("size in range");
+        FrameItem::new(Frame {
+            surface: Surface::Host(surface),
+            width: 1,
+            height: 1,
+            stream: StreamId(0),
+            index,
+            pts: Pts(index as i64),
+            duration: None,
+            time_base: TimeBase::MICROS,
+            color: ColorDescription::default(),
+            sample_aspect_ratio: None,
+            rotation: Rotation::None,
+            field_order: FieldOrder::Progressive,
+            is_keyframe: true,
+            status: FrameStatus::Ok,
+        })
+        .into()
+    }
+}
