@@ -77,6 +77,7 @@ pub(crate) fn stream_info(
     let whole = options.start_secs.is_none() && options.end_secs.is_none() && options.duration_secs.is_none();
     let counted = u64::try_from(stream.nb_frames).ok().filter(|count| *count > 0 && whole);
     Ok(StreamInfo {
+        start_offset_micros: 0,
         id: options.stream,
         source: options.source.clone(),
         name: options.name.clone().unwrap_or_else(|| short_name(&options.source)),

@@ -77,6 +77,7 @@ impl MediaReader {
         if let Ok(surface) = frame.surface.host() {
             self.info.pixel_format = surface.format();
         }
+        self.info.start_offset_micros = self.start_offset_micros();
         self.info.color = frame.color;
         self.info.rotation = frame.rotation;
         self.info.sample_aspect_ratio = frame.sample_aspect_ratio;

@@ -13,6 +13,8 @@ pub struct DetectionFormat {
     pub labels: Vec<String>,
     /// Landmarks a detection has.
     pub landmarks: usize,
+    /// Frames in a row that no model looks at between two that it does: 0 for every frame, 2 for `infer every=3`.
+    pub max_unanalysed_frames: u32,
 }
 
 /// What flows on an edge: frames, as far as their format is known before the first one, and what is attached to them.
@@ -68,7 +70,12 @@ mod tests {
             pixel_format: Some(PixelFormat::Yuv420p),
             frame_rate: Rational::new(30_000, 1001),
             device: Device::Cpu,
-            detections: Some(DetectionFormat { model: "centerface".into(), labels: vec!["face".into()], landmarks: 5 }),
+            detections: Some(DetectionFormat {
+                model: "centerface".into(),
+                labels: vec!["face".into()],
+                landmarks: 5,
+                max_unanalysed_frames: 0,
+            }),
         };
         assert_eq!(format.to_string(), "1280x720 yuv420p 29.97 fps on cpu + detections with 5 landmarks (centerface)");
         assert_eq!(EdgeFormat::default().to_string(), "frames of any size on cpu");

@@ -149,6 +149,9 @@ pub(crate) struct CopyCount {
     pub(crate) bytes: AtomicU64,
 }
 
+/// Flags of blocking calls, set when the run is stopped or aborted.
+pub(crate) type Interrupts = Arc<Mutex<Vec<Arc<AtomicBool>>>>;
+
 /// A worker's line to the run: counters, notices, and whether to stop. Cloning is cheap.
 #[derive(Clone)]
 pub struct StageContext {
@@ -157,6 +160,7 @@ pub struct StageContext {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) abort: Arc<AtomicBool>,
+    pub(crate) interrupts: Interrupts,
 }
 
 impl StageContext {
@@ -195,6 +199,14 @@ impl StageContext {
         let message = message.to_string();
         log::warn!("{}: {message}", self.name);
         self.ledger.notices.lock().push(message);
+    }
+
+    /// Has this flag set when the run is stopped or aborted: for a blocking read that watches a flag of its own.
+    pub fn interrupt(&self, flag: &Arc<AtomicBool>) {
+        self.interrupts.lock().push(Arc::clone(flag));
+        if self.stop.load(Ordering::SeqCst) || self.abort.load(Ordering::SeqCst) {
+            flag.store(true, Ordering::SeqCst);
+        }
     }
 
     /// Set when sources should end soon and files be finished (Ctrl-C).

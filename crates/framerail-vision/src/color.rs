@@ -40,30 +40,7 @@ fn quantisation(format: PixelFormat, color: &ColorDescription) -> (Quantisation,
     }
 }
 
-/// How Y'CbCr becomes RGB below a whole step.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum ColorRounding {
-    /// By the standard's equations, in floating point.
-    #[default]
-    Exact,
-    /// As FFmpeg's vector code for 8-bit planar 4:2:0 and 4:2:2, on average: it rounds each term of the sum down, so that red, green
-    /// and blue come out lower by 1, 1.5 and 1 of 255 (0.5, 1 and 0.5 for full range). For models whose results are compared with
-    /// those on `ffmpeg -pix_fmt rgb24`. Other formats are converted exactly.
-    FfmpegFast,
-}
-
 impl RgbFromSamples {
-    /// Lowered as FFmpeg's vector code does.
-    pub fn rounded(mut self, rounding: ColorRounding, format: PixelFormat, color: &ColorDescription) -> Self {
-        let is_fast = matches!(format, PixelFormat::Yuv420p | PixelFormat::Yuv422p | PixelFormat::Yuva420p);
-        if rounding == ColorRounding::FfmpegFast && is_fast {
-            // Half a step for luma, unless it needs no scaling, and half for each chroma term.
-            let luma = if color.is_full_range(false) { 0.0 } else { 0.5 };
-            self.bias = [self.bias[0] - luma - 0.5, self.bias[1] - luma - 1.0, self.bias[2] - luma - 0.5];
-        }
-        self
-    }
-
     /// The conversion for a surface of this format with these tags.
     pub fn new(format: PixelFormat, color: &ColorDescription) -> Self {
         let (luma, chroma) = quantisation(format, color);
@@ -95,6 +72,50 @@ impl RgbFromSamples {
             luma_gain: luma_row.map(|v| v as f32),
             luma_bias: bias(luma_row),
         }
+    }
+}
+
+/// The factors of FFmpeg's vector code from 8-bit Y'CbCr to RGB: Q13, for samples and zeros that are eight times as large.
+///
+/// Source: H.273 as above, rounded in the steps that swscale's 16-bit arithmetic takes; equal to its output bit by bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FastYuv {
+    /// Eight times luma's black.
+    pub black: i16,
+    /// Luma's factor.
+    pub luma: i16,
+    /// Red's from Cr.
+    pub red_cr: i16,
+    /// Green's from Cb and Cr.
+    pub green: [i16; 2],
+    /// Blue's from Cb.
+    pub blue_cb: i16,
+}
+
+impl FastYuv {
+    /// The factors for a picture, when FFmpeg has such a way for it: 8-bit planar 4:2:0 and 4:2:2 with an even number of rows.
+    pub fn new(format: PixelFormat, height: u32, color: &ColorDescription) -> Option<Self> {
+        let fast = matches!(format, PixelFormat::Yuv420p | PixelFormat::Yuv422p | PixelFormat::Yuva420p);
+        if !fast || height % 2 == 1 {
+            return None;
+        }
+        let full = color.is_full_range(false);
+        let (kr, kb) = color.matrix_or_default().luma_weights();
+        let kg = 1.0 - kr - kb;
+        // First Q16 for limited range, then cut off for full range, then Q13.
+        let chroma = |factor: f64| {
+            let limited = (factor * 255.0 / 224.0 * 65536.0).round();
+            let stated = if full { (limited * 224.0 / 255.0).trunc() } else { limited };
+            (stated / 8.0).round() as i16
+        };
+        let luma = if full { 8192 } else { (65536 * 255 / 219 + 4) / 8 };
+        Some(Self {
+            black: if full { 0 } else { 16 * 8 },
+            luma,
+            red_cr: chroma(2.0 * (1.0 - kr)),
+            green: [chroma(-2.0 * kb * (1.0 - kb) / kg), chroma(-2.0 * kr * (1.0 - kr) / kg)],
+            blue_cb: chroma(2.0 * (1.0 - kb)),
+        })
     }
 }
 
@@ -143,6 +164,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn factors_of_the_fast_way_are_the_known_ones() {
+        let bt601 = FastYuv { black: 128, luma: 9539, red_cr: 13075, green: [-3209, -6660], blue_cb: 16525 };
+        assert_eq!(FastYuv::new(PixelFormat::Yuv420p, 2, &ColorDescription::default()), Some(bt601));
+        let full = ColorDescription { range: ColorRange::Full, ..Default::default() };
+        assert_eq!(FastYuv::new(PixelFormat::Yuv422p, 2, &full).map(|fast| (fast.black, fast.luma, fast.red_cr)), Some((0, 8192, 11485)));
+        assert_eq!(FastYuv::new(PixelFormat::Yuv420p, 3, &full), None);
+        assert_eq!(FastYuv::new(PixelFormat::Nv12, 2, &full), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::{
 
 use parking_lot::Mutex;
 
-use crate::{ErrorKind, RunError, StageError};
+use crate::{ErrorKind, RunError, StageError, stage::Interrupts};
 
 /// Something that threads wait on.
 pub(super) trait Wake: Send + Sync {
@@ -22,6 +22,8 @@ pub(super) struct Control {
     pub(super) stop: Arc<AtomicBool>,
     /// Everything ends now, nothing is finished.
     pub(super) abort: Arc<AtomicBool>,
+    /// Blocking calls of sources that watch a flag of their own.
+    pub(super) interrupts: Interrupts,
     first_error: Mutex<Option<RunError>>,
     waiters: Mutex<Vec<Weak<dyn Wake>>>,
 }
@@ -33,6 +35,13 @@ impl Control {
 
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
+        self.interrupt();
+    }
+
+    fn interrupt(&self) {
+        for flag in self.interrupts.lock().iter() {
+            flag.store(true, Ordering::SeqCst);
+        }
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -47,6 +56,7 @@ impl Control {
     pub(super) fn fail(&self, stage: &str, error: StageError) {
         self.first_error.lock().get_or_insert_with(|| RunError { stage: stage.to_owned(), error });
         self.abort.store(true, Ordering::SeqCst);
+        self.interrupt();
         for waiter in self.waiters.lock().iter().filter_map(Weak::upgrade) {
             waiter.wake();
         }

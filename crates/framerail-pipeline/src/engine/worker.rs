@@ -49,6 +49,7 @@ impl Worker {
             ledger: Arc::clone(&self.node.ledger),
             stop: Arc::clone(&self.control.stop),
             abort: Arc::clone(&self.control.abort),
+            interrupts: Arc::clone(&self.control.interrupts),
         }
     }
 

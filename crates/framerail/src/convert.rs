@@ -1,0 +1,45 @@
+//! Errors of the crates below as errors of a stage: the one place that knows what each calls for.
+
+use framerail_core::CoreError;
+use framerail_infer::InferError;
+use framerail_media::MediaError;
+use framerail_pipeline::{ErrorKind, StageError};
+use framerail_vision::VisionError;
+
+/// A failure of reading.
+pub(crate) fn input_error(error: MediaError) -> StageError {
+    let kind = match &error {
+        MediaError::BadOption { .. } => ErrorKind::Usage,
+        MediaError::Cancelled { .. } => ErrorKind::Cancelled,
+        _ => ErrorKind::Input,
+    };
+    StageError::new(kind, error)
+}
+
+/// A failure of writing.
+pub(crate) fn output_error(error: MediaError) -> StageError {
+    let kind = match &error {
+        MediaError::BadOption { .. } => ErrorKind::Usage,
+        _ => ErrorKind::Output,
+    };
+    StageError::new(kind, error)
+}
+
+/// A failure of a model.
+pub(crate) fn model_error(error: InferError) -> StageError {
+    let kind = match &error {
+        InferError::Option { .. } => ErrorKind::Usage,
+        _ => ErrorKind::Model,
+    };
+    StageError::new(kind, error)
+}
+
+/// A surface of a kind that a stage cannot work on.
+pub(crate) fn vision_error(error: VisionError) -> StageError {
+    StageError::new(ErrorKind::Internal, error)
+}
+
+/// The same from below.
+pub(crate) fn core_error(error: CoreError) -> StageError {
+    StageError::new(ErrorKind::Internal, error)
+}

@@ -1,0 +1,1 @@
+//! Which sources an argument of `read` names.

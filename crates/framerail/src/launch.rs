@@ -1,0 +1,65 @@
+//! From a line of text or a file to a run.
+
+use std::path::Path;
+
+use framerail_pipeline::{Description, Diagnostics, ErrorKind, Plan, RunError, RunOptions, RunOutcome, check};
+
+use crate::registry;
+
+/// Why a pipeline could not be run to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Found before anything started.
+    #[error("{0}")]
+    Pipeline(Diagnostics),
+    /// The first failure of the run.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+impl From<Diagnostics> for Error {
+    fn from(diagnostics: Diagnostics) -> Self {
+        Error::Pipeline(diagnostics)
+    }
+}
+
+impl Error {
+    /// What the failure calls for.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Pipeline(diagnostics) => diagnostics.kind(),
+            Error::Run(error) => error.kind(),
+        }
+    }
+}
+
+/// Checks a pipeline's text against the built-in stages; nothing is opened yet.
+///
+/// # Errors
+/// Everything that is wrong with it, with its place in the text.
+pub fn plan(text: &str) -> Result<Plan, Diagnostics> {
+    check(&Description::parse(text)?, &registry())
+}
+
+/// The same for a TOML file.
+///
+/// # Errors
+/// Everything that is wrong with it, with line and column; a file that cannot be read.
+pub fn plan_file(path: &Path) -> Result<Plan, Diagnostics> {
+    check(&Description::read_file(path)?, &registry())
+}
+
+/// Runs a pipeline's text to its end.
+///
+/// # Errors
+/// `Pipeline` for what is found before the start, `Run` for the first failure after it.
+pub fn run(text: &str) -> Result<RunOutcome, Error> {
+    let mut plan = plan(text)?;
+    plan.link()?;
+    let outcome = plan.into_graph()?.graph.start(RunOptions::default())?.wait();
+    match &outcome.result {
+        Ok(()) => Ok(outcome),
+        Err(error) => Err(Error::Run(error.clone())),
+    }
+}

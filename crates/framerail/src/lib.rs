@@ -1,0 +1,25 @@
+//! framerail: a video pipeline for deep learning.
+//!
+//! Video goes in; detections and finished video come out. Stages run side by side; a pipeline is a line of text, a TOML file,
+//! or a [`pipeline::Graph`] put together by hand:
+//!
+//! ```no_run
+//! let outcome = framerail::run("read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4")?;
+//! println!("{}", outcome.stats.table());
+//! # Ok::<(), framerail::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+pub use framerail_core as core;
+pub use framerail_infer as infer;
+pub use framerail_media as media;
+pub use framerail_pipeline as pipeline;
+pub use framerail_vision as vision;
+
+mod convert;
+pub mod inputs;
+mod launch;
+pub mod stages;
+
+pub use launch::{Error, plan, plan_file, run};
+pub use stages::registry;

@@ -1,0 +1,28 @@
+//! What stages say when they do not fit.
+
+use framerail_core::Device;
+use framerail_pipeline::{DetectionFormat, EdgeFormat, LinkMismatch, PlanError};
+
+/// The input of a stage that is not a source. The engine links no such stage without one.
+pub(super) fn input_of(input: Option<&EdgeFormat>) -> Result<&EdgeFormat, PlanError> {
+    input.ok_or_else(|| PlanError::Link(LinkMismatch { needs: "frames".into(), mend: "put `read FILE` before it".into() }))
+}
+
+/// Frames in host memory.
+pub(super) fn host_frames(input: Option<&EdgeFormat>) -> Result<&EdgeFormat, PlanError> {
+    let input = input_of(input)?;
+    if input.device == Device::Cpu {
+        return Ok(input);
+    }
+    Err(PlanError::Link(LinkMismatch { needs: "frames on cpu".into(), mend: "put `download` before it".into() }))
+}
+
+/// The detections of the input.
+pub(super) fn detections_of(input: &EdgeFormat) -> Result<&DetectionFormat, PlanError> {
+    input.detections.as_ref().ok_or_else(|| {
+        PlanError::Link(LinkMismatch {
+            needs: "frames with detections".into(),
+            mend: "put `infer MODEL` before it, such as `infer centerface`".into(),
+        })
+    })
+}
