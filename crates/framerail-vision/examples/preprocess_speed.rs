@@ -5,7 +5,7 @@ use std::{error::Error, time::Instant};
 use framerail_core::{
     ColorDescription, FieldOrder, Frame, FramePool, FrameStatus, PixelFormat, Pts, Rotation, StreamId, Surface, TensorLayout, TimeBase,
 };
-use framerail_vision::{ChannelOrder, Fit, Preprocess, Preprocessor};
+use framerail_vision::{ChannelOrder, Fit, Preprocess, Preprocessor, Sampling};
 
 const ROUNDS: usize = 60;
 
@@ -40,10 +40,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     for format in [PixelFormat::Yuv420p, PixelFormat::Nv12, PixelFormat::Yuv420p10, PixelFormat::Rgb24] {
         let frame = frame(&pool, format, 1280, 720)?;
         for (width, height) in [(1280, 736), (640, 384), (416, 256)] {
-            for layout in [TensorLayout::Tchw, TensorLayout::Thwc] {
+            for (layout, sampling) in [
+                (TensorLayout::Tchw, Sampling::Bilinear),
+                (TensorLayout::Thwc, Sampling::Bilinear),
+                (TensorLayout::Tchw, Sampling::Bilinear8Bit),
+                (TensorLayout::Thwc, Sampling::Bilinear8Bit),
+            ] {
                 let (fit, channel_order) = (Fit::Stretch, ChannelOrder::Rgb);
                 let spec = Preprocess { width, height, fit, channel_order, layout, scale: 1.0, mean: [0.0; 3], std: [1.0; 3] };
-                let mut preprocessor = Preprocessor::new(spec)?;
+                let mut preprocessor = Preprocessor::new(spec)?.with_sampling(sampling);
                 let mut out = vec![0.0; spec.elements()];
                 let mut millis: Vec<f64> = Vec::new();
                 for _ in 0..ROUNDS {
@@ -53,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 }
                 millis.sort_by(f64::total_cmp);
                 println!(
-                    "{format:12} 1280x720 -> {width}x{height} {layout:?}: median {:.2} ms, best {:.2} ms",
+                    "{format:12} 1280x720 -> {width}x{height} {layout:?} {sampling:?}: median {:.2} ms, best {:.2} ms",
                     millis[ROUNDS / 2],
                     millis[0]
                 );

@@ -106,9 +106,9 @@ impl FastYuv {
         let chroma = |factor: f64| {
             let limited = (factor * 255.0 / 224.0 * 65536.0).round();
             let stated = if full { (limited * 224.0 / 255.0).trunc() } else { limited };
-            (stated / 8.0).round() as i16
+            (stated / 8.0 + 0.5).floor() as i16
         };
-        let luma = if full { 8192 } else { (65536 * 255 / 219 + 4) / 8 };
+        let luma = if full { 8192 } else { ((65536 * 255 / 219 + 4) / 8) as i16 };
         Some(Self {
             black: if full { 0 } else { 16 * 8 },
             luma,

@@ -2,6 +2,8 @@
 
 use multiversion::multiversion;
 
+use crate::color::FastYuv;
+
 /// Elements of a row buffer that is gathered from: the widest frame times the most samples a pixel.
 ///
 /// A power of two known to the compiler, so that a masked index needs no bounds check.
@@ -118,14 +120,91 @@ pub(crate) fn mix_channel(samples: [&[f32]; 3], mix: ChannelMix, out: &mut [f32]
     }
 }
 
+/// In a float of this size the lowest bits are the rounded integer; a cast would not be vectorised.
+const WHOLE: f32 = 8_388_608.0;
+
 /// Moves 8-bit samples towards `values` (0 to 255) by coverage (0 to 255), rounding to the nearest.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn blend_bytes(samples: &mut [u8], values: &[f32], coverage: &[u8]) {
     for ((sample, value), &coverage) in samples.iter_mut().zip(values).zip(coverage) {
         let old = f32::from(*sample);
-        // In a float of this size the lowest bits are the rounded integer; a cast would not be vectorised.
-        const WHOLE: f32 = 8_388_608.0;
         let mixed = old + (value - old) * (f32::from(coverage) * (1.0 / 255.0));
         *sample = (mixed + WHOLE).to_bits() as u8;
+    }
+}
+
+/// The high half of a product of 16-bit numbers, rounded down.
+#[inline(always)]
+fn multiply_high(left: i16, right: i16) -> i16 {
+    ((i32::from(left) * i32::from(right)) >> 16) as i16
+}
+
+/// What chroma adds to red, green and blue, by FFmpeg's 16-bit arithmetic.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn chroma_terms(cb: &[u8], cr: &[u8], yuv: &FastYuv, out: [&mut [i16]; 3]) {
+    let FastYuv { red_cr, green, blue_cb, .. } = *yuv;
+    let [red, green_out, blue] = out;
+    let outputs = red.iter_mut().zip(green_out).zip(blue);
+    for ((((red, green_out), blue), &cb), &cr) in outputs.zip(cb).zip(cr) {
+        let (cb, cr) = (i16::from(cb) * 8 - 1024, i16::from(cr) * 8 - 1024);
+        *red = multiply_high(cr, red_cr);
+        *green_out = multiply_high(cb, green[0]) + multiply_high(cr, green[1]);
+        *blue = multiply_high(cb, blue_cb);
+    }
+}
+
+/// One 8-bit channel from luma and one chroma term for every two pixels, by FFmpeg's 16-bit arithmetic.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn add_luma(luma: &[u8], terms: &[i16], yuv: &FastYuv, out: &mut [u8]) {
+    let (black, gain) = (yuv.black, yuv.luma);
+    let channel = |luma: u8, term: i16| (multiply_high(i16::from(luma) * 8 - black, gain) + term).clamp(0, 255) as u8;
+    let (pairs, odd) = luma.as_chunks::<2>();
+    let (out_pairs, odd_out) = out.as_chunks_mut::<2>();
+    for ((out, luma), &term) in out_pairs.iter_mut().zip(pairs).zip(terms) {
+        *out = luma.map(|luma| channel(luma, term));
+    }
+    if let ([out], [luma], Some(&term)) = (odd_out, odd, terms.get(pairs.len())) {
+        *out = channel(*luma, term);
+    }
+}
+
+/// Values of 0 to 255, rounded to the nearest.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn round_to_bytes(row: &[f32], out: &mut [u8]) {
+    for (out, value) in out.iter_mut().zip(row) {
+        *out = (value + WHOLE).to_bits() as u8;
+    }
+}
+
+/// Elements of a row of 8-bit samples that is gathered from; a power of two, and room for one beyond the widest frame.
+pub(crate) const BYTE_ROW_CAPACITY: usize = framerail_core::surface::MAX_SIDE as usize * 2;
+
+/// A row of 8-bit samples.
+pub(crate) type ByteRow = [u8; BYTE_ROW_CAPACITY];
+
+/// `out = 2048 · row / 16`: what [`lerp_bytes`] makes of pixels that stay where they are.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn widen_bytes(row: &[u8], out: &mut [i16]) {
+    for (out, &sample) in out.iter_mut().zip(row) {
+        *out = i16::from(sample) << 7;
+    }
+}
+
+/// `out[i] = (weights[i] · (row[first[i]], row[first[i] + 1])) / 16`, with weights that add up to 2048.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn lerp_bytes(row: &ByteRow, first: &[u32], weights: &[[i16; 2]], out: &mut [i16]) {
+    for ((out, &first), weights) in out.iter_mut().zip(first).zip(weights) {
+        let near = i32::from(row[first as usize % BYTE_ROW_CAPACITY]);
+        let far = i32::from(row[(first as usize + 1) % BYTE_ROW_CAPACITY]);
+        *out = ((near * i32::from(weights[0]) + far * i32::from(weights[1])) >> 4) as i16;
+    }
+}
+
+/// Two rows of [`lerp_bytes`], weighed by parts of 2048 and rounded to 0 to 255, then scaled and shifted.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn mix_byte_rows(rows: [&[i16]; 2], weights: [i16; 2], scale: f32, shift: f32, out: &mut [f32]) {
+    for ((out, &near), &far) in out.iter_mut().zip(rows[0]).zip(rows[1]) {
+        let value = (multiply_high(near, weights[0]) + multiply_high(far, weights[1]) + 2) >> 2;
+        *out = f32::from(value) * scale + shift;
     }
 }

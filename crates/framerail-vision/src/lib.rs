@@ -1,13 +1,15 @@
 //! Operations on frames and boxes in host memory: preprocessing for models, masks, blur, drawing,
 //! non-maximum suppression, linking over time.
 //!
-//! Everything works on the frame's own pixel format, 8 to 16 bits; nothing makes a round trip through RGB.
+//! Everything works on the frame's own pixel format, 8 to 16 bits; nothing makes a round trip through RGB,
+//! except preprocessing in 8-bit arithmetic ([`Sampling::Bilinear8Bit`]), whose point it is.
 #![forbid(unsafe_code)]
 
 mod blur;
-pub mod color;
+mod color;
 pub mod compare;
 pub mod draw;
+mod eight_bit;
 pub mod error;
 mod font;
 pub mod hold;
@@ -27,7 +29,6 @@ pub mod sheet;
 #[cfg(test)]
 mod test_pictures;
 
-pub use color::ColorRounding;
 pub use compare::{Comparison, Difference, compare};
 pub use draw::{Canvas, DrawOptions};
 pub use error::VisionError;

@@ -4,7 +4,8 @@ use framerail_core::{BBox, Frame, HostSurface, Point, TensorLayout, surface::MAX
 
 use crate::{
     VisionError,
-    color::{ColorRounding, RgbFromSamples},
+    color::{FastYuv, RgbFromSamples},
+    eight_bit::{ByteResampler, ToBytes},
     kernels::{ChannelMix, mix_channel},
     sampling::{Geometry, Resampler, Sampling, Window},
 };
@@ -127,13 +128,35 @@ impl Placement {
     }
 }
 
+/// The tables for one geometry, by the arithmetic that its sampling asks for.
+#[derive(Debug)]
+enum RowSource {
+    Floats(Resampler),
+    Bytes(Box<ByteResampler>),
+}
+
+impl RowSource {
+    fn new(geometry: Geometry) -> Self {
+        match geometry.sampling {
+            Sampling::Bilinear8Bit => RowSource::Bytes(Box::new(ByteResampler::new(geometry))),
+            Sampling::Bilinear | Sampling::Area => RowSource::Floats(Resampler::new(geometry)),
+        }
+    }
+
+    fn geometry(&self) -> &Geometry {
+        match self {
+            RowSource::Floats(resampler) => resampler.geometry(),
+            RowSource::Bytes(resampler) => resampler.geometry(),
+        }
+    }
+}
+
 /// Turns frames into model inputs; keeps its tables between frames of one size and format.
 #[derive(Debug)]
 pub struct Preprocessor {
     spec: Preprocess,
     sampling: Sampling,
-    rounding: ColorRounding,
-    resampler: Option<Resampler>,
+    rows: Option<RowSource>,
     /// One row of each channel, for interleaved output.
     channel_rows: [Vec<f32>; 3],
 }
@@ -154,24 +177,12 @@ impl Preprocessor {
         if spec.std.iter().any(|std| !std.is_normal()) {
             return Err(VisionError::option("std", format!("{:?}", spec.std), "finite numbers other than 0"));
         }
-        Ok(Self {
-            spec,
-            sampling: Sampling::default(),
-            rounding: ColorRounding::default(),
-            resampler: None,
-            channel_rows: Default::default(),
-        })
+        Ok(Self { spec, sampling: Sampling::default(), rows: None, channel_rows: Default::default() })
     }
 
     /// The same with another way of sampling than bilinear.
     pub fn with_sampling(mut self, sampling: Sampling) -> Self {
-        (self.sampling, self.resampler) = (sampling, None);
-        self
-    }
-
-    /// The same with another rounding of colours than exact.
-    pub fn with_rounding(mut self, rounding: ColorRounding) -> Self {
-        self.rounding = rounding;
+        (self.sampling, self.rows) = (sampling, None);
         self
     }
 
@@ -182,7 +193,8 @@ impl Preprocessor {
 
     /// Writes one picture's elements to `out` and says where the frame lies in it.
     ///
-    /// Resizing is bilinear between the nearest four pixels, with pixel centres at halves.
+    /// Resizing is bilinear between the nearest four pixels, with pixel centres at halves, unless [`Preprocessor::with_sampling`]
+    /// asked for something else.
     ///
     /// # Errors
     /// `OutputLength` unless `out` holds exactly [`Preprocess::elements`]; `Core` for a frame in device memory.
@@ -208,9 +220,7 @@ impl Preprocessor {
         }
         let placement = Placement::new(&self.spec, &crop);
         self.fill_padding(placement, out);
-        let mixes =
-            self.channel_mixes(&RgbFromSamples::new(surface.format(), &frame.color).rounded(self.rounding, surface.format(), &frame.color));
-        self.write_picture(surface, crop, placement, &mixes, out);
+        self.write_picture(frame, surface, crop, placement, out);
         let (scale_x, scale_y) = (placement.width as f32 / crop.width(), placement.height as f32 / crop.height());
         Ok(ModelMapping {
             scale_x,
@@ -263,7 +273,7 @@ impl Preprocessor {
         }
     }
 
-    fn write_picture(&mut self, surface: &HostSurface, crop: BBox, placement: Placement, mixes: &[ChannelMix], out: &mut [f32]) {
+    fn write_picture(&mut self, frame: &Frame, surface: &HostSurface, crop: BBox, placement: Placement, out: &mut [f32]) {
         let geometry = Geometry {
             format: surface.format(),
             width: surface.width(),
@@ -273,27 +283,53 @@ impl Preprocessor {
             out_height: placement.height,
             sampling: self.sampling,
         };
-        let resampler = match self.resampler.take().filter(|resampler| *resampler.geometry() == geometry) {
-            Some(resampler) => self.resampler.insert(resampler),
-            None => self.resampler.insert(Resampler::new(geometry)),
-        };
-        let (width, channels) = (self.spec.width as usize, mixes.len());
-        let plane_elements = width * self.spec.height as usize;
-        let (left, columns) = (placement.left, placement.width as usize);
-        for y in 0..placement.height as usize {
-            let samples = resampler.row(surface, y);
-            let row_start = (placement.top + y) * width + left;
-            for (channel, mix) in mixes.iter().enumerate() {
-                let target = match self.spec.layout {
-                    TensorLayout::Tchw => &mut out[channel * plane_elements + row_start..][..columns],
-                    TensorLayout::Thwc => {
-                        self.channel_rows[channel].resize(columns, 0.0);
-                        &mut self.channel_rows[channel][..]
-                    }
-                };
-                mix_channel(samples, *mix, target);
+        let mut rows = self.rows.take().filter(|rows| *rows.geometry() == geometry).unwrap_or_else(|| RowSource::new(geometry));
+        let mixes = self.channel_mixes(&RgbFromSamples::new(surface.format(), &frame.color));
+        match &mut rows {
+            RowSource::Floats(resampler) => {
+                for y in 0..placement.height as usize {
+                    let samples = resampler.row(surface, y);
+                    self.write_row(placement, y, out, |channel, out| mix_channel(samples, mixes[channel], out));
+                }
             }
-            if self.spec.layout == TensorLayout::Thwc {
+            RowSource::Bytes(resampler) => {
+                let to_bytes = self.to_bytes(frame, surface, &mixes);
+                resampler.begin();
+                for y in 0..placement.height as usize {
+                    let pair = resampler.row(surface, y, mixes.len(), &to_bytes);
+                    self.write_row(placement, y, out, |channel, out| pair.write(channel, mixes[channel].scale, mixes[channel].shift, out));
+                }
+            }
+        }
+        self.rows = Some(rows);
+    }
+
+    fn to_bytes<'a>(&self, frame: &Frame, surface: &HostSurface, mixes: &'a [ChannelMix]) -> ToBytes<'a> {
+        let fast = FastYuv::new(surface.format(), surface.height(), &frame.color);
+        match (fast, self.spec.channel_order) {
+            (Some(yuv), ChannelOrder::Rgb) => ToBytes::Fast { yuv, order: [0, 1, 2] },
+            (Some(yuv), ChannelOrder::Bgr) => ToBytes::Fast { yuv, order: [2, 1, 0] },
+            _ => ToBytes::Exact(mixes),
+        }
+    }
+
+    /// Lays out row `y` of the picture, whose channels `write_channel` gives.
+    fn write_row(&mut self, placement: Placement, y: usize, out: &mut [f32], write_channel: impl Fn(usize, &mut [f32])) {
+        let (width, channels) = (self.spec.width as usize, self.spec.channel_order.channels());
+        let plane_elements = width * self.spec.height as usize;
+        let columns = placement.width as usize;
+        let row_start = (placement.top + y) * width + placement.left;
+        match self.spec.layout {
+            TensorLayout::Tchw => {
+                for channel in 0..channels {
+                    write_channel(channel, &mut out[channel * plane_elements + row_start..][..columns]);
+                }
+            }
+            TensorLayout::Thwc => {
+                for (channel, row) in self.channel_rows.iter_mut().enumerate().take(channels) {
+                    row.resize(columns, 0.0);
+                    write_channel(channel, row);
+                }
                 interleave(&self.channel_rows, channels, &mut out[row_start * channels..][..columns * channels]);
             }
         }
