@@ -1,1 +1,168 @@
-//! Which sources an argument of `read` names.
+//! Which sources an argument of `read` names: files, folders, globs, image sequences, URLs, standard input.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use framerail_pipeline::{ErrorKind, StageError};
+
+/// File name endings that count as video in a folder.
+const VIDEO_ENDINGS: &[&str] = &[
+    "3gp", "asf", "avi", "dv", "f4v", "flv", "gif", "h264", "h265", "hevc", "ivf", "m2ts", "m2v", "m4v", "mjpeg", "mkv", "mov", "mp4",
+    "mpeg", "mpg", "mts", "mxf", "nut", "obu", "ogv", "ts", "vob", "webm", "wmv", "y4m",
+];
+
+/// File name endings that count as pictures in a folder.
+const IMAGE_ENDINGS: &[&str] = &["bmp", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
+
+/// A source and the short name of its stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceName {
+    /// Path, URL, pattern or `-`, as FFmpeg's side takes it.
+    pub source: String,
+    /// The file's stem, with a number behind it where two sources share it.
+    pub name: String,
+}
+
+/// Every source that the arguments name, in order; folders and globs in natural order of their files' names.
+///
+/// # Errors
+/// `Input` for what is missing, and for a folder or glob without video.
+pub fn expand_sources(arguments: &[&str]) -> Result<Vec<SourceName>, StageError> {
+    let mut sources = Vec::new();
+    for argument in arguments {
+        sources.extend(expand(argument)?);
+    }
+    let mut taken = BTreeMap::new();
+    Ok(sources.into_iter().map(|source| SourceName { name: unique(&mut taken, stem(&source)), source }).collect())
+}
+
+/// Whether a path's ending is that of a picture.
+pub fn is_image(path: &Path) -> bool {
+    has_ending(path, IMAGE_ENDINGS)
+}
+
+fn expand(argument: &str) -> Result<Vec<String>, StageError> {
+    let path = Path::new(argument);
+    if argument == "-" || argument.contains("://") || path.is_file() {
+        return Ok(vec![argument.to_owned()]);
+    }
+    if path.is_dir() {
+        return expand_folder(argument, path);
+    }
+    if argument.contains(['*', '?', '[']) {
+        return expand_glob(argument);
+    }
+    // Patterns such as img%04d.png, and special files; what is missing is said when it is opened.
+    Ok(vec![argument.to_owned()])
+}
+
+fn expand_folder(argument: &str, folder: &Path) -> Result<Vec<String>, StageError> {
+    let entries = std::fs::read_dir(folder).map_err(|error| StageError::new(ErrorKind::Input, format!("{argument}: {error}")))?;
+    let files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_file()).collect();
+    let videos: Vec<PathBuf> = files.iter().filter(|path| has_ending(path, VIDEO_ENDINGS)).cloned().collect();
+    if !videos.is_empty() {
+        return Ok(in_natural_order(videos));
+    }
+    if files.iter().any(|path| is_image(path)) {
+        return Ok(vec![argument.to_owned()]);
+    }
+    let message = format!("{argument}: the folder holds no video and no picture; its subfolders are not searched, name them");
+    Err(StageError::new(ErrorKind::Input, message))
+}
+
+fn expand_glob(pattern: &str) -> Result<Vec<String>, StageError> {
+    let matches = glob::glob(pattern).map_err(|error| StageError::new(ErrorKind::Usage, format!("{pattern}: not a pattern: {error}")))?;
+    let files: Vec<PathBuf> = matches.filter_map(Result::ok).filter(|path| path.is_file()).collect();
+    if files.is_empty() {
+        return Err(StageError::new(ErrorKind::Input, format!("{pattern}: no file matches; check the folder and the pattern")));
+    }
+    // Pictures of one pattern are the frames of one stream.
+    if files.iter().all(|path| is_image(path)) {
+        return Ok(vec![pattern.to_owned()]);
+    }
+    Ok(in_natural_order(files))
+}
+
+fn in_natural_order(mut files: Vec<PathBuf>) -> Vec<String> {
+    files.sort_by_key(|path| natural_key(&path.to_string_lossy()));
+    files.iter().map(|path| path.to_string_lossy().into_owned()).collect()
+}
+
+/// Splits digits from the rest, so that `clip10` comes after `clip9`.
+fn natural_key(text: &str) -> Vec<(String, u64)> {
+    let mut key = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits_at = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let (words, numbered) = rest.split_at(digits_at);
+        let digits_end = numbered.find(|c: char| !c.is_ascii_digit()).unwrap_or(numbered.len());
+        let (digits, after) = numbered.split_at(digits_end);
+        key.push((words.to_lowercase(), digits.parse().unwrap_or(u64::MAX)));
+        rest = after;
+    }
+    key
+}
+
+fn has_ending(path: &Path, endings: &[&str]) -> bool {
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    ending.is_some_and(|ending| endings.contains(&ending.as_str()))
+}
+
+fn stem(source: &str) -> String {
+    if source == "-" {
+        return "stdin".into();
+    }
+    let without_query = source.split(['?', '*']).next().unwrap_or(source).trim_end_matches('/');
+    let stem = Path::new(without_query).file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    if stem.is_empty() { "stream".into() } else { stem }
+}
+
+fn unique(taken: &mut BTreeMap<String, u32>, stem: String) -> String {
+    let mut name = stem.clone();
+    while taken.contains_key(&name) {
+        let number = taken.entry(stem.clone()).and_modify(|number| *number += 1).or_insert(2);
+        name = format!("{stem}-{number}");
+    }
+    taken.insert(name.clone(), 1);
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(sources: &[SourceName]) -> Vec<&str> {
+        sources.iter().map(|source| source.name.as_str()).collect()
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let sources =
+            expand_sources(&["a/clip.mp4", "b/clip.mp4", "c/clip.mov", "-", "http://host/live.m3u8?x=1"]).expect("nothing to look up");
+        assert_eq!(names(&sources), ["clip", "clip-2", "clip-3", "stdin", "live"]);
+    }
+
+    #[test]
+    fn a_folder_gives_its_videos_in_natural_order() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        for name in ["clip10.mp4", "clip9.MP4", "notes.txt", "cover.png"] {
+            std::fs::write(folder.path().join(name), "").expect("temporary file");
+        }
+        let sources = expand_sources(&[&folder.path().to_string_lossy()]).expect("two videos");
+        assert_eq!(names(&sources), ["clip9", "clip10"]);
+        let pattern = folder.path().join("clip*");
+        assert_eq!(expand_sources(&[&pattern.to_string_lossy()]).expect("two videos").len(), 2);
+    }
+
+    #[test]
+    fn a_folder_or_pattern_without_video_is_an_error() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().to_string_lossy().into_owned();
+        assert!(expand_sources(&[&path]).expect_err("empty").message.contains("no video"));
+        assert!(expand_sources(&[&format!("{path}/*.mp4")]).expect_err("empty").message.contains("no file matches"));
+        std::fs::write(folder.path().join("a.png"), "").expect("temporary file");
+        assert_eq!(expand_sources(&[&path]).expect("an image sequence").len(), 1);
+    }
+}

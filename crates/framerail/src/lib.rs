@@ -18,7 +18,9 @@ pub use framerail_vision as vision;
 
 mod convert;
 pub mod inputs;
+mod outputs;
 mod launch;
+pub mod presets;
 pub mod stages;
 
 pub use launch::{Error, plan, plan_file, run};

@@ -1,7 +1,203 @@
-//! The `blur` stage.
+//! The `blur` stage: makes what was found unrecognisable.
 
-use framerail_pipeline::{Registry, RegistryError};
+use std::path::Path;
 
-pub(super) fn register(_registry: &mut Registry) -> Result<(), RegistryError> {
-    Ok(())
+use framerail_core::FramePool;
+use framerail_pipeline::{
+    ConfigError, CopyKind, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, LinkContext, OptionSpec, Options, PlanError, Registry,
+    RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
+};
+use framerail_vision::{MaskOptions, MaskShape, MosaicCell, Obscure, Obscurer, Overlay};
+
+use super::link::{detections_of, host_frames};
+use crate::convert::{core_error, vision_error};
+
+/// Buffers kept for frames that the decoder still needs and that are copied before they are changed.
+const KEPT_BUFFERS: usize = 8;
+
+pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
+    registry.register_with(spec(), |options| BlurPlan::new(options).map(|plan| Box::new(plan) as Box<dyn StagePlan>))
+}
+
+fn spec() -> StageSpec {
+    StageSpec::transform("blur", "hides what was found: blur, mosaic, colour or picture")
+        .details(
+            "Works in the frame's own pixel format; only frames with detections are touched. Strengths are relative to the size of the \
+             face, so that near and far ones are hidden alike. The soft edge lies outside the mask.",
+        )
+        .option(
+            OptionSpec::choice(
+                "kind",
+                &[
+                    ("gaussian", "a Gaussian blur"),
+                    ("box", "the mean over a square"),
+                    ("mosaic", "squares of their mean colour"),
+                    ("solid", "one colour"),
+                    ("image", "a picture"),
+                    ("none", "nothing: frames pass untouched"),
+                ],
+            )
+            .default("gaussian")
+            .help("what is put in the place of a face"),
+        )
+        .option(
+            OptionSpec::float("strength", 0.01..=4.0)
+                .help("gaussian: deviation (default 0.15, at most 2), box: side (default 0.5); as a part of the face's larger side"),
+        )
+        .option(OptionSpec::integer("cell", 2..=4096).unit("pixels").help("mosaic: side of the squares; a fifth of the face otherwise"))
+        .option(OptionSpec::color("color").default("#000000").help("solid: the colour"))
+        .option(OptionSpec::path("image").help("image: PNG or JPEG file"))
+        .option(
+            OptionSpec::choice(
+                "shape",
+                &[("ellipse", "turned by the line between the eyes where landmarks are known"), ("rectangle", "the box")],
+            )
+            .default("ellipse")
+            .help("outline of the mask"),
+        )
+        .option(
+            OptionSpec::float("mask_scale", 0.6..=10.0).default(1.3).help("size of the mask: the box grows by this minus 1 on each side"),
+        )
+        .option(OptionSpec::float("feather", 0.0..=1.0).default(0.05).help("width of the soft edge, as a part of the face's larger side"))
+        .option(OptionSpec::text("only").help("labels to hide, separated by commas; every detection otherwise"))
+        .workers(1)
+        .example("read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4", "blur faces")
+        .example("read in.mp4 ! infer centerface ! hold ! blur kind=mosaic cell=20 shape=rectangle ! write out.mp4", "a mosaic instead")
+}
+
+struct BlurPlan {
+    obscurer: Option<Obscurer>,
+    only: Option<Vec<String>>,
+    workers: usize,
+}
+
+impl BlurPlan {
+    fn new(options: &Options) -> Result<Self, ConfigError> {
+        let shape = if options.choice("shape") == "rectangle" { MaskShape::Rectangle } else { MaskShape::Ellipse };
+        let (mask_scale, feather) = (options.float("mask_scale") as f32, options.float("feather") as f32);
+        let mask = MaskOptions { shape, mask_scale, feather };
+        let obscurer = match obscure(options)? {
+            Some(obscure) => Some(Obscurer::new(obscure, mask).map_err(|error| ConfigError::at("strength", error))?),
+            None => None,
+        };
+        let only = options.optional_text("only").map(|labels| labels.split(',').map(|label| label.trim().to_owned()).collect());
+        Ok(Self { obscurer, only, workers: options.workers() })
+    }
+}
+
+fn obscure(options: &Options) -> Result<Option<Obscure>, ConfigError> {
+    let strength = |default: f32| options.optional_float("strength").map_or(default, |value| value as f32);
+    let kind = options.choice("kind");
+    for (option, owners) in [("strength", &["gaussian", "box"][..]), ("cell", &["mosaic"]), ("color", &["solid"]), ("image", &["image"])] {
+        if options.is_given(option) && !owners.contains(&kind) {
+            let help = format!("leave it out, or use kind={}", owners.join(" or kind="));
+            return Err(ConfigError::at(option, format_args!("kind={kind} takes no {option}")).help(help));
+        }
+    }
+    let obscure = match kind {
+        "box" => Obscure::Box { strength: strength(0.5) },
+        "mosaic" => Obscure::Mosaic { cell: options.optional_integer("cell").map_or(MosaicCell::Relative(0.2), pixels) },
+        "solid" => Obscure::Solid { rgb: options.color("color") },
+        "image" => Obscure::Image(overlay(options.optional_path("image"))?),
+        "none" => return Ok(None),
+        _ => Obscure::Gaussian { strength: strength(0.15) },
+    };
+    Ok(Some(obscure))
+}
+
+fn pixels(cell: i64) -> MosaicCell {
+    MosaicCell::Pixels(u32::try_from(cell).unwrap_or(u32::MAX))
+}
+
+fn overlay(path: Option<&Path>) -> Result<Overlay, ConfigError> {
+    let Some(path) = path else {
+        return Err(ConfigError::at("kind", "kind=image needs a picture").help("give image=FILE.png"));
+    };
+    let pool = FramePool::new(0);
+    let bad = |error: &dyn std::fmt::Display| ConfigError::at("image", error).kind(ErrorKind::Input);
+    let picture = framerail_media::load_image(path, &pool).map_err(|error| bad(&error))?;
+    let rows = (0..picture.height() as usize).flat_map(|row| picture.row(0, row).iter().copied());
+    Overlay::new(picture.width(), picture.height(), rows.collect::<Vec<u8>>()).map_err(|error| bad(&error))
+}
+
+impl StagePlan for BlurPlan {
+    fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+        let input = host_frames(input)?;
+        let detections = detections_of(input)?;
+        let unknown = self.only.iter().flatten().find(|label| !detections.labels.contains(label));
+        if let Some(label) = unknown.filter(|_| !detections.labels.is_empty()) {
+            let known = detections.labels.join(", ");
+            let message = format!("only={label}: {} finds no `{label}`; it finds {known}", detections.model);
+            return Err(StageError::new(ErrorKind::Usage, message).into());
+        }
+        Ok(Some(input.clone()))
+    }
+
+    fn into_work(self: Box<Self>) -> Result<Work, StageError> {
+        let pool = FramePool::new(KEPT_BUFFERS);
+        let worker = |_| {
+            let blur = Blur { obscurer: self.obscurer.clone(), only: self.only.clone(), pool: pool.clone(), counters: None };
+            Box::new(blur) as Box<dyn Stage>
+        };
+        Ok(Work::Stages((0..self.workers).map(worker).collect()))
+    }
+}
+
+struct Counters {
+    context: StageContext,
+    hidden: Counter,
+    outside: Counter,
+    invalid: Counter,
+    frames: Counter,
+}
+
+struct Blur {
+    obscurer: Option<Obscurer>,
+    only: Option<Vec<String>>,
+    pool: FramePool,
+    counters: Option<Counters>,
+}
+
+impl Stage for Blur {
+    fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
+        self.counters = Some(Counters {
+            context: context.clone(),
+            hidden: context.counter("faces_hidden"),
+            outside: context.counter("faces_outside_frame"),
+            invalid: context.counter("boxes_invalid"),
+            frames: context.counter("frames_changed"),
+        });
+        Ok(())
+    }
+
+    fn frame(&mut self, mut item: FrameItem, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        self.hide(&mut item)?;
+        out.push(item.into())?;
+        Ok(Flow::More)
+    }
+}
+
+impl Blur {
+    fn hide(&mut self, item: &mut FrameItem) -> Result<(), StageError> {
+        let Some(obscurer) = &mut self.obscurer else { return Ok(()) };
+        let chosen: Vec<_> = match &self.only {
+            None => item.detections.clone(),
+            Some(only) => item.detections.iter().filter(|found| only.iter().any(|label| **label == *found.label.name)).cloned().collect(),
+        };
+        if chosen.is_empty() {
+            return Ok(());
+        }
+        let copied_bytes = item.frame.make_writable(&self.pool).map_err(core_error)?;
+        let color = item.frame.color;
+        let surface = item.frame.surface.host_mut().map_err(core_error)?;
+        let counts = obscurer.run(surface, &color, &chosen).map_err(vision_error)?;
+        if let Some(counters) = &self.counters {
+            counters.context.count_copy(CopyKind::Host, copied_bytes);
+            counters.hidden.add(counts.hidden as u64);
+            counters.outside.add(counts.outside as u64);
+            counters.invalid.add(counts.invalid as u64);
+            counters.frames.add(1);
+        }
+        Ok(())
+    }
 }

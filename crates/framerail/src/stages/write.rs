@@ -1,7 +1,282 @@
-//! The `write` stage.
+//! The `write` stage: encodes frames, copies sound and subtitles beside them, completes the file.
 
-use framerail_pipeline::{Registry, RegistryError};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-pub(super) fn register(_registry: &mut Registry) -> Result<(), RegistryError> {
-    Ok(())
+use framerail_core::{PixelFormat, StreamId, StreamInfo};
+use framerail_media::{MediaWriter, Quality, WriteReport, WriterOptions, save_image};
+use framerail_pipeline::{
+    ArgumentSpec, ConfigError, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, OptionKind, OptionSpec,
+    Options, PlanError, Registry, RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
+};
+
+use super::link::host_frames;
+use crate::{convert::output_error, inputs::is_image, outputs};
+
+/// Quality of JPEG pictures, of 100.
+const JPEG_QUALITY: u8 = 95;
+
+pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
+    registry.register_with(spec(), |options| WritePlan::new(options).map(|plan| Box::new(plan) as Box<dyn StagePlan>))
+}
+
+fn spec() -> StageSpec {
+    StageSpec::sink("write", "encodes frames to a video file, with sound and subtitles copied")
+        .details(
+            "The container follows from the file name. Frame count, times, size, colour tags, tags and chapters are those of the input; \
+             sound and subtitle packets are copied as they are. The file appears under its name only when it is complete. With several \
+             streams, put {name} or {stream} into the file name. A picture's name (out.png) writes a stream of one frame.",
+        )
+        .argument(ArgumentSpec::required("file", OptionKind::Path, "file to write; {name} and {stream} stand for those of the stream"))
+        .option(OptionSpec::text("codec").help("FFmpeg's encoder name, such as libx264; the usual one of the container otherwise"))
+        .option(OptionSpec::float("crf", 0.0..=63.0).help("constant rate factor, lower is better; the encoder's default otherwise"))
+        .option(OptionSpec::integer("bitrate", 1..=1_000_000_000).unit("bits/s").help("mean bit rate in place of crf"))
+        .option(OptionSpec::text("preset").help("the encoder's preset, such as veryfast"))
+        .option(
+            OptionSpec::integer("gop", 1..=10_000).unit("frames").help("most frames between keyframes; the encoder's default otherwise"),
+        )
+        .option(OptionSpec::integer("threads", 0..=256).default(0).help("encoder threads; 0 lets the encoder choose"))
+        .option(
+            OptionSpec::text("pixel_format")
+                .help("pixel format to encode, such as yuv420p; the input's where the encoder takes it otherwise"),
+        )
+        .option(OptionSpec::text("format").help("FFmpeg's container name; by the file name otherwise"))
+        .option(OptionSpec::key_values("options").help("further options for the encoder by FFmpeg's names"))
+        .option(OptionSpec::key_values("format_options").help("further options for the container by FFmpeg's names"))
+        .option(OptionSpec::key_values("tags").help("tags to set on top of the input's; an empty value removes one"))
+        .option(OptionSpec::switch("keep_tags").default("yes").help("whether the input's tags and chapters are kept"))
+        .option(OptionSpec::switch("sound").default("yes").help("whether sound and subtitles are copied"))
+        .option(OptionSpec::switch("overwrite").default("no").help("whether an existing file may be replaced"))
+        .example("read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4 crf=20 preset=fast", "a smaller, faster encode")
+        .example("read clips/ ! write 'small/{name}.mkv' codec=libx265", "every file of a folder")
+}
+
+struct WritePlan {
+    template: PathBuf,
+    options: WriterOptions,
+    sound: bool,
+}
+
+impl WritePlan {
+    fn new(options: &Options) -> Result<Self, ConfigError> {
+        if options.is_given("crf") && options.is_given("bitrate") {
+            return Err(ConfigError::at("bitrate", "crf and bitrate are both given").help("leave one out"));
+        }
+        let quality = match (options.optional_float("crf"), options.optional_integer("bitrate")) {
+            (Some(crf), _) => Quality::Crf(crf),
+            (None, Some(rate)) => Quality::BitRate(u64::try_from(rate).unwrap_or(0)),
+            (None, None) => Quality::EncoderDefault,
+        };
+        let text = |name| options.optional_text(name).map(str::to_owned);
+        let pairs = |name| options.optional_key_values(name).unwrap_or_default().to_vec();
+        let writer = WriterOptions {
+            format: text("format"),
+            codec: text("codec"),
+            quality,
+            preset: text("preset"),
+            gop: options.optional_integer("gop").and_then(|gop| u32::try_from(gop).ok()),
+            threads: options.count("threads"),
+            pixel_format: options.optional_text("pixel_format").map(pixel_format).transpose()?,
+            encoder_options: pairs("options"),
+            format_options: pairs("format_options"),
+            metadata: pairs("tags"),
+            keep_metadata: options.switch("keep_tags"),
+            overwrite: options.switch("overwrite"),
+            ..WriterOptions::default()
+        };
+        Ok(Self { template: options.path("file").to_owned(), options: writer, sound: options.switch("sound") })
+    }
+}
+
+fn pixel_format(name: &str) -> Result<PixelFormat, ConfigError> {
+    name.parse().map_err(|()| {
+        let known: Vec<&str> = PixelFormat::ALL.iter().map(|format| format.name()).collect();
+        ConfigError::at("pixel_format", format_args!("no pixel format is called `{name}`"))
+            .help(format_args!("there are {}", known.join(", ")))
+    })
+}
+
+impl StagePlan for WritePlan {
+    fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+        let input = host_frames(input)?;
+        self.check_name(input.streams.unwrap_or(1))?;
+        Ok(None)
+    }
+
+    fn wants_packets(&self) -> bool {
+        self.sound && !is_image(&self.template)
+    }
+
+    fn into_work(self: Box<Self>) -> Result<Work, StageError> {
+        Ok(Work::Stages(vec![Box::new(Write { plan: *self, open: BTreeMap::new(), written: Vec::new(), counters: None })]))
+    }
+}
+
+impl WritePlan {
+    /// What is wrong with the file's name before any stream is known.
+    fn check_name(&self, streams: usize) -> Result<(), StageError> {
+        let shown = self.template.display();
+        if outputs::has_stream_placeholder(&self.template) {
+            return Ok(());
+        }
+        if streams > 1 {
+            let message = format!("{shown}: {streams} streams would be written to one file; put {{name}} or {{stream}} into the file name");
+            return Err(StageError::new(ErrorKind::Output, message));
+        }
+        if self.template.is_file() && !self.options.overwrite {
+            let message = format!("{shown}: exists already; choose another name or allow overwriting with overwrite=yes");
+            return Err(StageError::new(ErrorKind::Output, message));
+        }
+        Ok(())
+    }
+}
+
+/// An output that is not complete yet.
+enum Output {
+    Video(Box<MediaWriter>),
+    Picture { path: PathBuf, frames: u64 },
+}
+
+struct Counters {
+    context: StageContext,
+    files: Counter,
+    frames: Counter,
+    packets: Counter,
+    packets_skipped: Counter,
+    bytes: Counter,
+    converted: Counter,
+    rescaled: Counter,
+    rounded: Counter,
+}
+
+struct Write {
+    plan: WritePlan,
+    open: BTreeMap<StreamId, Output>,
+    /// Every name used so far, so that no two streams write the same file.
+    written: Vec<PathBuf>,
+    counters: Option<Counters>,
+}
+
+impl Stage for Write {
+    fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
+        self.counters = Some(Counters {
+            context: context.clone(),
+            files: context.counter("files_written"),
+            frames: context.counter("frames_written"),
+            packets: context.counter("packets_copied"),
+            packets_skipped: context.counter("packets_skipped"),
+            bytes: context.counter("bytes_written"),
+            converted: context.counter("frames_converted"),
+            rescaled: context.counter("frames_rescaled"),
+            rounded: context.counter("timestamps_rounded"),
+        });
+        Ok(())
+    }
+
+    fn frame(&mut self, item: FrameItem, _: &mut dyn Emitter) -> Result<Flow, StageError> {
+        let frame = &item.frame;
+        match self.open.get_mut(&frame.stream) {
+            Some(Output::Video(writer)) => writer.write_frame(frame).map_err(output_error)?,
+            Some(Output::Picture { path, frames }) => {
+                *frames += 1;
+                if *frames > 1 {
+                    let message = format!("{}: the stream has more than one frame; write a video, or use `frames`", path.display());
+                    return Err(StageError::new(ErrorKind::Usage, message));
+                }
+                write_picture(&item, path)?;
+            }
+            None => {
+                return Err(StageError::new(
+                    ErrorKind::Internal,
+                    format!("frame {} of stream {} came before its start", frame.index, frame.stream),
+                ));
+            }
+        }
+        Ok(Flow::More)
+    }
+
+    fn control(&mut self, item: Item, _: &mut dyn Emitter) -> Result<Flow, StageError> {
+        match item {
+            Item::StreamStart(info) => self.begin(&info)?,
+            Item::Packet(packet) => {
+                if let Some(Output::Video(writer)) = self.open.get_mut(&packet.stream) {
+                    writer.write_packet(&packet).map_err(output_error)?;
+                }
+            }
+            Item::StreamEnd(end) => self.complete(end.id)?,
+            _ => {}
+        }
+        Ok(Flow::More)
+    }
+
+    fn finish(&mut self, _: &mut dyn Emitter) -> Result<(), StageError> {
+        let open: Vec<StreamId> = self.open.keys().copied().collect();
+        open.into_iter().try_for_each(|id| self.complete(id))
+    }
+}
+
+impl Write {
+    fn begin(&mut self, info: &Arc<StreamInfo>) -> Result<(), StageError> {
+        let path = outputs::output_path(&self.plan.template, info);
+        if self.written.contains(&path) {
+            let message =
+                format!("{}: a second stream would overwrite the first; put {{name}} or {{stream}} into the file name", path.display());
+            return Err(StageError::new(ErrorKind::Output, message));
+        }
+        self.written.push(path.clone());
+        let output = if is_image(&path) { Output::Picture { path, frames: 0 } } else { Output::Video(Box::new(self.create(&path, info)?)) };
+        self.open.insert(info.id, output);
+        Ok(())
+    }
+
+    fn create(&self, path: &Path, info: &StreamInfo) -> Result<MediaWriter, StageError> {
+        let options = WriterOptions { offset_micros: info.start_offset_micros, ..self.plan.options.clone() };
+        if self.plan.sound {
+            return MediaWriter::create(path, &options, info).map_err(output_error);
+        }
+        // A tee may lead sound past here to another output.
+        let mut silent = info.clone();
+        silent.side_streams.retain(|side| side.codec == "chapters");
+        MediaWriter::create(path, &options, &silent).map_err(output_error)
+    }
+
+    fn complete(&mut self, id: StreamId) -> Result<(), StageError> {
+        match self.open.remove(&id) {
+            Some(Output::Video(writer)) => {
+                let path = writer.path().display().to_string();
+                let report = writer.finish().map_err(output_error)?;
+                self.count(&path, &report);
+            }
+            Some(Output::Picture { .. }) => {
+                if let Some(counters) = &self.counters {
+                    counters.files.add(1);
+                    counters.frames.add(1);
+                }
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn count(&self, path: &str, report: &WriteReport) {
+        let Some(counters) = &self.counters else { return };
+        counters.files.add(1);
+        counters.frames.add(report.frames);
+        counters.packets.add(report.packets_copied);
+        counters.packets_skipped.add(report.packets_skipped);
+        counters.bytes.add(report.bytes);
+        counters.converted.add(report.frames_converted);
+        counters.rescaled.add(report.frames_rescaled);
+        counters.rounded.add(report.timestamps_rounded);
+        for warning in &report.warnings {
+            counters.context.notice(format_args!("{path}: {warning}"));
+        }
+    }
+}
+
+fn write_picture(item: &FrameItem, path: &Path) -> Result<(), StageError> {
+    save_image(&item.frame, path, JPEG_QUALITY).map_err(output_error)
 }
