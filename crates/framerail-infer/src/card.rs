@@ -9,7 +9,7 @@ use std::{
 };
 
 use framerail_core::{Label, TensorLayout};
-use framerail_vision::{ChannelOrder, Fit};
+use framerail_vision::{ChannelOrder, Fit, Sampling};
 use serde::Deserialize;
 
 use crate::{InferError, decode::OutputCard, nearest::nearest, search::SearchPath, size::InputSize};
@@ -90,6 +90,9 @@ pub struct InputCard {
     /// Whether a letterboxed frame lies in the middle, or at the top left.
     #[serde(default = "yes")]
     pub centered: bool,
+    /// How pixels of another size are found.
+    #[serde(default)]
+    pub sampling: SamplingName,
     /// Order of the axes.
     #[serde(default)]
     pub layout: TensorLayout,
@@ -128,6 +131,20 @@ pub enum FitName {
     Stretch,
     /// The aspect ratio kept, the rest filled.
     Letterbox,
+}
+
+/// How pixels of another size are found, as cards write it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SamplingName {
+    /// Between four pixels, in floating point.
+    #[default]
+    Bilinear,
+    /// Between four pixels, in 8-bit arithmetic as FFmpeg and OpenCV do it.
+    #[serde(rename = "bilinear_8bit")]
+    Bilinear8Bit,
+    /// The mean of the area that a pixel covers.
+    Area,
 }
 
 /// Order of the channels, as cards write it.
@@ -175,6 +192,15 @@ impl InputCard {
         match self.fit {
             FitName::Stretch => Fit::Stretch,
             FitName::Letterbox => Fit::Letterbox { pad: self.pad, centered: self.centered },
+        }
+    }
+
+    /// The sampling as the preprocessor takes it.
+    pub fn sampling(&self) -> Sampling {
+        match self.sampling {
+            SamplingName::Bilinear => Sampling::Bilinear,
+            SamplingName::Bilinear8Bit => Sampling::Bilinear8Bit,
+            SamplingName::Area => Sampling::Area,
         }
     }
 

@@ -285,7 +285,7 @@ impl Shared {
             std: input.std,
         };
         let refused = |reason: String| InferError::Run { model: model.card.name.clone(), reason };
-        let preprocessor = Preprocessor::new(spec).map_err(|error| refused(error.to_string()))?;
+        let preprocessor = Preprocessor::new(spec).map_err(|error| refused(error.to_string()))?.with_sampling(input.sampling());
         let shape = model.shape(size, self.batch);
         let session = ModelSession::new(self.runtime, &model.bytes(&shape)?, &model.card.name, shape, self.batch, &self.session)?;
         self.counters.sessions.fetch_add(1, Relaxed);

@@ -193,6 +193,10 @@ fn cards_name_line_and_key() {
     assert_contains(&parse(&format!("{text}\n[thresholds]\nconfidence = 2.0\n")), &["line 16", "thresholds.confidence takes 0 to 1"]);
     assert_contains(&parse("name = \"x"), &["c.toml line 1"]);
     assert_contains(&parse(""), &["c.toml", "is missing"]);
+    assert_contains(
+        &replaced("[input]", "[input]\nsampling = \"bilinear_8bits\""),
+        &["line 8", "unknown value 'bilinear_8bits'", "'bilinear_8bit'"],
+    );
     assert_contains(&replaced("[input]", "[input]\nfit = \"letterboxed\""), &["line 8", "unknown value 'letterboxed'", "'letterbox'"]);
 }
 

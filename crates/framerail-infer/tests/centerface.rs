@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{carphone, home, installed, options, rgb_frame, search};
-use framerail_core::{Detection, Frame};
+use common::{carphone, carphone_in, home, installed, options, rgb_frame, search};
+use framerail_core::{Detection, Frame, PixelFormat};
 use framerail_infer::{
     Detector, DetectorOptions, InferError, InputSize, Runtime, SizeRequest,
     onnx::{InputShape, OnnxFile},
@@ -47,6 +47,17 @@ fn faces_of_a_real_clip_are_found() {
     }
     let stats = detector.stats();
     assert_eq!((stats.frames, stats.detections, stats.sessions, stats.non_finite), (4, 4, 1, 0));
+}
+
+/// The card asks for 8-bit arithmetic: faces are those that a program finds which reads RGB from FFmpeg.
+#[test]
+fn decoded_frames_and_ffmpegs_rgb_give_the_same_faces() {
+    let mut detector = detector(|_| {});
+    for (decoded, rgb) in carphone_in(PixelFormat::Yuv420p, 10, 6).iter().zip(&carphone(10, 6)) {
+        let (found, expected) = (detect(&mut detector, decoded), detect(&mut detector, rgb));
+        assert!(!expected.is_empty());
+        assert_same(&found, &expected, 0.0);
+    }
 }
 
 /// Runs the model with bytes of our choice on one prepared input and gives all output floats.

@@ -37,12 +37,22 @@ pub fn options(model: impl Into<String>) -> DetectorOptions {
 
 /// A packed RGB frame from its bytes.
 pub fn rgb_frame(width: u32, height: u32, rgb: &[u8]) -> Frame {
-    assert_eq!(rgb.len(), (width * height * 3) as usize);
-    let mut surface = FramePool::new(1).surface(PixelFormat::Rgb24, width, height).expect("size in range");
+    raw_frame(PixelFormat::Rgb24, width, height, rgb)
+}
+
+/// A frame from its planes' bytes, one after the other.
+pub fn raw_frame(format: PixelFormat, width: u32, height: u32, mut bytes: &[u8]) -> Frame {
+    let mut surface = FramePool::new(1).surface(format, width, height).expect("size in range");
     let mut planes = surface.planes_mut().expect("fresh surface");
-    for (row, samples) in rgb.chunks_exact(width as usize * 3).enumerate() {
-        planes.row(0, row).copy_from_slice(samples);
+    for plane in 0..format.planes() {
+        let layout = planes.layout(plane);
+        for y in 0..layout.rows {
+            let (row, rest) = bytes.split_at(layout.row_bytes);
+            planes.row(plane, y).copy_from_slice(row);
+            bytes = rest;
+        }
     }
+    assert!(bytes.is_empty(), "{} bytes left over", bytes.len());
     Frame {
         surface: Surface::Host(surface),
         width,
@@ -61,18 +71,24 @@ pub fn rgb_frame(width: u32, height: u32, rgb: &[u8]) -> Frame {
     }
 }
 
-/// Every `step`th frame of the carphone clip, 176x144, as FFmpeg's own program decodes it.
+/// Every `step`th frame of the carphone clip, 176x144, as FFmpeg's own program decodes it and converts it to RGB.
 pub fn carphone(step: usize, count: usize) -> Vec<Frame> {
+    carphone_in(PixelFormat::Rgb24, step, count)
+}
+
+/// The same in another pixel format; `Yuv420p` is the clip's own.
+pub fn carphone_in(format: PixelFormat, step: usize, count: usize) -> Vec<Frame> {
     let clip = installed("clips/carphone_pristine.mp4");
     let output = Command::new("ffmpeg")
         .args(["-v", "error", "-i"])
         .arg(&clip)
         .args(["-vf", &format!("select=not(mod(n\\,{step}))"), "-vsync", "0", "-frames:v", &count.to_string()])
-        .args(["-f", "rawvideo", "-pix_fmt", "rgb24", "-"])
+        .args(["-f", "rawvideo", "-pix_fmt", format.name(), "-"])
         .output()
         .expect("the ffmpeg program: run `make setup` first");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let frames: Vec<Frame> = output.stdout.chunks_exact(176 * 144 * 3).map(|rgb| rgb_frame(176, 144, rgb)).collect();
+    let frame_bytes = output.stdout.len() / count;
+    let frames: Vec<Frame> = output.stdout.chunks_exact(frame_bytes).map(|bytes| raw_frame(format, 176, 144, bytes)).collect();
     assert_eq!(frames.len(), count, "frames of the clip");
     frames
 }
