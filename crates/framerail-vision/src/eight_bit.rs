@@ -344,5 +344,10 @@ mod tests {
                 assert_eq!(part[(row * 20 + column) * 3..][..3], whole[source..source + 3], "{left} {column} {row}");
             }
         }
+        // Wholly outside, the nearest corner is repeated.
+        for (x, y, corner) in [(-900.0, -700.5, 0), (9000.0, 800.0, 64 * 48 - 1)] {
+            preprocessor.run_crop(&frame, framerail_core::BBox::from_xyxy(x, y, x + 33.0, y + 10.0), &mut part).expect("in the limits");
+            assert!(part.as_chunks::<3>().0.iter().all(|pixel| pixel[..] == whole[corner * 3..][..3]), "{x} {y}");
+        }
     }
 }
