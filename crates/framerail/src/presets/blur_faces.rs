@@ -1,0 +1,197 @@
+//! Faces covered in a video or picture.
+
+use std::path::PathBuf;
+
+use framerail_pipeline::{Description, StageDescription};
+
+/// What is put in a face's place.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub enum Cover {
+    /// A Gaussian blur; its strength is the standard deviation as a part of the face's larger side.
+    #[default]
+    Gaussian,
+    /// The mean over a square; its strength is the square's side as a part of the face's larger side.
+    Box,
+    /// Squares of their mean colour, with sides of this many pixels.
+    Mosaic {
+        /// Side of the squares in pixels.
+        cell_pixels: u32,
+    },
+    /// One colour, such as `black` or `#203040`.
+    Solid {
+        /// The colour.
+        color: String,
+    },
+    /// A picture stretched over the face.
+    Image {
+        /// The picture's file.
+        path: PathBuf,
+    },
+    /// Nothing: faces are found, not covered.
+    Nothing,
+}
+
+/// Outline of what covers a face.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CoverShape {
+    /// An ellipse turned by the line between the eyes.
+    #[default]
+    Ellipse,
+    /// The box.
+    Rectangle,
+}
+
+/// A pipeline that covers faces: `read ! infer ! hold ! blur ! write`.
+///
+/// ```
+/// let preset = framerail::presets::BlurFaces::new("in.mp4", "out.mp4");
+/// assert!(preset.description().to_string().starts_with("read in.mp4 ! infer centerface"));
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct BlurFaces {
+    /// A file, an address, or `-` for standard input.
+    pub input: String,
+    /// The file to write.
+    pub output: String,
+    /// Options of `read`, such as `("start", "10")`.
+    pub read_options: Vec<(String, String)>,
+    /// Name or card of the model.
+    pub model: String,
+    /// Score above which a face counts, 0 to 1; the model card's when `None`.
+    pub confidence_threshold: Option<f32>,
+    /// Width and height at which faces are looked for; the frame's when `None`.
+    pub detection_size: Option<(u32, u32)>,
+    /// Faces are looked for on every Nth frame; boxes are linked between. From 1.
+    pub detect_every: u32,
+    /// Frames before and after a sighting that it covers; `None` leaves the stage out, as a single picture wants it.
+    pub hold_frames: Option<u32>,
+    /// What is put in a face's place.
+    pub cover: Cover,
+    /// Strength of a blur; the stage's default when `None`.
+    pub strength: Option<f32>,
+    /// Outline of what covers a face.
+    pub shape: CoverShape,
+    /// Size of the cover: 1 is the face's box, 1.3 adds 0.3 of its size on each side.
+    pub mask_scale: f32,
+    /// Width of the soft edge as a part of the face's larger side; the stage's default when `None`.
+    pub feather: Option<f32>,
+    /// Whether scores are drawn beside the faces.
+    pub draw_scores: bool,
+    /// An HTML report on what was found and filled in.
+    pub report: Option<PathBuf>,
+    /// Detections as JSON lines, those filled in included.
+    pub save: Option<PathBuf>,
+    /// Options of `write`, such as `("crf", "20")`.
+    pub write_options: Vec<(String, String)>,
+}
+
+impl BlurFaces {
+    /// Everything by default.
+    pub fn new(input: impl Into<String>, output: impl Into<String>) -> Self {
+        Self {
+            input: input.into(),
+            output: output.into(),
+            read_options: Vec::new(),
+            model: "centerface".into(),
+            confidence_threshold: None,
+            detection_size: None,
+            detect_every: 1,
+            hold_frames: Some(8),
+            cover: Cover::default(),
+            strength: None,
+            shape: CoverShape::default(),
+            mask_scale: 1.3,
+            feather: None,
+            draw_scores: false,
+            report: None,
+            save: None,
+            write_options: Vec::new(),
+        }
+    }
+
+    /// The pipeline.
+    pub fn description(&self) -> Description {
+        let mut stages = vec![with_options(StageDescription::new("read").argument(&self.input), &self.read_options), self.infer()];
+        stages.extend(self.hold_frames.map(|frames| StageDescription::new("hold").option("frames", frames)));
+        stages.extend(self.report.as_ref().map(|path| StageDescription::new("report").argument(path.to_string_lossy())));
+        let save =
+            |path: &PathBuf| StageDescription::new("tee").branch(vec![StageDescription::new("save").argument(path.to_string_lossy())]);
+        stages.extend(self.save.as_ref().map(save));
+        stages.push(self.blur());
+        stages.extend(
+            self.draw_scores.then(|| StageDescription::new("draw").option("boxes", false).option("labels", false).option("scores", true)),
+        );
+        stages.push(with_options(StageDescription::new("write").argument(&self.output), &self.write_options));
+        let mut description = Description::default();
+        description.chain.stages = stages;
+        // Messages underline a place in the text: reading the text again gives every word its place.
+        Description::parse(&description.to_string()).unwrap_or(description)
+    }
+
+    fn infer(&self) -> StageDescription {
+        let mut stage = StageDescription::new("infer").argument(&self.model);
+        if let Some(confidence) = self.confidence_threshold {
+            stage = stage.option("confidence", confidence);
+        }
+        if let Some((width, height)) = self.detection_size {
+            stage = stage.option("size", format!("{width}x{height}"));
+        }
+        if self.detect_every > 1 { stage.option("every", self.detect_every) } else { stage }
+    }
+
+    fn blur(&self) -> StageDescription {
+        let blur = |kind: &str| StageDescription::new("blur").option("kind", kind);
+        let mut stage = match &self.cover {
+            Cover::Gaussian => blur("gaussian"),
+            Cover::Box => blur("box"),
+            Cover::Mosaic { cell_pixels } => blur("mosaic").option("cell", cell_pixels),
+            Cover::Solid { color } => blur("solid").option("color", color),
+            Cover::Image { path } => blur("image").option("image", path.to_string_lossy()),
+            Cover::Nothing => return blur("none"),
+        };
+        if let Some(strength) = self.strength {
+            stage = stage.option("strength", strength);
+        }
+        stage = stage.option("shape", if self.shape == CoverShape::Ellipse { "ellipse" } else { "rectangle" });
+        stage = stage.option("mask_scale", self.mask_scale);
+        if let Some(feather) = self.feather {
+            stage = stage.option("feather", feather);
+        }
+        stage
+    }
+}
+
+fn with_options(stage: StageDescription, options: &[(String, String)]) -> StageDescription {
+    options.iter().fold(stage, |stage, (key, value)| stage.option(key, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plain_pipeline_reads_like_the_manual() {
+        let text = BlurFaces::new("my in.mp4", "out.mp4").description().to_string();
+        assert_eq!(
+            text,
+            "read 'my in.mp4' ! infer centerface ! hold frames=8 ! blur kind=gaussian shape=ellipse mask_scale=1.3 ! write out.mp4"
+        );
+    }
+
+    #[test]
+    fn options_land_at_their_stages() {
+        let mut preset = BlurFaces::new("in.png", "out.png");
+        preset.read_options = vec![("start".into(), "2".into())];
+        (preset.hold_frames, preset.detect_every, preset.detection_size) = (None, 3, Some((320, 192)));
+        preset.cover = Cover::Mosaic { cell_pixels: 20 };
+        preset.shape = CoverShape::Rectangle;
+        preset.save = Some("boxes.jsonl".into());
+        let text = preset.description().to_string();
+        assert_eq!(
+            text,
+            "read in.png start=2 ! infer centerface size=320x192 every=3 ! tee ( save boxes.jsonl ) ! \
+             blur kind=mosaic cell=20 shape=rectangle mask_scale=1.3 ! write out.png"
+        );
+    }
+}

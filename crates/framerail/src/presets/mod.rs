@@ -1,0 +1,5 @@
+//! Ready-made pipelines: what the command line's own commands run.
+
+pub mod blur_faces;
+
+pub use blur_faces::{BlurFaces, Cover, CoverShape};
