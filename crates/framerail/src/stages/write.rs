@@ -14,7 +14,11 @@ use framerail_pipeline::{
 };
 
 use super::link::host_frames;
-use crate::{convert::output_error, inputs::is_image, outputs};
+use crate::{
+    convert::output_error,
+    inputs::is_image,
+    outputs::{self, OneStreamGuard},
+};
 
 /// Quality of JPEG pictures, of 100.
 const JPEG_QUALITY: u8 = 95;
@@ -102,7 +106,8 @@ fn pixel_format(name: &str) -> Result<PixelFormat, ConfigError> {
 impl StagePlan for WritePlan {
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = host_frames(input)?;
-        self.check_name(input.streams.unwrap_or(1))?;
+        OneStreamGuard::check_count(&self.template, input.streams)?;
+        outputs::check_output(&self.template, self.options.overwrite)?;
         Ok(None)
     }
 
@@ -112,25 +117,6 @@ impl StagePlan for WritePlan {
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         Ok(Work::Stages(vec![Box::new(Write { plan: *self, open: BTreeMap::new(), written: Vec::new(), counters: None })]))
-    }
-}
-
-impl WritePlan {
-    /// What is wrong with the file's name before any stream is known.
-    fn check_name(&self, streams: usize) -> Result<(), StageError> {
-        let shown = self.template.display();
-        if outputs::has_stream_placeholder(&self.template) {
-            return Ok(());
-        }
-        if streams > 1 {
-            let message = format!("{shown}: {streams} streams would be written to one file; put {{name}} or {{stream}} into the file name");
-            return Err(StageError::new(ErrorKind::Output, message));
-        }
-        if self.template.is_file() && !self.options.overwrite {
-            let message = format!("{shown}: exists already; choose another name or allow overwriting with overwrite=yes");
-            return Err(StageError::new(ErrorKind::Output, message));
-        }
-        Ok(())
     }
 }
 
