@@ -1,1 +1,100 @@
-fn main() {}
+//! The `framerail` command: arguments in, pipelines run, results told.
+#![forbid(unsafe_code)]
+
+mod blur_faces;
+mod commands;
+mod exit;
+mod interrupt;
+mod logging;
+mod outputs;
+mod progress;
+mod runner;
+mod summary;
+mod terminal;
+
+use std::{process::ExitCode, sync::OnceLock};
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+use crate::exit::CommandResult;
+
+const EXAMPLES: &str = "\
+Examples:
+  framerail blur-faces in.mp4 -o out.mp4
+  framerail run 'read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4'
+  framerail run pipeline.toml --stats stats.json --graph graph.svg
+  framerail inspect blur
+  framerail probe in.mp4
+  framerail doctor
+";
+
+/// Video pipelines for deep learning: read, detect, cover, draw and write, every stage in parallel
+#[derive(Parser, Debug)]
+#[command(name = "framerail", version = version(), after_help = EXAMPLES, after_long_help = long_help())]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// Options of every command.
+#[derive(Args, Clone, Copy, Debug)]
+struct CommonArgs {
+    /// Say more: -v for progress of the parts, -vv and -vvv for details
+    #[arg(short, long, action = ArgAction::Count, global = true, help_heading = "Messages")]
+    verbose: u8,
+    /// Say nothing but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Messages")]
+    quiet: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Run(commands::run::RunCommand),
+    BlurFaces(Box<blur_faces::BlurFacesCommand>),
+    Inspect(commands::inspect::InspectCommand),
+    Probe(commands::probe::ProbeCommand),
+    Doctor(commands::doctor::DoctorCommand),
+    Completions(commands::completions::CompletionsCommand),
+}
+
+/// The program's version and that of the FFmpeg it is linked with.
+fn version() -> &'static str {
+    static VERSION: OnceLock<String> = OnceLock::new();
+    VERSION.get_or_init(|| format!("{} (FFmpeg {})", env!("CARGO_PKG_VERSION"), framerail::media::version::ffmpeg_version()))
+}
+
+fn long_help() -> String {
+    format!("{EXAMPLES}\n{}", exit::help())
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::start(cli.common.quiet, cli.common.verbose);
+    match interrupt::listen().and_then(|()| execute(cli)) {
+        Ok(()) => ExitCode::from(exit::DONE),
+        Err(failure) => failure.report(),
+    }
+}
+
+fn execute(cli: Cli) -> CommandResult {
+    let messages = Messages { quiet: cli.common.quiet, verbose: cli.common.verbose > 0 };
+    match cli.command {
+        Command::Run(command) => command.execute(messages),
+        Command::BlurFaces(command) => command.execute(messages),
+        Command::Inspect(command) => command.execute(),
+        Command::Probe(command) => command.execute(),
+        Command::Doctor(command) => command.execute(),
+        Command::Completions(command) => command.execute(),
+    }
+}
+
+/// How much is said at the end of a run.
+#[derive(Clone, Copy, Debug)]
+struct Messages {
+    /// Nothing but errors.
+    quiet: bool,
+    /// Tables where a line would do.
+    verbose: bool,
+}

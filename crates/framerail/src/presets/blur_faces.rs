@@ -1,6 +1,6 @@
 //! Faces covered in a video or picture.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use framerail_pipeline::{Description, StageDescription};
 
@@ -82,6 +82,8 @@ pub struct BlurFaces {
     pub report: Option<PathBuf>,
     /// Detections as JSON lines, those filled in included.
     pub save: Option<PathBuf>,
+    /// Whether outputs and records that exist are replaced.
+    pub overwrite: bool,
     /// Options of `write`, such as `("crf", "20")`.
     pub write_options: Vec<(String, String)>,
 }
@@ -106,6 +108,7 @@ impl BlurFaces {
             draw_scores: false,
             report: None,
             save: None,
+            overwrite: false,
             write_options: Vec::new(),
         }
     }
@@ -114,19 +117,25 @@ impl BlurFaces {
     pub fn description(&self) -> Description {
         let mut stages = vec![with_options(StageDescription::new("read").argument(&self.input), &self.read_options), self.infer()];
         stages.extend(self.hold_frames.map(|frames| StageDescription::new("hold").option("frames", frames)));
-        stages.extend(self.report.as_ref().map(|path| StageDescription::new("report").argument(path.to_string_lossy())));
-        let save =
-            |path: &PathBuf| StageDescription::new("tee").branch(vec![StageDescription::new("save").argument(path.to_string_lossy())]);
-        stages.extend(self.save.as_ref().map(save));
+        stages.extend(self.report.as_deref().map(|path| self.record("report", path)));
+        stages.extend(self.save.as_deref().map(|path| StageDescription::new("tee").branch(vec![self.record("save", path)])));
         stages.push(self.blur());
-        stages.extend(
-            self.draw_scores.then(|| StageDescription::new("draw").option("boxes", false).option("labels", false).option("scores", true)),
-        );
-        stages.push(with_options(StageDescription::new("write").argument(&self.output), &self.write_options));
+        if self.draw_scores {
+            stages.push(StageDescription::new("draw").option("boxes", false).option("labels", false).option("scores", true));
+        }
+        stages.push(with_options(self.overwriting(StageDescription::new("write").argument(&self.output)), &self.write_options));
         let mut description = Description::default();
         description.chain.stages = stages;
         // Messages underline a place in the text: reading the text again gives every word its place.
         Description::parse(&description.to_string()).unwrap_or(description)
+    }
+
+    fn record(&self, stage: &str, path: &Path) -> StageDescription {
+        self.overwriting(StageDescription::new(stage).argument(path.to_string_lossy()))
+    }
+
+    fn overwriting(&self, stage: StageDescription) -> StageDescription {
+        if self.overwrite { stage.option("overwrite", true) } else { stage }
     }
 
     fn infer(&self) -> StageDescription {

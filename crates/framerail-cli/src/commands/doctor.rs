@@ -1,0 +1,207 @@
+//! `framerail doctor`.
+
+use std::{fmt, fs, path::Path, thread};
+
+use clap::Args;
+use framerail::{
+    infer::{CardFile, Runtime, SearchPath},
+    media::version,
+};
+use serde::Serialize;
+
+use crate::{
+    exit::{CommandResult, Failure, INTERNAL},
+    outputs, terminal,
+};
+
+/// Decoders that common footage needs.
+const DECODERS: [&str; 8] = ["h264", "hevc", "vp9", "libdav1d", "mpeg4", "mjpeg", "prores", "ffv1"];
+
+/// Encoders that common outputs need.
+const ENCODERS: [&str; 6] = ["libx264", "libx265", "libvpx-vp9", "libsvtav1", "mjpeg", "png"];
+
+/// Without this encoder, `blur-faces` cannot write MP4 by default.
+const NEEDED_ENCODER: &str = "libx264";
+
+/// Look at what framerail needs: FFmpeg, ONNX Runtime, models, machine
+#[derive(Args, Debug)]
+#[command(after_help = "Exits with 0 when framerail can be used, with 1 when something that it needs is missing.")]
+pub struct DoctorCommand {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Verdict::Ok => "ok",
+            Verdict::Warn => "warn",
+            Verdict::Fail => "FAIL",
+        })
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, Serialize)]
+struct Finding {
+    what: &'static str,
+    verdict: Verdict,
+    /// What was found, and what to do where it is not well.
+    words: String,
+}
+
+impl Finding {
+    fn new(what: &'static str, verdict: Verdict, words: impl Into<String>) -> Self {
+        Self { what, verdict, words: words.into() }
+    }
+}
+
+impl DoctorCommand {
+    /// Prints a line for each thing.
+    pub fn execute(&self) -> CommandResult {
+        let search = SearchPath::from_env();
+        let mut findings = vec![ffmpeg(), decoders(), encoders(), runtime(&search)];
+        findings.extend(models(&search));
+        findings.extend([cores(), memory(), gpu()]);
+        let text = if self.json {
+            outputs::to_json(&findings)? + "\n"
+        } else {
+            findings.iter().map(|finding| format!("{:<5} {:<13} {}\n", finding.verdict.to_string(), finding.what, finding.words)).collect()
+        };
+        terminal::print(&text)?;
+        let failed: Vec<&str> = findings.iter().filter(|finding| finding.verdict == Verdict::Fail).map(|finding| finding.what).collect();
+        if failed.is_empty() { Ok(()) } else { Err(Failure::new(INTERNAL, format_args!("not ready: {}", failed.join(", ")))) }
+    }
+}
+
+fn ffmpeg() -> Finding {
+    let libraries: Vec<String> = version::library_versions().iter().map(|(name, version)| format!("{name} {version}")).collect();
+    let words = format!("{} ({}; {})", version::ffmpeg_version(), version::ffmpeg_license(), libraries.join(", "));
+    Finding::new("FFmpeg", Verdict::Ok, words)
+}
+
+fn decoders() -> Finding {
+    let present = version::video_decoders();
+    let missing = missing(&DECODERS, &present);
+    if missing.is_empty() {
+        return Finding::new("decoders", Verdict::Ok, format!("{} for video, {} among them", present.len(), DECODERS.join(", ")));
+    }
+    let words = format!("{} missing; such files cannot be read with this FFmpeg", missing.join(", "));
+    Finding::new("decoders", Verdict::Warn, words)
+}
+
+fn encoders() -> Finding {
+    let present = version::video_encoders();
+    let missing = missing(&ENCODERS, &present);
+    if missing.contains(&NEEDED_ENCODER) {
+        let words =
+            format!("{} missing; install an FFmpeg with {NEEDED_ENCODER} (Debian: apt install libavcodec-extra)", missing.join(", "));
+        return Finding::new("encoders", Verdict::Fail, words);
+    }
+    if missing.is_empty() {
+        return Finding::new("encoders", Verdict::Ok, format!("{} for video, {} among them", present.len(), ENCODERS.join(", ")));
+    }
+    Finding::new("encoders", Verdict::Warn, format!("{} missing; choose others with codec=", missing.join(", ")))
+}
+
+fn missing<'a>(wanted: &[&'a str], present: &[String]) -> Vec<&'a str> {
+    wanted.iter().copied().filter(|name| !present.iter().any(|have| have == name)).collect()
+}
+
+fn runtime(search: &SearchPath) -> Finding {
+    match Runtime::load(None, search) {
+        Ok(runtime) => {
+            let info = runtime.info();
+            let words = format!("{} at {}, runs on {}", info.version, info.path.display(), info.providers.join(", "));
+            Finding::new("ONNX Runtime", Verdict::Ok, words)
+        }
+        Err(error) => Finding::new("ONNX Runtime", Verdict::Fail, error.to_string()),
+    }
+}
+
+/// A finding for each card that is built in or lies where cards are looked for.
+fn models(search: &SearchPath) -> Vec<Finding> {
+    let mut names = vec!["centerface".to_owned()];
+    for folder in card_folders(search) {
+        let Ok(entries) = fs::read_dir(folder) else { continue };
+        let files = entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "toml"));
+        let mut found: Vec<String> = files.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect();
+        found.sort();
+        names.extend(found);
+    }
+    let mut findings: Vec<Finding> = Vec::new();
+    for name in names {
+        let finding = model(&name, search);
+        if !findings.iter().any(|other| other.words == finding.words) {
+            findings.push(finding);
+        }
+    }
+    findings
+}
+
+fn card_folders(search: &SearchPath) -> Vec<std::path::PathBuf> {
+    let files = search.card_files("x");
+    files.iter().filter_map(|file| file.parent().map(Path::to_owned)).collect()
+}
+
+fn model(name: &str, search: &SearchPath) -> Finding {
+    let found = match CardFile::find(name, search) {
+        Ok(found) => found,
+        Err(error) => return Finding::new("model", Verdict::Warn, error.to_string()),
+    };
+    let card = found.path.as_ref().map_or_else(|| "built-in card".to_owned(), |path| format!("card {}", path.display()));
+    let folder = found.path.as_deref().and_then(Path::parent);
+    let files = search.model_files(&found.card.file, folder);
+    match files.iter().find(|file| file.is_file()) {
+        Some(file) => Finding::new("model", Verdict::Ok, format!("{name}: {card}, {}", file.display())),
+        None => {
+            // Only the model that `blur-faces` takes by default is needed.
+            let (verdict, hint) = if name == "centerface" { (Verdict::Fail, "; `make setup` installs it") } else { (Verdict::Warn, "") };
+            Finding::new("model", verdict, format!("{name}: {card}, but {} is not there{hint}", found.card.file.display()))
+        }
+    }
+}
+
+fn cores() -> Finding {
+    match thread::available_parallelism() {
+        Ok(count) => Finding::new("processors", Verdict::Ok, count.to_string()),
+        Err(error) => Finding::new("processors", Verdict::Warn, format!("unknown: {error}")),
+    }
+}
+
+fn memory() -> Finding {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib as f64 * 1024.0 / 1e9)
+    };
+    match (field("MemAvailable:"), field("MemTotal:")) {
+        (Some(free), Some(total)) if free < 0.5 => {
+            Finding::new("memory", Verdict::Warn, format!("{free:.1} of {total:.1} GB free; a run takes a few hundred MB"))
+        }
+        (Some(free), Some(total)) => Finding::new("memory", Verdict::Ok, format!("{free:.1} of {total:.1} GB free")),
+        _ => Finding::new("memory", Verdict::Warn, "unknown: the system does not say"),
+    }
+}
+
+fn gpu() -> Finding {
+    let driver = ["libcuda.so.1", "libnvcuvid.so.1"].iter().any(|name| {
+        let folders = ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"];
+        folders.iter().any(|folder| Path::new(folder).join(name).exists())
+    });
+    let words = if driver {
+        "an NVIDIA driver is here, but this build has no CUDA support: everything runs on the CPU"
+    } else {
+        "no CUDA support in this build: everything runs on the CPU"
+    };
+    Finding::new("GPU", Verdict::Ok, words)
+}

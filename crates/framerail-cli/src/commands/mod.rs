@@ -1,0 +1,7 @@
+//! The commands, one a file.
+
+pub mod completions;
+pub mod doctor;
+pub mod inspect;
+pub mod probe;
+pub mod run;

@@ -1,0 +1,142 @@
+//! `framerail run`.
+
+use std::path::Path;
+
+use clap::Args;
+use framerail::pipeline::{Description, Diagnostics, Plan};
+
+use crate::{
+    Messages,
+    exit::{CommandResult, Failure},
+    interrupt, outputs,
+    progress::Progress,
+    runner::{self, RunArgs},
+    summary, terminal,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  framerail run 'read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4'
+  framerail run 'read in.mp4 ! sample fps=1 ! frames pictures/'
+  framerail run pipeline.toml --stats stats.json --graph graph.svg
+  framerail run --check 'read in.mp4 ! infer centerface ! save boxes.jsonl'
+
+Put the pipeline in quotes: `!`, `*` and `(` mean something to shells. Ctrl-C ends the run and completes its files;
+a second one drops them.";
+
+/// Run a pipeline given as text or as a TOML file
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct RunCommand {
+    /// `stage arg key=value ! stage ...`, or a file that ends in .toml
+    #[arg(required = true, value_name = "PIPELINE")]
+    pipeline: Vec<String>,
+    #[command(flatten)]
+    run: RunArgs,
+    /// Open inputs and models, print the format of every edge, and stop there
+    #[arg(long, help_heading = "Run")]
+    check: bool,
+}
+
+impl RunCommand {
+    /// Runs the pipeline.
+    pub fn execute(&self, messages: Messages) -> CommandResult {
+        self.run.check()?;
+        let mut plan = runner::link(&self.description()?)?;
+        if self.check {
+            if let Some(path) = &self.run.graph {
+                outputs::write_graph(path, &plan.picture())?;
+            }
+            return terminal::print(&formats(&plan));
+        }
+        plan.link()?;
+        let progress = Progress::new(!self.run.no_progress && !messages.quiet, "run");
+        let outcome = runner::run(plan.into_graph()?, &self.run, progress)?;
+        if !messages.quiet {
+            terminal::line(&summary::table(&outcome.stats));
+        }
+        let written = runner::write_up(&self.run, &outcome.stats);
+        outcome.result?;
+        written?;
+        if interrupt::came() {
+            return Err(Failure::interrupted("interrupted: outputs are complete as far as the run came"));
+        }
+        summary::check_strict(self.run.strict, &outcome.stats)
+    }
+
+    fn description(&self) -> Result<Description, Failure> {
+        match self.pipeline.as_slice() {
+            [file] if is_file(file) => Ok(Description::read_file(Path::new(file))?),
+            [text] => parse(text),
+            words => parse(&joined(words)),
+        }
+    }
+}
+
+fn parse(text: &str) -> Result<Description, Failure> {
+    Description::parse(text).map_err(|diagnostic| Diagnostics::from(diagnostic).into())
+}
+
+/// Whether an argument names a pipeline file, there or not.
+fn is_file(argument: &str) -> bool {
+    argument.ends_with(".toml") && (Path::new(argument).exists() || !argument.contains(char::is_whitespace))
+}
+
+/// Joins words that the shell has taken apart; those with spaces had quotes around them and get them back.
+fn joined(words: &[String]) -> String {
+    let mut at_stage = true;
+    let mut parts = Vec::with_capacity(words.len());
+    for word in words {
+        // Where a stage is expected, a word with spaces is a stage with its arguments: 'read in.mp4' ! blur.
+        parts.push(if at_stage { word.clone() } else { quoted(word) });
+        at_stage = matches!(word.as_str(), "!" | "(" | ")");
+    }
+    parts.join(" ")
+}
+
+fn quoted(word: &str) -> String {
+    if !word.is_empty() && !word.contains(char::is_whitespace) {
+        return word.to_owned();
+    }
+    let is_key = |key: &str| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let (key, value) = match word.split_once('=') {
+        Some((key, value)) if is_key(key) => (format!("{key}="), value),
+        _ => (String::new(), word),
+    };
+    if value.contains('\'') {
+        return format!("{key}\"{}\"", value.replace('\\', r"\\").replace('"', "\\\""));
+    }
+    format!("{key}'{value}'")
+}
+
+/// `OK`, and what flows between the stages.
+fn formats(plan: &Plan) -> String {
+    let picture = plan.picture();
+    let width = picture.edges.iter().map(|edge| edge.from.chars().count() + edge.to.chars().count()).max().unwrap_or(0) + 4;
+    let line = |from: &str, to: &str, format: &str| format!("  {:<width$}  {format}\n", format!("{from} -> {to}"));
+    let edges: String = picture.edges.iter().map(|edge| line(&edge.from, &edge.to, &edge.format)).collect();
+    format!("OK: {} stages\n{edges}", picture.nodes.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn join(words: &[&str]) -> String {
+        joined(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn words_that_the_shell_took_apart_are_joined() {
+        assert_eq!(join(&["read", "my in.mp4", "!", "write", "it's.mp4"]), "read 'my in.mp4' ! write it's.mp4");
+        assert_eq!(join(&["read", "it's a clip", "!", "null"]), "read \"it's a clip\" ! null");
+        assert_eq!(join(&["read", "in", "!", "write", "out", "tags=title=a b"]), "read in ! write out tags='title=a b'");
+        assert_eq!(join(&["read in.mp4", "!", "blur kind=box", "!", "null"]), "read in.mp4 ! blur kind=box ! null");
+    }
+
+    #[test]
+    fn a_pipeline_text_that_ends_like_a_file_is_text() {
+        assert!(is_file("no-such.toml"));
+        assert!(!is_file("read in.mp4 ! infer card.toml"));
+    }
+}

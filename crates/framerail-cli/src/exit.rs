@@ -1,0 +1,115 @@
+//! How the program ends.
+
+use std::{fmt::Display, process::ExitCode};
+
+use framerail::pipeline::{Diagnostics, ErrorKind, RunError};
+
+use crate::terminal;
+
+/// Every exit code with what it says; printed by `--help`.
+pub const EXIT_CODES: [(u8, &str); 9] = [
+    (DONE, "done"),
+    (INTERNAL, "a bug in framerail: please report it"),
+    (USAGE, "the command, the pipeline or an option is wrong"),
+    (INPUT, "an input is missing, damaged beyond use, or no video"),
+    (OUTPUT, "an output cannot be written: it exists, its folder is missing, the disk is full"),
+    (MODEL, "a model, its card or ONNX Runtime is missing or unfit"),
+    (RESOURCE, "memory, threads or a device are exhausted"),
+    (DAMAGED, "done, but an input was damaged (only with --strict)"),
+    (INTERRUPTED, "interrupted: the output is complete as far as the run came (once), or nothing is kept (twice)"),
+];
+
+/// See [`EXIT_CODES`].
+pub const DONE: u8 = 0;
+/// See [`EXIT_CODES`].
+pub const INTERNAL: u8 = 1;
+/// See [`EXIT_CODES`].
+pub const USAGE: u8 = 2;
+/// See [`EXIT_CODES`].
+pub const INPUT: u8 = 3;
+/// See [`EXIT_CODES`].
+pub const OUTPUT: u8 = 4;
+/// See [`EXIT_CODES`].
+pub const MODEL: u8 = 5;
+/// See [`EXIT_CODES`].
+pub const RESOURCE: u8 = 6;
+/// See [`EXIT_CODES`].
+pub const DAMAGED: u8 = 7;
+/// See [`EXIT_CODES`].
+pub const INTERRUPTED: u8 = 130;
+
+/// The exit code for a kind of failure.
+pub fn code_of(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Usage => USAGE,
+        ErrorKind::Input => INPUT,
+        ErrorKind::Output => OUTPUT,
+        ErrorKind::Model => MODEL,
+        ErrorKind::Resource => RESOURCE,
+        ErrorKind::Cancelled => INTERRUPTED,
+        _ => INTERNAL,
+    }
+}
+
+/// The exit codes as a paragraph of help.
+pub fn help() -> String {
+    let lines: String = EXIT_CODES.iter().map(|(code, words)| format!("  {code:>3}  {words}\n")).collect();
+    format!("Exit codes:\n{lines}")
+}
+
+/// Why a command did not succeed: its exit code, and what is printed on standard error.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// One of [`EXIT_CODES`].
+    pub code: u8,
+    /// Rendered for the terminal.
+    text: String,
+}
+
+impl Failure {
+    /// A failure with one line of its own.
+    pub fn new(code: u8, message: impl Display) -> Self {
+        Self { code, text: format!("{} {message}", terminal::error_word()) }
+    }
+
+    /// An interruption; a notice rather than an error.
+    pub fn interrupted(message: impl Display) -> Self {
+        Self { code: INTERRUPTED, text: message.to_string() }
+    }
+
+    /// Done, but not as it should be.
+    pub fn damaged(message: impl Display) -> Self {
+        Self { code: DAMAGED, text: message.to_string() }
+    }
+
+    /// Prints it and gives the exit code. What has no text was printed before.
+    pub fn report(&self) -> ExitCode {
+        if !self.text.is_empty() {
+            terminal::line(&self.text);
+        }
+        ExitCode::from(self.code)
+    }
+
+    /// The same code for a failure that has been printed.
+    pub fn silent(code: u8) -> Self {
+        Self { code, text: String::new() }
+    }
+}
+
+impl From<Diagnostics> for Failure {
+    fn from(diagnostics: Diagnostics) -> Self {
+        Self { code: code_of(diagnostics.kind()), text: diagnostics.render(terminal::stderr_has_color()) }
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        match error.kind() {
+            ErrorKind::Cancelled => Self::interrupted(error.error.message),
+            kind => Self::new(code_of(kind), error),
+        }
+    }
+}
+
+/// How a command ends.
+pub type CommandResult = Result<(), Failure>;

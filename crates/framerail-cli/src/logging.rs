@@ -1,0 +1,56 @@
+//! What the libraries report on the way, as lines on standard error.
+
+use std::io::{self, Write};
+
+use env_logger::{Builder, Target, WriteStyle};
+use log::{Level, LevelFilter};
+
+use crate::progress;
+
+/// Libraries whose warnings are details: their callers count and report what matters.
+const FOREIGN: [&str; 4] = ["ffmpeg", "onnxruntime", "ort", "usvg"];
+
+/// Starts logging; `verbosity` is the number of `-v`. `FRAMERAIL_LOG` (such as `debug` or `ffmpeg=info`) overrides both.
+pub fn start(quiet: bool, verbosity: u8) {
+    let level = match (quiet, verbosity) {
+        (true, _) => LevelFilter::Error,
+        (false, 0) => LevelFilter::Warn,
+        (false, 1) => LevelFilter::Info,
+        (false, 2) => LevelFilter::Debug,
+        (false, _) => LevelFilter::Trace,
+    };
+    let mut builder = Builder::new();
+    builder.filter_level(level);
+    if level <= LevelFilter::Info {
+        for module in FOREIGN {
+            builder.filter_module(module, LevelFilter::Error);
+        }
+    }
+    builder.parse_env("FRAMERAIL_LOG").write_style(WriteStyle::Never).target(Target::Pipe(Box::new(AboveProgress)));
+    builder.format(|out, record| {
+        let word = match record.level() {
+            Level::Error => "error",
+            Level::Warn => "warning",
+            Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
+        };
+        let message = record.args().to_string();
+        writeln!(out, "framerail: {word}: {}", message.trim_end().replace('\n', " "))
+    });
+    // The only logger of the process; a second start would be a mistake without consequence.
+    let _ = builder.try_init();
+}
+
+/// Standard error, with a progress bar out of the way.
+struct AboveProgress;
+
+impl Write for AboveProgress {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        progress::suspended(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}

@@ -1,0 +1,106 @@
+//! One run of a pipeline: linked, watched, stopped on Ctrl-C, written up.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use framerail::pipeline::{Description, GraphPicture, Plan, PlannedGraph, RunOptions, RunOutcome, RunStats, check};
+
+use crate::{
+    exit::{Failure, USAGE},
+    interrupt,
+    outputs::{self, GraphFormat},
+    progress::Progress,
+};
+
+/// How often a run is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Options of every command that runs a pipeline.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Write statistics of every stage and edge as JSON
+    #[arg(long, value_name = "FILE.json", help_heading = "Run")]
+    pub stats: Option<PathBuf>,
+    /// Draw the pipeline with formats and rates on its edges (.svg, .dot, .png)
+    #[arg(long, value_name = "FILE", help_heading = "Run")]
+    pub graph: Option<PathBuf>,
+    /// Show no progress bar
+    #[arg(long, help_heading = "Run")]
+    pub no_progress: bool,
+    /// Name a stage that works on one item for longer than this
+    #[arg(long, value_name = "SECS", default_value_t = 10.0, value_parser = stall_limit, help_heading = "Run")]
+    pub stall_limit: f64,
+    /// Exit with 7 when an input was damaged, though it was decoded as far as possible
+    #[arg(long, help_heading = "Run")]
+    pub strict: bool,
+}
+
+fn stall_limit(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.01..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("takes seconds from 0.01 to 86400".into()),
+    }
+}
+
+impl RunArgs {
+    /// Looks whether what is to be written can be written.
+    ///
+    /// # Errors
+    /// `USAGE` for the name of a picture, `OUTPUT` for a folder that is missing.
+    pub fn check(&self) -> Result<(), Failure> {
+        if let Some(path) = &self.graph {
+            GraphFormat::of(path)?;
+        }
+        self.stats.iter().chain(&self.graph).try_for_each(|path| outputs::check(path))
+    }
+
+    fn options(&self) -> RunOptions {
+        RunOptions { stall_limit: Duration::from_secs_f64(self.stall_limit) }
+    }
+}
+
+/// Checks a pipeline and lets its stages agree on formats.
+///
+/// # Errors
+/// Everything that is wrong with it; `INTERRUPTED` when a signal came meanwhile.
+pub fn link(description: &Description) -> Result<Plan, Failure> {
+    let mut plan = check(description, &framerail::registry())?;
+    if plan.stages().is_empty() {
+        return Err(Failure::new(USAGE, "the pipeline is empty; give it stages, such as `read in.mp4 ! null`"));
+    }
+    plan.link()?;
+    if interrupt::came() {
+        return Err(Failure::interrupted("interrupted before the start; nothing was written"));
+    }
+    Ok(plan)
+}
+
+/// Runs a linked pipeline to its end, or until a signal ends it. What went wrong stands in the outcome.
+///
+/// # Errors
+/// When it cannot start.
+pub fn run(planned: PlannedGraph, args: &RunArgs, progress: Progress) -> Result<RunOutcome, Failure> {
+    let mut progress = progress;
+    let handle = planned.graph.start(args.options())?;
+    let guard = interrupt::Guard::new(handle.switch());
+    while !handle.wait_for(LOOK_EVERY) {
+        progress.update(&handle.stats());
+    }
+    let outcome = handle.wait();
+    drop(guard);
+    Ok(outcome)
+}
+
+/// Writes a run's statistics and picture where they were asked for, also when it failed.
+///
+/// # Errors
+/// `OUTPUT`.
+pub fn write_up(args: &RunArgs, stats: &RunStats) -> Result<(), Failure> {
+    if let Some(path) = &args.stats {
+        outputs::write_json(path, stats)?;
+    }
+    if let Some(path) = &args.graph {
+        outputs::write_graph(path, &GraphPicture::from_stats(stats))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! What is said at the end of a run.
+
+use framerail::pipeline::RunStats;
+
+use crate::exit::Failure;
+
+/// Counters that say what was wrong with an input.
+const DAMAGE: [&str; 8] = [
+    "packets_corrupt",
+    "packets_dropped",
+    "frames_repaired",
+    "frames_dropped",
+    "timestamps_repaired",
+    "decode_errors",
+    "images_missing",
+    "sources_ended_early",
+];
+
+/// What is known before a run rather than counted in it.
+const NOT_SHOWN: [&str; 1] = ["frames_expected"];
+
+/// The table of stages, a line of counters for each stage that counted something, and frames taken out of edges.
+pub fn table(stats: &RunStats) -> String {
+    let mut text = stats.table();
+    for stage in &stats.stages {
+        let counted = stage.counters.iter().filter(|(name, count)| **count > 0 && !NOT_SHOWN.contains(&name.as_str()));
+        let mut parts: Vec<String> = counted.map(|(name, count)| format!("{} {count}", name.replace('_', " "))).collect();
+        parts.extend(stage.copies.iter().map(|copies| {
+            let kind = format!("{:?}", copies.kind).to_lowercase();
+            format!("{kind} copies {} ({:.1} MB)", copies.count, copies.bytes as f64 / 1e6)
+        }));
+        if !parts.is_empty() {
+            text += &format!("{}: {}\n", stage.name, parts.join(", "));
+        }
+    }
+    for edge in stats.edges.iter().filter(|edge| edge.dropped > 0) {
+        text += &format!("{} to {}: {} frames dropped\n", edge.from, edge.to, edge.dropped);
+    }
+    text
+}
+
+/// What was wrong with the inputs, in words; `None` when nothing was.
+pub fn damage(stats: &RunStats) -> Option<String> {
+    let counts = DAMAGE.iter().map(|name| (name, stats.counter(name)));
+    let parts: Vec<String> =
+        counts.filter(|(_, count)| *count > 0).map(|(name, count)| format!("{} {count}", name.replace('_', " "))).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// Fails a run on damaged input when `--strict` asks for it.
+///
+/// # Errors
+/// `DAMAGED` with the counts.
+pub fn check_strict(strict: bool, stats: &RunStats) -> Result<(), Failure> {
+    match damage(stats).filter(|_| strict) {
+        Some(damage) => Err(Failure::damaged(format_args!("the input was damaged: {damage}"))),
+        None => Ok(()),
+    }
+}

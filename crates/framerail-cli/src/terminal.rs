@@ -1,0 +1,46 @@
+//! Standard output and standard error: who is there, in which colours, and what happens when the reader has gone.
+
+use std::{
+    env,
+    io::{self, IsTerminal, Write},
+};
+
+use crate::{
+    exit::{CommandResult, Failure, OUTPUT},
+    progress,
+};
+
+/// Whether messages on standard error are coloured: a terminal, and `NO_COLOR` not set.
+pub fn stderr_has_color() -> bool {
+    let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+    io::stderr().is_terminal() && !set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Whether someone watches standard error.
+pub fn stderr_is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// `error:` as it starts a line.
+pub fn error_word() -> &'static str {
+    if stderr_has_color() { "\x1b[1;31merror:\x1b[0m" } else { "error:" }
+}
+
+/// Writes a line to standard error, above a progress bar.
+pub fn line(text: &str) {
+    progress::suspended(|| {
+        // Nobody is left to be told that standard error is closed.
+        let _ = writeln!(io::stderr(), "{}", text.trim_end());
+    });
+}
+
+/// Writes a command's result to standard output. A reader that has seen enough (`| head`) is no failure.
+pub fn print(text: &str) -> CommandResult {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(OUTPUT, format_args!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
