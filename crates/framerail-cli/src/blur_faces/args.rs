@@ -60,7 +60,7 @@ pub struct BlurFacesCommand {
 #[command(next_help_heading = "Finding faces")]
 pub struct DetectionArgs {
     /// Score from which a face counts, 0 to 1 [default: the model's; 0.2 for centerface]
-    #[arg(short, long, visible_alias = "confidence", value_name = "T", value_parser = unit)]
+    #[arg(short, long, visible_aliases = ["threshold", "confidence"], value_name = "T", value_parser = unit)]
     pub thresh: Option<f32>,
     /// Size at which faces are looked for; smaller is faster [default: the frame's]
     #[arg(short, long, value_name = "WxH", value_parser = size)]

@@ -20,7 +20,7 @@ use self::{
 };
 use crate::{
     Messages,
-    exit::{CommandResult, Failure, INTERNAL, USAGE},
+    exit::{CommandResult, Failure, INTERNAL, OUTPUT, USAGE},
     interrupt, outputs,
     progress::Progress,
     runner, summary, terminal,
@@ -80,6 +80,10 @@ impl BlurFacesCommand {
     }
 
     fn cover(&self, job: &Job, written: &[(String, String)], messages: Messages) -> Result<RunStats, Failure> {
+        if job.output.is_file() && !self.overwrite {
+            let words = "exists; choose another name with -o, or replace it with --overwrite";
+            return Err(Failure::new(OUTPUT, format_args!("{}: {words}", job.output.display())));
+        }
         let sheet = self.records.contact_sheet.as_deref().map(|path| ContactSheet::new(&job.record(path))).transpose()?;
         let tally = Tally::default();
         let mut planned = runner::link(&self.preset(job, written).description())?.into_graph()?;

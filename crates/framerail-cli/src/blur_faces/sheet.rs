@@ -118,14 +118,14 @@ impl Candidates {
     fn see(&mut self, frame: &Frame) {
         let number = self.seen;
         self.seen += 1;
-        if number % self.stride != 0 {
+        if !number.is_multiple_of(self.stride) {
             return;
         }
         if self.kept.len() >= KEPT {
             self.stride *= 2;
             let stride = self.stride;
-            self.kept.retain(|_, candidate| candidate.number % stride == 0);
-            if number % stride != 0 {
+            self.kept.retain(|_, candidate| candidate.number.is_multiple_of(stride));
+            if !number.is_multiple_of(stride) {
                 return;
             }
         }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use framerail_pipeline::{Description, StageDescription};
+use framerail_pipeline::{Chain, Description, StageDescription};
 
 /// What is put in a face's place.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -124,10 +124,8 @@ impl BlurFaces {
             stages.push(StageDescription::new("draw").option("boxes", false).option("labels", false).option("scores", true));
         }
         stages.push(with_options(self.overwriting(StageDescription::new("write").argument(&self.output)), &self.write_options));
-        let mut description = Description::default();
-        description.chain.stages = stages;
-        // Messages underline a place in the text: reading the text again gives every word its place.
-        Description::parse(&description.to_string()).unwrap_or(description)
+        // Without places in a text: messages about a pipeline that nobody wrote show no text.
+        Description { chain: Chain { stages, span: None }, ..Description::default() }
     }
 
     fn record(&self, stage: &str, path: &Path) -> StageDescription {

@@ -1,0 +1,200 @@
+//! `framerail blur-faces`, from file to file.
+
+mod common;
+
+use std::{fs, path::Path, thread, time::Duration};
+
+use common::{Place, SMALL, carphone, names};
+use framerail_core::PixelFormat;
+use framerail_testkit::{
+    AudioCodec, ClipSpec, FacesSpec, clip::Content, difference, faces_clip, ffprobe_packets, ffprobe_stream, reference_planes,
+    stream_hashes,
+};
+use serde_json::Value;
+
+fn frame_count(path: &Path) -> usize {
+    ffprobe_packets(path, "v:0").len()
+}
+
+#[test]
+fn frames_times_size_and_sound_are_those_of_the_input() {
+    let ticks: Vec<i64> = (0..24).map(|frame| frame * 40 + (frame % 3) * 7).collect();
+    let faces = ClipSpec::default().size(320, 182).frames(24).content(Content::Faces(FacesSpec::crossing(&[])));
+    let clip = faces.pts(1, 1000, &ticks).audio(AudioCodec::Aac).make();
+    let place = Place::new();
+    place.framerail().arg("blur-faces").arg(clip.path()).args(["-o", "out.mp4"]).args(SMALL).run().assert_success();
+    let out = place.path("out.mp4");
+    let (before, after) = (ffprobe_stream(clip.path(), "v:0"), ffprobe_stream(&out, "v:0"));
+    assert_eq!((after.width, after.height), (before.width, before.height));
+    let seconds = |path: &Path| {
+        let base = ffprobe_stream(path, "v:0").time_base;
+        let mut pts: Vec<i64> = ffprobe_packets(path, "v:0").iter().filter_map(|packet| packet.pts).collect();
+        pts.sort_unstable();
+        pts.iter().map(|pts| (base.seconds(*pts) * 1e6).round() as i64).collect::<Vec<_>>()
+    };
+    assert_eq!(seconds(&out), seconds(clip.path()));
+    assert_eq!(stream_hashes(&out, "a"), stream_hashes(clip.path(), "a"));
+    assert_eq!(stream_hashes(&out, "a").len(), 1);
+}
+
+#[test]
+fn the_face_is_covered_and_the_records_are_written() {
+    let clip = faces_clip(&FacesSpec::crossing(&[5, 6]), 12);
+    let place = Place::new();
+    let records = ["--contact-sheet", "sheet.png", "--stats", "stats.json", "--graph", "graph.svg"];
+    let output = place.framerail().arg("blur-faces").arg(clip.path()).args(["-o", "out.mp4", "--scale", "320x192"]).args(records).run();
+    output.assert_success().assert_stderr_contains("12 frames").assert_stderr_contains("filled in");
+    assert_eq!(place.names(), ["graph.svg", "out.mp4", "sheet.png", "stats.json"]);
+    let sheet = fs::read(place.path("sheet.png")).expect("written");
+    assert!(sheet.starts_with(b"\x89PNG") && sheet.len() > 10_000, "{} bytes", sheet.len());
+    let stats: Value = serde_json::from_slice(&fs::read(place.path("stats.json")).expect("written")).expect("JSON");
+    assert_eq!(stats["stages"].as_array().map(Vec::len), Some(5));
+    let [before, after] = [clip.path(), &place.path("out.mp4")].map(|path| reference_planes(path, PixelFormat::Gray8).collect::<Vec<_>>());
+    let face = FacesSpec::crossing(&[]).boxes(2)[0];
+    let spread = |surface: &framerail_core::HostSurface| {
+        let row = surface.row(0, face.center().y as usize);
+        let inside = &row[face.x1 as usize + 4..face.x2 as usize - 4];
+        inside.windows(2).map(|pair| u64::from(pair[0].abs_diff(pair[1]))).sum::<u64>()
+    };
+    assert!(spread(&after[2]) * 4 < spread(&before[2]), "{} of {}", spread(&after[2]), spread(&before[2]));
+}
+
+#[test]
+fn none_leaves_pictures_as_they_are() {
+    let place = Place::new();
+    let options = ["--replacewith", "none", "--codec", "libx264", "--encoder-options", "qp=0", "-q"];
+    place
+        .framerail()
+        .arg("blur-faces")
+        .arg(carphone())
+        .args(["-o", "out.mp4", "--duration", "0.2"])
+        .args(options)
+        .args(SMALL)
+        .run()
+        .assert_success();
+    let [before, after] =
+        [carphone(), place.path("out.mp4")].map(|path| reference_planes(&path, PixelFormat::Gray8).next().expect("a frame"));
+    assert_eq!(difference(&before, &after).max, 0.0);
+}
+
+#[test]
+fn inputs_of_one_name_get_outputs_of_their_own() {
+    let place = Place::new();
+    let clip = ClipSpec::default().make();
+    for name in ["a/x.mp4", "b/x.mp4"] {
+        place.copy(clip.path(), name);
+    }
+    place.write("a/notes.txt", "no video");
+    place.write("b/broken.mp4", "no video either");
+    let output = place.framerail().args(["blur-faces", "a", "b", "-o", "out", "--stats", "stats.json"]).args(SMALL).run();
+    output.assert_code(3).assert_stderr_contains("2 of 3 done").assert_stderr_contains("another input has the same name");
+    output.assert_stderr_contains("1 files are neither video nor picture").assert_stderr_contains("broken.mp4: ");
+    assert_eq!(names(&place.path("out")), ["x_anonymized-2.mp4", "x_anonymized.mp4"]);
+    let stats: Value = serde_json::from_slice(&fs::read(place.path("stats.json")).expect("written")).expect("JSON");
+    assert_eq!(stats.as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn outputs_lie_beside_the_inputs_and_nothing_is_replaced_unasked() {
+    let place = Place::new();
+    place.copy(ClipSpec::default().make().path(), "in.mp4");
+    let blur = |arguments: &[&str]| place.framerail().arg("blur-faces").args(SMALL).args(arguments).run();
+    blur(&["in.mp4"]).assert_success();
+    assert_eq!(place.names(), ["in.mp4", "in_anonymized.mp4"]);
+    blur(&["in.mp4"]).assert_code(4).assert_stderr_contains("--overwrite");
+    blur(&["in.mp4", "--overwrite"]).assert_success();
+    blur(&["in.mp4", "-o", "in.mp4", "--overwrite"]).assert_code(4).assert_stderr_contains("same file");
+    blur(&["in.mp4", "in_anonymized.mp4", "-o", "one.mp4"]).assert_code(2).assert_stderr_contains("name a folder");
+    assert_eq!(place.names(), ["in.mp4", "in_anonymized.mp4"]);
+    assert_eq!(frame_count(&place.path("in.mp4")), 16);
+}
+
+#[test]
+fn pictures_become_pictures() {
+    let place = Place::new();
+    place.copy(&carphone(), "clip.mp4");
+    let first = "read clip.mp4 duration=0.01 ! write photo.png";
+    place.framerail().args(["run", "-q", first]).run().assert_success();
+    let output = place.framerail().args(["blur-faces", "photo.png", "--replacewith", "mosaic"]).args(SMALL).run();
+    output.assert_success().assert_stderr_contains("1 face in 1 frame");
+    let png = fs::read(place.path("photo_anonymized.png")).expect("written");
+    assert_eq!(png.get(1..4), Some(b"PNG".as_slice()));
+}
+
+#[test]
+fn ctrl_c_completes_the_file() {
+    let place = Place::new();
+    // Large inputs for the model make the run last for seconds.
+    let mut running = start_slow(&place);
+    running.signal("INT");
+    running.wait_for_stderr("stopping: ");
+    let output = running.wait();
+    output.assert_code(130).assert_stderr_contains("out.mp4 is complete as far as the run came");
+    assert_eq!(place.names(), ["out.mp4"]);
+    let frames = frame_count(&place.path("out.mp4"));
+    assert!((1..120).contains(&frames), "{frames} frames");
+}
+
+#[test]
+fn a_second_ctrl_c_leaves_nothing() {
+    let place = Place::new();
+    let mut running = start_slow(&place);
+    running.signal("INT");
+    running.wait_for_stderr("stopping: ");
+    running.signal("INT");
+    let output = running.wait();
+    output.assert_code(130).assert_stderr_contains("aborted");
+    assert!(place.names().is_empty(), "{:?}", place.names());
+}
+
+/// Starts a run and waits until it has begun to write.
+fn start_slow(place: &Place) -> framerail_testkit::cli::RunningCli {
+    let blur = place.framerail().arg("blur-faces").arg(carphone()).args(["-o", "out.mp4", "--scale", "1280x1024"]);
+    let running = blur.start();
+    for _ in 0..2000 {
+        // A file of another name appears when the first frame arrives there.
+        if !place.names().is_empty() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    running
+}
+
+#[test]
+fn options_become_a_pipeline() {
+    let place = Place::new();
+    let print = |arguments: &[&str]| {
+        let output = place.framerail().args(["blur-faces", "in.mp4", "-o", "out.mp4", "--print-pipeline"]).args(arguments).run();
+        output.assert_success();
+        output.stdout.trim_end().to_owned()
+    };
+    let plain = "read in.mp4 ! infer centerface ! hold frames=8 ! blur kind=gaussian shape=ellipse mask_scale=1.3 ! write out.mp4";
+    assert_eq!(print(&[]), plain);
+    assert_eq!(print(&["--keep-audio", "-m", "--backend", "onnxrt"]), plain);
+    let all = print(&["-t", "0.3", "-s", "640x360", "--boxes", "--mask-scale", "1.5", "--no-audio", "--detect-every", "3", "--crf", "20"]);
+    let expected = "read in.mp4 ! infer centerface confidence=0.3 size=640x360 every=3 ! hold frames=8 ! \
+                    blur kind=gaussian shape=rectangle mask_scale=1.5 ! write out.mp4 crf=20 sound=no";
+    assert_eq!(all, expected);
+    let mosaic = print(&["--replacewith", "mosaic", "--mosaicsize", "30", "--ffmpeg-config", r#"{"codec": "libx265", "crf": 28}"#]);
+    assert!(
+        mosaic.contains("blur kind=mosaic cell=30 shape=rectangle") && mosaic.ends_with("write out.mp4 codec=libx265 crf=28"),
+        "{mosaic}"
+    );
+}
+
+#[test]
+fn what_is_not_there_yet_is_said() {
+    let place = Place::new();
+    let refused = |arguments: &[&str], words: &str| {
+        place.framerail().arg("blur-faces").args(arguments).run().assert_code(2).assert_stderr_contains(words);
+    };
+    refused(&["cam"], "cameras are not read yet");
+    refused(&["in.mp4", "--preview"], "--contact-sheet");
+    refused(&["in.mp4", "--backend", "opencv"], "ONNX Runtime only");
+    refused(&["in.mp4", "--ep", "CUDAExecutionProvider"], "CPU only");
+    refused(&["in.mp4", "-t", "2"], "0 to 1");
+    refused(&["in.mp4", "--scale", "640"], "640x360");
+    refused(&["in.mp4", "--mask-scale", "99"], "it goes from 0.6 to 10");
+    place.framerail().args(["blur-faces", "in.mp4"]).run().assert_code(3).assert_stderr_contains("in.mp4: no such file");
+}

@@ -1,0 +1,126 @@
+//! Commands that run no pipeline, and how the program ends when a command is wrong.
+
+mod common;
+
+use std::process::{Command, Stdio};
+
+use common::{Place, carphone};
+use framerail_testkit::{AudioCodec, ClipSpec, damage};
+use serde_json::Value;
+
+#[test]
+fn help_shows_commands_examples_and_exit_codes() {
+    let place = Place::new();
+    let help = place.framerail().arg("--help").run();
+    help.assert_success();
+    for words in ["blur-faces", "inspect", "doctor", "Examples:", "Exit codes:", "130  interrupted"] {
+        assert!(help.stdout.contains(words), "'{words}' is missing\n{help}");
+    }
+    for command in ["run", "blur-faces", "inspect", "probe", "doctor", "completions"] {
+        let help = place.framerail().args([command, "--help"]).run();
+        help.assert_success();
+        assert!(help.stdout.contains("Usage: framerail"), "{help}");
+    }
+}
+
+#[test]
+fn version_names_ffmpeg() {
+    let version = Place::new().framerail().arg("--version").run();
+    version.assert_success();
+    assert!(version.stdout.starts_with("framerail ") && version.stdout.contains("(FFmpeg "), "{version}");
+}
+
+#[test]
+fn every_option_of_deface_is_there() {
+    let help = Place::new().framerail().args(["blur-faces", "--help"]).run();
+    let names = "--output --thresh --scale --preview --boxes --draw-scores --mask-scale --replacewith --replaceimg --mosaicsize \
+                 --keep-audio --ffmpeg-config --backend --execution-provider --ep --keep-metadata";
+    for name in names.split_whitespace() {
+        assert!(help.stdout.contains(name), "{name} is missing\n{help}");
+    }
+}
+
+#[test]
+fn a_wrong_command_or_option_gets_the_nearest_name() {
+    let place = Place::new();
+    place.framerail().arg("blur-face").run().assert_code(2).assert_stderr_contains("blur-faces");
+    place.framerail().args(["blur-faces", "in.mp4", "--treshold", "0.5"]).run().assert_code(2).assert_stderr_contains("--thresh");
+    place.framerail().args(["run"]).run().assert_code(2);
+}
+
+#[test]
+fn inspect_lists_stages_and_shows_one() {
+    let place = Place::new();
+    let list = place.framerail().arg("inspect").run();
+    list.assert_success();
+    for stage in ["read", "infer", "hold", "blur", "write"] {
+        assert!(list.stdout.lines().any(|line| line.starts_with(stage)), "{list}");
+    }
+    let blur = place.framerail().args(["inspect", "blur"]).run();
+    assert!(blur.stdout.contains("mask_scale=") && blur.stdout.contains("default 1.3"), "{blur}");
+    let json = place.framerail().args(["inspect", "blur", "--json"]).run();
+    let spec: Value = serde_json::from_str(&json.stdout).expect("JSON");
+    assert_eq!(spec["name"], "blur");
+    place.framerail().args(["inspect", "blurr"]).run().assert_code(2).assert_stderr_contains("did you mean `blur`?");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_framerail"))
+        .args(["inspect", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+}
+
+#[test]
+fn probe_says_what_a_file_holds() {
+    let clip = ClipSpec::default().audio(AudioCodec::Aac).title("A title").make();
+    let place = Place::new();
+    let probe = |arguments: &[&str]| place.framerail().arg("probe").args(arguments).arg(clip.path()).run();
+    let json = probe(&["--json", "--count"]);
+    json.assert_success();
+    let report: Value = serde_json::from_str(&json.stdout).expect("JSON");
+    assert_eq!(report["streams"][0]["codec"], "h264");
+    assert_eq!(report["streams"][0]["video"]["width"], 160);
+    assert_eq!(report["streams"][1]["kind"], "audio");
+    assert_eq!(report["scan"]["packets"], 16);
+    let table = probe(&[]);
+    assert!(table.stdout.contains("160x120 yuv420p, 25 frames/s") && table.stdout.contains("title = A title"), "{table}");
+}
+
+#[test]
+fn probe_goes_on_after_a_file_that_is_no_media() {
+    let place = Place::new();
+    let output = place.framerail().arg("probe").arg(damage::text_file("mp4")).arg("missing.mp4").arg(carphone()).arg("--json").run();
+    output.assert_code(3).assert_stderr_contains("missing.mp4: no such file");
+    let reports: Value = serde_json::from_str(&output.stdout).expect("JSON");
+    assert_eq!(reports.as_array().map(Vec::len), Some(1));
+    assert_eq!(output.stderr.lines().count(), 2, "{output}");
+}
+
+#[test]
+fn doctor_says_what_is_there_and_what_is_missing() {
+    let place = Place::new();
+    let well = place.framerail().arg("doctor").run();
+    well.assert_success();
+    for words in ["ok    FFmpeg", "ok    ONNX Runtime", "centerface", "no CUDA support"] {
+        assert!(well.stdout.contains(words), "'{words}' is missing\n{well}");
+    }
+    let bare = place.bare_framerail().arg("doctor").run();
+    bare.assert_code(1).assert_stderr_contains("not ready: ");
+    assert!(bare.stdout.contains("FAIL  model") && bare.stdout.contains("make setup"), "{bare}");
+    let json = place.framerail().args(["doctor", "--json"]).run();
+    assert!(serde_json::from_str::<Value>(&json.stdout).is_ok_and(|findings| findings.is_array()), "{json}");
+}
+
+#[test]
+fn completions_know_the_commands() {
+    let script = Place::new().framerail().args(["completions", "bash"]).run();
+    script.assert_success();
+    assert!(script.stdout.contains("blur-faces"), "{script}");
+}

@@ -1,0 +1,76 @@
+//! The program under test, and a folder for it to work in.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use framerail_testkit::{Cli, real_clip};
+use tempfile::TempDir;
+
+/// Small enough that CenterFace looks at a frame within milliseconds.
+pub const SMALL: [&str; 2] = ["--scale", "192x160"];
+
+/// A folder that goes away with the test, with the program running in it.
+pub struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        Self { folder: TempDir::new().expect("temporary folder") }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Puts a copy of a file there, in a subfolder if the name has one.
+    pub fn copy(&self, from: &Path, name: &str) -> PathBuf {
+        let to = self.path(name);
+        fs::create_dir_all(to.parent().expect("inside the folder")).expect("a folder");
+        fs::copy(from, &to).expect("copied");
+        to
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        fs::write(self.path(name), text).expect("written");
+        self.path(name)
+    }
+
+    /// Names of everything in it, hidden files too, sorted.
+    pub fn names(&self) -> Vec<String> {
+        names(self.folder.path())
+    }
+
+    /// The program, with the models and libraries that set-up has installed.
+    pub fn framerail(&self) -> Cli {
+        let clips = real_clip("carphone_pristine.mp4");
+        let home = clips.parent().and_then(Path::parent).expect("clips lie in the home folder");
+        Cli::new(env!("CARGO_BIN_EXE_framerail")).current_dir(self.folder.path()).env("FRAMERAIL_HOME", home).env_remove("FRAMERAIL_LOG")
+    }
+
+    /// The program in a place where nothing is installed.
+    pub fn bare_framerail(&self) -> Cli {
+        let mut cli = Cli::new(env!("CARGO_BIN_EXE_framerail")).current_dir(self.folder.path()).env("HOME", self.folder.path());
+        for name in
+            ["FRAMERAIL_HOME", "FRAMERAIL_MODELS", "XDG_DATA_HOME", "VIRTUAL_ENV", "CONDA_PREFIX", "ORT_DYLIB_PATH", "LD_LIBRARY_PATH"]
+        {
+            cli = cli.env_remove(name);
+        }
+        cli
+    }
+}
+
+pub fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<String> = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// A picture of the real face, made from the first frame of the clip.
+pub fn carphone() -> PathBuf {
+    real_clip("carphone_pristine.mp4")
+}

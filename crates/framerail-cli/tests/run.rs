@@ -1,0 +1,111 @@
+//! `framerail run`: diagnostics, exit codes, what it leaves behind.
+
+mod common;
+
+use common::{Place, carphone};
+use framerail_testkit::{ClipSpec, damage, ffprobe_packets};
+use serde_json::Value;
+
+#[test]
+fn mistakes_are_underlined() {
+    let output = Place::new().framerail().args(["run", "read in.mp4 ! blurr ! null"]).run();
+    output.assert_code(2);
+    let lines: Vec<&str> = output.stderr.lines().collect();
+    assert_eq!(
+        lines,
+        ["error: no stage is called `blurr`", "  read in.mp4 ! blurr ! null", "                ^^^^^", "  help: did you mean `blur`?"]
+    );
+}
+
+#[test]
+fn a_file_is_named_with_line_and_column() {
+    let place = Place::new();
+    place.write("pipeline.toml", "[[stage]]\nuse = \"read\"\nargs = [\"in.mp4\"]\n\n[[stage]]\nuse = \"blurr\"\n");
+    place.framerail().args(["run", "pipeline.toml"]).run().assert_code(2).assert_stderr_contains("pipeline.toml:6:7");
+    place.framerail().args(["run", "missing.toml"]).run().assert_code(3).assert_stderr_contains("cannot read the pipeline file");
+}
+
+#[test]
+fn stages_that_do_not_fit_are_told_what_mends_it() {
+    let clip = ClipSpec::default().make();
+    let text = format!("read {} ! blur ! write out.mp4", clip.path().display());
+    let output = Place::new().framerail().args(["run", &text]).run();
+    output.assert_code(2).assert_stderr_contains("needs frames with detections").assert_stderr_contains("infer centerface");
+}
+
+#[test]
+fn check_opens_everything_and_writes_nothing() {
+    let place = Place::new();
+    place.copy(&carphone(), "in.mp4");
+    let output =
+        place.framerail().args(["run", "--check", "--graph", "g.svg", "read in.mp4 ! infer centerface ! blur ! write out.mp4"]).run();
+    output.assert_success();
+    assert!(output.stdout.starts_with("OK: 4 stages") && output.stdout.contains("176x144 yuv420p"), "{output}");
+    assert_eq!(place.names(), ["g.svg", "in.mp4"]);
+}
+
+#[test]
+fn words_need_no_quotes_and_statistics_are_written() {
+    let place = Place::new();
+    place.copy(ClipSpec::default().make().path(), "my in.mp4");
+    let words = ["run", "read", "my in.mp4", "!", "write", "out.mp4", "--stats", "stats.json", "--graph", "graph.png"];
+    let output = place.framerail().args(words).run();
+    output.assert_success().assert_stderr_contains("frames/s");
+    assert_eq!(ffprobe_packets(&place.path("out.mp4"), "v:0").len(), 16);
+    let stats: Value = serde_json::from_slice(&std::fs::read(place.path("stats.json")).expect("written")).expect("JSON");
+    assert_eq!(stats["stages"][0]["name"], "read");
+    assert_eq!(stats["stages"][1]["frames_in"], 16);
+    let png = std::fs::read(place.path("graph.png")).expect("written");
+    assert_eq!(png.get(1..4), Some(b"PNG".as_slice()));
+    assert!(output.stdout.is_empty(), "{output}");
+}
+
+#[test]
+fn a_failed_run_still_leaves_its_statistics() {
+    let place = Place::new();
+    place.copy(ClipSpec::default().make().path(), "in.mp4");
+    let output =
+        place.framerail().args(["run", "read in.mp4 ! write out.mp4 codec=libx246", "--stats", "s.json", "--graph", "g.dot"]).run();
+    output.assert_code(2).assert_stderr_contains("did you mean 'libx264'?");
+    assert_eq!(place.names(), ["g.dot", "in.mp4", "s.json"]);
+}
+
+#[test]
+fn places_for_records_are_looked_at_first() {
+    let place = Place::new();
+    let run = |option: &str, file: &str| place.framerail().args(["run", "read missing.mp4 ! null", option, file]).run();
+    run("--graph", "graph.jpeg").assert_code(2).assert_stderr_contains(".svg, .dot or .png");
+    run("--stats", "no/stats.json").assert_code(4).assert_stderr_contains("the folder no does not exist");
+}
+
+#[test]
+fn each_kind_of_failure_has_its_code() {
+    let place = Place::new();
+    place.copy(&carphone(), "in.mp4");
+    place.write("out.mp4", "here first");
+    let run = |text: &str| place.framerail().args(["run", "-q", text]).run();
+    run("read missing.mp4 ! null").assert_code(3).assert_stderr_contains("no such file");
+    run("read in.mp4 ! write out.mp4").assert_code(4).assert_stderr_contains("exists");
+    run("read in.mp4 ! write no/out.mp4").assert_code(4);
+    run("read in.mp4 ! infer centreface ! null").assert_code(5).assert_stderr_contains("did you mean 'centerface'?");
+    place.framerail().env("ORT_DYLIB_PATH", "no.so").args(["run", "read in.mp4 ! infer centerface ! null"]).run().assert_code(5);
+    assert_eq!(place.names(), ["in.mp4", "out.mp4"]);
+}
+
+#[test]
+fn quiet_says_nothing() {
+    let clip = ClipSpec::default().make();
+    let output = Place::new().framerail().args(["run", "-q", &format!("read {} ! null", clip.path().display())]).run();
+    output.assert_success();
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", ""));
+}
+
+#[test]
+fn damage_fails_only_when_strict() {
+    let clip = ClipSpec::default().frames(48).make();
+    let damaged = damage::wreck_packets(clip.path(), &[5, 6, 7]);
+    let text = format!("read {} ! null", damaged.display());
+    let place = Place::new();
+    place.framerail().args(["run", &text]).run().assert_success();
+    place.framerail().args(["run", "--strict", &text]).run().assert_code(7).assert_stderr_contains("the input was damaged: ");
+}
