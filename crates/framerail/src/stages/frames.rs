@@ -1,7 +1,234 @@
-//! The `frames` stage.
+//! The `frames` stage: each frame as a file of its own.
 
-use framerail_pipeline::{Registry, RegistryError};
+mod names;
+mod npy;
 
-pub(super) fn register(_registry: &mut Registry) -> Result<(), RegistryError> {
-    Ok(())
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+
+use framerail_core::{Frame, FramePool, PixelFormat, StreamId, StreamInfo};
+use framerail_media::{Converter, ImageFormat, ScaleOptions, encode_image};
+use framerail_pipeline::{
+    ArgumentSpec, ConfigError, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, OptionKind, OptionSpec,
+    Options, PlanError, Registry, RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
+};
+use parking_lot::{Condvar, Mutex};
+
+use self::names::{FileFormat, FrameNames};
+use super::link::host_frames;
+use crate::{
+    convert::{core_error, output_error},
+    outputs::{OneStreamGuard, OutputFile},
+};
+
+/// How long a worker waits to hear of a stream whose start another worker has taken.
+const STREAM_START_WAIT: Duration = Duration::from_secs(10);
+
+pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
+    registry.register_with(spec(), |options| FramesPlan::new(options).map(|plan| Box::new(plan) as Box<dyn StagePlan>))
+}
+
+fn spec() -> StageSpec {
+    StageSpec::sink("frames", "writes each frame as PNG, JPEG or NumPy file")
+        .details(
+            "TARGET is a folder, which is created when only its last part is missing, or a pattern with {index}. In a folder the files \
+             are called {name}-{index:06} and the ending. {name} and {stream} stand for the stream's name and number, {index} for the \
+             frame's number in its stream as decoded, {index:06} for the same with six digits. With count=1 TARGET may be one file.\n\n\
+             PNG keeps alpha and has 8 bits. JPEG is 4:2:0. NPY holds an array of uint8 with the shape (height, width, 3), RGB, full \
+             range, for numpy.load. Several workers share the work unless every or count is given.",
+        )
+        .argument(ArgumentSpec::required("target", OptionKind::Path, "folder, or pattern such as stills/{name}-{index:06}.png"))
+        .option(
+            OptionSpec::choice("format", &[("png", "lossless"), ("jpg", "lossy, small"), ("npy", "uncompressed RGB for NumPy")])
+                .help("format of the files; by the pattern's ending, or png"),
+        )
+        .option(OptionSpec::integer("quality", 1..=100).default(92).help("quality of JPEG, 100 is best"))
+        .option(OptionSpec::integer("every", 1..=1_000_000).default(1).unit("frames").help("write one frame of so many of each stream"))
+        .option(OptionSpec::integer("count", 1..=i64::MAX).unit("frames").help("write at most so many frames of each stream"))
+        .option(OptionSpec::switch("overwrite").default("no").help("whether existing files may be replaced"))
+        .workers("auto")
+        .example("read in.mp4 ! frames stills", "every frame as stills/in-000000.png and so on")
+        .example("read in.mp4 start=5 ! frames still.jpg count=1", "one picture from the fifth second")
+        .example("read clips/ ! frames 'arrays/{name}/{index:06}.npy' every=25", "a folder of arrays for each clip")
+}
+
+struct FramesPlan {
+    names: FrameNames,
+    quality: u8,
+    every: u64,
+    count: Option<u64>,
+    overwrite: bool,
+    workers: usize,
+    one_stream: bool,
+}
+
+impl FramesPlan {
+    fn new(options: &Options) -> Result<Self, ConfigError> {
+        let every = options.count("every") as u64;
+        let count = options.optional_integer("count").and_then(|count| u64::try_from(count).ok());
+        let counts = every > 1 || count.is_some();
+        if counts && options.is_given("workers") && options.workers() > 1 {
+            return Err(ConfigError::at("workers", "workers cannot count frames together").help("with every or count, use one worker"));
+        }
+        Ok(Self {
+            names: FrameNames::new(options.path("target"), options.optional_choice("format"), count)?,
+            quality: u8::try_from(options.integer("quality")).unwrap_or(100),
+            every,
+            count,
+            overwrite: options.switch("overwrite"),
+            workers: if counts { 1 } else { options.workers() },
+            one_stream: false,
+        })
+    }
+}
+
+impl StagePlan for FramesPlan {
+    fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+        let input = host_frames(input)?;
+        self.one_stream = input.streams == Some(1);
+        OneStreamGuard::check_count(self.names.template(), input.streams)?;
+        self.names.check(self.overwrite)?;
+        Ok(None)
+    }
+
+    fn into_work(self: Box<Self>) -> Result<Work, StageError> {
+        let workers = self.workers;
+        let shared = Arc::new(Shared { plan: *self, streams: Mutex::default(), started: Condvar::new() });
+        Ok(Work::Stages((0..workers).map(|_| Box::new(Frames::new(&shared)) as Box<dyn Stage>).collect()))
+    }
+}
+
+#[derive(Default)]
+struct Streams {
+    guard: OneStreamGuard,
+    /// Kept beyond a stream's end: another worker may still hold a frame of it.
+    known: HashMap<StreamId, Arc<StreamInfo>>,
+}
+
+/// What the workers have in common: any of them may get the start of a stream.
+struct Shared {
+    plan: FramesPlan,
+    streams: Mutex<Streams>,
+    started: Condvar,
+}
+
+impl Shared {
+    fn begin(&self, info: &Arc<StreamInfo>) -> Result<(), StageError> {
+        let mut streams = self.streams.lock();
+        streams.guard.admit(self.plan.names.template(), info)?;
+        self.plan.names.create_folder(info)?;
+        streams.known.insert(info.id, Arc::clone(info));
+        self.started.notify_all();
+        Ok(())
+    }
+
+    /// Items are taken in order, so the worker that has the stream's start is at it.
+    fn stream(&self, id: StreamId) -> Result<Arc<StreamInfo>, StageError> {
+        let mut streams = self.streams.lock();
+        let waited = self.started.wait_while_for(&mut streams, |streams| !streams.known.contains_key(&id), STREAM_START_WAIT);
+        match streams.known.get(&id) {
+            Some(info) if !waited.timed_out() => Ok(Arc::clone(info)),
+            _ => Err(StageError::new(ErrorKind::Internal, format!("a frame of stream {id} came before the stream's start"))),
+        }
+    }
+}
+
+struct Counters {
+    written: Counter,
+    skipped: Counter,
+    bytes: Counter,
+}
+
+/// How far a stream is, where frames are counted.
+#[derive(Default)]
+struct Progress {
+    seen: u64,
+    written: u64,
+}
+
+struct Frames {
+    shared: Arc<Shared>,
+    converter: Converter,
+    pool: FramePool,
+    streams: HashMap<StreamId, Progress>,
+    counters: Option<Counters>,
+}
+
+impl Stage for Frames {
+    fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
+        self.counters = Some(Counters {
+            written: context.counter("files_written"),
+            skipped: context.counter("frames_skipped"),
+            bytes: context.counter("bytes_written"),
+        });
+        Ok(())
+    }
+
+    fn frame(&mut self, item: FrameItem, _: &mut dyn Emitter) -> Result<Flow, StageError> {
+        let plan = &self.shared.plan;
+        let progress = self.streams.entry(item.frame.stream).or_default();
+        let due = progress.seen.is_multiple_of(plan.every) && plan.count.is_none_or(|count| progress.written < count);
+        progress.seen += 1;
+        if !due {
+            if let Some(counters) = &self.counters {
+                counters.skipped.add(1);
+            }
+            return Ok(Flow::More);
+        }
+        progress.written += 1;
+        let complete = plan.one_stream && plan.count.is_some_and(|count| progress.written >= count);
+        self.write(&item.frame)?;
+        Ok(if complete { Flow::Done } else { Flow::More })
+    }
+
+    fn control(&mut self, item: Item, _: &mut dyn Emitter) -> Result<Flow, StageError> {
+        match item {
+            Item::StreamStart(info) => self.shared.begin(&info)?,
+            Item::StreamEnd(end) => {
+                self.streams.remove(&end.id);
+            }
+            _ => {}
+        }
+        Ok(Flow::More)
+    }
+}
+
+impl Frames {
+    fn new(shared: &Arc<Shared>) -> Self {
+        let converter = Converter::new(ScaleOptions { accurate: true, ..ScaleOptions::default() });
+        Self { shared: Arc::clone(shared), converter, pool: FramePool::new(1), streams: HashMap::new(), counters: None }
+    }
+
+    fn write(&mut self, frame: &Frame) -> Result<(), StageError> {
+        let info = self.shared.stream(frame.stream)?;
+        let path = self.shared.plan.names.path(&info, frame.index);
+        let bytes = self.encode(frame, &path)?;
+        let mut file = OutputFile::create(&path, self.shared.plan.overwrite)?;
+        file.write(&bytes)?;
+        file.complete()?;
+        if let Some(counters) = &self.counters {
+            counters.written.add(1);
+            counters.bytes.add(bytes.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn encode(&mut self, frame: &Frame, path: &Path) -> Result<Vec<u8>, StageError> {
+        let surface = frame.surface.host().map_err(core_error)?;
+        let named = |error| {
+            let error = output_error(error);
+            StageError::new(error.kind, format!("{}: {error}", path.display()))
+        };
+        match self.shared.plan.names.format() {
+            FileFormat::Png => encode_image(surface, &frame.color, ImageFormat::Png).map_err(named),
+            FileFormat::Jpeg => {
+                let format = ImageFormat::Jpeg { quality: self.shared.plan.quality };
+                encode_image(surface, &frame.color, format).map_err(named)
+            }
+            FileFormat::Npy => {
+                let (width, height) = (surface.width(), surface.height());
+                let rgb = self.converter.convert(surface, &frame.color, PixelFormat::Rgb24, width, height, &self.pool);
+                Ok(npy::encode_rgb(&rgb.map_err(named)?))
+            }
+        }
+    }
 }
