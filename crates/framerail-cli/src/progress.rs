@@ -13,8 +13,11 @@ use crate::terminal;
 /// Runs shorter than this show no bar.
 const QUIET_FOR: Duration = Duration::from_secs(2);
 
-const WITH_TOTAL: &str = "{msg} [{bar:30}] {pos}/{len} frames, {per_sec}, {eta} left";
-const WITHOUT_TOTAL: &str = "{msg} {spinner} {pos} frames, {per_sec}, {elapsed}";
+/// Longest name in front of a bar.
+const LABEL_LETTERS: usize = 32;
+
+const WITH_TOTAL: &str = "{prefix} [{bar:30}] {pos}/{len} frames, {msg}";
+const WITHOUT_TOTAL: &str = "{prefix} {spinner} {pos} frames, {msg}";
 
 /// The bar on the screen, for whoever writes above it.
 static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
@@ -37,9 +40,11 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Nothing is shown yet.
-    pub fn new(wanted: bool, label: impl Into<String>) -> Self {
-        Self { wanted: wanted && terminal::stderr_is_terminal(), label: label.into(), started: Instant::now(), bar: None }
+    /// Nothing is shown yet. Of a path, the last part names the run.
+    pub fn new(wanted: bool, label: &str) -> Self {
+        let name = label.rsplit('/').find(|part| !part.is_empty()).unwrap_or(label);
+        let label = name.chars().take(LABEL_LETTERS).collect();
+        Self { wanted: wanted && terminal::stderr_is_terminal(), label, started: Instant::now(), bar: None }
     }
 
     /// Takes note of how far the run is.
@@ -47,24 +52,47 @@ impl Progress {
         if !self.wanted || self.started.elapsed() < QUIET_FOR {
             return;
         }
-        let total = stats.counter("frames_expected");
-        let bar = self.bar.get_or_insert_with(|| show(&self.label, total, self.started.elapsed()));
-        // A source's count is the one that its total is about; stages behind it may drop frames.
-        let read = stats.stages.first().map_or(0, |source| source.frames_out);
+        let (total, done) = (stats.counter("frames_expected"), frames_done(stats));
+        let bar = self.bar.get_or_insert_with(|| show(&self.label, total));
         if total > 0 {
-            bar.set_length(total.max(read));
+            bar.set_length(total.max(done));
         }
-        bar.set_position(read);
+        bar.set_message(speed(done, total, stats.wall_secs));
+        bar.set_position(done);
+        bar.tick();
     }
 }
 
-fn show(label: &str, total: u64, elapsed: Duration) -> ProgressBar {
+/// Frames of the source that are done with. Behind a `sample` the ends see too few: there it is what was read.
+fn frames_done(stats: &RunStats) -> u64 {
+    if stats.stages.iter().any(|stage| stage.name.starts_with("sample")) {
+        return stats.stages.first().map_or(0, |source| source.frames_out);
+    }
+    stats.frames_done()
+}
+
+/// `14.6 frames/s, 1:05 left`.
+fn speed(done: u64, total: u64, wall_secs: f64) -> String {
+    if done == 0 || wall_secs <= 0.0 {
+        return "starting".into();
+    }
+    let rate = done as f64 / wall_secs;
+    if total <= done {
+        return format!("{rate:.1} frames/s");
+    }
+    let left = ((total - done) as f64 / rate).ceil() as u64;
+    let (hours, minutes, seconds) = (left / 3600, left / 60 % 60, left % 60);
+    let left = if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") };
+    format!("{rate:.1} frames/s, {left} left")
+}
+
+fn show(label: &str, total: u64) -> ProgressBar {
     let bar = if total > 0 { ProgressBar::new(total) } else { ProgressBar::new_spinner() };
     let template = if total > 0 { WITH_TOTAL } else { WITHOUT_TOTAL };
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
     }
-    let bar = bar.with_elapsed(elapsed).with_message(label.to_owned());
+    bar.set_prefix(label.to_owned());
     if let Ok(mut shown) = SHOWN.lock() {
         *shown = Some(bar.clone());
     }
@@ -79,5 +107,18 @@ impl Drop for Progress {
                 *shown = None;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speed_is_told_in_words() {
+        assert_eq!(speed(0, 100, 3.0), "starting");
+        assert_eq!(speed(50, 0, 4.0), "12.5 frames/s");
+        assert_eq!(speed(50, 100, 4.0), "12.5 frames/s, 0:04 left");
+        assert_eq!(speed(1, 7200, 1.0), "1.0 frames/s, 1:59:59 left");
     }
 }

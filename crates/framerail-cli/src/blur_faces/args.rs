@@ -9,14 +9,17 @@ use crate::runner::RunArgs;
 
 pub const EXAMPLES: &str = "\
 Examples:
-  framerail blur-faces in.mp4                                writes in_anonymized.mp4
+  framerail blur-faces in.mp4                   writes in_anonymized.mp4
   framerail blur-faces in.mp4 -o out.mp4 --crf 20 --preset fast
-  framerail blur-faces clips/ -o blurred/ --detect-every 3   every video and picture of a folder
-  framerail blur-faces in.mp4 --replacewith mosaic --mosaicsize 30 --report faces.html
-  framerail blur-faces photo.jpg -o covered.jpg --contact-sheet look.png
+  framerail blur-faces clips/ -o blurred/       all videos and pictures in it
+  framerail blur-faces in.mp4 --detect-every 3  faster: boxes are linked
+  framerail blur-faces in.mp4 --replacewith mosaic --report faces.html
+  framerail blur-faces photo.jpg --contact-sheet look.png
 
-Sound, subtitles, tags, colours, frame count and times of the input are kept. Each input is a run of its own: one that
-fails does not stop the others. Ctrl-C completes the file with what is there; a second one drops it.";
+Sound, subtitles, tags, colours, frame count and times are those of the input.
+Each input is a run of its own: one that fails does not stop the others.
+Ctrl-C completes the file with what is there; a second one drops it.
+`framerail --help` lists the exit codes.";
 
 /// Cover the faces in videos and pictures
 #[derive(Args, Clone, Debug)]

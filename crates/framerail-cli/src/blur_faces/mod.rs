@@ -88,7 +88,7 @@ impl BlurFacesCommand {
         let tally = Tally::default();
         let mut planned = runner::link(&self.preset(job, written).description())?.into_graph()?;
         add_probes(&mut planned, &tally, sheet.as_ref())?;
-        let progress = Progress::new(!self.run.no_progress && !messages.quiet, job.input.as_str());
+        let progress = Progress::new(!self.run.no_progress && !messages.quiet, &job.input);
         let mut run = self.run.clone();
         run.graph = run.graph.map(|path| job.record(&path));
         run.stats = run.stats.filter(|_| job.tag.is_empty());

@@ -45,7 +45,7 @@ impl Tally {
             return "no faces found".into();
         }
         let faces = seen + filled;
-        let filled = if filled > 0 { format!(", {filled} of them filled in where the model lost them") } else { String::new() };
+        let filled = if filled > 0 { format!(", {filled} of them filled in") } else { String::new() };
         format!("{} in {}{filled}", counted(faces, "face"), counted(frames, "frame"))
     }
 }

@@ -21,8 +21,9 @@ Examples:
   framerail run pipeline.toml --stats stats.json --graph graph.svg
   framerail run --check 'read in.mp4 ! infer centerface ! save boxes.jsonl'
 
-Put the pipeline in quotes: `!`, `*` and `(` mean something to shells. Ctrl-C ends the run and completes its files;
-a second one drops them.";
+Put the pipeline in quotes: `!`, `*` and `(` mean something to shells.
+Ctrl-C ends the run and completes its files; a second one drops them.
+`framerail --help` lists the exit codes.";
 
 /// Run a pipeline given as text or as a TOML file
 #[derive(Args, Debug)]

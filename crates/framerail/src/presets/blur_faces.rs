@@ -121,7 +121,7 @@ impl BlurFaces {
         stages.extend(self.save.as_deref().map(|path| StageDescription::new("tee").branch(vec![self.record("save", path)])));
         stages.push(self.blur());
         if self.draw_scores {
-            stages.push(StageDescription::new("draw").option("boxes", false).option("labels", false).option("scores", true));
+            stages.push(StageDescription::new("draw").option("boxes", false).option("labels", false).option("landmarks", false));
         }
         stages.push(with_options(self.overwriting(StageDescription::new("write").argument(&self.output)), &self.write_options));
         // Without places in a text: messages about a pipeline that nobody wrote show no text.
