@@ -9,7 +9,7 @@ use crate::terminal;
 /// Every exit code with what it says; printed by `--help`.
 pub const EXIT_CODES: [(u8, &str); 9] = [
     (DONE, "done"),
-    (INTERNAL, "a bug in framerail: please report it"),
+    (INTERNAL, "a bug in framerail: please report it; from doctor: something is missing"),
     (USAGE, "the command, the pipeline or an option is wrong"),
     (INPUT, "an input is missing, damaged beyond use, or no video"),
     (OUTPUT, "an output cannot be written: it exists, its folder is missing, the disk is full"),

@@ -122,6 +122,19 @@ fn pictures_become_pictures() {
 }
 
 #[test]
+fn a_pattern_of_pictures_is_taken_as_single_pictures() {
+    let place = Place::new();
+    place.copy(&carphone(), "clip.mp4");
+    for name in ["a.jpg", "b.jpg"] {
+        place.framerail().args(["run", "-q", &format!("read clip.mp4 duration=0.01 ! write {name}")]).run().assert_success();
+    }
+    place.framerail().args(["blur-faces", "*.jpg", "--save", "boxes.jsonl"]).args(SMALL).run().assert_success();
+    let expected =
+        ["a.jpg", "a_anonymized.jpg", "b.jpg", "b_anonymized.jpg", "boxes-a_anonymized.jsonl", "boxes-b_anonymized.jsonl", "clip.mp4"];
+    assert_eq!(place.names(), expected);
+}
+
+#[test]
 fn ctrl_c_completes_the_file() {
     let place = Place::new();
     // Large inputs for the model make the run last for seconds.

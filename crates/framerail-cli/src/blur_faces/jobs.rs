@@ -100,15 +100,14 @@ fn expand(argument: &str, notes: &mut Vec<String>) -> Result<Vec<String>, Failur
     }
     let expanded = inputs::expand_sources(&[argument]).map_err(|error| Failure::new(code_of(error.kind), error))?;
     let sources: Vec<String> = expanded.into_iter().map(|source| source.source).collect();
-    match sources.as_slice() {
-        // A pattern of pictures: here they are single pictures rather than frames of a video.
-        [pattern] if pattern == argument && !path.exists() && pattern.contains(['*', '?', '[']) && !pattern.contains("://") => {
-            let (folder, name) = (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default());
-            let hint = format!("{argument}: name the folder {} for its single pictures, or leave the quotes out", folder.display());
-            Err(Failure::new(USAGE, if name.is_empty() { argument.to_owned() } else { hint }))
-        }
-        _ => Ok(sources),
-    }
+    // A pattern of pictures comes back as itself, the frames of one video; here they are single pictures.
+    let is_pattern = sources == [argument] && argument.contains(['*', '?', '[']) && !argument.contains("://") && !path.exists();
+    if is_pattern { Ok(matches(argument)) } else { Ok(sources) }
+}
+
+fn matches(pattern: &str) -> Vec<String> {
+    let found = glob::glob(pattern).into_iter().flatten().filter_map(Result::ok);
+    found.filter(|path| path.is_file()).map(|path| path.to_string_lossy().into_owned()).collect()
 }
 
 /// Every video and every picture, in the order in which `read` would take them.

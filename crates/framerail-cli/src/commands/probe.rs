@@ -112,7 +112,7 @@ fn describe(stream: &StreamReport) -> String {
 /// The colour tags that are set, as their serialised names: `bt709 limited`.
 fn color(tags: &Value) -> Option<String> {
     let words: Vec<&str> = tags.as_object()?.values().filter_map(Value::as_str).filter(|word| !is_unset(word)).collect();
-    (!words.is_empty()).then(|| words.join(" "))
+    (!words.is_empty()).then(|| words.join(" ").to_lowercase())
 }
 
 fn is_unset(word: &str) -> bool {
