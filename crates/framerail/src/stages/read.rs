@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    path::Path,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -11,8 +12,8 @@ use framerail_media::{
     CancelFlag, Damage, DeinterlaceMethod, Deinterlacer, InputOptions, MediaItem, MediaReader, RotationPolicy, SideStreams,
 };
 use framerail_pipeline::{
-    ArgumentSpec, ConfigError, Counter, EdgeFormat, Emitter, Flow, FrameItem, Item, LinkContext, OptionKind, OptionSpec, Options,
-    PlanError, Registry, RegistryError, Source, StageContext, StageError, StagePlan, StageSpec, StreamEnd, Work,
+    ArgumentSpec, ConfigError, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, OptionKind, OptionSpec,
+    Options, PlanError, Registry, RegistryError, Source, StageContext, StageError, StagePlan, StageSpec, StreamEnd, Work,
 };
 
 use crate::{
@@ -132,12 +133,24 @@ impl ReadPlan {
     }
 }
 
+impl ReadPlan {
+    /// Whether a source can only be a file, and is not there. Patterns, protocols and devices are left to FFmpeg.
+    fn is_missing_file(&self, source: &str) -> bool {
+        source != "-" && self.input.format.is_none() && !source.contains(['%', ':']) && !Path::new(source).exists()
+    }
+}
+
 impl StagePlan for ReadPlan {
     fn link(&mut self, _: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         self.input.side_streams = if context.packets_wanted { SideStreams::AudioAndSubtitles } else { SideStreams::None };
         let mut format = EdgeFormat { streams: Some(self.sources.len()), ..EdgeFormat::default() };
         if self.skip_bad && self.sources.len() > 1 {
             return Ok(Some(format));
+        }
+        // The first is opened below; a slip in the name of a later one need not wait for its turn.
+        if let Some(missing) = self.sources.iter().skip(1).find(|(_, source)| self.is_missing_file(&source.source)) {
+            let message = format!("{}: no such file or stream; check the name", missing.1.source);
+            return Err(StageError::new(ErrorKind::Input, message).into());
         }
         if let Some((id, source)) = self.sources.front().cloned() {
             let reader = open(&self.input, id, &source, &self.pool)?;

@@ -123,7 +123,11 @@ impl StagePlan for WritePlan {
 /// An output that is not complete yet.
 enum Output {
     Video(Box<MediaWriter>),
-    Picture { path: PathBuf, frames: u64 },
+    /// The frame waits for the stream's end: a second one makes the whole a mistake, and then no file is written.
+    Picture {
+        path: PathBuf,
+        item: Option<Box<FrameItem>>,
+    },
 }
 
 struct Counters {
@@ -166,14 +170,11 @@ impl Stage for Write {
         let frame = &item.frame;
         match self.open.get_mut(&frame.stream) {
             Some(Output::Video(writer)) => writer.write_frame(frame).map_err(output_error)?,
-            Some(Output::Picture { path, frames }) => {
-                *frames += 1;
-                if *frames > 1 {
-                    let message = format!("{}: the stream has more than one frame; write a video, or use `frames`", path.display());
-                    return Err(StageError::new(ErrorKind::Usage, message));
-                }
-                write_picture(&item, path)?;
+            Some(Output::Picture { path, item: Some(_) }) => {
+                let message = format!("{}: the stream has more than one frame; write a video, or use `frames`", path.display());
+                return Err(StageError::new(ErrorKind::Usage, message));
             }
+            Some(Output::Picture { item: first, .. }) => *first = Some(Box::new(item)),
             None => {
                 return Err(StageError::new(
                     ErrorKind::Internal,
@@ -213,7 +214,13 @@ impl Write {
             return Err(StageError::new(ErrorKind::Output, message));
         }
         self.written.push(path.clone());
-        let output = if is_image(&path) { Output::Picture { path, frames: 0 } } else { Output::Video(Box::new(self.create(&path, info)?)) };
+        let output = if is_image(&path) {
+            outputs::refuse_source(&path, info)?;
+            outputs::check_output(&path, self.plan.options.overwrite)?;
+            Output::Picture { path, item: None }
+        } else {
+            Output::Video(Box::new(self.create(&path, info)?))
+        };
         self.open.insert(info.id, output);
         Ok(())
     }
@@ -236,13 +243,14 @@ impl Write {
                 let report = writer.finish().map_err(output_error)?;
                 self.count(&path, &report);
             }
-            Some(Output::Picture { .. }) => {
+            Some(Output::Picture { path, item: Some(item) }) => {
+                write_picture(&item, &path)?;
                 if let Some(counters) = &self.counters {
                     counters.files.add(1);
                     counters.frames.add(1);
                 }
             }
-            None => {}
+            Some(Output::Picture { item: None, .. }) | None => {}
         }
         Ok(())
     }
