@@ -57,6 +57,11 @@ pub(crate) struct EncodeCounts {
 }
 
 impl Encoder {
+    /// Whether there is a video encoder of this name.
+    pub(crate) fn check(name: &str) -> Result<(), MediaError> {
+        find(name).map(|_| ())
+    }
+
     pub(crate) fn open(name: &str, options: &WriterOptions, info: &StreamInfo, demands: &Demands) -> Result<Self, MediaError> {
         let codec = find(name)?;
         let mut warnings = Vec::new();

@@ -59,6 +59,20 @@ struct Counts {
 }
 
 impl MediaWriter {
+    /// Checks the container and the encoder by their names, before any stream is known; nothing is created.
+    ///
+    /// # Errors
+    /// `BadOption` for a name without a known extension, a container or an encoder that does not exist; `Unsupported` for a
+    /// container without video.
+    pub fn check(path: &Path, options: &WriterOptions) -> Result<(), MediaError> {
+        av::init();
+        let muxer = Muxer::new(path, options)?;
+        match &options.codec {
+            Some(codec) => Encoder::check(codec),
+            None => muxer.default_encoder().map(|_| ()),
+        }
+    }
+
     /// Opens encoder and file. `info` says what frames to expect: size, format, colour, time base, rotation; frames of
     /// another size are scaled to it. Its side streams are added where the container takes them; the rest is a warning.
     ///

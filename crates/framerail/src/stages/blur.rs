@@ -193,9 +193,9 @@ impl Blur {
         let counts = obscurer.run(surface, &color, &chosen).map_err(vision_error)?;
         if let Some(counters) = &self.counters {
             counters.context.count_copy(CopyKind::Host, copied_bytes);
-            counters.hidden.add(counts.hidden as u64);
-            counters.outside.add(counts.outside as u64);
-            counters.invalid.add(counts.invalid as u64);
+            counters.hidden.add(counts.hidden);
+            counters.outside.add(counts.outside);
+            counters.invalid.add(counts.invalid);
             counters.frames.add(1);
         }
         Ok(())

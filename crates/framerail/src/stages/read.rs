@@ -183,17 +183,21 @@ struct OpenSource {
     deinterlacer: Option<Deinterlacer>,
 }
 
+/// A part of the damage, to be counted under a name.
+type DamageCount = fn(&Damage) -> u64;
+
 struct Counters {
     context: StageContext,
     expected: Counter,
     skipped: Counter,
     converted: Counter,
-    damage: [(Counter, fn(&Damage) -> u64); 7],
+    ended_early: Counter,
+    damage: [(Counter, DamageCount); 7],
 }
 
 impl Counters {
     fn new(context: &StageContext) -> Self {
-        let counted: [(&str, fn(&Damage) -> u64); 7] = [
+        let counted: [(&str, DamageCount); 7] = [
             ("packets_corrupt", |damage| damage.packets_corrupt),
             ("packets_dropped", |damage| damage.packets_dropped),
             ("frames_repaired", |damage| damage.frames_repaired),
@@ -207,6 +211,7 @@ impl Counters {
             expected: context.counter("frames_expected"),
             skipped: context.counter("sources_skipped"),
             converted: context.counter("frames_converted"),
+            ended_early: context.counter("sources_ended_early"),
             damage: counted.map(|(name, count)| (context.counter(name), count)),
         }
     }
@@ -289,6 +294,7 @@ impl Read {
         let damage = source.reader.damage();
         let conversions = source.reader.conversions();
         if let Some(counters) = &self.counters {
+            counters.ended_early.add(u64::from(damage.ended_early.is_some()));
             let name = &source.reader.info().source;
             if let Some(line) = describe(&damage) {
                 counters.context.notice(format_args!("{name}: {line}"));

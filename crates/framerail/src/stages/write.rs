@@ -108,6 +108,9 @@ impl StagePlan for WritePlan {
         let input = host_frames(input)?;
         OneStreamGuard::check_count(&self.template, input.streams)?;
         outputs::check_output(&self.template, self.options.overwrite)?;
+        if !is_image(&self.template) {
+            MediaWriter::check(&self.template, &self.options).map_err(output_error)?;
+        }
         Ok(None)
     }
 
