@@ -19,12 +19,15 @@ fail() {
 [[ -f $clip ]] || fail "there is no file $clip"
 [[ -x $program ]] || fail "$program is not built; run: make build"
 mkdir -p demo
+rm -f "$sheet"
 
 began=$EPOCHREALTIME
 "$program" blur-faces "$clip" -o "$video" --contact-sheet "$sheet" --overwrite >"$log" 2>&1 ||
     { cat "$log" >&2; fail "framerail could not blur $clip (its words are above)"; }
 ended=$EPOCHREALTIME
 [[ ${V:-0} == 1 ]] && cat "$log"
+# Without a face there is nothing to show side by side.
+[[ -f $sheet ]] || sheet="none: no face was found"
 
 probe() {
     ffprobe -v error -select_streams v:0 -count_packets -show_entries "stream=$2" -of default=nw=1:nk=1 "$1"

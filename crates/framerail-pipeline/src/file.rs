@@ -51,7 +51,9 @@ impl Description {
             Ok(text) => Self::from_toml(Origin::file(path, text)),
             Err(error) => {
                 let origin = Origin::text("");
-                let message = format!("cannot read the pipeline file {}: {error}", path.display());
+                let error = error.to_string();
+                let words = error.split(" (os error").next().unwrap_or_default().to_lowercase();
+                let message = format!("cannot read the pipeline file {}: {words}; check its name", path.display());
                 Err(Diagnostic::new(&origin, None, message).kind(ErrorKind::Input).into())
             }
         }
