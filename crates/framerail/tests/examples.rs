@@ -1,0 +1,143 @@
+//! Every pipeline file and every program of the examples runs and does what it says.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
+
+use framerail::pipeline::{Chain, Description, Origin, RunOptions, check};
+use tempfile::TempDir;
+
+#[allow(dead_code)]
+#[path = "../examples/01_run_a_line.rs"]
+mod run_a_line;
+
+#[allow(dead_code)]
+#[path = "../examples/02_probe_an_edge.rs"]
+mod probe_an_edge;
+
+#[allow(dead_code)]
+#[path = "../examples/03_own_stage.rs"]
+mod own_stage;
+
+/// Frames of the clip that the examples read: a second of a real one, with a face on each.
+const FRAMES: u64 = 30;
+
+/// A folder with the clip that the examples read.
+static CLIP: LazyLock<TempDir> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let (from, to) = (framerail_testkit::real_clip("carphone_pristine.mp4"), folder.path().join("clip.mp4"));
+    let text = format!("read '{}' duration=1s ! write '{}' preset=veryfast", from.display(), to.display());
+    assert_eq!(framerail::run(&text).expect("written").stats.counter("frames_written"), FRAMES);
+    folder
+});
+
+fn clip() -> PathBuf {
+    CLIP.path().join("clip.mp4")
+}
+
+/// The pipeline files, by name.
+fn files() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let entries = fs::read_dir(&folder).expect("the folder of examples").map(|entry| entry.expect("readable").path());
+    let mut files: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
+    files.sort();
+    assert!(files.len() > 5, "there are examples");
+    files
+}
+
+/// A pipeline file that reads and writes in these places instead of the working directory.
+fn placed(file: &Path, out: &Path) -> Description {
+    let text = fs::read_to_string(file).expect("readable");
+    let clip_in_text = format!("\"{}\"", clip().display());
+    let text = text.replace("\"clip.mp4\"", &clip_in_text).replace("\"out/", &format!("\"{}/", out.display()));
+    Description::from_toml(Origin::file(file, text)).unwrap_or_else(|problems| panic!("{}", problems.render(false)))
+}
+
+/// The places below the output folder that a pipeline file writes to.
+fn outputs(file: &Path) -> Vec<String> {
+    let text = fs::read_to_string(file).expect("readable");
+    text.split("\"out/").skip(1).filter_map(|rest| Some(rest.split('"').next()?.to_owned())).collect()
+}
+
+fn is_filled(path: &Path) -> bool {
+    if path.is_dir() {
+        return fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+    }
+    fs::metadata(path).is_ok_and(|found| found.len() > 0)
+}
+
+fn stages_of<'a>(chain: &'a Chain, names: &mut BTreeSet<&'a str>) {
+    for stage in &chain.stages {
+        names.insert(&stage.stage.text);
+        stage.branches.iter().for_each(|branch| stages_of(branch, names));
+    }
+}
+
+#[test]
+fn every_file_runs_and_writes_what_it_names() {
+    for file in files() {
+        let out = tempfile::tempdir().expect("temporary folder");
+        let shown = file.display();
+        let checked = check(&placed(&file, out.path()), &framerail::registry());
+        let mut plan = checked.unwrap_or_else(|problems| panic!("{}", problems.render(false)));
+        plan.link().unwrap_or_else(|problems| panic!("{}", problems.render(false)));
+        let outcome = plan.into_graph().expect("linked").graph.start(RunOptions::default()).expect("started").wait();
+        outcome.result.unwrap_or_else(|error| panic!("{shown}: {error}"));
+        let (stages, edges) = (&outcome.stats.stages, &outcome.stats.edges);
+        for sink in stages.iter().filter(|stage| !edges.iter().any(|edge| edge.from == stage.name)) {
+            assert!(sink.frames_in > 0, "{shown}: {} got no frame", sink.name);
+        }
+        for output in outputs(&file) {
+            assert!(is_filled(&out.path().join(&output)), "{shown}: there is no {output}");
+        }
+    }
+}
+
+#[test]
+fn every_stage_has_an_example() {
+    let descriptions: Vec<Description> = files().iter().map(|file| placed(file, Path::new("/nowhere"))).collect();
+    let mut used = BTreeSet::new();
+    descriptions.iter().for_each(|description| stages_of(&description.chain, &mut used));
+    let registry = framerail::registry();
+    let missing: Vec<&str> = registry.names().filter(|name| !used.contains(name)).collect();
+    assert!(missing.is_empty(), "without an example: {missing:?}");
+}
+
+#[test]
+fn every_file_reads_back_from_its_own_toml() {
+    for file in files() {
+        let description = placed(&file, Path::new("/nowhere"));
+        let again = Description::from_toml(Origin::text(description.to_toml())).expect("its own TOML");
+        assert_eq!(again, description, "{}", file.display());
+        let text = Description::parse(&description.to_string()).expect("its own text");
+        assert_eq!(text.chain, description.chain, "{}", file.display());
+    }
+}
+
+#[test]
+fn the_first_program_runs_a_line() {
+    assert_eq!(run_a_line::run(&format!("read '{}' ! sample every=3 ! null", clip().display())).expect("runs"), FRAMES / 3);
+}
+
+#[test]
+fn the_second_program_sees_detections_and_drops_frames_without() {
+    let (kept, dropped) = probe_an_edge::run(&format!("read '{}' ! infer centerface ! null", clip().display())).expect("runs");
+    assert_eq!((kept, dropped), (FRAMES, 0), "there is a face on every frame");
+    let text = format!("read '{}' ! infer centerface every=2 ! null", clip().display());
+    assert_eq!(probe_an_edge::run(&text).expect("runs"), (FRAMES / 2, FRAMES / 2));
+    let error = probe_an_edge::run(&format!("read '{}' ! null", clip().display())).expect_err("no infer");
+    assert!(error.to_string().contains("no `infer`"), "{error}");
+}
+
+#[test]
+fn the_third_program_brings_a_stage_of_its_own() {
+    let run = |options: &str| own_stage::run(&format!("read '{}' ! brightness {options} workers=2 ! null", clip().display()));
+    assert_eq!(run("above=20 below=235").expect("runs"), FRAMES);
+    assert_eq!(run("below=1").expect("runs"), 0);
+    let error = run("abov=20").expect_err("a typing error").to_string();
+    assert!(error.contains("did you mean `above`?"), "{error}");
+    assert!(run("above=9 below=3").is_err());
+}
