@@ -332,7 +332,7 @@ error: queue=5000 is out of range; it goes from 1 to 1024
     assert_eq!(first("[[stage]]\nuse = 'tee'\nbranches = [3]"), "error: `branches` must be a list of lists of stages |  faces.toml:3:13");
     assert!(first("[[stage]]\nuse = ").contains("faces.toml:2:"), "{}", in_file("[[stage]]\nuse = "));
     let missing = Description::read_file(Path::new("/nonexistent/x.toml")).unwrap_err();
-    assert!(missing.render(false).starts_with("error: cannot read the pipeline file /nonexistent/x.toml: No such file"), "{missing}");
+    assert!(missing.render(false).starts_with("error: cannot read the pipeline file /nonexistent/x.toml: no such file"), "{missing}");
 }
 
 #[test]
