@@ -58,11 +58,11 @@ impl Place {
         let before = self.content();
         let text = self.text(text);
         let error = framerail::run(&text).err().unwrap_or_else(|| panic!("ran: {text}"));
-        let line = line_of(&error);
+        let (line, said) = (line_of(&error), said(&error));
         assert_eq!(error.kind(), kind, "{text}\n{error}");
         for word in words {
             let word = self.text(word);
-            assert!(error.to_string().contains(&word), "'{word}' is missing:\n{error}");
+            assert!(said.contains(&word), "'{word}' is missing:\n{error}");
         }
         assert!(!line.contains('\n') && !line.is_empty(), "one line: {line}");
         assert!(!line.contains("os error") && !line.contains("Error {") && !line.contains("panicked"), "plain words: {line}");
@@ -95,6 +95,17 @@ fn line_of(error: &Error) -> String {
         Error::Pipeline(diagnostics) => {
             assert_eq!(diagnostics.len(), 1, "{diagnostics}");
             diagnostics.first().expect("never empty").message.clone()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// What went wrong and what helps.
+fn said(error: &Error) -> String {
+    match error {
+        Error::Pipeline(diagnostics) => {
+            let help = diagnostics.first().and_then(|diagnostic| diagnostic.help.clone());
+            format!("{}\n{}", line_of(error), help.unwrap_or_default())
         }
         other => other.to_string(),
     }
@@ -308,7 +319,7 @@ fn output_names_and_encoders_that_do_not_fit() {
     refused("@/out.mp4 codec=libx246", &["libx246", "did you mean 'libx264'"]);
     refused("@/out.mp4 format=mp5", &["mp5"]);
     // Only the encoder knows its presets.
-    place.refused(ErrorKind::Output, "read @/in.mp4 ! write @/out.mp4 preset=sluggish", &["sluggish", "libx264"]);
+    place.refused(ErrorKind::Output, "read @/in.mp4 ! write @/out.mp4 preset=sluggish", &["@/out.mp4", "sluggish", "libx264"]);
     refused("@/out.mp4 options=no_such_option=1", &["no_such_option"]);
     refused("@/out.mp4 crf=20 bitrate=1000", &["crf and bitrate are both given", "leave one out"]);
     refused("@/out.mp4 pixel_format=yuv421p", &["yuv421p", "yuv420p"]);

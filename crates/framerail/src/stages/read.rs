@@ -174,7 +174,15 @@ impl StagePlan for ReadPlan {
 
 fn open(template: &InputOptions, id: StreamId, source: &SourceName, pool: &FramePool) -> Result<MediaReader, StageError> {
     let options = InputOptions { source: source.source.clone(), name: Some(source.name.clone()), stream: id, ..template.clone() };
-    MediaReader::open(&options, pool).map_err(input_error)
+    MediaReader::open(&options, pool).map_err(|error| naming(&source.source, input_error(error)))
+}
+
+/// Puts the source's name before an error that is only about its codec.
+fn naming(source: &str, mut error: StageError) -> StageError {
+    if error.kind == ErrorKind::Input && !error.message.contains(source) {
+        error.message = format!("{source}: {}", error.message);
+    }
+    error
 }
 
 /// The source that is being read.
@@ -242,7 +250,7 @@ impl Source for Read {
             Ok(Some(MediaItem::Packet(packet))) => out.push(Item::Packet(packet))?,
             Ok(None) => return self.end_stream(out),
             Err(error) => {
-                let error = input_error(error);
+                let error = naming(&source.reader.info().source, input_error(error));
                 self.count();
                 return Err(error);
             }

@@ -231,12 +231,12 @@ impl Write {
     fn create(&self, path: &Path, info: &StreamInfo) -> Result<MediaWriter, StageError> {
         let options = WriterOptions { offset_micros: info.start_offset_micros, ..self.plan.options.clone() };
         if self.plan.sound {
-            return MediaWriter::create(path, &options, info).map_err(output_error);
+            return MediaWriter::create(path, &options, info).map_err(|error| naming(path, output_error(error)));
         }
         // A tee may lead sound past here to another output.
         let mut silent = info.clone();
         silent.side_streams.retain(|side| side.codec == "chapters");
-        MediaWriter::create(path, &options, &silent).map_err(output_error)
+        MediaWriter::create(path, &options, &silent).map_err(|error| naming(path, output_error(error)))
     }
 
     fn complete(&mut self, id: StreamId) -> Result<(), StageError> {
@@ -272,6 +272,15 @@ impl Write {
             counters.context.notice(format_args!("{path}: {warning}"));
         }
     }
+}
+
+/// Puts the file's name before an error that is only about its encoder.
+fn naming(path: &Path, mut error: StageError) -> StageError {
+    let name = path.display().to_string();
+    if error.kind == ErrorKind::Output && !error.message.contains(&name) {
+        error.message = format!("{name}: {}", error.message);
+    }
+    error
 }
 
 fn write_picture(item: &FrameItem, path: &Path) -> Result<(), StageError> {
