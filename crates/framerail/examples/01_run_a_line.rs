@@ -2,8 +2,16 @@
 //!
 //! `cargo run --release -p framerail --example 01_run_a_line -- 'read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4'`
 
-fn main() -> Result<(), framerail::Error> {
-    run(&std::env::args().skip(1).collect::<Vec<_>>().join(" ")).map(|_| ())
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match run(&std::env::args().skip(1).collect::<Vec<_>>().join(" ")) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Runs the pipeline; gives the number of frames that reached its end.

@@ -2,9 +2,12 @@
 //!
 //! `cargo run --release -p framerail --example 02_probe_an_edge -- 'read in.mp4 ! infer centerface ! write faces.mp4'`
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use framerail::{
@@ -12,8 +15,14 @@ use framerail::{
     pipeline::{Diagnostics, FrameItem, RunOptions, Verdict},
 };
 
-fn main() -> Result<(), Error> {
-    run(&std::env::args().skip(1).collect::<Vec<_>>().join(" ")).map(|_| ())
+fn main() -> ExitCode {
+    match run(&std::env::args().skip(1).collect::<Vec<_>>().join(" ")) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Runs a pipeline with an `infer` stage; gives the numbers of frames that were kept and dropped behind it.

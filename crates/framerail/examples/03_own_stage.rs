@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p framerail --example 03_own_stage -- 'read in.mp4 ! brightness below=40 ! write dark.mp4'`
 
+use std::process::ExitCode;
+
 use framerail::{
     Error,
     core::{HostSurface, PixelFamily, PixelFormat},
@@ -11,8 +13,14 @@ use framerail::{
     },
 };
 
-fn main() -> Result<(), Error> {
-    run(&std::env::args().skip(1).collect::<Vec<_>>().join(" ")).map(|_| ())
+fn main() -> ExitCode {
+    match run(&std::env::args().skip(1).collect::<Vec<_>>().join(" ")) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Runs a pipeline that may use the stage; gives the number of frames that reached its end.

@@ -78,6 +78,7 @@ fn stages_of<'a>(chain: &'a Chain, names: &mut BTreeSet<&'a str>) {
 
 #[test]
 fn every_file_runs_and_writes_what_it_names() {
+    let statistics = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/statistics.md")).expect("readable");
     for file in files() {
         let out = tempfile::tempdir().expect("temporary folder");
         let shown = file.display();
@@ -89,6 +90,9 @@ fn every_file_runs_and_writes_what_it_names() {
         let (stages, edges) = (&outcome.stats.stages, &outcome.stats.edges);
         for sink in stages.iter().filter(|stage| !edges.iter().any(|edge| edge.from == stage.name)) {
             assert!(sink.frames_in > 0, "{shown}: {} got no frame", sink.name);
+        }
+        for (stage, counter) in stages.iter().flat_map(|stage| stage.counters.keys().map(|counter| (&stage.name, counter))) {
+            assert!(statistics.contains(&format!("`{counter}`")), "docs/statistics.md lacks {counter} of {stage}");
         }
         for output in outputs(&file) {
             assert!(is_filled(&out.path().join(&output)), "{shown}: there is no {output}");
