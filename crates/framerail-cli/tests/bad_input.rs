@@ -1,0 +1,189 @@
+//! Everything that can be wrong from outside, through the program: exit code, one clear line, nothing left behind.
+
+mod common;
+
+use std::{fs, os::unix::fs::symlink};
+
+use common::Place;
+use framerail_testkit::{Cli, CliOutput, Clip, ClipSpec, Codec, Container, damage, ffprobe_frames, real_clip};
+
+fn clip() -> Clip {
+    ClipSpec::default().frames(48).fast_start().make()
+}
+
+/// A place with a sound clip, `in.mp4`.
+fn place() -> Place {
+    let place = Place::new();
+    place.copy(clip().path(), "in.mp4");
+    place
+}
+
+/// Fails unless the program ended with this code, said one line with these words, and left the folder as it was.
+#[track_caller]
+fn refused(place: &Place, cli: Cli, code: i32, words: &[&str]) {
+    let before = contents(place);
+    let output = cli.run();
+    output.assert_code(code);
+    assert!(output.stdout.is_empty(), "{output}");
+    assert_one_line(&output);
+    // Below it the pipeline's text is shown, which names everything.
+    let said: String = output.stderr.lines().filter(|line| line.starts_with("error: ") || line.starts_with("  help: ")).collect();
+    for word in words {
+        assert!(said.contains(word), "'{word}' is missing\n{output}");
+    }
+    assert!(contents(place) == before, "something was left behind, or changed\n{output}");
+}
+
+/// One `error:` line; below it at most the pipeline's text with the place underlined, and what helps.
+#[track_caller]
+fn assert_one_line(output: &CliOutput) {
+    let mut lines = output.stderr.lines();
+    assert!(lines.next().is_some_and(|line| line.starts_with("error: ")), "{output}");
+    assert!(lines.all(|line| line.starts_with("  ")), "{output}");
+    for noise in ["os error", "panicked", "Error {", "RUST_BACKTRACE"] {
+        assert!(!output.stderr.contains(noise), "{output}");
+    }
+}
+
+/// Every name in the place, with the bytes of its files.
+fn contents(place: &Place) -> Vec<(String, Option<Vec<u8>>)> {
+    place.names().into_iter().map(|name| (name.clone(), fs::read(place.path(&name)).ok())).collect()
+}
+
+fn run(place: &Place, pipeline: &str) -> Cli {
+    place.framerail().args(["run", "-q", pipeline])
+}
+
+#[test]
+fn bad_inputs_end_with_3() {
+    let place = place();
+    place.copy(&damage::text_file("mp4"), "text.mp4");
+    place.copy(&damage::empty_file("mp4"), "empty.mp4");
+    place.copy(&damage::sound_only(Container::Mp4), "sound.mp4");
+    place.copy(&damage::cut(clip().path(), 0.01), "cut.mp4");
+    fs::create_dir(place.path("folder")).expect("created");
+    for (name, words) in [
+        ("none.mp4", "check the name"),
+        ("text.mp4", "give a video file"),
+        ("empty.mp4", "empty"),
+        ("sound.mp4", "no video stream"),
+        ("cut.mp4", "cut.mp4"),
+        ("folder", "no video"),
+    ] {
+        refused(&place, run(&place, &format!("read {name} ! write out.mp4")), 3, &[name, words]);
+        refused(&place, place.framerail().args(["blur-faces", "-q", name, "-o", "out.mp4"]), 3, &[name, words]);
+    }
+}
+
+#[test]
+fn damaged_files_are_done_as_far_as_they_go() {
+    let place = place();
+    place.copy(&damage::cut(clip().path(), 0.5), "half.mp4");
+    let output = place.framerail().args(["run", "read half.mp4 ! write out.mp4 preset=ultrafast"]).run();
+    output.assert_success().assert_stderr_contains("half.mp4").assert_stderr_contains("decoded as far as it goes");
+    assert!((10..40).contains(&ffprobe_frames(&place.path("out.mp4")).len()));
+    let strict = ["run", "--strict", "read half.mp4 ! write strict.mp4 preset=ultrafast"];
+    place.framerail().args(strict).run().assert_code(7).assert_stderr_contains("damage");
+    assert!(place.path("strict.mp4").exists(), "it is kept all the same");
+}
+
+#[test]
+fn standard_input_is_read_and_its_faults_are_named() {
+    let place = Place::new();
+    let spec = ClipSpec::new(Codec::H264, Container::Mkv).frames(20);
+    let bytes = |clip: &Clip| fs::read(clip.path()).expect("readable");
+    let read = |stdin: Vec<u8>| run(&place, "read - ! write out.mp4 preset=ultrafast").stdin(stdin);
+    refused(&place, read(Vec::new()), 3, &["-: "]);
+    refused(&place, read(b"This is no video.\n".repeat(500)), 3, &["-: "]);
+    read(bytes(&spec.make())).run().assert_success();
+    assert_eq!(ffprobe_frames(&place.path("out.mp4")).len(), 20);
+    fs::remove_file(place.path("out.mp4")).expect("removed");
+    read(bytes(&clip())).run().assert_success();
+    assert_eq!(ffprobe_frames(&place.path("out.mp4")).len(), 48);
+}
+
+#[test]
+fn outputs_that_cannot_be_written_end_with_4() {
+    let place = place();
+    place.write("there.mp4", "somebody's work");
+    symlink("in.mp4", place.path("symbolic.mp4")).expect("linked");
+    fs::hard_link(place.path("in.mp4"), place.path("hard.mp4")).expect("linked");
+    for (output, words) in [
+        ("none/out.mp4", "the folder none does not exist; create it"),
+        ("there.mp4/out.mp4", "there.mp4 is not a folder"),
+        ("there.mp4", "there.mp4"),
+        ("in.mp4", "in.mp4"),
+        ("symbolic.mp4", "symbolic.mp4"),
+        ("hard.mp4", "hard.mp4"),
+    ] {
+        refused(&place, run(&place, &format!("read in.mp4 ! write {output}")), 4, &[output, words]);
+        refused(&place, place.framerail().args(["blur-faces", "-q", "in.mp4", "-o", output]), 4, &[output]);
+    }
+    for output in ["in.mp4", "symbolic.mp4", "hard.mp4"] {
+        refused(&place, run(&place, &format!("read in.mp4 ! write {output} overwrite=true")), 4, &[output, "the same file"]);
+    }
+    refused(&place, run(&place, "read in.mp4 ! write /dev/full format=mpegts overwrite=true"), 4, &["/dev/full", "no space left"]);
+}
+
+/// A run whose files may not grow beyond some kilobytes, as on a full disk.
+fn limited(place: &Place, kilobytes: u32, pipeline: &str) -> Cli {
+    // Without the trap, the system ends a program that has not asked to be given an error instead.
+    let script = format!("trap '' XFSZ; ulimit -f {kilobytes}; exec \"$0\" run -q \"$1\"");
+    let clip = real_clip("carphone_pristine.mp4");
+    let home = clip.ancestors().nth(2).expect("clips lie in the home folder");
+    let shell = Cli::new("bash").arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_framerail")).arg(pipeline);
+    shell.current_dir(place.path("")).env("FRAMERAIL_HOME", home)
+}
+
+#[test]
+fn a_disk_that_fills_up_ends_with_4_and_nothing_is_kept() {
+    let place = place();
+    for (pipeline, output) in [
+        ("read in.mp4 ! write out.mkv codec=ffv1", "out.mkv"),
+        ("read in.mp4 ! write out.mp4 options=crf=0", "out.mp4"),
+        ("read in.mp4 ! write out.avi codec=rawvideo", "out.avi"),
+    ] {
+        refused(&place, limited(&place, 20, pipeline), 4, &[output, "no space left", "nothing was kept"]);
+    }
+    refused(&place, limited(&place, 0, "read in.mp4 ! infer centerface ! save out.jsonl"), 4, &["out.jsonl"]);
+}
+
+#[test]
+fn unfit_models_and_runtimes_end_with_5() {
+    let place = place();
+    place.write("text.so", "this is text\n");
+    place.write("text.onnx", "This is no model.\n");
+    let card = "name = \"t\"\nfile = \"text.onnx\"\nlicence = \"MIT\"\nsource = \"this test\"\nlabels = [\"thing\"]\n\n[input]\nwidth = 32\nheight = 32\n\n[output.boxes]\nboxes = \"b\"\n";
+    place.write("text.toml", card);
+    place.write("absent.toml", &card.replace("text.onnx", "absent.onnx"));
+    place.write("key.toml", &card.replace("width", "widht"));
+    let infer = |model: &str| run(&place, &format!("read in.mp4 ! infer {model} ! hold ! blur ! write out.mp4"));
+    refused(&place, infer("centreface"), 5, &["'centreface' not found", "did you mean 'centerface'"]);
+    refused(&place, infer("absent.toml"), 5, &["absent.onnx not found"]);
+    refused(&place, infer("text.toml"), 5, &["text.onnx", "is not an ONNX model"]);
+    refused(&place, infer("key.toml"), 5, &["key.toml line 8", "unknown key 'widht'", "did you mean 'width'"]);
+    for library in ["none/lib.so", "text.so"] {
+        let library = place.path(library).display().to_string();
+        refused(&place, infer("centerface").env("ORT_DYLIB_PATH", &library), 5, &[&library, "make setup"]);
+        let faces = place.framerail().args(["blur-faces", "-q", "in.mp4", "-o", "out.mp4"]);
+        refused(&place, faces.env("ORT_DYLIB_PATH", &library), 5, &[&library, "make setup"]);
+    }
+    let bare = place.bare_framerail().args(["blur-faces", "-q", "in.mp4", "-o", "out.mp4"]);
+    refused(&place, bare, 5, &["not found", "make setup"]);
+}
+
+#[test]
+fn mistakes_in_the_command_end_with_2() {
+    let place = place();
+    for (pipeline, words) in [
+        ("read in.mp4 ! blurr ! write out.mp4", ["no stage is called `blurr`", "did you mean `blur`"]),
+        ("read in.mp4 ! write out.mp4 crff=3", ["no option `crff`", "did you mean `crf`"]),
+        ("read in.mp4 ! write out.mp4 crf=99", ["crf=99 is out of range", "from 0 to 63"]),
+        ("read in.mp4 ! hold ! write out.mp4", ["`hold` needs frames with detections; `read` gives 160x120", "infer centerface"]),
+        ("read in.mp4 ! write out", ["out", "extension"]),
+        ("read in.mp4 ! write out.xyz", ["out.xyz", "format"]),
+        ("read in.mp4 ! write out.mp4 codec=libx246", ["libx246", "did you mean 'libx264'"]),
+    ] {
+        refused(&place, run(&place, pipeline), 2, &words);
+    }
+}
