@@ -17,6 +17,8 @@ pub struct SearchPath {
     pub models: Option<PathBuf>,
     /// The working directory.
     pub working_directory: PathBuf,
+    /// The folder of the running program, so that a build finds what `make setup` put beside it.
+    pub program_folder: Option<PathBuf>,
     /// The user's data folder: `XDG_DATA_HOME`, else `~/.local/share`.
     pub user_data: Option<PathBuf>,
     /// `VIRTUAL_ENV` and `CONDA_PREFIX`: Python environments that are active.
@@ -38,6 +40,7 @@ impl SearchPath {
             home: folder("FRAMERAIL_HOME"),
             models: folder("FRAMERAIL_MODELS"),
             working_directory: env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
+            program_folder: env::current_exe().ok().and_then(|program| Some(program.parent()?.to_owned())),
             user_data: folder("XDG_DATA_HOME").or_else(|| Some(folder("HOME")?.join(".local/share"))),
             python_environments: ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter().filter_map(folder).collect(),
             runtime_library: folder("ORT_DYLIB_PATH"),
@@ -48,9 +51,10 @@ impl SearchPath {
         }
     }
 
-    /// `FRAMERAIL_HOME`, then `.framerail` of the working directory and its parents.
+    /// `FRAMERAIL_HOME`, then `.framerail` of the working directory and its parents, then of the program's folder and its parents.
     fn homes(&self) -> impl Iterator<Item = PathBuf> + '_ {
-        let above = self.working_directory.ancestors().map(|folder| folder.join(HOME_FOLDER));
+        let starts = [Some(self.working_directory.as_path()), self.program_folder.as_deref()];
+        let above = starts.into_iter().flatten().flat_map(Path::ancestors).map(|folder| folder.join(HOME_FOLDER));
         self.home.iter().cloned().chain(above)
     }
 
