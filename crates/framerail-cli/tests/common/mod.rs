@@ -15,11 +15,14 @@ pub const SMALL: [&str; 2] = ["--scale", "192x160"];
 /// A folder that goes away with the test, with the program running in it.
 pub struct Place {
     folder: TempDir,
+    /// Where a copy of the program lies when nothing may be found beside it.
+    elsewhere: TempDir,
 }
 
 impl Place {
     pub fn new() -> Self {
-        Self { folder: TempDir::new().expect("temporary folder") }
+        let folder = || TempDir::new().expect("temporary folder");
+        Self { folder: folder(), elsewhere: folder() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -53,7 +56,9 @@ impl Place {
 
     /// The program in a place where nothing is installed.
     pub fn bare_framerail(&self) -> Cli {
-        let mut cli = Cli::new(env!("CARGO_BIN_EXE_framerail")).current_dir(self.folder.path()).env("HOME", self.folder.path());
+        let program = self.elsewhere.path().join("framerail");
+        fs::copy(env!("CARGO_BIN_EXE_framerail"), &program).expect("copied");
+        let mut cli = Cli::new(program).current_dir(self.folder.path()).env("HOME", self.folder.path());
         for name in
             ["FRAMERAIL_HOME", "FRAMERAIL_MODELS", "XDG_DATA_HOME", "VIRTUAL_ENV", "CONDA_PREFIX", "ORT_DYLIB_PATH", "LD_LIBRARY_PATH"]
         {
