@@ -1,7 +1,211 @@
-//! The `report` stage.
+//! The `report` stage: what was found, and where to look closer, as one HTML page.
 
-use framerail_pipeline::{Registry, RegistryError};
+mod chart;
+mod doubt;
+mod page;
+mod picture;
+mod record;
+mod timeline;
 
-pub(super) fn register(_registry: &mut Registry) -> Result<(), RegistryError> {
-    Ok(())
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use framerail_core::{StreamId, StreamInfo};
+use framerail_pipeline::{
+    ArgumentSpec, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, OptionKind, OptionSpec, Options, PlanError,
+    Registry, RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
+};
+
+use self::{doubt::Doubts, page::Page, record::StreamRecord};
+use super::link::{detections_of, host_frames};
+use crate::outputs::{OutputFile, check_output, has_stream_placeholder, is_standard_output, output_path, refuse_source};
+
+/// Doubtful frames that are listed when there are no pictures of them.
+const LISTED_WITHOUT_PICTURES: usize = 24;
+
+pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
+    registry.register_with(spec(), |options| Ok(Box::new(ReportPlan::new(options)) as Box<dyn StagePlan>))
+}
+
+fn spec() -> StageSpec {
+    StageSpec::transform("report", "writes an HTML page on what was found and where to look closer")
+        .details(
+            "Passes frames on unchanged and counts: frames with detections, boxes by origin, gaps that `hold` filled, gaps that stayed \
+             open, things seen on one frame only, lowest scores. The page has a timeline of each stream and pictures of the most doubtful \
+             frames; it is one file without anything outside it, written when the run ends.\n\n\
+             It stands before `blur`, so that its pictures show what was found. THE PICTURES THEREFORE SHOW UNBLURRED FACES: keep the page \
+             as safe as the footage, or leave the pictures out with thumbnails=0.\n\n\
+             All streams of a run come into one page; with {name} or {stream} in its name each gets its own.",
+        )
+        .argument(ArgumentSpec::required("file", OptionKind::Path, "page to write, such as report.html"))
+        .option(
+            OptionSpec::integer("thumbnails", 0..=200)
+                .default(24)
+                .unit("frames")
+                .help("doubtful frames shown as pictures, unblurred; 0 lists them without"),
+        )
+        .option(OptionSpec::switch("overwrite").default("no").help("whether an existing file may be replaced"))
+        .example("read in.mp4 ! infer centerface ! hold ! report report.html ! blur ! write out.mp4", "blur, and see where to check")
+        .example("read in.mp4 ! infer centerface ! report report.html thumbnails=0 ! null", "figures only, no pictures")
+}
+
+struct ReportPlan {
+    template: PathBuf,
+    thumbnails: usize,
+    overwrite: bool,
+    subject: Subject,
+}
+
+/// What the page is about.
+#[derive(Clone, Debug, Default)]
+struct Subject {
+    /// Name of the model.
+    model: String,
+    /// What the model finds, as one and as many: `face`, `faces`.
+    singular: String,
+    plural: String,
+    /// Whether the model skips frames that nothing fills in.
+    has_gaps_by_plan: bool,
+}
+
+impl ReportPlan {
+    fn new(options: &Options) -> Self {
+        Self {
+            template: options.path("file").to_owned(),
+            thumbnails: options.count("thumbnails"),
+            overwrite: options.switch("overwrite"),
+            subject: Subject::default(),
+        }
+    }
+}
+
+impl StagePlan for ReportPlan {
+    fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+        let input = host_frames(input)?;
+        let detections = detections_of(input)?;
+        let singular = match detections.labels.as_slice() {
+            [only] => only.clone(),
+            _ => "detection".to_owned(),
+        };
+        let has_gaps_by_plan = detections.max_unanalysed_frames > 0;
+        self.subject = Subject { model: detections.model.clone(), plural: format!("{singular}s"), singular, has_gaps_by_plan };
+        if is_standard_output(&self.template) {
+            return Err(StageError::new(ErrorKind::Usage, "the page cannot go to standard output; name a file").into());
+        }
+        check_output(&self.template, self.overwrite)?;
+        Ok(Some(input.clone()))
+    }
+
+    fn into_work(self: Box<Self>) -> Result<Work, StageError> {
+        Ok(Work::Stages(vec![Box::new(Report { plan: *self, pages: BTreeMap::new(), streams: HashMap::new(), pictures: None })]))
+    }
+}
+
+/// A page in the making.
+struct OpenPage {
+    file: OutputFile,
+    /// In order of their start.
+    streams: Vec<StreamRecord>,
+    doubts: Doubts,
+}
+
+struct Report {
+    plan: ReportPlan,
+    pages: BTreeMap<PathBuf, OpenPage>,
+    /// The page of each stream and its place there.
+    streams: HashMap<StreamId, (PathBuf, usize)>,
+    pictures: Option<Counter>,
+}
+
+impl Stage for Report {
+    fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
+        self.pictures = Some(context.counter("pictures_taken"));
+        Ok(())
+    }
+
+    fn frame(&mut self, item: FrameItem, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        let known = self.streams.get(&item.frame.stream).and_then(|(path, place)| {
+            let OpenPage { streams, doubts, .. } = self.pages.get_mut(path)?;
+            Some((streams.get_mut(*place)?, doubts))
+        });
+        let Some((record, doubts)) = known else {
+            let message = format!("a frame of stream {} came before the stream's start", item.frame.stream);
+            return Err(StageError::new(ErrorKind::Internal, message));
+        };
+        let before = doubts.pictures_taken;
+        record.frame(&item, doubts)?;
+        if let Some(counter) = &self.pictures {
+            counter.add(doubts.pictures_taken - before);
+        }
+        out.push(item.into())?;
+        Ok(Flow::More)
+    }
+
+    fn control(&mut self, item: Item, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        match &item {
+            Item::StreamStart(info) => self.begin(info)?,
+            Item::StreamEnd(end) => self.end(end.id, end.ended_early.clone())?,
+            _ => {}
+        }
+        out.push(item)?;
+        Ok(Flow::More)
+    }
+
+    fn finish(&mut self, _: &mut dyn Emitter) -> Result<(), StageError> {
+        let mut open: Vec<StreamId> = self.streams.keys().copied().collect();
+        open.sort();
+        open.into_iter().try_for_each(|id| self.end(id, None))?;
+        while let Some((_, page)) = self.pages.pop_first() {
+            page.write(&self.plan.subject)?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn begin(&mut self, info: &Arc<StreamInfo>) -> Result<(), StageError> {
+        let path = output_path(&self.plan.template, info);
+        refuse_source(&path, info)?;
+        if !self.pages.contains_key(&path) {
+            let file = OutputFile::create(&path, self.plan.overwrite)?;
+            let listed = if self.plan.thumbnails == 0 { LISTED_WITHOUT_PICTURES } else { self.plan.thumbnails };
+            let doubts = Doubts::new(listed, self.plan.thumbnails > 0);
+            self.pages.insert(path.clone(), OpenPage { file, streams: Vec::new(), doubts });
+        }
+        if let Some(page) = self.pages.get_mut(&path) {
+            let place = page.streams.len();
+            page.streams.push(StreamRecord::new(info, place));
+            self.streams.insert(info.id, (path, place));
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, stream: StreamId, ended_early: Option<String>) -> Result<(), StageError> {
+        let Some((path, place)) = self.streams.remove(&stream) else { return Ok(()) };
+        if let Some(page) = self.pages.get_mut(&path)
+            && let Some(record) = page.streams.get_mut(place)
+        {
+            record.end(ended_early, &mut page.doubts);
+        }
+        // A page of its own is complete now.
+        if has_stream_placeholder(&self.plan.template)
+            && let Some(page) = self.pages.remove(&path)
+        {
+            page.write(&self.plan.subject)?;
+        }
+        Ok(())
+    }
+}
+
+impl OpenPage {
+    fn write(self, subject: &Subject) -> Result<(), StageError> {
+        let Self { mut file, streams, doubts } = self;
+        let with_pictures = doubts.with_pictures();
+        let html = Page { subject, streams: &streams, doubts: &doubts.chosen(), with_pictures }.html();
+        file.write(html.as_bytes())?;
+        file.complete().map(|_| ())
+    }
 }

@@ -24,7 +24,7 @@ fn spec() -> StageSpec {
              tick, as 1/12800), seconds, analysed (whether the model looked at this frame), detections.\n\n\
              Each detection has label, label_id, score (0 to 1), box [x1, y1, x2, y2] and landmarks [[x, y], ...] in frame pixels from \
              the top left corner, where a box may reach beyond the frame, track_id (the same number for the same thing over time; null \
-             without `hold`) and origin: detected, interpolated (between two sightings) or held (before the first or after the last).\n\n\
+             without `hold`) and origin: detected, interpolated (between two sightings) or held (carried on from one).\n\n\
              The file appears under its name only when it is complete. With several streams, put {name} or {stream} into its name. \
              Standard output takes several streams after one another.",
         )

@@ -1,0 +1,130 @@
+//! Small pictures of doubtful frames.
+
+use framerail_core::{BBox, ColorDescription, Detection, Frame, FramePool, HostSurface};
+use framerail_media::{ImageFormat, encode_image};
+use framerail_pipeline::{ErrorKind, StageError};
+use framerail_vision::{Canvas, DrawOptions, Region, size_within, thumbnail, thumbnail_of};
+
+use crate::convert::{core_error, vision_error};
+
+/// Most pixels of the whole frame's picture.
+const WHOLE_SIZE: (u32, u32) = (384, 288);
+/// Most pixels of the detail's picture.
+const DETAIL_SIZE: (u32, u32) = (192, 192);
+/// What the detail shows, as a multiple of the box.
+const DETAIL_SCALE: f32 = 2.2;
+const JPEG: ImageFormat = ImageFormat::Jpeg { quality: 75 };
+/// Quiet colour of the other boxes, and loud colour of the one in doubt.
+const OTHER_RGB: [u8; 3] = [190, 200, 210];
+const DOUBT_RGB: [u8; 3] = [255, 170, 0];
+
+/// A JPEG file and its size.
+#[derive(Clone, Debug)]
+pub(super) struct Jpeg {
+    pub(super) bytes: Vec<u8>,
+    pub(super) width: u32,
+    pub(super) height: u32,
+}
+
+/// The whole frame with its boxes, and the part around the box in doubt, without them.
+#[derive(Clone, Debug)]
+pub(super) struct Picture {
+    pub(super) whole: Jpeg,
+    /// None when the box lies outside the frame.
+    pub(super) detail: Option<Jpeg>,
+}
+
+impl Picture {
+    /// Takes both pictures.
+    ///
+    /// # Errors
+    /// When the frame is not in host memory, or FFmpeg lacks the encoder.
+    pub(super) fn take(frame: &Frame, detections: &[Detection], of: &Detection) -> Result<Self, StageError> {
+        let surface = frame.surface.host().map_err(core_error)?;
+        let pool = FramePool::new(0);
+        let (width, height) = size_within(surface.width(), surface.height(), WHOLE_SIZE.0, WHOLE_SIZE.1);
+        let mut whole = thumbnail(surface, &frame.color, width, height, &pool).map_err(vision_error)?;
+        let scale = (width as f32 / surface.width() as f32, height as f32 / surface.height() as f32);
+        draw(&mut whole, detections, of, scale)?;
+        let around = square_around(&of.bbox);
+        let detail = match Region::around(&around, surface.width(), surface.height()) {
+            Some(part) => {
+                let (width, height) = enlarged(part, DETAIL_SIZE);
+                Some(jpeg(&thumbnail_of(surface, &frame.color, part, width, height, &pool).map_err(vision_error)?)?)
+            }
+            None => None,
+        };
+        Ok(Self { whole: jpeg(&whole)?, detail })
+    }
+}
+
+/// The detail's shape is the same whatever the box's, so that details line up.
+fn square_around(bbox: &BBox) -> BBox {
+    let (center, side) = (bbox.center(), bbox.width().max(bbox.height()) * DETAIL_SCALE);
+    BBox::from_cxcywh(center.x, center.y, side, side)
+}
+
+/// Small faces are enlarged, up to four times.
+fn enlarged(part: Region, most: (u32, u32)) -> (u32, u32) {
+    let factor = (f64::from(most.0) / f64::from(part.width)).min(f64::from(most.1) / f64::from(part.height)).min(4.0);
+    let side = |length: u32, most: u32| ((f64::from(length) * factor).round() as u32).clamp(1, most);
+    (side(part.width, most.0), side(part.height, most.1))
+}
+
+fn draw(picture: &mut HostSurface, detections: &[Detection], of: &Detection, (across, down): (f32, f32)) -> Result<(), StageError> {
+    let scaled = |found: &Detection| {
+        let BBox { x1, y1, x2, y2 } = found.bbox;
+        let mut scaled = Detection::new(BBox::from_xyxy(x1 * across, y1 * down, x2 * across, y2 * down), found.score, found.label.clone());
+        scaled.origin = found.origin;
+        scaled
+    };
+    let options = DrawOptions { labels: false, scores: false, landmarks: false, ..DrawOptions::default() };
+    let others: Vec<Detection> = detections.iter().filter(|found| *found != of).map(scaled).collect();
+    let color = ColorDescription::default();
+    let mut canvas = Canvas::new(picture, &color);
+    let quiet = DrawOptions { line_width: Some(1), rgb: Some(OTHER_RGB), ..options };
+    canvas.detections(&others, &quiet).map_err(vision_error)?;
+    canvas.outline(&scaled(of).bbox, DOUBT_RGB, 2).map_err(vision_error)
+}
+
+fn jpeg(surface: &HostSurface) -> Result<Jpeg, StageError> {
+    let bytes = encode_image(surface, &ColorDescription::default(), JPEG)
+        .map_err(|error| StageError::new(ErrorKind::Output, format!("a picture for the page: {error}")))?;
+    Ok(Jpeg { bytes, width: surface.width(), height: surface.height() })
+}
+
+/// Base64 with padding, for data URLs. Source: RFC 4648, section 4.
+pub(super) fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let byte = |place: usize| u32::from(chunk.get(place).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for place in 0..4 {
+            let letter = LETTERS[(bits >> (18 - 6 * place)) as usize & 63];
+            text.push(if place > chunk.len() { '=' } else { letter.into() });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_that_of_the_standard() {
+        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")] {
+            assert_eq!(base64(plain.as_bytes()), coded);
+        }
+        assert_eq!(base64(&[0xff, 0xef, 0xbe]), "/+++");
+    }
+
+    #[test]
+    fn details_are_enlarged_but_not_without_end() {
+        let part = |width, height| Region { x: 0, y: 0, width, height };
+        assert_eq!(enlarged(part(10, 10), (192, 192)), (40, 40));
+        assert_eq!(enlarged(part(100, 50), (192, 192)), (192, 96));
+        assert_eq!(enlarged(part(1000, 500), (192, 192)), (192, 96));
+    }
+}

@@ -1,0 +1,240 @@
+//! What is counted of one stream.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use framerail_core::{Detection, DetectionOrigin, Frame, StreamInfo};
+use framerail_pipeline::{FrameItem, StageError};
+use framerail_vision::{Linker, LinkerOptions};
+
+use super::{
+    doubt::{Doubt, DoubtKind, Doubts},
+    picture::Picture,
+    timeline::{Moment, Timeline},
+};
+
+/// A thing out of sight for so many frames is not waited for any more.
+const FORGET_AFTER_FRAMES: u64 = 300;
+/// Things that have been seen once and whose pictures are kept in case they stay so.
+const MAX_PENDING_PICTURES: usize = 64;
+
+/// Counts of one stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Counts {
+    pub(super) frames: u64,
+    /// Frames that the model looked at.
+    pub(super) analysed: u64,
+    /// Frames with a box, seen or filled in.
+    pub(super) with_boxes: u64,
+    /// Frames with a box that was filled in.
+    pub(super) filled: u64,
+    pub(super) detected: u64,
+    pub(super) interpolated: u64,
+    pub(super) held: u64,
+    /// Different things, as far as they could be followed.
+    pub(super) tracks: u64,
+    pub(super) seen_once: u64,
+    /// Losses between two sightings that were filled in on every frame, and the longest of them.
+    pub(super) gaps_filled: u64,
+    pub(super) longest_gap: u64,
+    /// Losses between two sightings with frames that have no box.
+    pub(super) gaps_open: u64,
+    pub(super) frames_open: u64,
+    pub(super) lowest_score: Option<f32>,
+}
+
+/// A thing that is being followed.
+struct Track {
+    sightings: u64,
+    /// Number of analysed frames up to its last sighting.
+    seen_at: u64,
+    /// The same up to its last box, seen or filled in.
+    present_at: u64,
+    /// Analysed frames since the last sighting on which its box was filled in.
+    filled: u64,
+    /// The frame on which it was first seen, while that is the only one.
+    once: Option<Doubt>,
+    /// A frame of the gap that it may be in.
+    gap: Option<Doubt>,
+}
+
+/// What is known of a stream.
+pub(super) struct StreamRecord {
+    pub(super) info: Arc<StreamInfo>,
+    pub(super) counts: Counts,
+    pub(super) timeline: Timeline,
+    pub(super) ended_early: Option<String>,
+    place: usize,
+    linker: Linker,
+    tracks: BTreeMap<u64, Track>,
+}
+
+impl StreamRecord {
+    /// The record of the stream at a place in the page.
+    pub(super) fn new(info: &Arc<StreamInfo>, place: usize) -> Self {
+        Self {
+            info: Arc::clone(info),
+            counts: Counts::default(),
+            timeline: Timeline::default(),
+            ended_early: None,
+            place,
+            linker: Linker::new(LinkerOptions::default()),
+            tracks: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a frame down.
+    ///
+    /// # Errors
+    /// When a picture of it cannot be made.
+    pub(super) fn frame(&mut self, item: &FrameItem, doubts: &mut Doubts) -> Result<(), StageError> {
+        let found = self.linked(item);
+        self.count(item, &found);
+        for detection in &found {
+            self.follow(item, &found, detection, doubts)?;
+        }
+        if item.analysed {
+            self.doubt_lowest(&item.frame, &found, doubts)?;
+        }
+        if self.counts.analysed.is_multiple_of(64) {
+            self.forget(doubts, FORGET_AFTER_FRAMES);
+        }
+        Ok(())
+    }
+
+    /// The stream has ended.
+    pub(super) fn end(&mut self, ended_early: Option<String>, doubts: &mut Doubts) {
+        self.ended_early = ended_early;
+        self.forget(doubts, 0);
+    }
+
+    /// The frame's finite detections, with identities of our own where nothing has given them any.
+    fn linked(&mut self, item: &FrameItem) -> Vec<Detection> {
+        let finite = item.detections.iter().filter(|found| found.bbox.is_finite() && found.score.is_finite());
+        let mut found: Vec<Detection> = finite.cloned().collect();
+        if item.analysed && found.iter().any(|found| found.track_id.is_none()) {
+            self.linker.link(self.counts.analysed, &mut found);
+        }
+        found
+    }
+
+    fn count(&mut self, item: &FrameItem, found: &[Detection]) {
+        let counts = &mut self.counts;
+        let of = |origin| found.iter().filter(|found| found.origin == origin).count() as u64;
+        let [detected, interpolated, held] = [DetectionOrigin::Detected, DetectionOrigin::Interpolated, DetectionOrigin::Held].map(of);
+        counts.frames += 1;
+        counts.analysed += u64::from(item.analysed);
+        counts.with_boxes += u64::from(!found.is_empty());
+        counts.filled += u64::from(interpolated + held > 0);
+        (counts.detected, counts.interpolated, counts.held) =
+            (counts.detected + detected, counts.interpolated + interpolated, counts.held + held);
+        let lowest = lowest(found).map(|found| found.score);
+        counts.lowest_score = [counts.lowest_score, lowest].into_iter().flatten().reduce(f32::min);
+        let bounded = |count: u64| u32::try_from(count).unwrap_or(u32::MAX / 2);
+        self.timeline.push(Moment {
+            secs: item.frame.seconds(),
+            detected: bounded(detected),
+            filled: bounded(interpolated + held),
+            lowest_score: lowest,
+        });
+    }
+
+    /// Takes down that a thing is on a frame.
+    fn follow(&mut self, item: &FrameItem, all: &[Detection], found: &Detection, doubts: &mut Doubts) -> Result<(), StageError> {
+        let Some(id) = found.track_id else { return Ok(()) };
+        let now = self.counts.analysed;
+        let pending = self.tracks.values().filter(|track| track.once.is_some()).count();
+        let make = |kind, gap_frames| doubt(self.place, &item.frame, found, kind, gap_frames);
+        let track = self.tracks.entry(id).or_insert_with(|| {
+            self.counts.tracks += 1;
+            Track { sightings: 0, seen_at: now, present_at: now, filled: 0, once: None, gap: None }
+        });
+        track.present_at = now;
+        if found.origin != DetectionOrigin::Detected {
+            // On frames that the model skipped, filling in is the plan.
+            if item.analysed && track.sightings > 0 {
+                track.filled += 1;
+                let doubt = make(DoubtKind::FilledGap, track.filled);
+                // The first frame, then one near the middle.
+                if track.filled.is_power_of_two() && doubts.wants(&doubt) {
+                    track.gap = Some(Doubt { picture: doubts.picture(&item.frame, all, found)?, ..doubt });
+                }
+            }
+            return Ok(());
+        }
+        track.sightings += 1;
+        if track.sightings == 1 {
+            let doubt = make(DoubtKind::SeenOnce, 0);
+            if pending < MAX_PENDING_PICTURES && doubts.wants(&doubt) {
+                track.once = Some(Doubt { picture: doubts.picture(&item.frame, all, found)?, ..doubt });
+            }
+        } else {
+            track.once = None;
+            let lost = now.saturating_sub(track.seen_at + 1);
+            let open = lost.saturating_sub(track.filled);
+            let gap = track.gap.take();
+            if open > 0 {
+                self.counts.gaps_open += 1;
+                self.counts.frames_open += open;
+                let doubt = make(DoubtKind::OpenGap, open);
+                if doubts.wants(&doubt) {
+                    let picture: Option<Picture> = doubts.picture(&item.frame, all, found)?;
+                    doubts.keep(Doubt { picture, ..doubt });
+                }
+            } else if lost > 0 {
+                self.counts.gaps_filled += 1;
+                self.counts.longest_gap = self.counts.longest_gap.max(lost);
+                if let Some(gap) = gap {
+                    doubts.keep(Doubt { gap_frames: lost, ..gap });
+                }
+            }
+        }
+        (track.seen_at, track.filled) = (now, 0);
+        Ok(())
+    }
+
+    fn doubt_lowest(&self, frame: &Frame, all: &[Detection], doubts: &mut Doubts) -> Result<(), StageError> {
+        let Some(found) = lowest(all) else { return Ok(()) };
+        let doubt = doubt(self.place, frame, found, DoubtKind::LowScore, 0);
+        if doubts.wants(&doubt) {
+            let picture = doubts.picture(frame, all, found)?;
+            doubts.keep(Doubt { picture, ..doubt });
+        }
+        Ok(())
+    }
+
+    /// Settles what is known of things that have been out of sight for longer.
+    fn forget(&mut self, doubts: &mut Doubts, frames: u64) {
+        let now = self.counts.analysed;
+        let counts = &mut self.counts;
+        self.tracks.retain(|_, track| {
+            if frames > 0 && now.saturating_sub(track.present_at) <= frames {
+                return true;
+            }
+            counts.seen_once += u64::from(track.sightings == 1);
+            if let Some(once) = track.once.take() {
+                doubts.keep(once);
+            }
+            false
+        });
+    }
+}
+
+/// The detection of the lowest score that the model saw.
+fn lowest(found: &[Detection]) -> Option<&Detection> {
+    let detected = found.iter().filter(|found| found.origin == DetectionOrigin::Detected);
+    detected.min_by(|a, b| a.score.total_cmp(&b.score))
+}
+
+fn doubt(stream: usize, frame: &Frame, found: &Detection, kind: DoubtKind, gap_frames: u64) -> Doubt {
+    Doubt {
+        kind,
+        stream,
+        frame: frame.index,
+        secs: frame.seconds(),
+        score: found.score,
+        label: found.label.name.to_string(),
+        track_id: found.track_id,
+        gap_frames,
+        picture: None,
+    }
+}
