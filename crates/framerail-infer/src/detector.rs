@@ -43,7 +43,7 @@ pub struct DetectorOptions {
     /// Frames in one run of the model. On the CPU more than 1 gains nothing.
     pub batch: usize,
     /// Threads that one run of the model uses; by default as many as there are processors. Give 1 to each of several forks:
-    /// somewhat faster beside busy stages, but each fork holds its own activations (CenterFace at 1280x736: about 185 MB).
+    /// somewhat faster beside busy stages, but each fork holds its own activations (CenterFace at 1280x736: about 130 MB).
     pub intra_threads: usize,
     /// Whether idle threads of the model spin: faster alone, slower beside other stages.
     pub spin: bool,

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     InferError,
     card::{CardFile, ModelCard},
-    onnx::{Declared, Dim, ELEM_FLOAT, InputShape, OnnxFile, elem_type_name},
+    onnx::{Declared, Dim, ELEM_FLOAT, InputShape, OnnxFile, Strips, elem_type_name},
     search::SearchPath,
     size::InputSize,
 };
@@ -72,7 +72,20 @@ impl Model {
 
     /// The model's bytes for a session.
     pub(crate) fn bytes(&self, shape: &InputShape) -> Result<std::borrow::Cow<'_, [u8]>, InferError> {
-        if self.prepare { Ok(self.file.prepared(shape, &self.card.output.output_names())?.into()) } else { Ok(self.file.bytes().into()) }
+        if !self.prepare {
+            return Ok(self.file.bytes().into());
+        }
+        let (outputs, strips) = (self.card.output.output_names(), self.card.input.strips);
+        if let Some(in_strips) = self.file.prepared_in_strips(shape, &outputs, strips)? {
+            return Ok(in_strips.into());
+        }
+        if let Strips::Count(count) = strips {
+            log::warn!(
+                "model {} cannot run in {count} strips at this size and batch; it runs whole, with the same answers",
+                self.card.name
+            );
+        }
+        Ok(self.file.prepared(shape, &outputs)?.into())
     }
 }
 

@@ -13,11 +13,14 @@ use std::{
 };
 
 mod prepare;
+mod strips;
 pub(crate) mod wire;
 
 use wire::{Field, WireError, fields};
 
 pub use prepare::InputShape;
+pub(crate) use strips::MAX_STRIPS;
+pub use strips::Strips;
 
 use crate::InferError;
 
@@ -188,6 +191,15 @@ impl OnnxFile {
     pub fn prepared(&self, shape: &InputShape, outputs: &[&str]) -> Result<Vec<u8>, InferError> {
         let edit = prepare::Edit { drop_initializer_inputs: true, outputs: Some(outputs), initializers: &self.initializers, shape };
         self.edited(&edit)
+    }
+
+    /// The same as [`OnnxFile::prepared`] with the early layers in strips, so that large feature maps take less memory.
+    /// `None` when the model gains nothing by it or is not understood: use the plain one then.
+    ///
+    /// # Errors
+    /// `ModelFile` when a nested message is damaged.
+    pub fn prepared_in_strips(&self, shape: &InputShape, outputs: &[&str], strips: Strips) -> Result<Option<Vec<u8>>, InferError> {
+        Ok(strips::in_strips(&self.prepared(shape, outputs)?, self.opset, shape, strips))
     }
 
     /// A copy that is as the file stands, except that the input takes `shape`: for comparing.

@@ -98,7 +98,8 @@ fn split(bytes: &[u8], length: u64) -> Result<(&[u8], &[u8]), WireError> {
     bytes.split_at_checked(length).ok_or(WireError::CutShort)
 }
 
-fn read_varint(bytes: &[u8]) -> Result<(u64, &[u8]), WireError> {
+/// The number at the front, and what follows it.
+pub(crate) fn read_varint(bytes: &[u8]) -> Result<(u64, &[u8]), WireError> {
     let mut value = 0_u64;
     for (index, byte) in bytes.iter().enumerate().take(10) {
         value |= u64::from(byte & 0x7f).checked_shl(7 * index as u32).unwrap_or(0);
