@@ -1,6 +1,6 @@
 """Compares framerail's boxes with those of deface's own detector on the same clip.
 
-    framerail run 'read CLIP ! infer centerface confidence_threshold=0.2 ! save boxes.jsonl'
+    framerail run 'read CLIP ! infer centerface confidence=0.2 ! save boxes.jsonl'
     .framerail/bench-venv/bin/python bench/same_boxes.py CLIP boxes.jsonl
 
 Frames take deface's way: imageio's FFmpeg reader, rgb24, stretched to the next multiples of 32. Ends with

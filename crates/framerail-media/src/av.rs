@@ -19,6 +19,9 @@ pub(crate) fn init() {
         crate::log::route();
         // SAFETY: called once, before any other use of the network layer.
         unsafe { ffi::avformat_network_init() };
+        // A file-size limit is then an error of the write, like a full disk, and the partial file is removed.
+        // SAFETY: ignoring a signal runs no code of ours.
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     });
 }
 

@@ -1,7 +1,7 @@
 //! An output file that appears under its name only when it is complete.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
@@ -17,6 +17,7 @@ pub(crate) struct OutputFile {
     path: PathBuf,
     /// Where bytes go; none for devices and pipes, which are written directly.
     partial: Option<PathBuf>,
+    overwrite: bool,
 }
 
 impl OutputFile {
@@ -40,12 +41,12 @@ impl OutputFile {
                 return Err(MediaError::Exists { path: shown() });
             }
             if !existing.is_file() {
-                return Ok(Self { path: path.to_owned(), partial: None });
+                return Ok(Self { path: path.to_owned(), partial: None, overwrite });
             }
         }
         let partial = partial_path(path)?;
         fs::File::create_new(&partial).map_err(|error| MediaError::io(path, &error))?;
-        Ok(Self { path: path.to_owned(), partial: Some(partial) })
+        Ok(Self { path: path.to_owned(), partial: Some(partial), overwrite })
     }
 
     /// The file to write to.
@@ -66,17 +67,20 @@ impl OutputFile {
     /// Gives the file its name; returns its size in bytes.
     ///
     /// # Errors
-    /// `Io`, `DiskFull`.
+    /// `Exists` when a file of that name has appeared meanwhile and must not be replaced, `Io`, `DiskFull`.
     pub(crate) fn complete(mut self) -> Result<u64, MediaError> {
         let Some(partial) = self.partial.take() else { return Ok(0) };
         let finish = || {
             let bytes = fs::metadata(&partial)?.len();
-            fs::rename(&partial, &self.path)?;
+            rename(&partial, &self.path, self.overwrite)?;
             Ok(bytes)
         };
-        finish().map_err(|error: std::io::Error| {
+        finish().map_err(|error: io::Error| {
             // Nothing half-done stays; that it is gone already is fine.
             let _ = fs::remove_file(&partial);
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                return MediaError::Exists { path: self.path.display().to_string() };
+            }
             MediaError::io(&self.path, &error)
         })
     }
@@ -88,6 +92,20 @@ impl Drop for OutputFile {
             // Dropping cannot report; a file that is gone already is what is wanted.
             let _ = fs::remove_file(partial);
         }
+    }
+}
+
+/// Renames; without `overwrite` never over another file, where the file system can promise that.
+fn rename(from: &Path, to: &Path, overwrite: bool) -> io::Result<()> {
+    if overwrite {
+        return fs::rename(from, to);
+    }
+    // A second name fails when it is taken, where a rename would replace the file.
+    match fs::hard_link(from, to) {
+        Ok(()) => fs::remove_file(from),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        // No hard links there (FAT, some network drives).
+        Err(_) => fs::rename(from, to),
     }
 }
 

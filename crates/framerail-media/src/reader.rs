@@ -93,7 +93,12 @@ impl MediaReader {
             return MediaError::BadOption { name: "start".into(), reason, nearest: None };
         }
         let ended = damage.ended_early.map(|reason| format!(" ({reason})")).unwrap_or_default();
-        let reason = format!("its headers can be read, but no frame can be decoded{ended}");
+        let pipe = if source_name == "-" {
+            "; a pipe cannot be sought, so an MP4 needs its index in front (faststart); or send mkv or ts"
+        } else {
+            ""
+        };
+        let reason = format!("its headers can be read, but no frame can be decoded{ended}{pipe}");
         MediaError::Damaged { source_name, reason }
     }
 

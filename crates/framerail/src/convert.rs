@@ -7,7 +7,13 @@ use framerail_pipeline::{ErrorKind, StageError};
 use framerail_vision::VisionError;
 
 /// A failure of reading.
-pub(crate) fn input_error(error: MediaError) -> StageError {
+pub(crate) fn input_error(mut error: MediaError) -> StageError {
+    // `read` calls it otherwise.
+    if let MediaError::BadOption { name, .. } = &mut error
+        && name == "video_stream"
+    {
+        *name = "track".into();
+    }
     let kind = match &error {
         MediaError::BadOption { .. } => ErrorKind::Usage,
         MediaError::Cancelled { .. } => ErrorKind::Cancelled,

@@ -18,8 +18,8 @@ pub use framerail_vision as vision;
 
 mod convert;
 pub mod inputs;
-mod outputs;
 mod launch;
+mod outputs;
 pub mod presets;
 pub mod stages;
 

@@ -380,3 +380,33 @@ fn a_run_that_is_aborted_leaves_nothing() {
     assert!(run.numbers.len() < 10_000, "{}", run.numbers.len());
     assert_eq!(files_in(folder.path()), [""; 0]);
 }
+
+/// A cover picture shows what a blur has hidden, so it is left out unless asked for; sound behind it still finds its place.
+#[test]
+fn cover_pictures_are_left_out_and_said() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let clip = ClipSpec::default().audio(AudioCodec::Aac).make();
+    let (cover, input) = (folder.path().join("cover.png"), folder.path().join("in.mp4"));
+    let ffmpeg = |arguments: &[&str]| {
+        let status = std::process::Command::new("ffmpeg").args(["-v", "error", "-y"]).args(arguments).status().expect("ffmpeg runs");
+        assert!(status.success());
+    };
+    let text = |path: &Path| path.to_str().expect("Unicode").to_owned();
+    ffmpeg(&["-f", "lavfi", "-i", "color=red:size=64x64", "-frames:v", "1", &text(&cover)]);
+    // The cover comes before the sound, so that leaving it out moves the sound's place.
+    let maps = ["-map", "0:v", "-map", "1:v", "-map", "0:a", "-c", "copy", "-disposition:v:1", "attached_pic"];
+    ffmpeg(&[&["-i", &text(clip.path()), "-i", &text(&cover)][..], &maps, &[&text(&input)]].concat());
+    let run = |options: &str, name: &str| {
+        let output = folder.path().join(name);
+        let line = format!("read {} ! write {} {options}", quoted(&input), quoted(&output));
+        (framerail::run(&line).unwrap_or_else(|error| panic!("{error}")).stats, output)
+    };
+    let (stats, output) = run("", "out.mp4");
+    assert_eq!(stats.counter("cover_pictures_left_out"), 1);
+    assert!(stats.stage("write").expect("named").notices.iter().any(|notice| notice.contains("pictures=yes")));
+    assert_eq!(ffprobe_streams(&output).len(), 2);
+    assert_eq!(stream_hashes(&output, "a"), stream_hashes(&input, "a"));
+    let (_, kept) = run("pictures=yes", "kept.mp4");
+    assert_eq!(ffprobe_streams(&kept).len(), 3);
+    assert_eq!(stream_hashes(&kept, "a"), stream_hashes(&input, "a"));
+}

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use framerail_core::{PixelFormat, StreamId, StreamInfo};
+use framerail_core::{MediaKind, Packet, PixelFormat, SideStream, StreamId, StreamInfo};
 use framerail_media::{MediaWriter, Quality, WriteReport, WriterOptions, save_image};
 use framerail_pipeline::{
     ArgumentSpec, ConfigError, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, OptionKind, OptionSpec,
@@ -53,6 +53,11 @@ fn spec() -> StageSpec {
         .option(OptionSpec::key_values("tags").help("tags to set on top of the input's; an empty value removes one"))
         .option(OptionSpec::switch("keep_tags").default("yes").help("whether the input's tags and chapters are kept"))
         .option(OptionSpec::switch("sound").default("yes").help("whether sound and subtitles are copied"))
+        .option(
+            OptionSpec::switch("pictures")
+                .default("no")
+                .help("whether cover pictures are copied; they would show what a `blur` has hidden"),
+        )
         .option(OptionSpec::switch("overwrite").default("no").help("whether an existing file may be replaced"))
         .example("read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4 crf=20 preset=fast", "a smaller, faster encode")
         .example("read clips/ ! write 'small/{name}.mkv' codec=libx265", "every file of a folder")
@@ -62,6 +67,7 @@ struct WritePlan {
     template: PathBuf,
     options: WriterOptions,
     sound: bool,
+    pictures: bool,
 }
 
 impl WritePlan {
@@ -91,7 +97,12 @@ impl WritePlan {
             overwrite: options.switch("overwrite"),
             ..WriterOptions::default()
         };
-        Ok(Self { template: options.path("file").to_owned(), options: writer, sound: options.switch("sound") })
+        Ok(Self {
+            template: options.path("file").to_owned(),
+            options: writer,
+            sound: options.switch("sound"),
+            pictures: options.switch("pictures"),
+        })
     }
 }
 
@@ -123,9 +134,16 @@ impl StagePlan for WritePlan {
     }
 }
 
+/// A video file on its way.
+struct Video {
+    writer: MediaWriter,
+    /// Where each side stream of the input went; none for those that are not copied.
+    sides: Vec<Option<usize>>,
+}
+
 /// An output that is not complete yet.
 enum Output {
-    Video(Box<MediaWriter>),
+    Video(Box<Video>),
     /// The frame waits for the stream's end: a second one makes the whole a mistake, and then no file is written.
     Picture {
         path: PathBuf,
@@ -139,6 +157,7 @@ struct Counters {
     frames: Counter,
     packets: Counter,
     packets_skipped: Counter,
+    pictures_skipped: Counter,
     bytes: Counter,
     converted: Counter,
     rescaled: Counter,
@@ -161,6 +180,7 @@ impl Stage for Write {
             frames: context.counter("frames_written"),
             packets: context.counter("packets_copied"),
             packets_skipped: context.counter("packets_skipped"),
+            pictures_skipped: context.counter("cover_pictures_left_out"),
             bytes: context.counter("bytes_written"),
             converted: context.counter("frames_converted"),
             rescaled: context.counter("frames_rescaled"),
@@ -172,7 +192,7 @@ impl Stage for Write {
     fn frame(&mut self, item: FrameItem, _: &mut dyn Emitter) -> Result<Flow, StageError> {
         let frame = &item.frame;
         match self.open.get_mut(&frame.stream) {
-            Some(Output::Video(writer)) => writer.write_frame(frame).map_err(output_error)?,
+            Some(Output::Video(video)) => video.writer.write_frame(frame).map_err(output_error)?,
             Some(Output::Picture { path, item: Some(_) }) => {
                 let message = format!("{}: the stream has more than one frame; write a video, or use `frames`", path.display());
                 return Err(StageError::new(ErrorKind::Usage, message));
@@ -191,11 +211,7 @@ impl Stage for Write {
     fn control(&mut self, item: Item, _: &mut dyn Emitter) -> Result<Flow, StageError> {
         match item {
             Item::StreamStart(info) => self.begin(&info)?,
-            Item::Packet(packet) => {
-                if let Some(Output::Video(writer)) = self.open.get_mut(&packet.stream) {
-                    writer.write_packet(&packet).map_err(output_error)?;
-                }
-            }
+            Item::Packet(packet) => self.copy(packet)?,
             Item::StreamEnd(end) => self.complete(end.id)?,
             _ => {}
         }
@@ -228,22 +244,47 @@ impl Write {
         Ok(())
     }
 
-    fn create(&self, path: &Path, info: &StreamInfo) -> Result<MediaWriter, StageError> {
+    fn create(&self, path: &Path, info: &StreamInfo) -> Result<Video, StageError> {
         let options = WriterOptions { offset_micros: info.start_offset_micros, ..self.plan.options.clone() };
-        if self.plan.sound {
-            return MediaWriter::create(path, &options, info).map_err(|error| naming(path, output_error(error)));
+        let mut kept = StreamInfo { side_streams: Vec::new(), ..info.clone() };
+        let mut sides = Vec::new();
+        for side in &info.side_streams {
+            sides.push(self.keeps(side).then_some(kept.side_streams.len()));
+            if self.keeps(side) {
+                kept.side_streams.push(side.clone());
+            }
         }
-        // A tee may lead sound past here to another output.
-        let mut silent = info.clone();
-        silent.side_streams.retain(|side| side.codec == "chapters");
-        MediaWriter::create(path, &options, &silent).map_err(|error| naming(path, output_error(error)))
+        let pictures = info.side_streams.iter().filter(|side| is_picture(side)).count();
+        if let Some(counters) = self.counters.as_ref().filter(|_| pictures > 0 && !self.plan.pictures) {
+            counters.pictures_skipped.add(pictures as u64);
+            counters.context.notice(format_args!(
+                "{}: the cover picture of {} is left out; pictures=yes keeps it",
+                path.display(),
+                info.source
+            ));
+        }
+        let writer = MediaWriter::create(path, &options, &kept).map_err(|error| naming(path, output_error(error)))?;
+        Ok(Video { writer, sides })
+    }
+
+    /// Whether a side stream goes into the output; chapters always do.
+    fn keeps(&self, side: &SideStream) -> bool {
+        side.codec == "chapters" || (self.plan.sound && (self.plan.pictures || !is_picture(side)))
+    }
+
+    /// Copies a packet whose stream is kept.
+    fn copy(&mut self, mut packet: Packet) -> Result<(), StageError> {
+        let Some(Output::Video(video)) = self.open.get_mut(&packet.stream) else { return Ok(()) };
+        let Some(side_stream) = video.sides.get(packet.side_stream).copied().flatten() else { return Ok(()) };
+        packet.side_stream = side_stream;
+        video.writer.write_packet(&packet).map_err(output_error)
     }
 
     fn complete(&mut self, id: StreamId) -> Result<(), StageError> {
         match self.open.remove(&id) {
-            Some(Output::Video(writer)) => {
-                let path = writer.path().display().to_string();
-                let report = writer.finish().map_err(output_error)?;
+            Some(Output::Video(video)) => {
+                let path = video.writer.path().display().to_string();
+                let report = video.writer.finish().map_err(output_error)?;
                 self.count(&path, &report);
             }
             Some(Output::Picture { path, item: Some(item) }) => {
@@ -285,4 +326,10 @@ fn naming(path: &Path, mut error: StageError) -> StageError {
 
 fn write_picture(item: &FrameItem, path: &Path) -> Result<(), StageError> {
     save_image(&item.frame, path, JPEG_QUALITY).map_err(output_error)
+}
+
+/// Whether a side stream is a cover picture rather than sound, subtitles or a font.
+fn is_picture(side: &SideStream) -> bool {
+    side.kind == MediaKind::Attachment
+        && matches!(side.codec.as_str(), "mjpeg" | "png" | "bmp" | "gif" | "webp" | "tiff" | "jpeg2000" | "jpegxl" | "av1" | "hevc")
 }
