@@ -42,7 +42,9 @@ fn spec() -> StageSpec {
         .option(
             OptionSpec::integer("gop", 1..=10_000).unit("frames").help("most frames between keyframes; the encoder's default otherwise"),
         )
-        .option(OptionSpec::integer("threads", 0..=256).default(0).help("encoder threads; 0 lets the encoder choose"))
+        .option(
+            OptionSpec::integer("threads", 0..=256).default(0).help("encoder threads; 0: one a processor, the encoder's choice beyond 8"),
+        )
         .option(
             OptionSpec::text("pixel_format")
                 .help("pixel format to encode, such as yuv420p; the input's where the encoder takes it otherwise"),
@@ -88,7 +90,7 @@ impl WritePlan {
             quality,
             preset: text("preset"),
             gop: options.optional_integer("gop").and_then(|gop| u32::try_from(gop).ok()),
-            threads: options.count("threads"),
+            threads: encoder_threads(options.count("threads")),
             pixel_format: options.optional_text("pixel_format").map(pixel_format).transpose()?,
             encoder_options: pairs("options"),
             format_options: pairs("format_options"),
@@ -104,6 +106,12 @@ impl WritePlan {
             pictures: options.switch("pictures"),
         })
     }
+}
+
+/// Encoders take more threads than there are processors when they think they are alone; each holds frames.
+fn encoder_threads(given: usize) -> usize {
+    let processors = std::thread::available_parallelism().map_or(0, std::num::NonZeroUsize::get);
+    if given == 0 && processors <= 8 { processors } else { given }
 }
 
 fn pixel_format(name: &str) -> Result<PixelFormat, ConfigError> {
