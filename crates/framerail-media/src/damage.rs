@@ -30,7 +30,7 @@ impl Damage {
     }
 
     /// The sum of two parts' counts.
-    pub(crate) fn merged(&self, other: &Damage) -> Damage {
+    pub fn merged(&self, other: &Damage) -> Damage {
         Damage {
             packets_corrupt: self.packets_corrupt + other.packets_corrupt,
             packets_dropped: self.packets_dropped + other.packets_dropped,

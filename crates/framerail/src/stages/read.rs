@@ -315,7 +315,7 @@ impl Read {
         self.conversions += conversions.iter().map(|conversion| conversion.frames).sum::<u64>();
         let id = source.reader.info().id;
         let ended_early = damage.ended_early.clone();
-        self.finished = add(&self.finished, &damage);
+        self.finished = self.finished.merged(&damage);
         out.push(Item::StreamEnd(StreamEnd { id, ended_early }))?;
         Ok(Flow::More)
     }
@@ -323,7 +323,7 @@ impl Read {
     /// Shows the damage so far.
     fn count(&self) {
         let (Some(counters), Some(source)) = (&self.counters, &self.open) else { return };
-        let damage = add(&self.finished, &source.reader.damage());
+        let damage = self.finished.merged(&source.reader.damage());
         for (counter, count) in &counters.damage {
             counter.set(count(&damage));
         }
@@ -345,19 +345,6 @@ fn drain(deinterlacer: &mut Deinterlacer, out: &mut dyn Emitter) -> Result<(), S
         out.push(FrameItem::new(frame).into())?;
     }
     Ok(())
-}
-
-fn add(a: &Damage, b: &Damage) -> Damage {
-    Damage {
-        packets_corrupt: a.packets_corrupt + b.packets_corrupt,
-        packets_dropped: a.packets_dropped + b.packets_dropped,
-        frames_repaired: a.frames_repaired + b.frames_repaired,
-        frames_dropped: a.frames_dropped + b.frames_dropped,
-        timestamps_repaired: a.timestamps_repaired + b.timestamps_repaired,
-        decode_errors: a.decode_errors + b.decode_errors,
-        images_missing: a.images_missing + b.images_missing,
-        ended_early: None,
-    }
 }
 
 /// What was lost, in one line; `None` for a sound stream. Streams without timestamps at all are no damage.
