@@ -1,13 +1,13 @@
 //! From a line of text or a file to a run.
 
-use std::path::Path;
+use std::{fmt, path::Path};
 
 use framerail_pipeline::{Description, Diagnostics, ErrorKind, Plan, RunError, RunOptions, RunOutcome, check};
 
 use crate::registry;
 
 /// Why a pipeline could not be run to its end.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Found before anything started.
@@ -16,6 +16,13 @@ pub enum Error {
     /// The first failure of the run.
     #[error(transparent)]
     Run(#[from] RunError),
+}
+
+/// As `Display`: what a `main` that returns this error prints.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl From<Diagnostics> for Error {
