@@ -407,3 +407,11 @@ fn stages_that_do_not_fit_name_both_formats() {
     }
     place.refused(ErrorKind::Usage, "read @/in.mp4 ! hold ! write @/out.mp4", &["frames with detections"]);
 }
+
+/// A folder that takes no files even from root.
+#[test]
+fn a_folder_that_cannot_be_written() {
+    let place = Place::new();
+    place.refused(ErrorKind::Output, "read @/in.mp4 ! write /sys/out.mp4", &["/sys/out.mp4"]);
+    place.refused(ErrorKind::Output, "read @/in.mp4 ! frames /sys/pictures", &["/sys/pictures"]);
+}
