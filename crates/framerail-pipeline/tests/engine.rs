@@ -213,6 +213,19 @@ fn build(frames: u64, source_mishap: Mishap, plans: &[NodePlan]) -> Built {
     Built { graph, seen }
 }
 
+/// The panics that [`Mishap::Panic`] asks for print nothing; all others do, so that a failure of a test can be read.
+fn hush_panics_on_purpose() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if info.payload().downcast_ref::<&str>() != Some(&"on purpose") {
+                usual(info);
+            }
+        }));
+    });
+}
+
 /// Runs to the end or fails the test.
 fn run(graph: Graph, outside: Outside) -> RunOutcome {
     let handle = graph.start(RunOptions::default()).expect("a valid graph");
@@ -241,7 +254,7 @@ proptest! {
         plans in prop::collection::vec(node_plan(), 1..7),
         outside in outside(),
     ) {
-        std::panic::set_hook(Box::new(|_| {}));
+        hush_panics_on_purpose();
         let Built { graph, seen } = build(frames, source_mishap, &plans);
         let outcome = run(graph, outside);
         let quiet = outside == Outside::Nothing
@@ -310,6 +323,27 @@ fn a_stage_that_has_enough_ends_those_before_it() {
     outcome.result.expect("having enough is no failure");
     assert_eq!(last.lock().len(), 21);
     assert!(outcome.stats.stages[0].frames_out < 60, "the source ended soon after");
+}
+
+#[test]
+fn workers_ahead_of_the_last_batch_leave_no_gap() {
+    for run_number in 0..50 {
+        let plan = |workers, batch, mishap| NodePlan {
+            parents: vec![0],
+            workers,
+            queue: 3,
+            batch,
+            has_deadline: false,
+            pause_micros: 10,
+            delay: 0,
+            mishap,
+        };
+        let mut plans = vec![plan(3, 3, Mishap::DoneAt(12)), plan(1, 1, Mishap::None)];
+        plans[1].parents = vec![1];
+        let Built { graph, seen } = build(40, Mishap::None, &plans);
+        run(graph, Outside::Nothing).result.expect("having enough is no failure");
+        assert_eq!(*seen[1].0.lock(), (0..=12).collect::<Vec<_>>(), "run {run_number}");
+    }
 }
 
 #[test]

@@ -11,9 +11,27 @@ use super::{
 };
 use crate::{Closed, Item};
 
+/// What came of one piece of a worker's work.
+pub(super) struct Results {
+    pub(super) items: Vec<Item>,
+    pub(super) part: Part,
+}
+
+/// Where in its stage's life a piece of work stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Part {
+    Batch,
+    /// A batch after which the stage wants no more.
+    LastBatch,
+    /// What a stage held until its end.
+    Finish,
+}
+
 struct State {
     next: u64,
-    pending: BTreeMap<u64, Vec<Item>>,
+    pending: BTreeMap<u64, Results>,
+    /// The last batch is out: what other workers made of later ones stays behind, for it would come after a gap.
+    has_enough: bool,
     is_emitting: bool,
     is_closed: bool,
 }
@@ -35,7 +53,7 @@ impl Ordered {
         let ordered = Arc::new(Self {
             ahead,
             control: Arc::clone(control),
-            state: Mutex::new(State { next: 0, pending: BTreeMap::new(), is_emitting: false, is_closed: false }),
+            state: Mutex::new(State { next: 0, pending: BTreeMap::new(), has_enough: false, is_emitting: false, is_closed: false }),
             changed: Condvar::new(),
         });
         let waiter: Arc<dyn Wake> = ordered.clone();
@@ -44,7 +62,7 @@ impl Ordered {
     }
 
     /// Leaves a batch's results and lets go what is due.
-    pub(super) fn deposit(&self, sequence: u64, items: Vec<Item>, outlets: &mut Outlets, clock: &WorkerClock) -> Result<(), Closed> {
+    pub(super) fn deposit(&self, sequence: u64, results: Results, outlets: &mut Outlets, clock: &WorkerClock) -> Result<(), Closed> {
         let mut state = self.state.lock();
         while state.pending.len() >= self.ahead && sequence != state.next {
             if state.is_closed || self.control.is_aborted() {
@@ -54,15 +72,18 @@ impl Ordered {
             self.changed.wait(&mut state);
             clock.enter(Phase::Busy);
         }
-        state.pending.insert(sequence, items);
+        state.pending.insert(sequence, results);
         if state.is_emitting {
             return Ok(());
         }
         state.is_emitting = true;
         loop {
             let due = state.next;
-            let Some(items) = state.pending.remove(&due) else { break };
+            let Some(results) = state.pending.remove(&due) else { break };
+            let is_late = state.has_enough && results.part != Part::Finish;
+            state.has_enough |= results.part == Part::LastBatch;
             drop(state);
+            let items = if is_late { Vec::new() } else { results.items };
             let pushed = items.into_iter().try_for_each(|item| outlets.push_item(item, clock));
             state = self.state.lock();
             state.next = due + 1;

@@ -12,7 +12,7 @@ use std::{
 use super::{
     control::Control,
     metrics::{Phase, WorkerClock},
-    ordered::Ordered,
+    ordered::{Ordered, Part, Results},
     outlet::{CollectingEmitter, DirectEmitter, OutCounts, Outlets},
     queue::{Popped, Queue},
 };
@@ -100,10 +100,16 @@ impl Worker {
             self.clock().enter(Phase::Busy);
             match popped {
                 Popped::Aborted => return Ok(()),
-                Popped::End { sequence } => return self.give(sequence, |out| stage.finish(out).map(|()| Flow::Done)).map(|_| ()),
+                Popped::End { sequence } => return self.finish(sequence, stage),
                 Popped::Batch { sequence, items } => {
                     self.count_in(&items);
-                    if self.give(sequence, |out| stage.batch(items, out))? == Flow::Done {
+                    let batch = |out: &mut dyn Emitter| {
+                        Ok(match stage.batch(items, out)? {
+                            Flow::More => Part::Batch,
+                            Flow::Done => Part::LastBatch,
+                        })
+                    };
+                    if self.give(sequence, batch)? == Part::LastBatch {
                         return self.finish_early(stage, &input);
                     }
                 }
@@ -115,22 +121,26 @@ impl Worker {
     fn finish_early(&mut self, stage: &mut dyn Stage, input: &Queue) -> Result<(), StageError> {
         input.receiver_ended();
         match input.pop() {
-            Popped::End { sequence } => self.give(sequence, |out| stage.finish(out).map(|()| Flow::Done)).map(|_| ()),
+            Popped::End { sequence } => self.finish(sequence, stage),
             _ => Ok(()),
         }
     }
 
+    fn finish(&mut self, sequence: u64, stage: &mut dyn Stage) -> Result<(), StageError> {
+        self.give(sequence, |out| stage.finish(out).map(|()| Part::Finish)).map(|_| ())
+    }
+
     /// Runs a piece of work and sees that what it gives leaves in order.
-    fn give(&mut self, sequence: u64, work: impl FnOnce(&mut dyn Emitter) -> Result<Flow, StageError>) -> Result<Flow, StageError> {
+    fn give(&mut self, sequence: u64, work: impl FnOnce(&mut dyn Emitter) -> Result<Part, StageError>) -> Result<Part, StageError> {
         let node = Arc::clone(&self.node);
         let clock = &node.clocks[self.index];
         let Some(ordered) = &self.ordered else {
             return work(&mut DirectEmitter { outlets: &mut self.outlets, clock });
         };
         let mut out = CollectingEmitter::default();
-        let flow = work(&mut out)?;
-        ordered.deposit(sequence, out.items, &mut self.outlets, clock)?;
-        Ok(flow)
+        let part = work(&mut out)?;
+        ordered.deposit(sequence, Results { items: out.items, part }, &mut self.outlets, clock)?;
+        Ok(part)
     }
 
     fn count_in(&self, items: &[Item]) {
