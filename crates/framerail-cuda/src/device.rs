@@ -1,0 +1,203 @@
+//! A card: its primary context, its properties, its memory.
+
+use std::{
+    collections::HashMap,
+    ffi::c_char,
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use cudarc::driver::sys;
+use framerail_core::Device;
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use crate::{
+    error::{CudaError, check},
+    module::LoadedModules,
+};
+
+/// What a card is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceInfo {
+    /// Its number, from 0.
+    pub ordinal: u32,
+    /// The vendor's name, such as `NVIDIA H100 80GB HBM3`.
+    pub name: String,
+    /// Compute capability, major and minor: 9.0 is `(9, 0)`.
+    pub compute_capability: (u32, u32),
+    /// Multiprocessors.
+    pub multiprocessors: u32,
+    /// Device memory in bytes.
+    pub memory_bytes: u64,
+}
+
+/// A card in use: the primary context, which other libraries in the process share.
+pub struct CudaDevice {
+    info: DeviceInfo,
+    context: sys::CUcontext,
+    pub(crate) modules: LoadedModules,
+}
+
+// SAFETY: the driver's contexts may be used from any thread that makes them current.
+unsafe impl Send for CudaDevice {}
+// SAFETY: as above; everything mutable is behind a lock.
+unsafe impl Sync for CudaDevice {}
+
+impl fmt::Debug for CudaDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CudaDevice({}, {})", self.info.ordinal, self.info.name)
+    }
+}
+
+static OPEN: OnceLock<Mutex<HashMap<u32, Arc<CudaDevice>>>> = OnceLock::new();
+
+/// Loads and starts the driver.
+fn start_driver() -> Result<(), CudaError> {
+    // SAFETY: only looks for the library.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(CudaError::NoDriver { reason: "libcuda.so.1 is not on this machine; install NVIDIA's driver".into() });
+    }
+    // SAFETY: no preconditions.
+    let code = unsafe { sys::cuInit(0) };
+    check(code, "starting the driver").map_err(|error| CudaError::NoDriver { reason: format!("{error}; is a card there?") })
+}
+
+/// The CUDA version that the driver speaks, such as `(13, 0)`.
+///
+/// # Errors
+/// `NoDriver`.
+pub fn driver_version() -> Result<(u32, u32), CudaError> {
+    start_driver()?;
+    let mut version = 0;
+    // SAFETY: an out value.
+    check(unsafe { sys::cuDriverGetVersion(&mut version) }, "asking for the driver's version")?;
+    let version = u32::try_from(version).unwrap_or(0);
+    Ok((version / 1000, version % 1000 / 10))
+}
+
+/// Number of cards.
+///
+/// # Errors
+/// `NoDriver`.
+pub fn device_count() -> Result<u32, CudaError> {
+    start_driver()?;
+    let mut count = 0;
+    // SAFETY: an out value.
+    check(unsafe { sys::cuDeviceGetCount(&mut count) }, "counting cards")?;
+    Ok(u32::try_from(count).unwrap_or(0))
+}
+
+fn handle(ordinal: u32) -> Result<sys::CUdevice, CudaError> {
+    let count = device_count()?;
+    if ordinal >= count {
+        return Err(CudaError::NoDevice { ordinal, count });
+    }
+    let mut device = 0;
+    // SAFETY: an out value and an ordinal in range.
+    check(unsafe { sys::cuDeviceGet(&mut device, ordinal as i32) }, "finding the card")?;
+    Ok(device)
+}
+
+/// What a card is, without taking it into use.
+///
+/// # Errors
+/// `NoDriver`, `NoDevice`.
+pub fn device_info(ordinal: u32) -> Result<DeviceInfo, CudaError> {
+    let device = handle(ordinal)?;
+    let attribute = |attribute| -> Result<u32, CudaError> {
+        let mut value = 0;
+        // SAFETY: an out value and a valid device.
+        check(unsafe { sys::cuDeviceGetAttribute(&mut value, attribute, device) }, "asking for a card's property")?;
+        Ok(u32::try_from(value).unwrap_or(0))
+    };
+    let mut name = [0 as c_char; 256];
+    // SAFETY: a buffer of the stated length, and a valid device.
+    check(unsafe { sys::cuDeviceGetName(name.as_mut_ptr(), 255, device) }, "asking for the card's name")?;
+    // SAFETY: the last byte was left zero.
+    let name = unsafe { std::ffi::CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
+    let mut memory = 0;
+    // SAFETY: an out value and a valid device.
+    check(unsafe { sys::cuDeviceTotalMem_v2(&mut memory, device) }, "asking for the card's memory")?;
+    use sys::CUdevice_attribute as Attribute;
+    Ok(DeviceInfo {
+        ordinal,
+        name,
+        compute_capability: (
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+        ),
+        multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+        memory_bytes: memory as u64,
+    })
+}
+
+impl CudaDevice {
+    /// Takes a card into use; once for the process, however often it is called.
+    ///
+    /// # Errors
+    /// `NoDriver`, `NoDevice`, `OutOfMemory`, `Driver`.
+    pub fn open(ordinal: u32) -> Result<Arc<CudaDevice>, CudaError> {
+        let mut open = OPEN.get_or_init(Mutex::default).lock();
+        if let Some(device) = open.get(&ordinal) {
+            return Ok(Arc::clone(device));
+        }
+        let info = device_info(ordinal)?;
+        let mut context = std::ptr::null_mut();
+        // SAFETY: an out value and a valid device; the context is kept for the life of the process.
+        check(unsafe { sys::cuDevicePrimaryCtxRetain(&mut context, handle(ordinal)?) }, "opening the card")?;
+        let device = Arc::new(CudaDevice { info, context, modules: LoadedModules::default() });
+        open.insert(ordinal, Arc::clone(&device));
+        Ok(device)
+    }
+
+    /// What it is.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    /// As core names it.
+    pub fn id(&self) -> Device {
+        Device::Cuda(self.info.ordinal)
+    }
+
+    /// Makes its context this thread's. Everything in this crate that talks to the driver does so first.
+    pub(crate) fn bind(&self) -> Result<(), CudaError> {
+        // SAFETY: a context that lives as long as the process.
+        check(unsafe { sys::cuCtxSetCurrent(self.context) }, "using the card")
+    }
+
+    /// Free and total device memory in bytes, as the driver counts them over all processes.
+    ///
+    /// # Errors
+    /// `Driver`.
+    pub fn memory(&self) -> Result<(u64, u64), CudaError> {
+        self.bind()?;
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: out values, with a current context.
+        check(unsafe { sys::cuMemGetInfo_v2(&mut free, &mut total) }, "asking for free memory")?;
+        Ok((free as u64, total as u64))
+    }
+
+    /// Completes an out-of-memory error with what was asked for.
+    pub(crate) fn explain(&self, error: CudaError, wanted_bytes: usize) -> CudaError {
+        match error {
+            CudaError::OutOfMemory { .. } => {
+                let free_bytes = self.memory().map_or(0, |(free, _)| free);
+                CudaError::OutOfMemory { wanted_bytes: wanted_bytes as u64, free_bytes }
+            }
+            other => other,
+        }
+    }
+
+    /// Waits until everything on the card is done. For measurements and shutdown only.
+    ///
+    /// # Errors
+    /// `Driver`: also of work queued earlier.
+    pub fn synchronize(&self) -> Result<(), CudaError> {
+        self.bind()?;
+        crate::Traffic::count_sync();
+        // SAFETY: a current context.
+        check(unsafe { sys::cuCtxSynchronize() }, "waiting for the card")
+    }
+}

@@ -1,0 +1,30 @@
+//! CUDA behind a fence: cards, streams, device memory, pictures in it, kernels compiled at run time, and NVDEC.
+//!
+//! Everything is loaded at run time: the same program starts on a machine without a driver, and every call says so
+//! ([`CudaError::NoDriver`]).
+//!
+//! # Order
+//! Work on a [`CudaStream`] runs in order; work on two streams is ordered by the marks that each [`DeviceBuffer`] carries.
+//! Whoever queues work on a buffer brackets it with `begin_read`/`end_read` or `begin_write`/`end_write`. The host waits
+//! only where a function says so; each wait and each byte that crosses is counted in [`Traffic`].
+
+pub mod device;
+pub mod error;
+pub mod kernels;
+pub mod memory;
+pub mod module;
+pub mod nvdec;
+pub mod nvrtc;
+pub mod pinned;
+pub mod stream;
+pub mod surface;
+pub mod traffic;
+
+pub use device::{CudaDevice, DeviceInfo, device_count, device_info, driver_version};
+pub use error::CudaError;
+pub use memory::{DeviceBuffer, DevicePool};
+pub use module::{Kernel, KernelSource, Launch, kernel_cache_folder};
+pub use pinned::{PinnedBuffer, PinnedPool};
+pub use stream::{CudaEvent, CudaStream};
+pub use surface::CudaSurface;
+pub use traffic::Traffic;

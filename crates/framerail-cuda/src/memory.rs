@@ -1,0 +1,366 @@
+//! Device memory: recycled buffers that know after which work they may be touched.
+//!
+//! A buffer carries marks of its last write and of the reads since. Work on any stream is ordered by them on the device;
+//! the host never waits. So a dropped buffer may be handed out at once, while work on it is still queued.
+
+use std::{fmt, sync::Arc};
+
+use cudarc::driver::sys;
+use framerail_core::PoolStats;
+use parking_lot::Mutex;
+
+use crate::{
+    CudaDevice, CudaEvent, CudaStream, Traffic,
+    error::{CudaError, check},
+};
+
+/// Allocations are rounded up to this, so that sizes that differ little share buffers.
+const GRAIN_BYTES: usize = 64 * 1024;
+
+/// What has been queued on a buffer.
+#[derive(Default)]
+struct Fence {
+    written: Option<(usize, CudaEvent)>,
+    /// The last read on each stream since then.
+    reads: Vec<(usize, CudaEvent)>,
+}
+
+struct Allocation {
+    address: u64,
+    bytes: usize,
+    fence: Fence,
+}
+
+#[derive(Default)]
+struct Shelf {
+    kept: Vec<Allocation>,
+    stats: PoolStats,
+}
+
+struct Shared {
+    device: Arc<CudaDevice>,
+    pool: sys::CUmemoryPool,
+    /// Allocations and frees are ordered on this stream.
+    stream: CudaStream,
+    keep_bytes: usize,
+    shelf: Mutex<Shelf>,
+}
+
+// SAFETY: the driver's memory pools may be used from any thread; the rest is behind a lock.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn allocate(&self, bytes: usize) -> Result<Allocation, CudaError> {
+        self.device.bind()?;
+        let mut address = 0;
+        // SAFETY: an out value, a live pool and a live stream of the current context.
+        let code = unsafe { sys::cuMemAllocFromPoolAsync(&mut address, bytes, self.pool, self.stream.handle()) };
+        check(code, "allocating device memory").map_err(|error| self.device.explain(error, bytes))?;
+        // The memory is there once the allocation's turn on its stream has come.
+        let event = self.stream.record()?;
+        Ok(Allocation { address, bytes, fence: Fence { written: Some((self.stream.raw() as usize, event)), reads: Vec::new() } })
+    }
+
+    /// Frees after everything queued on the memory.
+    fn free(&self, allocation: Allocation) {
+        if self.device.bind().is_err() {
+            return;
+        }
+        let fence = &allocation.fence;
+        for (_, event) in fence.written.iter().chain(&fence.reads) {
+            if self.stream.wait(event).is_err() {
+                return;
+            }
+        }
+        // SAFETY: allocated from this pool, freed once, after its uses.
+        unsafe { sys::cuMemFreeAsync(allocation.address, self.stream.handle()) };
+    }
+
+    fn give_back(&self, allocation: Allocation) {
+        let mut excess = Vec::new();
+        let mut shelf = self.shelf.lock();
+        shelf.kept.push(allocation);
+        let mut kept: usize = shelf.kept.iter().map(|kept| kept.bytes).sum();
+        // The longest unused go first: after a change of size those are of the old one.
+        while kept > self.keep_bytes && !shelf.kept.is_empty() {
+            let oldest = shelf.kept.remove(0);
+            kept -= oldest.bytes;
+            shelf.stats.bytes -= oldest.bytes;
+            excess.push(oldest);
+        }
+        drop(shelf);
+        excess.into_iter().for_each(|allocation| self.free(allocation));
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let kept = std::mem::take(&mut self.shelf.get_mut().kept);
+        kept.into_iter().for_each(|allocation| self.free(allocation));
+        if self.device.bind().is_ok() {
+            // SAFETY: created by us, destroyed once; what is still queued in it is finished first.
+            unsafe { sys::cuMemPoolDestroy(self.pool) };
+        }
+    }
+}
+
+/// Hands out device buffers and takes them back when dropped. Cloning shares the pool.
+#[derive(Clone)]
+pub struct DevicePool {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for DevicePool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DevicePool({:?})", self.stats())
+    }
+}
+
+impl DevicePool {
+    /// A pool that keeps up to `keep_bytes` of buffers that are not in use.
+    ///
+    /// # Errors
+    /// `Driver`.
+    pub fn new(device: &Arc<CudaDevice>, keep_bytes: usize) -> Result<Self, CudaError> {
+        device.bind()?;
+        // SAFETY: all-zero is a valid value of this plain C struct, and what its reserved fields must be.
+        let mut props: sys::CUmemPoolProps = unsafe { std::mem::zeroed() };
+        props.allocType = sys::CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED;
+        props.handleTypes = sys::CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_NONE;
+        props.location.type_ = sys::CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE;
+        props.location.id = i32::try_from(device.info().ordinal).unwrap_or(0);
+        let mut pool = std::ptr::null_mut();
+        // SAFETY: an out value and valid properties.
+        check(unsafe { sys::cuMemPoolCreate(&mut pool, &props) }, "making a memory pool")?;
+        let stream = CudaStream::new(device)?;
+        Ok(Self { shared: Arc::new(Shared { device: Arc::clone(device), pool, stream, keep_bytes, shelf: Mutex::default() }) })
+    }
+
+    /// The card.
+    pub fn device(&self) -> &Arc<CudaDevice> {
+        &self.shared.device
+    }
+
+    /// A buffer of at least this many bytes, aligned to 256; its contents are whatever the last user left.
+    ///
+    /// # Errors
+    /// `OutOfMemory`, `Driver`.
+    pub fn buffer(&self, bytes: usize) -> Result<DeviceBuffer, CudaError> {
+        let rounded = bytes.max(1).next_multiple_of(GRAIN_BYTES);
+        let mut shelf = self.shared.shelf.lock();
+        let found = shelf.kept.iter().rposition(|kept| kept.bytes == rounded);
+        if let Some(index) = found {
+            shelf.stats.reused += 1;
+            let allocation = shelf.kept.remove(index);
+            drop(shelf);
+            return Ok(self.wrap(allocation, bytes));
+        }
+        shelf.stats.allocated += 1;
+        shelf.stats.bytes += rounded;
+        shelf.stats.high_water_bytes = shelf.stats.high_water_bytes.max(shelf.stats.bytes);
+        drop(shelf);
+        match self.shared.allocate(rounded) {
+            Ok(allocation) => Ok(self.wrap(allocation, bytes)),
+            Err(error) => {
+                self.shared.shelf.lock().stats.bytes -= rounded;
+                Err(error)
+            }
+        }
+    }
+
+    fn wrap(&self, allocation: Allocation, bytes: usize) -> DeviceBuffer {
+        let Allocation { address, bytes: allocated, fence } = allocation;
+        DeviceBuffer { address, bytes, allocated, fence: Mutex::new(fence), home: Arc::clone(&self.shared) }
+    }
+
+    /// What the pool has done so far.
+    pub fn stats(&self) -> PoolStats {
+        self.shared.shelf.lock().stats
+    }
+
+    /// Frees what is not in use.
+    pub fn trim(&self) {
+        let kept = {
+            let mut shelf = self.shared.shelf.lock();
+            let kept = std::mem::take(&mut shelf.kept);
+            let freed: usize = kept.iter().map(|kept| kept.bytes).sum();
+            shelf.stats.bytes -= freed;
+            kept
+        };
+        kept.into_iter().for_each(|allocation| self.shared.free(allocation));
+        if self.shared.device.bind().is_ok() {
+            // SAFETY: a live pool.
+            unsafe { sys::cuMemPoolTrimTo(self.shared.pool, 0) };
+        }
+    }
+}
+
+/// A piece of device memory that goes back to its pool when dropped.
+///
+/// Whoever queues work on it brackets that with [`DeviceBuffer::begin_read`] and [`DeviceBuffer::end_read`], or with
+/// `begin_write` and `end_write`; that orders the work with every other use, on whatever stream.
+pub struct DeviceBuffer {
+    address: u64,
+    bytes: usize,
+    allocated: usize,
+    fence: Mutex<Fence>,
+    home: Arc<Shared>,
+}
+
+impl fmt::Debug for DeviceBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DeviceBuffer({} bytes)", self.bytes)
+    }
+}
+
+impl DeviceBuffer {
+    /// Device address of the first byte.
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether it holds no byte.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// The card.
+    pub fn device(&self) -> &Arc<CudaDevice> {
+        &self.home.device
+    }
+
+    /// Lets the stream wait until the contents are there.
+    ///
+    /// # Errors
+    /// `Driver`.
+    pub fn begin_read(&self, stream: &CudaStream) -> Result<u64, CudaError> {
+        let fence = self.fence.lock();
+        if let Some((on, event)) = &fence.written
+            && *on != stream.raw() as usize
+        {
+            stream.wait(event)?;
+        }
+        Ok(self.address)
+    }
+
+    /// Says that the work that reads has been put on the stream.
+    ///
+    /// # Errors
+    /// `Driver`.
+    pub fn end_read(&self, stream: &CudaStream) -> Result<(), CudaError> {
+        let mut fence = self.fence.lock();
+        let on = stream.raw() as usize;
+        if let Some((_, event)) = fence.reads.iter().find(|(known, _)| *known == on) {
+            return event.record(stream);
+        }
+        fence.reads.push((on, stream.record()?));
+        Ok(())
+    }
+
+    /// Lets the stream wait until nobody uses the contents any more.
+    ///
+    /// # Errors
+    /// `Driver`.
+    pub fn begin_write(&self, stream: &CudaStream) -> Result<u64, CudaError> {
+        let fence = self.fence.lock();
+        for (on, event) in fence.written.iter().chain(&fence.reads) {
+            if *on != stream.raw() as usize {
+                stream.wait(event)?;
+            }
+        }
+        Ok(self.address)
+    }
+
+    /// Says that the work that writes has been put on the stream.
+    ///
+    /// # Errors
+    /// `Driver`.
+    pub fn end_write(&self, stream: &CudaStream) -> Result<(), CudaError> {
+        let mut fence = self.fence.lock();
+        fence.reads.clear();
+        // Never recorded anew: others may hold a clone of the old mark.
+        fence.written = Some((stream.raw() as usize, stream.record()?));
+        Ok(())
+    }
+
+    /// The mark behind the last write.
+    pub fn written(&self) -> Option<CudaEvent> {
+        self.fence.lock().written.as_ref().map(|(_, event)| event.clone())
+    }
+
+    /// Copies from host memory; the stream must be done with it before `bytes` is let go, unless it is pageable memory
+    /// (which the driver reads before it returns).
+    ///
+    /// # Errors
+    /// `BadArgument` when it does not fit, `Driver`.
+    pub fn upload(&self, offset: usize, bytes: &[u8], stream: &CudaStream) -> Result<(), CudaError> {
+        self.check_range(offset, bytes.len())?;
+        let to = self.begin_write(stream)? + offset as u64;
+        self.device().bind()?;
+        Traffic::count_upload(bytes.len());
+        // SAFETY: the range was checked; the source is a live slice that the driver reads before it returns or, pinned, as documented.
+        check(unsafe { sys::cuMemcpyHtoDAsync_v2(to, bytes.as_ptr().cast(), bytes.len(), stream.handle()) }, "uploading")?;
+        self.end_write(stream)
+    }
+
+    /// Copies to host memory and waits for it.
+    ///
+    /// # Errors
+    /// `BadArgument` when it does not fit, `Driver`.
+    pub fn download(&self, offset: usize, bytes: &mut [u8], stream: &CudaStream) -> Result<(), CudaError> {
+        self.check_range(offset, bytes.len())?;
+        let from = self.begin_read(stream)? + offset as u64;
+        self.device().bind()?;
+        Traffic::count_download(bytes.len());
+        // SAFETY: the range was checked; the target lives until the stream was waited for.
+        check(unsafe { sys::cuMemcpyDtoHAsync_v2(bytes.as_mut_ptr().cast(), from, bytes.len(), stream.handle()) }, "downloading")?;
+        stream.synchronize()
+    }
+
+    /// Copies from another buffer.
+    ///
+    /// # Errors
+    /// `BadArgument` when it does not fit, `Driver`.
+    pub fn copy_from(&self, offset: usize, source: &DeviceBuffer, from: usize, bytes: usize, stream: &CudaStream) -> Result<(), CudaError> {
+        self.check_range(offset, bytes)?;
+        source.check_range(from, bytes)?;
+        let (to, from) = (self.begin_write(stream)? + offset as u64, source.begin_read(stream)? + from as u64);
+        // SAFETY: both ranges were checked and are ordered by their fences.
+        unsafe { stream.copy_device(to, from, bytes)? };
+        source.end_read(stream)?;
+        self.end_write(stream)
+    }
+
+    /// Sets every byte.
+    ///
+    /// # Errors
+    /// `Driver`.
+    pub fn fill(&self, value: u8, stream: &CudaStream) -> Result<(), CudaError> {
+        let to = self.begin_write(stream)?;
+        self.device().bind()?;
+        // SAFETY: the whole of a live buffer.
+        check(unsafe { sys::cuMemsetD8Async(to, value, self.bytes, stream.handle()) }, "filling device memory")?;
+        self.end_write(stream)
+    }
+
+    fn check_range(&self, offset: usize, bytes: usize) -> Result<(), CudaError> {
+        match offset.checked_add(bytes) {
+            Some(end) if end <= self.bytes => Ok(()),
+            _ => Err(CudaError::argument(format!("{bytes} bytes at {offset} do not fit into a buffer of {}", self.bytes))),
+        }
+    }
+}
+
+impl Drop for DeviceBuffer {
+    fn drop(&mut self) {
+        let fence = std::mem::take(self.fence.get_mut());
+        self.home.give_back(Allocation { address: self.address, bytes: self.allocated, fence });
+    }
+}

@@ -1,0 +1,177 @@
+//! Kernels: compiled for the card that is there, kept on disk, loaded once.
+
+use std::{
+    collections::HashMap,
+    ffi::{CString, c_void},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use cudarc::driver::sys;
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    CudaDevice, CudaStream,
+    error::{CudaError, check},
+    nvrtc,
+};
+
+/// A source of kernels, part of the program.
+pub struct KernelSource {
+    /// Its name, for messages and the cache.
+    pub name: &'static str,
+    /// CUDA C++.
+    pub code: &'static str,
+    /// What it includes, by name.
+    pub headers: &'static [(&'static str, &'static str)],
+}
+
+/// A loaded kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel(sys::CUfunction);
+
+// SAFETY: functions of a module that is never unloaded may be launched from any thread.
+unsafe impl Send for Kernel {}
+// SAFETY: as above.
+unsafe impl Sync for Kernel {}
+
+/// What one device has loaded.
+#[derive(Default)]
+pub(crate) struct LoadedModules {
+    modules: Mutex<HashMap<&'static str, Module>>,
+}
+
+struct Module {
+    module: sys::CUmodule,
+    kernels: HashMap<String, Kernel>,
+}
+
+// SAFETY: behind a lock; the driver's modules may be used from any thread.
+unsafe impl Send for Module {}
+
+/// Where compiled kernels are kept: `FRAMERAIL_CACHE`, else `XDG_CACHE_HOME/framerail`, else `~/.cache/framerail`.
+pub fn kernel_cache_folder() -> Option<PathBuf> {
+    let base = std::env::var_os("FRAMERAIL_CACHE").map(PathBuf::from);
+    let xdg = || std::env::var_os("XDG_CACHE_HOME").map(|folder| PathBuf::from(folder).join("framerail"));
+    let home = || std::env::var_os("HOME").map(|folder| PathBuf::from(folder).join(".cache/framerail"));
+    base.or_else(xdg).or_else(home).filter(|folder| folder.is_absolute()).map(|folder| folder.join("kernels"))
+}
+
+impl KernelSource {
+    /// Compiles for an architecture; needs no card.
+    ///
+    /// # Errors
+    /// `Compile`.
+    pub fn compile(&self, architecture: (u32, u32)) -> Result<Vec<u8>, CudaError> {
+        nvrtc::compile(self.name, self.code, self.headers, architecture)
+    }
+
+    /// The machine code, from the cache when it is there.
+    fn machine_code(&self, architecture: (u32, u32)) -> Result<Vec<u8>, CudaError> {
+        let mut hash = Sha256::new();
+        for part in [env!("CARGO_PKG_VERSION"), self.name, self.code].into_iter().chain(self.headers.iter().map(|(_, body)| *body)) {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part.as_bytes());
+        }
+        let digest: String = hash.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+        let file =
+            kernel_cache_folder().map(|folder| folder.join(format!("{}-sm{}{}-{digest}.cubin", self.name, architecture.0, architecture.1)));
+        if let Some(kept) = file.as_ref().and_then(|file| std::fs::read(file).ok()).filter(|kept| kept.starts_with(b"\x7fELF")) {
+            return Ok(kept);
+        }
+        let code = self.compile(architecture)?;
+        if let Some(file) = file
+            && let Err(error) = keep(&file, &code)
+        {
+            log::debug!("compiled kernels are not kept: {}: {error}", file.display());
+        }
+        Ok(code)
+    }
+}
+
+/// Writes beside and renames, so that another process never reads half a file.
+fn keep(file: &std::path::Path, code: &[u8]) -> std::io::Result<()> {
+    let folder = file.parent().unwrap_or(file);
+    std::fs::create_dir_all(folder)?;
+    let partial = file.with_extension(format!("{}.part", std::process::id()));
+    std::fs::write(&partial, code)?;
+    std::fs::rename(&partial, file)
+}
+
+impl CudaDevice {
+    /// A kernel by name, compiled and loaded when first asked for.
+    ///
+    /// # Errors
+    /// `Compile` when there is no compiler or no such kernel, `Driver`.
+    pub fn kernel(self: &Arc<Self>, source: &'static KernelSource, name: &str) -> Result<Kernel, CudaError> {
+        let mut modules = self.modules.modules.lock();
+        if !modules.contains_key(source.name) {
+            let code = source.machine_code(self.info().compute_capability)?;
+            self.bind()?;
+            let mut module = std::ptr::null_mut();
+            // SAFETY: an out value and a whole ELF image, which the driver copies.
+            let loaded = unsafe { sys::cuModuleLoadData(&mut module, code.as_ptr().cast()) };
+            check(loaded, &format!("loading the kernels of {}", source.name))?;
+            modules.insert(source.name, Module { module, kernels: HashMap::new() });
+        }
+        let missing = || CudaError::Compile { kernel: source.name.to_owned(), reason: format!("it has no kernel `{name}`") };
+        let module = modules.get_mut(source.name).ok_or_else(missing)?;
+        if let Some(kernel) = module.kernels.get(name) {
+            return Ok(*kernel);
+        }
+        self.bind()?;
+        let symbol = CString::new(name).map_err(|_| missing())?;
+        let mut function = std::ptr::null_mut();
+        // SAFETY: an out value, a loaded module and a name.
+        check(unsafe { sys::cuModuleGetFunction(&mut function, module.module, symbol.as_ptr()) }, &format!("finding the kernel {name}"))?;
+        module.kernels.insert(name.to_owned(), Kernel(function));
+        Ok(Kernel(function))
+    }
+}
+
+/// How many threads run a kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch {
+    /// Blocks in x, y, z.
+    pub grid: (u32, u32, u32),
+    /// Threads of a block in x, y, z.
+    pub block: (u32, u32, u32),
+    /// Dynamic shared memory of a block.
+    pub shared_bytes: u32,
+}
+
+impl Kernel {
+    /// Puts the kernel on a stream.
+    ///
+    /// # Safety
+    /// `arguments` point to one value for each parameter of the kernel, of its type; device memory behind them is live
+    /// until the stream has run the kernel, large enough for it, and ordered with its other uses.
+    ///
+    /// # Errors
+    /// `Driver`.
+    pub(crate) unsafe fn launch(&self, stream: &CudaStream, launch: Launch, arguments: &mut [*mut c_void]) -> Result<(), CudaError> {
+        let Launch { grid, block, shared_bytes } = launch;
+        if grid.0 == 0 || grid.1 == 0 || grid.2 == 0 {
+            return Ok(());
+        }
+        stream.device().bind()?;
+        // SAFETY: the caller's word; the driver copies the arguments before it returns.
+        let code = unsafe {
+            sys::cuLaunchKernel(
+                self.0,
+                grid.0,
+                grid.1,
+                grid.2,
+                block.0,
+                block.1,
+                block.2,
+                shared_bytes,
+                stream.handle(),
+                arguments.as_mut_ptr(),
+                std::ptr::null_mut(),
+            )
+        };
+        check(code, "launching a kernel")
+    }
+}

@@ -1,0 +1,165 @@
+//! NVIDIA's run-time compiler, loaded at run time.
+
+use std::{
+    ffi::{CString, c_char, c_int},
+    path::PathBuf,
+    sync::OnceLock,
+};
+
+use crate::error::CudaError;
+
+type Program = *mut std::ffi::c_void;
+
+/// The functions of `nvrtc.h` that are used here.
+struct Functions {
+    version: unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int,
+    create: unsafe extern "C" fn(*mut Program, *const c_char, *const c_char, c_int, *const *const c_char, *const *const c_char) -> c_int,
+    compile: unsafe extern "C" fn(Program, c_int, *const *const c_char) -> c_int,
+    log_size: unsafe extern "C" fn(Program, *mut usize) -> c_int,
+    log: unsafe extern "C" fn(Program, *mut c_char) -> c_int,
+    cubin_size: unsafe extern "C" fn(Program, *mut usize) -> c_int,
+    cubin: unsafe extern "C" fn(Program, *mut c_char) -> c_int,
+    destroy: unsafe extern "C" fn(*mut Program) -> c_int,
+    _library: libloading::Library,
+}
+
+static LOADED: OnceLock<Result<Functions, String>> = OnceLock::new();
+
+/// Places where the library is looked for, after `FRAMERAIL_NVRTC`: the loader's own, the toolkit's, Python's packages.
+fn candidates() -> Vec<PathBuf> {
+    let mut names: Vec<PathBuf> = std::env::var_os("FRAMERAIL_NVRTC").map(PathBuf::from).into_iter().collect();
+    let versions = ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"];
+    names.extend(versions.iter().map(PathBuf::from));
+    let mut folders = vec![PathBuf::from("/usr/local/cuda/lib64"), PathBuf::from("/opt/cuda/lib64")];
+    for environment in
+        std::env::var_os("VIRTUAL_ENV").map(PathBuf::from).into_iter().chain(std::env::var_os("CONDA_PREFIX").map(PathBuf::from))
+    {
+        let Ok(pythons) = std::fs::read_dir(environment.join("lib")) else { continue };
+        for python in pythons.flatten() {
+            let packages = python.path().join("site-packages/nvidia");
+            folders.extend(["cu13/lib", "cuda_nvrtc/lib"].map(|folder| packages.join(folder)));
+        }
+    }
+    names.extend(folders.iter().flat_map(|folder| versions.map(|name| folder.join(name))));
+    names
+}
+
+fn load() -> Result<Functions, String> {
+    let mut reason = String::new();
+    for name in candidates() {
+        // SAFETY: NVRTC's library has no initialisation that could break anything.
+        match unsafe { libloading::Library::new(&name) } {
+            // SAFETY: the symbols have these signatures in every version (nvrtc.h).
+            Ok(library) => return unsafe { symbols(library) }.map_err(|error| format!("{}: {error}", name.display())),
+            Err(error) if reason.is_empty() => reason = error.to_string(),
+            Err(_) => {}
+        }
+    }
+    Err(format!("libnvrtc.so is not found ({reason}); install the CUDA toolkit or `pip install nvidia-cuda-nvrtc`, or set FRAMERAIL_NVRTC"))
+}
+
+/// # Safety
+/// The library is NVRTC's.
+unsafe fn symbols(library: libloading::Library) -> Result<Functions, libloading::Error> {
+    // SAFETY: the caller's word; the functions are kept with the library.
+    unsafe {
+        Ok(Functions {
+            version: *library.get(b"nvrtcVersion\0")?,
+            create: *library.get(b"nvrtcCreateProgram\0")?,
+            compile: *library.get(b"nvrtcCompileProgram\0")?,
+            log_size: *library.get(b"nvrtcGetProgramLogSize\0")?,
+            log: *library.get(b"nvrtcGetProgramLog\0")?,
+            cubin_size: *library.get(b"nvrtcGetCUBINSize\0")?,
+            cubin: *library.get(b"nvrtcGetCUBIN\0")?,
+            destroy: *library.get(b"nvrtcDestroyProgram\0")?,
+            _library: library,
+        })
+    }
+}
+
+fn functions() -> Result<&'static Functions, String> {
+    LOADED.get_or_init(load).as_ref().map_err(Clone::clone)
+}
+
+/// The compiler's version, such as `(13, 0)`.
+///
+/// # Errors
+/// Why there is none.
+pub fn nvrtc_version() -> Result<(u32, u32), String> {
+    let functions = functions()?;
+    let (mut major, mut minor) = (0, 0);
+    // SAFETY: out values.
+    match unsafe { (functions.version)(&mut major, &mut minor) } {
+        0 => Ok((u32::try_from(major).unwrap_or(0), u32::try_from(minor).unwrap_or(0))),
+        code => Err(format!("NVRTC does not say its version: error {code}")),
+    }
+}
+
+/// Compiles CUDA C++ to machine code for one architecture, such as `(9, 0)`. Needs no card.
+///
+/// # Errors
+/// `Compile` with the compiler's words.
+pub fn compile(name: &str, code: &str, headers: &[(&str, &str)], architecture: (u32, u32)) -> Result<Vec<u8>, CudaError> {
+    let failed = |reason: String| CudaError::Compile { kernel: name.to_owned(), reason };
+    let functions = functions().map_err(failed)?;
+    let text = |text: &str| CString::new(text).map_err(|_| failed("its source holds a zero byte".into()));
+    let (source, title) = (text(code)?, text(name)?);
+    let names: Vec<CString> = headers.iter().map(|(name, _)| text(name)).collect::<Result<_, _>>()?;
+    let bodies: Vec<CString> = headers.iter().map(|(_, body)| text(body)).collect::<Result<_, _>>()?;
+    let pointers = |strings: &[CString]| strings.iter().map(|string| string.as_ptr()).collect::<Vec<_>>();
+    let (name_pointers, body_pointers) = (pointers(&names), pointers(&bodies));
+    let mut program = std::ptr::null_mut();
+    // SAFETY: an out value; strings and lists live through the call.
+    let code = unsafe {
+        (functions.create)(
+            &mut program,
+            source.as_ptr(),
+            title.as_ptr(),
+            headers.len() as c_int,
+            body_pointers.as_ptr(),
+            name_pointers.as_ptr(),
+        )
+    };
+    if code != 0 {
+        return Err(failed(format!("NVRTC takes no program: error {code}")));
+    }
+    let options = [format!("--gpu-architecture=sm_{}{}", architecture.0, architecture.1), "--std=c++17".into(), "--fmad=false".into()];
+    let options: Vec<CString> = options.iter().map(|option| text(option)).collect::<Result<_, _>>()?;
+    let option_pointers = pointers(&options);
+    // SAFETY: a live program and live options.
+    let code = unsafe { (functions.compile)(program, options.len() as c_int, option_pointers.as_ptr()) };
+    let outcome = if code == 0 {
+        // SAFETY: a compiled program; the two calls write a size, then as many bytes.
+        unsafe { output(program, functions.cubin_size, functions.cubin) }
+            .map_err(|code| failed(format!("NVRTC gives no machine code: error {code}")))
+    } else {
+        // SAFETY: as above, for the log.
+        let log = unsafe { output(program, functions.log_size, functions.log) }.unwrap_or_default();
+        let log = String::from_utf8_lossy(&log).trim_end_matches('\0').to_owned();
+        let first = log.lines().filter(|line| line.contains("error")).take(3).collect::<Vec<_>>().join("; ");
+        Err(failed(if first.is_empty() { format!("error {code}: {log}") } else { first }))
+    };
+    // SAFETY: destroyed once.
+    unsafe { (functions.destroy)(&mut program) };
+    outcome
+}
+
+type Sizer = unsafe extern "C" fn(Program, *mut usize) -> c_int;
+type Writer = unsafe extern "C" fn(Program, *mut c_char) -> c_int;
+
+/// # Safety
+/// `size` and `write` belong together and to this program.
+unsafe fn output(program: Program, size: Sizer, write: Writer) -> Result<Vec<u8>, c_int> {
+    let mut bytes = 0;
+    // SAFETY: an out value.
+    match unsafe { size(program, &mut bytes) } {
+        0 => {}
+        code => return Err(code),
+    }
+    let mut out = vec![0_u8; bytes];
+    // SAFETY: as many bytes as were announced.
+    match unsafe { write(program, out.as_mut_ptr().cast()) } {
+        0 => Ok(out),
+        code => Err(code),
+    }
+}

@@ -1,0 +1,176 @@
+//! Page-locked host memory: what a card copies to and from while the host goes on.
+
+use std::{
+    any::Any,
+    fmt,
+    sync::{Arc, Weak},
+};
+
+use cudarc::driver::sys;
+use framerail_core::{CoreError, HostMemory, HostSurface, PixelFormat, surface::MAX_SIDE};
+use parking_lot::Mutex;
+
+use crate::{
+    CudaDevice,
+    error::{CudaError, check},
+};
+
+const ALIGN_BYTES: usize = 64;
+/// Room behind the last plane: encoders read whole vectors past a row's end.
+const OVERREAD_BYTES: usize = 128;
+
+struct Pages {
+    device: Arc<CudaDevice>,
+    start: *mut u8,
+    bytes: usize,
+}
+
+// SAFETY: plain memory with one owner.
+unsafe impl Send for Pages {}
+// SAFETY: shared use only reads.
+unsafe impl Sync for Pages {}
+
+impl Pages {
+    fn allocate(device: &Arc<CudaDevice>, bytes: usize) -> Result<Self, CudaError> {
+        device.bind()?;
+        let mut start = std::ptr::null_mut();
+        // SAFETY: an out value, with a current context.
+        check(unsafe { sys::cuMemHostAlloc(&mut start, bytes, 0) }, "allocating page-locked memory")?;
+        // SAFETY: the driver gave this many bytes; zeroed, so that they are initialised.
+        unsafe { std::ptr::write_bytes(start.cast::<u8>(), 0, bytes) };
+        Ok(Self { device: Arc::clone(device), start: start.cast(), bytes })
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        if self.device.bind().is_ok() {
+            // SAFETY: allocated by us and freed once.
+            unsafe { sys::cuMemFreeHost(self.start.cast()) };
+        }
+    }
+}
+
+struct Shared {
+    device: Arc<CudaDevice>,
+    keep: usize,
+    kept: Mutex<Vec<Pages>>,
+}
+
+/// Hands out page-locked buffers and takes them back. Cloning shares the pool.
+#[derive(Clone)]
+pub struct PinnedPool {
+    shared: Arc<Shared>,
+}
+
+impl PinnedPool {
+    /// A pool that keeps up to `keep` buffers.
+    pub fn new(device: &Arc<CudaDevice>, keep: usize) -> Self {
+        Self { shared: Arc::new(Shared { device: Arc::clone(device), keep, kept: Mutex::default() }) }
+    }
+
+    /// A buffer; its contents are whatever the last user left.
+    ///
+    /// # Errors
+    /// `Driver`.
+    pub fn buffer(&self, bytes: usize) -> Result<PinnedBuffer, CudaError> {
+        let kept = {
+            let mut kept = self.shared.kept.lock();
+            let found = kept.iter().position(|pages| pages.bytes == bytes);
+            found.map(|index| kept.swap_remove(index))
+        };
+        let pages = kept.map_or_else(|| Pages::allocate(&self.shared.device, bytes), Ok)?;
+        Ok(PinnedBuffer { pages: Some(pages), home: Arc::downgrade(&self.shared) })
+    }
+
+    /// A host surface in page-locked memory, writable.
+    ///
+    /// # Errors
+    /// `BadArgument` for a size out of range, `Driver`.
+    pub fn surface(&self, format: PixelFormat, width: u32, height: u32) -> Result<HostSurface, CudaError> {
+        let refused = |error: CoreError| CudaError::argument(error.to_string());
+        if width == 0 || height == 0 || width > MAX_SIDE || height > MAX_SIDE {
+            return Err(refused(CoreError::SizeOutOfRange { width, height }));
+        }
+        let (mut pitches, mut starts) = ([0; 4], [0; 5]);
+        for plane in 0..4 {
+            let (row_bytes, rows) = format.plane_size(plane, width, height);
+            pitches[plane] = row_bytes.next_multiple_of(ALIGN_BYTES);
+            starts[plane + 1] = starts[plane] + pitches[plane] * rows;
+        }
+        let memory = PinnedMemory { buffer: self.buffer(starts[4] + OVERREAD_BYTES)?, starts };
+        HostSurface::new(format, width, height, &pitches, Arc::new(memory)).map_err(refused)
+    }
+}
+
+/// Page-locked bytes that go back to their pool when dropped.
+pub struct PinnedBuffer {
+    pages: Option<Pages>,
+    home: Weak<Shared>,
+}
+
+impl fmt::Debug for PinnedBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PinnedBuffer({} bytes)", self.bytes().len())
+    }
+}
+
+impl PinnedBuffer {
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.pages {
+            // SAFETY: owned, initialised, and borrowed as self is.
+            Some(pages) => unsafe { std::slice::from_raw_parts(pages.start, pages.bytes) },
+            None => &[],
+        }
+    }
+
+    /// The bytes, for writing.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        match &mut self.pages {
+            // SAFETY: owned, initialised, and borrowed as self is.
+            Some(pages) => unsafe { std::slice::from_raw_parts_mut(pages.start, pages.bytes) },
+            None => &mut [],
+        }
+    }
+}
+
+impl Drop for PinnedBuffer {
+    fn drop(&mut self) {
+        let (Some(pages), Some(home)) = (self.pages.take(), self.home.upgrade()) else { return };
+        let mut kept = home.kept.lock();
+        if kept.len() < home.keep {
+            kept.push(pages);
+        } else if let Some(other) = kept.iter().position(|known| known.bytes != pages.bytes) {
+            // After a change of size the old one must not fill the shelf for ever.
+            let stale = std::mem::replace(&mut kept[other], pages);
+            drop(kept);
+            drop(stale);
+        }
+    }
+}
+
+/// Page-locked memory behind a host surface.
+struct PinnedMemory {
+    buffer: PinnedBuffer,
+    starts: [usize; 5],
+}
+
+impl HostMemory for PinnedMemory {
+    fn plane(&self, plane: usize) -> &[u8] {
+        if plane < 4 { &self.buffer.bytes()[self.starts[plane]..self.starts[plane + 1]] } else { &[] }
+    }
+
+    fn plane_mut(&mut self, plane: usize) -> Option<&mut [u8]> {
+        let range = self.starts.get(plane).copied().zip(self.starts.get(plane + 1).copied())?;
+        Some(&mut self.buffer.bytes_mut()[range.0..range.1])
+    }
+
+    fn is_writable(&self) -> bool {
+        true
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

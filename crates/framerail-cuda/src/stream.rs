@@ -1,0 +1,206 @@
+//! Queues of device work, and marks in them.
+
+use std::{fmt, sync::Arc};
+
+use cudarc::driver::sys;
+
+use crate::{
+    CudaDevice, Traffic,
+    error::{CudaError, check},
+};
+
+/// A queue of device work: what is put on it runs in order, beside other streams. Cloning shares it.
+#[derive(Clone)]
+pub struct CudaStream {
+    inner: Arc<Handle>,
+}
+
+struct Handle {
+    device: Arc<CudaDevice>,
+    stream: sys::CUstream,
+}
+
+// SAFETY: the driver's streams may be used from any thread.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if self.device.bind().is_ok() {
+            // SAFETY: created by us and destroyed once; the driver finishes what is queued.
+            unsafe { sys::cuStreamDestroy_v2(self.stream) };
+        }
+    }
+}
+
+impl fmt::Debug for CudaStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CudaStream({:?})", self.inner.stream)
+    }
+}
+
+impl CudaStream {
+    /// A new queue, which does not wait for the legacy default stream.
+    ///
+    /// # Errors
+    /// `Driver`.
+    pub fn new(device: &Arc<CudaDevice>) -> Result<Self, CudaError> {
+        device.bind()?;
+        let mut stream = std::ptr::null_mut();
+        let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
+        // SAFETY: an out value, with a current context.
+        check(unsafe { sys::cuStreamCreate(&mut stream, flags) }, "making a stream")?;
+        Ok(Self { inner: Arc::new(Handle { device: Arc::clone(device), stream }) })
+    }
+
+    /// The card.
+    pub fn device(&self) -> &Arc<CudaDevice> {
+        &self.inner.device
+    }
+
+    /// The driver's handle, for other libraries (`cudaStream_t`). Valid while a clone of this value lives.
+    pub fn raw(&self) -> *mut std::ffi::c_void {
+        self.inner.stream.cast()
+    }
+
+    pub(crate) fn handle(&self) -> sys::CUstream {
+        self.inner.stream
+    }
+
+    /// A mark behind everything put here so far.
+    ///
+    /// # Errors
+    /// `Driver`.
+    pub fn record(&self) -> Result<CudaEvent, CudaError> {
+        let event = CudaEvent::new(self.device(), false)?;
+        event.record(self)?;
+        Ok(event)
+    }
+
+    /// Lets what is put here from now on wait for a mark; the host does not wait.
+    ///
+    /// # Errors
+    /// `Driver`.
+    pub fn wait(&self, event: &CudaEvent) -> Result<(), CudaError> {
+        self.device().bind()?;
+        // SAFETY: a live stream and a live event.
+        check(unsafe { sys::cuStreamWaitEvent(self.handle(), event.inner.event, 0) }, "ordering two streams")
+    }
+
+    /// Makes the host wait for everything put here; counted in [`Traffic::syncs`].
+    ///
+    /// # Errors
+    /// `Driver`: also of the work itself.
+    pub fn synchronize(&self) -> Result<(), CudaError> {
+        self.device().bind()?;
+        Traffic::count_sync();
+        // SAFETY: a live stream.
+        check(unsafe { sys::cuStreamSynchronize(self.handle()) }, "waiting for a stream")
+    }
+
+    /// Copies within device memory.
+    ///
+    /// # Safety
+    /// Both ranges are live device memory until the copy is done, and ordered with their other uses.
+    pub(crate) unsafe fn copy_device(&self, to: u64, from: u64, bytes: usize) -> Result<(), CudaError> {
+        self.device().bind()?;
+        Traffic::count_device_copy(bytes);
+        // SAFETY: the caller's word.
+        check(unsafe { sys::cuMemcpyDtoDAsync_v2(to, from, bytes, self.handle()) }, "copying within the card")
+    }
+}
+
+/// A mark in a stream. Cloning shares it.
+#[derive(Clone)]
+pub struct CudaEvent {
+    inner: Arc<EventHandle>,
+}
+
+struct EventHandle {
+    device: Arc<CudaDevice>,
+    event: sys::CUevent,
+}
+
+// SAFETY: the driver's events may be used from any thread.
+unsafe impl Send for EventHandle {}
+// SAFETY: as above.
+unsafe impl Sync for EventHandle {}
+
+impl Drop for EventHandle {
+    fn drop(&mut self) {
+        if self.device.bind().is_ok() {
+            // SAFETY: created by us and destroyed once; allowed while recorded work is pending.
+            unsafe { sys::cuEventDestroy_v2(self.event) };
+        }
+    }
+}
+
+impl fmt::Debug for CudaEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CudaEvent({:?})", self.inner.event)
+    }
+}
+
+impl CudaEvent {
+    /// A mark that is not in any stream yet; `timed` ones can be subtracted.
+    ///
+    /// # Errors
+    /// `Driver`.
+    pub fn new(device: &Arc<CudaDevice>, timed: bool) -> Result<Self, CudaError> {
+        device.bind()?;
+        let flags = if timed { 0 } else { sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as u32 };
+        let mut event = std::ptr::null_mut();
+        // SAFETY: an out value, with a current context.
+        check(unsafe { sys::cuEventCreate(&mut event, flags) }, "making an event")?;
+        Ok(Self { inner: Arc::new(EventHandle { device: Arc::clone(device), event }) })
+    }
+
+    /// Puts the mark behind everything that the stream holds so far.
+    ///
+    /// # Errors
+    /// `Driver`.
+    pub fn record(&self, stream: &CudaStream) -> Result<(), CudaError> {
+        self.inner.device.bind()?;
+        // SAFETY: a live event and a live stream of one context.
+        check(unsafe { sys::cuEventRecord(self.inner.event, stream.handle()) }, "marking a stream")
+    }
+
+    /// Whether everything before the mark is done.
+    ///
+    /// # Errors
+    /// `Driver`: also of the work itself.
+    pub fn is_done(&self) -> Result<bool, CudaError> {
+        self.inner.device.bind()?;
+        // SAFETY: a live event.
+        match unsafe { sys::cuEventQuery(self.inner.event) } {
+            sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            code => check(code, "asking for an event").map(|()| true),
+        }
+    }
+
+    /// Makes the host wait for the mark; counted in [`Traffic::syncs`] unless it was reached already.
+    ///
+    /// # Errors
+    /// `Driver`: also of the work itself.
+    pub fn synchronize(&self) -> Result<(), CudaError> {
+        if self.is_done()? {
+            return Ok(());
+        }
+        Traffic::count_sync();
+        // SAFETY: a live event.
+        check(unsafe { sys::cuEventSynchronize(self.inner.event) }, "waiting for an event")
+    }
+
+    /// Milliseconds from an earlier mark to this one; both timed and reached.
+    ///
+    /// # Errors
+    /// `Driver`.
+    pub fn millis_since(&self, earlier: &CudaEvent) -> Result<f32, CudaError> {
+        self.inner.device.bind()?;
+        let mut millis = 0.0;
+        // SAFETY: an out value and two live events.
+        check(unsafe { sys::cuEventElapsedTime(&mut millis, earlier.inner.event, self.inner.event) }, "timing")?;
+        Ok(millis)
+    }
+}

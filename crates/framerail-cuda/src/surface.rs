@@ -1,0 +1,245 @@
+//! Pictures in device memory, and their way to the host and back.
+
+use std::{any::Any, sync::Arc};
+
+use cudarc::driver::sys;
+use framerail_core::{Device, DeviceSurface, HostSurface, PixelFormat, PlaneLayout, surface::MAX_SIDE};
+
+use crate::{
+    CudaDevice, CudaStream, DeviceBuffer, DevicePool, PinnedPool, Traffic,
+    error::{CudaError, check},
+};
+
+/// Rows start at multiples of this, so that kernels load whole vectors.
+const PITCH_BYTES: usize = 256;
+
+/// Device planes with their layout, in one buffer.
+#[derive(Debug)]
+pub struct CudaSurface {
+    format: PixelFormat,
+    width: u32,
+    height: u32,
+    planes: [(usize, PlaneLayout); 4],
+    buffer: DeviceBuffer,
+}
+
+impl CudaSurface {
+    /// A surface from a pool; its samples are whatever the last user left.
+    ///
+    /// # Errors
+    /// `BadArgument` for a side of 0 or above 32768, `OutOfMemory`, `Driver`.
+    pub fn new(pool: &DevicePool, format: PixelFormat, width: u32, height: u32) -> Result<Self, CudaError> {
+        if width == 0 || height == 0 || width > MAX_SIDE || height > MAX_SIDE {
+            return Err(CudaError::argument(format!("a surface of {width}x{height}: sides go from 1 to {MAX_SIDE}")));
+        }
+        let mut planes = [(0, PlaneLayout { pitch_bytes: 0, row_bytes: 0, rows: 0 }); 4];
+        let mut bytes = 0;
+        for (plane, (start, layout)) in planes.iter_mut().enumerate().take(format.planes()) {
+            let (row_bytes, rows) = format.plane_size(plane, width, height);
+            *layout = PlaneLayout { pitch_bytes: row_bytes.next_multiple_of(PITCH_BYTES), row_bytes, rows };
+            *start = bytes;
+            bytes += layout.pitch_bytes * rows;
+        }
+        Ok(Self { format, width, height, planes, buffer: pool.buffer(bytes)? })
+    }
+
+    /// Pixel format.
+    pub fn format(&self) -> PixelFormat {
+        self.format
+    }
+
+    /// Width in pixels.
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// Height in pixels.
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// Row layout of a plane; panics past the fourth.
+    pub fn layout(&self, plane: usize) -> PlaneLayout {
+        self.planes[plane].1
+    }
+
+    /// Device address of a plane's first row; panics past the fourth. Bracket work on it with the buffer's `begin_` and `end_`.
+    pub fn plane_address(&self, plane: usize) -> u64 {
+        self.buffer.address() + self.planes[plane].0 as u64
+    }
+
+    /// The memory, with the marks that order its uses.
+    pub fn buffer(&self) -> &DeviceBuffer {
+        &self.buffer
+    }
+
+    /// The card.
+    pub fn cuda_device(&self) -> &Arc<CudaDevice> {
+        self.buffer.device()
+    }
+
+    /// Queues a copy of one plane between this surface and another address of device memory.
+    ///
+    /// # Safety
+    /// `from` holds `rows` rows of `row_bytes` bytes, `pitch` apart, until the stream has read them.
+    pub(crate) unsafe fn copy_plane_from(&self, plane: usize, from: u64, pitch: usize, stream: &CudaStream) -> Result<(), CudaError> {
+        let layout = self.layout(plane);
+        let copy = Copy2d {
+            from: Place::Device(from, pitch),
+            to: Place::Device(self.plane_address(plane), layout.pitch_bytes),
+            row_bytes: layout.row_bytes,
+            rows: layout.rows,
+        };
+        Traffic::count_device_copy(layout.row_bytes * layout.rows);
+        // SAFETY: the caller's word, and planes of our own.
+        unsafe { copy.queue(stream) }
+    }
+
+    /// A copy in other memory of the pool, queued on the stream.
+    ///
+    /// # Errors
+    /// `OutOfMemory`, `Driver`.
+    pub fn copied(&self, pool: &DevicePool, stream: &CudaStream) -> Result<CudaSurface, CudaError> {
+        let copy = CudaSurface::new(pool, self.format, self.width, self.height)?;
+        copy.buffer.begin_write(stream)?;
+        self.buffer.begin_read(stream)?;
+        for plane in 0..self.format.planes() {
+            // SAFETY: planes of the same size, ordered by both buffers' marks.
+            unsafe { copy.copy_plane_from(plane, self.plane_address(plane), self.layout(plane).pitch_bytes, stream)? };
+        }
+        self.buffer.end_read(stream)?;
+        copy.buffer.end_write(stream)?;
+        Ok(copy)
+    }
+
+    /// Queues the copy to a host surface in page-locked memory; it may be read after the stream was waited for.
+    ///
+    /// # Errors
+    /// `Driver`.
+    pub fn queue_download(&self, pool: &PinnedPool, stream: &CudaStream) -> Result<HostSurface, CudaError> {
+        let mut host = pool.surface(self.format, self.width, self.height)?;
+        self.buffer.begin_read(stream)?;
+        if let Some(mut planes) = host.planes_mut() {
+            for plane in 0..self.format.planes() {
+                let (layout, target) = (self.layout(plane), planes.layout(plane));
+                let copy = Copy2d {
+                    from: Place::Device(self.plane_address(plane), layout.pitch_bytes),
+                    to: Place::Host(planes.plane(plane).as_mut_ptr(), target.pitch_bytes),
+                    row_bytes: layout.row_bytes,
+                    rows: layout.rows,
+                };
+                Traffic::count_download(layout.row_bytes * layout.rows);
+                // SAFETY: planes of the same size; page-locked memory is only freed by a call that waits for the card.
+                unsafe { copy.queue(stream)? };
+            }
+        }
+        self.buffer.end_read(stream)?;
+        Ok(host)
+    }
+
+    /// The samples in host memory, when the copy is done.
+    ///
+    /// # Errors
+    /// `Driver`.
+    pub fn download(&self, pool: &PinnedPool, stream: &CudaStream) -> Result<HostSurface, CudaError> {
+        let host = self.queue_download(pool, stream)?;
+        stream.synchronize()?;
+        Ok(host)
+    }
+
+    /// A copy of a host surface, queued on the stream. `host` must live until the stream was waited for if it lies in
+    /// page-locked memory; pageable memory is read before this returns.
+    ///
+    /// # Errors
+    /// `OutOfMemory`, `Driver`.
+    pub fn upload(host: &HostSurface, pool: &DevicePool, stream: &CudaStream) -> Result<CudaSurface, CudaError> {
+        let surface = CudaSurface::new(pool, host.format(), host.width(), host.height())?;
+        surface.buffer.begin_write(stream)?;
+        for plane in 0..host.format().planes() {
+            let (source, layout) = (host.layout(plane), surface.layout(plane));
+            let copy = Copy2d {
+                from: Place::Host(host.plane(plane).as_ptr().cast_mut(), source.pitch_bytes),
+                to: Place::Device(surface.plane_address(plane), layout.pitch_bytes),
+                row_bytes: layout.row_bytes,
+                rows: layout.rows,
+            };
+            Traffic::count_upload(layout.row_bytes * layout.rows);
+            // SAFETY: planes of the same size; the host side is only read.
+            unsafe { copy.queue(stream)? };
+        }
+        surface.buffer.end_write(stream)?;
+        Ok(surface)
+    }
+
+    /// The surface behind a core surface, when it is of this kind.
+    pub fn of(surface: &framerail_core::Surface) -> Option<&CudaSurface> {
+        match surface {
+            framerail_core::Surface::Device(surface) => surface.as_any().downcast_ref(),
+            _ => None,
+        }
+    }
+}
+
+impl DeviceSurface for CudaSurface {
+    fn device(&self) -> Device {
+        self.cuda_device().id()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+enum Place {
+    Device(u64, usize),
+    Host(*mut u8, usize),
+}
+
+struct Copy2d {
+    from: Place,
+    to: Place,
+    row_bytes: usize,
+    rows: usize,
+}
+
+impl Copy2d {
+    /// # Safety
+    /// Both places hold the rows, and stay until the stream has used them.
+    unsafe fn queue(&self, stream: &CudaStream) -> Result<(), CudaError> {
+        stream.device().bind()?;
+        let mut copy = sys::CUDA_MEMCPY2D {
+            srcXInBytes: 0,
+            srcY: 0,
+            srcMemoryType: sys::CUmemorytype::CU_MEMORYTYPE_DEVICE,
+            srcHost: std::ptr::null(),
+            srcDevice: 0,
+            srcArray: std::ptr::null_mut(),
+            srcPitch: 0,
+            dstXInBytes: 0,
+            dstY: 0,
+            dstMemoryType: sys::CUmemorytype::CU_MEMORYTYPE_DEVICE,
+            dstHost: std::ptr::null_mut(),
+            dstDevice: 0,
+            dstArray: std::ptr::null_mut(),
+            dstPitch: 0,
+            WidthInBytes: self.row_bytes,
+            Height: self.rows,
+        };
+        match self.from {
+            Place::Device(address, pitch) => (copy.srcDevice, copy.srcPitch) = (address, pitch),
+            Place::Host(start, pitch) => {
+                copy.srcMemoryType = sys::CUmemorytype::CU_MEMORYTYPE_HOST;
+                (copy.srcHost, copy.srcPitch) = (start.cast_const().cast(), pitch);
+            }
+        }
+        match self.to {
+            Place::Device(address, pitch) => (copy.dstDevice, copy.dstPitch) = (address, pitch),
+            Place::Host(start, pitch) => {
+                copy.dstMemoryType = sys::CUmemorytype::CU_MEMORYTYPE_HOST;
+                (copy.dstHost, copy.dstPitch) = (start.cast(), pitch);
+            }
+        }
+        // SAFETY: the caller's word.
+        check(unsafe { sys::cuMemcpy2DAsync_v2(&copy, stream.handle()) }, "copying a picture")
+    }
+}
