@@ -165,6 +165,18 @@ impl AvPacket {
         }
     }
 
+    /// A packet of its own bytes.
+    #[cfg(test)]
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
+        let mut packet = Self::new();
+        // SAFETY: an empty packet; its new buffer holds as many bytes as are copied.
+        unsafe {
+            assert!(ffi::av_new_packet(packet.as_mut_ptr(), bytes.len() as i32) >= 0);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), packet.data, bytes.len());
+        }
+        packet
+    }
+
     /// A second packet over the same bytes.
     pub(crate) fn share(&self) -> Result<Self, MediaError> {
         let mut copy = Self::new();

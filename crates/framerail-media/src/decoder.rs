@@ -44,6 +44,53 @@ pub struct Conversion {
     pub frames: u64,
 }
 
+/// What opens decoders for one video stream, on any thread and as often as needed. See [`Input::decoder_setup`].
+#[derive(Clone)]
+pub struct DecoderSetup {
+    /// Threads of each decoder; 0 lets FFmpeg choose. With several decoders side by side, 1 does most.
+    pub threads: usize,
+    parameters: Parameters,
+    stream: StreamSetup,
+}
+
+impl DecoderSetup {
+    pub(crate) fn of(input: &Input) -> Self {
+        let (info, options) = (input.info(), input.options());
+        let aspect_ratio = match (input.coded_rotation().swaps_sides(), options.rotation) {
+            (true, RotationPolicy::Auto) => info.sample_aspect_ratio.map(describe::turned),
+            _ => info.sample_aspect_ratio,
+        };
+        Self {
+            threads: options.threads,
+            parameters: input.parameters().clone(),
+            stream: StreamSetup {
+                id: info.id,
+                time_base: info.time_base,
+                frame_rate: info.frame_rate,
+                color: info.color,
+                aspect_ratio,
+                rotation: input.coded_rotation(),
+                policy: options.rotation,
+                is_single_picture: info.container == "image2",
+            },
+        }
+    }
+}
+
+/// What the container says of the frames to come.
+#[derive(Clone)]
+struct StreamSetup {
+    id: StreamId,
+    time_base: TimeBase,
+    frame_rate: Option<Rational>,
+    color: ColorDescription,
+    aspect_ratio: Option<Rational>,
+    /// The container's turn for display.
+    rotation: Rotation,
+    policy: RotationPolicy,
+    is_single_picture: bool,
+}
+
 /// A video decoder.
 pub struct Decoder {
     context: CodecContext,
@@ -52,17 +99,10 @@ pub struct Decoder {
     pool: FramePool,
     converter: Converter,
     clock: Clock,
-    stream: StreamId,
-    time_base: TimeBase,
-    color: ColorDescription,
-    aspect_ratio: Option<Rational>,
-    /// The container's turn for display.
-    rotation: Rotation,
-    policy: RotationPolicy,
+    stream: StreamSetup,
     next_index: u64,
     damage: Damage,
     conversions: BTreeMap<(i32, &'static str), u64>,
-    is_single_picture: bool,
     is_draining: bool,
     /// Parameters of a codec that takes over when the present one has given its last frame.
     successor: Option<(Parameters, av::AvPacket)>,
@@ -74,33 +114,52 @@ impl Decoder {
     /// # Errors
     /// `Unsupported` when this FFmpeg has no decoder for the codec.
     pub fn open(input: &Input, pool: &FramePool) -> Result<Self, MediaError> {
-        let info = input.info();
-        let options = input.options();
-        let aspect_ratio = match (input.coded_rotation().swaps_sides(), options.rotation) {
-            (true, RotationPolicy::Auto) => info.sample_aspect_ratio.map(describe::turned),
-            _ => info.sample_aspect_ratio,
-        };
-        let is_single_picture = info.container == "image2";
+        Self::open_with(&input.decoder_setup(), pool)
+    }
+
+    /// A further decoder for the stream of an input that may be elsewhere by now. Each starts at a keyframe's packet.
+    ///
+    /// # Errors
+    /// As [`Decoder::open`].
+    pub fn open_with(setup: &DecoderSetup, pool: &FramePool) -> Result<Self, MediaError> {
+        let stream = &setup.stream;
         Ok(Self {
-            context: open_context(input.parameters(), info.time_base, options.threads, is_single_picture)?,
-            threads: options.threads,
+            context: open_context(&setup.parameters, stream.time_base, setup.threads, stream.is_single_picture)?,
+            threads: setup.threads,
             frame: AvFrame::new(),
             pool: pool.clone(),
             converter: Converter::new(ScaleOptions { accurate: true, ..ScaleOptions::default() }),
-            clock: Clock::new(info.time_base, info.frame_rate),
-            stream: info.id,
-            time_base: info.time_base,
-            color: info.color,
-            aspect_ratio,
-            rotation: input.coded_rotation(),
-            policy: options.rotation,
+            clock: Clock::new(stream.time_base, stream.frame_rate),
+            stream: stream.clone(),
             next_index: 0,
             damage: Damage::default(),
             conversions: BTreeMap::new(),
-            is_single_picture,
             is_draining: false,
             successor: None,
         })
+    }
+
+    /// Forgets everything that was sent: the next packet must be a keyframe's, of anywhere in the stream, also after the
+    /// end was sent. Costs far less than opening again. Frames are numbered from 0 and timestamps judged anew; counts of
+    /// damage and conversions go on.
+    pub fn flush(&mut self) {
+        // SAFETY: an open decoder.
+        unsafe { ffi::avcodec_flush_buffers(self.context.as_mut_ptr()) };
+        self.frame.clear();
+        self.clock = Clock::new(self.stream.time_base, self.stream.frame_rate);
+        self.next_index = 0;
+        self.is_draining = false;
+        self.successor = None;
+    }
+
+    /// Leaves out pictures that no other picture refers to, of packets sent from now on: for those on the way to a wanted
+    /// one. All others come out as they would. Not every codec says which these are (H.264, MPEG-1, -2 and -4 do); for the
+    /// rest nothing is left out.
+    pub fn set_skip_nonreference(&mut self, is_on: bool) {
+        use ffi::AVCodecID as Id;
+        // FFmpeg also leaves out what is only unreferenced within its temporal layer (HEVC) and state carried on by it (VP9).
+        let is_exact = matches!(self.context.codec_id, Id::H264 | Id::MPEG1VIDEO | Id::MPEG2VIDEO | Id::MPEG4);
+        self.context.skip_frame = if is_on && is_exact { ffi::AVDiscard::NONREF } else { ffi::AVDiscard::DEFAULT };
     }
 
     /// Sends a packet, or the end (`None`), after which [`Decoder::receive`] drains what is held back.
@@ -115,9 +174,7 @@ impl Decoder {
             return Ok(());
         };
         if let Some(parameters) = &packet.new_parameters {
-            // SAFETY: valid parameters.
-            let parameters = unsafe { Parameters::copy_of(parameters.get())? };
-            self.successor = Some((parameters, packet.packet.share()?));
+            self.successor = Some((parameters.clone(), packet.packet.share()?));
             self.send_raw(None);
             return Ok(());
         }
@@ -150,7 +207,7 @@ impl Decoder {
             if code == ffi::AVERROR_EOF {
                 match self.successor.take() {
                     Some((parameters, packet)) => {
-                        self.context = open_context(&parameters, self.time_base, self.threads, self.is_single_picture)?;
+                        self.context = open_context(&parameters, self.stream.time_base, self.threads, self.stream.is_single_picture)?;
                         self.send_raw(Some(&packet));
                         continue;
                     }
@@ -199,8 +256,8 @@ impl Decoder {
             });
         };
         let color = self.frame_color(&frame, delivery);
-        let aspect = av::positive(frame.sample_aspect_ratio).filter(|ratio| ratio.num != ratio.den).or(self.aspect_ratio);
-        let rotation = frame_rotation(&frame).unwrap_or(self.rotation);
+        let aspect = av::positive(frame.sample_aspect_ratio).filter(|ratio| ratio.num != ratio.den).or(self.stream.aspect_ratio);
+        let rotation = frame_rotation(&frame).unwrap_or(self.stream.rotation);
         let duration = (frame.pkt_duration > 0).then_some(frame.pkt_duration);
         let pts = av::timestamp(frame.best_effort_timestamp);
         let (field_order, is_keyframe) = (field_order(&frame), frame.key_frame != 0);
@@ -209,7 +266,7 @@ impl Decoder {
             self.damage.frames_dropped += 1;
             return Ok(None);
         };
-        let turn = if self.policy == RotationPolicy::Auto { rotation } else { Rotation::None };
+        let turn = if self.stream.policy == RotationPolicy::Auto { rotation } else { Rotation::None };
         let surface = self.turned(surface, turn, &color)?;
         let stamp = self.clock.stamp(pts, duration);
         self.damage.frames_repaired += u64::from(is_concealed);
@@ -219,11 +276,11 @@ impl Decoder {
             width: surface.width(),
             height: surface.height(),
             surface: Surface::Host(surface),
-            stream: self.stream,
+            stream: self.stream.id,
             index: self.next_index - 1,
             pts: Pts(stamp.pts),
             duration,
-            time_base: self.time_base,
+            time_base: self.stream.time_base,
             color,
             sample_aspect_ratio: if turn.swaps_sides() { aspect.map(describe::turned) } else { aspect },
             rotation: if turn == Rotation::None { rotation } else { Rotation::None },
@@ -270,21 +327,21 @@ impl Decoder {
     fn frame_color(&self, frame: &AvFrame, delivery: Delivery) -> ColorDescription {
         let mut own = color::describe(frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc, frame.chroma_location);
         if own.matrix == ColorMatrix::Unspecified {
-            own.matrix = self.color.matrix;
+            own.matrix = self.stream.color.matrix;
         }
         if matches!(delivery, Delivery::DirectFullRange(_)) {
             own.range = ColorRange::Full;
         } else if own.range == ColorRange::Unspecified {
-            own.range = self.color.range;
+            own.range = self.stream.color.range;
         }
         if own.primaries == ColorPrimaries::default() {
-            own.primaries = self.color.primaries;
+            own.primaries = self.stream.color.primaries;
         }
         if own.transfer == ColorTransfer::default() {
-            own.transfer = self.color.transfer;
+            own.transfer = self.stream.color.transfer;
         }
         if own.chroma_location == 0 {
-            own.chroma_location = self.color.chroma_location;
+            own.chroma_location = self.stream.color.chroma_location;
         }
         own
     }

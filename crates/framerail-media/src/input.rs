@@ -9,6 +9,7 @@ use crate::{
     Damage, InputOptions, MediaError, Parameters, SideStreams,
     av::{self, AvPacket},
     container::Container,
+    decoder::DecoderSetup,
     describe,
     images::ImageList,
     interrupt::Interrupt,
@@ -195,6 +196,11 @@ impl Input {
     /// Codec parameters of the video stream.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
+    }
+
+    /// What opens further decoders for the video stream, on any thread.
+    pub fn decoder_setup(&self) -> DecoderSetup {
+        DecoderSetup::of(self)
     }
 
     /// What was not as it should be, so far.

@@ -1,7 +1,7 @@
 //! FFmpeg behind a fence: reading, decoding, converting, encoding and writing video.
 //!
 //! [`MediaReader`] gives frames and the packets that travel beside them; [`MediaWriter`] takes both. The parts are
-//! usable alone: [`Input`] (packets), [`Decoder`] (frames), [`Converter`] (pixel formats and sizes), [`Deinterlacer`],
+//! usable alone: [`Input`] (packets), [`BitstreamFilter`] (packets for other decoders), [`Decoder`] (frames), [`Converter`] (pixel formats and sizes), [`Deinterlacer`],
 //! [`probe`](probe::probe) and [`KeyframeIndex`]. What FFmpeg would print goes to the `log` crate under the
 //! target `ffmpeg`.
 //!
@@ -9,6 +9,7 @@
 //! Dynamic FFmpeg 5.1 through `pkg-config`, or static libraries under `FFMPEG_DIR` with the feature `static-ffmpeg`.
 
 mod av;
+pub mod bitstream_filter;
 mod clock;
 mod color;
 mod container;
@@ -39,8 +40,9 @@ mod surface;
 pub mod version;
 pub mod writer;
 
+pub use bitstream_filter::BitstreamFilter;
 pub use damage::Damage;
-pub use decoder::{Conversion, Decoded, Decoder};
+pub use decoder::{Conversion, Decoded, Decoder, DecoderSetup};
 pub use error::MediaError;
 pub use filter::{DeinterlaceMethod, Deinterlacer};
 pub use image::{ImageFormat, encode_image, load_image, save_image};

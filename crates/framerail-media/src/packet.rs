@@ -12,7 +12,7 @@ pub enum PacketKind {
     Side(usize),
 }
 
-/// A packet of the video or of a side stream.
+/// A packet of the video or of a side stream. It owns its bytes and may go to another thread; see [`InputPacket::share`].
 pub struct InputPacket {
     /// Where it belongs.
     pub kind: PacketKind,
@@ -22,6 +22,24 @@ pub struct InputPacket {
 }
 
 impl InputPacket {
+    /// A second packet over the same bytes, without a copy of them.
+    ///
+    /// # Errors
+    /// `Ffmpeg` when memory is exhausted.
+    pub fn share(&self) -> Result<Self, MediaError> {
+        Ok(Self { kind: self.kind, packet: self.packet.share()?, new_parameters: self.new_parameters.clone() })
+    }
+
+    /// The codec's global headers when they change with this packet (MP4 with several sample descriptions).
+    pub fn new_extradata(&self) -> Option<&[u8]> {
+        let mut size = 0;
+        // SAFETY: a valid packet; the answer is null or `size` bytes that live as long as the packet, which is borrowed.
+        unsafe {
+            let data = ffi::av_packet_get_side_data(self.packet.as_ptr(), ffi::AVPacketSideDataType::NEW_EXTRADATA, &mut size);
+            (!data.is_null() && size > 0).then(|| std::slice::from_raw_parts(data, size))
+        }
+    }
+
     /// The payload.
     pub fn data(&self) -> &[u8] {
         self.packet.data()
@@ -69,5 +87,17 @@ impl SidePayload {
 
     pub(crate) fn share(&self) -> Result<AvPacket, MediaError> {
         self.0.share()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_and_parameters_may_go_to_other_threads() {
+        fn is_portable<T: Send + Sync>() {}
+        is_portable::<InputPacket>();
+        is_portable::<Parameters>();
     }
 }

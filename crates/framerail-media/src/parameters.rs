@@ -1,18 +1,22 @@
 //! Owned codec parameters, and what travels in a side stream's `parameters`.
 
-use std::ptr::NonNull;
+use std::{ptr::NonNull, sync::Arc};
 
 use ffmpeg_the_third::ffi;
 
 use crate::{MediaError, av};
 
+/// Codec parameters of a stream; clones share them.
+#[derive(Clone)]
+pub struct Parameters(Arc<Owned>);
+
 /// An owned `AVCodecParameters`.
-pub struct Parameters(NonNull<ffi::AVCodecParameters>);
+struct Owned(NonNull<ffi::AVCodecParameters>);
 
 // SAFETY: plain data.
-unsafe impl Send for Parameters {}
+unsafe impl Send for Owned {}
 // SAFETY: shared use only reads.
-unsafe impl Sync for Parameters {}
+unsafe impl Sync for Owned {}
 
 impl Parameters {
     /// A copy of a stream's parameters.
@@ -24,10 +28,45 @@ impl Parameters {
         let Some(copy) = NonNull::new(unsafe { ffi::avcodec_parameters_alloc() }) else {
             return Err(MediaError::Ffmpeg { context: "copying codec parameters".into(), message: "out of memory".into() });
         };
-        let copy = Self(copy);
+        let copy = Owned(copy);
         // SAFETY: both are valid, the source by the caller's word.
         let code = unsafe { ffi::avcodec_parameters_copy(copy.0.as_ptr(), source) };
-        if code < 0 { Err(av::error("copying codec parameters", code)) } else { Ok(copy) }
+        if code < 0 { Err(av::error("copying codec parameters", code)) } else { Ok(Self(Arc::new(copy))) }
+    }
+
+    /// Parameters of a codec with these global headers and nothing else.
+    #[cfg(test)]
+    pub(crate) fn of_codec(codec: ffi::AVCodecID, extradata: &[u8]) -> Self {
+        // SAFETY: fresh parameters, not shared yet.
+        unsafe {
+            let mut source = ffi::avcodec_parameters_alloc();
+            (*source).codec_type = ffi::AVMediaType::VIDEO;
+            (*source).codec_id = codec;
+            let copy = Self::copy_of(source).expect("memory");
+            ffi::avcodec_parameters_free(&mut source);
+            copy.with_extradata(extradata).expect("memory")
+        }
+    }
+
+    /// The same with other global headers.
+    pub(crate) fn with_extradata(&self, extradata: &[u8]) -> Result<Self, MediaError> {
+        // SAFETY: valid parameters.
+        let copy = unsafe { Self::copy_of(self.get())? };
+        let padding = ffi::AV_INPUT_BUFFER_PADDING_SIZE as usize;
+        // SAFETY: the copy is not shared yet; its old headers are freed once and replaced by zero-padded ones of FFmpeg's
+        // allocator, which frees them.
+        unsafe {
+            let parameters = &mut *copy.0.0.as_ptr();
+            let bytes = ffi::av_mallocz(extradata.len().saturating_add(padding)).cast::<u8>();
+            if bytes.is_null() {
+                return Err(av::error("copying codec parameters", ffi::AVERROR(libc::ENOMEM)));
+            }
+            std::ptr::copy_nonoverlapping(extradata.as_ptr(), bytes, extradata.len());
+            ffi::av_freep((&raw mut parameters.extradata).cast());
+            parameters.extradata = bytes;
+            parameters.extradata_size = i32::try_from(extradata.len()).unwrap_or(0);
+        }
+        Ok(copy)
     }
 
     /// FFmpeg's codec name.
@@ -48,12 +87,12 @@ impl Parameters {
 
     /// The raw parameters, for this workspace's FFmpeg callers.
     pub fn get(&self) -> &ffi::AVCodecParameters {
-        // SAFETY: owned by self.
-        unsafe { self.0.as_ref() }
+        // SAFETY: owned by self, and nobody changes it.
+        unsafe { self.0.0.as_ref() }
     }
 }
 
-impl Drop for Parameters {
+impl Drop for Owned {
     fn drop(&mut self) {
         let mut parameters = self.0.as_ptr();
         // SAFETY: owned by self and freed once.

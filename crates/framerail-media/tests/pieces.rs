@@ -1,0 +1,117 @@
+//! One stream decoded in pieces, by one decoder that is flushed or by several side by side: the same frames.
+
+mod common;
+
+use common::{at, ffmpeg, folder, options, read, samples};
+use framerail_core::{Frame, FramePool};
+use framerail_media::{Decoded, Decoder, Input, InputOptions, InputPacket, SideStreams};
+
+fn open(path: &std::path::Path) -> Input {
+    Input::open(&InputOptions { side_streams: SideStreams::None, ..options(path) }).expect("a readable source")
+}
+
+fn packets(input: &mut Input) -> Vec<InputPacket> {
+    std::iter::from_fn(|| input.next_packet().expect("no fatal error")).collect()
+}
+
+/// Frames of a piece; the decoder is left as it is after the end.
+fn decode(decoder: &mut Decoder, packets: &[InputPacket]) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    let mut take = |decoder: &mut Decoder| {
+        while let Decoded::Frame(frame) = decoder.receive().expect("no fatal error") {
+            frames.push(frame);
+        }
+    };
+    for packet in packets {
+        decoder.send(Some(packet)).expect("no fatal error");
+        take(decoder);
+    }
+    decoder.send(None).expect("no fatal error");
+    take(decoder);
+    frames
+}
+
+fn contents(frames: &[Frame]) -> Vec<(i64, Vec<u8>)> {
+    frames.iter().map(|frame| (frame.pts.0, samples(frame))).collect()
+}
+
+const ENCODERS: [(&str, &str); 6] = [
+    ("h264.mp4", "libx264 -bf 3 -g 10"),
+    ("hevc.mp4", "libx265 -x265-params log-level=none:pools=1:open-gop=0:keyint=10"),
+    ("vp9.webm", "libvpx-vp9 -cpu-used 8 -deadline realtime -g 10"),
+    ("mpeg2.ts", "mpeg2video -bf 2 -g 10 -flags +cgop -sc_threshold 1000000000"),
+    ("mpeg4.mp4", "mpeg4 -g 10"),
+    ("mjpeg.avi", "mjpeg -q:v 3"),
+];
+
+#[test]
+fn a_flushed_decoder_starts_anywhere_and_others_beside_it() {
+    let folder = folder();
+    for (name, encoder) in ENCODERS {
+        ffmpeg(
+            folder.path(),
+            &format!("-f lavfi -i testsrc2=size=160x96:rate=25:duration=1.6 -pix_fmt yuv420p -strict unofficial -c:v {encoder} {name}"),
+        );
+        let expected = contents(&read(&options(&at(&folder, name))).frames);
+        let mut input = open(&at(&folder, name));
+        let setup = input.decoder_setup();
+        let packets = packets(&mut input);
+        let starts: Vec<usize> = (0..packets.len()).filter(|index| packets[*index].is_keyframe()).chain([packets.len()]).collect();
+        let pieces: Vec<&[InputPacket]> = starts.windows(2).map(|pair| &packets[pair[0]..pair[1]]).collect();
+        assert!(pieces.len() >= 3, "{name}: {} pieces", pieces.len());
+        drop(input);
+
+        // Backwards, so that nothing can be carried over from one piece to the next.
+        let mut decoder = Decoder::open_with(&setup, &FramePool::new(2)).expect("decodable");
+        let mut flushed: Vec<Vec<(i64, Vec<u8>)>> = Vec::new();
+        for piece in pieces.iter().rev() {
+            let frames = decode(&mut decoder, piece);
+            assert_eq!(frames.first().map(|frame| frame.index), Some(0), "{name}");
+            flushed.insert(0, contents(&frames));
+            decoder.flush();
+        }
+        assert!(flushed.concat() == expected, "{name}: flushed");
+        assert!(!decoder.damage().is_any(), "{name}: {:?}", decoder.damage());
+
+        let beside: Vec<Vec<(i64, Vec<u8>)>> = std::thread::scope(|scope| {
+            let decode_piece = |piece: &'_ [InputPacket]| {
+                let setup = setup.clone();
+                let packets: Vec<InputPacket> = piece.iter().map(|packet| packet.share().expect("memory")).collect();
+                scope.spawn(move || {
+                    let mut decoder = Decoder::open_with(&setup, &FramePool::new(2)).expect("decodable");
+                    contents(&decode(&mut decoder, &packets))
+                })
+            };
+            let workers: Vec<_> = pieces.iter().map(|piece| decode_piece(piece)).collect();
+            workers.into_iter().map(|worker| worker.join().expect("no panic")).collect()
+        });
+        assert!(beside.concat() == expected, "{name}: side by side");
+    }
+}
+
+#[test]
+fn unreferenced_pictures_can_be_left_out() {
+    let folder = folder();
+    for (name, encoder, is_fewer) in [
+        ("h264.mp4", "libx264 -bf 3 -g 20", true),
+        ("pyramid.mp4", "libx264 -bf 5 -b-pyramid normal -b_strategy 0 -g 20", true),
+        ("none.mp4", "libx264 -bf 0 -g 20", false),
+        ("mpeg2.ts", "mpeg2video -bf 2 -g 20", true),
+        ("mpeg4.mp4", "mpeg4 -bf 2 -g 20", true),
+        ("hevc.mp4", "libx265 -x265-params log-level=none:pools=1:bframes=4", false),
+        ("vp9.webm", "libvpx-vp9 -cpu-used 8 -deadline realtime", false),
+    ] {
+        ffmpeg(folder.path(), &format!("-f lavfi -i testsrc2=size=160x96:rate=25:duration=1.6 -pix_fmt yuv420p -c:v {encoder} {name}"));
+        let expected = contents(&read(&options(&at(&folder, name))).frames);
+        let mut input = open(&at(&folder, name));
+        let packets = packets(&mut input);
+        let mut decoder = Decoder::open(&input, &FramePool::new(2)).expect("decodable");
+        decoder.set_skip_nonreference(true);
+        let fewer = contents(&decode(&mut decoder, &packets));
+        assert_eq!(fewer.len() < expected.len(), is_fewer, "{name}: {} of {}", fewer.len(), expected.len());
+        assert!(fewer.iter().all(|frame| expected.contains(frame)), "{name}: others differ");
+        decoder.set_skip_nonreference(false);
+        decoder.flush();
+        assert!(contents(&decode(&mut decoder, &packets)) == expected, "{name}: all again");
+    }
+}
