@@ -79,7 +79,7 @@ impl RgbFromSamples {
 ///
 /// Source: H.273 as above, rounded in the steps that swscale's 16-bit arithmetic takes; equal to its output bit by bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FastYuv {
+pub struct FastYuv {
     /// Eight times luma's black.
     pub black: i16,
     /// Luma's factor.
@@ -94,7 +94,7 @@ pub(crate) struct FastYuv {
 
 impl FastYuv {
     /// The factors for a picture, when FFmpeg has such a way for it: 8-bit planar 4:2:0 and 4:2:2 with an even number of rows.
-    pub fn new(format: PixelFormat, height: u32, color: &ColorDescription) -> Option<Self> {
+    pub(crate) fn new(format: PixelFormat, height: u32, color: &ColorDescription) -> Option<Self> {
         let fast = matches!(format, PixelFormat::Yuv420p | PixelFormat::Yuv422p | PixelFormat::Yuva420p);
         if !fast || height % 2 == 1 {
             return None;

@@ -92,8 +92,8 @@ pub(crate) fn lerp(row: &RowBuffer, first: &[u32], second: &[u32], weight: &[f32
 }
 
 /// A linear combination of three rows, clamped to 0..=255 and then scaled and shifted.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ChannelMix {
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ChannelMix {
     /// Weight of each component.
     pub gain: [f32; 3],
     /// Added before clamping.

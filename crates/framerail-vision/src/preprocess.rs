@@ -1,12 +1,13 @@
 //! One pass from a decoded picture to a model's input: crop, resize or letterbox, YUV to RGB, normalise, lay out.
 
-use framerail_core::{BBox, Frame, HostSurface, Point, TensorLayout, surface::MAX_SIDE};
+use framerail_core::{BBox, ColorDescription, Frame, HostSurface, PixelFormat, Point, TensorLayout, surface::MAX_SIDE};
 
 use crate::{
     VisionError,
     color::{FastYuv, RgbFromSamples},
     eight_bit::{ByteResampler, ToBytes},
     kernels::{ChannelMix, mix_channel},
+    plan::{ConversionPlan, Placement},
     sampling::{Geometry, Resampler, Sampling, Window},
 };
 
@@ -105,29 +106,6 @@ impl ModelMapping {
     }
 }
 
-/// Where the resized picture lies in the model input, in model pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Placement {
-    left: usize,
-    top: usize,
-    width: u32,
-    height: u32,
-}
-
-impl Placement {
-    fn new(spec: &Preprocess, crop: &BBox) -> Self {
-        let Fit::Letterbox { centered, .. } = spec.fit else {
-            return Self { left: 0, top: 0, width: spec.width, height: spec.height };
-        };
-        let (crop_width, crop_height) = (f64::from(crop.width()), f64::from(crop.height()));
-        let scale = (f64::from(spec.width) / crop_width).min(f64::from(spec.height) / crop_height);
-        let width = ((crop_width * scale).round() as u32).clamp(1, spec.width);
-        let height = ((crop_height * scale).round() as u32).clamp(1, spec.height);
-        let (left, top) = if centered { ((spec.width - width) / 2, (spec.height - height) / 2) } else { (0, 0) };
-        Self { left: left as usize, top: top as usize, width, height }
-    }
-}
-
 /// The tables for one geometry, by the arithmetic that its sampling asks for.
 #[derive(Debug)]
 enum RowSource {
@@ -210,24 +188,61 @@ impl Preprocessor {
     /// As [`Preprocessor::run`], and `OptionOutOfRange` for an empty, far-off or non-finite crop.
     pub fn run_crop(&mut self, frame: &Frame, crop: BBox, out: &mut [f32]) -> Result<ModelMapping, VisionError> {
         let surface = frame.surface.host()?;
-        let within = [crop.x1, crop.y1, crop.x2, crop.y2].iter().all(|v| v.abs() <= CROP_LIMIT);
-        if !within || crop.width() <= 0.0 || crop.height() <= 0.0 {
-            return Err(VisionError::option("crop", format!("{crop:?}"), "a box with some area near the frame"));
-        }
+        let plan = self.plan(surface.width(), surface.height(), surface.format(), &frame.color, Some(crop))?;
         if out.len() != self.spec.elements() {
             let layout = format!("{}x{}x{}", self.spec.channel_order.channels(), self.spec.height, self.spec.width);
             return Err(VisionError::OutputLength { have: out.len(), need: self.spec.elements(), layout });
         }
+        self.fill_padding(&plan, out);
+        self.write_picture(frame, surface, crop, &plan, out);
+        Ok(plan.mapping)
+    }
+
+    /// The numbers of the conversion of a picture of this size, format and colour, or of a part of it in frame pixels: what
+    /// [`Preprocessor::run_crop`] does, for whoever does it elsewhere.
+    ///
+    /// NV12 stands for the planar 4:2:0 that the same stream decodes to on the host, so with [`Sampling::Bilinear8Bit`] it gets
+    /// that format's arithmetic.
+    ///
+    /// # Errors
+    /// `OptionOutOfRange` for an empty, far-off or non-finite crop, or a picture without a size.
+    pub fn plan(
+        &self,
+        width: u32,
+        height: u32,
+        format: PixelFormat,
+        color: &ColorDescription,
+        crop: Option<BBox>,
+    ) -> Result<ConversionPlan, VisionError> {
+        let crop = crop.unwrap_or(BBox::from_xyxy(0.0, 0.0, width as f32, height as f32));
+        let within = [crop.x1, crop.y1, crop.x2, crop.y2].iter().all(|v| v.abs() <= CROP_LIMIT);
+        if !within || crop.width() <= 0.0 || crop.height() <= 0.0 {
+            return Err(VisionError::option("crop", format!("{crop:?}"), "a box with some area near the frame"));
+        }
         let placement = Placement::new(&self.spec, &crop);
-        self.fill_padding(placement, out);
-        self.write_picture(frame, surface, crop, placement, out);
         let (scale_x, scale_y) = (placement.width as f32 / crop.width(), placement.height as f32 / crop.height());
-        Ok(ModelMapping {
+        let mapping = ModelMapping {
             scale_x,
             scale_y,
             offset_x: placement.left as f32 - crop.x1 * scale_x,
             offset_y: placement.top as f32 - crop.y1 * scale_y,
-        })
+        };
+        let mut mixes = [ChannelMix::default(); 3];
+        for (mix, found) in mixes.iter_mut().zip(self.channel_mixes(&RgbFromSamples::new(format, color))) {
+            *mix = found;
+        }
+        let planar = if format == PixelFormat::Nv12 { PixelFormat::Yuv420p } else { format };
+        let in_eight_bits = self.sampling == Sampling::Bilinear8Bit && self.spec.channel_order != ChannelOrder::Gray;
+        let fast = in_eight_bits.then(|| FastYuv::new(planar, height, color)).flatten();
+        let padding = [0, 1, 2].map(|channel| self.padding(channel));
+        Ok(ConversionPlan { crop, placement, sampling: self.sampling, mixes, padding, fast, mapping })
+    }
+
+    /// What an element beyond the picture is.
+    fn padding(&self, channel: usize) -> f32 {
+        let Fit::Letterbox { pad, .. } = self.spec.fit else { return 0.0 };
+        let (scale, shift) = self.normalisation(channel);
+        f32::from(pad) * scale + shift
     }
 
     /// The element that a value of 0 to 255 becomes is `value * scale + shift`, for each channel.
@@ -248,32 +263,27 @@ impl Preprocessor {
         sources.into_iter().enumerate().map(mix).collect()
     }
 
-    fn fill_padding(&self, placement: Placement, out: &mut [f32]) {
-        let Fit::Letterbox { pad, .. } = self.spec.fit else { return };
-        if (placement.width, placement.height) == (self.spec.width, self.spec.height) {
+    fn fill_padding(&self, plan: &ConversionPlan, out: &mut [f32]) {
+        if (plan.placement.width, plan.placement.height) == (self.spec.width, self.spec.height) {
             return;
         }
         let channels = self.spec.channel_order.channels();
-        let element = |channel: usize| {
-            let (scale, shift) = self.normalisation(channel);
-            f32::from(pad) * scale + shift
-        };
         match self.spec.layout {
             TensorLayout::Tchw => {
-                for (channel, plane) in out.chunks_exact_mut(self.spec.elements() / channels).enumerate() {
-                    plane.fill(element(channel));
+                for (padding, plane) in plan.padding.iter().zip(out.chunks_exact_mut(self.spec.elements() / channels)) {
+                    plane.fill(*padding);
                 }
             }
             TensorLayout::Thwc => {
-                let pixel = [0, 1, 2].map(element);
                 for out in out.chunks_exact_mut(channels) {
-                    out.copy_from_slice(&pixel[..channels]);
+                    out.copy_from_slice(&plan.padding[..channels]);
                 }
             }
         }
     }
 
-    fn write_picture(&mut self, frame: &Frame, surface: &HostSurface, crop: BBox, placement: Placement, out: &mut [f32]) {
+    fn write_picture(&mut self, frame: &Frame, surface: &HostSurface, crop: BBox, plan: &ConversionPlan, out: &mut [f32]) {
+        let placement = plan.placement;
         let geometry = Geometry {
             format: surface.format(),
             width: surface.width(),
@@ -284,7 +294,7 @@ impl Preprocessor {
             sampling: self.sampling,
         };
         let mut rows = self.rows.take().filter(|rows| *rows.geometry() == geometry).unwrap_or_else(|| RowSource::new(geometry));
-        let mixes = self.channel_mixes(&RgbFromSamples::new(surface.format(), &frame.color));
+        let mixes = &plan.mixes[..self.spec.channel_order.channels()];
         match &mut rows {
             RowSource::Floats(resampler) => {
                 for y in 0..placement.height as usize {
@@ -293,7 +303,7 @@ impl Preprocessor {
                 }
             }
             RowSource::Bytes(resampler) => {
-                let to_bytes = self.to_bytes(frame, surface, &mixes);
+                let to_bytes = self.to_bytes(frame, surface, mixes);
                 resampler.begin();
                 for y in 0..placement.height as usize {
                     let pair = resampler.row(surface, y, mixes.len(), &to_bytes);
@@ -318,7 +328,7 @@ impl Preprocessor {
         let (width, channels) = (self.spec.width as usize, self.spec.channel_order.channels());
         let plane_elements = width * self.spec.height as usize;
         let columns = placement.width as usize;
-        let row_start = (placement.top + y) * width + placement.left;
+        let row_start = (placement.top as usize + y) * width + placement.left as usize;
         match self.spec.layout {
             TensorLayout::Tchw => {
                 for channel in 0..channels {
