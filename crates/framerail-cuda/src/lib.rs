@@ -26,5 +26,5 @@ pub use memory::{DeviceBuffer, DevicePool};
 pub use module::{Kernel, KernelSource, Launch, kernel_cache_folder};
 pub use pinned::{PinnedBuffer, PinnedPool};
 pub use stream::{CudaEvent, CudaStream};
-pub use surface::CudaSurface;
+pub use surface::{CudaSurface, DevicePlanes};
 pub use traffic::Traffic;

@@ -1,6 +1,6 @@
 //! Pictures in device memory, and their way to the host and back.
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, marker::PhantomData, sync::Arc};
 
 use cudarc::driver::sys;
 use framerail_core::{Device, DeviceSurface, HostSurface, PixelFormat, PlaneLayout, surface::MAX_SIDE};
@@ -12,6 +12,43 @@ use crate::{
 
 /// Rows start at multiples of this, so that kernels load whole vectors.
 const PITCH_BYTES: usize = 256;
+
+/// Where a picture's planes lie in device memory, whoever owns them: what kernels read and write.
+///
+/// Only surfaces and the decoder make one, so that its addresses are live while `'a` lasts. Work queued on it is ordered by
+/// its owner: a surface's buffer marks, or the decoder that waits before it takes the picture back.
+#[derive(Clone, Copy, Debug)]
+pub struct DevicePlanes<'a> {
+    pub(crate) format: PixelFormat,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    /// Device address of each plane's first row.
+    pub(crate) addresses: [u64; 4],
+    pub(crate) pitches: [usize; 4],
+    pub(crate) owner: PhantomData<&'a ()>,
+}
+
+impl DevicePlanes<'_> {
+    /// Pixel format.
+    pub fn format(&self) -> PixelFormat {
+        self.format
+    }
+
+    /// Width in pixels.
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// Height in pixels.
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// Device address of a plane's first row, and bytes from one row to the next; panics past the fourth plane.
+    pub fn plane(&self, plane: usize) -> (u64, usize) {
+        (self.addresses[plane], self.pitches[plane])
+    }
+}
 
 /// Device planes with their layout, in one buffer.
 #[derive(Debug)]
@@ -68,6 +105,34 @@ impl CudaSurface {
         self.buffer.address() + self.planes[plane].0 as u64
     }
 
+    /// Where all planes lie.
+    pub fn planes(&self) -> DevicePlanes<'_> {
+        DevicePlanes {
+            format: self.format,
+            width: self.width,
+            height: self.height,
+            addresses: [0, 1, 2, 3].map(|plane| self.plane_address(plane)),
+            pitches: self.planes.map(|(_, layout)| layout.pitch_bytes),
+            owner: PhantomData,
+        }
+    }
+
+    /// Queues a copy of planes of the same format and size into this surface. Brackets the write; the source is the caller's to bracket.
+    ///
+    /// # Errors
+    /// `BadArgument` when format or size differ, `Driver`.
+    pub fn copy_from(&self, source: &DevicePlanes<'_>, stream: &CudaStream) -> Result<(), CudaError> {
+        if (source.format, source.width, source.height) != (self.format, self.width, self.height) {
+            return Err(CudaError::argument("a copy between surfaces of different format or size"));
+        }
+        self.buffer.begin_write(stream)?;
+        for plane in 0..self.format.planes() {
+            // SAFETY: planes of the same size, live by the view's word.
+            unsafe { self.copy_plane_from(plane, source.addresses[plane], source.pitches[plane], stream)? };
+        }
+        self.buffer.end_write(stream)
+    }
+
     /// The memory, with the marks that order its uses.
     pub fn buffer(&self) -> &DeviceBuffer {
         &self.buffer
@@ -101,14 +166,9 @@ impl CudaSurface {
     /// `OutOfMemory`, `Driver`.
     pub fn copied(&self, pool: &DevicePool, stream: &CudaStream) -> Result<CudaSurface, CudaError> {
         let copy = CudaSurface::new(pool, self.format, self.width, self.height)?;
-        copy.buffer.begin_write(stream)?;
         self.buffer.begin_read(stream)?;
-        for plane in 0..self.format.planes() {
-            // SAFETY: planes of the same size, ordered by both buffers' marks.
-            unsafe { copy.copy_plane_from(plane, self.plane_address(plane), self.layout(plane).pitch_bytes, stream)? };
-        }
+        copy.copy_from(&self.planes(), stream)?;
         self.buffer.end_read(stream)?;
-        copy.buffer.end_write(stream)?;
         Ok(copy)
     }
 

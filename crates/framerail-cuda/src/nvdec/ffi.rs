@@ -8,17 +8,11 @@ pub(super) type Decoder = *mut c_void;
 pub(super) type Parser = *mut c_void;
 pub(super) type Code = u32;
 
-/// `cudaVideoCodec`.
-#[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct CodecId(pub(super) c_int);
-
 /// `cudaVideoSurfaceFormat`.
 pub(super) mod surface_format {
     pub(in super::super) const NV12: i32 = 0;
     pub(in super::super) const P016: i32 = 1;
     pub(in super::super) const YUV444: i32 = 2;
-    pub(in super::super) const YUV444_16: i32 = 3;
 }
 
 /// `CUvideopacketflags`.

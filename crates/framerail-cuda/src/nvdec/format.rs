@@ -1,0 +1,178 @@
+//! What a sequence header says.
+
+use framerail_core::{ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, PixelFormat, Rational};
+
+use super::{
+    codec::{Chroma, NvdecCodec, unsupported},
+    ffi,
+};
+use crate::CudaError;
+
+/// What a stream's sequence header says, and how its pictures are given out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamFormat {
+    /// Codec.
+    pub codec: NvdecCodec,
+    /// Chroma subsampling.
+    pub chroma: Chroma,
+    /// Bits of a sample.
+    pub bits: u32,
+    /// Width and height of coded pictures, in pixels.
+    pub coded_size: (u32, u32),
+    /// Width and height of pictures as displayed, in pixels.
+    pub size: (u32, u32),
+    /// Left and top of the displayed part.
+    pub(super) origin: (u32, u32),
+    /// How pictures lie in memory.
+    pub pixel_format: PixelFormat,
+    /// Colour tags of the sequence header.
+    pub color: ColorDescription,
+    /// Shape of one pixel, when stated and not square.
+    pub sample_aspect_ratio: Option<Rational>,
+    /// Frames per second, when stated.
+    pub frame_rate: Option<Rational>,
+    /// Surfaces that the codec's references need.
+    pub(super) min_surfaces: u32,
+}
+
+impl StreamFormat {
+    pub(super) fn new(codec: NvdecCodec, raw: &ffi::VideoFormat) -> Result<Self, CudaError> {
+        let bits = u32::from(raw.luma_depth_minus8.max(raw.chroma_depth_minus8)) + 8;
+        let Some(chroma) = Chroma::from_id(raw.chroma_format) else {
+            return Err(CudaError::Unsupported {
+                what: format!("{codec}"),
+                reason: format!("unknown chroma format {}", raw.chroma_format),
+            });
+        };
+        let pixel_format = match (chroma, bits) {
+            (Chroma::Yuv420 | Chroma::Monochrome, 8) => PixelFormat::Nv12,
+            (Chroma::Yuv420 | Chroma::Monochrome, 10) => PixelFormat::P010,
+            (Chroma::Yuv444, 8) => PixelFormat::Yuv444p,
+            _ => return Err(unsupported(codec, chroma, bits)),
+        };
+        let side = |from: i32, to: i32| u32::try_from(i64::from(to) - i64::from(from)).ok().filter(|side| *side > 0);
+        let area = raw.display_area;
+        let inside = area.left >= 0
+            && area.top >= 0
+            && u32::try_from(area.right).is_ok_and(|right| right <= raw.coded_width)
+            && u32::try_from(area.bottom).is_ok_and(|bottom| bottom <= raw.coded_height);
+        let (origin, size) = match (side(area.left, area.right), side(area.top, area.bottom)) {
+            (Some(width), Some(height)) if inside => ((area.left.unsigned_abs(), area.top.unsigned_abs()), (width, height)),
+            _ => ((0, 0), (raw.coded_width, raw.coded_height)),
+        };
+        Ok(Self {
+            codec,
+            chroma,
+            bits,
+            coded_size: (raw.coded_width, raw.coded_height),
+            size,
+            origin,
+            pixel_format,
+            color: color(raw),
+            sample_aspect_ratio: pixel_shape(raw.display_aspect_ratio, size),
+            frame_rate: ratio(raw.frame_rate[0], raw.frame_rate[1]),
+            min_surfaces: u32::from(raw.min_decode_surfaces).max(1),
+        })
+    }
+
+    /// `cudaVideoSurfaceFormat` of what is given out.
+    pub(super) fn output_format(&self) -> i32 {
+        match self.pixel_format {
+            PixelFormat::Nv12 => ffi::surface_format::NV12,
+            PixelFormat::P010 => ffi::surface_format::P016,
+            _ => ffi::surface_format::YUV444,
+        }
+    }
+
+    /// Whether the same decoder object can go on with the other format, perhaps reconfigured.
+    pub(super) fn same_kind(&self, other: &StreamFormat) -> bool {
+        (self.codec, self.chroma, self.bits) == (other.codec, other.chroma, other.bits)
+    }
+}
+
+fn ratio(num: u32, den: u32) -> Option<Rational> {
+    Rational::new(num.into(), den.into()).filter(|ratio| ratio.is_positive())
+}
+
+/// H.273 code points, as every codec's sequence header has them.
+fn color(raw: &ffi::VideoFormat) -> ColorDescription {
+    let matrix = match raw.matrix_coefficients {
+        0 => ColorMatrix::Rgb,
+        1 => ColorMatrix::Bt709,
+        2 => ColorMatrix::Unspecified,
+        4 => ColorMatrix::Fcc,
+        5 | 6 => ColorMatrix::Bt601,
+        7 => ColorMatrix::Smpte240,
+        9 => ColorMatrix::Bt2020,
+        other => ColorMatrix::Other(other),
+    };
+    ColorDescription {
+        // An absent description is all zero, which would mean RGB in 4:2:0.
+        matrix: if raw.chroma_format != Chroma::Yuv444.id() && matrix == ColorMatrix::Rgb { ColorMatrix::Unspecified } else { matrix },
+        range: if raw.signal_bits & 0x08 != 0 { ColorRange::Full } else { ColorRange::Limited },
+        primaries: ColorPrimaries(if raw.color_primaries == 0 { 2 } else { raw.color_primaries }),
+        transfer: ColorTransfer(if raw.transfer_characteristics == 0 { 2 } else { raw.transfer_characteristics }),
+        chroma_location: 0,
+    }
+}
+
+/// Pixel shape from the picture's; `None` when square.
+fn pixel_shape([x, y]: [i32; 2], (width, height): (u32, u32)) -> Option<Rational> {
+    let num = i64::from(x) * i64::from(height);
+    let den = i64::from(y) * i64::from(width);
+    if num <= 0 || den <= 0 || num == den {
+        return None;
+    }
+    let (mut a, mut b) = (num, den);
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    Rational::new(num / a, den / a)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw() -> ffi::VideoFormat {
+        ffi::VideoFormat {
+            coded_width: 1920,
+            coded_height: 1088,
+            display_area: ffi::Rect { left: 0, top: 0, right: 1920, bottom: 1080 },
+            chroma_format: 1,
+            display_aspect_ratio: [16, 9],
+            frame_rate: [30_000, 1001],
+            matrix_coefficients: 1,
+            min_decode_surfaces: 6,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_sequence_header_becomes_a_format() {
+        let format = StreamFormat::new(NvdecCodec::H264, &raw()).expect("supported");
+        assert_eq!((format.size, format.pixel_format, format.bits), ((1920, 1080), PixelFormat::Nv12, 8));
+        assert_eq!((format.sample_aspect_ratio, format.color.matrix), (None, ColorMatrix::Bt709));
+        let ten = ffi::VideoFormat { luma_depth_minus8: 2, chroma_depth_minus8: 2, ..raw() };
+        assert_eq!(StreamFormat::new(NvdecCodec::Hevc, &ten).expect("supported").pixel_format, PixelFormat::P010);
+    }
+
+    #[test]
+    fn what_is_not_given_out_is_refused_with_its_name() {
+        let chroma422 = ffi::VideoFormat { chroma_format: 2, ..raw() };
+        let error = StreamFormat::new(NvdecCodec::H264, &chroma422).expect_err("4:2:2");
+        assert!(error.to_string().contains("h264 4:2:2 8 bit"), "{error}");
+    }
+
+    #[test]
+    fn a_display_area_outside_of_the_picture_is_not_believed() {
+        let wild = ffi::VideoFormat { display_area: ffi::Rect { left: -5, top: 0, right: 99_999, bottom: 10 }, ..raw() };
+        assert_eq!(StreamFormat::new(NvdecCodec::H264, &wild).expect("supported").size, (1920, 1088));
+    }
+
+    #[test]
+    fn pixels_that_are_not_square_are_told() {
+        assert_eq!(pixel_shape([4, 3], (720, 576)), Rational::new(16, 15));
+        assert_eq!(pixel_shape([0, 0], (720, 576)), None);
+    }
+}

@@ -1,0 +1,213 @@
+//! The decoder objects themselves, kept between files: making one takes the driver 15 ms and more.
+
+use std::{
+    collections::HashMap,
+    ffi::c_int,
+    sync::{Arc, OnceLock},
+};
+
+use parking_lot::Mutex;
+
+use super::{codec, ffi, format::StreamFormat, library::library};
+use crate::{CudaDevice, CudaError, CudaStream, error::check_code};
+
+/// Decoders that a card keeps for the next file.
+const MAX_KEPT: usize = 16;
+
+/// Pictures that may be mapped at once.
+pub(super) const OUTPUT_SURFACES: u32 = 4;
+
+/// A decoder object of the driver.
+pub(super) struct HardwareDecoder {
+    device: Arc<CudaDevice>,
+    handle: ffi::Decoder,
+    format: StreamFormat,
+    surfaces: u32,
+    /// The largest coded size that it was made for.
+    max_size: (u32, u32),
+}
+
+// SAFETY: the driver's decoders may be used from any thread, one at a time; `&mut self` sees to that.
+unsafe impl Send for HardwareDecoder {}
+
+type Kept = HashMap<u32, Vec<HardwareDecoder>>;
+static KEPT: OnceLock<Mutex<Kept>> = OnceLock::new();
+
+fn kept() -> &'static Mutex<Kept> {
+    KEPT.get_or_init(Mutex::default)
+}
+
+/// Lets the decoders that a card keeps for the next file go, with their memory.
+pub fn release_decoders(device: &CudaDevice) {
+    let released = kept().lock().remove(&device.info().ordinal);
+    drop(released);
+}
+
+impl HardwareDecoder {
+    /// A decoder for the format: one that was kept, or a new one.
+    pub(super) fn obtain(device: &Arc<CudaDevice>, format: &StreamFormat, surfaces: u32) -> Result<Self, CudaError> {
+        let found = {
+            let mut kept = kept().lock();
+            let shelf = kept.entry(device.info().ordinal).or_default();
+            shelf.iter().rposition(|decoder| decoder.can_become(format, surfaces)).map(|index| shelf.swap_remove(index))
+        };
+        if let Some(mut decoder) = found {
+            decoder.become_fit(format, surfaces)?;
+            return Ok(decoder);
+        }
+        match Self::create(device, format, surfaces) {
+            // Memory may be held by decoders of other formats.
+            Err(CudaError::OutOfMemory { .. }) => {
+                release_decoders(device);
+                Self::create(device, format, surfaces)
+            }
+            other => other,
+        }
+    }
+
+    fn create(device: &Arc<CudaDevice>, format: &StreamFormat, surfaces: u32) -> Result<Self, CudaError> {
+        let capability = codec::capability(device, format.codec, format.chroma, format.bits)?
+            .ok_or_else(|| codec::unsupported(format.codec, format.chroma, format.bits))?;
+        capability.check_size(format.coded_size.0, format.coded_size.1)?;
+        if capability.output_formats & (1 << format.output_format()) == 0 {
+            return Err(codec::unsupported(format.codec, format.chroma, format.bits));
+        }
+        let (width, height) = format.coded_size;
+        let mut info = ffi::CreateInfo {
+            width: width.into(),
+            height: height.into(),
+            decode_surfaces: surfaces.into(),
+            codec: format.codec.id(),
+            chroma_format: format.chroma.id(),
+            creation_flags: 0,
+            bit_depth_minus8: u64::from(format.bits - 8),
+            intra_only: 0,
+            max_width: width.into(),
+            max_height: height.into(),
+            reserved1: 0,
+            display_area: ffi::ShortRect::default(),
+            output_format: format.output_format(),
+            deinterlace_mode: 0,
+            target_width: u64::from(width.next_multiple_of(2)),
+            target_height: u64::from(height.next_multiple_of(2)),
+            output_surfaces: OUTPUT_SURFACES.into(),
+            lock: std::ptr::null_mut(),
+            target_rect: ffi::ShortRect::default(),
+            enable_histogram: 0,
+            reserved2: [0; 4],
+        };
+        device.bind()?;
+        let mut handle = std::ptr::null_mut();
+        // SAFETY: an out value and a structure of the header's layout, with a current context.
+        let code = unsafe { (library()?.create_decoder)(&mut handle, &mut info) };
+        let what = format!("making a decoder for {} {} {} bit at {width}x{height}", format.codec, format.chroma, format.bits);
+        let bytes = u64::from(surfaces) * u64::from(width) * u64::from(height) * 3 / 2;
+        check_code(code, &what).map_err(|error| device.explain(error, bytes as usize))?;
+        Ok(Self { device: Arc::clone(device), handle, format: format.clone(), surfaces, max_size: format.coded_size })
+    }
+
+    /// Whether it can decode the format, perhaps after [`HardwareDecoder::become_fit`].
+    pub(super) fn can_become(&self, format: &StreamFormat, surfaces: u32) -> bool {
+        let fits = format.coded_size.0 <= self.max_size.0 && format.coded_size.1 <= self.max_size.1;
+        self.format.same_kind(format) && fits && surfaces <= self.surfaces
+    }
+
+    /// Reconfigures it where the size differs.
+    pub(super) fn become_fit(&mut self, format: &StreamFormat, surfaces: u32) -> Result<(), CudaError> {
+        debug_assert!(self.can_become(format, surfaces), "asked before");
+        if self.format.coded_size != format.coded_size {
+            let (width, height) = format.coded_size;
+            let mut info = ffi::ReconfigureInfo {
+                width,
+                height,
+                target_width: width.next_multiple_of(2),
+                target_height: height.next_multiple_of(2),
+                decode_surfaces: self.surfaces,
+                reserved1: [0; 12],
+                display_area: ffi::ShortRect::default(),
+                target_rect: ffi::ShortRect::default(),
+                reserved2: [0; 11],
+            };
+            self.device.bind()?;
+            // SAFETY: a live decoder and a structure of the header's layout; nothing of it is mapped.
+            check_code(unsafe { (library()?.reconfigure)(self.handle, &mut info) }, "reconfiguring a decoder")?;
+        }
+        self.format = format.clone();
+        Ok(())
+    }
+
+    /// Surfaces that it decodes into.
+    pub(super) fn surfaces(&self) -> u32 {
+        self.surfaces
+    }
+
+    /// Queues a picture.
+    ///
+    /// # Safety
+    /// `picture` is the parser's.
+    pub(super) unsafe fn decode(&mut self, picture: *mut ffi::PictureParameters) -> Result<(), CudaError> {
+        // SAFETY: a live decoder, and the caller's word.
+        check_code(unsafe { (library()?.decode_picture)(self.handle, picture) }, "decoding a picture")
+    }
+
+    /// Gives a decoded picture as device memory: address and pitch. Waits until it is decoded.
+    pub(super) fn map(&mut self, info: &ffi::DisplayInfo, stream: &CudaStream) -> Result<(u64, usize), CudaError> {
+        let mut parameters = ffi::ProcessParameters {
+            progressive_frame: info.progressive_frame,
+            second_field: 0,
+            top_field_first: info.top_field_first,
+            unpaired_field: c_int::from(info.repeat_first_field < 0),
+            reserved_flags: 0,
+            reserved_zero: 0,
+            raw_input_address: 0,
+            raw_input_pitch: 0,
+            raw_input_format: 0,
+            raw_output_address: 0,
+            raw_output_pitch: 0,
+            reserved1: 0,
+            output_stream: stream.raw(),
+            reserved: [0; 46],
+            histogram_address: std::ptr::null_mut(),
+            reserved2: [std::ptr::null_mut()],
+        };
+        let (mut address, mut pitch) = (0, 0);
+        // SAFETY: out values, a live decoder and a picture index that the parser gave.
+        let code = unsafe { (library()?.map)(self.handle, info.picture_index, &mut address, &mut pitch, &mut parameters) };
+        check_code(code, "mapping a decoded picture")?;
+        Ok((address, pitch as usize))
+    }
+
+    /// Gives a mapped picture back; nothing may read it any more.
+    pub(super) fn unmap(&mut self, address: u64) -> Result<(), CudaError> {
+        // SAFETY: a live decoder and an address that `map` gave.
+        check_code(unsafe { (library()?.unmap)(self.handle, address) }, "giving a decoded picture back")
+    }
+
+    /// Whether the picture has errors, concealed or not. Codecs for which the driver does not say count as sound.
+    pub(super) fn has_errors(&self, picture_index: c_int) -> bool {
+        let mut status = ffi::DecodeStatus { status: 0, reserved: [0; 31], reserved_pointers: [std::ptr::null_mut(); 8] };
+        let Ok(library) = library() else { return false };
+        // SAFETY: a structure of the header's layout, a live decoder and a picture index that the parser gave.
+        let code = unsafe { (library.decode_status)(self.handle, picture_index, &mut status) };
+        code == 0 && (status.status == ffi::STATUS_ERROR || status.status == ffi::STATUS_ERROR_CONCEALED)
+    }
+
+    /// Keeps it for the next file. Nothing of it may be mapped.
+    pub(super) fn keep(self) {
+        let mut kept = kept().lock();
+        let shelf = kept.entry(self.device.info().ordinal).or_default();
+        shelf.push(self);
+        let excess = (shelf.len() > MAX_KEPT).then(|| shelf.remove(0));
+        drop(kept);
+        drop(excess);
+    }
+}
+
+impl Drop for HardwareDecoder {
+    fn drop(&mut self) {
+        if let (Ok(()), Ok(library)) = (self.device.bind(), library()) {
+            // SAFETY: made by us, destroyed once, nothing of it mapped.
+            unsafe { (library.destroy_decoder)(self.handle) };
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! One stream through the card's decoder: packets in, pictures in display order out.
+
+use std::{
+    collections::VecDeque,
+    ffi::{c_int, c_void},
+    marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use framerail_core::{FieldOrder, PixelFormat};
+
+use super::{
+    codec::NvdecCodec,
+    ffi,
+    format::StreamFormat,
+    hardware::{HardwareDecoder, OUTPUT_SURFACES},
+    library::library,
+};
+use crate::{CudaDevice, CudaError, CudaEvent, CudaStream, DevicePlanes, error::check_code};
+
+/// Pictures between decoding and display beyond what the codec's order needs, so that the engine works while pictures are mapped.
+const DISPLAY_DELAY: u32 = 4;
+
+/// Sequence headers beyond this go in with the first packet.
+const MAX_SEQUENCE_HEADER: usize = 1024;
+
+/// What is known of a picture before it is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PictureInfo {
+    /// The tag of the packet that it came in.
+    pub tag: i64,
+    /// Interlacing of this picture.
+    pub field_order: FieldOrder,
+}
+
+/// A decoded picture in the decoder's own memory.
+pub struct MappedPicture<'a> {
+    /// What is known of it.
+    pub info: PictureInfo,
+    /// What the sequence header says.
+    pub format: &'a StreamFormat,
+    /// Where it lies. What reads it must be put on `stream`; the decoder takes it back after that.
+    pub planes: DevicePlanes<'a>,
+    /// The decoder's stream.
+    pub stream: &'a CudaStream,
+    /// Whether the bitstream had errors here, concealed or not.
+    pub has_errors: bool,
+}
+
+/// Takes the pictures of a session.
+pub trait PictureSink {
+    /// Whether the picture is wanted; those that are not are never mapped.
+    fn wants(&mut self, _info: &PictureInfo) -> bool {
+        true
+    }
+
+    /// A picture, in display order.
+    ///
+    /// # Errors
+    /// Anything; it ends the session.
+    fn picture(&mut self, picture: &MappedPicture<'_>) -> Result<(), CudaError>;
+}
+
+/// What the parser's callbacks work on.
+struct State<S> {
+    device: Arc<CudaDevice>,
+    codec: NvdecCodec,
+    stream: CudaStream,
+    decoder: Option<HardwareDecoder>,
+    format: Option<StreamFormat>,
+    /// Pictures whose readers are queued, oldest first.
+    mapped: VecDeque<(u64, CudaEvent)>,
+    sink: S,
+    error: Option<CudaError>,
+    pictures_decoded: u64,
+}
+
+/// A stream in decoding. Dropped, it keeps its decoder object for the next one.
+pub struct NvdecSession<S: PictureSink> {
+    parser: ffi::Parser,
+    state: *mut State<S>,
+    /// The sequence header, as the parser keeps a pointer to it.
+    _extended: Option<Box<ffi::VideoFormatExtended>>,
+    /// A header too long for the parser's field, sent before the first packet.
+    header: Option<Vec<u8>>,
+    owns: PhantomData<State<S>>,
+}
+
+// SAFETY: parser and state are used by one thread at a time, through `&mut self`.
+unsafe impl<S: PictureSink + Send> Send for NvdecSession<S> {}
+
+impl<S: PictureSink> NvdecSession<S> {
+    /// A session for a codec. `header` is the stream's sequence header in the form of its packets (Annex B for H.264 and HEVC), or empty.
+    ///
+    /// # Errors
+    /// `NoDecoder`, `Driver`. Whether the card decodes the stream shows with its first packet.
+    pub fn new(device: &Arc<CudaDevice>, codec: NvdecCodec, header: &[u8], stream: &CudaStream, sink: S) -> Result<Self, CudaError> {
+        let library = library()?;
+        device.bind()?;
+        let state = Box::into_raw(Box::new(State {
+            device: Arc::clone(device),
+            codec,
+            stream: stream.clone(),
+            decoder: None,
+            format: None,
+            mapped: VecDeque::new(),
+            sink,
+            error: None,
+            pictures_decoded: 0,
+        }));
+        let mut extended = (!header.is_empty() && header.len() <= MAX_SEQUENCE_HEADER).then(|| {
+            let mut extended =
+                Box::new(ffi::VideoFormatExtended { format: ffi::VideoFormat::default(), sequence_header: [0; MAX_SEQUENCE_HEADER] });
+            extended.format.codec = codec.id();
+            extended.format.sequence_header_bytes = header.len() as u32;
+            extended.sequence_header[..header.len()].copy_from_slice(header);
+            extended
+        });
+        let mut parameters = ffi::ParserParameters {
+            codec: codec.id(),
+            max_decode_surfaces: 1,
+            clock_rate: 0,
+            // Damaged pictures are decoded too: a lost one would shift all numbers behind it.
+            error_threshold: 100,
+            max_display_delay: DISPLAY_DELAY,
+            flags: 0,
+            reserved1: [0; 4],
+            user_data: state.cast(),
+            on_sequence: Some(on_sequence::<S>),
+            on_decode: Some(on_decode::<S>),
+            on_display: Some(on_display::<S>),
+            on_operating_point: std::ptr::null_mut(),
+            reserved2: [std::ptr::null_mut(); 6],
+            extended_format: extended.as_mut().map_or(std::ptr::null_mut(), |extended| std::ptr::from_mut(extended.as_mut())),
+        };
+        let mut parser = std::ptr::null_mut();
+        // SAFETY: an out value and a structure of the header's layout; what it points to lives as long as the session.
+        let code = unsafe { (library.create_parser)(&mut parser, &mut parameters) };
+        let header = (header.len() > MAX_SEQUENCE_HEADER).then(|| header.to_vec());
+        let session = Self { parser, state, _extended: extended, header, owns: PhantomData };
+        check_code(code, "making a parser")?;
+        Ok(session)
+    }
+
+    fn state(&self) -> &State<S> {
+        // SAFETY: made by `new`, freed by `drop`; the callbacks that write it run only within `&mut self` methods.
+        unsafe { &*self.state }
+    }
+
+    fn state_mut(&mut self) -> &mut State<S> {
+        // SAFETY: as above.
+        unsafe { &mut *self.state }
+    }
+
+    /// The sink.
+    pub fn sink(&mut self) -> &mut S {
+        &mut self.state_mut().sink
+    }
+
+    /// What the sequence header said, once it was seen.
+    pub fn format(&self) -> Option<&StreamFormat> {
+        self.state().format.as_ref()
+    }
+
+    /// Pictures given to the engine so far.
+    pub fn pictures_decoded(&self) -> u64 {
+        self.state().pictures_decoded
+    }
+
+    /// Sends a packet of one picture; `tag` comes back with the picture. Pictures that are due go to the sink.
+    ///
+    /// # Errors
+    /// `Unsupported` when the card cannot decode the stream, `OutOfMemory`, `Driver`, and whatever the sink answers.
+    pub fn send(&mut self, packet: &[u8], tag: i64) -> Result<(), CudaError> {
+        if let Some(header) = self.header.take() {
+            self.parse(&header, 0, 0)?;
+        }
+        self.parse(packet, ffi::packet_flag::TIMESTAMP | ffi::packet_flag::END_OF_PICTURE, tag)
+    }
+
+    /// Ends the stream: everything that is held back goes to the sink, and what it queued on the decoder's memory is waited for.
+    ///
+    /// # Errors
+    /// As [`NvdecSession::send`].
+    pub fn flush(&mut self) -> Result<(), CudaError> {
+        self.parse(&[], ffi::packet_flag::END_OF_STREAM, 0)?;
+        self.state_mut().unmap_down_to(0)
+    }
+
+    fn parse(&mut self, payload: &[u8], flags: u64, tag: i64) -> Result<(), CudaError> {
+        let library = library()?;
+        self.state().device.bind()?;
+        let mut packet = ffi::SourcePacket {
+            flags,
+            payload_bytes: payload.len() as u64,
+            payload: if payload.is_empty() { std::ptr::null() } else { payload.as_ptr() },
+            timestamp: tag,
+        };
+        // SAFETY: a live parser and a packet that lives through the call; the callbacks get the state that belongs to it.
+        let code = unsafe { (library.parse)(self.parser, &mut packet) };
+        match self.state_mut().error.take() {
+            Some(error) => Err(error),
+            None => check_code(code, "parsing the stream"),
+        }
+    }
+}
+
+impl<S: PictureSink> Drop for NvdecSession<S> {
+    fn drop(&mut self) {
+        if let (Ok(library), false) = (library(), self.parser.is_null()) {
+            // SAFETY: made by us, destroyed once.
+            unsafe { (library.destroy_parser)(self.parser) };
+        }
+        // SAFETY: made from a box in `new`, taken back once, after the parser that points to it is gone.
+        let mut state = unsafe { Box::from_raw(self.state) };
+        let clean = state.device.bind().is_ok() && state.unmap_down_to(0).is_ok() && state.error.is_none();
+        if let Some(decoder) = state.decoder.take()
+            && clean
+        {
+            decoder.keep();
+        }
+    }
+}
+
+impl<S: PictureSink> State<S> {
+    /// Gives mapped pictures back, the oldest first, once what reads them is done.
+    fn unmap_down_to(&mut self, count: usize) -> Result<(), CudaError> {
+        while self.mapped.len() > count {
+            let (Some((address, read)), Some(decoder)) = (self.mapped.pop_front(), &mut self.decoder) else { break };
+            let waited = read.synchronize();
+            decoder.unmap(address)?;
+            waited?;
+        }
+        Ok(())
+    }
+
+    /// Gets a decoder that fits; answers how many surfaces the parser may use.
+    fn sequence(&mut self, raw: &ffi::VideoFormat) -> Result<c_int, CudaError> {
+        let format = StreamFormat::new(self.codec, raw)?;
+        let surfaces = format.min_surfaces + DISPLAY_DELAY;
+        self.unmap_down_to(0)?;
+        match &mut self.decoder {
+            Some(decoder) if decoder.can_become(&format, surfaces) => decoder.become_fit(&format, surfaces)?,
+            decoder => {
+                if let Some(old) = decoder.take() {
+                    old.keep();
+                }
+                *decoder = Some(HardwareDecoder::obtain(&self.device, &format, surfaces)?);
+            }
+        }
+        self.format = Some(format);
+        Ok(self.decoder.as_ref().map_or(1, |decoder| decoder.surfaces() as c_int))
+    }
+
+    /// # Safety
+    /// `picture` is the parser's.
+    unsafe fn decode(&mut self, picture: *mut ffi::PictureParameters) -> Result<(), CudaError> {
+        self.pictures_decoded += 1;
+        match &mut self.decoder {
+            // SAFETY: the caller's word.
+            Some(decoder) => unsafe { decoder.decode(picture) },
+            None => Err(CudaError::NoDecoder { reason: "a picture came before the sequence header".into() }),
+        }
+    }
+
+    fn display(&mut self, info: &ffi::DisplayInfo) -> Result<(), CudaError> {
+        let field_order = match (info.progressive_frame != 0, info.top_field_first != 0) {
+            (true, _) => FieldOrder::Progressive,
+            (false, true) => FieldOrder::TopFirst,
+            (false, false) => FieldOrder::BottomFirst,
+        };
+        let picture = PictureInfo { tag: info.timestamp, field_order };
+        if !self.sink.wants(&picture) {
+            return Ok(());
+        }
+        self.unmap_down_to(OUTPUT_SURFACES as usize - 1)?;
+        let (Some(decoder), Some(format)) = (&mut self.decoder, &self.format) else { return Ok(()) };
+        let (address, pitch) = decoder.map(info, &self.stream)?;
+        let has_errors = decoder.has_errors(info.picture_index);
+        let planes = planes(format, address, pitch);
+        let taken = self.sink.picture(&MappedPicture { info: picture, format, planes, stream: &self.stream, has_errors });
+        self.mapped.push_back((address, self.stream.record()?));
+        taken
+    }
+}
+
+/// Where the displayed part of a mapped picture lies.
+fn planes(format: &StreamFormat, address: u64, pitch: usize) -> DevicePlanes<'_> {
+    let plane_bytes = pitch as u64 * u64::from(format.coded_size.1.next_multiple_of(2));
+    let (left, top) = (u64::from(format.origin.0), u64::from(format.origin.1));
+    let sample = u64::from(format.bits.div_ceil(8));
+    let at = |plane: u64, x: u64, y: u64| address + plane * plane_bytes + y * pitch as u64 + x;
+    let addresses = match format.pixel_format {
+        PixelFormat::Yuv444p => [at(0, left, top), at(1, left, top), at(2, left, top), 0],
+        _ => [at(0, left * sample, top), at(1, left / 2 * 2 * sample, top / 2), 0, 0],
+    };
+    let (width, height) = format.size;
+    DevicePlanes { format: format.pixel_format, width, height, addresses, pitches: [pitch; 4], owner: PhantomData }
+}
+
+/// Runs a callback's work: nothing may unwind into the driver, and an error stops the parser.
+///
+/// # Safety
+/// `user` is the state that the parser was made with, and nobody else uses it meanwhile.
+unsafe fn guarded<S: PictureSink>(user: *mut c_void, work: impl FnOnce(&mut State<S>) -> Result<c_int, CudaError>) -> c_int {
+    // SAFETY: the caller's word.
+    let state = unsafe { &mut *user.cast::<State<S>>() };
+    if state.error.is_some() {
+        return 0;
+    }
+    let outcome = catch_unwind(AssertUnwindSafe(|| work(state)));
+    let panicked = || Err(CudaError::argument("what takes the decoded pictures panicked; this is a bug, please report it"));
+    match outcome.unwrap_or_else(|_| panicked()) {
+        Ok(answer) => answer,
+        Err(error) => {
+            state.error = Some(error);
+            0
+        }
+    }
+}
+
+/// # Safety
+/// Called by the parser that was made with this state.
+unsafe extern "C" fn on_sequence<S: PictureSink>(user: *mut c_void, format: *mut ffi::VideoFormat) -> c_int {
+    // SAFETY: the parser's state and format; null ends it.
+    unsafe {
+        let Some(format) = format.as_ref() else { return 0 };
+        guarded::<S>(user, |state| state.sequence(format))
+    }
+}
+
+/// # Safety
+/// Called by the parser that was made with this state.
+unsafe extern "C" fn on_decode<S: PictureSink>(user: *mut c_void, picture: *mut ffi::PictureParameters) -> c_int {
+    // SAFETY: the parser's state and picture.
+    unsafe { guarded::<S>(user, |state| state.decode(picture).map(|()| 1)) }
+}
+
+/// # Safety
+/// Called by the parser that was made with this state.
+unsafe extern "C" fn on_display<S: PictureSink>(user: *mut c_void, info: *mut ffi::DisplayInfo) -> c_int {
+    // SAFETY: the parser's state and picture; null is the end of the stream.
+    unsafe {
+        let Some(info) = info.as_ref() else { return 1 };
+        guarded::<S>(user, |state| state.display(info).map(|()| 1))
+    }
+}
