@@ -6,7 +6,7 @@ use framerail_core::{Rational, TimeBase};
 const SLIP_FRAMES: i64 = 8;
 
 /// Follows the timestamps of one stream.
-pub(crate) struct Clock {
+pub struct Clock {
     /// Ticks of a frame by the stream's rate; at least 1.
     nominal: i64,
     last: Option<i64>,
@@ -17,19 +17,22 @@ pub(crate) struct Clock {
 
 /// A timestamp and whether it had to be worked out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    pub(crate) pts: i64,
-    pub(crate) is_repaired: bool,
+pub struct Stamp {
+    /// Ticks, above all before it.
+    pub pts: i64,
+    /// Whether it was missing, doubled or backwards.
+    pub is_repaired: bool,
 }
 
 impl Clock {
-    pub(crate) fn new(time_base: TimeBase, frame_rate: Option<Rational>) -> Self {
+    /// For a stream with this time base and rate.
+    pub fn new(time_base: TimeBase, frame_rate: Option<Rational>) -> Self {
         let nominal = frame_rate.filter(|rate| rate.is_positive()).map_or(1, |rate| time_base.ticks(1.0 / rate.as_f64()));
         Self { nominal: nominal.max(1), last: None, last_duration: None, offset: 0 }
     }
 
     /// The next frame's timestamp from what the decoder says of it.
-    pub(crate) fn stamp(&mut self, pts: Option<i64>, duration: Option<i64>) -> Stamp {
+    pub fn stamp(&mut self, pts: Option<i64>, duration: Option<i64>) -> Stamp {
         let stated = pts.map(|pts| pts.saturating_add(self.offset));
         let stamp = match (stated, self.last) {
             (Some(pts), None) => Stamp { pts, is_repaired: false },

@@ -217,6 +217,11 @@ impl Input {
         &self.options
     }
 
+    /// First instant that was asked for, and first that was not any more, in absolute seconds on the file's clock.
+    pub fn selection(&self) -> (Option<f64>, Option<f64>) {
+        (self.start, self.end)
+    }
+
     /// First instant that was asked for, in absolute seconds.
     pub(crate) fn start(&self) -> Option<f64> {
         self.start

@@ -1,7 +1,8 @@
 //! FFmpeg behind a fence: reading, decoding, converting, encoding and writing video.
 //!
 //! [`MediaReader`] gives frames and the packets that travel beside them; [`MediaWriter`] takes both. The parts are
-//! usable alone: [`Input`] (packets), [`BitstreamFilter`] (packets for other decoders), [`Decoder`] (frames), [`Converter`] (pixel formats and sizes), [`Deinterlacer`],
+//! usable alone: [`Input`] (packets), [`FactsReader`] (what packets say undecoded), [`BitstreamFilter`] (packets for other
+//! decoders), [`Decoder`] (frames), [`Converter`] (pixel formats and sizes), [`Deinterlacer`],
 //! [`probe`](probe::probe) and [`KeyframeIndex`]. What FFmpeg would print goes to the `log` crate under the
 //! target `ffmpeg`.
 //!
@@ -10,7 +11,7 @@
 
 mod av;
 pub mod bitstream_filter;
-mod clock;
+pub mod clock;
 mod color;
 mod container;
 pub mod damage;
@@ -18,6 +19,7 @@ pub mod decoder;
 mod describe;
 mod encoder;
 pub mod error;
+pub mod facts;
 pub mod filter;
 mod format;
 pub mod image;
@@ -27,6 +29,7 @@ mod interrupt;
 pub mod keyframes;
 mod log;
 mod muxer;
+mod nal;
 pub mod options;
 mod output;
 pub mod packet;
@@ -36,6 +39,7 @@ pub mod probe;
 pub mod reader;
 mod rotate;
 pub mod scale;
+pub mod sides;
 mod surface;
 pub mod version;
 pub mod writer;
@@ -44,6 +48,7 @@ pub use bitstream_filter::BitstreamFilter;
 pub use damage::Damage;
 pub use decoder::{Conversion, Decoded, Decoder, DecoderSetup};
 pub use error::MediaError;
+pub use facts::{FactsReader, Leading, PacketFacts, RandomAccess};
 pub use filter::{DeinterlaceMethod, Deinterlacer};
 pub use image::{ImageFormat, encode_image, load_image, save_image};
 pub use input::Input;
@@ -54,4 +59,5 @@ pub use parameters::{Chapter, Parameters, SideParameters};
 pub use probe::{ProbeReport, probe};
 pub use reader::{MediaItem, MediaReader};
 pub use scale::{Converter, ScaleOptions, ScaleQuality};
+pub use sides::SidePackets;
 pub use writer::{MediaWriter, WriteReport};

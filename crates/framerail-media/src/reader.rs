@@ -1,17 +1,15 @@
 //! Frames of a video stream, and the packets that travel beside it, in the order in which the file holds them.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
 
-use framerail_core::{Frame, FramePool, Packet, Pts, StreamInfo, TimeBase};
+use framerail_core::{Frame, FramePool, Packet, StreamInfo};
 
 use crate::{
     Damage, Input, InputOptions, MediaError,
     decoder::{Conversion, Decoded, Decoder},
-    packet::{InputPacket, PacketKind, SidePayload},
+    packet::{InputPacket, PacketKind},
+    sides::SidePackets,
 };
-
-/// Seconds beyond a selection's end that are read for side packets that lie late in the file.
-const SIDE_LAG_SECS: f64 = 10.0;
 
 /// What a reader delivers.
 // Moved once from reader to queue; boxing frames would cost an allocation each.
@@ -36,8 +34,7 @@ pub struct MediaReader {
     next_index: u64,
     is_drained: bool,
     is_past_end: bool,
-    /// Side streams that may still have packets within the selection.
-    open_sides: Vec<bool>,
+    sides: SidePackets,
 }
 
 impl MediaReader {
@@ -50,9 +47,8 @@ impl MediaReader {
         let input = Input::open(options)?;
         let decoder = Decoder::open(&input, pool)?;
         let info = input.info().clone();
-        let open_sides = info.side_streams.iter().map(|side| side.codec != "chapters").collect();
-        let mut reader =
-            Self { input, decoder, info, queue: VecDeque::new(), next_index: 0, is_drained: false, is_past_end: false, open_sides };
+        let sides = SidePackets::new(&input);
+        let mut reader = Self { input, decoder, info, queue: VecDeque::new(), next_index: 0, is_drained: false, is_past_end: false, sides };
         reader.read_first_frame()?;
         Ok(reader)
     }
@@ -146,7 +142,7 @@ impl MediaReader {
                     Decoded::End => return Ok(None),
                     Decoded::NeedsPacket => {}
                 }
-            } else if !self.open_sides.contains(&true) {
+            } else if !self.sides.may_come() {
                 return Ok(None);
             }
             match self.input.next_packet()? {
@@ -181,43 +177,11 @@ impl MediaReader {
 
     /// Sends video to the decoder; gives back a side packet if it lies within the selection.
     fn route(&mut self, packet: InputPacket) -> Result<Option<Packet>, MediaError> {
-        let side = match packet.kind {
-            PacketKind::Video => {
-                if self.is_past_end {
-                    self.close_sides_left_behind(&packet);
-                } else {
-                    self.decoder.send(Some(&packet))?;
-                }
-                return Ok(None);
-            }
-            PacketKind::Side(side) => side,
-        };
-        let time_base = self.info.side_streams.get(side).map_or(TimeBase::MICROS, |side| side.time_base);
-        let secs = packet.pts().or(packet.dts()).map(|ticks| time_base.seconds(ticks));
-        if secs.zip(self.input.end()).is_some_and(|(secs, end)| secs >= end) {
-            if let Some(open) = self.open_sides.get_mut(side) {
-                *open = false;
-            }
-            return Ok(None);
+        match packet.kind {
+            PacketKind::Video if self.is_past_end => self.sides.pass(&packet),
+            PacketKind::Video => self.decoder.send(Some(&packet))?,
+            PacketKind::Side(side) => return Ok(self.sides.select(side, packet)),
         }
-        if secs.zip(self.input.start()).is_some_and(|(secs, start)| secs < start) {
-            return Ok(None);
-        }
-        Ok(Some(Packet {
-            stream: self.info.id,
-            side_stream: side,
-            pts: packet.pts().map(Pts),
-            time_base,
-            size_bytes: packet.data().len(),
-            payload: Arc::new(SidePayload(packet.packet)),
-        }))
-    }
-
-    /// Sparse streams (subtitles) may have nothing after the end: video far beyond it closes them.
-    fn close_sides_left_behind(&mut self, packet: &InputPacket) {
-        let secs = packet.dts().or(packet.pts()).map(|ticks| self.info.time_base.seconds(ticks));
-        if secs.zip(self.input.end()).is_some_and(|(secs, end)| secs > end + SIDE_LAG_SECS) {
-            self.open_sides.fill(false);
-        }
+        Ok(None)
     }
 }

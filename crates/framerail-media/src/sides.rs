@@ -1,0 +1,77 @@
+//! The side packets of a selection: which of them belong to it, and when no more can come.
+
+use std::sync::Arc;
+
+use framerail_core::{Packet, Pts, StreamId, TimeBase};
+
+use crate::{
+    Input,
+    packet::{InputPacket, SidePayload},
+};
+
+/// Seconds beyond a selection's end that are read for side packets that lie late in the file.
+const SIDE_LAG_SECS: f64 = 10.0;
+
+/// Picks the side packets that lie within an input's selection.
+pub struct SidePackets {
+    stream: StreamId,
+    video_base: TimeBase,
+    bases: Vec<TimeBase>,
+    start: Option<f64>,
+    end: Option<f64>,
+    /// Side streams that may still have packets within the selection.
+    open: Vec<bool>,
+}
+
+impl SidePackets {
+    /// For the side streams of an input.
+    pub fn new(input: &Input) -> Self {
+        let info = input.info();
+        let (start, end) = input.selection();
+        Self {
+            stream: info.id,
+            video_base: info.time_base,
+            bases: info.side_streams.iter().map(|side| side.time_base).collect(),
+            start,
+            end,
+            open: info.side_streams.iter().map(|side| side.codec != "chapters").collect(),
+        }
+    }
+
+    /// The packet as it travels beside the frames, if it lies within the selection.
+    pub fn select(&mut self, side: usize, packet: InputPacket) -> Option<Packet> {
+        let time_base = self.bases.get(side).copied().unwrap_or(TimeBase::MICROS);
+        let secs = packet.pts().or(packet.dts()).map(|ticks| time_base.seconds(ticks));
+        if secs.zip(self.end).is_some_and(|(secs, end)| secs >= end) {
+            if let Some(open) = self.open.get_mut(side) {
+                *open = false;
+            }
+            return None;
+        }
+        if secs.zip(self.start).is_some_and(|(secs, start)| secs < start) {
+            return None;
+        }
+        Some(Packet {
+            stream: self.stream,
+            side_stream: side,
+            pts: packet.pts().map(Pts),
+            time_base,
+            size_bytes: packet.data().len(),
+            payload: Arc::new(SidePayload(packet.packet)),
+        })
+    }
+
+    /// Takes note of a video packet behind the end: sparse streams (subtitles) may have nothing there, and video far beyond
+    /// the end closes them.
+    pub fn pass(&mut self, video: &InputPacket) {
+        let secs = video.dts().or(video.pts()).map(|ticks| self.video_base.seconds(ticks));
+        if secs.zip(self.end).is_some_and(|(secs, end)| secs > end + SIDE_LAG_SECS) {
+            self.open.fill(false);
+        }
+    }
+
+    /// Whether a packet within the selection may still come.
+    pub fn may_come(&self) -> bool {
+        self.open.contains(&true)
+    }
+}
