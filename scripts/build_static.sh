@@ -1,0 +1,281 @@
+#!/usr/bin/env bash
+# Builds one release program with FFmpeg inside: beyond glibc and libgcc_s it needs nothing, and it finds CUDA,
+# NVDEC and ONNX Runtime at run time. FFmpeg, dav1d and their patches come from Debian's source packages, x264
+# and zlib as Debian's static libraries. FFmpeg is built once for each set of versions and flags.
+#
+#   scripts/build_static.sh                   FFmpeg (cached), then the program
+#   scripts/build_static.sh --ffmpeg-only     FFmpeg alone; prints the folder for FFMPEG_DIR
+#   scripts/build_static.sh --shared FOLDER   FFmpeg's shared libraries, small and without x264 (LGPL), for other
+#                                             readers that load libavcodec.so.59 and its like
+#
+#   FRAMERAIL_CACHE   where builds of FFmpeg are kept (.framerail/static)
+#   FRAMERAIL_JOBS    compilers at once (all processors)
+#   V=1               show the output of every tool
+#
+# The program holds x264 and is therefore under the GPL, version 2 or later.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${FRAMERAIL_CACHE:-$root/.framerail/static}
+jobs=${FRAMERAIL_JOBS:-$(nproc)}
+verbose=${V:-0}
+
+# What every build of FFmpeg here has in common. --disable-autodetect: nothing of this machine slips in.
+common=(
+    --disable-autodetect --disable-debug --disable-doc --disable-ffplay --disable-postproc
+    --enable-pic --enable-zlib --enable-libdav1d
+    --disable-indevs --enable-indev=lavfi --disable-outdevs
+)
+static_flags=("${common[@]}" --enable-gpl --enable-libx264)
+# Readers decode and filter; they do not encode. The peers find NVDEC themselves.
+shared_flags=("${common[@]}" --enable-shared --disable-static --disable-programs --disable-encoders --disable-muxers)
+
+say() { printf 'static: %s\n' "$*"; }
+die() { printf 'static: error: %s\n' "$*" >&2; exit 1; }
+
+# Runs a tool quietly; its output goes to the log, and its last lines to the terminal if it fails.
+run() {
+    if [[ $verbose == 1 ]]; then "$@"; return; fi
+    local status=0
+    "$@" >"$log" 2>&1 || status=$?
+    if ((status)); then tail -n 25 "$log" | sed 's/^/    /' >&2; fi
+    return "$status"
+}
+
+as_root() {
+    if ((EUID == 0)); then "$@"; else sudo "$@"; fi
+}
+
+install_packages() {
+    local package missing=()
+    command -v apt-get >/dev/null || die 'this script takes FFmpeg from Debian; run it on Debian 12 or in its container'
+    while read -r package; do
+        [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true) == installed ]] || missing+=("$package")
+    done < <(sed 's/#.*//' "$root"/scripts/requirements/debian{,-static}.txt | xargs -n 1)
+    ((${#missing[@]})) || return 0
+    say "installing ${#missing[@]} Debian packages: ${missing[*]}"
+    run as_root apt-get update -qq || die 'apt-get update failed; check the network and the package sources'
+    run as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" ||
+        die "apt-get could not install: ${missing[*]}"
+}
+
+# The version of the source package that an installed package was built from.
+source_version() {
+    dpkg-query -W -f '${source:Version}' "$1" 2>/dev/null || die "the package $1 is not installed; run scripts/setup.sh first"
+}
+
+# fetch_source NAME VERSION FOLDER: unpacks a source package, Debian's patches applied. The list of sources is
+# private to this script; the system's own is not touched.
+fetch_source() {
+    local name=$1 version=$2 folder=$3 apt=$cache/apt codename
+    codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    mkdir -p "$apt/lists/partial" "$apt/parts" "$folder"
+    cat >"$apt/parts/source.sources" <<SOURCES
+Types: deb-src
+URIs: http://deb.debian.org/debian
+Suites: $codename $codename-updates
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+Types: deb-src
+URIs: http://deb.debian.org/debian-security
+Suites: $codename-security
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+SOURCES
+    local private=(-o Dir::Etc::sourcelist=/dev/null -o "Dir::Etc::sourceparts=$apt/parts" -o "Dir::State::Lists=$apt/lists"
+        -o Dir::Cache::srcpkgcache= -o Dir::Cache::pkgcache=)
+    if [[ ! -e $apt/updated ]]; then
+        run apt-get "${private[@]}" update || die "Debian's list of source packages could not be fetched"
+        touch "$apt/updated"
+    fi
+    (cd "$folder" && run apt-get "${private[@]}" -q source "$name=$version") || {
+        rm -f "$apt/updated"
+        die "Debian's archive gave no source of $name $version; if a newer one is out, upgrade the installed packages and run again"
+    }
+    rm -f "$folder"/*.tar.* "$folder"/*.dsc
+}
+
+# The only folder below $1: an unpacked source.
+unpacked() { find "$1" -mindepth 1 -maxdepth 1 -type d | head -n 1; }
+
+build_dav1d() {
+    local prefix=$1 work=$2 source
+    say "building dav1d $dav1d_version"
+    fetch_source dav1d "$dav1d_version" "$work/dav1d"
+    source=$(unpacked "$work/dav1d")
+    run meson setup "$work/dav1d/build" "$source" --prefix "$prefix" --libdir lib --buildtype release \
+        --default-library static -Denable_tools=false -Denable_tests=false || die 'meson could not set up dav1d'
+    run nice ninja -C "$work/dav1d/build" -j "$jobs" install || die 'dav1d could not be built'
+}
+
+# Copies a static library of Debian's, so that -L of our own folder finds it before the system's shared one.
+take_static() {
+    local archive
+    archive=$(gcc -print-file-name="$2")
+    [[ $archive == /* ]] || die "$2 is missing; is its -dev package installed?"
+    cp "$archive" "$1/lib/"
+}
+
+# build_ffmpeg PREFIX FLAGS...: everything into PREFIX, which appears only when complete.
+build_ffmpeg() {
+    local prefix=$1 work source
+    shift
+    work=$cache/work.$$
+    rm -rf "$work" "$prefix"
+    mkdir -p "$work" "$prefix/lib/pkgconfig"
+    build_dav1d "$prefix" "$work"
+    take_static "$prefix" libz.a
+    if [[ " $* " == *' --enable-libx264 '* ]]; then
+        take_static "$prefix" libx264.a
+        sed "s|^libdir=.*|libdir=$prefix/lib|" "$(pkg-config --variable=pcfiledir x264)/x264.pc" >"$prefix/lib/pkgconfig/x264.pc"
+    fi
+    say "building FFmpeg $ffmpeg_version (minutes, once)"
+    fetch_source ffmpeg "$ffmpeg_version" "$work/ffmpeg"
+    source=$(unpacked "$work/ffmpeg")
+    cd "$source"
+    PKG_CONFIG_PATH=$prefix/lib/pkgconfig run ./configure --prefix="$prefix" "$@" --pkg-config-flags=--static \
+        --extra-cflags="-I$prefix/include" --extra-ldflags="-L$prefix/lib" || {
+        tail -n 15 ffbuild/config.log >&2
+        die "FFmpeg's configure failed"
+    }
+    run nice make -j "$jobs" || die 'FFmpeg could not be built'
+    run make install || die 'FFmpeg could not be installed'
+    cd "$root"
+    rm -rf "$work"
+}
+
+# The Rust binding links FFmpeg's own libraries only; what they lean on goes into the lowest of them.
+merge_archives() {
+    local lib=$1/lib
+    printf 'create %s\n' "$lib/merged.a" >"$lib/merge.mri"
+    printf 'addlib %s\n' "$lib"/lib{avcodec,x264,dav1d,z}.a >>"$lib/merge.mri"
+    printf 'save\nend\n' >>"$lib/merge.mri"
+    ar -M <"$lib/merge.mri" || die 'the static libraries could not be merged'
+    mv "$lib/merged.a" "$lib/libavcodec.a"
+    ranlib "$lib/libavcodec.a"
+    rm "$lib/merge.mri"
+}
+
+# Names a build by all that goes into it. Prints the folder.
+prefix_for() {
+    local kind=$1 key
+    shift
+    key=$(printf '%s\n' "$ffmpeg_version" "$dav1d_version" "$x264_version" "$(gcc -dumpfullversion)" "$@" | sha256sum | cut -c 1-12)
+    echo "$cache/ffmpeg-$kind-${ffmpeg_version#*:}-$key"
+}
+
+static_ffmpeg() {
+    prefix=$(prefix_for static "${static_flags[@]}")
+    [[ ! -e $prefix/complete ]] || return 0
+    build_ffmpeg "$prefix" "${static_flags[@]}"
+    merge_archives "$prefix"
+    strip "$prefix/bin/ffmpeg" "$prefix/bin/ffprobe"
+    only_glibc "$prefix/bin/ffmpeg"
+    touch "$prefix/complete"
+}
+
+shared_ffmpeg() {
+    local out=$1 library
+    prefix=$(prefix_for shared "${shared_flags[@]}")
+    if [[ ! -e $prefix/complete ]]; then
+        build_ffmpeg "$prefix" "${shared_flags[@]}"
+        touch "$prefix/complete"
+    fi
+    mkdir -p "$out"
+    # One file for each soname: what programs load; the other names are for linkers.
+    for library in "$prefix"/lib/lib{av,sw}*.so.*.*.*; do
+        local name
+        name=$(readelf -d "$library" | sed -n 's/.*SONAME.*\[\(.*\)\]/\1/p')
+        strip --strip-unneeded -o "$out/$name" "$library"
+        # They look for one another beside themselves.
+        patchelf --set-rpath '$ORIGIN' "$out/$name"
+    done
+    say "FFmpeg ${ffmpeg_version#*:} as shared libraries in $out ($(du -shL "$out" | cut -f 1)):"
+    (cd "$out" && ls -s --block-size=K lib*)
+}
+
+# Fails when a program needs a shared library that is not part of glibc, or libgcc_s, which every Rust program
+# needs for unwinding and every distribution has.
+only_glibc() {
+    local other
+    other=$(readelf -d "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' |
+        grep -v -x -E 'lib(c|m|dl|rt|pthread|util|resolv|gcc_s)\.so\.[0-9]+|ld-linux-x86-64\.so\.2' || true)
+    [[ -z $other ]] || die "$1 needs more than glibc: $(tr '\n' ' ' <<<"$other")"
+}
+
+# The newest glibc that a program asks for: the oldest system that it runs on.
+glibc_of() { readelf -V "$1" | grep -o 'GLIBC_[0-9.]*' | sort -u -V | tail -n 1; }
+
+build_program() {
+    local target=${CARGO_TARGET_DIR:-$root/target}/static
+    say "building framerail with FFmpeg of $prefix"
+    cd "$root"
+    FFMPEG_DIR=$prefix CARGO_TARGET_DIR=$target nice cargo build --release --locked -j "$jobs" \
+        --features static-ffmpeg -p framerail-cli || die 'the program could not be built'
+    mkdir -p "$cache/bin"
+    program=$cache/bin/framerail
+    strip -o "$program.partial" "$target/release/framerail"
+    mv "$program.partial" "$program"
+}
+
+# A real file through the program, with no library path set.
+try_program() {
+    local scratch clip=${FRAMERAIL_HOME:-$root/.framerail}/clips/carphone_pristine.mp4
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' RETURN
+    [[ -e $clip ]] || "$prefix/bin/ffmpeg" -v error -f lavfi -i testsrc=d=1 -c:v libx264 "$scratch/clip.mp4"
+    [[ -e $clip ]] || clip=$scratch/clip.mp4
+    (cd "$scratch" && "$program" probe "$clip" && "$program" run "read '$clip' ! null" &&
+        "$program" run "read '$clip' ! write '$scratch/out.mp4'" && "$program" probe "$scratch/out.mp4") >"$scratch/log" 2>&1 || {
+        tail -n 20 "$scratch/log" >&2
+        die 'the program was built and does not work'
+    }
+    # What doctor misses on this machine (a GPU, models) is no fault of the build; that it runs is what counts.
+    "$program" doctor || say 'doctor has remarks on this machine (above); the program itself runs'
+}
+
+report() {
+    ldd "$program" | sed 's/^/    /'
+    say "$program: $(stat -c %s "$program" | numfmt --to=iec --suffix=B), needs $(glibc_of "$program") or newer"
+    say 'network inputs: file, pipe, http, rtsp, udp; no TLS, so no https'
+    say 'it holds x264, so this program as a whole is under the GPL, version 2 or later: pass on its source with it'
+}
+
+main() {
+    local mode=program out=
+    case ${1:-} in
+    '') ;;
+    --ffmpeg-only) mode=ffmpeg ;;
+    --shared)
+        mode=shared
+        [[ -n ${2:-} ]] || die 'name the folder: --shared FOLDER'
+        out=$(mkdir -p "$2" && cd "$2" && pwd)
+        ;;
+    *) die "unknown argument '$1'; use: scripts/build_static.sh [--ffmpeg-only | --shared FOLDER]" ;;
+    esac
+    [[ $(uname -m) == x86_64 ]] || die 'only x86_64 is supported today'
+    mkdir -p "$cache"
+    cache=$(cd "$cache" && pwd)
+    log=$cache/build.$$.log
+    trap 'rm -rf "$log" "$cache/work.$$"' EXIT
+    # Two builds at once must not write the same folder.
+    exec 8>"$cache/lock"
+    flock 8
+    install_packages
+    ffmpeg_version=$(source_version libavcodec-dev)
+    dav1d_version=$(source_version libdav1d6)
+    x264_version=$(source_version libx264-dev)
+    if [[ $mode == shared ]]; then shared_ffmpeg "$out"; return; fi
+    static_ffmpeg
+    if [[ $mode == ffmpeg ]]; then
+        say "FFmpeg ${ffmpeg_version#*:}, programs and static libraries: FFMPEG_DIR=$prefix"
+        return
+    fi
+    build_program
+    only_glibc "$program"
+    try_program
+    report
+}
+
+main "$@"
