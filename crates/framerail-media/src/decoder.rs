@@ -9,7 +9,7 @@ use framerail_core::{
 };
 
 use crate::{
-    Converter, Damage, Input, MediaError, Parameters, RotationPolicy, ScaleOptions,
+    Converter, Damage, FactsReader, Input, MediaError, PacketFacts, Parameters, RandomAccess, RotationPolicy, ScaleOptions,
     av::{self, AvFrame, CodecContext},
     clock::Clock,
     color, describe,
@@ -104,8 +104,15 @@ pub struct Decoder {
     damage: Damage,
     conversions: BTreeMap<(i32, &'static str), u64>,
     is_draining: bool,
+    /// Nothing was sent yet.
+    is_at_start: bool,
+    /// PTS of the first packet when pictures before it cannot be decoded.
+    open_start: Option<i64>,
     /// Parameters of a codec that takes over when the present one has given its last frame.
     successor: Option<(Parameters, av::AvPacket)>,
+    facts: Option<FactsReader>,
+    skips_nonreference: bool,
+    packets_skipped: u64,
 }
 
 impl Decoder {
@@ -135,7 +142,12 @@ impl Decoder {
             damage: Damage::default(),
             conversions: BTreeMap::new(),
             is_draining: false,
+            is_at_start: true,
+            open_start: None,
             successor: None,
+            facts: FactsReader::new(&setup.parameters),
+            skips_nonreference: false,
+            packets_skipped: 0,
         })
     }
 
@@ -149,17 +161,20 @@ impl Decoder {
         self.clock = Clock::new(self.stream.time_base, self.stream.frame_rate);
         self.next_index = 0;
         self.is_draining = false;
+        self.is_at_start = true;
+        self.open_start = None;
         self.successor = None;
     }
 
-    /// Leaves out pictures that no other picture refers to, of packets sent from now on: for those on the way to a wanted
-    /// one. All others come out as they would. Not every codec says which these are (H.264, MPEG-1, -2 and -4 do); for the
-    /// rest nothing is left out.
+    /// Leaves out packets from now on whose pictures no other picture refers to: for those on the way to a wanted one. All
+    /// others come out as they would. Which packets these are, [`FactsReader`] tells; for codecs that do not say it, none.
     pub fn set_skip_nonreference(&mut self, is_on: bool) {
-        use ffi::AVCodecID as Id;
-        // FFmpeg also leaves out what is only unreferenced within its temporal layer (HEVC) and state carried on by it (VP9).
-        let is_exact = matches!(self.context.codec_id, Id::H264 | Id::MPEG1VIDEO | Id::MPEG2VIDEO | Id::MPEG4);
-        self.context.skip_frame = if is_on && is_exact { ffi::AVDiscard::NONREF } else { ffi::AVDiscard::DEFAULT };
+        self.skips_nonreference = is_on;
+    }
+
+    /// Packets left out as [`Decoder::set_skip_nonreference`] asked.
+    pub fn packets_skipped(&self) -> u64 {
+        self.packets_skipped
     }
 
     /// Sends a packet, or the end (`None`), after which [`Decoder::receive`] drains what is held back.
@@ -175,11 +190,30 @@ impl Decoder {
         };
         if let Some(parameters) = &packet.new_parameters {
             self.successor = Some((parameters.clone(), packet.packet.share()?));
+            self.facts = FactsReader::new(parameters);
             self.send_raw(None);
+            return Ok(());
+        }
+        // Read whether wanted or not: headers change what later packets say.
+        let facts = self.facts.as_mut().map(|facts| facts.read(packet));
+        if std::mem::take(&mut self.is_at_start) {
+            self.begin_at(packet, facts);
+        }
+        if self.skips_nonreference && facts.is_some_and(|facts| facts.is_disposable()) {
+            self.packets_skipped += 1;
             return Ok(());
         }
         self.send_raw(Some(&packet.packet));
         Ok(())
+    }
+
+    /// FFmpeg's H.264 decoder keeps pictures back that it has no proof for, after a start in mid-stream even at its end. At a
+    /// recovery point that is exact, PTS tell as well which pictures lack their references: those before it.
+    fn begin_at(&mut self, packet: &InputPacket, facts: Option<PacketFacts>) {
+        let is_open = facts.is_some_and(|facts| facts.random_access == RandomAccess::OpenGop);
+        self.open_start = packet.pts().filter(|_| is_open && self.context.codec_id == ffi::AVCodecID::H264);
+        let flag = ffi::AV_CODEC_FLAG_OUTPUT_CORRUPT as i32;
+        self.context.flags = if self.open_start.is_some() { self.context.flags | flag } else { self.context.flags & !flag };
     }
 
     fn send_raw(&mut self, packet: Option<&av::AvPacket>) {
@@ -260,6 +294,10 @@ impl Decoder {
         let rotation = frame_rotation(&frame).unwrap_or(self.stream.rotation);
         let duration = (frame.pkt_duration > 0).then_some(frame.pkt_duration);
         let pts = av::timestamp(frame.best_effort_timestamp);
+        if self.open_start.zip(pts).is_some_and(|(start, pts)| pts < start) {
+            // Refers to what was before the first packet: as every decoder leaves it out.
+            return Ok(None);
+        }
         let (field_order, is_keyframe) = (field_order(&frame), frame.key_frame != 0);
         let is_concealed = frame.decode_error_flags != 0 || frame.flags & ffi::AV_FRAME_FLAG_CORRUPT != 0;
         let Some(surface) = self.host_surface(frame, delivery, &color)? else {

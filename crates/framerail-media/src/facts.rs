@@ -1,0 +1,184 @@
+//! What a packet's bytes say of its picture, without decoding it: whether decoding can start there, and whether any other
+//! picture refers to it.
+
+mod av1;
+mod h264;
+mod hevc;
+mod mpeg2;
+mod mpeg4;
+mod vpx;
+
+use ffmpeg_the_third::ffi;
+use serde::Serialize;
+
+use crate::{InputPacket, Parameters, nal::Framing};
+
+/// How decoding can start at a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub enum RandomAccess {
+    /// It cannot, or nobody can tell.
+    None,
+    /// Everything from this packet on decodes as it would from the start.
+    Clean,
+    /// Pictures that follow the packet but come before it in presentation (leading pictures) may refer to what was before;
+    /// everything presented from it on decodes as it would from the start. Where no such pictures follow, as good as clean.
+    OpenGop,
+    /// The picture becomes whole by and by: right only that many pictures later, in decoding order.
+    Gradual {
+        /// Pictures until it is right.
+        pictures: u32,
+    },
+    /// Decoding can start, but pictures only come close to those of a decode from the start.
+    Approximate,
+}
+
+impl RandomAccess {
+    /// Whether pictures presented from here on are exactly those of a decode from the start.
+    pub fn is_exact(self) -> bool {
+        matches!(self, RandomAccess::Clean | RandomAccess::OpenGop)
+    }
+}
+
+/// Whether a picture comes after a random access point in the file but before it in presentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub enum Leading {
+    /// The codec does not mark it: compare the PTS with the random access point's.
+    Unmarked,
+    /// No.
+    No,
+    /// Yes, and it does not refer to anything before the random access point (HEVC's RADL).
+    Decodable,
+    /// Yes, and it may refer to pictures before the random access point (HEVC's RASL).
+    NeedsEarlier,
+}
+
+/// Facts of one packet. What cannot be told is stated on the safe side: no random access, referenced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PacketFacts {
+    /// How decoding can start here.
+    pub random_access: RandomAccess,
+    /// Its place against the random access point before it.
+    pub leading: Leading,
+    /// Whether decoding another picture may need this one.
+    pub is_reference: bool,
+    /// Whether it carries headers or marks (parameter sets, end of sequence) that later packets need.
+    pub has_headers: bool,
+    /// Whether a picture of it is shown; hidden ones (VP8, VP9, AV1) only serve as references.
+    pub is_shown: bool,
+}
+
+impl PacketFacts {
+    /// What is stated when nothing can be told.
+    pub const UNKNOWN: PacketFacts = PacketFacts {
+        random_access: RandomAccess::None,
+        leading: Leading::Unmarked,
+        is_reference: true,
+        has_headers: true,
+        is_shown: true,
+    };
+
+    /// Whether the packet can be left out without changing any other picture.
+    pub fn is_disposable(&self) -> bool {
+        !self.is_reference && !self.has_headers
+    }
+}
+
+/// Reads facts from the packets of one stream, as the demuxer gives them (before a [`crate::BitstreamFilter`]).
+///
+/// Give it every packet from a random access point on: headers in the stream change what packets say.
+/// Sources: ITU-T H.264 and H.265, ISO/IEC 13818-2 and 14496-2, RFC 6386 (VP8), the VP9 and AV1 bitstream specifications.
+#[derive(Clone, Debug)]
+pub struct FactsReader {
+    codec: Codec,
+}
+
+#[derive(Clone, Debug)]
+enum Codec {
+    H264(Framing),
+    Hevc(Framing, hevc::SubLayers),
+    Mpeg2 {
+        has_headers: bool,
+    },
+    Mpeg4 {
+        has_headers: bool,
+    },
+    Vp8,
+    Vp9,
+    Av1(av1::Sequence),
+    /// Every picture stands alone.
+    Intra,
+}
+
+impl FactsReader {
+    /// A reader for a stream; `None` for codecs whose packets it does not understand.
+    pub fn new(parameters: &Parameters) -> Option<Self> {
+        use ffi::AVCodecID as Id;
+        let extradata = parameters.extradata();
+        let has_headers = !extradata.is_empty();
+        let codec = match parameters.get().codec_id {
+            Id::H264 => Codec::H264(h264::framing(extradata)),
+            Id::HEVC => Codec::Hevc(hevc::framing(extradata), hevc::SubLayers::of_extradata(extradata)),
+            Id::MPEG1VIDEO | Id::MPEG2VIDEO => Codec::Mpeg2 { has_headers },
+            Id::MPEG4 => Codec::Mpeg4 { has_headers },
+            Id::VP8 => Codec::Vp8,
+            Id::VP9 => Codec::Vp9,
+            Id::AV1 => Codec::Av1(av1::Sequence::of_extradata(extradata)),
+            other if is_intra_only(other) => Codec::Intra,
+            _ => return None,
+        };
+        Some(Self { codec })
+    }
+
+    /// A packet's facts. Notes headers in it for the packets that follow.
+    pub fn read(&mut self, packet: &InputPacket) -> PacketFacts {
+        if let Some(extradata) = packet.new_extradata() {
+            self.adopt(extradata);
+        }
+        self.read_bytes(packet.data())
+    }
+
+    /// Facts of a packet's payload; any bytes at all are allowed.
+    pub fn read_bytes(&mut self, bytes: &[u8]) -> PacketFacts {
+        let facts = match &mut self.codec {
+            Codec::H264(framing) => h264::read(bytes, *framing),
+            Codec::Hevc(framing, layers) => hevc::read(bytes, *framing, layers),
+            Codec::Mpeg2 { has_headers } => mpeg2::read(bytes, *has_headers),
+            Codec::Mpeg4 { has_headers } => mpeg4::read(bytes, *has_headers),
+            Codec::Vp8 => vpx::read_vp8(bytes),
+            Codec::Vp9 => vpx::read_vp9(bytes),
+            Codec::Av1(sequence) => av1::read(bytes, sequence),
+            Codec::Intra => Some(PacketFacts {
+                random_access: RandomAccess::Clean,
+                leading: Leading::No,
+                is_reference: false,
+                has_headers: false,
+                is_shown: true,
+            }),
+        };
+        facts.unwrap_or(PacketFacts::UNKNOWN)
+    }
+
+    /// Goes on with other global headers.
+    fn adopt(&mut self, extradata: &[u8]) {
+        match &mut self.codec {
+            Codec::H264(framing) => *framing = h264::framing(extradata),
+            Codec::Hevc(framing, layers) => {
+                *framing = hevc::framing(extradata);
+                layers.join(hevc::SubLayers::of_extradata(extradata));
+            }
+            Codec::Av1(sequence) => *sequence = av1::Sequence::of_extradata(extradata),
+            _ => {}
+        }
+    }
+}
+
+fn is_intra_only(codec: ffi::AVCodecID) -> bool {
+    // SAFETY: any id is allowed; descriptors are static or null.
+    let descriptor = unsafe { ffi::avcodec_descriptor_get(codec).as_ref() };
+    descriptor.is_some_and(|descriptor| descriptor.props & ffi::AV_CODEC_PROP_INTRA_ONLY != 0)
+}
+
+#[cfg(test)]
+mod tests;
