@@ -1,0 +1,19 @@
+//! Video read as frames, by as many decoders as one file can keep busy.
+//!
+//! A file is cut into pieces that decode alone ([`PieceCutter`]), the pieces are decoded side by side
+//! ([`ParallelDecoder`]), and their pictures come out in order: bit for bit those of a decode from the start. The decoder
+//! behind is FFmpeg's on the host ([`CpuPieces`]) or a CUDA card's (`DeviceReader`).
+#![forbid(unsafe_code)]
+
+mod cpu;
+pub mod error;
+mod packets;
+mod parallel;
+mod piece;
+mod window;
+
+pub use cpu::CpuPieces;
+pub use error::ReaderError;
+pub use packets::{PacketReader, StreamPacket, VideoPacket};
+pub use parallel::{MakeDecoder, ParallelDecoder, PieceDecoder, PieceOutput, Tagged};
+pub use piece::{Piece, PieceCutter, PiecePacket};

@@ -1,0 +1,89 @@
+//! The packets of one video stream with what their bytes say, and the side packets between them.
+
+use framerail_core::Packet;
+use framerail_media::{
+    Input, InputPacket, MediaError, PacketKind, Parameters, SidePackets,
+    facts::{FactsReader, PacketFacts},
+};
+
+/// A video packet.
+pub struct VideoPacket {
+    /// The packet as the container holds it.
+    pub packet: InputPacket,
+    /// What its bytes say.
+    pub facts: PacketFacts,
+}
+
+/// What a stream of packets gives.
+pub enum StreamPacket {
+    /// A packet of the video.
+    Video(VideoPacket),
+    /// A packet of a side stream, within the selection.
+    Side(Packet),
+}
+
+/// Reads an input's packets in the file's order.
+pub struct PacketReader {
+    input: Input,
+    sides: SidePackets,
+    facts: Option<FactsReader>,
+}
+
+impl PacketReader {
+    /// The packets of an open input.
+    pub fn new(input: Input) -> Self {
+        let sides = SidePackets::new(&input);
+        let facts = FactsReader::new(input.parameters());
+        Self { input, sides, facts }
+    }
+
+    /// The input.
+    pub fn input(&self) -> &Input {
+        &self.input
+    }
+
+    /// Codec parameters.
+    pub fn parameters(&self) -> &Parameters {
+        self.input.parameters()
+    }
+
+    /// The next packet; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`Input::next_packet`].
+    pub fn next_packet(&mut self) -> Result<Option<StreamPacket>, MediaError> {
+        while let Some(packet) = self.input.next_packet()? {
+            match packet.kind {
+                PacketKind::Video => {
+                    let facts = self.facts.as_mut().map_or(PacketFacts::UNKNOWN, |facts| facts.read(&packet));
+                    return Ok(Some(StreamPacket::Video(VideoPacket { packet, facts })));
+                }
+                PacketKind::Side(side) => {
+                    if let Some(packet) = self.sides.select(side, packet) {
+                        return Ok(Some(StreamPacket::Side(packet)));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next side packet of the selection behind its last frame; `None` when no more can come.
+    ///
+    /// # Errors
+    /// As [`Input::next_packet`].
+    pub fn next_side(&mut self) -> Result<Option<Packet>, MediaError> {
+        while self.sides.may_come() {
+            let Some(packet) = self.input.next_packet()? else { return Ok(None) };
+            match packet.kind {
+                PacketKind::Video => self.sides.pass(&packet),
+                PacketKind::Side(side) => {
+                    if let Some(packet) = self.sides.select(side, packet) {
+                        return Ok(Some(packet));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+}
