@@ -1,0 +1,393 @@
+// Decoded pictures to tensors: crop, resize, letterbox, colours, normalisation, layout and type in one pass over a batch.
+
+#include "common.cuh"
+
+#define MAX_PICTURES 48
+
+// How samples between or across pixels are found.
+enum Sampling { BILINEAR = 0, BILINEAR_8BIT = 1, AREA = 2 };
+enum ElementType { TYPE_U8 = 0, TYPE_F16 = 1, TYPE_BF16 = 2, TYPE_F32 = 3 };
+
+// value = clamp(gain . samples + bias, 0, 255); element = value * scale + shift.
+struct ChannelMix {
+    float gain[3];
+    float bias;
+    float scale;
+    float shift;
+};
+
+// Factors in Q13 for samples that are eight times as large; see framerail-vision's FastYuv.
+struct FastYuv {
+    i16 black;
+    i16 luma;
+    i16 red_cr;
+    i16 green_cb;
+    i16 green_cr;
+    i16 blue_cb;
+};
+
+struct Picture {
+    // First sample of each colour component.
+    u64 component[3];
+    u64 out;
+    // The part that is resampled, in pixels.
+    float window_x, window_y, window_width, window_height;
+    // Bytes from row to row: of the first component, of the others.
+    u32 pitch[2];
+    u16 width, height;
+    // Where the resampled part lies in the output.
+    u16 left, top, placed_width, placed_height;
+    u32 unused;
+};
+
+struct ConvertParams {
+    ChannelMix mix[3];
+    // What an element beyond the picture is.
+    float padding[3];
+    FastYuv fast;
+    u32 out_width, out_height;
+    // Bytes from sample to sample: of the first component, of the others.
+    u8 step[2];
+    u8 components;
+    u8 sample_bytes;
+    // Bits by which stored samples are shifted right first.
+    u8 value_shift;
+    // log2 of the chroma subsampling.
+    u8 chroma_shift_x, chroma_shift_y;
+    u8 sampling;
+    u8 use_fast;
+    u8 channels;
+    // 0: red first; 1: blue first. Only for the fast factors.
+    u8 blue_first;
+    u8 hsv;
+    u8 element_type;
+    u8 interleaved;
+    u8 unused[2];
+    Picture picture[MAX_PICTURES];
+};
+
+static_assert(sizeof(Picture) == 72, "as in convert.rs");
+static_assert(sizeof(ConvertParams) == 120 + 72 * MAX_PICTURES && sizeof(ConvertParams) <= 4096, "as in convert.rs");
+
+// The source positions that make up one output position of an axis, and their weights.
+struct Tap {
+    u32 first, last;
+    // Of the first, of those between, of the last.
+    float weight[3];
+};
+
+struct Axis {
+    u32 samples, pixels, shift;
+    double origin, extent, out;
+};
+
+DEVICE Tap bilinear_tap(const Axis &axis, u32 position) {
+    double last = (double)(axis.pixels - 1);
+    double at = clamp_double(((double)position + 0.5) * axis.extent / axis.out - 0.5 + axis.origin, 0.0, last);
+    double first = floor(at);
+    float weight = (float)(at - first);
+    u32 second = (u32)(first + 1.0 < last ? first + 1.0 : last) >> axis.shift;
+    u32 near = (u32)first >> axis.shift;
+    if (weight == 0.0f || near == second) return Tap{near, near, {1.0f, 0.0f, 0.0f}};
+    return Tap{near, second, {1.0f - weight, 0.0f, weight}};
+}
+
+DEVICE Tap area_tap(const Axis &axis, u32 position) {
+    double pixels_per_sample = (double)(1u << axis.shift);
+    double step = axis.extent / axis.out;
+    double from = (axis.origin + step * (double)position) / pixels_per_sample;
+    double to = from + step / pixels_per_sample;
+    double end = (double)axis.samples;
+    from = clamp_double(from, 0.0, end - 1e-6);
+    to = clamp_double(to, 1e-6, end);
+    u32 first = (u32)floor(from);
+    u32 last = (u32)clamp_int((int)ceil(to), 1, (int)axis.samples) - 1;
+    if (last <= first) return Tap{first, first, {1.0f, 0.0f, 0.0f}};
+    double length = to - from > 1e-9 ? to - from : 1e-9;
+    double first_part = (double)first + 1.0 - from, last_part = to - (double)last;
+    first_part = first_part > 1e-9 ? first_part : 1e-9;
+    last_part = last_part > 1e-9 ? last_part : 1e-9;
+    return Tap{first, last, {(float)(first_part / length), (float)(1.0 / length), (float)(last_part / length)}};
+}
+
+// Weights in parts of 2048, by OpenCV's single-precision positions. Where both positions are the picture's edge, `down` keeps
+// both weights: their two products are rounded on their own.
+DEVICE Tap byte_tap(const Axis &axis, u32 position, bool down) {
+    double whole = floor(axis.origin), part = axis.origin - whole;
+    float at = (float)(((double)position + 0.5) * (axis.extent / axis.out) - 0.5 + part);
+    float near = floorf(at), weight = at - near;
+    i64 first = (i64)near + (i64)whole, last = (i64)axis.pixels - 1;
+    u32 from = (u32)(first < 0 ? 0 : first > last ? last : first);
+    u32 to = (u32)(first + 1 < 0 ? 0 : first + 1 > last ? last : first + 1);
+    if (from == to && !down) return Tap{from, to, {2048.0f, 0.0f, 0.0f}};
+    return Tap{from, to, {rintf((1.0f - weight) * 2048.0f), 0.0f, rintf(weight * 2048.0f)}};
+}
+
+DEVICE Tap tap_of(const ConvertParams &p, const Axis &axis, u32 position, bool down) {
+    if (p.sampling == BILINEAR_8BIT) return byte_tap(axis, position, down);
+    return p.sampling == AREA ? area_tap(axis, position) : bilinear_tap(axis, position);
+}
+
+// `chroma` is 1 for the subsampled components of Y'CbCr, 0 for others.
+DEVICE Axis axis_across(const ConvertParams &p, const Picture &picture, int chroma) {
+    u32 shift = chroma ? p.chroma_shift_x : 0u, pixels = picture.width;
+    return Axis{(pixels + (1u << shift) - 1u) >> shift, pixels, shift, picture.window_x, picture.window_width, (double)picture.placed_width};
+}
+
+DEVICE Axis axis_down(const ConvertParams &p, const Picture &picture, int chroma) {
+    u32 shift = chroma ? p.chroma_shift_y : 0u, pixels = picture.height;
+    return Axis{(pixels + (1u << shift) - 1u) >> shift, pixels, shift, picture.window_y, picture.window_height, (double)picture.placed_height};
+}
+
+// A stored sample; the taps keep x and y inside of the component.
+DEVICE float sample_at(const ConvertParams &p, const Picture &picture, int component, u32 x, u32 y) {
+    int other = component > 0;
+    u64 at = picture.component[component] + (u64)y * picture.pitch[other] + (u64)x * p.step[other];
+    if (p.sample_bytes == 1) return (float)__ldg((const u8 *)at);
+    return (float)(__ldg((const u16 *)at) >> p.value_shift);
+}
+
+// One column's samples, weighed over the rows.
+DEVICE float weigh_rows(const ConvertParams &p, const Picture &picture, int component, u32 x, const Tap &down) {
+    float sum = sample_at(p, picture, component, x, down.first) * down.weight[0];
+    for (u32 y = down.first + 1; y <= down.last; y++) {
+        sum += sample_at(p, picture, component, x, y) * down.weight[y == down.last ? 2 : 1];
+    }
+    return sum;
+}
+
+DEVICE float resample(const ConvertParams &p, const Picture &picture, int component, const Tap &across, const Tap &down) {
+    float first = weigh_rows(p, picture, component, across.first, down);
+    if (across.last == across.first) return first;
+    if (across.last == across.first + 1) {
+        return first + (weigh_rows(p, picture, component, across.last, down) - first) * across.weight[2];
+    }
+    float sum = first * across.weight[0];
+    for (u32 x = across.first + 1; x <= across.last; x++) {
+        sum += weigh_rows(p, picture, component, x, down) * across.weight[x == across.last ? 2 : 1];
+    }
+    return sum;
+}
+
+DEVICE float mix_samples(const ConvertParams &p, int channel, const float *sample) {
+    const ChannelMix &mix = p.mix[channel];
+    float value = mix.gain[0] * sample[0];
+    if (p.components == 3) value = value + mix.gain[1] * sample[1] + mix.gain[2] * sample[2];
+    return clamp_float(value + mix.bias, 0.0f, 255.0f);
+}
+
+DEVICE int multiply_high(int left, int right) { return left * right >> 16; }
+
+// The channels of one source pixel, in 8 bits.
+DEVICE void pixel_bytes(const ConvertParams &p, const Picture &picture, u32 x, u32 y, int *channel) {
+    float sample[3] = {0.0f, 0.0f, 0.0f};
+    for (int component = 0; component < p.components; component++) {
+        u32 shift_x = component ? p.chroma_shift_x : 0u, shift_y = component ? p.chroma_shift_y : 0u;
+        sample[component] = sample_at(p, picture, component, x >> shift_x, y >> shift_y);
+    }
+    if (!p.use_fast) {
+        for (int i = 0; i < p.channels; i++) channel[i] = (int)to_byte(mix_samples(p, i, sample));
+        return;
+    }
+    int luma = multiply_high((int)sample[0] * 8 - p.fast.black, p.fast.luma);
+    int cb = (int)sample[1] * 8 - 1024, cr = (int)sample[2] * 8 - 1024;
+    int red = clamp_int(luma + multiply_high(cr, p.fast.red_cr), 0, 255);
+    int green = clamp_int(luma + multiply_high(cb, p.fast.green_cb) + multiply_high(cr, p.fast.green_cr), 0, 255);
+    int blue = clamp_int(luma + multiply_high(cb, p.fast.blue_cb), 0, 255);
+    channel[0] = p.blue_first ? blue : red;
+    channel[1] = green;
+    channel[2] = p.blue_first ? red : blue;
+}
+
+// Between four pixels in 8-bit arithmetic, as OpenCV weighs them.
+DEVICE void resample_bytes(const ConvertParams &p, const Picture &picture, const Tap &across, const Tap &down, float *value) {
+    int rows[2][3];
+    for (int row = 0; row < 2; row++) {
+        u32 y = row ? down.last : down.first;
+        int near[3], far[3];
+        pixel_bytes(p, picture, across.first, y, near);
+        pixel_bytes(p, picture, across.last, y, far);
+        for (int i = 0; i < p.channels; i++) {
+            rows[row][i] = (near[i] * (int)across.weight[0] + far[i] * (int)across.weight[2]) >> 4;
+        }
+    }
+    for (int i = 0; i < p.channels; i++) {
+        int sum = multiply_high(rows[0][i], (int)down.weight[0]) + multiply_high(rows[1][i], (int)down.weight[2]);
+        value[i] = (float)((sum + 2) >> 2);
+    }
+}
+
+// Full-range RGB to OpenCV's 8-bit HSV: hue in half degrees, 0 to 179; saturation and value 0 to 255.
+DEVICE void to_hsv(float *value) {
+    int red = (int)to_byte(value[0]), green = (int)to_byte(value[1]), blue = (int)to_byte(value[2]);
+    int most = red > green ? red : green, least = red < green ? red : green;
+    most = most > blue ? most : blue;
+    least = least < blue ? least : blue;
+    int spread = most - least;
+    int part = most == red ? green - blue : most == green ? blue - red + 2 * spread : red - green + 4 * spread;
+    // Reciprocals in Q12, rounded.
+    int hue_factor = spread ? (int)rintf(122880.0f / (float)spread) : 0;
+    int saturation_factor = most ? (int)rintf(1044480.0f / (float)most) : 0;
+    int hue = (part * hue_factor + 2048) >> 12;
+    value[0] = (float)(hue < 0 ? hue + 180 : hue);
+    value[1] = (float)((spread * saturation_factor + 2048) >> 12);
+    value[2] = (float)most;
+}
+
+// The elements of one output pixel.
+DEVICE void convert_pixel(const ConvertParams &p, const Picture &picture, const Tap *across, const Tap *down, float *element) {
+    float value[3] = {0.0f, 0.0f, 0.0f};
+    if (p.sampling == BILINEAR_8BIT) {
+        resample_bytes(p, picture, across[0], down[0], value);
+    } else {
+        float sample[3] = {0.0f, 0.0f, 0.0f};
+        for (int component = 0; component < p.components; component++) {
+            sample[component] = resample(p, picture, component, across[component > 0], down[component > 0]);
+        }
+        for (int i = 0; i < p.channels; i++) value[i] = mix_samples(p, i, sample);
+    }
+    if (p.hsv) to_hsv(value);
+    for (int i = 0; i < 3; i++) element[i] = value[i] * p.mix[i].scale + p.mix[i].shift;
+}
+
+DEVICE u32 byte_of_element(float element) { return to_byte(clamp_float(element, 0.0f, 255.0f)); }
+
+DEVICE u32 half_of_element(int type, float element) { return type == TYPE_F16 ? to_half(element) : to_bfloat16(element); }
+
+// One element, anywhere.
+DEVICE void store_one(int type, u64 tensor, u64 index, float element) {
+    if (type == TYPE_U8) ((u8 *)tensor)[index] = (u8)byte_of_element(element);
+    else if (type == TYPE_F32) ((float *)tensor)[index] = element;
+    else ((u16 *)tensor)[index] = (u16)half_of_element(type, element);
+}
+
+// Four elements in a row, at an address that four of them may be written to at once.
+DEVICE void store_four(int type, u64 at, const float *element) {
+    if (type == TYPE_U8) {
+        *(u32 *)at = byte_of_element(element[0]) | byte_of_element(element[1]) << 8 | byte_of_element(element[2]) << 16 |
+                     byte_of_element(element[3]) << 24;
+    } else if (type == TYPE_F32) {
+        *(Quad *)at = Quad{{bits_of(element[0]), bits_of(element[1]), bits_of(element[2]), bits_of(element[3])}};
+    } else {
+        *(Pair *)at = Pair{{half_of_element(type, element[0]) | half_of_element(type, element[1]) << 16,
+                            half_of_element(type, element[2]) | half_of_element(type, element[3]) << 16}};
+    }
+}
+
+// Elements of up to four pixels in a row, given as element[channel][pixel].
+DEVICE void store_pixels(const ConvertParams &p, u64 out, u32 x, u32 y, u32 count, const float element[3][4]) {
+    int type = p.element_type;
+    u64 size = type == TYPE_U8 ? 1 : type == TYPE_F32 ? 4 : 2;
+    u64 pixel = (u64)y * p.out_width + x, plane = (u64)p.out_width * p.out_height;
+    if (!p.interleaved || p.channels == 1) {
+        for (int channel = 0; channel < p.channels; channel++) {
+            u64 first = channel * plane + pixel, at = out + first * size;
+            if (count == 4 && at % (4 * size) == 0) {
+                store_four(type, at, element[channel]);
+            } else {
+                for (u32 i = 0; i < count; i++) store_one(type, out, first + i, element[channel][i]);
+            }
+        }
+        return;
+    }
+    u64 at = out + pixel * 3 * size;
+    if (count == 4 && at % (4 * size) == 0) {
+        float row[12];
+        for (int i = 0; i < 12; i++) row[i] = element[i % 3][i / 3];
+        for (int i = 0; i < 3; i++) store_four(type, at + i * 4 * size, row + 4 * i);
+        return;
+    }
+    for (u32 i = 0; i < count; i++) {
+        for (int channel = 0; channel < 3; channel++) store_one(type, out, (pixel + i) * 3 + channel, element[channel][i]);
+    }
+}
+
+#define TILE_WIDTH 128
+#define TILE_HEIGHT 8
+
+// Any format, sampling, type and layout. Block: 32 x 8 threads, 128 x 8 pixels of one picture (grid z).
+KERNEL(convert, ConvertParams) {
+    // Positions need double precision, which many cards are slow at: once a row and column of the tile.
+    __shared__ Tap across[2][TILE_WIDTH];
+    __shared__ Tap down[2][TILE_HEIGHT];
+    const Picture &picture = p.picture[blockIdx.z];
+    u32 thread = threadIdx.y * 32 + threadIdx.x;
+    u32 tile_x = blockIdx.x * TILE_WIDTH, tile_y = blockIdx.y * TILE_HEIGHT;
+    for (u32 i = thread; i < 2 * (TILE_WIDTH + TILE_HEIGHT); i += 256) {
+        bool is_row = i >= 2 * TILE_WIDTH;
+        u32 entry = is_row ? i - 2 * TILE_WIDTH : i, length = is_row ? TILE_HEIGHT : TILE_WIDTH;
+        int chroma = entry >= length;
+        u32 index = chroma ? entry - length : entry;
+        int position = (int)((is_row ? tile_y : tile_x) + index) - (int)(is_row ? picture.top : picture.left);
+        u32 placed = is_row ? picture.placed_height : picture.placed_width;
+        if (position < 0 || position >= (int)placed) continue;
+        Axis axis = is_row ? axis_down(p, picture, chroma) : axis_across(p, picture, chroma);
+        Tap tap = tap_of(p, axis, (u32)position, is_row);
+        if (is_row) down[chroma][index] = tap;
+        else across[chroma][index] = tap;
+    }
+    __syncthreads();
+
+    u32 x = tile_x + threadIdx.x * 4, y = tile_y + threadIdx.y;
+    if (x >= p.out_width || y >= p.out_height) return;
+    u32 count = p.out_width - x < 4 ? p.out_width - x : 4;
+    float element[3][4];
+    bool row_placed = y >= picture.top && y < (u32)picture.top + picture.placed_height;
+    Tap row[2] = {down[0][threadIdx.y], down[1][threadIdx.y]};
+    for (u32 i = 0; i < 4; i++) {
+        bool placed = i < count && row_placed && x + i >= picture.left && x + i < (u32)picture.left + picture.placed_width;
+        float pixel[3] = {p.padding[0], p.padding[1], p.padding[2]};
+        if (placed) {
+            Tap column[2] = {across[0][threadIdx.x * 4 + i], across[1][threadIdx.x * 4 + i]};
+            convert_pixel(p, picture, column, row, pixel);
+        }
+        for (int channel = 0; channel < 3; channel++) element[channel][i] = pixel[channel];
+    }
+    store_pixels(p, picture.out, x, y, count, element);
+}
+
+// Sixteen bytes of a row of luma, or of eight pairs of chroma.
+DEVICE Quad load_quad(u64 at) {
+#ifdef FRAMERAIL_EMULATION
+    return *(const Quad *)at;
+#else
+    uint4 quad = __ldg((const uint4 *)at);
+    return Quad{{quad.x, quad.y, quad.z, quad.w}};
+#endif
+}
+
+DEVICE u32 byte_in(const Quad &quad, int index) { return quad.word[index >> 2] >> (8 * (index & 3)) & 255u; }
+
+// NV12 at its own size to 8-bit channels that are not scaled: the job of readers. Sides and addresses are multiples of 16, but for
+// the height. Block: 32 x 8 threads, each 16 x 2 pixels of one picture (grid z).
+KERNEL(convert_nv12_u8, ConvertParams) {
+    const Picture &picture = p.picture[blockIdx.z];
+    u32 x = (blockIdx.x * 32 + threadIdx.x) * 16, y = (blockIdx.y * 8 + threadIdx.y) * 2;
+    if (x >= p.out_width || y >= p.out_height) return;
+    Quad chroma = load_quad(picture.component[1] + (u64)(y >> 1) * picture.pitch[1] + x);
+    u64 plane = (u64)p.out_width * p.out_height;
+    for (u32 row = y; row < y + 2 && row < p.out_height; row++) {
+        Quad luma = load_quad(picture.component[0] + (u64)row * picture.pitch[0] + x);
+        // Twelve words: sixteen pixels of one channel after the other, or interleaved.
+        u32 word[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+#pragma unroll
+        for (int i = 0; i < 16; i++) {
+            float sample[3] = {(float)byte_in(luma, i), (float)byte_in(chroma, i & ~1), (float)byte_in(chroma, i | 1)};
+#pragma unroll
+            for (int channel = 0; channel < 3; channel++) {
+                const ChannelMix &mix = p.mix[channel];
+                float value = mix.gain[0] * sample[0] + mix.gain[1] * sample[1] + mix.gain[2] * sample[2] + mix.bias;
+                u32 byte = to_byte(clamp_float(value, 0.0f, 255.0f));
+                // Only words whose number the compiler knows stay in registers, so both layouts are written out.
+                if (p.interleaved) word[(i * 3 + channel) >> 2] |= byte << (8 * ((i * 3 + channel) & 3));
+                else word[channel * 4 + (i >> 2)] |= byte << (8 * (i & 3));
+            }
+        }
+        u64 pixel = (u64)row * p.out_width + x;
+#pragma unroll
+        for (int i = 0; i < 3; i++) {
+            u64 at = picture.out + (p.interleaved ? pixel * 3 + i * 16 : i * plane + pixel);
+            *(Quad *)at = Quad{{word[i * 4], word[i * 4 + 1], word[i * 4 + 2], word[i * 4 + 3]}};
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! Decoded pictures to tensors, a batch in one launch.
+
+use framerail_core::{DType, PixelFamily, TensorLayout, surface::MAX_SIDE};
+
+use super::{HEADERS, RawPicture, Runner, run_with};
+use crate::{CudaError, CudaStream, CudaSurface, DeviceBuffer, KernelSource};
+
+/// The kernels of this file.
+pub static SOURCE: KernelSource = KernelSource { name: "convert", code: include_str!("convert.cu"), headers: HEADERS };
+
+/// Pictures of one launch, so that its parameters stay below 4096 bytes. As in `convert.cu`.
+const MAX_PICTURES: usize = 48;
+
+/// How samples between or across pixels are found; as framerail-vision's `Sampling`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Sampling {
+    /// Between the nearest four pixels, chroma repeated.
+    #[default]
+    Bilinear,
+    /// Pixels become 8-bit channels first and are then weighed in parts of 2048.
+    Bilinear8Bit,
+    /// The mean over the area that a pixel covers.
+    Area,
+}
+
+/// The channels of a tensor, in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Channels {
+    /// Red, green, blue.
+    #[default]
+    Rgb,
+    /// Blue, green, red.
+    Bgr,
+    /// One channel of luma.
+    Gray,
+    /// Hue in half degrees (0 to 179), saturation and value (0 to 255), each rounded: as OpenCV's 8-bit HSV.
+    Hsv,
+}
+
+impl Channels {
+    /// Number of channels.
+    pub fn count(self) -> usize {
+        if self == Channels::Gray { 1 } else { 3 }
+    }
+}
+
+/// The tensor that pictures are written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Planes or interleaved channels.
+    pub layout: TensorLayout,
+    /// Type of the elements. Values for `U8` are rounded to the nearest, ties to even, and cut off at 0 and 255.
+    pub dtype: DType,
+    /// The channels.
+    pub channels: Channels,
+}
+
+impl TensorSpec {
+    /// Bytes of one picture.
+    pub fn picture_bytes(&self) -> usize {
+        self.width as usize * self.height as usize * self.channels.count() * self.dtype.size_bytes()
+    }
+
+    fn check(&self) -> Result<(), CudaError> {
+        let sides = 1..=MAX_SIDE;
+        if !sides.contains(&self.width) || !sides.contains(&self.height) {
+            return Err(CudaError::argument(format!("a tensor of {}x{}: sides go from 1 to {MAX_SIDE}", self.width, self.height)));
+        }
+        Ok(())
+    }
+}
+
+/// The part of a picture that is resampled, in its pixels; beyond the picture its edge is repeated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CropWindow {
+    /// Left edge.
+    pub x: f32,
+    /// Top edge.
+    pub y: f32,
+    /// Width, above 0.
+    pub width: f32,
+    /// Height, above 0.
+    pub height: f32,
+}
+
+/// Where the resampled part lies in the tensor, in its pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// First column.
+    pub left: u32,
+    /// First row.
+    pub top: u32,
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+}
+
+/// `clamp(gain · samples + bias, 0, 255) · scale + shift`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C)]
+pub struct ChannelMix {
+    /// Weight of each component's stored samples.
+    pub gain: [f32; 3],
+    /// Added before clamping.
+    pub bias: f32,
+    /// Multiplies the clamped value.
+    pub scale: f32,
+    /// Added at last.
+    pub shift: f32,
+}
+
+/// The factors of FFmpeg's 16-bit arithmetic from 8-bit Y'CbCr to RGB: Q13, for samples and zeros that are eight times as large.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct FastYuv {
+    /// Eight times luma's black.
+    pub black: i16,
+    /// Luma's factor.
+    pub luma: i16,
+    /// Red's from Cr.
+    pub red_cr: i16,
+    /// Green's from Cb and Cr.
+    pub green: [i16; 2],
+    /// Blue's from Cb.
+    pub blue_cb: i16,
+}
+
+/// The numbers of a conversion, as framerail-vision's `Preprocessor::plan` works them out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Conversion {
+    /// The part that is resampled.
+    pub window: CropWindow,
+    /// Where it goes.
+    pub placement: Placement,
+    /// How samples are found.
+    pub sampling: Sampling,
+    /// One for each channel, in the tensor's order. For [`Channels::Hsv`] gain and bias give red, green, blue; scale and shift
+    /// are those of hue, saturation, value.
+    pub mixes: [ChannelMix; 3],
+    /// The element beyond the placement, for each channel.
+    pub padding: [f32; 3],
+    /// Replaces gain and bias where 8-bit sampling takes FFmpeg's arithmetic; for 8-bit Y'CbCr to `Rgb` and `Bgr`.
+    pub fast: Option<FastYuv>,
+    /// Bits by which 16-bit samples are shifted right first: 0 when `mixes` are for stored values, 6 when they are for the codes
+    /// of 10-bit samples in the high bits, 4 for 12 bits.
+    pub value_shift: u32,
+}
+
+/// One picture of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct ConvertJob<'a> {
+    /// The decoded picture.
+    pub surface: &'a CudaSurface,
+    /// What is done to it.
+    pub conversion: Conversion,
+    /// Where its [`TensorSpec::picture_bytes`] go.
+    pub out: &'a DeviceBuffer,
+    /// Bytes from the buffer's start; a multiple of the element's size.
+    pub out_offset_bytes: usize,
+}
+
+/// One picture of a batch by its addresses.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RawConvertJob {
+    /// The decoded picture.
+    pub picture: RawPicture,
+    /// What is done to it.
+    pub conversion: Conversion,
+    /// Address of [`TensorSpec::picture_bytes`] bytes; a multiple of the element's size.
+    pub out: u64,
+}
+
+/// As `Picture` in `convert.cu`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct Picture {
+    component: [u64; 3],
+    out: u64,
+    window: [f32; 4],
+    pitch: [u32; 2],
+    size: [u16; 2],
+    placement: [u16; 4],
+    unused: u32,
+}
+
+/// What all pictures of a launch have in common. As the head of `ConvertParams` in `convert.cu`.
+#[derive(Clone, Copy, PartialEq)]
+#[repr(C)]
+struct Common {
+    mix: [ChannelMix; 3],
+    padding: [f32; 3],
+    fast: FastYuv,
+    out_size: [u32; 2],
+    step: [u8; 2],
+    components: u8,
+    sample_bytes: u8,
+    value_shift: u8,
+    chroma_shift: [u8; 2],
+    sampling: u8,
+    use_fast: u8,
+    channels: u8,
+    blue_first: u8,
+    hsv: u8,
+    element_type: u8,
+    interleaved: u8,
+    unused: [u8; 2],
+}
+
+/// As `ConvertParams` in `convert.cu`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Parameters {
+    common: Common,
+    pictures: [Picture; MAX_PICTURES],
+}
+
+const _: () = assert!(size_of::<Picture>() == 72 && size_of::<Common>() == 120);
+const _: () = assert!(size_of::<Parameters>() == 120 + 72 * MAX_PICTURES);
+
+/// Converts a batch of pictures, of one kernel launch for each 48 pictures of one format and colour.
+///
+/// Output: for each job one picture of the tensor, `[C, H, W]` or `[H, W, C]`, dense, RGB by the conversion's numbers. Every
+/// element is written. Surfaces and output may be used by other streams after their buffers' marks.
+///
+/// # Errors
+/// `BadArgument` for sizes that do not fit, `Compile`, `Driver`.
+pub fn convert_batch(stream: &CudaStream, tensor: &TensorSpec, jobs: &[ConvertJob<'_>]) -> Result<(), CudaError> {
+    let mut raw = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let need = tensor.picture_bytes();
+        if job.out_offset_bytes.checked_add(need).is_none_or(|end| end > job.out.len()) {
+            let have = job.out.len();
+            return Err(CudaError::argument(format!("a picture of {need} bytes at {} in a buffer of {have}", job.out_offset_bytes)));
+        }
+        let out = job.out.address() + job.out_offset_bytes as u64;
+        raw.push(RawConvertJob { picture: RawPicture::of(job.surface), conversion: job.conversion, out });
+    }
+    let outputs = distinct(jobs.iter().map(|job| job.out));
+    let inputs = distinct(jobs.iter().map(|job| job.surface.buffer()));
+    for input in &inputs {
+        input.begin_read(stream)?;
+    }
+    for output in &outputs {
+        output.begin_write(stream)?;
+    }
+    // SAFETY: live buffers, whose sizes the surfaces know and which were checked above, bracketed by their marks.
+    unsafe { convert_raw(stream, tensor, &raw)? };
+    for input in &inputs {
+        input.end_read(stream)?;
+    }
+    outputs.iter().try_for_each(|output| output.end_write(stream))
+}
+
+/// Each buffer once.
+fn distinct<'a>(buffers: impl Iterator<Item = &'a DeviceBuffer>) -> Vec<&'a DeviceBuffer> {
+    let mut distinct: Vec<&DeviceBuffer> = Vec::new();
+    for buffer in buffers {
+        if !distinct.iter().any(|known| std::ptr::eq(*known, buffer)) {
+            distinct.push(buffer);
+        }
+    }
+    distinct
+}
+
+/// [`convert_batch`] for memory outside of this crate's buffers, such as a decoder's.
+///
+/// # Safety
+/// Every plane and output is live until the work is done, as large as its format, size and pitch or the tensor say, and
+/// ordered with its other uses.
+///
+/// # Errors
+/// `BadArgument` for sizes that do not fit, `Compile`, `Driver`.
+pub unsafe fn convert_raw(runner: &dyn Runner, tensor: &TensorSpec, jobs: &[RawConvertJob]) -> Result<(), CudaError> {
+    tensor.check()?;
+    let mut prepared = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        prepared.push(Prepared::new(tensor, job)?);
+    }
+    let alike = |a: &Prepared, b: &Prepared| a.common == b.common && a.is_plain == b.is_plain;
+    for group in prepared.chunk_by(alike) {
+        for batch in group.chunks(MAX_PICTURES) {
+            let Some(first) = batch.first() else { continue };
+            let mut parameters = Parameters { common: first.common, pictures: [Picture::default(); MAX_PICTURES] };
+            parameters.pictures.iter_mut().zip(batch).for_each(|(slot, job)| *slot = job.picture);
+            let (kernel, tile) = if first.is_plain { ("convert_nv12_u8", (512, 16)) } else { ("convert", (128, 8)) };
+            let grid = (tensor.width.div_ceil(tile.0), tensor.height.div_ceil(tile.1), batch.len() as u32);
+            // SAFETY: the caller's word; sizes and pitches were checked.
+            unsafe { run_with(runner, &SOURCE, kernel, (grid, (32, 8, 1)), &parameters)? };
+        }
+    }
+    Ok(())
+}
+
+/// A job in the kernel's terms.
+struct Prepared {
+    common: Common,
+    picture: Picture,
+    /// Whether the kernel for NV12 at its own size will do.
+    is_plain: bool,
+}
+
+impl Prepared {
+    fn new(tensor: &TensorSpec, job: &RawConvertJob) -> Result<Self, CudaError> {
+        job.picture.check()?;
+        job.conversion.check(tensor, &job.picture)?;
+        if !(job.out as usize).is_multiple_of(tensor.dtype.size_bytes()) || job.out == 0 {
+            return Err(CudaError::argument("a tensor does not start at a whole element"));
+        }
+        let common = Common::new(tensor, job)?;
+        let picture = Picture::new(job)?;
+        Ok(Self { common, picture, is_plain: is_plain(tensor, job) })
+    }
+}
+
+impl Conversion {
+    fn check(&self, tensor: &TensorSpec, picture: &RawPicture) -> Result<(), CudaError> {
+        let Placement { left, top, width, height } = self.placement;
+        let fits = |first: u32, count: u32, side: u32| count > 0 && first.checked_add(count).is_some_and(|end| end <= side);
+        if !fits(left, width, tensor.width) || !fits(top, height, tensor.height) {
+            let (across, down) = (tensor.width, tensor.height);
+            return Err(CudaError::argument(format!("a picture of {width}x{height} at {left},{top} in a tensor of {across}x{down}")));
+        }
+        let CropWindow { x, y, width, height } = self.window;
+        // Far-off windows would leave the range of the kernel's integers.
+        let near = |value: f32| value.abs() <= 2e6;
+        if ![x, y, width, height].into_iter().all(near) || width <= 0.0 || height <= 0.0 {
+            return Err(CudaError::argument(format!("a crop of {width}x{height} at {x},{y}")));
+        }
+        if self.value_shift > 8 {
+            return Err(CudaError::argument(format!("samples shifted by {} bits", self.value_shift)));
+        }
+        let is_8bit_yuv = picture.format.sample_bytes() == 1 && picture.format.family() == PixelFamily::Yuv;
+        let to_rgb = matches!(tensor.channels, Channels::Rgb | Channels::Bgr);
+        if self.fast.is_some() && !(is_8bit_yuv && to_rgb && self.sampling == Sampling::Bilinear8Bit) {
+            return Err(CudaError::argument(format!("FFmpeg's factors are for 8-bit Y'CbCr, not for {} here", picture.format)));
+        }
+        Ok(())
+    }
+}
+
+impl Common {
+    fn new(tensor: &TensorSpec, job: &RawConvertJob) -> Result<Self, CudaError> {
+        let (conversion, format) = (&job.conversion, job.picture.format);
+        let step = [0, 1].map(|index| job.picture.component(index).map_or(0, |samples| samples.step_bytes));
+        let chroma = format.chroma_shift();
+        let element_type = match tensor.dtype {
+            DType::U8 => 0,
+            DType::F16 => 1,
+            DType::Bf16 => 2,
+            DType::F32 => 3,
+            other => return Err(CudaError::argument(format!("tensors of {other:?} are not made here"))),
+        };
+        let sampling = match conversion.sampling {
+            Sampling::Bilinear => 0,
+            Sampling::Bilinear8Bit => 1,
+            Sampling::Area => 2,
+        };
+        Ok(Self {
+            mix: conversion.mixes,
+            padding: conversion.padding,
+            fast: conversion.fast.unwrap_or_default(),
+            out_size: [tensor.width, tensor.height],
+            step,
+            components: format.color_components().len() as u8,
+            sample_bytes: format.sample_bytes() as u8,
+            value_shift: conversion.value_shift as u8,
+            chroma_shift: [chroma.0 as u8, chroma.1 as u8],
+            sampling,
+            use_fast: conversion.fast.is_some().into(),
+            channels: tensor.channels.count() as u8,
+            blue_first: (tensor.channels == Channels::Bgr).into(),
+            hsv: (tensor.channels == Channels::Hsv).into(),
+            element_type,
+            interleaved: (tensor.layout == TensorLayout::Thwc).into(),
+            unused: [0; 2],
+        })
+    }
+}
+
+impl Picture {
+    fn new(job: &RawConvertJob) -> Result<Self, CudaError> {
+        let (conversion, picture) = (&job.conversion, &job.picture);
+        let (mut component, mut pitch) = ([0; 3], [0; 2]);
+        for (index, address) in component.iter_mut().enumerate().take(picture.format.color_components().len()) {
+            let samples = picture.component(index).ok_or_else(|| CudaError::argument("a component without a plane"))?;
+            let row = &mut pitch[usize::from(index > 0)];
+            if *row != 0 && *row != samples.pitch_bytes {
+                return Err(CudaError::argument(format!("chroma planes with rows {row} and {} bytes apart", samples.pitch_bytes)));
+            }
+            (*address, *row) = (samples.address, samples.pitch_bytes);
+        }
+        let CropWindow { x, y, width, height } = conversion.window;
+        let Placement { left, top, width: columns, height: rows } = conversion.placement;
+        Ok(Self {
+            component,
+            out: job.out,
+            window: [x, y, width, height],
+            pitch,
+            size: [picture.width as u16, picture.height as u16],
+            placement: [left, top, columns, rows].map(|side| side as u16),
+            unused: 0,
+        })
+    }
+}
+
+/// Whether every pixel keeps its place, and vectors may be loaded and stored.
+fn is_plain(tensor: &TensorSpec, job: &RawConvertJob) -> bool {
+    let (conversion, picture) = (&job.conversion, &job.picture);
+    let own_size = conversion.window == CropWindow { x: 0.0, y: 0.0, width: picture.width as f32, height: picture.height as f32 }
+        && conversion.placement == Placement { left: 0, top: 0, width: picture.width, height: picture.height }
+        && (tensor.width, tensor.height) == (picture.width, picture.height);
+    let plain_values = conversion.mixes.iter().all(|mix| mix.scale == 1.0 && mix.shift == 0.0) && conversion.fast.is_none();
+    let aligned = [job.out, picture.planes[0], picture.planes[1], picture.pitches_bytes[0] as u64, picture.pitches_bytes[1] as u64]
+        .iter()
+        .all(|value| value.is_multiple_of(16));
+    own_size
+        && plain_values
+        && aligned
+        && picture.width.is_multiple_of(16)
+        && picture.format == framerail_core::PixelFormat::Nv12
+        && tensor.dtype == DType::U8
+        && matches!(tensor.channels, Channels::Rgb | Channels::Bgr)
+}

@@ -1,0 +1,140 @@
+//! Kernels compiled as host C++ and run in place of a card's.
+
+use std::{
+    collections::HashMap,
+    ffi::c_void,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, LazyLock, Mutex},
+};
+
+use framerail_core::HostSurface;
+use framerail_cuda::{
+    CudaError, KernelSource, Launch,
+    kernels::{Conversion, RawConvertJob, RawPicture, Runner, TensorSpec, convert_raw},
+};
+
+use crate::kernels_cases::Card;
+
+type Run = unsafe extern "C" fn(*const c_void, *const c_void, *const u32, *const u32, *const u64, u64) -> u64;
+
+static LIBRARIES: LazyLock<Mutex<HashMap<&'static str, Arc<libloading::Library>>>> = LazyLock::new(Mutex::default);
+
+/// A card made of the host; knows which memory may be read.
+#[derive(Default)]
+pub struct Emulator {
+    readable: Mutex<Vec<u64>>,
+}
+
+fn compiled(source: &'static KernelSource) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("emulation-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder for the emulation");
+    for (name, body) in source.headers.iter().chain(&[("card.h", include_str!("card.h"))]) {
+        std::fs::write(folder.join(name), body).expect("writable");
+    }
+    let (code, library) = (folder.join(format!("{}.cu", source.name)), folder.join(format!("{}.so", source.name)));
+    std::fs::write(&code, source.code).expect("writable");
+    let options = ["-x", "c++", "-std=c++17", "-O1", "-ffp-contract=off", "-fwrapv", "-fno-strict-aliasing", "-fPIC", "-shared", "-Wall"];
+    let quiet = ["-Wno-unknown-pragmas", "-Wno-unused-function"];
+    let mut command = Command::new(std::env::var_os("CXX").unwrap_or("g++".into()));
+    command.args(options).args(quiet).args(["-Werror", "-include", "card.h"]).arg("-o").args([&library, &code]).current_dir(&folder);
+    let output = command.output().expect("g++ is installed by scripts/setup.sh");
+    assert!(output.status.success(), "{}: {}", source.name, String::from_utf8_lossy(&output.stderr));
+    library
+}
+
+impl Emulator {
+    /// Lets kernels read a range.
+    pub fn allow(&self, start: u64, bytes: usize) {
+        self.readable.lock().expect("no panic").extend([start, start + bytes as u64]);
+    }
+
+    /// The addresses of a picture, whose planes may be read up to their last sample.
+    pub fn picture(&self, surface: &HostSurface) -> RawPicture {
+        let mut picture = RawPicture {
+            format: surface.format(),
+            width: surface.width(),
+            height: surface.height(),
+            planes: [0; 4],
+            pitches_bytes: [0; 4],
+        };
+        for plane in 0..surface.format().planes() {
+            picture.planes[plane] = surface.plane(plane).as_ptr() as u64;
+            picture.pitches_bytes[plane] = surface.layout(plane).pitch_bytes;
+            self.allow(picture.planes[plane], surface.layout(plane).min_bytes());
+        }
+        picture
+    }
+}
+
+impl Runner for Emulator {
+    unsafe fn run(
+        &self,
+        source: &'static KernelSource,
+        kernel: &'static str,
+        launch: Launch,
+        parameters: *const c_void,
+    ) -> Result<(), CudaError> {
+        // Blocks keep their place in globals of the library: one kernel at a time.
+        let mut libraries = LIBRARIES.lock().expect("no panic");
+        // SAFETY: our own code, without initialisers.
+        let load = || Arc::new(unsafe { libloading::Library::new(compiled(source)) }.expect("just compiled"));
+        let library = Arc::clone(libraries.entry(source.name).or_insert_with(load));
+        let (grid, block) = (launch.grid, launch.block);
+        let readable = self.readable.lock().expect("no panic");
+        // SAFETY: the function has this signature in `card.h`; kernels take a reference to their parameters, which the caller vouches for.
+        let violations = unsafe {
+            let run: libloading::Symbol<'_, Run> = library.get(b"framerail_run\0").expect("in card.h");
+            let function: libloading::Symbol<'_, *const c_void> = library.get(kernel.as_bytes()).expect("a kernel of this name");
+            let (grid, block) = ([grid.0, grid.1, grid.2], [block.0, block.1, block.2]);
+            run(*function, parameters, grid.as_ptr(), block.as_ptr(), readable.as_ptr(), readable.len() as u64 / 2)
+        };
+        assert_eq!(violations, 0, "{kernel} read outside of its pictures");
+        Ok(())
+    }
+}
+
+/// Bytes around an output that no kernel may touch.
+const GUARD: usize = 64;
+
+/// Memory whose surroundings are watched.
+pub struct Guarded {
+    memory: Vec<u8>,
+    start: usize,
+    bytes: usize,
+}
+
+impl Guarded {
+    pub fn new(bytes: usize) -> Self {
+        let memory = vec![0x5a_u8; bytes + 2 * GUARD + 16];
+        let start = GUARD + (16 - (memory.as_ptr() as usize + GUARD) % 16) % 16;
+        Self { memory, start, bytes }
+    }
+
+    pub fn address(&mut self) -> u64 {
+        self.memory.as_mut_ptr() as u64 + self.start as u64
+    }
+
+    /// The bytes; panics when one around them changed.
+    pub fn take(self) -> Vec<u8> {
+        let (start, end) = (self.start, self.start + self.bytes);
+        assert!(self.memory[..start].iter().chain(&self.memory[end..]).all(|byte| *byte == 0x5a), "written beyond the output");
+        self.memory[start..end].to_vec()
+    }
+}
+
+impl Card for Emulator {
+    fn convert(&self, pictures: &[HostSurface], conversions: &[Conversion], tensor: &TensorSpec) -> Vec<u8> {
+        let bytes = tensor.picture_bytes();
+        let mut out = Guarded::new(bytes * pictures.len());
+        let jobs = pictures.iter().zip(conversions).zip(0_u64..).map(|((picture, conversion), index)| RawConvertJob {
+            picture: self.picture(picture),
+            conversion: *conversion,
+            out: out.address() + index * bytes as u64,
+        });
+        let jobs: Vec<RawConvertJob> = jobs.collect();
+        // SAFETY: live host memory, for a card that is the host.
+        unsafe { convert_raw(self, tensor, &jobs) }.expect("fitting sizes");
+        out.take()
+    }
+}

@@ -1,0 +1,260 @@
+//! Conversion against framerail-vision.
+
+use framerail_core::{BBox, ColorDescription, DType, HostSurface, PixelFormat, TensorLayout};
+use framerail_cuda::kernels::{ChannelMix, Channels, Conversion, CropWindow, FastYuv, Placement, Sampling, TensorSpec};
+use framerail_vision::{ChannelOrder, ConversionPlan, Fit, Preprocess, Preprocessor};
+
+use super::{Card, Noise, frame, planar};
+
+fn conversion(plan: &ConversionPlan, value_shift: u32) -> Conversion {
+    let mix = |mix: framerail_vision::ChannelMix| ChannelMix { gain: mix.gain, bias: mix.bias, scale: mix.scale, shift: mix.shift };
+    let fast = |fast: framerail_vision::FastYuv| FastYuv {
+        black: fast.black,
+        luma: fast.luma,
+        red_cr: fast.red_cr,
+        green: fast.green,
+        blue_cb: fast.blue_cb,
+    };
+    let framerail_vision::Placement { left, top, width, height } = plan.placement;
+    let crop = plan.crop;
+    Conversion {
+        window: CropWindow { x: crop.x1, y: crop.y1, width: crop.width(), height: crop.height() },
+        placement: Placement { left, top, width, height },
+        sampling: match plan.sampling {
+            framerail_vision::Sampling::Bilinear => Sampling::Bilinear,
+            framerail_vision::Sampling::Bilinear8Bit => Sampling::Bilinear8Bit,
+            framerail_vision::Sampling::Area => Sampling::Area,
+        },
+        mixes: plan.mixes.map(mix),
+        padding: plan.padding,
+        fast: plan.fast.map(fast),
+        value_shift,
+    }
+}
+
+fn half(bits: u16) -> f32 {
+    let (exponent, mantissa) = (i32::from(bits >> 10 & 31), f32::from(bits & 1023));
+    let magnitude = if exponent == 0 { mantissa * 2f32.powi(-24) } else { (mantissa + 1024.0) * 2f32.powi(exponent - 25) };
+    if bits >> 15 == 1 { -magnitude } else { magnitude }
+}
+
+/// A tensor's elements as numbers.
+fn numbers(bytes: &[u8], dtype: DType) -> Vec<f32> {
+    match dtype {
+        DType::U8 => bytes.iter().map(|byte| f32::from(*byte)).collect(),
+        DType::F16 => bytes.as_chunks::<2>().0.iter().map(|bytes| half(u16::from_le_bytes(*bytes))).collect(),
+        DType::Bf16 => bytes.as_chunks::<2>().0.iter().map(|[low, high]| f32::from_le_bytes([0, 0, *low, *high])).collect(),
+        _ => bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+    }
+}
+
+fn convert(card: &dyn Card, picture: &HostSurface, conversion: Conversion, tensor: &TensorSpec) -> Vec<f32> {
+    numbers(&card.convert(std::slice::from_ref(picture), &[conversion], tensor), tensor.dtype)
+}
+
+fn preprocessor(spec: Preprocess, sampling: Sampling) -> Preprocessor {
+    let sampling = match sampling {
+        Sampling::Bilinear => framerail_vision::Sampling::Bilinear,
+        Sampling::Bilinear8Bit => framerail_vision::Sampling::Bilinear8Bit,
+        Sampling::Area => framerail_vision::Sampling::Area,
+    };
+    Preprocessor::new(spec).expect("valid").with_sampling(sampling)
+}
+
+/// What an element may differ by, for its type.
+fn tolerance(dtype: DType, sampling: Sampling, value: f32) -> f32 {
+    match dtype {
+        DType::U8 => 0.0,
+        DType::F16 => value.abs() / 2048.0 + 1e-6,
+        DType::Bf16 => value.abs() / 256.0 + 1e-6,
+        // Sums over areas are not added up in the same order everywhere.
+        _ if sampling == Sampling::Area => value.abs() * 1e-5 + 1e-4,
+        _ => 0.0,
+    }
+}
+
+pub fn equals_the_host_for_every_format_size_crop_and_type(card: &dyn Card) {
+    let mut noise = Noise(3);
+    let formats = [
+        PixelFormat::Nv12,
+        PixelFormat::P010,
+        PixelFormat::Yuv420p,
+        PixelFormat::Yuv444p,
+        PixelFormat::Yuv444p10,
+        PixelFormat::Yuv420p10,
+        PixelFormat::Yuv411p,
+        PixelFormat::Gray8,
+        PixelFormat::Rgb24,
+        PixelFormat::Bgr24,
+        PixelFormat::Rgb48,
+    ];
+    let (mut exact, mut total) = (0_usize, 0_usize);
+    for round in 0..660 {
+        let format = formats[round % formats.len()];
+        let (width, height) = noise.pick(&[(64, 48), (33, 21), (1, 1), (150, 20), (7, 90), (320, 180)]);
+        let (out_width, out_height) = noise.pick(&[(64, 48), (32, 32), (20, 30), (150, 20), (5, 3), (133, 40), (1, 2)]);
+        let sampling = noise.pick(&[Sampling::Bilinear, Sampling::Bilinear8Bit, Sampling::Area]);
+        let (order, channels) =
+            noise.pick(&[(ChannelOrder::Rgb, Channels::Rgb), (ChannelOrder::Bgr, Channels::Bgr), (ChannelOrder::Gray, Channels::Gray)]);
+        let layout = noise.pick(&[TensorLayout::Tchw, TensorLayout::Thwc]);
+        let dtype = noise.pick(&[DType::U8, DType::F16, DType::Bf16, DType::F32]);
+        let fit = noise.pick(&[Fit::Stretch, Fit::Letterbox { pad: 114, centered: true }, Fit::Letterbox { pad: 0, centered: false }]);
+        let (scale, mean, std) = match dtype {
+            DType::U8 => (1.0, [0.0; 3], [1.0; 3]),
+            _ => noise.pick(&[(1.0 / 255.0, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), (1.0, [0.0; 3], [1.0; 3])]),
+        };
+        let spec = Preprocess { width: out_width, height: out_height, fit, channel_order: order, layout, scale, mean, std };
+        let color = noise.color();
+        let picture = noise.picture(format, width, height);
+        let (w, h) = (width as f32, height as f32);
+        let crop = noise.pick(&[
+            BBox::from_xyxy(0.0, 0.0, w, h),
+            BBox::from_xyxy(w * 0.21, h * 0.13, w * 0.77 + 0.5, h * 0.9),
+            BBox::from_xyxy(-w * 0.3, -5.25, w * 1.4, h + 3.0),
+            BBox::from_xyxy(w + 10.0, h + 10.0, w + 20.0, h + 30.0),
+        ]);
+        let mut preprocessor = preprocessor(spec, sampling);
+        let plan = preprocessor.plan(width, height, format, &color, Some(crop)).expect("crop in range");
+        let tensor = TensorSpec { width: out_width, height: out_height, layout, dtype, channels };
+        let found = convert(card, &picture, conversion(&plan, 0), &tensor);
+        // The host decodes to planes what NV12 holds.
+        let host = if format == PixelFormat::Nv12 { planar(&picture) } else { picture };
+        let mut expected = vec![f32::NAN; spec.elements()];
+        let mapping = preprocessor.run_crop(&frame(host, color), crop, &mut expected).expect("host frame");
+        assert_eq!(mapping, plan.mapping);
+        let what = || format!("round {round}: {format} {width}x{height} {crop:?} {color:?} {sampling:?} {spec:?} {dtype:?}");
+        assert_eq!(found.len(), expected.len(), "{}", what());
+        for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            let expected = if dtype == DType::U8 { expected.round_ties_even() } else { *expected };
+            let off = (found - expected).abs();
+            // A tie may round the other way.
+            let area_tie = if sampling == Sampling::Area && dtype == DType::U8 { 1.0 } else { 0.0 };
+            assert!(off <= tolerance(dtype, sampling, expected) + area_tie, "{}: element {index} is {found}, not {expected}", what());
+            exact += usize::from(off == 0.0 || dtype == DType::F16 || dtype == DType::Bf16);
+            total += 1;
+        }
+    }
+    println!("{exact} of {total} elements are equal");
+    assert!(exact * 1000 > total * 950, "{exact} of {total} elements are equal");
+}
+
+pub fn nv12_at_its_own_size_takes_the_kernel_for_it_and_equals_the_other(card: &dyn Card) {
+    let mut noise = Noise(9);
+    for (width, height) in [(64, 48), (528, 35), (16, 1), (1024, 18)] {
+        for layout in [TensorLayout::Tchw, TensorLayout::Thwc] {
+            for (order, channels) in [(ChannelOrder::Rgb, Channels::Rgb), (ChannelOrder::Bgr, Channels::Bgr)] {
+                let (picture, color) = (noise.picture(PixelFormat::Nv12, width, height), noise.color());
+                let spec = Preprocess {
+                    width,
+                    height,
+                    fit: Fit::Stretch,
+                    channel_order: order,
+                    layout,
+                    scale: 1.0,
+                    mean: [0.0; 3],
+                    std: [1.0; 3],
+                };
+                let mut preprocessor = preprocessor(spec, Sampling::Bilinear);
+                let plan = preprocessor.plan(width, height, PixelFormat::Nv12, &color, None).expect("whole");
+                let tensor = TensorSpec { width, height, layout, dtype: DType::U8, channels };
+                let found = convert(card, &picture, conversion(&plan, 0), &tensor);
+                let mut expected = vec![f32::NAN; spec.elements()];
+                preprocessor.run(&frame(picture, color), &mut expected).expect("host frame");
+                let expected: Vec<f32> = expected.iter().map(|value| value.round_ties_even()).collect();
+                assert!(found == expected, "{width}x{height} {layout:?} {order:?}");
+            }
+        }
+    }
+}
+
+pub fn ten_bits_in_the_high_bits_equal_the_codes_of_the_planar_format(card: &dyn Card) {
+    let mut noise = Noise(21);
+    let (picture, color) = (noise.picture(PixelFormat::P010, 61, 40), noise.color());
+    let spec = Preprocess {
+        width: 40,
+        height: 40,
+        fit: Fit::Stretch,
+        channel_order: ChannelOrder::Rgb,
+        layout: TensorLayout::Tchw,
+        scale: 1.0,
+        mean: [0.0; 3],
+        std: [1.0; 3],
+    };
+    let tensor = TensorSpec { width: 40, height: 40, layout: TensorLayout::Tchw, dtype: DType::F32, channels: Channels::Rgb };
+    let preprocessor = preprocessor(spec, Sampling::Bilinear);
+    let plan = |format| preprocessor.plan(61, 40, format, &color, None).expect("whole");
+    let stored = convert(card, &picture, conversion(&plan(PixelFormat::P010), 0), &tensor);
+    let codes = convert(card, &picture, conversion(&plan(PixelFormat::Yuv420p10), 6), &tensor);
+    assert!(stored.iter().zip(&codes).all(|(a, b)| (a - b).abs() < 1e-3));
+}
+
+pub fn hsv_follows_opencv(card: &dyn Card) {
+    // From OpenCV's documentation: V = max, S = 255 (max - min) / max, H = 30 times the sextant, rounded in 12-bit arithmetic.
+    let mut noise = Noise(5);
+    let picture = noise.picture(PixelFormat::Rgb24, 256, 64);
+    let spec = Preprocess {
+        width: 256,
+        height: 64,
+        fit: Fit::Stretch,
+        channel_order: ChannelOrder::Rgb,
+        layout: TensorLayout::Thwc,
+        scale: 1.0,
+        mean: [0.0; 3],
+        std: [1.0; 3],
+    };
+    let plan = preprocessor(spec, Sampling::Bilinear).plan(256, 64, PixelFormat::Rgb24, &ColorDescription::default(), None).expect("whole");
+    let tensor = TensorSpec { width: 256, height: 64, layout: TensorLayout::Thwc, dtype: DType::U8, channels: Channels::Hsv };
+    let found = convert(card, &picture, conversion(&plan, 0), &tensor);
+    for (y, row) in found.chunks_exact(256 * 3).enumerate() {
+        for (hsv, rgb) in row.chunks_exact(3).zip(picture.row(0, y).chunks_exact(3)) {
+            let [r, g, b] = [rgb[0], rgb[1], rgb[2]].map(f64::from);
+            let (most, least) = (r.max(g).max(b), r.min(g).min(b));
+            let spread = most - least;
+            let sextant = match () {
+                () if spread == 0.0 => 0.0,
+                () if most == r => (g - b) / spread,
+                () if most == g => 2.0 + (b - r) / spread,
+                () => 4.0 + (r - g) / spread,
+            };
+            let hue = (30.0 * sextant).rem_euclid(180.0);
+            let saturation = if most > 0.0 { 255.0 * spread / most } else { 0.0 };
+            let turn = (f64::from(hsv[0]) - hue).abs();
+            assert!(turn.min(180.0 - turn) <= 0.63, "{rgb:?} has hue {hue}, not {}", hsv[0]);
+            assert!(hsv[0] <= 180.0);
+            assert!((f64::from(hsv[1]) - saturation).abs() <= 0.55, "{rgb:?} has saturation {saturation}, not {}", hsv[1]);
+            assert_eq!(f64::from(hsv[2]), most);
+        }
+    }
+}
+
+pub fn batches_of_many_formats_and_sizes_land_where_they_should(card: &dyn Card) {
+    let mut noise = Noise(31);
+    let tensor = TensorSpec { width: 24, height: 16, layout: TensorLayout::Thwc, dtype: DType::U8, channels: Channels::Rgb };
+    let spec = Preprocess {
+        width: 24,
+        height: 16,
+        fit: Fit::Letterbox { pad: 7, centered: true },
+        channel_order: ChannelOrder::Rgb,
+        layout: TensorLayout::Thwc,
+        scale: 1.0,
+        mean: [0.0; 3],
+        std: [1.0; 3],
+    };
+    let (mut conversions, mut pictures) = (Vec::new(), Vec::new());
+    for index in 0..130 {
+        let format = if index / 60 == 1 { PixelFormat::Rgb24 } else { PixelFormat::Nv12 };
+        let (width, height) = (8 + noise.below(40), 8 + noise.below(40));
+        let picture = noise.picture(format, width, height);
+        let color = ColorDescription::default();
+        let plan = preprocessor(spec, Sampling::Bilinear).plan(width, height, format, &color, None).expect("whole");
+        conversions.push(conversion(&plan, 0));
+        pictures.push(picture);
+    }
+    let out = card.convert(&pictures, &conversions, &tensor);
+    for (picture, found) in pictures.into_iter().zip(out.chunks_exact(tensor.picture_bytes())) {
+        let frame = frame(picture, ColorDescription::default());
+        let mut expected = vec![0.0; spec.elements()];
+        preprocessor(spec, Sampling::Bilinear).run(&frame, &mut expected).expect("host frame");
+        assert!(found.iter().zip(&expected).all(|(found, expected)| f32::from(*found) == expected.round_ties_even()));
+    }
+}

@@ -1,0 +1,113 @@
+//! What every card must do alike, the host's imitation of one included.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+pub mod convert;
+
+use framerail_core::{
+    ColorDescription, FieldOrder, Frame, FramePool, FrameStatus, HostSurface, PixelFormat, Pts, Rotation, StreamId, Surface, TimeBase,
+};
+use framerail_cuda::kernels::{Conversion, TensorSpec};
+
+/// Runs kernels on host memory.
+pub trait Card {
+    /// A batch of pictures, one after the other.
+    fn convert(&self, pictures: &[HostSurface], conversions: &[Conversion], tensor: &TensorSpec) -> Vec<u8>;
+}
+
+/// A frame around a surface.
+pub fn frame(surface: HostSurface, color: ColorDescription) -> Frame {
+    let (width, height) = (surface.width(), surface.height());
+    Frame {
+        surface: Surface::Host(surface),
+        width,
+        height,
+        stream: StreamId(0),
+        index: 0,
+        pts: Pts(0),
+        duration: None,
+        time_base: TimeBase::MICROS,
+        color,
+        sample_aspect_ratio: None,
+        rotation: Rotation::None,
+        field_order: FieldOrder::Progressive,
+        is_keyframe: true,
+        status: FrameStatus::Ok,
+    }
+}
+
+/// Numbers that look random and are the same on every run.
+pub struct Noise(pub u64);
+
+impl Noise {
+    /// The next number below `end`.
+    pub fn below(&mut self, end: u32) -> u32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) % u64::from(end)) as u32
+    }
+
+    /// The next number from `low` to `high`.
+    pub fn between(&mut self, low: f32, high: f32) -> f32 {
+        low + (high - low) * (self.below(1 << 20) as f32 / (1 << 20) as f32)
+    }
+
+    /// One of some.
+    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len() as u32) as usize]
+    }
+
+    /// A picture of smooth shapes and noise over every code.
+    pub fn picture(&mut self, format: PixelFormat, width: u32, height: u32) -> HostSurface {
+        let mut surface = FramePool::new(1).surface(format, width, height).expect("size in range");
+        let mut planes = surface.planes_mut().expect("fresh memory");
+        let max = format.max_value();
+        for (index, component) in format.components().iter().enumerate() {
+            let (columns, rows) = format.component_size(index, width, height);
+            let slope = (self.below(9), self.below(9));
+            for y in 0..rows {
+                for x in 0..columns {
+                    let code =
+                        (x * slope.0 + y * slope.1 + self.below(64) + index as u32 * 70) % 256 * (max + 1) / 256 + self.below(max / 255);
+                    let bytes = ((code.min(max) as u16) << component.shift).to_le_bytes();
+                    let at = x as usize * component.step_bytes + component.offset_bytes;
+                    let size = format.sample_bytes();
+                    planes.row(component.plane, y as usize)[at..at + size].copy_from_slice(&bytes[..size]);
+                }
+            }
+        }
+        surface
+    }
+
+    /// Colour tags.
+    pub fn color(&mut self) -> ColorDescription {
+        use framerail_core::{ColorMatrix, ColorRange};
+        let matrix = self.pick(&[ColorMatrix::Unspecified, ColorMatrix::Bt601, ColorMatrix::Bt709, ColorMatrix::Bt2020]);
+        let range = self.pick(&[ColorRange::Unspecified, ColorRange::Limited, ColorRange::Full]);
+        ColorDescription { matrix, range, ..Default::default() }
+    }
+}
+
+/// The same picture with its chroma in planes of their own: NV12 as yuv420p, P010 as yuv420p10.
+pub fn planar(surface: &HostSurface) -> HostSurface {
+    let (format, shift) = match surface.format() {
+        PixelFormat::Nv12 => (PixelFormat::Yuv420p, 0),
+        PixelFormat::P010 => (PixelFormat::Yuv420p10, 6),
+        other => panic!("{other} is planar or packed"),
+    };
+    let size = format.sample_bytes();
+    let mut out = FramePool::new(1).surface(format, surface.width(), surface.height()).expect("size in range");
+    let mut planes = out.planes_mut().expect("fresh memory");
+    for (from, to) in surface.format().components().iter().zip(format.components()) {
+        for y in 0..surface.layout(from.plane).rows {
+            let source = surface.row(from.plane, y).chunks_exact(from.step_bytes);
+            for (target, sample) in planes.row(to.plane, y).chunks_exact_mut(size).zip(source) {
+                let sample = &sample[from.offset_bytes..from.offset_bytes + size];
+                match size {
+                    1 => target.copy_from_slice(sample),
+                    _ => target.copy_from_slice(&(u16::from_le_bytes([sample[0], sample[1]]) >> shift).to_le_bytes()),
+                }
+            }
+        }
+    }
+    out
+}

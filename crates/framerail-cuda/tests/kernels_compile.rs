@@ -1,0 +1,43 @@
+//! Every kernel compiles for the cards that are out there. Needs NVRTC, but no card.
+
+use std::{path::PathBuf, process::Command};
+
+use framerail_cuda::{kernels, nvrtc::nvrtc_version};
+
+/// Compute capabilities: A100, L4, H100.
+const ARCHITECTURES: [(u32, u32); 3] = [(8, 0), (8, 9), (9, 0)];
+
+/// The compiler that scripts/setup.sh installs.
+fn installed() -> Option<PathBuf> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let home = std::env::var_os("FRAMERAIL_HOME").map_or(root.join(".framerail"), PathBuf::from);
+    let pythons = std::fs::read_dir(home.join("venv/lib")).ok()?;
+    let library = |python: PathBuf| python.join("site-packages/nvidia/cu13/lib/libnvrtc.so.13");
+    pythons.flatten().map(|python| library(python.path())).find(|path| path.exists())
+}
+
+#[test]
+fn every_kernel_compiles_for_every_architecture() {
+    if let Err(reason) = nvrtc_version() {
+        let Some(library) = installed().filter(|_| std::env::var_os("FRAMERAIL_NVRTC").is_none()) else {
+            eprintln!("KERNELS WERE NOT COMPILED: {reason}");
+            return;
+        };
+        // The library is looked for once in a process: another one is told where it lies.
+        let program = std::env::current_exe().expect("a running program");
+        let test = "every_kernel_compiles_for_every_architecture";
+        let mut command = Command::new(program);
+        // It looks for a second library by its name alone.
+        let folder = library.parent().expect("a file in a folder");
+        command.args(["--exact", test, "--nocapture"]).env("FRAMERAIL_NVRTC", &library).env("LD_LIBRARY_PATH", folder);
+        assert!(command.status().expect("starts").success(), "see above");
+        return;
+    }
+    for source in kernels::SOURCES {
+        for architecture in ARCHITECTURES {
+            let code = source.compile(architecture).unwrap_or_else(|error| panic!("sm_{}{}: {error}", architecture.0, architecture.1));
+            assert!(code.starts_with(b"\x7fELF"), "{} for {architecture:?}", source.name);
+        }
+    }
+    eprintln!("{} sources compiled for {ARCHITECTURES:?}", kernels::SOURCES.len());
+}

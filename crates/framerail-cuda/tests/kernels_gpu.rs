@@ -1,0 +1,79 @@
+//! The same kernels on a real card.
+//!
+//! Needs a card, its driver and NVRTC; says loudly when there is none.
+
+mod kernels_cases;
+
+use std::sync::Arc;
+
+use framerail_core::HostSurface;
+use framerail_cuda::{
+    CudaDevice, CudaStream, CudaSurface, DevicePool,
+    kernels::{Conversion, ConvertJob, TensorSpec, convert_batch},
+};
+use kernels_cases::Card;
+
+struct Gpu {
+    stream: CudaStream,
+    pool: DevicePool,
+}
+
+/// The first card, or `None` with a loud word.
+fn gpu() -> Option<Gpu> {
+    let open = || -> Result<Gpu, framerail_cuda::CudaError> {
+        let device: Arc<CudaDevice> = CudaDevice::open(0)?;
+        Ok(Gpu { stream: CudaStream::new(&device)?, pool: DevicePool::new(&device, 1 << 30)? })
+    };
+    match open() {
+        Ok(gpu) => Some(gpu),
+        Err(error) => {
+            eprintln!("GPU TESTS DID NOT RUN: {error}");
+            assert!(std::env::var_os("FRAMERAIL_REQUIRE_GPU").is_none(), "FRAMERAIL_REQUIRE_GPU is set, and there is no GPU");
+            None
+        }
+    }
+}
+
+impl Card for Gpu {
+    fn convert(&self, pictures: &[HostSurface], conversions: &[Conversion], tensor: &TensorSpec) -> Vec<u8> {
+        let upload = |picture| CudaSurface::upload(picture, &self.pool, &self.stream).expect("room for a picture");
+        let surfaces: Vec<CudaSurface> = pictures.iter().map(upload).collect();
+        let bytes = tensor.picture_bytes();
+        let out = self.pool.buffer(bytes * pictures.len() + 64).expect("room for a tensor");
+        out.fill(0x5a, &self.stream).expect("a working card");
+        let jobs = surfaces.iter().zip(conversions).enumerate();
+        let jobs = jobs.map(|(index, (surface, conversion))| ConvertJob {
+            surface,
+            conversion: *conversion,
+            out: &out,
+            out_offset_bytes: index * bytes,
+        });
+        convert_batch(&self.stream, tensor, &jobs.collect::<Vec<_>>()).expect("fitting sizes");
+        let mut host = vec![0; bytes * pictures.len() + 64];
+        out.download(0, &mut host, &self.stream).expect("a working card");
+        let guard = host.split_off(bytes * pictures.len());
+        assert!(guard.iter().all(|byte| *byte == 0x5a), "written beyond the output");
+        host
+    }
+}
+
+macro_rules! on_the_gpu {
+    ($($module:ident::$case:ident,)+) => {
+        $(
+            #[test]
+            fn $case() {
+                if let Some(gpu) = gpu() {
+                    kernels_cases::$module::$case(&gpu);
+                }
+            }
+        )+
+    };
+}
+
+on_the_gpu! {
+    convert::equals_the_host_for_every_format_size_crop_and_type,
+    convert::nv12_at_its_own_size_takes_the_kernel_for_it_and_equals_the_other,
+    convert::ten_bits_in_the_high_bits_equal_the_codes_of_the_planar_format,
+    convert::hsv_follows_opencv,
+    convert::batches_of_many_formats_and_sizes_land_where_they_should,
+}
