@@ -6,6 +6,10 @@
 #![forbid(unsafe_code)]
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod device;
+#[cfg(feature = "cuda")]
+mod device_pieces;
 pub mod error;
 mod packets;
 mod parallel;
@@ -13,6 +17,10 @@ mod piece;
 mod window;
 
 pub use cpu::CpuPieces;
+#[cfg(feature = "cuda")]
+pub use device::{DeviceOptions, DeviceReader, DeviceReaderStats};
+#[cfg(feature = "cuda")]
+pub use device_pieces::{CopySurfaces, MakeSurface};
 pub use error::ReaderError;
 pub use packets::{PacketReader, StreamPacket, VideoPacket};
 pub use parallel::{MakeDecoder, ParallelDecoder, PieceDecoder, PieceOutput, Tagged};

@@ -75,6 +75,23 @@ impl StreamFormat {
         })
     }
 
+    /// What a stream of this size and depth will be like, before its sequence header is seen: for planning memory.
+    pub fn guess(width: u32, height: u32, bits: u32) -> Self {
+        Self {
+            codec: NvdecCodec::H264,
+            chroma: Chroma::Yuv420,
+            bits,
+            coded_size: (width, height),
+            size: (width, height),
+            origin: (0, 0),
+            pixel_format: if bits > 8 { PixelFormat::P010 } else { PixelFormat::Nv12 },
+            color: ColorDescription::default(),
+            sample_aspect_ratio: None,
+            frame_rate: None,
+            min_surfaces: 1,
+        }
+    }
+
     /// `cudaVideoSurfaceFormat` of what is given out.
     pub(super) fn output_format(&self) -> i32 {
         match self.pixel_format {
@@ -109,7 +126,8 @@ fn color(raw: &ffi::VideoFormat) -> ColorDescription {
     ColorDescription {
         // An absent description is all zero, which would mean RGB in 4:2:0.
         matrix: if raw.chroma_format != Chroma::Yuv444.id() && matrix == ColorMatrix::Rgb { ColorMatrix::Unspecified } else { matrix },
-        range: if raw.signal_bits & 0x08 != 0 { ColorRange::Full } else { ColorRange::Limited },
+        // An absent description says limited too; the container may know better.
+        range: if raw.signal_bits & 0x08 != 0 { ColorRange::Full } else { ColorRange::Unspecified },
         primaries: ColorPrimaries(if raw.color_primaries == 0 { 2 } else { raw.color_primaries }),
         transfer: ColorTransfer(if raw.transfer_characteristics == 0 { 2 } else { raw.transfer_characteristics }),
         chroma_location: 0,

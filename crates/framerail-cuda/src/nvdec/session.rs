@@ -82,7 +82,7 @@ pub struct NvdecSession<S: PictureSink> {
     state: *mut State<S>,
     /// The sequence header, as the parser keeps a pointer to it.
     _extended: Option<Box<ffi::VideoFormatExtended>>,
-    /// A header too long for the parser's field, sent before the first packet.
+    /// A header to be sent before the first packet.
     header: Option<Vec<u8>>,
     owns: PhantomData<State<S>>,
 }
@@ -109,7 +109,9 @@ impl<S: PictureSink> NvdecSession<S> {
             error: None,
             pictures_decoded: 0,
         }));
-        let mut extended = (!header.is_empty() && header.len() <= MAX_SEQUENCE_HEADER).then(|| {
+        // Parameter sets are packets of their own in H.264 and HEVC.
+        let goes_in_band = matches!(codec, NvdecCodec::H264 | NvdecCodec::Hevc) || header.len() > MAX_SEQUENCE_HEADER;
+        let mut extended = (!header.is_empty() && !goes_in_band).then(|| {
             let mut extended =
                 Box::new(ffi::VideoFormatExtended { format: ffi::VideoFormat::default(), sequence_header: [0; MAX_SEQUENCE_HEADER] });
             extended.format.codec = codec.id();
@@ -137,7 +139,7 @@ impl<S: PictureSink> NvdecSession<S> {
         let mut parser = std::ptr::null_mut();
         // SAFETY: an out value and a structure of the header's layout; what it points to lives as long as the session.
         let code = unsafe { (library.create_parser)(&mut parser, &mut parameters) };
-        let header = (header.len() > MAX_SEQUENCE_HEADER).then(|| header.to_vec());
+        let header = (goes_in_band && !header.is_empty()).then(|| header.to_vec());
         let session = Self { parser, state, _extended: extended, header, owns: PhantomData };
         check_code(code, "making a parser")?;
         Ok(session)

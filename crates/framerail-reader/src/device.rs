@@ -1,0 +1,523 @@
+//! Frames of a video stream in the memory of a CUDA card, decoded there by as many engines as pay.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use framerail_core::{
+    ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, Frame, FrameStatus, PixelFamily, Pts, Rotation, StreamInfo,
+    Surface,
+};
+use framerail_cuda::{
+    CudaDevice, CudaError, CudaStream, DevicePool, Traffic,
+    nvdec::{self, Chroma, MappedPicture, NvdecCodec, NvdecSession, PictureSink},
+};
+use framerail_media::{BitstreamFilter, Damage, Input, InputOptions, InputPacket, MediaError, MediaItem, RotationPolicy, clock::Clock};
+use parking_lot::Mutex;
+
+use crate::{
+    ReaderError,
+    device_pieces::{CopySurfaces, DevicePicture, DevicePieces, DeviceSetup, MakeSurface, PacketTimes, PictureMaker},
+    packets::{PacketReader, StreamPacket, VideoPacket},
+    parallel::{MakeDecoder, ParallelDecoder},
+    piece::{Piece, PieceCutter},
+};
+
+/// Packets that a piece has at least: shorter ones spend too long filling and draining an engine.
+const MIN_PIECE_PACKETS: usize = 32;
+/// Packets after which a stream without random access points is decoded as one.
+const MAX_PIECE_PACKETS: usize = 1500;
+/// Decoders for each engine: while one waits for its pictures to be taken, the other decodes.
+const DECODERS_PER_ENGINE: usize = 2;
+/// Share of the free memory, and bytes, that frames decoded ahead may take by default.
+const MEMORY_SHARE: u64 = 4;
+const MAX_DEFAULT_BYTES: u64 = 3 << 30;
+/// Frames below which one engine is as fast.
+const MIN_FRAMES: u64 = 3 * MIN_PIECE_PACKETS as u64;
+/// Packets whose pictures are awaited, at most; the times of others are forgotten.
+const MAX_AWAITED: usize = 1024;
+
+/// How to read on a card.
+#[derive(Clone)]
+pub struct DeviceOptions {
+    /// The card.
+    pub device: Arc<CudaDevice>,
+    /// Decoders side by side; by default two for each of the card's engines, one for live and short sources.
+    pub decoders: Option<usize>,
+    /// Device memory for frames decoded ahead of their turn; by default a quarter of what is free, 3 GiB at most.
+    pub ahead_bytes: Option<u64>,
+    /// Makes what is delivered of each picture; by default a copy of it, in its own format.
+    pub make: Option<Arc<dyn MakeSurface>>,
+}
+
+impl DeviceOptions {
+    /// Everything by default.
+    pub fn new(device: &Arc<CudaDevice>) -> Self {
+        Self { device: Arc::clone(device), decoders: None, ahead_bytes: None, make: None }
+    }
+}
+
+/// What a reader has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceReaderStats {
+    /// Decoders that ran side by side.
+    pub decoders: usize,
+    /// Pieces that the stream was cut into; 0 when it was decoded as one.
+    pub pieces: u64,
+    /// Pictures that the engines decoded, shown or not.
+    pub pictures_decoded: u64,
+    /// The most frames that waited for their turn.
+    pub most_waiting: usize,
+    /// What was moved, and who waited.
+    pub traffic: Traffic,
+}
+
+enum Mode {
+    /// Packets go to one engine as they are read.
+    One(Box<NvdecSession<QueueSink>>, Option<BitstreamFilter>),
+    /// Pieces go to several.
+    Pieces(ParallelDecoder<DevicePieces>, PieceCutter),
+    Ended,
+}
+
+/// Reads one video stream into device memory: frames in presentation order with strictly increasing PTS, and its side
+/// packets between them. The twin of [`framerail_media::MediaReader`].
+pub struct DeviceReader {
+    packets: PacketReader,
+    setup: Arc<DeviceSetup>,
+    info: StreamInfo,
+    mode: Mode,
+    max_decoders: usize,
+    clock: Clock,
+    /// Decoding times of packets that state no PTS: the first picture shown gets the first.
+    untimed: BTreeSet<i64>,
+    ready: VecDeque<MediaItem>,
+    next_index: u64,
+    next_tag: i64,
+    pieces: u64,
+    is_read: bool,
+    is_past_end: bool,
+    damage: Damage,
+    /// Decoders and most frames waiting, of a mode that has ended.
+    ended: (usize, usize),
+}
+
+impl DeviceReader {
+    /// Opens a source and decodes up to its first frame.
+    ///
+    /// # Errors
+    /// `NotOnDevice` when the card cannot decode it but a CPU may; else as [`Input::open`] and `Cuda`.
+    pub fn open(input: &InputOptions, options: &DeviceOptions) -> Result<Self, ReaderError> {
+        let policy = input.rotation;
+        let input = Input::open(input)?;
+        let codec = check(&input, policy, &options.device)?;
+        let packets = PacketReader::new(input);
+        let (info, parameters) = (packets.input().info().clone(), packets.parameters().clone());
+        let failed = |error| ReaderError::Cuda { source_name: info.source.clone(), error };
+        let free = options.device.memory().map_err(failed)?.0;
+        let ahead_bytes = options.ahead_bytes.unwrap_or((free / MEMORY_SHARE).min(MAX_DEFAULT_BYTES));
+        let make = match &options.make {
+            Some(make) => Arc::clone(make),
+            None => {
+                let pool = DevicePool::new(&options.device, usize::try_from(ahead_bytes).unwrap_or(usize::MAX)).map_err(failed)?;
+                Arc::new(CopySurfaces::new(pool)) as Arc<dyn MakeSurface>
+            }
+        };
+        let engines = engines(&options.device, codec, &info);
+        let pays = is_file(&info) && info.frames_estimate.is_none_or(|frames| frames >= MIN_FRAMES);
+        let max_decoders = options.decoders.unwrap_or(if pays { engines * DECODERS_PER_ENGINE } else { 1 }).max(1);
+        let setup = Arc::new(DeviceSetup {
+            device: Arc::clone(&options.device),
+            codec,
+            parameters,
+            make,
+            source_name: info.source.clone(),
+            traffic: Mutex::default(),
+            pictures: Mutex::default(),
+        });
+        let clock = Clock::new(info.time_base, info.frame_rate);
+        let mut reader = Self {
+            packets,
+            setup,
+            info,
+            mode: Mode::Ended,
+            max_decoders,
+            clock,
+            untimed: BTreeSet::new(),
+            ready: VecDeque::new(),
+            next_index: 0,
+            next_tag: 0,
+            pieces: 0,
+            is_read: false,
+            is_past_end: false,
+            damage: Damage::default(),
+            ended: (0, 0),
+        };
+        reader.mode = if max_decoders > 1 { reader.in_pieces(ahead_bytes) } else { reader.as_one()? };
+        reader.read_first_frame()?;
+        Ok(reader)
+    }
+
+    fn in_pieces(&self, ahead_bytes: u64) -> Mode {
+        let frame_bytes = frame_bytes(&self.info, self.setup.make.as_ref());
+        let window = usize::try_from(ahead_bytes / frame_bytes.max(1)).unwrap_or(usize::MAX).max(self.max_decoders);
+        let setup = Arc::clone(&self.setup);
+        let make: MakeDecoder<DevicePieces> = Arc::new(move || DevicePieces::new(&setup));
+        Mode::Pieces(ParallelDecoder::new(self.max_decoders, window, make), PieceCutter::new(MIN_PIECE_PACKETS))
+    }
+
+    fn as_one(&self) -> Result<Mode, ReaderError> {
+        let failed = |error| self.setup.error(error);
+        let stream = CudaStream::new(&self.setup.device).map_err(failed)?;
+        let sink = QueueSink { maker: PictureMaker::new(&self.setup), awaited: HashMap::new(), ready: VecDeque::new() };
+        let headers = self.setup.headers()?;
+        let session = NvdecSession::new(&self.setup.device, self.setup.codec, &headers, &stream, sink).map_err(failed)?;
+        Ok(Mode::One(Box::new(session), BitstreamFilter::for_parser(&self.setup.parameters)?))
+    }
+
+    fn read_first_frame(&mut self) -> Result<(), ReaderError> {
+        let mut before = VecDeque::new();
+        loop {
+            match self.advance() {
+                Ok(Some(MediaItem::Frame(frame))) => {
+                    self.adopt(&frame);
+                    before.push_back(MediaItem::Frame(frame));
+                    before.append(&mut self.ready);
+                    self.ready = before;
+                    return Ok(());
+                }
+                Ok(Some(packet)) => before.push_back(packet),
+                Ok(None) => return Err(self.no_frame()),
+                Err(ReaderError::Cuda { source_name, error }) if may_work_on_cpu(&error) => {
+                    return Err(ReaderError::NotOnDevice { source_name, reason: error.to_string() });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The first frame knows better than the header.
+    fn adopt(&mut self, frame: &Frame) {
+        (self.info.width, self.info.height) = (frame.width, frame.height);
+        self.info.start_offset_micros = self.packets.input().selection().0.map_or(0, |start| -(start * 1e6).round() as i64);
+        self.info.color = frame.color;
+        self.info.rotation = frame.rotation;
+        self.info.sample_aspect_ratio = frame.sample_aspect_ratio;
+    }
+
+    fn no_frame(&self) -> ReaderError {
+        let source_name = self.info.source.clone();
+        let (start, end) = self.packets.input().selection();
+        if start.is_some() || end.is_some() {
+            let reason = format!("no frame of {source_name} lies within the selection");
+            return MediaError::BadOption { name: "start".into(), reason, nearest: None }.into();
+        }
+        let reason = "its headers can be read, but the card decodes no frame of it".into();
+        MediaError::Damaged { source_name, reason }.into()
+    }
+
+    /// The stream: size and colour as the first frame has them.
+    pub fn info(&self) -> &StreamInfo {
+        &self.info
+    }
+
+    /// The next frame or packet; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`DeviceReader::open`]. Damaged packets are no error but counted.
+    pub fn next_item(&mut self) -> Result<Option<MediaItem>, ReaderError> {
+        match self.ready.pop_front() {
+            Some(item) => Ok(Some(item)),
+            None => self.advance(),
+        }
+    }
+
+    /// What was not as it should be, so far.
+    pub fn damage(&self) -> Damage {
+        self.packets.input().damage().merged(&self.damage)
+    }
+
+    /// What was done, so far.
+    pub fn stats(&self) -> DeviceReaderStats {
+        let (decoders, most_waiting) = self.progress();
+        DeviceReaderStats {
+            decoders,
+            pieces: self.pieces,
+            pictures_decoded: *self.setup.pictures.lock(),
+            most_waiting,
+            traffic: *self.setup.traffic.lock(),
+        }
+    }
+
+    fn progress(&self) -> (usize, usize) {
+        match &self.mode {
+            Mode::Pieces(decoder, _) => (decoder.workers(), decoder.most_waiting()),
+            Mode::One(..) => (self.ended.0.max(1), self.ended.1),
+            Mode::Ended => self.ended,
+        }
+    }
+
+    fn change(&mut self, mode: Mode) {
+        self.ended = self.progress();
+        self.mode = mode;
+    }
+
+    fn advance(&mut self) -> Result<Option<MediaItem>, ReaderError> {
+        loop {
+            if let Some(item) = self.ready.pop_front() {
+                return Ok(Some(item));
+            }
+            if self.is_past_end {
+                self.change(Mode::Ended);
+                return Ok(self.packets.next_side()?.map(MediaItem::Packet));
+            }
+            match &mut self.mode {
+                Mode::Ended => return Ok(None),
+                Mode::One(..) => {
+                    if !self.step_one()? {
+                        self.change(Mode::Ended);
+                    }
+                }
+                Mode::Pieces(..) => {
+                    if let Some(frame) = self.step_pieces()? {
+                        return Ok(Some(MediaItem::Frame(frame)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Keeps the decoders busy; gives the next frame, or none when there is no piece left or the mode has changed.
+    fn step_pieces(&mut self) -> Result<Option<Frame>, ReaderError> {
+        self.submit_pieces()?;
+        let Mode::Pieces(decoder, cutter) = &mut self.mode else { return Ok(None) };
+        if let Some(tagged) = decoder.next_picture()? {
+            return Ok(self.deliver(tagged.picture));
+        }
+        if self.is_read {
+            self.change(Mode::Ended);
+            return Ok(None);
+        }
+        // No random access point for very long: what follows is decoded as one.
+        let rest = cutter.finish();
+        let one = self.as_one()?;
+        self.change(one);
+        // Two pieces of an open GOP share packets; one decoder wants each once.
+        let packets: BTreeMap<i64, InputPacket> =
+            rest.into_iter().flat_map(|piece| piece.packets).map(|packet| (packet.tag, packet.packet)).collect();
+        packets.into_values().try_for_each(|packet| self.send_one(packet))?;
+        Ok(None)
+    }
+
+    /// Reads packets until there is a piece for every decoder and one in reserve.
+    fn submit_pieces(&mut self) -> Result<(), ReaderError> {
+        let Mode::Pieces(decoder, cutter) = &mut self.mode else { return Ok(()) };
+        while !self.is_read && decoder.pieces_under_way() <= self.max_decoders && cutter.held() < MAX_PIECE_PACKETS {
+            let mut submit = |piece: Piece| {
+                self.pieces += 1;
+                decoder.submit(piece);
+            };
+            match self.packets.next_packet()? {
+                Some(StreamPacket::Side(packet)) => self.ready.push_back(MediaItem::Packet(packet)),
+                Some(StreamPacket::Video(packet)) if is_behind(&packet, &self.info, self.packets.input().selection().1) => {
+                    cutter.finish().into_iter().for_each(&mut submit);
+                    self.is_read = true;
+                }
+                Some(StreamPacket::Video(packet)) => {
+                    self.untimed.extend(untimed(&packet));
+                    cutter.push(packet)?.into_iter().for_each(&mut submit);
+                }
+                None => {
+                    cutter.finish().into_iter().for_each(&mut submit);
+                    self.is_read = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a packet and sends it to the one engine; `false` at the end.
+    fn step_one(&mut self) -> Result<bool, ReaderError> {
+        if self.is_read {
+            return Ok(false);
+        }
+        match self.packets.next_packet()? {
+            Some(StreamPacket::Side(packet)) => self.ready.push_back(MediaItem::Packet(packet)),
+            Some(StreamPacket::Video(packet)) => {
+                self.untimed.extend(untimed(&packet));
+                self.send_one(packet.packet)?;
+            }
+            None => {
+                self.is_read = true;
+                if let Mode::One(session, _) = &mut self.mode {
+                    session.flush().map_err(|error| self.setup.error(error))?;
+                    self.setup.account(session.pictures_decoded());
+                }
+                self.collect_one();
+            }
+        }
+        Ok(true)
+    }
+
+    fn send_one(&mut self, packet: InputPacket) -> Result<(), ReaderError> {
+        let Mode::One(session, filter) = &mut self.mode else { return Ok(()) };
+        let packets = match filter {
+            Some(filter) => filter.filter(packet)?,
+            None => vec![packet],
+        };
+        for packet in packets {
+            let tag = self.next_tag;
+            self.next_tag += 1;
+            session.sink().expect(tag, PacketTimes::of(&packet));
+            session.send(packet.data(), tag).map_err(|error| self.setup.error(error))?;
+        }
+        self.setup.account(0);
+        self.collect_one();
+        Ok(())
+    }
+
+    fn collect_one(&mut self) {
+        let Mode::One(session, _) = &mut self.mode else { return };
+        let pictures = std::mem::take(&mut session.sink().ready);
+        for picture in pictures {
+            if let Some(frame) = self.deliver(picture) {
+                self.ready.push_back(MediaItem::Frame(frame));
+            }
+        }
+    }
+
+    /// The picture as a frame, if it lies within the selection.
+    fn deliver(&mut self, picture: DevicePicture) -> Option<Frame> {
+        let DevicePicture { surface, format, times, field_order, has_errors } = picture;
+        let duration = (times.duration > 0).then_some(times.duration);
+        let stamp = self.clock.stamp(times.pts.or_else(|| self.untimed.pop_first()), duration);
+        let secs = self.info.time_base.seconds(stamp.pts);
+        let (start, end) = self.packets.input().selection();
+        if end.is_some_and(|end| secs >= end) {
+            self.is_past_end = true;
+            return None;
+        }
+        if self.is_past_end || start.is_some_and(|start| secs < start) {
+            return None;
+        }
+        self.damage.frames_repaired += u64::from(has_errors);
+        self.damage.timestamps_repaired += u64::from(stamp.is_repaired);
+        let index = self.next_index;
+        self.next_index += 1;
+        Some(Frame {
+            surface: Surface::Device(surface),
+            width: format.size.0,
+            height: format.size.1,
+            stream: self.info.id,
+            index,
+            pts: Pts(stamp.pts),
+            duration,
+            time_base: self.info.time_base,
+            color: completed(format.color, &self.info.color),
+            sample_aspect_ratio: format.sample_aspect_ratio.or(self.info.sample_aspect_ratio),
+            rotation: self.packets.input().coded_rotation(),
+            field_order,
+            is_keyframe: times.is_keyframe,
+            status: if has_errors || stamp.is_repaired { FrameStatus::Repaired } else { FrameStatus::Ok },
+        })
+    }
+}
+
+/// Queues the pictures of one engine.
+struct QueueSink {
+    maker: PictureMaker,
+    awaited: HashMap<i64, PacketTimes>,
+    ready: VecDeque<DevicePicture>,
+}
+
+impl QueueSink {
+    fn expect(&mut self, tag: i64, times: PacketTimes) {
+        self.awaited.insert(tag, times);
+        if self.awaited.len() > MAX_AWAITED {
+            let oldest = self.awaited.keys().copied().min();
+            oldest.and_then(|oldest| self.awaited.remove(&oldest));
+        }
+    }
+}
+
+impl PictureSink for QueueSink {
+    fn picture(&mut self, picture: &MappedPicture<'_>) -> Result<(), CudaError> {
+        let times = self.awaited.remove(&picture.info.tag).unwrap_or_default();
+        let picture = self.maker.picture(picture, times)?;
+        self.ready.push_back(picture);
+        Ok(())
+    }
+}
+
+/// The decoding time of a packet that states no PTS.
+fn untimed(packet: &VideoPacket) -> Option<i64> {
+    if packet.packet.pts().is_none() { packet.packet.dts() } else { None }
+}
+
+/// Whether a packet starts anew behind the selection's end, so that nothing from it on is wanted.
+fn is_behind(packet: &VideoPacket, info: &StreamInfo, end: Option<f64>) -> bool {
+    let secs = packet.packet.pts().map(|pts| info.time_base.seconds(pts));
+    packet.facts.random_access == framerail_media::facts::RandomAccess::Clean && secs.zip(end).is_some_and(|(secs, end)| secs >= end)
+}
+
+/// A regular file, as opposed to a pipe, a camera or the network.
+fn is_file(info: &StreamInfo) -> bool {
+    std::fs::metadata(&info.source).is_ok_and(|found| found.is_file())
+}
+
+fn may_work_on_cpu(error: &CudaError) -> bool {
+    matches!(error, CudaError::Unsupported { .. } | CudaError::NoDecoder { .. } | CudaError::NoDriver { .. })
+}
+
+/// Refuses what the card cannot decode, as far as the container tells.
+fn check(input: &Input, policy: RotationPolicy, device: &Arc<CudaDevice>) -> Result<NvdecCodec, ReaderError> {
+    let info = input.info();
+    let refuse = |reason: String| ReaderError::NotOnDevice { source_name: info.source.clone(), reason };
+    let codec = NvdecCodec::from_ffmpeg_name(&info.codec).ok_or_else(|| refuse(format!("NVDEC does not decode {}", info.codec)))?;
+    if info.container == "image2" {
+        return Err(refuse("pictures are decoded on the CPU".into()));
+    }
+    if input.coded_rotation() != Rotation::None && policy == RotationPolicy::Auto {
+        return Err(refuse("rotated video is turned upright on the CPU; rotate=keep leaves it as coded, on the card".into()));
+    }
+    let format = info.pixel_format;
+    if format.family() == PixelFamily::Rgb || format.has_alpha() {
+        return Err(refuse(format!("NVDEC does not give out {format}")));
+    }
+    let chroma = match (format.family(), format.chroma_shift()) {
+        (PixelFamily::Gray, _) => Chroma::Monochrome,
+        (_, (1, 1)) => Chroma::Yuv420,
+        (_, (1, 0)) => Chroma::Yuv422,
+        (_, (0, 0)) => Chroma::Yuv444,
+        _ => return Err(refuse(format!("NVDEC does not give out {format}"))),
+    };
+    let capability = nvdec::capability(device, codec, chroma, format.bits());
+    match capability.map_err(|error| refuse(error.to_string()))? {
+        Some(_) => Ok(codec),
+        None => Err(refuse(format!("the card does not decode {codec} {chroma} {} bit", format.bits()))),
+    }
+}
+
+/// Engines of the card for this kind of stream.
+fn engines(device: &Arc<CudaDevice>, codec: NvdecCodec, info: &StreamInfo) -> usize {
+    let found = nvdec::capability(device, codec, Chroma::Yuv420, info.pixel_format.bits());
+    found.ok().flatten().map_or(1, |capability| capability.engines as usize)
+}
+
+fn frame_bytes(info: &StreamInfo, make: &dyn MakeSurface) -> u64 {
+    let (width, height, bits) = (info.width, info.height, info.pixel_format.bits());
+    let guess = nvdec::StreamFormat::guess(width, height, bits);
+    make.bytes(&guess) as u64
+}
+
+/// The sequence header's tags, completed by the container's.
+fn completed(own: ColorDescription, stream: &ColorDescription) -> ColorDescription {
+    ColorDescription {
+        matrix: if own.matrix == ColorMatrix::Unspecified { stream.matrix } else { own.matrix },
+        range: if own.range == ColorRange::Unspecified { stream.range } else { own.range },
+        primaries: if own.primaries == ColorPrimaries::default() { stream.primaries } else { own.primaries },
+        transfer: if own.transfer == ColorTransfer::default() { stream.transfer } else { own.transfer },
+        chroma_location: if own.chroma_location == 0 { stream.chroma_location } else { own.chroma_location },
+    }
+}

@@ -1,0 +1,252 @@
+//! Pieces decoded by a card's engines.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use framerail_core::{DeviceSurface, FieldOrder};
+use framerail_cuda::{
+    CudaDevice, CudaError, CudaStream, CudaSurface, DevicePool, Traffic,
+    nvdec::{MappedPicture, NvdecCodec, NvdecSession, PictureInfo, PictureSink, StreamFormat},
+};
+use framerail_media::{BitstreamFilter, InputPacket, Parameters, bitstream_filter::parser_headers};
+use parking_lot::Mutex;
+
+use crate::{
+    ReaderError,
+    parallel::{PieceDecoder, PieceOutput, Tagged},
+    piece::{Piece, PiecePacket},
+};
+
+/// Tries to get a decoder while others give theirs back, and the wait between two.
+const MEMORY_TRIES: u32 = 100;
+const MEMORY_WAIT: Duration = Duration::from_millis(20);
+
+/// Makes of a decoded picture what is delivered.
+pub trait MakeSurface: Send + Sync {
+    /// Queues the work on the picture's stream; the surface carries the mark behind it.
+    ///
+    /// # Errors
+    /// Anything; it ends the reading.
+    fn make(&self, picture: &MappedPicture<'_>) -> Result<Arc<dyn DeviceSurface>, CudaError>;
+
+    /// Bytes of device memory for one picture.
+    fn bytes(&self, format: &StreamFormat) -> usize;
+}
+
+/// Delivers the picture itself, copied out of the decoder's memory.
+pub struct CopySurfaces {
+    pool: DevicePool,
+}
+
+impl CopySurfaces {
+    /// Surfaces from this pool.
+    pub fn new(pool: DevicePool) -> Self {
+        Self { pool }
+    }
+}
+
+impl MakeSurface for CopySurfaces {
+    fn make(&self, picture: &MappedPicture<'_>) -> Result<Arc<dyn DeviceSurface>, CudaError> {
+        let planes = &picture.planes;
+        let surface = CudaSurface::new(&self.pool, planes.format(), planes.width(), planes.height())?;
+        surface.copy_from(planes, picture.stream)?;
+        Ok(Arc::new(surface))
+    }
+
+    fn bytes(&self, format: &StreamFormat) -> usize {
+        let (width, height) = format.size;
+        (0..format.pixel_format.planes())
+            .map(|plane| format.pixel_format.plane_size(plane, width, height))
+            .map(|(row, rows)| row * rows)
+            .sum()
+    }
+}
+
+/// What the packet said of its picture.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PacketTimes {
+    pub(crate) pts: Option<i64>,
+    pub(crate) duration: i64,
+    pub(crate) is_keyframe: bool,
+}
+
+impl PacketTimes {
+    pub(crate) fn of(packet: &InputPacket) -> Self {
+        Self { pts: packet.pts(), duration: packet.duration(), is_keyframe: packet.is_keyframe() }
+    }
+}
+
+/// A picture in device memory, before it is a frame.
+pub(crate) struct DevicePicture {
+    pub(crate) surface: Arc<dyn DeviceSurface>,
+    pub(crate) format: Arc<StreamFormat>,
+    pub(crate) times: PacketTimes,
+    pub(crate) field_order: FieldOrder,
+    pub(crate) has_errors: bool,
+}
+
+/// What all decoders of a reader share.
+pub(crate) struct DeviceSetup {
+    pub(crate) device: Arc<CudaDevice>,
+    pub(crate) codec: NvdecCodec,
+    pub(crate) parameters: Parameters,
+    pub(crate) make: Arc<dyn MakeSurface>,
+    pub(crate) source_name: String,
+    /// What the decoding threads moved.
+    pub(crate) traffic: Mutex<Traffic>,
+    /// Pictures that the engines decoded.
+    pub(crate) pictures: Mutex<u64>,
+}
+
+impl DeviceSetup {
+    pub(crate) fn error(&self, error: CudaError) -> ReaderError {
+        ReaderError::Cuda { source_name: self.source_name.clone(), error }
+    }
+
+    pub(crate) fn headers(&self) -> Result<Vec<u8>, ReaderError> {
+        Ok(parser_headers(&self.parameters)?)
+    }
+
+    pub(crate) fn account(&self, pictures: u64) {
+        let mut traffic = self.traffic.lock();
+        *traffic = traffic.plus(Traffic::take());
+        *self.pictures.lock() += pictures;
+    }
+}
+
+/// Makes a picture of what the session maps.
+pub(crate) struct PictureMaker {
+    make: Arc<dyn MakeSurface>,
+    format: Option<Arc<StreamFormat>>,
+}
+
+impl PictureMaker {
+    pub(crate) fn new(setup: &DeviceSetup) -> Self {
+        Self { make: Arc::clone(&setup.make), format: None }
+    }
+
+    pub(crate) fn picture(&mut self, picture: &MappedPicture<'_>, times: PacketTimes) -> Result<DevicePicture, CudaError> {
+        let known = self.format.take().filter(|known| known.as_ref() == picture.format);
+        let format = known.unwrap_or_else(|| Arc::new(picture.format.clone()));
+        self.format = Some(Arc::clone(&format));
+        let surface = self.make.make(picture)?;
+        Ok(DevicePicture { surface, format, times, field_order: picture.info.field_order, has_errors: picture.has_errors })
+    }
+}
+
+/// Decodes pieces on one engine.
+pub(crate) struct DevicePieces {
+    setup: Arc<DeviceSetup>,
+    stream: CudaStream,
+    filter: Option<BitstreamFilter>,
+    headers: Vec<u8>,
+    format: Option<Arc<StreamFormat>>,
+}
+
+impl DevicePieces {
+    pub(crate) fn new(setup: &Arc<DeviceSetup>) -> Result<Self, ReaderError> {
+        let stream = CudaStream::new(&setup.device).map_err(|error| setup.error(error))?;
+        let filter = BitstreamFilter::for_parser(&setup.parameters)?;
+        Ok(Self { setup: Arc::clone(setup), stream, filter, headers: setup.headers()?, format: None })
+    }
+
+    /// The packets in the parser's form, each with its tag.
+    fn filtered(&mut self, packets: Vec<PiecePacket>) -> Result<Vec<(InputPacket, i64)>, ReaderError> {
+        let mut ready = Vec::with_capacity(packets.len());
+        for PiecePacket { packet, tag, .. } in packets {
+            match &mut self.filter {
+                None => ready.push((packet, tag)),
+                Some(filter) => ready.extend(filter.filter(packet)?.into_iter().map(|packet| (packet, tag))),
+            }
+        }
+        Ok(ready)
+    }
+
+    fn run(
+        &mut self,
+        packets: &[(InputPacket, i64)],
+        shown: &HashMap<i64, PacketTimes>,
+        output: &mut dyn PieceOutput<DevicePicture>,
+    ) -> Result<(), ReaderError> {
+        let setup = Arc::clone(&self.setup);
+        let mut maker = PictureMaker::new(&setup);
+        maker.format = self.format.take();
+        let sink = PieceSink { shown, output, maker, error: None };
+        let made = NvdecSession::new(&setup.device, setup.codec, &self.headers, &self.stream, sink);
+        let mut session = made.map_err(|error| setup.error(error))?;
+        let sent = packets.iter().try_for_each(|(packet, tag)| session.send(packet.data(), *tag)).and_then(|()| session.flush());
+        setup.account(session.pictures_decoded());
+        self.format = session.sink().maker.format.take();
+        match (session.sink().error.take(), sent) {
+            (Some(error), _) => Err(error),
+            (None, Err(error)) => Err(setup.error(error)),
+            (None, Ok(())) => Ok(()),
+        }
+    }
+}
+
+impl PieceDecoder for DevicePieces {
+    type Picture = DevicePicture;
+
+    fn decode(&mut self, piece: Piece, output: &mut dyn PieceOutput<DevicePicture>) -> Result<(), ReaderError> {
+        if let Some(filter) = &mut self.filter {
+            filter.reset();
+        }
+        let shown: HashMap<i64, PacketTimes> =
+            piece.packets.iter().filter(|packet| packet.is_shown).map(|packet| (packet.tag, PacketTimes::of(&packet.packet))).collect();
+        let packets = self.filtered(piece.packets)?;
+        let mut counted = Counted { output, pushed: 0 };
+        for _ in 1..MEMORY_TRIES {
+            match self.run(&packets, &shown, &mut counted) {
+                // Another decoder may be given back soon; nothing was delivered, so the piece can be begun again.
+                Err(ReaderError::Cuda { error: CudaError::OutOfMemory { .. }, .. }) if counted.pushed == 0 => {
+                    std::thread::sleep(MEMORY_WAIT);
+                }
+                other => return other,
+            }
+        }
+        self.run(&packets, &shown, &mut counted)
+    }
+}
+
+/// Counts what was handed on.
+struct Counted<'a> {
+    output: &'a mut dyn PieceOutput<DevicePicture>,
+    pushed: usize,
+}
+
+impl PieceOutput<DevicePicture> for Counted<'_> {
+    fn reserve(&mut self) -> Result<(), ReaderError> {
+        self.pushed += 1;
+        self.output.reserve()
+    }
+
+    fn push(&mut self, picture: Tagged<DevicePicture>) {
+        self.output.push(picture);
+    }
+}
+
+struct PieceSink<'a> {
+    shown: &'a HashMap<i64, PacketTimes>,
+    output: &'a mut dyn PieceOutput<DevicePicture>,
+    maker: PictureMaker,
+    /// Why the sink stopped the session, when it is no error of the card.
+    error: Option<ReaderError>,
+}
+
+impl PictureSink for PieceSink<'_> {
+    fn wants(&mut self, info: &PictureInfo) -> bool {
+        self.shown.contains_key(&info.tag)
+    }
+
+    fn picture(&mut self, picture: &MappedPicture<'_>) -> Result<(), CudaError> {
+        if let Err(error) = self.output.reserve() {
+            self.error = Some(error);
+            return Err(CudaError::BadArgument { what: "reading was ended".into() });
+        }
+        let tag = picture.info.tag;
+        let times = self.shown.get(&tag).copied().unwrap_or_default();
+        let picture = self.maker.picture(picture, times)?;
+        self.output.push(Tagged { tag, picture });
+        Ok(())
+    }
+}
