@@ -12,10 +12,11 @@ use framerail_core::{Detection, Device, Frame};
 use framerail_vision::{ModelMapping, Preprocess, Preprocessor, nms::nms};
 
 use crate::{
-    InferError, SizeRequest,
+    InferError, Precision, SizeRequest,
     card::{ModelCard, Thresholds},
     decode::{Candidate, Candidates, Decode, Tensors},
     model::Model,
+    onnx::{HalfEnds, InputShape},
     runtime::{Runtime, RuntimeInfo},
     search::SearchPath,
     session::{ModelSession, SessionOptions},
@@ -53,6 +54,8 @@ pub struct DetectorOptions {
     pub iou_threshold: Option<f32>,
     /// In place of the card's; 1 or more.
     pub max_detections: Option<usize>,
+    /// The arithmetic of the model.
+    pub precision: Precision,
     /// In place of the card's `prepare`.
     pub prepare: Option<bool>,
     /// ONNX Runtime's library file; looked for when not given.
@@ -74,6 +77,7 @@ impl DetectorOptions {
             confidence_threshold: None,
             iou_threshold: None,
             max_detections: None,
+            precision: Precision::Auto,
             prepare: None,
             runtime_library: None,
             search: SearchPath::from_env(),
@@ -97,6 +101,10 @@ pub struct DetectorStats {
     pub over_max_detections: u64,
     /// Sessions made: one for each input size and fork, more when sizes change often.
     pub sessions: u64,
+    /// Weights beyond float16's range, cut off there; 0 in float32.
+    pub weights_clamped: u64,
+    /// Weights nearer to zero than float16's smallest number, set to it; 0 in float32.
+    pub weights_raised: u64,
 }
 
 #[derive(Default)]
@@ -107,6 +115,8 @@ struct Counters {
     over_limit: AtomicU64,
     over_max_detections: AtomicU64,
     sessions: AtomicU64,
+    weights_clamped: AtomicU64,
+    weights_raised: AtomicU64,
 }
 
 /// What a detector and its forks have in common.
@@ -115,6 +125,7 @@ struct Shared {
     runtime: &'static Runtime,
     size: SizeRequest,
     batch: usize,
+    precision: Precision,
     session: SessionOptions,
     thresholds: Thresholds,
     counters: Counters,
@@ -156,7 +167,8 @@ impl Detector {
         let batch = model.batch(options.batch)?;
         let runtime = Runtime::load(options.runtime_library.as_deref(), &options.search)?;
         let session = SessionOptions { intra_threads: options.intra_threads, spin: options.spin, ..SessionOptions::default() };
-        let shared = Shared { model, runtime, size: options.size, batch, session, thresholds, counters: Counters::default() };
+        let (size, precision, counters) = (options.size, options.precision, Counters::default());
+        let shared = Shared { model, runtime, size, batch, precision, session, thresholds, counters };
         Ok(Detector { shared: Arc::new(shared), sized: Vec::new() })
     }
 
@@ -230,6 +242,8 @@ impl Detector {
             over_limit: counters.over_limit.load(Relaxed),
             over_max_detections: counters.over_max_detections.load(Relaxed),
             sessions: counters.sessions.load(Relaxed),
+            weights_clamped: counters.weights_clamped.load(Relaxed),
+            weights_raised: counters.weights_raised.load(Relaxed),
         }
     }
 
@@ -287,10 +301,22 @@ impl Shared {
         let refused = |reason: String| InferError::Run { model: model.card.name.clone(), reason };
         let preprocessor = Preprocessor::new(spec).map_err(|error| refused(error.to_string()))?.with_sampling(input.sampling());
         let shape = model.shape(size, self.batch);
-        let session = ModelSession::new(self.runtime, &model.bytes(&shape)?, &model.card.name, shape, self.batch, &self.session)?;
+        let bytes = match self.precision.is_half() {
+            // The host writes and reads float32; the model casts at both ends.
+            true => self.half_bytes(&shape, HalfEnds::default())?.into(),
+            false => model.bytes(&shape)?,
+        };
+        let session = ModelSession::new(self.runtime, &bytes, &model.card.name, shape, self.batch, &self.session)?;
         self.counters.sessions.fetch_add(1, Relaxed);
         let decoder = model.card.output.decoder(&model.card, size);
         Ok(SizedModel { size, session, preprocessor, decoder })
+    }
+
+    fn half_bytes(&self, shape: &InputShape, ends: HalfEnds) -> Result<Vec<u8>, InferError> {
+        let half = self.model.half_bytes(shape, ends)?;
+        self.counters.weights_clamped.store(half.clamped, Relaxed);
+        self.counters.weights_raised.store(half.raised, Relaxed);
+        Ok(half.bytes)
     }
 
     /// The detections of one item of a batch.

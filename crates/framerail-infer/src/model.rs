@@ -1,6 +1,9 @@
 //! Card and ONNX file together: found, checked against each other, ready for sessions.
 
-use std::path::{Path, PathBuf};
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+};
 
 use framerail_core::{Label, TensorLayout};
 use sha2::{Digest, Sha256};
@@ -8,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     InferError,
     card::{CardFile, ModelCard},
-    onnx::{Declared, Dim, ELEM_FLOAT, InputShape, OnnxFile, Strips, elem_type_name},
+    onnx::{Declared, Dim, ELEM_FLOAT, HalfEnds, HalfModel, InputShape, OnnxFile, Strips, elem_type_name, to_half},
     search::SearchPath,
     size::InputSize,
 };
@@ -70,12 +73,12 @@ impl Model {
         InputShape { name: self.input_name.clone(), dims }
     }
 
-    /// The model's bytes for a session.
-    pub(crate) fn bytes(&self, shape: &InputShape) -> Result<std::borrow::Cow<'_, [u8]>, InferError> {
+    /// The model's bytes for a session, in float32, and in strips where the card says so.
+    pub(crate) fn bytes(&self, shape: &InputShape) -> Result<Cow<'_, [u8]>, InferError> {
+        let (outputs, strips) = (self.card.output.output_names(), self.card.input.strips);
         if !self.prepare {
             return Ok(self.file.bytes().into());
         }
-        let (outputs, strips) = (self.card.output.output_names(), self.card.input.strips);
         if let Some(in_strips) = self.file.prepared_in_strips(shape, &outputs, strips)? {
             return Ok(in_strips.into());
         }
@@ -86,6 +89,27 @@ impl Model {
             );
         }
         Ok(self.file.prepared(shape, &outputs)?.into())
+    }
+
+    /// The model's bytes for a session, whole: prepared unless the card says no.
+    pub(crate) fn whole_bytes(&self, shape: &InputShape) -> Result<Cow<'_, [u8]>, InferError> {
+        if !self.prepare {
+            return Ok(self.file.bytes().into());
+        }
+        Ok(self.file.prepared(shape, &self.card.output.output_names())?.into())
+    }
+
+    /// The model's bytes for a session in float16, whole.
+    pub(crate) fn half_bytes(&self, shape: &InputShape, ends: HalfEnds) -> Result<HalfModel, InferError> {
+        let half = to_half(&self.whole_bytes(shape)?, self.file.opset(), ends).map_err(|reason| InferError::Option {
+            option: "precision",
+            given: "fp16".into(),
+            reason: format!("model {} cannot run so: {reason}; leave precision out", self.card.name),
+        })?;
+        if half.clamped > 0 {
+            log::warn!("model {}: {} weights are beyond float16's range and were cut off there", self.card.name, half.clamped);
+        }
+        Ok(half)
     }
 }
 

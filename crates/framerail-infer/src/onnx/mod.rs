@@ -12,12 +12,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod half;
 mod prepare;
 mod strips;
 pub(crate) mod wire;
 
 use wire::{Field, WireError, fields};
 
+pub use half::{HalfEnds, HalfModel, to_half};
 pub use prepare::InputShape;
 pub(crate) use strips::MAX_STRIPS;
 pub use strips::Strips;
