@@ -18,6 +18,7 @@ pub mod nvrtc;
 pub mod pinned;
 pub mod stream;
 pub mod surface;
+pub mod tensor;
 pub mod traffic;
 
 pub use device::{CudaDevice, DeviceInfo, device_count, device_info, driver_version};
@@ -27,4 +28,5 @@ pub use module::{Kernel, KernelSource, Launch, kernel_cache_folder};
 pub use pinned::{PinnedBuffer, PinnedPool};
 pub use stream::{CudaEvent, CudaStream};
 pub use surface::{CudaSurface, DevicePlanes};
+pub use tensor::CudaTensor;
 pub use traffic::Traffic;

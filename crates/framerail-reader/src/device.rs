@@ -5,10 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use framerail_core::{
-    ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, Frame, FrameStatus, PixelFamily, Pts, Rotation, StreamInfo,
-    Surface,
-};
+use framerail_core::{Frame, FrameStatus, PixelFamily, Pts, Rotation, StreamInfo, Surface};
 use framerail_cuda::{
     CudaDevice, CudaError, CudaStream, DevicePool, Traffic,
     nvdec::{self, Chroma, MappedPicture, NvdecCodec, NvdecSession, PictureSink},
@@ -131,6 +128,7 @@ impl DeviceReader {
             device: Arc::clone(&options.device),
             codec,
             parameters,
+            color: info.color,
             make,
             source_name: info.source.clone(),
             traffic: Mutex::default(),
@@ -389,7 +387,7 @@ impl DeviceReader {
 
     /// The picture as a frame, if it lies within the selection.
     fn deliver(&mut self, picture: DevicePicture) -> Option<Frame> {
-        let DevicePicture { surface, format, times, field_order, has_errors } = picture;
+        let DevicePicture { surface, format, color, times, field_order, has_errors } = picture;
         let duration = (times.duration > 0).then_some(times.duration);
         let stamp = self.clock.stamp(times.pts.or_else(|| self.untimed.pop_first()), duration);
         let secs = self.info.time_base.seconds(stamp.pts);
@@ -414,7 +412,7 @@ impl DeviceReader {
             pts: Pts(stamp.pts),
             duration,
             time_base: self.info.time_base,
-            color: completed(format.color, &self.info.color),
+            color,
             sample_aspect_ratio: format.sample_aspect_ratio.or(self.info.sample_aspect_ratio),
             rotation: self.packets.input().coded_rotation(),
             field_order,
@@ -509,15 +507,4 @@ fn frame_bytes(info: &StreamInfo, make: &dyn MakeSurface) -> u64 {
     let (width, height, bits) = (info.width, info.height, info.pixel_format.bits());
     let guess = nvdec::StreamFormat::guess(width, height, bits);
     make.bytes(&guess) as u64
-}
-
-/// The sequence header's tags, completed by the container's.
-fn completed(own: ColorDescription, stream: &ColorDescription) -> ColorDescription {
-    ColorDescription {
-        matrix: if own.matrix == ColorMatrix::Unspecified { stream.matrix } else { own.matrix },
-        range: if own.range == ColorRange::Unspecified { stream.range } else { own.range },
-        primaries: if own.primaries == ColorPrimaries::default() { stream.primaries } else { own.primaries },
-        transfer: if own.transfer == ColorTransfer::default() { stream.transfer } else { own.transfer },
-        chroma_location: if own.chroma_location == 0 { stream.chroma_location } else { own.chroma_location },
-    }
 }

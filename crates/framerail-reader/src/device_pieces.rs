@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use framerail_core::{DeviceSurface, FieldOrder};
+use framerail_core::{ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, DeviceSurface, FieldOrder};
 use framerail_cuda::{
     CudaDevice, CudaError, CudaStream, CudaSurface, DevicePool, Traffic,
     nvdec::{MappedPicture, NvdecCodec, NvdecSession, PictureInfo, PictureSink, StreamFormat},
@@ -22,11 +22,12 @@ const MEMORY_WAIT: Duration = Duration::from_millis(20);
 
 /// Makes of a decoded picture what is delivered.
 pub trait MakeSurface: Send + Sync {
-    /// Queues the work on the picture's stream; the surface carries the mark behind it.
+    /// Queues the work on the picture's stream; the surface carries the mark behind it. `color` are the picture's tags, completed
+    /// by the container's.
     ///
     /// # Errors
     /// Anything; it ends the reading.
-    fn make(&self, picture: &MappedPicture<'_>) -> Result<Arc<dyn DeviceSurface>, CudaError>;
+    fn make(&self, picture: &MappedPicture<'_>, color: &ColorDescription) -> Result<Arc<dyn DeviceSurface>, CudaError>;
 
     /// Bytes of device memory for one picture.
     fn bytes(&self, format: &StreamFormat) -> usize;
@@ -45,7 +46,7 @@ impl CopySurfaces {
 }
 
 impl MakeSurface for CopySurfaces {
-    fn make(&self, picture: &MappedPicture<'_>) -> Result<Arc<dyn DeviceSurface>, CudaError> {
+    fn make(&self, picture: &MappedPicture<'_>, _: &ColorDescription) -> Result<Arc<dyn DeviceSurface>, CudaError> {
         let planes = &picture.planes;
         let surface = CudaSurface::new(&self.pool, planes.format(), planes.width(), planes.height())?;
         surface.copy_from(planes, picture.stream)?;
@@ -79,6 +80,7 @@ impl PacketTimes {
 pub(crate) struct DevicePicture {
     pub(crate) surface: Arc<dyn DeviceSurface>,
     pub(crate) format: Arc<StreamFormat>,
+    pub(crate) color: ColorDescription,
     pub(crate) times: PacketTimes,
     pub(crate) field_order: FieldOrder,
     pub(crate) has_errors: bool,
@@ -89,6 +91,8 @@ pub(crate) struct DeviceSetup {
     pub(crate) device: Arc<CudaDevice>,
     pub(crate) codec: NvdecCodec,
     pub(crate) parameters: Parameters,
+    /// The container's colour tags.
+    pub(crate) color: ColorDescription,
     pub(crate) make: Arc<dyn MakeSurface>,
     pub(crate) source_name: String,
     /// What the decoding threads moved.
@@ -116,20 +120,22 @@ impl DeviceSetup {
 /// Makes a picture of what the session maps.
 pub(crate) struct PictureMaker {
     make: Arc<dyn MakeSurface>,
+    color: ColorDescription,
     format: Option<Arc<StreamFormat>>,
 }
 
 impl PictureMaker {
     pub(crate) fn new(setup: &DeviceSetup) -> Self {
-        Self { make: Arc::clone(&setup.make), format: None }
+        Self { make: Arc::clone(&setup.make), color: setup.color, format: None }
     }
 
     pub(crate) fn picture(&mut self, picture: &MappedPicture<'_>, times: PacketTimes) -> Result<DevicePicture, CudaError> {
         let known = self.format.take().filter(|known| known.as_ref() == picture.format);
         let format = known.unwrap_or_else(|| Arc::new(picture.format.clone()));
         self.format = Some(Arc::clone(&format));
-        let surface = self.make.make(picture)?;
-        Ok(DevicePicture { surface, format, times, field_order: picture.info.field_order, has_errors: picture.has_errors })
+        let color = completed(format.color, &self.color);
+        let surface = self.make.make(picture, &color)?;
+        Ok(DevicePicture { surface, format, color, times, field_order: picture.info.field_order, has_errors: picture.has_errors })
     }
 }
 
@@ -248,5 +254,16 @@ impl PictureSink for PieceSink<'_> {
         let picture = self.maker.picture(picture, times)?;
         self.output.push(Tagged { tag, picture });
         Ok(())
+    }
+}
+
+/// The sequence header's tags, completed by the container's.
+fn completed(own: ColorDescription, stream: &ColorDescription) -> ColorDescription {
+    ColorDescription {
+        matrix: if own.matrix == ColorMatrix::Unspecified { stream.matrix } else { own.matrix },
+        range: if own.range == ColorRange::Unspecified { stream.range } else { own.range },
+        primaries: if own.primaries == ColorPrimaries::default() { stream.primaries } else { own.primaries },
+        transfer: if own.transfer == ColorTransfer::default() { stream.transfer } else { own.transfer },
+        chroma_location: if own.chroma_location == 0 { stream.chroma_location } else { own.chroma_location },
     }
 }

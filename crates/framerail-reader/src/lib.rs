@@ -14,6 +14,8 @@ pub mod error;
 mod packets;
 mod parallel;
 mod piece;
+#[cfg(feature = "cuda")]
+mod tensors;
 mod window;
 
 pub use cpu::CpuPieces;
@@ -25,3 +27,5 @@ pub use error::ReaderError;
 pub use packets::{PacketReader, StreamPacket, VideoPacket};
 pub use parallel::{MakeDecoder, ParallelDecoder, PieceDecoder, PieceOutput, Tagged};
 pub use piece::{Piece, PieceCutter, PiecePacket};
+#[cfg(feature = "cuda")]
+pub use tensors::{TensorOptions, TensorPictures};

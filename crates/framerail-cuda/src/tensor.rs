@@ -1,0 +1,78 @@
+//! A picture as a tensor in device memory: what a model takes, or what training code reads.
+
+use std::{any::Any, sync::Arc};
+
+use framerail_core::{Device, DeviceSurface};
+
+use crate::{
+    CudaDevice, CudaError, CudaStream, DeviceBuffer, DevicePlanes, DevicePool,
+    kernels::{Conversion, RawConvertJob, RawPicture, TensorSpec, convert_raw},
+};
+
+/// One picture's elements, dense: `[C, H, W]` or `[H, W, C]`.
+#[derive(Debug)]
+pub struct CudaTensor {
+    spec: TensorSpec,
+    buffer: DeviceBuffer,
+}
+
+impl CudaTensor {
+    /// Converts a picture; queued on the stream. The picture's reads are the caller's to order.
+    ///
+    /// # Errors
+    /// `BadArgument` for sizes that do not fit, `OutOfMemory`, `Compile`, `Driver`.
+    pub fn convert(
+        picture: &DevicePlanes<'_>,
+        spec: &TensorSpec,
+        conversion: Conversion,
+        pool: &DevicePool,
+        stream: &CudaStream,
+    ) -> Result<Self, CudaError> {
+        let buffer = pool.buffer(spec.picture_bytes())?;
+        let picture = RawPicture {
+            format: picture.format,
+            width: picture.width,
+            height: picture.height,
+            planes: picture.addresses,
+            pitches_bytes: picture.pitches,
+        };
+        let out = buffer.begin_write(stream)?;
+        // SAFETY: a live picture by the view's word, and a buffer of the tensor's size; its writes are bracketed.
+        unsafe { convert_raw(stream, spec, &[RawConvertJob { picture, conversion, out }])? };
+        buffer.end_write(stream)?;
+        Ok(Self { spec: *spec, buffer })
+    }
+
+    /// Size, layout and type.
+    pub fn spec(&self) -> &TensorSpec {
+        &self.spec
+    }
+
+    /// The elements, with the marks that order their uses.
+    pub fn buffer(&self) -> &DeviceBuffer {
+        &self.buffer
+    }
+
+    /// The card.
+    pub fn cuda_device(&self) -> &Arc<CudaDevice> {
+        self.buffer.device()
+    }
+
+    /// The tensor behind a core surface, when it is one.
+    pub fn of(surface: &framerail_core::Surface) -> Option<&CudaTensor> {
+        match surface {
+            framerail_core::Surface::Device(surface) => surface.as_any().downcast_ref(),
+            _ => None,
+        }
+    }
+}
+
+impl DeviceSurface for CudaTensor {
+    fn device(&self) -> Device {
+        self.cuda_device().id()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
