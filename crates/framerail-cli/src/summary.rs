@@ -23,12 +23,7 @@ const NOT_SHOWN: [&str; 1] = ["frames_expected"];
 pub fn table(stats: &RunStats) -> String {
     let mut text = stats.table();
     for stage in &stats.stages {
-        let counted = stage.counters.iter().filter(|(name, count)| **count > 0 && !NOT_SHOWN.contains(&name.as_str()));
-        let mut parts: Vec<String> = counted.map(|(name, count)| format!("{} {count}", name.replace('_', " "))).collect();
-        parts.extend(stage.copies.iter().map(|copies| {
-            let kind = format!("{:?}", copies.kind).to_lowercase();
-            format!("{kind} copies {} ({:.1} MB)", copies.count, copies.bytes as f64 / 1e6)
-        }));
+        let parts = stage.words_without(&NOT_SHOWN);
         if !parts.is_empty() {
             text += &format!("{}: {}\n", stage.name, parts.join(", "));
         }

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     configure::{list_names, read_options},
+    copies::CopyStages,
     description::{Chain, Description, Origin, Span, StageDescription},
     diagnostic::{Diagnostic, Diagnostics},
     options::{ConfigError, Options},
@@ -31,7 +32,7 @@ pub fn check(description: &Description, registry: &Registry) -> Result<Plan, Dia
     }
     checker.chain(&description.chain, None);
     if checker.problems.is_empty() {
-        return Ok(Plan::new(checker.stages, Arc::clone(&description.origin)));
+        return Ok(Plan::new(checker.stages, Arc::clone(&description.origin), CopyStages::of(registry)));
     }
     checker.problems.sort_by_key(|problem| problem.span.map(|span| span.start));
     Err(Diagnostics(checker.problems))

@@ -19,13 +19,14 @@ pub use error::{ErrorKind, RunError, StageError};
 pub use format::{DetectionFormat, EdgeFormat};
 pub use graph::{EdgeId, Graph, NodeId, NodeOptions, Probe, Verdict};
 pub use item::{FrameItem, Item, StreamEnd};
-pub use plan::{LinkContext, LinkMismatch, PlanError, StagePlan};
+pub use plan::{LinkContext, LinkMismatch, PlanError, StagePlan, TensorRequest};
 pub use stage::{BatchPolicy, Closed, Counter, Emitter, Flow, Source, Stage, StageContext, Work};
 pub use stats::{CopyKind, RunStats};
 
 // Pipelines as text and TOML, and the stages that they name.
 pub mod check;
 mod configure;
+pub mod copies;
 pub mod description;
 pub mod diagnostic;
 pub mod file;

@@ -1,14 +1,35 @@
 //! A configured stage before it runs: it agrees on formats with its neighbours, then becomes work for threads.
 
-use std::fmt;
+use std::{any::Any, fmt, sync::Arc};
+
+use framerail_core::Device;
 
 use crate::{BatchPolicy, EdgeFormat, StageError, Work};
 
+/// What a stage wants its input made into, of a type that the stages on both sides know: see [`StagePlan::wants_tensor`].
+pub type TensorRequest = Arc<dyn Any + Send + Sync>;
+
 /// What a stage may ask about the rest of the pipeline while it links.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct LinkContext {
     /// Whether a stage downstream writes sound and subtitles, so that a source should pass their packets on.
     pub packets_wanted: bool,
+    /// Whether a stage downstream, on any branch, reads pixels. Where none does, frames need not carry them.
+    pub pixels_wanted: bool,
+    /// What the only stage downstream that reads pixels wants them made into, so that a source on a device can do that
+    /// while it decodes. `None` when several stages read pixels, or that one did not ask.
+    pub tensor_wanted: Option<TensorRequest>,
+}
+
+impl fmt::Debug for LinkContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { packets_wanted, pixels_wanted, tensor_wanted } = self;
+        f.debug_struct("LinkContext")
+            .field("packets_wanted", packets_wanted)
+            .field("pixels_wanted", pixels_wanted)
+            .field("tensor_wanted", &tensor_wanted.is_some())
+            .finish()
+    }
 }
 
 /// Why a stage cannot follow the one before it.
@@ -22,9 +43,12 @@ pub struct LinkMismatch {
 
 /// A problem found before anything starts.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum PlanError {
     /// The stage does not take what the one before it gives.
     Link(LinkMismatch),
+    /// The stage takes such frames, but on this device. The planner puts a copy before it and links it again.
+    NeedsDevice(Device),
     /// The stage cannot work as configured: a missing file, a model that does not load.
     Stage(StageError),
 }
@@ -39,6 +63,7 @@ impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PlanError::Link(mismatch) => write!(f, "needs {}; {}", mismatch.needs, mismatch.mend),
+            PlanError::NeedsDevice(device) => write!(f, "needs frames on {device}"),
             PlanError::Stage(error) => error.fmt(f),
         }
     }
@@ -47,13 +72,15 @@ impl fmt::Display for PlanError {
 /// A configured stage.
 ///
 /// # For implementors
-/// `link` is called once, sources first, before any thread starts: open inputs and models there, so that every
-/// mistake shows before the first frame. `into_work` gives one [`crate::Stage`] per worker.
+/// `link` is called sources first, before any thread starts: open inputs and models there, so that every mistake shows
+/// before the first frame. It is called once, or a second time after it answered `NeedsDevice`: look at the device before
+/// anything is opened. `into_work` gives one [`crate::Stage`] per worker. Everything else may be asked before `link`.
 pub trait StagePlan: Send {
     /// Agrees on formats: takes what the stage before gives (`None` for a source), says what this one gives (`None` for a sink).
     ///
     /// # Errors
-    /// `Link` when the input does not fit, `Stage` when the stage itself cannot work.
+    /// `NeedsDevice` for frames on another device, `Link` when the input does not fit otherwise, `Stage` when the stage
+    /// itself cannot work.
     fn link(&mut self, input: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError>;
 
     /// Most frames per call, and how long to wait for them.
@@ -64,6 +91,16 @@ pub trait StagePlan: Send {
     /// Whether this stage uses packets of sound and subtitles.
     fn wants_packets(&self) -> bool {
         false
+    }
+
+    /// Whether this stage looks at pixels or changes them, rather than passing frames on or reading what is attached to them.
+    fn reads_pixels(&self) -> bool {
+        true
+    }
+
+    /// What this stage would make of each frame first, when the source can do it instead while it decodes.
+    fn wants_tensor(&self) -> Option<TensorRequest> {
+        None
     }
 
     /// The work for the threads: as many stages as workers are wanted.

@@ -1,9 +1,12 @@
 //! A checked pipeline: its stages agree on formats, then become a graph.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
+
+use framerail_core::Device;
 
 use crate::{
-    EdgeFormat, ErrorKind, LinkContext, PlanError, StagePlan,
+    EdgeFormat, ErrorKind, LinkContext, PlanError, StagePlan, TensorRequest,
+    copies::{self, CopyStages},
     description::{Origin, Span},
     diagnostic::{Diagnostic, Diagnostics},
     picture::{GraphPicture, PictureEdge, PictureNode},
@@ -28,6 +31,8 @@ pub struct PlannedStage {
     pub input: Option<EdgeFormat>,
     /// What it gives, once linked; `None` for sinks.
     pub output: Option<EdgeFormat>,
+    /// Whether the planner put it in, to copy frames between devices.
+    pub is_inserted: bool,
     pub(crate) plan: Box<dyn StagePlan>,
 }
 
@@ -40,7 +45,7 @@ impl PlannedStage {
         queue: usize,
         parent: Option<usize>,
     ) -> Self {
-        Self { name, stage, span, role, queue, parent, input: None, output: None, plan }
+        Self { name, stage, span, role, queue, parent, input: None, output: None, is_inserted: false, plan }
     }
 }
 
@@ -48,12 +53,13 @@ impl PlannedStage {
 pub struct Plan {
     pub(crate) stages: Vec<PlannedStage>,
     pub(crate) origin: Arc<Origin>,
+    copies: CopyStages,
     linked: bool,
 }
 
 impl Plan {
-    pub(crate) fn new(stages: Vec<PlannedStage>, origin: Arc<Origin>) -> Self {
-        Self { stages, origin, linked: false }
+    pub(crate) fn new(stages: Vec<PlannedStage>, origin: Arc<Origin>, copies: CopyStages) -> Self {
+        Self { stages, origin, copies, linked: false }
     }
 
     /// Its stages; each comes after the one that feeds it.
@@ -70,12 +76,16 @@ impl Plan {
         if self.linked {
             return Ok(());
         }
-        let wanted = self.packets_wanted();
+        let mut contexts: VecDeque<LinkContext> = self.contexts().into();
         let mut problems = Vec::new();
-        for (index, packets_wanted) in wanted.into_iter().enumerate() {
-            if let Err(problem) = self.link_stage(index, &LinkContext { packets_wanted }) {
+        let mut index = 0;
+        while let Some(context) = contexts.pop_front() {
+            let before = self.stages.len();
+            if let Err(problem) = self.link_stage(index, &context) {
                 problems.push(problem);
             }
+            // Copies that were put in stand before the stage.
+            index += 1 + self.stages.len() - before;
         }
         if problems.is_empty() {
             self.linked = true;
@@ -85,34 +95,96 @@ impl Plan {
         }
     }
 
-    /// For each stage, whether one downstream uses packets. Children have higher indices than their parents.
-    fn packets_wanted(&self) -> Vec<bool> {
-        let mut downstream = vec![false; self.stages.len()];
+    /// For each stage, what those downstream of it want. Children have higher indices than their parents.
+    fn contexts(&self) -> Vec<LinkContext> {
+        let mut downstream = vec![Downstream::default(); self.stages.len()];
         for (index, stage) in self.stages.iter().enumerate().rev() {
-            let wanted = stage.plan.wants_packets() || downstream.get(index).copied().unwrap_or(false);
-            if let Some(above) = stage.parent.and_then(|parent| downstream.get_mut(parent)) {
-                *above |= wanted;
+            let below = downstream.get(index).cloned().unwrap_or_default().above(stage.plan.as_ref());
+            if let Some(parent) = stage.parent.and_then(|parent| downstream.get_mut(parent)) {
+                parent.join(below);
             }
         }
-        downstream
+        downstream.into_iter().map(Downstream::context).collect()
     }
 
     fn link_stage(&mut self, index: usize, context: &LinkContext) -> Result<(), Diagnostic> {
+        let mut index = index;
+        // From one card to another there are two copies.
+        for _ in 0..3 {
+            match self.try_link(index, context)? {
+                None => return Ok(()),
+                Some(device) => index = self.insert_copy(index, device, context)?,
+            }
+        }
+        Err(self.internal(index, "asks again and again for frames on another device"))
+    }
+
+    /// Links a stage; gives the device on which it needs its input, when that is another.
+    fn try_link(&mut self, index: usize, context: &LinkContext) -> Result<Option<Device>, Diagnostic> {
         let parent = self.stages.get(index).and_then(|stage| stage.parent).and_then(|parent| self.stages.get(parent));
         let (input, giver) = (parent.and_then(|parent| parent.output.clone()), parent.map(|parent| parent.stage.clone()));
-        let Some(stage) = self.stages.get_mut(index) else { return Ok(()) };
+        let Some(stage) = self.stages.get_mut(index) else { return Ok(None) };
         if stage.parent.is_some() && input.is_none() {
             // The stage before it failed, and was reported.
-            return Ok(());
+            return Ok(None);
         }
         match stage.plan.link(input.as_ref(), context) {
             Ok(output) => {
                 let missing = output.is_none() && stage.role != Role::Sink;
                 (stage.input, stage.output) = (input, output);
-                if missing { Err(self.internal(index, "says no format for what it gives")) } else { Ok(()) }
+                if missing { Err(self.internal(index, "says no format for what it gives")) } else { Ok(None) }
             }
+            Err(PlanError::NeedsDevice(device)) if input.as_ref().is_some_and(|input| input.device != device) => Ok(Some(device)),
             Err(error) => Err(self.mismatch(index, error, input.zip(giver))),
         }
+    }
+
+    /// Puts a copy between a stage and the one that feeds it, or leads it behind a copy that a sibling has got already.
+    /// Gives the stage's new place.
+    fn insert_copy(&mut self, index: usize, device: Device, context: &LinkContext) -> Result<usize, Diagnostic> {
+        let Some(parent) = self.stages.get(index).and_then(|stage| stage.parent) else { return Ok(index) };
+        let Some(given) = self.stages.get(parent).and_then(|parent| parent.output.clone()) else { return Ok(index) };
+        let step = if given.device == Device::Cpu { device } else { Device::Cpu };
+        let is_shared = |stage: &PlannedStage| {
+            stage.is_inserted && stage.parent == Some(parent) && stage.output.as_ref().is_some_and(|output| output.device == step)
+        };
+        if let Some(sibling) = self.stages.iter().take(index).position(is_shared) {
+            self.lead(index, sibling);
+            return Ok(index);
+        }
+        let refused = || self.mismatch(index, PlanError::NeedsDevice(device), Some((given.clone(), self.stage_of(parent))));
+        let (stage, options) = self.copies.step(given.device, step).ok_or_else(refused)?;
+        let plan = stage.configure(&options).map_err(|_| refused())?;
+        let (name, span) = (stage.spec.name.clone(), self.stages.get(index).and_then(|stage| stage.span));
+        let queue = copies::queue_of(&stage.spec, &options);
+        let mut copy = PlannedStage::new(self.free_name(&name), (name, span), Role::Transform, plan, queue, Some(parent));
+        copy.is_inserted = true;
+        for later in self.stages.iter_mut().skip(index) {
+            later.parent = later.parent.map(|parent| if parent >= index { parent + 1 } else { parent });
+        }
+        self.stages.insert(index, copy);
+        self.lead(index + 1, index);
+        match self.try_link(index, context)? {
+            None => Ok(index + 1),
+            Some(_) => Err(self.internal(index, "asks for another copy")),
+        }
+    }
+
+    fn lead(&mut self, index: usize, parent: usize) {
+        if let Some(stage) = self.stages.get_mut(index) {
+            stage.parent = Some(parent);
+        }
+    }
+
+    fn stage_of(&self, index: usize) -> String {
+        self.stages.get(index).map(|stage| stage.stage.clone()).unwrap_or_default()
+    }
+
+    /// A name that no other stage has.
+    fn free_name(&self, base: &str) -> String {
+        let is_taken = |name: &str| self.stages.iter().any(|stage| stage.name == name);
+        let numbered = (2..).map(|number| format!("{base}-{number}"));
+        std::iter::once(base.to_owned()).chain(numbered).find(|name| !is_taken(name)).unwrap_or_default()
     }
 
     fn mismatch(&self, index: usize, error: PlanError, given: Option<(EdgeFormat, String)>) -> Diagnostic {
@@ -124,6 +196,12 @@ impl Plan {
             }
             (PlanError::Link(mismatch), None) => {
                 Diagnostic::new(&self.origin, span, format!("`{name}` needs {}", mismatch.needs)).help(mismatch.mend)
+            }
+            (PlanError::NeedsDevice(device), given) => {
+                let at = given.as_ref().map_or(Device::Cpu, |(format, _)| format.device);
+                let given = given.map(|(format, giver)| format!("; `{giver}` gives {format}")).unwrap_or_default();
+                let message = format!("`{name}` needs frames on {device}{given}");
+                Diagnostic::new(&self.origin, span, message).help(copies::mend(at, device))
             }
             (PlanError::Stage(error), _) => Diagnostic::new(&self.origin, span, format!("`{name}`: {}", error.message)).kind(error.kind),
         }
@@ -143,5 +221,35 @@ impl Plan {
             Some(PictureEdge { from: parent.name.clone(), to: stage.name.clone(), format, ..PictureEdge::default() })
         };
         GraphPicture { nodes: self.stages.iter().map(node).collect(), edges: self.stages.iter().filter_map(edge).collect() }
+    }
+}
+
+/// What the stages downstream of one want.
+#[derive(Clone, Default)]
+struct Downstream {
+    packets: bool,
+    /// Stages that read pixels; more than two are as good as two.
+    readers: usize,
+    /// What the last of them would like its input made into.
+    tensor: Option<TensorRequest>,
+}
+
+impl Downstream {
+    /// The same with one more stage above.
+    fn above(mut self, plan: &dyn StagePlan) -> Self {
+        let reads = plan.reads_pixels();
+        let tensor = if reads { plan.wants_tensor() } else { None };
+        self.join(Self { packets: plan.wants_packets(), readers: usize::from(reads), tensor });
+        self
+    }
+
+    fn join(&mut self, other: Self) {
+        self.packets |= other.packets;
+        self.readers = (self.readers + other.readers).min(2);
+        self.tensor = self.tensor.take().or(other.tensor).filter(|_| self.readers == 1);
+    }
+
+    fn context(self) -> LinkContext {
+        LinkContext { packets_wanted: self.packets, pixels_wanted: self.readers > 0, tensor_wanted: self.tensor }
     }
 }

@@ -1,6 +1,7 @@
 //! What a stage is: something that takes items and gives items.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc,
@@ -9,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use framerail_core::Device;
 use parking_lot::Mutex;
 
 use crate::{FrameItem, Item, StageError, stats::CopyKind};
@@ -140,7 +142,16 @@ impl Counter {
 pub(crate) struct Ledger {
     pub(crate) counters: Mutex<Vec<(String, Counter)>>,
     pub(crate) copies: [CopyCount; CopyKind::ALL.len()],
+    pub(crate) syncs: AtomicU64,
+    /// Bytes in use by device and worker, now and at most; devices by their names.
+    pub(crate) memory: Mutex<BTreeMap<String, MemoryUse>>,
     pub(crate) notices: Mutex<Vec<String>>,
+}
+
+#[derive(Default)]
+pub(crate) struct MemoryUse {
+    by_worker: BTreeMap<usize, u64>,
+    pub(crate) peak_bytes: u64,
 }
 
 #[derive(Default)]
@@ -188,10 +199,34 @@ impl StageContext {
     /// Records that pixels were copied.
     pub fn count_copy(&self, kind: CopyKind, bytes: usize) {
         if bytes > 0 {
-            let copies = &self.ledger.copies[kind as usize];
-            copies.count.fetch_add(1, Ordering::Relaxed);
-            copies.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            self.count_copies(kind, 1, bytes as u64);
         }
+    }
+
+    /// The same for several copies at once, or of other things than pixels: what crosses between host and device.
+    pub fn count_copies(&self, kind: CopyKind, count: u64, bytes: u64) {
+        let copies = &self.ledger.copies[kind as usize];
+        copies.count.fetch_add(count, Ordering::Relaxed);
+        copies.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Records that this thread waited for work on a device.
+    pub fn count_sync(&self) {
+        self.count_syncs(1);
+    }
+
+    /// The same for several waits.
+    pub fn count_syncs(&self, count: u64) {
+        self.ledger.syncs.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Says how many bytes of a device this worker has in use now, pools included. The statistics show the most that
+    /// all workers of the stage had together.
+    pub fn memory(&self, device: Device, bytes: u64) {
+        let mut memory = self.ledger.memory.lock();
+        let used = memory.entry(device.to_string()).or_default();
+        used.by_worker.insert(self.worker, bytes);
+        used.peak_bytes = used.peak_bytes.max(used.by_worker.values().sum());
     }
 
     /// Tells the user something once: a fallback, a repair. Kept for the report and logged.

@@ -21,6 +21,16 @@ pub enum CopyKind {
 impl CopyKind {
     /// Every kind.
     pub const ALL: [CopyKind; 4] = [CopyKind::Host, CopyKind::Upload, CopyKind::Download, CopyKind::Device];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CopyKind::Host => "host",
+            CopyKind::Upload => "upload",
+            CopyKind::Download => "download",
+            CopyKind::Device => "device",
+        }
+    }
 }
 
 /// Copies of one kind in one stage.
@@ -34,8 +44,17 @@ pub struct CopyStats {
     pub bytes: u64,
 }
 
+/// Memory of one device that one stage had in use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MemoryStats {
+    /// The device, such as `cuda:0`.
+    pub device: String,
+    /// Most bytes at once.
+    pub peak_bytes: u64,
+}
+
 /// One stage of a run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct StageStats {
     /// Name in this pipeline.
     pub name: String,
@@ -57,6 +76,10 @@ pub struct StageStats {
     pub wait_output_secs: f64,
     /// Copies of pixels.
     pub copies: Vec<CopyStats>,
+    /// Times that a thread of the stage waited for work on a device: for a stream or an event.
+    pub syncs: u64,
+    /// Device memory that the stage had in use, by device.
+    pub memory: Vec<MemoryStats>,
     /// The stage's own counts, such as `frames_repaired`.
     pub counters: BTreeMap<String, u64>,
     /// What the stage told the user.
@@ -125,6 +148,12 @@ impl RunStats {
         self.stages.iter().find(|stage| stage.name == name)
     }
 
+    /// Bytes of one kind of copy, over all stages.
+    pub fn copied_bytes(&self, kind: CopyKind) -> u64 {
+        let copies = self.stages.iter().flat_map(|stage| &stage.copies);
+        copies.filter(|copies| copies.kind == kind).map(|copies| copies.bytes).sum()
+    }
+
     /// The sum of a counter over all stages.
     pub fn counter(&self, name: &str) -> u64 {
         self.stages.iter().filter_map(|stage| stage.counters.get(name)).sum()
@@ -166,5 +195,41 @@ impl StageStats {
 
     fn share(&self, secs: f64, wall_secs: f64) -> f64 {
         if wall_secs > 0.0 { secs / wall_secs / self.workers.max(1) as f64 } else { 0.0 }
+    }
+
+    /// What the stage counted, moved, waited for and held, each in a few words; what is zero is left out, and so are
+    /// the counters of these names.
+    pub fn words_without(&self, left_out: &[&str]) -> Vec<String> {
+        let counted = self.counters.iter().filter(|(name, count)| **count > 0 && !left_out.contains(&name.as_str()));
+        let mut parts: Vec<String> = counted.map(|(name, count)| format!("{} {count}", name.replace('_', " "))).collect();
+        let megabytes = |bytes: u64| bytes as f64 / 1e6;
+        parts.extend(
+            self.copies
+                .iter()
+                .map(|copies| format!("{} copies {} ({:.1} MB)", copies.kind.as_str(), copies.count, megabytes(copies.bytes))),
+        );
+        parts.extend((self.syncs > 0).then(|| format!("waits for the device {}", self.syncs)));
+        parts
+            .extend(self.memory.iter().map(|memory| format!("memory on {} {:.1} MB at most", memory.device, megabytes(memory.peak_bytes))));
+        parts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_leave_out_what_is_zero() {
+        let stage = StageStats {
+            copies: vec![CopyStats { kind: CopyKind::Download, count: 2, bytes: 3_000_000 }],
+            syncs: 4,
+            memory: vec![MemoryStats { device: "cuda:0".into(), peak_bytes: 10_500_000 }],
+            counters: BTreeMap::from([("frames_changed".into(), 0), ("faces_hidden".into(), 7)]),
+            ..StageStats::default()
+        };
+        let words = ["faces hidden 7", "download copies 2 (3.0 MB)", "waits for the device 4", "memory on cuda:0 10.5 MB at most"];
+        assert_eq!(stage.words_without(&[]), words);
+        assert_eq!(stage.words_without(&["faces_hidden"]), words[1..]);
     }
 }

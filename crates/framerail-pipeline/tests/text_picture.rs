@@ -1,8 +1,6 @@
 //! Pictures of the graph.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-
 use framerail_pipeline::{
     GraphPicture, PictureEdge, PictureNode, RunStats, Traffic,
     stats::{EdgeStats, StageStats},
@@ -114,14 +112,8 @@ fn a_picture_of_a_run_has_rates_and_the_limit() {
         workers,
         frames_in,
         frames_out: 100,
-        items_in: 0,
-        items_out: 0,
         busy_secs,
-        wait_input_secs: 0.0,
-        wait_output_secs: 0.0,
-        copies: Vec::new(),
-        counters: BTreeMap::new(),
-        notices: Vec::new(),
+        ..StageStats::default()
     };
     let edges = vec![EdgeStats {
         from: "read".into(),

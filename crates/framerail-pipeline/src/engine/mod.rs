@@ -5,6 +5,7 @@ mod metrics;
 mod ordered;
 mod outlet;
 mod queue;
+mod range;
 mod run;
 mod watchdog;
 mod worker;

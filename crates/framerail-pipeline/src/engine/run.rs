@@ -22,7 +22,7 @@ use crate::{
     ErrorKind, RunError, RunStats, StageError, Work,
     graph::{Edge, Graph, Node},
     stage::Ledger,
-    stats::{CopyKind, CopyStats, EdgeStats, StageStats},
+    stats::{CopyKind, CopyStats, EdgeStats, MemoryStats, StageStats},
 };
 
 /// Results that workers of one stage may leave ahead of their turn, per worker.
@@ -176,6 +176,8 @@ fn stage_stats(node: &NodeState) -> StageStats {
         let counted = &node.ledger.copies[kind as usize];
         CopyStats { kind, count: counted.count.load(Ordering::Relaxed), bytes: counted.bytes.load(Ordering::Relaxed) }
     });
+    let memory = node.ledger.memory.lock();
+    let memory = memory.iter().map(|(device, used)| MemoryStats { device: device.clone(), peak_bytes: used.peak_bytes }).collect();
     StageStats {
         name: node.name.to_string(),
         workers: node.clocks.len(),
@@ -187,6 +189,8 @@ fn stage_stats(node: &NodeState) -> StageStats {
         wait_input_secs: sum(Phase::WaitInput),
         wait_output_secs: sum(Phase::WaitOutput),
         copies: copies.filter(|copy| copy.count > 0).collect(),
+        syncs: node.ledger.syncs.load(Ordering::Relaxed),
+        memory,
         counters: node.ledger.counters.lock().iter().map(|(name, counter)| (name.clone(), counter.value())).collect(),
         notices: node.ledger.notices.lock().clone(),
     }

@@ -15,6 +15,7 @@ use super::{
     ordered::{Ordered, Part, Results},
     outlet::{CollectingEmitter, DirectEmitter, OutCounts, Outlets},
     queue::{Popped, Queue},
+    range::StageRange,
 };
 use crate::{Emitter, ErrorKind, Flow, Item, Source, Stage, StageContext, StageError, stage::Ledger};
 
@@ -75,7 +76,11 @@ impl Worker {
         source.start(&context)?;
         let mut out = DirectEmitter { outlets: &mut self.outlets, clock };
         while !self.control.is_stopping() && !self.control.is_aborted() {
-            match source.produce(&mut out) {
+            let produced = {
+                let _range = StageRange::new(&node.name);
+                source.produce(&mut out)
+            };
+            match produced {
                 Ok(Flow::More) => {}
                 Ok(Flow::Done) => break,
                 // A stop interrupts blocking reads; that is no failure.
@@ -103,7 +108,9 @@ impl Worker {
                 Popped::End { sequence } => return self.finish(sequence, stage),
                 Popped::Batch { sequence, items } => {
                     self.count_in(&items);
+                    let name = &node.name;
                     let batch = |out: &mut dyn Emitter| {
+                        let _range = StageRange::new(name);
                         Ok(match stage.batch(items, out)? {
                             Flow::More => Part::Batch,
                             Flow::Done => Part::LastBatch,
@@ -127,7 +134,12 @@ impl Worker {
     }
 
     fn finish(&mut self, sequence: u64, stage: &mut dyn Stage) -> Result<(), StageError> {
-        self.give(sequence, |out| stage.finish(out).map(|()| Part::Finish)).map(|_| ())
+        let name = Arc::clone(&self.node.name);
+        let finish = |out: &mut dyn Emitter| {
+            let _range = StageRange::new(&name);
+            stage.finish(out).map(|()| Part::Finish)
+        };
+        self.give(sequence, finish).map(|_| ())
     }
 
     /// Runs a piece of work and sees that what it gives leaves in order.

@@ -133,6 +133,10 @@ impl StagePlan for BlurPlan {
         Ok(Some(input.clone()))
     }
 
+    fn reads_pixels(&self) -> bool {
+        self.obscurer.is_some()
+    }
+
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let pool = FramePool::new(KEPT_BUFFERS);
         let worker = |_| {

@@ -60,6 +60,10 @@ impl StagePlan for HoldPlan {
         Ok(Some(output))
     }
 
+    fn reads_pixels(&self) -> bool {
+        false
+    }
+
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let (options, cut) = (self.options, self.cut);
         Ok(Work::Stages(vec![Box::new(Hold { options, cut, streams: BTreeMap::new(), ended: HoldStats::default(), counters: None })]))

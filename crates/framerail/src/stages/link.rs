@@ -8,13 +8,10 @@ pub(super) fn input_of(input: Option<&EdgeFormat>) -> Result<&EdgeFormat, PlanEr
     input.ok_or_else(|| PlanError::Link(LinkMismatch { needs: "frames".into(), mend: "put `read FILE` before it".into() }))
 }
 
-/// Frames in host memory.
+/// Frames in host memory; the planner copies those that lie elsewhere.
 pub(super) fn host_frames(input: Option<&EdgeFormat>) -> Result<&EdgeFormat, PlanError> {
     let input = input_of(input)?;
-    if input.device == Device::Cpu {
-        return Ok(input);
-    }
-    Err(PlanError::Link(LinkMismatch { needs: "frames on cpu".into(), mend: "put `download` before it".into() }))
+    if input.device == Device::Cpu { Ok(input) } else { Err(PlanError::NeedsDevice(Device::Cpu)) }
 }
 
 /// The detections of the input.

@@ -49,6 +49,10 @@ impl StagePlan for NullPlan {
         Ok(None)
     }
 
+    fn reads_pixels(&self) -> bool {
+        false
+    }
+
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         Ok(Work::Stages(vec![if self.sync { Box::new(Paced::default()) } else { Box::new(Null) }]))
     }

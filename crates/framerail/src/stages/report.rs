@@ -20,7 +20,7 @@ use framerail_pipeline::{
 };
 
 use self::{doubt::Doubts, page::Page, record::StreamRecord};
-use super::link::{detections_of, host_frames};
+use super::link::{detections_of, host_frames, input_of};
 use crate::outputs::{OutputFile, check_output, has_stream_placeholder, is_standard_output, output_path, refuse_source};
 
 /// Doubtful frames that are listed when there are no pictures of them.
@@ -84,7 +84,7 @@ impl ReportPlan {
 
 impl StagePlan for ReportPlan {
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
-        let input = host_frames(input)?;
+        let input = if self.reads_pixels() { host_frames(input)? } else { input_of(input)? };
         let detections = detections_of(input)?;
         let singular = match detections.labels.as_slice() {
             [only] => only.clone(),
@@ -97,6 +97,10 @@ impl StagePlan for ReportPlan {
         }
         check_output(&self.template, self.overwrite)?;
         Ok(Some(input.clone()))
+    }
+
+    fn reads_pixels(&self) -> bool {
+        self.thumbnails > 0
     }
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {

@@ -117,6 +117,10 @@ impl StagePlan for SamplePlan {
         Ok(Some(output))
     }
 
+    fn reads_pixels(&self) -> bool {
+        false
+    }
+
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let sample = Sample { selection: self.selection, one_stream: self.one_stream, streams: HashMap::new(), skipped: None };
         Ok(Work::Stages(vec![Box::new(sample)]))

@@ -58,6 +58,10 @@ impl StagePlan for SavePlan {
         Ok(None)
     }
 
+    fn reads_pixels(&self) -> bool {
+        false
+    }
+
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let save = Save { plan: *self, guard: OneStreamGuard::default(), streams: HashMap::new(), files: Vec::new(), not_finite: None };
         Ok(Work::Stages(vec![Box::new(save)]))

@@ -29,6 +29,10 @@ impl StagePlan for TeePlan {
         Ok(Some(input_of(input)?.clone()))
     }
 
+    fn reads_pixels(&self) -> bool {
+        false
+    }
+
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         Ok(Work::Stages(vec![Box::new(Tee)]))
     }

@@ -1,0 +1,54 @@
+//! Copies between host and device that the planner puts in by itself.
+//!
+//! A stage that answers [`PlanError::NeedsDevice`](crate::PlanError::NeedsDevice) gets a stage before it that moves the
+//! frames: `download` to the host, `upload` to a device, as the registry has them. It is a stage like any other, with a
+//! thread of its own, so that copies run beside the work on both sides, and is named in pictures and statistics.
+
+use framerail_core::Device;
+
+use crate::{
+    Options,
+    registry::{RegisteredStage, Registry},
+    spec::StageSpec,
+};
+
+/// Name of the stage that copies frames to the host. It takes frames on any device.
+pub const DOWNLOAD: &str = "download";
+
+/// Name of the stage that copies frames from the host to the device that its option `device` names.
+pub const UPLOAD: &str = "upload";
+
+/// The stages that copy, as far as a registry has them.
+#[derive(Clone, Default)]
+pub(crate) struct CopyStages {
+    download: Option<RegisteredStage>,
+    upload: Option<RegisteredStage>,
+}
+
+impl CopyStages {
+    pub(crate) fn of(registry: &Registry) -> Self {
+        Self { download: registry.get(DOWNLOAD).cloned(), upload: registry.get(UPLOAD).cloned() }
+    }
+
+    /// The first step from one device to another: between two cards the way leads over the host.
+    pub(crate) fn step(&self, from: Device, to: Device) -> Option<(&RegisteredStage, Options)> {
+        let (stage, text) =
+            if from == Device::Cpu { (self.upload.as_ref()?, format!("device={to}")) } else { (self.download.as_ref()?, String::new()) };
+        let options = stage.spec.read_options(&text).ok()?;
+        Some((stage, options))
+    }
+}
+
+/// What a user would write to mend it.
+pub(crate) fn mend(from: Device, to: Device) -> String {
+    match (from, to) {
+        (Device::Cpu, to) => format!("put `{UPLOAD} device={to}` before it"),
+        (_, Device::Cpu) => format!("put `{DOWNLOAD}` before it"),
+        (_, to) => format!("put `{DOWNLOAD} ! {UPLOAD} device={to}` before it"),
+    }
+}
+
+/// The frames that an inserted stage's queue holds: its own default.
+pub(crate) fn queue_of(spec: &StageSpec, options: &Options) -> usize {
+    if spec.all_options().iter().any(|option| option.name == "queue") { options.count("queue") } else { 1 }
+}
