@@ -80,6 +80,26 @@ impl Container {
         Ok(container)
     }
 
+    /// Whether the header says what a decoder of a video stream needs, so that no packet has to be read for it.
+    pub(crate) fn header_suffices(&self, video: usize) -> bool {
+        use ffi::AVCodecID as Id;
+        let format = self.format_name();
+        let (is_mov, is_matroska) = (format.starts_with("mov"), format.starts_with("matroska"));
+        let Some(stream) = self.stream(video) else { return false };
+        // SAFETY: every stream has parameters.
+        let parameters = unsafe { &*stream.codecpar };
+        let has_headers = parameters.extradata_size > 0;
+        let is_complete = match parameters.codec_id {
+            Id::H264 | Id::HEVC | Id::AV1 => has_headers,
+            Id::MPEG4 => has_headers && is_mov,
+            Id::VP8 | Id::VP9 | Id::MJPEG => true,
+            _ => false,
+        };
+        // Fragments state their samples one by one.
+        let is_timed = is_matroska || stream.nb_frames > 0;
+        (is_mov || is_matroska) && is_complete && is_timed && parameters.width > 0 && parameters.height > 0
+    }
+
     /// Reads some packets to learn what headers do not say.
     pub(crate) fn find_stream_info(&mut self) -> Result<(), MediaError> {
         self.interrupt.start_clock();

@@ -72,6 +72,7 @@ impl DecoderSetup {
                 rotation: input.coded_rotation(),
                 policy: options.rotation,
                 is_single_picture: info.container == "image2",
+                is_reorder_unknown: input.is_reorder_unknown(),
             },
         }
     }
@@ -89,6 +90,7 @@ struct StreamSetup {
     rotation: Rotation,
     policy: RotationPolicy,
     is_single_picture: bool,
+    is_reorder_unknown: bool,
 }
 
 /// A video decoder.
@@ -131,7 +133,7 @@ impl Decoder {
     pub fn open_with(setup: &DecoderSetup, pool: &FramePool) -> Result<Self, MediaError> {
         let stream = &setup.stream;
         Ok(Self {
-            context: open_context(&setup.parameters, stream.time_base, setup.threads, stream.is_single_picture)?,
+            context: open_context(&setup.parameters, stream, setup.threads)?,
             threads: setup.threads,
             frame: AvFrame::new(),
             pool: pool.clone(),
@@ -241,7 +243,7 @@ impl Decoder {
             if code == ffi::AVERROR_EOF {
                 match self.successor.take() {
                     Some((parameters, packet)) => {
-                        self.context = open_context(&parameters, self.stream.time_base, self.threads, self.stream.is_single_picture)?;
+                        self.context = open_context(&parameters, &self.stream, self.threads)?;
                         self.send_raw(Some(&packet));
                         continue;
                     }
@@ -385,7 +387,7 @@ impl Decoder {
     }
 }
 
-fn open_context(parameters: &Parameters, time_base: TimeBase, threads: usize, is_single_picture: bool) -> Result<CodecContext, MediaError> {
+fn open_context(parameters: &Parameters, stream: &StreamSetup, threads: usize) -> Result<CodecContext, MediaError> {
     // SAFETY: any id is allowed.
     let codec = unsafe { ffi::avcodec_find_decoder(parameters.get().codec_id) };
     if codec.is_null() {
@@ -400,10 +402,14 @@ fn open_context(parameters: &Parameters, time_base: TimeBase, threads: usize, is
     if code < 0 {
         return Err(av::error(format!("preparing the {} decoder", parameters.codec_name()), code));
     }
-    context.pkt_timebase = av::rational(time_base.ratio());
+    context.pkt_timebase = av::rational(stream.time_base.ratio());
     context.thread_count = i32::try_from(threads).unwrap_or(0);
     // A list of pictures may change size and format at every one; frame threads would hold several of them back.
-    context.thread_type = if is_single_picture { ffi::FF_THREAD_SLICE } else { ffi::FF_THREAD_FRAME | ffi::FF_THREAD_SLICE };
+    context.thread_type = if stream.is_single_picture { ffi::FF_THREAD_SLICE } else { ffi::FF_THREAD_FRAME | ffi::FF_THREAD_SLICE };
+    if stream.is_reorder_unknown && parameters.get().codec_id == ffi::AVCodecID::H264 {
+        // Streams that do not state it either are then held back for as long as the standard allows, and stay in order.
+        context.strict_std_compliance = ffi::FF_COMPLIANCE_STRICT;
+    }
     // SAFETY: a prepared context; no options.
     let code = unsafe { ffi::avcodec_open2(context.as_mut_ptr(), codec, std::ptr::null_mut()) };
     if code < 0 {

@@ -6,7 +6,7 @@ use ffmpeg_the_third::ffi;
 use framerail_core::{ColorDescription, ColorRange, MediaKind, Rational, Rotation, SideStream, StreamInfo};
 
 use crate::{
-    InputOptions, MediaError, Parameters, RotationPolicy, av, color,
+    CodedFormat, InputOptions, MediaError, Parameters, RotationPolicy, av, color,
     container::Container,
     format::{self, Delivery},
     parameters::{Chapter, SideParameters},
@@ -70,12 +70,16 @@ pub(crate) fn stream_info(
         }
         turn = Rotation::None;
     }
-    let frame_rate = av::positive(stream.avg_frame_rate).or_else(|| av::positive(stream.r_frame_rate));
+    let stated_rate = av::positive(stream.avg_frame_rate).or_else(|| av::positive(stream.r_frame_rate));
+    let frame_rate = stated_rate.or_else(|| counted_rate(stream));
     let duration_secs = duration_secs(container, stream);
     let selected = selected_secs(options, duration_secs);
     let by_rate = selected.zip(frame_rate).map(|(secs, rate)| (secs * rate.as_f64()).round() as u64);
     let whole = options.start_secs.is_none() && options.end_secs.is_none() && options.duration_secs.is_none();
     let counted = u64::try_from(stream.nb_frames).ok().filter(|count| *count > 0 && whole);
+    // SAFETY: valid parameters.
+    let by_header = || unsafe { Parameters::copy_of(parameters) }.ok().and_then(|own| CodedFormat::of(&own)?.pixel_format());
+    let pixel_format = format::delivery(parameters.format).map(Delivery::format).or_else(by_header);
     Ok(StreamInfo {
         start_offset_micros: 0,
         id: options.stream,
@@ -85,7 +89,7 @@ pub(crate) fn stream_info(
         container: container.format_name(),
         width,
         height,
-        pixel_format: format::delivery(parameters.format).map_or(framerail_core::PixelFormat::Yuv420p, Delivery::format),
+        pixel_format: pixel_format.unwrap_or(framerail_core::PixelFormat::Yuv420p),
         sample_aspect_ratio: aspect,
         color: stream_color(parameters),
         rotation: turn,
@@ -97,6 +101,14 @@ pub(crate) fn stream_info(
         metadata: metadata(container, stream),
         side_streams,
     })
+}
+
+/// Frames by the header over their time.
+fn counted_rate(stream: &ffi::AVStream) -> Option<Rational> {
+    let ticks = av::timestamp(stream.duration).filter(|ticks| *ticks > 0)?;
+    let base = av::positive(stream.time_base)?;
+    let (num, den) = (stream.nb_frames.checked_mul(base.den)?, ticks.checked_mul(base.num)?);
+    av::positive(av::rational(Rational::new(num, den)?))
 }
 
 fn container_bit_rate(container: &Container) -> Option<u64> {

@@ -6,7 +6,7 @@ use ffmpeg_the_third::ffi;
 use framerail_core::{MediaKind, Rational, Rotation, SideStream, StreamInfo, TimeBase, surface::MAX_SIDE};
 
 use crate::{
-    Damage, InputOptions, MediaError, Parameters, SideStreams,
+    Damage, InputOptions, MediaError, Parameters, ProbeEffort, SideStreams,
     av::{self, AvPacket},
     container::Container,
     decoder::DecoderSetup,
@@ -67,6 +67,8 @@ struct Progress {
     last_video_dts: Option<i64>,
     /// The latest end of any packet, in seconds.
     latest_secs: f64,
+    /// No packet was read to learn what is in the source.
+    is_header_only: bool,
     /// Packets of each container stream that its index promises.
     index_entries: Vec<u64>,
 }
@@ -89,8 +91,7 @@ impl Input {
 
     fn open_container(options: &InputOptions, interrupt: Arc<Interrupt>) -> Result<Self, MediaError> {
         let mut container = Container::open(&options.source, options, &interrupt)?;
-        container.find_stream_info()?;
-        let video = select_video(&container, options)?;
+        let (video, is_header_only) = find_video(&mut container, options)?;
         let mut sides = Vec::new();
         let mut side_streams = Vec::new();
         if options.side_streams == SideStreams::AudioAndSubtitles {
@@ -136,7 +137,7 @@ impl Input {
             damage: Damage::default(),
             start: None,
             end: None,
-            progress: Progress { index_entries, packets: vec![0; streams], ..Progress::default() },
+            progress: Progress { index_entries, packets: vec![0; streams], is_header_only, ..Progress::default() },
             is_at_end: false,
         };
         input.set_selection(origin);
@@ -198,6 +199,11 @@ impl Input {
         &self.parameters
     }
 
+    /// How much was read to learn what is in the source: what was asked for, or everything where the header did not do.
+    pub fn probe_effort(&self) -> ProbeEffort {
+        if self.progress.is_header_only { ProbeEffort::Header } else { ProbeEffort::Full }
+    }
+
     /// What opens further decoders for the video stream, on any thread.
     pub fn decoder_setup(&self) -> DecoderSetup {
         DecoderSetup::of(self)
@@ -211,6 +217,11 @@ impl Input {
     /// The turn that the container asks for, whatever the rotation policy does about it.
     pub fn coded_rotation(&self) -> Rotation {
         self.coded_rotation
+    }
+
+    /// Whether nothing says how far decoding and presentation are apart: only the header was read, and it does not.
+    pub(crate) fn is_reorder_unknown(&self) -> bool {
+        self.progress.is_header_only && !self.info.container.starts_with("mov")
     }
 
     pub(crate) fn options(&self) -> &InputOptions {
@@ -423,7 +434,7 @@ fn end_reason(container: &Container, code: i32, progress: &Progress, video: usiz
         }
     }
     let context = container.get();
-    let from_header = context.duration_estimation_method == ffi::AVDurationEstimationMethod::STREAM;
+    let from_header = progress.is_header_only || context.duration_estimation_method == ffi::AVDurationEstimationMethod::STREAM;
     let duration = av::timestamp(context.duration).filter(|micros| *micros > 0 && from_header)? as f64 / 1e6;
     let origin = av::timestamp(context.start_time).map_or(0.0, |micros| micros as f64 / 1e6);
     let frame = av::positive(stream.avg_frame_rate).map_or(0.04, |rate| 1.0 / rate.as_f64());
@@ -451,6 +462,20 @@ fn read_image(path: &Path, options: &InputOptions, interrupt: &Arc<Interrupt>) -
     };
     // SAFETY: every stream has parameters.
     Ok((packet, unsafe { Parameters::copy_of(stream.codecpar)? }))
+}
+
+/// The wanted video stream, and whether only headers were read to find it.
+fn find_video(container: &mut Container, options: &InputOptions) -> Result<(usize, bool), MediaError> {
+    let has_selection = options.start_secs.is_some() || options.end_secs.is_some() || options.duration_secs.is_some();
+    if options.probe == ProbeEffort::Header && !has_selection {
+        // What is missing now may be found below.
+        let video = select_video(container, options).ok().filter(|video| container.header_suffices(*video));
+        if let Some(video) = video {
+            return Ok((video, true));
+        }
+    }
+    container.find_stream_info()?;
+    Ok((select_video(container, options)?, false))
 }
 
 /// The container index of the wanted video stream.

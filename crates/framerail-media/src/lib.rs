@@ -12,6 +12,7 @@
 mod av;
 pub mod bitstream_filter;
 pub mod clock;
+pub mod coded_format;
 mod color;
 mod container;
 pub mod damage;
@@ -45,6 +46,7 @@ pub mod version;
 pub mod writer;
 
 pub use bitstream_filter::BitstreamFilter;
+pub use coded_format::CodedFormat;
 pub use damage::Damage;
 pub use decoder::{Conversion, Decoded, Decoder, DecoderSetup};
 pub use error::MediaError;
@@ -53,7 +55,7 @@ pub use filter::{DeinterlaceMethod, Deinterlacer};
 pub use image::{ImageFormat, encode_image, load_image, save_image};
 pub use input::Input;
 pub use keyframes::KeyframeIndex;
-pub use options::{CancelFlag, InputOptions, Quality, RotationPolicy, SideStreams, WriterOptions};
+pub use options::{CancelFlag, InputOptions, ProbeEffort, Quality, RotationPolicy, SideStreams, WriterOptions};
 pub use packet::{InputPacket, PacketKind, SidePayload};
 pub use parameters::{Chapter, Parameters, SideParameters};
 pub use probe::{ProbeReport, probe};

@@ -31,6 +31,18 @@ pub enum SideStreams {
     AudioAndSubtitles,
 }
 
+/// How much of a source is read to learn what is in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProbeEffort {
+    /// Packets until everything is known, some of them decoded: 10 to 40 ms for video in HD.
+    #[default]
+    Full,
+    /// The container's header, where that states codec, size and global headers (MP4, MOV, Matroska, WebM); everything
+    /// otherwise. Colour tags, pixel format and rate may then be unspecified in `StreamInfo`: the first frame knows them.
+    /// With a selection in seconds everything is read too, since it counts from the first timestamp.
+    Header,
+}
+
 /// What to read and how.
 #[derive(Clone, Debug)]
 pub struct InputOptions {
@@ -60,6 +72,8 @@ pub struct InputOptions {
     pub frame_rate: Option<Rational>,
     /// Further options for FFmpeg's demuxer and protocol, such as `("rtsp_transport", "tcp")`.
     pub format_options: Vec<(String, String)>,
+    /// How much is read to learn what is in the source.
+    pub probe: ProbeEffort,
     /// Longest wait for the source to give something; no limit when `None`.
     pub read_timeout: Option<Duration>,
     /// Ends blocking reads.
@@ -83,6 +97,7 @@ impl InputOptions {
             format: None,
             frame_rate: None,
             format_options: Vec::new(),
+            probe: ProbeEffort::Full,
             read_timeout: None,
             cancel: CancelFlag::default(),
         }
