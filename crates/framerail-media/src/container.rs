@@ -91,7 +91,6 @@ impl Container {
         let has_headers = parameters.extradata_size > 0;
         let is_complete = match parameters.codec_id {
             Id::H264 | Id::HEVC | Id::AV1 => has_headers,
-            Id::MPEG4 => has_headers && is_mov,
             Id::VP8 | Id::VP9 | Id::MJPEG => true,
             _ => false,
         };

@@ -52,10 +52,8 @@ fn the_header_says_size_rate_and_format() {
 fn headers_do_where_they_say_enough() {
     for (name, spec) in corpus() {
         let expected = match name {
-            "h264" | "h264-b-frames" | "hevc" | "hevc-b-frames" | "vp8" | "vp9" | "av1" | "mpeg4-b-frames" | "mkv-start-offset" => {
-                ProbeEffort::Header
-            }
-            "mpeg2" | "h264-ts" | "h264-annexb" | "mp4-fragmented" | "png-images" | "gif" => ProbeEffort::Full,
+            "h264" | "h264-b-frames" | "hevc" | "hevc-b-frames" | "vp8" | "vp9" | "av1" | "mkv-start-offset" => ProbeEffort::Header,
+            "mpeg2" | "mpeg4-b-frames" | "h264-ts" | "h264-annexb" | "mp4-fragmented" | "png-images" | "gif" => ProbeEffort::Full,
             _ => continue,
         };
         if spec.unavailable().is_none() {
