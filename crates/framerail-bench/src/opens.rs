@@ -1,0 +1,63 @@
+//! Open and first frame.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use framerail_cuda::{CudaDevice, DevicePool};
+use framerail_reader::{DeviceOptions, DeviceReader, TensorOptions, TensorPictures};
+use serde_json::json;
+
+/// How to open.
+#[derive(clap::Args)]
+pub(crate) struct Opens {
+    /// The file.
+    clip: PathBuf,
+    /// Threads that open files at once.
+    #[arg(long, default_value_t = 1)]
+    callers: u64,
+    /// Times in all.
+    #[arg(long, default_value_t = 200)]
+    count: u64,
+}
+
+impl Opens {
+    pub(crate) fn run(&self, device: &Arc<CudaDevice>) -> anyhow::Result<()> {
+        let pool = DevicePool::new(device, 1 << 30)?;
+        let make = Arc::new(TensorPictures::new(TensorOptions::default(), pool));
+        let options = DeviceOptions { decoders: Some(1), make: Some(make), ..DeviceOptions::new(device) };
+        let open = || -> anyhow::Result<()> {
+            let mut reader = DeviceReader::open(&crate::read::input(&self.clip), &options)?;
+            anyhow::ensure!(reader.next_item()?.is_some(), "no first frame");
+            Ok(())
+        };
+        let many = |count: u64| {
+            let left = AtomicU64::new(count);
+            std::thread::scope(|scope| {
+                let callers: Vec<_> = (0..self.callers)
+                    .map(|_| {
+                        scope.spawn(|| -> anyhow::Result<()> {
+                            while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+                                open()?;
+                            }
+                            Ok(())
+                        })
+                    })
+                    .collect();
+                callers.into_iter().try_for_each(|caller| caller.join().map_err(|_| anyhow::anyhow!("a caller panicked"))?)
+            })
+        };
+        many(self.callers * 2)?;
+        let start = Instant::now();
+        many(self.count)?;
+        device.synchronize()?;
+        let seconds = start.elapsed().as_secs_f64();
+        let job = if self.callers == 1 { "opens".to_owned() } else { format!("opens-{}", self.callers) };
+        crate::report::print(&job, &self.clip, device, self.count, seconds, json!({ "callers": self.callers }))
+    }
+}
