@@ -12,31 +12,36 @@ pub(crate) fn gaussian_margin(sigma: f32) -> u32 {
     (sigma * GAUSSIAN_REACH).ceil() as u32 + 1
 }
 
-/// Blurs a patch, by three running means a direction (each repeats the edge) on a shrunk copy, and gives the values of `region` inside it.
-pub(crate) fn gaussian(patch: &Patch, sigma_x: f32, sigma_y: f32, region: Region) -> Vec<f32> {
-    let shrink = |sigma: f32| ((sigma / NARROWEST_SHRUNK_SIGMA) as usize).max(1);
-    let (step_x, step_y) = (shrink(sigma_x), shrink(sigma_y));
-    let mut plane = Plane::shrunk(patch, step_x, step_y);
-    // Shrinking by means, and growing back linearly, blur a little themselves: a box's and a triangle's variance.
-    let rest = |sigma: f32, step: usize| {
-        let own = if step > 1 { (3.0 * (step * step) as f32 - 1.0) / 12.0 } else { 0.0 };
-        (sigma * sigma - own).max(0.0).sqrt() / step as f32
-    };
-    for width in box_widths(rest(sigma_x, step_x)) {
-        plane.average_rows(width);
-    }
-    for width in box_widths(rest(sigma_y, step_y)) {
-        plane.average_columns(width);
-    }
-    plane.grown(patch.region, step_x, step_y, region)
+/// A blur along one axis: means of `step` samples, then three running means over odd numbers of those, then back linearly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AxisBlur {
+    /// Samples that are made one first.
+    pub step: usize,
+    /// Widths of the running means; 1 leaves values as they are.
+    pub widths: [usize; 3],
 }
 
-/// The mean over `width_x` × `width_y` samples (made odd) around each sample of `region`.
-pub(crate) fn box_mean(patch: &Patch, width_x: f32, width_y: f32, region: Region) -> Vec<f32> {
-    let mut plane = Plane { width: patch.width(), height: patch.height(), values: patch.values.clone() };
-    plane.average_rows(odd(width_x));
-    plane.average_columns(odd(width_y));
-    plane.grown(patch.region, 1, 1, region)
+impl AxisBlur {
+    /// A Gaussian of this standard deviation in samples.
+    pub(crate) fn gaussian(sigma: f32) -> Self {
+        let step = ((sigma / NARROWEST_SHRUNK_SIGMA) as usize).max(1);
+        // Shrinking by means, and growing back linearly, blur a little themselves: a box's and a triangle's variance.
+        let own = if step > 1 { (3.0 * (step * step) as f32 - 1.0) / 12.0 } else { 0.0 };
+        Self { step, widths: box_widths((sigma * sigma - own).max(0.0).sqrt() / step as f32) }
+    }
+
+    /// The mean over this many samples, made odd.
+    pub(crate) fn mean(width: f32) -> Self {
+        Self { step: 1, widths: [odd(width), 1, 1] }
+    }
+}
+
+/// Blurs a patch along both axes (each running mean repeats the edge) and gives the values of `region` inside it.
+pub(crate) fn blur(patch: &Patch, across: AxisBlur, down: AxisBlur, region: Region) -> Vec<f32> {
+    let mut plane = Plane::shrunk(patch, across.step, down.step);
+    across.widths.into_iter().for_each(|width| plane.average_rows(width));
+    down.widths.into_iter().for_each(|width| plane.average_columns(width));
+    plane.grown(patch.region, across.step, down.step, region)
 }
 
 fn odd(width: f32) -> usize {
@@ -149,6 +154,14 @@ impl Plane {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn gaussian(patch: &Patch, sigma_x: f32, sigma_y: f32, region: Region) -> Vec<f32> {
+        blur(patch, AxisBlur::gaussian(sigma_x), AxisBlur::gaussian(sigma_y), region)
+    }
+
+    fn box_mean(patch: &Patch, width_x: f32, width_y: f32, region: Region) -> Vec<f32> {
+        blur(patch, AxisBlur::mean(width_x), AxisBlur::mean(width_y), region)
+    }
 
     fn noisy_patch(width: u32, height: u32) -> Patch {
         let mut state = 12345u32;

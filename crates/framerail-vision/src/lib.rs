@@ -30,14 +30,15 @@ pub mod sheet;
 #[cfg(test)]
 mod test_pictures;
 
+pub use blur::AxisBlur;
 pub use compare::{Comparison, Difference, compare};
 pub use draw::{Canvas, DrawOptions};
 pub use error::VisionError;
 pub use hold::{HoldBuffer, HoldInput, HoldOptions, HoldStats};
 pub use link::{Linker, LinkerOptions};
-pub use mask::{Mask, MaskOptions, MaskShape};
+pub use mask::{Mask, MaskOptions, MaskPlan, MaskShape, Outline};
 pub use nms::nms;
-pub use obscure::{MosaicCell, Obscure, ObscureCounts, Obscurer, Overlay, obscure_region};
+pub use obscure::{BlurPlan, FillPlan, HidePlan, MosaicCell, MosaicPlan, Obscure, ObscureCounts, Obscurer, Overlay, obscure_region};
 pub use plan::{ChannelMix, ConversionPlan, FastYuv, Placement};
 pub use preprocess::{ChannelOrder, Fit, ModelMapping, Preprocess, Preprocessor};
 pub use region::Region;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use framerail_core::{BBox, ColorDescription, Detection, HostSurface, PixelFormat};
 
 use crate::{
-    Mask, MaskOptions, Region, VisionError,
-    blur::{box_mean, gaussian, gaussian_margin},
+    Mask, MaskOptions, MaskPlan, Region, VisionError,
+    blur::{AxisBlur, blur, gaussian_margin},
     color::samples_from_rgb,
     mosaic::CellGrid,
     patch::{ChromaCoverage, Patch, Target, blend, component_coverage, paint},
@@ -199,7 +199,7 @@ pub fn obscure_region(
     bbox: &BBox,
     obscure: &Obscure,
 ) -> Result<(), VisionError> {
-    let side = bbox.width().max(bbox.height()).clamp(1.0, 2.0 * framerail_core::surface::MAX_SIDE as f32);
+    let side = face_side(bbox);
     match obscure {
         Obscure::Solid { rgb } => {
             let codes = samples_from_rgb(surface.format(), color, rgb.map(f32::from));
@@ -209,30 +209,135 @@ pub fn obscure_region(
             obscure_region(surface, color, mask, bbox, &UNDER_OVERLAY)?;
             lay_over(surface, color, overlay, &mask.bounds)
         }
-        Obscure::Gaussian { strength } => filter(surface, mask, |surface, plane| {
-            let (sigma_x, sigma_y) = plane.scaled(strength * side);
-            let patch = plane.patch(surface, gaussian_margin(sigma_x), gaussian_margin(sigma_y));
-            gaussian(&patch, sigma_x, sigma_y, plane.region)
-        }),
-        Obscure::Box { strength } => filter(surface, mask, |surface, plane| {
-            let (width_x, width_y) = plane.scaled(strength * side);
-            let patch = plane.patch(surface, width_x as u32 / 2 + 1, width_y as u32 / 2 + 1);
-            box_mean(&patch, width_x, width_y, plane.region)
+        Obscure::Gaussian { .. } | Obscure::Box { .. } => filter(surface, mask, |surface, plane| {
+            let plan = plane.blur(obscure, side);
+            blur(&Patch::read(surface, plane.component, plan.patch), plan.across, plan.down, plane.region)
         }),
         Obscure::Mosaic { cell } => {
-            let grid = match *cell {
-                MosaicCell::Pixels(cell) => CellGrid { x: 0, y: 0, cell: cell.max(2) },
-                MosaicCell::Relative(part) => {
-                    let cell = ((part * side).round() as u32).max(2);
-                    let origin = |edge: f32| edge.clamp(-FARTHEST_GRID, FARTHEST_GRID).round() as i64;
-                    CellGrid { x: origin(mask.bounds.x1), y: origin(mask.bounds.y1), cell }
-                }
-            };
+            let grid = cell_grid(*cell, side, &mask.bounds);
             filter(surface, mask, |surface, plane| {
                 let cells = grid.cells(plane.region, plane.shift, plane.size);
                 cells.means(&Patch::read(surface, plane.component, cells.source), plane.region)
             })
         }
+    }
+}
+
+/// The length that strengths relate to, in pixels.
+fn face_side(bbox: &BBox) -> f32 {
+    bbox.width().max(bbox.height()).clamp(1.0, 2.0 * framerail_core::surface::MAX_SIDE as f32)
+}
+
+fn cell_grid(cell: MosaicCell, side: f32, bounds: &BBox) -> CellGrid {
+    match cell {
+        MosaicCell::Pixels(cell) => CellGrid { x: 0, y: 0, cell: cell.max(2) },
+        MosaicCell::Relative(part) => {
+            let cell = ((part * side).round() as u32).max(2);
+            let origin = |edge: f32| edge.clamp(-FARTHEST_GRID, FARTHEST_GRID).round() as i64;
+            CellGrid { x: origin(bounds.x1), y: origin(bounds.y1), cell }
+        }
+    }
+}
+
+/// How one component is blurred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlurPlan {
+    /// The samples that are read, in the component's grid.
+    pub patch: Region,
+    /// Along rows.
+    pub across: AxisBlur,
+    /// Along columns.
+    pub down: AxisBlur,
+}
+
+/// How one component is cut into cells of their mean: cell `n` of an axis holds the samples with
+/// `floor(((sample << shift) - origin) / cell) = n`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MosaicPlan {
+    /// The samples that are read, in the component's grid: whole cells, cut at the frame's edges.
+    pub source: Region,
+    /// Left edge of cell 0 in pixels.
+    pub origin_x: i64,
+    /// Top edge of cell 0 in pixels.
+    pub origin_y: i64,
+    /// Side of a cell in pixels.
+    pub cell: u32,
+}
+
+/// What replaces a component's samples under a mask.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum FillPlan {
+    /// One code value, before any shift of the format.
+    Solid(u16),
+    /// Their blurred neighbourhood.
+    Blur(BlurPlan),
+    /// The mean of their cell.
+    Mosaic(MosaicPlan),
+}
+
+/// How one detection is hidden, as numbers: what [`Obscurer::run`] does, for whoever does it elsewhere.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HidePlan {
+    /// Where. A chroma sample is covered as much as the most covered pixel that shares it.
+    pub mask: MaskPlan,
+    /// With what: one for each colour component of the format.
+    pub fills: Vec<FillPlan>,
+}
+
+impl Obscurer {
+    /// How the detections of a frame of this size, format and colour are hidden, one after the other, and what becomes of them.
+    ///
+    /// # Errors
+    /// `OptionOutOfRange` for a picture as overlay, which has no plan.
+    pub fn plan(
+        &self,
+        (width, height): (u32, u32),
+        format: PixelFormat,
+        color: &ColorDescription,
+        detections: &[Detection],
+    ) -> Result<(Vec<HidePlan>, ObscureCounts), VisionError> {
+        let (mut plans, mut counts) = (Vec::with_capacity(detections.len()), ObscureCounts::default());
+        for detection in detections {
+            match MaskPlan::new(&self.mask, detection, width, height) {
+                Some(mask) => {
+                    plans.push(HidePlan { mask, fills: self.fills((width, height), format, color, &mask, &detection.bbox)? });
+                    counts.hidden += 1;
+                }
+                None if detection.bbox.is_finite() => counts.outside += 1,
+                None => counts.invalid += 1,
+            }
+        }
+        Ok((plans, counts))
+    }
+
+    fn fills(
+        &self,
+        (width, height): (u32, u32),
+        format: PixelFormat,
+        color: &ColorDescription,
+        mask: &MaskPlan,
+        bbox: &BBox,
+    ) -> Result<Vec<FillPlan>, VisionError> {
+        let side = face_side(bbox);
+        let fill = |component: usize| {
+            let size = format.component_size(component, width, height);
+            let plane = MaskedPlane::new(format, component, mask.region.of_component(format, component), size);
+            match &self.obscure {
+                Obscure::Solid { rgb } => {
+                    let codes = samples_from_rgb(format, color, rgb.map(f32::from));
+                    Ok(FillPlan::Solid(codes.get(component).copied().unwrap_or_default()))
+                }
+                Obscure::Gaussian { .. } | Obscure::Box { .. } => Ok(FillPlan::Blur(plane.blur(&self.obscure, side))),
+                Obscure::Mosaic { cell } => {
+                    let grid = cell_grid(*cell, side, &mask.bounds);
+                    let source = grid.cells(plane.region, plane.shift, plane.size).source;
+                    Ok(FillPlan::Mosaic(MosaicPlan { source, origin_x: grid.x, origin_y: grid.y, cell: grid.cell }))
+                }
+                Obscure::Image(overlay) => Err(VisionError::option("blur", format!("{overlay:?}"), "another kind than a picture")),
+            }
+        };
+        (0..format.color_components().len()).map(fill).collect()
     }
 }
 
@@ -257,8 +362,20 @@ impl MaskedPlane {
         (pixels / (1u32 << self.shift.0) as f32, pixels / (1u32 << self.shift.1) as f32)
     }
 
-    fn patch(&self, surface: &HostSurface, margin_x: u32, margin_y: u32) -> Patch {
-        Patch::read(surface, self.component, self.region.grown(margin_x, margin_y, self.size.0, self.size.1))
+    /// The blur of a kind that blurs; others keep every sample.
+    fn blur(&self, obscure: &Obscure, side: f32) -> BlurPlan {
+        let (across, down, margin) = match obscure {
+            Obscure::Gaussian { strength } => {
+                let (sigma_x, sigma_y) = self.scaled(strength * side);
+                (AxisBlur::gaussian(sigma_x), AxisBlur::gaussian(sigma_y), (gaussian_margin(sigma_x), gaussian_margin(sigma_y)))
+            }
+            Obscure::Box { strength } => {
+                let (width_x, width_y) = self.scaled(strength * side);
+                (AxisBlur::mean(width_x), AxisBlur::mean(width_y), (width_x as u32 / 2 + 1, width_y as u32 / 2 + 1))
+            }
+            _ => (AxisBlur::mean(1.0), AxisBlur::mean(1.0), (0, 0)),
+        };
+        BlurPlan { patch: self.region.grown(margin.0, margin.1, self.size.0, self.size.1), across, down }
     }
 }
 
