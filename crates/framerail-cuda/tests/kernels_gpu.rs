@@ -8,21 +8,22 @@ use std::sync::Arc;
 
 use framerail_core::HostSurface;
 use framerail_cuda::{
-    CudaDevice, CudaStream, CudaSurface, DevicePool,
-    kernels::{Conversion, ConvertJob, TensorSpec, convert_batch},
+    CudaDevice, CudaStream, CudaSurface, DevicePool, PinnedPool,
+    kernels::{Conversion, ConvertJob, HideRegion, ObscureJob, TensorSpec, convert_batch, obscure_batch},
 };
 use kernels_cases::Card;
 
 struct Gpu {
     stream: CudaStream,
     pool: DevicePool,
+    pinned: PinnedPool,
 }
 
 /// The first card, or `None` with a loud word.
 fn gpu() -> Option<Gpu> {
     let open = || -> Result<Gpu, framerail_cuda::CudaError> {
         let device: Arc<CudaDevice> = CudaDevice::open(0)?;
-        Ok(Gpu { stream: CudaStream::new(&device)?, pool: DevicePool::new(&device, 1 << 30)? })
+        Ok(Gpu { stream: CudaStream::new(&device)?, pool: DevicePool::new(&device, 1 << 30)?, pinned: PinnedPool::new(&device, 4) })
     };
     match open() {
         Ok(gpu) => Some(gpu),
@@ -55,6 +56,16 @@ impl Card for Gpu {
         assert!(guard.iter().all(|byte| *byte == 0x5a), "written beyond the output");
         host
     }
+
+    fn obscure(&self, pictures: &mut [HostSurface], regions: &[Vec<HideRegion>]) {
+        let upload = |picture: &HostSurface| CudaSurface::upload(picture, &self.pool, &self.stream).expect("room for a picture");
+        let surfaces: Vec<CudaSurface> = pictures.iter().map(upload).collect();
+        let jobs: Vec<ObscureJob<'_>> = surfaces.iter().zip(regions).map(|(surface, regions)| ObscureJob { surface, regions }).collect();
+        obscure_batch(&self.stream, &self.pool, &jobs).expect("fitting regions");
+        for (picture, surface) in pictures.iter_mut().zip(&surfaces) {
+            *picture = surface.download(&self.pinned, &self.stream).expect("a working card");
+        }
+    }
 }
 
 macro_rules! on_the_gpu {
@@ -71,6 +82,8 @@ macro_rules! on_the_gpu {
 }
 
 on_the_gpu! {
+    obscure::hides_as_the_host_does,
+    obscure::many_regions_of_many_pictures_take_several_launches,
     convert::equals_the_host_for_every_format_size_crop_and_type,
     convert::nv12_at_its_own_size_takes_the_kernel_for_it_and_equals_the_other,
     convert::ten_bits_in_the_high_bits_equal_the_codes_of_the_planar_format,

@@ -1,7 +1,7 @@
 // What every kernel file starts with: number types, half precision, loads and stores.
 //
 // The files compile as CUDA C++ (NVRTC, no headers) and as host C++ for the tests, which run blocks one after another.
-// Loads go through __ldg, which the tests check for bounds. Arithmetic follows the host's step by step; contraction to fused multiply-adds must be off (--fmad=false).
+// Loads of pictures go through __ldg or load_changing, which the tests check for bounds. Arithmetic follows the host's step by step; contraction to fused multiply-adds must be off (--fmad=false).
 
 typedef unsigned char u8;
 typedef unsigned short u16;
@@ -11,13 +11,15 @@ typedef unsigned long long u64;
 typedef long long i64;
 
 #ifdef FRAMERAIL_EMULATION
-#define KERNEL(name, Params) extern "C" void name(const Params &p)
+#define KERNEL_OF(threads, name, Params) extern "C" void name(const Params &p)
 #define DEVICE static inline
 #else
 // Parameters stay in the constant bank, also when they are indexed.
-#define KERNEL(name, Params) extern "C" __global__ void __launch_bounds__(256) name(const __grid_constant__ Params p)
+#define KERNEL_OF(threads, name, Params) extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ Params p)
 #define DEVICE static __device__ __forceinline__
 #endif
+
+#define KERNEL(name, Params) KERNEL_OF(256, name, Params)
 
 // In a float of this size the lowest bits are the rounded integer.
 #define WHOLE 8388608.0f
@@ -52,6 +54,15 @@ DEVICE float float_of(u32 bits) {
     return value;
 #else
     return __uint_as_float(bits);
+#endif
+}
+
+// A load from memory that this kernel writes to.
+template <typename T> DEVICE T load_changing(const T *at) {
+#ifdef FRAMERAIL_EMULATION
+    return __ldg(at);
+#else
+    return *at;
 #endif
 }
 

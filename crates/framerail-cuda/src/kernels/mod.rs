@@ -5,6 +5,7 @@
 //! this crate's buffers, and for tests without a card, which run the same sources on the host.
 
 pub mod convert;
+pub mod obscure;
 
 use std::ffi::c_void;
 
@@ -14,6 +15,9 @@ pub use convert::{
     ChannelMix, Channels, Conversion, ConvertJob, CropWindow, FastYuv, Placement, RawConvertJob, Sampling, TensorSpec, convert_batch,
     convert_raw,
 };
+pub use obscure::{
+    AxisBlur, Fill, HideRegion, MaskShape, ObscureJob, Outline, RawObscureJob, Rectangle, obscure_batch, obscure_raw, obscure_scratch_bytes,
+};
 
 use crate::{CudaError, CudaStream, CudaSurface, KernelSource, Launch};
 
@@ -21,7 +25,7 @@ use crate::{CudaError, CudaStream, CudaSurface, KernelSource, Launch};
 const HEADERS: &[(&str, &str)] = &[("common.cuh", include_str!("common.cuh"))];
 
 /// The sources of all kernels, for compiling them ahead of time.
-pub const SOURCES: &[&KernelSource] = &[&convert::SOURCE];
+pub const SOURCES: &[&KernelSource] = &[&convert::SOURCE, &obscure::SOURCE];
 
 /// Where kernels run: a stream, or an imitation of a card.
 pub trait Runner {

@@ -26,8 +26,8 @@ template <typename T> static T __ldg(const T *at) {
     return T{};
 }
 
-static unsigned atomicAdd(unsigned *at, unsigned value) {
-    unsigned old = *at;
+template <typename T> static T atomicAdd(T *at, T value) {
+    T old = *at;
     *at += value;
     return old;
 }

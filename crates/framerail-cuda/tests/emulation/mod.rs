@@ -11,7 +11,10 @@ use std::{
 use framerail_core::HostSurface;
 use framerail_cuda::{
     CudaError, KernelSource, Launch,
-    kernels::{Conversion, RawConvertJob, RawPicture, Runner, TensorSpec, convert_raw},
+    kernels::{
+        Conversion, HideRegion, RawConvertJob, RawObscureJob, RawPicture, Runner, TensorSpec, convert_raw, obscure_raw,
+        obscure_scratch_bytes,
+    },
 };
 
 use crate::kernels_cases::Card;
@@ -62,6 +65,19 @@ impl Emulator {
             picture.planes[plane] = surface.plane(plane).as_ptr() as u64;
             picture.pitches_bytes[plane] = surface.layout(plane).pitch_bytes;
             self.allow(picture.planes[plane], surface.layout(plane).min_bytes());
+        }
+        picture
+    }
+}
+
+impl Emulator {
+    /// The same for a picture that is written to.
+    pub fn writable(&self, surface: &mut HostSurface) -> RawPicture {
+        let mut picture = self.picture(surface);
+        let planes = surface.format().planes();
+        let mut writable = surface.planes_mut().expect("its only holder");
+        for plane in 0..planes {
+            picture.planes[plane] = writable.plane(plane).as_mut_ptr() as u64;
         }
         picture
     }
@@ -136,5 +152,14 @@ impl Card for Emulator {
         // SAFETY: live host memory, for a card that is the host.
         unsafe { convert_raw(self, tensor, &jobs) }.expect("fitting sizes");
         out.take()
+    }
+
+    fn obscure(&self, pictures: &mut [HostSurface], regions: &[Vec<HideRegion>]) {
+        let jobs = pictures.iter_mut().zip(regions).map(|(picture, regions)| RawObscureJob { picture: self.writable(picture), regions });
+        let jobs: Vec<RawObscureJob<'_>> = jobs.collect();
+        let mut scratch = Guarded::new(obscure_scratch_bytes(&jobs).expect("fitting regions"));
+        // SAFETY: live host memory, for a card that is the host.
+        unsafe { obscure_raw(self, &jobs, scratch.address()) }.expect("fitting regions");
+        scratch.take();
     }
 }

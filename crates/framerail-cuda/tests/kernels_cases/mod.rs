@@ -3,16 +3,38 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod convert;
+pub mod obscure;
 
 use framerail_core::{
     ColorDescription, FieldOrder, Frame, FramePool, FrameStatus, HostSurface, PixelFormat, Pts, Rotation, StreamId, Surface, TimeBase,
 };
-use framerail_cuda::kernels::{Conversion, TensorSpec};
+use framerail_cuda::kernels::{Conversion, HideRegion, TensorSpec};
 
 /// Runs kernels on host memory.
 pub trait Card {
     /// A batch of pictures, one after the other.
     fn convert(&self, pictures: &[HostSurface], conversions: &[Conversion], tensor: &TensorSpec) -> Vec<u8>;
+
+    /// Hides faces, a list for each picture.
+    fn obscure(&self, pictures: &mut [HostSurface], regions: &[Vec<HideRegion>]);
+}
+
+/// A copy in memory of its own.
+pub fn copied(surface: &HostSurface) -> HostSurface {
+    surface.copied(&FramePool::new(1)).expect("a size that is in use")
+}
+
+/// Code values of a component, row by row.
+pub fn codes(surface: &HostSurface, component: usize) -> Vec<u16> {
+    let format = surface.format();
+    let place = format.components()[component];
+    let (_, rows) = format.component_size(component, surface.width(), surface.height());
+    let rows = (0..rows as usize).flat_map(|y| surface.row(place.plane, y).chunks_exact(place.step_bytes));
+    let code = |sample: &[u8]| match format.sample_bytes() {
+        1 => u16::from(sample[place.offset_bytes]),
+        _ => u16::from_le_bytes([sample[place.offset_bytes], sample[place.offset_bytes + 1]]) >> place.shift,
+    };
+    rows.map(code).collect()
 }
 
 /// A frame around a surface.

@@ -1,0 +1,314 @@
+// Faces hidden in place: blurs, mosaics and flat colours under soft masks, many regions in one launch.
+
+#include "common.cuh"
+
+#define MAX_REGIONS 15
+#define THREADS 1024
+
+enum Shape { RECTANGLE = 0, ELLIPSE = 1 };
+enum Fill { SOLID = 0, BLUR = 1, MOSAIC = 2 };
+
+// How one axis of a component is blurred: means of `step` samples, three running means, linearly back.
+struct AxisBlur {
+    u32 step;
+    u32 width[3];
+};
+
+// What replaces one component's samples.
+struct ComponentFill {
+    // The samples that are read.
+    u16 x, y, width, height;
+    AxisBlur across, down;
+};
+
+struct Region {
+    u64 component[3];
+    // Numbers that the block of a component may write: two planes of shrunk samples, or the sums and then means of cells.
+    u64 scratch[3];
+    double center_x, center_y;
+    // Half width and height, or half axes across and along.
+    double half[2];
+    double cosine, sine;
+    double feather;
+    // Inverse squares of the axes of the ellipse that bounds the soft edge, and of the ellipse.
+    double reached[2], inside[2];
+    u32 pitch[2];
+    // The pixels that may be covered.
+    u16 x, y, width, height;
+    float code[3];
+    // Of a mosaic's cells, in pixels.
+    int origin_x, origin_y;
+    u32 cell;
+    // Luma's and chroma's.
+    ComponentFill fill[2];
+};
+
+struct ObscureParams {
+    u8 step[2];
+    u8 sample_bytes;
+    u8 value_shift;
+    u8 chroma_shift_x, chroma_shift_y;
+    u8 shape, kind;
+    float max_value;
+    u32 unused;
+    Region region[MAX_REGIONS];
+};
+
+static_assert(sizeof(Region) == 256, "as in obscure.rs");
+static_assert(sizeof(ObscureParams) == 16 + 256 * MAX_REGIONS && sizeof(ObscureParams) <= 4096, "as in obscure.rs");
+
+// Half of the part of a row, `y` from the middle, that an ellipse with these inverse squares holds; and its middle.
+struct Span {
+    double from, to;
+};
+
+DEVICE Span span_of(const ObscureParams &p, const Region &region, double y, const double *squares, double reach) {
+    if (p.shape == RECTANGLE) {
+        if (fabs(y) > region.half[1] + reach) return Span{0.0, -1.0};
+        return Span{-region.half[0] - reach, region.half[0] + reach};
+    }
+    double cosine = region.cosine, sine = region.sine;
+    double a = cosine * cosine * squares[0] + sine * sine * squares[1];
+    double b = y * cosine * sine * (squares[0] - squares[1]);
+    double discriminant = b * b - a * (y * y * (sine * sine * squares[0] + cosine * cosine * squares[1]) - 1.0);
+    if (discriminant < 0.0) return Span{0.0, -1.0};
+    double root = sqrt(discriminant);
+    return Span{(-b - root) / a, (-b + root) / a};
+}
+
+// Columns of the region, from and to, whose middles a span holds; `dx` is the first column's middle.
+DEVICE bool holds(const Region &region, const Span &span, double dx, u32 column) {
+    double from = ceil(clamp_double(span.from - dx, -1.0, (double)region.width));
+    double to = floor(clamp_double(span.to - dx, -1.0, (double)region.width));
+    return (double)column >= from && (double)column <= to;
+}
+
+// Pixels from the outline, to first order for ellipses; 0 or less inside.
+DEVICE double distance_to(const ObscureParams &p, const Region &region, double x, double y) {
+    if (p.shape == RECTANGLE) {
+        double dx = fabs(x) - region.half[0], dy = fabs(y) - region.half[1];
+        dx = dx > 0.0 ? dx : 0.0;
+        dy = dy > 0.0 ? dy : 0.0;
+        return sqrt(dx * dx + dy * dy);
+    }
+    double u = (x * region.cosine + y * region.sine) / region.half[0], v = (y * region.cosine - x * region.sine) / region.half[1];
+    double radius = sqrt(u * u + v * v);
+    double slope_u = u / region.half[0], slope_v = v / region.half[1];
+    double slope = sqrt(slope_u * slope_u + slope_v * slope_v);
+    return slope > 0.0 ? (radius - 1.0) * radius / slope : 0.0;
+}
+
+// Coverage of a pixel of the frame that lies in the region: 0 to 255.
+DEVICE u32 coverage_at(const ObscureParams &p, const Region &region, u32 x, u32 y) {
+    double dx = (double)region.x + 0.5 - region.center_x, dy = (double)y + 0.5 - region.center_y;
+    u32 column = x - region.x;
+    Span inside = span_of(p, region, dy, region.inside, 0.0);
+    if (inside.to >= inside.from && holds(region, inside, dx, column)) return 255u;
+    // Half a pixel: whatever the outline touches is inside.
+    Span reached = span_of(p, region, dy, region.reached, region.feather + 0.5);
+    if (reached.to < reached.from || !holds(region, reached, dx, column)) return 0u;
+    double distance = distance_to(p, region, (double)column + dx, dy) - 0.5;
+    if (distance <= 0.0) return 255u;
+    if (distance >= region.feather) return 0u;
+    double t = 1.0 - distance / region.feather;
+    return (u32)floor(255.0 * t * t * (3.0 - 2.0 * t) + 0.5);
+}
+
+// One component of one region.
+struct Plane {
+    u64 first;
+    u32 pitch, step;
+    u32 shift_x, shift_y;
+    // In samples, what may be covered.
+    u32 x, y, width, height;
+};
+
+DEVICE Plane plane_of(const ObscureParams &p, const Region &region, int component) {
+    int other = component > 0;
+    u32 shift_x = other ? p.chroma_shift_x : 0u, shift_y = other ? p.chroma_shift_y : 0u;
+    u32 x = (u32)region.x >> shift_x, y = (u32)region.y >> shift_y;
+    u32 right = ((u32)region.x + region.width + (1u << shift_x) - 1u) >> shift_x;
+    u32 bottom = ((u32)region.y + region.height + (1u << shift_y) - 1u) >> shift_y;
+    return Plane{region.component[component], region.pitch[other], p.step[other], shift_x, shift_y, x, y, right - x, bottom - y};
+}
+
+// The most covered of the pixels that share a sample.
+DEVICE u32 sample_coverage(const ObscureParams &p, const Region &region, const Plane &plane, u32 x, u32 y) {
+    u32 most = 0;
+    u32 right = (u32)region.x + region.width, bottom = (u32)region.y + region.height;
+    for (u32 py = y << plane.shift_y; py < (y + 1) << plane.shift_y; py++) {
+        for (u32 px = x << plane.shift_x; px < (x + 1) << plane.shift_x; px++) {
+            if (px < region.x || py < region.y || px >= right || py >= bottom) continue;
+            u32 coverage = coverage_at(p, region, px, py);
+            most = most > coverage ? most : coverage;
+        }
+    }
+    return most;
+}
+
+// A code value. What is written in place must not go through the cache for constant data.
+DEVICE u32 code_at(const ObscureParams &p, const Plane &plane, u32 x, u32 y) {
+    u64 at = plane.first + (u64)y * plane.pitch + (u64)x * plane.step;
+    return p.sample_bytes == 1 ? (u32)load_changing((const u8 *)at) : (u32)(load_changing((const u16 *)at) >> p.value_shift);
+}
+
+// Moves a sample towards a value by coverage; rounding as on the host, which differs between planes.
+DEVICE void blend(const ObscureParams &p, const Plane &plane, u32 x, u32 y, float value, u32 coverage) {
+    u64 at = plane.first + (u64)y * plane.pitch + (u64)x * plane.step;
+    float old = (float)code_at(p, plane, x, y);
+    float mixed = old + (value - old) * ((float)coverage * (1.0f / 255.0f));
+    if (p.sample_bytes == 1) {
+        *(u8 *)at = plane.step == 1 ? (u8)to_byte(mixed) : (u8)(int)clamp_float(mixed + 0.5f, 0.0f, 255.0f);
+        return;
+    }
+    mixed += 0.5f;
+    *(u16 *)at = (u16)((u32)(mixed < p.max_value ? mixed : p.max_value) << p.value_shift);
+}
+
+// Means of cells of the patch; those at the right and bottom may be smaller.
+DEVICE void shrink(const ObscureParams &p, const Plane &plane, const ComponentFill &fill, u32 width, u32 height, float *out) {
+    u32 step_x = fill.across.step, step_y = fill.down.step;
+    for (u32 i = threadIdx.x; i < width * height; i += THREADS) {
+        u32 left = i % width * step_x, top = i / width * step_y;
+        u32 columns = step_x < fill.width - left ? step_x : fill.width - left;
+        u32 rows = step_y < fill.height - top ? step_y : fill.height - top;
+        u64 sum = 0;
+        for (u32 y = 0; y < rows; y++) {
+            for (u32 x = 0; x < columns; x++) sum += code_at(p, plane, fill.x + left + x, fill.y + top + y);
+        }
+        out[i] = (float)sum / (float)(columns * rows);
+    }
+}
+
+// A running mean over `width` (odd) values of each line, whose ends are repeated. Values of a line are `stride` apart, lines `next`.
+DEVICE void average_lines(const float *in, float *out, u32 lines, u32 length, u32 next, u32 stride, u32 width) {
+    int radius = (int)width / 2, last = (int)length - 1;
+    // Threads share a line by stretches, long enough that finding the first sum of each does not count.
+    u32 stretch = width / 2 > 16 ? width / 2 : 16;
+    u32 stretches = (length + stretch - 1) / stretch;
+    for (u32 i = threadIdx.x; i < lines * stretches; i += THREADS) {
+        u32 line = i % lines, first = i / lines * stretch;
+        u32 end = first + stretch < length ? first + stretch : length;
+        const float *from = in + (u64)line * next;
+        float *to = out + (u64)line * next;
+        int low = (int)first - radius, high = (int)first + radius;
+        float sum = 0.0f;
+        if (low < 0) sum += (float)((high < 0 ? high + 1 : 0) - low) * from[0];
+        if (high > last) sum += (float)(high - (low > last ? low - 1 : last)) * from[(u64)last * stride];
+        for (int at = low < 0 ? 0 : low; at <= (high < last ? high : last); at++) sum += from[(u64)at * stride];
+        for (u32 at = first; at < end; at++) {
+            to[(u64)at * stride] = sum / (float)width;
+            int entering = clamp_int((int)at + radius + 1, 0, last), leaving = clamp_int((int)at - radius, 0, last);
+            sum += from[(u64)entering * stride] - from[(u64)leaving * stride];
+        }
+    }
+}
+
+// Between which shrunk values a sample lies.
+struct Between {
+    u32 first, second;
+    float weight;
+};
+
+DEVICE Between between(u32 sample, u32 origin, u32 step, u32 cells) {
+    float at = ((float)(sample - origin) + 0.5f) / (float)step - 0.5f;
+    at = clamp_float(at, 0.0f, (float)(cells - 1));
+    u32 first = (u32)at;
+    return Between{first, first + 1 < cells ? first + 1 : cells - 1, at - (float)first};
+}
+
+DEVICE void hide_by_blur(const ObscureParams &p, const Region &region, const Plane &plane, int component) {
+    const ComponentFill &fill = region.fill[component > 0];
+    u32 width = (fill.width + fill.across.step - 1) / fill.across.step, height = (fill.height + fill.down.step - 1) / fill.down.step;
+    float *values = (float *)region.scratch[component], *other = values + (u64)width * height;
+    shrink(p, plane, fill, width, height, values);
+    __syncthreads();
+    for (int pass = 0; pass < 6; pass++) {
+        bool rows = pass < 3;
+        u32 window = rows ? fill.across.width[pass] : fill.down.width[pass - 3];
+        if (window <= 1) continue;
+        if (rows) average_lines(values, other, height, width, width, 1, window);
+        else average_lines(values, other, width, height, 1, width, window);
+        float *swap = values;
+        values = other;
+        other = swap;
+        __syncthreads();
+    }
+    for (u32 i = threadIdx.x; i < plane.width * plane.height; i += THREADS) {
+        u32 x = plane.x + i % plane.width, y = plane.y + i / plane.width;
+        u32 coverage = sample_coverage(p, region, plane, x, y);
+        if (coverage == 0) continue;
+        Between across = between(x, fill.x, fill.across.step, width), down = between(y, fill.y, fill.down.step, height);
+        const float *upper = values + (u64)down.first * width, *lower = values + (u64)down.second * width;
+        float near = upper[across.first] + (lower[across.first] - upper[across.first]) * down.weight;
+        float far = upper[across.second] + (lower[across.second] - upper[across.second]) * down.weight;
+        blend(p, plane, x, y, near + (far - near) * across.weight, coverage);
+    }
+}
+
+DEVICE int cell_of(u32 sample, u32 shift, int origin, u32 cell) {
+    int at = (int)(sample << shift) - origin;
+    int quotient = at / (int)cell;
+    return at % (int)cell < 0 ? quotient - 1 : quotient;
+}
+
+DEVICE void hide_by_mosaic(const ObscureParams &p, const Region &region, const Plane &plane, int component) {
+    const ComponentFill &fill = region.fill[component > 0];
+    int left = cell_of(fill.x, plane.shift_x, region.origin_x, region.cell), top = cell_of(fill.y, plane.shift_y, region.origin_y, region.cell);
+    u32 across = (u32)(cell_of(fill.x + fill.width - 1, plane.shift_x, region.origin_x, region.cell) - left) + 1;
+    u32 down = (u32)(cell_of(fill.y + fill.height - 1, plane.shift_y, region.origin_y, region.cell) - top) + 1;
+    // Sum and count of each cell.
+    u64 *cells = (u64 *)region.scratch[component];
+    for (u32 i = threadIdx.x; i < 2 * across * down; i += THREADS) cells[i] = 0;
+    __syncthreads();
+    // A thread takes a stretch of a row, so that few of them meet at a cell.
+    const u32 stretch = 8;
+    u32 stretches = (fill.width + stretch - 1) / stretch;
+    for (u32 i = threadIdx.x; i < stretches * fill.height; i += THREADS) {
+        u32 y = fill.y + i / stretches, first = i % stretches * stretch;
+        u32 end = first + stretch < fill.width ? first + stretch : fill.width;
+        u32 row = (u32)(cell_of(y, plane.shift_y, region.origin_y, region.cell) - top) * across;
+        u32 current = 0xffffffffu;
+        u64 sum = 0, count = 0;
+        for (u32 dx = first; dx < end; dx++) {
+            u32 cell = row + (u32)(cell_of(fill.x + dx, plane.shift_x, region.origin_x, region.cell) - left);
+            if (cell != current && count > 0) {
+                atomicAdd(&cells[2 * current], sum);
+                atomicAdd(&cells[2 * current + 1], count);
+                sum = count = 0;
+            }
+            current = cell;
+            sum += code_at(p, plane, fill.x + dx, y);
+            count++;
+        }
+        atomicAdd(&cells[2 * current], sum);
+        atomicAdd(&cells[2 * current + 1], count);
+    }
+    __syncthreads();
+    for (u32 i = threadIdx.x; i < plane.width * plane.height; i += THREADS) {
+        u32 x = plane.x + i % plane.width, y = plane.y + i / plane.width;
+        u32 coverage = sample_coverage(p, region, plane, x, y);
+        if (coverage == 0) continue;
+        u32 cell = (u32)(cell_of(y, plane.shift_y, region.origin_y, region.cell) - top) * across +
+                   (u32)(cell_of(x, plane.shift_x, region.origin_x, region.cell) - left);
+        blend(p, plane, x, y, (float)((double)cells[2 * cell] / (double)cells[2 * cell + 1]), coverage);
+    }
+}
+
+// A block hides one component (grid x) of one region (grid y); no other block of the launch touches what it reads.
+KERNEL_OF(1024, obscure, ObscureParams) {
+    const Region &region = p.region[blockIdx.y];
+    int component = (int)blockIdx.x;
+    Plane plane = plane_of(p, region, component);
+    if (p.kind == BLUR) {
+        hide_by_blur(p, region, plane, component);
+    } else if (p.kind == MOSAIC) {
+        hide_by_mosaic(p, region, plane, component);
+    } else {
+        for (u32 i = threadIdx.x; i < plane.width * plane.height; i += THREADS) {
+            u32 x = plane.x + i % plane.width, y = plane.y + i / plane.width;
+            u32 coverage = sample_coverage(p, region, plane, x, y);
+            if (coverage > 0) blend(p, plane, x, y, region.code[component], coverage);
+        }
+    }
+}

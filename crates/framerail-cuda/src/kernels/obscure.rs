@@ -1,0 +1,433 @@
+//! Faces hidden in place on surfaces: blur, mosaic and flat colour under soft masks.
+
+use framerail_core::PixelFormat;
+
+use super::{HEADERS, RawPicture, Runner, run_with};
+use crate::{CudaError, CudaStream, CudaSurface, DevicePool, KernelSource};
+
+/// The kernels of this file.
+pub static SOURCE: KernelSource = KernelSource { name: "obscure", code: include_str!("obscure.cu"), headers: HEADERS };
+
+/// Regions of one launch, so that its parameters stay below 4096 bytes. As in `obscure.cu`.
+const MAX_REGIONS: usize = 15;
+
+/// Threads of a block. As in `obscure.cu`.
+const THREADS: u32 = 1024;
+
+/// Whole samples or pixels from (`x`, `y`) on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rectangle {
+    /// First column.
+    pub x: u32,
+    /// First row.
+    pub y: u32,
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+}
+
+impl Rectangle {
+    /// Whether it is not empty and lies within so many columns and rows.
+    fn fits(&self, columns: u32, rows: u32) -> bool {
+        let within = |first: u32, count: u32, end: u32| count > 0 && first.checked_add(count).is_some_and(|last| last <= end);
+        within(self.x, self.width, columns) && within(self.y, self.height, rows)
+    }
+
+    fn holds(&self, other: &Rectangle) -> bool {
+        let within = |first: u32, count: u32, other: u32, others: u32| first <= other && other + others <= first + count;
+        within(self.x, self.width, other.x, other.width) && within(self.y, self.height, other.y, other.height)
+    }
+
+    fn meets(&self, other: &Rectangle) -> bool {
+        let apart = |first: u32, count: u32, other: u32, others: u32| first + count <= other || other + others <= first;
+        !apart(self.x, self.width, other.x, other.width) && !apart(self.y, self.height, other.y, other.height)
+    }
+
+    /// The samples of a component that touch these pixels.
+    fn of_component(&self, (shift_x, shift_y): (u32, u32)) -> Rectangle {
+        let span = |from: u32, len: u32, shift: u32| (from >> shift, (from + len).div_ceil(1 << shift) - (from >> shift));
+        let ((x, width), (y, height)) = (span(self.x, self.width, shift_x), span(self.y, self.height, shift_y));
+        Rectangle { x, y, width, height }
+    }
+
+    /// The pixels that share these samples.
+    fn pixels(&self, (shift_x, shift_y): (u32, u32)) -> Rectangle {
+        Rectangle { x: self.x << shift_x, y: self.y << shift_y, width: self.width << shift_x, height: self.height << shift_y }
+    }
+
+    fn joined(&self, other: &Rectangle) -> Rectangle {
+        let (x, y) = (self.x.min(other.x), self.y.min(other.y));
+        let right = (self.x + self.width).max(other.x + other.width);
+        let bottom = (self.y + self.height).max(other.y + other.height);
+        Rectangle { x, y, width: right - x, height: bottom - y }
+    }
+}
+
+/// The outline of a mask about its middle, in pixels; as framerail-vision's `Outline`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outline {
+    /// Reaches to the middles of the outermost pixels that it covers.
+    Rectangle {
+        /// Half its width.
+        half_width: f64,
+        /// Half its height.
+        half_height: f64,
+    },
+    /// An ellipse turned clockwise.
+    Ellipse {
+        /// Half axis that is horizontal without a turn.
+        across: f64,
+        /// The other half axis.
+        along: f64,
+        /// Cosine of the turn.
+        cos: f64,
+        /// Sine of the turn.
+        sin: f64,
+    },
+}
+
+/// Which pixels are covered, and how much.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MaskShape {
+    /// The pixels that may be covered, inside the picture.
+    pub region: Rectangle,
+    /// The outline's middle in pixels.
+    pub center: (f64, f64),
+    /// The outline.
+    pub outline: Outline,
+    /// Inverse squares of the half axes of the ellipse that bounds the soft edge, and of the ellipse; zeros for rectangles.
+    pub inverse_squares: [(f64, f64); 2],
+    /// Width of the soft edge in pixels.
+    pub feather: f64,
+}
+
+/// A blur along one axis: means of `step` samples, then three running means over odd numbers of those, then back linearly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AxisBlur {
+    /// Samples that are made one first; at least 1.
+    pub step: u32,
+    /// Widths of the running means, odd; 1 leaves values as they are.
+    pub widths: [u32; 3],
+}
+
+/// What replaces a component's samples under a mask.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fill {
+    /// One code value, before any shift of the format.
+    Solid(u16),
+    /// The blurred samples of a patch, in the component's grid, that holds the region.
+    Blur {
+        /// The samples that are read.
+        patch: Rectangle,
+        /// Along rows.
+        across: AxisBlur,
+        /// Along columns.
+        down: AxisBlur,
+    },
+    /// The means of cells: cell `n` of an axis holds the samples with `floor(((sample << shift) - origin) / cell) = n`.
+    Mosaic {
+        /// The samples that are read, in the component's grid: every cell that the region touches.
+        source: Rectangle,
+        /// Left edge of cell 0 in pixels, within ±1e6.
+        origin_x: i32,
+        /// Top edge of cell 0 in pixels, within ±1e6.
+        origin_y: i32,
+        /// Side of a cell in pixels; at least 1.
+        cell: u32,
+    },
+}
+
+/// One face: where it is, and with what it is covered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HideRegion {
+    /// Where. A chroma sample is covered as much as the most covered pixel that shares it.
+    pub mask: MaskShape,
+    /// With what: one for each colour component, all of one kind, and the same for both components of chroma but for the code.
+    pub fills: Vec<Fill>,
+}
+
+/// The faces of one surface.
+#[derive(Clone, Copy, Debug)]
+pub struct ObscureJob<'a> {
+    /// The surface, which is changed in place: whoever else holds it sees the change.
+    pub surface: &'a CudaSurface,
+    /// The faces, hidden one after the other.
+    pub regions: &'a [HideRegion],
+}
+
+/// The faces of one picture by its addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct RawObscureJob<'a> {
+    /// The picture.
+    pub picture: RawPicture,
+    /// The faces, hidden one after the other.
+    pub regions: &'a [HideRegion],
+}
+
+/// As `AxisBlur` in `obscure.cu`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct DeviceAxis {
+    step: u32,
+    widths: [u32; 3],
+}
+
+/// As `ComponentFill` in `obscure.cu`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct DeviceFill {
+    patch: [u16; 4],
+    across: DeviceAxis,
+    down: DeviceAxis,
+}
+
+/// As `Region` in `obscure.cu`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct DeviceRegion {
+    component: [u64; 3],
+    scratch: [u64; 3],
+    center: [f64; 2],
+    half: [f64; 2],
+    turn: [f64; 2],
+    feather: f64,
+    reached: [f64; 2],
+    inside: [f64; 2],
+    pitch: [u32; 2],
+    region: [u16; 4],
+    code: [f32; 3],
+    origin: [i32; 2],
+    cell: u32,
+    fill: [DeviceFill; 2],
+}
+
+/// What all regions of a launch have in common. As the head of `ObscureParams` in `obscure.cu`.
+#[derive(Clone, Copy, PartialEq)]
+#[repr(C)]
+struct Common {
+    step: [u8; 2],
+    sample_bytes: u8,
+    value_shift: u8,
+    chroma_shift: [u8; 2],
+    shape: u8,
+    kind: u8,
+    max_value: f32,
+    unused: u32,
+}
+
+/// As `ObscureParams` in `obscure.cu`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Parameters {
+    common: Common,
+    regions: [DeviceRegion; MAX_REGIONS],
+}
+
+const _: () = assert!(size_of::<DeviceRegion>() == 256 && size_of::<Common>() == 16);
+const _: () = assert!(size_of::<Parameters>() <= 4096);
+
+/// Hides the faces of surfaces, in place. Regions of one surface that touch each other are hidden one after the other.
+///
+/// Results equal framerail-vision's within 1 of the format's code values. Scratch memory comes from `pool`.
+///
+/// # Errors
+/// `BadArgument` for regions that do not fit their picture, `OutOfMemory`, `Compile`, `Driver`.
+pub fn obscure_batch(stream: &CudaStream, pool: &DevicePool, jobs: &[ObscureJob<'_>]) -> Result<(), CudaError> {
+    let raw: Vec<_> = jobs.iter().map(|job| RawObscureJob { picture: RawPicture::of(job.surface), regions: job.regions }).collect();
+    let scratch = pool.buffer(obscure_scratch_bytes(&raw)?.max(1))?;
+    let address = scratch.begin_write(stream)?;
+    for job in jobs {
+        job.surface.buffer().begin_write(stream)?;
+    }
+    // SAFETY: live surfaces that know their sizes, and scratch memory of the size asked for, bracketed by their marks.
+    unsafe { obscure_raw(stream, &raw, address)? };
+    jobs.iter().try_for_each(|job| job.surface.buffer().end_write(stream))?;
+    scratch.end_write(stream)
+}
+
+/// Bytes of scratch memory that [`obscure_raw`] needs for these jobs.
+///
+/// # Errors
+/// `BadArgument` for regions that do not fit their picture.
+pub fn obscure_scratch_bytes(jobs: &[RawObscureJob<'_>]) -> Result<usize, CudaError> {
+    Ok(prepare(jobs, 0)?.1 as usize)
+}
+
+/// [`obscure_batch`] for memory outside of this crate's buffers.
+///
+/// # Safety
+/// Every plane is live until the work is done, as large as its format, size and pitch say, and ordered with its other uses; so is
+/// `scratch`, a multiple of 16 with [`obscure_scratch_bytes`] bytes behind it.
+///
+/// # Errors
+/// `BadArgument` for regions that do not fit their picture, `Compile`, `Driver`.
+pub unsafe fn obscure_raw(runner: &dyn Runner, jobs: &[RawObscureJob<'_>], scratch: u64) -> Result<(), CudaError> {
+    let (mut prepared, _) = prepare(jobs, scratch)?;
+    // Stable: within a turn, regions keep their order.
+    prepared.sort_by_key(|region| region.turn);
+    let alike = |a: &Prepared, b: &Prepared| a.turn == b.turn && a.common == b.common && a.components == b.components;
+    for group in prepared.chunk_by(alike) {
+        for batch in group.chunks(MAX_REGIONS) {
+            let Some(first) = batch.first() else { continue };
+            let mut parameters = Parameters { common: first.common, regions: [DeviceRegion::default(); MAX_REGIONS] };
+            parameters.regions.iter_mut().zip(batch).for_each(|(slot, prepared)| *slot = prepared.region);
+            let grid = (first.components, batch.len() as u32, 1);
+            // SAFETY: the caller's word; sizes were checked.
+            unsafe { run_with(runner, &SOURCE, "obscure", (grid, (THREADS, 1, 1)), &parameters)? };
+        }
+    }
+    Ok(())
+}
+
+/// A region in the kernel's terms.
+struct Prepared {
+    common: Common,
+    region: DeviceRegion,
+    components: u32,
+    /// Launches before this one that it waits for.
+    turn: usize,
+    /// Pixels that it reads, and that it writes.
+    reads: Rectangle,
+    writes: Rectangle,
+}
+
+/// All regions, and where the scratch memory behind `scratch` ends.
+fn prepare(jobs: &[RawObscureJob<'_>], scratch: u64) -> Result<(Vec<Prepared>, u64), CudaError> {
+    let (mut prepared, mut end) = (Vec::new(), scratch);
+    for job in jobs {
+        job.picture.check()?;
+        let first = prepared.len();
+        for region in job.regions {
+            let mut next = Prepared::new(&job.picture, region, &mut end)?;
+            let earlier: &[Prepared] = prepared.get(first..).unwrap_or_default();
+            let meeting = earlier.iter().filter(|other| other.reads.meets(&next.writes) || other.writes.meets(&next.reads));
+            next.turn = meeting.map(|other| other.turn + 1).max().unwrap_or(0);
+            prepared.push(next);
+        }
+    }
+    Ok((prepared, end))
+}
+
+fn misfit(what: &str, region: &HideRegion, picture: &RawPicture) -> CudaError {
+    CudaError::argument(format!("{what} of {region:?} does not fit a {} picture of {}x{}", picture.format, picture.width, picture.height))
+}
+
+impl Prepared {
+    fn new(picture: &RawPicture, hide: &HideRegion, end: &mut u64) -> Result<Self, CudaError> {
+        let (format, mask) = (picture.format, &hide.mask);
+        let components = format.color_components().len();
+        if !mask.region.fits(picture.width, picture.height) || hide.fills.len() != components {
+            return Err(misfit("the region", hide, picture));
+        }
+        let common = Common::new(picture, hide)?;
+        let mut region = DeviceRegion::default();
+        region.place(mask);
+        let (mut reads, mut writes) = (mask.region, mask.region);
+        for (component, fill) in hide.fills.iter().enumerate() {
+            let samples = picture.component(component).ok_or_else(|| misfit("a component", hide, picture))?;
+            let shift = shift_of(format, component);
+            let own = mask.region.of_component(shift);
+            let row = &mut region.pitch[usize::from(component > 0)];
+            if kind_of(fill) != common.kind || (*row != 0 && *row != samples.pitch_bytes) {
+                return Err(misfit("a component", hide, picture));
+            }
+            (region.component[component], *row) = (samples.address, samples.pitch_bytes);
+            let source = fill.source().unwrap_or(own);
+            let (columns, rows) = format.component_size(component, picture.width, picture.height);
+            if !source.fits(columns, rows) || !source.holds(&own) {
+                return Err(misfit("what is read", hide, picture));
+            }
+            (reads, writes) = (reads.joined(&source.pixels(shift)), writes.joined(&own.pixels(shift)));
+            region.scratch[component] = *end;
+            *end += region.fill_component(component, fill, shift).ok_or_else(|| misfit("a fill", hide, picture))?.next_multiple_of(16);
+        }
+        Ok(Self { common, region, components: components as u32, turn: 0, reads, writes })
+    }
+}
+
+fn shift_of(format: PixelFormat, component: usize) -> (u32, u32) {
+    if format.is_chroma(component) { format.chroma_shift() } else { (0, 0) }
+}
+
+fn kind_of(fill: &Fill) -> u8 {
+    match fill {
+        Fill::Solid(_) => 0,
+        Fill::Blur { .. } => 1,
+        Fill::Mosaic { .. } => 2,
+    }
+}
+
+impl Fill {
+    /// The samples that are read beyond the region's own.
+    fn source(&self) -> Option<Rectangle> {
+        match self {
+            Fill::Solid(_) => None,
+            Fill::Blur { patch, .. } => Some(*patch),
+            Fill::Mosaic { source, .. } => Some(*source),
+        }
+    }
+}
+
+impl Common {
+    fn new(picture: &RawPicture, hide: &HideRegion) -> Result<Self, CudaError> {
+        let format = picture.format;
+        let step = [0, 1].map(|index| picture.component(index).map_or(0, |samples| samples.step_bytes));
+        let chroma = format.chroma_shift();
+        let shift = format.color_components().first().map_or(0, |component| component.shift);
+        Ok(Self {
+            step,
+            sample_bytes: format.sample_bytes() as u8,
+            value_shift: shift as u8,
+            chroma_shift: [chroma.0 as u8, chroma.1 as u8],
+            shape: matches!(hide.mask.outline, Outline::Ellipse { .. }).into(),
+            kind: kind_of(hide.fills.first().ok_or_else(|| misfit("nothing", hide, picture))?),
+            max_value: format.max_value() as f32,
+            unused: 0,
+        })
+    }
+}
+
+impl DeviceRegion {
+    fn place(&mut self, mask: &MaskShape) {
+        let Rectangle { x, y, width, height } = mask.region;
+        self.region = [x, y, width, height].map(|side| side as u16);
+        self.center = mask.center.into();
+        (self.half, self.turn) = match mask.outline {
+            Outline::Rectangle { half_width, half_height } => ([half_width, half_height], [1.0, 0.0]),
+            Outline::Ellipse { across, along, cos, sin } => ([across, along], [cos, sin]),
+        };
+        self.feather = mask.feather;
+        [self.reached, self.inside] = mask.inverse_squares.map(<[f64; 2]>::from);
+    }
+
+    /// Takes a component's fill and says how many bytes of scratch memory it needs; `None` when its numbers make no sense.
+    fn fill_component(&mut self, component: usize, fill: &Fill, (shift_x, shift_y): (u32, u32)) -> Option<u64> {
+        let slot = self.fill.get_mut(usize::from(component > 0))?;
+        let corners = |r: &Rectangle| [r.x, r.y, r.width, r.height].map(|side| side as u16);
+        match fill {
+            Fill::Solid(code) => {
+                *self.code.get_mut(component)? = f32::from(*code);
+                Some(0)
+            }
+            Fill::Blur { patch, across, down } => {
+                let makes_sense = |axis: &AxisBlur| axis.step > 0 && axis.widths.iter().all(|width| width % 2 == 1 && *width < 1 << 20);
+                if !makes_sense(across) || !makes_sense(down) {
+                    return None;
+                }
+                let axis = |axis: &AxisBlur| DeviceAxis { step: axis.step, widths: axis.widths };
+                *slot = DeviceFill { patch: corners(patch), across: axis(across), down: axis(down) };
+                Some(8 * u64::from(patch.width.div_ceil(across.step)) * u64::from(patch.height.div_ceil(down.step)))
+            }
+            Fill::Mosaic { source, origin_x, origin_y, cell } => {
+                if *cell == 0 || *cell > 1 << 20 || origin_x.abs() > 1_000_000 || origin_y.abs() > 1_000_000 {
+                    return None;
+                }
+                slot.patch = corners(source);
+                (self.origin, self.cell) = ([*origin_x, *origin_y], *cell);
+                let cells = |count: u32, shift: u32| u64::from((count << shift) / cell) + 2;
+                Some(16 * cells(source.width, shift_x) * cells(source.height, shift_y))
+            }
+        }
+    }
+}

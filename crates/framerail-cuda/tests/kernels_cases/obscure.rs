@@ -1,0 +1,135 @@
+//! Hiding faces against framerail-vision.
+
+use std::sync::Arc;
+
+use framerail_core::{BBox, ColorDescription, Detection, HostSurface, Label, PixelFormat, Point};
+use framerail_cuda::kernels::{AxisBlur, Fill, HideRegion, MaskShape, Outline, Rectangle};
+use framerail_vision::{FillPlan, HidePlan, MaskOptions, MosaicCell, Obscure, Obscurer, Region};
+
+use super::{Card, Noise, codes, copied};
+
+fn rectangle(region: Region) -> Rectangle {
+    Rectangle { x: region.x, y: region.y, width: region.width, height: region.height }
+}
+
+/// The numbers of a plan, field by field.
+pub fn hide_region(plan: &HidePlan) -> HideRegion {
+    let axis = |axis: framerail_vision::AxisBlur| AxisBlur { step: axis.step as u32, widths: axis.widths.map(|width| width as u32) };
+    let fill = |fill: &FillPlan| match fill {
+        FillPlan::Solid(code) => Fill::Solid(*code),
+        FillPlan::Blur(blur) => Fill::Blur { patch: rectangle(blur.patch), across: axis(blur.across), down: axis(blur.down) },
+        FillPlan::Mosaic(mosaic) => Fill::Mosaic {
+            source: rectangle(mosaic.source),
+            origin_x: mosaic.origin_x as i32,
+            origin_y: mosaic.origin_y as i32,
+            cell: mosaic.cell,
+        },
+        other => panic!("{other:?} is new"),
+    };
+    let outline = match plan.mask.outline {
+        framerail_vision::Outline::Rectangle { half_width, half_height } => Outline::Rectangle { half_width, half_height },
+        framerail_vision::Outline::Ellipse { across, along, cos, sin } => Outline::Ellipse { across, along, cos, sin },
+    };
+    HideRegion {
+        mask: MaskShape {
+            region: rectangle(plan.mask.region),
+            center: plan.mask.center,
+            outline,
+            inverse_squares: plan.mask.outline.inverse_squares(plan.mask.feather),
+            feather: plan.mask.feather,
+        },
+        fills: plan.fills.iter().map(fill).collect(),
+    }
+}
+
+fn face(noise: &mut Noise, width: u32, height: u32) -> Detection {
+    let (w, h) = (width as f32, height as f32);
+    let (x, y, side) = (noise.between(-0.1 * w, w), noise.between(-0.1 * h, h), noise.between(2.0, 0.6 * w.min(h)));
+    let bbox = BBox::from_xyxy(x, y, x + side, y + side * noise.between(0.7, 1.5));
+    let mut face = Detection::new(bbox, 0.9, Label { id: 0, name: Arc::from("face") });
+    if noise.below(2) == 1 {
+        let mut eye = |part: f32| Point { x: x + side * part, y: y + side * noise.between(0.2, 0.8) };
+        face.landmarks = vec![eye(0.3), eye(0.7)];
+    }
+    face
+}
+
+/// Samples that differ between two pictures, and the most by which one does.
+fn difference(found: &HostSurface, expected: &HostSurface) -> (usize, u32) {
+    let (mut count, mut most) = (0, 0);
+    for component in 0..found.format().components().len() {
+        for (a, b) in codes(found, component).into_iter().zip(codes(expected, component)) {
+            count += usize::from(a != b);
+            most = most.max(u32::from(a.abs_diff(b)));
+        }
+    }
+    (count, most)
+}
+
+pub fn hides_as_the_host_does(card: &dyn Card) {
+    let mut noise = Noise(77);
+    let formats =
+        [PixelFormat::Nv12, PixelFormat::P010, PixelFormat::Yuv420p, PixelFormat::Yuv444p10, PixelFormat::Rgb24, PixelFormat::Gray8];
+    let kinds = [
+        Obscure::Gaussian { strength: 0.15 },
+        Obscure::Gaussian { strength: 0.9 },
+        Obscure::Box { strength: 0.5 },
+        Obscure::Box { strength: 3.0 },
+        Obscure::Mosaic { cell: MosaicCell::Pixels(7) },
+        Obscure::Mosaic { cell: MosaicCell::Relative(0.2) },
+        Obscure::Solid { rgb: [250, 40, 10] },
+    ];
+    let (mut samples, mut differing) = (0, 0);
+    for round in 0..42 {
+        let format = formats[round % formats.len()];
+        let kind = kinds[round % kinds.len()].clone();
+        let shape = noise.pick(&[framerail_vision::MaskShape::Rectangle, framerail_vision::MaskShape::Ellipse]);
+        let mask = MaskOptions { shape, mask_scale: noise.pick(&[0.8, 1.0, 1.3, 2.0]), feather: noise.pick(&[0.0, 0.05, 0.4]) };
+        let obscurer = Obscurer::new(kind.clone(), mask).expect("in range");
+        let color = noise.color();
+        let (mut found, mut expected, mut regions) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let (width, height) = noise.pick(&[(160, 120), (97, 61), (320, 90), (31, 200)]);
+            let faces: Vec<Detection> = (0..noise.below(8)).map(|_| face(&mut noise, width, height)).collect();
+            let picture = noise.picture(format, width, height);
+            let mut host = copied(&picture);
+            let counts = obscurer.run(&mut host, &color, &faces).expect("writable");
+            let (plans, planned) = obscurer.plan((width, height), format, &color, &faces).expect("no overlay");
+            assert_eq!(counts.invalid, planned.invalid);
+            regions.push(plans.iter().map(hide_region).collect::<Vec<_>>());
+            found.push(picture);
+            expected.push(host);
+        }
+        card.obscure(&mut found, &regions);
+        for (found, expected) in found.iter().zip(&expected) {
+            let (count, most) = difference(found, expected);
+            assert!(most <= 1, "round {round}: {format} {kind:?} {mask:?}: off by {most}");
+            differing += count;
+            samples += found.sample_bytes_total() / format.sample_bytes();
+        }
+    }
+    println!("{differing} of {samples} samples differ by 1");
+    assert!(differing * 200 < samples, "{differing} of {samples} samples differ by 1");
+}
+
+pub fn many_regions_of_many_pictures_take_several_launches(card: &dyn Card) {
+    let mut noise = Noise(78);
+    let obscurer = Obscurer::new(Obscure::default(), MaskOptions::default()).expect("in range");
+    let color = ColorDescription::default();
+    let (mut found, mut expected, mut regions) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..4 {
+        let faces: Vec<Detection> = (0..30).map(|_| face(&mut noise, 300, 40)).collect();
+        let picture = noise.picture(PixelFormat::Nv12, 300, 200);
+        let mut host = copied(&picture);
+        obscurer.run(&mut host, &color, &faces).expect("writable");
+        let (plans, _) = obscurer.plan((300, 200), PixelFormat::Nv12, &color, &faces).expect("no overlay");
+        regions.push(plans.iter().map(hide_region).collect::<Vec<_>>());
+        found.push(picture);
+        expected.push(host);
+    }
+    card.obscure(&mut found, &regions);
+    for (found, expected) in found.iter().zip(&expected) {
+        // Thirty blurs on top of each other add up their roundings.
+        assert!(difference(found, expected).1 <= 2);
+    }
+}
