@@ -190,6 +190,23 @@ impl Container {
         unsafe { ffi::av_seek_frame(self.as_ptr(), stream as i32, ticks, ffi::AVSEEK_FLAG_BACKWARD) >= 0 }
     }
 
+    /// Goes to a byte of the file; `false` when the source cannot.
+    pub(crate) fn seek_byte(&mut self, stream: usize, position: u64) -> bool {
+        let Ok(position) = i64::try_from(position) else { return false };
+        self.interrupt.start_clock();
+        // SAFETY: an open context and one of its streams.
+        unsafe { ffi::av_seek_frame(self.as_ptr(), stream as i32, position, ffi::AVSEEK_FLAG_BYTE) >= 0 }
+    }
+
+    /// What the container's index says of a stream's packets, one after the other.
+    pub(crate) fn index_entries(&self, stream: usize) -> impl Iterator<Item = &ffi::AVIndexEntry> {
+        let stream = self.stream(stream).map_or(ptr::null(), ptr::from_ref);
+        // SAFETY: the count only reads the stream.
+        let count = if stream.is_null() { 0 } else { unsafe { ffi::avformat_index_get_entries_count(stream) } };
+        // SAFETY: a live stream, which is only read; entries stay put while self is borrowed.
+        (0..count).filter_map(move |index| unsafe { ffi::avformat_index_get_entry(stream.cast_mut(), index).as_ref() })
+    }
+
     /// Whether going back is possible at all.
     pub(crate) fn is_seekable(&self) -> bool {
         // SAFETY: null (formats without a byte stream of their own) or live.

@@ -1,6 +1,8 @@
 //! A source of compressed packets: one video stream and the streams beside it.
 
-use std::{path::Path, sync::Arc};
+mod random_access;
+
+use std::{collections::VecDeque, path::Path, sync::Arc};
 
 use ffmpeg_the_third::ffi;
 use framerail_core::{MediaKind, Rational, Rotation, SideStream, StreamInfo, TimeBase, surface::MAX_SIDE};
@@ -39,6 +41,8 @@ pub struct Input {
     start: Option<f64>,
     end: Option<f64>,
     progress: Progress,
+    /// Packets read ahead.
+    pending: VecDeque<InputPacket>,
     is_at_end: bool,
 }
 
@@ -138,6 +142,7 @@ impl Input {
             start: None,
             end: None,
             progress: Progress { index_entries, packets: vec![0; streams], is_header_only, ..Progress::default() },
+            pending: VecDeque::new(),
             is_at_end: false,
         };
         input.set_selection(origin);
@@ -175,6 +180,7 @@ impl Input {
             start: None,
             end: None,
             progress: Progress::default(),
+            pending: VecDeque::new(),
             is_at_end: false,
         };
         input.set_selection(0.0);
@@ -250,6 +256,9 @@ impl Input {
     /// # Errors
     /// `Cancelled`, `Timeout`.
     pub fn next_packet(&mut self) -> Result<Option<InputPacket>, MediaError> {
+        if let Some(packet) = self.pending.pop_front() {
+            return Ok(Some(packet));
+        }
         if self.is_at_end {
             return Ok(None);
         }

@@ -3,7 +3,7 @@
 use framerail_core::TimeBase;
 use serde::Serialize;
 
-use crate::{Damage, Input, InputOptions, MediaError, PacketKind, SideStreams};
+use crate::{Damage, Input, InputOptions, InputPacket, MediaError, PacketKind, SideStreams};
 
 /// One packet of the video stream, in file order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -18,8 +18,36 @@ pub struct PacketEntry {
     pub position: Option<u64>,
     /// Payload in bytes.
     pub size_bytes: u32,
-    /// Whether decoding can start here.
+    /// Whether decoding can start here, as the container says. The packet knows better: see [`crate::FactsReader`].
     pub is_keyframe: bool,
+    /// Ticks that were added to the file's own times because its clock was set anew before (transport streams).
+    pub clock_shift: i64,
+}
+
+impl PacketEntry {
+    pub(crate) fn of(packet: &InputPacket, clock_shift: i64) -> Self {
+        Self {
+            pts: packet.pts(),
+            dts: packet.dts(),
+            duration: packet.duration(),
+            position: packet.position(),
+            size_bytes: u32::try_from(packet.data().len()).unwrap_or(u32::MAX),
+            is_keyframe: packet.is_keyframe(),
+            clock_shift,
+        }
+    }
+
+    /// Whether this is the other's packet, read another time: decoding times may then be worked out differently.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        fn agree<T: PartialEq>(a: Option<T>, b: Option<T>) -> bool {
+            a.zip(b).is_none_or(|(a, b)| a == b)
+        }
+        let is_timed = self.pts.is_some() && other.pts.is_some();
+        self.size_bytes == other.size_bytes
+            && agree(self.position, other.position)
+            && agree(self.pts, other.pts)
+            && (is_timed || agree(self.dts, other.dts))
+    }
 }
 
 /// All packets of a video stream.
@@ -41,18 +69,19 @@ impl KeyframeIndex {
     pub fn scan(options: &InputOptions) -> Result<Self, MediaError> {
         let whole =
             InputOptions { start_secs: None, end_secs: None, duration_secs: None, side_streams: SideStreams::None, ..options.clone() };
-        let mut input = Input::open(&whole)?;
+        Self::read(&mut Input::open(&whole)?)
+    }
+
+    /// The same of an open input: reads it to its end. [`Input::seek_packet`] leads back. Damage met is counted in the
+    /// input too, and again when the same part is read again.
+    ///
+    /// # Errors
+    /// As [`Input::next_packet`].
+    pub fn read(input: &mut Input) -> Result<Self, MediaError> {
         let mut packets = Vec::new();
         while let Some(packet) = input.next_packet()? {
             if packet.kind == PacketKind::Video {
-                packets.push(PacketEntry {
-                    pts: packet.pts(),
-                    dts: packet.dts(),
-                    duration: packet.duration(),
-                    position: packet.position(),
-                    size_bytes: u32::try_from(packet.data().len()).unwrap_or(u32::MAX),
-                    is_keyframe: packet.is_keyframe(),
-                });
+                packets.push(PacketEntry::of(&packet, input.clock_shift()));
             }
         }
         Ok(Self { packets, time_base: input.info().time_base, damage: input.damage().clone() })

@@ -1,0 +1,187 @@
+//! Going to any packet of the video, and the list of all of them from the container's index.
+
+use std::path::Path;
+
+use ffmpeg_the_third::ffi;
+use framerail_core::TimeBase;
+
+use super::{Input, Source};
+use crate::{Damage, KeyframeIndex, MediaError, PacketEntry, PacketKind, SideStreams, av, container::is_url, sample_times::sample_times};
+
+/// Seconds before the aim at which a search starts when the container did not lead to it at once.
+const MARGINS_SECS: [f64; 4] = [0.0, 1.0, 4.0, 16.0];
+
+impl Input {
+    /// Goes to the packet `place` of an index of this source, so that it is the next of the video. For decoding, choose one
+    /// at which that can start. Returns how many packets of the video were read and left on the way: 0 where the container
+    /// leads straight there.
+    ///
+    /// Where a container cannot find it, packets are read from the start. Side packets on the way are left too; those that
+    /// lie beside the packet may be missing then.
+    ///
+    /// # Errors
+    /// `Unsupported` for sources that cannot be sought, such as pipes; `Damaged` when the packet is not there (any more);
+    /// `BadOption` when the index has no such place; `Cancelled`, `Timeout`, and as [`Input::open`].
+    pub fn seek_packet(&mut self, index: &KeyframeIndex, place: usize) -> Result<u64, MediaError> {
+        let Some(target) = index.packets.get(place).copied() else {
+            let reason = format!("{place} is beyond the {} packets of the index", index.packets.len());
+            return Err(MediaError::BadOption { name: "place".into(), reason, nearest: None });
+        };
+        let (video, is_seekable, counts_bytes) = match &mut self.source {
+            Source::Images { list, .. } => {
+                list.next = target.pts.and_then(|number| usize::try_from(number).ok()).unwrap_or(place);
+                self.pending.clear();
+                self.is_at_end = false;
+                return Ok(0);
+            }
+            Source::Container { container, video, .. } => {
+                (*video, container.is_seekable(), container.has_format_flag(ffi::AVFMT_TS_DISCONT))
+            }
+        };
+        if !is_seekable {
+            return Err(MediaError::Unsupported {
+                what: format!("random access in {}", self.options.source),
+                reason: "it is a pipe or a stream; save it to a file first".into(),
+            });
+        }
+        let damage = self.damage.clone();
+        let mut passed = 0;
+        if let Some(position) = target.position.filter(|_| counts_bytes)
+            && self.seek_container(|container| container.seek_byte(video, position))
+            && self.read_to(&target, &damage, &mut passed)?
+        {
+            return Ok(passed);
+        }
+        let own = |ticks: Option<i64>| ticks.map(|ticks| ticks.saturating_sub(target.clock_shift));
+        let aim = own(target.pts).or(own(target.dts));
+        for margin in MARGINS_SECS {
+            let Some(aim) = aim else { break };
+            let ticks = aim.saturating_sub(self.info.time_base.ticks(margin));
+            if !self.seek_container(|container| container.seek(video, ticks)) {
+                break;
+            }
+            if self.read_to(&target, &damage, &mut passed)? {
+                return Ok(passed);
+            }
+        }
+        self.reopen()?;
+        self.pending.clear();
+        self.is_at_end = false;
+        if self.read_on_to(&target, place, &damage, &mut passed)? {
+            return Ok(passed);
+        }
+        let reason = format!("packet {place} of its index is not in it; was it changed meanwhile?");
+        Err(MediaError::Damaged { source_name: self.options.source.clone(), reason })
+    }
+
+    /// Ticks that are added to the video's own times since its clock was set anew.
+    pub(crate) fn clock_shift(&self) -> i64 {
+        TimeBase::MICROS.rescale(self.progress.clock_offset_micros, self.info.time_base)
+    }
+
+    fn seek_container(&mut self, seek: impl FnOnce(&mut crate::container::Container) -> bool) -> bool {
+        let Source::Container { container, .. } = &mut self.source else { return false };
+        self.pending.clear();
+        self.is_at_end = false;
+        self.progress.was_sought = true;
+        seek(container)
+    }
+
+    /// Reads up to a packet after a seek; `false` when it lies behind or does not come.
+    fn read_to(&mut self, target: &PacketEntry, damage: &Damage, passed: &mut u64) -> Result<bool, MediaError> {
+        self.progress.clock_offset_micros = self.info.time_base.rescale(target.clock_shift, TimeBase::MICROS);
+        self.progress.last_video_dts = None;
+        self.read_on_to(target, usize::MAX, damage, passed)
+    }
+
+    /// Reads on until a packet is the next; at most `limit` others of the video are passed.
+    fn read_on_to(&mut self, target: &PacketEntry, limit: usize, damage: &Damage, passed: &mut u64) -> Result<bool, MediaError> {
+        let mut left = limit;
+        let is_found = loop {
+            let Some(packet) = self.next_packet()? else { break false };
+            if packet.kind != PacketKind::Video {
+                continue;
+            }
+            let entry = PacketEntry::of(&packet, self.clock_shift());
+            if entry.is_same(target) && (limit == usize::MAX || left == 0) {
+                self.pending.push_front(packet);
+                break true;
+            }
+            let is_beyond = match (entry.dts, target.dts) {
+                (Some(dts), Some(aim)) => dts > aim,
+                _ => entry.is_keyframe && entry.pts.zip(target.pts).is_some_and(|(pts, aim)| pts > aim),
+            };
+            if left == 0 || (is_beyond && limit == usize::MAX) {
+                break false;
+            }
+            left -= 1;
+            *passed += 1;
+        };
+        // What was met on the way was counted when it was read for the index.
+        self.damage = damage.clone();
+        Ok(is_found)
+    }
+
+    /// All packets of the video by the container's index, exact and without reading them: for MP4 and MOV files with plain
+    /// tables, before anything is read. `None` otherwise: [`KeyframeIndex::read`] and [`KeyframeIndex::scan`] always do.
+    ///
+    /// # Errors
+    /// As [`Input::next_packet`]: one packet is read to compare.
+    pub fn container_index(&mut self) -> Result<Option<KeyframeIndex>, MediaError> {
+        let is_fresh = self.pending.is_empty() && !self.progress.was_sought && self.progress.packets.iter().all(|count| *count == 0);
+        let is_alone = self.options.side_streams == SideStreams::None;
+        if !is_fresh || !is_alone || is_url(&self.options.source) {
+            return Ok(None);
+        }
+        let Some(mut packets) = self.indexed_packets() else { return Ok(None) };
+        let Some(first) = self.next_packet()? else { return Ok(None) };
+        let entry = PacketEntry::of(&first, 0);
+        self.pending.push_front(first);
+        // What FFmpeg adds to all: the delay that keeps decoding times at or below presentation times.
+        let Some(delay) = packets.first().and_then(|packet| entry.pts?.checked_sub(packet.pts?)) else { return Ok(None) };
+        for packet in &mut packets {
+            packet.pts = packet.pts.map(|pts| pts.saturating_add(delay));
+        }
+        if packets.first() != Some(&entry) {
+            return Ok(None);
+        }
+        Ok(Some(KeyframeIndex { packets, time_base: self.info.time_base, damage: self.damage.clone() }))
+    }
+
+    /// The index, presentation times without what is added to all.
+    fn indexed_packets(&self) -> Option<Vec<PacketEntry>> {
+        let Source::Container { container, video, .. } = &self.source else { return None };
+        if !container.format_name().starts_with("mov") {
+            return None;
+        }
+        let stream = container.stream(*video)?;
+        let count = container.index_entries(*video).count();
+        let path = self.options.source.strip_prefix("file:").unwrap_or(&self.options.source);
+        let times = sample_times(Path::new(path), u32::try_from(stream.id).ok()?, count)?;
+        let mut packets: Vec<PacketEntry> = Vec::with_capacity(count);
+        for (entry, offset) in container.index_entries(*video).zip(times.offsets) {
+            let dts = av::timestamp(entry.timestamp)?;
+            // Edit lists hide packets, double them, or move their times.
+            let is_in_order = packets.last().is_none_or(|last| last.dts < Some(dts));
+            if entry.flags() & ffi::AVINDEX_DISCARD_FRAME != 0 || !is_in_order {
+                return None;
+            }
+            if let Some(last) = packets.last_mut() {
+                last.duration = dts.saturating_sub(last.dts.unwrap_or(dts));
+            }
+            packets.push(PacketEntry {
+                pts: Some(dts.checked_add(offset.into())?),
+                dts: Some(dts),
+                duration: 0,
+                position: u64::try_from(entry.pos).ok(),
+                size_bytes: u32::try_from(entry.size()).ok()?,
+                is_keyframe: entry.flags() & ffi::AVINDEX_KEYFRAME != 0,
+                clock_shift: 0,
+            });
+        }
+        if let Some(last) = packets.last_mut() {
+            last.duration = times.last_duration.into();
+        }
+        Some(packets)
+    }
+}

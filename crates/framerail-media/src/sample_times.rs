@@ -1,0 +1,191 @@
+//! What an MP4 or MOV track adds to its decoding times to make presentation times.
+//!
+//! FFmpeg keeps them to itself and gives presentation times packet by packet only. Source: ISO/IEC 14496-12.
+
+use std::{
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    path::Path,
+};
+
+/// A larger `moov` box is left alone.
+const MAX_MOOV_BYTES: u64 = 256 * 1024 * 1024;
+/// Boxes looked at on the file's top level.
+const MAX_BOXES: usize = 10_000;
+
+/// What an index lacks to give every time.
+pub(crate) struct SampleTimes {
+    /// The offset of every sample in decoding order.
+    pub(crate) offsets: Vec<i32>,
+    /// Ticks that the last sample lasts.
+    pub(crate) last_duration: u32,
+}
+
+/// A track's times; `None` when the file does not state them plainly: fragments, several
+/// edits, other counts than `samples`.
+pub(crate) fn sample_times(path: &Path, track_id: u32, samples: usize) -> Option<SampleTimes> {
+    let moov = read_moov(path)?;
+    if Boxes(&moov).any(|(kind, _)| kind == *b"mvex") {
+        return None;
+    }
+    let track = Boxes(&moov).filter(|(kind, _)| kind == b"trak").map(|(_, track)| track).find(|track| id(track) == Some(track_id))?;
+    if let Some(edits) = inner(track, &[*b"edts", *b"elst"]) {
+        has_one_edit(edits)?;
+    }
+    let table = inner(track, &[*b"mdia", *b"minf", *b"stbl"])?;
+    let offsets = match inner(table, &[*b"ctts"]) {
+        Some(offsets) => expand(offsets, samples)?,
+        None => vec![0; samples],
+    };
+    Some(SampleTimes { offsets, last_duration: last_duration(inner(table, &[*b"stts"])?)? })
+}
+
+/// Runs of samples and their duration; the last run counts.
+fn last_duration(table: &[u8]) -> Option<u32> {
+    let count = usize::try_from(u32_at(table, 4)?).ok()?;
+    u32_at(table.get(8..)?.chunks_exact(8).take(count).next_back()?, 4)
+}
+
+fn read_moov(path: &Path) -> Option<Vec<u8>> {
+    let mut file = File::open(path).ok()?;
+    let mut place = 0_u64;
+    for _ in 0..MAX_BOXES {
+        file.seek(SeekFrom::Start(place)).ok()?;
+        let mut header = [0; 16];
+        file.read_exact(&mut header[..8]).ok()?;
+        let (short, kind) = (u32_at(&header, 0)?, header.get(4..8)?);
+        let is_moov = kind == b"moov";
+        let (header_bytes, size) = match short {
+            0 => return None,
+            1 => {
+                file.read_exact(&mut header[8..]).ok()?;
+                (16, u64::from(u32_at(&header, 8)?) << 32 | u64::from(u32_at(&header, 12)?))
+            }
+            short => (8, short.into()),
+        };
+        let payload = size.checked_sub(header_bytes)?;
+        if is_moov {
+            if payload > MAX_MOOV_BYTES {
+                return None;
+            }
+            // Grows with what is there, whatever the header claims.
+            let mut moov = Vec::new();
+            file.take(payload).read_to_end(&mut moov).ok()?;
+            return (moov.len() as u64 == payload).then_some(moov);
+        }
+        place = place.checked_add(size)?;
+    }
+    None
+}
+
+/// Boxes in a box: kind and payload. Ends at the first that does not fit.
+struct Boxes<'a>(&'a [u8]);
+
+impl<'a> Iterator for Boxes<'a> {
+    type Item = ([u8; 4], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let size = usize::try_from(u32_at(self.0, 0)?).ok()?;
+        let kind = self.0.get(4..8)?.try_into().ok()?;
+        let payload = self.0.get(8..size)?;
+        self.0 = self.0.get(size..)?;
+        Some((kind, payload))
+    }
+}
+
+/// The box that a path of kinds leads to.
+fn inner<'a>(parent: &'a [u8], path: &[[u8; 4]]) -> Option<&'a [u8]> {
+    path.iter().try_fold(parent, |parent, wanted| Boxes(parent).find(|(kind, _)| kind == wanted).map(|(_, payload)| payload))
+}
+
+fn u32_at(bytes: &[u8], place: usize) -> Option<u32> {
+    let bytes = bytes.get(place..place.checked_add(4)?)?;
+    Some(u32::from_be_bytes(bytes.try_into().ok()?))
+}
+
+/// `track_ID` of a track: after two times of 4 or 8 bytes.
+fn id(track: &[u8]) -> Option<u32> {
+    let header = inner(track, &[*b"tkhd"])?;
+    u32_at(header, if header.first() == Some(&1) { 20 } else { 12 })
+}
+
+/// At most one edit that shows media.
+fn has_one_edit(edits: &[u8]) -> Option<()> {
+    let count = u32_at(edits, 4)?;
+    // Duration, media time (all ones for an empty edit) and rate; times have 4 or 8 bytes.
+    let time_bytes = if edits.first() == Some(&1) { 8 } else { 4 };
+    let entries = edits.get(8..)?.chunks_exact(2 * time_bytes + 4).take(usize::try_from(count).ok()?);
+    let shown = entries.filter_map(|entry| entry.get(time_bytes..2 * time_bytes)).filter(|time| time.iter().any(|byte| *byte != 0xff));
+    (shown.count() <= 1).then_some(())
+}
+
+fn expand(table: &[u8], samples: usize) -> Option<Vec<i32>> {
+    let count = usize::try_from(u32_at(table, 4)?).ok()?;
+    let mut offsets = Vec::with_capacity(samples);
+    for entry in table.get(8..)?.chunks_exact(8).take(count) {
+        let run = usize::try_from(u32_at(entry, 0)?).ok()?;
+        // Signed in version 1; players read version 0 so too.
+        let offset = u32_at(entry, 4)?.cast_signed();
+        if run > samples - offsets.len() {
+            return None;
+        }
+        offsets.extend(std::iter::repeat_n(offset, run));
+    }
+    (offsets.len() == samples).then_some(offsets)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn boxed(kind: &[u8; 4], payload: &[u8]) -> Vec<u8> {
+        [&(payload.len() as u32 + 8).to_be_bytes()[..], kind, payload].concat()
+    }
+
+    fn table(entries: &[[u32; 2]]) -> Vec<u8> {
+        let words = [0, entries.len() as u32].into_iter().chain(entries.iter().flatten().copied());
+        words.flat_map(u32::to_be_bytes).collect()
+    }
+
+    fn moov(offsets: &[[u32; 2]], edits: &[[u32; 3]]) -> Vec<u8> {
+        let table = boxed(b"stbl", &[boxed(b"stts", &table(&[[2, 10], [1, 7]])), boxed(b"ctts", &table(offsets))].concat());
+        let media = boxed(b"mdia", &boxed(b"minf", &table));
+        let header = boxed(b"tkhd", &[&[0; 12][..], &3_u32.to_be_bytes()].concat());
+        let words = [0, edits.len() as u32].into_iter().chain(edits.iter().flatten().copied());
+        let edits = boxed(b"edts", &boxed(b"elst", &words.flat_map(u32::to_be_bytes).collect::<Vec<u8>>()));
+        boxed(b"moov", &boxed(b"trak", &[header, edits, media].concat()))
+    }
+
+    fn read(bytes: &[u8], samples: usize) -> Option<(Vec<i32>, u32)> {
+        let mut file = tempfile::NamedTempFile::new().expect("temporary file");
+        file.write_all(bytes).expect("written");
+        sample_times(file.path(), 3, samples).map(|times| (times.offsets, times.last_duration))
+    }
+
+    #[test]
+    fn runs_are_expanded_and_other_counts_refused() {
+        let file = [boxed(b"ftyp", b"isom"), moov(&[[1, 20], [2, u32::MAX]], &[[0, u32::MAX, 1], [30, 20, 1]])].concat();
+        assert_eq!(read(&file, 3), Some((vec![20, -1, -1], 7)));
+        assert_eq!(read(&file, 2), None);
+        assert_eq!(read(&file, 4), None);
+        assert_eq!(read(&moov(&[[3, 0]], &[[9, 0, 1], [9, 9, 1]]), 3), None, "two edits");
+        assert_eq!(read(&file[..file.len() - 1], 3), None, "cut off");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn broken_boxes_are_survived(place in 0_usize..180, value in any::<u8>(), samples in 0_usize..5) {
+            let mut file = moov(&[[1, 20], [2, 10]], &[[30, 20, 1]]);
+            if let Some(byte) = file.get_mut(place) {
+                *byte = value;
+            }
+            prop_assert!(read(&file, samples).is_none_or(|(offsets, _)| offsets.len() == samples));
+        }
+    }
+}
