@@ -161,6 +161,12 @@ merge_archives() {
     rm "$lib/merge.mri"
 }
 
+# Two builds at once must not write the same folder; who waited finds it complete.
+lock() {
+    exec 8>"$cache/lock-$(basename "$1")"
+    flock 8
+}
+
 # Names a build by all that goes into it. Prints the folder.
 prefix_for() {
     local kind=$1 key
@@ -172,16 +178,21 @@ prefix_for() {
 static_ffmpeg() {
     prefix=$(prefix_for static "${static_flags[@]}")
     [[ ! -e $prefix/complete ]] || return 0
-    build_ffmpeg "$prefix" "${static_flags[@]}"
-    merge_archives "$prefix"
-    strip "$prefix/bin/ffmpeg" "$prefix/bin/ffprobe"
-    only_glibc "$prefix/bin/ffmpeg"
-    touch "$prefix/complete"
+    lock "$prefix"
+    if [[ ! -e $prefix/complete ]]; then
+        build_ffmpeg "$prefix" "${static_flags[@]}"
+        merge_archives "$prefix"
+        strip "$prefix/bin/ffmpeg" "$prefix/bin/ffprobe"
+        only_glibc "$prefix/bin/ffmpeg"
+        touch "$prefix/complete"
+    fi
+    flock -u 8
 }
 
 shared_ffmpeg() {
     local out=$1 library
     prefix=$(prefix_for shared "${shared_flags[@]}")
+    [[ -e $prefix/complete ]] || lock "$prefix"
     if [[ ! -e $prefix/complete ]]; then
         build_ffmpeg "$prefix" "${shared_flags[@]}"
         touch "$prefix/complete"
@@ -324,9 +335,6 @@ main() {
     target=${CARGO_TARGET_DIR:-$root/target}/static
     log=$cache/build.$$.log
     trap 'rm -rf "$log" "$cache/work.$$"' EXIT
-    # Two builds at once must not write the same folder.
-    exec 8>"$cache/lock"
-    flock 8
     # What is said goes to stderr; stdout is for what another script reads.
     exec 3>&1 1>&2
     install_packages
@@ -335,7 +343,6 @@ main() {
     x264_version=$(source_version libx264-dev)
     if [[ $mode == --shared ]]; then shared_ffmpeg "$out"; return; fi
     static_ffmpeg
-    flock -u 8
     case $mode in
     --ffmpeg-only) echo "$prefix" >&3 ;;
     --tests) build_tests "$@" ;;
