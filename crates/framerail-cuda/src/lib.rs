@@ -9,6 +9,7 @@
 //! only where a function says so; each wait and each byte that crosses is counted in [`Traffic`].
 
 pub mod device;
+pub mod download;
 pub mod error;
 pub mod kernels;
 pub mod memory;
@@ -22,6 +23,7 @@ pub mod tensor;
 pub mod traffic;
 
 pub use device::{CudaDevice, DeviceInfo, device_count, device_info, driver_version};
+pub use download::Download;
 pub use error::CudaError;
 pub use memory::{DeviceBuffer, DevicePool};
 pub use module::{Kernel, KernelSource, Launch, kernel_cache_folder};
