@@ -6,10 +6,13 @@ mod kernels_cases;
 
 use std::sync::Arc;
 
-use framerail_core::HostSurface;
+use framerail_core::{DType, HostSurface};
 use framerail_cuda::{
     CudaDevice, CudaStream, CudaSurface, DevicePool, PinnedPool,
-    kernels::{Conversion, ConvertJob, HideRegion, ObscureJob, TensorSpec, convert_batch, obscure_batch},
+    kernels::{
+        BoxDecoder, Conversion, ConvertJob, DeviceTensor, HideRegion, ObscureJob, PictureBoxes, TensorSpec, convert_batch, decode_boxes,
+        obscure_batch, read_boxes,
+    },
 };
 use kernels_cases::Card;
 
@@ -66,6 +69,20 @@ impl Card for Gpu {
             *picture = surface.download(&self.pinned, &self.stream).expect("a working card");
         }
     }
+
+    fn boxes(&self, decoder: &BoxDecoder, tensors: [&[u8]; 4], dtype: DType, batch: u32) -> Vec<PictureBoxes> {
+        let upload = |tensor: &[u8]| {
+            let buffer = self.pool.buffer(tensor.len()).expect("room for a tensor");
+            buffer.upload(0, tensor, &self.stream).expect("a working card");
+            buffer
+        };
+        let buffers = tensors.map(|tensor| (!tensor.is_empty()).then(|| upload(tensor)));
+        let tensors = buffers.each_ref().map(|buffer| buffer.as_ref().map(|buffer| DeviceTensor { buffer, offset_bytes: 0 }));
+        let results = decode_boxes(&self.stream, &self.pool, decoder, tensors, dtype, batch).expect("fitting outputs");
+        let mut bytes = vec![0; decoder.result_bytes(batch)];
+        results.download(0, &mut bytes, &self.stream).expect("a working card");
+        read_boxes(decoder, batch, &bytes).expect("whole results")
+    }
 }
 
 macro_rules! on_the_gpu {
@@ -82,6 +99,9 @@ macro_rules! on_the_gpu {
 }
 
 on_the_gpu! {
+    boxes::anchors_become_boxes,
+    boxes::heatmaps_become_boxes,
+    boxes::anchor_free_outputs_become_boxes,
     obscure::hides_as_the_host_does,
     obscure::many_regions_of_many_pictures_take_several_launches,
     convert::equals_the_host_for_every_format_size_crop_and_type,

@@ -4,6 +4,7 @@
 //! stream; the host never waits. Beneath each is a function that takes addresses and any [`Runner`]: for memory that is not in
 //! this crate's buffers, and for tests without a card, which run the same sources on the host.
 
+pub mod boxes;
 pub mod convert;
 pub mod obscure;
 
@@ -11,6 +12,10 @@ use std::ffi::c_void;
 
 use framerail_core::{PixelFormat, surface::MAX_SIDE};
 
+pub use boxes::{
+    Activation, BoxDecoder, BoxFamily, BoxForm, DeviceTensor, FoundBox, PictureBoxes, RawOutputs, RawScratch, decode_boxes,
+    decode_boxes_raw, read_boxes,
+};
 pub use convert::{
     ChannelMix, Channels, Conversion, ConvertJob, CropWindow, FastYuv, Placement, RawConvertJob, Sampling, TensorSpec, convert_batch,
     convert_raw,
@@ -25,7 +30,7 @@ use crate::{CudaError, CudaStream, CudaSurface, KernelSource, Launch};
 const HEADERS: &[(&str, &str)] = &[("common.cuh", include_str!("common.cuh"))];
 
 /// The sources of all kernels, for compiling them ahead of time.
-pub const SOURCES: &[&KernelSource] = &[&convert::SOURCE, &obscure::SOURCE];
+pub const SOURCES: &[&KernelSource] = &[&boxes::SOURCE, &convert::SOURCE, &obscure::SOURCE];
 
 /// Where kernels run: a stream, or an imitation of a card.
 pub trait Runner {

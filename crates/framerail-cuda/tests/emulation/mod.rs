@@ -8,12 +8,12 @@ use std::{
     sync::{Arc, LazyLock, Mutex},
 };
 
-use framerail_core::HostSurface;
+use framerail_core::{DType, HostSurface};
 use framerail_cuda::{
     CudaError, KernelSource, Launch,
     kernels::{
-        Conversion, HideRegion, RawConvertJob, RawObscureJob, RawPicture, Runner, TensorSpec, convert_raw, obscure_raw,
-        obscure_scratch_bytes,
+        BoxDecoder, Conversion, HideRegion, PictureBoxes, RawConvertJob, RawObscureJob, RawOutputs, RawPicture, RawScratch, Runner,
+        TensorSpec, convert_raw, decode_boxes_raw, obscure_raw, obscure_scratch_bytes, read_boxes,
     },
 };
 
@@ -127,6 +127,10 @@ impl Guarded {
         Self { memory, start, bytes }
     }
 
+    pub fn zero(&mut self) {
+        self.memory[self.start..self.start + self.bytes].fill(0);
+    }
+
     pub fn address(&mut self) -> u64 {
         self.memory.as_mut_ptr() as u64 + self.start as u64
     }
@@ -161,5 +165,23 @@ impl Card for Emulator {
         // SAFETY: live host memory, for a card that is the host.
         unsafe { obscure_raw(self, &jobs, scratch.address()) }.expect("fitting regions");
         scratch.take();
+    }
+
+    fn boxes(&self, decoder: &BoxDecoder, tensors: [&[u8]; 4], dtype: DType, batch: u32) -> Vec<PictureBoxes> {
+        let address = |tensor: &[u8]| {
+            self.allow(tensor.as_ptr() as u64, tensor.len());
+            if tensor.is_empty() { 0 } else { tensor.as_ptr() as u64 }
+        };
+        let outputs = RawOutputs { tensors: tensors.map(address), dtype, batch };
+        let (counter_bytes, candidate_bytes) = BoxDecoder::scratch_bytes(batch);
+        let (mut counters, mut candidates) = (Guarded::new(counter_bytes), Guarded::new(candidate_bytes));
+        counters.zero();
+        let mut results = Guarded::new(decoder.result_bytes(batch));
+        let scratch = RawScratch { counters: counters.address(), candidates: candidates.address() };
+        // SAFETY: live host memory, for a card that is the host.
+        unsafe { decode_boxes_raw(self, decoder, &outputs, &scratch, results.address()) }.expect("fitting outputs");
+        counters.take();
+        candidates.take();
+        read_boxes(decoder, batch, &results.take()).expect("whole results")
     }
 }

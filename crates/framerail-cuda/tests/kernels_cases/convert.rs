@@ -32,7 +32,8 @@ fn conversion(plan: &ConversionPlan, value_shift: u32) -> Conversion {
     }
 }
 
-fn half(bits: u16) -> f32 {
+/// A half-precision number.
+pub fn half(bits: u16) -> f32 {
     let (exponent, mantissa) = (i32::from(bits >> 10 & 31), f32::from(bits & 1023));
     let magnitude = if exponent == 0 { mantissa * 2f32.powi(-24) } else { (mantissa + 1024.0) * 2f32.powi(exponent - 25) };
     if bits >> 15 == 1 { -magnitude } else { magnitude }

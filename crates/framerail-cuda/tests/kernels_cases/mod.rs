@@ -2,18 +2,23 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod boxes;
 pub mod convert;
 pub mod obscure;
 
 use framerail_core::{
-    ColorDescription, FieldOrder, Frame, FramePool, FrameStatus, HostSurface, PixelFormat, Pts, Rotation, StreamId, Surface, TimeBase,
+    ColorDescription, DType, FieldOrder, Frame, FramePool, FrameStatus, HostSurface, PixelFormat, Pts, Rotation, StreamId, Surface,
+    TimeBase,
 };
-use framerail_cuda::kernels::{Conversion, HideRegion, TensorSpec};
+use framerail_cuda::kernels::{BoxDecoder, Conversion, HideRegion, PictureBoxes, TensorSpec};
 
 /// Runs kernels on host memory.
 pub trait Card {
     /// A batch of pictures, one after the other.
     fn convert(&self, pictures: &[HostSurface], conversions: &[Conversion], tensor: &TensorSpec) -> Vec<u8>;
+
+    /// The boxes of a batch of model outputs; empty ones are not there.
+    fn boxes(&self, decoder: &BoxDecoder, tensors: [&[u8]; 4], dtype: DType, batch: u32) -> Vec<PictureBoxes>;
 
     /// Hides faces, a list for each picture.
     fn obscure(&self, pictures: &mut [HostSurface], regions: &[Vec<HideRegion>]);
