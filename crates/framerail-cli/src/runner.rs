@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use framerail::pipeline::{Description, GraphPicture, Plan, PlannedGraph, RunOptions, RunOutcome, RunStats, check};
+use framerail::pipeline::{Description, DeviceChoice, GraphPicture, Plan, PlannedGraph, RunOptions, RunOutcome, RunStats, check};
 
 use crate::{
     exit::{Failure, USAGE},
@@ -18,6 +18,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Options of every command that runs a pipeline.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
+    /// Where to decode and run models: auto, cpu, cuda or cuda:N [default: auto, the first card that can, else the CPU]
+    #[arg(long, value_name = "DEVICE", help_heading = "Run")]
+    pub device: Option<DeviceChoice>,
     /// Write statistics of every stage and edge as JSON
     #[arg(long, value_name = "FILE.json", help_heading = "Run")]
     pub stats: Option<PathBuf>,
@@ -59,12 +62,14 @@ impl RunArgs {
     }
 }
 
-/// Checks a pipeline and lets its stages agree on formats.
+/// Checks a pipeline and lets its stages agree on formats. The device is what the command says, else what the pipeline's
+/// file says; stages may say otherwise.
 ///
 /// # Errors
 /// Everything that is wrong with it; `INTERRUPTED` when a signal came meanwhile.
-pub fn link(description: &Description) -> Result<Plan, Failure> {
-    let mut plan = check(description, &framerail::registry())?;
+pub fn link(description: &Description, args: &RunArgs) -> Result<Plan, Failure> {
+    let device = args.device.or(description.device).unwrap_or_default();
+    let mut plan = check(description, &framerail::registry_for(device))?;
     if plan.stages().is_empty() {
         return Err(Failure::new(USAGE, "the pipeline is empty; give it stages, such as `read in.mp4 ! null`"));
     }

@@ -205,7 +205,7 @@ fn what_is_not_there_yet_is_said() {
     refused(&["cam"], "cameras are not read yet");
     refused(&["in.mp4", "--preview"], "--contact-sheet");
     refused(&["in.mp4", "--backend", "opencv"], "ONNX Runtime only");
-    refused(&["in.mp4", "--ep", "CUDAExecutionProvider"], "CPU only");
+    refused(&["in.mp4", "--ep", "OpenVINOExecutionProvider"], "CPUExecutionProvider and CUDAExecutionProvider");
     refused(&["in.mp4", "-t", "2"], "0 to 1");
     refused(&["in.mp4", "--scale", "640"], "640x360");
     refused(&["in.mp4", "--mask-scale", "99"], "it goes from 0.6 to 10");

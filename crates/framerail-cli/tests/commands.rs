@@ -108,7 +108,7 @@ fn doctor_says_what_is_there_and_what_is_missing() {
     let place = Place::new();
     let well = place.framerail().arg("doctor").run();
     well.assert_success();
-    for words in ["ok    FFmpeg", "ok    ONNX Runtime", "centerface", "no CUDA support"] {
+    for words in ["ok    FFmpeg", "ok    ONNX Runtime", "centerface", "GPU"] {
         assert!(well.stdout.contains(words), "'{words}' is missing\n{well}");
     }
     let bare = place.bare_framerail().arg("doctor").run();

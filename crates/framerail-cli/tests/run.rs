@@ -93,6 +93,40 @@ fn each_kind_of_failure_has_its_code() {
 }
 
 #[test]
+fn a_card_that_is_not_there_is_an_error_when_it_was_asked_for() {
+    let place = Place::new();
+    place.copy(ClipSpec::default().make().path(), "in.mp4");
+    let run = |words: &[&str]| place.framerail().arg("run").args(words).run();
+    let missing = "device=cuda:63 cannot be used: ";
+    run(&["read in.mp4 ! null", "--device", "cuda:63"]).assert_code(6).assert_stderr_contains(missing).assert_stderr_contains("doctor");
+    run(&["read in.mp4 device=cuda:63 ! null"]).assert_code(6).assert_stderr_contains(missing);
+    run(&["read in.mp4 ! infer centerface device=cuda:63 ! null", "--device", "cpu"]).assert_code(6).assert_stderr_contains(missing);
+    run(&["read in.mp4 device=cpu ! null", "--device", "cuda:63"]).assert_success();
+    run(&["read in.mp4 ! null", "--device", "gpu"]).assert_code(2).assert_stderr_contains("cuda:N");
+    place.write("card.toml", "device = \"cuda:63\"\n[[stage]]\nuse = \"read\"\nargs = [\"in.mp4\"]\n[[stage]]\nuse = \"null\"\n");
+    run(&["card.toml"]).assert_code(6).assert_stderr_contains(missing);
+    run(&["card.toml", "--device", "cpu"]).assert_success();
+}
+
+#[test]
+fn without_a_card_nothing_is_said_of_it() {
+    if framerail::devices::is_card_present() {
+        eprintln!("this machine has a card: not tested here");
+        return;
+    }
+    let place = Place::new();
+    place.copy(&carphone(), "in.mp4");
+    let output = place
+        .framerail()
+        .args(["run", "--device", "auto", "read in.mp4 duration=0.2 ! infer centerface ! null", "--stats", "s.json"])
+        .run();
+    output.assert_success();
+    assert!(!output.stderr.to_lowercase().contains("cuda"), "{output}");
+    let stats: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(place.path("s.json")).expect("written")).expect("JSON");
+    assert_eq!((&stats["stages"][0]["syncs"], &stats["stages"][0]["memory"]), (&serde_json::json!(0), &serde_json::json!([])));
+}
+
+#[test]
 fn quiet_says_nothing() {
     let clip = ClipSpec::default().make();
     let output = Place::new().framerail().args(["run", "-q", &format!("read {} ! null", clip.path().display())]).run();

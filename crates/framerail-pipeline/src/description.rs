@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use crate::DeviceChoice;
+
 /// A range of bytes in the text that a pipeline was written in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Span {
@@ -167,6 +169,8 @@ pub struct Description {
     pub name: Option<String>,
     /// What it is for, from a file.
     pub description: Option<String>,
+    /// Where its work is done unless a stage says otherwise, from a file.
+    pub device: Option<DeviceChoice>,
     /// Its stages.
     pub chain: Chain,
     /// Where it was written.
@@ -175,7 +179,7 @@ pub struct Description {
 
 impl PartialEq for Description {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name && self.description == other.description && self.chain == other.chain
+        (&self.name, &self.description, &self.device, &self.chain) == (&other.name, &other.description, &other.device, &other.chain)
     }
 }
 

@@ -3,6 +3,7 @@
 //! ```toml
 //! name = "blur-faces"              # optional
 //! description = "Covers faces."    # optional
+//! device = "auto"                  # optional: auto, cpu, cuda or cuda:N; stages may say otherwise
 //!
 //! [[stage]]
 //! use = "read"                     # which stage
@@ -32,14 +33,14 @@ use toml::{
 };
 
 use crate::{
-    ErrorKind,
+    DeviceChoice, ErrorKind,
     description::{Chain, Description, OptionDescription, Origin, Span, StageDescription, Value, is_option_key},
     diagnostic::{Diagnostic, Diagnostics},
     nearest::nearest,
     value::join_list,
 };
 
-const TOP_KEYS: [&str; 3] = ["name", "description", "stage"];
+const TOP_KEYS: [&str; 4] = ["name", "description", "device", "stage"];
 
 impl Description {
     /// Reads a pipeline from a TOML file.
@@ -107,15 +108,23 @@ impl Reader<'_> {
             match key.get_ref().as_ref() {
                 "name" => description.name = self.string(key, value).map(|text| text.text),
                 "description" => description.description = self.string(key, value).map(|text| text.text),
+                "device" => description.device = self.device(key, value),
                 "stage" => description.chain = self.chain(value, "`stage` must be a list of tables; write `[[stage]]` above each"),
                 other => {
                     let help = nearest(other, TOP_KEYS).map(|near| format!("did you mean `{near}`?"));
-                    let help = help.unwrap_or_else(|| "a pipeline file has `name`, `description` and `[[stage]]`".into());
+                    let help = help.unwrap_or_else(|| "a pipeline file has `name`, `description`, `device` and `[[stage]]`".into());
                     self.problem(key.span(), format!("a pipeline file has no key `{other}`"), Some(help));
                 }
             }
         }
         description
+    }
+
+    fn device(&mut self, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -> Option<DeviceChoice> {
+        let text = self.string(key, value)?.text;
+        let problem =
+            |_| self.problem(value.span(), format!("no device is called `{text}`"), Some("write auto, cpu, cuda or cuda:N".into()));
+        text.parse().map_err(problem).ok()
     }
 
     fn chain(&mut self, value: &Spanned<DeValue<'_>>, expected: &str) -> Chain {
@@ -226,7 +235,8 @@ impl Description {
     /// The pipeline as TOML, which [`Description::from_toml`] reads back to an equal one.
     pub fn to_toml(&self) -> String {
         let mut toml = String::new();
-        for (key, value) in [("name", &self.name), ("description", &self.description)] {
+        let device = self.device.map(|device| device.to_string());
+        for (key, value) in [("name", &self.name), ("description", &self.description), ("device", &device)] {
             if let Some(value) = value {
                 toml += &format!("{key} = {}\n", quoted(value));
             }

@@ -28,6 +28,7 @@ pub mod check;
 mod configure;
 pub mod copies;
 pub mod description;
+mod device_choice;
 pub mod diagnostic;
 pub mod file;
 pub mod inspect;
@@ -43,6 +44,7 @@ pub mod value;
 
 pub use check::check;
 pub use description::{Chain, Description, OptionDescription, Origin, Span, StageDescription, Value};
+pub use device_choice::DeviceChoice;
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use inspect::StageList;
 pub use options::{CheckedValue, ConfigError, Options};

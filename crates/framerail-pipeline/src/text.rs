@@ -32,7 +32,7 @@ impl Description {
         let words = split_words(&origin)?;
         let mut parser = Parser { origin: &origin, words: &words, next: 0 };
         let chain = parser.chain(None, 0)?;
-        Ok(Self { name: None, description: None, chain, origin })
+        Ok(Self { chain, origin, ..Self::default() })
     }
 
     /// A pipeline made by a program; messages show its text.

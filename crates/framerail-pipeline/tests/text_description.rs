@@ -13,6 +13,18 @@ fn arguments(text: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_file_may_say_the_device() {
+    let read = |text: &str| Description::from_toml(Origin::text(text));
+    let stages = "[[stage]]\nuse = \"read\"\n";
+    let description = read(&format!("device = \"cuda:1\"\n{stages}")).unwrap();
+    assert_eq!(description.device, Some("cuda:1".parse().unwrap()));
+    assert_eq!(read(&description.to_toml()).unwrap(), description);
+    assert_eq!(read(stages).unwrap().device, None);
+    let problems = read(&format!("device = \"gpu\"\n{stages}")).unwrap_err().to_string();
+    assert!(problems.contains("no device is called `gpu`") && problems.contains("cuda:N"), "{problems}");
+}
+
+#[test]
 fn a_text_becomes_stages_with_arguments_and_options() {
     let text = "read in.mp4 start=5 ! infer centerface ! tee ( save boxes.jsonl ) ( sample every=30 ! frames out/ ) ! write out.mp4";
     let expected = Description::from_stages(vec![

@@ -1,9 +1,11 @@
 //! Errors of the crates below as errors of a stage: the one place that knows what each calls for.
 
 use framerail_core::CoreError;
+use framerail_cuda::CudaError;
 use framerail_infer::InferError;
 use framerail_media::MediaError;
 use framerail_pipeline::{ErrorKind, StageError};
+use framerail_reader::ReaderError;
 use framerail_vision::VisionError;
 
 /// A failure of reading.
@@ -18,6 +20,28 @@ pub(crate) fn input_error(mut error: MediaError) -> StageError {
         MediaError::BadOption { .. } => ErrorKind::Usage,
         MediaError::Cancelled { .. } => ErrorKind::Cancelled,
         _ => ErrorKind::Input,
+    };
+    StageError::new(kind, error)
+}
+
+/// A failure of reading in pieces or on a card.
+pub(crate) fn reader_error(error: ReaderError) -> StageError {
+    match error {
+        ReaderError::Media(error) => input_error(error),
+        ReaderError::Cuda { source_name, error } => {
+            let error = cuda_error(error);
+            StageError::new(error.kind, format!("{source_name}: {}", error.message))
+        }
+        other => StageError::new(ErrorKind::Input, other),
+    }
+}
+
+/// A failure of a card.
+pub(crate) fn cuda_error(error: CudaError) -> StageError {
+    let kind = match &error {
+        CudaError::BadArgument { .. } => ErrorKind::Internal,
+        CudaError::Unsupported { .. } => ErrorKind::Input,
+        _ => ErrorKind::Resource,
     };
     StageError::new(kind, error)
 }

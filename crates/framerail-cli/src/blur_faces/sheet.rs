@@ -155,9 +155,9 @@ impl Candidates {
     }
 }
 
-/// `None` for a frame that is not on the host, which has no picture to show.
+/// `None` for a frame that has no picture to show. One on a card is copied: of the frames there are only a few.
 fn picture(frame: &Frame, pool: &FramePool) -> Option<HostSurface> {
-    let surface = frame.surface.host().ok()?;
+    let surface = &framerail::devices::host_picture(frame).inspect_err(|error| log::debug!("no thumbnail: {error}")).ok()?;
     let (width, height) = size_within(surface.width(), surface.height(), SIDE, SIDE);
     thumbnail(surface, &frame.color, width, height, pool).inspect_err(|error| log::debug!("no thumbnail: {error}")).ok()
 }

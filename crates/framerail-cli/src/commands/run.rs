@@ -19,6 +19,7 @@ Examples:
   framerail run 'read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4'
   framerail run 'read in.mp4 ! sample fps=1 ! frames pictures/'
   framerail run pipeline.toml --stats stats.json --graph graph.svg
+  framerail run 'read in.mp4 ! infer centerface ! save boxes.jsonl' --device cuda
   framerail run --check 'read in.mp4 ! infer centerface ! save boxes.jsonl'
 
 Put the pipeline in quotes: `!`, `*` and `(` mean something to shells.
@@ -43,7 +44,7 @@ impl RunCommand {
     /// Runs the pipeline.
     pub fn execute(&self, messages: Messages) -> CommandResult {
         self.run.check()?;
-        let mut plan = runner::link(&self.description()?)?;
+        let mut plan = runner::link(&self.description()?, &self.run)?;
         if self.check {
             if let Some(path) = &self.run.graph {
                 outputs::write_graph(path, &plan.picture())?;

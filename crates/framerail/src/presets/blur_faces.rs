@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use framerail_pipeline::{Chain, Description, StageDescription};
+use framerail_pipeline::{Chain, Description, DeviceChoice, StageDescription};
 
 /// What is put in a face's place.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -56,6 +56,8 @@ pub struct BlurFaces {
     pub output: String,
     /// Options of `read`, such as `("start", "10")`.
     pub read_options: Vec<(String, String)>,
+    /// Where to decode and to run the model; that of the whole pipeline by default.
+    pub device: Option<DeviceChoice>,
     /// Name or card of the model.
     pub model: String,
     /// Score above which a face counts, 0 to 1; the model card's when `None`.
@@ -95,6 +97,7 @@ impl BlurFaces {
             input: input.into(),
             output: output.into(),
             read_options: Vec::new(),
+            device: None,
             model: "centerface".into(),
             confidence_threshold: None,
             detection_size: None,
@@ -115,7 +118,8 @@ impl BlurFaces {
 
     /// The pipeline.
     pub fn description(&self) -> Description {
-        let mut stages = vec![with_options(StageDescription::new("read").argument(&self.input), &self.read_options), self.infer()];
+        let read = with_options(StageDescription::new("read").argument(&self.input), &self.read_options);
+        let mut stages = vec![self.on_device(read), self.on_device(self.infer())];
         stages.extend(self.hold_frames.map(|frames| StageDescription::new("hold").option("frames", frames)));
         stages.extend(self.report.as_deref().map(|path| self.record("report", path)));
         stages.extend(self.save.as_deref().map(|path| StageDescription::new("tee").branch(vec![self.record("save", path)])));
@@ -134,6 +138,10 @@ impl BlurFaces {
 
     fn overwriting(&self, stage: StageDescription) -> StageDescription {
         if self.overwrite { stage.option("overwrite", true) } else { stage }
+    }
+
+    fn on_device(&self, stage: StageDescription) -> StageDescription {
+        self.device.map_or(stage.clone(), |device| stage.option("device", device))
     }
 
     fn infer(&self) -> StageDescription {
@@ -194,10 +202,11 @@ mod tests {
         preset.cover = Cover::Mosaic { cell_pixels: 20 };
         preset.shape = CoverShape::Rectangle;
         preset.save = Some("boxes.jsonl".into());
+        preset.device = Some(DeviceChoice::Auto);
         let text = preset.description().to_string();
         assert_eq!(
             text,
-            "read in.png start=2 ! infer centerface size=320x192 every=3 ! tee ( save boxes.jsonl ) ! \
+            "read in.png start=2 device=auto ! infer centerface size=320x192 every=3 device=auto ! tee ( save boxes.jsonl ) ! \
              blur kind=mosaic cell=20 shape=rectangle mask_scale=1.3 ! write out.png"
         );
     }

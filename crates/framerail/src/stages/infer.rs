@@ -1,26 +1,32 @@
 //! The `infer` stage: runs a model on frames and attaches what it finds.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
-use framerail_core::{Frame, StreamId};
-use framerail_infer::{Detector, DetectorOptions, SizeRequest};
+use framerail_core::{Device, Frame, StreamId};
+use framerail_infer::{Detector, DetectorOptions, InferError, Precision, Runtime, SizeRequest};
 use framerail_pipeline::{
-    ArgumentSpec, BatchPolicy, ConfigError, Counter, DetectionFormat, EdgeFormat, Emitter, Flow, FrameItem, Item, LinkContext, OptionKind,
-    OptionSpec, Options, PlanError, Registry, RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
+    ArgumentSpec, BatchPolicy, ConfigError, Counter, DetectionFormat, DeviceChoice, EdgeFormat, Emitter, Flow, FrameItem, Item,
+    LinkContext, OptionKind, OptionSpec, Options, PlanError, Registry, RegistryError, Stage, StageContext, StageError, StagePlan,
+    StageSpec, Work,
 };
 
-use super::link::host_frames;
-use crate::convert::model_error;
+use super::link::input_of;
+use crate::{
+    convert::model_error,
+    devices::{Devices, Settled, unusable},
+};
 
-pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
-    registry.register_with(spec(), |options| InferPlan::new(options).map(|plan| Box::new(plan) as Box<dyn StagePlan>))
+pub(super) fn register(registry: &mut Registry, devices: &Arc<Devices>) -> Result<(), RegistryError> {
+    let devices = Arc::clone(devices);
+    registry.register_with(spec(), move |options| InferPlan::new(options, &devices).map(|plan| Box::new(plan) as Box<dyn StagePlan>))
 }
 
 fn spec() -> StageSpec {
     StageSpec::transform("infer", "finds things in frames with an ONNX model")
         .details(
             "The model is named by its card: a TOML file that says what the ONNX file takes and gives. Detections are attached to the \
-             frame, in frame pixels. More workers use more memory: each holds its own activations.",
+             frame, in frame pixels. More workers use more memory: each holds its own activations.\n\n\
+             On a card, frames that lie there are taken as they are, and only detections come back; frames on the host are uploaded.",
         )
         .argument(ArgumentSpec::required("model", OptionKind::Text, "name of a model, such as centerface, or path of its card"))
         .option(OptionSpec::float("confidence", 0.0..=1.0).help("least score of a detection; the card's otherwise"))
@@ -32,6 +38,19 @@ fn spec() -> StageSpec {
         .option(OptionSpec::integer("every", 1..=1000).default(1).unit("frames").help("look at every Nth frame; `hold` fills in between"))
         .option(OptionSpec::integer("batch", 1..=256).default(1).unit("frames").help("frames in one run of the model; no gain on the CPU"))
         .option(OptionSpec::integer("threads", 1..=1024).help("threads of one run of the model; all processors, shared among the workers"))
+        .option(DeviceChoice::option("where the model runs: auto, cpu, cuda or cuda:N; what --device says otherwise"))
+        .option(
+            OptionSpec::choice(
+                "precision",
+                &[
+                    ("auto", "float32; on a card its products round their inputs to 10 bits (TF32)"),
+                    ("fp32", "float32"),
+                    ("fp16", "float16: for cards; slower on the CPU"),
+                ],
+            )
+            .default("auto")
+            .help("the model's arithmetic"),
+        )
         .option(OptionSpec::path("runtime").help("ONNX Runtime's library file; looked for otherwise"))
         .workers(1)
         .example("read in.mp4 ! infer centerface confidence=0.3 ! save boxes.jsonl", "find faces")
@@ -43,11 +62,15 @@ struct InferPlan {
     detector: DetectorOptions,
     every: u64,
     workers: usize,
+    devices: Arc<Devices>,
+    choice: DeviceChoice,
+    /// The card, once it was looked for.
+    settled: Option<Settled>,
     loaded: Option<Detector>,
 }
 
 impl InferPlan {
-    fn new(options: &Options) -> Result<Self, ConfigError> {
+    fn new(options: &Options, devices: &Arc<Devices>) -> Result<Self, ConfigError> {
         let model = options.text("model").to_owned();
         let workers = options.workers();
         let every = options.count("every") as u64;
@@ -63,17 +86,71 @@ impl InferPlan {
         let share = detector.intra_threads.div_ceil(workers);
         detector.intra_threads = options.optional_integer("threads").and_then(|count| usize::try_from(count).ok()).unwrap_or(share);
         detector.runtime_library = options.optional_path("runtime").map(PathBuf::from);
-        Ok(Self { model, detector, every, workers, loaded: None })
+        detector.precision = options.choice("precision").parse::<Precision>().map_err(|error| ConfigError::at("precision", error))?;
+        let choice = devices.choice(DeviceChoice::of(options)?);
+        Ok(Self { model, detector, every, workers, devices: Arc::clone(devices), choice, settled: None, loaded: None })
     }
+
+    /// Loads the model where it is to run: on the card that was found, or, where the device is ours to choose and the model
+    /// does not run there, on the CPU.
+    fn load(&mut self, input: &EdgeFormat) -> Result<Detector, PlanError> {
+        if self.settled.is_none() {
+            let can = |_: &Arc<framerail_cuda::CudaDevice>| has_cuda_provider(&self.detector);
+            self.settled = Some(self.devices.settle(self.choice, input.device, "running the model", can)?);
+        }
+        let settled = self.settled.get_or_insert_default();
+        if let Some(card) = &settled.card {
+            let error = match load_on(&self.detector, card.id(), input.size) {
+                Ok(detector) => return Ok(detector),
+                Err(error) => error,
+            };
+            if !is_about_the_card(&error) {
+                return Err(model_error(error).into());
+            }
+            if self.choice != DeviceChoice::Auto {
+                return Err(unusable(card.id(), &error.to_string()).into());
+            }
+            *settled = Settled { card: None, notice: self.devices.fall_back("running the model", error.to_string()) };
+        }
+        if input.device != Device::Cpu {
+            return Err(PlanError::NeedsDevice(Device::Cpu));
+        }
+        Ok(load_on(&self.detector, Device::Cpu, input.size).map_err(model_error)?)
+    }
+}
+
+/// Whether ONNX Runtime can run models on cards.
+fn has_cuda_provider(options: &DetectorOptions) -> Result<(), String> {
+    let runtime = Runtime::load(options.runtime_library.as_deref(), &options.search).map_err(|error| error.to_string())?;
+    let info = runtime.info();
+    if info.providers.iter().any(|provider| provider == "cuda") {
+        return Ok(());
+    }
+    Err(format!(
+        "ONNX Runtime {} at {} runs on {} only; install onnxruntime-gpu",
+        info.version,
+        info.path.display(),
+        info.providers.join(", ")
+    ))
+}
+
+fn load_on(options: &DetectorOptions, device: Device, size: Option<(u32, u32)>) -> Result<Detector, InferError> {
+    let mut detector = Detector::load(&DetectorOptions { device, ..options.clone() })?;
+    if let Some((width, height)) = size {
+        detector.warm_up(width, height)?;
+    }
+    Ok(detector)
+}
+
+/// Whether the model may well run on the CPU.
+fn is_about_the_card(error: &InferError) -> bool {
+    matches!(error, InferError::Runtime { .. } | InferError::Run { .. } | InferError::Option { option: "device", .. })
 }
 
 impl StagePlan for InferPlan {
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
-        let input = host_frames(input)?;
-        let mut detector = Detector::load(&self.detector).map_err(model_error)?;
-        if let Some((width, height)) = input.size {
-            detector.warm_up(width, height).map_err(model_error)?;
-        }
+        let input = input_of(input)?;
+        let detector = self.load(input)?;
         let card = detector.card();
         let detections = DetectionFormat {
             model: card.name.clone(),
@@ -95,8 +172,10 @@ impl StagePlan for InferPlan {
             None => Detector::load(&self.detector).map_err(model_error)?,
         };
         let forks: Vec<Detector> = (1..self.workers).map(|_| detector.fork()).collect();
+        let mut notice = self.settled.and_then(|settled| settled.notice);
         let stage = |detector| {
-            let infer = Infer { model: self.model.clone(), detector, every: self.every, seen: HashMap::new(), counters: None };
+            let notice = notice.take();
+            let infer = Infer { model: self.model.clone(), detector, every: self.every, seen: HashMap::new(), notice, counters: None };
             Box::new(infer) as Box<dyn Stage>
         };
         Ok(Work::Stages(std::iter::once(detector).chain(forks).map(stage).collect()))
@@ -118,11 +197,16 @@ struct Infer {
     every: u64,
     /// Frames of each stream so far; only kept when frames are skipped.
     seen: HashMap<StreamId, u64>,
+    /// What was decided while linking and the user should know.
+    notice: Option<String>,
     counters: Option<Counters>,
 }
 
 impl Stage for Infer {
     fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
+        if let Some(notice) = self.notice.take() {
+            context.notice(notice);
+        }
         self.counters = Some(Counters {
             context: context.clone(),
             analysed: context.counter("frames_analysed"),

@@ -1,8 +1,13 @@
 //! The built-in stages, one a file.
 
-use framerail_pipeline::{Registry, RegistryError};
+use std::sync::Arc;
+
+use framerail_pipeline::{DeviceChoice, Registry, RegistryError};
+
+use crate::devices::Devices;
 
 mod blur;
+mod download;
 mod draw;
 mod frames;
 mod hold;
@@ -14,26 +19,35 @@ pub mod report;
 mod sample;
 mod save;
 mod tee;
+mod upload;
 mod write;
 
-/// Every built-in stage. Register your own on top.
+/// Every built-in stage. Register your own on top. Work is done on the first card that can, else on the CPU, unless a
+/// stage's `device=` says otherwise.
 pub fn registry() -> Registry {
+    registry_for(DeviceChoice::Auto)
+}
+
+/// The same with another device for stages that do not say one.
+pub fn registry_for(device: DeviceChoice) -> Registry {
     let mut registry = Registry::new();
     // The specifications are constants of this crate, checked by its tests.
-    if let Err(error) = register_all(&mut registry) {
+    if let Err(error) = register_all(&mut registry, &Devices::new(device)) {
         unreachable!("a built-in stage is wrongly specified: {error}");
     }
     registry
 }
 
-fn register_all(registry: &mut Registry) -> Result<(), RegistryError> {
-    read::register(registry)?;
+fn register_all(registry: &mut Registry, devices: &Arc<Devices>) -> Result<(), RegistryError> {
+    read::register(registry, devices)?;
     sample::register(registry)?;
-    infer::register(registry)?;
+    infer::register(registry, devices)?;
     hold::register(registry)?;
     blur::register(registry)?;
     draw::register(registry)?;
     report::register(registry)?;
+    download::register(registry)?;
+    upload::register(registry)?;
     write::register(registry)?;
     save::register(registry)?;
     frames::register(registry)?;

@@ -1,5 +1,7 @@
 //! The `read` stage: demuxes and decodes one source after another.
 
+mod source;
+
 use std::{
     collections::VecDeque,
     path::Path,
@@ -7,32 +9,40 @@ use std::{
     time::Duration,
 };
 
-use framerail_core::{Frame, FramePool, StreamId};
-use framerail_media::{
-    CancelFlag, Damage, DeinterlaceMethod, Deinterlacer, InputOptions, MediaItem, MediaReader, RotationPolicy, SideStreams,
-};
+use framerail_core::{Device, FramePool, StreamId};
+use framerail_cuda::{Traffic, nvdec};
+use framerail_media::{CancelFlag, Damage, DeinterlaceMethod, InputOptions, RotationPolicy, SideStreams};
 use framerail_pipeline::{
-    ArgumentSpec, ConfigError, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, OptionKind, OptionSpec,
+    ArgumentSpec, ConfigError, Counter, DeviceChoice, EdgeFormat, Emitter, ErrorKind, Flow, Item, LinkContext, OptionKind, OptionSpec,
     Options, PlanError, Registry, RegistryError, Source, StageContext, StageError, StagePlan, StageSpec, StreamEnd, Work,
 };
 
+use self::source::{Card, OpenError, OpenSource, Opener, since};
 use crate::{
-    convert::input_error,
+    convert::cuda_error,
+    devices::{Devices, account},
     inputs::{SourceName, expand_sources},
 };
+
+/// The source that stands for standard input.
+const STANDARD_INPUT: &str = "-";
 
 /// Buffers kept for frames that are turned or converted on reading.
 const KEPT_BUFFERS: usize = 8;
 
-pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
-    registry.register_with(spec(), |options| ReadPlan::new(options).map(|plan| Box::new(plan) as Box<dyn StagePlan>))
+pub(super) fn register(registry: &mut Registry, devices: &Arc<Devices>) -> Result<(), RegistryError> {
+    let devices = Arc::clone(devices);
+    registry.register_with(spec(), move |options| ReadPlan::new(options, &devices).map(|plan| Box::new(plan) as Box<dyn StagePlan>))
 }
 
 fn spec() -> StageSpec {
     StageSpec::source("read", "reads video from files, folders, patterns, URLs or standard input")
         .details(
             "Several sources are read one after another, each as a stream of its own. A folder gives its videos, or its pictures as one \
-             stream. Damaged streams are decoded as far as they can be; what was lost is counted.",
+             stream. Damaged streams are decoded as far as they can be; what was lost is counted.\n\n\
+             On a card, one file is cut at its keyframes and decoded by all of the card's engines; frames come out in order and stay in \
+             device memory. What the card does not decode (codec, chroma, depth, size, rotated or interlaced video that is to be turned or \
+             deinterlaced) is decoded on the CPU, with a notice that says why.",
         )
         .argument(
             ArgumentSpec::required(
@@ -77,22 +87,42 @@ fn spec() -> StageSpec {
                 .default("fail")
                 .help("what to do when a source cannot be read"),
         )
+        .option(DeviceChoice::option("where to decode: auto, cpu, cuda or cuda:N; what --device says otherwise"))
+        .option(
+            OptionSpec::integer("engines", 1..=64)
+                .default("auto")
+                .or_word("auto", "two for each of the card's engines, one for short and live sources")
+                .help("on a card: decoders side by side, on pieces of one file"),
+        )
+        .option(
+            OptionSpec::integer("memory", 1..=1_000_000)
+                .default("auto")
+                .unit("MB")
+                .or_word("auto", "a quarter of what is free")
+                .help("on a card: device memory for frames decoded ahead"),
+        )
         .example("read in.mp4 ! null", "decode a file as fast as it goes")
         .example("read clips/*.mp4 start=5 duration=10 ! save 'boxes/{name}.jsonl'", "ten seconds of each file")
 }
 
 struct ReadPlan {
     sources: VecDeque<(StreamId, SourceName)>,
-    input: InputOptions,
-    deinterlace: Option<(DeinterlaceMethod, bool)>,
+    opener: Opener,
+    devices: Arc<Devices>,
+    choice: DeviceChoice,
+    decoders: Option<usize>,
+    ahead_bytes: Option<u64>,
     skip_bad: bool,
-    pool: FramePool,
     /// The first source, opened while linking so that formats are known and mistakes show early.
-    first: Option<MediaReader>,
+    first: Option<OpenSource>,
+    /// What was decided while linking and the user should know.
+    notices: Vec<String>,
+    /// Sources of a card's run that the card does not decode, so far.
+    on_cpu: u64,
 }
 
 impl ReadPlan {
-    fn new(options: &Options) -> Result<Self, ConfigError> {
+    fn new(options: &Options, devices: &Arc<Devices>) -> Result<Self, ConfigError> {
         let sources = options.texts("source");
         let sources = expand_sources(&sources).map_err(|error| ConfigError::at("source", &error.message).kind(error.kind))?;
         let secs = |name| options.optional_time(name).map(|time: Duration| time.as_secs_f64());
@@ -122,13 +152,18 @@ impl ReadPlan {
             _ => None,
         };
         let numbered = sources.into_iter().zip(0..).map(|(source, id)| (StreamId(id), source));
+        let number = |name: &str| options.optional_integer(name).and_then(|number| u64::try_from(number).ok());
         Ok(Self {
             sources: numbered.collect(),
-            input,
-            deinterlace,
+            opener: Opener { input, deinterlace, pool: FramePool::new(KEPT_BUFFERS), card: None },
+            devices: Arc::clone(devices),
+            choice: devices.choice(DeviceChoice::of(options)?),
+            decoders: number("engines").and_then(|count| usize::try_from(count).ok()),
+            ahead_bytes: number("memory").map(|megabytes| megabytes * 1_000_000),
             skip_bad: options.choice("on_error") == "skip",
-            pool: FramePool::new(KEPT_BUFFERS),
             first: None,
+            notices: Vec::new(),
+            on_cpu: 0,
         })
     }
 }
@@ -136,59 +171,92 @@ impl ReadPlan {
 impl ReadPlan {
     /// Whether a source can only be a file, and is not there. Patterns, protocols and devices are left to FFmpeg.
     fn is_missing_file(&self, source: &str) -> bool {
-        source != "-" && self.input.format.is_none() && !source.contains(['%', ':']) && !Path::new(source).exists()
+        source != STANDARD_INPUT && self.opener.input.format.is_none() && !source.contains(['%', ':']) && !Path::new(source).exists()
+    }
+}
+
+impl ReadPlan {
+    /// Finds the card that decodes, if one is to.
+    fn find_card(&mut self) -> Result<(), StageError> {
+        let can = |_: &Arc<framerail_cuda::CudaDevice>| nvdec::check_library().map_err(|error| error.to_string());
+        let settled = self.devices.settle(self.choice, Device::Cpu, "decoding", can)?;
+        self.notices.extend(settled.notice);
+        if let Some(device) = settled.card {
+            self.opener.card = Some(Card::new(device, self.decoders, self.ahead_bytes).map_err(cuda_error)?);
+        }
+        Ok(())
+    }
+
+    /// Opens the first source. Where the device is ours to choose, one that the card does not decode moves all to the CPU.
+    fn open_first(&mut self, id: StreamId, source: &SourceName) -> Result<OpenSource, StageError> {
+        if self.choice == DeviceChoice::Auto
+            && let Some(card) = self.opener.card.clone()
+        {
+            // Standard input cannot be opened twice.
+            let opened = if source.source == STANDARD_INPUT {
+                Err(OpenError::NotOnCard("standard input is decoded on the CPU unless device=cuda is given".into()))
+            } else {
+                self.opener.open_on_card(&card, id, source)
+            };
+            return match opened {
+                Ok(open) => Ok(open),
+                Err(OpenError::Failed(error)) => Err(error),
+                Err(OpenError::NotOnCard(reason)) => {
+                    self.opener.card = None;
+                    self.notices.extend(self.devices.fall_back("decoding", reason));
+                    self.opener.open_on_host(id, source)
+                }
+            };
+        }
+        let (open, reason) = self.opener.open(id, source)?;
+        self.on_cpu += u64::from(reason.is_some());
+        self.notices.extend(reason);
+        Ok(open)
     }
 }
 
 impl StagePlan for ReadPlan {
     fn link(&mut self, _: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
-        self.input.side_streams = if context.packets_wanted { SideStreams::AudioAndSubtitles } else { SideStreams::None };
-        let mut format = EdgeFormat { streams: Some(self.sources.len()), ..EdgeFormat::default() };
-        if self.skip_bad && self.sources.len() > 1 {
-            return Ok(Some(format));
-        }
+        self.opener.input.side_streams = if context.packets_wanted { SideStreams::AudioAndSubtitles } else { SideStreams::None };
         // The first is opened below; a slip in the name of a later one need not wait for its turn.
-        if let Some(missing) = self.sources.iter().skip(1).find(|(_, source)| self.is_missing_file(&source.source)) {
+        if !(self.skip_bad && self.sources.len() > 1)
+            && let Some(missing) = self.sources.iter().skip(1).find(|(_, source)| self.is_missing_file(&source.source))
+        {
             let message = format!("{}: no such file or stream; check the name", missing.1.source);
             return Err(StageError::new(ErrorKind::Input, message).into());
         }
-        if let Some((id, source)) = self.sources.front().cloned() {
-            let reader = open(&self.input, id, &source, &self.pool)?;
+        self.find_card()?;
+        let mut format = EdgeFormat { streams: Some(self.sources.len()), ..EdgeFormat::default() };
+        if !(self.skip_bad && self.sources.len() > 1)
+            && let Some((id, source)) = self.sources.front().cloned()
+        {
+            let open = self.open_first(id, &source)?;
             if self.sources.len() == 1 {
-                let info = reader.info();
+                let info = open.info();
                 format.size = Some((info.width, info.height));
-                format.pixel_format = Some(info.pixel_format);
+                format.pixel_format = open.pixel_format();
                 format.frame_rate = info.frame_rate;
             }
-            self.first = Some(reader);
+            self.first = Some(open);
             self.sources.pop_front();
         }
+        format.device = self.opener.card.as_ref().map_or(Device::Cpu, Card::id);
         Ok(Some(format))
     }
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
-        let cancel: CancelFlag = Arc::clone(&self.input.cancel);
-        Ok(Work::Source(Box::new(Read { plan: *self, cancel, open: None, counters: None, finished: Damage::default(), conversions: 0 })))
+        let cancel: CancelFlag = Arc::clone(&self.opener.input.cancel);
+        let read = Read {
+            plan: *self,
+            cancel,
+            open: None,
+            counters: None,
+            finished: Damage::default(),
+            conversions: 0,
+            card: CardTotals::default(),
+        };
+        Ok(Work::Source(Box::new(read)))
     }
-}
-
-fn open(template: &InputOptions, id: StreamId, source: &SourceName, pool: &FramePool) -> Result<MediaReader, StageError> {
-    let options = InputOptions { source: source.source.clone(), name: Some(source.name.clone()), stream: id, ..template.clone() };
-    MediaReader::open(&options, pool).map_err(|error| naming(&source.source, input_error(error)))
-}
-
-/// Puts the source's name before an error that is only about its codec.
-fn naming(source: &str, mut error: StageError) -> StageError {
-    if error.kind == ErrorKind::Input && !error.message.contains(source) {
-        error.message = format!("{source}: {}", error.message);
-    }
-    error
-}
-
-/// The source that is being read.
-struct OpenSource {
-    reader: MediaReader,
-    deinterlacer: Option<Deinterlacer>,
 }
 
 /// A part of the damage, to be counted under a name.
@@ -201,10 +269,42 @@ struct Counters {
     converted: Counter,
     ended_early: Counter,
     damage: [(Counter, DamageCount); 7],
+    card: Option<CardCounters>,
+}
+
+/// Counted when a card decodes.
+struct CardCounters {
+    sources_on_cpu: Counter,
+    decoders: Counter,
+    pieces: Counter,
+    pictures: Counter,
+    most_waiting: Counter,
+}
+
+impl CardCounters {
+    fn new(context: &StageContext) -> Self {
+        Self {
+            sources_on_cpu: context.counter("sources_on_cpu"),
+            decoders: context.counter("decoders"),
+            pieces: context.counter("pieces"),
+            pictures: context.counter("pictures_decoded"),
+            most_waiting: context.counter("frames_waiting_max"),
+        }
+    }
+}
+
+/// What card sources that have ended did, and what of the open one was accounted for.
+#[derive(Default)]
+struct CardTotals {
+    pieces: u64,
+    pictures: u64,
+    decoders: u64,
+    most_waiting: u64,
+    accounted: Traffic,
 }
 
 impl Counters {
-    fn new(context: &StageContext) -> Self {
+    fn new(context: &StageContext, has_card: bool) -> Self {
         let counted: [(&str, DamageCount); 7] = [
             ("packets_corrupt", |damage| damage.packets_corrupt),
             ("packets_dropped", |damage| damage.packets_dropped),
@@ -221,6 +321,7 @@ impl Counters {
             converted: context.counter("frames_converted"),
             ended_early: context.counter("sources_ended_early"),
             damage: counted.map(|(name, count)| (context.counter(name), count)),
+            card: has_card.then(|| CardCounters::new(context)),
         }
     }
 }
@@ -233,29 +334,30 @@ struct Read {
     /// Damage of the sources that have ended.
     finished: Damage,
     conversions: u64,
+    card: CardTotals,
 }
 
 impl Source for Read {
     fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
         let cancel: &Arc<AtomicBool> = &self.cancel;
         context.interrupt(cancel);
-        self.counters = Some(Counters::new(context));
+        self.counters = Some(Counters::new(context, self.plan.opener.card.is_some()));
+        self.plan.notices.drain(..).for_each(|notice| context.notice(notice));
         Ok(())
     }
 
     fn produce(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
         let Some(source) = &mut self.open else { return self.begin(out) };
-        match source.reader.next() {
-            Ok(Some(MediaItem::Frame(frame))) => deliver(source, frame, out)?,
-            Ok(Some(MediaItem::Packet(packet))) => out.push(Item::Packet(packet))?,
-            Ok(None) => return self.end_stream(out),
+        let given = source.next(out);
+        self.count_card();
+        match given {
+            Ok(true) => Ok(Flow::More),
+            Ok(false) => self.end_stream(out),
             Err(error) => {
-                let error = naming(&source.reader.info().source, input_error(error));
                 self.count();
-                return Err(error);
+                Err(error)
             }
         }
-        Ok(Flow::More)
     }
 
     fn finish(&mut self, out: &mut dyn Emitter) -> Result<(), StageError> {
@@ -266,12 +368,15 @@ impl Source for Read {
 impl Read {
     /// Opens the next source, or ends.
     fn begin(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
-        let reader = match self.plan.first.take() {
-            Some(reader) => reader,
+        let open = match self.plan.first.take() {
+            Some(open) => open,
             None => {
                 let Some((id, source)) = self.plan.sources.pop_front() else { return Ok(Flow::Done) };
-                match open(&self.plan.input, id, &source, &self.plan.pool) {
-                    Ok(reader) => reader,
+                match self.plan.opener.open(id, &source) {
+                    Ok((open, reason)) => {
+                        self.tell_on_cpu(reason);
+                        open
+                    }
                     Err(error) if self.plan.skip_bad => {
                         if let Some(counters) = &self.counters {
                             counters.skipped.add(1);
@@ -284,26 +389,30 @@ impl Read {
             }
         };
         if let Some(counters) = &self.counters {
-            counters.expected.add(reader.info().frames_estimate.unwrap_or(0));
+            counters.expected.add(open.info().frames_estimate.unwrap_or(0));
         }
-        out.push(Item::StreamStart(Arc::new(reader.info().clone())))?;
-        let deinterlacer = self.plan.deinterlace.map(|(method, all)| Deinterlacer::new(method, all));
-        self.open = Some(OpenSource { reader, deinterlacer });
+        out.push(Item::StreamStart(Arc::new(open.info().clone())))?;
+        self.open = Some(open);
         Ok(Flow::More)
+    }
+
+    fn tell_on_cpu(&mut self, reason: Option<String>) {
+        if let (Some(reason), Some(counters)) = (reason, &self.counters) {
+            self.plan.on_cpu += 1;
+            counters.context.notice(reason);
+        }
     }
 
     fn end_stream(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
         self.count();
         let Some(mut source) = self.open.take() else { return Ok(Flow::More) };
-        if let Some(deinterlacer) = &mut source.deinterlacer {
-            deinterlacer.end().map_err(input_error)?;
-            drain(deinterlacer, out)?;
-        }
-        let damage = source.reader.damage();
-        let conversions = source.reader.conversions();
+        source.end(out)?;
+        self.end_card(&source);
+        let damage = source.damage();
+        let conversions = source.conversions();
         if let Some(counters) = &self.counters {
             counters.ended_early.add(u64::from(damage.ended_early.is_some()));
-            let name = &source.reader.info().source;
+            let name = &source.info().source;
             if let Some(line) = describe(&damage) {
                 counters.context.notice(format_args!("{name}: {line}"));
             }
@@ -313,7 +422,7 @@ impl Read {
             }
         }
         self.conversions += conversions.iter().map(|conversion| conversion.frames).sum::<u64>();
-        let id = source.reader.info().id;
+        let id = source.info().id;
         let ended_early = damage.ended_early.clone();
         self.finished = self.finished.merged(&damage);
         out.push(Item::StreamEnd(StreamEnd { id, ended_early }))?;
@@ -323,28 +432,47 @@ impl Read {
     /// Shows the damage so far.
     fn count(&self) {
         let (Some(counters), Some(source)) = (&self.counters, &self.open) else { return };
-        let damage = self.finished.merged(&source.reader.damage());
+        let damage = self.finished.merged(&source.damage());
         for (counter, count) in &counters.damage {
             counter.set(count(&damage));
         }
-        let converted: u64 = source.reader.conversions().iter().map(|conversion| conversion.frames).sum();
+        let converted: u64 = source.conversions().iter().map(|conversion| conversion.frames).sum();
         counters.converted.set(self.conversions + converted);
     }
-}
 
-fn deliver(source: &mut OpenSource, frame: Frame, out: &mut dyn Emitter) -> Result<(), StageError> {
-    let Some(deinterlacer) = &mut source.deinterlacer else {
-        return Ok(out.push(FrameItem::new(frame).into())?);
-    };
-    deinterlacer.push(frame).map_err(input_error)?;
-    drain(deinterlacer, out)
-}
-
-fn drain(deinterlacer: &mut Deinterlacer, out: &mut dyn Emitter) -> Result<(), StageError> {
-    while let Some(frame) = deinterlacer.pull() {
-        out.push(FrameItem::new(frame).into())?;
+    /// Shows what was done on the card so far.
+    fn count_card(&mut self) {
+        let Some(counters) = &self.counters else { return };
+        let Some(card) = &counters.card else { return };
+        let work = self.open.as_ref().and_then(OpenSource::card_work).unwrap_or_default();
+        account(&counters.context, since(work.stats.traffic, self.card.accounted));
+        // Uploads of frames that the host decoded were made by this thread.
+        account(&counters.context, Traffic::take());
+        self.card.accounted = work.stats.traffic;
+        if let Some((device, bytes)) = work.memory {
+            counters.context.memory(device, bytes);
+        }
+        card.sources_on_cpu.set(self.plan.on_cpu);
+        card.pieces.set(self.card.pieces + work.stats.pieces);
+        card.pictures.set(self.card.pictures + work.stats.pictures_decoded);
+        card.decoders.set(self.card.decoders.max(work.stats.decoders as u64));
+        card.most_waiting.set(self.card.most_waiting.max(work.stats.most_waiting as u64));
     }
-    Ok(())
+
+    /// Adds a source that has ended.
+    fn end_card(&mut self, source: &OpenSource) {
+        let Some(work) = source.card_work() else { return };
+        let (Some(counters), stats) = (&self.counters, work.stats) else { return };
+        account(&counters.context, since(stats.traffic, self.card.accounted));
+        account(&counters.context, Traffic::take());
+        self.card = CardTotals {
+            pieces: self.card.pieces + stats.pieces,
+            pictures: self.card.pictures + stats.pictures_decoded,
+            decoders: self.card.decoders.max(stats.decoders as u64),
+            most_waiting: self.card.most_waiting.max(stats.most_waiting as u64),
+            accounted: Traffic::default(),
+        };
+    }
 }
 
 /// What was lost, in one line; `None` for a sound stream. Streams without timestamps at all are no damage.

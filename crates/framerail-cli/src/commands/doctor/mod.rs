@@ -1,5 +1,7 @@
 //! `framerail doctor`.
 
+mod gpu;
+
 use std::{fmt, fs, path::Path, thread};
 
 use clap::Args;
@@ -23,7 +25,7 @@ const ENCODERS: [&str; 6] = ["libx264", "libx265", "libvpx-vp9", "libsvtav1", "m
 /// Without this encoder, `blur-faces` cannot write MP4 by default.
 const NEEDED_ENCODER: &str = "libx264";
 
-/// Look at what framerail needs: FFmpeg, ONNX Runtime, models, machine
+/// Look at what framerail needs: FFmpeg, ONNX Runtime, models, machine, cards
 #[derive(Args, Debug)]
 #[command(after_help = "Exits with 0 when framerail can be used, with 1 when something that it needs is missing.")]
 pub struct DoctorCommand {
@@ -57,11 +59,14 @@ struct Finding {
     verdict: Verdict,
     /// What was found, and what to do where it is not well.
     words: String,
+    /// The same as data, for programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<serde_json::Value>,
 }
 
 impl Finding {
     fn new(what: &'static str, verdict: Verdict, words: impl Into<String>) -> Self {
-        Self { what, verdict, words: words.into() }
+        Self { what, verdict, words: words.into(), details: None }
     }
 }
 
@@ -71,7 +76,8 @@ impl DoctorCommand {
         let search = SearchPath::from_env();
         let mut findings = vec![ffmpeg(), decoders(), encoders(), runtime(&search)];
         findings.extend(models(&search));
-        findings.extend([cores(), memory(), gpu()]);
+        findings.extend([cores(), memory()]);
+        findings.extend(gpu::findings());
         let text = if self.json {
             outputs::to_json(&findings)? + "\n"
         } else {
@@ -122,6 +128,10 @@ fn runtime(search: &SearchPath) -> Finding {
         Ok(runtime) => {
             let info = runtime.info();
             let words = format!("{} at {}, runs on {}", info.version, info.path.display(), info.providers.join(", "));
+            if framerail::devices::is_card_present() && !info.providers.iter().any(|provider| provider == "cuda") {
+                let words = format!("{words}; models do not run on the card: install onnxruntime-gpu");
+                return Finding::new("ONNX Runtime", Verdict::Warn, words);
+            }
             Finding::new("ONNX Runtime", Verdict::Ok, words)
         }
         Err(error) => Finding::new("ONNX Runtime", Verdict::Fail, error.to_string()),
@@ -191,17 +201,4 @@ fn memory() -> Finding {
         (Some(free), Some(total)) => Finding::new("memory", Verdict::Ok, format!("{free:.1} of {total:.1} GB free")),
         _ => Finding::new("memory", Verdict::Warn, "unknown: the system does not say"),
     }
-}
-
-fn gpu() -> Finding {
-    let driver = ["libcuda.so.1", "libnvcuvid.so.1"].iter().any(|name| {
-        let folders = ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"];
-        folders.iter().any(|folder| Path::new(folder).join(name).exists())
-    });
-    let words = if driver {
-        "an NVIDIA driver is here, but this build has no CUDA support: everything runs on the CPU"
-    } else {
-        "no CUDA support in this build: everything runs on the CPU"
-    };
-    Finding::new("GPU", Verdict::Ok, words)
 }

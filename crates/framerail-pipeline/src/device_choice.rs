@@ -1,0 +1,63 @@
+//! Where a user wants the work done.
+
+use std::{fmt, str::FromStr};
+
+use framerail_core::{CoreError, Device};
+
+use crate::{ConfigError, OptionSpec, Options};
+
+/// `auto`, `cpu`, `cuda` or `cuda:N`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum DeviceChoice {
+    /// The first card that can do the work, else the CPU.
+    #[default]
+    Auto,
+    /// This one, or an error.
+    On(Device),
+}
+
+impl DeviceChoice {
+    /// The option `device=` as stages have it.
+    pub fn option(help: &str) -> OptionSpec {
+        OptionSpec::text("device").help(help)
+    }
+
+    /// Reads that option; `None` when it is not given, so that what holds for the whole pipeline holds.
+    ///
+    /// # Errors
+    /// A text that names no device.
+    pub fn of(options: &Options) -> Result<Option<Self>, ConfigError> {
+        let read = |text: &str| text.parse().map_err(|error: CoreError| ConfigError::at("device", error));
+        options.optional_text("device").map(read).transpose()
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceChoice::Auto => f.write_str("auto"),
+            DeviceChoice::On(device) => device.fmt(f),
+        }
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = CoreError;
+
+    fn from_str(text: &str) -> Result<Self, CoreError> {
+        if text == "auto" { Ok(DeviceChoice::Auto) } else { text.parse().map(DeviceChoice::On) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_read_back_as_written() {
+        for choice in [DeviceChoice::Auto, DeviceChoice::On(Device::Cpu), DeviceChoice::On(Device::Cuda(1))] {
+            assert_eq!(choice.to_string().parse::<DeviceChoice>().expect("own text"), choice);
+        }
+        assert!("gpu".parse::<DeviceChoice>().expect_err("no device").to_string().contains("'gpu'"));
+    }
+}

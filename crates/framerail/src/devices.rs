@@ -1,0 +1,165 @@
+//! Which card is used, or why none is.
+
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
+
+use framerail_core::{Device, Frame, HostSurface, Surface};
+use framerail_cuda::{CudaDevice, CudaError, CudaStream, CudaSurface, PinnedPool, Traffic, device_count, driver_version};
+use framerail_pipeline::{CopyKind, DeviceChoice, ErrorKind, StageContext, StageError};
+use parking_lot::Mutex;
+
+/// What the stages of one pipeline share about devices.
+#[derive(Debug, Default)]
+pub(crate) struct Devices {
+    choice: DeviceChoice,
+    /// Reasons for the CPU that have been given: each is said once.
+    told: Mutex<BTreeSet<String>>,
+}
+
+/// What became of a choice.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settled {
+    /// The card; `None` for the CPU.
+    pub(crate) card: Option<Arc<CudaDevice>>,
+    /// Why it is the CPU, when the user should know.
+    pub(crate) notice: Option<String>,
+}
+
+impl Settled {
+    fn on(card: Arc<CudaDevice>) -> Self {
+        Self { card: Some(card), notice: None }
+    }
+}
+
+impl Devices {
+    pub(crate) fn new(choice: DeviceChoice) -> Arc<Self> {
+        Arc::new(Self { choice, told: Mutex::default() })
+    }
+
+    /// What holds for a stage: its own choice, else that of the pipeline.
+    pub(crate) fn choice(&self, own: Option<DeviceChoice>) -> DeviceChoice {
+        own.unwrap_or(self.choice)
+    }
+
+    /// Finds the card for some work; `can` says why a card cannot do it. `preferred` is where the frames are already.
+    ///
+    /// # Errors
+    /// `Resource` when a card was asked for by name and cannot be used.
+    pub(crate) fn settle(
+        &self,
+        choice: DeviceChoice,
+        preferred: Device,
+        work: &str,
+        can: impl FnOnce(&Arc<CudaDevice>) -> Result<(), String>,
+    ) -> Result<Settled, StageError> {
+        let ordinal = match (choice, preferred) {
+            (DeviceChoice::On(Device::Cpu), _) => return Ok(Settled::default()),
+            (DeviceChoice::On(Device::Cuda(ordinal)), _) | (DeviceChoice::Auto, Device::Cuda(ordinal)) => ordinal,
+            (DeviceChoice::Auto, Device::Cpu) => 0,
+        };
+        let card = CudaDevice::open(ordinal).map_err(|error| error.to_string()).and_then(|card| can(&card).map(|()| card));
+        match (card, choice) {
+            (Ok(card), _) => Ok(Settled::on(card)),
+            (Err(reason), DeviceChoice::On(device)) => Err(unusable(device, &reason)),
+            (Err(reason), DeviceChoice::Auto) => Ok(Settled { card: None, notice: self.fall_back(work, reason) }),
+        }
+    }
+
+    /// The words for a fall-back to the CPU, when there are any to say: a machine without a card needs none.
+    pub(crate) fn fall_back(&self, work: &str, reason: String) -> Option<String> {
+        if !is_card_present() {
+            log::debug!("{work} on the CPU: {reason}");
+            return None;
+        }
+        let is_new = self.told.lock().insert(reason.clone());
+        is_new.then(|| format!("{work} on the CPU: {reason}; device=cpu says so without this notice"))
+    }
+}
+
+/// The error for a card that was asked for by name.
+pub(crate) fn unusable(device: Device, reason: &str) -> StageError {
+    StageError::new(
+        ErrorKind::Resource,
+        format!("device={device} cannot be used: {reason}; `framerail doctor` says more, device=cpu does without"),
+    )
+}
+
+/// Whether this machine has an NVIDIA card, driver or not.
+pub fn is_card_present() -> bool {
+    let is_node = ["/dev/nvidia0", "/dev/dxg"].iter().any(|node| Path::new(node).exists());
+    let has_driver_card = || driver_version().is_ok() && device_count().is_ok_and(|count| count > 0);
+    is_node || is_on_the_bus(Path::new("/sys/bus/pci/devices")) || has_driver_card()
+}
+
+/// Looks for a display controller (class 03) of NVIDIA (vendor 10de) among the devices that the kernel lists.
+fn is_on_the_bus(folder: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(folder) else { return false };
+    entries.flatten().any(|entry| {
+        let read = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+        read("vendor").trim() == "0x10de" && read("class").starts_with("0x03")
+    })
+}
+
+/// Puts what this thread moved and waited for into the statistics of its stage.
+pub(crate) fn account(context: &StageContext, traffic: Traffic) {
+    let copies = [
+        (CopyKind::Upload, traffic.uploads, traffic.upload_bytes),
+        (CopyKind::Download, traffic.downloads, traffic.download_bytes),
+        (CopyKind::Device, traffic.device_copies, traffic.device_bytes),
+    ];
+    for (kind, count, bytes) in copies.into_iter().filter(|(_, count, _)| *count > 0) {
+        context.count_copies(kind, count, bytes);
+    }
+    if traffic.syncs > 0 {
+        context.count_syncs(traffic.syncs);
+    }
+}
+
+/// The picture of a frame in host memory: as it lies there, or copied from its card. For a few frames, such as those of a
+/// contact sheet; the stage `download` is for all.
+///
+/// # Errors
+/// When the frame is not a picture any more, or the card fails.
+pub fn host_picture(frame: &Frame) -> Result<HostSurface, CudaError> {
+    if let Surface::Host(surface) = &frame.surface {
+        return Ok(surface.clone());
+    }
+    let surface = CudaSurface::of(&frame.surface)
+        .ok_or_else(|| CudaError::BadArgument { what: "the frame is a tensor on a card, not a picture".into() })?;
+    let device = surface.cuda_device();
+    surface.download(&PinnedPool::new(device, 0), &CudaStream::new(device)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cards_are_found_on_the_bus() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let add = |name: &str, vendor: &str, class: &str| {
+            let device = folder.path().join(name);
+            fs::create_dir(&device).expect("temporary folder");
+            fs::write(device.join("vendor"), vendor).expect("temporary file");
+            fs::write(device.join("class"), class).expect("temporary file");
+        };
+        add("00", "0x8086\n", "0x030000\n");
+        add("01", "0x10de\n", "0x040300\n");
+        assert!(!is_on_the_bus(folder.path()), "a sound card is none");
+        add("02", "0x10de\n", "0x030200\n");
+        assert!(is_on_the_bus(folder.path()));
+        assert!(!is_on_the_bus(&folder.path().join("none")));
+    }
+
+    #[test]
+    fn the_cpu_needs_no_card_and_a_named_card_is_an_error_without_one() {
+        let devices = Devices::new(DeviceChoice::Auto);
+        let settle = |choice| devices.settle(choice, Device::Cpu, "decoding", |_| Err("no engine".into()));
+        assert!(settle(DeviceChoice::On(Device::Cpu)).is_ok_and(|settled| settled.card.is_none() && settled.notice.is_none()));
+        assert!(settle(DeviceChoice::Auto).is_ok_and(|settled| settled.card.is_none()));
+        let error = settle(DeviceChoice::On(Device::Cuda(63))).expect_err("no machine has so many");
+        assert_eq!(error.kind, ErrorKind::Resource);
+        assert!(error.message.starts_with("device=cuda:63 cannot be used: ") && error.message.contains("framerail doctor"), "{error}");
+        assert_eq!(devices.choice(None), DeviceChoice::Auto);
+        assert_eq!(devices.choice(Some(DeviceChoice::On(Device::Cpu))), DeviceChoice::On(Device::Cpu));
+    }
+}

@@ -1,0 +1,117 @@
+//! The `download` stage: frames from a card to host memory.
+
+use std::sync::Arc;
+
+use framerail_core::{Device, HostSurface, Surface};
+use framerail_cuda::{CudaDevice, CudaStream, CudaSurface, PinnedPool, Traffic};
+use framerail_pipeline::{
+    BatchPolicy, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, PlanError, Registry, RegistryError, Stage,
+    StageContext, StageError, StagePlan, StageSpec, Work, copies::DOWNLOAD,
+};
+
+use super::link::input_of;
+use crate::{convert::cuda_error, devices::account};
+
+/// Frames whose copies are queued together, of those that wait.
+const FRAMES_TOGETHER: usize = 4;
+
+/// Page-locked buffers kept: making one takes longer than many copies.
+const KEPT_BUFFERS: usize = 32;
+
+pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
+    registry.register_with(spec(), |_| Ok(Box::new(DownloadPlan)))
+}
+
+fn spec() -> StageSpec {
+    StageSpec::transform(DOWNLOAD, "copies frames from a card to the host")
+        .details(
+            "Put in by itself before a stage that works on the host, and rarely written. Copies go through page-locked memory on a \
+             stream of their own, beside the work of other stages; frames that lie on the host pass as they are.",
+        )
+        .example("read in.mp4 device=cuda ! download ! write out.mp4", "decoded on a card, encoded on the host")
+}
+
+struct DownloadPlan;
+
+impl StagePlan for DownloadPlan {
+    fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+        Ok(Some(EdgeFormat { device: Device::Cpu, ..input_of(input)?.clone() }))
+    }
+
+    fn batch(&self) -> BatchPolicy {
+        BatchPolicy { max_frames: FRAMES_TOGETHER, max_wait: Some(std::time::Duration::ZERO) }
+    }
+
+    fn into_work(self: Box<Self>) -> Result<Work, StageError> {
+        Ok(Work::Stages(vec![Box::new(Download { lane: None, context: None })]))
+    }
+}
+
+/// The way from one card.
+struct Lane {
+    stream: CudaStream,
+    pool: PinnedPool,
+}
+
+struct Download {
+    lane: Option<Lane>,
+    context: Option<StageContext>,
+}
+
+impl Stage for Download {
+    fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
+        self.context = Some(context.clone());
+        Ok(())
+    }
+
+    fn frame(&mut self, item: FrameItem, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        self.batch(vec![item.into()], out)
+    }
+
+    fn batch(&mut self, items: Vec<Item>, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        let mut queued = Vec::with_capacity(items.len());
+        for item in items {
+            let copy = match &item {
+                Item::Frame(item) => self.queue(item)?,
+                _ => None,
+            };
+            queued.push((item, copy));
+        }
+        if let Some(lane) = &self.lane
+            && queued.iter().any(|(_, copy)| copy.is_some())
+        {
+            lane.stream.synchronize().map_err(cuda_error)?;
+        }
+        if let Some(context) = &self.context {
+            account(context, Traffic::take());
+        }
+        for (mut item, copy) in queued {
+            if let (Item::Frame(item), Some(host)) = (&mut item, copy) {
+                item.frame.surface = Surface::Host(host);
+            }
+            out.push(item)?;
+        }
+        Ok(Flow::More)
+    }
+}
+
+impl Download {
+    /// Queues the copy of a frame that lies on a card.
+    fn queue(&mut self, item: &FrameItem) -> Result<Option<HostSurface>, StageError> {
+        let Surface::Device(_) = &item.frame.surface else { return Ok(None) };
+        let Some(surface) = CudaSurface::of(&item.frame.surface) else {
+            let message = format!("frame {} of stream {} is no picture that can be copied", item.frame.index, item.frame.stream);
+            return Err(StageError::new(ErrorKind::Internal, message));
+        };
+        let lane = self.lane(surface.cuda_device())?;
+        surface.queue_download(&lane.pool, &lane.stream).map(Some).map_err(cuda_error)
+    }
+
+    fn lane(&mut self, device: &Arc<CudaDevice>) -> Result<&Lane, StageError> {
+        let lane = match self.lane.take() {
+            Some(lane) if lane.stream.device().id() == device.id() => lane,
+            _ => Lane { stream: CudaStream::new(device).map_err(cuda_error)?, pool: PinnedPool::new(device, KEPT_BUFFERS) },
+        };
+        Ok(self.lane.insert(lane))
+    }
+}

@@ -1,0 +1,259 @@
+//! One source while it is read: decoded on the host, on a card, or on the host for a card.
+
+use framerail_core::{Device, Frame, FramePool, PixelFormat, StreamId, StreamInfo};
+use framerail_cuda::{CudaDevice, CudaError, DevicePool, Traffic};
+use framerail_media::{Damage, DeinterlaceMethod, Deinterlacer, InputOptions, MediaItem, MediaReader};
+use framerail_pipeline::{Emitter, ErrorKind, FrameItem, Item, StageError};
+use framerail_reader::{CopySurfaces, DeviceOptions, DeviceReader, DeviceReaderStats, ReaderError};
+
+use std::sync::Arc;
+
+use crate::{
+    convert::{cuda_error, input_error, reader_error},
+    inputs::SourceName,
+    uploader::Uploader,
+};
+
+/// Device memory kept for frames that come back: a quarter of the card's, and no more than this.
+const MAX_KEPT_BYTES: u64 = 4 << 30;
+
+/// How sources are opened.
+#[derive(Clone)]
+pub(super) struct Opener {
+    pub(super) input: InputOptions,
+    pub(super) deinterlace: Option<(DeinterlaceMethod, bool)>,
+    pub(super) pool: FramePool,
+    /// The card to which frames go.
+    pub(super) card: Option<Card>,
+}
+
+/// A card that decodes.
+#[derive(Clone)]
+pub(super) struct Card {
+    pub(super) device: Arc<CudaDevice>,
+    pub(super) decoders: Option<usize>,
+    pub(super) ahead_bytes: Option<u64>,
+    pub(super) pool: DevicePool,
+}
+
+impl Card {
+    pub(super) fn new(device: Arc<CudaDevice>, decoders: Option<usize>, ahead_bytes: Option<u64>) -> Result<Self, CudaError> {
+        let (_, total) = device.memory()?;
+        let kept = usize::try_from((total / 4).min(MAX_KEPT_BYTES)).unwrap_or(usize::MAX);
+        Ok(Self { pool: DevicePool::new(&device, kept)?, device, decoders, ahead_bytes })
+    }
+
+    pub(super) fn id(&self) -> Device {
+        self.device.id()
+    }
+
+    /// The most device memory that its frames took, decoders not counted.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.pool.stats().high_water_bytes as u64
+    }
+
+    fn options(&self) -> DeviceOptions {
+        let make = CopySurfaces::new(self.pool.clone());
+        DeviceOptions {
+            decoders: self.decoders,
+            ahead_bytes: self.ahead_bytes,
+            make: Some(Arc::new(make)),
+            ..DeviceOptions::new(&self.device)
+        }
+    }
+}
+
+/// A source that could not be opened on the card, though the host may decode it.
+pub(super) enum OpenError {
+    NotOnCard(String),
+    Failed(StageError),
+}
+
+impl Opener {
+    /// Opens a source where frames are wanted: on the card if it can, else on the host, with the reason.
+    pub(super) fn open(&self, id: StreamId, source: &SourceName) -> Result<(OpenSource, Option<String>), StageError> {
+        let Some(card) = &self.card else { return Ok((self.open_on_host(id, source)?, None)) };
+        match self.open_on_card(card, id, source) {
+            Ok(open) => Ok((open, None)),
+            Err(OpenError::Failed(error)) => Err(error),
+            Err(OpenError::NotOnCard(reason)) => {
+                let mut open = self.open_on_host(id, source)?;
+                if let OpenSource::Host(host) = &mut open {
+                    host.uploader = Some(Uploader::new(&card.device).map_err(cuda_error)?);
+                }
+                let reason = reason.strip_prefix(&format!("{}: ", source.source)).unwrap_or(&reason).to_owned();
+                Ok((open, Some(format!("{}: decoded on the CPU and uploaded: {reason}", source.source))))
+            }
+        }
+    }
+
+    /// Opens a source for the card's decoder alone.
+    pub(super) fn open_on_card(&self, card: &Card, id: StreamId, source: &SourceName) -> Result<OpenSource, OpenError> {
+        if self.deinterlace.is_some() {
+            return Err(OpenError::NotOnCard("deinterlacing is done on the CPU".into()));
+        }
+        match DeviceReader::open(&self.options(id, source), &card.options()) {
+            Ok(reader) => Ok(OpenSource::Card(Box::new(CardSource { reader, card: card.clone() }))),
+            Err(ReaderError::NotOnDevice { reason, .. }) => Err(OpenError::NotOnCard(reason)),
+            Err(error) => Err(OpenError::Failed(naming(&source.source, reader_error(error)))),
+        }
+    }
+
+    pub(super) fn open_on_host(&self, id: StreamId, source: &SourceName) -> Result<OpenSource, StageError> {
+        let reader =
+            MediaReader::open(&self.options(id, source), &self.pool).map_err(|error| naming(&source.source, input_error(error)))?;
+        let deinterlacer = self.deinterlace.map(|(method, all)| Deinterlacer::new(method, all));
+        Ok(OpenSource::Host(Box::new(HostSource { reader, deinterlacer, uploader: None })))
+    }
+
+    fn options(&self, id: StreamId, source: &SourceName) -> InputOptions {
+        InputOptions { source: source.source.clone(), name: Some(source.name.clone()), stream: id, ..self.input.clone() }
+    }
+}
+
+/// Puts the source's name before an error that is only about its codec.
+fn naming(source: &str, mut error: StageError) -> StageError {
+    if error.kind == ErrorKind::Input && !error.message.contains(source) {
+        error.message = format!("{source}: {}", error.message);
+    }
+    error
+}
+
+/// The source that is being read.
+pub(super) enum OpenSource {
+    Host(Box<HostSource>),
+    Card(Box<CardSource>),
+}
+
+pub(super) struct HostSource {
+    reader: MediaReader,
+    deinterlacer: Option<Deinterlacer>,
+    /// For frames that are wanted on a card.
+    uploader: Option<Uploader>,
+}
+
+pub(super) struct CardSource {
+    reader: DeviceReader,
+    card: Card,
+}
+
+/// What a source has done on a card so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct CardWork {
+    pub(super) stats: DeviceReaderStats,
+    pub(super) memory: Option<(Device, u64)>,
+}
+
+impl OpenSource {
+    pub(super) fn info(&self) -> &StreamInfo {
+        match self {
+            OpenSource::Host(host) => host.reader.info(),
+            OpenSource::Card(card) => card.reader.info(),
+        }
+    }
+
+    /// The pixel format of its frames, when it is known.
+    pub(super) fn pixel_format(&self) -> Option<PixelFormat> {
+        let format = self.info().pixel_format;
+        match (self, format) {
+            (OpenSource::Host(_), format) => Some(format),
+            // What cards give out for the usual streams.
+            (OpenSource::Card(_), PixelFormat::Yuv420p) => Some(PixelFormat::Nv12),
+            (OpenSource::Card(_), _) => None,
+        }
+    }
+
+    /// Gives the next frame or packet; `false` at the end.
+    pub(super) fn next(&mut self, out: &mut dyn Emitter) -> Result<bool, StageError> {
+        let source = self.info().source.clone();
+        let item = match self {
+            OpenSource::Host(host) => host.reader.next().map_err(input_error),
+            OpenSource::Card(card) => card.reader.next_item().map_err(reader_error),
+        };
+        match item.map_err(|error| naming(&source, error))? {
+            Some(MediaItem::Frame(frame)) => self.deliver(frame, out)?,
+            Some(MediaItem::Packet(packet)) => out.push(Item::Packet(packet))?,
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn deliver(&mut self, frame: Frame, out: &mut dyn Emitter) -> Result<(), StageError> {
+        let OpenSource::Host(host) = self else { return Ok(out.push(FrameItem::new(frame).into())?) };
+        match &mut host.deinterlacer {
+            None => host.push(frame, out),
+            Some(deinterlacer) => {
+                deinterlacer.push(frame).map_err(input_error)?;
+                host.drain(out)
+            }
+        }
+    }
+
+    /// Gives what is still held at the end.
+    pub(super) fn end(&mut self, out: &mut dyn Emitter) -> Result<(), StageError> {
+        if let OpenSource::Host(host) = self
+            && let Some(deinterlacer) = &mut host.deinterlacer
+        {
+            deinterlacer.end().map_err(input_error)?;
+            host.drain(out)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn damage(&self) -> Damage {
+        match self {
+            OpenSource::Host(host) => host.reader.damage(),
+            OpenSource::Card(card) => card.reader.damage(),
+        }
+    }
+
+    /// Frames converted to a pixel format that is passed on: how many, from what, to what.
+    pub(super) fn conversions(&self) -> Vec<framerail_media::Conversion> {
+        match self {
+            OpenSource::Host(host) => host.reader.conversions(),
+            OpenSource::Card(_) => Vec::new(),
+        }
+    }
+
+    /// What was done on a card, its traffic of this source so far included.
+    pub(super) fn card_work(&self) -> Option<CardWork> {
+        match self {
+            OpenSource::Card(card) => {
+                Some(CardWork { stats: card.reader.stats(), memory: Some((card.card.id(), card.card.memory_bytes())) })
+            }
+            OpenSource::Host(host) => {
+                let uploader = host.uploader.as_ref()?;
+                Some(CardWork { memory: Some((uploader.device(), uploader.memory_bytes())), ..CardWork::default() })
+            }
+        }
+    }
+}
+
+impl HostSource {
+    fn drain(&mut self, out: &mut dyn Emitter) -> Result<(), StageError> {
+        while let Some(frame) = self.deinterlacer.as_mut().and_then(Deinterlacer::pull) {
+            self.push(frame, out)?;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, mut frame: Frame, out: &mut dyn Emitter) -> Result<(), StageError> {
+        if let Some(uploader) = &mut self.uploader {
+            uploader.upload(&mut frame).map_err(cuda_error)?;
+        }
+        Ok(out.push(FrameItem::new(frame).into())?)
+    }
+}
+
+/// What has been moved since an earlier look; both count from the start of a source.
+pub(super) fn since(now: Traffic, before: Traffic) -> Traffic {
+    Traffic {
+        uploads: now.uploads.saturating_sub(before.uploads),
+        upload_bytes: now.upload_bytes.saturating_sub(before.upload_bytes),
+        downloads: now.downloads.saturating_sub(before.downloads),
+        download_bytes: now.download_bytes.saturating_sub(before.download_bytes),
+        device_copies: now.device_copies.saturating_sub(before.device_copies),
+        device_bytes: now.device_bytes.saturating_sub(before.device_bytes),
+        syncs: now.syncs.saturating_sub(before.syncs),
+    }
+}

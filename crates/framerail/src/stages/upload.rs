@@ -1,0 +1,91 @@
+//! The `upload` stage: frames from host memory to a card.
+
+use std::sync::Arc;
+
+use framerail_core::{Device, Surface};
+use framerail_cuda::{CudaDevice, Traffic};
+use framerail_pipeline::{
+    ConfigError, DeviceChoice, EdgeFormat, Emitter, Flow, FrameItem, LinkContext, OptionSpec, Options, PlanError, Registry, RegistryError,
+    Stage, StageContext, StageError, StagePlan, StageSpec, Work, copies::UPLOAD,
+};
+
+use super::link::input_of;
+use crate::{
+    convert::cuda_error,
+    devices::{account, unusable},
+    uploader::Uploader,
+};
+
+pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
+    registry.register_with(spec(), |options| UploadPlan::new(options).map(|plan| Box::new(plan) as Box<dyn StagePlan>))
+}
+
+fn spec() -> StageSpec {
+    StageSpec::transform(UPLOAD, "copies frames from the host to a card")
+        .details("Put in by itself before a stage that works on a card, and rarely written. Frames that lie on that card pass as they are.")
+        .option(OptionSpec::text("device").default("cuda").help("the card: cuda or cuda:N"))
+        .example(
+            "read in.mp4 device=cpu ! upload ! infer centerface device=cuda ! save boxes.jsonl",
+            "decoded on the host, analysed on a card",
+        )
+}
+
+struct UploadPlan {
+    device: Device,
+    card: Option<Arc<CudaDevice>>,
+}
+
+impl UploadPlan {
+    fn new(options: &Options) -> Result<Self, ConfigError> {
+        match DeviceChoice::of(options)? {
+            Some(DeviceChoice::On(device @ Device::Cuda(_))) => Ok(Self { device, card: None }),
+            _ => Err(ConfigError::at("device", "frames go to a card").help("write device=cuda or device=cuda:N")),
+        }
+    }
+}
+
+impl StagePlan for UploadPlan {
+    fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+        let input = input_of(input)?;
+        if input.device != Device::Cpu && input.device != self.device {
+            return Err(PlanError::NeedsDevice(Device::Cpu));
+        }
+        if let Device::Cuda(ordinal) = self.device {
+            self.card = Some(CudaDevice::open(ordinal).map_err(|error| unusable(self.device, &error.to_string()))?);
+        }
+        Ok(Some(EdgeFormat { device: self.device, ..input.clone() }))
+    }
+
+    fn into_work(self: Box<Self>) -> Result<Work, StageError> {
+        let card = match (self.card, self.device) {
+            (Some(card), _) => card,
+            (None, Device::Cuda(ordinal)) => CudaDevice::open(ordinal).map_err(cuda_error)?,
+            (None, Device::Cpu) => return Err(unusable(Device::Cpu, "frames go to a card")),
+        };
+        Ok(Work::Stages(vec![Box::new(Upload { uploader: Uploader::new(&card).map_err(cuda_error)?, context: None })]))
+    }
+}
+
+struct Upload {
+    uploader: Uploader,
+    context: Option<StageContext>,
+}
+
+impl Stage for Upload {
+    fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
+        self.context = Some(context.clone());
+        Ok(())
+    }
+
+    fn frame(&mut self, mut item: FrameItem, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        if let Surface::Host(_) = &item.frame.surface {
+            self.uploader.upload(&mut item.frame).map_err(cuda_error)?;
+        }
+        if let Some(context) = &self.context {
+            account(context, Traffic::take());
+            context.memory(self.uploader.device(), self.uploader.memory_bytes());
+        }
+        out.push(item.into())?;
+        Ok(Flow::More)
+    }
+}

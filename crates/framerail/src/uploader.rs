@@ -1,0 +1,59 @@
+//! Frames on their way from host memory to a card.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use framerail_core::{Device, Frame, HostSurface, Surface};
+use framerail_cuda::{CudaDevice, CudaError, CudaEvent, CudaStream, CudaSurface, DevicePool};
+
+/// Device memory kept for frames to come.
+const KEPT_BYTES: usize = 256 << 20;
+
+/// Host surfaces held at most until the card has read them.
+const MAX_HELD: usize = 8;
+
+/// Copies frames to a card, in order, without waiting for it.
+pub(crate) struct Uploader {
+    stream: CudaStream,
+    pool: DevicePool,
+    /// What the card may still be reading: page-locked memory is read after the call has returned.
+    held: VecDeque<(HostSurface, CudaEvent)>,
+}
+
+impl Uploader {
+    /// # Errors
+    /// `Driver`.
+    pub(crate) fn new(card: &Arc<CudaDevice>) -> Result<Self, CudaError> {
+        Ok(Self { stream: CudaStream::new(card)?, pool: DevicePool::new(card, KEPT_BYTES)?, held: VecDeque::new() })
+    }
+
+    /// The card.
+    pub(crate) fn device(&self) -> Device {
+        self.pool.device().id()
+    }
+
+    /// The most device memory that its frames took.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.pool.stats().high_water_bytes as u64
+    }
+
+    /// Replaces a frame's host surface by one on the card.
+    ///
+    /// # Errors
+    /// `OutOfMemory`, `Driver`.
+    pub(crate) fn upload(&mut self, frame: &mut Frame) -> Result<(), CudaError> {
+        let Surface::Host(host) = &frame.surface else { return Ok(()) };
+        let host = host.clone();
+        let surface = CudaSurface::upload(&host, &self.pool, &self.stream)?;
+        self.held.push_back((host, self.stream.record()?));
+        while let Some((_, event)) = self.held.front() {
+            if self.held.len() > MAX_HELD {
+                event.synchronize()?;
+            } else if !event.is_done()? {
+                break;
+            }
+            self.held.pop_front();
+        }
+        frame.surface = Surface::Device(Arc::new(surface));
+        Ok(())
+    }
+}
