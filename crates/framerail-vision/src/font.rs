@@ -22,18 +22,28 @@ pub(crate) fn text_size(text: &str, scale: u32) -> (u32, u32) {
     (text.chars().count() as u32 * GLYPH_SIDE * scale, GLYPH_SIDE * scale)
 }
 
-/// Coverage (0 or 255) of one line of text, row by row; see [`text_size`].
-pub(crate) fn rasterise(text: &str, scale: u32) -> Vec<u8> {
-    let glyphs: Vec<[u8; 8]> = text.chars().map(glyph).collect();
-    let (width, height) = text_size(text, scale);
-    let mut coverage = Vec::with_capacity(width as usize * height as usize);
-    for y in 0..height {
-        for glyph in &glyphs {
+/// The letters of a line of text.
+pub(crate) fn glyphs(text: &str) -> Vec<[u8; 8]> {
+    text.chars().map(glyph).collect()
+}
+
+/// Coverage (0 or 255) of one line of letters, row by row; see [`text_size`].
+pub(crate) fn rasterise_glyphs(glyphs: &[[u8; 8]], scale: u32) -> Vec<u8> {
+    let side = GLYPH_SIDE * scale;
+    let mut coverage = Vec::with_capacity(glyphs.len() * (side * side) as usize);
+    for y in 0..side {
+        for glyph in glyphs {
             let bits = glyph[(y / scale) as usize];
-            coverage.extend((0..GLYPH_SIDE * scale).map(|x| if bits >> (x / scale) & 1 == 1 { 255 } else { 0 }));
+            coverage.extend((0..side).map(|x| if bits >> (x / scale) & 1 == 1 { 255 } else { 0 }));
         }
     }
     coverage
+}
+
+/// The same of a text.
+#[cfg(test)]
+pub(crate) fn rasterise(text: &str, scale: u32) -> Vec<u8> {
+    rasterise_glyphs(&glyphs(text), scale)
 }
 
 #[cfg(test)]

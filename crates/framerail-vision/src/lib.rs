@@ -27,12 +27,13 @@ pub mod resize;
 pub mod sampling;
 pub mod scene;
 pub mod sheet;
+pub mod sketch;
 #[cfg(test)]
 mod test_pictures;
 
 pub use blur::AxisBlur;
 pub use compare::{Comparison, Difference, compare};
-pub use draw::{Canvas, DrawOptions};
+pub use draw::Canvas;
 pub use error::VisionError;
 pub use hold::{HoldBuffer, HoldInput, HoldOptions, HoldStats};
 pub use link::{Linker, LinkerOptions};
@@ -46,3 +47,4 @@ pub use resize::{size_within, thumbnail, thumbnail_of};
 pub use sampling::Sampling;
 pub use scene::SceneDetector;
 pub use sheet::{SheetPicture, contact_sheet};
+pub use sketch::{DrawOptions, Sketch, Stroke, StrokeShape};

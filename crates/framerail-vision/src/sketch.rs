@@ -1,0 +1,253 @@
+//! What is to be drawn into a frame, worked out but not painted: for a canvas on the host, or for a device.
+
+use framerail_core::{BBox, ColorDescription, Detection, DetectionOrigin, PixelFormat, Point};
+
+use crate::{
+    Region,
+    color::samples_from_rgb,
+    font::{glyphs, rasterise_glyphs, text_size},
+};
+
+/// Colours that are told apart on most pictures, by label number.
+const PALETTE: [[u8; 3]; 10] = [
+    [255, 196, 0],
+    [0, 190, 255],
+    [255, 82, 82],
+    [76, 217, 100],
+    [199, 125, 255],
+    [255, 140, 40],
+    [64, 224, 208],
+    [255, 105, 180],
+    [170, 220, 60],
+    [120, 150, 255],
+];
+
+/// What is drawn of detections.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DrawOptions {
+    /// The boxes.
+    pub boxes: bool,
+    /// Names of the classes, above the boxes.
+    pub labels: bool,
+    /// Scores in percent.
+    pub scores: bool,
+    /// Identities, as `#7`.
+    pub track_ids: bool,
+    /// Landmarks as dots.
+    pub landmarks: bool,
+    /// Width of lines in pixels; by default one for each 400 pixels of the frame's longer side.
+    pub line_width: Option<u32>,
+    /// One colour (full-range red, green, blue) for everything; by default one for each class.
+    pub rgb: Option<[u8; 3]>,
+}
+
+impl Default for DrawOptions {
+    fn default() -> Self {
+        Self { boxes: true, labels: true, scores: true, track_ids: false, landmarks: true, line_width: None, rgb: None }
+    }
+}
+
+/// The colour of a class, full-range red, green, blue.
+pub fn label_rgb(label_id: u32) -> [u8; 3] {
+    PALETTE[label_id as usize % PALETTE.len()]
+}
+
+/// What is painted in a stroke's region.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StrokeShape {
+    /// All of it, by the same coverage (0 to 255).
+    Flat(u8),
+    /// A straight line with round ends: a pixel is covered by `width / 2 - distance + 0.5`, from 0 to 1, of its middle.
+    Line {
+        /// One end, in frame pixels.
+        from: Point,
+        /// The other end.
+        to: Point,
+        /// Width in pixels.
+        width: f32,
+    },
+    /// Letters of `8 * scale` pixels each way, in a row.
+    Text {
+        /// Left edge of the first letter; may lie outside of the frame.
+        x: i64,
+        /// Top edge.
+        y: i64,
+        /// Pixels of a font pixel.
+        scale: u32,
+        /// Rows of each letter from the top; the lowest bit is the leftmost pixel.
+        glyphs: Vec<[u8; 8]>,
+    },
+}
+
+/// One thing that is painted, over what is there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stroke {
+    /// The pixels that it may cover, inside the frame.
+    pub region: Region,
+    /// Which of them, and how much. A chroma sample is covered by the mean of the region's pixels that share it.
+    pub shape: StrokeShape,
+    /// Its colour as code values of the format's components, before any shift.
+    pub codes: [u16; 3],
+}
+
+impl Stroke {
+    /// Coverage of the region's pixels, row by row.
+    pub(crate) fn coverage(&self) -> Vec<u8> {
+        let Region { x: left, y: top, width, height } = self.region;
+        match &self.shape {
+            StrokeShape::Flat(opacity) => vec![*opacity; self.region.pixels()],
+            StrokeShape::Line { from, to, width: line } => {
+                let mut coverage = Vec::with_capacity(self.region.pixels());
+                for y in top..top + height {
+                    for x in left..left + width {
+                        let distance = distance_to_line(Point { x: x as f32 + 0.5, y: y as f32 + 0.5 }, *from, *to);
+                        coverage.push(((line / 2.0 - distance + 0.5).clamp(0.0, 1.0) * 255.0) as u8);
+                    }
+                }
+                coverage
+            }
+            StrokeShape::Text { x, y, scale, glyphs } => {
+                let letters = rasterise_glyphs(glyphs, *scale);
+                let row_pixels = (glyphs.len() * 8 * *scale as usize).max(1);
+                let (skip_x, skip_y) = ((i64::from(left) - x) as usize, (i64::from(top) - y) as usize);
+                let mut coverage = Vec::with_capacity(self.region.pixels());
+                for row in letters.chunks_exact(row_pixels).skip(skip_y).take(height as usize) {
+                    coverage.extend(row.iter().skip(skip_x).take(width as usize));
+                }
+                coverage.resize(self.region.pixels(), 0);
+                coverage
+            }
+        }
+    }
+}
+
+/// Strokes for one frame, in the order in which they are painted.
+#[derive(Clone, Debug)]
+pub struct Sketch {
+    width: u32,
+    height: u32,
+    format: PixelFormat,
+    color: ColorDescription,
+    strokes: Vec<Stroke>,
+}
+
+impl Sketch {
+    /// An empty sketch for frames of this size, format and colour.
+    pub fn new((width, height): (u32, u32), format: PixelFormat, color: &ColorDescription) -> Self {
+        Self { width, height, format, color: *color, strokes: Vec::new() }
+    }
+
+    /// What is painted, first to last.
+    pub fn strokes(&self) -> &[Stroke] {
+        &self.strokes
+    }
+
+    /// Width of lines, and scale of text, for a frame of this size.
+    pub fn default_line_width(&self) -> u32 {
+        self.width.max(self.height).div_ceil(400)
+    }
+
+    fn stroke(&mut self, bounds: &BBox, rgb: [u8; 3], shape: StrokeShape) {
+        if let Some(region) = Region::around(bounds, self.width, self.height) {
+            let codes = samples_from_rgb(self.format, &self.color, rgb.map(f32::from));
+            self.strokes.push(Stroke { region, shape, codes });
+        }
+    }
+
+    /// Fills every pixel whose corner a box touches; `opacity` is 0 to 255.
+    pub fn fill(&mut self, bbox: &BBox, rgb: [u8; 3], opacity: u8) {
+        self.stroke(bbox, rgb, StrokeShape::Flat(opacity));
+    }
+
+    /// A box's outline, `width` pixels wide, to the inside.
+    pub fn outline(&mut self, bbox: &BBox, rgb: [u8; 3], width: u32) {
+        if !bbox.is_finite() {
+            return;
+        }
+        let line = width as f32;
+        let BBox { x1, y1, x2, y2 } = BBox { x1: bbox.x1.floor(), y1: bbox.y1.floor(), x2: bbox.x2.ceil(), y2: bbox.y2.ceil() };
+        let (inner_top, inner_bottom) = ((y1 + line).min(y2), (y2 - line).max(y1));
+        self.fill(&BBox::from_xyxy(x1, y1, x2, inner_top), rgb, 255);
+        self.fill(&BBox::from_xyxy(x1, inner_bottom, x2, y2), rgb, 255);
+        self.fill(&BBox::from_xyxy(x1, inner_top, (x1 + line).min(x2), inner_bottom), rgb, 255);
+        self.fill(&BBox::from_xyxy((x2 - line).max(x1), inner_top, x2, inner_bottom), rgb, 255);
+    }
+
+    /// A straight line with round ends, smoothed.
+    pub fn line(&mut self, from: Point, to: Point, rgb: [u8; 3], width: f32) {
+        if ![from.x, from.y, to.x, to.y].iter().all(|value| value.is_finite()) {
+            return;
+        }
+        let reach = width / 2.0 + 1.0;
+        let bounds =
+            BBox { x1: from.x.min(to.x) - reach, y1: from.y.min(to.y) - reach, x2: from.x.max(to.x) + reach, y2: from.y.max(to.y) + reach };
+        self.stroke(&bounds, rgb, StrokeShape::Line { from, to, width });
+    }
+
+    /// A filled circle, smoothed.
+    pub fn dot(&mut self, center: Point, rgb: [u8; 3], diameter: f32) {
+        self.line(center, center, rgb, diameter);
+    }
+
+    /// A line of ASCII or Latin-1 text with its top left corner at a pixel; each letter is `8 * scale` pixels wide and high. Other
+    /// characters appear as a hollow box.
+    pub fn text(&mut self, x: i64, y: i64, text: &str, rgb: [u8; 3], scale: u32) {
+        let scale = scale.max(1);
+        let (width, height) = text_size(text, scale);
+        let (x1, y1) = (x as f32, y as f32);
+        let bounds = BBox::from_xyxy(x1, y1, x1 + width as f32, y1 + height as f32);
+        self.stroke(&bounds, rgb, StrokeShape::Text { x, y, scale, glyphs: glyphs(text) });
+    }
+
+    /// Detections; boxes that were filled in (held or interpolated) are half as thick. Non-finite boxes are left out.
+    pub fn detections(&mut self, detections: &[Detection], options: &DrawOptions) {
+        let line_width = options.line_width.unwrap_or_else(|| self.default_line_width()).max(1);
+        for detection in detections.iter().filter(|detection| detection.bbox.is_finite()) {
+            let rgb = options.rgb.unwrap_or_else(|| label_rgb(detection.label.id));
+            if options.boxes {
+                let width = if detection.origin == DetectionOrigin::Detected { line_width } else { line_width.div_ceil(2) };
+                self.outline(&detection.bbox, rgb, width);
+            }
+            if options.landmarks {
+                for &landmark in &detection.landmarks {
+                    self.dot(landmark, rgb, line_width as f32 * 2.0 + 1.0);
+                }
+            }
+            let caption = caption(detection, options);
+            if !caption.is_empty() {
+                self.caption(&detection.bbox, &caption, rgb, line_width);
+            }
+        }
+    }
+
+    /// Text on a filled bar above a box, or below its top edge where there is no room above.
+    fn caption(&mut self, bbox: &BBox, text: &str, rgb: [u8; 3], scale: u32) {
+        let (width, height) = text_size(text, scale);
+        let pad = scale as f32;
+        let bar_height = height as f32 + 2.0 * pad;
+        let top = if bbox.y1 >= bar_height { bbox.y1.floor() - bar_height } else { bbox.y1.floor().max(0.0) };
+        let left = bbox.x1.floor().clamp(0.0, (self.width as f32 - 1.0).max(0.0));
+        self.fill(&BBox::from_xyxy(left, top, left + width as f32 + 2.0 * pad, top + bar_height), rgb, 255);
+        let ink = if luma(rgb) > 128.0 { [0; 3] } else { [255; 3] };
+        self.text((left + pad) as i64, (top + pad) as i64, text, ink, scale);
+    }
+}
+
+fn caption(detection: &Detection, options: &DrawOptions) -> String {
+    let name = options.labels.then(|| detection.label.name.to_string());
+    let identity = detection.track_id.filter(|_| options.track_ids).map(|id| format!("#{id}"));
+    let score = options.scores.then(|| format!("{:.0}%", detection.score * 100.0));
+    name.into_iter().chain(identity).chain(score).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+fn luma(rgb: [u8; 3]) -> f32 {
+    0.299 * f32::from(rgb[0]) + 0.587 * f32::from(rgb[1]) + 0.114 * f32::from(rgb[2])
+}
+
+fn distance_to_line(point: Point, from: Point, to: Point) -> f32 {
+    let (dx, dy) = (to.x - from.x, to.y - from.y);
+    let length_squared = dx * dx + dy * dy;
+    let along = ((point.x - from.x) * dx + (point.y - from.y) * dy) / length_squared.max(1e-12);
+    let along = along.clamp(0.0, 1.0);
+    (point.x - from.x - dx * along).hypot(point.y - from.y - dy * along)
+}
