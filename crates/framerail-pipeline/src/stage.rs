@@ -86,6 +86,17 @@ pub trait Stage: Send {
         Ok(Flow::More)
     }
 
+    /// Whether work is under way elsewhere, on a device for one, whose results [`Stage::idle`] would give. Only a stage with
+    /// one worker may say so: the results of several are put in order batch by batch.
+    fn has_work_under_way(&self) -> bool {
+        false
+    }
+
+    /// Called in place of waiting for input while [`Stage::has_work_under_way`]: give the oldest results.
+    fn idle(&mut self, _out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        Ok(Flow::More)
+    }
+
     /// The input has ended: give what is still held. Not called when the run is aborted.
     fn finish(&mut self, _out: &mut dyn Emitter) -> Result<(), StageError> {
         Ok(())

@@ -429,3 +429,76 @@ fn what_is_no_pipeline_is_refused() {
     graph.connect(a, a, EdgeFormat::default());
     assert!(graph.start(RunOptions::default()).is_err());
 }
+
+/// Holds two batches, as work on a card does.
+struct Pipelined {
+    held: std::collections::VecDeque<Vec<Item>>,
+    idles: Arc<AtomicU64>,
+}
+
+impl Stage for Pipelined {
+    fn frame(&mut self, item: FrameItem, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        self.batch(vec![item.into()], out)
+    }
+
+    fn batch(&mut self, items: Vec<Item>, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        self.held.push_back(items);
+        while self.held.len() > 2 {
+            self.idle(out)?;
+        }
+        Ok(Flow::More)
+    }
+
+    fn has_work_under_way(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    fn idle(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        self.idles.fetch_add(1, Ordering::Relaxed);
+        for item in self.held.pop_front().unwrap_or_default() {
+            out.push(item)?;
+        }
+        Ok(Flow::More)
+    }
+
+    fn finish(&mut self, out: &mut dyn Emitter) -> Result<(), StageError> {
+        while !self.held.is_empty() {
+            self.idle(out)?;
+        }
+        Ok(())
+    }
+}
+
+/// Gives a frame only after the one before has come out at the end.
+struct OneAtATime {
+    next: u64,
+    seen: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Source for OneAtATime {
+    fn produce(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        out.push(item(self.next).into())?;
+        self.next += 1;
+        while self.seen.lock().len() < self.next as usize {
+            std::thread::yield_now();
+        }
+        Ok(if self.next == 4 { Flow::Done } else { Flow::More })
+    }
+}
+
+#[test]
+fn results_under_way_come_out_when_no_input_comes() {
+    let (seen, idles) = (Arc::default(), Arc::default());
+    let mut graph = Graph::new();
+    let source = graph.add("source", Work::Source(Box::new(OneAtATime { next: 0, seen: Arc::clone(&seen) })), NodeOptions::default());
+    let stage = Pipelined { held: Default::default(), idles: Arc::clone(&idles) };
+    let stage = graph.add("pipelined", Work::Stages(vec![Box::new(stage)]), NodeOptions::default());
+    let sink = Worker { mishap: Mishap::None, seen: Arc::clone(&seen), pause_micros: 0, delay: 0, held: Vec::new() };
+    let sink = graph.add("sink", Work::Stages(vec![Box::new(sink)]), NodeOptions::default());
+    graph.connect(source, stage, EdgeFormat::default());
+    graph.connect(stage, sink, EdgeFormat::default());
+    let handle = graph.start(RunOptions::default()).expect("a graph");
+    assert!(handle.wait_for(PATIENCE), "a source that waits for its frames hangs");
+    handle.wait().result.expect("no failure");
+    assert_eq!((seen.lock().clone(), idles.load(Ordering::Relaxed)), (vec![0, 1, 2, 3], 4));
+}

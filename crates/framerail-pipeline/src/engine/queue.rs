@@ -24,6 +24,8 @@ pub(super) enum Refused {
 pub(super) enum Popped {
     /// Items in order, and the batch's place in the order of batches.
     Batch { sequence: u64, items: Vec<Item> },
+    /// Nothing to take now, and the worker has other work.
+    Idle,
     /// The input has ended; the place in order of what the worker still gives.
     End { sequence: u64 },
     /// The run is torn down.
@@ -159,6 +161,15 @@ impl Queue {
 
     /// Waits for a batch as the policy says, or the end.
     pub(super) fn pop(&self) -> Popped {
+        self.pop_or_wait(true)
+    }
+
+    /// A batch that is there already, or the end; `Idle` in place of waiting.
+    pub(super) fn pop_now(&self) -> Popped {
+        self.pop_or_wait(false)
+    }
+
+    fn pop_or_wait(&self, waits: bool) -> Popped {
         let mut state = self.state.lock();
         loop {
             if self.control.is_aborted() {
@@ -172,6 +183,7 @@ impl Queue {
             }
             match self.readiness(&state, is_over) {
                 Readiness::Take => return self.take(state),
+                _ if !waits => return Popped::Idle,
                 Readiness::Wait => self.changed_for_pop.wait(&mut state),
                 Readiness::WaitUntil(deadline) => {
                     self.changed_for_pop.wait_until(&mut state, deadline);

@@ -101,11 +101,17 @@ impl Worker {
         stage.start(&context)?;
         loop {
             self.clock().enter(Phase::WaitInput);
-            let popped = input.pop();
+            let can_idle = self.ordered.is_none() && stage.has_work_under_way();
+            let popped = if can_idle { input.pop_now() } else { input.pop() };
             self.clock().enter(Phase::Busy);
             match popped {
                 Popped::Aborted => return Ok(()),
                 Popped::End { sequence } => return self.finish(sequence, stage),
+                Popped::Idle => {
+                    if self.idle(stage)? == Flow::Done {
+                        return self.finish_early(stage, &input);
+                    }
+                }
                 Popped::Batch { sequence, items } => {
                     self.count_in(&items);
                     let name = &node.name;
@@ -122,6 +128,13 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Lets a stage give what has become ready meanwhile. Only for a node with one worker.
+    fn idle(&mut self, stage: &mut dyn Stage) -> Result<Flow, StageError> {
+        let node = Arc::clone(&self.node);
+        let _range = StageRange::new(&node.name);
+        stage.idle(&mut DirectEmitter { outlets: &mut self.outlets, clock: &node.clocks[self.index] })
     }
 
     /// A stage that wants no more still gives what it holds.
