@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use framerail_core::Device;
 use framerail_vision::VisionError;
 
 /// What can go wrong with a model, its card, ONNX Runtime or a frame.
@@ -52,6 +53,23 @@ pub enum InferError {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// Models cannot run on this device here: no driver, no card, or parts of ONNX Runtime or CUDA are missing. Another device may do.
+    #[error("models cannot run on {device}: {reason}")]
+    Device {
+        /// The device asked for.
+        device: Device,
+        /// What is missing and what to do.
+        reason: String,
+    },
+    /// The card failed while a model ran or its input was made.
+    #[cfg(feature = "cuda")]
+    #[error("model {model} failed on the card: {source}")]
+    Cuda {
+        /// Name from the card.
+        model: String,
+        /// What failed.
+        source: framerail_cuda::CudaError,
+    },
     /// An option whose value makes no sense for this model or machine.
     #[error("{option}={given}: {reason}")]
     Option {
@@ -85,6 +103,11 @@ pub enum InferError {
 }
 
 impl InferError {
+    /// Whether the model may run on another device, such as the CPU.
+    pub fn is_about_device(&self) -> bool {
+        matches!(self, InferError::Device { .. })
+    }
+
     /// Whether the model is still good and only this frame has to be left out.
     pub fn is_recoverable(&self) -> bool {
         matches!(self, InferError::Frame { .. })

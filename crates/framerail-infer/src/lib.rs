@@ -2,24 +2,32 @@
 //!
 //! A model is its card ([`card::ModelCard`]): a TOML that says how frames become its input and how its outputs become
 //! detections. The ONNX file is prepared in memory on loading ([`onnx`]), which doubles the speed of older exports.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+#[cfg(feature = "cuda")]
+mod binding;
 pub mod card;
 pub mod decode;
 pub mod detector;
+pub mod device;
 pub mod error;
+mod host;
 mod model;
 mod nearest;
 pub mod onnx;
+pub mod options;
 pub mod precision;
 pub mod runtime;
 pub mod search;
 pub mod session;
+mod shared;
 pub mod size;
 
 pub use card::{CardFile, ModelCard, Thresholds};
-pub use detector::{Detector, DetectorOptions, DetectorStats};
+pub use detector::{Detector, InputSpec};
+pub use device::{CudaOptions, Provider};
 pub use error::InferError;
+pub use options::{DetectorOptions, DetectorStats};
 pub use precision::Precision;
 pub use runtime::{Runtime, RuntimeInfo};
 pub use search::SearchPath;

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use framerail_core::Device;
 use ort::{
     LoadDynamicError,
     environment::Environment,
@@ -32,6 +33,9 @@ pub struct Runtime {
     info: RuntimeInfo,
 }
 
+/// The part of ONNX Runtime that runs models on NVIDIA's cards, a file beside the library.
+const CUDA_PROVIDER: &str = "libonnxruntime_providers_cuda.so";
+
 static LOADED: OnceLock<Runtime> = OnceLock::new();
 static LOADING: Mutex<()> = Mutex::new(());
 
@@ -44,11 +48,19 @@ impl Runtime {
     /// # Errors
     /// `Missing` with the places looked at; `Runtime` for a file that is no library, is too old, or another one than is loaded.
     pub fn load(explicit: Option<&Path>, search: &SearchPath) -> Result<&'static Runtime, InferError> {
+        Self::load_for(Device::Cpu, explicit, search)
+    }
+
+    /// The same for a device: where several libraries are found, one that runs models there goes before the others.
+    ///
+    /// # Errors
+    /// As [`Runtime::load`].
+    pub fn load_for(device: Device, explicit: Option<&Path>, search: &SearchPath) -> Result<&'static Runtime, InferError> {
         let _one_at_a_time = LOADING.lock();
         if let Some(runtime) = LOADED.get() {
             return runtime.unless_other_is_wanted(explicit);
         }
-        let path = find_library(explicit, search)?;
+        let path = find_library(device, explicit, search)?;
         let environment = load_environment(&path)?;
         let info = RuntimeInfo { version: version(&path), providers: providers(), path };
         Ok(LOADED.get_or_init(|| Runtime { environment, info }))
@@ -77,7 +89,7 @@ fn same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-fn find_library(explicit: Option<&Path>, search: &SearchPath) -> Result<PathBuf, InferError> {
+fn find_library(device: Device, explicit: Option<&Path>, search: &SearchPath) -> Result<PathBuf, InferError> {
     let named = explicit.map(Path::to_owned).or_else(|| search.runtime_library.clone());
     if let Some(path) = named {
         let origin = if explicit.is_some() { "the path as given" } else { "ORT_DYLIB_PATH" };
@@ -88,7 +100,9 @@ fn find_library(explicit: Option<&Path>, search: &SearchPath) -> Result<PathBuf,
             Err(InferError::Missing { what: "ONNX Runtime's library".into(), looked: vec![path], hint })
         };
     }
-    search.runtime_folders().iter().find_map(|folder| newest_library(folder)).ok_or_else(|| InferError::Missing {
+    let found: Vec<PathBuf> = search.runtime_folders().iter().filter_map(|folder| newest_library(folder)).collect();
+    let fitting = found.iter().find(|path| device == Device::Cpu || path.with_file_name(CUDA_PROVIDER).is_file());
+    fitting.or(found.first()).cloned().ok_or_else(|| InferError::Missing {
         what: "ONNX Runtime's library".into(),
         looked: search.environments().into_iter().chain(search.library_folders.clone()).collect(),
         hint: "run `make setup`, or `pip install onnxruntime` in an active environment, or set ORT_DYLIB_PATH to libonnxruntime.so".into(),

@@ -79,13 +79,35 @@ impl SearchPath {
         without_repeats(folders.into_iter().map(|folder| folder.join(file)).collect())
     }
 
-    /// The folders in which ONNX Runtime's library may be: Python environments first, the system's last.
+    /// The folders in which ONNX Runtime's library may be: Python environments first, then what was packed with the program,
+    /// the system's last.
     pub(crate) fn runtime_folders(&self) -> Vec<PathBuf> {
         let project = self.homes().map(|home| home.join("venv"));
-        let mut folders: Vec<PathBuf> =
-            project.chain(self.python_environments.iter().cloned()).flat_map(|root| capi_folders(&root)).collect();
+        let environments = project.chain(self.python_environments.iter().cloned());
+        let mut folders: Vec<PathBuf> = environments.flat_map(|root| python_folders(&root, "onnxruntime/capi")).collect();
+        if let Some(program) = &self.program_folder {
+            folders.extend([program.join("lib"), program.clone(), program.join("../lib")]);
+        }
         folders.extend(self.library_folders.iter().cloned());
         without_repeats(folders)
+    }
+
+    /// The folders in which Python packages may have brought CUDA's libraries: those of environments, of the user, of the system.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn cuda_folders(&self) -> Vec<PathBuf> {
+        let project = self.homes().map(|home| home.join("venv"));
+        let user = self.user_data.as_deref().and_then(Path::parent).map(Path::to_owned);
+        let system = ["/usr/local", "/usr", "/opt/conda"].map(PathBuf::from);
+        let roots = project.chain(self.python_environments.iter().cloned()).chain(user).chain(system);
+        let packages = roots.flat_map(|root| python_folders(&root, "nvidia"));
+        let brought = packages.flat_map(|nvidia| {
+            let entries = std::fs::read_dir(nvidia).into_iter().flatten().flatten();
+            let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path().join("lib")).filter(|lib| lib.is_dir()).collect();
+            // The newest release of CUDA first: cu13 before cu12.
+            folders.sort_by(|a, b| b.cmp(a));
+            folders
+        });
+        without_repeats(brought.collect())
     }
 
     /// The Python environments, for a message.
@@ -98,12 +120,14 @@ impl SearchPath {
     }
 }
 
-/// `ROOT/lib/python3*/site-packages/onnxruntime/capi` of a Python environment.
-fn capi_folders(root: &Path) -> Vec<PathBuf> {
+/// `ROOT/lib/python3*/site-packages/PACKAGE` of a Python installation, and the same where Debian puts it.
+fn python_folders(root: &Path, package: &str) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(root.join("lib")) else { return Vec::new() };
     let python = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("python3"));
-    let mut folders: Vec<PathBuf> =
-        python.map(|entry| entry.path().join("site-packages/onnxruntime/capi")).filter(|path| path.is_dir()).collect();
+    let mut folders: Vec<PathBuf> = python
+        .flat_map(|entry| ["site-packages", "dist-packages"].map(|packages| entry.path().join(packages).join(package)))
+        .filter(|path| path.is_dir())
+        .collect();
     folders.sort();
     folders
 }

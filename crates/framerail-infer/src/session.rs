@@ -2,7 +2,7 @@
 
 use ort::{
     ep,
-    session::{Session, builder::GraphOptimizationLevel},
+    session::{Session, SessionOutputs, builder::GraphOptimizationLevel},
     value::{DynValue, TensorElementType, TensorRef},
 };
 
@@ -92,14 +92,19 @@ impl ModelSession {
         let dims: Vec<i64> = std::iter::once(items as i64).chain(sides).collect();
         let input = TensorRef::from_array_view((dims, filled)).map_err(|error| failed(one_line(&error)))?;
         let outputs = self.session.run(ort::inputs![input]).map_err(|error| failed(one_line(&error)))?;
-        let mut tensors = Vec::with_capacity(outputs.len());
-        for name in outputs.keys() {
-            let Some(value) = outputs.get(name) else { continue };
-            let (shape, data) = view(value).map_err(|error| failed(format!("output '{name}': {error}")))?;
-            tensors.push(Tensor { name, dims: shape, data });
-        }
-        read(&Tensors::new(tensors)).map_err(failed)
+        read(&tensors(&outputs).map_err(failed)?).map_err(failed)
     }
+}
+
+/// Outputs on the host as slices.
+pub(crate) fn tensors<'a>(outputs: &'a SessionOutputs<'_>) -> Result<Tensors<'a>, String> {
+    let mut tensors = Vec::with_capacity(outputs.len());
+    for name in outputs.keys() {
+        let Some(value) = outputs.get(name) else { continue };
+        let (shape, data) = view(value).map_err(|error| format!("output '{name}': {error}"))?;
+        tensors.push(Tensor { name, dims: shape, data });
+    }
+    Ok(Tensors::new(tensors))
 }
 
 fn build(runtime: &Runtime, bytes: &[u8], options: &SessionOptions) -> ort::Result<Session> {
@@ -135,6 +140,6 @@ fn view(value: &DynValue) -> Result<(Vec<usize>, TensorData<'_>), String> {
 }
 
 /// An error's text on one line.
-fn one_line(error: &impl std::fmt::Display) -> String {
+pub(crate) fn one_line(error: &impl std::fmt::Display) -> String {
     error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }

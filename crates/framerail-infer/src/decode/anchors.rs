@@ -147,6 +147,18 @@ impl Anchors {
         Self { card: anchors.clone(), columns: anchors.columns(card), landmarks: card.landmarks.len(), anchors: all, input }
     }
 
+    /// Number of anchors.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn count(&self) -> usize {
+        self.anchors.len()
+    }
+
+    /// Centre x and y, width and height of each anchor, in model pixels.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn places(&self) -> impl Iterator<Item = [f32; 4]> + '_ {
+        self.anchors.iter().map(|anchor| [anchor.x, anchor.y, anchor.width, anchor.height])
+    }
+
     /// Centre `= anchor + offset * variance * anchor size`, size `= anchor size * exp(offset * variance)`.
     fn bbox(&self, anchor: &Anchor, offsets: [f32; 4]) -> BBox {
         let [dx, dy, dw, dh] = offsets;

@@ -1,0 +1,240 @@
+//! Model inputs and outputs in memory of our own, on the host or a card. The only file of this crate with `unsafe`.
+//!
+//! ort's safe `bind_input` cannot be given borrowed memory: it clones such a tensor by running a session that is locked already,
+//! and waits for ever. So tensors are made and bound through ONNX Runtime's C interface here.
+#![allow(unsafe_code, reason = "ONNX Runtime takes addresses")]
+
+use std::{ffi::CString, ptr::NonNull};
+
+use framerail_cuda::{CudaStream, DeviceBuffer};
+use ort::{
+    AsPointer,
+    memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
+    session::{IoBinding, NoSelectedOutputs, RunOptions, Session, SessionOutputs},
+    sys::{ONNXTensorElementDataType as SysElement, OrtValue},
+    value::TensorElementType,
+};
+
+/// Types of elements that are bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Element {
+    F32,
+    F16,
+}
+
+impl Element {
+    pub(crate) fn of(element: TensorElementType) -> Option<Self> {
+        match element {
+            TensorElementType::Float32 => Some(Element::F32),
+            TensorElementType::Float16 => Some(Element::F16),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Element::F32 => 4,
+            Element::F16 => 2,
+        }
+    }
+}
+
+/// Memory that a tensor lies in.
+pub(crate) enum Memory {
+    /// Whole floats, so that they are aligned.
+    #[cfg_attr(not(test), allow(dead_code, reason = "checks of the binding run without a card"))]
+    Host(Vec<f32>),
+    Device(DeviceBuffer),
+}
+
+impl Memory {
+    fn start(&mut self) -> *mut std::ffi::c_void {
+        match self {
+            Memory::Host(floats) => floats.as_mut_ptr().cast(),
+            Memory::Device(buffer) => std::ptr::with_exposed_provenance_mut(buffer.address() as usize),
+        }
+    }
+
+    fn len_bytes(&self) -> usize {
+        match self {
+            Memory::Host(floats) => size_of_val(floats.as_slice()),
+            Memory::Device(buffer) => buffer.len(),
+        }
+    }
+
+    fn info(&self) -> ort::Result<MemoryInfo<'static>> {
+        let (device, number) = match self {
+            Memory::Host(_) => (AllocationDevice::CPU, 0),
+            Memory::Device(buffer) => (AllocationDevice::CUDA, buffer.device().info().ordinal),
+        };
+        MemoryInfo::new(device, i32::try_from(number).unwrap_or(0), AllocatorType::Device, MemoryType::Default)
+    }
+
+    /// The buffer on the card, if it lies there.
+    pub(crate) fn device(&self) -> Option<&DeviceBuffer> {
+        match self {
+            Memory::Host(_) => None,
+            Memory::Device(buffer) => Some(buffer),
+        }
+    }
+}
+
+/// An input or output in memory of our own.
+pub(crate) struct BoundTensor {
+    pub(crate) name: String,
+    pub(crate) memory: Memory,
+    value: Value,
+}
+
+/// A tensor of ONNX Runtime over memory that it does not own.
+struct Value(NonNull<OrtValue>);
+
+// SAFETY: an address and a shape, used by one thread at a time as its owner is.
+unsafe impl Send for Value {}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        // SAFETY: made by us and released once; a binding that still knows it holds a count of its own.
+        unsafe { (ort::api().ReleaseValue)(self.0.as_ptr()) };
+    }
+}
+
+impl BoundTensor {
+    /// A tensor of these dimensions in `memory`.
+    pub(crate) fn new(name: &str, element: Element, dims: &[i64], mut memory: Memory) -> ort::Result<Self> {
+        let counted = dims.iter().try_fold(element.bytes(), |bytes, dim| bytes.checked_mul(usize::try_from(*dim).ok()?));
+        let bytes = counted.filter(|bytes| *bytes <= memory.len_bytes() && *bytes > 0);
+        let bytes = bytes.ok_or_else(|| ort::Error::new(format!("'{name}' of {dims:?} does not fit into {} bytes", memory.len_bytes())))?;
+        let sys_element = match element {
+            Element::F32 => SysElement::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
+            Element::F16 => SysElement::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
+        };
+        let (info, mut value) = (memory.info()?, std::ptr::null_mut());
+        // SAFETY: live memory of at least `bytes` bytes, which this value keeps as long as the tensor; info and dims are only read.
+        let status = unsafe {
+            (ort::api().CreateTensorWithDataAsOrtValue)(
+                info.ptr(),
+                memory.start(),
+                bytes,
+                dims.as_ptr(),
+                dims.len(),
+                sys_element,
+                &mut value,
+            )
+        };
+        // SAFETY: a status that the call above gave.
+        unsafe { ort::Error::result_from_status(status)? };
+        let value = NonNull::new(value).ok_or_else(|| ort::Error::new(format!("no tensor was made for '{name}'")))?;
+        Ok(Self { name: name.to_owned(), memory, value: Value(value) })
+    }
+}
+
+/// Where a run's outputs go.
+pub(crate) enum Outputs {
+    /// Memory of our own.
+    Bound(Vec<BoundTensor>),
+    /// Host memory that ONNX Runtime makes, by name; a run waits until they are there.
+    OnHost(Vec<String>),
+}
+
+/// One run of a session with its tensors in place.
+pub(crate) struct BoundRun {
+    // Dropped first: it names the memory below.
+    binding: IoBinding,
+    options: RunOptions<NoSelectedOutputs>,
+    pub(crate) input: BoundTensor,
+    pub(crate) outputs: Vec<BoundTensor>,
+}
+
+impl BoundRun {
+    /// Binds the tensors. `graph` numbers the recorded run when the provider records them, from 1.
+    pub(crate) fn new(session: &Session, input: BoundTensor, outputs: Outputs, graph: Option<usize>) -> ort::Result<Self> {
+        let mut options = RunOptions::new()?;
+        if matches!(outputs, Outputs::Bound(_)) {
+            // Order is kept by the stream; whoever reads the outputs waits.
+            options.disable_device_sync()?;
+        }
+        if let Some(graph) = graph {
+            options.set("gpu_graph_id", graph.to_string())?;
+        }
+        let mut binding = session.create_binding()?;
+        let name = c_name(&input.name)?;
+        // SAFETY: a live binding and a live value; the binding takes a count of the value.
+        let status = unsafe { (ort::api().BindInput)(binding.ptr_mut(), name.as_ptr(), input.value.0.as_ptr()) };
+        // SAFETY: a status that the call above gave.
+        unsafe { ort::Error::result_from_status(status)? };
+        let outputs = match outputs {
+            Outputs::OnHost(names) => {
+                let host = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
+                names.into_iter().try_for_each(|name| binding.bind_output_to_device(name, &host))?;
+                Vec::new()
+            }
+            Outputs::Bound(outputs) => outputs,
+        };
+        for output in &outputs {
+            let name = c_name(&output.name)?;
+            // SAFETY: as for the input.
+            let status = unsafe { (ort::api().BindOutput)(binding.ptr_mut(), name.as_ptr(), output.value.0.as_ptr()) };
+            // SAFETY: a status that the call above gave.
+            unsafe { ort::Error::result_from_status(status)? };
+        }
+        Ok(Self { binding, options, input, outputs })
+    }
+
+    /// Runs, or queues the run on the session's stream. Outputs are those that ONNX Runtime made on the host.
+    pub(crate) fn run<'s>(&'s mut self, session: &'s mut Session) -> ort::Result<SessionOutputs<'s>> {
+        session.run_binding_with_options(&self.binding, &self.options)
+    }
+}
+
+fn c_name(name: &str) -> ort::Result<CString> {
+    CString::new(name).map_err(|_| ort::Error::new(format!("'{}' is no name of an input or output", name.escape_default())))
+}
+
+/// The CUDA provider on a stream of ours, which [`crate::device`] keeps as long as the session.
+pub(crate) fn on_stream(provider: ort::ep::CUDA, stream: &CudaStream) -> ort::ep::CUDA {
+    // SAFETY: a live stream of the provider's device, kept by whoever keeps the session.
+    unsafe { provider.with_compute_stream(stream.raw().cast()) }
+}
+
+/// The same for TensorRT.
+pub(crate) fn tensorrt_on_stream(provider: ort::ep::TensorRT, stream: &CudaStream) -> ort::ep::TensorRT {
+    // SAFETY: as above.
+    unsafe { provider.with_compute_stream(stream.raw().cast()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_is_too_small_is_refused() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.framerail/models/centerface.onnx");
+        assert!(std::path::Path::new(file).is_file(), "{file} is missing: run `make setup` first");
+        let search =
+            crate::SearchPath { home: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.framerail").into()), ..Default::default() };
+        let runtime = crate::Runtime::load(None, &search).expect("installed library");
+        let tensor = |floats: usize| BoundTensor::new("input.1", Element::F32, &[1, 3, 32, 32], Memory::Host(vec![0.5; floats]));
+        assert!(tensor(3071).err().expect("one short").to_string().contains("does not fit"));
+        let file = crate::onnx::OnnxFile::read(file.as_ref()).expect("installed model");
+        let shape = crate::onnx::InputShape { name: "input.1".into(), dims: vec![Some(1), Some(3), Some(32), Some(32)] };
+        let bytes = file.prepared(&shape, &["537"]).expect("sound model");
+        let mut builder = Session::builder(&runtime.environment).expect("environment");
+        let mut session = builder.commit_from_memory(&bytes).expect("sound model");
+        let declared = session.outputs()[0].dtype().tensor_shape().map(|shape| shape.to_vec());
+        assert_eq!(declared, Some(vec![1, 1, 8, 8]), "outputs have a shape before the first run, so that memory can be bound");
+        let ours = BoundTensor::new("537", Element::F32, &[1, 1, 8, 8], Memory::Host(vec![-1.0; 64])).expect("fits");
+        let mut run = BoundRun::new(&session, tensor(3072).expect("fits"), Outputs::Bound(vec![ours]), None).expect("fitting names");
+        assert_eq!(run.run(&mut session).expect("runs").len(), 0);
+        let Memory::Host(found) = &run.outputs[0].memory else { unreachable!("bound to the host") };
+        assert!(found.iter().all(|score| (0.0..=1.0).contains(score)), "{found:?}");
+        let mut other =
+            BoundRun::new(&session, tensor(3072).expect("fits"), Outputs::OnHost(vec!["537".into()]), None).expect("fitting names");
+        let outputs = other.run(&mut session).expect("runs");
+        let (dims, scores) = outputs["537"].try_extract_tensor::<f32>().expect("floats");
+        assert_eq!((dims.to_vec(), scores), (vec![1, 1, 8, 8], found.as_slice()));
+        drop(outputs);
+        let wrong = BoundTensor::new("image", Element::F32, &[1, 3, 32, 32], Memory::Host(vec![0.0; 3072])).expect("fits");
+        assert!(BoundRun::new(&session, wrong, Outputs::OnHost(Vec::new()), None).is_err(), "no such input");
+    }
+}

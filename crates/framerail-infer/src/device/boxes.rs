@@ -1,0 +1,286 @@
+//! Decoding of a model's outputs on the card, in the kernels' words.
+
+use framerail_core::{DType, Point};
+use framerail_cuda::{
+    CudaError, CudaStream, DeviceBuffer, DevicePool, Download, PinnedPool,
+    kernels::boxes::{self, BoxDecoder, BoxFamily, DeviceTensor, MAX_CANDIDATES, MAX_LANDMARKS, PictureBoxes, decode_boxes, read_boxes},
+};
+
+use super::session::Declared;
+use crate::{
+    ModelCard, Thresholds,
+    binding::{BoundTensor, Element},
+    decode::{
+        Activation, AnchorFreeCard, AnchorsCard, BoxForm, Candidate, HeatmapCard, OutputCard,
+        anchor_free::ValueOrder,
+        anchors::Anchors,
+        heatmap::{AxisOrder, SizeCoding},
+    },
+    size::InputSize,
+};
+
+/// Decodes the outputs of one input size on the card.
+pub(super) struct CardBoxes {
+    decoder: BoxDecoder,
+    /// The family's outputs by name, in the kernels' order.
+    names: [Option<String>; 4],
+    dtype: DType,
+    anchors: Option<DeviceBuffer>,
+}
+
+/// Boxes of a run on their way to the host.
+pub(super) struct Pending {
+    download: Download,
+    decoder: BoxDecoder,
+    items: u32,
+}
+
+/// Whether outputs of this card can be decoded there; else why not.
+pub(super) fn can_decode(card: &ModelCard, thresholds: &Thresholds) -> Result<(), String> {
+    if matches!(card.output, OutputCard::Boxes(_)) {
+        return Err("its boxes are finished".into());
+    }
+    if card.landmarks.len() > MAX_LANDMARKS as usize {
+        return Err(format!("it has {} landmarks, more than {MAX_LANDMARKS}", card.landmarks.len()));
+    }
+    if thresholds.max_detections > MAX_CANDIDATES as usize {
+        return Err(format!("max_detections is above {MAX_CANDIDATES}"));
+    }
+    Ok(())
+}
+
+impl CardBoxes {
+    /// The decoder for outputs as the session declares them, or why there is none.
+    pub(super) fn new(
+        card: &ModelCard,
+        thresholds: &Thresholds,
+        size: InputSize,
+        outputs: &[Declared],
+        pool: &DevicePool,
+        stream: &CudaStream,
+    ) -> Result<Self, String> {
+        let (family, names) = match &card.output {
+            OutputCard::Anchors(anchors) => (anchors_family(anchors, card, size)?, anchor_names(anchors)),
+            OutputCard::Heatmap(heatmap) => (heatmap_family(heatmap, outputs)?, heatmap_names(heatmap)),
+            OutputCard::AnchorFree(free) => (free_family(free, outputs)?, [Some(free.output.clone()), None, None, None]),
+            OutputCard::Boxes(_) => return Err("its boxes are finished".into()),
+        };
+        let number = |count: usize| u32::try_from(count).map_err(|_| "it is too large".to_owned());
+        let decoder = BoxDecoder {
+            family,
+            input_width: size.width,
+            input_height: size.height,
+            classes: number(card.class_count())?,
+            landmarks: number(card.landmarks.len())?,
+            confidence_threshold: thresholds.confidence,
+            iou_threshold: thresholds.iou,
+            max_detections: number(thresholds.max_detections)?,
+            class_agnostic: thresholds.class_agnostic,
+        };
+        let dtype = check(&decoder, &names, outputs)?;
+        let anchors = match &card.output {
+            OutputCard::Anchors(anchors) => Some(upload_anchors(&Anchors::new(anchors, card, size), pool, stream)?),
+            _ => None,
+        };
+        Ok(Self { decoder, names, dtype, anchors })
+    }
+
+    /// Queues decoding of the first `items` pictures and the copy of what it finds to the host.
+    pub(super) fn queue(
+        &self,
+        outputs: &[BoundTensor],
+        items: usize,
+        pool: &DevicePool,
+        pinned: &PinnedPool,
+        stream: &CudaStream,
+    ) -> Result<Pending, CudaError> {
+        let items = u32::try_from(items).unwrap_or(u32::MAX);
+        let mut tensors = [None; 4];
+        for (tensor, name) in tensors.iter_mut().zip(&self.names) {
+            let output = name.as_ref().and_then(|name| outputs.iter().find(|output| output.name == *name));
+            *tensor = output.and_then(|output| output.memory.device()).map(|buffer| DeviceTensor { buffer, offset_bytes: 0 });
+        }
+        if let (Some(anchors), [.., last]) = (&self.anchors, &mut tensors) {
+            *last = Some(DeviceTensor { buffer: anchors, offset_bytes: 0 });
+        }
+        let results = decode_boxes(stream, pool, &self.decoder, tensors, self.dtype, items)?;
+        let download = Download::queue(&results, 0, self.decoder.result_bytes(items), pinned, stream)?;
+        Ok(Pending { download, decoder: self.decoder, items })
+    }
+}
+
+impl Pending {
+    /// Waits, and gives what was found in each picture, best first, in model pixels.
+    pub(super) fn finish(self) -> Result<Vec<PictureBoxes>, CudaError> {
+        let bytes = self.download.wait()?;
+        read_boxes(&self.decoder, self.items, bytes.bytes())
+    }
+
+    /// A box in this crate's words.
+    pub(super) fn candidate(found: &boxes::FoundBox, landmarks: usize) -> Candidate {
+        let landmarks: Vec<Point> = found.landmarks.iter().copied().take(landmarks).collect();
+        Candidate { bbox: found.bbox, score: found.score, class: found.class as usize, landmarks }
+    }
+}
+
+fn find<'a>(outputs: &'a [Declared], name: &str) -> Result<&'a Declared, String> {
+    outputs.iter().find(|output| output.name == name).ok_or_else(|| format!("output '{name}' is missing"))
+}
+
+/// The last axes of an output.
+fn dims<const N: usize>(outputs: &[Declared], name: &str) -> Result<[u32; N], String> {
+    let open = || format!("the shape of output '{name}' is not known before it runs");
+    let dims = find(outputs, name)?.dims.as_deref().ok_or_else(open)?;
+    let last = dims.len().checked_sub(N).and_then(|first| dims.get(first..)).ok_or_else(open)?;
+    let mut found = [0; N];
+    for (found, dim) in found.iter_mut().zip(last) {
+        *found = u32::try_from(*dim).map_err(|_| open())?;
+    }
+    Ok(found)
+}
+
+/// Whether every output has the elements that the kernels read, in one type.
+fn check(decoder: &BoxDecoder, names: &[Option<String>; 4], outputs: &[Declared]) -> Result<DType, String> {
+    let mut dtype = None;
+    for (name, elements) in names.iter().zip(decoder.elements()) {
+        let Some(name) = name else { continue };
+        let output = find(outputs, name)?;
+        let dims = output.dims.as_deref().ok_or_else(|| format!("the shape of output '{name}' is not known before it runs"))?;
+        let item = dims.iter().skip(1).try_fold(1_usize, |product, dim| product.checked_mul(usize::try_from(*dim).ok()?));
+        if item != Some(elements) {
+            return Err(format!("output '{name}' is {dims:?}; the card makes {elements} values a picture"));
+        }
+        let element = output.element.ok_or_else(|| format!("output '{name}' has elements that are not read there"))?;
+        if dtype.is_some_and(|known| known != element) {
+            return Err("its outputs are of several types".into());
+        }
+        dtype = Some(element);
+    }
+    match dtype {
+        Some(Element::F16) => Ok(DType::F16),
+        Some(Element::F32) => Ok(DType::F32),
+        None => Err("it has no outputs".into()),
+    }
+}
+
+fn anchors_family(anchors: &AnchorsCard, card: &ModelCard, size: InputSize) -> Result<BoxFamily, String> {
+    let count = Anchors::new(anchors, card, size).count();
+    Ok(BoxFamily::Anchors {
+        anchors: u32::try_from(count).map_err(|_| "it has too many anchors".to_owned())?,
+        activation: activation(anchors.activation),
+        background: anchors.background,
+        variances: anchors.variances,
+    })
+}
+
+fn anchor_names(anchors: &AnchorsCard) -> [Option<String>; 4] {
+    [Some(anchors.boxes.clone()), Some(anchors.scores.clone()), anchors.landmarks.clone(), None]
+}
+
+fn upload_anchors(anchors: &Anchors, pool: &DevicePool, stream: &CudaStream) -> Result<DeviceBuffer, String> {
+    let bytes: Vec<u8> = anchors.places().flatten().flat_map(f32::to_le_bytes).collect();
+    let upload = || {
+        let buffer = pool.buffer(bytes.len())?;
+        buffer.upload(0, &bytes, stream)?;
+        Ok::<_, CudaError>(buffer)
+    };
+    upload().map_err(|error| error.to_string())
+}
+
+fn heatmap_family(heatmap: &HeatmapCard, outputs: &[Declared]) -> Result<BoxFamily, String> {
+    let [rows, columns] = dims(outputs, &heatmap.heatmap)?;
+    Ok(BoxFamily::Heatmap {
+        columns,
+        rows,
+        stride: heatmap.stride,
+        cell_origin: heatmap.cell_origin,
+        y_first: heatmap.axes == AxisOrder::Yx,
+        exponential_size: heatmap.size_coding == SizeCoding::Exp,
+    })
+}
+
+fn heatmap_names(heatmap: &HeatmapCard) -> [Option<String>; 4] {
+    [Some(heatmap.heatmap.clone()), Some(heatmap.size.clone()), heatmap.offset.clone(), heatmap.landmarks.clone()]
+}
+
+fn free_family(free: &AnchorFreeCard, outputs: &[Declared]) -> Result<BoxFamily, String> {
+    let [first, second] = dims(outputs, &free.output)?;
+    let values_first = free.order == ValueOrder::ValuesFirst;
+    Ok(BoxFamily::AnchorFree {
+        boxes: if values_first { second } else { first },
+        values_first,
+        form: match free.form {
+            BoxForm::Xyxy => boxes::BoxForm::Xyxy,
+            BoxForm::Yxyx => boxes::BoxForm::Yxyx,
+            BoxForm::Cxcywh => boxes::BoxForm::Cxcywh,
+            BoxForm::Xywh => boxes::BoxForm::Xywh,
+        },
+        normalized: free.normalized,
+        objectness: free.objectness,
+        activation: activation(free.activation),
+        landmark_values: free.landmark_values as u32,
+    })
+}
+
+fn activation(activation: Activation) -> boxes::Activation {
+    match activation {
+        Activation::None => boxes::Activation::None,
+        Activation::Sigmoid => boxes::Activation::Sigmoid,
+        Activation::Softmax => boxes::Activation::Softmax,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: InputSize = InputSize { width: 300, height: 300 };
+
+    fn output(name: &str, element: Element, dims: &[i64]) -> Declared {
+        Declared { name: name.into(), element: Some(element), dims: Some(dims.to_vec()) }
+    }
+
+    #[test]
+    fn ssd300_reads_what_torchvision_gives() {
+        let card = ModelCard::parse(include_str!("../../../../models/ssd300.toml"), "ssd300.toml".as_ref()).expect("own card");
+        let OutputCard::Anchors(anchors) = &card.output else { unreachable!("the card names anchors") };
+        let family = anchors_family(anchors, &card, SIZE).expect("few anchors");
+        let BoxFamily::Anchors { anchors: count, background, activation, .. } = family else { unreachable!("anchors") };
+        assert_eq!((count, background, activation), (8732, Some(0), boxes::Activation::Softmax));
+        let decoder = BoxDecoder {
+            family,
+            input_width: 300,
+            input_height: 300,
+            classes: card.class_count() as u32,
+            landmarks: 0,
+            confidence_threshold: 0.4,
+            iou_threshold: 0.45,
+            max_detections: 200,
+            class_agnostic: false,
+        };
+        let names = anchor_names(anchors);
+        let outputs =
+            |scores| [output("bbox_regression", Element::F16, &[32, 8732, 4]), output("cls_logits", Element::F16, &[32, 8732, scores])];
+        assert_eq!(check(&decoder, &names, &outputs(91)), Ok(DType::F16));
+        let error = check(&decoder, &names, &outputs(90)).expect_err("a column is missing");
+        assert!(error.contains("'cls_logits' is [32, 8732, 90]"), "{error}");
+        let [boxes, mut scores] = outputs(91);
+        scores.element = Some(Element::F32);
+        assert!(check(&decoder, &names, &[boxes, scores]).expect_err("two types").contains("several types"));
+    }
+
+    #[test]
+    fn grids_and_boxes_are_counted_from_the_shapes() {
+        let card = ModelCard::parse(include_str!("../../../../models/centerface.toml"), "centerface.toml".as_ref()).expect("own card");
+        let OutputCard::Heatmap(heatmap) = &card.output else { unreachable!("the card names a heatmap") };
+        let family = heatmap_family(heatmap, &[output("537", Element::F32, &[4, 1, 184, 320])]).expect("known shape");
+        let expected = BoxFamily::Heatmap { columns: 320, rows: 184, stride: 4.0, cell_origin: 0.5, y_first: true, exponential_size: true };
+        assert_eq!(family, expected);
+        let open = Declared { dims: None, ..output("537", Element::F32, &[]) };
+        assert!(heatmap_family(heatmap, &[open]).expect_err("unknown").contains("not known before it runs"));
+        let card = ModelCard::parse(include_str!("../../../../models/yolov8.toml"), "yolov8.toml".as_ref()).expect("own card");
+        let OutputCard::AnchorFree(free) = &card.output else { unreachable!("the card names boxes") };
+        let family = free_family(free, &[output("output0", Element::F32, &[1, 84, 8400])]).expect("known shape");
+        assert!(matches!(family, BoxFamily::AnchorFree { boxes: 8400, values_first: true, .. }), "{family:?}");
+    }
+}

@@ -1,0 +1,139 @@
+//! Batches in flight on a card.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use framerail_core::{Detection, Frame};
+use framerail_cuda::{CudaDevice, CudaError, kernels::boxes::PictureBoxes};
+use framerail_vision::ModelMapping;
+
+use super::{
+    memory::DeviceMemory,
+    sized::{Results, SizedModel},
+};
+use crate::{
+    InferError,
+    device::boxes::Pending,
+    shared::{Counters, Shared},
+    size::InputSize,
+};
+
+/// Sessions for different input sizes that are kept. Each holds the model's weights and activations.
+const MAX_SIZES: usize = 2;
+
+/// Runs a model on a card. All calls come from one thread at a time.
+pub(crate) struct DeviceDetector {
+    shared: Arc<Shared>,
+    /// The last used is at the end.
+    sizes: Vec<SizedModel>,
+    /// Runs whose results were not read yet, oldest first.
+    flight: VecDeque<Flight>,
+    memory: DeviceMemory,
+}
+
+/// A run that was queued.
+struct Flight {
+    size: InputSize,
+    slot: usize,
+    mappings: Vec<ModelMapping>,
+    results: Results,
+}
+
+impl DeviceDetector {
+    pub(crate) fn new(shared: &Arc<Shared>, ordinal: u32) -> Result<Self, InferError> {
+        let unusable = |error: CudaError| InferError::Device { device: shared.device, reason: error.to_string() };
+        let device = CudaDevice::open(ordinal).map_err(unusable)?;
+        let memory = DeviceMemory::new(&device).map_err(unusable)?;
+        Ok(Self { shared: Arc::clone(shared), sizes: Vec::new(), flight: VecDeque::new(), memory })
+    }
+
+    /// Another one with sessions of its own on the same stream.
+    pub(crate) fn fork(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), sizes: Vec::new(), flight: VecDeque::new(), memory: self.memory.clone() }
+    }
+
+    /// Makes what a size needs.
+    pub(crate) fn warm_up(&mut self, size: InputSize) -> Result<(), InferError> {
+        self.make_last(size)?;
+        self.sizes.last_mut().map_or(Ok(()), |sized| sized.warm_up(&self.shared, &self.memory))
+    }
+
+    /// Runs that were queued and not read yet.
+    pub(crate) fn runs_in_flight(&self) -> usize {
+        self.flight.len()
+    }
+
+    /// The most device memory that inputs and outputs took, in bytes; ONNX Runtime's own is not among it.
+    pub(crate) fn high_water_bytes(&self) -> usize {
+        self.memory.pool.stats().high_water_bytes
+    }
+
+    /// Queues one run on frames that share an input size, at most a batch of them. Results of older runs are put to `done`
+    /// first when every slot is taken.
+    pub(crate) fn queue(&mut self, size: InputSize, frames: &[&Frame], done: &mut VecDeque<Vec<Detection>>) -> Result<(), InferError> {
+        let is_known = self.sizes.iter().any(|sized| sized.size() == size);
+        if !is_known && self.sizes.len() >= MAX_SIZES {
+            // The session that goes may have runs in flight.
+            while self.finish_oldest(done)? {}
+        }
+        self.make_last(size)?;
+        while !self.sizes.last().is_some_and(SizedModel::has_free_slot) {
+            if !self.finish_oldest(done)? {
+                return Err(self.shared.run_error("no slot for a batch is free"));
+            }
+        }
+        let Some(sized) = self.sizes.last_mut() else { return Err(self.shared.run_error("it has no session")) };
+        let run = sized.run(frames, &self.shared, &self.memory)?;
+        self.flight.push_back(Flight { size, slot: run.slot, mappings: run.mappings, results: run.results });
+        Ok(())
+    }
+
+    /// Waits for the oldest run and gives its frames' detections; `false` when none is in flight.
+    pub(crate) fn finish_oldest(&mut self, done: &mut VecDeque<Vec<Detection>>) -> Result<bool, InferError> {
+        let Some(flight) = self.flight.pop_front() else { return Ok(false) };
+        let found = match flight.results {
+            Results::Done(found) => Ok(found),
+            Results::Pending(pending) => read(pending, &flight.mappings, &self.shared),
+        };
+        if let Some(sized) = self.sizes.iter_mut().find(|sized| sized.size() == flight.size) {
+            sized.free(flight.slot);
+        }
+        done.extend(found?);
+        Ok(true)
+    }
+
+    /// Sees to it that the model for a size is there, at the end.
+    fn make_last(&mut self, size: InputSize) -> Result<(), InferError> {
+        match self.sizes.iter().position(|sized| sized.size() == size) {
+            Some(index) => {
+                let used = self.sizes.remove(index);
+                self.sizes.push(used);
+            }
+            None => {
+                if self.sizes.len() >= MAX_SIZES {
+                    self.sizes.remove(0);
+                }
+                self.sizes.push(SizedModel::new(&self.shared, size, &self.memory)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits for boxes and puts them into frame pixels.
+fn read(pending: Pending, mappings: &[ModelMapping], shared: &Shared) -> Result<Vec<Vec<Detection>>, InferError> {
+    let pictures = pending.finish().map_err(|error| shared.cuda_error(error))?;
+    Ok(pictures.iter().zip(mappings).map(|(picture, mapping)| detections(picture, mapping, shared)).collect())
+}
+
+fn detections(picture: &PictureBoxes, mapping: &ModelMapping, shared: &Shared) -> Vec<Detection> {
+    let landmarks = shared.model.card.landmarks.len();
+    let found = picture.boxes.iter().map(|found| Pending::candidate(found, landmarks));
+    let detections: Vec<Detection> = found.filter_map(|candidate| shared.detection(candidate, mapping)).collect();
+    let counters = &shared.counters;
+    Counters::add(&counters.frames, 1);
+    Counters::add(&counters.detections, detections.len());
+    Counters::add(&counters.non_finite, picture.non_finite as usize);
+    Counters::add(&counters.over_limit, picture.over_limit as usize);
+    Counters::add(&counters.over_max_detections, picture.over_max_detections as usize);
+    detections
+}

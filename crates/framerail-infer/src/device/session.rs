@@ -1,0 +1,155 @@
+//! A model on a card: a session on a stream of ours, and what it takes and gives.
+
+use framerail_cuda::CudaStream;
+use ort::{
+    ep::{self, ExecutionProviderDispatch},
+    session::{Session, builder::GraphOptimizationLevel},
+};
+
+use super::{
+    CudaOptions, Provider,
+    libraries::{self, MissingLibraries},
+};
+use crate::{InferError, SearchPath, binding, binding::Element, onnx::InputShape, runtime::Runtime, session::one_line};
+
+/// An output as the session declares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Declared {
+    pub(super) name: String,
+    /// `None` for elements that no decoder on the card reads.
+    pub(super) element: Option<Element>,
+    /// `None` when a dimension is open until the model has run.
+    pub(super) dims: Option<Vec<i64>>,
+}
+
+/// A session on a stream.
+pub(super) struct DeviceSession {
+    // Dropped before the stream that it runs on.
+    pub(super) session: Session,
+    pub(super) outputs: Vec<Declared>,
+    pub(super) input_dims: Vec<i64>,
+    /// Whether some operators run on the CPU, with copies there and back.
+    pub(super) runs_partly_on_cpu: bool,
+    _stream: CudaStream,
+}
+
+/// What a session is made of.
+pub(super) struct Recipe<'a> {
+    pub(super) runtime: &'a Runtime,
+    pub(super) search: &'a SearchPath,
+    pub(super) options: &'a CudaOptions,
+    pub(super) stream: &'a CudaStream,
+    pub(super) model: &'a str,
+    pub(super) is_half: bool,
+}
+
+impl Recipe<'_> {
+    /// Loads a model from its bytes; every dimension of `shape` is fixed.
+    pub(super) fn session(&self, bytes: &[u8], shape: &InputShape) -> Result<DeviceSession, InferError> {
+        let device = self.stream.device().id();
+        if !self.runtime.info().providers.iter().any(|name| name == self.provider_name()) {
+            let path = self.runtime.info().path.display();
+            let reason = format!(
+                "ONNX Runtime {path} has no {} provider; `pip install onnxruntime-gpu` in place of onnxruntime, or set ORT_DYLIB_PATH",
+                self.provider_name()
+            );
+            return Err(InferError::Device { device, reason });
+        }
+        let missing = libraries::preload(self.search, self.runtime.info().path.parent());
+        let (session, runs_partly_on_cpu) = self.build(bytes, &missing)?;
+        let input_dims = shape.dims.iter().map(|dim| dim.map_or(1, |dim| dim as i64)).collect();
+        let outputs = session.outputs().iter().map(|outlet| {
+            let dims = outlet.dtype().tensor_shape().map(|shape| shape.to_vec());
+            Declared {
+                name: outlet.name().to_owned(),
+                element: outlet.dtype().tensor_type().and_then(Element::of),
+                dims: dims.filter(|dims| !dims.is_empty() && dims.iter().all(|dim| *dim > 0)),
+            }
+        });
+        Ok(DeviceSession { outputs: outputs.collect(), session, input_dims, runs_partly_on_cpu, _stream: self.stream.clone() })
+    }
+
+    fn provider_name(&self) -> &'static str {
+        match self.options.provider {
+            Provider::Cuda => "cuda",
+            Provider::TensorRt => "tensorrt",
+        }
+    }
+
+    /// Whole on the card if that can be, else with what the card lacks on the CPU.
+    fn build(&self, bytes: &[u8], missing: &MissingLibraries) -> Result<(Session, bool), InferError> {
+        let refused = |error: &ort::Error| InferError::Run { model: self.model.to_owned(), reason: one_line(error) };
+        match self
+            .builder(missing)?
+            .with_disable_cpu_fallback()
+            .map_err(ort::Error::from)
+            .and_then(|mut builder| builder.commit_from_memory(bytes))
+        {
+            Ok(session) => Ok((session, false)),
+            Err(error) if error.to_string().contains("fallback") && !self.options.graphs => {
+                let session = self.builder(missing)?.commit_from_memory(bytes).map_err(|error| refused(&error))?;
+                log::warn!(
+                    "model {}: some of its operators are not there on the card and run on the CPU, with copies there and back",
+                    self.model
+                );
+                Ok((session, true))
+            }
+            Err(error) => Err(refused(&error)),
+        }
+    }
+
+    fn builder(&self, missing: &MissingLibraries) -> Result<ort::session::builder::SessionBuilder, InferError> {
+        let plain = || {
+            let builder = Session::builder(&self.runtime.environment)?
+                .with_optimization_level(GraphOptimizationLevel::All)?
+                .with_intra_threads(1)?
+                .with_inter_threads(1)?
+                .with_intra_op_spinning(false)?
+                // Laid out as one block, activations would come on top of what the arena holds from the first run.
+                .with_memory_pattern(false)?
+                .with_device_allocated_initializers()?;
+            Ok::<_, ort::Error>(builder)
+        };
+        let builder = plain().map_err(|error| InferError::Run { model: self.model.to_owned(), reason: one_line(&error) })?;
+        builder.with_execution_providers(self.providers()).map_err(|error| {
+            let reason = format!("{}{}", one_line(&error), missing.hint());
+            InferError::Device { device: self.stream.device().id(), reason }
+        })
+    }
+
+    fn providers(&self) -> Vec<ExecutionProviderDispatch> {
+        let number = i32::try_from(self.stream.device().info().ordinal).unwrap_or(0);
+        let mut cuda = ep::CUDA::default()
+            .with_device_id(number)
+            .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested)
+            .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic)
+            .with_conv_max_workspace(self.options.large_workspace)
+            .with_tf32(self.options.tf32)
+            .with_cuda_graph(self.options.graphs)
+            // Float16 convolutions run on tensor cores in this layout only.
+            .with_prefer_nhwc(self.is_half);
+        if let Some(limit) = self.options.memory_limit_bytes {
+            cuda = cuda.with_memory_limit(limit);
+        }
+        let cuda = binding::on_stream(cuda, self.stream).build().error_on_failure();
+        match self.options.provider {
+            Provider::Cuda => vec![cuda],
+            Provider::TensorRt => vec![self.tensorrt(number).build().error_on_failure(), cuda],
+        }
+    }
+
+    fn tensorrt(&self, number: i32) -> ep::TensorRT {
+        let cache = self.options.engine_cache(self.search);
+        if let Err(error) = std::fs::create_dir_all(&cache) {
+            log::warn!("TensorRT's engines are not kept: {} cannot be made: {error}", cache.display());
+        }
+        let provider = ep::TensorRT::default()
+            .with_device_id(number)
+            .with_fp16(self.is_half)
+            .with_engine_cache(true)
+            .with_engine_cache_path(cache.display())
+            .with_timing_cache(true)
+            .with_timing_cache_path(cache.display());
+        binding::tensorrt_on_stream(provider, self.stream)
+    }
+}
