@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export FRAMERAIL_HOME ?= $(CURDIR)/.framerail
 export V ?= 0
 
-.PHONY: help setup build test demo lint bench-setup bench clean
+.PHONY: help setup build static test demo lint bench-setup bench gpu-pack clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -17,6 +17,9 @@ setup: ## install packages, ONNX Runtime, face detector, clips (seconds when rep
 
 build: setup ## build the release program
 	cargo build --release -p framerail-cli
+
+static: setup ## build a program with FFmpeg inside, for any host with glibc (FFmpeg takes minutes, once)
+	@scripts/build_static.sh
 
 test: setup ## build and run every test
 	@scripts/test.sh
@@ -34,6 +37,9 @@ bench-setup: setup ## install deface into its own environment, for the benchmark
 
 bench: build bench-setup ## time framerail and deface on the same clips, interleaved
 	python3 bench/compare_deface.py
+
+gpu-pack: static ## pack what a bare GPU host needs, in parts below 60 MiB (docs/gpu-host.md)
+	@scripts/pack_gpu.sh
 
 clean: ## remove build output and demo files (keeps .framerail)
 	cargo clean

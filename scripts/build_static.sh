@@ -95,7 +95,7 @@ SOURCES
     fi
     (cd "$folder" && run apt-get "${private[@]}" -q source "$name=$version") || {
         rm -f "$apt/updated"
-        die "Debian's archive gave no source of $name $version; if a newer one is out, upgrade the installed packages and run again"
+        die "Debian's archive has no source of $name $version; where a newer one is out, upgrade the installed packages"
     }
     rm -f "$folder"/*.tar.* "$folder"/*.dsc
 }
@@ -171,7 +171,8 @@ lock() {
 prefix_for() {
     local kind=$1 key
     shift
-    key=$(printf '%s\n' "$ffmpeg_version" "$dav1d_version" "$x264_version" "$(gcc -dumpfullversion)" "$@" | sha256sum | cut -c 1-12)
+    key=$(printf '%s\n' "$ffmpeg_version" "$dav1d_version" "$x264_version" "$(gcc -dumpfullversion)" "$@" |
+        sha256sum | cut -c 1-12)
     echo "$cache/ffmpeg-$kind-${ffmpeg_version#*:}-$key"
 }
 

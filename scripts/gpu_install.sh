@@ -29,8 +29,9 @@ print(":".join(sorted(folder for root in roots for folder in glob.glob(root + "/
 PY
 )
 export PATH=$FRAMERAIL_GPU/bin:$PATH
-export LD_LIBRARY_PATH=$FRAMERAIL_GPU/ort:$FRAMERAIL_GPU/ffmpeg${framerail_cuda_libraries:+:$framerail_cuda_libraries}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-unset framerail_cuda_libraries
+framerail_libraries=$FRAMERAIL_GPU/ort:$FRAMERAIL_GPU/ffmpeg${framerail_cuda_libraries:+:$framerail_cuda_libraries}
+export LD_LIBRARY_PATH=$framerail_libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+unset framerail_cuda_libraries framerail_libraries
 # Models and cards are in models/, clips in clips/.
 export FRAMERAIL_HOME=$FRAMERAIL_GPU
 export PYTHONPATH=$FRAMERAIL_GPU/python${PYTHONPATH:+:$PYTHONPATH}
@@ -55,7 +56,8 @@ fi
 
 # shellcheck disable=SC1091
 source "$folder/env.sh"
-lacking=$(find "$folder/ort" "$folder/ffmpeg" "$folder/bin" -type f 2>/dev/null | xargs -r ldd 2>/dev/null |
+# Until all parts are there a folder may be missing, and ldd ends with an error for what it cannot open.
+lacking=$({ find "$folder"/{ort,ffmpeg,bin} -type f -exec ldd {} + 2>/dev/null || true; } |
     awk '/not found/ {print $1}' | sort -u)
 for library in $lacking; do echo "install: MISSING: $library; look at the driver, PyTorch and LD_LIBRARY_PATH"; done
 if ! ldconfig -p | grep -q libnvcuvid.so.1; then

@@ -84,11 +84,10 @@ runtime_wheel() {
 
 # The provider alone: with the rest of ONNX Runtime the part would be near the limit.
 pack_runtime() {
-    local capi
+    local provider=onnxruntime/capi/libonnxruntime_providers_cuda.so
     runtime_wheel
-    capi=$unpacked/onnxruntime/capi
     mkdir -p "$1/ort"
-    "$root/scripts/prune_fatbin.py" "$capi/libonnxruntime_providers_cuda.so" "$1/ort/libonnxruntime_providers_cuda.so" --arch "$arch"
+    say "$("$root/scripts/prune_fatbin.py" --arch "$arch" "$unpacked/$provider" "$1/ort/$(basename "$provider")")"
 }
 
 pack_program() {
@@ -116,10 +115,12 @@ pack_peers() {
     local package wheels=$home/gpu-wheels/peers
     fetch "$root/bench/gpu/requirements-peers.txt" "$wheels"
     for package in torchcodec pynvvideocodec python_vali; do unpack "$wheels" "$package" "$1/python"; done
+    # Examples that its wheel scatters over the folder of packages.
+    rm -rf "$1"/python/{samples,benchmarks,pynvvideocodec-*.data}
     # TorchCodec holds one build for each FFmpeg; FFmpeg 5 is the one that comes along.
     find "$1/python/torchcodec" -name 'libtorchcodec_*[46789].so' -delete
     mkdir -p "$1/ffmpeg"
-    "$root/scripts/build_static.sh" --shared "$1/ffmpeg" >/dev/null
+    "$root/scripts/build_static.sh" --shared "$1/ffmpeg"
 }
 
 # Apart from the readers: it brings packages that the host may have in other versions.

