@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use framerail_core::{Device, Frame, HostSurface, Surface};
-use framerail_cuda::{CudaDevice, CudaError, CudaStream, CudaSurface, PinnedPool, Traffic, device_count, driver_version};
+use framerail_cuda::{CudaDevice, CudaError, CudaStream, CudaSurface, PinnedPool, Traffic, device_count, driver_version, nvrtc};
 use framerail_pipeline::{CopyKind, DeviceChoice, ErrorKind, StageContext, StageError};
 use parking_lot::Mutex;
 
@@ -56,7 +56,11 @@ impl Devices {
             (DeviceChoice::On(Device::Cuda(ordinal)), _) | (DeviceChoice::Auto, Device::Cuda(ordinal)) => ordinal,
             (DeviceChoice::Auto, Device::Cpu) => 0,
         };
-        let card = CudaDevice::open(ordinal).map_err(|error| error.to_string()).and_then(|card| can(&card).map(|()| card));
+        let card = CudaDevice::open(ordinal).map_err(|error| error.to_string()).and_then(|card| {
+            can(&card)?;
+            // Without a compiler only the kernels of an earlier run are there: enough for who asks for the card by name.
+            if choice == DeviceChoice::Auto { nvrtc::nvrtc_version().map(|_| card) } else { Ok(card) }
+        });
         match (card, choice) {
             (Ok(card), _) => Ok(Settled::on(card)),
             (Err(reason), DeviceChoice::On(device)) => Err(unusable(device, &reason)),

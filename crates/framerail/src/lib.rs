@@ -18,6 +18,7 @@ pub use framerail_pipeline as pipeline;
 pub use framerail_reader as reader;
 pub use framerail_vision as vision;
 
+mod card_canvas;
 mod convert;
 pub mod devices;
 pub mod inputs;

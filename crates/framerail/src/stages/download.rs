@@ -1,9 +1,9 @@
 //! The `download` stage: frames from a card to host memory.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use framerail_core::{Device, HostSurface, Surface};
-use framerail_cuda::{CudaDevice, CudaStream, CudaSurface, PinnedPool, Traffic};
+use framerail_cuda::{CudaDevice, CudaEvent, CudaStream, CudaSurface, PinnedPool, Traffic};
 use framerail_pipeline::{
     BatchPolicy, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, PlanError, Registry, RegistryError, Stage,
     StageContext, StageError, StagePlan, StageSpec, Work, copies::DOWNLOAD,
@@ -14,6 +14,9 @@ use crate::{convert::cuda_error, devices::account};
 
 /// Frames whose copies are queued together, of those that wait.
 const FRAMES_TOGETHER: usize = 4;
+
+/// Batches whose copies are under way while the next one is queued.
+const BATCHES_UNDER_WAY: usize = 2;
 
 /// Page-locked buffers kept: making one takes longer than many copies.
 const KEPT_BUFFERS: usize = 32;
@@ -39,11 +42,11 @@ impl StagePlan for DownloadPlan {
     }
 
     fn batch(&self) -> BatchPolicy {
-        BatchPolicy { max_frames: FRAMES_TOGETHER, max_wait: Some(std::time::Duration::ZERO) }
+        BatchPolicy { max_frames: FRAMES_TOGETHER, max_wait: Some(Duration::ZERO) }
     }
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
-        Ok(Work::Stages(vec![Box::new(Download { lane: None, context: None })]))
+        Ok(Work::Stages(vec![Box::new(Download { lane: None, under_way: VecDeque::new(), context: None })]))
     }
 }
 
@@ -53,8 +56,15 @@ struct Lane {
     pool: PinnedPool,
 }
 
+/// Items in order, those on their way with their copies, and the mark behind the last copy.
+struct Batch {
+    items: Vec<(Item, Option<HostSurface>)>,
+    copied: Option<CudaEvent>,
+}
+
 struct Download {
     lane: Option<Lane>,
+    under_way: VecDeque<Batch>,
     context: Option<StageContext>,
 }
 
@@ -69,29 +79,61 @@ impl Stage for Download {
     }
 
     fn batch(&mut self, items: Vec<Item>, out: &mut dyn Emitter) -> Result<Flow, StageError> {
-        let mut queued = Vec::with_capacity(items.len());
+        let mut batch = Batch { items: Vec::with_capacity(items.len()), copied: None };
         for item in items {
             let copy = match &item {
                 Item::Frame(item) => self.queue(item)?,
                 _ => None,
             };
-            queued.push((item, copy));
+            batch.items.push((item, copy));
         }
         if let Some(lane) = &self.lane
-            && queued.iter().any(|(_, copy)| copy.is_some())
+            && batch.items.iter().any(|(_, copy)| copy.is_some())
         {
-            lane.stream.synchronize().map_err(cuda_error)?;
+            batch.copied = Some(lane.stream.record().map_err(cuda_error)?);
+        }
+        self.under_way.push_back(batch);
+        while self.under_way.len() > BATCHES_UNDER_WAY {
+            self.idle(out)?;
+        }
+        Ok(Flow::More)
+    }
+
+    fn has_work_under_way(&self) -> bool {
+        !self.under_way.is_empty()
+    }
+
+    fn idle(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        let Some(batch) = self.under_way.pop_front() else { return Ok(Flow::More) };
+        if let Some(copied) = &batch.copied {
+            copied.synchronize().map_err(cuda_error)?;
         }
         if let Some(context) = &self.context {
             account(context, Traffic::take());
         }
-        for (mut item, copy) in queued {
+        for (mut item, copy) in batch.items {
             if let (Item::Frame(item), Some(host)) = (&mut item, copy) {
                 item.frame.surface = Surface::Host(host);
             }
             out.push(item)?;
         }
         Ok(Flow::More)
+    }
+
+    fn finish(&mut self, out: &mut dyn Emitter) -> Result<(), StageError> {
+        while !self.under_way.is_empty() {
+            self.idle(out)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        // Page-locked buffers go back to their pool, and the card must be done writing them. What fails here has failed before.
+        for copied in self.under_way.iter().filter_map(|batch| batch.copied.as_ref()) {
+            let _ = copied.synchronize();
+        }
     }
 }
 

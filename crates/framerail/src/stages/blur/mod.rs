@@ -1,16 +1,26 @@
 //! The `blur` stage: makes what was found unrecognisable.
 
+mod on_card;
+
 use std::path::Path;
 
-use framerail_core::FramePool;
+use framerail_core::{Detection, FramePool};
+use framerail_cuda::{
+    Traffic,
+    kernels::{HideRegion, ObscureJob, obscure_batch},
+};
 use framerail_pipeline::{
     ConfigError, CopyKind, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, LinkContext, OptionSpec, Options, PlanError, Registry,
     RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
 };
-use framerail_vision::{MaskOptions, MaskShape, MosaicCell, Obscure, Obscurer, Overlay};
+use framerail_vision::{MaskOptions, MaskShape, MosaicCell, Obscure, ObscureCounts, Obscurer, Overlay};
 
-use super::link::{detections_of, host_frames};
-use crate::convert::{core_error, vision_error};
+use super::link::{detections_of, host_frames, input_of};
+use crate::{
+    card_canvas::CardCanvas,
+    convert::{core_error, cuda_error, vision_error},
+    devices::account,
+};
 
 /// Buffers kept for frames that the decoder still needs and that are copied before they are changed.
 const KEPT_BUFFERS: usize = 8;
@@ -23,7 +33,8 @@ fn spec() -> StageSpec {
     StageSpec::transform("blur", "hides what was found: blur, mosaic, colour or picture")
         .details(
             "Works in the frame's own pixel format; only frames with detections are touched. Strengths are relative to the size of the \
-             face, so that near and far ones are hidden alike. The soft edge lies outside the mask.",
+             face, so that near and far ones are hidden alike. The soft edge lies outside the mask. Frames on a card are changed \
+             there, in place; kind=image needs them on the host.",
         )
         .option(
             OptionSpec::choice(
@@ -67,6 +78,8 @@ fn spec() -> StageSpec {
 
 struct BlurPlan {
     obscurer: Option<Obscurer>,
+    /// Whether cards can do it too.
+    runs_on_cards: bool,
     only: Option<Vec<String>>,
     workers: usize,
 }
@@ -76,12 +89,14 @@ impl BlurPlan {
         let shape = if options.choice("shape") == "rectangle" { MaskShape::Rectangle } else { MaskShape::Ellipse };
         let (mask_scale, feather) = (options.float("mask_scale") as f32, options.float("feather") as f32);
         let mask = MaskOptions { shape, mask_scale, feather };
-        let obscurer = match obscure(options)? {
+        let obscure = obscure(options)?;
+        let runs_on_cards = !matches!(obscure, Some(Obscure::Image(_)));
+        let obscurer = match obscure {
             Some(obscure) => Some(Obscurer::new(obscure, mask).map_err(|error| ConfigError::at("strength", error))?),
             None => None,
         };
         let only = options.optional_text("only").map(|labels| labels.split(',').map(|label| label.trim().to_owned()).collect());
-        Ok(Self { obscurer, only, workers: options.workers() })
+        Ok(Self { obscurer, runs_on_cards, only, workers: options.workers() })
     }
 }
 
@@ -122,7 +137,7 @@ fn overlay(path: Option<&Path>) -> Result<Overlay, ConfigError> {
 
 impl StagePlan for BlurPlan {
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
-        let input = host_frames(input)?;
+        let input = if self.runs_on_cards { input_of(input)? } else { host_frames(input)? };
         let detections = detections_of(input)?;
         let unknown = self.only.iter().flatten().find(|label| !detections.labels.contains(label));
         if let Some(label) = unknown.filter(|_| !detections.labels.is_empty()) {
@@ -140,7 +155,8 @@ impl StagePlan for BlurPlan {
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let pool = FramePool::new(KEPT_BUFFERS);
         let worker = |_| {
-            let blur = Blur { obscurer: self.obscurer.clone(), only: self.only.clone(), pool: pool.clone(), counters: None };
+            let (obscurer, only, pool) = (self.obscurer.clone(), self.only.clone(), pool.clone());
+            let blur = Blur { obscurer, only, pool, card: None, counters: None };
             Box::new(blur) as Box<dyn Stage>
         };
         Ok(Work::Stages((0..self.workers).map(worker).collect()))
@@ -159,6 +175,8 @@ struct Blur {
     obscurer: Option<Obscurer>,
     only: Option<Vec<String>>,
     pool: FramePool,
+    /// For frames on a card.
+    card: Option<CardCanvas>,
     counters: Option<Counters>,
 }
 
@@ -183,7 +201,7 @@ impl Stage for Blur {
 
 impl Blur {
     fn hide(&mut self, item: &mut FrameItem) -> Result<(), StageError> {
-        let Some(obscurer) = &mut self.obscurer else { return Ok(()) };
+        let Some(obscurer) = &self.obscurer else { return Ok(()) };
         let chosen: Vec<_> = match &self.only {
             None => item.detections.clone(),
             Some(only) => item.detections.iter().filter(|found| only.iter().any(|label| **label == *found.label.name)).cloned().collect(),
@@ -191,12 +209,23 @@ impl Blur {
         if chosen.is_empty() {
             return Ok(());
         }
-        let copied_bytes = item.frame.make_writable(&self.pool).map_err(core_error)?;
-        let color = item.frame.color;
-        let surface = item.frame.surface.host_mut().map_err(core_error)?;
-        let counts = obscurer.run(surface, &color, &chosen).map_err(vision_error)?;
+        let counts = match CardCanvas::for_frame(&mut self.card, &item.frame).map_err(cuda_error)? {
+            Some(card) => hide_on_card(obscurer, card, item, &chosen)?,
+            None => {
+                let copied_bytes = item.frame.make_writable(&self.pool).map_err(core_error)?;
+                if let Some(counters) = &self.counters {
+                    counters.context.count_copy(CopyKind::Host, copied_bytes);
+                }
+                let color = item.frame.color;
+                let surface = item.frame.surface.host_mut().map_err(core_error)?;
+                obscurer.run(surface, &color, &chosen).map_err(vision_error)?
+            }
+        };
         if let Some(counters) = &self.counters {
-            counters.context.count_copy(CopyKind::Host, copied_bytes);
+            if let Some(card) = &self.card {
+                account(&counters.context, Traffic::take());
+                counters.context.memory(card.pool.device().id(), card.memory_bytes());
+            }
             counters.hidden.add(counts.hidden);
             counters.outside.add(counts.outside);
             counters.invalid.add(counts.invalid);
@@ -204,4 +233,17 @@ impl Blur {
         }
         Ok(())
     }
+}
+
+/// Queues the work on the card; nothing waits for it here.
+fn hide_on_card(obscurer: &Obscurer, card: &CardCanvas, item: &mut FrameItem, chosen: &[Detection]) -> Result<ObscureCounts, StageError> {
+    let color = item.frame.color;
+    let surface = card.writable(&mut item.frame).map_err(cuda_error)?;
+    let size = (surface.width(), surface.height());
+    let (plans, counts) = obscurer.plan(size, surface.format(), &color, chosen).map_err(vision_error)?;
+    let regions: Option<Vec<HideRegion>> = plans.iter().map(on_card::hide_region).collect();
+    let beyond = || StageError::new(ErrorKind::Internal, "a mask has numbers that kernels do not take; device=cpu does without");
+    let regions = regions.ok_or_else(beyond)?;
+    obscure_batch(&card.stream, &card.pool, &[ObscureJob { surface, regions: &regions }]).map_err(cuda_error)?;
+    Ok(counts)
 }
