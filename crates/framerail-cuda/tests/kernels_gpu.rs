@@ -6,12 +6,12 @@ mod kernels_cases;
 
 use std::sync::Arc;
 
-use framerail_core::{DType, HostSurface};
+use framerail_core::{DType, HostSurface, PixelFormat, TensorLayout};
 use framerail_cuda::{
-    CudaDevice, CudaStream, CudaSurface, DevicePool, PinnedPool,
+    CudaDevice, CudaEvent, CudaStream, CudaSurface, DevicePool, PinnedPool,
     kernels::{
-        BoxDecoder, Conversion, ConvertJob, DeviceTensor, HideRegion, ObscureJob, PictureBoxes, TensorSpec, convert_batch, decode_boxes,
-        obscure_batch, read_boxes,
+        BoxDecoder, ChannelMix, Channels, Conversion, ConvertJob, CropWindow, DeviceTensor, DrawJob, HideRegion, ObscureJob, PictureBoxes,
+        Placement, Sampling, Stroke, TensorSpec, convert_batch, decode_boxes, draw_batch, obscure_batch, read_boxes, repacked,
     },
 };
 use kernels_cases::Card;
@@ -83,6 +83,74 @@ impl Card for Gpu {
         results.download(0, &mut bytes, &self.stream).expect("a working card");
         read_boxes(decoder, batch, &bytes).expect("whole results")
     }
+
+    fn draw(&self, pictures: &mut [HostSurface], strokes: &[Vec<Stroke>]) {
+        let upload = |picture: &HostSurface| CudaSurface::upload(picture, &self.pool, &self.stream).expect("room for a picture");
+        let surfaces: Vec<CudaSurface> = pictures.iter().map(upload).collect();
+        let jobs: Vec<DrawJob<'_>> = surfaces.iter().zip(strokes).map(|(surface, strokes)| DrawJob { surface, strokes }).collect();
+        draw_batch(&self.stream, &self.pool, &jobs).expect("fitting strokes");
+        for (picture, surface) in pictures.iter_mut().zip(&surfaces) {
+            *picture = surface.download(&self.pinned, &self.stream).expect("a working card");
+        }
+    }
+
+    fn repacked(&self, picture: &HostSurface) -> HostSurface {
+        let surface = CudaSurface::upload(picture, &self.pool, &self.stream).expect("room for a picture");
+        let out = repacked(&surface, &self.pool, &self.stream).expect("a format with a counterpart");
+        out.download(&self.pinned, &self.stream).expect("a working card")
+    }
+}
+
+/// Frames a second of the usual jobs, with everything in device memory: `cargo test --test kernels_gpu -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints timings and checks nothing"]
+fn speed() {
+    let Some(gpu) = gpu() else { return };
+    let mut noise = kernels_cases::Noise(1);
+    let host = noise.picture(PixelFormat::Nv12, 1920, 1080);
+    let surfaces: Vec<CudaSurface> =
+        (0..32).map(|_| CudaSurface::upload(&host, &gpu.pool, &gpu.stream).expect("room for a picture")).collect();
+    let rgb = |width, height, layout, dtype| TensorSpec { width, height, layout, dtype, channels: Channels::Rgb };
+    let jobs = [
+        ("1080p, planar u8", rgb(1920, 1080, TensorLayout::Tchw, DType::U8), Sampling::Bilinear),
+        ("1080p, packed u8", rgb(1920, 1080, TensorLayout::Thwc, DType::U8), Sampling::Bilinear),
+        ("1080p, planar f16", rgb(1920, 1080, TensorLayout::Tchw, DType::F16), Sampling::Bilinear),
+        ("300x300, planar f32, bilinear", rgb(300, 300, TensorLayout::Tchw, DType::F32), Sampling::Bilinear),
+        ("300x300, planar f32, bilinear 8-bit", rgb(300, 300, TensorLayout::Tchw, DType::F32), Sampling::Bilinear8Bit),
+        ("300x300, planar f32, area", rgb(300, 300, TensorLayout::Tchw, DType::F32), Sampling::Area),
+    ];
+    for (name, tensor, sampling) in jobs {
+        let out = gpu.pool.buffer(tensor.picture_bytes() * surfaces.len()).expect("room for a batch");
+        let mix = |cb: f32, cr: f32| ChannelMix { gain: [1.164, cb, cr], bias: -100.0, scale: 1.0, shift: 0.0 };
+        let conversion = Conversion {
+            window: CropWindow { x: 0.0, y: 0.0, width: 1920.0, height: 1080.0 },
+            placement: Placement { left: 0, top: 0, width: tensor.width, height: tensor.height },
+            sampling,
+            mixes: [mix(0.0, 1.793), mix(-0.213, -0.533), mix(2.112, 0.0)],
+            padding: [0.0; 3],
+            fast: None,
+            value_shift: 0,
+        };
+        let jobs: Vec<ConvertJob<'_>> = surfaces
+            .iter()
+            .enumerate()
+            .map(|(index, surface)| ConvertJob { surface, conversion, out: &out, out_offset_bytes: index * tensor.picture_bytes() })
+            .collect();
+        let (from, to) = (timed_event(&gpu), timed_event(&gpu));
+        convert_batch(&gpu.stream, &tensor, &jobs).expect("fitting sizes");
+        from.record(&gpu.stream).expect("a working card");
+        for _ in 0..20 {
+            convert_batch(&gpu.stream, &tensor, &jobs).expect("fitting sizes");
+        }
+        to.record(&gpu.stream).expect("a working card");
+        to.synchronize().expect("a working card");
+        let millis = to.millis_since(&from).expect("two timed events");
+        println!("{name}: {:.0} frames/s", 20.0 * 32.0 / millis * 1000.0);
+    }
+}
+
+fn timed_event(gpu: &Gpu) -> CudaEvent {
+    CudaEvent::new(gpu.stream.device(), true).expect("a working card")
 }
 
 macro_rules! on_the_gpu {
@@ -99,6 +167,8 @@ macro_rules! on_the_gpu {
 }
 
 on_the_gpu! {
+    draw::detections_are_drawn_as_on_the_host,
+    draw::repacked_surfaces_hold_the_same_samples,
     boxes::anchors_become_boxes,
     boxes::heatmaps_become_boxes,
     boxes::anchor_free_outputs_become_boxes,

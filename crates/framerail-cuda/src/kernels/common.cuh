@@ -3,6 +3,8 @@
 // The files compile as CUDA C++ (NVRTC, no headers) and as host C++ for the tests, which run blocks one after another.
 // Loads of pictures go through __ldg or load_changing, which the tests check for bounds. Arithmetic follows the host's step by step; contraction to fused multiply-adds must be off (--fmad=false).
 
+#pragma once
+
 typedef unsigned char u8;
 typedef unsigned short u16;
 typedef short i16;

@@ -385,15 +385,7 @@ impl Common {
 impl Picture {
     fn new(job: &RawConvertJob) -> Result<Self, CudaError> {
         let (conversion, picture) = (&job.conversion, &job.picture);
-        let (mut component, mut pitch) = ([0; 3], [0; 2]);
-        for (index, address) in component.iter_mut().enumerate().take(picture.format.color_components().len()) {
-            let samples = picture.component(index).ok_or_else(|| CudaError::argument("a component without a plane"))?;
-            let row = &mut pitch[usize::from(index > 0)];
-            if *row != 0 && *row != samples.pitch_bytes {
-                return Err(CudaError::argument(format!("chroma planes with rows {row} and {} bytes apart", samples.pitch_bytes)));
-            }
-            (*address, *row) = (samples.address, samples.pitch_bytes);
-        }
+        let (component, pitch) = picture.components()?;
         let CropWindow { x, y, width, height } = conversion.window;
         let Placement { left, top, width: columns, height: rows } = conversion.placement;
         Ok(Self {

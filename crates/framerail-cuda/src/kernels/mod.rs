@@ -6,7 +6,10 @@
 
 pub mod boxes;
 pub mod convert;
+pub mod copy;
+pub mod draw;
 pub mod obscure;
+mod rectangle;
 
 use std::ffi::c_void;
 
@@ -20,17 +23,20 @@ pub use convert::{
     ChannelMix, Channels, Conversion, ConvertJob, CropWindow, FastYuv, Placement, RawConvertJob, Sampling, TensorSpec, convert_batch,
     convert_raw,
 };
+pub use copy::{repack_raw, repacked, repacked_format};
+pub use draw::{DrawJob, RawDrawJob, Stroke, StrokeShape, draw_batch, draw_commands, draw_raw};
 pub use obscure::{
-    AxisBlur, Fill, HideRegion, MaskShape, ObscureJob, Outline, RawObscureJob, Rectangle, obscure_batch, obscure_raw, obscure_scratch_bytes,
+    AxisBlur, Fill, HideRegion, MaskShape, ObscureJob, Outline, RawObscureJob, obscure_batch, obscure_raw, obscure_scratch_bytes,
 };
+pub use rectangle::Rectangle;
 
 use crate::{CudaError, CudaStream, CudaSurface, KernelSource, Launch};
 
 /// What every kernel source includes.
-const HEADERS: &[(&str, &str)] = &[("common.cuh", include_str!("common.cuh"))];
+const HEADERS: &[(&str, &str)] = &[("common.cuh", include_str!("common.cuh")), ("samples.cuh", include_str!("samples.cuh"))];
 
 /// The sources of all kernels, for compiling them ahead of time.
-pub const SOURCES: &[&KernelSource] = &[&boxes::SOURCE, &convert::SOURCE, &obscure::SOURCE];
+pub const SOURCES: &[&KernelSource] = &[&boxes::SOURCE, &convert::SOURCE, &copy::SOURCE, &draw::SOURCE, &obscure::SOURCE];
 
 /// Where kernels run: a stream, or an imitation of a card.
 pub trait Runner {
@@ -117,6 +123,20 @@ impl RawPicture {
             pitch_bytes: u32::try_from(*pitch).ok()?,
             step_bytes: place.step_bytes as u8,
         })
+    }
+
+    /// Addresses of the colour components' first samples, and bytes from row to row: of the first component, of the others.
+    fn components(&self) -> Result<([u64; 3], [u32; 2]), CudaError> {
+        let (mut addresses, mut pitches) = ([0; 3], [0; 2]);
+        for (index, address) in addresses.iter_mut().enumerate().take(self.format.color_components().len()) {
+            let samples = self.component(index).ok_or_else(|| CudaError::argument("a component without a plane"))?;
+            let row = &mut pitches[usize::from(index > 0)];
+            if *row != 0 && *row != samples.pitch_bytes {
+                return Err(CudaError::argument(format!("chroma planes with rows {row} and {} bytes apart", samples.pitch_bytes)));
+            }
+            (*address, *row) = (samples.address, samples.pitch_bytes);
+        }
+        Ok((addresses, pitches))
     }
 
     /// Refuses sizes and pitches that no kernel can work with.

@@ -1,6 +1,6 @@
 // Faces hidden in place: blurs, mosaics and flat colours under soft masks, many regions in one launch.
 
-#include "common.cuh"
+#include "samples.cuh"
 
 #define MAX_REGIONS 15
 #define THREADS 1024
@@ -116,8 +116,7 @@ DEVICE u32 coverage_at(const ObscureParams &p, const Region &region, u32 x, u32 
 
 // One component of one region.
 struct Plane {
-    u64 first;
-    u32 pitch, step;
+    Samples samples;
     u32 shift_x, shift_y;
     // In samples, what may be covered.
     u32 x, y, width, height;
@@ -129,7 +128,8 @@ DEVICE Plane plane_of(const ObscureParams &p, const Region &region, int componen
     u32 x = (u32)region.x >> shift_x, y = (u32)region.y >> shift_y;
     u32 right = ((u32)region.x + region.width + (1u << shift_x) - 1u) >> shift_x;
     u32 bottom = ((u32)region.y + region.height + (1u << shift_y) - 1u) >> shift_y;
-    return Plane{region.component[component], region.pitch[other], p.step[other], shift_x, shift_y, x, y, right - x, bottom - y};
+    Samples samples = {region.component[component], region.pitch[other], p.step[other], p.sample_bytes, p.value_shift, p.max_value};
+    return Plane{samples, shift_x, shift_y, x, y, right - x, bottom - y};
 }
 
 // The most covered of the pixels that share a sample.
@@ -146,27 +146,8 @@ DEVICE u32 sample_coverage(const ObscureParams &p, const Region &region, const P
     return most;
 }
 
-// A code value. What is written in place must not go through the cache for constant data.
-DEVICE u32 code_at(const ObscureParams &p, const Plane &plane, u32 x, u32 y) {
-    u64 at = plane.first + (u64)y * plane.pitch + (u64)x * plane.step;
-    return p.sample_bytes == 1 ? (u32)load_changing((const u8 *)at) : (u32)(load_changing((const u16 *)at) >> p.value_shift);
-}
-
-// Moves a sample towards a value by coverage; rounding as on the host, which differs between planes.
-DEVICE void blend(const ObscureParams &p, const Plane &plane, u32 x, u32 y, float value, u32 coverage) {
-    u64 at = plane.first + (u64)y * plane.pitch + (u64)x * plane.step;
-    float old = (float)code_at(p, plane, x, y);
-    float mixed = old + (value - old) * ((float)coverage * (1.0f / 255.0f));
-    if (p.sample_bytes == 1) {
-        *(u8 *)at = plane.step == 1 ? (u8)to_byte(mixed) : (u8)(int)clamp_float(mixed + 0.5f, 0.0f, 255.0f);
-        return;
-    }
-    mixed += 0.5f;
-    *(u16 *)at = (u16)((u32)(mixed < p.max_value ? mixed : p.max_value) << p.value_shift);
-}
-
 // Means of cells of the patch; those at the right and bottom may be smaller.
-DEVICE void shrink(const ObscureParams &p, const Plane &plane, const ComponentFill &fill, u32 width, u32 height, float *out) {
+DEVICE void shrink(const Plane &plane, const ComponentFill &fill, u32 width, u32 height, float *out) {
     u32 step_x = fill.across.step, step_y = fill.down.step;
     for (u32 i = threadIdx.x; i < width * height; i += THREADS) {
         u32 left = i % width * step_x, top = i / width * step_y;
@@ -174,7 +155,7 @@ DEVICE void shrink(const ObscureParams &p, const Plane &plane, const ComponentFi
         u32 rows = step_y < fill.height - top ? step_y : fill.height - top;
         u64 sum = 0;
         for (u32 y = 0; y < rows; y++) {
-            for (u32 x = 0; x < columns; x++) sum += code_at(p, plane, fill.x + left + x, fill.y + top + y);
+            for (u32 x = 0; x < columns; x++) sum += code_at(plane.samples, fill.x + left + x, fill.y + top + y);
         }
         out[i] = (float)sum / (float)(columns * rows);
     }
@@ -221,7 +202,7 @@ DEVICE void hide_by_blur(const ObscureParams &p, const Region &region, const Pla
     const ComponentFill &fill = region.fill[component > 0];
     u32 width = (fill.width + fill.across.step - 1) / fill.across.step, height = (fill.height + fill.down.step - 1) / fill.down.step;
     float *values = (float *)region.scratch[component], *other = values + (u64)width * height;
-    shrink(p, plane, fill, width, height, values);
+    shrink(plane, fill, width, height, values);
     __syncthreads();
     for (int pass = 0; pass < 6; pass++) {
         bool rows = pass < 3;
@@ -242,7 +223,7 @@ DEVICE void hide_by_blur(const ObscureParams &p, const Region &region, const Pla
         const float *upper = values + (u64)down.first * width, *lower = values + (u64)down.second * width;
         float near = upper[across.first] + (lower[across.first] - upper[across.first]) * down.weight;
         float far = upper[across.second] + (lower[across.second] - upper[across.second]) * down.weight;
-        blend(p, plane, x, y, near + (far - near) * across.weight, coverage);
+        blend(plane.samples, x, y, near + (far - near) * across.weight, coverage);
     }
 }
 
@@ -278,7 +259,7 @@ DEVICE void hide_by_mosaic(const ObscureParams &p, const Region &region, const P
                 sum = count = 0;
             }
             current = cell;
-            sum += code_at(p, plane, fill.x + dx, y);
+            sum += code_at(plane.samples, fill.x + dx, y);
             count++;
         }
         atomicAdd(&cells[2 * current], sum);
@@ -291,7 +272,7 @@ DEVICE void hide_by_mosaic(const ObscureParams &p, const Region &region, const P
         if (coverage == 0) continue;
         u32 cell = (u32)(cell_of(y, plane.shift_y, region.origin_y, region.cell) - top) * across +
                    (u32)(cell_of(x, plane.shift_x, region.origin_x, region.cell) - left);
-        blend(p, plane, x, y, (float)((double)cells[2 * cell] / (double)cells[2 * cell + 1]), coverage);
+        blend(plane.samples, x, y, (float)((double)cells[2 * cell] / (double)cells[2 * cell + 1]), coverage);
     }
 }
 
@@ -308,7 +289,7 @@ KERNEL_OF(1024, obscure, ObscureParams) {
         for (u32 i = threadIdx.x; i < plane.width * plane.height; i += THREADS) {
             u32 x = plane.x + i % plane.width, y = plane.y + i / plane.width;
             u32 coverage = sample_coverage(p, region, plane, x, y);
-            if (coverage > 0) blend(p, plane, x, y, region.code[component], coverage);
+            if (coverage > 0) blend(plane.samples, x, y, region.code[component], coverage);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use framerail_core::PixelFormat;
 
-use super::{HEADERS, RawPicture, Runner, run_with};
+use super::{HEADERS, RawPicture, Rectangle, Runner, run_with};
 use crate::{CudaError, CudaStream, CudaSurface, DevicePool, KernelSource};
 
 /// The kernels of this file.
@@ -13,56 +13,6 @@ const MAX_REGIONS: usize = 15;
 
 /// Threads of a block. As in `obscure.cu`.
 const THREADS: u32 = 1024;
-
-/// Whole samples or pixels from (`x`, `y`) on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rectangle {
-    /// First column.
-    pub x: u32,
-    /// First row.
-    pub y: u32,
-    /// Columns.
-    pub width: u32,
-    /// Rows.
-    pub height: u32,
-}
-
-impl Rectangle {
-    /// Whether it is not empty and lies within so many columns and rows.
-    fn fits(&self, columns: u32, rows: u32) -> bool {
-        let within = |first: u32, count: u32, end: u32| count > 0 && first.checked_add(count).is_some_and(|last| last <= end);
-        within(self.x, self.width, columns) && within(self.y, self.height, rows)
-    }
-
-    fn holds(&self, other: &Rectangle) -> bool {
-        let within = |first: u32, count: u32, other: u32, others: u32| first <= other && other + others <= first + count;
-        within(self.x, self.width, other.x, other.width) && within(self.y, self.height, other.y, other.height)
-    }
-
-    fn meets(&self, other: &Rectangle) -> bool {
-        let apart = |first: u32, count: u32, other: u32, others: u32| first + count <= other || other + others <= first;
-        !apart(self.x, self.width, other.x, other.width) && !apart(self.y, self.height, other.y, other.height)
-    }
-
-    /// The samples of a component that touch these pixels.
-    fn of_component(&self, (shift_x, shift_y): (u32, u32)) -> Rectangle {
-        let span = |from: u32, len: u32, shift: u32| (from >> shift, (from + len).div_ceil(1 << shift) - (from >> shift));
-        let ((x, width), (y, height)) = (span(self.x, self.width, shift_x), span(self.y, self.height, shift_y));
-        Rectangle { x, y, width, height }
-    }
-
-    /// The pixels that share these samples.
-    fn pixels(&self, (shift_x, shift_y): (u32, u32)) -> Rectangle {
-        Rectangle { x: self.x << shift_x, y: self.y << shift_y, width: self.width << shift_x, height: self.height << shift_y }
-    }
-
-    fn joined(&self, other: &Rectangle) -> Rectangle {
-        let (x, y) = (self.x.min(other.x), self.y.min(other.y));
-        let right = (self.x + self.width).max(other.x + other.width);
-        let bottom = (self.y + self.height).max(other.y + other.height);
-        Rectangle { x, y, width: right - x, height: bottom - y }
-    }
-}
 
 /// The outline of a mask about its middle, in pixels; as framerail-vision's `Outline`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -323,16 +273,14 @@ impl Prepared {
         let common = Common::new(picture, hide)?;
         let mut region = DeviceRegion::default();
         region.place(mask);
+        (region.component, region.pitch) = picture.components()?;
         let (mut reads, mut writes) = (mask.region, mask.region);
         for (component, fill) in hide.fills.iter().enumerate() {
-            let samples = picture.component(component).ok_or_else(|| misfit("a component", hide, picture))?;
             let shift = shift_of(format, component);
             let own = mask.region.of_component(shift);
-            let row = &mut region.pitch[usize::from(component > 0)];
-            if kind_of(fill) != common.kind || (*row != 0 && *row != samples.pitch_bytes) {
-                return Err(misfit("a component", hide, picture));
+            if kind_of(fill) != common.kind {
+                return Err(misfit("a fill", hide, picture));
             }
-            (region.component[component], *row) = (samples.address, samples.pitch_bytes);
             let source = fill.source().unwrap_or(own);
             let (columns, rows) = format.component_size(component, picture.width, picture.height);
             if !source.fits(columns, rows) || !source.holds(&own) {

@@ -8,12 +8,13 @@ use std::{
     sync::{Arc, LazyLock, Mutex},
 };
 
-use framerail_core::{DType, HostSurface};
+use framerail_core::{DType, FramePool, HostSurface};
 use framerail_cuda::{
     CudaError, KernelSource, Launch,
     kernels::{
-        BoxDecoder, Conversion, HideRegion, PictureBoxes, RawConvertJob, RawObscureJob, RawOutputs, RawPicture, RawScratch, Runner,
-        TensorSpec, convert_raw, decode_boxes_raw, obscure_raw, obscure_scratch_bytes, read_boxes,
+        BoxDecoder, Conversion, HideRegion, PictureBoxes, RawConvertJob, RawDrawJob, RawObscureJob, RawOutputs, RawPicture, RawScratch,
+        Runner, Stroke, TensorSpec, convert_raw, decode_boxes_raw, draw_commands, draw_raw, obscure_raw, obscure_scratch_bytes, read_boxes,
+        repack_raw, repacked_format,
     },
 };
 
@@ -183,5 +184,24 @@ impl Card for Emulator {
         counters.take();
         candidates.take();
         read_boxes(decoder, batch, &results.take()).expect("whole results")
+    }
+
+    fn draw(&self, pictures: &mut [HostSurface], strokes: &[Vec<Stroke>]) {
+        let jobs = pictures.iter_mut().zip(strokes).map(|(picture, strokes)| RawDrawJob { picture: self.writable(picture), strokes });
+        let jobs: Vec<RawDrawJob<'_>> = jobs.collect();
+        let commands = draw_commands(&jobs).expect("fitting strokes");
+        // Numbers of eight bytes, so that it starts where commands must.
+        let aligned: Vec<u64> = commands.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
+        self.allow(aligned.as_ptr() as u64, commands.len());
+        // SAFETY: live host memory, for a card that is the host.
+        unsafe { draw_raw(self, &jobs, aligned.as_ptr() as u64) }.expect("fitting strokes");
+    }
+
+    fn repacked(&self, picture: &HostSurface) -> HostSurface {
+        let format = repacked_format(picture.format()).expect("a format with a counterpart");
+        let mut out = FramePool::new(1).surface(format, picture.width(), picture.height()).expect("size in range");
+        // SAFETY: live host memory, for a card that is the host.
+        unsafe { repack_raw(self, &self.picture(picture), &self.writable(&mut out)) }.expect("fitting formats");
+        out
     }
 }

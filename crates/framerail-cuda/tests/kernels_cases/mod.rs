@@ -4,13 +4,14 @@
 
 pub mod boxes;
 pub mod convert;
+pub mod draw;
 pub mod obscure;
 
 use framerail_core::{
     ColorDescription, DType, FieldOrder, Frame, FramePool, FrameStatus, HostSurface, PixelFormat, Pts, Rotation, StreamId, Surface,
     TimeBase,
 };
-use framerail_cuda::kernels::{BoxDecoder, Conversion, HideRegion, PictureBoxes, TensorSpec};
+use framerail_cuda::kernels::{BoxDecoder, Conversion, HideRegion, PictureBoxes, Stroke, TensorSpec};
 
 /// Runs kernels on host memory.
 pub trait Card {
@@ -19,6 +20,12 @@ pub trait Card {
 
     /// The boxes of a batch of model outputs; empty ones are not there.
     fn boxes(&self, decoder: &BoxDecoder, tensors: [&[u8]; 4], dtype: DType, batch: u32) -> Vec<PictureBoxes>;
+
+    /// Paints strokes, a list for each picture.
+    fn draw(&self, pictures: &mut [HostSurface], strokes: &[Vec<Stroke>]);
+
+    /// The picture with its chroma split or joined.
+    fn repacked(&self, picture: &HostSurface) -> HostSurface;
 
     /// Hides faces, a list for each picture.
     fn obscure(&self, pictures: &mut [HostSurface], regions: &[Vec<HideRegion>]);

@@ -1,0 +1,105 @@
+//! Surfaces from one layout of planes to another.
+
+use framerail_core::PixelFormat;
+
+use super::{HEADERS, RawPicture, Runner, run_with};
+use crate::{CudaError, CudaStream, CudaSurface, DevicePool, KernelSource, Traffic};
+
+/// The kernels of this file.
+pub static SOURCE: KernelSource = KernelSource { name: "copy", code: include_str!("copy.cu"), headers: HEADERS };
+
+/// Samples of a row that a block copies. As in `copy.cu`.
+const BLOCK_COLUMNS: u32 = 256;
+/// Rows that a block copies.
+const BLOCK_ROWS: u32 = 8;
+
+/// As `RepackParams` in `copy.cu`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct Parameters {
+    from: [u64; 3],
+    to: [u64; 3],
+    from_pitch: [u32; 2],
+    to_pitch: [u32; 2],
+    width: [u32; 2],
+    height: [u32; 2],
+    from_step: [u8; 2],
+    to_step: [u8; 2],
+    sample_bytes: u8,
+    from_shift: u8,
+    to_shift: u8,
+    unused: u8,
+}
+
+const _: () = assert!(size_of::<Parameters>() == 88);
+
+/// The format with planes of their own that holds the same samples as one with interleaved chroma, and the other way round.
+///
+/// NV12 and yuv420p, P010 and yuv420p10; `None` for others.
+pub fn repacked_format(format: PixelFormat) -> Option<PixelFormat> {
+    match format {
+        PixelFormat::Nv12 => Some(PixelFormat::Yuv420p),
+        PixelFormat::Yuv420p => Some(PixelFormat::Nv12),
+        PixelFormat::P010 => Some(PixelFormat::Yuv420p10),
+        PixelFormat::Yuv420p10 => Some(PixelFormat::P010),
+        _ => None,
+    }
+}
+
+/// A copy of a surface in the format that [`repacked_format`] names: what encoders on the host take, or kernels.
+///
+/// # Errors
+/// `BadArgument` for a format that has no such counterpart, `OutOfMemory`, `Compile`, `Driver`.
+pub fn repacked(surface: &CudaSurface, pool: &DevicePool, stream: &CudaStream) -> Result<CudaSurface, CudaError> {
+    let format = surface.format();
+    let other = repacked_format(format).ok_or_else(|| CudaError::argument(format!("{format} surfaces are not repacked")))?;
+    let copy = CudaSurface::new(pool, other, surface.width(), surface.height())?;
+    surface.buffer().begin_read(stream)?;
+    copy.buffer().begin_write(stream)?;
+    let bytes: usize = (0..other.planes()).map(|plane| copy.layout(plane).row_bytes * copy.layout(plane).rows).sum();
+    Traffic::count_device_copy(bytes);
+    // SAFETY: two live surfaces that know their sizes, bracketed by their marks.
+    unsafe { repack_raw(stream, &RawPicture::of(surface), &RawPicture::of(&copy))? };
+    surface.buffer().end_read(stream)?;
+    copy.buffer().end_write(stream)?;
+    Ok(copy)
+}
+
+/// Copies the samples of one picture to another of the same size, whose format [`repacked_format`] names or which has the same.
+///
+/// # Safety
+/// Every plane is live until the work is done, as large as its format, size and pitch say, and ordered with its other uses.
+///
+/// # Errors
+/// `BadArgument` for formats or sizes that differ, `Compile`, `Driver`.
+pub unsafe fn repack_raw(runner: &dyn Runner, from: &RawPicture, to: &RawPicture) -> Result<(), CudaError> {
+    from.check()?;
+    to.check()?;
+    let fitting = from.format == to.format || repacked_format(from.format) == Some(to.format);
+    if !fitting || (from.width, from.height) != (to.width, to.height) {
+        let sizes = format!("{}x{} to {}x{}", from.width, from.height, to.width, to.height);
+        return Err(CudaError::argument(format!("no copy from {} to {}, {sizes}", from.format, to.format)));
+    }
+    let components = from.format.color_components().len();
+    let shift = |format: PixelFormat| format.color_components().first().map_or(0, |component| component.shift) as u8;
+    let step = |picture: &RawPicture| [0, 1].map(|index| picture.component(index).map_or(0, |samples| samples.step_bytes));
+    let size = [0, 1].map(|index| from.format.component_size(index, from.width, from.height));
+    let ((from_components, from_pitch), (to_components, to_pitch)) = (from.components()?, to.components()?);
+    let parameters = Parameters {
+        from: from_components,
+        to: to_components,
+        from_pitch,
+        to_pitch,
+        width: size.map(|size| size.0),
+        height: size.map(|size| size.1),
+        from_step: step(from),
+        to_step: step(to),
+        sample_bytes: from.format.sample_bytes() as u8,
+        from_shift: shift(from.format),
+        to_shift: shift(to.format),
+        unused: 0,
+    };
+    let grid = (from.width.div_ceil(BLOCK_COLUMNS), from.height.div_ceil(BLOCK_ROWS), components as u32);
+    // SAFETY: the caller's word; sizes and pitches were checked.
+    unsafe { run_with(runner, &SOURCE, "repack", (grid, (32, BLOCK_ROWS, 1)), &parameters) }
+}

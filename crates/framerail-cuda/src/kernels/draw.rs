@@ -1,0 +1,250 @@
+//! Boxes, labels and landmarks painted on surfaces in place.
+
+use framerail_core::Point;
+
+use super::{HEADERS, RawPicture, Rectangle, Runner, run_with};
+use crate::{CudaError, CudaStream, CudaSurface, DevicePool, KernelSource};
+
+/// The kernels of this file.
+pub static SOURCE: KernelSource = KernelSource { name: "draw", code: include_str!("draw.cu"), headers: HEADERS };
+
+/// Pictures of one launch, so that its parameters stay below 4096 bytes. As in `draw.cu`.
+const MAX_PICTURES: usize = 64;
+
+/// Columns and rows of chroma samples that a block paints. As in `draw.cu`.
+const TILE: (u32, u32) = (32, 8);
+
+/// What is painted in a stroke's region; as framerail-vision's `StrokeShape`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StrokeShape {
+    /// All of it, by the same coverage (0 to 255).
+    Flat(u8),
+    /// A straight line with round ends: a pixel is covered by `width / 2 - distance + 0.5`, from 0 to 1, of its middle.
+    Line {
+        /// One end, in picture pixels.
+        from: Point,
+        /// The other end.
+        to: Point,
+        /// Width in pixels.
+        width: f32,
+    },
+    /// Letters of `8 * scale` pixels each way, in a row.
+    Text {
+        /// Left edge of the first letter; may lie outside of the picture, not to the right of the region.
+        x: i64,
+        /// Top edge; not below the region's.
+        y: i64,
+        /// Pixels of a font pixel; at least 1.
+        scale: u32,
+        /// Rows of each letter from the top; the lowest bit is the leftmost pixel.
+        glyphs: Vec<[u8; 8]>,
+    },
+}
+
+/// One thing that is painted, over what is there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stroke {
+    /// The pixels that it may cover, inside the picture.
+    pub region: Rectangle,
+    /// Which of them, and how much. A chroma sample is covered by the mean of the region's pixels that share it.
+    pub shape: StrokeShape,
+    /// Its colour as code values of the format's components, before any shift.
+    pub codes: [u16; 3],
+}
+
+/// The strokes of one surface.
+#[derive(Clone, Copy, Debug)]
+pub struct DrawJob<'a> {
+    /// The surface, which is changed in place: whoever else holds it sees the change.
+    pub surface: &'a CudaSurface,
+    /// What is painted, first to last.
+    pub strokes: &'a [Stroke],
+}
+
+/// The strokes of one picture by its addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct RawDrawJob<'a> {
+    /// The picture.
+    pub picture: RawPicture,
+    /// What is painted, first to last.
+    pub strokes: &'a [Stroke],
+}
+
+/// As `Picture` in `draw.cu`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct Picture {
+    component: [u64; 3],
+    pitch: [u32; 2],
+    size: [u16; 2],
+    first_stroke: u32,
+    strokes: u32,
+    unused: u32,
+}
+
+/// What all pictures of a launch have in common. As the head of `DrawParams` in `draw.cu`.
+#[derive(Clone, Copy, PartialEq)]
+#[repr(C)]
+struct Common {
+    strokes: u64,
+    glyphs: u64,
+    step: [u8; 2],
+    sample_bytes: u8,
+    value_shift: u8,
+    chroma_shift: [u8; 2],
+    components: u8,
+    unused: u8,
+    max_value: f32,
+    padding: u32,
+}
+
+/// As `DrawParams` in `draw.cu`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Parameters {
+    common: Common,
+    pictures: [Picture; MAX_PICTURES],
+}
+
+/// Bytes of a stroke in device memory. As in `draw.cu`.
+const STROKE_BYTES: usize = 56;
+
+const _: () = assert!(size_of::<Picture>() == 48 && size_of::<Common>() == 32 && size_of::<Parameters>() <= 4096);
+
+/// Paints strokes on surfaces, in place and in order. Results equal those of framerail-vision's canvas within 1 code value.
+///
+/// Strokes are uploaded to memory of `pool`: 56 bytes each, and 8 a letter.
+///
+/// # Errors
+/// `BadArgument` for strokes that do not fit their picture, `OutOfMemory`, `Compile`, `Driver`.
+pub fn draw_batch(stream: &CudaStream, pool: &DevicePool, jobs: &[DrawJob<'_>]) -> Result<(), CudaError> {
+    let raw: Vec<_> = jobs.iter().map(|job| RawDrawJob { picture: RawPicture::of(job.surface), strokes: job.strokes }).collect();
+    let commands = draw_commands(&raw)?;
+    if commands.is_empty() {
+        return Ok(());
+    }
+    let buffer = pool.buffer(commands.len())?;
+    buffer.upload(0, &commands, stream)?;
+    let address = buffer.begin_read(stream)?;
+    for job in jobs {
+        job.surface.buffer().begin_write(stream)?;
+    }
+    // SAFETY: live surfaces that know their sizes, and the commands of the same jobs, bracketed by their marks.
+    unsafe { draw_raw(stream, &raw, address)? };
+    jobs.iter().try_for_each(|job| job.surface.buffer().end_write(stream))?;
+    buffer.end_read(stream)
+}
+
+fn misfit(stroke: &Stroke, picture: &RawPicture) -> CudaError {
+    CudaError::argument(format!("{stroke:?} does not fit a {} picture of {}x{}", picture.format, picture.width, picture.height))
+}
+
+/// What [`draw_raw`] reads from device memory for these jobs: all strokes, then all letters.
+///
+/// # Errors
+/// `BadArgument` for strokes that do not fit their picture.
+pub fn draw_commands(jobs: &[RawDrawJob<'_>]) -> Result<Vec<u8>, CudaError> {
+    let (mut commands, mut letters) = (Vec::new(), Vec::<[u8; 8]>::new());
+    for job in jobs {
+        for stroke in job.strokes {
+            let encoded = encode(stroke, &job.picture, &mut letters).ok_or_else(|| misfit(stroke, &job.picture))?;
+            commands.extend_from_slice(&encoded);
+        }
+    }
+    commands.extend(letters.into_iter().flatten());
+    Ok(commands)
+}
+
+/// A stroke as the kernel reads it; `None` when it does not fit.
+fn encode(stroke: &Stroke, picture: &RawPicture, letters: &mut Vec<[u8; 8]>) -> Option<[u8; STROKE_BYTES]> {
+    let Rectangle { x, y, width, height } = stroke.region;
+    if !stroke.region.fits(picture.width, picture.height) {
+        return None;
+    }
+    let [c0, c1, c2] = stroke.codes;
+    let (mut shape, mut opacity, mut line, mut text) = (0, 0, [0.0_f32; 5], [0_u32; 5]);
+    match &stroke.shape {
+        StrokeShape::Flat(coverage) => opacity = *coverage,
+        StrokeShape::Line { from, to, width } => (shape, line) = (1, [from.x, from.y, to.x, to.y, *width]),
+        StrokeShape::Text { x: left, y: top, scale, glyphs } => {
+            let near = |first: i64, edge: u32| first <= i64::from(edge) && first > -(1 << 30);
+            if *scale == 0 || !near(*left, x) || !near(*top, y) {
+                return None;
+            }
+            let (first, count) = (u32::try_from(letters.len()).ok()?, u32::try_from(glyphs.len()).ok()?);
+            first.checked_add(count)?;
+            (shape, text) = (2, [*left as i32 as u32, *top as i32 as u32, *scale, first, count]);
+            letters.extend_from_slice(glyphs);
+        }
+    }
+    let places = [x as u16, y as u16, width as u16, height as u16, c0, c1, c2].map(u16::to_le_bytes);
+    let numbers = line.map(f32::to_bits).into_iter().chain(text).map(u32::to_le_bytes);
+    let bytes = places.into_iter().flatten().chain([shape, opacity]).chain(numbers.flatten());
+    let mut encoded = [0; STROKE_BYTES];
+    encoded.iter_mut().zip(bytes).for_each(|(slot, byte)| *slot = byte);
+    Some(encoded)
+}
+
+/// [`draw_batch`] for memory outside of this crate's buffers.
+///
+/// # Safety
+/// Every plane is live until the work is done, as large as its format, size and pitch say, and ordered with its other uses; so is
+/// `commands`, a multiple of 8 with the bytes that [`draw_commands`] gave for the same jobs.
+///
+/// # Errors
+/// `BadArgument` for pictures whose numbers make no sense, `Compile`, `Driver`.
+pub unsafe fn draw_raw(runner: &dyn Runner, jobs: &[RawDrawJob<'_>], commands: u64) -> Result<(), CudaError> {
+    let total: usize = jobs.iter().map(|job| job.strokes.len()).sum();
+    let letters = commands + (total * STROKE_BYTES) as u64;
+    let (mut prepared, mut first) = (Vec::with_capacity(jobs.len()), 0);
+    for job in jobs {
+        job.picture.check()?;
+        let picture = Picture::new(&job.picture, first, job.strokes.len())?;
+        first += job.strokes.len();
+        prepared.push((Common::new(&job.picture, commands, letters), picture));
+    }
+    prepared.retain(|(_, picture)| picture.strokes > 0);
+    for group in prepared.chunk_by(|a, b| a.0 == b.0) {
+        for batch in group.chunks(MAX_PICTURES) {
+            let Some((common, _)) = batch.first() else { continue };
+            let mut parameters = Parameters { common: *common, pictures: [Picture::default(); MAX_PICTURES] };
+            parameters.pictures.iter_mut().zip(batch).for_each(|(slot, (_, picture))| *slot = *picture);
+            let tiles = |axis: usize, samples: u32| {
+                let side = batch.iter().map(|(_, picture)| u32::from(picture.size[axis])).max().unwrap_or(0);
+                side.div_ceil(samples << common.chroma_shift[axis])
+            };
+            let grid = (tiles(0, TILE.0), tiles(1, TILE.1), batch.len() as u32);
+            // SAFETY: the caller's word; strokes lie inside of their pictures.
+            unsafe { run_with(runner, &SOURCE, "draw", (grid, (TILE.0, TILE.1, 1)), &parameters)? };
+        }
+    }
+    Ok(())
+}
+
+impl Common {
+    fn new(picture: &RawPicture, strokes: u64, glyphs: u64) -> Self {
+        let format = picture.format;
+        let chroma = format.chroma_shift();
+        Self {
+            strokes,
+            glyphs,
+            step: [0, 1].map(|index| picture.component(index).map_or(0, |samples| samples.step_bytes)),
+            sample_bytes: format.sample_bytes() as u8,
+            value_shift: format.color_components().first().map_or(0, |component| component.shift) as u8,
+            chroma_shift: [chroma.0 as u8, chroma.1 as u8],
+            components: format.color_components().len() as u8,
+            unused: 0,
+            max_value: format.max_value() as f32,
+            padding: 0,
+        }
+    }
+}
+
+impl Picture {
+    fn new(picture: &RawPicture, first: usize, strokes: usize) -> Result<Self, CudaError> {
+        let (component, pitch) = picture.components()?;
+        let number = |count: usize| u32::try_from(count).map_err(|_| CudaError::argument("more strokes than can be counted"));
+        let size = [picture.width as u16, picture.height as u16];
+        Ok(Self { component, pitch, size, first_stroke: number(first)?, strokes: number(strokes)?, unused: 0 })
+    }
+}
