@@ -29,12 +29,12 @@ clip hevc-444.mkv 80 640x360 -pix_fmt yuv444p "${x265[@]}" -x265-params log-leve
 clip vp8.webm 120 640x360 -pix_fmt yuv420p -c:v libvpx -g 40 -deadline realtime -cpu-used 8 -auto-alt-ref 1 -lag-in-frames 10
 clip vp9.webm 120 640x360 -pix_fmt yuv420p -c:v libvpx-vp9 -g 40 -deadline realtime -cpu-used 8 -lag-in-frames 10
 clip vp9-10-bit.webm 60 640x360 -pix_fmt yuv420p10le -c:v libvpx-vp9 -g 40 -deadline realtime -cpu-used 8 -profile:v 2
-clip mpeg2.ts 120 720x576 -pix_fmt yuv420p -c:v mpeg2video -g 15 -bf 2 -q:v 3
-clip mpeg4.avi 120 640x360 -pix_fmt yuv420p -c:v mpeg4 -g 40 -q:v 3
-clip mpeg4-b-frames.mp4 120 640x360 -pix_fmt yuv420p -c:v mpeg4 -g 40 -bf 2 -q:v 3
-clip mjpeg.avi 60 640x360 -pix_fmt yuvj420p -c:v mjpeg -q:v 3
+clip mpeg2.ts 120 720x576 -pix_fmt yuv420p -c:v mpeg2video -g 15 -bf 2 -q:v 9
+clip mpeg4.avi 120 640x360 -pix_fmt yuv420p -c:v mpeg4 -g 40 -q:v 9
+clip mpeg4-b-frames.mp4 120 640x360 -pix_fmt yuv420p -c:v mpeg4 -g 40 -bf 2 -q:v 9
+clip mjpeg.avi 60 640x360 -pix_fmt yuvj420p -c:v mjpeg -q:v 6
 clip av1.mkv 30 320x240 -pix_fmt yuv420p -c:v libaom-av1 -cpu-used 8 -g 20
-clip prores.mov 20 640x360 -pix_fmt yuv422p10le -c:v prores_ks
+clip prores.mov 6 640x360 -pix_fmt yuv422p10le -c:v prores_ks
 # A stream whose size changes in its middle.
 clip small.h264 60 320x240 -pix_fmt yuv420p -c:v libx264 -g 30 -bf 0
 clip large.h264 60 640x360 -pix_fmt yuv420p -c:v libx264 -g 30 -bf 0
