@@ -52,7 +52,7 @@ pub struct Stroke {
     pub codes: [u16; 3],
 }
 
-/// The strokes of one surface.
+/// The strokes of one surface, which no other job of the batch paints on.
 #[derive(Clone, Copy, Debug)]
 pub struct DrawJob<'a> {
     /// The surface, which is changed in place: whoever else holds it sees the change.
@@ -200,6 +200,9 @@ pub unsafe fn draw_raw(runner: &dyn Runner, jobs: &[RawDrawJob<'_>], commands: u
     for job in jobs {
         job.picture.check()?;
         let picture = Picture::new(&job.picture, first, job.strokes.len())?;
+        if prepared.iter().any(|(_, other): &(Common, Picture)| other.component == picture.component) {
+            return Err(CudaError::argument("a picture is painted on by two jobs at once"));
+        }
         first += job.strokes.len();
         prepared.push((Common::new(&job.picture, commands, letters), picture));
     }

@@ -76,11 +76,30 @@ DEVICE Span span_of(const ObscureParams &p, const Region &region, double y, cons
     return Span{(-b - root) / a, (-b + root) / a};
 }
 
-// Columns of the region, from and to, whose middles a span holds; `dx` is the first column's middle.
-DEVICE bool holds(const Region &region, const Span &span, double dx, u32 column) {
-    double from = ceil(clamp_double(span.from - dx, -1.0, (double)region.width));
-    double to = floor(clamp_double(span.to - dx, -1.0, (double)region.width));
-    return (double)column >= from && (double)column <= to;
+// Columns of the region, first and last, whose middles a span holds; `dx` is the first column's middle.
+struct Columns {
+    int first, last;
+};
+
+DEVICE Columns columns_of(const Region &region, const Span &span, double dx) {
+    if (!(span.to >= span.from)) return Columns{0, -1};
+    return Columns{(int)ceil(clamp_double(span.from - dx, -1.0, (double)region.width)),
+                   (int)floor(clamp_double(span.to - dx, -1.0, (double)region.width))};
+}
+
+// What a row of pixels is covered by; worked out once for all of them.
+struct RowMask {
+    Columns inside, reached;
+    // From the outline's middle: of the row, and of the region's first column.
+    double dx, dy;
+};
+
+DEVICE RowMask row_mask(const ObscureParams &p, const Region &region, u32 y) {
+    double dx = (double)region.x + 0.5 - region.center_x, dy = (double)y + 0.5 - region.center_y;
+    Span inside = span_of(p, region, dy, region.inside, 0.0);
+    // Half a pixel: whatever the outline touches is inside.
+    Span reached = span_of(p, region, dy, region.reached, region.feather + 0.5);
+    return RowMask{columns_of(region, inside, dx), columns_of(region, reached, dx), dx, dy};
 }
 
 // Pixels from the outline, to first order for ellipses; 0 or less inside.
@@ -98,16 +117,11 @@ DEVICE double distance_to(const ObscureParams &p, const Region &region, double x
     return slope > 0.0 ? (radius - 1.0) * radius / slope : 0.0;
 }
 
-// Coverage of a pixel of the frame that lies in the region: 0 to 255.
-DEVICE u32 coverage_at(const ObscureParams &p, const Region &region, u32 x, u32 y) {
-    double dx = (double)region.x + 0.5 - region.center_x, dy = (double)y + 0.5 - region.center_y;
-    u32 column = x - region.x;
-    Span inside = span_of(p, region, dy, region.inside, 0.0);
-    if (inside.to >= inside.from && holds(region, inside, dx, column)) return 255u;
-    // Half a pixel: whatever the outline touches is inside.
-    Span reached = span_of(p, region, dy, region.reached, region.feather + 0.5);
-    if (reached.to < reached.from || !holds(region, reached, dx, column)) return 0u;
-    double distance = distance_to(p, region, (double)column + dx, dy) - 0.5;
+// Coverage of a column of a row: 0 to 255.
+DEVICE u32 coverage_in(const ObscureParams &p, const Region &region, const RowMask &row, int column) {
+    if (column >= row.inside.first && column <= row.inside.last) return 255u;
+    if (column < row.reached.first || column > row.reached.last) return 0u;
+    double distance = distance_to(p, region, (double)column + row.dx, row.dy) - 0.5;
     if (distance <= 0.0) return 255u;
     if (distance >= region.feather) return 0u;
     double t = 1.0 - distance / region.feather;
@@ -132,18 +146,29 @@ DEVICE Plane plane_of(const ObscureParams &p, const Region &region, int componen
     return Plane{samples, shift_x, shift_y, x, y, right - x, bottom - y};
 }
 
-// The most covered of the pixels that share a sample.
-DEVICE u32 sample_coverage(const ObscureParams &p, const Region &region, const Plane &plane, u32 x, u32 y) {
-    u32 most = 0;
-    u32 right = (u32)region.x + region.width, bottom = (u32)region.y + region.height;
-    for (u32 py = y << plane.shift_y; py < (y + 1) << plane.shift_y; py++) {
-        for (u32 px = x << plane.shift_x; px < (x + 1) << plane.shift_x; px++) {
-            if (px < region.x || py < region.y || px >= right || py >= bottom) continue;
-            u32 coverage = coverage_at(p, region, px, py);
-            most = most > coverage ? most : coverage;
+// Calls `paint(x, y, coverage)` for every covered sample, which the most covered pixel that shares it decides. A warp takes a row.
+template <typename Paint> DEVICE void paint_covered(const ObscureParams &p, const Region &region, const Plane &plane, Paint paint) {
+    int right = (int)region.width;
+    u32 bottom = (u32)region.y + region.height;
+    for (u32 row = threadIdx.x / 32; row < plane.height; row += THREADS / 32) {
+        u32 y = plane.y + row, first = y << plane.shift_y, end = (y + 1) << plane.shift_y;
+        first = first > region.y ? first : region.y;
+        end = end < bottom ? end : bottom;
+        // No format has more than two rows to a sample.
+        RowMask upper = row_mask(p, region, first), lower = end - first > 1 ? row_mask(p, region, first + 1) : upper;
+        for (u32 column = threadIdx.x % 32; column < plane.width; column += 32) {
+            u32 x = plane.x + column, most = 0;
+            for (u32 px = x << plane.shift_x; px < (x + 1) << plane.shift_x; px++) {
+                int at = (int)px - (int)region.x;
+                if (at < 0 || at >= right) continue;
+                u32 coverage = coverage_in(p, region, upper, at);
+                most = most > coverage ? most : coverage;
+                if (end - first > 1) coverage = coverage_in(p, region, lower, at);
+                most = most > coverage ? most : coverage;
+            }
+            if (most > 0) paint(x, y, most);
         }
     }
-    return most;
 }
 
 // Means of cells of the patch; those at the right and bottom may be smaller.
@@ -215,16 +240,13 @@ DEVICE void hide_by_blur(const ObscureParams &p, const Region &region, const Pla
         other = swap;
         __syncthreads();
     }
-    for (u32 i = threadIdx.x; i < plane.width * plane.height; i += THREADS) {
-        u32 x = plane.x + i % plane.width, y = plane.y + i / plane.width;
-        u32 coverage = sample_coverage(p, region, plane, x, y);
-        if (coverage == 0) continue;
+    paint_covered(p, region, plane, [&](u32 x, u32 y, u32 coverage) {
         Between across = between(x, fill.x, fill.across.step, width), down = between(y, fill.y, fill.down.step, height);
         const float *upper = values + (u64)down.first * width, *lower = values + (u64)down.second * width;
         float near = upper[across.first] + (lower[across.first] - upper[across.first]) * down.weight;
         float far = upper[across.second] + (lower[across.second] - upper[across.second]) * down.weight;
         blend(plane.samples, x, y, near + (far - near) * across.weight, coverage);
-    }
+    });
 }
 
 DEVICE int cell_of(u32 sample, u32 shift, int origin, u32 cell) {
@@ -266,14 +288,11 @@ DEVICE void hide_by_mosaic(const ObscureParams &p, const Region &region, const P
         atomicAdd(&cells[2 * current + 1], count);
     }
     __syncthreads();
-    for (u32 i = threadIdx.x; i < plane.width * plane.height; i += THREADS) {
-        u32 x = plane.x + i % plane.width, y = plane.y + i / plane.width;
-        u32 coverage = sample_coverage(p, region, plane, x, y);
-        if (coverage == 0) continue;
+    paint_covered(p, region, plane, [&](u32 x, u32 y, u32 coverage) {
         u32 cell = (u32)(cell_of(y, plane.shift_y, region.origin_y, region.cell) - top) * across +
                    (u32)(cell_of(x, plane.shift_x, region.origin_x, region.cell) - left);
         blend(plane.samples, x, y, (float)((double)cells[2 * cell] / (double)cells[2 * cell + 1]), coverage);
-    }
+    });
 }
 
 // A block hides one component (grid x) of one region (grid y); no other block of the launch touches what it reads.
@@ -286,10 +305,6 @@ KERNEL_OF(1024, obscure, ObscureParams) {
     } else if (p.kind == MOSAIC) {
         hide_by_mosaic(p, region, plane, component);
     } else {
-        for (u32 i = threadIdx.x; i < plane.width * plane.height; i += THREADS) {
-            u32 x = plane.x + i % plane.width, y = plane.y + i / plane.width;
-            u32 coverage = sample_coverage(p, region, plane, x, y);
-            if (coverage > 0) blend(plane.samples, x, y, region.code[component], coverage);
-        }
+        paint_covered(p, region, plane, [&](u32 x, u32 y, u32 coverage) { blend(plane.samples, x, y, region.code[component], coverage); });
     }
 }

@@ -244,14 +244,14 @@ struct Prepared {
 
 /// All regions, and where the scratch memory behind `scratch` ends.
 fn prepare(jobs: &[RawObscureJob<'_>], scratch: u64) -> Result<(Vec<Prepared>, u64), CudaError> {
-    let (mut prepared, mut end) = (Vec::new(), scratch);
+    let (mut prepared, mut end) = (Vec::<Prepared>::new(), scratch);
     for job in jobs {
         job.picture.check()?;
-        let first = prepared.len();
         for region in job.regions {
             let mut next = Prepared::new(&job.picture, region, &mut end)?;
-            let earlier: &[Prepared] = prepared.get(first..).unwrap_or_default();
-            let meeting = earlier.iter().filter(|other| other.reads.meets(&next.writes) || other.writes.meets(&next.reads));
+            let same_picture = |other: &&Prepared| other.region.component == next.region.component;
+            let meets = |other: &&Prepared| other.reads.meets(&next.writes) || other.writes.meets(&next.reads);
+            let meeting = prepared.iter().filter(same_picture).filter(meets);
             next.turn = meeting.map(|other| other.turn + 1).max().unwrap_or(0);
             prepared.push(next);
         }

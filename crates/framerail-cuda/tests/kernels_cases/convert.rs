@@ -70,7 +70,7 @@ fn tolerance(dtype: DType, sampling: Sampling, value: f32) -> f32 {
         DType::Bf16 => value.abs() / 256.0 + 1e-6,
         // Sums over areas are not added up in the same order everywhere.
         _ if sampling == Sampling::Area => value.abs() * 1e-5 + 1e-4,
-        _ => 0.0,
+        _ => value.abs() * 1e-6 + 1e-6,
     }
 }
 
