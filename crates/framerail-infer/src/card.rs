@@ -22,7 +22,8 @@ use crate::{
 };
 
 /// Cards that are compiled in, by name.
-const BUILT_IN: &[(&str, &str)] = &[("centerface", include_str!("../../../models/centerface.toml"))];
+const BUILT_IN: &[(&str, &str)] =
+    &[("centerface", include_str!("../../../models/centerface.toml")), ("ssd300", include_str!("../../../models/ssd300.toml"))];
 
 /// More classes than any published detector has; a card beyond that is an error.
 const MAX_CLASSES: u32 = 100_000;

@@ -119,7 +119,8 @@ fn find_file(card: &ModelCard, card_path: Option<&Path>, search: &SearchPath) ->
     let looked = search.model_files(&card.file, folder);
     looked.iter().find(|path| path.exists()).cloned().ok_or_else(|| {
         let hint = match card_path {
-            None => "run `make setup`, which installs it, or set FRAMERAIL_MODELS to its folder".to_owned(),
+            None if card.sha256.is_some() => "run `make setup`, which installs it, or set FRAMERAIL_MODELS to its folder".to_owned(),
+            None => format!("set FRAMERAIL_MODELS to its folder; it comes from: {}", card.source),
             Some(_) => format!("put it beside the card or set FRAMERAIL_MODELS to its folder; it comes from: {}", card.source),
         };
         InferError::Missing { what: format!("model file {}", card.file.display()), looked, hint }

@@ -8,6 +8,7 @@ use framerail_vision::ModelMapping;
 
 use super::{
     memory::DeviceMemory,
+    session::Recipe,
     sized::{Results, SizedModel},
 };
 use crate::{
@@ -43,6 +44,7 @@ impl DeviceDetector {
         let unusable = |error: CudaError| InferError::Device { device: shared.device, reason: error.to_string() };
         let device = CudaDevice::open(ordinal).map_err(unusable)?;
         let memory = DeviceMemory::new(&device).map_err(unusable)?;
+        Recipe::new(shared, &memory.stream).check()?;
         Ok(Self { shared: Arc::clone(shared), sizes: Vec::new(), flight: VecDeque::new(), memory })
     }
 

@@ -1,30 +1,26 @@
 //! The libraries of CUDA and cuDNN that ONNX Runtime's CUDA provider needs, where only Python packages brought them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::SearchPath;
 
-/// In an order in which each finds those that it needs. cuDNN loads its parts itself; they must be there first.
-const LIBRARIES: &[&str] = &[
-    "cudart",
-    "cublasLt",
-    "cublas",
-    "nvrtc",
-    "nvJitLink",
-    "curand",
-    "cufft",
-    "cudnn",
-    "cudnn_graph",
-    "cudnn_ops",
-    "cudnn_heuristic",
-    "cudnn_adv",
-    "cudnn_cnn",
-    "cudnn_engines_precompiled",
-    "cudnn_engines_runtime_compiled",
-];
+/// A library by name and release numbers, the newest first.
+struct Library {
+    name: &'static str,
+    releases: &'static [u32],
+    is_needed: bool,
+}
 
-/// Those without which the provider does not start.
-const NEEDED: &[&str] = &["cudart", "cublasLt", "cublas", "curand", "cufft", "cudnn"];
+/// In an order in which each finds those that it needs. cuDNN loads its own parts from beside it, and NVRTC by name.
+const LIBRARIES: &[Library] = &[
+    Library { name: "cudart", releases: &[13, 12], is_needed: true },
+    Library { name: "cublasLt", releases: &[13, 12], is_needed: true },
+    Library { name: "cublas", releases: &[13, 12], is_needed: true },
+    Library { name: "nvrtc", releases: &[13, 12], is_needed: false },
+    Library { name: "curand", releases: &[10], is_needed: true },
+    Library { name: "cufft", releases: &[12, 11], is_needed: false },
+    Library { name: "cudnn", releases: &[9], is_needed: true },
+];
 
 /// What was looked for and not found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,7 +37,7 @@ impl MissingLibraries {
         if !self.names.is_empty() {
             let names = self.names.join(", ");
             hint += &format!(
-                "; not found: {names}. Install CUDA and cuDNN, or the Python packages nvidia-cudnn-cu13 and cuda-toolkit's (PyTorch brings them), or set LD_LIBRARY_PATH"
+                "; not found: {names}. Install CUDA and cuDNN, or the Python packages nvidia-cublas, nvidia-curand and nvidia-cudnn-cu13 (PyTorch brings them), or set LD_LIBRARY_PATH"
             );
         }
         if !self.broken.is_empty() {
@@ -51,39 +47,38 @@ impl MissingLibraries {
     }
 }
 
-/// Loads what is not in the system's folders out of Python packages, so that the provider finds it loaded already.
-pub(crate) fn preload(search: &SearchPath, beside: Option<&Path>) -> MissingLibraries {
-    let loader: Vec<&Path> = search.library_folders.iter().map(PathBuf::as_path).chain(beside).collect();
-    let mut others = search.cuda_folders();
-    others.push("/usr/local/cuda/lib64".into());
+/// Loads what the system's own search does not find out of Python packages, so that the provider finds it loaded already.
+pub(crate) fn preload(search: &SearchPath) -> MissingLibraries {
+    let mut folders = search.cuda_folders();
+    folders.push("/usr/local/cuda/lib64".into());
     let mut missing = MissingLibraries::default();
-    for name in LIBRARIES {
-        if loader.iter().any(|folder| find(folder, name).is_some()) {
-            continue;
-        }
-        let found = others.iter().filter_map(|folder| find(folder, name)).max_by_key(|(number, _)| *number);
-        match found {
-            Some((_, path)) => {
-                if let Err(error) = ort::util::preload_dylib(&path) {
-                    missing.broken.push(format!("{} ({error})", path.display()));
-                }
-            }
-            None if NEEDED.contains(name) => missing.names.push(format!("lib{name}.so")),
-            None => {}
+    for library in LIBRARIES {
+        if !library.load(&folders, &mut missing.broken) && library.is_needed {
+            missing.names.push(format!("lib{}.so", library.name));
         }
     }
     missing
 }
 
-/// `libNAME.so.NUMBER` in a folder, the highest number first.
-fn find(folder: &Path, name: &str) -> Option<(u32, PathBuf)> {
-    let start = format!("lib{name}.so.");
-    let entries = std::fs::read_dir(folder).ok()?.flatten();
-    let numbered = entries.filter_map(|entry| {
-        let number: u32 = entry.file_name().to_str()?.strip_prefix(&start)?.parse().ok()?;
-        Some((number, entry.path()))
-    });
-    numbered.max_by_key(|(number, _)| *number)
+impl Library {
+    fn load(&self, folders: &[PathBuf], broken: &mut Vec<String>) -> bool {
+        self.releases.iter().any(|release| {
+            let file = format!("lib{}.so.{release}", self.name);
+            if ort::util::preload_dylib(&file).is_ok() {
+                return true;
+            }
+            let Some(path) = find(folders, &file) else { return false };
+            let loaded = ort::util::preload_dylib(&path);
+            if let Err(error) = &loaded {
+                broken.push(format!("{} ({error})", path.display()));
+            }
+            loaded.is_ok()
+        })
+    }
+}
+
+fn find(folders: &[PathBuf], file: &str) -> Option<PathBuf> {
+    folders.iter().map(|folder| folder.join(file)).find(|path| path.is_file())
 }
 
 #[cfg(test)]
@@ -96,14 +91,16 @@ mod tests {
         let lib = folder.path().join("lib/python3.12/site-packages/nvidia/cu13/lib");
         std::fs::create_dir_all(&lib).expect("writable");
         std::fs::write(lib.join("libcufft.so.12"), "no library").expect("writable");
-        std::fs::write(lib.join("libcufft.so.12.0.0.61"), "no library").expect("writable");
         let search = SearchPath { python_environments: vec![folder.path().to_owned()], ..SearchPath::default() };
-        assert!(search.cuda_folders().contains(&lib));
-        assert_eq!(find(&lib, "cufft"), Some((12, lib.join("libcufft.so.12"))));
-        assert_eq!(find(&lib, "cudnn"), None);
-        let hint = preload(&search, None).hint();
-        assert!(hint.contains("libcufft.so.12 ("), "{hint}");
-        let beside = preload(&search, Some(&lib));
-        assert!(!beside.hint().contains("libcufft"), "the loader's own search finds it: {}", beside.hint());
+        let folders = search.cuda_folders();
+        assert!(folders.contains(&lib));
+        assert_eq!((find(&folders, "libcufft.so.12"), find(&folders, "libcudnn.so.0")), (Some(lib.join("libcufft.so.12")), None));
+        let nowhere = Library { name: "framerail-none", releases: &[2, 1], is_needed: true };
+        let mut missing = MissingLibraries { names: vec!["libframerail-none.so".into()], broken: Vec::new() };
+        assert!(!nowhere.load(&folders, &mut missing.broken));
+        let damaged = Library { name: "cufft", releases: &[12], is_needed: true };
+        // On a machine with the real one, that goes first.
+        assert_eq!(damaged.load(&folders, &mut missing.broken), missing.broken.is_empty());
+        assert!(missing.hint().starts_with("; not found: libframerail-none.so. Install CUDA and cuDNN"), "{}", missing.hint());
     }
 }

@@ -10,7 +10,7 @@ use super::{
     CudaOptions, Provider,
     libraries::{self, MissingLibraries},
 };
-use crate::{InferError, SearchPath, binding, binding::Element, onnx::InputShape, runtime::Runtime, session::one_line};
+use crate::{InferError, SearchPath, binding, binding::Element, onnx::InputShape, runtime::Runtime, session::one_line, shared::Shared};
 
 /// An output as the session declares it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,27 +35,42 @@ pub(super) struct DeviceSession {
 
 /// What a session is made of.
 pub(super) struct Recipe<'a> {
-    pub(super) runtime: &'a Runtime,
-    pub(super) search: &'a SearchPath,
-    pub(super) options: &'a CudaOptions,
-    pub(super) stream: &'a CudaStream,
-    pub(super) model: &'a str,
-    pub(super) is_half: bool,
+    runtime: &'a Runtime,
+    search: &'a SearchPath,
+    options: &'a CudaOptions,
+    stream: &'a CudaStream,
+    model: &'a str,
+    is_half: bool,
 }
 
-impl Recipe<'_> {
-    /// Loads a model from its bytes; every dimension of `shape` is fixed.
-    pub(super) fn session(&self, bytes: &[u8], shape: &InputShape) -> Result<DeviceSession, InferError> {
-        let device = self.stream.device().id();
+impl<'a> Recipe<'a> {
+    pub(super) fn new(shared: &'a Shared, stream: &'a CudaStream) -> Self {
+        Self {
+            runtime: shared.runtime,
+            search: &shared.search,
+            options: &shared.cuda,
+            stream,
+            model: &shared.model.card.name,
+            is_half: shared.precision.is_half(),
+        }
+    }
+
+    /// Whether the provider is there and loads.
+    pub(super) fn check(&self) -> Result<(), InferError> {
         if !self.runtime.info().providers.iter().any(|name| name == self.provider_name()) {
             let path = self.runtime.info().path.display();
             let reason = format!(
                 "ONNX Runtime {path} has no {} provider; `pip install onnxruntime-gpu` in place of onnxruntime, or set ORT_DYLIB_PATH",
                 self.provider_name()
             );
-            return Err(InferError::Device { device, reason });
+            return Err(InferError::Device { device: self.stream.device().id(), reason });
         }
-        let missing = libraries::preload(self.search, self.runtime.info().path.parent());
+        self.builder(&libraries::preload(self.search)).map(drop)
+    }
+
+    /// Loads a model from its bytes; every dimension of `shape` is fixed.
+    pub(super) fn session(&self, bytes: &[u8], shape: &InputShape) -> Result<DeviceSession, InferError> {
+        let missing = libraries::preload(self.search);
         let (session, runs_partly_on_cpu) = self.build(bytes, &missing)?;
         let input_dims = shape.dims.iter().map(|dim| dim.map_or(1, |dim| dim as i64)).collect();
         let outputs = session.outputs().iter().map(|outlet| {
@@ -78,7 +93,8 @@ impl Recipe<'_> {
 
     /// Whole on the card if that can be, else with what the card lacks on the CPU.
     fn build(&self, bytes: &[u8], missing: &MissingLibraries) -> Result<(Session, bool), InferError> {
-        let refused = |error: &ort::Error| InferError::Run { model: self.model.to_owned(), reason: one_line(error) };
+        let refused =
+            |error: &ort::Error| InferError::Run { model: self.model.to_owned(), reason: format!("{}{}", one_line(error), missing.hint()) };
         match self
             .builder(missing)?
             .with_disable_cpu_fallback()

@@ -176,9 +176,7 @@ fn load(shared: &Shared, size: InputSize, shape: &InputShape, memory: &DeviceMem
     let session = |outputs| {
         let ends = HalfEnds { inputs: true, outputs };
         let bytes = if is_half { shared.half_bytes(shape, ends)?.into() } else { shared.model.whole_bytes(shape)? };
-        let (options, stream) = (&shared.cuda, &memory.stream);
-        let recipe = Recipe { runtime: shared.runtime, search: &shared.search, options, stream, model: &card.name, is_half };
-        recipe.session(&bytes, shape)
+        Recipe::new(shared, &memory.stream).session(&bytes, shape)
     };
     let on_card = can_decode(card, &shared.thresholds).map_err(Refusal::Decoder).and_then(|()| {
         let session = session(true).map_err(Refusal::Session)?;
