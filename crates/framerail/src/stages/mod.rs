@@ -11,7 +11,7 @@ mod download;
 mod draw;
 mod frames;
 mod hold;
-mod infer;
+pub(crate) mod infer;
 mod link;
 mod null;
 mod read;

@@ -1,5 +1,6 @@
 //! The `read` stage: demuxes and decodes one source after another.
 
+mod inputs;
 mod source;
 
 use std::{
@@ -18,6 +19,7 @@ use framerail_pipeline::{
 };
 
 use self::source::{Card, OpenError, OpenSource, Opener, since};
+use super::infer::ModelInput;
 use crate::{
     convert::cuda_error,
     devices::{Devices, account},
@@ -177,12 +179,13 @@ impl ReadPlan {
 
 impl ReadPlan {
     /// Finds the card that decodes, if one is to.
-    fn find_card(&mut self) -> Result<(), StageError> {
+    fn find_card(&mut self, context: &LinkContext) -> Result<(), StageError> {
         let can = |_: &Arc<framerail_cuda::CudaDevice>| nvdec::check_library().map_err(|error| error.to_string());
         let settled = self.devices.settle(self.choice, Device::Cpu, "decoding", can)?;
         self.notices.extend(settled.notice);
         if let Some(device) = settled.card {
-            self.opener.card = Some(Card::new(device, self.decoders, self.ahead_bytes).map_err(cuda_error)?);
+            let model = context.tensor_wanted.as_ref().and_then(|request| request.downcast_ref::<ModelInput>()).cloned();
+            self.opener.card = Some(Card::new(device, self.decoders, self.ahead_bytes, model).map_err(cuda_error)?);
         }
         Ok(())
     }
@@ -225,7 +228,7 @@ impl StagePlan for ReadPlan {
             let message = format!("{}: no such file or stream; check the name", missing.1.source);
             return Err(StageError::new(ErrorKind::Input, message).into());
         }
-        self.find_card()?;
+        self.find_card(context)?;
         let mut format = EdgeFormat { streams: Some(self.sources.len()), ..EdgeFormat::default() };
         if !(self.skip_bad && self.sources.len() > 1)
             && let Some((id, source)) = self.sources.front().cloned()

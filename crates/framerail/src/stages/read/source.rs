@@ -1,16 +1,18 @@
 //! One source while it is read: decoded on the host, on a card, or on the host for a card.
 
+use std::sync::Arc;
+
 use framerail_core::{Device, Frame, FramePool, PixelFormat, StreamId, StreamInfo};
 use framerail_cuda::{CudaDevice, CudaError, DevicePool, Traffic};
 use framerail_media::{Damage, DeinterlaceMethod, Deinterlacer, InputOptions, MediaItem, MediaReader};
 use framerail_pipeline::{Emitter, ErrorKind, FrameItem, Item, StageError};
-use framerail_reader::{CopySurfaces, DeviceOptions, DeviceReader, DeviceReaderStats, ReaderError};
+use framerail_reader::{CopySurfaces, DeviceOptions, DeviceReader, DeviceReaderStats, MakeSurface, ReaderError};
 
-use std::sync::Arc;
-
+use super::inputs::ModelInputs;
 use crate::{
     convert::{cuda_error, input_error, reader_error},
     inputs::SourceName,
+    stages::infer::ModelInput,
     uploader::Uploader,
 };
 
@@ -33,14 +35,28 @@ pub(super) struct Card {
     pub(super) device: Arc<CudaDevice>,
     pub(super) decoders: Option<usize>,
     pub(super) ahead_bytes: Option<u64>,
-    pub(super) pool: DevicePool,
+    pool: DevicePool,
+    make: Arc<dyn MakeSurface>,
+    makes_pictures: bool,
 }
 
 impl Card {
-    pub(super) fn new(device: Arc<CudaDevice>, decoders: Option<usize>, ahead_bytes: Option<u64>) -> Result<Self, CudaError> {
+    /// `model` is the only stage that looks at pictures, and would rather have its input.
+    pub(super) fn new(
+        device: Arc<CudaDevice>,
+        decoders: Option<usize>,
+        ahead_bytes: Option<u64>,
+        model: Option<ModelInput>,
+    ) -> Result<Self, CudaError> {
         let (_, total) = device.memory()?;
         let kept = usize::try_from((total / 4).min(MAX_KEPT_BYTES)).unwrap_or(usize::MAX);
-        Ok(Self { pool: DevicePool::new(&device, kept)?, device, decoders, ahead_bytes })
+        let pool = DevicePool::new(&device, kept)?;
+        let makes_pictures = model.is_none();
+        let make: Arc<dyn MakeSurface> = match model {
+            Some(model) => Arc::new(ModelInputs::new(model, &pool)),
+            None => Arc::new(CopySurfaces::new(pool.clone())),
+        };
+        Ok(Self { device, decoders, ahead_bytes, pool, make, makes_pictures })
     }
 
     pub(super) fn id(&self) -> Device {
@@ -53,13 +69,8 @@ impl Card {
     }
 
     fn options(&self) -> DeviceOptions {
-        let make = CopySurfaces::new(self.pool.clone());
-        DeviceOptions {
-            decoders: self.decoders,
-            ahead_bytes: self.ahead_bytes,
-            make: Some(Arc::new(make)),
-            ..DeviceOptions::new(&self.device)
-        }
+        let make = Some(Arc::clone(&self.make));
+        DeviceOptions { decoders: self.decoders, ahead_bytes: self.ahead_bytes, make, ..DeviceOptions::new(&self.device) }
     }
 }
 
@@ -158,7 +169,7 @@ impl OpenSource {
         match (self, format) {
             (OpenSource::Host(_), format) => Some(format),
             // What cards give out for the usual streams.
-            (OpenSource::Card(_), PixelFormat::Yuv420p) => Some(PixelFormat::Nv12),
+            (OpenSource::Card(open), PixelFormat::Yuv420p) if open.card.makes_pictures => Some(PixelFormat::Nv12),
             (OpenSource::Card(_), _) => None,
         }
     }

@@ -1,0 +1,164 @@
+//! The `infer` stage: runs a model on frames and attaches what it finds.
+
+mod model;
+mod stage;
+
+use std::{path::PathBuf, sync::Arc};
+
+use framerail_infer::{Detector, DetectorOptions, Precision, Provider, SizeRequest};
+use framerail_pipeline::{
+    ArgumentSpec, BatchPolicy, ConfigError, DetectionFormat, DeviceChoice, EdgeFormat, LinkContext, OptionKind, OptionSpec, Options,
+    PlanError, Registry, RegistryError, Stage, StageError, StagePlan, StageSpec, TensorRequest, Work,
+};
+use parking_lot::Mutex;
+
+pub(crate) use self::model::ModelInput;
+use self::{model::Model, stage::Infer};
+use super::link::input_of;
+use crate::{convert::model_error, devices::Devices};
+
+pub(super) fn register(registry: &mut Registry, devices: &Arc<Devices>) -> Result<(), RegistryError> {
+    let devices = Arc::clone(devices);
+    registry.register_with(spec(), move |options| InferPlan::new(options, &devices).map(|plan| Box::new(plan) as Box<dyn StagePlan>))
+}
+
+fn spec() -> StageSpec {
+    StageSpec::transform("infer", "finds things in frames with an ONNX model")
+        .details(
+            "The model is named by its card: a TOML file that says what the ONNX file takes and gives. Detections are attached to the \
+             frame, in frame pixels. More workers use more memory: each holds its own activations.\n\n\
+             On a card, frames that lie there are taken as they are, and only detections come back; frames on the host are uploaded. \
+             Two batches are in flight; one worker is enough. Where no other stage looks at the pictures, `read` makes the model's input \
+             while it decodes, and the pictures themselves are not kept.",
+        )
+        .argument(ArgumentSpec::required("model", OptionKind::Text, "name of a model, such as centerface, or path of its card"))
+        .option(OptionSpec::float("confidence", 0.0..=1.0).help("least score of a detection; the card's otherwise"))
+        .option(OptionSpec::float("iou", 0.0..=1.0).help("overlap above which the weaker of two boxes goes; the card's otherwise"))
+        .option(OptionSpec::integer("max_detections", 1..=100_000).help("most detections in a frame; the card's otherwise"))
+        .option(
+            OptionSpec::text("size").default("auto").help("model input: auto (the card's), full, WIDTHxHEIGHT, 50%, or the longest side"),
+        )
+        .option(OptionSpec::integer("every", 1..=1000).default(1).unit("frames").help("look at every Nth frame; `hold` fills in between"))
+        .option(
+            OptionSpec::integer("batch", 1..=256)
+                .default("auto")
+                .unit("frames")
+                .or_word("auto", "1 on the CPU, where more gain nothing; 8 on a card, where the model takes them")
+                .help("frames in one run of the model"),
+        )
+        .option(OptionSpec::time("max_wait").help("longest wait for a batch to fill, such as 20ms, for live sources; none otherwise"))
+        .option(OptionSpec::integer("threads", 1..=1024).help("threads of one run of the model; all processors, shared among the workers"))
+        .option(DeviceChoice::option("where the model runs: auto, cpu, cuda or cuda:N; what --device says otherwise"))
+        .option(
+            OptionSpec::choice(
+                "precision",
+                &[
+                    ("auto", "float32; on a card its products round their inputs to 10 bits (TF32)"),
+                    ("fp32", "float32"),
+                    ("fp16", "float16: for cards; slower on the CPU"),
+                ],
+            )
+            .default("auto")
+            .help("the model's arithmetic"),
+        )
+        .option(
+            OptionSpec::choice(
+                "provider",
+                &[("cuda", "CUDA and cuDNN"), ("tensorrt", "TensorRT where it is installed; its first run takes minutes. Not measured")],
+            )
+            .default("cuda")
+            .help("on a card: what runs the model"),
+        )
+        .option(OptionSpec::integer("workspace", 16..=1_000_000).unit("MB").help("on a card: most memory for activations and workspaces"))
+        .option(
+            OptionSpec::choice(
+                "graphs",
+                &[
+                    ("auto", "off"),
+                    ("on", "runs are recorded once and replayed: less work for the host with small batches"),
+                    ("off", "every run is launched anew"),
+                ],
+            )
+            .default("auto")
+            .help("on a card: CUDA graphs"),
+        )
+        .option(OptionSpec::path("runtime").help("ONNX Runtime's library file; looked for otherwise"))
+        .workers(1)
+        .example("read in.mp4 ! infer centerface confidence=0.3 ! save boxes.jsonl", "find faces")
+        .example("read in.mp4 ! infer centerface every=3 size=640x384 ! hold ! blur ! write out.mp4", "faster: every third frame, smaller")
+}
+
+struct InferPlan {
+    name: String,
+    /// Shared with the source, which may make inputs for it.
+    model: Arc<Mutex<Model>>,
+    every: u64,
+    workers: usize,
+    max_wait: Option<std::time::Duration>,
+}
+
+impl InferPlan {
+    fn new(options: &Options, devices: &Arc<Devices>) -> Result<Self, ConfigError> {
+        let name = options.text("model").to_owned();
+        let workers = options.workers();
+        let every = options.count("every") as u64;
+        if every > 1 && workers > 1 {
+            return Err(ConfigError::at("workers", "workers cannot count frames together").help("with every=N, use one worker"));
+        }
+        let count = |name: &str| options.optional_integer(name).and_then(|count| usize::try_from(count).ok());
+        let mut detector = DetectorOptions::new(&name);
+        detector.size = options.text("size").parse::<SizeRequest>().map_err(|error| ConfigError::at("size", error))?;
+        detector.confidence_threshold = options.optional_float("confidence").map(|value| value as f32);
+        detector.iou_threshold = options.optional_float("iou").map(|value| value as f32);
+        detector.max_detections = count("max_detections");
+        detector.precision = options.choice("precision").parse::<Precision>().map_err(|error| ConfigError::at("precision", error))?;
+        let share = detector.intra_threads.div_ceil(workers);
+        detector.intra_threads = count("threads").unwrap_or(share);
+        detector.runtime_library = options.optional_path("runtime").map(PathBuf::from);
+        detector.cuda.provider = if options.choice("provider") == "tensorrt" { Provider::TensorRt } else { Provider::Cuda };
+        detector.cuda.memory_limit_bytes = count("workspace").map(|megabytes| megabytes.saturating_mul(1_000_000));
+        detector.cuda.graphs = options.choice("graphs") == "on";
+        let choice = devices.choice(DeviceChoice::of(options)?);
+        let model = Model::new(detector, count("batch"), devices, choice);
+        Ok(Self { name, model: Arc::new(Mutex::new(model)), every, workers, max_wait: options.optional_time("max_wait") })
+    }
+}
+
+impl StagePlan for InferPlan {
+    fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+        let input = input_of(input)?;
+        let mut model = self.model.lock();
+        let detector = model.load(input.device, input.size)?;
+        if let Some((width, height)) = input.size {
+            // Nothing is left to do where loading did it.
+            detector.warm_up(width, height).map_err(model_error)?;
+        }
+        let card = detector.card();
+        let detections = DetectionFormat {
+            model: card.name.clone(),
+            labels: card.labels.clone(),
+            landmarks: card.landmarks.len(),
+            max_unanalysed_frames: u32::try_from(self.every - 1).unwrap_or(u32::MAX),
+        };
+        Ok(Some(EdgeFormat { detections: Some(detections), ..input.clone() }))
+    }
+
+    fn batch(&self) -> BatchPolicy {
+        BatchPolicy { max_frames: self.model.lock().frames_together(), max_wait: self.max_wait }
+    }
+
+    fn wants_tensor(&self) -> Option<TensorRequest> {
+        Some(Arc::new(ModelInput(Arc::clone(&self.model))))
+    }
+
+    fn into_work(self: Box<Self>) -> Result<Work, StageError> {
+        let (loaded, mut notice) = self.model.lock().take();
+        let not_linked = || StageError::new(framerail_pipeline::ErrorKind::Internal, "the model was not loaded; link first");
+        let detector = loaded.ok_or_else(not_linked)?;
+        // A card runs one batch after the other; a second worker would only hold the weights once more.
+        let workers = if detector.device() == framerail_core::Device::Cpu { self.workers } else { 1 };
+        let forks: Vec<Detector> = (1..workers).map(|_| detector.fork()).collect();
+        let stage = |detector| Box::new(Infer::new(&self.name, detector, self.every, notice.take())) as Box<dyn Stage>;
+        Ok(Work::Stages(std::iter::once(detector).chain(forks).map(stage).collect()))
+    }
+}

@@ -1,0 +1,134 @@
+//! The model of an `infer` stage: loaded once, where it is to run, for whoever asks first.
+
+use std::sync::Arc;
+
+use framerail_core::Device;
+use framerail_infer::{Detector, DetectorOptions, InferError, InputSpec, Runtime};
+use framerail_pipeline::{DeviceChoice, PlanError};
+use parking_lot::Mutex;
+
+use crate::{
+    convert::model_error,
+    devices::{Devices, Settled, unusable},
+};
+
+/// Frames in one run on a card, unless the user says otherwise: most of the gain for little memory.
+const BATCH_ON_CARD: usize = 8;
+
+/// What is needed to load the model, and the model.
+pub(super) struct Model {
+    options: DetectorOptions,
+    /// As given; by default it depends on the device.
+    batch: Option<usize>,
+    devices: Arc<Devices>,
+    choice: DeviceChoice,
+    /// The card, once it was looked for.
+    settled: Option<Settled>,
+    loaded: Option<Detector>,
+}
+
+impl Model {
+    pub(super) fn new(options: DetectorOptions, batch: Option<usize>, devices: &Arc<Devices>, choice: DeviceChoice) -> Self {
+        Self { options, batch, devices: Arc::clone(devices), choice, settled: None, loaded: None }
+    }
+
+    /// Loads the model where it is to run: on the card that was found, or, where the device is ours to choose and the model
+    /// does not run there, on the CPU. `at` is where frames lie, `size` theirs when known.
+    pub(super) fn load(&mut self, at: Device, size: Option<(u32, u32)>) -> Result<&mut Detector, PlanError> {
+        if self.loaded.is_none() {
+            if self.settled.is_none() {
+                let can = |_: &Arc<framerail_cuda::CudaDevice>| has_cuda_provider(&self.options);
+                self.settled = Some(self.devices.settle(self.choice, at, "running the model", can)?);
+            }
+            self.loaded = match self.card() {
+                Some(device) => self.load_on_card(device, size)?,
+                None => None,
+            };
+        }
+        let detector = match self.loaded.take() {
+            Some(detector) => detector,
+            None if at != Device::Cpu => return Err(PlanError::NeedsDevice(Device::Cpu)),
+            None => load_on(&self.options, Device::Cpu, self.batch.unwrap_or(1), size).map_err(model_error)?,
+        };
+        Ok(self.loaded.insert(detector))
+    }
+
+    /// The card that was found.
+    fn card(&self) -> Option<Device> {
+        self.settled.as_ref()?.card.as_ref().map(|card| card.id())
+    }
+
+    /// `None` when the CPU is to do it.
+    fn load_on_card(&mut self, device: Device, size: Option<(u32, u32)>) -> Result<Option<Detector>, PlanError> {
+        let load = |batch| load_on(&self.options, device, batch, size);
+        let loaded = match self.batch {
+            Some(batch) => load(batch),
+            // A model may take one frame at a time only.
+            None => load(BATCH_ON_CARD).or_else(|error| if is_about_the_batch(&error) { load(1) } else { Err(error) }),
+        };
+        match loaded {
+            Ok(detector) => Ok(Some(detector)),
+            Err(error) if !error.is_about_device() => Err(model_error(error).into()),
+            Err(error) if self.choice != DeviceChoice::Auto => Err(unusable(device, &error.to_string()).into()),
+            Err(error) => {
+                let notice = self.devices.fall_back("running the model", error.to_string());
+                self.settled = Some(Settled { card: None, notice });
+                Ok(None)
+            }
+        }
+    }
+
+    /// The loaded model, and what was decided about it that the user should know. A light copy stays, which knows the inputs
+    /// of further sizes.
+    pub(super) fn take(&mut self) -> (Option<Detector>, Option<String>) {
+        let copy = self.loaded.as_ref().map(Detector::fork);
+        let loaded = std::mem::replace(&mut self.loaded, copy);
+        (loaded, self.settled.as_mut().and_then(|settled| settled.notice.take()))
+    }
+
+    /// Frames in one run, once it is loaded.
+    pub(super) fn frames_together(&self) -> usize {
+        self.loaded.as_ref().map_or(self.batch.unwrap_or(1), Detector::batch)
+    }
+}
+
+fn is_about_the_batch(error: &InferError) -> bool {
+    matches!(error, InferError::Option { option: "batch", .. })
+}
+
+/// Whether ONNX Runtime can run models on cards.
+fn has_cuda_provider(options: &DetectorOptions) -> Result<(), String> {
+    let runtime = Runtime::load(options.runtime_library.as_deref(), &options.search).map_err(|error| error.to_string())?;
+    let info = runtime.info();
+    if info.providers.iter().any(|provider| provider == "cuda") {
+        return Ok(());
+    }
+    Err(format!(
+        "ONNX Runtime {} at {} runs on {} only; install onnxruntime-gpu",
+        info.version,
+        info.path.display(),
+        info.providers.join(", ")
+    ))
+}
+
+fn load_on(options: &DetectorOptions, device: Device, batch: usize, size: Option<(u32, u32)>) -> Result<Detector, InferError> {
+    let mut detector = Detector::load(&DetectorOptions { device, batch, ..options.clone() })?;
+    if let Some((width, height)) = size {
+        detector.warm_up(width, height)?;
+    }
+    Ok(detector)
+}
+
+/// What the model takes, for a source that makes it while it decodes.
+#[derive(Clone)]
+pub(crate) struct ModelInput(pub(super) Arc<Mutex<Model>>);
+
+impl ModelInput {
+    /// What the model takes of pictures of this size that lie on this device; `None` when it runs elsewhere, or not at all:
+    /// why, shows when its stage links.
+    pub(crate) fn spec(&self, device: Device, width: u32, height: u32) -> Option<InputSpec> {
+        let mut model = self.0.lock();
+        let detector = model.load(device, None).ok()?;
+        if detector.device() == device { detector.input_spec(width, height).ok() } else { None }
+    }
+}

@@ -1,0 +1,70 @@
+//! Model inputs in place of pictures, made while a card decodes.
+
+use std::{collections::HashMap, sync::Arc};
+
+use framerail_core::{ColorDescription, DeviceSurface};
+use framerail_cuda::{
+    CudaError, DevicePool,
+    nvdec::{MappedPicture, StreamFormat},
+};
+use framerail_infer::InputSpec;
+use framerail_reader::{CopySurfaces, MakeSurface, TensorOptions, TensorPictures};
+use parking_lot::Mutex;
+
+use crate::stages::infer::ModelInput;
+
+/// Makes what the model takes of each picture, or, where the model has no use for it, a copy of the picture.
+pub(super) struct ModelInputs {
+    model: ModelInput,
+    pool: DevicePool,
+    copies: CopySurfaces,
+    /// By width and height of the picture.
+    makers: Mutex<HashMap<(u32, u32), Maker>>,
+}
+
+/// What makes inputs of pictures of one size; none where the model has no use for them.
+type Maker = Option<Arc<TensorPictures>>;
+
+impl ModelInputs {
+    pub(super) fn new(model: ModelInput, pool: &DevicePool) -> Self {
+        Self { model, pool: pool.clone(), copies: CopySurfaces::new(pool.clone()), makers: Mutex::default() }
+    }
+
+    fn maker(&self, width: u32, height: u32) -> Maker {
+        let make = || {
+            let spec = self.model.spec(self.pool.device().id(), width, height)?;
+            Some(Arc::new(TensorPictures::new(options(&spec), self.pool.clone())))
+        };
+        self.makers.lock().entry((width, height)).or_insert_with(make).clone()
+    }
+}
+
+impl MakeSurface for ModelInputs {
+    fn make(&self, picture: &MappedPicture<'_>, color: &ColorDescription) -> Result<Arc<dyn DeviceSurface>, CudaError> {
+        match self.maker(picture.planes.width(), picture.planes.height()) {
+            Some(tensors) => tensors.make(picture, color),
+            None => self.copies.make(picture, color),
+        }
+    }
+
+    fn bytes(&self, format: &StreamFormat) -> usize {
+        let (width, height) = format.size;
+        self.maker(width, height).map_or_else(|| self.copies.bytes(format), |tensors| tensors.bytes(format))
+    }
+}
+
+/// What a model takes, as the reader says it.
+fn options(spec: &InputSpec) -> TensorOptions {
+    let wanted = &spec.preprocess;
+    TensorOptions {
+        size: Some((wanted.width, wanted.height)),
+        fit: wanted.fit,
+        sampling: spec.sampling,
+        channel_order: wanted.channel_order,
+        layout: wanted.layout,
+        dtype: spec.dtype,
+        scale: wanted.scale,
+        mean: wanted.mean,
+        std: wanted.std,
+    }
+}
