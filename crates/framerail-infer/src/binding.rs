@@ -147,15 +147,12 @@ pub(crate) struct BoundRun {
 }
 
 impl BoundRun {
-    /// Binds the tensors. `graph` numbers the recorded run when the provider records them, from 1.
-    pub(crate) fn new(session: &Session, input: BoundTensor, outputs: Outputs, graph: Option<usize>) -> ort::Result<Self> {
+    /// Binds the tensors.
+    pub(crate) fn new(session: &Session, input: BoundTensor, outputs: Outputs) -> ort::Result<Self> {
         let mut options = RunOptions::new()?;
         if matches!(outputs, Outputs::Bound(_)) {
             // Order is kept by the stream; whoever reads the outputs waits.
             options.disable_device_sync()?;
-        }
-        if let Some(graph) = graph {
-            options.set("gpu_graph_id", graph.to_string())?;
         }
         let mut binding = session.create_binding()?;
         let name = c_name(&input.name)?;
@@ -224,17 +221,16 @@ mod tests {
         let declared = session.outputs()[0].dtype().tensor_shape().map(|shape| shape.to_vec());
         assert_eq!(declared, Some(vec![1, 1, 8, 8]), "outputs have a shape before the first run, so that memory can be bound");
         let ours = BoundTensor::new("537", Element::F32, &[1, 1, 8, 8], Memory::Host(vec![-1.0; 64])).expect("fits");
-        let mut run = BoundRun::new(&session, tensor(3072).expect("fits"), Outputs::Bound(vec![ours]), None).expect("fitting names");
+        let mut run = BoundRun::new(&session, tensor(3072).expect("fits"), Outputs::Bound(vec![ours])).expect("fitting names");
         assert_eq!(run.run(&mut session).expect("runs").len(), 0);
         let Memory::Host(found) = &run.outputs[0].memory else { unreachable!("bound to the host") };
         assert!(found.iter().all(|score| (0.0..=1.0).contains(score)), "{found:?}");
-        let mut other =
-            BoundRun::new(&session, tensor(3072).expect("fits"), Outputs::OnHost(vec!["537".into()]), None).expect("fitting names");
+        let mut other = BoundRun::new(&session, tensor(3072).expect("fits"), Outputs::OnHost(vec!["537".into()])).expect("fitting names");
         let outputs = other.run(&mut session).expect("runs");
         let (dims, scores) = outputs["537"].try_extract_tensor::<f32>().expect("floats");
         assert_eq!((dims.to_vec(), scores), (vec![1, 1, 8, 8], found.as_slice()));
         drop(outputs);
         let wrong = BoundTensor::new("image", Element::F32, &[1, 3, 32, 32], Memory::Host(vec![0.0; 3072])).expect("fits");
-        assert!(BoundRun::new(&session, wrong, Outputs::OnHost(Vec::new()), None).is_err(), "no such input");
+        assert!(BoundRun::new(&session, wrong, Outputs::OnHost(Vec::new())).is_err(), "no such input");
     }
 }

@@ -182,7 +182,7 @@ impl Detector {
 
     /// Puts frames to work; [`Detector::collect`] gives what was found in them, batch by batch in the order of submission.
     ///
-    /// On a card this queues work and returns, unless every slot is taken ([`Detector::would_wait`]); on the CPU it runs the model.
+    /// On a card this queues work and returns, unless as many are in flight as may be ([`Detector::would_wait`]); on the CPU it runs the model.
     /// Frames may be dropped when it returns.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Models on a card: pictures in device memory become inputs there, runs are queued on one stream, batches overlap.
 //!
-//! Nothing waits on the host but the collecting of results. Each batch in flight has its own input and output memory, its slot.
+//! Nothing waits on the host but the collecting of results.
 
 #[cfg(feature = "cuda")]
 mod boxes;

@@ -9,7 +9,7 @@ use framerail_vision::ModelMapping;
 use super::{
     memory::DeviceMemory,
     session::Recipe,
-    sized::{Results, SizedModel},
+    sized::{Queued, Results, SizedModel},
 };
 use crate::{
     InferError,
@@ -33,8 +33,6 @@ pub(crate) struct DeviceDetector {
 
 /// A run that was queued.
 struct Flight {
-    size: InputSize,
-    slot: usize,
     mappings: Vec<ModelMapping>,
     results: Results,
 }
@@ -70,22 +68,18 @@ impl DeviceDetector {
     }
 
     /// Queues one run on frames that share an input size, at most a batch of them. Results of older runs are put to `done`
-    /// first when every slot is taken.
+    /// first when as many are in flight as may be.
     pub(crate) fn queue(&mut self, size: InputSize, frames: &[&Frame], done: &mut VecDeque<Vec<Detection>>) -> Result<(), InferError> {
         let is_known = self.sizes.iter().any(|sized| sized.size() == size);
-        if !is_known && self.sizes.len() >= MAX_SIZES {
-            // The session that goes may have runs in flight.
-            while self.finish_oldest(done)? {}
+        let room = if !is_known && self.sizes.len() >= MAX_SIZES { 0 } else { self.shared.cuda.slots.saturating_sub(1) };
+        // A session that goes may have runs in flight: then all are finished.
+        while self.flight.len() > room {
+            self.finish_oldest(done)?;
         }
         self.make_last(size)?;
-        while !self.sizes.last().is_some_and(SizedModel::has_free_slot) {
-            if !self.finish_oldest(done)? {
-                return Err(self.shared.run_error("no slot for a batch is free"));
-            }
-        }
         let Some(sized) = self.sizes.last_mut() else { return Err(self.shared.run_error("it has no session")) };
-        let run = sized.run(frames, &self.shared, &self.memory)?;
-        self.flight.push_back(Flight { size, slot: run.slot, mappings: run.mappings, results: run.results });
+        let Queued { mappings, results } = sized.run(frames, &self.shared, &self.memory)?;
+        self.flight.push_back(Flight { mappings, results });
         Ok(())
     }
 
@@ -96,9 +90,6 @@ impl DeviceDetector {
             Results::Done(found) => Ok(found),
             Results::Pending(pending) => read(pending, &flight.mappings, &self.shared),
         };
-        if let Some(sized) = self.sizes.iter_mut().find(|sized| sized.size() == flight.size) {
-            sized.free(flight.slot);
-        }
         done.extend(found?);
         Ok(true)
     }

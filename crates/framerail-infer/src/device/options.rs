@@ -30,7 +30,7 @@ pub struct CudaOptions {
     /// Whether runs are recorded once as CUDA graphs and then replayed: less work for the host with small batches. The first runs
     /// record, and nothing else in the process may allocate device memory meanwhile.
     pub graphs: bool,
-    /// Batches in flight, each with its own buffers; 1 to 8.
+    /// Batches in flight; 1 to 8. They follow each other on one stream, so more than two gain little.
     pub slots: usize,
     /// Folder of TensorRT's engines; `FRAMERAIL_HOME/cache/tensorrt`, else the user's cache folder, by default.
     pub engine_cache: Option<PathBuf>,
