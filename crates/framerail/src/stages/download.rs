@@ -2,8 +2,11 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use framerail_core::{Device, HostSurface, Surface};
-use framerail_cuda::{CudaDevice, CudaEvent, CudaStream, CudaSurface, PinnedPool, Traffic};
+use framerail_core::{Device, HostSurface, PixelFormat, Surface};
+use framerail_cuda::{
+    CudaDevice, CudaError, CudaEvent, CudaStream, CudaSurface, DevicePool, PinnedPool, Traffic,
+    kernels::{repacked, repacked_format},
+};
 use framerail_pipeline::{
     BatchPolicy, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, PlanError, Registry, RegistryError, Stage,
     StageContext, StageError, StagePlan, StageSpec, Work, copies::DOWNLOAD,
@@ -18,6 +21,9 @@ const FRAMES_TOGETHER: usize = 4;
 /// Batches whose copies are under way while the next one is queued.
 const BATCHES_UNDER_WAY: usize = 2;
 
+/// Device memory kept for frames on their way.
+const KEPT_SCRATCH_BYTES: usize = 64 << 20;
+
 /// Page-locked buffers kept: making one takes longer than many copies.
 const KEPT_BUFFERS: usize = 32;
 
@@ -29,7 +35,8 @@ fn spec() -> StageSpec {
     StageSpec::transform(DOWNLOAD, "copies frames from a card to the host")
         .details(
             "Put in by itself before a stage that works on the host, and rarely written. Copies go through page-locked memory on a \
-             stream of their own, beside the work of other stages; frames that lie on the host pass as they are.",
+             stream of their own, beside the work of other stages; frames that lie on the host pass as they are. Interleaved chroma, \
+             which cards decode to, gets planes of its own on the card first, so that frames are as the CPU would have decoded them.",
         )
         .example("read in.mp4 device=cuda ! download ! write out.mp4", "decoded on a card, encoded on the host")
 }
@@ -38,7 +45,9 @@ struct DownloadPlan;
 
 impl StagePlan for DownloadPlan {
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
-        Ok(Some(EdgeFormat { device: Device::Cpu, ..input_of(input)?.clone() }))
+        let input = input_of(input)?;
+        let pixel_format = if input.device == Device::Cpu { input.pixel_format } else { input.pixel_format.map(planar) };
+        Ok(Some(EdgeFormat { device: Device::Cpu, pixel_format, ..input.clone() }))
     }
 
     fn batch(&self) -> BatchPolicy {
@@ -50,10 +59,35 @@ impl StagePlan for DownloadPlan {
     }
 }
 
+/// The format with a plane for each component, as decoders on the CPU give frames.
+fn planar(format: PixelFormat) -> PixelFormat {
+    match format {
+        PixelFormat::Nv12 | PixelFormat::P010 => repacked_format(format).unwrap_or(format),
+        format => format,
+    }
+}
+
 /// The way from one card.
 struct Lane {
     stream: CudaStream,
+    /// For frames with planes of their own.
+    scratch: DevicePool,
     pool: PinnedPool,
+}
+
+impl Lane {
+    fn new(device: &Arc<CudaDevice>) -> Result<Self, CudaError> {
+        let scratch = DevicePool::new(device, KEPT_SCRATCH_BYTES)?;
+        Ok(Self { stream: CudaStream::new(device)?, scratch, pool: PinnedPool::new(device, KEPT_BUFFERS) })
+    }
+
+    /// Queues the copy of a surface.
+    fn queue(&self, surface: &CudaSurface) -> Result<HostSurface, CudaError> {
+        if planar(surface.format()) == surface.format() {
+            return surface.queue_download(&self.pool, &self.stream);
+        }
+        repacked(surface, &self.scratch, &self.stream)?.queue_download(&self.pool, &self.stream)
+    }
 }
 
 /// Items in order, those on their way with their copies, and the mark behind the last copy.
@@ -110,6 +144,9 @@ impl Stage for Download {
         }
         if let Some(context) = &self.context {
             account(context, Traffic::take());
+            if let Some(lane) = &self.lane {
+                context.memory(lane.scratch.device().id(), lane.scratch.stats().high_water_bytes as u64);
+            }
         }
         for (mut item, copy) in batch.items {
             if let (Item::Frame(item), Some(host)) = (&mut item, copy) {
@@ -146,13 +183,13 @@ impl Download {
             return Err(StageError::new(ErrorKind::Internal, message));
         };
         let lane = self.lane(surface.cuda_device())?;
-        surface.queue_download(&lane.pool, &lane.stream).map(Some).map_err(cuda_error)
+        lane.queue(surface).map(Some).map_err(cuda_error)
     }
 
     fn lane(&mut self, device: &Arc<CudaDevice>) -> Result<&Lane, StageError> {
         let lane = match self.lane.take() {
             Some(lane) if lane.stream.device().id() == device.id() => lane,
-            _ => Lane { stream: CudaStream::new(device).map_err(cuda_error)?, pool: PinnedPool::new(device, KEPT_BUFFERS) },
+            _ => Lane::new(device).map_err(cuda_error)?,
         };
         Ok(self.lane.insert(lane))
     }

@@ -1,14 +1,22 @@
 //! The `draw` stage: detections drawn into the frames.
 
 use framerail_core::{Detection, FramePool};
+use framerail_cuda::{
+    Traffic,
+    kernels::{self, DrawJob, Rectangle, draw_batch},
+};
 use framerail_pipeline::{
     ConfigError, CopyKind, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, LinkContext, OptionSpec, Options, PlanError, Registry,
     RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
 };
-use framerail_vision::{Canvas, DrawOptions};
+use framerail_vision::{Canvas, DrawOptions, Sketch, Stroke, StrokeShape};
 
-use super::link::{detections_of, host_frames};
-use crate::convert::{core_error, vision_error};
+use super::link::{detections_of, input_of};
+use crate::{
+    card_canvas::CardCanvas,
+    convert::{core_error, cuda_error, vision_error},
+    devices::account,
+};
 
 /// Buffers kept for frames that another branch still holds.
 const KEPT_BUFFERS: usize = 4;
@@ -21,7 +29,7 @@ fn spec() -> StageSpec {
     StageSpec::transform("draw", "draws boxes, labels, scores and landmarks")
         .details(
             "Draws in the frame's own pixel format. Each class has its colour. Boxes that `hold` filled in have lines half as thick. \
-             A frame that another branch still holds is copied first; the copies are counted.",
+             A frame that another branch still holds is copied first; the copies are counted. Frames on a card are drawn on there.",
         )
         .option(OptionSpec::switch("boxes").default("yes").help("whether boxes are drawn"))
         .option(OptionSpec::switch("labels").default("yes").help("whether class names are written above the boxes"))
@@ -66,7 +74,7 @@ impl DrawPlan {
 
 impl StagePlan for DrawPlan {
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
-        let input = host_frames(input)?;
+        let input = input_of(input)?;
         let known = &detections_of(input)?.labels;
         if let Some(stray) = self.only.iter().flatten().find(|label| !known.contains(label)) {
             let error = ConfigError::at("only", format_args!("the model has no class `{stray}`; it has {}", known.join(", ")));
@@ -78,7 +86,7 @@ impl StagePlan for DrawPlan {
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let pool = FramePool::new(KEPT_BUFFERS * self.workers);
         let draw = |_| {
-            let stage = Draw { options: self.options, only: self.only.clone(), pool: pool.clone(), context: None };
+            let stage = Draw { options: self.options, only: self.only.clone(), pool: pool.clone(), card: None, context: None };
             Box::new(stage) as Box<dyn Stage>
         };
         Ok(Work::Stages((0..self.workers).map(draw).collect()))
@@ -89,6 +97,8 @@ struct Draw {
     options: DrawOptions,
     only: Option<Vec<String>>,
     pool: FramePool,
+    /// For frames on a card.
+    card: Option<CardCanvas>,
     context: Option<StageContext>,
 }
 
@@ -115,9 +125,22 @@ impl Stage for Draw {
 
 impl Draw {
     /// Draws the chosen detections, by default all of the item's.
-    fn draw(&self, item: &mut FrameItem, chosen: Option<Vec<Detection>>) -> Result<(), StageError> {
+    fn draw(&mut self, item: &mut FrameItem, chosen: Option<Vec<Detection>>) -> Result<(), StageError> {
         let detections = chosen.as_ref().unwrap_or(&item.detections);
         if detections.is_empty() {
+            return Ok(());
+        }
+        if let Some(card) = CardCanvas::for_frame(&mut self.card, &item.frame).map_err(cuda_error)? {
+            let color = item.frame.color;
+            let surface = card.writable(&mut item.frame).map_err(cuda_error)?;
+            let mut sketch = Sketch::new((surface.width(), surface.height()), surface.format(), &color);
+            sketch.detections(detections, &self.options);
+            let strokes: Vec<kernels::Stroke> = sketch.strokes().iter().map(stroke_on_card).collect();
+            draw_batch(&card.stream, &card.pool, &[DrawJob { surface, strokes: &strokes }]).map_err(cuda_error)?;
+            if let Some(context) = &self.context {
+                account(context, Traffic::take());
+                context.memory(card.pool.device().id(), card.memory_bytes());
+            }
             return Ok(());
         }
         let copied_bytes = item.frame.make_writable(&self.pool).map_err(core_error)?;
@@ -127,4 +150,15 @@ impl Draw {
         let surface = item.frame.surface.host_mut().map_err(core_error)?;
         Canvas::new(surface, &item.frame.color).detections(detections, &self.options).map_err(vision_error)
     }
+}
+
+/// A stroke in the terms of the kernel that paints it.
+fn stroke_on_card(stroke: &Stroke) -> kernels::Stroke {
+    let framerail_vision::Region { x, y, width, height } = stroke.region;
+    let shape = match &stroke.shape {
+        StrokeShape::Flat(opacity) => kernels::StrokeShape::Flat(*opacity),
+        StrokeShape::Line { from, to, width } => kernels::StrokeShape::Line { from: *from, to: *to, width: *width },
+        StrokeShape::Text { x, y, scale, glyphs } => kernels::StrokeShape::Text { x: *x, y: *y, scale: *scale, glyphs: glyphs.clone() },
+    };
+    kernels::Stroke { region: Rectangle { x, y, width, height }, shape, codes: stroke.codes }
 }

@@ -11,6 +11,9 @@ use framerail_vision::{HoldBuffer, HoldInput, HoldOptions, HoldStats, SceneDetec
 
 use super::link::{detections_of, input_of};
 
+/// The threshold at which no change counts as a cut.
+const NEVER: f64 = 1.0;
+
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
     registry.register_with(spec(), |options| HoldPlan::new(options).map(|plan| Box::new(plan) as Box<dyn StagePlan>))
 }
@@ -19,7 +22,8 @@ fn spec() -> StageSpec {
     StageSpec::transform("hold", "keeps what the model loses for a few frames")
         .details(
             "Links detections over time and fills in the frames on which they are missing: between two sightings by interpolation, \
-             before the first and after the last by holding the box. Frames come out late by as many frames. What was filled in is counted.",
+             before the first and after the last by holding the box. Frames come out late by as many frames. What was filled in is counted. \
+             Frames on a card pass without a look for cuts; they are counted too.",
         )
         .option(OptionSpec::integer("frames", 0..=1000).default(8).unit("frames").help("how far a sighting reaches, forwards and backwards"))
         .option(
@@ -66,7 +70,14 @@ impl StagePlan for HoldPlan {
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let (options, cut) = (self.options, self.cut);
-        Ok(Work::Stages(vec![Box::new(Hold { options, cut, streams: BTreeMap::new(), ended: HoldStats::default(), counters: None })]))
+        Ok(Work::Stages(vec![Box::new(Hold {
+            options,
+            cut,
+            streams: BTreeMap::new(),
+            ended: HoldStats::default(),
+            frames_unseen: 0,
+            counters: None,
+        })]))
     }
 }
 
@@ -80,6 +91,8 @@ struct Counters {
     gaps: Counter,
     interpolated: Counter,
     held: Counter,
+    unseen: Counter,
+    context: StageContext,
 }
 
 struct Hold {
@@ -88,6 +101,8 @@ struct Hold {
     streams: BTreeMap<StreamId, Stream>,
     /// What streams that have ended filled in.
     ended: HoldStats,
+    /// Frames on a card, whose pixels are not looked at for cuts.
+    frames_unseen: u64,
     counters: Option<Counters>,
 }
 
@@ -98,6 +113,8 @@ impl Stage for Hold {
             gaps: context.counter("gaps_filled"),
             interpolated: context.counter("boxes_interpolated"),
             held: context.counter("boxes_held"),
+            unseen: context.counter("frames_not_checked_for_cuts"),
+            context: context.clone(),
         });
         Ok(())
     }
@@ -108,8 +125,13 @@ impl Stage for Hold {
             .streams
             .entry(item.frame.stream)
             .or_insert_with(|| Stream { buffer: HoldBuffer::new(options), scenes: SceneDetector::new(cut as f32) });
-        // A picture on a device is not looked at for cuts.
-        let scene_changed = item.frame.surface.host().is_ok_and(|surface| stream.scenes.changed(surface));
+        let scene_changed = match item.frame.surface.host() {
+            Ok(surface) => stream.scenes.changed(surface),
+            Err(_) => {
+                self.frames_unseen += u64::from(cut < NEVER);
+                false
+            }
+        };
         let input = HoldInput { detections: std::mem::take(&mut item.detections), analysed: item.analysed, scene_changed };
         let settled = stream.buffer.push(item, input);
         give(settled, out)?;
@@ -148,6 +170,11 @@ impl Hold {
         counters.gaps.set(stats.gaps_filled);
         counters.interpolated.set(stats.interpolated);
         counters.held.set(stats.held);
+        if self.frames_unseen > 0 && counters.unseen.value() == 0 {
+            let words = "frames on a card are not looked at for cuts, so boxes may be interpolated across one";
+            counters.context.notice(format_args!("{words}; put `download` before `hold` where that matters, or give cut=1"));
+        }
+        counters.unseen.set(self.frames_unseen);
     }
 }
 
