@@ -2,7 +2,7 @@
 
 use std::{
     ffi::{CString, c_char, c_int},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::OnceLock,
 };
 
@@ -44,9 +44,23 @@ fn candidates() -> Vec<PathBuf> {
     names
 }
 
+/// NVRTC opens a second library by its bare name; one that lies beside it is only found when it is loaded already.
+fn preload_builtins(library: &Path) {
+    let folder = library.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let Some(entries) = folder.and_then(|folder| std::fs::read_dir(folder).ok()) else { return };
+    for file in entries.flatten().map(|entry| entry.path()) {
+        let is_builtins = file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libnvrtc-builtins.so."));
+        // SAFETY: a data library of NVRTC's, without initialisation. It stays loaded.
+        if is_builtins && let Ok(loaded) = unsafe { libloading::Library::new(&file) } {
+            std::mem::forget(loaded);
+        }
+    }
+}
+
 fn load() -> Result<Functions, String> {
     let mut reason = String::new();
     for name in candidates() {
+        preload_builtins(&name);
         // SAFETY: NVRTC's library has no initialisation that could break anything.
         match unsafe { libloading::Library::new(&name) } {
             // SAFETY: the symbols have these signatures in every version (nvrtc.h).

@@ -5,12 +5,15 @@ use std::{
     sync::Arc,
 };
 
-use framerail_core::{Frame, FrameStatus, PixelFamily, Pts, Rotation, StreamInfo, Surface};
+use framerail_core::{Frame, FrameStatus, PixelFamily, PixelFormat, Pts, Rotation, StreamInfo, Surface};
 use framerail_cuda::{
     CudaDevice, CudaError, CudaStream, DevicePool, Traffic,
     nvdec::{self, Chroma, MappedPicture, NvdecCodec, NvdecSession, PictureSink},
 };
-use framerail_media::{BitstreamFilter, Damage, Input, InputOptions, InputPacket, MediaError, MediaItem, RotationPolicy, clock::Clock};
+use framerail_media::{
+    BitstreamFilter, CodedFormat, Damage, Input, InputOptions, InputPacket, MediaError, MediaItem, ProbeEffort, RotationPolicy,
+    clock::Clock,
+};
 use parking_lot::Mutex;
 
 use crate::{
@@ -91,11 +94,12 @@ pub struct DeviceReader {
     untimed: BTreeSet<i64>,
     ready: VecDeque<MediaItem>,
     next_index: u64,
-    next_tag: i64,
     pieces: u64,
     is_read: bool,
     is_past_end: bool,
     damage: Damage,
+    /// The format that the decoder gives out, once known.
+    delivered: Option<PixelFormat>,
     /// Decoders and most frames waiting, of a mode that has ended.
     ended: (usize, usize),
 }
@@ -107,8 +111,9 @@ impl DeviceReader {
     /// `NotOnDevice` when the card cannot decode it but a CPU may; else as [`Input::open`] and `Cuda`.
     pub fn open(input: &InputOptions, options: &DeviceOptions) -> Result<Self, ReaderError> {
         let policy = input.rotation;
-        let input = Input::open(input)?;
-        let codec = check(&input, policy, &options.device)?;
+        // The first frame tells what a full probe would, and costs less.
+        let input = Input::open(&InputOptions { probe: ProbeEffort::Header, ..input.clone() })?;
+        let (codec, coded) = check(&input, policy, &options.device)?;
         let packets = PacketReader::new(input);
         let (info, parameters) = (packets.input().info().clone(), packets.parameters().clone());
         let failed = |error| ReaderError::Cuda { source_name: info.source.clone(), error };
@@ -121,7 +126,7 @@ impl DeviceReader {
                 Arc::new(CopySurfaces::new(pool)) as Arc<dyn MakeSurface>
             }
         };
-        let engines = engines(&options.device, codec, &info);
+        let engines = engines(&options.device, codec, coded.bits());
         let pays = is_file(&info) && info.frames_estimate.is_none_or(|frames| frames >= MIN_FRAMES);
         let max_decoders = options.decoders.unwrap_or(if pays { engines * DECODERS_PER_ENGINE } else { 1 }).max(1);
         let setup = Arc::new(DeviceSetup {
@@ -130,6 +135,7 @@ impl DeviceReader {
             parameters,
             color: info.color,
             make,
+            time_base: info.time_base,
             source_name: info.source.clone(),
             traffic: Mutex::default(),
             pictures: Mutex::default(),
@@ -145,20 +151,20 @@ impl DeviceReader {
             untimed: BTreeSet::new(),
             ready: VecDeque::new(),
             next_index: 0,
-            next_tag: 0,
             pieces: 0,
             is_read: false,
             is_past_end: false,
             damage: Damage::default(),
+            delivered: None,
             ended: (0, 0),
         };
-        reader.mode = if max_decoders > 1 { reader.in_pieces(ahead_bytes) } else { reader.as_one()? };
+        reader.mode = if max_decoders > 1 { reader.in_pieces(ahead_bytes, coded.bits()) } else { reader.as_one()? };
         reader.read_first_frame()?;
         Ok(reader)
     }
 
-    fn in_pieces(&self, ahead_bytes: u64) -> Mode {
-        let frame_bytes = frame_bytes(&self.info, self.setup.make.as_ref());
+    fn in_pieces(&self, ahead_bytes: u64, bits: u32) -> Mode {
+        let frame_bytes = frame_bytes(&self.info, bits, self.setup.make.as_ref());
         let window = usize::try_from(ahead_bytes / frame_bytes.max(1)).unwrap_or(usize::MAX).max(self.max_decoders);
         let setup = Arc::clone(&self.setup);
         let make: MakeDecoder<DevicePieces> = Arc::new(move || DevicePieces::new(&setup));
@@ -198,6 +204,7 @@ impl DeviceReader {
     /// The first frame knows better than the header.
     fn adopt(&mut self, frame: &Frame) {
         (self.info.width, self.info.height) = (frame.width, frame.height);
+        self.info.pixel_format = self.delivered.unwrap_or(self.info.pixel_format);
         self.info.start_offset_micros = self.packets.input().selection().0.map_or(0, |start| -(start * 1e6).round() as i64);
         self.info.color = frame.color;
         self.info.rotation = frame.rotation;
@@ -365,10 +372,11 @@ impl DeviceReader {
             None => vec![packet],
         };
         for packet in packets {
-            let tag = self.next_tag;
-            self.next_tag += 1;
-            session.sink().expect(tag, PacketTimes::of(&packet));
-            session.send(packet.data(), tag).map_err(|error| self.setup.error(error))?;
+            let timestamp = packet.pts().map(|pts| self.setup.timestamp(pts));
+            if let Some(timestamp) = timestamp {
+                session.sink().expect(timestamp, PacketTimes::of(&packet));
+            }
+            session.send(packet.data(), timestamp).map_err(|error| self.setup.error(error))?;
         }
         self.setup.account(0);
         self.collect_one();
@@ -388,6 +396,7 @@ impl DeviceReader {
     /// The picture as a frame, if it lies within the selection.
     fn deliver(&mut self, picture: DevicePicture) -> Option<Frame> {
         let DevicePicture { surface, format, color, times, field_order, has_errors } = picture;
+        self.delivered = Some(format.pixel_format);
         let duration = (times.duration > 0).then_some(times.duration);
         let stamp = self.clock.stamp(times.pts.or_else(|| self.untimed.pop_first()), duration);
         let secs = self.info.time_base.seconds(stamp.pts);
@@ -430,8 +439,8 @@ struct QueueSink {
 }
 
 impl QueueSink {
-    fn expect(&mut self, tag: i64, times: PacketTimes) {
-        self.awaited.insert(tag, times);
+    fn expect(&mut self, timestamp: i64, times: PacketTimes) {
+        self.awaited.insert(timestamp, times);
         if self.awaited.len() > MAX_AWAITED {
             let oldest = self.awaited.keys().copied().min();
             oldest.and_then(|oldest| self.awaited.remove(&oldest));
@@ -441,7 +450,7 @@ impl QueueSink {
 
 impl PictureSink for QueueSink {
     fn picture(&mut self, picture: &MappedPicture<'_>) -> Result<(), CudaError> {
-        let times = self.awaited.remove(&picture.info.tag).unwrap_or_default();
+        let times = self.awaited.remove(&picture.info.timestamp).unwrap_or_default();
         let picture = self.maker.picture(picture, times)?;
         self.ready.push_back(picture);
         Ok(())
@@ -468,8 +477,8 @@ fn may_work_on_cpu(error: &CudaError) -> bool {
     matches!(error, CudaError::Unsupported { .. } | CudaError::NoDecoder { .. } | CudaError::NoDriver { .. })
 }
 
-/// Refuses what the card cannot decode, as far as the container tells.
-fn check(input: &Input, policy: RotationPolicy, device: &Arc<CudaDevice>) -> Result<NvdecCodec, ReaderError> {
+/// Refuses what the card cannot decode, as far as the headers tell; else the codec and the format that it is coded in.
+fn check(input: &Input, policy: RotationPolicy, device: &Arc<CudaDevice>) -> Result<(NvdecCodec, PixelFormat), ReaderError> {
     let info = input.info();
     let refuse = |reason: String| ReaderError::NotOnDevice { source_name: info.source.clone(), reason };
     let codec = NvdecCodec::from_ffmpeg_name(&info.codec).ok_or_else(|| refuse(format!("NVDEC does not decode {}", info.codec)))?;
@@ -479,10 +488,11 @@ fn check(input: &Input, policy: RotationPolicy, device: &Arc<CudaDevice>) -> Res
     if input.coded_rotation() != Rotation::None && policy == RotationPolicy::Auto {
         return Err(refuse("rotated video is turned upright on the CPU; rotate=keep leaves it as coded, on the card".into()));
     }
-    let format = info.pixel_format;
-    if format.family() == PixelFamily::Rgb || format.has_alpha() {
-        return Err(refuse(format!("NVDEC does not give out {format}")));
+    if info.pixel_format.family() == PixelFamily::Rgb || info.pixel_format.has_alpha() {
+        return Err(refuse(format!("NVDEC does not give out {}", info.pixel_format)));
     }
+    let header = CodedFormat::of(input.parameters()).and_then(|coded| coded.pixel_format());
+    let format = header.unwrap_or(info.pixel_format);
     let chroma = match (format.family(), format.chroma_shift()) {
         (PixelFamily::Gray, _) => Chroma::Monochrome,
         (_, (1, 1)) => Chroma::Yuv420,
@@ -492,19 +502,18 @@ fn check(input: &Input, policy: RotationPolicy, device: &Arc<CudaDevice>) -> Res
     };
     let capability = nvdec::capability(device, codec, chroma, format.bits());
     match capability.map_err(|error| refuse(error.to_string()))? {
-        Some(_) => Ok(codec),
+        Some(_) => Ok((codec, format)),
         None => Err(refuse(format!("the card does not decode {codec} {chroma} {} bit", format.bits()))),
     }
 }
 
 /// Engines of the card for this kind of stream.
-fn engines(device: &Arc<CudaDevice>, codec: NvdecCodec, info: &StreamInfo) -> usize {
-    let found = nvdec::capability(device, codec, Chroma::Yuv420, info.pixel_format.bits());
+fn engines(device: &Arc<CudaDevice>, codec: NvdecCodec, bits: u32) -> usize {
+    let found = nvdec::capability(device, codec, Chroma::Yuv420, bits);
     found.ok().flatten().map_or(1, |capability| capability.engines as usize)
 }
 
-fn frame_bytes(info: &StreamInfo, make: &dyn MakeSurface) -> u64 {
-    let (width, height, bits) = (info.width, info.height, info.pixel_format.bits());
-    let guess = nvdec::StreamFormat::guess(width, height, bits);
+fn frame_bytes(info: &StreamInfo, bits: u32, make: &dyn MakeSurface) -> u64 {
+    let guess = nvdec::StreamFormat::guess(info.width, info.height, bits);
     make.bytes(&guess) as u64
 }

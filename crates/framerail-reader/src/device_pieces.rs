@@ -2,10 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use framerail_core::{ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, DeviceSurface, FieldOrder};
+use framerail_core::{ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, DeviceSurface, FieldOrder, TimeBase};
 use framerail_cuda::{
     CudaDevice, CudaError, CudaStream, CudaSurface, DevicePool, Traffic,
-    nvdec::{MappedPicture, NvdecCodec, NvdecSession, PictureInfo, PictureSink, StreamFormat},
+    nvdec::{CLOCK_HZ, MappedPicture, NvdecCodec, NvdecSession, PictureInfo, PictureSink, StreamFormat},
 };
 use framerail_media::{BitstreamFilter, InputPacket, Parameters, bitstream_filter::parser_headers};
 use parking_lot::Mutex;
@@ -94,6 +94,7 @@ pub(crate) struct DeviceSetup {
     /// The container's colour tags.
     pub(crate) color: ColorDescription,
     pub(crate) make: Arc<dyn MakeSurface>,
+    pub(crate) time_base: TimeBase,
     pub(crate) source_name: String,
     /// What the decoding threads moved.
     pub(crate) traffic: Mutex<Traffic>,
@@ -104,6 +105,12 @@ pub(crate) struct DeviceSetup {
 impl DeviceSetup {
     pub(crate) fn error(&self, error: CudaError) -> ReaderError {
         ReaderError::Cuda { source_name: self.source_name.clone(), error }
+    }
+
+    /// A PTS on the parser's clock: it takes part in the parser's order, and tells pictures apart.
+    pub(crate) fn timestamp(&self, pts: i64) -> i64 {
+        let clock = TimeBase::new(1, CLOCK_HZ).unwrap_or(TimeBase::MICROS);
+        self.time_base.rescale(pts, clock)
     }
 
     pub(crate) fn headers(&self) -> Result<Vec<u8>, ReaderError> {
@@ -155,31 +162,26 @@ impl DevicePieces {
         Ok(Self { setup: Arc::clone(setup), stream, filter, headers: setup.headers()?, format: None })
     }
 
-    /// The packets in the parser's form, each with its tag.
-    fn filtered(&mut self, packets: Vec<PiecePacket>) -> Result<Vec<(InputPacket, i64)>, ReaderError> {
+    /// The packets in the parser's form.
+    fn filtered(&mut self, packets: Vec<PiecePacket>) -> Result<Vec<InputPacket>, ReaderError> {
+        let packets = packets.into_iter().map(|packet| packet.packet);
+        let Some(filter) = &mut self.filter else { return Ok(packets.collect()) };
         let mut ready = Vec::with_capacity(packets.len());
-        for PiecePacket { packet, tag, .. } in packets {
-            match &mut self.filter {
-                None => ready.push((packet, tag)),
-                Some(filter) => ready.extend(filter.filter(packet)?.into_iter().map(|packet| (packet, tag))),
-            }
+        for packet in packets {
+            ready.extend(filter.filter(packet)?);
         }
         Ok(ready)
     }
 
-    fn run(
-        &mut self,
-        packets: &[(InputPacket, i64)],
-        shown: &HashMap<i64, PacketTimes>,
-        output: &mut dyn PieceOutput<DevicePicture>,
-    ) -> Result<(), ReaderError> {
+    fn run(&mut self, packets: &[InputPacket], shown: &Shown, output: &mut dyn PieceOutput<DevicePicture>) -> Result<(), ReaderError> {
         let setup = Arc::clone(&self.setup);
         let mut maker = PictureMaker::new(&setup);
         maker.format = self.format.take();
         let sink = PieceSink { shown, output, maker, error: None };
         let made = NvdecSession::new(&setup.device, setup.codec, &self.headers, &self.stream, sink);
         let mut session = made.map_err(|error| setup.error(error))?;
-        let sent = packets.iter().try_for_each(|(packet, tag)| session.send(packet.data(), *tag)).and_then(|()| session.flush());
+        let mut send = |packet: &InputPacket| session.send(packet.data(), packet.pts().map(|pts| setup.timestamp(pts)));
+        let sent = packets.iter().try_for_each(&mut send).and_then(|()| session.flush());
         setup.account(session.pictures_decoded());
         self.format = session.sink().maker.format.take();
         match (session.sink().error.take(), sent) {
@@ -197,8 +199,7 @@ impl PieceDecoder for DevicePieces {
         if let Some(filter) = &mut self.filter {
             filter.reset();
         }
-        let shown: HashMap<i64, PacketTimes> =
-            piece.packets.iter().filter(|packet| packet.is_shown).map(|packet| (packet.tag, PacketTimes::of(&packet.packet))).collect();
+        let shown = Shown::new(&piece, &self.setup);
         let packets = self.filtered(piece.packets)?;
         let mut counted = Counted { output, pushed: 0 };
         for _ in 1..MEMORY_TRIES {
@@ -231,8 +232,26 @@ impl PieceOutput<DevicePicture> for Counted<'_> {
     }
 }
 
+/// Which pictures a piece shows, by their timestamps.
+struct Shown {
+    times: HashMap<i64, (i64, PacketTimes)>,
+    /// Every picture is shown, also those whose packets state no PTS.
+    all: bool,
+}
+
+impl Shown {
+    fn new(piece: &Piece, setup: &DeviceSetup) -> Self {
+        let timed = |packet: &PiecePacket| {
+            let times = PacketTimes::of(&packet.packet);
+            times.pts.map(|pts| (setup.timestamp(pts), (packet.tag, times)))
+        };
+        let times = piece.packets.iter().filter(|packet| packet.is_shown).filter_map(timed).collect();
+        Self { times, all: piece.packets.iter().all(|packet| packet.is_shown || !packet.facts.is_shown) }
+    }
+}
+
 struct PieceSink<'a> {
-    shown: &'a HashMap<i64, PacketTimes>,
+    shown: &'a Shown,
     output: &'a mut dyn PieceOutput<DevicePicture>,
     maker: PictureMaker,
     /// Why the sink stopped the session, when it is no error of the card.
@@ -241,7 +260,7 @@ struct PieceSink<'a> {
 
 impl PictureSink for PieceSink<'_> {
     fn wants(&mut self, info: &PictureInfo) -> bool {
-        self.shown.contains_key(&info.tag)
+        self.shown.all || self.shown.times.contains_key(&info.timestamp)
     }
 
     fn picture(&mut self, picture: &MappedPicture<'_>) -> Result<(), CudaError> {
@@ -249,8 +268,7 @@ impl PictureSink for PieceSink<'_> {
             self.error = Some(error);
             return Err(CudaError::BadArgument { what: "reading was ended".into() });
         }
-        let tag = picture.info.tag;
-        let times = self.shown.get(&tag).copied().unwrap_or_default();
+        let (tag, times) = self.shown.times.get(&picture.info.timestamp).copied().unwrap_or_default();
         let picture = self.maker.picture(picture, times)?;
         self.output.push(Tagged { tag, picture });
         Ok(())

@@ -24,7 +24,7 @@ pub struct Tagged<P> {
 
 /// Takes a piece's pictures in display order.
 pub trait PieceOutput<P> {
-    /// Waits for a place in the window; call it before device memory is taken for a picture.
+    /// Waits until the piece's next picture may be held; call it once for each, before memory is taken for it.
     ///
     /// # Errors
     /// `Closed` when the reader was let go meanwhile.
@@ -57,6 +57,8 @@ enum Message<P> {
 
 struct Job<P> {
     piece: Piece,
+    /// Place of its first frame over all pieces.
+    place: u64,
     output: Sender<Message<P>>,
 }
 
@@ -73,10 +75,8 @@ struct Shared<P> {
 }
 
 struct Delivery<P> {
-    number: u64,
+    place: u64,
     pictures: Receiver<Message<P>>,
-    /// The piece's first message, looked at when its turn came.
-    arrived: VecDeque<Message<P>>,
 }
 
 /// Decodes pieces on several threads and delivers their pictures in the order of the pieces.
@@ -86,6 +86,8 @@ pub struct ParallelDecoder<D: PieceDecoder> {
     workers: Vec<JoinHandle<()>>,
     max_workers: usize,
     deliveries: VecDeque<Delivery<D::Picture>>,
+    /// Place of the first frame of the next piece.
+    next_place: u64,
 }
 
 impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
@@ -93,7 +95,14 @@ impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
     pub fn new(max_workers: usize, window: usize, make: MakeDecoder<D>) -> Self {
         let jobs = Jobs { waiting: VecDeque::new(), idle: 0, is_closed: false };
         let shared = Shared { jobs: Mutex::new(jobs), changed: Condvar::new(), window: Window::new(window) };
-        Self { make, shared: Arc::new(shared), workers: Vec::new(), max_workers: max_workers.max(1), deliveries: VecDeque::new() }
+        Self {
+            make,
+            shared: Arc::new(shared),
+            workers: Vec::new(),
+            max_workers: max_workers.max(1),
+            deliveries: VecDeque::new(),
+            next_place: 0,
+        }
     }
 
     /// Pieces that are decoded or wait for it, or whose pictures were not all taken.
@@ -114,13 +123,14 @@ impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
     /// Gives a piece to the workers. Pieces come in order.
     pub fn submit(&mut self, piece: Piece) {
         let (output, pictures) = channel();
-        let number = piece.number;
+        let place = self.next_place;
+        self.next_place += piece.shown() as u64;
         if self.deliveries.is_empty() {
-            self.shared.window.advance(number, 0);
+            self.shared.window.advance(place);
         }
-        self.deliveries.push_back(Delivery { number, pictures, arrived: VecDeque::new() });
+        self.deliveries.push_back(Delivery { place, pictures });
         let mut jobs = self.shared.jobs.lock();
-        jobs.waiting.push_back(Job { piece, output });
+        jobs.waiting.push_back(Job { piece, place, output });
         let needs_worker = jobs.waiting.len() > jobs.idle && self.workers.len() < self.max_workers;
         drop(jobs);
         self.shared.changed.notify_one();
@@ -136,9 +146,8 @@ impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
     /// What ended the piece whose turn it is. The reader is of no use after that.
     pub fn next_picture(&mut self) -> Result<Option<Tagged<D::Picture>>, ReaderError> {
         loop {
-            let Some(head) = self.deliveries.front_mut() else { return Ok(None) };
-            let message = head.arrived.pop_front().or_else(|| head.pictures.recv().ok());
-            match message {
+            let Some(head) = self.deliveries.front() else { return Ok(None) };
+            match head.pictures.recv().ok() {
                 Some(Message::Picture(picture)) => {
                     self.shared.window.leave();
                     return Ok(Some(picture));
@@ -157,11 +166,10 @@ impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
         }
     }
 
-    fn begin_next(&mut self) {
-        let Some(head) = self.deliveries.front_mut() else { return };
-        head.arrived.extend(head.pictures.try_iter());
-        let waiting = head.arrived.iter().filter(|message| matches!(message, Message::Picture(_))).count();
-        self.shared.window.advance(head.number, waiting);
+    fn begin_next(&self) {
+        if let Some(head) = self.deliveries.front() {
+            self.shared.window.advance(head.place);
+        }
     }
 }
 
@@ -180,8 +188,8 @@ impl<D: PieceDecoder> Drop for ParallelDecoder<D> {
 
 fn work<D: PieceDecoder>(shared: &Shared<D::Picture>, make: &MakeDecoder<D>) {
     let mut decoder = None;
-    while let Some(Job { piece, output }) = next_job(shared) {
-        let mut sink = Output { shared, piece: piece.number, sender: &output };
+    while let Some(Job { piece, place, output }) = next_job(shared) {
+        let mut sink = Output { shared, place, sender: &output };
         let made = match decoder.take() {
             Some(decoder) => Ok(decoder),
             None => make(),
@@ -214,13 +222,16 @@ fn next_job<P>(shared: &Shared<P>) -> Option<Job<P>> {
 
 struct Output<'a, P> {
     shared: &'a Shared<P>,
-    piece: u64,
+    /// Place of the next frame.
+    place: u64,
     sender: &'a Sender<Message<P>>,
 }
 
 impl<P> PieceOutput<P> for Output<'_, P> {
     fn reserve(&mut self) -> Result<(), ReaderError> {
-        if self.shared.window.enter(self.piece) { Ok(()) } else { Err(ReaderError::Closed) }
+        let place = self.place;
+        self.place += 1;
+        if self.shared.window.enter(place) { Ok(()) } else { Err(ReaderError::Closed) }
     }
 
     fn push(&mut self, picture: Tagged<P>) {

@@ -2,65 +2,53 @@
 
 use parking_lot::{Condvar, Mutex};
 
-/// Frames that the piece whose turn it is may always hold, however full the window is.
-const HEAD_SHARE: usize = 4;
-
 #[derive(Default)]
 struct State {
-    /// The piece whose frames are delivered now.
-    head: u64,
-    /// Frames of that piece that wait.
-    head_waiting: usize,
-    /// Frames of all pieces that wait.
+    /// Place of the next frame to be delivered, counted over all pieces.
+    delivered: u64,
+    /// Frames that wait, and the most that ever did.
     waiting: usize,
     most_waiting: usize,
     is_closed: bool,
 }
 
-/// Lets decoders go on while fewer than a number of frames wait; the piece whose turn it is always goes on, so the line
-/// cannot stop.
+/// Lets a frame in when it is one of the next to be delivered. The next one always is, so the line cannot stop, and frames
+/// that are due later do not take the places of those that are due sooner.
 pub(crate) struct Window {
-    limit: usize,
+    frames: u64,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 impl Window {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { limit: limit.max(1), state: Mutex::default(), changed: Condvar::new() }
+    pub(crate) fn new(frames: usize) -> Self {
+        Self { frames: frames.max(1) as u64, state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Takes a place for a frame of a piece, waiting for one; `false` when the reader was closed.
-    pub(crate) fn enter(&self, piece: u64) -> bool {
+    /// Waits until the frame at a place is among the next; `false` when the reader was closed.
+    pub(crate) fn enter(&self, place: u64) -> bool {
         let mut state = self.state.lock();
-        loop {
-            if state.is_closed {
-                return false;
-            }
-            let is_head = state.head == piece;
-            if state.waiting < self.limit || (is_head && state.head_waiting < HEAD_SHARE) {
-                state.waiting += 1;
-                state.head_waiting += usize::from(is_head);
-                state.most_waiting = state.most_waiting.max(state.waiting);
-                return true;
-            }
+        while !state.is_closed && place >= state.delivered.saturating_add(self.frames) {
             self.changed.wait(&mut state);
         }
+        state.waiting += 1;
+        state.most_waiting = state.most_waiting.max(state.waiting);
+        !state.is_closed
     }
 
-    /// Gives a place back: a frame of the head was delivered.
+    /// A frame was delivered.
     pub(crate) fn leave(&self) {
         let mut state = self.state.lock();
+        state.delivered += 1;
         state.waiting = state.waiting.saturating_sub(1);
-        state.head_waiting = state.head_waiting.saturating_sub(1);
         drop(state);
         self.changed.notify_all();
     }
 
-    /// The next piece's turn, of which `waiting` frames wait.
-    pub(crate) fn advance(&self, head: u64, waiting: usize) {
+    /// The next piece's turn, whose first frame has this place: pieces may give fewer frames than they promised.
+    pub(crate) fn advance(&self, place: u64) {
         let mut state = self.state.lock();
-        (state.head, state.head_waiting) = (head, waiting);
+        state.delivered = state.delivered.max(place);
         drop(state);
         self.changed.notify_all();
     }

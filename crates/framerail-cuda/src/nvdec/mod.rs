@@ -13,7 +13,7 @@ mod session;
 pub use codec::{Chroma, DecodeCapability, NvdecCodec, capabilities, capability};
 pub use format::StreamFormat;
 pub use hardware::release_decoders;
-pub use session::{MappedPicture, NvdecSession, PictureInfo, PictureSink};
+pub use session::{CLOCK_HZ, MappedPicture, NvdecSession, PictureInfo, PictureSink};
 
 /// Whether the decoder's library is there.
 ///

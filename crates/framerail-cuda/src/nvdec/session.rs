@@ -22,14 +22,17 @@ use crate::{CudaDevice, CudaError, CudaEvent, CudaStream, DevicePlanes, error::c
 /// Pictures between decoding and display beyond what the codec's order needs, so that the engine works while pictures are mapped.
 const DISPLAY_DELAY: u32 = 4;
 
+/// Parts of a second in which the parser's timestamps count.
+pub const CLOCK_HZ: i64 = 10_000_000;
+
 /// Sequence headers beyond this go in with the first packet.
 const MAX_SEQUENCE_HEADER: usize = 1024;
 
 /// What is known of a picture before it is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PictureInfo {
-    /// The tag of the packet that it came in.
-    pub tag: i64,
+    /// The timestamp of the packet that it came in; a guess of the parser's when that had none.
+    pub timestamp: i64,
     /// Interlacing of this picture.
     pub field_order: FieldOrder,
 }
@@ -122,7 +125,7 @@ impl<S: PictureSink> NvdecSession<S> {
         let mut parameters = ffi::ParserParameters {
             codec: codec.id(),
             max_decode_surfaces: 1,
-            clock_rate: 0,
+            clock_rate: CLOCK_HZ as u32,
             // Damaged pictures are decoded too: a lost one would shift all numbers behind it.
             error_threshold: 100,
             max_display_delay: DISPLAY_DELAY,
@@ -170,15 +173,18 @@ impl<S: PictureSink> NvdecSession<S> {
         self.state().pictures_decoded
     }
 
-    /// Sends a packet of one picture; `tag` comes back with the picture. Pictures that are due go to the sink.
+    /// Sends a packet of one picture. Its timestamp, in parts of [`CLOCK_HZ`], comes back with the picture: the parser takes
+    /// it for a presentation time, and makes up another where they do not increase in display order. Pictures that are due go
+    /// to the sink.
     ///
     /// # Errors
     /// `Unsupported` when the card cannot decode the stream, `OutOfMemory`, `Driver`, and whatever the sink answers.
-    pub fn send(&mut self, packet: &[u8], tag: i64) -> Result<(), CudaError> {
+    pub fn send(&mut self, packet: &[u8], timestamp: Option<i64>) -> Result<(), CudaError> {
         if let Some(header) = self.header.take() {
             self.parse(&header, 0, 0)?;
         }
-        self.parse(packet, ffi::packet_flag::TIMESTAMP | ffi::packet_flag::END_OF_PICTURE, tag)
+        let flags = if timestamp.is_some() { ffi::packet_flag::TIMESTAMP } else { 0 };
+        self.parse(packet, flags | ffi::packet_flag::END_OF_PICTURE, timestamp.unwrap_or(0))
     }
 
     /// Ends the stream: everything that is held back goes to the sink, and what it queued on the decoder's memory is waited for.
@@ -190,14 +196,14 @@ impl<S: PictureSink> NvdecSession<S> {
         self.state_mut().unmap_down_to(0)
     }
 
-    fn parse(&mut self, payload: &[u8], flags: u64, tag: i64) -> Result<(), CudaError> {
+    fn parse(&mut self, payload: &[u8], flags: u64, timestamp: i64) -> Result<(), CudaError> {
         let library = library()?;
         self.state().device.bind()?;
         let mut packet = ffi::SourcePacket {
             flags,
             payload_bytes: payload.len() as u64,
             payload: if payload.is_empty() { std::ptr::null() } else { payload.as_ptr() },
-            timestamp: tag,
+            timestamp,
         };
         // SAFETY: a live parser and a packet that lives through the call; the callbacks get the state that belongs to it.
         let code = unsafe { (library.parse)(self.parser, &mut packet) };
@@ -272,7 +278,7 @@ impl<S: PictureSink> State<S> {
             (false, true) => FieldOrder::TopFirst,
             (false, false) => FieldOrder::BottomFirst,
         };
-        let picture = PictureInfo { tag: info.timestamp, field_order };
+        let picture = PictureInfo { timestamp: info.timestamp, field_order };
         if !self.sink.wants(&picture) {
             return Ok(());
         }
