@@ -4,6 +4,7 @@
 
 mod check;
 mod opens;
+mod random;
 mod read;
 mod report;
 
@@ -26,6 +27,8 @@ struct Arguments {
 enum Job {
     /// Reads a file from start to end: every frame as planar RGB of 8 bits in device memory.
     Read(read::Read),
+    /// Opens a file and reads ten frames from anywhere in it, for each list of picks.
+    Random(random::Random),
     /// Opens a file and reads its first frame, again and again.
     Opens(opens::Opens),
     /// Compares what the card decodes with what FFmpeg decodes on the host.
@@ -43,6 +46,7 @@ fn main() -> anyhow::Result<()> {
     let device = framerail_cuda::CudaDevice::open(arguments.card)?;
     match arguments.job {
         Job::Read(job) => job.run(&device),
+        Job::Random(job) => job.run(&device),
         Job::Opens(job) => job.run(&device),
         Job::Check(job) => job.run(&device),
         Job::Card { .. } => {

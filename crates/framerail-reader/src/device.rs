@@ -11,7 +11,7 @@ use framerail_cuda::{
     nvdec::{self, Chroma, MappedPicture, NvdecCodec, NvdecSession, PictureSink},
 };
 use framerail_media::{
-    BitstreamFilter, CodedFormat, Damage, Input, InputOptions, InputPacket, MediaError, MediaItem, ProbeEffort, RotationPolicy,
+    BitstreamFilter, CodedFormat, Damage, Input, InputOptions, InputPacket, MediaError, MediaItem, Parameters, ProbeEffort, RotationPolicy,
     clock::Clock,
 };
 use parking_lot::Mutex;
@@ -129,17 +129,7 @@ impl DeviceReader {
         let engines = engines(&options.device, codec, coded.bits());
         let pays = is_file(&info) && info.frames_estimate.is_none_or(|frames| frames >= MIN_FRAMES);
         let max_decoders = options.decoders.unwrap_or(if pays { engines * DECODERS_PER_ENGINE } else { 1 }).max(1);
-        let setup = Arc::new(DeviceSetup {
-            device: Arc::clone(&options.device),
-            codec,
-            parameters,
-            color: info.color,
-            make,
-            time_base: info.time_base,
-            source_name: info.source.clone(),
-            traffic: Mutex::default(),
-            pictures: Mutex::default(),
-        });
+        let setup = setup(&options.device, codec, parameters, &info, make);
         let clock = Clock::new(info.time_base, info.frame_rate);
         let mut reader = Self {
             packets,
@@ -477,8 +467,29 @@ fn may_work_on_cpu(error: &CudaError) -> bool {
     matches!(error, CudaError::Unsupported { .. } | CudaError::NoDecoder { .. } | CudaError::NoDriver { .. })
 }
 
+/// What all decoders of a stream share.
+pub(crate) fn setup(
+    device: &Arc<CudaDevice>,
+    codec: NvdecCodec,
+    parameters: Parameters,
+    info: &StreamInfo,
+    make: Arc<dyn MakeSurface>,
+) -> Arc<DeviceSetup> {
+    Arc::new(DeviceSetup {
+        device: Arc::clone(device),
+        codec,
+        parameters,
+        color: info.color,
+        make,
+        time_base: info.time_base,
+        source_name: info.source.clone(),
+        traffic: Mutex::default(),
+        pictures: Mutex::default(),
+    })
+}
+
 /// Refuses what the card cannot decode, as far as the headers tell; else the codec and the format that it is coded in.
-fn check(input: &Input, policy: RotationPolicy, device: &Arc<CudaDevice>) -> Result<(NvdecCodec, PixelFormat), ReaderError> {
+pub(crate) fn check(input: &Input, policy: RotationPolicy, device: &Arc<CudaDevice>) -> Result<(NvdecCodec, PixelFormat), ReaderError> {
     let info = input.info();
     let refuse = |reason: String| ReaderError::NotOnDevice { source_name: info.source.clone(), reason };
     let codec = NvdecCodec::from_ffmpeg_name(&info.codec).ok_or_else(|| refuse(format!("NVDEC does not decode {}", info.codec)))?;
@@ -508,7 +519,7 @@ fn check(input: &Input, policy: RotationPolicy, device: &Arc<CudaDevice>) -> Res
 }
 
 /// Engines of the card for this kind of stream.
-fn engines(device: &Arc<CudaDevice>, codec: NvdecCodec, bits: u32) -> usize {
+pub(crate) fn engines(device: &Arc<CudaDevice>, codec: NvdecCodec, bits: u32) -> usize {
     let found = nvdec::capability(device, codec, Chroma::Yuv420, bits);
     found.ok().flatten().map_or(1, |capability| capability.engines as usize)
 }

@@ -9,6 +9,8 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod device;
 #[cfg(feature = "cuda")]
+mod device_clip;
+#[cfg(feature = "cuda")]
 mod device_pieces;
 pub mod error;
 mod packets;
@@ -21,6 +23,8 @@ mod window;
 pub use cpu::CpuPieces;
 #[cfg(feature = "cuda")]
 pub use device::{DeviceOptions, DeviceReader, DeviceReaderStats};
+#[cfg(feature = "cuda")]
+pub use device_clip::{ClipFrame, DeviceClip};
 #[cfg(feature = "cuda")]
 pub use device_pieces::{CopySurfaces, MakeSurface};
 pub use error::ReaderError;
