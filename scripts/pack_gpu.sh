@@ -5,7 +5,8 @@
 #   scripts/pack_gpu.sh [OUT_FOLDER] [--only PART]... [--exe FILE]...
 #
 #   runtime   ONNX Runtime's CUDA provider, with the GPU code of one architecture
-#   program   framerail, ffmpeg, ffprobe, ONNX Runtime, model cards, CenterFace, small clips, bench/gpu
+#   base      ONNX Runtime, CenterFace, small clips, ffmpeg, ffprobe
+#   program   framerail, model cards, bench/gpu: what changes from day to day
 #   clips     the benchmark's clips of 960 frames
 #   peers     the readers that framerail is compared with, and FFmpeg's shared libraries for one of them
 #   deface    deface, the program that face blurring is compared with, and ONNX Runtime for Python
@@ -23,7 +24,7 @@ home=${FRAMERAIL_HOME:-$root/.framerail}
 cache=${FRAMERAIL_CACHE:-$home/static}
 arch=${FRAMERAIL_ARCH:-90}
 limit_mib=60
-all_parts=(runtime program clips peers deface)
+all_parts=(runtime base program clips peers deface)
 
 say() { printf 'gpu-pack: %s\n' "$*"; }
 die() { printf 'gpu-pack: error: %s\n' "$*" >&2; exit 1; }
@@ -90,19 +91,25 @@ pack_runtime() {
     say "$("$root/scripts/prune_fatbin.py" --arch "$arch" "$unpacked/$provider" "$1/ort/$(basename "$provider")")"
 }
 
-pack_program() {
-    local exe ffmpeg
+pack_base() {
+    local ffmpeg
     runtime_wheel
-    mkdir -p "$1"/{bin,ort,models,clips,bench}
-    add_program "${FRAMERAIL_PROGRAM:-$cache/bin/framerail}" "$1/bin"
+    mkdir -p "$1"/{bin,ort,models,clips}
     ffmpeg=$("$root/scripts/build_static.sh" --ffmpeg-only)
     add_program "$ffmpeg/bin/ffmpeg" "$1/bin"
     add_program "$ffmpeg/bin/ffprobe" "$1/bin"
-    for exe in "${executables[@]}"; do add_program "$exe" "$1/bin"; done
     cp "$unpacked"/onnxruntime/capi/libonnxruntime.so.* "$unpacked"/onnxruntime/capi/libonnxruntime_providers_shared.so "$1/ort/"
-    cp "$root"/models/*.toml "$home"/models/centerface.* "$1/models/"
+    cp "$home"/models/centerface.* "$1/models/"
     cp "$home"/clips/* "$1/clips/"
-    cp "$root"/bench/gpu/* "$1/bench/" 2>/dev/null || true
+}
+
+pack_program() {
+    local exe
+    mkdir -p "$1"/{bin,models,bench}
+    add_program "${FRAMERAIL_PROGRAM:-$cache/bin/framerail}" "$1/bin"
+    for exe in "${executables[@]}"; do add_program "$exe" "$1/bin"; done
+    cp "$root"/models/*.toml "$1/models/"
+    find "$root/bench/gpu" -maxdepth 1 -type f -exec cp {} "$1/bench/" \;
 }
 
 pack_clips() {
@@ -131,12 +138,12 @@ pack_deface() {
     for package in deface flatbuffers imageio imageio_ffmpeg lazy_loader packaging scikit_image tqdm; do
         unpack "$wheels" "$package" "$python"
     done
-    # IMAGEIO_FFMPEG_EXE names the ffmpeg of the part `program` instead.
+    # IMAGEIO_FFMPEG_EXE names the ffmpeg of the part `base` instead.
     rm -f "$python"/imageio_ffmpeg/binaries/ffmpeg*
     # deface draws an ellipse with it and needs no more.
     find "$python/skimage" -mindepth 1 -maxdepth 1 -type d ! -name draw ! -name _shared -exec rm -r {} +
     cp -r "$unpacked/onnxruntime" "$unpacked"/onnxruntime_gpu-*.dist-info "$python/"
-    # These come with the parts `runtime` and `program`; install.sh links them.
+    # These come with the parts `runtime` and `base`; install.sh links them.
     rm "$python"/onnxruntime/capi/libonnxruntime{.so.*,_providers_*.so}
 }
 
