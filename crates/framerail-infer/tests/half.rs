@@ -90,3 +90,20 @@ fn what_float16_cannot_hold_is_computed_in_float32() {
     assert!((single.len() as f32 - half.len() as f32).abs() <= 6.0, "{} and {} boxes", single.len(), half.len());
     assert!(worst(|found| found.score) < 2e-3 && worst(|found| found.bbox.x2) < 4e-3);
 }
+
+#[test]
+fn damaged_models_are_refused_and_never_a_panic() {
+    let file = OnnxFile::read(&installed("models/centerface.onnx")).expect("installed model");
+    let ends = HalfEnds { inputs: true, outputs: true };
+    for part in 1..20 {
+        let cut = file.bytes().len() * part / 20;
+        assert!(to_half(&file.bytes()[..cut], 9, ends).is_err(), "cut at {cut}");
+    }
+    // Flipped bytes may leave a model or not; either answer is fine.
+    let mut bytes = file.bytes().to_vec();
+    for place in (0..bytes.len().min(60_000)).step_by(1997) {
+        bytes[place] ^= 0x55;
+        let _ = to_half(&bytes, 9, ends);
+        bytes[place] ^= 0x55;
+    }
+}

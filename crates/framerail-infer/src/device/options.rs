@@ -21,11 +21,15 @@ pub enum Provider {
 pub struct CudaOptions {
     /// What runs the model.
     pub provider: Provider,
-    /// The most device memory that activations and workspaces may take, in bytes; no limit by default. Weights come on top.
+    /// The most device memory that activations and workspaces may take, in bytes; no limit by default. A model that needs more
+    /// fails. Weights come on top.
     pub memory_limit_bytes: Option<usize>,
-    /// Whether a convolution may take as much workspace as its fastest algorithm wants, which can be gigabytes; else 32 MB.
-    pub large_workspace: bool,
-    /// Whether float32 models use TF32: inputs of products rounded to ten bits of mantissa, for several times the speed.
+    /// Whether cuDNN adds a convolution's bias in the same kernel: one pass over memory less, kernels compiled while loading.
+    pub fuse_bias: bool,
+    /// Whether layers run with channels last; by default in float16 only, whose tensor cores want it.
+    pub channels_last: Option<bool>,
+    /// Whether float32 models use TF32: inputs of products rounded to ten bits of mantissa, for several times the speed. Of no
+    /// matter in float16.
     pub tf32: bool,
     /// Whether runs are recorded once as CUDA graphs and then replayed: less work for the host with small batches. The first runs
     /// record, and nothing else in the process may allocate device memory meanwhile.
@@ -41,7 +45,8 @@ impl Default for CudaOptions {
         Self {
             provider: Provider::Cuda,
             memory_limit_bytes: None,
-            large_workspace: false,
+            fuse_bias: false,
+            channels_last: None,
             tf32: true,
             graphs: false,
             slots: 2,

@@ -72,14 +72,12 @@ impl<'a> Recipe<'a> {
     pub(super) fn session(&self, bytes: &[u8], shape: &InputShape) -> Result<DeviceSession, InferError> {
         let missing = libraries::preload(self.search);
         let (session, runs_partly_on_cpu) = self.build(bytes, &missing)?;
-        let input_dims = shape.dims.iter().map(|dim| dim.map_or(1, |dim| dim as i64)).collect();
-        let outputs = session.outputs().iter().map(|outlet| {
-            let dims = outlet.dtype().tensor_shape().map(|shape| shape.to_vec());
-            Declared {
-                name: outlet.name().to_owned(),
-                element: outlet.dtype().tensor_type().and_then(Element::of),
-                dims: dims.filter(|dims| !dims.is_empty() && dims.iter().all(|dim| *dim > 0)),
-            }
+        let input_dims: Vec<i64> = shape.dims.iter().map(|dim| dim.map_or(1, |dim| dim as i64)).collect();
+        let batch = input_dims.first().copied().unwrap_or(1);
+        let outputs = session.outputs().iter().map(|outlet| Declared {
+            name: outlet.name().to_owned(),
+            element: outlet.dtype().tensor_type().and_then(Element::of),
+            dims: outlet.dtype().tensor_shape().and_then(|dims| known_dims(dims, batch)),
         });
         Ok(DeviceSession { outputs: outputs.collect(), session, input_dims, runs_partly_on_cpu, _stream: self.stream.clone() })
     }
@@ -139,11 +137,11 @@ impl<'a> Recipe<'a> {
             .with_device_id(number)
             .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested)
             .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic)
-            .with_conv_max_workspace(self.options.large_workspace)
-            .with_tf32(self.options.tf32)
+            .with_fuse_conv_bias(self.options.fuse_bias)
+            // Without, ONNX Runtime leaves out tensor cores altogether, for float16 too.
+            .with_tf32(self.options.tf32 || self.is_half)
             .with_cuda_graph(self.options.graphs)
-            // Float16 convolutions run on tensor cores in this layout only.
-            .with_prefer_nhwc(self.is_half);
+            .with_prefer_nhwc(self.options.channels_last.unwrap_or(self.is_half));
         if let Some(limit) = self.options.memory_limit_bytes {
             cuda = cuda.with_memory_limit(limit);
         }
@@ -167,5 +165,25 @@ impl<'a> Recipe<'a> {
             .with_timing_cache(true)
             .with_timing_cache_path(cache.display());
         binding::tensorrt_on_stream(provider, self.stream)
+    }
+}
+
+/// An output's shape, whose first axis is the batch's where the model leaves it open; `None` when another one is open too.
+fn known_dims(dims: &[i64], batch: i64) -> Option<Vec<i64>> {
+    let (first, rest) = dims.split_first()?;
+    let first = if *first > 0 { *first } else { batch };
+    rest.iter().all(|dim| *dim > 0).then(|| std::iter::once(first).chain(rest.iter().copied()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_batch_is_that_of_the_input() {
+        assert_eq!(known_dims(&[-1, 8732, 4], 32), Some(vec![32, 8732, 4]));
+        assert_eq!(known_dims(&[1, 8732, 4], 32), Some(vec![1, 8732, 4]));
+        assert_eq!(known_dims(&[32, -1, 4], 32), None);
+        assert_eq!(known_dims(&[], 32), None);
     }
 }
