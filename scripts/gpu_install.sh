@@ -47,7 +47,7 @@ if [[ -d $capi ]]; then
         ln -sf "$folder/ort/$library" "$capi/$library"
     done
     # skimage asks SciPy for its version and, for an ellipse, for nothing else.
-    if ! python3 -c 'import scipy' 2>/dev/null; then
+    if [[ ! -d $folder/python-deface/scipy ]] && ! python3 -c 'import scipy' 2>/dev/null; then
         mkdir -p "$folder/python-deface/scipy"
         echo '__version__ = "1.17.1"' >"$folder/python-deface/scipy/__init__.py"
         echo 'install: the host has no SciPy; a stand-in that knows its version alone is used for deface'

@@ -152,7 +152,9 @@ def run(case: Case, folders: dict[str, str], limit_secs: float) -> dict:
     wall = time.perf_counter() - began
     line = last_json(process.stdout)
     if process.returncode or line is None:
-        said = (process.stderr + process.stdout).strip()[-1500:]
+        said = (process.stderr + process.stdout).strip()
+        # What is wrong stands first in framerail's errors and last in Python's.
+        said = said if len(said) < 2000 else f"{said[:1000]}\n...\n{said[-1000:]}"
         return {"error": f"exit status {process.returncode}: {said}"}
     return line | {"process_seconds": round(wall, 3)}
 
@@ -175,6 +177,14 @@ def write(out: Path, results: dict) -> None:
     partial.replace(out)
 
 
+def short(line: dict) -> str:
+    """A run in one line."""
+    if "error" not in line:
+        return f"{line.get('per_second', line.get('frames_per_s'))}/s, {line.get('device_mb')} MiB"
+    lines = line["error"].splitlines()
+    return lines[0][:300] if len(lines) == 1 else f"{lines[0][:200]} ... {lines[-1][:200]}"
+
+
 def measure_all(cases: list[Case], arguments: argparse.Namespace, results: dict) -> int:
     failures = 0
     with tempfile.TemporaryDirectory() as scratch:
@@ -189,8 +199,7 @@ def measure_all(cases: list[Case], arguments: argparse.Namespace, results: dict)
                 )
                 entry["runs"].append(line | {"round": number})
                 failures += "error" in line
-                said = line.get("error") or f"{line.get('per_second', line.get('frames_per_s'))}/s, {line.get('device_mb')} MiB"
-                print(f"{number + 1}/{arguments.rounds} {case.name}: {said[-300:]}", file=sys.stderr, flush=True)
+                print(f"{number + 1}/{arguments.rounds} {case.name}: {short(line)}", file=sys.stderr, flush=True)
                 write(arguments.out, results)
     return failures
 
@@ -205,7 +214,7 @@ def table(results: dict) -> str:
                 f"{name:44} {rate['median']:10.1f} {rate['min']:9.1f} {rate['max']:9.1f} {memory:7.0f} {len(case['runs'])}"
             )
         else:
-            lines.append(f"{name:44} FAILED: {case['runs'][-1].get('error', 'no figure').splitlines()[-1][:120]}")
+            lines.append(f"{name:44} FAILED: {short(case['runs'][-1])}")
     return "\n".join(lines)
 
 
