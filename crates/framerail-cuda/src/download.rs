@@ -27,7 +27,8 @@ impl Download {
         if offset.checked_add(bytes).is_none_or(|end| end > source.len()) {
             return Err(CudaError::argument(format!("a download of {bytes} bytes at {offset} from a buffer of {}", source.len())));
         }
-        let mut buffer = pool.buffer(bytes)?;
+        // Few sizes, so that downloads of changing length find a buffer that was used before.
+        let mut buffer = pool.buffer(bytes.max(4096).next_power_of_two())?;
         let from = source.begin_read(stream)? + offset as u64;
         stream.device().bind()?;
         let to = buffer.bytes_mut().as_mut_ptr().cast();
@@ -49,7 +50,8 @@ impl Download {
         self.done.is_done()
     }
 
-    /// Waits and gives the bytes; counted in [`Traffic::syncs`] unless they were there.
+    /// Waits and gives the bytes, at the start of a buffer that may be longer; counted in [`Traffic::syncs`] unless they were
+    /// there.
     ///
     /// # Errors
     /// `Driver`: also of the work before it.

@@ -25,6 +25,7 @@ pub(super) struct CardBoxes {
     /// The family's outputs by name, in the kernels' order.
     names: [Option<String>; 4],
     dtype: DType,
+    batch: u32,
     anchors: Option<DeviceBuffer>,
 }
 
@@ -54,7 +55,7 @@ impl CardBoxes {
     pub(super) fn new(
         card: &ModelCard,
         thresholds: &Thresholds,
-        size: InputSize,
+        (size, batch): (InputSize, usize),
         outputs: &[Declared],
         pool: &DevicePool,
         stream: &CudaStream,
@@ -77,15 +78,16 @@ impl CardBoxes {
             max_detections: number(thresholds.max_detections)?,
             class_agnostic: thresholds.class_agnostic,
         };
-        let dtype = check(&decoder, &names, outputs)?;
+        let batch = number(batch)?;
+        let dtype = check(&decoder, &names, outputs, batch)?;
         let anchors = match &card.output {
             OutputCard::Anchors(anchors) => Some(upload_anchors(&Anchors::new(anchors, card, size), pool, stream)?),
             _ => None,
         };
-        Ok(Self { decoder, names, dtype, anchors })
+        Ok(Self { decoder, names, dtype, batch, anchors })
     }
 
-    /// Queues decoding of the first `items` pictures and the copy of what it finds to the host.
+    /// Queues decoding of a batch and the copy of what is found in its first `items` pictures to the host.
     pub(super) fn queue(
         &self,
         outputs: &[BoundTensor],
@@ -94,7 +96,7 @@ impl CardBoxes {
         pinned: &PinnedPool,
         stream: &CudaStream,
     ) -> Result<Pending, CudaError> {
-        let items = u32::try_from(items).unwrap_or(u32::MAX);
+        let items = u32::try_from(items).unwrap_or(u32::MAX).min(self.batch);
         let mut tensors = [None; 4];
         for (tensor, name) in tensors.iter_mut().zip(&self.names) {
             let output = name.as_ref().and_then(|name| outputs.iter().find(|output| output.name == *name));
@@ -103,7 +105,8 @@ impl CardBoxes {
         if let (Some(anchors), [.., last]) = (&self.anchors, &mut tensors) {
             *last = Some(DeviceTensor { buffer: anchors, offset_bytes: 0 });
         }
-        let results = decode_boxes(stream, pool, &self.decoder, tensors, self.dtype, items)?;
+        // Whole batches always, so that its memory is of one size.
+        let results = decode_boxes(stream, pool, &self.decoder, tensors, self.dtype, self.batch)?;
         let download = Download::queue(&results, 0, self.decoder.result_bytes(items), pinned, stream)?;
         Ok(Pending { download, decoder: self.decoder, items })
     }
@@ -140,15 +143,15 @@ fn dims<const N: usize>(outputs: &[Declared], name: &str) -> Result<[u32; N], St
 }
 
 /// Whether every output has the elements that the kernels read, in one type.
-fn check(decoder: &BoxDecoder, names: &[Option<String>; 4], outputs: &[Declared]) -> Result<DType, String> {
+fn check(decoder: &BoxDecoder, names: &[Option<String>; 4], outputs: &[Declared], batch: u32) -> Result<DType, String> {
     let mut dtype = None;
     for (name, elements) in names.iter().zip(decoder.elements()) {
         let Some(name) = name else { continue };
         let output = find(outputs, name)?;
         let dims = output.dims.as_deref().ok_or_else(|| format!("the shape of output '{name}' is not known before it runs"))?;
         let item = dims.iter().skip(1).try_fold(1_usize, |product, dim| product.checked_mul(usize::try_from(*dim).ok()?));
-        if item != Some(elements) {
-            return Err(format!("output '{name}' is {dims:?}; the card makes {elements} values a picture"));
+        if item != Some(elements) || dims.first() != Some(&i64::from(batch)) {
+            return Err(format!("output '{name}' is {dims:?}; the card makes {elements} values for each of {batch} pictures"));
         }
         let element = output.element.ok_or_else(|| format!("output '{name}' has elements that are not read there"))?;
         if dtype.is_some_and(|known| known != element) {
@@ -261,12 +264,13 @@ mod tests {
         let names = anchor_names(anchors);
         let outputs =
             |scores| [output("bbox_regression", Element::F16, &[32, 8732, 4]), output("cls_logits", Element::F16, &[32, 8732, scores])];
-        assert_eq!(check(&decoder, &names, &outputs(91)), Ok(DType::F16));
-        let error = check(&decoder, &names, &outputs(90)).expect_err("a column is missing");
+        assert_eq!(check(&decoder, &names, &outputs(91), 32), Ok(DType::F16));
+        let error = check(&decoder, &names, &outputs(90), 32).expect_err("a column is missing");
         assert!(error.contains("'cls_logits' is [32, 8732, 90]"), "{error}");
+        assert!(check(&decoder, &names, &outputs(91), 8).is_err(), "another batch");
         let [boxes, mut scores] = outputs(91);
         scores.element = Some(Element::F32);
-        assert!(check(&decoder, &names, &[boxes, scores]).expect_err("two types").contains("several types"));
+        assert!(check(&decoder, &names, &[boxes, scores], 32).expect_err("two types").contains("several types"));
     }
 
     #[test]

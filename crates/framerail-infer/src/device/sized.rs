@@ -149,7 +149,7 @@ fn load(shared: &Shared, size: InputSize, shape: &InputShape, memory: &DeviceMem
     };
     let on_card = can_decode(card, &shared.thresholds).map_err(Refusal::Decoder).and_then(|()| {
         let session = session(true).map_err(Refusal::Session)?;
-        let boxes = CardBoxes::new(card, &shared.thresholds, size, &session.outputs, &memory.pool, &memory.stream)?;
+        let boxes = CardBoxes::new(card, &shared.thresholds, (size, shared.batch), &session.outputs, &memory.pool, &memory.stream)?;
         Ok((session, Decoder::Card(Box::new(boxes))))
     });
     match on_card {
