@@ -73,8 +73,8 @@ impl fmt::Display for PlanError {
 ///
 /// # For implementors
 /// `link` is called sources first, before any thread starts: open inputs and models there, so that every mistake shows
-/// before the first frame. It is called once, or a second time after it answered `NeedsDevice`: look at the device before
-/// anything is opened. `into_work` gives one [`crate::Stage`] per worker. Everything else may be asked before `link`.
+/// before the first frame. It is called once, and again after it answered `NeedsDevice`, with frames on that device: what was
+/// opened before must serve then. `into_work` gives one [`crate::Stage`] per worker. Everything else may be asked before `link`.
 pub trait StagePlan: Send {
     /// Agrees on formats: takes what the stage before gives (`None` for a source), says what this one gives (`None` for a sink).
     ///

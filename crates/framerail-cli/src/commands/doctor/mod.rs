@@ -6,6 +6,7 @@ use std::{fmt, fs, path::Path, thread};
 
 use clap::Args;
 use framerail::{
+    core::Device,
     infer::{CardFile, Runtime, SearchPath},
     media::version,
 };
@@ -124,11 +125,13 @@ fn missing<'a>(wanted: &[&'a str], present: &[String]) -> Vec<&'a str> {
 }
 
 fn runtime(search: &SearchPath) -> Finding {
-    match Runtime::load(None, search) {
+    let is_card_present = framerail::devices::is_card_present();
+    let device = if is_card_present { Device::Cuda(0) } else { Device::Cpu };
+    match Runtime::load_for(device, None, search) {
         Ok(runtime) => {
             let info = runtime.info();
             let words = format!("{} at {}, runs on {}", info.version, info.path.display(), info.providers.join(", "));
-            if framerail::devices::is_card_present() && !info.providers.iter().any(|provider| provider == "cuda") {
+            if is_card_present && !info.providers.iter().any(|provider| provider == "cuda") {
                 let words = format!("{words}; models do not run on the card: install onnxruntime-gpu");
                 return Finding::new("ONNX Runtime", Verdict::Warn, words);
             }

@@ -27,8 +27,7 @@ fn spec() -> StageSpec {
         .details(
             "The model is named by its card: a TOML file that says what the ONNX file takes and gives. Detections are attached to the \
              frame, in frame pixels. More workers use more memory: each holds its own activations.\n\n\
-             On a card, frames that lie there are taken as they are, and only detections come back; frames on the host are uploaded. \
-             Two batches are in flight; one worker is enough. Where no other stage looks at the pictures, `read` makes the model's input \
+             On a card, frames are taken as they lie there, and only detections come back; frames on the host are uploaded first. Two batches are in flight; one worker is enough. Where no other stage looks at the pictures, `read` makes the model's input \
              while it decodes, and the pictures themselves are not kept.",
         )
         .argument(ArgumentSpec::required("model", OptionKind::Text, "name of a model, such as centerface, or path of its card"))

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use framerail_core::Device;
+use framerail_cuda::CudaDevice;
 use framerail_infer::{Detector, DetectorOptions, InferError, InputSpec, Runtime};
 use framerail_pipeline::{DeviceChoice, PlanError};
 use parking_lot::Mutex;
@@ -14,6 +15,9 @@ use crate::{
 
 /// Frames in one run on a card, unless the user says otherwise: most of the gain for little memory.
 const BATCH_ON_CARD: usize = 8;
+
+/// Width and height of frames for a first session where theirs are not known before the start.
+const ANY_SIZE: (u32, u32) = (640, 360);
 
 /// What is needed to load the model, and the model.
 pub(super) struct Model {
@@ -37,7 +41,7 @@ impl Model {
     pub(super) fn load(&mut self, at: Device, size: Option<(u32, u32)>) -> Result<&mut Detector, PlanError> {
         if self.loaded.is_none() {
             if self.settled.is_none() {
-                let can = |_: &Arc<framerail_cuda::CudaDevice>| has_cuda_provider(&self.options);
+                let can = |card: &Arc<CudaDevice>| has_cuda_provider(&self.options, card.id());
                 self.settled = Some(self.devices.settle(self.choice, at, "running the model", can)?);
             }
             self.loaded = match self.card() {
@@ -45,9 +49,12 @@ impl Model {
                 None => None,
             };
         }
+        let runs_on = self.loaded.as_ref().map_or(Device::Cpu, Detector::device);
+        if at != runs_on {
+            return Err(PlanError::NeedsDevice(runs_on));
+        }
         let detector = match self.loaded.take() {
             Some(detector) => detector,
-            None if at != Device::Cpu => return Err(PlanError::NeedsDevice(Device::Cpu)),
             None => load_on(&self.options, Device::Cpu, self.batch.unwrap_or(1), size).map_err(model_error)?,
         };
         Ok(self.loaded.insert(detector))
@@ -60,7 +67,8 @@ impl Model {
 
     /// `None` when the CPU is to do it.
     fn load_on_card(&mut self, device: Device, size: Option<(u32, u32)>) -> Result<Option<Detector>, PlanError> {
-        let load = |batch| load_on(&self.options, device, batch, size);
+        // What ONNX Runtime lacks for cards shows with the first session: make one here, whatever the frames' size.
+        let load = |batch| load_on(&self.options, device, batch, size.or(Some(ANY_SIZE)));
         let loaded = match self.batch {
             Some(batch) => load(batch),
             // A model may take one frame at a time only.
@@ -97,8 +105,8 @@ fn is_about_the_batch(error: &InferError) -> bool {
 }
 
 /// Whether ONNX Runtime can run models on cards.
-fn has_cuda_provider(options: &DetectorOptions) -> Result<(), String> {
-    let runtime = Runtime::load(options.runtime_library.as_deref(), &options.search).map_err(|error| error.to_string())?;
+fn has_cuda_provider(options: &DetectorOptions, card: Device) -> Result<(), String> {
+    let runtime = Runtime::load_for(card, options.runtime_library.as_deref(), &options.search).map_err(|error| error.to_string())?;
     let info = runtime.info();
     if info.providers.iter().any(|provider| provider == "cuda") {
         return Ok(());
@@ -128,7 +136,6 @@ impl ModelInput {
     /// why, shows when its stage links.
     pub(crate) fn spec(&self, device: Device, width: u32, height: u32) -> Option<InputSpec> {
         let mut model = self.0.lock();
-        let detector = model.load(device, None).ok()?;
-        if detector.device() == device { detector.input_spec(width, height).ok() } else { None }
+        model.load(device, Some((width, height))).ok()?.input_spec(width, height).ok()
     }
 }

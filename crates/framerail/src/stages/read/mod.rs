@@ -100,7 +100,7 @@ fn spec() -> StageSpec {
             OptionSpec::integer("memory", 1..=1_000_000)
                 .default("auto")
                 .unit("MB")
-                .or_word("auto", "a quarter of what is free")
+                .or_word("auto", "a quarter of what is free, 3 GiB at most; 512 MiB where only the model's inputs are kept")
                 .help("on a card: device memory for frames decoded ahead"),
         )
         .example("read in.mp4 ! null", "decode a file as fast as it goes")

@@ -19,6 +19,9 @@ use crate::{
 /// Device memory kept for frames that come back: a quarter of the card's, and no more than this.
 const MAX_KEPT_BYTES: u64 = 4 << 30;
 
+/// Device memory for model inputs made ahead, unless the user says otherwise: they are far smaller than pictures.
+const INPUTS_AHEAD_BYTES: u64 = 512 << 20;
+
 /// How sources are opened.
 #[derive(Clone)]
 pub(super) struct Opener {
@@ -52,6 +55,7 @@ impl Card {
         let kept = usize::try_from((total / 4).min(MAX_KEPT_BYTES)).unwrap_or(usize::MAX);
         let pool = DevicePool::new(&device, kept)?;
         let makes_pictures = model.is_none();
+        let ahead_bytes = ahead_bytes.or((!makes_pictures).then_some(INPUTS_AHEAD_BYTES));
         let make: Arc<dyn MakeSurface> = match model {
             Some(model) => Arc::new(ModelInputs::new(model, &pool)),
             None => Arc::new(CopySurfaces::new(pool.clone())),
