@@ -9,6 +9,7 @@ use framerail::{
     cuda::device_count,
     devices::host_picture,
     pipeline::{CopyKind, Description, DeviceChoice, FrameItem, RunOptions, RunStats, Verdict, check},
+    presets::BlurFaces,
 };
 use framerail_testkit::{ClipSpec, Codec, Container, real_clip};
 use parking_lot::Mutex;
@@ -189,6 +190,29 @@ fn faces_are_covered_as_on_the_cpu() {
         report(&format!("{text}: {:.4} % of samples differ by more than 2", 100.0 * mean));
         assert!(mean < limit, "{text}: {:.2} % of samples differ", 100.0 * mean);
     }
+}
+
+#[test]
+fn blur_faces_gives_the_same_pictures() {
+    if !card_is_there("blur_faces_gives_the_same_pictures") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let text = |device: &str| {
+        let mut preset = BlurFaces::new(carphone(), folder.path().join(format!("{device}.mkv")).display().to_string());
+        preset.device = Some(device.parse().expect("a device"));
+        preset.write_options = vec![("codec".into(), "ffv1".into())];
+        preset.description().to_string()
+    };
+    let (expected, _) = run(&text("cpu"), "auto", true);
+    let (found, stats) = run(&text("cuda"), "auto", true);
+    assert_eq!((found.len(), stats.counter("frames_written")), (expected.len(), expected.len() as u64));
+    let shares =
+        found.iter().zip(&expected).map(|(a, b)| differing(a.picture.as_ref().expect("kept"), b.picture.as_ref().expect("kept"), 2));
+    let mean = shares.sum::<f64>() / found.len() as f64;
+    report(&format!("blur-faces: {:.4} % of samples differ by more than 2", 100.0 * mean));
+    assert!(mean < 0.01, "{:.2} % of samples differ", 100.0 * mean);
+    assert_eq!(stats.counter("frames_converted"), 0, "frames come back in the encoder's format");
 }
 
 #[test]

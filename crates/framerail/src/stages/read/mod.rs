@@ -23,7 +23,7 @@ use super::infer::ModelInput;
 use crate::{
     convert::cuda_error,
     devices::{Devices, account},
-    inputs::{SourceName, expand_sources},
+    inputs::{SourceName, expand_sources, is_image},
 };
 
 /// The source that stands for standard input.
@@ -195,6 +195,11 @@ impl ReadPlan {
         if self.choice == DeviceChoice::Auto
             && let Some(card) = self.opener.card.clone()
         {
+            if is_image(Path::new(&source.source)) {
+                // Nobody expects a card to decode a picture: no word on it.
+                self.opener.card = None;
+                return self.opener.open_on_host(id, source);
+            }
             // Standard input cannot be opened twice.
             let opened = if source.source == STANDARD_INPUT {
                 Err(OpenError::NotOnCard("standard input is decoded on the CPU unless device=cuda is given".into()))
