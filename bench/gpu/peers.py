@@ -1,6 +1,7 @@
 """Times one job of one other reader on the GPU and prints one line of JSON.
 
     python3 peers.py CLIP --peer torchcodec --job sequential [--json OUT]
+    python3 peers.py --picks > picks.txt       # the frame numbers of the job `random`, one list a line
 
 Every reader ends with the same thing: pictures as planar RGB, 8 bit, in device memory. Each run is a process of its
 own; the library is warm (context made, a short read done) before the clock starts. The fastest of --repeat is reported.
@@ -326,12 +327,18 @@ def measure(peer: str, job: str, clip: str, repeat: int) -> dict:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("clip")
-    parser.add_argument("--peer", choices=PEERS, required=True)
-    parser.add_argument("--job", choices=JOBS, required=True)
+    parser.add_argument("clip", nargs="?")
+    parser.add_argument("--peer", choices=PEERS)
+    parser.add_argument("--job", choices=JOBS)
+    parser.add_argument("--picks", action="store_true", help="print the frame numbers of the job `random` and end")
     parser.add_argument("--repeat", type=int, default=2, help="times after the warm-up (default 2)")
     parser.add_argument("--json", type=Path, help="write the line to this file as well")
     arguments = parser.parse_args()
+    if arguments.picks:
+        print("\n".join(" ".join(map(str, numbers)) for numbers in picks()))
+        return 0
+    if not (arguments.clip and arguments.peer and arguments.job):
+        parser.error("a clip, --peer and --job are needed")
     if not torch.cuda.is_available():
         print("peers: PyTorch sees no CUDA device here; nothing was measured", file=sys.stderr)
         return 1

@@ -73,9 +73,12 @@ def ceilings() -> list[Case]:
 
 
 def random_access() -> list[Case]:
-    cases = [Case("random", "framerail", "h264-960", f"{OURS} random {{clips}}/{{stem}}.mp4")]
+    ours = f"{OURS} random {{clips}}/{{stem}}.mp4 --picks {{bench}}/picks.txt"
+    cases = [Case("random", "framerail", "h264-960", ours), Case("random-kept", "framerail", "h264-960", f"{ours} --kept")]
     for peer in ("torchcodec", "pynvvideocodec", "vali", "opencv"):
         cases.append(Case("random", peer, "h264-960", f"{PEERS} --peer {peer} --job random"))
+    for peer in ("torchcodec", "pynvvideocodec"):
+        cases.append(Case("random-kept", peer, "h264-960", f"{PEERS} --peer {peer} --job random-kept"))
     return cases
 
 
