@@ -20,6 +20,7 @@ OUTPUTS = ["bbox_regression", "cls_logits"]
 def export(target: Path) -> torch.nn.Module:
     network = BackboneAndHead(detector()).eval()
     example = torch.zeros(2, 3, SIZE, SIZE)
+    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")

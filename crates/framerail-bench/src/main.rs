@@ -7,6 +7,7 @@ mod opens;
 mod random;
 mod read;
 mod report;
+mod steps;
 
 use std::path::PathBuf;
 
@@ -31,6 +32,8 @@ enum Job {
     Random(random::Random),
     /// Opens a file and reads its first frame, again and again.
     Opens(opens::Opens),
+    /// Times the steps of opening a file and reading its first frame.
+    Steps(steps::Steps),
     /// Compares what the card decodes with what FFmpeg decodes on the host.
     Check(check::Check),
     /// Lists what the card decodes.
@@ -48,6 +51,7 @@ fn main() -> anyhow::Result<()> {
         Job::Read(job) => job.run(&device),
         Job::Random(job) => job.run(&device),
         Job::Opens(job) => job.run(&device),
+        Job::Steps(job) => job.run(&device),
         Job::Check(job) => job.run(&device),
         Job::Card { .. } => {
             println!("{:?}", device.info());

@@ -28,8 +28,8 @@ use crate::{
 const MIN_PIECE_PACKETS: usize = 32;
 /// Packets after which a stream without random access points is decoded as one.
 const MAX_PIECE_PACKETS: usize = 1500;
-/// Decoders for each engine: while one waits for its pictures to be taken, the other decodes.
-const DECODERS_PER_ENGINE: usize = 2;
+/// Decoders beyond one for each engine: while one waits for its pictures to be taken, another decodes.
+const SPARE_DECODERS: usize = 1;
 /// Share of the free memory, and bytes, that frames decoded ahead may take by default.
 const MEMORY_SHARE: u64 = 4;
 const MAX_DEFAULT_BYTES: u64 = 3 << 30;
@@ -43,7 +43,7 @@ const MAX_AWAITED: usize = 1024;
 pub struct DeviceOptions {
     /// The card.
     pub device: Arc<CudaDevice>,
-    /// Decoders side by side; by default two for each of the card's engines, one for live and short sources.
+    /// Decoders side by side; by default one more than the card has engines, one for live and short sources.
     pub decoders: Option<usize>,
     /// Device memory for frames decoded ahead of their turn; by default a quarter of what is free, 3 GiB at most.
     pub ahead_bytes: Option<u64>,
@@ -128,7 +128,7 @@ impl DeviceReader {
         };
         let engines = engines(&options.device, codec, coded.bits());
         let pays = is_file(&info) && info.frames_estimate.is_none_or(|frames| frames >= MIN_FRAMES);
-        let max_decoders = options.decoders.unwrap_or(if pays { engines * DECODERS_PER_ENGINE } else { 1 }).max(1);
+        let max_decoders = options.decoders.unwrap_or(if pays { engines + SPARE_DECODERS } else { 1 }).max(1);
         let setup = setup(&options.device, codec, parameters, &info, make);
         let clock = Clock::new(info.time_base, info.frame_rate);
         let mut reader = Self {

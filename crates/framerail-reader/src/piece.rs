@@ -6,7 +6,7 @@
 
 use framerail_media::{
     InputPacket,
-    facts::{PacketFacts, RandomAccess},
+    facts::{Leading, PacketFacts, RandomAccess},
 };
 
 use crate::packets::VideoPacket;
@@ -72,8 +72,11 @@ impl PieceCutter {
         let packet = PiecePacket { packet, facts, tag, is_shown: facts.is_shown };
         if let Some(next) = &mut self.next {
             if pts.is_some_and(|pts| pts < next.start_pts) {
-                // Leading: shown by the piece before; the piece behind decodes it only for what refers to it.
-                next.packets.push(PiecePacket { packet: packet.packet.share()?, is_shown: false, facts, tag });
+                // Leading: shown by the piece before; the piece behind decodes it only for what refers to it. Marked ones that
+                // need earlier pictures are referred to by their like alone.
+                if facts.leading != Leading::NeedsEarlier {
+                    next.packets.push(PiecePacket { packet: packet.packet.share()?, is_shown: false, facts, tag });
+                }
                 self.open.push(packet);
                 return Ok(None);
             }

@@ -1,7 +1,12 @@
 //! Codecs of the card's decoder, and what it can do with each.
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::{ffi, library::library};
@@ -154,11 +159,28 @@ pub struct DecodeCapability {
     pub(super) output_formats: u16,
 }
 
-/// Asks what the card can do; `None` when it does not decode this kind of stream.
+/// A card's ordinal and a kind of stream.
+type Kind = (u32, NvdecCodec, Chroma, u32);
+
+/// The driver takes milliseconds for each answer, and it never changes.
+static KNOWN: OnceLock<Mutex<HashMap<Kind, Option<DecodeCapability>>>> = OnceLock::new();
+
+/// What the card can do; `None` when it does not decode this kind of stream.
 ///
 /// # Errors
 /// `NoDecoder`, `Driver`.
 pub fn capability(device: &Arc<CudaDevice>, codec: NvdecCodec, chroma: Chroma, bits: u32) -> Result<Option<DecodeCapability>, CudaError> {
+    let kind = (device.info().ordinal, codec, chroma, bits);
+    let known = KNOWN.get_or_init(Mutex::default);
+    if let Some(found) = known.lock().get(&kind) {
+        return Ok(found.clone());
+    }
+    let found = ask(device, codec, chroma, bits)?;
+    known.lock().insert(kind, found.clone());
+    Ok(found)
+}
+
+fn ask(device: &Arc<CudaDevice>, codec: NvdecCodec, chroma: Chroma, bits: u32) -> Result<Option<DecodeCapability>, CudaError> {
     let library = library()?;
     device.bind()?;
     let mut caps =

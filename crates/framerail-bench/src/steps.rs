@@ -1,0 +1,100 @@
+//! What opening a file and reading its first frame is made of.
+
+use std::{path::PathBuf, sync::Arc, time::Instant};
+
+use framerail_cuda::{
+    CudaDevice, CudaError, CudaStream, CudaSurface, DevicePool,
+    nvdec::{MappedPicture, NvdecCodec, NvdecSession, PictureSink},
+};
+use framerail_media::{BitstreamFilter, Input, InputOptions, PacketKind, ProbeEffort, bitstream_filter::parser_headers};
+use serde_json::{Map, Value, json};
+
+/// Which file.
+#[derive(clap::Args)]
+pub(crate) struct Steps {
+    /// The file: H.264 in MP4.
+    clip: PathBuf,
+    /// Times.
+    #[arg(long, default_value_t = 50)]
+    count: u32,
+}
+
+struct First {
+    pool: DevicePool,
+    surface: Option<CudaSurface>,
+}
+
+impl PictureSink for First {
+    fn wants(&mut self, _: &framerail_cuda::nvdec::PictureInfo) -> bool {
+        self.surface.is_none()
+    }
+
+    fn picture(&mut self, picture: &MappedPicture<'_>) -> Result<(), CudaError> {
+        let planes = &picture.planes;
+        let surface = CudaSurface::new(&self.pool, planes.format(), planes.width(), planes.height())?;
+        surface.copy_from(planes, picture.stream)?;
+        self.surface = Some(surface);
+        Ok(())
+    }
+}
+
+impl Steps {
+    pub(crate) fn run(&self, device: &Arc<CudaDevice>) -> anyhow::Result<()> {
+        let pool = DevicePool::new(device, 1 << 28)?;
+        let mut sums: Vec<(&str, f64)> = Vec::new();
+        for round in 0..=self.count {
+            let mut clock = Instant::now();
+            let mut steps = Vec::new();
+            let mut step = |name| {
+                steps.push((name, clock.elapsed().as_secs_f64()));
+                clock = Instant::now();
+            };
+            let options = InputOptions { probe: ProbeEffort::Header, ..crate::read::input(&self.clip) };
+            let mut input = Input::open(&options)?;
+            step("open the file");
+            let stream = CudaStream::new(device)?;
+            step("make a stream");
+            let mut filter = BitstreamFilter::for_parser(input.parameters())?;
+            let headers = parser_headers(input.parameters())?;
+            step("make a filter");
+            let sink = First { pool: pool.clone(), surface: None };
+            let mut session = NvdecSession::new(device, NvdecCodec::H264, &headers, &stream, sink)?;
+            step("make a parser");
+            let (mut sent, mut first) = (0, None);
+            while session.sink().surface.is_none() {
+                let Some(packet) = input.next_packet()? else { break };
+                if packet.kind != PacketKind::Video {
+                    continue;
+                }
+                let packets = match &mut filter {
+                    Some(filter) => filter.filter(packet)?,
+                    None => vec![packet],
+                };
+                for packet in packets {
+                    session.send(packet.data(), packet.pts())?;
+                    first.get_or_insert_with(|| step("send the first packet"));
+                    sent += 1;
+                }
+            }
+            step("send more until a picture comes");
+            stream.synchronize()?;
+            step("wait for it");
+            drop(session);
+            step("drop the session");
+            drop(stream);
+            step("drop the stream");
+            drop(input);
+            step("close the file");
+            if round == 0 {
+                sums = steps.iter().map(|(name, _)| (*name, 0.0)).collect();
+                println!("{sent} packets until the first picture");
+            } else {
+                sums.iter_mut().zip(&steps).for_each(|(sum, step)| sum.1 += step.1);
+            }
+        }
+        let millis: Map<String, Value> =
+            sums.iter().map(|(name, sum)| ((*name).to_owned(), json!((sum * 1e6 / f64::from(self.count)).round() / 1e3))).collect();
+        println!("{}", json!({ "job": "steps", "millis": millis }));
+        Ok(())
+    }
+}
