@@ -98,6 +98,11 @@ pub trait StagePlan: Send {
         true
     }
 
+    /// Whether this stage works on frames in device memory. Where it reads pixels and does not, it gets them on the host.
+    fn takes_device_frames(&self) -> bool {
+        false
+    }
+
     /// What this stage would make of each frame first, when the source can do it instead while it decodes.
     fn wants_tensor(&self) -> Option<TensorRequest> {
         None

@@ -128,7 +128,13 @@ impl Plan {
             // The stage before it failed, and was reported.
             return Ok(None);
         }
-        match stage.plan.link(input.as_ref(), context) {
+        let is_on_device = input.as_ref().is_some_and(|input| input.device != Device::Cpu);
+        let linked = if is_on_device && stage.plan.reads_pixels() && !stage.plan.takes_device_frames() {
+            Err(PlanError::NeedsDevice(Device::Cpu))
+        } else {
+            stage.plan.link(input.as_ref(), context)
+        };
+        match linked {
             Ok(output) => {
                 let missing = output.is_none() && stage.role != Role::Sink;
                 (stage.input, stage.output) = (input, output);

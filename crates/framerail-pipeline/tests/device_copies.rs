@@ -87,6 +87,10 @@ impl StagePlan for Plain {
         self.reads
     }
 
+    fn takes_device_frames(&self) -> bool {
+        self.name != "brightness"
+    }
+
     fn wants_tensor(&self) -> Option<TensorRequest> {
         self.tensor.map(|number| Arc::new(number) as TensorRequest)
     }
@@ -168,6 +172,7 @@ fn registry(with_copies: bool) -> (Registry, SharedLog) {
     add(StageSpec::transform("pass", "Passes."), plan("pass"));
     add(StageSpec::transform("infer", "Detects."), Plain { reads: true, tensor: Some(300), ..plan("infer") });
     add(StageSpec::transform("blur", "Covers."), Plain { reads: true, ..plan("blur") });
+    add(StageSpec::transform("brightness", "Knows nothing of devices."), Plain { reads: true, ..plan("brightness") });
     add(StageSpec::transform("tee", "Branches.").branches(), plan("tee"));
     add(StageSpec::sink("save", "Writes boxes."), Plain { is_sink: true, ..plan("save") });
     add(StageSpec::sink("write", "Writes video."), Plain { needs: Some(Device::Cpu), is_sink: true, reads: true, ..plan("write") });
@@ -218,6 +223,12 @@ fn frames_go_up_and_from_card_to_card_over_the_host() {
     assert_eq!(edges(&plan.unwrap()), ["read>upload", "upload>blur", "blur>download", "download>write"]);
     let (plan, _) = linked("read ! blur device=cuda:1 ! save", true);
     assert_eq!(edges(&plan.unwrap()), ["read>download", "download>upload", "upload>blur", "blur>save"]);
+}
+
+#[test]
+fn a_stage_that_knows_nothing_of_devices_gets_frames_on_the_host() {
+    let (plan, _) = linked("read ! pass ! brightness ! save", true);
+    assert_eq!(edges(&plan.unwrap()), ["read>pass", "pass>download", "download>brightness", "brightness>save"]);
 }
 
 #[test]

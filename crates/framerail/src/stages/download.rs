@@ -54,6 +54,10 @@ impl StagePlan for DownloadPlan {
         BatchPolicy { max_frames: FRAMES_TOGETHER, max_wait: Some(Duration::ZERO) }
     }
 
+    fn takes_device_frames(&self) -> bool {
+        true
+    }
+
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         Ok(Work::Stages(vec![Box::new(Download { lane: None, under_way: VecDeque::new(), context: None })]))
     }

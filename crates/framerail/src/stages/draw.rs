@@ -83,6 +83,10 @@ impl StagePlan for DrawPlan {
         Ok(Some(input.clone()))
     }
 
+    fn takes_device_frames(&self) -> bool {
+        true
+    }
+
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let pool = FramePool::new(KEPT_BUFFERS * self.workers);
         let draw = |_| {

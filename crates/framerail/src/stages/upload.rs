@@ -56,6 +56,10 @@ impl StagePlan for UploadPlan {
         Ok(Some(EdgeFormat { device: self.device, ..input.clone() }))
     }
 
+    fn takes_device_frames(&self) -> bool {
+        true
+    }
+
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let card = match (self.card, self.device) {
             (Some(card), _) => card,

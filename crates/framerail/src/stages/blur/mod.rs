@@ -152,6 +152,10 @@ impl StagePlan for BlurPlan {
         self.obscurer.is_some()
     }
 
+    fn takes_device_frames(&self) -> bool {
+        self.runs_on_cards
+    }
+
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let pool = FramePool::new(KEPT_BUFFERS);
         let worker = |_| {

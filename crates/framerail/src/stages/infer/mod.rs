@@ -5,6 +5,7 @@ mod stage;
 
 use std::{path::PathBuf, sync::Arc};
 
+use framerail_core::Device;
 use framerail_infer::{Detector, DetectorOptions, Precision, Provider, SizeRequest};
 use framerail_pipeline::{
     ArgumentSpec, BatchPolicy, ConfigError, DetectionFormat, DeviceChoice, EdgeFormat, LinkContext, OptionKind, OptionSpec, Options,
@@ -150,14 +151,21 @@ impl StagePlan for InferPlan {
         Some(Arc::new(ModelInput(Arc::clone(&self.model))))
     }
 
+    fn takes_device_frames(&self) -> bool {
+        true
+    }
+
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
-        let (loaded, mut notice) = self.model.lock().take();
+        let (loaded, notice) = self.model.lock().take();
         let not_linked = || StageError::new(framerail_pipeline::ErrorKind::Internal, "the model was not loaded; link first");
         let detector = loaded.ok_or_else(not_linked)?;
         // A card runs one batch after the other; a second worker would only hold the weights once more.
-        let workers = if detector.device() == framerail_core::Device::Cpu { self.workers } else { 1 };
+        let is_on_card = detector.device() != Device::Cpu;
+        let workers = if is_on_card { 1 } else { self.workers };
+        let one_is_enough = || format!("one worker instead of {}: a card runs one batch after the other", self.workers);
+        let mut notices: Vec<String> = notice.into_iter().chain((workers < self.workers).then(one_is_enough)).collect();
         let forks: Vec<Detector> = (1..workers).map(|_| detector.fork()).collect();
-        let stage = |detector| Box::new(Infer::new(&self.name, detector, self.every, notice.take())) as Box<dyn Stage>;
+        let stage = |detector| Box::new(Infer::new(&self.name, detector, self.every, std::mem::take(&mut notices))) as Box<dyn Stage>;
         Ok(Work::Stages(std::iter::once(detector).chain(forks).map(stage).collect()))
     }
 }

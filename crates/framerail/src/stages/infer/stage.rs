@@ -45,23 +45,21 @@ pub(super) struct Infer {
     /// Calls whose results may wait while the next is put to work.
     calls_under_way: usize,
     /// What was decided while linking and the user should know.
-    notice: Option<String>,
+    notices: Vec<String>,
     counters: Option<Counters>,
 }
 
 impl Infer {
-    pub(super) fn new(model: &str, detector: Detector, every: u64, notice: Option<String>) -> Self {
+    pub(super) fn new(model: &str, detector: Detector, every: u64, notices: Vec<String>) -> Self {
         let calls_under_way = usize::from(detector.device() != Device::Cpu);
         let (seen, under_way) = (HashMap::new(), VecDeque::new());
-        Self { model: model.to_owned(), detector, every, seen, under_way, calls_under_way, notice, counters: None }
+        Self { model: model.to_owned(), detector, every, seen, under_way, calls_under_way, notices, counters: None }
     }
 }
 
 impl Stage for Infer {
     fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
-        if let Some(notice) = self.notice.take() {
-            context.notice(notice);
-        }
+        self.notices.drain(..).for_each(|notice| context.notice(notice));
         let card = (self.detector.device() != Device::Cpu).then(|| CardCounters {
             runs: context.counter("runs"),
             padded: context.counter("places_empty"),
