@@ -7,7 +7,9 @@ mod opens;
 mod random;
 mod read;
 mod report;
+mod soak;
 mod steps;
+mod streams;
 
 use std::path::PathBuf;
 
@@ -34,6 +36,10 @@ enum Job {
     Opens(opens::Opens),
     /// Times the steps of opening a file and reading its first frame.
     Steps(steps::Steps),
+    /// Opens, reads and closes files for a long time, and prints memory and handles.
+    Soak(soak::Soak),
+    /// Reads many streams at their own speed through one detector, and counts what is late.
+    Streams(streams::Streams),
     /// Compares what the card decodes with what FFmpeg decodes on the host.
     Check(check::Check),
     /// Lists what the card decodes.
@@ -52,6 +58,8 @@ fn main() -> anyhow::Result<()> {
         Job::Random(job) => job.run(&device),
         Job::Opens(job) => job.run(&device),
         Job::Steps(job) => job.run(&device),
+        Job::Soak(job) => job.run(&device),
+        Job::Streams(job) => job.run(&device),
         Job::Check(job) => job.run(&device),
         Job::Card { .. } => {
             println!("{:?}", device.info());

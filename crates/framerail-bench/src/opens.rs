@@ -10,7 +10,7 @@ use std::{
 };
 
 use framerail_cuda::{CudaDevice, DevicePool};
-use framerail_reader::{DeviceOptions, DeviceReader, TensorOptions, TensorPictures};
+use framerail_reader::{DeviceClip, DeviceOptions, DeviceReader, TensorOptions, TensorPictures};
 use serde_json::json;
 
 /// How to open.
@@ -21,6 +21,9 @@ pub(crate) struct Opens {
     /// Threads that open files at once.
     #[arg(long, default_value_t = 1)]
     callers: u64,
+    /// Read the first frame in sequence, as a player does, instead of by its number.
+    #[arg(long)]
+    in_sequence: bool,
     /// Times in all.
     #[arg(long, default_value_t = 200)]
     count: u64,
@@ -32,6 +35,11 @@ impl Opens {
         let make = Arc::new(TensorPictures::new(TensorOptions::default(), pool));
         let options = DeviceOptions { decoders: Some(1), make: Some(make), ..DeviceOptions::new(device) };
         let open = || -> anyhow::Result<()> {
+            if !self.in_sequence {
+                let mut clip = DeviceClip::open(&crate::read::input(&self.clip), &options)?;
+                anyhow::ensure!(clip.frames(&[0])?.len() == 1, "no first frame");
+                return Ok(());
+            }
             let mut reader = DeviceReader::open(&crate::read::input(&self.clip), &options)?;
             anyhow::ensure!(reader.next_item()?.is_some(), "no first frame");
             Ok(())

@@ -1,0 +1,161 @@
+//! Many streams at their own speed through one detector: how many, none late.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Barrier,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    time::{Duration, Instant},
+};
+
+use framerail_core::{Device, Frame, StreamId};
+use framerail_cuda::{CudaDevice, DevicePool};
+use framerail_infer::{Detector, DetectorOptions};
+use framerail_media::MediaItem;
+use framerail_reader::{DeviceOptions, DeviceReader, TensorOptions, TensorPictures};
+use serde_json::json;
+
+/// A result later than this after its frame was due is late: three frames at 30 a second.
+const LATE: Duration = Duration::from_millis(100);
+/// The longest that a frame waits for its batch to fill.
+const MAX_WAIT: Duration = Duration::from_millis(10);
+
+/// How many streams.
+#[derive(clap::Args)]
+pub(crate) struct Streams {
+    /// The file that every stream reads.
+    clip: PathBuf,
+    /// Streams at once.
+    #[arg(long, default_value_t = 60)]
+    streams: u32,
+    /// Frames a second of each.
+    #[arg(long, default_value_t = 30.0)]
+    rate: f64,
+    /// Frames of each stream.
+    #[arg(long, default_value_t = 600)]
+    frames: u64,
+    /// The model's card.
+    #[arg(long, default_value = "ssd300")]
+    model: String,
+    /// Frames in one run of the model.
+    #[arg(long, default_value_t = 32)]
+    batch: usize,
+}
+
+struct Due {
+    frame: Frame,
+    at: Instant,
+}
+
+impl Streams {
+    pub(crate) fn run(&self, device: &Arc<CudaDevice>) -> anyhow::Result<()> {
+        let mut detector_options = DetectorOptions::new(&self.model);
+        detector_options.device = Device::Cuda(device.info().ordinal);
+        detector_options.batch = self.batch;
+        detector_options.precision = "fp16".parse()?;
+        let mut detector = Detector::load(&detector_options)?;
+        detector.warm_up(1920, 1080)?;
+        let spec = detector.input_spec(1920, 1080)?;
+        let wanted = TensorOptions {
+            size: Some((spec.preprocess.width, spec.preprocess.height)),
+            fit: spec.preprocess.fit,
+            sampling: spec.sampling,
+            channel_order: spec.preprocess.channel_order,
+            layout: spec.preprocess.layout,
+            dtype: spec.dtype,
+            scale: spec.preprocess.scale,
+            mean: spec.preprocess.mean,
+            std: spec.preprocess.std,
+        };
+        let pool = DevicePool::new(device, 1 << 30)?;
+        let make = Arc::new(TensorPictures::new(wanted, pool));
+        let ready = Barrier::new(self.streams as usize + 1);
+        let (sender, receiver) = channel();
+        std::thread::scope(|scope| {
+            let readers: Vec<_> = (0..self.streams)
+                .map(|stream| {
+                    let options = DeviceOptions { decoders: Some(1), make: Some(make.clone()), ..DeviceOptions::new(device) };
+                    let (sender, ready) = (sender.clone(), &ready);
+                    scope.spawn(move || self.pace(stream, &options, &sender, ready))
+                })
+                .collect();
+            drop(sender);
+            ready.wait();
+            let start = Instant::now();
+            let mut delays = self.detect(&mut detector, &receiver)?;
+            let seconds = start.elapsed().as_secs_f64();
+            for reader in readers {
+                reader.join().map_err(|_| anyhow::anyhow!("a stream panicked"))??;
+            }
+            delays.sort_unstable();
+            let at =
+                |share: f64| delays.get((delays.len().saturating_sub(1) as f64 * share) as usize).map_or(0.0, |d| d.as_secs_f64() * 1e3);
+            let late = delays.iter().filter(|delay| **delay > LATE).count();
+            let more = json!({ "streams": self.streams, "rate": self.rate, "late": late, "median_ms": at(0.5), "p99_ms": at(0.99), "worst_ms": at(1.0) });
+            crate::report::print("streams", &self.clip, device, delays.len() as u64, seconds, more)
+        })
+    }
+
+    /// Reads a stream at its own speed.
+    fn pace(&self, stream: u32, options: &DeviceOptions, sender: &Sender<Due>, ready: &Barrier) -> anyhow::Result<()> {
+        let mut input = crate::read::input(&self.clip);
+        input.stream = StreamId(stream);
+        let opened = DeviceReader::open(&input, options);
+        ready.wait();
+        let mut reader = opened?;
+        // Streams do not beat together.
+        let start = Instant::now() + Duration::from_secs_f64(f64::from(stream) / f64::from(self.streams) / self.rate);
+        let mut count = 0;
+        while count < self.frames {
+            let frame = match reader.next_item()? {
+                Some(MediaItem::Frame(frame)) => frame,
+                Some(_) => continue,
+                None => {
+                    reader = DeviceReader::open(&input, options)?;
+                    continue;
+                }
+            };
+            let at = start + Duration::from_secs_f64(count as f64 / self.rate);
+            std::thread::sleep(at.saturating_duration_since(Instant::now()));
+            if sender.send(Due { frame, at }).is_err() {
+                break;
+            }
+            count += 1;
+        }
+        Ok(())
+    }
+
+    /// Runs the model on what comes; gives the time from each frame's due instant to its boxes.
+    fn detect(&self, detector: &mut Detector, frames: &Receiver<Due>) -> anyhow::Result<Vec<Duration>> {
+        let (mut delays, mut under_way) = (Vec::new(), std::collections::VecDeque::new());
+        let mut is_open = true;
+        while is_open || detector.in_flight() > 0 {
+            let mut batch: Vec<Due> = Vec::new();
+            let mut deadline = Instant::now() + MAX_WAIT;
+            while is_open && batch.len() < self.batch {
+                match frames.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                    Ok(due) => {
+                        if batch.is_empty() {
+                            deadline = Instant::now() + MAX_WAIT;
+                        }
+                        batch.push(due);
+                    }
+                    Err(RecvTimeoutError::Timeout) => break,
+                    Err(RecvTimeoutError::Disconnected) => is_open = false,
+                }
+            }
+            if !batch.is_empty() {
+                let pictures: Vec<&Frame> = batch.iter().map(|due| &due.frame).collect();
+                detector.submit(&pictures)?;
+                under_way.push_back(batch.iter().map(|due| due.at).collect::<Vec<_>>());
+            }
+            while detector.in_flight() > 0 && (detector.would_wait() || batch.is_empty() || detector.in_flight() > 1) {
+                detector.collect()?;
+                let now = Instant::now();
+                delays.extend(under_way.pop_front().unwrap_or_default().into_iter().map(|at| now.saturating_duration_since(at)));
+            }
+        }
+        Ok(delays)
+    }
+}
