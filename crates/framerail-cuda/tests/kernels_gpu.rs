@@ -6,12 +6,13 @@ mod kernels_cases;
 
 use std::sync::Arc;
 
-use framerail_core::{DType, HostSurface, PixelFormat, TensorLayout};
+use framerail_core::{DType, Histogram, HostSurface, PixelFormat, TensorLayout};
 use framerail_cuda::{
-    CudaDevice, CudaEvent, CudaStream, CudaSurface, DevicePool, PinnedPool,
+    CudaDevice, CudaEvent, CudaStream, CudaSurface, DevicePool, Download, PinnedPool,
     kernels::{
-        BoxDecoder, ChannelMix, Channels, Conversion, ConvertJob, CropWindow, DeviceTensor, DrawJob, HideRegion, ObscureJob, PictureBoxes,
-        Placement, Sampling, Stroke, TensorSpec, convert_batch, decode_boxes, draw_batch, obscure_batch, read_boxes, repacked,
+        BoxDecoder, ChannelMix, Channels, Conversion, ConvertJob, CropWindow, DeviceTensor, DrawJob, HISTOGRAM_BYTES, HideRegion,
+        HistogramJob, ObscureJob, PictureBoxes, Placement, Sampling, Stroke, TensorSpec, convert_batch, count_histograms, decode_boxes,
+        draw_batch, obscure_batch, read_boxes, read_histograms, repacked,
     },
 };
 use kernels_cases::Card;
@@ -94,6 +95,17 @@ impl Card for Gpu {
         }
     }
 
+    fn histograms(&self, pictures: &[HostSurface]) -> Vec<Histogram> {
+        let upload = |picture| CudaSurface::upload(picture, &self.pool, &self.stream).expect("room for a picture");
+        let surfaces: Vec<CudaSurface> = pictures.iter().map(upload).collect();
+        let plan = |surface: &CudaSurface| framerail_vision::histogram_plan(surface.format());
+        let jobs: Vec<HistogramJob<'_>> = surfaces.iter().map(|surface| HistogramJob { surface, plan: plan(surface) }).collect();
+        let counts = count_histograms(&self.stream, &self.pool, &jobs).expect("fitting plans");
+        let bytes = pictures.len() * HISTOGRAM_BYTES;
+        let counts = Download::queue(&counts, 0, bytes, &self.pinned, &self.stream).expect("a working card");
+        read_histograms(pictures.len(), counts.wait().expect("a working card").bytes()).expect("whole counts")
+    }
+
     fn repacked(&self, picture: &HostSurface) -> HostSurface {
         let surface = CudaSurface::upload(picture, &self.pool, &self.stream).expect("room for a picture");
         let out = repacked(&surface, &self.pool, &self.stream).expect("a format with a counterpart");
@@ -167,6 +179,8 @@ macro_rules! on_the_gpu {
 }
 
 on_the_gpu! {
+    scene::histograms_are_those_of_the_host_in_every_format,
+    scene::many_pictures_take_several_launches,
     draw::detections_are_drawn_as_on_the_host,
     draw::repacked_surfaces_hold_the_same_samples,
     boxes::anchors_become_boxes,

@@ -45,6 +45,6 @@ pub use preprocess::{ChannelOrder, Fit, ModelMapping, Preprocess, Preprocessor};
 pub use region::Region;
 pub use resize::{size_within, thumbnail, thumbnail_of};
 pub use sampling::Sampling;
-pub use scene::SceneDetector;
+pub use scene::{SceneDetector, histogram, histogram_plan};
 pub use sheet::{SheetPicture, contact_sheet};
 pub use sketch::{DrawOptions, Sketch, Stroke, StrokeShape};

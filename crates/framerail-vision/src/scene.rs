@@ -1,16 +1,15 @@
 //! Finding cuts cheaply.
 
-use framerail_core::HostSurface;
+use framerail_core::{HISTOGRAM_BINS, Histogram, HistogramPlan, HostSurface, PixelFamily, PixelFormat};
 
-const BINS: usize = 32;
 /// Every so many columns and rows are looked at.
-const SKIP: usize = 4;
+const SPACING: u32 = 4;
 
 /// Tells when a picture's brightness is spread quite differently from the one before: a cut, or a flash.
 #[derive(Clone, Debug)]
 pub struct SceneDetector {
     threshold: f32,
-    last: Option<[f32; BINS]>,
+    last: Option<[f32; HISTOGRAM_BINS]>,
 }
 
 impl Default for SceneDetector {
@@ -28,33 +27,49 @@ impl SceneDetector {
 
     /// Whether this frame begins a new scene; the first one does not.
     pub fn changed(&mut self, surface: &HostSurface) -> bool {
-        let histogram = histogram(surface);
-        let last = self.last.replace(histogram);
-        last.is_some_and(|last| distance(&last, &histogram) > self.threshold)
+        self.histogram_changed(&histogram(surface))
+    }
+
+    /// The same for a frame that was counted elsewhere, by [`histogram_plan`].
+    pub fn histogram_changed(&mut self, histogram: &Histogram) -> bool {
+        let shares = shares(histogram);
+        let last = self.last.replace(shares);
+        last.is_some_and(|last| distance(&last, &shares) > self.threshold)
     }
 }
 
 /// Part of the pixels that would have to change their bin: 0 to 1.
-fn distance(a: &[f32; BINS], b: &[f32; BINS]) -> f32 {
+fn distance(a: &[f32; HISTOGRAM_BINS], b: &[f32; HISTOGRAM_BINS]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f32>() / 2.0
 }
 
-/// Shares of luma (green for RGB) in bins; adds up to 1.
-fn histogram(surface: &HostSurface) -> [f32; BINS] {
+/// The part of all samples in each bin; adds up to 1.
+fn shares(histogram: &Histogram) -> [f32; HISTOGRAM_BINS] {
+    let total = histogram.iter().sum::<u32>().max(1) as f32;
+    histogram.map(|count| count as f32 / total)
+}
+
+/// What is counted of a picture to find cuts: luma, or green of RGB.
+pub fn histogram_plan(format: PixelFormat) -> HistogramPlan {
+    let component = usize::from(format.family() == PixelFamily::Rgb);
+    let stored_shift = format.components().get(component).map_or(0, |place| place.shift);
+    HistogramPlan { component, spacing: SPACING, shift: stored_shift + format.bits() - HISTOGRAM_BINS.ilog2() }
+}
+
+/// Counts a picture by [`histogram_plan`].
+pub fn histogram(surface: &HostSurface) -> Histogram {
     let format = surface.format();
-    let component = if format.color_components().len() == 3 && format.chroma_shift() == (0, 0) && !format.is_chroma(1) { 1 } else { 0 };
+    let HistogramPlan { component, spacing, shift } = histogram_plan(format);
     let place = format.components()[component];
-    let down_shift = format.bits() - BINS.ilog2();
-    let mut counts = [0u32; BINS];
-    for y in (0..surface.height() as usize).step_by(SKIP) {
-        for sample in surface.row(place.plane, y).chunks_exact(place.step_bytes).step_by(SKIP) {
+    let mut counts = [0; HISTOGRAM_BINS];
+    for y in (0..surface.height() as usize).step_by(spacing as usize) {
+        for sample in surface.row(place.plane, y).chunks_exact(place.step_bytes).step_by(spacing as usize) {
             let low = u32::from(sample[place.offset_bytes]);
-            let code = if format.sample_bytes() == 1 { low } else { (low | u32::from(sample[place.offset_bytes + 1]) << 8) >> place.shift };
-            counts[((code >> down_shift) as usize).min(BINS - 1)] += 1;
+            let stored = if format.sample_bytes() == 1 { low } else { low | u32::from(sample[place.offset_bytes + 1]) << 8 };
+            counts[((stored >> shift) as usize).min(HISTOGRAM_BINS - 1)] += 1;
         }
     }
-    let total = counts.iter().sum::<u32>().max(1) as f32;
-    counts.map(|count| count as f32 / total)
+    counts
 }
 
 #[cfg(test)]
@@ -88,6 +103,16 @@ mod tests {
             assert!(!detector.changed(&ramp(format, 24, 204)), "{format}: a little brighter");
             assert!(detector.changed(&ramp(format, 5, 60)), "{format}: dark");
             assert!(!detector.changed(&ramp(format, 5, 60)), "{format}: the same again");
+            assert!(detector.histogram_changed(&histogram(&ramp(format, 60, 220))), "{format}: bright, counted elsewhere");
+        }
+    }
+
+    #[test]
+    fn every_fourth_sample_of_every_fourth_row_is_counted() {
+        for &format in PixelFormat::ALL {
+            let counts = histogram(&ramp(format, 0, 255));
+            assert_eq!(counts.iter().sum::<u32>(), 163 * 9, "{format}");
+            assert!(counts.iter().all(|count| count.abs_diff(163 * 9 / 32) <= 9), "{format}: {counts:?}");
         }
     }
 }

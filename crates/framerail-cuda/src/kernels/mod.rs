@@ -1,4 +1,5 @@
-//! Kernels and their launchers: conversion to tensors, hiding and drawing on surfaces, boxes out of model outputs, plane copies.
+//! Kernels and their launchers: conversion to tensors, hiding and drawing on surfaces, brightness in bins, boxes out of model
+//! outputs, plane copies.
 //!
 //! Each launcher checks sizes and formats, orders its work by the marks of the buffers that it touches, and queues it on a
 //! stream; the host never waits. Beneath each is a function that takes addresses and any [`Runner`]: for memory that is not in
@@ -10,6 +11,7 @@ pub mod copy;
 pub mod draw;
 pub mod obscure;
 mod rectangle;
+pub mod scene;
 
 use std::ffi::c_void;
 
@@ -29,6 +31,7 @@ pub use obscure::{
     AxisBlur, Fill, HideRegion, MaskShape, ObscureJob, Outline, RawObscureJob, obscure_batch, obscure_raw, obscure_scratch_bytes,
 };
 pub use rectangle::Rectangle;
+pub use scene::{HISTOGRAM_BYTES, HistogramJob, RawHistogramJob, count_histograms, count_histograms_raw, read_histograms};
 
 use crate::{CudaError, CudaStream, CudaSurface, KernelSource, Launch};
 
@@ -36,7 +39,7 @@ use crate::{CudaError, CudaStream, CudaSurface, KernelSource, Launch};
 const HEADERS: &[(&str, &str)] = &[("common.cuh", include_str!("common.cuh")), ("samples.cuh", include_str!("samples.cuh"))];
 
 /// The sources of all kernels, for compiling them ahead of time.
-pub const SOURCES: &[&KernelSource] = &[&boxes::SOURCE, &convert::SOURCE, &copy::SOURCE, &draw::SOURCE, &obscure::SOURCE];
+pub const SOURCES: &[&KernelSource] = &[&boxes::SOURCE, &convert::SOURCE, &copy::SOURCE, &draw::SOURCE, &obscure::SOURCE, &scene::SOURCE];
 
 /// Where kernels run: a stream, or an imitation of a card.
 pub trait Runner {

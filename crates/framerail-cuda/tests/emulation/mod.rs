@@ -8,13 +8,13 @@ use std::{
     sync::{Arc, LazyLock, Mutex},
 };
 
-use framerail_core::{DType, FramePool, HostSurface};
+use framerail_core::{DType, FramePool, Histogram, HostSurface};
 use framerail_cuda::{
     CudaError, KernelSource, Launch,
     kernels::{
-        BoxDecoder, Conversion, HideRegion, PictureBoxes, RawConvertJob, RawDrawJob, RawObscureJob, RawOutputs, RawPicture, RawScratch,
-        Runner, Stroke, TensorSpec, convert_raw, decode_boxes_raw, draw_commands, draw_raw, obscure_raw, obscure_scratch_bytes, read_boxes,
-        repack_raw, repacked_format,
+        BoxDecoder, Conversion, HISTOGRAM_BYTES, HideRegion, PictureBoxes, RawConvertJob, RawDrawJob, RawHistogramJob, RawObscureJob,
+        RawOutputs, RawPicture, RawScratch, Runner, Stroke, TensorSpec, convert_raw, count_histograms_raw, decode_boxes_raw, draw_commands,
+        draw_raw, obscure_raw, obscure_scratch_bytes, read_boxes, read_histograms, repack_raw, repacked_format,
     },
 };
 
@@ -195,6 +195,19 @@ impl Card for Emulator {
         self.allow(aligned.as_ptr() as u64, commands.len());
         // SAFETY: live host memory, for a card that is the host.
         unsafe { draw_raw(self, &jobs, aligned.as_ptr() as u64) }.expect("fitting strokes");
+    }
+
+    fn histograms(&self, pictures: &[HostSurface]) -> Vec<Histogram> {
+        let job = |picture: &HostSurface| RawHistogramJob {
+            picture: self.picture(picture),
+            plan: framerail_vision::histogram_plan(picture.format()),
+        };
+        let jobs: Vec<RawHistogramJob> = pictures.iter().map(job).collect();
+        let mut counts = Guarded::new(pictures.len() * HISTOGRAM_BYTES);
+        counts.zero();
+        // SAFETY: live host memory, for a card that is the host.
+        unsafe { count_histograms_raw(self, &jobs, counts.address()) }.expect("fitting plans");
+        read_histograms(pictures.len(), &counts.take()).expect("whole counts")
     }
 
     fn repacked(&self, picture: &HostSurface) -> HostSurface {

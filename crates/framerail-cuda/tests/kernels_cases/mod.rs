@@ -6,10 +6,11 @@ pub mod boxes;
 pub mod convert;
 pub mod draw;
 pub mod obscure;
+pub mod scene;
 
 use framerail_core::{
-    ColorDescription, DType, FieldOrder, Frame, FramePool, FrameStatus, HostSurface, PixelFormat, Pts, Rotation, StreamId, Surface,
-    TimeBase,
+    ColorDescription, DType, FieldOrder, Frame, FramePool, FrameStatus, Histogram, HostSurface, PixelFormat, Pts, Rotation, StreamId,
+    Surface, TimeBase,
 };
 use framerail_cuda::kernels::{BoxDecoder, Conversion, HideRegion, PictureBoxes, Stroke, TensorSpec};
 
@@ -29,6 +30,9 @@ pub trait Card {
 
     /// Hides faces, a list for each picture.
     fn obscure(&self, pictures: &mut [HostSurface], regions: &[Vec<HideRegion>]);
+
+    /// Brightness in bins, by framerail-vision's plan.
+    fn histograms(&self, pictures: &[HostSurface]) -> Vec<Histogram>;
 }
 
 /// A copy in memory of its own.

@@ -1,0 +1,50 @@
+// How often each brightness occurs in pictures, for finding cuts.
+
+#include "common.cuh"
+
+#define BINS 32
+#define MAX_PICTURES 64
+
+struct Picture {
+    // First sample of the component that is counted.
+    u64 first;
+    // As many numbers of 32 bits as there are bins, which are added to.
+    u64 counts;
+    // Bytes between rows and between samples that are counted.
+    u32 row_step, column_step;
+    // How many are counted.
+    u16 columns, rows;
+    u8 sample_bytes;
+    // Bits by which stored samples are shifted right to give their bin.
+    u8 shift;
+    u8 unused[2];
+};
+
+struct CountParams {
+    Picture picture[MAX_PICTURES];
+};
+
+static_assert(sizeof(Picture) == 32 && sizeof(CountParams) == 32 * MAX_PICTURES, "as in scene.rs");
+
+#define TILE_COLUMNS 32
+#define TILE_ROWS 32
+
+// Block: 32 x 8 threads, 32 x 32 of the samples that are counted of one picture (grid z).
+KERNEL(count_samples, CountParams) {
+    __shared__ u32 bins[BINS];
+    const Picture &picture = p.picture[blockIdx.z];
+    u32 thread = threadIdx.y * 32 + threadIdx.x;
+    if (thread < BINS) bins[thread] = 0;
+    __syncthreads();
+    u32 x = blockIdx.x * TILE_COLUMNS + threadIdx.x, tile_y = blockIdx.y * TILE_ROWS;
+    for (u32 row = threadIdx.y; row < TILE_ROWS; row += 8) {
+        u32 y = tile_y + row;
+        if (x >= picture.columns || y >= picture.rows) break;
+        u64 at = picture.first + (u64)y * picture.row_step + (u64)x * picture.column_step;
+        u32 stored = picture.sample_bytes == 1 ? (u32)__ldg((const u8 *)at) : (u32)__ldg((const u16 *)at);
+        u32 bin = stored >> picture.shift;
+        atomicAdd(&bins[bin < BINS ? bin : BINS - 1], 1u);
+    }
+    __syncthreads();
+    if (thread < BINS && bins[thread] > 0) atomicAdd((u32 *)picture.counts + thread, bins[thread]);
+}

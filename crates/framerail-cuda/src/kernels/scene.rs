@@ -1,0 +1,133 @@
+//! Brightness of pictures in bins, for finding cuts without their pixels.
+
+use framerail_core::{HISTOGRAM_BINS, Histogram, HistogramPlan};
+
+use super::{HEADERS, RawPicture, Runner, run_with};
+use crate::{CudaError, CudaStream, CudaSurface, DeviceBuffer, DevicePool, KernelSource};
+
+/// The kernels of this file.
+pub static SOURCE: KernelSource = KernelSource { name: "scene", code: include_str!("scene.cu"), headers: HEADERS };
+
+/// Pictures of one launch, so that its parameters stay below 4096 bytes. As in `scene.cu`.
+const MAX_PICTURES: usize = 64;
+/// Counted samples of a block, across and down. As in `scene.cu`.
+const TILE: (u32, u32) = (32, 32);
+/// Bytes of one picture's counts: 32 bits a bin, little endian.
+pub const HISTOGRAM_BYTES: usize = HISTOGRAM_BINS * 4;
+
+/// One picture of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct HistogramJob<'a> {
+    /// The picture.
+    pub surface: &'a CudaSurface,
+    /// What of it is counted: framerail-vision's `histogram_plan`.
+    pub plan: HistogramPlan,
+}
+
+/// One picture of a batch by its addresses.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RawHistogramJob {
+    /// The picture.
+    pub picture: RawPicture,
+    /// What of it is counted.
+    pub plan: HistogramPlan,
+}
+
+/// As `Picture` in `scene.cu`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct Picture {
+    first: u64,
+    counts: u64,
+    row_step: u32,
+    column_step: u32,
+    columns: u16,
+    rows: u16,
+    sample_bytes: u8,
+    shift: u8,
+    unused: [u8; 2],
+}
+
+const _: () = assert!(size_of::<Picture>() == 32 && HISTOGRAM_BINS == 32);
+
+/// Counts a batch of pictures and gives the counts in device memory, [`HISTOGRAM_BYTES`] for each picture.
+///
+/// Download them and hand them to [`read_histograms`]. Surfaces may be changed after their buffers' marks.
+///
+/// # Errors
+/// `BadArgument` for a plan that does not fit the picture, `OutOfMemory`, `Compile`, `Driver`.
+pub fn count_histograms(stream: &CudaStream, pool: &DevicePool, jobs: &[HistogramJob<'_>]) -> Result<DeviceBuffer, CudaError> {
+    let raw: Vec<RawHistogramJob> =
+        jobs.iter().map(|job| RawHistogramJob { picture: RawPicture::of(job.surface), plan: job.plan }).collect();
+    let counts = pool.buffer(jobs.len().max(1) * HISTOGRAM_BYTES)?;
+    counts.fill(0, stream)?;
+    let to = counts.begin_write(stream)?;
+    for job in jobs {
+        job.surface.buffer().begin_read(stream)?;
+    }
+    // SAFETY: live buffers of the sizes that the surfaces and the line above say, bracketed by their marks.
+    unsafe { count_histograms_raw(stream, &raw, to)? };
+    for job in jobs {
+        job.surface.buffer().end_read(stream)?;
+    }
+    counts.end_write(stream)?;
+    Ok(counts)
+}
+
+/// [`count_histograms`] for memory outside of this crate's buffers; adds to the numbers at `counts`.
+///
+/// # Safety
+/// Every plane is live until the work is done and as large as its format, size and pitch say; `counts` has
+/// [`HISTOGRAM_BYTES`] for each picture, and starts at a multiple of 4; all are ordered with their other uses.
+///
+/// # Errors
+/// `BadArgument` for a plan that does not fit the picture, `Compile`, `Driver`.
+pub unsafe fn count_histograms_raw(runner: &dyn Runner, jobs: &[RawHistogramJob], counts: u64) -> Result<(), CudaError> {
+    let addresses = (counts..).step_by(HISTOGRAM_BYTES);
+    let pictures = jobs.iter().zip(addresses).map(|(job, counts)| Picture::new(job, counts));
+    let pictures: Vec<Picture> = pictures.collect::<Result<_, _>>()?;
+    for batch in pictures.chunks(MAX_PICTURES) {
+        let mut parameters = [Picture::default(); MAX_PICTURES];
+        parameters.iter_mut().zip(batch).for_each(|(slot, picture)| *slot = *picture);
+        let (columns, rows) = batch.iter().fold((0, 0), |most, picture| (picture.columns.max(most.0), picture.rows.max(most.1)));
+        let grid = (u32::from(columns).div_ceil(TILE.0), u32::from(rows).div_ceil(TILE.1), batch.len() as u32);
+        // SAFETY: the caller's word; sizes and pitches were checked.
+        unsafe { run_with(runner, &SOURCE, "count_samples", (grid, (32, 8, 1)), &parameters)? };
+    }
+    Ok(())
+}
+
+impl Picture {
+    fn new(job: &RawHistogramJob, counts: u64) -> Result<Self, CudaError> {
+        let RawHistogramJob { picture, plan } = job;
+        picture.check()?;
+        let refused = || CudaError::argument(format!("a {} picture cannot be counted by {plan:?}", picture.format));
+        let samples = picture.component(plan.component).ok_or_else(refused)?;
+        let (width, height) = picture.format.component_size(plan.component, picture.width, picture.height);
+        let steps = (samples.pitch_bytes.checked_mul(plan.spacing), u32::from(samples.step_bytes).checked_mul(plan.spacing));
+        let ((Some(row_step), Some(column_step)), true) = (steps, plan.spacing > 0 && plan.shift < 16) else { return Err(refused()) };
+        Ok(Self {
+            first: samples.address,
+            counts,
+            row_step,
+            column_step,
+            columns: width.div_ceil(plan.spacing) as u16,
+            rows: height.div_ceil(plan.spacing) as u16,
+            sample_bytes: picture.format.sample_bytes() as u8,
+            shift: plan.shift as u8,
+            unused: [0; 2],
+        })
+    }
+}
+
+/// Reads the counts of a batch, downloaded.
+///
+/// # Errors
+/// `BadArgument` when there are fewer bytes than [`HISTOGRAM_BYTES`] for each picture.
+pub fn read_histograms(pictures: usize, bytes: &[u8]) -> Result<Vec<Histogram>, CudaError> {
+    let need = pictures.saturating_mul(HISTOGRAM_BYTES);
+    let short = || CudaError::argument(format!("{} bytes of counts, {need} are needed", bytes.len()));
+    let (words, _) = bytes.get(..need).ok_or_else(short)?.as_chunks::<4>();
+    let (histograms, _) = words.as_chunks::<HISTOGRAM_BINS>();
+    Ok(histograms.iter().map(|bins| bins.map(u32::from_le_bytes)).collect())
+}

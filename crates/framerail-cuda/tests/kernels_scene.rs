@@ -1,0 +1,39 @@
+//! The kernel that counts brightness, run on the host.
+
+mod emulation;
+mod kernels_cases;
+
+use emulation::Emulator;
+use framerail_core::{HistogramPlan, PixelFormat};
+use framerail_cuda::kernels::{HISTOGRAM_BYTES, RawHistogramJob, RawPicture, count_histograms_raw, read_histograms};
+use kernels_cases::{Noise, scene as cases};
+
+#[test]
+fn histograms_are_those_of_the_host_in_every_format() {
+    cases::histograms_are_those_of_the_host_in_every_format(&Emulator::default());
+}
+
+#[test]
+fn many_pictures_take_several_launches() {
+    cases::many_pictures_take_several_launches(&Emulator::default());
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let (mut noise, emulator) = (Noise(1), Emulator::default());
+    let picture = emulator.picture(&noise.picture(PixelFormat::Nv12, 32, 32));
+    let plan = HistogramPlan { component: 0, spacing: 4, shift: 3 };
+    let refused = [
+        RawHistogramJob { picture, plan: HistogramPlan { component: 3, ..plan } },
+        RawHistogramJob { picture, plan: HistogramPlan { spacing: 0, ..plan } },
+        RawHistogramJob { picture, plan: HistogramPlan { spacing: u32::MAX, ..plan } },
+        RawHistogramJob { picture, plan: HistogramPlan { shift: 32, ..plan } },
+        RawHistogramJob { picture: RawPicture { pitches_bytes: [31; 4], ..picture }, plan },
+    ];
+    for job in refused {
+        // SAFETY: refused before anything is touched.
+        assert!(unsafe { count_histograms_raw(&emulator, &[job], 4096) }.is_err(), "{job:?}");
+    }
+    assert!(read_histograms(2, &[0; 2 * HISTOGRAM_BYTES - 1]).is_err());
+    assert_eq!(read_histograms(2, &[1; 2 * HISTOGRAM_BYTES + 9]).expect("enough"), [[0x0101_0101; 32]; 2]);
+}
