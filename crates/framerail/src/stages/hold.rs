@@ -1,18 +1,34 @@
 //! The `hold` stage: what a detector loses for a few frames stays known.
 
-use std::collections::BTreeMap;
+mod cuts;
+#[cfg(test)]
+mod tests;
 
-use framerail_core::StreamId;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use framerail_core::{Device, Histogram, StreamId};
+use framerail_cuda::Traffic;
 use framerail_pipeline::{
-    ConfigError, Counter, EdgeFormat, Emitter, Flow, FrameItem, Item, LinkContext, OptionSpec, Options, PlanError, Registry, RegistryError,
-    Stage, StageContext, StageError, StagePlan, StageSpec, Work,
+    BatchPolicy, ConfigError, Counter, EdgeFormat, Emitter, Flow, FrameItem, Item, LinkContext, OptionSpec, Options, PlanError, Registry,
+    RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
 };
 use framerail_vision::{HoldBuffer, HoldInput, HoldOptions, HoldStats, SceneDetector};
 
+use self::cuts::{CardHistograms, CountsUnderWay};
 use super::link::{detections_of, input_of};
+use crate::{convert::cuda_error, devices::account};
 
 /// The threshold at which no change counts as a cut.
 const NEVER: f64 = 1.0;
+
+/// Frames on a card that are looked at together, of those that wait.
+const FRAMES_TOGETHER: usize = 4;
+
+/// Calls whose counts may be on their way from a card while the next is taken.
+const CALLS_UNDER_WAY: usize = 1;
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
     registry.register_with(spec(), |options| HoldPlan::new(options).map(|plan| Box::new(plan) as Box<dyn StagePlan>))
@@ -23,7 +39,8 @@ fn spec() -> StageSpec {
         .details(
             "Links detections over time and fills in the frames on which they are missing: between two sightings by interpolation, \
              before the first and after the last by holding the box. Frames come out late by as many frames. What was filled in is counted. \
-             Frames on a card pass without a look for cuts; they are counted too.",
+             Frames on a card are looked at for cuts there, and stay there. Where the decoder makes a model's input of them at once, \
+             they have no pixels to look at; they pass, and are counted too.",
         )
         .option(OptionSpec::integer("frames", 0..=1000).default(8).unit("frames").help("how far a sighting reaches, forwards and backwards"))
         .option(
@@ -39,6 +56,8 @@ fn spec() -> StageSpec {
 struct HoldPlan {
     options: HoldOptions,
     cut: f64,
+    /// Where the frames lie; known after linking.
+    device: Device,
 }
 
 impl HoldPlan {
@@ -48,7 +67,7 @@ impl HoldPlan {
             max_unanalysed_frames: 0,
             hold_across_cuts: options.switch("across_cuts"),
         };
-        Ok(Self { options: hold, cut: options.float("cut") })
+        Ok(Self { options: hold, cut: options.float("cut"), device: Device::Cpu })
     }
 }
 
@@ -57,6 +76,7 @@ impl StagePlan for HoldPlan {
         let input = input_of(input)?;
         let detections = detections_of(input)?;
         self.options.max_unanalysed_frames = detections.max_unanalysed_frames;
+        self.device = input.device;
         let mut output = input.clone();
         if let Some(detections) = &mut output.detections {
             detections.max_unanalysed_frames = 0;
@@ -64,20 +84,20 @@ impl StagePlan for HoldPlan {
         Ok(Some(output))
     }
 
+    fn batch(&self) -> BatchPolicy {
+        match self.device {
+            Device::Cpu => BatchPolicy::default(),
+            _ => BatchPolicy { max_frames: FRAMES_TOGETHER, max_wait: Some(Duration::ZERO) },
+        }
+    }
+
+    /// It looks at those that are there, but asks for none: a model's input out of the decoder is worth more.
     fn reads_pixels(&self) -> bool {
         false
     }
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
-        let (options, cut) = (self.options, self.cut);
-        Ok(Work::Stages(vec![Box::new(Hold {
-            options,
-            cut,
-            streams: BTreeMap::new(),
-            ended: HoldStats::default(),
-            frames_unseen: 0,
-            counters: None,
-        })]))
+        Ok(Work::Stages(vec![Box::new(Hold::new(self.options, self.cut))]))
     }
 }
 
@@ -95,13 +115,22 @@ struct Counters {
     context: StageContext,
 }
 
+/// The items of one call, and the counts of those among them that are pictures on a card.
+struct UnderWay {
+    items: Vec<Item>,
+    counts: Vec<CountsUnderWay>,
+}
+
 struct Hold {
     options: HoldOptions,
     cut: f64,
     streams: BTreeMap<StreamId, Stream>,
+    /// For frames on a card.
+    card: CardHistograms,
+    under_way: VecDeque<UnderWay>,
     /// What streams that have ended filled in.
     ended: HoldStats,
-    /// Frames on a card, whose pixels are not looked at for cuts.
+    /// Frames without pixels that could be looked at for cuts.
     frames_unseen: u64,
     counters: Option<Counters>,
 }
@@ -119,15 +148,82 @@ impl Stage for Hold {
         Ok(())
     }
 
-    fn frame(&mut self, mut item: FrameItem, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+    fn frame(&mut self, item: FrameItem, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        self.batch(vec![item.into()], out)
+    }
+
+    fn control(&mut self, item: Item, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        self.batch(vec![item], out)
+    }
+
+    fn batch(&mut self, items: Vec<Item>, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        let counts = if self.cut < NEVER { self.card.queue(&items).map_err(cuda_error)? } else { Vec::new() };
+        self.under_way.push_back(UnderWay { items, counts });
+        let is_ready = |calls: &VecDeque<UnderWay>| calls.front().is_some_and(|call| call.counts.is_empty());
+        while is_ready(&self.under_way) || self.under_way.len() > CALLS_UNDER_WAY {
+            self.idle(out)?;
+        }
+        Ok(Flow::More)
+    }
+
+    fn has_work_under_way(&self) -> bool {
+        !self.under_way.is_empty()
+    }
+
+    fn idle(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        let Some(call) = self.under_way.pop_front() else { return Ok(Flow::More) };
+        let mut histograms = BTreeMap::new();
+        for counts in call.counts {
+            histograms.extend(counts.wait().map_err(cuda_error)?);
+        }
+        self.account();
+        for (place, item) in call.items.into_iter().enumerate() {
+            match item {
+                Item::Frame(item) => self.hold(*item, histograms.get(&place), out)?,
+                Item::StreamEnd(end) => {
+                    self.end_stream(end.id, out)?;
+                    out.push(Item::StreamEnd(end))?;
+                }
+                other => out.push(other)?,
+            }
+        }
+        Ok(Flow::More)
+    }
+
+    fn finish(&mut self, out: &mut dyn Emitter) -> Result<(), StageError> {
+        while self.has_work_under_way() {
+            self.idle(out)?;
+        }
+        let open: Vec<StreamId> = self.streams.keys().copied().collect();
+        open.into_iter().try_for_each(|id| self.end_stream(id, out))
+    }
+}
+
+impl Hold {
+    fn new(options: HoldOptions, cut: f64) -> Self {
+        Self {
+            options,
+            cut,
+            streams: BTreeMap::new(),
+            card: CardHistograms::default(),
+            under_way: VecDeque::new(),
+            ended: HoldStats::default(),
+            frames_unseen: 0,
+            counters: None,
+        }
+    }
+
+    /// Takes a frame, counted if it lies on a card, and gives those that are settled.
+    fn hold(&mut self, mut item: FrameItem, histogram: Option<&Histogram>, out: &mut dyn Emitter) -> Result<(), StageError> {
         let (options, cut) = (self.options, self.cut);
         let stream = self
             .streams
             .entry(item.frame.stream)
             .or_insert_with(|| Stream { buffer: HoldBuffer::new(options), scenes: SceneDetector::new(cut as f32) });
-        let scene_changed = match item.frame.surface.host() {
-            Ok(surface) => stream.scenes.changed(surface),
-            Err(_) => {
+        let scene_changed = match (item.frame.surface.host(), histogram) {
+            (Ok(surface), _) => stream.scenes.changed(surface),
+            (Err(_), Some(histogram)) => stream.scenes.histogram_changed(histogram),
+            (Err(_), None) => {
                 self.frames_unseen += u64::from(cut < NEVER);
                 false
             }
@@ -136,24 +232,9 @@ impl Stage for Hold {
         let settled = stream.buffer.push(item, input);
         give(settled, out)?;
         self.count();
-        Ok(Flow::More)
+        Ok(())
     }
 
-    fn control(&mut self, item: Item, out: &mut dyn Emitter) -> Result<Flow, StageError> {
-        if let Item::StreamEnd(end) = &item {
-            self.end_stream(end.id, out)?;
-        }
-        out.push(item)?;
-        Ok(Flow::More)
-    }
-
-    fn finish(&mut self, out: &mut dyn Emitter) -> Result<(), StageError> {
-        let open: Vec<StreamId> = self.streams.keys().copied().collect();
-        open.into_iter().try_for_each(|id| self.end_stream(id, out))
-    }
-}
-
-impl Hold {
     fn end_stream(&mut self, id: StreamId, out: &mut dyn Emitter) -> Result<(), StageError> {
         if let Some(mut stream) = self.streams.remove(&id) {
             give(stream.buffer.finish(), out)?;
@@ -161,6 +242,13 @@ impl Hold {
             self.count();
         }
         Ok(())
+    }
+
+    /// Puts what was moved into the statistics.
+    fn account(&self) {
+        let (Some(counters), Some((device, bytes))) = (&self.counters, self.card.memory()) else { return };
+        account(&counters.context, Traffic::take());
+        counters.context.memory(device, bytes);
     }
 
     fn count(&self) {
@@ -171,7 +259,8 @@ impl Hold {
         counters.interpolated.set(stats.interpolated);
         counters.held.set(stats.held);
         if self.frames_unseen > 0 && counters.unseen.value() == 0 {
-            let words = "frames on a card are not looked at for cuts, so boxes may be interpolated across one";
+            let words = "frames become the model's input while they are decoded and cannot be looked at for cuts, so boxes may be \
+                         interpolated across one";
             counters.context.notice(format_args!("{words}; put `download` before `hold` where that matters, or give cut=1"));
         }
         counters.unseen.set(self.frames_unseen);

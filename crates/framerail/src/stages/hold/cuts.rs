@@ -1,0 +1,91 @@
+//! Frames on a card looked at for cuts: their brightness is counted there, and the counts cross to the host.
+
+use std::sync::Arc;
+
+use framerail_core::{Device, Histogram};
+use framerail_cuda::{
+    CudaDevice, CudaError, CudaStream, CudaSurface, DevicePool, Download, PinnedPool,
+    kernels::{HISTOGRAM_BYTES, HistogramJob, count_histograms, read_histograms},
+};
+use framerail_pipeline::Item;
+use framerail_vision::histogram_plan;
+
+/// Device memory kept for counts on their way.
+const KEPT_BYTES: usize = 1 << 20;
+
+/// Page-locked buffers kept for them.
+const KEPT_BUFFERS: usize = 8;
+
+/// The way from one card.
+struct Lane {
+    stream: CudaStream,
+    pool: DevicePool,
+    pinned: PinnedPool,
+}
+
+impl Lane {
+    fn new(device: &Arc<CudaDevice>) -> Result<Self, CudaError> {
+        let pool = DevicePool::new(device, KEPT_BYTES)?;
+        Ok(Self { stream: CudaStream::new(device)?, pool, pinned: PinnedPool::new(device, KEPT_BUFFERS) })
+    }
+}
+
+/// Counts of some frames on one card, on their way to the host.
+pub(super) struct CountsUnderWay {
+    /// Places of the frames among the items of their call.
+    places: Vec<usize>,
+    counts: Download,
+}
+
+impl CountsUnderWay {
+    /// Waits; gives the places with their counts.
+    pub(super) fn wait(self) -> Result<impl Iterator<Item = (usize, Histogram)>, CudaError> {
+        let counts = read_histograms(self.places.len(), self.counts.wait()?.bytes())?;
+        Ok(self.places.into_iter().zip(counts))
+    }
+}
+
+/// Counts the brightness of frames on cards.
+#[derive(Default)]
+pub(super) struct CardHistograms {
+    lane: Option<Lane>,
+}
+
+impl CardHistograms {
+    /// Queues the counting of those frames that are pictures on a card.
+    pub(super) fn queue(&mut self, items: &[Item]) -> Result<Vec<CountsUnderWay>, CudaError> {
+        let mut pictures: Vec<(usize, &CudaSurface)> = Vec::new();
+        for (place, item) in items.iter().enumerate() {
+            if let Item::Frame(item) = item
+                && let Some(surface) = CudaSurface::of(&item.frame.surface)
+            {
+                pictures.push((place, surface));
+            }
+        }
+        let same_card = |a: &(usize, &CudaSurface), b: &(usize, &CudaSurface)| a.1.cuda_device().id() == b.1.cuda_device().id();
+        pictures.chunk_by(same_card).map(|pictures| self.queue_on_card(pictures)).collect()
+    }
+
+    fn queue_on_card(&mut self, pictures: &[(usize, &CudaSurface)]) -> Result<CountsUnderWay, CudaError> {
+        let jobs: Vec<HistogramJob<'_>> =
+            pictures.iter().map(|(_, surface)| HistogramJob { surface, plan: histogram_plan(surface.format()) }).collect();
+        let Some(job) = jobs.first() else { return Err(CudaError::BadArgument { what: "no pictures to count".into() }) };
+        let lane = self.lane(job.surface.cuda_device())?;
+        let counts = count_histograms(&lane.stream, &lane.pool, &jobs)?;
+        let counts = Download::queue(&counts, 0, jobs.len() * HISTOGRAM_BYTES, &lane.pinned, &lane.stream)?;
+        Ok(CountsUnderWay { places: pictures.iter().map(|(place, _)| *place).collect(), counts })
+    }
+
+    fn lane(&mut self, device: &Arc<CudaDevice>) -> Result<&Lane, CudaError> {
+        let lane = match self.lane.take() {
+            Some(lane) if lane.stream.device().id() == device.id() => lane,
+            _ => Lane::new(device)?,
+        };
+        Ok(self.lane.insert(lane))
+    }
+
+    /// The most device memory that was taken, and where.
+    pub(super) fn memory(&self) -> Option<(Device, u64)> {
+        self.lane.as_ref().map(|lane| (lane.pool.device().id(), lane.pool.stats().high_water_bytes as u64))
+    }
+}

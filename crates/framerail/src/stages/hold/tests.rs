@@ -1,0 +1,149 @@
+//! The stage fed by hand, with frames on the host and, where there is one, on a card.
+
+use std::sync::Arc;
+
+use framerail_core::{
+    BBox, ColorDescription, Detection, DetectionOrigin, DeviceSurface, FieldOrder, Frame, FramePool, FrameStatus, Label, PixelFormat, Pts,
+    Rotation, Surface, TimeBase,
+};
+use framerail_cuda::{CudaDevice, CudaStream, CudaSurface, DevicePool};
+use framerail_pipeline::{Closed, StreamEnd};
+
+use super::*;
+
+const FRAMES: i64 = 14;
+/// The first frame of the second scene.
+const CUT: i64 = 6;
+
+/// A dark scene after a bright one, with a face in the same place shortly before and after.
+fn clip(place: impl Fn(framerail_core::HostSurface) -> Surface) -> Vec<Item> {
+    let label = Label { id: 0, name: Arc::from("face") };
+    let face = Detection::new(BBox::from_xyxy(20.0, 10.0, 60.0, 58.0), 0.9, label);
+    let mut items = Vec::new();
+    for pts in 0..FRAMES {
+        let mut surface = FramePool::new(1).surface(PixelFormat::Nv12, 96, 64).expect("size in range");
+        let mut planes = surface.planes_mut().expect("fresh memory");
+        planes.plane(0).fill(if pts < CUT { 200 } else { 30 });
+        planes.plane(1).fill(128);
+        let mut item = FrameItem::new(frame(place(surface), pts));
+        item.analysed = true;
+        if pts == CUT - 2 || pts == CUT + 2 {
+            item.detections.push(face.clone());
+        }
+        items.push(item.into());
+    }
+    items.push(Item::StreamEnd(StreamEnd::default()));
+    items
+}
+
+fn frame(surface: Surface, pts: i64) -> Frame {
+    Frame {
+        surface,
+        width: 96,
+        height: 64,
+        stream: StreamId::default(),
+        index: pts as u64,
+        pts: Pts(pts),
+        duration: None,
+        time_base: TimeBase::MICROS,
+        color: ColorDescription::default(),
+        sample_aspect_ratio: None,
+        rotation: Rotation::None,
+        field_order: FieldOrder::Progressive,
+        is_keyframe: true,
+        status: FrameStatus::Ok,
+    }
+}
+
+#[derive(Default)]
+struct Collected(Vec<Item>);
+
+impl Emitter for Collected {
+    fn push(&mut self, item: Item) -> Result<(), Closed> {
+        self.0.push(item);
+        Ok(())
+    }
+}
+
+/// What comes out, in calls of up to so many items; checks order.
+fn run(items: Vec<Item>, cut: f64, together: usize) -> (Vec<Vec<Detection>>, Hold) {
+    let options = HoldOptions { hold_frames: 5, max_unanalysed_frames: 0, hold_across_cuts: true };
+    let (mut hold, mut out) = (Hold::new(options, cut), Collected::default());
+    for items in items.chunks(together) {
+        hold.batch(items.to_vec(), &mut out).expect("a working card");
+    }
+    hold.finish(&mut out).expect("a working card");
+    assert!(matches!(out.0.pop(), Some(Item::StreamEnd(_))), "the end comes last");
+    let mut detections = Vec::new();
+    for (item, pts) in out.0.into_iter().zip(0..) {
+        let Item::Frame(item) = item else { panic!("only frames before the end") };
+        assert_eq!(item.frame.pts, Pts(pts));
+        detections.push(item.detections);
+    }
+    assert_eq!(detections.len() as i64, FRAMES);
+    (detections, hold)
+}
+
+fn interpolated(found: &[Vec<Detection>]) -> usize {
+    found.iter().flatten().filter(|detection| detection.origin == DetectionOrigin::Interpolated).count()
+}
+
+#[test]
+fn nothing_is_interpolated_across_a_cut() {
+    for together in [1, 4] {
+        let (found, hold) = run(clip(Surface::Host), 0.5, together);
+        assert_eq!((interpolated(&found), hold.frames_unseen), (0, 0));
+        assert_eq!(found[CUT as usize].len(), 2, "held from both sides");
+        let (found, hold) = run(clip(Surface::Host), NEVER, together);
+        assert_eq!((interpolated(&found), hold.frames_unseen), (3, 0));
+    }
+}
+
+/// Device memory that holds no picture, as a model's input does.
+#[derive(Debug)]
+struct NoPicture;
+
+impl DeviceSurface for NoPicture {
+    fn device(&self) -> Device {
+        Device::Cuda(0)
+    }
+
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+}
+
+#[test]
+fn frames_without_pixels_are_counted_and_held() {
+    let clip = || clip(|_| Surface::Device(Arc::new(NoPicture)));
+    let (found, hold) = run(clip(), 0.5, 4);
+    assert_eq!((interpolated(&found), hold.frames_unseen), (3, FRAMES as u64));
+    assert_eq!(run(clip(), NEVER, 4).1.frames_unseen, 0, "no look was asked for");
+}
+
+#[test]
+fn cuts_are_seen_on_a_card_as_on_the_host() {
+    let card = CudaDevice::open(0).and_then(|device| Ok((CudaStream::new(&device)?, DevicePool::new(&device, 64 << 20)?)));
+    let (stream, pool) = match card {
+        Ok(card) => card,
+        Err(error) => {
+            eprintln!("GPU TESTS DID NOT RUN: {error}");
+            assert!(std::env::var_os("FRAMERAIL_REQUIRE_GPU").is_none(), "FRAMERAIL_REQUIRE_GPU is set, and there is no GPU");
+            return;
+        }
+    };
+    let on_card = || clip(|host| Surface::Device(Arc::new(CudaSurface::upload(&host, &pool, &stream).expect("a working card"))));
+    for together in [1, 4] {
+        Traffic::take();
+        let items = on_card();
+        Traffic::take();
+        let (found, hold) = run(items, 0.5, together);
+        let moved = Traffic::take();
+        assert_eq!(found, run(clip(Surface::Host), 0.5, together).0);
+        assert_eq!(hold.frames_unseen, 0);
+        assert_eq!((moved.download_bytes, moved.uploads, moved.device_copies), (FRAMES as u64 * 128, 0, 0));
+        let (found, _) = run(on_card(), NEVER, together);
+        assert_eq!(interpolated(&found), 3);
+        assert_eq!(Traffic::take().downloads, 0, "cut=1 looks at nothing");
+    }
+}
