@@ -1,10 +1,11 @@
 //! What every framerail crate speaks of: frames and their surfaces, packets, time,
-//! pixel formats and colour, detections, tensor layouts, buffer pools.
+//! pixel formats and colour, detections, tensor layouts and the numbers of conversions to them, buffer pools.
 //!
 //! No decoder, no driver and no thread lives here; the crates above bring those.
 #![forbid(unsafe_code)]
 
 pub mod color;
+pub mod conversion;
 pub mod detection;
 pub mod device;
 pub mod error;
@@ -19,6 +20,7 @@ pub mod tensor;
 pub mod time;
 
 pub use color::{ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer};
+pub use conversion::{ChannelMix, Conversion, CropWindow, FastYuv, Placement, Sampling};
 pub use detection::{BBox, Detection, DetectionOrigin, Label, Point};
 pub use device::Device;
 pub use error::CoreError;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use framerail_core::{ColorDescription, DType, DeviceSurface, PixelFormat, TensorLayout};
 use framerail_cuda::{
     CudaError, CudaTensor, DevicePool,
-    kernels::{ChannelMix, Channels, Conversion, CropWindow, FastYuv, Placement, TensorSpec},
+    kernels::{Channels, Conversion, TensorSpec},
     nvdec::{MappedPicture, StreamFormat},
 };
-use framerail_vision::{ChannelOrder, ConversionPlan, Fit, Preprocess, Preprocessor, Sampling};
+use framerail_vision::{ChannelOrder, Fit, Preprocess, Preprocessor, Sampling};
 use parking_lot::Mutex;
 
 use crate::device_pieces::MakeSurface;
@@ -92,7 +92,7 @@ impl TensorPictures {
         let wanted = Preprocess { width: spec.width, height: spec.height, fit, channel_order, layout, scale, mean, std };
         let refused = |error: framerail_vision::VisionError| CudaError::BadArgument { what: error.to_string() };
         let plan = Preprocessor::new(wanted).map_err(refused)?.with_sampling(sampling).plan(width, height, format, color, None);
-        let conversion = conversion(&plan.map_err(refused)?);
+        let conversion = plan.map_err(refused)?.conversion();
         *planned = Some((key, spec, conversion));
         Ok((spec, conversion))
     }
@@ -107,30 +107,5 @@ impl MakeSurface for TensorPictures {
 
     fn bytes(&self, format: &StreamFormat) -> usize {
         self.spec(format.size).picture_bytes()
-    }
-}
-
-/// A plan's numbers in the kernels' terms.
-pub fn conversion(plan: &ConversionPlan) -> Conversion {
-    let mix = |mix: framerail_vision::ChannelMix| ChannelMix { gain: mix.gain, bias: mix.bias, scale: mix.scale, shift: mix.shift };
-    let placement = plan.placement;
-    Conversion {
-        window: CropWindow { x: plan.crop.x1, y: plan.crop.y1, width: plan.crop.width(), height: plan.crop.height() },
-        placement: Placement { left: placement.left, top: placement.top, width: placement.width, height: placement.height },
-        sampling: match plan.sampling {
-            Sampling::Bilinear => framerail_cuda::kernels::Sampling::Bilinear,
-            Sampling::Bilinear8Bit => framerail_cuda::kernels::Sampling::Bilinear8Bit,
-            Sampling::Area => framerail_cuda::kernels::Sampling::Area,
-        },
-        mixes: plan.mixes.map(mix),
-        padding: plan.padding,
-        fast: plan.fast.map(|fast| FastYuv {
-            black: fast.black,
-            luma: fast.luma,
-            red_cr: fast.red_cr,
-            green: fast.green,
-            blue_cb: fast.blue_cb,
-        }),
-        value_shift: 0,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Source: Rec. ITU-T H.273, clause 8.3 (equations for Y'CbCr and its quantisation).
 
-use framerail_core::{ColorDescription, PixelFamily, PixelFormat};
+use framerail_core::{ColorDescription, FastYuv, PixelFamily, PixelFormat};
 
 /// `rgb[i] = gain[i] · samples + bias[i]`, full range 0 to 255 before clamping, for stored sample values.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -75,48 +75,29 @@ impl RgbFromSamples {
     }
 }
 
-/// The factors of FFmpeg's vector code from 8-bit Y'CbCr to RGB: Q13, for samples and zeros that are eight times as large.
-///
-/// Source: H.273 as above, rounded in the steps that swscale's 16-bit arithmetic takes; equal to its output bit by bit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FastYuv {
-    /// Eight times luma's black.
-    pub black: i16,
-    /// Luma's factor.
-    pub luma: i16,
-    /// Red's from Cr.
-    pub red_cr: i16,
-    /// Green's from Cb and Cr.
-    pub green: [i16; 2],
-    /// Blue's from Cb.
-    pub blue_cb: i16,
-}
-
-impl FastYuv {
-    /// The factors for a picture, when FFmpeg has such a way for it: 8-bit planar 4:2:0 and 4:2:2 with an even number of rows.
-    pub(crate) fn new(format: PixelFormat, height: u32, color: &ColorDescription) -> Option<Self> {
-        let fast = matches!(format, PixelFormat::Yuv420p | PixelFormat::Yuv422p | PixelFormat::Yuva420p);
-        if !fast || height % 2 == 1 {
-            return None;
-        }
-        let full = color.is_full_range(false);
-        let (kr, kb) = color.matrix_or_default().luma_weights();
-        let kg = 1.0 - kr - kb;
-        // First Q16 for limited range, then cut off for full range, then Q13.
-        let chroma = |factor: f64| {
-            let limited = (factor * 255.0 / 224.0 * 65536.0).round();
-            let stated = if full { (limited * 224.0 / 255.0).trunc() } else { limited };
-            (stated / 8.0 + 0.5).floor() as i16
-        };
-        let luma = if full { 8192 } else { ((65536 * 255 / 219 + 4) / 8) as i16 };
-        Some(Self {
-            black: if full { 0 } else { 16 * 8 },
-            luma,
-            red_cr: chroma(2.0 * (1.0 - kr)),
-            green: [chroma(-2.0 * kb * (1.0 - kb) / kg), chroma(-2.0 * kr * (1.0 - kr) / kg)],
-            blue_cb: chroma(2.0 * (1.0 - kb)),
-        })
+/// The factors of FFmpeg's arithmetic for a picture, when it has such a way: 8-bit planar 4:2:0 and 4:2:2 with an even number of rows.
+pub(crate) fn fast_yuv(format: PixelFormat, height: u32, color: &ColorDescription) -> Option<FastYuv> {
+    let fast = matches!(format, PixelFormat::Yuv420p | PixelFormat::Yuv422p | PixelFormat::Yuva420p);
+    if !fast || height % 2 == 1 {
+        return None;
     }
+    let full = color.is_full_range(false);
+    let (kr, kb) = color.matrix_or_default().luma_weights();
+    let kg = 1.0 - kr - kb;
+    // First Q16 for limited range, then cut off for full range, then Q13.
+    let chroma = |factor: f64| {
+        let limited = (factor * 255.0 / 224.0 * 65536.0).round();
+        let stated = if full { (limited * 224.0 / 255.0).trunc() } else { limited };
+        (stated / 8.0 + 0.5).floor() as i16
+    };
+    let luma = if full { 8192 } else { ((65536 * 255 / 219 + 4) / 8) as i16 };
+    Some(FastYuv {
+        black: if full { 0 } else { 16 * 8 },
+        luma,
+        red_cr: chroma(2.0 * (1.0 - kr)),
+        green: [chroma(-2.0 * kb * (1.0 - kb) / kg), chroma(-2.0 * kr * (1.0 - kr) / kg)],
+        blue_cb: chroma(2.0 * (1.0 - kb)),
+    })
 }
 
 /// A full-range RGB colour as code values of a surface's colour components (one for grey), before any shift of the format.
@@ -169,11 +150,11 @@ mod tests {
     #[test]
     fn factors_of_the_fast_way_are_the_known_ones() {
         let bt601 = FastYuv { black: 128, luma: 9539, red_cr: 13075, green: [-3209, -6660], blue_cb: 16525 };
-        assert_eq!(FastYuv::new(PixelFormat::Yuv420p, 2, &ColorDescription::default()), Some(bt601));
+        assert_eq!(fast_yuv(PixelFormat::Yuv420p, 2, &ColorDescription::default()), Some(bt601));
         let full = ColorDescription { range: ColorRange::Full, ..Default::default() };
-        assert_eq!(FastYuv::new(PixelFormat::Yuv422p, 2, &full).map(|fast| (fast.black, fast.luma, fast.red_cr)), Some((0, 8192, 11485)));
-        assert_eq!(FastYuv::new(PixelFormat::Yuv420p, 3, &full), None);
-        assert_eq!(FastYuv::new(PixelFormat::Nv12, 2, &full), None);
+        assert_eq!(fast_yuv(PixelFormat::Yuv422p, 2, &full).map(|fast| (fast.black, fast.luma, fast.red_cr)), Some((0, 8192, 11485)));
+        assert_eq!(fast_yuv(PixelFormat::Yuv420p, 3, &full), None);
+        assert_eq!(fast_yuv(PixelFormat::Nv12, 2, &full), None);
     }
 
     #[test]

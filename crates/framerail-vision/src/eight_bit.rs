@@ -2,11 +2,10 @@
 //!
 //! Source: swscale's conversion of 8-bit planar 4:2:0 and 4:2:2 to RGB; OpenCV's `resize` with `INTER_LINEAR` on 8-bit samples.
 
-use framerail_core::{HostSurface, PixelFormat};
+use framerail_core::{ChannelMix, FastYuv, HostSurface, PixelFormat};
 
 use crate::{
-    color::FastYuv,
-    kernels::{self, BYTE_ROW_CAPACITY, ByteRow, ChannelMix},
+    kernels::{self, BYTE_ROW_CAPACITY, ByteRow},
     sampling::{Geometry, Resampler, Window},
 };
 

@@ -1,8 +1,7 @@
 //! The inner loops over rows, written so that the compiler vectorises them, for the instructions that the processor has.
 
+use framerail_core::{ChannelMix, FastYuv};
 use multiversion::multiversion;
-
-use crate::color::FastYuv;
 
 /// Elements of a row buffer that is gathered from: the widest frame times the most samples a pixel.
 ///
@@ -89,19 +88,6 @@ pub(crate) fn lerp(row: &RowBuffer, first: &[u32], second: &[u32], weight: &[f32
         let from = row[first as usize % ROW_CAPACITY];
         *out = from + (row[second as usize % ROW_CAPACITY] - from) * weight;
     }
-}
-
-/// A linear combination of three rows, clamped to 0..=255 and then scaled and shifted.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct ChannelMix {
-    /// Weight of each component.
-    pub gain: [f32; 3],
-    /// Added before clamping.
-    pub bias: f32,
-    /// Multiplies the clamped value.
-    pub scale: f32,
-    /// Added at last.
-    pub shift: f32,
 }
 
 /// `out = clamp(gain · samples + bias, 0, 255) · scale + shift`; the second and third row are empty for grey.

@@ -1,35 +1,21 @@
 //! A conversion from a picture to a model input as plain numbers: what runs here, and what devices are given to run.
 
-use framerail_core::BBox;
+use framerail_core::{BBox, Conversion, CropWindow};
+pub use framerail_core::{ChannelMix, FastYuv, Placement};
 
 use crate::{Fit, ModelMapping, Preprocess, Sampling};
-pub use crate::{color::FastYuv, kernels::ChannelMix};
 
-/// Where the resized picture lies in the model input, in model pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placement {
-    /// First column.
-    pub left: u32,
-    /// First row.
-    pub top: u32,
-    /// Columns.
-    pub width: u32,
-    /// Rows.
-    pub height: u32,
-}
-
-impl Placement {
-    pub(crate) fn new(spec: &Preprocess, crop: &BBox) -> Self {
-        let Fit::Letterbox { centered, .. } = spec.fit else {
-            return Self { left: 0, top: 0, width: spec.width, height: spec.height };
-        };
-        let (crop_width, crop_height) = (f64::from(crop.width()), f64::from(crop.height()));
-        let scale = (f64::from(spec.width) / crop_width).min(f64::from(spec.height) / crop_height);
-        let width = ((crop_width * scale).round() as u32).clamp(1, spec.width);
-        let height = ((crop_height * scale).round() as u32).clamp(1, spec.height);
-        let (left, top) = if centered { ((spec.width - width) / 2, (spec.height - height) / 2) } else { (0, 0) };
-        Self { left, top, width, height }
-    }
+/// Where a picture's crop lies in the model input.
+pub(crate) fn placement(spec: &Preprocess, crop: &BBox) -> Placement {
+    let Fit::Letterbox { centered, .. } = spec.fit else {
+        return Placement { left: 0, top: 0, width: spec.width, height: spec.height };
+    };
+    let (crop_width, crop_height) = (f64::from(crop.width()), f64::from(crop.height()));
+    let scale = (f64::from(spec.width) / crop_width).min(f64::from(spec.height) / crop_height);
+    let width = ((crop_width * scale).round() as u32).clamp(1, spec.width);
+    let height = ((crop_height * scale).round() as u32).clamp(1, spec.height);
+    let (left, top) = if centered { ((spec.width - width) / 2, (spec.height - height) / 2) } else { (0, 0) };
+    Placement { left, top, width, height }
 }
 
 /// The numbers of one conversion; made by [`crate::Preprocessor::plan`].
@@ -53,4 +39,13 @@ pub struct ConversionPlan {
     pub fast: Option<FastYuv>,
     /// From frame to model pixels.
     pub mapping: ModelMapping,
+}
+
+impl ConversionPlan {
+    /// What a device is given to run.
+    pub fn conversion(&self) -> Conversion {
+        let Self { crop, placement, sampling, mixes, padding, fast, .. } = *self;
+        let window = CropWindow { x: crop.x1, y: crop.y1, width: crop.width(), height: crop.height() };
+        Conversion { window, placement, sampling, mixes, padding, fast, value_shift: 0 }
+    }
 }

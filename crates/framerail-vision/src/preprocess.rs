@@ -1,14 +1,16 @@
 //! One pass from a decoded picture to a model's input: crop, resize or letterbox, YUV to RGB, normalise, lay out.
 
-use framerail_core::{BBox, ColorDescription, Frame, HostSurface, PixelFormat, Point, TensorLayout, surface::MAX_SIDE};
+use framerail_core::{
+    BBox, ChannelMix, ColorDescription, Frame, HostSurface, PixelFormat, Placement, Point, Sampling, TensorLayout, surface::MAX_SIDE,
+};
 
 use crate::{
     VisionError,
-    color::{FastYuv, RgbFromSamples},
+    color::{RgbFromSamples, fast_yuv},
     eight_bit::{ByteResampler, ToBytes},
-    kernels::{ChannelMix, mix_channel},
-    plan::{ConversionPlan, Placement},
-    sampling::{Geometry, Resampler, Sampling, Window},
+    kernels::mix_channel,
+    plan::{ConversionPlan, placement},
+    sampling::{Geometry, Resampler, Window},
 };
 
 /// Crops beyond this many pixels from the frame's corner are refused: no model asks for them, broken boxes do.
@@ -219,7 +221,7 @@ impl Preprocessor {
         if !within || crop.width() <= 0.0 || crop.height() <= 0.0 {
             return Err(VisionError::option("crop", format!("{crop:?}"), "a box with some area near the frame"));
         }
-        let placement = Placement::new(&self.spec, &crop);
+        let placement = placement(&self.spec, &crop);
         let (scale_x, scale_y) = (placement.width as f32 / crop.width(), placement.height as f32 / crop.height());
         let mapping = ModelMapping {
             scale_x,
@@ -233,7 +235,7 @@ impl Preprocessor {
         }
         let planar = if format == PixelFormat::Nv12 { PixelFormat::Yuv420p } else { format };
         let in_eight_bits = self.sampling == Sampling::Bilinear8Bit && self.spec.channel_order != ChannelOrder::Gray;
-        let fast = in_eight_bits.then(|| FastYuv::new(planar, height, color)).flatten();
+        let fast = in_eight_bits.then(|| fast_yuv(planar, height, color)).flatten();
         let padding = [0, 1, 2].map(|channel| self.padding(channel));
         Ok(ConversionPlan { crop, placement, sampling: self.sampling, mixes, padding, fast, mapping })
     }
@@ -315,7 +317,7 @@ impl Preprocessor {
     }
 
     fn to_bytes<'a>(&self, frame: &Frame, surface: &HostSurface, mixes: &'a [ChannelMix]) -> ToBytes<'a> {
-        let fast = FastYuv::new(surface.format(), surface.height(), &frame.color);
+        let fast = fast_yuv(surface.format(), surface.height(), &frame.color);
         match (fast, self.spec.channel_order) {
             (Some(yuv), ChannelOrder::Rgb) => ToBytes::Fast { yuv, order: [0, 1, 2] },
             (Some(yuv), ChannelOrder::Bgr) => ToBytes::Fast { yuv, order: [2, 1, 0] },

@@ -1,12 +1,12 @@
 //! Thumbnails: any surface, scaled down well, as RGB.
 
-use framerail_core::{ColorDescription, FramePool, HostSurface, PixelFormat};
+use framerail_core::{ChannelMix, ColorDescription, FramePool, HostSurface, PixelFormat, Sampling};
 
 use crate::{
     Region, VisionError,
     color::RgbFromSamples,
-    kernels::{ChannelMix, mix_channel},
-    sampling::{Geometry, Resampler, Sampling, Window},
+    kernels::mix_channel,
+    sampling::{Geometry, Resampler, Window},
 };
 
 /// The largest size of the same shape that fits in `max_width` × `max_height`; never larger than the picture itself.

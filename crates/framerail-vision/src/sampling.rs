@@ -2,26 +2,10 @@
 //!
 //! Rows are weighed over contiguous memory first, then columns are picked by tables made once for a geometry.
 
+pub use framerail_core::Sampling;
 use framerail_core::{HostSurface, PixelFormat};
 
 use crate::kernels::{self, RowBuffer, row_buffer};
-
-/// How samples between or across pixels are found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Sampling {
-    /// Between the nearest four pixels, pixel centres at halves, no antialiasing: as OpenCV's `INTER_LINEAR`.
-    /// Subsampled chroma is repeated first, as FFmpeg's scaler does on its way from 8-bit planar 4:2:0 to RGB; for NV12, P010 and
-    /// deeper 4:2:0 that scaler interpolates chroma, which this does not.
-    #[default]
-    Bilinear,
-    /// The same positions in 8-bit arithmetic as FFmpeg and OpenCV do it: each pixel becomes 8-bit RGB first, then `INTER_LINEAR`
-    /// weighs it in parts of 2048. What models behind Python tools have seen, equal bit by bit for 8-bit RGB and for 8-bit planar
-    /// 4:2:0 and 4:2:2 with an even number of rows. Other formats are converted exactly and rounded, with chroma repeated where
-    /// FFmpeg interpolates it.
-    Bilinear8Bit,
-    /// The mean over the area that a pixel covers: right for scaling down by much.
-    Area,
-}
 
 /// The part of a picture that is resampled, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]

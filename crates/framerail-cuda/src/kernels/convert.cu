@@ -16,7 +16,7 @@ struct ChannelMix {
     float shift;
 };
 
-// Factors in Q13 for samples that are eight times as large; see framerail-vision's FastYuv.
+// Factors in Q13 for samples that are eight times as large; see framerail-core's FastYuv.
 struct FastYuv {
     i16 black;
     i16 luma;

@@ -1,5 +1,6 @@
 //! Decoded pictures to tensors, a batch in one launch.
 
+pub use framerail_core::{ChannelMix, Conversion, CropWindow, FastYuv, Placement, Sampling};
 use framerail_core::{DType, PixelFamily, TensorLayout, surface::MAX_SIDE};
 
 use super::{HEADERS, RawPicture, Runner, run_with};
@@ -10,18 +11,6 @@ pub static SOURCE: KernelSource = KernelSource { name: "convert", code: include_
 
 /// Pictures of one launch, so that its parameters stay below 4096 bytes. As in `convert.cu`.
 const MAX_PICTURES: usize = 48;
-
-/// How samples between or across pixels are found; as framerail-vision's `Sampling`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Sampling {
-    /// Between the nearest four pixels, chroma repeated.
-    #[default]
-    Bilinear,
-    /// Pixels become 8-bit channels first and are then weighed in parts of 2048.
-    Bilinear8Bit,
-    /// The mean over the area that a pixel covers.
-    Area,
-}
 
 /// The channels of a tensor, in order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -72,83 +61,6 @@ impl TensorSpec {
         }
         Ok(())
     }
-}
-
-/// The part of a picture that is resampled, in its pixels; beyond the picture its edge is repeated.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct CropWindow {
-    /// Left edge.
-    pub x: f32,
-    /// Top edge.
-    pub y: f32,
-    /// Width, above 0.
-    pub width: f32,
-    /// Height, above 0.
-    pub height: f32,
-}
-
-/// Where the resampled part lies in the tensor, in its pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placement {
-    /// First column.
-    pub left: u32,
-    /// First row.
-    pub top: u32,
-    /// Columns.
-    pub width: u32,
-    /// Rows.
-    pub height: u32,
-}
-
-/// `clamp(gain · samples + bias, 0, 255) · scale + shift`.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[repr(C)]
-pub struct ChannelMix {
-    /// Weight of each component's stored samples.
-    pub gain: [f32; 3],
-    /// Added before clamping.
-    pub bias: f32,
-    /// Multiplies the clamped value.
-    pub scale: f32,
-    /// Added at last.
-    pub shift: f32,
-}
-
-/// The factors of FFmpeg's 16-bit arithmetic from 8-bit Y'CbCr to RGB: Q13, for samples and zeros that are eight times as large.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct FastYuv {
-    /// Eight times luma's black.
-    pub black: i16,
-    /// Luma's factor.
-    pub luma: i16,
-    /// Red's from Cr.
-    pub red_cr: i16,
-    /// Green's from Cb and Cr.
-    pub green: [i16; 2],
-    /// Blue's from Cb.
-    pub blue_cb: i16,
-}
-
-/// The numbers of a conversion, as framerail-vision's `Preprocessor::plan` works them out.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Conversion {
-    /// The part that is resampled.
-    pub window: CropWindow,
-    /// Where it goes.
-    pub placement: Placement,
-    /// How samples are found.
-    pub sampling: Sampling,
-    /// One for each channel, in the tensor's order. For [`Channels::Hsv`] gain and bias give red, green, blue; scale and shift
-    /// are those of hue, saturation, value.
-    pub mixes: [ChannelMix; 3],
-    /// The element beyond the placement, for each channel.
-    pub padding: [f32; 3],
-    /// Replaces gain and bias where 8-bit sampling takes FFmpeg's arithmetic; for 8-bit Y'CbCr to `Rgb` and `Bgr`.
-    pub fast: Option<FastYuv>,
-    /// Bits by which 16-bit samples are shifted right first: 0 when `mixes` are for stored values, 6 when they are for the codes
-    /// of 10-bit samples in the high bits, 4 for 12 bits.
-    pub value_shift: u32,
 }
 
 /// One picture of a batch.
@@ -219,6 +131,7 @@ struct Parameters {
     pictures: [Picture; MAX_PICTURES],
 }
 
+const _: () = assert!(size_of::<ChannelMix>() == 24 && size_of::<FastYuv>() == 12);
 const _: () = assert!(size_of::<Picture>() == 72 && size_of::<Common>() == 120);
 const _: () = assert!(size_of::<Parameters>() == 120 + 72 * MAX_PICTURES);
 
@@ -307,7 +220,7 @@ struct Prepared {
 impl Prepared {
     fn new(tensor: &TensorSpec, job: &RawConvertJob) -> Result<Self, CudaError> {
         job.picture.check()?;
-        job.conversion.check(tensor, &job.picture)?;
+        check_conversion(&job.conversion, tensor, &job.picture)?;
         if !(job.out as usize).is_multiple_of(tensor.dtype.size_bytes()) || job.out == 0 {
             return Err(CudaError::argument("a tensor does not start at a whole element"));
         }
@@ -317,30 +230,29 @@ impl Prepared {
     }
 }
 
-impl Conversion {
-    fn check(&self, tensor: &TensorSpec, picture: &RawPicture) -> Result<(), CudaError> {
-        let Placement { left, top, width, height } = self.placement;
-        let fits = |first: u32, count: u32, side: u32| count > 0 && first.checked_add(count).is_some_and(|end| end <= side);
-        if !fits(left, width, tensor.width) || !fits(top, height, tensor.height) {
-            let (across, down) = (tensor.width, tensor.height);
-            return Err(CudaError::argument(format!("a picture of {width}x{height} at {left},{top} in a tensor of {across}x{down}")));
-        }
-        let CropWindow { x, y, width, height } = self.window;
-        // Far-off windows would leave the range of the kernel's integers.
-        let near = |value: f32| value.abs() <= 2e6;
-        if ![x, y, width, height].into_iter().all(near) || width <= 0.0 || height <= 0.0 {
-            return Err(CudaError::argument(format!("a crop of {width}x{height} at {x},{y}")));
-        }
-        if self.value_shift > 8 {
-            return Err(CudaError::argument(format!("samples shifted by {} bits", self.value_shift)));
-        }
-        let is_8bit_yuv = picture.format.sample_bytes() == 1 && picture.format.family() == PixelFamily::Yuv;
-        let to_rgb = matches!(tensor.channels, Channels::Rgb | Channels::Bgr);
-        if self.fast.is_some() && !(is_8bit_yuv && to_rgb && self.sampling == Sampling::Bilinear8Bit) {
-            return Err(CudaError::argument(format!("FFmpeg's factors are for 8-bit Y'CbCr, not for {} here", picture.format)));
-        }
-        Ok(())
+/// Refuses numbers that the kernels cannot work with.
+fn check_conversion(conversion: &Conversion, tensor: &TensorSpec, picture: &RawPicture) -> Result<(), CudaError> {
+    let Placement { left, top, width, height } = conversion.placement;
+    let fits = |first: u32, count: u32, side: u32| count > 0 && first.checked_add(count).is_some_and(|end| end <= side);
+    if !fits(left, width, tensor.width) || !fits(top, height, tensor.height) {
+        let (across, down) = (tensor.width, tensor.height);
+        return Err(CudaError::argument(format!("a picture of {width}x{height} at {left},{top} in a tensor of {across}x{down}")));
     }
+    let CropWindow { x, y, width, height } = conversion.window;
+    // Far-off windows would leave the range of the kernel's integers.
+    let near = |value: f32| value.abs() <= 2e6;
+    if ![x, y, width, height].into_iter().all(near) || width <= 0.0 || height <= 0.0 {
+        return Err(CudaError::argument(format!("a crop of {width}x{height} at {x},{y}")));
+    }
+    if conversion.value_shift > 8 {
+        return Err(CudaError::argument(format!("samples shifted by {} bits", conversion.value_shift)));
+    }
+    let is_8bit_yuv = picture.format.sample_bytes() == 1 && picture.format.family() == PixelFamily::Yuv;
+    let to_rgb = matches!(tensor.channels, Channels::Rgb | Channels::Bgr);
+    if conversion.fast.is_some() && !(is_8bit_yuv && to_rgb && conversion.sampling == Sampling::Bilinear8Bit) {
+        return Err(CudaError::argument(format!("FFmpeg's factors are for 8-bit Y'CbCr, not for {} here", picture.format)));
+    }
+    Ok(())
 }
 
 impl Common {

@@ -1,35 +1,13 @@
 //! Conversion against framerail-vision.
 
 use framerail_core::{BBox, ColorDescription, DType, HostSurface, PixelFormat, TensorLayout};
-use framerail_cuda::kernels::{ChannelMix, Channels, Conversion, CropWindow, FastYuv, Placement, Sampling, TensorSpec};
+use framerail_cuda::kernels::{Channels, Conversion, Sampling, TensorSpec};
 use framerail_vision::{ChannelOrder, ConversionPlan, Fit, Preprocess, Preprocessor};
 
 use super::{Card, Noise, frame, planar};
 
 fn conversion(plan: &ConversionPlan, value_shift: u32) -> Conversion {
-    let mix = |mix: framerail_vision::ChannelMix| ChannelMix { gain: mix.gain, bias: mix.bias, scale: mix.scale, shift: mix.shift };
-    let fast = |fast: framerail_vision::FastYuv| FastYuv {
-        black: fast.black,
-        luma: fast.luma,
-        red_cr: fast.red_cr,
-        green: fast.green,
-        blue_cb: fast.blue_cb,
-    };
-    let framerail_vision::Placement { left, top, width, height } = plan.placement;
-    let crop = plan.crop;
-    Conversion {
-        window: CropWindow { x: crop.x1, y: crop.y1, width: crop.width(), height: crop.height() },
-        placement: Placement { left, top, width, height },
-        sampling: match plan.sampling {
-            framerail_vision::Sampling::Bilinear => Sampling::Bilinear,
-            framerail_vision::Sampling::Bilinear8Bit => Sampling::Bilinear8Bit,
-            framerail_vision::Sampling::Area => Sampling::Area,
-        },
-        mixes: plan.mixes.map(mix),
-        padding: plan.padding,
-        fast: plan.fast.map(fast),
-        value_shift,
-    }
+    Conversion { value_shift, ..plan.conversion() }
 }
 
 /// A half-precision number.
@@ -54,11 +32,6 @@ fn convert(card: &dyn Card, picture: &HostSurface, conversion: Conversion, tenso
 }
 
 fn preprocessor(spec: Preprocess, sampling: Sampling) -> Preprocessor {
-    let sampling = match sampling {
-        Sampling::Bilinear => framerail_vision::Sampling::Bilinear,
-        Sampling::Bilinear8Bit => framerail_vision::Sampling::Bilinear8Bit,
-        Sampling::Area => framerail_vision::Sampling::Area,
-    };
     Preprocessor::new(spec).expect("valid").with_sampling(sampling)
 }
 

@@ -3,9 +3,9 @@
 use framerail_core::{DType, Device, Frame, PixelFormat, Surface};
 use framerail_cuda::{
     CudaError, CudaStream, CudaSurface, CudaTensor, DeviceBuffer, DevicePool,
-    kernels::{self, ChannelMix, Channels, Conversion, ConvertJob, CropWindow, FastYuv, TensorSpec, convert_batch},
+    kernels::{Channels, ConvertJob, TensorSpec, convert_batch},
 };
-use framerail_vision::{ChannelOrder, ConversionPlan, ModelMapping, Preprocess, Preprocessor, Sampling, VisionError};
+use framerail_vision::{ChannelOrder, ModelMapping, Preprocess, Preprocessor, VisionError};
 
 use crate::{InferError, binding::Element};
 
@@ -90,7 +90,7 @@ impl InputWriter {
                 }
             };
             let plan = self.preprocessor.plan(surface.width(), surface.height(), surface.format(), &frame.color, None);
-            let conversion = conversion(&plan.map_err(|error| refused(frame, error))?);
+            let conversion = plan.map_err(|error| refused(frame, error))?.conversion();
             jobs.push(ConvertJob { surface, conversion, out, out_offset_bytes });
         }
         if !jobs.is_empty() {
@@ -130,28 +130,4 @@ fn tensor_spec(spec: &Preprocess, dtype: DType) -> TensorSpec {
         ChannelOrder::Gray => Channels::Gray,
     };
     TensorSpec { width: spec.width, height: spec.height, layout: spec.layout, dtype, channels }
-}
-
-/// The kernels' words for a conversion.
-fn conversion(plan: &ConversionPlan) -> Conversion {
-    let placement = plan.placement;
-    Conversion {
-        window: CropWindow { x: plan.crop.x1, y: plan.crop.y1, width: plan.crop.width(), height: plan.crop.height() },
-        placement: kernels::Placement { left: placement.left, top: placement.top, width: placement.width, height: placement.height },
-        sampling: match plan.sampling {
-            Sampling::Bilinear => kernels::Sampling::Bilinear,
-            Sampling::Bilinear8Bit => kernels::Sampling::Bilinear8Bit,
-            Sampling::Area => kernels::Sampling::Area,
-        },
-        mixes: plan.mixes.map(|mix| ChannelMix { gain: mix.gain, bias: mix.bias, scale: mix.scale, shift: mix.shift }),
-        padding: plan.padding,
-        fast: plan.fast.map(|fast| FastYuv {
-            black: fast.black,
-            luma: fast.luma,
-            red_cr: fast.red_cr,
-            green: fast.green,
-            blue_cb: fast.blue_cb,
-        }),
-        value_shift: 0,
-    }
 }
