@@ -148,17 +148,25 @@ fn speed() {
             .enumerate()
             .map(|(index, surface)| ConvertJob { surface, conversion, out: &out, out_offset_bytes: index * tensor.picture_bytes() })
             .collect();
-        let (from, to) = (timed_event(&gpu), timed_event(&gpu));
-        convert_batch(&gpu.stream, &tensor, &jobs).expect("fitting sizes");
-        from.record(&gpu.stream).expect("a working card");
-        for _ in 0..20 {
-            convert_batch(&gpu.stream, &tensor, &jobs).expect("fitting sizes");
-        }
-        to.record(&gpu.stream).expect("a working card");
-        to.synchronize().expect("a working card");
-        let millis = to.millis_since(&from).expect("two timed events");
-        println!("{name}: {:.0} frames/s", 20.0 * 32.0 / millis * 1000.0);
+        print_speed(&gpu, name, || convert_batch(&gpu.stream, &tensor, &jobs).expect("fitting sizes"));
     }
+    let plan = framerail_vision::histogram_plan(PixelFormat::Nv12);
+    let jobs: Vec<HistogramJob<'_>> = surfaces.iter().map(|surface| HistogramJob { surface, plan }).collect();
+    print_speed(&gpu, "1080p, brightness in bins", || {
+        count_histograms(&gpu.stream, &gpu.pool, &jobs).expect("fitting plans");
+    });
+}
+
+/// Queues a batch of 32 pictures 20 times.
+fn print_speed(gpu: &Gpu, name: &str, batch: impl Fn()) {
+    let (from, to) = (timed_event(gpu), timed_event(gpu));
+    batch();
+    from.record(&gpu.stream).expect("a working card");
+    (0..20).for_each(|_| batch());
+    to.record(&gpu.stream).expect("a working card");
+    to.synchronize().expect("a working card");
+    let millis = to.millis_since(&from).expect("two timed events");
+    println!("{name}: {:.0} frames/s", 20.0 * 32.0 / millis * 1000.0);
 }
 
 fn timed_event(gpu: &Gpu) -> CudaEvent {
