@@ -171,8 +171,8 @@ fn faces_are_covered_as_on_the_cpu() {
         return;
     }
     for (text, limit) in [
-        ("infer centerface ! hold cut=1 ! blur", 0.01),
-        ("infer centerface ! hold cut=1 ! blur kind=mosaic cell=20", 0.02),
+        ("infer centerface ! hold ! blur", 0.01),
+        ("infer centerface ! hold ! blur kind=mosaic cell=20", 0.02),
         ("infer centerface ! draw", 0.02),
     ] {
         let text = format!("read '{}' ! {text} ! frames", carphone());

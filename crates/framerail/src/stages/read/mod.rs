@@ -93,7 +93,7 @@ fn spec() -> StageSpec {
         .option(
             OptionSpec::integer("engines", 1..=64)
                 .default("auto")
-                .or_word("auto", "two for each of the card's engines, one for short and live sources")
+                .or_word("auto", "one more than the card has engines, one for short and live sources")
                 .help("on a card: decoders side by side, on pieces of one file"),
         )
         .option(
