@@ -18,6 +18,8 @@ use serde_json::json;
 
 /// A result later than this after its frame was due is late: three frames at 30 a second.
 const LATE: Duration = Duration::from_millis(100);
+/// Frames of each stream that are not counted: memory is taken while they pass.
+const WARM_UP_FRAMES: u64 = 60;
 /// The longest that a frame waits for its batch to fill.
 const MAX_WAIT: Duration = Duration::from_millis(10);
 
@@ -46,6 +48,7 @@ pub(crate) struct Streams {
 struct Due {
     frame: Frame,
     at: Instant,
+    is_warm: bool,
 }
 
 impl Streams {
@@ -83,17 +86,20 @@ impl Streams {
             drop(sender);
             ready.wait();
             let start = Instant::now();
-            let mut delays = self.detect(&mut detector, &receiver)?;
+            let delays = self.detect(&mut detector, &receiver)?;
             let seconds = start.elapsed().as_secs_f64();
             for reader in readers {
                 reader.join().map_err(|_| anyhow::anyhow!("a stream panicked"))??;
             }
+            let frames = delays.len() as u64;
+            let late_in_warm_up = delays.iter().filter(|(delay, is_warm)| !is_warm && *delay > LATE).count();
+            let mut delays: Vec<Duration> = delays.into_iter().filter(|(_, is_warm)| *is_warm).map(|(delay, _)| delay).collect();
             delays.sort_unstable();
             let at =
                 |share: f64| delays.get((delays.len().saturating_sub(1) as f64 * share) as usize).map_or(0.0, |d| d.as_secs_f64() * 1e3);
             let late = delays.iter().filter(|delay| **delay > LATE).count();
-            let more = json!({ "streams": self.streams, "rate": self.rate, "late": late, "median_ms": at(0.5), "p99_ms": at(0.99), "worst_ms": at(1.0) });
-            crate::report::print("streams", &self.clip, device, delays.len() as u64, seconds, more)
+            let more = json!({ "streams": self.streams, "rate": self.rate, "late": late, "late_in_warm_up": late_in_warm_up, "median_ms": at(0.5), "p99_ms": at(0.99), "worst_ms": at(1.0) });
+            crate::report::print("streams", &self.clip, device, frames, seconds, more)
         })
     }
 
@@ -118,7 +124,8 @@ impl Streams {
             };
             let at = start + Duration::from_secs_f64(count as f64 / self.rate);
             std::thread::sleep(at.saturating_duration_since(Instant::now()));
-            if sender.send(Due { frame, at }).is_err() {
+            let is_warm = count >= WARM_UP_FRAMES;
+            if sender.send(Due { frame, at, is_warm }).is_err() {
                 break;
             }
             count += 1;
@@ -126,8 +133,8 @@ impl Streams {
         Ok(())
     }
 
-    /// Runs the model on what comes; gives the time from each frame's due instant to its boxes.
-    fn detect(&self, detector: &mut Detector, frames: &Receiver<Due>) -> anyhow::Result<Vec<Duration>> {
+    /// Runs the model on what comes; gives the time from each frame's due instant to its boxes, and whether it counts.
+    fn detect(&self, detector: &mut Detector, frames: &Receiver<Due>) -> anyhow::Result<Vec<(Duration, bool)>> {
         let (mut delays, mut under_way) = (Vec::new(), std::collections::VecDeque::new());
         let mut is_open = true;
         while is_open || detector.in_flight() > 0 {
@@ -148,12 +155,13 @@ impl Streams {
             if !batch.is_empty() {
                 let pictures: Vec<&Frame> = batch.iter().map(|due| &due.frame).collect();
                 detector.submit(&pictures)?;
-                under_way.push_back(batch.iter().map(|due| due.at).collect::<Vec<_>>());
+                under_way.push_back(batch.iter().map(|due| (due.at, due.is_warm)).collect::<Vec<_>>());
             }
             while detector.in_flight() > 0 && (detector.would_wait() || batch.is_empty() || detector.in_flight() > 1) {
                 detector.collect()?;
                 let now = Instant::now();
-                delays.extend(under_way.pop_front().unwrap_or_default().into_iter().map(|at| now.saturating_duration_since(at)));
+                let done = under_way.pop_front().unwrap_or_default().into_iter();
+                delays.extend(done.map(|(at, is_warm)| (now.saturating_duration_since(at), is_warm)));
             }
         }
         Ok(delays)
