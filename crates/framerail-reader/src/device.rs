@@ -236,13 +236,8 @@ impl DeviceReader {
     /// What was done, so far.
     pub fn stats(&self) -> DeviceReaderStats {
         let (decoders, most_waiting) = self.progress();
-        DeviceReaderStats {
-            decoders,
-            pieces: self.pieces,
-            pictures_decoded: *self.setup.pictures.lock(),
-            most_waiting,
-            traffic: *self.setup.traffic.lock(),
-        }
+        let done = *self.setup.done.lock();
+        DeviceReaderStats { decoders, pieces: self.pieces, pictures_decoded: done.pictures, most_waiting, traffic: done.traffic }
     }
 
     fn progress(&self) -> (usize, usize) {
@@ -483,8 +478,7 @@ pub(crate) fn setup(
         make,
         time_base: info.time_base,
         source_name: info.source.clone(),
-        traffic: Mutex::default(),
-        pictures: Mutex::default(),
+        done: Mutex::default(),
     })
 }
 

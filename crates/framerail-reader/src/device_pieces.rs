@@ -86,6 +86,14 @@ pub(crate) struct DevicePicture {
     pub(crate) has_errors: bool,
 }
 
+/// What decoding threads did so far.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Done {
+    pub(crate) traffic: Traffic,
+    /// Pictures that the engines decoded.
+    pub(crate) pictures: u64,
+}
+
 /// What all decoders of a reader share.
 pub(crate) struct DeviceSetup {
     pub(crate) device: Arc<CudaDevice>,
@@ -96,10 +104,8 @@ pub(crate) struct DeviceSetup {
     pub(crate) make: Arc<dyn MakeSurface>,
     pub(crate) time_base: TimeBase,
     pub(crate) source_name: String,
-    /// What the decoding threads moved.
-    pub(crate) traffic: Mutex<Traffic>,
-    /// Pictures that the engines decoded.
-    pub(crate) pictures: Mutex<u64>,
+    /// What the decoding threads did.
+    pub(crate) done: Mutex<Done>,
 }
 
 impl DeviceSetup {
@@ -118,9 +124,11 @@ impl DeviceSetup {
     }
 
     pub(crate) fn account(&self, pictures: u64) {
-        let mut traffic = self.traffic.lock();
-        *traffic = traffic.plus(Traffic::take());
-        *self.pictures.lock() += pictures;
+        let traffic = Traffic::take();
+        // One lock for both: two were once taken in one order here and in the other by whoever asked for the statistics.
+        let mut done = self.done.lock();
+        done.traffic = done.traffic.plus(traffic);
+        done.pictures += pictures;
     }
 }
 
