@@ -20,9 +20,9 @@ const GRAIN_BYTES: usize = 64 * 1024;
 /// What has been queued on a buffer.
 #[derive(Default)]
 struct Fence {
-    written: Option<(usize, CudaEvent)>,
+    written: Option<(u64, CudaEvent)>,
     /// The last read on each stream since then.
-    reads: Vec<(usize, CudaEvent)>,
+    reads: Vec<(u64, CudaEvent)>,
 }
 
 struct Allocation {
@@ -60,7 +60,7 @@ impl Shared {
         check(code, "allocating device memory").map_err(|error| self.device.explain(error, bytes))?;
         // The memory is there once the allocation's turn on its stream has come.
         let event = self.stream.record()?;
-        Ok(Allocation { address, bytes, fence: Fence { written: Some((self.stream.raw() as usize, event)), reads: Vec::new() } })
+        Ok(Allocation { address, bytes, fence: Fence { written: Some((self.stream.id(), event)), reads: Vec::new() } })
     }
 
     /// Frees after everything queued on the memory.
@@ -243,7 +243,7 @@ impl DeviceBuffer {
     pub fn begin_read(&self, stream: &CudaStream) -> Result<u64, CudaError> {
         let fence = self.fence.lock();
         if let Some((on, event)) = &fence.written
-            && *on != stream.raw() as usize
+            && *on != stream.id()
         {
             stream.wait(event)?;
         }
@@ -256,7 +256,7 @@ impl DeviceBuffer {
     /// `Driver`.
     pub fn end_read(&self, stream: &CudaStream) -> Result<(), CudaError> {
         let mut fence = self.fence.lock();
-        let on = stream.raw() as usize;
+        let on = stream.id();
         if let Some((_, event)) = fence.reads.iter().find(|(known, _)| *known == on) {
             return event.record(stream);
         }
@@ -271,7 +271,7 @@ impl DeviceBuffer {
     pub fn begin_write(&self, stream: &CudaStream) -> Result<u64, CudaError> {
         let fence = self.fence.lock();
         for (on, event) in fence.written.iter().chain(&fence.reads) {
-            if *on != stream.raw() as usize {
+            if *on != stream.id() {
                 stream.wait(event)?;
             }
         }
@@ -286,7 +286,7 @@ impl DeviceBuffer {
         let mut fence = self.fence.lock();
         fence.reads.clear();
         // Never recorded anew: others may hold a clone of the old mark.
-        fence.written = Some((stream.raw() as usize, stream.record()?));
+        fence.written = Some((stream.id(), stream.record()?));
         Ok(())
     }
 
@@ -335,6 +335,36 @@ impl DeviceBuffer {
         // SAFETY: both ranges were checked and are ordered by their fences.
         unsafe { stream.copy_device(to, from, bytes)? };
         source.end_read(stream)?;
+        self.end_write(stream)
+    }
+
+    /// Copies to memory of another library on the same card.
+    ///
+    /// # Errors
+    /// `BadArgument` when it does not fit, `Driver`.
+    ///
+    /// # Safety
+    /// `to` is device memory of at least `bytes`, whose other uses are ordered with this stream.
+    pub unsafe fn copy_to_foreign(&self, from: usize, to: u64, bytes: usize, stream: &CudaStream) -> Result<(), CudaError> {
+        self.check_range(from, bytes)?;
+        let from = self.begin_read(stream)? + from as u64;
+        // SAFETY: the source was checked and is ordered by its fence; the target is the caller's word.
+        unsafe { stream.copy_device(to, from, bytes)? };
+        self.end_read(stream)
+    }
+
+    /// Copies from memory of another library on the same card.
+    ///
+    /// # Errors
+    /// `BadArgument` when it does not fit, `Driver`.
+    ///
+    /// # Safety
+    /// `from` is device memory of at least `bytes`, whose other uses are ordered with this stream.
+    pub unsafe fn copy_from_foreign(&self, to: usize, from: u64, bytes: usize, stream: &CudaStream) -> Result<(), CudaError> {
+        self.check_range(to, bytes)?;
+        let to = self.begin_write(stream)? + to as u64;
+        // SAFETY: the target was checked and is ordered by its fence; the source is the caller's word.
+        unsafe { stream.copy_device(to, from, bytes)? };
         self.end_write(stream)
     }
 

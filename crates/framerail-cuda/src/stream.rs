@@ -1,6 +1,12 @@
 //! Queues of device work, and marks in them.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use cudarc::driver::sys;
 
@@ -18,6 +24,17 @@ pub struct CudaStream {
 struct Handle {
     device: Arc<CudaDevice>,
     stream: sys::CUstream,
+    /// Never given twice, unlike the driver's handles.
+    id: u64,
+    /// Another library's stream is not ours to destroy.
+    is_foreign: bool,
+}
+
+impl Handle {
+    fn new(device: &Arc<CudaDevice>, stream: sys::CUstream, is_foreign: bool) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        Self { device: Arc::clone(device), stream, id: NEXT_ID.fetch_add(1, Ordering::Relaxed), is_foreign }
+    }
 }
 
 // SAFETY: the driver's streams may be used from any thread.
@@ -27,7 +44,7 @@ unsafe impl Sync for Handle {}
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if self.device.bind().is_ok() {
+        if !self.is_foreign && self.device.bind().is_ok() {
             // SAFETY: created by us and destroyed once; the driver finishes what is queued.
             unsafe { sys::cuStreamDestroy_v2(self.stream) };
         }
@@ -51,7 +68,17 @@ impl CudaStream {
         let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
         // SAFETY: an out value, with a current context.
         check(unsafe { sys::cuStreamCreate(&mut stream, flags) }, "making a stream")?;
-        Ok(Self { inner: Arc::new(Handle { device: Arc::clone(device), stream }) })
+        Ok(Self { inner: Arc::new(Handle::new(device, stream, false)) })
+    }
+
+    /// A stream of another library in the same process, such as PyTorch's current one: `1` is the legacy default stream, `2` the
+    /// default stream of each thread, anything else a `cudaStream_t`.
+    ///
+    /// # Safety
+    /// The handle belongs to the primary context of `device` and stays valid as long as work is put on it through this value.
+    pub unsafe fn foreign(device: &Arc<CudaDevice>, handle: usize) -> Self {
+        let stream = std::ptr::with_exposed_provenance_mut(handle);
+        Self { inner: Arc::new(Handle::new(device, stream, true)) }
     }
 
     /// The card.
@@ -62,6 +89,11 @@ impl CudaStream {
     /// The driver's handle, for other libraries (`cudaStream_t`). Valid while a clone of this value lives.
     pub fn raw(&self) -> *mut std::ffi::c_void {
         self.inner.stream.cast()
+    }
+
+    /// Tells streams apart.
+    pub(crate) fn id(&self) -> u64 {
+        self.inner.id
     }
 
     pub(crate) fn handle(&self) -> sys::CUstream {
