@@ -47,8 +47,44 @@ pub(crate) struct Streams {
 
 struct Due {
     frame: Frame,
+    stream: u32,
     at: Instant,
+    /// When its reader gave it, after waiting for its instant.
+    sent: Instant,
     is_warm: bool,
+}
+
+/// One frame's way.
+#[derive(Clone, Copy)]
+struct Way {
+    stream: u32,
+    at: Instant,
+    sent: Instant,
+    submitted: Instant,
+    done: Instant,
+    is_warm: bool,
+}
+
+impl Way {
+    fn delay(&self) -> Duration {
+        self.done.saturating_duration_since(self.at)
+    }
+}
+
+/// Where the late frames lost their time, and when.
+fn account_for_late(ways: &[Way], start: Instant) -> serde_json::Value {
+    let late: Vec<&Way> = ways.iter().filter(|way| way.is_warm && way.delay() > LATE).collect();
+    let streams: std::collections::BTreeSet<u32> = late.iter().map(|way| way.stream).collect();
+    let millis = |from: fn(&Way) -> Duration| late.iter().map(|way| from(way).as_secs_f64() * 1e3).fold(0.0, f64::max);
+    let second = |way: Option<&&Way>| way.map(|way| way.at.saturating_duration_since(start).as_secs_f64());
+    json!({
+        "streams": streams.len(),
+        "first_s": second(late.iter().min_by_key(|way| way.at)),
+        "last_s": second(late.iter().max_by_key(|way| way.at)),
+        "worst_read_ms": millis(|way| way.sent.saturating_duration_since(way.at)),
+        "worst_queue_ms": millis(|way| way.submitted.saturating_duration_since(way.sent)),
+        "worst_model_ms": millis(|way| way.done.saturating_duration_since(way.submitted)),
+    })
 }
 
 impl Streams {
@@ -86,19 +122,19 @@ impl Streams {
             drop(sender);
             ready.wait();
             let start = Instant::now();
-            let delays = self.detect(&mut detector, &receiver)?;
+            let ways = self.detect(&mut detector, &receiver)?;
             let seconds = start.elapsed().as_secs_f64();
             for reader in readers {
                 reader.join().map_err(|_| anyhow::anyhow!("a stream panicked"))??;
             }
-            let frames = delays.len() as u64;
-            let late_in_warm_up = delays.iter().filter(|(delay, is_warm)| !is_warm && *delay > LATE).count();
-            let mut delays: Vec<Duration> = delays.into_iter().filter(|(_, is_warm)| *is_warm).map(|(delay, _)| delay).collect();
+            let frames = ways.len() as u64;
+            let late_in_warm_up = ways.iter().filter(|way| !way.is_warm && way.delay() > LATE).count();
+            let mut delays: Vec<Duration> = ways.iter().filter(|way| way.is_warm).map(Way::delay).collect();
             delays.sort_unstable();
             let at =
                 |share: f64| delays.get((delays.len().saturating_sub(1) as f64 * share) as usize).map_or(0.0, |d| d.as_secs_f64() * 1e3);
             let late = delays.iter().filter(|delay| **delay > LATE).count();
-            let more = json!({ "streams": self.streams, "rate": self.rate, "late": late, "late_in_warm_up": late_in_warm_up, "median_ms": at(0.5), "p99_ms": at(0.99), "worst_ms": at(1.0) });
+            let more = json!({ "streams": self.streams, "rate": self.rate, "late": late, "late_in_warm_up": late_in_warm_up, "median_ms": at(0.5), "p99_ms": at(0.99), "worst_ms": at(1.0), "late_frames": account_for_late(&ways, start) });
             crate::report::print("streams", &self.clip, device, frames, seconds, more)
         })
     }
@@ -125,7 +161,7 @@ impl Streams {
             let at = start + Duration::from_secs_f64(count as f64 / self.rate);
             std::thread::sleep(at.saturating_duration_since(Instant::now()));
             let is_warm = count >= WARM_UP_FRAMES;
-            if sender.send(Due { frame, at, is_warm }).is_err() {
+            if sender.send(Due { frame, stream, at, sent: Instant::now(), is_warm }).is_err() {
                 break;
             }
             count += 1;
@@ -133,9 +169,9 @@ impl Streams {
         Ok(())
     }
 
-    /// Runs the model on what comes; gives the time from each frame's due instant to its boxes, and whether it counts.
-    fn detect(&self, detector: &mut Detector, frames: &Receiver<Due>) -> anyhow::Result<Vec<(Duration, bool)>> {
-        let (mut delays, mut under_way) = (Vec::new(), std::collections::VecDeque::new());
+    /// Runs the model on what comes; gives each frame's way from its due instant to its boxes.
+    fn detect(&self, detector: &mut Detector, frames: &Receiver<Due>) -> anyhow::Result<Vec<Way>> {
+        let (mut ways, mut under_way) = (Vec::new(), std::collections::VecDeque::new());
         let mut is_open = true;
         while is_open || detector.in_flight() > 0 {
             let mut batch: Vec<Due> = Vec::new();
@@ -155,15 +191,17 @@ impl Streams {
             if !batch.is_empty() {
                 let pictures: Vec<&Frame> = batch.iter().map(|due| &due.frame).collect();
                 detector.submit(&pictures)?;
-                under_way.push_back(batch.iter().map(|due| (due.at, due.is_warm)).collect::<Vec<_>>());
+                let submitted = Instant::now();
+                let way =
+                    |due: &Due| Way { stream: due.stream, at: due.at, sent: due.sent, submitted, done: submitted, is_warm: due.is_warm };
+                under_way.push_back(batch.iter().map(way).collect::<Vec<_>>());
             }
             while detector.in_flight() > 0 && (detector.would_wait() || batch.is_empty() || detector.in_flight() > 1) {
                 detector.collect()?;
-                let now = Instant::now();
-                let done = under_way.pop_front().unwrap_or_default().into_iter();
-                delays.extend(done.map(|(at, is_warm)| (now.saturating_duration_since(at), is_warm)));
+                let done = Instant::now();
+                ways.extend(under_way.pop_front().unwrap_or_default().into_iter().map(|way| Way { done, ..way }));
             }
         }
-        Ok(delays)
+        Ok(ways)
     }
 }
