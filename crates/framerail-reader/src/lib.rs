@@ -5,7 +5,12 @@
 //! behind is FFmpeg's on the host ([`CpuPieces`]) or a CUDA card's (`DeviceReader`).
 #![forbid(unsafe_code)]
 
+mod batch;
+mod batches;
+mod clips;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda_batch;
 #[cfg(feature = "cuda")]
 mod device;
 #[cfg(feature = "cuda")]
@@ -13,14 +18,24 @@ mod device_clip;
 #[cfg(feature = "cuda")]
 mod device_pieces;
 pub mod error;
+mod host_memory;
+mod metadata;
+mod options;
 mod packets;
 mod parallel;
 mod piece;
+mod tensor_options;
 #[cfg(feature = "cuda")]
 mod tensors;
+mod video_reader;
 mod window;
 
+pub use batch::{Batch, FrameInfo, FrameStatus, HostTensor, PictureShape, PlanarPicture, PlanePlace, Tensor};
+pub use batches::Batches;
+pub use clips::{Clip, ClipEdge, ClipError, ClipPolicy, ClipSampling, ClipSteps, ClipVideo, sample_clips};
 pub use cpu::CpuPieces;
+#[cfg(feature = "cuda")]
+pub use cuda_batch::CudaBatch;
 #[cfg(feature = "cuda")]
 pub use device::{DeviceOptions, DeviceReader, DeviceReaderStats};
 #[cfg(feature = "cuda")]
@@ -28,8 +43,12 @@ pub use device_clip::{ClipFrame, DeviceClip};
 #[cfg(feature = "cuda")]
 pub use device_pieces::{CopySurfaces, MakeSurface};
 pub use error::ReaderError;
+pub use metadata::{FrameTime, IndexSource, ReaderStats, VideoMetadata};
+pub use options::{IndexCache, IndexPolicy, OnError, OutputOptions, ReadDevice, ReadMode, ReaderOptions, Selection};
 pub use packets::{PacketReader, StreamPacket, VideoPacket};
 pub use parallel::{MakeDecoder, ParallelDecoder, PieceDecoder, PieceOutput, Tagged};
 pub use piece::{Piece, PieceCutter, PiecePacket};
+pub use tensor_options::TensorOptions;
 #[cfg(feature = "cuda")]
-pub use tensors::{TensorOptions, TensorPictures};
+pub use tensors::TensorPictures;
+pub use video_reader::VideoReader;

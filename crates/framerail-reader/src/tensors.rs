@@ -2,56 +2,16 @@
 
 use std::sync::Arc;
 
-use framerail_core::{ColorDescription, DType, DeviceSurface, PixelFormat, TensorLayout};
+use framerail_core::{ColorDescription, DeviceSurface, PixelFormat};
 use framerail_cuda::{
     CudaError, CudaTensor, DevicePool,
     kernels::{Channels, Conversion, TensorSpec},
     nvdec::{MappedPicture, StreamFormat},
 };
-use framerail_vision::{ChannelOrder, Fit, Preprocess, Preprocessor, Sampling};
+use framerail_vision::{ChannelOrder, Preprocess, Preprocessor};
 use parking_lot::Mutex;
 
-use crate::device_pieces::MakeSurface;
-
-/// What the tensors are like.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TensorOptions {
-    /// Width and height in pixels; each picture's own by default.
-    pub size: Option<(u32, u32)>,
-    /// How a picture of another shape is fitted in.
-    pub fit: Fit,
-    /// How samples are found when sizes differ.
-    pub sampling: Sampling,
-    /// The channels.
-    pub channel_order: ChannelOrder,
-    /// Planes or interleaved channels.
-    pub layout: TensorLayout,
-    /// Type of the elements.
-    pub dtype: DType,
-    /// An element is `(value · scale − mean) / std`, with `value` in 0..=255.
-    pub scale: f32,
-    /// Taken off each channel after scaling.
-    pub mean: [f32; 3],
-    /// Divides each channel at last.
-    pub std: [f32; 3],
-}
-
-impl Default for TensorOptions {
-    /// RGB planes of 8 bits at the picture's own size.
-    fn default() -> Self {
-        Self {
-            size: None,
-            fit: Fit::Stretch,
-            sampling: Sampling::Bilinear,
-            channel_order: ChannelOrder::Rgb,
-            layout: TensorLayout::Tchw,
-            dtype: DType::U8,
-            scale: 1.0,
-            mean: [0.0; 3],
-            std: [1.0; 3],
-        }
-    }
-}
+use crate::{TensorOptions, device_pieces::MakeSurface};
 
 /// The numbers of the last picture's conversion: the next one is like it, mostly.
 type Planned = ((u32, u32, PixelFormat, ColorDescription), TensorSpec, Conversion);
@@ -75,6 +35,7 @@ impl TensorPictures {
             ChannelOrder::Rgb => Channels::Rgb,
             ChannelOrder::Bgr => Channels::Bgr,
             ChannelOrder::Gray => Channels::Gray,
+            ChannelOrder::Hsv => Channels::Hsv,
         };
         TensorSpec { width, height, layout: self.options.layout, dtype: self.options.dtype, channels }
     }
@@ -88,10 +49,10 @@ impl TensorPictures {
             return Ok((*spec, *conversion));
         }
         let spec = self.spec((width, height));
-        let TensorOptions { fit, sampling, channel_order, layout, scale, mean, std, .. } = self.options;
+        let TensorOptions { crop, fit, sampling, channel_order, layout, scale, mean, std, .. } = self.options;
         let wanted = Preprocess { width: spec.width, height: spec.height, fit, channel_order, layout, scale, mean, std };
         let refused = |error: framerail_vision::VisionError| CudaError::BadArgument { what: error.to_string() };
-        let plan = Preprocessor::new(wanted).map_err(refused)?.with_sampling(sampling).plan(width, height, format, color, None);
+        let plan = Preprocessor::new(wanted).map_err(refused)?.with_sampling(sampling).plan(width, height, format, color, crop);
         let conversion = plan.map_err(refused)?.conversion();
         *planned = Some((key, spec, conversion));
         Ok((spec, conversion))

@@ -57,6 +57,7 @@ impl MakeSurface for ModelInputs {
 fn options(spec: &InputSpec) -> TensorOptions {
     let wanted = &spec.preprocess;
     TensorOptions {
+        crop: None,
         size: Some((wanted.width, wanted.height)),
         fit: wanted.fit,
         sampling: spec.sampling,
