@@ -4,34 +4,42 @@
 //! No decoder, no driver and no thread lives here; the crates above bring those.
 #![forbid(unsafe_code)]
 
+pub mod axis_blur;
 pub mod color;
 pub mod conversion;
 pub mod detection;
 pub mod device;
 pub mod error;
 pub mod frame;
+pub mod hiding;
 pub mod histogram;
+pub mod outline;
 pub mod packet;
 pub mod pixel;
 pub mod pool;
-pub mod random;
+pub mod region;
 pub mod stream;
+pub mod stroke;
 pub mod surface;
 pub mod tensor;
 pub mod time;
 
+pub use axis_blur::AxisBlur;
 pub use color::{ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer};
 pub use conversion::{ChannelMix, Conversion, CropWindow, FastYuv, Placement, Sampling};
 pub use detection::{BBox, Detection, DetectionOrigin, Label, Point};
 pub use device::Device;
 pub use error::CoreError;
 pub use frame::{FieldOrder, Frame, FrameStatus, Rotation};
+pub use hiding::{BlurPlan, FillPlan, HidePlan, MaskPlan, MosaicPlan};
 pub use histogram::{HISTOGRAM_BINS, Histogram, HistogramPlan};
+pub use outline::Outline;
 pub use packet::Packet;
 pub use pixel::{Component, PixelFamily, PixelFormat};
 pub use pool::{FramePool, PoolStats};
-pub use random::SplitMix64;
+pub use region::Region;
 pub use stream::{MediaKind, SideStream, StreamId, StreamInfo};
+pub use stroke::{Stroke, StrokeShape};
 pub use surface::{DeviceSurface, HostMemory, HostSurface, PlaneLayout, Surface};
 pub use tensor::{DType, TensorLayout};
 pub use time::{Pts, Rational, TimeBase};

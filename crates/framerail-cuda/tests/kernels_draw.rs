@@ -4,8 +4,8 @@ mod emulation;
 mod kernels_cases;
 
 use emulation::Emulator;
-use framerail_core::PixelFormat;
-use framerail_cuda::kernels::{RawDrawJob, RawPicture, Rectangle, Stroke, StrokeShape, draw_commands, repack_raw};
+use framerail_core::{PixelFormat, Region, Stroke, StrokeShape};
+use framerail_cuda::kernels::{RawDrawJob, RawPicture, draw_commands, repack_raw};
 use kernels_cases::{Noise, draw as cases};
 
 #[test]
@@ -22,11 +22,11 @@ fn repacked_surfaces_hold_the_same_samples() {
 fn what_does_not_fit_is_refused() {
     let (mut noise, emulator) = (Noise(1), Emulator::default());
     let picture = emulator.picture(&noise.picture(PixelFormat::Nv12, 32, 32));
-    let region = Rectangle { x: 8, y: 8, width: 8, height: 8 };
+    let region = Region { x: 8, y: 8, width: 8, height: 8 };
     let text = |x, scale| StrokeShape::Text { x, y: 0, scale, glyphs: vec![[255; 8]] };
     let refused = [
-        Stroke { region: Rectangle { x: 30, ..region }, shape: StrokeShape::Flat(255), codes: [0; 3] },
-        Stroke { region: Rectangle { width: 0, ..region }, shape: StrokeShape::Flat(255), codes: [0; 3] },
+        Stroke { region: Region { x: 30, ..region }, shape: StrokeShape::Flat(255), codes: [0; 3] },
+        Stroke { region: Region { width: 0, ..region }, shape: StrokeShape::Flat(255), codes: [0; 3] },
         Stroke { region, shape: text(9, 1), codes: [0; 3] },
         Stroke { region, shape: text(0, 0), codes: [0; 3] },
         Stroke { region, shape: text(i64::MIN, 1), codes: [0; 3] },

@@ -6,13 +6,13 @@ mod kernels_cases;
 
 use std::sync::Arc;
 
-use framerail_core::{DType, Histogram, HostSurface, PixelFormat, TensorLayout};
+use framerail_core::{DType, HidePlan, Histogram, HostSurface, PixelFormat, Stroke, TensorLayout};
 use framerail_cuda::{
     CudaDevice, CudaEvent, CudaStream, CudaSurface, DevicePool, Download, PinnedPool,
     kernels::{
-        BoxDecoder, ChannelMix, Channels, Conversion, ConvertJob, CropWindow, DeviceTensor, DrawJob, HISTOGRAM_BYTES, HideRegion,
-        HistogramJob, ObscureJob, PictureBoxes, Placement, Sampling, Stroke, TensorSpec, convert_batch, count_histograms, decode_boxes,
-        draw_batch, obscure_batch, read_boxes, read_histograms, repacked,
+        BoxDecoder, ChannelMix, Channels, Conversion, ConvertJob, CropWindow, DeviceTensor, DrawJob, HISTOGRAM_BYTES, HistogramJob,
+        ObscureJob, PictureBoxes, Placement, Sampling, TensorSpec, convert_batch, count_histograms, decode_boxes, draw_batch,
+        obscure_batch, read_boxes, read_histograms, repacked,
     },
 };
 use kernels_cases::Card;
@@ -61,7 +61,7 @@ impl Card for Gpu {
         host
     }
 
-    fn obscure(&self, pictures: &mut [HostSurface], regions: &[Vec<HideRegion>]) {
+    fn obscure(&self, pictures: &mut [HostSurface], regions: &[Vec<HidePlan>]) {
         let upload = |picture: &HostSurface| CudaSurface::upload(picture, &self.pool, &self.stream).expect("room for a picture");
         let surfaces: Vec<CudaSurface> = pictures.iter().map(upload).collect();
         let jobs: Vec<ObscureJob<'_>> = surfaces.iter().zip(regions).map(|(surface, regions)| ObscureJob { surface, regions }).collect();

@@ -4,8 +4,8 @@ mod emulation;
 mod kernels_cases;
 
 use emulation::Emulator;
-use framerail_core::PixelFormat;
-use framerail_cuda::kernels::{Fill, HideRegion, MaskShape, Outline, RawObscureJob, Rectangle, obscure_raw};
+use framerail_core::{BBox, FillPlan, HidePlan, MaskPlan, MosaicPlan, Outline, PixelFormat, Region};
+use framerail_cuda::kernels::{RawObscureJob, obscure_raw};
 use kernels_cases::{Noise, obscure as cases};
 
 #[test]
@@ -22,18 +22,18 @@ fn many_regions_of_many_pictures_take_several_launches() {
 fn regions_that_do_not_fit_are_refused() {
     let (mut noise, emulator) = (Noise(1), Emulator::default());
     let picture = emulator.picture(&noise.picture(PixelFormat::Nv12, 32, 32));
-    let region = Rectangle { x: 8, y: 8, width: 8, height: 8 };
+    let region = Region { x: 8, y: 8, width: 8, height: 8 };
     let outline = Outline::Rectangle { half_width: 4.0, half_height: 4.0 };
-    let mask = MaskShape { region, center: (12.0, 12.0), outline, inverse_squares: [(0.0, 0.0); 2], feather: 0.0 };
-    let mosaic = |source, cell| Fill::Mosaic { source, origin_x: 0, origin_y: 0, cell };
-    let beyond = MaskShape { region: Rectangle { x: 30, ..region }, ..mask };
-    let half = Rectangle { x: 4, y: 4, width: 4, height: 4 };
+    let mask = MaskPlan { region, bounds: BBox::from_xyxy(8.0, 8.0, 16.0, 16.0), center: (12.0, 12.0), outline, feather: 0.0 };
+    let mosaic = |source, cell| FillPlan::Mosaic(MosaicPlan { source, origin_x: 0, origin_y: 0, cell });
+    let beyond = MaskPlan { region: Region { x: 30, ..region }, ..mask };
+    let half = Region { x: 4, y: 4, width: 4, height: 4 };
     let refused = [
-        HideRegion { mask: beyond, fills: vec![Fill::Solid(0); 3] },
-        HideRegion { mask, fills: vec![Fill::Solid(0); 2] },
-        HideRegion { mask, fills: vec![mosaic(region, 0), mosaic(half, 0), mosaic(half, 0)] },
-        HideRegion { mask, fills: vec![mosaic(half, 4); 3] },
-        HideRegion { mask, fills: vec![Fill::Solid(0), mosaic(half, 4), mosaic(half, 4)] },
+        HidePlan { mask: beyond, fills: vec![FillPlan::Solid(0); 3] },
+        HidePlan { mask, fills: vec![FillPlan::Solid(0); 2] },
+        HidePlan { mask, fills: vec![mosaic(region, 0), mosaic(half, 0), mosaic(half, 0)] },
+        HidePlan { mask, fills: vec![mosaic(half, 4); 3] },
+        HidePlan { mask, fills: vec![FillPlan::Solid(0), mosaic(half, 4), mosaic(half, 4)] },
     ];
     for region in refused {
         let regions = [region];

@@ -1,6 +1,8 @@
 //! Blurring of sample patches at a cost that does not depend on the radius. Beyond a patch its edge is repeated.
 
-use crate::{Region, patch::Patch};
+use framerail_core::{AxisBlur, Region};
+
+use crate::patch::Patch;
 
 /// Standard deviations that a Gaussian reads on each side.
 const GAUSSIAN_REACH: f32 = 3.0;
@@ -12,47 +14,36 @@ pub(crate) fn gaussian_margin(sigma: f32) -> u32 {
     (sigma * GAUSSIAN_REACH).ceil() as u32 + 1
 }
 
-/// A blur along one axis: means of `step` samples, then three running means over odd numbers of those, then back linearly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AxisBlur {
-    /// Samples that are made one first.
-    pub step: usize,
-    /// Widths of the running means; 1 leaves values as they are.
-    pub widths: [usize; 3],
+/// A Gaussian of this standard deviation in samples.
+pub(crate) fn gaussian(sigma: f32) -> AxisBlur {
+    let step = ((sigma / NARROWEST_SHRUNK_SIGMA) as u32).max(1);
+    // Shrinking by means, and growing back linearly, blur a little themselves: a box's and a triangle's variance.
+    let own = if step > 1 { (3.0 * (step * step) as f32 - 1.0) / 12.0 } else { 0.0 };
+    AxisBlur { step, widths: box_widths((sigma * sigma - own).max(0.0).sqrt() / step as f32) }
 }
 
-impl AxisBlur {
-    /// A Gaussian of this standard deviation in samples.
-    pub(crate) fn gaussian(sigma: f32) -> Self {
-        let step = ((sigma / NARROWEST_SHRUNK_SIGMA) as usize).max(1);
-        // Shrinking by means, and growing back linearly, blur a little themselves: a box's and a triangle's variance.
-        let own = if step > 1 { (3.0 * (step * step) as f32 - 1.0) / 12.0 } else { 0.0 };
-        Self { step, widths: box_widths((sigma * sigma - own).max(0.0).sqrt() / step as f32) }
-    }
-
-    /// The mean over this many samples, made odd.
-    pub(crate) fn mean(width: f32) -> Self {
-        Self { step: 1, widths: [odd(width), 1, 1] }
-    }
+/// The mean over this many samples, made odd.
+pub(crate) fn mean(width: f32) -> AxisBlur {
+    AxisBlur { step: 1, widths: [odd(width), 1, 1] }
 }
 
 /// Blurs a patch along both axes (each running mean repeats the edge) and gives the values of `region` inside it.
 pub(crate) fn blur(patch: &Patch, across: AxisBlur, down: AxisBlur, region: Region) -> Vec<f32> {
-    let mut plane = Plane::shrunk(patch, across.step, down.step);
-    across.widths.into_iter().for_each(|width| plane.average_rows(width));
-    down.widths.into_iter().for_each(|width| plane.average_columns(width));
-    plane.grown(patch.region, across.step, down.step, region)
+    let mut plane = Plane::shrunk(patch, across.step as usize, down.step as usize);
+    across.widths.into_iter().for_each(|width| plane.average_rows(width as usize));
+    down.widths.into_iter().for_each(|width| plane.average_columns(width as usize));
+    plane.grown(patch.region, across.step as usize, down.step as usize, region)
 }
 
-fn odd(width: f32) -> usize {
-    (width.max(1.0) / 2.0) as usize * 2 + 1
+fn odd(width: f32) -> u32 {
+    (width.max(1.0) / 2.0) as u32 * 2 + 1
 }
 
 /// Widths of three running means whose variances add up to a Gaussian's.
-fn box_widths(sigma: f32) -> [usize; 3] {
+fn box_widths(sigma: f32) -> [u32; 3] {
     let ideal = (4.0 * sigma * sigma + 1.0).sqrt();
-    let mut low = ideal.floor() as usize;
-    low -= usize::from(low.is_multiple_of(2));
+    let mut low = ideal.floor() as u32;
+    low -= u32::from(low.is_multiple_of(2));
     let low_f = low as f32;
     let count_low = ((12.0 * sigma * sigma - 3.0 * low_f * low_f - 12.0 * low_f - 9.0) / (-4.0 * low_f - 4.0)).round();
     [0, 1, 2].map(|pass| if (pass as f32) < count_low { low } else { low + 2 })
@@ -156,11 +147,11 @@ mod tests {
     use super::*;
 
     fn gaussian(patch: &Patch, sigma_x: f32, sigma_y: f32, region: Region) -> Vec<f32> {
-        blur(patch, AxisBlur::gaussian(sigma_x), AxisBlur::gaussian(sigma_y), region)
+        blur(patch, super::gaussian(sigma_x), super::gaussian(sigma_y), region)
     }
 
     fn box_mean(patch: &Patch, width_x: f32, width_y: f32, region: Region) -> Vec<f32> {
-        blur(patch, AxisBlur::mean(width_x), AxisBlur::mean(width_y), region)
+        blur(patch, super::mean(width_x), super::mean(width_y), region)
     }
 
     fn noisy_patch(width: u32, height: u32) -> Patch {

@@ -1,8 +1,8 @@
 //! How much two surfaces differ.
 
-use framerail_core::{HostSurface, PixelFormat};
+use framerail_core::{HostSurface, PixelFormat, Region};
 
-use crate::{Region, VisionError, patch::Patch};
+use crate::{VisionError, patch::Patch};
 
 /// Differences of one component or of a whole picture, in code values.
 #[derive(Clone, Copy, Debug, PartialEq)]

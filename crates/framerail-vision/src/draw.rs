@@ -6,6 +6,7 @@ use crate::{
     DrawOptions, Sketch, VisionError,
     font::GLYPH_SIDE,
     patch::{ChromaCoverage, paint},
+    sketch::coverage,
 };
 
 /// Draws into one writable surface: what a [`Sketch`] of the same calls holds.
@@ -35,7 +36,7 @@ impl<'a> Canvas<'a> {
     /// `NotWritable` when the surface is shared or read-only.
     pub fn paint(&mut self, sketch: &Sketch) -> Result<(), VisionError> {
         for stroke in sketch.strokes() {
-            paint(self.surface, stroke.region, &stroke.coverage(), stroke.codes, ChromaCoverage::Mean)?;
+            paint(self.surface, stroke.region, &coverage(stroke), stroke.codes, ChromaCoverage::Mean)?;
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! Which pixels of a face are hidden, and how much.
 
-use framerail_core::{BBox, Detection};
+use framerail_core::{BBox, Detection, MaskPlan, Outline, Region};
 
-use crate::{Region, VisionError};
+use crate::VisionError;
 
 /// The outline of a mask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -52,43 +52,23 @@ impl MaskOptions {
     }
 }
 
-/// A mask's outline and place as numbers; what [`Mask::new`] rasterises, for whoever does that elsewhere.
-///
-/// A row of pixels is covered whole (255) where it is inside of the outline, and by the soft edge around that: see
-/// [`Mask::new`] for how, and [`Outline`] for the outline.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct MaskPlan {
-    /// The pixels that may be covered, inside the frame.
-    pub region: Region,
-    /// The box after scaling; may reach beyond the frame.
-    pub bounds: BBox,
-    /// The outline's middle, in frame pixels.
-    pub center: (f64, f64),
-    /// The outline about its middle.
-    pub outline: Outline,
-    /// Width of the soft edge in pixels.
-    pub feather: f64,
-}
-
-impl MaskPlan {
-    /// The mask of one detection; `None` when it lies outside the frame or its box is not finite.
-    pub fn new(options: &MaskOptions, detection: &Detection, frame_width: u32, frame_height: u32) -> Option<MaskPlan> {
-        let bbox = &detection.bbox;
-        if !bbox.is_finite() {
-            return None;
-        }
-        let factor = 2.0 * options.mask_scale - 1.0;
-        let (width, height) = (f64::from(bbox.width() * factor).max(1.0), f64::from(bbox.height() * factor).max(1.0));
-        let center = (f64::from(bbox.x1) / 2.0 + f64::from(bbox.x2) / 2.0, f64::from(bbox.y1) / 2.0 + f64::from(bbox.y2) / 2.0);
-        let outline = Outline::new(options.shape, detection, center, (width / 2.0, height / 2.0));
-        let feather = f64::from(options.feather * bbox.width().max(bbox.height()));
-        let (reach_x, reach_y) = outline.reach();
-        let corner = |sign: f64| (center.0 + sign * (reach_x + feather + 1.0), center.1 + sign * (reach_y + feather + 1.0));
-        let ((x1, y1), (x2, y2)) = (corner(-1.0), corner(1.0));
-        let region = Region::around(&BBox::from_xyxy(x1 as f32, y1 as f32, x2 as f32, y2 as f32), frame_width, frame_height)?;
-        let bounds = BBox::from_cxcywh(center.0 as f32, center.1 as f32, width as f32, height as f32);
-        Some(MaskPlan { region, bounds, center, outline, feather })
+/// The mask of one detection; `None` when it lies outside the frame or its box is not finite.
+pub(crate) fn mask_plan(options: &MaskOptions, detection: &Detection, frame_width: u32, frame_height: u32) -> Option<MaskPlan> {
+    let bbox = &detection.bbox;
+    if !bbox.is_finite() {
+        return None;
     }
+    let factor = 2.0 * options.mask_scale - 1.0;
+    let (width, height) = (f64::from(bbox.width() * factor).max(1.0), f64::from(bbox.height() * factor).max(1.0));
+    let center = (f64::from(bbox.x1) / 2.0 + f64::from(bbox.x2) / 2.0, f64::from(bbox.y1) / 2.0 + f64::from(bbox.y2) / 2.0);
+    let outline = outline(options.shape, detection, center, (width / 2.0, height / 2.0));
+    let feather = f64::from(options.feather * bbox.width().max(bbox.height()));
+    let (reach_x, reach_y) = outline.reach();
+    let corner = |sign: f64| (center.0 + sign * (reach_x + feather + 1.0), center.1 + sign * (reach_y + feather + 1.0));
+    let ((x1, y1), (x2, y2)) = (corner(-1.0), corner(1.0));
+    let region = Region::around(&BBox::from_xyxy(x1 as f32, y1 as f32, x2 as f32, y2 as f32), frame_width, frame_height)?;
+    let bounds = BBox::from_cxcywh(center.0 as f32, center.1 as f32, width as f32, height as f32);
+    Some(MaskPlan { region, bounds, center, outline, feather })
 }
 
 /// Coverage of the pixels in a region of a frame.
@@ -105,7 +85,7 @@ pub struct Mask {
 impl Mask {
     /// The mask of one detection; `None` when it lies outside the frame or its box is not finite.
     pub fn new(options: &MaskOptions, detection: &Detection, frame_width: u32, frame_height: u32) -> Option<Mask> {
-        let MaskPlan { region, bounds, center, outline, feather } = MaskPlan::new(options, detection, frame_width, frame_height)?;
+        let MaskPlan { region, bounds, center, outline, feather } = mask_plan(options, detection, frame_width, frame_height)?;
         let mut coverage = vec![0; region.pixels()];
         for (y, row) in (region.y..).zip(coverage.chunks_exact_mut(region.width as usize)) {
             let (dx, dy) = (f64::from(region.x) + 0.5 - center.0, f64::from(y) + 0.5 - center.1);
@@ -159,94 +139,16 @@ fn soft_edge(distance: f64, feather: f64) -> u8 {
     (255.0 * t * t * (3.0 - 2.0 * t)).round() as u8
 }
 
-/// A shape about the origin, in pixels.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Outline {
-    /// Reaches to the middles of the outermost pixels that it covers.
-    Rectangle {
-        /// Half its width.
-        half_width: f64,
-        /// Half its height.
-        half_height: f64,
-    },
-    /// An ellipse turned clockwise.
-    Ellipse {
-        /// Half axis that is horizontal without a turn.
-        across: f64,
-        /// The other half axis.
-        along: f64,
-        /// Cosine of the turn.
-        cos: f64,
-        /// Sine of the turn.
-        sin: f64,
-    },
-}
-
-impl Outline {
-    fn new(shape: MaskShape, detection: &Detection, center: (f64, f64), half: (f64, f64)) -> Self {
-        if shape == MaskShape::Rectangle {
-            // Widened to whole pixels, as boxes are drawn.
-            let widen = |center: f64, half: f64| (center + half).ceil().max(-(center - half).floor() + 2.0 * center) - center;
-            return Outline::Rectangle { half_width: widen(center.0, half.0) - 0.5, half_height: widen(center.1, half.1) - 0.5 };
-        }
-        let angle = eye_angle(detection);
-        let (across, along) = turned_axes(half, angle);
-        Outline::Ellipse { across, along, cos: angle.cos(), sin: angle.sin() }
+/// The shape about a detection's middle.
+fn outline(shape: MaskShape, detection: &Detection, center: (f64, f64), half: (f64, f64)) -> Outline {
+    if shape == MaskShape::Rectangle {
+        // Widened to whole pixels, as boxes are drawn.
+        let widen = |center: f64, half: f64| (center + half).ceil().max(-(center - half).floor() + 2.0 * center) - center;
+        return Outline::Rectangle { half_width: widen(center.0, half.0) - 0.5, half_height: widen(center.1, half.1) - 0.5 };
     }
-
-    /// Inverse squares of the half axes of the ellipse that bounds the soft edge, and of the ellipse itself; zeros for rectangles.
-    pub fn inverse_squares(&self, feather: f64) -> [(f64, f64); 2] {
-        match *self {
-            Outline::Rectangle { .. } => [(0.0, 0.0); 2],
-            Outline::Ellipse { across, along, .. } => [feather + 0.5, 0.0].map(|reach| inverse_squares(across, along, reach)),
-        }
-    }
-
-    /// Half the width and height of its bounding box.
-    fn reach(&self) -> (f64, f64) {
-        match *self {
-            Outline::Rectangle { half_width, half_height } => (half_width, half_height),
-            Outline::Ellipse { across, along, cos, sin } => ((across * cos).hypot(along * sin), (across * sin).hypot(along * cos)),
-        }
-    }
-
-    /// The part of a row, `y` from the middle, that holds every point within `reach` of the outline or inside it.
-    fn span(&self, y: f64, reach: f64) -> Option<(f64, f64)> {
-        match *self {
-            Outline::Rectangle { half_width, half_height } => {
-                (y.abs() <= half_height + reach).then_some((-half_width - reach, half_width + reach))
-            }
-            Outline::Ellipse { across, along, cos, sin } => {
-                let (p, q) = inverse_squares(across, along, reach);
-                let (a, b) = (cos * cos * p + sin * sin * q, y * cos * sin * (p - q));
-                let discriminant = b * b - a * (y * y * (sin * sin * p + cos * cos * q) - 1.0);
-                (discriminant >= 0.0).then(|| ((-b - discriminant.sqrt()) / a, (-b + discriminant.sqrt()) / a))
-            }
-        }
-    }
-
-    /// Pixels from the outline, to first order for ellipses; 0 or less inside.
-    fn distance(&self, x: f64, y: f64) -> f64 {
-        match *self {
-            Outline::Rectangle { half_width, half_height } => {
-                let (dx, dy) = ((x.abs() - half_width).max(0.0), (y.abs() - half_height).max(0.0));
-                (dx * dx + dy * dy).sqrt()
-            }
-            Outline::Ellipse { across, along, cos, sin } => {
-                let (u, v) = ((x * cos + y * sin) / across, (y * cos - x * sin) / along);
-                let norm = |x: f64, y: f64| (x * x + y * y).sqrt();
-                let (radius, slope) = (norm(u, v), norm(u / across, v / along));
-                if slope > 0.0 { (radius - 1.0) * radius / slope } else { 0.0 }
-            }
-        }
-    }
-}
-
-/// Inverse squares of an ellipse's half axes, scaled up by what takes its nearest points past the reach: rows are then found by a
-/// quadratic in x.
-fn inverse_squares(across: f64, along: f64, reach: f64) -> (f64, f64) {
-    let scale = 1.0 + reach / across.min(along);
-    ((across * scale).powi(-2), (along * scale).powi(-2))
+    let angle = eye_angle(detection);
+    let (across, along) = turned_axes(half, angle);
+    Outline::Ellipse { across, along, cos: angle.cos(), sin: angle.sin() }
 }
 
 /// Angle of the line from the first landmark (one eye) to the second, clockwise; 0 without usable eyes.

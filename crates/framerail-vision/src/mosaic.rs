@@ -1,22 +1,24 @@
 //! Cells of one colour each: the mean of what they cover.
 
-use crate::{Region, patch::Patch};
+use framerail_core::Region;
+
+use crate::patch::Patch;
 
 /// A grid of square cells over the frame, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct CellGrid {
     /// A cell's left edge.
-    pub x: i64,
+    pub x: i32,
     /// A cell's top edge.
-    pub y: i64,
+    pub y: i32,
     /// Side of a cell.
     pub cell: u32,
 }
 
 impl CellGrid {
     /// Samples of whole cells around a region of a component, and the number of each column's and row's cell.
-    fn axis(origin: i64, cell: u32, shift: u32, first: u32, count: u32, samples: u32) -> (u32, Vec<usize>) {
-        let cell_of = |sample: u32| ((i64::from(sample) << shift) - origin).div_euclid(i64::from(cell));
+    fn axis(origin: i32, cell: u32, shift: u32, first: u32, count: u32, samples: u32) -> (u32, Vec<usize>) {
+        let cell_of = |sample: u32| ((i64::from(sample) << shift) - i64::from(origin)).div_euclid(i64::from(cell));
         let (mut from, mut end) = (first, first + count);
         while from > 0 && cell_of(from - 1) == cell_of(first) {
             from -= 1;

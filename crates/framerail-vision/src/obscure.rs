@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use framerail_core::{BBox, ColorDescription, Detection, HostSurface, PixelFormat};
+use framerail_core::{
+    BBox, BlurPlan, ColorDescription, Detection, FillPlan, HidePlan, HostSurface, MaskPlan, MosaicPlan, PixelFormat, Region,
+};
 
 use crate::{
-    Mask, MaskOptions, MaskPlan, Region, VisionError,
-    blur::{AxisBlur, blur, gaussian_margin},
+    Mask, MaskOptions, VisionError,
+    blur::{blur, gaussian, gaussian_margin, mean},
     color::samples_from_rgb,
+    mask::mask_plan,
     mosaic::CellGrid,
     patch::{ChromaCoverage, Patch, Target, blend, component_coverage, paint},
 };
@@ -233,56 +236,10 @@ fn cell_grid(cell: MosaicCell, side: f32, bounds: &BBox) -> CellGrid {
         MosaicCell::Pixels(cell) => CellGrid { x: 0, y: 0, cell: cell.max(2) },
         MosaicCell::Relative(part) => {
             let cell = ((part * side).round() as u32).max(2);
-            let origin = |edge: f32| edge.clamp(-FARTHEST_GRID, FARTHEST_GRID).round() as i64;
+            let origin = |edge: f32| edge.clamp(-FARTHEST_GRID, FARTHEST_GRID).round() as i32;
             CellGrid { x: origin(bounds.x1), y: origin(bounds.y1), cell }
         }
     }
-}
-
-/// How one component is blurred.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BlurPlan {
-    /// The samples that are read, in the component's grid.
-    pub patch: Region,
-    /// Along rows.
-    pub across: AxisBlur,
-    /// Along columns.
-    pub down: AxisBlur,
-}
-
-/// How one component is cut into cells of their mean: cell `n` of an axis holds the samples with
-/// `floor(((sample << shift) - origin) / cell) = n`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MosaicPlan {
-    /// The samples that are read, in the component's grid: whole cells, cut at the frame's edges.
-    pub source: Region,
-    /// Left edge of cell 0 in pixels.
-    pub origin_x: i64,
-    /// Top edge of cell 0 in pixels.
-    pub origin_y: i64,
-    /// Side of a cell in pixels.
-    pub cell: u32,
-}
-
-/// What replaces a component's samples under a mask.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum FillPlan {
-    /// One code value, before any shift of the format.
-    Solid(u16),
-    /// Their blurred neighbourhood.
-    Blur(BlurPlan),
-    /// The mean of their cell.
-    Mosaic(MosaicPlan),
-}
-
-/// How one detection is hidden, as numbers: what [`Obscurer::run`] does, for whoever does it elsewhere.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HidePlan {
-    /// Where. A chroma sample is covered as much as the most covered pixel that shares it.
-    pub mask: MaskPlan,
-    /// With what: one for each colour component of the format.
-    pub fills: Vec<FillPlan>,
 }
 
 impl Obscurer {
@@ -299,7 +256,7 @@ impl Obscurer {
     ) -> Result<(Vec<HidePlan>, ObscureCounts), VisionError> {
         let (mut plans, mut counts) = (Vec::with_capacity(detections.len()), ObscureCounts::default());
         for detection in detections {
-            match MaskPlan::new(&self.mask, detection, width, height) {
+            match mask_plan(&self.mask, detection, width, height) {
                 Some(mask) => {
                     plans.push(HidePlan { mask, fills: self.fills((width, height), format, color, &mask, &detection.bbox)? });
                     counts.hidden += 1;
@@ -367,13 +324,13 @@ impl MaskedPlane {
         let (across, down, margin) = match obscure {
             Obscure::Gaussian { strength } => {
                 let (sigma_x, sigma_y) = self.scaled(strength * side);
-                (AxisBlur::gaussian(sigma_x), AxisBlur::gaussian(sigma_y), (gaussian_margin(sigma_x), gaussian_margin(sigma_y)))
+                (gaussian(sigma_x), gaussian(sigma_y), (gaussian_margin(sigma_x), gaussian_margin(sigma_y)))
             }
             Obscure::Box { strength } => {
                 let (width_x, width_y) = self.scaled(strength * side);
-                (AxisBlur::mean(width_x), AxisBlur::mean(width_y), (width_x as u32 / 2 + 1, width_y as u32 / 2 + 1))
+                (mean(width_x), mean(width_y), (width_x as u32 / 2 + 1, width_y as u32 / 2 + 1))
             }
-            _ => (AxisBlur::mean(1.0), AxisBlur::mean(1.0), (0, 0)),
+            _ => (mean(1.0), mean(1.0), (0, 0)),
         };
         BlurPlan { patch: self.region.grown(margin.0, margin.1, self.size.0, self.size.1), across, down }
     }

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use framerail_core::{Component, HostSurface, PixelFormat};
+use framerail_core::{Component, HostSurface, PixelFormat, Region};
 
-use crate::{Region, VisionError, kernels::blend_bytes};
+use crate::{VisionError, kernels::blend_bytes};
 
 /// Code values of one component in a region of its own grid, row by row.
 #[derive(Clone, Debug, Default)]

@@ -1,9 +1,9 @@
 //! Thumbnails: any surface, scaled down well, as RGB.
 
-use framerail_core::{ChannelMix, ColorDescription, FramePool, HostSurface, PixelFormat, Sampling};
+use framerail_core::{ChannelMix, ColorDescription, FramePool, HostSurface, PixelFormat, Region, Sampling};
 
 use crate::{
-    Region, VisionError,
+    VisionError,
     color::RgbFromSamples,
     kernels::mix_channel,
     sampling::{Geometry, Resampler, Window},

@@ -1,9 +1,8 @@
 //! What is to be drawn into a frame, worked out but not painted: for a canvas on the host, or for a device.
 
-use framerail_core::{BBox, ColorDescription, Detection, DetectionOrigin, PixelFormat, Point};
+use framerail_core::{BBox, ColorDescription, Detection, DetectionOrigin, PixelFormat, Point, Region, Stroke, StrokeShape};
 
 use crate::{
-    Region,
     color::samples_from_rgb,
     font::{glyphs, rasterise_glyphs, text_size},
 };
@@ -50,75 +49,6 @@ impl Default for DrawOptions {
 /// The colour of a class, full-range red, green, blue.
 pub fn label_rgb(label_id: u32) -> [u8; 3] {
     PALETTE[label_id as usize % PALETTE.len()]
-}
-
-/// What is painted in a stroke's region.
-#[derive(Clone, Debug, PartialEq)]
-pub enum StrokeShape {
-    /// All of it, by the same coverage (0 to 255).
-    Flat(u8),
-    /// A straight line with round ends: a pixel is covered by `width / 2 - distance + 0.5`, from 0 to 1, of its middle.
-    Line {
-        /// One end, in frame pixels.
-        from: Point,
-        /// The other end.
-        to: Point,
-        /// Width in pixels.
-        width: f32,
-    },
-    /// Letters of `8 * scale` pixels each way, in a row.
-    Text {
-        /// Left edge of the first letter; may lie outside of the frame.
-        x: i64,
-        /// Top edge.
-        y: i64,
-        /// Pixels of a font pixel.
-        scale: u32,
-        /// Rows of each letter from the top; the lowest bit is the leftmost pixel.
-        glyphs: Vec<[u8; 8]>,
-    },
-}
-
-/// One thing that is painted, over what is there.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Stroke {
-    /// The pixels that it may cover, inside the frame.
-    pub region: Region,
-    /// Which of them, and how much. A chroma sample is covered by the mean of the region's pixels that share it.
-    pub shape: StrokeShape,
-    /// Its colour as code values of the format's components, before any shift.
-    pub codes: [u16; 3],
-}
-
-impl Stroke {
-    /// Coverage of the region's pixels, row by row.
-    pub(crate) fn coverage(&self) -> Vec<u8> {
-        let Region { x: left, y: top, width, height } = self.region;
-        match &self.shape {
-            StrokeShape::Flat(opacity) => vec![*opacity; self.region.pixels()],
-            StrokeShape::Line { from, to, width: line } => {
-                let mut coverage = Vec::with_capacity(self.region.pixels());
-                for y in top..top + height {
-                    for x in left..left + width {
-                        let distance = distance_to_line(Point { x: x as f32 + 0.5, y: y as f32 + 0.5 }, *from, *to);
-                        coverage.push(((line / 2.0 - distance + 0.5).clamp(0.0, 1.0) * 255.0) as u8);
-                    }
-                }
-                coverage
-            }
-            StrokeShape::Text { x, y, scale, glyphs } => {
-                let letters = rasterise_glyphs(glyphs, *scale);
-                let row_pixels = (glyphs.len() * 8 * *scale as usize).max(1);
-                let (skip_x, skip_y) = ((i64::from(left) - x) as usize, (i64::from(top) - y) as usize);
-                let mut coverage = Vec::with_capacity(self.region.pixels());
-                for row in letters.chunks_exact(row_pixels).skip(skip_y).take(height as usize) {
-                    coverage.extend(row.iter().skip(skip_x).take(width as usize));
-                }
-                coverage.resize(self.region.pixels(), 0);
-                coverage
-            }
-        }
-    }
 }
 
 /// Strokes for one frame, in the order in which they are painted.
@@ -250,4 +180,33 @@ fn distance_to_line(point: Point, from: Point, to: Point) -> f32 {
     let along = ((point.x - from.x) * dx + (point.y - from.y) * dy) / length_squared.max(1e-12);
     let along = along.clamp(0.0, 1.0);
     (point.x - from.x - dx * along).hypot(point.y - from.y - dy * along)
+}
+
+/// Coverage of the region's pixels, row by row.
+pub(crate) fn coverage(stroke: &Stroke) -> Vec<u8> {
+    let Region { x: left, y: top, width, height } = stroke.region;
+    match &stroke.shape {
+        StrokeShape::Flat(opacity) => vec![*opacity; stroke.region.pixels()],
+        StrokeShape::Line { from, to, width: line } => {
+            let mut coverage = Vec::with_capacity(stroke.region.pixels());
+            for y in top..top + height {
+                for x in left..left + width {
+                    let distance = distance_to_line(Point { x: x as f32 + 0.5, y: y as f32 + 0.5 }, *from, *to);
+                    coverage.push(((line / 2.0 - distance + 0.5).clamp(0.0, 1.0) * 255.0) as u8);
+                }
+            }
+            coverage
+        }
+        StrokeShape::Text { x, y, scale, glyphs } => {
+            let letters = rasterise_glyphs(glyphs, *scale);
+            let row_pixels = (glyphs.len() * 8 * *scale as usize).max(1);
+            let (skip_x, skip_y) = ((i64::from(left) - x) as usize, (i64::from(top) - y) as usize);
+            let mut coverage = Vec::with_capacity(stroke.region.pixels());
+            for row in letters.chunks_exact(row_pixels).skip(skip_y).take(height as usize) {
+                coverage.extend(row.iter().skip(skip_x).take(width as usize));
+            }
+            coverage.resize(stroke.region.pixels(), 0);
+            coverage
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! Boxes, labels and landmarks painted on surfaces in place.
 
-use framerail_core::Point;
+use framerail_core::{Region, Stroke, StrokeShape};
 
-use super::{HEADERS, RawPicture, Rectangle, Runner, run_with};
+use super::{HEADERS, RawPicture, Runner, run_with};
 use crate::{CudaError, CudaStream, CudaSurface, DevicePool, KernelSource};
 
 /// The kernels of this file.
@@ -13,44 +13,6 @@ const MAX_PICTURES: usize = 64;
 
 /// Columns and rows of chroma samples that a block paints. As in `draw.cu`.
 const TILE: (u32, u32) = (32, 8);
-
-/// What is painted in a stroke's region; as framerail-vision's `StrokeShape`.
-#[derive(Clone, Debug, PartialEq)]
-pub enum StrokeShape {
-    /// All of it, by the same coverage (0 to 255).
-    Flat(u8),
-    /// A straight line with round ends: a pixel is covered by `width / 2 - distance + 0.5`, from 0 to 1, of its middle.
-    Line {
-        /// One end, in picture pixels.
-        from: Point,
-        /// The other end.
-        to: Point,
-        /// Width in pixels.
-        width: f32,
-    },
-    /// Letters of `8 * scale` pixels each way, in a row.
-    Text {
-        /// Left edge of the first letter; may lie outside of the picture, not to the right of the region.
-        x: i64,
-        /// Top edge; not below the region's.
-        y: i64,
-        /// Pixels of a font pixel; at least 1.
-        scale: u32,
-        /// Rows of each letter from the top; the lowest bit is the leftmost pixel.
-        glyphs: Vec<[u8; 8]>,
-    },
-}
-
-/// One thing that is painted, over what is there.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Stroke {
-    /// The pixels that it may cover, inside the picture.
-    pub region: Rectangle,
-    /// Which of them, and how much. A chroma sample is covered by the mean of the region's pixels that share it.
-    pub shape: StrokeShape,
-    /// Its colour as code values of the format's components, before any shift.
-    pub codes: [u16; 3],
-}
 
 /// The strokes of one surface, which no other job of the batch paints on.
 #[derive(Clone, Copy, Debug)]
@@ -157,7 +119,7 @@ pub fn draw_commands(jobs: &[RawDrawJob<'_>]) -> Result<Vec<u8>, CudaError> {
 
 /// A stroke as the kernel reads it; `None` when it does not fit.
 fn encode(stroke: &Stroke, picture: &RawPicture, letters: &mut Vec<[u8; 8]>) -> Option<[u8; STROKE_BYTES]> {
-    let Rectangle { x, y, width, height } = stroke.region;
+    let Region { x, y, width, height } = stroke.region;
     if !stroke.region.fits(picture.width, picture.height) {
         return None;
     }

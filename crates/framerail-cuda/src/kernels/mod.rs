@@ -10,7 +10,6 @@ pub mod convert;
 pub mod copy;
 pub mod draw;
 pub mod obscure;
-mod rectangle;
 pub mod scene;
 
 use std::ffi::c_void;
@@ -26,11 +25,8 @@ pub use convert::{
     convert_raw,
 };
 pub use copy::{repack_raw, repacked, repacked_format};
-pub use draw::{DrawJob, RawDrawJob, Stroke, StrokeShape, draw_batch, draw_commands, draw_raw};
-pub use obscure::{
-    AxisBlur, Fill, HideRegion, MaskShape, ObscureJob, Outline, RawObscureJob, obscure_batch, obscure_raw, obscure_scratch_bytes,
-};
-pub use rectangle::Rectangle;
+pub use draw::{DrawJob, RawDrawJob, draw_batch, draw_commands, draw_raw};
+pub use obscure::{ObscureJob, RawObscureJob, obscure_batch, obscure_raw, obscure_scratch_bytes};
 pub use scene::{HISTOGRAM_BYTES, HistogramJob, RawHistogramJob, count_histograms, count_histograms_raw, read_histograms};
 
 use crate::{CudaError, CudaStream, CudaSurface, KernelSource, Launch};

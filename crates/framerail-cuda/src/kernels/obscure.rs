@@ -1,8 +1,8 @@
 //! Faces hidden in place on surfaces: blur, mosaic and flat colour under soft masks.
 
-use framerail_core::PixelFormat;
+use framerail_core::{AxisBlur, BlurPlan, FillPlan, HidePlan, MaskPlan, MosaicPlan, Outline, PixelFormat, Region};
 
-use super::{HEADERS, RawPicture, Rectangle, Runner, run_with};
+use super::{HEADERS, RawPicture, Runner, run_with};
 use crate::{CudaError, CudaStream, CudaSurface, DevicePool, KernelSource};
 
 /// The kernels of this file.
@@ -14,96 +14,13 @@ const MAX_REGIONS: usize = 15;
 /// Threads of a block. As in `obscure.cu`.
 const THREADS: u32 = 1024;
 
-/// The outline of a mask about its middle, in pixels; as framerail-vision's `Outline`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Outline {
-    /// Reaches to the middles of the outermost pixels that it covers.
-    Rectangle {
-        /// Half its width.
-        half_width: f64,
-        /// Half its height.
-        half_height: f64,
-    },
-    /// An ellipse turned clockwise.
-    Ellipse {
-        /// Half axis that is horizontal without a turn.
-        across: f64,
-        /// The other half axis.
-        along: f64,
-        /// Cosine of the turn.
-        cos: f64,
-        /// Sine of the turn.
-        sin: f64,
-    },
-}
-
-/// Which pixels are covered, and how much.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct MaskShape {
-    /// The pixels that may be covered, inside the picture.
-    pub region: Rectangle,
-    /// The outline's middle in pixels.
-    pub center: (f64, f64),
-    /// The outline.
-    pub outline: Outline,
-    /// Inverse squares of the half axes of the ellipse that bounds the soft edge, and of the ellipse; zeros for rectangles.
-    pub inverse_squares: [(f64, f64); 2],
-    /// Width of the soft edge in pixels.
-    pub feather: f64,
-}
-
-/// A blur along one axis: means of `step` samples, then three running means over odd numbers of those, then back linearly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AxisBlur {
-    /// Samples that are made one first; at least 1.
-    pub step: u32,
-    /// Widths of the running means, odd; 1 leaves values as they are.
-    pub widths: [u32; 3],
-}
-
-/// What replaces a component's samples under a mask.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Fill {
-    /// One code value, before any shift of the format.
-    Solid(u16),
-    /// The blurred samples of a patch, in the component's grid, that holds the region.
-    Blur {
-        /// The samples that are read.
-        patch: Rectangle,
-        /// Along rows.
-        across: AxisBlur,
-        /// Along columns.
-        down: AxisBlur,
-    },
-    /// The means of cells: cell `n` of an axis holds the samples with `floor(((sample << shift) - origin) / cell) = n`.
-    Mosaic {
-        /// The samples that are read, in the component's grid: every cell that the region touches.
-        source: Rectangle,
-        /// Left edge of cell 0 in pixels, within ±1e6.
-        origin_x: i32,
-        /// Top edge of cell 0 in pixels, within ±1e6.
-        origin_y: i32,
-        /// Side of a cell in pixels; at least 1.
-        cell: u32,
-    },
-}
-
-/// One face: where it is, and with what it is covered.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HideRegion {
-    /// Where. A chroma sample is covered as much as the most covered pixel that shares it.
-    pub mask: MaskShape,
-    /// With what: one for each colour component, all of one kind, and the same for both components of chroma but for the code.
-    pub fills: Vec<Fill>,
-}
-
 /// The faces of one surface.
 #[derive(Clone, Copy, Debug)]
 pub struct ObscureJob<'a> {
     /// The surface, which is changed in place: whoever else holds it sees the change.
     pub surface: &'a CudaSurface,
     /// The faces, hidden one after the other.
-    pub regions: &'a [HideRegion],
+    pub regions: &'a [HidePlan],
 }
 
 /// The faces of one picture by its addresses.
@@ -112,7 +29,7 @@ pub struct RawObscureJob<'a> {
     /// The picture.
     pub picture: RawPicture,
     /// The faces, hidden one after the other.
-    pub regions: &'a [HideRegion],
+    pub regions: &'a [HidePlan],
 }
 
 /// As `AxisBlur` in `obscure.cu`.
@@ -238,8 +155,8 @@ struct Prepared {
     /// Launches before this one that it waits for.
     turn: usize,
     /// Pixels that it reads, and that it writes.
-    reads: Rectangle,
-    writes: Rectangle,
+    reads: Region,
+    writes: Region,
 }
 
 /// All regions, and where the scratch memory behind `scratch` ends.
@@ -259,12 +176,12 @@ fn prepare(jobs: &[RawObscureJob<'_>], scratch: u64) -> Result<(Vec<Prepared>, u
     Ok((prepared, end))
 }
 
-fn misfit(what: &str, region: &HideRegion, picture: &RawPicture) -> CudaError {
-    CudaError::argument(format!("{what} of {region:?} does not fit a {} picture of {}x{}", picture.format, picture.width, picture.height))
+fn misfit(what: &str, plan: &HidePlan, picture: &RawPicture) -> CudaError {
+    CudaError::argument(format!("{what} of {plan:?} does not fit a {} picture of {}x{}", picture.format, picture.width, picture.height))
 }
 
 impl Prepared {
-    fn new(picture: &RawPicture, hide: &HideRegion, end: &mut u64) -> Result<Self, CudaError> {
+    fn new(picture: &RawPicture, hide: &HidePlan, end: &mut u64) -> Result<Self, CudaError> {
         let (format, mask) = (picture.format, &hide.mask);
         let components = format.color_components().len();
         if !mask.region.fits(picture.width, picture.height) || hide.fills.len() != components {
@@ -277,7 +194,7 @@ impl Prepared {
         let (mut reads, mut writes) = (mask.region, mask.region);
         for (component, fill) in hide.fills.iter().enumerate() {
             let shift = shift_of(format, component);
-            let own = mask.region.of_component(shift);
+            let own = mask.region.subsampled(shift);
             if kind_of(fill) != common.kind {
                 return Err(misfit("a fill", hide, picture));
             }
@@ -286,7 +203,7 @@ impl Prepared {
             if !source.fits(columns, rows) || !source.holds(&own) {
                 return Err(misfit("what is read", hide, picture));
             }
-            (reads, writes) = (reads.joined(&source.pixels(shift)), writes.joined(&own.pixels(shift)));
+            (reads, writes) = (reads.joined(&source.upsampled(shift)), writes.joined(&own.upsampled(shift)));
             region.scratch[component] = *end;
             *end += region.fill_component(component, fill, shift).ok_or_else(|| misfit("a fill", hide, picture))?.next_multiple_of(16);
         }
@@ -298,27 +215,16 @@ fn shift_of(format: PixelFormat, component: usize) -> (u32, u32) {
     if format.is_chroma(component) { format.chroma_shift() } else { (0, 0) }
 }
 
-fn kind_of(fill: &Fill) -> u8 {
+fn kind_of(fill: &FillPlan) -> u8 {
     match fill {
-        Fill::Solid(_) => 0,
-        Fill::Blur { .. } => 1,
-        Fill::Mosaic { .. } => 2,
-    }
-}
-
-impl Fill {
-    /// The samples that are read beyond the region's own.
-    fn source(&self) -> Option<Rectangle> {
-        match self {
-            Fill::Solid(_) => None,
-            Fill::Blur { patch, .. } => Some(*patch),
-            Fill::Mosaic { source, .. } => Some(*source),
-        }
+        FillPlan::Solid(_) => 0,
+        FillPlan::Blur(_) => 1,
+        FillPlan::Mosaic(_) => 2,
     }
 }
 
 impl Common {
-    fn new(picture: &RawPicture, hide: &HideRegion) -> Result<Self, CudaError> {
+    fn new(picture: &RawPicture, hide: &HidePlan) -> Result<Self, CudaError> {
         let format = picture.format;
         let step = [0, 1].map(|index| picture.component(index).map_or(0, |samples| samples.step_bytes));
         let chroma = format.chroma_shift();
@@ -337,8 +243,8 @@ impl Common {
 }
 
 impl DeviceRegion {
-    fn place(&mut self, mask: &MaskShape) {
-        let Rectangle { x, y, width, height } = mask.region;
+    fn place(&mut self, mask: &MaskPlan) {
+        let Region { x, y, width, height } = mask.region;
         self.region = [x, y, width, height].map(|side| side as u16);
         self.center = mask.center.into();
         (self.half, self.turn) = match mask.outline {
@@ -346,19 +252,19 @@ impl DeviceRegion {
             Outline::Ellipse { across, along, cos, sin } => ([across, along], [cos, sin]),
         };
         self.feather = mask.feather;
-        [self.reached, self.inside] = mask.inverse_squares.map(<[f64; 2]>::from);
+        [self.reached, self.inside] = mask.outline.inverse_squares(mask.feather).map(<[f64; 2]>::from);
     }
 
     /// Takes a component's fill and says how many bytes of scratch memory it needs; `None` when its numbers make no sense.
-    fn fill_component(&mut self, component: usize, fill: &Fill, (shift_x, shift_y): (u32, u32)) -> Option<u64> {
+    fn fill_component(&mut self, component: usize, fill: &FillPlan, (shift_x, shift_y): (u32, u32)) -> Option<u64> {
         let slot = self.fill.get_mut(usize::from(component > 0))?;
-        let corners = |r: &Rectangle| [r.x, r.y, r.width, r.height].map(|side| side as u16);
+        let corners = |r: &Region| [r.x, r.y, r.width, r.height].map(|side| side as u16);
         match fill {
-            Fill::Solid(code) => {
+            FillPlan::Solid(code) => {
                 *self.code.get_mut(component)? = f32::from(*code);
                 Some(0)
             }
-            Fill::Blur { patch, across, down } => {
+            FillPlan::Blur(BlurPlan { patch, across, down }) => {
                 let makes_sense = |axis: &AxisBlur| axis.step > 0 && axis.widths.iter().all(|width| width % 2 == 1 && *width < 1 << 20);
                 if !makes_sense(across) || !makes_sense(down) {
                     return None;
@@ -367,7 +273,7 @@ impl DeviceRegion {
                 *slot = DeviceFill { patch: corners(patch), across: axis(across), down: axis(down) };
                 Some(8 * u64::from(patch.width.div_ceil(across.step)) * u64::from(patch.height.div_ceil(down.step)))
             }
-            Fill::Mosaic { source, origin_x, origin_y, cell } => {
+            FillPlan::Mosaic(MosaicPlan { source, origin_x, origin_y, cell }) => {
                 if *cell == 0 || *cell > 1 << 20 || origin_x.abs() > 1_000_000 || origin_y.abs() > 1_000_000 {
                     return None;
                 }

@@ -8,13 +8,13 @@ use std::{
     sync::{Arc, LazyLock, Mutex},
 };
 
-use framerail_core::{DType, FramePool, Histogram, HostSurface};
+use framerail_core::{DType, FramePool, HidePlan, Histogram, HostSurface, Stroke};
 use framerail_cuda::{
     CudaError, KernelSource, Launch,
     kernels::{
-        BoxDecoder, Conversion, HISTOGRAM_BYTES, HideRegion, PictureBoxes, RawConvertJob, RawDrawJob, RawHistogramJob, RawObscureJob,
-        RawOutputs, RawPicture, RawScratch, Runner, Stroke, TensorSpec, convert_raw, count_histograms_raw, decode_boxes_raw, draw_commands,
-        draw_raw, obscure_raw, obscure_scratch_bytes, read_boxes, read_histograms, repack_raw, repacked_format,
+        BoxDecoder, Conversion, HISTOGRAM_BYTES, PictureBoxes, RawConvertJob, RawDrawJob, RawHistogramJob, RawObscureJob, RawOutputs,
+        RawPicture, RawScratch, Runner, TensorSpec, convert_raw, count_histograms_raw, decode_boxes_raw, draw_commands, draw_raw,
+        obscure_raw, obscure_scratch_bytes, read_boxes, read_histograms, repack_raw, repacked_format,
     },
 };
 
@@ -159,7 +159,7 @@ impl Card for Emulator {
         out.take()
     }
 
-    fn obscure(&self, pictures: &mut [HostSurface], regions: &[Vec<HideRegion>]) {
+    fn obscure(&self, pictures: &mut [HostSurface], regions: &[Vec<HidePlan>]) {
         let jobs = pictures.iter_mut().zip(regions).map(|(picture, regions)| RawObscureJob { picture: self.writable(picture), regions });
         let jobs: Vec<RawObscureJob<'_>> = jobs.collect();
         let mut scratch = Guarded::new(obscure_scratch_bytes(&jobs).expect("fitting regions"));

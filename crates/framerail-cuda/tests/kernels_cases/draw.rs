@@ -3,26 +3,9 @@
 use std::sync::Arc;
 
 use framerail_core::{BBox, Detection, DetectionOrigin, HostSurface, Label, PixelFormat, Point};
-use framerail_cuda::kernels::{Rectangle, Stroke, StrokeShape};
 use framerail_vision::{Canvas, DrawOptions, Sketch};
 
 use super::{Card, Noise, codes, copied, planar};
-
-/// The strokes of a sketch, field by field.
-fn strokes(sketch: &Sketch) -> Vec<Stroke> {
-    let stroke = |stroke: &framerail_vision::Stroke| Stroke {
-        region: Rectangle { x: stroke.region.x, y: stroke.region.y, width: stroke.region.width, height: stroke.region.height },
-        shape: match &stroke.shape {
-            framerail_vision::StrokeShape::Flat(opacity) => StrokeShape::Flat(*opacity),
-            framerail_vision::StrokeShape::Line { from, to, width } => StrokeShape::Line { from: *from, to: *to, width: *width },
-            framerail_vision::StrokeShape::Text { x, y, scale, glyphs } => {
-                StrokeShape::Text { x: *x, y: *y, scale: *scale, glyphs: glyphs.clone() }
-            }
-        },
-        codes: stroke.codes,
-    };
-    sketch.strokes().iter().map(stroke).collect()
-}
 
 fn detection(noise: &mut Noise, width: u32, height: u32) -> Detection {
     let (w, h) = (width as f32, height as f32);
@@ -65,7 +48,7 @@ pub fn detections_are_drawn_as_on_the_host(card: &dyn Card) {
             sketch.detections(&detections, &options);
             sketch.line(from, to, [9, 250, 30], 4.5);
             sketch.fill(&BBox::from_xyxy(5.0, 5.0, 22.0, 24.0), [200, 0, 90], 100);
-            all.push(strokes(&sketch));
+            all.push(sketch.strokes().to_vec());
             found.push(picture);
             expected.push(host);
         }

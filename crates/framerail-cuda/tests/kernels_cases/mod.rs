@@ -9,10 +9,10 @@ pub mod obscure;
 pub mod scene;
 
 use framerail_core::{
-    ColorDescription, DType, FieldOrder, Frame, FramePool, FrameStatus, Histogram, HostSurface, PixelFormat, Pts, Rotation, StreamId,
-    Surface, TimeBase,
+    ColorDescription, DType, FieldOrder, Frame, FramePool, FrameStatus, HidePlan, Histogram, HostSurface, PixelFormat, Pts, Rotation,
+    StreamId, Stroke, Surface, TimeBase,
 };
-use framerail_cuda::kernels::{BoxDecoder, Conversion, HideRegion, PictureBoxes, Stroke, TensorSpec};
+use framerail_cuda::kernels::{BoxDecoder, Conversion, PictureBoxes, TensorSpec};
 
 /// Runs kernels on host memory.
 pub trait Card {
@@ -29,7 +29,7 @@ pub trait Card {
     fn repacked(&self, picture: &HostSurface) -> HostSurface;
 
     /// Hides faces, a list for each picture.
-    fn obscure(&self, pictures: &mut [HostSurface], regions: &[Vec<HideRegion>]);
+    fn obscure(&self, pictures: &mut [HostSurface], regions: &[Vec<HidePlan>]);
 
     /// Brightness in bins, by framerail-vision's plan.
     fn histograms(&self, pictures: &[HostSurface]) -> Vec<Histogram>;

@@ -3,44 +3,9 @@
 use std::sync::Arc;
 
 use framerail_core::{BBox, ColorDescription, Detection, HostSurface, Label, PixelFormat, Point};
-use framerail_cuda::kernels::{AxisBlur, Fill, HideRegion, MaskShape, Outline, Rectangle};
-use framerail_vision::{FillPlan, HidePlan, MaskOptions, MosaicCell, Obscure, Obscurer, Region};
+use framerail_vision::{MaskOptions, MaskShape, MosaicCell, Obscure, Obscurer};
 
 use super::{Card, Noise, codes, copied};
-
-fn rectangle(region: Region) -> Rectangle {
-    Rectangle { x: region.x, y: region.y, width: region.width, height: region.height }
-}
-
-/// The numbers of a plan, field by field.
-pub fn hide_region(plan: &HidePlan) -> HideRegion {
-    let axis = |axis: framerail_vision::AxisBlur| AxisBlur { step: axis.step as u32, widths: axis.widths.map(|width| width as u32) };
-    let fill = |fill: &FillPlan| match fill {
-        FillPlan::Solid(code) => Fill::Solid(*code),
-        FillPlan::Blur(blur) => Fill::Blur { patch: rectangle(blur.patch), across: axis(blur.across), down: axis(blur.down) },
-        FillPlan::Mosaic(mosaic) => Fill::Mosaic {
-            source: rectangle(mosaic.source),
-            origin_x: mosaic.origin_x as i32,
-            origin_y: mosaic.origin_y as i32,
-            cell: mosaic.cell,
-        },
-        other => panic!("{other:?} is new"),
-    };
-    let outline = match plan.mask.outline {
-        framerail_vision::Outline::Rectangle { half_width, half_height } => Outline::Rectangle { half_width, half_height },
-        framerail_vision::Outline::Ellipse { across, along, cos, sin } => Outline::Ellipse { across, along, cos, sin },
-    };
-    HideRegion {
-        mask: MaskShape {
-            region: rectangle(plan.mask.region),
-            center: plan.mask.center,
-            outline,
-            inverse_squares: plan.mask.outline.inverse_squares(plan.mask.feather),
-            feather: plan.mask.feather,
-        },
-        fills: plan.fills.iter().map(fill).collect(),
-    }
-}
 
 fn face(noise: &mut Noise, width: u32, height: u32) -> Detection {
     let (w, h) = (width as f32, height as f32);
@@ -83,7 +48,7 @@ pub fn hides_as_the_host_does(card: &dyn Card) {
     for round in 0..42 {
         let format = formats[round % formats.len()];
         let kind = kinds[round % kinds.len()].clone();
-        let shape = noise.pick(&[framerail_vision::MaskShape::Rectangle, framerail_vision::MaskShape::Ellipse]);
+        let shape = noise.pick(&[MaskShape::Rectangle, MaskShape::Ellipse]);
         let mask = MaskOptions { shape, mask_scale: noise.pick(&[0.8, 1.0, 1.3, 2.0]), feather: noise.pick(&[0.0, 0.05, 0.4]) };
         let obscurer = Obscurer::new(kind.clone(), mask).expect("in range");
         let color = noise.color();
@@ -96,7 +61,7 @@ pub fn hides_as_the_host_does(card: &dyn Card) {
             let counts = obscurer.run(&mut host, &color, &faces).expect("writable");
             let (plans, planned) = obscurer.plan((width, height), format, &color, &faces).expect("no overlay");
             assert_eq!(counts.invalid, planned.invalid);
-            regions.push(plans.iter().map(hide_region).collect::<Vec<_>>());
+            regions.push(plans);
             found.push(picture);
             expected.push(host);
         }
@@ -123,7 +88,7 @@ pub fn many_regions_of_many_pictures_take_several_launches(card: &dyn Card) {
         let mut host = copied(&picture);
         obscurer.run(&mut host, &color, &faces).expect("writable");
         let (plans, _) = obscurer.plan((300, 200), PixelFormat::Nv12, &color, &faces).expect("no overlay");
-        regions.push(plans.iter().map(hide_region).collect::<Vec<_>>());
+        regions.push(plans);
         found.push(picture);
         expected.push(host);
     }

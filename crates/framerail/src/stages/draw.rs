@@ -3,13 +3,13 @@
 use framerail_core::{Detection, FramePool};
 use framerail_cuda::{
     Traffic,
-    kernels::{self, DrawJob, Rectangle, draw_batch},
+    kernels::{DrawJob, draw_batch},
 };
 use framerail_pipeline::{
     ConfigError, CopyKind, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, LinkContext, OptionSpec, Options, PlanError, Registry,
     RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
 };
-use framerail_vision::{Canvas, DrawOptions, Sketch, Stroke, StrokeShape};
+use framerail_vision::{Canvas, DrawOptions, Sketch};
 
 use super::link::{detections_of, input_of};
 use crate::{
@@ -139,8 +139,7 @@ impl Draw {
             let surface = card.writable(&mut item.frame).map_err(cuda_error)?;
             let mut sketch = Sketch::new((surface.width(), surface.height()), surface.format(), &color);
             sketch.detections(detections, &self.options);
-            let strokes: Vec<kernels::Stroke> = sketch.strokes().iter().map(stroke_on_card).collect();
-            draw_batch(&card.stream, &card.pool, &[DrawJob { surface, strokes: &strokes }]).map_err(cuda_error)?;
+            draw_batch(&card.stream, &card.pool, &[DrawJob { surface, strokes: sketch.strokes() }]).map_err(cuda_error)?;
             if let Some(context) = &self.context {
                 account(context, Traffic::take());
                 context.memory(card.pool.device().id(), card.memory_bytes());
@@ -154,15 +153,4 @@ impl Draw {
         let surface = item.frame.surface.host_mut().map_err(core_error)?;
         Canvas::new(surface, &item.frame.color).detections(detections, &self.options).map_err(vision_error)
     }
-}
-
-/// A stroke in the terms of the kernel that paints it.
-fn stroke_on_card(stroke: &Stroke) -> kernels::Stroke {
-    let framerail_vision::Region { x, y, width, height } = stroke.region;
-    let shape = match &stroke.shape {
-        StrokeShape::Flat(opacity) => kernels::StrokeShape::Flat(*opacity),
-        StrokeShape::Line { from, to, width } => kernels::StrokeShape::Line { from: *from, to: *to, width: *width },
-        StrokeShape::Text { x, y, scale, glyphs } => kernels::StrokeShape::Text { x: *x, y: *y, scale: *scale, glyphs: glyphs.clone() },
-    };
-    kernels::Stroke { region: Rectangle { x, y, width, height }, shape, codes: stroke.codes }
 }

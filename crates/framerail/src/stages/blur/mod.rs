@@ -1,13 +1,11 @@
 //! The `blur` stage: makes what was found unrecognisable.
 
-mod on_card;
-
 use std::path::Path;
 
 use framerail_core::{Detection, FramePool};
 use framerail_cuda::{
     Traffic,
-    kernels::{HideRegion, ObscureJob, obscure_batch},
+    kernels::{ObscureJob, obscure_batch},
 };
 use framerail_pipeline::{
     ConfigError, CopyKind, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, LinkContext, OptionSpec, Options, PlanError, Registry,
@@ -245,9 +243,6 @@ fn hide_on_card(obscurer: &Obscurer, card: &CardCanvas, item: &mut FrameItem, ch
     let surface = card.writable(&mut item.frame).map_err(cuda_error)?;
     let size = (surface.width(), surface.height());
     let (plans, counts) = obscurer.plan(size, surface.format(), &color, chosen).map_err(vision_error)?;
-    let regions: Option<Vec<HideRegion>> = plans.iter().map(on_card::hide_region).collect();
-    let beyond = || StageError::new(ErrorKind::Internal, "a mask has numbers that kernels do not take; device=cpu does without");
-    let regions = regions.ok_or_else(beyond)?;
-    obscure_batch(&card.stream, &card.pool, &[ObscureJob { surface, regions: &regions }]).map_err(cuda_error)?;
+    obscure_batch(&card.stream, &card.pool, &[ObscureJob { surface, regions: &plans }]).map_err(cuda_error)?;
     Ok(counts)
 }

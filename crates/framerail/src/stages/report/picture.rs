@@ -1,9 +1,9 @@
 //! Small pictures of doubtful frames.
 
-use framerail_core::{BBox, ColorDescription, Detection, Frame, FramePool, HostSurface};
+use framerail_core::{BBox, ColorDescription, Detection, Frame, FramePool, HostSurface, Region};
 use framerail_media::{ImageFormat, encode_image};
 use framerail_pipeline::{ErrorKind, StageError};
-use framerail_vision::{Canvas, DrawOptions, Region, size_within, thumbnail, thumbnail_of};
+use framerail_vision::{Canvas, DrawOptions, size_within, thumbnail, thumbnail_of};
 
 use crate::convert::{core_error, vision_error};
 

@@ -1,8 +1,8 @@
-//! A rectangle of whole pixels inside a frame.
+//! A rectangle of whole pixels or samples.
 
-use framerail_core::{BBox, PixelFormat};
+use crate::{BBox, PixelFormat};
 
-/// Whole pixels from (`x`, `y`) on, inside a frame; never empty when made by [`Region::around`].
+/// Whole pixels of a frame, or samples of a component, from (`x`, `y`) on; never empty when made by [`Region::around`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Region {
     /// First column.
@@ -36,22 +36,54 @@ impl Region {
     }
 
     /// The samples of a component that touch this region.
-    pub(crate) fn of_component(&self, format: PixelFormat, component: usize) -> Region {
-        if !format.is_chroma(component) {
-            return *self;
-        }
-        let (shift_x, shift_y) = format.chroma_shift();
+    pub fn of_component(&self, format: PixelFormat, component: usize) -> Region {
+        if format.is_chroma(component) { self.subsampled(format.chroma_shift()) } else { *self }
+    }
+
+    /// The samples, `1 << shift` pixels wide and high, that touch these pixels.
+    pub fn subsampled(&self, (shift_x, shift_y): (u32, u32)) -> Region {
         let span = |from: u32, len: u32, shift: u32| (from >> shift, (from + len).div_ceil(1 << shift) - (from >> shift));
         let ((x, width), (y, height)) = (span(self.x, self.width, shift_x), span(self.y, self.height, shift_y));
         Region { x, y, width, height }
     }
 
     /// Grown by `across` and `down` on each side, inside `columns` × `rows`.
-    pub(crate) fn grown(&self, across: u32, down: u32, columns: u32, rows: u32) -> Region {
+    pub fn grown(&self, across: u32, down: u32, columns: u32, rows: u32) -> Region {
         let (x, y) = (self.x.saturating_sub(across), self.y.saturating_sub(down));
         let right = (self.x + self.width).saturating_add(across).min(columns);
         let bottom = (self.y + self.height).saturating_add(down).min(rows);
         Region { x, y, width: right.saturating_sub(x), height: bottom.saturating_sub(y) }
+    }
+
+    /// The pixels that share these samples, each `1 << shift` pixels wide and high.
+    pub fn upsampled(&self, (shift_x, shift_y): (u32, u32)) -> Region {
+        Region { x: self.x << shift_x, y: self.y << shift_y, width: self.width << shift_x, height: self.height << shift_y }
+    }
+
+    /// Whether it is not empty and lies within so many columns and rows.
+    pub fn fits(&self, columns: u32, rows: u32) -> bool {
+        let within = |first: u32, count: u32, end: u32| count > 0 && first.checked_add(count).is_some_and(|last| last <= end);
+        within(self.x, self.width, columns) && within(self.y, self.height, rows)
+    }
+
+    /// Whether the other lies inside.
+    pub fn holds(&self, other: &Region) -> bool {
+        let within = |first: u32, count: u32, other: u32, others: u32| first <= other && other + others <= first + count;
+        within(self.x, self.width, other.x, other.width) && within(self.y, self.height, other.y, other.height)
+    }
+
+    /// Whether the two share a pixel.
+    pub fn meets(&self, other: &Region) -> bool {
+        let apart = |first: u32, count: u32, other: u32, others: u32| first + count <= other || other + others <= first;
+        !apart(self.x, self.width, other.x, other.width) && !apart(self.y, self.height, other.y, other.height)
+    }
+
+    /// The smallest region that holds both.
+    pub fn joined(&self, other: &Region) -> Region {
+        let (x, y) = (self.x.min(other.x), self.y.min(other.y));
+        let right = (self.x + self.width).max(other.x + other.width);
+        let bottom = (self.y + self.height).max(other.y + other.height);
+        Region { x, y, width: right - x, height: bottom - y }
     }
 }
 
