@@ -3,7 +3,7 @@
 use framerail_core::{ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, PixelFormat, Rational};
 
 use super::{
-    codec::{Chroma, NvdecCodec, unsupported},
+    codec::{Chroma, NvdecCodec},
     ffi,
 };
 use crate::CudaError;
@@ -48,7 +48,7 @@ impl StreamFormat {
             (Chroma::Yuv420 | Chroma::Monochrome, 8) => PixelFormat::Nv12,
             (Chroma::Yuv420 | Chroma::Monochrome, 10) => PixelFormat::P010,
             (Chroma::Yuv444, 8) => PixelFormat::Yuv444p,
-            _ => return Err(unsupported(codec, chroma, bits)),
+            _ => return Err(not_taken(codec, chroma, bits)),
         };
         let side = |from: i32, to: i32| u32::try_from(i64::from(to) - i64::from(from)).ok().filter(|side| *side > 0);
         let area = raw.display_area;
@@ -104,6 +104,14 @@ impl StreamFormat {
     /// Whether the same decoder object can go on with the other format, perhaps reconfigured.
     pub(super) fn same_kind(&self, other: &StreamFormat) -> bool {
         (self.codec, self.chroma, self.bits) == (other.codec, other.chroma, other.bits)
+    }
+}
+
+/// The error for pictures of a kind that framerail does not take from a card, whatever the card can do.
+fn not_taken(codec: NvdecCodec, chroma: Chroma, bits: u32) -> CudaError {
+    CudaError::Unsupported {
+        what: format!("{codec} {chroma} {bits} bit"),
+        reason: "from a card framerail takes 4:2:0 with 8 or 10 bits and 4:4:4 with 8; others are decoded on the CPU".into(),
     }
 }
 
@@ -180,6 +188,9 @@ mod tests {
         let chroma422 = ffi::VideoFormat { chroma_format: 2, ..raw() };
         let error = StreamFormat::new(NvdecCodec::H264, &chroma422).expect_err("4:2:2");
         assert!(error.to_string().contains("h264 4:2:2 8 bit"), "{error}");
+        let deep = ffi::VideoFormat { luma_depth_minus8: 4, chroma_depth_minus8: 4, ..raw() };
+        let error = StreamFormat::new(NvdecCodec::Hevc, &deep).expect_err("12 bit");
+        assert!(error.to_string().contains("framerail takes"), "not the engine's fault: {error}");
     }
 
     #[test]
