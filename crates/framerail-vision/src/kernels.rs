@@ -162,6 +162,22 @@ pub(crate) fn round_to_bytes(row: &[f32], out: &mut [u8]) {
     }
 }
 
+/// Values rounded to the nearest, ties to even, and cut off at 0 and 255.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn clamp_to_bytes(row: &[f32], out: &mut [u8]) {
+    for (out, value) in out.iter_mut().zip(row) {
+        *out = (value.clamp(0.0, 255.0) + WHOLE).to_bits() as u8;
+    }
+}
+
+/// `out = bytes · scale + shift`.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn scale_and_shift(bytes: &[u8], scale: f32, shift: f32, out: &mut [f32]) {
+    for (out, byte) in out.iter_mut().zip(bytes) {
+        *out = f32::from(*byte) * scale + shift;
+    }
+}
+
 /// Elements of a row of 8-bit samples that is gathered from; a power of two, and room for one beyond the widest frame.
 pub(crate) const BYTE_ROW_CAPACITY: usize = framerail_core::surface::MAX_SIDE as usize * 2;
 

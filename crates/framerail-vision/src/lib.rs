@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod blur;
+mod channel_rows;
 mod color;
 pub mod compare;
 pub mod draw;
@@ -13,6 +14,7 @@ mod eight_bit;
 pub mod error;
 mod font;
 pub mod hold;
+mod hsv;
 mod kernels;
 pub mod link;
 pub mod mask;
@@ -27,6 +29,7 @@ pub mod sampling;
 pub mod scene;
 pub mod sheet;
 pub mod sketch;
+pub mod tensor;
 #[cfg(test)]
 mod test_pictures;
 
@@ -45,3 +48,4 @@ pub use sampling::Sampling;
 pub use scene::{SceneDetector, histogram, histogram_plan};
 pub use sheet::{SheetPicture, contact_sheet};
 pub use sketch::{DrawOptions, Sketch};
+pub use tensor::{TensorConverter, TensorOptions, ToneMap};

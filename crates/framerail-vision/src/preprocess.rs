@@ -6,11 +6,11 @@ use framerail_core::{
 
 use crate::{
     VisionError,
+    channel_rows::{HsvRow, RowSource},
     color::{RgbFromSamples, fast_yuv},
-    eight_bit::{ByteResampler, ToBytes},
-    kernels::mix_channel,
+    eight_bit::ToBytes,
     plan::{ConversionPlan, placement},
-    sampling::{Geometry, Resampler, Window},
+    sampling::{Geometry, Window},
 };
 
 /// Crops beyond this many pixels from the frame's corner are refused: no model asks for them, broken boxes do.
@@ -39,6 +39,9 @@ pub enum ChannelOrder {
     Bgr,
     /// Luma only: one channel.
     Gray,
+    /// Hue in half degrees (0 to 179), saturation and value (0 to 255), each rounded: as OpenCV's 8-bit HSV. Pixels are resampled
+    /// as red, green and blue, and rounded to 8 bits first.
+    Hsv,
 }
 
 impl ChannelOrder {
@@ -46,7 +49,7 @@ impl ChannelOrder {
     pub fn channels(self) -> usize {
         match self {
             ChannelOrder::Gray => 1,
-            ChannelOrder::Rgb | ChannelOrder::Bgr => 3,
+            ChannelOrder::Rgb | ChannelOrder::Bgr | ChannelOrder::Hsv => 3,
         }
     }
 }
@@ -108,29 +111,6 @@ impl ModelMapping {
     }
 }
 
-/// The tables for one geometry, by the arithmetic that its sampling asks for.
-#[derive(Debug)]
-enum RowSource {
-    Floats(Resampler),
-    Bytes(Box<ByteResampler>),
-}
-
-impl RowSource {
-    fn new(geometry: Geometry) -> Self {
-        match geometry.sampling {
-            Sampling::Bilinear8Bit => RowSource::Bytes(Box::new(ByteResampler::new(geometry))),
-            Sampling::Bilinear | Sampling::Area => RowSource::Floats(Resampler::new(geometry)),
-        }
-    }
-
-    fn geometry(&self) -> &Geometry {
-        match self {
-            RowSource::Floats(resampler) => resampler.geometry(),
-            RowSource::Bytes(resampler) => resampler.geometry(),
-        }
-    }
-}
-
 /// Turns frames into model inputs; keeps its tables between frames of one size and format.
 #[derive(Debug)]
 pub struct Preprocessor {
@@ -139,6 +119,7 @@ pub struct Preprocessor {
     rows: Option<RowSource>,
     /// One row of each channel, for interleaved output.
     channel_rows: [Vec<f32>; 3],
+    hsv: HsvRow,
 }
 
 impl Preprocessor {
@@ -157,7 +138,7 @@ impl Preprocessor {
         if spec.std.iter().any(|std| !std.is_normal()) {
             return Err(VisionError::option("std", format!("{:?}", spec.std), "finite numbers other than 0"));
         }
-        Ok(Self { spec, sampling: Sampling::default(), rows: None, channel_rows: Default::default() })
+        Ok(Self { spec, sampling: Sampling::default(), rows: None, channel_rows: Default::default(), hsv: HsvRow::default() })
     }
 
     /// The same with another way of sampling than bilinear.
@@ -254,7 +235,10 @@ impl Preprocessor {
 
     fn channel_mixes(&self, rgb: &RgbFromSamples) -> Vec<ChannelMix> {
         let sources = match self.spec.channel_order {
-            ChannelOrder::Rgb => vec![(rgb.gain[0], rgb.bias[0]), (rgb.gain[1], rgb.bias[1]), (rgb.gain[2], rgb.bias[2])],
+            // Hue, saturation and value are worked out from these.
+            ChannelOrder::Rgb | ChannelOrder::Hsv => {
+                vec![(rgb.gain[0], rgb.bias[0]), (rgb.gain[1], rgb.bias[1]), (rgb.gain[2], rgb.bias[2])]
+            }
             ChannelOrder::Bgr => vec![(rgb.gain[2], rgb.bias[2]), (rgb.gain[1], rgb.bias[1]), (rgb.gain[0], rgb.bias[0])],
             ChannelOrder::Gray => vec![(rgb.luma_gain, rgb.luma_bias)],
         };
@@ -297,20 +281,17 @@ impl Preprocessor {
         };
         let mut rows = self.rows.take().filter(|rows| *rows.geometry() == geometry).unwrap_or_else(|| RowSource::new(geometry));
         let mixes = &plan.mixes[..self.spec.channel_order.channels()];
-        match &mut rows {
-            RowSource::Floats(resampler) => {
-                for y in 0..placement.height as usize {
-                    let samples = resampler.row(surface, y);
-                    self.write_row(placement, y, out, |channel, out| mix_channel(samples, mixes[channel], out));
-                }
-            }
-            RowSource::Bytes(resampler) => {
-                let to_bytes = self.to_bytes(frame, surface, mixes);
-                resampler.begin();
-                for y in 0..placement.height as usize {
-                    let pair = resampler.row(surface, y, mixes.len(), &to_bytes);
-                    self.write_row(placement, y, out, |channel, out| pair.write(channel, mixes[channel].scale, mixes[channel].shift, out));
-                }
+        let to_bytes = self.to_bytes(frame, surface, mixes);
+        rows.begin();
+        for y in 0..placement.height as usize {
+            let row = rows.row(surface, y, mixes.len(), &to_bytes);
+            if self.spec.channel_order == ChannelOrder::Hsv {
+                let hsv = self.hsv.fill(&row, mixes, placement.width as usize);
+                let write = |channel: usize, out: &mut [f32]| hsv.write(channel, &mixes[channel], out);
+                write_row(&self.spec, &mut self.channel_rows, placement, y, out, write);
+            } else {
+                let write = |channel: usize, out: &mut [f32]| row.write(channel, &mixes[channel], out);
+                write_row(&self.spec, &mut self.channel_rows, placement, y, out, write);
             }
         }
         self.rows = Some(rows);
@@ -319,31 +300,38 @@ impl Preprocessor {
     fn to_bytes<'a>(&self, frame: &Frame, surface: &HostSurface, mixes: &'a [ChannelMix]) -> ToBytes<'a> {
         let fast = fast_yuv(surface.format(), surface.height(), &frame.color);
         match (fast, self.spec.channel_order) {
-            (Some(yuv), ChannelOrder::Rgb) => ToBytes::Fast { yuv, order: [0, 1, 2] },
+            (Some(yuv), ChannelOrder::Rgb | ChannelOrder::Hsv) => ToBytes::Fast { yuv, order: [0, 1, 2] },
             (Some(yuv), ChannelOrder::Bgr) => ToBytes::Fast { yuv, order: [2, 1, 0] },
             _ => ToBytes::Exact(mixes),
         }
     }
+}
 
-    /// Lays out row `y` of the picture, whose channels `write_channel` gives.
-    fn write_row(&mut self, placement: Placement, y: usize, out: &mut [f32], write_channel: impl Fn(usize, &mut [f32])) {
-        let (width, channels) = (self.spec.width as usize, self.spec.channel_order.channels());
-        let plane_elements = width * self.spec.height as usize;
-        let columns = placement.width as usize;
-        let row_start = (placement.top as usize + y) * width + placement.left as usize;
-        match self.spec.layout {
-            TensorLayout::Tchw => {
-                for channel in 0..channels {
-                    write_channel(channel, &mut out[channel * plane_elements + row_start..][..columns]);
-                }
+/// Lays out row `y` of the picture, whose channels `write_channel` gives.
+fn write_row(
+    spec: &Preprocess,
+    channel_rows: &mut [Vec<f32>; 3],
+    placement: Placement,
+    y: usize,
+    out: &mut [f32],
+    write_channel: impl Fn(usize, &mut [f32]),
+) {
+    let (width, channels) = (spec.width as usize, spec.channel_order.channels());
+    let plane_elements = width * spec.height as usize;
+    let columns = placement.width as usize;
+    let row_start = (placement.top as usize + y) * width + placement.left as usize;
+    match spec.layout {
+        TensorLayout::Tchw => {
+            for channel in 0..channels {
+                write_channel(channel, &mut out[channel * plane_elements + row_start..][..columns]);
             }
-            TensorLayout::Thwc => {
-                for (channel, row) in self.channel_rows.iter_mut().enumerate().take(channels) {
-                    row.resize(columns, 0.0);
-                    write_channel(channel, row);
-                }
-                interleave(&self.channel_rows, channels, &mut out[row_start * channels..][..columns * channels]);
+        }
+        TensorLayout::Thwc => {
+            for (channel, row) in channel_rows.iter_mut().enumerate().take(channels) {
+                row.resize(columns, 0.0);
+                write_channel(channel, row);
             }
+            interleave(channel_rows, channels, &mut out[row_start * channels..][..columns * channels]);
         }
     }
 }

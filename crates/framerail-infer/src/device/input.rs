@@ -128,6 +128,7 @@ fn tensor_spec(spec: &Preprocess, dtype: DType) -> TensorSpec {
         ChannelOrder::Rgb => Channels::Rgb,
         ChannelOrder::Bgr => Channels::Bgr,
         ChannelOrder::Gray => Channels::Gray,
+        ChannelOrder::Hsv => Channels::Hsv,
     };
     TensorSpec { width: spec.width, height: spec.height, layout: spec.layout, dtype, channels }
 }

@@ -1,0 +1,7 @@
+//! Pictures as tensors: what a tensor is like, and its making on the host.
+
+mod converter;
+mod options;
+
+pub use converter::TensorConverter;
+pub use options::{TensorOptions, ToneMap};
