@@ -76,8 +76,9 @@ mod tests {
             let hue = (sixths * 30.0).rem_euclid(180.0);
             let saturation = if most > 0.0 { spread / most * 255.0 } else { 0.0 };
             let [h, s, v] = hsv_from_rgb(rgb).map(f64::from);
+            // Reciprocals of twelve bits cost up to 0.2 beside rounding.
             let off = (h - hue).abs();
-            assert!(off.min(180.0 - off) <= 0.6 && (s - saturation).abs() <= 0.6 && v == most, "{rgb:?}: {h} for {hue}");
+            assert!(off.min(180.0 - off) <= 0.7 && (s - saturation).abs() <= 0.6 && v == most, "{rgb:?}: {h} for {hue}");
             assert!(h <= 179.5, "{rgb:?}: {h}");
         }
     }
