@@ -78,9 +78,18 @@ impl KeyframeIndex {
     /// # Errors
     /// As [`Input::next_packet`].
     pub fn read(input: &mut Input) -> Result<Self, MediaError> {
+        Self::read_each(input, |_| ())
+    }
+
+    /// The same; shows every packet of the video on the way.
+    ///
+    /// # Errors
+    /// As [`Input::next_packet`].
+    pub fn read_each(input: &mut Input, mut visit: impl FnMut(&InputPacket)) -> Result<Self, MediaError> {
         let mut packets = Vec::new();
         while let Some(packet) = input.next_packet()? {
             if packet.kind == PacketKind::Video {
+                visit(&packet);
                 packets.push(PacketEntry::of(&packet, input.clock_shift()));
             }
         }

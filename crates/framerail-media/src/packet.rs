@@ -69,6 +69,21 @@ impl InputPacket {
     pub fn is_keyframe(&self) -> bool {
         self.packet.flags & ffi::AV_PKT_FLAG_KEY != 0
     }
+
+    /// Whether its picture is decoded for others but not shown, as an edit list says.
+    pub fn is_discarded(&self) -> bool {
+        self.packet.flags & ffi::AV_PKT_FLAG_DISCARD != 0
+    }
+
+    /// Whether bytes of it are missing or wrong, as far as the container can tell.
+    pub fn is_corrupt(&self) -> bool {
+        self.packet.flags & ffi::AV_PKT_FLAG_CORRUPT != 0
+    }
+
+    /// Whether the codec changes with this packet (lists of images).
+    pub fn changes_codec(&self) -> bool {
+        self.new_parameters.is_some()
+    }
 }
 
 /// What `Packet::payload` holds: the packet of a side stream, bytes and side data untouched.
