@@ -6,13 +6,13 @@ mod kernels_cases;
 
 use std::sync::Arc;
 
-use framerail_core::{DType, HidePlan, Histogram, HostSurface, PixelFormat, Stroke, TensorLayout};
+use framerail_core::{DType, HidePlan, Histogram, HostSurface, PixelFormat, Rotation, Stroke, TensorLayout};
 use framerail_cuda::{
     CudaDevice, CudaEvent, CudaStream, CudaSurface, DevicePool, Download, PinnedPool,
     kernels::{
         BoxDecoder, ChannelMix, Channels, Conversion, ConvertJob, CropWindow, DeviceTensor, DrawJob, HISTOGRAM_BYTES, HistogramJob,
         ObscureJob, PictureBoxes, Placement, Sampling, TensorSpec, convert_batch, count_histograms, decode_boxes, draw_batch,
-        obscure_batch, read_boxes, read_histograms, repacked,
+        obscure_batch, read_boxes, read_histograms, repacked, turned,
     },
 };
 use kernels_cases::Card;
@@ -111,6 +111,12 @@ impl Card for Gpu {
         let out = repacked(&surface, &self.pool, &self.stream).expect("a format with a counterpart");
         out.download(&self.pinned, &self.stream).expect("a working card")
     }
+
+    fn turned(&self, picture: &HostSurface, rotation: Rotation) -> HostSurface {
+        let surface = CudaSurface::upload(picture, &self.pool, &self.stream).expect("room for a picture");
+        let out = turned(&surface.planes(), rotation, &self.pool, &self.stream).expect("a format that can be turned");
+        out.download(&self.pinned, &self.stream).expect("a working card")
+    }
 }
 
 /// Frames a second of the usual jobs, with everything in device memory: `cargo test --test kernels_gpu -- --ignored --nocapture`.
@@ -191,6 +197,7 @@ on_the_gpu! {
     scene::many_pictures_take_several_launches,
     draw::detections_are_drawn_as_on_the_host,
     draw::repacked_surfaces_hold_the_same_samples,
+    turn::turned_pictures_hold_each_sample_in_its_new_place,
     boxes::anchors_become_boxes,
     boxes::heatmaps_become_boxes,
     boxes::anchor_free_outputs_become_boxes,

@@ -1,5 +1,5 @@
 //! Kernels and their launchers: conversion to tensors, hiding and drawing on surfaces, brightness in bins, boxes out of model
-//! outputs, plane copies.
+//! outputs, plane copies, turns.
 //!
 //! Each launcher checks sizes and formats, orders its work by the marks of the buffers that it touches, and queues it on a
 //! stream; the host never waits. Beneath each is a function that takes addresses and any [`Runner`]: for memory that is not in
@@ -11,6 +11,7 @@ pub mod copy;
 pub mod draw;
 pub mod obscure;
 pub mod scene;
+pub mod turn;
 
 use std::ffi::c_void;
 
@@ -28,6 +29,7 @@ pub use copy::{repack_raw, repacked, repacked_format};
 pub use draw::{DrawJob, RawDrawJob, draw_batch, draw_commands, draw_raw};
 pub use obscure::{ObscureJob, RawObscureJob, obscure_batch, obscure_raw, obscure_scratch_bytes};
 pub use scene::{HISTOGRAM_BYTES, HistogramJob, RawHistogramJob, count_histograms, count_histograms_raw, read_histograms};
+pub use turn::{turn_raw, turned};
 
 use crate::{CudaError, CudaStream, CudaSurface, KernelSource, Launch};
 
@@ -35,7 +37,8 @@ use crate::{CudaError, CudaStream, CudaSurface, KernelSource, Launch};
 const HEADERS: &[(&str, &str)] = &[("common.cuh", include_str!("common.cuh")), ("samples.cuh", include_str!("samples.cuh"))];
 
 /// The sources of all kernels, for compiling them ahead of time.
-pub const SOURCES: &[&KernelSource] = &[&boxes::SOURCE, &convert::SOURCE, &copy::SOURCE, &draw::SOURCE, &obscure::SOURCE, &scene::SOURCE];
+pub const SOURCES: &[&KernelSource] =
+    &[&boxes::SOURCE, &convert::SOURCE, &copy::SOURCE, &draw::SOURCE, &obscure::SOURCE, &scene::SOURCE, &turn::SOURCE];
 
 /// Where kernels run: a stream, or an imitation of a card.
 pub trait Runner {

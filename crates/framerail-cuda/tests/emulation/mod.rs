@@ -8,13 +8,13 @@ use std::{
     sync::{Arc, LazyLock, Mutex},
 };
 
-use framerail_core::{DType, FramePool, HidePlan, Histogram, HostSurface, Stroke};
+use framerail_core::{DType, FramePool, HidePlan, Histogram, HostSurface, Rotation, Stroke};
 use framerail_cuda::{
     CudaError, KernelSource, Launch,
     kernels::{
         BoxDecoder, Conversion, HISTOGRAM_BYTES, PictureBoxes, RawConvertJob, RawDrawJob, RawHistogramJob, RawObscureJob, RawOutputs,
         RawPicture, RawScratch, Runner, TensorSpec, convert_raw, count_histograms_raw, decode_boxes_raw, draw_commands, draw_raw,
-        obscure_raw, obscure_scratch_bytes, read_boxes, read_histograms, repack_raw, repacked_format,
+        obscure_raw, obscure_scratch_bytes, read_boxes, read_histograms, repack_raw, repacked_format, turn_raw,
     },
 };
 
@@ -215,6 +215,15 @@ impl Card for Emulator {
         let mut out = FramePool::new(1).surface(format, picture.width(), picture.height()).expect("size in range");
         // SAFETY: live host memory, for a card that is the host.
         unsafe { repack_raw(self, &self.picture(picture), &self.writable(&mut out)) }.expect("fitting formats");
+        out
+    }
+
+    fn turned(&self, picture: &HostSurface, rotation: Rotation) -> HostSurface {
+        let (width, height) =
+            if rotation.swaps_sides() { (picture.height(), picture.width()) } else { (picture.width(), picture.height()) };
+        let mut out = FramePool::new(1).surface(picture.format(), width, height).expect("size in range");
+        // SAFETY: live host memory, for a card that is the host.
+        unsafe { turn_raw(self, &self.picture(picture), rotation, &self.writable(&mut out)) }.expect("a format that can be turned");
         out
     }
 }

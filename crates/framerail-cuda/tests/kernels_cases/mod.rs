@@ -7,6 +7,7 @@ pub mod convert;
 pub mod draw;
 pub mod obscure;
 pub mod scene;
+pub mod turn;
 
 use framerail_core::{
     ColorDescription, DType, FieldOrder, Frame, FramePool, FrameStatus, HidePlan, Histogram, HostSurface, PixelFormat, Pts, Rotation,
@@ -27,6 +28,9 @@ pub trait Card {
 
     /// The picture with its chroma split or joined.
     fn repacked(&self, picture: &HostSurface) -> HostSurface;
+
+    /// The picture turned clockwise.
+    fn turned(&self, picture: &HostSurface, rotation: Rotation) -> HostSurface;
 
     /// Hides faces, a list for each picture.
     fn obscure(&self, pictures: &mut [HostSurface], regions: &[Vec<HidePlan>]);

@@ -1,0 +1,89 @@
+//! Pictures turned upright.
+
+use framerail_core::Rotation;
+
+use super::{HEADERS, RawPicture, Runner, run_with};
+use crate::{CudaError, CudaStream, CudaSurface, DevicePlanes, DevicePool, KernelSource, Traffic};
+
+/// The kernels of this file.
+pub static SOURCE: KernelSource = KernelSource { name: "turn", code: include_str!("turn.cu"), headers: HEADERS };
+
+/// Columns and rows of the turned picture that a block writes. As in `turn.cu`.
+const TILE: u32 = 32;
+/// Rows of threads in a block.
+const BLOCK_ROWS: u32 = 8;
+
+/// As `TurnParams` in `turn.cu`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct Parameters {
+    from: [u64; 3],
+    to: [u64; 3],
+    from_pitch: [u32; 3],
+    to_pitch: [u32; 3],
+    columns: [u32; 3],
+    rows: [u32; 3],
+    step: [u8; 3],
+    quarters: u8,
+}
+
+const _: () = assert!(size_of::<Parameters>() == 104);
+
+/// A picture turned clockwise, in memory of the pool; queued on the stream. The reads of the picture are the caller's to order.
+///
+/// # Errors
+/// `BadArgument` for a quarter turn of a format whose chroma is not subsampled alike in both directions, and for formats with more
+/// than three planes; `OutOfMemory`, `Compile`, `Driver`.
+pub fn turned(planes: &DevicePlanes<'_>, rotation: Rotation, pool: &DevicePool, stream: &CudaStream) -> Result<CudaSurface, CudaError> {
+    let (width, height) = if rotation.swaps_sides() { (planes.height, planes.width) } else { (planes.width, planes.height) };
+    let target = CudaSurface::new(pool, planes.format, width, height)?;
+    target.buffer().begin_write(stream)?;
+    let bytes: usize = (0..planes.format.planes()).map(|plane| target.layout(plane).row_bytes * target.layout(plane).rows).sum();
+    Traffic::count_device_copy(bytes);
+    let source = RawPicture {
+        format: planes.format,
+        width: planes.width,
+        height: planes.height,
+        planes: planes.addresses,
+        pitches_bytes: planes.pitches,
+    };
+    // SAFETY: a live picture by the view's word, and a surface of the turned size; its writes are bracketed.
+    unsafe { turn_raw(stream, &source, rotation, &RawPicture::of(&target))? };
+    target.buffer().end_write(stream)?;
+    Ok(target)
+}
+
+/// Turns one picture clockwise into another of the same format.
+///
+/// # Safety
+/// Every plane is live until the work is done, as large as its format, size and pitch say, and ordered with its other uses.
+///
+/// # Errors
+/// `BadArgument` for formats or sizes that do not fit, `Compile`, `Driver`.
+pub unsafe fn turn_raw(runner: &dyn Runner, from: &RawPicture, rotation: Rotation, to: &RawPicture) -> Result<(), CudaError> {
+    from.check()?;
+    to.check()?;
+    let format = from.format;
+    let size = if rotation.swaps_sides() { (from.height, from.width) } else { (from.width, from.height) };
+    let (shift_x, shift_y) = format.chroma_shift();
+    let turnable = !rotation.swaps_sides() || shift_x == shift_y;
+    if !turnable || format.planes() > 3 || rotation == Rotation::None || (to.format, to.width, to.height) != (format, size.0, size.1) {
+        let sizes = format!("{}x{} to {}x{}", from.width, from.height, to.width, to.height);
+        return Err(CudaError::argument(format!("no turn by {}° from {format} to {}, {sizes}", rotation.degrees(), to.format)));
+    }
+    let mut parameters = Parameters { quarters: (rotation.degrees() / 90) as u8, ..Parameters::default() };
+    for plane in 0..format.planes() {
+        let step = format.components().iter().find(|component| component.plane == plane).map_or(1, |component| component.step_bytes);
+        if !matches!(step, 1 | 2 | 4) || !(from.planes[plane] | to.planes[plane]).is_multiple_of(step as u64) {
+            return Err(CudaError::argument(format!("{format} pictures are not turned on the card")));
+        }
+        let (row_bytes, rows) = format.plane_size(plane, from.width, from.height);
+        (parameters.from[plane], parameters.to[plane]) = (from.planes[plane], to.planes[plane]);
+        (parameters.from_pitch[plane], parameters.to_pitch[plane]) = (from.pitches_bytes[plane] as u32, to.pitches_bytes[plane] as u32);
+        (parameters.columns[plane], parameters.rows[plane]) = ((row_bytes / step) as u32, rows as u32);
+        parameters.step[plane] = step as u8;
+    }
+    let grid = (to.width.div_ceil(TILE), to.height.div_ceil(TILE), format.planes() as u32);
+    // SAFETY: the caller's word; sizes and pitches were checked.
+    unsafe { run_with(runner, &SOURCE, "turn", (grid, (TILE, BLOCK_ROWS, 1)), &parameters) }
+}
