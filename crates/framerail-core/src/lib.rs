@@ -4,6 +4,7 @@
 //! No decoder, no driver and no thread lives here; the crates above bring those.
 #![forbid(unsafe_code)]
 
+pub mod augment;
 pub mod axis_blur;
 pub mod color;
 pub mod conversion;
@@ -25,6 +26,7 @@ pub mod surface;
 pub mod tensor;
 pub mod time;
 
+pub use augment::{AugmentParams, AugmentSpec, BatchSpec, ColorStep, Erasure, GaussianBlur};
 pub use axis_blur::AxisBlur;
 pub use color::{ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer};
 pub use conversion::{ChannelMix, Conversion, CropWindow, FastYuv, Placement, Sampling};

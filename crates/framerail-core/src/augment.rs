@@ -1,0 +1,273 @@
+//! Augmentation as plain numbers: drawn in one place, carried out wherever the batch lies.
+//!
+//! # Order and formulas
+//! Values are RGB in 0..=1, 32-bit floats, never rounded on the way. Each picture is
+//! 1. cut to `crop` and resized to the output's size, bilinear, pixel centres at halves, the crop's edge repeated;
+//! 2. flipped;
+//! 3. adjusted by the steps of `color`, in their order;
+//! 4. made grey, if asked for, in three equal channels;
+//! 5. blurred;
+//! 6. normalised: an element is `(255 · value · scale - mean[c]) / std[c]`;
+//! 7. covered by `erase`, whose fill is in elements.
+//!
+//! `U8` elements are rounded to the nearest, ties to even, and cut off at 0 and 255.
+//!
+//! Formulas are those of `torchvision.transforms.v2.functional` on float pictures (`resized_crop`, `adjust_brightness`, `_contrast`,
+//! `_saturation`, `_hue`, `rgb_to_grayscale`, `gaussian_blur`, `normalize`, `erase`). Grey is `0.2989 R + 0.587 G + 0.114 B`.
+
+use crate::{DType, Region, TensorLayout, surface::MAX_SIDE};
+
+/// Largest side of a [`GaussianBlur`]'s kernel.
+pub const MAX_BLUR_KERNEL: u32 = 127;
+
+/// One adjustment of colour. Results of the first three are cut off at 0 and 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum ColorStep {
+    /// Leaves the picture as it is.
+    #[default]
+    None,
+    /// Multiplies every value; 0 is black, 1 changes nothing.
+    Brightness(f32),
+    /// Mixes with the mean grey of the picture as it is at this step: `value · f + mean · (1 - f)`. At most once in a picture.
+    Contrast(f32),
+    /// Mixes each pixel with its grey: `value · f + grey · (1 - f)`.
+    Saturation(f32),
+    /// Turns the hue, in turns: -0.5 to 0.5. Saturation and value (HSV) stay.
+    Hue(f32),
+}
+
+impl ColorStep {
+    /// Its number.
+    fn amount(self) -> Option<f32> {
+        match self {
+            ColorStep::None => None,
+            ColorStep::Brightness(amount) | ColorStep::Contrast(amount) | ColorStep::Saturation(amount) | ColorStep::Hue(amount) => {
+                Some(amount)
+            }
+        }
+    }
+}
+
+/// A Gaussian blur by two passes; beyond the picture it is mirrored, its edge pixel not repeated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GaussianBlur {
+    /// Columns and rows of the kernel: odd, at most [`MAX_BLUR_KERNEL`], each half of it smaller than the output's side.
+    pub kernel: [u32; 2],
+    /// Standard deviation across and down, in pixels of the output; above 0. Weights are `exp(-d² / 2σ²)`, scaled to a sum of 1.
+    pub sigma: [f32; 2],
+}
+
+/// A rectangle of the output that is overwritten.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Erasure {
+    /// Pixels of the output.
+    pub region: Region,
+    /// What elements there are, for each channel: after normalisation. 0 is the mean colour then.
+    pub fill: [f32; 3],
+}
+
+/// What is done to one picture, in the order that the [module](self) gives.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AugmentParams {
+    /// The part of the input that becomes the output, in its pixels.
+    pub crop: Region,
+    /// When scaling down, weighs all pixels under the (then wider) triangle instead of the nearest four.
+    pub antialias: bool,
+    /// Left and right change places.
+    pub flip_horizontal: bool,
+    /// Top and bottom change places.
+    pub flip_vertical: bool,
+    /// Adjustments of colour.
+    pub color: [ColorStep; 4],
+    /// Whether colour is taken out.
+    pub grayscale: bool,
+    /// The blur.
+    pub blur: Option<GaussianBlur>,
+    /// The rectangle that is overwritten.
+    pub erase: Option<Erasure>,
+}
+
+impl AugmentParams {
+    /// Nothing but the resizing of a whole picture.
+    pub fn whole(width: u32, height: u32) -> Self {
+        Self {
+            crop: Region { x: 0, y: 0, width, height },
+            antialias: false,
+            flip_horizontal: false,
+            flip_vertical: false,
+            color: [ColorStep::None; 4],
+            grayscale: false,
+            blur: None,
+            erase: None,
+        }
+    }
+
+    /// The step of [`AugmentParams::color`] that is a contrast, if one is.
+    pub fn contrast_step(&self) -> Option<usize> {
+        self.color.iter().position(|step| matches!(step, ColorStep::Contrast(_)))
+    }
+}
+
+/// The batch that is read and the batch that is made: RGB, dense, one picture after the other.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AugmentSpec {
+    /// What is read. Elements are `U8`, or `F32` in 0..=1.
+    pub input: BatchSpec,
+    /// What is made, of any type.
+    pub output: BatchSpec,
+    /// Multiplies the values 0..=255 first: 1 or 1/255, usually.
+    pub scale: f32,
+    /// Taken off each channel after scaling.
+    pub mean: [f32; 3],
+    /// Divides each channel at last; never 0.
+    pub std: [f32; 3],
+}
+
+/// Pictures of three channels in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchSpec {
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Planes or interleaved channels.
+    pub layout: TensorLayout,
+    /// Type of the elements, native endian.
+    pub dtype: DType,
+}
+
+impl BatchSpec {
+    /// Elements of one channel of one picture.
+    pub fn pixels(&self) -> usize {
+        self.width as usize * self.height as usize
+    }
+
+    /// Bytes of one picture.
+    pub fn picture_bytes(&self) -> usize {
+        self.pixels() * 3 * self.dtype.size_bytes()
+    }
+
+    /// Elements from one pixel to the next, and from one channel to the next.
+    pub fn steps(&self) -> (usize, usize) {
+        match self.layout {
+            TensorLayout::Tchw => (1, self.pixels()),
+            TensorLayout::Thwc => (3, 1),
+        }
+    }
+
+    fn fault(&self) -> Option<String> {
+        let sides = 1..=MAX_SIDE;
+        let is_fine = sides.contains(&self.width) && sides.contains(&self.height);
+        (!is_fine).then(|| format!("pictures of {}x{}: sides go from 1 to {MAX_SIDE}", self.width, self.height))
+    }
+}
+
+impl AugmentSpec {
+    /// The element that a value of 0..=1 becomes is `value · gain + shift`, for each channel.
+    pub fn normalisation(&self) -> [(f32, f32); 3] {
+        [0, 1, 2].map(|c| ((255.0 * f64::from(self.scale) / f64::from(self.std[c])) as f32, -self.mean[c] / self.std[c]))
+    }
+
+    /// What is wrong with it, if anything.
+    pub fn fault(&self) -> Option<String> {
+        if let Some(fault) = self.input.fault().or_else(|| self.output.fault()) {
+            return Some(fault);
+        }
+        if !matches!(self.input.dtype, DType::U8 | DType::F32) {
+            return Some(format!("augmented pictures are read as U8 or F32, not as {:?}", self.input.dtype));
+        }
+        let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
+        if !finite(&[self.scale]) || !finite(&self.mean) {
+            return Some(format!("scale is {} and mean is {:?}; give finite numbers", self.scale, self.mean));
+        }
+        self.std.iter().any(|std| !std.is_normal()).then(|| format!("std is {:?}; give finite numbers other than 0", self.std))
+    }
+
+    /// What of a picture's numbers does not fit these batches, if anything.
+    pub fn misfit(&self, params: &AugmentParams) -> Option<String> {
+        let (input, output) = (&self.input, &self.output);
+        let inside = |region: &Region, batch: &BatchSpec| {
+            let fits = |first: u32, count: u32, side: u32| count > 0 && first.checked_add(count).is_some_and(|end| end <= side);
+            fits(region.x, region.width, batch.width) && fits(region.y, region.height, batch.height)
+        };
+        if !inside(&params.crop, input) {
+            return Some(format!("{:?} is no part of a picture of {}x{}", params.crop, input.width, input.height));
+        }
+        if let Some(erase) = params.erase.filter(|erase| !inside(&erase.region, output) || erase.fill.iter().any(|fill| fill.is_nan())) {
+            return Some(format!("{erase:?} does not fit an output of {}x{}", output.width, output.height));
+        }
+        let blur_fits = |blur: &GaussianBlur| {
+            let axis = |kernel: u32, sigma: f32, side: u32| {
+                kernel % 2 == 1 && kernel <= MAX_BLUR_KERNEL && kernel / 2 < side && sigma.is_normal() && sigma > 0.0
+            };
+            axis(blur.kernel[0], blur.sigma[0], output.width) && axis(blur.kernel[1], blur.sigma[1], output.height)
+        };
+        if let Some(blur) = params.blur.filter(|blur| !blur_fits(blur)) {
+            let (width, height) = (output.width, output.height);
+            return Some(format!(
+                "{blur:?} for an output of {width}x{height}: kernels are odd, up to {MAX_BLUR_KERNEL} and below twice the side, sigma is above 0"
+            ));
+        }
+        let range = |step: &ColorStep| match step {
+            ColorStep::Hue(turns) => turns.abs() <= 0.5,
+            step => step.amount().is_none_or(|amount| amount.is_finite() && amount >= 0.0),
+        };
+        if let Some(step) = params.color.iter().find(|step| !range(step)) {
+            return Some(format!("{step:?}: hue goes from -0.5 to 0.5, other factors from 0 on"));
+        }
+        let contrasts = params.color.iter().filter(|step| matches!(step, ColorStep::Contrast(_))).count();
+        (contrasts > 1).then(|| format!("contrast is adjusted {contrasts} times; once is possible"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> AugmentSpec {
+        let batch = |width, height| BatchSpec { width, height, layout: TensorLayout::Tchw, dtype: DType::U8 };
+        AugmentSpec { input: batch(40, 30), output: batch(16, 12), scale: 1.0, mean: [0.0; 3], std: [1.0; 3] }
+    }
+
+    #[test]
+    fn a_whole_picture_fits() {
+        assert_eq!(spec().fault(), None);
+        assert_eq!(spec().misfit(&AugmentParams::whole(40, 30)), None);
+        assert_eq!(spec().normalisation(), [(255.0, 0.0); 3]);
+        assert_eq!((spec().output.picture_bytes(), spec().output.steps()), (576, (1, 192)));
+    }
+
+    #[test]
+    fn what_is_wrong_with_batches_is_said() {
+        let fault = |change: &dyn Fn(&mut AugmentSpec)| {
+            let mut spec = spec();
+            change(&mut spec);
+            spec.fault().expect("wrong")
+        };
+        assert_eq!(fault(&|spec| spec.input.width = 0), "pictures of 0x30: sides go from 1 to 32768");
+        assert_eq!(fault(&|spec| spec.output.height = 40_000), "pictures of 16x40000: sides go from 1 to 32768");
+        assert_eq!(fault(&|spec| spec.input.dtype = DType::F16), "augmented pictures are read as U8 or F32, not as F16");
+        assert!(fault(&|spec| spec.scale = f32::NAN).starts_with("scale is NaN"));
+        assert_eq!(fault(&|spec| spec.std[1] = 0.0), "std is [1.0, 0.0, 1.0]; give finite numbers other than 0");
+    }
+
+    #[test]
+    fn numbers_that_do_not_fit_are_refused() {
+        let misfit = |change: &dyn Fn(&mut AugmentParams)| {
+            let mut params = AugmentParams::whole(40, 30);
+            change(&mut params);
+            spec().misfit(&params).expect("does not fit")
+        };
+        let region = |x, width| Region { x, y: 0, width, height: 5 };
+        assert!(misfit(&|params| params.crop = region(1, 40)).contains("no part of a picture of 40x30"));
+        assert!(misfit(&|params| params.crop = region(u32::MAX, 2)).contains("no part of"));
+        assert!(misfit(&|params| params.crop = region(0, 0)).contains("no part of"));
+        assert!(misfit(&|params| params.erase = Some(Erasure { region: region(10, 7), fill: [0.0; 3] })).contains("an output of 16x12"));
+        for (kernel, sigma) in [([4, 3], 1.0), ([3, 25], 1.0), ([3, 3], 0.0), ([129, 3], 1.0), ([3, 3], f32::NAN)] {
+            assert!(misfit(&|params| params.blur = Some(GaussianBlur { kernel, sigma: [sigma; 2] })).contains("kernels are odd"));
+        }
+        assert!(misfit(&|params| params.color[2] = ColorStep::Hue(0.6)).starts_with("Hue(0.6)"));
+        assert!(misfit(&|params| params.color[0] = ColorStep::Brightness(-0.1)).starts_with("Brightness(-0.1)"));
+        assert!(misfit(&|params| params.color = [ColorStep::Contrast(1.0); 4]).starts_with("contrast is adjusted 4 times"));
+    }
+}
