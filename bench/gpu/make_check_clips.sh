@@ -35,6 +35,9 @@ clip mpeg4-b-frames.mp4 120 640x360 -pix_fmt yuv420p -c:v mpeg4 -g 40 -bf 2 -q:v
 clip mjpeg.avi 60 640x360 -pix_fmt yuvj420p -c:v mjpeg -q:v 6
 clip av1.mkv 30 320x240 -pix_fmt yuv420p -c:v libaom-av1 -cpu-used 8 -g 20
 clip prores.mov 6 640x360 -pix_fmt yuv422p10le -c:v prores_ks
+# Turned by a tag, as phones do.
+ffmpeg -v error -y -i "$folder/h264.mp4" -c copy -metadata:s:v rotate=90 "$folder/h264-rotated-90.mp4"
+ffmpeg -v error -y -i "$folder/hevc-10-bit.mp4" -c copy -metadata:s:v rotate=270 "$folder/hevc-10-bit-rotated-270.mp4"
 # A stream whose size changes in its middle.
 clip small.h264 60 320x240 -pix_fmt yuv420p -c:v libx264 -g 30 -bf 0
 clip large.h264 60 640x360 -pix_fmt yuv420p -c:v libx264 -g 30 -bf 0

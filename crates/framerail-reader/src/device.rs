@@ -5,13 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use framerail_core::{Frame, FrameStatus, PixelFamily, PixelFormat, Pts, Rotation, StreamInfo, Surface};
+use framerail_core::{Frame, FrameStatus, PixelFamily, PixelFormat, Pts, Rational, Rotation, StreamInfo, Surface};
 use framerail_cuda::{
     CudaDevice, CudaError, CudaStream, DevicePool, Traffic,
     nvdec::{self, Chroma, MappedPicture, NvdecCodec, NvdecSession, PictureSink},
 };
 use framerail_media::{
-    BitstreamFilter, CodedFormat, Damage, Input, InputOptions, InputPacket, MediaError, MediaItem, Parameters, ProbeEffort, RotationPolicy,
+    BitstreamFilter, CodedFormat, Damage, Input, InputOptions, InputPacket, MediaError, MediaItem, ProbeEffort, RotationPolicy,
     clock::Clock,
 };
 use parking_lot::Mutex;
@@ -35,6 +35,8 @@ const MEMORY_SHARE: u64 = 4;
 const MAX_DEFAULT_BYTES: u64 = 3 << 30;
 /// Frames below which one engine is as fast.
 const MIN_FRAMES: u64 = 3 * MIN_PIECE_PACKETS as u64;
+/// Bytes of turned pictures that are kept for the next ones.
+const KEEP_TURNED_BYTES: usize = 64 << 20;
 /// Packets whose pictures are awaited, at most; the times of others are forgotten.
 const MAX_AWAITED: usize = 1024;
 
@@ -113,9 +115,9 @@ impl DeviceReader {
         let policy = input.rotation;
         // The first frame tells what a full probe would, and costs less.
         let input = Input::open(&InputOptions { probe: ProbeEffort::Header, ..input.clone() })?;
-        let (codec, coded) = check(&input, policy, &options.device)?;
+        let (codec, coded) = check(&input, &options.device)?;
         let packets = PacketReader::new(input);
-        let (info, parameters) = (packets.input().info().clone(), packets.parameters().clone());
+        let info = upright(packets.input(), policy);
         let failed = |error| ReaderError::Cuda { source_name: info.source.clone(), error };
         let free = options.device.memory().map_err(failed)?.0;
         let ahead_bytes = options.ahead_bytes.unwrap_or((free / MEMORY_SHARE).min(MAX_DEFAULT_BYTES));
@@ -129,7 +131,7 @@ impl DeviceReader {
         let engines = engines(&options.device, codec, coded.bits());
         let pays = is_file(&info) && info.frames_estimate.is_none_or(|frames| frames >= MIN_FRAMES);
         let max_decoders = options.decoders.unwrap_or(if pays { engines + SPARE_DECODERS } else { 1 }).max(1);
-        let setup = setup(&options.device, codec, parameters, &info, make);
+        let setup = setup(&options.device, codec, packets.input(), policy, make)?;
         let clock = Clock::new(info.time_base, info.frame_rate);
         let mut reader = Self {
             packets,
@@ -408,7 +410,7 @@ impl DeviceReader {
             time_base: self.info.time_base,
             color,
             sample_aspect_ratio: format.sample_aspect_ratio.or(self.info.sample_aspect_ratio),
-            rotation: self.packets.input().coded_rotation(),
+            rotation: if self.setup.turn.is_some() { Rotation::None } else { self.packets.input().coded_rotation() },
             field_order,
             is_keyframe: times.is_keyframe,
             status: if has_errors || stamp.is_repaired { FrameStatus::Repaired } else { FrameStatus::Ok },
@@ -466,32 +468,57 @@ fn may_work_on_cpu(error: &CudaError) -> bool {
 pub(crate) fn setup(
     device: &Arc<CudaDevice>,
     codec: NvdecCodec,
-    parameters: Parameters,
-    info: &StreamInfo,
+    input: &Input,
+    policy: RotationPolicy,
     make: Arc<dyn MakeSurface>,
-) -> Arc<DeviceSetup> {
-    Arc::new(DeviceSetup {
+) -> Result<Arc<DeviceSetup>, ReaderError> {
+    let info = input.info();
+    let turn = match turn(input, policy) {
+        Rotation::None => None,
+        rotation => {
+            let failed = |error| ReaderError::Cuda { source_name: info.source.clone(), error };
+            Some((rotation, DevicePool::new(device, KEEP_TURNED_BYTES).map_err(failed)?))
+        }
+    };
+    Ok(Arc::new(DeviceSetup {
         device: Arc::clone(device),
         codec,
-        parameters,
+        parameters: input.parameters().clone(),
         color: info.color,
         make,
+        turn,
         time_base: info.time_base,
         source_name: info.source.clone(),
         done: Mutex::default(),
-    })
+    }))
+}
+
+/// The turn that pictures get.
+pub(crate) fn turn(input: &Input, policy: RotationPolicy) -> Rotation {
+    if policy == RotationPolicy::Auto { input.coded_rotation() } else { Rotation::None }
+}
+
+/// The stream as it is once its pictures are turned.
+pub(crate) fn upright(input: &Input, policy: RotationPolicy) -> StreamInfo {
+    let mut info = input.info().clone();
+    let rotation = turn(input, policy);
+    if rotation.swaps_sides() {
+        (info.width, info.height) = (info.height, info.width);
+        info.sample_aspect_ratio = info.sample_aspect_ratio.and_then(|ratio| Rational::new(ratio.den, ratio.num));
+    }
+    if rotation != Rotation::None {
+        info.rotation = Rotation::None;
+    }
+    info
 }
 
 /// Refuses what the card cannot decode, as far as the headers tell; else the codec and the format that it is coded in.
-pub(crate) fn check(input: &Input, policy: RotationPolicy, device: &Arc<CudaDevice>) -> Result<(NvdecCodec, PixelFormat), ReaderError> {
+pub(crate) fn check(input: &Input, device: &Arc<CudaDevice>) -> Result<(NvdecCodec, PixelFormat), ReaderError> {
     let info = input.info();
     let refuse = |reason: String| ReaderError::NotOnDevice { source_name: info.source.clone(), reason };
     let codec = NvdecCodec::from_ffmpeg_name(&info.codec).ok_or_else(|| refuse(format!("NVDEC does not decode {}", info.codec)))?;
     if info.container == "image2" {
         return Err(refuse("pictures are decoded on the CPU".into()));
-    }
-    if input.coded_rotation() != Rotation::None && policy == RotationPolicy::Auto {
-        return Err(refuse("rotated video is turned upright on the CPU; rotate=keep leaves it as coded, on the card".into()));
     }
     if info.pixel_format.family() == PixelFamily::Rgb || info.pixel_format.has_alpha() {
         return Err(refuse(format!("NVDEC does not give out {}", info.pixel_format)));

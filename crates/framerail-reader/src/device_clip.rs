@@ -14,7 +14,7 @@ use framerail_media::{
 
 use crate::{
     ReaderError,
-    device::{DeviceOptions, check, engines, setup},
+    device::{DeviceOptions, check, engines, setup, upright},
     device_pieces::{CopySurfaces, DevicePieces, DeviceSetup},
     packets::{PacketReader, StreamPacket},
     parallel::{MakeDecoder, ParallelDecoder},
@@ -60,12 +60,12 @@ impl DeviceClip {
     pub fn open(options: &InputOptions, device: &DeviceOptions) -> Result<Self, ReaderError> {
         let options = InputOptions { side_streams: SideStreams::None, probe: ProbeEffort::Header, ..options.clone() };
         let mut input = Input::open(&options)?;
-        let (codec, coded) = check(&input, options.rotation, &device.device)?;
+        let (codec, coded) = check(&input, &device.device)?;
         let (index, hidden) = match input.container_index()? {
             Some(index) => (index, BTreeSet::new()),
             None => (KeyframeIndex::scan(&options)?, hidden_packets(&options)?),
         };
-        let info = input.info().clone();
+        let info = upright(&input, options.rotation);
         let shown = presentation_order(&index, &hidden).ok_or_else(|| ReaderError::OutOfRange {
             source_name: info.source.clone(),
             reason: "its packets state no presentation times, or the same twice, so frames have no number; read it in sequence".into(),
@@ -75,7 +75,7 @@ impl DeviceClip {
             Some(make) => Arc::clone(make),
             None => Arc::new(CopySurfaces::new(DevicePool::new(&device.device, KEEP_BYTES).map_err(failed)?)),
         };
-        let setup: Arc<DeviceSetup> = setup(&device.device, codec, input.parameters().clone(), &info, make);
+        let setup: Arc<DeviceSetup> = setup(&device.device, codec, &input, options.rotation, make)?;
         let decoders = device.decoders.unwrap_or_else(|| engines(&device.device, codec, coded.bits()) + 1);
         let make: MakeDecoder<DevicePieces> = Arc::new(move || DevicePieces::new(&setup));
         Ok(Self { input, info, index, shown, decoder: ParallelDecoder::new(decoders, usize::MAX, make), next_piece: 0 })

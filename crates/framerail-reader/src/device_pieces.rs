@@ -2,9 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use framerail_core::{ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, DeviceSurface, FieldOrder, TimeBase};
+use framerail_core::{
+    ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, DeviceSurface, FieldOrder, Rotation, TimeBase,
+};
 use framerail_cuda::{
-    CudaDevice, CudaError, CudaStream, CudaSurface, DevicePool, Traffic,
+    CudaDevice, CudaError, CudaStream, CudaSurface, DevicePool, Traffic, kernels,
     nvdec::{CLOCK_HZ, MappedPicture, NvdecCodec, NvdecSession, PictureInfo, PictureSink, StreamFormat},
 };
 use framerail_media::{BitstreamFilter, InputPacket, Parameters, bitstream_filter::parser_headers};
@@ -102,6 +104,8 @@ pub(crate) struct DeviceSetup {
     /// The container's colour tags.
     pub(crate) color: ColorDescription,
     pub(crate) make: Arc<dyn MakeSurface>,
+    /// Pictures are turned clockwise first, in memory of this pool.
+    pub(crate) turn: Option<(Rotation, DevicePool)>,
     pub(crate) time_base: TimeBase,
     pub(crate) source_name: String,
     /// What the decoding threads did.
@@ -135,13 +139,14 @@ impl DeviceSetup {
 /// Makes a picture of what the session maps.
 pub(crate) struct PictureMaker {
     make: Arc<dyn MakeSurface>,
+    turn: Option<(Rotation, DevicePool)>,
     color: ColorDescription,
     format: Option<Arc<StreamFormat>>,
 }
 
 impl PictureMaker {
     pub(crate) fn new(setup: &DeviceSetup) -> Self {
-        Self { make: Arc::clone(&setup.make), color: setup.color, format: None }
+        Self { make: Arc::clone(&setup.make), turn: setup.turn.clone(), color: setup.color, format: None }
     }
 
     pub(crate) fn picture(&mut self, picture: &MappedPicture<'_>, times: PacketTimes) -> Result<DevicePicture, CudaError> {
@@ -149,8 +154,27 @@ impl PictureMaker {
         let format = known.unwrap_or_else(|| Arc::new(picture.format.clone()));
         self.format = Some(Arc::clone(&format));
         let color = completed(format.color, &self.color);
-        let surface = self.make.make(picture, &color)?;
+        let (surface, format) = match &self.turn {
+            None => (self.make.make(picture, &color)?, format),
+            Some((rotation, pool)) => self.turned(picture, *rotation, pool, &color)?,
+        };
         Ok(DevicePicture { surface, format, color, times, field_order: picture.info.field_order, has_errors: picture.has_errors })
+    }
+
+    fn turned(
+        &self,
+        picture: &MappedPicture<'_>,
+        rotation: Rotation,
+        pool: &DevicePool,
+        color: &ColorDescription,
+    ) -> Result<(Arc<dyn DeviceSurface>, Arc<StreamFormat>), CudaError> {
+        let (stream, format) = (picture.stream, Arc::new(picture.format.turned(rotation)));
+        let upright = kernels::turned(&picture.planes, rotation, pool, stream)?;
+        upright.buffer().begin_read(stream)?;
+        let (info, planes, has_errors) = (picture.info, upright.planes(), picture.has_errors);
+        let surface = self.make.make(&MappedPicture { info, format: &format, planes, stream, has_errors }, color)?;
+        upright.buffer().end_read(stream)?;
+        Ok((surface, format))
     }
 }
 

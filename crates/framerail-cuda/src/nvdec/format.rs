@@ -1,6 +1,6 @@
 //! What a sequence header says.
 
-use framerail_core::{ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, PixelFormat, Rational};
+use framerail_core::{ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, PixelFormat, Rational, Rotation};
 
 use super::{
     codec::{Chroma, NvdecCodec},
@@ -90,6 +90,16 @@ impl StreamFormat {
             frame_rate: None,
             min_surfaces: 1,
         }
+    }
+
+    /// The same of pictures that are turned after decoding.
+    pub fn turned(&self, rotation: Rotation) -> Self {
+        let mut turned = self.clone();
+        if rotation.swaps_sides() {
+            turned.size = (self.size.1, self.size.0);
+            turned.sample_aspect_ratio = self.sample_aspect_ratio.and_then(|ratio| Rational::new(ratio.den, ratio.num));
+        }
+        turned
     }
 
     /// `cudaVideoSurfaceFormat` of what is given out.

@@ -43,8 +43,8 @@ fn spec() -> StageSpec {
             "Several sources are read one after another, each as a stream of its own. A folder gives its videos, or its pictures as one \
              stream. Damaged streams are decoded as far as they can be; what was lost is counted.\n\n\
              On a card, one file is cut at its keyframes and decoded by all of the card's engines; frames come out in order and stay in \
-             device memory. What the card does not decode (codec, chroma, depth, size, rotated or interlaced video that is to be turned or \
-             deinterlaced) is decoded on the CPU, with a notice that says why.",
+             device memory. What the card does not decode (codec, chroma, depth, size, interlaced video that is to be deinterlaced) is decoded \
+             on the CPU, with a notice that says why.",
         )
         .argument(
             ArgumentSpec::required(
