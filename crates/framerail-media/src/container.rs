@@ -14,6 +14,8 @@ use ffmpeg_the_third::ffi;
 use crate::{
     InputOptions, MediaError,
     av::{self, Dictionary},
+    byte_stream::ByteStream,
+    custom_io::OpenSource,
     error::nearest,
     interrupt::Interrupt,
     log,
@@ -21,13 +23,37 @@ use crate::{
 };
 
 /// Bytes from a file's start that tell what it is.
-const PROBE_BYTES: usize = 64 * 1024;
+const PROBE_BYTES: u64 = 64 * 1024;
+
+/// Where a container's bytes come from.
+enum Bytes {
+    /// FFmpeg's own protocols.
+    Protocol,
+    Pipe(PipeSource),
+    Custom(ByteStream),
+}
+
+impl Bytes {
+    /// Our own byte stream for FFmpeg; null where it opens the source itself.
+    fn context(&self) -> *mut ffi::AVIOContext {
+        match self {
+            Bytes::Protocol => ptr::null_mut(),
+            Bytes::Pipe(pipe) => pipe.context(),
+            Bytes::Custom(stream) => stream.context(),
+        }
+    }
+
+    /// What a custom source said when it failed.
+    fn error(&self) -> Option<String> {
+        if let Bytes::Custom(stream) = self { stream.error() } else { None }
+    }
+}
 
 /// An open `AVFormatContext` for reading.
 pub(crate) struct Container {
     context: NonNull<ffi::AVFormatContext>,
     /// Dropped after the context is closed.
-    _pipe: Option<PipeSource>,
+    bytes: Bytes,
     interrupt: Arc<Interrupt>,
     source_name: String,
 }
@@ -41,8 +67,11 @@ impl Container {
         av::init();
         let source_name = options.source.clone();
         let format = find_format(options.format.as_deref())?;
-        check_file(url, &source_name)?;
-        let pipe = open_pipe(url, interrupt)?;
+        interrupt.start_clock();
+        let bytes = match &options.custom {
+            Some(custom) => Bytes::Custom(ByteStream::open(custom, interrupt)?),
+            None => open_bytes(url, &source_name, interrupt)?,
+        };
         // SAFETY: no preconditions.
         let context = unsafe { ffi::avformat_alloc_context() };
         let Some(context) = NonNull::new(context) else {
@@ -51,27 +80,28 @@ impl Container {
         // SAFETY: freshly allocated; the interrupt state is kept alive by the container.
         unsafe {
             (*context.as_ptr()).interrupt_callback = interrupt.callback();
-            if let Some(pipe) = &pipe {
-                (*context.as_ptr()).pb = pipe.context();
-            }
+            (*context.as_ptr()).pb = bytes.context();
         }
         let mut dictionary = Dictionary::new();
+        if let Some(custom) = &options.custom {
+            dictionary.set("protocol_whitelist", custom.factory().nested_protocols());
+        }
         for (key, value) in &options.format_options {
             dictionary.set(key, value);
         }
         if let (Some(rate), true) = (options.frame_rate, options.format.is_some()) {
             dictionary.set("framerate", &rate.to_string());
         }
-        let target = av::c_string(&ffmpeg_url(url, pipe.is_some()));
+        let target = av::c_string(&ffmpeg_url(url, &bytes));
         interrupt.start_clock();
         log::take_last_error();
         let mut pointer = context.as_ptr();
         // SAFETY: context, format and dictionary are valid; on failure FFmpeg frees the context itself.
         let code = unsafe { ffi::avformat_open_input(&mut pointer, target.as_ptr(), format, dictionary.as_mut_ptr()) };
         if code < 0 {
-            return Err(open_error(code, url, options, interrupt));
+            return Err(open_error(code, url, options, interrupt, &bytes));
         }
-        let container = Self { context, _pipe: pipe, interrupt: Arc::clone(interrupt), source_name };
+        let container = Self { context, bytes, interrupt: Arc::clone(interrupt), source_name };
         if let Some((name, _)) = dictionary.entries().into_iter().find(|(name, _)| name != "framerate" && name != "pattern_type") {
             let reason = format!("the container {} does not know it", container.format_name());
             return Err(MediaError::BadOption { name, reason, nearest: None });
@@ -106,6 +136,9 @@ impl Container {
         let code = unsafe { ffi::avformat_find_stream_info(self.as_ptr(), ptr::null_mut()) };
         if let Some(reason) = self.interrupt.reason(&self.source_name) {
             return Err(reason);
+        }
+        if let Some(error) = self.source_error() {
+            return Err(error);
         }
         if code < 0 && self.stream_count() == 0 {
             return Err(MediaError::Damaged {
@@ -183,6 +216,11 @@ impl Container {
         (code < 0 && code != ffi::AVERROR_EOF).then(|| av::error_text(code))
     }
 
+    /// The error that a custom source failed with, in its own words; FFmpeg has but a code for all of them.
+    pub(crate) fn source_error(&self) -> Option<MediaError> {
+        self.bytes.error().map(|reason| MediaError::Io { path: self.source_name.clone(), reason })
+    }
+
     /// Goes to the last keyframe at or before a timestamp of a stream; `false` when the source cannot.
     pub(crate) fn seek(&mut self, stream: usize, ticks: i64) -> bool {
         self.interrupt.start_clock();
@@ -243,11 +281,13 @@ pub(crate) fn is_url(source: &str) -> bool {
 }
 
 /// What FFmpeg is given: local paths with their protocol, so that a colon in a name is no protocol.
-fn ffmpeg_url(url: &str, is_pipe: bool) -> String {
-    if is_pipe {
+fn ffmpeg_url(url: &str, bytes: &Bytes) -> String {
+    if matches!(bytes, Bytes::Pipe(_)) {
         return String::new();
     }
-    if is_url(url) || url.starts_with("file:") { url.to_owned() } else { format!("file:{url}") }
+    // A custom source's name serves to recognise its format; nothing is opened by it.
+    let is_name = matches!(bytes, Bytes::Custom(_));
+    if is_name || is_url(url) || url.starts_with("file:") { url.to_owned() } else { format!("file:{url}") }
 }
 
 fn check_file(url: &str, source_name: &str) -> Result<(), MediaError> {
@@ -265,22 +305,26 @@ fn check_file(url: &str, source_name: &str) -> Result<(), MediaError> {
     Ok(())
 }
 
-fn open_pipe(url: &str, interrupt: &Arc<Interrupt>) -> Result<Option<PipeSource>, MediaError> {
+fn open_bytes(url: &str, source_name: &str, interrupt: &Arc<Interrupt>) -> Result<Bytes, MediaError> {
+    check_file(url, source_name)?;
     if url == "-" {
-        return PipeSource::open(None, Arc::clone(interrupt)).map(Some);
+        return PipeSource::open(None, Arc::clone(interrupt)).map(Bytes::Pipe);
     }
     let path = Path::new(url);
     if !is_url(url) && fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo()) {
-        return PipeSource::open(Some(path), Arc::clone(interrupt)).map(Some);
+        return PipeSource::open(Some(path), Arc::clone(interrupt)).map(Bytes::Pipe);
     }
-    Ok(None)
+    Ok(Bytes::Protocol)
 }
 
 /// The error for a source that could not be opened.
-fn open_error(code: i32, url: &str, options: &InputOptions, interrupt: &Interrupt) -> MediaError {
+fn open_error(code: i32, url: &str, options: &InputOptions, interrupt: &Interrupt, bytes: &Bytes) -> MediaError {
     let source_name = options.source.clone();
     if let Some(reason) = interrupt.reason(&source_name) {
         return reason;
+    }
+    if let Some(reason) = bytes.error() {
+        return MediaError::Io { path: source_name, reason };
     }
     let words = log::take_last_error();
     match code {
@@ -290,7 +334,7 @@ fn open_error(code: i32, url: &str, options: &InputOptions, interrupt: &Interrup
             what: source_name,
             reason: "this FFmpeg was built without its protocol; `doctor` says what there is".into(),
         },
-        ffi::AVERROR_INVALIDDATA | ffi::AVERROR_EOF => match recognised_format(url) {
+        ffi::AVERROR_INVALIDDATA | ffi::AVERROR_EOF => match first_bytes(url, options).and_then(recognised_format) {
             Some(format) => {
                 let words = words.unwrap_or_else(|| av::error_text(code));
                 let hint = if words.contains("moov") { "; its index is missing, so it was cut off before it was complete" } else { "" };
@@ -302,18 +346,25 @@ fn open_error(code: i32, url: &str, options: &InputOptions, interrupt: &Interrup
     }
 }
 
+/// The first bytes of a file, or of a custom source that does not wait.
+fn first_bytes(path: &str, options: &InputOptions) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    match &options.custom {
+        None => fs::File::open(path).ok()?.take(PROBE_BYTES).read_to_end(&mut bytes).ok()?,
+        Some(custom) if custom.factory().may_wait() => return None,
+        Some(custom) => match custom.open().ok()? {
+            OpenSource::Seekable(source) => source.take(PROBE_BYTES).read_to_end(&mut bytes).ok()?,
+            OpenSource::Stream(_) => return None,
+        },
+    };
+    Some(bytes)
+}
+
 /// The container that a file's first bytes speak of, its name aside.
-fn recognised_format(path: &str) -> Option<String> {
-    let mut bytes = vec![0; PROBE_BYTES + ffi::AVPROBE_PADDING_SIZE as usize];
-    let mut length = 0;
-    let mut file = fs::File::open(path).ok()?;
-    while length < PROBE_BYTES {
-        match file.read(&mut bytes[length..PROBE_BYTES]) {
-            Ok(0) | Err(_) => break,
-            Ok(count) => length += count,
-        }
-    }
-    let data = ffi::AVProbeData { filename: c"".as_ptr(), buf: bytes.as_mut_ptr(), buf_size: length as i32, mime_type: ptr::null() };
+fn recognised_format(mut bytes: Vec<u8>) -> Option<String> {
+    let length = i32::try_from(bytes.len()).ok()?;
+    bytes.resize(bytes.len() + ffi::AVPROBE_PADDING_SIZE as usize, 0);
+    let data = ffi::AVProbeData { filename: c"".as_ptr(), buf: bytes.as_mut_ptr(), buf_size: length, mime_type: ptr::null() };
     let mut score = 0;
     // SAFETY: the buffer is followed by the padding that FFmpeg asks for, all zero.
     let format = unsafe { ffi::av_probe_input_format3(&data, 1, &mut score).as_ref() }?;

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::MediaError;
+use crate::{InputOptions, MediaError};
 
 /// Extensions that are read as still images.
 const EXTENSIONS: &[&str] = &[
@@ -24,6 +24,11 @@ pub(crate) struct ImageList {
 }
 
 impl ImageList {
+    /// As [`ImageList::of`], unless options say that the source is something else.
+    pub(crate) fn of_options(options: &InputOptions) -> Result<Option<Self>, MediaError> {
+        if options.format.is_none() && options.custom.is_none() { Self::of(&options.source) } else { Ok(None) }
+    }
+
     /// The images that a source means; `None` when it is not a list of images.
     ///
     /// # Errors

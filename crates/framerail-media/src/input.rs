@@ -85,8 +85,9 @@ impl Input {
     pub fn open(options: &InputOptions) -> Result<Self, MediaError> {
         av::init();
         check_selection(options)?;
+        let options = &options.resolved()?;
         let interrupt = Interrupt::new(Arc::clone(&options.cancel), options.read_timeout);
-        let images = if options.format.is_none() { ImageList::of(&options.source)? } else { None };
+        let images = ImageList::of_options(options)?;
         match images {
             Some(list) => Self::open_images(list, options, interrupt),
             None => Self::open_container(options, interrupt),
@@ -254,7 +255,7 @@ impl Input {
     /// A source that breaks off ends here too: [`Input::damage`] says so.
     ///
     /// # Errors
-    /// `Cancelled`, `Timeout`.
+    /// `Cancelled`, `Timeout`; `Io` in the words of a custom source that failed.
     pub fn next_packet(&mut self) -> Result<Option<InputPacket>, MediaError> {
         if let Some(packet) = self.pending.pop_front() {
             return Ok(Some(packet));
@@ -285,6 +286,9 @@ impl Input {
                 if may_go_on && failed < MAX_FAILED_READS {
                     self.damage.packets_corrupt += u64::from(code == ffi::AVERROR_INVALIDDATA);
                     continue;
+                }
+                if let Some(error) = container.source_error() {
+                    return Err(error);
                 }
                 self.damage.ended_early = end_reason(container, code, &self.progress, *video, self.end);
                 return Ok(None);

@@ -3,7 +3,7 @@
 //! [`MediaReader`] gives frames and the packets that travel beside them; [`MediaWriter`] takes both. The parts are
 //! usable alone: [`Input`] (packets), [`FactsReader`] (what packets say undecoded), [`BitstreamFilter`] (packets for other
 //! decoders), [`Decoder`] (frames), [`Converter`] (pixel formats and sizes), [`Deinterlacer`],
-//! [`probe`](probe::probe) and [`KeyframeIndex`]. What FFmpeg would print goes to the `log` crate under the
+//! [`probe`](probe::probe) and [`KeyframeIndex`]. What is no file is read through a [`CustomSource`]. What FFmpeg would print goes to the `log` crate under the
 //! target `ffmpeg`.
 //!
 //! # Links
@@ -11,10 +11,12 @@
 
 mod av;
 pub mod bitstream_filter;
+mod byte_stream;
 pub mod clock;
 pub mod coded_format;
 mod color;
 mod container;
+pub mod custom_io;
 pub mod damage;
 pub mod decoder;
 mod describe;
@@ -23,6 +25,9 @@ pub mod error;
 pub mod facts;
 pub mod filter;
 mod format;
+mod guarded_reader;
+#[cfg(feature = "https")]
+pub mod http;
 pub mod image;
 mod images;
 pub mod input;
@@ -48,11 +53,14 @@ pub mod writer;
 
 pub use bitstream_filter::BitstreamFilter;
 pub use coded_format::CodedFormat;
+pub use custom_io::{CustomSource, OpenSource, SourceFactory};
 pub use damage::Damage;
 pub use decoder::{Conversion, Decoded, Decoder, DecoderSetup};
 pub use error::MediaError;
 pub use facts::{FactsReader, Leading, PacketFacts, RandomAccess};
 pub use filter::{DeinterlaceMethod, Deinterlacer};
+#[cfg(feature = "https")]
+pub use http::HttpSource;
 pub use image::{ImageFormat, encode_image, load_image, save_image};
 pub use input::Input;
 pub use keyframes::{KeyframeIndex, PacketEntry};

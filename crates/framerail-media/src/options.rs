@@ -8,6 +8,8 @@ use std::{
 
 use framerail_core::{PixelFormat, Rational, StreamId};
 
+use crate::{CustomSource, MediaError};
+
 /// Set to `true` from any thread to end blocking reads with [`crate::MediaError::Cancelled`].
 pub type CancelFlag = Arc<AtomicBool>;
 
@@ -48,6 +50,8 @@ pub enum ProbeEffort {
 pub struct InputOptions {
     /// A path, a URL, `-` for standard input, a folder of images, `img%04d.png`, or a glob pattern of images.
     pub source: String,
+    /// Read instead of what `source` names, which then only stands in messages.
+    pub custom: Option<CustomSource>,
     /// Number given to the stream in frames and packets.
     pub stream: StreamId,
     /// Short name for files and records; the source's file stem when `None`.
@@ -85,6 +89,7 @@ impl InputOptions {
     pub fn new(source: impl Into<String>) -> Self {
         Self {
             source: source.into(),
+            custom: None,
             stream: StreamId(0),
             name: None,
             video_stream: None,
@@ -102,6 +107,40 @@ impl InputOptions {
             cancel: CancelFlag::default(),
         }
     }
+
+    /// A source of the program's own, everything else by default.
+    pub fn of_custom(source: CustomSource) -> Self {
+        Self { custom: Some(source.clone()), ..Self::new(source.name()) }
+    }
+
+    /// Settles by what means the source is read: a URL of http or https whose protocol this FFmpeg lacks becomes a
+    /// [`CustomSource`] (feature `https`), and FFmpeg's options `headers`, `user_agent` and `ca_file` go with it. Opening does
+    /// so by itself; done before, several inputs of these options share what is fetched.
+    ///
+    /// # Errors
+    /// `BadOption` for bad values of these options.
+    pub fn resolved(&self) -> Result<Self, MediaError> {
+        #[allow(unused_mut, reason = "changed where the feature is on")]
+        let mut options = self.clone();
+        #[cfg(feature = "https")]
+        if options.custom.is_none() && is_web(&options.source) && !has_protocol(&options.source) {
+            let source = crate::HttpSource::from_options(&mut options)?;
+            options.custom = Some(CustomSource::new(source));
+        }
+        Ok(options)
+    }
+}
+
+#[cfg(feature = "https")]
+fn is_web(source: &str) -> bool {
+    ["http://", "https://"].iter().any(|scheme| source.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
+}
+
+/// Whether FFmpeg can read a URL of this protocol.
+#[cfg(feature = "https")]
+fn has_protocol(url: &str) -> bool {
+    let scheme = url.split("://").next().unwrap_or_default().to_ascii_lowercase();
+    crate::version::input_protocols().contains(&scheme)
 }
 
 /// How good or how large the output is to be.

@@ -133,8 +133,9 @@ pub struct ScanReport {
 /// # Errors
 /// `NotFound`, `NotMedia`, `Damaged`, `Unsupported`, `BadOption`, `Cancelled`, `Timeout`, `Io`.
 pub fn probe(options: &InputOptions, count: bool) -> Result<ProbeReport, MediaError> {
+    let options = &options.resolved()?;
     let interrupt = Interrupt::new(Arc::clone(&options.cancel), options.read_timeout);
-    let images = if options.format.is_none() { ImageList::of(&options.source)? } else { None };
+    let images = ImageList::of_options(options)?;
     // Of several pictures, the first speaks for all.
     let first = images.as_ref().and_then(|list| list.paths.first()).map(|path| path.to_string_lossy().into_owned());
     let mut container = Container::open(first.as_deref().unwrap_or(&options.source), options, &interrupt)?;
@@ -149,12 +150,20 @@ pub fn probe(options: &InputOptions, count: bool) -> Result<ProbeReport, MediaEr
         duration_secs: positive_micros(context.duration),
         start_secs: av::timestamp(context.start_time).map(|micros| micros as f64 / 1e6),
         bit_rate: positive(context.bit_rate),
-        size_bytes: (!is_url(&options.source)).then(|| std::fs::metadata(&options.source).ok().map(|file| file.len())).flatten(),
+        size_bytes: size_bytes(options),
         metadata,
         streams: container.streams().map(stream_report).collect(),
         chapters: describe::chapters(&container),
         scan: if count && has_video { Some(scan(options)?) } else { None },
     })
+}
+
+fn size_bytes(options: &InputOptions) -> Option<u64> {
+    match &options.custom {
+        Some(custom) => custom.size_bytes(),
+        None if is_url(&options.source) => None,
+        None => std::fs::metadata(&options.source).ok().map(|file| file.len()),
+    }
 }
 
 fn kind(stream: &ffi::AVStream) -> ffi::AVMediaType {

@@ -2,11 +2,7 @@
 //!
 //! FFmpeg keeps them to itself and gives presentation times packet by packet only. Source: ISO/IEC 14496-12.
 
-use std::{
-    fs::File,
-    io::{Read, Seek, SeekFrom},
-    path::Path,
-};
+use std::io::{Read, Seek, SeekFrom};
 
 /// A larger `moov` box is left alone.
 const MAX_MOOV_BYTES: u64 = 256 * 1024 * 1024;
@@ -23,8 +19,8 @@ pub(crate) struct SampleTimes {
 
 /// A track's times; `None` when the file does not state them plainly: fragments, several
 /// edits, other counts than `samples`.
-pub(crate) fn sample_times(path: &Path, track_id: u32, samples: usize) -> Option<SampleTimes> {
-    let moov = read_moov(path)?;
+pub(crate) fn sample_times(file: impl Read + Seek, track_id: u32, samples: usize) -> Option<SampleTimes> {
+    let moov = read_moov(file)?;
     if Boxes(&moov).any(|(kind, _)| kind == *b"mvex") {
         return None;
     }
@@ -46,8 +42,7 @@ fn last_duration(table: &[u8]) -> Option<u32> {
     u32_at(table.get(8..)?.chunks_exact(8).take(count).next_back()?, 4)
 }
 
-fn read_moov(path: &Path) -> Option<Vec<u8>> {
-    let mut file = File::open(path).ok()?;
+fn read_moov(mut file: impl Read + Seek) -> Option<Vec<u8>> {
     let mut place = 0_u64;
     for _ in 0..MAX_BOXES {
         file.seek(SeekFrom::Start(place)).ok()?;
@@ -136,7 +131,7 @@ fn expand(table: &[u8], samples: usize) -> Option<Vec<i32>> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::Cursor;
 
     use proptest::prelude::*;
 
@@ -161,9 +156,7 @@ mod tests {
     }
 
     fn read(bytes: &[u8], samples: usize) -> Option<(Vec<i32>, u32)> {
-        let mut file = tempfile::NamedTempFile::new().expect("temporary file");
-        file.write_all(bytes).expect("written");
-        sample_times(file.path(), 3, samples).map(|times| (times.offsets, times.last_duration))
+        sample_times(Cursor::new(bytes), 3, samples).map(|times| (times.offsets, times.last_duration))
     }
 
     #[test]

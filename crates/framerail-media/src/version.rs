@@ -77,6 +77,21 @@ pub(crate) fn demuxers() -> Vec<String> {
     }
 }
 
+/// Protocols that it reads, such as `https`.
+#[cfg(feature = "https")]
+pub(crate) fn input_protocols() -> Vec<String> {
+    let mut names = Vec::new();
+    let mut state = ptr::null_mut();
+    loop {
+        // SAFETY: the iterator's own state; names are static.
+        let name = unsafe { av::string(ffi::avio_enum_protocols(&mut state, 0)) };
+        if name.is_empty() {
+            return names;
+        }
+        names.push(name);
+    }
+}
+
 /// Names of its muxers.
 pub(crate) fn muxers() -> Vec<String> {
     let mut names = Vec::new();

@@ -1,12 +1,17 @@
 //! Going to any packet of the video, and the list of all of them from the container's index.
 
-use std::path::Path;
+use std::{fs::File, sync::Arc};
 
 use ffmpeg_the_third::ffi;
 use framerail_core::TimeBase;
 
 use super::{Input, Source};
-use crate::{Damage, KeyframeIndex, MediaError, PacketEntry, PacketKind, SideStreams, av, container::is_url, sample_times::sample_times};
+use crate::{
+    Damage, InputPacket, KeyframeIndex, MediaError, PacketEntry, PacketKind, SideStreams, av,
+    container::is_url,
+    guarded_reader::GuardedReader,
+    sample_times::{SampleTimes, sample_times},
+};
 
 /// Seconds before the aim at which a search starts when the container did not lead to it at once.
 const MARGINS_SECS: [f64; 4] = [0.0, 1.0, 4.0, 16.0];
@@ -74,6 +79,39 @@ impl Input {
         Err(MediaError::Damaged { source_name: self.options.source.clone(), reason })
     }
 
+    /// Gives a packet back that was the last to be read: it is the next again.
+    pub fn unread(&mut self, packet: InputPacket) {
+        self.pending.push_front(packet);
+    }
+
+    /// Goes to a place from which every frame from this time on can be decoded, in seconds on the file's clock: found by the
+    /// container's own means, without an index. The start where the container has none.
+    ///
+    /// # Errors
+    /// `Unsupported` for sources that cannot be sought; `Cancelled`, `Timeout`, and as [`Input::open`].
+    pub fn seek_secs(&mut self, secs: f64) -> Result<(), MediaError> {
+        self.pending.clear();
+        self.is_at_end = false;
+        let base = self.info.time_base;
+        match &mut self.source {
+            Source::Images { list, .. } => {
+                list.next = usize::try_from(base.ticks(secs)).unwrap_or(0);
+                return Ok(());
+            }
+            Source::Container { container, .. } if !container.is_seekable() => {
+                return Err(MediaError::Unsupported {
+                    what: format!("random access in {}", self.options.source),
+                    reason: "it is a pipe or a stream; save it to a file first".into(),
+                });
+            }
+            Source::Container { .. } => {}
+        }
+        let start = self.start.replace(secs);
+        let outcome = if secs > 0.0 { self.seek_to_start() } else { self.reopen() };
+        self.start = start;
+        outcome
+    }
+
     /// Ticks that are added to the video's own times since its clock was set anew.
     pub(crate) fn clock_shift(&self) -> i64 {
         TimeBase::MICROS.rescale(self.progress.clock_offset_micros, self.info.time_base)
@@ -130,7 +168,7 @@ impl Input {
     pub fn container_index(&mut self) -> Result<Option<KeyframeIndex>, MediaError> {
         let is_fresh = self.pending.is_empty() && !self.progress.was_sought && self.progress.packets.iter().all(|count| *count == 0);
         let is_alone = self.options.side_streams == SideStreams::None;
-        if !is_fresh || !is_alone || is_url(&self.options.source) {
+        if !is_fresh || !is_alone {
             return Ok(None);
         }
         let Some(mut packets) = self.indexed_packets() else { return Ok(None) };
@@ -148,6 +186,20 @@ impl Input {
         Ok(Some(KeyframeIndex { packets, time_base: self.info.time_base, damage: self.damage.clone() }))
     }
 
+    /// What the index lacks, from the file itself.
+    fn sample_times(&self, track_id: u32, samples: usize) -> Option<SampleTimes> {
+        let source = &self.options.source;
+        if let Some(custom) = &self.options.custom {
+            self.interrupt.start_clock();
+            let reader = GuardedReader::open(custom, Arc::clone(&self.interrupt)).ok().filter(GuardedReader::is_seekable)?;
+            return sample_times(reader, track_id, samples);
+        }
+        if is_url(source) {
+            return None;
+        }
+        sample_times(File::open(source.strip_prefix("file:").unwrap_or(source)).ok()?, track_id, samples)
+    }
+
     /// The index, presentation times without what is added to all.
     fn indexed_packets(&self) -> Option<Vec<PacketEntry>> {
         let Source::Container { container, video, .. } = &self.source else { return None };
@@ -156,8 +208,7 @@ impl Input {
         }
         let stream = container.stream(*video)?;
         let count = container.index_entries(*video).count();
-        let path = self.options.source.strip_prefix("file:").unwrap_or(&self.options.source);
-        let times = sample_times(Path::new(path), u32::try_from(stream.id).ok()?, count)?;
+        let times = self.sample_times(u32::try_from(stream.id).ok()?, count)?;
         let mut packets: Vec<PacketEntry> = Vec::with_capacity(count);
         for (entry, offset) in container.index_entries(*video).zip(times.offsets) {
             let dts = av::timestamp(entry.timestamp)?;

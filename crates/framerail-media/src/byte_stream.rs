@@ -1,0 +1,145 @@
+//! FFmpeg's byte stream over a custom source.
+
+use std::{
+    io::{self, Read, Seek, SeekFrom},
+    ptr,
+    sync::Arc,
+};
+
+use ffmpeg_the_third::ffi;
+use parking_lot::Mutex;
+
+use crate::{CustomSource, MediaError, error::system_words, guarded_reader::GuardedReader, interrupt::Interrupt};
+
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// What FFmpeg's callbacks work on.
+struct State {
+    reader: GuardedReader,
+    /// Where sources read to. FFmpeg's own buffer may not be touched before there is something to put in it: at the end it
+    /// still holds, and uses, what came before.
+    scratch: Vec<u8>,
+    /// Words of the error that the last read or seek ended with.
+    error: Arc<Mutex<Option<String>>>,
+}
+
+/// An `AVIOContext` of our own.
+pub(crate) struct ByteStream {
+    context: *mut ffi::AVIOContext,
+    state: *mut State,
+    error: Arc<Mutex<Option<String>>>,
+}
+
+// SAFETY: both pointers are owned, and used by one thread at a time through the format context; what they hold is `Send`.
+unsafe impl Send for ByteStream {}
+
+impl ByteStream {
+    pub(crate) fn open(source: &CustomSource, interrupt: &Arc<Interrupt>) -> Result<Self, MediaError> {
+        let reader = GuardedReader::open(source, Arc::clone(interrupt)).map_err(|error| open_error(source.name(), &error, interrupt))?;
+        let error = Arc::new(Mutex::new(None));
+        let seek: Option<unsafe extern "C" fn(*mut libc::c_void, i64, i32) -> i64> = reader.is_seekable().then_some(seek);
+        let state = Box::into_raw(Box::new(State { reader, scratch: vec![0; BUFFER_BYTES], error: Arc::clone(&error) }));
+        // SAFETY: the buffer comes from FFmpeg's allocator as it must, and the state outlives the context (see drop).
+        let context = unsafe {
+            let buffer = ffi::av_malloc(BUFFER_BYTES).cast();
+            ffi::avio_alloc_context(buffer, BUFFER_BYTES as i32, 0, state.cast(), Some(read), None, seek)
+        };
+        let stream = Self { context, state, error };
+        if context.is_null() {
+            return Err(crate::av::error(source.name(), ffi::AVERROR(libc::ENOMEM)));
+        }
+        Ok(stream)
+    }
+
+    pub(crate) fn context(&self) -> *mut ffi::AVIOContext {
+        self.context
+    }
+
+    /// What the source said when it last failed, until it gives bytes again.
+    pub(crate) fn error(&self) -> Option<String> {
+        self.error.lock().clone()
+    }
+}
+
+impl Drop for ByteStream {
+    fn drop(&mut self) {
+        // SAFETY: the format context is closed by now; buffer, context and state are owned and freed once.
+        unsafe {
+            if !self.context.is_null() {
+                ffi::av_freep(ptr::addr_of_mut!((*self.context).buffer).cast());
+                ffi::avio_context_free(&mut self.context);
+            }
+            drop(Box::from_raw(self.state));
+        }
+    }
+}
+
+fn open_error(name: &str, error: &io::Error, interrupt: &Interrupt) -> MediaError {
+    if let Some(reason) = interrupt.reason(name) {
+        return reason;
+    }
+    match error.kind() {
+        io::ErrorKind::NotFound => MediaError::NotFound { source_name: name.to_owned() },
+        io::ErrorKind::Unsupported => MediaError::Unsupported { what: format!("reading {name}"), reason: words(error) },
+        _ => MediaError::Io { path: name.to_owned(), reason: words(error) },
+    }
+}
+
+/// The system's words in our spelling, a source's own as they are.
+fn words(error: &io::Error) -> String {
+    if error.raw_os_error().is_some() { system_words(error) } else { error.to_string() }
+}
+
+impl State {
+    /// A result for FFmpeg, its error kept for whoever reports it.
+    fn noted(&self, result: io::Result<u64>) -> i64 {
+        let error = result.as_ref().err().map(words);
+        let code = match (&result, self.reader.is_due()) {
+            (Ok(value), _) => i64::try_from(*value).unwrap_or(i64::MAX),
+            (Err(_), true) => ffi::AVERROR_EXIT.into(),
+            (Err(_), false) => ffi::AVERROR(libc::EIO).into(),
+        };
+        if error.is_some() {
+            *self.error.lock() = error;
+        }
+        code
+    }
+}
+
+unsafe extern "C" fn read(state: *mut libc::c_void, buffer: *mut u8, length: i32) -> i32 {
+    // SAFETY: the pointer given to avio_alloc_context, alive until the context is freed, used by one thread at a time.
+    let state = unsafe { &mut *state.cast::<State>() };
+    let room = state.scratch.len().min(usize::try_from(length).unwrap_or(0));
+    let result = state.reader.read(state.scratch.get_mut(..room).unwrap_or_default());
+    if let Ok(count) = result {
+        // SAFETY: FFmpeg's buffer holds `length` bytes, and no more than that were read.
+        unsafe { ptr::copy_nonoverlapping(state.scratch.as_ptr(), buffer, count.min(room)) };
+        // An end or a seek is no recovery: some sources end after an error.
+        if count > 0 {
+            *state.error.lock() = None;
+        }
+    }
+    match state.noted(result.map(|count| count as u64)) {
+        0 => ffi::AVERROR_EOF,
+        value => i32::try_from(value).unwrap_or(ffi::AVERROR(libc::EIO)),
+    }
+}
+
+unsafe extern "C" fn seek(state: *mut libc::c_void, offset: i64, whence: i32) -> i64 {
+    // SAFETY: as in `read`.
+    let state = unsafe { &mut *state.cast::<State>() };
+    let by = whence & !ffi::AVSEEK_FORCE;
+    if by == ffi::AVSEEK_SIZE {
+        // Not knowing is no failure of the source.
+        let unknown = i64::from(ffi::AVERROR(libc::ENOSYS));
+        return state.reader.size_bytes().map_or(unknown, |size| i64::try_from(size).unwrap_or(unknown));
+    }
+    let target = match (by, u64::try_from(offset)) {
+        (libc::SEEK_SET, Ok(position)) => SeekFrom::Start(position),
+        (libc::SEEK_CUR, _) => SeekFrom::Current(offset),
+        (libc::SEEK_END, _) => SeekFrom::End(offset),
+        _ => return ffi::AVERROR(libc::EINVAL).into(),
+    };
+    let result = state.reader.seek(target);
+    state.noted(result)
+}

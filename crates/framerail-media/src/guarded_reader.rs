@@ -1,0 +1,373 @@
+//! A custom source that is read under the limits of an input: no wait outlives cancelling or the time limit, and no panic
+//! leaves the source.
+
+use std::{
+    any::Any,
+    io::{self, Read, Seek, SeekFrom},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use crate::{
+    custom_io::{CustomSource, OpenSource, SourceFactory},
+    interrupt::Interrupt,
+};
+
+/// Longest sleep between two looks at the interrupt state.
+const POLL: Duration = Duration::from_millis(50);
+/// Pause after a source said that it has nothing right now.
+const NOTHING_YET: Duration = Duration::from_millis(5);
+/// Most bytes that cross to the reading thread and back at once.
+const MAX_READ_BYTES: usize = 1024 * 1024;
+
+/// An opened custom source.
+pub(crate) struct GuardedReader {
+    hands: Hands,
+    interrupt: Arc<Interrupt>,
+    is_seekable: bool,
+    size_bytes: Option<u64>,
+    /// Where to go back to before the next read: asking for the length led away.
+    return_to: Option<u64>,
+}
+
+/// Who reads.
+enum Hands {
+    Own(Touched),
+    Thread(Worker),
+}
+
+impl GuardedReader {
+    /// Opens a source.
+    ///
+    /// # Errors
+    /// The source's own; `Interrupted` when the interrupt state ended the wait.
+    pub(crate) fn open(source: &CustomSource, interrupt: Arc<Interrupt>) -> io::Result<Self> {
+        let factory = Arc::clone(source.factory());
+        let size_bytes = factory.size_bytes();
+        let (hands, is_seekable) = if factory.may_wait() {
+            let (worker, is_seekable) = Worker::start(factory, &interrupt)?;
+            (Hands::Thread(worker), is_seekable)
+        } else {
+            let touched = Touched::open(&*factory)?;
+            let is_seekable = touched.is_seekable();
+            (Hands::Own(touched), is_seekable)
+        };
+        Ok(Self { hands, interrupt, is_seekable, size_bytes, return_to: None })
+    }
+
+    /// Whether what failed last was ended by the interrupt state.
+    pub(crate) fn is_due(&self) -> bool {
+        self.interrupt.is_due()
+    }
+
+    pub(crate) fn is_seekable(&self) -> bool {
+        self.is_seekable
+    }
+
+    /// Length in bytes; leaves the position where it was.
+    pub(crate) fn size_bytes(&mut self) -> io::Result<u64> {
+        if let Some(size) = self.size_bytes {
+            return Ok(size);
+        }
+        let position = self.stream_position()?;
+        let size = self.seek_once(SeekFrom::End(0))?;
+        self.return_to = Some(position);
+        self.size_bytes = Some(size);
+        Ok(size)
+    }
+
+    fn go_back(&mut self) -> io::Result<()> {
+        if let Some(position) = self.return_to {
+            self.seek_once(SeekFrom::Start(position))?;
+            self.return_to = None;
+        }
+        Ok(())
+    }
+
+    fn seek_once(&mut self, target: SeekFrom) -> io::Result<u64> {
+        match &mut self.hands {
+            Hands::Own(touched) => touched.seek(target),
+            Hands::Thread(worker) => worker.seek(target, &self.interrupt),
+        }
+    }
+
+    fn read_once(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.hands {
+            Hands::Own(touched) => touched.read(buffer),
+            Hands::Thread(worker) => worker.read(buffer, &self.interrupt),
+        }
+    }
+}
+
+impl Read for GuardedReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.go_back()?;
+        loop {
+            if self.interrupt.is_due() {
+                return Err(interrupted());
+            }
+            match self.read_once(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(NOTHING_YET),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(count) => {
+                    // Each arrival starts the wait anew.
+                    self.interrupt.start_clock();
+                    return Ok(count);
+                }
+                error => return error,
+            }
+        }
+    }
+}
+
+impl Seek for GuardedReader {
+    fn seek(&mut self, target: SeekFrom) -> io::Result<u64> {
+        if matches!(target, SeekFrom::Current(_)) {
+            self.go_back()?;
+        }
+        let position = self.seek_once(target)?;
+        self.return_to = None;
+        Ok(position)
+    }
+}
+
+/// What a wait ends with when the interrupt state says so; the caller asks that state for the reason.
+fn interrupted() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "given up waiting")
+}
+
+/// The source's value behind a catch for panics and broken promises.
+struct Touched {
+    source: OpenSource,
+    /// After a panic its state is anyone's guess.
+    panicked: Option<String>,
+}
+
+impl Touched {
+    fn open(factory: &dyn SourceFactory) -> io::Result<Self> {
+        match catch_unwind(AssertUnwindSafe(|| factory.open())) {
+            Ok(source) => Ok(Self { source: source?, panicked: None }),
+            Err(panic) => Err(io::Error::other(panic_words(&*panic))),
+        }
+    }
+
+    fn is_seekable(&self) -> bool {
+        matches!(self.source, OpenSource::Seekable(_))
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = buffer.len();
+        let count = self.touch(|source| match source {
+            OpenSource::Seekable(value) => value.read(buffer),
+            OpenSource::Stream(value) => value.read(buffer),
+        })?;
+        if count > room {
+            return Err(io::Error::other(format!("the source says that it read {count} bytes into room for {room}")));
+        }
+        Ok(count)
+    }
+
+    fn seek(&mut self, target: SeekFrom) -> io::Result<u64> {
+        self.touch(|source| match source {
+            OpenSource::Seekable(value) => value.seek(target),
+            OpenSource::Stream(_) => Err(io::ErrorKind::Unsupported.into()),
+        })
+    }
+
+    fn touch<T>(&mut self, work: impl FnOnce(&mut OpenSource) -> io::Result<T>) -> io::Result<T> {
+        if let Some(words) = &self.panicked {
+            return Err(io::Error::other(words.clone()));
+        }
+        catch_unwind(AssertUnwindSafe(|| work(&mut self.source))).unwrap_or_else(|panic| {
+            let words = panic_words(&*panic);
+            self.panicked = Some(words.clone());
+            Err(io::Error::other(words))
+        })
+    }
+}
+
+fn panic_words(panic: &(dyn Any + Send)) -> String {
+    let words = panic.downcast_ref::<&str>().map(|words| (*words).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("the source panicked: {}", words.as_deref().unwrap_or("no message"))
+}
+
+enum Request {
+    Read(Vec<u8>, usize),
+    Seek(SeekFrom),
+}
+
+enum Reply {
+    Opened(io::Result<bool>),
+    Read(Vec<u8>, io::Result<usize>),
+    Sought(io::Result<u64>),
+}
+
+/// A thread that touches the source, so that whoever waits for it can stop waiting.
+struct Worker {
+    requests: Option<SyncSender<Request>>,
+    replies: Receiver<Reply>,
+    thread: Option<JoinHandle<()>>,
+    /// Travels there and back.
+    buffer: Vec<u8>,
+    /// A request was given up, and its reply may still come.
+    is_lost: bool,
+}
+
+impl Worker {
+    fn start(factory: Arc<dyn SourceFactory>, interrupt: &Interrupt) -> io::Result<(Self, bool)> {
+        let (requests, inbox) = sync_channel(1);
+        let (outbox, replies) = sync_channel(1);
+        let thread = std::thread::Builder::new().name("source".into()).spawn(move || serve(&*factory, &inbox, &outbox))?;
+        let mut worker = Self { requests: Some(requests), replies, thread: Some(thread), buffer: Vec::new(), is_lost: false };
+        match worker.wait(interrupt)? {
+            Reply::Opened(is_seekable) => is_seekable.map(|is_seekable| (worker, is_seekable)),
+            _ => Err(gone()),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8], interrupt: &Interrupt) -> io::Result<usize> {
+        let room = buffer.len().min(MAX_READ_BYTES);
+        let own = std::mem::take(&mut self.buffer);
+        let Reply::Read(bytes, count) = self.ask(Request::Read(own, room), interrupt)? else { return Err(gone()) };
+        if let (Ok(count), Some(room)) = (&count, buffer.get_mut(..room))
+            && let (Some(from), Some(to)) = (bytes.get(..*count), room.get_mut(..*count))
+        {
+            to.copy_from_slice(from);
+        }
+        self.buffer = bytes;
+        count
+    }
+
+    fn seek(&mut self, target: SeekFrom, interrupt: &Interrupt) -> io::Result<u64> {
+        let Reply::Sought(position) = self.ask(Request::Seek(target), interrupt)? else { return Err(gone()) };
+        position
+    }
+
+    fn ask(&mut self, request: Request, interrupt: &Interrupt) -> io::Result<Reply> {
+        if self.is_lost {
+            return Err(io::Error::other("the source did not answer in time before; open it again"));
+        }
+        self.requests.as_ref().and_then(|requests| requests.send(request).ok()).ok_or_else(gone)?;
+        self.wait(interrupt)
+    }
+
+    fn wait(&mut self, interrupt: &Interrupt) -> io::Result<Reply> {
+        loop {
+            match self.replies.recv_timeout(POLL) {
+                Ok(reply) => return Ok(reply),
+                Err(RecvTimeoutError::Disconnected) => return Err(gone()),
+                Err(RecvTimeoutError::Timeout) if interrupt.is_due() => {
+                    self.is_lost = true;
+                    return Err(interrupted());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.requests = None;
+        // A thread that is stuck in the source ends when the source lets it; waiting for that could take for ever.
+        if let Some(thread) = self.thread.take().filter(|_| !self.is_lost) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the thread that reads the source has ended")
+}
+
+fn serve(factory: &dyn SourceFactory, inbox: &Receiver<Request>, outbox: &SyncSender<Reply>) {
+    let mut touched = match Touched::open(factory) {
+        Ok(touched) => touched,
+        Err(error) => {
+            // Nobody may wait any more.
+            let _ = outbox.send(Reply::Opened(Err(error)));
+            return;
+        }
+    };
+    let mut is_wanted = outbox.send(Reply::Opened(Ok(touched.is_seekable()))).is_ok();
+    while is_wanted && let Ok(request) = inbox.recv() {
+        let reply = match request {
+            Request::Read(mut buffer, room) => {
+                buffer.resize(room, 0);
+                let count = touched.read(&mut buffer);
+                Reply::Read(buffer, count)
+            }
+            Request::Seek(target) => Reply::Sought(touched.seek(target)),
+        };
+        is_wanted = outbox.send(reply).is_ok();
+    }
+    // Dropping is the source's code too.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(touched)));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::CancelFlag;
+
+    /// Waits until it is told to stop.
+    struct Stuck(CancelFlag);
+
+    impl Read for Stuck {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            while !self.0.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(0)
+        }
+    }
+
+    /// Interrupted, nothing yet, one byte, and so on.
+    struct Fitful(u8);
+
+    impl Read for Fitful {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0 += 1;
+            match self.0 % 3 {
+                1 => Err(io::ErrorKind::Interrupted.into()),
+                2 => Err(io::ErrorKind::WouldBlock.into()),
+                _ => {
+                    buffer[0] = self.0;
+                    Ok(1)
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_read_that_never_returns_is_left_alone() {
+        let release = CancelFlag::default();
+        let interrupt = Interrupt::new(Arc::new(AtomicBool::new(false)), Some(Duration::from_millis(20)));
+        let source = CustomSource::stream("stuck", Stuck(Arc::clone(&release)));
+        let mut reader = GuardedReader::open(&source, Arc::clone(&interrupt)).expect("opens");
+        interrupt.start_clock();
+        for _ in 0..2 {
+            assert!(reader.read(&mut [0; 4]).is_err());
+            assert!(matches!(interrupt.reason("stuck"), Some(crate::MediaError::Timeout { .. })));
+        }
+        drop(reader);
+        release.store(true, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn fitful_sources_are_asked_again() {
+        let source = CustomSource::stream("fitful", Fitful(0));
+        let mut reader = GuardedReader::open(&source, Interrupt::new(CancelFlag::default(), None)).expect("opens");
+        let mut bytes = [0; 5];
+        reader.read_exact(&mut bytes).expect("read");
+        assert_eq!(bytes, [3, 6, 9, 12, 15]);
+        assert_eq!(reader.seek(SeekFrom::Start(0)).err().map(|error| error.kind()), Some(io::ErrorKind::Unsupported));
+    }
+}

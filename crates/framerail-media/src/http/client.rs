@@ -1,0 +1,198 @@
+//! The client: its settings, its requests, and what its errors mean.
+
+use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
+
+use ureq::{
+    Agent, Body, Error,
+    http::{Response, StatusCode, header},
+    tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem},
+};
+
+use crate::MediaError;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Longest silence of a server before the connection counts as broken.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(20);
+const USER_AGENT: &str = concat!("framerail/", env!("CARGO_PKG_VERSION"));
+
+/// What goes with every request.
+#[derive(Clone, Debug, Default)]
+pub struct HttpOptions {
+    /// Further headers, such as `("Authorization", "Bearer ...")`.
+    pub headers: Vec<(String, String)>,
+    /// How the reader calls itself; by its own name when `None`.
+    pub user_agent: Option<String>,
+    /// Certificates to trust (PEM) in place of the system's, which `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl HttpOptions {
+    /// Takes what FFmpeg calls `headers` (lines), `user_agent` and `ca_file`.
+    pub(crate) fn take_from(options: &mut Vec<(String, String)>) -> Result<Self, MediaError> {
+        let mut own = Self::default();
+        let mut rest = Vec::new();
+        for (name, value) in options.drain(..) {
+            match name.as_str() {
+                "headers" => own.headers = value.lines().filter(|line| !line.trim().is_empty()).map(header_of).collect::<Result<_, _>>()?,
+                "user_agent" => own.user_agent = Some(value),
+                "ca_file" => own.ca_file = Some(value.into()),
+                _ => rest.push((name, value)),
+            }
+        }
+        *options = rest;
+        Ok(own)
+    }
+}
+
+fn header_of(line: &str) -> Result<(String, String), MediaError> {
+    let bad =
+        || MediaError::BadOption { name: "headers".into(), reason: format!("'{line}' is not of the form 'Name: value'"), nearest: None };
+    let (name, value) = line.split_once(':').ok_or_else(bad)?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+/// A client with the connections that it keeps.
+pub(super) fn agent(options: &HttpOptions) -> Result<Agent, MediaError> {
+    let certificates = match &options.ca_file {
+        Some(path) => certificates_of(path)?,
+        None => system_certificates(),
+    };
+    let tls = TlsConfig::builder()
+        .root_certs(RootCerts::Specific(Arc::new(certificates)))
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let config = Agent::config_builder()
+        .tls_config(tls.build())
+        .user_agent(options.user_agent.as_deref().unwrap_or(USER_AGENT))
+        .http_status_as_error(false)
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_per_read(Some(SILENCE_TIMEOUT))
+        .timeout_per_write(Some(SILENCE_TIMEOUT));
+    Ok(config.build().into())
+}
+
+fn certificates_of(path: &PathBuf) -> Result<Vec<Certificate<'static>>, MediaError> {
+    let bad =
+        |reason: String| MediaError::BadOption { name: "ca_file".into(), reason: format!("{}: {reason}", path.display()), nearest: None };
+    let text = fs::read(path).map_err(|error| bad(crate::error::system_words(&error)))?;
+    let items = parse_pem(&text).filter_map(|item| item.ok());
+    let found: Vec<_> = items.filter_map(|item| if let PemItem::Certificate(found) = item { Some(found) } else { None }).collect();
+    if found.is_empty() { Err(bad("no certificate in it".into())) } else { Ok(found) }
+}
+
+/// What the system trusts. None is no error yet: plain http needs none, and https says so when it fails.
+fn system_certificates() -> Vec<Certificate<'static>> {
+    let loaded = rustls_native_certs::load_native_certs();
+    loaded.certs.iter().map(|found| Certificate::from_der(found).to_owned()).collect()
+}
+
+/// A request that failed.
+pub(super) struct Failure {
+    pub(super) error: io::Error,
+    /// Whether the same request may succeed later.
+    pub(super) is_transient: bool,
+}
+
+impl Failure {
+    pub(super) fn transient(error: io::Error) -> Self {
+        Self { error, is_transient: true }
+    }
+
+    pub(super) fn lasting(error: io::Error) -> Self {
+        Self { error, is_transient: false }
+    }
+
+    /// An error of reading a body.
+    pub(super) fn of_io(error: io::Error) -> Self {
+        match error.downcast::<Error>() {
+            Ok(error) => Self::of(error),
+            Err(error) => Self::of(Error::Io(error)),
+        }
+    }
+
+    fn of(error: Error) -> Self {
+        let lasting = |words: String| Self::lasting(io::Error::other(words));
+        match error {
+            Error::Io(error) => match error.downcast::<rustls::Error>() {
+                Ok(error) => Self::of_tls(&error),
+                Err(error) => Self::transient(error),
+            },
+            Error::Rustls(error) => Self::of_tls(&error),
+            Error::Timeout(_) => Self::transient(io::Error::new(io::ErrorKind::TimedOut, "the server is silent")),
+            Error::ConnectionFailed | Error::Protocol(_) | Error::BodyStalled => Self::transient(io::Error::other(error.to_string())),
+            Error::HostNotFound => lasting("no host of this name is known".into()),
+            Error::TooManyRedirects => lasting("the server redirects in a circle".into()),
+            other => lasting(other.to_string()),
+        }
+    }
+
+    fn of_tls(error: &rustls::Error) -> Self {
+        let hint = match error {
+            rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => {
+                "; if the server is to be trusted, name its issuer's certificate in SSL_CERT_FILE or the option ca_file"
+            }
+            _ => "",
+        };
+        Self::lasting(io::Error::other(format!("no secure connection, {error}{hint}")))
+    }
+
+    fn of_status(status: StatusCode) -> Self {
+        let words = format!("the server answers {status}");
+        match status {
+            StatusCode::NOT_FOUND | StatusCode::GONE => Self::lasting(io::Error::new(io::ErrorKind::NotFound, words)),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::lasting(io::Error::new(io::ErrorKind::PermissionDenied, words)),
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                Self::lasting(io::Error::other("the server has no bytes of it; the file is empty or was cut"))
+            }
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Self::transient(io::Error::other(words)),
+            _ if status.is_server_error() => Self::transient(io::Error::other(words)),
+            _ => Self::lasting(io::Error::other(words)),
+        }
+    }
+}
+
+/// Asks once for bytes `start..end` or the whole file; the answer has the file or a part of it.
+pub(super) fn ask(agent: &Agent, url: &str, headers: &[(String, String)], part: Option<(u64, u64)>) -> Result<Response<Body>, Failure> {
+    let mut request = agent.get(url);
+    if let Some((start, end)) = part {
+        request = request.header(header::RANGE, format!("bytes={start}-{}", end.saturating_sub(1)));
+    }
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    let response = request.call().map_err(Failure::of)?;
+    match response.status() {
+        StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(response),
+        status => Err(Failure::of_status(status)),
+    }
+}
+
+/// Whether an answer has less than the file.
+pub(super) fn is_part(response: &Response<Body>) -> bool {
+    response.status() == StatusCode::PARTIAL_CONTENT
+}
+
+/// The part of a file that an answer has.
+pub(super) struct ContentRange {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    /// Of the whole file.
+    pub(super) size_bytes: u64,
+}
+
+/// What an answer says of its part; `None` when it has no part, or the server does not know the whole.
+pub(super) fn range(response: &Response<Body>) -> Option<ContentRange> {
+    if !is_part(response) {
+        return None;
+    }
+    let text = response.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
+    let (part, size) = text.trim().strip_prefix("bytes")?.trim().split_once('/')?;
+    let (first, last) = part.split_once('-')?;
+    let (start, last, size_bytes) = (first.trim().parse().ok()?, last.trim().parse::<u64>().ok()?, size.trim().parse().ok()?);
+    let end = last.checked_add(1)?;
+    (start < end && end <= size_bytes).then_some(ContentRange { start, end, size_bytes })
+}
+
+/// The mark by which a server tells versions of a file apart.
+pub(super) fn entity_tag(response: &Response<Body>) -> Option<String> {
+    Some(response.headers().get(header::ETAG)?.to_str().ok()?.to_owned())
+}

@@ -1,0 +1,44 @@
+//! The body of one answer.
+
+use std::io::{self, Read};
+
+use ureq::{Body, BodyReader, http::Response};
+
+use super::client::Failure;
+
+/// Bytes of a file as they come in.
+pub(super) struct Flow {
+    body: BodyReader<'static>,
+    position: u64,
+    end: u64,
+}
+
+impl Flow {
+    /// The body of an answer that promises bytes `position..end`.
+    pub(super) fn new(response: Response<Body>, position: u64, end: u64) -> Self {
+        Self { body: response.into_body().into_reader(), position, end }
+    }
+
+    /// Whether it has the byte at a position to give next.
+    pub(super) fn is_at(&self, position: u64) -> bool {
+        self.position == position && position < self.end
+    }
+
+    /// Reads up to a position, or to the end of the answer.
+    pub(super) fn read_to(&mut self, end: u64, bytes: &mut Vec<u8>) -> Result<(), Failure> {
+        let wanted = end.min(self.end) - self.position;
+        let before = bytes.len();
+        let result = (&mut self.body).take(wanted).read_to_end(bytes);
+        let count = (bytes.len() - before) as u64;
+        self.position += count;
+        if result.is_ok() && self.position == self.end {
+            // The connection is kept for the next request once the end was seen, not before.
+            let _ = self.body.read(&mut [0]);
+        }
+        match result {
+            Ok(_) if count == wanted => Ok(()),
+            Ok(_) => Err(Failure::transient(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended early"))),
+            Err(error) => Err(Failure::of_io(error)),
+        }
+    }
+}
