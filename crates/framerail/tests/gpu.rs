@@ -202,6 +202,7 @@ fn blur_faces_gives_the_same_pictures() {
         let mut preset = BlurFaces::new(carphone(), folder.path().join(format!("{device}.mkv")).display().to_string());
         preset.device = Some(device.parse().expect("a device"));
         preset.write_options = vec![("codec".into(), "ffv1".into())];
+        preset.report = Some(folder.path().join(format!("{device}.html")));
         preset.description().to_string()
     };
     let (expected, _) = run(&text("cpu"), "auto", true);
@@ -213,6 +214,14 @@ fn blur_faces_gives_the_same_pictures() {
     report(&format!("blur-faces: {:.4} % of samples differ by more than 2", 100.0 * mean));
     assert!(mean < 0.01, "{:.2} % of samples differ", 100.0 * mean);
     assert_eq!(stats.counter("frames_converted"), 0, "frames come back in the encoder's format");
+    let pictures = |device: &str| {
+        let page = std::fs::read_to_string(folder.path().join(format!("{device}.html"))).expect("a page");
+        page.matches("data:image/jpeg").count()
+    };
+    assert!(pictures("cuda") > 0 && pictures("cuda") == pictures("cpu"), "{} and {}", pictures("cuda"), pictures("cpu"));
+    let names: Vec<&str> = stats.stages.iter().map(|stage| stage.name.as_str()).collect();
+    let place = |name: &str| names.iter().position(|found| *found == name);
+    assert!(place("report") < place("blur") && place("blur") < place("download"), "frames stay on the card for the report: {names:?}");
 }
 
 #[test]

@@ -14,14 +14,18 @@ use std::{
 };
 
 use framerail_core::{StreamId, StreamInfo};
+use framerail_cuda::Traffic;
 use framerail_pipeline::{
     ArgumentSpec, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, OptionKind, OptionSpec, Options, PlanError,
     Registry, RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
 };
 
 use self::{doubt::Doubts, page::Page, record::StreamRecord};
-use super::link::{detections_of, host_frames, input_of};
-use crate::outputs::{OutputFile, check_output, has_stream_placeholder, is_standard_output, output_path, refuse_source};
+use super::link::{detections_of, input_of};
+use crate::{
+    devices::account,
+    outputs::{OutputFile, check_output, has_stream_placeholder, is_standard_output, output_path, refuse_source},
+};
 
 /// Doubtful frames that are listed when there are no pictures of them.
 const LISTED_WITHOUT_PICTURES: usize = 24;
@@ -84,7 +88,7 @@ impl ReportPlan {
 
 impl StagePlan for ReportPlan {
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
-        let input = if self.reads_pixels() { host_frames(input)? } else { input_of(input)? };
+        let input = input_of(input)?;
         let detections = detections_of(input)?;
         let singular = match detections.labels.as_slice() {
             [only] => only.clone(),
@@ -103,8 +107,13 @@ impl StagePlan for ReportPlan {
         self.thumbnails > 0
     }
 
+    fn takes_device_frames(&self) -> bool {
+        true
+    }
+
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
-        Ok(Work::Stages(vec![Box::new(Report { plan: *self, pages: BTreeMap::new(), streams: HashMap::new(), pictures: None })]))
+        let report = Report { plan: *self, pages: BTreeMap::new(), streams: HashMap::new(), pictures: None, context: None };
+        Ok(Work::Stages(vec![Box::new(report)]))
     }
 }
 
@@ -122,11 +131,13 @@ struct Report {
     /// The page of each stream and its place there.
     streams: HashMap<StreamId, (PathBuf, usize)>,
     pictures: Option<Counter>,
+    context: Option<StageContext>,
 }
 
 impl Stage for Report {
     fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
         self.pictures = Some(context.counter("pictures_taken"));
+        self.context = Some(context.clone());
         Ok(())
     }
 
@@ -141,6 +152,11 @@ impl Stage for Report {
         };
         let before = doubts.pictures_taken;
         record.frame(&item, doubts)?;
+        if let Some(context) = &self.context
+            && doubts.pictures_taken > before
+        {
+            account(context, Traffic::take());
+        }
         if let Some(counter) = &self.pictures {
             counter.add(doubts.pictures_taken - before);
         }

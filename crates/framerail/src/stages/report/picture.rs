@@ -5,7 +5,10 @@ use framerail_media::{ImageFormat, encode_image};
 use framerail_pipeline::{ErrorKind, StageError};
 use framerail_vision::{Canvas, DrawOptions, size_within, thumbnail, thumbnail_of};
 
-use crate::convert::{core_error, vision_error};
+use crate::{
+    convert::{cuda_error, vision_error},
+    devices::host_picture,
+};
 
 /// Most pixels of the whole frame's picture.
 const WHOLE_SIZE: (u32, u32) = (384, 288);
@@ -35,12 +38,12 @@ pub(super) struct Picture {
 }
 
 impl Picture {
-    /// Takes both pictures.
+    /// Takes both pictures; of a frame on a card from a copy, which is waited for.
     ///
     /// # Errors
-    /// When the frame is not in host memory, or FFmpeg lacks the encoder.
+    /// When the card fails, or FFmpeg lacks the encoder.
     pub(super) fn take(frame: &Frame, detections: &[Detection], of: &Detection) -> Result<Self, StageError> {
-        let surface = frame.surface.host().map_err(core_error)?;
+        let surface = &host_picture(frame).map_err(cuda_error)?;
         let pool = FramePool::new(0);
         let (width, height) = size_within(surface.width(), surface.height(), WHOLE_SIZE.0, WHOLE_SIZE.1);
         let mut whole = thumbnail(surface, &frame.color, width, height, &pool).map_err(vision_error)?;
