@@ -43,6 +43,9 @@ pub enum VisionError {
         /// The second, as format and size.
         right: String,
     },
+    /// Batches that an augmentation cannot work on, or numbers that do not fit them.
+    #[error("augmentation: {0}")]
+    Augmentation(String),
 }
 
 impl VisionError {

@@ -5,6 +5,7 @@
 //! except preprocessing in 8-bit arithmetic ([`Sampling::Bilinear8Bit`]), whose point it is.
 #![forbid(unsafe_code)]
 
+pub mod augment;
 mod blur;
 mod channel_rows;
 mod color;
@@ -33,6 +34,7 @@ pub mod tensor;
 #[cfg(test)]
 mod test_pictures;
 
+pub use augment::{Augment, AugmentScope, Augmenter, ColorJitter, RandomBlur, RandomCrop, RandomErase};
 pub use compare::{Comparison, Difference, compare};
 pub use draw::Canvas;
 pub use error::VisionError;
