@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use framerail_core::{Frame, FramePool};
-use framerail_media::{Decoded, Decoder, DecoderSetup};
+use framerail_media::{Damage, Decoded, Decoder, DecoderSetup};
 
 use crate::{
     ReaderError,
@@ -17,6 +17,7 @@ const UNKNOWN_TAG: i64 = -1;
 /// Decodes pieces on the host, one thread each unless the setup says otherwise.
 pub struct CpuPieces {
     decoder: Decoder,
+    pictures: u64,
 }
 
 impl CpuPieces {
@@ -25,11 +26,22 @@ impl CpuPieces {
     /// # Errors
     /// `Media` when this FFmpeg cannot decode it.
     pub fn new(setup: &DecoderSetup, pool: &FramePool) -> Result<Self, ReaderError> {
-        Ok(Self { decoder: Decoder::open_with(setup, pool)? })
+        Ok(Self { decoder: Decoder::open_with(setup, pool)?, pictures: 0 })
+    }
+
+    /// Pictures that came out of the decoder, shown or not, since the last call.
+    pub fn take_pictures(&mut self) -> u64 {
+        std::mem::take(&mut self.pictures)
+    }
+
+    /// What was not as it should be, so far.
+    pub fn damage(&self) -> &Damage {
+        self.decoder.damage()
     }
 
     fn take(&mut self, shown: &Shown, output: &mut dyn PieceOutput<Frame>) -> Result<(), ReaderError> {
         while let Decoded::Frame(frame) = self.decoder.receive()? {
+            self.pictures += 1;
             let tag = shown.tags.get(&frame.pts.0).copied();
             if tag.is_none_or(|tag| !shown.hidden.contains(&tag)) {
                 output.reserve()?;
@@ -62,6 +74,7 @@ impl PieceDecoder for CpuPieces {
             }
         }
         for packet in &piece.packets {
+            output.check()?;
             self.decoder.send(Some(&packet.packet))?;
             self.take(&shown, output)?;
         }

@@ -63,7 +63,9 @@ pub enum ReaderError {
         error: framerail_vision::VisionError,
     },
     /// A frame of another size than the batch, in an output that is not scaled.
-    #[error("{source_name}: frame {number} is {width}x{height}, the batch {expected_width}x{expected_height}; ask for a tensor of one size")]
+    #[error(
+        "{source_name}: frame {number} is {width}x{height}, the batch {expected_width}x{expected_height}; ask for a tensor of one size"
+    )]
     SizeChanged {
         /// The source as given.
         source_name: String,
@@ -87,6 +89,12 @@ pub enum ReaderError {
         seconds: f64,
         /// What was waited for, and where the decoder stands.
         state: String,
+    },
+    /// Reading in the background ended; the first to hear of it was told more.
+    #[error("{reason}")]
+    Failed {
+        /// Why.
+        reason: String,
     },
     /// The reader was closed while a piece was decoded.
     #[error("reading was ended")]

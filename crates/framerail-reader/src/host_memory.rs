@@ -53,11 +53,6 @@ impl HostBuffer {
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
         self.memory.get_mut(self.start..self.start + self.bytes).unwrap_or_default()
     }
-
-    /// Keeps the first bytes only.
-    pub(crate) fn truncate(&mut self, bytes: usize) {
-        self.bytes = self.bytes.min(bytes);
-    }
 }
 
 impl fmt::Debug for HostBuffer {

@@ -8,6 +8,7 @@
 mod batch;
 mod batches;
 mod clips;
+mod counters;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda_batch;
@@ -18,15 +19,21 @@ mod device_clip;
 #[cfg(feature = "cuda")]
 mod device_pieces;
 pub mod error;
+mod frame_index;
+mod host_cursor;
+mod host_engine;
 mod host_memory;
+mod host_pictures;
 mod metadata;
 mod options;
 mod packets;
 mod parallel;
 mod piece;
-mod tensor_options;
+mod piece_source;
+mod selection;
 #[cfg(feature = "cuda")]
 mod tensors;
+mod video;
 mod video_reader;
 mod window;
 
@@ -43,12 +50,12 @@ pub use device_clip::{ClipFrame, DeviceClip};
 #[cfg(feature = "cuda")]
 pub use device_pieces::{CopySurfaces, MakeSurface};
 pub use error::ReaderError;
+pub use framerail_vision::TensorOptions;
 pub use metadata::{FrameTime, IndexSource, ReaderStats, VideoMetadata};
 pub use options::{IndexCache, IndexPolicy, OnError, OutputOptions, ReadDevice, ReadMode, ReaderOptions, Selection};
 pub use packets::{PacketReader, StreamPacket, VideoPacket};
 pub use parallel::{MakeDecoder, ParallelDecoder, PieceDecoder, PieceOutput, Tagged};
 pub use piece::{Piece, PieceCutter, PiecePacket};
-pub use tensor_options::TensorOptions;
 #[cfg(feature = "cuda")]
 pub use tensors::TensorPictures;
 pub use video_reader::VideoReader;

@@ -30,6 +30,14 @@ pub trait PieceOutput<P> {
     /// `Closed` when the reader was let go meanwhile.
     fn reserve(&mut self) -> Result<(), ReaderError>;
 
+    /// Asked between packets: whether to go on.
+    ///
+    /// # Errors
+    /// Whatever ends the piece.
+    fn check(&mut self) -> Result<(), ReaderError> {
+        Ok(())
+    }
+
     /// Hands over a picture for which a place was reserved.
     fn push(&mut self, picture: Tagged<P>);
 }

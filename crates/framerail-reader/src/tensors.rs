@@ -8,7 +8,7 @@ use framerail_cuda::{
     kernels::{Channels, Conversion, TensorSpec},
     nvdec::{MappedPicture, StreamFormat},
 };
-use framerail_vision::{ChannelOrder, Preprocess, Preprocessor};
+use framerail_vision::ChannelOrder;
 use parking_lot::Mutex;
 
 use crate::{TensorOptions, device_pieces::MakeSurface};
@@ -30,7 +30,7 @@ impl TensorPictures {
     }
 
     fn spec(&self, size: (u32, u32)) -> TensorSpec {
-        let (width, height) = self.options.size.unwrap_or(size);
+        let (width, height) = self.options.picture_size(size.0, size.1);
         let channels = match self.options.channel_order {
             ChannelOrder::Rgb => Channels::Rgb,
             ChannelOrder::Bgr => Channels::Bgr,
@@ -49,11 +49,8 @@ impl TensorPictures {
             return Ok((*spec, *conversion));
         }
         let spec = self.spec((width, height));
-        let TensorOptions { crop, fit, sampling, channel_order, layout, scale, mean, std, .. } = self.options;
-        let wanted = Preprocess { width: spec.width, height: spec.height, fit, channel_order, layout, scale, mean, std };
         let refused = |error: framerail_vision::VisionError| CudaError::BadArgument { what: error.to_string() };
-        let plan = Preprocessor::new(wanted).map_err(refused)?.with_sampling(sampling).plan(width, height, format, color, crop);
-        let conversion = plan.map_err(refused)?.conversion();
+        let conversion = self.options.plan(width, height, format, color).map_err(refused)?.conversion();
         *planned = Some((key, spec, conversion));
         Ok((spec, conversion))
     }

@@ -1,15 +1,40 @@
 //! One reader for frames by number, by time, and in sequence.
 
+use std::sync::{Arc, atomic::Ordering};
+
+use framerail_core::{Device, FramePool};
+use framerail_media::{Input, InputOptions, ProbeEffort};
+
 use crate::{
-    Batch, FrameInfo, FrameTime, OutputOptions, ReaderError, ReaderOptions, ReaderStats, Selection, VideoMetadata, batches::Batches,
+    Batch, Batches, FrameInfo, FrameTime, HostTensor, IndexPolicy, IndexSource, OutputOptions, PictureShape, ReaderError, ReaderOptions,
+    ReaderStats, Selection, Tensor, VideoMetadata,
+    batches::Order,
+    frame_index::{self, FrameIndex},
+    host_cursor::{CountCursor, Found},
+    host_engine::HostEngine,
+    host_memory::HostPool,
+    host_pictures::{FrameKind, check_output},
+    selection,
+    video::{Fault, Target, Video},
 };
+
+/// Times a read is begun anew because the file is not what it promised.
+const MAX_TRIES: usize = 4;
+/// Seconds that a time may lie beside a frame's own: sums of seconds are rounded.
+const ROUNDING_SECS: f64 = 1e-7;
 
 /// Reads frames of one video stream: by number, by time, or in sequence, as dense batches.
 ///
 /// Frame n is the n-th in presentation order as a decode from the start gives it, whichever way it is reached.
 pub struct VideoReader {
     options: ReaderOptions,
+    video: Arc<Video>,
     metadata: VideoMetadata,
+    target: Target,
+    /// Open, and nothing read of it yet.
+    fresh: Option<Input>,
+    index: Option<Arc<FrameIndex>>,
+    engine: Option<HostEngine>,
 }
 
 impl VideoReader {
@@ -18,7 +43,49 @@ impl VideoReader {
     /// # Errors
     /// `Media` for what cannot be opened, `BadOption`.
     pub fn open(options: ReaderOptions) -> Result<Self, ReaderError> {
-        Err(ReaderError::BadOption { name: "source", reason: format!("{} cannot be read yet", options.input.source) })
+        check(&options)?;
+        let source = input_options(&options)?;
+        let input = Input::open(&source)?;
+        let info = input.info();
+        let kind = FrameKind { width: info.width, height: info.height, format: info.pixel_format };
+        let metadata = VideoMetadata {
+            source: info.source.clone(),
+            container: info.container.clone(),
+            codec: info.codec.clone(),
+            width: info.width,
+            height: info.height,
+            pixel_format: info.pixel_format,
+            color: info.color,
+            frame_rate: info.frame_rate,
+            duration_secs: info.duration_secs,
+            start_secs: None,
+            num_frames: None,
+            frames_estimate: info.frames_estimate,
+            bit_rate: info.bit_rate,
+            rotation: input.coded_rotation(),
+            sample_aspect_ratio: info.sample_aspect_ratio,
+            index_source: IndexSource::Unread,
+            device: Device::Cpu,
+            fallback: None,
+            tags: info.metadata.clone(),
+        };
+        let threads = match options.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let video = Video {
+            setup: input.decoder_setup(),
+            input: source,
+            threads,
+            timeout: options.timeout,
+            on_error: options.on_error,
+            counters: Default::default(),
+            frames: FramePool::new(threads + 2),
+            memory: HostPool::new(options.queue + 2),
+            is_index_wrong: Default::default(),
+        };
+        let target = Target { output: options.output.clone(), kind, is_seen: false };
+        Ok(Self { options, video: Arc::new(video), metadata, target, fresh: Some(input), index: None, engine: None })
     }
 
     /// The options as given.
@@ -36,7 +103,7 @@ impl VideoReader {
     /// # Errors
     /// `Media`, `Timeout`.
     pub fn num_frames(&mut self) -> Result<usize, ReaderError> {
-        Ok(self.times()?.len())
+        Ok(self.index()?.len())
     }
 
     /// The frames' places in time; makes the index when there is none yet.
@@ -44,7 +111,8 @@ impl VideoReader {
     /// # Errors
     /// `Media`, `Timeout`.
     pub fn times(&mut self) -> Result<&[FrameTime], ReaderError> {
-        Ok(&[])
+        self.index()?;
+        Ok(self.index.as_ref().map_or(&[], |index| index.times()))
     }
 
     /// Changes what is handed out from now on.
@@ -52,16 +120,21 @@ impl VideoReader {
     /// # Errors
     /// `BadOption`.
     pub fn set_output(&mut self, output: OutputOptions) -> Result<(), ReaderError> {
+        check_output(&output)?;
+        if output != self.target.output {
+            self.engine = None;
+        }
+        self.target.output = output.clone();
         self.options.output = output;
         Ok(())
     }
 
-    /// The shape, type and layout of one picture as it is handed out; reads the first frame where the header does not tell.
+    /// The shape, type and layout of one picture as it is handed out.
     ///
     /// # Errors
-    /// As [`VideoReader::read`].
-    pub fn picture_shape(&mut self) -> Result<crate::PictureShape, ReaderError> {
-        Err(ReaderError::Closed)
+    /// As [`VideoReader::read`]: the first frame is read where its header may be wrong.
+    pub fn picture_shape(&mut self) -> Result<PictureShape, ReaderError> {
+        Ok(self.target.shape())
     }
 
     /// The number of the frame on screen at a time in seconds on the file's clock. Times before the first frame and from the end of
@@ -69,16 +142,23 @@ impl VideoReader {
     ///
     /// # Errors
     /// `OutOfRange`, and as [`VideoReader::times`].
-    pub fn frame_at(&mut self, _secs: f64) -> Result<usize, ReaderError> {
-        Err(ReaderError::Closed)
+    pub fn frame_at(&mut self, secs: f64) -> Result<usize, ReaderError> {
+        let index = self.index()?;
+        selection::frame_at(index.times(), secs, ROUNDING_SECS).map_err(|reason| self.out_of_range(reason))
     }
 
     /// Frames by their numbers, in the order asked, duplicates allowed.
     ///
     /// # Errors
     /// `OutOfRange` for a number that is not there, `Timeout`, `Media`, `Cuda`; `Decode` for damage where the options ask for it.
-    pub fn read(&mut self, _numbers: &[usize]) -> Result<Batch, ReaderError> {
-        Err(ReaderError::Closed)
+    pub fn read(&mut self, numbers: &[usize]) -> Result<Batch, ReaderError> {
+        let (memory, frames, shape) = self.retried(|reader| {
+            let shape = reader.target.shape();
+            let mut memory = reader.video.memory.buffer(shape.bytes() * numbers.len());
+            let frames = reader.read_host(numbers, memory.as_mut_slice())?;
+            Ok((memory, frames, shape))
+        })?;
+        Ok(Batch { tensor: Tensor::Host(HostTensor::new(numbers.len(), shape, memory)), frames })
     }
 
     /// The frames on screen at these times, in the order asked: see [`VideoReader::frame_at`].
@@ -94,29 +174,168 @@ impl VideoReader {
     ///
     /// # Errors
     /// As [`VideoReader::read`]; `BadOption` for a length that does not fit or a reader on a card.
-    pub fn read_into(&mut self, _numbers: &[usize], _out: &mut [u8]) -> Result<Vec<FrameInfo>, ReaderError> {
-        Err(ReaderError::Closed)
+    pub fn read_into(&mut self, numbers: &[usize], out: &mut [u8]) -> Result<Vec<FrameInfo>, ReaderError> {
+        self.retried(|reader| {
+            let need = reader.target.shape().bytes() * numbers.len();
+            if out.len() != need {
+                let reason = format!("{} pictures need {need} bytes, {} were given", numbers.len(), out.len());
+                return Err(ReaderError::BadOption { name: "out", reason }.into());
+            }
+            reader.read_host(numbers, out)
+        })
     }
 
-    /// Batches of `batch` frames made ahead by a thread of its own; the last may be smaller, unless `drop_last` leaves it out. The
+    /// Batches of `batch` frames made ahead by threads of their own; the last may be smaller, unless `drop_last` leaves it out. The
     /// reader can be used, or dropped, meanwhile.
     ///
     /// # Errors
     /// `OutOfRange`, `BadOption`, and as [`VideoReader::times`].
-    pub fn batches(&mut self, _selection: Selection, _batch: usize, _drop_last: bool) -> Result<Batches, ReaderError> {
-        Err(ReaderError::Closed)
+    pub fn batches(&mut self, selection: Selection, batch: usize, drop_last: bool) -> Result<Batches, ReaderError> {
+        if batch == 0 {
+            return Err(ReaderError::BadOption { name: "batch", reason: "give at least 1".into() });
+        }
+        let mut numbers = self.select(&selection)?;
+        if drop_last {
+            numbers.truncate(numbers.len() / batch * batch);
+        }
+        let index = self.index()?;
+        let mode = selection::mode(self.options.mode, &index, &numbers);
+        let order = Order { numbers: numbers.into(), batch, queue: self.options.queue };
+        Ok(Batches::on_host(&self.video, &index, &self.target, mode, order))
     }
 
     /// The numbers of a selection.
     ///
     /// # Errors
     /// `OutOfRange`, `BadOption`, and as [`VideoReader::times`].
-    pub fn select(&mut self, _selection: &Selection) -> Result<Vec<usize>, ReaderError> {
-        Err(ReaderError::Closed)
+    pub fn select(&mut self, selection: &Selection) -> Result<Vec<usize>, ReaderError> {
+        let index = self.index()?;
+        selection::numbers(selection, index.times(), ROUNDING_SECS).map_err(|wrong| match wrong {
+            selection::Wrong::Option(name, reason) => ReaderError::BadOption { name, reason },
+            selection::Wrong::Range(reason) => self.out_of_range(reason),
+        })
     }
 
     /// What was done so far, by this reader and its batches.
     pub fn stats(&self) -> ReaderStats {
-        ReaderStats::default()
+        self.video.counters.stats()
     }
+
+    fn out_of_range(&self, reason: String) -> ReaderError {
+        ReaderError::OutOfRange { source_name: self.video.source_name().to_owned(), reason }
+    }
+
+    fn check_numbers(&self, numbers: &[usize], frames: usize) -> Result<(), ReaderError> {
+        match numbers.iter().find(|number| **number >= frames) {
+            Some(number) => Err(self.out_of_range(format!("frame {number} was asked for, there are {frames}, numbered from 0"))),
+            None => Ok(()),
+        }
+    }
+
+    fn read_host(&mut self, numbers: &[usize], out: &mut [u8]) -> Result<Vec<FrameInfo>, Fault> {
+        let index = self.index()?;
+        self.check_numbers(numbers, index.len())?;
+        let engine = self.engine.get_or_insert_with(|| HostEngine::new(&self.video, &index, &self.target, self.options.mode));
+        let frames = engine.read(numbers, out)?;
+        self.target.is_seen |= !numbers.is_empty();
+        self.video.counters.deliver(&frames);
+        Ok(frames)
+    }
+
+    /// Mends what can be mended between two tries: a header or an index that was wrong.
+    fn retried<T>(&mut self, mut read: impl FnMut(&mut Self) -> Result<T, Fault>) -> Result<T, ReaderError> {
+        for _ in 0..MAX_TRIES {
+            match read(self) {
+                Ok(done) => return Ok(done),
+                Err(Fault::Error(error)) => return Err(error),
+                Err(Fault::OtherKind) => self.look_at_first()?,
+                Err(Fault::IndexWrong) => self.count_frames()?,
+            }
+        }
+        Err(self.video.error_of(Fault::IndexWrong))
+    }
+
+    /// Takes size and format of the first frame instead of the header's.
+    fn look_at_first(&mut self) -> Result<(), ReaderError> {
+        let mut cursor = CountCursor::new(&self.video, 1);
+        match cursor.next(0, &self.video.deadline()) {
+            Ok(Found::Frame(frame)) => {
+                self.target.kind = FrameKind::of(frame.surface.host().map_err(framerail_media::MediaError::from)?);
+                self.metadata.color = frame.color;
+            }
+            Ok(Found::Missing(_)) => {}
+            Err(fault) => return Err(self.video.error_of(fault)),
+        }
+        self.target.is_seen = true;
+        (self.metadata.width, self.metadata.height) = (self.target.kind.width, self.target.kind.height);
+        self.metadata.pixel_format = self.target.kind.format;
+        self.engine = None;
+        Ok(())
+    }
+
+    /// Takes an index that was made by decoding, and where that is wrong too, counts frames from the start.
+    fn count_frames(&mut self) -> Result<(), ReaderError> {
+        let index = match self.index.take() {
+            Some(index) if index.source == IndexSource::Decoded => index.counted(),
+            _ => FrameIndex::decode(&self.video.input, &self.video.frames)?,
+        };
+        self.adopt(index);
+        Ok(())
+    }
+
+    fn adopt(&mut self, index: FrameIndex) {
+        let times = index.times();
+        self.metadata.num_frames = Some(index.len());
+        self.metadata.index_source = index.source;
+        if index.source != IndexSource::Approximate {
+            self.metadata.start_secs = times.first().map(|time| time.seconds);
+            let end = times.last().map(|time| time.seconds + time.duration_secs);
+            self.metadata.duration_secs = end.zip(self.metadata.start_secs).map(|(end, start)| end - start);
+        }
+        self.engine = None;
+        self.index = Some(Arc::new(index));
+    }
+
+    fn index(&mut self) -> Result<Arc<FrameIndex>, ReaderError> {
+        if self.video.is_index_wrong.swap(false, Ordering::Relaxed) {
+            self.count_frames()?;
+        }
+        if let Some(index) = &self.index {
+            return Ok(Arc::clone(index));
+        }
+        let mut input = match self.fresh.take() {
+            Some(input) => input,
+            None => self.video.open()?,
+        };
+        let approximate = match self.options.index {
+            IndexPolicy::Approximate => FrameIndex::approximate(&mut input)?,
+            IndexPolicy::Exact => None,
+        };
+        let index = match approximate {
+            Some(index) => index,
+            None => FrameIndex::make(&mut input, &self.video.input, &self.video.frames)?,
+        };
+        self.adopt(index);
+        self.index.clone().ok_or(ReaderError::Closed)
+    }
+}
+
+fn check(options: &ReaderOptions) -> Result<(), ReaderError> {
+    let input = &options.input;
+    if input.start_secs.is_some() || input.end_secs.is_some() || input.duration_secs.is_some() {
+        let reason = "a reader knows the whole file: give a selection to batches instead".into();
+        return Err(ReaderError::BadOption { name: "start", reason });
+    }
+    if options.queue == 0 {
+        return Err(ReaderError::BadOption { name: "queue", reason: "give at least 1".into() });
+    }
+    check_output(&options.output)
+}
+
+/// How the source is opened: its header alone, and no wait longer than the reader's own limit.
+fn input_options(options: &ReaderOptions) -> Result<InputOptions, ReaderError> {
+    let mut input = frame_index::whole(&options.input);
+    input.probe = ProbeEffort::Header;
+    input.read_timeout = [input.read_timeout, options.timeout].into_iter().flatten().min();
+    Ok(input)
 }

@@ -57,7 +57,6 @@ impl MakeSurface for ModelInputs {
 fn options(spec: &InputSpec) -> TensorOptions {
     let wanted = &spec.preprocess;
     TensorOptions {
-        crop: None,
         size: Some((wanted.width, wanted.height)),
         fit: wanted.fit,
         sampling: spec.sampling,
@@ -67,5 +66,6 @@ fn options(spec: &InputSpec) -> TensorOptions {
         scale: wanted.scale,
         mean: wanted.mean,
         std: wanted.std,
+        ..TensorOptions::default()
     }
 }

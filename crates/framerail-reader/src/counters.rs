@@ -1,0 +1,60 @@
+//! What a reader and its threads have done.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::{FrameInfo, FrameStatus, ReaderStats};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+        /// Counts shared by a reader, its decoders and its batches.
+        #[derive(Default)]
+        pub(crate) struct Counters {
+            $($(#[$doc])* pub(crate) $name: Counter,)+
+        }
+
+        impl Counters {
+            pub(crate) fn stats(&self) -> ReaderStats {
+                ReaderStats { $($name: self.$name.get(),)+ }
+            }
+        }
+    };
+}
+
+/// A count.
+#[derive(Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        // Only ever summed up: no order with anything else is needed.
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+counters!(
+    pictures_decoded,
+    packets_skipped,
+    pictures_converted,
+    frames_delivered,
+    frames_repaired,
+    frames_missing,
+    frames_rescaled,
+    seeks,
+    decoders_opened,
+    upload_bytes,
+    download_bytes,
+);
+
+impl Counters {
+    /// Frames that go out.
+    pub(crate) fn deliver(&self, frames: &[FrameInfo]) {
+        let with = |status| frames.iter().filter(|frame| frame.status == status).count() as u64;
+        self.frames_delivered.add(frames.len() as u64);
+        self.frames_repaired.add(with(FrameStatus::Repaired));
+        self.frames_missing.add(with(FrameStatus::Missing));
+    }
+}

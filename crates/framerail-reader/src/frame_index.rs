@@ -1,0 +1,355 @@
+//! Where each frame of a video is: its number, its time, its packet, and where decoding can start.
+
+use std::collections::{BTreeSet, HashMap};
+
+use framerail_core::{FramePool, Pts, TimeBase};
+use framerail_media::{
+    Decoded, Decoder, Input, InputOptions, KeyframeIndex, MediaError, MediaItem, MediaReader, PacketEntry, PacketKind,
+    facts::{FactsReader, PacketFacts, RandomAccess},
+};
+
+use crate::{FrameTime, IndexSource};
+
+/// A frame whose packet is not known.
+const NOWHERE: usize = usize::MAX;
+
+/// How frames are reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// From a random access point: the decoder's pictures carry the times of the index.
+    ByTime,
+    /// From the start alone: frames are counted.
+    Counted,
+}
+
+/// A frame's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FramePlace {
+    pub(crate) pts: i64,
+    /// Ticks that its packet says it lasts; 0 when unknown.
+    pub(crate) duration: i64,
+    /// Its packet's place in the file's order.
+    pub(crate) place: usize,
+    pub(crate) is_keyframe: bool,
+}
+
+/// All frames of a video in presentation order.
+pub(crate) struct FrameIndex {
+    pub(crate) source: IndexSource,
+    pub(crate) access: Access,
+    pub(crate) packets: KeyframeIndex,
+    pub(crate) frames: Vec<FramePlace>,
+    /// Places of packets at which decoding may start, ascending; the first packet is one.
+    pub(crate) starts: Vec<usize>,
+    times: Vec<FrameTime>,
+    /// Frame of each packet.
+    numbers: Vec<usize>,
+}
+
+/// What a scan notes of each packet.
+#[derive(Clone, Copy)]
+struct Noted {
+    facts: PacketFacts,
+    is_shown: bool,
+}
+
+/// A scan's findings.
+struct Scan {
+    packets: KeyframeIndex,
+    noted: Vec<Noted>,
+    /// Times can be trusted to tell frames apart.
+    is_sound: bool,
+    /// Decoders need the whole stream: its headers change on the way.
+    changes_headers: bool,
+}
+
+impl FrameIndex {
+    /// The exact index of a fresh input. `options` open it anew where it must be read again.
+    pub(crate) fn make(input: &mut Input, options: &InputOptions, pool: &FramePool) -> Result<Self, MediaError> {
+        if let Some(packets) = input.container_index()?.filter(|packets| is_whole(packets, options)) {
+            let shown = (0..packets.packets.len()).collect();
+            let first = first_facts(input)?;
+            // Of codecs that nobody reads here, the start alone is sure.
+            let is_read = FactsReader::new(input.parameters()).is_some();
+            let starts = if is_read { packets.keyframes().collect() } else { Vec::new() };
+            if let Some(index) = Self::of_packets(IndexSource::Container, packets, shown, starts, first, options, pool)? {
+                return Ok(index);
+            }
+        }
+        Self::scan(options, pool)
+    }
+
+    fn scan(options: &InputOptions, pool: &FramePool) -> Result<Self, MediaError> {
+        let scan = Scan::read(options)?;
+        if scan.is_sound && !scan.changes_headers {
+            let noted = scan.noted.iter().enumerate();
+            let shown = noted.clone().filter(|(_, noted)| noted.is_shown).map(|(place, _)| place).collect();
+            let starts = noted.filter(|(_, noted)| noted.facts.random_access.is_exact()).map(|(place, _)| place).collect();
+            let first = scan.noted.first().map_or(PacketFacts::UNKNOWN, |noted| noted.facts);
+            if let Some(index) = Self::of_packets(IndexSource::Scan, scan.packets, shown, starts, first, options, pool)? {
+                return Ok(index);
+            }
+            return Self::decode(options, pool);
+        }
+        Self::of_decoded(scan, options, pool)
+    }
+
+    /// The index of everything decoded once: for streams whose packets do not tell.
+    pub(crate) fn decode(options: &InputOptions, pool: &FramePool) -> Result<Self, MediaError> {
+        Self::of_decoded(Scan::read(options)?, options, pool)
+    }
+
+    /// From packets whose times are right; `None` when they turn out not to be.
+    fn of_packets(
+        source: IndexSource,
+        packets: KeyframeIndex,
+        shown: Vec<usize>,
+        starts: Vec<usize>,
+        first: PacketFacts,
+        options: &InputOptions,
+        pool: &FramePool,
+    ) -> Result<Option<Self>, MediaError> {
+        let entry = |place: &usize| packets.packets.get(*place);
+        let place_of = |place: &usize| {
+            let packet = entry(place)?;
+            Some(FramePlace { pts: packet.pts?, duration: packet.duration, place: *place, is_keyframe: packet.is_keyframe })
+        };
+        let Some(mut frames) = shown.iter().map(place_of).collect::<Option<Vec<_>>>() else { return Ok(None) };
+        frames.sort_unstable_by_key(|frame| frame.pts);
+        if frames.windows(2).any(|pair| pair[0].pts == pair[1].pts) {
+            return Ok(None);
+        }
+        let starts = with_first(starts);
+        let start_pts = packets.packets.first().and_then(|packet| packet.pts);
+        let has_leading = frames.first().is_some_and(|frame| Some(frame.pts) < start_pts);
+        if has_leading || !(first.random_access.is_exact() || first == PacketFacts::UNKNOWN) {
+            let Some(head) = Head::decode(&packets, &starts, options, pool)? else { return Ok(None) };
+            if head.shown.iter().any(|pts| frames.binary_search_by_key(pts, |frame| frame.pts).is_err()) {
+                return Ok(None);
+            }
+            frames.retain(|frame| frame.pts >= head.end || head.shown.contains(&frame.pts));
+        }
+        Ok(Some(Self::new(source, Access::ByTime, packets, frames, starts)))
+    }
+
+    fn of_decoded(scan: Scan, options: &InputOptions, pool: &FramePool) -> Result<Self, MediaError> {
+        let mut reader = MediaReader::open(&whole(options), pool)?;
+        let mut frames = Vec::new();
+        while let Some(item) = reader.next()? {
+            if let MediaItem::Frame(frame) = item {
+                let duration = frame.duration.unwrap_or(0);
+                frames.push(FramePlace { pts: frame.pts.0, duration, place: NOWHERE, is_keyframe: frame.is_keyframe });
+            }
+        }
+        let is_timed = reader.damage().timestamps_repaired == 0 && !scan.changes_headers;
+        let starts = scan.noted.iter().enumerate().filter(|(_, noted)| noted.facts.random_access.is_exact());
+        let starts = with_first(starts.map(|(place, _)| place).collect());
+        let mut places: HashMap<i64, usize> = HashMap::new();
+        let mut is_distinct = true;
+        for (place, packet) in scan.packets.packets.iter().enumerate() {
+            if let Some(pts) = packet.pts.filter(|_| scan.noted.get(place).is_some_and(|noted| noted.is_shown)) {
+                is_distinct &= places.insert(pts, place).is_none();
+            }
+        }
+        for frame in &mut frames {
+            frame.place = places.get(&frame.pts).copied().unwrap_or(NOWHERE);
+        }
+        let is_found = frames.iter().all(|frame| frame.place != NOWHERE);
+        let access = if is_timed && is_distinct && is_found { Access::ByTime } else { Access::Counted };
+        Ok(Self::new(IndexSource::Decoded, access, scan.packets, frames, starts))
+    }
+
+    /// The same frames, reached from the start alone.
+    pub(crate) fn counted(self: &std::sync::Arc<Self>) -> Self {
+        Self::new(self.source, Access::Counted, self.packets.clone(), self.frames.clone(), vec![0])
+    }
+
+    /// By the header's constant rate; `None` when it states none or no length.
+    ///
+    /// # Errors
+    /// As [`Input::next_packet`]: the first packet tells the first time.
+    pub(crate) fn approximate(input: &mut Input) -> Result<Option<Self>, MediaError> {
+        let first = input.next_packet()?;
+        let start = first.as_ref().and_then(|packet| packet.pts().or(packet.dts())).unwrap_or(0);
+        if let Some(first) = first {
+            input.unread(first);
+        }
+        Ok(Self::by_rate(input, start))
+    }
+
+    fn by_rate(input: &Input, start: i64) -> Option<Self> {
+        let info = input.info();
+        let rate = info.frame_rate.filter(|rate| rate.is_positive())?;
+        let by_time = info.duration_secs.map(|secs| (secs * rate.as_f64()).round() as u64);
+        let count = usize::try_from(info.frames_estimate.or(by_time)?).ok().filter(|count| *count < 1 << 32)?;
+        let step = 1.0 / rate.as_f64();
+        let at = |number: usize| start.saturating_add(info.time_base.ticks(number as f64 * step));
+        let frame = |number| FramePlace { pts: at(number), duration: at(number + 1) - at(number), place: NOWHERE, is_keyframe: false };
+        let packets = KeyframeIndex { packets: Vec::new(), time_base: info.time_base, damage: Default::default() };
+        let frames = (0..count).map(frame).collect();
+        Some(Self::new(IndexSource::Approximate, Access::Counted, packets, frames, vec![0]))
+    }
+
+    pub(crate) fn new(source: IndexSource, access: Access, packets: KeyframeIndex, frames: Vec<FramePlace>, starts: Vec<usize>) -> Self {
+        let times = times(&frames, packets.time_base);
+        let mut numbers = vec![NOWHERE; packets.packets.len()];
+        for (number, frame) in frames.iter().enumerate() {
+            if let Some(slot) = numbers.get_mut(frame.place) {
+                *slot = number;
+            }
+        }
+        Self { source, access, packets, frames, starts, times, numbers }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    pub(crate) fn times(&self) -> &[FrameTime] {
+        &self.times
+    }
+
+    pub(crate) fn time_base(&self) -> TimeBase {
+        self.packets.time_base
+    }
+
+    /// Place of a frame's packet.
+    pub(crate) fn place(&self, number: usize) -> Option<usize> {
+        self.frames.get(number).map(|frame| frame.place).filter(|place| *place != NOWHERE)
+    }
+
+    /// The frame of a packet, if it shows one.
+    pub(crate) fn number_at(&self, place: usize) -> Option<usize> {
+        self.numbers.get(place).copied().filter(|number| *number != NOWHERE)
+    }
+
+    /// The frame with a time.
+    pub(crate) fn number_of(&self, pts: i64) -> Option<usize> {
+        self.frames.binary_search_by_key(&pts, |frame| frame.pts).ok()
+    }
+
+    /// Frames before a time.
+    pub(crate) fn frames_before(&self, pts: i64) -> usize {
+        self.frames.partition_point(|frame| frame.pts < pts)
+    }
+
+    pub(crate) fn packet(&self, place: usize) -> Option<&PacketEntry> {
+        self.packets.packets.get(place)
+    }
+
+    /// Place of the random access point from which the packet at a place decodes. Leading pictures need the one before theirs.
+    pub(crate) fn start_of(&self, place: usize, inexact: &BTreeSet<usize>) -> usize {
+        let pts = self.packet(place).and_then(|packet| packet.pts);
+        let before = self.starts.partition_point(|start| *start <= place);
+        let mut starts = self.starts.get(..before).unwrap_or_default().iter().rev();
+        let is_before = |start: usize| self.packet(start).is_some_and(|packet| packet.pts.is_some() && packet.pts <= pts);
+        starts.find(|start| !inexact.contains(*start) && is_before(**start)).copied().unwrap_or(0)
+    }
+}
+
+impl Scan {
+    fn read(options: &InputOptions) -> Result<Self, MediaError> {
+        let mut input = Input::open(&whole(options))?;
+        let mut facts = FactsReader::new(input.parameters());
+        let (mut noted, mut changes_headers, mut is_corrupt) = (Vec::new(), false, false);
+        let packets = KeyframeIndex::read_each(&mut input, |packet| {
+            let facts = facts.as_mut().map_or(PacketFacts::UNKNOWN, |facts| facts.read(packet));
+            changes_headers |= packet.changes_codec() || packet.new_extradata().is_some();
+            is_corrupt |= packet.is_corrupt();
+            noted.push(Noted { facts, is_shown: facts.is_shown && !packet.is_discarded() });
+        })?;
+        let damage = &packets.damage;
+        let is_sound = !is_corrupt && damage.packets_corrupt == 0 && damage.packets_dropped == 0;
+        let timed = noted.iter().zip(&packets.packets).all(|(noted, packet)| !noted.is_shown || packet.pts.is_some());
+        Ok(Self { is_sound: is_sound && timed, packets, noted, changes_headers })
+    }
+}
+
+/// What the beginning of a stream really shows: leading pictures there lack their references, or not.
+struct Head {
+    shown: BTreeSet<i64>,
+    /// Times from here on are as the packets say.
+    end: i64,
+}
+
+impl Head {
+    fn decode(packets: &KeyframeIndex, starts: &[usize], options: &InputOptions, pool: &FramePool) -> Result<Option<Self>, MediaError> {
+        let mut input = Input::open(&whole(options))?;
+        let mut decoder = Decoder::open(&input, pool)?;
+        let second = starts.iter().find(|start| **start > 0).and_then(|start| packets.packets.get(*start)?.pts);
+        let end = second.unwrap_or(i64::MAX);
+        let mut shown = BTreeSet::new();
+        loop {
+            match decoder.receive()? {
+                Decoded::Frame(frame) if frame.pts.0 >= end => break,
+                Decoded::Frame(frame) => drop(shown.insert(frame.pts.0)),
+                Decoded::End => break,
+                Decoded::NeedsPacket => match input.next_packet()? {
+                    Some(packet) if packet.kind == PacketKind::Video => decoder.send(Some(&packet))?,
+                    Some(_) => {}
+                    None => decoder.send(None)?,
+                },
+            }
+        }
+        Ok((decoder.damage().timestamps_repaired == 0).then_some(Self { shown, end }))
+    }
+}
+
+/// Options for the whole of a source's video.
+pub(crate) fn whole(options: &InputOptions) -> InputOptions {
+    InputOptions {
+        start_secs: None,
+        end_secs: None,
+        duration_secs: None,
+        side_streams: framerail_media::SideStreams::None,
+        ..options.clone()
+    }
+}
+
+fn with_first(mut starts: Vec<usize>) -> Vec<usize> {
+    if starts.first() != Some(&0) {
+        starts.insert(0, 0);
+    }
+    starts
+}
+
+/// A file that was cut off may list more than it holds.
+fn is_whole(packets: &KeyframeIndex, options: &InputOptions) -> bool {
+    let path = options.source.strip_prefix("file:").unwrap_or(&options.source);
+    let Ok(found) = std::fs::metadata(path) else { return true };
+    let end = |packet: &PacketEntry| packet.position.map_or(0, |position| position.saturating_add(packet.size_bytes.into()));
+    packets.packets.iter().map(end).max().is_none_or(|end| end <= found.len())
+}
+
+/// What the first packet of a fresh input says.
+fn first_facts(input: &mut Input) -> Result<PacketFacts, MediaError> {
+    let Some(mut facts) = FactsReader::new(input.parameters()) else { return Ok(PacketFacts::UNKNOWN) };
+    let first = input.next_packet()?;
+    Ok(first.map_or(PacketFacts::UNKNOWN, |packet| facts.read(&packet)))
+}
+
+/// Times in seconds; each frame lasts until the next.
+fn times(frames: &[FramePlace], time_base: TimeBase) -> Vec<FrameTime> {
+    let next = frames.iter().skip(1).map(|frame| Some(frame.pts)).chain([None]);
+    let mut last_ticks = 0;
+    let time = |(frame, next): (&FramePlace, Option<i64>)| {
+        let ticks = match next {
+            Some(next) => next.saturating_sub(frame.pts),
+            None if frame.duration > 0 => frame.duration,
+            None => last_ticks,
+        };
+        last_ticks = ticks;
+        FrameTime {
+            pts: Pts(frame.pts),
+            seconds: time_base.seconds(frame.pts),
+            duration_secs: time_base.seconds(ticks),
+            is_keyframe: frame.is_keyframe,
+        }
+    };
+    frames.iter().zip(next).map(time).collect()
+}
+
+/// Whether nothing before the packet is needed for what is presented from it on.
+pub(crate) fn is_exact_start(facts: Option<PacketFacts>, place: usize) -> bool {
+    place == 0 || facts.is_some_and(|facts| matches!(facts.random_access, RandomAccess::Clean | RandomAccess::OpenGop))
+}

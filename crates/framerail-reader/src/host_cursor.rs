@@ -1,0 +1,347 @@
+//! Frames in rising order from one decoder, which goes on from where it stands.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use framerail_core::Frame;
+use framerail_media::{Damage, Decoded, Decoder, Input, MediaItem, MediaReader, PacketKind};
+
+use crate::{
+    IndexSource, ReaderError,
+    frame_index::{Access, FrameIndex},
+    piece_source::PieceSource,
+    video::{Deadline, Fault, Video},
+};
+
+/// Packets between two stretches that are rather decoded than left out.
+const NEAR_PACKETS: usize = 8;
+/// Seconds ahead of the decoder that are rather decoded than sought, where there is no index.
+const NEAR_SECS: f64 = 2.0;
+
+/// What came of a wanted frame.
+// Moved once; boxing frames would cost an allocation each.
+#[allow(clippy::large_enum_variant)]
+pub(crate) enum Found {
+    /// It came out.
+    Frame(Frame),
+    /// It did not; the last one that came out before it, if any did.
+    Missing(Option<Frame>),
+}
+
+/// Gives wanted frames in rising order.
+pub(crate) enum HostCursor {
+    Time(Box<TimeCursor>),
+    Count(Box<CountCursor>),
+    Rate(Box<RateCursor>),
+}
+
+impl HostCursor {
+    /// A cursor that decodes with so many threads.
+    pub(crate) fn new(video: &Arc<Video>, index: &Arc<FrameIndex>, threads: usize) -> Result<Self, ReaderError> {
+        if index.source == IndexSource::Approximate {
+            return Ok(HostCursor::Rate(Box::new(RateCursor::new(video, index, threads)?)));
+        }
+        Ok(match index.access {
+            Access::ByTime => HostCursor::Time(Box::new(TimeCursor::new(video, index, threads)?)),
+            Access::Counted => HostCursor::Count(Box::new(CountCursor::new(video, threads))),
+        })
+    }
+
+    /// The first of `upcoming`, which rise. `is_all`: nothing will be wanted after them.
+    pub(crate) fn next(&mut self, upcoming: &[usize], is_all: bool, deadline: &Deadline) -> Result<Found, Fault> {
+        match self {
+            HostCursor::Time(cursor) => cursor.next(upcoming, is_all, deadline),
+            HostCursor::Count(cursor) => cursor.next(upcoming.first().copied().unwrap_or(0), deadline),
+            HostCursor::Rate(cursor) => cursor.next(upcoming.first().copied().unwrap_or(0), deadline),
+        }
+    }
+
+    /// Pictures to decode until a frame comes out, if it lies ahead in the same stretch.
+    pub(crate) fn distance(&self, number: usize) -> Option<usize> {
+        match self {
+            HostCursor::Time(cursor) => cursor.distance(number),
+            HostCursor::Count(cursor) => number.checked_sub(cursor.next_number),
+            HostCursor::Rate(_) => Some(0),
+        }
+    }
+}
+
+/// Decodes from random access points; pictures are told apart by their times.
+pub(crate) struct TimeCursor {
+    video: Arc<Video>,
+    source: PieceSource,
+    decoder: Decoder,
+    /// Where this stretch was begun.
+    start: Option<usize>,
+    /// Place of the first packet that was not sent.
+    sent_to: usize,
+    /// The end was sent: no more packets until the decoder begins anew.
+    is_drained: bool,
+    is_over: bool,
+    /// The lowest frame that can still come out.
+    next_number: usize,
+    ready: VecDeque<(usize, Frame)>,
+    /// The last frame that came out and was passed.
+    passed: Option<Frame>,
+    damage_at_start: Damage,
+}
+
+impl TimeCursor {
+    fn new(video: &Arc<Video>, index: &Arc<FrameIndex>, threads: usize) -> Result<Self, ReaderError> {
+        Ok(Self {
+            source: PieceSource::new(video.open()?, Arc::clone(index)),
+            decoder: Decoder::open_with(&video.decoder_setup(threads), &video.frames)?,
+            video: Arc::clone(video),
+            start: None,
+            sent_to: 0,
+            is_drained: false,
+            is_over: false,
+            next_number: 0,
+            ready: VecDeque::new(),
+            passed: None,
+            damage_at_start: Damage::default(),
+        })
+    }
+
+    fn distance(&self, number: usize) -> Option<usize> {
+        let place = self.source.index().place(number)?;
+        let is_ahead = self.start.is_some() && number >= self.next_number && !self.is_over;
+        if !is_ahead || (self.is_drained && place >= self.sent_to) {
+            return None;
+        }
+        let gap = self.source.start_of(number).saturating_sub(self.sent_to);
+        (gap <= NEAR_PACKETS).then(|| (place + 1).saturating_sub(self.sent_to))
+    }
+
+    fn next(&mut self, upcoming: &[usize], is_all: bool, deadline: &Deadline) -> Result<Found, Fault> {
+        let Some(number) = upcoming.first().copied() else { return Ok(Found::Missing(None)) };
+        let is_ready = self.ready.iter().any(|(ready, _)| *ready >= number) && number >= self.next_number;
+        if !is_ready && self.distance(number).is_none() {
+            self.begin(number)?;
+        }
+        let outcome = self.advance(number, upcoming, is_all, deadline);
+        let (seeks, skipped) = self.source.take_counts();
+        self.video.counters.seeks.add(seeks);
+        self.video.counters.packets_skipped.add(skipped);
+        outcome
+    }
+
+    fn begin(&mut self, number: usize) -> Result<(), Fault> {
+        let start = loop {
+            let start = self.source.start_of(number);
+            if self.source.go_to(start)? {
+                break start;
+            }
+        };
+        self.decoder.flush();
+        self.ready.clear();
+        self.passed = None;
+        let pts = self.source.index().packet(start).and_then(|packet| packet.pts).filter(|_| start > 0);
+        self.next_number = pts.map_or(0, |pts| self.source.index().frames_before(pts));
+        (self.start, self.sent_to, self.is_drained, self.is_over) = (Some(start), start, false, false);
+        self.damage_at_start = self.decoder.damage().clone();
+        Ok(())
+    }
+
+    fn advance(&mut self, number: usize, upcoming: &[usize], is_all: bool, deadline: &Deadline) -> Result<Found, Fault> {
+        loop {
+            while let Some((ready, frame)) = self.ready.pop_front() {
+                if ready == number {
+                    self.next_number = number + 1;
+                    self.passed = Some(frame.clone());
+                    return Ok(Found::Frame(frame));
+                }
+                if ready > number {
+                    self.ready.push_front((ready, frame));
+                    return self.missing(number);
+                }
+                self.passed = Some(frame);
+            }
+            if self.is_over {
+                return self.missing(number);
+            }
+            match self.decoder.receive()? {
+                Decoded::Frame(frame) => {
+                    self.video.counters.pictures_decoded.add(1);
+                    match self.source.index().number_of(frame.pts.0) {
+                        Some(found) => self.ready.push_back((found, frame)),
+                        None if self.is_undamaged() => return Err(Fault::IndexWrong),
+                        None => {}
+                    }
+                }
+                Decoded::End => self.is_over = true,
+                Decoded::NeedsPacket => {
+                    let state = || format!("frame {number} was waited for, the decoder is at packet {}", self.sent_to);
+                    deadline.check(state)?;
+                    self.feed(number, upcoming, is_all)?;
+                }
+            }
+        }
+    }
+
+    fn missing(&mut self, number: usize) -> Result<Found, Fault> {
+        if self.is_undamaged() {
+            return Err(Fault::IndexWrong);
+        }
+        self.next_number = number + 1;
+        Ok(Found::Missing(self.passed.clone()))
+    }
+
+    fn is_undamaged(&self) -> bool {
+        is_undamaged(&self.damage_at_start, self.decoder.damage())
+    }
+
+    /// Sends the next packet, or the end where nothing further on is wanted soon.
+    fn feed(&mut self, number: usize, upcoming: &[usize], is_all: bool) -> Result<(), Fault> {
+        if self.is_drained || self.is_stretch_over(number, upcoming, is_all) {
+            self.is_drained = true;
+            self.decoder.send(None)?;
+            return Ok(());
+        }
+        let place = self.source.position();
+        let Some((packet, facts)) = self.source.next_packet()? else {
+            self.is_drained = true;
+            self.decoder.send(None)?;
+            return Ok(());
+        };
+        let place = place.unwrap_or(self.sent_to);
+        self.sent_to = place + 1;
+        let shown = self.source.index().number_at(place);
+        let is_beyond = |shown: usize| !is_all && upcoming.last().is_none_or(|last| shown > *last);
+        let is_wanted = shown.is_some_and(|shown| is_beyond(shown) || upcoming.binary_search(&shown).is_ok());
+        if facts.is_disposable() && !is_wanted && Some(place) != self.start {
+            self.source.count_skipped();
+            return Ok(());
+        }
+        self.decoder.send(Some(&packet))?;
+        Ok(())
+    }
+
+    /// Whether packets from here on are of no use for what is wanted next.
+    fn is_stretch_over(&self, number: usize, upcoming: &[usize], is_all: bool) -> bool {
+        let needs = self.source.index().place(number);
+        if needs.is_none_or(|place| place >= self.sent_to) {
+            return false;
+        }
+        match upcoming.get(1) {
+            Some(next) => self.source.start_of(*next) > self.sent_to.saturating_add(NEAR_PACKETS),
+            None => is_all,
+        }
+    }
+}
+
+/// Whether decoding met no error between two counts.
+pub(crate) fn is_undamaged(before: &Damage, after: &Damage) -> bool {
+    let count = |damage: &Damage| (damage.decode_errors, damage.packets_dropped, damage.frames_repaired, damage.frames_dropped);
+    count(before) == count(after)
+}
+
+/// Counts frames from the start: for streams whose packets do not tell.
+pub(crate) struct CountCursor {
+    video: Arc<Video>,
+    threads: usize,
+    reader: Option<MediaReader>,
+    next_number: usize,
+    passed: Option<Frame>,
+}
+
+impl CountCursor {
+    pub(crate) fn new(video: &Arc<Video>, threads: usize) -> Self {
+        Self { video: Arc::clone(video), threads, reader: None, next_number: 0, passed: None }
+    }
+
+    pub(crate) fn next(&mut self, number: usize, deadline: &Deadline) -> Result<Found, Fault> {
+        if self.reader.is_none() || number < self.next_number {
+            let options = framerail_media::InputOptions { threads: self.threads, ..self.video.input.clone() };
+            self.video.counters.decoders_opened.add(1);
+            self.reader = Some(MediaReader::open(&options, &self.video.frames)?);
+            (self.next_number, self.passed) = (0, None);
+        }
+        loop {
+            deadline.check(|| format!("frame {number} was waited for, the decoder is at frame {}", self.next_number))?;
+            match self.reader.as_mut().map(MediaReader::next).transpose()?.flatten() {
+                Some(MediaItem::Frame(frame)) => {
+                    self.video.counters.pictures_decoded.add(1);
+                    let found = self.next_number;
+                    self.next_number += 1;
+                    if found == number {
+                        self.passed = Some(frame.clone());
+                        return Ok(Found::Frame(frame));
+                    }
+                    self.passed = Some(frame);
+                }
+                Some(MediaItem::Packet(_)) => {}
+                None => {
+                    self.reader = None;
+                    return Ok(Found::Missing(self.passed.take()));
+                }
+            }
+        }
+    }
+}
+
+/// Finds frames by the header's rate.
+pub(crate) struct RateCursor {
+    video: Arc<Video>,
+    index: Arc<FrameIndex>,
+    input: Input,
+    decoder: Decoder,
+    /// Times that were passed, in ticks; none before the first seek.
+    at: Option<i64>,
+    /// A picture that came out and lies ahead.
+    ahead: Option<Frame>,
+    passed: Option<Frame>,
+}
+
+impl RateCursor {
+    fn new(video: &Arc<Video>, index: &Arc<FrameIndex>, threads: usize) -> Result<Self, ReaderError> {
+        Ok(Self {
+            input: video.open()?,
+            decoder: Decoder::open_with(&video.decoder_setup(threads), &video.frames)?,
+            video: Arc::clone(video),
+            index: Arc::clone(index),
+            at: None,
+            ahead: None,
+            passed: None,
+        })
+    }
+
+    /// The first picture from half a frame before the wanted time on.
+    fn next(&mut self, number: usize, deadline: &Deadline) -> Result<Found, Fault> {
+        let Some(wanted) = self.index.frames.get(number).copied() else { return Ok(Found::Missing(None)) };
+        let aim = wanted.pts - wanted.duration / 2;
+        let base = self.index.time_base();
+        let is_near = self.at.is_some_and(|at| at < aim && base.seconds(aim.saturating_sub(at)) < NEAR_SECS);
+        if !is_near {
+            self.input.seek_secs(base.seconds(aim))?;
+            self.decoder.flush();
+            self.video.counters.seeks.add(1);
+            (self.ahead, self.passed) = (None, None);
+        }
+        loop {
+            if let Some(frame) = self.ahead.take() {
+                if frame.pts.0 >= aim {
+                    self.at = Some(frame.pts.0);
+                    self.passed = Some(frame.clone());
+                    return Ok(Found::Frame(frame));
+                }
+                self.passed = Some(frame);
+            }
+            deadline.check(|| format!("frame {number} was waited for"))?;
+            match self.decoder.receive()? {
+                Decoded::Frame(frame) => {
+                    self.video.counters.pictures_decoded.add(1);
+                    self.ahead = Some(frame);
+                }
+                Decoded::End => {
+                    self.at = None;
+                    return Ok(Found::Missing(self.passed.take()));
+                }
+                Decoded::NeedsPacket => match self.input.next_packet()? {
+                    Some(packet) if packet.kind == PacketKind::Video => self.decoder.send(Some(&packet))?,
+                    Some(_) => {}
+                    None => self.decoder.send(None)?,
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Decoded frames made into what is handed out, on the host.
+
+use framerail_core::{DType, Frame, FramePool, HostSurface, PixelFormat, TensorLayout};
+use framerail_media::{Converter, ScaleOptions};
+use framerail_vision::{ChannelOrder, TensorConverter, TensorOptions};
+
+use crate::{
+    OutputOptions, ReaderError,
+    batch::{PictureShape, PlanarPicture, PlanePlace},
+};
+
+/// What the pictures of a reader are like: those of its first frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FrameKind {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) format: PixelFormat,
+}
+
+impl FrameKind {
+    pub(crate) fn of(surface: &HostSurface) -> Self {
+        Self { width: surface.width(), height: surface.height(), format: surface.format() }
+    }
+}
+
+/// Refuses options that make no sense, or that an output cannot have.
+pub(crate) fn check_output(output: &OutputOptions) -> Result<(), ReaderError> {
+    let refuse = |name, reason: String| Err(ReaderError::BadOption { name, reason });
+    match output {
+        OutputOptions::Tensor(options) => match TensorConverter::new(*options) {
+            Ok(_) => Ok(()),
+            Err(error) => refuse("output", error.to_string()),
+        },
+        OutputOptions::Swscale(options) => {
+            let plain = TensorOptions { channel_order: options.channel_order, layout: options.layout, ..TensorOptions::default() };
+            let is_gray = !matches!(options.channel_order, ChannelOrder::Rgb | ChannelOrder::Bgr | ChannelOrder::Gray);
+            if *options != plain || is_gray {
+                return refuse("exact", "swscale gives 8-bit RGB, BGR or grey at the video's own size, nothing else".into());
+            }
+            Ok(())
+        }
+        OutputOptions::Yuv => Ok(()),
+    }
+}
+
+/// The shape of one picture.
+pub(crate) fn picture_shape(output: &OutputOptions, kind: FrameKind) -> PictureShape {
+    match output {
+        OutputOptions::Tensor(options) | OutputOptions::Swscale(options) => PictureShape {
+            axes: options.picture_shape(kind.width, kind.height),
+            layout: options.layout,
+            dtype: options.dtype,
+            planes: None,
+        },
+        OutputOptions::Yuv => {
+            let planes = planes(kind);
+            let bytes = planes.iter().map(|plane| plane.row_bytes * plane.rows).sum();
+            let FrameKind { width, height, format } = kind;
+            let planes = Some(PlanarPicture { format, width, height, planes });
+            PictureShape { axes: [1, 1, bytes], layout: TensorLayout::Tchw, dtype: DType::U8, planes }
+        }
+    }
+}
+
+fn planes(kind: FrameKind) -> Vec<PlanePlace> {
+    let mut offset_bytes = 0;
+    let plane = |plane| {
+        let (row_bytes, rows) = kind.format.plane_size(plane, kind.width, kind.height);
+        let place = PlanePlace { offset_bytes, row_bytes, rows };
+        offset_bytes += row_bytes * rows;
+        place
+    };
+    (0..kind.format.planes()).map(plane).collect()
+}
+
+enum Maker {
+    Tensor(Box<TensorConverter>, TensorOptions),
+    Swscale(Box<Converter>, FramePool, TensorOptions),
+    Yuv,
+}
+
+/// Makes pictures of one kind; keeps its tables between frames.
+pub(crate) struct HostPictures {
+    maker: Maker,
+    kind: FrameKind,
+    source_name: String,
+    /// For frames of another size than the first: the same, scaled to the first one's.
+    rescaling: Option<Box<TensorConverter>>,
+    rescaled: u64,
+}
+
+impl HostPictures {
+    pub(crate) fn new(output: &OutputOptions, kind: FrameKind, source_name: &str) -> Result<Self, ReaderError> {
+        let maker = match output {
+            OutputOptions::Tensor(options) => Maker::Tensor(Box::new(converter(*options, source_name)?), *options),
+            OutputOptions::Swscale(options) => {
+                Maker::Swscale(Box::new(Converter::new(ScaleOptions::default())), FramePool::new(1), *options)
+            }
+            OutputOptions::Yuv => Maker::Yuv,
+        };
+        Ok(Self { maker, kind, source_name: source_name.to_owned(), rescaling: None, rescaled: 0 })
+    }
+
+    /// Frames that were scaled because they are of another size than the first, since the last call.
+    pub(crate) fn take_rescaled(&mut self) -> u64 {
+        std::mem::take(&mut self.rescaled)
+    }
+
+    /// Writes a frame's picture; `out` is as long as its shape says.
+    pub(crate) fn make(&mut self, number: usize, frame: &Frame, out: &mut [u8]) -> Result<(), ReaderError> {
+        let surface = frame.surface.host().map_err(framerail_media::MediaError::from)?;
+        let kind = FrameKind::of(surface);
+        match &mut self.maker {
+            Maker::Tensor(converter, options) => {
+                let size = options.picture_size(self.kind.width, self.kind.height);
+                let converter = if options.picture_size(kind.width, kind.height) == size {
+                    converter
+                } else {
+                    self.rescaled += 1;
+                    let options = TensorOptions { size: Some(size), ..*options };
+                    match &mut self.rescaling {
+                        Some(rescaling) => rescaling,
+                        none => none.insert(Box::new(self::converter(options, &self.source_name)?)),
+                    }
+                };
+                let failed = |error| ReaderError::Convert { source_name: self.source_name.clone(), error };
+                converter.convert(frame, out).map_err(failed)
+            }
+            _ if (kind.width, kind.height) != (self.kind.width, self.kind.height) => Err(self.size_changed(number, kind)),
+            Maker::Swscale(converter, pool, options) => {
+                let format = match options.channel_order {
+                    ChannelOrder::Bgr => PixelFormat::Bgr24,
+                    ChannelOrder::Gray => PixelFormat::Gray8,
+                    _ => PixelFormat::Rgb24,
+                };
+                let converted = converter.convert(surface, &frame.color, format, kind.width, kind.height, pool)?;
+                lay_out(&converted, options.layout, out);
+                Ok(())
+            }
+            Maker::Yuv if kind.format != self.kind.format => Err(self.size_changed(number, kind)),
+            Maker::Yuv => {
+                copy_planes(surface, out);
+                Ok(())
+            }
+        }
+    }
+
+    fn size_changed(&self, number: usize, kind: FrameKind) -> ReaderError {
+        ReaderError::SizeChanged {
+            source_name: self.source_name.clone(),
+            number,
+            width: kind.width,
+            height: kind.height,
+            expected_width: self.kind.width,
+            expected_height: self.kind.height,
+        }
+    }
+}
+
+fn converter(options: TensorOptions, source_name: &str) -> Result<TensorConverter, ReaderError> {
+    TensorConverter::new(options).map_err(|error| ReaderError::Convert { source_name: source_name.to_owned(), error })
+}
+
+fn copy_planes(surface: &HostSurface, out: &mut [u8]) {
+    let mut rest = out;
+    for plane in 0..surface.format().planes() {
+        for row in 0..surface.layout(plane).rows {
+            let samples = surface.row(plane, row);
+            let Some((to, after)) = rest.split_at_mut_checked(samples.len()) else { return };
+            to.copy_from_slice(samples);
+            rest = after;
+        }
+    }
+}
+
+/// Copies an interleaved picture into its layout.
+fn lay_out(surface: &HostSurface, layout: TensorLayout, out: &mut [u8]) {
+    let width = surface.width() as usize;
+    let channels = surface.layout(0).row_bytes / width.max(1);
+    if layout == TensorLayout::Thwc || channels == 1 {
+        return copy_planes(surface, out);
+    }
+    let plane_bytes = width * surface.height() as usize;
+    for (channel, plane) in out.chunks_exact_mut(plane_bytes.max(1)).enumerate() {
+        for (row, to) in plane.chunks_exact_mut(width.max(1)).enumerate() {
+            let pixels = surface.row(0, row).chunks_exact(channels);
+            to.iter_mut().zip(pixels).for_each(|(to, pixel)| *to = pixel.get(channel).copied().unwrap_or(0));
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Which frames a selection means.
+
+use crate::{
+    FrameTime, ReadMode, Selection,
+    frame_index::{Access, FrameIndex},
+};
+
+/// Frames of one selection beyond which it is taken for a mistake.
+const MAX_FRAMES: f64 = (1_u64 << 32) as f64;
+/// Share of pictures between first and last wanted frame that must be spared before groups are visited one by one.
+const WORTH_SEEKING: f64 = 0.75;
+
+/// What is wrong with a selection.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Wrong {
+    /// An option, and why.
+    Option(&'static str, String),
+    /// A place that is not in the video.
+    Range(String),
+}
+
+/// The numbers of a selection, in its order.
+pub(crate) fn numbers(selection: &Selection, times: &[FrameTime], rounding: f64) -> Result<Vec<usize>, Wrong> {
+    let frames = times.len();
+    match selection {
+        Selection::All => Ok((0..frames).collect()),
+        Selection::Range { step: 0, .. } => Err(Wrong::Option("step", "give at least 1".into())),
+        Selection::Range { start, stop, step } => Ok((*start..stop.unwrap_or(frames).min(frames)).step_by(*step).collect()),
+        Selection::List(numbers) => match numbers.iter().find(|number| **number >= frames) {
+            Some(number) => Err(Wrong::Range(format!("frame {number} was asked for, there are {frames}, numbered from 0"))),
+            None => Ok(numbers.clone()),
+        },
+        Selection::Fps { fps, start_secs, end_secs } => by_rate(*fps, *start_secs, *end_secs, times, rounding),
+    }
+}
+
+fn by_rate(fps: f64, start: Option<f64>, end: Option<f64>, times: &[FrameTime], rounding: f64) -> Result<Vec<usize>, Wrong> {
+    if !(fps.is_finite() && fps > 0.0) {
+        return Err(Wrong::Option("fps", format!("{fps} is no rate; give frames per second above 0")));
+    }
+    let (Some(first), Some(last)) = (times.first(), times.last()) else { return Ok(Vec::new()) };
+    let over = last.seconds + last.duration_secs;
+    let start = start.unwrap_or(first.seconds);
+    let end = end.unwrap_or(over).min(over);
+    if !start.is_finite() || end.is_nan() {
+        return Err(Wrong::Option("fps", "start and end must be numbers of seconds".into()));
+    }
+    let count = ((end - start - rounding) * fps).ceil().max(0.0);
+    if count > MAX_FRAMES {
+        return Err(Wrong::Option("fps", format!("{fps} frames per second make {count} frames")));
+    }
+    (0..count as usize).map(|frame| frame_at(times, start + frame as f64 / fps, rounding).map_err(Wrong::Range)).collect()
+}
+
+/// The frame on screen at a time; in words why there is none.
+pub(crate) fn frame_at(times: &[FrameTime], secs: f64, rounding: f64) -> Result<usize, String> {
+    let (Some(first), Some(last)) = (times.first(), times.last()) else { return Err("there is no frame in it".into()) };
+    let end = last.seconds + last.duration_secs.max(rounding);
+    let is_within = secs >= first.seconds - rounding && secs < end;
+    if !is_within {
+        return Err(format!("{secs} s was asked for, frames are on screen from {} to {end} s", first.seconds));
+    }
+    Ok(times.partition_point(|time| time.seconds <= secs + rounding).saturating_sub(1))
+}
+
+/// How batches of these frames are made: by groups, or from frame to frame.
+pub(crate) fn mode(asked: ReadMode, index: &FrameIndex, numbers: &[usize]) -> ReadMode {
+    let is_rising = numbers.is_sorted();
+    if index.access == Access::Counted && is_rising {
+        return ReadMode::Stream;
+    }
+    match asked {
+        _ if !is_rising => ReadMode::Seek,
+        ReadMode::Auto if index.access == Access::ByTime => {
+            let (spans, all) = pictures(index, numbers);
+            if (spans as f64) < WORTH_SEEKING * all as f64 { ReadMode::Seek } else { ReadMode::Stream }
+        }
+        ReadMode::Auto => ReadMode::Stream,
+        asked => asked,
+    }
+}
+
+/// Pictures to decode for rising numbers: from the start of each group, and from the first to the last.
+fn pictures(index: &FrameIndex, numbers: &[usize]) -> (usize, usize) {
+    let none = Default::default();
+    let (mut spans, mut group, mut ends) = (0, None, (usize::MAX, 0));
+    for place in numbers.iter().filter_map(|number| index.place(*number)) {
+        let start = index.start_of(place, &none);
+        ends = (ends.0.min(start), ends.1.max(place + 1));
+        group = Some(match group {
+            Some((known, last)) if known == start => (known, std::cmp::max(last, place)),
+            other => {
+                spans += other.map_or(0, |(start, last): (usize, usize)| last + 1 - start);
+                (start, place)
+            }
+        });
+    }
+    spans += group.map_or(0, |(start, last)| last + 1 - start);
+    (spans, ends.1.saturating_sub(ends.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use framerail_core::Pts;
+
+    use super::*;
+
+    fn times(seconds: &[f64], end: f64) -> Vec<FrameTime> {
+        let next = seconds.iter().skip(1).copied().chain([end]);
+        let time =
+            |(seconds, next): (&f64, f64)| FrameTime { pts: Pts(0), seconds: *seconds, duration_secs: next - seconds, is_keyframe: false };
+        seconds.iter().zip(next).map(time).collect()
+    }
+
+    #[test]
+    fn a_frame_is_on_screen_until_the_next() {
+        let times = times(&[1.0, 1.5, 3.0], 3.5);
+        let at = |secs| frame_at(&times, secs, 1e-7).ok();
+        assert_eq!(
+            [at(0.9), at(1.0), at(1.49), at(1.5), at(2.99), at(3.4), at(3.5), at(f64::NAN)],
+            [None, Some(0), Some(0), Some(1), Some(1), Some(2), None, None]
+        );
+        assert_eq!(at(1.5 - 1e-9), Some(1), "sums of seconds are rounded");
+    }
+
+    #[test]
+    fn ranges_end_with_the_video_and_lists_do_not_reach_beyond() {
+        let times = times(&[0.0, 0.1, 0.2, 0.3, 0.4], 0.5);
+        let numbers = |selection: &Selection| numbers(selection, &times, 1e-7);
+        assert_eq!(numbers(&Selection::Range { start: 1, stop: Some(9), step: 2 }), Ok(vec![1, 3]));
+        assert_eq!(numbers(&Selection::Range { start: 7, stop: None, step: 1 }), Ok(vec![]));
+        assert!(matches!(numbers(&Selection::List(vec![5])), Err(Wrong::Range(_))));
+        assert!(matches!(numbers(&Selection::Range { start: 0, stop: None, step: 0 }), Err(Wrong::Option("step", _))));
+        assert_eq!(numbers(&Selection::Fps { fps: 5.0, start_secs: None, end_secs: None }), Ok(vec![0, 2, 4]));
+        assert_eq!(numbers(&Selection::Fps { fps: 20.0, start_secs: Some(0.2), end_secs: Some(0.3) }), Ok(vec![2, 2]));
+        assert!(matches!(numbers(&Selection::Fps { fps: 0.0, start_secs: None, end_secs: None }), Err(Wrong::Option("fps", _))));
+    }
+}
