@@ -6,13 +6,16 @@ mod kernels_cases;
 
 use std::sync::Arc;
 
-use framerail_core::{DType, HidePlan, Histogram, HostSurface, PixelFormat, Rotation, Stroke, TensorLayout};
+use framerail_core::{
+    AugmentParams, AugmentSpec, BatchSpec, ColorStep, DType, GaussianBlur, HidePlan, Histogram, HostSurface, PixelFormat, Rotation, Stroke,
+    TensorLayout,
+};
 use framerail_cuda::{
     CudaDevice, CudaEvent, CudaStream, CudaSurface, DevicePool, Download, PinnedPool,
     kernels::{
-        BoxDecoder, ChannelMix, Channels, Conversion, ConvertJob, CropWindow, DeviceTensor, DrawJob, HISTOGRAM_BYTES, HistogramJob,
-        ObscureJob, PictureBoxes, Placement, Sampling, TensorSpec, convert_batch, count_histograms, decode_boxes, draw_batch,
-        obscure_batch, read_boxes, read_histograms, repacked, turned,
+        AugmentJob, BoxDecoder, ChannelMix, Channels, Conversion, ConvertJob, CropWindow, DeviceTensor, DrawJob, HISTOGRAM_BYTES,
+        HistogramJob, ObscureJob, PictureBoxes, Placement, Sampling, TensorSpec, augment_batch, convert_batch, count_histograms,
+        decode_boxes, draw_batch, obscure_batch, read_boxes, read_histograms, repacked, turned,
     },
 };
 use kernels_cases::Card;
@@ -117,6 +120,21 @@ impl Card for Gpu {
         let out = turned(&surface.planes(), rotation, &self.pool, &self.stream).expect("a format that can be turned");
         out.download(&self.pinned, &self.stream).expect("a working card")
     }
+
+    fn augment(&self, spec: &AugmentSpec, params: &[AugmentParams], input: &[u8]) -> Vec<u8> {
+        // Both batches start within their buffers, and the output ends before its buffer.
+        let (offset, bytes) = (48, spec.output.picture_bytes() * params.len());
+        let from = self.pool.buffer(offset + input.len()).expect("room for a batch");
+        from.upload(offset, input, &self.stream).expect("a working card");
+        let to = self.pool.buffer(bytes + 2 * offset).expect("room for a batch");
+        to.fill(0x5a, &self.stream).expect("a working card");
+        let job = AugmentJob { params, input: &from, input_offset_bytes: offset, output: &to, output_offset_bytes: offset };
+        augment_batch(&self.stream, &self.pool, spec, &job).expect("fitting numbers");
+        let mut host = vec![0; bytes + 2 * offset];
+        to.download(0, &mut host, &self.stream).expect("a working card");
+        assert!(host[..offset].iter().chain(&host[offset + bytes..]).all(|byte| *byte == 0x5a), "written beyond the output");
+        host[offset..offset + bytes].to_vec()
+    }
 }
 
 /// Frames a second of the usual jobs, with everything in device memory: `cargo test --test kernels_gpu -- --ignored --nocapture`.
@@ -161,6 +179,29 @@ fn speed() {
     print_speed(&gpu, "1080p, brightness in bins", || {
         count_histograms(&gpu.stream, &gpu.pool, &jobs).expect("fitting plans");
     });
+    print_augment_speed(&gpu);
+}
+
+fn print_augment_speed(gpu: &Gpu) {
+    let batch = |width, height, dtype| BatchSpec { width, height, layout: TensorLayout::Tchw, dtype };
+    let (input, output) = (batch(480, 270, DType::U8), batch(224, 224, DType::F16));
+    let spec = AugmentSpec { input, output, scale: 1.0 / 255.0, mean: [0.5; 3], std: [0.25; 3] };
+    let buffer = |bytes: usize| gpu.pool.buffer(bytes * 32).expect("room for a batch");
+    let (from, to) = (buffer(input.picture_bytes()), buffer(output.picture_bytes()));
+    from.fill(0x5a, &gpu.stream).expect("a working card");
+    let crop = AugmentParams { flip_horizontal: true, ..AugmentParams::whole(480, 270) };
+    let jitter = [ColorStep::Brightness(1.1), ColorStep::Contrast(0.8), ColorStep::Saturation(1.2), ColorStep::Hue(0.1)];
+    let blur = Some(GaussianBlur { kernel: [23, 23], sigma: [1.5; 2] });
+    let kinds = [
+        ("480x270 to 224x224, crop and flip", crop),
+        ("480x270 to 224x224, antialias", AugmentParams { antialias: true, ..crop }),
+        ("480x270 to 224x224, with jitter", AugmentParams { color: jitter, ..crop }),
+        ("480x270 to 224x224, with jitter and blur", AugmentParams { color: jitter, blur, ..crop }),
+    ];
+    for (name, params) in kinds {
+        let job = AugmentJob { params: &[params; 32], input: &from, input_offset_bytes: 0, output: &to, output_offset_bytes: 0 };
+        print_speed(gpu, name, || augment_batch(&gpu.stream, &gpu.pool, &spec, &job).expect("fitting numbers"));
+    }
 }
 
 /// Queues a batch of 32 pictures 20 times.
@@ -193,6 +234,9 @@ macro_rules! on_the_gpu {
 }
 
 on_the_gpu! {
+    augment::augmentation_equals_the_host_for_every_layout_and_type,
+    augment::drawn_numbers_give_what_the_host_gives,
+    augment::long_batches_take_several_launches,
     scene::histograms_are_those_of_the_host_in_every_format,
     scene::many_pictures_take_several_launches,
     draw::detections_are_drawn_as_on_the_host,

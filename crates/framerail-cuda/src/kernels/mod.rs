@@ -1,10 +1,11 @@
-//! Kernels and their launchers: conversion to tensors, hiding and drawing on surfaces, brightness in bins, boxes out of model
+//! Kernels and their launchers: conversion to tensors, augmentation, hiding and drawing on surfaces, brightness in bins, boxes out of model
 //! outputs, plane copies, turns.
 //!
 //! Each launcher checks sizes and formats, orders its work by the marks of the buffers that it touches, and queues it on a
 //! stream; the host never waits. Beneath each is a function that takes addresses and any [`Runner`]: for memory that is not in
 //! this crate's buffers, and for tests without a card, which run the same sources on the host.
 
+pub mod augment;
 pub mod boxes;
 pub mod convert;
 pub mod copy;
@@ -17,6 +18,7 @@ use std::ffi::c_void;
 
 use framerail_core::{PixelFormat, surface::MAX_SIDE};
 
+pub use augment::{AugmentJob, RawAugmentJob, augment_batch, augment_raw, augment_scratch_bytes};
 pub use boxes::{
     Activation, BoxDecoder, BoxFamily, BoxForm, DeviceTensor, FoundBox, PictureBoxes, RawOutputs, RawScratch, decode_boxes,
     decode_boxes_raw, read_boxes,
@@ -38,7 +40,7 @@ const HEADERS: &[(&str, &str)] = &[("common.cuh", include_str!("common.cuh")), (
 
 /// The sources of all kernels, for compiling them ahead of time.
 pub const SOURCES: &[&KernelSource] =
-    &[&boxes::SOURCE, &convert::SOURCE, &copy::SOURCE, &draw::SOURCE, &obscure::SOURCE, &scene::SOURCE, &turn::SOURCE];
+    &[&augment::SOURCE, &boxes::SOURCE, &convert::SOURCE, &copy::SOURCE, &draw::SOURCE, &obscure::SOURCE, &scene::SOURCE, &turn::SOURCE];
 
 /// Where kernels run: a stream, or an imitation of a card.
 pub trait Runner {

@@ -8,13 +8,14 @@ use std::{
     sync::{Arc, LazyLock, Mutex},
 };
 
-use framerail_core::{DType, FramePool, HidePlan, Histogram, HostSurface, Rotation, Stroke};
+use framerail_core::{AugmentParams, AugmentSpec, DType, FramePool, HidePlan, Histogram, HostSurface, Rotation, Stroke};
 use framerail_cuda::{
     CudaError, KernelSource, Launch,
     kernels::{
-        BoxDecoder, Conversion, HISTOGRAM_BYTES, PictureBoxes, RawConvertJob, RawDrawJob, RawHistogramJob, RawObscureJob, RawOutputs,
-        RawPicture, RawScratch, Runner, TensorSpec, convert_raw, count_histograms_raw, decode_boxes_raw, draw_commands, draw_raw,
-        obscure_raw, obscure_scratch_bytes, read_boxes, read_histograms, repack_raw, repacked_format, turn_raw,
+        BoxDecoder, Conversion, HISTOGRAM_BYTES, PictureBoxes, RawAugmentJob, RawConvertJob, RawDrawJob, RawHistogramJob, RawObscureJob,
+        RawOutputs, RawPicture, RawScratch, Runner, TensorSpec, augment_raw, augment_scratch_bytes, convert_raw, count_histograms_raw,
+        decode_boxes_raw, draw_commands, draw_raw, obscure_raw, obscure_scratch_bytes, read_boxes, read_histograms, repack_raw,
+        repacked_format, turn_raw,
     },
 };
 
@@ -132,6 +133,10 @@ impl Guarded {
         self.memory[self.start..self.start + self.bytes].fill(0);
     }
 
+    pub fn fill(&mut self, bytes: &[u8]) {
+        self.memory[self.start..][..self.bytes].copy_from_slice(bytes);
+    }
+
     pub fn address(&mut self) -> u64 {
         self.memory.as_mut_ptr() as u64 + self.start as u64
     }
@@ -225,5 +230,19 @@ impl Card for Emulator {
         // SAFETY: live host memory, for a card that is the host.
         unsafe { turn_raw(self, &self.picture(picture), rotation, &self.writable(&mut out)) }.expect("a format that can be turned");
         out
+    }
+
+    fn augment(&self, spec: &AugmentSpec, params: &[AugmentParams], input: &[u8]) -> Vec<u8> {
+        let mut aligned = Guarded::new(input.len());
+        aligned.fill(input);
+        let (mut output, mut scratch) =
+            (Guarded::new(spec.output.picture_bytes() * params.len()), Guarded::new(augment_scratch_bytes(spec, params)));
+        self.allow(aligned.address(), input.len());
+        self.allow(scratch.address(), augment_scratch_bytes(spec, params));
+        let job = RawAugmentJob { params, input: aligned.address(), output: output.address(), scratch: scratch.address() };
+        // SAFETY: live host memory, for a card that is the host.
+        unsafe { augment_raw(self, spec, &job) }.expect("fitting numbers");
+        scratch.take();
+        output.take()
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod augment;
 pub mod boxes;
 pub mod convert;
 pub mod draw;
@@ -10,8 +11,8 @@ pub mod scene;
 pub mod turn;
 
 use framerail_core::{
-    ColorDescription, DType, FieldOrder, Frame, FramePool, FrameStatus, HidePlan, Histogram, HostSurface, PixelFormat, Pts, Rotation,
-    StreamId, Stroke, Surface, TimeBase,
+    AugmentParams, AugmentSpec, ColorDescription, DType, FieldOrder, Frame, FramePool, FrameStatus, HidePlan, Histogram, HostSurface,
+    PixelFormat, Pts, Rotation, StreamId, Stroke, Surface, TimeBase,
 };
 use framerail_cuda::kernels::{BoxDecoder, Conversion, PictureBoxes, TensorSpec};
 
@@ -37,6 +38,9 @@ pub trait Card {
 
     /// Brightness in bins, by framerail-vision's plan.
     fn histograms(&self, pictures: &[HostSurface]) -> Vec<Histogram>;
+
+    /// A batch augmented.
+    fn augment(&self, spec: &AugmentSpec, params: &[AugmentParams], input: &[u8]) -> Vec<u8>;
 }
 
 /// A copy in memory of its own.

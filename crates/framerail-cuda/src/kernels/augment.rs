@@ -1,0 +1,280 @@
+//! Augmentation of batches in device memory.
+//!
+//! One launch for each 40 pictures; one more where contrast changes (the mean of grey), two more where pictures are blurred.
+
+use std::ops::Range;
+
+use framerail_core::{AugmentParams, AugmentSpec, ColorStep, DType, TensorLayout};
+
+use super::{HEADERS, Runner, run_with};
+use crate::{CudaError, CudaStream, DeviceBuffer, DevicePool, KernelSource};
+
+/// The kernels of this file.
+pub static SOURCE: KernelSource = KernelSource { name: "augment", code: include_str!("augment.cu"), headers: HEADERS };
+
+/// Pictures of one launch, so that its parameters stay below 4096 bytes. As in `augment.cu`.
+const MAX_PICTURES: usize = 40;
+/// Columns and rows of the pixels of a block. As in `augment.cu`.
+const TILE: u32 = 32;
+/// Bytes of scratch memory that planes for the blur take, unless one picture needs more.
+const PLANES_BYTES: usize = 256 << 20;
+
+/// A batch in this crate's buffers.
+#[derive(Clone, Copy, Debug)]
+pub struct AugmentJob<'a> {
+    /// What is done to each picture.
+    pub params: &'a [AugmentParams],
+    /// Holds the pictures that are read.
+    pub input: &'a DeviceBuffer,
+    /// Bytes from its start to the first picture; a multiple of the element's size.
+    pub input_offset_bytes: usize,
+    /// Where the pictures go.
+    pub output: &'a DeviceBuffer,
+    /// Bytes from its start to the first picture; a multiple of the element's size.
+    pub output_offset_bytes: usize,
+}
+
+/// A batch by its addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct RawAugmentJob<'a> {
+    /// What is done to each picture.
+    pub params: &'a [AugmentParams],
+    /// Address of the pictures that are read; a multiple of the element's size.
+    pub input: u64,
+    /// Address of the pictures that are made; a multiple of the element's size.
+    pub output: u64,
+    /// Address of [`augment_scratch_bytes`] bytes; a multiple of 16.
+    pub scratch: u64,
+}
+
+/// As `Picture` in `augment.cu`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct Picture {
+    input: u64,
+    output: u64,
+    planes: u64,
+    sums: u64,
+    crop: [u16; 4],
+    erase: [u16; 4],
+    fill: [f32; 3],
+    amount: [f32; 4],
+    step: [u8; 4],
+    antialias: u8,
+    flip_x: u8,
+    flip_y: u8,
+    grayscale: u8,
+    kernel: [u16; 2],
+    sigma: [f32; 2],
+}
+
+/// As `AugmentParams` in `augment.cu`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Parameters {
+    in_size: [u32; 2],
+    out_size: [u32; 2],
+    gain: [f32; 3],
+    shift: [f32; 3],
+    tiles: u32,
+    in_type: u8,
+    in_interleaved: u8,
+    out_type: u8,
+    out_interleaved: u8,
+    pictures: [Picture; MAX_PICTURES],
+}
+
+const _: () = assert!(size_of::<Picture>() == 96 && size_of::<Parameters>() == 48 + 96 * MAX_PICTURES);
+
+/// Augments a batch: picture `i` of the input by `params[i]` to picture `i` of the output, as framerail-vision's `Augmenter` does.
+///
+/// Queued on the stream; buffers may be used by other streams after their marks. The two batches may not overlap.
+///
+/// # Errors
+/// `BadArgument` for batches and numbers that do not fit, `OutOfMemory`, `Compile`, `Driver`.
+pub fn augment_batch(stream: &CudaStream, pool: &DevicePool, spec: &AugmentSpec, job: &AugmentJob<'_>) -> Result<(), CudaError> {
+    let address = |buffer: &DeviceBuffer, offset: usize, picture_bytes: usize| {
+        let end = picture_bytes.checked_mul(job.params.len()).and_then(|bytes| bytes.checked_add(offset));
+        match end {
+            Some(end) if end <= buffer.len() => Ok(buffer.address() + offset as u64),
+            _ => {
+                let (pictures, have) = (job.params.len(), buffer.len());
+                Err(CudaError::argument(format!("{pictures} pictures of {picture_bytes} bytes at {offset} in a buffer of {have}")))
+            }
+        }
+    };
+    let input = address(job.input, job.input_offset_bytes, spec.input.picture_bytes())?;
+    let output = address(job.output, job.output_offset_bytes, spec.output.picture_bytes())?;
+    let scratch = pool.buffer(augment_scratch_bytes(spec, job.params))?;
+    job.input.begin_read(stream)?;
+    job.output.begin_write(stream)?;
+    let scratch_address = scratch.begin_write(stream)?;
+    let raw = RawAugmentJob { params: job.params, input, output, scratch: scratch_address };
+    // SAFETY: live buffers, whose sizes were checked above or asked for, bracketed by their marks.
+    unsafe { augment_raw(stream, spec, &raw)? };
+    job.input.end_read(stream)?;
+    job.output.end_write(stream)?;
+    scratch.end_write(stream)
+}
+
+/// Bytes of scratch memory that [`augment_raw`] needs for these numbers.
+pub fn augment_scratch_bytes(spec: &AugmentSpec, params: &[AugmentParams]) -> usize {
+    Scratch::new(spec, params).bytes()
+}
+
+/// [`augment_batch`] for memory outside of this crate's buffers.
+///
+/// # Safety
+/// Input, output and scratch are live until the work is done, as large as the batches' sizes and [`augment_scratch_bytes`] say, and
+/// ordered with their other uses.
+///
+/// # Errors
+/// `BadArgument` for batches and numbers that do not fit, `Compile`, `Driver`.
+pub unsafe fn augment_raw(runner: &dyn Runner, spec: &AugmentSpec, job: &RawAugmentJob<'_>) -> Result<(), CudaError> {
+    check(spec, job)?;
+    let scratch = Scratch::new(spec, job.params);
+    let common = common(spec, scratch.tiles.0 * scratch.tiles.1)?;
+    let addresses = |start: u64, bytes: usize| (start..).step_by(bytes);
+    let pictures = job
+        .params
+        .iter()
+        .zip(addresses(job.input, spec.input.picture_bytes()))
+        .zip(addresses(job.output, spec.output.picture_bytes()))
+        .enumerate()
+        .map(|(index, ((params, input), output))| Picture {
+            input,
+            output,
+            sums: if params.contrast_step().is_some() { scratch.sums(job.scratch, index) } else { 0 },
+            planes: if params.blur.is_some() { scratch.planes(job.scratch, index) } else { 0 },
+            ..Picture::new(params)
+        });
+    let pictures: Vec<Picture> = pictures.collect();
+    for group in pictures.chunks(scratch.pictures) {
+        let run = |kernel: &'static str, channels: u32, takes: fn(&Picture) -> bool| {
+            let taken: Vec<Picture> = group.iter().copied().filter(takes).collect();
+            if taken.is_empty() {
+                return Ok(());
+            }
+            let mut parameters = common;
+            parameters.pictures.iter_mut().zip(&taken).for_each(|(slot, picture)| *slot = *picture);
+            let grid = (scratch.tiles.0, scratch.tiles.1, taken.len() as u32 * channels);
+            // SAFETY: the caller's word; sizes and numbers were checked.
+            unsafe { run_with(runner, &SOURCE, kernel, (grid, (TILE, 8, 1)), &parameters) }
+        };
+        run("sum_grey", 1, |picture| picture.sums != 0)?;
+        run("augment_pixels", 1, |_| true)?;
+        run("blur_across", 3, |picture| picture.planes != 0)?;
+        run("blur_down", 3, |picture| picture.planes != 0)?;
+    }
+    Ok(())
+}
+
+fn check(spec: &AugmentSpec, job: &RawAugmentJob<'_>) -> Result<(), CudaError> {
+    if let Some(fault) = spec.fault() {
+        return Err(CudaError::argument(fault));
+    }
+    if let Some((index, misfit)) = job.params.iter().enumerate().find_map(|(index, params)| Some((index, spec.misfit(params)?))) {
+        return Err(CudaError::argument(format!("picture {index}: {misfit}")));
+    }
+    let starts = |address: u64, bytes: usize| address != 0 && address.is_multiple_of(bytes as u64);
+    let is_aligned = starts(job.input, spec.input.dtype.size_bytes()) && starts(job.output, spec.output.dtype.size_bytes());
+    if !is_aligned || !starts(job.scratch, 16) {
+        return Err(CudaError::argument("a batch to augment does not start at a whole element"));
+    }
+    let range = |start: u64, picture_bytes: usize| {
+        let end = (picture_bytes as u64).checked_mul(job.params.len() as u64).and_then(|bytes| start.checked_add(bytes));
+        end.map(|end| start..end).ok_or_else(|| CudaError::argument(format!("{} pictures to augment", job.params.len())))
+    };
+    let overlap = |a: &Range<u64>, b: &Range<u64>| a.start < b.end && b.start < a.end;
+    if overlap(&range(job.input, spec.input.picture_bytes())?, &range(job.output, spec.output.picture_bytes())?) {
+        return Err(CudaError::argument("the batch that is made overlaps the one that is read; give it memory of its own"));
+    }
+    Ok(())
+}
+
+/// How scratch memory is divided: sums of grey of each picture of a group, then planes of each. Groups follow each other on one
+/// stream, so all use the same memory.
+struct Scratch {
+    tiles: (u32, u32),
+    /// Pictures of a group.
+    pictures: usize,
+    sums_bytes: usize,
+    planes_bytes: usize,
+}
+
+impl Scratch {
+    fn new(spec: &AugmentSpec, params: &[AugmentParams]) -> Self {
+        let tiles = (spec.output.width.div_ceil(TILE), spec.output.height.div_ceil(TILE));
+        let has_contrast = params.iter().any(|params| params.contrast_step().is_some());
+        let has_blur = params.iter().any(|params| params.blur.is_some());
+        let sums_bytes = if has_contrast { (tiles.0 as usize * tiles.1 as usize * size_of::<f64>()).next_multiple_of(16) } else { 0 };
+        let planes_bytes = if has_blur { (spec.output.pixels() * 6 * size_of::<f32>()).next_multiple_of(16) } else { 0 };
+        let pictures = PLANES_BYTES.checked_div(planes_bytes).unwrap_or(MAX_PICTURES).clamp(1, MAX_PICTURES);
+        Self { tiles, pictures: pictures.min(params.len().max(1)), sums_bytes, planes_bytes }
+    }
+
+    fn bytes(&self) -> usize {
+        self.pictures * (self.sums_bytes + self.planes_bytes)
+    }
+
+    fn sums(&self, start: u64, index: usize) -> u64 {
+        start + (index % self.pictures * self.sums_bytes) as u64
+    }
+
+    fn planes(&self, start: u64, index: usize) -> u64 {
+        start + (self.pictures * self.sums_bytes + index % self.pictures * self.planes_bytes) as u64
+    }
+}
+
+fn common(spec: &AugmentSpec, tiles: u32) -> Result<Parameters, CudaError> {
+    let element_type = |dtype: DType| match dtype {
+        DType::U8 => Ok(0),
+        DType::F16 => Ok(1),
+        DType::Bf16 => Ok(2),
+        DType::F32 => Ok(3),
+        other => Err(CudaError::argument(format!("batches of {other:?} are not made here"))),
+    };
+    let (input, output) = (spec.input, spec.output);
+    let normalisation = spec.normalisation();
+    Ok(Parameters {
+        in_size: [input.width, input.height],
+        out_size: [output.width, output.height],
+        gain: normalisation.map(|(gain, _)| gain),
+        shift: normalisation.map(|(_, shift)| shift),
+        tiles,
+        in_type: element_type(input.dtype)?,
+        in_interleaved: (input.layout == TensorLayout::Thwc).into(),
+        out_type: element_type(output.dtype)?,
+        out_interleaved: (output.layout == TensorLayout::Thwc).into(),
+        pictures: [Picture::default(); MAX_PICTURES],
+    })
+}
+
+impl Picture {
+    /// The numbers; addresses are left out. Sides were checked to fit 16 bits.
+    fn new(params: &AugmentParams) -> Self {
+        let sides = |region: framerail_core::Region| [region.x, region.y, region.width, region.height].map(|side| side as u16);
+        let step = |step: ColorStep| match step {
+            ColorStep::None => (0, 0.0),
+            ColorStep::Brightness(amount) => (1, amount),
+            ColorStep::Contrast(amount) => (2, amount),
+            ColorStep::Saturation(amount) => (3, amount),
+            ColorStep::Hue(amount) => (4, amount),
+        };
+        let steps = params.color.map(step);
+        Self {
+            crop: sides(params.crop),
+            erase: params.erase.map_or([0; 4], |erase| sides(erase.region)),
+            fill: params.erase.map_or([0.0; 3], |erase| erase.fill),
+            amount: steps.map(|(_, amount)| amount),
+            step: steps.map(|(kind, _)| kind),
+            antialias: params.antialias.into(),
+            flip_x: params.flip_horizontal.into(),
+            flip_y: params.flip_vertical.into(),
+            grayscale: params.grayscale.into(),
+            kernel: params.blur.map_or([0; 2], |blur| blur.kernel.map(|side| side as u16)),
+            sigma: params.blur.map_or([0.0; 2], |blur| blur.sigma),
+            ..Self::default()
+        }
+    }
+}
