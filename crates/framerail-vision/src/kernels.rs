@@ -170,6 +170,15 @@ pub(crate) fn clamp_to_bytes(row: &[f32], out: &mut [u8]) {
     }
 }
 
+/// Values as bfloat16, rounded to the nearest, ties to even; they are numbers.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn bfloat16_bytes(row: &[f32], out: &mut [u8]) {
+    for (out, value) in out.as_chunks_mut::<2>().0.iter_mut().zip(row) {
+        let bits = value.to_bits();
+        *out = ((bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16).to_ne_bytes();
+    }
+}
+
 /// `out = bytes · scale + shift`.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn scale_and_shift(bytes: &[u8], scale: f32, shift: f32, out: &mut [f32]) {

@@ -13,6 +13,9 @@ pub mod compare;
 pub mod draw;
 mod eight_bit;
 pub mod error;
+mod fast_yuv;
+mod fixed;
+mod fixed_kernels;
 mod font;
 pub mod hold;
 mod hsv;
@@ -33,6 +36,7 @@ pub mod sketch;
 pub mod tensor;
 #[cfg(test)]
 mod test_pictures;
+mod vectors;
 
 pub use augment::{Augment, AugmentScope, Augmenter, ColorJitter, RandomBlur, RandomCrop, RandomErase};
 pub use compare::{Comparison, Difference, compare};

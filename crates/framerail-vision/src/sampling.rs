@@ -30,7 +30,7 @@ pub(crate) struct Geometry {
 
 /// For each output position, the source positions that make it up and their weights.
 #[derive(Debug)]
-struct AxisTaps {
+pub(crate) struct AxisTaps {
     starts: Vec<u32>,
     taps: Vec<(u32, f32)>,
 }
@@ -46,6 +46,18 @@ struct Axis {
     origin: f64,
     extent: f64,
     out: u32,
+}
+
+impl Geometry {
+    /// The taps of a colour component, across and down.
+    pub fn component_taps(&self, component: usize) -> (AxisTaps, AxisTaps) {
+        let Self { format, width, height, window, out_width, out_height, sampling } = *self;
+        let (columns, rows) = format.component_size(component, width, height);
+        let (shift_x, shift_y) = if format.is_chroma(component) { format.chroma_shift() } else { (0, 0) };
+        let across = Axis { samples: columns, pixels: width, shift: shift_x, origin: window.x, extent: window.width, out: out_width };
+        let down = Axis { samples: rows, pixels: height, shift: shift_y, origin: window.y, extent: window.height, out: out_height };
+        (AxisTaps::new(across, sampling), AxisTaps::new(down, sampling))
+    }
 }
 
 impl AxisTaps {
@@ -92,12 +104,24 @@ impl AxisTaps {
         }
     }
 
-    fn at(&self, position: usize) -> &[(u32, f32)] {
+    /// Output positions.
+    pub fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// The most taps of one position.
+    pub fn widest(&self) -> usize {
+        self.starts.windows(2).map(|ends| (ends[1] - ends[0]) as usize).max().unwrap_or(0)
+    }
+
+    /// The taps of one position: neighbouring samples with weights that add up to 1.
+    pub fn at(&self, position: usize) -> &[(u32, f32)] {
         let range = self.starts[position] as usize..self.starts[position + 1] as usize;
         &self.taps[range]
     }
 
-    fn bounds(&self) -> (u32, u32) {
+    /// The first and the last sample of all.
+    pub fn bounds(&self) -> (u32, u32) {
         let first = self.taps.iter().map(|tap| tap.0).min().unwrap_or(0);
         let last = self.taps.iter().map(|tap| tap.0).max().unwrap_or(0);
         (first, last)
@@ -121,8 +145,7 @@ impl Columns {
     /// Tables over elements of a row that starts at `start` and holds `step` elements a sample.
     fn new(taps: AxisTaps, step: usize, offset: usize, start: usize) -> Self {
         let element = |sample: u32| (sample as usize * step + offset - start) as u32;
-        let positions = taps.starts.len() - 1;
-        let widest = (0..positions).map(|position| taps.at(position).len()).max().unwrap_or(0);
+        let (positions, widest) = (taps.len(), taps.widest());
         if widest > 2 {
             let moved = taps.taps.iter().map(|&(sample, weight)| (element(sample), weight)).collect();
             return Columns::Sum(AxisTaps { starts: taps.starts, taps: moved });
@@ -190,23 +213,21 @@ pub(crate) struct Resampler {
 
 impl Resampler {
     pub fn new(geometry: Geometry) -> Self {
-        let Geometry { format, width, height, window, out_width, out_height, sampling } = geometry;
+        let Geometry { format, out_width, .. } = geometry;
         let (mut planes, mut components) = (Vec::<PlaneRows>::new(), Vec::new());
         for (index, component) in format.color_components().iter().enumerate() {
-            let (columns, rows) = format.component_size(index, width, height);
-            let (shift_x, shift_y) = if format.is_chroma(index) { format.chroma_shift() } else { (0, 0) };
-            let across = Axis { samples: columns, pixels: width, shift: shift_x, origin: window.x, extent: window.width, out: out_width };
-            let down = Axis { samples: rows, pixels: height, shift: shift_y, origin: window.y, extent: window.height, out: out_height };
-            let taps = AxisTaps::new(across, sampling);
+            let (taps, down) = geometry.component_taps(index);
             let step = component.step_bytes / format.sample_bytes();
             let (first, last) = taps.bounds();
             let start = first as usize * step;
-            let plane = planes.iter().position(|known| known.plane == component.plane).unwrap_or_else(|| {
-                let len = (last - first + 1) as usize * step;
-                let rows = AxisTaps::new(down, sampling);
-                planes.push(PlaneRows { plane: component.plane, rows, start, len, weighed: row_buffer() });
-                planes.len() - 1
-            });
+            let plane = match planes.iter().position(|known| known.plane == component.plane) {
+                Some(known) => known,
+                None => {
+                    let len = (last - first + 1) as usize * step;
+                    planes.push(PlaneRows { plane: component.plane, rows: down, start, len, weighed: row_buffer() });
+                    planes.len() - 1
+                }
+            };
             let offset = component.offset_bytes / format.sample_bytes();
             let columns = Columns::new(taps, step, offset, start);
             components.push(ComponentColumns { plane, columns, row: vec![0.0; out_width as usize] });

@@ -1,17 +1,43 @@
 //! Tensors made of pictures in host memory.
 
-use framerail_core::{DType, Frame};
-use half::{bf16, f16};
+use std::ops::Range;
 
-use super::TensorOptions;
-use crate::{Preprocessor, VisionError};
+use framerail_core::{ColorDescription, DType, Frame, HostSurface, PixelFormat, TensorLayout};
 
-/// Turns frames into tensor pictures; keeps its tables between frames of one size and format.
+use super::{
+    TensorOptions,
+    output::{RowsOut, Scratch},
+    rows::{RowInput, Rows},
+};
+use crate::{ChannelOrder, ConversionPlan, VisionError, fast_yuv, kernels::scale_and_shift};
+
+/// What pictures have in common that one set of tables serves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct PictureKind {
+    width: u32,
+    height: u32,
+    format: PixelFormat,
+    color: ColorDescription,
+}
+
+#[derive(Debug)]
+struct Prepared {
+    kind: PictureKind,
+    plan: ConversionPlan,
+    rows: Rows,
+}
+
+/// Turns frames into tensor pictures; keeps its tables between frames of one size, format and colour.
+///
+/// 8-bit 4:2:0 and 4:2:2 pictures of their own size become 8-bit RGB, BGR and HSV by FFmpeg's 16-bit arithmetic: equal to
+/// `ffmpeg -pix_fmt rgb24` bit by bit for `yuv420p` and `yuv422p` with an even number of rows. Other 8-bit, `F16` and `Bf16`
+/// elements are worked out in 16-bit fixed point and are within 0.2 of 255 of exact arithmetic before they are rounded; everything
+/// else is in 32-bit floating point.
 #[derive(Debug)]
 pub struct TensorConverter {
     options: TensorOptions,
-    preprocessor: Option<((u32, u32), Preprocessor)>,
-    floats: Vec<f32>,
+    prepared: Option<Prepared>,
+    scratch: Scratch,
 }
 
 impl TensorConverter {
@@ -24,7 +50,7 @@ impl TensorConverter {
         if options.tone_map.is_some() {
             return Err(VisionError::option("tone_map", "set", "nothing: tone mapping is not there yet"));
         }
-        Ok(Self { options, preprocessor: None, floats: Vec::new() })
+        Ok(Self { options, prepared: None, scratch: Scratch::default() })
     }
 
     /// The options.
@@ -38,32 +64,153 @@ impl TensorConverter {
     /// `OutputLength` unless `out` holds exactly [`TensorOptions::picture_bytes`]; `Core` for a frame in device memory.
     pub fn convert(&mut self, frame: &Frame, out: &mut [u8]) -> Result<(), VisionError> {
         let surface = frame.surface.host()?;
-        let size = (surface.width(), surface.height());
-        let need = self.options.picture_bytes(size.0, size.1);
+        let need = self.options.picture_bytes(surface.width(), surface.height());
         if out.len() != need {
-            let layout = self.options.picture_shape(size.0, size.1).map(|side| side.to_string()).join("x");
-            return Err(VisionError::OutputLength { have: out.len(), need, layout });
+            return Err(self.wrong_length(surface, out.len(), need));
         }
-        let preprocessor = match &mut self.preprocessor {
-            Some((known, preprocessor)) if *known == size => preprocessor,
-            _ => &mut self.preprocessor.insert((size, self.options.preprocessor(size.0, size.1)?)).1,
-        };
-        self.floats.resize(preprocessor.spec().elements(), 0.0);
-        let whole = framerail_core::BBox::from_xyxy(0.0, 0.0, size.0 as f32, size.1 as f32);
-        preprocessor.run_crop(frame, self.options.crop.unwrap_or(whole), &mut self.floats)?;
-        match self.options.dtype {
-            DType::U8 => crate::kernels::clamp_to_bytes(&self.floats, out),
-            DType::F16 => store(&self.floats, out, |value| f16::from_f32(value).to_ne_bytes()),
-            DType::Bf16 => store(&self.floats, out, |value| bf16::from_f32(value).to_ne_bytes()),
-            DType::F32 => store(&self.floats, out, f32::to_ne_bytes),
-            other => return Err(VisionError::option("dtype", format!("{other:?}"), "U8, F16, Bf16 or F32")),
+        let rows = self.options.picture_size(surface.width(), surface.height()).1;
+        let mut slices: Vec<&mut [u8]> = out.chunks_exact_mut(need / self.slices()).collect();
+        self.convert_rows(frame, 0..rows, &mut slices)
+    }
+
+    /// Writes some rows of a picture: several converters can share one frame.
+    ///
+    /// `out` holds these rows' elements: one slice of interleaved channels, or a slice for each channel.
+    ///
+    /// # Errors
+    /// As [`TensorConverter::convert`]; `OptionOutOfRange` for rows beyond the picture.
+    pub fn convert_rows(&mut self, frame: &Frame, rows: Range<u32>, out: &mut [&mut [u8]]) -> Result<(), VisionError> {
+        let surface = frame.surface.host()?;
+        let (width, height) = self.options.picture_size(surface.width(), surface.height());
+        if rows.start > rows.end || rows.end > height {
+            return Err(VisionError::option("rows", format!("{rows:?}"), "rows of the picture"));
+        }
+        let row_elements = width as usize * self.options.channel_order.channels() / self.slices();
+        let need = rows.len() * row_elements * self.options.dtype.size_bytes();
+        if out.len() != self.slices() || out.iter().any(|slice| slice.len() != need) {
+            let have = out.iter().map(|slice| slice.len()).sum();
+            return Err(self.wrong_length(surface, have, need * self.slices()));
+        }
+        let mut prepared = self.prepare(surface, &frame.color)?;
+        prepared.rows.begin();
+        let (layout, dtype, channels) = (self.options.layout, self.options.dtype, self.options.channel_order.channels());
+        let mut out = RowsOut { slices: out, layout, dtype, channels, width: width as usize };
+        let written = self.write_rows(&mut prepared, surface, rows.start as usize..rows.end as usize, &mut out);
+        self.prepared = Some(prepared);
+        written
+    }
+
+    /// Slices that a picture consists of.
+    fn slices(&self) -> usize {
+        if self.options.layout == TensorLayout::Thwc { 1 } else { self.options.channel_order.channels() }
+    }
+
+    fn wrong_length(&self, surface: &HostSurface, have: usize, need: usize) -> VisionError {
+        let shape = self.options.picture_shape(surface.width(), surface.height());
+        VisionError::OutputLength { have, need, layout: shape.map(|side| side.to_string()).join("x") }
+    }
+
+    /// The tables for this picture: those of the one before, mostly.
+    fn prepare(&mut self, surface: &HostSurface, color: &ColorDescription) -> Result<Prepared, VisionError> {
+        let (width, height, format) = (surface.width(), surface.height(), surface.format());
+        let kind = PictureKind { width, height, format, color: *color };
+        if let Some(prepared) = self.prepared.take_if(|prepared| prepared.kind == kind) {
+            return Ok(prepared);
+        }
+        let plan = self.options.plan(width, height, format, color)?;
+        let input = RowInput { surface, color, plan: &plan, channel_order: self.options.channel_order };
+        let rows = Rows::new(&input, &self.options);
+        Ok(Prepared { kind, plan, rows })
+    }
+
+    fn write_rows(
+        &mut self,
+        prepared: &mut Prepared,
+        surface: &HostSurface,
+        rows: Range<usize>,
+        out: &mut RowsOut<'_, '_>,
+    ) -> Result<(), VisionError> {
+        let Prepared { kind, plan, rows: source } = prepared;
+        let input = RowInput { surface, color: &kind.color, plan, channel_order: self.options.channel_order };
+        let (left, top) = (plan.placement.left as usize, plan.placement.top as usize);
+        let (columns, bottom) = (plan.placement.width as usize, top + plan.placement.height as usize);
+        let mut y = rows.start;
+        while y < rows.end {
+            let row = y - rows.start;
+            if !(top..bottom).contains(&y) {
+                out.fill(row, 0, out.width, &plan.padding);
+                y += 1;
+                continue;
+            }
+            if columns < out.width {
+                out.fill(row, 0, left, &plan.padding);
+                out.fill(row, left + columns, out.width - left - columns, &plan.padding);
+            }
+            if let Rows::OwnSize(own_size) = source
+                && self.options.channel_order != ChannelOrder::Hsv
+                && columns == out.width
+            {
+                let pair = own_size.shares_chroma(y - top) && y + 1 < rows.end.min(bottom);
+                let count = if pair { 2 } else { 1 };
+                let luma = [own_size.luma(surface, y - top), own_size.luma(surface, (y - top + 1).min(bottom - top - 1))];
+                put_own_size(out, row, count, &luma, own_size.chroma(surface, y - top), &own_size.yuv, self.options.channel_order);
+                y += count;
+                continue;
+            }
+            if self.options.dtype == DType::U8 && (self.options.takes_bytes() && is_plain(plan)) {
+                out.put_bytes(row, left, columns, &mut self.scratch, |channels| source.bytes(&input, y - top, channels));
+            } else if self.options.channel_order == ChannelOrder::Hsv {
+                let Scratch { bytes, floats, .. } = &mut self.scratch;
+                bytes.iter_mut().for_each(|channel| channel.resize(columns, 0));
+                floats.iter_mut().for_each(|channel| channel.resize(columns, 0.0));
+                let [hue, saturation, value] = &mut *bytes;
+                source.bytes(&input, y - top, &mut [&mut hue[..], &mut saturation[..], &mut value[..]]);
+                for ((bytes, floats), mix) in bytes.iter().zip(floats).zip(&plan.mixes) {
+                    scale_and_shift(bytes, mix.scale, mix.shift, floats);
+                }
+                out.put_floats(row, left, columns, &mut self.scratch)?;
+            } else {
+                source.floats(&input, y - top, columns, &mut self.scratch.floats);
+                out.put_floats(row, left, columns, &mut self.scratch)?;
+            }
+            y += 1;
         }
         Ok(())
     }
 }
 
-fn store<const BYTES: usize>(values: &[f32], out: &mut [u8], bytes_of: impl Fn(f32) -> [u8; BYTES]) {
-    for (out, value) in out.as_chunks_mut::<BYTES>().0.iter_mut().zip(values) {
-        *out = bytes_of(*value);
+/// Whether channels stay as they are.
+fn is_plain(plan: &ConversionPlan) -> bool {
+    plan.mixes.iter().all(|mix| (mix.scale, mix.shift) == (1.0, 0.0) || mix.gain == [0.0; 3])
+}
+
+/// Writes one or two whole rows of pixels that stay in their place.
+fn put_own_size(
+    out: &mut RowsOut<'_, '_>,
+    row: usize,
+    count: usize,
+    luma: &[&[u8]; 2],
+    chroma: fast_yuv::ChromaRow<'_>,
+    yuv: &framerail_core::FastYuv,
+    order: ChannelOrder,
+) {
+    let (width, blue_first) = (out.width, order == ChannelOrder::Bgr);
+    let luma = &luma[..count];
+    match out.slices {
+        [pixels] => {
+            let rows = pixels.get_mut(row * 3 * width..(row + count) * 3 * width).unwrap_or_default();
+            let (first, second) = rows.split_at_mut(3 * width);
+            fast_yuv::interleaved(luma, chroma, yuv, if blue_first { [2, 1, 0] } else { [0, 1, 2] }, &mut [first, second][..count]);
+        }
+        [first, second, third] => {
+            let rows = [first, second, third].map(|plane| {
+                let rows = plane.get_mut(row * width..(row + count) * width).unwrap_or_default();
+                rows.split_at_mut(width)
+            });
+            let [(r0, r1), (g0, g1), (b0, b1)] = rows;
+            let mut sets = if blue_first { [[b0, g0, r0], [b1, g1, r1]] } else { [[r0, g0, b0], [r1, g1, b1]] };
+            fast_yuv::planar(luma, chroma, yuv, &mut sets[..count]);
+        }
+        _ => (),
     }
 }

@@ -2,6 +2,10 @@
 
 mod converter;
 mod options;
+mod output;
+mod rows;
+#[cfg(test)]
+mod tests;
 
 pub use converter::TensorConverter;
 pub use options::{TensorOptions, ToneMap};

@@ -115,6 +115,12 @@ impl TensorOptions {
         self.preprocessor(width, height)?.plan(width, height, format, color, self.crop)
     }
 
+    /// Whether elements are the channels' 8-bit values, neither scaled nor shifted; or such values are needed first.
+    pub(crate) fn takes_bytes(&self) -> bool {
+        let is_plain = self.scale == 1.0 && self.mean == [0.0; 3] && self.std == [1.0; 3];
+        (is_plain && self.dtype == DType::U8) || self.channel_order == ChannelOrder::Hsv
+    }
+
     /// The same conversion to 32-bit floats.
     pub(crate) fn preprocessor(&self, width: u32, height: u32) -> Result<Preprocessor, VisionError> {
         let (width, height) = self.picture_size(width, height);

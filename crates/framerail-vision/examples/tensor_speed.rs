@@ -1,0 +1,108 @@
+//! Times conversion to tensors on one thread and prints medians: `cargo run --release --example tensor_speed [WORD...]`.
+//!
+//! Words choose cases: only those whose line holds every word are run. Frames and outputs take turns, so that together they do not
+//! fit into the processor's caches, as in reading a file.
+
+use std::{error::Error, time::Instant};
+
+use framerail_core::{
+    ColorDescription, ColorMatrix, DType, FieldOrder, Frame, FramePool, FrameStatus, PixelFormat, Pts, Rotation, StreamId, Surface,
+    TensorLayout, TimeBase,
+};
+use framerail_vision::{ChannelOrder, Fit, Sampling, TensorConverter, TensorOptions};
+
+const ROUNDS: usize = 61;
+const FRAMES: usize = 8;
+
+fn frame(pool: &FramePool, format: PixelFormat, width: u32, height: u32, seed: usize) -> Result<Frame, Box<dyn Error>> {
+    let mut surface = pool.surface(format, width, height)?;
+    let mut planes = surface.planes_mut().ok_or("a fresh surface is writable")?;
+    for plane in 0..format.planes() {
+        for (index, byte) in planes.plane(plane).iter_mut().enumerate() {
+            let noise = (index + seed * 7919).wrapping_mul(2_654_435_761) >> 13;
+            *byte = if format.sample_bytes() == 2 && index % 2 == 1 { 1 } else { (noise % 220) as u8 };
+        }
+    }
+    Ok(Frame {
+        surface: Surface::Host(surface),
+        width,
+        height,
+        stream: StreamId(0),
+        index: 0,
+        pts: Pts(0),
+        duration: None,
+        time_base: TimeBase::MICROS,
+        color: ColorDescription { matrix: ColorMatrix::Bt709, ..Default::default() },
+        sample_aspect_ratio: None,
+        rotation: Rotation::None,
+        field_order: FieldOrder::Progressive,
+        is_keyframe: true,
+        status: FrameStatus::Ok,
+    })
+}
+
+/// Medians and bests of one case in milliseconds.
+fn time(frames: &[Frame], options: TensorOptions) -> Result<(f64, f64), Box<dyn Error>> {
+    let mut converter = TensorConverter::new(options)?;
+    let (width, height) = (frames[0].width, frames[0].height);
+    let mut outputs = vec![vec![1_u8; options.picture_bytes(width, height)]; frames.len()];
+    let mut millis: Vec<f64> = Vec::new();
+    for round in 0..ROUNDS + FRAMES {
+        let place = round % frames.len();
+        let start = Instant::now();
+        converter.convert(&frames[place], &mut outputs[place])?;
+        if round >= FRAMES {
+            millis.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    millis.sort_by(f64::total_cmp);
+    Ok((millis[ROUNDS / 2], millis[0]))
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let pool = FramePool::new(FRAMES);
+    let imagenet = TensorOptions { scale: 1.0 / 255.0, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], ..Default::default() };
+    let letterbox = Fit::Letterbox { pad: 114, centered: true };
+    let plain = TensorOptions::default();
+    let mut outputs = Vec::new();
+    for layout in [TensorLayout::Thwc, TensorLayout::Tchw] {
+        outputs.push(("own size u8", TensorOptions { layout, ..plain }));
+        for sampling in [Sampling::Bilinear, Sampling::Area, Sampling::Bilinear8Bit] {
+            outputs.push(("resized u8", TensorOptions { layout, sampling, size: Some((640, 360)), ..plain }));
+        }
+        outputs.push(("resized u8", TensorOptions { layout, size: Some((960, 540)), ..plain }));
+        outputs.push(("resized u8", TensorOptions { layout, sampling: Sampling::Area, size: Some((960, 540)), ..plain }));
+        outputs.push(("letterbox u8", TensorOptions { layout, size: Some((640, 640)), fit: letterbox, ..plain }));
+        for sampling in [Sampling::Bilinear, Sampling::Area] {
+            outputs.push(("resized f16", TensorOptions { layout, sampling, size: Some((224, 224)), dtype: DType::F16, ..imagenet }));
+        }
+        for dtype in [DType::F16, DType::Bf16, DType::F32] {
+            outputs.push(("own size", TensorOptions { layout, dtype, ..imagenet }));
+        }
+        for channel_order in [ChannelOrder::Bgr, ChannelOrder::Gray, ChannelOrder::Hsv] {
+            outputs.push(("own size u8", TensorOptions { layout, channel_order, ..plain }));
+        }
+    }
+    for format in [
+        PixelFormat::Yuv420p,
+        PixelFormat::Nv12,
+        PixelFormat::Yuv422p,
+        PixelFormat::Yuv444p,
+        PixelFormat::Yuv420p10,
+        PixelFormat::P010,
+        PixelFormat::Rgb24,
+    ] {
+        let frames: Vec<Frame> = (0..FRAMES).map(|seed| frame(&pool, format, 1920, 1080, seed)).collect::<Result<_, _>>()?;
+        for (name, options) in &outputs {
+            let TensorOptions { layout, sampling, channel_order, dtype, .. } = options;
+            let (width, height) = options.picture_size(1920, 1080);
+            let line = format!("{format:12} 1920x1080 -> {width}x{height} {layout:?} {channel_order:?} {dtype:?} {sampling:?} ({name})");
+            if words.iter().all(|word| line.contains(word.as_str())) {
+                let (median, best) = time(&frames, *options)?;
+                println!("{line:92} median {median:.3} ms, best {best:.3} ms, {:.0}/s", 1e3 / median);
+            }
+        }
+    }
+    Ok(())
+}

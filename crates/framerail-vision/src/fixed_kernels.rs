@@ -1,0 +1,420 @@
+//! The inner loops of fixed-point conversion, 16 numbers at a time.
+//!
+//! Samples are 16-bit numbers with 15 bits below 256 ("Q7": 128 for each step of 8 bits). Products are rounded to the nearest.
+
+use multiversion::multiversion;
+
+/// Numbers of a block.
+pub(crate) const BLOCK: usize = 16;
+
+/// Places of a row of one component: the widest frame, and room for whole blocks and taps beyond its end.
+pub(crate) const ROW_PLACES: usize = framerail_core::surface::MAX_SIDE as usize + 8;
+
+/// A row of one component that taps are taken from. Its length is known to the compiler, so that masked indices need no checks.
+pub(crate) type TapRow = [i16; ROW_PLACES];
+
+/// Most taps of a position that [`take_few`] knows.
+pub(crate) const FEW: usize = 4;
+
+/// Parts of a whole in a weight of [`take_few`] and [`take_many`].
+pub(crate) const TAP_ONE: i32 = 1 << 14;
+
+/// The rounded product of two numbers, in parts of 32768.
+#[inline(always)]
+fn multiply(left: i16, right: i16) -> i16 {
+    ((i32::from(left) * i32::from(right) + 0x4000) >> 15) as i16
+}
+
+/// How stored samples become numbers of 15 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Samples {
+    /// 8 bits.
+    Bytes,
+    /// 16 bits, little endian, to be shifted left by so much.
+    Words(u32),
+    /// 16 bits, all of them used.
+    WideWords,
+}
+
+impl Samples {
+    /// Bytes of a stored sample.
+    pub fn size_bytes(self) -> usize {
+        if self == Samples::Bytes { 1 } else { 2 }
+    }
+
+    #[inline(always)]
+    fn number(self, bytes: [u8; 2]) -> i16 {
+        match self {
+            Samples::Bytes => i16::from(bytes[0]) << 7,
+            Samples::Words(shift) => (u16::from_le_bytes(bytes) << shift) as i16,
+            Samples::WideWords => (u16::from_le_bytes(bytes) >> 1) as i16,
+        }
+    }
+}
+
+/// `out = row`, as numbers of 15 bits.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn widen(samples: Samples, row: &[u8], out: &mut [i16]) {
+    match samples {
+        Samples::Bytes => {
+            for (out, byte) in out.iter_mut().zip(row) {
+                *out = i16::from(*byte) << 7;
+            }
+        }
+        Samples::Words(shift) => {
+            for (out, bytes) in out.iter_mut().zip(row.as_chunks::<2>().0) {
+                *out = (u16::from_le_bytes(*bytes) << (shift & 15)) as i16;
+            }
+        }
+        Samples::WideWords => {
+            for (out, bytes) in out.iter_mut().zip(row.as_chunks::<2>().0) {
+                *out = (u16::from_le_bytes(*bytes) >> 1) as i16;
+            }
+        }
+    }
+}
+
+fn weigh_portable(samples: Samples, rows: &[(&[u8], i16)], from: usize, out: &mut [i16]) {
+    let bytes = samples.size_bytes();
+    for (index, out) in out.iter_mut().enumerate().skip(from) {
+        *out = rows.iter().fold(0, |sum: i16, (row, weight)| {
+            let at = index * bytes;
+            let stored = [row.get(at).copied().unwrap_or(0), row.get(at + bytes - 1).copied().unwrap_or(0)];
+            sum.saturating_add(multiply(samples.number(stored), *weight))
+        });
+    }
+}
+
+/// `out = Σ weight · row / 32768`, as numbers of 15 bits; weights add up to 32768.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn weigh(samples: Samples, rows: &[(&[u8], i16)], out: &mut [i16]) {
+    multiversion::target::match_target! {
+        "x86_64+avx2" => avx2::weigh(samples, rows, out),
+        _ => weigh_portable(samples, rows, 0, out),
+    }
+}
+
+/// `out[i] = row[i · step + offset]`.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn take_component(row: &[i16], step: usize, offset: usize, out: &mut [i16]) {
+    let row = row.get(offset..).unwrap_or_default();
+    match step {
+        1 => out.iter_mut().zip(row).for_each(|(out, number)| *out = *number),
+        2 => out.iter_mut().zip(row.chunks(2)).for_each(|(out, chunk)| *out = chunk[0]),
+        3 => out.iter_mut().zip(row.chunks(3)).for_each(|(out, chunk)| *out = chunk[0]),
+        _ => out.iter_mut().zip(row.chunks(step)).for_each(|(out, chunk)| *out = chunk[0]),
+    }
+}
+
+/// Each number twice.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn double(row: &[i16], out: &mut [i16]) {
+    let (pairs, rest) = out.as_chunks_mut::<2>();
+    for (pair, number) in pairs.iter_mut().zip(row) {
+        *pair = [*number; 2];
+    }
+    if let ([last], Some(number)) = (rest, row.get(pairs.len())) {
+        *last = *number;
+    }
+}
+
+/// `out[i] = row[index[i]]`.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn take(row: &TapRow, index: &[u32], out: &mut [i16]) {
+    for (out, &index) in out.iter_mut().zip(index) {
+        *out = row[index as usize % (ROW_PLACES - 8)];
+    }
+}
+
+fn take_few_portable(row: &TapRow, first: &[u32], weights: &[[i16; FEW]], out: &mut [i16]) {
+    for ((out, &first), weights) in out.iter_mut().zip(first).zip(weights) {
+        let first = first as usize % (ROW_PLACES - 8);
+        let sum: i32 = (0..FEW).map(|tap| i32::from(row[first + tap]) * i32::from(weights[tap])).sum();
+        *out = ((sum + TAP_ONE / 2) >> 14) as i16;
+    }
+}
+
+/// `out[i] = Σ weights[i][k] · row[first[i] + k] / 16384` over four taps.
+///
+/// `first`, `weights` and `out` are of one length, which is a multiple of 16.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn take_few(row: &TapRow, first: &[u32], weights: &[[i16; FEW]], out: &mut [i16]) {
+    multiversion::target::match_target! {
+        "x86_64+avx2" => avx2::take_few(row, first, weights, out),
+        _ => take_few_portable(row, first, weights, out),
+    }
+}
+
+fn take_two_portable(row: &TapRow, first: &[u32], weights: &[[i16; 2]], out: &mut [i16]) {
+    for ((out, &first), weights) in out.iter_mut().zip(first).zip(weights) {
+        let first = first as usize % (ROW_PLACES - 8);
+        let sum = i32::from(row[first]) * i32::from(weights[0]) + i32::from(row[first + 1]) * i32::from(weights[1]);
+        *out = ((sum + TAP_ONE / 2) >> 14) as i16;
+    }
+}
+
+/// [`take_few`] over two taps.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn take_two(row: &TapRow, first: &[u32], weights: &[[i16; 2]], out: &mut [i16]) {
+    multiversion::target::match_target! {
+        "x86_64+avx2" => avx2::take_two(row, first, weights, out),
+        _ => take_two_portable(row, first, weights, out),
+    }
+}
+
+/// [`take_few`] over any number of taps; `weights` holds `taps` for each position.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn take_many(row: &TapRow, first: &[u32], weights: &[i16], taps: usize, out: &mut [i16]) {
+    for ((out, &first), weights) in out.iter_mut().zip(first).zip(weights.chunks_exact(taps.max(1))) {
+        let samples = row.get(first as usize..).unwrap_or_default();
+        let sum: i32 = samples.iter().zip(weights).map(|(sample, weight)| i32::from(*sample) * i32::from(*weight)).sum();
+        *out = ((sum + TAP_ONE / 2) >> 14) as i16;
+    }
+}
+
+/// From numbers of 15 bits to channels with 5 bits below the point.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct FixedMix {
+    /// Each component's factor, in parts of 8192.
+    pub gain: [i16; 3],
+    /// Added at last, in parts of 32.
+    pub bias: i16,
+}
+
+impl FixedMix {
+    #[inline(always)]
+    fn apply(&self, samples: [i16; 3]) -> i16 {
+        let [first, second, third] = [0, 1, 2].map(|i| multiply(samples[i], self.gain[i]));
+        first.saturating_add(second).saturating_add(third).saturating_add(self.bias)
+    }
+}
+
+/// The rows of up to three components, of one length, which is a multiple of 16; with one, the others are the same.
+pub(crate) type Components<'a> = [&'a [i16]; 3];
+
+fn mix_to_words_portable(rows: Components<'_>, mix: &FixedMix, out: &mut [i16]) {
+    for (((out, first), second), third) in out.iter_mut().zip(rows[0]).zip(rows[1]).zip(rows[2]) {
+        *out = mix.apply([*first, *second, *third]);
+    }
+}
+
+/// A channel in parts of 32, not cut off.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn mix_to_words(rows: Components<'_>, mix: &FixedMix, out: &mut [i16]) {
+    multiversion::target::match_target! {
+        "x86_64+avx2" => avx2::mix_to_words(rows, mix, out),
+        _ => mix_to_words_portable(rows, mix, out),
+    }
+}
+
+fn mix_to_bytes_portable(rows: Components<'_>, mixes: &[FixedMix], out: &mut [&mut [u8]]) {
+    for (mix, out) in mixes.iter().zip(out) {
+        for (((out, first), second), third) in out.iter_mut().zip(rows[0]).zip(rows[1]).zip(rows[2]) {
+            *out = (mix.apply([*first, *second, *third]).saturating_add(16) >> 5).clamp(0, 255) as u8;
+        }
+    }
+}
+
+/// Channels rounded and cut off at 0 and 255; each may end early.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn mix_to_bytes(rows: Components<'_>, mixes: &[FixedMix], out: &mut [&mut [u8]]) {
+    multiversion::target::match_target! {
+        "x86_64+avx2" => avx2::mix_to_bytes(rows, mixes, out),
+        _ => mix_to_bytes_portable(rows, mixes, out),
+    }
+}
+
+/// `out = clamp(words / 32, 0, 255) · scale + shift`.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn words_to_floats(words: &[i16], scale: f32, shift: f32, out: &mut [f32]) {
+    for (out, word) in out.iter_mut().zip(words) {
+        *out = f32::from((*word).clamp(0, 255 * 32)) * (scale / 32.0) + shift;
+    }
+}
+
+/// Pixels of three channels, interleaved.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn interleave_bytes(channels: [&[u8]; 3], out: &mut [u8]) {
+    multiversion::target::match_target! {
+        "x86_64+avx2" => avx2::interleave_bytes(channels, out),
+        _ => interleave_from(channels, 0, out),
+    }
+}
+
+/// The pixels from this one on.
+fn interleave_from(channels: [&[u8]; 3], start: usize, out: &mut [u8]) {
+    let [first, second, third] = channels.map(|channel| channel.get(start..).unwrap_or_default());
+    let pixels = out.as_chunks_mut::<3>().0.iter_mut().skip(start);
+    for (((pixel, first), second), third) in pixels.zip(first).zip(second).zip(third) {
+        *pixel = [*first, *second, *third];
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use std::arch::x86_64::{
+        __m256i, _mm_cvtsi32_si128, _mm256_add_epi32, _mm256_adds_epi16, _mm256_hadd_epi32, _mm256_madd_epi16, _mm256_mulhrs_epi16,
+        _mm256_packs_epi32, _mm256_packus_epi16, _mm256_permute4x64_epi64, _mm256_permutevar8x32_epi32, _mm256_set_epi32,
+        _mm256_set_epi64x, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setr_epi32, _mm256_setzero_si256, _mm256_sll_epi16,
+        _mm256_slli_epi16, _mm256_srai_epi16, _mm256_srai_epi32, _mm256_srli_epi16,
+    };
+
+    use super::{BLOCK, Components, FEW, FixedMix, ROW_PLACES, Samples, TAP_ONE, TapRow, interleave_from, weigh_portable};
+    use crate::vectors::{interleave, load, load_words, store, store_words, widen};
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn sum_bytes(rows: &[(&[u8], i16)], block: usize) -> Option<__m256i> {
+        let mut sum = _mm256_setzero_si256();
+        for (row, weight) in rows {
+            let numbers = _mm256_slli_epi16::<7>(widen(row.as_chunks().0.get(block)?));
+            sum = _mm256_adds_epi16(sum, _mm256_mulhrs_epi16(numbers, _mm256_set1_epi16(*weight)));
+        }
+        Some(sum)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn sum_words(samples: Samples, rows: &[(&[u8], i16)], block: usize) -> Option<__m256i> {
+        let mut sum = _mm256_setzero_si256();
+        for (row, weight) in rows {
+            let stored = load(row.as_chunks().0.get(block)?);
+            let numbers = match samples {
+                Samples::Words(shift) => _mm256_sll_epi16(stored, _mm_cvtsi32_si128(shift as i32)),
+                _ => _mm256_srli_epi16::<1>(stored),
+            };
+            sum = _mm256_adds_epi16(sum, _mm256_mulhrs_epi16(numbers, _mm256_set1_epi16(*weight)));
+        }
+        Some(sum)
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub fn weigh(samples: Samples, rows: &[(&[u8], i16)], out: &mut [i16]) {
+        let mut done = 0;
+        for (block, out) in out.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+            let sum = if samples == Samples::Bytes { sum_bytes(rows, block) } else { sum_words(samples, rows, block) };
+            let Some(sum) = sum else { break };
+            store_words(sum, out);
+            done += BLOCK;
+        }
+        weigh_portable(samples, rows, done, out);
+    }
+
+    /// Two vectors of sums in parts of 16384, rounded, in the order of the first's numbers and then the second's.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn rounded(near: __m256i, far: __m256i) -> __m256i {
+        let half = _mm256_set1_epi32(TAP_ONE / 2);
+        let whole = |sum: __m256i| _mm256_srai_epi32::<14>(_mm256_add_epi32(sum, half));
+        _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(whole(near), whole(far)))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn two_taps(row: &TapRow, first: &[u32; 8], weights: &[[i16; 2]; 8]) -> __m256i {
+        let pair = |position: usize| -> i32 {
+            let at = first[position] as usize % (ROW_PLACES - 8);
+            bytemuck::must_cast([row[at], row[at + 1]])
+        };
+        let samples = _mm256_set_epi32(pair(7), pair(6), pair(5), pair(4), pair(3), pair(2), pair(1), pair(0));
+        _mm256_madd_epi16(samples, bytemuck::must_cast(*weights))
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub fn take_two(row: &TapRow, first: &[u32], weights: &[[i16; 2]], out: &mut [i16]) {
+        let blocks = out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(first.as_chunks::<8>().0.as_chunks::<2>().0);
+        for ((out, first), weights) in blocks.zip(weights.as_chunks::<8>().0.as_chunks::<2>().0) {
+            store_words(rounded(two_taps(row, &first[0], &weights[0]), two_taps(row, &first[1], &weights[1])), out);
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn four_taps(row: &TapRow, first: &[u32; 4], weights: &[[i16; FEW]; 4]) -> __m256i {
+        let taps = |position: usize| -> i64 {
+            let at = first[position] as usize % (ROW_PLACES - 8);
+            bytemuck::must_cast([row[at], row[at + 1], row[at + 2], row[at + 3]])
+        };
+        let samples = _mm256_set_epi64x(taps(3), taps(2), taps(1), taps(0));
+        _mm256_madd_epi16(samples, bytemuck::must_cast(*weights))
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub fn take_few(row: &TapRow, first: &[u32], weights: &[[i16; FEW]], out: &mut [i16]) {
+        let in_order = _mm256_setr_epi32(0, 1, 4, 5, 2, 3, 6, 7);
+        let blocks = out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(first.as_chunks::<4>().0.as_chunks::<4>().0);
+        for ((out, first), weights) in blocks.zip(weights.as_chunks::<4>().0.as_chunks::<4>().0) {
+            let taps = |part: usize| four_taps(row, &first[part], &weights[part]);
+            let sums = |part: usize| _mm256_permutevar8x32_epi32(_mm256_hadd_epi32(taps(part), taps(part + 1)), in_order);
+            store_words(rounded(sums(0), sums(2)), out);
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn mixed(samples: [__m256i; 3], mix: &FixedMix) -> __m256i {
+        let mut sum = _mm256_set1_epi16(mix.bias);
+        for (samples, gain) in samples.into_iter().zip(mix.gain) {
+            // Known for the whole row: the branch costs nothing.
+            if gain != 0 {
+                sum = _mm256_adds_epi16(sum, _mm256_mulhrs_epi16(samples, _mm256_set1_epi16(gain)));
+            }
+        }
+        sum
+    }
+
+    #[inline]
+    fn blocks_of<'a>(rows: Components<'a>) -> impl Iterator<Item = [&'a [i16; BLOCK]; 3]> {
+        let [first, second, third] = rows.map(|row| row.as_chunks::<BLOCK>().0.iter());
+        first.zip(second).zip(third).map(|((first, second), third)| [first, second, third])
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub fn mix_to_words(rows: Components<'_>, mix: &FixedMix, out: &mut [i16]) {
+        for (out, samples) in out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(blocks_of(rows)) {
+            store_words(mixed(samples.map(load_words), mix), out);
+        }
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub fn mix_to_bytes(rows: Components<'_>, mixes: &[FixedMix], out: &mut [&mut [u8]]) {
+        for (mix, out) in mixes.iter().zip(out) {
+            mix_one(rows, &FixedMix { bias: mix.bias.saturating_add(16), ..*mix }, out);
+        }
+    }
+
+    #[target_feature(enable = "avx2")]
+    fn mix_one(rows: Components<'_>, mix: &FixedMix, out: &mut [u8]) {
+        let mut blocks = blocks_of(rows);
+        let mut next = || match blocks.next() {
+            Some(samples) => _mm256_srai_epi16::<5>(mixed(samples.map(load_words), mix)),
+            None => _mm256_setzero_si256(),
+        };
+        let mut bytes = || {
+            let (near, far) = (next(), next());
+            _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi16(near, far))
+        };
+        let (chunks, rest) = out.as_chunks_mut::<32>();
+        for chunk in chunks {
+            store(bytes(), chunk);
+        }
+        if !rest.is_empty() {
+            let mut chunk = [0; 32];
+            store(bytes(), &mut chunk);
+            for (out, byte) in rest.iter_mut().zip(chunk) {
+                *out = byte;
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub fn interleave_bytes(channels: [&[u8]; 3], out: &mut [u8]) {
+        let [first, second, third] = channels.map(|channel| channel.as_chunks::<32>().0);
+        let mut done = 0;
+        for (((out, first), second), third) in out.as_chunks_mut::<96>().0.iter_mut().zip(first).zip(second).zip(third) {
+            interleave([load(first), load(second), load(third)], out);
+            done += 32;
+        }
+        interleave_from(channels, done, out);
+    }
+}

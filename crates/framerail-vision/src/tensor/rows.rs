@@ -1,0 +1,192 @@
+//! Rows of a picture as channels, by the way that suits its format and the tensor.
+
+use framerail_core::{ChannelMix, ColorDescription, DType, FastYuv, HostSurface, PixelFormat, Sampling};
+
+use super::TensorOptions;
+use crate::{
+    ChannelOrder, ConversionPlan,
+    channel_rows::RowSource,
+    color::fast_yuv,
+    eight_bit::ToBytes,
+    fast_yuv::{self, ChromaRow},
+    fixed::FixedRows,
+    hsv::hsv_row,
+    kernels,
+    sampling::{Geometry, Window},
+};
+
+/// A picture's pixels at their own size, 8-bit Y'CbCr with a chroma sample for two columns.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OwnSize {
+    pub yuv: FastYuv,
+    /// First column and row of the part that is taken.
+    left: usize,
+    top: usize,
+    width: usize,
+    has_pairs: bool,
+    chroma_shift_y: u32,
+}
+
+impl OwnSize {
+    /// When a conversion leaves every pixel in its place, and FFmpeg has a fast way for the format.
+    fn new(plan: &ConversionPlan, surface: &HostSurface, color: &ColorDescription) -> Option<Self> {
+        let (crop, placement) = (plan.crop, plan.placement);
+        let (width, height) = (surface.width(), surface.height());
+        let is_whole = [crop.x1, crop.y1, crop.x2, crop.y2].iter().all(|edge| edge.fract() == 0.0 && *edge >= 0.0);
+        let is_inside = crop.x2 <= width as f32 && crop.y2 <= height as f32;
+        let same_size = crop.x2 - crop.x1 == placement.width as f32 && crop.y2 - crop.y1 == placement.height as f32;
+        // Chroma of the first column would belong to it alone.
+        if !is_whole || !is_inside || !same_size || crop.x1 % 2.0 == 1.0 {
+            return None;
+        }
+        let has_pairs = surface.format() == PixelFormat::Nv12;
+        let format = if has_pairs { PixelFormat::Yuv420p } else { surface.format() };
+        Some(Self {
+            yuv: fast_yuv(format, height, color)?,
+            left: crop.x1 as usize,
+            top: crop.y1 as usize,
+            width: placement.width as usize,
+            has_pairs,
+            chroma_shift_y: format.chroma_shift().1,
+        })
+    }
+
+    /// Whether output rows `y` and `y + 1` share their chroma.
+    pub fn shares_chroma(&self, y: usize) -> bool {
+        self.chroma_shift_y == 1 && (self.top + y).is_multiple_of(2)
+    }
+
+    pub fn luma<'a>(&self, surface: &'a HostSurface, y: usize) -> &'a [u8] {
+        &surface.row(0, self.top + y)[self.left..self.left + self.width]
+    }
+
+    pub fn chroma<'a>(&self, surface: &'a HostSurface, y: usize) -> ChromaRow<'a> {
+        let (row, samples) = ((self.top + y) >> self.chroma_shift_y, self.left / 2..self.left / 2 + self.width.div_ceil(2));
+        if self.has_pairs {
+            return ChromaRow::Pairs(&surface.row(1, row)[2 * samples.start..2 * samples.end]);
+        }
+        ChromaRow::Planes(&surface.row(1, row)[samples.clone()], &surface.row(2, row)[samples])
+    }
+}
+
+/// The way that rows are made.
+#[derive(Debug)]
+pub(super) enum Rows {
+    /// At their own size, as FFmpeg's vector code makes them.
+    OwnSize(OwnSize),
+    /// In 16-bit fixed point.
+    Fixed(Box<FixedRows>),
+    /// In floating point, or by OpenCV's 8-bit resize.
+    Other(RowSource, [Vec<f32>; 3]),
+}
+
+/// What rows are made of.
+pub(super) struct RowInput<'a> {
+    pub surface: &'a HostSurface,
+    pub color: &'a ColorDescription,
+    pub plan: &'a ConversionPlan,
+    pub channel_order: ChannelOrder,
+}
+
+impl RowInput<'_> {
+    fn mixes(&self) -> &[ChannelMix] {
+        &self.plan.mixes[..self.channel_order.channels()]
+    }
+
+    fn to_bytes(&self) -> ToBytes<'_> {
+        match (fast_yuv(self.surface.format(), self.surface.height(), self.color), self.channel_order) {
+            (Some(yuv), ChannelOrder::Rgb | ChannelOrder::Hsv) => ToBytes::Fast { yuv, order: [0, 1, 2] },
+            (Some(yuv), ChannelOrder::Bgr) => ToBytes::Fast { yuv, order: [2, 1, 0] },
+            _ => ToBytes::Exact(self.mixes()),
+        }
+    }
+}
+
+impl Rows {
+    /// The way for pictures like this one.
+    pub fn new(input: &RowInput<'_>, options: &TensorOptions) -> Self {
+        let (plan, surface) = (input.plan, input.surface);
+        let in_bytes = options.takes_bytes();
+        let is_color = input.channel_order != ChannelOrder::Gray;
+        if in_bytes
+            && is_color
+            && let Some(own_size) = OwnSize::new(plan, surface, input.color)
+        {
+            return Rows::OwnSize(own_size);
+        }
+        let window =
+            Window { x: plan.crop.x1.into(), y: plan.crop.y1.into(), width: plan.crop.width().into(), height: plan.crop.height().into() };
+        let geometry = Geometry {
+            format: surface.format(),
+            width: surface.width(),
+            height: surface.height(),
+            window,
+            out_width: plan.placement.width,
+            out_height: plan.placement.height,
+            sampling: plan.sampling,
+        };
+        let in_fixed_point = plan.sampling != Sampling::Bilinear8Bit && (in_bytes || matches!(options.dtype, DType::F16 | DType::Bf16));
+        if in_fixed_point && let Some(fixed) = FixedRows::new(&geometry, input.mixes()) {
+            return Rows::Fixed(Box::new(fixed));
+        }
+        Rows::Other(RowSource::new(geometry), Default::default())
+    }
+
+    /// Forgets the picture before.
+    pub fn begin(&mut self) {
+        match self {
+            Rows::OwnSize(_) => (),
+            Rows::Fixed(rows) => rows.begin(),
+            Rows::Other(rows, _) => rows.begin(),
+        }
+    }
+
+    /// Writes row `y` of the picture as channels of 8 bits.
+    pub fn bytes(&mut self, input: &RowInput<'_>, y: usize, out: &mut [&mut [u8]]) {
+        match self {
+            Rows::OwnSize(own_size) => {
+                if let [first, second, third] = out {
+                    let mut row = [[&mut **first, &mut **second, &mut **third]];
+                    if input.channel_order == ChannelOrder::Bgr {
+                        row[0].reverse();
+                    }
+                    let (luma, chroma) = (own_size.luma(input.surface, y), own_size.chroma(input.surface, y));
+                    fast_yuv::planar(&[luma], chroma, &own_size.yuv, &mut row);
+                }
+            }
+            Rows::Fixed(rows) => rows.bytes(input.surface, y, out),
+            Rows::Other(rows, floats) => {
+                let mixes = input.mixes();
+                let row = rows.row(input.surface, y, mixes.len(), &input.to_bytes());
+                for (channel, ((mix, floats), out)) in mixes.iter().zip(floats).zip(out.iter_mut()).enumerate() {
+                    floats.resize(out.len(), 0.0);
+                    let in_bytes = ChannelMix { scale: 1.0, shift: 0.0, ..*mix };
+                    row.write(channel, if input.channel_order == ChannelOrder::Hsv { &in_bytes } else { mix }, floats);
+                    kernels::clamp_to_bytes(floats, out);
+                }
+            }
+        }
+        if input.channel_order == ChannelOrder::Hsv
+            && let [hue, saturation, value] = out
+        {
+            hsv_row([hue, saturation, value]);
+        }
+    }
+
+    /// Writes row `y` of the picture as scaled and shifted elements of `columns` pixels.
+    pub fn floats(&mut self, input: &RowInput<'_>, y: usize, columns: usize, out: &mut [Vec<f32>; 3]) {
+        let mixes = input.mixes();
+        out.iter_mut().take(mixes.len()).for_each(|out| out.resize(columns, 0.0));
+        match self {
+            // Bytes are asked of these instead.
+            Rows::OwnSize(_) => (),
+            Rows::Fixed(rows) => rows.floats(input.surface, y, mixes, out),
+            Rows::Other(rows, _) => {
+                let row = rows.row(input.surface, y, mixes.len(), &input.to_bytes());
+                for (channel, (mix, out)) in mixes.iter().zip(out).enumerate() {
+                    row.write(channel, mix, out);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Vectors of AVX2 without unsafe code: bytes become vectors and back by value, and every function is one of AVX2's own.
+//!
+//! Callers are compiled for AVX2 and chosen at run time (see `multiversion`), so calling these is safe.
+#![cfg(target_arch = "x86_64")]
+
+use std::arch::x86_64::{
+    __m128i, __m256i, _mm256_blendv_epi8, _mm256_broadcastsi128_si256, _mm256_cvtepu8_epi16, _mm256_permute2x128_si256, _mm256_shuffle_epi8,
+};
+
+/// A vector of 32 bytes.
+#[inline(always)]
+pub(crate) fn load(bytes: &[u8; 32]) -> __m256i {
+    bytemuck::must_cast(*bytes)
+}
+
+/// The bytes of a vector.
+#[inline(always)]
+pub(crate) fn store(vector: __m256i, out: &mut [u8; 32]) {
+    *out = bytemuck::must_cast(vector);
+}
+
+/// A vector of 16 numbers.
+#[inline(always)]
+pub(crate) fn load_words(words: &[i16; 16]) -> __m256i {
+    bytemuck::must_cast(*words)
+}
+
+/// The numbers of a vector.
+#[inline(always)]
+pub(crate) fn store_words(vector: __m256i, out: &mut [i16; 16]) {
+    *out = bytemuck::must_cast(vector);
+}
+
+/// Sixteen bytes as 16-bit numbers.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(crate) fn widen(bytes: &[u8; 16]) -> __m256i {
+    _mm256_cvtepu8_epi16(bytemuck::must_cast::<[u8; 16], __m128i>(*bytes))
+}
+
+/// Where each byte of a channel goes within 16 bytes, so that byte `i` lies at `3 i + channel` modulo 16.
+const fn spread(channel: usize) -> [u8; 16] {
+    let mut from = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        from[(3 * i + channel) % 16] = i as u8;
+        i += 1;
+    }
+    from
+}
+
+/// Selects the bytes whose position leaves this remainder by 3.
+const fn every_third(remainder: usize) -> [u8; 16] {
+    let mut mask = [0; 16];
+    let mut i = remainder;
+    while i < 16 {
+        mask[i] = 0xff;
+        i += 3;
+    }
+    mask
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn in_both_halves(bytes: [u8; 16]) -> __m256i {
+    _mm256_broadcastsi128_si256(bytemuck::must_cast(bytes))
+}
+
+/// 32 pixels of three channels each as 96 interleaved bytes.
+///
+/// Each half of a channel is spread so that every byte has its place within 16 bytes; three blends then make three such pieces.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(crate) fn interleave(channels: [__m256i; 3], out: &mut [u8; 96]) {
+    let [first, second, third] = channels;
+    let first = _mm256_shuffle_epi8(first, in_both_halves(spread(0)));
+    let second = _mm256_shuffle_epi8(second, in_both_halves(spread(1)));
+    let third = _mm256_shuffle_epi8(third, in_both_halves(spread(2)));
+    // Piece `p` holds at `k` the channel (16 p + k) mod 3, which is (p + k) mod 3.
+    let (ones, twos) = (in_both_halves(every_third(1)), in_both_halves(every_third(2)));
+    let piece = |zero: __m256i, one: __m256i, two: __m256i| _mm256_blendv_epi8(_mm256_blendv_epi8(zero, one, ones), two, twos);
+    let pieces = [piece(first, second, third), piece(second, third, first), piece(third, first, second)];
+    let (chunks, _) = out.as_chunks_mut::<32>();
+    if let [start, middle, end] = chunks {
+        store(_mm256_permute2x128_si256::<0x20>(pieces[0], pieces[1]), start);
+        store(_mm256_permute2x128_si256::<0x30>(pieces[2], pieces[0]), middle);
+        store(_mm256_permute2x128_si256::<0x31>(pieces[1], pieces[2]), end);
+    }
+}
