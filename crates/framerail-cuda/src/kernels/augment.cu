@@ -117,13 +117,14 @@ DEVICE void mix(Color &color, float factor, float addend) {
 DEVICE void turn_hue(Color &color, float turns) {
     float red = color.channel[0], green = color.channel[1], blue = color.channel[2];
     float value = fmaxf(fmaxf(red, green), blue), chroma = value - fminf(fminf(red, green), blue);
-    if (chroma <= 0.0f) return;
-    float sixth = value == red     ? (green - blue) / chroma
-                  : value == green ? (blue - red) / chroma + 2.0f
-                                   : (red - green) / chroma + 4.0f;
+    float part = chroma > 0.0f ? 1.0f / chroma : 0.0f;
+    float sixth = value == red     ? (green - blue) * part
+                  : value == green ? (blue - red) * part + 2.0f
+                                   : (red - green) * part + 4.0f;
     float turned = sixth + turns * 6.0f + 12.0f;
     for (u32 channel = 0; channel < 3; channel++) {
-        float k = fmodf(5.0f - 2.0f * (float)channel + turned, 6.0f);
+        float k = 5.0f - 2.0f * (float)channel + turned;
+        k -= 6.0f * floorf(k * (1.0f / 6.0f));
         color.channel[channel] = value - chroma * unit(fminf(k, 4.0f - k));
     }
 }

@@ -65,20 +65,20 @@ fn turn_hue(planes: &mut Planes<'_>, turns: f32) {
     each_pixel(planes, |[red, green, blue]| {
         let value = red.max(green).max(blue);
         let chroma = value - red.min(green).min(blue);
-        if chroma <= 0.0 {
-            return [red, green, blue];
-        }
+        // Grey has no hue; any will do.
+        let part = if chroma > 0.0 { 1.0 / chroma } else { 0.0 };
         let sixth = if value == red {
-            (green - blue) / chroma
+            (green - blue) * part
         } else if value == green {
-            (blue - red) / chroma + 2.0
+            (blue - red) * part + 2.0
         } else {
-            (red - green) / chroma + 4.0
+            (red - green) * part + 4.0
         };
-        // From -1 to 5, and at most 3 more or less: in 0..18 after adding two turns, and 5 at most.
+        // Two turns more, so that nothing is negative. Where rounding misses the turn by a little, both ends give the same.
         let turned = sixth + turns * 6.0 + 12.0;
         [5.0_f32, 3.0, 1.0].map(|channel| {
-            let k = (channel + turned) % 6.0;
+            let k = channel + turned;
+            let k = k - 6.0 * (k * (1.0 / 6.0)).floor();
             value - chroma * k.min(4.0 - k).clamp(0.0, 1.0)
         })
     });

@@ -3,6 +3,8 @@
 use framerail_core::{AugmentParams, BatchSpec, DType};
 use multiversion::multiversion;
 
+use crate::kernels::{self, RowBuffer, row_buffer};
+
 /// The pixels that make up each output position of an axis, in order of the output, with their weights.
 #[derive(Debug, Default)]
 struct Axis {
@@ -20,13 +22,13 @@ impl Axis {
     /// triangle filter, which is the same where a picture grows.
     fn new(pixels: u32, out: u32, antialias: bool, flip: bool) -> Self {
         let scale = f64::from(pixels) / f64::from(out);
-        let reach = if antialias { scale.max(1.0) } else { 1.0 };
-        let stride = (reach.ceil() as usize) * 2 + 1;
+        let is_wide = antialias && scale > 1.0;
+        let stride = if is_wide { scale.ceil() as usize * 2 + 1 } else { 2 };
         let mut axis = Self { spans: Vec::with_capacity(out as usize), weights: vec![0.0; out as usize * stride], stride };
         for (position, weights) in (0..out).zip(axis.weights.chunks_exact_mut(stride)) {
             let position = if flip { out - 1 - position } else { position };
             let center = (f64::from(position) + 0.5) * scale;
-            axis.spans.push(if reach > 1.0 { triangle(center, reach, pixels, weights) } else { nearest_two(center, pixels, weights) });
+            axis.spans.push(if is_wide { triangle(center, scale, pixels, weights) } else { nearest_two(center, pixels, weights) });
         }
         axis
     }
@@ -40,12 +42,8 @@ impl Axis {
 fn nearest_two(center: f64, pixels: u32, weights: &mut [f32]) -> (usize, usize) {
     let at = (center - 0.5).clamp(0.0, f64::from(pixels - 1));
     let part = at.fract() as f32;
-    if part == 0.0 {
-        weights[0] = 1.0;
-        return (at as usize, 1);
-    }
-    weights[..2].copy_from_slice(&[1.0 - part, part]);
-    (at as usize, 2)
+    weights.copy_from_slice(&[1.0 - part, part]);
+    (at as usize, if part == 0.0 { 1 } else { 2 })
 }
 
 fn triangle(center: f64, reach: f64, pixels: u32, weights: &mut [f32]) -> (usize, usize) {
@@ -59,10 +57,44 @@ fn triangle(center: f64, reach: f64, pixels: u32, weights: &mut [f32]) -> (usize
     (first, end - first)
 }
 
-#[multiversion(targets("x86_64+avx2+fma"))]
-fn add_bytes(row: &[u8], weight: f32, sums: &mut [f32]) {
-    for (sum, value) in sums.iter_mut().zip(row) {
-        *sum += f32::from(*value) * weight;
+/// How a row that was weighed is resampled across: channels lie side by side, `step` of them.
+#[derive(Debug)]
+struct Across {
+    step: usize,
+    axis: Axis,
+    /// Indices of both neighbours for each channel, and how far each position is on the way between; for narrow axes.
+    near: [Vec<u32>; 3],
+    next: [Vec<u32>; 3],
+    part: Vec<f32>,
+}
+
+impl Across {
+    fn new(axis: Axis, step: usize) -> Self {
+        let (mut near, mut next) = <([Vec<u32>; 3], [Vec<u32>; 3])>::default();
+        let mut part = Vec::new();
+        if axis.stride == 2 {
+            for channel in 0..step {
+                near[channel] = axis.spans.iter().map(|(first, _)| (first * step + channel) as u32).collect();
+                next[channel] = axis.spans.iter().map(|(first, count)| ((first + count - 1) * step + channel) as u32).collect();
+            }
+            part = axis.weights.chunks_exact(2).map(|pair| pair[1]).collect();
+        }
+        Self { step, axis, near, next, part }
+    }
+
+    fn run(&self, row: &RowBuffer, channel: usize, out: &mut [f32]) {
+        match self.step {
+            _ if self.axis.stride == 2 => kernels::lerp(row, &self.near[channel], &self.next[channel], &self.part, out),
+            1 => gather::<1>(row, channel, &self.axis, out),
+            _ => gather::<3>(row, channel, &self.axis, out),
+        }
+    }
+}
+
+fn gather<const STEP: usize>(row: &RowBuffer, channel: usize, axis: &Axis, out: &mut [f32]) {
+    let pixels = row.as_chunks::<STEP>().0;
+    for ((out, (first, count)), weights) in out.iter_mut().zip(&axis.spans).zip(axis.weights.chunks_exact(axis.stride)) {
+        *out = pixels[*first..][..*count].iter().zip(weights).map(|(pixel, weight)| pixel[channel] * weight).sum();
     }
 }
 
@@ -73,52 +105,52 @@ fn add_floats(row: &[u8], weight: f32, sums: &mut [f32]) {
     }
 }
 
-#[multiversion(targets("x86_64+avx2+fma"))]
-fn gather(row: &[f32], step: usize, spans: &[(usize, usize)], weights: &[f32], stride: usize, out: &mut [f32]) {
-    for ((out, (first, count)), weights) in out.iter_mut().zip(spans).zip(weights.chunks_exact(stride)) {
-        let pixels = row[first * step..].iter().step_by(step);
-        *out = pixels.zip(&weights[..*count]).map(|(pixel, weight)| pixel * weight).sum();
-    }
+/// Cuts, resizes and flips; keeps its row between pictures.
+#[derive(Debug)]
+pub(super) struct Resampler {
+    row: Box<RowBuffer>,
 }
 
-/// Cuts, resizes and flips; keeps its row between pictures.
-#[derive(Debug, Default)]
-pub(super) struct Resampler {
-    sums: Vec<f32>,
+impl Default for Resampler {
+    fn default() -> Self {
+        Self { row: row_buffer() }
+    }
 }
 
 impl Resampler {
     /// Writes three planes of `width` by `height` values in 0..=1. The crop lies inside of the picture.
     pub fn run(&mut self, batch: &BatchSpec, picture: &[u8], params: &AugmentParams, (width, height): (u32, u32), planes: &mut [f32]) {
         let crop = params.crop;
-        let across = Axis::new(crop.width, width, params.antialias, params.flip_horizontal);
-        let down = Axis::new(crop.height, height, params.antialias, params.flip_vertical);
         let (step, channel_step) = batch.steps();
-        // Interleaved rows are weighed with all their channels at once.
-        let (rows_apart, channels_a_row) = if step == 1 { (1, 1) } else { (3, 3) };
+        let across = Across::new(Axis::new(crop.width, width, params.antialias, params.flip_horizontal), step);
+        let down = Axis::new(crop.height, height, params.antialias, params.flip_vertical);
         let element = batch.dtype.size_bytes();
-        let scale = if batch.dtype == DType::U8 { 1.0 / 255.0 } else { 1.0 };
         let out_pixels = width as usize * height as usize;
-        self.sums.resize(crop.width as usize * channels_a_row, 0.0);
+        let elements = crop.width as usize * step;
         for y in 0..height as usize {
             let (first, weights) = down.taps(y);
-            for plane in 0..3 / channels_a_row {
-                self.sums.fill(0.0);
-                for (row, weight) in (crop.y as usize + first..).zip(weights) {
-                    let start = plane * channel_step + (row * batch.width as usize + crop.x as usize) * rows_apart;
-                    let row = &picture[start * element..][..self.sums.len() * element];
-                    match batch.dtype {
-                        DType::U8 => add_bytes(row, weight * scale, &mut self.sums),
-                        _ => add_floats(row, weight * scale, &mut self.sums),
-                    }
-                }
-                for channel in 0..channels_a_row {
+            // Interleaved rows are weighed with all their channels at once.
+            for plane in 0..3 / step {
+                let rows = (crop.y as usize + first..).zip(weights).map(|(row, weight)| {
+                    let start = plane * channel_step + (row * batch.width as usize + crop.x as usize) * step;
+                    (&picture[start * element..][..elements * element], *weight)
+                });
+                weigh(batch.dtype, rows, &mut self.row[..elements]);
+                for channel in 0..step {
                     let out = &mut planes[(plane + channel) * out_pixels + y * width as usize..][..width as usize];
-                    gather(&self.sums[channel..], channels_a_row, &across.spans, &across.weights, across.stride, out);
+                    across.run(&self.row, channel, out);
                 }
             }
         }
     }
+}
+
+fn weigh<'a>(dtype: DType, rows: impl Iterator<Item = (&'a [u8], f32)>, out: &mut [f32]) {
+    if dtype == DType::U8 {
+        return kernels::weigh_rows(1, rows.map(|(row, weight)| (row, weight / 255.0)), out);
+    }
+    out.fill(0.0);
+    rows.for_each(|(row, weight)| add_floats(row, weight, out));
 }
 
 #[cfg(test)]
