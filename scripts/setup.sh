@@ -4,6 +4,7 @@
 #
 #   scripts/setup.sh          what `make build`, `make test` and `make demo` need
 #   scripts/setup.sh bench    deface in its own environment, for bench/
+#   scripts/setup.sh readers  other video readers in their own environment (several GB), for python/framerail/bench/
 #
 #   V=1                 show the output of every tool
 #   FRAMERAIL_HOME      where to install instead of .framerail/
@@ -157,7 +158,8 @@ main() {
         setup_assets
         ;;
     bench) environment bench-venv "$lists/bench.txt" 3.11-3.11 ;;
-    *) die "unknown argument '$1'; use: scripts/setup.sh [bench]" ;;
+    readers) environment readers-venv "$lists/readers.txt" 3.11-3.11 ;;
+    *) die "unknown argument '$1'; use: scripts/setup.sh [bench|readers]" ;;
     esac
     say "ready (${1:-all})"
 }

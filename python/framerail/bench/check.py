@@ -1,0 +1,76 @@
+"""Are these the frames that were asked for?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+#: A frame is wrong when another matches better by more than this, of 255 on average: readers convert colours in ways that
+#: differ, and neighbouring frames of a still scene cannot be told apart.
+MARGIN = 0.25
+#: Beyond this, of 255 on average, it is no frame of the clip, whatever the nearest.
+STRANGE = 24.0
+
+
+@dataclass
+class Verdict:
+    """What a check found."""
+
+    checked: int = 0
+    #: Frames that were asked for and those that came, for the wrong ones: number, or -1 for none of the clip.
+    wrong: list[tuple[int, int]] = field(default_factory=list)
+    #: Frames that should have come and did not, or came beyond.
+    missing: int = 0
+    #: Mean difference from the reference, of 255, over all frames that are right.
+    difference: float | None = None
+
+    @property
+    def is_right(self) -> bool:
+        return not self.wrong and not self.missing
+
+    def words(self) -> str:
+        """One line."""
+        if self.is_right:
+            return "right"
+        parts = []
+        if self.wrong:
+            asked, came = self.wrong[0]
+            found = f"frame {came} for {asked}" if came >= 0 else f"no frame of the clip for {asked}"
+            parts.append(f"{len(self.wrong)} of {self.checked} wrong, {found}")
+        if self.missing:
+            parts.append(f"{abs(self.missing)} {'missing' if self.missing > 0 else 'too many'}")
+        return "wrong frames: " + "; ".join(parts)
+
+
+class Comparison:
+    """Collects frames and compares them with the reference."""
+
+    def __init__(self) -> None:
+        self.verdict = Verdict()
+        self._differences: list[float] = []
+
+    def add(self, found: np.ndarray, asked: int, reference: np.ndarray) -> None:
+        """Takes the signature of a frame that was asked for by number."""
+        self.verdict.checked += 1
+        distances = np.abs(reference - found).mean(axis=(1, 2))
+        if asked >= len(reference):
+            self.verdict.wrong.append((asked, int(distances.argmin())))
+            return
+        own, best = float(distances[asked]), float(distances.min())
+        if own > STRANGE and best > STRANGE:
+            self.verdict.wrong.append((asked, -1))
+        elif own > best + MARGIN:
+            near = np.flatnonzero(distances <= best + MARGIN)
+            self.verdict.wrong.append((asked, int(near[np.abs(near - asked).argmin()])))
+        else:
+            self._differences.append(own)
+
+    def missed(self, count: int) -> None:
+        """Notes frames that did not come; negative for frames beyond those asked for."""
+        self.verdict.missing += count
+
+    def finish(self) -> Verdict:
+        if self._differences:
+            self.verdict.difference = round(float(np.mean(self._differences)), 3)
+        return self.verdict

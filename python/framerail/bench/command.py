@@ -1,0 +1,113 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from . import catalog, chart, footage, report
+from .adapter import LAYOUTS, MODES
+from .cases import NAMES, Case, all_cases
+from .progress import Progress
+from .runner import Result, Runner, Settings
+
+DESCRIPTION = """Times every installed video reader on the same work, in rounds that alternate, and checks that each returns
+the right frames: those that do not are marked and not ranked. Speeds are medians. Clips are read from the page cache."""
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m framerail.bench")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    readers = commands.add_parser("readers", help="time video readers side by side", description=DESCRIPTION)
+    readers.add_argument("clip", help="a video file; 1080p H.264 of half a minute is a good one")
+    readers.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where pictures end (default cpu)")
+    readers.add_argument("--readers", nargs="+", metavar="NAME", help="these only; file.py:Class is an adapter of your own")
+    readers.add_argument("--cases", nargs="+", choices=NAMES, metavar="CASE", help=f"these only: {', '.join(NAMES)}")
+    readers.add_argument("--mode", choices=MODES, help="one mode for every case (default: what suits the case)")
+    readers.add_argument("--layout", choices=LAYOUTS, help="layout of pictures (default THWC on the CPU, TCHW on CUDA)")
+    readers.add_argument("--rounds", type=positive, default=3, help="timed runs of each (default 3)")
+    readers.add_argument("--files", type=positive, default=1000, help="short clips to open (default 1000)")
+    readers.add_argument("--budget", type=float, default=60.0, metavar="SECONDS", help="longest timed run (default 60)")
+    readers.add_argument("--no-check", action="store_true", help="leave out the check of frames")
+    readers.add_argument("--json", type=Path, metavar="FILE", help="write every run")
+    readers.add_argument("--svg", type=Path, metavar="FILE", help="draw a chart")
+    return top
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return value
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    progress = Progress()
+    settings = Settings(
+        device=options.device,
+        layout=options.layout or ("TCHW" if options.device == "cuda" else "THWC"),
+        rounds=options.rounds,
+        budget_secs=options.budget,
+        is_checked=not options.no_check,
+    )
+    try:
+        with tempfile.TemporaryDirectory(prefix="framerail-bench-") as folder:
+            return run(options, Runner(settings, Path(folder), progress.step), Path(folder), progress)
+    except footage.FootageError as error:
+        progress.close()
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        progress.close()
+        print("bench: interrupted", file=sys.stderr)
+        return 130
+
+
+def run(options: argparse.Namespace, runner: Runner, folder: Path, progress: Progress) -> int:
+    clip_path = str(Path(options.clip).resolve())
+    if not Path(clip_path).is_file():
+        raise footage.FootageError(f"{options.clip}: no such file")
+    try:
+        readers = runner.start(options.readers or list(catalog.known(options.device)))
+        for reader, reason in runner.unavailable.items():
+            progress.write(f"not here: {catalog.title(reader)} ({reason})")
+        if not readers:
+            raise footage.FootageError("none of the readers can be used here")
+        cases = prepared_cases(options, runner, folder, clip_path, progress)
+        progress.expect(sum(runner.steps_of_run(case) for case in cases))
+        outcomes = []
+        for case in cases:
+            results = runner.run(case)
+            outcomes.append((case, results))
+            progress.write(f"\n{report.table(case, results, runner.versions)}")
+    finally:
+        runner.close()
+        progress.close()
+    write_files(options, runner, clip_path, outcomes)
+    return 0
+
+
+def prepared_cases(options: argparse.Namespace, runner: Runner, folder: Path, clip_path: str, progress: Progress) -> list[Case]:
+    clip = runner.use_clip(clip_path)
+    wanted = options.cases or NAMES
+    files: list[str] = []
+    if "files" in wanted:
+        progress.step("making short clips")
+        files = footage.make_short_clips(folder, options.files)
+        runner.use_short_clips(files)
+    return [case for case in all_cases(clip, files, options.mode) if case.name in wanted]
+
+
+def write_files(options: argparse.Namespace, runner: Runner, clip_path: str, outcomes: list[tuple[Case, list[Result]]]) -> None:
+    if options.json:
+        report.write_json(options.json, report.document(runner, clip_path, outcomes))
+        print(f"\n{options.json}")
+    if options.svg:
+        machine = report.machine()
+        note = f"{machine['cores']} cores of {machine['processor']}, {machine['date']}, medians of {options.rounds}"
+        heading = f"Reading {Path(clip_path).name} on {'the CPU' if options.device == 'cpu' else 'CUDA'}"
+        options.svg.write_text(chart.draw(outcomes, heading, note), encoding="utf-8")
+        print(options.svg)

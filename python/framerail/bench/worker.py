@@ -1,0 +1,124 @@
+"""The process of one reader: takes commands as lines of JSON, answers each with one.
+
+Run as a script, so that the package ``framerail`` is loaded by the adapter for framerail alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+
+def _package():
+    """This folder as a package of its own, without its parent."""
+    import importlib.util
+
+    folder = Path(__file__).resolve().parent
+    # The folder of a script comes first on the path, where its modules would hide others of the same names.
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != folder]
+    spec = importlib.util.spec_from_file_location(
+        "framerail_bench", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    assert spec and spec.loader
+    package = importlib.util.module_from_spec(spec)
+    sys.modules["framerail_bench"] = package
+    spec.loader.exec_module(package)
+    return importlib.import_module
+
+
+def pictures_of(adapter, opened, step: dict):
+    """What a step reads."""
+    return adapter.sequence(opened) if step["numbers"] is None else adapter.pictures(opened, step["numbers"])
+
+
+def run(adapter, command: dict) -> dict:
+    """Does the steps of a case against the clock, until they are done or the budget is spent."""
+    began = time.perf_counter()
+    deadline = began + command["budget_secs"]
+    count, is_complete = 0, True
+    for step in command["steps"]:
+        opened = adapter.open(step["path"], step["mode"], step["size"])
+        for pictures in pictures_of(adapter, opened, step):
+            count += adapter.count(pictures)
+            if time.perf_counter() > deadline:
+                is_complete = False
+                break
+        adapter.close(opened)
+        if time.perf_counter() > deadline:
+            is_complete = False
+            break
+    adapter.synchronize()
+    return {"seconds": time.perf_counter() - began, "count": count, "is_complete": is_complete}
+
+
+def check(adapter, command: dict, modules) -> dict:
+    """Does the steps of a case and compares every frame with the reference."""
+    import numpy as np
+
+    comparison = modules("framerail_bench.check").Comparison()
+    signature = modules("framerail_bench.footage").signature
+    references: dict[str, object] = {}
+    for step in command["steps"]:
+        file = command["references"][step["path"]]
+        reference = references.setdefault(file, np.load(file))
+        numbers = list(range(len(reference))) if step["numbers"] is None else step["numbers"]
+        size = tuple(step["size"] or command["size"] or ())
+        opened = adapter.open(step["path"], step["mode"], step["size"])
+        place = 0
+        for pictures in pictures_of(adapter, opened, step):
+            for image in adapter.images(pictures):
+                if size and (image.shape[1], image.shape[0]) != size:
+                    raise ValueError(f"pictures are {image.shape[1]}×{image.shape[0]} in place of {size[0]}×{size[1]}")
+                if place < len(numbers):
+                    comparison.add(signature(image), numbers[place], reference)
+                place += 1
+        adapter.close(opened)
+        comparison.missed(len(numbers) - place)
+    verdict = comparison.finish()
+    return {
+        "is_right": verdict.is_right,
+        "words": verdict.words(),
+        "checked": verdict.checked,
+        "wrong": verdict.wrong[:100],
+        "mean_difference": verdict.difference,
+    }
+
+
+def start(modules, name: str, device: str, layout: str):
+    """The adapter, or the reason why there is none."""
+    unavailable = modules("framerail_bench.adapter").Unavailable
+    try:
+        adapter = modules("framerail_bench.catalog").find(name, device)(device, layout)
+        return adapter, {"version": adapter.version(), "modes": list(adapter.modes)}
+    except ModuleNotFoundError as error:
+        return None, {"unavailable": f"{error.name} is not installed"}
+    except (ImportError, OSError, RuntimeError, unavailable) as error:
+        return None, {"unavailable": str(error).strip().splitlines()[0] if str(error).strip() else repr(error)}
+
+
+def main() -> int:
+    name, device, layout = sys.argv[1:4]
+    # Libraries print to standard output; answers go their own way.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    modules = _package()
+    adapter, answer = start(modules, name, device, layout)
+    print(json.dumps(answer), file=answers, flush=True)
+    if adapter is None:
+        return 0
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            answer = run(adapter, command) if command["do"] == "run" else check(adapter, command, modules)
+        except Exception as error:  # noqa: BLE001 - whatever a reader raises is its result
+            words = " ".join(str(error).split())
+            answer = {"error": f"{type(error).__name__}: {words}"[:300]}
+        print(json.dumps(answer), file=answers, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
