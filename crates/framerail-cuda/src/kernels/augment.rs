@@ -105,16 +105,34 @@ pub fn augment_batch(stream: &CudaStream, pool: &DevicePool, spec: &AugmentSpec,
     };
     let input = address(job.input, job.input_offset_bytes, spec.input.picture_bytes())?;
     let output = address(job.output, job.output_offset_bytes, spec.output.picture_bytes())?;
-    let scratch = pool.buffer(augment_scratch_bytes(spec, job.params))?;
     job.input.begin_read(stream)?;
     job.output.begin_write(stream)?;
-    let scratch_address = scratch.begin_write(stream)?;
-    let raw = RawAugmentJob { params: job.params, input, output, scratch: scratch_address };
-    // SAFETY: live buffers, whose sizes were checked above or asked for, bracketed by their marks.
-    unsafe { augment_raw(stream, spec, &raw)? };
+    // SAFETY: live buffers, whose sizes were checked above, bracketed by their marks.
+    unsafe { augment_foreign(stream, pool, spec, job.params, input, output)? };
     job.input.end_read(stream)?;
-    job.output.end_write(stream)?;
-    scratch.end_write(stream)
+    job.output.end_write(stream)
+}
+
+/// [`augment_batch`] for batches in memory of other libraries, by the addresses of their first pictures.
+///
+/// # Safety
+/// Both batches are live until the work is done, hold a picture for each of `params`, and are ordered with their other uses.
+///
+/// # Errors
+/// `BadArgument` for batches and numbers that do not fit, `OutOfMemory`, `Compile`, `Driver`.
+pub unsafe fn augment_foreign(
+    stream: &CudaStream,
+    pool: &DevicePool,
+    spec: &AugmentSpec,
+    params: &[AugmentParams],
+    input: u64,
+    output: u64,
+) -> Result<(), CudaError> {
+    let buffer = pool.buffer(augment_scratch_bytes(spec, params))?;
+    let scratch = buffer.begin_write(stream)?;
+    // SAFETY: the caller's word; scratch memory of the size that was asked for, bracketed by its marks.
+    unsafe { augment_raw(stream, spec, &RawAugmentJob { params, input, output, scratch })? };
+    buffer.end_write(stream)
 }
 
 /// Bytes of scratch memory that [`augment_raw`] needs for these numbers.
@@ -122,7 +140,7 @@ pub fn augment_scratch_bytes(spec: &AugmentSpec, params: &[AugmentParams]) -> us
     Scratch::new(spec, params).bytes()
 }
 
-/// [`augment_batch`] for memory outside of this crate's buffers.
+/// [`augment_batch`] on any runner.
 ///
 /// # Safety
 /// Input, output and scratch are live until the work is done, as large as the batches' sizes and [`augment_scratch_bytes`] say, and

@@ -1,5 +1,5 @@
-//! Kernels and their launchers: conversion to tensors, augmentation, hiding and drawing on surfaces, brightness in bins, boxes out of model
-//! outputs, plane copies, turns.
+//! Kernels and their launchers: conversion to tensors, augmentation, hiding and drawing on surfaces, brightness in bins, boxes
+//! out of model outputs, plane copies, turns.
 //!
 //! Each launcher checks sizes and formats, orders its work by the marks of the buffers that it touches, and queues it on a
 //! stream; the host never waits. Beneath each is a function that takes addresses and any [`Runner`]: for memory that is not in
@@ -18,7 +18,7 @@ use std::ffi::c_void;
 
 use framerail_core::{PixelFormat, surface::MAX_SIDE};
 
-pub use augment::{AugmentJob, RawAugmentJob, augment_batch, augment_raw, augment_scratch_bytes};
+pub use augment::{AugmentJob, RawAugmentJob, augment_batch, augment_foreign, augment_raw, augment_scratch_bytes};
 pub use boxes::{
     Activation, BoxDecoder, BoxFamily, BoxForm, DeviceTensor, FoundBox, PictureBoxes, RawOutputs, RawScratch, decode_boxes,
     decode_boxes_raw, read_boxes,
