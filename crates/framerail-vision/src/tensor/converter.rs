@@ -2,14 +2,18 @@
 
 use std::ops::Range;
 
-use framerail_core::{ColorDescription, DType, Frame, HostSurface, PixelFormat, TensorLayout};
+use framerail_core::{ColorDescription, DType, FastYuv, Frame, HostSurface, PixelFormat, TensorLayout};
 
 use super::{
     TensorOptions,
     output::{RowsOut, Scratch},
     rows::{RowInput, Rows},
 };
-use crate::{ChannelOrder, ConversionPlan, VisionError, fast_yuv, kernels::scale_and_shift};
+use crate::{
+    ChannelOrder, ConversionPlan, VisionError,
+    fast_yuv::{self, ChromaRow},
+    kernels::scale_and_shift,
+};
 
 /// What pictures have in common that one set of tables serves.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -150,10 +154,15 @@ impl TensorConverter {
                 && self.options.channel_order != ChannelOrder::Hsv
                 && columns == out.width
             {
+                let chroma = own_size.chroma(surface, y - top);
+                let luma = |y: usize| own_size.luma(surface, y - top);
                 let pair = own_size.shares_chroma(y - top) && y + 1 < rows.end.min(bottom);
+                if pair {
+                    put_own_size(out, row, [luma(y), luma(y + 1)], chroma, &own_size.yuv, self.options.channel_order);
+                } else {
+                    put_own_size(out, row, [luma(y)], chroma, &own_size.yuv, self.options.channel_order);
+                }
                 let count = if pair { 2 } else { 1 };
-                let luma = [own_size.luma(surface, y - top), own_size.luma(surface, (y - top + 1).min(bottom - top - 1))];
-                put_own_size(out, row, count, &luma, own_size.chroma(surface, y - top), &own_size.yuv, self.options.channel_order);
                 y += count;
                 continue;
             }
@@ -184,33 +193,23 @@ fn is_plain(plan: &ConversionPlan) -> bool {
     plan.mixes.iter().all(|mix| (mix.scale, mix.shift) == (1.0, 0.0) || mix.gain == [0.0; 3])
 }
 
-/// Writes one or two whole rows of pixels that stay in their place.
-fn put_own_size(
+/// Writes whole rows of pixels that stay in their place and share their chroma.
+fn put_own_size<const ROWS: usize>(
     out: &mut RowsOut<'_, '_>,
     row: usize,
-    count: usize,
-    luma: &[&[u8]; 2],
-    chroma: fast_yuv::ChromaRow<'_>,
-    yuv: &framerail_core::FastYuv,
+    luma: [&[u8]; ROWS],
+    chroma: ChromaRow<'_>,
+    yuv: &FastYuv,
     order: ChannelOrder,
 ) {
-    let (width, blue_first) = (out.width, order == ChannelOrder::Bgr);
-    let luma = &luma[..count];
-    match out.slices {
-        [pixels] => {
-            let rows = pixels.get_mut(row * 3 * width..(row + count) * 3 * width).unwrap_or_default();
-            let (first, second) = rows.split_at_mut(3 * width);
-            fast_yuv::interleaved(luma, chroma, yuv, if blue_first { [2, 1, 0] } else { [0, 1, 2] }, &mut [first, second][..count]);
-        }
-        [first, second, third] => {
-            let rows = [first, second, third].map(|plane| {
-                let rows = plane.get_mut(row * width..(row + count) * width).unwrap_or_default();
-                rows.split_at_mut(width)
-            });
-            let [(r0, r1), (g0, g1), (b0, b1)] = rows;
-            let mut sets = if blue_first { [[b0, g0, r0], [b1, g1, r1]] } else { [[r0, g0, b0], [r1, g1, b1]] };
-            fast_yuv::planar(luma, chroma, yuv, &mut sets[..count]);
-        }
-        _ => (),
+    let blue_first = order == ChannelOrder::Bgr;
+    if out.layout == TensorLayout::Thwc {
+        let rows = out.rows::<ROWS>(0, row);
+        return fast_yuv::interleaved(luma, chroma, yuv, if blue_first { [2, 1, 0] } else { [0, 1, 2] }, rows);
     }
+    let [first, second, third] = out.planes::<ROWS>(row);
+    let (red, blue) = if blue_first { (third, first) } else { (first, third) };
+    let mut rows = red.into_iter().zip(second).zip(blue);
+    let rows = std::array::from_fn(|_| rows.next().map_or_else(Default::default, |((red, green), blue)| [red, green, blue]));
+    fast_yuv::planar(luma, chroma, yuv, rows);
 }

@@ -33,6 +33,26 @@ impl RowsOut<'_, '_> {
         slice.get_mut(start..start + columns * pixel).unwrap_or_default()
     }
 
+    /// Whole rows of one slice, from the stretch's row `row` on.
+    pub fn rows<const ROWS: usize>(&mut self, slice: usize, row: usize) -> [&mut [u8]; ROWS] {
+        let row_bytes = self.width * self.pixel_bytes();
+        let slice = self.slices.get_mut(slice).map(|slice| &mut **slice).unwrap_or_default();
+        let rows = slice.get_mut(row * row_bytes..(row + ROWS) * row_bytes).unwrap_or_default();
+        let mut rows = rows.chunks_exact_mut(row_bytes.max(1));
+        std::array::from_fn(|_| rows.next().unwrap_or_default())
+    }
+
+    /// Whole rows of the three channels' slices; nothing where there are not so many.
+    pub fn planes<const ROWS: usize>(&mut self, row: usize) -> [[&mut [u8]; ROWS]; 3] {
+        let row_bytes = self.width * self.pixel_bytes();
+        let mut slices = self.slices.iter_mut();
+        std::array::from_fn(|_| {
+            let slice = slices.next().and_then(|slice| slice.get_mut(row * row_bytes..(row + ROWS) * row_bytes)).unwrap_or_default();
+            let mut rows = slice.chunks_exact_mut(row_bytes.max(1));
+            std::array::from_fn(|_| rows.next().unwrap_or_default())
+        })
+    }
+
     /// Bytes of a pixel in one slice.
     fn pixel_bytes(&self) -> usize {
         let elements = if self.layout == TensorLayout::Thwc { self.channels } else { 1 };

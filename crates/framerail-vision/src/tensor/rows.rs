@@ -145,13 +145,11 @@ impl Rows {
     pub fn bytes(&mut self, input: &RowInput<'_>, y: usize, out: &mut [&mut [u8]]) {
         match self {
             Rows::OwnSize(own_size) => {
-                if let [first, second, third] = out {
-                    let mut row = [[&mut **first, &mut **second, &mut **third]];
-                    if input.channel_order == ChannelOrder::Bgr {
-                        row[0].reverse();
-                    }
+                if let [first, second, third] = &mut *out {
+                    let blue_first = input.channel_order == ChannelOrder::Bgr;
+                    let (red, blue) = if blue_first { (third, first) } else { (first, third) };
                     let (luma, chroma) = (own_size.luma(input.surface, y), own_size.chroma(input.surface, y));
-                    fast_yuv::planar(&[luma], chroma, &own_size.yuv, &mut row);
+                    fast_yuv::planar([luma], chroma, &own_size.yuv, [[red, second, blue]]);
                 }
             }
             Rows::Fixed(rows) => rows.bytes(input.surface, y, out),
