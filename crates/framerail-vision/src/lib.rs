@@ -36,6 +36,7 @@ pub mod sketch;
 pub mod tensor;
 #[cfg(test)]
 mod test_pictures;
+pub mod track;
 mod vectors;
 
 pub use augment::{Augment, AugmentScope, Augmenter, ColorJitter, RandomBlur, RandomCrop, RandomErase};
@@ -55,3 +56,4 @@ pub use scene::{SceneDetector, histogram, histogram_plan};
 pub use sheet::{SheetPicture, contact_sheet};
 pub use sketch::{DrawOptions, Sketch};
 pub use tensor::{TensorConverter, TensorOptions, ToneMap};
+pub use track::{ByteTrackOptions, OcSortOptions, TrackAlgorithm, Tracker, TrackerOptions, TrackerStats};

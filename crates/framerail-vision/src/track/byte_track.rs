@@ -1,0 +1,234 @@
+//! ByteTrack: what scores low is matched too, to what is known already.
+
+use super::{
+    assignment::Costs,
+    boxes::{Corners, Observation},
+    kalman::Kalman,
+};
+
+/// Settings, as published.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ByteTrackOptions {
+    /// Detections above this score are matched first, to every track. Default 0.6.
+    pub track_thresh: f32,
+    /// Those above this score and not above `track_thresh` are matched second, to tracks seen on the frame before. Default 0.1.
+    pub low_thresh: f32,
+    /// A new track begins at this score. Default 0.7.
+    pub new_thresh: f32,
+    /// Greatest cost, `1 - IoU * score`, of a first match. Default 0.8.
+    pub match_thresh: f32,
+    /// How long a track that is not seen can be found again, in frames at 30 frames/s. Default 30.
+    pub track_buffer: u32,
+}
+
+impl Default for ByteTrackOptions {
+    fn default() -> Self {
+        Self { track_thresh: 0.6, low_thresh: 0.1, new_thresh: 0.7, match_thresh: 0.8, track_buffer: 30 }
+    }
+}
+
+/// Greatest cost, `1 - IoU`, of a second match.
+const SECOND_MATCH_COST: f64 = 0.5;
+
+/// Greatest cost of a match with a track that was seen once.
+const UNCONFIRMED_MATCH_COST: f64 = 0.7;
+
+/// Two tracks that overlap by more than this are one.
+const DUPLICATE_IOU: f64 = 0.85;
+
+/// Standard deviations by the box's height: of place and size, and of their speed a frame.
+const PLACE_DEVIATION: f64 = 1.0 / 20.0;
+const SPEED_DEVIATION: f64 = 1.0 / 160.0;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Seen once; gone if it is not seen again at once.
+    Unconfirmed,
+    Tracked,
+    Lost,
+}
+
+#[derive(Clone, Debug)]
+struct Track {
+    id: u64,
+    class: u32,
+    state: State,
+    /// Middle, width over height, height.
+    filter: Kalman<8>,
+    began: u64,
+    seen: u64,
+    /// Frames since it was seen.
+    unseen_frames: f64,
+}
+
+/// Middle, width over height, and height of a box.
+fn measured(observation: &Observation) -> [f64; 4] {
+    let corners = Corners::from(&observation.bbox);
+    let (x, y) = corners.center();
+    [x, y, corners.width() / corners.height(), corners.height()]
+}
+
+fn corners([x, y, ratio, height]: [f64; 4]) -> Corners {
+    Corners::from_center((x, y), ratio * height, height)
+}
+
+impl Track {
+    fn new(id: u64, observation: &Observation, step: u64, state: State) -> Self {
+        let measured = measured(observation);
+        let (place, speed) = (2.0 * PLACE_DEVIATION * measured[3], 10.0 * SPEED_DEVIATION * measured[3]);
+        let deviations = [place, place, 1e-2, place, speed, speed, 1e-5, speed];
+        let filter = Kalman::new(measured, deviations.map(|deviation| deviation * deviation));
+        Self { id, class: observation.class, state, filter, began: step, seen: step, unseen_frames: 0.0 }
+    }
+
+    fn corners(&self) -> Corners {
+        corners(self.filter.ahead(0.0))
+    }
+
+    fn predict(&mut self, frames: f64) {
+        if self.state == State::Lost {
+            // A box that is not seen keeps its height.
+            self.filter.mean[7] = 0.0;
+        }
+        let (place, speed) = (PLACE_DEVIATION * self.filter.mean[3], SPEED_DEVIATION * self.filter.mean[3]);
+        let deviations = [place, place, 1e-2, place, speed, speed, 1e-5, speed];
+        self.filter.predict(frames, &deviations.map(|deviation| deviation * deviation));
+    }
+
+    fn see(&mut self, observation: &Observation, step: u64) {
+        let place = PLACE_DEVIATION * self.filter.mean[3];
+        let deviations = [place, place, 1e-1, place];
+        self.filter.update(&measured(observation), &deviations.map(|deviation| deviation * deviation));
+        (self.state, self.seen, self.unseen_frames) = (State::Tracked, step, 0.0);
+    }
+
+    fn iou(&self, observation: &Observation) -> f64 {
+        if self.class == observation.class { self.corners().iou(&Corners::from(&observation.bbox)) } else { 0.0 }
+    }
+}
+
+/// ByteTrack for one stream.
+///
+/// Source: Y. Zhang et al., ByteTrack: Multi-Object Tracking by Associating Every Detection Box, ECCV 2022, and its published program:
+/// each step, cost and constant is as there, but for the overlap of boxes, which is that of areas, not of whole pixels, and for
+/// classes, which are kept apart.
+#[derive(Clone, Debug)]
+pub struct ByteTrack {
+    options: ByteTrackOptions,
+    /// Frames that a track may be unseen.
+    patience_frames: f64,
+    tracks: Vec<Track>,
+    step: u64,
+    next_id: u64,
+}
+
+impl ByteTrack {
+    /// A tracker that knows nothing yet, for frames that come at this rate.
+    pub fn new(options: ByteTrackOptions, frames_per_second: f64) -> Self {
+        let patience_frames = (frames_per_second / 30.0 * f64::from(options.track_buffer)).floor();
+        Self { options, patience_frames, tracks: Vec::new(), step: 0, next_id: 1 }
+    }
+
+    /// Takes what was found on the next frame, `frames` after the one before, and gives each its identity if it has one by now.
+    pub fn update(&mut self, observations: &[Observation], frames: f64) -> Vec<Option<u64>> {
+        self.step += 1;
+        let mut ids = vec![None; observations.len()];
+        for track in &mut self.tracks {
+            track.unseen_frames += frames;
+            if track.state != State::Unconfirmed {
+                track.predict(frames);
+            }
+        }
+        let sound = |index: &usize| observations[*index].is_sound();
+        let (track_thresh, low_thresh) = (self.options.track_thresh, self.options.low_thresh);
+        let (high, low): (Vec<usize>, Vec<usize>) =
+            (0..observations.len()).filter(sound).partition(|&index| observations[index].score > track_thresh);
+        let low: Vec<usize> = low.into_iter().filter(|&index| observations[index].score > low_thresh).collect();
+
+        let pool = self.places(|track| track.state != State::Unconfirmed);
+        let limit = f64::from(self.options.match_thresh);
+        let (pool, high) = self.matched(&pool, &high, observations, limit, true, &mut ids);
+        let seen_before: Vec<usize> = pool.into_iter().filter(|&place| self.tracks[place].state == State::Tracked).collect();
+        let (gone, _) = self.matched(&seen_before, &low, observations, SECOND_MATCH_COST, false, &mut ids);
+        for place in gone {
+            self.tracks[place].state = State::Lost;
+        }
+        let unconfirmed = self.places(|track| track.state == State::Unconfirmed);
+        let (_, high) = self.matched(&unconfirmed, &high, observations, UNCONFIRMED_MATCH_COST, true, &mut ids);
+
+        let (step, patience) = (self.step, self.patience_frames);
+        self.tracks.retain(|track| match track.state {
+            State::Unconfirmed => false,
+            State::Tracked => true,
+            State::Lost => track.unseen_frames <= patience || track.seen + 1 == step,
+        });
+        for index in high.into_iter().filter(|&index| observations[index].score >= self.options.new_thresh) {
+            // There is nothing to confirm on the first frame.
+            let state = if step == 1 { State::Tracked } else { State::Unconfirmed };
+            ids[index] = (state == State::Tracked).then_some(self.next_id);
+            self.tracks.push(Track::new(self.next_id, &observations[index], step, state));
+            self.next_id += 1;
+        }
+        self.drop_duplicates(&mut ids);
+        ids
+    }
+
+    fn places(&self, wanted: impl Fn(&Track) -> bool) -> Vec<usize> {
+        (0..self.tracks.len()).filter(|&place| wanted(&self.tracks[place])).collect()
+    }
+
+    /// Pairs tracks with observations, both by their places, and gives those that are left.
+    fn matched(
+        &mut self,
+        tracks: &[usize],
+        found: &[usize],
+        observations: &[Observation],
+        limit: f64,
+        by_score: bool,
+        ids: &mut [Option<u64>],
+    ) -> (Vec<usize>, Vec<usize>) {
+        let costs = Costs::new(tracks.len(), found.len(), |row, column| {
+            let observation = &observations[found[column]];
+            let weight = if by_score { f64::from(observation.score) } else { 1.0 };
+            1.0 - self.tracks[tracks[row]].iou(observation) * weight
+        });
+        let (mut tracks_left, mut found_left) = (vec![true; tracks.len()], vec![true; found.len()]);
+        for (row, column) in costs.assign_below(limit) {
+            (tracks_left[row], found_left[column]) = (false, false);
+            let track = &mut self.tracks[tracks[row]];
+            track.see(&observations[found[column]], self.step);
+            ids[found[column]] = Some(track.id);
+        }
+        let left =
+            |places: &[usize], is_left: Vec<bool>| places.iter().zip(is_left).filter_map(|(place, left)| left.then_some(*place)).collect();
+        (left(tracks, tracks_left), left(found, found_left))
+    }
+
+    /// Of a seen and a lost track in the same place, the one that was followed longer stays.
+    fn drop_duplicates(&mut self, ids: &mut [Option<u64>]) {
+        let mut dropped = Vec::new();
+        for seen in self.tracks.iter().filter(|track| track.state != State::Lost) {
+            for lost in self.tracks.iter().filter(|track| track.state == State::Lost && track.class == seen.class) {
+                if seen.corners().iou(&lost.corners()) > DUPLICATE_IOU {
+                    let seen_is_longer = seen.seen - seen.began > lost.seen - lost.began;
+                    dropped.push(if seen_is_longer { lost.id } else { seen.id });
+                }
+            }
+        }
+        self.tracks.retain(|track| !dropped.contains(&track.id));
+        for id in ids.iter_mut() {
+            *id = id.filter(|id| !dropped.contains(id));
+        }
+    }
+
+    /// Every track that is known, so many frames after the last update.
+    pub(super) fn known(&self, frames: f64) -> impl Iterator<Item = super::KnownTrack> + '_ {
+        self.tracks.iter().map(move |track| {
+            let mut ahead = track.filter.ahead(frames);
+            if track.state == State::Lost {
+                ahead[3] = track.filter.mean[3];
+            }
+            super::KnownTrack { id: track.id, corners: corners(ahead), is_seen: track.seen == self.step }
+        })
+    }
+}

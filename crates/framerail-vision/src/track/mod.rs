@@ -1,0 +1,263 @@
+//! Which detection is the same thing as one before: ByteTrack and OC-SORT, as published.
+//!
+//! [`Tracker`] works on detections of one stream, with frames that no model looked at, gaps in time, and cuts. Below it lie the two
+//! algorithms, [`ByteTrack`] and [`OcSort`], on plain boxes; [`evaluate`] says how good identities are where the true ones are known.
+
+mod assignment;
+mod boxes;
+mod byte_track;
+pub mod evaluate;
+mod kalman;
+mod oc_sort;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use framerail_core::{BBox, Detection, DetectionOrigin, Point};
+
+pub use self::{
+    boxes::Observation,
+    byte_track::{ByteTrack, ByteTrackOptions},
+    evaluate::{Evaluation, Evaluator, IdentifiedBox},
+    oc_sort::{OcSort, OcSortOptions},
+};
+
+/// A track as an algorithm knows it.
+struct KnownTrack {
+    id: u64,
+    corners: boxes::Corners,
+    /// Whether the last update saw it.
+    is_seen: bool,
+}
+
+/// Which algorithm, with its settings.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum TrackAlgorithm {
+    /// Matches detections of low score too. For detectors whose score falls when things are half hidden.
+    ByteTrack(ByteTrackOptions),
+    /// Looks at the direction of movement, and corrects itself after a gap. For things that turn and hide.
+    OcSort(OcSortOptions),
+}
+
+/// How a stream is tracked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TrackerOptions {
+    /// Which algorithm.
+    pub algorithm: TrackAlgorithm,
+    /// Whether things of different classes may be one, as with a detector that wavers between car and van. Default no.
+    pub across_classes: bool,
+    /// Whether boxes become those of the tracker's filter: steadier, and a little behind. OC-SORT and ByteTrack alike. Default no.
+    pub filtered_boxes: bool,
+    /// For how many frames a track that the model no longer sees goes on with predicted boxes. Default 0.
+    pub coast_frames: u32,
+    /// Frames a second of the stream; ByteTrack's patience is a time. Default 30.
+    pub frames_per_second: f64,
+}
+
+impl Default for TrackerOptions {
+    fn default() -> Self {
+        Self {
+            algorithm: TrackAlgorithm::ByteTrack(ByteTrackOptions::default()),
+            across_classes: false,
+            filtered_boxes: false,
+            coast_frames: 0,
+            frames_per_second: 30.0,
+        }
+    }
+}
+
+/// What a tracker did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrackerStats {
+    /// Identities that were given.
+    pub tracks_begun: u64,
+    /// Identities that will not be given again.
+    pub tracks_ended: u64,
+    /// Detections that got an identity.
+    pub detections_tracked: u64,
+    /// Detections that got none: too low a score, or not seen often enough yet.
+    pub detections_untracked: u64,
+    /// Boxes that were predicted.
+    pub boxes_predicted: u64,
+}
+
+impl std::ops::AddAssign for TrackerStats {
+    fn add_assign(&mut self, other: Self) {
+        self.tracks_begun += other.tracks_begun;
+        self.tracks_ended += other.tracks_ended;
+        self.detections_tracked += other.detections_tracked;
+        self.detections_untracked += other.detections_untracked;
+        self.boxes_predicted += other.boxes_predicted;
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Running {
+    ByteTrack(ByteTrack),
+    OcSort(OcSort),
+}
+
+impl Running {
+    fn new(options: &TrackerOptions) -> Self {
+        match options.algorithm {
+            TrackAlgorithm::ByteTrack(settings) => Running::ByteTrack(ByteTrack::new(settings, options.frames_per_second)),
+            TrackAlgorithm::OcSort(settings) => Running::OcSort(OcSort::new(settings)),
+        }
+    }
+
+    fn update(&mut self, observations: &[Observation], frames: f64) -> Vec<Option<u64>> {
+        match self {
+            Running::ByteTrack(tracker) => tracker.update(observations, frames),
+            Running::OcSort(tracker) => tracker.update(observations, frames),
+        }
+    }
+
+    fn known(&self, frames: f64) -> Vec<KnownTrack> {
+        match self {
+            Running::ByteTrack(tracker) => tracker.known(frames).collect(),
+            Running::OcSort(tracker) => tracker.known(frames).collect(),
+        }
+    }
+}
+
+/// A thing with an identity.
+#[derive(Clone, Debug)]
+struct Thing {
+    /// As it was last detected, with its identity.
+    last: Detection,
+    /// Frames since then.
+    unseen_frames: f64,
+}
+
+/// Gives the detections of one stream an identity, and predicted boxes to frames that no model looked at.
+#[derive(Clone, Debug)]
+pub struct Tracker {
+    options: TrackerOptions,
+    running: Running,
+    /// By the number that the algorithm gave.
+    things: BTreeMap<u64, Thing>,
+    /// Frames since the algorithm's last update.
+    waited_frames: f64,
+    next_id: u64,
+    stats: TrackerStats,
+}
+
+impl Tracker {
+    /// A tracker that knows nothing yet.
+    pub fn new(options: TrackerOptions) -> Self {
+        let running = Running::new(&options);
+        Self { options, running, things: BTreeMap::new(), waited_frames: 0.0, next_id: 1, stats: TrackerStats::default() }
+    }
+
+    /// Sets `track_id` on what a model found on the next frame; `frames` is the time since the frame before, in frames of the stream's
+    /// rate, above 0. Detections without an identity stay. With `coast_frames`, predicted boxes of what was not found are added
+    /// (`Held`).
+    pub fn track(&mut self, detections: &mut Vec<Detection>, frames: f64) {
+        let frames = sound_frames(frames);
+        let observations: Vec<Observation> = detections.iter().map(|detection| self.observation(detection)).collect();
+        let ids = self.running.update(&observations, self.waited_frames + frames);
+        self.waited_frames = 0.0;
+        let known = self.running.known(0.0);
+        self.end_all_but(known.iter().map(|track| track.id).collect());
+        self.things.values_mut().for_each(|thing| thing.unseen_frames += frames);
+        for (detection, id) in detections.iter_mut().zip(ids) {
+            detection.track_id = id.map(|id| self.see(id, detection));
+            match detection.track_id {
+                Some(_) => self.stats.detections_tracked += 1,
+                None => self.stats.detections_untracked += 1,
+            }
+        }
+        if self.options.filtered_boxes {
+            self.take_filtered_boxes(detections, &known);
+        }
+        let unseen: Vec<KnownTrack> = known.into_iter().filter(|track| !track.is_seen).collect();
+        detections.extend(self.predicted(&unseen, 0.0));
+    }
+
+    /// Predicted boxes (`Held`) for the next frame, at which no model looked: of everything that was seen when one last did.
+    pub fn predict(&mut self, frames: f64) -> Vec<Detection> {
+        let frames = sound_frames(frames);
+        self.waited_frames += frames;
+        self.things.values_mut().for_each(|thing| thing.unseen_frames += frames);
+        let known = self.running.known(self.waited_frames);
+        self.predicted(&known, self.waited_frames)
+    }
+
+    /// Ends every track: after a cut nothing is where it was, and after the end of a stream there is nothing.
+    pub fn forget(&mut self) {
+        self.end_all_but(BTreeSet::new());
+        self.running = Running::new(&self.options);
+        self.waited_frames = 0.0;
+    }
+
+    /// What was done so far.
+    pub fn stats(&self) -> TrackerStats {
+        self.stats
+    }
+
+    fn observation(&self, detection: &Detection) -> Observation {
+        let class = if self.options.across_classes { 0 } else { detection.label.id };
+        Observation { bbox: detection.bbox, score: detection.score, class }
+    }
+
+    /// Remembers a detection of a track; gives the identity that the world sees, which counts tracks from 1.
+    fn see(&mut self, id: u64, detection: &Detection) -> u64 {
+        let known = self.things.get(&id).and_then(|thing| thing.last.track_id);
+        let track_id = known.unwrap_or_else(|| {
+            self.stats.tracks_begun += 1;
+            let track_id = self.next_id;
+            self.next_id += 1;
+            track_id
+        });
+        let last = Detection { track_id: Some(track_id), ..detection.clone() };
+        self.things.insert(id, Thing { last, unseen_frames: 0.0 });
+        track_id
+    }
+
+    fn end_all_but(&mut self, alive: BTreeSet<u64>) {
+        let before = self.things.len();
+        self.things.retain(|id, _| alive.contains(id));
+        self.stats.tracks_ended += (before - self.things.len()) as u64;
+    }
+
+    fn take_filtered_boxes(&mut self, detections: &mut [Detection], known: &[KnownTrack]) {
+        for track in known.iter().filter(|track| track.corners.is_sound()) {
+            let Some(thing) = self.things.get_mut(&track.id).filter(|thing| thing.unseen_frames == 0.0) else { continue };
+            thing.last = moved(&thing.last, track.corners.to_bbox());
+            if let Some(detection) = detections.iter_mut().find(|detection| detection.track_id == thing.last.track_id) {
+                *detection = thing.last.clone();
+            }
+        }
+    }
+
+    /// Predicted boxes of these tracks, `waited` frames after the last update.
+    fn predicted(&mut self, tracks: &[KnownTrack], waited: f64) -> Vec<Detection> {
+        let coast = f64::from(self.options.coast_frames);
+        let mut predicted = Vec::new();
+        for track in tracks.iter().filter(|track| track.corners.is_sound()) {
+            let Some(thing) = self.things.get(&track.id) else { continue };
+            // Between two looks of the model everything goes on that the last look saw.
+            let was_seen_last = waited > 0.0 && thing.unseen_frames <= waited;
+            if was_seen_last || thing.unseen_frames <= coast {
+                predicted.push(Detection { origin: DetectionOrigin::Held, ..moved(&thing.last, track.corners.to_bbox()) });
+            }
+        }
+        self.stats.boxes_predicted += predicted.len() as u64;
+        predicted
+    }
+}
+
+/// Times that stand still or run backwards count as one frame.
+fn sound_frames(frames: f64) -> f64 {
+    if frames.is_finite() && frames > 0.0 { frames } else { 1.0 }
+}
+
+/// A detection with its box, and its landmarks with it, in another place.
+fn moved(detection: &Detection, bbox: BBox) -> Detection {
+    let from = detection.bbox;
+    let across = if from.width() > 0.0 { bbox.width() / from.width() } else { 1.0 };
+    let down = if from.height() > 0.0 { bbox.height() / from.height() } else { 1.0 };
+    let place = |point: &Point| Point { x: bbox.x1 + (point.x - from.x1) * across, y: bbox.y1 + (point.y - from.y1) * down };
+    Detection { bbox, landmarks: detection.landmarks.iter().map(place).collect(), ..detection.clone() }
+}
