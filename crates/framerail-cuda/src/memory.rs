@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use crate::{
     CudaDevice, CudaEvent, CudaStream, Traffic,
     error::{CudaError, check},
+    nvdec::release_decoders,
 };
 
 /// Allocations are rounded up to this, so that sizes that differ little share buffers.
@@ -161,7 +162,15 @@ impl DevicePool {
         shelf.stats.bytes += rounded;
         shelf.stats.high_water_bytes = shelf.stats.high_water_bytes.max(shelf.stats.bytes);
         drop(shelf);
-        match self.shared.allocate(rounded) {
+        let allocated = match self.shared.allocate(rounded) {
+            // Memory may be held by decoders that wait for the next file.
+            Err(CudaError::OutOfMemory { .. }) => {
+                release_decoders(&self.shared.device);
+                self.shared.allocate(rounded)
+            }
+            other => other,
+        };
+        match allocated {
             Ok(allocation) => Ok(self.wrap(allocation, bytes)),
             Err(error) => {
                 self.shared.shelf.lock().stats.bytes -= rounded;

@@ -4,15 +4,13 @@ use std::{
     collections::HashMap,
     ffi::c_int,
     sync::{Arc, OnceLock},
+    time::Instant,
 };
 
 use parking_lot::Mutex;
 
-use super::{codec, ffi, format::StreamFormat, library::library};
+use super::{codec, ffi, format::StreamFormat, library::library, shelf::Shelf};
 use crate::{CudaDevice, CudaError, CudaStream, error::check_code};
-
-/// Decoders that a card keeps for the next file.
-const MAX_KEPT: usize = 16;
 
 /// Pictures that may be mapped at once.
 pub(super) const OUTPUT_SURFACES: u32 = 4;
@@ -30,7 +28,7 @@ pub(super) struct HardwareDecoder {
 // SAFETY: the driver's decoders may be used from any thread, one at a time; `&mut self` sees to that.
 unsafe impl Send for HardwareDecoder {}
 
-type Kept = HashMap<u32, Vec<HardwareDecoder>>;
+type Kept = HashMap<u32, Shelf<HardwareDecoder>>;
 static KEPT: OnceLock<Mutex<Kept>> = OnceLock::new();
 
 fn kept() -> &'static Mutex<Kept> {
@@ -46,11 +44,12 @@ pub fn release_decoders(device: &CudaDevice) {
 impl HardwareDecoder {
     /// A decoder for the format: one that was kept, or a new one.
     pub(super) fn obtain(device: &Arc<CudaDevice>, format: &StreamFormat, surfaces: u32) -> Result<Self, CudaError> {
-        let found = {
+        let (found, excess) = {
             let mut kept = kept().lock();
             let shelf = kept.entry(device.info().ordinal).or_default();
-            shelf.iter().rposition(|decoder| decoder.can_become(format, surfaces)).map(|index| shelf.swap_remove(index))
+            (shelf.take(|decoder| decoder.can_become(format, surfaces)), shelf.excess(Instant::now()))
         };
+        drop(excess);
         if let Some(mut decoder) = found {
             decoder.become_fit(format, surfaces)?;
             return Ok(decoder);
@@ -196,8 +195,8 @@ impl HardwareDecoder {
     pub(super) fn keep(self) {
         let mut kept = kept().lock();
         let shelf = kept.entry(self.device.info().ordinal).or_default();
-        shelf.push(self);
-        let excess = (shelf.len() > MAX_KEPT).then(|| shelf.remove(0));
+        shelf.put(self);
+        let excess = shelf.excess(Instant::now());
         drop(kept);
         drop(excess);
     }

@@ -9,6 +9,7 @@ mod format;
 mod hardware;
 mod library;
 mod session;
+mod shelf;
 
 pub use codec::{Chroma, DecodeCapability, NvdecCodec, capabilities, capability};
 pub use format::StreamFormat;
