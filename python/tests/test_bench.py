@@ -20,9 +20,11 @@ if not FOLDER.is_dir():  # The tests run against an installed package.
     FOLDER = Path(importlib.util.find_spec("framerail.bench").origin).parent
 
 # Loaded as the worker processes load it: by itself.
-spec = importlib.util.spec_from_file_location("framerail_bench", FOLDER / "__init__.py", submodule_search_locations=[str(FOLDER)])
+spec = importlib.util.spec_from_file_location(
+    "framerail_bench", FOLDER / "__init__.py", submodule_search_locations=[str(FOLDER)]
+)
 sys.modules["framerail_bench"] = importlib.util.module_from_spec(spec)
-from framerail_bench import cases, chart, check, command, footage, report, runner  # noqa: E402
+from framerail_bench import cases, chart, check, command, footage, oddities, report, runner  # noqa: E402
 
 pytestmark = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="clips are made by ffmpeg")
 
@@ -39,7 +41,8 @@ class Right(Adapter):
         return "1"
     def open(self, path, mode, size=None):
         width, height = size or (320, 240)
-        command = ["ffmpeg", "-v", "error", "-i", path, "-vf", f"scale={width}:{height}:flags=area", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+        scaled = ["-vf", f"scale={width}:{height}:flags=area", "-f", "rawvideo", "-pix_fmt", "rgb24"]
+        command = ["ffmpeg", "-v", "error", "-i", path, *scaled, "-"]
         data = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
         return np.frombuffer(data, np.uint8).reshape(-1, height, width, 3)
     def sequence(self, opened):
@@ -78,7 +81,23 @@ class Absent(Right):
 def clip(tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("clips") / "clip.mp4"
     source = "testsrc2=size=320x240:rate=25:duration=3"
-    made = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", source, "-pix_fmt", "yuv420p", "-c:v", "libx264", "-bf", "2", "-g", "25"]
+    made = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        source,
+        "-pix_fmt",
+        "yuv420p",
+        "-c:v",
+        "libx264",
+        "-bf",
+        "2",
+        "-g",
+        "25",
+    ]
     subprocess.run([*made, str(path)], check=True)
     return str(path)
 
@@ -171,13 +190,27 @@ def test_the_command_writes_its_files(clip, fakes, tmp_path, capsys):
     assert command.main([*arguments, "--json", str(out), "--svg", str(picture)]) == 0
     content = json.loads(out.read_text())
     assert content["clip"]["frames"] == 75
-    assert {entry["reader"].rpartition(":")[2]: entry["is_right"] for entry in content["results"]} == {"Right": True, "OffByOne": False}
+    assert {entry["reader"].rpartition(":")[2]: entry["is_right"] for entry in content["results"]} == {
+        "Right": True,
+        "OffByOne": False,
+    }
     assert all(len(entry["runs"]) == 2 for entry in content["results"])
     assert picture.read_text().startswith("<svg")
     assert "10 of 16 neighbouring frames" in capsys.readouterr().out
     assert command.main(["readers", str(tmp_path / "absent.mp4")]) == 1
     with pytest.raises(SystemExit):
         command.main(["readers", clip, "--cases", "nothing"])
+
+
+def test_odd_files_are_told_by_reader(fakes, monkeypatch, capsys, tmp_path):
+    chosen = ("b-frames", "edit-list", "rotated")
+    monkeypatch.setattr(oddities, "ODDITIES", tuple(oddity for oddity in oddities.ODDITIES if oddity.name in chosen))
+    out = tmp_path / "out.json"
+    assert command.main(["frames", "--readers", f"{fakes}:Right", f"{fakes}:OffByOne", "--json", str(out)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert len(lines) == 4 and "| right" in lines[1] and "11 wrong" in lines[1]
+    assert all("not turned" in cell or "wrong" in cell for cell in lines[3].split("|")[2:4])
+    assert len(json.loads(out.read_text())["verdicts"]) == 3 * 3 * 2
 
 
 def test_installed_readers_give_the_right_frames(clip, tmp_path):

@@ -74,7 +74,9 @@ def all_cases(clip: Clip, files: list[str], mode: str | None = None) -> list[Cas
         Case("sequence", "every frame", (step(STREAM),), is_whole=True),
         Case("resized", f"every frame, {RESIZED[0]}×{RESIZED[1]}", (step(STREAM, size=RESIZED),), is_whole=True),
         *(
-            Case(f"slice-{kind}", f"open, frames [10:200:20], {kind}", tuple(Step(clip.path, kind, wanted) for _ in range(OPENS)))
+            Case(
+                f"slice-{kind}", f"open, frames [10:200:20], {kind}", tuple(Step(clip.path, kind, wanted) for _ in range(OPENS))
+            )
             for kind in MODES
             if mode in (None, kind)
         ),

@@ -35,7 +35,7 @@ def draw(outcomes: list[tuple[Case, list[Result]]], heading: str, note: str) -> 
             ' font-family="sans-serif" font-size="12">',
             f'<rect width="{WIDTH}" height="{height:.0f}" fill="white"/>',
             f'<text x="16" y="28" font-size="17" fill="#212529">{escape(heading)}</text>',
-            '<text x="16" y="46" fill="#666">longer is better; grey: wrong frames; dashed: decoding alone, without conversion</text>',
+            '<text x="16" y="46" fill="#666">longer is better; grey: wrong frames; dashed: decoding alone</text>',
             *parts,
             f'<text x="{WIDTH - 16}" y="{height - 10:.0f}" font-size="10" fill="#666" text-anchor="end">{escape(note)}</text>',
             "</svg>\n",

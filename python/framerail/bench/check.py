@@ -22,18 +22,20 @@ class Verdict:
     wrong: list[tuple[int, int]] = field(default_factory=list)
     #: Frames that should have come and did not, or came beyond.
     missing: int = 0
+    #: What is wrong with the pictures themselves.
+    flaw: str | None = None
     #: Mean difference from the reference, of 255, over all frames that are right.
     difference: float | None = None
 
     @property
     def is_right(self) -> bool:
-        return not self.wrong and not self.missing
+        return not self.wrong and not self.missing and not self.flaw
 
     def words(self) -> str:
         """One line."""
         if self.is_right:
             return "right"
-        parts = []
+        parts = [self.flaw] if self.flaw else []
         if self.wrong:
             asked, came = self.wrong[0]
             found = f"frame {came} for {asked}" if came >= 0 else f"no frame of the clip for {asked}"
@@ -65,6 +67,12 @@ class Comparison:
             self.verdict.wrong.append((asked, int(near[np.abs(near - asked).argmin()])))
         else:
             self._differences.append(own)
+
+    def sized(self, found: tuple[int, int], wanted: tuple[int, int]) -> None:
+        """Compares (width, height) of a frame."""
+        if found != wanted:
+            turned = " (not turned)" if found == wanted[::-1] else ""
+            self.verdict.flaw = f"pictures are {found[0]}×{found[1]} in place of {wanted[0]}×{wanted[1]}{turned}"
 
     def missed(self, count: int) -> None:
         """Notes frames that did not come; negative for frames beyond those asked for."""

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import catalog, chart, footage, report
+from . import catalog, chart, footage, oddities, report
 from .adapter import LAYOUTS, MODES
 from .cases import NAMES, Case, all_cases
 from .progress import Progress
@@ -15,6 +15,9 @@ from .runner import Result, Runner, Settings
 
 DESCRIPTION = """Times every installed video reader on the same work, in rounds that alternate, and checks that each returns
 the right frames: those that do not are marked and not ranked. Speeds are medians. Clips are read from the page cache."""
+
+FRAMES = """Makes clips with B-frames, open GOPs, edit lists, variable rates and the like, reads every frame and single ones by
+number with every installed reader, and compares them with ffmpeg's."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,6 +36,10 @@ def parser() -> argparse.ArgumentParser:
     readers.add_argument("--no-check", action="store_true", help="leave out the check of frames")
     readers.add_argument("--json", type=Path, metavar="FILE", help="write every run")
     readers.add_argument("--svg", type=Path, metavar="FILE", help="draw a chart")
+    frames = commands.add_parser("frames", help="see which readers give the right frames of odd files", description=FRAMES)
+    frames.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    frames.add_argument("--readers", nargs="+", metavar="NAME")
+    frames.add_argument("--json", type=Path, metavar="FILE", help="write every verdict")
     return top
 
 
@@ -46,6 +53,8 @@ def positive(text: str) -> int:
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     progress = Progress()
+    if options.command == "frames":
+        options.layout, options.rounds, options.budget, options.no_check = None, 0, 20.0, False
     settings = Settings(
         device=options.device,
         layout=options.layout or ("TCHW" if options.device == "cuda" else "THWC"),
@@ -55,7 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     try:
         with tempfile.TemporaryDirectory(prefix="framerail-bench-") as folder:
-            return run(options, Runner(settings, Path(folder), progress.step), Path(folder), progress)
+            runner = Runner(settings, Path(folder), progress.step)
+            work = run if options.command == "readers" else run_frames
+            return work(options, runner, Path(folder), progress)
     except footage.FootageError as error:
         progress.close()
         print(f"bench: {error}", file=sys.stderr)
@@ -71,11 +82,7 @@ def run(options: argparse.Namespace, runner: Runner, folder: Path, progress: Pro
     if not Path(clip_path).is_file():
         raise footage.FootageError(f"{options.clip}: no such file")
     try:
-        readers = runner.start(options.readers or list(catalog.known(options.device)))
-        for reader, reason in runner.unavailable.items():
-            progress.write(f"not here: {catalog.title(reader)} ({reason})")
-        if not readers:
-            raise footage.FootageError("none of the readers can be used here")
+        start(options, runner, progress)
         cases = prepared_cases(options, runner, folder, clip_path, progress)
         progress.expect(sum(runner.steps_of_run(case) for case in cases))
         outcomes = []
@@ -87,6 +94,35 @@ def run(options: argparse.Namespace, runner: Runner, folder: Path, progress: Pro
         runner.close()
         progress.close()
     write_files(options, runner, clip_path, outcomes)
+    return 0
+
+
+def start(options: argparse.Namespace, runner: Runner, progress: Progress) -> None:
+    readers = runner.start(options.readers or list(catalog.known(options.device)))
+    for reader, reason in runner.unavailable.items():
+        progress.write(f"not here: {catalog.title(reader)} ({reason})")
+    if not readers:
+        raise footage.FootageError("none of the readers can be used here")
+
+
+def run_frames(options: argparse.Namespace, runner: Runner, folder: Path, progress: Progress) -> int:
+    outcomes: list[tuple[oddities.Oddity, list[Result]]] = []
+    try:
+        start(options, runner, progress)
+        progress.expect(len(oddities.ODDITIES) * (3 * len(runner.versions) + 1))
+        for oddity in oddities.ODDITIES:
+            path = oddities.make(oddity, folder)
+            if path is None:
+                progress.write(f"not made: {oddity.title} (this ffmpeg lacks its encoder)")
+                continue
+            results = [result for case in oddities.cases_of(oddity, runner.use_clip(path)) for result in runner.run(case)]
+            outcomes.append((oddity, results))
+    finally:
+        runner.close()
+        progress.close()
+    print(report.frames_table(outcomes, runner.versions))
+    if options.json:
+        report.write_json(options.json, report.frames_document(outcomes, runner))
     return 0
 
 

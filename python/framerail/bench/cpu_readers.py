@@ -31,8 +31,9 @@ class Framerail(Adapter):
         return self._module.__version__
 
     def open(self, path: str, mode: str, size: tuple[int, int] | None = None) -> Any:
-        wanted = {} if size is None else {"size": size, "resize": "stretch"}
-        return self._module.VideoReader(path, device=self._where, mode=mode, layout=self.layout, **wanted)
+        wanted = {} if size is None else {"size": size[::-1]}
+        output = "torch" if self.device == "cuda" else "numpy"
+        return self._module.VideoReader(path, device=self._where, mode=mode, layout=self.layout, output=output, **wanted)
 
     def sequence(self, opened: Any) -> Iterator[Any]:
         for batch in opened.batches(16):
@@ -278,7 +279,8 @@ class Decord(Adapter):
             return
         place = 0
         for number in numbers:
-            reader.skip_frames(number - place)
+            if number > place:
+                reader.skip_frames(number - place)
             yield self.laid_out(reader.next().asnumpy())
             place = number + 1
 

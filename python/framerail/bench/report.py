@@ -55,10 +55,49 @@ def table(case: Case, results: list[Result], versions: dict[str, str]) -> str:
             words += "; a part of it within the budget"
         against = ratio(median, peer.median if peer else None) if result.is_ranked and result.reader != LIMIT else ""
         rows.append((name, number(median) if median else "-", spread, against, ratio(median, limit), words))
+    return f"{case.title}\n\n{_lines(rows)}"
+
+
+def _lines(rows: list) -> str:
+    """Rows as a Markdown table, the first as its head."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in rows]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return f"{case.title}\n\n" + "\n".join(lines)
+    return "\n".join(lines)
+
+
+def frames_table(outcomes: list, versions: dict[str, str]) -> str:
+    """Odd clips by reader: right, or what is wrong."""
+    rows = [["clip", *(f"{title(reader)} {version}" for reader, version in versions.items())]]
+    for oddity, results in outcomes:
+        rows.append(
+            [oddity.title, *(_frames_cell([result for result in results if result.reader == reader]) for reader in versions)]
+        )
+    return _lines(rows)
+
+
+def _frames_cell(results: list[Result]) -> str:
+    parts = []
+    for result in results:
+        way = result.case.rpartition("/")[2]
+        if result.error is not None:
+            parts.append(f"{way}: fails")
+        elif result.verdict and "not turned" in result.verdict:
+            return "not turned"
+        elif not result.is_right:
+            parts.append(f"{way}: {result.verdict.removeprefix('wrong frames: ').split(',')[0] if result.verdict else 'wrong'}")
+    return "; ".join(parts) or "right"
+
+
+def frames_document(outcomes: list, runner: Runner) -> dict:
+    """The verdicts, for JSON."""
+    verdicts = [
+        {"clip": oddity.title, "way": result.case.rpartition("/")[2], "reader": result.reader, "is_right": result.is_right}
+        | {"verdict": result.verdict, "error": result.error, "wrong": result.wrong, "mean_difference": result.mean_difference}
+        for oddity, results in outcomes
+        for result in results
+    ]
+    return {"readers": runner.versions, "unavailable": runner.unavailable, "verdicts": verdicts}
 
 
 def machine() -> dict:
@@ -88,7 +127,9 @@ def document(runner: Runner, clip: str, outcomes: list[tuple[Case, list[Result]]
             # Rounding keeps files short; nothing here is known to five digits.
             entry = dataclasses.asdict(result) | {"runs": [round(run, 3) for run in result.runs]}
             entry["median"] = round(median, 3) if median else None
-            entry["of_best_peer"] = round(median / peer.median, 3) if median and peer and peer.median and result.is_ranked else None
+            entry["of_best_peer"] = (
+                round(median / peer.median, 3) if median and peer and peer.median and result.is_ranked else None
+            )
             entry["of_decode_alone"] = round(median / limit, 3) if median and limit else None
             cases.append(entry | {"title": case.title})
     return {

@@ -118,7 +118,9 @@ class Runner:
         """One case with every reader that has its mode."""
         results = [Result(case.name, reader, case.unit) for reader in self._readers_of(case)]
         for result in results:
-            self._progress(f"{case.name}: {result.reader}, check" if self.settings.is_checked else f"{case.name}: {result.reader}, warm-up")
+            self._progress(
+                f"{case.name}: {result.reader}, check" if self.settings.is_checked else f"{case.name}: {result.reader}, warm-up"
+            )
             self._check(case, result)
         has_limit = case.is_whole and self.settings.device == "cpu"
         limit = Result(case.name, "decode alone", case.unit, verdict="ffmpeg -f null")

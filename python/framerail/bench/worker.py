@@ -70,8 +70,8 @@ def check(adapter, command: dict, modules) -> dict:
         place = 0
         for pictures in pictures_of(adapter, opened, step):
             for image in adapter.images(pictures):
-                if size and (image.shape[1], image.shape[0]) != size:
-                    raise ValueError(f"pictures are {image.shape[1]}×{image.shape[0]} in place of {size[0]}×{size[1]}")
+                if size:
+                    comparison.sized((image.shape[1], image.shape[0]), size)
                 if place < len(numbers):
                     comparison.add(signature(image), numbers[place], reference)
                 place += 1
