@@ -11,7 +11,7 @@ use framerail_media::{
 use crate::{FrameTime, IndexSource};
 
 /// A frame whose packet is not known.
-const NOWHERE: usize = usize::MAX;
+pub(crate) const NOWHERE: usize = usize::MAX;
 
 /// How frames are reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -305,20 +305,34 @@ impl RateCursor {
         })
     }
 
+    fn seek(&mut self, secs: f64) -> Result<(), Fault> {
+        self.input.seek_secs(secs)?;
+        self.decoder.flush();
+        self.video.counters.seeks.add(1);
+        (self.ahead, self.passed) = (None, None);
+        Ok(())
+    }
+
     /// The first picture from half a frame before the wanted time on.
     fn next(&mut self, number: usize, deadline: &Deadline) -> Result<Found, Fault> {
         let Some(wanted) = self.index.frames.get(number).copied() else { return Ok(Found::Missing(None)) };
         let aim = wanted.pts - wanted.duration / 2;
         let base = self.index.time_base();
         let is_near = self.at.is_some_and(|at| at < aim && base.seconds(aim.saturating_sub(at)) < NEAR_SECS);
+        let mut margin = if is_near { None } else { Some(0.0) };
         if !is_near {
-            self.input.seek_secs(base.seconds(aim))?;
-            self.decoder.flush();
-            self.video.counters.seeks.add(1);
-            (self.ahead, self.passed) = (None, None);
+            self.seek(base.seconds(aim))?;
         }
         loop {
             if let Some(frame) = self.ahead.take() {
+                // Landed behind the aim, or in the middle of a group: further back.
+                let is_late = self.passed.is_none() && frame.pts.0 >= aim.saturating_add(wanted.duration);
+                if let Some(back) = margin.filter(|back| is_late && *back <= base.seconds(aim).abs() + 1.0) {
+                    let back = back * 2.0 + 1.0;
+                    margin = Some(back);
+                    self.seek((base.seconds(aim) - back).max(0.0))?;
+                    continue;
+                }
                 if frame.pts.0 >= aim {
                     self.at = Some(frame.pts.0);
                     self.passed = Some(frame.clone());

@@ -24,6 +24,7 @@ mod host_cursor;
 mod host_engine;
 mod host_memory;
 mod host_pictures;
+mod index_cache;
 mod metadata;
 mod options;
 mod packets;

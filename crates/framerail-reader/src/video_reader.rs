@@ -3,17 +3,18 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use framerail_core::{Device, FramePool};
-use framerail_media::{Input, InputOptions, ProbeEffort};
+use framerail_media::{Decoded, Decoder, Input, InputOptions, PacketKind, ProbeEffort};
 
 use crate::{
-    Batch, Batches, FrameInfo, FrameTime, HostTensor, IndexPolicy, IndexSource, OutputOptions, PictureShape, ReaderError, ReaderOptions,
+    Batch, Batches, FrameInfo, FrameStatus, FrameTime, HostTensor, IndexCache, IndexPolicy, IndexSource, OutputOptions, PictureShape, ReaderError, ReaderOptions,
     ReaderStats, Selection, Tensor, VideoMetadata,
     batches::Order,
     frame_index::{self, FrameIndex},
     host_cursor::{CountCursor, Found},
-    host_engine::HostEngine,
+    host_engine::{HostEngine, check_kind, status_of},
     host_memory::HostPool,
-    host_pictures::{FrameKind, check_output},
+    host_pictures::{FrameKind, HostPictures, check_output},
+    index_cache::CacheEntry,
     selection,
     video::{Fault, Target, Video},
 };
@@ -35,6 +36,8 @@ pub struct VideoReader {
     fresh: Option<Input>,
     index: Option<Arc<FrameIndex>>,
     engine: Option<HostEngine>,
+    /// The index was made by decoding because its packets do not tell.
+    is_decoded: bool,
 }
 
 impl VideoReader {
@@ -85,7 +88,7 @@ impl VideoReader {
             is_index_wrong: Default::default(),
         };
         let target = Target { output: options.output.clone(), kind, is_seen: false };
-        Ok(Self { options, video: Arc::new(video), metadata, target, fresh: Some(input), index: None, engine: None })
+        Ok(Self { options, video: Arc::new(video), metadata, target, fresh: Some(input), index: None, engine: None, is_decoded: false })
     }
 
     /// The options as given.
@@ -233,6 +236,9 @@ impl VideoReader {
     }
 
     fn read_host(&mut self, numbers: &[usize], out: &mut [u8]) -> Result<Vec<FrameInfo>, Fault> {
+        if let Some(frames) = self.read_first_alone(numbers, out)? {
+            return Ok(frames);
+        }
         let index = self.index()?;
         self.check_numbers(numbers, index.len())?;
         let engine = self.engine.get_or_insert_with(|| HostEngine::new(&self.video, &index, &self.target, self.options.mode));
@@ -240,6 +246,49 @@ impl VideoReader {
         self.target.is_seen |= !numbers.is_empty();
         self.video.counters.deliver(&frames);
         Ok(frames)
+    }
+
+    /// The first frame of a source whose index would cost a read of all of it. `None` where it is no simple case.
+    fn read_first_alone(&mut self, numbers: &[usize], out: &mut [u8]) -> Result<Option<Vec<FrameInfo>>, Fault> {
+        let is_cheap = self.metadata.container.starts_with("mov") || self.options.cache != IndexCache::None;
+        let is_first = !numbers.is_empty() && numbers.iter().all(|number| *number == 0);
+        if !is_first || is_cheap || self.index.is_some() || self.options.index != IndexPolicy::Exact {
+            return Ok(None);
+        }
+        let Some(mut input) = self.fresh.take() else { return Ok(None) };
+        let mut decoder = Decoder::open_with(&self.video.decoder_setup(1), &self.video.frames)?;
+        let deadline = self.video.deadline();
+        let frame = loop {
+            deadline.check(|| "the first frame was waited for".into())?;
+            match decoder.receive()? {
+                Decoded::Frame(frame) => break frame,
+                Decoded::End => return Ok(None),
+                Decoded::NeedsPacket => match input.next_packet()? {
+                    Some(packet) if packet.kind == PacketKind::Video => decoder.send(Some(&packet))?,
+                    Some(_) => {}
+                    None => decoder.send(None)?,
+                },
+            }
+        };
+        if decoder.damage().is_any() || input.damage().is_any() || status_of(&frame) != FrameStatus::Ok {
+            return Ok(None);
+        }
+        check_kind(&self.target, &frame)?;
+        let mut pictures = HostPictures::new(&self.target.output, self.target.kind, self.video.source_name())?;
+        let bytes = self.target.shape().bytes().max(1);
+        for out in out.chunks_exact_mut(bytes) {
+            pictures.make(0, &frame, out)?;
+        }
+        self.target.is_seen = true;
+        let by_rate = self.metadata.frame_rate.filter(|rate| rate.is_positive()).map_or(0.0, |rate| 1.0 / rate.as_f64());
+        let duration_secs = frame.duration.map_or(by_rate, |ticks| frame.time_base.seconds(ticks));
+        let (seconds, status) = (frame.seconds(), FrameStatus::Ok);
+        let info = FrameInfo { number: 0, pts: frame.pts, seconds, duration_secs, is_keyframe: frame.is_keyframe, status };
+        let frames = vec![info; numbers.len()];
+        self.video.counters.pictures_decoded.add(1);
+        self.video.counters.pictures_converted.add(1);
+        self.video.counters.deliver(&frames);
+        Ok(Some(frames))
     }
 
     /// Mends what can be mended between two tries: a header or an index that was wrong.
@@ -276,9 +325,10 @@ impl VideoReader {
     /// Takes an index that was made by decoding, and where that is wrong too, counts frames from the start.
     fn count_frames(&mut self) -> Result<(), ReaderError> {
         let index = match self.index.take() {
-            Some(index) if index.source == IndexSource::Decoded => index.counted(),
+            Some(index) if self.is_decoded => index.counted(),
             _ => FrameIndex::decode(&self.video.input, &self.video.frames)?,
         };
+        self.keep(CacheEntry::of(&self.options.cache, &self.video.input), &index);
         self.adopt(index);
         Ok(())
     }
@@ -293,6 +343,7 @@ impl VideoReader {
             self.metadata.duration_secs = end.zip(self.metadata.start_secs).map(|(end, start)| end - start);
         }
         self.engine = None;
+        self.is_decoded |= index.source == IndexSource::Decoded;
         self.index = Some(Arc::new(index));
     }
 
@@ -313,10 +364,30 @@ impl VideoReader {
         };
         let index = match approximate {
             Some(index) => index,
-            None => FrameIndex::make(&mut input, &self.video.input, &self.video.frames)?,
+            None => self.exact_index(input)?,
         };
         self.adopt(index);
         self.index.clone().ok_or(ReaderError::Closed)
+    }
+
+    fn exact_index(&self, mut input: Input) -> Result<FrameIndex, ReaderError> {
+        let cache = CacheEntry::of(&self.options.cache, &self.video.input);
+        if let Some(index) = cache.as_ref().and_then(CacheEntry::load) {
+            return Ok(index);
+        }
+        let index = FrameIndex::make(&mut input, &self.video.input, &self.video.frames)?;
+        drop(input);
+        self.keep(cache, &index);
+        Ok(index)
+    }
+
+    fn keep(&self, cache: Option<CacheEntry>, index: &FrameIndex) {
+        if let Some(cache) = cache
+            && let Err(error) = cache.store(index)
+        {
+            // Nothing is lost but time.
+            log::warn!("{}: the index could not be kept in {}: {error}", self.video.source_name(), cache.path().display());
+        }
     }
 }
 

@@ -1,0 +1,260 @@
+//! What a reader does beside giving frames: outputs, indexes kept, damage, limits.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use framerail_core::{DType, PixelFormat, Rotation, TensorLayout};
+use framerail_reader::{
+    FrameStatus, IndexCache, IndexPolicy, IndexSource, OnError, OutputOptions, ReadMode, ReaderError, ReaderOptions, Selection,
+    TensorOptions, VideoReader,
+};
+use framerail_testkit::{Clip, ClipSpec, Codec, Container, real_clip, reference_planes};
+use framerail_vision::ChannelOrder;
+
+fn open(path: &Path, change: impl FnOnce(&mut ReaderOptions)) -> VideoReader {
+    let mut options = ReaderOptions { threads: 2, ..ReaderOptions::new(path.to_string_lossy()) };
+    change(&mut options);
+    VideoReader::open(options).expect("a readable clip")
+}
+
+fn h264() -> ClipSpec {
+    ClipSpec::new(Codec::H264, Container::Mp4).frames(32).b_frames(2).gop(8)
+}
+
+fn matroska() -> Clip {
+    ClipSpec::new(Codec::H264, Container::Mkv).frames(32).gop(8).make()
+}
+
+#[test]
+fn swscale_equals_ffmpeg_bit_for_bit() {
+    for name in ["carphone_pristine.mp4", "bikes.mp4", "bigbuckbunny.mp4"] {
+        let path = real_clip(name);
+        for (order, format) in [(ChannelOrder::Rgb, PixelFormat::Rgb24), (ChannelOrder::Bgr, PixelFormat::Bgr24)] {
+            let tensor = TensorOptions { channel_order: order, layout: TensorLayout::Thwc, ..TensorOptions::default() };
+            let mut reader = open(&path, |options| options.output = OutputOptions::Swscale(tensor));
+            let numbers: Vec<usize> = (0..reader.num_frames().expect("an index").min(20)).step_by(3).collect();
+            let batch = reader.read(&numbers).expect("frames");
+            let bytes = batch.tensor.host().expect("on the host").as_bytes();
+            let [_, height, width, channels] = batch.tensor.shape();
+            let mut reference = reference_planes(&path, format);
+            let mut frame = 0;
+            for (place, number) in numbers.iter().enumerate() {
+                let mut expected = reference.next().expect("as many frames");
+                while frame < *number {
+                    expected = reference.next().expect("as many frames");
+                    frame += 1;
+                }
+                frame += 1;
+                let picture = &bytes[place * width * height * channels..(place + 1) * width * height * channels];
+                for (y, row) in picture.chunks_exact(width * channels).enumerate() {
+                    assert!(row == expected.row(0, y), "{name}, {order:?}: frame {number}, row {y}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn planes_come_as_decoded() {
+    let clip = h264().make();
+    let mut reader = open(clip.path(), |options| options.output = OutputOptions::Yuv);
+    let batch = reader.read(&[5, 20]).expect("frames");
+    let tensor = batch.tensor.host().expect("on the host");
+    let planar = tensor.planes().expect("planes").clone();
+    assert_eq!((planar.format, planar.planes.len()), (PixelFormat::Yuv420p, 3));
+    let picture = tensor.as_bytes().len() / 2;
+    let reference: Vec<_> = reference_planes(clip.path(), PixelFormat::Yuv420p).collect();
+    for (place, number) in [5, 20].into_iter().enumerate() {
+        for (plane, found) in planar.planes.iter().enumerate() {
+            let bytes = &tensor.as_bytes()[place * picture + found.offset_bytes..];
+            for (row, samples) in bytes.chunks_exact(found.row_bytes).take(found.rows).enumerate() {
+                assert!(samples == reference[number].row(plane, row), "frame {number}, plane {plane}, row {row}");
+            }
+        }
+    }
+}
+
+#[test]
+fn shapes_follow_the_options() {
+    let clip = h264().rotation(Rotation::Clockwise90).make();
+    let mut reader = open(clip.path(), |_| ());
+    let (width, height) = (reader.metadata().width as usize, reader.metadata().height as usize);
+    assert!(height > width, "turned upright");
+    assert_eq!(reader.read(&[0, 1]).expect("frames").tensor.shape(), [2, 3, height, width]);
+    let small = TensorOptions { size: Some((40, 30)), dtype: DType::F32, layout: TensorLayout::Thwc, ..TensorOptions::default() };
+    reader.set_output(OutputOptions::Tensor(small)).expect("valid");
+    let batch = reader.read(&[3]).expect("a frame");
+    assert_eq!((batch.tensor.shape(), batch.tensor.dtype(), batch.tensor.bytes()), ([1, 30, 40, 3], DType::F32, 30 * 40 * 3 * 4));
+    assert_eq!(reader.read(&[]).expect("no frame").tensor.shape(), [0, 30, 40, 3]);
+    let gray = TensorOptions { channel_order: ChannelOrder::Gray, ..TensorOptions::default() };
+    reader.set_output(OutputOptions::Tensor(gray)).expect("valid");
+    assert_eq!(reader.read(&[3]).expect("a frame").tensor.shape(), [1, 1, height, width]);
+    assert!(matches!(reader.set_output(OutputOptions::Swscale(small)), Err(ReaderError::BadOption { name: "exact", .. })));
+    let mut out = vec![0; width * height];
+    reader.read_into(&[7], &mut out).expect("it fits");
+    assert_eq!(out, reader.read(&[7]).expect("a frame").tensor.host().expect("on the host").as_bytes());
+    assert!(matches!(reader.read_into(&[7, 8], &mut out), Err(ReaderError::BadOption { name: "out", .. })));
+}
+
+#[test]
+fn a_batch_that_is_held_stays_as_it_is() {
+    let clip = h264().make();
+    let mut reader = open(clip.path(), |options| options.queue = 1);
+    let held: Vec<_> = reader.batches(Selection::All, 4, false).expect("batches").map(|batch| batch.expect("a batch")).collect();
+    let copies: Vec<Vec<u8>> = held.iter().map(|batch| batch.tensor.host().expect("on the host").as_bytes().to_vec()).collect();
+    for _ in 0..2 {
+        reader.batches(Selection::All, 4, false).expect("batches").for_each(|batch| drop(batch.expect("a batch")));
+    }
+    for (batch, copy) in held.iter().zip(&copies) {
+        assert!(batch.tensor.host().expect("on the host").as_bytes() == copy);
+    }
+    assert_eq!(reader.batches(Selection::All, 5, true).expect("batches").remaining(), 6, "the last one is not whole");
+    assert_eq!(reader.batches(Selection::All, 5, true).expect("batches").count(), 6);
+}
+
+#[test]
+fn batches_can_be_dropped_at_any_time() {
+    let clip = h264().make();
+    for mode in [ReadMode::Seek, ReadMode::Stream] {
+        for taken in 0..4 {
+            let mut reader = open(clip.path(), |options| (options.mode, options.queue) = (mode, 1));
+            let mut batches = reader.batches(Selection::All, 2, false).expect("batches");
+            drop(reader);
+            for _ in 0..taken {
+                batches.next().expect("more to come").expect("a batch");
+            }
+        }
+    }
+}
+
+#[test]
+fn pictures_that_nothing_refers_to_are_left_out_and_groups_visited_once() {
+    let clip = h264().make();
+    let mut reader = open(clip.path(), |options| options.mode = ReadMode::Seek);
+    reader.read(&[6, 14, 13, 30, 6]).expect("frames");
+    let stats = reader.stats();
+    assert!(stats.packets_skipped > 0, "{stats:?}");
+    assert!(stats.pictures_decoded <= 3 * 8 && stats.pictures_decoded >= 4, "{stats:?}");
+    assert_eq!((stats.pictures_converted, stats.frames_delivered), (4, 5));
+    assert!(stats.seeks <= 3, "{stats:?}");
+}
+
+#[test]
+fn going_forward_decodes_each_picture_once() {
+    let clip = h264().make();
+    let mut reader = open(clip.path(), |_| ());
+    (0..32).for_each(|number| drop(reader.read(&[number]).expect("a frame")));
+    let stats = reader.stats();
+    assert!(stats.pictures_decoded <= 32 + 4, "{stats:?}");
+}
+
+#[test]
+fn the_first_frame_needs_no_index() {
+    let clip = matroska();
+    let mut reader = open(clip.path(), |_| ());
+    reader.read(&[0]).expect("a frame");
+    assert_eq!(reader.metadata().index_source, IndexSource::Unread);
+    assert_eq!(reader.stats().pictures_decoded, 1);
+    assert_eq!(reader.num_frames().expect("an index"), 32);
+    assert_eq!((reader.metadata().index_source, reader.metadata().num_frames), (IndexSource::Scan, Some(32)));
+}
+
+#[test]
+fn a_kept_index_is_taken_while_the_file_is_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("clip.mkv");
+    std::fs::copy(matroska().path(), &path).expect("a copy");
+    let sidecar = |options: &mut ReaderOptions| options.cache = IndexCache::Sidecar;
+    for expected in [IndexSource::Scan, IndexSource::Cache] {
+        let mut reader = open(&path, sidecar);
+        assert_eq!(reader.num_frames().expect("an index"), 32);
+        assert_eq!(reader.metadata().index_source, expected);
+        reader.read(&[31, 2]).expect("frames");
+    }
+    let other = ClipSpec::new(Codec::H264, Container::Mkv).frames(20).gop(8).make();
+    std::fs::copy(other.path(), &path).expect("a copy");
+    let mut reader = open(&path, sidecar);
+    assert_eq!((reader.num_frames().expect("an index"), reader.metadata().index_source), (20, IndexSource::Scan));
+}
+
+#[test]
+fn an_approximate_index_reads_nothing_ahead() {
+    for container in [Container::Mkv, Container::Mp4, Container::Ts] {
+        let clip = ClipSpec::new(Codec::H264, container).frames(32).b_frames(2).gop(8).make();
+        let mut exact = open(clip.path(), |_| ());
+        let mut reader = open(clip.path(), |options| options.index = IndexPolicy::Approximate);
+        for number in [17, 3, 4, 30, 9] {
+            let (found, right) = (reader.read(&[number]).expect("a frame"), exact.read(&[number]).expect("a frame"));
+            let bytes = |batch: &framerail_reader::Batch| batch.tensor.host().expect("on the host").as_bytes().to_vec();
+            assert!(bytes(&found) == bytes(&right), "{container:?}, frame {number}: constant rates are found");
+        }
+        assert_eq!(reader.metadata().index_source, IndexSource::Approximate);
+    }
+}
+
+#[test]
+fn no_call_waits_longer_than_its_limit() {
+    let clip = h264().make();
+    let options = |timeout| ReaderOptions { timeout: Some(timeout), ..ReaderOptions::new(clip.path().to_string_lossy()) };
+    let read = |mut reader: VideoReader| reader.read(&[31]).map(drop);
+    let error = VideoReader::open(options(Duration::ZERO)).and_then(read).expect_err("no time at all");
+    assert!(error.to_string().contains(" 0 s"), "{error}");
+    VideoReader::open(options(Duration::from_secs(60))).and_then(read).expect("time enough");
+}
+
+#[test]
+fn damage_is_told_and_does_not_move_numbers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("damaged.mp4");
+    let clip = h264().make();
+    let mut bytes = std::fs::read(clip.path()).expect("a clip");
+    let mut whole = open(clip.path(), |_| ());
+    let times = whole.times().expect("an index").to_vec();
+    // Somewhere inside of the second and third group, in their payload.
+    let length = bytes.len();
+    for byte in &mut bytes[length * 2 / 5..length / 2] {
+        *byte ^= 0xff;
+    }
+    std::fs::write(&path, &bytes).expect("writable");
+    let mut seek = open(&path, |options| options.mode = ReadMode::Seek);
+    let frames = seek.num_frames().expect("an index");
+    let numbers: Vec<usize> = (0..frames).collect();
+    let batch = seek.read(&numbers).expect("what is there");
+    let statuses: Vec<FrameStatus> = batch.frames.iter().map(|frame| frame.status).collect();
+    assert!(statuses.iter().any(|status| *status != FrameStatus::Ok), "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|status| **status == FrameStatus::Missing).count() as u64, seek.stats().frames_missing);
+    let found: Vec<i64> = batch.frames.iter().map(|frame| frame.pts.0).collect();
+    if frames == times.len() {
+        assert_eq!(found, times.iter().map(|time| time.pts.0).collect::<Vec<_>>());
+    }
+    let mut strict = open(&path, |options| options.on_error = OnError::Fail);
+    assert!(matches!(strict.read(&numbers), Err(ReaderError::Decode { .. })));
+}
+
+#[test]
+fn a_file_that_was_cut_off_gives_what_is_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for container in [Container::Mp4, Container::Mkv, Container::Ts] {
+        let clip = ClipSpec::new(Codec::H264, container).frames(32).gop(8).make();
+        let bytes = std::fs::read(clip.path()).expect("a clip");
+        let path = folder.path().join("cut");
+        std::fs::write(&path, &bytes[..bytes.len() * 2 / 3]).expect("writable");
+        let Ok(mut reader) = VideoReader::open(ReaderOptions::new(path.to_string_lossy())) else { continue };
+        let frames = reader.num_frames().expect("an index");
+        assert!((8..32).contains(&frames), "{container:?}: {frames}");
+        assert_eq!(reader.read(&(0..frames).collect::<Vec<_>>()).expect("frames").frames.len(), frames);
+    }
+}
+
+#[test]
+fn readers_work_on_other_threads() {
+    let clip = Arc::new(h264().make());
+    let read = |start: usize| {
+        let clip = Arc::clone(&clip);
+        std::thread::spawn(move || {
+            let mut reader = open(clip.path(), |_| ());
+            (start..32).step_by(4).map(|number| reader.read(&[number]).expect("a frame").frames[0].number).sum::<usize>()
+        })
+    };
+    let sums: Vec<usize> = (0..4).map(read).collect::<Vec<_>>().into_iter().map(|thread| thread.join().expect("no panic")).collect();
+    assert_eq!(sums.iter().sum::<usize>(), (0..32).sum::<usize>());
+}
