@@ -26,8 +26,7 @@ struct Arguments {
 }
 
 fn arguments() -> Arguments {
-    let mut arguments =
-        Arguments { clip: String::new(), short: None, cases: Vec::new(), threads: 0, repeat: 3, queue: 2 };
+    let mut arguments = Arguments { clip: String::new(), short: None, cases: Vec::new(), threads: 0, repeat: 3, queue: 2 };
     for argument in std::env::args().skip(1) {
         match argument.split_once('=') {
             Some(("--threads", value)) => arguments.threads = value.parse().unwrap_or(0),
@@ -117,7 +116,8 @@ fn run(case: &str, arguments: &Arguments) -> Result<usize, ReaderError> {
 
 fn main() {
     let arguments = arguments();
-    let all = ["decode", "sequence-tchw", "sequence-thwc", "sequence-seek", "resized", "slice-seek", "slice-stream", "random", "one-by-one"];
+    let all =
+        ["decode", "sequence-tchw", "sequence-thwc", "sequence-seek", "resized", "slice-seek", "slice-stream", "random", "one-by-one"];
     let cases = if arguments.cases.is_empty() { all.map(str::to_owned).to_vec() } else { arguments.cases.clone() };
     for case in cases {
         let mut rates = Vec::new();

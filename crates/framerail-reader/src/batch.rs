@@ -179,6 +179,11 @@ impl HostTensor {
         self.memory.as_mut_slice()
     }
 
+    /// What each picture is.
+    pub fn picture(&self) -> &PictureShape {
+        &self.picture
+    }
+
     /// Where planes lie in each picture, for [`crate::OutputOptions::Yuv`].
     pub fn planes(&self) -> Option<&PlanarPicture> {
         self.picture.planes.as_ref()

@@ -39,6 +39,9 @@ pub struct Batches {
     total: usize,
     progress: Arc<Progress>,
     thread: Option<JoinHandle<()>>,
+    /// Where batches made on the host are copied to.
+    #[cfg(feature = "cuda")]
+    pub(crate) upload: Option<crate::device_engine::CardMemory>,
 }
 
 /// Where the threads are.
@@ -82,6 +85,45 @@ impl Batches {
         Self::spawn(video, order, senders, results, make)
     }
 
+    /// Decoded on a card, by groups or from frame to frame.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on_card(
+        video: &Arc<Video>,
+        index: &Arc<FrameIndex>,
+        target: &Target,
+        mode: ReadMode,
+        order: Order,
+        memory: crate::device_engine::CardMemory,
+    ) -> Self {
+        let (sender, results) = sync_channel(order.queue.max(1));
+        let (of_video, index, target) = (Arc::clone(video), Arc::clone(index), target.clone());
+        let make = move |senders: Vec<SyncSender<Made>>, order: &Order, progress: &Arc<Progress>| {
+            let mut engine = crate::device_engine::DeviceEngine::new(&of_video, &index, &target, &memory)?;
+            if mode == ReadMode::Stream {
+                return engine.stream(order, &senders, progress);
+            }
+            let Some(sender) = senders.first() else { return Ok(()) };
+            for numbers in order.numbers.chunks(order.batch.max(1)) {
+                progress.at(numbers.first().copied().unwrap_or(0));
+                if progress.is_stopped() || sender.send(Ok(engine.read(numbers)?)).is_err() {
+                    return Ok(());
+                }
+            }
+            Ok(())
+        };
+        Self::spawn(video, order, vec![sender], vec![results], make)
+    }
+
+    /// A batch made on the host, where the reader's are wanted.
+    fn placed(&self, batch: Batch) -> Made {
+        #[cfg(feature = "cuda")]
+        if let (Some(memory), Tensor::Host(tensor)) = (&self.upload, &batch.tensor) {
+            let tensor = self.video.uploaded(memory, tensor)?;
+            return Ok(Batch { tensor, frames: batch.frames });
+        }
+        Ok(batch)
+    }
+
     /// A thread that makes batches and sends them in turn.
     pub(crate) fn spawn(
         video: &Arc<Video>,
@@ -108,7 +150,16 @@ impl Batches {
                 }
             }
         });
-        Self { video: Arc::clone(video), results, taken: 0, total, progress, thread: Some(thread) }
+        Self {
+            video: Arc::clone(video),
+            results,
+            taken: 0,
+            total,
+            progress,
+            thread: Some(thread),
+            #[cfg(feature = "cuda")]
+            upload: None,
+        }
     }
 
     /// Batches that are still to come.
@@ -140,7 +191,7 @@ impl Iterator for Batches {
         if self.taken >= self.total {
             return None;
         }
-        let made = self.wait();
+        let made = self.wait().and_then(|batch| self.placed(batch));
         match &made {
             Ok(batch) => {
                 self.taken += 1;

@@ -460,7 +460,7 @@ fn is_file(info: &StreamInfo) -> bool {
     std::fs::metadata(&info.source).is_ok_and(|found| found.is_file())
 }
 
-fn may_work_on_cpu(error: &CudaError) -> bool {
+pub(crate) fn may_work_on_cpu(error: &CudaError) -> bool {
     matches!(error, CudaError::Unsupported { .. } | CudaError::NoDecoder { .. } | CudaError::NoDriver { .. })
 }
 

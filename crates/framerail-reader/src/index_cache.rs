@@ -346,7 +346,8 @@ mod tests {
         assert_eq!((&found.frames, &found.starts, found.access), (&index.frames, &index.starts, index.access));
         assert_eq!(found.packets.packets, index.packets.packets);
         assert_eq!(found.times(), index.times());
-        let left: Vec<_> = fs::read_dir(folder.path()).expect("a folder").filter_map(|file| file.ok()?.file_name().into_string().ok()).collect();
+        let left: Vec<_> =
+            fs::read_dir(folder.path()).expect("a folder").filter_map(|file| file.ok()?.file_name().into_string().ok()).collect();
         assert_eq!(left.len(), 2, "nothing unfinished is left: {left:?}");
     }
 

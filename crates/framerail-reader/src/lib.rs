@@ -17,6 +17,10 @@ mod device;
 #[cfg(feature = "cuda")]
 mod device_clip;
 #[cfg(feature = "cuda")]
+mod device_engine;
+#[cfg(feature = "cuda")]
+mod device_frames;
+#[cfg(feature = "cuda")]
 mod device_pieces;
 pub mod error;
 mod frame_index;

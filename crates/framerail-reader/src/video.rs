@@ -105,6 +105,19 @@ impl Video {
         }
     }
 
+    /// A batch made on the host, on a card.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn uploaded(
+        &self,
+        memory: &crate::device_engine::CardMemory,
+        tensor: &crate::HostTensor,
+    ) -> Result<crate::Tensor, ReaderError> {
+        let failed = |error| ReaderError::Cuda { source_name: self.source_name().to_owned(), error };
+        let uploaded = memory.upload(tensor).map_err(failed)?;
+        self.counters.upload_bytes.add(tensor.as_bytes().len() as u64);
+        Ok(crate::Tensor::Cuda(uploaded))
+    }
+
     fn failed(&self, reason: &str) -> ReaderError {
         ReaderError::Failed { reason: format!("{}: {reason}", self.source_name()) }
     }

@@ -6,8 +6,8 @@ use framerail_core::{Device, FramePool};
 use framerail_media::{Decoded, Decoder, Input, InputOptions, PacketKind, ProbeEffort};
 
 use crate::{
-    Batch, Batches, FrameInfo, FrameStatus, FrameTime, HostTensor, IndexCache, IndexPolicy, IndexSource, OutputOptions, PictureShape, ReaderError, ReaderOptions,
-    ReaderStats, Selection, Tensor, VideoMetadata,
+    Batch, Batches, FrameInfo, FrameStatus, FrameTime, HostTensor, IndexCache, IndexPolicy, IndexSource, OutputOptions, PictureShape,
+    ReaderError, ReaderOptions, ReaderStats, Selection, Tensor, VideoMetadata,
     batches::Order,
     frame_index::{self, FrameIndex},
     host_cursor::{CountCursor, Found},
@@ -17,6 +17,13 @@ use crate::{
     index_cache::CacheEntry,
     selection,
     video::{Fault, Target, Video},
+};
+#[cfg(feature = "cuda")]
+use crate::{
+    ReadDevice,
+    device::may_work_on_cpu,
+    device_engine::{self, CardMemory, DeviceEngine},
+    frame_index::Access,
 };
 
 /// Times a read is begun anew because the file is not what it promised.
@@ -38,6 +45,15 @@ pub struct VideoReader {
     engine: Option<HostEngine>,
     /// The index was made by decoding because its packets do not tell.
     is_decoded: bool,
+    #[cfg(feature = "cuda")]
+    card: Option<Card>,
+}
+
+/// The card that a reader hands out on.
+#[cfg(feature = "cuda")]
+struct Card {
+    memory: CardMemory,
+    engine: Option<DeviceEngine>,
 }
 
 impl VideoReader {
@@ -51,7 +67,8 @@ impl VideoReader {
         let input = Input::open(&source)?;
         let info = input.info();
         let kind = FrameKind { width: info.width, height: info.height, format: info.pixel_format };
-        let metadata = VideoMetadata {
+        #[cfg_attr(not(feature = "cuda"), allow(unused_mut, reason = "a card changes it"))]
+        let mut metadata = VideoMetadata {
             source: info.source.clone(),
             container: info.container.clone(),
             codec: info.codec.clone(),
@@ -88,7 +105,20 @@ impl VideoReader {
             is_index_wrong: Default::default(),
         };
         let target = Target { output: options.output.clone(), kind, is_seen: false };
-        Ok(Self { options, video: Arc::new(video), metadata, target, fresh: Some(input), index: None, engine: None, is_decoded: false })
+        #[cfg(feature = "cuda")]
+        let card = open_card(&options, &input, &mut metadata)?;
+        Ok(Self {
+            options,
+            video: Arc::new(video),
+            metadata,
+            target,
+            fresh: Some(input),
+            index: None,
+            engine: None,
+            is_decoded: false,
+            #[cfg(feature = "cuda")]
+            card,
+        })
     }
 
     /// The options as given.
@@ -124,6 +154,11 @@ impl VideoReader {
     /// `BadOption`.
     pub fn set_output(&mut self, output: OutputOptions) -> Result<(), ReaderError> {
         check_output(&output)?;
+        #[cfg(feature = "cuda")]
+        if let Some(card) = &mut self.card {
+            device_engine::check_output(&output)?;
+            card.engine = card.engine.take().filter(|_| output == self.target.output);
+        }
         if output != self.target.output {
             self.engine = None;
         }
@@ -155,13 +190,22 @@ impl VideoReader {
     /// # Errors
     /// `OutOfRange` for a number that is not there, `Timeout`, `Media`, `Cuda`; `Decode` for damage where the options ask for it.
     pub fn read(&mut self, numbers: &[usize]) -> Result<Batch, ReaderError> {
+        #[cfg(feature = "cuda")]
+        if let Some(batch) = self.read_on_card(numbers)? {
+            return Ok(batch);
+        }
         let (memory, frames, shape) = self.retried(|reader| {
             let shape = reader.target.shape();
             let mut memory = reader.video.memory.buffer(shape.bytes() * numbers.len());
             let frames = reader.read_host(numbers, memory.as_mut_slice())?;
             Ok((memory, frames, shape))
         })?;
-        Ok(Batch { tensor: Tensor::Host(HostTensor::new(numbers.len(), shape, memory)), frames })
+        let tensor = HostTensor::new(numbers.len(), shape, memory);
+        #[cfg(feature = "cuda")]
+        if let Some(card) = &self.card {
+            return Ok(Batch { tensor: self.video.uploaded(&card.memory, &tensor)?, frames });
+        }
+        Ok(Batch { tensor: Tensor::Host(tensor), frames })
     }
 
     /// The frames on screen at these times, in the order asked: see [`VideoReader::frame_at`].
@@ -178,6 +222,11 @@ impl VideoReader {
     /// # Errors
     /// As [`VideoReader::read`]; `BadOption` for a length that does not fit or a reader on a card.
     pub fn read_into(&mut self, numbers: &[usize], out: &mut [u8]) -> Result<Vec<FrameInfo>, ReaderError> {
+        #[cfg(feature = "cuda")]
+        if self.card.is_some() {
+            let reason = "this reader hands out on a card; read gives memory there".into();
+            return Err(ReaderError::BadOption { name: "out", reason });
+        }
         self.retried(|reader| {
             let need = reader.target.shape().bytes() * numbers.len();
             if out.len() != need {
@@ -204,7 +253,55 @@ impl VideoReader {
         let index = self.index()?;
         let mode = selection::mode(self.options.mode, &index, &numbers);
         let order = Order { numbers: numbers.into(), batch, queue: self.options.queue };
+        #[cfg(feature = "cuda")]
+        if let Some(card) = &self.card {
+            let memory = card.memory.clone();
+            if self.metadata.fallback.is_none() && index.access == Access::ByTime {
+                return Ok(Batches::on_card(&self.video, &index, &self.target, mode, order, memory));
+            }
+            let mut batches = Batches::on_host(&self.video, &index, &self.target, mode, order);
+            batches.upload = Some(memory);
+            return Ok(batches);
+        }
         Ok(Batches::on_host(&self.video, &index, &self.target, mode, order))
+    }
+
+    /// Frames decoded on the card; `None` where the host must do it, with the reason noted.
+    #[cfg(feature = "cuda")]
+    fn read_on_card(&mut self, numbers: &[usize]) -> Result<Option<Batch>, ReaderError> {
+        if self.card.is_none() || self.metadata.fallback.is_some() {
+            return Ok(None);
+        }
+        let outcome = self.retried(|reader| {
+            let index = reader.index()?;
+            reader.check_numbers(numbers, index.len())?;
+            let Some(card) = &mut reader.card else { return Err(ReaderError::Closed.into()) };
+            let engine = match &mut card.engine {
+                Some(engine) => engine,
+                none => none.insert(DeviceEngine::new(&reader.video, &index, &reader.target, &card.memory)?),
+            };
+            let batch = engine.read(numbers);
+            if batch.is_err() {
+                card.engine = None;
+            }
+            batch
+        });
+        match outcome {
+            Ok(batch) => {
+                self.target.is_seen |= !numbers.is_empty();
+                self.video.counters.deliver(&batch.frames);
+                Ok(Some(batch))
+            }
+            Err(ReaderError::NotOnDevice { reason, .. }) => {
+                self.metadata.fallback = Some(reason);
+                Ok(None)
+            }
+            Err(ReaderError::Cuda { error, .. }) if may_work_on_cpu(&error) => {
+                self.metadata.fallback = Some(error.to_string());
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The numbers of a selection.
@@ -318,7 +415,7 @@ impl VideoReader {
         self.target.is_seen = true;
         (self.metadata.width, self.metadata.height) = (self.target.kind.width, self.target.kind.height);
         self.metadata.pixel_format = self.target.kind.format;
-        self.engine = None;
+        self.forget_engines();
         Ok(())
     }
 
@@ -333,6 +430,14 @@ impl VideoReader {
         Ok(())
     }
 
+    fn forget_engines(&mut self) {
+        self.engine = None;
+        #[cfg(feature = "cuda")]
+        if let Some(card) = &mut self.card {
+            card.engine = None;
+        }
+    }
+
     fn adopt(&mut self, index: FrameIndex) {
         let times = index.times();
         self.metadata.num_frames = Some(index.len());
@@ -342,7 +447,7 @@ impl VideoReader {
             let end = times.last().map(|time| time.seconds + time.duration_secs);
             self.metadata.duration_secs = end.zip(self.metadata.start_secs).map(|(end, start)| end - start);
         }
-        self.engine = None;
+        self.forget_engines();
         self.is_decoded |= index.source == IndexSource::Decoded;
         self.index = Some(Arc::new(index));
     }
@@ -389,6 +494,25 @@ impl VideoReader {
             log::warn!("{}: the index could not be kept in {}: {error}", self.video.source_name(), cache.path().display());
         }
     }
+}
+
+/// The card's memory, and whether it decodes the video: if not, the reason is noted.
+#[cfg(feature = "cuda")]
+fn open_card(options: &ReaderOptions, input: &Input, metadata: &mut VideoMetadata) -> Result<Option<Card>, ReaderError> {
+    let ReadDevice::Cuda(device) = &options.device else { return Ok(None) };
+    device_engine::check_output(&options.output)?;
+    let failed = |error| ReaderError::Cuda { source_name: options.input.source.clone(), error };
+    let memory = CardMemory::new(device).map_err(failed)?;
+    metadata.device = device.id();
+    match crate::device::check(input, device) {
+        Ok(_) => {}
+        Err(ReaderError::NotOnDevice { reason, .. }) => metadata.fallback = Some(reason),
+        Err(error) => return Err(error),
+    }
+    if options.index == IndexPolicy::Approximate && metadata.fallback.is_none() {
+        metadata.fallback = Some("without an exact index frames are found on the CPU".into());
+    }
+    Ok(Some(Card { memory, engine: None }))
 }
 
 fn check(options: &ReaderOptions) -> Result<(), ReaderError> {

@@ -1,0 +1,254 @@
+//! Frames by their numbers, decoded on a card and gathered into dense batches there.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, mpsc::SyncSender},
+};
+
+use framerail_core::DeviceSurface;
+use framerail_cuda::{CudaDevice, CudaError, CudaStream, CudaTensor, DeviceBuffer, DevicePool};
+use framerail_vision::TensorOptions;
+
+use crate::{
+    Batch, CudaBatch, FrameInfo, FrameStatus, HostTensor, ReaderError, Tensor,
+    batch::PictureShape,
+    batches::{Made, Order, Progress},
+    device::DeviceOptions,
+    device_frames::DeviceFrames,
+    device_pieces::DevicePicture,
+    frame_index::FrameIndex,
+    tensors::TensorPictures,
+    video::{Fault, Target, Video},
+};
+
+/// Bytes of batches and pictures that are kept for the next ones.
+const KEEP_BYTES: usize = 1 << 30;
+/// Share of the free memory, and bytes, that pictures decoded ahead may take.
+const MEMORY_SHARE: u64 = 4;
+const MAX_AHEAD_BYTES: u64 = 3 << 30;
+/// Frames before a missing one that are tried in its place.
+const MAX_TRIES: usize = 64;
+
+/// A card's memory for batches; shared by a reader's threads.
+#[derive(Clone)]
+pub(crate) struct CardMemory {
+    pub(crate) device: Arc<CudaDevice>,
+    batches: DevicePool,
+    pictures: DevicePool,
+}
+
+impl CardMemory {
+    pub(crate) fn new(device: &Arc<CudaDevice>) -> Result<Self, CudaError> {
+        let pool = || DevicePool::new(device, KEEP_BYTES);
+        Ok(Self { device: Arc::clone(device), batches: pool()?, pictures: pool()? })
+    }
+
+    /// A batch made on the host, copied to the card.
+    pub(crate) fn upload(&self, tensor: &HostTensor) -> Result<CudaBatch, CudaError> {
+        let bytes = tensor.as_bytes();
+        let buffer = self.batches.buffer(bytes.len())?;
+        if !bytes.is_empty() {
+            let stream = CudaStream::new(&self.device)?;
+            buffer.upload(0, bytes, &stream)?;
+        }
+        let count = tensor.shape().first().copied().unwrap_or(0);
+        Ok(CudaBatch::new(count, tensor.picture().clone(), buffer))
+    }
+}
+
+/// Refuses options that a card cannot carry out.
+pub(crate) fn check_output(output: &crate::OutputOptions) -> Result<TensorOptions, ReaderError> {
+    let refuse = |name, reason: &str| Err(ReaderError::BadOption { name, reason: reason.into() });
+    match output {
+        crate::OutputOptions::Tensor(TensorOptions { tone_map: Some(_), .. }) => {
+            refuse("tone_map", "tone mapping is done on the host only; read on the CPU")
+        }
+        crate::OutputOptions::Tensor(options) => Ok(*options),
+        crate::OutputOptions::Swscale(_) => refuse("exact", "swscale works on the host only; read on the CPU"),
+        crate::OutputOptions::Yuv => refuse("output", "planes as decoded are handed out on the host only; read on the CPU"),
+    }
+}
+
+/// Reads frames by number on a card.
+pub(crate) struct DeviceEngine {
+    video: Arc<Video>,
+    target: Target,
+    memory: CardMemory,
+    frames: DeviceFrames,
+    stream: CudaStream,
+    pictures_decoded: u64,
+}
+
+impl DeviceEngine {
+    /// Decoders of the card for the video.
+    ///
+    /// # Errors
+    /// `NotOnDevice` when a CPU must do it; `Media`, `Cuda`.
+    pub(crate) fn new(video: &Arc<Video>, index: &Arc<FrameIndex>, target: &Target, memory: &CardMemory) -> Result<Self, ReaderError> {
+        let failed = |error| cuda_error(video, error);
+        let options = check_output(&target.output)?;
+        let size = options.size.or(Some(options.picture_size(target.kind.width, target.kind.height)));
+        let make = TensorPictures::new(TensorOptions { size, ..options }, memory.pictures.clone());
+        let free = memory.device.memory().map_err(failed)?.0;
+        let ahead = (free / MEMORY_SHARE).min(MAX_AHEAD_BYTES) / (target.shape().bytes().max(1) as u64);
+        let window = usize::try_from(ahead).unwrap_or(usize::MAX);
+        let device = DeviceOptions::new(&memory.device);
+        let frames = DeviceFrames::new(video.open()?, Arc::clone(index), &video.input, &device, Arc::new(make), window)?;
+        let stream = CudaStream::new(&memory.device).map_err(failed)?;
+        Ok(Self { video: Arc::clone(video), target: target.clone(), memory: memory.clone(), frames, stream, pictures_decoded: 0 })
+    }
+
+    /// Frames in the order asked, as one batch.
+    pub(crate) fn read(&mut self, numbers: &[usize]) -> Result<Batch, Fault> {
+        let mut gathering = self.gather(numbers.len())?;
+        let mut places: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        numbers.iter().enumerate().for_each(|(place, number)| places.entry(*number).or_default().push(place));
+        // As many at once as may wait in the decoders' memory: the batch itself is the bound.
+        let wanted: Vec<usize> = places.keys().copied().collect();
+        self.frames.begin(&wanted);
+        let mut statuses = BTreeMap::new();
+        while let Some((number, picture)) = self.frames.next()? {
+            let status = status_of(&picture);
+            self.check_size(&picture)?;
+            for place in places.get(&number).into_iter().flatten() {
+                self.put(&mut gathering, *place, &picture.surface)?;
+            }
+            statuses.insert(number, status);
+        }
+        for number in wanted.iter().filter(|number| !statuses.contains_key(number)).copied().collect::<Vec<_>>() {
+            let surface = self.stand_in(number)?;
+            for place in places.get(&number).into_iter().flatten() {
+                self.put(&mut gathering, *place, &surface)?;
+            }
+        }
+        self.count();
+        let status = |number: &usize| statuses.get(number).copied().unwrap_or(FrameStatus::Missing);
+        let info = |number: &usize| self.video.info(self.frames.index(), *number, status(number));
+        let frames = numbers.iter().map(info).collect::<Result<Vec<_>, _>>()?;
+        Ok(gathering.batch(frames))
+    }
+
+    /// Batches of rising frames, decoded ahead as far as memory allows.
+    pub(crate) fn stream(&mut self, order: &Order, senders: &[SyncSender<Made>], progress: &Progress) -> Result<(), Fault> {
+        let Some(sender) = senders.first() else { return Ok(()) };
+        let mut unique = order.numbers.to_vec();
+        unique.dedup();
+        self.frames.begin(&unique);
+        let mut ahead: Option<(usize, DevicePicture)> = None;
+        let mut last: Option<(usize, Arc<dyn DeviceSurface>, FrameStatus)> = None;
+        for numbers in order.numbers.chunks(order.batch.max(1)) {
+            let mut gathering = self.gather(numbers.len())?;
+            let mut frames = Vec::with_capacity(numbers.len());
+            for (place, number) in numbers.iter().enumerate() {
+                progress.at(*number);
+                if progress.is_stopped() {
+                    return Ok(());
+                }
+                while last.as_ref().is_none_or(|(shown, ..)| shown < number) {
+                    if ahead.is_none() {
+                        ahead = self.frames.next()?;
+                        if let Some((_, picture)) = &ahead {
+                            self.check_size(picture)?;
+                        }
+                    }
+                    last = Some(match (ahead.take(), last.take()) {
+                        (Some((found, picture)), _) if found <= *number => (found, Arc::clone(&picture.surface), status_of(&picture)),
+                        // It did not come out: what was shown before stays.
+                        (other, Some((_, surface, _))) => {
+                            ahead = other;
+                            (*number, surface, FrameStatus::Missing)
+                        }
+                        (other, None) => {
+                            ahead = other;
+                            let mut alone = DeviceEngine::new(&self.video, self.frames.index(), &self.target, &self.memory)?;
+                            (*number, alone.stand_in(*number)?, FrameStatus::Missing)
+                        }
+                    });
+                }
+                let Some((_, surface, status)) = &last else { continue };
+                self.put(&mut gathering, place, surface)?;
+                frames.push(self.video.info(self.frames.index(), *number, *status)?);
+            }
+            self.count();
+            if sender.send(Ok(gathering.batch(frames))).is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a picture is as large as the header promised, while nothing but the header is known.
+    fn check_size(&mut self, picture: &DevicePicture) -> Result<(), Fault> {
+        let kind = self.target.kind;
+        if !self.target.is_seen && picture.format.size != (kind.width, kind.height) {
+            return Err(Fault::OtherKind);
+        }
+        self.target.is_seen = true;
+        self.video.counters.frames_rescaled.add(u64::from(picture.format.size != (kind.width, kind.height)));
+        Ok(())
+    }
+
+    fn gather(&self, count: usize) -> Result<Gathering, ReaderError> {
+        let picture = self.target.shape();
+        let bytes = (picture.bytes() * count).max(1);
+        let buffer = self.memory.batches.buffer(bytes).map_err(|error| cuda_error(&self.video, error))?;
+        Ok(Gathering { count, picture, buffer })
+    }
+
+    /// Copies a picture to its place, on the card; nobody waits.
+    fn put(&self, gathering: &mut Gathering, place: usize, surface: &Arc<dyn DeviceSurface>) -> Result<(), ReaderError> {
+        let bytes = gathering.picture.bytes();
+        let failed = |error| cuda_error(&self.video, error);
+        let Some(tensor) = surface.as_any().downcast_ref::<CudaTensor>() else {
+            return Err(failed(CudaError::BadArgument { what: "a picture that is no tensor".into() }));
+        };
+        if tensor.spec().picture_bytes() != bytes {
+            let what = format!("a picture of {} bytes in a batch of {bytes} each", tensor.spec().picture_bytes());
+            return Err(failed(CudaError::BadArgument { what }));
+        }
+        self.video.counters.pictures_converted.add(1);
+        gathering.buffer.copy_from(place * bytes, tensor.buffer(), 0, bytes, &self.stream).map_err(failed)
+    }
+
+    /// The nearest frame before a missing one.
+    fn stand_in(&mut self, number: usize) -> Result<Arc<dyn DeviceSurface>, Fault> {
+        let first = number.saturating_sub(MAX_TRIES);
+        let before: Vec<usize> = (first..number).collect();
+        let mut found = self.frames.pictures(&before)?;
+        let nearest = before.iter().rev().find_map(|before| found.remove(before));
+        let reason = "neither it nor a frame before it can be decoded";
+        let error = || Fault::Error(self.video.decode_error(self.frames.index(), number, reason));
+        nearest.map(|picture| picture.surface).ok_or_else(error)
+    }
+
+    fn count(&mut self) {
+        let counters = &self.video.counters;
+        let (seeks, skipped) = self.frames.take_counts();
+        counters.seeks.add(seeks);
+        counters.packets_skipped.add(skipped);
+        let decoded = self.frames.setup().done.lock().pictures;
+        counters.pictures_decoded.add(decoded.saturating_sub(self.pictures_decoded));
+        self.pictures_decoded = decoded;
+    }
+}
+
+/// A batch that is being filled.
+struct Gathering {
+    count: usize,
+    picture: PictureShape,
+    buffer: DeviceBuffer,
+}
+
+impl Gathering {
+    fn batch(self, frames: Vec<FrameInfo>) -> Batch {
+        Batch { tensor: Tensor::Cuda(CudaBatch::new(self.count, self.picture, self.buffer)), frames }
+    }
+}
+
+fn status_of(picture: &DevicePicture) -> FrameStatus {
+    if picture.has_errors { FrameStatus::Repaired } else { FrameStatus::Ok }
+}
+
+fn cuda_error(video: &Video, error: CudaError) -> ReaderError {
+    ReaderError::Cuda { source_name: video.source_name().to_owned(), error }
+}
