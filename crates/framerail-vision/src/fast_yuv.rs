@@ -64,8 +64,8 @@ fn over_blocks<'a, const ROWS: usize, T, V>(
     let luma = luma.map(|row| &row.as_chunks::<BLOCK>().0[..blocks]);
     for block in 0..blocks {
         let terms = (steps.terms)(chroma(block));
-        for row in 0..ROWS {
-            write(row, block, (steps.rgb)(&luma[row][block], &terms));
+        for (row, pixels) in luma.iter().enumerate() {
+            write(row, block, (steps.rgb)(&pixels[block], &terms));
         }
     }
 }

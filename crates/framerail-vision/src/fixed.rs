@@ -6,8 +6,9 @@
 use framerail_core::{ChannelMix, HostSurface};
 
 use crate::{
-    fixed_kernels::{self as kernels, BLOCK, FEW, FixedMix, ROW_PLACES, Samples, TAP_ONE, TapRow},
+    fixed_kernels::{self as kernels, BLOCK, FEW, FixedMix, ROW_PLACES, Samples, TAP_ONE, TapPlaces, TapRow},
     sampling::{AxisTaps, Geometry},
+    windows::Windows,
 };
 
 /// Most rows or columns that one position is made of; beyond that, the roundings of so many products would add up.
@@ -57,47 +58,67 @@ enum Columns {
     /// Each sample twice, from the first one on.
     Double,
     /// One sample each.
-    One(Vec<u32>),
+    One(TapPlaces),
     /// Between two samples each.
-    Two { first: Vec<u32>, weights: Vec<[i16; 2]> },
+    Two(TapPlaces, Vec<[i16; 2]>),
     /// Of up to four samples each.
-    Few { first: Vec<u32>, weights: Vec<[i16; FEW]> },
+    Few(TapPlaces, Vec<[i16; FEW]>),
     /// Of so many samples each.
     Many { first: Vec<u32>, weights: Vec<i16>, taps: usize },
+}
+
+/// The weights of one position, and 0 for samples that are not part of it.
+fn padded<const COUNT: usize>(taps: &[(u32, f32)]) -> [i16; COUNT] {
+    let parts = parts(taps, TAP_ONE);
+    std::array::from_fn(|index| parts.get(index).map_or(0, |part| *part as i16))
+}
+
+/// Places and weights of positions of `COUNT` taps each.
+fn few<const COUNT: usize>(taps: &[&[(u32, f32)]], first: Vec<u32>, most_windows: usize) -> (TapPlaces, Vec<[i16; COUNT]>) {
+    let weights: Vec<[i16; COUNT]> = taps.iter().map(|taps| padded(taps)).collect();
+    // Samples without weight are not looked for.
+    let tap = |(first, weights): (&u32, &[i16; COUNT])| {
+        let (first, weights) = (*first, *weights);
+        (0..COUNT).map(move |index| if weights[index] == 0 { first } else { first + index as u32 })
+    };
+    let elements: Vec<u32> = first.iter().zip(&weights).flat_map(tap).collect();
+    let windows = Windows::new::<2>(&elements, ROW_PLACES, most_windows);
+    (TapPlaces { first, windows }, weights)
 }
 
 impl Columns {
     /// Tables over a row that begins with sample `start`.
     fn new(taps: &AxisTaps, start: u32) -> Self {
-        let positions = taps.len().next_multiple_of(BLOCK);
-        let of = |position: usize| taps.at(position.min(taps.len() - 1));
-        let first: Vec<u32> = (0..positions).map(|position| of(position).first().map_or(0, |tap| tap.0 - start)).collect();
-        let widest = taps.widest();
-        if widest <= 1 {
-            return Self::single(&first[..taps.len()], first.clone());
-        }
-        let weights = |position: usize| parts(of(position), TAP_ONE).into_iter().map(|part| part as i16);
-        fn padded<const COUNT: usize>(mut weights: impl Iterator<Item = i16>) -> [i16; COUNT] {
-            std::array::from_fn(|_| weights.next().unwrap_or(0))
-        }
-        match widest {
-            2 => Columns::Two { first, weights: (0..positions).map(|position| padded(weights(position))).collect() },
-            3..=FEW => Columns::Few { first, weights: (0..positions).map(|position| padded(weights(position))).collect() },
-            _ => {
-                let all = (0..positions).flat_map(|position| padded::<MOST_TAPS>(weights(position)).into_iter().take(widest));
-                Columns::Many { first, weights: all.collect(), taps: widest }
+        let positions = taps.len().next_multiple_of(2 * BLOCK);
+        let of: Vec<&[(u32, f32)]> = (0..positions).map(|position| taps.at(position.min(taps.len() - 1))).collect();
+        let first: Vec<u32> = of.iter().map(|taps| taps.first().map_or(0, |tap| tap.0 - start)).collect();
+        match taps.widest() {
+            0 | 1 => Self::single(taps.len(), first),
+            2 => {
+                let (places, weights) = few(&of, first, 2);
+                Columns::Two(places, weights)
+            }
+            3..=FEW => {
+                let (places, weights) = few(&of, first, 1);
+                Columns::Few(places, weights)
+            }
+            widest => {
+                let weights = of.iter().flat_map(|taps| padded::<MOST_TAPS>(taps).into_iter().take(widest)).collect();
+                Columns::Many { first, weights, taps: widest }
             }
         }
     }
 
-    fn single(index: &[u32], padded: Vec<u32>) -> Self {
+    fn single(positions: usize, first: Vec<u32>) -> Self {
+        let index = &first[..positions];
         if index.iter().zip(0..).all(|(&index, straight)| index == straight) {
             return Columns::Straight;
         }
         if index.iter().enumerate().all(|(position, &index)| index as usize == position / 2) {
             return Columns::Double;
         }
-        Columns::One(padded)
+        let windows = Windows::new::<2>(&first, ROW_PLACES, 6);
+        Columns::One(TapPlaces { first, windows })
     }
 
     /// Fills `out`, but for columns that lie straight in the row.
@@ -105,11 +126,35 @@ impl Columns {
         match self {
             Columns::Straight => (),
             Columns::Double => kernels::double(&row[..], out),
-            Columns::One(index) => kernels::take(row, index, out),
-            Columns::Two { first, weights } => kernels::take_two(row, first, weights, out),
-            Columns::Few { first, weights } => kernels::take_few(row, first, weights, out),
+            Columns::One(places) => kernels::take(row, places, out),
+            Columns::Two(places, weights) => kernels::take_two(row, places, weights, out),
+            Columns::Few(places, weights) => kernels::take_few(row, places, weights, out),
             Columns::Many { first, weights, taps } => kernels::take_many(row, first, weights, *taps, out),
         }
+    }
+}
+
+/// Samples of 8 bits that are picked one for each column, right from the picture's rows.
+#[derive(Debug)]
+struct BytePicks {
+    index: Vec<u32>,
+    windows: Windows,
+}
+
+impl BytePicks {
+    /// Tables over a stretch of so many bytes; `None` where columns lie straight, or are made of several samples.
+    fn new(columns: &Columns, step: usize, offset: usize, bytes: usize, positions: usize) -> Option<Self> {
+        let element = |sample: u32| sample * step as u32 + offset as u32;
+        let index: Vec<u32> = match columns {
+            Columns::One(places) => places.first.iter().map(|&sample| element(sample)).collect(),
+            Columns::Straight if step > 1 => (0..positions as u32).map(element).collect(),
+            _ => return None,
+        };
+        // What is beyond the last position is not looked at.
+        let last = element(0).max(*index.get(positions.checked_sub(1)?)?);
+        let index: Vec<u32> = index.into_iter().map(|index| index.min(last)).collect();
+        let windows = Windows::new::<1>(&index, bytes, 6)?;
+        Some(Self { index, windows })
     }
 }
 
@@ -124,6 +169,8 @@ struct Plane {
     samples: usize,
     /// Components in turn; empty where the plane holds only one.
     mixed: Vec<i16>,
+    /// Whether that was done for the row at hand.
+    is_mixed: bool,
     /// The output row that the plane's components were made for.
     row: Option<usize>,
 }
@@ -137,6 +184,10 @@ struct Component {
     samples: usize,
     row: Box<TapRow>,
     columns: Columns,
+    /// Taken in place of `row` and `columns` where an output row is made of a single row.
+    picks: Option<BytePicks>,
+    /// Whether `picks` made the last row.
+    is_picked: bool,
     out: Vec<i16>,
 }
 
@@ -176,15 +227,20 @@ impl FixedRows {
             if plane == planes.len() {
                 let mixed = vec![0; if step == 1 { 0 } else { count * step }];
                 let (start, samples) = (first as usize * step, count * step);
-                planes.push(Plane { index: place.plane, rows: RowTaps::new(&down), start, samples, mixed, row: None });
+                planes.push(Plane { index: place.plane, rows: RowTaps::new(&down), start, samples, mixed, is_mixed: false, row: None });
             }
+            let offset = place.offset_bytes / format.sample_bytes();
+            let columns = Columns::new(&across, first);
+            let picks = (samples == Samples::Bytes).then(|| BytePicks::new(&columns, step, offset, count * step, across.len())).flatten();
             components.push(Component {
                 plane,
                 step,
-                offset: place.offset_bytes / format.sample_bytes(),
+                offset,
                 samples: count,
                 row: vec![0; ROW_PLACES].into_boxed_slice().try_into().ok()?,
-                columns: Columns::new(&across, first),
+                columns,
+                picks,
+                is_picked: false,
                 out: vec![0; width],
             });
         }
@@ -194,7 +250,7 @@ impl FixedRows {
     /// Forgets the picture before.
     pub fn begin(&mut self) {
         for plane in &mut self.planes {
-            plane.row = None;
+            (plane.row, plane.is_mixed) = (None, false);
         }
     }
 
@@ -204,18 +260,21 @@ impl FixedRows {
         for (plane, fresh) in self.planes.iter_mut().zip(&mut fresh) {
             let taps = plane.rows.at(y);
             *fresh = plane.row.is_none_or(|known| plane.rows.at(known) != taps);
-            plane.row = Some(y);
-            if *fresh && !plane.mixed.is_empty() {
-                let mut mixed = std::mem::take(&mut plane.mixed);
-                plane.weigh(self.samples, surface, y, &mut mixed);
-                plane.mixed = mixed;
-            }
+            (plane.row, plane.is_mixed) = (Some(y), plane.is_mixed && !*fresh);
         }
         for component in self.components.iter_mut().filter(|component| fresh[component.plane]) {
-            let (plane, row) = (&self.planes[component.plane], &mut component.row[..component.samples]);
+            let plane = &mut self.planes[component.plane];
+            component.is_picked = false;
+            if let (Some(picks), [(single, _)]) = (&component.picks, plane.rows.at(y)) {
+                kernels::take_bytes(plane.stretch(surface, *single, 1), &picks.index, &picks.windows, &mut component.out);
+                component.is_picked = true;
+                continue;
+            }
+            let row = &mut component.row[..component.samples];
             if plane.mixed.is_empty() {
                 plane.weigh(self.samples, surface, y, row);
             } else {
+                plane.mix(self.samples, surface, y);
                 kernels::take_component(&plane.mixed, component.step, component.offset, row);
             }
             component.columns.apply(&component.row, &mut component.out);
@@ -227,7 +286,7 @@ impl FixedRows {
         let row = |index: usize| {
             let component = self.components.get(index).or(self.components.first());
             component.map_or(&[][..], |component| match component.columns {
-                Columns::Straight => &component.row[..component.out.len()],
+                Columns::Straight if !component.is_picked => &component.row[..component.out.len()],
                 _ => &component.out,
             })
         };
@@ -253,11 +312,24 @@ impl FixedRows {
 }
 
 impl Plane {
+    /// The stretch of a source row, whose samples have so many bytes.
+    fn stretch<'a>(&self, surface: &'a HostSurface, row: u32, bytes: usize) -> &'a [u8] {
+        &surface.row(self.index, row as usize)[self.start * bytes..(self.start + self.samples) * bytes]
+    }
+
+    /// Fills `mixed`, once for all components.
+    fn mix(&mut self, samples: Samples, surface: &HostSurface, y: usize) {
+        if !self.is_mixed {
+            let mut mixed = std::mem::take(&mut self.mixed);
+            self.weigh(samples, surface, y, &mut mixed);
+            (self.mixed, self.is_mixed) = (mixed, true);
+        }
+    }
+
     /// The plane's stretch at output row `y`.
     fn weigh(&self, samples: Samples, surface: &HostSurface, y: usize, out: &mut [i16]) {
         let bytes = samples.size_bytes();
-        let stretch = self.start * bytes..(self.start + self.samples) * bytes;
-        let row = |row: u32| &surface.row(self.index, row as usize)[stretch.clone()];
+        let row = |row: u32| self.stretch(surface, row, bytes);
         match self.rows.at(y) {
             [(single, _)] => kernels::widen(samples, row(*single), out),
             several => {

@@ -4,6 +4,8 @@
 
 use multiversion::multiversion;
 
+use crate::windows::Windows;
+
 /// Numbers of a block.
 pub(crate) const BLOCK: usize = 16;
 
@@ -118,11 +120,44 @@ pub(crate) fn double(row: &[i16], out: &mut [i16]) {
     }
 }
 
-/// `out[i] = row[index[i]]`.
+fn take_bytes_portable(row: &[u8], index: &[u32], out: &mut [i16]) {
+    for (out, &index) in out.iter_mut().zip(index) {
+        *out = i16::from(row.get(index as usize).copied().unwrap_or(0)) << 7;
+    }
+}
+
+/// `out[i] = row[index[i]]` as numbers of 15 bits; `windows` holds the same indices.
 #[multiversion(targets("x86_64+avx2+fma"))]
-pub(crate) fn take(row: &TapRow, index: &[u32], out: &mut [i16]) {
+pub(crate) fn take_bytes(row: &[u8], index: &[u32], windows: &Windows, out: &mut [i16]) {
+    multiversion::target::match_target! {
+        "x86_64+avx2" => { let _ = index; avx2::take_bytes(row, windows, out) },
+        _ => { let _ = windows; take_bytes_portable(row, index, out) },
+    }
+}
+
+/// Where the taps of each position lie in a row, and how vectors pick them where that is quicker than one by one.
+///
+/// Both hold whole blocks of [`BLOCK`] positions.
+#[derive(Debug)]
+pub(crate) struct TapPlaces {
+    /// The first tap of each position; the others follow.
+    pub first: Vec<u32>,
+    /// The same taps as windows.
+    pub windows: Option<Windows>,
+}
+
+fn take_portable(row: &TapRow, index: &[u32], out: &mut [i16]) {
     for (out, &index) in out.iter_mut().zip(index) {
         *out = row[index as usize % (ROW_PLACES - 8)];
+    }
+}
+
+/// `out[i] = row[first[i]]`.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn take(row: &TapRow, places: &TapPlaces, out: &mut [i16]) {
+    multiversion::target::match_target! {
+        "x86_64+avx2" => avx2::take(row, places, out),
+        _ => take_portable(row, &places.first, out),
     }
 }
 
@@ -134,14 +169,12 @@ fn take_few_portable(row: &TapRow, first: &[u32], weights: &[[i16; FEW]], out: &
     }
 }
 
-/// `out[i] = Σ weights[i][k] · row[first[i] + k] / 16384` over four taps.
-///
-/// `first`, `weights` and `out` are of one length, which is a multiple of 16.
+/// `out[i] = Σ weights[i][k] · row[first[i] + k] / 16384` over four taps; all tables hold whole blocks.
 #[multiversion(targets("x86_64+avx2+fma"))]
-pub(crate) fn take_few(row: &TapRow, first: &[u32], weights: &[[i16; FEW]], out: &mut [i16]) {
+pub(crate) fn take_few(row: &TapRow, places: &TapPlaces, weights: &[[i16; FEW]], out: &mut [i16]) {
     multiversion::target::match_target! {
-        "x86_64+avx2" => avx2::take_few(row, first, weights, out),
-        _ => take_few_portable(row, first, weights, out),
+        "x86_64+avx2" => avx2::take_few(row, places, weights, out),
+        _ => take_few_portable(row, &places.first, weights, out),
     }
 }
 
@@ -155,10 +188,10 @@ fn take_two_portable(row: &TapRow, first: &[u32], weights: &[[i16; 2]], out: &mu
 
 /// [`take_few`] over two taps.
 #[multiversion(targets("x86_64+avx2+fma"))]
-pub(crate) fn take_two(row: &TapRow, first: &[u32], weights: &[[i16; 2]], out: &mut [i16]) {
+pub(crate) fn take_two(row: &TapRow, places: &TapPlaces, weights: &[[i16; 2]], out: &mut [i16]) {
     multiversion::target::match_target! {
-        "x86_64+avx2" => avx2::take_two(row, first, weights, out),
-        _ => take_two_portable(row, first, weights, out),
+        "x86_64+avx2" => avx2::take_two(row, places, weights, out),
+        _ => take_two_portable(row, &places.first, weights, out),
     }
 }
 
@@ -253,14 +286,20 @@ fn interleave_from(channels: [&[u8]; 3], start: usize, out: &mut [u8]) {
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
     use std::arch::x86_64::{
-        __m256i, _mm_cvtsi32_si128, _mm256_add_epi32, _mm256_adds_epi16, _mm256_hadd_epi32, _mm256_madd_epi16, _mm256_mulhrs_epi16,
-        _mm256_packs_epi32, _mm256_packus_epi16, _mm256_permute4x64_epi64, _mm256_permutevar8x32_epi32, _mm256_set_epi32,
-        _mm256_set_epi64x, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setr_epi32, _mm256_setzero_si256, _mm256_sll_epi16,
-        _mm256_slli_epi16, _mm256_srai_epi16, _mm256_srai_epi32, _mm256_srli_epi16,
+        __m256i, _mm_cvtsi32_si128, _mm256_add_epi32, _mm256_adds_epi16, _mm256_castsi128_si256, _mm256_hadd_epi32,
+        _mm256_inserti128_si256, _mm256_madd_epi16, _mm256_mulhrs_epi16, _mm256_or_si256, _mm256_packs_epi32, _mm256_packus_epi16,
+        _mm256_permute4x64_epi64, _mm256_permutevar8x32_epi32, _mm256_set_epi32, _mm256_set_epi64x, _mm256_set1_epi16, _mm256_set1_epi32,
+        _mm256_setr_epi32, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_sll_epi16, _mm256_slli_epi16, _mm256_srai_epi16,
+        _mm256_srai_epi32, _mm256_srli_epi16,
     };
 
-    use super::{BLOCK, Components, FEW, FixedMix, ROW_PLACES, Samples, TAP_ONE, TapRow, interleave_from, weigh_portable};
-    use crate::vectors::{interleave, load, load_words, store, store_words, widen};
+    use super::{
+        BLOCK, Components, FEW, FixedMix, ROW_PLACES, Samples, TAP_ONE, TapPlaces, TapRow, interleave_from, take_portable, weigh_portable,
+    };
+    use crate::{
+        vectors::{interleave, load, load_words, store, store_words, widen},
+        windows::Windows,
+    };
 
     #[inline]
     #[target_feature(enable = "avx2")]
@@ -309,6 +348,74 @@ mod avx2 {
         _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(whole(near), whole(far)))
     }
 
+    /// The bytes of both halves' windows, each shuffled to its place.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn shuffled(low: [u8; 16], high: [u8; 16], mask: &[u8; 32]) -> __m256i {
+        let halves = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(bytemuck::must_cast(low)), bytemuck::must_cast(high));
+        _mm256_shuffle_epi8(halves, load(mask))
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub fn take_bytes(row: &[u8], windows: &Windows, out: &mut [i16]) {
+        let starts = windows.starts.chunks_exact(windows.count.max(1));
+        let tables = starts.zip(windows.masks.chunks_exact(windows.count.max(1)));
+        let window = |start: u32| row.get(start as usize..).and_then(|row| row.first_chunk::<16>()).copied().unwrap_or_default();
+        for (out, (starts, masks)) in out.as_chunks_mut::<BLOCK>().0.chunks_mut(2).zip(tables) {
+            let mut picked = _mm256_setzero_si256();
+            for ([low, high], mask) in starts.iter().zip(masks) {
+                picked = _mm256_or_si256(picked, shuffled(window(*low), window(*high), mask));
+            }
+            let halves: [[u8; 16]; 2] = bytemuck::must_cast(picked);
+            for (out, half) in out.iter_mut().zip(&halves) {
+                store_words(_mm256_slli_epi16::<7>(widen(half)), out);
+            }
+        }
+    }
+
+    /// Eight elements of a row, from this one on.
+    #[inline(always)]
+    fn window(row: &TapRow, start: u32) -> [u8; 16] {
+        let start = start as usize % (ROW_PLACES - 8);
+        let elements: [i16; 8] = std::array::from_fn(|place| row[start + place]);
+        bytemuck::must_cast(elements)
+    }
+
+    /// What one vector picks; `ONE` when all vectors have just one window.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn picked<const ONE: bool>(row: &TapRow, starts: &[[u32; 2]], masks: &[[u8; 32]]) -> __m256i {
+        let mut all = _mm256_setzero_si256();
+        for ([low, high], mask) in starts.iter().zip(masks) {
+            let part = shuffled(window(row, *low), window(row, *high), mask);
+            if ONE {
+                return part;
+            }
+            all = _mm256_or_si256(all, part);
+        }
+        all
+    }
+
+    /// Gives `use_vector` one vector after the other.
+    #[inline(always)]
+    fn each_vector(windows: &Windows, mut use_vector: impl FnMut(usize, &[[u32; 2]], &[[u8; 32]])) {
+        let count = windows.count.max(1);
+        for (vector, (starts, masks)) in windows.starts.chunks_exact(count).zip(windows.masks.chunks_exact(count)).enumerate() {
+            use_vector(vector, starts, masks);
+        }
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub fn take(row: &TapRow, places: &TapPlaces, out: &mut [i16]) {
+        let Some(windows) = &places.windows else { return take_portable(row, &places.first, out) };
+        let out = out.as_chunks_mut::<BLOCK>().0;
+        each_vector(windows, |vector, starts, masks| {
+            if let Some(out) = out.get_mut(vector) {
+                store_words(picked::<false>(row, starts, masks), out);
+            }
+        });
+    }
+
     #[inline]
     #[target_feature(enable = "avx2")]
     fn two_taps(row: &TapRow, first: &[u32; 8], weights: &[[i16; 2]; 8]) -> __m256i {
@@ -321,10 +428,37 @@ mod avx2 {
     }
 
     #[target_feature(enable = "avx2")]
-    pub fn take_two(row: &TapRow, first: &[u32], weights: &[[i16; 2]], out: &mut [i16]) {
-        let blocks = out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(first.as_chunks::<8>().0.as_chunks::<2>().0);
-        for ((out, first), weights) in blocks.zip(weights.as_chunks::<8>().0.as_chunks::<2>().0) {
-            store_words(rounded(two_taps(row, &first[0], &weights[0]), two_taps(row, &first[1], &weights[1])), out);
+    pub fn take_two(row: &TapRow, places: &TapPlaces, weights: &[[i16; 2]], out: &mut [i16]) {
+        let weights = weights.as_chunks::<8>().0.as_chunks::<2>().0;
+        let blocks = out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(weights);
+        match &places.windows {
+            Some(windows) if windows.count == 1 => {
+                let tables = windows.starts.as_chunks::<2>().0.iter().zip(windows.masks.as_chunks::<2>().0);
+                for ((out, weights), (starts, masks)) in blocks.zip(tables) {
+                    let sums = |part: usize| {
+                        let samples = picked::<true>(row, &starts[part..part + 1], &masks[part..part + 1]);
+                        _mm256_madd_epi16(samples, bytemuck::must_cast(weights[part]))
+                    };
+                    store_words(rounded(sums(0), sums(1)), out);
+                }
+            }
+            Some(windows) => {
+                let count = windows.count.max(1);
+                let tables = windows.starts.chunks_exact(2 * count).zip(windows.masks.chunks_exact(2 * count));
+                for ((out, weights), (starts, masks)) in blocks.zip(tables) {
+                    let sums = |part: usize| {
+                        let range = part * count..(part + 1) * count;
+                        let samples = picked::<false>(row, &starts[range.clone()], &masks[range]);
+                        _mm256_madd_epi16(samples, bytemuck::must_cast(weights[part]))
+                    };
+                    store_words(rounded(sums(0), sums(1)), out);
+                }
+            }
+            None => {
+                for ((out, weights), first) in blocks.zip(places.first.as_chunks::<8>().0.as_chunks::<2>().0) {
+                    store_words(rounded(two_taps(row, &first[0], &weights[0]), two_taps(row, &first[1], &weights[1])), out);
+                }
+            }
         }
     }
 
@@ -340,13 +474,25 @@ mod avx2 {
     }
 
     #[target_feature(enable = "avx2")]
-    pub fn take_few(row: &TapRow, first: &[u32], weights: &[[i16; FEW]], out: &mut [i16]) {
+    pub fn take_few(row: &TapRow, places: &TapPlaces, weights: &[[i16; FEW]], out: &mut [i16]) {
         let in_order = _mm256_setr_epi32(0, 1, 4, 5, 2, 3, 6, 7);
-        let blocks = out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(first.as_chunks::<4>().0.as_chunks::<4>().0);
-        for ((out, first), weights) in blocks.zip(weights.as_chunks::<4>().0.as_chunks::<4>().0) {
+        let weights = weights.as_chunks::<4>().0.as_chunks::<4>().0;
+        let blocks = out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(weights);
+        let joined = |first: __m256i, second: __m256i| _mm256_permutevar8x32_epi32(_mm256_hadd_epi32(first, second), in_order);
+        if let Some(windows) = places.windows.as_ref().filter(|windows| windows.count == 1) {
+            let tables = windows.starts.as_chunks::<4>().0.iter().zip(windows.masks.as_chunks::<4>().0);
+            for ((out, weights), (starts, masks)) in blocks.zip(tables) {
+                let taps = |part: usize| {
+                    let samples = picked::<true>(row, &starts[part..part + 1], &masks[part..part + 1]);
+                    _mm256_madd_epi16(samples, bytemuck::must_cast(weights[part]))
+                };
+                store_words(rounded(joined(taps(0), taps(1)), joined(taps(2), taps(3))), out);
+            }
+            return;
+        }
+        for ((out, weights), first) in blocks.zip(places.first.as_chunks::<4>().0.as_chunks::<4>().0) {
             let taps = |part: usize| four_taps(row, &first[part], &weights[part]);
-            let sums = |part: usize| _mm256_permutevar8x32_epi32(_mm256_hadd_epi32(taps(part), taps(part + 1)), in_order);
-            store_words(rounded(sums(0), sums(2)), out);
+            store_words(rounded(joined(taps(0), taps(1)), joined(taps(2), taps(3))), out);
         }
     }
 

@@ -38,6 +38,7 @@ pub mod tensor;
 mod test_pictures;
 pub mod track;
 mod vectors;
+mod windows;
 
 pub use augment::{Augment, AugmentScope, Augmenter, ColorJitter, RandomBlur, RandomCrop, RandomErase};
 pub use compare::{Comparison, Difference, compare};

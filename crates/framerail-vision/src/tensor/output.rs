@@ -66,7 +66,14 @@ impl RowsOut<'_, '_> {
         for slice in 0..self.slices.len() {
             let channels = if self.layout == TensorLayout::Thwc { 0..self.channels } else { slice..slice + 1 };
             let pixel: Vec<u8> = bytes.get(channels).unwrap_or_default().iter().flat_map(|bytes| &bytes[..size]).copied().collect();
-            for out in self.row(slice, row, left, columns).chunks_exact_mut(pixel.len().max(1)) {
+            let out = self.row(slice, row, left, columns);
+            if let [first, rest @ ..] = &pixel[..]
+                && rest.iter().all(|byte| byte == first)
+            {
+                out.fill(*first);
+                continue;
+            }
+            for out in out.chunks_exact_mut(pixel.len().max(1)) {
                 out.copy_from_slice(&pixel);
             }
         }
