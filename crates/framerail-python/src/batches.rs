@@ -1,0 +1,61 @@
+//! Batches made ahead, for Python.
+
+use std::sync::Arc;
+
+use framerail::{media::CancelFlag, reader};
+use parking_lot::Mutex;
+use pyo3::{prelude::*, types::PyDict};
+
+use crate::{
+    fork::OfProcess,
+    reader::{Failed, handed_out},
+    source::Raised,
+    tensor::Tensor,
+    waiting::{Turn, without_gil},
+};
+
+/// Batches of a selection, made ahead by a thread. Use `framerail.VideoReader.batches`.
+#[pyclass(frozen, module = "framerail._framerail")]
+pub struct Batches {
+    /// Ended when there is nothing in it.
+    shared: OfProcess<Arc<Mutex<Option<reader::Batches>>>>,
+    cancel: CancelFlag,
+    raised: Raised,
+}
+
+impl Batches {
+    pub fn new(batches: reader::Batches, cancel: CancelFlag, raised: Raised) -> Self {
+        Self { shared: OfProcess::with_threads(Arc::new(Mutex::new(Some(batches)))), cancel, raised }
+    }
+}
+
+#[pymethods]
+impl Batches {
+    /// The next batch, as `Reader.read` gives it; `None` after the last.
+    fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<(Tensor, Bound<'py, PyDict>)>> {
+        let shared = Arc::clone(self.shared.get()?);
+        let work = move |turn: &Turn| -> Result<Option<reader::Batch>, Failed> {
+            let mut batches = shared.lock();
+            match batches.as_mut() {
+                Some(batches) if turn.take() => Ok(batches.next().transpose()?),
+                _ => Ok(None),
+            }
+        };
+        let batch = without_gil(py, &self.cancel, work)?.map_err(|failed| failed.into_exception(py, &self.raised))?;
+        batch.map(|batch| handed_out(py, batch)).transpose()
+    }
+
+    /// Batches that are still to come.
+    fn remaining(&self, py: Python<'_>) -> PyResult<usize> {
+        let shared = self.shared.get()?;
+        Ok(py.detach(|| shared.lock().as_ref().map_or(0, reader::Batches::remaining)))
+    }
+
+    /// Ends the thread and gives back what was made ahead.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if let Ok(shared) = self.shared.get() {
+            py.detach(|| drop(shared.lock().take()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,395 @@
+//! Memory handed to other libraries, and taken from them, without a copy: the DLPack protocol, and addresses for NumPy.
+//!
+//! The only file of this crate with `unsafe`. Source: DLPack 1.1 (`dlpack.h`), and the Python array API standard, "data
+//! interchange mechanisms".
+#![expect(unsafe_code)]
+
+use std::{
+    collections::BTreeMap,
+    ffi::{CStr, c_void},
+    ptr, slice,
+    sync::Arc,
+};
+
+use framerail::{
+    core::{AugmentParams, AugmentSpec, DType, Device},
+    cuda::{CudaDevice, CudaError, CudaStream, DeviceBuffer, DevicePool, kernels::augment_foreign},
+};
+use parking_lot::Mutex;
+use pyo3::{
+    exceptions::{PyBufferError, PyValueError},
+    ffi,
+    prelude::*,
+    types::PyDict,
+};
+
+use crate::{errors, tensor::Memory};
+
+const CPU: i32 = 1;
+const CUDA: i32 = 2;
+const CUDA_HOST: i32 = 3;
+
+const INT: u8 = 0;
+const UINT: u8 = 1;
+const FLOAT: u8 = 2;
+const BFLOAT: u8 = 4;
+
+const READ_ONLY: u64 = 1;
+
+/// Device memory that is kept for results between calls.
+const KEPT_BYTES: usize = 256 << 20;
+
+const LEGACY: &CStr = c"dltensor";
+const VERSIONED: &CStr = c"dltensor_versioned";
+const USED: &CStr = c"used_dltensor";
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct DlDevice {
+    kind: i32,
+    ordinal: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct DlType {
+    code: u8,
+    bits: u8,
+    lanes: u16,
+}
+
+#[repr(C)]
+struct DlTensor {
+    data: *mut c_void,
+    device: DlDevice,
+    axes: i32,
+    dtype: DlType,
+    shape: *mut i64,
+    strides: *mut i64,
+    byte_offset: u64,
+}
+
+#[repr(C)]
+struct Managed {
+    tensor: DlTensor,
+    context: *mut c_void,
+    deleter: Option<unsafe extern "C" fn(*mut Managed)>,
+}
+
+#[repr(C)]
+struct ManagedVersioned {
+    major: u32,
+    minor: u32,
+    context: *mut c_void,
+    deleter: Option<unsafe extern "C" fn(*mut ManagedVersioned)>,
+    flags: u64,
+    tensor: DlTensor,
+}
+
+/// What a consumer holds: the memory, and on a card the stream on which it is read.
+struct Holder {
+    shape: Vec<i64>,
+    strides: Vec<i64>,
+    memory: Arc<Memory>,
+    stream: Option<CudaStream>,
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // The memory must not be written again before what the consumer has queued.
+        if let (Some(stream), Some(buffer)) = (&self.stream, self.memory.device_buffer())
+            && let Err(error) = buffer.end_read(stream)
+        {
+            log::debug!("a tensor's last use on the card could not be marked: {error}");
+        }
+    }
+}
+
+impl Holder {
+    /// The description of a tensor that lives as long as this value does not move.
+    fn tensor(&mut self) -> DlTensor {
+        let device = match self.memory.device() {
+            Device::Cpu => DlDevice { kind: CPU, ordinal: 0 },
+            Device::Cuda(ordinal) => DlDevice { kind: CUDA, ordinal: ordinal as i32 },
+        };
+        DlTensor {
+            data: ptr::with_exposed_provenance_mut(self.memory.address()),
+            device,
+            axes: self.shape.len() as i32,
+            dtype: dl_type(self.memory.dtype()),
+            shape: self.shape.as_mut_ptr(),
+            strides: self.strides.as_mut_ptr(),
+            byte_offset: 0,
+        }
+    }
+}
+
+fn dl_type(dtype: DType) -> DlType {
+    let code = match dtype {
+        DType::U8 => UINT,
+        DType::Bf16 => BFLOAT,
+        _ => FLOAT,
+    };
+    DlType { code, bits: 8 * dtype.size_bytes() as u8, lanes: 1 }
+}
+
+/// The pair that `__dlpack_device__` gives.
+pub fn device_pair(device: Device) -> (i32, i32) {
+    match device {
+        Device::Cpu => (CPU, 0),
+        Device::Cuda(ordinal) => (CUDA, ordinal as i32),
+    }
+}
+
+/// What a consumer asks of `__dlpack__`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request {
+    /// As the array API standard numbers streams; `None` is the legacy default stream, -1 asks for no ordering.
+    pub stream: Option<isize>,
+    /// Whether the consumer knows DLPack 1.
+    pub is_versioned: bool,
+}
+
+/// A capsule over memory, which it keeps.
+///
+/// # Errors
+/// `BufferError` where the consumer cannot be given it, `framerail.CudaError`.
+pub fn capsule<'py>(py: Python<'py>, memory: &Arc<Memory>, request: Request) -> PyResult<Bound<'py, PyAny>> {
+    if !memory.is_writable() && !request.is_versioned {
+        return Err(PyBufferError::new_err("this memory is read-only, which only consumers of DLPack 1 are told; copy it"));
+    }
+    let stream = match memory.device_buffer() {
+        Some(buffer) => Some(begin_read(buffer, request.stream).map_err(|error| errors::cuda(py, &error))?),
+        None => None,
+    };
+    let shape = memory.shape().iter().map(|length| *length as i64).collect();
+    let strides = memory.strides().iter().map(|stride| *stride as i64).collect();
+    let mut holder = Box::new(Holder { shape, strides, memory: Arc::clone(memory), stream });
+    let tensor = holder.tensor();
+    let context = Box::into_raw(holder).cast();
+    let capsule = if request.is_versioned {
+        let flags = if memory.is_writable() { 0 } else { READ_ONLY };
+        let managed = ManagedVersioned { major: 1, minor: 1, context, deleter: Some(delete_versioned), flags, tensor };
+        let managed = Box::into_raw(Box::new(managed));
+        // SAFETY: a live pointer, a static name, and a destructor for what stays unused.
+        unsafe { ffi::PyCapsule_New(managed.cast(), VERSIONED.as_ptr(), Some(drop_unused)) }
+    } else {
+        let managed = Box::into_raw(Box::new(Managed { tensor, context, deleter: Some(delete) }));
+        // SAFETY: as above.
+        unsafe { ffi::PyCapsule_New(managed.cast(), LEGACY.as_ptr(), Some(drop_unused)) }
+    };
+    // SAFETY: a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(py, capsule) }
+}
+
+/// Lets the consumer's stream wait for what is queued on the buffer.
+fn begin_read(buffer: &DeviceBuffer, stream: Option<isize>) -> Result<CudaStream, CudaError> {
+    let handle = stream.and_then(|handle| usize::try_from(handle).ok()).unwrap_or(1).max(1);
+    // SAFETY: by the protocol a stream of this device's primary context, which outlives the consumer's use of the tensor.
+    let consumer = unsafe { CudaStream::foreign(buffer.device(), handle) };
+    if stream != Some(-1) {
+        buffer.begin_read(&consumer)?;
+    }
+    Ok(consumer)
+}
+
+unsafe extern "C" fn delete(managed: *mut Managed) {
+    // SAFETY: made by `capsule` as two boxes; consumers call this once.
+    unsafe {
+        let managed = Box::from_raw(managed);
+        drop(Box::from_raw(managed.context.cast::<Holder>()));
+    }
+}
+
+unsafe extern "C" fn delete_versioned(managed: *mut ManagedVersioned) {
+    // SAFETY: as in `delete`.
+    unsafe {
+        let managed = Box::from_raw(managed);
+        drop(Box::from_raw(managed.context.cast::<Holder>()));
+    }
+}
+
+/// Destroys a capsule that nobody took its tensor from: a consumer renames the capsule.
+unsafe extern "C" fn drop_unused(capsule: *mut ffi::PyObject) {
+    // SAFETY: Python passes the live capsule with the GIL held; a pointer is taken only under the name it was made with.
+    unsafe {
+        if ffi::PyCapsule_IsValid(capsule, LEGACY.as_ptr()) == 1 {
+            delete(ffi::PyCapsule_GetPointer(capsule, LEGACY.as_ptr()).cast());
+        } else if ffi::PyCapsule_IsValid(capsule, VERSIONED.as_ptr()) == 1 {
+            delete_versioned(ffi::PyCapsule_GetPointer(capsule, VERSIONED.as_ptr()).cast());
+        }
+    }
+}
+
+/// Dense memory of another library: what `out=` names, or pictures to work on.
+pub struct Foreign {
+    managed: *mut Managed,
+    bytes: usize,
+    device: DlDevice,
+    /// Of the library that owns a card's memory: where our copy is put.
+    stream: isize,
+}
+
+// SAFETY: the pointer is owned, and its deleter may be called from any thread by the protocol.
+unsafe impl Send for Foreign {}
+// SAFETY: shared use only reads the description and the elements.
+unsafe impl Sync for Foreign {}
+
+impl Foreign {
+    /// Takes an array of exactly this shape and type.
+    ///
+    /// # Errors
+    /// `ValueError` for anything else: shape, type, strides, device, read-only memory.
+    pub fn of(object: &Bound<'_, PyAny>, shape: [usize; 4], dtype: DType, device: Device, stream: isize, option: &str) -> PyResult<Self> {
+        let py = object.py();
+        let bad = |what: &str| PyValueError::new_err(format!("option '{option}': {what}"));
+        let options = PyDict::new(py);
+        if device != Device::Cpu {
+            options.set_item("stream", stream)?;
+        }
+        let given = object
+            .call_method("__dlpack__", (), Some(&options))
+            .map_err(|error| bad(&format!("needs a writable array or tensor that speaks DLPack ({})", error.value(py))))?;
+        // SAFETY: asked for under the name that an unused capsule has; the name is changed at once, so that we own the tensor.
+        let managed: *mut Managed = unsafe {
+            if ffi::PyCapsule_IsValid(given.as_ptr(), LEGACY.as_ptr()) != 1 {
+                return Err(bad("gave no DLPack tensor of its own"));
+            }
+            let managed = ffi::PyCapsule_GetPointer(given.as_ptr(), LEGACY.as_ptr()).cast();
+            if ffi::PyCapsule_SetName(given.as_ptr(), USED.as_ptr()) != 0 {
+                return Err(PyErr::fetch(py));
+            }
+            managed
+        };
+        // SAFETY: a live tensor by the protocol.
+        let tensor = unsafe { &(*managed).tensor };
+        let bytes = shape.iter().product::<usize>() * dtype.size_bytes();
+        // From here on dropping gives it back.
+        let target = Self { managed, bytes, device: tensor.device, stream };
+        // SAFETY: as above; shape and strides have that many entries.
+        unsafe { check(tensor, shape, dtype, device) }.map_err(|what| bad(&what))?;
+        Ok(target)
+    }
+
+    fn address(&self) -> usize {
+        // SAFETY: a live tensor until we are dropped.
+        let tensor = unsafe { &(*self.managed).tensor };
+        tensor.data.expose_provenance() + tensor.byte_offset as usize
+    }
+
+    /// Address and length of host memory; of a card's, nothing.
+    fn host(&self) -> Option<(*mut u8, usize)> {
+        let address: *mut u8 = ptr::with_exposed_provenance_mut(self.address());
+        let is_host = matches!(self.device.kind, CPU | CUDA_HOST);
+        (is_host && self.bytes > 0 && !address.is_null()).then_some((address, self.bytes))
+    }
+
+    /// The bytes, to be written; none for memory of a card.
+    pub fn host_bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: a dense tensor of that many bytes by its shape and strides, alive until we are dropped, and given to be written.
+        self.host().map_or(&mut [], |(address, bytes)| unsafe { slice::from_raw_parts_mut(address, bytes) })
+    }
+
+    /// The bytes; none for memory of a card.
+    pub fn host_bytes(&self) -> &[u8] {
+        // SAFETY: as above; that nobody writes meanwhile is the caller's business, as with every library that drops the GIL.
+        self.host().map_or(&[], |(address, bytes)| unsafe { slice::from_raw_parts(address, bytes) })
+    }
+
+    /// The stream on which the caller uses a card's memory.
+    fn stream_on(&self, device: &Arc<CudaDevice>) -> CudaStream {
+        let handle = usize::try_from(self.stream).unwrap_or(1).max(1);
+        // SAFETY: the stream that the caller uses on this device, named by its library for this call.
+        unsafe { CudaStream::foreign(device, handle) }
+    }
+
+    /// Copies from memory of a card, on the stream that the array's owner uses.
+    ///
+    /// # Errors
+    /// `Driver`.
+    pub fn copy_from(&self, device: &Arc<CudaDevice>, buffer: &DeviceBuffer) -> Result<(), CudaError> {
+        let stream = self.stream_on(device);
+        // SAFETY: a dense tensor of that many bytes on this card; its uses are ordered on the caller's stream.
+        unsafe { buffer.copy_to_foreign(0, self.address() as u64, self.bytes, &stream) }
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        // SAFETY: the tensor is ours since its capsule was renamed; its deleter is called once. It may touch Python.
+        let delete = || unsafe {
+            if let Some(deleter) = (*self.managed).deleter {
+                deleter(self.managed);
+            }
+        };
+        Python::try_attach(|_| delete());
+    }
+}
+
+/// Memory of results on cards, kept for the next ones.
+fn pool(device: &Arc<CudaDevice>) -> Result<DevicePool, CudaError> {
+    static POOLS: Mutex<BTreeMap<u32, DevicePool>> = Mutex::new(BTreeMap::new());
+    let mut pools = POOLS.lock();
+    if let Some(pool) = pools.get(&device.info().ordinal) {
+        return Ok(pool.clone());
+    }
+    let pool = DevicePool::new(device, KEPT_BYTES)?;
+    pools.insert(device.info().ordinal, pool.clone());
+    Ok(pool)
+}
+
+/// Augments pictures on their card, queued on the stream that their owner uses.
+///
+/// # Errors
+/// As [`augment_foreign`].
+pub fn augment(spec: &AugmentSpec, params: &[AugmentParams], pictures: &Foreign) -> Result<DeviceBuffer, CudaError> {
+    let device = CudaDevice::open(u32::try_from(pictures.device.ordinal).unwrap_or(0))?;
+    let (pool, stream) = (pool(&device)?, pictures.stream_on(&device));
+    let buffer = pool.buffer(spec.output.picture_bytes() * params.len())?;
+    let (input, output) = (pictures.address() as u64, buffer.begin_write(&stream)?);
+    // SAFETY: dense batches of a picture for each of the numbers, by their shapes; ordered on the caller's stream.
+    unsafe { augment_foreign(&stream, &pool, spec, params, input, output)? };
+    buffer.end_write(&stream)?;
+    Ok(buffer)
+}
+
+/// Whether a tensor is dense and of this shape, type and device.
+///
+/// # Safety
+/// Shape and strides have as many entries as there are axes.
+unsafe fn check(tensor: &DlTensor, shape: [usize; 4], dtype: DType, device: Device) -> Result<(), String> {
+    let axes = usize::try_from(tensor.axes).unwrap_or(0);
+    let list = |entries: *const i64| {
+        // SAFETY: the caller's word.
+        if entries.is_null() || axes == 0 { Vec::new() } else { unsafe { slice::from_raw_parts(entries, axes) }.to_vec() }
+    };
+    let (have, strides) = (list(tensor.shape), list(tensor.strides));
+    let need: Vec<i64> = shape.iter().map(|length| *length as i64).collect();
+    if have != need {
+        return Err(format!("has shape {have:?}; these frames need {need:?}"));
+    }
+    if tensor.dtype != dl_type(dtype) {
+        let name = match tensor.dtype.code {
+            INT => "int",
+            UINT => "uint",
+            FLOAT => "float",
+            BFLOAT => "bfloat",
+            _ => "another type of ",
+        };
+        let wanted = crate::options::dtype_name(dtype);
+        return Err(format!("has elements of {name}{} bits; these frames need {wanted}", tensor.dtype.bits));
+    }
+    let (kind, ordinal) = device_pair(device);
+    let is_host = kind == CPU && tensor.device.kind == CUDA_HOST;
+    if !is_host && tensor.device != (DlDevice { kind, ordinal: if kind == CPU { tensor.device.ordinal } else { ordinal } }) {
+        return Err(format!("lies on another device than the frames, which are on {device}"));
+    }
+    let mut dense = 1;
+    for (length, stride) in need.iter().zip(&strides).rev() {
+        if *length > 1 && *stride != dense {
+            return Err("is not contiguous; give a dense array in C order".into());
+        }
+        dense *= length;
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! Which Python exception each error becomes. The classes of our own are in `framerail/errors.py`.
+
+use std::fmt::Display;
+
+use framerail::{
+    cuda::CudaError,
+    media::MediaError,
+    pipeline::{Diagnostics, ErrorKind, RunError},
+    reader::ReaderError,
+    vision::VisionError,
+};
+use pyo3::{
+    exceptions::{
+        PyFileExistsError, PyFileNotFoundError, PyIndexError, PyKeyboardInterrupt, PyOSError, PyPermissionError, PyRuntimeError,
+        PyTimeoutError, PyValueError,
+    },
+    prelude::*,
+};
+
+/// An exception class of `framerail.errors`, made with these arguments.
+fn own(py: Python<'_>, class: &str, arguments: impl for<'py> pyo3::call::PyCallArgs<'py>) -> PyErr {
+    let made = || py.import("framerail.errors")?.getattr(class)?.call1(arguments);
+    made().map_or_else(|error| error, PyErr::from_value)
+}
+
+fn decode(py: Python<'_>, error: &dyn Display, source: &str, frame: Option<usize>, pts: Option<i64>) -> PyErr {
+    own(py, "DecodeError", (error.to_string(), source, frame, pts))
+}
+
+/// What the card or its driver said.
+pub fn cuda(py: Python<'_>, error: &dyn Display) -> PyErr {
+    own(py, "CudaError", (error.to_string(),))
+}
+
+fn unsupported(py: Python<'_>, error: &dyn Display) -> PyErr {
+    own(py, "UnsupportedError", (error.to_string(),))
+}
+
+/// An error of reading.
+pub fn reader(py: Python<'_>, error: &ReaderError) -> PyErr {
+    let words = error.to_string();
+    match error {
+        ReaderError::Media(error) => media(py, error),
+        ReaderError::Cuda { error: CudaError::Unsupported { .. }, .. } | ReaderError::NotOnDevice { .. } => unsupported(py, error),
+        ReaderError::Cuda { .. } => cuda(py, error),
+        ReaderError::OutOfRange { .. } => PyIndexError::new_err(words),
+        ReaderError::BadOption { .. } => PyValueError::new_err(words),
+        ReaderError::Decode { source_name, number, pts, .. } => decode(py, error, source_name, Some(*number), Some(*pts)),
+        ReaderError::SizeChanged { source_name, number, .. } => decode(py, error, source_name, Some(*number), None),
+        ReaderError::Convert { error: VisionError::OptionOutOfRange { .. }, .. } => PyValueError::new_err(words),
+        ReaderError::Convert { .. } => unsupported(py, error),
+        ReaderError::Timeout { .. } => PyTimeoutError::new_err(words),
+        _ => PyRuntimeError::new_err(words),
+    }
+}
+
+fn media(py: Python<'_>, error: &MediaError) -> PyErr {
+    let words = error.to_string();
+    match error {
+        MediaError::NotFound { .. } => PyFileNotFoundError::new_err(words),
+        MediaError::NotMedia { source_name, .. } | MediaError::NoVideo { source_name, .. } | MediaError::Damaged { source_name, .. } => {
+            decode(py, error, source_name, None, None)
+        }
+        MediaError::Ffmpeg { context, .. } => decode(py, error, context, None, None),
+        MediaError::Unsupported { .. } => unsupported(py, error),
+        MediaError::Io { reason, .. } if reason.contains("permission denied") => PyPermissionError::new_err(words),
+        MediaError::Io { .. } | MediaError::DiskFull { .. } => PyOSError::new_err(words),
+        MediaError::Exists { .. } => PyFileExistsError::new_err(words),
+        MediaError::BadOption { .. } | MediaError::SameFile { .. } => PyValueError::new_err(words),
+        MediaError::Timeout { .. } => PyTimeoutError::new_err(words),
+        MediaError::Cancelled { .. } => PyKeyboardInterrupt::new_err(words),
+        _ => PyRuntimeError::new_err(words),
+    }
+}
+
+/// What is wrong with a pipeline before it runs, the place in its text included.
+pub fn diagnostics(py: Python<'_>, error: &Diagnostics) -> PyErr {
+    pipeline(py, error.kind(), &error.render(false), None)
+}
+
+/// The first failure of a run.
+pub fn run(py: Python<'_>, error: &RunError) -> PyErr {
+    pipeline(py, error.kind(), &error.to_string(), Some(&error.stage))
+}
+
+fn pipeline(py: Python<'_>, kind: ErrorKind, words: &str, stage: Option<&str>) -> PyErr {
+    let (class, kind, exit_code) = match kind {
+        ErrorKind::Usage => ("PipelineUsageError", "usage", 2),
+        ErrorKind::Input => ("PipelineError", "input", 3),
+        ErrorKind::Output => ("PipelineError", "output", 4),
+        ErrorKind::Model => ("PipelineError", "model", 5),
+        ErrorKind::Resource => ("PipelineError", "resource", 6),
+        ErrorKind::Cancelled => ("PipelineError", "cancelled", 130),
+        _ => ("PipelineError", "internal", 1),
+    };
+    own(py, class, (words, kind, exit_code, stage))
+}

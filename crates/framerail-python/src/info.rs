@@ -1,0 +1,142 @@
+//! What this build and this machine have, for `framerail.doctor`.
+
+use framerail::{
+    core::Device,
+    cuda::{device_count, device_info, driver_version},
+    infer::{CardFile, Runtime, SearchPath},
+    media::version as media,
+    presets::{BlurFaces, Cover, CoverShape},
+};
+use pyo3::{exceptions::PyValueError, prelude::*};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{errors, options::parse, pipeline};
+
+/// The package's version.
+#[pyfunction]
+pub fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
+
+/// FFmpeg: version, licence, libraries, decoders, encoders; as JSON.
+#[pyfunction]
+pub fn ffmpeg() -> String {
+    json!({
+        "version": media::ffmpeg_version(),
+        "license": media::ffmpeg_license(),
+        "libraries": media::library_versions(),
+        "decoders": media::video_decoders(),
+        "encoders": media::video_encoders(),
+    })
+    .to_string()
+}
+
+/// Driver and cards, as JSON.
+///
+/// # Errors
+/// `framerail.CudaError` where there is no driver or no card.
+#[pyfunction]
+pub fn cuda_devices(py: Python<'_>) -> PyResult<String> {
+    let look = || {
+        let (major, minor) = driver_version()?;
+        let cards = (0..device_count()?).map(device_info).collect::<Result<Vec<_>, _>>()?;
+        Ok(json!({"driver": format!("{major}.{minor}"), "devices": cards}).to_string())
+    };
+    py.detach(look).map_err(|error: framerail::cuda::CudaError| errors::cuda(py, &error))
+}
+
+/// ONNX Runtime: library, version, providers; as JSON.
+///
+/// # Errors
+/// `ValueError` with where it was looked for.
+#[pyfunction]
+pub fn onnxruntime(py: Python<'_>) -> PyResult<String> {
+    let device = if framerail::devices::is_card_present() { Device::Cuda(0) } else { Device::Cpu };
+    let runtime = py.detach(|| Runtime::load_for(device, None, &SearchPath::from_env()));
+    let runtime = runtime.map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let info = runtime.info();
+    Ok(json!({"library": info.path, "version": info.version, "providers": info.providers}).to_string())
+}
+
+/// Where a model's card and file are, as JSON.
+///
+/// # Errors
+/// `ValueError` for a name that has no card.
+#[pyfunction]
+pub fn models(name: &str) -> PyResult<String> {
+    let search = SearchPath::from_env();
+    let found = CardFile::find(name, &search).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let folder = found.path.as_deref().and_then(std::path::Path::parent);
+    let file = search.model_files(&found.card.file, folder).into_iter().find(|file| file.is_file());
+    Ok(json!({"name": name, "card": found.path, "file": file}).to_string())
+}
+
+/// The stages that pipelines are made of, as JSON.
+#[pyfunction]
+pub fn stages() -> PyResult<String> {
+    pipeline::stage_list()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BlurFacesOptions {
+    input: String,
+    output: String,
+    device: Option<String>,
+    model: String,
+    confidence: Option<f32>,
+    /// Height and width.
+    detection_size: Option<(u32, u32)>,
+    every: u32,
+    hold: Option<u32>,
+    cover: String,
+    cell: u32,
+    color: String,
+    image: Option<String>,
+    strength: Option<f32>,
+    shape: String,
+    mask_scale: f32,
+    feather: Option<f32>,
+    draw_scores: bool,
+    report: Option<String>,
+    save: Option<String>,
+    overwrite: bool,
+    read: Vec<(String, String)>,
+    write: Vec<(String, String)>,
+}
+
+/// The pipeline that covers faces, as text; options in JSON.
+///
+/// # Errors
+/// `ValueError`.
+#[pyfunction]
+pub fn blur_faces_pipeline(options_json: &str) -> PyResult<String> {
+    let given: BlurFacesOptions = parse(options_json)?;
+    let bad = |name: &str, value: &str, allowed: &str| PyValueError::new_err(format!("option '{name}': {value:?}; use {allowed}"));
+    let mut preset = BlurFaces::new(given.input, given.output);
+    preset.device = given.device.map(|name| name.parse().map_err(|_| bad("device", &name, "auto, cpu, cuda or cuda:N"))).transpose()?;
+    preset.model = given.model;
+    preset.confidence_threshold = given.confidence;
+    preset.detection_size = given.detection_size.map(|(height, width)| (width, height));
+    (preset.detect_every, preset.hold_frames) = (given.every, given.hold);
+    preset.cover = match given.cover.as_str() {
+        "gaussian" => Cover::Gaussian,
+        "box" => Cover::Box,
+        "mosaic" => Cover::Mosaic { cell_pixels: given.cell },
+        "solid" => Cover::Solid { color: given.color },
+        "image" => Cover::Image { path: given.image.ok_or_else(|| bad("image", "None", "a picture's file with cover='image'"))?.into() },
+        "none" => Cover::Nothing,
+        other => return Err(bad("cover", other, "gaussian, box, mosaic, solid, image or none")),
+    };
+    preset.shape = match given.shape.as_str() {
+        "ellipse" => CoverShape::Ellipse,
+        "rectangle" => CoverShape::Rectangle,
+        other => return Err(bad("shape", other, "ellipse or rectangle")),
+    };
+    (preset.strength, preset.mask_scale, preset.feather) = (given.strength, given.mask_scale, given.feather);
+    (preset.draw_scores, preset.overwrite) = (given.draw_scores, given.overwrite);
+    (preset.report, preset.save) = (given.report.map(Into::into), given.save.map(Into::into));
+    (preset.read_options, preset.write_options) = (given.read, given.write);
+    Ok(preset.description().to_string())
+}

@@ -1,0 +1,50 @@
+//! The compiled part of the Python package `framerail`: readers, batches, pipelines, and tensors by DLPack.
+//!
+//! It is thin: arguments are checked, documented and defaulted in `python/framerail`; here they come as JSON or plain values.
+//! Every call that may take long gives the GIL away and looks for signals ([`waiting`]).
+#![deny(unsafe_code)]
+
+mod augment;
+mod batches;
+mod clips;
+mod detection;
+mod dlpack;
+mod errors;
+mod fork;
+mod frame_item;
+mod info;
+mod logging;
+mod options;
+mod pipeline;
+mod reader;
+mod source;
+mod tensor;
+mod waiting;
+
+use pyo3::prelude::*;
+
+/// The compiled part of framerail. Use the package `framerail`.
+#[pymodule(gil_used = true)]
+mod _framerail {
+    #[pymodule_export]
+    use crate::{
+        augment::Augment,
+        batches::Batches,
+        clips::{mixed_seed, sample},
+        detection::Detection,
+        frame_item::FrameItem,
+        info::{blur_faces_pipeline, cuda_devices, ffmpeg, models, onnxruntime, stages, version},
+        logging::set_log_level,
+        pipeline::Pipeline,
+        reader::Reader,
+        tensor::Tensor,
+    };
+
+    use super::*;
+
+    #[pymodule_init]
+    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::logging::start();
+        Ok(())
+    }
+}

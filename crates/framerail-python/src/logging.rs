@@ -1,0 +1,100 @@
+//! What framerail logs goes to Python's `logging`, under the logger `framerail`.
+//!
+//! Log lines come from threads that may hold locks, so none of them waits for the GIL: a thread of its own hands them over.
+
+use std::{
+    process,
+    sync::{
+        OnceLock,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread,
+};
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use parking_lot::Mutex;
+use pyo3::{exceptions::PyValueError, prelude::*};
+
+struct Line {
+    level: u8,
+    target: String,
+    text: String,
+}
+
+/// The way to the thread of this process.
+struct Door {
+    process: u32,
+    sender: Sender<Line>,
+}
+
+struct Forwarder {
+    door: Mutex<Option<Door>>,
+}
+
+impl Log for Forwarder {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let level = match record.level() {
+            Level::Error => 40,
+            Level::Warn => 30,
+            Level::Info => 20,
+            Level::Debug => 10,
+            Level::Trace => 5,
+        };
+        let line = Line { level, target: record.target().replace("::", "."), text: record.args().to_string() };
+        // After a fork another thread may seem to hold the lock for ever: then the line is lost, not the process.
+        let Some(mut door) = self.door.try_lock_for(std::time::Duration::from_millis(100)) else { return };
+        if door.as_ref().is_none_or(|door| door.process != process::id()) {
+            *door = open();
+        }
+        if let Some(door) = door.as_ref() {
+            let _ = door.sender.send(line);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn open() -> Option<Door> {
+    let (sender, receiver) = channel();
+    thread::Builder::new().name("framerail-log".into()).spawn(move || hand_over(&receiver)).ok()?;
+    Some(Door { process: process::id(), sender })
+}
+
+fn hand_over(lines: &Receiver<Line>) {
+    for line in lines {
+        let done = Python::try_attach(|py| -> PyResult<()> {
+            let root = if line.target.starts_with("framerail") { String::new() } else { "framerail.".to_owned() };
+            let logger = py.import("logging")?.call_method1("getLogger", (root + &line.target,))?;
+            logger.call_method1("log", (line.level, "%s", line.text))?;
+            Ok(())
+        });
+        if done.is_none() {
+            return;
+        }
+    }
+}
+
+/// Begins to listen; once for the process.
+pub fn start() {
+    static FORWARDER: OnceLock<Forwarder> = OnceLock::new();
+    let forwarder = FORWARDER.get_or_init(|| Forwarder { door: Mutex::new(None) });
+    if log::set_logger(forwarder).is_ok() {
+        log::set_max_level(LevelFilter::Warn);
+    }
+}
+
+/// What is logged from now on: `off`, `error`, `warn`, `info`, `debug` or `trace`.
+#[pyfunction]
+pub fn set_log_level(level: &str) -> PyResult<()> {
+    let filter =
+        level.parse().map_err(|_| PyValueError::new_err(format!("option 'level': {level}; use off, error, warn, info, debug or trace")))?;
+    log::set_max_level(filter);
+    Ok(())
+}

@@ -1,0 +1,258 @@
+//! Options as `framerail/options.py` sends them, in JSON: checked there, complete, in the names used here.
+
+use std::{path::PathBuf, time::Duration};
+
+use framerail::{
+    core::{BBox, DType, Device, TensorLayout},
+    cuda::CudaDevice,
+    pipeline::DeviceChoice,
+    reader::{IndexCache, IndexPolicy, OnError, OutputOptions, ReadDevice, ReadMode, ReaderOptions, Selection, TensorOptions},
+    vision::{ChannelOrder, Fit, Sampling, ToneMap},
+};
+use pyo3::{exceptions::PyValueError, prelude::*};
+use serde::Deserialize;
+
+use crate::{errors, source::Source};
+
+/// Reads JSON.
+///
+/// # Errors
+/// `ValueError` with the place and what is allowed there.
+pub fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> PyResult<T> {
+    serde_json::from_str(json).map_err(|error| PyValueError::new_err(format!("bad options: {error}")))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Mode {
+    Auto,
+    Seek,
+    Stream,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Index {
+    Exact,
+    Approximate,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ErrorPolicy {
+    Repair,
+    Fail,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Channels {
+    Rgb,
+    Bgr,
+    Gray,
+    Hsv,
+    Yuv,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Resize {
+    Stretch,
+    Letterbox,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Interpolation {
+    Bilinear,
+    Area,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ToneCurve {
+    Bt2390,
+    Hable,
+}
+
+/// What is handed out of each frame.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    layout: TensorLayout,
+    dtype: String,
+    /// Height and width.
+    size: Option<(u32, u32)>,
+    resize: Resize,
+    /// 0 to 255.
+    pad: u8,
+    interpolation: Interpolation,
+    channels: Channels,
+    /// x, y, width, height.
+    crop: Option<(f32, f32, f32, f32)>,
+    scale: f32,
+    mean: [f32; 3],
+    std: [f32; 3],
+    swscale: bool,
+    tone_map: Option<ToneCurve>,
+}
+
+impl Output {
+    fn into_options(self) -> PyResult<OutputOptions> {
+        let channel_order = match self.channels {
+            Channels::Rgb => ChannelOrder::Rgb,
+            Channels::Bgr => ChannelOrder::Bgr,
+            Channels::Gray => ChannelOrder::Gray,
+            Channels::Hsv => ChannelOrder::Hsv,
+            Channels::Yuv => return Ok(OutputOptions::Yuv),
+        };
+        let mut tensor = TensorOptions { channel_order, layout: self.layout, dtype: dtype(&self.dtype)?, ..TensorOptions::default() };
+        tensor.crop = self.crop.map(|(x, y, width, height)| BBox::from_xyxy(x, y, x + width, y + height));
+        tensor.size = self.size.map(|(height, width)| (width, height));
+        tensor.fit = match self.resize {
+            Resize::Stretch => Fit::Stretch,
+            Resize::Letterbox => Fit::Letterbox { pad: self.pad, centered: true },
+        };
+        tensor.sampling = match self.interpolation {
+            Interpolation::Bilinear => Sampling::Bilinear,
+            Interpolation::Area => Sampling::Area,
+        };
+        (tensor.scale, tensor.mean, tensor.std) = (self.scale, self.mean, self.std);
+        tensor.tone_map = self.tone_map.map(|curve| match curve {
+            ToneCurve::Bt2390 => ToneMap::Bt2390,
+            ToneCurve::Hable => ToneMap::Hable,
+        });
+        Ok(if self.swscale { OutputOptions::Swscale(tensor) } else { OutputOptions::Tensor(tensor) })
+    }
+}
+
+/// An element type by its name.
+///
+/// # Errors
+/// `ValueError`.
+pub fn dtype(name: &str) -> PyResult<DType> {
+    match name {
+        "uint8" => Ok(DType::U8),
+        "float16" => Ok(DType::F16),
+        "bfloat16" => Ok(DType::Bf16),
+        "float32" => Ok(DType::F32),
+        other => Err(PyValueError::new_err(format!("option 'dtype': {other}; use uint8, float16, bfloat16 or float32"))),
+    }
+}
+
+/// NumPy's name of an element type, which PyTorch shares.
+pub fn dtype_name(dtype: DType) -> &'static str {
+    match dtype {
+        DType::U8 => "uint8",
+        DType::F16 => "float16",
+        DType::Bf16 => "bfloat16",
+        _ => "float32",
+    }
+}
+
+/// Reads what [`Output`] describes.
+///
+/// # Errors
+/// `ValueError`.
+pub fn output(json: &str) -> PyResult<OutputOptions> {
+    parse::<Output>(json)?.into_options()
+}
+
+/// Everything that a reader is opened with.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reader {
+    device: String,
+    mode: Mode,
+    output: Output,
+    index: Index,
+    /// `sidecar`, or a folder.
+    index_cache: Option<String>,
+    threads: usize,
+    queue: usize,
+    timeout: Option<f64>,
+    stream: Option<usize>,
+    on_error: ErrorPolicy,
+    format: Option<String>,
+}
+
+/// Reads a reader's options.
+///
+/// # Errors
+/// `ValueError`, and `framerail.CudaError` for a card that is not there.
+pub fn reader(py: Python<'_>, json: &str, source: &Source) -> PyResult<ReaderOptions> {
+    let given: Reader = parse(json)?;
+    let mut options = ReaderOptions::new(source.input.source.clone());
+    options.input.custom = source.input.custom.clone();
+    options.input.video_stream = given.stream;
+    options.input.format = given.format;
+    options.device = device(py, &given.device)?;
+    options.mode = match given.mode {
+        Mode::Auto => ReadMode::Auto,
+        Mode::Seek => ReadMode::Seek,
+        Mode::Stream => ReadMode::Stream,
+    };
+    options.output = given.output.into_options()?;
+    options.index = match given.index {
+        Index::Exact => IndexPolicy::Exact,
+        Index::Approximate => IndexPolicy::Approximate,
+    };
+    options.cache = match given.index_cache.as_deref() {
+        None => IndexCache::None,
+        Some("sidecar") => IndexCache::Sidecar,
+        Some(folder) => IndexCache::Folder(PathBuf::from(folder)),
+    };
+    (options.threads, options.queue) = (given.threads, given.queue);
+    options.timeout = given
+        .timeout
+        .map(Duration::try_from_secs_f64)
+        .transpose()
+        .map_err(|error| PyValueError::new_err(format!("option 'timeout': {error}")))?;
+    options.input.read_timeout = options.timeout;
+    options.on_error = match given.on_error {
+        ErrorPolicy::Repair => OnError::Repair,
+        ErrorPolicy::Fail => OnError::Fail,
+    };
+    Ok(options)
+}
+
+fn device(py: Python<'_>, name: &str) -> PyResult<ReadDevice> {
+    let wanted: DeviceChoice = name.parse().map_err(|error| PyValueError::new_err(format!("option 'device': {error}")))?;
+    match wanted {
+        DeviceChoice::On(Device::Cpu) => Ok(ReadDevice::Cpu),
+        DeviceChoice::On(Device::Cuda(ordinal)) => open(py, ordinal).map_err(|error| errors::cuda(py, &error)),
+        DeviceChoice::Auto => match open(py, 0) {
+            Ok(device) => Ok(device),
+            Err(error) if framerail::devices::is_card_present() => {
+                log::warn!("the card cannot be used, frames are decoded on the CPU: {error}");
+                Ok(ReadDevice::Cpu)
+            }
+            Err(_) => Ok(ReadDevice::Cpu),
+        },
+    }
+}
+
+fn open(py: Python<'_>, ordinal: u32) -> Result<ReadDevice, framerail::cuda::CudaError> {
+    py.detach(|| CudaDevice::open(ordinal)).map(ReadDevice::Cuda)
+}
+
+/// Which frames a stream of batches gives.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "lowercase")]
+enum Frames {
+    Range { start: usize, stop: Option<usize>, step: usize },
+    List(Vec<usize>),
+    Fps { fps: f64, start: Option<f64>, end: Option<f64> },
+}
+
+/// Reads a selection.
+///
+/// # Errors
+/// `ValueError`.
+pub fn selection(json: &str) -> PyResult<Selection> {
+    Ok(match parse::<Frames>(json)? {
+        Frames::Range { start, stop, step } => Selection::Range { start, stop, step },
+        Frames::List(numbers) => Selection::List(numbers),
+        Frames::Fps { fps, start, end } => Selection::Fps { fps, start_secs: start, end_secs: end },
+    })
+}

@@ -1,0 +1,90 @@
+//! What Python gives as a source: a path or address, bytes, or an object that reads and seeks.
+
+use std::{
+    io::{self, Read, Seek, SeekFrom},
+    sync::Arc,
+};
+
+use framerail::media::{CustomSource, InputOptions};
+use parking_lot::Mutex;
+use pyo3::{exceptions::PyTypeError, prelude::*, types::PyBytes};
+
+/// What a file-like object raised last, to be the cause of the error that comes of it.
+pub type Raised = Arc<Mutex<Option<PyErr>>>;
+
+/// Where media comes from.
+pub struct Source {
+    pub input: InputOptions,
+    pub raised: Raised,
+}
+
+impl Source {
+    /// Of a `str`, of `bytes` (copied once), or of an object with `read` and `seek`.
+    ///
+    /// # Errors
+    /// `TypeError` for anything else.
+    pub fn new(object: &Bound<'_, PyAny>, name: &str) -> PyResult<Self> {
+        let raised = Raised::default();
+        let input = if let Ok(path) = object.extract::<String>() {
+            InputOptions::new(path)
+        } else if let Ok(bytes) = object.cast::<PyBytes>() {
+            InputOptions::of_custom(CustomSource::bytes(name, bytes.as_bytes().to_vec()))
+        } else if object.hasattr("read")? && object.hasattr("seek")? {
+            let file = FileLike { object: object.clone().unbind(), raised: Arc::clone(&raised) };
+            InputOptions::of_custom(CustomSource::seekable(name, file))
+        } else {
+            return Err(PyTypeError::new_err("a source is a path, an address, bytes, or an object with read() and seek()"));
+        };
+        Ok(Self { input, raised })
+    }
+}
+
+/// A Python object that reads and seeks. Callers must not hold the GIL: reads happen on threads of the reader's own.
+struct FileLike {
+    object: Py<PyAny>,
+    raised: Raised,
+}
+
+impl FileLike {
+    fn call<T>(&self, work: impl for<'py> FnOnce(&Bound<'py, PyAny>) -> PyResult<T>) -> io::Result<T> {
+        let done = Python::try_attach(|py| work(self.object.bind(py)).map_err(|error| self.note(py, error)));
+        done.unwrap_or_else(|| Err(io::Error::other("Python is about to end")))
+    }
+
+    fn note(&self, py: Python<'_>, error: PyErr) -> io::Error {
+        let words = format!("{}: {}", error.get_type(py).name().map_or_else(|_| "error".into(), |name| name.to_string()), error.value(py));
+        *self.raised.lock() = Some(error);
+        io::Error::other(words)
+    }
+}
+
+impl Read for FileLike {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.call(|object| {
+            let read = object.call_method1("read", (buffer.len(),))?;
+            let read =
+                read.cast::<PyBytes>().map_err(|_| PyTypeError::new_err("read() must give bytes; was the file opened in text mode?"))?;
+            let bytes = read.as_bytes();
+            let count = bytes.len().min(buffer.len());
+            if let (Some(to), Some(from)) = (buffer.get_mut(..count), bytes.get(..count)) {
+                to.copy_from_slice(from);
+            }
+            Ok(count)
+        })
+    }
+}
+
+impl Seek for FileLike {
+    fn seek(&mut self, target: SeekFrom) -> io::Result<u64> {
+        let (offset, whence) = match target {
+            SeekFrom::Start(offset) => (i128::from(offset), 0),
+            SeekFrom::Current(offset) => (i128::from(offset), 1),
+            SeekFrom::End(offset) => (i128::from(offset), 2),
+        };
+        self.call(|object| match object.call_method1("seek", (offset as i64, whence))?.extract() {
+            Ok(position) => Ok(position),
+            // Some objects give nothing back.
+            Err(_) => object.call_method0("tell")?.extract(),
+        })
+    }
+}

@@ -1,0 +1,114 @@
+//! Work that takes long: the GIL is given away, and Ctrl-C ends it.
+//!
+//! Python runs signal handlers on its main thread only. Called there, the work goes to a thread of its own while this one looks
+//! for signals; called elsewhere, it is done in place.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+        mpsc::{RecvTimeoutError, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use framerail::media::CancelFlag;
+use parking_lot::Mutex;
+use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::PyOnceLock};
+
+/// How often signals are looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long cancelled work may take to end before it is left to itself.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+const WAITING: u8 = 0;
+const WORKING: u8 = 1;
+const ABANDONED: u8 = 2;
+
+/// One call's way to its turn at something that is used by one thread at a time.
+#[derive(Clone, Default)]
+pub struct Turn {
+    state: Arc<AtomicU8>,
+}
+
+impl Turn {
+    /// Called once the lock is held: whether the caller still wants the result.
+    pub fn take(&self) -> bool {
+        self.state.compare_exchange(WAITING, WORKING, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Gives up; whether the work had begun.
+    fn abandon(&self) -> bool {
+        self.state.swap(ABANDONED, Ordering::AcqRel) == WORKING
+    }
+}
+
+static MAIN_THREAD: PyOnceLock<(Py<PyAny>, Py<PyAny>)> = PyOnceLock::new();
+
+fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
+    let (main, ident) = MAIN_THREAD.get_or_try_init(py, || -> PyResult<_> {
+        let threading = py.import("threading")?;
+        Ok((threading.getattr("main_thread")?.unbind(), threading.getattr("get_ident")?.unbind()))
+    })?;
+    main.bind(py).call0()?.getattr("ident")?.eq(ident.bind(py).call0()?)
+}
+
+/// Does the work without the GIL. A signal whose handler raises sets `cancel`, and that exception comes out.
+///
+/// # Errors
+/// What a signal handler raised.
+pub fn without_gil<T: Send + 'static>(py: Python<'_>, cancel: &CancelFlag, work: impl FnOnce(&Turn) -> T + Send + 'static) -> PyResult<T> {
+    let turn = Turn::default();
+    if !is_main_thread(py)? {
+        return Ok(py.detach(|| work(&turn)));
+    }
+    let (sender, receiver) = sync_channel(1);
+    // Lent to a closure without the GIL, which has to be `Send`.
+    let receiver = Mutex::new(receiver);
+    let its_turn = turn.clone();
+    let worker = thread::Builder::new().name("framerail-call".into()).spawn(move || {
+        let _ = sender.send(work(&its_turn));
+    });
+    worker.map_err(|error| PyRuntimeError::new_err(format!("no thread could be started: {error}")))?;
+    loop {
+        match py.detach(|| receiver.lock().recv_timeout(LOOK_EVERY)) {
+            Ok(result) => return Ok(result),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(PyRuntimeError::new_err("a bug in framerail: a call panicked; please report it"));
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if let Err(raised) = py.check_signals() {
+            if turn.abandon() {
+                cancel.store(true, Ordering::Relaxed);
+                py.detach(|| drop(receiver.lock().recv_timeout(PATIENCE)));
+                cancel.store(false, Ordering::Relaxed);
+            }
+            return Err(raised);
+        }
+    }
+}
+
+/// Gives the GIL away until `is_over`, looking for signals; `on_signal` is told how many came, and decides what to raise.
+///
+/// # Errors
+/// What `on_signal` gives.
+pub fn until(
+    py: Python<'_>,
+    is_over: impl Fn(Duration) -> bool + Sync,
+    mut on_signal: impl FnMut(PyErr),
+    mut each: impl FnMut(Python<'_>) -> PyResult<()>,
+) -> PyResult<()> {
+    let mut looked = Instant::now();
+    while !py.detach(|| is_over(LOOK_EVERY)) {
+        if let Err(raised) = py.check_signals() {
+            on_signal(raised);
+        }
+        if looked.elapsed() >= 4 * LOOK_EVERY {
+            looked = Instant::now();
+            each(py)?;
+        }
+    }
+    Ok(())
+}

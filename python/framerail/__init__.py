@@ -1,0 +1,66 @@
+"""framerail: video frames for deep learning.
+
+``VideoReader`` gives frames by number, by time and in sequence as tensors; ``sample_clips`` and ``framerail.torch`` feed
+training; ``Pipeline`` runs detection and writes video. See ``docs/python.md``.
+"""
+
+import sysconfig as _sysconfig
+
+if _sysconfig.get_config_var("Py_GIL_DISABLED"):
+    raise ImportError("framerail does not support free-threaded builds of Python yet; use a build with the GIL, such as python3.13")
+
+from . import _framerail
+from ._framerail import Detection, FrameItem, Tensor, set_log_level
+from .augment import Augment, ColorJitter, RandomBlur, RandomErase, RandomResizedCrop, mixed_seed
+from .clips import Clips, clip_numbers, sample_clips
+from .doctor import doctor
+from .errors import CudaError, DecodeError, PipelineError, PipelineUsageError, UnsupportedError
+from .frames import FrameBatch, FrameTimes, Planes, VideoMetadata
+from .options import IMAGENET, UNIT, Normalize
+from .pipeline import Pipeline, blur_faces, stages
+from .reader import Batches, VideoReader
+
+__version__ = _framerail.version()
+
+__all__ = [
+    "IMAGENET",
+    "UNIT",
+    "Augment",
+    "Batches",
+    "Clips",
+    "ColorJitter",
+    "CudaError",
+    "DecodeError",
+    "Detection",
+    "FrameBatch",
+    "FrameItem",
+    "FrameTimes",
+    "Normalize",
+    "Pipeline",
+    "PipelineError",
+    "PipelineUsageError",
+    "Planes",
+    "RandomBlur",
+    "RandomErase",
+    "RandomResizedCrop",
+    "Tensor",
+    "UnsupportedError",
+    "VideoMetadata",
+    "VideoReader",
+    "blur_faces",
+    "clip_numbers",
+    "doctor",
+    "mixed_seed",
+    "sample_clips",
+    "set_log_level",
+    "stages",
+]
+
+
+def __getattr__(name):
+    # Imports PyTorch, so only when it is asked for.
+    if name == "torch":
+        import importlib
+
+        return importlib.import_module(".torch", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

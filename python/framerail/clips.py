@@ -1,0 +1,153 @@
+"""Clips of a video, as training reads them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, List, Optional
+
+import numpy as np
+
+from . import _framerail
+from .options import bad, choice, real, whole
+from .reader import VideoReader
+
+_EDGES = ("repeat", "wrap", "mirror", "error")
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Clips of one video.
+
+    Attributes
+    ----------
+    data : torch.Tensor or numpy.ndarray
+        [N, T, C, H, W] or [N, T, H, W, C]: clips, frames.
+    numbers : int64 array [N, T]
+        Numbers of the frames.
+    seconds : float64 array [N, T]
+        Their presentation times.
+    status : array of str [N, T]
+        "ok", "repaired" or "missing".
+    filled : int64 array [N]
+        How many of the last frames of each clip stand for frames beyond the video's end.
+    """
+
+    data: Any
+    numbers: np.ndarray
+    seconds: np.ndarray
+    status: np.ndarray
+    filled: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def pts_seconds(self) -> np.ndarray:
+        """The same as ``seconds``."""
+        return self.seconds
+
+
+def clip_numbers(
+    reader: VideoReader,
+    *,
+    num_clips: Optional[int] = None,
+    frames_per_clip: int = 16,
+    stride: Optional[float] = None,
+    policy: str = "random",
+    by: str = "frames",
+    step: Optional[float] = None,
+    seed: int = 0,
+    start: Optional[float] = None,
+    end: Optional[float] = None,
+    edge: str = "repeat",
+) -> List[tuple]:
+    """Which frames make up clips, without reading them: a list of (numbers, filled). Options as of ``sample_clips``."""
+    choice("policy", policy, ("random", "regular", "every"))
+    choice("by", by, ("frames", "seconds"))
+    choice("edge", edge, _EDGES)
+    if policy == "every":
+        if num_clips is not None:
+            raise bad("num_clips", num_clips, "it with policy='random' or 'regular'; 'every' takes step")
+        chosen: dict = {"every": {"step": real("step", step, "frames or seconds above 0 with policy='every'", above=0.0)}}
+    else:
+        if step is not None:
+            raise bad("step", step, "it with policy='every'")
+        chosen = {policy: {"num_clips": whole("num_clips", 1 if num_clips is None else num_clips, 1)}}
+        if policy == "random":
+            chosen[policy]["seed"] = whole("seed", seed, 0) % 2**64
+    if by == "frames":
+        steps: dict = {
+            "stride": 1 if stride is None else whole("stride", stride, 1),
+            "start": 0 if start is None else whole("start", start, 0),
+            "end": None if end is None else whole("end", end, 1),
+        }
+        count, times = len(reader), None
+    else:
+        given = (("stride", stride), ("start", start), ("end", end))
+        steps = {name: None if value is None else real(name, value, "seconds") for name, value in given}
+        known = reader.times
+        count = len(known)
+        times = (known.seconds.tolist(), float(known.seconds[-1] + known.durations[-1])) if count else ([], 0.0)
+    sampling = {"policy": chosen, "frames_per_clip": whole("frames_per_clip", frames_per_clip, 1), "steps": {by: steps}, "edge": edge}
+    return _framerail.sample_clips(json.dumps(sampling), count, times)
+
+
+def sample_clips(
+    reader: VideoReader,
+    *,
+    num_clips: Optional[int] = None,
+    frames_per_clip: int = 16,
+    stride: Optional[float] = None,
+    policy: str = "random",
+    by: str = "frames",
+    step: Optional[float] = None,
+    seed: int = 0,
+    start: Optional[float] = None,
+    end: Optional[float] = None,
+    edge: str = "repeat",
+) -> Clips:
+    """Reads clips of a video. Each group of pictures is visited once, whatever the clips share.
+
+    Parameters
+    ----------
+    reader : VideoReader
+        The video; its output options decide what frames are like.
+    num_clips : int
+        How many, for the policies "random" and "regular"; 1 by default.
+    frames_per_clip : int
+        Frames of each clip.
+    stride : int or float
+        From one frame of a clip to the next: frames (1 by default), or seconds (the mean time between frames by default).
+    policy : str
+        Where clips start: "random" (by ``seed``, in the order drawn), "regular" (evenly spread from the first to the last
+        possible place), or "every" ``step`` frames or seconds.
+    by : str
+        What stride, step, start and end count: "frames", or "seconds", each of which picks the frame on screen.
+    seed : int
+        The same seed gives the same places, on every machine and in every version.
+    start, end : int or float, optional
+        The range in which clips may start; by default from the first frame to the last start whose clip is whole.
+    edge : str
+        What stands for frames beyond the end: "repeat" the clip's last one, "wrap" to its first, "mirror", or "error".
+
+    Returns
+    -------
+    Clips
+
+    Raises
+    ------
+    ValueError
+        For options, ranges and clips that are impossible; says what there is instead.
+    """
+    found = clip_numbers(
+        reader, num_clips=num_clips, frames_per_clip=frames_per_clip, stride=stride, policy=policy, by=by, step=step, seed=seed,
+        start=start, end=end, edge=edge,
+    )  # fmt: skip
+    numbers = np.array([clip for clip, _ in found], np.int64).reshape(len(found), frames_per_clip)
+    batch = reader.read(numbers.reshape(-1))
+    data = batch.data
+    if hasattr(data, "reshape"):
+        data = data.reshape(*numbers.shape, *data.shape[1:])
+    filled = np.array([count for _, count in found], np.int64)
+    return Clips(data, numbers, batch.seconds.reshape(numbers.shape), batch.status.reshape(numbers.shape), filled)

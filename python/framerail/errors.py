@@ -1,0 +1,64 @@
+"""Exceptions of framerail. Beside these, calls raise Python's own: ``FileNotFoundError``, ``IndexError``,
+``ValueError`` for options, ``TimeoutError``, ``KeyboardInterrupt``."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+
+class DecodeError(RuntimeError):
+    """A source that is no video, or is damaged.
+
+    Attributes
+    ----------
+    source : str
+        The source as given.
+    frame : int or None
+        Number of the frame at fault, when it is known.
+    pts : int or None
+        Its presentation time in ticks of the stream, when it is known.
+    """
+
+    def __init__(self, message: str, source: str = "", frame: Optional[int] = None, pts: Optional[int] = None):
+        super().__init__(message)
+        self.source = source
+        self.frame = frame
+        self.pts = pts
+
+    def __reduce__(self):
+        return (type(self), (str(self), self.source, self.frame, self.pts))
+
+
+class UnsupportedError(RuntimeError):
+    """A codec, pixel format or size that this build, or this card, cannot handle."""
+
+
+class CudaError(RuntimeError):
+    """What the CUDA driver or a card says: no driver, no such card, out of memory."""
+
+
+class PipelineError(RuntimeError):
+    """A pipeline that could not be run to its end.
+
+    Attributes
+    ----------
+    kind : str
+        What the failure calls for: "usage", "input", "output", "model", "resource", "cancelled" or "internal".
+    exit_code : int
+        What the program ``framerail`` ends with for it.
+    stage : str or None
+        The stage that failed first, when the pipeline was running.
+    """
+
+    def __init__(self, message: str, kind: str = "internal", exit_code: int = 1, stage: Optional[str] = None):
+        super().__init__(message)
+        self.kind = kind
+        self.exit_code = exit_code
+        self.stage = stage
+
+    def __reduce__(self):
+        return (type(self), (str(self), self.kind, self.exit_code, self.stage))
+
+
+class PipelineUsageError(PipelineError, ValueError):
+    """A mistake in a pipeline's text or options; the message shows the place."""

@@ -1,0 +1,235 @@
+"""What readers are opened with: checked here, sent to the compiled part as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import numbers
+import operator
+import os
+import re
+from dataclasses import dataclass
+from typing import Any, Mapping, Optional, Sequence, Tuple
+
+DTYPES = ("uint8", "float16", "bfloat16", "float32")
+OUTPUTS = ("auto", "torch", "numpy", "dlpack")
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """Normalisation of channels: ``(value / 255 - mean) / std`` for values of 0 to 255.
+
+    Parameters
+    ----------
+    mean, std : three floats
+        For values of 0 to 1, in the order of ``channels``. With one channel the first of each is used.
+    """
+
+    mean: Tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: Tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self):
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            try:
+                given = tuple(float(number) for number in value)
+            except TypeError:
+                raise bad(name, value, "three numbers") from None
+            if len(given) != 3 or not all(map(math.isfinite, given)) or (name == "std" and 0.0 in given):
+                raise bad(name, value, "three finite numbers" + (" other than 0" if name == "std" else ""))
+            object.__setattr__(self, name, given)
+
+
+#: What models trained on ImageNet expect of RGB.
+IMAGENET = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+#: Values of 0 to 1.
+UNIT = Normalize()
+
+
+def bad(option: str, value: Any, allowed: str) -> ValueError:
+    return ValueError(f"option '{option}': {value!r}; use {allowed}")
+
+
+def listed(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names[:-1]) + f" or {names[-1]!r}"
+
+
+def choice(option: str, value: Any, names: Sequence[str]) -> str:
+    if value not in names:
+        raise bad(option, value, listed(names))
+    return value
+
+
+def whole(option: str, value: Any, lowest: int, what: str = "") -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise bad(option, value, what or f"a whole number from {lowest}") from None
+    if number < lowest:
+        raise bad(option, value, what or f"a whole number from {lowest}")
+    return number
+
+
+def real(option: str, value: Any, what: str, above: float = -math.inf) -> float:
+    if not isinstance(value, numbers.Real) and not hasattr(value, "__float__"):
+        raise bad(option, value, what)
+    number = float(value)
+    if not math.isfinite(number) or number <= above:
+        raise bad(option, value, what)
+    return number
+
+
+def dtype_name(value: Any) -> str:
+    """The name of an element type given by name, or as NumPy or PyTorch has it."""
+    name = value if isinstance(value, str) else getattr(value, "name", None) or getattr(value, "__name__", None) or str(value)
+    name = str(name)
+    name = name[len("torch.") :] if name.startswith("torch.") else name
+    name = {"half": "float16", "float": "float32"}.get(name, name)
+    if name not in DTYPES:
+        raise bad("dtype", value, listed(DTYPES) + ", or the same of NumPy or PyTorch")
+    return name
+
+
+def device_name(value: Any) -> str:
+    name = str(value)
+    if name not in ("cpu", "auto", "cuda") and not re.fullmatch(r"cuda:\d{1,3}", name):
+        raise bad("device", value, "'cpu', 'auto', 'cuda' or 'cuda:N'")
+    return name
+
+
+def _size(value: Any) -> Optional[Tuple[int, int]]:
+    if value is None:
+        return None
+    what = "(height, width), each from 1 to 32768"
+    sides = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(sides) != 2:
+        raise bad("size", value, what)
+    sides = tuple(whole("size", side, 1, what) for side in sides)
+    if max(sides) > 32768:
+        raise bad("size", value, what)
+    return sides
+
+
+def _crop(value: Any) -> Optional[Tuple[float, ...]]:
+    if value is None:
+        return None
+    what = "(x, y, width, height) in pixels of the frame, with sides above 0"
+    try:
+        given = tuple(real("crop", number, what) for number in value)
+    except TypeError:
+        raise bad("crop", value, what) from None
+    if len(given) != 4 or given[2] <= 0 or given[3] <= 0:
+        raise bad("crop", value, what)
+    return given
+
+
+OUTPUT_DEFAULTS: Mapping[str, Any] = {
+    "layout": "TCHW",
+    "dtype": "uint8",
+    "size": None,
+    "resize": "stretch",
+    "pad": 114,
+    "interpolation": "bilinear",
+    "channels": "rgb",
+    "crop": None,
+    "normalize": None,
+    "exact": None,
+    "tone_map": None,
+}
+
+
+def output_json(options: Mapping[str, Any]) -> str:
+    """Checks what is handed out of each frame."""
+    layout = options["layout"]
+    layout = choice("layout", {"NCHW": "TCHW", "NHWC": "THWC"}.get(layout, layout), ("TCHW", "THWC"))
+    dtype = dtype_name(options["dtype"])
+    channels = choice("channels", options["channels"], ("rgb", "bgr", "gray", "hsv", "yuv"))
+    exact = options["exact"]
+    if exact not in (None, "swscale"):
+        raise bad("exact", exact, "None or 'swscale'")
+    normalize = options["normalize"]
+    if normalize is True:
+        normalize = UNIT
+    if normalize is not None and not isinstance(normalize, Normalize):
+        raise bad("normalize", normalize, "None, framerail.IMAGENET or framerail.Normalize(mean, std)")
+    if normalize is not None and dtype == "uint8":
+        raise bad("normalize", normalize, "a dtype of 'float16', 'bfloat16' or 'float32' with it; uint8 holds no fractions")
+    size, crop = _size(options["size"]), _crop(options["crop"])
+    if exact or channels == "yuv":
+        name = "exact='swscale'" if exact else "channels='yuv'"
+        for option, value, only in (("size", size, None), ("crop", crop, None), ("normalize", normalize, None), ("dtype", dtype, "uint8")):
+            if value != only:
+                raise bad(option, options[option], f"the default with {name}: frames come at their own size, in 8 bits or as decoded")
+    if exact and channels not in ("rgb", "bgr", "gray"):
+        raise bad("channels", channels, "'rgb', 'bgr' or 'gray' with exact='swscale'")
+    scale, mean, std = 1.0, (0.0,) * 3, (1.0,) * 3
+    if normalize is not None:
+        scale, mean, std = 1.0 / 255.0, normalize.mean, normalize.std
+    made = {
+        "layout": layout,
+        "dtype": dtype,
+        "size": size,
+        "resize": choice("resize", options["resize"], ("stretch", "letterbox")),
+        "pad": min(whole("pad", options["pad"], 0, "a whole number from 0 to 255"), 255),
+        "interpolation": choice("interpolation", options["interpolation"], ("bilinear", "area")),
+        "channels": channels,
+        "crop": crop,
+        "scale": scale,
+        "mean": mean,
+        "std": std,
+        "swscale": exact == "swscale",
+        "tone_map": None if options["tone_map"] is None else choice("tone_map", options["tone_map"], ("bt2390", "hable")),
+    }
+    return json.dumps(made)
+
+
+READER_DEFAULTS: Mapping[str, Any] = {
+    "device": "cpu",
+    "mode": "auto",
+    **OUTPUT_DEFAULTS,
+    "stream": None,
+    "index": "exact",
+    "index_cache": None,
+    "threads": 0,
+    "queue": 2,
+    "timeout": 60.0,
+    "on_error": "repair",
+    "format": None,
+    "output": "auto",
+}
+
+
+def reader_json(options: Mapping[str, Any]) -> str:
+    """Checks everything that a reader is opened with."""
+    cache, timeout, stream = options["index_cache"], options["timeout"], options["stream"]
+    if cache is not None:
+        try:
+            cache = os.fspath(cache)
+        except TypeError:
+            raise bad("index_cache", cache, "None, 'sidecar' or a folder") from None
+    choice("output", options["output"], OUTPUTS)
+    made = {
+        "device": device_name(options["device"]),
+        "mode": choice("mode", options["mode"], ("auto", "seek", "stream")),
+        "output": json.loads(output_json({name: options[name] for name in OUTPUT_DEFAULTS})),
+        "index": choice("index", options["index"], ("exact", "approximate")),
+        "index_cache": cache,
+        "threads": whole("threads", options["threads"], 0),
+        "queue": whole("queue", options["queue"], 1),
+        "timeout": None if timeout is None else real("timeout", timeout, "None or seconds above 0", above=0.0),
+        "stream": None if stream is None else whole("stream", stream, 0),
+        "on_error": choice("on_error", options["on_error"], ("repair", "fail")),
+        "format": options["format"],
+    }
+    return json.dumps(made)
+
+
+def known(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Refuses names of options that do not exist."""
+    import difflib
+
+    for name in options:
+        if name not in defaults:
+            near = difflib.get_close_matches(name, defaults, 1)
+            hint = f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(sorted(defaults))}"
+            raise TypeError(f"unknown option '{name}'{hint}")

@@ -1,0 +1,249 @@
+"""Pipelines: video in, detections and finished video out."""
+
+from __future__ import annotations
+
+import functools
+import glob
+import importlib.util
+import json
+import os
+import sys
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from . import _framerail
+from .options import bad, device_name, real, whole
+from .progress import ProgressLine
+
+
+@functools.lru_cache(maxsize=None)
+def _find_onnxruntime() -> None:
+    """Names the library of the Python package ``onnxruntime`` to the compiled part, unless the environment does."""
+    if os.environ.get("ORT_DYLIB_PATH"):
+        return
+    spec = importlib.util.find_spec("onnxruntime")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        libraries = sorted(glob.glob(os.path.join(glob.escape(folder), "capi", "libonnxruntime.so*")))
+        if libraries:
+            os.environ["ORT_DYLIB_PATH"] = libraries[-1]
+            return
+
+
+class Pipeline:
+    """A pipeline of stages that run side by side.
+
+    Parameters
+    ----------
+    pipeline : str or os.PathLike
+        A text such as "read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4", or a file that ends in ".toml".
+        ``framerail.stages()`` lists the stages.
+    device : str, optional
+        "auto", "cpu", "cuda" or "cuda:N" for all stages that do not say otherwise; by default the file's, else "auto".
+
+    Raises
+    ------
+    PipelineUsageError
+        For a mistake in the text: the message shows the place. Inputs and models are opened by ``edges`` and ``run``.
+
+    Examples
+    --------
+    >>> import framerail as fr
+    >>> p = fr.Pipeline("read in.mp4 ! infer centerface ! blur ! write out.mp4")
+    >>> p.on("infer", lambda batch: print(batch[0].detections))
+    >>> p.run(progress=True)  # doctest: +SKIP
+    """
+
+    def __init__(self, pipeline: Any, *, device: Optional[str] = None):
+        text = os.fspath(pipeline)
+        is_file = text.endswith(".toml") and (os.path.exists(text) or not any(letter.isspace() for letter in text))
+        _find_onnxruntime()
+        self._compiled = _framerail.Pipeline(text, is_file, None if device is None else device_name(device))
+        self._callbacks: List[Tuple[str, Callable[[list], Any], int]] = []
+        self._stats: Optional[Dict[str, Any]] = None
+
+    @property
+    def text(self) -> str:
+        """The pipeline as text."""
+        return self._compiled.text
+
+    @property
+    def stages(self) -> List[str]:
+        """Names of the stages, in order."""
+        return self._compiled.stages
+
+    @property
+    def stats(self) -> Optional[Dict[str, Any]]:
+        """Statistics of the last run that came to its end; None before."""
+        return self._stats
+
+    def edges(self) -> List[Tuple[str, str, str]]:
+        """What flows between stages: from, to, and the format in words. Opens inputs and models.
+
+        Raises
+        ------
+        PipelineError
+            For stages that do not fit, and inputs or models that cannot be opened.
+        """
+        return self._compiled.edges()
+
+    def on(self, stage: str, callback: Callable[[List["_framerail.FrameItem"]], Any], *, batch: int = 1) -> "Pipeline":
+        """Calls a function with what a stage gives; with what it takes, for the last stage.
+
+        The function runs on the stage's thread and slows it as long as it takes. Called as soon as frames come, so it
+        must not wait for ``run``.
+
+        Parameters
+        ----------
+        stage : str
+            Name of a stage, such as "infer" or "blur-2".
+        callback : callable
+            Gets a list of ``FrameItem``. With ``batch=1`` it may change the frame's ``detections``, and gives False to
+            take the frame out. What it raises ends the run and comes out of ``run``.
+        batch : int
+            Frames in a call. With more than one, frames travel on meanwhile: the callback only looks.
+
+        Returns
+        -------
+        Pipeline
+            Itself.
+        """
+        if not callable(callback):
+            raise bad("callback", callback, "a function of one argument")
+        names = self.stages
+        if stage not in names and stage not in {name.rsplit("-", 1)[0] for name in names}:
+            raise bad("stage", stage, "one of " + ", ".join(names))
+        self._callbacks.append((stage, callback, whole("batch", batch, 1)))
+        return self
+
+    def run(self, *, progress: Any = False, stall_limit: float = 10.0) -> Dict[str, Any]:
+        """Runs the pipeline to its end.
+
+        Ctrl-C ends the run and completes its files, a second one drops them; ``KeyboardInterrupt`` is raised then.
+
+        Parameters
+        ----------
+        progress : bool or callable
+            True draws a line on the terminal; a function gets the statistics so far, five times a second.
+        stall_limit : float
+            A stage that works on one item for longer than this many seconds is named in the log.
+
+        Returns
+        -------
+        dict
+            Statistics: ``wall_secs``, ``stages``, ``edges`` and more, as ``framerail run --stats`` writes them.
+
+        Raises
+        ------
+        PipelineError
+            Its ``kind`` says what the failure calls for.
+        """
+        line = None
+        told: Optional[Callable[[str], None]] = None
+        if callable(progress):
+            told = lambda stats: progress(json.loads(stats))  # noqa: E731
+        elif progress:
+            line = ProgressLine(sys.stderr)
+            told = lambda stats: line.update(json.loads(stats))  # noqa: E731
+        try:
+            stats = self._compiled.run(self._callbacks, told, real("stall_limit", stall_limit, "seconds above 0", above=0.0))
+        finally:
+            if line is not None:
+                line.close()
+        self._stats = json.loads(stats)
+        return self._stats
+
+    def stop(self) -> None:
+        """Asks a run under way to end and to complete its files: from another thread, or from a callback."""
+        self._compiled.stop()
+
+    def __repr__(self) -> str:
+        return f"Pipeline({self.text!r})"
+
+
+def stages() -> Dict[str, Any]:
+    """The stages that pipelines are made of, with their options and examples."""
+    return json.loads(_framerail.stages())
+
+
+def blur_faces(
+    input: Any,
+    output: Any,
+    *,
+    device: Optional[str] = None,
+    model: str = "centerface",
+    confidence: Optional[float] = None,
+    detection_size: Optional[Tuple[int, int]] = None,
+    every: int = 1,
+    hold: Optional[int] = 8,
+    cover: str = "gaussian",
+    cell: int = 20,
+    color: str = "black",
+    image: Any = None,
+    strength: Optional[float] = None,
+    shape: str = "ellipse",
+    mask_scale: float = 1.3,
+    feather: Optional[float] = None,
+    draw_scores: bool = False,
+    report: Any = None,
+    save: Any = None,
+    overwrite: bool = False,
+    read: Optional[Dict[str, Any]] = None,
+    write: Optional[Dict[str, Any]] = None,
+    progress: Any = False,
+) -> Dict[str, Any]:
+    """Covers the faces in a video or picture.
+
+    Parameters
+    ----------
+    input, output : str or os.PathLike
+        What is read and written.
+    device : str, optional
+        As in ``Pipeline``.
+    model : str
+        Name or card of the face detector.
+    confidence : float, optional
+        Score from which a face counts, 0 to 1; the model card's by default.
+    detection_size : (height, width), optional
+        Size at which faces are looked for; the frame's by default.
+    every : int
+        Faces are looked for on every so many frames; boxes are linked between.
+    hold : int or None
+        Frames before and after a sighting that it covers; None for single pictures.
+    cover : str
+        "gaussian", "box", "mosaic" (squares of ``cell`` pixels), "solid" (``color``), "image" (``image``) or "none".
+    strength, shape, mask_scale, feather
+        How strong, "ellipse" or "rectangle", how large (1.0 is the face's box), and how soft at the edge.
+    draw_scores : bool
+        Draw scores beside the faces.
+    report, save : str or os.PathLike, optional
+        Write an HTML report; write detections as JSON lines.
+    overwrite : bool
+        Replace files that exist.
+    read, write : dict, optional
+        Further options of the stages ``read`` and ``write``, such as ``write={"crf": 20}``.
+    progress : bool or callable
+        As in ``Pipeline.run``.
+
+    Returns
+    -------
+    dict
+        Statistics, as ``Pipeline.run`` gives them.
+
+    Raises
+    ------
+    ValueError, PipelineError
+    """
+
+    def path(value: Any) -> Optional[str]:
+        return None if value is None else os.fspath(value)
+
+    def pairs(given: Optional[Dict[str, Any]]) -> List[Tuple[str, str]]:
+        return [(name, str(value).lower() if isinstance(value, bool) else str(value)) for name, value in (given or {}).items()]
+
+    options = {
+        "input": path(input), "output": path(output), "device": device, "model": os.fspath(model), "confidence": confidence,
+        "detection_size": detection_size, "every": every, "hold": hold, "cover": cover, "cell": cell, "color": color,
+        "image": path(image), "strength": strength, "shape": shape, "mask_scale": mask_scale, "feather": feather,
+        "draw_scores": draw_scores, "report": path(report), "save": path(save), "overwrite": overwrite,
+        "read": pairs(read), "write": pairs(write),
+    }  # fmt: skip
+    return Pipeline(_framerail.blur_faces_pipeline(json.dumps(options))).run(progress=progress)

@@ -1,0 +1,36 @@
+"""One line on the terminal that says how far a run is."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Dict, TextIO
+
+_WIDTH = 24
+
+
+class ProgressLine:
+    """Drawn on a terminal; on anything else it says nothing until the end."""
+
+    def __init__(self, to: TextIO):
+        self._to = to
+        self._is_terminal = to.isatty()
+        self._began = time.monotonic()
+        self._last = ""
+
+    def update(self, stats: Dict[str, Any]) -> None:
+        done = max((stage["frames_in"] or stage["frames_out"] for stage in stats["stages"]), default=0)
+        expected = sum(stage["counters"].get("frames_expected", 0) for stage in stats["stages"])
+        elapsed = time.monotonic() - self._began
+        rate = done / elapsed if elapsed > 0 else 0.0
+        share = min(done / expected, 1.0) if expected else 0.0
+        bar = "#" * int(share * _WIDTH) if expected else ""
+        of = f"/{expected}" if expected else ""
+        self._last = f"[{bar:<{_WIDTH}}] {done}{of} frames, {rate:.1f} frames/s"
+        if self._is_terminal:
+            self._to.write(f"\r\x1b[2K{self._last}")
+            self._to.flush()
+
+    def close(self) -> None:
+        if self._last:
+            self._to.write("\n" if self._is_terminal else f"{self._last}\n")
+            self._to.flush()

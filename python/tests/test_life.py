@@ -1,0 +1,202 @@
+"""Threads, processes, signals, memory."""
+
+import gc
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import framerail as fr
+import numpy as np
+import pytest
+from clips import HEIGHT, WIDTH, number_of, numbers_of
+
+pytestmark = pytest.mark.usefixtures("no_hang")
+
+
+def test_one_reader_serves_several_threads(clip):
+    reader = fr.VideoReader(clip, output="numpy")
+
+    def read(seed):
+        wanted = np.random.default_rng(seed).integers(0, 60, 5).tolist()
+        return wanted == numbers_of(reader.read_frames(wanted))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(read, range(40)))
+
+
+def test_other_threads_run_while_frames_are_made(long_clip):
+    reader = fr.VideoReader(long_clip, output="numpy", size=(HEIGHT * 4, WIDTH * 4))
+    worker = threading.Thread(target=lambda: reader.read_frames(range(0, 600, 3)))
+    worker.start()
+    turns = 0
+    while worker.is_alive():
+        turns += 1
+    worker.join()
+    assert turns > 1000
+
+
+def read_in_child(reader, to):
+    to.put(numbers_of(reader.read_frames([40, 7])))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_readers_go_to_other_processes(clip, method):
+    reader = fr.VideoReader(clip, output="numpy")
+    assert number_of(reader[3]) == 3
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    children = [context.Process(target=read_in_child, args=(reader, queue)) for _ in range(2)]
+    for child in children:
+        child.start()
+    assert [queue.get(timeout=60) for _ in children] == [[40, 7]] * 2
+    for child in children:
+        child.join(60)
+        assert child.exitcode == 0
+    assert number_of(reader[4]) == 4, "the parent's reader goes on"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_ends_with_everything_open(clip):
+    reader = fr.VideoReader(clip, output="numpy")
+    batches = reader.batches(4)
+    first = next(batches)
+    child = os.fork()
+    if child == 0:
+        try:
+            raised = False
+            try:
+                next(batches)
+            except RuntimeError as error:
+                raised = "fork" in str(error)
+            fine = raised and number_of(first.data[0]) == 0 and number_of(reader[9]) == 9
+            del reader, batches, first
+            gc.collect()
+            os._exit(0 if fine else 1)
+        except BaseException:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert sum(len(batch) for batch in batches) == 56
+
+
+SLOW_SOURCE = """
+import io, sys, time
+import framerail as fr
+
+class Slow(io.FileIO):
+    slow = False
+    def read(self, size=-1):
+        if self.slow:
+            print("reading", flush=True)
+            time.sleep(0.3)
+        return super().read(min(size, 2000) if size > 0 else size)
+
+source = Slow(sys.argv[1])
+reader = fr.VideoReader(source, output="numpy", timeout=None)
+len(reader)
+source.slow = True
+began = time.monotonic()
+try:
+    {work}
+except KeyboardInterrupt:
+    source.slow = False
+    print("interrupted", flush=True)
+    assert reader.read_frames([3]).shape[0] == 1
+    print("works again", flush=True)
+"""
+
+
+@pytest.mark.parametrize("work", ["reader.read_frames(range(600))", "[batch for batch in reader.batches(16)]"])
+def test_ctrl_c_ends_a_long_read(long_clip, tmp_path, work):
+    script = tmp_path / "slow.py"
+    script.write_text(SLOW_SOURCE.format(work=work))
+    process = subprocess.Popen([sys.executable, str(script), str(long_clip)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline().strip() == "reading"
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=60)
+    assert "interrupted" in out and "works again" in out, out + errors
+    assert process.returncode == 0, errors
+
+
+def test_a_source_that_gives_nothing_ends_in_a_timeout(long_clip):
+    import io
+
+    class Stuck(io.BytesIO):
+        stuck = False
+
+        def read(self, size=-1):
+            while self.stuck:
+                time.sleep(0.05)
+            return super().read(size)
+
+    source = Stuck(long_clip.read_bytes())
+    reader = fr.VideoReader(source, output="numpy", timeout=0.5)
+    assert number_of(reader[0]) == 0
+    source.stuck = True
+    try:
+        with pytest.raises(TimeoutError):
+            reader.read_frames([500])
+    finally:
+        source.stuck = False
+    reader.close()
+
+
+def resident_bytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def open_files():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_nothing_grows_when_readers_come_and_go(clip):
+    def round_trip():
+        for number in range(30):
+            with fr.VideoReader(clip, output="numpy") as reader:
+                assert number_of(reader[number]) == number
+                batches = reader.batches(8)
+                next(batches)
+        gc.collect()
+
+    round_trip()
+    memory, files, threads = resident_bytes(), open_files(), len(os.listdir("/proc/self/task"))
+    for _ in range(3):
+        round_trip()
+    assert open_files() <= files
+    assert len(os.listdir("/proc/self/task")) <= threads + 2
+    assert resident_bytes() - memory < 40e6
+
+
+def test_python_ends_cleanly_with_everything_open(clip):
+    script = """
+        import sys, framerail as fr
+        reader = fr.VideoReader(sys.argv[1], output="numpy")
+        batches = reader.batches(4)
+        first = next(batches)
+        file = fr.VideoReader(open(sys.argv[1], "rb"), output="numpy")
+        more = file.batches(2)
+        next(more)
+        print("end", flush=True)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(clip)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "end", "")
+
+
+def test_warnings_go_to_pythons_logging(tmp_path):
+    fr.set_log_level("info")
+    fr.set_log_level("warn")
+    with pytest.raises(ValueError, match="level"):
+        fr.set_log_level("loud")
+
+
+def test_free_threaded_builds_are_refused():
+    script = "import sysconfig; old = sysconfig.get_config_var; sysconfig.get_config_var = lambda name: 1 if name == 'Py_GIL_DISABLED' else old(name); import framerail"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode != 0 and "free-threaded" in done.stderr

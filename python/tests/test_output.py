@@ -1,0 +1,140 @@
+"""What frames are like: layouts, types, sizes, channels, out=."""
+
+import framerail as fr
+import numpy as np
+import pytest
+from clips import HEIGHT, WIDTH, number_of, numbers_of
+
+
+def open_clip(clip, **options):
+    return fr.VideoReader(clip, output="numpy", **options)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", np.float32, np.dtype("float16")])
+@pytest.mark.parametrize("layout", ["TCHW", "THWC", "NCHW"])
+def test_layouts_and_types_hold_the_same_values(clip, layout, dtype):
+    expected = open_clip(clip).read_frames([33, 1])
+    frames = open_clip(clip, layout=layout, dtype=dtype).read_frames([33, 1])
+    assert frames.flags.c_contiguous and frames.flags.writeable and frames.dtype == np.dtype(dtype)
+    if layout == "THWC":
+        assert frames.shape == (2, HEIGHT, WIDTH, 3)
+        frames = frames.transpose(0, 3, 1, 2)
+    # Chroma is placed more finely in fractions than in the fast path to 8 bits.
+    difference = np.abs(frames.astype(np.float32) - expected)
+    assert difference.max() < 3.5 and difference.mean() < 1.0
+
+
+def test_normalisation(clip):
+    plain = open_clip(clip, dtype="float32").read_frames([5])
+    unit = open_clip(clip, dtype="float32", normalize=True).read_frames([5])
+    np.testing.assert_allclose(unit, plain / 255, atol=1e-5)
+    mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (fr.IMAGENET.mean, fr.IMAGENET.std))
+    imagenet = open_clip(clip, dtype="float32", normalize=fr.IMAGENET).read_frames([5])
+    np.testing.assert_allclose(imagenet, (plain / 255 - mean) / std, atol=1e-4)
+    with pytest.raises(ValueError, match="std"):
+        fr.Normalize((0, 0, 0), (1, 0, 1))
+    with pytest.raises(ValueError, match="mean"):
+        fr.Normalize((0, 0), (1, 1, 1))
+
+
+def test_channels(clip):
+    rgb = open_clip(clip).read_frames([7])[0].astype(int)
+    bgr = open_clip(clip, channels="bgr").read_frames([7])[0]
+    gray = open_clip(clip, channels="gray").read_frames([7])
+    hsv = open_clip(clip, channels="hsv").read_frames([7])[0]
+    assert (bgr[::-1] == rgb).all()
+    assert gray.shape == (1, 1, HEIGHT, WIDTH) and number_of(gray[0]) == 7
+    luma = 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2]
+    assert np.abs(gray[0, 0] - luma).mean() < 3
+    assert np.abs(hsv[2].astype(int) - rgb.max(axis=0)).max() <= 2 and hsv[0].max() < 180
+
+
+def test_sizes(clip):
+    doubled = open_clip(clip, size=(2 * HEIGHT, 2 * WIDTH)).read_frames([21])
+    assert doubled.shape == (1, 3, 2 * HEIGHT, 2 * WIDTH) and number_of(doubled[0], scale=2) == 21
+    square = open_clip(clip, size=64, resize="letterbox", pad=200).read_frames([21])[0]
+    assert square.shape == (3, 64, 64)
+    assert (square[:, 0] == 200).all() and (square[:, -1] == 200).all() and not (square[:, 32] == 200).all()
+    area = open_clip(clip, size=(HEIGHT // 2, WIDTH // 2), interpolation="area").read_frames([21])
+    assert number_of(area[0], scale=0.5) == 21
+
+
+def test_crop(clip):
+    whole = open_clip(clip).read_frames([11])
+    part = open_clip(clip, crop=(16, 8, 64, 40)).read_frames([11])
+    assert part.shape == (1, 3, 40, 64)
+    assert np.abs(part.astype(int) - whole[:, :, 8:48, 16:80]).max() <= 1
+
+
+def test_set_output_changes_what_comes(clip):
+    reader = open_clip(clip)
+    reader.set_output(layout="THWC", size=(24, 32))
+    assert reader[0].shape == (24, 32, 3)
+    with pytest.raises(ValueError, match="dtype"):
+        reader.set_output(dtype="complex64")
+
+
+@pytest.mark.parametrize("mode", ["seek", "stream"])
+def test_out_is_written(clip, mode):
+    reader = open_clip(clip, mode=mode, dtype="float32")
+    out = np.full((3, 3, HEIGHT, WIDTH), -1, np.float32)
+    batch = reader.read([50, 2, 2], out=out)
+    assert batch.data is out and numbers_of(out) == [50, 2, 2]
+    frames = np.zeros((6, 3, HEIGHT, WIDTH), np.float32)
+    reader.read_at([0.4], out=frames[2:3])
+    assert number_of(frames[2]) == 10 and not frames[[0, 1, 3, 4, 5]].any()
+
+
+@pytest.mark.parametrize(
+    "out, words",
+    [
+        (np.zeros((1, 3, HEIGHT, WIDTH), np.uint8), "shape"),
+        (np.zeros((2, 3, HEIGHT, WIDTH), np.int8), "uint8"),
+        (np.zeros((2, 3, HEIGHT, WIDTH), np.float32), "uint8"),
+        (np.zeros((2, HEIGHT, WIDTH, 3), np.uint8).transpose(0, 3, 1, 2), "contiguous"),
+        (np.broadcast_to(np.zeros((1, 3, HEIGHT, WIDTH), np.uint8), (2, 3, HEIGHT, WIDTH)), ""),
+        ([[0]], "DLPack"),
+    ],
+)
+def test_out_that_does_not_fit_is_refused(clip, out, words):
+    with pytest.raises(ValueError, match="option 'out'.*" + words):
+        open_clip(clip).read([0, 1], out=out)
+
+
+def test_bfloat16_needs_a_library_that_has_it(clip):
+    reader = open_clip(clip, dtype="bfloat16")
+    try:
+        import ml_dtypes
+    except ImportError:
+        with pytest.raises(ValueError, match="bfloat16"):
+            reader.read_frames([3])
+    else:
+        frames = reader.read_frames([3])
+        assert frames.dtype == ml_dtypes.bfloat16 and number_of(frames[0]) == 3
+
+
+def test_dlpack_hands_over_without_a_copy(clip):
+    reader = fr.VideoReader(clip, output="dlpack")
+    tensor = reader.read_frames([4, 5])
+    assert tensor.shape == (2, 3, HEIGHT, WIDTH) and tensor.dtype == "uint8" and tensor.device == "cpu"
+    assert tensor.__dlpack_device__() == (1, 0) and len(tensor) == 2
+    address = tensor.address
+    by_dlpack, by_interface = np.from_dlpack(tensor), np.asarray(tensor)
+    assert by_dlpack.ctypes.data == by_interface.ctypes.data == address
+    del tensor, by_interface
+    others = [reader.read_frames([9, 10]) for _ in range(4)]
+    assert address not in [other.address for other in others], "held, so not written again"
+    assert numbers_of(by_dlpack) == [4, 5]
+
+
+def test_capsules_keep_their_promises(clip):
+    tensor = fr.VideoReader(clip, output="dlpack").read_frames([4])
+    for version in (None, (0, 8), (1, 0), (1, 1)):
+        capsule = tensor.__dlpack__(max_version=version)
+        assert ("versioned" in repr(capsule)) == (version is not None and version[0] >= 1)
+        del capsule
+    with pytest.raises(BufferError):
+        tensor.__dlpack__(dl_device=(2, 0))
+    with pytest.raises(BufferError):
+        tensor.__dlpack__(copy=True)
+    assert number_of(np.from_dlpack(tensor)[0]) == 4, "capsules that nobody used took nothing away"

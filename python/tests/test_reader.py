@@ -1,0 +1,292 @@
+import io
+import pickle
+
+import framerail as fr
+import numpy as np
+import pytest
+from clips import HEIGHT, WIDTH, decode_with_ffmpeg, make_clip, number_of, numbers_of
+
+MODES = ["auto", "seek", "stream"]
+
+
+@pytest.fixture
+def reader(clip):
+    with fr.VideoReader(clip, output="numpy") as reader:
+        yield reader
+
+
+def test_metadata_says_what_the_file_is(reader):
+    metadata = reader.metadata
+    assert (metadata.width, metadata.height, metadata.num_frames, len(reader)) == (WIDTH, HEIGHT, 60, 60)
+    assert metadata.codec == "h264" and metadata.pixel_format == "yuv420p"
+    assert metadata.frame_rate == 25 and metadata.average_fps == 25.0
+    assert metadata.duration_seconds == pytest.approx(2.4)
+    assert metadata.device == "cpu" and metadata.fallback is None
+    assert "60 frames" in repr(reader)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_frames_come_in_the_order_asked_with_duplicates(clip, mode):
+    with fr.VideoReader(clip, mode=mode, output="numpy") as reader:
+        wanted = [50, 0, 3, 3, 59, 12, 11]
+        batch = reader.read(wanted)
+        assert numbers_of(batch.data) == wanted
+        assert batch.numbers.tolist() == wanted
+        np.testing.assert_allclose(batch.seconds, np.array(wanted) / 25)
+        np.testing.assert_allclose(batch.durations, 1 / 25)
+        assert batch.is_keyframe.tolist() == [number % 12 == 0 for number in wanted]
+        assert batch.status.tolist() == ["ok"] * len(wanted)
+        assert len(batch) == 7 and batch.pts_seconds is batch.seconds
+
+
+def test_all_modes_give_the_same_pixels(clip):
+    wanted = [7, 30, 31, 58]
+    first, *others = [fr.VideoReader(clip, mode=mode, output="numpy").read_frames(wanted) for mode in MODES]
+    assert all((first == other).all() for other in others)
+
+
+def test_indexes_and_slices(reader):
+    assert reader[0].shape == (3, HEIGHT, WIDTH) and number_of(reader[5]) == 5
+    assert number_of(reader[-1]) == 59 and number_of(reader[np.int64(7)]) == 7
+    assert numbers_of(reader[10:50:8]) == [10, 18, 26, 34, 42]
+    assert numbers_of(reader[-3:]) == [57, 58, 59]
+    assert numbers_of(reader[5:2:-1]) == [5, 4, 3]
+    assert numbers_of(reader[[4, -1]]) == [4, 59]
+    assert numbers_of(reader[np.array([4, 2])]) == [4, 2]
+    assert reader[8:8].shape == (0, 3, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("key", [60, -61, 10**9])
+def test_numbers_out_of_range_are_index_errors(reader, key):
+    with pytest.raises(IndexError, match="60"):
+        reader[key]
+
+
+def test_numbers_must_be_whole(reader):
+    with pytest.raises(TypeError, match="whole numbers"):
+        reader.read_frames([1.5])
+
+
+def test_times_find_the_frame_on_screen(reader):
+    assert reader.frames_at([0.0, 0.039, 0.04, 2.39]) == [0, 0, 1, 59]
+    assert numbers_of(reader.read_at([1.2, 0.5])) == [30, 12]
+    assert number_of(reader.read_at(1.0)) == 25
+    with pytest.raises(IndexError):
+        reader.read_at([100.0])
+    with pytest.raises(IndexError):
+        reader.read_at([-0.5])
+    times = reader.times
+    assert len(times) == 60 and times.seconds[10] == pytest.approx(0.4) and times.is_keyframe.sum() == 5
+
+
+def test_iteration_gives_every_frame(reader):
+    assert [number_of(frame) for frame in reader] == list(range(60))
+
+
+def test_batches_choose_frames(reader):
+    def numbers(*args, **options):
+        with reader.batches(*args, **options) as batches:
+            return [batch.numbers.tolist() for batch in batches]
+
+    assert [len(batch) for batch in numbers(16)] == [16, 16, 16, 12]
+    assert [len(batch) for batch in numbers(16, drop_last=True)] == [16, 16, 16]
+    assert numbers(4, start=10, stop=31, every=5) == [[10, 15, 20, 25], [30]]
+    assert numbers(10, start=-3) == [[57, 58, 59]]
+    assert numbers(2, numbers=[9, 1, -1]) == [[9, 1], [59]]
+    assert numbers(100, fps=5) == [[0, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55]]
+    assert numbers(100, fps=5, start_seconds=1.0, end_seconds=1.5) == [[25, 30, 35]]
+    assert len(reader.batches(16)) == 4
+
+
+def test_batches_carry_the_right_pictures_and_options_of_their_own(reader):
+    for batch in reader.batches(7, every=3, dtype="float32", layout="THWC"):
+        assert batch.data.dtype == np.float32 and batch.data.shape[1:] == (HEIGHT, WIDTH, 3)
+        assert numbers_of(batch.data, "THWC") == batch.numbers.tolist()
+    assert reader[0].dtype == np.uint8
+
+
+def test_contradicting_selections_are_refused(reader):
+    with pytest.raises(ValueError, match="use one"):
+        reader.batches(4, numbers=[1], every=2)
+    with pytest.raises(ValueError, match="fps"):
+        reader.batches(4, start_seconds=1.0)
+    with pytest.raises(TypeError, match="did you mean 'layout'"):
+        reader.batches(4, layuot="TCHW")
+
+
+def test_memory_that_is_held_is_not_written_again(reader):
+    held = [batch.data for batch in reader.batches(5)]
+    again = [reader.read_frames(range(at, at + 5)) for at in range(0, 60, 5)]
+    for first, second in zip(held, again):
+        assert (first == second).all() and not np.shares_memory(first, second)
+
+
+def test_memory_is_recycled_when_it_is_dropped(reader):
+    addresses = set()
+    for _ in range(10):
+        frames = reader.read_frames([1, 2, 3])
+        addresses.add(frames.ctypes.data)
+        del frames
+    assert len(addresses) < 10
+
+
+def test_sources_of_every_kind_give_the_same(clip, reader):
+    expected = reader.read_frames([3, 40])
+    whole_file = clip.read_bytes()
+    for source in (str(clip), clip, whole_file, memoryview(whole_file), bytearray(whole_file), io.BytesIO(whole_file)):
+        with fr.VideoReader(source, output="numpy") as other:
+            assert (other.read_frames([3, 40]) == expected).all(), type(source)
+    with open(clip, "rb") as file, fr.VideoReader(file, output="numpy") as other:
+        assert (other.read_frames([3, 40]) == expected).all()
+
+
+def test_what_a_file_object_raises_is_the_cause(clip):
+    class Broken(io.BytesIO):
+        def read(self, size=-1):
+            raise RuntimeError("the cable is out")
+
+    with pytest.raises((OSError, fr.DecodeError), match="cable") as caught:
+        fr.VideoReader(Broken(clip.read_bytes()))
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_wrong_sources_are_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="missing.mp4"):
+        fr.VideoReader(tmp_path / "missing.mp4")
+    (tmp_path / "text.mp4").write_text("this is no video")
+    with pytest.raises(fr.DecodeError) as caught:
+        fr.VideoReader(tmp_path / "text.mp4")
+    assert caught.value.source.endswith("text.mp4")
+    with pytest.raises(TypeError, match="source"):
+        fr.VideoReader(7)
+    with pytest.raises(fr.DecodeError):
+        fr.VideoReader(b"no video either")
+
+
+def test_a_folder_of_images(tmp_path, clip):
+    import subprocess
+
+    subprocess.run(["ffmpeg", "-v", "error", "-i", str(clip), "-frames:v", "9", str(tmp_path / "%03d.png")], check=True)
+    with fr.VideoReader(tmp_path, output="numpy") as reader:
+        assert numbers_of(reader[:]) == list(range(9))
+        assert numbers_of(reader.read_frames([8, 0])) == [8, 0]
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"mode": "fast"}, "option 'mode': 'fast'; use 'auto', 'seek' or 'stream'"),
+        ({"layout": "CHW"}, "option 'layout'"),
+        ({"dtype": "int8"}, "option 'dtype'"),
+        ({"size": (0, 5)}, "option 'size'"),
+        ({"size": "big"}, "option 'size'"),
+        ({"crop": (0, 0, 0, 5)}, "option 'crop'"),
+        ({"resize": "fit"}, "option 'resize'"),
+        ({"channels": "cmyk"}, "option 'channels'"),
+        ({"device": "gpu"}, "option 'device'"),
+        ({"normalize": fr.IMAGENET}, "option 'normalize'"),
+        ({"exact": "swscale", "size": (8, 8)}, "exact='swscale'"),
+        ({"timeout": -1}, "option 'timeout'"),
+        ({"queue": 0}, "option 'queue'"),
+        ({"threads": -1}, "option 'threads'"),
+        ({"index": "guess"}, "option 'index'"),
+        ({"output": "jax"}, "option 'output'"),
+        ({"stream": 7}, "stream"),
+    ],
+)
+def test_bad_values_name_option_value_and_what_is_allowed(clip, options, words):
+    with pytest.raises(ValueError) as caught:
+        fr.VideoReader(clip, **options)
+    assert words in str(caught.value)
+
+
+def test_unknown_options_are_type_errors(clip):
+    with pytest.raises(TypeError, match="did you mean 'device'"):
+        fr.VideoReader(clip, devise="cpu")
+
+
+def test_a_card_that_is_not_there_is_told(clip):
+    try:
+        fr.VideoReader(clip, device="cuda:97")
+    except fr.CudaError as error:
+        assert "CUDA" in str(error)
+    else:
+        pytest.fail("there is no such card")
+    assert fr.VideoReader(clip, device="auto").metadata.num_frames == 60
+
+
+def test_closing(clip):
+    reader = fr.VideoReader(clip, output="numpy")
+    frames = reader.read_frames([1])
+    reader.close()
+    reader.close()
+    assert reader.closed and "closed" in repr(reader)
+    assert number_of(frames[0]) == 1, "what was handed out stays"
+    with pytest.raises(ValueError, match="closed"):
+        reader[0]
+
+
+def test_batches_live_on_without_their_reader(clip):
+    batches = fr.VideoReader(clip, output="numpy").batches(20)
+    assert [number for batch in batches for number in batch.numbers] == list(range(60))
+
+
+def test_readers_and_batches_are_pickled(clip):
+    reader = fr.VideoReader(clip, output="numpy", size=(48, 64), mode="seek")
+    copy = pickle.loads(pickle.dumps(reader))
+    assert (copy.read_frames([9]) == reader.read_frames([9])).all()
+    batch = pickle.loads(pickle.dumps(reader.read([9])))
+    assert batch.numbers.tolist() == [9]
+    with pytest.raises(fr.DecodeError) as caught:
+        raise pickle.loads(pickle.dumps(fr.DecodeError("words", "file", 3, 40)))
+    assert (caught.value.source, caught.value.frame, caught.value.pts) == ("file", 3, 40)
+
+
+def test_the_index_is_kept_beside_the_file(tmp_path):
+    path = make_clip(tmp_path / "kept.mkv", frames=20)
+    with fr.VideoReader(path, index_cache="sidecar", output="numpy") as reader:
+        assert len(reader) == 20 and reader.metadata.index_source != "cache"
+    assert len(list(tmp_path.iterdir())) == 2
+    with fr.VideoReader(path, index_cache="sidecar", output="numpy") as reader:
+        assert numbers_of(reader.read_frames([19, 0])) == [19, 0]
+        assert reader.metadata.index_source == "cache"
+    folder = tmp_path / "folder"
+    assert len(fr.VideoReader(path, index_cache=folder)) == 20
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_streams_by_number(tmp_path, clip):
+    import subprocess
+
+    second = make_clip(tmp_path / "second.mp4", frames=10, first=500)
+    both = tmp_path / "both.mkv"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", str(clip), "-i", str(second), "-map", "0", "-map", "1", "-c", "copy", str(both)], check=True)
+    with fr.VideoReader(both, stream=1, output="numpy") as reader:
+        assert numbers_of(reader[:3]) == [500, 501, 502]
+    with fr.VideoReader(both, stream=0, output="numpy") as reader:
+        assert numbers_of(reader[:3]) == [0, 1, 2]
+
+
+def test_exact_equals_ffmpeg_bit_for_bit(clip):
+    expected = decode_with_ffmpeg(clip)
+    with fr.VideoReader(clip, exact="swscale", layout="THWC", output="numpy") as reader:
+        assert (reader[:] == expected).all()
+    with fr.VideoReader(clip, exact="swscale", channels="gray", layout="THWC", output="numpy") as reader:
+        assert (reader[::7] == decode_with_ffmpeg(clip, "gray", 1)[::7]).all()
+    with fr.VideoReader(clip, layout="THWC", output="numpy") as reader:
+        difference = np.abs(reader[:].astype(int) - expected)
+        assert difference.max() <= 3 and difference.mean() < 1.0
+
+
+def test_raw_planes(clip):
+    expected = decode_with_ffmpeg(clip, "gray", 1)[..., 0]
+    with fr.VideoReader(clip, channels="yuv", output="numpy") as reader:
+        batch = reader.read([4, 9])
+        luma, blue, red = batch.split_planes()
+        assert batch.planes.format == "yuv420p" and luma.shape == (2, HEIGHT, WIDTH) and red.shape == blue.shape == (2, HEIGHT // 2, WIDTH // 2)
+        assert np.shares_memory(luma, batch.data)
+        assert numbers_of(luma[:, None]) == [4, 9]
+        # The command expands limited luma to full range.
+        np.testing.assert_allclose((luma.astype(float) - 16) * 255 / 219, expected[[4, 9]], atol=1.0)
+    with pytest.raises(ValueError, match="yuv"):
+        fr.VideoReader(clip).read([0]).split_planes()
