@@ -28,6 +28,8 @@ pub struct EdgeFormat {
     pub pixel_format: Option<PixelFormat>,
     /// Average frame rate; `None` when unknown or streams differ.
     pub frame_rate: Option<Rational>,
+    /// Whether frames come at their own time, from a live source or a paced file: batches then have a deadline.
+    pub is_live: bool,
     /// Where the frames lie.
     pub device: Device,
     /// Detections attached to each frame.
@@ -49,6 +51,9 @@ impl fmt::Display for EdgeFormat {
         if let Some(streams) = self.streams.filter(|count| *count > 1) {
             write!(f, ", {streams} streams")?;
         }
+        if self.is_live {
+            f.write_str(", live")?;
+        }
         write!(f, " on {}", self.device)?;
         match &self.detections {
             None => Ok(()),
@@ -69,6 +74,7 @@ mod tests {
             size: Some((1280, 720)),
             pixel_format: Some(PixelFormat::Yuv420p),
             frame_rate: Rational::new(30_000, 1001),
+            is_live: false,
             device: Device::Cpu,
             detections: Some(DetectionFormat {
                 model: "centerface".into(),
@@ -79,5 +85,7 @@ mod tests {
         };
         assert_eq!(format.to_string(), "1280x720 yuv420p 29.97 fps on cpu + detections with 5 landmarks (centerface)");
         assert_eq!(EdgeFormat::default().to_string(), "frames of any size on cpu");
+        let live = EdgeFormat { streams: Some(3), is_live: true, ..EdgeFormat::default() };
+        assert_eq!(live.to_string(), "frames of any size, 3 streams, live on cpu");
     }
 }

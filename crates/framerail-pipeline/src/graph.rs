@@ -120,7 +120,7 @@ impl Graph {
         for (index, node) in self.nodes.iter().enumerate() {
             let inputs = self.edges.iter().filter(|edge| edge.to.0 == index).count();
             match &node.work {
-                Work::Source(_) if inputs > 0 => return Err(broken(&node.name, "a source takes no input".to_owned())),
+                Work::Source(_) | Work::Streams(_) if inputs > 0 => return Err(broken(&node.name, "a source takes no input".to_owned())),
                 Work::Stages(stages) if stages.is_empty() => return Err(broken(&node.name, "has no worker".to_owned())),
                 Work::Stages(_) if inputs == 0 => return Err(broken(&node.name, "has no input".to_owned())),
                 _ => {}

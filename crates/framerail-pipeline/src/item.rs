@@ -1,6 +1,9 @@
 //! What travels along an edge.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use framerail_core::{Detection, Frame, Packet, StreamId, StreamInfo};
 
@@ -13,12 +16,32 @@ pub struct FrameItem {
     pub detections: Vec<Detection>,
     /// Whether a model has looked at this frame; `false` between the frames of `infer every=N`.
     pub analysed: bool,
+    /// When it came in, for live and paced streams; `None` for files read as fast as they go.
+    pub arrival: Option<Arrival>,
+}
+
+/// When a frame of a live or paced stream came in, and by when it should be through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// On the run's clock: when it was decoded, or, for a paced file, when it was due.
+    pub at: Instant,
+    /// The same on the wall clock of this machine.
+    pub wall: SystemTime,
+    /// The stream's latency budget, counted from `at`; `None` for no budget.
+    pub budget: Option<Duration>,
+}
+
+impl Arrival {
+    /// Whether the frame is over its budget at an instant.
+    pub fn is_late(&self, now: Instant) -> bool {
+        self.budget.is_some_and(|budget| now.saturating_duration_since(self.at) > budget)
+    }
 }
 
 impl FrameItem {
     /// A frame that no model has seen.
     pub fn new(frame: Frame) -> Self {
-        Self { frame, detections: Vec::new(), analysed: false }
+        Self { frame, detections: Vec::new(), analysed: false, arrival: None }
     }
 }
 
@@ -49,6 +72,16 @@ impl Item {
     /// Whether this is a picture.
     pub fn is_frame(&self) -> bool {
         matches!(self, Item::Frame(_))
+    }
+
+    /// The stream that it belongs to.
+    pub fn stream(&self) -> StreamId {
+        match self {
+            Item::StreamStart(info) => info.id,
+            Item::Frame(item) => item.frame.stream,
+            Item::Packet(packet) => packet.stream,
+            Item::StreamEnd(end) => end.id,
+        }
     }
 }
 

@@ -13,15 +13,19 @@ pub mod item;
 pub mod plan;
 pub mod stage;
 pub mod stats;
+pub mod stream_set;
 
-pub use engine::{RunHandle, RunOptions, RunOutcome, RunSwitch};
+pub use engine::{RunHandle, RunOptions, RunOutcome, RunSwitch, StreamControl};
 pub use error::{ErrorKind, RunError, StageError};
 pub use format::{DetectionFormat, EdgeFormat};
 pub use graph::{EdgeId, Graph, NodeId, NodeOptions, Probe, Verdict};
-pub use item::{FrameItem, Item, StreamEnd};
+pub use item::{Arrival, FrameItem, Item, StreamEnd};
 pub use plan::{LinkContext, LinkMismatch, PlanError, StagePlan, TensorRequest};
 pub use stage::{BatchPolicy, Closed, Counter, Emitter, Flow, Source, Stage, StageContext, Work};
-pub use stats::{CopyKind, RunStats};
+pub use stats::{CopyKind, RunStats, StreamState, StreamStats, StreamTotals};
+pub use stream_set::{
+    DropPolicy, OnStreamError, OpenedStream, RetryPolicy, StreamLine, StreamOpener, StreamPolicy, StreamReader, StreamRequest, StreamSet,
+};
 
 // Pipelines as text and TOML, and the stages that they name.
 pub mod check;

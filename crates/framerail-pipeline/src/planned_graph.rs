@@ -1,13 +1,16 @@
 //! A linked pipeline as the graph that the engine runs.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
-    EdgeId, Graph, NodeId, NodeOptions, StageError,
+    BatchPolicy, EdgeId, Graph, NodeId, NodeOptions, StageError,
     description::Span,
     diagnostic::{Diagnostic, Diagnostics},
     planned::Plan,
 };
+
+/// How long a batch of live frames waits to fill, where the stage does not say: a frame's time at 25 frames/s.
+const LIVE_BATCH_WAIT: Duration = Duration::from_millis(40);
 
 impl Plan {
     /// Makes the graph; links first when that was not done yet.
@@ -19,7 +22,8 @@ impl Plan {
         let origin = Arc::clone(&self.origin);
         let mut made = PlannedGraph { graph: Graph::new(), nodes: Vec::new(), edges: Vec::new() };
         for stage in self.stages {
-            let options = NodeOptions { queue: stage.queue, batch: stage.plan.batch() };
+            let is_live = stage.input.as_ref().is_some_and(|input| input.is_live);
+            let options = NodeOptions { queue: stage.queue, batch: with_deadline(stage.plan.batch(), is_live) };
             let failed = |error: StageError| {
                 let message = format!("`{}`: {}", stage.stage, error.message);
                 Diagnostic::new(&origin, stage.span, message).kind(error.kind)
@@ -34,6 +38,12 @@ impl Plan {
         }
         Ok(made)
     }
+}
+
+/// A live frame must not wait for others that may never come.
+fn with_deadline(batch: BatchPolicy, is_live: bool) -> BatchPolicy {
+    let live = (is_live && batch.max_frames > 1).then_some(LIVE_BATCH_WAIT);
+    BatchPolicy { max_wait: batch.max_wait.or(live), ..batch }
 }
 
 /// A stage of a pipeline and its place in the graph.

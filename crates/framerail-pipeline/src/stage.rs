@@ -10,10 +10,10 @@ use std::{
     time::Duration,
 };
 
-use framerail_core::Device;
+use framerail_core::{Device, StreamId};
 use parking_lot::Mutex;
 
-use crate::{FrameItem, Item, StageError, stats::CopyKind};
+use crate::{FrameItem, Item, StageError, StreamSet, engine::stream_table::StreamTable, stats::CopyKind};
 
 /// Whether a stage wants more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +123,8 @@ pub trait Source: Send {
 pub enum Work {
     /// A source on one thread.
     Source(Box<dyn Source>),
+    /// Streams that are read side by side or in turn, on a thread each where there are several at once.
+    Streams(StreamSet),
     /// A stage, one value per worker thread; at least one.
     Stages(Vec<Box<dyn Stage>>),
 }
@@ -183,6 +185,7 @@ pub struct StageContext {
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) abort: Arc<AtomicBool>,
     pub(crate) interrupts: Interrupts,
+    pub(crate) streams: Arc<StreamTable>,
 }
 
 impl StageContext {
@@ -238,6 +241,11 @@ impl StageContext {
         let used = memory.entry(device.to_string()).or_default();
         used.by_worker.insert(self.worker, bytes);
         used.peak_bytes = used.peak_bytes.max(used.by_worker.values().sum());
+    }
+
+    /// Records that frames of a stream were given up here, other than by a selection that the user asked for.
+    pub fn count_dropped(&self, stream: StreamId, frames: u64) {
+        self.streams.record(stream).dropped(&self.name, frames);
     }
 
     /// Tells the user something once: a fallback, a repair. Kept for the report and logged.

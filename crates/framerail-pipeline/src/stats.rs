@@ -107,6 +107,119 @@ pub struct EdgeStats {
     pub format: String,
 }
 
+/// How a stream is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamState {
+    /// It waits for its turn to be opened.
+    #[default]
+    Waiting,
+    /// It is being opened.
+    Opening,
+    /// It gives frames.
+    Running,
+    /// It failed, and waits to be opened again.
+    Retrying,
+    /// It came to its end.
+    Ended,
+    /// It failed and is given up.
+    Failed,
+    /// It was taken out while the run went on.
+    Removed,
+}
+
+impl StreamState {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StreamState::Waiting => "waiting",
+            StreamState::Opening => "opening",
+            StreamState::Running => "running",
+            StreamState::Retrying => "retrying",
+            StreamState::Ended => "ended",
+            StreamState::Failed => "failed",
+            StreamState::Removed => "removed",
+        }
+    }
+}
+
+/// One stream of a run.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct StreamStats {
+    /// Its number.
+    pub id: u32,
+    /// Its short name; empty as long as it is not known.
+    pub name: String,
+    /// Where it comes from.
+    pub source: String,
+    /// How it is doing.
+    pub state: StreamState,
+    /// Frames that its source gave.
+    pub frames_read: u64,
+    /// Frames that reached the ends of the pipeline, the largest count of any end. Stages that select frames lessen it.
+    pub frames_delivered: u64,
+    /// Frames among those delivered that were over the latency budget.
+    pub frames_late: u64,
+    /// Frames dropped, over all places.
+    pub frames_dropped: u64,
+    /// Frames dropped by place: `read: buffer full`, `read: over budget`, or an edge such as `read to infer` (by a probe).
+    pub drops: BTreeMap<String, u64>,
+    /// Times that the source was opened again.
+    pub reconnects: u64,
+    /// Times that the source's clock leapt and timestamps were set to go on.
+    pub clock_jumps: u64,
+    /// Mean seconds from arrival to the end of the pipeline; 0 for files read as fast as they go.
+    pub latency_mean_secs: f64,
+    /// Most seconds from arrival to the end of the pipeline.
+    pub latency_max_secs: f64,
+    /// The last failure of its source.
+    pub last_error: Option<String>,
+}
+
+impl StreamStats {
+    /// In one line, for the summary at the end of a run.
+    fn line(&self) -> String {
+        let counted = [(self.frames_late, "late"), (self.reconnects, "reconnects"), (self.clock_jumps, "clock jumps")];
+        let mut line =
+            format!("{}: {}, {} frames read, {} delivered", self.name, self.state.as_str(), self.frames_read, self.frames_delivered);
+        for (place, frames) in &self.drops {
+            line += &format!(", {frames} dropped ({place})");
+        }
+        for (count, what) in counted.iter().filter(|(count, _)| *count > 0) {
+            line += &format!(", {count} {what}");
+        }
+        if self.latency_max_secs > 0.0 {
+            line += &format!(", latency {:.0} ms, at most {:.0} ms", 1e3 * self.latency_mean_secs, 1e3 * self.latency_max_secs);
+        }
+        line
+    }
+}
+
+/// The sum over streams that ended long ago.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct StreamTotals {
+    /// How many there were.
+    pub streams: u64,
+    /// As in [`StreamStats`].
+    pub frames_read: u64,
+    /// As in [`StreamStats`].
+    pub frames_delivered: u64,
+    /// As in [`StreamStats`].
+    pub frames_dropped: u64,
+    /// As in [`StreamStats`].
+    pub frames_late: u64,
+}
+
+impl StreamTotals {
+    pub(crate) fn add(&mut self, stats: &StreamStats) {
+        self.streams += 1;
+        self.frames_read += stats.frames_read;
+        self.frames_delivered += stats.frames_delivered;
+        self.frames_dropped += stats.frames_dropped;
+        self.frames_late += stats.frames_late;
+    }
+}
+
 /// Where the time of a run went. Written by `--stats`.
 #[derive(Clone, Debug, Serialize)]
 pub struct RunStats {
@@ -122,7 +235,14 @@ pub struct RunStats {
     pub stages: Vec<StageStats>,
     /// Every edge.
     pub edges: Vec<EdgeStats>,
+    /// Every stream; of those that have ended, the latest.
+    pub streams: Vec<StreamStats>,
+    /// The sum over streams that are no longer listed.
+    pub earlier_streams: StreamTotals,
 }
+
+/// Streams that the summary lists one by one.
+const MAX_STREAM_LINES: usize = 32;
 
 /// A run shorter than this says nothing about which stage limits it.
 const MIN_WALL_SECS: f64 = 0.2;
@@ -141,6 +261,11 @@ impl RunStats {
     pub fn frames_done(&self) -> u64 {
         let is_end = |stage: &&StageStats| !self.edges.iter().any(|edge| edge.from == stage.name);
         self.stages.iter().filter(is_end).map(|stage| stage.frames_in).max().unwrap_or(0)
+    }
+
+    /// The stream of this number.
+    pub fn stream(&self, id: u32) -> Option<&StreamStats> {
+        self.streams.iter().find(|stream| stream.id == id)
     }
 
     /// The stage of this name.
@@ -178,6 +303,14 @@ impl RunStats {
                 100.0 * stage.share(stage.wait_input_secs, self.wall_secs),
                 100.0 * stage.share(stage.wait_output_secs, self.wall_secs),
             );
+        }
+        let streams =
+            self.streams.iter().filter(|_| self.streams.len() > 1 || self.streams.iter().any(|stream| stream.latency_max_secs > 0.0));
+        for stream in streams.take(MAX_STREAM_LINES) {
+            text += &format!("stream {}\n", stream.line());
+        }
+        if self.streams.len() > MAX_STREAM_LINES {
+            text += &format!("and {} more streams\n", self.streams.len() - MAX_STREAM_LINES);
         }
         if let Some(stage) = &self.limiting_stage {
             let cores = if self.wall_secs > 0.0 { self.cpu_secs / self.wall_secs } else { 0.0 };

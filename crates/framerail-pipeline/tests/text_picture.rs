@@ -3,7 +3,7 @@
 
 use framerail_pipeline::{
     GraphPicture, PictureEdge, PictureNode, RunStats, Traffic,
-    stats::{EdgeStats, StageStats},
+    stats::{EdgeStats, StageStats, StreamTotals},
 };
 
 const FORMAT: &str = "1280x720 yuv420p 29.97 fps on cpu + detections with 5 landmarks (centerface)";
@@ -132,6 +132,8 @@ fn a_picture_of_a_run_has_rates_and_the_limit() {
         limiting_stage: Some("infer".into()),
         stages: vec![stage("read", 0, 1, 1.0), stage("infer", 100, 2, 7.0)],
         edges,
+        streams: Vec::new(),
+        earlier_streams: StreamTotals::default(),
     };
     let picture = GraphPicture::from_stats(&stats);
     assert_eq!(picture.nodes[0].details, ["100 frames", "busy 25%"]);

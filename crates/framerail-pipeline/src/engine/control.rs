@@ -7,6 +7,7 @@ use std::sync::{
 
 use parking_lot::Mutex;
 
+use super::stream_table::StreamTable;
 use crate::{ErrorKind, RunError, StageError, stage::Interrupts};
 
 /// Something that threads wait on.
@@ -24,6 +25,8 @@ pub(super) struct Control {
     pub(super) abort: Arc<AtomicBool>,
     /// Blocking calls of sources that watch a flag of their own.
     pub(super) interrupts: Interrupts,
+    /// What is counted of each stream.
+    pub(super) streams: Arc<StreamTable>,
     first_error: Mutex<Option<RunError>>,
     waiters: Mutex<Vec<Weak<dyn Wake>>>,
 }
@@ -36,6 +39,13 @@ impl Control {
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
         self.interrupt();
+        self.wake_all();
+    }
+
+    /// Every wait passes through its lock and looks at the switches again.
+    fn wake_all(&self) {
+        let waiters: Vec<_> = self.waiters.lock().iter().filter_map(Weak::upgrade).collect();
+        waiters.iter().for_each(|waiter| waiter.wake());
     }
 
     fn interrupt(&self) {
@@ -57,9 +67,7 @@ impl Control {
         self.first_error.lock().get_or_insert_with(|| RunError { stage: stage.to_owned(), error });
         self.abort.store(true, Ordering::SeqCst);
         self.interrupt();
-        for waiter in self.waiters.lock().iter().filter_map(Weak::upgrade) {
-            waiter.wake();
-        }
+        self.wake_all();
     }
 
     pub(super) fn abort_from_outside(&self) {

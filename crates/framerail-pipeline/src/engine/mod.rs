@@ -7,9 +7,12 @@ mod outlet;
 mod queue;
 mod range;
 mod run;
+pub(crate) mod stream_table;
+mod streams;
 mod watchdog;
 mod worker;
 
 pub use run::{RunHandle, RunOptions, RunOutcome, RunSwitch};
+pub use streams::StreamControl;
 
 pub(crate) use run::start;

@@ -5,13 +5,17 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use framerail_core::StreamId;
+
 use super::{
     metrics::{Phase, WorkerClock},
     queue::{Queue, Refused},
+    stream_table::StreamTable,
 };
 use crate::{
     Closed, Emitter, Item,
     graph::{Probe, Verdict},
+    stats::StreamState,
 };
 
 /// What an edge counts.
@@ -27,6 +31,9 @@ pub(super) struct Outlet {
     pub(super) queue: Arc<Queue>,
     pub(super) probes: Vec<Probe>,
     pub(super) counts: Arc<EdgeCounts>,
+    /// The edge in words, for what is dropped here.
+    pub(super) place: Arc<str>,
+    pub(super) streams: Arc<StreamTable>,
 }
 
 impl Outlet {
@@ -35,6 +42,7 @@ impl Outlet {
             for probe in &self.probes {
                 if probe(frame) == Verdict::Drop {
                     self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+                    self.streams.record(frame.frame.stream).dropped(&self.place, 1);
                     return Ok(());
                 }
             }
@@ -68,6 +76,11 @@ pub(super) struct Outlets {
 impl Outlets {
     pub(super) fn new(outlets: Vec<Outlet>, counts: Arc<OutCounts>) -> Self {
         Self { outlets: outlets.into_iter().map(Some).collect(), counts }
+    }
+
+    /// Whether the node is an end of the pipeline.
+    pub(super) fn is_empty(&self) -> bool {
+        self.outlets.is_empty()
     }
 
     /// Gives an item to every edge that still takes items. A node without edges has nowhere to lose them.
@@ -114,6 +127,37 @@ pub(super) struct DirectEmitter<'a> {
 impl Emitter for DirectEmitter<'_> {
     fn push(&mut self, item: Item) -> Result<(), Closed> {
         self.outlets.push_item(item, self.clock)
+    }
+}
+
+/// Pushes and counts streams as they go: for a source.
+pub(super) struct SourceEmitter<'a> {
+    pub(super) inner: DirectEmitter<'a>,
+    pub(super) streams: &'a StreamTable,
+}
+
+impl Emitter for SourceEmitter<'_> {
+    fn push(&mut self, item: Item) -> Result<(), Closed> {
+        match &item {
+            Item::StreamStart(info) => self.streams.record(info.id).started(info),
+            Item::Frame(item) => self.streams.record(item.frame.stream).read(),
+            Item::StreamEnd(end) => self.ended(end.id),
+            Item::Packet(_) => {}
+        }
+        self.inner.push(item)
+    }
+}
+
+impl SourceEmitter<'_> {
+    fn ended(&self, id: StreamId) {
+        let mut has_run = false;
+        self.streams.record(id).update(|stats| {
+            has_run = stats.state == StreamState::Running;
+            stats.state = StreamState::Ended;
+        });
+        if has_run {
+            self.streams.ended(id);
+        }
     }
 }
 

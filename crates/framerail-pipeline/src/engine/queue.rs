@@ -38,8 +38,8 @@ struct State {
     producers: usize,
     is_receiver_gone: bool,
     next_sequence: u64,
-    /// When the oldest waiting picture began to wait, as far as batches care.
-    oldest_since: Option<Instant>,
+    /// When each waiting picture began to wait; kept where batches have a deadline.
+    waiting_since: VecDeque<Instant>,
     depth: DepthRecord,
 }
 
@@ -83,7 +83,7 @@ impl Queue {
                 producers,
                 is_receiver_gone: false,
                 next_sequence: 0,
-                oldest_since: None,
+                waiting_since: VecDeque::new(),
                 depth: DepthRecord { started: now, last_change: now, frame_seconds: 0.0, max: 0 },
             }),
             changed_for_pop: Condvar::new(),
@@ -128,7 +128,9 @@ impl Queue {
             let before = state.frames;
             state.frames += 1;
             state.depth.record(before, before + 1);
-            state.oldest_since.get_or_insert_with(Instant::now);
+            if self.batch.max_wait.is_some() {
+                state.waiting_since.push_back(Instant::now());
+            }
         }
         state.items.push_back(item);
         drop(state);
@@ -201,9 +203,9 @@ impl Queue {
         if is_over || others_full || self.batch.max_frames == 1 || state.frames >= self.batch.max_frames {
             return Readiness::Take;
         }
-        match (self.batch.max_wait, state.oldest_since) {
+        match (self.batch.max_wait, state.waiting_since.front()) {
             (Some(max_wait), Some(since)) => {
-                let deadline = since + max_wait;
+                let deadline = *since + max_wait;
                 if Instant::now() >= deadline { Readiness::Take } else { Readiness::WaitUntil(deadline) }
             }
             _ => Readiness::Wait,
@@ -222,7 +224,8 @@ impl Queue {
         state.frames -= taken;
         let now = state.frames;
         state.depth.record(before, now);
-        state.oldest_since = (now > 0).then(Instant::now);
+        let timed = taken.min(state.waiting_since.len());
+        state.waiting_since.drain(..timed);
         let sequence = state.next_sequence;
         state.next_sequence += 1;
         drop(state);
@@ -245,6 +248,7 @@ impl Queue {
         let before = state.frames;
         state.frames = 0;
         state.depth.record(before, 0);
+        state.waiting_since.clear();
         let dropped = std::mem::take(&mut state.items);
         drop(state);
         self.changed_for_push.notify_all();

@@ -9,12 +9,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use framerail_core::StreamId;
+
 use super::{
     control::Control,
     metrics::{Phase, WorkerClock, process_cpu_secs, process_memory_peak_bytes},
     ordered::Ordered,
     outlet::{EdgeCounts, OutCounts, Outlet, Outlets},
     queue::Queue,
+    streams::{StreamControl, StreamJob, StreamSource},
     watchdog::{self, Finished},
     worker::{NodeState, Worker},
 };
@@ -62,6 +65,7 @@ pub struct RunHandle {
     control: Arc<Control>,
     nodes: Vec<Arc<NodeState>>,
     edges: Vec<EdgeState>,
+    sources: Vec<StreamSource>,
     threads: Vec<JoinHandle<()>>,
     watchdog: Option<JoinHandle<()>>,
     finished: Arc<Finished>,
@@ -85,6 +89,27 @@ impl RunHandle {
     /// A way to stop or abort from another thread, such as a signal handler's.
     pub fn switch(&self) -> RunSwitch {
         RunSwitch { control: Arc::clone(&self.control) }
+    }
+
+    /// A way to add and remove streams from another thread.
+    pub fn streams(&self) -> StreamControl {
+        StreamControl::new(&self.control, self.sources.clone())
+    }
+
+    /// See [`StreamControl::add_source`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn add_source(&self, source: &str) -> Result<StreamId, StageError> {
+        self.streams().add_source(source)
+    }
+
+    /// See [`StreamControl::remove_stream`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn remove_stream(&self, stream: StreamId) -> Result<(), StageError> {
+        self.streams().remove_stream(stream)
     }
 
     /// Waits up to `timeout`; says whether the run is over.
@@ -116,6 +141,7 @@ impl RunHandle {
     pub fn stats(&self) -> RunStats {
         let ended = self.ended_nanos.load(Ordering::SeqCst);
         let wall = if ended > 0 { Duration::from_nanos(ended) } else { self.epoch.elapsed() };
+        let (streams, earlier_streams) = self.control.streams.stats();
         let stages: Vec<StageStats> = self.nodes.iter().map(|node| stage_stats(node)).collect();
         RunStats {
             wall_secs: wall.as_secs_f64(),
@@ -124,6 +150,8 @@ impl RunHandle {
             limiting_stage: RunStats::find_limiting_stage(&stages, wall.as_secs_f64()),
             edges: self.edges.iter().map(|edge| self.edge_stats(edge)).collect(),
             stages,
+            streams,
+            earlier_streams,
         }
     }
 
@@ -210,6 +238,7 @@ pub(crate) fn start(graph: Graph, options: RunOptions) -> Result<RunHandle, RunE
         control: Arc::clone(&control),
         nodes: Vec::with_capacity(nodes.len()),
         edges: edge_states,
+        sources: Vec::new(),
         threads: Vec::new(),
         watchdog: None,
         finished: Arc::default(),
@@ -217,10 +246,12 @@ pub(crate) fn start(graph: Graph, options: RunOptions) -> Result<RunHandle, RunE
         cpu_at_start: process_cpu_secs(),
         ended_nanos: Arc::default(),
     };
+    let names: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
     let mut jobs = Vec::new();
     for (index, node) in nodes.into_iter().enumerate() {
-        let outlets = outlets_of(index, &edges, &handle.edges, &queues);
+        let outlets = outlets_of(index, &edges, &handle.edges, &queues, &names, &control);
         let (state, node_jobs) = prepare(node, queues[index].clone(), outlets, &control, epoch);
+        handle.sources.extend(node_jobs.iter().filter_map(|(_, job)| job.streams()));
         handle.nodes.push(state);
         jobs.extend(node_jobs);
     }
@@ -262,23 +293,42 @@ fn input_queues(nodes: &[Node], edges: &[Edge], control: &Arc<Control>) -> Vec<O
     nodes.iter().enumerate().map(|(index, node)| queue(index, node)).collect()
 }
 
-fn outlets_of(node: usize, edges: &[Edge], states: &[EdgeState], queues: &[Option<Arc<Queue>>]) -> Vec<Outlet> {
+fn outlets_of(
+    node: usize,
+    edges: &[Edge],
+    states: &[EdgeState],
+    queues: &[Option<Arc<Queue>>],
+    names: &[String],
+    control: &Control,
+) -> Vec<Outlet> {
     let leaving = edges.iter().zip(states).filter(|(edge, _)| edge.from.0 == node);
     let outlet = |(edge, state): (&Edge, &EdgeState)| {
-        queues[edge.to.0].clone().map(|queue| Outlet { queue, probes: edge.probes.clone(), counts: Arc::clone(&state.counts) })
+        let queue = queues[edge.to.0].clone()?;
+        let place = format!("{} to {}", names[edge.from.0], names[edge.to.0]).into();
+        let (probes, counts) = (edge.probes.clone(), Arc::clone(&state.counts));
+        Some(Outlet { queue, probes, counts, place, streams: Arc::clone(&control.streams) })
     };
     leaving.filter_map(outlet).collect()
 }
 
 enum Job {
     Source(Box<dyn crate::Source>),
+    Streams(Box<StreamJob>),
     Stage(Box<dyn crate::Stage>),
 }
 
 impl Job {
+    fn streams(&self) -> Option<StreamSource> {
+        match self {
+            Job::Streams(job) => Some(job.source()),
+            _ => None,
+        }
+    }
+
     fn run(self, worker: Worker) {
         match self {
             Job::Source(source) => worker.run_source(source),
+            Job::Streams(job) => worker.run_streams(*job),
             Job::Stage(stage) => worker.run_stage(stage),
         }
     }
@@ -291,13 +341,15 @@ fn prepare(
     control: &Arc<Control>,
     epoch: Instant,
 ) -> (Arc<NodeState>, Vec<(Worker, Job)>) {
+    let name: Arc<str> = node.name.into();
     let jobs: Vec<Job> = match node.work {
+        Work::Streams(set) => vec![Job::Streams(Box::new(StreamJob::new(&name, set, control)))],
         Work::Source(source) => vec![Job::Source(source)],
         Work::Stages(stages) => stages.into_iter().map(Job::Stage).collect(),
     };
     let out_counts: Arc<OutCounts> = Arc::default();
     let state = Arc::new(NodeState {
-        name: node.name.into(),
+        name,
         input,
         following: outlets.iter().map(|outlet| Arc::clone(&outlet.queue)).collect(),
         clocks: jobs.iter().map(|_| WorkerClock::new(epoch)).collect(),

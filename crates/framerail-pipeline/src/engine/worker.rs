@@ -7,17 +7,21 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Instant,
 };
+
+use framerail_core::StreamId;
 
 use super::{
     control::Control,
     metrics::{Phase, WorkerClock},
     ordered::{Ordered, Part, Results},
-    outlet::{CollectingEmitter, DirectEmitter, OutCounts, Outlets},
+    outlet::{CollectingEmitter, DirectEmitter, OutCounts, Outlets, SourceEmitter},
     queue::{Popped, Queue},
     range::StageRange,
+    streams::StreamJob,
 };
-use crate::{Emitter, ErrorKind, Flow, Item, Source, Stage, StageContext, StageError, stage::Ledger};
+use crate::{Arrival, Emitter, ErrorKind, Flow, Item, Source, Stage, StageContext, StageError, stage::Ledger};
 
 /// What the workers of one node share, and the statistics read.
 pub(super) struct NodeState {
@@ -51,6 +55,7 @@ impl Worker {
             stop: Arc::clone(&self.control.stop),
             abort: Arc::clone(&self.control.abort),
             interrupts: Arc::clone(&self.control.interrupts),
+            streams: Arc::clone(&self.control.streams),
         }
     }
 
@@ -61,6 +66,11 @@ impl Worker {
     pub(super) fn run_source(mut self, mut source: Box<dyn Source>) {
         let outcome = guarded(|| self.drive_source(source.as_mut()));
         self.end(outcome, source);
+    }
+
+    pub(super) fn run_streams(mut self, mut job: StreamJob) {
+        let outcome = guarded(|| job.drive(&mut self));
+        self.end(outcome, job);
     }
 
     pub(super) fn run_stage(mut self, mut stage: Box<dyn Stage>) {
@@ -74,7 +84,8 @@ impl Worker {
         let clock = &node.clocks[self.index];
         clock.enter(Phase::Busy);
         source.start(&context)?;
-        let mut out = DirectEmitter { outlets: &mut self.outlets, clock };
+        let streams = Arc::clone(&self.control.streams);
+        let mut out = SourceEmitter { inner: DirectEmitter { outlets: &mut self.outlets, clock }, streams: &streams };
         while !self.control.is_stopping() && !self.control.is_aborted() {
             let produced = {
                 let _range = StageRange::new(&node.name);
@@ -114,6 +125,7 @@ impl Worker {
                 }
                 Popped::Batch { sequence, items } => {
                     self.count_in(&items);
+                    let arrived = self.arrived(&items);
                     let name = &node.name;
                     let batch = |out: &mut dyn Emitter| {
                         let _range = StageRange::new(name);
@@ -122,7 +134,9 @@ impl Worker {
                             Flow::Done => Part::LastBatch,
                         })
                     };
-                    if self.give(sequence, batch)? == Part::LastBatch {
+                    let part = self.give(sequence, batch)?;
+                    self.count_delivered(&arrived);
+                    if part == Part::LastBatch {
                         return self.finish_early(stage, &input);
                     }
                 }
@@ -179,6 +193,25 @@ impl Worker {
         self.clock().set_frame(last);
     }
 
+    /// The frames among items that have come to an end of the pipeline.
+    fn arrived(&self, items: &[Item]) -> Vec<(StreamId, Option<Arrival>)> {
+        if !self.outlets.is_empty() {
+            return Vec::new();
+        }
+        let frames = items.iter().filter_map(|item| match item {
+            Item::Frame(item) => Some((item.frame.stream, item.arrival)),
+            _ => None,
+        });
+        frames.collect()
+    }
+
+    fn count_delivered(&self, arrived: &[(StreamId, Option<Arrival>)]) {
+        let now = Instant::now();
+        for (stream, arrival) in arrived {
+            self.control.streams.record(*stream).delivered(&self.node.name, *arrival, now);
+        }
+    }
+
     /// Records the outcome, lets the stage go, and closes the node behind its last worker.
     fn end<T>(self, outcome: Result<(), StageError>, stage: T) {
         match outcome {
@@ -207,7 +240,7 @@ impl Worker {
 }
 
 /// Turns a panic into an error.
-fn guarded(work: impl FnOnce() -> Result<(), StageError>) -> Result<(), StageError> {
+pub(super) fn guarded(work: impl FnOnce() -> Result<(), StageError>) -> Result<(), StageError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic_text(panic.as_ref());
         Err(StageError::new(ErrorKind::Internal, format!("panicked: {text}; this is a bug in the stage, please report it")))

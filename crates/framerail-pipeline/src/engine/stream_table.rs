@@ -1,0 +1,163 @@
+//! What is counted of each stream: read, delivered, dropped, late.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use framerail_core::{StreamId, StreamInfo};
+use parking_lot::Mutex;
+
+use crate::{
+    Arrival,
+    stats::{StreamState, StreamStats, StreamTotals},
+};
+
+/// Streams that have ended and are still listed one by one; earlier ones are only summed up.
+const MAX_ENDED: usize = 256;
+
+/// Every stream of a run.
+#[derive(Default)]
+pub(crate) struct StreamTable {
+    state: Mutex<TableState>,
+}
+
+#[derive(Default)]
+struct TableState {
+    streams: BTreeMap<StreamId, Arc<StreamRecord>>,
+    ended: std::collections::VecDeque<StreamId>,
+    earlier: StreamTotals,
+}
+
+impl StreamTable {
+    /// The record of a stream, made when there is none.
+    pub(crate) fn record(&self, id: StreamId) -> Arc<StreamRecord> {
+        let mut state = self.state.lock();
+        Arc::clone(state.streams.entry(id).or_insert_with(|| Arc::new(StreamRecord::new(id))))
+    }
+
+    /// A stream has come to its end, so that its record need not be kept for ever.
+    pub(crate) fn ended(&self, id: StreamId) {
+        let mut state = self.state.lock();
+        state.ended.push_back(id);
+        while state.ended.len() > MAX_ENDED {
+            let oldest = state.ended.pop_front();
+            if let Some(record) = oldest.and_then(|id| state.streams.remove(&id)) {
+                state.earlier.add(&record.stats());
+            }
+        }
+    }
+
+    pub(crate) fn stats(&self) -> (Vec<StreamStats>, StreamTotals) {
+        let state = self.state.lock();
+        (state.streams.values().map(|record| record.stats()).collect(), state.earlier)
+    }
+}
+
+/// What is counted of one stream.
+pub(crate) struct StreamRecord {
+    counts: Mutex<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    stats: StreamStats,
+    ends: BTreeMap<Arc<str>, EndCounts>,
+}
+
+/// What came to one end of the pipeline.
+#[derive(Default)]
+struct EndCounts {
+    delivered: u64,
+    late: u64,
+    timed: u64,
+    latency: Duration,
+    latency_max: Duration,
+}
+
+impl StreamRecord {
+    fn new(id: StreamId) -> Self {
+        let stats = StreamStats { id: id.0, ..StreamStats::default() };
+        Self { counts: Mutex::new(Counts { stats, ends: BTreeMap::new() }) }
+    }
+
+    /// Changes what is said of the stream.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut StreamStats)) {
+        change(&mut self.counts.lock().stats);
+    }
+
+    pub(crate) fn set_state(&self, state: StreamState) {
+        self.update(|stats| stats.state = state);
+    }
+
+    pub(crate) fn named(&self, name: &str, source: &str) {
+        self.update(|stats| {
+            name.clone_into(&mut stats.name);
+            source.clone_into(&mut stats.source);
+        });
+    }
+
+    pub(crate) fn started(&self, info: &StreamInfo) {
+        self.named(&info.name, &info.source);
+        self.set_state(StreamState::Running);
+    }
+
+    pub(crate) fn read(&self) {
+        self.update(|stats| stats.frames_read += 1);
+    }
+
+    pub(crate) fn dropped(&self, place: &str, frames: u64) {
+        if frames > 0 {
+            self.update(|stats| {
+                stats.frames_dropped += frames;
+                *stats.drops.entry(place.to_owned()).or_default() += frames;
+            });
+        }
+    }
+
+    /// A frame has come to an end of the pipeline.
+    pub(crate) fn delivered(&self, end: &Arc<str>, arrival: Option<Arrival>, now: Instant) {
+        let mut counts = self.counts.lock();
+        let end = counts.ends.entry(Arc::clone(end)).or_default();
+        end.delivered += 1;
+        if let Some(arrival) = arrival {
+            let latency = now.saturating_duration_since(arrival.at);
+            end.timed += 1;
+            end.late += u64::from(arrival.is_late(now));
+            end.latency += latency;
+            end.latency_max = end.latency_max.max(latency);
+        }
+    }
+
+    pub(crate) fn stats(&self) -> StreamStats {
+        let counts = self.counts.lock();
+        let mut stats = counts.stats.clone();
+        stats.frames_delivered = counts.ends.values().map(|end| end.delivered).max().unwrap_or(0);
+        stats.frames_late = counts.ends.values().map(|end| end.late).max().unwrap_or(0);
+        stats.latency_max_secs = counts.ends.values().map(|end| end.latency_max.as_secs_f64()).fold(0.0, f64::max);
+        let means = counts.ends.values().filter(|end| end.timed > 0).map(|end| end.latency.as_secs_f64() / end.timed as f64);
+        stats.latency_mean_secs = means.fold(0.0, f64::max);
+        stats
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_of_long_ago_are_summed_up() {
+        let table = StreamTable::default();
+        for id in 0..1000 {
+            let record = table.record(StreamId(id));
+            record.read();
+            record.dropped("read", 2);
+            table.ended(StreamId(id));
+        }
+        let (streams, earlier) = table.stats();
+        assert_eq!(streams.len(), MAX_ENDED);
+        assert_eq!((earlier.streams, earlier.frames_read, earlier.frames_dropped), (744, 744, 1488));
+        assert_eq!(streams[0].id, 744);
+    }
+}

@@ -1,0 +1,434 @@
+//! A lane for each stream, and the fair merge of all.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Instant,
+};
+
+use framerail_core::StreamId;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::super::{
+    control::{Control, Wake},
+    metrics::{Phase, WorkerClock},
+    stream_table::StreamRecord,
+};
+use crate::{Closed, DropPolicy, ErrorKind, Item, StageError, StreamPolicy, StreamRequest, stats::StreamState};
+
+/// Items beside pictures that may wait in a lane, per picture of its capacity: as in queues.
+const OTHERS_PER_FRAME: usize = 64;
+
+/// What the merging thread does next.
+pub(super) enum Next {
+    /// Hand these on.
+    Items(Vec<Item>),
+    /// Start to read a stream; its lane is there.
+    Open(Opening),
+    /// A stream has ended and its lane is empty: its thread can be joined.
+    Over(Option<JoinHandle<()>>),
+    /// No stream is left and none will come.
+    End,
+    /// The run is torn down.
+    Aborted,
+}
+
+/// A stream whose turn it is to be opened.
+pub(super) struct Opening {
+    pub(super) request: StreamRequest,
+    pub(super) cancel: Arc<AtomicBool>,
+    pub(super) record: Arc<StreamRecord>,
+}
+
+struct Lane {
+    request: StreamRequest,
+    record: Arc<StreamRecord>,
+    cancel: Arc<AtomicBool>,
+    /// Told of room, and of cancelling.
+    changed: Arc<Condvar>,
+    items: VecDeque<Item>,
+    frames: usize,
+    capacity: usize,
+    drop: DropPolicy,
+    is_timed: bool,
+    is_over: bool,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Lane {
+    fn has_room(&self, for_frame: bool) -> bool {
+        if for_frame { self.frames < self.capacity } else { self.items.len() - self.frames < self.capacity * OTHERS_PER_FRAME }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(place) = self.items.iter().position(Item::is_frame) {
+            self.items.remove(place);
+            self.frames -= 1;
+        }
+    }
+
+    /// Items up to the next frame that is not over its budget.
+    fn take(&mut self, place: &str, now: Instant) -> Vec<Item> {
+        let mut taken = Vec::new();
+        while let Some(item) = self.items.pop_front() {
+            let Item::Frame(frame) = &item else {
+                taken.push(item);
+                continue;
+            };
+            self.frames -= 1;
+            if self.drop != DropPolicy::None && frame.arrival.is_some_and(|arrival| arrival.is_late(now)) {
+                self.record.dropped(&format!("{place}: over budget"), 1);
+                continue;
+            }
+            taken.push(item);
+            break;
+        }
+        taken
+    }
+}
+
+struct State {
+    lanes: Vec<Lane>,
+    /// The lane whose turn it is.
+    turn: usize,
+    pending: VecDeque<StreamRequest>,
+    next_id: u32,
+    /// No further stream is taken, nothing more is handed on.
+    is_closed: bool,
+    given_up: u64,
+    completed: u64,
+    last_failure: Option<StageError>,
+}
+
+/// What the threads of a stage's streams share.
+pub(super) struct Lanes {
+    place: Arc<str>,
+    policy: StreamPolicy,
+    control: Arc<Control>,
+    state: Mutex<State>,
+    /// Told of everything that the merging thread waits for.
+    changed: Condvar,
+}
+
+impl Lanes {
+    pub(super) fn new(place: Arc<str>, policy: StreamPolicy, requests: Vec<StreamRequest>, control: &Arc<Control>) -> Arc<Self> {
+        let next_id = requests.iter().map(|request| request.id.0 + 1).max().unwrap_or(0);
+        for request in &requests {
+            control.streams.record(request.id).named(&request.name, &request.source);
+        }
+        let lanes = Arc::new(Self {
+            place,
+            policy,
+            control: Arc::clone(control),
+            state: Mutex::new(State {
+                lanes: Vec::new(),
+                turn: 0,
+                pending: requests.into(),
+                next_id,
+                is_closed: false,
+                given_up: 0,
+                completed: 0,
+                last_failure: None,
+            }),
+            changed: Condvar::new(),
+        });
+        let waiter: Arc<dyn Wake> = lanes.clone();
+        control.register(Arc::downgrade(&waiter));
+        lanes
+    }
+
+    pub(super) fn policy(&self) -> &StreamPolicy {
+        &self.policy
+    }
+
+    pub(super) fn control(&self) -> &Control {
+        &self.control
+    }
+
+    pub(super) fn place(&self) -> &Arc<str> {
+        &self.place
+    }
+
+    /// What to do next; waits for it.
+    pub(super) fn next(&self, clock: &WorkerClock) -> Next {
+        let mut state = self.state.lock();
+        loop {
+            if self.control.is_aborted() {
+                self.close(&mut state);
+                return Next::Aborted;
+            }
+            if let Some(opening) = self.due(&mut state) {
+                return Next::Open(opening);
+            }
+            if let Some(items) = self.turn(&mut state) {
+                return Next::Items(items);
+            }
+            if let Some(place) = state.lanes.iter().position(|lane| lane.is_over && lane.items.is_empty()) {
+                return Next::Over(remove_lane(&mut state, place).thread);
+            }
+            if state.lanes.is_empty() && (!self.policy.stays || self.control.is_stopping()) {
+                state.is_closed = true;
+                return Next::End;
+            }
+            // A stage that waits for files to be decoded is at work; one that waits for cameras is not.
+            let decodes = state.lanes.iter().any(|lane| !lane.is_timed && !lane.is_over);
+            clock.enter(if decodes { Phase::Busy } else { Phase::WaitInput });
+            self.changed.wait(&mut state);
+            clock.enter(Phase::Busy);
+        }
+    }
+
+    /// The next stream for a stage that reads one after another on its own thread.
+    pub(super) fn next_in_turn(&self) -> Option<Opening> {
+        let mut state = self.state.lock();
+        state.lanes.clear();
+        let opening = if self.control.is_aborted() { None } else { self.due(&mut state) };
+        state.is_closed |= opening.is_none();
+        opening
+    }
+
+    /// Makes the lane of a stream that may be opened now.
+    fn due(&self, state: &mut State) -> Option<Opening> {
+        if self.control.is_stopping() {
+            state.pending.clear();
+        }
+        let has_room = state.lanes.iter().filter(|lane| !lane.request.is_live && !lane.is_over).count() < self.policy.at_once.max(1);
+        let place = state.pending.iter().position(|request| request.is_live || has_room)?;
+        let request = state.pending.remove(place)?;
+        let (cancel, record) = (Arc::new(AtomicBool::new(false)), self.control.streams.record(request.id));
+        record.set_state(StreamState::Opening);
+        state.lanes.push(Lane {
+            record: Arc::clone(&record),
+            cancel: Arc::clone(&cancel),
+            changed: Arc::default(),
+            items: VecDeque::new(),
+            frames: 0,
+            capacity: self.policy.buffer_of(&request),
+            drop: self.policy.drop_of(&request),
+            is_timed: self.policy.is_timed(&request),
+            is_over: false,
+            thread: None,
+            request: request.clone(),
+        });
+        Some(Opening { request, cancel, record })
+    }
+
+    /// The items of the lane whose turn it is, or of the first after it that has any.
+    fn turn(&self, state: &mut State) -> Option<Vec<Item>> {
+        let (count, now) = (state.lanes.len(), Instant::now());
+        for offset in 0..count {
+            let place = (state.turn + offset) % count;
+            let Some(lane) = state.lanes.get_mut(place).filter(|lane| !lane.items.is_empty()) else { continue };
+            let items = lane.take(&self.place, now);
+            lane.changed.notify_all();
+            if !items.is_empty() {
+                state.turn = (place + 1) % count;
+                return Some(items);
+            }
+        }
+        None
+    }
+
+    /// Gives a stream the flag that its blocking calls watch, where it was opened with one of its own.
+    pub(super) fn adopt(&self, id: StreamId, cancel: &Arc<AtomicBool>) {
+        let mut state = self.state.lock();
+        if let Some(lane) = lane_of(&mut state, id) {
+            cancel.fetch_or(lane.cancel.load(Ordering::SeqCst), Ordering::SeqCst);
+            lane.cancel = Arc::clone(cancel);
+        }
+        self.pass_on_switches(&mut state);
+    }
+
+    pub(super) fn set_thread(&self, id: StreamId, thread: JoinHandle<()>) {
+        if let Some(lane) = lane_of(&mut self.state.lock(), id) {
+            lane.thread = Some(thread);
+        }
+    }
+
+    /// Puts an item into a stream's lane. What happens when the lane is full is up to its policy.
+    pub(super) fn push(&self, id: StreamId, item: Item) -> Result<(), Closed> {
+        let is_frame = item.is_frame();
+        let mut state = self.state.lock();
+        loop {
+            if state.is_closed || self.control.is_aborted() {
+                return Err(Closed);
+            }
+            let lane = lane_of(&mut state, id).ok_or(Closed)?;
+            if lane.has_room(is_frame) {
+                break;
+            }
+            match lane.drop {
+                DropPolicy::Oldest if is_frame => {
+                    lane.drop_oldest();
+                    lane.record.dropped(&format!("{}: buffer full", self.place), 1);
+                }
+                DropPolicy::Newest if is_frame => {
+                    lane.record.dropped(&format!("{}: buffer full", self.place), 1);
+                    return Ok(());
+                }
+                _ => {
+                    let changed = Arc::clone(&lane.changed);
+                    changed.wait(&mut state);
+                }
+            }
+        }
+        if let Some(lane) = lane_of(&mut state, id) {
+            lane.frames += usize::from(is_frame);
+            lane.items.push_back(item);
+        }
+        drop(state);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Sleeps on a stream's thread; `false` when the stream is to end instead.
+    pub(super) fn sleep_until(&self, id: StreamId, until: Instant) -> bool {
+        let mut state = self.state.lock();
+        loop {
+            let is_closed = state.is_closed || self.control.is_aborted() || self.control.is_stopping();
+            let Some(lane) = lane_of(&mut state, id).filter(|lane| !is_closed && !lane.cancel.load(Ordering::SeqCst)) else { return false };
+            if Instant::now() >= until {
+                return true;
+            }
+            let changed = Arc::clone(&lane.changed);
+            changed.wait_until(&mut state, until);
+        }
+    }
+
+    /// A stream's thread has no more to give; `failure` where it was given up.
+    pub(super) fn over(&self, id: StreamId, failure: Option<StageError>) {
+        let mut state = self.state.lock();
+        match failure {
+            Some(failure) => {
+                state.given_up += 1;
+                state.last_failure = Some(failure);
+            }
+            None => state.completed += 1,
+        }
+        if let Some(lane) = lane_of(&mut state, id) {
+            lane.is_over = true;
+        }
+        drop(state);
+        self.control.streams.ended(id);
+        self.changed.notify_all();
+    }
+
+    /// The failure of a run in which not one stream came to anything.
+    pub(super) fn overall(&self) -> Result<(), StageError> {
+        let state = self.state.lock();
+        match &state.last_failure {
+            Some(failure) if state.completed == 0 && state.given_up == 1 => Err(failure.clone()),
+            Some(failure) if state.completed == 0 => {
+                let message = format!("none of {} streams could be read; the last: {}", state.given_up, failure.message);
+                Err(StageError::new(failure.kind, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Nothing more is handed on: streams end.
+    pub(super) fn shut(&self) {
+        let mut state = self.state.lock();
+        self.close(&mut state);
+    }
+
+    fn close(&self, state: &mut MutexGuard<'_, State>) {
+        state.is_closed = true;
+        state.pending.clear();
+        for lane in &mut state.lanes {
+            lane.cancel.store(true, Ordering::SeqCst);
+            lane.items.clear();
+            lane.frames = 0;
+            lane.changed.notify_all();
+        }
+    }
+
+    /// The threads of all streams, to be joined when nothing is handed on any more.
+    pub(super) fn threads(&self) -> Vec<JoinHandle<()>> {
+        self.state.lock().lanes.iter_mut().filter_map(|lane| lane.thread.take()).collect()
+    }
+
+    /// A number for one more stream.
+    pub(super) fn reserve(&self) -> Result<StreamId, StageError> {
+        let mut state = self.state.lock();
+        self.check_open(&state)?;
+        let id = StreamId(state.next_id);
+        state.next_id =
+            state.next_id.checked_add(1).ok_or_else(|| StageError::new(ErrorKind::Resource, "no number is left for a stream"))?;
+        Ok(id)
+    }
+
+    /// One more stream.
+    pub(super) fn add(&self, request: StreamRequest, is_in_turn: bool) -> Result<(), StageError> {
+        let mut state = self.state.lock();
+        self.check_open(&state)?;
+        if is_in_turn && request.is_live {
+            let message = format!("{}: a live source cannot wait for its turn; start the run with streams=all to add it", request.source);
+            return Err(StageError::new(ErrorKind::Usage, message));
+        }
+        self.control.streams.record(request.id).named(&request.name, &request.source);
+        state.pending.push_back(request);
+        drop(state);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    fn check_open(&self, state: &State) -> Result<(), StageError> {
+        if state.is_closed || self.control.is_aborted() || self.control.is_stopping() {
+            return Err(StageError::new(ErrorKind::Usage, "the run is ending and takes no further source; stay=yes keeps a run open"));
+        }
+        Ok(())
+    }
+
+    /// Ends a stream; what was read of it is still delivered. `false` when there is none of this number.
+    pub(super) fn remove(&self, id: StreamId) -> bool {
+        let mut state = self.state.lock();
+        if let Some(lane) = lane_of(&mut state, id).filter(|lane| !lane.is_over) {
+            lane.record.set_state(StreamState::Removed);
+            lane.cancel.store(true, Ordering::SeqCst);
+            lane.changed.notify_all();
+            return true;
+        }
+        let Some(place) = state.pending.iter().position(|request| request.id == id) else { return false };
+        state.pending.remove(place);
+        drop(state);
+        self.control.streams.record(id).set_state(StreamState::Removed);
+        self.control.streams.ended(id);
+        true
+    }
+
+    fn pass_on_switches(&self, state: &mut MutexGuard<'_, State>) {
+        let ends = self.control.is_stopping() || self.control.is_aborted();
+        for lane in &state.lanes {
+            if ends {
+                lane.cancel.store(true, Ordering::SeqCst);
+            }
+            lane.changed.notify_all();
+        }
+    }
+}
+
+fn lane_of(state: &mut State, id: StreamId) -> Option<&mut Lane> {
+    state.lanes.iter_mut().find(|lane| lane.request.id == id)
+}
+
+fn remove_lane(state: &mut State, place: usize) -> Lane {
+    let lane = state.lanes.remove(place);
+    if state.turn > place {
+        state.turn -= 1;
+    }
+    lane
+}
+
+impl Wake for Lanes {
+    fn wake(&self) {
+        let mut state = self.state.lock();
+        self.pass_on_switches(&mut state);
+        drop(state);
+        self.changed.notify_all();
+    }
+}
