@@ -7,10 +7,10 @@ SHELL := /bin/bash
 export FRAMERAIL_HOME ?= $(CURDIR)/.framerail
 export V ?= 0
 
-.PHONY: help setup build static test demo lint bench-setup bench gpu-pack clean
+.PHONY: help setup build static test demo lint bench-setup bench bench-readers gpu-pack clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 setup: ## install packages, ONNX Runtime, face detector, clips (seconds when repeated)
 	@scripts/setup.sh
@@ -37,6 +37,16 @@ bench-setup: setup ## install deface into its own environment, for the benchmark
 
 bench: build bench-setup ## time framerail and deface on the same clips, interleaved
 	python3 bench/compare_deface.py
+
+bench-readers: setup ## time framerail beside other video readers, which it installs: several GB (CLIP=file takes your own)
+	cargo build --release -p framerail-python
+	@scripts/setup.sh readers
+	$(if $(CLIP),,@bench/gpu/make_clips.sh "$$FRAMERAIL_HOME/gpu-clips")
+	@rm -rf bench/work/python && mkdir -p bench/work && cp -r python bench/work/python
+	@cp "$${CARGO_TARGET_DIR:-target}/release/lib_framerail.so" bench/work/python/framerail/_framerail.abi3.so
+	@PYTHONPATH=bench/work/python "$$FRAMERAIL_HOME/readers-venv/bin/python" -m framerail.bench readers \
+	    $(if $(CLIP),'$(CLIP)',"$$FRAMERAIL_HOME/gpu-clips/h264-960.mp4") \
+	    --json bench/work/readers.json --svg bench/work/readers.svg
 
 gpu-pack: static ## pack what a bare GPU host needs, in parts below 60 MiB (docs/gpu-host.md)
 	@scripts/pack_gpu.sh

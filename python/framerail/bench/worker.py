@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -99,8 +101,16 @@ def start(modules, name: str, device: str, layout: str):
         return None, {"unavailable": str(error).strip().splitlines()[0] if str(error).strip() else repr(error)}
 
 
+def end_with(parent: int) -> None:
+    """Ends this process when its parent has ended, whatever it is doing."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.killpg(0, signal.SIGKILL)
+
+
 def main() -> int:
     name, device, layout = sys.argv[1:4]
+    threading.Thread(target=end_with, args=[os.getppid()], daemon=True).start()
     # Libraries print to standard output; answers go their own way.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
