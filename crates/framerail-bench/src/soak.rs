@@ -8,7 +8,7 @@ use std::{
 
 use framerail_cuda::{CudaDevice, DevicePool};
 use framerail_media::MediaItem;
-use framerail_reader::{DeviceClip, DeviceOptions, DeviceReader, TensorOptions, TensorPictures};
+use framerail_reader::{DeviceClip, DeviceOptions, DeviceReader, ReaderError, TensorOptions, TensorPictures};
 use serde_json::json;
 
 /// What to read, and for how long.
@@ -29,7 +29,22 @@ struct Counts {
     opened: u64,
     frames: u64,
     refused: u64,
+    /// Opened, but with an error where the file is damaged.
+    broken_off: u64,
     out_of_memory: u64,
+}
+
+impl Counts {
+    /// An error of a damaged file is what it should be; one of the card ends the soak.
+    fn damaged(&mut self, error: ReaderError) -> Result<(), ReaderError> {
+        match error {
+            ReaderError::Cuda { .. } | ReaderError::Closed => Err(error),
+            _ => {
+                self.broken_off += 1;
+                Ok(())
+            }
+        }
+    }
 }
 
 impl Soak {
@@ -49,7 +64,7 @@ impl Soak {
                 println!(
                     "{}",
                     json!({ "minute": start.elapsed().as_secs() / 60, "host_kb": host, "device_mb": on_device, "handles": handles,
-                        "opened": counts.opened, "frames": counts.frames, "refused": counts.refused, "out_of_memory": counts.out_of_memory })
+                        "opened": counts.opened, "frames": counts.frames, "refused": counts.refused, "broken_off": counts.broken_off, "out_of_memory": counts.out_of_memory })
                 );
             }
         }
@@ -74,8 +89,11 @@ impl Soak {
             match DeviceClip::open(&input, &options) {
                 Ok(mut clip) => {
                     let last = clip.len().saturating_sub(1);
-                    counts.frames += clip.frames(&[last, 0, last / 2])?.len() as u64;
                     counts.opened += 1;
+                    match clip.frames(&[last, 0, last / 2]) {
+                        Ok(frames) => counts.frames += frames.len() as u64,
+                        Err(error) => counts.damaged(error)?,
+                    }
                 }
                 Err(_) => counts.refused += 1,
             }
@@ -88,9 +106,13 @@ impl Soak {
                 let most = if round % 4 == 1 { 7 } else { u64::MAX };
                 let mut frames = 0;
                 while frames < most {
-                    match reader.next_item()? {
-                        Some(item) => frames += u64::from(matches!(item, MediaItem::Frame(_))),
-                        None => break,
+                    match reader.next_item() {
+                        Ok(Some(item)) => frames += u64::from(matches!(item, MediaItem::Frame(_))),
+                        Ok(None) => break,
+                        Err(error) => {
+                            counts.damaged(error)?;
+                            break;
+                        }
                     }
                 }
                 counts.frames += frames;

@@ -106,6 +106,7 @@ impl Streams {
             scale: spec.preprocess.scale,
             mean: spec.preprocess.mean,
             std: spec.preprocess.std,
+            ..TensorOptions::default()
         };
         let pool = DevicePool::new(device, 1 << 30)?;
         let make = Arc::new(TensorPictures::new(wanted, pool));

@@ -62,7 +62,7 @@ impl Runtime {
         }
         let path = find_library(device, explicit, search)?;
         let environment = load_environment(&path)?;
-        let info = RuntimeInfo { version: version(&path), providers: providers(), path };
+        let info = RuntimeInfo { version: version(&path), providers: providers(&path), path };
         Ok(LOADED.get_or_init(|| Runtime { environment, info }))
     }
 
@@ -178,7 +178,16 @@ fn version(path: &Path) -> String {
     }
 }
 
-fn providers() -> Vec<String> {
+/// What the library was built for and finds beside itself: providers for cards are libraries of their own.
+fn providers(library: &Path) -> Vec<String> {
+    let real = library.canonicalize().unwrap_or_else(|_| library.to_owned());
+    let is_there = |name: &str| name == "cpu" || real.with_file_name(format!("libonnxruntime_providers_{name}.so")).exists();
     let asked = [("cpu", ep::CPU::is_available()), ("cuda", ep::CUDA::is_available()), ("tensorrt", ep::TensorRT::is_available())];
-    asked.into_iter().filter(|(_, available)| matches!(available, Ok(true))).map(|(name, _)| name.to_owned()).collect()
+    asked
+        .into_iter()
+        .filter(|(_, available)| matches!(available, Ok(true)))
+        .map(|(name, _)| name)
+        .filter(|name| is_there(name))
+        .map(str::to_owned)
+        .collect()
 }
