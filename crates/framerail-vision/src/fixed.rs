@@ -3,7 +3,7 @@
 //! Rows are weighed first, over contiguous memory, then columns are taken by tables, both as stored components; then components
 //! are mixed. Against exact arithmetic a channel is off by less than 0.2 of 255 before its last rounding.
 
-use framerail_core::{ChannelMix, HostSurface};
+use framerail_core::{ChannelMix, DType, HostSurface};
 
 use crate::{
     fixed_kernels::{self as kernels, BLOCK, FEW, FixedMix, ROW_PLACES, Samples, TAP_ONE, TapPlaces, TapRow},
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Most rows or columns that one position is made of; beyond that, the roundings of so many products would add up.
-const MOST_TAPS: usize = 64;
+const MOST_TAPS: usize = 32;
 
 /// Weights in parts of `one` that add up to it: the largest takes the rounding of all.
 fn parts(taps: &[(u32, f32)], one: i32) -> Vec<i32> {
@@ -299,13 +299,18 @@ impl FixedRows {
         kernels::mix_to_bytes(self.components(), &self.mixes, out);
     }
 
-    /// Writes row `y` as channels, cut off at 0 and 255, then scaled and shifted.
-    pub fn floats(&mut self, surface: &HostSurface, y: usize, mixes: &[ChannelMix], out: &mut [Vec<f32>; 3]) {
+    /// Writes row `y` as elements: channels cut off at 0 and 255, then scaled and shifted.
+    pub fn elements(&mut self, surface: &HostSurface, y: usize, mixes: &[ChannelMix], dtype: DType, out: &mut [&mut [u8]]) {
         self.fill(surface, y);
         let mut words = std::mem::take(&mut self.words);
         for ((fixed, mix), out) in self.mixes.iter().zip(mixes).zip(out) {
             kernels::mix_to_words(self.components(), fixed, &mut words);
-            kernels::words_to_floats(&words, mix.scale, mix.shift, out);
+            match dtype {
+                DType::F16 => kernels::words_to_halves(&words, mix.scale, mix.shift, out.as_chunks_mut().0),
+                DType::Bf16 => kernels::words_to_bfloats(&words, mix.scale, mix.shift, out.as_chunks_mut().0),
+                DType::U8 => kernels::words_to_bytes(&words, mix.scale, mix.shift, out),
+                _ => kernels::words_to_floats(&words, mix.scale, mix.shift, out.as_chunks_mut().0),
+            }
         }
         self.words = words;
     }
@@ -332,7 +337,9 @@ impl Plane {
         let row = |row: u32| self.stretch(surface, row, bytes);
         match self.rows.at(y) {
             [(single, _)] => kernels::widen(samples, row(*single), out),
+            [first, second] => kernels::weigh(samples, &[(row(first.0), first.1), (row(second.0), second.1)], out),
             several => {
+                // Of fixed size, so that nothing is allocated for a row.
                 let mut rows: [(&[u8], i16); MOST_TAPS] = [(&[], 0); MOST_TAPS];
                 for (slot, (index, weight)) in rows.iter_mut().zip(several) {
                     *slot = (row(*index), *weight);

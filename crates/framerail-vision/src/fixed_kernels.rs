@@ -257,12 +257,75 @@ pub(crate) fn mix_to_bytes(rows: Components<'_>, mixes: &[FixedMix], out: &mut [
     }
 }
 
-/// `out = clamp(words / 32, 0, 255) · scale + shift`.
+/// `out = clamp(words / 32, 0, 255) · scale + shift`, native endian.
 #[multiversion(targets("x86_64+avx2+fma"))]
-pub(crate) fn words_to_floats(words: &[i16], scale: f32, shift: f32, out: &mut [f32]) {
+pub(crate) fn words_to_floats(words: &[i16], scale: f32, shift: f32, out: &mut [[u8; 4]]) {
     for (out, word) in out.iter_mut().zip(words) {
-        *out = f32::from((*word).clamp(0, 255 * 32)) * (scale / 32.0) + shift;
+        *out = (f32::from((*word).clamp(0, 255 * 32)) * (scale / 32.0) + shift).to_ne_bytes();
     }
+}
+
+/// [`words_to_floats`] to bytes, rounded to the nearest and cut off at 0 and 255.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn words_to_bytes(words: &[i16], scale: f32, shift: f32, out: &mut [u8]) {
+    for (out, word) in out.iter_mut().zip(words) {
+        let value = f32::from((*word).clamp(0, 255 * 32)) * (scale / 32.0) + shift;
+        // In a float of this size the lowest bits are the rounded integer.
+        *out = (value.clamp(0.0, 255.0) + 8_388_608.0).to_bits() as u8;
+    }
+}
+
+fn words_to_halves_portable(words: &[i16], scale: f32, shift: f32, out: &mut [[u8; 2]]) {
+    for (out, word) in out.iter_mut().zip(words) {
+        let value = f32::from((*word).clamp(0, 255 * 32)).mul_add(scale / 32.0, shift);
+        *out = half::f16::from_f32(value).to_ne_bytes();
+    }
+}
+
+/// [`words_to_floats`] to half precision, rounded once more.
+#[multiversion(targets("x86_64+avx2+fma+f16c"))]
+pub(crate) fn words_to_halves(words: &[i16], scale: f32, shift: f32, out: &mut [[u8; 2]]) {
+    multiversion::target::match_target! {
+        "x86_64+avx2+fma+f16c" => avx2::words_to_halves(words, scale, shift, out),
+        _ => words_to_halves_portable(words, scale, shift, out),
+    }
+}
+
+/// [`words_to_floats`] to bfloat16, rounded to the nearest, ties to even.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn words_to_bfloats(words: &[i16], scale: f32, shift: f32, out: &mut [[u8; 2]]) {
+    for (out, word) in out.iter_mut().zip(words) {
+        let bits = (f32::from((*word).clamp(0, 255 * 32)) * (scale / 32.0) + shift).to_bits();
+        *out = ((bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16).to_ne_bytes();
+    }
+}
+
+/// Pixels of three channels of elements of so many bytes, interleaved.
+pub(crate) fn interleave_elements(channels: [&[u8]; 3], size: usize, out: &mut [u8]) {
+    match size {
+        1 => interleave_bytes(channels, out),
+        2 => interleave_of_two(channels, out),
+        _ => interleave_of_four(channels, out),
+    }
+}
+
+#[inline(always)]
+fn interleave_of<const BYTES: usize>(channels: [&[u8]; 3], out: &mut [u8]) {
+    let [first, second, third] = channels.map(|channel| channel.as_chunks::<BYTES>().0);
+    let pixels = out.as_chunks_mut::<BYTES>().0.as_chunks_mut::<3>().0;
+    for (((pixel, first), second), third) in pixels.iter_mut().zip(first).zip(second).zip(third) {
+        *pixel = [*first, *second, *third];
+    }
+}
+
+#[multiversion(targets("x86_64+avx2+fma"))]
+fn interleave_of_two(channels: [&[u8]; 3], out: &mut [u8]) {
+    interleave_of::<2>(channels, out);
+}
+
+#[multiversion(targets("x86_64+avx2+fma"))]
+fn interleave_of_four(channels: [&[u8]; 3], out: &mut [u8]) {
+    interleave_of::<4>(channels, out);
 }
 
 /// Pixels of three channels, interleaved.
@@ -286,15 +349,17 @@ fn interleave_from(channels: [&[u8]; 3], start: usize, out: &mut [u8]) {
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
     use std::arch::x86_64::{
-        __m256i, _mm_cvtsi32_si128, _mm256_add_epi32, _mm256_adds_epi16, _mm256_castsi128_si256, _mm256_hadd_epi32,
-        _mm256_inserti128_si256, _mm256_madd_epi16, _mm256_mulhrs_epi16, _mm256_or_si256, _mm256_packs_epi32, _mm256_packus_epi16,
-        _mm256_permute4x64_epi64, _mm256_permutevar8x32_epi32, _mm256_set_epi32, _mm256_set_epi64x, _mm256_set1_epi16, _mm256_set1_epi32,
-        _mm256_setr_epi32, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_sll_epi16, _mm256_slli_epi16, _mm256_srai_epi16,
-        _mm256_srai_epi32, _mm256_srli_epi16,
+        __m256i, _MM_FROUND_TO_NEAREST_INT, _mm_cvtsi32_si128, _mm_max_epi16, _mm_min_epi16, _mm_set1_epi16, _mm_setzero_si128,
+        _mm256_add_epi32, _mm256_adds_epi16, _mm256_castsi128_si256, _mm256_cvtepi16_epi32, _mm256_cvtepi32_ps, _mm256_cvtps_ph,
+        _mm256_fmadd_ps, _mm256_hadd_epi32, _mm256_inserti128_si256, _mm256_madd_epi16, _mm256_mulhrs_epi16, _mm256_or_si256,
+        _mm256_packs_epi32, _mm256_packus_epi16, _mm256_permute4x64_epi64, _mm256_permutevar8x32_epi32, _mm256_set_epi32,
+        _mm256_set_epi64x, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_si256,
+        _mm256_shuffle_epi8, _mm256_sll_epi16, _mm256_slli_epi16, _mm256_srai_epi16, _mm256_srai_epi32, _mm256_srli_epi16,
     };
 
     use super::{
         BLOCK, Components, FEW, FixedMix, ROW_PLACES, Samples, TAP_ONE, TapPlaces, TapRow, interleave_from, take_portable, weigh_portable,
+        words_to_halves_portable,
     };
     use crate::{
         vectors::{interleave, load, load_words, store, store_words, widen},
@@ -327,10 +392,33 @@ mod avx2 {
         Some(sum)
     }
 
+    /// Whole blocks of so many rows of bytes; gives how many numbers were written.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn weigh_some_bytes<const ROWS: usize>(rows: &[(&[u8], i16); ROWS], out: &mut [i16]) -> usize {
+        let out = out.as_chunks_mut::<BLOCK>().0;
+        let blocks = rows.iter().fold(out.len(), |least, (row, _)| least.min(row.len() / BLOCK));
+        let chunks = rows.map(|(row, _)| &row.as_chunks::<BLOCK>().0[..blocks]);
+        let weights = rows.map(|(_, weight)| _mm256_set1_epi16(weight));
+        for (block, out) in out[..blocks].iter_mut().enumerate() {
+            let mut sum = _mm256_setzero_si256();
+            for (row, weight) in chunks.iter().zip(weights) {
+                sum = _mm256_adds_epi16(sum, _mm256_mulhrs_epi16(_mm256_slli_epi16::<7>(widen(&row[block])), weight));
+            }
+            store_words(sum, out);
+        }
+        blocks * BLOCK
+    }
+
     #[target_feature(enable = "avx2")]
     pub fn weigh(samples: Samples, rows: &[(&[u8], i16)], out: &mut [i16]) {
-        let mut done = 0;
-        for (block, out) in out.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+        let mut done = match (samples, rows) {
+            (Samples::Bytes, [first, second]) => weigh_some_bytes(&[*first, *second], out),
+            (Samples::Bytes, [first, second, third]) => weigh_some_bytes(&[*first, *second, *third], out),
+            (Samples::Bytes, [first, second, third, fourth]) => weigh_some_bytes(&[*first, *second, *third, *fourth], out),
+            _ => 0,
+        };
+        for (block, out) in out.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate().skip(done / BLOCK) {
             let sum = if samples == Samples::Bytes { sum_bytes(rows, block) } else { sum_words(samples, rows, block) };
             let Some(sum) = sum else { break };
             store_words(sum, out);
@@ -551,6 +639,21 @@ mod avx2 {
                 *out = byte;
             }
         }
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub fn words_to_halves(words: &[i16], scale: f32, shift: f32, out: &mut [[u8; 2]]) {
+        let (scales, shifts) = (_mm256_set1_ps(scale / 32.0), _mm256_set1_ps(shift));
+        let (low, high) = (_mm_setzero_si128(), _mm_set1_epi16(255 * 32));
+        // Words are padded to whole blocks.
+        let (chunks, rest) = words[..out.len().min(words.len())].as_chunks::<8>();
+        let (out_chunks, out_rest) = out.as_chunks_mut::<8>();
+        for (out, words) in out_chunks.iter_mut().zip(chunks) {
+            let words = _mm_min_epi16(_mm_max_epi16(bytemuck::must_cast(*words), low), high);
+            let values = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(words)), scales, shifts);
+            *out = bytemuck::must_cast(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values));
+        }
+        words_to_halves_portable(rest, scale, shift, out_rest);
     }
 
     #[target_feature(enable = "avx2")]

@@ -1,37 +1,37 @@
 //! Hue, saturation and value as OpenCV's 8-bit pictures hold them.
 
-use std::sync::LazyLock;
+use multiversion::multiversion;
 
-/// Reciprocals in Q12, rounded: of saturation (255 steps) and of hue (30 half degrees for each sixth of the circle).
-///
-/// Source: OpenCV's documented 8-bit `COLOR_RGB2HSV`; the same numbers as in this project's kernels.
-struct Reciprocals {
-    saturation: [i32; 256],
-    hue: [i32; 256],
+/// In a float of this size the lowest bits are the rounded integer.
+const WHOLE: f32 = 12_582_912.0;
+
+/// `parts / of` as a rounded integer; 22 bits at most.
+#[inline(always)]
+fn rounded_quotient(parts: f32, of: i32) -> i32 {
+    // The divisor of black and grey does not matter: what it multiplies is 0.
+    let quotient = parts / (of.max(1) as f32) + WHOLE;
+    (quotient.to_bits() & 0x3f_ffff) as i32
 }
 
-static RECIPROCALS: LazyLock<Reciprocals> = LazyLock::new(|| {
-    let table = |whole: f32| std::array::from_fn(|of| if of == 0 { 0 } else { (whole / of as f32).round_ties_even() as i32 });
-    Reciprocals { saturation: table(1_044_480.0), hue: table(122_880.0) }
-});
-
 /// Full-range red, green, blue to hue in half degrees (0 to 179), saturation and value (0 to 255).
+///
+/// With reciprocals of twelve bits, rounded.
+///
+/// Source: OpenCV's documented 8-bit `COLOR_RGB2HSV`; the same numbers as in this project's kernels.
+#[inline(always)]
 pub(crate) fn hsv_from_rgb(rgb: [u8; 3]) -> [u8; 3] {
-    let reciprocals = &*RECIPROCALS;
     let [red, green, blue] = rgb.map(i32::from);
     let (most, least) = (red.max(green).max(blue), red.min(green).min(blue));
     let spread = most - least;
-    let part = match most {
-        _ if most == red => green - blue,
-        _ if most == green => blue - red + 2 * spread,
-        _ => red - green + 4 * spread,
-    };
-    let hue = (part * reciprocals.hue[(spread & 255) as usize] + 2048) >> 12;
-    let saturation = (spread * reciprocals.saturation[(most & 255) as usize] + 2048) >> 12;
+    let from_green = if most == green { blue - red + 2 * spread } else { red - green + 4 * spread };
+    let part = if most == red { green - blue } else { from_green };
+    let hue = (part * rounded_quotient(122_880.0, spread) + 2048) >> 12;
+    let saturation = (spread * rounded_quotient(1_044_480.0, most) + 2048) >> 12;
     [if hue < 0 { hue + 180 } else { hue } as u8, saturation as u8, most as u8]
 }
 
 /// The same for a row of 8-bit channels, in place.
+#[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn hsv_row(rows: [&mut [u8]; 3]) {
     let [first, second, third] = rows;
     for ((red, green), blue) in first.iter_mut().zip(second).zip(third) {

@@ -2,17 +2,16 @@
 
 use std::ops::Range;
 
-use framerail_core::{ColorDescription, DType, FastYuv, Frame, HostSurface, PixelFormat, TensorLayout};
+use framerail_core::{ColorDescription, FastYuv, Frame, HostSurface, PixelFormat, TensorLayout};
 
 use super::{
     TensorOptions,
-    output::{RowsOut, Scratch},
-    rows::{RowInput, Rows},
+    output::RowsOut,
+    rows::{RowInput, Rows, Scratch},
 };
 use crate::{
     ChannelOrder, ConversionPlan, VisionError,
     fast_yuv::{self, ChromaRow},
-    kernels::scale_and_shift,
 };
 
 /// What pictures have in common that one set of tables serves.
@@ -31,6 +30,14 @@ struct Prepared {
     rows: Rows,
 }
 
+/// Rows between one step and the next.
+#[derive(Debug, Default)]
+struct Buffers {
+    /// Elements that are interleaved at last.
+    channels: [Vec<u8>; 3],
+    scratch: Scratch,
+}
+
 /// Turns frames into tensor pictures; keeps its tables between frames of one size, format and colour.
 ///
 /// 8-bit 4:2:0 and 4:2:2 pictures of their own size become 8-bit RGB, BGR and HSV by FFmpeg's 16-bit arithmetic: equal to
@@ -41,7 +48,7 @@ struct Prepared {
 pub struct TensorConverter {
     options: TensorOptions,
     prepared: Option<Prepared>,
-    scratch: Scratch,
+    buffers: Buffers,
 }
 
 impl TensorConverter {
@@ -54,7 +61,7 @@ impl TensorConverter {
         if options.tone_map.is_some() {
             return Err(VisionError::option("tone_map", "set", "nothing: tone mapping is not there yet"));
         }
-        Ok(Self { options, prepared: None, scratch: Scratch::default() })
+        Ok(Self { options, prepared: None, buffers: Buffers::default() })
     }
 
     /// The options.
@@ -122,7 +129,7 @@ impl TensorConverter {
             return Ok(prepared);
         }
         let plan = self.options.plan(width, height, format, color)?;
-        let input = RowInput { surface, color, plan: &plan, channel_order: self.options.channel_order };
+        let input = RowInput { surface, color, plan: &plan, channel_order: self.options.channel_order, dtype: self.options.dtype };
         let rows = Rows::new(&input, &self.options);
         Ok(Prepared { kind, plan, rows })
     }
@@ -135,7 +142,7 @@ impl TensorConverter {
         out: &mut RowsOut<'_, '_>,
     ) -> Result<(), VisionError> {
         let Prepared { kind, plan, rows: source } = prepared;
-        let input = RowInput { surface, color: &kind.color, plan, channel_order: self.options.channel_order };
+        let input = RowInput { surface, color: &kind.color, plan, channel_order: self.options.channel_order, dtype: self.options.dtype };
         let (left, top) = (plan.placement.left as usize, plan.placement.top as usize);
         let (columns, bottom) = (plan.placement.width as usize, top + plan.placement.height as usize);
         let mut y = rows.start;
@@ -166,31 +173,12 @@ impl TensorConverter {
                 y += count;
                 continue;
             }
-            if self.options.dtype == DType::U8 && (self.options.takes_bytes() && is_plain(plan)) {
-                out.put_bytes(row, left, columns, &mut self.scratch, |channels| source.bytes(&input, y - top, channels));
-            } else if self.options.channel_order == ChannelOrder::Hsv {
-                let Scratch { bytes, floats, .. } = &mut self.scratch;
-                bytes.iter_mut().for_each(|channel| channel.resize(columns, 0));
-                floats.iter_mut().for_each(|channel| channel.resize(columns, 0.0));
-                let [hue, saturation, value] = &mut *bytes;
-                source.bytes(&input, y - top, &mut [&mut hue[..], &mut saturation[..], &mut value[..]]);
-                for ((bytes, floats), mix) in bytes.iter().zip(floats).zip(&plan.mixes) {
-                    scale_and_shift(bytes, mix.scale, mix.shift, floats);
-                }
-                out.put_floats(row, left, columns, &mut self.scratch)?;
-            } else {
-                source.floats(&input, y - top, columns, &mut self.scratch.floats);
-                out.put_floats(row, left, columns, &mut self.scratch)?;
-            }
+            let Buffers { channels, scratch } = &mut self.buffers;
+            out.put(row, left, columns, channels, |channels| source.elements(&input, y - top, scratch, channels))?;
             y += 1;
         }
         Ok(())
     }
-}
-
-/// Whether channels stay as they are.
-fn is_plain(plan: &ConversionPlan) -> bool {
-    plan.mixes.iter().all(|mix| (mix.scale, mix.shift) == (1.0, 0.0) || mix.gain == [0.0; 3])
 }
 
 /// Writes whole rows of pixels that stay in their place and share their chroma.

@@ -1,9 +1,9 @@
 //! Where a tensor picture's rows go.
 
 use framerail_core::{DType, TensorLayout};
-use half::{bf16, f16, slice::HalfFloatSliceExt};
+use half::{bf16, f16};
 
-use crate::{VisionError, fixed_kernels::interleave_bytes};
+use crate::{VisionError, fixed_kernels::interleave_elements, kernels};
 
 /// A stretch of rows of one tensor picture: a slice for each channel, or one for all when they are interleaved.
 pub(super) struct RowsOut<'a, 'b> {
@@ -13,15 +13,6 @@ pub(super) struct RowsOut<'a, 'b> {
     pub channels: usize,
     /// Columns of the whole tensor.
     pub width: usize,
-}
-
-/// Bytes that rows are put together in.
-#[derive(Debug, Default)]
-pub(super) struct Scratch {
-    pub bytes: [Vec<u8>; 3],
-    pub floats: [Vec<f32>; 3],
-    elements: Vec<u8>,
-    halves: Vec<f16>,
 }
 
 impl RowsOut<'_, '_> {
@@ -79,53 +70,29 @@ impl RowsOut<'_, '_> {
         }
     }
 
-    /// Stores a row of 8-bit channels that `make` fills.
-    pub fn put_bytes(&mut self, row: usize, left: usize, columns: usize, scratch: &mut Scratch, make: impl FnOnce(&mut [&mut [u8]])) {
+    /// Stores a row of channels' elements that `make` fills.
+    pub fn put(
+        &mut self,
+        row: usize,
+        left: usize,
+        columns: usize,
+        scratch: &mut [Vec<u8>; 3],
+        make: impl FnOnce(&mut [&mut [u8]]) -> Result<(), VisionError>,
+    ) -> Result<(), VisionError> {
+        let size = self.dtype.size_bytes();
         if self.layout == TensorLayout::Tchw || self.channels == 1 {
-            let (width, start) = (self.width, row * self.width + left);
-            debug_assert!(left + columns <= width);
+            let start = (row * self.width + left) * size;
             let mut rows: [&mut [u8]; 3] = Default::default();
             for (out, slice) in rows.iter_mut().zip(self.slices.iter_mut()) {
-                *out = slice.get_mut(start..start + columns).unwrap_or_default();
+                *out = slice.get_mut(start..start + columns * size).unwrap_or_default();
             }
             return make(&mut rows[..self.channels]);
         }
-        scratch.bytes.iter_mut().for_each(|channel| channel.resize(columns, 0));
-        let [first, second, third] = &mut scratch.bytes;
-        make(&mut [&mut first[..], &mut second[..], &mut third[..]]);
-        interleave_bytes([first, second, third], self.row(0, row, left, columns));
-    }
-
-    /// Stores the row of elements in `scratch.floats`.
-    ///
-    /// # Errors
-    /// `OptionOutOfRange` for a type that is not known here.
-    pub fn put_floats(&mut self, row: usize, left: usize, columns: usize, scratch: &mut Scratch) -> Result<(), VisionError> {
-        let size = self.dtype.size_bytes();
-        for channel in 0..self.channels {
-            let values = &scratch.floats[channel];
-            if self.layout == TensorLayout::Tchw || self.channels == 1 {
-                store(self.dtype, values, &mut scratch.halves, self.row(channel, row, left, columns))?;
-                continue;
-            }
-            scratch.elements.resize(columns * size, 0);
-            store(self.dtype, values, &mut scratch.halves, &mut scratch.elements)?;
-            let out = self.row(0, row, left, columns);
-            match size {
-                1 => place::<1>(&scratch.elements, channel, out),
-                2 => place::<2>(&scratch.elements, channel, out),
-                _ => place::<4>(&scratch.elements, channel, out),
-            }
-        }
+        scratch.iter_mut().for_each(|channel| channel.resize(columns * size, 0));
+        let [first, second, third] = scratch;
+        make(&mut [&mut first[..], &mut second[..], &mut third[..]])?;
+        interleave_elements([first, second, third], size, self.row(0, row, left, columns));
         Ok(())
-    }
-}
-
-/// Writes one of three channels of pixels.
-fn place<const BYTES: usize>(elements: &[u8], channel: usize, out: &mut [u8]) {
-    let pixels = out.as_chunks_mut::<BYTES>().0.as_chunks_mut::<3>().0;
-    for (pixel, element) in pixels.iter_mut().zip(elements.as_chunks::<BYTES>().0) {
-        pixel[channel] = *element;
     }
 }
 
@@ -140,17 +107,18 @@ fn element_bytes(dtype: DType, value: f32) -> [u8; 4] {
 }
 
 /// Elements of a row as bytes, native endian.
-fn store(dtype: DType, values: &[f32], halves: &mut Vec<f16>, out: &mut [u8]) -> Result<(), VisionError> {
+///
+/// # Errors
+/// `OptionOutOfRange` for a type that is not known here.
+pub(super) fn store(dtype: DType, values: &[f32], out: &mut [u8]) -> Result<(), VisionError> {
     match dtype {
-        DType::U8 => crate::kernels::clamp_to_bytes(values, out),
+        DType::U8 => kernels::clamp_to_bytes(values, out),
         DType::F16 => {
-            halves.resize(values.len(), f16::ZERO);
-            halves.convert_from_f32_slice(values);
-            for (out, half) in out.as_chunks_mut::<2>().0.iter_mut().zip(halves) {
-                *out = half.to_ne_bytes();
+            for (out, value) in out.as_chunks_mut::<2>().0.iter_mut().zip(values) {
+                *out = f16::from_f32(*value).to_ne_bytes();
             }
         }
-        DType::Bf16 => crate::kernels::bfloat16_bytes(values, out),
+        DType::Bf16 => kernels::bfloat16_bytes(values, out),
         DType::F32 => {
             for (out, value) in out.as_chunks_mut::<4>().0.iter_mut().zip(values) {
                 *out = value.to_ne_bytes();

@@ -2,9 +2,9 @@
 
 use framerail_core::{ChannelMix, ColorDescription, DType, FastYuv, HostSurface, PixelFormat, Sampling};
 
-use super::TensorOptions;
+use super::{TensorOptions, output::store};
 use crate::{
-    ChannelOrder, ConversionPlan,
+    ChannelOrder, ConversionPlan, VisionError,
     channel_rows::RowSource,
     color::fast_yuv,
     eight_bit::ToBytes,
@@ -77,7 +77,14 @@ pub(super) enum Rows {
     /// In 16-bit fixed point.
     Fixed(Box<FixedRows>),
     /// In floating point, or by OpenCV's 8-bit resize.
-    Other(RowSource, [Vec<f32>; 3]),
+    Other(RowSource),
+}
+
+/// Rows between one step and the next.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    bytes: [Vec<u8>; 3],
+    floats: Vec<f32>,
 }
 
 /// What rows are made of.
@@ -86,6 +93,7 @@ pub(super) struct RowInput<'a> {
     pub color: &'a ColorDescription,
     pub plan: &'a ConversionPlan,
     pub channel_order: ChannelOrder,
+    pub dtype: DType,
 }
 
 impl RowInput<'_> {
@@ -125,11 +133,13 @@ impl Rows {
             out_height: plan.placement.height,
             sampling: plan.sampling,
         };
-        let in_fixed_point = plan.sampling != Sampling::Bilinear8Bit && (in_bytes || matches!(options.dtype, DType::F16 | DType::Bf16));
+        // 32-bit floats of deep pictures hold more than fixed point does.
+        let is_fine = in_bytes || matches!(options.dtype, DType::F16 | DType::Bf16) || surface.format().bits() == 8;
+        let in_fixed_point = plan.sampling != Sampling::Bilinear8Bit && is_fine;
         if in_fixed_point && let Some(fixed) = FixedRows::new(&geometry, input.mixes()) {
             return Rows::Fixed(Box::new(fixed));
         }
-        Rows::Other(RowSource::new(geometry), Default::default())
+        Rows::Other(RowSource::new(geometry))
     }
 
     /// Forgets the picture before.
@@ -137,15 +147,41 @@ impl Rows {
         match self {
             Rows::OwnSize(_) => (),
             Rows::Fixed(rows) => rows.begin(),
-            Rows::Other(rows, _) => rows.begin(),
+            Rows::Other(rows) => rows.begin(),
         }
     }
 
-    /// Writes row `y` of the picture as channels of 8 bits.
-    pub fn bytes(&mut self, input: &RowInput<'_>, y: usize, out: &mut [&mut [u8]]) {
+    /// Writes row `y` of the picture as elements of each channel.
+    ///
+    /// # Errors
+    /// `OptionOutOfRange` for a type that is not known here.
+    pub fn elements(&mut self, input: &RowInput<'_>, y: usize, scratch: &mut Scratch, out: &mut [&mut [u8]]) -> Result<(), VisionError> {
+        if input.channel_order == ChannelOrder::Hsv {
+            return self.hsv_elements(input, y, scratch, out);
+        }
+        let mixes = input.mixes();
+        let is_plain = mixes.iter().all(|mix| (mix.scale, mix.shift) == (1.0, 0.0));
+        match self {
+            Rows::Fixed(rows) if !is_plain || input.dtype != DType::U8 => rows.elements(input.surface, y, mixes, input.dtype, out),
+            Rows::Other(rows) => {
+                let size = input.dtype.size_bytes();
+                let row = rows.row(input.surface, y, mixes.len(), &input.to_bytes());
+                for (channel, (mix, out)) in mixes.iter().zip(out).enumerate() {
+                    scratch.floats.resize(out.len() / size, 0.0);
+                    row.write(channel, mix, &mut scratch.floats);
+                    store(input.dtype, &scratch.floats, out)?;
+                }
+            }
+            Rows::OwnSize(_) | Rows::Fixed(_) => self.bytes(input, y, &mut scratch.floats, out),
+        }
+        Ok(())
+    }
+
+    /// Writes row `y` as channels of 8 bits, neither scaled nor shifted.
+    fn bytes(&mut self, input: &RowInput<'_>, y: usize, floats: &mut Vec<f32>, out: &mut [&mut [u8]]) {
         match self {
             Rows::OwnSize(own_size) => {
-                if let [first, second, third] = &mut *out {
+                if let [first, second, third] = out {
                     let blue_first = input.channel_order == ChannelOrder::Bgr;
                     let (red, blue) = if blue_first { (third, first) } else { (first, third) };
                     let (luma, chroma) = (own_size.luma(input.surface, y), own_size.chroma(input.surface, y));
@@ -153,38 +189,33 @@ impl Rows {
                 }
             }
             Rows::Fixed(rows) => rows.bytes(input.surface, y, out),
-            Rows::Other(rows, floats) => {
+            Rows::Other(rows) => {
                 let mixes = input.mixes();
                 let row = rows.row(input.surface, y, mixes.len(), &input.to_bytes());
-                for (channel, ((mix, floats), out)) in mixes.iter().zip(floats).zip(out.iter_mut()).enumerate() {
+                for (channel, (mix, out)) in mixes.iter().zip(out).enumerate() {
                     floats.resize(out.len(), 0.0);
-                    let in_bytes = ChannelMix { scale: 1.0, shift: 0.0, ..*mix };
-                    row.write(channel, if input.channel_order == ChannelOrder::Hsv { &in_bytes } else { mix }, floats);
+                    row.write(channel, &ChannelMix { scale: 1.0, shift: 0.0, ..*mix }, floats);
                     kernels::clamp_to_bytes(floats, out);
                 }
             }
         }
-        if input.channel_order == ChannelOrder::Hsv
-            && let [hue, saturation, value] = out
-        {
-            hsv_row([hue, saturation, value]);
-        }
     }
 
-    /// Writes row `y` of the picture as scaled and shifted elements of `columns` pixels.
-    pub fn floats(&mut self, input: &RowInput<'_>, y: usize, columns: usize, out: &mut [Vec<f32>; 3]) {
-        let mixes = input.mixes();
-        out.iter_mut().take(mixes.len()).for_each(|out| out.resize(columns, 0.0));
-        match self {
-            // Bytes are asked of these instead.
-            Rows::OwnSize(_) => (),
-            Rows::Fixed(rows) => rows.floats(input.surface, y, mixes, out),
-            Rows::Other(rows, _) => {
-                let row = rows.row(input.surface, y, mixes.len(), &input.to_bytes());
-                for (channel, (mix, out)) in mixes.iter().zip(out).enumerate() {
-                    row.write(channel, mix, out);
-                }
+    fn hsv_elements(&mut self, input: &RowInput<'_>, y: usize, scratch: &mut Scratch, out: &mut [&mut [u8]]) -> Result<(), VisionError> {
+        let columns = out.first().map_or(0, |out| out.len() / input.dtype.size_bytes());
+        scratch.bytes.iter_mut().for_each(|channel| channel.resize(columns, 0));
+        let [hue, saturation, value] = &mut scratch.bytes;
+        self.bytes(input, y, &mut scratch.floats, &mut [&mut hue[..], &mut saturation[..], &mut value[..]]);
+        hsv_row([hue, saturation, value]);
+        for ((bytes, mix), out) in scratch.bytes.iter().zip(input.mixes()).zip(out) {
+            if input.dtype == DType::U8 && (mix.scale, mix.shift) == (1.0, 0.0) {
+                out.copy_from_slice(bytes);
+                continue;
             }
+            scratch.floats.resize(columns, 0.0);
+            kernels::scale_and_shift(bytes, mix.scale, mix.shift, &mut scratch.floats);
+            store(input.dtype, &scratch.floats, out)?;
         }
+        Ok(())
     }
 }

@@ -155,6 +155,7 @@ fn check(options: TensorOptions, frame: &Frame) -> f64 {
                     DType::U8 => (0.7, 0.7),
                     DType::F16 => (0.2 + steps(11), 0.2 + steps(11)),
                     DType::Bf16 => (0.2 + steps(8), 0.2 + steps(8)),
+                    _ if surface.format().bits() == 8 => (0.2, 0.2),
                     _ => (0.01, 0.01),
                 };
                 let off = back - exact;
