@@ -37,8 +37,9 @@ impl<const N: usize> Kalman<N> {
         }
         let p = &mut self.covariance;
         for speed in MEASURED..N {
-            for column in 0..N {
-                p[speed - MEASURED][column] += frames * p[speed][column];
+            let moving = p[speed];
+            for (value, moving) in p[speed - MEASURED].iter_mut().zip(moving) {
+                *value += frames * moving;
             }
         }
         for row in p.iter_mut() {

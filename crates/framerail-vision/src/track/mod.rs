@@ -175,11 +175,16 @@ impl Tracker {
         detections.extend(self.predicted(&unseen, 0.0));
     }
 
-    /// Predicted boxes (`Held`) for the next frame, at which no model looked: of everything that was seen when one last did.
-    pub fn predict(&mut self, frames: f64) -> Vec<Detection> {
+    /// Lets the next frame pass, at which no model looked.
+    pub fn skip(&mut self, frames: f64) {
         let frames = sound_frames(frames);
         self.waited_frames += frames;
         self.things.values_mut().for_each(|thing| thing.unseen_frames += frames);
+    }
+
+    /// The same, and gives predicted boxes (`Held`) for that frame: of everything that was seen when a model last looked.
+    pub fn predict(&mut self, frames: f64) -> Vec<Detection> {
+        self.skip(frames);
         let known = self.running.known(self.waited_frames);
         self.predicted(&known, self.waited_frames)
     }

@@ -1,6 +1,6 @@
 //! The `hold` stage: what a detector loses for a few frames stays known.
 
-mod cuts;
+pub(super) mod cuts;
 #[cfg(test)]
 mod tests;
 

@@ -19,6 +19,7 @@ pub mod report;
 mod sample;
 mod save;
 mod tee;
+mod track;
 mod upload;
 mod write;
 
@@ -43,6 +44,7 @@ fn register_all(registry: &mut Registry, devices: &Arc<Devices>) -> Result<(), R
     sample::register(registry)?;
     infer::register(registry, devices)?;
     hold::register(registry)?;
+    track::register(registry)?;
     blur::register(registry)?;
     draw::register(registry)?;
     report::register(registry)?;

@@ -31,7 +31,7 @@ impl Lane {
 }
 
 /// Counts of some frames on one card, on their way to the host.
-pub(super) struct CountsUnderWay {
+pub(in crate::stages) struct CountsUnderWay {
     /// Places of the frames among the items of their call.
     places: Vec<usize>,
     counts: Download,
@@ -39,7 +39,7 @@ pub(super) struct CountsUnderWay {
 
 impl CountsUnderWay {
     /// Waits; gives the places with their counts.
-    pub(super) fn wait(self) -> Result<impl Iterator<Item = (usize, Histogram)>, CudaError> {
+    pub(in crate::stages) fn wait(self) -> Result<impl Iterator<Item = (usize, Histogram)>, CudaError> {
         let counts = read_histograms(self.places.len(), self.counts.wait()?.bytes())?;
         Ok(self.places.into_iter().zip(counts))
     }
@@ -47,13 +47,13 @@ impl CountsUnderWay {
 
 /// Counts the brightness of frames on cards.
 #[derive(Default)]
-pub(super) struct CardHistograms {
+pub(in crate::stages) struct CardHistograms {
     lane: Option<Lane>,
 }
 
 impl CardHistograms {
     /// Queues the counting of those frames that are pictures on a card.
-    pub(super) fn queue(&mut self, items: &[Item]) -> Result<Vec<CountsUnderWay>, CudaError> {
+    pub(in crate::stages) fn queue(&mut self, items: &[Item]) -> Result<Vec<CountsUnderWay>, CudaError> {
         let mut pictures: Vec<(usize, &CudaSurface)> = Vec::new();
         for (place, item) in items.iter().enumerate() {
             if let Item::Frame(item) = item
@@ -85,7 +85,7 @@ impl CardHistograms {
     }
 
     /// The most device memory that was taken, and where.
-    pub(super) fn memory(&self) -> Option<(Device, u64)> {
+    pub(in crate::stages) fn memory(&self) -> Option<(Device, u64)> {
         self.lane.as_ref().map(|lane| (lane.pool.device().id(), lane.pool.stats().high_water_bytes as u64))
     }
 }

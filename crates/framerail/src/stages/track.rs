@@ -1,0 +1,378 @@
+//! The `track` stage: detections get an identity that lasts over time.
+
+mod clock;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use framerail_core::{StreamId, StreamInfo};
+use framerail_cuda::Traffic;
+use framerail_pipeline::{
+    ConfigError, Counter, EdgeFormat, Emitter, Flow, FrameItem, Item, LinkContext, OptionSpec, Options, PlanError, Registry, RegistryError,
+    Stage, StageContext, StageError, StagePlan, StageSpec, Work,
+};
+use framerail_vision::{ByteTrackOptions, OcSortOptions, SceneDetector, TrackAlgorithm, Tracker, TrackerOptions, TrackerStats};
+
+use self::clock::FrameClock;
+use super::{
+    hold::cuts::CardHistograms,
+    link::{detections_of, input_of},
+};
+use crate::{convert::cuda_error, devices::account};
+
+/// The threshold at which no change counts as a cut.
+const NEVER: f64 = 1.0;
+
+/// Options of one algorithm only.
+const BYTETRACK_OPTIONS: [&str; 4] = ["track_thresh", "new_thresh", "match_thresh", "track_buffer"];
+const OCSORT_OPTIONS: [&str; 7] = ["det_thresh", "max_age", "min_hits", "iou_threshold", "delta_t", "inertia", "use_byte"];
+
+pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
+    registry.register_with(spec(), |options| TrackPlan::new(options).map(|plan| Box::new(plan) as Box<dyn StagePlan>))
+}
+
+fn spec() -> StageSpec {
+    let spec = StageSpec::transform("track", "gives detections an identity that lasts over time")
+        .details(
+            "Follows what the model finds with ByteTrack or OC-SORT, as published, each stream by itself; the options have the published \
+             names and defaults. Detections get a track_id, counted from 1 in each stream. Those without one stay: their score is too \
+             low, or they were not seen often enough yet. Both counts are in the statistics.\n\n\
+             On frames that no model looks at (`infer every=3`) there are predicted boxes, with origin held. Movement is reckoned by the \
+             frames' times, so that dropped frames and uneven rates do no harm. Pixels are not looked at, unless cut is below 1.\n\n\
+             ByteTrack lives on detections of low score: give `infer` a confidence of 0.1.",
+        )
+        .option(
+            OptionSpec::choice(
+                "algorithm",
+                &[
+                    ("bytetrack", "uses low scores; for things that are half hidden for a while"),
+                    ("ocsort", "uses the direction of movement; for things that turn, and hide completely"),
+                ],
+            )
+            .default("bytetrack")
+            .help("how detections are followed"),
+        );
+    let spec = ocsort_options(bytetrack_options(spec));
+    spec.option(
+        OptionSpec::choice("classes", &[("apart", "a track has one class"), ("together", "a track may change its class")])
+            .default("apart")
+            .help("whether classes are followed apart"),
+    )
+    .option(
+        OptionSpec::choice("boxes", &[("detected", "as the model gave them"), ("filtered", "steadier, and a little behind")])
+            .default("detected")
+            .help("which boxes tracked detections have"),
+    )
+    .option(OptionSpec::switch("fill").default("yes").help("whether frames that no model looks at get predicted boxes"))
+    .option(
+        OptionSpec::integer("coast", 0..=1000)
+            .default(0)
+            .unit("frames")
+            .help("how long a track that the model lost goes on with predicted boxes"),
+    )
+    .option(
+        OptionSpec::float("cut", 0.0..=1.0)
+            .default(1)
+            .help("change of the brightness histogram that counts as a cut, at which all tracks end, such as 0.5; 1 is never"),
+    )
+    .example("read in.mp4 ! infer centerface confidence=0.1 ! track ! draw tracks=yes ! write out.mp4", "every face with its number")
+    .example(
+        "read in.mp4 ! infer centerface every=3 ! track algorithm=ocsort ! save tracks.jsonl",
+        "the model looks at every third frame, boxes are on all",
+    )
+}
+
+fn bytetrack_options(spec: StageSpec) -> StageSpec {
+    let threshold = |name: &str| OptionSpec::float(name, 0.0..=1.0);
+    spec.option(threshold("track_thresh").default(0.6).help("bytetrack: detections above this score are matched first"))
+        .option(
+            threshold("low_thresh").default(0.1).help("those above this score are matched second, to what is left (ocsort: with use_byte)"),
+        )
+        .option(
+            threshold("new_thresh")
+                .default("auto")
+                .or_word("auto", "0.1 above track_thresh")
+                .help("bytetrack: score at which a new track begins"),
+        )
+        .option(threshold("match_thresh").default(0.8).help("bytetrack: greatest cost of a first match, 1 - IoU * score"))
+        .option(
+            OptionSpec::integer("track_buffer", 0..=100_000)
+                .default(30)
+                .unit("frames at 30 frames/s")
+                .help("bytetrack: how long a lost track can be found again"),
+        )
+}
+
+fn ocsort_options(spec: StageSpec) -> StageSpec {
+    let threshold = |name: &str| OptionSpec::float(name, 0.0..=1.0);
+    spec.option(threshold("det_thresh").default(0.6).help("ocsort: detections above this score are followed"))
+        .option(
+            OptionSpec::integer("max_age", 0..=100_000).default(30).unit("frames").help("ocsort: how long a lost track can be found again"),
+        )
+        .option(
+            OptionSpec::integer("min_hits", 0..=1000)
+                .default(3)
+                .unit("frames")
+                .help("ocsort: sightings in a row after the first before a track has its number"),
+        )
+        .option(threshold("iou_threshold").default(0.3).help("ocsort: least overlap of a match"))
+        .option(
+            OptionSpec::integer("delta_t", 1..=100)
+                .default(3)
+                .unit("frames")
+                .help("ocsort: over how many frames the direction of movement is taken"),
+        )
+        .option(threshold("inertia").default(0.2).help("ocsort: weight of the direction of movement beside the overlap"))
+        .option(OptionSpec::switch("use_byte").default("no").help("ocsort: whether low scores are matched second, as in ByteTrack"))
+}
+
+fn whole(options: &Options, name: &str) -> u32 {
+    u32::try_from(options.integer(name)).unwrap_or(u32::MAX)
+}
+
+fn algorithm(options: &Options) -> Result<TrackAlgorithm, ConfigError> {
+    let name = options.choice("algorithm");
+    let foreign: &[&str] = if name == "ocsort" { &BYTETRACK_OPTIONS } else { &OCSORT_OPTIONS };
+    if let Some(stray) = foreign.iter().find(|stray| options.is_given(stray)) {
+        let other = if name == "ocsort" { "bytetrack" } else { "ocsort" };
+        return Err(ConfigError::at(stray, format_args!("`{stray}` is an option of {other}, and the algorithm is {name}"))
+            .help(format_args!("give algorithm={other}, or leave `{stray}` out")));
+    }
+    let low_thresh = options.float("low_thresh") as f32;
+    if name == "ocsort" {
+        return Ok(TrackAlgorithm::OcSort(OcSortOptions {
+            det_thresh: options.float("det_thresh") as f32,
+            max_age: whole(options, "max_age"),
+            min_hits: whole(options, "min_hits"),
+            iou_threshold: options.float("iou_threshold") as f32,
+            delta_t: whole(options, "delta_t"),
+            inertia: options.float("inertia") as f32,
+            use_byte: options.switch("use_byte"),
+            low_thresh,
+        }));
+    }
+    let track_thresh = options.float("track_thresh");
+    if options.is_given("low_thresh") && options.float("low_thresh") > track_thresh {
+        return Err(ConfigError::at("low_thresh", format_args!("low_thresh is above track_thresh, {track_thresh}"))
+            .help("what scores low is matched second, so low_thresh is the smaller of the two"));
+    }
+    Ok(TrackAlgorithm::ByteTrack(ByteTrackOptions {
+        track_thresh: track_thresh as f32,
+        low_thresh,
+        new_thresh: options.optional_float("new_thresh").unwrap_or(track_thresh + 0.1) as f32,
+        match_thresh: options.float("match_thresh") as f32,
+        track_buffer: whole(options, "track_buffer"),
+    }))
+}
+
+#[derive(Clone, Copy)]
+struct TrackPlan {
+    options: TrackerOptions,
+    fill: bool,
+    cut: f64,
+    /// Whether there are frames that no model looks at, and that nobody has filled yet; known after linking.
+    has_gaps: bool,
+}
+
+impl TrackPlan {
+    fn new(options: &Options) -> Result<Self, ConfigError> {
+        let tracker = TrackerOptions {
+            algorithm: algorithm(options)?,
+            across_classes: options.choice("classes") == "together",
+            filtered_boxes: options.choice("boxes") == "filtered",
+            coast_frames: whole(options, "coast"),
+            ..TrackerOptions::default()
+        };
+        Ok(Self { options: tracker, fill: options.switch("fill"), cut: options.float("cut"), has_gaps: true })
+    }
+}
+
+impl StagePlan for TrackPlan {
+    fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+        let input = input_of(input)?;
+        self.has_gaps = detections_of(input)?.max_unanalysed_frames > 0;
+        let mut output = input.clone();
+        if let Some(detections) = &mut output.detections
+            && self.fill
+        {
+            detections.max_unanalysed_frames = 0;
+        }
+        Ok(Some(output))
+    }
+
+    /// Where it looks for cuts it looks at the pixels that are there, but asks for none.
+    fn reads_pixels(&self) -> bool {
+        false
+    }
+
+    fn into_work(self: Box<Self>) -> Result<Work, StageError> {
+        Ok(Work::Stages(vec![Box::new(Track::new(*self))]))
+    }
+}
+
+struct Stream {
+    tracker: Tracker,
+    clock: FrameClock,
+    scenes: SceneDetector,
+}
+
+struct Counters {
+    begun: Counter,
+    ended: Counter,
+    tracked: Counter,
+    untracked: Counter,
+    predicted: Counter,
+    cuts: Counter,
+    unseen: Counter,
+    context: StageContext,
+}
+
+struct Track {
+    plan: TrackPlan,
+    streams: BTreeMap<StreamId, Stream>,
+    /// For frames on a card.
+    card: CardHistograms,
+    /// What was done in streams that have ended.
+    ended: TrackerStats,
+    cuts: u64,
+    /// Frames without pixels that could be looked at for cuts.
+    frames_unseen: u64,
+    counters: Option<Counters>,
+}
+
+impl Stage for Track {
+    fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
+        self.counters = Some(Counters {
+            begun: context.counter("tracks_begun"),
+            ended: context.counter("tracks_ended"),
+            tracked: context.counter("detections_tracked"),
+            untracked: context.counter("detections_untracked"),
+            predicted: context.counter("boxes_predicted"),
+            cuts: context.counter("cuts_seen"),
+            unseen: context.counter("frames_not_checked_for_cuts"),
+            context: context.clone(),
+        });
+        Ok(())
+    }
+
+    fn frame(&mut self, item: FrameItem, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        let mut item = Item::from(item);
+        let histogram = self.histogram_on_card(&item)?;
+        if let Item::Frame(item) = &mut item {
+            self.track(item, histogram.as_ref());
+        }
+        out.push(item)?;
+        Ok(Flow::More)
+    }
+
+    fn control(&mut self, item: Item, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        match &item {
+            Item::StreamStart(info) => self.begin(info),
+            Item::StreamEnd(end) => self.end(end.id),
+            _ => {}
+        }
+        out.push(item)?;
+        Ok(Flow::More)
+    }
+
+    fn finish(&mut self, _: &mut dyn Emitter) -> Result<(), StageError> {
+        let open: Vec<StreamId> = self.streams.keys().copied().collect();
+        open.into_iter().for_each(|id| self.end(id));
+        Ok(())
+    }
+}
+
+impl Track {
+    fn new(plan: TrackPlan) -> Self {
+        Self {
+            plan,
+            streams: BTreeMap::new(),
+            card: CardHistograms::default(),
+            ended: TrackerStats::default(),
+            cuts: 0,
+            frames_unseen: 0,
+            counters: None,
+        }
+    }
+
+    fn stream(plan: &TrackPlan, clock: FrameClock) -> Stream {
+        let options = TrackerOptions { frames_per_second: clock.frames_per_second(), ..plan.options };
+        Stream { tracker: Tracker::new(options), clock, scenes: SceneDetector::new(plan.cut as f32) }
+    }
+
+    fn begin(&mut self, info: &StreamInfo) {
+        self.end(info.id);
+        self.streams.insert(info.id, Self::stream(&self.plan, FrameClock::new(info.frame_rate)));
+    }
+
+    fn end(&mut self, id: StreamId) {
+        if let Some(mut stream) = self.streams.remove(&id) {
+            stream.tracker.forget();
+            self.ended += stream.tracker.stats();
+            self.count();
+        }
+    }
+
+    /// What a frame on a card looks like, where cuts are looked for.
+    fn histogram_on_card(&mut self, item: &Item) -> Result<Option<framerail_core::Histogram>, StageError> {
+        if self.plan.cut >= NEVER {
+            return Ok(None);
+        }
+        let counts = self.card.queue(std::slice::from_ref(item)).map_err(cuda_error)?;
+        let mut histogram = None;
+        for counts in counts {
+            histogram = counts.wait().map_err(cuda_error)?.map(|(_, counted)| counted).next();
+        }
+        if let (Some(counters), Some((device, bytes))) = (&self.counters, self.card.memory()) {
+            account(&counters.context, Traffic::take());
+            counters.context.memory(device, bytes);
+        }
+        Ok(histogram)
+    }
+
+    fn track(&mut self, item: &mut FrameItem, histogram: Option<&framerail_core::Histogram>) {
+        let plan = self.plan;
+        let stream = self.streams.entry(item.frame.stream).or_insert_with(|| Self::stream(&plan, FrameClock::new(None)));
+        let frames = stream.clock.frames_since_last(&item.frame);
+        if plan.cut < NEVER {
+            let is_cut = match (item.frame.surface.host(), histogram) {
+                (Ok(surface), _) => stream.scenes.changed(surface),
+                (Err(_), Some(histogram)) => stream.scenes.histogram_changed(histogram),
+                (Err(_), None) => {
+                    self.frames_unseen += 1;
+                    false
+                }
+            };
+            if is_cut {
+                self.cuts += 1;
+                stream.tracker.forget();
+            }
+        }
+        if item.analysed || !plan.has_gaps {
+            stream.tracker.track(&mut item.detections, frames);
+        } else if plan.fill {
+            item.detections.extend(stream.tracker.predict(frames));
+        } else {
+            stream.tracker.skip(frames);
+        }
+        self.count();
+    }
+
+    fn count(&self) {
+        let Some(counters) = &self.counters else { return };
+        let mut stats = self.ended;
+        self.streams.values().for_each(|stream| stats += stream.tracker.stats());
+        counters.begun.set(stats.tracks_begun);
+        counters.ended.set(stats.tracks_ended);
+        counters.tracked.set(stats.detections_tracked);
+        counters.untracked.set(stats.detections_untracked);
+        counters.predicted.set(stats.boxes_predicted);
+        counters.cuts.set(self.cuts);
+        if self.frames_unseen > 0 && counters.unseen.value() == 0 {
+            let words = "frames become the model's input while they are decoded and cannot be looked at for cuts";
+            counters.context.notice(format_args!("{words}; put `download` before `track` where that matters, or give cut=1"));
+        }
+        counters.unseen.set(self.frames_unseen);
+    }
+}
