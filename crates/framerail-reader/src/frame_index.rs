@@ -64,7 +64,7 @@ struct Scan {
 }
 
 impl FrameIndex {
-    /// The exact index of a fresh input. `options` open it anew where it must be read again.
+    /// The exact index of a fresh input, which is at its first packet then. `options` open it anew where more must be read.
     pub(crate) fn make(input: &mut Input, options: &InputOptions, pool: &FramePool) -> Result<Self, MediaError> {
         if let Some(packets) = input.container_index()?.filter(|packets| is_whole(packets, options)) {
             let shown = (0..packets.packets.len()).collect();
@@ -79,7 +79,8 @@ impl FrameIndex {
         Self::scan(options, pool)
     }
 
-    fn scan(options: &InputOptions, pool: &FramePool) -> Result<Self, MediaError> {
+    /// The exact index by a read over all packets, else by decoding.
+    pub(crate) fn scan(options: &InputOptions, pool: &FramePool) -> Result<Self, MediaError> {
         let scan = Scan::read(options)?;
         if scan.is_sound && !scan.changes_headers {
             let noted = scan.noted.iter().enumerate();
@@ -324,8 +325,10 @@ fn is_whole(packets: &KeyframeIndex, options: &InputOptions) -> bool {
 /// What the first packet of a fresh input says.
 fn first_facts(input: &mut Input) -> Result<PacketFacts, MediaError> {
     let Some(mut facts) = FactsReader::new(input.parameters()) else { return Ok(PacketFacts::UNKNOWN) };
-    let first = input.next_packet()?;
-    Ok(first.map_or(PacketFacts::UNKNOWN, |packet| facts.read(&packet)))
+    let Some(first) = input.next_packet()? else { return Ok(PacketFacts::UNKNOWN) };
+    let found = facts.read(&first);
+    input.unread(first);
+    Ok(found)
 }
 
 /// Times in seconds; each frame lasts until the next.

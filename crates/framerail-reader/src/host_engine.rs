@@ -56,6 +56,12 @@ impl HostEngine {
         }
     }
 
+    /// The same with an input that is at its first packet.
+    pub(crate) fn with_input(mut self, input: Option<framerail_media::Input>) -> Self {
+        self.source = input.map(|input| PieceSource::at_start(input, Arc::clone(&self.index)));
+        self
+    }
+
     /// Writes the frames' pictures, in the order asked. `out` is as long as they need.
     pub(crate) fn read(&mut self, numbers: &[usize], out: &mut [u8]) -> Result<Vec<FrameInfo>, Fault> {
         let picture_bytes = self.target.shape().bytes().max(1);

@@ -41,6 +41,12 @@ impl PieceSource {
         Self { input, index, facts: None, position: None, inexact: BTreeSet::new(), next_piece: 0, seeks: 0, skipped: 0 }
     }
 
+    /// Pieces of an input that is at its first packet.
+    pub(crate) fn at_start(input: Input, index: Arc<FrameIndex>) -> Self {
+        let facts = FactsReader::new(input.parameters());
+        Self { facts, position: Some(0), ..Self::new(input, index) }
+    }
+
     pub(crate) fn index(&self) -> &Arc<FrameIndex> {
         &self.index
     }

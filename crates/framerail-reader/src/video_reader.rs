@@ -3,13 +3,13 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use framerail_core::{Device, FramePool};
-use framerail_media::{Decoded, Decoder, Input, InputOptions, PacketKind, ProbeEffort};
+use framerail_media::{Decoded, Decoder, Input, InputOptions, MediaError, PacketKind, ProbeEffort};
 
 use crate::{
     Batch, Batches, FrameInfo, FrameStatus, FrameTime, HostTensor, IndexCache, IndexPolicy, IndexSource, OutputOptions, PictureShape,
     ReaderError, ReaderOptions, ReaderStats, Selection, Tensor, VideoMetadata,
     batches::Order,
-    frame_index::{self, FrameIndex},
+    frame_index::{self, Access, FrameIndex},
     host_cursor::{CountCursor, Found},
     host_engine::{HostEngine, check_kind, status_of},
     host_memory::HostPool,
@@ -23,7 +23,6 @@ use crate::{
     ReadDevice,
     device::may_work_on_cpu,
     device_engine::{self, CardMemory, DeviceEngine},
-    frame_index::Access,
 };
 
 /// Times a read is begun anew because the file is not what it promised.
@@ -39,7 +38,7 @@ pub struct VideoReader {
     video: Arc<Video>,
     metadata: VideoMetadata,
     target: Target,
-    /// Open, and nothing read of it yet.
+    /// Open, and at its first packet.
     fresh: Option<Input>,
     index: Option<Arc<FrameIndex>>,
     engine: Option<HostEngine>,
@@ -338,7 +337,14 @@ impl VideoReader {
         }
         let index = self.index()?;
         self.check_numbers(numbers, index.len())?;
-        let engine = self.engine.get_or_insert_with(|| HostEngine::new(&self.video, &index, &self.target, self.options.mode));
+        let engine = match &mut self.engine {
+            Some(engine) => engine,
+            none => {
+                // Its tables were read, nothing else: no need to open it again.
+                let input = self.fresh.take().filter(|_| index.access == Access::ByTime);
+                none.insert(HostEngine::new(&self.video, &index, &self.target, self.options.mode).with_input(input))
+            }
+        };
         let frames = engine.read(numbers, out)?;
         self.target.is_seen |= !numbers.is_empty();
         self.video.counters.deliver(&frames);
@@ -393,6 +399,8 @@ impl VideoReader {
         for _ in 0..MAX_TRIES {
             match read(self) {
                 Ok(done) => return Ok(done),
+                // Its tables, or an index that was kept, promise packets that are not there: read what is.
+                Err(Fault::Error(ReaderError::Media(MediaError::Damaged { .. }))) if self.trusts_tables() => self.scan_packets()?,
                 Err(Fault::Error(error)) => return Err(error),
                 Err(Fault::OtherKind) => self.look_at_first()?,
                 Err(Fault::IndexWrong) => self.count_frames()?,
@@ -416,6 +424,17 @@ impl VideoReader {
         (self.metadata.width, self.metadata.height) = (self.target.kind.width, self.target.kind.height);
         self.metadata.pixel_format = self.target.kind.format;
         self.forget_engines();
+        Ok(())
+    }
+
+    fn trusts_tables(&self) -> bool {
+        self.index.as_ref().is_some_and(|index| matches!(index.source, IndexSource::Container | IndexSource::Cache))
+    }
+
+    fn scan_packets(&mut self) -> Result<(), ReaderError> {
+        let index = FrameIndex::scan(&self.video.input, &self.video.frames)?;
+        self.keep(CacheEntry::of(&self.options.cache, &self.video.input), &index);
+        self.adopt(index);
         Ok(())
     }
 
@@ -475,13 +494,15 @@ impl VideoReader {
         self.index.clone().ok_or(ReaderError::Closed)
     }
 
-    fn exact_index(&self, mut input: Input) -> Result<FrameIndex, ReaderError> {
+    fn exact_index(&mut self, mut input: Input) -> Result<FrameIndex, ReaderError> {
         let cache = CacheEntry::of(&self.options.cache, &self.video.input);
-        if let Some(index) = cache.as_ref().and_then(CacheEntry::load) {
+        let kept = cache.as_ref().and_then(CacheEntry::load);
+        if let Some(index) = kept {
+            self.fresh = Some(input);
             return Ok(index);
         }
         let index = FrameIndex::make(&mut input, &self.video.input, &self.video.frames)?;
-        drop(input);
+        self.fresh = Some(input);
         self.keep(cache, &index);
         Ok(index)
     }
@@ -521,10 +542,25 @@ fn check(options: &ReaderOptions) -> Result<(), ReaderError> {
         let reason = "a reader knows the whole file: give a selection to batches instead".into();
         return Err(ReaderError::BadOption { name: "start", reason });
     }
+    let is_pipe = input.source == "-" || std::fs::metadata(&input.source).is_ok_and(|found| is_fifo(&found));
+    if input.custom.is_none() && is_pipe {
+        let reason = "a pipe gives its bytes once, a reader goes back and forth; save it to a file first".into();
+        return Err(ReaderError::BadOption { name: "source", reason });
+    }
     if options.queue == 0 {
         return Err(ReaderError::BadOption { name: "queue", reason: "give at least 1".into() });
     }
     check_output(&options.output)
+}
+
+#[cfg(unix)]
+fn is_fifo(found: &std::fs::Metadata) -> bool {
+    std::os::unix::fs::FileTypeExt::is_fifo(&found.file_type())
+}
+
+#[cfg(not(unix))]
+fn is_fifo(_: &std::fs::Metadata) -> bool {
+    false
 }
 
 /// How the source is opened: its header alone, and no wait longer than the reader's own limit.

@@ -1,0 +1,120 @@
+//! A reader on a card gives the frames of the one on the host.
+//!
+//! Without a card these tests say so on standard error and pass, unless `FRAMERAIL_REQUIRE_GPU` is set.
+#![cfg(feature = "cuda")]
+
+use std::{io::Write, path::Path, sync::Arc};
+
+use framerail_core::{DType, TensorLayout};
+use framerail_cuda::{CudaDevice, CudaStream, device_count};
+use framerail_reader::{
+    Batch, FrameStatus, OutputOptions, ReadDevice, ReadMode, ReaderError, ReaderOptions, Selection, Tensor, TensorOptions, VideoReader,
+};
+use framerail_testkit::make_corpus;
+
+/// Codecs whose pictures NVDEC and FFmpeg decode bit for bit alike; others differ by a little.
+const EXACT: [&str; 5] = ["h264", "hevc", "vp8", "vp9", "av1"];
+
+fn card(test: &str) -> Option<Arc<CudaDevice>> {
+    let reason = match device_count() {
+        Ok(count) if count > 0 => return Some(CudaDevice::open(0).expect("a card that works")),
+        Ok(_) => "no card".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let _ = writeln!(std::io::stderr(), "GPU TESTS DID NOT RUN: {test}: {reason}");
+    assert!(std::env::var_os("FRAMERAIL_REQUIRE_GPU").is_none(), "FRAMERAIL_REQUIRE_GPU is set, and there is no GPU");
+    None
+}
+
+fn open(path: &Path, device: ReadDevice, mode: ReadMode, options: TensorOptions) -> VideoReader {
+    let output = OutputOptions::Tensor(options);
+    VideoReader::open(ReaderOptions { device, mode, output, ..ReaderOptions::new(path.to_string_lossy()) }).expect("a readable clip")
+}
+
+fn bytes(batch: &Batch) -> Vec<u8> {
+    match &batch.tensor {
+        Tensor::Host(tensor) => tensor.as_bytes().to_vec(),
+        Tensor::Cuda(tensor) => {
+            let mut bytes = vec![0; batch.tensor.bytes()];
+            let stream = CudaStream::new(tensor.device()).expect("a stream");
+            tensor.buffer().download(0, &mut bytes, &stream).expect("downloaded");
+            bytes
+        }
+        _ => unreachable!("no other memory"),
+    }
+}
+
+/// Greatest difference of two batches of bytes.
+fn apart(left: &Batch, right: &Batch) -> u8 {
+    assert_eq!(left.tensor.shape(), right.tensor.shape());
+    bytes(left).into_iter().zip(bytes(right)).map(|(left, right)| left.abs_diff(right)).max().unwrap_or(0)
+}
+
+#[test]
+fn every_clip_gives_the_frames_of_the_host() {
+    let Some(device) = card("every_clip_gives_the_frames_of_the_host") else { return };
+    let options = TensorOptions { layout: TensorLayout::Thwc, ..TensorOptions::default() };
+    for (name, clip) in &make_corpus().made {
+        for mode in [ReadMode::Seek, ReadMode::Stream, ReadMode::Auto] {
+            let mut host = open(clip.path(), ReadDevice::Cpu, mode, options);
+            let mut reader = open(clip.path(), ReadDevice::Cuda(Arc::clone(&device)), mode, options);
+            let frames = host.num_frames().expect("an index");
+            assert_eq!(reader.num_frames().expect("an index"), frames, "{name}");
+            let is_exact = EXACT.contains(&host.metadata().codec.as_str());
+            let tolerance = if is_exact || reader.metadata().fallback.is_some() { 2 } else { 12 };
+            let mut compare = |numbers: &[usize]| {
+                let (on_card, on_host) = (reader.read(numbers), host.read(numbers));
+                let (on_card, on_host) = (on_card.unwrap_or_else(|error| panic!("{name}: {error}")), on_host.expect("frames"));
+                assert!(matches!(on_card.tensor, Tensor::Cuda(_)), "{name}: on the card, whoever decoded it");
+                let pts = |batch: &Batch| batch.frames.iter().map(|frame| frame.pts.0).collect::<Vec<_>>();
+                assert_eq!(pts(&on_card), pts(&on_host), "{name}");
+                assert!(on_card.frames.iter().all(|frame| frame.status != FrameStatus::Missing), "{name}: {:?}", on_card.frames);
+                let apart = apart(&on_card, &on_host);
+                assert!(apart <= tolerance, "{name}, {mode:?}, {numbers:?}: {apart} apart");
+            };
+            compare(&(0..frames).collect::<Vec<_>>());
+            compare(&[frames - 1, 0, frames / 2, 0]);
+            compare(&(0..frames).rev().step_by(3).collect::<Vec<_>>());
+            for selection in [Selection::All, Selection::Range { start: 1, stop: None, step: 3 }, Selection::List(vec![0, 0, frames - 1])] {
+                let on_card = reader.batches(selection.clone(), 4, false).expect("batches");
+                let on_host = host.batches(selection.clone(), 4, false).expect("batches");
+                assert_eq!(on_card.remaining(), on_host.remaining(), "{name}");
+                for (on_card, on_host) in on_card.zip(on_host) {
+                    let on_card = on_card.unwrap_or_else(|error| panic!("{name}, {mode:?}, {selection:?}: {error}"));
+                    let apart = apart(&on_card, &on_host.expect("a batch"));
+                    assert!(apart <= tolerance, "{name}, {mode:?}, {selection:?}: {apart} apart");
+                }
+            }
+            let (fallback, stats) = (reader.metadata().fallback.clone(), reader.stats());
+            assert_eq!(fallback.is_some(), stats.upload_bytes > 0, "{name}: {fallback:?}, {stats:?}");
+        }
+    }
+}
+
+#[test]
+fn types_and_sizes_are_those_of_the_options() {
+    let Some(device) = card("types_and_sizes_are_those_of_the_options") else { return };
+    let clip = framerail_testkit::ClipSpec::new(framerail_testkit::Codec::H264, framerail_testkit::Container::Mp4).make();
+    for dtype in [DType::U8, DType::F16, DType::Bf16, DType::F32] {
+        let options = TensorOptions { size: Some((40, 30)), dtype, ..TensorOptions::default() };
+        let mut reader = open(clip.path(), ReadDevice::Cuda(Arc::clone(&device)), ReadMode::Auto, options);
+        let batch = reader.read(&[1, 2]).expect("frames");
+        assert_eq!((batch.tensor.shape(), batch.tensor.dtype()), ([2, 3, 30, 40], dtype));
+        assert_eq!(batch.tensor.bytes(), 2 * 3 * 30 * 40 * dtype.size_bytes());
+    }
+}
+
+#[test]
+fn what_a_card_does_not_do_is_an_error_that_names_the_option() {
+    let Some(device) = card("what_a_card_does_not_do_is_an_error_that_names_the_option") else { return };
+    let clip = framerail_testkit::ClipSpec::new(framerail_testkit::Codec::H264, framerail_testkit::Container::Mp4).make();
+    let options = |output| ReaderOptions {
+        device: ReadDevice::Cuda(Arc::clone(&device)),
+        output,
+        ..ReaderOptions::new(clip.path().to_string_lossy())
+    };
+    let error = VideoReader::open(options(OutputOptions::Yuv)).map(drop).expect_err("host only");
+    assert!(matches!(error, ReaderError::BadOption { name: "output", .. }), "{error}");
+    let error = VideoReader::open(options(OutputOptions::Swscale(TensorOptions::default()))).map(drop).expect_err("host only");
+    assert!(matches!(error, ReaderError::BadOption { name: "exact", .. }), "{error}");
+}
