@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export FRAMERAIL_HOME ?= $(CURDIR)/.framerail
 export V ?= 0
 
-.PHONY: help setup build static test demo lint bench-setup bench bench-readers gpu-pack clean
+.PHONY: help setup build static wheel test test-torch demo lint bench-setup bench bench-readers gpu-pack clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -21,8 +21,15 @@ build: setup ## build the release program
 static: setup ## build a program with FFmpeg inside, for any host with glibc (FFmpeg takes minutes, once)
 	@scripts/build_static.sh
 
+wheel: setup ## build a Python wheel with FFmpeg inside and test it in a fresh environment (FFmpeg takes minutes, once)
+	@scripts/build_wheel.sh
+
 test: setup ## build and run every test
 	@scripts/test.sh
+
+test-torch: setup ## run the Python tests with PyTorch, which it installs: several GB
+	@scripts/setup.sh readers
+	@scripts/test_python.sh readers-venv
 
 demo: setup ## blur the faces of a real clip (CLIP=file takes your own)
 	@cargo build --release -p framerail-cli

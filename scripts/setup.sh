@@ -155,6 +155,7 @@ main() {
     all)
         setup_packages
         setup_runtime
+        environment python-venv "$lists/python.txt" 3.11-3.14
         setup_assets
         ;;
     bench) environment bench-venv "$lists/bench.txt" 3.11-3.11 ;;

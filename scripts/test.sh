@@ -34,5 +34,9 @@ skipped=$(($(sum "$results" skipped) + $(sum "$results" ignored)))
 cargo test --workspace --doc 2>&1 | tee "$log" || fail 'documentation examples, see above'
 documented=$(sum '^test result:' passed)
 
-printf 'test: %d passed, 0 failed, %d skipped (%s); %d documentation examples passed; %d s\n' \
-    "$passed" "$skipped" "$runner" "$documented" $((SECONDS - began))
+scripts/test_python.sh 2>&1 | tee "$log" || fail 'Python package, see above'
+python_passed=$(sum '(passed|skipped).* in [0-9.]+s' passed)
+python_skipped=$(sum '(passed|skipped).* in [0-9.]+s' skipped)
+
+printf 'test: %d passed, 0 failed, %d skipped (%s); %d documentation examples passed; Python: %d passed, %d skipped; %d s\n' \
+    "$passed" "$skipped" "$runner" "$documented" "$python_passed" "$python_skipped" $((SECONDS - began))

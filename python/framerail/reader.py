@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import operator
 import os
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Union
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 from . import _framerail, arrays, frames
 from .frames import FrameBatch, FrameTimes, VideoMetadata
-from .options import OUTPUT_DEFAULTS, READER_DEFAULTS, bad, known, output_json, reader_json, real, whole
+from .options import OUTPUT_DEFAULTS, READER_DEFAULTS, Normalize, bad, known, output_json, reader_json, real, whole
 
 #: Frames that iteration over a reader converts at a time.
 _ITERATION_BATCH = 8
@@ -109,10 +109,36 @@ class VideoReader:
     (3, 3, 1080, 1920)
     """
 
-    def __init__(self, source: Any, **options: Any):
-        known(options, READER_DEFAULTS)
+    def __init__(
+        self,
+        source: Any,
+        *,
+        device: str = "cpu",
+        mode: str = "auto",
+        layout: str = "TCHW",
+        dtype: Any = "uint8",
+        size: Union[None, int, Tuple[int, int]] = None,
+        resize: str = "stretch",
+        pad: int = 114,
+        interpolation: str = "bilinear",
+        channels: str = "rgb",
+        crop: Optional[Tuple[float, float, float, float]] = None,
+        normalize: Union[None, bool, Normalize] = None,
+        exact: Optional[str] = None,
+        tone_map: Optional[str] = None,
+        stream: Optional[int] = None,
+        index: str = "exact",
+        index_cache: Union[None, str, "os.PathLike[str]"] = None,
+        threads: int = 0,
+        queue: int = 2,
+        timeout: Optional[float] = 60.0,
+        on_error: str = "repair",
+        format: Optional[str] = None,
+        output: str = "auto",
+    ):
+        given = locals()
         self._given = source
-        self._options: Dict[str, Any] = {**READER_DEFAULTS, **options}
+        self._options: Dict[str, Any] = {name: given[name] for name in READER_DEFAULTS}
         self._is_closed = False
         self._metadata: Optional[VideoMetadata] = None
         self._times: Optional[FrameTimes] = None

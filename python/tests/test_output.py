@@ -19,9 +19,9 @@ def test_layouts_and_types_hold_the_same_values(clip, layout, dtype):
     if layout == "THWC":
         assert frames.shape == (2, HEIGHT, WIDTH, 3)
         frames = frames.transpose(0, 3, 1, 2)
-    # Chroma is placed more finely in fractions than in the fast path to 8 bits.
+    # Fractions are exact; the path to 8 bits rounds as libswscale does.
     difference = np.abs(frames.astype(np.float32) - expected)
-    assert difference.max() < 3.5 and difference.mean() < 1.0
+    assert difference.max() < 3.5 and difference.mean() < 1.5
 
 
 def test_normalisation(clip):

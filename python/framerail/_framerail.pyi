@@ -1,0 +1,177 @@
+"""Types of the compiled part. Use the package `framerail`."""
+
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+class Tensor:
+    """Elements in memory of framerail, for `numpy.asarray`, `torch.from_dlpack` and every library that speaks DLPack."""
+
+    @property
+    def shape(self) -> Tuple[int, ...]: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def address(self) -> int: ...
+    @property
+    def __array_interface__(self) -> Dict[str, Any]: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: Optional[int] = None,
+        max_version: Optional[Tuple[int, int]] = None,
+        dl_device: Optional[Tuple[int, int]] = None,
+        copy: Optional[bool] = None,
+    ) -> Any: ...
+    def __dlpack_device__(self) -> Tuple[int, int]: ...
+    def __len__(self) -> int: ...
+
+class Reader:
+    def __init__(self, source: Any, name: str, options_json: str) -> None: ...
+    def is_here(self) -> bool: ...
+    def close(self) -> None: ...
+    def metadata(self, is_indexed: bool) -> str: ...
+    def num_frames(self) -> int: ...
+    def times(self) -> Dict[str, bytes]: ...
+    def frames_at(self, seconds: List[float]) -> List[int]: ...
+    def set_output(self, output_json: str) -> None: ...
+    def read(self, numbers: List[int]) -> Tuple[Tensor, Dict[str, bytes]]: ...
+    def read_into(self, numbers: List[int], out: Any, stream: int) -> Dict[str, bytes]: ...
+    def picture(self) -> str: ...
+    def batches(self, selection_json: str, batch: int, drop_last: bool, output_json: Optional[str]) -> Batches: ...
+    def stats(self) -> str: ...
+
+class Batches:
+    def next(self) -> Optional[Tuple[Tensor, Dict[str, bytes]]]: ...
+    def remaining(self) -> int: ...
+    def close(self) -> None: ...
+
+class Augment:
+    def __init__(self, json: str) -> None: ...
+    def apply(self, pictures: Any, batch_json: str, stream: int) -> Tensor: ...
+
+class Detection:
+    """One box in a frame.
+
+    Parameters
+    ----------
+    bbox_xyxy : tuple of float
+        Left, top, right and bottom edge in frame pixels; may reach beyond the frame.
+    score : float
+        Confidence, 0 to 1.
+    label : str
+        Name of the class.
+    label_id : int
+        Number of the class in the model's output.
+    landmarks : list of (float, float)
+        Points in frame pixels, in the order of the model's card.
+    track_id : int or None
+        Identity across frames.
+    origin : str
+        "detected" by the model, "interpolated" or "held" between sightings.
+    """
+
+    bbox_xyxy: Tuple[float, float, float, float]
+    score: float
+    label: str
+    label_id: int
+    landmarks: List[Tuple[float, float]]
+    track_id: Optional[int]
+    origin: str
+    def __init__(
+        self,
+        bbox_xyxy: Tuple[float, float, float, float],
+        score: float = 1.0,
+        label: str = "object",
+        *,
+        label_id: int = 0,
+        landmarks: List[Tuple[float, float]] = ...,
+        track_id: Optional[int] = None,
+        origin: str = "detected",
+    ) -> None: ...
+
+class FrameItem:
+    """A frame in a pipeline, with what was found in it.
+
+    Attributes
+    ----------
+    index : int
+        Number in presentation order within its stream, as decoded.
+    pts : int
+        Presentation time in ticks of the stream.
+    seconds : float
+        The same in seconds.
+    stream : int
+        Number of the stream, from 0, for pipelines with several sources.
+    width, height : int
+        Size in pixels.
+    pixel_format : str
+        FFmpeg's name; empty on a card.
+    device : str
+        "cpu" or "cuda:N".
+    is_keyframe : bool
+        Whether decoding can start here.
+    status : str
+        "ok" or "repaired".
+    analysed : bool
+        Whether a model has looked at this frame.
+    detections : list of Detection
+        May be changed or replaced by a callback with batch=1: what it holds afterwards travels on.
+    """
+
+    detections: List[Detection]
+    @property
+    def index(self) -> int: ...
+    @property
+    def pts(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def stream(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def pixel_format(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def is_keyframe(self) -> bool: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def analysed(self) -> bool: ...
+    def planes(self) -> List[Tensor]:
+        """The planes as they lie in memory, read-only and without a copy: rows of bytes. A frame on a card is copied from there."""
+
+    def rgb(self) -> Tensor:
+        """The picture as RGB, 8 bits, rows by columns by channels; a copy."""
+
+
+class Pipeline:
+    def __init__(self, text: str, is_file: bool, device: Optional[str]) -> None: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def stages(self) -> List[str]: ...
+    def edges(self) -> List[Tuple[str, str, str]]: ...
+    def run(
+        self,
+        callbacks: List[Tuple[str, Callable[[List[FrameItem]], Any], int]],
+        progress: Optional[Callable[[str], Any]],
+        stall_limit: float,
+    ) -> str: ...
+    def stop(self) -> None: ...
+
+def sample_clips(sampling_json: str, num_frames: int, times: Optional[Tuple[List[float], float]]) -> List[Tuple[List[int], int]]: ...
+def mixed_seed(seed: int, numbers: List[int]) -> int: ...
+def version() -> str: ...
+def ffmpeg() -> str: ...
+def cuda_devices() -> str: ...
+def onnxruntime() -> str: ...
+def models(name: str) -> str: ...
+def stages() -> str: ...
+def blur_faces_pipeline(options_json: str) -> str: ...
+def set_log_level(level: str) -> None:
+    """What is logged from now on, to Python's logger "framerail": "off", "error", "warn", "info", "debug" or "trace"."""
