@@ -16,7 +16,10 @@ const UNKNOWN_TAG: i64 = -1;
 
 /// Decodes pieces on the host, one thread each unless the setup says otherwise.
 pub struct CpuPieces {
+    setup: DecoderSetup,
+    pool: FramePool,
     decoder: Decoder,
+    is_used: bool,
     pictures: u64,
 }
 
@@ -26,7 +29,8 @@ impl CpuPieces {
     /// # Errors
     /// `Media` when this FFmpeg cannot decode it.
     pub fn new(setup: &DecoderSetup, pool: &FramePool) -> Result<Self, ReaderError> {
-        Ok(Self { decoder: Decoder::open_with(setup, pool)?, pictures: 0 })
+        let decoder = Decoder::open_with(setup, pool)?;
+        Ok(Self { setup: setup.clone(), pool: pool.clone(), decoder, is_used: false, pictures: 0 })
     }
 
     /// Pictures that came out of the decoder, shown or not, since the last call.
@@ -63,7 +67,13 @@ impl PieceDecoder for CpuPieces {
     type Picture = Frame;
 
     fn decode(&mut self, piece: Piece, output: &mut dyn PieceOutput<Frame>) -> Result<(), ReaderError> {
+        // Where references lack, decoders make do with what earlier pictures left behind, flushed or not.
+        let is_whole = piece.packets.first().is_none_or(|first| first.facts.random_access.is_exact());
+        if self.is_used && !is_whole {
+            self.decoder = Decoder::open_with(&self.setup, &self.pool)?;
+        }
         self.decoder.flush();
+        self.is_used = true;
         let mut shown = Shown { tags: HashMap::new(), hidden: HashSet::new() };
         for packet in &piece.packets {
             if let Some(pts) = packet.packet.pts() {

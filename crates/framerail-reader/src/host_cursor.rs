@@ -70,6 +70,7 @@ pub(crate) struct TimeCursor {
     video: Arc<Video>,
     source: PieceSource,
     decoder: Decoder,
+    threads: usize,
     /// Where this stretch was begun.
     start: Option<usize>,
     /// Place of the first packet that was not sent.
@@ -91,6 +92,7 @@ impl TimeCursor {
             source: PieceSource::new(video.open()?, Arc::clone(index)),
             decoder: Decoder::open_with(&video.decoder_setup(threads), &video.frames)?,
             video: Arc::clone(video),
+            threads,
             start: None,
             sent_to: 0,
             is_drained: false,
@@ -132,6 +134,10 @@ impl TimeCursor {
                 break start;
             }
         };
+        // Where references lack, decoders make do with what earlier pictures left behind, flushed or not.
+        if self.start.is_some() && !self.source.is_whole_start() {
+            self.decoder = Decoder::open_with(&self.video.decoder_setup(self.threads), &self.video.frames)?;
+        }
         self.decoder.flush();
         self.ready.clear();
         self.passed = None;
@@ -208,7 +214,7 @@ impl TimeCursor {
         let shown = self.source.index().number_at(place);
         let is_beyond = |shown: usize| !is_all && upcoming.last().is_none_or(|last| shown > *last);
         let is_wanted = shown.is_some_and(|shown| is_beyond(shown) || upcoming.binary_search(&shown).is_ok());
-        if facts.is_disposable() && !is_wanted && Some(place) != self.start {
+        if self.source.may_leave_out(facts) && !is_wanted && Some(place) != self.start {
             self.source.count_skipped();
             return Ok(());
         }

@@ -30,6 +30,8 @@ pub(crate) struct PieceSource {
     position: Option<usize>,
     /// Keyframes by the container's word that turned out to be no exact start.
     inexact: BTreeSet<usize>,
+    /// Decoding was last begun at an exact random access point, as opposed to the start of a stream that has none there.
+    is_whole_start: bool,
     next_piece: u64,
     seeks: u64,
     skipped: u64,
@@ -38,7 +40,17 @@ pub(crate) struct PieceSource {
 impl PieceSource {
     /// Pieces of an input, wherever it is.
     pub(crate) fn new(input: Input, index: Arc<FrameIndex>) -> Self {
-        Self { input, index, facts: None, position: None, inexact: BTreeSet::new(), next_piece: 0, seeks: 0, skipped: 0 }
+        Self {
+            input,
+            index,
+            facts: None,
+            position: None,
+            inexact: BTreeSet::new(),
+            is_whole_start: false,
+            next_piece: 0,
+            seeks: 0,
+            skipped: 0,
+        }
     }
 
     /// Pieces of an input that is at its first packet.
@@ -104,7 +116,7 @@ impl PieceSource {
         while let Some(place) = self.position.filter(|place| *place <= last) {
             let Some((packet, facts)) = self.next_packet()? else { break };
             let is_shown = wanted.contains_key(&place);
-            if is_shown || !facts.is_disposable() || place == start {
+            if is_shown || !self.may_leave_out(facts) || place == start {
                 packets.push(PiecePacket { packet, facts, tag: place as i64, is_shown });
             } else {
                 self.skipped += 1;
@@ -137,6 +149,7 @@ impl PieceSource {
         }
         self.input.unread(packet);
         self.position = Some(start);
+        self.is_whole_start = facts.random_access.is_exact();
         Ok(true)
     }
 
@@ -151,6 +164,17 @@ impl PieceSource {
         }
         self.position = None;
         Ok(None)
+    }
+
+    /// Whether decoding was last begun at an exact random access point, as opposed to the start of a stream that has none there.
+    pub(crate) fn is_whole_start(&self) -> bool {
+        self.is_whole_start
+    }
+
+    /// Whether a packet is of no use but for its own picture. Where references lack, decoders make do with what is there: then
+    /// everything counts.
+    pub(crate) fn may_leave_out(&self, facts: PacketFacts) -> bool {
+        self.is_whole_start && facts.is_disposable()
     }
 
     /// Counts a packet that was left out.
