@@ -9,6 +9,7 @@
 #   program   framerail, model cards, bench/gpu: what changes from day to day
 #   clips     the benchmark's clips of 960 frames
 #   peers     the readers that framerail is compared with, and FFmpeg's shared libraries for one of them
+#   package   the Python package, from the wheel that scripts/build_wheel.sh makes, with its tests and pytest
 #   deface    deface, the program that face blurring is compared with, and ONNX Runtime for Python
 #
 # Each part is a folder with one archive and install.sh:  PART/install.sh FOLDER  unpacks it there and writes
@@ -24,7 +25,7 @@ home=${FRAMERAIL_HOME:-$root/.framerail}
 cache=${FRAMERAIL_CACHE:-$home/static}
 arch=${FRAMERAIL_ARCH:-90}
 limit_mib=60
-all_parts=(runtime base program clips peers deface)
+all_parts=(runtime base program clips peers package deface)
 
 say() { printf 'gpu-pack: %s\n' "$*"; }
 die() { printf 'gpu-pack: error: %s\n' "$*" >&2; exit 1; }
@@ -128,6 +129,18 @@ pack_peers() {
     find "$1/python/torchcodec" -name 'libtorchcodec_*[46789].so' -delete
     mkdir -p "$1/ffmpeg"
     "$root/scripts/build_static.sh" --shared "$1/ffmpeg"
+}
+
+pack_package() {
+    local wheel site=("$home"/python-venv/lib/python3*/site-packages)
+    wheel=$(echo "$cache"/wheels/framerail-*.whl)
+    [[ -f $wheel ]] || die 'there is no wheel; run scripts/build_wheel.sh (make wheel) first'
+    mkdir -p "$1/python" "$1/python-tests"
+    "$home/venv/bin/python" -m zipfile -e "$wheel" "$1/python"
+    cp -r "$root"/python/tests "$root"/python/examples "$root/pyproject.toml" "$1/python-tests/"
+    # pytest and what it needs are Python alone.
+    cp -r "${site[0]}"/{pytest,_pytest,pluggy,iniconfig,packaging,pygments} "$1/python/"
+    find "$1" -name __pycache__ -prune -exec rm -r {} +
 }
 
 # Apart from the readers: it brings packages that the host may have in other versions.

@@ -1,0 +1,174 @@
+"""On a card: the frames of the host, handed to PyTorch in the order of its streams.
+
+Without a card these tests are skipped and the run says so; FRAMERAIL_REQUIRE_GPU=1 makes that a failure.
+"""
+
+import gc
+import os
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import framerail as fr  # noqa: E402
+from clips import HEIGHT, WIDTH, make_clip, number_of, numbers_of  # noqa: E402
+
+REQUIRED = bool(os.environ.get("FRAMERAIL_REQUIRE_GPU"))
+if not REQUIRED and not torch.cuda.is_available():
+    pytest.skip("no CUDA card: framerail on CUDA was NOT tested", allow_module_level=True)
+
+pytestmark = pytest.mark.usefixtures("no_hang")
+CARD = "cuda:0"
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """Frames as large as an engine takes of every codec."""
+    return make_clip(tmp_path_factory.mktemp("wide") / "wide.mp4", frames=240, gop=30, width=640, height=360)
+
+
+def apart(left, right):
+    return (left.cpu().float() - right.cpu().float()).abs()
+
+
+@pytest.mark.parametrize("mode", ["seek", "stream", "auto"])
+def test_frames_are_those_of_the_host(wide, mode):
+    numbers = [0, 239, 50, 3, 50, 121, 120, 119]
+    card = fr.VideoReader(wide, device=CARD, mode=mode)
+    found = card.read_frames(numbers)
+    expected = fr.VideoReader(wide, mode=mode).read_frames(numbers)
+    assert found.device == torch.device(CARD) and found.is_contiguous() and found.shape == (8, 3, 360, 640)
+    assert numbers_of(found.cpu()) == numbers
+    assert apart(found, expected).max() <= 2 and apart(found, expected).mean() < 0.5
+    assert card.metadata.device == CARD and card.metadata.fallback is None
+    assert [int(number) for number in fr.VideoReader(wide, device=CARD, mode=mode).read(numbers).numbers] == numbers
+
+
+@pytest.mark.parametrize("layout", ["TCHW", "THWC"])
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "bfloat16", "float32"])
+def test_types_and_layouts(wide, layout, dtype):
+    options = dict(layout=layout, dtype=dtype, size=(180, 320), normalize=fr.IMAGENET if dtype != "uint8" else None)
+    found = fr.VideoReader(wide, device=CARD, **options).read_frames([7, 100])
+    expected = fr.VideoReader(wide, **options).read_frames([7, 100])
+    assert found.dtype == getattr(torch, dtype) and found.shape == expected.shape
+    limit = 2 if dtype == "uint8" else 2 / 255 / min(fr.IMAGENET.std) + (0.02 if dtype == "bfloat16" else 0.005)
+    assert apart(found, expected).max() <= limit
+
+
+def test_batches_are_decoded_ahead(wide):
+    reader = fr.VideoReader(wide, device=CARD)
+    held = [batch.data for batch in reader.batches(32, every=3)]
+    assert [number for batch in held for number in numbers_of(batch.cpu())] == list(range(0, 240, 3))
+    assert sum(len(batch) for batch in held) == 80
+
+
+def test_memory_that_is_held_is_never_written_again(wide):
+    reader = fr.VideoReader(wide, device=CARD)
+    held = {number: reader[number] for number in range(0, 240, 10)}
+    for number in range(0, 240):
+        reader.read_frames([number])
+    assert {number: number_of(frame.cpu()) for number, frame in held.items()} == {number: number for number in held}
+
+
+def test_dropped_memory_waits_for_the_caller_s_stream(wide):
+    """A slow reader of the tensor on a stream of its own: the memory comes back only after it."""
+    reader = fr.VideoReader(wide, device=CARD)
+    stream = torch.cuda.Stream()
+    expected = {number: reader.read_frames([number]).clone() for number in (10, 200)}
+    for _ in range(20):
+        with torch.cuda.stream(stream):
+            frames = reader.read_frames([10])
+            torch.cuda._sleep(20_000_000)
+            copy = frames.clone()
+            del frames
+        # Wants memory of the same size at once.
+        other = reader.read_frames([200])
+        assert torch.equal(other, expected[200])
+        stream.synchronize()
+        assert torch.equal(copy, expected[10])
+
+
+def test_handing_over_copies_nothing_and_waits_for_nothing(wide):
+    reader = fr.VideoReader(wide, device=CARD, output="dlpack")
+    tensor = reader.read_frames([5, 6])
+    first, second = torch.from_dlpack(tensor), torch.from_dlpack(tensor)
+    assert first.data_ptr() == second.data_ptr() == tensor.address
+    del tensor, second
+    gc.collect()
+    assert numbers_of(first.cpu()) == [5, 6]
+    with pytest.raises(ValueError, match="NumPy cannot hold"):
+        fr.VideoReader(wide, device=CARD, output="numpy").read_frames([0])
+
+
+def test_out_writes_into_the_caller_s_tensor(wide):
+    reader = fr.VideoReader(wide, device=CARD)
+    out = torch.zeros((3, 3, 360, 640), dtype=torch.uint8, device=CARD)
+    with torch.cuda.stream(torch.cuda.Stream()):
+        batch = reader.read([9, 8, 7], out=out)
+        assert batch.data.data_ptr() == out.data_ptr()
+        assert numbers_of(out.cpu()) == [9, 8, 7]
+    with pytest.raises(ValueError, match="out"):
+        reader.read([1], out=torch.zeros((1, 3, 360, 640), dtype=torch.uint8))
+
+
+def test_several_threads_get_their_frames(wide):
+    from concurrent.futures import ThreadPoolExecutor
+
+    reader = fr.VideoReader(wide, device=CARD)
+    with ThreadPoolExecutor(8) as pool:
+        asked = [(7 * turn) % 240 for turn in range(64)]
+        assert list(pool.map(lambda number: number_of(reader[number].cpu()), asked)) == asked
+
+
+def test_no_growth_over_many_files(wide):
+    def used():
+        torch.cuda.synchronize()
+        free, total = torch.cuda.mem_get_info()
+        return total - free
+
+    def once():
+        with fr.VideoReader(wide, device=CARD) as reader:
+            assert number_of(reader[17].cpu()) == 17
+
+    for _ in range(20):
+        once()
+    before, handles = used(), len(os.listdir("/proc/self/fd"))
+    for _ in range(100):
+        once()
+    gc.collect()
+    assert used() - before < 64 << 20
+    assert len(os.listdir("/proc/self/fd")) <= handles + 4
+
+
+def test_what_the_card_does_not_decode_comes_from_the_host_with_its_reason(tmp_path):
+    clip = make_clip(tmp_path / "422.mp4", frames=12, width=640, height=360, options=("-pix_fmt", "yuv422p"))
+    reader = fr.VideoReader(clip, device=CARD)
+    found = reader.read_frames([3, 11])
+    assert found.device == torch.device(CARD) and numbers_of(found.cpu()) == [3, 11]
+    assert "4:2:2" in reader.metadata.fallback
+
+
+def test_augmentation_is_that_of_the_host(wide):
+    augment = fr.Augment(
+        crop=fr.RandomResizedCrop(), size=(112, 112), flip_horizontal=0.5, color_jitter=fr.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),
+        blur=fr.RandomBlur(kernel=5), normalize=fr.IMAGENET, dtype="float32",
+    )  # fmt: skip
+    frames = fr.VideoReader(wide, device=CARD).read_frames(range(0, 64, 8))
+    found, expected = augment(frames, seed=3), augment(frames.cpu(), seed=3)
+    assert found.device == torch.device(CARD) and found.shape == (8, 3, 112, 112)
+    assert apart(found, expected).max() < 1e-3
+
+
+def test_a_pipeline_runs_on_the_card(wide, tmp_path):
+    numbers = []
+    pipeline = fr.Pipeline(f"read {wide} device=cuda ! null")
+    pipeline.on("read", lambda items: numbers.extend(item.index for item in items))
+    pipeline.run()
+    assert numbers == list(range(240))
+
+
+def test_small_pictures_too(clip):
+    """What is below the card's least size is decoded on the host, and says so."""
+    reader = fr.VideoReader(clip, device=CARD)
+    found = reader.read_frames([59, 0])
+    assert numbers_of(found.cpu()) == [59, 0] and found.shape == (2, 3, HEIGHT, WIDTH)
