@@ -43,7 +43,7 @@ run() {
 
 build() {
     local prefix
-    prefix=$("$root/scripts/build_static.sh" --ffmpeg-only) || die "FFmpeg could not be built (see above)"
+    prefix=$(FRAMERAIL_CACHE=$cache "$root/scripts/build_static.sh" --ffmpeg-only) || die "FFmpeg could not be built (see above)"
     say "building the package with FFmpeg of $prefix"
     mkdir -p "$scratch/wheels" "$wheels"
     # An environment without Python's headers or library is enough: the interface is the stable one.
