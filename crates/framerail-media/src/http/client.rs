@@ -64,6 +64,7 @@ pub(super) fn agent(options: &HttpOptions) -> Result<Agent, MediaError> {
         .tls_config(tls.build())
         .user_agent(options.user_agent.as_deref().unwrap_or(USER_AGENT))
         .http_status_as_error(false)
+        .timeout_resolve(Some(CONNECT_TIMEOUT))
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_per_read(Some(SILENCE_TIMEOUT))
         .timeout_per_write(Some(SILENCE_TIMEOUT));
