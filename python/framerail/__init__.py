@@ -9,7 +9,13 @@ import sysconfig as _sysconfig
 if _sysconfig.get_config_var("Py_GIL_DISABLED"):
     raise ImportError("framerail does not support free-threaded builds of Python yet; use a build with the GIL, such as python3.13")
 
-from . import _framerail
+try:
+    from . import _framerail
+except ImportError as _error:
+    raise ImportError(
+        f"the compiled part of framerail is not here, or does not fit this system ({_error}); "
+        "install a wheel, or build it with scripts/test_python.sh"
+    ) from _error
 from ._framerail import Detection, FrameItem, Tensor, set_log_level
 from .augment import Augment, ColorJitter, RandomBlur, RandomErase, RandomResizedCrop, mixed_seed
 from .clips import Clips, clip_numbers, sample_clips

@@ -14,13 +14,13 @@ from . import _framerail
 _NUMPY_TYPES = {"uint8": np.uint8, "float16": np.float16, "float32": np.float32}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def has_torch() -> bool:
     """Whether PyTorch can be imported."""
     return importlib.util.find_spec("torch") is not None
 
 
-def handed_over(tensor: "_framerail.Tensor", output: str) -> Any:
+def handed_over(tensor: _framerail.Tensor, output: str) -> Any:
     """The tensor without a copy, in the library that ``output`` names."""
     if output == "dlpack":
         return tensor
@@ -29,7 +29,7 @@ def handed_over(tensor: "_framerail.Tensor", output: str) -> Any:
     return to_numpy(tensor)
 
 
-def to_torch(tensor: "_framerail.Tensor") -> Any:
+def to_torch(tensor: _framerail.Tensor) -> Any:
     try:
         import torch
     except ImportError as error:
@@ -43,12 +43,12 @@ def to_torch(tensor: "_framerail.Tensor") -> Any:
 class _Elements:
     """Two-byte elements under NumPy's name for whole numbers, keeping their owner."""
 
-    def __init__(self, tensor: "_framerail.Tensor"):
+    def __init__(self, tensor: _framerail.Tensor):
         self._owner = tensor
         self.__array_interface__ = {"version": 3, "typestr": "<u2", "shape": tensor.shape, "data": (tensor.address, False)}
 
 
-def to_numpy(tensor: "_framerail.Tensor") -> np.ndarray:
+def to_numpy(tensor: _framerail.Tensor) -> np.ndarray:
     if tensor.device != "cpu":
         raise ValueError(f"option 'output': NumPy cannot hold frames on {tensor.device}; use 'torch', 'dlpack', or device='cpu'")
     if tensor.dtype != "bfloat16":

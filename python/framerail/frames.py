@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -73,7 +74,7 @@ class VideoMetadata:
     tags: Dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def _from(cls, given: Mapping[str, Any]) -> "VideoMetadata":
+    def _from(cls, given: Mapping[str, Any]) -> VideoMetadata:
         made = dict(given)
         for name in ("frame_rate", "sample_aspect_ratio"):
             made[name] = None if made[name] is None or 0 in made[name] else Fraction(*made[name])

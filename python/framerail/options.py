@@ -8,8 +8,9 @@ import numbers
 import operator
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Mapping, Optional, Sequence, Tuple
+from typing import Any, Optional, Tuple
 
 DTYPES = ("uint8", "float16", "bfloat16", "float32")
 OUTPUTS = ("auto", "torch", "numpy", "dlpack")

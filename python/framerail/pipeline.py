@@ -15,7 +15,7 @@ from .options import bad, device_name, real, whole
 from .progress import ProgressLine
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _find_onnxruntime() -> None:
     """Names the library of the Python package ``onnxruntime`` to the compiled part, unless the environment does."""
     if os.environ.get("ORT_DYLIB_PATH"):
@@ -85,7 +85,7 @@ class Pipeline:
         """
         return self._compiled.edges()
 
-    def on(self, stage: str, callback: Callable[[List["_framerail.FrameItem"]], Any], *, batch: int = 1) -> "Pipeline":
+    def on(self, stage: str, callback: Callable[[List[_framerail.FrameItem]], Any], *, batch: int = 1) -> Pipeline:
         """Calls a function with what a stage gives; with what it takes, for the last stage.
 
         The function runs on the stage's thread and slows it as long as it takes. Called as soon as frames come, so it

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import operator
 import os
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+from collections.abc import Iterable, Iterator
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 from . import _framerail, arrays, frames
 from .frames import FrameBatch, FrameTimes, VideoMetadata
 from .options import OUTPUT_DEFAULTS, READER_DEFAULTS, Normalize, bad, known, output_json, reader_json, real, whole
 
+#: More frames than any video has.
+_NUMBERS = 2**48
 #: Frames that iteration over a reader converts at a time.
 _ITERATION_BATCH = 8
 
@@ -128,7 +131,7 @@ class VideoReader:
         tone_map: Optional[str] = None,
         stream: Optional[int] = None,
         index: str = "exact",
-        index_cache: Union[None, str, "os.PathLike[str]"] = None,
+        index_cache: Union[None, str, os.PathLike[str]] = None,
         threads: int = 0,
         queue: int = 2,
         timeout: Optional[float] = 60.0,
@@ -145,12 +148,12 @@ class VideoReader:
         self._planes: Any = ()
         self._compiled = self._open()
 
-    def _open(self) -> "_framerail.Reader":
+    def _open(self) -> _framerail.Reader:
         source, name = _source(self._given)
         return _framerail.Reader(source, name, reader_json(self._options))
 
     @property
-    def _reader(self) -> "_framerail.Reader":
+    def _reader(self) -> _framerail.Reader:
         if self._is_closed:
             raise ValueError("the reader is closed")
         if not self._compiled.is_here():
@@ -279,7 +282,7 @@ class VideoReader:
         end_seconds: Optional[float] = None,
         drop_last: bool = False,
         **output: Any,
-    ) -> "Batches":
+    ) -> Batches:
         """Frames in batches, decoded ahead in the background.
 
         Memory is bounded by the batches that are made ahead (``queue``) and those that you hold.
@@ -354,10 +357,10 @@ class VideoReader:
             wanted = [operator.index(number) for number in _plain(numbers)]
         except TypeError:
             raise TypeError(f"frame numbers must be whole numbers, not {numbers!r}") from None
-        if any(number < 0 for number in wanted):
+        if any(number < 0 or number >= _NUMBERS for number in wanted):
             count = len(self)
             for at, number in enumerate(wanted):
-                if number < -count:
+                if not -count <= number < max(count, 1):
                     raise IndexError(f"{_source(self._given)[1]}: frame {number} of {count} does not exist")
                 wanted[at] = number + count if number < 0 else number
         return wanted
@@ -393,7 +396,7 @@ class VideoReader:
         """Whether ``close`` was called."""
         return self._is_closed
 
-    def __enter__(self) -> "VideoReader":
+    def __enter__(self) -> VideoReader:
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -427,12 +430,12 @@ def _reopen(source: Any, options: Dict[str, Any]) -> VideoReader:
 class Batches:
     """An iterator over batches that are made ahead. Made by ``VideoReader.batches``; also a context manager."""
 
-    def __init__(self, compiled: "_framerail.Batches", output: str, planes: Optional[frames.Planes]):
+    def __init__(self, compiled: _framerail.Batches, output: str, planes: Optional[frames.Planes]):
         self._compiled = compiled
         self._output = output
         self._planes = planes
 
-    def __iter__(self) -> "Batches":
+    def __iter__(self) -> Batches:
         return self
 
     def __next__(self) -> FrameBatch:
@@ -454,7 +457,7 @@ class Batches:
         """Ends decoding and gives back what was made ahead."""
         self._compiled.close()
 
-    def __enter__(self) -> "Batches":
+    def __enter__(self) -> Batches:
         return self
 
     def __exit__(self, *_: Any) -> None:

@@ -10,7 +10,8 @@ import json
 import logging
 import os
 from collections import OrderedDict
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, Callable, Dict, List, Optional
 
 import torch
 from torch.utils.data import Dataset, IterableDataset, default_collate, get_worker_info
@@ -38,7 +39,7 @@ class _Readers:
         self._limit = limit
         self._options = options
         self._process = os.getpid()
-        self._open: "OrderedDict[int, VideoReader]" = OrderedDict()
+        self._open: OrderedDict[int, VideoReader] = OrderedDict()
 
     def get(self, key: int, source: Any) -> VideoReader:
         if self._process != os.getpid():
