@@ -167,20 +167,23 @@ impl Batches {
         self.total - self.taken
     }
 
-    fn wait(&self) -> Made {
-        let Some(results) = self.results.get(self.taken % self.results.len().max(1)) else { return Err(ReaderError::Closed) };
+    /// What comes next; `None` when the time is over.
+    fn wait(&self) -> Option<Made> {
+        let Some(results) = self.results.get(self.taken % self.results.len().max(1)) else { return Some(Err(ReaderError::Closed)) };
         match self.video.timeout {
-            None => results.recv().unwrap_or(Err(ReaderError::Closed)),
+            None => Some(results.recv().unwrap_or(Err(ReaderError::Closed))),
             Some(timeout) => match results.recv_timeout(timeout) {
-                Ok(made) => made,
-                Err(RecvTimeoutError::Disconnected) => Err(ReaderError::Closed),
-                Err(RecvTimeoutError::Timeout) => {
-                    let at = self.progress.frame.load(Ordering::Relaxed);
-                    let state = format!("batch {} of {} was waited for, frame {at} is being decoded", self.taken, self.total);
-                    Err(self.video.deadline().error(state))
-                }
+                Ok(made) => Some(made),
+                Err(RecvTimeoutError::Disconnected) => Some(Err(ReaderError::Closed)),
+                Err(RecvTimeoutError::Timeout) => None,
             },
         }
+    }
+
+    fn timeout(&self) -> ReaderError {
+        let at = self.progress.frame.load(Ordering::Relaxed);
+        let state = format!("batch {} of {} was waited for, frame {at} is being decoded", self.taken, self.total);
+        self.video.deadline().error(state)
     }
 }
 
@@ -191,14 +194,14 @@ impl Iterator for Batches {
         if self.taken >= self.total {
             return None;
         }
-        let made = self.wait().and_then(|batch| self.placed(batch));
+        // It may still come: the caller decides whether to wait again.
+        let Some(made) = self.wait() else { return Some(Err(self.timeout())) };
+        let made = made.and_then(|batch| self.placed(batch));
         match &made {
             Ok(batch) => {
                 self.taken += 1;
                 self.video.counters.deliver(&batch.frames);
             }
-            // It may still come: the caller decides whether to wait again.
-            Err(ReaderError::Timeout { .. }) => {}
             Err(_) => self.taken = self.total,
         }
         Some(made)
@@ -322,7 +325,7 @@ impl<'a> Streaming<'a> {
     ) -> Result<Self, Fault> {
         let mut unique = order.numbers.to_vec();
         unique.dedup();
-        let cursor = HostCursor::new(video, index, video.threads)?;
+        let cursor = HostCursor::new(video, index, video.stream_threads())?;
         let mut streaming = Self { video, index, target: target.clone(), order, progress, cursor, unique, at: 0, last: None };
         // The first frame tells what pictures are like, where only the header did so far.
         if let (false, Some(first)) = (target.is_seen, streaming.unique.first().copied()) {

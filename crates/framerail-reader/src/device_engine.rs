@@ -21,8 +21,9 @@ use crate::{
     video::{Fault, Target, Video},
 };
 
-/// Bytes of batches and pictures that are kept for the next ones.
-const KEEP_BYTES: usize = 1 << 30;
+/// Bytes of batches, and of pictures, that are kept for the next ones.
+const KEEP_BATCHES_BYTES: usize = 512 << 20;
+const KEEP_PICTURES_BYTES: usize = 256 << 20;
 /// Share of the free memory, and bytes, that pictures decoded ahead may take.
 const MEMORY_SHARE: u64 = 4;
 const MAX_AHEAD_BYTES: u64 = 3 << 30;
@@ -39,8 +40,8 @@ pub(crate) struct CardMemory {
 
 impl CardMemory {
     pub(crate) fn new(device: &Arc<CudaDevice>) -> Result<Self, CudaError> {
-        let pool = || DevicePool::new(device, KEEP_BYTES);
-        Ok(Self { device: Arc::clone(device), batches: pool()?, pictures: pool()? })
+        let (batches, pictures) = (DevicePool::new(device, KEEP_BATCHES_BYTES)?, DevicePool::new(device, KEEP_PICTURES_BYTES)?);
+        Ok(Self { device: Arc::clone(device), batches, pictures })
     }
 
     /// A batch made on the host, copied to the card.
@@ -107,7 +108,9 @@ impl DeviceEngine {
         let wanted: Vec<usize> = places.keys().copied().collect();
         self.frames.begin(&wanted);
         let mut statuses = BTreeMap::new();
+        let deadline = self.video.deadline();
         while let Some((number, picture)) = self.frames.next()? {
+            deadline.check(|| format!("the card is at frame {number}, {} of {} are there", statuses.len(), wanted.len()))?;
             let status = status_of(&picture);
             self.check_size(&picture)?;
             for place in places.get(&number).into_iter().flatten() {

@@ -62,6 +62,19 @@ impl HostEngine {
         self
     }
 
+    /// Makes something else of frames from now on; decoders stay.
+    ///
+    /// # Errors
+    /// `Convert`: of no use after that.
+    pub(crate) fn set_target(&mut self, target: &Target) -> Result<(), ReaderError> {
+        self.target = target.clone();
+        let pictures = self.workers.iter_mut().map(|worker| &mut worker.pictures).chain(self.cursor.as_mut().map(|(_, pictures)| pictures));
+        for pictures in pictures {
+            *pictures = HostPictures::new(&target.output, target.kind, self.video.source_name())?;
+        }
+        Ok(())
+    }
+
     /// Writes the frames' pictures, in the order asked. `out` is as long as they need.
     pub(crate) fn read(&mut self, numbers: &[usize], out: &mut [u8]) -> Result<Vec<FrameInfo>, Fault> {
         let picture_bytes = self.target.shape().bytes().max(1);
@@ -129,7 +142,7 @@ impl HostEngine {
     }
 
     fn read_on(&mut self, numbers: &[usize], slots: &mut [&mut [u8]], deadline: &Deadline) -> Result<Vec<FrameStatus>, Fault> {
-        let threads = self.stream_threads();
+        let threads = self.video.stream_threads();
         let (mut cursor, mut pictures) = match self.cursor.take() {
             Some(cursor) => cursor,
             None => (HostCursor::new(&self.video, &self.index, threads)?, self.pictures()?),
@@ -165,10 +178,6 @@ impl HostEngine {
         Ok(statuses)
     }
 
-    fn stream_threads(&self) -> usize {
-        self.video.threads
-    }
-
     fn pictures(&self) -> Result<HostPictures, ReaderError> {
         HostPictures::new(&self.target.output, self.target.kind, self.video.source_name())
     }
@@ -196,7 +205,7 @@ impl HostEngine {
         let count = groups.len().clamp(1, self.video.threads);
         let pixels = u64::from(self.target.kind.width) * u64::from(self.target.kind.height);
         let most = groups.iter().map(|(start, wanted)| span(*start, wanted)).max().unwrap_or(0) as u64;
-        let threads = if most * pixels < FEW_PIXELS || most < 3 { 1 } else { self.video.threads / count };
+        let threads = if most * pixels < FEW_PIXELS || most < 3 { 1 } else { (self.video.threads / count).min(16) };
         let mut workers = self.take_workers(count, threads.max(1))?;
         let job = Job {
             index: &self.index,

@@ -1,8 +1,9 @@
-//! Video read as frames, by as many decoders as one file can keep busy.
+//! Video read as frames: by number, by time, in sequence, on the host or on a CUDA card.
 //!
-//! A file is cut into pieces that decode alone ([`PieceCutter`]), the pieces are decoded side by side
-//! ([`ParallelDecoder`]), and their pictures come out in order: bit for bit those of a decode from the start. The decoder
-//! behind is FFmpeg's on the host ([`CpuPieces`]) or a CUDA card's (`DeviceReader`).
+//! [`VideoReader`] is what programs use: dense batches of frames, exact whichever way they are reached. Beneath it a file is
+//! cut into pieces that decode alone ([`PieceCutter`]), the pieces are decoded side by side ([`ParallelDecoder`]), and their
+//! pictures come out in order: bit for bit those of a decode from the start. The decoder behind is FFmpeg's on the host
+//! ([`CpuPieces`]) or a CUDA card's (`DeviceReader`, `DeviceClip`).
 #![forbid(unsafe_code)]
 
 mod batch;

@@ -20,6 +20,9 @@ use crate::{
     host_pictures::{FrameKind, picture_shape},
 };
 
+/// Threads beyond which FFmpeg's decoders gain nothing.
+const MAX_DECODER_THREADS: usize = 16;
+
 /// Why a read did not come to its end.
 pub(crate) enum Fault {
     /// For the caller.
@@ -66,6 +69,11 @@ impl Video {
 
     pub(crate) fn open(&self) -> Result<Input, MediaError> {
         Input::open(&self.input)
+    }
+
+    /// Threads of a decoder that is alone: one more than cores, as FFmpeg does, for one waits while its frame is taken.
+    pub(crate) fn stream_threads(&self) -> usize {
+        if self.threads > 1 { (self.threads + 1).min(MAX_DECODER_THREADS) } else { 1 }
     }
 
     pub(crate) fn decoder_setup(&self, threads: usize) -> DecoderSetup {

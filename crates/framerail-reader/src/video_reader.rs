@@ -158,10 +158,11 @@ impl VideoReader {
             device_engine::check_output(&output)?;
             card.engine = card.engine.take().filter(|_| output == self.target.output);
         }
-        if output != self.target.output {
-            self.engine = None;
-        }
+        let is_new = output != self.target.output;
         self.target.output = output.clone();
+        if let Some(engine) = self.engine.as_mut().filter(|_| is_new) {
+            engine.set_target(&self.target)?;
+        }
         self.options.output = output;
         Ok(())
     }
