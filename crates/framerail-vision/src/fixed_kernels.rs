@@ -395,7 +395,8 @@ mod avx2 {
     /// Whole blocks of so many rows of bytes; gives how many numbers were written.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn weigh_some_bytes<const ROWS: usize>(rows: &[(&[u8], i16); ROWS], out: &mut [i16]) -> usize {
+    fn weigh_some_bytes<const ROWS: usize>(rows: &[(&[u8], i16)], out: &mut [i16]) -> usize {
+        let Some(rows) = rows.first_chunk::<ROWS>() else { return 0 };
         let out = out.as_chunks_mut::<BLOCK>().0;
         let blocks = rows.iter().fold(out.len(), |least, (row, _)| least.min(row.len() / BLOCK));
         let chunks = rows.map(|(row, _)| &row.as_chunks::<BLOCK>().0[..blocks]);
@@ -412,10 +413,12 @@ mod avx2 {
 
     #[target_feature(enable = "avx2")]
     pub fn weigh(samples: Samples, rows: &[(&[u8], i16)], out: &mut [i16]) {
-        let mut done = match (samples, rows) {
-            (Samples::Bytes, [first, second]) => weigh_some_bytes(&[*first, *second], out),
-            (Samples::Bytes, [first, second, third]) => weigh_some_bytes(&[*first, *second, *third], out),
-            (Samples::Bytes, [first, second, third, fourth]) => weigh_some_bytes(&[*first, *second, *third, *fourth], out),
+        let mut done = match (samples, rows.len()) {
+            (Samples::Bytes, 2) => weigh_some_bytes::<2>(rows, out),
+            (Samples::Bytes, 3) => weigh_some_bytes::<3>(rows, out),
+            (Samples::Bytes, 4) => weigh_some_bytes::<4>(rows, out),
+            (Samples::Bytes, 5) => weigh_some_bytes::<5>(rows, out),
+            (Samples::Bytes, 6) => weigh_some_bytes::<6>(rows, out),
             _ => 0,
         };
         for (block, out) in out.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate().skip(done / BLOCK) {
@@ -665,5 +668,98 @@ mod avx2 {
             done += 32;
         }
         interleave_from(channels, done, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(length: usize, seed: usize) -> impl Iterator<Item = u16> {
+        (0..length).map(move |i| ((i + seed * 977).wrapping_mul(2_654_435_761) >> 13) as u16)
+    }
+
+    #[test]
+    fn rows_are_weighed_alike_everywhere() {
+        let bytes: Vec<Vec<u8>> = (0..9).map(|row| noise(150, row).map(|value| value as u8).collect()).collect();
+        for samples in [Samples::Bytes, Samples::Words(5), Samples::WideWords] {
+            for count in 2..=9 {
+                for length in [1, 15, 16, 47, 70] {
+                    let mut rows: Vec<(&[u8], i16)> = bytes[..count].iter().map(|row| (&row[..], (32_768 / count) as i16)).collect();
+                    rows[0].1 += (32_768 - 32_768 / count * count) as i16;
+                    if samples == Samples::Words(5) {
+                        // Codes of ten bits, as they are stored.
+                        rows.truncate(2);
+                    }
+                    let (mut found, mut plain) = (vec![0; length], vec![0; length]);
+                    weigh(samples, &rows, &mut found);
+                    weigh_portable(samples, &rows, 0, &mut plain);
+                    assert!(found == plain, "{samples:?} {count} {length}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn columns_are_taken_alike_everywhere() {
+        let mut row: Box<TapRow> = Box::new([0; ROW_PLACES]);
+        for (out, value) in row.iter_mut().zip(noise(ROW_PLACES, 3)) {
+            *out = (value >> 1) as i16;
+        }
+        let bytes: Vec<u8> = noise(400, 5).map(|value| value as u8).collect();
+        for (step, part) in [(1, 3), (3, 2), (2, 1), (3, 1), (9, 2)] {
+            let first: Vec<u32> = (0..64).map(|position| position * step / part).collect();
+            let two: Vec<[i16; 2]> = (0..64).map(|position| [16_384 - position * 200, position * 200]).collect();
+            let few: Vec<[i16; FEW]> = (0..64).map(|position| [4000, 5000 - position, 7384, position]).collect();
+            let elements = |taps: u32| first.iter().flat_map(|first| (0..taps).map(move |tap| first + tap)).collect::<Vec<u32>>();
+            for most in [0, 1, 2, 8] {
+                let places = |taps: u32| TapPlaces { first: first.clone(), windows: Windows::new::<2>(&elements(taps), ROW_PLACES, most) };
+                let (mut found, mut plain) = (vec![0; 64], vec![0; 64]);
+                take(&row, &places(1), &mut found);
+                take_portable(&row, &first, &mut plain);
+                assert!(found == plain, "{step}/{part} {most}");
+                take_two(&row, &places(2), &two, &mut found);
+                take_two_portable(&row, &first, &two, &mut plain);
+                assert!(found == plain, "{step}/{part} {most}");
+                take_few(&row, &places(FEW as u32), &few, &mut found);
+                take_few_portable(&row, &first, &few, &mut plain);
+                assert!(found == plain, "{step}/{part} {most}");
+                if let Some(windows) = Windows::new::<1>(&first, bytes.len(), most) {
+                    take_bytes(&bytes, &first, &windows, &mut found);
+                    take_bytes_portable(&bytes, &first, &mut plain);
+                    assert!(found == plain, "{step}/{part} {most}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn channels_are_mixed_alike_everywhere() {
+        let rows = [1, 2, 3].map(|seed| noise(64, seed).map(|value| (value >> 1) as i16).collect::<Vec<i16>>());
+        let rows = rows.each_ref().map(|row| &row[..]);
+        let mixes = [
+            FixedMix { gain: [9539, 0, 14_686], bias: -7933 },
+            FixedMix { gain: [9539, -1747, -4366], bias: 2457 },
+            FixedMix { gain: [9539, 17_305, 0], bias: -9248 },
+        ];
+        for length in [1, 31, 32, 33, 64] {
+            let mut bytes = vec![vec![0; length]; 6];
+            let (found, plain) = bytes.split_at_mut(3);
+            mix_to_bytes(rows, &mixes, &mut found.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
+            mix_to_bytes_portable(rows, &mixes, &mut plain.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
+            assert!(found == plain, "{length}");
+        }
+        for mix in &mixes {
+            let (mut found, mut plain) = (vec![0; 64], vec![0; 64]);
+            mix_to_words(rows, mix, &mut found);
+            mix_to_words_portable(rows, mix, &mut plain);
+            assert!(found == plain);
+            for length in [1, 8, 13, 64] {
+                let (mut halves, mut plain) = (vec![[0; 2]; length], vec![[0; 2]; length]);
+                words_to_halves(&found, 0.0171, -2.1, &mut halves);
+                words_to_halves_portable(&found, 0.0171, -2.1, &mut plain);
+                assert!(halves == plain, "{length}");
+            }
+        }
     }
 }

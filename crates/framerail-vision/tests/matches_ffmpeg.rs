@@ -9,7 +9,7 @@ use framerail_core::{
     ColorDescription, ColorMatrix, ColorRange, FieldOrder, Frame, FramePool, FrameStatus, PixelFormat, Pts, Rotation, StreamId, Surface,
     TensorLayout, TimeBase,
 };
-use framerail_vision::{ChannelOrder, Fit, Preprocess, Preprocessor, Sampling};
+use framerail_vision::{ChannelOrder, Fit, Preprocess, Preprocessor, Sampling, TensorConverter, TensorOptions};
 
 const WIDTH: u32 = 320;
 const HEIGHT: u32 = 180;
@@ -157,5 +157,62 @@ fn other_formats_match_on_average() {
             let limit = if format.chroma_shift() == (0, 0) { 0.7 } else { 2.2 };
             assert!(mean < limit, "{format}: worst {worst}, mean {mean} of 255");
         }
+    }
+}
+
+/// Greatest and mean difference of a tensor at its own size from FFmpeg's RGB.
+fn tensor_differences(format: PixelFormat, color: ColorDescription, tags: &[&str], layout: TensorLayout) -> (f64, f64) {
+    let size = format!("{WIDTH}x{HEIGHT}");
+    let source = format!("testsrc2=size={size},noise=alls=12:all_seed=7,gblur=sigma=0.6");
+    let scale = |tags: &str| if tags.is_empty() { "null".to_owned() } else { format!("scale={tags}") };
+    let forth = tags.join(":");
+    let raw = ffmpeg(&["-f", "lavfi", "-i", &source, "-vf", &scale(&forth), "-pix_fmt", format.name()], &[]);
+    let back = scale(&forth.replace("out_", "in_"));
+    let rgb = ffmpeg(&["-f", "rawvideo", "-pix_fmt", format.name(), "-s", &size, "-i", "-", "-vf", &back, "-pix_fmt", "rgb24"], &raw);
+    let mut converter = TensorConverter::new(TensorOptions { layout, ..Default::default() }).expect("valid");
+    let mut found = vec![0; rgb.len()];
+    converter.convert(&frame(format, &raw, color), &mut found).expect("host frame");
+    let pixels = (WIDTH * HEIGHT) as usize;
+    let at = |index: usize| if layout == TensorLayout::Thwc { found[index] } else { found[index % 3 * pixels + index / 3] };
+    let off: Vec<u8> = rgb.iter().enumerate().map(|(index, value)| value.abs_diff(at(index))).collect();
+    let sum: u64 = off.iter().map(|off| u64::from(*off)).sum();
+    (off.iter().copied().max().unwrap_or(0).into(), sum as f64 / off.len() as f64)
+}
+
+#[test]
+fn tensors_equal_ffmpegs_rgb_bit_by_bit() {
+    let bt709 = ColorDescription { matrix: ColorMatrix::Bt709, ..Default::default() };
+    let full = ColorDescription { range: ColorRange::Full, ..Default::default() };
+    let cases: [(ColorDescription, &[&str]); 3] =
+        [(ColorDescription::default(), &[]), (bt709, &["out_color_matrix=bt709"]), (full, &["out_range=full"])];
+    for (color, tags) in cases {
+        for format in [PixelFormat::Yuv420p, PixelFormat::Yuv422p] {
+            for layout in [TensorLayout::Thwc, TensorLayout::Tchw] {
+                assert_eq!(tensor_differences(format, color, tags, layout), (0.0, 0.0), "{format} {tags:?} {layout:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn tensors_of_other_formats_are_near_ffmpegs_rgb() {
+    for format in [
+        PixelFormat::Gray8,
+        PixelFormat::Gray10,
+        PixelFormat::Yuv444p,
+        PixelFormat::Yuv444p12,
+        PixelFormat::Yuva420p,
+        PixelFormat::Yuv420p10,
+        PixelFormat::Nv12,
+        PixelFormat::P010,
+        PixelFormat::Rgb24,
+        PixelFormat::Bgra,
+        PixelFormat::Gbrp10,
+        PixelFormat::Rgb48,
+    ] {
+        let (worst, mean) = tensor_differences(format, ColorDescription::default(), &[], TensorLayout::Thwc);
+        // Where chroma is subsampled and FFmpeg has no fast way it interpolates chroma, which is repeated here: edges differ.
+        let limits = if format.chroma_shift() == (0, 0) { (2.0, 0.6) } else { (255.0, 2.2) };
+        assert!(worst <= limits.0 && mean < limits.1, "{format}: worst {worst}, mean {mean} of 255");
     }
 }

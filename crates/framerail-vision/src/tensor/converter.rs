@@ -40,10 +40,14 @@ struct Buffers {
 
 /// Turns frames into tensor pictures; keeps its tables between frames of one size, format and colour.
 ///
-/// 8-bit 4:2:0 and 4:2:2 pictures of their own size become 8-bit RGB, BGR and HSV by FFmpeg's 16-bit arithmetic: equal to
-/// `ffmpeg -pix_fmt rgb24` bit by bit for `yuv420p` and `yuv422p` with an even number of rows. Other 8-bit, `F16` and `Bf16`
-/// elements are worked out in 16-bit fixed point and are within 0.2 of 255 of exact arithmetic before they are rounded; everything
-/// else is in 32-bit floating point.
+/// How near elements are to exact arithmetic in parts of 255, before they are rounded to their type:
+/// - 8-bit 4:2:0 and 4:2:2 pictures of their own size to 8-bit RGB, BGR and HSV: FFmpeg's 16-bit arithmetic, equal to
+///   `ffmpeg -pix_fmt rgb24` bit by bit for `yuv420p` and `yuv422p` with an even number of rows. It rounds down up to three times.
+/// - All other `U8`, `F16` and `Bf16` elements, and `F32` ones of 8-bit pictures: 16-bit fixed point, within 0.2.
+/// - `F32` elements of deeper pictures, and [`framerail_core::Sampling::Bilinear8Bit`] where sizes differ: 32-bit floating point, as
+///   [`crate::Preprocessor`]; so are pictures that are tone-mapped, whose tables are within 0.3.
+///
+/// Resizing weighs components, before they become channels; subsampled chroma is repeated, not interpolated.
 #[derive(Debug)]
 pub struct TensorConverter {
     options: TensorOptions,
@@ -58,9 +62,6 @@ impl TensorConverter {
     /// As [`TensorOptions::check`].
     pub fn new(options: TensorOptions) -> Result<Self, VisionError> {
         options.check()?;
-        if options.tone_map.is_some() {
-            return Err(VisionError::option("tone_map", "set", "nothing: tone mapping is not there yet"));
-        }
         Ok(Self { options, prepared: None, buffers: Buffers::default() })
     }
 

@@ -6,6 +6,7 @@ mod output;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod tone;
 
 pub use converter::TensorConverter;
 pub use options::{TensorOptions, ToneMap};

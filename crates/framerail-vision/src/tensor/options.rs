@@ -5,6 +5,10 @@ use framerail_core::{BBox, ColorDescription, DType, PixelFormat, Sampling, Tenso
 use crate::{ChannelOrder, ConversionPlan, Fit, Preprocess, Preprocessor, VisionError};
 
 /// How pictures of high dynamic range become BT.709 pictures of standard range.
+///
+/// Pictures are taken to be made for a peak of 1000 cd/m²; the curve leads from there to
+/// a white of 203 cd/m² (Report ITU-R BT.2408). One factor for all channels of a pixel, found by its brightest, keeps the hue. Light then goes
+/// from the stream's primaries to BT.709's and into the signal of a standard display (Rec. ITU-R BT.1886).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ToneMap {

@@ -2,11 +2,11 @@
 
 use framerail_core::{ChannelMix, ColorDescription, DType, FastYuv, HostSurface, PixelFormat, Sampling};
 
-use super::{TensorOptions, output::store};
+use super::{TensorOptions, output::store, tone::ToneMapper};
 use crate::{
     ChannelOrder, ConversionPlan, VisionError,
     channel_rows::RowSource,
-    color::fast_yuv,
+    color::{RgbFromSamples, fast_yuv},
     eight_bit::ToBytes,
     fast_yuv::{self, ChromaRow},
     fixed::FixedRows,
@@ -78,6 +78,45 @@ pub(super) enum Rows {
     Fixed(Box<FixedRows>),
     /// In floating point, or by OpenCV's 8-bit resize.
     Other(RowSource),
+    /// In floating point, and then from high to standard range.
+    ToneMapped(Box<ToneMapped>),
+}
+
+/// Rows of red, green and blue of high range, and what turns them into standard range.
+#[derive(Debug)]
+pub(super) struct ToneMapped {
+    rows: RowSource,
+    mixes: [ChannelMix; 3],
+    mapper: ToneMapper,
+    rgb: [Vec<f32>; 3],
+}
+
+impl ToneMapped {
+    fn new(geometry: Geometry, color: &ColorDescription, mapper: ToneMapper) -> Self {
+        // Eight bits before the curve would show as steps.
+        let sampling = if geometry.sampling == Sampling::Area { Sampling::Area } else { Sampling::Bilinear };
+        let rgb = RgbFromSamples::new(geometry.format, color);
+        let mixes = [0, 1, 2].map(|channel| ChannelMix { gain: rgb.gain[channel], bias: rgb.bias[channel], scale: 1.0, shift: 0.0 });
+        let channels = [0, 1, 2].map(|_| vec![0.0; geometry.out_width as usize]);
+        Self { rows: RowSource::new(Geometry { sampling, ..geometry }), mixes, mapper, rgb: channels }
+    }
+
+    /// Fills `rgb` with row `y`, in standard range, in the order of the tensor; grey is in the first.
+    fn fill(&mut self, input: &RowInput<'_>, y: usize) {
+        let row = self.rows.row(input.surface, y, 3, &ToBytes::Exact(&self.mixes));
+        for (channel, (mix, out)) in self.mixes.iter().zip(&mut self.rgb).enumerate() {
+            row.write(channel, mix, out);
+        }
+        let [first, second, third] = &mut self.rgb;
+        for ((first, second), third) in first.iter_mut().zip(second).zip(third) {
+            let [red, green, blue] = self.mapper.map([*first, *second, *third]);
+            [*first, *second, *third] = match input.channel_order {
+                ChannelOrder::Bgr => [blue, green, red],
+                ChannelOrder::Gray => [0.2126 * red + 0.7152 * green + 0.0722 * blue; 3],
+                _ => [red, green, blue],
+            };
+        }
+    }
 }
 
 /// Rows between one step and the next.
@@ -116,8 +155,10 @@ impl Rows {
         let (plan, surface) = (input.plan, input.surface);
         let in_bytes = options.takes_bytes();
         let is_color = input.channel_order != ChannelOrder::Gray;
+        let mapper = options.tone_map.and_then(|tone_map| ToneMapper::new(tone_map, input.color));
         if in_bytes
             && is_color
+            && mapper.is_none()
             && let Some(own_size) = OwnSize::new(plan, surface, input.color)
         {
             return Rows::OwnSize(own_size);
@@ -133,6 +174,9 @@ impl Rows {
             out_height: plan.placement.height,
             sampling: plan.sampling,
         };
+        if let Some(mapper) = mapper {
+            return Rows::ToneMapped(Box::new(ToneMapped::new(geometry, input.color, mapper)));
+        }
         // 32-bit floats of deep pictures hold more than fixed point does.
         let is_fine = in_bytes || matches!(options.dtype, DType::F16 | DType::Bf16) || surface.format().bits() == 8;
         let in_fixed_point = plan.sampling != Sampling::Bilinear8Bit && is_fine;
@@ -148,6 +192,7 @@ impl Rows {
             Rows::OwnSize(_) => (),
             Rows::Fixed(rows) => rows.begin(),
             Rows::Other(rows) => rows.begin(),
+            Rows::ToneMapped(mapped) => mapped.rows.begin(),
         }
     }
 
@@ -169,6 +214,14 @@ impl Rows {
                 for (channel, (mix, out)) in mixes.iter().zip(out).enumerate() {
                     scratch.floats.resize(out.len() / size, 0.0);
                     row.write(channel, mix, &mut scratch.floats);
+                    store(input.dtype, &scratch.floats, out)?;
+                }
+            }
+            Rows::ToneMapped(mapped) => {
+                mapped.fill(input, y);
+                for ((mix, values), out) in mixes.iter().zip(&mapped.rgb).zip(out) {
+                    scratch.floats.clear();
+                    scratch.floats.extend(values.iter().map(|value| value * mix.scale + mix.shift));
                     store(input.dtype, &scratch.floats, out)?;
                 }
             }
@@ -196,6 +249,12 @@ impl Rows {
                     floats.resize(out.len(), 0.0);
                     row.write(channel, &ChannelMix { scale: 1.0, shift: 0.0, ..*mix }, floats);
                     kernels::clamp_to_bytes(floats, out);
+                }
+            }
+            Rows::ToneMapped(mapped) => {
+                mapped.fill(input, y);
+                for (values, out) in mapped.rgb.iter().zip(out) {
+                    kernels::clamp_to_bytes(values, out);
                 }
             }
         }

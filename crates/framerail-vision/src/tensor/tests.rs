@@ -1,12 +1,13 @@
 //! Tensors against a plain reference in double precision.
 
 use framerail_core::{
-    BBox, ColorDescription, ColorMatrix, ColorRange, DType, Frame, HostSurface, PixelFamily, PixelFormat, Sampling, TensorLayout,
+    BBox, ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, DType, Frame, HostSurface, PixelFamily, PixelFormat,
+    Sampling, TensorLayout,
 };
 use half::{bf16, f16};
 use proptest::prelude::*;
 
-use super::{TensorConverter, TensorOptions};
+use super::{TensorConverter, TensorOptions, ToneMap};
 use crate::{
     ChannelOrder, Fit, VisionError,
     hsv::hsv_from_rgb,
@@ -306,6 +307,12 @@ fn hsv_is_that_of_the_rounded_colours() {
             for (floats, hsv) in floats.chunks_exact(3).zip(hsv.as_chunks::<3>().0) {
                 assert_eq!(floats, [f64::from(hsv[0]) / 2.0, f64::from(hsv[1]) - 3.0, f64::from(hsv[2])]);
             }
+            if sampling == Sampling::Bilinear8Bit {
+                let mut preprocessor = scaled.preprocessor(40, 30).expect("valid");
+                let mut floats = vec![f32::NAN; preprocessor.spec().elements()];
+                preprocessor.run(&frame, &mut floats).expect("host frame");
+                assert!(floats.iter().zip(hsv.iter()).all(|(float, byte)| *float == f32::from(*byte)), "{format}");
+            }
         }
     }
 }
@@ -344,6 +351,43 @@ fn tables_follow_changes_of_the_frames() {
             converter.convert(&frame, &mut out).expect("host frame");
             assert!(out == convert(*converter.options(), &frame), "{format} {width}x{height} {range:?}");
         }
+    }
+}
+
+#[test]
+fn tone_mapping_is_for_high_range_alone() {
+    let hdr = |transfer| ColorDescription {
+        matrix: ColorMatrix::Bt2020,
+        primaries: ColorPrimaries(9),
+        transfer: ColorTransfer(transfer),
+        ..Default::default()
+    };
+    let mapped = TensorOptions { tone_map: Some(ToneMap::Bt2390), ..Default::default() };
+    // A grey of 50 cd/m2, which the curve leaves alone: 44% of PQ.
+    let code = (64.0 + 876.0 * 0.440_28_f64).round() as u16;
+    let gray = picture(PixelFormat::Yuv420p10, 34, 20, |component, _, _| if component == 0 { code } else { 512 });
+    let light = (50.0_f64 / 203.0).powf(1.0 / 2.4) * 255.0;
+    let pq = frame(gray.clone(), hdr(16));
+    for (options, expected) in [(TensorOptions::default(), 0.440_28 * 255.0), (mapped, light)] {
+        let found = numbers(&convert(TensorOptions { size: Some((20, 30)), ..options }, &pq), DType::U8);
+        assert!(found.iter().all(|value| (value - expected).abs() < 1.2), "{} for {expected}", found[0]);
+    }
+    let standard = frame(gray, hdr(1));
+    assert!(convert(mapped, &standard) == convert(TensorOptions::default(), &standard));
+
+    let noise = frame(noisy(PixelFormat::Yuv420p10, 40, 32), hdr(18));
+    let rgb = convert(TensorOptions { layout: TensorLayout::Thwc, ..mapped }, &noise);
+    let bgr = convert(TensorOptions { layout: TensorLayout::Thwc, channel_order: ChannelOrder::Bgr, ..mapped }, &noise);
+    let hsv = convert(TensorOptions { layout: TensorLayout::Thwc, channel_order: ChannelOrder::Hsv, ..mapped }, &noise);
+    let gray = convert(TensorOptions { channel_order: ChannelOrder::Gray, ..mapped }, &noise);
+    let floats = TensorOptions { layout: TensorLayout::Thwc, dtype: DType::F32, scale: 0.5, ..mapped };
+    let floats = numbers(&convert(floats, &noise), DType::F32);
+    for (pixel, rgb) in rgb.as_chunks::<3>().0.iter().enumerate() {
+        assert_eq!(bgr[3 * pixel..][..3], [rgb[2], rgb[1], rgb[0]]);
+        assert_eq!(hsv[3 * pixel..][..3], hsv_from_rgb(*rgb));
+        let [red, green, blue] = rgb.map(f64::from);
+        assert!((f64::from(gray[pixel]) - (0.2126 * red + 0.7152 * green + 0.0722 * blue)).abs() < 1.1);
+        assert!((floats[3 * pixel] * 2.0 - red).abs() < 0.51);
     }
 }
 
