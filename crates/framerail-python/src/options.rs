@@ -1,10 +1,10 @@
 //! Options as `framerail/options.py` sends them, in JSON: checked there, complete, in the names used here.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, process, sync::OnceLock, time::Duration};
 
 use framerail::{
     core::{BBox, DType, Device, TensorLayout},
-    cuda::CudaDevice,
+    cuda::{CudaDevice, CudaError},
     pipeline::DeviceChoice,
     reader::{IndexCache, IndexPolicy, OnError, OutputOptions, ReadDevice, ReadMode, ReaderOptions, Selection, TensorOptions},
     vision::{ChannelOrder, Fit, Sampling, ToneMap},
@@ -232,7 +232,13 @@ fn device(py: Python<'_>, name: &str) -> PyResult<ReadDevice> {
     }
 }
 
-fn open(py: Python<'_>, ordinal: u32) -> Result<ReadDevice, framerail::cuda::CudaError> {
+/// Takes a card into use, unless that was done before this process was forked: the driver does not survive that.
+fn open(py: Python<'_>, ordinal: u32) -> Result<ReadDevice, CudaError> {
+    static FIRST_USE: OnceLock<u32> = OnceLock::new();
+    if *FIRST_USE.get_or_init(process::id) != process::id() {
+        let what = "CUDA cannot be used in a process that was forked after its first use; start processes with 'spawn' or 'forkserver'";
+        return Err(CudaError::BadArgument { what: what.into() });
+    }
     py.detach(|| CudaDevice::open(ordinal)).map(ReadDevice::Cuda)
 }
 
