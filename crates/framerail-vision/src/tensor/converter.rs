@@ -161,6 +161,7 @@ impl TensorConverter {
             if let Rows::OwnSize(own_size) = source
                 && self.options.channel_order != ChannelOrder::Hsv
                 && columns == out.width
+                && own_size.is_aligned()
             {
                 let chroma = own_size.chroma(surface, y - top);
                 let luma = |y: usize| own_size.luma(surface, y - top);

@@ -19,9 +19,12 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OwnSize {
     pub yuv: FastYuv,
-    /// First column and row of the part that is taken.
+    /// First column and row of the part that is taken. The column is even, so that it starts a pair that shares chroma.
     left: usize,
     top: usize,
+    /// Columns before those of the tensor: 0 or 1.
+    skipped: usize,
+    /// Columns with those.
     width: usize,
     has_pairs: bool,
     chroma_shift_y: u32,
@@ -35,20 +38,38 @@ impl OwnSize {
         let is_whole = [crop.x1, crop.y1, crop.x2, crop.y2].iter().all(|edge| edge.fract() == 0.0 && *edge >= 0.0);
         let is_inside = crop.x2 <= width as f32 && crop.y2 <= height as f32;
         let same_size = crop.x2 - crop.x1 == placement.width as f32 && crop.y2 - crop.y1 == placement.height as f32;
-        // Chroma of the first column would belong to it alone.
-        if !is_whole || !is_inside || !same_size || crop.x1 % 2.0 == 1.0 {
+        if !is_whole || !is_inside || !same_size {
             return None;
         }
         let has_pairs = surface.format() == PixelFormat::Nv12;
         let format = if has_pairs { PixelFormat::Yuv420p } else { surface.format() };
         Some(Self {
             yuv: fast_yuv(format, height, color)?,
-            left: crop.x1 as usize,
+            left: crop.x1 as usize / 2 * 2,
+            skipped: crop.x1 as usize % 2,
             top: crop.y1 as usize,
-            width: placement.width as usize,
+            width: placement.width as usize + crop.x1 as usize % 2,
             has_pairs,
             chroma_shift_y: format.chroma_shift().1,
         })
+    }
+
+    /// Whether rows may be written as they are made.
+    pub fn is_aligned(&self) -> bool {
+        self.skipped == 0
+    }
+
+    /// Row `y` as red, green and blue.
+    fn planes(&self, surface: &HostSurface, y: usize, mut out: [&mut [u8]; 3]) {
+        let (luma, chroma) = (self.luma(surface, y), self.chroma(surface, y));
+        if self.is_aligned() {
+            return fast_yuv::planar([luma], chroma, &self.yuv, [out]);
+        }
+        let mut rows = [0, 1, 2].map(|_| vec![0; self.width]);
+        fast_yuv::planar([luma], chroma, &self.yuv, [rows.each_mut().map(Vec::as_mut_slice)]);
+        for (out, row) in out.iter_mut().zip(&rows) {
+            out.copy_from_slice(&row[self.skipped..]);
+        }
     }
 
     /// Whether output rows `y` and `y + 1` share their chroma.
@@ -237,8 +258,7 @@ impl Rows {
                 if let [first, second, third] = out {
                     let blue_first = input.channel_order == ChannelOrder::Bgr;
                     let (red, blue) = if blue_first { (third, first) } else { (first, third) };
-                    let (luma, chroma) = (own_size.luma(input.surface, y), own_size.chroma(input.surface, y));
-                    fast_yuv::planar([luma], chroma, &own_size.yuv, [[red, second, blue]]);
+                    own_size.planes(input.surface, y, [red, second, blue]);
                 }
             }
             Rows::Fixed(rows) => rows.bytes(input.surface, y, out),
