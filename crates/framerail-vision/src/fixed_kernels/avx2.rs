@@ -1,0 +1,323 @@
+//! The same loops for AVX2.
+
+use std::arch::x86_64::{
+    __m256i, _MM_FROUND_TO_NEAREST_INT, _mm_cvtsi32_si128, _mm_max_epi16, _mm_min_epi16, _mm_set1_epi16, _mm_setzero_si128,
+    _mm256_add_epi32, _mm256_adds_epi16, _mm256_castsi128_si256, _mm256_cvtepi16_epi32, _mm256_cvtepi32_ps, _mm256_cvtps_ph,
+    _mm256_fmadd_ps, _mm256_hadd_epi32, _mm256_inserti128_si256, _mm256_madd_epi16, _mm256_mulhrs_epi16, _mm256_or_si256,
+    _mm256_packs_epi32, _mm256_packus_epi16, _mm256_permute4x64_epi64, _mm256_permutevar8x32_epi32, _mm256_set_epi32, _mm256_set_epi64x,
+    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_sll_epi16,
+    _mm256_slli_epi16, _mm256_srai_epi16, _mm256_srai_epi32, _mm256_srli_epi16,
+};
+
+use super::{
+    BLOCK, Components, FEW, FixedMix, ROW_PLACES, Samples, TAP_ONE, TapPlaces, TapRow, interleave_from, take_portable, weigh_portable,
+    words_to_halves_portable,
+};
+use crate::{
+    vectors::{interleave, load, load_words, store, store_words, widen},
+    windows::Windows,
+};
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sum_bytes(rows: &[(&[u8], i16)], block: usize) -> Option<__m256i> {
+    let mut sum = _mm256_setzero_si256();
+    for (row, weight) in rows {
+        let numbers = _mm256_slli_epi16::<7>(widen(row.as_chunks().0.get(block)?));
+        sum = _mm256_adds_epi16(sum, _mm256_mulhrs_epi16(numbers, _mm256_set1_epi16(*weight)));
+    }
+    Some(sum)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sum_words(samples: Samples, rows: &[(&[u8], i16)], block: usize) -> Option<__m256i> {
+    let mut sum = _mm256_setzero_si256();
+    for (row, weight) in rows {
+        let stored = load(row.as_chunks().0.get(block)?);
+        let numbers = match samples {
+            Samples::Words(shift) => _mm256_sll_epi16(stored, _mm_cvtsi32_si128(shift as i32)),
+            _ => _mm256_srli_epi16::<1>(stored),
+        };
+        sum = _mm256_adds_epi16(sum, _mm256_mulhrs_epi16(numbers, _mm256_set1_epi16(*weight)));
+    }
+    Some(sum)
+}
+
+/// Whole blocks of so many rows of bytes; gives how many numbers were written.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn weigh_some_bytes<const ROWS: usize>(rows: &[(&[u8], i16)], out: &mut [i16]) -> usize {
+    let Some(rows) = rows.first_chunk::<ROWS>() else { return 0 };
+    let out = out.as_chunks_mut::<BLOCK>().0;
+    let blocks = rows.iter().fold(out.len(), |least, (row, _)| least.min(row.len() / BLOCK));
+    let chunks = rows.map(|(row, _)| &row.as_chunks::<BLOCK>().0[..blocks]);
+    let weights = rows.map(|(_, weight)| _mm256_set1_epi16(weight));
+    for (block, out) in out[..blocks].iter_mut().enumerate() {
+        let mut sum = _mm256_setzero_si256();
+        for (row, weight) in chunks.iter().zip(weights) {
+            sum = _mm256_adds_epi16(sum, _mm256_mulhrs_epi16(_mm256_slli_epi16::<7>(widen(&row[block])), weight));
+        }
+        store_words(sum, out);
+    }
+    blocks * BLOCK
+}
+
+#[target_feature(enable = "avx2")]
+pub fn weigh(samples: Samples, rows: &[(&[u8], i16)], out: &mut [i16]) {
+    let mut done = match (samples, rows.len()) {
+        (Samples::Bytes, 2) => weigh_some_bytes::<2>(rows, out),
+        (Samples::Bytes, 3) => weigh_some_bytes::<3>(rows, out),
+        (Samples::Bytes, 4) => weigh_some_bytes::<4>(rows, out),
+        (Samples::Bytes, 5) => weigh_some_bytes::<5>(rows, out),
+        (Samples::Bytes, 6) => weigh_some_bytes::<6>(rows, out),
+        _ => 0,
+    };
+    for (block, out) in out.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate().skip(done / BLOCK) {
+        let sum = if samples == Samples::Bytes { sum_bytes(rows, block) } else { sum_words(samples, rows, block) };
+        let Some(sum) = sum else { break };
+        store_words(sum, out);
+        done += BLOCK;
+    }
+    weigh_portable(samples, rows, done, out);
+}
+
+/// Two vectors of sums in parts of 16384, rounded, in the order of the first's numbers and then the second's.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn rounded(near: __m256i, far: __m256i) -> __m256i {
+    let half = _mm256_set1_epi32(TAP_ONE / 2);
+    let whole = |sum: __m256i| _mm256_srai_epi32::<14>(_mm256_add_epi32(sum, half));
+    _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(whole(near), whole(far)))
+}
+
+/// The bytes of both halves' windows, each shuffled to its place.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn shuffled(low: [u8; 16], high: [u8; 16], mask: &[u8; 32]) -> __m256i {
+    let halves = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(bytemuck::must_cast(low)), bytemuck::must_cast(high));
+    _mm256_shuffle_epi8(halves, load(mask))
+}
+
+#[target_feature(enable = "avx2")]
+pub fn take_bytes(row: &[u8], windows: &Windows, out: &mut [i16]) {
+    let starts = windows.starts.chunks_exact(windows.count.max(1));
+    let tables = starts.zip(windows.masks.chunks_exact(windows.count.max(1)));
+    let window = |start: u32| row.get(start as usize..).and_then(|row| row.first_chunk::<16>()).copied().unwrap_or_default();
+    for (out, (starts, masks)) in out.as_chunks_mut::<BLOCK>().0.chunks_mut(2).zip(tables) {
+        let mut picked = _mm256_setzero_si256();
+        for ([low, high], mask) in starts.iter().zip(masks) {
+            picked = _mm256_or_si256(picked, shuffled(window(*low), window(*high), mask));
+        }
+        let halves: [[u8; 16]; 2] = bytemuck::must_cast(picked);
+        for (out, half) in out.iter_mut().zip(&halves) {
+            store_words(_mm256_slli_epi16::<7>(widen(half)), out);
+        }
+    }
+}
+
+/// Eight elements of a row, from this one on.
+#[inline(always)]
+fn window(row: &TapRow, start: u32) -> [u8; 16] {
+    let start = start as usize % (ROW_PLACES - 8);
+    let elements: [i16; 8] = std::array::from_fn(|place| row[start + place]);
+    bytemuck::must_cast(elements)
+}
+
+/// What one vector picks; `ONE` when all vectors have just one window.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn picked<const ONE: bool>(row: &TapRow, starts: &[[u32; 2]], masks: &[[u8; 32]]) -> __m256i {
+    let mut all = _mm256_setzero_si256();
+    for ([low, high], mask) in starts.iter().zip(masks) {
+        let part = shuffled(window(row, *low), window(row, *high), mask);
+        if ONE {
+            return part;
+        }
+        all = _mm256_or_si256(all, part);
+    }
+    all
+}
+
+/// Gives `use_vector` one vector after the other.
+#[inline(always)]
+fn each_vector(windows: &Windows, mut use_vector: impl FnMut(usize, &[[u32; 2]], &[[u8; 32]])) {
+    let count = windows.count.max(1);
+    for (vector, (starts, masks)) in windows.starts.chunks_exact(count).zip(windows.masks.chunks_exact(count)).enumerate() {
+        use_vector(vector, starts, masks);
+    }
+}
+
+#[target_feature(enable = "avx2")]
+pub fn take(row: &TapRow, places: &TapPlaces, out: &mut [i16]) {
+    let Some(windows) = &places.windows else { return take_portable(row, &places.first, out) };
+    let out = out.as_chunks_mut::<BLOCK>().0;
+    each_vector(windows, |vector, starts, masks| {
+        if let Some(out) = out.get_mut(vector) {
+            store_words(picked::<false>(row, starts, masks), out);
+        }
+    });
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn two_taps(row: &TapRow, first: &[u32; 8], weights: &[[i16; 2]; 8]) -> __m256i {
+    let pair = |position: usize| -> i32 {
+        let at = first[position] as usize % (ROW_PLACES - 8);
+        bytemuck::must_cast([row[at], row[at + 1]])
+    };
+    let samples = _mm256_set_epi32(pair(7), pair(6), pair(5), pair(4), pair(3), pair(2), pair(1), pair(0));
+    _mm256_madd_epi16(samples, bytemuck::must_cast(*weights))
+}
+
+#[target_feature(enable = "avx2")]
+pub fn take_two(row: &TapRow, places: &TapPlaces, weights: &[[i16; 2]], out: &mut [i16]) {
+    let weights = weights.as_chunks::<8>().0.as_chunks::<2>().0;
+    let blocks = out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(weights);
+    match &places.windows {
+        Some(windows) if windows.count == 1 => {
+            let tables = windows.starts.as_chunks::<2>().0.iter().zip(windows.masks.as_chunks::<2>().0);
+            for ((out, weights), (starts, masks)) in blocks.zip(tables) {
+                let sums = |part: usize| {
+                    let samples = picked::<true>(row, &starts[part..part + 1], &masks[part..part + 1]);
+                    _mm256_madd_epi16(samples, bytemuck::must_cast(weights[part]))
+                };
+                store_words(rounded(sums(0), sums(1)), out);
+            }
+        }
+        Some(windows) => {
+            let count = windows.count.max(1);
+            let tables = windows.starts.chunks_exact(2 * count).zip(windows.masks.chunks_exact(2 * count));
+            for ((out, weights), (starts, masks)) in blocks.zip(tables) {
+                let sums = |part: usize| {
+                    let range = part * count..(part + 1) * count;
+                    let samples = picked::<false>(row, &starts[range.clone()], &masks[range]);
+                    _mm256_madd_epi16(samples, bytemuck::must_cast(weights[part]))
+                };
+                store_words(rounded(sums(0), sums(1)), out);
+            }
+        }
+        None => {
+            for ((out, weights), first) in blocks.zip(places.first.as_chunks::<8>().0.as_chunks::<2>().0) {
+                store_words(rounded(two_taps(row, &first[0], &weights[0]), two_taps(row, &first[1], &weights[1])), out);
+            }
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn four_taps(row: &TapRow, first: &[u32; 4], weights: &[[i16; FEW]; 4]) -> __m256i {
+    let taps = |position: usize| -> i64 {
+        let at = first[position] as usize % (ROW_PLACES - 8);
+        bytemuck::must_cast([row[at], row[at + 1], row[at + 2], row[at + 3]])
+    };
+    let samples = _mm256_set_epi64x(taps(3), taps(2), taps(1), taps(0));
+    _mm256_madd_epi16(samples, bytemuck::must_cast(*weights))
+}
+
+#[target_feature(enable = "avx2")]
+pub fn take_few(row: &TapRow, places: &TapPlaces, weights: &[[i16; FEW]], out: &mut [i16]) {
+    let in_order = _mm256_setr_epi32(0, 1, 4, 5, 2, 3, 6, 7);
+    let weights = weights.as_chunks::<4>().0.as_chunks::<4>().0;
+    let blocks = out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(weights);
+    let joined = |first: __m256i, second: __m256i| _mm256_permutevar8x32_epi32(_mm256_hadd_epi32(first, second), in_order);
+    if let Some(windows) = places.windows.as_ref().filter(|windows| windows.count == 1) {
+        let tables = windows.starts.as_chunks::<4>().0.iter().zip(windows.masks.as_chunks::<4>().0);
+        for ((out, weights), (starts, masks)) in blocks.zip(tables) {
+            let taps = |part: usize| {
+                let samples = picked::<true>(row, &starts[part..part + 1], &masks[part..part + 1]);
+                _mm256_madd_epi16(samples, bytemuck::must_cast(weights[part]))
+            };
+            store_words(rounded(joined(taps(0), taps(1)), joined(taps(2), taps(3))), out);
+        }
+        return;
+    }
+    for ((out, weights), first) in blocks.zip(places.first.as_chunks::<4>().0.as_chunks::<4>().0) {
+        let taps = |part: usize| four_taps(row, &first[part], &weights[part]);
+        store_words(rounded(joined(taps(0), taps(1)), joined(taps(2), taps(3))), out);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn mixed(samples: [__m256i; 3], mix: &FixedMix) -> __m256i {
+    let mut sum = _mm256_set1_epi16(mix.bias);
+    for (samples, gain) in samples.into_iter().zip(mix.gain) {
+        // Known for the whole row: the branch costs nothing.
+        if gain != 0 {
+            sum = _mm256_adds_epi16(sum, _mm256_mulhrs_epi16(samples, _mm256_set1_epi16(gain)));
+        }
+    }
+    sum
+}
+
+#[inline]
+fn blocks_of<'a>(rows: Components<'a>) -> impl Iterator<Item = [&'a [i16; BLOCK]; 3]> {
+    let [first, second, third] = rows.map(|row| row.as_chunks::<BLOCK>().0.iter());
+    first.zip(second).zip(third).map(|((first, second), third)| [first, second, third])
+}
+
+#[target_feature(enable = "avx2")]
+pub fn mix_to_words(rows: Components<'_>, mix: &FixedMix, out: &mut [i16]) {
+    for (out, samples) in out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(blocks_of(rows)) {
+        store_words(mixed(samples.map(load_words), mix), out);
+    }
+}
+
+#[target_feature(enable = "avx2")]
+pub fn mix_to_bytes(rows: Components<'_>, mixes: &[FixedMix], out: &mut [&mut [u8]]) {
+    for (mix, out) in mixes.iter().zip(out) {
+        mix_one(rows, &FixedMix { bias: mix.bias.saturating_add(16), ..*mix }, out);
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn mix_one(rows: Components<'_>, mix: &FixedMix, out: &mut [u8]) {
+    let mut blocks = blocks_of(rows);
+    let mut next = || match blocks.next() {
+        Some(samples) => _mm256_srai_epi16::<5>(mixed(samples.map(load_words), mix)),
+        None => _mm256_setzero_si256(),
+    };
+    let mut bytes = || {
+        let (near, far) = (next(), next());
+        _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi16(near, far))
+    };
+    let (chunks, rest) = out.as_chunks_mut::<32>();
+    for chunk in chunks {
+        store(bytes(), chunk);
+    }
+    if !rest.is_empty() {
+        let mut chunk = [0; 32];
+        store(bytes(), &mut chunk);
+        for (out, byte) in rest.iter_mut().zip(chunk) {
+            *out = byte;
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub fn words_to_halves(words: &[i16], scale: f32, shift: f32, out: &mut [[u8; 2]]) {
+    let (scales, shifts) = (_mm256_set1_ps(scale / 32.0), _mm256_set1_ps(shift));
+    let (low, high) = (_mm_setzero_si128(), _mm_set1_epi16(255 * 32));
+    // Words are padded to whole blocks.
+    let (chunks, rest) = words[..out.len().min(words.len())].as_chunks::<8>();
+    let (out_chunks, out_rest) = out.as_chunks_mut::<8>();
+    for (out, words) in out_chunks.iter_mut().zip(chunks) {
+        let words = _mm_min_epi16(_mm_max_epi16(bytemuck::must_cast(*words), low), high);
+        let values = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(words)), scales, shifts);
+        *out = bytemuck::must_cast(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values));
+    }
+    words_to_halves_portable(rest, scale, shift, out_rest);
+}
+
+#[target_feature(enable = "avx2")]
+pub fn interleave_bytes(channels: [&[u8]; 3], out: &mut [u8]) {
+    let [first, second, third] = channels.map(|channel| channel.as_chunks::<32>().0);
+    let mut done = 0;
+    for (((out, first), second), third) in out.as_chunks_mut::<96>().0.iter_mut().zip(first).zip(second).zip(third) {
+        interleave([load(first), load(second), load(third)], out);
+        done += 32;
+    }
+    interleave_from(channels, done, out);
+}
