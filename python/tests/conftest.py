@@ -21,7 +21,7 @@ def long_clip(tmp_path_factory):
 @pytest.fixture
 def no_hang():
     """Ends the whole run when a test does not end: better than a job that waits for ever."""
-    timer = threading.Timer(120, lambda: os._exit(70))
+    timer = threading.Timer(300, lambda: os._exit(70))
     timer.daemon = True
     timer.start()
     yield
