@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -21,16 +22,23 @@ class FootageError(Exception):
 
 
 def signature(image: np.ndarray) -> np.ndarray:
-    """Mean colour of every cell of :data:`GRID`: float32, (cells, 3)."""
+    """Mean colour of every cell of :data:`GRID`: float32, (cells, 3).
+
+    Every pixel counts by its share in a cell, so that a picture has the same signature at any size.
+    """
     height, width = image.shape[:2]
-    # Of large pictures every fourth pixel each way does.
-    step = max(1, min(height // GRID[1], width // GRID[0]) // 4)
-    thin = image[::step, ::step].astype(np.float32)
-    rows = np.linspace(0, thin.shape[0], GRID[1], endpoint=False).astype(int)
-    columns = np.linspace(0, thin.shape[1], GRID[0], endpoint=False).astype(int)
-    sums = np.add.reduceat(np.add.reduceat(thin, rows, axis=0), columns, axis=1)
-    counts = np.diff([*rows, thin.shape[0]])[:, None, None] * np.diff([*columns, thin.shape[1]])[None, :, None]
-    return (sums / counts).reshape(-1, 3)
+    across, down = _shares(width, GRID[0]), _shares(height, GRID[1])
+    rows = (down @ image.reshape(height, -1).astype(np.float32)).reshape(GRID[1], width, 3)
+    return np.einsum("cw,rwk->rck", across, rows, optimize=True).reshape(-1, 3)
+
+
+@functools.lru_cache(maxsize=8)
+def _shares(length: int, cells: int) -> np.ndarray:
+    """How much each of ``length`` pixels adds to the mean of each cell: float32, (cells, length)."""
+    edges = np.arange(cells + 1)[:, None] * length / cells
+    pixels = np.arange(length)[None, :]
+    overlaps = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
+    return (np.clip(overlaps, 0, None) * cells / length).astype(np.float32)
 
 
 def reference(path: str) -> tuple[np.ndarray, tuple[int, int]]:
