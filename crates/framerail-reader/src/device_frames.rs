@@ -64,6 +64,7 @@ impl DeviceFrames {
             decoder.submit(piece);
             Ok::<_, ReaderError>(())
         })?;
+        self.check_headers()?;
         let mut found = HashMap::new();
         while let Some(tagged) = self.decoder.next_picture()? {
             if let Some(number) = self.number_of(tagged.tag) {
@@ -87,7 +88,9 @@ impl DeviceFrames {
             while self.decoder.pieces_under_way() <= self.decoders
                 && let Some((start, wanted)) = self.groups.pop_front()
             {
-                match self.source.piece(start, &wanted)? {
+                let piece = self.source.piece(start, &wanted)?;
+                self.check_headers()?;
+                match piece {
                     Some(piece) => self.decoder.submit(piece),
                     // No start after all: these decode from one further back.
                     None => self.source.groups(wanted.into_values()).into_iter().rev().for_each(|group| self.groups.push_front(group)),
@@ -103,6 +106,16 @@ impl DeviceFrames {
                 None => {}
             }
         }
+    }
+
+    fn check_headers(&self) -> Result<(), ReaderError> {
+        if self.source.changes_headers() {
+            return Err(ReaderError::NotOnDevice {
+                source_name: self.setup.source_name.clone(),
+                reason: "its global headers change on the way, so frames are counted from the start on the CPU".into(),
+            });
+        }
+        Ok(())
     }
 
     fn number_of(&self, tag: i64) -> Option<usize> {

@@ -209,6 +209,9 @@ impl TimeCursor {
             self.decoder.send(None)?;
             return Ok(());
         };
+        if self.source.changes_headers() {
+            return Err(Fault::IndexWrong);
+        }
         let place = place.unwrap_or(self.sent_to);
         self.sent_to = place + 1;
         let shown = self.source.index().number_at(place);

@@ -215,10 +215,14 @@ impl HostEngine {
             slots: slots.iter_mut().map(|slot| Mutex::new(Slot { bytes: slot, status: None })).collect(),
             fault: Mutex::new(None),
         };
-        match workers.as_mut_slice() {
-            [worker] => source.pieces(numbers.iter().copied(), |piece| job.run(worker, piece))?,
-            several => side_by_side(&mut source, several, &job)?,
+        let outcome = match workers.as_mut_slice() {
+            [worker] => source.pieces(numbers.iter().copied(), |piece| job.run(worker, piece)),
+            several => side_by_side(&mut source, several, &job),
+        };
+        if source.changes_headers() {
+            return Err(Fault::IndexWrong);
         }
+        outcome?;
         if let Some(fault) = job.fault.into_inner() {
             return Err(fault);
         }

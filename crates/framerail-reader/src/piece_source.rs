@@ -32,6 +32,8 @@ pub(crate) struct PieceSource {
     inexact: BTreeSet<usize>,
     /// Decoding was last begun at an exact random access point, as opposed to the start of a stream that has none there.
     is_whole_start: bool,
+    /// A packet came with new global headers: decoders that did not see it are of no use.
+    changes_headers: bool,
     next_piece: u64,
     seeks: u64,
     skipped: u64,
@@ -47,6 +49,7 @@ impl PieceSource {
             position: None,
             inexact: BTreeSet::new(),
             is_whole_start: false,
+            changes_headers: false,
             next_piece: 0,
             seeks: 0,
             skipped: 0,
@@ -158,6 +161,7 @@ impl PieceSource {
         while let Some(packet) = self.input.next_packet()? {
             if packet.kind == PacketKind::Video {
                 self.position = self.position.map(|position| position + 1);
+                self.changes_headers |= packet.changes_codec() || packet.new_extradata().is_some();
                 let facts = self.facts.as_mut().map_or(PacketFacts::UNKNOWN, |facts| facts.read(&packet));
                 return Ok(Some((packet, facts)));
             }
@@ -169,6 +173,11 @@ impl PieceSource {
     /// Whether decoding was last begun at an exact random access point, as opposed to the start of a stream that has none there.
     pub(crate) fn is_whole_start(&self) -> bool {
         self.is_whole_start
+    }
+
+    /// Whether the stream changes its global headers on the way, so that it must be decoded from the start.
+    pub(crate) fn changes_headers(&self) -> bool {
+        self.changes_headers
     }
 
     /// Whether a packet is of no use but for its own picture. Where references lack, decoders make do with what is there: then

@@ -175,6 +175,26 @@ fn the_same_time_twice() {
 }
 
 #[test]
+fn one_of_several_video_streams() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (first, second) = (encode(folder.path(), "first.mp4", &x264(&[])), folder.path().join("second.mp4"));
+    ffmpeg(&["-i", text(&first), "-vf", "hflip,scale=96:64", "-c:v", "libx264", "-bf", "2", "-g", "8", text(&second)]);
+    let both = folder.path().join("both.mkv");
+    ffmpeg(&["-i", text(&first), "-i", text(&second), "-map", "0:v", "-map", "1:v", "-c", "copy", text(&both)]);
+    for (stream, alone) in [&first, &second].into_iter().enumerate() {
+        let cache = framerail_reader::IndexCache::Folder(folder.path().join("cache"));
+        let mut options = ReaderOptions { cache, ..ReaderOptions::new(text(&both)) };
+        options.input.video_stream = Some(stream);
+        let mut of_both = VideoReader::open(options).expect("readable");
+        let mut of_one = VideoReader::open(ReaderOptions::new(text(alone))).expect("readable");
+        assert_eq!(of_both.num_frames().expect("an index"), 50);
+        let (left, right) = (of_both.read(&[30, 3]).expect("frames"), of_one.read(&[30, 3]).expect("frames"));
+        assert_eq!(left.tensor.shape(), right.tensor.shape());
+        assert!(left.tensor.host().expect("on the host").as_bytes() == right.tensor.host().expect("on the host").as_bytes());
+    }
+}
+
+#[test]
 fn damage_in_a_broadcast_keeps_the_order() {
     let folder = tempfile::tempdir().expect("a folder");
     let whole = encode(folder.path(), "whole.ts", &x264(&["-bf", "2", "-g", "10", "-b:v", "2M"]));
