@@ -178,6 +178,15 @@ DEVICE float mix_samples(const ConvertParams &p, int channel, const float *sampl
 
 DEVICE int multiply_high(int left, int right) { return left * right >> 16; }
 
+// One channel of RGB (0: red, 1: green, 2: blue) by FFmpeg's factors.
+DEVICE u32 fast_channel(const FastYuv &fast, int channel, int y, int cb, int cr) {
+    int luma = multiply_high(y * 8 - fast.black, fast.luma);
+    cb = cb * 8 - 1024, cr = cr * 8 - 1024;
+    int red = multiply_high(cr, fast.red_cr), blue = multiply_high(cb, fast.blue_cb);
+    int green = multiply_high(cb, fast.green_cb) + multiply_high(cr, fast.green_cr);
+    return (u32)clamp_int(luma + (channel == 0 ? red : channel == 1 ? green : blue), 0, 255);
+}
+
 // The channels of one source pixel, in 8 bits.
 DEVICE void pixel_bytes(const ConvertParams &p, const Picture &picture, u32 x, u32 y, int *channel) {
     float sample[3] = {0.0f, 0.0f, 0.0f};
@@ -189,14 +198,9 @@ DEVICE void pixel_bytes(const ConvertParams &p, const Picture &picture, u32 x, u
         for (int i = 0; i < p.channels; i++) channel[i] = (int)to_byte(mix_samples(p, i, sample));
         return;
     }
-    int luma = multiply_high((int)sample[0] * 8 - p.fast.black, p.fast.luma);
-    int cb = (int)sample[1] * 8 - 1024, cr = (int)sample[2] * 8 - 1024;
-    int red = clamp_int(luma + multiply_high(cr, p.fast.red_cr), 0, 255);
-    int green = clamp_int(luma + multiply_high(cb, p.fast.green_cb) + multiply_high(cr, p.fast.green_cr), 0, 255);
-    int blue = clamp_int(luma + multiply_high(cb, p.fast.blue_cb), 0, 255);
-    channel[0] = p.blue_first ? blue : red;
-    channel[1] = green;
-    channel[2] = p.blue_first ? red : blue;
+    for (int i = 0; i < 3; i++) {
+        channel[i] = (int)fast_channel(p.fast, p.blue_first ? 2 - i : i, (int)sample[0], (int)sample[1], (int)sample[2]);
+    }
 }
 
 // Between four pixels in 8-bit arithmetic, as OpenCV weighs them.
@@ -372,12 +376,14 @@ KERNEL(convert_nv12_u8, ConvertParams) {
         u32 word[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
 #pragma unroll
         for (int i = 0; i < 16; i++) {
-            float sample[3] = {(float)byte_in(luma, i), (float)byte_in(chroma, i & ~1), (float)byte_in(chroma, i | 1)};
+            int code[3] = {(int)byte_in(luma, i), (int)byte_in(chroma, i & ~1), (int)byte_in(chroma, i | 1)};
+            float sample[3] = {(float)code[0], (float)code[1], (float)code[2]};
 #pragma unroll
             for (int channel = 0; channel < 3; channel++) {
                 const ChannelMix &mix = p.mix[channel];
                 float value = mix.gain[0] * sample[0] + mix.gain[1] * sample[1] + mix.gain[2] * sample[2] + mix.bias;
-                u32 byte = to_byte(clamp_float(value, 0.0f, 255.0f));
+                u32 byte = p.use_fast ? fast_channel(p.fast, p.blue_first ? 2 - channel : channel, code[0], code[1], code[2])
+                                      : to_byte(clamp_float(value, 0.0f, 255.0f));
                 // Only words whose number the compiler knows stay in registers, so both layouts are written out.
                 if (p.interleaved) word[(i * 3 + channel) >> 2] |= byte << (8 * ((i * 3 + channel) & 3));
                 else word[channel * 4 + (i >> 2)] |= byte << (8 * (i & 3));

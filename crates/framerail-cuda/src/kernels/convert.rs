@@ -318,7 +318,7 @@ fn is_plain(tensor: &TensorSpec, job: &RawConvertJob) -> bool {
     let own_size = conversion.window == CropWindow { x: 0.0, y: 0.0, width: picture.width as f32, height: picture.height as f32 }
         && conversion.placement == Placement { left: 0, top: 0, width: picture.width, height: picture.height }
         && (tensor.width, tensor.height) == (picture.width, picture.height);
-    let plain_values = conversion.mixes.iter().all(|mix| mix.scale == 1.0 && mix.shift == 0.0) && conversion.fast.is_none();
+    let plain_values = conversion.mixes.iter().all(|mix| mix.scale == 1.0 && mix.shift == 0.0);
     let aligned = [job.out, picture.planes[0], picture.planes[1], picture.pitches_bytes[0] as u64, picture.pitches_bytes[1] as u64]
         .iter()
         .all(|value| value.is_multiple_of(16));

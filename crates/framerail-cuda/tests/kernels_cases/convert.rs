@@ -128,14 +128,16 @@ pub fn nv12_at_its_own_size_takes_the_kernel_for_it_and_equals_the_other(card: &
                     mean: [0.0; 3],
                     std: [1.0; 3],
                 };
-                let mut preprocessor = preprocessor(spec, Sampling::Bilinear);
-                let plan = preprocessor.plan(width, height, PixelFormat::Nv12, &color, None).expect("whole");
-                let tensor = TensorSpec { width, height, layout, dtype: DType::U8, channels };
-                let found = convert(card, &picture, conversion(&plan, 0), &tensor);
-                let mut expected = vec![f32::NAN; spec.elements()];
-                preprocessor.run(&frame(picture, color), &mut expected).expect("host frame");
-                let expected: Vec<f32> = expected.iter().map(|value| value.round_ties_even()).collect();
-                assert!(found == expected, "{width}x{height} {layout:?} {order:?}");
+                for sampling in [Sampling::Bilinear, Sampling::Bilinear8Bit] {
+                    let mut preprocessor = preprocessor(spec, sampling);
+                    let plan = preprocessor.plan(width, height, PixelFormat::Nv12, &color, None).expect("whole");
+                    let tensor = TensorSpec { width, height, layout, dtype: DType::U8, channels };
+                    let found = convert(card, &picture, conversion(&plan, 0), &tensor);
+                    let mut expected = vec![f32::NAN; spec.elements()];
+                    preprocessor.run(&frame(planar(&picture), color), &mut expected).expect("host frame");
+                    let expected: Vec<f32> = expected.iter().map(|value| value.round_ties_even()).collect();
+                    assert!(found == expected, "{width}x{height} {layout:?} {order:?} {sampling:?}");
+                }
             }
         }
     }

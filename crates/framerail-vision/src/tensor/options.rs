@@ -116,7 +116,17 @@ impl TensorOptions {
     /// # Errors
     /// As [`TensorOptions::check`].
     pub fn plan(&self, width: u32, height: u32, format: PixelFormat, color: &ColorDescription) -> Result<ConversionPlan, VisionError> {
-        self.preprocessor(width, height)?.plan(width, height, format, color, self.crop)
+        let plan = self.preprocessor(width, height)?.plan(width, height, format, color, self.crop)?;
+        let BBox { x1, y1, .. } = plan.crop;
+        let keeps_pixels = (plan.placement.width as f32, plan.placement.height as f32) == (plan.crop.width(), plan.crop.height())
+            && (x1.fract(), y1.fract()) == (0.0, 0.0);
+        let to_rgb = matches!(self.channel_order, ChannelOrder::Rgb | ChannelOrder::Bgr);
+        if keeps_pixels && to_rgb && self.takes_bytes() {
+            // As the converter does it: each pixel by FFmpeg's arithmetic.
+            let same = Self { sampling: Sampling::Bilinear8Bit, ..*self };
+            return same.preprocessor(width, height)?.plan(width, height, format, color, self.crop);
+        }
+        Ok(plan)
     }
 
     /// Whether elements are the channels' 8-bit values, neither scaled nor shifted; or such values are needed first.
