@@ -45,28 +45,20 @@ class Verdict:
         return "wrong frames: " + "; ".join(parts)
 
 
+#: A reader's colours may be off by as much as this everywhere, by rounding or by another matrix, before it counts against it.
+MAX_OFFSET = 4.0
+
+
 class Comparison:
     """Collects frames and compares them with the reference."""
 
     def __init__(self) -> None:
         self.verdict = Verdict()
-        self._differences: list[float] = []
+        self._frames: list[tuple[np.ndarray, int, np.ndarray]] = []
 
     def add(self, found: np.ndarray, asked: int, reference: np.ndarray) -> None:
         """Takes the signature of a frame that was asked for by number."""
-        self.verdict.checked += 1
-        distances = np.abs(reference - found).mean(axis=(1, 2))
-        if asked >= len(reference):
-            self.verdict.wrong.append((asked, int(distances.argmin())))
-            return
-        own, best = float(distances[asked]), float(distances.min())
-        if own > STRANGE and best > STRANGE:
-            self.verdict.wrong.append((asked, -1))
-        elif own > best + MARGIN:
-            near = np.flatnonzero(distances <= best + MARGIN)
-            self.verdict.wrong.append((asked, int(near[np.abs(near - asked).argmin()])))
-        else:
-            self._differences.append(own)
+        self._frames.append((found, asked, reference))
 
     def sized(self, found: tuple[int, int], wanted: tuple[int, int]) -> None:
         """Compares (width, height) of a frame."""
@@ -79,6 +71,31 @@ class Comparison:
         self.verdict.missing += count
 
     def finish(self) -> Verdict:
-        if self._differences:
-            self.verdict.difference = round(float(np.mean(self._differences)), 3)
+        self.verdict.checked = len(self._frames)
+        offset = self._offset()
+        differences = [self._compare(*frame, offset) for frame in self._frames]
+        right = [difference for difference in differences if difference is not None]
+        if right:
+            self.verdict.difference = round(float(np.mean(right)), 3)
         return self.verdict
+
+    def _offset(self) -> np.ndarray:
+        """By how much all frames together differ in each channel: told apart from frames that are others."""
+        gaps = [
+            np.median(found - reference[asked], axis=0) for found, asked, reference in self._frames if asked < len(reference)
+        ]
+        return np.clip(np.median(gaps, axis=0), -MAX_OFFSET, MAX_OFFSET) if gaps else np.zeros(3)
+
+    def _compare(self, found: np.ndarray, asked: int, reference: np.ndarray, offset: np.ndarray) -> float | None:
+        """Notes a frame when it is wrong; returns its difference otherwise."""
+        distances = np.abs(reference - (found - offset)).mean(axis=(1, 2))
+        best = float(distances.min())
+        own = float(distances[asked]) if asked < len(reference) else np.inf
+        if best > STRANGE:
+            self.verdict.wrong.append((asked, -1))
+        elif own > best + MARGIN:
+            near = np.flatnonzero(distances <= best + MARGIN)
+            self.verdict.wrong.append((asked, int(near[np.abs(near - asked).argmin()])))
+        else:
+            return float(np.abs(reference[asked] - found).mean())
+        return None
