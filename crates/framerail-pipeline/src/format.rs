@@ -15,6 +15,8 @@ pub struct DetectionFormat {
     pub landmarks: usize,
     /// Frames in a row that no model looks at between two that it does: 0 for every frame, 2 for `infer every=3`.
     pub max_unanalysed_frames: u32,
+    /// Whether a stage has given them an identity that lasts over time (`track_id`).
+    pub has_identities: bool,
 }
 
 /// What flows on an edge: frames, as far as their format is known before the first one, and what is attached to them.
@@ -81,6 +83,7 @@ mod tests {
                 labels: vec!["face".into()],
                 landmarks: 5,
                 max_unanalysed_frames: 0,
+                has_identities: false,
             }),
         };
         assert_eq!(format.to_string(), "1280x720 yuv420p 29.97 fps on cpu + detections with 5 landmarks (centerface)");

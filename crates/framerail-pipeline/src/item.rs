@@ -7,6 +7,8 @@ use std::{
 
 use framerail_core::{Detection, Frame, Packet, StreamId, StreamInfo};
 
+use crate::Attachments;
+
 /// A frame with what is known about it so far.
 #[derive(Clone, Debug)]
 pub struct FrameItem {
@@ -18,6 +20,8 @@ pub struct FrameItem {
     pub analysed: bool,
     /// When it came in, for live and paced streams; `None` for files read as fast as they go.
     pub arrival: Option<Arrival>,
+    /// What stages hung on it beside detections.
+    pub attachments: Attachments,
 }
 
 /// When a frame of a live or paced stream came in, and by when it should be through.
@@ -41,7 +45,7 @@ impl Arrival {
 impl FrameItem {
     /// A frame that no model has seen.
     pub fn new(frame: Frame) -> Self {
-        Self { frame, detections: Vec::new(), analysed: false, arrival: None }
+        Self { frame, detections: Vec::new(), analysed: false, arrival: None, attachments: Attachments::default() }
     }
 }
 

@@ -5,6 +5,7 @@
 //! [`Description`], is checked against a [`Registry`] of stages, and becomes a graph.
 #![forbid(unsafe_code)]
 
+pub mod attachments;
 pub mod engine;
 pub mod error;
 pub mod format;
@@ -15,6 +16,7 @@ pub mod stage;
 pub mod stats;
 pub mod stream_set;
 
+pub use attachments::Attachments;
 pub use engine::{RunHandle, RunOptions, RunOutcome, RunSwitch, StreamControl};
 pub use error::{ErrorKind, RunError, StageError};
 pub use format::{DetectionFormat, EdgeFormat};

@@ -46,6 +46,9 @@ pub enum VisionError {
     /// Batches that an augmentation cannot work on, or numbers that do not fit them.
     #[error("augmentation: {0}")]
     Augmentation(String),
+    /// A zone or line that cannot be watched.
+    #[error("{0}")]
+    Zone(String),
 }
 
 impl VisionError {

@@ -20,11 +20,14 @@ pub struct HoldOptions {
     /// Whether a box is held on beyond a cut. Default yes: a flash looks like a cut, and a face must not show in it.
     /// Boxes are never interpolated across a cut.
     pub hold_across_cuts: bool,
+    /// Whether detections keep the identity that they came with, and what is filled in between takes it over. By default all get
+    /// one here. Filling in goes by places either way: what has no identity yet must not show either.
+    pub keep_identities: bool,
 }
 
 impl Default for HoldOptions {
     fn default() -> Self {
-        Self { hold_frames: 8, max_unanalysed_frames: 0, hold_across_cuts: true }
+        Self { hold_frames: 8, max_unanalysed_frames: 0, hold_across_cuts: true, keep_identities: false }
     }
 }
 
@@ -111,9 +114,14 @@ impl<T> HoldBuffer<T> {
             self.scene += 1;
             self.linker.forget();
         }
+        let given: Vec<Option<u64>> = input.detections.iter().map(|detection| detection.track_id).collect();
         self.linker.link(frame, &mut input.detections);
-        for detection in input.detections.iter().filter(|detection| detection.bbox.is_finite()) {
-            if let Some(id) = detection.track_id {
+        for (detection, given) in input.detections.iter_mut().zip(given) {
+            let linked = detection.track_id;
+            if self.options.keep_identities {
+                detection.track_id = given;
+            }
+            if let Some(id) = linked.filter(|_| detection.bbox.is_finite()) {
                 let sighting = Sighting { frame, scene: self.scene, detection: detection.clone() };
                 self.tracks.entry(id).or_default().push_back(sighting);
             }
@@ -203,7 +211,8 @@ fn interpolated(before: &Sighting, after: &Sighting, frame: u64) -> Detection {
         Vec::new()
     };
     let (bbox, score) = (from.bbox.lerp(&to.bbox, t), mix(from.score, to.score));
-    Detection { bbox, score, landmarks, origin: DetectionOrigin::Interpolated, ..from.clone() }
+    let track_id = from.track_id.or(to.track_id);
+    Detection { bbox, score, landmarks, track_id, origin: DetectionOrigin::Interpolated, ..from.clone() }
 }
 
 /// A sighting carried over to another frame.
@@ -315,6 +324,23 @@ mod tests {
             assert!((detections[0].bbox.center().x - (100.0 + 6.0 * frame as f32)).abs() < 1e-3);
         }
         assert_eq!((stats.frames_unanalysed, stats.gaps_filled, stats.interpolated), (6, 3, 6));
+    }
+
+    #[test]
+    fn identities_that_are_there_stay_where_told() {
+        for keep_identities in [true, false] {
+            let mut inputs: Vec<_> = (0..9).map(|_| seen(vec![])).collect();
+            for (frame, track_id) in [(0, None), (4, Some(71)), (8, Some(71))] {
+                inputs[frame] = seen(vec![Detection { track_id, ..face(100.0, 100.0) }]);
+            }
+            let (out, _) = run(HoldOptions { keep_identities, ..options(4) }, inputs);
+            let ids: Vec<_> = out.iter().map(|detections| detections[0].track_id).collect();
+            if keep_identities {
+                assert_eq!((ids[0], &ids[1..]), (None, &[Some(71); 8][..]), "what lies between takes the identity that is known");
+            } else {
+                assert_eq!(ids, [Some(1); 9]);
+            }
+        }
     }
 
     #[test]

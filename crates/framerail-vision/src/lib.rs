@@ -38,6 +38,7 @@ pub mod tensor;
 mod test_pictures;
 pub mod track;
 mod vectors;
+pub mod zones;
 mod windows;
 
 pub use augment::{Augment, AugmentScope, Augmenter, ColorJitter, RandomBlur, RandomCrop, RandomErase};
@@ -58,3 +59,4 @@ pub use sheet::{SheetPicture, contact_sheet};
 pub use sketch::{DrawOptions, Sketch};
 pub use tensor::{TensorConverter, TensorOptions, ToneMap};
 pub use track::{ByteTrackOptions, OcSortOptions, TrackAlgorithm, Tracker, TrackerOptions, TrackerStats};
+pub use zones::{FrameZones, ZoneEvent, ZoneMap, ZoneWatcher};

@@ -77,6 +77,11 @@ impl Sketch {
         self.width.max(self.height).div_ceil(400)
     }
 
+    /// Width and height of the frames.
+    pub(crate) fn size(&self) -> (u32, u32) {
+        (self.width, self.height)
+    }
+
     fn stroke(&mut self, bounds: &BBox, rgb: [u8; 3], shape: StrokeShape) {
         if let Some(region) = Region::around(bounds, self.width, self.height) {
             let codes = samples_from_rgb(self.format, &self.color, rgb.map(f32::from));

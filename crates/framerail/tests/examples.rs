@@ -48,11 +48,13 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
-/// A pipeline file that reads and writes in these places instead of the working directory.
+/// A pipeline file that reads and writes in these places instead of the working directory, with the zones that lie beside it.
 fn placed(file: &Path, out: &Path) -> Description {
     let text = fs::read_to_string(file).expect("readable");
     let clip_in_text = format!("\"{}\"", clip().display());
     let text = text.replace("\"clip.mp4\"", &clip_in_text).replace("\"out/", &format!("\"{}/", out.display()));
+    let zones = format!("\"{}/zones/", file.parent().expect("a folder").display());
+    let text = text.replace("\"zones/", &zones);
     Description::from_toml(Origin::file(file, text)).unwrap_or_else(|problems| panic!("{}", problems.render(false)))
 }
 

@@ -41,7 +41,8 @@ impl StagePlan for TestPlan {
             return Err(StageError::new(ErrorKind::Input, "missing.mp4: no such file").into());
         }
         let with_detections = |input: Option<&EdgeFormat>| {
-            let found = DetectionFormat { model: "centerface".into(), labels: vec!["face".into()], landmarks: 5, max_unanalysed_frames: 0 };
+            let labels = vec!["face".into()];
+            let found = DetectionFormat { model: "centerface".into(), labels, landmarks: 5, ..DetectionFormat::default() };
             input.map(|input| EdgeFormat { detections: Some(found), ..input.clone() })
         };
         match (self.links, input) {

@@ -9,7 +9,7 @@ use framerail_pipeline::{
     ConfigError, CopyKind, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, LinkContext, OptionSpec, Options, PlanError, Registry,
     RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
 };
-use framerail_vision::{Canvas, DrawOptions, Sketch};
+use framerail_vision::{Canvas, DrawOptions, FrameZones, Sketch};
 
 use super::link::{detections_of, input_of};
 use crate::{
@@ -26,16 +26,18 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    StageSpec::transform("draw", "draws boxes, labels, scores and landmarks")
+    StageSpec::transform("draw", "draws boxes, labels, scores, landmarks, zones and lines")
         .details(
-            "Draws in the frame's own pixel format. Each class has its colour. Boxes that `hold` filled in have lines half as thick. \
+            "Draws in the frame's own pixel format. Each class has its colour. Boxes that were filled in (by `hold` or `track`) have lines \
+             half as thick. What `zones` watches is drawn too: areas with the number inside, lines with their crossings. \
              A frame that another branch still holds is copied first; the copies are counted. Frames on a card are drawn on there.",
         )
         .option(OptionSpec::switch("boxes").default("yes").help("whether boxes are drawn"))
         .option(OptionSpec::switch("labels").default("yes").help("whether class names are written above the boxes"))
         .option(OptionSpec::switch("scores").default("yes").help("whether scores are written, in percent"))
         .option(OptionSpec::switch("landmarks").default("yes").help("whether landmarks are drawn as dots"))
-        .option(OptionSpec::switch("tracks").default("no").help("whether identities are written, as #7; `hold` finds them"))
+        .option(OptionSpec::switch("tracks").default("no").help("whether identities are written, as #7; `track` and `hold` find them"))
+        .option(OptionSpec::switch("zones").default("yes").help("whether the areas and lines of `zones` are drawn"))
         .option(
             OptionSpec::integer("line_width", 1..=64)
                 .default("auto")
@@ -53,6 +55,7 @@ fn spec() -> StageSpec {
 struct DrawPlan {
     options: DrawOptions,
     only: Option<Vec<String>>,
+    zones: bool,
     workers: usize,
 }
 
@@ -68,7 +71,7 @@ impl DrawPlan {
             rgb: options.optional_color("color"),
         };
         let only = options.optional_text("only").map(|list| list.split(',').map(|label| label.trim().to_owned()).collect());
-        Self { options: draw, only, workers: options.workers() }
+        Self { options: draw, only, zones: options.switch("zones"), workers: options.workers() }
     }
 }
 
@@ -90,7 +93,8 @@ impl StagePlan for DrawPlan {
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let pool = FramePool::new(KEPT_BUFFERS * self.workers);
         let draw = |_| {
-            let stage = Draw { options: self.options, only: self.only.clone(), pool: pool.clone(), card: None, context: None };
+            let (only, pool) = (self.only.clone(), pool.clone());
+            let stage = Draw { options: self.options, only, zones: self.zones, pool, card: None, context: None };
             Box::new(stage) as Box<dyn Stage>
         };
         Ok(Work::Stages((0..self.workers).map(draw).collect()))
@@ -100,6 +104,7 @@ impl StagePlan for DrawPlan {
 struct Draw {
     options: DrawOptions,
     only: Option<Vec<String>>,
+    zones: bool,
     pool: FramePool,
     /// For frames on a card.
     card: Option<CardCanvas>,
@@ -114,7 +119,6 @@ impl Stage for Draw {
 
     fn frame(&mut self, mut item: FrameItem, out: &mut dyn Emitter) -> Result<Flow, StageError> {
         match &self.only {
-            _ if item.detections.is_empty() => {}
             None => self.draw(&mut item, None)?,
             Some(only) => {
                 let chosen = item.detections.iter().filter(|found| only.iter().any(|label| **label == *found.label.name));
@@ -131,14 +135,20 @@ impl Draw {
     /// Draws the chosen detections, by default all of the item's.
     fn draw(&mut self, item: &mut FrameItem, chosen: Option<Vec<Detection>>) -> Result<(), StageError> {
         let detections = chosen.as_ref().unwrap_or(&item.detections);
-        if detections.is_empty() {
+        let zones = item.attachments.get::<FrameZones>().filter(|_| self.zones);
+        if detections.is_empty() && zones.is_none() {
             return Ok(());
         }
+        let options = self.options;
+        let sketched = |mut sketch: Sketch| {
+            zones.into_iter().for_each(|zones| sketch.zones(zones, options.line_width));
+            sketch.detections(detections, &options);
+            sketch
+        };
         if let Some(card) = CardCanvas::for_frame(&mut self.card, &item.frame).map_err(cuda_error)? {
             let color = item.frame.color;
             let surface = card.writable(&mut item.frame).map_err(cuda_error)?;
-            let mut sketch = Sketch::new((surface.width(), surface.height()), surface.format(), &color);
-            sketch.detections(detections, &self.options);
+            let sketch = sketched(Sketch::new((surface.width(), surface.height()), surface.format(), &color));
             draw_batch(&card.stream, &card.pool, &[DrawJob { surface, strokes: sketch.strokes() }]).map_err(cuda_error)?;
             if let Some(context) = &self.context {
                 account(context, Traffic::take());
@@ -151,6 +161,7 @@ impl Draw {
             context.count_copy(CopyKind::Host, copied_bytes);
         }
         let surface = item.frame.surface.host_mut().map_err(core_error)?;
-        Canvas::new(surface, &item.frame.color).detections(detections, &self.options).map_err(vision_error)
+        let sketch = sketched(Sketch::new((surface.width(), surface.height()), surface.format(), &item.frame.color));
+        Canvas::new(surface, &item.frame.color).paint(&sketch).map_err(vision_error)
     }
 }

@@ -66,6 +66,7 @@ impl HoldPlan {
             hold_frames: u32::try_from(options.count("frames")).unwrap_or(u32::MAX),
             max_unanalysed_frames: 0,
             hold_across_cuts: options.switch("across_cuts"),
+            keep_identities: false,
         };
         Ok(Self { options: hold, cut: options.float("cut"), device: Device::Cpu })
     }
@@ -76,10 +77,12 @@ impl StagePlan for HoldPlan {
         let input = input_of(input)?;
         let detections = detections_of(input)?;
         self.options.max_unanalysed_frames = detections.max_unanalysed_frames;
+        self.options.keep_identities = detections.has_identities;
         self.device = input.device;
         let mut output = input.clone();
         if let Some(detections) = &mut output.detections {
             detections.max_unanalysed_frames = 0;
+            detections.has_identities = true;
         }
         Ok(Some(output))
     }

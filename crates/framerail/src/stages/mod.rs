@@ -22,6 +22,7 @@ mod tee;
 mod track;
 mod upload;
 mod write;
+mod zones;
 
 /// Every built-in stage. Register your own on top. Work is done on the first card that can, else on the CPU, unless a
 /// stage's `device=` says otherwise.
@@ -45,6 +46,7 @@ fn register_all(registry: &mut Registry, devices: &Arc<Devices>) -> Result<(), R
     infer::register(registry, devices)?;
     hold::register(registry)?;
     track::register(registry)?;
+    zones::register(registry)?;
     blur::register(registry)?;
     draw::register(registry)?;
     report::register(registry)?;

@@ -7,9 +7,13 @@ use framerail_pipeline::{
     ArgumentSpec, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, OptionKind, OptionSpec, Options, PlanError,
     Registry, RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
 };
+use framerail_vision::FrameZones;
 use serde::Serialize;
 
-use super::link::{detections_of, input_of};
+use super::{
+    link::{detections_of, input_of},
+    zones::ZonesRecord,
+};
 use crate::outputs::{OneStreamGuard, OutputFile, check_output, is_standard_output, output_path, refuse_source};
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
@@ -24,12 +28,18 @@ fn spec() -> StageSpec {
              tick, as 1/12800), seconds, analysed (whether the model looked at this frame), detections.\n\n\
              Each detection has label, label_id, score (0 to 1), box [x1, y1, x2, y2] and landmarks [[x, y], ...] in frame pixels from \
              the top left corner, where a box may reach beyond the frame, track_id (the same number for the same thing over time; null \
-             without `hold`) and origin: detected, interpolated (between two sightings) or held (carried on from one).\n\n\
+             without `track` or `hold`) and origin: detected, interpolated (between two sightings) or held (carried on from one).\n\n\
+             Behind `zones` there are also zones (name, count, tracks with track_id and dwell_secs, entered, left, mean_dwell_secs), lines \
+             (name, in, out) and events (entered, left, crossed), and each detection has the names of its zones.\n\n\
              The file appears under its name only when it is complete. With several streams, put {name} or {stream} into its name. \
              Standard output takes several streams after one another.",
         )
         .argument(ArgumentSpec::required("file", OptionKind::Path, "file to write, such as boxes.jsonl, or - for standard output"))
-        .option(OptionSpec::switch("only_found").default("no").help("whether frames in which nothing was found are left out"))
+        .option(
+            OptionSpec::switch("only_found")
+                .default("no")
+                .help("whether frames in which nothing was found, and nothing happened, are left out"),
+        )
         .option(OptionSpec::switch("overwrite").default("no").help("whether an existing file may be replaced"))
         .example("read in.mp4 ! infer centerface ! save boxes.jsonl", "a line for every frame")
         .example("read clips/ ! infer centerface ! hold ! save 'boxes/{name}.jsonl' only_found=yes", "a file for each clip, gaps filled")
@@ -89,7 +99,8 @@ impl Stage for Save {
     }
 
     fn frame(&mut self, item: FrameItem, _: &mut dyn Emitter) -> Result<Flow, StageError> {
-        if self.plan.only_found && item.detections.is_empty() {
+        let zones = item.attachments.get::<FrameZones>();
+        if self.plan.only_found && item.detections.is_empty() && zones.is_none_or(|zones| zones.events.is_empty()) {
             return Ok(Flow::More);
         }
         let Some((info, path)) = self.streams.get(&item.frame.stream) else {
@@ -160,6 +171,8 @@ struct FrameRecord<'a> {
     seconds: f64,
     analysed: bool,
     detections: Vec<DetectionRecord<'a>>,
+    #[serde(flatten)]
+    zones: Option<ZonesRecord<'a>>,
 }
 
 #[derive(Serialize)]
@@ -172,13 +185,16 @@ struct DetectionRecord<'a> {
     landmarks: Vec<[f64; 2]>,
     track_id: Option<u64>,
     origin: DetectionOrigin,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zones: Option<Vec<&'a str>>,
 }
 
 impl<'a> FrameRecord<'a> {
     /// A frame's line, and the number of boxes left out because they are not finite.
     fn new(item: &'a FrameItem, stream: &'a str) -> (Self, u64) {
         let base = item.frame.time_base.ratio();
-        let detections: Vec<_> = item.detections.iter().filter_map(DetectionRecord::new).collect();
+        let zones = item.attachments.get::<FrameZones>();
+        let detections: Vec<_> = item.detections.iter().filter_map(|found| DetectionRecord::new(found, zones)).collect();
         let not_finite = item.detections.len().saturating_sub(detections.len()) as u64;
         let record = Self {
             stream,
@@ -189,13 +205,14 @@ impl<'a> FrameRecord<'a> {
             seconds: rounded(item.frame.seconds(), 6),
             analysed: item.analysed,
             detections,
+            zones: zones.map(ZonesRecord::from),
         };
         (record, not_finite)
     }
 }
 
 impl<'a> DetectionRecord<'a> {
-    fn new(found: &'a Detection) -> Option<Self> {
+    fn new(found: &'a Detection, zones: Option<&'a FrameZones>) -> Option<Self> {
         let point = |x: f32, y: f32| [rounded(x.into(), 4), rounded(y.into(), 4)];
         let ([x1, y1], [x2, y2]) = (point(found.bbox.x1, found.bbox.y1), point(found.bbox.x2, found.bbox.y2));
         let landmarks: Vec<[f64; 2]> = found.landmarks.iter().map(|landmark| point(landmark.x, landmark.y)).collect();
@@ -208,6 +225,7 @@ impl<'a> DetectionRecord<'a> {
             landmarks,
             track_id: found.track_id,
             origin: found.origin,
+            zones: zones.map(|zones| found.track_id.iter().flat_map(|id| zones.zones_of(*id)).map(|name| &**name).collect()),
         })
     }
 }

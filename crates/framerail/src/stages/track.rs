@@ -193,10 +193,11 @@ impl StagePlan for TrackPlan {
         let input = input_of(input)?;
         self.has_gaps = detections_of(input)?.max_unanalysed_frames > 0;
         let mut output = input.clone();
-        if let Some(detections) = &mut output.detections
-            && self.fill
-        {
-            detections.max_unanalysed_frames = 0;
+        if let Some(detections) = &mut output.detections {
+            detections.has_identities = true;
+            if self.fill {
+                detections.max_unanalysed_frames = 0;
+            }
         }
         Ok(Some(output))
     }

@@ -178,7 +178,7 @@ struct Given {
 impl StagePlan for Given {
     fn link(&mut self, _: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let labels = vec!["face".into(), "plate".into()];
-        let detections = DetectionFormat { model: "test".into(), labels, landmarks: 2, max_unanalysed_frames: 0 };
+        let detections = DetectionFormat { model: "test".into(), labels, landmarks: 2, ..DetectionFormat::default() };
         let frame_rate = Rational::new(25, 1);
         Ok(Some(EdgeFormat { streams: self.streams, frame_rate, detections: Some(detections), ..EdgeFormat::default() }))
     }

@@ -67,7 +67,7 @@ impl Emitter for Collected {
 
 /// What comes out, in calls of up to so many items; checks order.
 fn run(items: Vec<Item>, cut: f64, together: usize) -> (Vec<Vec<Detection>>, Hold) {
-    let options = HoldOptions { hold_frames: 5, max_unanalysed_frames: 0, hold_across_cuts: true };
+    let options = HoldOptions { hold_frames: 5, ..HoldOptions::default() };
     let (mut hold, mut out) = (Hold::new(options, cut), Collected::default());
     for items in items.chunks(together) {
         hold.batch(items.to_vec(), &mut out).expect("a working card");

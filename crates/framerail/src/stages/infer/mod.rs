@@ -139,6 +139,7 @@ impl StagePlan for InferPlan {
             labels: card.labels.clone(),
             landmarks: card.landmarks.len(),
             max_unanalysed_frames: u32::try_from(self.every - 1).unwrap_or(u32::MAX),
+            has_identities: false,
         };
         Ok(Some(EdgeFormat { detections: Some(detections), ..input.clone() }))
     }

@@ -1,0 +1,196 @@
+//! The `zones` stage: who is in which area, for how long, and who crosses which line.
+
+mod file;
+mod record;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use framerail_core::{StreamId, StreamInfo};
+use framerail_pipeline::{
+    ArgumentSpec, Counter, DetectionFormat, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, LinkMismatch, OptionKind,
+    Options, PlanError, Registry, RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
+};
+use framerail_vision::{VisionError, ZoneEvent, ZoneMap, ZoneWatcher, zones::Direction};
+
+use super::link::{detections_of, input_of};
+
+pub(super) use self::record::ZonesRecord;
+
+pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
+    registry.register_with(spec(), |options| Ok(Box::new(ZonesPlan::new(options)) as Box<dyn StagePlan>))
+}
+
+fn spec() -> StageSpec {
+    StageSpec::transform("zones", "tells who is in which area, for how long, and who crosses which line")
+        .details(
+            "FILE is TOML with [[zone]] and [[line]] tables: a name each, points, and if wanted anchor, classes, streams, units and \
+             margin. `save` records what is found and `draw` draws it.\n\n\
+             In a zone detections are counted; for tracks there is also how long they stay. A line is crossed when a track is beyond it \
+             by more than the margin, a part of the box's height, so that jitter is no crossing: `in` is from the line's left to its right \
+             as seen from its first point. Stays and crossings need identities: put `track` before it.",
+        )
+        .argument(ArgumentSpec::required("file", OptionKind::Path, "zones and lines, such as yard.toml"))
+        .example("read in.mp4 ! infer centerface confidence=0.1 ! track ! zones yard.toml ! draw tracks=yes ! write out.mp4", "see them")
+        .example("read in.mp4 ! infer centerface ! track ! zones yard.toml ! save events.jsonl only_found=yes", "counts, stays, crossings")
+}
+
+fn usage(error: VisionError, file: &std::path::Path) -> StageError {
+    StageError::new(ErrorKind::Usage, format!("{}: {error}", file.display()))
+}
+
+struct ZonesPlan {
+    file: PathBuf,
+    map: ZoneMap,
+    has_identities: bool,
+}
+
+impl ZonesPlan {
+    fn new(options: &Options) -> Self {
+        Self { file: options.path("file").to_owned(), map: ZoneMap::default(), has_identities: false }
+    }
+
+    fn check_classes(&self, detections: &DetectionFormat) -> Result<(), StageError> {
+        let is_known = |class: &&String| detections.labels.is_empty() || detections.labels.contains(class);
+        for shape in self.map.shapes() {
+            if let Some(stray) = shape.classes.iter().find(|class| !is_known(class)) {
+                let known = detections.labels.join(", ");
+                let told =
+                    format!("{}: `{}` is for class `{stray}`, which the model has not; it has {known}", self.file.display(), shape.name);
+                return Err(StageError::new(ErrorKind::Usage, told));
+            }
+        }
+        Ok(())
+    }
+
+    /// Points in pixels against the size of all frames, where that is known.
+    fn check_size(&self, (width, height): (u32, u32)) -> Result<(), StageError> {
+        let mut everywhere = self.map.clone();
+        everywhere.zones.iter_mut().for_each(|zone| zone.shape.streams.clear());
+        everywhere.lines.iter_mut().for_each(|line| line.shape.streams.clear());
+        everywhere.watcher("", width, height).map(|_| ()).map_err(|error| usage(error, &self.file))
+    }
+}
+
+impl StagePlan for ZonesPlan {
+    fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+        let input = input_of(input)?;
+        let detections = detections_of(input)?;
+        self.map = file::read(&self.file)?;
+        self.map.check().map_err(|error| usage(error, &self.file))?;
+        self.check_classes(detections)?;
+        if let Some(size) = input.size {
+            self.check_size(size)?;
+        }
+        self.has_identities = detections.has_identities;
+        if !self.has_identities && !self.map.lines.is_empty() {
+            return Err(PlanError::Link(LinkMismatch {
+                needs: "detections with an identity, for its lines".into(),
+                mend: "put `track` before it".into(),
+            }));
+        }
+        Ok(Some(input.clone()))
+    }
+
+    fn reads_pixels(&self) -> bool {
+        false
+    }
+
+    fn into_work(self: Box<Self>) -> Result<Work, StageError> {
+        let zones = Zones { plan: *self, streams: BTreeMap::new(), came: BTreeSet::new(), counters: None };
+        Ok(Work::Stages(vec![Box::new(zones)]))
+    }
+}
+
+struct Counters {
+    entered: Counter,
+    left: Counter,
+    crossed_in: Counter,
+    crossed_out: Counter,
+    context: StageContext,
+}
+
+struct Zones {
+    plan: ZonesPlan,
+    streams: BTreeMap<StreamId, ZoneWatcher>,
+    /// Names of the streams that came, where some shapes are for certain streams.
+    came: BTreeSet<String>,
+    counters: Option<Counters>,
+}
+
+impl Stage for Zones {
+    fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
+        if !self.plan.has_identities {
+            context.notice("detections have no identity here, so they are counted and not timed; put `track` before it");
+        }
+        self.counters = Some(Counters {
+            entered: context.counter("zones_entered"),
+            left: context.counter("zones_left"),
+            crossed_in: context.counter("lines_crossed_in"),
+            crossed_out: context.counter("lines_crossed_out"),
+            context: context.clone(),
+        });
+        Ok(())
+    }
+
+    fn frame(&mut self, mut item: FrameItem, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        let Some(watcher) = self.streams.get_mut(&item.frame.stream) else {
+            let message = format!("a frame of stream {} came before the stream's start", item.frame.stream);
+            return Err(StageError::new(ErrorKind::Internal, message));
+        };
+        let found = watcher.watch(&item.detections, item.frame.seconds());
+        if let Some(counters) = &self.counters {
+            found.events.iter().for_each(|event| counters.count(event));
+        }
+        item.attachments.insert(found);
+        out.push(item.into())?;
+        Ok(Flow::More)
+    }
+
+    fn control(&mut self, item: Item, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        match &item {
+            Item::StreamStart(info) => self.begin(info)?,
+            Item::StreamEnd(end) => {
+                self.streams.remove(&end.id);
+            }
+            _ => {}
+        }
+        out.push(item)?;
+        Ok(Flow::More)
+    }
+
+    fn finish(&mut self, _: &mut dyn Emitter) -> Result<(), StageError> {
+        let missing = |name: &&String| !self.came.contains(*name);
+        for shape in self.plan.map.shapes() {
+            if let (Some(name), Some(counters)) = (shape.streams.iter().find(missing), &self.counters) {
+                counters.context.notice(format_args!("`{}` is for stream `{name}`, which did not come", shape.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Zones {
+    fn begin(&mut self, info: &StreamInfo) -> Result<(), StageError> {
+        let watcher = self.plan.map.watcher(&info.name, info.width, info.height).map_err(|error| usage(error, &self.plan.file))?;
+        self.streams.insert(info.id, watcher);
+        if self.plan.map.shapes().any(|shape| shape.streams.contains(&info.name)) {
+            self.came.insert(info.name.clone());
+        }
+        Ok(())
+    }
+}
+
+impl Counters {
+    fn count(&self, event: &ZoneEvent) {
+        let counter = match event {
+            ZoneEvent::Entered { .. } => &self.entered,
+            ZoneEvent::Left { .. } => &self.left,
+            ZoneEvent::Crossed { direction: Direction::In, .. } => &self.crossed_in,
+            ZoneEvent::Crossed { direction: Direction::Out, .. } => &self.crossed_out,
+        };
+        counter.add(1);
+    }
+}
