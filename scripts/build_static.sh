@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds one release program with FFmpeg inside: beyond glibc and libgcc_s it needs nothing, and it finds CUDA,
-# NVDEC and ONNX Runtime at run time. FFmpeg, dav1d and their patches come from Debian's source packages, x264
-# and zlib as Debian's static libraries. FFmpeg is built once for each set of versions and flags.
+# NVDEC and ONNX Runtime at run time. FFmpeg, dav1d, x264 and their patches come from Debian's source packages,
+# zlib as Debian's static library. FFmpeg is built once for each set of versions and flags.
 #
 #   scripts/build_static.sh                   FFmpeg (cached), then the program `framerail`
 #   scripts/build_static.sh --also PACKAGE... the programs of further packages of the workspace with it
@@ -113,6 +113,16 @@ build_dav1d() {
     run nice ninja -C "$work/dav1d/build" -j "$jobs" install || die 'dav1d could not be built'
 }
 
+# Debian's own libx264.a cannot become part of a shared library, such as the Python package's.
+build_x264() {
+    local prefix=$1 work=$2 source
+    say "building x264 $x264_version"
+    fetch_source x264 "$x264_version" "$work/x264"
+    source=$(unpacked "$work/x264")
+    (cd "$source" && run ./configure --prefix="$prefix" --enable-static --enable-pic --disable-cli --disable-opencl &&
+        run nice make -j "$jobs" && run make install-lib-static) || die 'x264 could not be built'
+}
+
 # Copies a static library of Debian's, so that -L of our own folder finds it before the system's shared one.
 take_static() {
     local archive
@@ -131,8 +141,7 @@ build_ffmpeg() {
     build_dav1d "$prefix" "$work"
     take_static "$prefix" libz.a
     if [[ " $* " == *' --enable-libx264 '* ]]; then
-        take_static "$prefix" libx264.a
-        sed "s|^libdir=.*|libdir=$prefix/lib|" "$(pkg-config --variable=pcfiledir x264)/x264.pc" >"$prefix/lib/pkgconfig/x264.pc"
+        build_x264 "$prefix" "$work"
     fi
     say "building FFmpeg $ffmpeg_version (minutes, once)"
     fetch_source ffmpeg "$ffmpeg_version" "$work/ffmpeg"
@@ -171,7 +180,7 @@ lock() {
 prefix_for() {
     local kind=$1 key
     shift
-    key=$(printf '%s\n' "$ffmpeg_version" "$dav1d_version" "$x264_version" "$(gcc -dumpfullversion)" "$@" |
+    key=$(printf '%s\n' "$ffmpeg_version" "$dav1d_version" "$x264_version from source" "$(gcc -dumpfullversion)" "$@" |
         sha256sum | cut -c 1-12)
     echo "$cache/ffmpeg-$kind-${ffmpeg_version#*:}-$key"
 }
