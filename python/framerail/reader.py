@@ -145,6 +145,7 @@ class VideoReader:
         self._is_closed = False
         self._metadata: Optional[VideoMetadata] = None
         self._times: Optional[FrameTimes] = None
+        self._count: Optional[int] = None
         self._planes: Any = ()
         self._compiled = self._open()
 
@@ -189,7 +190,9 @@ class VideoReader:
 
     def __len__(self) -> int:
         """Number of frames; makes the index when there is none yet."""
-        return self._reader.num_frames()
+        if self._count is None or self._is_closed:
+            self._count = self._reader.num_frames()
+        return self._count
 
     def frames_at(self, seconds: Iterable[float]) -> List[int]:
         """Numbers of the frames on screen at these times.

@@ -115,7 +115,13 @@ impl Reader {
         if !self.shared.is_here() {
             return Ok(());
         }
-        let shared = Arc::clone(self.shared.get()?);
+        let shared = self.shared.get()?;
+        if let Some(mut reader) = shared.try_lock() {
+            let reader = reader.take();
+            py.detach(|| drop(reader));
+            return Ok(());
+        }
+        let shared = Arc::clone(shared);
         without_gil(py, &self.cancel, move |turn| {
             if turn.take() {
                 let reader = shared.lock().take();
@@ -126,6 +132,11 @@ impl Reader {
 
     /// Properties of the video, as JSON; makes the index.
     fn metadata(&self, py: Python<'_>, is_indexed: bool) -> PyResult<String> {
+        if let Some(reader) = self.shared.get()?.try_lock().as_deref().and_then(Option::as_ref)
+            && !is_indexed
+        {
+            return Ok(metadata_json(reader.metadata()));
+        }
         self.with(py, move |reader| {
             if is_indexed {
                 reader.num_frames()?;

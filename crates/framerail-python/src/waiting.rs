@@ -4,10 +4,11 @@
 //! for signals; called elsewhere, it is done in place.
 
 use std::{
+    process,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
-        mpsc::{RecvTimeoutError, sync_channel},
+        mpsc::{RecvTimeoutError, Sender, channel, sync_channel},
     },
     thread,
     time::{Duration, Instant},
@@ -54,6 +55,34 @@ fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
     main.bind(py).call0()?.getattr("ident")?.eq(ident.bind(py).call0()?)
 }
 
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A thread that works for the main thread, which waits for one call at a time.
+struct Worker {
+    process: u32,
+    jobs: Sender<Job>,
+}
+
+/// The worker that is free. One that was left to itself ends with its work.
+static WORKER: Mutex<Option<Worker>> = Mutex::new(None);
+
+impl Worker {
+    fn take() -> PyResult<Self> {
+        // After a fork the thread of the parent is not here.
+        if let Some(worker) = WORKER.lock().take().filter(|worker| worker.process == process::id()) {
+            return Ok(worker);
+        }
+        let (jobs, queue) = channel::<Job>();
+        let thread = thread::Builder::new().name("framerail-call".into()).spawn(move || queue.into_iter().for_each(|job| job()));
+        thread.map_err(|error| PyRuntimeError::new_err(format!("no thread could be started: {error}")))?;
+        Ok(Self { process: process::id(), jobs })
+    }
+
+    fn give_back(self) {
+        *WORKER.lock() = Some(self);
+    }
+}
+
 /// Does the work without the GIL. A signal whose handler raises sets `cancel`, and that exception comes out.
 ///
 /// # Errors
@@ -67,16 +96,17 @@ pub fn without_gil<T: Send + 'static>(py: Python<'_>, cancel: &CancelFlag, work:
     // Lent to a closure without the GIL, which has to be `Send`.
     let receiver = Mutex::new(receiver);
     let its_turn = turn.clone();
-    let worker = thread::Builder::new().name("framerail-call".into()).spawn(move || {
-        let _ = sender.send(work(&its_turn));
-    });
-    worker.map_err(|error| PyRuntimeError::new_err(format!("no thread could be started: {error}")))?;
+    let worker = Worker::take()?;
+    let job = move || drop(sender.send(work(&its_turn)));
+    let ended = || PyRuntimeError::new_err("a bug in framerail: a call panicked; please report it");
+    worker.jobs.send(Box::new(job)).map_err(|_| ended())?;
     loop {
         match py.detach(|| receiver.lock().recv_timeout(LOOK_EVERY)) {
-            Ok(result) => return Ok(result),
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(PyRuntimeError::new_err("a bug in framerail: a call panicked; please report it"));
+            Ok(result) => {
+                worker.give_back();
+                return Ok(result);
             }
+            Err(RecvTimeoutError::Disconnected) => return Err(ended()),
             Err(RecvTimeoutError::Timeout) => {}
         }
         if let Err(raised) = py.check_signals() {
