@@ -19,6 +19,8 @@ pub struct Damage {
     pub decode_errors: u64,
     /// Numbers missing in an image sequence.
     pub images_missing: u64,
+    /// Packets of a live stream left out because they came before its first keyframe. No damage in itself.
+    pub packets_before_keyframe: u64,
     /// Why the source ended before its time, if it did.
     pub ended_early: Option<String>,
 }
@@ -39,6 +41,7 @@ impl Damage {
             timestamps_repaired: self.timestamps_repaired + other.timestamps_repaired,
             decode_errors: self.decode_errors + other.decode_errors,
             images_missing: self.images_missing + other.images_missing,
+            packets_before_keyframe: self.packets_before_keyframe + other.packets_before_keyframe,
             ended_early: self.ended_early.clone().or_else(|| other.ended_early.clone()),
         }
     }

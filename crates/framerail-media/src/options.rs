@@ -78,6 +78,9 @@ pub struct InputOptions {
     pub format_options: Vec<(String, String)>,
     /// How much is read to learn what is in the source.
     pub probe: ProbeEffort,
+    /// Whether video before the first keyframe is left out, counted, instead of being decoded into nothing or garbage: for
+    /// live sources, which one joins in the middle of a GOP.
+    pub waits_for_keyframe: bool,
     /// Longest wait for the source to give something; no limit when `None`.
     pub read_timeout: Option<Duration>,
     /// Ends blocking reads.
@@ -103,6 +106,7 @@ impl InputOptions {
             frame_rate: None,
             format_options: Vec::new(),
             probe: ProbeEffort::Full,
+            waits_for_keyframe: false,
             read_timeout: None,
             cancel: CancelFlag::default(),
         }

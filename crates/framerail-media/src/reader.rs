@@ -11,6 +11,10 @@ use crate::{
     sides::SidePackets,
 };
 
+/// Packets after which a live stream that shows no keyframe is decoded as it comes: some encoders refresh the picture
+/// piece by piece and never mark one. Half a minute at 30 frames/s.
+const MAX_WAIT_PACKETS: u64 = 900;
+
 /// What a reader delivers.
 // Moved once from reader to queue; boxing frames would cost an allocation each.
 #[allow(clippy::large_enum_variant)]
@@ -35,6 +39,8 @@ pub struct MediaReader {
     is_drained: bool,
     is_past_end: bool,
     sides: SidePackets,
+    waits_for_keyframe: bool,
+    packets_before_keyframe: u64,
 }
 
 impl MediaReader {
@@ -48,7 +54,18 @@ impl MediaReader {
         let decoder = Decoder::open(&input, pool)?;
         let info = input.info().clone();
         let sides = SidePackets::new(&input);
-        let mut reader = Self { input, decoder, info, queue: VecDeque::new(), next_index: 0, is_drained: false, is_past_end: false, sides };
+        let mut reader = Self {
+            input,
+            decoder,
+            info,
+            queue: VecDeque::new(),
+            next_index: 0,
+            is_drained: false,
+            is_past_end: false,
+            sides,
+            waits_for_keyframe: options.waits_for_keyframe,
+            packets_before_keyframe: 0,
+        };
         reader.read_first_frame()?;
         Ok(reader)
     }
@@ -117,7 +134,9 @@ impl MediaReader {
 
     /// What was not as it should be, so far.
     pub fn damage(&self) -> Damage {
-        self.input.damage().merged(self.decoder.damage())
+        let mut damage = self.input.damage().merged(self.decoder.damage());
+        damage.packets_before_keyframe = self.packets_before_keyframe;
+        damage
     }
 
     /// Conversions that were needed because core does not list the decoder's pixel format, so far.
@@ -175,10 +194,17 @@ impl MediaReader {
         Some(frame)
     }
 
+    /// Whether a live stream's first keyframe is still to come.
+    fn is_before_keyframe(&mut self, packet: &InputPacket) -> bool {
+        self.waits_for_keyframe &= !packet.is_keyframe() && self.packets_before_keyframe < MAX_WAIT_PACKETS;
+        self.waits_for_keyframe
+    }
+
     /// Sends video to the decoder; gives back a side packet if it lies within the selection.
     fn route(&mut self, packet: InputPacket) -> Result<Option<Packet>, MediaError> {
         match packet.kind {
             PacketKind::Video if self.is_past_end => self.sides.pass(&packet),
+            PacketKind::Video if self.is_before_keyframe(&packet) => self.packets_before_keyframe += 1,
             PacketKind::Video => self.decoder.send(Some(&packet))?,
             PacketKind::Side(side) => return Ok(self.sides.select(side, packet)),
         }

@@ -1,0 +1,33 @@
+//! Joining a stream in the middle, as one does with cameras.
+
+mod common;
+
+use std::fs;
+
+use common::{ffmpeg, folder, options, read};
+use framerail_media::InputOptions;
+
+const TS_PACKET_BYTES: usize = 188;
+
+#[test]
+fn what_comes_before_the_first_keyframe_is_left_out_and_counted() {
+    let folder = folder();
+    ffmpeg(
+        folder.path(),
+        "-f lavfi -i testsrc2=size=160x96:rate=25 -frames:v 60 -c:v libx264 -preset ultrafast -bf 0 -g 20 -keyint_min 20 -sc_threshold 0 \
+         -f mpegts whole.ts",
+    );
+    let whole = fs::read(folder.path().join("whole.ts")).expect("made");
+    // From a third of the way into the first GOP.
+    let from = whole.len() / 9 / TS_PACKET_BYTES * TS_PACKET_BYTES;
+    let path = folder.path().join("cut.ts");
+    fs::write(&path, &whole[from..]).expect("written");
+    let joined = read(&InputOptions { waits_for_keyframe: true, ..options(&path) });
+    assert_eq!(joined.frames.len(), 40, "the two whole GOPs");
+    assert!(joined.frames[0].is_keyframe && joined.frames[0].index == 0);
+    let skipped = joined.damage.packets_before_keyframe;
+    assert!((1..20).contains(&skipped), "{skipped} packets before the keyframe");
+    assert_eq!((joined.damage.decode_errors, joined.damage.packets_dropped), (0, 0));
+    let from_start = read(&InputOptions { waits_for_keyframe: true, ..options(&folder.path().join("whole.ts")) });
+    assert_eq!((from_start.frames.len(), from_start.damage.packets_before_keyframe), (60, 0));
+}
