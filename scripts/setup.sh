@@ -68,7 +68,7 @@ check_without_apt() {
 
 setup_packages() {
     local wanted
-    mapfile -t wanted < <(sed 's/#.*//' "$lists/debian.txt" | xargs -n 1)
+    mapfile -t wanted < <(sed 's/#.*//' "$lists/debian.txt" "$lists/debian-test.txt" | xargs -n 1)
     if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
         install_packages "${wanted[@]}"
     else

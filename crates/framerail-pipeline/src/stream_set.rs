@@ -57,6 +57,14 @@ pub trait StreamOpener: Send + Sync {
 
 /// Reads one stream, on a thread of its own. The engine gives the stream's start before its items and its end after them.
 pub trait StreamReader: Send {
+    /// Called once, on the thread that reads, before the first [`StreamReader::produce`].
+    ///
+    /// # Errors
+    /// What keeps it from being read.
+    fn start(&mut self, _line: &StreamLine) -> Result<(), StageError> {
+        Ok(())
+    }
+
     /// The stream, as its first frame has it.
     fn info(&self) -> Arc<StreamInfo>;
 
@@ -102,20 +110,23 @@ pub struct RetryPolicy {
     pub first_wait: Duration,
     /// Longest wait between two attempts.
     pub max_wait: Duration,
-    /// Attempts in a row before the stream ends; `None` for no limit.
+    /// Attempts in a row before the stream ends. Default: no limit for live streams, `file_attempts` for others.
     pub attempts: Option<u32>,
+    /// Attempts for streams that are not live, where `attempts` does not say.
+    pub file_attempts: u32,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { first_wait: Duration::from_millis(500), max_wait: Duration::from_secs(30), attempts: None }
+        Self { first_wait: Duration::from_millis(500), max_wait: Duration::from_secs(30), attempts: None, file_attempts: 5 }
     }
 }
 
 impl RetryPolicy {
     /// How long to wait before an attempt, the first being 1; `None` when there are no more.
-    pub(crate) fn wait(&self, attempt: u32) -> Option<Duration> {
-        if self.attempts.is_some_and(|attempts| attempt > attempts) {
+    pub(crate) fn wait(&self, attempt: u32, is_live: bool) -> Option<Duration> {
+        let limit = self.attempts.or((!is_live).then_some(self.file_attempts));
+        if limit.is_some_and(|attempts| attempt > attempts) {
             return None;
         }
         let doublings = attempt.saturating_sub(1).min(16);
@@ -218,9 +229,14 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_a_bound() {
-        let policy = RetryPolicy { first_wait: Duration::from_millis(100), max_wait: Duration::from_millis(350), attempts: Some(4) };
-        let waits: Vec<_> = (1..=5).map(|attempt| policy.wait(attempt).map(|wait| wait.as_millis())).collect();
+        let policy = RetryPolicy {
+            first_wait: Duration::from_millis(100),
+            max_wait: Duration::from_millis(350),
+            attempts: Some(4),
+            file_attempts: 1,
+        };
+        let waits: Vec<_> = (1..=5).map(|attempt| policy.wait(attempt, true).map(|wait| wait.as_millis())).collect();
         assert_eq!(waits, [Some(100), Some(200), Some(350), Some(350), None]);
-        assert!(RetryPolicy::default().wait(u32::MAX).is_some());
+        assert!(RetryPolicy::default().wait(u32::MAX, true).is_some() && RetryPolicy::default().wait(6, false).is_none());
     }
 }

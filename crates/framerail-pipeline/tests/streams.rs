@@ -321,7 +321,7 @@ fn all(at_once: usize) -> StreamPolicy {
 }
 
 fn quick_retry(attempts: Option<u32>) -> RetryPolicy {
-    RetryPolicy { first_wait: Duration::from_millis(1), max_wait: Duration::from_millis(4), attempts }
+    RetryPolicy { first_wait: Duration::from_millis(1), max_wait: Duration::from_millis(4), attempts, ..RetryPolicy::default() }
 }
 
 fn frames(frames: u64) -> Script {

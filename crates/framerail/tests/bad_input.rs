@@ -159,10 +159,10 @@ fn a_bad_input_among_good_ones_can_be_skipped() {
     place.copy(clip().path(), "clips/a.mp4");
     place.copy(&damage::text_file("mp4"), "clips/b.mp4");
     place.copy(clip().path(), "clips/c.mp4");
-    let stats = place.runs("read @/clips on_error=skip ! write '@/outputs/{name}.mp4' preset=ultrafast");
-    assert_eq!((stats.counter("sources_skipped"), stats.counter("files_written")), (1, 2));
+    let stats = place.runs("read @/clips on_error=end ! write '@/outputs/{name}.mp4' preset=ultrafast");
+    assert_eq!((stats.counter("streams_failed"), stats.counter("files_written")), (1, 2));
     let notices = &stats.stage("read").expect("a stage").notices;
-    assert!(notices.iter().any(|notice| notice.contains("skipped") && notice.contains("b.mp4")), "{notices:?}");
+    assert!(notices.iter().any(|notice| notice.contains("given up") && notice.contains("b.mp4")), "{notices:?}");
     assert!(!place.at("outputs/b.mp4").exists());
     let error = framerail::run(&place.text("read @/clips ! null")).expect_err("the second is bad");
     assert_eq!(error.kind(), ErrorKind::Input);

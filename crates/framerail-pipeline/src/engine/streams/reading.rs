@@ -78,6 +78,7 @@ impl Reading {
             Some(opened) => opened.reader,
             None => self.opener.open(&self.request, &self.line)?,
         };
+        reader.start(&self.line)?;
         if progress.has_started {
             progress.continuity.reopened();
             self.record.update(|stats| {
@@ -127,7 +128,7 @@ impl Reading {
         // A file would begin at its beginning again.
         let may_reopen = on_error == OnStreamError::Retry && (self.request.is_live || !progress.has_frames);
         progress.attempts = progress.attempts.saturating_add(1);
-        let Some(wait) = policy.retry.wait(progress.attempts).filter(|_| may_reopen) else {
+        let Some(wait) = policy.retry.wait(progress.attempts, self.request.is_live).filter(|_| may_reopen) else {
             self.line.context.counter("streams_failed").add(1);
             self.line.context.notice(format_args!("stream {} is given up: {}", self.request.name, failure.message));
             return Ok(AfterFailure::GiveUp);

@@ -1,33 +1,34 @@
-//! The `read` stage: demuxes and decodes one source after another.
+//! The `read` stage: demuxes and decodes its sources, one after another or side by side.
 
+mod counters;
 mod inputs;
+mod opener;
+mod policy;
+mod reader;
 mod source;
 
-use std::{
-    collections::VecDeque,
-    path::Path,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use framerail_core::{Device, FramePool, StreamId};
-use framerail_cuda::{Traffic, nvdec};
-use framerail_media::{CancelFlag, Damage, DeinterlaceMethod, InputOptions, RotationPolicy, SideStreams};
+use framerail_cuda::nvdec;
+use framerail_media::{CancelFlag, DeinterlaceMethod, InputOptions, RotationPolicy, SideStreams};
 use framerail_pipeline::{
-    ArgumentSpec, ConfigError, Counter, DeviceChoice, EdgeFormat, Emitter, ErrorKind, Flow, Item, LinkContext, OptionKind, OptionSpec,
-    Options, PlanError, Registry, RegistryError, Source, StageContext, StageError, StagePlan, StageSpec, StreamEnd, Work,
+    ArgumentSpec, ConfigError, DeviceChoice, EdgeFormat, ErrorKind, LinkContext, OnStreamError, OpenedStream, OptionKind, OptionSpec,
+    Options, PlanError, Registry, RegistryError, StageError, StagePlan, StageSpec, StreamPolicy, StreamRequest, StreamSet, Work,
 };
 
-use self::source::{Card, OpenError, OpenSource, Opener, since};
+use self::{
+    opener::{STANDARD_INPUT, SourceOpener},
+    policy::Liveness,
+    reader::SourceReader,
+    source::{Card, OpenError, OpenSource, Opener},
+};
 use super::infer::ModelInput;
 use crate::{
     convert::cuda_error,
-    devices::{Devices, account},
-    inputs::{SourceName, expand_sources, is_image},
+    devices::Devices,
+    inputs::{expand_sources, is_image},
 };
-
-/// The source that stands for standard input.
-const STANDARD_INPUT: &str = "-";
 
 /// Buffers kept for frames that are turned or converted on reading.
 const KEPT_BUFFERS: usize = 8;
@@ -38,9 +39,15 @@ pub(super) fn register(registry: &mut Registry, devices: &Arc<Devices>) -> Resul
 }
 
 fn spec() -> StageSpec {
+    policy::options().into_iter().fold(own_spec(), StageSpec::option)
+}
+
+fn own_spec() -> StageSpec {
     StageSpec::source("read", "reads video from files, folders, patterns, URLs or standard input")
         .details(
-            "Several sources are read one after another, each as a stream of its own. A folder gives its videos, or its pictures as one \
+            "Several sources are streams of their own. Files are read one after another, or side by side with streams=; live sources \
+             (RTSP, RTP, UDP, SRT, RTMP, cameras, and what live=yes says) are read side by side always, and opened again when they fail. \
+             Frames of live sources that nobody has time for are dropped, counted by stream and place. A folder gives its videos, or its pictures as one \
              stream. Damaged streams are decoded as far as they can be; what was lost is counted.\n\n\
              On a card, one file is cut at its keyframes and decoded by all of the card's engines; frames come out in order and stay in \
              device memory. What the card does not decode (codec, chroma, depth, size, interlaced video that is to be deinterlaced) is decoded \
@@ -83,12 +90,7 @@ fn spec() -> StageSpec {
         .option(OptionSpec::rate("fps").help("frames per second of pictures or raw video that do not say it"))
         .option(OptionSpec::text("format").help("FFmpeg's container name, for sources that do not tell by themselves"))
         .option(OptionSpec::key_values("options").help("further options for FFmpeg's demuxer and protocol"))
-        .option(OptionSpec::time("timeout").help("longest wait for the source to give something; none otherwise"))
-        .option(
-            OptionSpec::choice("on_error", &[("fail", "end the run"), ("skip", "go on with the next source; counted")])
-                .default("fail")
-                .help("what to do when a source cannot be read"),
-        )
+        .option(OptionSpec::time("timeout").help("longest wait for the source to give something; 10s for live sources, none otherwise"))
         .option(DeviceChoice::option("where to decode: auto, cpu, cuda or cuda:N; what --device says otherwise"))
         .option(
             OptionSpec::integer("engines", 1..=64)
@@ -104,80 +106,83 @@ fn spec() -> StageSpec {
                 .help("on a card: device memory for frames decoded ahead"),
         )
         .example("read in.mp4 ! null", "decode a file as fast as it goes")
+        .example("read cam1.mp4 cam2.mp4 streams=all ! infer centerface batch=8 ! save 'boxes/{stream}.jsonl'", "frames of both in one batch")
+        .example("read rtsp://host/cam1 latency=500ms ! infer centerface ! save -", "a camera, half a second late at most")
         .example("read clips/*.mp4 start=5 duration=10 ! save 'boxes/{name}.jsonl'", "ten seconds of each file")
 }
 
 struct ReadPlan {
-    sources: VecDeque<(StreamId, SourceName)>,
+    requests: Vec<StreamRequest>,
     opener: Opener,
     devices: Arc<Devices>,
     choice: DeviceChoice,
-    decoders: Option<usize>,
     ahead_bytes: Option<u64>,
-    skip_bad: bool,
-    /// The first source, opened while linking so that formats are known and mistakes show early.
-    first: Option<OpenSource>,
+    decoders: Option<usize>,
+    policy: StreamPolicy,
+    liveness: Liveness,
+    /// A source opened while linking so that formats are known and mistakes show early, and its flag.
+    first: Option<(OpenSource, CancelFlag)>,
     /// What was decided while linking and the user should know.
     notices: Vec<String>,
-    /// Sources of a card's run that the card does not decode, so far.
-    on_cpu: u64,
 }
+
+/// Decoders on a card for all streams of a run together: one more than the engines of the largest cards.
+const DECODERS_FOR_ALL: usize = 8;
+
+/// Device memory for frames decoded ahead, of all streams together.
+const AHEAD_BYTES_FOR_ALL: u64 = 3 << 30;
 
 impl ReadPlan {
     fn new(options: &Options, devices: &Arc<Devices>) -> Result<Self, ConfigError> {
         let sources = options.texts("source");
         let sources = expand_sources(&sources).map_err(|error| ConfigError::at("source", &error.message).kind(error.kind))?;
-        let secs = |name| options.optional_time(name).map(|time: Duration| time.as_secs_f64());
-        if options.is_given("end") && options.is_given("duration") {
-            return Err(ConfigError::at("duration", "end and duration are both given").help("leave one out"));
-        }
-        if let (Some(start), Some(end)) = (secs("start"), secs("end"))
-            && end <= start
-        {
-            return Err(ConfigError::at("end", "nothing lies between start and end").help("give an end after the start"));
-        }
-        let mut input = InputOptions::new("");
-        input.start_secs = secs("start");
-        input.end_secs = secs("end");
-        input.duration_secs = secs("duration");
-        input.video_stream = options.optional_integer("track").and_then(|track| usize::try_from(track).ok());
-        input.threads = options.count("threads");
-        input.rotation = if options.choice("rotate") == "keep" { RotationPolicy::Keep } else { RotationPolicy::Auto };
-        input.frame_rate = options.optional_rate("fps");
-        input.format = options.optional_text("format").map(str::to_owned);
-        input.format_options = options.optional_key_values("options").unwrap_or_default().to_vec();
-        input.read_timeout = options.optional_time("timeout");
-        let deinterlace = match options.choice("deinterlace") {
-            "yadif" => Some((DeinterlaceMethod::Yadif, false)),
-            "bwdif" => Some((DeinterlaceMethod::Bwdif, false)),
-            "all" => Some((DeinterlaceMethod::Bwdif, true)),
-            _ => None,
-        };
-        let numbered = sources.into_iter().zip(0..).map(|(source, id)| (StreamId(id), source));
+        let liveness = Liveness::of(options);
+        let requests = sources.into_iter().zip(0..).map(|(source, id)| StreamRequest {
+            id: StreamId(id),
+            is_live: liveness.is_live(&source.source),
+            source: source.source,
+            name: source.name,
+        });
+        let requests: Vec<StreamRequest> = requests.collect();
+        let policy = policy::policy(options, requests.len())?;
         let number = |name: &str| options.optional_integer(name).and_then(|number| u64::try_from(number).ok());
+        let mut opener = Opener {
+            input: input_options(options)?,
+            deinterlace: deinterlacing(options),
+            pool: FramePool::new(KEPT_BUFFERS),
+            card: None,
+            rtsp_transport: options.choice("transport").to_owned(),
+        };
+        let side_by_side = together(&policy, &requests);
+        if opener.input.threads == 0 && side_by_side > 1 {
+            let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+            opener.input.threads = (processors / side_by_side).max(1);
+        }
         Ok(Self {
-            sources: numbered.collect(),
-            opener: Opener { input, deinterlace, pool: FramePool::new(KEPT_BUFFERS), card: None },
+            requests,
+            opener,
             devices: Arc::clone(devices),
             choice: devices.choice(DeviceChoice::of(options)?),
             decoders: number("engines").and_then(|count| usize::try_from(count).ok()),
             ahead_bytes: number("memory").map(|megabytes| megabytes * 1_000_000),
-            skip_bad: options.choice("on_error") == "skip",
+            policy,
+            liveness,
             first: None,
             notices: Vec::new(),
-            on_cpu: 0,
         })
     }
-}
 
-impl ReadPlan {
     /// Whether a source can only be a file, and is not there. Patterns, protocols and devices are left to FFmpeg.
     fn is_missing_file(&self, source: &str) -> bool {
         source != STANDARD_INPUT && self.opener.input.format.is_none() && !source.contains(['%', ':']) && !Path::new(source).exists()
     }
-}
 
-impl ReadPlan {
+    /// Whether a failure of this source is a failure of the run.
+    fn must_open(&self, request: &StreamRequest) -> bool {
+        let otherwise = if request.is_live { OnStreamError::Retry } else { OnStreamError::Fail };
+        self.policy.on_error.unwrap_or(otherwise) == OnStreamError::Fail
+    }
+
     /// Finds the card that decodes, if one is to.
     fn find_card(&mut self, context: &LinkContext) -> Result<(), StageError> {
         let can = |_: &Arc<framerail_cuda::CudaDevice>| nvdec::check_library().map_err(|error| error.to_string());
@@ -185,26 +190,32 @@ impl ReadPlan {
         self.notices.extend(settled.notice);
         if let Some(device) = settled.card {
             let model = context.tensor_wanted.as_ref().and_then(|request| request.downcast_ref::<ModelInput>()).cloned();
-            self.opener.card = Some(Card::new(device, self.decoders, self.ahead_bytes, model).map_err(cuda_error)?);
+            let side_by_side = together(&self.policy, &self.requests);
+            let (mut decoders, mut ahead_bytes) = (self.decoders, self.ahead_bytes);
+            if side_by_side > 1 {
+                decoders = decoders.or(Some((DECODERS_FOR_ALL / side_by_side).max(1)));
+                ahead_bytes = Some(ahead_bytes.unwrap_or(AHEAD_BYTES_FOR_ALL) / side_by_side as u64);
+            }
+            self.opener.card = Some(Card::new(device, decoders, ahead_bytes, model).map_err(cuda_error)?);
         }
         Ok(())
     }
 
     /// Opens the first source. Where the device is ours to choose, one that the card does not decode moves all to the CPU.
-    fn open_first(&mut self, id: StreamId, source: &SourceName) -> Result<OpenSource, StageError> {
+    fn open_first(&mut self, request: &StreamRequest, cancel: &CancelFlag) -> Result<OpenSource, StageError> {
         if self.choice == DeviceChoice::Auto
             && let Some(card) = self.opener.card.clone()
         {
-            if is_image(Path::new(&source.source)) {
+            if is_image(Path::new(&request.source)) {
                 // Nobody expects a card to decode a picture: no word on it.
                 self.opener.card = None;
-                return self.opener.open_on_host(id, source);
+                return self.opener.open_on_host(request, cancel);
             }
             // Standard input cannot be opened twice.
-            let opened = if source.source == STANDARD_INPUT {
+            let opened = if request.source == STANDARD_INPUT {
                 Err(OpenError::NotOnCard("standard input is decoded on the CPU unless device=cuda is given".into()))
             } else {
-                self.opener.open_on_card(&card, id, source)
+                self.opener.open_on_card(&card, request, cancel)
             };
             return match opened {
                 Ok(open) => Ok(open),
@@ -212,14 +223,50 @@ impl ReadPlan {
                 Err(OpenError::NotOnCard(reason)) => {
                     self.opener.card = None;
                     self.notices.extend(self.devices.fall_back("decoding", reason));
-                    self.opener.open_on_host(id, source)
+                    self.opener.open_on_host(request, cancel)
                 }
             };
         }
-        let (open, reason) = self.opener.open(id, source)?;
-        self.on_cpu += u64::from(reason.is_some());
-        self.notices.extend(reason);
-        Ok(open)
+        self.opener.open(request, cancel)
+    }
+}
+
+/// Most streams that are read side by side.
+fn together(policy: &StreamPolicy, requests: &[StreamRequest]) -> usize {
+    let live = requests.iter().filter(|request| request.is_live).count();
+    live + (requests.len() - live).min(policy.at_once)
+}
+
+fn input_options(options: &Options) -> Result<InputOptions, ConfigError> {
+    let secs = |name| options.optional_time(name).map(|time: Duration| time.as_secs_f64());
+    if options.is_given("end") && options.is_given("duration") {
+        return Err(ConfigError::at("duration", "end and duration are both given").help("leave one out"));
+    }
+    if let (Some(start), Some(end)) = (secs("start"), secs("end"))
+        && end <= start
+    {
+        return Err(ConfigError::at("end", "nothing lies between start and end").help("give an end after the start"));
+    }
+    let mut input = InputOptions::new("");
+    input.start_secs = secs("start");
+    input.end_secs = secs("end");
+    input.duration_secs = secs("duration");
+    input.video_stream = options.optional_integer("track").and_then(|track| usize::try_from(track).ok());
+    input.threads = options.count("threads");
+    input.rotation = if options.choice("rotate") == "keep" { RotationPolicy::Keep } else { RotationPolicy::Auto };
+    input.frame_rate = options.optional_rate("fps");
+    input.format = options.optional_text("format").map(str::to_owned);
+    input.format_options = options.optional_key_values("options").unwrap_or_default().to_vec();
+    input.read_timeout = options.optional_time("timeout");
+    Ok(input)
+}
+
+fn deinterlacing(options: &Options) -> Option<(DeinterlaceMethod, bool)> {
+    match options.choice("deinterlace") {
+        "yadif" => Some((DeinterlaceMethod::Yadif, false)),
+        "bwdif" => Some((DeinterlaceMethod::Bwdif, false)),
+        "all" => Some((DeinterlaceMethod::Bwdif, true)),
+        _ => None,
     }
 }
 
@@ -227,276 +274,47 @@ impl StagePlan for ReadPlan {
     fn link(&mut self, _: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         self.opener.input.side_streams = if context.packets_wanted { SideStreams::AudioAndSubtitles } else { SideStreams::None };
         // The first is opened below; a slip in the name of a later one need not wait for its turn.
-        if !(self.skip_bad && self.sources.len() > 1)
-            && let Some(missing) = self.sources.iter().skip(1).find(|(_, source)| self.is_missing_file(&source.source))
+        if let Some(missing) = self.requests.iter().skip(1).find(|request| self.must_open(request) && self.is_missing_file(&request.source))
         {
-            let message = format!("{}: no such file or stream; check the name", missing.1.source);
+            let message = format!("{}: no such file or stream; check the name", missing.source);
             return Err(StageError::new(ErrorKind::Input, message).into());
         }
         self.find_card(context)?;
-        let mut format = EdgeFormat { streams: Some(self.sources.len()), ..EdgeFormat::default() };
-        if !(self.skip_bad && self.sources.len() > 1)
-            && let Some((id, source)) = self.sources.front().cloned()
-        {
-            let open = self.open_first(id, &source)?;
-            if self.sources.len() == 1 {
-                let info = open.info();
-                format.size = Some((info.width, info.height));
-                format.pixel_format = open.pixel_format();
-                format.frame_rate = info.frame_rate;
+        let one_stream = self.requests.len() == 1 && !self.policy.stays;
+        let is_live = self.policy.realtime || self.requests.iter().any(|request| request.is_live);
+        let streams = (!self.policy.stays).then_some(self.requests.len());
+        let mut format = EdgeFormat { streams, is_live, ..EdgeFormat::default() };
+        // Where it may fail alone, another may still be sound; where it waits for nobody, it is opened when the run begins.
+        let first = self.requests.first().filter(|first| one_stream || (!first.is_live && self.must_open(first))).cloned();
+        if let Some(request) = first {
+            let cancel = CancelFlag::default();
+            match self.open_first(&request, &cancel) {
+                Ok(open) => {
+                    if one_stream {
+                        let info = open.info();
+                        format.size = Some((info.width, info.height));
+                        format.pixel_format = open.pixel_format();
+                        format.frame_rate = info.frame_rate;
+                    }
+                    self.first = Some((open, cancel));
+                }
+                // It is tried again as soon as the run begins.
+                Err(error) if !self.must_open(&request) && error.kind == ErrorKind::Input => {}
+                Err(error) => return Err(error.into()),
             }
-            self.first = Some(open);
-            self.sources.pop_front();
         }
         format.device = self.opener.card.as_ref().map_or(Device::Cpu, Card::id);
         Ok(Some(format))
     }
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
-        let cancel: CancelFlag = Arc::clone(&self.opener.input.cancel);
-        let read = Read {
-            plan: *self,
+        let opener = Arc::new(SourceOpener::new(self.opener, self.liveness, &self.requests, self.notices));
+        let first = self.first.zip(self.requests.first());
+        let opened = first.map(|((open, cancel), request)| OpenedStream {
+            id: request.id,
+            reader: Box::new(SourceReader::new(open, request.is_live, opener.shared())),
             cancel,
-            open: None,
-            counters: None,
-            finished: Damage::default(),
-            conversions: 0,
-            card: CardTotals::default(),
-        };
-        Ok(Work::Source(Box::new(read)))
+        });
+        Ok(Work::Streams(StreamSet { opener, requests: self.requests, opened, policy: self.policy }))
     }
-}
-
-/// A part of the damage, to be counted under a name.
-type DamageCount = fn(&Damage) -> u64;
-
-struct Counters {
-    context: StageContext,
-    expected: Counter,
-    skipped: Counter,
-    converted: Counter,
-    ended_early: Counter,
-    damage: [(Counter, DamageCount); 7],
-    card: Option<CardCounters>,
-}
-
-/// Counted when a card decodes.
-struct CardCounters {
-    sources_on_cpu: Counter,
-    decoders: Counter,
-    pieces: Counter,
-    pictures: Counter,
-    most_waiting: Counter,
-}
-
-impl CardCounters {
-    fn new(context: &StageContext) -> Self {
-        Self {
-            sources_on_cpu: context.counter("sources_on_cpu"),
-            decoders: context.counter("decoders"),
-            pieces: context.counter("pieces"),
-            pictures: context.counter("pictures_decoded"),
-            most_waiting: context.counter("frames_waiting_max"),
-        }
-    }
-}
-
-/// What card sources that have ended did, and what of the open one was accounted for.
-#[derive(Default)]
-struct CardTotals {
-    pieces: u64,
-    pictures: u64,
-    decoders: u64,
-    most_waiting: u64,
-    accounted: Traffic,
-}
-
-impl Counters {
-    fn new(context: &StageContext, has_card: bool) -> Self {
-        let counted: [(&str, DamageCount); 7] = [
-            ("packets_corrupt", |damage| damage.packets_corrupt),
-            ("packets_dropped", |damage| damage.packets_dropped),
-            ("frames_repaired", |damage| damage.frames_repaired),
-            ("frames_dropped", |damage| damage.frames_dropped),
-            ("timestamps_repaired", |damage| damage.timestamps_repaired),
-            ("decode_errors", |damage| damage.decode_errors),
-            ("images_missing", |damage| damage.images_missing),
-        ];
-        Self {
-            context: context.clone(),
-            expected: context.counter("frames_expected"),
-            skipped: context.counter("sources_skipped"),
-            converted: context.counter("frames_converted"),
-            ended_early: context.counter("sources_ended_early"),
-            damage: counted.map(|(name, count)| (context.counter(name), count)),
-            card: has_card.then(|| CardCounters::new(context)),
-        }
-    }
-}
-
-struct Read {
-    plan: ReadPlan,
-    cancel: CancelFlag,
-    open: Option<OpenSource>,
-    counters: Option<Counters>,
-    /// Damage of the sources that have ended.
-    finished: Damage,
-    conversions: u64,
-    card: CardTotals,
-}
-
-impl Source for Read {
-    fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
-        let cancel: &Arc<AtomicBool> = &self.cancel;
-        context.interrupt(cancel);
-        self.counters = Some(Counters::new(context, self.plan.opener.card.is_some()));
-        self.plan.notices.drain(..).for_each(|notice| context.notice(notice));
-        Ok(())
-    }
-
-    fn produce(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
-        let Some(source) = &mut self.open else { return self.begin(out) };
-        let given = source.next(out);
-        self.count_card();
-        match given {
-            Ok(true) => Ok(Flow::More),
-            Ok(false) => self.end_stream(out),
-            Err(error) => {
-                self.count();
-                Err(error)
-            }
-        }
-    }
-
-    fn finish(&mut self, out: &mut dyn Emitter) -> Result<(), StageError> {
-        if self.open.is_some() { self.end_stream(out).map(|_| ()) } else { Ok(()) }
-    }
-}
-
-impl Read {
-    /// Opens the next source, or ends.
-    fn begin(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
-        let open = match self.plan.first.take() {
-            Some(open) => open,
-            None => {
-                let Some((id, source)) = self.plan.sources.pop_front() else { return Ok(Flow::Done) };
-                match self.plan.opener.open(id, &source) {
-                    Ok((open, reason)) => {
-                        self.tell_on_cpu(reason);
-                        open
-                    }
-                    Err(error) if self.plan.skip_bad => {
-                        if let Some(counters) = &self.counters {
-                            counters.skipped.add(1);
-                            counters.context.notice(format_args!("skipped: {error}"));
-                        }
-                        return Ok(Flow::More);
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-        };
-        if let Some(counters) = &self.counters {
-            counters.expected.add(open.info().frames_estimate.unwrap_or(0));
-        }
-        out.push(Item::StreamStart(Arc::new(open.info().clone())))?;
-        self.open = Some(open);
-        Ok(Flow::More)
-    }
-
-    fn tell_on_cpu(&mut self, reason: Option<String>) {
-        if let (Some(reason), Some(counters)) = (reason, &self.counters) {
-            self.plan.on_cpu += 1;
-            counters.context.notice(reason);
-        }
-    }
-
-    fn end_stream(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
-        self.count();
-        let Some(mut source) = self.open.take() else { return Ok(Flow::More) };
-        source.end(out)?;
-        self.end_card(&source);
-        let damage = source.damage();
-        let conversions = source.conversions();
-        if let Some(counters) = &self.counters {
-            counters.ended_early.add(u64::from(damage.ended_early.is_some()));
-            let name = &source.info().source;
-            if let Some(line) = describe(&damage) {
-                counters.context.notice(format_args!("{name}: {line}"));
-            }
-            for conversion in &conversions {
-                let (from, to, frames) = (&conversion.from, &conversion.to, conversion.frames);
-                counters.context.notice(format_args!("{name}: {frames} frames converted from {from} to {to}"));
-            }
-        }
-        self.conversions += conversions.iter().map(|conversion| conversion.frames).sum::<u64>();
-        let id = source.info().id;
-        let ended_early = damage.ended_early.clone();
-        self.finished = self.finished.merged(&damage);
-        out.push(Item::StreamEnd(StreamEnd { id, ended_early }))?;
-        Ok(Flow::More)
-    }
-
-    /// Shows the damage so far.
-    fn count(&self) {
-        let (Some(counters), Some(source)) = (&self.counters, &self.open) else { return };
-        let damage = self.finished.merged(&source.damage());
-        for (counter, count) in &counters.damage {
-            counter.set(count(&damage));
-        }
-        let converted: u64 = source.conversions().iter().map(|conversion| conversion.frames).sum();
-        counters.converted.set(self.conversions + converted);
-    }
-
-    /// Shows what was done on the card so far.
-    fn count_card(&mut self) {
-        let Some(counters) = &self.counters else { return };
-        let Some(card) = &counters.card else { return };
-        let work = self.open.as_ref().and_then(OpenSource::card_work).unwrap_or_default();
-        account(&counters.context, since(work.stats.traffic, self.card.accounted));
-        // Uploads of frames that the host decoded were made by this thread.
-        account(&counters.context, Traffic::take());
-        self.card.accounted = work.stats.traffic;
-        if let Some((device, bytes)) = work.memory {
-            counters.context.memory(device, bytes);
-        }
-        card.sources_on_cpu.set(self.plan.on_cpu);
-        card.pieces.set(self.card.pieces + work.stats.pieces);
-        card.pictures.set(self.card.pictures + work.stats.pictures_decoded);
-        card.decoders.set(self.card.decoders.max(work.stats.decoders as u64));
-        card.most_waiting.set(self.card.most_waiting.max(work.stats.most_waiting as u64));
-    }
-
-    /// Adds a source that has ended.
-    fn end_card(&mut self, source: &OpenSource) {
-        let Some(work) = source.card_work() else { return };
-        let (Some(counters), stats) = (&self.counters, work.stats) else { return };
-        account(&counters.context, since(stats.traffic, self.card.accounted));
-        account(&counters.context, Traffic::take());
-        self.card = CardTotals {
-            pieces: self.card.pieces + stats.pieces,
-            pictures: self.card.pictures + stats.pictures_decoded,
-            decoders: self.card.decoders.max(stats.decoders as u64),
-            most_waiting: self.card.most_waiting.max(stats.most_waiting as u64),
-            accounted: Traffic::default(),
-        };
-    }
-}
-
-/// What was lost, in one line; `None` for a sound stream. Streams without timestamps at all are no damage.
-fn describe(damage: &Damage) -> Option<String> {
-    let counted = [
-        (damage.packets_corrupt, "packets damaged"),
-        (damage.packets_dropped, "packets dropped"),
-        (damage.decode_errors, "decoding errors"),
-        (damage.frames_repaired, "frames repaired"),
-        (damage.frames_dropped, "frames lost"),
-        (damage.images_missing, "pictures missing"),
-    ];
-    let mut parts: Vec<String> = counted.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
-    parts.extend(damage.ended_early.as_ref().map(|why| format!("ended early: {why}")));
-    if parts.is_empty() && damage.timestamps_repaired > 0 {
-        return Some(format!("{} timestamps were missing or out of order and have been worked out", damage.timestamps_repaired));
-    }
-    (!parts.is_empty()).then(|| format!("decoded as far as it goes: {}", parts.join(", ")))
 }

@@ -1,17 +1,16 @@
 //! One source while it is read: decoded on the host, on a card, or on the host for a card.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use framerail_core::{Device, Frame, FramePool, PixelFormat, StreamId, StreamInfo};
+use framerail_core::{Device, Frame, FramePool, PixelFormat, StreamInfo};
 use framerail_cuda::{CudaDevice, CudaError, DevicePool, Traffic};
-use framerail_media::{Damage, DeinterlaceMethod, Deinterlacer, InputOptions, MediaItem, MediaReader};
-use framerail_pipeline::{Emitter, ErrorKind, FrameItem, Item, StageError};
+use framerail_media::{CancelFlag, Damage, DeinterlaceMethod, Deinterlacer, InputOptions, MediaItem, MediaReader};
+use framerail_pipeline::{Emitter, ErrorKind, FrameItem, Item, StageError, StreamRequest};
 use framerail_reader::{CopySurfaces, DeviceOptions, DeviceReader, DeviceReaderStats, MakeSurface, ReaderError};
 
-use super::inputs::ModelInputs;
+use super::{inputs::ModelInputs, policy};
 use crate::{
     convert::{cuda_error, input_error, reader_error},
-    inputs::SourceName,
     stages::infer::ModelInput,
     uploader::Uploader,
 };
@@ -22,6 +21,9 @@ const MAX_KEPT_BYTES: u64 = 4 << 30;
 /// Device memory for model inputs made ahead, unless the user says otherwise: they are far smaller than pictures.
 const INPUTS_AHEAD_BYTES: u64 = 512 << 20;
 
+/// Longest silence of a live source before it is opened again, unless the user says otherwise.
+const LIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How sources are opened.
 #[derive(Clone)]
 pub(super) struct Opener {
@@ -30,6 +32,8 @@ pub(super) struct Opener {
     pub(super) pool: FramePool,
     /// The card to which frames go.
     pub(super) card: Option<Card>,
+    /// `tcp` or `udp`.
+    pub(super) rtsp_transport: String,
 }
 
 /// A card that decodes.
@@ -86,43 +90,62 @@ pub(super) enum OpenError {
 
 impl Opener {
     /// Opens a source where frames are wanted: on the card if it can, else on the host, with the reason.
-    pub(super) fn open(&self, id: StreamId, source: &SourceName) -> Result<(OpenSource, Option<String>), StageError> {
-        let Some(card) = &self.card else { return Ok((self.open_on_host(id, source)?, None)) };
-        match self.open_on_card(card, id, source) {
-            Ok(open) => Ok((open, None)),
+    pub(super) fn open(&self, request: &StreamRequest, cancel: &CancelFlag) -> Result<OpenSource, StageError> {
+        let Some(card) = &self.card else { return self.open_on_host(request, cancel) };
+        match self.open_on_card(card, request, cancel) {
+            Ok(open) => Ok(open),
             Err(OpenError::Failed(error)) => Err(error),
             Err(OpenError::NotOnCard(reason)) => {
-                let mut open = self.open_on_host(id, source)?;
+                let mut open = self.open_on_host(request, cancel)?;
                 if let OpenSource::Host(host) = &mut open {
                     host.uploader = Some(Uploader::new(&card.device).map_err(cuda_error)?);
+                    let reason = reason.strip_prefix(&format!("{}: ", request.source)).unwrap_or(&reason);
+                    host.why_here = Some(format!("{}: decoded on the CPU and uploaded: {reason}", request.source));
                 }
-                let reason = reason.strip_prefix(&format!("{}: ", source.source)).unwrap_or(&reason).to_owned();
-                Ok((open, Some(format!("{}: decoded on the CPU and uploaded: {reason}", source.source))))
+                Ok(open)
             }
         }
     }
 
     /// Opens a source for the card's decoder alone.
-    pub(super) fn open_on_card(&self, card: &Card, id: StreamId, source: &SourceName) -> Result<OpenSource, OpenError> {
+    pub(super) fn open_on_card(&self, card: &Card, request: &StreamRequest, cancel: &CancelFlag) -> Result<OpenSource, OpenError> {
         if self.deinterlace.is_some() {
             return Err(OpenError::NotOnCard("deinterlacing is done on the CPU".into()));
         }
-        match DeviceReader::open(&self.options(id, source), &card.options()) {
+        match DeviceReader::open(&self.options(request, cancel), &card.options()) {
             Ok(reader) => Ok(OpenSource::Card(Box::new(CardSource { reader, card: card.clone() }))),
             Err(ReaderError::NotOnDevice { reason, .. }) => Err(OpenError::NotOnCard(reason)),
-            Err(error) => Err(OpenError::Failed(naming(&source.source, reader_error(error)))),
+            Err(error) => Err(OpenError::Failed(naming(&request.source, reader_error(error)))),
         }
     }
 
-    pub(super) fn open_on_host(&self, id: StreamId, source: &SourceName) -> Result<OpenSource, StageError> {
+    pub(super) fn open_on_host(&self, request: &StreamRequest, cancel: &CancelFlag) -> Result<OpenSource, StageError> {
         let reader =
-            MediaReader::open(&self.options(id, source), &self.pool).map_err(|error| naming(&source.source, input_error(error)))?;
+            MediaReader::open(&self.options(request, cancel), &self.pool).map_err(|error| naming(&request.source, input_error(error)))?;
         let deinterlacer = self.deinterlace.map(|(method, all)| Deinterlacer::new(method, all));
-        Ok(OpenSource::Host(Box::new(HostSource { reader, deinterlacer, uploader: None })))
+        Ok(OpenSource::Host(Box::new(HostSource { reader, deinterlacer, uploader: None, why_here: None })))
     }
 
-    fn options(&self, id: StreamId, source: &SourceName) -> InputOptions {
-        InputOptions { source: source.source.clone(), name: Some(source.name.clone()), stream: id, ..self.input.clone() }
+    fn options(&self, request: &StreamRequest, cancel: &CancelFlag) -> InputOptions {
+        let mut options = InputOptions {
+            source: request.source.clone(),
+            name: Some(request.name.clone()),
+            stream: request.id,
+            cancel: Arc::clone(cancel),
+            ..self.input.clone()
+        };
+        if request.is_live {
+            options.waits_for_keyframe = true;
+            options.read_timeout = options.read_timeout.or(Some(LIVE_TIMEOUT));
+        }
+        let is_rtsp = policy::scheme(&request.source).is_some_and(|scheme| scheme == "rtsp" || scheme == "rtsps");
+        if is_rtsp && !options.format_options.iter().any(|(name, _)| name == "rtsp_transport") {
+            options.format_options.push(("rtsp_transport".to_owned(), self.rtsp_transport.clone()));
+        }
+        if policy::is_camera(&request.source) && options.format.is_none() {
+            options.format = Some("v4l2".to_owned());
+        }
+        options
     }
 }
 
@@ -145,6 +168,8 @@ pub(super) struct HostSource {
     deinterlacer: Option<Deinterlacer>,
     /// For frames that are wanted on a card.
     uploader: Option<Uploader>,
+    /// Why the card does not decode it, though it was to.
+    why_here: Option<String>,
 }
 
 pub(super) struct CardSource {
@@ -213,6 +238,14 @@ impl OpenSource {
             host.drain(out)?;
         }
         Ok(())
+    }
+
+    /// Why a source that was meant for a card is decoded on the CPU, when it is.
+    pub(super) fn why_on_cpu(&self) -> Option<&str> {
+        match self {
+            OpenSource::Host(host) => host.why_here.as_deref(),
+            OpenSource::Card(_) => None,
+        }
     }
 
     pub(super) fn damage(&self) -> Damage {

@@ -1,0 +1,158 @@
+//! How the sources of a `read` are read: together or in turn, paced, dropped, opened again.
+
+use std::{path::Path, time::Duration};
+
+use framerail_pipeline::{ConfigError, DropPolicy, OnStreamError, OptionSpec, Options, RetryPolicy, StreamPolicy};
+
+/// Schemes of URLs that give frames at their own time.
+const LIVE_SCHEMES: &[&str] = &["rtsp", "rtsps", "rtp", "srtp", "udp", "srt", "rtmp", "rtmps", "rtmpt"];
+
+/// FFmpeg's names of formats that stand for cameras and screens.
+const LIVE_FORMATS: &[&str] = &["v4l2", "video4linux2", "video4linux2,v4l2", "x11grab", "kmsgrab", "fbdev", "decklink", "alsa"];
+
+/// The options of `read` that are about many or live sources.
+pub(super) fn options() -> Vec<OptionSpec> {
+    vec![
+        OptionSpec::integer("streams", 1..=1024)
+            .default("auto")
+            .or_word("auto", "one file after another, and all live sources side by side")
+            .or_word("all", "every source side by side")
+            .help("files that are read side by side, each by a thread of its own"),
+        OptionSpec::choice("live", &[("auto", "by the kind of URL or device"), ("yes", "all are"), ("no", "none is")])
+            .default("auto")
+            .help("whether sources give frames at their own time; say yes for live HLS and HTTP"),
+        OptionSpec::switch("realtime").default("no").help("gives the frames of files at their own time, as a camera would"),
+        OptionSpec::time("latency")
+            .default("2s")
+            .or_word("none", "no budget")
+            .help("live and realtime: longest time from a frame's arrival to the end of the pipeline; late frames are dropped or counted"),
+        OptionSpec::choice(
+            "drop",
+            &[
+                ("oldest", "the frame that has waited longest: pictures stay fresh"),
+                ("newest", "the frame that comes: what waits is kept"),
+                ("none", "nothing: the source has to wait; late frames are counted"),
+            ],
+        )
+        .default("oldest")
+        .help("live and realtime: which frames go when there is no time for all; counted"),
+        OptionSpec::integer("buffer", 1..=1000)
+            .default("auto")
+            .unit("frames")
+            .or_word("auto", "8 for live and realtime, 2 otherwise")
+            .help("frames of a stream that wait for their turn"),
+        OptionSpec::choice(
+            "on_error",
+            &[
+                ("auto", "retry for live sources, fail for others"),
+                ("fail", "the run fails"),
+                ("end", "the stream ends, the others go on; counted"),
+                ("retry", "it is opened again after a while, the others go on; files only as long as they gave no frame"),
+            ],
+        )
+        .default("auto")
+        .help("what to do when a source cannot be read"),
+        OptionSpec::integer("retries", 0..=1_000_000)
+            .help("attempts in a row to open a source again before its stream ends; no limit for live sources, 5 for others"),
+        OptionSpec::time("retry_wait").default("500ms").help("wait before the first attempt; doubled for each further one, up to 30s"),
+        OptionSpec::choice("transport", &[("tcp", "loses nothing"), ("udp", "less delay; what is lost on the way is counted as damage")])
+            .default("tcp")
+            .help("how RTSP sends its packets"),
+        OptionSpec::switch("stay").default("no").help("goes on when no stream is left, for programs that add streams while it runs"),
+    ]
+}
+
+/// Attempts for sources that are not live, unless the user says otherwise.
+const FILE_RETRIES: u32 = 5;
+
+/// Longest wait between two attempts.
+const MAX_RETRY_WAIT: Duration = Duration::from_secs(30);
+
+/// How the sources are read, of which there are so many at the start.
+pub(super) fn policy(options: &Options, sources: usize) -> Result<StreamPolicy, ConfigError> {
+    let at_once = match options.word("streams") {
+        Some("all") => usize::MAX,
+        Some(_) => 1,
+        None => options.optional_integer("streams").and_then(|count| usize::try_from(count).ok()).unwrap_or(1),
+    };
+    let realtime = options.switch("realtime");
+    let stays = options.switch("stay");
+    let on_error = match options.choice("on_error") {
+        "fail" => Some(OnStreamError::Fail),
+        "end" => Some(OnStreamError::End),
+        "retry" => Some(OnStreamError::Retry),
+        _ => None,
+    };
+    let attempts = options.optional_integer("retries").and_then(|count| u32::try_from(count).ok());
+    if attempts.is_some() && matches!(on_error, Some(OnStreamError::Fail | OnStreamError::End)) {
+        return Err(ConfigError::at("retries", "is given, but on_error says that nothing is tried again").help("leave one out"));
+    }
+    let first_wait = options.time("retry_wait");
+    Ok(StreamPolicy {
+        // Paced files are side by side unless a number says otherwise: a camera does not wait for another.
+        at_once: if (realtime || stays) && !options.is_given("streams") { sources.max(1024) } else { at_once },
+        realtime,
+        drop: Some(match options.choice("drop") {
+            "newest" => DropPolicy::Newest,
+            "none" => DropPolicy::None,
+            _ => DropPolicy::Oldest,
+        }),
+        latency: options.optional_time("latency"),
+        buffer: options.optional_integer("buffer").and_then(|count| usize::try_from(count).ok()),
+        on_error,
+        retry: RetryPolicy { first_wait, max_wait: MAX_RETRY_WAIT.max(first_wait), attempts, file_attempts: FILE_RETRIES },
+        stays,
+    })
+}
+
+/// Which sources are live.
+#[derive(Clone, Debug)]
+pub(super) enum Liveness {
+    ByName,
+    All,
+    None,
+}
+
+impl Liveness {
+    pub(super) fn of(options: &Options) -> Self {
+        let is_live_format = options.optional_text("format").is_some_and(|format| LIVE_FORMATS.contains(&format));
+        match options.choice("live") {
+            "yes" => Liveness::All,
+            "no" => Liveness::None,
+            _ if is_live_format => Liveness::All,
+            _ => Liveness::ByName,
+        }
+    }
+
+    pub(super) fn is_live(&self, source: &str) -> bool {
+        match self {
+            Liveness::All => true,
+            Liveness::None => false,
+            Liveness::ByName => is_camera(source) || scheme(source).is_some_and(|scheme| LIVE_SCHEMES.contains(&scheme.as_str())),
+        }
+    }
+}
+
+/// Whether a source is a camera of this machine.
+pub(super) fn is_camera(source: &str) -> bool {
+    Path::new(source).file_name().is_some_and(|name| name.to_string_lossy().starts_with("video")) && source.starts_with("/dev/")
+}
+
+/// The part of a URL before `://`, in lower case.
+pub(super) fn scheme(source: &str) -> Option<String> {
+    source.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cameras_are_told_by_their_names() {
+        let live = ["rtsp://host/cam", "RTSP://host/cam", "udp://239.0.0.1:5000", "srt://host:9000", "/dev/video0"];
+        assert!(live.iter().all(|source| Liveness::ByName.is_live(source)));
+        let files = ["in.mp4", "https://host/clip.mp4", "/dev/stdin", "-", "video0.mp4", "folder/video/x.mkv"];
+        assert!(!files.iter().any(|source| Liveness::ByName.is_live(source)));
+        assert!(Liveness::All.is_live("in.mp4") && !Liveness::None.is_live("rtsp://host"));
+    }
+}

@@ -1,0 +1,178 @@
+//! A camera over RTSP that goes away, comes back and falls silent. The server is GStreamer's, of Debian's packages.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    path::Path,
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant, UNIX_EPOCH},
+};
+
+use framerail::pipeline::{RunHandle, RunOptions, StreamState, StreamStats, Verdict};
+use parking_lot::Mutex;
+
+/// Far beyond what any step takes.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Debian's Python, which sees Debian's GStreamer.
+const PYTHON: &str = "/usr/bin/python3";
+
+/// A server in a process of its own.
+struct Camera {
+    server: Child,
+    commands: ChildStdin,
+}
+
+impl Camera {
+    fn start(port: u16) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rtsp_server.py");
+        let mut server = Command::new(PYTHON)
+            .arg(script)
+            .arg(port.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("Debian's Python");
+        let commands = server.stdin.take().expect("piped");
+        let mut said = String::new();
+        BufReader::new(server.stdout.take().expect("piped")).read_line(&mut said).expect("a line");
+        assert_eq!(said.trim(), format!("ready {port}"), "the server did not start");
+        Self { server, commands }
+    }
+
+    fn tell(&mut self, command: &str) {
+        writeln!(self.commands, "{command}").expect("it listens");
+    }
+}
+
+impl Drop for Camera {
+    /// As a camera whose plug is pulled.
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// Whether the packages are there; says loudly what to install where they are not.
+fn has_server() -> bool {
+    let probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst, GstRtspServer; Gst.init(None); \
+                 exit(not all(map(Gst.ElementFactory.find, ['x264enc', 'rtph264pay', 'videotestsrc'])))";
+    let found = Command::new(PYTHON).args(["-c", probe]).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    if !found {
+        let words = "NOT TESTED: live sources. GStreamer's RTSP server is missing; install scripts/requirements/debian-test.txt";
+        assert!(std::env::var_os("CI").is_none(), "{words}");
+        eprintln!("{words}");
+    }
+    found
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
+}
+
+/// Number, seconds on the stream's clock and on the wall's of every frame that left `read`.
+type Seen = Arc<Mutex<Vec<(u64, f64, f64)>>>;
+
+fn start(text: &str) -> (RunHandle, Seen) {
+    let mut planned = framerail::plan(text).expect("valid").into_graph().expect("linked");
+    let edge = planned.edges.first().expect("read has a follower").id;
+    let seen = Seen::default();
+    let note = Arc::clone(&seen);
+    planned.graph.probe(
+        edge,
+        Arc::new(move |item| {
+            let arrival = item.arrival.expect("a live frame has its arrival");
+            let wall = arrival.wall.duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
+            note.lock().push((item.frame.index, item.frame.seconds(), wall));
+            Verdict::Keep
+        }),
+    );
+    (planned.graph.start(RunOptions::default()).expect("started"), seen)
+}
+
+fn wait_for(handle: &RunHandle, what: &str, is_so: impl Fn(&StreamStats) -> bool) -> StreamStats {
+    let began = Instant::now();
+    loop {
+        let stats = handle.stats().stream(0).cloned().unwrap_or_default();
+        if is_so(&stats) {
+            return stats;
+        }
+        assert!(began.elapsed() < PATIENCE, "{what} never came: {stats:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_camera_that_stops_restarts_and_starves_is_one_stream() {
+    if !has_server() {
+        return;
+    }
+    let port = free_port();
+    let mut camera = Camera::start(port);
+    let text = format!("read rtsp://127.0.0.1:{port}/cam timeout=2s retry_wait=100ms ! null");
+    let (handle, seen) = start(&text);
+    wait_for(&handle, "the first frames", |stream| stream.frames_delivered > 10);
+
+    drop(camera);
+    let gone = wait_for(&handle, "the loss of the camera", |stream| stream.state == StreamState::Retrying);
+    assert!(gone.last_error.is_some(), "{gone:?}");
+    camera = Camera::start(port);
+    wait_for(&handle, "the camera's return", |stream| stream.reconnects == 1 && stream.frames_delivered > gone.frames_delivered + 10);
+
+    camera.tell("starve");
+    let silent = wait_for(&handle, "the end of patience", |stream| stream.state == StreamState::Retrying);
+    assert!(silent.last_error.as_ref().is_some_and(|error| error.contains("nothing arrived for 2 s")), "{silent:?}");
+    camera.tell("feed");
+    wait_for(&handle, "frames after the silence", |stream| {
+        stream.reconnects >= 2 && stream.frames_delivered > silent.frames_delivered + 10
+    });
+
+    handle.stop();
+    let outcome = handle.wait();
+    outcome.result.expect("a stop is no failure");
+    let stream = outcome.stats.stream(0).expect("listed").clone();
+    assert_eq!(stream.frames_read, stream.frames_delivered + stream.frames_dropped, "{stream:?}");
+    let seen = seen.lock();
+    assert_eq!(seen.len() as u64, stream.frames_delivered);
+    let in_order = |pair: &[(u64, f64, f64)]| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1 && pair[0].2 <= pair[1].2;
+    assert!(seen.windows(2).all(in_order), "over three connections: {seen:?}");
+    // The two gaps are as long on the stream's clock as on the wall's, but for what buffers hold.
+    let (first, last) = (seen[0], seen[seen.len() - 1]);
+    let (on_clock, on_wall) = (last.1 - first.1, last.2 - first.2);
+    assert!((on_clock - on_wall).abs() < 5.0, "{on_clock} s and {on_wall} s");
+}
+
+#[test]
+fn a_camera_may_be_late_and_be_joined_in_the_middle() {
+    if !has_server() {
+        return;
+    }
+    let port = free_port();
+    // Nobody is there yet: the run waits for the camera. A second viewer joins while the first is at it.
+    let url = format!("rtsp://127.0.0.1:{port}/cam");
+    let (first, _) = start(&format!("read {url} retry_wait=100ms ! null"));
+    wait_for(&first, "an attempt", |stream| stream.last_error.is_some());
+    let _camera = Camera::start(port);
+    wait_for(&first, "the camera", |stream| stream.frames_delivered > 5);
+    for transport in ["tcp", "udp"] {
+        let (second, _) = start(&format!("read {url} retry_wait=100ms transport={transport} ! null"));
+        wait_for(&second, transport, |stream| stream.frames_delivered > 30);
+        second.stop();
+        let outcome = second.wait();
+        outcome.result.expect("a stop is no failure");
+        let errors = outcome.stats.counter("decode_errors");
+        assert_eq!(errors, 0, "{transport}: decoding begins at a keyframe");
+    }
+    first.stop();
+    first.wait().result.expect("a stop is no failure");
+}
+
+#[test]
+fn a_camera_that_is_not_there_ends_as_it_is_told() {
+    let url = format!("rtsp://127.0.0.1:{}/cam", free_port());
+    for rest in ["on_error=fail", "on_error=end", "retries=2 retry_wait=1ms"] {
+        let error = framerail::run(&format!("read {url} {rest} ! null")).expect_err("nobody is there");
+        assert!(error.to_string().contains(&url), "{rest}: {error}");
+    }
+}
