@@ -72,6 +72,12 @@ fn corners([x, y, ratio, height]: [f64; 4]) -> Corners {
     Corners::from_center((x, y), ratio * height, height)
 }
 
+/// Overlap of boxes whose right and lower edges are pixels that belong to them: so the published program counts.
+fn overlap(a: &Corners, b: &Corners) -> f64 {
+    let whole = |corners: &Corners| Corners { x2: corners.x2 + 1.0, y2: corners.y2 + 1.0, ..*corners };
+    whole(a).iou(&whole(b))
+}
+
 impl Track {
     fn new(id: u64, observation: &Observation, step: u64, state: State) -> Self {
         let measured = measured(observation);
@@ -103,15 +109,14 @@ impl Track {
     }
 
     fn iou(&self, observation: &Observation) -> f64 {
-        if self.class == observation.class { self.corners().iou(&Corners::from(&observation.bbox)) } else { 0.0 }
+        if self.class == observation.class { overlap(&self.corners(), &Corners::from(&observation.bbox)) } else { 0.0 }
     }
 }
 
 /// ByteTrack for one stream.
 ///
 /// Source: Y. Zhang et al., ByteTrack: Multi-Object Tracking by Associating Every Detection Box, ECCV 2022, and its published program:
-/// each step, cost and constant is as there, but for the overlap of boxes, which is that of areas, not of whole pixels, and for
-/// classes, which are kept apart.
+/// each step, cost and constant is as there, but that classes are kept apart.
 #[derive(Clone, Debug)]
 pub struct ByteTrack {
     options: ByteTrackOptions,
@@ -160,7 +165,8 @@ impl ByteTrack {
         self.tracks.retain(|track| match track.state {
             State::Unconfirmed => false,
             State::Tracked => true,
-            State::Lost => track.unseen_frames <= patience || track.seen + 1 == step,
+            // The published program looks for a track once more after it has given it up.
+            State::Lost => track.unseen_frames <= patience + 1.0 || track.seen + 1 == step,
         });
         for index in high.into_iter().filter(|&index| observations[index].score >= self.options.new_thresh) {
             // There is nothing to confirm on the first frame.
@@ -209,7 +215,7 @@ impl ByteTrack {
         let mut dropped = Vec::new();
         for seen in self.tracks.iter().filter(|track| track.state != State::Lost) {
             for lost in self.tracks.iter().filter(|track| track.state == State::Lost && track.class == seen.class) {
-                if seen.corners().iou(&lost.corners()) > DUPLICATE_IOU {
+                if overlap(&seen.corners(), &lost.corners()) > DUPLICATE_IOU {
                     let seen_is_longer = seen.seen - seen.began > lost.seen - lost.began;
                     dropped.push(if seen_is_longer { lost.id } else { seen.id });
                 }
