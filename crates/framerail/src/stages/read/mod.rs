@@ -46,7 +46,7 @@ fn own_spec() -> StageSpec {
     StageSpec::source("read", "reads video from files, folders, patterns, URLs or standard input")
         .details(
             "Several sources are streams of their own. Files are read one after another, or side by side with streams=; live sources \
-             (RTSP, RTP, UDP, SRT, RTMP, cameras, and what live=yes says) are read side by side always, and opened again when they fail. \
+             (RTSP, RTP, UDP, SRT, RTMP, and what live=yes says) are read side by side always, and opened again when they fail. \
              Frames of live sources that nobody has time for are dropped, counted by stream and place. A folder gives its videos, or its pictures as one \
              stream. Damaged streams are decoded as far as they can be; what was lost is counted.\n\n\
              On a card, one file is cut at its keyframes and decoded by all of the card's engines; frames come out in order and stay in \
@@ -136,6 +136,9 @@ impl ReadPlan {
     fn new(options: &Options, devices: &Arc<Devices>) -> Result<Self, ConfigError> {
         let sources = options.texts("source");
         let sources = expand_sources(&sources).map_err(|error| ConfigError::at("source", &error.message).kind(error.kind))?;
+        for source in &sources {
+            policy::refuse_camera(&source.source).map_err(|error| ConfigError::at("source", &error.message).kind(error.kind))?;
+        }
         let liveness = Liveness::of(options);
         let requests = sources.into_iter().zip(0..).map(|(source, id)| StreamRequest {
             id: StreamId(id),

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use framerail_pipeline::{ConfigError, DropPolicy, OnStreamError, OptionSpec, Options, RetryPolicy, StreamPolicy};
+use framerail_pipeline::{ConfigError, DropPolicy, ErrorKind, OnStreamError, OptionSpec, Options, RetryPolicy, StageError, StreamPolicy};
 
 /// Schemes of URLs that give frames at their own time.
 const LIVE_SCHEMES: &[&str] = &["rtsp", "rtsps", "rtp", "srtp", "udp", "srt", "rtmp", "rtmps", "rtmpt"];
@@ -18,7 +18,7 @@ pub(super) fn options() -> Vec<OptionSpec> {
             .or_word("auto", "one file after another, and all live sources side by side")
             .or_word("all", "every source side by side")
             .help("files that are read side by side, each by a thread of its own"),
-        OptionSpec::choice("live", &[("auto", "by the kind of URL or device"), ("yes", "all are"), ("no", "none is")])
+        OptionSpec::choice("live", &[("auto", "by the kind of URL"), ("yes", "all are"), ("no", "none is")])
             .default("auto")
             .help("whether sources give frames at their own time; say yes for live HLS and HTTP"),
         OptionSpec::switch("realtime").default("no").help("gives the frames of files at their own time, as a camera would"),
@@ -138,6 +138,18 @@ pub(super) fn is_camera(source: &str) -> bool {
     Path::new(source).file_name().is_some_and(|name| name.to_string_lossy().starts_with("video")) && source.starts_with("/dev/")
 }
 
+/// Refuses cameras of this machine, which FFmpeg reads through a library that is not linked.
+pub(super) fn refuse_camera(source: &str) -> Result<(), StageError> {
+    if !is_camera(source) {
+        return Ok(());
+    }
+    let message = format!(
+        "{source}: cameras of this machine are not read (FFmpeg's libavdevice is not linked); send it through a pipe: \
+         ffmpeg -f v4l2 -i {source} -f nut -c copy - | framerail run 'read - live=yes ! ...', or over RTSP"
+    );
+    Err(StageError::new(ErrorKind::Usage, message))
+}
+
 /// The part of a URL before `://`, in lower case.
 pub(super) fn scheme(source: &str) -> Option<String> {
     source.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase())
@@ -153,6 +165,7 @@ mod tests {
         assert!(live.iter().all(|source| Liveness::ByName.is_live(source)));
         let files = ["in.mp4", "https://host/clip.mp4", "/dev/stdin", "-", "video0.mp4", "folder/video/x.mkv"];
         assert!(!files.iter().any(|source| Liveness::ByName.is_live(source)));
+        assert!(refuse_camera("/dev/video0").is_err() && refuse_camera("video0.mp4").is_ok());
         assert!(Liveness::All.is_live("in.mp4") && !Liveness::None.is_live("rtsp://host"));
     }
 }

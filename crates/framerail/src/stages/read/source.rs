@@ -142,9 +142,6 @@ impl Opener {
         if is_rtsp && !options.format_options.iter().any(|(name, _)| name == "rtsp_transport") {
             options.format_options.push(("rtsp_transport".to_owned(), self.rtsp_transport.clone()));
         }
-        if policy::is_camera(&request.source) && options.format.is_none() {
-            options.format = Some("v4l2".to_owned());
-        }
         options
     }
 }
