@@ -1,5 +1,7 @@
 //! Every pipeline file and every program of the examples runs and does what it says.
 
+mod records_support;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -8,6 +10,7 @@ use std::{
 };
 
 use framerail::pipeline::{Chain, Description, DeviceChoice, Origin, RunOptions, check};
+use records_support::{Broker, HttpServer};
 use tempfile::TempDir;
 
 #[allow(dead_code)]
@@ -50,12 +53,39 @@ fn files() -> Vec<PathBuf> {
 
 /// A pipeline file that reads and writes in these places instead of the working directory, with the zones that lie beside it.
 fn placed(file: &Path, out: &Path) -> Description {
+    parsed(file, placed_text(file, out))
+}
+
+fn parsed(file: &Path, text: String) -> Description {
+    Description::from_toml(Origin::file(file, text)).unwrap_or_else(|problems| panic!("{}", problems.render(false)))
+}
+
+/// Servers that take records, in place of those that a pipeline file names.
+struct Servers {
+    http: HttpServer,
+    _broker: Broker,
+}
+
+impl Servers {
+    /// Where a file wants them; the file's text is changed to name them. `Err` where there is no broker to be had.
+    fn start(text: &mut String) -> Result<Option<Self>, ()> {
+        let (port, url) = ("port = 1883", "http://127.0.0.1:8000/records");
+        if !text.contains(port) {
+            return Ok(None);
+        }
+        let broker = Broker::start("allow_anonymous true").ok_or(())?;
+        let http = HttpServer::start(&[]);
+        *text = text.replace(port, &format!("port = {}", broker.port)).replace(url, &http.url());
+        Ok(Some(Self { http, _broker: broker }))
+    }
+}
+
+fn placed_text(file: &Path, out: &Path) -> String {
     let text = fs::read_to_string(file).expect("readable");
     let clip_in_text = format!("\"{}\"", clip().display());
     let text = text.replace("\"clip.mp4\"", &clip_in_text).replace("\"out/", &format!("\"{}/", out.display()));
     let zones = format!("\"{}/zones/", file.parent().expect("a folder").display());
-    let text = text.replace("\"zones/", &zones);
-    Description::from_toml(Origin::file(file, text)).unwrap_or_else(|problems| panic!("{}", problems.render(false)))
+    text.replace("\"zones/", &zones)
 }
 
 /// The places below the output folder that a pipeline file writes to.
@@ -84,7 +114,9 @@ fn every_file_runs_and_writes_what_it_names() {
     for file in files() {
         let out = tempfile::tempdir().expect("temporary folder");
         let shown = file.display();
-        let description = placed(&file, out.path());
+        let mut text = placed_text(&file, out.path());
+        let Ok(servers) = Servers::start(&mut text) else { continue };
+        let description = parsed(&file, text);
         let device = description.device.unwrap_or_default();
         if device != DeviceChoice::Auto && framerail::cuda::device_count().is_err() {
             eprintln!("GPU TESTS DID NOT RUN: {shown} asks for {device}, and this machine has no card");
@@ -104,6 +136,10 @@ fn every_file_runs_and_writes_what_it_names() {
         }
         for output in outputs(&file) {
             assert!(is_filled(&out.path().join(&output)), "{shown}: there is no {output}");
+        }
+        if let Some(servers) = servers {
+            let posted: usize = servers.http.requests().iter().map(|request| request.frames().len()).sum();
+            assert!(posted > 0, "{shown}: nothing was posted");
         }
     }
 }

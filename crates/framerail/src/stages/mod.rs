@@ -13,7 +13,9 @@ mod frames;
 mod hold;
 pub(crate) mod infer;
 mod link;
+mod mqtt;
 mod null;
+mod publish;
 mod read;
 pub mod report;
 mod sample;
@@ -21,6 +23,7 @@ mod save;
 mod tee;
 mod track;
 mod upload;
+mod webhook;
 mod write;
 mod zones;
 
@@ -54,6 +57,8 @@ fn register_all(registry: &mut Registry, devices: &Arc<Devices>) -> Result<(), R
     upload::register(registry)?;
     write::register(registry)?;
     save::register(registry)?;
+    mqtt::register(registry)?;
+    webhook::register(registry)?;
     frames::register(registry)?;
     null::register(registry)?;
     tee::register(registry)

@@ -1,0 +1,228 @@
+//! A stage whose records go to a buffer, and a thread of its own that sends them.
+//!
+//! A stage's thread must not wait for a network while the buffer has room.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use framerail_core::{StreamId, StreamInfo};
+use framerail_pipeline::{
+    Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, Options, PlanError, Stage, StageContext, StageError,
+    StagePlan, Work,
+};
+
+use super::outbox::{Count, Outbox, OutboxCounters, OutboxLimits, WhenFull};
+use crate::stages::{
+    link::{detections_of, input_of},
+    save::record::{FrameRecord, is_uneventful},
+};
+
+/// How long a sender whose records are all sent may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// The way to one kind of server.
+pub(in crate::stages) trait Carrier: Send + Sync + 'static {
+    /// A record on its way.
+    type Message: Send;
+
+    /// The server, in words, without secrets.
+    fn target(&self) -> String;
+
+    /// Registers what it counts itself.
+    fn counters(&self, context: &StageContext) -> CarrierCounters;
+
+    /// A record as it is sent.
+    fn message(&self, info: &StreamInfo, record: Vec<u8>) -> Self::Message;
+
+    /// Starts the thread that sends. It ends soon after the outbox is closed and [`Sender::wake`] was called.
+    fn start(self: Arc<Self>, outbox: Arc<Outbox<Self::Message>>, counters: CarrierCounters) -> Result<Sender, StageError>;
+}
+
+/// What a carrier counts.
+#[derive(Clone)]
+pub(in crate::stages) struct CarrierCounters {
+    /// Connections made again, or requests made again.
+    pub(in crate::stages) again: Counter,
+    /// Records that the server refused, where it can.
+    pub(in crate::stages) rejected: Option<Counter>,
+    /// For notices.
+    pub(in crate::stages) context: StageContext,
+}
+
+/// A thread that sends.
+pub(in crate::stages) struct Sender {
+    pub(in crate::stages) thread: JoinHandle<()>,
+    /// Has it look at the outbox.
+    pub(in crate::stages) wake: Box<dyn Fn() + Send>,
+}
+
+/// A stage before it runs.
+pub(in crate::stages) struct PublishPlan<C> {
+    carrier: C,
+    only_found: bool,
+    buffer: usize,
+    when_full: Option<WhenFull>,
+    patience: Duration,
+    is_live: bool,
+}
+
+impl<C: Carrier> PublishPlan<C> {
+    pub(in crate::stages) fn new(carrier: C, options: &Options) -> Self {
+        let when_full = match options.choice("when_full") {
+            "wait" => Some(WhenFull::Wait),
+            "drop" => Some(WhenFull::Drop),
+            _ => None,
+        };
+        Self {
+            carrier,
+            only_found: options.switch("only_found"),
+            buffer: options.count("buffer"),
+            when_full,
+            patience: options.time("patience"),
+            is_live: false,
+        }
+    }
+}
+
+impl<C: Carrier> StagePlan for PublishPlan<C> {
+    fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+        let input = input_of(input)?;
+        detections_of(input)?;
+        self.is_live = input.is_live;
+        Ok(None)
+    }
+
+    fn reads_pixels(&self) -> bool {
+        false
+    }
+
+    fn into_work(self: Box<Self>) -> Result<Work, StageError> {
+        let by_source = if self.is_live { WhenFull::Drop } else { WhenFull::Wait };
+        let limits = OutboxLimits {
+            capacity: self.buffer,
+            when_full: self.when_full.unwrap_or(by_source),
+            patience: self.patience,
+            target: self.carrier.target(),
+        };
+        let publish = Publish { carrier: Arc::new(self.carrier), only_found: self.only_found, limits, streams: HashMap::new(), line: None };
+        Ok(Work::Stages(vec![Box::new(publish)]))
+    }
+}
+
+/// What there is once the stage has started.
+struct Line<M> {
+    outbox: Arc<Outbox<M>>,
+    sender: Option<Sender>,
+    not_finite: Counter,
+    context: StageContext,
+}
+
+struct Publish<C: Carrier> {
+    carrier: Arc<C>,
+    only_found: bool,
+    limits: OutboxLimits,
+    streams: HashMap<StreamId, Arc<StreamInfo>>,
+    line: Option<Line<C::Message>>,
+}
+
+impl<C: Carrier> Stage for Publish<C> {
+    fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
+        let own = self.carrier.counters(context);
+        let count = |counter: Counter| -> Count { Box::new(move |count| counter.add(count)) };
+        let counters = OutboxCounters {
+            sent: count(context.counter("records_sent")),
+            dropped: count(context.counter("records_dropped")),
+            rejected: own.rejected.clone().map_or_else(|| -> Count { Box::new(|_| {}) }, count),
+        };
+        let outbox = Arc::new(Outbox::new(self.limits.clone(), counters, context.abort_flag()));
+        let sender = match Arc::clone(&self.carrier).start(Arc::clone(&outbox), own) {
+            Ok(sender) => sender,
+            Err(error) => {
+                outbox.close();
+                return Err(error);
+            }
+        };
+        let not_finite = context.counter("boxes_not_finite");
+        let line = Line { outbox, sender: Some(sender), not_finite, context: context.clone() };
+        self.line = Some(line);
+        Ok(())
+    }
+
+    fn frame(&mut self, item: FrameItem, _: &mut dyn Emitter) -> Result<Flow, StageError> {
+        if self.only_found && is_uneventful(&item) {
+            return Ok(Flow::More);
+        }
+        let (Some(info), Some(line)) = (self.streams.get(&item.frame.stream), &self.line) else {
+            let message = format!("a frame of stream {} came before the stream's start", item.frame.stream);
+            return Err(StageError::new(ErrorKind::Internal, message));
+        };
+        let (record, not_finite) = FrameRecord::new(&item, &info.name);
+        line.not_finite.add(not_finite);
+        let record = serde_json::to_vec(&record).map_err(|error| StageError::new(ErrorKind::Internal, error))?;
+        line.outbox.push(self.carrier.message(info, record))?;
+        line.wake();
+        Ok(Flow::More)
+    }
+
+    fn control(&mut self, item: Item, _: &mut dyn Emitter) -> Result<Flow, StageError> {
+        match item {
+            Item::StreamStart(info) => drop(self.streams.insert(info.id, info)),
+            Item::StreamEnd(end) => drop(self.streams.remove(&end.id)),
+            _ => {}
+        }
+        Ok(Flow::More)
+    }
+
+    fn finish(&mut self, _: &mut dyn Emitter) -> Result<(), StageError> {
+        let Some(line) = &mut self.line else { return Ok(()) };
+        let left = line.outbox.drain()?;
+        if left > 0 {
+            let target = &self.limits.target;
+            line.context.notice(format_args!("{left} records were left at the end, for {target} was out of reach, and are dropped"));
+        }
+        line.end();
+        Ok(())
+    }
+}
+
+impl<M> Line<M> {
+    fn wake(&self) {
+        if let Some(sender) = &self.sender {
+            (sender.wake)();
+        }
+    }
+
+    /// Ends the sender. One that hangs in a call of the system is left to end by itself.
+    fn end(&mut self) {
+        self.outbox.close();
+        self.wake();
+        let Some(sender) = self.sender.take() else { return };
+        let began = Instant::now();
+        while !sender.thread.is_finished() && began.elapsed() < GOODBYE {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl<M> Drop for Line<M> {
+    fn drop(&mut self) {
+        self.outbox.close();
+        self.wake();
+    }
+}
+
+/// Has a sender that ends without being told to show as a failure.
+pub(in crate::stages) struct EndGuard<T>(pub(in crate::stages) Arc<Outbox<T>>);
+
+impl<T> Drop for EndGuard<T> {
+    fn drop(&mut self) {
+        if !self.0.is_closed() {
+            let message = format!("the thread that sends to {} has ended", self.0.limits().target);
+            self.0.fail(StageError::new(ErrorKind::Internal, message));
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The formats of records, and what a writer of one does.
+
+use std::path::{Path, PathBuf};
+
+use framerail_core::StreamInfo;
+use framerail_pipeline::{ConfigError, Options, StageError};
+
+use super::record::FrameRecord;
+use crate::outputs::is_standard_output;
+
+/// How records are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RecordFormat {
+    JsonLines,
+    Csv,
+    Parquet,
+    Coco,
+    Mot,
+}
+
+/// The words of `format=`, with a line of help each.
+pub(super) const FORMATS: [(&str, &str); 6] = [
+    (
+        "auto",
+        "by the ending: .jsonl or .ndjson, .csv, .parquet, .json for COCO, .txt for MOT; JSON lines without one and on standard output",
+    ),
+    ("jsonl", "JSON lines, an object for each frame"),
+    ("csv", "comma-separated values, a row for each detection"),
+    ("parquet", "Apache Parquet, a row for each detection"),
+    ("coco", "COCO annotations: images, categories, annotations in one JSON object"),
+    ("mot", "MOTChallenge text, a line for each detection with an identity"),
+];
+
+impl RecordFormat {
+    /// The format that the options name, or that the file's ending does.
+    pub(super) fn of(options: &Options, file: &Path) -> Result<Self, ConfigError> {
+        let word = options.choice("format");
+        let ending = file.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+        match (word, ending.as_deref()) {
+            ("jsonl", _) | ("auto", None | Some("jsonl" | "ndjson")) => Ok(Self::JsonLines),
+            ("csv", _) | ("auto", Some("csv")) => Ok(Self::Csv),
+            ("parquet", _) | ("auto", Some("parquet" | "pq")) => Ok(Self::Parquet),
+            ("coco", _) | ("auto", Some("json")) => Ok(Self::Coco),
+            ("mot", _) | ("auto", Some("txt")) => Ok(Self::Mot),
+            (_, ending) => Err(ConfigError::at("file", format_args!("`.{}` says no format of records", ending.unwrap_or_default()))
+                .help("end the name in .jsonl, .csv, .parquet, .json (COCO) or .txt (MOT), or say format=")),
+        }
+    }
+
+    /// The word for it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::JsonLines => "jsonl",
+            Self::Csv => "csv",
+            Self::Parquet => "parquet",
+            Self::Coco => "coco",
+            Self::Mot => "mot",
+        }
+    }
+
+    /// Whether rows say which stream they are of, so that several streams can share a file.
+    pub(super) fn has_streams(self) -> bool {
+        matches!(self, Self::JsonLines | Self::Csv | Self::Parquet)
+    }
+
+    /// Whether frames in which nothing was found are there too.
+    pub(super) fn has_empty_frames(self) -> bool {
+        matches!(self, Self::JsonLines | Self::Coco)
+    }
+
+    /// Looks whether the format can be written to a place.
+    pub(super) fn check_place(self, file: &Path) -> Result<(), ConfigError> {
+        if self != Self::Parquet {
+            return Ok(());
+        }
+        if cfg!(not(feature = "parquet")) {
+            return Err(ConfigError::new("this build writes no Parquet").help("build with `--features parquet`, or save as .csv or .jsonl"));
+        }
+        let is_special = std::fs::metadata(file).is_ok_and(|found| !found.is_file() && !found.is_dir());
+        if is_standard_output(file) || is_special {
+            return Err(ConfigError::at("file", "Parquet needs a file of its own").help("name a file, or say format=jsonl or format=csv"));
+        }
+        Ok(())
+    }
+}
+
+/// What was written, beside the records themselves.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Written {
+    /// Detections in the file.
+    pub(super) detections: u64,
+    /// Detections left out for want of an identity.
+    pub(super) without_identity: u64,
+    /// Row groups that are safe on the disk.
+    pub(super) row_groups: u64,
+}
+
+/// A file of records in the making.
+pub(super) trait RecordWriter: Send {
+    /// A stream whose frames will come.
+    fn stream(&mut self, _info: &StreamInfo) {}
+
+    /// Writes a frame.
+    fn frame(&mut self, record: &FrameRecord<'_>) -> Result<Written, StageError>;
+
+    /// Hands on what is buffered, for whoever reads along.
+    fn flush(&mut self) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    /// Gives the file its final name.
+    fn complete(self: Box<Self>) -> Result<(PathBuf, Written), StageError>;
+}

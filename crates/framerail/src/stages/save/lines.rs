@@ -1,0 +1,139 @@
+//! Formats of lines of text: JSON lines, CSV, MOTChallenge.
+
+use std::{fmt::Write, path::PathBuf};
+
+use framerail_pipeline::{ErrorKind, StageError};
+
+use super::{
+    format::{RecordWriter, Written},
+    record::{DetectionRecord, FrameRecord},
+};
+use crate::outputs::OutputFile;
+
+/// Turns a record into lines.
+type Render = fn(&FrameRecord<'_>, &mut String) -> Result<Written, StageError>;
+
+/// A file of lines.
+pub(super) struct LineFile {
+    file: OutputFile,
+    render: Render,
+    text: String,
+}
+
+impl LineFile {
+    /// A JSON object a frame.
+    pub(super) fn json(file: OutputFile) -> Self {
+        Self { file, render: json, text: String::new() }
+    }
+
+    /// A row a detection, behind a row of names.
+    pub(super) fn csv(mut file: OutputFile) -> Result<Self, StageError> {
+        file.write(CSV_NAMES.join(",").as_bytes())?;
+        file.write(b"\n")?;
+        Ok(Self { file, render: csv, text: String::new() })
+    }
+
+    /// A line a detection that has an identity.
+    pub(super) fn mot(file: OutputFile) -> Self {
+        Self { file, render: mot, text: String::new() }
+    }
+}
+
+impl RecordWriter for LineFile {
+    fn frame(&mut self, record: &FrameRecord<'_>) -> Result<Written, StageError> {
+        self.text.clear();
+        let written = (self.render)(record, &mut self.text)?;
+        self.file.write(self.text.as_bytes())?;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> Result<(), StageError> {
+        self.file.flush()
+    }
+
+    fn complete(self: Box<Self>) -> Result<(PathBuf, Written), StageError> {
+        Ok((self.file.complete()?, Written::default()))
+    }
+}
+
+pub(super) fn internal(error: impl std::fmt::Display) -> StageError {
+    StageError::new(ErrorKind::Internal, error)
+}
+
+fn json(record: &FrameRecord<'_>, text: &mut String) -> Result<Written, StageError> {
+    text.push_str(&serde_json::to_string(record).map_err(internal)?);
+    text.push('\n');
+    Ok(Written { detections: record.detections.len() as u64, ..Written::default() })
+}
+
+/// Names of the columns of CSV, in order.
+const CSV_NAMES: [&str; 19] = [
+    "stream",
+    "stream_id",
+    "frame",
+    "pts",
+    "time_base",
+    "seconds",
+    "wall_time",
+    "analysed",
+    "label",
+    "label_id",
+    "score",
+    "x1",
+    "y1",
+    "x2",
+    "y2",
+    "landmarks",
+    "track_id",
+    "origin",
+    "zones",
+];
+
+/// Rows as RFC 4180 has them, but for line ends, which are single line feeds. Lists are JSON.
+fn csv(record: &FrameRecord<'_>, text: &mut String) -> Result<Written, StageError> {
+    let FrameRecord { stream, stream_id, frame, pts, time_base, seconds, analysed, .. } = record;
+    let wall_time = record.wall_time.map(|time| time.to_string()).unwrap_or_default();
+    for found in &record.detections {
+        let DetectionRecord { label_id, score, bbox: [x1, y1, x2, y2], .. } = found;
+        let (stream, label) = (quoted(stream), quoted(found.label));
+        let landmarks = quoted(&serde_json::to_string(&found.landmarks).map_err(internal)?);
+        let track_id = found.track_id.map(|id| id.to_string()).unwrap_or_default();
+        let zones = found.zones.as_ref().map(serde_json::to_string).transpose().map_err(internal)?.unwrap_or_default();
+        let (origin, zones) = (found.origin(), quoted(&zones));
+        write!(text, "{stream},{stream_id},{frame},{pts},{time_base},{seconds},{wall_time},{analysed},").map_err(internal)?;
+        writeln!(text, "{label},{label_id},{score},{x1},{y1},{x2},{y2},{landmarks},{track_id},{origin},{zones}").map_err(internal)?;
+    }
+    Ok(Written { detections: record.detections.len() as u64, ..Written::default() })
+}
+
+fn quoted(field: &str) -> String {
+    if field.contains([',', '"', '\n', '\r']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field.to_owned() }
+}
+
+/// Lines of the MOTChallenge development kit: frames, identities and the picture's first pixel are numbered from 1.
+fn mot(record: &FrameRecord<'_>, text: &mut String) -> Result<Written, StageError> {
+    let mut written = Written::default();
+    for found in &record.detections {
+        let Some(track_id) = found.track_id else {
+            written.without_identity += 1;
+            continue;
+        };
+        let ([left, top, width, height], frame, score) = (found.bbox_ltwh(), record.frame.saturating_add(1), found.score);
+        let one_based = |value: f64| ((value + 1.0) * 1e4).round() / 1e4;
+        writeln!(text, "{frame},{track_id},{},{},{width},{height},{score},-1,-1,-1", one_based(left), one_based(top)).map_err(internal)?;
+        written.detections += 1;
+    }
+    Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_quoted_where_they_must_be() {
+        assert_eq!(quoted("plain words"), "plain words");
+        assert_eq!(quoted("a,b"), "\"a,b\"");
+        assert_eq!(quoted("say \"no\""), "\"say \"\"no\"\"\"");
+    }
+}

@@ -1,0 +1,243 @@
+//! Parquet, safe against crashes: a row a detection.
+//!
+//! # Why parts
+//! A Parquet file ends with its index, so one whose writer was killed cannot be read at all. Each row group is therefore
+//! written to a file of its own, complete with its index, in the folder `NAME.parts`. At the end the groups are joined into
+//! one file, their bytes as they are, and the folder is removed. What a run that did not end leaves is a folder of whole
+//! files, which readers take as one data set.
+
+mod columns;
+mod join;
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use framerail_core::StreamInfo;
+use framerail_pipeline::{ErrorKind, StageError};
+use parquet::{
+    arrow::{ArrowWriter, arrow_writer::ArrowWriterOptions},
+    basic::Compression,
+    errors::ParquetError,
+    file::{
+        metadata::KeyValue,
+        properties::{EnabledStatistics, WriterProperties},
+    },
+};
+use serde_json::json;
+
+use self::columns::Columns;
+use super::{
+    format::{RecordWriter, Written},
+    lines::internal,
+    record::FrameRecord,
+};
+use crate::outputs::{OutputFile, write_error};
+
+/// When a row group is full.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GroupLimits {
+    /// Most rows.
+    pub(super) rows: usize,
+    /// Longest time from its first row.
+    pub(super) time: Duration,
+}
+
+/// A Parquet file in the making.
+pub(super) struct ParquetFile {
+    path: PathBuf,
+    overwrite: bool,
+    limits: GroupLimits,
+    parts: Parts,
+    columns: Columns,
+    group_began: Option<Instant>,
+    /// What is said of the streams in the file's metadata.
+    streams: Vec<serde_json::Value>,
+}
+
+impl ParquetFile {
+    /// Starts a file.
+    ///
+    /// # Errors
+    /// `Output`: as for every output; also when an interrupted run has left parts of that name and nothing is to be replaced.
+    pub(super) fn create(path: &Path, overwrite: bool, limits: GroupLimits) -> Result<Self, StageError> {
+        // Finds early what would stop the joined file.
+        drop(OutputFile::create(path, overwrite)?);
+        let parts = Parts::create(path, overwrite)?;
+        let (path, columns) = (path.to_owned(), Columns::new());
+        Ok(Self { path, overwrite, limits, parts, columns, group_began: None, streams: Vec::new() })
+    }
+
+    fn end_group(&mut self) -> Result<Written, StageError> {
+        self.group_began = None;
+        let batch = self.columns.take().map_err(internal)?;
+        if batch.num_rows() == 0 {
+            return Ok(Written::default());
+        }
+        let metadata = vec![KeyValue::new("framerail.streams".to_owned(), json!(self.streams).to_string())];
+        let properties = properties(Some(metadata), self.limits.rows);
+        let write = |file: &mut BufWriter<File>| -> Result<(), ParquetError> {
+            let options = ArrowWriterOptions::new().with_properties(properties);
+            let mut writer = ArrowWriter::try_new_with_options(file, batch.schema(), options)?;
+            writer.write(&batch)?;
+            writer.close().map(|_| ())
+        };
+        self.parts.add(write)?;
+        Ok(Written { row_groups: 1, ..Written::default() })
+    }
+}
+
+fn properties(metadata: Option<Vec<KeyValue>>, rows: usize) -> WriterProperties {
+    WriterProperties::builder()
+        .set_created_by(concat!("framerail version ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(Compression::SNAPPY)
+        // Indexes of pages are not carried over when groups are joined.
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_offset_index_disabled(true)
+        .set_max_row_group_row_count(Some(rows.max(1)))
+        .set_key_value_metadata(metadata)
+        .build()
+}
+
+impl RecordWriter for ParquetFile {
+    fn stream(&mut self, info: &StreamInfo) {
+        let base = info.time_base.ratio();
+        self.streams.push(json!({
+            "stream": info.name, "stream_id": info.id.0, "width": info.width, "height": info.height,
+            "time_base": format!("{}/{}", base.num, base.den), "frames_per_second": info.frame_rate.map(|rate| rate.as_f64()),
+        }));
+    }
+
+    fn frame(&mut self, record: &FrameRecord<'_>) -> Result<Written, StageError> {
+        let mut written = Written { detections: record.detections.len() as u64, ..Written::default() };
+        for found in &record.detections {
+            self.columns.push(record, found);
+            let began = *self.group_began.get_or_insert_with(Instant::now);
+            if self.columns.rows() >= self.limits.rows || began.elapsed() >= self.limits.time {
+                written.row_groups += self.end_group()?.row_groups;
+            }
+        }
+        if self.group_began.is_some_and(|began| began.elapsed() >= self.limits.time) {
+            written.row_groups += self.end_group()?.row_groups;
+        }
+        Ok(written)
+    }
+
+    fn complete(mut self: Box<Self>) -> Result<(PathBuf, Written), StageError> {
+        let written = self.end_group()?;
+        // Without a single row, too: a file with the columns alone.
+        let output = OutputFile::create(&self.path, self.overwrite)?;
+        let metadata = vec![KeyValue::new("framerail.streams".to_owned(), json!(self.streams).to_string())];
+        let path = join::join(&self.parts.files, output, columns::schema(), properties(Some(metadata), self.limits.rows), &self.path)?;
+        self.parts.remove()?;
+        Ok((path, written))
+    }
+}
+
+/// Row groups that are safe on the disk, each a whole file.
+struct Parts {
+    folder: PathBuf,
+    files: Vec<PathBuf>,
+    is_removed: bool,
+}
+
+/// The folder of a file's parts.
+pub(super) fn parts_folder(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".parts");
+    name.into()
+}
+
+/// Refuses to start where an interrupted run has left parts.
+pub(super) fn check_parts(path: &Path, overwrite: bool) -> Result<(), StageError> {
+    let folder = parts_folder(path);
+    if overwrite || fs::symlink_metadata(&folder).is_err() { Ok(()) } else { Err(left_over(&folder)) }
+}
+
+fn left_over(folder: &Path) -> StageError {
+    let folder = folder.display();
+    let message = format!("{folder} holds what a run that did not end has saved; move it away, or replace it with overwrite=true");
+    StageError::new(ErrorKind::Output, message)
+}
+
+impl Parts {
+    fn create(path: &Path, overwrite: bool) -> Result<Self, StageError> {
+        let folder = parts_folder(path);
+        if overwrite {
+            remove_parts(&folder)?;
+        }
+        match fs::create_dir(&folder) {
+            Ok(()) => Ok(Self { folder, files: Vec::new(), is_removed: false }),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(left_over(&folder)),
+            Err(error) => Err(write_error(&folder, &error)),
+        }
+    }
+
+    /// Adds a file, which has its name only once it is whole and on the disk.
+    fn add(&mut self, write: impl FnOnce(&mut BufWriter<File>) -> Result<(), ParquetError>) -> Result<(), StageError> {
+        let path = self.folder.join(format!("part-{:06}.parquet", self.files.len()));
+        // Readers of folders pass over names that begin with a dot.
+        let partial = self.folder.join(format!(".part-{:06}.partial", self.files.len()));
+        let failed = |error: &io::Error| write_error(&path, error);
+        let mut file = BufWriter::new(File::create(&partial).map_err(|error| failed(&error))?);
+        write(&mut file).map_err(|error| parquet_error(&path, error))?;
+        let file = file.into_inner().map_err(|error| failed(error.error()))?;
+        file.sync_all().map_err(|error| failed(&error))?;
+        fs::rename(&partial, &path).map_err(|error| failed(&error))?;
+        self.files.push(path);
+        Ok(())
+    }
+
+    fn remove(&mut self) -> Result<(), StageError> {
+        self.is_removed = true;
+        remove_parts(&self.folder)
+    }
+}
+
+impl Drop for Parts {
+    /// Of a run that does not end well: what is safe stays, and a folder without anything goes.
+    fn drop(&mut self) {
+        if self.is_removed {
+            return;
+        }
+        if self.files.is_empty() {
+            if let Err(error) = remove_parts(&self.folder) {
+                log::warn!("{error}");
+            }
+        } else {
+            log::warn!("{} holds the {} row groups that were finished", self.folder.display(), self.files.len());
+        }
+    }
+}
+
+/// Removes a folder of parts, and nothing in it that is not one.
+fn remove_parts(folder: &Path) -> Result<(), StageError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(write_error(folder, &error)),
+    };
+    for entry in entries {
+        let path = entry.map_err(|error| write_error(folder, &error))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_part = |start, end| name.strip_prefix(start).and_then(|rest| rest.strip_suffix(end)).is_some();
+        if is_part("part-", ".parquet") || is_part(".part-", ".partial") {
+            fs::remove_file(&path).map_err(|error| write_error(&path, &error))?;
+        }
+    }
+    fs::remove_dir(folder).map_err(|error| write_error(folder, &error))
+}
+
+/// A failure to write, in one line.
+fn parquet_error(path: &Path, error: ParquetError) -> StageError {
+    match error {
+        ParquetError::External(error) => match error.downcast::<io::Error>() {
+            Ok(error) => write_error(path, &error),
+            Err(error) => internal(error),
+        },
+        other => StageError::new(ErrorKind::Output, format!("cannot write {}: {other}", path.display())),
+    }
+}
