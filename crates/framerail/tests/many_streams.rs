@@ -47,7 +47,7 @@ fn side_by_side_is_as_one_after_another() {
         "sample fps=7 ! frames '@/{name}-{index:04}.png'",
         "frames '@/{name}-{index:04}.png' every=4",
         "frames '@/{stream}-{index:04}.png' workers=3",
-        "tee (sample every=2 ! write '@/{name}.avi' codec=ffv1) (frames '@/{stream}-{index:04}.png' every=10)",
+        "tee ( sample every=2 ! write '@/{name}.avi' codec=ffv1 ) ( frames '@/{stream}-{index:04}.png' every=10 )",
     ] {
         let (expected, _) = outputs(clips.path(), "", rest);
         for options in ["streams=all", "streams=2", "streams=all buffer=1 threads=1"] {
