@@ -38,8 +38,8 @@ pub mod tensor;
 mod test_pictures;
 pub mod track;
 mod vectors;
-pub mod zones;
 mod windows;
+pub mod zones;
 
 pub use augment::{Augment, AugmentScope, Augmenter, ColorJitter, RandomBlur, RandomCrop, RandomErase};
 pub use compare::{Comparison, Difference, compare};
