@@ -166,6 +166,10 @@ fn row_groups_are_joined_and_streams_may_share_a_file() {
     let streams: Value = serde_json::from_str(&streams).expect("JSON");
     let second = json!({ "stream": "b", "stream_id": 1, "width": 64, "height": 48, "time_base": "1/1000", "frames_per_second": 25.0 });
     assert_eq!((&streams[1], streams[0]["stream"].as_str()), (&second, Some("a")));
+    // A group ends with its time too.
+    let timed = folder.path().join("timed.parquet");
+    let ran = run(&format!("save {} group_time=0", timed.display()), faces(0, "a", 4));
+    assert_eq!((ran.counter("row_groups_written"), frames_of(&timed)), (4, vec![0, 1, 2, 3]));
     let csv = folder.path().join("all.csv");
     run(&format!("save {} together=yes", csv.display()), interleaved(faces(0, "a", 3), faces(1, "b", 2)));
     assert_eq!(text(&csv).lines().count(), 6);

@@ -72,7 +72,7 @@ struct State<T> {
     failure: Option<StageError>,
     /// What went wrong last.
     trouble: Option<String>,
-    /// When an entry got through last, or came in while there was none.
+    /// When an entry got through last.
     moved: Instant,
 }
 
@@ -102,7 +102,7 @@ impl<T> Outbox<T> {
     /// # Errors
     /// What the sender failed with; `Output` when nothing got through for too long; `Cancelled` when the run is torn down.
     pub(in crate::stages) fn push(&self, entry: T) -> Result<(), StageError> {
-        let mut state = self.state.lock();
+        let (mut state, began) = (self.state.lock(), Instant::now());
         while state.waiting.len() + state.under_way >= self.limits.capacity {
             if self.limits.when_full == WhenFull::Drop {
                 (self.counters.dropped)(1);
@@ -112,13 +112,10 @@ impl<T> Outbox<T> {
                 }
                 break;
             }
-            self.wait(&mut state)?;
+            self.wait(&mut state, began)?;
         }
         if let Some(failure) = &state.failure {
             return Err(failure.clone());
-        }
-        if state.waiting.is_empty() && state.under_way == 0 {
-            state.moved = Instant::now();
         }
         state.waiting.push_back(entry);
         self.changed.notify_all();
@@ -130,10 +127,9 @@ impl<T> Outbox<T> {
     /// # Errors
     /// As [`Outbox::push`].
     pub(in crate::stages) fn wait_until_reached(&self) -> Result<(), StageError> {
-        let mut state = self.state.lock();
-        state.moved = Instant::now();
+        let (mut state, began) = (self.state.lock(), Instant::now());
         while !state.is_reached {
-            self.wait(&mut state)?;
+            self.wait(&mut state, began)?;
         }
         Ok(())
     }
@@ -143,11 +139,11 @@ impl<T> Outbox<T> {
     /// # Errors
     /// As [`Outbox::push`], but where entries may be dropped the rest is given up instead.
     pub(in crate::stages) fn drain(&self) -> Result<u64, StageError> {
-        let mut state = self.state.lock();
+        let (mut state, began) = (self.state.lock(), Instant::now());
         state.is_draining = true;
         self.changed.notify_all();
         while state.waiting.len() + state.under_way > 0 {
-            match self.wait(&mut state) {
+            match self.wait(&mut state, began) {
                 Err(error) if self.limits.when_full == WhenFull::Drop && error.kind == ErrorKind::Output && state.failure.is_none() => {
                     let left = (state.waiting.len() + state.under_way) as u64;
                     state.waiting.clear();
@@ -160,14 +156,16 @@ impl<T> Outbox<T> {
         state.failure.clone().map_or(Ok(0), Err)
     }
 
-    fn wait(&self, state: &mut MutexGuard<'_, State<T>>) -> Result<(), StageError> {
+    /// Waits a little, in a wait that began then.
+    fn wait(&self, state: &mut MutexGuard<'_, State<T>>, began: Instant) -> Result<(), StageError> {
         if let Some(failure) = &state.failure {
             return Err(failure.clone());
         }
         if self.aborted.load(Ordering::SeqCst) {
             return Err(StageError::new(ErrorKind::Cancelled, format!("stopped while {} was waited for", self.limits.target)));
         }
-        if state.moved.elapsed() >= self.limits.patience {
+        // Entries that waited for others to fill a request have not tried in vain.
+        if state.moved.max(began).elapsed() >= self.limits.patience {
             let reason = state.trouble.clone().unwrap_or_else(|| "it does not answer".into());
             let (target, patience) = (&self.limits.target, self.limits.patience.as_secs_f64());
             let message =
@@ -344,6 +342,24 @@ mod tests {
         outbox.fail(StageError::new(ErrorKind::Output, "not authorised"));
         assert_eq!(outbox.push(2).expect_err("failed").message, "not authorised");
         assert_eq!(dropped.value(), 0);
+    }
+
+    #[test]
+    fn time_spent_waiting_for_others_is_not_held_against_a_server() {
+        let (outbox, sent, _) = outbox(2, WhenFull::Wait, Duration::from_millis(200));
+        (0..2).for_each(|entry| outbox.push(entry).expect("room"));
+        std::thread::sleep(Duration::from_millis(250));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while let Some(entries) = outbox.take_batch(9, LONG) {
+                    outbox.sent(entries.len());
+                }
+            });
+            outbox.push(2).expect("the sender takes what is there");
+            outbox.drain().expect("and the rest");
+            outbox.close();
+        });
+        assert_eq!(sent.value(), 3);
     }
 
     #[test]
