@@ -125,10 +125,10 @@ mod tests {
     fn inverses_are_inverse() {
         let matrix = [[4.0, 1.0, 0.5, 0.0], [1.0, 3.0, 0.2, 0.1], [0.5, 0.2, 2.0, 0.3], [0.0, 0.1, 0.3, 1.0]];
         let found = inverse(&matrix).expect("positive definite");
-        for row in 0..4 {
+        for (number, row) in matrix.iter().enumerate() {
             for column in 0..4 {
-                let product: f64 = (0..4).map(|k| matrix[row][k] * found[k][column]).sum();
-                assert!((product - f64::from(row == column)).abs() < 1e-12);
+                let product: f64 = row.iter().zip(&found).map(|(value, row)| value * row[column]).sum();
+                assert!((product - f64::from(number == column)).abs() < 1e-12);
             }
         }
         assert!(inverse(&[[0.0; 4]; 4]).is_none());
