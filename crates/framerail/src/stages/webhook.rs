@@ -31,10 +31,7 @@ fn spec() -> StageSpec {
         .option(OptionSpec::path("ca").help("https: certificates to trust (PEM) in place of the system's"));
     with_options(spec)
         .example("read in.mp4 ! infer centerface ! webhook http://localhost:8000/records", "up to 100 frames a request")
-        .example(
-            "read rtsp://host/cam1 ! infer centerface ! webhook https://host/in only_found=yes batch=1 token_env=HOOK_TOKEN",
-            "each sighting at once",
-        )
+        .example("read rtsp://host/cam1 ! infer centerface ! webhook https://host/in only_found=yes batch=1", "each sighting at once")
 }
 
 #[cfg(feature = "webhook")]
