@@ -122,9 +122,10 @@ impl TensorOptions {
             && (x1.fract(), y1.fract()) == (0.0, 0.0);
         let to_rgb = matches!(self.channel_order, ChannelOrder::Rgb | ChannelOrder::Bgr);
         if keeps_pixels && to_rgb && self.takes_bytes() {
-            // As the converter does it: each pixel by FFmpeg's arithmetic.
-            let same = Self { sampling: Sampling::Bilinear8Bit, ..*self };
-            return same.preprocessor(width, height)?.plan(width, height, format, color, self.crop);
+            // As the converter does it: each pixel by FFmpeg's arithmetic, where it has some for the format.
+            let in_bytes = Self { sampling: Sampling::Bilinear8Bit, ..*self };
+            let own = in_bytes.preprocessor(width, height)?.plan(width, height, format, color, self.crop)?;
+            return Ok(if own.fast.is_some() { own } else { plan });
         }
         Ok(plan)
     }
