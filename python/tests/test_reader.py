@@ -282,6 +282,8 @@ def test_exact_equals_ffmpeg_bit_for_bit(clip):
     expected = decode_with_ffmpeg(clip)
     with fr.VideoReader(clip, exact="swscale", layout="THWC", output="numpy") as reader:
         assert (reader[:] == expected).all()
+    with fr.VideoReader(clip, exact="swscale", channels="gray", layout="THWC", output="numpy") as reader:
+        assert (reader[:] == decode_with_ffmpeg(clip, "gray", 1)).all()
     with fr.VideoReader(clip, exact="swscale", channels="bgr", output="numpy") as reader:
         assert (reader[::7].transpose(0, 2, 3, 1)[..., ::-1] == expected[::7]).all()
     with fr.VideoReader(clip, layout="THWC", output="numpy") as reader:

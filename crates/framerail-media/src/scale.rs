@@ -301,6 +301,8 @@ fn details(source_format: i32, color: &ColorDescription, target: i32) -> Details
     let target_full = match (source_is_rgb, target_is_rgb) {
         (_, true) => true,
         _ if format::name(target).starts_with("yuvj") => true,
+        // As FFmpeg's command has it: grey pictures span the full range.
+        _ if is_gray(target) && !is_gray(source_format) => true,
         // RGB becomes limited range, as players expect of Y'CbCr, unless full is asked for by the tag.
         (true, false) => color.range == ColorRange::Full,
         (false, false) => source_full,
@@ -310,6 +312,10 @@ fn details(source_format: i32, color: &ColorDescription, target: i32) -> Details
         matrix => matrix,
     };
     Details { matrix, source_full, target_full }
+}
+
+fn is_gray(format: i32) -> bool {
+    format::name(format).starts_with("gray")
 }
 
 fn is_rgb(format: i32) -> bool {
