@@ -29,13 +29,7 @@ impl CudaTensor {
         stream: &CudaStream,
     ) -> Result<Self, CudaError> {
         let buffer = pool.buffer(spec.picture_bytes())?;
-        let picture = RawPicture {
-            format: picture.format,
-            width: picture.width,
-            height: picture.height,
-            planes: picture.addresses,
-            pitches_bytes: picture.pitches,
-        };
+        let picture = RawPicture::of_planes(picture);
         let out = buffer.begin_write(stream)?;
         // SAFETY: a live picture by the view's word, and a buffer of the tensor's size; its writes are bracketed.
         unsafe { convert_raw(stream, spec, &[RawConvertJob { picture, conversion, out }])? };

@@ -33,7 +33,7 @@ pub use obscure::{ObscureJob, RawObscureJob, obscure_batch, obscure_raw, obscure
 pub use scene::{HISTOGRAM_BYTES, HistogramJob, RawHistogramJob, count_histograms, count_histograms_raw, read_histograms};
 pub use turn::{turn_raw, turned};
 
-use crate::{CudaError, CudaStream, CudaSurface, KernelSource, Launch};
+use crate::{CudaError, CudaStream, CudaSurface, DevicePlanes, KernelSource, Launch};
 
 /// What every kernel source includes.
 const HEADERS: &[(&str, &str)] = &[("common.cuh", include_str!("common.cuh")), ("samples.cuh", include_str!("samples.cuh"))];
@@ -116,6 +116,12 @@ impl RawPicture {
             (*address, *pitch) = (surface.plane_address(plane), surface.layout(plane).pitch_bytes);
         }
         picture
+    }
+
+    /// A picture's addresses; reads of it are its owner's to order.
+    pub(crate) fn of_planes(planes: &DevicePlanes<'_>) -> Self {
+        let DevicePlanes { format, width, height, addresses, pitches, .. } = *planes;
+        Self { format, width, height, planes: addresses, pitches_bytes: pitches }
     }
 
     /// Address, pitch and step of a colour component's samples.

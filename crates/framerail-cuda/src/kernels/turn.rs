@@ -40,15 +40,8 @@ pub fn turned(planes: &DevicePlanes<'_>, rotation: Rotation, pool: &DevicePool, 
     target.buffer().begin_write(stream)?;
     let bytes: usize = (0..planes.format.planes()).map(|plane| target.layout(plane).row_bytes * target.layout(plane).rows).sum();
     Traffic::count_device_copy(bytes);
-    let source = RawPicture {
-        format: planes.format,
-        width: planes.width,
-        height: planes.height,
-        planes: planes.addresses,
-        pitches_bytes: planes.pitches,
-    };
     // SAFETY: a live picture by the view's word, and a surface of the turned size; its writes are bracketed.
-    unsafe { turn_raw(stream, &source, rotation, &RawPicture::of(&target))? };
+    unsafe { turn_raw(stream, &RawPicture::of_planes(planes), rotation, &RawPicture::of(&target))? };
     target.buffer().end_write(stream)?;
     Ok(target)
 }
