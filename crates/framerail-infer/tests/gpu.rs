@@ -44,8 +44,8 @@ fn frames() -> Vec<Frame> {
         };
         let bytes: Vec<u8> = frames.iter().flat_map(planes).collect();
         std::fs::create_dir_all(file.parent().expect("a folder")).expect("writable");
-        // Tests run side by side: whoever is last replaces it by the same.
-        let partial = file.with_extension(format!("{:?}", std::thread::current().id()));
+        // Tests run side by side, as threads or as processes: whoever is last replaces it by the same.
+        let partial = file.with_extension(format!("{}-{:?}", std::process::id(), std::thread::current().id()));
         std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, &file)).expect("writable");
     }
     let bytes = std::fs::read(&file).expect("written before");
