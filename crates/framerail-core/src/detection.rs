@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Attribute;
+
 /// A point in frame pixels; (0, 0) is the top left corner of the top left pixel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Point {
@@ -82,6 +84,12 @@ impl BBox {
         BBox { x1: self.x1.clamp(0.0, w), y1: self.y1.clamp(0.0, h), x2: self.x2.clamp(0.0, w), y2: self.y2.clamp(0.0, h) }
     }
 
+    /// The box whose corners are taken elsewhere.
+    pub(crate) fn placed(&self, place: &dyn Fn(Point) -> Point) -> BBox {
+        let (from, to) = (place(Point { x: self.x1, y: self.y1 }), place(Point { x: self.x2, y: self.y2 }));
+        BBox { x1: from.x, y1: from.y, x2: to.x, y2: to.y }
+    }
+
     /// The box at `t` of the way to another: 0 is this one, 1 the other.
     pub fn lerp(&self, to: &BBox, t: f32) -> BBox {
         let mix = |a: f32, b: f32| a + (b - a) * t;
@@ -126,18 +134,39 @@ pub struct Detection {
     pub track_id: Option<u64>,
     /// Seen by the model or filled in.
     pub origin: DetectionOrigin,
+    /// What further models say of it, in the order in which they looked.
+    pub attributes: Vec<Attribute>,
 }
 
 impl Detection {
     /// A detection as a model gives it: no identity yet, no landmarks.
     pub fn new(bbox: BBox, score: f32, label: Label) -> Self {
-        Self { bbox, score, label, landmarks: Vec::new(), track_id: None, origin: DetectionOrigin::Detected }
+        Self { bbox, score, label, landmarks: Vec::new(), track_id: None, origin: DetectionOrigin::Detected, attributes: Vec::new() }
+    }
+
+    /// The detection in another place: landmarks and the places of its attributes go along with the box.
+    pub fn moved_to(&self, bbox: BBox) -> Self {
+        let from = self.bbox;
+        let ratio = |to: f32, from: f32| if from > 0.0 { to / from } else { 1.0 };
+        let (across, down) = (ratio(bbox.width(), from.width()), ratio(bbox.height(), from.height()));
+        let place = |point: Point| Point { x: bbox.x1 + (point.x - from.x1) * across, y: bbox.y1 + (point.y - from.y1) * down };
+        let mut moved = self.placed(&place);
+        moved.bbox = bbox;
+        moved
+    }
+
+    /// The detection with every place of it taken elsewhere.
+    pub(crate) fn placed(&self, place: &dyn Fn(Point) -> Point) -> Self {
+        let landmarks = self.landmarks.iter().map(|point| place(*point)).collect();
+        let attributes = self.attributes.iter().map(|attribute| attribute.placed(place)).collect();
+        Self { bbox: self.bbox.placed(place), landmarks, attributes, ..self.clone() }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{AttributeValue, InstanceMask, ScoredLabel};
 
     #[test]
     fn iou_of_half_overlap() {
@@ -146,6 +175,36 @@ mod tests {
         assert!((a.iou(&b) - 1.0 / 3.0).abs() < 1e-6);
         assert_eq!(a.iou(&a), 1.0);
         assert_eq!(a.iou(&BBox::default()), 0.0);
+    }
+
+    #[test]
+    fn attributes_go_along_with_the_box() {
+        let label = Label { id: 0, name: "face".into() };
+        let inside = BBox::from_xyxy(12.0, 12.0, 14.0, 20.0);
+        let mask = InstanceMask::new(inside, 1, 2, vec![0, 255]).expect("a mask");
+        let model: Arc<str> = "second".into();
+        let mut detection = Detection::new(BBox::from_xyxy(10.0, 10.0, 20.0, 30.0), 0.9, label.clone());
+        detection.landmarks = vec![Point { x: 15.0, y: 20.0 }];
+        detection.attributes = [
+            AttributeValue::Landmarks(detection.landmarks.clone()),
+            AttributeValue::Mask(Arc::new(mask)),
+            AttributeValue::Parts(vec![Detection::new(inside, 0.5, label.clone())]),
+            AttributeValue::Classes(vec![ScoredLabel { label, score: 0.5 }]),
+        ]
+        .map(|value| Attribute { model: Arc::clone(&model), value })
+        .into();
+
+        let moved = detection.moved_to(BBox::from_xyxy(100.0, 0.0, 120.0, 20.0));
+
+        assert_eq!(moved.landmarks, [Point { x: 110.0, y: 10.0 }]);
+        let placed = BBox::from_xyxy(104.0, 2.0, 108.0, 10.0);
+        let values: Vec<&AttributeValue> = moved.attributes.iter().map(|attribute| &attribute.value).collect();
+        let [AttributeValue::Landmarks(marks), AttributeValue::Mask(mask), AttributeValue::Parts(parts), classes] = values[..] else {
+            panic!("{values:?}")
+        };
+        assert_eq!((marks, mask.bbox(), parts[0].bbox), (&moved.landmarks, &placed, placed));
+        assert_eq!(*classes, detection.attributes[3].value);
+        assert_eq!(detection.moved_to(detection.bbox), detection);
     }
 
     #[test]

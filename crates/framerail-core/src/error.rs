@@ -32,6 +32,18 @@ pub enum CoreError {
         /// Bytes that the layout needs.
         need: usize,
     },
+    /// A mask whose grid, values and box do not belong together.
+    #[error("a mask of {columns}x{rows} cells cannot have {values} values over a box of {area} square pixels")]
+    BadMask {
+        /// Cells in a row.
+        columns: u32,
+        /// Rows.
+        rows: u32,
+        /// Values given.
+        values: usize,
+        /// The box's area; 0 when it is empty, not a number when it is not finite.
+        area: f32,
+    },
     /// A host operation was asked of a surface in device memory.
     #[error("the frame lies in device memory; put a download before this step")]
     NotOnHost,

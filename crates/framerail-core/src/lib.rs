@@ -4,6 +4,7 @@
 //! No decoder, no driver and no thread lives here; the crates above bring those.
 #![forbid(unsafe_code)]
 
+pub mod attribute;
 pub mod augment;
 pub mod axis_blur;
 pub mod color;
@@ -14,6 +15,7 @@ pub mod error;
 pub mod frame;
 pub mod hiding;
 pub mod histogram;
+pub mod instance_mask;
 pub mod outline;
 pub mod packet;
 pub mod pixel;
@@ -26,6 +28,7 @@ pub mod surface;
 pub mod tensor;
 pub mod time;
 
+pub use attribute::{Attribute, AttributeValue, ScoredLabel};
 pub use augment::{AugmentParams, AugmentSpec, BatchSpec, ColorStep, Erasure, GaussianBlur};
 pub use axis_blur::AxisBlur;
 pub use color::{ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer};
@@ -36,6 +39,7 @@ pub use error::CoreError;
 pub use frame::{FieldOrder, Frame, FrameStatus, Rotation};
 pub use hiding::{BlurPlan, FillPlan, HidePlan, MaskPlan, MosaicPlan};
 pub use histogram::{HISTOGRAM_BINS, Histogram, HistogramPlan};
+pub use instance_mask::InstanceMask;
 pub use outline::Outline;
 pub use packet::Packet;
 pub use pixel::{Component, PixelFamily, PixelFormat};

@@ -96,6 +96,6 @@ impl Detection {
         };
         let label = Label { id: self.label_id, name: self.label.as_str().into() };
         let landmarks = self.landmarks.iter().map(|(x, y)| Point { x: *x, y: *y }).collect();
-        Ok(CoreDetection { bbox, score: self.score, label, landmarks, track_id: self.track_id, origin })
+        Ok(CoreDetection { bbox, score: self.score, label, landmarks, track_id: self.track_id, origin, attributes: Vec::new() })
     }
 }

@@ -14,7 +14,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use framerail_core::{BBox, Detection, DetectionOrigin, Point};
+use framerail_core::{Detection, DetectionOrigin};
 
 pub use self::{
     boxes::Observation,
@@ -229,7 +229,7 @@ impl Tracker {
     fn take_filtered_boxes(&mut self, detections: &mut [Detection], known: &[KnownTrack]) {
         for track in known.iter().filter(|track| track.corners.is_sound()) {
             let Some(thing) = self.things.get_mut(&track.id).filter(|thing| thing.unseen_frames == 0.0) else { continue };
-            thing.last = moved(&thing.last, track.corners.to_bbox());
+            thing.last = thing.last.moved_to(track.corners.to_bbox());
             if let Some(detection) = detections.iter_mut().find(|detection| detection.track_id == thing.last.track_id) {
                 *detection = thing.last.clone();
             }
@@ -245,7 +245,7 @@ impl Tracker {
             // Between two looks of the model everything goes on that the last look saw.
             let was_seen_last = waited > 0.0 && thing.unseen_frames <= waited;
             if was_seen_last || thing.unseen_frames <= coast {
-                predicted.push(Detection { origin: DetectionOrigin::Held, ..moved(&thing.last, track.corners.to_bbox()) });
+                predicted.push(Detection { origin: DetectionOrigin::Held, ..thing.last.moved_to(track.corners.to_bbox()) });
             }
         }
         self.stats.boxes_predicted += predicted.len() as u64;
@@ -256,13 +256,4 @@ impl Tracker {
 /// Times that stand still or run backwards count as one frame.
 fn sound_frames(frames: f64) -> f64 {
     if frames.is_finite() && frames > 0.0 { frames } else { 1.0 }
-}
-
-/// A detection with its box, and its landmarks with it, in another place.
-fn moved(detection: &Detection, bbox: BBox) -> Detection {
-    let from = detection.bbox;
-    let across = if from.width() > 0.0 { bbox.width() / from.width() } else { 1.0 };
-    let down = if from.height() > 0.0 { bbox.height() / from.height() } else { 1.0 };
-    let place = |point: &Point| Point { x: bbox.x1 + (point.x - from.x1) * across, y: bbox.y1 + (point.y - from.y1) * down };
-    Detection { bbox, landmarks: detection.landmarks.iter().map(place).collect(), ..detection.clone() }
 }

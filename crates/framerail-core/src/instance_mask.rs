@@ -1,0 +1,72 @@
+//! Which pixels belong to a detection.
+
+use crate::{BBox, CoreError};
+
+/// A grid of coverage over a box of the frame, usually coarser than pixels: what a segmentation model gives for one detection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InstanceMask {
+    bbox: BBox,
+    columns: u32,
+    rows: u32,
+    coverage: Vec<u8>,
+}
+
+impl InstanceMask {
+    /// A mask of `columns` × `rows` cells that fill the box evenly, row by row: 0 is outside, 255 is inside, between them is the
+    /// model's probability. The box is in frame pixels and may reach beyond the frame.
+    ///
+    /// # Errors
+    /// `BadMask` when the box is not finite or empty, there are no cells, or their number is not that of the values.
+    pub fn new(bbox: BBox, columns: u32, rows: u32, coverage: Vec<u8>) -> Result<Self, CoreError> {
+        let cells = (columns as usize).checked_mul(rows as usize);
+        if !bbox.is_finite() || bbox.area() <= 0.0 || coverage.is_empty() || cells != Some(coverage.len()) {
+            return Err(CoreError::BadMask { columns, rows, values: coverage.len(), area: bbox.area() });
+        }
+        Ok(Self { bbox, columns, rows, coverage })
+    }
+
+    /// The box that the grid fills, in frame pixels.
+    pub fn bbox(&self) -> &BBox {
+        &self.bbox
+    }
+
+    /// Cells in a row.
+    pub fn columns(&self) -> u32 {
+        self.columns
+    }
+
+    /// Rows of cells.
+    pub fn rows(&self) -> u32 {
+        self.rows
+    }
+
+    /// The cells, row by row: 0 is outside, 255 is inside.
+    pub fn coverage(&self) -> &[u8] {
+        &self.coverage
+    }
+
+    /// The same cells over another box: a mask that goes along with its detection.
+    ///
+    /// # Errors
+    /// As [`InstanceMask::new`].
+    pub fn moved(&self, bbox: BBox) -> Result<Self, CoreError> {
+        Self::new(bbox, self.columns, self.rows, self.coverage.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_fill_the_box() {
+        let bbox = BBox::from_xyxy(10.0, 20.0, 30.0, 60.0);
+        let mask = InstanceMask::new(bbox, 2, 3, vec![0, 50, 100, 150, 200, 255]).expect("a mask");
+        let moved = mask.moved(BBox::from_xyxy(0.0, 0.0, 4.0, 4.0)).expect("a mask");
+        assert_eq!((moved.columns(), moved.rows(), moved.coverage()), (2, 3, mask.coverage()));
+        assert!(InstanceMask::new(bbox, 2, 3, vec![0; 5]).is_err());
+        assert!(InstanceMask::new(bbox, 0, 3, vec![]).is_err());
+        assert!(mask.moved(BBox::from_xyxy(0.0, 0.0, 0.0, 4.0)).is_err());
+        assert!(mask.moved(BBox::from_xyxy(0.0, 0.0, f32::NAN, 4.0)).is_err());
+    }
+}
