@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use framerail_core::Label;
+use framerail_core::{BBox, Label, Point};
 
 use super::*;
 
