@@ -279,8 +279,8 @@ impl ClipSpec {
 
     /// Why this ffmpeg cannot make the clip, if so.
     pub fn unavailable(&self) -> Option<String> {
-        let encoder = encode::video_encoder(self);
-        (!tool::encoders().contains(encoder)).then(|| format!("this ffmpeg has no encoder {encoder}"))
+        let missing = encode::encoders(self).find(|encoder| !tool::encoders().contains(*encoder))?;
+        Some(format!("this ffmpeg has no encoder {missing}"))
     }
 
     /// Encodes the clip, or finds it encoded.

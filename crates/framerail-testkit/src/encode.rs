@@ -198,14 +198,24 @@ fn srt_time(secs: f64) -> String {
     format!("{:02}:{:02}:{:02},{:03}", millis / 3_600_000, millis / 60_000 % 60, millis / 1000 % 60, millis % 1000)
 }
 
+/// FFmpeg's name of the encoder of a sound track.
+fn audio_encoder(codec: AudioCodec) -> &'static str {
+    match codec {
+        AudioCodec::Aac => "aac",
+        AudioCodec::Mp3 => "libmp3lame",
+        AudioCodec::Pcm => "pcm_s16le",
+        AudioCodec::Opus => "libopus",
+    }
+}
+
+/// Every encoder that a clip needs, of sound too.
+pub(crate) fn encoders(spec: &ClipSpec) -> impl Iterator<Item = &'static str> {
+    std::iter::once(video_encoder(spec)).chain(spec.audio.iter().map(|codec| audio_encoder(*codec)))
+}
+
 fn side_outputs(command: &mut Command, spec: &ClipSpec) {
     for (track, codec) in spec.audio.iter().enumerate() {
-        let encoder = match codec {
-            AudioCodec::Aac => "aac",
-            AudioCodec::Mp3 => "libmp3lame",
-            AudioCodec::Pcm => "pcm_s16le",
-            AudioCodec::Opus => "libopus",
-        };
+        let encoder = audio_encoder(*codec);
         let language = if track == 0 { "language=eng" } else { "language=deu" };
         command.arg("-map").arg(format!("{}:a", track + 1)).arg(format!("-c:a:{track}")).arg(encoder);
         command.arg(format!("-metadata:s:a:{track}")).arg(language);
