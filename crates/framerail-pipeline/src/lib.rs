@@ -12,17 +12,19 @@ pub mod format;
 pub mod graph;
 pub mod item;
 pub mod plan;
+pub mod setting;
 pub mod stage;
 pub mod stats;
 pub mod stream_set;
 
 pub use attachments::Attachments;
-pub use engine::{RunHandle, RunOptions, RunOutcome, RunSwitch, StreamControl};
+pub use engine::{RunHandle, RunOptions, RunOutcome, RunSwitch, Stall, StreamControl};
 pub use error::{ErrorKind, RunError, StageError};
 pub use format::{DetectionFormat, EdgeFormat};
 pub use graph::{EdgeId, Graph, NodeId, NodeOptions, Probe, Verdict};
 pub use item::{Arrival, FrameItem, Item, StreamEnd};
 pub use plan::{LinkContext, LinkMismatch, PlanError, StagePlan, TensorRequest};
+pub use setting::{Setting, SettingInfo, SettingSpec};
 pub use stage::{BatchPolicy, Closed, Counter, Emitter, Flow, Source, Stage, StageContext, Work};
 pub use stats::{CopyKind, RunStats, StreamState, StreamStats, StreamTotals};
 pub use stream_set::{

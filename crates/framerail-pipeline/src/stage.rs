@@ -13,7 +13,10 @@ use std::{
 use framerail_core::{Device, StreamId};
 use parking_lot::Mutex;
 
-use crate::{FrameItem, Item, StageError, StreamSet, engine::stream_table::StreamTable, stats::CopyKind};
+use crate::{
+    FrameItem, Item, Setting, SettingSpec, StageError, StreamSet, engine::stream_table::StreamTable, setting::SharedSetting,
+    stats::CopyKind,
+};
 
 /// Whether a stage wants more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,6 +162,7 @@ pub(crate) struct Ledger {
     /// Bytes in use by device and worker, now and at most; devices by their names.
     pub(crate) memory: Mutex<BTreeMap<String, MemoryUse>>,
     pub(crate) notices: Mutex<Vec<String>>,
+    pub(crate) settings: Mutex<Vec<Arc<SharedSetting>>>,
 }
 
 #[derive(Default)]
@@ -208,6 +212,19 @@ impl StageContext {
         let counter = Counter(Arc::default());
         counters.push((name.to_owned(), counter.clone()));
         counter
+    }
+
+    /// A number that may be changed while the run goes on, from the program or a page; the first worker that names it says
+    /// what it begins with, and every worker shares it. Read it for every frame. Call this in [`Stage::start`]: a setting can
+    /// be changed from then on.
+    pub fn setting(&self, spec: SettingSpec, value: f64) -> Setting {
+        let mut settings = self.ledger.settings.lock();
+        if let Some(known) = settings.iter().find(|known| known.name() == spec.name()) {
+            return Setting::new(Arc::clone(known));
+        }
+        let shared = Arc::new(SharedSetting::new(spec, value));
+        settings.push(Arc::clone(&shared));
+        Setting::new(shared)
     }
 
     /// Records that pixels were copied.

@@ -82,6 +82,8 @@ pub struct StageStats {
     pub memory: Vec<MemoryStats>,
     /// The stage's own counts, such as `frames_repaired`.
     pub counters: BTreeMap<String, u64>,
+    /// The numbers that may be changed while it runs, as they are now.
+    pub settings: BTreeMap<String, f64>,
     /// What the stage told the user.
     pub notices: Vec<String>,
 }
@@ -95,6 +97,8 @@ pub struct EdgeStats {
     pub to: String,
     /// Frames that the queue holds at most.
     pub capacity: usize,
+    /// Frames in the queue now.
+    pub depth: usize,
     /// Mean number of frames in the queue, weighted by time.
     pub mean_depth: f64,
     /// Most frames that were in the queue at once.
@@ -227,6 +231,8 @@ pub struct RunStats {
     pub wall_secs: f64,
     /// Seconds of processor time that the process used in between, all threads.
     pub cpu_secs: f64,
+    /// Resident memory of the process now, in bytes; 0 where the system does not say.
+    pub memory_bytes: u64,
     /// Highest resident memory of the process so far, in bytes; 0 where the system does not say.
     pub memory_peak_bytes: u64,
     /// The stage that limits the run, once it ran long enough to tell.

@@ -119,6 +119,7 @@ fn a_picture_of_a_run_has_rates_and_the_limit() {
         from: "read".into(),
         to: "infer".into(),
         capacity: 4,
+        depth: 0,
         mean_depth: 3.5,
         max_depth: 4,
         frames: 100,
@@ -128,6 +129,7 @@ fn a_picture_of_a_run_has_rates_and_the_limit() {
     let stats = RunStats {
         wall_secs: 4.0,
         cpu_secs: 7.0,
+        memory_bytes: 0,
         memory_peak_bytes: 0,
         limiting_stage: Some("infer".into()),
         stages: vec![stage("read", 0, 1, 1.0), stage("infer", 100, 2, 7.0)],

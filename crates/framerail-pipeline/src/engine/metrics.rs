@@ -86,10 +86,19 @@ pub(super) fn process_cpu_secs() -> f64 {
     ticks as f64 / 100.0
 }
 
-/// Highest resident memory of this process in bytes; 0 where the system does not say.
-pub(super) fn process_memory_peak_bytes() -> u64 {
-    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return 0 };
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
+/// Resident memory of this process in bytes; 0 where the system does not say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ProcessMemory {
+    pub(super) now: u64,
+    pub(super) peak: u64,
+}
+
+pub(super) fn process_memory_bytes() -> ProcessMemory {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return ProcessMemory::default() };
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok());
+        kib.unwrap_or(0) * 1024
+    };
+    ProcessMemory { now: field("VmRSS:"), peak: field("VmHWM:") }
 }

@@ -7,6 +7,7 @@ mod outlet;
 mod queue;
 mod range;
 mod run;
+mod state;
 pub(crate) mod stream_table;
 mod streams;
 mod watchdog;
@@ -14,5 +15,6 @@ mod worker;
 
 pub use run::{RunHandle, RunOptions, RunOutcome, RunSwitch};
 pub use streams::StreamControl;
+pub use watchdog::Stall;
 
 pub(crate) use run::start;

@@ -13,19 +13,19 @@ use framerail_core::StreamId;
 
 use super::{
     control::Control,
-    metrics::{Phase, WorkerClock, process_cpu_secs, process_memory_peak_bytes},
+    metrics::{WorkerClock, process_cpu_secs},
     ordered::Ordered,
-    outlet::{EdgeCounts, OutCounts, Outlet, Outlets},
+    outlet::{OutCounts, Outlet, Outlets},
     queue::Queue,
+    state::{EdgeState, RunState},
     streams::{StreamControl, StreamJob, StreamSource},
-    watchdog::{self, Finished},
+    watchdog::{self, Stall},
     worker::{NodeState, Worker},
 };
 use crate::{
-    ErrorKind, RunError, RunStats, StageError, Work,
+    ErrorKind, RunError, RunStats, SettingInfo, StageError, Work,
     graph::{Edge, Graph, Node},
     stage::Ledger,
-    stats::{CopyKind, CopyStats, EdgeStats, MemoryStats, StageStats},
 };
 
 /// Results that workers of one stage may leave ahead of their turn, per worker.
@@ -53,47 +53,32 @@ pub struct RunOutcome {
     pub result: Result<(), RunError>,
 }
 
-struct EdgeState {
-    from: usize,
-    to: usize,
-    format: String,
-    counts: Arc<EdgeCounts>,
-}
-
 /// A pipeline at work. Dropping it aborts the run and waits for its threads.
 pub struct RunHandle {
-    control: Arc<Control>,
-    nodes: Vec<Arc<NodeState>>,
-    edges: Vec<EdgeState>,
-    sources: Vec<StreamSource>,
+    state: Arc<RunState>,
     threads: Vec<JoinHandle<()>>,
     watchdog: Option<JoinHandle<()>>,
-    finished: Arc<Finished>,
-    epoch: Instant,
-    cpu_at_start: f64,
-    /// Set by the last worker to end, so that late looks at the statistics stand still.
-    ended_nanos: Arc<AtomicU64>,
 }
 
 impl RunHandle {
     /// Asks sources to end; everything under way is finished and files are completed.
     pub fn stop(&self) {
-        self.control.stop();
+        self.state.control.stop();
     }
 
     /// Tears the run down; nothing unfinished is kept. The outcome is a `Cancelled` error.
     pub fn abort(&self) {
-        self.control.abort_from_outside();
+        self.state.control.abort_from_outside();
     }
 
-    /// A way to stop or abort from another thread, such as a signal handler's.
+    /// A way to stop, watch and set from another thread, such as a signal handler's or a server's.
     pub fn switch(&self) -> RunSwitch {
-        RunSwitch { control: Arc::clone(&self.control) }
+        RunSwitch { state: Arc::clone(&self.state) }
     }
 
     /// A way to add and remove streams from another thread.
     pub fn streams(&self) -> StreamControl {
-        StreamControl::new(&self.control, self.sources.clone())
+        self.state.streams()
     }
 
     /// See [`StreamControl::add_source`].
@@ -112,15 +97,28 @@ impl RunHandle {
         self.streams().remove_stream(stream)
     }
 
+    /// See [`RunSwitch::settings`].
+    pub fn settings(&self) -> Vec<SettingInfo> {
+        self.state.settings()
+    }
+
+    /// See [`RunSwitch::set_setting`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_setting(&self, stage: &str, name: &str, value: f64) -> Result<(), StageError> {
+        self.state.set_setting(stage, name, value)
+    }
+
     /// Waits up to `timeout`; says whether the run is over.
     pub fn wait_for(&self, timeout: Duration) -> bool {
-        self.finished.wait_for(timeout)
+        self.state.finished.wait_for(timeout)
     }
 
     /// Waits for the end.
     pub fn wait(mut self) -> RunOutcome {
         self.join();
-        let result = self.control.error().map_or(Ok(()), Err);
+        let result = self.state.control.error().map_or(Ok(()), Err);
         RunOutcome { stats: self.stats(), result }
     }
 
@@ -128,10 +126,11 @@ impl RunHandle {
         for thread in self.threads.drain(..) {
             // A worker's panic is caught inside; what is left here would be the engine's own.
             if thread.join().is_err() {
-                self.control.fail("engine", StageError::new(ErrorKind::Internal, "a worker thread panicked; please report it"));
+                let error = StageError::new(ErrorKind::Internal, "a worker thread panicked; please report it");
+                self.state.control.fail("engine", error);
             }
         }
-        self.finished.set();
+        self.state.finished.set();
         if let Some(watchdog) = self.watchdog.take() {
             let _ = watchdog.join();
         }
@@ -139,88 +138,78 @@ impl RunHandle {
 
     /// The statistics so far.
     pub fn stats(&self) -> RunStats {
-        let ended = self.ended_nanos.load(Ordering::SeqCst);
-        let wall = if ended > 0 { Duration::from_nanos(ended) } else { self.epoch.elapsed() };
-        let (streams, earlier_streams) = self.control.streams.stats();
-        let stages: Vec<StageStats> = self.nodes.iter().map(|node| stage_stats(node)).collect();
-        RunStats {
-            wall_secs: wall.as_secs_f64(),
-            cpu_secs: process_cpu_secs() - self.cpu_at_start,
-            memory_peak_bytes: process_memory_peak_bytes(),
-            limiting_stage: RunStats::find_limiting_stage(&stages, wall.as_secs_f64()),
-            edges: self.edges.iter().map(|edge| self.edge_stats(edge)).collect(),
-            stages,
-            streams,
-            earlier_streams,
-        }
-    }
-
-    fn edge_stats(&self, edge: &EdgeState) -> EdgeStats {
-        let queue = self.nodes[edge.to].input.as_ref();
-        let (mean_depth, max_depth) = queue.map_or((0.0, 0), |queue| queue.depths());
-        EdgeStats {
-            from: self.nodes[edge.from].name.to_string(),
-            to: self.nodes[edge.to].name.to_string(),
-            capacity: queue.map_or(0, |queue| queue.capacity()),
-            mean_depth,
-            max_depth,
-            frames: edge.counts.frames.load(Ordering::Relaxed),
-            dropped: edge.counts.dropped.load(Ordering::Relaxed),
-            format: edge.format.clone(),
-        }
+        self.state.stats()
     }
 }
 
 impl Drop for RunHandle {
     fn drop(&mut self) {
         if !self.threads.is_empty() {
-            self.control.abort_from_outside();
+            self.state.control.abort_from_outside();
             self.join();
         }
     }
 }
 
-/// Stops or aborts a run from anywhere.
+/// Stops, watches and sets a run from anywhere. Cloning is cheap; it outlives the run, and then tells how it ended.
 #[derive(Clone)]
 pub struct RunSwitch {
-    control: Arc<Control>,
+    state: Arc<RunState>,
 }
 
 impl RunSwitch {
     /// See [`RunHandle::stop`].
     pub fn stop(&self) {
-        self.control.stop();
+        self.state.control.stop();
     }
 
     /// See [`RunHandle::abort`].
     pub fn abort(&self) {
-        self.control.abort_from_outside();
+        self.state.control.abort_from_outside();
     }
-}
 
-fn stage_stats(node: &NodeState) -> StageStats {
-    let sum = |phase| node.clocks.iter().map(|clock| clock.seconds(phase)).sum();
-    let copies = CopyKind::ALL.into_iter().map(|kind| {
-        let counted = &node.ledger.copies[kind as usize];
-        CopyStats { kind, count: counted.count.load(Ordering::Relaxed), bytes: counted.bytes.load(Ordering::Relaxed) }
-    });
-    let memory = node.ledger.memory.lock();
-    let memory = memory.iter().map(|(device, used)| MemoryStats { device: device.clone(), peak_bytes: used.peak_bytes }).collect();
-    StageStats {
-        name: node.name.to_string(),
-        workers: node.clocks.len(),
-        frames_in: node.frames_in.load(Ordering::Relaxed),
-        frames_out: node.out_counts.frames.load(Ordering::Relaxed),
-        items_in: node.items_in.load(Ordering::Relaxed),
-        items_out: node.out_counts.items.load(Ordering::Relaxed),
-        busy_secs: sum(Phase::Busy),
-        wait_input_secs: sum(Phase::WaitInput),
-        wait_output_secs: sum(Phase::WaitOutput),
-        copies: copies.filter(|copy| copy.count > 0).collect(),
-        syncs: node.ledger.syncs.load(Ordering::Relaxed),
-        memory,
-        counters: node.ledger.counters.lock().iter().map(|(name, counter)| (name.clone(), counter.value())).collect(),
-        notices: node.ledger.notices.lock().clone(),
+    /// The statistics so far; after the end, those of the whole run.
+    pub fn stats(&self) -> RunStats {
+        self.state.stats()
+    }
+
+    /// A way to add and remove streams.
+    pub fn streams(&self) -> StreamControl {
+        self.state.streams()
+    }
+
+    /// Every number that can be changed while the run goes on, in the order of the pipeline. A stage's are there once it has
+    /// started.
+    pub fn settings(&self) -> Vec<SettingInfo> {
+        self.state.settings()
+    }
+
+    /// Changes a setting. Frames that a stage is at work on keep the value before.
+    ///
+    /// # Errors
+    /// `Usage` when there is no such setting, the value is not taken, or the run is over.
+    pub fn set_setting(&self, stage: &str, name: &str, value: f64) -> Result<(), StageError> {
+        self.state.set_setting(stage, name, value)
+    }
+
+    /// The workers that have been at one item for longer than the limit of [`RunOptions`].
+    pub fn stalls(&self) -> Vec<Stall> {
+        watchdog::stalls(&self.state.nodes, self.state.stall_limit)
+    }
+
+    /// Whether the run was asked to stop, or was aborted.
+    pub fn is_stopping(&self) -> bool {
+        self.state.control.is_stopping() || self.state.control.is_aborted()
+    }
+
+    /// Whether every stage has ended.
+    pub fn is_over(&self) -> bool {
+        self.state.ended_nanos.load(Ordering::SeqCst) > 0
+    }
+
+    /// The first failure so far.
+    pub fn error(&self) -> Option<RunError> {
+        self.state.control.error()
     }
 }
 
@@ -234,34 +223,43 @@ pub(crate) fn start(graph: Graph, options: RunOptions) -> Result<RunHandle, RunE
         .iter()
         .map(|edge| EdgeState { from: edge.from.0, to: edge.to.0, format: edge.format.to_string(), counts: Arc::default() })
         .collect();
-    let mut handle = RunHandle {
-        control: Arc::clone(&control),
-        nodes: Vec::with_capacity(nodes.len()),
+    let names: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
+    let (mut states, mut sources, mut jobs) = (Vec::with_capacity(nodes.len()), Vec::new(), Vec::new());
+    for (index, node) in nodes.into_iter().enumerate() {
+        let outlets = outlets_of(index, &edges, &edge_states, &queues, &names, &control);
+        let (state, node_jobs) = prepare(node, queues[index].clone(), outlets, &control, epoch);
+        sources.extend(node_jobs.iter().filter_map(|(_, job)| job.streams()));
+        states.push(state);
+        jobs.extend(node_jobs);
+    }
+    let state = Arc::new(RunState {
+        control,
+        nodes: states,
         edges: edge_states,
-        sources: Vec::new(),
-        threads: Vec::new(),
-        watchdog: None,
+        sources,
         finished: Arc::default(),
         epoch,
         cpu_at_start: process_cpu_secs(),
+        stall_limit: options.stall_limit,
         ended_nanos: Arc::default(),
-    };
-    let names: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
-    let mut jobs = Vec::new();
-    for (index, node) in nodes.into_iter().enumerate() {
-        let outlets = outlets_of(index, &edges, &handle.edges, &queues, &names, &control);
-        let (state, node_jobs) = prepare(node, queues[index].clone(), outlets, &control, epoch);
-        handle.sources.extend(node_jobs.iter().filter_map(|(_, job)| job.streams()));
-        handle.nodes.push(state);
-        jobs.extend(node_jobs);
-    }
-    let left = Arc::new(AtomicUsize::new(jobs.len()));
+        ended_cpu: Arc::default(),
+    });
+    let mut handle = RunHandle { state, threads: Vec::new(), watchdog: None };
+    spawn_workers(&mut handle, jobs)?;
+    handle.watchdog = spawn_watchdog(&handle.state);
+    Ok(handle)
+}
+
+fn spawn_workers(handle: &mut RunHandle, jobs: Vec<(Worker, Job)>) -> Result<(), RunError> {
+    let (epoch, left) = (handle.state.epoch, Arc::new(AtomicUsize::new(jobs.len())));
     for (worker, job) in jobs {
         let name = worker.node.name.to_string();
-        let (left, ended, finished) = (Arc::clone(&left), Arc::clone(&handle.ended_nanos), Arc::clone(&handle.finished));
+        let (left, finished) = (Arc::clone(&left), Arc::clone(&handle.state.finished));
+        let (ended, ended_cpu) = (Arc::clone(&handle.state.ended_nanos), Arc::clone(&handle.state.ended_cpu));
         let body = move || {
             job.run(worker);
             if left.fetch_sub(1, Ordering::SeqCst) == 1 {
+                ended_cpu.store(process_cpu_secs().to_bits(), Ordering::SeqCst);
                 ended.store(u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1), Ordering::SeqCst);
                 finished.set();
             }
@@ -270,17 +268,16 @@ pub(crate) fn start(graph: Graph, options: RunOptions) -> Result<RunHandle, RunE
             Ok(thread) => handle.threads.push(thread),
             Err(error) => {
                 let error = StageError::new(ErrorKind::Resource, format!("cannot start a thread: {error}"));
-                control.fail(&name, error.clone());
+                handle.state.control.fail(&name, error.clone());
                 return Err(RunError { stage: name, error });
             }
         }
     }
-    handle.watchdog = spawn_watchdog(&handle, options.stall_limit);
-    Ok(handle)
+    Ok(())
 }
 
-fn spawn_watchdog(handle: &RunHandle, limit: Duration) -> Option<JoinHandle<()>> {
-    let (nodes, finished) = (handle.nodes.clone(), Arc::clone(&handle.finished));
+fn spawn_watchdog(state: &Arc<RunState>) -> Option<JoinHandle<()>> {
+    let (nodes, finished, limit) = (state.nodes.clone(), Arc::clone(&state.finished), state.stall_limit);
     let spawned = thread::Builder::new().name("watchdog".to_owned()).spawn(move || watchdog::watch(&nodes, limit, &finished));
     spawned.inspect_err(|error| log::warn!("stalls will not be reported: cannot start a thread: {error}")).ok()
 }

@@ -51,6 +51,30 @@ pub(super) fn watch(nodes: &[Arc<NodeState>], limit: Duration, finished: &Finish
     }
 }
 
+/// A worker that has been at one item for longer than the limit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stall {
+    /// Its stage.
+    pub stage: String,
+    /// For how long, in seconds.
+    pub secs: f64,
+    /// The frame that it is at, where it is one.
+    pub frame: Option<u64>,
+}
+
+/// The workers that are stalled now.
+pub(super) fn stalls(nodes: &[Arc<NodeState>], limit: Duration) -> Vec<Stall> {
+    let of_node = |node: &Arc<NodeState>| -> Vec<Stall> {
+        let stalled = (0..node.clocks.len()).filter(|worker| stalled_since(node, *worker, limit).is_some());
+        let stall = |worker: usize| {
+            let clock = &node.clocks[worker];
+            Stall { stage: node.name.to_string(), secs: clock.current().1.as_secs_f64(), frame: clock.frame() }
+        };
+        stalled.map(stall).collect()
+    };
+    nodes.iter().flat_map(of_node).collect()
+}
+
 fn stalled_since(node: &NodeState, worker: usize, limit: Duration) -> Option<u64> {
     let clock = &node.clocks[worker];
     let (since, lasting) = clock.current();

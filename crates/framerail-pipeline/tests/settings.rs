@@ -1,0 +1,98 @@
+//! Numbers that are changed while a run goes on.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use framerail_core::*;
+use framerail_pipeline::*;
+
+/// Gives a frame for each word that it gets.
+struct OnDemand(Receiver<u64>);
+
+impl Source for OnDemand {
+    fn produce(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        match self.0.recv() {
+            Ok(index) => out.push(frame(index).into())?,
+            Err(_) => return Ok(Flow::Done),
+        }
+        Ok(Flow::More)
+    }
+}
+
+fn frame(index: u64) -> FrameItem {
+    let surface = FramePool::new(0).surface(PixelFormat::Gray8, 1, 1).expect("size in range");
+    FrameItem::new(Frame {
+        surface: Surface::Host(surface),
+        width: 1,
+        height: 1,
+        stream: StreamId(0),
+        index,
+        pts: Pts(index as i64),
+        duration: None,
+        time_base: TimeBase::MICROS,
+        color: ColorDescription::default(),
+        sample_aspect_ratio: None,
+        rotation: Rotation::None,
+        field_order: FieldOrder::Progressive,
+        is_keyframe: true,
+        status: FrameStatus::Ok,
+    })
+}
+
+/// Tells its threshold for every frame.
+struct Threshold {
+    setting: Option<Setting>,
+    seen: Sender<f64>,
+}
+
+impl Stage for Threshold {
+    fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
+        let spec = SettingSpec::new("threshold", 0.0..=1.0).help("least score");
+        self.setting = Some(context.setting(spec, 0.5));
+        Ok(())
+    }
+
+    fn frame(&mut self, _: FrameItem, _: &mut dyn Emitter) -> Result<Flow, StageError> {
+        let value = self.setting.as_ref().map_or(f64::NAN, Setting::value);
+        self.seen.send(value).expect("the test listens");
+        Ok(Flow::More)
+    }
+}
+
+#[test]
+fn a_threshold_is_changed_while_frames_flow() {
+    let ((ask, asked), (seen, values)) = (channel(), channel());
+    let mut graph = Graph::new();
+    let source = graph.add("source", Work::Source(Box::new(OnDemand(asked))), NodeOptions::default());
+    let workers = (0..2).map(|_| Box::new(Threshold { setting: None, seen: seen.clone() }) as Box<dyn Stage>).collect();
+    let stage = graph.add("judge", Work::Stages(workers), NodeOptions::default());
+    graph.connect(source, stage, EdgeFormat::default());
+    let handle = graph.start(RunOptions::default()).expect("a valid graph");
+    let switch = handle.switch();
+    let value_of_next = |index| {
+        ask.send(index).expect("the source listens");
+        values.recv().expect("the stage answers")
+    };
+
+    assert_eq!(value_of_next(0), 0.5);
+    let settings = switch.settings();
+    assert_eq!(settings.len(), 1, "workers share it: {settings:?}");
+    assert_eq!((settings[0].stage.as_str(), settings[0].name.as_str(), settings[0].value), ("judge", "threshold", 0.5));
+    switch.set_setting("judge", "threshold", 0.25).expect("in range");
+    assert_eq!((value_of_next(1), value_of_next(2)), (0.25, 0.25));
+    for (stage, name, value, words) in [
+        ("judge", "threshold", 1.5, "threshold of judge goes from 0 to 1, so 1.5 is out of range"),
+        ("judge", "treshold", 0.5, "judge has no setting `treshold`; it has threshold"),
+        ("source", "threshold", 0.5, "source has no settings that can be changed while it runs"),
+        ("juge", "threshold", 0.5, "there is no stage `juge`; did you mean `judge`?"),
+    ] {
+        let error = handle.set_setting(stage, name, value).expect_err("refused");
+        assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Usage, words));
+    }
+    assert_eq!(value_of_next(3), 0.25);
+    drop(ask);
+    let stats = handle.wait().stats;
+    assert_eq!(stats.stage("judge").expect("listed").settings["threshold"], 0.25);
+    assert!(switch.is_over() && switch.stats().wall_secs == stats.wall_secs);
+    let late = switch.set_setting("judge", "threshold", 0.5).expect_err("too late");
+    assert_eq!(late.message, "the run is over; threshold of judge cannot be changed any more");
+}
