@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::{
     InferError,
-    decode::OutputCard,
+    decode::{OutputCard, Task},
     nearest::nearest,
     onnx::{MAX_STRIPS, Strips},
     search::SearchPath,
@@ -202,7 +202,8 @@ pub enum ChannelOrderName {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Thresholds {
-    /// Score above which a box counts, 0 to 1.
+    /// Score above which a box, a class or a model's word counts, 0 to 1. A card that says none: 0.25 for detection, 0.5 for
+    /// landmarks, 0 for classification.
     pub confidence: f32,
     /// Overlap from which the lower-scored of two boxes is dropped (non-maximum suppression), 0 to 1; 1 keeps all.
     pub iou: f32,
@@ -315,7 +316,10 @@ impl ModelCard {
     /// # Errors
     /// `Card` with line and key: a key that is unknown (with the nearest known one), missing, of the wrong type or out of range.
     pub fn parse(text: &str, path: &Path) -> Result<Self, InferError> {
-        let card: ModelCard = toml::from_str(text).map_err(|error| describe(&error, text, path))?;
+        let mut card: ModelCard = toml::from_str(text).map_err(|error| describe(&error, text, path))?;
+        if !says_confidence(text) {
+            card.thresholds.confidence = card.output.default_confidence();
+        }
         card.check().map_err(|wrong| InferError::Card {
             path: path.to_owned(),
             line: line_of_key(text, wrong.table, wrong.key),
@@ -335,6 +339,16 @@ impl ModelCard {
         (0..self.class_count()).map(|id| Label { id: id as u32, name: Arc::from(name(id)) }).collect()
     }
 
+    /// How a thing is called that a model for landmarks or segmentation found by itself: by the classes of its mask, the card's
+    /// label, else the model's name.
+    pub(crate) fn thing_name(&self) -> String {
+        match (&self.output, self.labels.as_slice()) {
+            (OutputCard::Segmentation(card), _) if !card.inside.is_empty() => card.inside.join("+"),
+            (_, [label, ..]) => label.clone(),
+            _ => self.name.clone(),
+        }
+    }
+
     fn check(&self) -> Result<(), BadValue> {
         let ensure = |good: bool, table, key, expected: &str| {
             if good { Ok(()) } else { Err(BadValue { table, key, expected: expected.to_owned() }) }
@@ -343,12 +357,12 @@ impl ModelCard {
         ensure(!self.file.as_os_str().is_empty(), "", "file", "the name of an ONNX file")?;
         let is_sha256 = |hex: &String| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
         ensure(self.sha256.as_ref().is_none_or(is_sha256), "", "sha256", "64 hexadecimal digits")?;
-        ensure(
-            self.labels.is_empty() != self.classes.is_none(),
-            "",
-            "labels",
-            "a list of names, or 'classes' with their number, not both",
-        )?;
+        let (names, counted) = (self.labels.len(), self.classes.is_some());
+        match self.output.task() {
+            Task::Embedding => ensure(names == 0 && !counted, "", "labels", "nothing: an embedding has no classes, leave it out")?,
+            Task::Landmarks => ensure(names <= 1 && !counted, "", "labels", "one name at most: that of the thing whose points it gives")?,
+            _ => ensure((names > 0) != counted, "", "labels", "a list of names, or 'classes' with their number, not both")?,
+        }
         ensure(self.classes.is_none_or(|count| (1..=MAX_CLASSES).contains(&count)), "", "classes", "1 to 100000")?;
         let input = &self.input;
         let side = |side: Option<u32>| side.is_none_or(|side| (1..=32_768).contains(&side));
@@ -376,6 +390,12 @@ impl Thresholds {
             () => Ok(()),
         }
     }
+}
+
+/// Whether a card, which is well formed, says a confidence threshold.
+fn says_confidence(text: &str) -> bool {
+    let table = toml::from_str::<toml::Table>(text).unwrap_or_default();
+    table.get("thresholds").and_then(|thresholds| thresholds.get("confidence")).is_some()
 }
 
 /// A key of a card whose value makes no sense.

@@ -5,8 +5,6 @@
 #[cfg(feature = "cuda")]
 mod boxes;
 #[cfg(feature = "cuda")]
-mod detector;
-#[cfg(feature = "cuda")]
 mod input;
 #[cfg(feature = "cuda")]
 mod libraries;
@@ -14,10 +12,12 @@ mod libraries;
 mod memory;
 mod options;
 #[cfg(feature = "cuda")]
+mod predictor;
+#[cfg(feature = "cuda")]
 mod session;
 #[cfg(feature = "cuda")]
 mod sized;
 
-#[cfg(feature = "cuda")]
-pub(crate) use detector::DeviceDetector;
 pub use options::{CudaOptions, Provider};
+#[cfg(feature = "cuda")]
+pub(crate) use predictor::DevicePredictor;

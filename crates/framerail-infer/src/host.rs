@@ -1,27 +1,32 @@
 //! A model on the CPU.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use framerail_core::{Detection, Frame};
 use framerail_vision::Preprocessor;
+use parking_lot::Mutex;
 
 use crate::{
-    InferError,
-    decode::Decode,
+    InferError, Prediction, View,
+    card::Thresholds,
+    decode::Decoder,
     onnx::HalfEnds,
-    session::ModelSession,
-    shared::{Counters, Shared},
+    session::{ModelSession, SharedSession},
+    shared::{Counters, Shared, frame_error},
     size::InputSize,
 };
 
-/// Sessions for different input sizes that one detector keeps. Each holds the model's weights and activations.
+/// Sessions for different input sizes that one predictor keeps. Each holds the model's weights and activations.
 const MAX_SESSIONS: usize = 2;
 
+/// Sessions by their input size, for all who share them; those that nobody has any more are gone.
+type SessionPool = Arc<Mutex<Vec<(InputSize, Weak<SharedSession>)>>>;
+
 /// Runs a model on the CPU.
-pub(crate) struct HostDetector {
+pub(crate) struct HostPredictor {
     shared: Arc<Shared>,
     /// The last used is at the end.
     sized: Vec<SizedModel>,
+    pool: SessionPool,
 }
 
 /// Everything for one input size.
@@ -29,12 +34,17 @@ struct SizedModel {
     size: InputSize,
     session: ModelSession,
     preprocessor: Preprocessor,
-    decoder: Box<dyn Decode>,
+    decoder: Decoder,
 }
 
-impl HostDetector {
+impl HostPredictor {
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
-        Self { shared: Arc::clone(shared), sized: Vec::new() }
+        Self { shared: Arc::clone(shared), sized: Vec::new(), pool: SessionPool::default() }
+    }
+
+    /// Another one that runs the same sessions.
+    pub(crate) fn share(&self, shared: &Arc<Shared>) -> Self {
+        Self { shared: Arc::clone(shared), sized: Vec::new(), pool: Arc::clone(&self.pool) }
     }
 
     /// Makes what a size needs.
@@ -42,23 +52,22 @@ impl HostDetector {
         self.sized_for(size).map(drop)
     }
 
-    /// One run of the model on frames that share an input size.
-    pub(crate) fn run(&mut self, size: InputSize, frames: &[&Frame]) -> Result<Vec<Vec<Detection>>, InferError> {
+    /// One run of the model on views that share an input size.
+    pub(crate) fn run(&mut self, size: InputSize, views: &[View<'_>], thresholds: &Thresholds) -> Result<Vec<Prediction>, InferError> {
         let shared = Arc::clone(&self.shared);
         let sized = self.sized_for(size)?;
-        let mut mappings = Vec::with_capacity(frames.len());
-        for (item, frame) in frames.iter().enumerate() {
-            let mapping = sized.preprocessor.run(frame, sized.session.input_mut(item)).map_err(|source| InferError::Frame {
-                index: frame.index,
-                stream: frame.stream.0,
-                pts: frame.pts.0,
-                source,
-            })?;
-            mappings.push(mapping);
+        let mut seen = Vec::with_capacity(views.len());
+        for (item, view) in views.iter().enumerate() {
+            let (input, frame) = (sized.session.input_mut(item), view.frame());
+            let mapping = match view.area() {
+                None => sized.preprocessor.run(frame, input),
+                Some(area) => sized.preprocessor.run_crop(frame, area, input),
+            };
+            seen.push(Shared::seen(view, mapping.map_err(|error| frame_error(frame, error))?));
         }
         let decoder = &sized.decoder;
-        sized.session.run(frames.len(), |tensors| {
-            mappings.iter().enumerate().map(|(item, mapping)| shared.read(decoder.as_ref(), tensors, item, mapping)).collect()
+        sized.session.run(views.len(), |tensors| {
+            seen.iter().enumerate().map(|(item, seen)| shared.read(decoder, tensors, item, seen, thresholds)).collect()
         })
     }
 
@@ -72,7 +81,7 @@ impl HostDetector {
                 if self.sized.len() >= MAX_SESSIONS {
                     self.sized.remove(0);
                 }
-                self.sized.push(SizedModel::new(&self.shared, size)?);
+                self.sized.push(SizedModel::new(&self.shared, size, &self.pool)?);
             }
         }
         self.sized.last_mut().ok_or_else(|| self.shared.run_error("it has no session"))
@@ -80,18 +89,33 @@ impl HostDetector {
 }
 
 impl SizedModel {
-    fn new(shared: &Shared, size: InputSize) -> Result<Self, InferError> {
-        let model = &shared.model;
+    fn new(shared: &Shared, size: InputSize, pool: &SessionPool) -> Result<Self, InferError> {
         let preprocessor = shared.preprocessor(size)?;
-        let shape = model.shape(size, shared.batch);
-        let bytes = match shared.precision.is_half() {
-            // The host writes and reads float32; the model casts at both ends.
-            true => shared.half_bytes(&shape, HalfEnds::default())?.into(),
-            false => model.bytes(&shape)?,
+        // Held while the session is made, so that whoever shares it waits instead of making another.
+        let mut pool = pool.lock();
+        pool.retain(|(_, session)| session.strong_count() > 0);
+        let known = pool.iter().find(|(known, _)| *known == size).and_then(|(_, session)| session.upgrade());
+        let session = match known {
+            Some(known) => known.with_own_input(),
+            None => {
+                let session = new_session(shared, size)?;
+                pool.push((size, Arc::downgrade(session.shared())));
+                Counters::add(&shared.counters.sessions, 1);
+                session
+            }
         };
-        let session = ModelSession::new(shared.runtime, &bytes, &model.card.name, shape, shared.batch, &shared.session)?;
-        Counters::add(&shared.counters.sessions, 1);
-        let decoder = model.card.output.decoder(&model.card, size);
+        let decoder = shared.model.card.output.decoder(&shared.model.card, size);
         Ok(Self { size, session, preprocessor, decoder })
     }
+}
+
+fn new_session(shared: &Shared, size: InputSize) -> Result<ModelSession, InferError> {
+    let model = &shared.model;
+    let shape = model.shape(size, shared.batch);
+    let bytes = match shared.precision.is_half() {
+        // The host writes and reads float32; the model casts at both ends.
+        true => shared.half_bytes(&shape, HalfEnds::default())?.into(),
+        false => model.bytes(&shape)?,
+    };
+    ModelSession::new(shared.runtime, &bytes, &model.card.name, shape, shared.batch, &shared.session)
 }

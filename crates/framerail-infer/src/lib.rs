@@ -1,7 +1,8 @@
-//! Models and their cards: preprocessing, ONNX Runtime sessions and output decoders behind one [`Detector`].
+//! Models and their cards: preprocessing, ONNX Runtime sessions and output decoders behind one [`Predictor`], or [`Detector`] for
+//! models that find things.
 //!
 //! A model is its card ([`card::ModelCard`]): a TOML that says how frames become its input and how its outputs become
-//! detections. The ONNX file is prepared in memory on loading ([`onnx`]), which doubles the speed of older exports.
+//! detections, classes, landmarks, masks or embeddings. The ONNX file is prepared in memory on loading ([`onnx`]), which doubles the speed of older exports.
 #![deny(unsafe_code)]
 
 #[cfg(feature = "cuda")]
@@ -17,6 +18,7 @@ mod nearest;
 pub mod onnx;
 pub mod options;
 pub mod precision;
+pub mod predictor;
 pub mod runtime;
 pub mod search;
 pub mod session;
@@ -24,11 +26,13 @@ mod shared;
 pub mod size;
 
 pub use card::{CardFile, ModelCard, Thresholds};
-pub use detector::{Detector, InputSpec};
+pub use decode::Task;
+pub use detector::Detector;
 pub use device::{CudaOptions, Provider};
 pub use error::InferError;
 pub use options::{DetectorOptions, DetectorStats};
 pub use precision::Precision;
+pub use predictor::{Description, InputSpec, Prediction, Predictor, View};
 pub use runtime::{Runtime, RuntimeInfo};
 pub use search::SearchPath;
 pub use size::{InputSize, SizeRequest};

@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use framerail_core::{Label, TensorLayout};
@@ -19,6 +20,8 @@ use crate::{
 /// A card with its model file, checked.
 pub(crate) struct Model {
     pub(crate) card: ModelCard,
+    /// The card's name, as attributes carry it.
+    pub(crate) name: Arc<str>,
     pub(crate) labels: Vec<Label>,
     pub(crate) prepare: bool,
     file: OnnxFile,
@@ -39,6 +42,7 @@ impl Model {
         let declared_batch = input.dims.as_ref().and_then(|dims| fixed(dims.first()));
         Ok(Self {
             labels: card.label_list(),
+            name: Arc::from(card.name.as_str()),
             prepare,
             input_name: input.name.clone(),
             declared_batch: if prepare { None } else { declared_batch },
@@ -150,7 +154,7 @@ fn image_input<'a>(card: &ModelCard, file: &'a OnnxFile) -> Result<&'a Declared,
         (None, [only, ..]) => only,
     };
     if file.inputs().len() > 1 {
-        return Err(format!("it takes {} inputs, a detector one: {}", file.inputs().len(), names()));
+        return Err(format!("it takes {} inputs, and cards are for models with one: {}", file.inputs().len(), names()));
     }
     if input.elem_type != ELEM_FLOAT {
         return Err(format!("input '{}' takes {}; export it with float32 input", input.name, elem_type_name(input.elem_type)));

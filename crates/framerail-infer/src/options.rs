@@ -68,15 +68,17 @@ impl DetectorOptions {
     }
 }
 
-/// What a detector and its forks have done so far.
+/// What a model and its forks have done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DetectorStats {
-    /// Frames that went through the model.
+    /// Frames, or parts of frames, that went through the model.
     pub frames: u64,
     /// Detections given out.
     pub detections: u64,
-    /// Boxes left out because a number of theirs was NaN or infinite.
+    /// Answers of models that are not for detection; less than `frames` where nothing scored above the threshold.
+    pub descriptions: u64,
+    /// Boxes and answers left out because a number of theirs was NaN or infinite.
     pub non_finite: u64,
     /// Boxes above the threshold left out before suppression, because one frame had more than can be sorted out.
     pub over_limit: u64,
@@ -122,6 +124,11 @@ pub(crate) fn thresholds(options: &DetectorOptions, card: Thresholds) -> Result<
         max_detections: options.max_detections.unwrap_or(card.max_detections),
         ..card
     };
+    changed(chosen)
+}
+
+/// Thresholds that are in range.
+pub(crate) fn changed(chosen: Thresholds) -> Result<Thresholds, InferError> {
     chosen.check().map_err(|(key, takes)| {
         let (option, given) = match key {
             "confidence" => ("confidence_threshold", chosen.confidence.to_string()),

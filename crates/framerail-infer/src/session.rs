@@ -1,10 +1,13 @@
 //! One model at one input size on ONNX Runtime: an input buffer, a run, outputs as slices.
 
+use std::sync::Arc;
+
 use ort::{
     ep,
     session::{Session, SessionOutputs, builder::GraphOptimizationLevel},
     value::{DynValue, TensorElementType, TensorRef},
 };
+use parking_lot::Mutex;
 
 use crate::{
     InferError,
@@ -35,14 +38,27 @@ impl Default for SessionOptions {
     }
 }
 
-/// A loaded model that takes inputs of one size.
+/// A loaded model that takes inputs of one size, with an input buffer of its own.
 pub struct ModelSession {
-    session: Session,
+    shared: Arc<SharedSession>,
+    input: Vec<f32>,
+}
+
+/// What several places share that run one session in turn.
+pub(crate) struct SharedSession {
+    session: Mutex<Session>,
     model: String,
     shape: InputShape,
     batch: usize,
     item_elements: usize,
-    input: Vec<f32>,
+}
+
+impl SharedSession {
+    /// The session for another place.
+    pub(crate) fn with_own_input(self: Arc<Self>) -> ModelSession {
+        let elements = self.item_elements * self.batch;
+        ModelSession { shared: self, input: vec![0.0; elements] }
+    }
 }
 
 impl ModelSession {
@@ -67,31 +83,41 @@ impl ModelSession {
         let item_elements = sides.try_fold(1_usize, |product, side| product.checked_mul(side));
         let elements = item_elements.and_then(|item| item.checked_mul(batch));
         let (Some(item_elements), Some(elements)) = (item_elements, elements) else { return Err(refused("its input is too large".into())) };
-        Ok(Self { session, model: model.to_owned(), shape, batch, item_elements, input: vec![0.0; elements] })
+        let shared = SharedSession { session: Mutex::new(session), model: model.to_owned(), shape, batch, item_elements };
+        Ok(Self { shared: Arc::new(shared), input: vec![0.0; elements] })
     }
 
     /// Frames that fit in one run.
     pub fn batch(&self) -> usize {
-        self.batch
+        self.shared.batch
+    }
+
+    /// What other places may run too.
+    pub(crate) fn shared(&self) -> &Arc<SharedSession> {
+        &self.shared
     }
 
     /// The elements of one item of the batch, to be written before a run; empty for an item beyond the batch.
     pub fn input_mut(&mut self, item: usize) -> &mut [f32] {
-        self.input.chunks_exact_mut(self.item_elements.max(1)).nth(item).unwrap_or_default()
+        self.input.chunks_exact_mut(self.shared.item_elements.max(1)).nth(item).unwrap_or_default()
     }
 
-    /// Runs the first `items` items and hands the outputs to `read`; they live as long as that call.
+    /// Runs the first `items` items and hands the outputs to `read`; they live as long as that call. Waits while another place
+    /// runs the session.
     ///
     /// # Errors
     /// `Run` when ONNX Runtime or `read` fails.
     pub fn run<R>(&mut self, items: usize, read: impl FnOnce(&Tensors<'_>) -> Result<R, String>) -> Result<R, InferError> {
-        let failed = |reason: String| InferError::Run { model: self.model.clone(), reason };
-        let elements = items * self.item_elements;
-        let filled = self.input.get(..elements).ok_or_else(|| failed(format!("{items} frames do not fit in a batch of {}", self.batch)))?;
-        let sides = self.shape.dims.iter().skip(1).map(|dim| dim.unwrap_or(0) as i64);
+        let shared = &self.shared;
+        let failed = |reason: String| InferError::Run { model: shared.model.clone(), reason };
+        let elements = items * shared.item_elements;
+        let filled =
+            self.input.get(..elements).ok_or_else(|| failed(format!("{items} frames do not fit in a batch of {}", shared.batch)))?;
+        let sides = shared.shape.dims.iter().skip(1).map(|dim| dim.unwrap_or(0) as i64);
         let dims: Vec<i64> = std::iter::once(items as i64).chain(sides).collect();
         let input = TensorRef::from_array_view((dims, filled)).map_err(|error| failed(one_line(&error)))?;
-        let outputs = self.session.run(ort::inputs![input]).map_err(|error| failed(one_line(&error)))?;
+        let mut session = shared.session.lock();
+        let outputs = session.run(ort::inputs![input]).map_err(|error| failed(one_line(&error)))?;
         read(&tensors(&outputs).map_err(failed)?).map_err(failed)
     }
 }

@@ -1,19 +1,22 @@
 //! What a detector and its forks have in common: the model, how it runs, and the counts of what it did.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
-use framerail_core::{Detection, Device};
-use framerail_vision::{ModelMapping, Preprocess, Preprocessor, nms::nms};
+use framerail_core::{Attribute, AttributeValue, BBox, Detection, Device, Frame};
+use framerail_vision::{ModelMapping, Preprocess, Preprocessor, VisionError, nms::nms_by};
 
 use crate::{
-    CudaOptions, DetectorStats, InferError, Precision, SearchPath, SizeRequest,
+    CudaOptions, Description, DetectorStats, InferError, Precision, Prediction, SearchPath, SizeRequest, View,
     card::Thresholds,
-    decode::{Candidate, Candidates, Decode, Tensors},
+    decode::{Candidate, Candidates, Decode, Decoder, Describe, Described, Seen, Tensors},
     model::Model,
     onnx::{HalfEnds, InputShape},
     runtime::Runtime,
     session::SessionOptions,
-    size::{InputSize, input_size},
+    size::{InputSize, input_size, is_fixed},
 };
 
 /// As [`DetectorStats`].
@@ -21,6 +24,7 @@ use crate::{
 pub(crate) struct Counters {
     pub(crate) frames: AtomicU64,
     pub(crate) detections: AtomicU64,
+    pub(crate) descriptions: AtomicU64,
     pub(crate) non_finite: AtomicU64,
     pub(crate) over_limit: AtomicU64,
     pub(crate) over_max_detections: AtomicU64,
@@ -43,6 +47,7 @@ impl Counters {
         DetectorStats {
             frames: self.frames.load(Relaxed),
             detections: self.detections.load(Relaxed),
+            descriptions: self.descriptions.load(Relaxed),
             non_finite: self.non_finite.load(Relaxed),
             over_limit: self.over_limit.load(Relaxed),
             over_max_detections: self.over_max_detections.load(Relaxed),
@@ -60,7 +65,7 @@ impl Counters {
 
 /// The model and how it runs.
 pub(crate) struct Shared {
-    pub(crate) model: Model,
+    pub(crate) model: Arc<Model>,
     pub(crate) runtime: &'static Runtime,
     pub(crate) device: Device,
     pub(crate) size: SizeRequest,
@@ -71,11 +76,35 @@ pub(crate) struct Shared {
     pub(crate) cuda: CudaOptions,
     #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only a card needs it"))]
     pub(crate) search: SearchPath,
-    pub(crate) thresholds: Thresholds,
+    /// As when it was loaded: memory for results is made for it.
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only a card needs it"))]
+    pub(crate) max_detections: usize,
     pub(crate) counters: Counters,
 }
 
+/// A frame that cannot be made into a model input.
+pub(crate) fn frame_error(frame: &Frame, source: VisionError) -> InferError {
+    InferError::Frame { index: frame.index, stream: frame.stream.0, pts: frame.pts.0, source }
+}
+
 impl Shared {
+    /// The same for another place, whose counts are its own.
+    pub(crate) fn with_own_counters(&self) -> Self {
+        Self {
+            model: Arc::clone(&self.model),
+            runtime: self.runtime,
+            device: self.device,
+            size: self.size,
+            batch: self.batch,
+            precision: self.precision,
+            session: self.session.clone(),
+            cuda: self.cuda.clone(),
+            search: self.search.clone(),
+            max_detections: self.max_detections,
+            counters: Counters::default(),
+        }
+    }
+
     pub(crate) fn run_error(&self, reason: impl ToString) -> InferError {
         InferError::Run { model: self.model.card.name.clone(), reason: reason.to_string() }
     }
@@ -88,6 +117,18 @@ impl Shared {
     /// The model input's size for frames of this size.
     pub(crate) fn input_size(&self, width: u32, height: u32) -> Result<InputSize, InferError> {
         input_size(&self.model.card.input, self.size, InputSize { width, height })
+    }
+
+    /// Whether every view has the same input size.
+    pub(crate) fn has_fixed_input(&self) -> bool {
+        is_fixed(&self.model.card.input, self.size)
+    }
+
+    /// A view and where it lies in the model's input.
+    pub(crate) fn seen(view: &View<'_>, mapping: ModelMapping) -> Seen {
+        let frame = view.frame();
+        let whole = || BBox::from_xyxy(0.0, 0.0, frame.width as f32, frame.height as f32);
+        Seen { area: view.area().unwrap_or_else(whole), mapping }
     }
 
     /// What the model wants of a picture at this input size.
@@ -118,25 +159,70 @@ impl Shared {
         Ok(half.bytes)
     }
 
-    /// The detections of one item of a batch.
+    /// What the model says of one item of a batch.
     pub(crate) fn read(
         &self,
-        decoder: &dyn Decode,
+        decoder: &Decoder,
         tensors: &Tensors<'_>,
         item: usize,
-        mapping: &ModelMapping,
-    ) -> Result<Vec<Detection>, String> {
-        let mut candidates = Candidates::new(self.thresholds.confidence, self.model.labels.len());
-        decoder.decode(tensors, item, &mut candidates)?;
-        let mut detections: Vec<Detection> = candidates.finish().into_iter().filter_map(|found| self.detection(found, mapping)).collect();
-        if self.model.card.output.needs_suppression() {
-            nms(&mut detections, self.thresholds.iou, self.thresholds.class_agnostic);
+        seen: &Seen,
+        thresholds: &Thresholds,
+    ) -> Result<Prediction, String> {
+        Counters::add(&self.counters.frames, 1);
+        match decoder {
+            Decoder::Boxes(decoder) => self.detections(decoder.as_ref(), (tensors, item), seen, thresholds).map(Prediction::Detections),
+            Decoder::Description(decoder) => self.description(decoder.as_ref(), (tensors, item), seen, thresholds),
         }
-        detections.sort_by(|a, b| b.score.total_cmp(&a.score));
-        let beyond = detections.len().saturating_sub(self.thresholds.max_detections);
-        detections.truncate(self.thresholds.max_detections);
+    }
+
+    fn description(
+        &self,
+        decoder: &dyn Describe,
+        (tensors, item): (&Tensors<'_>, usize),
+        seen: &Seen,
+        thresholds: &Thresholds,
+    ) -> Result<Prediction, String> {
+        let found = match decoder.describe(tensors, item, seen, thresholds.confidence)? {
+            Described::Found { value, score } => Some(Description { value, score }),
+            Described::Nothing => None,
+            Described::NotFinite => {
+                Counters::add(&self.counters.non_finite, 1);
+                None
+            }
+        };
+        Counters::add(&self.counters.descriptions, usize::from(found.is_some()));
+        Ok(Prediction::Description(found))
+    }
+
+    fn detections(
+        &self,
+        decoder: &dyn Decode,
+        (tensors, item): (&Tensors<'_>, usize),
+        seen: &Seen,
+        thresholds: &Thresholds,
+    ) -> Result<Vec<Detection>, String> {
+        let mut candidates = Candidates::new(thresholds.confidence, self.model.labels.len());
+        decoder.decode(tensors, item, &mut candidates)?;
+        let place = |found: Candidate| {
+            let (bbox, row) = (found.bbox, found.row);
+            self.detection(found, &seen.mapping).map(|detection| (detection, bbox, row))
+        };
+        let mut found: Vec<(Detection, BBox, usize)> = candidates.finish().into_iter().filter_map(place).collect();
+        if self.model.card.output.needs_suppression() {
+            nms_by(&mut found, |(detection, ..)| detection, thresholds.iou, thresholds.class_agnostic);
+        }
+        found.sort_by(|(a, ..), (b, ..)| b.score.total_cmp(&a.score));
+        let beyond = found.len().saturating_sub(thresholds.max_detections);
+        found.truncate(thresholds.max_detections);
+        let mut detections = Vec::with_capacity(found.len());
+        for (mut detection, bbox, row) in found {
+            if let Some(mask) = decoder.mask(tensors, item, row, &bbox, seen)? {
+                let (model, value) = (Arc::clone(&self.model.name), AttributeValue::Mask(Arc::new(mask)));
+                detection.attributes.push(Attribute { model, value });
+            }
+            detections.push(detection);
+        }
         let counters = &self.counters;
-        Counters::add(&counters.frames, 1);
         Counters::add(&counters.detections, detections.len());
         counters.non_finite.fetch_add(candidates.non_finite, Relaxed);
         counters.over_limit.fetch_add(candidates.over_limit, Relaxed);

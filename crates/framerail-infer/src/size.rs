@@ -102,6 +102,16 @@ pub fn input_size(card: &InputCard, request: SizeRequest, frame: InputSize) -> R
     Ok(size)
 }
 
+/// Whether all pictures have the same input size.
+pub(crate) fn is_fixed(card: &InputCard, request: SizeRequest) -> bool {
+    match request {
+        SizeRequest::Exact(_) => true,
+        SizeRequest::Auto => card.default_size().is_some(),
+        // Other requests are refused by models of one size.
+        _ => false,
+    }
+}
+
 fn round_up(side: u32, multiple: u32) -> u32 {
     side.max(1).checked_next_multiple_of(multiple).unwrap_or(u32::MAX)
 }

@@ -6,12 +6,18 @@ use framerail_core::{BBox, Detection};
 /// better one exceeds `iou_threshold` (0 to 1), among all classes or within each. Returns how many were malformed: their box or
 /// score is not a number, which says nothing about the picture, so they are removed as well.
 pub fn nms(detections: &mut Vec<Detection>, iou_threshold: f32, class_agnostic: bool) -> usize {
-    let before = detections.len();
-    detections.retain(|detection| detection.score.is_finite() && detection.bbox.is_finite());
-    let malformed = before - detections.len();
-    detections.sort_by(|a, b| b.score.total_cmp(&a.score));
-    let mut kept = KeptBoxes::new(detections.iter().map(|detection| &detection.bbox));
-    detections.retain(|detection| {
+    nms_by(detections, |detection| detection, iou_threshold, class_agnostic)
+}
+
+/// The same for things that have a detection each.
+pub fn nms_by<T>(things: &mut Vec<T>, detection_of: impl Fn(&T) -> &Detection, iou_threshold: f32, class_agnostic: bool) -> usize {
+    let before = things.len();
+    things.retain(|thing| detection_of(thing).score.is_finite() && detection_of(thing).bbox.is_finite());
+    let malformed = before - things.len();
+    things.sort_by(|a, b| detection_of(b).score.total_cmp(&detection_of(a).score));
+    let mut kept = KeptBoxes::new(things.iter().map(|thing| &detection_of(thing).bbox));
+    things.retain(|thing| {
+        let detection = detection_of(thing);
         let class = if class_agnostic { 0 } else { detection.label.id };
         let suppressed = kept.any_near(&detection.bbox, |other| other.class == class && other.bbox.iou(&detection.bbox) > iou_threshold);
         if !suppressed {

@@ -3,10 +3,13 @@
 //! Source: the documented export format of these models: `4 + classes (+ landmarks)` values for each box, YOLOv5 with an
 //! objectness score after the first four.
 
-use framerail_core::Point;
+use framerail_core::{BBox, InstanceMask, Point};
 use serde::Deserialize;
 
-use super::{Activation, BoxForm, Candidate, Candidates, Decode, Expected, KeyError, Tensors, ensure, sigmoid, to_pixels};
+use super::{
+    Activation, BoxForm, Candidate, Candidates, Decode, Expected, KeyError, PrototypesCard, Seen, Tensors, ensure,
+    prototypes::prototype_mask, sigmoid, to_pixels,
+};
 use crate::{card::ModelCard, size::InputSize};
 
 /// Parameters of an anchor-free model.
@@ -32,6 +35,8 @@ pub struct AnchorFreeCard {
     /// Values for each landmark after the scores: 2 (x, y) or 3 (x, y, visibility); 0 when the model has none.
     #[serde(default)]
     pub landmark_values: usize,
+    /// Coefficients at the end of each box, by which prototypes become its mask.
+    pub masks: Option<PrototypesCard>,
 }
 
 /// The order of an output's last two axes.
@@ -51,7 +56,8 @@ fn center_and_size() -> BoxForm {
 impl AnchorFreeCard {
     pub(crate) fn check(&self, card: &ModelCard) -> Result<(), KeyError> {
         let fitting: &[usize] = if card.landmarks.is_empty() { &[0] } else { &[2, 3] };
-        ensure(fitting.contains(&self.landmark_values), "landmark_values", "2 or 3 when the card names landmarks, else 0")
+        ensure(fitting.contains(&self.landmark_values), "landmark_values", "2 or 3 when the card names landmarks, else 0")?;
+        self.masks.as_ref().map_or(Ok(()), PrototypesCard::check)
     }
 
     pub(crate) fn expected(&self, card: &ModelCard) -> Vec<Expected> {
@@ -60,12 +66,19 @@ impl AnchorFreeCard {
             ValueOrder::ValuesFirst => [None, values, None],
             ValueOrder::BoxesFirst => [None, None, values],
         };
-        vec![Expected::new(&self.output, &[&shape])]
+        let mut expected = vec![Expected::new(&self.output, &[&shape])];
+        expected.extend(self.masks.as_ref().map(PrototypesCard::expected));
+        expected
+    }
+
+    pub(crate) fn output_names(&self) -> Vec<&str> {
+        std::iter::once(self.output.as_str()).chain(self.masks.as_ref().map(|masks| masks.prototypes.as_str())).collect()
     }
 
     /// Values of one box.
     fn values(&self, card: &ModelCard) -> usize {
-        4 + usize::from(self.objectness) + card.class_count() + self.landmark_values * card.landmarks.len()
+        let coefficients = self.masks.as_ref().map_or(0, |masks| masks.coefficients);
+        4 + usize::from(self.objectness) + card.class_count() + self.landmark_values * card.landmarks.len() + coefficients
     }
 }
 
@@ -113,21 +126,8 @@ impl AnchorFree {
         }
     }
 
-    fn candidate(&self, row: &Row<'_>, class: usize, score: f32) -> Candidate {
-        let bbox = self.card.form.bbox([row.value(0), row.value(1), row.value(2), row.value(3)]);
-        let first = self.values - self.landmarks * self.card.landmark_values;
-        let (across, down) = if self.card.normalized { (self.input.width as f32, self.input.height as f32) } else { (1.0, 1.0) };
-        let point = |index: usize| {
-            let at = first + index * self.card.landmark_values;
-            Point { x: row.value(at) * across, y: row.value(at + 1) * down }
-        };
-        let bbox = if self.card.normalized { to_pixels(bbox, self.input) } else { bbox };
-        Candidate { bbox, score, class, landmarks: (0..self.landmarks).map(point).collect() }
-    }
-}
-
-impl Decode for AnchorFree {
-    fn decode(&self, tensors: &Tensors<'_>, item: usize, candidates: &mut Candidates) -> Result<(), String> {
+    /// The boxes of an item, and how their values lie.
+    fn rows<'a>(&self, tensors: &Tensors<'a>, item: usize) -> Result<(usize, impl Fn(usize) -> Row<'a>), String> {
         let tensor = tensors.item(&self.card.output, item, 2)?;
         let (boxes, values) = match (self.card.order, &tensor.dims[..]) {
             (ValueOrder::ValuesFirst, [values, boxes]) | (ValueOrder::BoxesFirst, [boxes, values]) => (*boxes, *values),
@@ -136,19 +136,47 @@ impl Decode for AnchorFree {
         if values != self.values {
             return Err(format!("output '{}' has {values} values a box; the card makes {}", self.card.output, self.values));
         }
+        let order = self.card.order;
+        let row = move |index: usize| match order {
+            ValueOrder::ValuesFirst => Row { data: tensor.data, start: index, step: boxes },
+            ValueOrder::BoxesFirst => Row { data: tensor.data, start: index * values, step: 1 },
+        };
+        Ok((boxes, row))
+    }
+
+    fn candidate(&self, row: &Row<'_>, index: usize, class: usize, score: f32) -> Candidate {
+        let bbox = self.card.form.bbox([row.value(0), row.value(1), row.value(2), row.value(3)]);
+        let first = 4 + usize::from(self.card.objectness) + self.classes;
+        let (across, down) = if self.card.normalized { (self.input.width as f32, self.input.height as f32) } else { (1.0, 1.0) };
+        let point = |landmark: usize| {
+            let at = first + landmark * self.card.landmark_values;
+            Point { x: row.value(at) * across, y: row.value(at + 1) * down }
+        };
+        let bbox = if self.card.normalized { to_pixels(bbox, self.input) } else { bbox };
+        Candidate { bbox, score, class, landmarks: (0..self.landmarks).map(point).collect(), row: index }
+    }
+}
+
+impl Decode for AnchorFree {
+    fn decode(&self, tensors: &Tensors<'_>, item: usize, candidates: &mut Candidates) -> Result<(), String> {
+        let (boxes, row_of) = self.rows(tensors, item)?;
         let mut scores = vec![0.0; self.classes];
         for index in 0..boxes {
-            let (start, step) = match self.card.order {
-                ValueOrder::ValuesFirst => (index, boxes),
-                ValueOrder::BoxesFirst => (index * values, 1),
-            };
-            let row = Row { data: tensor.data, start, step };
+            let row = row_of(index);
             let (class, score) = self.best(&row, &mut scores);
             if candidates.accepts(score) {
-                candidates.push(self.candidate(&row, class, score))?;
+                candidates.push(self.candidate(&row, index, class, score))?;
             }
         }
         Ok(())
+    }
+
+    fn mask(&self, tensors: &Tensors<'_>, item: usize, index: usize, bbox: &BBox, seen: &Seen) -> Result<Option<InstanceMask>, String> {
+        let Some(masks) = &self.card.masks else { return Ok(None) };
+        let (_, row_of) = self.rows(tensors, item)?;
+        let (row, first) = (row_of(index), self.values - masks.coefficients);
+        let coefficients: Vec<f32> = (first..self.values).map(|value| row.value(value)).collect();
+        prototype_mask(&tensors.item(&masks.prototypes, item, 3)?, &coefficients, bbox, self.input, seen)
     }
 }
 
@@ -164,7 +192,7 @@ mod tests {
     fn decode(card: &ModelCard, dims: [usize; 2], data: &[f32]) -> Vec<Candidate> {
         let tensor = Tensor { name: "output0", dims: vec![1, dims[0], dims[1]], data: TensorData::F32(data) };
         let mut candidates = Candidates::new(0.25, card.class_count());
-        let decoder = card.output.decoder(card, InputSize { width: 640, height: 640 });
+        let decoder = card.output.decoder(card, InputSize { width: 640, height: 640 }).boxes();
         decoder.decode(&Tensors::new(vec![tensor]), 0, &mut candidates).expect("fitting shapes");
         candidates.finish()
     }

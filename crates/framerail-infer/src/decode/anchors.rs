@@ -208,7 +208,7 @@ impl Decode for Anchors {
                 let values = 2 * self.landmarks;
                 let points = landmarks.and_then(|all| all.get(index * values..(index + 1) * values));
                 let landmarks = points.map(|values| self.landmarks(anchor, values)).unwrap_or_default();
-                candidates.push(Candidate { bbox: self.bbox(anchor, offsets), score, class, landmarks })?;
+                candidates.push(Candidate { bbox: self.bbox(anchor, offsets), score, class, landmarks, row: index })?;
             }
         }
         Ok(())

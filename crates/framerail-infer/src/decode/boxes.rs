@@ -118,7 +118,7 @@ impl Boxes {
         let four = values.get(..4).and_then(|four| <[f32; 4]>::try_from(four).ok()).unwrap_or([f32::NAN; 4]);
         let bbox = self.card.form.bbox(four);
         let bbox = if self.card.normalized { to_pixels(bbox, self.input) } else { bbox };
-        candidates.push(Candidate { bbox, score, class, landmarks: Vec::new() })
+        candidates.push(Candidate { bbox, score, class, landmarks: Vec::new(), row: 0 })
     }
 
     fn push_row(&self, values: &[f32], scores: &[f32], row: &mut [f32], candidates: &mut Candidates) -> Result<(), String> {
@@ -196,7 +196,7 @@ mod tests {
 
     fn decode(card: &ModelCard, tensors: Vec<Tensor<'_>>) -> Result<Vec<Candidate>, String> {
         let mut candidates = Candidates::new(0.3, 2);
-        card.output.decoder(card, InputSize { width: 100, height: 50 }).decode(&Tensors::new(tensors), 0, &mut candidates)?;
+        card.output.decoder(card, InputSize { width: 100, height: 50 }).boxes().decode(&Tensors::new(tensors), 0, &mut candidates)?;
         Ok(candidates.finish())
     }
 

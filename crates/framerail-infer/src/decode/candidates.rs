@@ -14,6 +14,8 @@ pub(crate) struct Candidate {
     pub(crate) class: usize,
     /// In model pixels.
     pub(crate) landmarks: Vec<Point>,
+    /// Where it stands in the model's output.
+    pub(crate) row: usize,
 }
 
 /// Collects boxes above the threshold and counts what it leaves out.
@@ -83,7 +85,7 @@ mod tests {
     use super::*;
 
     fn candidate(score: f32, x1: f32) -> Candidate {
-        Candidate { bbox: BBox::from_xyxy(x1, 0.0, 10.0, 10.0), score, class: 0, landmarks: Vec::new() }
+        Candidate { bbox: BBox::from_xyxy(x1, 0.0, 10.0, 10.0), score, class: 0, landmarks: Vec::new(), row: 0 }
     }
 
     #[test]

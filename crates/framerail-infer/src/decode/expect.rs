@@ -2,16 +2,35 @@
 
 use crate::onnx::{Declared, Dim};
 
-/// An output that a decoder reads: the shapes that it may have, with `None` for axes of any size.
+/// An output that a decoder reads.
 #[derive(Clone, Debug)]
 pub(crate) struct Expected {
     pub(crate) name: String,
-    pub(crate) shapes: Vec<Vec<Option<usize>>>,
+    pub(crate) form: Form,
+}
+
+/// What an output must look like.
+#[derive(Clone, Debug)]
+pub(crate) enum Form {
+    /// One of these shapes, with `None` for axes of any size.
+    Shapes(Vec<Vec<Option<usize>>>),
+    /// This many elements behind the batch's axis, whatever the axes.
+    Elements(usize),
+    /// Nothing is known of it.
+    Anything,
 }
 
 impl Expected {
     pub(crate) fn new(name: &str, shapes: &[&[Option<usize>]]) -> Self {
-        Self { name: name.to_owned(), shapes: shapes.iter().map(|shape| shape.to_vec()).collect() }
+        Self { name: name.to_owned(), form: Form::Shapes(shapes.iter().map(|shape| shape.to_vec()).collect()) }
+    }
+
+    pub(crate) fn elements(name: &str, count: usize) -> Self {
+        Self { name: name.to_owned(), form: Form::Elements(count) }
+    }
+
+    pub(crate) fn anything(name: &str) -> Self {
+        Self { name: name.to_owned(), form: Form::Anything }
     }
 
     /// Whether the model has this output in a fitting shape; else what is wrong.
@@ -22,11 +41,14 @@ impl Expected {
         };
         // An output without a declared shape is looked at when it comes.
         let Some(dims) = &output.dims else { return Ok(()) };
-        if self.shapes.iter().any(|shape| fits(shape, dims)) {
-            return Ok(());
+        match &self.form {
+            Form::Shapes(shapes) if !shapes.iter().any(|shape| fits(shape, dims)) => {
+                let shapes: Vec<String> = shapes.iter().map(|shape| describe(shape)).collect();
+                Err(format!("output {output} should be {}", shapes.join(" or ")))
+            }
+            Form::Elements(count) if !holds(dims, *count) => Err(format!("output {output} should have {count} values for each picture")),
+            _ => Ok(()),
         }
-        let shapes: Vec<String> = self.shapes.iter().map(|shape| describe(shape)).collect();
-        Err(format!("output {output} should be {}", shapes.join(" or ")))
     }
 }
 
@@ -36,6 +58,15 @@ fn fits(shape: &[Option<usize>], dims: &[Dim]) -> bool {
             (Some(size), Dim::Fixed(declared)) => *declared == *size as i64,
             _ => true,
         })
+}
+
+/// Whether the axes may have this many elements, with the first for the batch or without one.
+fn holds(dims: &[Dim], count: usize) -> bool {
+    let sizes: Vec<Option<usize>> =
+        dims.iter().map(|dim| if let Dim::Fixed(size) = dim { usize::try_from(*size).ok() } else { None }).collect();
+    let product = |sizes: &[Option<usize>]| sizes.iter().try_fold(1_usize, |product, size| product.checked_mul((*size)?));
+    let matches = |sizes: &[Option<usize>]| sizes.contains(&None) || product(sizes) == Some(count);
+    matches(&sizes) || sizes.split_first().is_some_and(|(_, rest)| matches(rest))
 }
 
 fn describe(shape: &[Option<usize>]) -> String {

@@ -168,11 +168,11 @@ impl Decode for Heatmap {
             let points = points.map(|(x, y)| Point { x: whole.x1 + x * (whole.x2 - whole.x1), y: whole.y1 + y * (whole.y2 - whole.y1) });
             let landmarks = points.collect();
             if !whole.is_finite() {
-                candidates.push(Candidate { bbox: whole, score, class, landmarks })?;
+                candidates.push(Candidate { bbox: whole, score, class, landmarks, row: cell })?;
                 continue;
             }
             let bbox = whole.clamped(self.input.width, self.input.height);
-            candidates.push(Candidate { bbox, score, class, landmarks })?;
+            candidates.push(Candidate { bbox, score, class, landmarks, row: cell })?;
         }
         Ok(())
     }
@@ -193,7 +193,7 @@ mod tests {
             Tensors::new(vec![tensor("537", 1, heat), tensor("538", 2, size), tensor("539", 2, offset), tensor("540", 10, landmarks)]);
         assert!(matches!(card.output, OutputCard::Heatmap(_)));
         let mut candidates = Candidates::new(0.2, 1);
-        card.output.decoder(&card, input).decode(&tensors, 0, &mut candidates).expect("fitting shapes");
+        card.output.decoder(&card, input).boxes().decode(&tensors, 0, &mut candidates).expect("fitting shapes");
         (candidates.finish(), candidates.non_finite)
     }
 

@@ -1,4 +1,4 @@
-//! From a model's output tensors to boxes in its own pixels, one file a family of models.
+//! From a model's output tensors to boxes in its own pixels, or to what it says of the whole picture: one file a family of models.
 
 use serde::Deserialize;
 
@@ -6,21 +6,35 @@ pub mod anchor_free;
 pub mod anchors;
 pub mod boxes;
 mod candidates;
+pub mod classes;
+mod describe;
+pub mod embedding;
 mod expect;
 pub mod heatmap;
+pub mod landmarks;
+pub mod prototypes;
+mod seen;
+pub mod segmentation;
 pub mod tensors;
 
 pub use anchor_free::AnchorFreeCard;
 pub use anchors::{AnchorLevel, AnchorsCard};
 pub use boxes::BoxesCard;
+pub use classes::ClassesCard;
+pub use embedding::EmbeddingCard;
 pub use heatmap::HeatmapCard;
+pub use landmarks::LandmarksCard;
+pub use prototypes::PrototypesCard;
+pub use segmentation::SegmentationCard;
 
 pub use tensors::{Tensor, TensorData, Tensors};
 
 pub(crate) use candidates::{Candidate, Candidates};
+pub(crate) use describe::{Describe, Described};
 pub(crate) use expect::Expected;
+pub(crate) use seen::Seen;
 
-use framerail_core::BBox;
+use framerail_core::{BBox, InstanceMask};
 
 use crate::{card::ModelCard, size::InputSize};
 
@@ -31,6 +45,61 @@ pub(crate) trait Decode: Send {
     /// # Errors
     /// What is wrong with the outputs' shapes.
     fn decode(&self, tensors: &Tensors<'_>, item: usize, candidates: &mut Candidates) -> Result<(), String>;
+
+    /// The mask of a box that [`Decode::decode`] gave, by its row; `bbox` is in model pixels. `None` for models without masks.
+    ///
+    /// # Errors
+    /// What is wrong with the outputs' shapes.
+    fn mask(&self, _tensors: &Tensors<'_>, _item: usize, _row: usize, _bbox: &BBox, _seen: &Seen) -> Result<Option<InstanceMask>, String> {
+        Ok(None)
+    }
+}
+
+/// Reads one picture's answer out of a model's outputs.
+pub(crate) enum Decoder {
+    /// Boxes.
+    Boxes(Box<dyn Decode>),
+    /// What is said of the picture as a whole.
+    Description(Box<dyn Describe>),
+}
+
+#[cfg(test)]
+impl Decoder {
+    /// The decoder of boxes; panics for others.
+    pub(crate) fn boxes(self) -> Box<dyn Decode> {
+        match self {
+            Decoder::Boxes(decoder) => decoder,
+            Decoder::Description(_) => unreachable!("a card of boxes"),
+        }
+    }
+}
+
+/// What a model is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Task {
+    /// Finds things: boxes with classes, and landmarks and masks where the model has them.
+    Detection,
+    /// Tells the class of what it is shown.
+    Classification,
+    /// Gives points of what it is shown.
+    Landmarks,
+    /// Tells which pixels belong to what it is shown.
+    Segmentation,
+    /// Gives a vector for what it is shown.
+    Embedding,
+}
+
+impl std::fmt::Display for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Task::Detection => "detection",
+            Task::Classification => "classification",
+            Task::Landmarks => "landmarks",
+            Task::Segmentation => "segmentation",
+            Task::Embedding => "embedding",
+        })
+    }
 }
 
 /// The family that a model's outputs belong to, with its parameters: `[output.heatmap]` and so on in a card.
@@ -46,6 +115,14 @@ pub enum OutputCard {
     AnchorFree(AnchorFreeCard),
     /// Finished boxes with scores; suppression may be inside the model.
     Boxes(BoxesCard),
+    /// A score for each class of the whole picture.
+    Classes(ClassesCard),
+    /// Points of one thing that fills the picture.
+    Landmarks(LandmarksCard),
+    /// A class for each cell of the picture.
+    Segmentation(SegmentationCard),
+    /// A vector for the whole picture.
+    Embedding(EmbeddingCard),
 }
 
 /// A key of the card that makes no sense, and what it takes.
@@ -58,16 +135,47 @@ impl OutputCard {
             OutputCard::Anchors(anchors) => anchors.check(card),
             OutputCard::AnchorFree(anchor_free) => anchor_free.check(card),
             OutputCard::Boxes(boxes) => boxes.check(card),
+            OutputCard::Classes(classes) => classes.check(),
+            OutputCard::Landmarks(landmarks) => landmarks.check(card),
+            OutputCard::Segmentation(segmentation) => segmentation.check(card),
+            OutputCard::Embedding(embedding) => embedding.check(),
         }
     }
 
     /// The decoder for inputs of this size.
-    pub(crate) fn decoder(&self, card: &ModelCard, input: InputSize) -> Box<dyn Decode> {
-        match self {
+    pub(crate) fn decoder(&self, card: &ModelCard, input: InputSize) -> Decoder {
+        let boxes: Box<dyn Decode> = match self {
             OutputCard::Heatmap(heatmap) => Box::new(heatmap::Heatmap::new(heatmap, card, input)),
             OutputCard::Anchors(anchors) => Box::new(anchors::Anchors::new(anchors, card, input)),
             OutputCard::AnchorFree(anchor_free) => Box::new(anchor_free::AnchorFree::new(anchor_free, card, input)),
             OutputCard::Boxes(boxes) => Box::new(boxes::Boxes::new(boxes, card, input)),
+            OutputCard::Classes(classes) => return Decoder::Description(Box::new(classes::Classes::new(classes, card))),
+            OutputCard::Landmarks(marks) => return Decoder::Description(Box::new(landmarks::Landmarks::new(marks, card, input))),
+            OutputCard::Segmentation(card_of) => {
+                return Decoder::Description(Box::new(segmentation::Segmentation::new(card_of, card, input)));
+            }
+            OutputCard::Embedding(embedding) => return Decoder::Description(Box::new(embedding::Embedding(embedding.clone()))),
+        };
+        Decoder::Boxes(boxes)
+    }
+
+    /// What the model is for.
+    pub fn task(&self) -> Task {
+        match self {
+            OutputCard::Heatmap(_) | OutputCard::Anchors(_) | OutputCard::AnchorFree(_) | OutputCard::Boxes(_) => Task::Detection,
+            OutputCard::Classes(_) => Task::Classification,
+            OutputCard::Landmarks(_) => Task::Landmarks,
+            OutputCard::Segmentation(_) => Task::Segmentation,
+            OutputCard::Embedding(_) => Task::Embedding,
+        }
+    }
+
+    /// The confidence threshold of a card that does not say one.
+    pub(crate) fn default_confidence(&self) -> f32 {
+        match self.task() {
+            Task::Detection => crate::card::Thresholds::default().confidence,
+            Task::Landmarks => 0.5,
+            Task::Classification | Task::Segmentation | Task::Embedding => 0.0,
         }
     }
 
@@ -78,6 +186,10 @@ impl OutputCard {
             OutputCard::Anchors(anchors) => anchors.expected(card),
             OutputCard::AnchorFree(anchor_free) => anchor_free.expected(card),
             OutputCard::Boxes(boxes) => boxes.expected(card),
+            OutputCard::Classes(classes) => classes.expected(card),
+            OutputCard::Landmarks(landmarks) => landmarks.expected(card),
+            OutputCard::Segmentation(segmentation) => segmentation.expected(card),
+            OutputCard::Embedding(embedding) => embedding.expected(),
         }
     }
 
@@ -91,8 +203,12 @@ impl OutputCard {
         match self {
             OutputCard::Heatmap(heatmap) => heatmap.output_names(),
             OutputCard::Anchors(anchors) => anchors.output_names(),
-            OutputCard::AnchorFree(anchor_free) => vec![&anchor_free.output],
+            OutputCard::AnchorFree(anchor_free) => anchor_free.output_names(),
             OutputCard::Boxes(boxes) => boxes.output_names(),
+            OutputCard::Classes(classes) => vec![&classes.output],
+            OutputCard::Landmarks(landmarks) => landmarks.output_names(),
+            OutputCard::Segmentation(segmentation) => vec![&segmentation.output],
+            OutputCard::Embedding(embedding) => vec![&embedding.output],
         }
     }
 }

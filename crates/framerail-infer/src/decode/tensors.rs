@@ -82,6 +82,22 @@ impl<'a> Tensors<'a> {
         Ok(ItemTensor { dims, data })
     }
 
+    /// Number of axes of an output, the batch's among them.
+    pub(crate) fn rank(&self, name: &str) -> Result<usize, String> {
+        self.named(name).map(|tensor| tensor.dims.len())
+    }
+
+    /// The axes of batch item `item` beside the batch's, whatever the elements.
+    pub(crate) fn dims(&self, name: &str, item: usize, rank: usize) -> Result<Vec<usize>, String> {
+        item_range(self.named(name)?, item, rank).map(|(dims, _)| dims)
+    }
+
+    /// All floats of batch item `item`, whatever their axes; an output with one axis holds the first item's.
+    pub(crate) fn flat(&self, name: &str, item: usize) -> Result<&'a [f32], String> {
+        let rank = self.rank(name)?;
+        self.item(name, item, if rank > 1 { rank - 1 } else { rank }).map(|item| item.data)
+    }
+
     /// The same as whole numbers: class numbers and counts, which models give as integers or as floats.
     pub(crate) fn integers(&self, name: &str, item: usize, rank: usize) -> Result<Cow<'a, [i64]>, String> {
         let tensor = self.named(name)?;

@@ -2,11 +2,11 @@
 
 use framerail_core::{DType, Point};
 use framerail_cuda::{
-    CudaError, CudaStream, DeviceBuffer, DevicePool, Download, PinnedPool,
+    CudaError, CudaStream, DeviceBuffer, DevicePool, Download,
     kernels::boxes::{self, BoxDecoder, BoxFamily, DeviceTensor, MAX_CANDIDATES, MAX_LANDMARKS, PictureBoxes, decode_boxes, read_boxes},
 };
 
-use super::session::Declared;
+use super::{memory::DeviceMemory, session::Declared};
 use crate::{
     ModelCard, Thresholds,
     binding::{BoundTensor, Element},
@@ -37,14 +37,17 @@ pub(super) struct Pending {
 }
 
 /// Whether outputs of this card can be decoded there; else why not.
-pub(super) fn can_decode(card: &ModelCard, thresholds: &Thresholds) -> Result<(), String> {
-    if matches!(card.output, OutputCard::Boxes(_)) {
-        return Err("its boxes are finished".into());
+pub(super) fn can_decode(card: &ModelCard, max_detections: usize) -> Result<(), String> {
+    match &card.output {
+        OutputCard::Boxes(_) => return Err("its boxes are finished".into()),
+        OutputCard::AnchorFree(free) if free.masks.is_some() => return Err("its boxes have masks".into()),
+        OutputCard::Heatmap(_) | OutputCard::Anchors(_) | OutputCard::AnchorFree(_) => {}
+        other => return Err(format!("it is a model for {}", other.task())),
     }
     if card.landmarks.len() > MAX_LANDMARKS as usize {
         return Err(format!("it has {} landmarks, more than {MAX_LANDMARKS}", card.landmarks.len()));
     }
-    if thresholds.max_detections > MAX_CANDIDATES as usize {
+    if max_detections > MAX_CANDIDATES as usize {
         return Err(format!("max_detections is above {MAX_CANDIDATES}"));
     }
     Ok(())
@@ -54,17 +57,15 @@ impl CardBoxes {
     /// The decoder for outputs as the session declares them, or why there is none.
     pub(super) fn new(
         card: &ModelCard,
-        thresholds: &Thresholds,
         (size, batch): (InputSize, usize),
         outputs: &[Declared],
-        pool: &DevicePool,
-        stream: &CudaStream,
+        memory: &DeviceMemory,
     ) -> Result<Self, String> {
         let (family, names) = match &card.output {
             OutputCard::Anchors(anchors) => (anchors_family(anchors, card, size)?, anchor_names(anchors)),
             OutputCard::Heatmap(heatmap) => (heatmap_family(heatmap, outputs)?, heatmap_names(heatmap)),
             OutputCard::AnchorFree(free) => (free_family(free, outputs)?, [Some(free.output.clone()), None, None, None]),
-            OutputCard::Boxes(_) => return Err("its boxes are finished".into()),
+            other => return Err(format!("nothing there reads outputs of a model for {}", other.task())),
         };
         let number = |count: usize| u32::try_from(count).map_err(|_| "it is too large".to_owned());
         let decoder = BoxDecoder {
@@ -73,15 +74,16 @@ impl CardBoxes {
             input_height: size.height,
             classes: number(card.class_count())?,
             landmarks: number(card.landmarks.len())?,
-            confidence_threshold: thresholds.confidence,
-            iou_threshold: thresholds.iou,
-            max_detections: number(thresholds.max_detections)?,
-            class_agnostic: thresholds.class_agnostic,
+            // Every run says its own.
+            confidence_threshold: 1.0,
+            iou_threshold: 1.0,
+            max_detections: 1,
+            class_agnostic: false,
         };
         let batch = number(batch)?;
         let dtype = check(&decoder, &names, outputs, batch)?;
         let anchors = match &card.output {
-            OutputCard::Anchors(anchors) => Some(upload_anchors(&Anchors::new(anchors, card, size), pool, stream)?),
+            OutputCard::Anchors(anchors) => Some(upload_anchors(&Anchors::new(anchors, card, size), &memory.pool, &memory.stream)?),
             _ => None,
         };
         Ok(Self { decoder, names, dtype, batch, anchors })
@@ -92,10 +94,16 @@ impl CardBoxes {
         &self,
         outputs: &[BoundTensor],
         items: usize,
-        pool: &DevicePool,
-        pinned: &PinnedPool,
-        stream: &CudaStream,
+        thresholds: &Thresholds,
+        DeviceMemory { pool, pinned, stream }: &DeviceMemory,
     ) -> Result<Pending, CudaError> {
+        let decoder = BoxDecoder {
+            confidence_threshold: thresholds.confidence,
+            iou_threshold: thresholds.iou,
+            max_detections: u32::try_from(thresholds.max_detections).unwrap_or(u32::MAX).min(MAX_CANDIDATES),
+            class_agnostic: thresholds.class_agnostic,
+            ..self.decoder
+        };
         let items = u32::try_from(items).unwrap_or(u32::MAX).min(self.batch);
         let mut tensors = [None; 4];
         for (tensor, name) in tensors.iter_mut().zip(&self.names) {
@@ -106,9 +114,9 @@ impl CardBoxes {
             *last = Some(DeviceTensor { buffer: anchors, offset_bytes: 0 });
         }
         // Whole batches always, so that its memory is of one size.
-        let results = decode_boxes(stream, pool, &self.decoder, tensors, self.dtype, self.batch)?;
-        let download = Download::queue(&results, 0, self.decoder.result_bytes(items), pinned, stream)?;
-        Ok(Pending { download, decoder: self.decoder, items })
+        let results = decode_boxes(stream, pool, &decoder, tensors, self.dtype, self.batch)?;
+        let download = Download::queue(&results, 0, decoder.result_bytes(items), pinned, stream)?;
+        Ok(Pending { download, decoder, items })
     }
 }
 
@@ -122,7 +130,7 @@ impl Pending {
     /// A box in this crate's words.
     pub(super) fn candidate(found: &boxes::FoundBox, landmarks: usize) -> Candidate {
         let landmarks: Vec<Point> = found.landmarks.iter().copied().take(landmarks).collect();
-        Candidate { bbox: found.bbox, score: found.score, class: found.class as usize, landmarks }
+        Candidate { bbox: found.bbox, score: found.score, class: found.class as usize, landmarks, row: 0 }
     }
 }
 

@@ -1,15 +1,16 @@
-//! From a frame to its place in a batch on the card.
+//! From a frame, or a part of one, to its place in a batch on the card.
 
-use framerail_core::{DType, Device, Frame, PixelFormat, Surface};
+use framerail_core::{DType, Device, PixelFormat, Surface};
 use framerail_cuda::{
-    CudaError, CudaStream, CudaSurface, CudaTensor, DeviceBuffer, DevicePool,
+    CudaError, CudaSurface, CudaTensor, DeviceBuffer,
     kernels::{Channels, ConvertJob, TensorSpec, convert_batch},
 };
-use framerail_vision::{ChannelOrder, ModelMapping, Preprocess, Preprocessor, VisionError};
+use framerail_vision::{ChannelOrder, ModelMapping, Preprocess, Preprocessor};
 
-use crate::{InferError, binding::Element};
+use super::memory::DeviceMemory;
+use crate::{InferError, View, binding::Element, shared::frame_error};
 
-/// Writes frames into inputs of one size.
+/// Writes views into inputs of one size.
 pub(super) struct InputWriter {
     preprocessor: Preprocessor,
     spec: TensorSpec,
@@ -21,6 +22,8 @@ enum Source<'a> {
     Uploaded(Box<CudaSurface>),
     /// Converted already, by the decoder.
     Tensor(&'a CudaTensor),
+    /// As the view before: another part of its frame.
+    SameAsBefore,
 }
 
 /// What [`InputWriter::write`] did.
@@ -41,12 +44,14 @@ impl InputWriter {
         self.spec.picture_bytes()
     }
 
-    /// Refuses a frame that cannot become an input, before anything is queued.
-    pub(super) fn check(&self, frame: &Frame, device: Device) -> Result<(), InferError> {
-        self.mapping(frame)?;
+    /// Refuses a view that cannot become an input, before anything is queued.
+    pub(super) fn check(&self, view: &View<'_>, device: Device) -> Result<(), InferError> {
+        self.mapping(view)?;
+        let frame = view.frame();
         let Surface::Device(surface) = &frame.surface else { return Ok(()) };
-        let fits =
-            CudaSurface::of(&frame.surface).is_some() || CudaTensor::of(&frame.surface).is_some_and(|tensor| *tensor.spec() == self.spec);
+        // Of what was made of a whole frame, no part can be taken.
+        let is_input = |tensor: &CudaTensor| *tensor.spec() == self.spec && view.area().is_none();
+        let fits = CudaSurface::of(&frame.surface).is_some() || CudaTensor::of(&frame.surface).is_some_and(is_input);
         if fits && surface.device() == device {
             return Ok(());
         }
@@ -55,42 +60,53 @@ impl InputWriter {
         Err(InferError::Device { device, reason })
     }
 
-    /// Queues the writing of frames into `out`, one behind the other.
+    /// Queues the writing of views into `out`, one behind the other. A frame on the host is uploaded once for neighbouring parts.
     pub(super) fn write(
         &self,
-        frames: &[&Frame],
+        views: &[View<'_>],
         out: &DeviceBuffer,
-        pool: &DevicePool,
-        stream: &CudaStream,
+        DeviceMemory { pool, stream, .. }: &DeviceMemory,
         failed: impl Fn(CudaError) -> InferError,
     ) -> Result<Written, InferError> {
-        let mut written = Written { mappings: Vec::with_capacity(frames.len()), uploaded: 0 };
-        let mut sources = Vec::with_capacity(frames.len());
-        for frame in frames {
-            written.mappings.push(self.mapping(frame)?);
+        let mut written = Written { mappings: Vec::with_capacity(views.len()), uploaded: 0 };
+        let mut sources = Vec::with_capacity(views.len());
+        for (item, view) in views.iter().enumerate() {
+            let frame = view.frame();
+            written.mappings.push(self.mapping(view)?);
+            let before = item.checked_sub(1).and_then(|before| views.get(before));
+            if before.is_some_and(|before| std::ptr::eq(before.frame(), frame)) {
+                sources.push(Source::SameAsBefore);
+                continue;
+            }
             sources.push(match (CudaSurface::of(&frame.surface), CudaTensor::of(&frame.surface)) {
                 (Some(surface), _) => Source::Surface(surface),
                 (None, Some(tensor)) => Source::Tensor(tensor),
                 (None, None) => {
                     written.uploaded += 1;
-                    let host = frame.surface.host().map_err(|error| refused(frame, error.into()))?;
+                    let host = frame.surface.host().map_err(|error| frame_error(frame, error.into()))?;
                     Source::Uploaded(Box::new(CudaSurface::upload(host, pool, stream).map_err(&failed)?))
                 }
             });
         }
-        let mut jobs = Vec::with_capacity(frames.len());
-        for (item, (frame, source)) in frames.iter().zip(&sources).enumerate() {
+        let mut jobs = Vec::with_capacity(views.len());
+        let mut last = None;
+        for (item, (view, source)) in views.iter().zip(&sources).enumerate() {
             let out_offset_bytes = item * self.item_bytes();
+            let source = if matches!(source, Source::SameAsBefore) { last.unwrap_or(source) } else { source };
+            last = Some(source);
+            let frame = view.frame();
             let surface = match source {
                 Source::Surface(surface) => *surface,
                 Source::Uploaded(surface) => surface,
+                // There is no frame before the first.
+                Source::SameAsBefore => continue,
                 Source::Tensor(tensor) => {
                     out.copy_from(out_offset_bytes, tensor.buffer(), 0, self.item_bytes(), stream).map_err(&failed)?;
                     continue;
                 }
             };
-            let plan = self.preprocessor.plan(surface.width(), surface.height(), surface.format(), &frame.color, None);
-            let conversion = plan.map_err(|error| refused(frame, error))?.conversion();
+            let plan = self.preprocessor.plan(surface.width(), surface.height(), surface.format(), &frame.color, view.area());
+            let conversion = plan.map_err(|error| frame_error(frame, error))?.conversion();
             jobs.push(ConvertJob { surface, conversion, out, out_offset_bytes });
         }
         if !jobs.is_empty() {
@@ -100,19 +116,16 @@ impl InputWriter {
     }
 
     /// From the frame's pixels to the model's.
-    fn mapping(&self, frame: &Frame) -> Result<ModelMapping, InferError> {
+    fn mapping(&self, view: &View<'_>) -> Result<ModelMapping, InferError> {
+        let frame = view.frame();
         let (width, height) = match CudaSurface::of(&frame.surface) {
             Some(surface) => (surface.width(), surface.height()),
             None => (frame.width, frame.height),
         };
         // The mapping is one of geometry only; any format gives it.
-        let plan = self.preprocessor.plan(width, height, PixelFormat::Rgb24, &frame.color, None);
-        plan.map(|plan| plan.mapping).map_err(|error| refused(frame, error))
+        let plan = self.preprocessor.plan(width, height, PixelFormat::Rgb24, &frame.color, view.area());
+        plan.map(|plan| plan.mapping).map_err(|error| frame_error(frame, error))
     }
-}
-
-fn refused(frame: &Frame, source: VisionError) -> InferError {
-    InferError::Frame { index: frame.index, stream: frame.stream.0, pts: frame.pts.0, source }
 }
 
 pub(super) fn dtype(element: Element) -> DType {

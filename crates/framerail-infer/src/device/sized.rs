@@ -3,7 +3,6 @@
 //! All batches take the same input and output memory: they follow each other on one stream, so a batch's boxes are found
 //! before the next one's input is written. What a batch in flight has of its own are its boxes.
 
-use framerail_core::{Detection, Frame};
 use framerail_cuda::{DeviceBuffer, Traffic};
 use framerail_vision::ModelMapping;
 
@@ -14,9 +13,10 @@ use super::{
     session::{DeviceSession, Recipe},
 };
 use crate::{
-    InferError,
+    InferError, Prediction, View,
     binding::{BoundRun, BoundTensor, Element, Memory, Outputs},
-    decode::Decode,
+    card::Thresholds,
+    decode::{self, Task},
     onnx::{HalfEnds, InputShape},
     session::{one_line, tensors},
     shared::{Counters, Shared},
@@ -36,18 +36,18 @@ pub(super) struct SizedModel {
     decoder: Decoder,
 }
 
-/// Where outputs become boxes.
+/// Where outputs are read.
 enum Decoder {
     Card(Box<CardBoxes>),
     /// For outputs that nothing on the card reads.
-    Host(Box<dyn Decode>),
+    Host(decode::Decoder),
 }
 
-/// Where a run's boxes are.
+/// Where a run's results are.
 pub(super) enum Results {
     /// Read already.
-    Done(Vec<Vec<Detection>>),
-    /// On their way to the host.
+    Done(Vec<Prediction>),
+    /// Boxes on their way to the host.
     Pending(Pending),
 }
 
@@ -88,36 +88,40 @@ impl SizedModel {
     }
 
     /// Runs the model on nothing, so that its memory is there and its kernels are loaded before the first frame.
-    pub(super) fn warm_up(&mut self, shared: &Shared, memory: &DeviceMemory) -> Result<(), InferError> {
+    pub(super) fn warm_up(&mut self, shared: &Shared, memory: &DeviceMemory, thresholds: &Thresholds) -> Result<(), InferError> {
         let Decoder::Card(boxes) = &self.decoder else { return Ok(()) };
         for _ in 0..if shared.cuda.graphs { GRAPH_WARM_UPS } else { 1 } {
             queue(&mut self.run, &mut self.session, shared, memory)?;
         }
-        let DeviceMemory { pool, pinned, stream } = memory;
-        let pending = boxes.queue(&self.run.outputs, shared.batch, pool, pinned, stream);
+        let pending = boxes.queue(&self.run.outputs, shared.batch, thresholds, memory);
         pending.and_then(Pending::finish).map(drop).map_err(|error| shared.cuda_error(error))
     }
 
     /// Queues a run.
-    pub(super) fn run(&mut self, frames: &[&Frame], shared: &Shared, memory: &DeviceMemory) -> Result<Queued, InferError> {
+    pub(super) fn run(
+        &mut self,
+        views: &[View<'_>],
+        shared: &Shared,
+        memory: &DeviceMemory,
+        thresholds: &Thresholds,
+    ) -> Result<Queued, InferError> {
         let failed = |error| shared.cuda_error(error);
-        let DeviceMemory { pool, pinned, stream } = memory;
-        frames.iter().try_for_each(|frame| self.writer.check(frame, shared.device))?;
-        let written = self.writer.write(frames, input(&self.run, shared)?, pool, stream, failed)?;
+        views.iter().try_for_each(|view| self.writer.check(view, shared.device))?;
+        let written = self.writer.write(views, input(&self.run, shared)?, memory, failed)?;
         let results = match &self.decoder {
             Decoder::Card(boxes) => {
                 queue(&mut self.run, &mut self.session, shared, memory)?;
-                Results::Pending(boxes.queue(&self.run.outputs, frames.len(), pool, pinned, stream).map_err(failed)?)
+                Results::Pending(boxes.queue(&self.run.outputs, views.len(), thresholds, memory).map_err(failed)?)
             }
             Decoder::Host(decoder) => {
-                let found = read_on_host(&mut self.run, &mut self.session, decoder.as_ref(), &written.mappings, shared)?;
-                Results::Done(found)
+                let outputs = Whole { run: &mut self.run, session: &mut self.session, decoder };
+                Results::Done(outputs.read(views, &written.mappings, shared, thresholds)?)
             }
         };
         let counters = &shared.counters;
         Counters::add(&counters.runs, 1);
         Counters::add(&counters.uploaded, written.uploaded);
-        Counters::add(&counters.padded, shared.batch.saturating_sub(frames.len()));
+        Counters::add(&counters.padded, shared.batch.saturating_sub(views.len()));
         Ok(Queued { mappings: written.mappings, results })
     }
 }
@@ -147,16 +151,18 @@ fn load(shared: &Shared, size: InputSize, shape: &InputShape, memory: &DeviceMem
         let bytes = if is_half { shared.half_bytes(shape, ends)?.into() } else { shared.model.whole_bytes(shape)? };
         Recipe::new(shared, &memory.stream).session(&bytes, shape)
     };
-    let on_card = can_decode(card, &shared.thresholds).map_err(Refusal::Decoder).and_then(|()| {
+    let on_card = can_decode(card, shared.max_detections).map_err(Refusal::Decoder).and_then(|()| {
         let session = session(true).map_err(Refusal::Session)?;
-        let boxes = CardBoxes::new(card, &shared.thresholds, (size, shared.batch), &session.outputs, &memory.pool, &memory.stream)?;
+        let boxes = CardBoxes::new(card, (size, shared.batch), &session.outputs, memory)?;
         Ok((session, Decoder::Card(Box::new(boxes))))
     });
     match on_card {
         Ok(loaded) => Ok(loaded),
         Err(Refusal::Session(error)) => Err(error),
         Err(Refusal::Decoder(reason)) => {
-            log::warn!("model {}: its outputs cross to the host whole and are read there: {reason}", card.name);
+            // Only for boxes is there another way.
+            let level = if card.output.task() == Task::Detection { log::Level::Warn } else { log::Level::Debug };
+            log::log!(level, "model {}: its outputs cross to the host whole and are read there: {reason}", card.name);
             Ok((session(false)?, Decoder::Host(card.output.decoder(card, size))))
         }
     }
@@ -192,18 +198,28 @@ fn queue(run: &mut BoundRun, session: &mut DeviceSession, shared: &Shared, memor
     input(run, shared)?.end_read(stream).map_err(failed)
 }
 
-/// Runs, waits for whole outputs on the host and decodes them there.
-fn read_on_host(
-    run: &mut BoundRun,
-    session: &mut DeviceSession,
-    decoder: &dyn Decode,
-    mappings: &[ModelMapping],
-    shared: &Shared,
-) -> Result<Vec<Vec<Detection>>, InferError> {
-    let outputs = run.run(&mut session.session).map_err(|error| shared.run_error(one_line(&error)))?;
-    let tensors = tensors(&outputs).map_err(|reason| shared.run_error(reason))?;
-    let download_bytes = tensors.iter().map(|tensor| tensor.data.bytes() as u64).sum();
-    Traffic::charge(Traffic { downloads: outputs.len() as u64, download_bytes, syncs: 1, ..Traffic::default() });
-    let found = mappings.iter().enumerate().map(|(item, mapping)| shared.read(decoder, &tensors, item, mapping));
-    found.collect::<Result<_, _>>().map_err(|reason| shared.run_error(reason))
+/// A run whose outputs cross to the host whole and are read there.
+struct Whole<'r> {
+    run: &'r mut BoundRun,
+    session: &'r mut DeviceSession,
+    decoder: &'r decode::Decoder,
+}
+
+impl Whole<'_> {
+    /// Runs and waits.
+    fn read(
+        self,
+        views: &[View<'_>],
+        mappings: &[ModelMapping],
+        shared: &Shared,
+        thresholds: &Thresholds,
+    ) -> Result<Vec<Prediction>, InferError> {
+        let outputs = self.run.run(&mut self.session.session).map_err(|error| shared.run_error(one_line(&error)))?;
+        let tensors = tensors(&outputs).map_err(|reason| shared.run_error(reason))?;
+        let download_bytes = tensors.iter().map(|tensor| tensor.data.bytes() as u64).sum();
+        Traffic::charge(Traffic { downloads: outputs.len() as u64, download_bytes, syncs: 1, ..Traffic::default() });
+        let seen = views.iter().zip(mappings).map(|(view, mapping)| Shared::seen(view, *mapping));
+        let found = seen.enumerate().map(|(item, seen)| shared.read(self.decoder, &tensors, item, &seen, thresholds));
+        found.collect::<Result<_, _>>().map_err(|reason| shared.run_error(reason))
+    }
 }

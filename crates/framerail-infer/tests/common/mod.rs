@@ -173,3 +173,32 @@ pub fn constant_model(input_dims: &[i64], outputs: &[(&str, &[i64], &[f32])]) ->
 pub fn model(graph: Message) -> Vec<u8> {
     Message::default().number(1, 8).bytes(7, graph).bytes(8, Message::default().number(2, 13)).0
 }
+
+/// A model that gives the mean of each channel of its picture, `[batch, 3, 1, 1]`: a classifier of colours.
+pub fn mean_color_model(side: i64) -> Vec<u8> {
+    let node = Message::default().bytes(1, "image").bytes(2, "mean").bytes(4, "GlobalAveragePool");
+    let graph = Message::default()
+        .bytes(1, node)
+        .bytes(2, "mean color")
+        .bytes(11, value_info("image", 1, &[-1, 3, side, side]))
+        .bytes(12, value_info("mean", 1, &[-1, 3, 1, 1]));
+    model(graph)
+}
+
+/// The card of [`mean_color_model`]: scores from 0 to 1.
+pub fn mean_color_card(side: u32) -> String {
+    format!(
+        "name = \"colour\"\nfile = \"m.onnx\"\nlicence = \"MIT\"\nlabels = [\"red\", \"green\", \"blue\"]\n[input]\nwidth = {side}\n\
+         height = {side}\nscale = 0.00392156862745098\n[output.classes]\noutput = \"mean\"\n"
+    )
+}
+
+/// A model and its card in a folder of their own; the options name the card.
+pub fn placed(model: &[u8], card: &str) -> (tempfile::TempDir, DetectorOptions) {
+    let folder = tempfile::TempDir::new().expect("temporary folder");
+    let path = folder.path().join("card.toml");
+    std::fs::write(folder.path().join("m.onnx"), model).expect("writable");
+    std::fs::write(&path, card).expect("writable");
+    let options = options(path.display().to_string());
+    (folder, options)
+}

@@ -2,9 +2,10 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use framerail_core::{Detection, Frame};
+use framerail_core::Detection;
 use framerail_cuda::{CudaDevice, CudaError, kernels::boxes::PictureBoxes};
 use framerail_vision::ModelMapping;
+use parking_lot::Mutex;
 
 use super::{
     memory::DeviceMemory,
@@ -12,7 +13,8 @@ use super::{
     sized::{Queued, Results, SizedModel},
 };
 use crate::{
-    InferError,
+    InferError, Prediction, View,
+    card::Thresholds,
     device::boxes::Pending,
     shared::{Counters, Shared},
     size::InputSize,
@@ -22,10 +24,10 @@ use crate::{
 const MAX_SIZES: usize = 2;
 
 /// Runs a model on a card. All calls come from one thread at a time.
-pub(crate) struct DeviceDetector {
+pub(crate) struct DevicePredictor {
     shared: Arc<Shared>,
-    /// The last used is at the end.
-    sizes: Vec<SizedModel>,
+    /// The last used is at the end. Others may share them: all work is queued on one stream, in the order of the calls.
+    sizes: Arc<Mutex<Vec<SizedModel>>>,
     /// Runs whose results were not read yet, oldest first.
     flight: VecDeque<Flight>,
     memory: DeviceMemory,
@@ -37,24 +39,33 @@ struct Flight {
     results: Results,
 }
 
-impl DeviceDetector {
+impl DevicePredictor {
     pub(crate) fn new(shared: &Arc<Shared>, ordinal: u32) -> Result<Self, InferError> {
         let unusable = |error: CudaError| InferError::Device { device: shared.device, reason: error.to_string() };
         let device = CudaDevice::open(ordinal).map_err(unusable)?;
         let memory = DeviceMemory::new(&device).map_err(unusable)?;
         Recipe::new(shared, &memory.stream).check()?;
-        Ok(Self { shared: Arc::clone(shared), sizes: Vec::new(), flight: VecDeque::new(), memory })
+        Ok(Self { shared: Arc::clone(shared), sizes: Arc::default(), flight: VecDeque::new(), memory })
     }
 
     /// Another one with sessions of its own on the same stream.
-    pub(crate) fn fork(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), sizes: Vec::new(), flight: VecDeque::new(), memory: self.memory.clone() }
+    pub(crate) fn fork(&self, shared: &Arc<Shared>) -> Self {
+        Self { shared: Arc::clone(shared), sizes: Arc::default(), flight: VecDeque::new(), memory: self.memory.clone() }
+    }
+
+    /// Another one that runs the same sessions.
+    pub(crate) fn share(&self, shared: &Arc<Shared>) -> Self {
+        Self { sizes: Arc::clone(&self.sizes), ..self.fork(shared) }
     }
 
     /// Makes what a size needs.
-    pub(crate) fn warm_up(&mut self, size: InputSize) -> Result<(), InferError> {
-        self.make_last(size)?;
-        self.sizes.last_mut().map_or(Ok(()), |sized| sized.warm_up(&self.shared, &self.memory))
+    pub(crate) fn warm_up(&mut self, size: InputSize, thresholds: &Thresholds) -> Result<(), InferError> {
+        let mut sizes = self.sizes.lock();
+        if sizes.iter().any(|sized| sized.size() == size) {
+            return Ok(());
+        }
+        make_last(&mut sizes, size, &self.shared, &self.memory)?;
+        sizes.last_mut().map_or(Ok(()), |sized| sized.warm_up(&self.shared, &self.memory, thresholds))
     }
 
     /// Runs that were queued and not read yet.
@@ -67,24 +78,29 @@ impl DeviceDetector {
         self.memory.pool.stats().high_water_bytes
     }
 
-    /// Queues one run on frames that share an input size, at most a batch of them. Results of older runs are put to `done`
+    /// Queues one run on views that share an input size, at most a batch of them. Results of older runs are put to `done`
     /// first when as many are in flight as may be.
-    pub(crate) fn queue(&mut self, size: InputSize, frames: &[&Frame], done: &mut VecDeque<Vec<Detection>>) -> Result<(), InferError> {
-        let is_known = self.sizes.iter().any(|sized| sized.size() == size);
-        let room = if !is_known && self.sizes.len() >= MAX_SIZES { 0 } else { self.shared.cuda.slots.saturating_sub(1) };
-        // A session that goes may have runs in flight: then all are finished.
-        while self.flight.len() > room {
+    pub(crate) fn queue(
+        &mut self,
+        size: InputSize,
+        views: &[View<'_>],
+        thresholds: &Thresholds,
+        done: &mut VecDeque<Prediction>,
+    ) -> Result<(), InferError> {
+        while self.flight.len() > self.shared.cuda.slots.saturating_sub(1) {
             self.finish_oldest(done)?;
         }
-        self.make_last(size)?;
-        let Some(sized) = self.sizes.last_mut() else { return Err(self.shared.run_error("it has no session")) };
-        let Queued { mappings, results } = sized.run(frames, &self.shared, &self.memory)?;
+        let mut sizes = self.sizes.lock();
+        make_last(&mut sizes, size, &self.shared, &self.memory)?;
+        let Some(sized) = sizes.last_mut() else { return Err(self.shared.run_error("it has no session")) };
+        let Queued { mappings, results } = sized.run(views, &self.shared, &self.memory, thresholds)?;
+        drop(sizes);
         self.flight.push_back(Flight { mappings, results });
         Ok(())
     }
 
-    /// Waits for the oldest run and gives its frames' detections; `false` when none is in flight.
-    pub(crate) fn finish_oldest(&mut self, done: &mut VecDeque<Vec<Detection>>) -> Result<bool, InferError> {
+    /// Waits for the oldest run and gives what is said of its views; `false` when none is in flight.
+    pub(crate) fn finish_oldest(&mut self, done: &mut VecDeque<Prediction>) -> Result<bool, InferError> {
         let Some(flight) = self.flight.pop_front() else { return Ok(false) };
         let found = match flight.results {
             Results::Done(found) => Ok(found),
@@ -93,29 +109,31 @@ impl DeviceDetector {
         done.extend(found?);
         Ok(true)
     }
+}
 
-    /// Sees to it that the model for a size is there, at the end.
-    fn make_last(&mut self, size: InputSize) -> Result<(), InferError> {
-        match self.sizes.iter().position(|sized| sized.size() == size) {
-            Some(index) => {
-                let used = self.sizes.remove(index);
-                self.sizes.push(used);
-            }
-            None => {
-                if self.sizes.len() >= MAX_SIZES {
-                    self.sizes.remove(0);
-                }
-                self.sizes.push(SizedModel::new(&self.shared, size, &self.memory)?);
-            }
+/// Sees to it that the model for a size is there, at the end.
+fn make_last(sizes: &mut Vec<SizedModel>, size: InputSize, shared: &Shared, memory: &DeviceMemory) -> Result<(), InferError> {
+    match sizes.iter().position(|sized| sized.size() == size) {
+        Some(index) => {
+            let used = sizes.remove(index);
+            sizes.push(used);
         }
-        Ok(())
+        None => {
+            if sizes.len() >= MAX_SIZES {
+                // Runs of the session that goes may be in flight.
+                memory.stream.synchronize().map_err(|error| shared.cuda_error(error))?;
+                sizes.remove(0);
+            }
+            sizes.push(SizedModel::new(shared, size, memory)?);
+        }
     }
+    Ok(())
 }
 
 /// Waits for boxes and puts them into frame pixels.
-fn read(pending: Pending, mappings: &[ModelMapping], shared: &Shared) -> Result<Vec<Vec<Detection>>, InferError> {
+fn read(pending: Pending, mappings: &[ModelMapping], shared: &Shared) -> Result<Vec<Prediction>, InferError> {
     let pictures = pending.finish().map_err(|error| shared.cuda_error(error))?;
-    Ok(pictures.iter().zip(mappings).map(|(picture, mapping)| detections(picture, mapping, shared)).collect())
+    Ok(pictures.iter().zip(mappings).map(|(picture, mapping)| Prediction::Detections(detections(picture, mapping, shared))).collect())
 }
 
 fn detections(picture: &PictureBoxes, mapping: &ModelMapping, shared: &Shared) -> Vec<Detection> {

@@ -1,0 +1,58 @@
+//! Masks of boxes as sums of prototypes.
+//!
+//! Source: Bolya et al., "YOLACT: Real-time Instance Segmentation" (2019), section 3: a mask is `sigmoid(Σ coefficient · prototype)`,
+//! cut off at its box. YOLOv5-seg and YOLOv8-seg export coefficients behind the scores of each box, and the prototypes.
+
+use framerail_core::{BBox, InstanceMask};
+use serde::Deserialize;
+
+use super::{Expected, KeyError, Seen, ensure, seen::coverage, sigmoid, tensors::ItemTensor};
+use crate::size::InputSize;
+
+/// Where a model's prototypes are: `masks = { prototypes = "output1" }`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrototypesCard {
+    /// Output `[batch, coefficients, rows, columns]`, whose cells cover the model's input evenly.
+    pub prototypes: String,
+    /// Coefficients of each box, at the end of its values; as many as there are prototypes.
+    #[serde(default = "yolo_coefficients")]
+    pub coefficients: usize,
+}
+
+fn yolo_coefficients() -> usize {
+    32
+}
+
+impl PrototypesCard {
+    pub(crate) fn check(&self) -> Result<(), KeyError> {
+        ensure((1..=1024).contains(&self.coefficients), "coefficients", "1 to 1024")
+    }
+
+    pub(crate) fn expected(&self) -> Expected {
+        Expected::new(&self.prototypes, &[&[None, Some(self.coefficients), None, None]])
+    }
+}
+
+/// The mask of a box in model pixels; `None` when it shows nothing of the picture. Numbers that are none count as outside.
+pub(super) fn prototype_mask(
+    prototypes: &ItemTensor<'_>,
+    coefficients: &[f32],
+    bbox: &BBox,
+    input: InputSize,
+    seen: &Seen,
+) -> Result<Option<InstanceMask>, String> {
+    let [count, rows, columns] = prototypes.dims[..] else { return Err("prototypes come as [coefficients, rows, columns]".into()) };
+    if count != coefficients.len() {
+        return Err(format!("there are {count} prototypes for {} coefficients", coefficients.len()));
+    }
+    let Some(cells) = seen.cells((columns, rows), input, Some(bbox)) else { return Ok(None) };
+    let plane = rows * columns;
+    let probability = |(column, row): (usize, usize)| {
+        let at = row * columns + column;
+        let value = |(index, coefficient): (usize, &f32)| coefficient * prototypes.data.get(index * plane + at).copied().unwrap_or(0.0);
+        sigmoid(coefficients.iter().enumerate().map(value).sum())
+    };
+    let covered = cells.iter().map(|cell| coverage(probability(cell), 0.5)).collect();
+    seen.mask(cells, (columns, rows), input, covered).map(Some)
+}

@@ -1,0 +1,400 @@
+//! Frames or parts of frames in, what a model says of each out: a model by its card, run on ONNX Runtime.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use framerail_core::{AttributeValue, BBox, DType, Detection, Device, Frame, Label};
+use framerail_vision::{Preprocess, Sampling};
+
+#[cfg(feature = "cuda")]
+use crate::device::DevicePredictor;
+use crate::{
+    DetectorOptions, DetectorStats, InferError,
+    card::{ModelCard, Thresholds},
+    decode::Task,
+    host::HostPredictor,
+    model::Model,
+    options,
+    runtime::{Runtime, RuntimeInfo},
+    session::SessionOptions,
+    shared::{Counters, Shared},
+    size::InputSize,
+};
+
+/// What a model takes of each frame: enough to make its input elsewhere, in the decoder for one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct InputSpec {
+    /// Size, fit, channels, layout and normalisation.
+    pub preprocess: Preprocess,
+    /// How samples are found.
+    pub sampling: Sampling,
+    /// Type of the elements.
+    pub dtype: DType,
+}
+
+/// What a model is shown: a frame or a part of one.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    frame: &'a Frame,
+    area: Option<BBox>,
+}
+
+impl<'a> View<'a> {
+    /// The whole frame.
+    pub fn whole(frame: &'a Frame) -> Self {
+        Self { frame, area: None }
+    }
+
+    /// What of a box in frame pixels lies within the frame. A box without any is refused when it is submitted.
+    pub fn part(frame: &'a Frame, area: BBox) -> Self {
+        Self { frame, area: Some(area.clamped(frame.width, frame.height)) }
+    }
+
+    /// The frame.
+    pub fn frame(&self) -> &'a Frame {
+        self.frame
+    }
+
+    /// The part in frame pixels; `None` for the whole frame.
+    pub fn area(&self) -> Option<BBox> {
+        self.area
+    }
+
+    /// Width and height in pixels, rounded.
+    fn size(&self) -> (u32, u32) {
+        match self.area {
+            None => (self.frame.width, self.frame.height),
+            Some(area) => (area.width().round().max(1.0) as u32, area.height().round().max(1.0) as u32),
+        }
+    }
+}
+
+/// What a model says of a view. All places are in frame pixels, whatever part was looked at.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Prediction {
+    /// What a detector found, best first.
+    Detections(Vec<Detection>),
+    /// What any other model says of the view as a whole; `None` where nothing scores above the threshold.
+    Description(Option<Description>),
+}
+
+/// What a model says of a view as a whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Description {
+    /// Classes, landmarks, a mask or an embedding, by the model's [`Task`].
+    pub value: AttributeValue,
+    /// How sure the model is, 0 to 1: the best class's score, the score that the thing is there, or the mean probability inside
+    /// of a mask; 1 for models that give none.
+    pub score: f32,
+}
+
+/// A loaded model of any family. One thread uses one; [`Predictor::fork`] makes more.
+///
+/// Either views go in and predictions come out ([`Predictor::predict`]), or batches are submitted and collected, so that on a card
+/// one batch is made ready and another is read while a third runs.
+pub struct Predictor {
+    shared: Arc<Shared>,
+    thresholds: Thresholds,
+    backend: Backend,
+    /// Views of each batch that was submitted and not collected, oldest first.
+    submitted: VecDeque<usize>,
+    /// What was said of their first views.
+    done: VecDeque<Prediction>,
+}
+
+/// Where the model runs.
+enum Backend {
+    Host(HostPredictor),
+    #[cfg(feature = "cuda")]
+    Card(Box<DevicePredictor>),
+}
+
+impl Backend {
+    fn new(shared: &Arc<Shared>) -> Result<Self, InferError> {
+        match shared.device {
+            Device::Cpu => Ok(Backend::Host(HostPredictor::new(shared))),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(ordinal) => Ok(Backend::Card(Box::new(DevicePredictor::new(shared, ordinal)?))),
+            #[allow(unreachable_patterns, reason = "devices may be added, and cards left out of a build")]
+            device => Err(InferError::Device { device, reason: "this build runs models on the CPU only; give device=cpu".into() }),
+        }
+    }
+}
+
+impl Predictor {
+    /// Finds card, model and ONNX Runtime, loads and checks them.
+    ///
+    /// A session is made with the first view of a size, or by [`Predictor::warm_up`].
+    ///
+    /// # Errors
+    /// One clear line each for: card or model missing, card with a wrong key, file that is no ONNX model, model that does not fit
+    /// its card, ONNX Runtime missing or too old, option out of range; `Device` when there is no such card or no driver.
+    pub fn load(options: &DetectorOptions) -> Result<Self, InferError> {
+        let model = Model::load(&options.model, options.prepare, &options.search)?;
+        let thresholds = options::thresholds(options, model.card.thresholds)?;
+        options::check(options)?;
+        let batch = model.batch(options.batch)?;
+        let runtime = Runtime::load_for(options.device, options.runtime_library.as_deref(), &options.search)?;
+        let session = SessionOptions { intra_threads: options.intra_threads, spin: options.spin, ..SessionOptions::default() };
+        let shared = Arc::new(Shared {
+            model: Arc::new(model),
+            runtime,
+            device: options.device,
+            size: options.size,
+            batch,
+            precision: options.precision,
+            session,
+            cuda: options.cuda.clone(),
+            search: options.search.clone(),
+            max_detections: thresholds.max_detections,
+            counters: Counters::default(),
+        });
+        let backend = Backend::new(&shared)?;
+        Ok(Self { backend, shared, thresholds, submitted: VecDeque::new(), done: VecDeque::new() })
+    }
+
+    /// Another one for another thread, with sessions of its own; file, card, thresholds and statistics are shared.
+    /// On a card one is enough: a second holds weights and activations once more, and shares the stream.
+    pub fn fork(&self) -> Self {
+        let backend = match &self.backend {
+            Backend::Host(_) => Backend::Host(HostPredictor::new(&self.shared)),
+            #[cfg(feature = "cuda")]
+            Backend::Card(card) => Backend::Card(Box::new(card.fork(&self.shared))),
+        };
+        let (shared, thresholds) = (Arc::clone(&self.shared), self.thresholds);
+        Self { shared, thresholds, backend, submitted: VecDeque::new(), done: VecDeque::new() }
+    }
+
+    /// Another one for another place, which runs the same sessions: weights and activations are there once, and runs of both
+    /// follow each other. Its thresholds may be changed and its statistics are its own.
+    pub fn share(&self) -> Self {
+        let shared = Arc::new(self.shared.with_own_counters());
+        let backend = match &self.backend {
+            Backend::Host(host) => Backend::Host(host.share(&shared)),
+            #[cfg(feature = "cuda")]
+            Backend::Card(card) => Backend::Card(Box::new(card.share(&shared))),
+        };
+        Self { shared, thresholds: self.thresholds, backend, submitted: VecDeque::new(), done: VecDeque::new() }
+    }
+
+    /// The model's card.
+    pub fn card(&self) -> &ModelCard {
+        &self.shared.model.card
+    }
+
+    /// What the model is for.
+    pub fn task(&self) -> Task {
+        self.card().output.task()
+    }
+
+    /// The classes as detections carry them. For a model that describes what it is shown: how a thing is called that it found by
+    /// itself, such as that whose mask it gives; empty for classes and embeddings, which find nothing.
+    pub fn labels(&self) -> Vec<Label> {
+        match self.task() {
+            Task::Detection => self.shared.model.labels.clone(),
+            Task::Landmarks | Task::Segmentation => vec![Label { id: 0, name: self.card().thing_name().into() }],
+            Task::Classification | Task::Embedding => Vec::new(),
+        }
+    }
+
+    /// The library that runs the model.
+    pub fn runtime(&self) -> &RuntimeInfo {
+        self.shared.runtime.info()
+    }
+
+    /// Where the model runs.
+    pub fn device(&self) -> Device {
+        self.shared.device
+    }
+
+    /// Views in one run of the model.
+    pub fn batch(&self) -> usize {
+        self.shared.batch
+    }
+
+    /// The thresholds in force: the card's, or those of the options.
+    pub fn thresholds(&self) -> Thresholds {
+        self.thresholds
+    }
+
+    /// Changes the confidence threshold for what is submitted from now on; forks keep theirs.
+    ///
+    /// # Errors
+    /// `Option` outside of 0 to 1.
+    pub fn set_confidence(&mut self, confidence: f32) -> Result<(), InferError> {
+        self.thresholds = options::changed(Thresholds { confidence, ..self.thresholds })?;
+        Ok(())
+    }
+
+    /// Changes the overlap threshold likewise.
+    ///
+    /// # Errors
+    /// `Option` outside of 0 to 1.
+    pub fn set_iou(&mut self, iou: f32) -> Result<(), InferError> {
+        self.thresholds = options::changed(Thresholds { iou, ..self.thresholds })?;
+        Ok(())
+    }
+
+    /// The model input's size for frames, or parts of frames, of this size.
+    ///
+    /// # Errors
+    /// `Option` when the size asked for is not one that the model takes.
+    pub fn input_size_for(&self, width: u32, height: u32) -> Result<InputSize, InferError> {
+        self.shared.input_size(width, height)
+    }
+
+    /// Whether views of every size go into inputs of one size, so that parts of all sizes share batches and one session.
+    pub fn has_fixed_input(&self) -> bool {
+        self.shared.has_fixed_input()
+    }
+
+    /// What the model takes of frames of this size. On a card, frames whose surface is a tensor of just this kind
+    /// (`framerail_cuda::CudaTensor`) go in by a copy within the card; width and height of such a frame are those of its picture.
+    ///
+    /// # Errors
+    /// As [`Predictor::input_size_for`].
+    pub fn input_spec(&self, width: u32, height: u32) -> Result<InputSpec, InferError> {
+        let size = self.input_size_for(width, height)?;
+        let is_half = self.shared.device != Device::Cpu && self.shared.precision.is_half();
+        Ok(InputSpec {
+            preprocess: self.shared.preprocess(size),
+            sampling: self.shared.model.card.input.sampling(),
+            dtype: if is_half { DType::F16 } else { DType::F32 },
+        })
+    }
+
+    /// Makes the session for views of this size, so that a model which ONNX Runtime refuses is found before the first frame.
+    ///
+    /// # Errors
+    /// `Run` when ONNX Runtime refuses the model; `Device` when the card's part of it cannot be used; `Option` as
+    /// [`Predictor::input_size_for`].
+    pub fn warm_up(&mut self, width: u32, height: u32) -> Result<(), InferError> {
+        let size = self.input_size_for(width, height)?;
+        match &mut self.backend {
+            Backend::Host(host) => host.warm_up(size),
+            #[cfg(feature = "cuda")]
+            Backend::Card(card) => card.warm_up(size, &self.thresholds),
+        }
+    }
+
+    /// What the model says of each view. Frames may differ in size, and lie on the host or on the model's card; for a model on a
+    /// card those on the host are uploaded and counted.
+    ///
+    /// # Errors
+    /// `Frame` for one that cannot be preprocessed (leave it out and go on); `Run` or `Cuda` when the model itself fails.
+    pub fn predict(&mut self, views: &[View<'_>]) -> Result<Vec<Prediction>, InferError> {
+        self.submit(views)?;
+        while self.finish_oldest()? {}
+        // Earlier batches stay for `collect`.
+        let count = self.submitted.pop_back().unwrap_or(0);
+        let first = self.done.len().saturating_sub(count);
+        Ok(self.done.split_off(first).into())
+    }
+
+    /// Puts views to work; [`Predictor::collect`] gives what is said of them, batch by batch in the order of submission.
+    ///
+    /// On a card this queues work and returns, unless as many are in flight as may be ([`Predictor::would_wait`]); on the CPU it
+    /// runs the model. Frames may be dropped when it returns.
+    ///
+    /// # Errors
+    /// As [`Predictor::predict`]. After `Frame` nothing of these views was put to work.
+    pub fn submit(&mut self, views: &[View<'_>]) -> Result<(), InferError> {
+        for (size, views) in self.runs(views)? {
+            let thresholds = self.thresholds;
+            let outcome = match &mut self.backend {
+                Backend::Host(host) => host.run(size, views, &thresholds).map(|found| self.done.extend(found)),
+                #[cfg(feature = "cuda")]
+                Backend::Card(card) => card.queue(size, views, &thresholds, &mut self.done),
+            };
+            if let Err(error) = outcome {
+                self.forget_unfinished();
+                return Err(error);
+            }
+        }
+        self.submitted.push_back(views.len());
+        Ok(())
+    }
+
+    /// What is said of the views of the oldest batch; waits for it. `None` when all were collected.
+    ///
+    /// # Errors
+    /// `Run` or `Cuda` when the model failed.
+    pub fn collect(&mut self) -> Result<Option<Vec<Prediction>>, InferError> {
+        let Some(count) = self.submitted.front().copied() else { return Ok(None) };
+        while self.done.len() < count {
+            if !self.finish_oldest()? {
+                return Err(self.shared.run_error("results of a batch are missing"));
+            }
+        }
+        self.submitted.pop_front();
+        Ok(Some(self.done.drain(..count).collect()))
+    }
+
+    /// Batches that were submitted and not collected.
+    pub fn in_flight(&self) -> usize {
+        self.submitted.len()
+    }
+
+    /// Whether [`Predictor::submit`] would wait for an earlier batch: collect that first.
+    pub fn would_wait(&self) -> bool {
+        match &self.backend {
+            Backend::Host(_) => false,
+            #[cfg(feature = "cuda")]
+            Backend::Card(card) => card.runs_in_flight() >= self.shared.cuda.slots,
+        }
+    }
+
+    /// What this one and its forks have done so far.
+    pub fn stats(&self) -> DetectorStats {
+        self.shared.counters.stats()
+    }
+
+    /// The most device memory that inputs, outputs and uploads took, in bytes: 0 on the CPU. ONNX Runtime's own is not among it.
+    pub fn device_bytes(&self) -> usize {
+        match &self.backend {
+            Backend::Host(_) => 0,
+            #[cfg(feature = "cuda")]
+            Backend::Card(card) => card.high_water_bytes(),
+        }
+    }
+
+    /// Views that go into the model together: neighbours of one input size, at most a batch.
+    fn runs<'v, 'a>(&self, views: &'v [View<'a>]) -> Result<Vec<(InputSize, &'v [View<'a>])>, InferError> {
+        let size_of = |view: &View<'_>| {
+            let (width, height) = view.size();
+            self.input_size_for(width, height)
+        };
+        let mut runs = Vec::new();
+        let mut rest = views;
+        while let [first, ..] = rest {
+            let size = size_of(first)?;
+            let mut count = 1;
+            while count < self.shared.batch
+                && let Some(next) = rest.get(count)
+                && size_of(next)? == size
+            {
+                count += 1;
+            }
+            let (now, later) = rest.split_at(count);
+            runs.push((size, now));
+            rest = later;
+        }
+        Ok(runs)
+    }
+
+    /// Drops what was said of a batch of which a part was refused.
+    fn forget_unfinished(&mut self) {
+        // A failure here shows again with the next batch.
+        while matches!(self.finish_oldest(), Ok(true)) {}
+        self.done.truncate(self.submitted.iter().sum());
+    }
+
+    /// Reads the oldest run; `false` when there is none.
+    fn finish_oldest(&mut self) -> Result<bool, InferError> {
+        match &mut self.backend {
+            Backend::Host(_) => Ok(false),
+            #[cfg(feature = "cuda")]
+            Backend::Card(card) => card.finish_oldest(&mut self.done),
+        }
+    }
+}
