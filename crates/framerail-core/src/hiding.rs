@@ -1,23 +1,35 @@
 //! How a detection is hidden, as plain numbers.
 
+use std::sync::Arc;
+
 use crate::{AxisBlur, BBox, Outline, Region};
 
-/// A mask's outline and place as numbers; what [`Mask::new`] rasterises, for whoever does that elsewhere.
-///
-/// A row of pixels is covered whole (255) where it is inside of the outline, and by the soft edge around that: see
-/// [`Outline::distance`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Which pixels are hidden, and how much; carried out wherever the frame lies.
+#[derive(Clone, Debug, PartialEq)]
 pub struct MaskPlan {
     /// The pixels that may be covered, inside the frame.
     pub region: Region,
-    /// The box after scaling; may reach beyond the frame.
+    /// The box after scaling, or that of the contour; may reach beyond the frame.
     pub bounds: BBox,
-    /// The outline's middle, in frame pixels.
-    pub center: (f64, f64),
-    /// The outline about its middle.
-    pub outline: Outline,
-    /// Width of the soft edge in pixels.
-    pub feather: f64,
+    /// How much each of the pixels is covered.
+    pub cover: MaskCover,
+}
+
+/// How much each pixel of a mask is covered: 0 (left as it is) to 255 (hidden).
+#[derive(Clone, Debug, PartialEq)]
+pub enum MaskCover {
+    /// By numbers: a row of pixels is covered whole where it is inside of the outline, and by the soft edge around that: see
+    /// [`Outline::distance`].
+    Outline {
+        /// The outline's middle, in frame pixels.
+        center: (f64, f64),
+        /// The outline about its middle.
+        outline: Outline,
+        /// Width of the soft edge in pixels.
+        feather: f64,
+    },
+    /// By a value for each pixel of the region, row by row: what no few numbers say, such as the contour of a face.
+    Raster(Arc<[u8]>),
 }
 
 /// How one component is blurred.

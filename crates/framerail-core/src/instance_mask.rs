@@ -1,5 +1,7 @@
 //! Which pixels belong to a detection.
 
+use std::sync::Arc;
+
 use crate::{BBox, CoreError};
 
 /// A grid of coverage over a box of the frame, usually coarser than pixels: what a segmentation model gives for one detection.
@@ -8,7 +10,7 @@ pub struct InstanceMask {
     bbox: BBox,
     columns: u32,
     rows: u32,
-    coverage: Vec<u8>,
+    coverage: Arc<[u8]>,
 }
 
 impl InstanceMask {
@@ -18,6 +20,10 @@ impl InstanceMask {
     /// # Errors
     /// `BadMask` when the box is not finite or empty, there are no cells, or their number is not that of the values.
     pub fn new(bbox: BBox, columns: u32, rows: u32, coverage: Vec<u8>) -> Result<Self, CoreError> {
+        Self::shared(bbox, columns, rows, coverage.into())
+    }
+
+    fn shared(bbox: BBox, columns: u32, rows: u32, coverage: Arc<[u8]>) -> Result<Self, CoreError> {
         let cells = (columns as usize).checked_mul(rows as usize);
         if !bbox.is_finite() || bbox.area() <= 0.0 || coverage.is_empty() || cells != Some(coverage.len()) {
             return Err(CoreError::BadMask { columns, rows, values: coverage.len(), area: bbox.area() });
@@ -45,12 +51,12 @@ impl InstanceMask {
         &self.coverage
     }
 
-    /// The same cells over another box: a mask that goes along with its detection.
+    /// The same cells, shared, over another box: a mask that goes along with its detection.
     ///
     /// # Errors
     /// As [`InstanceMask::new`].
     pub fn moved(&self, bbox: BBox) -> Result<Self, CoreError> {
-        Self::new(bbox, self.columns, self.rows, self.coverage.clone())
+        Self::shared(bbox, self.columns, self.rows, Arc::clone(&self.coverage))
     }
 }
 
@@ -65,7 +71,7 @@ mod tests {
         let moved = mask.moved(BBox::from_xyxy(0.0, 0.0, 4.0, 4.0)).expect("a mask");
         assert_eq!((moved.columns(), moved.rows(), moved.coverage()), (2, 3, mask.coverage()));
         assert!(InstanceMask::new(bbox, 2, 3, vec![0; 5]).is_err());
-        assert!(InstanceMask::new(bbox, 0, 3, vec![]).is_err());
+        assert!(InstanceMask::new(bbox, 0, 3, Vec::new()).is_err());
         assert!(mask.moved(BBox::from_xyxy(0.0, 0.0, 0.0, 4.0)).is_err());
         assert!(mask.moved(BBox::from_xyxy(0.0, 0.0, f32::NAN, 4.0)).is_err());
     }

@@ -37,7 +37,7 @@ pub use detection::{BBox, Detection, DetectionOrigin, Label, Point};
 pub use device::Device;
 pub use error::CoreError;
 pub use frame::{FieldOrder, Frame, FrameStatus, Rotation};
-pub use hiding::{BlurPlan, FillPlan, HidePlan, MaskPlan, MosaicPlan};
+pub use hiding::{BlurPlan, FillPlan, HidePlan, MaskCover, MaskPlan, MosaicPlan};
 pub use histogram::{HISTOGRAM_BINS, Histogram, HistogramPlan};
 pub use instance_mask::InstanceMask;
 pub use outline::Outline;

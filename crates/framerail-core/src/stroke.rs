@@ -1,5 +1,7 @@
 //! One thing painted over a frame, as plain numbers: worked out in one place, painted wherever the frame lies.
 
+use std::sync::Arc;
+
 use crate::{Point, Region};
 
 /// What is painted in a stroke's region.
@@ -27,6 +29,8 @@ pub enum StrokeShape {
         /// Rows of each letter from the top; the lowest bit is the leftmost pixel.
         glyphs: Vec<[u8; 8]>,
     },
+    /// By a coverage (0 to 255) for each pixel of the region, row by row.
+    Raster(Arc<[u8]>),
 }
 
 /// One thing that is painted, over what is there.

@@ -21,6 +21,7 @@ pub mod stream;
 pub mod surface;
 pub mod tensor;
 pub mod traffic;
+pub mod uploads;
 
 pub use device::{CudaDevice, DeviceInfo, device_count, device_info, driver_version};
 pub use download::Download;
@@ -32,3 +33,4 @@ pub use stream::{CudaEvent, CudaStream};
 pub use surface::{CudaSurface, DevicePlanes};
 pub use tensor::CudaTensor;
 pub use traffic::Traffic;
+pub use uploads::Uploads;

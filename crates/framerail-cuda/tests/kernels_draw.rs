@@ -27,6 +27,7 @@ fn what_does_not_fit_is_refused() {
     let refused = [
         Stroke { region: Region { x: 30, ..region }, shape: StrokeShape::Flat(255), codes: [0; 3] },
         Stroke { region: Region { width: 0, ..region }, shape: StrokeShape::Flat(255), codes: [0; 3] },
+        Stroke { region, shape: StrokeShape::Raster(vec![255; 65].into()), codes: [0; 3] },
         Stroke { region, shape: text(9, 1), codes: [0; 3] },
         Stroke { region, shape: text(0, 0), codes: [0; 3] },
         Stroke { region, shape: text(i64::MIN, 1), codes: [0; 3] },

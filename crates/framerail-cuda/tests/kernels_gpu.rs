@@ -11,7 +11,7 @@ use framerail_core::{
     TensorLayout,
 };
 use framerail_cuda::{
-    CudaDevice, CudaEvent, CudaStream, CudaSurface, DevicePool, Download, PinnedPool,
+    CudaDevice, CudaEvent, CudaStream, CudaSurface, DevicePool, Download, PinnedPool, Uploads,
     kernels::{
         AugmentJob, BoxDecoder, ChannelMix, Channels, Conversion, ConvertJob, CropWindow, DeviceTensor, DrawJob, HISTOGRAM_BYTES,
         HistogramJob, ObscureJob, PictureBoxes, Placement, Sampling, TensorSpec, augment_batch, convert_batch, count_histograms,
@@ -68,7 +68,7 @@ impl Card for Gpu {
         let upload = |picture: &HostSurface| CudaSurface::upload(picture, &self.pool, &self.stream).expect("room for a picture");
         let surfaces: Vec<CudaSurface> = pictures.iter().map(upload).collect();
         let jobs: Vec<ObscureJob<'_>> = surfaces.iter().zip(regions).map(|(surface, regions)| ObscureJob { surface, regions }).collect();
-        obscure_batch(&self.stream, &self.pool, &jobs).expect("fitting regions");
+        obscure_batch(&self.stream, &self.pool, &mut Uploads::new(self.pool.device()), &jobs).expect("fitting regions");
         for (picture, surface) in pictures.iter_mut().zip(&surfaces) {
             *picture = surface.download(&self.pinned, &self.stream).expect("a working card");
         }

@@ -1,8 +1,16 @@
 //! Which pixels of a face are hidden, and how much.
 
-use framerail_core::{BBox, Detection, MaskPlan, Outline, Region};
+use std::sync::Arc;
 
-use crate::VisionError;
+use framerail_core::{BBox, Detection, MaskCover, MaskPlan, Outline, Region};
+
+use crate::{
+    VisionError,
+    contour::{Contour, NoContour},
+};
+
+/// Growth of the ellipse that stands in for a contour, at least: a box is narrower than its face.
+const LEAST_STAND_IN_SCALE: f32 = 1.3;
 
 /// The outline of a mask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -12,6 +20,11 @@ pub enum MaskShape {
     /// An ellipse that fills the box, turned by the line between the eyes where the model gives landmarks.
     #[default]
     Ellipse,
+    /// What a model says belongs to the detection: the last mask among its attributes where that is at least half covered, else the
+    /// convex hull of the last landmarks among its attributes (3 or more), else of its own landmarks (20 or more). It must cover
+    /// [`MaskOptions::contour_share`] of the box, unless it is the hull of 20 landmarks or more. An ellipse takes the place of a
+    /// contour that is missing or too small.
+    Contour,
 }
 
 /// How masks are made from boxes.
@@ -23,16 +36,21 @@ pub struct MaskOptions {
     /// top and bottom. So 1 is the box, and 1.3 (the default) is 1.6 times as wide and high, exactly as in deface 1.5.0
     /// (`scale_bb`), except that deface then rounds to whole pixels and leaves out the frame's last row and column.
     /// Range 0.6 to 10.
+    ///
+    /// A contour grows on every side by `mask_scale - 1` of the mean of its width and height, so 1.1 suits it better. An ellipse that
+    /// stands in for one takes 1.3 where that is more.
     pub mask_scale: f32,
     /// Width of the soft edge as a part of the box's larger side, before scaling. Range 0 to 1; default 0.05.
     ///
     /// The soft edge lies outside the shape: a wider edge hides more, never less.
     pub feather: f32,
+    /// The least part of the box that a contour covers; a smaller one does not count. Range 0 to 1; default 0.2.
+    pub contour_share: f32,
 }
 
 impl Default for MaskOptions {
     fn default() -> Self {
-        Self { shape: MaskShape::default(), mask_scale: 1.3, feather: 0.05 }
+        Self { shape: MaskShape::default(), mask_scale: 1.3, feather: 0.05, contour_share: 0.2 }
     }
 }
 
@@ -48,27 +66,74 @@ impl MaskOptions {
         if !(0.0..=1.0).contains(&self.feather) {
             return Err(VisionError::option("feather", self.feather, "a number from 0 to 1"));
         }
+        if !(0.0..=1.0).contains(&self.contour_share) {
+            return Err(VisionError::option("contour_share", self.contour_share, "a number from 0 to 1"));
+        }
         Ok(self)
     }
 }
 
-/// The mask of one detection; `None` when it lies outside the frame or its box is not finite.
-pub(crate) fn mask_plan(options: &MaskOptions, detection: &Detection, frame_width: u32, frame_height: u32) -> Option<MaskPlan> {
-    let bbox = &detection.bbox;
-    if !bbox.is_finite() {
+/// What a mask is made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaskSource {
+    /// The box.
+    Box,
+    /// The contour.
+    Contour,
+    /// The box, because there is no contour.
+    ContourMissing,
+    /// The box, because the contour is too small to count, or shows nowhere in the frame.
+    ContourTooSmall,
+}
+
+/// The mask of one detection and what it is made from; `None` when it lies outside the frame or its box is not finite.
+pub(crate) fn mask_plan(
+    options: &MaskOptions,
+    detection: &Detection,
+    frame_width: u32,
+    frame_height: u32,
+) -> Option<(MaskPlan, MaskSource)> {
+    if !detection.bbox.is_finite() {
         return None;
     }
+    if options.shape != MaskShape::Contour {
+        return Some((box_plan(options, detection, frame_width, frame_height)?, MaskSource::Box));
+    }
+    let source = match Contour::of(detection, options.contour_share) {
+        Ok(contour) => {
+            let growth = f64::from(options.mask_scale) - 1.0;
+            if let Some(raster) = contour.raster(growth, feather(options, &detection.bbox), (frame_width, frame_height)) {
+                let plan = MaskPlan { region: raster.region, bounds: raster.bounds, cover: MaskCover::Raster(raster.coverage) };
+                return Some((plan, MaskSource::Contour));
+            }
+            MaskSource::ContourTooSmall
+        }
+        Err(NoContour::Missing) => MaskSource::ContourMissing,
+        Err(NoContour::TooSmall) => MaskSource::ContourTooSmall,
+    };
+    let stand_in = MaskOptions { shape: MaskShape::Ellipse, mask_scale: options.mask_scale.max(LEAST_STAND_IN_SCALE), ..*options };
+    Some((box_plan(&stand_in, detection, frame_width, frame_height)?, source))
+}
+
+/// Width of the soft edge in pixels.
+fn feather(options: &MaskOptions, bbox: &BBox) -> f64 {
+    f64::from(options.feather * bbox.width().max(bbox.height()))
+}
+
+/// The mask of a finite box.
+fn box_plan(options: &MaskOptions, detection: &Detection, frame_width: u32, frame_height: u32) -> Option<MaskPlan> {
+    let bbox = &detection.bbox;
     let factor = 2.0 * options.mask_scale - 1.0;
     let (width, height) = (f64::from(bbox.width() * factor).max(1.0), f64::from(bbox.height() * factor).max(1.0));
     let center = (f64::from(bbox.x1) / 2.0 + f64::from(bbox.x2) / 2.0, f64::from(bbox.y1) / 2.0 + f64::from(bbox.y2) / 2.0);
     let outline = outline(options.shape, detection, center, (width / 2.0, height / 2.0));
-    let feather = f64::from(options.feather * bbox.width().max(bbox.height()));
+    let feather = feather(options, bbox);
     let (reach_x, reach_y) = outline.reach();
     let corner = |sign: f64| (center.0 + sign * (reach_x + feather + 1.0), center.1 + sign * (reach_y + feather + 1.0));
     let ((x1, y1), (x2, y2)) = (corner(-1.0), corner(1.0));
     let region = Region::around(&BBox::from_xyxy(x1 as f32, y1 as f32, x2 as f32, y2 as f32), frame_width, frame_height)?;
     let bounds = BBox::from_cxcywh(center.0 as f32, center.1 as f32, width as f32, height as f32);
-    Some(MaskPlan { region, bounds, center, outline, feather })
+    Some(MaskPlan { region, bounds, cover: MaskCover::Outline { center, outline, feather } })
 }
 
 /// Coverage of the pixels in a region of a frame.
@@ -77,24 +142,32 @@ pub struct Mask {
     /// The pixels that may be covered, inside the frame.
     pub region: Region,
     /// 0 (left as it is) to 255 (hidden) for each pixel of the region, row by row.
-    pub coverage: Vec<u8>,
-    /// The box after scaling; may reach beyond the frame.
+    pub coverage: Arc<[u8]>,
+    /// The box after scaling, or that of the contour; may reach beyond the frame.
     pub bounds: BBox,
+    /// What it is made from.
+    pub source: MaskSource,
 }
 
 impl Mask {
     /// The mask of one detection; `None` when it lies outside the frame or its box is not finite.
     pub fn new(options: &MaskOptions, detection: &Detection, frame_width: u32, frame_height: u32) -> Option<Mask> {
-        let MaskPlan { region, bounds, center, outline, feather } = mask_plan(options, detection, frame_width, frame_height)?;
-        let mut coverage = vec![0; region.pixels()];
-        for (y, row) in (region.y..).zip(coverage.chunks_exact_mut(region.width as usize)) {
-            let (dx, dy) = (f64::from(region.x) + 0.5 - center.0, f64::from(y) + 0.5 - center.1);
-            cover_row(&outline, feather, dx, dy, row);
-        }
+        let (MaskPlan { region, bounds, cover }, source) = mask_plan(options, detection, frame_width, frame_height)?;
+        let coverage = match cover {
+            MaskCover::Raster(coverage) => coverage,
+            MaskCover::Outline { center, outline, feather } => {
+                let mut coverage = vec![0; region.pixels()];
+                for (y, row) in (region.y..).zip(coverage.chunks_exact_mut(region.width as usize)) {
+                    let (dx, dy) = (f64::from(region.x) + 0.5 - center.0, f64::from(y) + 0.5 - center.1);
+                    cover_row(&outline, feather, dx, dy, row);
+                }
+                coverage.into()
+            }
+        };
         if coverage.iter().all(|&value| value == 0) {
             return None;
         }
-        Some(Mask { region, coverage, bounds })
+        Some(Mask { region, coverage, bounds, source })
     }
 
     /// Coverage of the region's row `y`, counted from its top.
@@ -127,8 +200,9 @@ fn cover_row(outline: &Outline, feather: f64, dx: f64, dy: f64, row: &mut [u8]) 
     }
 }
 
+/// Coverage of a pixel so far beyond the edge of what is covered wholly.
 #[inline]
-fn soft_edge(distance: f64, feather: f64) -> u8 {
+pub(crate) fn soft_edge(distance: f64, feather: f64) -> u8 {
     if distance <= 0.0 {
         return 255;
     }
@@ -186,7 +260,7 @@ mod tests {
     }
 
     fn options(shape: MaskShape, mask_scale: f32, feather: f32) -> MaskOptions {
-        MaskOptions { shape, mask_scale, feather }
+        MaskOptions { shape, mask_scale, feather, ..Default::default() }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use framerail_core::{
 };
 
 use crate::{
-    Mask, MaskOptions, VisionError,
+    Mask, MaskOptions, MaskSource, VisionError,
     blur::{blur, gaussian, gaussian_margin, mean},
     color::samples_from_rgb,
     mask::mask_plan,
@@ -109,7 +109,8 @@ pub enum Obscure {
         /// Full-range red, green, blue.
         rgb: [u8; 3],
     },
-    /// A picture, stretched over the scaled box. What shows through its transparent parts is blurred first.
+    /// A picture, stretched over the scaled box, or over a contour's box and cut by the contour. What shows through its transparent
+    /// parts is blurred first.
     Image(Overlay),
 }
 
@@ -153,6 +154,25 @@ pub struct ObscureCounts {
     pub outside: u64,
     /// Boxes that are not finite, which no region can be worked out for.
     pub invalid: u64,
+    /// Faces among those hidden whose contour was asked for and is not there; an ellipse hides them.
+    pub contours_missing: u64,
+    /// The same, where the contour is too small to count.
+    pub contours_too_small: u64,
+}
+
+impl ObscureCounts {
+    /// Counts a detection by what its mask is made from, if it has one.
+    fn count(&mut self, detection: &Detection, source: Option<MaskSource>) {
+        match source {
+            Some(source) => {
+                self.hidden += 1;
+                self.contours_missing += u64::from(source == MaskSource::ContourMissing);
+                self.contours_too_small += u64::from(source == MaskSource::ContourTooSmall);
+            }
+            None if detection.bbox.is_finite() => self.outside += 1,
+            None => self.invalid += 1,
+        }
+    }
 }
 
 /// Hides the faces of frames.
@@ -178,14 +198,11 @@ impl Obscurer {
     pub fn run(&self, surface: &mut HostSurface, color: &ColorDescription, detections: &[Detection]) -> Result<ObscureCounts, VisionError> {
         let mut counts = ObscureCounts::default();
         for detection in detections {
-            match Mask::new(&self.mask, detection, surface.width(), surface.height()) {
-                Some(mask) => {
-                    obscure_region(surface, color, &mask, &detection.bbox, &self.obscure)?;
-                    counts.hidden += 1;
-                }
-                None if detection.bbox.is_finite() => counts.outside += 1,
-                None => counts.invalid += 1,
+            let mask = Mask::new(&self.mask, detection, surface.width(), surface.height());
+            if let Some(mask) = &mask {
+                obscure_region(surface, color, mask, &detection.bbox, &self.obscure)?;
             }
+            counts.count(detection, mask.map(|mask| mask.source));
         }
         Ok(counts)
     }
@@ -210,7 +227,7 @@ pub fn obscure_region(
         }
         Obscure::Image(overlay) => {
             obscure_region(surface, color, mask, bbox, &UNDER_OVERLAY)?;
-            lay_over(surface, color, overlay, &mask.bounds)
+            lay_over(surface, color, overlay, mask)
         }
         Obscure::Gaussian { .. } | Obscure::Box { .. } => filter(surface, mask, |surface, plane| {
             let plan = plane.blur(obscure, side);
@@ -256,13 +273,11 @@ impl Obscurer {
     ) -> Result<(Vec<HidePlan>, ObscureCounts), VisionError> {
         let (mut plans, mut counts) = (Vec::with_capacity(detections.len()), ObscureCounts::default());
         for detection in detections {
-            match mask_plan(&self.mask, detection, width, height) {
-                Some(mask) => {
-                    plans.push(HidePlan { mask, fills: self.fills((width, height), format, color, &mask, &detection.bbox)? });
-                    counts.hidden += 1;
-                }
-                None if detection.bbox.is_finite() => counts.outside += 1,
-                None => counts.invalid += 1,
+            let planned = mask_plan(&self.mask, detection, width, height);
+            counts.count(detection, planned.as_ref().map(|(_, source)| *source));
+            if let Some((mask, _)) = planned {
+                let fills = self.fills((width, height), format, color, &mask, &detection.bbox)?;
+                plans.push(HidePlan { mask, fills });
             }
         }
         Ok((plans, counts))
@@ -348,10 +363,12 @@ fn filter(surface: &mut HostSurface, mask: &Mask, values: impl Fn(&HostSurface, 
     Ok(())
 }
 
-/// Lays a picture over a box, by its alpha.
-fn lay_over(surface: &mut HostSurface, color: &ColorDescription, overlay: &Overlay, bounds: &BBox) -> Result<(), VisionError> {
-    let format = surface.format();
-    let Some(whole) = Region::around(bounds, surface.width(), surface.height()) else { return Ok(()) };
+/// Lays a picture over a mask's box, by its alpha; a contour cuts it.
+fn lay_over(surface: &mut HostSurface, color: &ColorDescription, overlay: &Overlay, mask: &Mask) -> Result<(), VisionError> {
+    let (format, bounds) = (surface.format(), &mask.bounds);
+    let is_cut = mask.source == MaskSource::Contour;
+    let around = if is_cut { Some(mask.region) } else { Region::around(bounds, surface.width(), surface.height()) };
+    let Some(whole) = around else { return Ok(()) };
     for component in 0..format.color_components().len() {
         let region = whole.of_component(format, component);
         let plane = MaskedPlane::new(format, component, region, (0, 0));
@@ -368,6 +385,11 @@ fn lay_over(surface: &mut HostSurface, color: &ColorDescription, overlay: &Overl
                 values.push(f32::from(samples_from_rgb(format, color, [r, g, b])[component]));
                 coverage.push(alpha.round() as u8);
             }
+        }
+        if is_cut {
+            let (_, cut) = component_coverage(format, component, mask.region, &mask.coverage, ChromaCoverage::Most);
+            let both = |alpha: &mut u8, cut: &u8| *alpha = ((u32::from(*alpha) * u32::from(*cut) + 127) / 255) as u8;
+            coverage.iter_mut().zip(cut.iter()).for_each(|(alpha, cut)| both(alpha, cut));
         }
         blend(surface, component, region, &coverage, Target::Each(&values))?;
     }
@@ -401,7 +423,7 @@ mod tests {
     }
 
     fn rectangle() -> MaskOptions {
-        MaskOptions { shape: MaskShape::Rectangle, mask_scale: 1.0, feather: 0.0 }
+        MaskOptions { shape: MaskShape::Rectangle, mask_scale: 1.0, feather: 0.0, ..Default::default() }
     }
 
     fn hide(surface: &mut HostSurface, obscure: &Obscure, mask: MaskOptions, detections: &[Detection]) -> ObscureCounts {
@@ -417,7 +439,7 @@ mod tests {
             for obscure in kinds() {
                 let mut surface = noisy(format, 67, 45);
                 let counts = hide(&mut surface, &obscure, rectangle(), &[face(20.0, 10.0, 44.0, 40.0)]);
-                assert_eq!(counts, ObscureCounts { hidden: 1, outside: 0, invalid: 0 });
+                assert_eq!(counts, ObscureCounts { hidden: 1, ..Default::default() });
                 let mut changed = 0;
                 for component in 0..format.components().len() {
                     let (columns, rows) = format.component_size(component, 67, 45);
@@ -560,7 +582,7 @@ mod tests {
             for obscure in kinds() {
                 let mut surface = noisy(format, 33, 17);
                 let counts = hide(&mut surface, &obscure, MaskOptions::default(), &odd);
-                assert_eq!(counts, ObscureCounts { hidden: 5, outside: 1, invalid: 2 }, "{format} {obscure:?}");
+                assert_eq!(counts, ObscureCounts { hidden: 5, outside: 1, invalid: 2, ..Default::default() }, "{format} {obscure:?}");
             }
         }
         let mut pixel = noisy(PixelFormat::Yuv420p, 1, 1);

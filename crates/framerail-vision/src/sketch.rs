@@ -192,6 +192,7 @@ pub(crate) fn coverage(stroke: &Stroke) -> Vec<u8> {
     let Region { x: left, y: top, width, height } = stroke.region;
     match &stroke.shape {
         StrokeShape::Flat(opacity) => vec![*opacity; stroke.region.pixels()],
+        StrokeShape::Raster(coverage) => coverage.to_vec(),
         StrokeShape::Line { from, to, width: line } => {
             let mut coverage = Vec::with_capacity(stroke.region.pixels());
             for y in top..top + height {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use framerail_core::{Frame, Surface};
-use framerail_cuda::{CudaDevice, CudaError, CudaStream, CudaSurface, DevicePool};
+use framerail_cuda::{CudaDevice, CudaError, CudaStream, CudaSurface, DevicePool, Uploads};
 
 /// Device memory kept for scratch and for copies of frames that another branch still holds.
 const KEPT_BYTES: usize = 128 << 20;
@@ -12,18 +12,20 @@ const KEPT_BYTES: usize = 128 << 20;
 pub(crate) struct CardCanvas {
     pub(crate) stream: CudaStream,
     pub(crate) pool: DevicePool,
+    /// What is on its way there beside frames.
+    pub(crate) uploads: Uploads,
 }
 
 impl CardCanvas {
     fn new(device: &Arc<CudaDevice>) -> Result<Self, CudaError> {
-        Ok(Self { stream: CudaStream::new(device)?, pool: DevicePool::new(device, KEPT_BYTES)? })
+        Ok(Self { stream: CudaStream::new(device)?, pool: DevicePool::new(device, KEPT_BYTES)?, uploads: Uploads::new(device) })
     }
 
     /// The canvas for a frame; `None` for one on the host. Kept from frame to frame, made anew when the card changes.
     ///
     /// # Errors
     /// `BadArgument` when the frame is on a card but no picture, `OutOfMemory`, `Driver`.
-    pub(crate) fn for_frame<'a>(kept: &'a mut Option<Self>, frame: &Frame) -> Result<Option<&'a Self>, CudaError> {
+    pub(crate) fn for_frame<'a>(kept: &'a mut Option<Self>, frame: &Frame) -> Result<Option<&'a mut Self>, CudaError> {
         let Surface::Device(_) = &frame.surface else { return Ok(None) };
         let device = picture(frame)?.cuda_device();
         let canvas = match kept.take() {

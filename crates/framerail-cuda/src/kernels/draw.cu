@@ -6,7 +6,7 @@
 #define TILE_WIDTH 32
 #define TILE_HEIGHT 8
 
-enum Shape { FLAT = 0, LINE = 1, TEXT = 2 };
+enum Shape { FLAT = 0, LINE = 1, TEXT = 2, RASTER = 3 };
 
 struct Stroke {
     // The pixels that it may cover.
@@ -19,6 +19,7 @@ struct Stroke {
     // Where a text begins, pixels of a font pixel, and its letters.
     int text_x, text_y;
     u32 scale;
+    // A raster's bytes, one for each pixel row by row, stand among the letters, eight to each.
     u32 first_glyph, glyphs;
 };
 
@@ -67,9 +68,15 @@ DEVICE u32 text_coverage(const DrawParams &p, const Stroke &stroke, u32 px, u32 
     return __ldg(rows + y) >> (x & 7) & 1 ? 255u : 0u;
 }
 
+DEVICE u32 raster_coverage(const DrawParams &p, const Stroke &stroke, u32 px, u32 py) {
+    const u8 *raster = (const u8 *)p.glyphs + 8 * (u64)stroke.first_glyph;
+    return __ldg(raster + (u64)(py - stroke.y) * stroke.width + (px - stroke.x));
+}
+
 // Coverage of a pixel in the stroke's region: 0 to 255.
 DEVICE u32 coverage_at(const DrawParams &p, const Stroke &stroke, u32 x, u32 y) {
     if (stroke.shape == FLAT) return stroke.opacity;
+    if (stroke.shape == RASTER) return raster_coverage(p, stroke, x, y);
     return stroke.shape == LINE ? line_coverage(stroke, x, y) : text_coverage(p, stroke, x, y);
 }
 

@@ -75,7 +75,7 @@ const _: () = assert!(size_of::<Picture>() == 48 && size_of::<Common>() == 32 &&
 
 /// Paints strokes on surfaces, in place and in order. Results equal those of framerail-vision's canvas within 1 code value.
 ///
-/// Strokes are uploaded to memory of `pool`: 56 bytes each, and 8 a letter.
+/// Strokes are uploaded to memory of `pool`: 56 bytes each, 8 a letter, and 1 a pixel of a raster.
 ///
 /// # Errors
 /// `BadArgument` for strokes that do not fit their picture, `OutOfMemory`, `Compile`, `Driver`.
@@ -98,10 +98,15 @@ pub fn draw_batch(stream: &CudaStream, pool: &DevicePool, jobs: &[DrawJob<'_>]) 
 }
 
 fn misfit(stroke: &Stroke, picture: &RawPicture) -> CudaError {
-    CudaError::argument(format!("{stroke:?} does not fit a {} picture of {}x{}", picture.format, picture.width, picture.height))
+    let what = if let StrokeShape::Raster(coverage) = &stroke.shape {
+        format!("a raster of {} bytes over {:?}", coverage.len(), stroke.region)
+    } else {
+        format!("{stroke:?}")
+    };
+    CudaError::argument(format!("{what} does not fit a {} picture of {}x{}", picture.format, picture.width, picture.height))
 }
 
-/// What [`draw_raw`] reads from device memory for these jobs: all strokes, then all letters.
+/// What [`draw_raw`] reads from device memory for these jobs: all strokes, then all letters and rasters.
 ///
 /// # Errors
 /// `BadArgument` for strokes that do not fit their picture.
@@ -137,6 +142,17 @@ fn encode(stroke: &Stroke, picture: &RawPicture, letters: &mut Vec<[u8; 8]>) -> 
             first.checked_add(count)?;
             (shape, text) = (2, [*left as i32 as u32, *top as i32 as u32, *scale, first, count]);
             letters.extend_from_slice(glyphs);
+        }
+        StrokeShape::Raster(coverage) => {
+            if coverage.len() != stroke.region.pixels() {
+                return None;
+            }
+            (shape, text) = (3, [0, 0, 0, u32::try_from(letters.len()).ok()?, 0]);
+            let (eights, rest) = coverage.as_chunks::<8>();
+            let mut last = [0; 8];
+            last.iter_mut().zip(rest).for_each(|(slot, byte)| *slot = *byte);
+            letters.extend_from_slice(eights);
+            letters.extend((!rest.is_empty()).then_some(last));
         }
     }
     let places = [x as u16, y as u16, width as u16, height as u16, c0, c1, c2].map(u16::to_le_bytes);

@@ -29,7 +29,7 @@ pub use convert::{
 };
 pub use copy::{repack_raw, repacked, repacked_format};
 pub use draw::{DrawJob, RawDrawJob, draw_batch, draw_commands, draw_raw};
-pub use obscure::{ObscureJob, RawObscureJob, obscure_batch, obscure_raw, obscure_scratch_bytes};
+pub use obscure::{ObscureJob, RawObscureJob, obscure_batch, obscure_rasters, obscure_raw, obscure_scratch_bytes};
 pub use scene::{HISTOGRAM_BYTES, HistogramJob, RawHistogramJob, count_histograms, count_histograms_raw, read_histograms};
 pub use turn::{turn_raw, turned};
 

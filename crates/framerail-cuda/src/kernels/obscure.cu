@@ -5,7 +5,7 @@
 #define MAX_REGIONS 15
 #define THREADS 1024
 
-enum Shape { RECTANGLE = 0, ELLIPSE = 1 };
+enum Shape { RECTANGLE = 0, ELLIPSE = 1, RASTER = 2 };
 enum Fill { SOLID = 0, BLUR = 1, MOSAIC = 2 };
 
 // How one axis of a component is blurred: means of `step` samples, three running means, linearly back.
@@ -25,6 +25,8 @@ struct Region {
     u64 component[3];
     // Numbers that the block of a component may write: two planes of shrunk samples, or the sums and then means of cells.
     u64 scratch[3];
+    // Of a raster: a byte for each pixel, row by row.
+    u64 coverage;
     double center_x, center_y;
     // Half width and height, or half axes across and along.
     double half[2];
@@ -54,8 +56,8 @@ struct ObscureParams {
     Region region[MAX_REGIONS];
 };
 
-static_assert(sizeof(Region) == 256, "as in obscure.rs");
-static_assert(sizeof(ObscureParams) == 16 + 256 * MAX_REGIONS && sizeof(ObscureParams) <= 4096, "as in obscure.rs");
+static_assert(sizeof(Region) == 264, "as in obscure.rs");
+static_assert(sizeof(ObscureParams) == 16 + 264 * MAX_REGIONS && sizeof(ObscureParams) <= 4096, "as in obscure.rs");
 
 // Half of the part of a row, `y` from the middle, that an ellipse with these inverse squares holds; and its middle.
 struct Span {
@@ -92,14 +94,20 @@ struct RowMask {
     Columns inside, reached;
     // From the outline's middle: of the row, and of the region's first column.
     double dx, dy;
+    // Of a raster.
+    const u8 *coverage;
 };
 
 DEVICE RowMask row_mask(const ObscureParams &p, const Region &region, u32 y) {
+    if (p.shape == RASTER) {
+        const u8 *coverage = (const u8 *)region.coverage + (u64)(y - region.y) * region.width;
+        return RowMask{Columns{0, -1}, Columns{0, -1}, 0.0, 0.0, coverage};
+    }
     double dx = (double)region.x + 0.5 - region.center_x, dy = (double)y + 0.5 - region.center_y;
     Span inside = span_of(p, region, dy, region.inside, 0.0);
     // Half a pixel: whatever the outline touches is inside.
     Span reached = span_of(p, region, dy, region.reached, region.feather + 0.5);
-    return RowMask{columns_of(region, inside, dx), columns_of(region, reached, dx), dx, dy};
+    return RowMask{columns_of(region, inside, dx), columns_of(region, reached, dx), dx, dy, nullptr};
 }
 
 // Pixels from the outline, to first order for ellipses; 0 or less inside.
@@ -119,6 +127,7 @@ DEVICE double distance_to(const ObscureParams &p, const Region &region, double x
 
 // Coverage of a column of a row: 0 to 255.
 DEVICE u32 coverage_in(const ObscureParams &p, const Region &region, const RowMask &row, int column) {
+    if (p.shape == RASTER) return __ldg(row.coverage + column);
     if (column >= row.inside.first && column <= row.inside.last) return 255u;
     if (column < row.reached.first || column > row.reached.last) return 0u;
     double distance = distance_to(p, region, (double)column + row.dx, row.dy) - 0.5;

@@ -1,9 +1,9 @@
 //! Faces hidden in place on surfaces: blur, mosaic and flat colour under soft masks.
 
-use framerail_core::{AxisBlur, BlurPlan, FillPlan, HidePlan, MaskPlan, MosaicPlan, Outline, PixelFormat, Region};
+use framerail_core::{AxisBlur, BlurPlan, FillPlan, HidePlan, MaskCover, MaskPlan, MosaicPlan, Outline, PixelFormat, Region};
 
 use super::{HEADERS, RawPicture, Runner, run_with};
-use crate::{CudaError, CudaStream, CudaSurface, DevicePool, KernelSource};
+use crate::{CudaError, CudaStream, CudaSurface, DevicePool, KernelSource, Uploads};
 
 /// The kernels of this file.
 pub static SOURCE: KernelSource = KernelSource { name: "obscure", code: include_str!("obscure.cu"), headers: HEADERS };
@@ -55,6 +55,7 @@ struct DeviceFill {
 struct DeviceRegion {
     component: [u64; 3],
     scratch: [u64; 3],
+    coverage: u64,
     center: [f64; 2],
     half: [f64; 2],
     turn: [f64; 2],
@@ -91,25 +92,33 @@ struct Parameters {
     regions: [DeviceRegion; MAX_REGIONS],
 }
 
-const _: () = assert!(size_of::<DeviceRegion>() == 256 && size_of::<Common>() == 16);
+const _: () = assert!(size_of::<DeviceRegion>() == 264 && size_of::<Common>() == 16);
 const _: () = assert!(size_of::<Parameters>() <= 4096);
 
 /// Hides the faces of surfaces, in place. Regions of one surface that touch each other are hidden one after the other.
 ///
-/// Results equal framerail-vision's within 1 of the format's code values. Scratch memory comes from `pool`.
+/// Results equal framerail-vision's within 1 of the format's code values. Scratch memory comes from `pool`, and the memory that rasters
+/// of masks are copied to: a byte for each pixel of their regions.
 ///
 /// # Errors
 /// `BadArgument` for regions that do not fit their picture, `OutOfMemory`, `Compile`, `Driver`.
-pub fn obscure_batch(stream: &CudaStream, pool: &DevicePool, jobs: &[ObscureJob<'_>]) -> Result<(), CudaError> {
+pub fn obscure_batch(stream: &CudaStream, pool: &DevicePool, uploads: &mut Uploads, jobs: &[ObscureJob<'_>]) -> Result<(), CudaError> {
     let raw: Vec<_> = jobs.iter().map(|job| RawObscureJob { picture: RawPicture::of(job.surface), regions: job.regions }).collect();
-    let scratch = pool.buffer(obscure_scratch_bytes(&raw)?.max(1))?;
+    let (scratch, rasters) = (pool.buffer(obscure_scratch_bytes(&raw)?.max(1))?, obscure_rasters(&raw));
+    let masks = if rasters.is_empty() { None } else { Some(pool.buffer(rasters.len())?) };
+    if let Some(masks) = &masks {
+        uploads.queue(&rasters, masks, 0, stream)?;
+    }
+    let mask_address = masks.as_ref().map_or(Ok(0), |masks| masks.begin_read(stream))?;
     let address = scratch.begin_write(stream)?;
     for job in jobs {
         job.surface.buffer().begin_write(stream)?;
     }
-    // SAFETY: live surfaces that know their sizes, and scratch memory of the size asked for, bracketed by their marks.
-    unsafe { obscure_raw(stream, &raw, address)? };
+    // SAFETY: live surfaces that know their sizes, the rasters of the same jobs, and scratch memory of the size asked for, bracketed
+    // by their marks.
+    unsafe { obscure_raw(stream, &raw, address, mask_address)? };
     jobs.iter().try_for_each(|job| job.surface.buffer().end_write(stream))?;
+    masks.iter().try_for_each(|masks| masks.end_read(stream))?;
     scratch.end_write(stream)
 }
 
@@ -118,21 +127,31 @@ pub fn obscure_batch(stream: &CudaStream, pool: &DevicePool, jobs: &[ObscureJob<
 /// # Errors
 /// `BadArgument` for regions that do not fit their picture.
 pub fn obscure_scratch_bytes(jobs: &[RawObscureJob<'_>]) -> Result<usize, CudaError> {
-    Ok(prepare(jobs, 0)?.1 as usize)
+    Ok(prepare(jobs, 0, 0)?.1 as usize)
+}
+
+/// What [`obscure_raw`] reads from device memory for these jobs: the rasters of their masks, one after the other.
+pub fn obscure_rasters(jobs: &[RawObscureJob<'_>]) -> Vec<u8> {
+    jobs.iter().flat_map(|job| job.regions).filter_map(|region| raster_of(&region.mask)).flatten().copied().collect()
+}
+
+fn raster_of(mask: &MaskPlan) -> Option<&[u8]> {
+    if let MaskCover::Raster(coverage) = &mask.cover { Some(coverage) } else { None }
 }
 
 /// [`obscure_batch`] for memory outside of this crate's buffers.
 ///
 /// # Safety
 /// Every plane is live until the work is done, as large as its format, size and pitch say, and ordered with its other uses; so is
-/// `scratch`, a multiple of 16 with [`obscure_scratch_bytes`] bytes behind it.
+/// `scratch`, a multiple of 16 with [`obscure_scratch_bytes`] bytes behind it. At `masks` is what [`obscure_rasters`] gave for the same
+/// jobs.
 ///
 /// # Errors
 /// `BadArgument` for regions that do not fit their picture, `Compile`, `Driver`.
-pub unsafe fn obscure_raw(runner: &dyn Runner, jobs: &[RawObscureJob<'_>], scratch: u64) -> Result<(), CudaError> {
-    let (mut prepared, _) = prepare(jobs, scratch)?;
-    // Stable: within a turn, regions keep their order.
-    prepared.sort_by_key(|region| region.turn);
+pub unsafe fn obscure_raw(runner: &dyn Runner, jobs: &[RawObscureJob<'_>], scratch: u64, masks: u64) -> Result<(), CudaError> {
+    let (mut prepared, _) = prepare(jobs, scratch, masks)?;
+    // Regions of one turn do not touch each other: those of one shape share launches.
+    prepared.sort_by_key(|region| (region.turn, region.common.shape));
     let alike = |a: &Prepared, b: &Prepared| a.turn == b.turn && a.common == b.common && a.components == b.components;
     for group in prepared.chunk_by(alike) {
         for batch in group.chunks(MAX_REGIONS) {
@@ -160,12 +179,16 @@ struct Prepared {
 }
 
 /// All regions, and where the scratch memory behind `scratch` ends.
-fn prepare(jobs: &[RawObscureJob<'_>], scratch: u64) -> Result<(Vec<Prepared>, u64), CudaError> {
+fn prepare(jobs: &[RawObscureJob<'_>], scratch: u64, mut masks: u64) -> Result<(Vec<Prepared>, u64), CudaError> {
     let (mut prepared, mut end) = (Vec::<Prepared>::new(), scratch);
     for job in jobs {
         job.picture.check()?;
         for region in job.regions {
             let mut next = Prepared::new(&job.picture, region, &mut end)?;
+            if let Some(coverage) = raster_of(&region.mask) {
+                next.region.coverage = masks;
+                masks += coverage.len() as u64;
+            }
             let same_picture = |other: &&Prepared| other.region.component == next.region.component;
             let meets = |other: &&Prepared| other.reads.meets(&next.writes) || other.writes.meets(&next.reads);
             let meeting = prepared.iter().filter(same_picture).filter(meets);
@@ -176,8 +199,10 @@ fn prepare(jobs: &[RawObscureJob<'_>], scratch: u64) -> Result<(Vec<Prepared>, u
     Ok((prepared, end))
 }
 
-fn misfit(what: &str, plan: &HidePlan, picture: &RawPicture) -> CudaError {
-    CudaError::argument(format!("{what} of {plan:?} does not fit a {} picture of {}x{}", picture.format, picture.width, picture.height))
+fn misfit(what: &str, HidePlan { mask, fills }: &HidePlan, picture: &RawPicture) -> CudaError {
+    let RawPicture { format, width, height, .. } = picture;
+    // Without the mask's cover, which may be a raster.
+    CudaError::argument(format!("{what} of {fills:?} at {:?} does not fit a {format} picture of {width}x{height}", mask.region))
 }
 
 impl Prepared {
@@ -186,6 +211,9 @@ impl Prepared {
         let components = format.color_components().len();
         if !mask.region.fits(picture.width, picture.height) || hide.fills.len() != components {
             return Err(misfit("the region", hide, picture));
+        }
+        if raster_of(mask).is_some_and(|coverage| coverage.len() != mask.region.pixels()) {
+            return Err(misfit("the raster", hide, picture));
         }
         let common = Common::new(picture, hide)?;
         let mut region = DeviceRegion::default();
@@ -215,6 +243,14 @@ fn shift_of(format: PixelFormat, component: usize) -> (u32, u32) {
     if format.is_chroma(component) { format.chroma_shift() } else { (0, 0) }
 }
 
+fn shape_of(cover: &MaskCover) -> u8 {
+    match cover {
+        MaskCover::Outline { outline: Outline::Rectangle { .. }, .. } => 0,
+        MaskCover::Outline { outline: Outline::Ellipse { .. }, .. } => 1,
+        MaskCover::Raster(_) => 2,
+    }
+}
+
 fn kind_of(fill: &FillPlan) -> u8 {
     match fill {
         FillPlan::Solid(_) => 0,
@@ -234,7 +270,7 @@ impl Common {
             sample_bytes: format.sample_bytes() as u8,
             value_shift: shift as u8,
             chroma_shift: [chroma.0 as u8, chroma.1 as u8],
-            shape: matches!(hide.mask.outline, Outline::Ellipse { .. }).into(),
+            shape: shape_of(&hide.mask.cover),
             kind: kind_of(hide.fills.first().ok_or_else(|| misfit("nothing", hide, picture))?),
             max_value: format.max_value() as f32,
             unused: 0,
@@ -246,13 +282,14 @@ impl DeviceRegion {
     fn place(&mut self, mask: &MaskPlan) {
         let Region { x, y, width, height } = mask.region;
         self.region = [x, y, width, height].map(|side| side as u16);
-        self.center = mask.center.into();
-        (self.half, self.turn) = match mask.outline {
+        let MaskCover::Outline { center, outline, feather } = &mask.cover else { return };
+        self.center = (*center).into();
+        (self.half, self.turn) = match *outline {
             Outline::Rectangle { half_width, half_height } => ([half_width, half_height], [1.0, 0.0]),
             Outline::Ellipse { across, along, cos, sin } => ([across, along], [cos, sin]),
         };
-        self.feather = mask.feather;
-        [self.reached, self.inside] = mask.outline.inverse_squares(mask.feather).map(<[f64; 2]>::from);
+        self.feather = *feather;
+        [self.reached, self.inside] = outline.inverse_squares(*feather).map(<[f64; 2]>::from);
     }
 
     /// Takes a component's fill and says how many bytes of scratch memory it needs; `None` when its numbers make no sense.

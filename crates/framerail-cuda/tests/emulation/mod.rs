@@ -14,8 +14,8 @@ use framerail_cuda::{
     kernels::{
         BoxDecoder, Conversion, HISTOGRAM_BYTES, PictureBoxes, RawAugmentJob, RawConvertJob, RawDrawJob, RawHistogramJob, RawObscureJob,
         RawOutputs, RawPicture, RawScratch, Runner, TensorSpec, augment_raw, augment_scratch_bytes, convert_raw, count_histograms_raw,
-        decode_boxes_raw, draw_commands, draw_raw, obscure_raw, obscure_scratch_bytes, read_boxes, read_histograms, repack_raw,
-        repacked_format, turn_raw,
+        decode_boxes_raw, draw_commands, draw_raw, obscure_rasters, obscure_raw, obscure_scratch_bytes, read_boxes, read_histograms,
+        repack_raw, repacked_format, turn_raw,
     },
 };
 
@@ -168,8 +168,10 @@ impl Card for Emulator {
         let jobs = pictures.iter_mut().zip(regions).map(|(picture, regions)| RawObscureJob { picture: self.writable(picture), regions });
         let jobs: Vec<RawObscureJob<'_>> = jobs.collect();
         let mut scratch = Guarded::new(obscure_scratch_bytes(&jobs).expect("fitting regions"));
+        let rasters = obscure_rasters(&jobs);
+        self.allow(rasters.as_ptr() as u64, rasters.len());
         // SAFETY: live host memory, for a card that is the host.
-        unsafe { obscure_raw(self, &jobs, scratch.address()) }.expect("fitting regions");
+        unsafe { obscure_raw(self, &jobs, scratch.address(), rasters.as_ptr() as u64) }.expect("fitting regions");
         scratch.take();
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use framerail_core::{BBox, Detection, DetectionOrigin, HostSurface, Label, PixelFormat, Point};
+use framerail_core::{Attribute, AttributeValue, BBox, Detection, DetectionOrigin, HostSurface, InstanceMask, Label, PixelFormat, Point};
 use framerail_vision::{Canvas, DrawOptions, Sketch};
 
 use super::{Card, Noise, codes, copied, planar};
@@ -14,6 +14,12 @@ fn detection(noise: &mut Noise, width: u32, height: u32) -> Detection {
     let (id, name) = noise.pick(&[(0, "face"), (1, "Straße 9"), (7, "中x"), (3, "")]);
     let mut detection = Detection::new(bbox, noise.between(0.0, 1.0), Label { id, name: Arc::from(name) });
     detection.landmarks = (0..noise.below(6)).map(|_| Point { x: noise.between(-5.0, w), y: noise.between(-5.0, h) }).collect();
+    if noise.below(3) == 0 {
+        let coverage: Vec<u8> = (0..35).map(|_| noise.below(256) as u8).collect();
+        // Boxes without area have no mask.
+        let mask = InstanceMask::new(bbox, 7, 5, coverage).ok().map(|mask| AttributeValue::Mask(Arc::new(mask)));
+        detection.attributes = mask.into_iter().map(|value| Attribute { model: Arc::from("second"), value }).collect();
+    }
     if noise.below(3) == 0 {
         detection.origin = DetectionOrigin::Held;
     }

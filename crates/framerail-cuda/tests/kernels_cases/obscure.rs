@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use framerail_core::{BBox, ColorDescription, Detection, HostSurface, Label, PixelFormat, Point};
+use framerail_core::{
+    Attribute, AttributeValue, BBox, ColorDescription, Detection, HostSurface, InstanceMask, Label, MaskCover, PixelFormat, Point,
+};
 use framerail_vision::{MaskOptions, MaskShape, MosaicCell, Obscure, Obscurer};
 
 use super::{Card, Noise, codes, copied};
@@ -16,7 +18,28 @@ fn face(noise: &mut Noise, width: u32, height: u32) -> Detection {
         let mut eye = |part: f32| Point { x: x + side * part, y: y + side * noise.between(0.2, 0.8) };
         face.landmarks = vec![eye(0.3), eye(0.7)];
     }
+    let contour = match noise.below(4) {
+        0 => mask(noise, bbox),
+        1 => {
+            let mut point = |_| Point { x: x + side * noise.between(-0.2, 1.2), y: y + side * noise.between(-0.2, 1.2) };
+            AttributeValue::Landmarks((0..9).map(&mut point).collect())
+        }
+        _ => return face,
+    };
+    face.attributes = vec![Attribute { model: Arc::from("second"), value: contour }];
     face
+}
+
+/// A round mask of coarse cells with ragged edges.
+fn mask(noise: &mut Noise, bbox: BBox) -> AttributeValue {
+    let (columns, rows) = (3 + noise.below(20), 3 + noise.below(20));
+    let cell = |at: u32| {
+        let from_middle = |at: u32, of: u32| (at as f32 + 0.5) / of as f32 - 0.5;
+        let radius = from_middle(at % columns, columns).hypot(from_middle(at / columns, rows));
+        ((0.45 - radius) * 600.0 + noise.between(0.0, 200.0)).clamp(0.0, 255.0) as u8
+    };
+    let coverage: Vec<u8> = (0..columns * rows).map(cell).collect();
+    AttributeValue::Mask(Arc::new(InstanceMask::new(bbox.scaled(1.2), columns, rows, coverage).expect("a finite box")))
 }
 
 /// Samples that differ between two pictures, and the most by which one does.
@@ -44,12 +67,17 @@ pub fn hides_as_the_host_does(card: &dyn Card) {
         Obscure::Mosaic { cell: MosaicCell::Relative(0.2) },
         Obscure::Solid { rgb: [250, 40, 10] },
     ];
-    let (mut samples, mut differing) = (0, 0);
+    let (mut samples, mut differing, mut contours) = (0, 0, 0);
     for round in 0..42 {
         let format = formats[round % formats.len()];
         let kind = kinds[round % kinds.len()].clone();
-        let shape = noise.pick(&[MaskShape::Rectangle, MaskShape::Ellipse]);
-        let mask = MaskOptions { shape, mask_scale: noise.pick(&[0.8, 1.0, 1.3, 2.0]), feather: noise.pick(&[0.0, 0.05, 0.4]) };
+        let shape = noise.pick(&[MaskShape::Rectangle, MaskShape::Ellipse, MaskShape::Contour]);
+        let mask = MaskOptions {
+            shape,
+            mask_scale: noise.pick(&[0.8, 1.0, 1.3, 2.0]),
+            feather: noise.pick(&[0.0, 0.05, 0.4]),
+            ..Default::default()
+        };
         let obscurer = Obscurer::new(kind.clone(), mask).expect("in range");
         let color = noise.color();
         let (mut found, mut expected, mut regions) = (Vec::new(), Vec::new(), Vec::new());
@@ -60,7 +88,8 @@ pub fn hides_as_the_host_does(card: &dyn Card) {
             let mut host = copied(&picture);
             let counts = obscurer.run(&mut host, &color, &faces).expect("writable");
             let (plans, planned) = obscurer.plan((width, height), format, &color, &faces).expect("no overlay");
-            assert_eq!(counts.invalid, planned.invalid);
+            assert_eq!((counts.invalid, counts.contours_missing), (planned.invalid, planned.contours_missing));
+            contours += plans.iter().filter(|plan| matches!(plan.mask.cover, MaskCover::Raster(_))).count();
             regions.push(plans);
             found.push(picture);
             expected.push(host);
@@ -73,7 +102,8 @@ pub fn hides_as_the_host_does(card: &dyn Card) {
             samples += found.sample_bytes_total() / format.sample_bytes();
         }
     }
-    println!("{differing} of {samples} samples differ by 1");
+    println!("{differing} of {samples} samples differ by 1, {contours} contours");
+    assert!(contours > 20, "{contours} contours");
     assert!(differing * 200 < samples, "{differing} of {samples} samples differ by 1");
 }
 

@@ -86,7 +86,7 @@ impl BlurPlan {
     fn new(options: &Options) -> Result<Self, ConfigError> {
         let shape = if options.choice("shape") == "rectangle" { MaskShape::Rectangle } else { MaskShape::Ellipse };
         let (mask_scale, feather) = (options.float("mask_scale") as f32, options.float("feather") as f32);
-        let mask = MaskOptions { shape, mask_scale, feather };
+        let mask = MaskOptions { shape, mask_scale, feather, ..MaskOptions::default() };
         let obscure = obscure(options)?;
         let runs_on_cards = !matches!(obscure, Some(Obscure::Image(_)));
         let obscurer = match obscure {
@@ -238,11 +238,11 @@ impl Blur {
 }
 
 /// Queues the work on the card; nothing waits for it here.
-fn hide_on_card(obscurer: &Obscurer, card: &CardCanvas, item: &mut FrameItem, chosen: &[Detection]) -> Result<ObscureCounts, StageError> {
+fn hide_on_card(obscurer: &Obscurer, card: &mut CardCanvas, item: &mut FrameItem, chosen: &[Detection]) -> Result<ObscureCounts, StageError> {
     let color = item.frame.color;
     let surface = card.writable(&mut item.frame).map_err(cuda_error)?;
     let size = (surface.width(), surface.height());
     let (plans, counts) = obscurer.plan(size, surface.format(), &color, chosen).map_err(vision_error)?;
-    obscure_batch(&card.stream, &card.pool, &[ObscureJob { surface, regions: &plans }]).map_err(cuda_error)?;
+    obscure_batch(&card.stream, &card.pool, &mut card.uploads, &[ObscureJob { surface, regions: &plans }]).map_err(cuda_error)?;
     Ok(counts)
 }
