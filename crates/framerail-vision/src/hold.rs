@@ -85,7 +85,8 @@ struct Sighting {
 /// For every sighting of a face, each frame within reach before and after it comes out with a box for that face. Between two
 /// sightings no more than `reach` missing frames apart, box and landmarks are interpolated (`Interpolated`). Elsewhere the nearest
 /// sightings are carried over (`Held`): the box joined with where it would be at its last known speed (at most one box size away),
-/// grown by [`HELD_GROWTH_PER_FRAME`]. Boxes may reach beyond the frame's edges; masks are cut there.
+/// grown by [`HELD_GROWTH_PER_FRAME`]. What further models said of the nearest sighting goes along, masks and landmarks stretched with
+/// the box. Boxes may reach beyond the frame's edges; masks are cut there.
 #[derive(Debug)]
 pub struct HoldBuffer<T> {
     options: HoldOptions,
@@ -196,7 +197,7 @@ fn fill(sightings: &VecDeque<Sighting>, frame: u64, scene: u64, reach: u64, acro
     let before = before.map(|sighting| held(sighting, speed(sightings.iter().take(split).rev(), reach), frame));
     let after = after.map(|sighting| held(sighting, speed(sightings.iter().skip(split), reach), frame));
     match (before, after) {
-        (Some(before), Some(after)) => Some(Detection { bbox: joined(&before.bbox, &after.bbox), ..before }),
+        (Some(before), Some(after)) => Some(before.moved_to(joined(&before.bbox, &after.bbox))),
         (before, after) => before.or(after),
     }
 }
@@ -212,7 +213,10 @@ fn interpolated(before: &Sighting, after: &Sighting, frame: u64) -> Detection {
     };
     let (bbox, score) = (from.bbox.lerp(&to.bbox, t), mix(from.score, to.score));
     let track_id = from.track_id.or(to.track_id);
-    Detection { bbox, score, landmarks, track_id, origin: DetectionOrigin::Interpolated, ..from.clone() }
+    let (near, far) = if t <= 0.5 { (from, to) } else { (to, from) };
+    let described = if near.attributes.is_empty() { far } else { near };
+    let attributes = described.moved_to(bbox).attributes;
+    Detection { bbox, score, landmarks, track_id, origin: DetectionOrigin::Interpolated, attributes, ..from.clone() }
 }
 
 /// A sighting carried over to another frame.
@@ -222,7 +226,7 @@ fn held(sighting: &Sighting, speed: Point, frame: u64) -> Detection {
     let (dx, dy) = (speed.x * frames, speed.y * frames);
     let moved = shifted(&bbox, dx.clamp(-bbox.width(), bbox.width()), dy.clamp(-bbox.height(), bbox.height()));
     let grown = joined(&bbox, &moved).scaled(1.0 + HELD_GROWTH_PER_FRAME * frames.abs());
-    Detection { bbox: grown, origin: DetectionOrigin::Held, ..sighting.detection.clone() }
+    Detection { origin: DetectionOrigin::Held, ..sighting.detection.moved_to(grown) }
 }
 
 /// Mean speed of the middle, in pixels a frame, over the sightings within reach of the first given.
@@ -244,7 +248,7 @@ fn joined(a: &BBox, b: &BBox) -> BBox {
 mod tests {
     use std::sync::Arc;
 
-    use framerail_core::Label;
+    use framerail_core::{Attribute, AttributeValue, InstanceMask, Label};
     use proptest::prelude::*;
 
     use super::*;
@@ -296,6 +300,63 @@ mod tests {
         assert_eq!(middle.landmarks[0], Point { x: 96.0, y: 102.0 });
         assert_eq!(middle.track_id, out[0][0].track_id);
         assert_eq!((stats.gaps_filled, stats.interpolated, stats.held, stats.frames_filled), (1, 3, 0, 3));
+    }
+
+    /// A face with the mask and the landmark of a second model; `fill` tells masks apart.
+    fn masked(x: f32, y: f32, fill: u8) -> Detection {
+        let mut masked = face(x, y);
+        let model: Arc<str> = Arc::from("second");
+        let mask = InstanceMask::new(masked.bbox, 2, 1, vec![fill, 255]).expect("a mask");
+        let values = [AttributeValue::Mask(Arc::new(mask)), AttributeValue::Landmarks(vec![Point { x, y }])];
+        masked.attributes = values.map(|value| Attribute { model: Arc::clone(&model), value }).into();
+        masked
+    }
+
+    /// The mask's place and first cell, and the landmark.
+    fn attributes(of: &Detection) -> (BBox, u8, Point) {
+        match &of.attributes[..] {
+            [Attribute { value: AttributeValue::Mask(mask), .. }, Attribute { value: AttributeValue::Landmarks(points), .. }] => {
+                (*mask.bbox(), mask.coverage()[0], points[0])
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn masks_and_landmarks_go_along_from_the_nearest_sighting() {
+        let mut inputs: Vec<_> = (0..9).map(|_| seen(vec![])).collect();
+        inputs[0] = seen(vec![masked(100.0, 100.0, 1)]);
+        inputs[4] = seen(vec![masked(108.0, 104.0, 2)]);
+        let (out, _) = run(options(4), inputs);
+        for (frame, fill) in [(1, 1), (2, 1), (3, 2)] {
+            let (mask, first, point) = attributes(&out[frame][0]);
+            assert_eq!(out[frame][0].origin, DetectionOrigin::Interpolated);
+            assert_eq!((mask, first, point), (out[frame][0].bbox, fill, out[frame][0].bbox.center()), "frame {frame}");
+        }
+        let held = &out[8][0];
+        assert_eq!((held.origin, attributes(held).0), (DetectionOrigin::Held, held.bbox), "the mask grows along");
+        assert!(held.bbox.width() > 41.0, "{:?}", held.bbox);
+        assert_eq!(held.landmarks.len(), 2);
+    }
+
+    #[test]
+    fn a_sighting_that_no_second_model_looked_at_takes_the_others_mask() {
+        let mut inputs: Vec<_> = (0..5).map(|_| seen(vec![])).collect();
+        inputs[0] = seen(vec![face(100.0, 100.0)]);
+        inputs[4] = seen(vec![masked(108.0, 104.0, 2)]);
+        let (out, _) = run(options(4), inputs);
+        assert_eq!(attributes(&out[1][0]).0, out[1][0].bbox);
+        assert!(out[0][0].attributes.is_empty());
+    }
+
+    #[test]
+    fn a_face_held_from_both_sides_of_a_cut_keeps_its_mask() {
+        let mut inputs: Vec<_> = (0..8).map(|_| seen(vec![])).collect();
+        inputs[1] = seen(vec![masked(100.0, 100.0, 1)]);
+        inputs[4].scene_changed = true;
+        inputs[6] = seen(vec![masked(104.0, 100.0, 2)]);
+        let (out, _) = run(HoldOptions { hold_frames: 6, hold_across_cuts: true, ..Default::default() }, inputs);
+        assert!(out.iter().flatten().all(|found| attributes(found).0 == found.bbox));
     }
 
     #[test]

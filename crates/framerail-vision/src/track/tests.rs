@@ -177,3 +177,30 @@ fn filtered_boxes_are_steadier() {
         assert!(roughness(true) < 0.8 * roughness(false), "{options:?}");
     }
 }
+
+#[test]
+fn masks_and_landmarks_of_further_models_go_along_with_predicted_boxes() {
+    use framerail_core::{Attribute, AttributeValue, InstanceMask};
+    let mut tracker = Tracker::new(TrackerOptions::default());
+    let mut last = Vec::new();
+    for frame in 0..6 {
+        let mut found = at(100.0 + 5.0 * frame as f32, 100.0);
+        let mask = InstanceMask::new(found.bbox, 1, 2, vec![0, 255]).expect("a mask");
+        let values = [AttributeValue::Mask(Arc::new(mask)), AttributeValue::Landmarks(vec![found.bbox.center()])];
+        found.attributes = values.map(|value| Attribute { model: Arc::from("second"), value }).into();
+        last = vec![found];
+        tracker.track(&mut last, 1.0);
+    }
+    for _ in 0..3 {
+        let predicted = tracker.predict(1.0);
+        let [Attribute { value: AttributeValue::Mask(mask), .. }, Attribute { value: AttributeValue::Landmarks(points), .. }] =
+            &predicted[0].attributes[..]
+        else {
+            panic!("{predicted:?}")
+        };
+        let bbox = predicted[0].bbox;
+        assert!(bbox.x1 > last[0].bbox.x1 + 2.0, "moved on");
+        assert!(mask.bbox().iou(&bbox) > 0.999 && mask.coverage() == [0, 255], "{:?} for {bbox:?}", mask.bbox());
+        assert!((points[0].x - bbox.center().x).abs() < 0.01, "{points:?} in {bbox:?}");
+    }
+}
