@@ -308,6 +308,10 @@ impl CodecContext {
         }
     }
 
+    pub(crate) fn as_ptr(&self) -> *const ffi::AVCodecContext {
+        self.0.as_ptr()
+    }
+
     pub(crate) fn as_mut_ptr(&mut self) -> *mut ffi::AVCodecContext {
         self.0.as_ptr()
     }

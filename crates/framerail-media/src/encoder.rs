@@ -9,7 +9,7 @@ use ffmpeg_the_third::ffi;
 use framerail_core::{ColorDescription, ColorMatrix, ColorRange, Frame, PixelFamily, StreamInfo, TimeBase};
 
 use crate::{
-    Converter, MediaError, Quality, ScaleOptions, WriterOptions,
+    Converter, MediaError, Parameters, Quality, ScaleOptions, WriterOptions,
     av::{self, AvFrame, AvPacket, CodecContext, Dictionary},
     color::AvColor,
     error::nearest,
@@ -29,6 +29,13 @@ pub(crate) struct Demands {
     pub(crate) fixed_rate: bool,
 }
 
+/// What a container has to know of an encoder.
+#[derive(Clone)]
+pub(crate) struct VideoTrack {
+    pub(crate) parameters: Parameters,
+    pub(crate) time_base: TimeBase,
+}
+
 /// An open encoder.
 pub(crate) struct Encoder {
     context: CodecContext,
@@ -42,6 +49,7 @@ pub(crate) struct Encoder {
     /// Durations by PTS, of frames that are inside.
     durations: BTreeMap<i64, i64>,
     last_pts: Option<i64>,
+    keyframes: KeyframeClock,
     pub(crate) counts: EncodeCounts,
     /// What differs from the input.
     pub(crate) warnings: Vec<String>,
@@ -98,13 +106,25 @@ impl Encoder {
             converter: Converter::new(ScaleOptions::default()),
             durations: BTreeMap::new(),
             last_pts: None,
+            keyframes: KeyframeClock::new(options.keyframe_every.map(|every| time_base.ticks(every.as_secs_f64()))),
             counts: EncodeCounts::default(),
             warnings,
         })
     }
 
-    pub(crate) fn context(&self) -> &CodecContext {
-        &self.context
+    /// What a container has to know.
+    ///
+    /// # Errors
+    /// `Ffmpeg` when memory is exhausted.
+    pub(crate) fn track(&self) -> Result<VideoTrack, MediaError> {
+        // SAFETY: an open encoder.
+        let parameters = unsafe { Parameters::of_encoder(self.context.as_ptr())? };
+        Ok(VideoTrack { parameters, time_base: self.time_base })
+    }
+
+    /// Makes the next frame a keyframe, so that decoding can start there.
+    pub(crate) fn request_keyframe(&mut self) {
+        self.keyframes.is_requested = true;
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -135,7 +155,7 @@ impl Encoder {
             self.durations.insert(pts, frame.time_base.rescale(duration, self.time_base));
         }
         picture.pts = pts;
-        picture.pict_type = ffi::AVPictureType::NONE;
+        picture.pict_type = if self.keyframes.is_due(pts) { ffi::AVPictureType::I } else { ffi::AVPictureType::NONE };
         picture.key_frame = 0;
         picture.sample_aspect_ratio = self.context.sample_aspect_ratio;
         // SAFETY: an open encoder and a valid picture, which it refers to or copies.
@@ -189,6 +209,33 @@ impl Encoder {
             return Ok(picture);
         }
         self.converter.convert_to_av(host, &frame.color, self.format, self.width, self.height)
+    }
+}
+
+/// Says which frames have to be keyframes.
+struct KeyframeClock {
+    /// Ticks from one to the next, counted from the first frame; none leaves it to the encoder.
+    every: Option<i64>,
+    first: Option<i64>,
+    next: i64,
+    is_requested: bool,
+}
+
+impl KeyframeClock {
+    fn new(every: Option<i64>) -> Self {
+        Self { every: every.map(|every| every.max(1)), first: None, next: 0, is_requested: false }
+    }
+
+    fn is_due(&mut self, pts: i64) -> bool {
+        let is_requested = std::mem::take(&mut self.is_requested);
+        let Some(every) = self.every else { return is_requested };
+        let first = *self.first.get_or_insert(pts);
+        let is_due = pts.saturating_sub(first) >= self.next;
+        if is_due {
+            // The places stay multiples of the interval, over gaps too.
+            self.next = (pts.saturating_sub(first) / every + 1).saturating_mul(every);
+        }
+        is_due || is_requested
     }
 }
 
@@ -420,6 +467,12 @@ fn encoder_options(
     if let Some(preset) = &options.preset {
         set("preset", preset)?;
     }
+    let is_own = |key: &str| options.encoder_options.iter().any(|(own, _)| own == key);
+    for (key, value) in live_settings(name, options) {
+        if names.contains(key) && !is_own(key) {
+            dictionary.set(key, value);
+        }
+    }
     if name == "libx265" {
         let own = options.encoder_options.iter().find(|(key, _)| key == "x265-params").map_or("", |(_, value)| value);
         dictionary.set("x265-params", &x265_params(info, own));
@@ -428,6 +481,26 @@ fn encoder_options(
         dictionary.set(key, value);
     }
     Ok(dictionary)
+}
+
+/// Settings for outputs that are watched while they are made.
+fn live_settings(name: &str, options: &WriterOptions) -> Vec<(&'static str, &'static str)> {
+    let mut settings = Vec::new();
+    if options.keyframe_every.is_some() {
+        // A frame that must be a keyframe is one at which decoding can start.
+        settings.push(("forced-idr", "1"));
+    }
+    if options.low_latency {
+        match name {
+            "libx264" | "libx265" => {
+                settings.push(("tune", "zerolatency"));
+                settings.extend(options.preset.is_none().then_some(("preset", "veryfast")));
+            }
+            "libvpx" | "libvpx-vp9" => settings.extend([("deadline", "realtime"), ("lag-in-frames", "0"), ("cpu-used", "6")]),
+            _ => {}
+        }
+    }
+    settings
 }
 
 /// x265 takes its rate from the time base, which is not the rate, and prints to standard error: both are set right.
@@ -468,4 +541,20 @@ fn option_names(codec: *const ffi::AVCodec) -> BTreeSet<String> {
         }
     }
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keyframes_fall_on_multiples_of_the_interval() {
+        let mut clock = KeyframeClock::new(Some(50));
+        let due: Vec<i64> = [100, 120, 149, 150, 160, 330, 340, 350, 399, 401].into_iter().filter(|pts| clock.is_due(*pts)).collect();
+        assert_eq!(due, [100, 150, 330, 350, 401], "over a gap too");
+        let mut free = KeyframeClock::new(None);
+        assert!(!free.is_due(0));
+        free.is_requested = true;
+        assert!(free.is_due(1) && !free.is_due(2));
+    }
 }

@@ -1,6 +1,7 @@
 //! FFmpeg behind a fence: reading, decoding, converting, encoding and writing video.
 //!
-//! [`MediaReader`] gives frames and the packets that travel beside them; [`MediaWriter`] takes both. The parts are
+//! [`MediaReader`] gives frames and the packets that travel beside them; [`MediaWriter`] takes both. [`PushEncoder`]
+//! sends them to a server instead. The parts are
 //! usable alone: [`Input`] (packets), [`FactsReader`] (what packets say undecoded), [`BitstreamFilter`] (packets for other
 //! decoders), [`Decoder`] (frames), [`Converter`] (pixel formats and sizes), [`Deinterlacer`],
 //! [`probe`](probe::probe) and [`KeyframeIndex`]. What is no file is read through a [`CustomSource`]. What FFmpeg would print goes to the `log` crate under the
@@ -41,7 +42,9 @@ mod output;
 pub mod packet;
 pub mod parameters;
 mod pipe;
+mod playlist;
 pub mod probe;
+pub mod push;
 pub mod reader;
 mod rotate;
 mod sample_times;
@@ -64,10 +67,13 @@ pub use http::HttpSource;
 pub use image::{ImageFormat, encode_image, load_image, save_image};
 pub use input::Input;
 pub use keyframes::{KeyframeIndex, PacketEntry};
-pub use options::{CancelFlag, InputOptions, ProbeEffort, Quality, RotationPolicy, SideStreams, WriterOptions};
+pub use options::{
+    CancelFlag, HlsOptions, InputOptions, PlaylistKind, ProbeEffort, Quality, RotationPolicy, SegmentFormat, SideStreams, WriterOptions,
+};
 pub use packet::{InputPacket, PacketKind, SidePayload};
 pub use parameters::{Chapter, Parameters, SideParameters};
 pub use probe::{ProbeReport, probe};
+pub use push::{PushConnection, PushEncoder, PushOptions, PushPacket, PushTarget};
 pub use reader::{MediaItem, MediaReader};
 pub use scale::{Converter, ScaleOptions, ScaleQuality};
 pub use sides::SidePackets;

@@ -3,17 +3,18 @@
 use std::{
     path::Path,
     ptr::{self, NonNull},
+    sync::Arc,
 };
 
 use ffmpeg_the_third::ffi;
 use framerail_core::{MediaKind, Rotation, SideStream, StreamInfo, TimeBase};
 
 use crate::{
-    Chapter, MediaError, SideParameters, WriterOptions,
+    Chapter, MediaError, SegmentFormat, SideParameters, WriterOptions,
     av::{self, AvPacket, Dictionary},
-    encoder::{Demands, Encoder},
+    encoder::{Demands, VideoTrack},
     error::{is_no_space, nearest},
-    output::OutputFile,
+    interrupt::Interrupt,
     version,
 };
 
@@ -21,6 +22,43 @@ use crate::{
 const FILE_TAGS: &[&str] = &["major_brand", "minor_version", "compatible_brands", "encoder", "duration", "vendor_id", "rotate"];
 /// Tags that belong to the video stream.
 const STREAM_TAGS: &[&str] = &["language", "handler_name", "timecode"];
+
+/// Sound that RTP has a payload for, as far as receivers know it too.
+const RTP_SOUND: &[&str] = &["aac", "mp2", "mp3", "opus", "pcm_alaw", "pcm_mulaw", "adpcm_g722", "amr_nb", "amr_wb", "speex"];
+/// Sound that players take in MPEG-TS segments.
+const TS_SOUND: &[&str] = &["aac", "mp2", "mp3", "ac3", "eac3"];
+/// Sound that players take in segments of fragmented MP4.
+const FRAGMENT_SOUND: &[&str] = &["aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"];
+/// How long a packet waits for those of other streams on its way to a server, in microseconds: a stream without sound for a
+/// while must not hold up the pictures.
+const SERVER_INTERLEAVE_MICROS: i64 = 1_000_000;
+
+/// Where a container goes.
+pub(crate) enum Place<'a> {
+    /// A file.
+    File {
+        /// Written to.
+        path: &'a Path,
+        /// Whether its bytes can be read back.
+        is_regular: bool,
+    },
+    /// A playlist, with segments beside it.
+    Playlist {
+        /// The playlist.
+        path: &'a Path,
+        /// What FFmpeg's muxer is told.
+        options: Vec<(&'static str, String)>,
+    },
+    /// A server.
+    Server {
+        /// Its whole address.
+        url: &'a str,
+        /// Ends blocking calls.
+        interrupt: &'a Arc<Interrupt>,
+        /// What FFmpeg's protocol and muxer are told.
+        options: Vec<(&'static str, String)>,
+    },
+}
 
 /// An output container.
 pub(crate) struct Muxer {
@@ -30,6 +68,12 @@ pub(crate) struct Muxer {
     sides: Vec<Option<SideTarget>>,
     /// Seconds by which the container moves everything so that no time is negative.
     shift_secs: f64,
+    /// What segments are, where it is a playlist.
+    segment_format: SegmentFormat,
+    /// The header is written and the trailer is not: a server has to be told.
+    is_connected: bool,
+    /// Asked by FFmpeg as long as the context is there.
+    interrupt: Option<Arc<Interrupt>>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -51,7 +95,21 @@ impl Muxer {
         // SAFETY: a static format; the context is written to a live pointer.
         let code = unsafe { ffi::avformat_alloc_output_context2(&mut context, format, ptr::null(), ptr::null()) };
         let Some(context) = NonNull::new(context) else { return Err(av::error(shown, code)) };
-        Ok(Self { context, path: shown, sides: Vec::new(), shift_secs: 0.0, warnings: Vec::new() })
+        Ok(Self {
+            context,
+            path: shown,
+            sides: Vec::new(),
+            shift_secs: 0.0,
+            segment_format: options.hls.format,
+            is_connected: false,
+            interrupt: None,
+            warnings: Vec::new(),
+        })
+    }
+
+    /// Names the output otherwise in messages: without secrets.
+    pub(crate) fn call_it(&mut self, name: &str) {
+        name.clone_into(&mut self.path);
     }
 
     fn get(&self) -> &ffi::AVFormatContext {
@@ -82,7 +140,7 @@ impl Muxer {
     pub(crate) fn default_encoder(&self) -> Result<String, MediaError> {
         let format = self.format_name();
         let preferred = match format.as_str() {
-            "mp4" | "mov" | "matroska" | "ipod" | "flv" | "mpegts" | "3gp" | "h264" | "psp" | "f4v" | "ismv" => {
+            "mp4" | "mov" | "matroska" | "ipod" | "flv" | "mpegts" | "3gp" | "h264" | "psp" | "f4v" | "ismv" | "hls" | "rtsp" => {
                 &["libx264", "libopenh264", "mpeg4"][..]
             }
             "webm" => &["libvpx-vp9", "libaom-av1", "libvpx"][..],
@@ -107,22 +165,22 @@ impl Muxer {
         Ok(name)
     }
 
-    /// Adds the streams, opens the file and writes its header.
+    /// Adds the streams, opens the place and writes the header.
     pub(crate) fn start(
         &mut self,
-        output: &OutputFile,
+        place: &Place<'_>,
         options: &WriterOptions,
         info: &StreamInfo,
-        encoder: &Encoder,
+        track: &VideoTrack,
     ) -> Result<(), MediaError> {
-        self.add_video(encoder, info, options)?;
+        self.add_video(track, info, options)?;
         for side in &info.side_streams {
             let target = self.add_side(side, options)?;
             self.sides.push(target);
         }
         self.set_tags(options, info);
-        self.open_file(output)?;
-        self.write_header(output, options, encoder.time_base())
+        self.open(place)?;
+        self.write_header(place, options, track.time_base)
     }
 
     fn add_stream(&mut self) -> Result<NonNull<ffi::AVStream>, MediaError> {
@@ -131,17 +189,17 @@ impl Muxer {
         NonNull::new(stream).ok_or_else(|| av::error(self.path.clone(), ffi::AVERROR(libc::ENOMEM)))
     }
 
-    fn add_video(&mut self, encoder: &Encoder, info: &StreamInfo, options: &WriterOptions) -> Result<(), MediaError> {
+    fn add_video(&mut self, track: &VideoTrack, info: &StreamInfo, options: &WriterOptions) -> Result<(), MediaError> {
         let is_mov = self.is_mov();
         let mut stream = self.add_stream()?;
-        // SAFETY: a fresh stream with parameters, an open encoder.
+        // SAFETY: a fresh stream with parameters; the source is valid.
         unsafe {
             let stream = stream.as_mut();
-            let code = ffi::avcodec_parameters_from_context(stream.codecpar, &raw const **encoder.context());
+            let code = ffi::avcodec_parameters_copy(stream.codecpar, track.parameters.get());
             if code < 0 {
                 return Err(av::error(self.path.clone(), code));
             }
-            stream.time_base = av::rational(encoder.time_base().ratio());
+            stream.time_base = av::rational(track.time_base.ratio());
             if let Some(rate) = info.frame_rate {
                 stream.avg_frame_rate = av::rational(rate);
             }
@@ -189,7 +247,8 @@ impl Muxer {
                 MediaKind::Attachment => "attached",
             };
             let format = self.format_name();
-            self.warnings.push(format!("the {kind} stream {} is left out: {format} does not take it; .mkv takes most", side.codec));
+            let instead = if self.is_live() { "" } else { "; .mkv takes most" };
+            self.warnings.push(format!("the {kind} stream {} is left out: {format} does not take it{instead}", side.codec));
             return Ok(None);
         }
         let mut stream = self.add_stream()?;
@@ -212,8 +271,24 @@ impl Muxer {
         }
     }
 
+    /// Whether it is watched while it is written.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(self.format_name().as_str(), "hls" | "rtsp")
+    }
+
     fn takes(&self, side: &SideStream, parameters: &ffi::AVCodecParameters, metadata: &[(String, String)]) -> bool {
         let format = self.format();
+        if self.is_live() {
+            // What these muxers carry is not what they say: they ask another one within.
+            let sound = match (self.format_name().as_str(), self.segment_format) {
+                ("rtsp", _) => RTP_SOUND,
+                (_, SegmentFormat::MpegTs) => TS_SOUND,
+                (_, SegmentFormat::FragmentedMp4) => FRAGMENT_SOUND,
+            };
+            // AAC out of a transport stream has its header in each packet, where RTP cannot use it.
+            let is_described = side.codec != "aac" || self.format_name() == "hls" || parameters.extradata_size > 0;
+            return side.kind == MediaKind::Audio && sound.contains(&side.codec.as_str()) && is_described;
+        }
         let usual = match side.kind {
             MediaKind::Audio => format.audio_codec,
             MediaKind::Subtitle => format.subtitle_codec,
@@ -285,28 +360,57 @@ impl Muxer {
         unsafe { self.context.as_mut().metadata = tags.into_raw() };
     }
 
-    fn open_file(&mut self, output: &OutputFile) -> Result<(), MediaError> {
-        let url = av::c_string(&format!("file:{}", output.working_path().display()));
-        // SAFETY: the context owns a copy of the URL (faststart reads the file again by it); the byte stream is closed in `close_file`.
+    fn open(&mut self, place: &Place<'_>) -> Result<(), MediaError> {
+        let url = match place {
+            Place::File { path, .. } => format!("file:{}", path.display()),
+            Place::Playlist { path, .. } => path.display().to_string(),
+            Place::Server { url, .. } => (*url).to_owned(),
+        };
+        let url = av::c_string(&url);
+        let mut asks = ffi::AVIOInterruptCB { callback: None, opaque: ptr::null_mut() };
+        let mut dictionary = Dictionary::new();
+        if let Place::Server { interrupt, options, .. } = place {
+            asks = interrupt.callback();
+            interrupt.start_clock();
+            self.interrupt = Some(Arc::clone(interrupt));
+            options.iter().for_each(|(key, value)| dictionary.set(key, value));
+        }
+        // SAFETY: the context owns a copy of the URL (faststart reads the file again by it); the byte stream is closed in `close_file`;
+        // the interrupt state lives as long as self.
         let code = unsafe {
-            self.context.as_mut().url = ffi::av_strdup(url.as_ptr());
-            if self.format().flags & ffi::AVFMT_NOFILE != 0 {
+            let context = self.context.as_mut();
+            context.url = ffi::av_strdup(url.as_ptr());
+            if self.interrupt.is_some() {
+                context.interrupt_callback = ffi::AVIOInterruptCB { callback: asks.callback, opaque: asks.opaque };
+                context.max_interleave_delta = SERVER_INTERLEAVE_MICROS;
+                context.flush_packets = 1;
+            }
+            if (*context.oformat).flags & ffi::AVFMT_NOFILE != 0 {
                 return Ok(());
             }
-            ffi::avio_open2(&mut self.context.as_mut().pb, url.as_ptr(), ffi::AVIO_FLAG_WRITE, ptr::null(), ptr::null_mut())
+            ffi::avio_open2(&mut context.pb, url.as_ptr(), ffi::AVIO_FLAG_WRITE, &asks, dictionary.as_mut_ptr())
         };
         if code < 0 { Err(self.write_error(code)) } else { Ok(()) }
     }
 
-    fn write_header(&mut self, output: &OutputFile, options: &WriterOptions, time_base: TimeBase) -> Result<(), MediaError> {
+    fn write_header(&mut self, place: &Place<'_>, options: &WriterOptions, time_base: TimeBase) -> Result<(), MediaError> {
         let mut dictionary = Dictionary::new();
-        if self.is_mov() && output.is_regular() {
-            dictionary.set("movflags", "+faststart");
-        }
-        if self.is_mov() {
-            // Edit lists, which hold the start, count in this: with the video's own ticks it is exact.
-            let ticks = time_base.ratio().den.clamp(1000, i64::from(i32::MAX));
-            dictionary.set("movie_timescale", &ticks.to_string());
+        match place {
+            Place::File { is_regular, .. } => {
+                if self.is_mov() && *is_regular {
+                    dictionary.set("movflags", "+faststart");
+                }
+                if self.is_mov() {
+                    // Edit lists, which hold the start, count in this: with the video's own ticks it is exact.
+                    let ticks = time_base.ratio().den.clamp(1000, i64::from(i32::MAX));
+                    dictionary.set("movie_timescale", &ticks.to_string());
+                }
+            }
+            Place::Playlist { options, .. } => options.iter().for_each(|(key, value)| dictionary.set(key, value)),
+            Place::Server { options, .. } if self.format().flags & ffi::AVFMT_NOFILE != 0 => {
+                options.iter().for_each(|(key, value)| dictionary.set(key, value));
+            }
+            Place::Server { .. } => {}
         }
         for (key, value) in &options.format_options {
             dictionary.set(key, value);
@@ -315,6 +419,9 @@ impl Muxer {
         let code = unsafe { ffi::avformat_write_header(self.context.as_ptr(), dictionary.as_mut_ptr()) };
         if code < 0 {
             let words = crate::log::take_last_error();
+            if let Some(interrupt) = &self.interrupt {
+                return Err(interrupt.reason(&self.path).unwrap_or_else(|| self.write_error(code)));
+            }
             return Err(match words.filter(|_| !is_no_space(-code)) {
                 Some(words) => MediaError::Unsupported {
                     what: format!("{} as {}", self.path, self.format_name()),
@@ -328,6 +435,7 @@ impl Muxer {
             let reason = format!("the container {} does not know it", self.format_name());
             return Err(MediaError::BadOption { name: key, reason, nearest: None });
         }
+        self.is_connected = true;
         Ok(())
     }
 
@@ -365,6 +473,9 @@ impl Muxer {
         let time = av::timestamp(packet.pts).filter(|_| moves_negative && !self.is_mov());
         let base = self.stream_time_base(usize::try_from(packet.stream_index).unwrap_or(0));
         self.shift_secs = time.map_or(self.shift_secs, |ticks| self.shift_secs.max(-base.seconds(ticks)));
+        if let Some(interrupt) = &self.interrupt {
+            interrupt.start_clock();
+        }
         // SAFETY: the header is written; the packet's reference is taken over.
         let code = unsafe { ffi::av_interleaved_write_frame(self.context.as_ptr(), packet.as_mut_ptr()) };
         self.check(code)
@@ -374,6 +485,10 @@ impl Muxer {
     fn check(&self, code: i32) -> Result<(), MediaError> {
         // SAFETY: null or the context's live byte stream.
         let io = unsafe { self.get().pb.as_ref() }.map_or(0, |pb| pb.error);
+        let reason = self.interrupt.as_ref().filter(|_| code < 0 || io < 0).and_then(|interrupt| interrupt.reason(&self.path));
+        if let Some(reason) = reason {
+            return Err(reason);
+        }
         match (code, io) {
             (_, io) if io < 0 && io != ffi::AVERROR_EOF => Err(self.write_error(io)),
             (code, _) if code < 0 => Err(self.write_error(code)),
@@ -389,6 +504,10 @@ impl Muxer {
 
     /// Completes and closes the file.
     pub(crate) fn finish(&mut self) -> Result<(), MediaError> {
+        if let Some(interrupt) = &self.interrupt {
+            interrupt.start_clock();
+        }
+        self.is_connected = false;
         // SAFETY: the header is written, the trailer is not.
         let code = unsafe { ffi::av_write_trailer(self.context.as_ptr()) };
         self.check(code)?;
@@ -400,7 +519,7 @@ impl Muxer {
         if self.format().flags & ffi::AVFMT_NOFILE != 0 {
             return 0;
         }
-        // SAFETY: null or a byte stream that `open_file` opened.
+        // SAFETY: null or a byte stream that `open` opened.
         unsafe { ffi::avio_closep(&mut self.context.as_mut().pb) }
     }
 
@@ -416,6 +535,12 @@ impl Muxer {
 
 impl Drop for Muxer {
     fn drop(&mut self) {
+        if let Some(interrupt) = self.interrupt.as_ref().filter(|_| self.is_connected && self.format_name() == "rtsp") {
+            // Only the trailer closes its sockets.
+            interrupt.start_clock();
+            // SAFETY: the header is written, the trailer is not; what it says of a connection that broke is known already.
+            unsafe { ffi::av_write_trailer(self.context.as_ptr()) };
+        }
         self.close_file();
         // SAFETY: owned by self and freed once, with its streams, chapters and tags.
         unsafe { ffi::avformat_free_context(self.context.as_ptr()) };

@@ -159,6 +159,50 @@ pub enum Quality {
     BitRate(u64),
 }
 
+/// Which segments an HLS playlist names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlaylistKind {
+    /// Every segment so far; it grows until its end.
+    Event,
+    /// Every segment; it appears when all are there.
+    Vod,
+    /// The latest so many. Older ones are deleted after the playlist has gone round once more, so that players that hold the last
+    /// playlist still find what it names.
+    Live {
+        /// Segments in the playlist.
+        segments: u32,
+    },
+}
+
+/// The container of HLS segments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SegmentFormat {
+    /// MPEG-TS, `.ts`: every player takes it.
+    #[default]
+    MpegTs,
+    /// Fragmented MP4, `.m4s` beside one header: less overhead, and codecs that MPEG-TS has no place for.
+    FragmentedMp4,
+}
+
+/// How an HLS playlist is written. Segments lie beside it: `NAME-00000.ts`, and so on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HlsOptions {
+    /// Length of a segment; each begins with the first keyframe after it.
+    pub segment: Duration,
+    /// Which segments the playlist names.
+    pub playlist: PlaylistKind,
+    /// What segments are.
+    pub format: SegmentFormat,
+    /// Whether the playlist says the time of day of its segments: for live video.
+    pub has_wall_clock: bool,
+}
+
+impl Default for HlsOptions {
+    fn default() -> Self {
+        Self { segment: Duration::from_secs(2), playlist: PlaylistKind::Event, format: SegmentFormat::MpegTs, has_wall_clock: false }
+    }
+}
+
 /// What to write and how.
 #[derive(Clone, Debug)]
 pub struct WriterOptions {
@@ -172,6 +216,12 @@ pub struct WriterOptions {
     pub preset: Option<String>,
     /// Most frames between keyframes; the encoder's default when `None`.
     pub gop: Option<u32>,
+    /// Time from one forced keyframe to the next, from the first frame on; the encoder's own choice when `None`.
+    pub keyframe_every: Option<Duration>,
+    /// Whether encoders give each frame as soon as it is there, with a fast preset: for what is watched while it is made.
+    pub low_latency: bool,
+    /// How a playlist is written, where the name is that of one (`.m3u8`).
+    pub hls: HlsOptions,
     /// Encoder threads; 0 lets the encoder choose.
     pub threads: usize,
     /// Pixel format to encode; the input's, or the nearest that the encoder takes, when `None`.
@@ -201,6 +251,9 @@ impl Default for WriterOptions {
             quality: Quality::EncoderDefault,
             preset: None,
             gop: None,
+            keyframe_every: None,
+            low_latency: false,
+            hls: HlsOptions::default(),
             threads: 0,
             pixel_format: None,
             encoder_options: Vec::new(),

@@ -34,6 +34,21 @@ impl Parameters {
         if code < 0 { Err(av::error("copying codec parameters", code)) } else { Ok(Self(Arc::new(copy))) }
     }
 
+    /// The parameters of what an encoder makes.
+    ///
+    /// # Safety
+    /// `context` is an open encoder.
+    pub(crate) unsafe fn of_encoder(context: *const ffi::AVCodecContext) -> Result<Self, MediaError> {
+        // SAFETY: no preconditions.
+        let Some(parameters) = NonNull::new(unsafe { ffi::avcodec_parameters_alloc() }) else {
+            return Err(av::error("copying codec parameters", ffi::AVERROR(libc::ENOMEM)));
+        };
+        let parameters = Owned(parameters);
+        // SAFETY: both are valid, the context by the caller's word.
+        let code = unsafe { ffi::avcodec_parameters_from_context(parameters.0.as_ptr(), context) };
+        if code < 0 { Err(av::error("copying codec parameters", code)) } else { Ok(Self(Arc::new(parameters))) }
+    }
+
     /// Parameters of a codec with these global headers and nothing else.
     #[cfg(test)]
     pub(crate) fn of_codec(codec: ffi::AVCodecID, extradata: &[u8]) -> Self {

@@ -8,8 +8,9 @@ use serde::Serialize;
 use crate::{
     MediaError, SidePayload, WriterOptions, av,
     encoder::Encoder,
-    muxer::Muxer,
+    muxer::{Muxer, Place},
     output::{OutputFile, local_input},
+    playlist::PlaylistOutput,
 };
 
 /// What a writer did.
@@ -25,8 +26,10 @@ pub struct WriteReport {
     pub packets_copied: u64,
     /// Side packets left out because the container does not take their stream; see `warnings`.
     pub packets_skipped: u64,
-    /// Bytes of the file; 0 for a device or pipe.
+    /// Bytes of the file; of a playlist, of all packets in its segments; 0 for a device or pipe.
     pub bytes: u64,
+    /// Segments of a playlist, those included that were deleted as it moved on.
+    pub segments: u64,
     /// Frames whose pixel format was converted.
     pub frames_converted: u64,
     /// Frames that were scaled because their size differed from the first.
@@ -41,14 +44,23 @@ pub struct WriteReport {
 ///
 /// Frames keep their PTS to the tick in MP4, MOV, NUT and whatever else has a free time base; Matroska and WebM know
 /// milliseconds, GIF hundredths, MPEG-TS 1/90000 s, AVI whole frames: rounded ones are counted in the report.
+///
+/// A name that ends in `.m3u8` is an HLS playlist. It and its segments are there while they are written; see
+/// [`WriterOptions::hls`].
 pub struct MediaWriter {
     // Fields are dropped in this order: the muxer closes the file before it is removed.
     encoder: Encoder,
     muxer: Muxer,
-    output: OutputFile,
+    output: Output,
     offset_micros: i64,
     warnings: Vec<String>,
     counts: Counts,
+}
+
+/// What is being written.
+enum Output {
+    File(OutputFile),
+    Playlist(PlaylistOutput),
 }
 
 #[derive(Default)]
@@ -56,6 +68,31 @@ struct Counts {
     copied: u64,
     skipped: u64,
     rounded: u64,
+    bytes: u64,
+}
+
+impl Output {
+    fn create(path: &Path, options: &WriterOptions, info: &StreamInfo, is_playlist: bool) -> Result<Self, MediaError> {
+        if is_playlist {
+            return PlaylistOutput::create(path, options.hls, options.overwrite).map(Output::Playlist);
+        }
+        let inputs: Vec<_> = options.inputs.iter().cloned().chain(local_input(&info.source)).collect();
+        OutputFile::create(path, options.overwrite, &inputs).map(Output::File)
+    }
+
+    fn place(&self) -> Place<'_> {
+        match self {
+            Output::File(file) => Place::File { path: file.working_path(), is_regular: file.is_regular() },
+            Output::Playlist(playlist) => Place::Playlist { path: playlist.path(), options: playlist.muxer_options() },
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Output::File(file) => file.path(),
+            Output::Playlist(playlist) => playlist.path(),
+        }
+    }
 }
 
 impl MediaWriter {
@@ -85,10 +122,11 @@ impl MediaWriter {
             Some(codec) => codec.clone(),
             None => muxer.default_encoder()?,
         };
-        let inputs: Vec<_> = options.inputs.iter().cloned().chain(local_input(&info.source)).collect();
-        let output = OutputFile::create(path, options.overwrite, &inputs)?;
-        let encoder = Encoder::open(&codec, options, info, &muxer.demands())?;
-        muxer.start(&output, options, info, &encoder)?;
+        let is_playlist = muxer.format_name() == "hls";
+        let output = Output::create(path, options, info, is_playlist)?;
+        let keyframe_every = options.keyframe_every.or(is_playlist.then_some(options.hls.segment));
+        let encoder = Encoder::open(&codec, &WriterOptions { keyframe_every, ..options.clone() }, info, &muxer.demands())?;
+        muxer.start(&output.place(), options, info, &encoder.track()?)?;
         let warnings = encoder.warnings.iter().chain(&muxer.warnings).cloned().collect();
         Ok(Self { encoder, muxer, output, offset_micros: options.offset_micros, warnings, counts: Counts::default() })
     }
@@ -112,6 +150,7 @@ impl MediaWriter {
             return Ok(());
         };
         let is_written = self.muxer.write_side(packet.side_stream, payload.share()?, self.offset_micros)?;
+        self.counts.bytes += if is_written { payload.data().len() as u64 } else { 0 };
         *(if is_written { &mut self.counts.copied } else { &mut self.counts.skipped }) += 1;
         Ok(())
     }
@@ -131,12 +170,13 @@ impl MediaWriter {
         self.encoder.name()
     }
 
-    /// The name under which the file will appear.
+    /// The name under which the file will appear, or under which the playlist is.
     pub fn path(&self) -> &Path {
         self.output.path()
     }
 
-    /// Drains the encoder, completes the file and gives it its final name. Dropping a writer without this removes the file.
+    /// Drains the encoder, completes the file and gives it its final name. Dropping a writer without this removes the file; a
+    /// playlist that is there stays as it is, without its end.
     ///
     /// # Errors
     /// `DiskFull`, `Io`: nothing is left behind.
@@ -151,18 +191,23 @@ impl MediaWriter {
             frames: counts.frames,
             packets_copied: self.counts.copied,
             packets_skipped: self.counts.skipped,
-            bytes: 0,
+            bytes: self.counts.bytes,
+            segments: 0,
             frames_converted: counts.converted,
             frames_rescaled: counts.rescaled,
             timestamps_rounded: counts.rounded.max(self.counts.rounded),
             warnings: self.warnings.into_iter().chain(self.muxer.late_warning()).collect(),
         };
-        report.bytes = self.output.complete()?;
+        match self.output {
+            Output::File(file) => report.bytes = file.complete()?,
+            Output::Playlist(playlist) => report.segments = playlist.complete()?,
+        }
         Ok(report)
     }
 
     fn write_encoded(&mut self) -> Result<(), MediaError> {
         while let Some(packet) = self.encoder.receive()? {
+            self.counts.bytes += packet.data().len() as u64;
             let is_exact = self.muxer.write_video(packet, self.encoder.time_base())?;
             self.counts.rounded += u64::from(!is_exact);
         }

@@ -1,0 +1,273 @@
+//! Pushes encoded video to a server (RTSP, RTMP, SRT, UDP) that may be lost and found again while frames come.
+//!
+//! [`PushEncoder`] encodes, and goes on whatever becomes of the server. [`PushTarget`] opens connections for its packets, one after
+//! another. Who calls them when is the caller's affair: both block, and are meant for two threads.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use framerail_core::{Frame, Packet, StreamInfo};
+
+use crate::{
+    CancelFlag, MediaError, SidePayload, WriteReport, WriterOptions,
+    av::{self, AvPacket},
+    encoder::{Encoder, VideoTrack},
+    interrupt::Interrupt,
+    muxer::{Muxer, Place},
+    version,
+};
+
+/// How a server is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushOptions {
+    /// Longest wait for the server to take something.
+    pub timeout: Duration,
+    /// `tcp` or `udp`: how RTSP sends its packets. Others say it by their scheme.
+    pub rtsp_transport: String,
+}
+
+/// The container that a scheme's servers take; none for schemes that cannot be pushed to.
+fn format_of(url: &str) -> Option<&'static str> {
+    match url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase())?.as_str() {
+        "rtsp" | "rtsps" => Some("rtsp"),
+        "rtmp" | "rtmps" | "rtmpt" => Some("flv"),
+        "srt" | "udp" | "tcp" => Some("mpegts"),
+        _ => None,
+    }
+}
+
+/// An address without its password, for messages.
+pub fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match host.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://{host}{path}"),
+        None => url.to_owned(),
+    }
+}
+
+/// Looks whether this FFmpeg can push to an address of this kind; nothing is opened.
+///
+/// # Errors
+/// `Unsupported` for a scheme that cannot be pushed to, or that this FFmpeg was built without; `BadOption` for an encoder that
+/// does not exist.
+pub fn check_push(url: &str, options: &WriterOptions) -> Result<(), MediaError> {
+    av::init();
+    let shown = without_password(url);
+    let refuse = |reason: &str| Err(MediaError::Unsupported { what: shown.clone(), reason: reason.into() });
+    let Some(format) = format_of(url) else {
+        return refuse("video is pushed to rtsp, rtmp, srt, udp and tcp addresses; write a file or an HLS playlist (.m3u8) otherwise");
+    };
+    let scheme = url.split("://").next().unwrap_or_default().to_ascii_lowercase();
+    let (protocols, formats) = (version::output_protocols(), version::muxers());
+    // RTSP is a format to FFmpeg, over TCP.
+    let protocol = match scheme.as_str() {
+        "rtsp" => "tcp",
+        "rtsps" => "tls",
+        other => other,
+    };
+    if !protocols.iter().any(|known| known == protocol) || !formats.iter().any(|known| known == format) {
+        return refuse("this FFmpeg was built without its protocol; `doctor` says what there is");
+    }
+    match &options.codec {
+        Some(codec) => Encoder::check(codec),
+        None => Ok(()),
+    }
+}
+
+/// A packet for a server; clones share its bytes.
+#[derive(Clone)]
+pub struct PushPacket {
+    packet: Arc<AvPacket>,
+    /// The side stream that it is of; none for video.
+    side: Option<usize>,
+}
+
+impl PushPacket {
+    /// Whether it is of the video.
+    pub fn is_video(&self) -> bool {
+        self.side.is_none()
+    }
+
+    /// Whether decoding can start with it.
+    pub fn is_keyframe(&self) -> bool {
+        self.is_video() && self.packet.flags & ffmpeg_the_third::ffi::AV_PKT_FLAG_KEY != 0
+    }
+
+    /// Its size.
+    pub fn bytes(&self) -> usize {
+        self.packet.data().len()
+    }
+}
+
+/// Encodes frames into packets for a server.
+pub struct PushEncoder {
+    encoder: Encoder,
+    target: PushTarget,
+    packets_copied: u64,
+}
+
+impl PushEncoder {
+    /// Opens the encoder; the server is not asked yet. `info` is as for [`crate::MediaWriter::create`].
+    ///
+    /// # Errors
+    /// `Unsupported`, `BadOption`, as [`check_push`]; `Ffmpeg`.
+    pub fn open(url: &str, options: &WriterOptions, push: &PushOptions, info: &StreamInfo) -> Result<Self, MediaError> {
+        check_push(url, options)?;
+        let options = WriterOptions { format: options.format.clone().or(format_of(url).map(str::to_owned)), ..options.clone() };
+        let muxer = Muxer::new(Path::new(url), &options)?;
+        let codec = match &options.codec {
+            Some(codec) => codec.clone(),
+            None => muxer.default_encoder()?,
+        };
+        let encoder = Encoder::open(&codec, &options, info, &muxer.demands())?;
+        let track = encoder.track()?;
+        let target = PushTarget { url: url.to_owned(), options, push: push.clone(), info: info.clone(), track };
+        Ok(Self { encoder, target, packets_copied: 0 })
+    }
+
+    /// What opens connections for the packets, on any thread.
+    pub fn target(&self) -> PushTarget {
+        self.target.clone()
+    }
+
+    /// Makes the next frame a keyframe: for a server that has just been reached.
+    pub fn request_keyframe(&mut self) {
+        self.encoder.request_keyframe();
+    }
+
+    /// Encodes a frame; gives the packets that are ready. The surface must be on the host.
+    ///
+    /// # Errors
+    /// `Ffmpeg`; `Core` for a device surface.
+    pub fn encode(&mut self, frame: &Frame) -> Result<Vec<PushPacket>, MediaError> {
+        self.encoder.send(frame, self.target.options.offset_micros)?;
+        self.ready()
+    }
+
+    /// Gives what the encoder still holds.
+    ///
+    /// # Errors
+    /// `Ffmpeg`.
+    pub fn drain(&mut self) -> Result<Vec<PushPacket>, MediaError> {
+        self.encoder.send_end()?;
+        self.ready()
+    }
+
+    fn ready(&mut self) -> Result<Vec<PushPacket>, MediaError> {
+        let mut packets = Vec::new();
+        while let Some(packet) = self.encoder.receive()? {
+            packets.push(PushPacket { packet: Arc::new(packet), side: None });
+        }
+        Ok(packets)
+    }
+
+    /// A side packet for the server, bytes untouched; `None` for one of another program's making.
+    ///
+    /// # Errors
+    /// `Ffmpeg` when memory is exhausted.
+    pub fn copy(&mut self, packet: &Packet) -> Result<Option<PushPacket>, MediaError> {
+        let Some(payload) = packet.payload.downcast_ref::<SidePayload>() else { return Ok(None) };
+        self.packets_copied += 1;
+        Ok(Some(PushPacket { packet: Arc::new(payload.share()?), side: Some(packet.side_stream) }))
+    }
+
+    /// What was encoded so far. `bytes` is 0: who sends counts.
+    pub fn report(&self) -> WriteReport {
+        let counts = &self.encoder.counts;
+        WriteReport {
+            codec: self.encoder.name().to_owned(),
+            pixel_format: self.encoder.format_name(),
+            frames: counts.frames,
+            packets_copied: self.packets_copied,
+            frames_converted: counts.converted,
+            frames_rescaled: counts.rescaled,
+            timestamps_rounded: counts.rounded,
+            warnings: self.encoder.warnings.clone(),
+            ..WriteReport::default()
+        }
+    }
+}
+
+/// Opens connections to one server.
+#[derive(Clone)]
+pub struct PushTarget {
+    url: String,
+    options: WriterOptions,
+    push: PushOptions,
+    info: StreamInfo,
+    track: VideoTrack,
+}
+
+impl PushTarget {
+    /// The server's address without its password.
+    pub fn shown(&self) -> String {
+        without_password(&self.url)
+    }
+
+    /// Connects and describes the streams. Blocks for the timeout at most, and ends when `cancel` is set.
+    ///
+    /// # Errors
+    /// `Io` in the words of the server or the system, `Timeout`, `Cancelled`, `BadOption`.
+    pub fn connect(&self, cancel: &CancelFlag) -> Result<PushConnection, MediaError> {
+        let interrupt = Interrupt::new(Arc::clone(cancel), Some(self.push.timeout));
+        let mut muxer = Muxer::new(Path::new(&self.url), &self.options)?;
+        muxer.call_it(&self.shown());
+        let mut options = Vec::new();
+        if muxer.format_name() == "rtsp" {
+            options.push(("rtsp_transport", self.push.rtsp_transport.clone()));
+        }
+        let place = Place::Server { url: &self.url, interrupt: &interrupt, options };
+        muxer.start(&place, &self.options, &self.info, &self.track)?;
+        Ok(PushConnection { muxer, track: self.track.clone(), offset_micros: self.options.offset_micros })
+    }
+}
+
+/// A server that is being pushed to. Dropping it breaks the connection off.
+pub struct PushConnection {
+    muxer: Muxer,
+    track: VideoTrack,
+    offset_micros: i64,
+}
+
+impl PushConnection {
+    /// Sends a packet; `false` for one of a side stream that the server's container does not take. The first packet of the video
+    /// must be a keyframe.
+    ///
+    /// # Errors
+    /// `Io`, `Timeout`, `Cancelled`: the connection is of no use any more.
+    pub fn write(&mut self, packet: &PushPacket) -> Result<bool, MediaError> {
+        let bytes = packet.packet.share()?;
+        match packet.side {
+            Some(side) => self.muxer.write_side(side, bytes, self.offset_micros),
+            None => self.muxer.write_video(bytes, self.track.time_base).map(|_| true),
+        }
+    }
+
+    /// What the server's container does not take, one line each.
+    pub fn warnings(&self) -> &[String] {
+        &self.muxer.warnings
+    }
+
+    /// Tells the server that this is the end.
+    ///
+    /// # Errors
+    /// As [`PushConnection::write`].
+    pub fn finish(mut self) -> Result<(), MediaError> {
+        self.muxer.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_told_apart_and_shown_without_secrets() {
+        assert_eq!((format_of("RTSP://h/x"), format_of("srt://h:1"), format_of("out.mp4")), (Some("rtsp"), Some("mpegts"), None));
+        assert_eq!(without_password("rtsp://me:secret@host:8554/a@b"), "rtsp://host:8554/a@b");
+        assert_eq!(without_password("rtsp://host/cam"), "rtsp://host/cam");
+        let error = check_push("http://host/x", &WriterOptions::default()).expect_err("not pushed to");
+        assert!(error.to_string().contains("rtsp"), "{error}");
+        check_push("rtsp://host/x", &WriterOptions::default()).expect("every FFmpeg has it");
+    }
+}
