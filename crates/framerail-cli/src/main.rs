@@ -11,6 +11,7 @@ mod progress;
 mod runner;
 mod summary;
 mod terminal;
+mod watch;
 
 use std::{process::ExitCode, sync::OnceLock};
 

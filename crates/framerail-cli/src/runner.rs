@@ -10,6 +10,7 @@ use crate::{
     interrupt,
     outputs::{self, GraphFormat},
     progress::Progress,
+    watch::{Watch, WatchArgs, Watched},
 };
 
 /// How often a run is looked at.
@@ -36,6 +37,8 @@ pub struct RunArgs {
     /// Exit with 7 when an input was damaged, though it was decoded as far as possible
     #[arg(long, help_heading = "Run")]
     pub strict: bool,
+    #[command(flatten)]
+    pub watch: WatchArgs,
 }
 
 fn stall_limit(text: &str) -> Result<f64, String> {
@@ -85,14 +88,17 @@ pub fn link(description: &Description, args: &RunArgs) -> Result<Plan, Failure> 
 /// # Errors
 /// When it cannot start.
 pub fn run(planned: PlannedGraph, args: &RunArgs, progress: Progress) -> Result<RunOutcome, Failure> {
-    let mut progress = progress;
+    let (mut planned, mut progress) = (planned, progress);
+    let watch = Watch::prepare(&args.watch, &mut planned)?;
     let handle = planned.graph.start(args.options())?;
+    let watched = watch.map(|watch| watch.serve(handle.switch())).transpose()?;
     let guard = interrupt::Guard::new(handle.switch());
     while !handle.wait_for(LOOK_EVERY) {
         progress.update(&handle.stats());
     }
     let outcome = handle.wait();
     drop(guard);
+    watched.map(Watched::close);
     Ok(outcome)
 }
 

@@ -1,0 +1,31 @@
+//! A run watched over HTTP: a page with live pictures, rates and queues; statistics and metrics for other programs; streams
+//! added and removed, and settings changed, while it goes on.
+//!
+//! A [`BoundServer`] takes an address before the run starts, a [`View`] is the place in the pipeline whose frames are shown,
+//! [`Pictures`] makes JPEGs of them while someone asks, and a [`Server`] answers from a thread of its own. It works with a
+//! [`framerail_pipeline::RunSwitch`] and never in the way of the run.
+#![forbid(unsafe_code)]
+
+mod access;
+mod body;
+mod cost;
+mod error;
+mod guarded_stream;
+mod health;
+mod history;
+mod live;
+mod metrics;
+mod picture_maker;
+mod pictures;
+mod routes;
+mod server;
+mod site;
+mod view;
+
+pub use error::ServeError;
+pub use health::{Health, RunState};
+pub use metrics::metrics_text;
+pub use pictures::{Picture, PictureOptions, PictureThread, Pictures};
+pub use server::{BoundServer, ServeOptions, Server};
+pub use site::{Content, NamedStream};
+pub use view::View;

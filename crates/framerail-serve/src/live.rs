@@ -1,0 +1,139 @@
+//! Answers that wait for what comes: the next picture, pictures without end, statistics once a second.
+
+use std::{sync::Arc, time::Duration};
+
+use framerail_core::StreamId;
+use hyper::{StatusCode, body::Bytes};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval, timeout, timeout_at},
+};
+
+use crate::{
+    Picture,
+    body::{Answer, Reply, answer, failed, whole, with_header},
+    site::Site,
+};
+
+/// How long a request for a picture waits for one.
+const PICTURE_PATIENCE: Duration = Duration::from_secs(3);
+/// How often someone who waits says that he still wants a picture.
+const RENEWAL: Duration = Duration::from_secs(1);
+/// How often the page hears of the run.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+const BOUNDARY: &str = "framerail-picture";
+const MULTIPART: &str = "multipart/x-mixed-replace; boundary=framerail-picture";
+
+/// The first picture with a larger number than this, waiting until an instant or the end of the run.
+async fn picture_after(site: &Site, stream: StreamId, after: u64, until: Instant) -> Option<Arc<Picture>> {
+    loop {
+        let mut latest = site.pictures.want(stream);
+        let newer = latest.wait_for(|picture| picture.as_ref().is_some_and(|picture| picture.sequence > after));
+        let wake = until.min(Instant::now() + RENEWAL);
+        if let Ok(Ok(picture)) = timeout_at(wake, newer).await {
+            return picture.clone();
+        }
+        if Instant::now() >= until || !site.is_live() {
+            return None;
+        }
+    }
+}
+
+/// The next picture of a stream, made for this request; or one newer than the number that the client has.
+pub(crate) async fn picture(site: &Site, stream: StreamId, after: u64) -> Answer {
+    let until = Instant::now() + PICTURE_PATIENCE;
+    let Some(picture) = picture_after(site, stream, after, until).await else {
+        let why = site.pictures.failure().unwrap_or_else(|| format!("no frame of stream {stream} came within 3 s"));
+        return with_header(failed(StatusCode::SERVICE_UNAVAILABLE, &why), "retry-after", "1");
+    };
+    let mut reply = whole("image/jpeg", picture.jpeg.clone());
+    for (name, value) in [
+        ("x-framerail-sequence", picture.sequence.to_string()),
+        ("x-framerail-frame", picture.frame.to_string()),
+        ("x-framerail-seconds", format!("{:.3}", picture.seconds)),
+        ("x-framerail-detections", picture.detections.to_string()),
+    ] {
+        reply = with_header(reply, name, &value);
+    }
+    reply
+}
+
+/// Pictures of a stream as they come; one that the client is too slow for is left out.
+pub(crate) fn pictures(site: &Arc<Site>, stream: StreamId) -> Answer {
+    let (parts, receiver) = mpsc::channel(1);
+    let site = Arc::clone(site);
+    tokio::spawn(async move {
+        let mut after = 0;
+        while site.is_live() {
+            // With room first, the picture is a fresh one.
+            let Ok(room) = parts.reserve().await else { return };
+            let until = Instant::now() + RENEWAL;
+            let Some(picture) = picture_after(&site, stream, after, until).await else { continue };
+            after = picture.sequence;
+            room.send(part(&picture));
+        }
+    });
+    answer(StatusCode::OK, MULTIPART, Reply::Parts(receiver))
+}
+
+fn part(picture: &Picture) -> Bytes {
+    let (length, frame, seconds) = (picture.jpeg.len(), picture.frame, picture.seconds);
+    let head = format!(
+        "--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\nX-Framerail-Frame: {frame}\r\n\
+         X-Framerail-Seconds: {seconds:.3}\r\n\r\n"
+    );
+    let mut bytes = Vec::with_capacity(head.len() + length + 2);
+    bytes.extend_from_slice(head.as_bytes());
+    bytes.extend_from_slice(&picture.jpeg);
+    bytes.extend_from_slice(b"\r\n");
+    bytes.into()
+}
+
+/// Server-sent events: `history` first, then `report` once a second, and a last one when the server closes.
+pub(crate) fn events(site: &Arc<Site>) -> Answer {
+    let (parts, receiver) = mpsc::channel(1);
+    let site = Arc::clone(site);
+    tokio::spawn(async move {
+        let history = event("history", site.history.lock().samples());
+        if parts.send(history).await.is_err() {
+            return;
+        }
+        let mut closing = site.closing.subscribe();
+        let mut ticks = interval(REPORT_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let is_last = *closing.borrow_and_update();
+            let Some(report) = site.report() else { return };
+            if parts.send(event("report", &report)).await.is_err() {
+                return;
+            }
+            if is_last {
+                let _ = parts.send(event("end", &())).await;
+                return;
+            }
+            tokio::select! {
+                _ = ticks.tick() => {}
+                _ = closing.changed() => {}
+            }
+        }
+    });
+    answer(StatusCode::OK, "text/event-stream", Reply::Parts(receiver))
+}
+
+fn event(name: &str, value: &impl serde::Serialize) -> Bytes {
+    let data = serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned());
+    format!("event: {name}\ndata: {data}\n\n").into()
+}
+
+/// Adds a sample to the history once a second until the server closes.
+pub(crate) async fn keep_history(site: Arc<Site>) {
+    let mut closing = site.closing.subscribe();
+    while let Some(run) = site.run().filter(|run| !run.is_over()) {
+        let sample = crate::history::Sample::of(&run.stats());
+        site.history.lock().add(sample);
+        if timeout(REPORT_INTERVAL, closing.changed()).await.is_ok() {
+            return;
+        }
+    }
+}

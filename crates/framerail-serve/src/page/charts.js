@@ -1,0 +1,60 @@
+// Small charts as SVG: a line with the area below it. Numbers stand beside them as text.
+
+const SVG = "http://www.w3.org/2000/svg";
+const WIDTH = 300, HEIGHT = 100;
+
+function element(name, className) {
+  const node = document.createElementNS(SVG, name);
+  if (className) node.setAttribute("class", className);
+  return node;
+}
+
+/** An empty plot; hidden from screen readers, which get the number beside it. */
+export function plot() {
+  const svg = element("svg");
+  svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("aria-hidden", "true");
+  svg.append(element("path", "plot-area"), element("path", "plot-line"));
+  return svg;
+}
+
+/** Draws values between 0 and `top`, the latest at the right end; `room` is how many would fill the width. */
+export function draw(svg, values, top, room) {
+  const [area, line] = svg.children;
+  const step = WIDTH / Math.max(1, room - 1);
+  const shown = values.slice(-room);
+  const left = WIDTH - step * (shown.length - 1);
+  const points = shown.map((value, place) => {
+    const height = top > 0 ? Math.min(1, Math.max(0, value / top)) : 0;
+    return `${(left + place * step).toFixed(1)} ${(HEIGHT - 2 - height * (HEIGHT - 6)).toFixed(1)}`;
+  });
+  const path = points.length > 1 ? `M${points.join("L")}` : "";
+  line.setAttribute("d", path);
+  area.setAttribute("d", path ? `${path}L${WIDTH} ${HEIGHT}L${left.toFixed(1)} ${HEIGHT}Z` : "");
+}
+
+/** A plot with its scale below, in a figure that has a caption. */
+export function chart(figure) {
+  const svg = plot();
+  const scale = document.createElement("div");
+  scale.className = "scale";
+  const [from, top] = [document.createElement("span"), document.createElement("span")];
+  scale.append(from, top);
+  figure.append(svg, scale);
+  const output = figure.querySelector("output");
+  return (values, now, highest, label, room) => {
+    draw(svg, values, highest, room);
+    output.textContent = now;
+    const minutes = Math.min(room, values.length) / 60;
+    from.textContent = minutes < 1 ? `${Math.min(room, values.length)} s` : `${minutes.toFixed(0)} min`;
+    top.textContent = `top ${label}`;
+  };
+}
+
+/** The next of 1, 2, 5, 10, 20, ... that is not below a value: a scale that does not jump about. */
+export function rounded(value) {
+  if (!(value > 0)) return 1;
+  const power = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= value);
+}

@@ -1,0 +1,304 @@
+//! Which address gives which answer.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use framerail_core::StreamId;
+use framerail_pipeline::{ErrorKind, RunSwitch, StageError};
+use http_body_util::{BodyExt, Limited};
+use hyper::{Method, Request, StatusCode, Uri, body::Incoming, header};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::json;
+
+use crate::{
+    access::Refusal,
+    body::{Answer, Reply, answer, failed, json, whole, with_header},
+    health::Health,
+    live, metrics,
+    site::{Content, Site},
+};
+
+/// Most bytes of a request's body.
+const MAX_BODY: usize = 16 * 1024;
+/// How long a request's body may take.
+const BODY_PATIENCE: Duration = Duration::from_secs(10);
+/// A wrong token is answered after this, so that guessing takes long.
+const WRONG_TOKEN_PAUSE: Duration = Duration::from_millis(300);
+
+const PAGE: &str = include_str!("page/index.html");
+const STYLE: &str = include_str!("page/watch.css");
+const SCRIPTS: [(&str, &str); 3] = [
+    ("/watch.js", include_str!("page/watch.js")),
+    ("/charts.js", include_str!("page/charts.js")),
+    ("/pictures.js", include_str!("page/pictures.js")),
+];
+const ICON: &str = include_str!("page/icon.svg");
+
+/// Answers a request.
+pub(crate) async fn handle(site: Arc<Site>, request: Request<Incoming>) -> Result<Answer, Infallible> {
+    let is_head = request.method() == Method::HEAD;
+    let mut reply = checked(&site, request).await;
+    if is_head {
+        // Of an answer that goes on, the head is all there is; the connection ends with it.
+        *reply.body_mut() = Reply::Whole(None);
+    }
+    Ok(reply)
+}
+
+async fn checked(site: &Arc<Site>, request: Request<Incoming>) -> Answer {
+    let path = request.uri().path().to_owned();
+    if let Err(refusal) = site.access.check(request.method(), request.headers(), path == "/healthz") {
+        return refused(site, refusal, request.uri()).await;
+    }
+    if request.method() == Method::GET || request.method() == Method::HEAD {
+        return look(site, &path, &request).await;
+    }
+    match site.run() {
+        Some(run) => change(site, run, &path, request).await,
+        None => not_allowed("GET"),
+    }
+}
+
+async fn refused(site: &Site, refusal: Refusal, uri: &Uri) -> Answer {
+    match refusal {
+        Refusal::Host => failed(StatusCode::MISDIRECTED_REQUEST, "this server is not known by that name; see --serve-host"),
+        Refusal::Origin => failed(StatusCode::FORBIDDEN, "pages of other origins may not ask"),
+        Refusal::Token => {
+            if let Some(given) = query(uri, "token") {
+                if let Some(cookie) = site.access.cookie_for(&given) {
+                    let reply = answer(StatusCode::SEE_OTHER, "text/plain; charset=utf-8", Reply::Whole(None));
+                    // The token leaves the address, and with it the browser's history.
+                    return with_header(with_header(reply, "set-cookie", &cookie), "location", uri.path());
+                }
+                tokio::time::sleep(WRONG_TOKEN_PAUSE).await;
+            }
+            let words = "a token is needed: open the address with ?token=TOKEN once, or send it as `Authorization: Bearer TOKEN`";
+            with_header(failed(StatusCode::UNAUTHORIZED, words), "www-authenticate", "Bearer")
+        }
+    }
+}
+
+/// Requests that change nothing.
+async fn look(site: &Arc<Site>, path: &str, request: &Request<Incoming>) -> Answer {
+    if let Some(file) = path.strip_prefix("/frames/") {
+        return frames(site, file, request.uri()).await;
+    }
+    let Some(run) = site.run() else { return pictures_alone(site, path).await };
+    match path {
+        "/" => whole("text/html; charset=utf-8", PAGE),
+        "/watch.css" => whole("text/css; charset=utf-8", STYLE),
+        "/icon.svg" | "/favicon.ico" => whole("image/svg+xml", ICON),
+        "/stats" => json(StatusCode::OK, &run.stats()),
+        "/metrics" => whole(metrics::CONTENT_TYPE, metrics::metrics_text(&run.stats(), &Health::of(run))),
+        "/healthz" => health(site, run, request),
+        "/streams" => json(StatusCode::OK, &run.streams().stats()),
+        "/settings" => json(StatusCode::OK, &run.settings()),
+        "/graph.svg" => whole("image/svg+xml", site.graph().unwrap_or_default()),
+        "/events" => live::events(site),
+        "/stop" => not_allowed("POST"),
+        _ => match SCRIPTS.iter().find(|(name, _)| *name == path) {
+            Some((_, script)) => whole("text/javascript; charset=utf-8", *script),
+            None => failed(StatusCode::NOT_FOUND, "there is nothing at this address"),
+        },
+    }
+}
+
+fn health(site: &Site, run: &RunSwitch, request: &Request<Incoming>) -> Answer {
+    let health = Health::of(run);
+    let status = if health.is_well() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    // Without the token, strangers learn no more than that.
+    if site.access.is_known(request.headers()) { json(status, &health) } else { json(status, &json!({ "state": health.state })) }
+}
+
+/// `STREAM.jpg` and `STREAM.mjpg`.
+async fn frames(site: &Arc<Site>, file: &str, uri: &Uri) -> Answer {
+    let file = percent_decoded(file);
+    let Some((name, ending)) = file.rsplit_once('.').filter(|(_, ending)| matches!(*ending, "jpg" | "mjpg")) else {
+        return failed(StatusCode::NOT_FOUND, "pictures are at /frames/STREAM.jpg and /frames/STREAM.mjpg");
+    };
+    let Some(stream) = site.stream(name) else {
+        return failed(StatusCode::NOT_FOUND, &format!("there is no stream `{name}`"));
+    };
+    if let Content::Run { view: None, .. } = &site.content {
+        return failed(StatusCode::NOT_FOUND, "this run gives no frames that could be shown");
+    }
+    if ending == "mjpg" {
+        return live::pictures(site, stream);
+    }
+    let after = query(uri, "after").and_then(|after| after.parse().ok()).unwrap_or(0);
+    live::picture(site, stream, after).await
+}
+
+/// What a server without a run shows.
+async fn pictures_alone(site: &Arc<Site>, path: &str) -> Answer {
+    match path {
+        "/" => whole("text/html; charset=utf-8", index(site)),
+        "/watch.css" => whole("text/css; charset=utf-8", STYLE),
+        "/icon.svg" | "/favicon.ico" => whole("image/svg+xml", ICON),
+        "/streams" => json(StatusCode::OK, &site.streams()),
+        "/healthz" => json(StatusCode::OK, &json!({ "state": "running" })),
+        _ => frames(site, path.trim_start_matches('/'), &Uri::default()).await,
+    }
+}
+
+/// A page with a picture of each stream, without script.
+fn index(site: &Site) -> String {
+    let picture = |stream: &crate::NamedStream| {
+        let (id, name) = (stream.id, escaped(&stream.name));
+        format!(
+            "<figure><img src=\"/{id}.mjpg\" alt=\"Live picture of {name}\"><figcaption><a href=\"/{id}.mjpg\">{name}</a></figcaption></figure>\n"
+        )
+    };
+    let pictures: String = site.streams().iter().map(picture).collect();
+    let pictures = if pictures.is_empty() { "<p>No stream has begun yet; load the page again.</p>".to_owned() } else { pictures };
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>framerail: live</title>\
+         <meta name=\"viewport\" content=\"width=device-width\"><link rel=\"stylesheet\" href=\"/watch.css\"><link rel=\"icon\" \
+         href=\"/icon.svg\"><main class=\"gallery\"><h1>Live</h1>\n{pictures}</main></html>\n"
+    )
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AddStream {
+    source: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetSetting {
+    stage: String,
+    name: String,
+    value: f64,
+}
+
+/// Requests that change something.
+async fn change(site: &Arc<Site>, run: &RunSwitch, path: &str, request: Request<Incoming>) -> Answer {
+    match (request.method().clone(), path) {
+        (Method::POST, "/streams") => match body(request).await {
+            Ok(AddStream { source }) => add_stream(run, source).await,
+            Err(refusal) => refusal,
+        },
+        (Method::PUT, "/settings") => match body(request).await {
+            Ok(SetSetting { stage, name, value }) => match run.set_setting(&stage, &name, value) {
+                Ok(()) => json(StatusCode::OK, &run.settings()),
+                Err(error) => from_stage(&error),
+            },
+            Err(refusal) => refusal,
+        },
+        (Method::POST, "/stop") => {
+            run.stop();
+            json(StatusCode::ACCEPTED, &json!({ "stopping": true }))
+        }
+        (Method::DELETE, path) => match path.strip_prefix("/streams/") {
+            Some(stream) => remove_stream(site, run, &percent_decoded(stream)),
+            None => failed(StatusCode::NOT_FOUND, "streams are removed at /streams/STREAM"),
+        },
+        (_, "/streams") => not_allowed("GET, POST"),
+        (_, "/settings") => not_allowed("GET, PUT"),
+        (_, "/stop") => not_allowed("POST"),
+        _ => not_allowed("GET"),
+    }
+}
+
+async fn add_stream(run: &RunSwitch, source: String) -> Answer {
+    let source = source.trim().to_owned();
+    if source.is_empty() {
+        return failed(StatusCode::BAD_REQUEST, "`source` is empty; give a file or an address");
+    }
+    let streams = run.streams();
+    // It may look at the disk.
+    match tokio::task::spawn_blocking(move || streams.add_source(&source)).await {
+        Ok(Ok(id)) => json(StatusCode::CREATED, &json!({ "id": id.0 })),
+        Ok(Err(error)) => from_stage(&error),
+        Err(_) => failed(StatusCode::INTERNAL_SERVER_ERROR, "adding the stream failed; please report it"),
+    }
+}
+
+fn remove_stream(site: &Site, run: &RunSwitch, wanted: &str) -> Answer {
+    // One that waits for its turn has its number too, and numbers come first here: names may be numbers.
+    let stream = wanted.parse().map(StreamId).ok().or_else(|| site.stream(wanted));
+    let removed = match stream {
+        Some(stream) => run.streams().remove_stream(stream),
+        None => Err(StageError::new(ErrorKind::Usage, format!("there is no stream `{wanted}`"))),
+    };
+    match removed {
+        Ok(()) => json(StatusCode::OK, &json!({ "removed": wanted })),
+        Err(error) => failed(StatusCode::NOT_FOUND, &error.message),
+    }
+}
+
+fn from_stage(error: &StageError) -> Answer {
+    let status = match error.kind {
+        ErrorKind::Usage | ErrorKind::Input => StatusCode::BAD_REQUEST,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    failed(status, &error.message)
+}
+
+fn not_allowed(allowed: &str) -> Answer {
+    with_header(failed(StatusCode::METHOD_NOT_ALLOWED, &format!("this address takes {allowed}")), "allow", allowed)
+}
+
+/// A JSON body. That it says so keeps forms of other pages out.
+async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Answer> {
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if kind.split(';').next().map(str::trim) != Some("application/json") {
+        return Err(failed(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send application/json"));
+    }
+    let collected = tokio::time::timeout(BODY_PATIENCE, Limited::new(request.into_body(), MAX_BODY).collect()).await;
+    let bytes = match collected {
+        Ok(Ok(collected)) => collected.to_bytes(),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            return Err(failed(StatusCode::PAYLOAD_TOO_LARGE, &format!("a request has at most {MAX_BODY} bytes")));
+        }
+        Ok(Err(_)) => return Err(failed(StatusCode::BAD_REQUEST, "the request broke off")),
+        Err(_) => return Err(failed(StatusCode::REQUEST_TIMEOUT, "the request took too long")),
+    };
+    serde_json::from_slice(&bytes).map_err(|error| failed(StatusCode::BAD_REQUEST, &format!("the request's JSON does not fit: {error}")))
+}
+
+/// The value of a key in the address behind `?`.
+fn query(uri: &Uri, key: &str) -> Option<String> {
+    let pairs = uri.query()?.split('&');
+    let mut values = pairs.filter_map(|pair| pair.split_once('=')).filter(|(name, _)| *name == key);
+    values.next().map(|(_, value)| percent_decoded(value))
+}
+
+/// `%41` as `A`; what is no such code stays as it is.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digit = |place: usize| after.get(place).and_then(|digit| char::from(*digit).to_digit(16));
+        match (first, digit(0), digit(1)) {
+            (b'%', Some(high), Some(low)) => {
+                bytes.push((high * 16 + low) as u8);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            _ => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_in_addresses_are_read() {
+        for (coded, plain) in [("cam%201", "cam 1"), ("%C3%A9t%c3%a9", "été"), ("100%", "100%"), ("%zz%4", "%zz%4"), ("%", "%"), ("", "")]
+        {
+            assert_eq!(percent_decoded(coded), plain);
+        }
+        let uri: Uri = "/?a=1&token=x%2By&token=z".parse().expect("an address");
+        assert_eq!((query(&uri, "token").as_deref(), query(&uri, "b")), (Some("x+y"), None));
+    }
+}

@@ -1,0 +1,193 @@
+//! The server: one thread that answers, beside the run and never in its way.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener, ToSocketAddrs},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    runtime::Runtime,
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+
+use crate::{Content, Pictures, ServeError, access::Access, guarded_stream::GuardedStream, history::History, live, routes, site::Site};
+
+/// Connections at once; one more is turned away with a word.
+const MAX_CONNECTIONS: usize = 64;
+/// How long the head of a request may take, and a connection be idle.
+const HEAD_PATIENCE: Duration = Duration::from_secs(15);
+/// Most bytes of a request's head.
+const MAX_HEAD: usize = 16 * 1024;
+/// How long clients have at the end to take what is on its way to them.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Where to serve, and who is let in.
+#[derive(Clone, Debug, Default)]
+pub struct ServeOptions {
+    /// Address and port, such as `127.0.0.1:8080`; port 0 takes one that is free.
+    pub address: String,
+    /// What clients must know; needed for any address but loopback.
+    pub token: Option<String>,
+    /// Names by which the server may be asked, beside addresses in figures, `localhost` and this machine's name.
+    pub hosts: Vec<String>,
+}
+
+/// An address that is taken, before anything is served there.
+pub struct BoundServer {
+    listener: TcpListener,
+    address: SocketAddr,
+    access: Access,
+}
+
+impl BoundServer {
+    /// Takes the address.
+    ///
+    /// # Errors
+    /// What is wrong with address or token; `InUse`, `Bind`.
+    pub fn bind(options: &ServeOptions) -> Result<Self, ServeError> {
+        let no_address = || ServeError::Address { text: options.address.clone() };
+        let wanted = options.address.to_socket_addrs().map_err(|_| no_address())?.next().ok_or_else(no_address)?;
+        // Looked at before the address is taken, and again with the port that it got.
+        Access::new(wanted, options.token.as_deref(), &options.hosts)?;
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => ServeError::InUse { address: wanted },
+            _ => ServeError::Bind { address: wanted, source },
+        };
+        let listener = TcpListener::bind(wanted).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let access = Access::new(address, options.token.as_deref(), &options.hosts)?;
+        Ok(Self { listener, address, access })
+    }
+
+    /// The real address, with the port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves from a thread of its own.
+    ///
+    /// # Errors
+    /// `Start`.
+    pub fn serve(self, content: Content, pictures: &Pictures) -> Result<Server, ServeError> {
+        let start = |message: String| ServeError::Start { message };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build();
+        let runtime = runtime.map_err(|error| start(error.to_string()))?;
+        let (closing, _) = watch::channel(false);
+        let history = parking_lot::Mutex::new(History::default());
+        let site = Arc::new(Site { access: self.access, content, pictures: pictures.clone(), history, closing });
+        let (listener, served) = (self.listener, Arc::clone(&site));
+        let thread = thread::Builder::new().name("serve".to_owned()).spawn(move || run(&runtime, listener, &served));
+        let thread = thread.map_err(|error| start(format!("cannot start a thread: {error}")))?;
+        Ok(Server { site, address: self.address, thread: Some(thread) })
+    }
+}
+
+/// A server at work. Dropping it closes it.
+pub struct Server {
+    site: Arc<Site>,
+    address: SocketAddr,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Where it serves.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Tells those who watch how the run ended, and closes; takes two seconds at most.
+    pub fn close(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.site.closing.send_replace(true);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the server's thread panicked; please report it");
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn run(runtime: &Runtime, listener: TcpListener, site: &Arc<Site>) {
+    runtime.block_on(async {
+        match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => accept(listener, site).await,
+            Err(error) => log::error!("nothing is served: {error}"),
+        }
+    });
+}
+
+async fn accept(listener: tokio::net::TcpListener, site: &Arc<Site>) {
+    let mut closing = site.closing.subscribe();
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    tokio::spawn(live::keep_history(Arc::clone(site)));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = closing.wait_for(|closing| *closing) => break,
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok((stream, _)) => match Arc::clone(&room).try_acquire_owned() {
+                Ok(place) => {
+                    let site = Arc::clone(site);
+                    connections.spawn(async move {
+                        serve_connection(stream, site).await;
+                        drop(place);
+                    });
+                }
+                Err(_) => turn_away(stream).await,
+            },
+            // Too many open files, or a client that is gone already: others still come.
+            Err(error) => {
+                log::debug!("a connection failed: {error}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+    drop(listener);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(LAST_WORDS, ended).await.is_err() {
+        connections.abort_all();
+    }
+}
+
+async fn turn_away(mut stream: TcpStream) {
+    let words = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let _ = tokio::time::timeout(Duration::from_millis(50), stream.write_all(words)).await;
+}
+
+async fn serve_connection(stream: TcpStream, site: Arc<Site>) {
+    let _ = stream.set_nodelay(true);
+    let mut closing = site.closing.subscribe();
+    let service = service_fn(move |request| routes::handle(Arc::clone(&site), request));
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_buf_size(MAX_HEAD).half_close(false);
+    let connection = builder.serve_connection(TokioIo::new(GuardedStream::new(stream)), service);
+    let mut connection = std::pin::pin!(connection);
+    // A client's mistakes and departures are its own.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = closing.wait_for(|closing| *closing) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
+}

@@ -1,0 +1,89 @@
+//! Where in a pipeline pictures are taken.
+
+use std::sync::Arc;
+
+use framerail_pipeline::{NodeId, PlannedEdge, PlannedGraph, Verdict};
+
+use crate::{Pictures, ServeError};
+
+/// A place between two stages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The stage whose frames are shown.
+    pub stage: String,
+    /// Whether a stage before it draws what was found into the frames.
+    pub is_drawn: bool,
+    edge: framerail_pipeline::EdgeId,
+}
+
+impl View {
+    /// Behind the stage of this name, or, where none is given, behind the last stage before a sink: with branches, on the
+    /// longest way. So what `blur` hides is hidden here too.
+    ///
+    /// # Errors
+    /// `View` when there is no such stage, or it gives no frames.
+    pub fn find(planned: &PlannedGraph, stage: Option<&str>) -> Result<Self, ServeError> {
+        let refused = |message: String| Err(ServeError::View { message });
+        let edge = match stage {
+            // Of several as long, the first: the largest comes last among equals.
+            None => planned.edges.iter().rev().filter(|edge| is_sink(planned, edge.to)).max_by_key(|edge| depth(planned, edge.from)),
+            Some(name) => match planned.node(name) {
+                None => {
+                    let names: Vec<&str> = planned.nodes.iter().map(|node| node.name.as_str()).collect();
+                    return refused(format!("there is no stage `{name}` to take pictures from; there are {}", names.join(", ")));
+                }
+                Some(node) => planned.edges_from(node.id).next(),
+            },
+        };
+        let Some(edge) = edge else {
+            return refused(format!("{} gives no frames that could be shown", stage.unwrap_or("this pipeline")));
+        };
+        let from = planned.nodes.iter().find(|node| node.id == edge.from);
+        let stage = from.map_or_else(String::new, |node| node.name.clone());
+        Ok(Self { stage, is_drawn: is_drawn(planned, edge.from), edge: edge.id })
+    }
+
+    /// Shows the frames that pass there.
+    pub fn attach(&self, planned: &mut PlannedGraph, pictures: &Pictures) {
+        let pictures = pictures.clone();
+        planned.graph.probe(
+            self.edge,
+            Arc::new(move |item| {
+                pictures.offer(item);
+                Verdict::Keep
+            }),
+        );
+    }
+}
+
+fn is_sink(planned: &PlannedGraph, node: NodeId) -> bool {
+    planned.edges_from(node).next().is_none()
+}
+
+fn edge_into(planned: &PlannedGraph, node: NodeId) -> Option<&PlannedEdge> {
+    planned.edges.iter().find(|edge| edge.to == node)
+}
+
+/// Stages before this one.
+fn depth(planned: &PlannedGraph, node: NodeId) -> usize {
+    let mut depth = 0;
+    let mut node = node;
+    while let Some(edge) = edge_into(planned, node).filter(|_| depth < planned.nodes.len()) {
+        (node, depth) = (edge.from, depth + 1);
+    }
+    depth
+}
+
+fn is_drawn(planned: &PlannedGraph, node: NodeId) -> bool {
+    let mut node = node;
+    for _ in 0..planned.nodes.len() {
+        if planned.nodes.iter().any(|planned| planned.id == node && planned.stage == "draw") {
+            return true;
+        }
+        match edge_into(planned, node) {
+            Some(edge) => node = edge.from,
+            None => return false,
+        }
+    }
+    false
+}
