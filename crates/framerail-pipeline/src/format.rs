@@ -19,6 +19,34 @@ pub struct DetectionFormat {
     pub has_identities: bool,
 }
 
+/// What parts of each frame the next model is to look at in place of the whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PartFormat {
+    /// Parts around detections: what is said of one is an attribute of its detection.
+    Detections {
+        /// Tracked detections are looked at in every Nth frame; what was said of them is kept in between.
+        every: u32,
+    },
+    /// Fixed areas, by their names.
+    Regions {
+        /// One name for each area.
+        names: Vec<String>,
+    },
+    /// Tiles of one size that cover the frame, for things that are small in it.
+    Tiles,
+}
+
+impl fmt::Display for PartFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PartFormat::Detections { .. } => "parts around detections",
+            PartFormat::Regions { .. } => "regions",
+            PartFormat::Tiles => "tiles",
+        })
+    }
+}
+
 /// What flows on an edge: frames, as far as their format is known before the first one, and what is attached to them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EdgeFormat {
@@ -36,6 +64,10 @@ pub struct EdgeFormat {
     pub device: Device,
     /// Detections attached to each frame.
     pub detections: Option<DetectionFormat>,
+    /// Models that said something of each frame as a whole, by their names.
+    pub frame_models: Vec<String>,
+    /// Parts that the next stage is to look at; only a stage that says so ([`crate::StagePlan::takes_parts`]) may follow.
+    pub parts: Option<PartFormat>,
 }
 
 impl fmt::Display for EdgeFormat {
@@ -58,10 +90,14 @@ impl fmt::Display for EdgeFormat {
         }
         write!(f, " on {}", self.device)?;
         match &self.detections {
-            None => Ok(()),
-            Some(found) if found.landmarks > 0 => write!(f, " + detections with {} landmarks ({})", found.landmarks, found.model),
-            Some(found) => write!(f, " + detections ({})", found.model),
+            None => {}
+            Some(found) if found.landmarks > 0 => write!(f, " + detections with {} landmarks ({})", found.landmarks, found.model)?,
+            Some(found) => write!(f, " + detections ({})", found.model)?,
         }
+        if !self.frame_models.is_empty() {
+            write!(f, " + attributes ({})", self.frame_models.join(", "))?;
+        }
+        self.parts.as_ref().map_or(Ok(()), |parts| write!(f, ", to be looked at in {parts}"))
     }
 }
 
@@ -85,9 +121,12 @@ mod tests {
                 max_unanalysed_frames: 0,
                 has_identities: false,
             }),
+            ..EdgeFormat::default()
         };
         assert_eq!(format.to_string(), "1280x720 yuv420p 29.97 fps on cpu + detections with 5 landmarks (centerface)");
         assert_eq!(EdgeFormat::default().to_string(), "frames of any size on cpu");
+        let parts = EdgeFormat { frame_models: vec!["weather".into()], parts: Some(PartFormat::Tiles), ..EdgeFormat::default() };
+        assert_eq!(parts.to_string(), "frames of any size on cpu + attributes (weather), to be looked at in tiles");
         let live = EdgeFormat { streams: Some(3), is_live: true, ..EdgeFormat::default() };
         assert_eq!(live.to_string(), "frames of any size, 3 streams, live on cpu");
     }

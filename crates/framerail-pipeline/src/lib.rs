@@ -20,7 +20,7 @@ pub mod stream_set;
 pub use attachments::Attachments;
 pub use engine::{RunHandle, RunOptions, RunOutcome, RunSwitch, Stall, StreamControl};
 pub use error::{ErrorKind, RunError, StageError};
-pub use format::{DetectionFormat, EdgeFormat};
+pub use format::{DetectionFormat, EdgeFormat, PartFormat};
 pub use graph::{EdgeId, Graph, NodeId, NodeOptions, Probe, Verdict};
 pub use item::{Arrival, FrameItem, Item, StreamEnd};
 pub use plan::{LinkContext, LinkMismatch, PlanError, StagePlan, TensorRequest};

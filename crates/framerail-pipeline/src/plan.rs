@@ -103,6 +103,12 @@ pub trait StagePlan: Send {
         false
     }
 
+    /// Whether this stage looks at the parts that the stage before it hung on frames ([`EdgeFormat::parts`]) and gives whole frames.
+    /// No other stage may follow one that gives parts.
+    fn takes_parts(&self) -> bool {
+        false
+    }
+
     /// What this stage would make of each frame first, when the source can do it instead while it decodes.
     fn wants_tensor(&self) -> Option<TensorRequest> {
         None

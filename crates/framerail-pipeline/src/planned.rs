@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use framerail_core::Device;
 
 use crate::{
-    EdgeFormat, ErrorKind, LinkContext, PlanError, StagePlan, TensorRequest,
+    EdgeFormat, ErrorKind, LinkContext, LinkMismatch, PlanError, StagePlan, TensorRequest,
     copies::{self, CopyStages},
     description::{Origin, Span},
     diagnostic::{Diagnostic, Diagnostics},
@@ -127,6 +127,12 @@ impl Plan {
         if stage.parent.is_some() && input.is_none() {
             // The stage before it failed, and was reported.
             return Ok(None);
+        }
+        let parts = input.as_ref().and_then(|input| input.parts.as_ref());
+        if let Some(parts) = parts.filter(|_| !stage.plan.takes_parts() && !stage.is_inserted) {
+            let (needs, giver) = ("whole frames".into(), giver.clone().unwrap_or_default());
+            let mend = format!("put `infer MODEL` directly behind `{giver}`, to look at the {parts}");
+            return Err(self.mismatch(index, PlanError::Link(LinkMismatch { needs, mend }), input.zip(Some(giver))));
         }
         let is_on_device = input.as_ref().is_some_and(|input| input.device != Device::Cpu);
         let linked = if is_on_device && stage.plan.reads_pixels() && !stage.plan.takes_device_frames() {
