@@ -341,7 +341,7 @@ impl ModelCard {
 
     /// How a thing is called that a model for landmarks or segmentation found by itself: by the classes of its mask, the card's
     /// label, else the model's name.
-    pub(crate) fn thing_name(&self) -> String {
+    pub fn thing_name(&self) -> String {
         match (&self.output, self.labels.as_slice()) {
             (OutputCard::Segmentation(card), _) if !card.inside.is_empty() => card.inside.join("+"),
             (_, [label, ..]) => label.clone(),

@@ -170,6 +170,14 @@ impl OutputCard {
         }
     }
 
+    /// Landmarks of each thing that the model finds.
+    pub fn landmark_count(&self, card: &ModelCard) -> usize {
+        match self {
+            OutputCard::Landmarks(landmarks) => landmarks.count(card),
+            _ => card.landmarks.len(),
+        }
+    }
+
     /// The confidence threshold of a card that does not say one.
     pub(crate) fn default_confidence(&self) -> f32 {
         match self.task() {
