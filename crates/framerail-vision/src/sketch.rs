@@ -4,6 +4,7 @@ use framerail_core::{BBox, ColorDescription, Detection, DetectionOrigin, PixelFo
 
 use crate::{
     color::samples_from_rgb,
+    described::{classes_of, landmarks_of, parts_of},
     font::{glyphs, rasterise_glyphs, text_size},
 };
 
@@ -144,7 +145,7 @@ impl Sketch {
                 self.outline(&detection.bbox, rgb, width);
             }
             if options.landmarks {
-                for &landmark in &detection.landmarks {
+                for landmark in landmarks_of(detection) {
                     self.dot(landmark, rgb, line_width as f32 * 2.0 + 1.0);
                 }
             }
@@ -152,6 +153,7 @@ impl Sketch {
             if !caption.is_empty() {
                 self.caption(&detection.bbox, &caption, rgb, line_width);
             }
+            parts_of(detection).for_each(|parts| self.detections(parts, options));
         }
     }
 
@@ -172,7 +174,8 @@ fn caption(detection: &Detection, options: &DrawOptions) -> String {
     let name = options.labels.then(|| detection.label.name.to_string());
     let identity = detection.track_id.filter(|_| options.track_ids).map(|id| format!("#{id}"));
     let score = options.scores.then(|| format!("{:.0}%", detection.score * 100.0));
-    name.into_iter().chain(identity).chain(score).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+    let words = classes_of(&detection.attributes, options);
+    name.into_iter().chain(identity).chain(score).chain(words).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 fn luma(rgb: [u8; 3]) -> f32 {
