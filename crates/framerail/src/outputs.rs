@@ -16,6 +16,14 @@ pub(crate) fn output_path(template: &Path, info: &StreamInfo) -> PathBuf {
     expand(template, info, None)
 }
 
+/// The address of a stream's output: as [`output_path`], the name written as addresses have it.
+pub(crate) fn output_url(template: &str, info: &StreamInfo) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let encode = |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    let name: String = info.name.bytes().map(encode).collect();
+    template.replace("{stream}", &info.id.to_string()).replace("{name}", &name)
+}
+
 /// The path of one of many outputs of a stream: as [`output_path`], and `{index}`, or `{index:06}` for six digits, becomes a number.
 pub(crate) fn indexed_path(template: &Path, info: &StreamInfo, index: u64) -> PathBuf {
     expand(template, info, Some(index))
@@ -335,6 +343,13 @@ mod tests {
         assert_eq!(output_path(Path::new("-"), &stream(0, "clip")), Path::new("-"));
         assert!(has_stream_placeholder(Path::new("{stream}/x.png")) && !has_stream_placeholder(Path::new("x{index}.png")));
         assert!(has_index_placeholder(Path::new("a/{index:04}.png")) && !has_index_placeholder(Path::new("a/{index:z}.png")));
+    }
+
+    #[test]
+    fn a_name_leads_to_no_other_place_of_a_server() {
+        let url = |name| output_url("rtsp://host:8554/{stream}/{name}", &stream(3, name));
+        assert_eq!(url("door-1"), "rtsp://host:8554/3/door-1");
+        assert_eq!(url("../a b?x"), "rtsp://host:8554/3/..%2Fa%20b%3Fx");
     }
 
     #[test]

@@ -1,75 +1,18 @@
 //! A camera over RTSP that goes away, comes back and falls silent. The server is GStreamer's, of Debian's packages.
 
+mod rtsp_support;
+
 use std::{
-    io::{BufRead, BufReader, Write},
-    net::TcpListener,
-    path::Path,
-    process::{Child, ChildStdin, Command, Stdio},
     sync::Arc,
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use framerail::pipeline::{RunHandle, RunOptions, StreamState, StreamStats, Verdict};
 use parking_lot::Mutex;
+use rtsp_support::{Camera, free_port, has_server};
 
 /// Far beyond what any step takes.
 const PATIENCE: Duration = Duration::from_secs(90);
-
-/// Debian's Python, which sees Debian's GStreamer.
-const PYTHON: &str = "/usr/bin/python3";
-
-/// A server in a process of its own.
-struct Camera {
-    server: Child,
-    commands: ChildStdin,
-}
-
-impl Camera {
-    fn start(port: u16) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rtsp_server.py");
-        let mut server = Command::new(PYTHON)
-            .arg(script)
-            .arg(port.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("Debian's Python");
-        let commands = server.stdin.take().expect("piped");
-        let mut said = String::new();
-        BufReader::new(server.stdout.take().expect("piped")).read_line(&mut said).expect("a line");
-        assert_eq!(said.trim(), format!("ready {port}"), "the server did not start");
-        Self { server, commands }
-    }
-
-    fn tell(&mut self, command: &str) {
-        writeln!(self.commands, "{command}").expect("it listens");
-    }
-}
-
-impl Drop for Camera {
-    /// As a camera whose plug is pulled.
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
-
-/// Whether the packages are there; says loudly what to install where they are not.
-fn has_server() -> bool {
-    let probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst, GstRtspServer; Gst.init(None); \
-                 exit(not all(map(Gst.ElementFactory.find, ['x264enc', 'rtph264pay', 'videotestsrc'])))";
-    let found = Command::new(PYTHON).args(["-c", probe]).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
-    if !found {
-        let words = "NOT TESTED: live sources. GStreamer's RTSP server is missing; install scripts/requirements/debian-test.txt";
-        assert!(std::env::var_os("CI").is_none(), "{words}");
-        eprintln!("{words}");
-    }
-    found
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
-}
 
 /// Number, seconds on the stream's clock and on the wall's of every frame that left `read`.
 type Seen = Arc<Mutex<Vec<(u64, f64, f64)>>>;

@@ -1,8 +1,12 @@
-"""An RTSP server for one test: a camera at /cam, told by lines on standard input to starve its viewers and to feed them again.
+"""An RTSP server for one test: `rtsp_server.py PORT [FOLDER]`.
+
+A camera is at /cam, told by lines on standard input to starve its viewers and to feed them again. With a folder the server takes what is
+pushed to /in, and /sound for video with AAC, and puts each connection's video into a file of its own: 0.h264, 1.h264 and so on.
 
 It says `ready PORT` on standard output once it listens.
 """
 
+import os
 import sys
 import threading
 
@@ -17,6 +21,34 @@ CAMERA = (
     " ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! valve name=valve"
     " ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
 )
+
+
+# What comes is written at once: the server may be killed at any time.
+RECORDER = (
+    "rtph264depay name=depay0 ! video/x-h264,stream-format=byte-stream,alignment=au"
+    " ! filesink name=file buffer-mode=unbuffered sync=false async=false"
+)
+
+
+class Recorder:
+    """Gives each connection the next file that is not there yet."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def configure(self, _factory, media):
+        number = 0
+        while os.path.exists(path := os.path.join(self.folder, f"{number}.h264")):
+            number += 1
+        open(path, "x").close()
+        media.get_element().get_by_name("file").set_property("location", path)
+
+    def factory(self, launch):
+        factory = GstRtspServer.RTSPMediaFactory()
+        factory.set_transport_mode(GstRtspServer.RTSPTransportMode.RECORD)
+        factory.set_launch(f"( {launch} )")
+        factory.connect("media-configure", self.configure)
+        return factory
 
 
 class Camera:
@@ -55,6 +87,11 @@ def main():
     factory.set_shared(True)
     factory.connect("media-configure", camera.configure)
     server.get_mount_points().add_factory("/cam", factory)
+    if len(sys.argv) > 2:
+        recorder = Recorder(sys.argv[2])
+        server.get_mount_points().add_factory("/in", recorder.factory(RECORDER))
+        with_sound = RECORDER + " rtpmp4gdepay name=depay1 ! fakesink sync=false async=false"
+        server.get_mount_points().add_factory("/sound", recorder.factory(with_sound))
     if not server.attach(None):
         sys.exit(f"cannot listen on port {port}")
     print("ready", server.get_bound_port(), flush=True)

@@ -1,18 +1,25 @@
 //! The `write` stage: encodes frames, copies sound and subtitles beside them, completes the file.
 
+mod push;
+mod spec;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use framerail_core::{MediaKind, Packet, PixelFormat, SideStream, StreamId, StreamInfo};
-use framerail_media::{MediaWriter, Quality, WriteReport, WriterOptions, save_image};
+use framerail_core::{MediaKind, Packet, SideStream, StreamId, StreamInfo};
+use framerail_media::{MediaWriter, WriteReport, WriterOptions, push::check_push, save_image};
 use framerail_pipeline::{
-    ArgumentSpec, ConfigError, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, OptionKind, OptionSpec,
-    Options, PlanError, Registry, RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
+    ConfigError, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, Options, PlanError, Registry, RegistryError,
+    Stage, StageContext, StageError, StagePlan, Work,
 };
 
+use self::{
+    push::{PushCounters, Pusher},
+    spec::{Kind, Settings},
+};
 use super::link::host_frames;
 use crate::{
     convert::output_error,
@@ -24,111 +31,47 @@ use crate::{
 const JPEG_QUALITY: u8 = 95;
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
-    registry.register_with(spec(), |options| WritePlan::new(options).map(|plan| Box::new(plan) as Box<dyn StagePlan>))
-}
-
-fn spec() -> StageSpec {
-    StageSpec::sink("write", "encodes frames to a video file, with sound and subtitles copied")
-        .details(
-            "The container follows from the file name. Frame count, times, size, colour tags, tags and chapters are those of the input; \
-             sound and subtitle packets are copied as they are. The file appears under its name only when it is complete. With several \
-             streams, put {name} or {stream} into the file name. A picture's name (out.png) writes a stream of one frame.",
-        )
-        .argument(ArgumentSpec::required("file", OptionKind::Path, "file to write; {name} and {stream} stand for those of the stream"))
-        .option(OptionSpec::text("codec").help("FFmpeg's encoder name, such as libx264; the usual one of the container otherwise"))
-        .option(OptionSpec::float("crf", 0.0..=63.0).help("constant rate factor, lower is better; the encoder's default otherwise"))
-        .option(OptionSpec::integer("bitrate", 1..=1_000_000_000).unit("bits/s").help("mean bit rate in place of crf"))
-        .option(OptionSpec::text("preset").help("the encoder's preset, such as veryfast"))
-        .option(
-            OptionSpec::integer("gop", 1..=10_000).unit("frames").help("most frames between keyframes; the encoder's default otherwise"),
-        )
-        .option(
-            OptionSpec::integer("threads", 0..=256).default(0).help("encoder threads; 0: one a processor, the encoder's choice beyond 8"),
-        )
-        .option(
-            OptionSpec::text("pixel_format")
-                .help("pixel format to encode, such as yuv420p; the input's where the encoder takes it otherwise"),
-        )
-        .option(OptionSpec::text("format").help("FFmpeg's container name; by the file name otherwise"))
-        .option(OptionSpec::key_values("options").help("further options for the encoder by FFmpeg's names"))
-        .option(OptionSpec::key_values("format_options").help("further options for the container by FFmpeg's names"))
-        .option(OptionSpec::key_values("tags").help("tags to set on top of the input's; an empty value removes one"))
-        .option(OptionSpec::switch("keep_tags").default("yes").help("whether the input's tags and chapters are kept"))
-        .option(OptionSpec::switch("sound").default("yes").help("whether sound and subtitles are copied"))
-        .option(
-            OptionSpec::switch("pictures")
-                .default("no")
-                .help("whether cover pictures are copied; they would show what a `blur` has hidden"),
-        )
-        .option(OptionSpec::switch("overwrite").default("no").help("whether an existing file may be replaced"))
-        .example("read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4 crf=20 preset=fast", "a smaller, faster encode")
-        .example("read clips/ ! write 'small/{name}.mkv' codec=libx265", "every file of a folder")
+    registry.register_with(spec::spec(), |options| WritePlan::new(options).map(|plan| Box::new(plan) as Box<dyn StagePlan>))
 }
 
 struct WritePlan {
     template: PathBuf,
-    options: WriterOptions,
+    kind: Kind,
+    settings: Settings,
     sound: bool,
     pictures: bool,
+    is_live: bool,
 }
 
 impl WritePlan {
     fn new(options: &Options) -> Result<Self, ConfigError> {
-        if options.is_given("crf") && options.is_given("bitrate") {
-            return Err(ConfigError::at("bitrate", "crf and bitrate are both given").help("leave one out"));
-        }
-        let quality = match (options.optional_float("crf"), options.optional_integer("bitrate")) {
-            (Some(crf), _) => Quality::Crf(crf),
-            (None, Some(rate)) => Quality::BitRate(u64::try_from(rate).unwrap_or(0)),
-            (None, None) => Quality::EncoderDefault,
-        };
-        let text = |name| options.optional_text(name).map(str::to_owned);
-        let pairs = |name| options.optional_key_values(name).unwrap_or_default().to_vec();
-        let writer = WriterOptions {
-            format: text("format"),
-            codec: text("codec"),
-            quality,
-            preset: text("preset"),
-            gop: options.optional_integer("gop").and_then(|gop| u32::try_from(gop).ok()),
-            threads: encoder_threads(options.count("threads")),
-            pixel_format: options.optional_text("pixel_format").map(pixel_format).transpose()?,
-            encoder_options: pairs("options"),
-            format_options: pairs("format_options"),
-            metadata: pairs("tags"),
-            keep_metadata: options.switch("keep_tags"),
-            overwrite: options.switch("overwrite"),
-            ..WriterOptions::default()
-        };
+        let template = options.path("file").to_owned();
+        let kind = Kind::of(&template);
         Ok(Self {
-            template: options.path("file").to_owned(),
-            options: writer,
+            kind,
+            settings: Settings::new(kind, options)?,
             sound: options.switch("sound"),
             pictures: options.switch("pictures"),
+            is_live: false,
+            template,
         })
     }
-}
-
-/// Encoders take more threads than there are processors when they think they are alone; each holds frames.
-fn encoder_threads(given: usize) -> usize {
-    let processors = std::thread::available_parallelism().map_or(0, std::num::NonZeroUsize::get);
-    if given == 0 && processors <= 8 { processors } else { given }
-}
-
-fn pixel_format(name: &str) -> Result<PixelFormat, ConfigError> {
-    name.parse().map_err(|()| {
-        let known: Vec<&str> = PixelFormat::ALL.iter().map(|format| format.name()).collect();
-        ConfigError::at("pixel_format", format_args!("no pixel format is called `{name}`"))
-            .help(format_args!("there are {}", known.join(", ")))
-    })
 }
 
 impl StagePlan for WritePlan {
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = host_frames(input)?;
         OneStreamGuard::check_count(&self.template, input.streams)?;
-        outputs::check_output(&self.template, self.options.overwrite)?;
+        self.is_live = input.is_live;
+        self.settings.settle(self.kind, input.is_live);
+        let options = &self.settings.writer;
+        if let (Kind::Server, Some(url)) = (self.kind, self.template.to_str()) {
+            check_push(url, options).map_err(output_error)?;
+            return Ok(None);
+        }
+        outputs::check_output(&self.template, options.overwrite)?;
         if !is_image(&self.template) {
-            MediaWriter::check(&self.template, &self.options).map_err(output_error)?;
+            MediaWriter::check(&self.template, options).map_err(output_error)?;
         }
         Ok(None)
     }
@@ -149,9 +92,16 @@ struct Video {
     sides: Vec<Option<usize>>,
 }
 
+/// A stream on its way to a server.
+struct Pushed {
+    pusher: Pusher,
+    sides: Vec<Option<usize>>,
+}
+
 /// An output that is not complete yet.
 enum Output {
     Video(Box<Video>),
+    Server(Box<Pushed>),
     /// The frame waits for the stream's end: a second one makes the whole a mistake, and then no file is written.
     Picture {
         path: PathBuf,
@@ -167,9 +117,11 @@ struct Counters {
     packets_skipped: Counter,
     pictures_skipped: Counter,
     bytes: Counter,
+    segments: Counter,
     converted: Counter,
     rescaled: Counter,
     rounded: Counter,
+    push: PushCounters,
 }
 
 struct Write {
@@ -190,10 +142,15 @@ impl Stage for Write {
             packets_skipped: context.counter("packets_skipped"),
             pictures_skipped: context.counter("cover_pictures_left_out"),
             bytes: context.counter("bytes_written"),
+            segments: context.counter("segments_written"),
             converted: context.counter("frames_converted"),
             rescaled: context.counter("frames_rescaled"),
             rounded: context.counter("timestamps_rounded"),
+            push: PushCounters::new(context),
         });
+        if self.plan.kind == Kind::Server && !self.plan.is_live {
+            context.notice("frames are pushed as fast as they come; realtime=yes in `read` gives them at their own time");
+        }
         Ok(())
     }
 
@@ -201,6 +158,7 @@ impl Stage for Write {
         let frame = &item.frame;
         match self.open.get_mut(&frame.stream) {
             Some(Output::Video(video)) => video.writer.write_frame(frame).map_err(output_error)?,
+            Some(Output::Server(pushed)) => pushed.pusher.frame(frame)?,
             Some(Output::Picture { path, item: Some(_) }) => {
                 let message = format!("{}: the stream has more than one frame; write a video, or use `frames`", path.display());
                 return Err(StageError::new(ErrorKind::Usage, message));
@@ -234,16 +192,21 @@ impl Stage for Write {
 
 impl Write {
     fn begin(&mut self, info: &Arc<StreamInfo>) -> Result<(), StageError> {
-        let path = outputs::output_path(&self.plan.template, info);
+        let path = match (self.plan.kind, self.plan.template.to_str()) {
+            (Kind::Server, Some(url)) => PathBuf::from(outputs::output_url(url, info)),
+            _ => outputs::output_path(&self.plan.template, info),
+        };
         if self.written.contains(&path) {
             let message =
                 format!("{}: a second stream would overwrite the first; put {{name}} or {{stream}} into the file name", path.display());
             return Err(StageError::new(ErrorKind::Output, message));
         }
         self.written.push(path.clone());
-        let output = if is_image(&path) {
+        let output = if self.plan.kind == Kind::Server {
+            Output::Server(Box::new(self.connect(&path, info)?))
+        } else if is_image(&path) {
             outputs::refuse_source(&path, info)?;
-            outputs::check_output(&path, self.plan.options.overwrite)?;
+            outputs::check_output(&path, self.plan.settings.writer.overwrite)?;
             Output::Picture { path, item: None }
         } else {
             Output::Video(Box::new(self.create(&path, info)?))
@@ -253,7 +216,28 @@ impl Write {
     }
 
     fn create(&self, path: &Path, info: &StreamInfo) -> Result<Video, StageError> {
-        let options = WriterOptions { offset_micros: info.start_offset_micros, ..self.plan.options.clone() };
+        let (kept, sides) = self.selected(path, info);
+        let options = self.options(info);
+        let writer = MediaWriter::create(path, &options, &kept).map_err(|error| naming(path, output_error(error)))?;
+        Ok(Video { writer, sides })
+    }
+
+    fn connect(&self, path: &Path, info: &StreamInfo) -> Result<Pushed, StageError> {
+        let (kept, sides) = self.selected(path, info);
+        let Some(counters) = &self.counters else {
+            return Err(StageError::new(ErrorKind::Internal, "a stream came before the stage's start"));
+        };
+        let (options, settings) = (self.options(info), &self.plan.settings.push);
+        let pusher = Pusher::start(&path.to_string_lossy(), &options, settings, &kept, &counters.push)?;
+        Ok(Pushed { pusher, sides })
+    }
+
+    fn options(&self, info: &StreamInfo) -> WriterOptions {
+        WriterOptions { offset_micros: info.start_offset_micros, ..self.plan.settings.writer.clone() }
+    }
+
+    /// The stream with those of its side streams that are kept, and where each of them went.
+    fn selected(&self, path: &Path, info: &StreamInfo) -> (StreamInfo, Vec<Option<usize>>) {
         let mut kept = StreamInfo { side_streams: Vec::new(), ..info.clone() };
         let mut sides = Vec::new();
         for side in &info.side_streams {
@@ -271,8 +255,7 @@ impl Write {
                 info.source
             ));
         }
-        let writer = MediaWriter::create(path, &options, &kept).map_err(|error| naming(path, output_error(error)))?;
-        Ok(Video { writer, sides })
+        (kept, sides)
     }
 
     /// Whether a side stream goes into the output; chapters always do.
@@ -282,10 +265,19 @@ impl Write {
 
     /// Copies a packet whose stream is kept.
     fn copy(&mut self, mut packet: Packet) -> Result<(), StageError> {
-        let Some(Output::Video(video)) = self.open.get_mut(&packet.stream) else { return Ok(()) };
-        let Some(side_stream) = video.sides.get(packet.side_stream).copied().flatten() else { return Ok(()) };
+        let output = self.open.get_mut(&packet.stream);
+        let sides = match &output {
+            Some(Output::Video(video)) => &video.sides,
+            Some(Output::Server(pushed)) => &pushed.sides,
+            _ => return Ok(()),
+        };
+        let Some(side_stream) = sides.get(packet.side_stream).copied().flatten() else { return Ok(()) };
         packet.side_stream = side_stream;
-        video.writer.write_packet(&packet).map_err(output_error)
+        match output {
+            Some(Output::Video(video)) => video.writer.write_packet(&packet).map_err(output_error),
+            Some(Output::Server(pushed)) => pushed.pusher.packet(&packet),
+            _ => Ok(()),
+        }
     }
 
     fn complete(&mut self, id: StreamId) -> Result<(), StageError> {
@@ -294,6 +286,11 @@ impl Write {
                 let path = video.writer.path().display().to_string();
                 let report = video.writer.finish().map_err(output_error)?;
                 self.count(&path, &report);
+            }
+            Some(Output::Server(pushed)) => {
+                let report = pushed.pusher.complete()?;
+                // Its thread has counted what was sent.
+                self.count_encoding(&report);
             }
             Some(Output::Picture { path, item: Some(item) }) => {
                 write_picture(&item, &path)?;
@@ -314,12 +311,18 @@ impl Write {
         counters.packets.add(report.packets_copied);
         counters.packets_skipped.add(report.packets_skipped);
         counters.bytes.add(report.bytes);
-        counters.converted.add(report.frames_converted);
-        counters.rescaled.add(report.frames_rescaled);
-        counters.rounded.add(report.timestamps_rounded);
+        counters.segments.add(report.segments);
+        self.count_encoding(report);
         for warning in &report.warnings {
             counters.context.notice(format_args!("{path}: {warning}"));
         }
+    }
+
+    fn count_encoding(&self, report: &WriteReport) {
+        let Some(counters) = &self.counters else { return };
+        counters.converted.add(report.frames_converted);
+        counters.rescaled.add(report.frames_rescaled);
+        counters.rounded.add(report.timestamps_rounded);
     }
 }
 

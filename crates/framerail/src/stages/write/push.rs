@@ -1,0 +1,422 @@
+//! Pushes one stream to a server, which may be lost and found again, by a thread of its own.
+//!
+//! The stage encodes and puts packets into a bounded buffer; the thread connects, sends and connects again. A server that was out of
+//! reach gets a new keyframe first, and everything from there on.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use framerail_core::{Frame, Packet, StreamInfo};
+use framerail_media::{
+    CancelFlag, MediaError, PushConnection, PushEncoder, PushOptions, PushPacket, PushTarget, WriteReport, WriterOptions,
+};
+use framerail_pipeline::{Counter, ErrorKind, StageContext, StageError};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::convert::output_error;
+
+/// Longest wait without a look at whether the run ends.
+const WAIT_SLICE: Duration = Duration::from_millis(50);
+/// Longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long the rest may take to be sent when a stream that may drop ends.
+const GOODBYE: Duration = Duration::from_secs(3);
+/// How long the rest of a file may take.
+const LAST_WORDS: Duration = Duration::from_secs(30);
+/// Attempts in a row to reach a server while the pipeline waits for it, unless the user says otherwise: half a minute.
+const PATIENT_RETRIES: u32 = 6;
+/// Packets of sound and others for each frame of the buffer.
+const PACKETS_PER_FRAME: usize = 8;
+
+/// What to do when a server cannot be reached, or is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnLoss {
+    Retry,
+    Fail,
+}
+
+/// How a server is pushed to.
+#[derive(Clone, Debug)]
+pub(super) struct PushSettings {
+    pub(super) push: PushOptions,
+    pub(super) on_loss: OnLoss,
+    /// Attempts in a row; no limit where it is none.
+    pub(super) retries: Option<u32>,
+    pub(super) retry_wait: Duration,
+    /// Encoded frames that wait at most.
+    pub(super) buffer: usize,
+    /// Whether the pipeline waits when the buffer is full; by the input where it is none.
+    pub(super) waits: Option<bool>,
+}
+
+impl PushSettings {
+    /// Settles what follows from the input.
+    pub(super) fn settle(&mut self, is_live: bool) {
+        let waits = *self.waits.get_or_insert(!is_live);
+        self.retries = self.retries.or(waits.then_some(PATIENT_RETRIES));
+    }
+
+    fn waits(&self) -> bool {
+        self.waits.unwrap_or(false)
+    }
+}
+
+/// What is counted on the way to servers.
+#[derive(Clone)]
+pub(super) struct PushCounters {
+    context: StageContext,
+    frames: Counter,
+    packets: Counter,
+    packets_skipped: Counter,
+    bytes: Counter,
+    frames_not_sent: Counter,
+    packets_not_sent: Counter,
+    reconnects: Counter,
+}
+
+impl PushCounters {
+    pub(super) fn new(context: &StageContext) -> Self {
+        Self {
+            context: context.clone(),
+            frames: context.counter("frames_written"),
+            packets: context.counter("packets_copied"),
+            packets_skipped: context.counter("packets_skipped"),
+            bytes: context.counter("bytes_written"),
+            frames_not_sent: context.counter("frames_not_sent"),
+            packets_not_sent: context.counter("packets_not_sent"),
+            reconnects: context.counter("reconnects"),
+        }
+    }
+
+    fn lost(&self, packet: &PushPacket) {
+        let counter = if packet.is_video() { &self.frames_not_sent } else { &self.packets_not_sent };
+        counter.add(1);
+    }
+
+    fn sent(&self, packet: &PushPacket, is_taken: bool) {
+        let counter = match (packet.is_video(), is_taken) {
+            (true, _) => &self.frames,
+            (false, true) => &self.packets,
+            (false, false) => &self.packets_skipped,
+        };
+        counter.add(1);
+        self.bytes.add(if is_taken { packet.bytes() as u64 } else { 0 });
+    }
+}
+
+/// What lies between the stage and the thread.
+struct Line {
+    settings: PushSettings,
+    counters: PushCounters,
+    shown: String,
+    stop: Arc<AtomicBool>,
+    abort: Arc<AtomicBool>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<PushPacket>,
+    frames_waiting: usize,
+    /// Pictures are left out until the next keyframe: those before it are gone.
+    awaits_keyframe: bool,
+    /// The encoder is to make a keyframe.
+    wants_keyframe: bool,
+    /// Nothing comes in any more.
+    is_closed: bool,
+    connections: u64,
+    /// The thread cannot go on.
+    failure: Option<StageError>,
+    /// What went wrong last.
+    trouble: Option<String>,
+}
+
+impl State {
+    fn pop(&mut self) -> Option<PushPacket> {
+        let packet = self.waiting.pop_front()?;
+        self.frames_waiting -= usize::from(packet.is_video());
+        Some(packet)
+    }
+
+    /// Lets the oldest pictures go, up to the next keyframe behind the first packet.
+    fn shorten(&mut self, counters: &PushCounters) {
+        let keep = self.waiting.iter().skip(1).position(PushPacket::is_keyframe).map(|place| place + 1);
+        if keep.is_none() {
+            (self.awaits_keyframe, self.wants_keyframe) = (true, true);
+        }
+        self.let_go(keep.unwrap_or(self.waiting.len()), counters);
+    }
+
+    /// Begins anew for a server that was out of reach: with the next picture, where pictures may be dropped, else with the first
+    /// keyframe that waits.
+    fn begin_anew(&mut self, waits: bool, counters: &PushCounters) {
+        if !waits {
+            self.let_go(self.waiting.len(), counters);
+            self.awaits_keyframe = true;
+        }
+        self.wants_keyframe |= !self.waiting.iter().any(PushPacket::is_keyframe);
+    }
+
+    fn let_go(&mut self, count: usize, counters: &PushCounters) {
+        for _ in 0..count {
+            if let Some(packet) = self.pop() {
+                counters.lost(&packet);
+            }
+        }
+    }
+}
+
+impl Line {
+    fn is_full(&self, state: &State) -> bool {
+        state.frames_waiting >= self.settings.buffer || state.waiting.len() >= self.settings.buffer.saturating_mul(PACKETS_PER_FRAME)
+    }
+
+    /// The stage's side: puts a packet in, and says whether the encoder is to make a keyframe.
+    fn push(&self, packet: PushPacket) -> Result<bool, StageError> {
+        let mut state = self.state.lock();
+        while self.is_full(&state) && state.failure.is_none() {
+            if self.abort.load(Ordering::SeqCst) {
+                return Err(StageError::new(ErrorKind::Cancelled, format!("stopped while {} was waited for", self.shown)));
+            }
+            // A run that is told to stop waits for nobody.
+            if !self.settings.waits() || self.stop.load(Ordering::SeqCst) {
+                state.shorten(&self.counters);
+            } else {
+                self.changed.wait_for(&mut state, WAIT_SLICE);
+            }
+        }
+        if let Some(failure) = &state.failure {
+            return Err(failure.clone());
+        }
+        if packet.is_keyframe() {
+            state.awaits_keyframe = false;
+        }
+        if state.awaits_keyframe {
+            self.counters.lost(&packet);
+        } else {
+            state.frames_waiting += usize::from(packet.is_video());
+            state.waiting.push_back(packet);
+            self.changed.notify_all();
+        }
+        Ok(std::mem::take(&mut state.wants_keyframe))
+    }
+
+    fn close(&self) {
+        self.state.lock().is_closed = true;
+        self.changed.notify_all();
+    }
+
+    // The thread's side.
+
+    /// The next packet, once it is there; `None` when all are sent and no more come.
+    fn take(&self) -> Option<PushPacket> {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(packet) = state.pop() {
+                self.changed.notify_all();
+                return Some(packet);
+            }
+            if state.is_closed {
+                return None;
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+
+    fn connected(&self, warnings: &[String]) {
+        let mut state = self.state.lock();
+        state.connections += 1;
+        let was_lost = state.trouble.take().is_some();
+        if state.connections > 1 {
+            self.counters.reconnects.add(1);
+        } else {
+            warnings.iter().for_each(|warning| self.counters.context.notice(format_args!("{}: {warning}", self.shown)));
+        }
+        if was_lost {
+            state.begin_anew(self.settings.waits(), &self.counters);
+        }
+        self.changed.notify_all();
+    }
+
+    /// Takes note of a failure; says whether to try again.
+    fn failed(&self, error: &MediaError, attempt: u32) -> bool {
+        let mut state = self.state.lock();
+        let is_first = state.trouble.is_none();
+        state.trouble = Some(error.to_string());
+        if error.is_usage() || self.settings.on_loss == OnLoss::Fail || self.settings.retries.is_some_and(|most| attempt > most) {
+            let hint = if self.settings.on_loss == OnLoss::Fail { "; on_loss=retry tries again" } else { "" };
+            let kind = if error.is_usage() { ErrorKind::Usage } else { ErrorKind::Output };
+            state.failure.get_or_insert(StageError::new(kind, format!("{}{hint}", self.naming(error))));
+            self.changed.notify_all();
+            return false;
+        }
+        if is_first {
+            self.counters.context.notice(format_args!("{}; trying again", self.naming(error)));
+        }
+        !state.is_closed
+    }
+
+    fn naming(&self, error: &MediaError) -> String {
+        let words = error.to_string();
+        if words.contains(&self.shown) { words } else { format!("{}: {words}", self.shown) }
+    }
+
+    fn pause(&self, time: Duration) {
+        let (mut state, end) = (self.state.lock(), Instant::now() + time);
+        while !state.is_closed && !self.changed.wait_until(&mut state, end).timed_out() {}
+    }
+}
+
+/// The thread's work: connects, sends, and connects again until there is nothing more to send.
+fn run(line: &Line, target: &PushTarget, cancel: &CancelFlag) {
+    let (mut pause, mut attempt) = (line.settings.retry_wait, 0);
+    loop {
+        let error = match target.connect(cancel) {
+            Ok(connection) => {
+                line.connected(connection.warnings());
+                let (sent, error) = send_all(line, connection);
+                if sent {
+                    (pause, attempt) = (line.settings.retry_wait, 0);
+                }
+                error
+            }
+            Err(error) => Some(error),
+        };
+        attempt += 1;
+        match error {
+            None | Some(MediaError::Cancelled { .. }) => return,
+            Some(error) if !line.failed(&error, attempt) => return,
+            Some(_) => line.pause(pause),
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE.max(line.settings.retry_wait));
+    }
+}
+
+/// Sends what comes until the connection breaks; `None` when all was sent and the server knows. Also whether a picture went through.
+fn send_all(line: &Line, mut connection: PushConnection) -> (bool, Option<MediaError>) {
+    let mut sent = false;
+    while let Some(packet) = line.take() {
+        if !sent && !packet.is_keyframe() {
+            line.counters.lost(&packet);
+            continue;
+        }
+        match connection.write(&packet) {
+            Ok(is_taken) => line.counters.sent(&packet, is_taken),
+            Err(error) => {
+                line.counters.lost(&packet);
+                return (sent, Some(error));
+            }
+        }
+        sent = true;
+    }
+    (sent, connection.finish().err())
+}
+
+/// One stream on its way to a server.
+pub(super) struct Pusher {
+    encoder: PushEncoder,
+    line: Arc<Line>,
+    thread: Option<JoinHandle<()>>,
+    /// Ends blocking calls of the thread.
+    cancel: CancelFlag,
+}
+
+impl Pusher {
+    pub(super) fn start(
+        url: &str,
+        options: &WriterOptions,
+        settings: &PushSettings,
+        info: &StreamInfo,
+        counters: &PushCounters,
+    ) -> Result<Self, StageError> {
+        let encoder = PushEncoder::open(url, options, &settings.push, info).map_err(output_error)?;
+        let (target, cancel) = (encoder.target(), CancelFlag::default());
+        let context = &counters.context;
+        let line = Arc::new(Line {
+            settings: settings.clone(),
+            counters: counters.clone(),
+            shown: target.shown(),
+            stop: context.stop_flag(),
+            abort: context.abort_flag(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let (own, flag) = (Arc::clone(&line), Arc::clone(&cancel));
+        let spawned = thread::Builder::new().name("push".into()).spawn(move || run(&own, &target, &flag));
+        let thread = spawned.map_err(|error| StageError::new(ErrorKind::Resource, format!("no thread to push with: {error}")))?;
+        Ok(Self { encoder, line, thread: Some(thread), cancel })
+    }
+
+    pub(super) fn frame(&mut self, frame: &Frame) -> Result<(), StageError> {
+        let packets = self.encoder.encode(frame).map_err(output_error)?;
+        self.push(packets)
+    }
+
+    pub(super) fn packet(&mut self, packet: &Packet) -> Result<(), StageError> {
+        let packets = self.encoder.copy(packet).map_err(output_error)?;
+        self.push(packets)
+    }
+
+    fn push(&mut self, packets: impl IntoIterator<Item = PushPacket>) -> Result<(), StageError> {
+        for packet in packets {
+            if self.line.push(packet)? {
+                self.encoder.request_keyframe();
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the rest and says goodbye, for a bounded time.
+    pub(super) fn complete(mut self) -> Result<WriteReport, StageError> {
+        let rest = self.encoder.drain().map_err(output_error)?;
+        self.push(rest)?;
+        self.line.close();
+        let is_patient = self.line.settings.waits() && !self.line.stop.load(Ordering::SeqCst);
+        self.end(if is_patient { LAST_WORDS } else { GOODBYE });
+        let mut state = self.line.state.lock();
+        let left = state.waiting.len();
+        state.let_go(left, &self.line.counters);
+        self.outcome(&state)?;
+        drop(state);
+        Ok(self.encoder.report())
+    }
+
+    fn outcome(&self, state: &MutexGuard<'_, State>) -> Result<(), StageError> {
+        if let Some(failure) = &state.failure {
+            return Err(failure.clone());
+        }
+        if state.connections == 0 && self.encoder.report().frames > 0 {
+            let (shown, reason) = (&self.line.shown, state.trouble.as_deref().unwrap_or("it did not answer in time"));
+            return Err(StageError::new(ErrorKind::Output, format!("{shown} was never reached, and nothing was sent: {reason}")));
+        }
+        Ok(())
+    }
+
+    /// Waits for the thread, then ends its blocking calls. One that hangs in a call of the system is left to end by itself.
+    fn end(&mut self, patience: Duration) {
+        let Some(thread) = self.thread.take() else { return };
+        for limit in [patience, GOODBYE] {
+            let began = Instant::now();
+            while !thread.is_finished() && began.elapsed() < limit && !self.line.abort.load(Ordering::SeqCst) {
+                thread::sleep(Duration::from_millis(5));
+            }
+            self.cancel.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Drop for Pusher {
+    fn drop(&mut self) {
+        self.cancel.store(true, Ordering::SeqCst);
+        self.line.close();
+        self.end(Duration::ZERO);
+    }
+}

@@ -1,0 +1,278 @@
+//! What `write` says of itself, and what its options ask for.
+
+use std::{path::Path, time::Duration};
+
+use framerail_core::PixelFormat;
+use framerail_media::{HlsOptions, PlaylistKind, PushOptions, Quality, SegmentFormat, WriterOptions};
+use framerail_pipeline::{ArgumentSpec, ConfigError, OptionKind, OptionSpec, Options, StageSpec};
+
+use super::push::{OnLoss, PushSettings};
+
+/// The options that are about playlists alone.
+const PLAYLIST_OPTIONS: [&str; 4] = ["segment", "playlist", "segments", "segment_format"];
+/// The options that are about servers alone.
+const SERVER_OPTIONS: [&str; 7] = ["transport", "on_loss", "retries", "retry_wait", "timeout", "buffer", "when_full"];
+
+/// Time between keyframes for servers, unless `gop` is given: who joins a stream waits for the next.
+const KEYFRAMES_FOR_VIEWERS: Duration = Duration::from_secs(2);
+
+/// Where an output goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A file, which appears when it is complete.
+    File,
+    /// An HLS playlist, which is there while it is written.
+    Playlist,
+    /// A server that is pushed to.
+    Server,
+}
+
+impl Kind {
+    pub(super) fn of(name: &Path) -> Self {
+        let is_playlist = name.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("m3u8"));
+        match name.to_str() {
+            Some(url) if url.contains("://") && !url.starts_with("file://") => Kind::Server,
+            _ if is_playlist => Kind::Playlist,
+            _ => Kind::File,
+        }
+    }
+}
+
+pub(super) fn spec() -> StageSpec {
+    live_options().into_iter().fold(own_spec(), StageSpec::option)
+}
+
+fn own_spec() -> StageSpec {
+    StageSpec::sink("write", "encodes frames to a video file, an HLS playlist or a server, with sound and subtitles copied")
+        .details(
+            "The container follows from the file name. Frame count, times, size, colour tags, tags and chapters are those of the input; \
+             sound and subtitle packets are copied as they are. The file appears under its name only when it is complete. With several \
+             streams, put {name} or {stream} into the file name. A picture's name (out.png) writes a stream of one frame.\n\n\
+             A name that ends in .m3u8 is an HLS playlist with its segments beside it. It is there from its first segment on and can be \
+             played at any moment. An address (rtsp, rtmp, srt, udp) is pushed to; a server that is lost is reached again.",
+        )
+        .argument(ArgumentSpec::required(
+            "file",
+            OptionKind::Path,
+            "file to write, playlist (.m3u8), or address to push to; {name} and {stream} stand for those of the stream",
+        ))
+        .option(OptionSpec::text("codec").help("FFmpeg's encoder name, such as libx264; the usual one of the container otherwise"))
+        .option(OptionSpec::float("crf", 0.0..=63.0).help("constant rate factor, lower is better; the encoder's default otherwise"))
+        .option(OptionSpec::integer("bitrate", 1..=1_000_000_000).unit("bits/s").help("mean bit rate in place of crf"))
+        .option(OptionSpec::text("preset").help("the encoder's preset, such as veryfast"))
+        .option(
+            OptionSpec::integer("gop", 1..=10_000)
+                .unit("frames")
+                .help("most frames between keyframes; the encoder's default otherwise, 2 s for servers"),
+        )
+        .option(
+            OptionSpec::integer("threads", 0..=256).default(0).help("encoder threads; 0: one a processor, the encoder's choice beyond 8"),
+        )
+        .option(
+            OptionSpec::text("pixel_format")
+                .help("pixel format to encode, such as yuv420p; the input's where the encoder takes it otherwise"),
+        )
+        .option(OptionSpec::text("format").help("FFmpeg's container name; by the file name otherwise"))
+        .option(OptionSpec::key_values("options").help("further options for the encoder by FFmpeg's names"))
+        .option(OptionSpec::key_values("format_options").help("further options for the container by FFmpeg's names"))
+        .option(OptionSpec::key_values("tags").help("tags to set on top of the input's; an empty value removes one"))
+        .option(OptionSpec::switch("keep_tags").default("yes").help("whether the input's tags and chapters are kept"))
+        .option(OptionSpec::switch("sound").default("yes").help("whether sound and subtitles are copied"))
+        .option(
+            OptionSpec::switch("pictures")
+                .default("no")
+                .help("whether cover pictures are copied; they would show what a `blur` has hidden"),
+        )
+        .option(OptionSpec::switch("overwrite").default("no").help("whether an existing file, or playlist with segments, may be replaced"))
+        .example("read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4 crf=20 preset=fast", "a smaller, faster encode")
+        .example("read clips/ ! write 'small/{name}.mkv' codec=libx265", "every file of a folder")
+        .example("read rtsp://host/cam ! infer centerface ! blur ! write out/{stream}.m3u8 overwrite=yes", "live pictures for browsers")
+        .example("read rtsp://host/cam ! infer centerface ! draw ! write rtsp://server/faces", "to a server of streams")
+}
+
+fn live_options() -> Vec<OptionSpec> {
+    let playlists = [
+        ("auto", "live for live and paced streams, event for files"),
+        ("event", "every segment so far; it grows until its end"),
+        ("vod", "every segment; it appears when all are there"),
+        ("live", "the latest segments; older ones are deleted"),
+    ];
+    let when_full = [
+        ("auto", "wait for files, drop for live and paced streams"),
+        ("wait", "the pipeline waits"),
+        ("drop", "the oldest pictures give way, up to a keyframe; counted"),
+    ];
+    vec![
+        OptionSpec::choice(
+            "low_latency",
+            &[("auto", "for playlists and servers, of live and paced streams"), ("yes", "on"), ("no", "off")],
+        )
+        .default("auto")
+        .help("whether the encoder gives each frame at once, with a fast preset"),
+        OptionSpec::time("segment").default("2s").help("playlist: length of a segment; keyframes are set accordingly"),
+        OptionSpec::choice("playlist", &playlists).default("auto").help("playlist: which segments it names"),
+        OptionSpec::integer("segments", 2..=10_000)
+            .default(6)
+            .help("playlist: how many a live one names; as many more are kept for players that are behind"),
+        OptionSpec::choice("segment_format", &[("ts", "MPEG-TS"), ("fmp4", "fragmented MP4")])
+            .default("ts")
+            .help("playlist: what segments are"),
+        OptionSpec::choice("transport", &[("tcp", "loses nothing"), ("udp", "less delay")])
+            .default("tcp")
+            .help("server: how RTSP sends its packets"),
+        OptionSpec::choice("on_loss", &[("retry", "it is reached again after a while; counted"), ("fail", "the run fails")])
+            .default("retry")
+            .help("server: what to do when it cannot be reached, or is lost"),
+        OptionSpec::integer("retries", 0..=1_000_000)
+            .help("server: attempts in a row to reach it before the run fails; 6 while the pipeline waits, no limit otherwise"),
+        OptionSpec::time("retry_wait")
+            .default("500ms")
+            .help("server: wait before the first attempt; doubled for each further one, up to 30s"),
+        OptionSpec::time("timeout").default("5s").help("server: longest wait for it to take something before it counts as lost"),
+        OptionSpec::integer("buffer", 1..=100_000).default(250).unit("frames").help("server: encoded frames that wait for it at most"),
+        OptionSpec::choice("when_full", &when_full).default("auto").help("server: what happens when the buffer is full"),
+    ]
+}
+
+/// What the options ask for.
+pub(super) struct Settings {
+    pub(super) writer: WriterOptions,
+    pub(super) push: PushSettings,
+    /// As asked for; by the input otherwise.
+    pub(super) low_latency: Option<bool>,
+    /// By the input where it is none.
+    pub(super) playlist: Option<PlaylistKind>,
+    pub(super) segments: u32,
+}
+
+impl Settings {
+    pub(super) fn new(kind: Kind, options: &Options) -> Result<Self, ConfigError> {
+        if options.is_given("crf") && options.is_given("bitrate") {
+            return Err(ConfigError::at("bitrate", "crf and bitrate are both given").help("leave one out"));
+        }
+        check_kind(kind, options)?;
+        let quality = match (options.optional_float("crf"), options.optional_integer("bitrate")) {
+            (Some(crf), _) => Quality::Crf(crf),
+            (None, Some(rate)) => Quality::BitRate(u64::try_from(rate).unwrap_or(0)),
+            (None, None) => Quality::EncoderDefault,
+        };
+        let text = |name| options.optional_text(name).map(str::to_owned);
+        let pairs = |name| options.optional_key_values(name).unwrap_or_default().to_vec();
+        let writer = WriterOptions {
+            format: text("format"),
+            codec: text("codec"),
+            quality,
+            preset: text("preset"),
+            gop: options.optional_integer("gop").and_then(|gop| u32::try_from(gop).ok()),
+            threads: encoder_threads(options.count("threads")),
+            pixel_format: options.optional_text("pixel_format").map(pixel_format).transpose()?,
+            encoder_options: pairs("options"),
+            format_options: pairs("format_options"),
+            metadata: pairs("tags"),
+            keep_metadata: options.switch("keep_tags"),
+            overwrite: options.switch("overwrite"),
+            hls: hls(options)?,
+            ..WriterOptions::default()
+        };
+        let segments = u32::try_from(options.integer("segments")).unwrap_or(u32::MAX);
+        let playlist = match options.choice("playlist") {
+            "event" => Some(PlaylistKind::Event),
+            "vod" => Some(PlaylistKind::Vod),
+            "live" => Some(PlaylistKind::Live { segments }),
+            _ => None,
+        };
+        let low_latency = match options.choice("low_latency") {
+            "yes" => Some(true),
+            "no" => Some(false),
+            _ => None,
+        };
+        Ok(Self { writer, push: push(options)?, low_latency, playlist, segments })
+    }
+
+    /// Settles what follows from the input.
+    pub(super) fn settle(&mut self, kind: Kind, is_live: bool) {
+        self.writer.low_latency = self.low_latency.unwrap_or(is_live && kind != Kind::File);
+        self.writer.hls.playlist = self.playlist.unwrap_or(match is_live {
+            true => PlaylistKind::Live { segments: self.segments },
+            false => PlaylistKind::Event,
+        });
+        self.writer.hls.has_wall_clock = is_live;
+        if kind == Kind::Server && self.writer.gop.is_none() {
+            self.writer.keyframe_every = Some(KEYFRAMES_FOR_VIEWERS);
+        }
+        self.push.settle(is_live);
+    }
+}
+
+/// Refuses options that would have no effect.
+fn check_kind(kind: Kind, options: &Options) -> Result<(), ConfigError> {
+    let stray = |names: &[&'static str]| names.iter().copied().find(|name| options.is_given(name));
+    let refuse = |name: Option<&'static str>, what: &str, instead: &str| match name {
+        Some(name) => Err(ConfigError::at(name, format_args!("`{name}` is for {what}")).help(format_args!("leave it out, or {instead}"))),
+        None => Ok(()),
+    };
+    if kind != Kind::Playlist {
+        refuse(stray(&PLAYLIST_OPTIONS), "HLS playlists", "write to a name that ends in .m3u8")?;
+    }
+    if kind != Kind::Server {
+        refuse(stray(&SERVER_OPTIONS), "servers", "write to an address such as rtsp://host/name")?;
+    }
+    Ok(())
+}
+
+fn hls(options: &Options) -> Result<HlsOptions, ConfigError> {
+    let segment = options.time("segment");
+    if segment < Duration::from_millis(100) || segment > Duration::from_secs(3600) {
+        return Err(ConfigError::at("segment", "segments last from 100ms to an hour").help("2s to 6s are usual"));
+    }
+    let format = if options.choice("segment_format") == "fmp4" { SegmentFormat::FragmentedMp4 } else { SegmentFormat::MpegTs };
+    Ok(HlsOptions { segment, format, ..HlsOptions::default() })
+}
+
+fn push(options: &Options) -> Result<PushSettings, ConfigError> {
+    let on_loss = if options.choice("on_loss") == "fail" { OnLoss::Fail } else { OnLoss::Retry };
+    let retries = options.optional_integer("retries").and_then(|count| u32::try_from(count).ok());
+    if retries.is_some() && on_loss == OnLoss::Fail {
+        return Err(ConfigError::at("retries", "is given, but on_loss says that nothing is tried again").help("leave one out"));
+    }
+    let waits = match options.choice("when_full") {
+        "wait" => Some(true),
+        "drop" => Some(false),
+        _ => None,
+    };
+    Ok(PushSettings {
+        push: PushOptions { timeout: options.time("timeout"), rtsp_transport: options.choice("transport").to_owned() },
+        on_loss,
+        retries,
+        retry_wait: options.time("retry_wait"),
+        buffer: options.count("buffer"),
+        waits,
+    })
+}
+
+/// Encoders take more threads than there are processors when they think they are alone; each holds frames.
+fn encoder_threads(given: usize) -> usize {
+    let processors = std::thread::available_parallelism().map_or(0, std::num::NonZeroUsize::get);
+    if given == 0 && processors <= 8 { processors } else { given }
+}
+
+fn pixel_format(name: &str) -> Result<PixelFormat, ConfigError> {
+    name.parse().map_err(|()| {
+        let known: Vec<&str> = PixelFormat::ALL.iter().map(|format| format.name()).collect();
+        ConfigError::at("pixel_format", format_args!("no pixel format is called `{name}`"))
+            .help(format_args!("there are {}", known.join(", ")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_tells_what_is_written() {
+        let kind = |name: &str| Kind::of(Path::new(name));
+        assert_eq!([kind("out.mp4"), kind("-"), kind("a:b.mp4"), kind("file:///tmp/x.mp4")], [Kind::File; 4]);
+        assert_eq!([kind("out/{stream}.m3u8"), kind("OUT.M3U8")], [Kind::Playlist; 2]);
+        assert_eq!([kind("rtsp://host/{name}"), kind("srt://host:9000"), kind("http://host/x.m3u8")], [Kind::Server; 3]);
+    }
+}

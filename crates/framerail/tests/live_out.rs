@@ -1,0 +1,327 @@
+//! Video that is watched while it is written: HLS playlists, and RTSP servers that are pushed to.
+
+mod rtsp_support;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use framerail::{
+    core::PixelFormat,
+    pipeline::{RunHandle, RunOptions, RunOutcome, RunStats, Verdict},
+};
+use framerail_testkit::{AudioCodec, Clip, ClipSpec, Codec, Container, ffprobe_packets, read_frame_number, reference_planes};
+use parking_lot::Mutex;
+use rtsp_support::{Camera, free_port, has_server};
+
+/// Far beyond what any step takes.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+fn clip(frames: u32) -> Clip {
+    ClipSpec::new(Codec::H264, Container::Mp4).frames(frames).b_frames(2).make()
+}
+
+fn start(text: &str) -> RunHandle {
+    let planned = framerail::plan(text).unwrap_or_else(|error| panic!("{text}: {error}")).into_graph().expect("linked");
+    planned.graph.start(RunOptions::default()).expect("started")
+}
+
+fn run(text: &str) -> RunStats {
+    let outcome = start(text).wait();
+    outcome.result.unwrap_or_else(|error| panic!("{text}: {error}"));
+    outcome.stats
+}
+
+/// What our own reader finds in the pixels of a video.
+fn numbers(path: &Path, options: &str) -> Vec<u64> {
+    let text = format!("read '{}' {options} ! null", path.display());
+    let mut planned = framerail::plan(&text).expect("valid").into_graph().unwrap_or_else(|error| panic!("{text}: {error}"));
+    let edge = planned.edges.first().expect("read has a follower").id;
+    let seen: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let note = Arc::clone(&seen);
+    planned.graph.probe(
+        edge,
+        Arc::new(move |item| {
+            let surface = item.frame.surface.host().expect("on the host");
+            note.lock().push(read_frame_number(surface).expect("a readable number"));
+            Verdict::Keep
+        }),
+    );
+    planned.graph.start(RunOptions::default()).expect("started").wait().result.unwrap_or_else(|error| panic!("{text}: {error}"));
+    let seen = seen.lock();
+    seen.clone()
+}
+
+/// The same by FFmpeg's program.
+fn numbers_by_ffmpeg(path: &Path) -> Vec<u64> {
+    reference_planes(path, PixelFormat::Yuv420p).map(|surface| read_frame_number(&surface).expect("a readable number")).collect()
+}
+
+/// A playlist as a player sees it.
+#[derive(Debug, Default)]
+struct Playlist {
+    tags: BTreeMap<String, String>,
+    secs: Vec<f64>,
+    segments: Vec<PathBuf>,
+}
+
+impl Playlist {
+    fn of(path: &Path) -> Self {
+        let text = fs::read_to_string(path).expect("readable");
+        assert!(text.starts_with("#EXTM3U\n") && text.ends_with('\n'), "whole: {text}");
+        let mut playlist = Self::default();
+        for line in text.lines() {
+            match line.strip_prefix('#') {
+                Some(tag) => {
+                    let (name, value) = tag.split_once(':').unwrap_or((tag, ""));
+                    if name == "EXTINF" {
+                        playlist.secs.push(value.trim_end_matches(',').parse().expect("seconds"));
+                    }
+                    playlist.tags.insert(name.to_owned(), value.to_owned());
+                }
+                None => playlist.segments.push(path.with_file_name(line)),
+            }
+        }
+        assert_eq!(playlist.secs.len(), playlist.segments.len(), "{text}");
+        playlist
+    }
+
+    fn is_ended(&self) -> bool {
+        self.tags.contains_key("EXT-X-ENDLIST")
+    }
+
+    /// Every segment that it names can be fetched.
+    fn check(&self) {
+        for segment in &self.segments {
+            assert!(fs::metadata(segment).is_ok_and(|found| found.len() > 0), "{} is named and not there", segment.display());
+        }
+    }
+}
+
+fn wait_for(handle: &RunHandle, what: &str, is_so: impl Fn(&RunStats) -> bool) -> RunStats {
+    let began = Instant::now();
+    loop {
+        let stats = handle.stats();
+        if is_so(&stats) {
+            return stats;
+        }
+        assert!(began.elapsed() < PATIENCE && !handle.wait_for(Duration::ZERO), "{what} never came: {stats:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_playlist_reads_back_frame_by_frame() {
+    let clip = ClipSpec::new(Codec::H264, Container::Mp4).frames(110).gop(250).b_frames(2).audio(AudioCodec::Aac).make();
+    for (format, end, header) in [("ts", "ts", 0), ("fmp4", "m4s", 1)] {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("a 5%.m3u8");
+        let stats = run(&format!("read '{}' ! write '{}' segment=1s segment_format={format}", clip.path().display(), path.display()));
+        let playlist = Playlist::of(&path);
+        playlist.check();
+        assert!(playlist.is_ended() && playlist.tags["EXT-X-PLAYLIST-TYPE"] == "EVENT", "{playlist:?}");
+        assert_eq!(playlist.segments.len(), 5, "{playlist:?}");
+        assert!(playlist.secs[..4].iter().all(|secs| (secs - 1.0).abs() < 0.05), "cut at forced keyframes: {playlist:?}");
+        assert!(playlist.segments.iter().all(|segment| segment.extension().is_some_and(|found| found == end)));
+        assert_eq!((stats.counter("frames_written"), stats.counter("segments_written"), stats.counter("files_written")), (110, 5, 1));
+        assert!(stats.counter("bytes_written") > 0);
+        assert_eq!(fs::read_dir(folder.path()).expect("there").count(), 5 + 1 + header, "nothing else is left");
+
+        let all: Vec<u64> = (0..110).collect();
+        assert_eq!(numbers(&path, ""), all, "{format} by our own reader");
+        assert_eq!(numbers_by_ffmpeg(&path), all, "{format} by FFmpeg");
+        let sound = stats.counter("packets_copied") as usize;
+        assert!(sound > 150, "{sound} packets of sound");
+        assert_eq!(ffprobe_packets(&path, "a:0").len(), sound, "{format}");
+    }
+}
+
+#[test]
+fn a_live_playlist_can_be_played_at_any_moment() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("cam.m3u8");
+    let text = format!(
+        "read '{}' ! write '{}' playlist=live segments=3 segment=400ms low_latency=yes",
+        clip(150).path().display(),
+        path.display()
+    );
+    let mut planned = framerail::plan(&text).expect("valid").into_graph().expect("linked");
+    let edge = planned.edges.first().expect("read has a follower").id;
+    let (looks, playlist): (Arc<Mutex<usize>>, _) = (Arc::default(), path.clone());
+    let count = Arc::clone(&looks);
+    planned.graph.probe(
+        edge,
+        Arc::new(move |_| {
+            if playlist.exists() {
+                let found = Playlist::of(&playlist);
+                found.check();
+                assert!(!found.is_ended() && found.segments.len() <= 3, "{found:?}");
+                *count.lock() += 1;
+            }
+            Verdict::Keep
+        }),
+    );
+    planned.graph.start(RunOptions::default()).expect("started").wait().result.expect("no look fails");
+    assert!(*looks.lock() > 20, "it was there while it was written");
+    let last = Playlist::of(&path);
+    last.check();
+    assert!(last.is_ended() && last.segments.len() == 3 && !last.tags.contains_key("EXT-X-PLAYLIST-TYPE"), "{last:?}");
+    assert_eq!(last.tags["EXT-X-MEDIA-SEQUENCE"], "12", "15 segments were written");
+    assert_eq!(numbers(&path, ""), (120..150).collect::<Vec<u64>>(), "the latest 1.2 s");
+    let left = fs::read_dir(folder.path()).expect("there").count();
+    assert!(left <= 1 + 3 + 4, "older segments are deleted: {left} files");
+}
+
+#[test]
+fn a_playlist_that_is_stopped_has_its_end() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("cam.m3u8");
+    let text = format!("read '{}' realtime=yes ! write '{}' playlist=event segment=400ms", clip(1500).path().display(), path.display());
+    let handle = start(&text);
+    wait_for(&handle, "the playlist", |_| path.exists());
+    handle.stop();
+    let outcome = handle.wait();
+    outcome.result.expect("a stop is no failure");
+    let playlist = Playlist::of(&path);
+    playlist.check();
+    assert!(playlist.is_ended() && playlist.tags.contains_key("EXT-X-PROGRAM-DATE-TIME"), "{playlist:?}");
+    let found = numbers(&path, "");
+    assert_eq!(found.len() as u64, outcome.stats.counter("frames_written"));
+    assert!(found.len() < 1500 && found.windows(2).all(|pair| pair[0] < pair[1]), "{found:?}");
+}
+
+#[test]
+fn a_playlist_is_replaced_only_when_told_so() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("cam.m3u8");
+    let text = format!("read '{}' ! write '{}' segment=400ms", clip(50).path().display(), path.display());
+    run(&text);
+    let again = framerail::run(&text).expect_err("it is there").to_string();
+    assert!(again.contains("exists"), "{again}");
+    run(&format!("{text} overwrite=yes"));
+    assert_eq!(Playlist::of(&path).segments.len(), 5);
+    // What an earlier playlist left is not mixed with a new one.
+    fs::remove_file(&path).expect("there");
+    assert!(framerail::run(&text).expect_err("segments are there").to_string().contains("cam-0"));
+    let vod = folder.path().join("vod.m3u8");
+    run(&format!("read '{}' ! write '{}' playlist=vod", clip(50).path().display(), vod.display()));
+    assert_eq!(Playlist::of(&vod).tags["EXT-X-PLAYLIST-TYPE"], "VOD");
+}
+
+#[test]
+fn options_without_effect_are_refused() {
+    for (text, words) in [
+        ("write out.mp4 segment=2s", "for HLS playlists"),
+        ("write out.m3u8 transport=udp", "for servers"),
+        ("write rtsp://host/x segments=3", "for HLS playlists"),
+        ("write rtsp://host/x on_loss=fail retries=3", "nothing is tried again"),
+        ("write out.m3u8 segment=1ms", "last from"),
+        ("write http://host/x", "rtsp"),
+    ] {
+        let error = framerail::run(&format!("read '{}' ! {text}", clip(50).path().display())).expect_err(text).to_string();
+        assert!(error.contains(words), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_playlist_that_grows_is_read_as_a_live_stream() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("cam.m3u8");
+    let writer =
+        start(&format!("read '{}' realtime=yes ! write '{}' playlist=event segment=1s", clip(150).path().display(), path.display()));
+    wait_for(&writer, "two segments", |_| path.exists() && Playlist::of(&path).segments.len() > 1);
+    // From the first segment on, to the end that comes later.
+    let found = numbers(&path, "live=yes drop=none latency=none options=live_start_index=0 on_error=end");
+    let outcome = writer.wait();
+    outcome.result.expect("written");
+    assert_eq!(found.len() as u64, outcome.stats.counter("frames_written"), "each once");
+    assert!(found.windows(2).all(|pair| pair[0] < pair[1]), "{found:?}");
+}
+
+/// Numbers that a server took, one list a connection.
+fn received(folder: &Path) -> Vec<Vec<u64>> {
+    let files = (0..).map(|number| folder.join(format!("{number}.h264"))).take_while(|path| path.exists());
+    files.filter(|path| fs::metadata(path).is_ok_and(|found| found.len() > 0)).map(|path| numbers(&path, "")).collect()
+}
+
+fn push(clip: &Clip, port: u16, place: &str, options: &str) -> RunHandle {
+    start(&format!("read '{}' realtime=yes ! write rtsp://127.0.0.1:{port}/{place} retry_wait=50ms {options}", clip.path().display()))
+}
+
+fn finish(handle: RunHandle) -> RunOutcome {
+    assert!(handle.wait_for(PATIENCE), "the run hangs: {:?}", handle.stats());
+    handle.wait()
+}
+
+#[test]
+fn a_server_gets_what_is_pushed_to_it() {
+    if !has_server() {
+        return;
+    }
+    for (transport, place) in [("tcp", "in"), ("udp", "in"), ("tcp", "sound")] {
+        let (port, folder) = (free_port(), tempfile::tempdir().expect("temporary folder"));
+        let _server = Camera::recording(port, folder.path());
+        let spec = ClipSpec::new(Codec::H264, Container::Mp4).frames(60);
+        let clip = if place == "sound" { spec.audio(AudioCodec::Aac).make() } else { spec.make() };
+        let outcome = finish(push(&clip, port, place, &format!("transport={transport} low_latency=yes")));
+        outcome.result.expect("pushed");
+        let stats = outcome.stats;
+        assert_eq!(
+            (stats.counter("frames_written"), stats.counter("frames_not_sent"), stats.counter("reconnects")),
+            (60, 0, 0),
+            "{transport}"
+        );
+        assert_eq!(stats.counter("packets_copied") > 80, place == "sound");
+        let all = received(folder.path()).concat();
+        // What the server's last buffer held may be lost with its pipeline; over UDP packets may be lost at any time.
+        assert!(all.len() >= 50 && all.windows(2).all(|pair| pair[0] < pair[1]), "{transport}: {all:?}");
+        assert_eq!(all[0], 0, "{transport}: from the first frame on");
+        assert!(transport == "udp" || all == (0..all.len() as u64).collect::<Vec<_>>(), "without a gap: {all:?}");
+    }
+}
+
+#[test]
+fn a_server_that_is_killed_is_reached_again() {
+    if !has_server() {
+        return;
+    }
+    let (port, folder) = (free_port(), tempfile::tempdir().expect("temporary folder"));
+    let server = Camera::recording(port, folder.path());
+    let clip = clip(250);
+    let handle = push(&clip, port, "in", "buffer=20");
+    wait_for(&handle, "pictures", |stats| stats.counter("frames_written") > 20);
+    drop(server);
+    wait_for(&handle, "the loss of a picture", |stats| stats.counter("frames_not_sent") > 0);
+    let _server = Camera::recording(port, folder.path());
+    wait_for(&handle, "the server's return", |stats| stats.counter("reconnects") == 1);
+    let outcome = finish(handle);
+    outcome.result.expect("a lost server is no failure");
+    let stats = outcome.stats;
+    let (written, lost) = (stats.counter("frames_written"), stats.counter("frames_not_sent"));
+    assert_eq!(written + lost, stats.stage("write").expect("there").frames_in, "each frame is accounted for");
+    let connections = received(folder.path());
+    assert_eq!(connections.len(), 2, "{connections:?}");
+    assert!(connections.concat().windows(2).all(|pair| pair[0] < pair[1]), "{connections:?}");
+    assert!(connections[1].last().is_some_and(|last| *last > 200), "to the end: {connections:?}");
+    let notices = &stats.stage("write").expect("there").notices;
+    assert!(notices.iter().any(|notice| notice.contains("trying again")), "{notices:?}");
+}
+
+#[test]
+fn a_server_that_is_not_there_ends_as_it_is_told() {
+    let port = free_port();
+    let clip = clip(50);
+    for (options, words) in [("on_loss=fail", "on_loss=retry"), ("retries=1", "rtsp://127.0.0.1"), ("", "was never reached")] {
+        let error = finish(push(&clip, port, "in", options)).result.expect_err("nobody is there").to_string();
+        assert!(error.contains(words) && error.contains(&port.to_string()), "{options}: {error}");
+    }
+    // A run that is told to stop waits for nobody, though its buffer is full and the pipeline was waiting.
+    let handle = push(&clip, port, "in", "when_full=wait buffer=5 retries=1000000");
+    wait_for(&handle, "an attempt", |stats| stats.stage("write").is_some_and(|stage| !stage.notices.is_empty()));
+    handle.stop();
+    assert!(finish(handle).result.is_err(), "nothing was sent");
+}
