@@ -58,14 +58,21 @@ fn stays_and_crossings_ride_on_the_frames() {
     let found: Vec<&FrameZones> = frames(&ran.items).iter().map(|item| item.attachments.get().expect("attached")).collect();
     let events: Vec<(usize, &ZoneEvent)> =
         found.iter().enumerate().flat_map(|(index, zones)| zones.events.iter().map(move |event| (index, event))).collect();
-    let [(22, ZoneEvent::Entered { track_id: 1, .. }), (24, ZoneEvent::Crossed { direction: Direction::Out, .. })] = events[..] else {
+    let [
+        (22, ZoneEvent::Entered { track_id: 1, .. }),
+        (24, ZoneEvent::Crossed { direction: Direction::Out, .. }),
+        (59, ZoneEvent::Left { track_id: 1, dwell_secs, vanished: true, .. }),
+    ] = events[..]
+    else {
         panic!("{events:?}")
     };
+    assert!((dwell_secs - 37.0 * 0.04).abs() < 1e-9, "inside when the stream ends: {dwell_secs} s");
     let last = found.last().expect("frames");
     assert_eq!((last.zones[0].count, last.zones[0].entered, last.lines[0].crossed_out, last.lines[0].crossed_in), (1, 1, 1, 0));
     assert!((last.zones[0].inside[0].dwell_secs - 37.0 * 0.04).abs() < 1e-9);
+    assert_eq!(last.zones[0].left, 1);
     let counters = ["zones_entered", "zones_left", "lines_crossed_in", "lines_crossed_out"].map(|name| ran.counter(name));
-    assert_eq!(counters, [1, 0, 0, 1]);
+    assert_eq!(counters, [1, 1, 0, 1]);
 }
 
 #[test]

@@ -100,6 +100,15 @@ impl ZoneWatcher {
         }
     }
 
+    /// The stream has ended: whoever is inside has left, on the last frame, whose zones are given. Vanished, for nobody saw them go.
+    pub fn end(&mut self, last: &mut FrameZones) {
+        for (zone, state) in self.zones.iter_mut().zip(&mut last.zones) {
+            let inside: Vec<u64> = zone.stays.keys().copied().collect();
+            inside.into_iter().for_each(|track_id| zone.end_stay(track_id, None, &mut last.events));
+            (state.left, state.mean_dwell_secs) = (zone.state.left, zone.state.mean_dwell_secs);
+        }
+    }
+
     /// How zones and lines stand.
     pub fn states(&self) -> (impl Iterator<Item = &ZoneState>, impl Iterator<Item = &LineState>) {
         (self.zones.iter().map(|zone| &zone.state), self.lines.iter().map(|line| &line.state))

@@ -13,11 +13,11 @@ use framerail_pipeline::{
     ArgumentSpec, Counter, DetectionFormat, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, LinkMismatch, OptionKind,
     Options, PlanError, Registry, RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
 };
-use framerail_vision::{VisionError, ZoneEvent, ZoneMap, ZoneWatcher, zones::Direction};
+use framerail_vision::{FrameZones, VisionError, ZoneEvent, ZoneMap, ZoneWatcher, zones::Direction};
 
 use super::link::{detections_of, input_of};
 
-pub(super) use self::record::ZonesRecord;
+pub(super) use self::{file::read as read_zones, record::ZonesRecord};
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
     registry.register_with(spec(), |options| Ok(Box::new(ZonesPlan::new(options)) as Box<dyn StagePlan>))
@@ -30,7 +30,9 @@ fn spec() -> StageSpec {
              margin. `save` records what is found and `draw` draws it.\n\n\
              In a zone detections are counted; for tracks there is also how long they stay. A line is crossed when a track is beyond it \
              by more than the margin, a part of the box's height, so that jitter is no crossing: `in` is from the line's left to its right \
-             as seen from its first point. Stays and crossings need identities: put `track` before it.",
+             as seen from its first point. Stays and crossings need identities: put `track` before it.\n\n\
+             Whoever is inside when a stream ends has left on its last frame. For that a frame of a file is passed on when the next one \
+             comes; those of live streams are passed on at once, and such stays are counted only.",
         )
         .argument(ArgumentSpec::required("file", OptionKind::Path, "zones and lines, such as yard.toml"))
         .example("read in.mp4 ! infer centerface confidence=0.1 ! track ! zones yard.toml ! draw tracks=yes ! write out.mp4", "see them")
@@ -45,11 +47,13 @@ struct ZonesPlan {
     file: PathBuf,
     map: ZoneMap,
     has_identities: bool,
+    /// Frames must not wait for the next.
+    is_live: bool,
 }
 
 impl ZonesPlan {
     fn new(options: &Options) -> Self {
-        Self { file: options.path("file").to_owned(), map: ZoneMap::default(), has_identities: false }
+        Self { file: options.path("file").to_owned(), map: ZoneMap::default(), has_identities: false, is_live: false }
     }
 
     fn check_classes(&self, detections: &DetectionFormat) -> Result<(), StageError> {
@@ -85,6 +89,7 @@ impl StagePlan for ZonesPlan {
             self.check_size(size)?;
         }
         self.has_identities = detections.has_identities;
+        self.is_live = input.is_live;
         if !self.has_identities && !self.map.lines.is_empty() {
             return Err(PlanError::Link(LinkMismatch {
                 needs: "detections with an identity, for its lines".into(),
@@ -99,7 +104,7 @@ impl StagePlan for ZonesPlan {
     }
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
-        let zones = Zones { plan: *self, streams: BTreeMap::new(), came: BTreeSet::new(), counters: None };
+        let zones = Zones { plan: *self, streams: BTreeMap::new(), last: BTreeMap::new(), came: BTreeSet::new(), counters: None };
         Ok(Work::Stages(vec![Box::new(zones)]))
     }
 }
@@ -115,6 +120,8 @@ struct Counters {
 struct Zones {
     plan: ZonesPlan,
     streams: BTreeMap<StreamId, ZoneWatcher>,
+    /// The latest frame of each stream, which takes what its end brings.
+    last: BTreeMap<StreamId, FrameItem>,
     /// Names of the streams that came, where some shapes are for certain streams.
     came: BTreeSet<String>,
     counters: Option<Counters>,
@@ -145,23 +152,26 @@ impl Stage for Zones {
             found.events.iter().for_each(|event| counters.count(event));
         }
         item.attachments.insert(found);
-        out.push(item.into())?;
+        let ready = if self.holds_last() { self.last.insert(item.frame.stream, item) } else { Some(item) };
+        if let Some(item) = ready {
+            out.push(item.into())?;
+        }
         Ok(Flow::More)
     }
 
     fn control(&mut self, item: Item, out: &mut dyn Emitter) -> Result<Flow, StageError> {
         match &item {
             Item::StreamStart(info) => self.begin(info)?,
-            Item::StreamEnd(end) => {
-                self.streams.remove(&end.id);
-            }
+            Item::StreamEnd(end) => self.end(end.id, out)?,
             _ => {}
         }
         out.push(item)?;
         Ok(Flow::More)
     }
 
-    fn finish(&mut self, _: &mut dyn Emitter) -> Result<(), StageError> {
+    fn finish(&mut self, out: &mut dyn Emitter) -> Result<(), StageError> {
+        let open: Vec<StreamId> = self.streams.keys().copied().collect();
+        open.into_iter().try_for_each(|id| self.end(id, out))?;
         let missing = |name: &&String| !self.came.contains(*name);
         for shape in self.plan.map.shapes() {
             if let (Some(name), Some(counters)) = (shape.streams.iter().find(missing), &self.counters) {
@@ -178,6 +188,30 @@ impl Zones {
         self.streams.insert(info.id, watcher);
         if self.plan.map.shapes().any(|shape| shape.streams.contains(&info.name)) {
             self.came.insert(info.name.clone());
+        }
+        Ok(())
+    }
+}
+
+impl Zones {
+    fn holds_last(&self) -> bool {
+        self.plan.has_identities && !self.plan.is_live && !self.plan.map.zones.is_empty()
+    }
+
+    /// Has those leave that are still inside, and lets the last frame go.
+    fn end(&mut self, id: StreamId, out: &mut dyn Emitter) -> Result<(), StageError> {
+        let (Some(mut watcher), last) = (self.streams.remove(&id), self.last.remove(&id)) else { return Ok(()) };
+        let found = last.as_ref().and_then(|item| item.attachments.get::<FrameZones>());
+        let mut found =
+            found.cloned().unwrap_or_else(|| FrameZones { zones: watcher.states().0.cloned().collect(), ..FrameZones::default() });
+        let known = found.events.len();
+        watcher.end(&mut found);
+        if let Some(counters) = &self.counters {
+            found.events.iter().skip(known).for_each(|event| counters.count(event));
+        }
+        if let Some(mut item) = last {
+            item.attachments.insert(found);
+            out.push(item.into())?;
         }
         Ok(())
     }
