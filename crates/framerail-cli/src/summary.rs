@@ -5,7 +5,7 @@ use framerail::pipeline::RunStats;
 use crate::exit::Failure;
 
 /// Counters that say what was wrong with an input.
-const DAMAGE: [&str; 8] = [
+const DAMAGE: [&str; 9] = [
     "packets_corrupt",
     "packets_dropped",
     "frames_repaired",
@@ -14,6 +14,7 @@ const DAMAGE: [&str; 8] = [
     "decode_errors",
     "images_missing",
     "sources_ended_early",
+    "streams_failed",
 ];
 
 /// What is known before a run rather than counted in it.

@@ -143,3 +143,13 @@ fn damage_fails_only_when_strict() {
     place.framerail().args(["run", &text]).run().assert_success();
     place.framerail().args(["run", "--strict", &text]).run().assert_code(7).assert_stderr_contains("the input was damaged: ");
 }
+
+#[test]
+fn a_stream_that_failed_fails_only_when_strict() {
+    let place = Place::new();
+    place.copy(ClipSpec::default().make().path(), "good.mp4");
+    place.write("bad.mp4", "no media at all");
+    let text = "read good.mp4 bad.mp4 streams=all on_error=end ! null";
+    place.framerail().args(["run", text]).run().assert_success();
+    place.framerail().args(["run", "--strict", text]).run().assert_code(7).assert_stderr_contains("streams failed 1");
+}
