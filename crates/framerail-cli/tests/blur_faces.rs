@@ -189,6 +189,14 @@ fn options_become_a_pipeline() {
     let expected = "read in.mp4 ! infer centerface confidence=0.3 size=640x360 every=3 ! hold frames=8 ! \
                     blur kind=gaussian shape=rectangle mask_scale=1.5 ! write out.mp4 crf=20 sound=no";
     assert_eq!(all, expected);
+    let contour = print(&["--contour-model", "skin", "--replacewith", "mosaic"]);
+    let expected = "read in.mp4 ! infer centerface ! hold frames=8 ! crop margin=0.25 ! infer skin ! \
+                    blur kind=mosaic cell=20 shape=contour ! write out.mp4";
+    assert_eq!(contour, expected);
+    assert!(
+        print(&["--shape", "contour", "--mask-scale", "1.2"])
+            .contains("! hold frames=8 ! blur kind=gaussian shape=contour mask_scale=1.2 !")
+    );
     let mosaic = print(&["--replacewith", "mosaic", "--mosaicsize", "30", "--ffmpeg-config", r#"{"codec": "libx265", "crf": 28}"#]);
     assert!(
         mosaic.contains("blur kind=mosaic cell=30 shape=rectangle") && mosaic.ends_with("write out.mp4 codec=libx265 crf=28"),
@@ -208,6 +216,7 @@ fn what_is_not_there_yet_is_said() {
     refused(&["in.mp4", "--ep", "OpenVINOExecutionProvider"], "CPUExecutionProvider and CUDAExecutionProvider");
     refused(&["in.mp4", "-t", "2"], "0 to 1");
     refused(&["in.mp4", "--scale", "640"], "640x360");
+    refused(&["in.mp4", "--contour-model", "skin", "--boxes"], "--shape contour");
     refused(&["in.mp4", "--mask-scale", "99"], "it goes from 0.6 to 10");
     place.framerail().args(["blur-faces", "in.mp4"]).run().assert_code(3).assert_stderr_contains("in.mp4: no such file");
 }

@@ -96,7 +96,7 @@ struct BlurFacesOptions {
     image: Option<String>,
     strength: Option<f32>,
     shape: String,
-    mask_scale: f32,
+    mask_scale: Option<f32>,
     feather: Option<f32>,
     draw_scores: bool,
     report: Option<String>,

@@ -104,6 +104,24 @@ impl Contour {
     }
 }
 
+/// Coverage of what is inside of a contour that is drawn, away from its edge.
+const TINT: f64 = 90.0;
+
+impl Contour {
+    /// Coverage of pixels for drawing: a tint of all that is inside within a frame of this size, and a line of `line_width` pixels along
+    /// its edge, to the inside. `None` when nothing shows.
+    pub fn tinted(&self, line_width: f64, (width, height): (u32, u32)) -> Option<Raster> {
+        let extent = self.extent();
+        let region = around(&extent, self.margin() + 1.0, width, height)?;
+        let coverage = |beyond: f64| match beyond {
+            beyond if beyond > 0.0 => 0,
+            beyond => (TINT + (255.0 - TINT) * (line_width + beyond + 0.5).clamp(0.0, 1.0)).round() as u8,
+        };
+        let coverage: Arc<[u8]> = edge_distances(&self.inside(region), region.width as usize, true).map(coverage).collect();
+        coverage.iter().any(|coverage| *coverage > 0).then_some(Raster { region, bounds: extent, coverage })
+    }
+}
+
 /// What a contour covers.
 #[derive(Clone, Debug)]
 pub(crate) struct Raster {

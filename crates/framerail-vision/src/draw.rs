@@ -106,10 +106,11 @@ pub fn text_height(scale: u32) -> u32 {
 mod tests {
     use std::sync::Arc;
 
-    use framerail_core::{FramePool, Label, PixelFormat};
+    use framerail_core::{Attribute, AttributeValue, FramePool, InstanceMask, Label, PixelFormat};
 
     use super::*;
     use crate::{
+        ColorBy,
         font::rasterise,
         test_pictures::{flat, rgb_at},
     };
@@ -148,6 +149,32 @@ mod tests {
                 assert_eq!(lit, coverage[y * 48 + x] == 255, "{x},{y}");
             }
         }
+    }
+
+    #[test]
+    fn a_mask_is_tinted_and_has_an_outline_in_the_colour_of_its_track() {
+        let color = ColorDescription::default();
+        let mut face = Detection { track_id: Some(2), landmarks: Vec::new(), ..face(10.0, 8.0, 50.0, 40.0) };
+        // The left half of the box.
+        let mask = InstanceMask::new(face.bbox, 2, 1, vec![255, 0]).expect("a mask");
+        face.attributes = vec![Attribute { model: "second".into(), value: AttributeValue::Mask(Arc::new(mask)) }];
+        let options = DrawOptions { boxes: false, labels: false, scores: false, line_width: Some(2), ..Default::default() };
+        let drawn = |options: DrawOptions, face: &Detection| {
+            let mut surface = flat(PixelFormat::Rgb24, 64, 48, [0.0; 3]);
+            Canvas::new(&mut surface, &color).detections(std::slice::from_ref(face), &options).expect("writable");
+            move |x, y| rgb_at(&surface, &color, x, y)
+        };
+        let [blue, red] = [[0.0, 190.0, 255.0], [255.0, 82.0, 82.0]];
+        let by_class = drawn(options, &face);
+        assert_eq!([by_class(10, 20), by_class(11, 20), by_class(28, 20), by_class(29, 20)], [blue; 4], "the outline");
+        assert_eq!([by_class(20, 8), by_class(20, 39)], [blue; 2]);
+        let tint = by_class(20, 20);
+        assert!(tint[2] > 80.0 && tint[2] < 100.0, "{tint:?}");
+        assert_eq!([by_class(31, 20), by_class(9, 20), by_class(20, 7)], [[0.0; 3]; 3]);
+        assert_eq!(drawn(DrawOptions { color_by: ColorBy::Track, ..options }, &face)(10, 20), blue);
+        face.track_id = Some(3);
+        assert_eq!(drawn(DrawOptions { color_by: ColorBy::Track, ..options }, &face)(10, 20), red);
+        assert_eq!(drawn(DrawOptions { masks: false, ..options }, &face)(20, 20), [0.0; 3]);
     }
 
     #[test]

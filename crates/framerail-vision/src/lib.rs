@@ -62,7 +62,7 @@ pub use resize::{size_within, thumbnail, thumbnail_of};
 pub use sampling::Sampling;
 pub use scene::{SceneDetector, histogram, histogram_plan};
 pub use sheet::{SheetPicture, contact_sheet};
-pub use sketch::{DrawOptions, Sketch};
+pub use sketch::{ColorBy, DrawOptions, Sketch};
 pub use tensor::{TensorConverter, TensorOptions, ToneMap};
 pub use track::{ByteTrackOptions, OcSortOptions, TrackAlgorithm, Tracker, TrackerOptions, TrackerStats};
 pub use zones::{FrameZones, ZoneEvent, ZoneMap, ZoneWatcher};

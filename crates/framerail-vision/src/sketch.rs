@@ -3,7 +3,9 @@
 use framerail_core::{BBox, ColorDescription, Detection, DetectionOrigin, PixelFormat, Point, Region, Stroke, StrokeShape};
 
 use crate::{
+    MaskOptions,
     color::samples_from_rgb,
+    contour::Contour,
     described::{classes_of, landmarks_of, parts_of},
     font::{glyphs, rasterise_glyphs, text_size},
 };
@@ -22,6 +24,16 @@ const PALETTE: [[u8; 3]; 10] = [
     [120, 150, 255],
 ];
 
+/// What has a colour of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ColorBy {
+    /// Each class.
+    #[default]
+    Class,
+    /// Each identity; what has none goes by its class.
+    Track,
+}
+
 /// What is drawn of detections.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DrawOptions {
@@ -35,15 +47,29 @@ pub struct DrawOptions {
     pub track_ids: bool,
     /// Landmarks as dots.
     pub landmarks: bool,
+    /// Contours, tinted and outlined: what [`crate::MaskShape::Contour`] hides, as it stands.
+    pub masks: bool,
     /// Width of lines in pixels; by default one for each 400 pixels of the frame's longer side.
     pub line_width: Option<u32>,
-    /// One colour (full-range red, green, blue) for everything; by default one for each class.
+    /// One colour (full-range red, green, blue) for everything; by default by `color_by`.
     pub rgb: Option<[u8; 3]>,
+    /// What colours tell apart.
+    pub color_by: ColorBy,
 }
 
 impl Default for DrawOptions {
     fn default() -> Self {
-        Self { boxes: true, labels: true, scores: true, track_ids: false, landmarks: true, line_width: None, rgb: None }
+        Self {
+            boxes: true,
+            labels: true,
+            scores: true,
+            track_ids: false,
+            landmarks: true,
+            masks: true,
+            line_width: None,
+            rgb: None,
+            color_by: ColorBy::Class,
+        }
     }
 }
 
@@ -81,6 +107,14 @@ impl Sketch {
     /// Width and height of the frames.
     pub(crate) fn size(&self) -> (u32, u32) {
         (self.width, self.height)
+    }
+
+    /// A contour, tinted and outlined.
+    fn contour(&mut self, contour: &Contour, rgb: [u8; 3], line_width: u32) {
+        if let Some(raster) = contour.tinted(f64::from(line_width), (self.width, self.height)) {
+            let codes = samples_from_rgb(self.format, &self.color, rgb.map(f32::from));
+            self.strokes.push(Stroke { region: raster.region, shape: StrokeShape::Raster(raster.coverage), codes });
+        }
     }
 
     fn stroke(&mut self, bounds: &BBox, rgb: [u8; 3], shape: StrokeShape) {
@@ -139,9 +173,14 @@ impl Sketch {
     pub fn detections(&mut self, detections: &[Detection], options: &DrawOptions) {
         let line_width = options.line_width.unwrap_or_else(|| self.default_line_width()).max(1);
         for detection in detections.iter().filter(|detection| detection.bbox.is_finite()) {
-            let rgb = options.rgb.unwrap_or_else(|| label_rgb(detection.label.id));
+            let rgb = options.rgb.unwrap_or_else(|| color_of(detection, options.color_by));
+            let width = if detection.origin == DetectionOrigin::Detected { line_width } else { line_width.div_ceil(2) };
+            if options.masks
+                && let Ok(contour) = Contour::of(detection, MaskOptions::default().contour_share)
+            {
+                self.contour(&contour, rgb, width);
+            }
             if options.boxes {
-                let width = if detection.origin == DetectionOrigin::Detected { line_width } else { line_width.div_ceil(2) };
                 self.outline(&detection.bbox, rgb, width);
             }
             if options.landmarks {
@@ -168,6 +207,12 @@ impl Sketch {
         let ink = if luma(rgb) > 128.0 { [0; 3] } else { [255; 3] };
         self.text((left + pad) as i64, (top + pad) as i64, text, ink, scale);
     }
+}
+
+fn color_of(detection: &Detection, by: ColorBy) -> [u8; 3] {
+    let track = detection.track_id.filter(|_| by == ColorBy::Track);
+    // Identities count from 1, classes from 0.
+    label_rgb(track.map_or(detection.label.id, |id| (id.saturating_sub(1) % u64::from(u32::MAX)) as u32))
 }
 
 fn caption(detection: &Detection, options: &DrawOptions) -> String {

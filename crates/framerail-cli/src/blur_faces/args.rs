@@ -14,6 +14,7 @@ Examples:
   framerail blur-faces clips/ -o blurred/       all videos and pictures in it
   framerail blur-faces in.mp4 --detect-every 3  faster: boxes are linked
   framerail blur-faces in.mp4 --replacewith mosaic --report faces.html
+  framerail blur-faces in.mp4 --contour-model segmentation.toml
   framerail blur-faces photo.jpg --contact-sheet look.png
   framerail blur-faces in.mp4 --device cuda     decoded, analysed and covered on a card
 
@@ -93,9 +94,12 @@ pub struct CoverArgs {
     /// The same as --shape rectangle
     #[arg(long, conflicts_with = "shape")]
     pub boxes: bool,
-    /// Size of the cover: 1 is the face's box, 1.3 adds 0.3 of its size on each side
-    #[arg(long, value_name = "M", default_value_t = 1.3)]
-    pub mask_scale: f32,
+    /// Model that looks at each face and gives its mask or landmarks: its name or card, for --shape contour
+    #[arg(long, value_name = "MODEL")]
+    pub contour_model: Option<String>,
+    /// Size of the cover: 1 is the face's box, 1.3 adds 0.3 of its size on each side [default: 1.3; 1.1 for contours]
+    #[arg(long, value_name = "M")]
+    pub mask_scale: Option<f32>,
     /// Strength of the blur relative to the face: its deviation (gaussian) or the side of its square (box)
     #[arg(long, value_name = "S")]
     pub strength: Option<f32>,
@@ -220,6 +224,8 @@ pub enum Shape {
     Ellipse,
     /// The box
     Rectangle,
+    /// What a model says belongs to the face; the ellipse where it says nothing
+    Contour,
 }
 
 impl CoverArgs {
@@ -240,6 +246,9 @@ impl CoverArgs {
         match (self.shape, self.boxes, self.replacewith) {
             (Some(Shape::Rectangle), ..) | (None, true, _) => CoverShape::Rectangle,
             (Some(Shape::Ellipse), ..) => CoverShape::Ellipse,
+            (Some(Shape::Contour), ..) => CoverShape::Contour,
+            // Who names a model for contours wants them.
+            (None, false, _) if self.contour_model.is_some() => CoverShape::Contour,
             (None, false, ReplaceWith::Solid | ReplaceWith::Img | ReplaceWith::Mosaic) => CoverShape::Rectangle,
             (None, false, _) => CoverShape::Ellipse,
         }

@@ -9,7 +9,7 @@ mod tally;
 use framerail::{
     core::Device,
     pipeline::{DeviceChoice, PlannedGraph, RunOutcome, RunStats},
-    presets::BlurFaces,
+    presets::{BlurFaces, CoverShape},
 };
 use serde::Serialize;
 
@@ -162,6 +162,7 @@ impl BlurFacesCommand {
         preset.shape = self.cover.outline();
         preset.strength = self.cover.strength;
         preset.mask_scale = self.cover.mask_scale;
+        preset.contour_model.clone_from(&self.cover.contour_model);
         preset.feather = self.cover.feather;
         preset.draw_scores = self.cover.draw_scores;
         preset.report = self.records.report.as_deref().map(|path| job.record(path));
@@ -189,6 +190,9 @@ impl BlurFacesCommand {
     fn check_compatibility(&self) -> CommandResult {
         let wrong = |words: String| Err(Failure::new(USAGE, words));
         let compatibility = &self.compatibility;
+        if self.cover.contour_model.is_some() && self.cover.outline() != CoverShape::Contour {
+            return wrong("--contour-model is for --shape contour; leave one of them out".into());
+        }
         if compatibility.preview {
             return wrong("--preview is not there yet; --contact-sheet FILE.png shows frames before and after".into());
         }

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use framerail_pipeline::{Chain, Description, DeviceChoice, StageDescription};
 
+/// Part of a face's size that a second model sees around it: hair, ears and chin reach beyond a detector's box.
+const CONTOUR_MARGIN: f32 = 0.25;
+
 /// What is put in a face's place.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
@@ -40,6 +43,8 @@ pub enum CoverShape {
     Ellipse,
     /// The box.
     Rectangle,
+    /// What a model says belongs to the face, see [`BlurFaces::contour_model`]; an ellipse where it says nothing.
+    Contour,
 }
 
 /// A pipeline that covers faces: `read ! infer ! hold ! blur ! write`.
@@ -74,8 +79,12 @@ pub struct BlurFaces {
     pub strength: Option<f32>,
     /// Outline of what covers a face.
     pub shape: CoverShape,
-    /// Size of the cover: 1 is the face's box, 1.3 adds 0.3 of its size on each side.
-    pub mask_scale: f32,
+    /// Name or card of a second model that looks at each face, with a margin, and gives its mask or landmarks; `None` when the first
+    /// one does.
+    pub contour_model: Option<String>,
+    /// Size of the cover: 1 is the face's box, 1.3 adds 0.3 of its size on each side. When `None`, 1.3, or for contours the stage's
+    /// default.
+    pub mask_scale: Option<f32>,
     /// Width of the soft edge as a part of the face's larger side; the stage's default when `None`.
     pub feather: Option<f32>,
     /// Whether scores are drawn beside the faces.
@@ -106,7 +115,8 @@ impl BlurFaces {
             cover: Cover::default(),
             strength: None,
             shape: CoverShape::default(),
-            mask_scale: 1.3,
+            contour_model: None,
+            mask_scale: None,
             feather: None,
             draw_scores: false,
             report: None,
@@ -123,6 +133,10 @@ impl BlurFaces {
         stages.extend(self.hold_frames.map(|frames| StageDescription::new("hold").option("frames", frames)));
         stages.extend(self.report.as_deref().map(|path| self.record("report", path)));
         stages.extend(self.save.as_deref().map(|path| StageDescription::new("tee").branch(vec![self.record("save", path)])));
+        if let Some(model) = self.contour_model.as_ref().filter(|_| self.shape == CoverShape::Contour) {
+            stages.push(StageDescription::new("crop").option("margin", CONTOUR_MARGIN));
+            stages.push(self.on_device(StageDescription::new("infer").argument(model)));
+        }
         stages.push(self.blur());
         if self.draw_scores {
             stages.push(StageDescription::new("draw").option("boxes", false).option("labels", false).option("landmarks", false));
@@ -168,8 +182,15 @@ impl BlurFaces {
         if let Some(strength) = self.strength {
             stage = stage.option("strength", strength);
         }
-        stage = stage.option("shape", if self.shape == CoverShape::Ellipse { "ellipse" } else { "rectangle" });
-        stage = stage.option("mask_scale", self.mask_scale);
+        let (shape, mask_scale) = match self.shape {
+            CoverShape::Ellipse => ("ellipse", Some(1.3)),
+            CoverShape::Rectangle => ("rectangle", Some(1.3)),
+            CoverShape::Contour => ("contour", None),
+        };
+        stage = stage.option("shape", shape);
+        if let Some(mask_scale) = self.mask_scale.or(mask_scale) {
+            stage = stage.option("mask_scale", mask_scale);
+        }
         if let Some(feather) = self.feather {
             stage = stage.option("feather", feather);
         }
@@ -191,6 +212,16 @@ mod tests {
         assert_eq!(
             text,
             "read 'my in.mp4' ! infer centerface ! hold frames=8 ! blur kind=gaussian shape=ellipse mask_scale=1.3 ! write out.mp4"
+        );
+    }
+
+    #[test]
+    fn a_second_model_looks_at_the_faces_for_contours() {
+        let mut preset = BlurFaces::new("in.mp4", "out.mp4");
+        (preset.shape, preset.contour_model) = (CoverShape::Contour, Some("skin".into()));
+        assert_eq!(
+            preset.description().to_string(),
+            "read in.mp4 ! infer centerface ! hold frames=8 ! crop margin=0.25 ! infer skin ! blur kind=gaussian shape=contour ! write out.mp4"
         );
     }
 

@@ -9,13 +9,14 @@ use framerail_pipeline::{
     ConfigError, CopyKind, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, LinkContext, OptionSpec, Options, PlanError, Registry,
     RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
 };
-use framerail_vision::{Canvas, DrawOptions, FrameZones, Sketch};
+use framerail_vision::{Canvas, ColorBy, DrawOptions, FrameZones, Sketch};
 
-use super::link::{detections_of, input_of};
+use super::link::{input_of, models_of};
 use crate::{
     card_canvas::CardCanvas,
     convert::{core_error, cuda_error, vision_error},
     devices::account,
+    parts::FrameAttributes,
 };
 
 /// Buffers kept for frames that another branch still holds.
@@ -26,16 +27,19 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    StageSpec::transform("draw", "draws boxes, labels, scores, landmarks, zones and lines")
+    StageSpec::transform("draw", "draws boxes, labels, scores, landmarks, masks, zones and lines")
         .details(
-            "Draws in the frame's own pixel format. Each class has its colour. Boxes that were filled in (by `hold` or `track`) have lines \
-             half as thick. What `zones` watches is drawn too: areas with the number inside, lines with their crossings. \
+            "Draws in the frame's own pixel format. Each class has its colour, or with colors=track each identity. Masks \
+             (and hulls of landmarks) are what `blur shape=contour` hides, before it grows. Boxes that were filled in (by `hold` or `track`) have lines \
+             half as thick. What further models say is drawn too: the best class beside the label, landmarks, boxes inside of boxes; classes of \
+             the whole frame stand in its top left corner. What `zones` watches is drawn too: areas with the number inside, lines with their crossings. \
              A frame that another branch still holds is copied first; the copies are counted. Frames on a card are drawn on there.",
         )
         .option(OptionSpec::switch("boxes").default("yes").help("whether boxes are drawn"))
         .option(OptionSpec::switch("labels").default("yes").help("whether class names are written above the boxes"))
         .option(OptionSpec::switch("scores").default("yes").help("whether scores are written, in percent"))
         .option(OptionSpec::switch("landmarks").default("yes").help("whether landmarks are drawn as dots"))
+        .option(OptionSpec::switch("masks").default("yes").help("whether masks are tinted and outlined, and so hulls of landmarks"))
         .option(OptionSpec::switch("tracks").default("no").help("whether identities are written, as #7; `track` and `hold` find them"))
         .option(OptionSpec::switch("zones").default("yes").help("whether the areas and lines of `zones` are drawn"))
         .option(
@@ -45,7 +49,12 @@ fn spec() -> StageSpec {
                 .or_word("auto", "one for each 400 pixels of the longer side")
                 .help("width of lines; text grows with it"),
         )
-        .option(OptionSpec::color("color").default("auto").or_word("auto", "one for each class").help("colour of everything drawn"))
+        .option(OptionSpec::color("color").default("auto").or_word("auto", "by colors").help("colour of everything drawn"))
+        .option(
+            OptionSpec::choice("colors", &[("class", "one for each class"), ("track", "one for each identity; by class without one")])
+                .default("class")
+                .help("what colours tell apart"),
+        )
         .option(OptionSpec::text("only").help("class names to draw, separated by commas; all otherwise"))
         .workers(1)
         .example("read in.mp4 ! infer centerface ! draw ! write boxes.mp4", "see what the model finds")
@@ -67,8 +76,10 @@ impl DrawPlan {
             scores: options.switch("scores"),
             track_ids: options.switch("tracks"),
             landmarks: options.switch("landmarks"),
+            masks: options.switch("masks"),
             line_width: options.optional_integer("line_width").and_then(|width| u32::try_from(width).ok()),
             rgb: options.optional_color("color"),
+            color_by: if options.choice("colors") == "track" { ColorBy::Track } else { ColorBy::Class },
         };
         let only = options.optional_text("only").map(|list| list.split(',').map(|label| label.trim().to_owned()).collect());
         Self { options: draw, only, zones: options.switch("zones"), workers: options.workers() }
@@ -78,7 +89,7 @@ impl DrawPlan {
 impl StagePlan for DrawPlan {
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
-        let known = &detections_of(input)?.labels;
+        let known = models_of(input)?.map(|found| found.labels.clone()).unwrap_or_default();
         if let Some(stray) = self.only.iter().flatten().find(|label| !known.contains(label)) {
             let error = ConfigError::at("only", format_args!("the model has no class `{stray}`; it has {}", known.join(", ")));
             return Err(StageError::new(ErrorKind::Usage, error).into());
@@ -136,12 +147,14 @@ impl Draw {
     fn draw(&mut self, item: &mut FrameItem, chosen: Option<Vec<Detection>>) -> Result<(), StageError> {
         let detections = chosen.as_ref().unwrap_or(&item.detections);
         let zones = item.attachments.get::<FrameZones>().filter(|_| self.zones);
-        if detections.is_empty() && zones.is_none() {
+        let said = item.attachments.get::<FrameAttributes>();
+        if detections.is_empty() && zones.is_none() && said.is_none() {
             return Ok(());
         }
         let options = self.options;
         let sketched = |mut sketch: Sketch| {
             zones.into_iter().for_each(|zones| sketch.zones(zones, options.line_width));
+            said.into_iter().for_each(|said| sketch.frame_attributes(&said.0, &options));
             sketch.detections(detections, &options);
             sketch
         };

@@ -20,6 +20,9 @@ use crate::{
     devices::account,
 };
 
+/// Growth of a contour, which follows the face, where none is given.
+const CONTOUR_SCALE: f32 = 1.1;
+
 /// Buffers kept for frames that the decoder still needs and that are copied before they are changed.
 const KEPT_BUFFERS: usize = 8;
 
@@ -32,7 +35,11 @@ fn spec() -> StageSpec {
         .details(
             "Works in the frame's own pixel format; only frames with detections are touched. Strengths are relative to the size of the \
              face, so that near and far ones are hidden alike. The soft edge lies outside the mask. Frames on a card are changed \
-             there, in place; kind=image needs them on the host.",
+             there, in place; kind=image needs them on the host.\n\n\
+             shape=contour follows what a further model says of each face: the last mask among its attributes, else the hull of the \
+             last landmarks there (3 or more), else of the detector's own (20 or more). A contour that is missing, or covers less than \
+             contour_share of the box, is replaced by the ellipse, counted, and told; hulls of 20 landmarks or more count whatever \
+             their size.",
         )
         .option(
             OptionSpec::choice(
@@ -59,18 +66,33 @@ fn spec() -> StageSpec {
         .option(
             OptionSpec::choice(
                 "shape",
-                &[("ellipse", "turned by the line between the eyes where landmarks are known"), ("rectangle", "the box")],
+                &[
+                    ("ellipse", "turned by the line between the eyes where landmarks are known"),
+                    ("rectangle", "the box"),
+                    ("contour", "a model's mask, or around landmarks; where there is none, the ellipse"),
+                ],
             )
             .default("ellipse")
             .help("outline of the mask"),
         )
         .option(
-            OptionSpec::float("mask_scale", 0.6..=10.0).default(1.3).help("size of the mask: the box grows by this minus 1 on each side"),
+            OptionSpec::float("mask_scale", 0.6..=10.0)
+                .default(1.3)
+                .help("size of the mask: the box grows by this minus 1 on each side; a contour too, by 1.1 unless told otherwise"),
+        )
+        .option(
+            OptionSpec::float("contour_share", 0.0..=1.0)
+                .default(0.2)
+                .help("shape=contour: least part of the box that a contour covers, to count"),
         )
         .option(OptionSpec::float("feather", 0.0..=1.0).default(0.05).help("width of the soft edge, as a part of the face's larger side"))
         .option(OptionSpec::text("only").help("labels to hide, separated by commas; every detection otherwise"))
         .workers(1)
         .example("read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4", "blur faces")
+        .example(
+            "read in.mp4 ! infer centerface ! hold ! crop margin=0.25 ! infer face-mask.toml ! blur shape=contour ! write out.mp4",
+            "what a second model says is face, and no more",
+        )
         .example("read in.mp4 ! infer centerface ! hold ! blur kind=mosaic cell=20 shape=rectangle ! write out.mp4", "a mosaic instead")
 }
 
@@ -84,9 +106,7 @@ struct BlurPlan {
 
 impl BlurPlan {
     fn new(options: &Options) -> Result<Self, ConfigError> {
-        let shape = if options.choice("shape") == "rectangle" { MaskShape::Rectangle } else { MaskShape::Ellipse };
-        let (mask_scale, feather) = (options.float("mask_scale") as f32, options.float("feather") as f32);
-        let mask = MaskOptions { shape, mask_scale, feather, ..MaskOptions::default() };
+        let mask = mask(options)?;
         let obscure = obscure(options)?;
         let runs_on_cards = !matches!(obscure, Some(Obscure::Image(_)));
         let obscurer = match obscure {
@@ -96,6 +116,22 @@ impl BlurPlan {
         let only = options.optional_text("only").map(|labels| labels.split(',').map(|label| label.trim().to_owned()).collect());
         Ok(Self { obscurer, runs_on_cards, only, workers: options.workers() })
     }
+}
+
+fn mask(options: &Options) -> Result<MaskOptions, ConfigError> {
+    let shape = match options.choice("shape") {
+        "rectangle" => MaskShape::Rectangle,
+        "contour" => MaskShape::Contour,
+        _ => MaskShape::Ellipse,
+    };
+    if options.is_given("contour_share") && shape != MaskShape::Contour {
+        let message = format_args!("shape={} takes no contour_share", options.choice("shape"));
+        return Err(ConfigError::at("contour_share", message).help("leave it out, or use shape=contour"));
+    }
+    let is_by_contour = shape == MaskShape::Contour && !options.is_given("mask_scale");
+    let mask_scale = if is_by_contour { CONTOUR_SCALE } else { options.float("mask_scale") as f32 };
+    let [feather, contour_share] = ["feather", "contour_share"].map(|name| options.float(name) as f32);
+    Ok(MaskOptions { shape, mask_scale, feather, contour_share })
 }
 
 fn obscure(options: &Options) -> Result<Option<Obscure>, ConfigError> {
@@ -171,6 +207,29 @@ struct Counters {
     outside: Counter,
     invalid: Counter,
     frames: Counter,
+    /// Of masks by contour.
+    contours_missing: Counter,
+    contours_too_small: Counter,
+}
+
+impl Counters {
+    fn count(&self, counts: ObscureCounts) {
+        self.hidden.add(counts.hidden);
+        self.outside.add(counts.outside);
+        self.invalid.add(counts.invalid);
+        self.frames.add(1);
+        let stand_in = "an ellipse covers them instead, and they are counted";
+        if counts.contours_missing > 0 && self.contours_missing.value() == 0 {
+            let help = "`crop ! infer MODEL` before this stage, with a model that gives masks or landmarks, makes contours";
+            self.context.notice(format_args!("some faces have no contour: no mask, and too few landmarks; {stand_in}; {help}"));
+        }
+        if counts.contours_too_small > 0 && self.contours_too_small.value() == 0 {
+            let help = "contour_share= says from which part of the box on it counts";
+            self.context.notice(format_args!("some contours cover too little of their face to count; {stand_in}; {help}"));
+        }
+        self.contours_missing.add(counts.contours_missing);
+        self.contours_too_small.add(counts.contours_too_small);
+    }
 }
 
 struct Blur {
@@ -190,6 +249,8 @@ impl Stage for Blur {
             outside: context.counter("faces_outside_frame"),
             invalid: context.counter("boxes_invalid"),
             frames: context.counter("frames_changed"),
+            contours_missing: context.counter("contours_missing"),
+            contours_too_small: context.counter("contours_too_small"),
         });
         Ok(())
     }
@@ -228,17 +289,19 @@ impl Blur {
                 account(&counters.context, Traffic::take());
                 counters.context.memory(card.pool.device().id(), card.memory_bytes());
             }
-            counters.hidden.add(counts.hidden);
-            counters.outside.add(counts.outside);
-            counters.invalid.add(counts.invalid);
-            counters.frames.add(1);
+            counters.count(counts);
         }
         Ok(())
     }
 }
 
 /// Queues the work on the card; nothing waits for it here.
-fn hide_on_card(obscurer: &Obscurer, card: &mut CardCanvas, item: &mut FrameItem, chosen: &[Detection]) -> Result<ObscureCounts, StageError> {
+fn hide_on_card(
+    obscurer: &Obscurer,
+    card: &mut CardCanvas,
+    item: &mut FrameItem,
+    chosen: &[Detection],
+) -> Result<ObscureCounts, StageError> {
     let color = item.frame.color;
     let surface = card.writable(&mut item.frame).map_err(cuda_error)?;
     let size = (surface.width(), surface.height());

@@ -1,0 +1,140 @@
+//! Masks by contour through whole pipelines, on frames made by hand.
+
+mod stages_support;
+
+use std::sync::Arc;
+
+use framerail::{
+    core::{Attribute, AttributeValue, BBox, Detection, DetectionOrigin, InstanceMask, Point},
+    pipeline::{FrameItem, Item},
+};
+use stages_support::{Ran, end, run, seen, stream};
+
+/// A face with what a second model says of it.
+fn face(bbox: BBox, value: Option<AttributeValue>) -> Detection {
+    let mut face = Detection { bbox, landmarks: Vec::new(), ..stages_support::face(0.9, None, DetectionOrigin::Detected) };
+    face.attributes = value.map(|value| Attribute { model: Arc::from("second"), value }).into_iter().collect();
+    face
+}
+
+/// The left half of a box.
+fn left_half(bbox: BBox) -> Option<AttributeValue> {
+    InstanceMask::new(bbox, 2, 1, vec![255, 0]).map(|mask| AttributeValue::Mask(Arc::new(mask))).ok()
+}
+
+const BOX: BBox = BBox { x1: 20.0, y1: 12.0, x2: 40.0, y2: 36.0 };
+
+fn clip(frames: Vec<FrameItem>) -> Vec<Item> {
+    let start = [Item::StreamStart(stream(0, "clip"))];
+    start.into_iter().chain(frames.into_iter().map(Item::from)).chain([end(0)]).collect()
+}
+
+/// Luma of the frame with this number.
+fn luma(ran: &Ran, index: u64) -> impl Fn(usize, usize) -> u8 + '_ {
+    let frames = ran.items.iter().filter_map(|item| if let Item::Frame(item) = item { Some(&item.frame) } else { None });
+    let frame = frames.into_iter().find(|frame| frame.index == index).expect("a frame of this number");
+    let surface = frame.surface.host().expect("on the host");
+    move |x, y| surface.row(0, y)[x]
+}
+
+/// White in the code values of video.
+const WHITE: u8 = 235;
+
+#[test]
+fn only_what_the_mask_holds_is_hidden() {
+    let faces = vec![face(BOX, left_half(BOX))];
+    let ran = run("blur kind=solid color=white shape=contour feather=0 mask_scale=1 ! collect", clip(vec![seen(0, 0, faces)]));
+    let at = luma(&ran, 0);
+    assert_eq!([at(20, 12), at(29, 24), at(25, 35)], [WHITE; 3]);
+    assert_eq!([at(30, 24), at(19, 24), at(25, 11), at(25, 36), at(39, 20)], [40; 5], "as it was");
+    assert_eq!([ran.counter("faces_hidden"), ran.counter("contours_missing"), ran.counter("contours_too_small")], [1, 0, 0]);
+    assert!(ran.outcome.stats.stages.iter().all(|stage| stage.notices.is_empty()));
+}
+
+#[test]
+fn a_contour_grows_by_a_tenth_and_is_soft_unless_told_otherwise() {
+    let faces = || vec![seen(0, 0, vec![face(BOX, left_half(BOX))])];
+    let ran = run("blur kind=solid color=white shape=contour ! collect", clip(faces()));
+    let told = run("blur kind=solid color=white shape=contour mask_scale=1.1 feather=0.05 ! collect", clip(faces()));
+    // A tenth of the mean of 10 and 24 is 1.7, and half a pixel more is touched.
+    let at = luma(&ran, 0);
+    assert_eq!((at(31, 24), at(18, 24)), (WHITE, WHITE));
+    assert!(at(32, 24) > 40 && at(32, 24) < WHITE && at(36, 24) == 40, "{} {}", at(32, 24), at(36, 24));
+    for (x, y) in (0..48).flat_map(|y| (0..64).map(move |x| (x, y))) {
+        assert_eq!(at(x, y), luma(&told, 0)(x, y), "{x},{y}");
+    }
+}
+
+#[test]
+fn a_face_without_a_contour_is_hidden_by_the_ellipse_counted_and_told_once() {
+    let bare = |index| seen(0, index, vec![face(BOX, None)]);
+    let contour = run("blur kind=solid color=white shape=contour ! collect", clip(vec![bare(0), bare(1), bare(2)]));
+    let ellipse = run("blur kind=solid color=white ! collect", clip(vec![bare(0)]));
+    for (x, y) in (0..48).flat_map(|y| (0..64).map(move |x| (x, y))) {
+        assert_eq!(luma(&contour, 0)(x, y), luma(&ellipse, 0)(x, y), "{x},{y}");
+    }
+    assert_eq!((contour.counter("contours_missing"), contour.counter("faces_hidden")), (3, 3));
+    let notices: Vec<&String> = contour.outcome.stats.stages.iter().flat_map(|stage| &stage.notices).collect();
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    assert!(notices[0].contains("no contour") && notices[0].contains("ellipse"), "{notices:?}");
+
+    // Five points are features of a face, no outline of it.
+    let five = [(26.0, 20.0), (34.0, 20.0), (30.0, 25.0), (27.0, 30.0), (33.0, 30.0)].map(|(x, y)| Point { x, y });
+    let few = || clip(vec![seen(0, 0, vec![face(BOX, Some(AttributeValue::Landmarks(five.into())))])]);
+    let ran = run("blur kind=solid shape=contour ! collect", few());
+    assert_eq!((ran.counter("contours_missing"), ran.counter("contours_too_small")), (0, 1));
+    let ran = run("blur kind=solid shape=contour contour_share=0.1 ! collect", few());
+    assert_eq!((ran.counter("contours_missing"), ran.counter("contours_too_small")), (0, 0));
+}
+
+#[test]
+fn frames_between_two_sightings_are_hidden_by_the_mask_that_goes_along() {
+    let moved = |by: f32| BBox { x1: BOX.x1 + by, x2: BOX.x2 + by, ..BOX };
+    let sighting = |index, by: f32| seen(0, index, vec![face(moved(by), left_half(moved(by)))]);
+    let empty = |index| seen(0, index, Vec::new());
+    let frames = vec![sighting(0, 0.0), empty(1), empty(2), empty(3), sighting(4, 8.0), empty(5)];
+    let ran = run("hold frames=4 ! blur kind=solid color=white shape=contour feather=0 mask_scale=1 ! collect", clip(frames));
+    for (index, left) in [(0, 20), (1, 22), (2, 24), (3, 26), (4, 28)] {
+        let (at, grey) = (luma(&ran, index), 40 + index as u8);
+        let row: Vec<u8> = (left - 1..left + 11).map(|x| at(x, 24)).collect();
+        assert_eq!((row[0], &row[1..11], row[11]), (grey, &[WHITE; 10][..], grey), "frame {index}");
+    }
+    // Held on: the box reaches from where the face was to where it may be, and the mask fills its left half.
+    let at = luma(&ran, 5);
+    assert_eq!([at(28, 24), at(36, 24)], [WHITE; 2]);
+    assert_eq!((ran.counter("faces_hidden"), ran.counter("contours_missing")), (6, 0));
+}
+
+#[test]
+fn every_kind_keeps_to_the_contour() {
+    for kind in ["gaussian", "box", "mosaic cell=6", "solid color=white"] {
+        let mut item = seen(0, 0, vec![face(BOX, left_half(BOX))]);
+        let mut planes = item.frame.surface.host_mut().expect("on the host").planes_mut().expect("its only holder");
+        let stripes = |x: usize, y: usize| if (x + y) % 2 == 0 { 60 } else { 200 };
+        (0..48).for_each(|y| planes.row(0, y).iter_mut().take(64).enumerate().for_each(|(x, value)| *value = stripes(x, y)));
+        let ran = run(&format!("blur kind={kind} shape=contour feather=0 mask_scale=1 ! collect"), clip(vec![item]));
+        let at = luma(&ran, 0);
+        for (x, y) in (0..48).flat_map(|y| (0..64).map(move |x| (x, y))) {
+            let is_inside = (20..30).contains(&x) && (12..36).contains(&y);
+            assert_eq!(at(x, y) != stripes(x, y), is_inside, "{kind} at {x},{y}: {}", at(x, y));
+        }
+    }
+}
+
+#[test]
+fn masks_are_drawn_unless_told_otherwise() {
+    let items = || clip(vec![seen(0, 0, vec![face(BOX, left_half(BOX))])]);
+    let options = "boxes=no labels=no scores=no color=white line_width=1";
+    let ran = run(&format!("draw {options} ! collect"), items());
+    let at = luma(&ran, 0);
+    assert_eq!((at(20, 24), at(40, 24)), (WHITE, 40), "the outline");
+    assert!(at(25, 24) > 60 && at(25, 24) < 150, "tinted: {}", at(25, 24));
+    let ran = run(&format!("draw {options} masks=no ! collect"), items());
+    assert_eq!((luma(&ran, 0)(20, 24), luma(&ran, 0)(25, 24)), (40, 40));
+}
+
+#[test]
+fn options_that_do_not_fit_are_refused() {
+    let problem = stages_support::try_run("blur contour_share=0.1 ! collect", clip(Vec::new()), Some(1)).err().expect("refused");
+    assert!(problem.contains("shape=contour"), "{problem}");
+}
