@@ -17,11 +17,20 @@ TARGET = ROOT / "docs" / "python-api.md"
 #: Chapters: title, and module with the names that belong to it.
 CHAPTERS = [
     ("Reading", [("reader", ["VideoReader", "Batches"]), ("frames", ["FrameBatch", "VideoMetadata", "FrameTimes", "Planes"])]),
-    ("Normalisation", [("options", ["Normalize"])]),
+    ("Normalisation", [("options", ["Normalize", "Preprocess"])]),
     ("Clips", [("clips", ["sample_clips", "clip_numbers", "Clips"])]),
     ("Augmentation", [("augment", ["Augment", "ColorJitter", "RandomResizedCrop", "RandomBlur", "RandomErase", "mixed_seed"])]),
     ("PyTorch", [("torch", ["ClipDataset", "ClipStream", "collate"])]),
     ("Pipelines", [("pipeline", ["Pipeline", "blur_faces", "stages"]), ("_framerail", ["FrameItem", "Detection"])]),
+    (
+        "Stages of your own",
+        [
+            ("functions", ["stage"]),
+            ("batch", ["Batch"]),
+            ("_framerail", ["Attribute", "InstanceMask"]),
+            ("interop", ["to_supervision", "to_pandas"]),
+        ],
+    ),
     ("Memory", [("_framerail", ["Tensor"])]),
     ("Errors", [("errors", ["DecodeError", "UnsupportedError", "CudaError", "PipelineError", "PipelineUsageError"])]),
     ("This machine", [("doctor", ["doctor"]), ("_framerail", ["set_log_level"])]),

@@ -97,6 +97,7 @@ def detecting() -> list[Case]:
     for frames in LENGTHS:
         stem = f"h264-{frames}"
         cases.append(Case("detect", "framerail", stem, f"{JOB} detect {{clips}}/{{stem}}.mp4"))
+        cases.append(Case("detect", "framerail-torch", stem, "python3 {bench}/torch_stage.py {clips}/{stem}.mp4"))
         cases.append(Case("detect", "optimised", stem, f"{python} optimised"))
         cases.append(Case("detect", "typical", stem, f"{python} typical"))
     return cases

@@ -16,13 +16,16 @@ except ImportError as _error:
         f"the compiled part of framerail is not here, or does not fit this system ({_error}); "
         "install a wheel, or build it with scripts/test_python.sh"
     ) from _error
-from ._framerail import Detection, FrameItem, Tensor, set_log_level
+from ._framerail import Attribute, Detection, FrameItem, InstanceMask, Tensor, set_log_level
 from .augment import Augment, ColorJitter, RandomBlur, RandomErase, RandomResizedCrop, mixed_seed
+from .batch import Batch
 from .clips import Clips, clip_numbers, sample_clips
 from .doctor import doctor
 from .errors import CudaError, DecodeError, PipelineError, PipelineUsageError, UnsupportedError
 from .frames import FrameBatch, FrameTimes, Planes, VideoMetadata
-from .options import IMAGENET, UNIT, Normalize
+from .functions import stage
+from .interop import to_pandas, to_supervision
+from .options import IMAGENET, UNIT, Normalize, Preprocess
 from .pipeline import Pipeline, blur_faces, stages
 from .reader import Batches, VideoReader
 
@@ -31,7 +34,9 @@ __version__ = _framerail.version()
 __all__ = [
     "IMAGENET",
     "UNIT",
+    "Attribute",
     "Augment",
+    "Batch",
     "Batches",
     "Clips",
     "ColorJitter",
@@ -41,11 +46,13 @@ __all__ = [
     "FrameBatch",
     "FrameItem",
     "FrameTimes",
+    "InstanceMask",
     "Normalize",
     "Pipeline",
     "PipelineError",
     "PipelineUsageError",
     "Planes",
+    "Preprocess",
     "RandomBlur",
     "RandomErase",
     "RandomResizedCrop",
@@ -59,7 +66,10 @@ __all__ = [
     "mixed_seed",
     "sample_clips",
     "set_log_level",
+    "stage",
     "stages",
+    "to_pandas",
+    "to_supervision",
 ]
 
 

@@ -50,6 +50,78 @@ class Augment:
     def __init__(self, json: str) -> None: ...
     def apply(self, pictures: Any, batch_json: str, stream: int) -> Tensor: ...
 
+class FrameConverter:
+    def __init__(self, output_json: str) -> None: ...
+    def convert(self, frames: List[FrameItem]) -> Tuple[Tensor, List[Tuple[float, float, float, float]]]: ...
+
+class InstanceMask:
+    """Which pixels belong to a detection: a grid of coverage over a box of the frame, usually coarser than pixels.
+
+    Parameters
+    ----------
+    bbox_xyxy : tuple of float
+        The box that the grid fills, in frame pixels.
+    coverage : array
+        Rows by columns: booleans, bytes from 0 (outside) to 255 (inside), or floats from 0 to 1.
+    """
+
+    def __init__(self, bbox_xyxy: Tuple[float, float, float, float], coverage: Any) -> None: ...
+    @property
+    def bbox_xyxy(self) -> Tuple[float, float, float, float]: ...
+    @property
+    def coverage(self) -> Any:
+        """The cells, rows by columns: a read-only array of bytes, 0 outside, 255 inside."""
+
+class Attribute:
+    """One model's word on a detection: exactly one of the things below.
+
+    Parameters
+    ----------
+    model : str
+        Name of the model that says so.
+    classes : list of (label, score) or (label, score, label_id), optional
+        Classes by falling score.
+    landmarks : list of (float, float), optional
+        Points in frame pixels.
+    mask : InstanceMask, optional
+        Which pixels belong to the detection.
+    embedding : array of float, optional
+        A vector by which detections are told apart or found again.
+    parts : list of Detection, optional
+        Detections inside of it, such as the faces of a person.
+
+    Attributes
+    ----------
+    kind : str
+        "classes", "landmarks", "mask", "embedding" or "parts"; the attribute of that name holds the value, the others are
+        None.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        classes: Optional[List[Any]] = None,
+        landmarks: Optional[List[Tuple[float, float]]] = None,
+        mask: Optional[InstanceMask] = None,
+        embedding: Any = None,
+        parts: Optional[List[Detection]] = None,
+    ) -> None: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def classes(self) -> Optional[List[Tuple[str, float, int]]]: ...
+    @property
+    def landmarks(self) -> Optional[List[Tuple[float, float]]]: ...
+    @property
+    def mask(self) -> Optional[InstanceMask]: ...
+    @property
+    def embedding(self) -> Any: ...
+    @property
+    def parts(self) -> Optional[List[Detection]]: ...
+
 class Detection:
     """One box in a frame.
 
@@ -69,6 +141,8 @@ class Detection:
         Identity across frames.
     origin : str
         "detected" by the model, "interpolated" or "held" between sightings.
+    attributes : list of Attribute
+        What further models say of it, in the order in which they looked.
     """
 
     bbox_xyxy: Tuple[float, float, float, float]
@@ -78,6 +152,7 @@ class Detection:
     landmarks: List[Tuple[float, float]]
     track_id: Optional[int]
     origin: str
+    attributes: List[Attribute]
     def __init__(
         self,
         bbox_xyxy: Tuple[float, float, float, float],
@@ -88,6 +163,7 @@ class Detection:
         landmarks: List[Tuple[float, float]] = ...,
         track_id: Optional[int] = None,
         origin: str = "detected",
+        attributes: Optional[List[Attribute]] = None,
     ) -> None: ...
 
 class FrameItem:
@@ -106,7 +182,7 @@ class FrameItem:
     width, height : int
         Size in pixels.
     pixel_format : str
-        FFmpeg's name; empty on a card.
+        FFmpeg's name; empty for what is no picture any more.
     device : str
         "cpu" or "cuda:N".
     is_keyframe : bool
@@ -116,10 +192,14 @@ class FrameItem:
     analysed : bool
         Whether a model has looked at this frame.
     detections : list of Detection
-        May be changed or replaced by a callback with batch=1: what it holds afterwards travels on.
+        May be changed or replaced by a stage function, and by a callback with batch=1: what it holds afterwards travels on.
+    attachments : dict
+        Values of your own that travel with the frame, for stage functions further on. A change is seen by those behind it
+        only.
     """
 
     detections: List[Detection]
+    attachments: Dict[Any, Any]
     @property
     def index(self) -> int: ...
     @property
@@ -142,12 +222,20 @@ class FrameItem:
     def status(self) -> str: ...
     @property
     def analysed(self) -> bool: ...
-    def planes(self) -> List[Tensor]:
-        """The planes as they lie in memory, read-only and without a copy: rows of bytes. A frame on a card is copied from there."""
+    def planes(self, *, writable: bool = False) -> List[Tensor]:
+        """The planes as they lie in memory, without a copy: rows of bytes.
+
+        In a stage function they lie where the frame does. A callback gets them on the host, copied from a card.
+
+        Parameters
+        ----------
+        writable : bool
+            In a stage function: what is written travels on. A picture that others hold too, such as a decoder's reference
+            picture, is copied first, and the copy is counted. Write while the function runs, not after it.
+        """
 
     def rgb(self) -> Tensor:
-        """The picture as RGB, 8 bits, rows by columns by channels; a copy."""
-
+        """The picture as RGB, 8 bits, rows by columns by channels; a copy on the host."""
 
 class Pipeline:
     def __init__(self, text: str, is_file: bool, device: Optional[str]) -> None: ...
@@ -155,6 +243,11 @@ class Pipeline:
     def text(self) -> str: ...
     @property
     def stages(self) -> List[str]: ...
+    def resolve(self, stage: str) -> str: ...
+    def named_by(self, kind: str) -> List[str]: ...
+    def set_model(self, name: str, model: Any) -> None: ...
+    def set_function(self, name: str, function: Any) -> None: ...
+    def insert(self, stage: str, is_after: bool, name: str, function: Any) -> str: ...
     def edges(self) -> List[Tuple[str, str, str]]: ...
     def run(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import sys
-from typing import Any
+from typing import Any, List, Sequence, Tuple
 
 import numpy as np
 
@@ -82,3 +82,50 @@ def empty(shape: tuple, dtype: str, output: str) -> Any:
 
         return np.empty(shape, dtype=ml_dtypes.bfloat16)
     return np.empty(shape, dtype=_NUMPY_TYPES[dtype])
+
+
+def to_host(array: Any) -> np.ndarray:
+    """An array of any library as NumPy has it; copied from a card."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(array, torch.Tensor):
+        array = array.detach()
+        return (array.float() if array.dtype == torch.bfloat16 else array).cpu().numpy()
+    if hasattr(array, "get") and hasattr(array, "__cuda_array_interface__"):
+        return array.get()
+    return np.asarray(array)
+
+
+def all_to_host(arrays: Sequence[Any]) -> List[np.ndarray]:
+    """Arrays with one length each and the same further axes; those on a card cross in one copy."""
+    torch = sys.modules.get("torch")
+    if torch is None or len(arrays) < 2 or not all(isinstance(array, torch.Tensor) and array.is_cuda for array in arrays):
+        return [to_host(array) for array in arrays]
+    joined = to_host(torch.cat(list(arrays)))
+    return np.split(joined, np.cumsum([len(array) for array in arrays])[:-1])
+
+
+def coverage_bytes(coverage: Any) -> Tuple[bytes, int, int]:
+    """A mask's cells as bytes of 0 to 255, row by row, with rows and columns."""
+    cells = to_host(coverage)
+    if cells.ndim != 2:
+        raise ValueError(f"option 'coverage': has {cells.ndim} axes; give rows by columns")
+    if cells.dtype == np.bool_:
+        cells = cells * np.uint8(255)
+    elif cells.dtype.kind == "f":
+        cells = np.rint(np.clip(cells, 0.0, 1.0) * 255.0)
+    return np.ascontiguousarray(cells, np.uint8).tobytes(), *cells.shape
+
+
+def coverage_array(cells: bytes, rows: int, columns: int) -> np.ndarray:
+    return np.frombuffer(cells, np.uint8).reshape(rows, columns)
+
+
+def embedding_bytes(values: Any) -> bytes:
+    vector = to_host(values)
+    if vector.ndim != 1 or not np.isfinite(vector).all():
+        raise ValueError(f"option 'embedding': has shape {vector.shape}; give one axis of finite numbers")
+    return np.ascontiguousarray(vector, np.float32).tobytes()
+
+
+def embedding_array(values: bytes) -> np.ndarray:
+    return np.frombuffer(values, np.float32)

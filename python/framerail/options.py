@@ -52,7 +52,8 @@ def bad(option: str, value: Any, allowed: str) -> ValueError:
 
 
 def listed(names: Sequence[str]) -> str:
-    return ", ".join(repr(name) for name in names[:-1]) + f" or {names[-1]!r}"
+    first = ", ".join(repr(name) for name in names[:-1])
+    return f"{first} or {names[-1]!r}" if first else repr(names[-1])
 
 
 def choice(option: str, value: Any, names: Sequence[str]) -> str:
@@ -182,6 +183,68 @@ def output_json(options: Mapping[str, Any]) -> str:
         "tone_map": None if options["tone_map"] is None else choice("tone_map", options["tone_map"], ("bt2390", "hable")),
     }
     return json.dumps(made)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What frames are made into for a model: one pass over the decoded picture, on the device where it lies.
+
+    The names are those of ``VideoReader``: ``VideoReader(path, **preprocess.options)`` gives the same tensors.
+
+    Parameters
+    ----------
+    size : (height, width) or int, optional
+        Size of the model's input; the frames' own by default. One number is for both sides.
+    resize : str
+        "stretch" or "letterbox" (aspect ratio kept, filled with ``pad``).
+    pad : int
+        0 to 255, for "letterbox".
+    interpolation : str
+        "bilinear" or "area" (averages where pictures shrink).
+    channels : str
+        "rgb", "bgr", "gray" or "hsv".
+    crop : (x, y, width, height), optional
+        The part that is taken, in pixels of the frame.
+    normalize : Normalize, bool or None
+        ``framerail.IMAGENET``, ``framerail.Normalize(mean, std)``, True for values of 0 to 1, None for 0 to 255.
+    dtype : optional
+        "uint8", "float16", "bfloat16" or "float32", or the same of NumPy or PyTorch; by default that of the model's weights.
+    layout : str
+        "TCHW" (or "NCHW"), "THWC" (or "NHWC").
+
+    Examples
+    --------
+    >>> import framerail as fr
+    >>> fr.Preprocess(size=(300, 300), normalize=fr.IMAGENET).options["size"]
+    (300, 300)
+    """
+
+    size: Any = None
+    resize: str = "stretch"
+    pad: int = 114
+    interpolation: str = "bilinear"
+    channels: str = "rgb"
+    crop: Any = None
+    normalize: Any = True
+    dtype: Any = None
+    layout: str = "TCHW"
+
+    def __post_init__(self):
+        self._json()
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The same as options of ``VideoReader``."""
+        names = ("size", "resize", "pad", "interpolation", "channels", "crop", "normalize", "layout")
+        return {**{name: getattr(self, name) for name in names}, "dtype": self._dtype("float32")}
+
+    def _dtype(self, otherwise: str) -> str:
+        return otherwise if self.dtype is None else dtype_name(self.dtype)
+
+    def _json(self, otherwise: str = "float32") -> str:
+        if self.channels == "yuv":
+            raise bad("channels", self.channels, "'rgb', 'bgr', 'gray' or 'hsv'")
+        return output_json({**OUTPUT_DEFAULTS, **self.options, "dtype": self._dtype(otherwise)})
 
 
 READER_DEFAULTS: Mapping[str, Any] = {

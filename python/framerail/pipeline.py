@@ -8,10 +8,12 @@ import importlib.util
 import json
 import os
 import sys
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from . import _framerail
-from .options import bad, device_name, real, whole
+from .functions import StageFunction
+from .models import ModelRunner
+from .options import Preprocess, bad, device_name, listed, real, whole
 from .progress import ProgressLine
 
 
@@ -94,7 +96,7 @@ class Pipeline:
         Parameters
         ----------
         stage : str
-            Name of a stage, such as "infer" or "blur-2".
+            Name of a stage, such as "infer" or "blur-2", or of the model that it runs.
         callback : callable
             Gets a list of ``FrameItem``. With ``batch=1`` it may change the frame's ``detections``, and gives False to
             take the frame out. What it raises ends the run and comes out of ``run``.
@@ -108,10 +110,119 @@ class Pipeline:
         """
         if not callable(callback):
             raise bad("callback", callback, "a function of one argument")
-        names = self.stages
-        if stage not in names and stage not in {name.rsplit("-", 1)[0] for name in names}:
-            raise bad("stage", stage, "one of " + ", ".join(names))
-        self._callbacks.append((stage, callback, whole("batch", batch, 1)))
+        self._callbacks.append((self._compiled.resolve(stage), callback, whole("batch", batch, 1)))
+        return self
+
+    def model(
+        self,
+        name: str,
+        model: Callable[[Any], Any],
+        *,
+        preprocess: Optional[Preprocess] = None,
+        postprocess: Any = None,
+        labels: Sequence[str] = (),
+        confidence: Optional[float] = None,
+        top_k: int = 5,
+        autocast: Any = None,
+        arrays: str = "auto",
+    ) -> Pipeline:
+        """Gives the model that a stage ``torch NAME`` runs on batches of frames.
+
+        A module is put into evaluation mode and runs where its weights lie when that is a card, else where the frames are:
+        it is moved there. Calls come from one thread, under ``torch.inference_mode()``. Without PyTorch, the function gets
+        NumPy arrays.
+
+        Parameters
+        ----------
+        name : str
+            The name that the pipeline has for it.
+        model : callable
+            A ``torch.nn.Module``, a TorchScript module, what ``torch.compile`` gives, or any function of one tensor.
+        preprocess : Preprocess, optional
+            What frames become for it; by default float32 from 0 to 1 in RGB at the frames' own size, [N, C, H, W].
+        postprocess : callable or str, optional
+            A function of outputs and ``Batch`` that gives for each frame a list of ``Detection``, or a dict of arrays
+            (boxes, and scores, labels, masks, keypoints), in pixels of the frame: ``batch.to_frame`` maps there. Or the
+            form of the outputs, which is recognised when it is not said: "detections" (torchvision's list of dicts),
+            "boxes" (rows of left, top, right, bottom, score, class), "classes" (logits or probabilities).
+        labels : sequence of str
+            Names of the classes by their numbers.
+        confidence : float, optional
+            Least score of a detection, for forms that are recognised.
+        top_k : int
+            Classes that are kept of each frame, for "classes".
+        autocast : optional
+            "float16" or "bfloat16", for ``torch.autocast``.
+        arrays : str
+            What the function gets: "torch", "numpy", "dlpack", or "auto" (PyTorch where it is installed).
+
+        Returns
+        -------
+        Pipeline
+            Itself.
+
+        Examples
+        --------
+        >>> p = fr.Pipeline("read in.mp4 ! torch detector batch=16 ! save boxes.parquet")
+        >>> p.model("detector", module, preprocess=fr.Preprocess(size=(300, 300)), labels=names)  # doctest: +SKIP
+        """
+        names = self._compiled.named_by("torch")
+        if name not in names:
+            raise bad("name", name, listed(names) if names else "it in the pipeline first: `torch NAME` is not there")
+        runner = ModelRunner(name, model, preprocess, postprocess, labels, confidence, top_k, autocast, arrays)
+        self._compiled.set_model(name, runner)
+        return self
+
+    def function(self, name: str, function: Callable[..., Any]) -> Pipeline:
+        """Gives the function that a stage ``python NAME`` calls; see ``framerail.stage``.
+
+        Parameters
+        ----------
+        name : str
+            The name that the pipeline has for it.
+        function : callable or class
+            A function of a ``Batch``, or a class of such objects.
+
+        Returns
+        -------
+        Pipeline
+            Itself.
+        """
+        names = self._compiled.named_by("python")
+        if name not in names:
+            raise bad("name", name, listed(names) if names else "it in the pipeline first: `python NAME` is not there")
+        self._compiled.set_function(name, StageFunction(function))
+        return self
+
+    def insert_after(self, stage: str, function: Callable[..., Any], *, name: Optional[str] = None) -> Pipeline:
+        """Puts a function behind a stage, as a stage of its own; see ``framerail.stage``.
+
+        Parameters
+        ----------
+        stage : str
+            Name of a stage, such as "infer" or "blur-2", or of the model or function that it runs.
+        function : callable or class
+            A function of a ``Batch``, or a class of such objects. What it raises ends the run and comes out of ``run``.
+        name : str, optional
+            Its name in statistics; by default the function's.
+
+        Returns
+        -------
+        Pipeline
+            Itself. ``stages`` and ``text`` show the new stage.
+        """
+        return self._insert(stage, True, function, name)
+
+    def insert_before(self, stage: str, function: Callable[..., Any], *, name: Optional[str] = None) -> Pipeline:
+        """The same before a stage."""
+        return self._insert(stage, False, function, name)
+
+    def _insert(self, stage: str, is_after: bool, function: Callable[..., Any], name: Optional[str]) -> Pipeline:
+        adapter = StageFunction(function)
+        wanted = adapter.name if name is None else str(name)
+        if not wanted.isidentifier() and not wanted.replace("-", "_").isidentifier():
+            wanted = "function"
+        self._compiled.insert(stage, is_after, wanted, adapter)
         return self
 
     def run(self, *, progress: Any = False, stall_limit: float = 10.0) -> Dict[str, Any]:

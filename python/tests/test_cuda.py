@@ -172,3 +172,91 @@ def test_small_pictures_too(clip):
     reader = fr.VideoReader(clip, device=CARD)
     found = reader.read_frames([59, 0])
     assert numbers_of(found.cpu()) == [59, 0] and found.shape == (2, 3, HEIGHT, WIDTH)
+
+
+class Means(torch.nn.Module):
+    """A box, a score and a class that follow from the pictures' means; what it saw is noted."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor([10.0, 20.0, 60.0, 70.0]))
+        self.seen = []
+
+    def forward(self, pictures):
+        self.seen.append((pictures.device, torch.cuda.current_stream() == torch.cuda.default_stream() if pictures.is_cuda else True))
+        means = pictures.float().mean(dim=(1, 2, 3))
+        # Work that takes a while: who reads the results too early sees it.
+        if pictures.is_cuda:
+            torch.cuda._sleep(2_000_000)
+        boxes = self.weight + 40 * means[:, None]
+        return torch.cat([boxes, means[:, None], torch.ones_like(means)[:, None]], dim=1)[:, None]
+
+
+def run_means(clip, device, **options):
+    model, found = Means(), []
+    pipeline = fr.Pipeline(f"read '{clip}' ! torch m batch=16 ! null", device=device)
+    pipeline.model("m", model, preprocess=fr.Preprocess(size=(128, 128), resize="letterbox"), **options)
+    pipeline.on("m", lambda items: found.append((items[0].index, items[0].detections)))
+    return model, found, pipeline.run()
+
+
+def test_the_torch_stage_finds_what_it_finds_on_the_host_and_pictures_stay_on_the_card(wide):
+    model, found, stats = run_means(wide, "cuda")
+    _, expected, _ = run_means(wide, "cpu")
+    assert model.weight.is_cuda and set(model.seen) == {(torch.device(CARD), False)} and len(model.seen) == 15
+    assert [index for index, _ in found] == [index for index, _ in expected] == list(range(240))
+    for (_, (one,)), (_, (other,)) in zip(found, expected):
+        assert one.bbox_xyxy == pytest.approx(other.bbox_xyxy, abs=1.0) and one.score == pytest.approx(other.score, abs=0.01)
+    kinds = {copy["kind"] for stage in stats["stages"] for copy in stage["copies"]}
+    assert kinds <= {"device", "upload"}, "packets may be uploaded; no picture comes to the host"
+    assert sum(copy["bytes"] for stage in stats["stages"] for copy in stage["copies"] if copy["kind"] == "upload") < 240 * 640 * 360
+
+
+def test_a_functions_own_reading_of_results_waits_for_its_batch(wide):
+    def decode(outputs, batch):
+        assert outputs.is_cuda and torch.cuda.current_stream() != torch.cuda.default_stream()
+        rows = batch.to_frame(outputs[:, 0, :4]).cpu()
+        return [[fr.Detection(tuple(row.tolist()), float(score))] for row, score in zip(rows, outputs[:, 0, 4].cpu())]
+
+    _, found, _ = run_means(wide, "cuda", postprocess=decode)
+    _, expected, _ = run_means(wide, "cuda")
+    assert [one.bbox_xyxy for _, (one,) in found] == pytest.approx([one.bbox_xyxy for _, (one,) in expected], abs=1e-3)
+
+
+def test_half_a_model_gets_half_floats_and_kept_tensors_stay(wide):
+    kept = []
+
+    class Keeps(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, pictures):
+            kept.append(pictures)
+            return pictures.float().mean(dim=(2, 3))
+
+    pipeline = fr.Pipeline(f"read '{wide}' ! torch m batch=32 ! null", device="cuda")
+    pipeline.model("m", Keeps().half().cuda(), preprocess=fr.Preprocess(normalize=None)).run()
+    assert {pictures.dtype for pictures in kept} == {torch.float16}
+    assert [number for pictures in kept for number in numbers_of(pictures.cpu())] == list(range(240))
+
+
+def test_stage_functions_write_planes_on_the_card(wide):
+    numbers, written = [], []
+
+    @fr.stage(batch=4)
+    def paint(batch):
+        pictures = batch.tensor(fr.Preprocess(dtype="uint8", normalize=None))
+        numbers.extend(numbers_of(pictures.cpu()))
+        for frame in batch:
+            luma, chroma = (torch.from_dlpack(plane) for plane in frame.planes(writable=True))
+            assert luma.is_cuda and luma.shape == (360, 640) and chroma.shape == (180, 640)
+            # Whoever reads before this is through sees the old picture.
+            torch.cuda._sleep(5_000_000)
+            luma[:16, :64] = 16
+            luma[:8, :8] = 235
+
+    pipeline = fr.Pipeline(f"read '{wide}' ! sample every=10 ! null", device="cuda").insert_after("sample", paint)
+    pipeline.on("paint", lambda items: written.append(number_of(items[0].rgb(), "THWC")))
+    pipeline.run()
+    assert numbers == list(range(0, 240, 10)) and written == [1] * 24

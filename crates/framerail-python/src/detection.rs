@@ -1,7 +1,13 @@
 //! A detection as Python sees it.
 
 use framerail::core::{BBox, Detection as CoreDetection, DetectionOrigin, Label, Point};
-use pyo3::{exceptions::PyValueError, prelude::*};
+use pyo3::{
+    exceptions::{PyTypeError, PyValueError},
+    prelude::*,
+    types::PyList,
+};
+
+use crate::attribute::{Attribute, Edges, edges};
 
 /// One box in a frame.
 ///
@@ -21,33 +27,39 @@ use pyo3::{exceptions::PyValueError, prelude::*};
 ///     Identity across frames.
 /// origin : str
 ///     "detected" by the model, "interpolated" or "held" between sightings.
-#[pyclass(module = "framerail", get_all, set_all, from_py_object)]
-#[derive(Clone, Debug)]
+/// attributes : list of Attribute
+///     What further models say of it, in the order in which they looked.
+#[pyclass(module = "framerail", get_all, set_all)]
 pub struct Detection {
-    bbox_xyxy: (f32, f32, f32, f32),
+    bbox_xyxy: Edges,
     score: f32,
     label: String,
     label_id: u32,
     landmarks: Vec<(f32, f32)>,
     track_id: Option<u64>,
     origin: String,
+    attributes: Py<PyAny>,
 }
 
 #[pymethods]
 impl Detection {
     #[new]
-    #[pyo3(signature = (bbox_xyxy, score=1.0, label=String::from("object"), *, label_id=0, landmarks=Vec::new(), track_id=None, origin=String::from("detected")))]
+    #[pyo3(signature = (bbox_xyxy, score=1.0, label=String::from("object"), *, label_id=0, landmarks=Vec::new(), track_id=None, origin=String::from("detected"), attributes=None))]
+    #[expect(clippy::too_many_arguments, reason = "Python gives them by name")]
     fn new(
-        bbox_xyxy: (f32, f32, f32, f32),
+        py: Python<'_>,
+        bbox_xyxy: Edges,
         score: f32,
         label: String,
         label_id: u32,
         landmarks: Vec<(f32, f32)>,
         track_id: Option<u64>,
         origin: String,
+        attributes: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
-        let detection = Self { bbox_xyxy, score, label, label_id, landmarks, track_id, origin };
-        detection.to_core().map(|_| detection)
+        let attributes = attributes.unwrap_or_else(|| PyList::empty(py).into_any().unbind());
+        let detection = Self { bbox_xyxy, score, label, label_id, landmarks, track_id, origin, attributes };
+        detection.to_core(py).map(|_| detection)
     }
 
     fn __repr__(&self) -> String {
@@ -57,36 +69,35 @@ impl Detection {
     }
 }
 
-impl From<&CoreDetection> for Detection {
-    fn from(found: &CoreDetection) -> Self {
-        let BBox { x1, y1, x2, y2 } = found.bbox;
+impl Detection {
+    pub fn from_core(py: Python<'_>, found: &CoreDetection) -> PyResult<Self> {
         let origin = match found.origin {
             DetectionOrigin::Detected => "detected",
             DetectionOrigin::Interpolated => "interpolated",
             DetectionOrigin::Held => "held",
         };
-        Self {
-            bbox_xyxy: (x1, y1, x2, y2),
+        let attributes = found.attributes.iter().map(|attribute| Attribute::from_core(py, attribute)).collect::<PyResult<Vec<_>>>()?;
+        Ok(Self {
+            bbox_xyxy: edges(&found.bbox),
             score: found.score,
             label: found.label.name.to_string(),
             label_id: found.label.id,
             landmarks: found.landmarks.iter().map(|point| (point.x, point.y)).collect(),
             track_id: found.track_id,
             origin: origin.to_owned(),
-        }
+            attributes: PyList::new(py, attributes)?.into_any().unbind(),
+        })
     }
-}
 
-impl Detection {
     /// For the pipeline.
     ///
     /// # Errors
-    /// `ValueError` for numbers that are none, and for an unknown origin.
-    pub fn to_core(&self) -> PyResult<CoreDetection> {
+    /// `ValueError` for numbers that are none, and for an unknown origin; `TypeError` for attributes that are none.
+    pub fn to_core(&self, py: Python<'_>) -> PyResult<CoreDetection> {
         let (x1, y1, x2, y2) = self.bbox_xyxy;
         let bbox = BBox::from_xyxy(x1, y1, x2, y2);
         if !bbox.is_finite() || !self.score.is_finite() {
-            return Err(PyValueError::new_err(format!("a detection's box and score must be finite, not {self:?}")));
+            return Err(PyValueError::new_err(format!("a detection's box and score must be finite, not {}", self.__repr__())));
         }
         let origin = match self.origin.as_str() {
             "detected" => DetectionOrigin::Detected,
@@ -96,6 +107,34 @@ impl Detection {
         };
         let label = Label { id: self.label_id, name: self.label.as_str().into() };
         let landmarks = self.landmarks.iter().map(|(x, y)| Point { x: *x, y: *y }).collect();
-        Ok(CoreDetection { bbox, score: self.score, label, landmarks, track_id: self.track_id, origin, attributes: Vec::new() })
+        let attributes = each(self.attributes.bind(py), "attributes", "Attribute", |attribute| {
+            attribute.cast::<Attribute>().ok().map(|attribute| attribute.get().to_core(py))
+        })?;
+        Ok(CoreDetection { bbox, score: self.score, label, landmarks, track_id: self.track_id, origin, attributes })
     }
+}
+
+/// Detections for the pipeline, out of a list or anything else that can be gone through.
+///
+/// # Errors
+/// `TypeError` for what is no detection, and as [`Detection::to_core`].
+pub fn core_list(detections: &Bound<'_, PyAny>, option: &str) -> PyResult<Vec<CoreDetection>> {
+    let py = detections.py();
+    each(detections, option, "Detection", |detection| {
+        detection.cast::<Detection>().ok().map(|detection| detection.try_borrow()?.to_core(py))
+    })
+}
+
+fn each<T>(
+    list: &Bound<'_, PyAny>,
+    option: &str,
+    class: &str,
+    convert: impl Fn(&Bound<'_, PyAny>) -> Option<PyResult<T>>,
+) -> PyResult<Vec<T>> {
+    let wrong = |what: &Bound<'_, PyAny>| {
+        let name = what.get_type().name().map(|name| name.to_string()).unwrap_or_default();
+        PyTypeError::new_err(format!("'{option}' holds a {name}; give a list of framerail.{class}"))
+    };
+    let items = list.try_iter().map_err(|_| wrong(list))?;
+    items.map(|item| item.and_then(|item| convert(&item).unwrap_or_else(|| Err(wrong(&item))))).collect()
 }

@@ -159,7 +159,7 @@ pub fn capsule<'py>(py: Python<'py>, memory: &Arc<Memory>, request: Request) -> 
         return Err(PyBufferError::new_err("this memory is read-only, which only consumers of DLPack 1 are told; copy it"));
     }
     let stream = match memory.device_buffer() {
-        Some(buffer) => Some(begin_read(buffer, request.stream).map_err(|error| errors::cuda(py, &error))?),
+        Some(buffer) => Some(begin_use(buffer, memory, request.stream).map_err(|error| errors::cuda(py, &error))?),
         None => None,
     };
     let shape = memory.shape().iter().map(|length| *length as i64).collect();
@@ -182,13 +182,18 @@ pub fn capsule<'py>(py: Python<'py>, memory: &Arc<Memory>, request: Request) -> 
     unsafe { Bound::from_owned_ptr_or_err(py, capsule) }
 }
 
-/// Lets the consumer's stream wait for what is queued on the buffer.
-fn begin_read(buffer: &DeviceBuffer, stream: Option<isize>) -> Result<CudaStream, CudaError> {
+/// Lets the consumer's stream wait for what is queued on the buffer: for its last write, or, where it may be written, for all.
+fn begin_use(buffer: &DeviceBuffer, memory: &Memory, stream: Option<isize>) -> Result<CudaStream, CudaError> {
     let handle = stream.and_then(|handle| usize::try_from(handle).ok()).unwrap_or(1).max(1);
     // SAFETY: by the protocol a stream of this device's primary context, which outlives the consumer's use of the tensor.
     let consumer = unsafe { CudaStream::foreign(buffer.device(), handle) };
-    if stream != Some(-1) {
-        buffer.begin_read(&consumer)?;
+    match memory.written_on() {
+        _ if stream == Some(-1) => {}
+        None => drop(buffer.begin_read(&consumer)?),
+        Some(_) => drop(buffer.begin_write(&consumer)?),
+    }
+    if let Some(written_on) = memory.written_on() {
+        written_on.lock().push(consumer.clone());
     }
     Ok(consumer)
 }
@@ -327,7 +332,7 @@ impl Drop for Foreign {
 }
 
 /// Memory of results on cards, kept for the next ones.
-fn pool(device: &Arc<CudaDevice>) -> Result<DevicePool, CudaError> {
+pub fn pool(device: &Arc<CudaDevice>) -> Result<DevicePool, CudaError> {
     static POOLS: Mutex<BTreeMap<u32, DevicePool>> = Mutex::new(BTreeMap::new());
     let mut pools = POOLS.lock();
     if let Some(pool) = pools.get(&device.info().ordinal) {

@@ -23,6 +23,11 @@ impl<T: Send> OfProcess<T> {
         Self { process: process::id(), value: Some(value), has_threads: true }
     }
 
+    /// The value itself; nothing in a forked child.
+    pub fn into_inner(mut self) -> Option<T> {
+        if self.is_here() { self.value.take() } else { None }
+    }
+
     /// Whether this process made it.
     pub fn is_here(&self) -> bool {
         self.process == process::id()

@@ -1,19 +1,45 @@
-//! A frame on its way through a pipeline, as a callback sees it.
+//! A frame on its way through a pipeline, as functions of the user see it.
+
+use std::sync::Arc;
 
 use framerail::{
-    core::{DType, Frame, FrameStatus, HostSurface, Surface, TensorLayout},
+    core::{DType, Detection as CoreDetection, Device, Frame, FramePool, FrameStatus, HostSurface, Surface, TensorLayout},
+    cuda::{CudaError, CudaStream, CudaSurface},
     devices::host_picture,
-    pipeline::FrameItem as PipelineItem,
+    pipeline::{Arrival, Attachments, FrameItem as PipelineItem},
     vision::{ChannelOrder, TensorConverter, TensorOptions},
 };
-use pyo3::{exceptions::PyRuntimeError, prelude::*};
+use parking_lot::Mutex;
+use pyo3::{
+    exceptions::{PyRuntimeError, PyValueError},
+    prelude::*,
+    types::{PyDict, PyList},
+};
 
 use crate::{
-    detection::Detection,
-    errors,
+    detection::{Detection, core_list},
+    dlpack, errors,
     fork::OfProcess,
     tensor::{Memory, Tensor},
 };
+
+/// Values of Python's that hang on a frame. Never changed: a stage that adds one attaches another dict.
+struct PythonAttachments(Py<PyDict>);
+
+/// The picture as long as the function has it.
+struct Picture {
+    frame: Frame,
+    /// Planes that were handed out to be written, in the order of the format.
+    written: Option<Vec<Arc<Memory>>>,
+    host_bytes_copied: usize,
+}
+
+/// What a function does not have of a frame's item.
+pub struct Rest {
+    analysed: bool,
+    arrival: Option<Arrival>,
+    attachments: Attachments,
+}
 
 /// A frame in a pipeline, with what was found in it.
 ///
@@ -30,7 +56,7 @@ use crate::{
 /// width, height : int
 ///     Size in pixels.
 /// pixel_format : str
-///     FFmpeg's name; empty on a card.
+///     FFmpeg's name; empty for what is no picture any more.
 /// device : str
 ///     "cpu" or "cuda:N".
 /// is_keyframe : bool
@@ -40,10 +66,12 @@ use crate::{
 /// analysed : bool
 ///     Whether a model has looked at this frame.
 /// detections : list of Detection
-///     May be changed or replaced by a callback with batch=1: what it holds afterwards travels on.
+///     May be changed or replaced by a stage function, and by a callback with batch=1: what it holds afterwards travels on.
+/// attachments : dict
+///     Values of your own that travel with the frame, for stage functions further on. A change is seen by those behind it only.
 #[pyclass(module = "framerail")]
 pub struct FrameItem {
-    frame: OfProcess<Frame>,
+    picture: OfProcess<Mutex<Option<Picture>>>,
     #[pyo3(get)]
     index: u64,
     #[pyo3(get)]
@@ -64,12 +92,37 @@ pub struct FrameItem {
     analysed: bool,
     #[pyo3(get, set)]
     detections: Py<PyAny>,
+    #[pyo3(get, set)]
+    attachments: Py<PyDict>,
+    is_in_stage: bool,
 }
 
 impl FrameItem {
+    /// For those who only look: the picture is shared.
     pub fn new(py: Python<'_>, item: &PipelineItem) -> PyResult<Self> {
-        let frame = &item.frame;
-        let detections: Vec<Detection> = item.detections.iter().map(Detection::from).collect();
+        Self::made(py, item.frame.clone(), &item.detections, item.analysed, &item.attachments, false)
+    }
+
+    /// For a stage: the picture is the function's until [`FrameItem::take_back`]. The item keeps the rest.
+    pub fn of_stage(py: Python<'_>, item: PipelineItem) -> PyResult<(Self, Rest)> {
+        let PipelineItem { frame, detections, analysed, arrival, attachments } = item;
+        let seen = Self::made(py, frame, &detections, analysed, &attachments, true)?;
+        Ok((seen, Rest { analysed, arrival, attachments }))
+    }
+
+    fn made(
+        py: Python<'_>,
+        frame: Frame,
+        detections: &[CoreDetection],
+        analysed: bool,
+        attachments: &Attachments,
+        is_in_stage: bool,
+    ) -> PyResult<Self> {
+        let detections = detections.iter().map(|found| Detection::from_core(py, found)).collect::<PyResult<Vec<_>>>()?;
+        let attachments = match attachments.get::<PythonAttachments>() {
+            Some(PythonAttachments(attached)) => attached.bind(py).copy()?,
+            None => PyDict::new(py),
+        };
         Ok(Self {
             index: frame.index,
             pts: frame.pts.0,
@@ -79,48 +132,127 @@ impl FrameItem {
             height: frame.height,
             is_keyframe: frame.is_keyframe,
             status: if frame.status == FrameStatus::Ok { "ok" } else { "repaired" },
-            analysed: item.analysed,
-            detections: detections.into_pyobject(py)?.unbind(),
-            frame: OfProcess::new(frame.clone()),
+            analysed,
+            detections: PyList::new(py, detections)?.into_any().unbind(),
+            attachments: attachments.unbind(),
+            picture: OfProcess::new(Mutex::new(Some(Picture { frame, written: None, host_bytes_copied: 0 }))),
+            is_in_stage,
         })
     }
 
     /// The detections as they are now.
-    pub fn core_detections(&self, py: Python<'_>) -> PyResult<Vec<framerail::core::Detection>> {
-        let detections: Vec<Detection> = self.detections.extract(py)?;
-        detections.iter().map(Detection::to_core).collect()
+    pub fn core_detections(&self, py: Python<'_>) -> PyResult<Vec<CoreDetection>> {
+        core_list(self.detections.bind(py), "detections")
     }
 
-    fn surface(&self, py: Python<'_>) -> PyResult<HostSurface> {
-        let frame = self.frame.get()?.clone();
+    /// Hangs what Python attached on a frame.
+    pub fn attach_to(&self, py: Python<'_>, item: &mut PipelineItem) {
+        if !self.attachments.bind(py).is_empty() {
+            item.attachments.insert(PythonAttachments(self.attachments.clone_ref(py)));
+        } else {
+            item.attachments.remove::<PythonAttachments>();
+        }
+    }
+
+    /// Ends the function's hold on the picture: the item as it travels on, and the bytes that were copied on the host.
+    ///
+    /// # Errors
+    /// For detections that are none, and what the card says.
+    pub fn take_back(&self, py: Python<'_>, rest: Rest) -> PyResult<(PipelineItem, usize)> {
+        let gone = || PyRuntimeError::new_err("a bug in framerail: a frame was taken back twice");
+        let Picture { mut frame, written, mut host_bytes_copied } = self.picture.get()?.lock().take().ok_or_else(gone)?;
+        if let Some(planes) = written {
+            for plane in &planes {
+                plane.end_writes().map_err(|error| errors::cuda(py, &error))?;
+            }
+            // Somebody still holds an array that it may write to: what travels on must not change any more.
+            let is_kept = planes.iter().any(|plane| Arc::strong_count(plane) > 1);
+            if is_kept && let Surface::Host(surface) = &frame.surface {
+                host_bytes_copied += surface.sample_bytes_total();
+                let copy = surface.copied(&FramePool::new(0)).map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+                frame.surface = Surface::Host(copy);
+            }
+        }
+        let Rest { analysed, arrival, attachments } = rest;
+        let mut item = PipelineItem { frame, detections: self.core_detections(py)?, analysed, arrival, attachments };
+        self.attach_to(py, &mut item);
+        Ok((item, host_bytes_copied))
+    }
+
+    /// The frame, while the function has it.
+    pub fn frame(&self) -> PyResult<Frame> {
+        self.with(|picture| Ok(picture.frame.clone()))
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Picture) -> PyResult<T>) -> PyResult<T> {
+        let mut picture = self.picture.get()?.lock();
+        let gone = "this frame has travelled on: its pixels are there only while the function runs; copy what you need";
+        work(picture.as_mut().ok_or_else(|| PyRuntimeError::new_err(gone))?)
+    }
+
+    fn host_surface(&self, py: Python<'_>) -> PyResult<HostSurface> {
+        let frame = self.frame()?;
         py.detach(|| host_picture(&frame)).map_err(|error| errors::cuda(py, &error))
     }
 }
 
 #[pymethods]
 impl FrameItem {
-    /// FFmpeg's name of the pixel format; empty on a card.
+    /// FFmpeg's name of the pixel format; empty for what is no picture any more.
     #[getter]
     fn pixel_format(&self) -> PyResult<String> {
-        let Surface::Host(surface) = &self.frame.get()?.surface else { return Ok(String::new()) };
-        Ok(surface.format().to_string())
+        self.with(|picture| {
+            Ok(match &picture.frame.surface {
+                Surface::Host(surface) => surface.format().to_string(),
+                other => CudaSurface::of(other).map(|surface| surface.format().to_string()).unwrap_or_default(),
+            })
+        })
     }
 
     /// Where the picture lies.
     #[getter]
     fn device(&self) -> PyResult<String> {
-        Ok(self.frame.get()?.surface.device().to_string())
+        self.with(|picture| Ok(picture.frame.surface.device().to_string()))
     }
 
-    /// The planes as they lie in memory, read-only and without a copy: rows of bytes. A frame on a card is copied from there.
-    fn planes(&self, py: Python<'_>) -> PyResult<Vec<Tensor>> {
-        let surface = self.surface(py)?;
-        Ok((0..surface.format().planes()).map(|plane| Tensor::new(Memory::of_plane(&surface, plane))).collect())
+    /// The planes as they lie in memory, without a copy: rows of bytes.
+    ///
+    /// In a stage function they lie where the frame does. A callback gets them on the host, copied from a card.
+    ///
+    /// Parameters
+    /// ----------
+    /// writable : bool
+    ///     In a stage function: what is written travels on. A picture that others hold too, such as a decoder's reference
+    ///     picture, is copied first, and the copy is counted. Write while the function runs, not after it.
+    #[pyo3(signature = (*, writable=false))]
+    fn planes(&self, py: Python<'_>, writable: bool) -> PyResult<Vec<Tensor>> {
+        if writable {
+            return self.writable_planes(py);
+        }
+        if !self.is_in_stage {
+            let surface = self.host_surface(py)?;
+            return Ok((0..surface.format().planes()).map(|plane| Tensor::new(Memory::of_plane(&surface, plane))).collect());
+        }
+        self.with(|picture| {
+            if let Some(planes) = &picture.written {
+                return Ok(planes.iter().map(|plane| Tensor::of(Arc::clone(plane))).collect());
+            }
+            match &picture.frame.surface {
+                Surface::Host(surface) => {
+                    Ok((0..surface.format().planes()).map(|plane| Tensor::new(Memory::of_plane(surface, plane))).collect())
+                }
+                Surface::Device(surface) => {
+                    let planes = card_picture(&picture.frame)?.format().planes();
+                    Ok((0..planes).filter_map(|plane| Memory::of_card_plane(surface, plane, false)).map(Tensor::new).collect())
+                }
+                _ => Err(PyRuntimeError::new_err("this frame lies where Python cannot see it")),
+            }
+        })
     }
 
-    /// The picture as RGB, 8 bits, rows by columns by channels; a copy.
+    /// The picture as RGB, 8 bits, rows by columns by channels; a copy on the host.
     fn rgb(&self, py: Python<'_>) -> PyResult<Tensor> {
-        let frame = Frame { surface: Surface::Host(self.surface(py)?), ..self.frame.get()?.clone() };
+        let frame = Frame { surface: Surface::Host(self.host_surface(py)?), ..self.frame()? };
         let options = TensorOptions { channel_order: ChannelOrder::Rgb, layout: TensorLayout::Thwc, ..TensorOptions::default() };
         let (width, height) = (frame.width, frame.height);
         let made = py.detach(|| {
@@ -137,4 +269,55 @@ impl FrameItem {
         let (index, seconds, width, height) = (self.index, self.seconds, self.width, self.height);
         Ok(format!("FrameItem(index={index}, seconds={seconds:.3}, {width}x{height}, {found} detections)"))
     }
+}
+
+impl FrameItem {
+    fn writable_planes(&self, py: Python<'_>) -> PyResult<Vec<Tensor>> {
+        if !self.is_in_stage {
+            return Err(PyValueError::new_err("option 'writable': callbacks only look; pictures are changed by a stage: insert_after"));
+        }
+        self.with(|picture| {
+            if picture.written.is_none() {
+                let planes = match picture.frame.surface.device() {
+                    Device::Cpu => host_planes(picture)?,
+                    Device::Cuda(_) => card_planes(py, picture)?,
+                };
+                picture.written = Some(planes.into_iter().map(Arc::new).collect());
+            }
+            Ok(picture.written.iter().flatten().map(|plane| Tensor::of(Arc::clone(plane))).collect())
+        })
+    }
+}
+
+fn host_planes(picture: &mut Picture) -> PyResult<Vec<Memory>> {
+    let failed = |error: framerail::core::CoreError| PyRuntimeError::new_err(error.to_string());
+    picture.host_bytes_copied += picture.frame.make_writable(&FramePool::new(0)).map_err(failed)?;
+    let surface = picture.frame.surface.host_mut().map_err(failed)?;
+    let shared = || PyRuntimeError::new_err("a bug in framerail: a frame that was made writable is not");
+    Memory::of_writable_planes(surface).ok_or_else(shared)
+}
+
+fn card_planes(py: Python<'_>, picture: &mut Picture) -> PyResult<Vec<Memory>> {
+    let is_shared = match &mut picture.frame.surface {
+        Surface::Device(surface) => Arc::get_mut(surface).is_none(),
+        _ => false,
+    };
+    let format = card_picture(&picture.frame)?.format();
+    if is_shared {
+        let copy = copied_on_card(&picture.frame).map_err(|error| errors::cuda(py, &error))?;
+        picture.frame.surface = Surface::Device(Arc::new(copy));
+    }
+    let Surface::Device(surface) = &picture.frame.surface else { return Ok(Vec::new()) };
+    Ok((0..format.planes()).filter_map(|plane| Memory::of_card_plane(surface, plane, true)).collect())
+}
+
+fn copied_on_card(frame: &Frame) -> Result<CudaSurface, CudaError> {
+    let surface = CudaSurface::of(&frame.surface).ok_or_else(|| CudaError::BadArgument { what: "the frame is no picture".into() })?;
+    let device = surface.cuda_device();
+    surface.copied(&dlpack::pool(device)?, &CudaStream::new(device)?)
+}
+
+fn card_picture(frame: &Frame) -> PyResult<&CudaSurface> {
+    let what = "this frame has no picture any more: the decoder made the model's input of it; say pixels=True at the function's @stage";
+    CudaSurface::of(&frame.surface).ok_or_else(|| PyRuntimeError::new_err(what))
 }

@@ -4,6 +4,7 @@
 //! Every call that may take long gives the GIL away and looks for signals ([`waiting`]).
 #![deny(unsafe_code)]
 
+mod attribute;
 mod augment;
 mod batches;
 mod clips;
@@ -12,8 +13,13 @@ mod dlpack;
 mod errors;
 mod fork;
 mod frame_item;
+mod function_stage;
+mod hosted;
 mod info;
 mod logging;
+mod model_caller;
+mod model_input;
+mod model_stage;
 mod options;
 mod pipeline;
 mod reader;
@@ -28,6 +34,7 @@ use pyo3::prelude::*;
 mod _framerail {
     #[pymodule_export]
     use crate::{
+        attribute::{Attribute, InstanceMask},
         augment::Augment,
         batches::Batches,
         clips::{mixed_seed, sample},
@@ -35,6 +42,7 @@ mod _framerail {
         frame_item::FrameItem,
         info::{blur_faces_pipeline, cuda_devices, ffmpeg, models, onnxruntime, stages, version},
         logging::set_log_level,
+        model_input::FrameConverter,
         pipeline::Pipeline,
         reader::Reader,
         tensor::Tensor,

@@ -158,6 +158,17 @@ pub fn output(json: &str) -> PyResult<OutputOptions> {
     parse::<Output>(json)?.into_options()
 }
 
+/// Reads what [`Output`] describes, of a tensor that a model takes.
+///
+/// # Errors
+/// `ValueError` for what only readers can give.
+pub fn tensor(json: &str) -> PyResult<TensorOptions> {
+    match output(json)? {
+        OutputOptions::Tensor(options) => Ok(options),
+        _ => Err(PyValueError::new_err("a model takes channels, not planes as decoded; use rgb, bgr, gray or hsv, and leave out exact")),
+    }
+}
+
 /// Everything that a reader is opened with.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

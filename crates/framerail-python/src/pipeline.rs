@@ -9,12 +9,9 @@ use std::{
     time::Duration,
 };
 
-use framerail::{
-    pipeline::{
-        Description, DeviceChoice, Diagnostics, FrameItem as PipelineItem, Plan, PlannedGraph, Probe, RunOptions, RunSwitch, StageList,
-        Verdict, check,
-    },
-    registry_for,
+use framerail::pipeline::{
+    Chain, Description, DeviceChoice, Diagnostics, FrameItem as PipelineItem, Plan, PlannedGraph, Probe, Role, RunOptions, RunSwitch,
+    StageDescription, StageList, Verdict, check,
 };
 use parking_lot::Mutex;
 use pyo3::{
@@ -23,7 +20,7 @@ use pyo3::{
     types::PyList,
 };
 
-use crate::{errors, frame_item::FrameItem, waiting};
+use crate::{errors, frame_item::FrameItem, hosted::Hosted, source::Raised, waiting};
 
 /// A function of the user's on what a stage gives.
 struct Callback {
@@ -36,8 +33,8 @@ struct Callback {
 #[derive(Default)]
 struct Run {
     switch: Mutex<Option<RunSwitch>>,
-    /// What the first failing callback raised.
-    raised: Mutex<Option<PyErr>>,
+    /// What the first failing callback, model or stage function raised.
+    raised: Raised,
     is_stop_wanted: AtomicBool,
 }
 
@@ -63,8 +60,10 @@ impl Run {
 /// A pipeline. Use `framerail.Pipeline`.
 #[pyclass(frozen, module = "framerail._framerail")]
 pub struct Pipeline {
-    description: Description,
+    description: Mutex<Description>,
     device: DeviceChoice,
+    /// Models and functions that do the work of stages.
+    hosted: Hosted,
     /// Of the run that is under way.
     run: Mutex<Option<Arc<Run>>>,
 }
@@ -81,28 +80,76 @@ impl Pipeline {
         let description = read().map_err(|error| errors::diagnostics(py, &error))?;
         let given = device.map(|name| name.parse().map_err(|error| PyValueError::new_err(format!("option 'device': {error}"))));
         let device = given.transpose()?.or(description.device).unwrap_or_default();
-        let pipeline = Self { description, device, run: Mutex::default() };
-        pipeline.plan(py)?;
+        let pipeline = Self { description: Mutex::new(description), device, hosted: Hosted::default(), run: Mutex::default() };
+        pipeline.plan(py, &Raised::default())?;
         Ok(pipeline)
     }
 
     /// The pipeline as text.
     #[getter]
     fn text(&self) -> String {
-        self.description.to_string()
+        self.description.lock().to_string()
     }
 
     /// The stages' names, in order.
     #[getter]
     fn stages(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        Ok(self.plan(py)?.stages().iter().map(|stage| stage.name.clone()).collect())
+        Ok(self.plan(py, &Raised::default())?.stages().iter().map(|stage| stage.name.clone()).collect())
+    }
+
+    /// The name of the stage that is meant: by its name, its kind, or the model or function that it runs.
+    fn resolve(&self, py: Python<'_>, stage: &str) -> PyResult<String> {
+        let plan = self.plan(py, &Raised::default())?;
+        let place = self.place(&plan, stage)?;
+        Ok(plan.stages().get(place).map(|stage| stage.name.clone()).unwrap_or_default())
+    }
+
+    /// The models or functions that stages of a kind name.
+    fn named_by(&self, kind: &str) -> Vec<String> {
+        let description = self.description.lock();
+        let mut written = Vec::new();
+        flatten(&description.chain, &mut written);
+        let of_kind = written.iter().filter(|stage| stage.stage.text == kind);
+        of_kind.flat_map(|stage| stage.arguments.iter().map(|name| name.text.clone())).collect()
+    }
+
+    /// Gives the model of `torch` stages of this name.
+    fn set_model(&self, name: &str, model: Py<PyAny>) {
+        self.hosted.set_model(name, model);
+    }
+
+    /// Gives the function of `python` stages of this name.
+    fn set_function(&self, name: &str, function: Py<PyAny>) {
+        self.hosted.set_function(name, function);
+    }
+
+    /// Puts a stage that calls a function beside another; gives its name.
+    fn insert(&self, py: Python<'_>, stage: &str, is_after: bool, name: &str, function: Py<PyAny>) -> PyResult<String> {
+        let plan = self.plan(py, &Raised::default())?;
+        let place = self.place(&plan, stage)?;
+        let refused = match plan.stages().get(place).map(|stage| stage.role) {
+            Some(Role::Source) if !is_after => Some("makes the frames; use insert_after"),
+            Some(Role::Sink) if is_after => Some("gives no frames; use insert_before"),
+            _ => None,
+        };
+        if let Some(refused) = refused {
+            return Err(PyValueError::new_err(format!("option 'stage': {stage:?} {refused}")));
+        }
+        let is_taken = |name: &str| self.hosted.has_function(name) || plan.stages().iter().any(|stage| stage.name == name);
+        let numbered = (2..).map(|number| format!("{name}-{number}"));
+        let name = std::iter::once(name.to_owned()).chain(numbered).find(|name| !is_taken(name)).unwrap_or_default();
+        self.hosted.set_function(&name, function);
+        let mut added = Some(StageDescription::new("python").argument(name.as_str()).option("name", &name));
+        insert_beside(&mut self.description.lock().chain, &mut { place }, is_after, &mut added);
+        Ok(name)
     }
 
     /// Opens inputs and models; gives what flows on each edge: from, to, format.
     fn edges(&self, py: Python<'_>) -> PyResult<Vec<(String, String, String)>> {
-        let mut plan = self.plan(py)?;
+        let raised = Raised::default();
+        let mut plan = self.plan(py, &raised)?;
         let linked = py.detach(|| plan.link().map(|()| plan));
-        let plan = linked.map_err(|error| errors::diagnostics(py, &error))?;
+        let plan = linked.map_err(|error| raised.lock().take().unwrap_or_else(|| errors::diagnostics(py, &error)))?;
         Ok(plan.picture().edges.into_iter().map(|edge| (edge.from, edge.to, edge.format)).collect())
     }
 
@@ -138,8 +185,25 @@ impl Pipeline {
 }
 
 impl Pipeline {
-    fn plan(&self, py: Python<'_>) -> PyResult<Plan> {
-        let plan = check(&self.description, &registry_for(self.device)).map_err(|error| errors::diagnostics(py, &error))?;
+    /// The place of a stage among all.
+    fn place(&self, plan: &Plan, wanted: &str) -> PyResult<usize> {
+        let (stages, description) = (plan.stages(), self.description.lock());
+        let mut written = Vec::new();
+        flatten(&description.chain, &mut written);
+        let runs = |stage: &&StageDescription| {
+            matches!(stage.stage.text.as_str(), "torch" | "python" | "infer") && stage.arguments.iter().any(|name| name.text == wanted)
+        };
+        let named = stages.iter().position(|stage| stage.name == wanted);
+        let of_kind = || stages.iter().position(|stage| stage.stage == wanted);
+        named.or_else(of_kind).or_else(|| written.iter().position(runs)).ok_or_else(|| {
+            let names: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
+            PyValueError::new_err(format!("option 'stage': '{wanted}'; use one of {}", names.join(", ")))
+        })
+    }
+
+    fn plan(&self, py: Python<'_>, raised: &Raised) -> PyResult<Plan> {
+        let description = self.description.lock().clone();
+        let plan = check(&description, &self.hosted.registry(self.device, raised)).map_err(|error| errors::diagnostics(py, &error))?;
         if plan.stages().is_empty() {
             return Err(PyValueError::new_err("the pipeline is empty; give it stages, such as `read in.mp4 ! null`"));
         }
@@ -154,8 +218,9 @@ impl Pipeline {
         progress: Option<Py<PyAny>>,
         stall_limit: f64,
     ) -> PyResult<String> {
-        let plan = self.plan(py)?;
-        let mut planned = py.detach(|| plan.into_graph()).map_err(|error| errors::diagnostics(py, &error))?;
+        let plan = self.plan(py, &run.raised)?;
+        let made = py.detach(|| plan.into_graph());
+        let mut planned = made.map_err(|error| run.raised.lock().take().unwrap_or_else(|| errors::diagnostics(py, &error)))?;
         let rest = install(&mut planned, callbacks, run)?;
         let limit =
             Duration::try_from_secs_f64(stall_limit).map_err(|error| PyValueError::new_err(format!("option 'stall_limit': {error}")))?;
@@ -193,6 +258,33 @@ impl Pipeline {
         outcome.result.map_err(|error| errors::run(py, &error))?;
         flushed?;
         stats_json(&outcome.stats)
+    }
+}
+
+/// The stages of a chain in the order in which they are planned: each before its branches.
+fn flatten<'a>(chain: &'a Chain, stages: &mut Vec<&'a StageDescription>) {
+    for stage in &chain.stages {
+        stages.push(stage);
+        stage.branches.iter().for_each(|branch| flatten(branch, stages));
+    }
+}
+
+/// Puts a stage beside the one at a place of that order.
+fn insert_beside(chain: &mut Chain, place: &mut usize, is_after: bool, added: &mut Option<StageDescription>) {
+    for index in 0..chain.stages.len() {
+        if *place == 0 {
+            if let Some(stage) = added.take() {
+                chain.stages.insert(index + usize::from(is_after), stage);
+            }
+            return;
+        }
+        *place -= 1;
+        for branch in chain.stages.get_mut(index).into_iter().flat_map(|stage| &mut stage.branches) {
+            insert_beside(branch, place, is_after, added);
+            if added.is_none() {
+                return;
+            }
+        }
     }
 }
 
@@ -259,7 +351,9 @@ impl Batcher {
             return Ok(Verdict::Keep);
         }
         let verdict = self.call(py, std::slice::from_ref(&seen))?;
-        item.detections = seen.borrow(py).core_detections(py)?;
+        let seen = seen.borrow(py);
+        item.detections = seen.core_detections(py)?;
+        seen.attach_to(py, item);
         Ok(verdict)
     }
 

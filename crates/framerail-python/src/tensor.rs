@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use framerail::{
-    core::{DType, Device, HostSurface},
-    cuda::DeviceBuffer,
+    core::{DType, Device, DeviceSurface, HostSurface, Surface},
+    cuda::{CudaError, CudaStream, CudaSurface, DeviceBuffer},
     reader,
 };
+use parking_lot::Mutex;
 use pyo3::{
     exceptions::{PyAttributeError, PyBufferError},
     prelude::*,
@@ -26,9 +27,11 @@ enum Owner {
     /// Memory of a card.
     Device(DeviceBuffer),
     /// Memory of our own.
-    Bytes { _kept: Vec<u8> },
+    Bytes(Vec<u8>),
     /// A plane of a picture that others may hold too.
     Plane { _kept: HostSurface },
+    /// The same on a card.
+    CardPlane(Surface),
 }
 
 /// Elements in memory that is kept until nobody holds this.
@@ -41,6 +44,8 @@ pub struct Memory {
     dtype: DType,
     device: Device,
     is_writable: bool,
+    /// Streams on which consumers write to a plane of a card, until [`Memory::end_writes`]. `None` where they only read.
+    written_on: Option<Mutex<Vec<CudaStream>>>,
 }
 
 fn dense(shape: &[usize]) -> Vec<usize> {
@@ -59,30 +64,96 @@ impl Memory {
             _ => (0, Device::Cpu),
         };
         let strides = dense(&shape);
-        Self { owner: OfProcess::new(Owner::Batch(tensor)), address, shape, strides, dtype, device, is_writable: true }
+        Self { owner: OfProcess::new(Owner::Batch(tensor)), address, shape, strides, dtype, device, is_writable: true, written_on: None }
     }
 
     /// Dense elements on the host.
     pub fn of_bytes(mut bytes: Vec<u8>, shape: &[usize], dtype: DType) -> Self {
         let address = bytes.as_mut_ptr().expose_provenance();
-        let owner = OfProcess::new(Owner::Bytes { _kept: bytes });
-        Self { owner, address, shape: shape.to_vec(), strides: dense(shape), dtype, device: Device::Cpu, is_writable: true }
+        let owner = OfProcess::new(Owner::Bytes(bytes));
+        Self {
+            owner,
+            address,
+            shape: shape.to_vec(),
+            strides: dense(shape),
+            dtype,
+            device: Device::Cpu,
+            is_writable: true,
+            written_on: None,
+        }
     }
 
     /// Dense elements on a card.
     pub fn of_device(buffer: DeviceBuffer, shape: [usize; 4], dtype: DType) -> Self {
         let (address, device) = (buffer.address() as usize, buffer.device().id());
         let owner = OfProcess::new(Owner::Device(buffer));
-        Self { owner, address, shape: shape.to_vec(), strides: dense(&shape), dtype, device, is_writable: true }
+        Self { owner, address, shape: shape.to_vec(), strides: dense(&shape), dtype, device, is_writable: true, written_on: None }
     }
 
     /// A plane as it lies: rows of bytes, with the pitch between them.
     pub fn of_plane(surface: &HostSurface, plane: usize) -> Self {
+        Self::of_host_plane(surface, plane, surface.plane(plane).as_ptr().expose_provenance(), false)
+    }
+
+    /// All planes, to be written; `None` when others hold the picture too.
+    pub fn of_writable_planes(surface: &mut HostSurface) -> Option<Vec<Self>> {
+        let count = surface.format().planes();
+        let mut planes = surface.planes_mut()?;
+        let addresses: Vec<usize> = (0..count).map(|plane| planes.plane(plane).as_mut_ptr().expose_provenance()).collect();
+        Some(addresses.into_iter().enumerate().map(|(plane, address)| Self::of_host_plane(surface, plane, address, true)).collect())
+    }
+
+    fn of_host_plane(surface: &HostSurface, plane: usize, address: usize, is_writable: bool) -> Self {
         let layout = surface.layout(plane);
-        let address = surface.plane(plane).as_ptr().expose_provenance();
         let owner = OfProcess::new(Owner::Plane { _kept: surface.clone() });
         let (shape, strides) = (vec![layout.rows, layout.row_bytes], vec![layout.pitch_bytes, 1]);
-        Self { owner, address, shape, strides, dtype: DType::U8, device: Device::Cpu, is_writable: false }
+        Self { owner, address, shape, strides, dtype: DType::U8, device: Device::Cpu, is_writable, written_on: None }
+    }
+
+    /// A plane on a card as it lies; `None` for what is no picture.
+    pub fn of_card_plane(surface: &Arc<dyn DeviceSurface>, plane: usize, is_writable: bool) -> Option<Self> {
+        let kept = Surface::Device(Arc::clone(surface));
+        let picture = CudaSurface::of(&kept)?;
+        let (layout, address, device) = (picture.layout(plane), picture.plane_address(plane) as usize, picture.cuda_device().id());
+        let (shape, strides) = (vec![layout.rows, layout.row_bytes], vec![layout.pitch_bytes, 1]);
+        let written_on = is_writable.then(Mutex::default);
+        Some(Self {
+            owner: OfProcess::new(Owner::CardPlane(kept)),
+            address,
+            shape,
+            strides,
+            dtype: DType::U8,
+            device,
+            is_writable,
+            written_on,
+        })
+    }
+
+    /// The bytes that [`Memory::of_bytes`] was given.
+    pub fn into_bytes(self) -> Option<Vec<u8>> {
+        match self.owner.into_inner()? {
+            Owner::Bytes(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// Where consumers write: their streams are noted here.
+    pub fn written_on(&self) -> Option<&Mutex<Vec<CudaStream>>> {
+        self.written_on.as_ref()
+    }
+
+    /// Marks the end of what consumers have queued that writes, so that others may use the plane behind it.
+    ///
+    /// # Errors
+    /// `Driver`.
+    pub fn end_writes(&self) -> Result<(), CudaError> {
+        let Some(streams) = &self.written_on else { return Ok(()) };
+        let mut streams = std::mem::take(&mut *streams.lock());
+        let (Some(last), Some(buffer)) = (streams.pop(), self.device_buffer()) else { return Ok(()) };
+        for other in &streams {
+            last.wait(&other.record()?)?;
+        }
+        buffer.end_write(&last)
     }
 
     pub fn address(&self) -> usize {
@@ -114,6 +185,7 @@ impl Memory {
         match self.owner.get() {
             Ok(Owner::Batch(reader::Tensor::Cuda(tensor))) => Some(tensor.buffer()),
             Ok(Owner::Device(buffer)) => Some(buffer),
+            Ok(Owner::CardPlane(surface)) => CudaSurface::of(surface).map(CudaSurface::buffer),
             _ => None,
         }
     }
@@ -133,7 +205,11 @@ pub struct Tensor {
 
 impl Tensor {
     pub fn new(memory: Memory) -> Self {
-        Self { memory: Arc::new(memory) }
+        Self::of(Arc::new(memory))
+    }
+
+    pub fn of(memory: Arc<Memory>) -> Self {
+        Self { memory }
     }
 }
 

@@ -29,4 +29,4 @@ pub mod stages;
 mod uploader;
 
 pub use launch::{Error, plan, plan_file, run};
-pub use stages::{registry, registry_for};
+pub use stages::{registry, registry_for, registry_with_python};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use framerail_pipeline::{DeviceChoice, Registry, RegistryError};
 
+use self::python::PythonStages;
 use crate::devices::Devices;
 
 mod blur;
@@ -16,6 +17,7 @@ mod link;
 mod mqtt;
 mod null;
 mod publish;
+pub mod python;
 mod read;
 pub mod report;
 mod sample;
@@ -35,9 +37,14 @@ pub fn registry() -> Registry {
 
 /// The same with another device for stages that do not say one.
 pub fn registry_for(device: DeviceChoice) -> Registry {
+    registry_with_python(device, PythonStages::default())
+}
+
+/// The same where there is a Python that does the work of the stages `torch` and `python`.
+pub fn registry_with_python(device: DeviceChoice, stages: PythonStages) -> Registry {
     let mut registry = Registry::new();
     // The specifications are constants of this crate, checked by its tests.
-    if let Err(error) = register_all(&mut registry, &Devices::new(device)) {
+    if let Err(error) = register_all(&mut registry, &Devices::new(device)).and_then(|()| python::register(&mut registry, stages)) {
         unreachable!("a built-in stage is wrongly specified: {error}");
     }
     registry

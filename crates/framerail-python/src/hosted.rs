@@ -1,0 +1,86 @@
+//! What Python does in pipelines: models and functions by name, and the stages that call them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use framerail::{
+    core::Device,
+    pipeline::{DeviceChoice, ErrorKind, LinkMismatch, PlanError, Registry, StageError, StagePlan},
+    registry_with_python,
+    stages::python::PythonStages,
+};
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+
+use crate::{function_stage::FunctionPlan, model_stage::ModelPlan, source::Raised};
+
+/// Functions and models by their names.
+type ByName = BTreeMap<String, Arc<Py<PyAny>>>;
+
+/// The models and functions of a pipeline.
+#[derive(Default)]
+pub struct Hosted {
+    models: Mutex<ByName>,
+    functions: Mutex<ByName>,
+}
+
+impl Hosted {
+    pub fn set_model(&self, name: &str, model: Py<PyAny>) {
+        self.models.lock().insert(name.to_owned(), Arc::new(model));
+    }
+
+    pub fn set_function(&self, name: &str, function: Py<PyAny>) {
+        self.functions.lock().insert(name.to_owned(), Arc::new(function));
+    }
+
+    pub fn has_function(&self, name: &str) -> bool {
+        self.functions.lock().contains_key(name)
+    }
+
+    /// The stages there are, with those of Python. What user code raises is kept in `raised`.
+    pub fn registry(&self, device: DeviceChoice, raised: &Raised) -> Registry {
+        let (models, functions) = (self.models.lock().clone(), self.functions.lock().clone());
+        let (of_models, of_functions) = (Arc::clone(raised), Arc::clone(raised));
+        let torch = move |options: &framerail::pipeline::Options| {
+            let plan = ModelPlan::new(options, device, &models, &of_models)?;
+            Ok(Box::new(plan) as Box<dyn StagePlan>)
+        };
+        let python = move |options: &framerail::pipeline::Options| {
+            let plan = FunctionPlan::new(options, &functions, &of_functions)?;
+            Ok(Box::new(plan) as Box<dyn StagePlan>)
+        };
+        registry_with_python(device, PythonStages { torch: Some(Arc::new(torch)), python: Some(Arc::new(python)) })
+    }
+}
+
+/// Runs Python code. What it raises is kept, to come out of the run with its traceback.
+///
+/// # Errors
+/// In one line, what was raised.
+pub fn attached<T>(raised: &Raised, kind: ErrorKind, work: impl FnOnce(Python<'_>) -> PyResult<T>) -> Result<T, StageError> {
+    let done = Python::try_attach(|py| {
+        work(py).map_err(|error| {
+            let line = error.to_string();
+            raised.lock().get_or_insert(error);
+            StageError::new(kind, line)
+        })
+    });
+    done.unwrap_or_else(|| Err(StageError::new(ErrorKind::Cancelled, "Python has ended")))
+}
+
+/// The error for a name that nothing was given for.
+pub fn nothing_given(what: &str, name: &str, call: &str) -> PlanError {
+    PlanError::Stage(StageError::new(ErrorKind::Usage, format!("no {what} of the name {name:?} was given; call `{call}` first")))
+}
+
+/// The error for a stage without one before it, which the engine links no stage without.
+pub fn no_frames() -> PlanError {
+    PlanError::Link(LinkMismatch { needs: "frames".into(), mend: "put `read FILE` before it".into() })
+}
+
+/// Whether frames lie where they are wanted.
+///
+/// # Errors
+/// `NeedsDevice`.
+pub fn at(device: Device, wanted: Device) -> Result<(), PlanError> {
+    if device == wanted { Ok(()) } else { Err(PlanError::NeedsDevice(wanted)) }
+}

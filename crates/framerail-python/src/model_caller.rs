@@ -1,0 +1,166 @@
+//! The thread that calls a model of Python's, with batches in flight.
+//!
+//! It holds the GIL only for its calls. On a card it reads a batch's results when the next one is queued.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel},
+    },
+    thread::{self, JoinHandle},
+};
+
+use framerail::{
+    core::Detection as CoreDetection,
+    pipeline::{ErrorKind, FrameItem as PipelineItem, StageError},
+    vision::ModelMapping,
+};
+use pyo3::{exceptions::PyValueError, prelude::*, types::PyList};
+
+use crate::{
+    detection::core_list,
+    frame_item::FrameItem,
+    hosted::attached,
+    model_input::mapping,
+    source::Raised,
+    tensor::{Memory, Tensor},
+};
+
+/// One call of the model.
+pub struct Job {
+    pub memory: Arc<Memory>,
+    pub mappings: Vec<ModelMapping>,
+    pub items: Vec<PipelineItem>,
+}
+
+/// What was found in each frame of a call.
+pub type Found = Result<Vec<Vec<CoreDetection>>, StageError>;
+
+/// Calls the model, on a thread of its own.
+pub struct Caller {
+    /// `framerail.models.ModelRunner`.
+    pub runner: Arc<Py<PyAny>>,
+    pub raised: Raised,
+    /// Batches in flight at once.
+    pub depth: usize,
+}
+
+impl Caller {
+    fn drive(self, jobs: &Receiver<Job>, found: &Sender<Found>) {
+        let result = self.call("start").and_then(|()| self.work(jobs, found));
+        let result = result.and_then(|()| self.call("finish"));
+        if let Err(error) = result {
+            let _ = found.send(Err(error));
+        }
+    }
+
+    fn call(&self, method: &str) -> Result<(), StageError> {
+        attached(&self.raised, ErrorKind::Model, |py| self.runner.bind(py).call_method0(method).map(drop))
+    }
+
+    fn work(&self, jobs: &Receiver<Job>, found: &Sender<Found>) -> Result<(), StageError> {
+        let mut under_way: VecDeque<(Py<PyAny>, usize)> = VecDeque::new();
+        loop {
+            let job = if under_way.is_empty() { jobs.recv().map_err(|_| TryRecvError::Disconnected) } else { jobs.try_recv() };
+            match job {
+                Ok(job) => {
+                    let frames = job.items.len();
+                    under_way.push_back((attached(&self.raised, ErrorKind::Model, |py| self.submit(py, job))?, frames));
+                    if under_way.len() < self.depth {
+                        continue;
+                    }
+                }
+                Err(TryRecvError::Disconnected) if under_way.is_empty() => return Ok(()),
+                Err(_) => {}
+            }
+            let Some((token, frames)) = under_way.pop_front() else { continue };
+            let results = attached(&self.raised, ErrorKind::Model, |py| self.collect(py, token, frames))?;
+            if found.send(Ok(results)).is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn submit(&self, py: Python<'_>, job: Job) -> PyResult<Py<PyAny>> {
+        let frames = job.items.iter().map(|item| FrameItem::new(py, item)).collect::<PyResult<Vec<_>>>()?;
+        let mappings: Vec<_> = job.mappings.iter().map(mapping).collect();
+        Ok(self.runner.bind(py).call_method1("submit", (Tensor::of(job.memory), PyList::new(py, frames)?, mappings))?.unbind())
+    }
+
+    fn collect(&self, py: Python<'_>, token: Py<PyAny>, frames: usize) -> PyResult<Vec<Vec<CoreDetection>>> {
+        let results = self.runner.bind(py).call_method1("collect", (token,))?;
+        let lists = results.try_iter()?.map(|list| core_list(&list?, "detections")).collect::<PyResult<Vec<_>>>()?;
+        if lists.len() == frames {
+            return Ok(lists);
+        }
+        let what = format!("results of {} frames came for {frames}; give one list of detections for each frame", lists.len());
+        Err(PyValueError::new_err(what))
+    }
+}
+
+/// The thread that calls the model. Dropping it waits for the call that is under way.
+pub struct CallerThread {
+    jobs: Option<SyncSender<Job>>,
+    found: Receiver<Found>,
+    handle: Option<JoinHandle<()>>,
+}
+
+impl CallerThread {
+    /// Starts it for a stage of this name.
+    ///
+    /// # Errors
+    /// `Resource`.
+    pub fn start(caller: Caller, stage: &str) -> Result<Self, StageError> {
+        let ((jobs, to_do), (done, found)) = (sync_channel(1), channel());
+        let thread = thread::Builder::new().name(format!("{stage}-call")).spawn(move || caller.drive(&to_do, &done));
+        let handle = thread.map_err(|error| StageError::new(ErrorKind::Resource, format!("no thread could be started: {error}")))?;
+        Ok(Self { jobs: Some(jobs), found, handle: Some(handle) })
+    }
+
+    /// Gives it a batch; waits while it has enough.
+    ///
+    /// # Errors
+    /// Why the thread has ended.
+    pub fn submit(&self, job: Job) -> Result<(), StageError> {
+        match self.jobs.as_ref().map(|jobs| jobs.send(job)) {
+            Some(Ok(())) => Ok(()),
+            _ => Err(self.failure()),
+        }
+    }
+
+    /// What was found in the oldest batch; waits for it.
+    pub fn collect(&self) -> Found {
+        self.found.recv().unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// Why the thread has ended.
+    fn failure(&self) -> StageError {
+        self.found.iter().find_map(Result::err).unwrap_or_else(ended)
+    }
+
+    /// Lets the thread come to its end.
+    ///
+    /// # Errors
+    /// What went wrong on the way.
+    pub fn finish(&mut self) -> Result<(), StageError> {
+        self.jobs = None;
+        if let Some(handle) = self.handle.take()
+            && handle.join().is_err()
+        {
+            return Err(ended());
+        }
+        self.found.try_iter().find_map(Result::err).map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for CallerThread {
+    fn drop(&mut self) {
+        let _ = self.finish();
+    }
+}
+
+/// The error for a thread that is gone.
+pub fn ended() -> StageError {
+    StageError::new(ErrorKind::Internal, "the thread that calls the model has ended; this is a bug in framerail, please report it")
+}

@@ -1,0 +1,233 @@
+//! Frames made into the tensor that a model of Python's takes, where they lie.
+
+use std::sync::Arc;
+
+use framerail::{
+    core::{Device, Frame, PixelFormat},
+    cuda::{
+        CudaDevice, CudaError, CudaStream, CudaSurface, DevicePool,
+        kernels::{Channels, ConvertJob, TensorSpec, convert_batch},
+    },
+    vision::{ChannelOrder, ModelMapping, TensorConverter, TensorOptions, VisionError},
+};
+use parking_lot::Mutex;
+use pyo3::{
+    exceptions::{PyRuntimeError, PyValueError},
+    prelude::*,
+};
+
+use crate::{
+    errors,
+    frame_item::FrameItem,
+    options,
+    tensor::{Memory, Tensor},
+};
+
+/// Host tensors that are kept for later batches: those under way, and one being made.
+const KEPT: usize = 4;
+
+/// Device memory that is kept for later batches.
+const KEPT_BYTES: usize = 256 << 20;
+
+/// Why frames do not become a tensor.
+#[derive(Debug)]
+pub enum InputError {
+    Vision(VisionError),
+    Cuda(CudaError),
+    /// Frames that do not go together, or are no pictures.
+    Frames(String),
+}
+
+impl From<VisionError> for InputError {
+    fn from(error: VisionError) -> Self {
+        Self::Vision(error)
+    }
+}
+
+impl From<CudaError> for InputError {
+    fn from(error: CudaError) -> Self {
+        Self::Cuda(error)
+    }
+}
+
+impl std::fmt::Display for InputError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Vision(error) => error.fmt(f),
+            Self::Cuda(error) => error.fmt(f),
+            Self::Frames(what) => f.write_str(what),
+        }
+    }
+}
+
+/// A card's stream and memory.
+struct Card {
+    stream: CudaStream,
+    pool: DevicePool,
+}
+
+/// What one batch became.
+pub struct ModelBatch {
+    /// `[N, C, H, W]` or `[N, H, W, C]`.
+    pub memory: Arc<Memory>,
+    /// From each frame's pixels to the model's.
+    pub mappings: Vec<ModelMapping>,
+}
+
+/// Makes tensors of frames; keeps tables and memory between batches.
+pub struct ModelInput {
+    options: TensorOptions,
+    converter: TensorConverter,
+    card: Option<Card>,
+    /// Host tensors that were handed out; one that nobody holds any more is used again.
+    shelf: Vec<Arc<Memory>>,
+}
+
+impl ModelInput {
+    pub fn new(options: TensorOptions) -> Result<Self, VisionError> {
+        Ok(Self { options, converter: TensorConverter::new(options)?, card: None, shelf: Vec::new() })
+    }
+
+    /// Device and sides of what a frame becomes: frames that agree in this go into one batch.
+    pub fn form(&self, frame: &Frame) -> (Device, [usize; 3]) {
+        (frame.surface.device(), self.options.picture_shape(frame.width, frame.height))
+    }
+
+    /// Makes one tensor of frames of one form. On a card the work is queued; the memory's marks order who reads it.
+    ///
+    /// # Errors
+    /// `Frames` for frames that differ in form or are no pictures, `Vision`, `Cuda`.
+    pub fn convert(&mut self, frames: &[&Frame]) -> Result<ModelBatch, InputError> {
+        let first = frames.first().ok_or_else(|| InputError::Frames("there are no frames to make a tensor of".into()))?;
+        let (device, picture) = self.form(first);
+        if let Some(other) = frames.iter().find(|frame| self.form(frame) != (device, picture)) {
+            let what = format!(
+                "frames {} and {} differ in size or device; name a size, so that they fit into one tensor",
+                first.index, other.index
+            );
+            return Err(InputError::Frames(what));
+        }
+        let mappings = frames.iter().map(|frame| self.mapping(frame)).collect::<Result<_, _>>()?;
+        let [a, b, c] = picture;
+        let shape = [frames.len(), a, b, c];
+        let memory = match device {
+            Device::Cpu => self.on_host(frames, shape)?,
+            Device::Cuda(_) => self.on_card(frames, shape)?,
+        };
+        Ok(ModelBatch { memory, mappings })
+    }
+
+    fn on_host(&mut self, frames: &[&Frame], shape: [usize; 4]) -> Result<Arc<Memory>, InputError> {
+        let dtype = self.options.dtype;
+        let picture_bytes = shape.iter().skip(1).product::<usize>() * dtype.size_bytes();
+        let mut bytes = self.host_bytes(picture_bytes * frames.len());
+        for (frame, out) in frames.iter().zip(bytes.chunks_exact_mut(picture_bytes.max(1))) {
+            self.converter.convert(frame, out)?;
+        }
+        let memory = Arc::new(Memory::of_bytes(bytes, &shape, dtype));
+        if self.shelf.len() >= KEPT {
+            self.shelf.remove(0);
+        }
+        self.shelf.push(Arc::clone(&memory));
+        Ok(memory)
+    }
+
+    /// Memory of a tensor that is not used any more, or fresh memory.
+    fn host_bytes(&mut self, len: usize) -> Vec<u8> {
+        while let Some(free) = self.shelf.iter().position(|memory| Arc::strong_count(memory) == 1) {
+            let bytes = Arc::into_inner(self.shelf.remove(free)).and_then(Memory::into_bytes).unwrap_or_default();
+            if bytes.len() == len {
+                return bytes;
+            }
+        }
+        vec![0; len]
+    }
+
+    fn on_card(&mut self, frames: &[&Frame], shape: [usize; 4]) -> Result<Arc<Memory>, InputError> {
+        let surfaces = frames.iter().map(|frame| picture_of(frame)).collect::<Result<Vec<_>, _>>()?;
+        let Some(first) = surfaces.first() else { return Err(InputError::Frames("there are no frames".into())) };
+        let spec = self.spec(first);
+        let card = Card::of(&mut self.card, first.cuda_device())?;
+        let out = card.pool.buffer(spec.picture_bytes() * frames.len())?;
+        let mut jobs = Vec::with_capacity(frames.len());
+        for (place, (frame, surface)) in frames.iter().zip(&surfaces).enumerate() {
+            let plan = self.options.plan(surface.width(), surface.height(), surface.format(), &frame.color)?;
+            let out_offset_bytes = place * spec.picture_bytes();
+            jobs.push(ConvertJob { surface, conversion: plan.conversion(), out: &out, out_offset_bytes });
+        }
+        convert_batch(&card.stream, &spec, &jobs)?;
+        drop(jobs);
+        Ok(Arc::new(Memory::of_device(out, shape, self.options.dtype)))
+    }
+
+    fn spec(&self, surface: &CudaSurface) -> TensorSpec {
+        let (width, height) = self.options.picture_size(surface.width(), surface.height());
+        let channels = match self.options.channel_order {
+            ChannelOrder::Rgb => Channels::Rgb,
+            ChannelOrder::Bgr => Channels::Bgr,
+            ChannelOrder::Gray => Channels::Gray,
+            ChannelOrder::Hsv => Channels::Hsv,
+        };
+        TensorSpec { width, height, layout: self.options.layout, dtype: self.options.dtype, channels }
+    }
+
+    fn mapping(&self, frame: &Frame) -> Result<ModelMapping, VisionError> {
+        // The mapping is one of geometry only; any format gives it.
+        Ok(self.options.plan(frame.width, frame.height, PixelFormat::Rgb24, &frame.color)?.mapping)
+    }
+
+    /// Device memory that was taken at most, and where; `None` on the host.
+    pub fn device_bytes(&self) -> Option<(Device, u64)> {
+        self.card.as_ref().map(|card| (card.pool.device().id(), card.pool.stats().high_water_bytes as u64))
+    }
+}
+
+impl Card {
+    /// Kept from batch to batch, made anew when the card changes.
+    fn of<'a>(kept: &'a mut Option<Card>, device: &Arc<CudaDevice>) -> Result<&'a Card, CudaError> {
+        let card = match kept.take() {
+            Some(card) if card.pool.device().id() == device.id() => card,
+            _ => Card { stream: CudaStream::new(device)?, pool: DevicePool::new(device, KEPT_BYTES)? },
+        };
+        Ok(kept.insert(card))
+    }
+}
+
+fn picture_of(frame: &Frame) -> Result<&CudaSurface, InputError> {
+    CudaSurface::of(&frame.surface).ok_or_else(|| InputError::Frames(format!("frame {} is no picture any more", frame.index)))
+}
+
+/// Makes tensors of frames in a stage function. Use `batch.tensor`.
+#[pyclass(frozen, module = "framerail._framerail")]
+pub struct FrameConverter {
+    input: Mutex<ModelInput>,
+}
+
+#[pymethods]
+impl FrameConverter {
+    /// Checks what frames become, in JSON.
+    #[new]
+    fn new(output_json: &str) -> PyResult<Self> {
+        let input = ModelInput::new(options::tensor(output_json)?).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        Ok(Self { input: Mutex::new(input) })
+    }
+
+    /// One tensor of frames of one size on one device, and how each lies in it: scale and offset, across and down.
+    fn convert(&self, py: Python<'_>, frames: Vec<PyRef<'_, FrameItem>>) -> PyResult<(Tensor, Vec<Mapping>)> {
+        let frames = frames.iter().map(|frame| frame.frame()).collect::<PyResult<Vec<_>>>()?;
+        let made = py.detach(|| self.input.lock().convert(&frames.iter().collect::<Vec<_>>()));
+        let batch = made.map_err(|error| match error {
+            InputError::Cuda(error) => errors::cuda(py, &error),
+            InputError::Frames(what) => PyValueError::new_err(what),
+            InputError::Vision(error) => PyRuntimeError::new_err(error.to_string()),
+        })?;
+        Ok((Tensor::of(batch.memory), batch.mappings.iter().map(mapping).collect()))
+    }
+}
+
+/// Scale across and down, offset across and down: `model = frame * scale + offset`.
+pub type Mapping = (f32, f32, f32, f32);
+
+pub fn mapping(mapping: &ModelMapping) -> Mapping {
+    (mapping.scale_x, mapping.scale_y, mapping.offset_x, mapping.offset_y)
+}

@@ -1,0 +1,143 @@
+"""Frames of a pipeline as stage functions and models' functions get them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, Iterator, List, Optional, Tuple
+
+import numpy as np
+
+from . import _framerail
+from .arrays import handed_over
+from .options import Preprocess, bad
+
+#: Scale across and down, offset across and down: ``model = frame * scale + offset``.
+Mapping = Tuple[float, float, float, float]
+
+
+class Batch(Sequence):
+    """Frames of a pipeline with what was found in them: a sequence of ``FrameItem``.
+
+    Attributes
+    ----------
+    frames : list of FrameItem
+        The frames, in order; ``batch[0]`` and ``for frame in batch`` work as well.
+    data : tensor or None
+        In a model's ``postprocess``: what the model was given.
+    """
+
+    def __init__(self, frames: List[_framerail.FrameItem], data: Any = None, mappings: Optional[List[Mapping]] = None):
+        self.frames = frames
+        self.data = data
+        self._mappings = mappings
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.frames[index]
+
+    def __iter__(self) -> Iterator[_framerail.FrameItem]:
+        return iter(self.frames)
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """Numbers of the frames within their streams, int64."""
+        return np.array([frame.index for frame in self.frames], np.int64)
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """Presentation times in seconds, float64."""
+        return np.array([frame.seconds for frame in self.frames], np.float64)
+
+    @property
+    def streams(self) -> np.ndarray:
+        """Numbers of the frames' streams, int64."""
+        return np.array([frame.stream for frame in self.frames], np.int64)
+
+    @property
+    def detections(self) -> List[List[_framerail.Detection]]:
+        """The detections of each frame. A list of lists may be set."""
+        return [frame.detections for frame in self.frames]
+
+    @detections.setter
+    def detections(self, lists: List[List[_framerail.Detection]]) -> None:
+        lists = list(lists)
+        if len(lists) != len(self.frames):
+            raise bad("detections", len(lists), f"one list for each of the {len(self.frames)} frames")
+        for frame, found in zip(self.frames, lists):
+            frame.detections = found
+
+    def tensor(self, preprocess: Optional[Preprocess] = None, *, output: str = "auto") -> Any:
+        """The frames as one tensor, made in a single pass where they lie.
+
+        Parameters
+        ----------
+        preprocess : Preprocess, optional
+            Size, normalisation, type, layout; by default float32 from 0 to 1 at the frames' own size.
+        output : str
+            "torch", "numpy", "dlpack" or "auto" (PyTorch where it is installed).
+
+        Returns
+        -------
+        tensor
+            [N, C, H, W] or [N, H, W, C]. ``to_frame`` maps from it from now on.
+
+        Raises
+        ------
+        ValueError
+            For frames of several sizes without a size, or on several devices.
+        """
+        preprocess = Preprocess() if preprocess is None else preprocess
+        tensor, self._mappings = _framerail.FrameConverter(preprocess._json()).convert(self.frames)
+        return handed_over(tensor, output)
+
+    def to_frame(self, places: Any, frame: Optional[int] = None) -> Any:
+        """Boxes or points from pixels of the model's input to pixels of the frames: undoes resize, letterbox and crop.
+
+        Parameters
+        ----------
+        places : array or tensor
+            [..., 4] for boxes (left, top, right, bottom), [..., 2] for points.
+        frame : int, optional
+            Number of the frame in this batch. Without it the frames must agree in size, or the first axis be that of the
+            frames.
+
+        Returns
+        -------
+        array or tensor
+            float32, of the same library and on the same device.
+        """
+        if self._mappings is None:
+            raise ValueError("to_frame() is for boxes of a model; make its input with batch.tensor() first")
+        torch = sys.modules.get("torch")
+        is_tensor = torch is not None and isinstance(places, torch.Tensor)
+        places = places.float() if is_tensor else np.asarray(places, np.float32)
+        if places.ndim == 0 or places.shape[-1] not in (2, 4):
+            raise bad("places", tuple(places.shape), "a last axis of 4 for boxes, or 2 for points")
+        rows = self._mappings if frame is None else [self._mappings[frame]]
+        if all(row == rows[0] for row in rows):
+            rows = rows[:1]
+        elif len(places) != len(rows):
+            raise bad("frame", frame, "the number of the frame in this batch: its frames differ in size")
+        repeat = places.shape[-1] // 2
+        scales = np.array([row[:2] * repeat for row in rows], np.float32)
+        offsets = np.array([row[2:] * repeat for row in rows], np.float32)
+        if len(rows) == 1:
+            scales, offsets = scales[0], offsets[0]
+        else:
+            form = (len(rows), *(1,) * (places.ndim - 2), places.shape[-1])
+            scales, offsets = scales.reshape(form), offsets.reshape(form)
+        if is_tensor:
+            scales, offsets = (torch.from_numpy(values).to(places.device, non_blocking=True) for values in (scales, offsets))
+        return (places - offsets) / scales
+
+    def to_pandas(self) -> Any:
+        """The detections as a ``pandas.DataFrame``, one row each; see ``framerail.to_pandas``."""
+        from .interop import to_pandas
+
+        return to_pandas(self.frames)
+
+    def __repr__(self) -> str:
+        return f"Batch({len(self.frames)} frames)"

@@ -1,0 +1,97 @@
+"""Python functions as stages of pipelines."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Callable, Dict, List, Optional
+
+from . import _framerail
+from .batch import Batch
+from .options import bad, choice, real, whole
+
+_OPTIONS = "__framerail_stage__"
+
+
+def stage(
+    function: Optional[Callable[..., Any]] = None,
+    *,
+    batch: int = 1,
+    max_wait: Optional[float] = None,
+    on: str = "device",
+    pixels: bool = True,
+) -> Any:
+    """Says how a function, or a class, is called as a stage of a pipeline. It stays what it is.
+
+    The function gets a ``Batch`` and may change its frames' pixels, detections and attachments. It gives None or True to
+    let the frames travel on, False to take them out, or a list of booleans. It runs on a thread of its own. What it raises
+    ends the run and comes out of ``Pipeline.run``. An object of a class is called in the same way; where it has methods
+    ``start()`` and ``finish()``, they are called before the first frame and after the last one.
+
+    Parameters
+    ----------
+    function : callable or class
+        What is decorated.
+    batch : int
+        Most frames in a call, 1 to 256.
+    max_wait : float, optional
+        Longest wait for a batch to fill, in seconds, for live sources.
+    on : str
+        "device": frames come where they lie. "cpu": on the host; copied there from a card.
+    pixels : bool
+        False for a function that looks at detections alone: the decoder may then make a model's input instead of pictures.
+
+    Examples
+    --------
+    >>> import framerail as fr
+    >>> @fr.stage(batch=8)
+    ... def large_ones(batch):
+    ...     for frame in batch:
+    ...         frame.detections = [found for found in frame.detections if found.score > 0.9]
+    """
+    options = {
+        "batch": min(whole("batch", batch, 1), 256),
+        "max_wait": None if max_wait is None else real("max_wait", max_wait, "None or seconds above 0", above=0.0),
+        "on": choice("on", on, ("cpu", "device")),
+        "pixels": bool(pixels),
+    }
+
+    def decorate(decorated: Callable[..., Any]) -> Callable[..., Any]:
+        if not callable(decorated):
+            raise bad("function", decorated, "a function of one argument, or a class of such objects")
+        setattr(decorated, _OPTIONS, options)
+        return decorated
+
+    return decorate if function is None else decorate(function)
+
+
+class StageFunction:
+    """A function as the compiled part calls it: with a list of frames, and options as attributes."""
+
+    def __init__(self, function: Any):
+        options: Dict[str, Any] = getattr(function, _OPTIONS, None) or getattr(stage(lambda batch: None), _OPTIONS)
+        self.name = getattr(function, "__name__", type(function).__name__)
+        self._function = function() if inspect.isclass(function) else function
+        if not callable(self._function):
+            raise bad("function", function, "a function of one argument, or an object that can be called")
+        self.batch, self.max_wait = options["batch"], options["max_wait"]
+        self.on, self.pixels = options["on"], options["pixels"]
+
+    def start(self) -> None:
+        getattr(self._function, "start", lambda: None)()
+
+    def finish(self) -> None:
+        getattr(self._function, "finish", lambda: None)()
+
+    def call(self, frames: List[_framerail.FrameItem]) -> Optional[List[bool]]:
+        answer = self._function(Batch(frames))
+        if answer is None or answer is True:
+            return None
+        if answer is False:
+            return [False] * len(frames)
+        try:
+            verdicts = [bool(verdict) for verdict in answer]
+        except TypeError:
+            raise ValueError(f"stage {self.name!r} gave {answer!r}; give None, False, or a list of booleans") from None
+        if len(verdicts) != len(frames):
+            raise ValueError(f"stage {self.name!r} gave {len(verdicts)} booleans for {len(frames)} frames; give one for each")
+        return verdicts

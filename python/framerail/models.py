@@ -1,0 +1,164 @@
+"""Models of the user's as stages of pipelines."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import sys
+from typing import Any, List, Optional, Sequence, Tuple
+
+from . import _framerail
+from .arrays import handed_over, has_torch
+from .batch import Batch
+from .batch import Mapping as Placing
+from .options import OUTPUTS, Preprocess, bad, choice, dtype_name, real, whole
+from .postprocess import Decoder, tensors_in
+
+_log = logging.getLogger("framerail")
+
+
+def _torch() -> Any:
+    """PyTorch, where it is installed."""
+    if "torch" in sys.modules or importlib.util.find_spec("torch") is not None:
+        import torch
+
+        return torch
+    return None
+
+
+class ModelRunner:
+    """A model as the compiled part calls it: prepared while the pipeline links, then called from one thread."""
+
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        preprocess: Optional[Preprocess],
+        postprocess: Any,
+        labels: Sequence[str],
+        confidence: Optional[float],
+        top_k: int,
+        autocast: Any,
+        arrays: str,
+    ):
+        if not callable(model):
+            raise bad("model", model, "a torch.nn.Module, or any function of one argument")
+        if preprocess is not None and not isinstance(preprocess, Preprocess):
+            raise bad("preprocess", preprocess, "a framerail.Preprocess")
+        if confidence is not None:
+            confidence = real("confidence", confidence, "None or a number from 0 to 1")
+        self.name = name
+        self.labels = [str(label) for label in labels]
+        self.depth = 1
+        self._model = model
+        self._preprocess = Preprocess() if preprocess is None else preprocess
+        self._decode = Decoder(name, postprocess, self.labels, confidence, whole("top_k", top_k, 1))
+        self._arrays = choice("arrays", arrays, OUTPUTS)
+        self._autocast = None if autocast is None else dtype_name(autocast)
+        self._device = "cpu"
+        self._takes_list = False
+        self._streams: Optional[Tuple[Any, Any]] = None
+        torch = _torch()
+        if self._arrays == "torch" and torch is None:
+            raise bad("arrays", arrays, "'numpy': PyTorch is not installed")
+        if self._autocast is not None and (torch is None or self._autocast not in ("float16", "bfloat16")):
+            raise bad("autocast", autocast, "None, 'float16' or 'bfloat16', with PyTorch")
+        self._is_module = torch is not None and isinstance(model, torch.nn.Module)
+
+    def _first_weight(self) -> Any:
+        return next((weight for weight in self._model.parameters() if weight.is_floating_point()), None) if self._is_module else None
+
+    @property
+    def own_device(self) -> Optional[str]:
+        """The card where a module's weights lie; None for the host, and for other functions."""
+        weight = self._first_weight()
+        return f"cuda:{weight.device.index or 0}" if weight is not None and weight.is_cuda else None
+
+    def prepare(self, device: str) -> None:
+        """Puts a module where frames lie, ready to infer."""
+        self._device = device
+        self.depth = 1 if device == "cpu" else 2
+        if not self._is_module:
+            return
+        weight = self._first_weight()
+        if weight is not None and str(weight.device) != device:
+            _log.info("model %r moves from %s to %s, where the pipeline's frames are", self.name, weight.device, device)
+            self._model.to(device)
+        if self._model.training:
+            _log.info("model %r is put into evaluation mode", self.name)
+            self._model.eval()
+        self._takes_list = takes_list(self._model)
+
+    def output_json(self) -> str:
+        """What frames become; their type is that of the weights unless it is said."""
+        weight = self._first_weight()
+        own = "float32" if weight is None else str(weight.dtype)[len("torch.") :]
+        return self._preprocess._json(own if own in ("float16", "bfloat16") else "float32")
+
+    def start(self) -> None:
+        torch = _torch()
+        if torch is None or self._device == "cpu":
+            return
+        # The model's queue, and one for results: reading them waits for their batch, not for the next one.
+        work, results = torch.cuda.Stream(self._device), torch.cuda.Stream(self._device, priority=-1)
+        # Weights may still be on their way.
+        work.wait_stream(torch.cuda.default_stream(self._device))
+        self._streams = (work, results)
+
+    def finish(self) -> None:
+        self._streams = None
+
+    def _under(self, stream: Any) -> Any:
+        """Inference without gradients, on a stream of the card."""
+        torch = _torch()
+        stack = contextlib.ExitStack()
+        if torch is not None:
+            stack.enter_context(torch.inference_mode())
+            if stream is not None:
+                stack.enter_context(torch.cuda.device(self._device))
+                stack.enter_context(torch.cuda.stream(stream))
+        return stack
+
+    def submit(self, tensor: _framerail.Tensor, frames: List[_framerail.FrameItem], mappings: List[Placing]) -> Any:
+        """Calls the model; on a card its work is queued."""
+        stream = self._streams[0] if self._streams else None
+        done = None
+        with self._under(stream):
+            # On a card whose memory no library here can hold, the model gets framerail's own tensor.
+            plain = "dlpack" if self._arrays == "auto" and not has_torch() and self._device != "cpu" else self._arrays
+            data = handed_over(tensor, plain)
+            with self._cast():
+                outputs = self._model(list(data) if self._takes_list else data)
+            if stream is not None:
+                done = stream.record_event()
+        return outputs, Batch(frames, data, mappings), done
+
+    def _cast(self) -> Any:
+        if self._autocast is None:
+            return contextlib.nullcontext()
+        torch = _torch()
+        return torch.autocast(self._device.split(":")[0], dtype=getattr(torch, self._autocast))
+
+    def collect(self, token: Any) -> List[List[_framerail.Detection]]:
+        """The detections of a batch; waits for it."""
+        outputs, batch, done = token
+        stream = self._streams[1] if self._streams else None
+        with self._under(stream):
+            if stream is not None:
+                stream.wait_event(done)
+                for tensor in (*tensors_in(outputs), *tensors_in(batch.data)):
+                    # Memory that the model's queue gave must not be used again before this one is through.
+                    if tensor.is_cuda:
+                        tensor.record_stream(stream)
+            return self._decode(outputs, batch)
+
+
+def takes_list(model: Any) -> bool:
+    """Whether a module takes a list of pictures, as torchvision's detection models do."""
+    torch = _torch()
+    if isinstance(model, torch.jit.ScriptModule):
+        arguments = model.forward.schema.arguments
+        return len(arguments) > 1 and str(arguments[1].type).startswith("List[Tensor")
+    inner = getattr(model, "_orig_mod", model)
+    return type(inner).__module__.startswith("torchvision.models.detection")

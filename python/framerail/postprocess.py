@@ -1,0 +1,218 @@
+"""What models give, made into detections."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from . import _framerail
+from .arrays import all_to_host, to_host
+from .batch import Batch
+from .options import bad
+
+Found = List[List[_framerail.Detection]]
+
+#: Forms of outputs that are known, as ``Pipeline.model`` takes their names.
+FORMS = ("detections", "boxes", "classes")
+
+
+class Decoder:
+    """Makes detections of outputs: by a function of the user's, or by a form that is named or recognised."""
+
+    def __init__(self, name: str, given: Any, labels: Sequence[str], confidence: Optional[float], top_k: int):
+        if given is not None and not callable(given) and given not in FORMS:
+            raise bad("postprocess", given, "a function of outputs and batch, None, " + ", ".join(map(repr, FORMS)))
+        self._name, self._given, self._labels, self._confidence, self._top_k = name, given, labels, confidence, top_k
+
+    def __call__(self, outputs: Any, batch: Batch) -> Found:
+        if callable(self._given):
+            return self._results(self._given(outputs, batch), batch)
+        form = self._given or recognised(self._name, outputs, len(batch))
+        decode: Dict[str, Callable[[Any, Batch], Found]] = {
+            "detections": self._detections,
+            "boxes": self._boxes,
+            "classes": self._classes,
+        }
+        return decode[form](outputs, batch)
+
+    def _label(self, number: int) -> str:
+        return self._labels[number] if 0 <= number < len(self._labels) else str(number)
+
+    def _results(self, results: Any, batch: Batch) -> Found:
+        """What a user's function gave, in frame pixels."""
+        if isinstance(results, (str, Mapping)) or not isinstance(results, Sequence):
+            raise ValueError(f"postprocess of {self._name!r} gave {form_of(results)}; give a list with an entry for each frame")
+        if len(results) != len(batch):
+            raise ValueError(f"postprocess of {self._name!r} gave {len(results)} entries for {len(batch)} frames; give one for each")
+        return [self._result(result, place) for place, result in enumerate(results)]
+
+    def _result(self, result: Any, place: int) -> List[_framerail.Detection]:
+        if result is None:
+            return []
+        if isinstance(result, Mapping):
+            missing = [name for name in ("boxes",) if name not in result]
+            if missing:
+                raise ValueError(f"postprocess of {self._name!r}: frame {place} came as a dict without 'boxes'")
+            arrays = {name: to_host(value) if name != "labels" else value for name, value in result.items()}
+            count = len(arrays["boxes"])
+            scores = arrays.get("scores", np.ones(count, np.float32))
+            labels = list(arrays.get("labels", [0] * count))
+            masks = arrays.get("masks")
+            return self._made(arrays["boxes"], scores, labels, arrays.get("keypoints"), masks, None)
+        if isinstance(result, Sequence) and all(isinstance(one, _framerail.Detection) for one in result):
+            return list(result)
+        what = form_of(result)
+        raise ValueError(f"postprocess of {self._name!r}: frame {place} came as {what}; give a list of framerail.Detection, or a dict")
+
+    def _made(
+        self, boxes: np.ndarray, scores: np.ndarray, labels: Sequence[Any], keypoints: Any, masks: Any, to_frame: Optional[Callable]
+    ) -> List[_framerail.Detection]:
+        """Detections of arrays; ``to_frame`` leads from the model's pixels to the frame's."""
+        boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+        place = (lambda places: places) if to_frame is None else to_frame
+        in_frame = np.asarray(place(boxes), np.float32).tolist()
+        points = None if keypoints is None else np.asarray(place(np.asarray(keypoints, np.float32)[..., :2]), np.float32).tolist()
+        found = []
+        for at, (edges, score, label) in enumerate(zip(in_frame, np.asarray(scores, np.float32).tolist(), labels)):
+            name, number = (label, 0) if isinstance(label, str) else (self._label(int(label)), max(int(label), 0))
+            attributes = []
+            if masks is not None:
+                mask = cut_out(masks[at], boxes[at], place)
+                attributes = [] if mask is None else [_framerail.Attribute(self._name, mask=mask)]
+            landmarks = [] if points is None else [tuple(point) for point in points[at]]
+            found.append(
+                _framerail.Detection(tuple(edges), score, name, label_id=number, landmarks=landmarks, attributes=attributes)
+            )
+        return found
+
+    def _detections(self, outputs: Any, batch: Batch) -> Found:
+        """torchvision's form: a dict for each frame, in pixels of the model's input."""
+        names = ("boxes", "scores", "labels")
+        boxes, scores, labels = (all_to_host([one[name] for one in outputs]) for name in names)
+        found = []
+        for place, one in enumerate(outputs):
+            keep = np.arange(len(scores[place])) if self._confidence is None else np.flatnonzero(scores[place] >= self._confidence)
+            keypoints = to_host(one["keypoints"])[keep] if "keypoints" in one else None
+            masks = mask_bytes(one["masks"], keep) if "masks" in one else None
+            kept = (boxes[place][keep], scores[place][keep], labels[place][keep].tolist())
+            found.append(self._made(*kept, keypoints, masks, lambda places, place=place: batch.to_frame(places, place)))
+        return found
+
+    def _boxes(self, outputs: Any, batch: Batch) -> Found:
+        """Rows of left, top, right, bottom, score and class, in pixels of the model's input; rows of score 0 are padding."""
+        rows = outputs if isinstance(outputs, (list, tuple)) else [outputs] if outputs.ndim == 2 else list(outputs)
+        least = self._confidence or 0.0
+        found = []
+        for place, frame in enumerate(all_to_host(rows)):
+            kept = frame[(frame[:, 4] > 0.0) & (frame[:, 4] >= least)]
+            to_frame = lambda places, place=place: batch.to_frame(places, place)  # noqa: E731
+            found.append(self._made(kept[:, :4], kept[:, 4], kept[:, 5].astype(int).tolist(), None, None, to_frame))
+        return found
+
+    def _classes(self, outputs: Any, batch: Batch) -> Found:
+        """Logits or probabilities of classes: one detection, the whole frame, with its classes as an attribute."""
+        values = probabilities(to_host(getattr(outputs, "logits", outputs)))
+        count = min(self._top_k, values.shape[1])
+        found = []
+        for frame, row in zip(batch, values):
+            best = np.argsort(-row, kind="stable")[:count]
+            classes = [(self._label(int(number)), float(row[number]), int(number)) for number in best]
+            classes = [one for at, one in enumerate(classes) if at == 0 or self._confidence is None or one[1] >= self._confidence]
+            (label, score, number) = classes[0]
+            whole = (0.0, 0.0, float(frame.width), float(frame.height))
+            attributes = [_framerail.Attribute(self._name, classes=classes)]
+            is_sure = self._confidence is None or score >= self._confidence
+            found.append([_framerail.Detection(whole, score, label, label_id=number, attributes=attributes)] if is_sure else [])
+        return found
+
+
+def probabilities(values: np.ndarray) -> np.ndarray:
+    """Softmax over classes, unless the values are probabilities already."""
+    values = values.astype(np.float32)
+    if values.size and values.min() >= 0.0 and np.allclose(values.sum(axis=1), 1.0, atol=1e-3):
+        return values
+    raised = np.exp(values - values.max(axis=1, keepdims=True))
+    return raised / raised.sum(axis=1, keepdims=True)
+
+
+def mask_bytes(masks: Any, keep: np.ndarray) -> np.ndarray:
+    """Masks [n, (1,) H, W] of 0 to 1 as bytes; made small where they lie, before they cross to the host."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(masks, torch.Tensor):
+        chosen = masks[torch.from_numpy(keep).to(masks.device)].float().clamp(0, 1).mul(255).round().to(torch.uint8)
+        chosen = to_host(chosen)
+    else:
+        chosen = np.rint(np.clip(np.asarray(masks, np.float32)[keep], 0, 1) * 255).astype(np.uint8)
+    return chosen[:, 0] if chosen.ndim == 4 else chosen
+
+
+def cut_out(mask: Any, box: np.ndarray, place: Callable[[np.ndarray], np.ndarray]) -> Optional[_framerail.InstanceMask]:
+    """The part of a mask [H, W] of pixels that lies in its box."""
+    rows, columns = mask.shape
+    x1, y1 = np.clip(np.floor(box[:2]), 0, (columns, rows)).astype(int)
+    x2, y2 = np.clip(np.ceil(box[2:]), 0, (columns, rows)).astype(int)
+    if x1 >= x2 or y1 >= y2:
+        return None
+    edges = np.asarray(place(np.array([[x1, y1, x2, y2]], np.float32)), np.float32)[0]
+    return _framerail.InstanceMask(tuple(edges.tolist()), mask[y1:y2, x1:x2])
+
+
+def recognised(name: str, outputs: Any, frames: int) -> str:
+    """The form of outputs.
+
+    Raises
+    ------
+    ValueError
+        For a form that is not known, or could be two.
+    """
+    known = (
+        "a list of dicts with boxes, scores and labels, as torchvision's detection models give it; [frames, rows, 6] or a list of "
+        "[rows, 6] of left, top, right, bottom, score and class; [frames, classes] of logits"
+    )
+    shape = tuple(getattr(getattr(outputs, "logits", outputs), "shape", ()))
+    if isinstance(outputs, (list, tuple)) and len(outputs) == frames:
+        if all(isinstance(one, Mapping) and {"boxes", "scores", "labels"} <= set(one) for one in outputs):
+            return "detections"
+        if all(len(getattr(one, "shape", ())) == 2 and one.shape[1] == 6 for one in outputs):
+            return "boxes"
+    if len(shape) == 3 and shape[0] == frames and shape[2] == 6:
+        return "boxes"
+    if len(shape) == 2 and shape[1] == 6:
+        if shape[0] == frames:
+            what = f"{frames} frames with logits of 6 classes, or boxes"
+            raise ValueError(f"outputs of {name!r} of shape {list(shape)} may be {what}; say postprocess='classes' or 'boxes'")
+        if frames == 1:
+            return "boxes"
+    elif len(shape) == 2 and shape[0] == frames and shape[1] > 1:
+        return "classes"
+    raise ValueError(
+        f"outputs of {name!r} came as {form_of(outputs)} for {frames} frames, which is no form that is known; "
+        f"give a function as postprocess. Known are: {known}"
+    )
+
+
+def form_of(outputs: Any, depth: int = 0) -> str:
+    """What a value is like, in words."""
+    shape = getattr(outputs, "shape", None)
+    if shape is not None:
+        return f"{type(outputs).__name__} {list(shape)}"
+    if isinstance(outputs, Mapping):
+        parts = [f"{key}: {form_of(value, depth + 1)}" if depth < 2 else str(key) for key, value in outputs.items()]
+        return "a dict of " + ", ".join(parts)
+    if isinstance(outputs, (list, tuple)):
+        first = form_of(outputs[0], depth + 1) if outputs and depth < 2 else "nothing"
+        return f"a {type(outputs).__name__} of {len(outputs)}" + (f", the first {first}" if outputs else "")
+    return f"a {type(outputs).__name__}"
+
+
+def tensors_in(outputs: Any) -> Tuple[Any, ...]:
+    """The tensors in nested lists, dicts and objects with fields."""
+    if isinstance(outputs, Mapping):
+        outputs = list(outputs.values())
+    if isinstance(outputs, (list, tuple)):
+        return tuple(tensor for one in outputs for tensor in tensors_in(one))
+    torch = sys.modules["torch"]
+    return (outputs,) if isinstance(outputs, torch.Tensor) else ()

@@ -1,0 +1,187 @@
+"""PyTorch models as stages of pipelines: modules, TorchScript, compiled ones, and SSD from torchvision from video to boxes."""
+
+import importlib.util
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import framerail as fr  # noqa: E402
+import numpy as np  # noqa: E402
+from clips import HEIGHT, WIDTH, make_clip  # noqa: E402
+
+pytestmark = [pytest.mark.usefixtures("no_hang"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+
+class Classifier(torch.nn.Module):
+    """Logits of three classes: mean red, green, blue."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(10.0))
+        self.seen = []
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return pictures.mean(dim=(2, 3)) * self.scale
+
+
+def run(clip, model, batch=16, frames=20, **options):
+    """The detections of each frame."""
+    pipeline = fr.Pipeline(f"read '{clip}' device=cpu ! sample count={frames} every=1 ! torch m batch={batch} ! null")
+    found = []
+    pipeline.model("m", model, **options).on("m", lambda items: found.append(items[0].detections))
+    pipeline.run()
+    return found
+
+
+def test_a_module_is_called_without_gradients_on_its_own_thread(clip):
+    model = Classifier().train()
+    seen = []
+
+    def look(module, arguments):
+        (pictures,) = arguments
+        facts = (torch.is_inference_mode_enabled(), torch.is_grad_enabled(), threading.current_thread() is threading.main_thread())
+        seen.append((tuple(pictures.shape), pictures.dtype, pictures.is_contiguous(), module.training, facts))
+
+    model.register_forward_pre_hook(look)
+    found = run(clip, model, labels=["red", "green", "blue"], preprocess=fr.Preprocess(size=(40, 60)))
+    own = ((True, False, False), False)
+    assert seen == [((16, 3, 40, 60), torch.float32, True, own[1], own[0]), ((4, 3, 40, 60), torch.float32, True, own[1], own[0])]
+    frames = fr.VideoReader(clip, size=(40, 60), dtype="float32", normalize=True).read_frames(range(20))
+    with torch.inference_mode():
+        expected = model(frames).softmax(dim=1)
+    for (one,), share in zip(found, expected):
+        assert one.label_id == int(share.argmax()) and one.score == pytest.approx(float(share.max()), abs=1e-6)
+        assert one.label == ["red", "green", "blue"][one.label_id] and len(one.attributes[0].classes) == 3
+
+
+def test_frames_are_handed_over_without_a_copy(clip):
+    def model(tensor):
+        assert torch.from_dlpack(tensor).data_ptr() == np.asarray(tensor).ctypes.data == tensor.address
+        return torch.zeros(len(tensor), 3)
+
+    run(clip, model, arrays="dlpack")
+    run(clip, lambda pictures: torch.zeros(len(pictures), 3) if isinstance(pictures, torch.Tensor) else None)
+
+
+def test_memory_that_the_model_keeps_is_not_written_again(clip):
+    kept = []
+
+    def model(pictures):
+        kept.append(pictures)
+        return torch.zeros(len(pictures), 3)
+
+    run(clip, model, batch=4, frames=60, preprocess=fr.Preprocess(dtype="uint8", normalize=None))
+    expected = fr.VideoReader(clip).read_frames(range(60))
+    assert torch.equal(torch.cat(kept), expected)
+
+
+def test_types_follow_the_weights(clip):
+    types = []
+
+    class Half(Classifier):
+        def forward(self, pictures):
+            types.append(pictures.dtype)
+            return super().forward(pictures)
+
+    run(clip, Half().bfloat16())
+    run(clip, Half(), preprocess=fr.Preprocess(dtype=torch.float16))
+    assert set(types[:2]) == {torch.bfloat16} and set(types[2:]) == {torch.float16}
+
+    linear = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 4))
+    outputs = []
+
+    def classes(output, batch):
+        outputs.append(output.dtype)
+        return [[]] * len(batch)
+
+    run(clip, linear, autocast=torch.bfloat16, postprocess=classes)
+    assert set(outputs) == {torch.bfloat16}
+
+
+def test_scripted_and_compiled_models(clip):
+    class TakesList(torch.nn.Module):
+        def forward(self, pictures: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+            boxes = torch.tensor([[0.0, 0.0, 8.0, 8.0]])
+            return [{"boxes": boxes, "scores": picture.mean().reshape(1), "labels": torch.ones(1, dtype=torch.int64)} for picture in pictures]
+
+    plain = run(clip, Classifier())
+    scores = [one.score for (one,) in plain]
+    for model in (torch.jit.script(Classifier()), torch.compile(Classifier(), backend="eager")):
+        assert [one.score for (one,) in run(clip, model)] == pytest.approx(scores, abs=1e-6)
+    scripted = run(clip, torch.jit.script(TakesList()), preprocess=fr.Preprocess(size=16))
+    assert all(one.bbox_xyxy == (0, 0, WIDTH / 2, HEIGHT / 2) and one.label_id == 1 for (one,) in scripted)
+
+
+def test_masks_and_keypoints_of_torchvision_s_form(clip):
+    def model(pictures):
+        masks = torch.zeros(1, 1, 48, 64)
+        masks[..., 10:20, 8:24] = 0.9
+        one = {
+            "boxes": torch.tensor([[8.0, 10.0, 24.0, 20.0]]), "scores": torch.tensor([0.8]), "labels": torch.tensor([1]),
+            "masks": masks, "keypoints": torch.tensor([[[10.0, 12.0, 1.0], [20.0, 18.0, 1.0]]]),
+        }  # fmt: skip
+        return [one] * len(pictures)
+
+    (one,) = run(clip, model, preprocess=fr.Preprocess(size=(48, 64)))[0]
+    (attribute,) = one.attributes
+    assert one.bbox_xyxy == attribute.mask.bbox_xyxy == (16, 20, 48, 40) and one.landmarks == [(20, 24), (40, 36)]
+    assert attribute.mask.coverage.shape == (10, 16) and (attribute.mask.coverage == 230).all()
+    assert run(clip, model, confidence=0.9)[0] == []
+
+
+def example(name):
+    sources = os.environ.get("FRAMERAIL_SOURCES")
+    if not sources:
+        pytest.skip("only with the sources: an installed package is tested")
+    spec = importlib.util.spec_from_file_location(name, Path(sources) / "examples" / "python" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory):
+    return make_clip(tmp_path_factory.mktemp("ssd") / "footage.mp4", frames=4, width=320, height=240)
+
+
+@pytest.fixture(scope="module")
+def ssd():
+    if importlib.util.find_spec("torchvision") is None:
+        pytest.skip("torchvision is not installed: the SSD example was NOT tested (make test-torch installs it)")
+    made = example("ssd_torch")
+    model = made.detector("none").eval()
+    with torch.no_grad():
+        for layer in model.head.classification_head.module_list:
+            # Random weights see objects everywhere: more background leaves a few.
+            layer.bias.view(-1, 91)[:, 0] += BACKGROUND
+    return made, model
+
+
+BACKGROUND = 24.0
+
+
+def scaled(result, width, height):
+    return result["boxes"] * torch.tensor([width / 300, height / 300] * 2), result["scores"], result["labels"]
+
+
+def test_ssd_from_video_to_boxes(ssd, footage, tmp_path, capsys):
+    """The example's boxes are those of torchvision on the same frames."""
+    made, model = ssd
+    out = tmp_path / "boxes.jsonl"
+    counts = made.detect(str(footage), str(out), model, batch=2)
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    found = [line["detections"] for line in lines if "detections" in line]
+    assert len(found) == 4 and sum(counts.values()) == sum(map(len, found)) > 0 and "4 frames" in capsys.readouterr().out
+    frames = fr.VideoReader(footage, **made.PREPROCESS.options).read_frames(range(4))
+    with torch.inference_mode():
+        expected = [result for part in frames.split(2) for result in model(list(part))]
+    for boxes, result in zip(found, expected):
+        edges, scores, labels = scaled(result, 320, 240)
+        assert [box["label"] for box in boxes] == [made.LABELS[label] for label in labels]
+        assert np.allclose(np.reshape([box["box"] for box in boxes], (-1, 4)), edges, atol=1e-3)
+        assert np.allclose([box["score"] for box in boxes], scores, atol=1e-3)
