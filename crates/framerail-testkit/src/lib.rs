@@ -17,6 +17,7 @@ pub mod damage;
 mod encode;
 pub mod faces;
 pub mod frame_code;
+pub mod models;
 pub mod probe;
 pub mod real;
 mod tool;

@@ -7,12 +7,16 @@ use framerail_cuda::{CudaDevice, CudaError, CudaStream, CudaSurface, PinnedPool,
 use framerail_pipeline::{CopyKind, DeviceChoice, ErrorKind, StageContext, StageError};
 use parking_lot::Mutex;
 
+use crate::stages::infer::SharedModels;
+
 /// What the stages of one pipeline share about devices.
 #[derive(Debug, Default)]
 pub(crate) struct Devices {
     choice: DeviceChoice,
     /// Reasons for the CPU that have been given: each is said once.
     told: Mutex<BTreeSet<String>>,
+    /// Models that several stages may share.
+    pub(crate) models: SharedModels,
 }
 
 /// What became of a choice.
@@ -32,7 +36,7 @@ impl Settled {
 
 impl Devices {
     pub(crate) fn new(choice: DeviceChoice) -> Arc<Self> {
-        Arc::new(Self { choice, told: Mutex::default() })
+        Arc::new(Self { choice, told: Mutex::default(), models: SharedModels::default() })
     }
 
     /// What holds for a stage: its own choice, else that of the pipeline.

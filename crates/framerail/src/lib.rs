@@ -24,6 +24,7 @@ pub mod devices;
 pub mod inputs;
 mod launch;
 mod outputs;
+pub mod parts;
 pub mod presets;
 pub mod stages;
 mod uploader;

@@ -85,7 +85,8 @@ fn placed_text(file: &Path, out: &Path) -> String {
     let clip_in_text = format!("\"{}\"", clip().display());
     let text = text.replace("\"clip.mp4\"", &clip_in_text).replace("\"out/", &format!("\"{}/", out.display()));
     let zones = format!("\"{}/zones/", file.parent().expect("a folder").display());
-    text.replace("\"zones/", &zones)
+    let models = zones.replace("/zones/", "/models/");
+    text.replace("\"zones/", &zones).replace("\"models/", &models)
 }
 
 /// The places below the output folder that a pipeline file writes to.
@@ -152,6 +153,17 @@ fn python_programs() -> String {
         .filter(|path| path.extension().is_some_and(|extension| extension == "py"))
         .map(|path| fs::read_to_string(path).expect("readable"))
         .collect()
+}
+
+#[test]
+fn the_models_of_the_examples_are_those_of_the_tests() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/models");
+    let model = framerail_testkit::models::colour_classifier();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        model.save_in(&folder);
+    }
+    let found = |ending: &str| fs::read(folder.join(format!("colour.{ending}"))).unwrap_or_default();
+    assert!(found("onnx") == model.onnx && found("toml") == model.card.as_bytes(), "run this test with UPDATE_DOCS=1");
 }
 
 #[test]

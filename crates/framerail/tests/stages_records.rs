@@ -70,10 +70,10 @@ fn csv_has_a_row_for_each_detection() {
     let ran = run(&format!("save {}", path.display()), clip());
     assert_eq!(ran.error(), "none");
     let expected = "\
-stream,stream_id,frame,pts,time_base,seconds,wall_time,analysed,label,label_id,score,x1,y1,x2,y2,landmarks,track_id,origin,zones
-clip,0,0,0,1/1000,0,,true,face,0,0.912346,10.125,12,30.5,36.25,\"[[15.0,20.0],[25.0,20.1235]]\",7,interpolated,
-clip,0,0,0,1/1000,0,,true,\"plate, \"\"old\"\"\",1,0.5,10.125,12,30.5,36.25,[],,detected,
-clip,0,2,80,1/1000,0.08,2026-11-21T09:30:00.250000Z,true,face,0,0.25,10.125,12,30.5,36.25,\"[[15.0,20.0],[25.0,20.1235]]\",8,held,
+stream,stream_id,frame,pts,time_base,seconds,wall_time,analysed,label,label_id,score,x1,y1,x2,y2,landmarks,track_id,origin,zones,attributes
+clip,0,0,0,1/1000,0,,true,face,0,0.912346,10.125,12,30.5,36.25,\"[[15.0,20.0],[25.0,20.1235]]\",7,interpolated,,
+clip,0,0,0,1/1000,0,,true,\"plate, \"\"old\"\"\",1,0.5,10.125,12,30.5,36.25,[],,detected,,
+clip,0,2,80,1/1000,0.08,2026-11-21T09:30:00.250000Z,true,face,0,0.25,10.125,12,30.5,36.25,\"[[15.0,20.0],[25.0,20.1235]]\",8,held,,
 ";
     assert_eq!(text(&path), expected);
     let counted = ["frames_recorded", "detections_recorded", "boxes_not_finite", "files_written"].map(|name| ran.counter(name));
@@ -132,6 +132,7 @@ fn parquet_has_typed_columns() {
         "track_id UInt64",
         "origin Utf8",
         "zones List(non-null Utf8)",
+        "attributes Utf8",
     ];
     assert_eq!(types, expected);
     let column = |name: &str| rows[name].as_primitive::<Float32Type>().values().to_vec();
@@ -181,7 +182,7 @@ fn without_a_detection_there_are_columns_all_the_same() {
     let path = folder.path().join("none.parquet");
     assert_eq!(run(&format!("save {}", path.display()), whole(0, "a", 3)).error(), "none");
     let (rows, groups) = rows(&path);
-    assert_eq!((rows.num_rows(), rows.num_columns(), groups), (0, 19, 0));
+    assert_eq!((rows.num_rows(), rows.num_columns(), groups), (0, 20, 0));
     assert_eq!(files(folder.path()), ["none.parquet"]);
 }
 

@@ -11,11 +11,12 @@ use framerail_pipeline::{
 };
 use framerail_vision::{Canvas, ColorBy, DrawOptions, FrameZones, Sketch};
 
-use super::link::{detections_of, input_of};
+use super::link::{input_of, models_of};
 use crate::{
     card_canvas::CardCanvas,
     convert::{core_error, cuda_error, vision_error},
     devices::account,
+    parts::FrameAttributes,
 };
 
 /// Buffers kept for frames that another branch still holds.
@@ -30,7 +31,8 @@ fn spec() -> StageSpec {
         .details(
             "Draws in the frame's own pixel format. Each class has its colour, or with colors=track each identity. Masks \
              (and hulls of landmarks) are what `blur shape=contour` hides, before it grows. Boxes that were filled in (by `hold` or \
-             `track`) have lines half as thick. What `zones` watches is drawn too: areas with the number inside, lines with their crossings. \
+             `track`) have lines half as thick. What further models say is drawn too: the best class beside the label, landmarks, boxes inside of boxes; classes of \
+             the whole frame stand in its top left corner. What `zones` watches is drawn too: areas with the number inside, lines with their crossings. \
              A frame that another branch still holds is copied first; the copies are counted. Frames on a card are drawn on there.",
         )
         .option(OptionSpec::switch("boxes").default("yes").help("whether boxes are drawn"))
@@ -87,7 +89,7 @@ impl DrawPlan {
 impl StagePlan for DrawPlan {
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
-        let known = &detections_of(input)?.labels;
+        let known = models_of(input)?.map(|found| found.labels.clone()).unwrap_or_default();
         if let Some(stray) = self.only.iter().flatten().find(|label| !known.contains(label)) {
             let error = ConfigError::at("only", format_args!("the model has no class `{stray}`; it has {}", known.join(", ")));
             return Err(StageError::new(ErrorKind::Usage, error).into());
@@ -145,12 +147,14 @@ impl Draw {
     fn draw(&mut self, item: &mut FrameItem, chosen: Option<Vec<Detection>>) -> Result<(), StageError> {
         let detections = chosen.as_ref().unwrap_or(&item.detections);
         let zones = item.attachments.get::<FrameZones>().filter(|_| self.zones);
-        if detections.is_empty() && zones.is_none() {
+        let said = item.attachments.get::<FrameAttributes>();
+        if detections.is_empty() && zones.is_none() && said.is_none() {
             return Ok(());
         }
         let options = self.options;
         let sketched = |mut sketch: Sketch| {
             zones.into_iter().for_each(|zones| sketch.zones(zones, options.line_width));
+            said.into_iter().for_each(|said| sketch.frame_attributes(&said.0, &options));
             sketch.detections(detections, &options);
             sketch
         };

@@ -14,6 +14,11 @@ pub(super) fn host_frames(input: Option<&EdgeFormat>) -> Result<&EdgeFormat, Pla
     if input.device == Device::Cpu { Ok(input) } else { Err(PlanError::NeedsDevice(Device::Cpu)) }
 }
 
+/// Whether a model has said something of the frames: of things in them, or of each as a whole.
+pub(super) fn models_of(input: &EdgeFormat) -> Result<Option<&DetectionFormat>, PlanError> {
+    if input.frame_models.is_empty() { detections_of(input).map(Some) } else { Ok(input.detections.as_ref()) }
+}
+
 /// The detections of the input.
 pub(super) fn detections_of(input: &EdgeFormat) -> Result<&DetectionFormat, PlanError> {
     input.detections.as_ref().ok_or_else(|| {

@@ -1,5 +1,6 @@
 //! The `save` stage: detections in a file, in one of several formats.
 
+mod attributes;
 mod coco;
 mod format;
 mod lines;
@@ -25,7 +26,7 @@ use self::{
     lines::LineFile,
     record::{FrameRecord, is_uneventful},
 };
-use super::link::{detections_of, input_of};
+use super::link::{detections_of, input_of, models_of};
 use crate::outputs::{OneStreamGuard, OutputFile, check_output, has_stream_placeholder, is_standard_output, output_path, refuse_source};
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
@@ -40,7 +41,8 @@ const DETAILS: &str = "The format goes by the file's ending, or is said by forma
     in this run, from 0), frame, pts (ticks), time_base (seconds a tick, as 1/12800), seconds, wall_time (of live and paced streams), \
     analysed (whether the model looked at this frame), detections (label, label_id, score, box [x1, y1, x2, y2], landmarks [[x, y], \
     ...], track_id, origin). Behind `zones` there are also zones (name, count, tracks with track_id and dwell_secs, entered, left, \
-    mean_dwell_secs), lines (name, in, out) and events (entered, left, crossed), and each detection has the names of its zones.\n\n\
+    mean_dwell_secs), lines (name, in, out) and events (entered, left, crossed), and each detection has the names of its zones. Behind \
+    further models detections and frames have attributes (model, and classes, landmarks, mask, embedding or parts).\n\n\
     CSV and Parquet have a row for each detection, COCO has images and annotations, MOT a line for each detection with an identity.\n\n\
     The file appears under its name only when it is complete. Parquet is kept meanwhile in the folder NAME.parts, row group by row \
     group, each a whole file, so that of a run that did not end all finished groups can be read. With several streams, put {name} or \
@@ -145,9 +147,12 @@ impl SavePlan {
 impl StagePlan for SavePlan {
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
-        let detections = detections_of(input)?;
-        self.check_identities(detections)?;
-        (self.coco.labels, self.coco.landmarks) = (detections.labels.clone(), detections.landmarks);
+        // JSON lines have a place for what is said of frames without detections.
+        let found = if self.format == RecordFormat::JsonLines { models_of(input)? } else { Some(detections_of(input)?) };
+        if let Some(detections) = found {
+            self.check_identities(detections)?;
+            (self.coco.labels, self.coco.landmarks) = (detections.labels.clone(), detections.landmarks);
+        }
         if !self.is_shared() {
             OneStreamGuard::check_count(&self.template, input.streams)?;
         }

@@ -17,7 +17,7 @@ use framerail_vision::{FrameZones, VisionError, ZoneEvent, ZoneMap, ZoneWatcher,
 
 use super::link::{detections_of, input_of};
 
-pub(super) use self::record::ZonesRecord;
+pub(super) use self::{file::read as read_zones, record::ZonesRecord};
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
     registry.register_with(spec(), |options| Ok(Box::new(ZonesPlan::new(options)) as Box<dyn StagePlan>))

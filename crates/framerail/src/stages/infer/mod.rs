@@ -1,20 +1,30 @@
-//! The `infer` stage: runs a model on frames and attaches what it finds.
+//! The `infer` stage: runs a model on frames, or parts of them, and attaches what it says.
 
+mod answers;
+mod counters;
+mod kept;
 mod model;
+mod output;
 mod stage;
 
 use std::{path::PathBuf, sync::Arc};
 
 use framerail_core::Device;
-use framerail_infer::{Detector, DetectorOptions, Precision, Provider, SizeRequest};
+use framerail_infer::{DetectorOptions, Precision, Predictor, Provider, SizeRequest};
 use framerail_pipeline::{
-    ArgumentSpec, BatchPolicy, ConfigError, DetectionFormat, DeviceChoice, EdgeFormat, LinkContext, OptionKind, OptionSpec, Options,
+    ArgumentSpec, BatchPolicy, ConfigError, DeviceChoice, EdgeFormat, ErrorKind, LinkContext, OptionKind, OptionSpec, Options, PartFormat,
     PlanError, Registry, RegistryError, Stage, StageError, StagePlan, StageSpec, TensorRequest, Work,
 };
 use parking_lot::Mutex;
 
-pub(crate) use self::model::ModelInput;
-use self::{model::Model, stage::Infer};
+pub(crate) use self::model::{ModelInput, SharedModels};
+use self::{
+    answers::Answers,
+    kept::KeptAttributes,
+    model::{ANY_SIZE, Model},
+    output::output,
+    stage::Infer,
+};
 use super::link::input_of;
 use crate::{convert::model_error, devices::Devices};
 
@@ -24,15 +34,19 @@ pub(super) fn register(registry: &mut Registry, devices: &Arc<Devices>) -> Resul
 }
 
 fn spec() -> StageSpec {
-    StageSpec::transform("infer", "finds things in frames with an ONNX model")
+    StageSpec::transform("infer", "runs an ONNX model: finds things, tells classes, landmarks, masks, embeddings")
         .details(
             "The model is named by its card: a TOML file that says what the ONNX file takes and gives. Detections are attached to the \
-             frame, in frame pixels. More workers use more memory: each holds its own activations.\n\n\
+             frame, in frame pixels, behind those of an `infer` before. What a classifier or an embedding says is attached to the frame; \
+             a mask or landmarks make a detection around what they show. Behind `crop`, `regions` or `tiles` the model looks at those \
+             parts instead of the whole frame: docs/several-models.md. Places of a pipeline that ask for the same model with the same \
+             options, thresholds aside, share it. confidence and iou may be changed while it runs.\n\n\
+             More workers use more memory: each holds its own activations.\n\n\
              On a card, frames are taken as they lie there, and only detections come back; frames on the host are uploaded first. Two batches are in flight; one worker is enough. Where no other stage looks at the pictures, `read` makes the model's input \
              while it decodes, and the pictures themselves are not kept.",
         )
         .argument(ArgumentSpec::required("model", OptionKind::Text, "name of a model, such as centerface, or path of its card"))
-        .option(OptionSpec::float("confidence", 0.0..=1.0).help("least score of a detection; the card's otherwise"))
+        .option(OptionSpec::float("confidence", 0.0..=1.0).help("least score of a detection, or of what is said; the card's otherwise"))
         .option(OptionSpec::float("iou", 0.0..=1.0).help("overlap above which the weaker of two boxes goes; the card's otherwise"))
         .option(OptionSpec::integer("max_detections", 1..=100_000).help("most detections in a frame; the card's otherwise"))
         .option(
@@ -44,7 +58,7 @@ fn spec() -> StageSpec {
                 .default("auto")
                 .unit("frames")
                 .or_word("auto", "1 on the CPU, where more gain nothing; 8 on a card, where the model takes them")
-                .help("frames in one run of the model"),
+                .help("frames, or parts of frames, in one run of the model"),
         )
         .option(OptionSpec::time("max_wait").help("longest wait for a batch to fill, such as 20ms, for live sources; none otherwise"))
         .option(OptionSpec::integer("threads", 1..=1024).help("threads of one run of the model; all processors, shared among the workers"))
@@ -95,6 +109,11 @@ struct InferPlan {
     every: u64,
     workers: usize,
     max_wait: Option<std::time::Duration>,
+    /// How answers are put on frames; known after linking.
+    answers: Option<Answers>,
+    looks_at_parts: bool,
+    /// Whether what was said of tracks is kept while they are not looked at.
+    keeps_tracks: bool,
 }
 
 impl InferPlan {
@@ -120,7 +139,8 @@ impl InferPlan {
         detector.cuda.graphs = options.choice("graphs") == "on";
         let choice = devices.choice(DeviceChoice::of(options)?);
         let model = Model::new(detector, count("batch"), devices, choice);
-        Ok(Self { name, model: Arc::new(Mutex::new(model)), every, workers, max_wait: options.optional_time("max_wait") })
+        let max_wait = options.optional_time("max_wait");
+        Ok(Self { name, model, every, workers, max_wait, answers: None, looks_at_parts: false, keeps_tracks: false })
     }
 }
 
@@ -128,20 +148,29 @@ impl StagePlan for InferPlan {
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
         let mut model = self.model.lock();
-        let detector = model.load(input.device, input.size)?;
-        if let Some((width, height)) = input.size {
-            // Nothing is left to do where loading did it.
-            detector.warm_up(width, height).map_err(model_error)?;
-        }
-        let card = detector.card();
-        let detections = DetectionFormat {
-            model: card.name.clone(),
-            labels: card.labels.clone(),
-            landmarks: card.landmarks.len(),
-            max_unanalysed_frames: u32::try_from(self.every - 1).unwrap_or(u32::MAX),
-            has_identities: false,
+        let predictor = model.load(input.device, input.size.filter(|_| input.parts.is_none()))?;
+        let (format, answers) = output(predictor, input, self.every)?;
+        let warm_size = match (predictor.has_fixed_input(), &input.parts) {
+            (true, _) => Some(input.size.unwrap_or(ANY_SIZE)),
+            (false, None) => input.size,
+            (false, Some(_)) => None,
         };
-        Ok(Some(EdgeFormat { detections: Some(detections), ..input.clone() }))
+        if let Some((width, height)) = warm_size {
+            // Nothing is left to do where loading did it.
+            predictor.warm_up(width, height).map_err(model_error)?;
+        }
+        self.keeps_tracks = matches!(input.parts, Some(PartFormat::Detections { every }) if every > 1);
+        if self.keeps_tracks && self.workers > 1 {
+            let error =
+                ConfigError::at("workers", "behind `crop every=N` one worker keeps what was said of tracks").help("leave workers out");
+            return Err(StageError::new(ErrorKind::Usage, error).into());
+        }
+        (self.answers, self.looks_at_parts) = (Some(answers), input.parts.is_some());
+        Ok(Some(format))
+    }
+
+    fn takes_parts(&self) -> bool {
+        true
     }
 
     fn batch(&self) -> BatchPolicy {
@@ -158,15 +187,20 @@ impl StagePlan for InferPlan {
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let (loaded, notice) = self.model.lock().take();
-        let not_linked = || StageError::new(framerail_pipeline::ErrorKind::Internal, "the model was not loaded; link first");
-        let detector = loaded.ok_or_else(not_linked)?;
+        let not_linked = || StageError::new(ErrorKind::Internal, "the model was not loaded; link first");
+        let predictor = loaded.ok_or_else(not_linked)?;
+        let answers = self.answers.ok_or_else(not_linked)?;
         // A card runs one batch after the other; a second worker would only hold the weights once more.
-        let is_on_card = detector.device() != Device::Cpu;
+        let is_on_card = predictor.device() != Device::Cpu;
         let workers = if is_on_card { 1 } else { self.workers };
         let one_is_enough = || format!("one worker instead of {}: a card runs one batch after the other", self.workers);
         let mut notices: Vec<String> = notice.into_iter().chain((workers < self.workers).then(one_is_enough)).collect();
-        let forks: Vec<Detector> = (1..workers).map(|_| detector.fork()).collect();
-        let stage = |detector| Box::new(Infer::new(&self.name, detector, self.every, std::mem::take(&mut notices))) as Box<dyn Stage>;
-        Ok(Work::Stages(std::iter::once(detector).chain(forks).map(stage).collect()))
+        let forks: Vec<Predictor> = (1..workers).map(|_| predictor.fork()).collect();
+        let stage = |predictor| {
+            let kept = KeptAttributes::new(self.keeps_tracks);
+            let stage = Infer::new(&self.name, predictor, answers.clone(), kept, self.every);
+            Box::new(stage.with_parts(self.looks_at_parts).with_notices(std::mem::take(&mut notices))) as Box<dyn Stage>
+        };
+        Ok(Work::Stages(std::iter::once(predictor).chain(forks).map(stage).collect()))
     }
 }

@@ -1,10 +1,13 @@
 //! The model of an `infer` stage: loaded once, where it is to run, for whoever asks first.
 
-use std::sync::Arc;
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
 
 use framerail_core::Device;
 use framerail_cuda::CudaDevice;
-use framerail_infer::{Detector, DetectorOptions, InferError, InputSpec, Runtime};
+use framerail_infer::{DetectorOptions, InferError, InputSpec, Predictor, Runtime};
 use framerail_pipeline::{DeviceChoice, PlanError};
 use parking_lot::Mutex;
 
@@ -17,10 +20,10 @@ use crate::{
 const BATCH_ON_CARD: usize = 8;
 
 /// Width and height of frames for a first session where theirs are not known before the start.
-const ANY_SIZE: (u32, u32) = (640, 360);
+pub(super) const ANY_SIZE: (u32, u32) = (640, 360);
 
 /// What is needed to load the model, and the model.
-pub(super) struct Model {
+pub(crate) struct Model {
     options: DetectorOptions,
     /// As given; by default it depends on the device.
     batch: Option<usize>,
@@ -28,36 +31,86 @@ pub(super) struct Model {
     choice: DeviceChoice,
     /// The card, once it was looked for.
     settled: Option<Settled>,
-    loaded: Option<Detector>,
+    loaded: Option<Predictor>,
+}
+
+/// The models of one pipeline, so that places that ask for the same one share it. Nobody is kept alive by being listed.
+#[derive(Default)]
+pub(crate) struct SharedModels(Mutex<Vec<(String, Weak<Mutex<Model>>)>>);
+
+impl fmt::Debug for SharedModels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SharedModels({})", self.0.lock().len())
+    }
+}
+
+impl SharedModels {
+    fn add(&self, key: String, model: &Arc<Mutex<Model>>) {
+        let mut models = self.0.lock();
+        models.retain(|(_, model)| model.strong_count() > 0);
+        models.push((key, Arc::downgrade(model)));
+    }
+
+    /// Another place's model of this key, loaded on this device.
+    fn find(&self, key: &str, device: Device) -> Option<Predictor> {
+        let others: Vec<Arc<Mutex<Model>>> = {
+            let models = self.0.lock();
+            models.iter().filter(|(known, _)| known == key).filter_map(|(_, model)| model.upgrade()).collect()
+        };
+        // The one that asks is locked and has none.
+        let loaded =
+            |other: &Arc<Mutex<Model>>| other.try_lock()?.loaded.as_ref().filter(|found| found.device() == device).map(Predictor::share);
+        others.iter().find_map(loaded)
+    }
 }
 
 impl Model {
-    pub(super) fn new(options: DetectorOptions, batch: Option<usize>, devices: &Arc<Devices>, choice: DeviceChoice) -> Self {
-        Self { options, batch, devices: Arc::clone(devices), choice, settled: None, loaded: None }
+    pub(super) fn new(options: DetectorOptions, batch: Option<usize>, devices: &Arc<Devices>, choice: DeviceChoice) -> Arc<Mutex<Self>> {
+        let model = Self { options, batch, devices: Arc::clone(devices), choice, settled: None, loaded: None };
+        let (key, model) = (model.key(), Arc::new(Mutex::new(model)));
+        devices.models.add(key, &model);
+        model
+    }
+
+    /// What two places must have in common to share a model: all but the thresholds, which each has for itself.
+    fn key(&self) -> String {
+        let same = DetectorOptions { confidence_threshold: None, iou_threshold: None, ..self.options.clone() };
+        format!("{same:?} {:?} {:?}", self.batch, self.choice)
+    }
+
+    /// The model of another place, with the thresholds of this one.
+    fn shared(&self, device: Device) -> Option<Predictor> {
+        let mut predictor = self.devices.models.find(&self.key(), device)?;
+        let card = predictor.card().thresholds;
+        predictor.set_confidence(self.options.confidence_threshold.unwrap_or(card.confidence)).ok()?;
+        predictor.set_iou(self.options.iou_threshold.unwrap_or(card.iou)).ok()?;
+        log::debug!("model {} on {device}: shared with another place of this pipeline", predictor.card().name);
+        Some(predictor)
     }
 
     /// Loads the model where it is to run: on the card that was found, or, where the device is ours to choose and the model
     /// does not run there, on the CPU. `at` is where frames lie, `size` theirs when known.
-    pub(super) fn load(&mut self, at: Device, size: Option<(u32, u32)>) -> Result<&mut Detector, PlanError> {
+    pub(super) fn load(&mut self, at: Device, size: Option<(u32, u32)>) -> Result<&mut Predictor, PlanError> {
         if self.loaded.is_none() {
             if self.settled.is_none() {
                 let can = |card: &Arc<CudaDevice>| has_cuda_provider(&self.options, card.id());
                 self.settled = Some(self.devices.settle(self.choice, at, "running the model", can)?);
             }
-            self.loaded = match self.card() {
-                Some(device) => self.load_on_card(device, size)?,
-                None => None,
+            self.loaded = match (self.shared(self.card().unwrap_or(Device::Cpu)), self.card()) {
+                (Some(shared), _) => Some(shared),
+                (None, Some(device)) => self.load_on_card(device, size)?,
+                (None, None) => None,
             };
         }
-        let runs_on = self.loaded.as_ref().map_or(Device::Cpu, Detector::device);
+        let runs_on = self.loaded.as_ref().map_or(Device::Cpu, Predictor::device);
         if at != runs_on {
             return Err(PlanError::NeedsDevice(runs_on));
         }
-        let detector = match self.loaded.take() {
-            Some(detector) => detector,
+        let predictor = match self.loaded.take() {
+            Some(predictor) => predictor,
             None => load_on(&self.options, Device::Cpu, self.batch.unwrap_or(1), size).map_err(model_error)?,
         };
-        Ok(self.loaded.insert(detector))
+        Ok(self.loaded.insert(predictor))
     }
 
     /// The card that was found.
@@ -66,7 +119,7 @@ impl Model {
     }
 
     /// `None` when the CPU is to do it.
-    fn load_on_card(&mut self, device: Device, size: Option<(u32, u32)>) -> Result<Option<Detector>, PlanError> {
+    fn load_on_card(&mut self, device: Device, size: Option<(u32, u32)>) -> Result<Option<Predictor>, PlanError> {
         // What ONNX Runtime lacks for cards shows with the first session: make one here, whatever the frames' size.
         let load = |batch| load_on(&self.options, device, batch, size.or(Some(ANY_SIZE)));
         let loaded = match self.batch {
@@ -75,7 +128,7 @@ impl Model {
             None => load(BATCH_ON_CARD).or_else(|error| if is_about_the_batch(&error) { load(1) } else { Err(error) }),
         };
         match loaded {
-            Ok(detector) => Ok(Some(detector)),
+            Ok(predictor) => Ok(Some(predictor)),
             Err(error) if !error.is_about_device() => Err(model_error(error).into()),
             Err(error) if self.choice != DeviceChoice::Auto => Err(unusable(device, &error.to_string()).into()),
             Err(error) => {
@@ -88,15 +141,15 @@ impl Model {
 
     /// The loaded model, and what was decided about it that the user should know. A light copy stays, which knows the inputs
     /// of further sizes.
-    pub(super) fn take(&mut self) -> (Option<Detector>, Option<String>) {
-        let copy = self.loaded.as_ref().map(Detector::fork);
+    pub(super) fn take(&mut self) -> (Option<Predictor>, Option<String>) {
+        let copy = self.loaded.as_ref().map(Predictor::fork);
         let loaded = std::mem::replace(&mut self.loaded, copy);
         (loaded, self.settled.as_mut().and_then(|settled| settled.notice.take()))
     }
 
     /// Frames in one run, once it is loaded.
     pub(super) fn frames_together(&self) -> usize {
-        self.loaded.as_ref().map_or(self.batch.unwrap_or(1), Detector::batch)
+        self.loaded.as_ref().map_or(self.batch.unwrap_or(1), Predictor::batch)
     }
 }
 
@@ -119,12 +172,12 @@ fn has_cuda_provider(options: &DetectorOptions, card: Device) -> Result<(), Stri
     ))
 }
 
-fn load_on(options: &DetectorOptions, device: Device, batch: usize, size: Option<(u32, u32)>) -> Result<Detector, InferError> {
-    let mut detector = Detector::load(&DetectorOptions { device, batch, ..options.clone() })?;
+fn load_on(options: &DetectorOptions, device: Device, batch: usize, size: Option<(u32, u32)>) -> Result<Predictor, InferError> {
+    let mut predictor = Predictor::load(&DetectorOptions { device, batch, ..options.clone() })?;
     if let Some((width, height)) = size {
-        detector.warm_up(width, height)?;
+        predictor.warm_up(width, height)?;
     }
-    Ok(detector)
+    Ok(predictor)
 }
 
 /// What the model takes, for a source that makes it while it decodes.

@@ -1,43 +1,43 @@
-//! Frames through the model, with batches in flight on a card.
+//! Frames, or parts of them, through the model, with batches in flight on a card.
 
 use std::collections::{HashMap, VecDeque};
 
 use framerail_core::{Device, Frame, StreamId};
-use framerail_cuda::Traffic;
-use framerail_infer::{Detector, InferError};
-use framerail_pipeline::{Counter, Emitter, ErrorKind, Flow, FrameItem, Item, Stage, StageContext, StageError};
+use framerail_infer::{InferError, Predictor, Task, View};
+use framerail_pipeline::{Emitter, ErrorKind, Flow, FrameItem, Item, Setting, SettingSpec, Stage, StageContext, StageError};
 
-use crate::{convert::model_error, devices::account};
+use super::{
+    answers::{Answer, Answers},
+    counters::Counters,
+    kept::KeptAttributes,
+};
+use crate::{convert::model_error, parts::FrameParts};
 
-struct Counters {
-    context: StageContext,
-    analysed: Counter,
-    detections: Counter,
-    failed: Counter,
-    non_finite: Counter,
-    over_limit: Counter,
-    card: Option<CardCounters>,
+/// A frame, by its place among the items, or a part of it.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    place: usize,
+    part: Option<usize>,
 }
 
-/// Counted when the model runs on a card.
-struct CardCounters {
-    runs: Counter,
-    padded: Counter,
-    uploaded: Counter,
-    partly_on_cpu: Counter,
-    decoded_on_host: Counter,
-    weights_clamped: Counter,
-}
-
-/// Items of one call, with the places of the frames of each submission among them.
+/// Items of one call, with what of them was put to work.
 struct UnderWay {
     items: Vec<Item>,
-    submitted: VecDeque<Vec<usize>>,
+    submitted: VecDeque<Vec<Look>>,
+}
+
+/// What may be changed while it runs.
+struct Settings {
+    confidence: Setting,
+    iou: Option<Setting>,
 }
 
 pub(super) struct Infer {
     model: String,
-    detector: Detector,
+    predictor: Predictor,
+    answers: Answers,
+    kept: KeptAttributes,
+    looks_at_parts: bool,
     every: u64,
     /// Frames of each stream so far; only kept when frames are skipped.
     seen: HashMap<StreamId, u64>,
@@ -47,36 +47,53 @@ pub(super) struct Infer {
     /// What was decided while linking and the user should know.
     notices: Vec<String>,
     counters: Option<Counters>,
+    settings: Option<Settings>,
 }
 
 impl Infer {
-    pub(super) fn new(model: &str, detector: Detector, every: u64, notices: Vec<String>) -> Self {
-        let calls_under_way = usize::from(detector.device() != Device::Cpu);
-        let (seen, under_way) = (HashMap::new(), VecDeque::new());
-        Self { model: model.to_owned(), detector, every, seen, under_way, calls_under_way, notices, counters: None }
+    pub(super) fn new(model: &str, predictor: Predictor, answers: Answers, kept: KeptAttributes, every: u64) -> Self {
+        Self {
+            model: model.to_owned(),
+            calls_under_way: usize::from(predictor.device() != Device::Cpu),
+            predictor,
+            answers,
+            kept,
+            looks_at_parts: false,
+            every,
+            seen: HashMap::new(),
+            under_way: VecDeque::new(),
+            notices: Vec::new(),
+            counters: None,
+            settings: None,
+        }
+    }
+
+    /// The same for frames whose parts are looked at.
+    pub(super) fn with_parts(self, looks_at_parts: bool) -> Self {
+        Self { looks_at_parts, ..self }
+    }
+
+    /// The same with something to tell the user.
+    pub(super) fn with_notices(self, notices: Vec<String>) -> Self {
+        Self { notices, ..self }
     }
 }
 
 impl Stage for Infer {
     fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
         self.notices.drain(..).for_each(|notice| context.notice(notice));
-        let card = (self.detector.device() != Device::Cpu).then(|| CardCounters {
-            runs: context.counter("runs"),
-            padded: context.counter("places_empty"),
-            uploaded: context.counter("frames_uploaded"),
-            partly_on_cpu: context.counter("sessions_partly_on_cpu"),
-            decoded_on_host: context.counter("sessions_decoded_on_host"),
-            weights_clamped: context.counter("weights_clamped"),
-        });
-        self.counters = Some(Counters {
-            context: context.clone(),
-            analysed: context.counter("frames_analysed"),
-            detections: context.counter("detections"),
-            failed: context.counter("frames_not_analysed"),
-            non_finite: context.counter("boxes_not_finite"),
-            over_limit: context.counter("boxes_over_limit"),
-            card,
-        });
+        self.counters = Some(Counters::new(context, self.predictor.device(), self.looks_at_parts));
+        let (thresholds, task) = (self.predictor.thresholds(), self.predictor.task());
+        let setting = |name: &str, help: &str, value: f32| {
+            let spec = SettingSpec::new(name, 0.0..=1.0).help(help);
+            // As it was written: 0.2, not 0.20000000298.
+            context.setting(spec, (f64::from(value) * 1e6).round() / 1e6)
+        };
+        let iou = |()| setting("iou", "overlap above which the weaker of two boxes goes", thresholds.iou);
+        if !matches!(task, Task::Segmentation | Task::Embedding) {
+            let confidence = setting("confidence", "least score of a detection, or of what is said", thresholds.confidence);
+            self.settings = Some(Settings { confidence, iou: (task == Task::Detection).then_some(()).map(iou) });
+        }
         Ok(())
     }
 
@@ -85,18 +102,20 @@ impl Stage for Infer {
     }
 
     fn batch(&mut self, items: Vec<Item>, out: &mut dyn Emitter) -> Result<Flow, StageError> {
-        let mut chosen = Vec::new();
+        self.take_settings()?;
+        let mut due = Vec::new();
         for (place, item) in items.iter().enumerate() {
             match item {
-                Item::Frame(item) if self.is_due(item.frame.stream) => chosen.push(place),
+                Item::Frame(item) if self.is_due(item.frame.stream) => due.push(place),
                 Item::StreamEnd(end) => {
                     self.seen.remove(&end.id);
                 }
                 _ => {}
             }
         }
+        let looks = due.iter().flat_map(|place| looks_of(&items, *place)).collect();
         let mut call = UnderWay { items, submitted: VecDeque::new() };
-        self.submit(&mut call, chosen)?;
+        self.submit(&mut call, looks)?;
         self.under_way.push_back(call);
         while self.under_way.len() > self.calls_under_way {
             self.idle(out)?;
@@ -110,10 +129,20 @@ impl Stage for Infer {
 
     fn idle(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
         let Some(mut call) = self.under_way.pop_front() else { return Ok(Flow::More) };
-        while let Some(places) = call.submitted.pop_front() {
-            self.collect(&mut call.items, &places)?;
+        let mut answers: HashMap<usize, Vec<Answer>> = HashMap::new();
+        while let Some(looks) = call.submitted.pop_front() {
+            self.collect(&looks, &mut answers)?;
         }
-        self.count();
+        for (place, item) in call.items.iter_mut().enumerate() {
+            match item {
+                Item::Frame(item) => self.put(item, answers.remove(&place).unwrap_or_default()),
+                Item::StreamEnd(end) => self.kept.forget(end.id),
+                _ => {}
+            }
+        }
+        if let Some(counters) = &self.counters {
+            counters.model(&self.predictor);
+        }
         call.items.into_iter().try_for_each(|item| out.push(item))?;
         Ok(Flow::More)
     }
@@ -136,72 +165,84 @@ impl Infer {
         (*seen - 1).is_multiple_of(self.every)
     }
 
-    /// Puts frames to work.
-    fn submit(&mut self, call: &mut UnderWay, chosen: Vec<usize>) -> Result<(), StageError> {
-        let frames: Vec<&Frame> = chosen.iter().filter_map(|place| frame_of(call.items.get(*place)?)).collect();
-        if frames.is_empty() {
+    fn take_settings(&mut self) -> Result<(), StageError> {
+        let Some(settings) = &mut self.settings else { return Ok(()) };
+        if let Some(confidence) = settings.confidence.take_change() {
+            self.predictor.set_confidence(confidence as f32).map_err(model_error)?;
+        }
+        if let Some(iou) = settings.iou.as_mut().and_then(Setting::take_change) {
+            self.predictor.set_iou(iou as f32).map_err(model_error)?;
+        }
+        Ok(())
+    }
+
+    /// Puts frames or parts to work.
+    fn submit(&mut self, call: &mut UnderWay, looks: Vec<Look>) -> Result<(), StageError> {
+        if looks.is_empty() {
             return Ok(());
         }
-        match self.detector.submit(&frames) {
-            Ok(()) => call.submitted.push_back(chosen),
-            Err(error) if error.is_recoverable() => return self.leave_out(call, chosen, &error),
+        let views: Option<Vec<View<'_>>> = looks.iter().map(|look| view_of(&call.items, look)).collect();
+        let views = views.ok_or_else(|| StageError::new(ErrorKind::Internal, "a frame to look at is not there"))?;
+        match self.predictor.submit(&views) {
+            Ok(()) => call.submitted.push_back(looks),
+            Err(error) if error.is_recoverable() => return self.leave_out(call, looks, &error),
             Err(error) => return Err(model_error(error)),
         }
         Ok(())
     }
 
-    /// A frame that cannot be made into a model input passes as not analysed; in a batch, the others are tried alone.
-    fn leave_out(&mut self, call: &mut UnderWay, chosen: Vec<usize>, error: &InferError) -> Result<(), StageError> {
-        if chosen.len() > 1 {
-            return chosen.into_iter().try_for_each(|place| self.submit(call, vec![place]));
+    /// What cannot be made into a model input passes as not analysed; in a batch, the others are tried alone.
+    fn leave_out(&mut self, call: &mut UnderWay, looks: Vec<Look>, error: &InferError) -> Result<(), StageError> {
+        if looks.len() > 1 {
+            return looks.into_iter().try_for_each(|look| self.submit(call, vec![look]));
         }
-        if let Some(counters) = &self.counters {
-            counters.failed.add(1);
-            if counters.failed.value() == 1 {
-                counters.context.notice(format_args!("{} did not look at a frame: {error}", self.model));
-            }
+        let is_part = looks.iter().any(|look| look.part.is_some());
+        if let Some(counters) = self.counters.as_ref().filter(|counters| counters.failed(is_part)) {
+            let what = if is_part { "a part of a frame" } else { "a frame" };
+            counters.context.notice(format_args!("{} did not look at {what}: {error}", self.model));
         }
         Ok(())
     }
 
-    /// Attaches what was found in the frames of the oldest submission; waits for it.
-    fn collect(&mut self, items: &mut [Item], places: &[usize]) -> Result<(), StageError> {
+    /// Takes what was said in the oldest submission; waits for it.
+    fn collect(&mut self, looks: &[Look], answers: &mut HashMap<usize, Vec<Answer>>) -> Result<(), StageError> {
         let missing = || StageError::new(ErrorKind::Internal, format!("{} gave no results for frames that it was given", self.model));
-        let found = self.detector.collect().map_err(model_error)?.filter(|found| found.len() == places.len()).ok_or_else(missing)?;
-        if let Some(counters) = &self.counters {
-            counters.analysed.add(found.len() as u64);
-            counters.detections.add(found.iter().map(|detections| detections.len() as u64).sum());
-        }
-        for (place, detections) in places.iter().zip(found) {
-            if let Some(Item::Frame(item)) = items.get_mut(*place) {
-                item.detections = detections;
-                item.analysed = true;
-            }
+        let said = self.predictor.collect().map_err(model_error)?.filter(|said| said.len() == looks.len()).ok_or_else(missing)?;
+        for (look, prediction) in looks.iter().zip(said) {
+            answers.entry(look.place).or_default().push((look.part, prediction));
         }
         Ok(())
     }
 
-    fn count(&self) {
-        let Some(counters) = &self.counters else { return };
-        let stats = self.detector.stats();
-        counters.non_finite.set(stats.non_finite);
-        counters.over_limit.set(stats.over_limit + stats.over_max_detections);
-        if let Some(card) = &counters.card {
-            account(&counters.context, Traffic::take());
-            counters.context.memory(self.detector.device(), self.detector.device_bytes() as u64);
-            card.runs.set(stats.runs);
-            card.padded.set(stats.padded);
-            card.uploaded.set(stats.uploaded);
-            card.partly_on_cpu.set(stats.sessions_partly_on_cpu);
-            card.decoded_on_host.set(stats.sessions_decoded_on_host);
-            card.weights_clamped.set(stats.weights_clamped);
+    /// Puts on a frame what was said of it.
+    fn put(&mut self, item: &mut FrameItem, answers: Vec<Answer>) {
+        let parts = answers.iter().filter(|(part, _)| part.is_some()).count();
+        let was_looked_at = !answers.is_empty();
+        item.analysed |= was_looked_at && self.answers.marks_analysed;
+        let put = self.answers.put(item, answers, &mut self.kept);
+        if let Some(counters) = &self.counters {
+            counters.analysed.add(u64::from(was_looked_at));
+            counters.put(parts, put);
         }
     }
 }
 
-fn frame_of(item: &Item) -> Option<&Frame> {
-    match item {
-        Item::Frame(item) => Some(&item.frame),
-        _ => None,
+/// A frame's parts, or the whole frame.
+fn looks_of(items: &[Item], place: usize) -> Vec<Look> {
+    match items.get(place) {
+        Some(Item::Frame(item)) => match item.attachments.get::<FrameParts>() {
+            Some(parts) => (0..parts.parts.len()).map(|part| Look { place, part: Some(part) }).collect(),
+            None => vec![Look { place, part: None }],
+        },
+        _ => Vec::new(),
+    }
+}
+
+fn view_of<'a>(items: &'a [Item], look: &Look) -> Option<View<'a>> {
+    let Some(Item::Frame(item)) = items.get(look.place) else { return None };
+    let frame: &Frame = &item.frame;
+    match look.part {
+        None => Some(View::whole(frame)),
+        Some(part) => item.attachments.get::<FrameParts>()?.parts.get(part).map(|part| View::part(frame, part.area)),
     }
 }

@@ -17,7 +17,7 @@ use framerail_pipeline::{
 
 use super::outbox::{Count, Outbox, OutboxCounters, OutboxLimits, WhenFull};
 use crate::stages::{
-    link::{detections_of, input_of},
+    link::{input_of, models_of},
     save::record::{FrameRecord, is_uneventful},
 };
 
@@ -91,7 +91,7 @@ impl<C: Carrier> PublishPlan<C> {
 impl<C: Carrier> StagePlan for PublishPlan<C> {
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
-        detections_of(input)?;
+        models_of(input)?;
         self.is_live = input.is_live;
         Ok(None)
     }

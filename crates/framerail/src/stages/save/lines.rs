@@ -67,7 +67,7 @@ fn json(record: &FrameRecord<'_>, text: &mut String) -> Result<Written, StageErr
 }
 
 /// Names of the columns of CSV, in order.
-const CSV_NAMES: [&str; 19] = [
+const CSV_NAMES: [&str; 20] = [
     "stream",
     "stream_id",
     "frame",
@@ -87,6 +87,7 @@ const CSV_NAMES: [&str; 19] = [
     "track_id",
     "origin",
     "zones",
+    "attributes",
 ];
 
 /// Rows as RFC 4180 has them, but for line ends, which are single line feeds. Lists are JSON.
@@ -99,9 +100,12 @@ fn csv(record: &FrameRecord<'_>, text: &mut String) -> Result<Written, StageErro
         let landmarks = quoted(&serde_json::to_string(&found.landmarks).map_err(internal)?);
         let track_id = found.track_id.map(|id| id.to_string()).unwrap_or_default();
         let zones = found.zones.as_ref().map(serde_json::to_string).transpose().map_err(internal)?.unwrap_or_default();
-        let (origin, zones) = (found.origin(), quoted(&zones));
+        let attributes =
+            if found.attributes.is_empty() { String::new() } else { serde_json::to_string(&found.attributes).map_err(internal)? };
+        let (origin, zones, attributes) = (found.origin(), quoted(&zones), quoted(&attributes));
         write!(text, "{stream},{stream_id},{frame},{pts},{time_base},{seconds},{wall_time},{analysed},").map_err(internal)?;
-        writeln!(text, "{label},{label_id},{score},{x1},{y1},{x2},{y2},{landmarks},{track_id},{origin},{zones}").map_err(internal)?;
+        writeln!(text, "{label},{label_id},{score},{x1},{y1},{x2},{y2},{landmarks},{track_id},{origin},{zones},{attributes}")
+            .map_err(internal)?;
     }
     Ok(Written { detections: record.detections.len() as u64, ..Written::default() })
 }

@@ -114,7 +114,7 @@ impl RecordWriter for ParquetFile {
     fn frame(&mut self, record: &FrameRecord<'_>) -> Result<Written, StageError> {
         let mut written = Written { detections: record.detections.len() as u64, ..Written::default() };
         for found in &record.detections {
-            self.columns.push(record, found);
+            self.columns.push(record, found)?;
             let began = *self.group_began.get_or_insert_with(Instant::now);
             if self.columns.rows() >= self.limits.rows || began.elapsed() >= self.limits.time {
                 written.row_groups += self.end_group()?.row_groups;

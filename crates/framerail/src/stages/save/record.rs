@@ -7,7 +7,8 @@ use framerail_pipeline::FrameItem;
 use framerail_vision::FrameZones;
 use serde::{Serialize, Serializer};
 
-use crate::stages::zones::ZonesRecord;
+use super::attributes::AttributeRecord;
+use crate::{parts::FrameAttributes, stages::zones::ZonesRecord};
 
 /// What is recorded of a frame. Serialised it is a line of JSON lines, and what `mqtt` and `webhook` send.
 #[derive(Serialize)]
@@ -25,6 +26,9 @@ pub(in crate::stages) struct FrameRecord<'a> {
     pub(super) wall_time: Option<WallTime>,
     pub(super) analysed: bool,
     pub(super) detections: Vec<DetectionRecord<'a>>,
+    /// What models say of the frame as a whole.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attributes: Vec<AttributeRecord<'a>>,
     #[serde(flatten)]
     pub(super) zones: Option<ZonesRecord<'a>>,
     /// Width and height in pixels.
@@ -34,7 +38,7 @@ pub(in crate::stages) struct FrameRecord<'a> {
 
 /// What is recorded of a detection, in frame pixels.
 #[derive(Serialize)]
-pub(super) struct DetectionRecord<'a> {
+pub(in crate::stages) struct DetectionRecord<'a> {
     pub(super) label: &'a str,
     pub(super) label_id: u32,
     pub(super) score: f64,
@@ -47,11 +51,16 @@ pub(super) struct DetectionRecord<'a> {
     /// Names of the zones that it is in; `None` without the stage `zones`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) zones: Option<Vec<&'a str>>,
+    /// What further models say of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) attributes: Vec<AttributeRecord<'a>>,
 }
 
-/// Whether nothing was found in a frame and nothing happened.
+/// Whether nothing was found in a frame, nothing said of it, and nothing happened.
 pub(in crate::stages) fn is_uneventful(item: &FrameItem) -> bool {
-    item.detections.is_empty() && item.attachments.get::<FrameZones>().is_none_or(|zones| zones.events.is_empty())
+    item.detections.is_empty()
+        && item.attachments.get::<FrameAttributes>().is_none_or(|said| said.0.is_empty())
+        && item.attachments.get::<FrameZones>().is_none_or(|zones| zones.events.is_empty())
 }
 
 impl<'a> FrameRecord<'a> {
@@ -71,6 +80,7 @@ impl<'a> FrameRecord<'a> {
             wall_time: item.arrival.map(|arrival| WallTime::new(arrival.wall)),
             analysed: item.analysed,
             detections,
+            attributes: item.attachments.get::<FrameAttributes>().map(|said| AttributeRecord::list(&said.0)).unwrap_or_default(),
             zones: zones.map(ZonesRecord::from),
             size: (item.frame.width, item.frame.height),
         };
@@ -79,7 +89,7 @@ impl<'a> FrameRecord<'a> {
 }
 
 impl<'a> DetectionRecord<'a> {
-    fn new(found: &'a Detection, zones: Option<&'a FrameZones>) -> Option<Self> {
+    pub(super) fn new(found: &'a Detection, zones: Option<&'a FrameZones>) -> Option<Self> {
         let point = |x: f32, y: f32| [rounded(x.into(), 4), rounded(y.into(), 4)];
         let ([x1, y1], [x2, y2]) = (point(found.bbox.x1, found.bbox.y1), point(found.bbox.x2, found.bbox.y2));
         let landmarks: Vec<[f64; 2]> = found.landmarks.iter().map(|landmark| point(landmark.x, landmark.y)).collect();
@@ -93,6 +103,7 @@ impl<'a> DetectionRecord<'a> {
             track_id: found.track_id,
             origin: found.origin,
             zones: zones.map(|zones| found.track_id.iter().flat_map(|id| zones.zones_of(*id)).map(|name| &**name).collect()),
+            attributes: AttributeRecord::list(&found.attributes),
         })
     }
 
@@ -112,7 +123,7 @@ impl<'a> DetectionRecord<'a> {
 }
 
 /// Short to write and far finer than what a model can tell: 1/10000 of a pixel changes the IoU of a 10-pixel box by 0.00004 at most.
-fn rounded(value: f64, decimals: i32) -> f64 {
+pub(super) fn rounded(value: f64, decimals: i32) -> f64 {
     let scale = 10f64.powi(decimals);
     (value * scale).round() / scale
 }

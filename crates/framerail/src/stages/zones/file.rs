@@ -87,7 +87,7 @@ struct LineText {
 }
 
 /// Reads a file's zones and lines, in form only.
-pub(super) fn read(path: &Path) -> Result<ZoneMap, StageError> {
+pub(in crate::stages) fn read(path: &Path) -> Result<ZoneMap, StageError> {
     let text = fs::read_to_string(path)
         .map_err(|error| StageError::new(ErrorKind::Input, format!("{}: {error}; zones and lines are read from there", path.display())))?;
     parse(&text).map_err(|problem| StageError::new(ErrorKind::Usage, format!("{}, {problem}", path.display())))

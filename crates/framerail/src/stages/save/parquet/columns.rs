@@ -11,7 +11,12 @@ use arrow_array::{
 };
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 
-use crate::stages::save::record::{DetectionRecord, FrameRecord};
+use framerail_pipeline::StageError;
+
+use crate::stages::save::{
+    lines::internal,
+    record::{DetectionRecord, FrameRecord},
+};
 
 /// Rows of the group that is being filled.
 pub(super) struct Columns {
@@ -32,6 +37,7 @@ pub(super) struct Columns {
     track_id: UInt64Builder,
     origin: StringBuilder,
     zones: ListBuilder<StringBuilder>,
+    attributes: StringBuilder,
 }
 
 /// An element of a list, which is never null.
@@ -71,6 +77,7 @@ pub(super) fn schema() -> SchemaRef {
         nullable("track_id", DataType::UInt64),
         column("origin", DataType::Utf8),
         nullable("zones", DataType::List(item(DataType::Utf8))),
+        nullable("attributes", DataType::Utf8),
     ]))
 }
 
@@ -95,6 +102,7 @@ impl Columns {
             track_id: UInt64Builder::new(),
             origin: StringBuilder::new(),
             zones: ListBuilder::new(StringBuilder::new()).with_field(item(DataType::Utf8)),
+            attributes: StringBuilder::new(),
         }
     }
 
@@ -104,7 +112,10 @@ impl Columns {
     }
 
     /// Adds a row.
-    pub(super) fn push(&mut self, record: &FrameRecord<'_>, found: &DetectionRecord<'_>) {
+    pub(super) fn push(&mut self, record: &FrameRecord<'_>, found: &DetectionRecord<'_>) -> Result<(), StageError> {
+        // Values differ in kind from model to model, so they are JSON.
+        let attributes = (!found.attributes.is_empty()).then(|| serde_json::to_string(&found.attributes));
+        self.attributes.append_option(attributes.transpose().map_err(internal)?);
         self.rows += 1;
         self.stream.append_value(record.stream);
         self.stream_id.append_value(record.stream_id);
@@ -132,6 +143,7 @@ impl Columns {
             self.zones.values().append_value(name);
         }
         self.zones.append(found.zones.is_some());
+        Ok(())
     }
 
     /// The rows, after which there are none.
@@ -158,6 +170,7 @@ impl Columns {
             Arc::new(self.track_id.finish()),
             Arc::new(self.origin.finish()),
             Arc::new(self.zones.finish()),
+            Arc::new(self.attributes.finish()),
         ];
         RecordBatch::try_new(schema(), columns)
     }

@@ -1,0 +1,158 @@
+//! What a model said becomes detections of the frame, attributes of its detections, or attributes of the frame.
+
+use std::sync::Arc;
+
+use framerail_core::{Attribute, AttributeValue, BBox, Detection, Label, Point};
+use framerail_infer::{Description, Prediction};
+use framerail_pipeline::FrameItem;
+use framerail_vision::merge;
+
+use super::kept::KeptAttributes;
+use crate::parts::{FrameAttributes, FrameParts, PartOf};
+
+/// How answers are put on frames.
+#[derive(Clone, Debug)]
+pub(super) struct Answers {
+    /// Name of the model.
+    pub(super) model: Arc<str>,
+    /// Detections that the model adds to a frame are numbered from here on: behind the classes of models before it.
+    pub(super) first_label: u32,
+    /// What a thing is called that is found without a class of its own.
+    pub(super) thing: Option<Label>,
+    /// Whether a frame that it looked at has been seen as a whole by those that find things.
+    pub(super) marks_analysed: bool,
+}
+
+/// What was put on a frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Put {
+    /// Detections, those that are parts of others included.
+    pub(super) detections: u64,
+    /// Attributes of detections and of the frame.
+    pub(super) attributes: u64,
+    /// Attributes of tracks that were not looked at again.
+    pub(super) kept: u64,
+    /// Detections that were brought together with others.
+    pub(super) merged: u64,
+}
+
+/// A model's word on a part of a frame, by the part's place in the list; `None` for the whole frame.
+pub(super) type Answer = (Option<usize>, Prediction);
+
+impl Answers {
+    /// Puts what was said of a frame on it, and takes its parts off.
+    pub(super) fn put(&self, item: &mut FrameItem, answers: Vec<Answer>, kept: &mut KeptAttributes) -> Put {
+        let parts = item.attachments.get::<FrameParts>().cloned().unwrap_or_default();
+        item.attachments.remove::<FrameParts>();
+        let (mut put, mut found) = (Put::default(), Vec::new());
+        for (place, prediction) in answers {
+            let part = place.and_then(|place| parts.parts.get(place)).map(|part| (&part.of, part.area));
+            match part {
+                Some((PartOf::Detection(index), _)) => self.put_on_detection(item, *index, prediction, &mut put, kept),
+                other => self.find(item, other, prediction, &mut found, &mut put),
+            }
+        }
+        put.kept = kept.put(item, &parts.kept);
+        if let Some(options) = &parts.merge {
+            put.merged = merge(&mut found, options) as u64;
+        }
+        put.detections += found.len() as u64;
+        item.detections.append(&mut found);
+        put
+    }
+
+    fn attribute(&self, value: AttributeValue) -> Attribute {
+        Attribute { model: Arc::clone(&self.model), value }
+    }
+
+    fn put_on_detection(&self, item: &mut FrameItem, index: usize, said: Prediction, put: &mut Put, kept: &mut KeptAttributes) {
+        let Some(detection) = item.detections.get_mut(index) else { return };
+        let value = match said {
+            Prediction::Detections(parts) => {
+                put.detections += parts.len() as u64;
+                (!parts.is_empty()).then_some(AttributeValue::Parts(parts))
+            }
+            Prediction::Description(description) => description.map(|description| description.value),
+            _ => None,
+        };
+        let attribute = value.map(|value| self.attribute(value));
+        put.attributes += u64::from(attribute.is_some());
+        kept.remember(item.frame.stream, detection, attribute.as_ref());
+        detection.attributes.extend(attribute);
+    }
+
+    /// Takes what was found in a region, a tile or the whole frame.
+    fn find(&self, item: &mut FrameItem, part: Option<(&PartOf, BBox)>, said: Prediction, found: &mut Vec<Detection>, put: &mut Put) {
+        let description = match said {
+            Prediction::Detections(detections) => {
+                let renumbered = detections.into_iter().map(|mut detection| {
+                    detection.label.id = detection.label.id.saturating_add(self.first_label);
+                    detection
+                });
+                found.extend(renumbered);
+                return;
+            }
+            Prediction::Description(Some(description)) => description,
+            _ => return,
+        };
+        put.attributes += 1;
+        let thing = self.thing.clone().zip(extent(&description.value));
+        let detection = match (thing, part) {
+            (Some((label, bbox)), _) => Detection::new(bbox, description.score, label),
+            (None, Some((PartOf::Region(number, name), area))) => {
+                Detection::new(area, 1.0, Label { id: self.first_label.saturating_add(*number), name: Arc::clone(name) })
+            }
+            (None, _) => {
+                self.put_on_frame(item, description);
+                return;
+            }
+        };
+        found.push(self.with_landmarks(detection, description));
+    }
+
+    fn with_landmarks(&self, mut detection: Detection, description: Description) -> Detection {
+        match description.value {
+            // A thing found by its landmarks has them as one found by a detector has.
+            AttributeValue::Landmarks(points) => detection.landmarks = points,
+            value => detection.attributes.push(self.attribute(value)),
+        }
+        detection
+    }
+
+    fn put_on_frame(&self, item: &mut FrameItem, description: Description) {
+        let mut attributes = item.attachments.get::<FrameAttributes>().cloned().unwrap_or_default();
+        attributes.0.push(self.attribute(description.value));
+        item.attachments.insert(attributes);
+    }
+}
+
+/// Coverage from which a cell counts as inside.
+const INSIDE: u8 = 128;
+
+/// The box around landmarks or the inside of a mask; `None` for values without a place.
+fn extent(value: &AttributeValue) -> Option<BBox> {
+    match value {
+        AttributeValue::Landmarks(points) => around(points.iter().copied()),
+        AttributeValue::Mask(mask) => {
+            let bbox = mask.bbox();
+            let (across, down) = (bbox.width() / mask.columns() as f32, bbox.height() / mask.rows() as f32);
+            let columns = mask.columns().max(1) as usize;
+            let inside = mask.coverage().iter().enumerate().filter(|(_, coverage)| **coverage >= INSIDE);
+            let corners = inside.flat_map(|(cell, _)| {
+                let (x, y) = ((cell % columns) as f32, (cell / columns) as f32);
+                let corner = |x: f32, y: f32| Point { x: bbox.x1 + x * across, y: bbox.y1 + y * down };
+                [corner(x, y), corner(x + 1.0, y + 1.0)]
+            });
+            around(corners)
+        }
+        _ => None,
+    }
+}
+
+fn around(points: impl Iterator<Item = Point>) -> Option<BBox> {
+    let grow =
+        |bbox: BBox, point: Point| BBox::from_xyxy(bbox.x1.min(point.x), bbox.y1.min(point.y), bbox.x2.max(point.x), bbox.y2.max(point.y));
+    points
+        .map(|point| BBox::from_xyxy(point.x, point.y, point.x, point.y))
+        .reduce(|all, one| grow(grow(all, Point { x: one.x1, y: one.y1 }), Point { x: one.x2, y: one.y2 }))
+}

@@ -1,0 +1,104 @@
+//! What an `infer` stage counts.
+
+use framerail_core::Device;
+use framerail_cuda::Traffic;
+use framerail_infer::Predictor;
+use framerail_pipeline::{Counter, StageContext};
+
+use super::answers::Put;
+use crate::devices::account;
+
+pub(super) struct Counters {
+    pub(super) context: StageContext,
+    pub(super) analysed: Counter,
+    pub(super) failed: Counter,
+    detections: Counter,
+    attributes: Counter,
+    non_finite: Counter,
+    over_limit: Counter,
+    parts: Option<PartCounters>,
+    card: Option<CardCounters>,
+}
+
+/// Counted when parts are looked at.
+struct PartCounters {
+    analysed: Counter,
+    failed: Counter,
+    kept: Counter,
+    merged: Counter,
+}
+
+/// Counted when the model runs on a card.
+struct CardCounters {
+    runs: Counter,
+    padded: Counter,
+    uploaded: Counter,
+    partly_on_cpu: Counter,
+    decoded_on_host: Counter,
+    weights_clamped: Counter,
+}
+
+impl Counters {
+    pub(super) fn new(context: &StageContext, device: Device, has_parts: bool) -> Self {
+        let card = || CardCounters {
+            runs: context.counter("runs"),
+            padded: context.counter("places_empty"),
+            uploaded: context.counter("frames_uploaded"),
+            partly_on_cpu: context.counter("sessions_partly_on_cpu"),
+            decoded_on_host: context.counter("sessions_decoded_on_host"),
+            weights_clamped: context.counter("weights_clamped"),
+        };
+        let parts = || PartCounters {
+            analysed: context.counter("parts_analysed"),
+            failed: context.counter("parts_not_analysed"),
+            kept: context.counter("attributes_kept"),
+            merged: context.counter("detections_merged"),
+        };
+        Self {
+            context: context.clone(),
+            analysed: context.counter("frames_analysed"),
+            detections: context.counter("detections"),
+            attributes: context.counter("attributes"),
+            failed: context.counter("frames_not_analysed"),
+            non_finite: context.counter("boxes_not_finite"),
+            over_limit: context.counter("boxes_over_limit"),
+            parts: has_parts.then(parts),
+            card: (device != Device::Cpu).then(card),
+        }
+    }
+
+    /// A view that the model could not look at; whether it is the first.
+    pub(super) fn failed(&self, is_part: bool) -> bool {
+        let counter = self.parts.as_ref().filter(|_| is_part).map_or(&self.failed, |parts| &parts.failed);
+        counter.add(1);
+        counter.value() == 1
+    }
+
+    /// A frame that was looked at, in this many parts, and what was put on it.
+    pub(super) fn put(&self, parts: usize, put: Put) {
+        self.detections.add(put.detections);
+        self.attributes.add(put.attributes);
+        if let Some(counters) = &self.parts {
+            counters.analysed.add(parts as u64);
+            counters.kept.add(put.kept);
+            counters.merged.add(put.merged);
+        }
+    }
+
+    /// What the model counts.
+    pub(super) fn model(&self, predictor: &Predictor) {
+        let stats = predictor.stats();
+        self.non_finite.set(stats.non_finite);
+        self.over_limit.set(stats.over_limit + stats.over_max_detections);
+        if let Some(card) = &self.card {
+            account(&self.context, Traffic::take());
+            self.context.memory(predictor.device(), predictor.device_bytes() as u64);
+            card.runs.set(stats.runs);
+            card.padded.set(stats.padded);
+            card.uploaded.set(stats.uploaded);
+            card.partly_on_cpu.set(stats.sessions_partly_on_cpu);
+            card.decoded_on_host.set(stats.sessions_decoded_on_host);
+            card.weights_clamped.set(stats.weights_clamped);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What an `infer` stage gives: the format of its output, and how answers are put on frames.
+
+use std::sync::Arc;
+
+use framerail_core::Label;
+use framerail_infer::{ModelCard, Predictor, Task};
+use framerail_pipeline::{DetectionFormat, EdgeFormat, LinkMismatch, PartFormat, PlanError};
+
+use super::answers::Answers;
+
+fn mismatch(needs: String, mend: &str) -> PlanError {
+    PlanError::Link(LinkMismatch { needs, mend: mend.into() })
+}
+
+/// The format behind a model that looks at every `every`th frame, and how its answers are put on frames.
+pub(super) fn output(predictor: &Predictor, input: &EdgeFormat, every: u64) -> Result<(EdgeFormat, Answers), PlanError> {
+    let (card, task) = (predictor.card(), predictor.task());
+    let mut output = EdgeFormat { parts: None, ..input.clone() };
+    let first_label = input.detections.as_ref().map_or(0, |found| found.labels.len());
+    let first_label = u32::try_from(first_label).unwrap_or(u32::MAX);
+    let thing = |_| Label { id: first_label, name: Arc::from(card.thing_name()) };
+    let finds_by_itself = matches!(task, Task::Landmarks | Task::Segmentation);
+    // A classifier behind a detector says nothing of the frames that the detector has left out.
+    let marks_analysed = input.detections.is_none() || task == Task::Detection || finds_by_itself;
+    let marks_analysed = marks_analysed && !matches!(input.parts, Some(PartFormat::Detections { .. }));
+    let model = Arc::from(card.name.as_str());
+    let answers = Answers { model, first_label, thing: finds_by_itself.then_some(()).map(thing), marks_analysed };
+    let labels: Vec<String> = match (&input.parts, task) {
+        (Some(PartFormat::Detections { .. }), _) if every > 1 => {
+            return Err(mismatch("every frame, to look at the parts".into(), "say every=N of `crop` instead, behind `track`"));
+        }
+        (Some(PartFormat::Detections { .. } | PartFormat::Regions { .. }), _) if !predictor.has_fixed_input() => {
+            let needs = format!("one input size for parts of all sizes, and {} takes that of the picture", card.name);
+            return Err(mismatch(needs, "say its input size, such as size=320x320"));
+        }
+        (Some(PartFormat::Detections { .. }), _) => return Ok((output, answers)),
+        (Some(PartFormat::Tiles), task) if task != Task::Detection => {
+            let needs = format!("frames, regions or parts around detections for {}, which is a model for {task}", card.name);
+            return Err(mismatch(needs, "use `regions` or `crop` in place of `tiles`, or a detector"));
+        }
+        (_, Task::Detection) => detection_labels(card),
+        (_, Task::Landmarks | Task::Segmentation) => vec![card.thing_name()],
+        (Some(PartFormat::Regions { names }), _) => names.clone(),
+        _ => {
+            output.frame_models.push(card.name.clone());
+            return Ok((output, answers));
+        }
+    };
+    let landmarks = match task {
+        Task::Detection => card.landmarks.len(),
+        Task::Landmarks => card.output.landmark_count(card),
+        _ => 0,
+    };
+    let unanalysed = u32::try_from(every.saturating_sub(1)).unwrap_or(u32::MAX);
+    output.detections = Some(match output.detections.take() {
+        None => {
+            let model = card.name.clone();
+            DetectionFormat { model, labels, landmarks, max_unanalysed_frames: unanalysed, ..DetectionFormat::default() }
+        }
+        Some(earlier) if earlier.max_unanalysed_frames != unanalysed => {
+            let told = format!("detections on the same frames as its own; {} has them on others", earlier.model);
+            return Err(mismatch(told, "give both `infer` stages the same every="));
+        }
+        Some(mut earlier) => {
+            earlier.model = format!("{} + {}", earlier.model, card.name);
+            earlier.labels.extend(labels);
+            earlier.landmarks = earlier.landmarks.max(landmarks);
+            earlier
+        }
+    });
+    Ok((output, answers))
+}
+
+/// Names of the classes, in the order of their numbers.
+fn detection_labels(card: &ModelCard) -> Vec<String> {
+    card.label_list().iter().map(|label| label.name.to_string()).collect()
+}

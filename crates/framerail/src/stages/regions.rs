@@ -1,0 +1,259 @@
+//! The `regions` stage: the next model looks at fixed areas of the frame.
+
+use std::{path::Path, sync::Arc};
+
+use framerail_core::BBox;
+use framerail_pipeline::{
+    ArgumentSpec, ConfigError, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, OptionKind, OptionSpec,
+    Options, PartFormat, PlanError, Registry, RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
+};
+use framerail_vision::{
+    MatchMetric, MergeOptions, MergeRule,
+    zones::{Units, ZoneSpec},
+};
+
+use super::{link::input_of, zones::read_zones};
+use crate::parts::{FrameParts, Part, PartOf};
+
+/// More regions than anyone draws.
+const MAX_REGIONS: usize = 1000;
+
+pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
+    registry.register_with(spec(), |options| RegionsPlan::new(options).map(|plan| Box::new(plan) as Box<dyn StagePlan>))
+}
+
+fn spec() -> StageSpec {
+    StageSpec::transform("regions", "lets the next model look at fixed areas of the frame")
+        .details(
+            "Areas are given as x,y,w,h in frame pixels, or in percent of the frame's sides (25%,0,50%,100%), several separated by \
+             semicolons and each with a name before a colon if it is to have one (gate:0,0,320,240); or as a file of zones, of which the \
+             boxes around the polygons are taken.\n\n\
+             The `infer` behind it looks at each area by itself. What a detector finds there are detections of the frame; where areas \
+             overlap, of two finds of one class that overlap by half or more the better one stays. A classifier or an embedding makes \
+             each area a detection with the area's name and what is said of it. No pixels are copied.",
+        )
+        .argument(ArgumentSpec::required(
+            "areas",
+            OptionKind::Text,
+            "x,y,w,h in pixels or percent; several with semicolons; or a file of zones",
+        ))
+        .option(
+            OptionSpec::float("iou", 0.0..=1.0).default(0.5).help("overlap from which the weaker of two finds of overlapping areas goes"),
+        )
+        .example("read in.mp4 ! regions 25%,0,50%,100% ! infer centerface ! draw ! write out.mp4", "faces in the middle half")
+        .example("read yard.mp4 ! regions yard.toml ! infer weather.toml ! save states.jsonl", "what a classifier says of each zone")
+}
+
+/// An area before frames are known.
+#[derive(Clone, Debug, PartialEq)]
+struct Area {
+    name: Arc<str>,
+    bounds: Bounds,
+    /// Names of the streams that it is for; empty for all.
+    streams: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Bounds {
+    /// Left, top, width, height.
+    Rectangle([Length; 4]),
+    /// Around points.
+    Around(Units, BBox),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Length {
+    Pixels(f32),
+    /// 0 to 1.
+    Share(f32),
+}
+
+impl Length {
+    fn parse(text: &str) -> Option<Self> {
+        let number = |text: &str| text.trim().parse::<f32>().ok().filter(|number| number.is_finite() && *number >= 0.0);
+        match text.trim().strip_suffix('%') {
+            Some(percent) => number(percent).filter(|percent| *percent <= 100.0).map(|percent| Self::Share(percent / 100.0)),
+            None => number(text).map(Self::Pixels),
+        }
+    }
+
+    fn of(self, side: u32) -> f32 {
+        match self {
+            Self::Pixels(pixels) => pixels,
+            Self::Share(share) => share * side as f32,
+        }
+    }
+}
+
+impl Area {
+    /// The areas that a text names; numbered from 1 where they have no name.
+    fn parse_all(text: &str) -> Result<Vec<Self>, String> {
+        let parse = |(index, text): (usize, &str)| {
+            let (name, numbers) = text.split_once(':').unwrap_or(("", text));
+            let lengths: Option<Vec<Length>> = numbers.split(',').map(Length::parse).collect();
+            let lengths = lengths.and_then(|lengths| <[Length; 4]>::try_from(lengths).ok());
+            let bounds = lengths.ok_or_else(|| format!("`{}` is no area: write x,y,w,h in pixels or percent", text.trim()))?;
+            let name = if name.trim().is_empty() { format!("region-{}", index + 1) } else { name.trim().to_owned() };
+            Ok(Self { name: name.into(), bounds: Bounds::Rectangle(bounds), streams: Vec::new() })
+        };
+        text.split(';').filter(|text| !text.trim().is_empty()).enumerate().map(parse).collect()
+    }
+
+    fn around(zone: &ZoneSpec) -> Self {
+        let start = BBox::from_xyxy(f32::INFINITY, f32::INFINITY, f32::NEG_INFINITY, f32::NEG_INFINITY);
+        let grow = |bbox: BBox, point: &framerail_core::Point| {
+            BBox::from_xyxy(bbox.x1.min(point.x), bbox.y1.min(point.y), bbox.x2.max(point.x), bbox.y2.max(point.y))
+        };
+        let bbox = zone.points.iter().fold(start, grow);
+        Self { name: zone.shape.name.as_str().into(), bounds: Bounds::Around(zone.shape.units, bbox), streams: zone.shape.streams.clone() }
+    }
+
+    /// In frame pixels, within the frame; `None` when nothing of it is there.
+    fn in_frame(&self, width: u32, height: u32) -> Option<BBox> {
+        let bbox = match &self.bounds {
+            Bounds::Rectangle([x, y, w, h]) => {
+                let (x, y) = (x.of(width), y.of(height));
+                BBox::from_xyxy(x, y, x + w.of(width), y + h.of(height))
+            }
+            Bounds::Around(Units::Pixels, bbox) => *bbox,
+            Bounds::Around(_, bbox) => {
+                let (w, h) = (width as f32, height as f32);
+                BBox::from_xyxy(bbox.x1 * w, bbox.y1 * h, bbox.x2 * w, bbox.y2 * h)
+            }
+        };
+        let bbox = bbox.clamped(width, height);
+        (bbox.width() >= 1.0 && bbox.height() >= 1.0).then_some(bbox)
+    }
+}
+
+struct RegionsPlan {
+    given: String,
+    areas: Vec<Area>,
+    merge: MergeOptions,
+}
+
+impl RegionsPlan {
+    fn new(options: &Options) -> Result<Self, ConfigError> {
+        let given = options.text("areas").to_owned();
+        let areas = if is_file(&given) { Vec::new() } else { Area::parse_all(&given).map_err(|error| ConfigError::at("areas", error))? };
+        let threshold = options.float("iou") as f32;
+        let merge = MergeOptions { rule: MergeRule::Suppress, metric: MatchMetric::Iou, threshold, by_class: true };
+        Ok(Self { given, areas, merge })
+    }
+
+    fn usage(&self, problem: impl std::fmt::Display) -> StageError {
+        StageError::new(ErrorKind::Usage, format!("regions `{}`: {problem}", self.given))
+    }
+
+    fn read(&mut self) -> Result<(), StageError> {
+        if is_file(&self.given) {
+            let map = read_zones(Path::new(&self.given))?;
+            map.check().map_err(|error| self.usage(error))?;
+            self.areas = map.zones.iter().map(Area::around).collect();
+        }
+        match self.areas.len() {
+            0 => Err(self.usage("there are none; write x,y,w,h, or a [[zone]] in the file")),
+            1..=MAX_REGIONS => Ok(()),
+            many => Err(self.usage(format_args!("{many} are too many; at most {MAX_REGIONS}"))),
+        }
+    }
+
+    fn check_size(&self, width: u32, height: u32) -> Result<(), StageError> {
+        let outside = self.areas.iter().find(|area| area.streams.is_empty() && area.in_frame(width, height).is_none());
+        outside.map_or(Ok(()), |area| Err(self.usage(format_args!("`{}` lies outside of frames of {width}x{height}", area.name))))
+    }
+}
+
+/// Areas have commas, and files an ending.
+fn is_file(given: &str) -> bool {
+    Path::new(given).extension().is_some_and(|ending| ending == "toml")
+}
+
+impl StagePlan for RegionsPlan {
+    fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+        let input = input_of(input)?;
+        self.read()?;
+        if let Some((width, height)) = input.size {
+            self.check_size(width, height)?;
+        }
+        let names = self.areas.iter().map(|area| area.name.to_string()).collect();
+        Ok(Some(EdgeFormat { parts: Some(PartFormat::Regions { names }), ..input.clone() }))
+    }
+
+    /// The model behind it looks at the frame's pixels, so the source must keep them.
+    fn takes_device_frames(&self) -> bool {
+        true
+    }
+
+    fn into_work(self: Box<Self>) -> Result<Work, StageError> {
+        Ok(Work::Stages(vec![Box::new(Regions { plan: *self, names: Vec::new(), counters: None })]))
+    }
+}
+
+struct Counters {
+    parts: Counter,
+    outside: Counter,
+}
+
+struct Regions {
+    plan: RegionsPlan,
+    /// Streams by their numbers, where some areas are for certain streams.
+    names: Vec<(framerail_core::StreamId, String)>,
+    counters: Option<Counters>,
+}
+
+impl Stage for Regions {
+    fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
+        self.counters = Some(Counters { parts: context.counter("parts"), outside: context.counter("parts_outside_frame") });
+        Ok(())
+    }
+
+    fn frame(&mut self, mut item: FrameItem, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        let stream = self.names.iter().find(|(id, _)| *id == item.frame.stream).map(|(_, name)| name.as_str());
+        let is_for = |area: &Area| area.streams.is_empty() || area.streams.iter().any(|name| Some(name.as_str()) == stream);
+        let (mut parts, mut outside) = (Vec::new(), 0);
+        for (number, area) in self.plan.areas.iter().enumerate().filter(|(_, area)| is_for(area)) {
+            match area.in_frame(item.frame.width, item.frame.height) {
+                Some(bbox) => parts.push(Part { area: bbox, of: PartOf::Region(number as u32, Arc::clone(&area.name)) }),
+                None => outside += 1,
+            }
+        }
+        if let Some(counters) = &self.counters {
+            counters.parts.add(parts.len() as u64);
+            counters.outside.add(outside);
+        }
+        let merge = (parts.len() > 1).then_some(self.plan.merge);
+        item.attachments.insert(FrameParts { parts, kept: Vec::new(), merge });
+        out.push(item.into())?;
+        Ok(Flow::More)
+    }
+
+    fn control(&mut self, item: Item, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        match &item {
+            Item::StreamStart(info) if self.plan.areas.iter().any(|area| !area.streams.is_empty()) => {
+                self.names.push((info.id, info.name.clone()));
+            }
+            Item::StreamEnd(end) => self.names.retain(|(id, _)| *id != end.id),
+            _ => {}
+        }
+        out.push(item)?;
+        Ok(Flow::More)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn areas_are_pixels_or_percent() {
+        let areas = Area::parse_all("gate: 10,20,30,40; 25%,0,50%,100% ;").expect("well formed");
+        assert_eq!(areas.iter().map(|area| &*area.name).collect::<Vec<_>>(), ["gate", "region-2"]);
+        assert_eq!(areas[0].in_frame(640, 480), Some(BBox::from_xyxy(10.0, 20.0, 40.0, 60.0)));
+        assert_eq!(areas[1].in_frame(640, 480), Some(BBox::from_xyxy(160.0, 0.0, 480.0, 480.0)));
+        assert_eq!(areas[0].in_frame(10, 480), None);
+        for wrong in ["1,2,3", "a,b,c,d", "-1,0,5,5", "0,0,120%,5", "0,0,inf,5", "x:"] {
+            assert!(Area::parse_all(wrong).expect_err("no area").contains("write x,y,w,h"), "{wrong}");
+        }
+    }
+}

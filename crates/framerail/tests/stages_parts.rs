@@ -1,0 +1,342 @@
+//! Several models: parts around detections, regions, tiles, models that describe; what is shared and what is refused.
+
+mod stages_support;
+
+use framerail::{
+    core::{AttributeValue, BBox, Detection, DetectionOrigin, Label},
+    parts::{FrameAttributes, FrameParts},
+    pipeline::{FrameItem, Item},
+};
+use framerail_testkit::models::{SampleModel, bright_segmentation, colour_classifier, colour_embedding, eye_landmarks, spot_detector};
+use stages_support::{Ran, end, frame, run, seen, stream, try_run};
+use tempfile::TempDir;
+
+/// Models of the tests in a folder.
+struct Models(TempDir);
+
+impl Models {
+    fn new(models: &[SampleModel]) -> Self {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        models.iter().for_each(|model| drop(model.save_in(folder.path())));
+        Self(folder)
+    }
+
+    /// The text with `@NAME` as the path of that model's card.
+    fn text(&self, text: &str) -> String {
+        let folder = self.0.path().display();
+        text.split(' ')
+            .map(|word| word.strip_prefix('@').map_or(word.to_owned(), |name| format!("{folder}/{name}.toml")))
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    fn run(&self, text: &str, items: Vec<Item>) -> Ran {
+        let ran = run(&self.text(text), items);
+        assert_eq!(ran.error(), "none");
+        ran
+    }
+
+    fn refused(&self, text: &str) -> String {
+        try_run(&self.text(text), one_stream(Vec::new()), Some(1)).err().expect("refused")
+    }
+}
+
+/// A black picture of 64x48 with white squares.
+fn spotted(stream: u32, index: u64, squares: &[(usize, usize, usize)]) -> FrameItem {
+    let mut item = frame(stream, index);
+    let planes = item.frame.surface.host_mut().expect("own").planes_mut();
+    let mut planes = planes.expect("own");
+    planes.plane(0).fill(16);
+    for (x, y, side) in squares {
+        (*y..*y + *side).for_each(|row| planes.row(0, row)[*x..*x + *side].fill(235));
+    }
+    drop(planes);
+    item
+}
+
+/// The colour of a frame's left half and of its right half, by their chroma.
+fn coloured(item: FrameItem, left: (u8, u8), right: (u8, u8)) -> FrameItem {
+    let mut item = item;
+    let mut planes = item.frame.surface.host_mut().expect("own").planes_mut().expect("own");
+    planes.plane(0).fill(100);
+    for row in 0..24 {
+        planes.row(1, row)[..16].fill(left.0);
+        planes.row(1, row)[16..32].fill(right.0);
+        planes.row(2, row)[..16].fill(left.1);
+        planes.row(2, row)[16..32].fill(right.1);
+    }
+    drop(planes);
+    item
+}
+
+const RED: (u8, u8) = (100, 220);
+const BLUE: (u8, u8) = (220, 110);
+
+fn one_stream(frames: Vec<FrameItem>) -> Vec<Item> {
+    let start = [Item::StreamStart(stream(0, "cam"))];
+    start.into_iter().chain(frames.into_iter().map(Item::from)).chain([end(0)]).collect()
+}
+
+fn thing(bbox: [f32; 4], score: f32, label: &str, track: Option<u64>) -> Detection {
+    let [x1, y1, x2, y2] = bbox;
+    let id = u32::from(label == "plate");
+    Detection { track_id: track, ..Detection::new(BBox::from_xyxy(x1, y1, x2, y2), score, Label { id, name: label.into() }) }
+}
+
+fn frames_of(ran: &Ran) -> Vec<&FrameItem> {
+    ran.items
+        .iter()
+        .filter_map(|item| match item {
+            Item::Frame(item) => Some(&**item),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The best classes that are said of a frame's detections.
+fn classes(item: &FrameItem) -> Vec<Option<String>> {
+    let best = |found: &Detection| {
+        found.attributes.iter().find_map(|attribute| match &attribute.value {
+            AttributeValue::Classes(classes) => classes.first().map(|class| class.label.name.to_string()),
+            _ => None,
+        })
+    };
+    item.detections.iter().map(best).collect()
+}
+
+fn is_near(found: &BBox, expected: [f32; 4]) -> bool {
+    [found.x1, found.y1, found.x2, found.y2].iter().zip(expected).all(|(a, b)| (a - b).abs() < 0.6)
+}
+
+#[test]
+fn a_classifier_tells_of_each_detection() {
+    let models = Models::new(&[colour_classifier()]);
+    let (left, right) = ([2.0, 2.0, 28.0, 40.0], [36.0, 2.0, 62.0, 40.0]);
+    let both = vec![thing(left, 0.6, "face", None), thing(right, 0.9, "plate", None), thing([0.0, 0.0, 3.0, 40.0], 0.8, "face", None)];
+    let frames = vec![coloured(seen(0, 0, both), RED, BLUE), seen(0, 1, Vec::new())];
+    let ran = models.run("crop min_size=10 ! infer @colour batch=4 ! collect", one_stream(frames));
+    let frames = frames_of(&ran);
+    assert_eq!(classes(frames[0]), [Some("red".into()), Some("blue".into()), None]);
+    assert_eq!(&*frames[0].detections[0].attributes[0].model, "colour");
+    assert!(frames.iter().all(|item| item.attachments.get::<FrameParts>().is_none()), "parts are used up");
+    assert!(frames[0].analysed && frames[1].analysed, "as the detector left it");
+    for (counter, count) in [("parts", 2), ("parts_too_small", 1), ("parts_analysed", 2), ("attributes", 2), ("frames_analysed", 1)] {
+        assert_eq!(ran.counter(counter), count, "{counter}");
+    }
+}
+
+#[test]
+fn parts_are_chosen_by_class_and_score() {
+    let models = Models::new(&[colour_classifier()]);
+    let place = [2.0, 2.0, 28.0, 40.0];
+    let all =
+        || [(0.5, "face"), (0.9, "plate"), (0.7, "face"), (0.6, "face")].map(|(score, label)| thing(place, score, label, None)).to_vec();
+    let told = |options: &str| {
+        let frames = vec![coloured(seen(0, 0, all()), RED, BLUE)];
+        let ran = models.run(&format!("crop {options} ! infer @colour ! collect"), one_stream(frames));
+        let found = classes(frames_of(&ran)[0]).iter().map(Option::is_some).collect::<Vec<_>>();
+        (found, ran.counter("parts_beyond_max"))
+    };
+    assert_eq!(told("labels=face"), (vec![true, false, true, true], 0));
+    assert_eq!(told("labels=face max=2"), (vec![false, false, true, true], 1));
+    assert_eq!(told("min_score=0.65"), (vec![false, true, true, false], 0));
+}
+
+#[test]
+fn a_detector_finds_parts_of_detections() {
+    let models = Models::new(&[spot_detector()]);
+    let squares = [(12, 12, 4), (40, 20, 4)];
+    let mut item = spotted(0, 0, &squares);
+    item.detections = vec![thing([8.0, 8.0, 24.0, 24.0], 0.9, "face", None), thing([48.0, 30.0, 64.0, 46.0], 0.9, "face", None)];
+    let ran = models.run("crop ! infer @spots size=32x32 ! collect", one_stream(vec![item]));
+    let [first, second] = &frames_of(&ran)[0].detections[..] else { panic!("two detections") };
+    let AttributeValue::Parts(parts) = &first.attributes[0].value else { panic!("{first:?}") };
+    assert!(parts.iter().all(|part| &*part.label.name == "spot" && part.label.id == 0), "{parts:?}");
+    assert!(parts.iter().any(|part| part.bbox.center().x > 12.0 && part.bbox.center().x < 16.0), "in frame pixels: {parts:?}");
+    assert!(second.attributes.is_empty(), "nothing is there");
+    let error = models.refused("crop ! infer @spots ! collect");
+    assert!(error.contains("one input size for parts of all sizes") && error.contains("size=320x320"), "{error}");
+}
+
+#[test]
+fn tracks_are_looked_at_in_turn_and_what_was_said_stays() {
+    let models = Models::new(&[colour_classifier()]);
+    let at = |index: u64| {
+        let shift = index as f32;
+        let item = seen(
+            0,
+            index,
+            vec![thing([2.0 + shift, 2.0, 22.0 + shift, 40.0], 0.9, "face", None), thing([36.0, 2.0, 62.0, 40.0], 0.8, "face", None)],
+        );
+        coloured(item, RED, BLUE)
+    };
+    let ran = models.run("track ! crop every=4 ! infer @colour ! collect", one_stream((0..8).map(at).collect()));
+    for item in frames_of(&ran) {
+        assert_eq!(classes(item), [Some("red".into()), Some("blue".into())], "frame {}", item.frame.index);
+    }
+    let (looked, kept) = (ran.counter("parts_analysed"), ran.counter("attributes_kept"));
+    assert_eq!((looked + kept, ran.counter("parts_kept")), (16, kept));
+    assert!((4..=6).contains(&looked), "twice or three times each: {looked}");
+    let error = models.refused("crop every=4 ! infer @colour ! collect");
+    assert!(error.contains("detections with an identity") && error.contains("put `track` before it"), "{error}");
+    let error = models.refused("track ! crop every=4 ! infer @colour workers=2 ! collect");
+    assert!(error.contains("one worker keeps what was said"), "{error}");
+}
+
+#[test]
+fn predicted_boxes_are_looked_at_too() {
+    let models = Models::new(&[spot_detector(), colour_classifier()]);
+    let frames = (0..6).map(|index| spotted(0, index, &[(20, 20, 4)])).collect();
+    let text = "infer @spots every=3 ! track track_thresh=0.5 ! crop ! infer @colour ! collect";
+    // `given` says that it has detections on every frame, so a model that does not is refused behind it.
+    let error = models.refused(text);
+    assert!(error.contains("spots") && error.contains("give both `infer` stages the same every="), "{error}");
+    let text = text.replace("every=3 ", "");
+    let ran = models.run(&text, one_stream(frames));
+    let frames = frames_of(&ran);
+    assert!(frames.iter().all(|item| item.detections.iter().all(|found| found.attributes.len() == 1)));
+    let held: Vec<FrameItem> = (0..3)
+        .map(|index| {
+            let mut item = coloured(seen(0, index, vec![thing([2.0, 2.0, 28.0, 40.0], 0.9, "face", Some(1))]), RED, BLUE);
+            (item.analysed, item.detections[0].origin) = (index == 0, DetectionOrigin::Held);
+            item
+        })
+        .collect();
+    let ran = models.run("crop ! infer @colour ! collect", one_stream(held));
+    assert!(frames_of(&ran).iter().all(|item| classes(item) == [Some("red".into())]));
+    assert_eq!(frames_of(&ran).iter().filter(|item| item.analysed).count(), 1, "what the detector left out stays so");
+}
+
+#[test]
+fn regions_give_detections_of_the_frame() {
+    let models = Models::new(&[spot_detector(), colour_classifier()]);
+    let item = || spotted(0, 0, &[(4, 4, 4), (40, 20, 4), (56, 40, 4)]);
+    let ran = models.run("regions 'left:0,0,50%,32;32,0,24,32' ! infer @spots size=32x32 ! collect", one_stream(vec![item()]));
+    let found = &frames_of(&ran)[0].detections;
+    assert!(found.iter().all(|spot| (spot.label.id, &*spot.label.name) == (2, "spot")), "behind the classes before: {found:?}");
+    assert!(found.iter().any(|spot| spot.bbox.center().x < 10.0) && found.iter().any(|spot| (spot.bbox.center().x - 42.0).abs() < 2.0));
+    assert!(found.iter().all(|spot| spot.bbox.center().x < 50.0), "the third lies in no region: {found:?}");
+    // A classifier makes the region itself a detection.
+    let ran = models.run(
+        "regions 'left:0,0,50%,100%;right:50%,0,50%,100%' ! infer @colour ! collect",
+        one_stream(vec![coloured(frame(0, 0), RED, BLUE)]),
+    );
+    let item = frames_of(&ran)[0];
+    assert_eq!(classes(item), [Some("red".into()), Some("blue".into())]);
+    let names: Vec<(u32, &str)> = item.detections.iter().map(|found| (found.label.id, &*found.label.name)).collect();
+    assert_eq!(names, [(2, "left"), (3, "right")]);
+    assert!(is_near(&item.detections[1].bbox, [32.0, 0.0, 64.0, 48.0]));
+    assert!(models.refused("regions 1,2,3 ! infer @colour ! collect").contains("write x,y,w,h"));
+    assert!(models.refused("regions nowhere.toml ! infer @colour ! collect").contains("nowhere.toml"));
+}
+
+#[test]
+fn regions_come_from_a_file_of_zones() {
+    let models = Models::new(&[colour_classifier()]);
+    let file = models.0.path().join("yard.toml");
+    let zones = "[[zone]]\nname = 'gate'\npoints = [[0.5, 0], [1, 0.5], [0.5, 1]]\n[[zone]]\nname = 'other'\nstreams = ['cam2']\nunits = 'pixels'\npoints = [[0, 0], [9, 0], [0, 9]]\n";
+    std::fs::write(&file, zones).expect("writable");
+    let ran = models.run("regions @yard ! infer @colour ! collect", one_stream(vec![coloured(frame(0, 0), RED, BLUE)]));
+    let item = frames_of(&ran)[0];
+    assert_eq!((classes(item), &*item.detections[0].label.name), (vec![Some("blue".into())], "gate"));
+    assert!(is_near(&item.detections[0].bbox, [32.0, 0.0, 64.0, 48.0]));
+}
+
+#[test]
+fn tiles_find_what_a_small_look_misses() {
+    let models = Models::new(&[spot_detector()]);
+    let item = || spotted(0, 0, &[(4, 4, 4), (28, 20, 4), (56, 40, 4)]);
+    // The whole frame at a quarter of its size: each spot is a pixel in a cell of 16.
+    let ran = models.run("infer @spots size=16x12 ! collect", one_stream(vec![item()]));
+    assert_eq!(frames_of(&ran)[0].detections, []);
+    let ran = models.run("tiles 32x24 overlap=0.5 whole=no threshold=0.1 ! infer @spots ! collect", one_stream(vec![item(), item()]));
+    for item in frames_of(&ran) {
+        assert_eq!(item.detections.len(), 3, "{:?}", item.detections);
+        for (found, x) in item.detections.iter().zip([6.0, 30.0, 58.0]) {
+            assert!(item.detections.iter().any(|spot| (spot.bbox.center().x - x).abs() < 1.0), "{found:?}");
+        }
+        assert!(item.analysed);
+    }
+    assert_eq!((ran.counter("parts"), ran.counter("parts_analysed")), (18, 18));
+    assert!(ran.counter("detections_merged") >= 6, "the middle one is in four tiles of each frame");
+    let ran = models.run("tiles 32x24 overlap=0 ! infer @spots batch=2 ! collect", one_stream(vec![item()]));
+    assert_eq!((ran.counter("parts"), frames_of(&ran)[0].detections.len()), (5, 3), "four tiles and the whole frame");
+}
+
+#[test]
+fn what_describes_a_frame_is_an_attribute_of_it_or_finds_a_thing() {
+    let models = Models::new(&[colour_classifier(), colour_embedding(), bright_segmentation(), eye_landmarks()]);
+    let text = "infer @colour ! infer @likeness ! infer @bright ! infer @eyes confidence=0.01 ! collect";
+    let ran = models.run(text, one_stream(vec![spotted(0, 0, &[(8, 12, 16)])]));
+    let item = frames_of(&ran)[0];
+    let said: Vec<&str> = item.attachments.get::<FrameAttributes>().expect("said of the frame").0.iter().map(|said| &*said.model).collect();
+    assert_eq!(said, ["colour", "likeness"]);
+    let [bright, eyes] = &item.detections[..] else { panic!("{:?}", item.detections) };
+    assert_eq!((bright.label.id, &*bright.label.name, eyes.label.id, &*eyes.label.name), (2, "bright", 3, "face"));
+    // Cells of 8x6 pixels that are bright by half or more.
+    assert!(is_near(&bright.bbox, [8.0, 12.0, 24.0, 30.0]), "{:?}", bright.bbox);
+    assert!(matches!(&bright.attributes[0].value, AttributeValue::Mask(mask) if mask.columns() == 8));
+    assert_eq!((eyes.landmarks.len(), eyes.landmarks[1].x, eyes.landmarks[1].y), (2, 48.0, 24.0));
+    let ran = models.run("infer @eyes ! collect", one_stream(vec![spotted(0, 0, &[(8, 12, 4)])]));
+    assert_eq!(frames_of(&ran)[0].detections, [], "not bright enough to be a face");
+}
+
+#[test]
+fn places_with_the_same_model_share_it() {
+    let models = Models::new(&[colour_classifier()]);
+    let both = vec![thing([2.0, 2.0, 28.0, 40.0], 0.9, "face", None), thing([36.0, 2.0, 62.0, 40.0], 0.8, "plate", None)];
+    let text = "crop labels=face ! infer @colour ! crop labels=plate ! infer @colour confidence=1 ! infer @colour ! collect";
+    let ran = models.run(text, one_stream((0..5).map(|index| coloured(seen(0, index, both.clone()), RED, BLUE)).collect()));
+    for item in frames_of(&ran) {
+        assert_eq!(classes(item), [Some("red".into()), None], "the second asks for more");
+        assert_eq!(item.attachments.get::<FrameAttributes>().map(|said| said.0.len()), Some(1));
+    }
+}
+
+#[test]
+fn what_is_said_is_recorded_and_drawn() {
+    let models = Models::new(&[colour_classifier(), spot_detector()]);
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let (jsonl, csv) = (folder.path().join("said.jsonl"), folder.path().join("said.csv"));
+    let face = || vec![thing([2.0, 2.0, 28.0, 40.0], 0.9, "face", None)];
+    let items = || one_stream(vec![coloured(seen(0, 0, face()), RED, BLUE), coloured(seen(0, 1, Vec::new()), RED, BLUE)]);
+    let look = "crop ! infer @colour ! infer @colour";
+    let branches = format!("{look} ! tee ( save {} only_found=yes ) ( save {} ) ! draw ! collect", jsonl.display(), csv.display());
+    let ran = models.run(&branches, items());
+    let text = std::fs::read_to_string(&jsonl).expect("written");
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 2, "what is said of a frame is something");
+    let said = &lines[0]["detections"][0]["attributes"][0];
+    assert_eq!((&said["model"], &said["classes"][0]["label"]), (&"colour".into(), &"red".into()));
+    assert_eq!(lines[1]["attributes"][0]["classes"].as_array().map(Vec::len), Some(1));
+    assert!(lines[0]["detections"][0].get("zones").is_none());
+    let rows = std::fs::read_to_string(&csv).expect("written");
+    let row = rows.lines().nth(1).expect("a row for the face");
+    assert!(row.ends_with("}]}]\"") && row.contains("\"\"model\"\":\"\"colour\"\""), "{row}");
+    let drawn = frames_of(&ran);
+    let plain = frames_of(&models.run(&format!("{look} ! collect"), items()))[1].frame.surface.host().expect("host").clone();
+    let first_row = |surface: &framerail::core::HostSurface| surface.row(0, 4)[..40].to_vec();
+    assert_ne!(first_row(drawn[1].frame.surface.host().expect("host")), first_row(&plain), "words in the corner");
+}
+
+#[test]
+fn only_infer_may_follow_and_others_say_so() {
+    let models = Models::new(&[colour_classifier(), spot_detector()]);
+    for (text, giver) in [
+        ("crop ! collect", "crop"),
+        ("crop ! draw ! infer @colour ! collect", "crop"),
+        ("tiles 32x32 ! tee ( infer @spots ! null ) ! collect", "tiles"),
+        ("regions 0,0,9,9 ! crop ! infer @colour ! collect", "regions"),
+    ] {
+        let error = models.refused(text);
+        assert!(error.contains("needs whole frames") && error.contains(&format!("put `infer MODEL` directly behind `{giver}`")), "{error}");
+    }
+    let error = models.refused("tiles 32x32 ! infer @colour ! collect");
+    assert!(error.contains("which is a model for classification") && error.contains("use `regions` or `crop`"), "{error}");
+    let error = models.refused("track ! crop ! infer @colour every=2 ! collect");
+    assert!(error.contains("say every=N of `crop` instead"), "{error}");
+    let error = models.refused("crop labels=dog ! infer @colour ! collect");
+    assert!(error.contains("no class `dog`; it has face, plate"), "{error}");
+    let error = models.refused("tiles 8x8 ! infer @spots ! collect");
+    assert!(error.contains("at least 16 pixels"), "{error}");
+}
