@@ -8,10 +8,10 @@ mod common;
 
 use std::{io::Write, sync::Arc};
 
-use common::{carphone_in, home, installed, options, raw_frame};
+use common::{card_is_there, carphone_in, home, installed, options, raw_frame};
 use framerail_core::{Detection, Device, Frame, PixelFormat, Surface};
 use framerail_cuda::{
-    CudaDevice, CudaStream, CudaSurface, CudaTensor, DevicePool, Traffic, device_count,
+    CudaDevice, CudaStream, CudaSurface, CudaTensor, DevicePool, Traffic,
     kernels::{ChannelMix, Channels, Conversion, CropWindow, FastYuv, Placement, Sampling, TensorSpec},
 };
 use framerail_infer::{Detector, DetectorOptions, Precision, SearchPath};
@@ -19,18 +19,6 @@ use framerail_vision::Preprocessor;
 
 const FRAMES: usize = 96;
 const FRAME_BYTES: usize = 176 * 144 * 3 / 2;
-
-/// Whether there is a card; says so where output is not captured.
-fn card_is_there(test: &str) -> bool {
-    let reason = match device_count() {
-        Ok(count) if count > 0 => return true,
-        Ok(_) => "no card".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    let _ = writeln!(std::io::stderr(), "GPU TESTS DID NOT RUN: {test}: {reason}");
-    assert!(std::env::var_os("FRAMERAIL_REQUIRE_GPU").is_none(), "FRAMERAIL_REQUIRE_GPU is set, and there is no GPU");
-    false
-}
 
 /// Frames of the clip, as decoded; from a file where there is no FFmpeg.
 fn frames() -> Vec<Frame> {

@@ -47,12 +47,15 @@ pub(super) fn prototype_mask(
         return Err(format!("there are {count} prototypes for {} coefficients", coefficients.len()));
     }
     let Some(cells) = seen.cells((columns, rows), input, Some(bbox)) else { return Ok(None) };
-    let plane = rows * columns;
-    let probability = |(column, row): (usize, usize)| {
-        let at = row * columns + column;
-        let value = |(index, coefficient): (usize, &f32)| coefficient * prototypes.data.get(index * plane + at).copied().unwrap_or(0.0);
-        sigmoid(coefficients.iter().enumerate().map(value).sum())
-    };
-    let covered = cells.iter().map(|cell| coverage(probability(cell), 0.5)).collect();
+    let ((left, right), (top, bottom)) = (cells.columns, cells.rows);
+    let mut sums = vec![0.0_f32; (right - left) * (bottom - top)];
+    // Prototype by prototype, so that memory is read in its order.
+    for (coefficient, plane) in coefficients.iter().zip(prototypes.data.chunks_exact((rows * columns).max(1))) {
+        let shown = plane.chunks_exact(columns.max(1)).skip(top).filter_map(|row| row.get(left..right));
+        for (sums, values) in sums.chunks_exact_mut(right - left).zip(shown) {
+            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += coefficient * value);
+        }
+    }
+    let covered = sums.into_iter().map(|sum| coverage(sigmoid(sum), 0.5)).collect();
     seen.mask(cells, (columns, rows), input, covered).map(Some)
 }

@@ -71,6 +71,19 @@ pub fn raw_frame(format: PixelFormat, width: u32, height: u32, mut bytes: &[u8])
     }
 }
 
+/// Whether there is a card; says so where output is not captured.
+#[cfg(feature = "cuda")]
+pub fn card_is_there(test: &str) -> bool {
+    let reason = match framerail_cuda::device_count() {
+        Ok(count) if count > 0 => return true,
+        Ok(_) => "no card".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("GPU TESTS DID NOT RUN: {test}: {reason}\n"));
+    assert!(std::env::var_os("FRAMERAIL_REQUIRE_GPU").is_none(), "FRAMERAIL_REQUIRE_GPU is set, and there is no GPU");
+    false
+}
+
 /// Every `step`th frame of the carphone clip, 176x144, as FFmpeg's own program decodes it and converts it to RGB.
 pub fn carphone(step: usize, count: usize) -> Vec<Frame> {
     carphone_in(PixelFormat::Rgb24, step, count)
