@@ -7,6 +7,8 @@ use std::{
     path::Path,
     ptr::{self, NonNull},
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use ffmpeg_the_third::ffi;
@@ -16,6 +18,7 @@ use crate::{
     av::{self, Dictionary},
     byte_stream::ByteStream,
     custom_io::OpenSource,
+    device_library,
     error::nearest,
     interrupt::Interrupt,
     log,
@@ -24,6 +27,9 @@ use crate::{
 
 /// Bytes from a file's start that tell what it is.
 const PROBE_BYTES: u64 = 64 * 1024;
+
+/// Time between two looks at a camera that has no picture yet.
+const DEVICE_WAIT: Duration = Duration::from_millis(2);
 
 /// Where a container's bytes come from.
 enum Bytes {
@@ -56,6 +62,8 @@ pub(crate) struct Container {
     bytes: Bytes,
     interrupt: Arc<Interrupt>,
     source_name: String,
+    /// A camera or screen of this machine.
+    is_device: bool,
 }
 
 // SAFETY: a format context may be used from any thread, one at a time; `&mut self` guards every changing call.
@@ -68,8 +76,10 @@ impl Container {
         let source_name = options.source.clone();
         let format = find_format(options.format.as_deref())?;
         interrupt.start_clock();
+        let is_device = options.format.as_deref().is_some_and(device_library::is_device_format);
         let bytes = match &options.custom {
             Some(custom) => Bytes::Custom(ByteStream::open(custom, interrupt)?),
+            None if is_device => Bytes::Protocol,
             None => open_bytes(url, &source_name, interrupt)?,
         };
         // SAFETY: no preconditions.
@@ -81,6 +91,10 @@ impl Container {
         unsafe {
             (*context.as_ptr()).interrupt_callback = interrupt.callback();
             (*context.as_ptr()).pb = bytes.context();
+            if is_device {
+                // Cameras do not ask whether they are to stop: they are asked for pictures instead of being waited for.
+                (*context.as_ptr()).flags |= ffi::AVFMT_FLAG_NONBLOCK;
+            }
         }
         let mut dictionary = Dictionary::new();
         if let Some(custom) = &options.custom {
@@ -92,7 +106,7 @@ impl Container {
         if let (Some(rate), true) = (options.frame_rate, options.format.is_some()) {
             dictionary.set("framerate", &rate.to_string());
         }
-        let target = av::c_string(&ffmpeg_url(url, &bytes));
+        let target = av::c_string(&if is_device { url.to_owned() } else { ffmpeg_url(url, &bytes) });
         interrupt.start_clock();
         log::take_last_error();
         let mut pointer = context.as_ptr();
@@ -101,7 +115,7 @@ impl Container {
         if code < 0 {
             return Err(open_error(code, url, options, interrupt, &bytes));
         }
-        let container = Self { context, bytes, interrupt: Arc::clone(interrupt), source_name };
+        let container = Self { context, bytes, interrupt: Arc::clone(interrupt), source_name, is_device };
         if let Some((name, _)) = dictionary.entries().into_iter().find(|(name, _)| name != "framerate" && name != "pattern_type") {
             let reason = format!("the container {} does not know it", container.format_name());
             return Err(MediaError::BadOption { name, reason, nearest: None });
@@ -204,9 +218,15 @@ impl Container {
     /// The next packet; `Err(code)` with FFmpeg's code at the end and on failure.
     pub(crate) fn read(&mut self, packet: &mut av::AvPacket) -> Result<(), i32> {
         self.interrupt.start_clock();
-        // SAFETY: an open context and an owned packet.
-        let code = unsafe { ffi::av_read_frame(self.as_ptr(), packet.as_mut_ptr()) };
-        if code < 0 { Err(code) } else { Ok(()) }
+        loop {
+            // SAFETY: an open context and an owned packet.
+            let code = unsafe { ffi::av_read_frame(self.as_ptr(), packet.as_mut_ptr()) };
+            if self.is_device && code == ffi::AVERROR(libc::EAGAIN) && !self.interrupt.is_due() {
+                thread::sleep(DEVICE_WAIT);
+                continue;
+            }
+            return if code < 0 { Err(code) } else { Ok(()) };
+        }
     }
 
     /// The error of the byte stream beneath, if it broke.
@@ -265,7 +285,12 @@ fn find_format(name: Option<&str>) -> Result<*const ffi::AVInputFormat, MediaErr
     let Some(name) = name else { return Ok(ptr::null()) };
     let wanted = av::c_string(name);
     // SAFETY: a zero-ended name.
-    let format = unsafe { ffi::av_find_input_format(wanted.as_ptr()) };
+    let mut format = unsafe { ffi::av_find_input_format(wanted.as_ptr()) };
+    if format.is_null() && device_library::is_device_format(name) {
+        device_library::load()?;
+        // SAFETY: as above.
+        format = unsafe { ffi::av_find_input_format(wanted.as_ptr()) };
+    }
     if !format.is_null() {
         return Ok(format);
     }

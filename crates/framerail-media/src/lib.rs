@@ -21,6 +21,7 @@ pub mod custom_io;
 pub mod damage;
 pub mod decoder;
 mod describe;
+mod device_library;
 mod encoder;
 pub mod error;
 pub mod facts;

@@ -59,8 +59,9 @@ impl PlaylistOutput {
         self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
-    fn stem(&self) -> String {
-        self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    /// What names of segments begin with. A percent sign would be a pattern to FFmpeg, and an escape to players.
+    fn prefix(&self) -> String {
+        format!("{}-", self.path.file_stem().unwrap_or_default().to_string_lossy().replace('%', "_"))
     }
 
     fn extension(&self) -> &'static str {
@@ -72,9 +73,7 @@ impl PlaylistOutput {
 
     /// What FFmpeg's muxer is told.
     pub(crate) fn muxer_options(&self) -> Vec<(&'static str, String)> {
-        // A percent sign in a name is no pattern.
-        let stem = self.stem().replace('%', "%%");
-        let name = format!("{stem}-%0{DIGITS}d.{}", self.extension());
+        let name = format!("{}%0{DIGITS}d.{}", self.prefix(), self.extension());
         let mut flags = "+independent_segments+temp_file".to_owned();
         let mut options = vec![
             ("hls_time", self.options.segment.as_secs_f64().to_string()),
@@ -95,7 +94,7 @@ impl PlaylistOutput {
         options.push(("hls_flags", flags));
         if self.options.format == SegmentFormat::FragmentedMp4 {
             options.push(("hls_segment_type", "fmp4".into()));
-            options.push(("hls_fmp4_init_filename", format!("{}-init.mp4", self.stem())));
+            options.push(("hls_fmp4_init_filename", format!("{}init.mp4", self.prefix())));
         }
         options
     }
@@ -103,7 +102,7 @@ impl PlaylistOutput {
     /// Segments and headers of this playlist that lie beside it.
     fn segments(&self) -> Result<Vec<PathBuf>, MediaError> {
         let entries = fs::read_dir(self.folder()).map_err(|error| MediaError::io(&self.path, &error))?;
-        let prefix = format!("{}-", self.stem());
+        let prefix = self.prefix();
         let is_own = |name: &str| {
             let Some(rest) = name.strip_prefix(&prefix) else { return false };
             let rest = rest.strip_suffix(".tmp").unwrap_or(rest);

@@ -31,3 +31,14 @@ fn what_comes_before_the_first_keyframe_is_left_out_and_counted() {
     let from_start = read(&InputOptions { waits_for_keyframe: true, ..options(&folder.path().join("whole.ts")) });
     assert_eq!((from_start.frames.len(), from_start.damage.packets_before_keyframe), (60, 0));
 }
+
+#[test]
+fn devices_are_read_through_the_library_that_is_loaded_for_them() {
+    // No camera is there in tests; FFmpeg's generator of pictures comes from the same library, by the same way.
+    let generator = InputOptions { format: Some("lavfi".into()), ..InputOptions::new("testsrc2=size=160x96:rate=25:duration=1") };
+    let read = read(&generator);
+    assert_eq!((read.frames.len(), read.frames[0].width, read.frames[0].height), (25, 160, 96));
+    let camera = InputOptions { format: Some("v4l2".into()), ..InputOptions::new("/dev/video-none") };
+    let error = framerail_media::Input::open(&camera).err().expect("no such camera").to_string();
+    assert!(error.contains("/dev/video-none: no such file"), "{error}");
+}

@@ -10,7 +10,11 @@ use std::{
 };
 
 use framerail_core::{MediaKind, Packet, SideStream, StreamId, StreamInfo};
-use framerail_media::{MediaWriter, WriteReport, WriterOptions, push::check_push, save_image};
+use framerail_media::{
+    MediaWriter, WriteReport, WriterOptions,
+    push::{check_push, without_password},
+    save_image,
+};
 use framerail_pipeline::{
     ConfigError, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, Options, PlanError, Registry, RegistryError,
     Stage, StageContext, StageError, StagePlan, Work,
@@ -198,7 +202,7 @@ impl Write {
         };
         if self.written.contains(&path) {
             let message =
-                format!("{}: a second stream would overwrite the first; put {{name}} or {{stream}} into the file name", path.display());
+                format!("{}: a second stream would overwrite the first; put {{name}} or {{stream}} into the file name", shown(&path));
             return Err(StageError::new(ErrorKind::Output, message));
         }
         self.written.push(path.clone());
@@ -251,7 +255,7 @@ impl Write {
             counters.pictures_skipped.add(pictures as u64);
             counters.context.notice(format_args!(
                 "{}: the cover picture of {} is left out; pictures=yes keeps it",
-                path.display(),
+                shown(path),
                 info.source
             ));
         }
@@ -324,6 +328,11 @@ impl Write {
         counters.rescaled.add(report.frames_rescaled);
         counters.rounded.add(report.timestamps_rounded);
     }
+}
+
+/// A file's name or an address as messages have it: without secrets.
+fn shown(path: &Path) -> String {
+    without_password(&path.to_string_lossy())
 }
 
 /// Puts the file's name before an error that is only about its encoder.

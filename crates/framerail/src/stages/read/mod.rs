@@ -46,7 +46,7 @@ fn own_spec() -> StageSpec {
     StageSpec::source("read", "reads video from files, folders, patterns, URLs or standard input")
         .details(
             "Several sources are streams of their own. Files are read one after another, or side by side with streams=; live sources \
-             (RTSP, RTP, UDP, SRT, RTMP, and what live=yes says) are read side by side always, and opened again when they fail. \
+             (RTSP, RTP, UDP, SRT, RTMP, cameras of this machine, and what live=yes says) are read side by side always, and opened again when they fail. \
              Frames of live sources that nobody has time for are dropped, counted by stream and place. A folder gives its videos, or its pictures as one \
              stream. Damaged streams are decoded as far as they can be; what was lost is counted.\n\n\
              On a card, one file is cut at its keyframes and decoded by all of the card's engines; frames come out in order and stay in \
@@ -57,7 +57,7 @@ fn own_spec() -> StageSpec {
             ArgumentSpec::required(
                 "source",
                 OptionKind::Text,
-                "file, folder, glob, pattern such as img%04d.png, http(s) or rtsp URL, or - for standard input",
+                "file, folder, glob, pattern such as img%04d.png, http(s) or rtsp URL, camera (/dev/video0), or - for standard input",
             )
             .many(),
         )
@@ -87,7 +87,7 @@ fn own_spec() -> StageSpec {
             .default("off")
             .help("deinterlacing of interlaced frames"),
         )
-        .option(OptionSpec::rate("fps").help("frames per second of pictures or raw video that do not say it"))
+        .option(OptionSpec::rate("fps").help("frames per second of pictures or raw video that do not say it, or to ask a camera for"))
         .option(OptionSpec::text("format").help("FFmpeg's container name, for sources that do not tell by themselves"))
         .option(OptionSpec::key_values("options").help("further options for FFmpeg's demuxer and protocol"))
         .option(OptionSpec::time("timeout").help("longest wait for the source to give something; 10s for live sources, none otherwise"))
@@ -136,9 +136,6 @@ impl ReadPlan {
     fn new(options: &Options, devices: &Arc<Devices>) -> Result<Self, ConfigError> {
         let sources = options.texts("source");
         let sources = expand_sources(&sources).map_err(|error| ConfigError::at("source", &error.message).kind(error.kind))?;
-        for source in &sources {
-            policy::refuse_camera(&source.source).map_err(|error| ConfigError::at("source", &error.message).kind(error.kind))?;
-        }
         let liveness = Liveness::of(options);
         let requests = sources.into_iter().zip(0..).map(|(source, id)| StreamRequest {
             id: StreamId(id),
@@ -147,6 +144,7 @@ impl ReadPlan {
             name: source.name,
         });
         let requests: Vec<StreamRequest> = requests.collect();
+        check_camera_options(options, &requests)?;
         let policy = policy::policy(options, requests.len())?;
         let number = |name: &str| options.optional_integer(name).and_then(|number| u64::try_from(number).ok());
         let mut opener = Opener {
@@ -155,6 +153,7 @@ impl ReadPlan {
             pool: FramePool::new(KEPT_BUFFERS),
             card: None,
             rtsp_transport: options.choice("transport").to_owned(),
+            camera_options: camera_options(options),
         };
         let side_by_side = together(&policy, &requests);
         if opener.input.threads == 0 && side_by_side > 1 {
@@ -262,6 +261,25 @@ fn input_options(options: &Options) -> Result<InputOptions, ConfigError> {
     input.format_options = options.optional_key_values("options").unwrap_or_default().to_vec();
     input.read_timeout = options.optional_time("timeout");
     Ok(input)
+}
+
+/// Refuses options of cameras where there is none.
+fn check_camera_options(options: &Options, requests: &[StreamRequest]) -> Result<(), ConfigError> {
+    let given = ["size", "input_format"].into_iter().find(|name| options.is_given(name));
+    let has_camera = options.is_given("format") || requests.iter().any(|request| policy::is_camera(&request.source));
+    match given.filter(|_| !has_camera) {
+        Some(name) => {
+            Err(ConfigError::at(name, format_args!("`{name}` is for cameras of this machine, such as /dev/video0")).help("leave it out"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What cameras of this machine are asked for, by FFmpeg's names.
+fn camera_options(options: &Options) -> Vec<(String, String)> {
+    let size = options.optional_size("size").map(|(width, height)| ("video_size".to_owned(), format!("{width}x{height}")));
+    let format = options.optional_text("input_format").map(|format| ("input_format".to_owned(), format.to_owned()));
+    size.into_iter().chain(format).collect()
 }
 
 fn deinterlacing(options: &Options) -> Option<(DeinterlaceMethod, bool)> {

@@ -10,12 +10,7 @@ use framerail_core::StreamId;
 use framerail_pipeline::{ErrorKind, StageError, StreamLine, StreamOpener, StreamReader, StreamRequest};
 use parking_lot::Mutex;
 
-use super::{
-    counters::Counters,
-    policy::{self, Liveness},
-    reader::SourceReader,
-    source::Opener,
-};
+use super::{counters::Counters, policy::Liveness, reader::SourceReader, source::Opener};
 use crate::inputs::expand_sources;
 
 /// The source that stands for standard input.
@@ -76,7 +71,6 @@ impl StreamOpener for SourceOpener {
         if one.source == STANDARD_INPUT {
             return Err(StageError::new(ErrorKind::Usage, "standard input cannot be added to a run; start the run with it"));
         }
-        policy::refuse_camera(&one.source)?;
         let is_live = self.liveness.is_live(&one.source);
         let is_file = !is_live && !one.source.contains(['%', ':', '*', '?', '[']);
         if is_file && !Path::new(&one.source).exists() {

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use framerail_pipeline::{ConfigError, DropPolicy, ErrorKind, OnStreamError, OptionSpec, Options, RetryPolicy, StageError, StreamPolicy};
+use framerail_pipeline::{ConfigError, DropPolicy, OnStreamError, OptionSpec, Options, RetryPolicy, StreamPolicy};
 
 /// Schemes of URLs that give frames at their own time.
 const LIVE_SCHEMES: &[&str] = &["rtsp", "rtsps", "rtp", "srtp", "udp", "srt", "rtmp", "rtmps", "rtmpt"];
@@ -58,6 +58,10 @@ pub(super) fn options() -> Vec<OptionSpec> {
         OptionSpec::choice("transport", &[("tcp", "loses nothing"), ("udp", "less delay; what is lost on the way is counted as damage")])
             .default("tcp")
             .help("how RTSP sends its packets"),
+        OptionSpec::size("size")
+            .help("cameras of this machine: width and height to ask for, such as 1280x720; the camera's choice otherwise"),
+        OptionSpec::text("input_format")
+            .help("cameras of this machine: pixel format or codec to ask for, such as mjpeg or yuyv422; the camera's choice otherwise"),
         OptionSpec::switch("stay").default("no").help("goes on when no stream is left, for programs that add streams while it runs"),
     ]
 }
@@ -138,17 +142,8 @@ pub(super) fn is_camera(source: &str) -> bool {
     Path::new(source).file_name().is_some_and(|name| name.to_string_lossy().starts_with("video")) && source.starts_with("/dev/")
 }
 
-/// Refuses cameras of this machine, which FFmpeg reads through a library that is not linked.
-pub(super) fn refuse_camera(source: &str) -> Result<(), StageError> {
-    if !is_camera(source) {
-        return Ok(());
-    }
-    let message = format!(
-        "{source}: cameras of this machine are not read (FFmpeg's libavdevice is not linked); send it through a pipe: \
-         ffmpeg -f v4l2 -i {source} -f nut -c copy - | framerail run 'read - live=yes ! ...', or over RTSP"
-    );
-    Err(StageError::new(ErrorKind::Usage, message))
-}
+/// FFmpeg's name of the format of this machine's cameras.
+pub(super) const CAMERA_FORMAT: &str = "v4l2";
 
 /// The part of a URL before `://`, in lower case.
 pub(super) fn scheme(source: &str) -> Option<String> {
@@ -165,7 +160,7 @@ mod tests {
         assert!(live.iter().all(|source| Liveness::ByName.is_live(source)));
         let files = ["in.mp4", "https://host/clip.mp4", "/dev/stdin", "-", "video0.mp4", "folder/video/x.mkv"];
         assert!(!files.iter().any(|source| Liveness::ByName.is_live(source)));
-        assert!(refuse_camera("/dev/video0").is_err() && refuse_camera("video0.mp4").is_ok());
+        assert!(is_camera("/dev/video0") && !is_camera("video0.mp4"));
         assert!(Liveness::All.is_live("in.mp4") && !Liveness::None.is_live("rtsp://host"));
     }
 }

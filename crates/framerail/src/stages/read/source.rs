@@ -34,6 +34,8 @@ pub(super) struct Opener {
     pub(super) card: Option<Card>,
     /// `tcp` or `udp`.
     pub(super) rtsp_transport: String,
+    /// What cameras of this machine are asked for, by FFmpeg's names.
+    pub(super) camera_options: Vec<(String, String)>,
 }
 
 /// A card that decodes.
@@ -137,6 +139,12 @@ impl Opener {
         if request.is_live {
             options.waits_for_keyframe = true;
             options.read_timeout = options.read_timeout.or(Some(LIVE_TIMEOUT));
+        }
+        if policy::is_camera(&request.source) {
+            options.format.get_or_insert_with(|| policy::CAMERA_FORMAT.to_owned());
+        }
+        if options.format.is_some() {
+            options.format_options.extend(self.camera_options.iter().cloned());
         }
         let is_rtsp = policy::scheme(&request.source).is_some_and(|scheme| scheme == "rtsp" || scheme == "rtsps");
         if is_rtsp && !options.format_options.iter().any(|(name, _)| name == "rtsp_transport") {
