@@ -1,0 +1,137 @@
+//! Sources over HTTP whose connection is cut in the middle.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::{TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use framerail::pipeline::{RunHandle, RunOptions, RunStats, Verdict};
+use framerail_testkit::{ClipSpec, Codec, Container, read_frame_number};
+use parking_lot::Mutex;
+
+const FRAMES: u32 = 60;
+
+/// Far beyond what any step takes.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Serves one file, by ranges too, to any number of connections. Connections break off in the middle of the file.
+struct Server {
+    url: String,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Server {
+    /// Which connections break off: FFmpeg may need several to look around in a file.
+    fn start(breaks_off: fn(usize) -> bool) -> Self {
+        let clip = ClipSpec::new(Codec::H264, Container::Ts).frames(FRAMES).gop(12).make();
+        let bytes = Arc::new(std::fs::read(clip.path()).expect("made"));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}/clip.ts", listener.local_addr().expect("bound"));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        // It ends with the test's process.
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let is_cut = breaks_off(count.fetch_add(1, Ordering::SeqCst));
+                let bytes = Arc::clone(&bytes);
+                // Who has enough hangs up: that is no failure of the server's.
+                thread::spawn(move || drop(answer(stream, &bytes, is_cut)));
+            }
+        });
+        Self { url, connections }
+    }
+}
+
+fn answer(mut stream: TcpStream, bytes: &[u8], is_cut: bool) -> std::io::Result<()> {
+    let mut from = 0;
+    for line in BufReader::new(stream.try_clone()?).lines() {
+        let line = line?.to_ascii_lowercase();
+        if let Some(range) = line.strip_prefix("range: bytes=") {
+            from = range.split('-').next().and_then(|from| from.parse().ok()).unwrap_or(0);
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    let (total, rest) = (bytes.len(), bytes.get(from..).unwrap_or_default());
+    let length = rest.len();
+    write!(
+        stream,
+        "HTTP/1.1 206 Partial Content\r\nContent-Type: video/mp2t\r\nAccept-Ranges: bytes\r\nContent-Length: {length}\r\n\
+         Content-Range: bytes {from}-{}/{total}\r\nConnection: close\r\n\r\n",
+        total.saturating_sub(1)
+    )?;
+    let until = if is_cut { (total / 2).saturating_sub(from) } else { length };
+    // What begins behind the middle comes whole.
+    stream.write_all(rest.get(..until).filter(|part| !part.is_empty()).unwrap_or(rest))
+}
+
+/// Numbers in the pixels, and those of the frames.
+type Seen = Arc<Mutex<Vec<(u64, u64)>>>;
+
+fn start(server: &Server, options: &str) -> (RunHandle, Seen) {
+    let mut planned = framerail::plan(&format!("read {} {options} ! null", server.url)).expect("valid").into_graph().expect("linked");
+    let edge = planned.edges.first().expect("read has a follower").id;
+    let seen = Seen::default();
+    let note = Arc::clone(&seen);
+    planned.graph.probe(
+        edge,
+        Arc::new(move |item| {
+            let number = read_frame_number(item.frame.surface.host().expect("on the host"));
+            note.lock().push((number.expect("a readable number"), item.frame.index));
+            Verdict::Keep
+        }),
+    );
+    (planned.graph.start(RunOptions::default()).expect("started"), seen)
+}
+
+/// Reads the server's file to its end.
+fn read(server: &Server, options: &str) -> (RunStats, Vec<(u64, u64)>) {
+    let (handle, seen) = start(server, options);
+    let outcome = handle.wait();
+    outcome.result.expect("read as far as it goes");
+    let seen = seen.lock().clone();
+    (outcome.stats, seen)
+}
+
+#[test]
+fn a_file_that_breaks_off_is_counted() {
+    let (stats, seen) = read(&Server::start(|_| true), "");
+    assert_eq!(stats.counter("sources_ended_early"), 1);
+    assert!(seen.len() > 10 && seen.len() < FRAMES as usize, "half of it: {}", seen.len());
+}
+
+#[test]
+fn a_file_goes_on_where_it_broke_off_when_ffmpeg_is_told_so() {
+    let server = Server::start(|_| true);
+    let (stats, seen) = read(&server, "options=reconnect=1");
+    assert_eq!((stats.counter("sources_ended_early"), stats.counter("decode_errors")), (0, 0));
+    assert_eq!(seen, (0..u64::from(FRAMES)).map(|number| (number, number)).collect::<Vec<_>>());
+    assert!(server.connections.load(Ordering::SeqCst) >= 2);
+}
+
+#[test]
+fn a_live_source_that_breaks_off_is_opened_again_as_the_same_stream() {
+    let (handle, seen) = start(&Server::start(|number| number == 0), "live=yes drop=none latency=none retry_wait=10ms");
+    let began = Instant::now();
+    // Twice: broken off, and at the end of what the server has.
+    while handle.stats().stream(0).is_none_or(|stream| stream.reconnects < 2) {
+        assert!(began.elapsed() < PATIENCE && !handle.wait_for(Duration::from_millis(20)), "it never came back: {:?}", handle.stats());
+    }
+    handle.stop();
+    let outcome = handle.wait();
+    outcome.result.expect("a stop is no failure");
+    let stream = outcome.stats.stream(0).expect("listed").clone();
+    assert_eq!(stream.frames_read, stream.frames_delivered + stream.frames_dropped, "{stream:?}");
+    assert!(stream.last_error.is_some(), "{stream:?}");
+    let seen = seen.lock();
+    assert!(seen.windows(2).all(|pair| pair[0].1 < pair[1].1), "frame numbers go on: {seen:?}");
+    assert!(seen.iter().any(|(number, _)| *number == u64::from(FRAMES) - 1), "the second connection gives all of it: {seen:?}");
+    assert!(seen.iter().filter(|(number, _)| *number == 0).count() >= 2, "from its start each time: {seen:?}");
+}
