@@ -4,9 +4,10 @@
     python3 torch_stage.py CLIP --workflow loop                    # the same model and batches in a loop over VideoReader
     python3 torch_stage.py CLIP --device cpu --frames 96 --batch 8
 
-The model is that of ssd_workflows.py, and so is what is done with its outputs: thresholds and NMS on the device, boxes to the host. A warm-up
-of two batches comes before the clock. The line: peer, job, clip, version, count (frames), boxes, seconds, frames_per_s, upload_bytes
-and download_bytes (by the run's statistics; pictures stay on the card when both are 0), device_mb (see peers.py).
+The model is that of ssd_workflows.py, and so is what is done with its outputs: thresholds and NMS on the device, boxes to the
+host. A warm-up of two batches comes before the clock. The line: peer, job, clip, version, count (frames), boxes, seconds,
+frames_per_s, upload_bytes and download_bytes (by the run's statistics; pictures stay on the card when both are 0), device_mb
+(see peers.py).
 """
 
 import argparse

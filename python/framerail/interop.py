@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Optional, Tuple
+from typing import Any, Iterable, Optional
 
 import numpy as np
 
@@ -71,14 +71,13 @@ def to_pandas(frames: Iterable[_framerail.FrameItem]) -> Any:
         import pandas
     except ImportError as error:
         raise ImportError("to_pandas needs the package pandas: pip install pandas") from error
-    columns = ["stream", "frame", "seconds", "label", "label_id", "score", "x1", "y1", "x2", "y2", "track_id"]
+    columns = {
+        "stream": "int64", "frame": "int64", "seconds": "float64", "label": "str", "label_id": "int64", "score": "float64",
+        "x1": "float64", "y1": "float64", "x2": "float64", "y2": "float64", "track_id": "Int64",
+    }  # fmt: skip
     rows = [
-        (frame.stream, frame.index, frame.seconds, one.label, one.label_id, one.score, *_edges(one), one.track_id)
+        (frame.stream, frame.index, frame.seconds, one.label, one.label_id, one.score, *one.bbox_xyxy, one.track_id)
         for frame in frames
         for one in frame.detections
     ]
-    return pandas.DataFrame(rows, columns=columns).astype({"track_id": "Int64"})
-
-
-def _edges(found: _framerail.Detection) -> Tuple[float, float, float, float]:
-    return found.bbox_xyxy
+    return pandas.DataFrame(rows, columns=list(columns)).astype(columns)

@@ -13,7 +13,7 @@ from .arrays import handed_over, has_torch
 from .batch import Batch
 from .batch import Mapping as Placing
 from .options import OUTPUTS, Preprocess, bad, choice, dtype_name, real, whole
-from .postprocess import Decoder, tensors_in
+from .postprocess import Decoder
 
 _log = logging.getLogger("framerail")
 
@@ -143,15 +143,16 @@ class ModelRunner:
     def collect(self, token: Any) -> List[List[_framerail.Detection]]:
         """The detections of a batch; waits for it."""
         outputs, batch, done = token
-        stream = self._streams[1] if self._streams else None
-        with self._under(stream):
-            if stream is not None:
-                stream.wait_event(done)
-                for tensor in (*tensors_in(outputs), *tensors_in(batch.data)):
-                    # Memory that the model's queue gave must not be used again before this one is through.
-                    if tensor.is_cuda:
-                        tensor.record_stream(stream)
-            return self._decode(outputs, batch)
+        if self._streams is None:
+            with self._under(None):
+                return self._decode(outputs, batch)
+        work, results = self._streams
+        with self._under(results):
+            results.wait_event(done)
+            found = self._decode(outputs, batch)
+        # The memory of input and outputs goes back to the model's queue: not before what was queued here has read it.
+        work.wait_stream(results)
+        return found
 
 
 def takes_list(model: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 
@@ -53,13 +53,13 @@ class Decoder:
         if result is None:
             return []
         if isinstance(result, Mapping):
-            missing = [name for name in ("boxes",) if name not in result]
-            if missing:
+            if "boxes" not in result:
                 raise ValueError(f"postprocess of {self._name!r}: frame {place} came as a dict without 'boxes'")
             arrays = {name: to_host(value) if name != "labels" else value for name, value in result.items()}
             count = len(arrays["boxes"])
             scores = arrays.get("scores", np.ones(count, np.float32))
-            labels = list(arrays.get("labels", [0] * count))
+            labels = arrays.get("labels", [0] * count)
+            labels = to_host(labels).tolist() if hasattr(labels, "dtype") else list(labels)
             masks = arrays.get("masks")
             return self._made(arrays["boxes"], scores, labels, arrays.get("keypoints"), masks, None)
         if isinstance(result, Sequence) and all(isinstance(one, _framerail.Detection) for one in result):
@@ -206,13 +206,3 @@ def form_of(outputs: Any, depth: int = 0) -> str:
         first = form_of(outputs[0], depth + 1) if outputs and depth < 2 else "nothing"
         return f"a {type(outputs).__name__} of {len(outputs)}" + (f", the first {first}" if outputs else "")
     return f"a {type(outputs).__name__}"
-
-
-def tensors_in(outputs: Any) -> Tuple[Any, ...]:
-    """The tensors in nested lists, dicts and objects with fields."""
-    if isinstance(outputs, Mapping):
-        outputs = list(outputs.values())
-    if isinstance(outputs, (list, tuple)):
-        return tuple(tensor for one in outputs for tensor in tensors_in(one))
-    torch = sys.modules["torch"]
-    return (outputs,) if isinstance(outputs, torch.Tensor) else ()

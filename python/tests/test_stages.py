@@ -70,7 +70,8 @@ def test_a_model_gets_what_a_reader_gives(clip):
         expected = reader[:]
     pictures = []
     pipeline = fr.Pipeline(f"read '{clip}' device=cpu ! torch m batch=7 ! null")
-    pipeline.model("m", lambda batch: pictures.append(batch.copy()), preprocess=options, postprocess=lambda _, batch: [[]] * len(batch), arrays="numpy")
+    nothing = lambda outputs, batch: [[]] * len(batch)  # noqa: E731
+    pipeline.model("m", lambda batch: pictures.append(batch.copy()), preprocess=options, postprocess=nothing, arrays="numpy")
     pipeline.run()
     assert np.array_equal(np.concatenate(pictures), expected)
 
@@ -156,7 +157,12 @@ def test_other_forms_are_named(clip, outputs, words):
 
 @pytest.mark.parametrize(
     "answer, words",
-    [(5, "a int; give a list with an entry"), ([[]], "1 entries for 4 frames"), ([[3]] * 4, "frame 0 came as a list of 1"), ([{}] * 4, "without 'boxes'")],
+    [
+        (5, "a int; give a list with an entry"),
+        ([[]], "1 entries for 4 frames"),
+        ([[3]] * 4, "frame 0 came as a list of 1"),
+        ([{}] * 4, "without 'boxes'"),
+    ],
 )
 def test_what_functions_give_is_checked(clip, answer, words):
     pipeline = fr.Pipeline(f"read '{clip}' device=cpu ! torch m batch=4 ! null")
@@ -222,7 +228,8 @@ def test_sources_of_several_sizes(clip, tmp_path):
 
     for preprocess, expected in ((None, {(96, 128), (128, 160)}), (fr.Preprocess(size=(64, 64)), {(64, 64)})):
         shapes.clear()
-        pipeline = fr.Pipeline(f"read '{clip}' '{other}' device=cpu ! torch m batch=16 ! null").model("m", model, preprocess=preprocess, arrays="numpy")
+        pipeline = fr.Pipeline(f"read '{clip}' '{other}' device=cpu ! torch m batch=16 ! null")
+        pipeline.model("m", model, preprocess=preprocess, arrays="numpy")
         boxes = {}
         pipeline.on("torch", lambda batch, boxes=boxes: boxes.update({batch[0].stream: batch[0].detections[0].bbox_xyxy}))
         pipeline.run()
@@ -429,7 +436,8 @@ def detected(clip, function):
             fr.Detection((1, 2, 3, 4), 0.25, "dog", label_id=4, track_id=8, attributes=attributes),
         ]
 
-    fr.Pipeline(f"read '{clip}' ! sample count=2 every=1 ! null").insert_after("sample", detect).insert_after("detect", function, name="last").run()
+    pipeline = fr.Pipeline(f"read '{clip}' ! sample count=2 every=1 ! null")
+    pipeline.insert_after("sample", detect).insert_after("detect", function, name="last").run()
 
 
 def test_detections_for_supervision(clip):
@@ -447,6 +455,7 @@ def test_detections_for_pandas(clip, tmp_path):
     seen = []
     detected(clip, lambda batch: seen.append(batch.to_pandas()))
     table = pandas.concat(seen)
+    assert fr.to_pandas([]).dtypes.equals(table.dtypes)
     assert table["label"].tolist() == ["cat", "dog"] * 2 and table["frame"].tolist() == [0, 0, 1, 1]
     assert table["track_id"].tolist() == [7, 8] * 2 and table["x2"].tolist() == [64, 3] * 2
 

@@ -107,7 +107,8 @@ def test_scripted_and_compiled_models(clip):
     class TakesList(torch.nn.Module):
         def forward(self, pictures: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
             boxes = torch.tensor([[0.0, 0.0, 8.0, 8.0]])
-            return [{"boxes": boxes, "scores": picture.mean().reshape(1), "labels": torch.ones(1, dtype=torch.int64)} for picture in pictures]
+            labels = torch.ones(1, dtype=torch.int64)
+            return [{"boxes": boxes, "scores": picture.mean().reshape(1), "labels": labels} for picture in pictures]
 
     plain = run(clip, Classifier())
     scores = [one.score for (one,) in plain]
