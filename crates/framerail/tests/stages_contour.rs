@@ -138,3 +138,17 @@ fn options_that_do_not_fit_are_refused() {
     let problem = stages_support::try_run("blur contour_share=0.1 ! collect", clip(Vec::new()), Some(1)).err().expect("refused");
     assert!(problem.contains("shape=contour"), "{problem}");
 }
+
+#[test]
+fn the_example_model_gives_a_contour_of_each_face_of_a_real_clip() {
+    let clip = framerail_testkit::real_clip("carphone_pristine.mp4");
+    let card = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/skin.toml");
+    let text = format!(
+        "read '{}' duration=1s ! infer centerface ! hold ! crop margin=0.1 ! infer '{}' ! blur shape=contour ! null",
+        clip.display(),
+        card.display()
+    );
+    let stats = framerail::run(&text).expect("a whole run").stats;
+    let counters = ["frames_changed", "faces_hidden", "contours_missing", "contours_too_small"].map(|name| stats.counter(name));
+    assert_eq!(counters, [30, 30, 0, 0]);
+}
