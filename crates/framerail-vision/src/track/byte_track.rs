@@ -113,6 +113,10 @@ impl Track {
     }
 }
 
+fn patience(options: &ByteTrackOptions, frames_per_second: f64) -> f64 {
+    (frames_per_second / 30.0 * f64::from(options.track_buffer)).floor()
+}
+
 /// ByteTrack for one stream.
 ///
 /// Source: Y. Zhang et al., ByteTrack: Multi-Object Tracking by Associating Every Detection Box, ECCV 2022, and its published program:
@@ -130,8 +134,12 @@ pub struct ByteTrack {
 impl ByteTrack {
     /// A tracker that knows nothing yet, for frames that come at this rate.
     pub fn new(options: ByteTrackOptions, frames_per_second: f64) -> Self {
-        let patience_frames = (frames_per_second / 30.0 * f64::from(options.track_buffer)).floor();
-        Self { options, patience_frames, tracks: Vec::new(), step: 0, next_id: 1 }
+        Self { options, patience_frames: patience(&options, frames_per_second), tracks: Vec::new(), step: 0, next_id: 1 }
+    }
+
+    /// Other numbers from the next frame on.
+    pub fn set_options(&mut self, options: ByteTrackOptions, frames_per_second: f64) {
+        (self.options, self.patience_frames) = (options, patience(&options, frames_per_second));
     }
 
     /// Takes what was found on the next frame, `frames` after the one before, and gives each its identity if it has one by now.

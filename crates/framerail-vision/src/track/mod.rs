@@ -150,6 +150,18 @@ impl Tracker {
         Self { options, running, things: BTreeMap::new(), waited_frames: 0.0, next_id: 1, stats: TrackerStats::default() }
     }
 
+    /// Changes the algorithm's numbers from the next frame on; tracks stay. Another algorithm is not taken.
+    pub fn set_algorithm(&mut self, algorithm: TrackAlgorithm) {
+        match (&mut self.running, algorithm) {
+            (Running::ByteTrack(tracker), TrackAlgorithm::ByteTrack(options)) => {
+                tracker.set_options(options, self.options.frames_per_second)
+            }
+            (Running::OcSort(tracker), TrackAlgorithm::OcSort(options)) => tracker.set_options(options),
+            _ => return,
+        }
+        self.options.algorithm = algorithm;
+    }
+
     /// Sets `track_id` on what a model found on the next frame; `frames` is the time since the frame before, in frames of the stream's
     /// rate, above 0. Detections without an identity stay. With `coast_frames`, predicted boxes of what was not found are added
     /// (`Held`).

@@ -196,6 +196,11 @@ impl OcSort {
         Self { options, tracks: Vec::new(), step: 0, next_id: 1 }
     }
 
+    /// Other numbers from the next frame on.
+    pub fn set_options(&mut self, options: OcSortOptions) {
+        self.options = options;
+    }
+
     /// Takes what was found on the next frame, `frames` after the one before, and gives each its identity if it has one by now.
     pub fn update(&mut self, observations: &[Observation], frames: f64) -> Vec<Option<u64>> {
         self.step += 1;

@@ -1,6 +1,7 @@
 //! The `track` stage: detections get an identity that lasts over time.
 
 mod clock;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +15,7 @@ use framerail_pipeline::{
 };
 use framerail_vision::{ByteTrackOptions, OcSortOptions, SceneDetector, TrackAlgorithm, Tracker, TrackerOptions, TrackerStats};
 
-use self::clock::FrameClock;
+use self::{clock::FrameClock, settings::TrackSettings};
 use super::{
     hold::cuts::CardHistograms,
     link::{detections_of, input_of},
@@ -240,10 +241,12 @@ struct Track {
     /// Frames without pixels that could be looked at for cuts.
     frames_unseen: u64,
     counters: Option<Counters>,
+    settings: Option<TrackSettings>,
 }
 
 impl Stage for Track {
     fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
+        self.settings = Some(TrackSettings::new(context, &self.plan.options.algorithm));
         self.counters = Some(Counters {
             begun: context.counter("tracks_begun"),
             ended: context.counter("tracks_ended"),
@@ -294,6 +297,7 @@ impl Track {
             cuts: 0,
             frames_unseen: 0,
             counters: None,
+            settings: None,
         }
     }
 
@@ -332,7 +336,17 @@ impl Track {
         Ok(histogram)
     }
 
+    /// Takes over what was changed while it runs, for streams that are there and those to come.
+    fn take_changes(&mut self) {
+        if let Some(settings) = &mut self.settings
+            && settings.take_changes(&mut self.plan.options.algorithm)
+        {
+            self.streams.values_mut().for_each(|stream| stream.tracker.set_algorithm(self.plan.options.algorithm));
+        }
+    }
+
     fn track(&mut self, item: &mut FrameItem, histogram: Option<&framerail_core::Histogram>) {
+        self.take_changes();
         let plan = self.plan;
         let stream = self.streams.entry(item.frame.stream).or_insert_with(|| Self::stream(&plan, FrameClock::new(None)));
         let frames = stream.clock.frames_since_last(&item.frame);
