@@ -27,12 +27,16 @@ const MULTIPART: &str = "multipart/x-mixed-replace; boundary=framerail-picture";
 
 /// The first picture with a larger number than this, waiting until an instant or the end of the run.
 async fn picture_after(site: &Site, stream: StreamId, after: u64, until: Instant) -> Option<Arc<Picture>> {
+    let mut closing = site.closing.subscribe();
     loop {
         let mut latest = site.pictures.want(stream);
         let newer = latest.wait_for(|picture| picture.as_ref().is_some_and(|picture| picture.sequence > after));
         let wake = until.min(Instant::now() + RENEWAL);
-        if let Ok(Ok(picture)) = timeout_at(wake, newer).await {
-            return picture.clone();
+        tokio::select! {
+            newer = timeout_at(wake, newer) => if let Ok(Ok(picture)) = newer {
+                return picture.clone();
+            },
+            _ = closing.wait_for(|closing| *closing) => return None,
         }
         if Instant::now() >= until || !site.is_live() {
             return None;
@@ -44,7 +48,12 @@ async fn picture_after(site: &Site, stream: StreamId, after: u64, until: Instant
 pub(crate) async fn picture(site: &Site, stream: StreamId, after: u64) -> Answer {
     let until = Instant::now() + PICTURE_PATIENCE;
     let Some(picture) = picture_after(site, stream, after, until).await else {
-        let why = site.pictures.failure().unwrap_or_else(|| format!("no frame of stream {stream} came within 3 s"));
+        let failure = site.pictures.failure();
+        if failure.is_none() && after > 0 {
+            // Who has a picture is told that it is still the latest.
+            return answer(StatusCode::NO_CONTENT, "image/jpeg", Reply::Whole(None));
+        }
+        let why = failure.unwrap_or_else(|| format!("no frame of stream {stream} came within 3 s"));
         return with_header(failed(StatusCode::SERVICE_UNAVAILABLE, &why), "retry-after", "1");
     };
     let mut reply = whole("image/jpeg", picture.jpeg.clone());

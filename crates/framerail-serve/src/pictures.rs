@@ -82,6 +82,7 @@ struct State {
     is_closed: bool,
     /// Why there was no picture of the last frame.
     failure: Option<String>,
+    made: u64,
 }
 
 struct Shared {
@@ -158,6 +159,11 @@ impl Pictures {
         latest
     }
 
+    /// Pictures made so far.
+    pub fn made(&self) -> u64 {
+        self.shared.state.lock().made
+    }
+
     /// Why there was no picture of the last frame that was looked at.
     pub(crate) fn failure(&self) -> Option<String> {
         self.shared.state.lock().failure.clone()
@@ -207,6 +213,7 @@ impl Pictures {
         let wanted = state.slots.values().filter(|slot| slot.wanted_until > now).count() as u32;
         let pause = options.rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(1.0 / rate));
         state.failure = made.as_ref().err().cloned();
+        state.made += u64::from(made.is_ok());
         if let Some(slot) = state.slots.get_mut(&stream) {
             // Where the rest is long, streams take turns.
             slot.due = now + pause.max(rest * wanted.saturating_sub(1)).saturating_sub(Duration::from_millis(2));

@@ -44,6 +44,7 @@ pub struct ServeOptions {
 pub struct BoundServer {
     listener: TcpListener,
     address: SocketAddr,
+    is_any_port: bool,
     access: Access,
 }
 
@@ -65,12 +66,17 @@ impl BoundServer {
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let access = Access::new(address, options.token.as_deref(), &options.hosts)?;
-        Ok(Self { listener, address, access })
+        Ok(Self { listener, address, is_any_port: wanted.port() == 0, access })
     }
 
     /// The real address, with the port.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether the port was left to the system, so that nobody knows it yet.
+    pub fn is_any_port(&self) -> bool {
+        self.is_any_port
     }
 
     /// Serves from a thread of its own.

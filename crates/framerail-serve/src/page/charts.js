@@ -46,15 +46,14 @@ export function chart(figure) {
   return (values, now, highest, label, room) => {
     draw(svg, values, highest, room);
     output.textContent = now;
-    const minutes = Math.min(room, values.length) / 60;
-    from.textContent = minutes < 1 ? `${Math.min(room, values.length)} s` : `${minutes.toFixed(0)} min`;
+    from.textContent = `${Math.round(room / 60)} min ago`;
     top.textContent = `top ${label}`;
   };
 }
 
-/** The next of 1, 2, 5, 10, 20, ... that is not below a value: a scale that does not jump about. */
+/** The next round number that is not below a value: a scale that does not jump about. */
 export function rounded(value) {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= value);
+  return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((factor) => factor * power).find((step) => step >= value);
 }

@@ -46,7 +46,7 @@ export class Pictures {
     for (const stream of streams) {
       const card = this.cards.get(stream.id) ?? this.add(stream);
       card.isLive = stream.isLive;
-      card.name.textContent = stream.name;
+      if (card.name.textContent !== stream.name) card.name.textContent = stream.name;
       card.image.alt = `Live picture of ${stream.name}`;
       card.facts.textContent = [stream.facts, card.found].filter(Boolean).join(" · ");
       this.follow(card);
@@ -70,11 +70,9 @@ export class Pictures {
     image.hidden = true;
     frame.append(words, image);
     const caption = document.createElement("figcaption");
-    const [name, facts] = ["name", "facts"].map((className) => {
-      const part = document.createElement("span");
-      part.className = className;
-      return part;
-    });
+    const [name, facts] = [document.createElement("a"), document.createElement("span")];
+    [name.className, facts.className] = ["name", "facts"];
+    name.href = `/frames/${stream.id}.mjpg`;
     caption.append(name, facts);
     figure.append(frame, caption);
     this.container.append(figure);
@@ -119,6 +117,8 @@ export class Pictures {
 
   async load(card) {
     const reply = await fetch(`/frames/${card.id}.jpg?after=${card.after}`);
+    // Nothing new came for a while.
+    if (reply.status === 204) return false;
     if (!reply.ok) {
       const told = await reply.json().catch(() => ({}));
       if (!card.url) card.words.textContent = told.error ?? "no picture";

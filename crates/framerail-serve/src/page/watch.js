@@ -5,6 +5,8 @@ import { Pictures } from "/pictures.js";
 
 const ROOM = 300;
 const SPARK_ROOM = 60;
+const MOST_ENDED = 5;
+const GRAPH_WIDTH = 860;
 const byId = (id) => document.getElementById(id);
 const pictures = new Pictures(byId("pictures"));
 const charts = { rate: chart(byId("chart-rate")), cpu: chart(byId("chart-cpu")), memory: chart(byId("chart-memory")) };
@@ -78,15 +80,19 @@ function rows(body, keys, create) {
   for (const [key, row] of known) {
     if (!keys.includes(key)) row.remove();
   }
-  return keys.map((key) => {
+  const focused = document.activeElement;
+  const made = keys.map((key, place) => {
     let row = known.get(key);
     if (!row) {
       row = create(key);
       row.dataset.key = key;
-      body.append(row);
     }
+    if (body.children[place] !== row) body.insertBefore(row, body.children[place] ?? null);
     return row;
   });
+  // A row that changes its place must not lose the keyboard.
+  if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
+  return made;
 }
 
 function cell(row, className, child) {
@@ -164,7 +170,11 @@ function createStream(key) {
 function showStreams(stats) {
   // Those that have ended come last, the latest first.
   const streams = [...stats.streams].sort((a, b) => ENDED.has(a.state) - ENDED.has(b.state) || (ENDED.has(a.state) ? b.id - a.id : a.id - b.id));
-  const shown = streams.slice(0, 64);
+  const open = streams.filter((stream) => !ENDED.has(stream.state)).length;
+  const shown = streams.slice(0, open + MOST_ENDED);
+  const hidden = streams.length - shown.length + stats.earlier_streams.streams;
+  byId("more-streams").hidden = hidden === 0;
+  setText(byId("more-streams"), `${number(hidden)} more have ended.`);
   const made = rows(byId("streams").tBodies[0], shown.map((stream) => String(stream.id)), createStream);
   const cards = [];
   shown.forEach((stream, place) => {
@@ -254,15 +264,17 @@ function showMessages(report) {
 
 function showOverview(report) {
   const { stats } = report;
+  // The width grows with the run, from a minute to five.
+  const room = Math.min(ROOM, Math.max(60, samples.length));
   const rates = perSecond((sample) => sample.done);
   const top = rounded(Math.max(...rates, 0));
-  charts.rate(rates, rate(now(rates)), top, number(top), ROOM);
+  charts.rate(rates, rate(now(rates)), top, number(top), room);
   const cpu = perSecond((sample) => sample.cpu);
   const cpuTop = Math.max(1, Math.ceil(Math.max(...cpu, 0)));
-  charts.cpu(cpu, now(cpu).toFixed(1), cpuTop, String(cpuTop), ROOM);
+  charts.cpu(cpu, now(cpu).toFixed(1), cpuTop, String(cpuTop), room);
   const memory = samples.map((sample) => sample.memory);
   const memoryTop = rounded(Math.max(...memory, 1));
-  charts.memory(memory, `${megabytes(stats.memory_bytes)}, at most ${megabytes(stats.memory_peak_bytes)}`, memoryTop, megabytes(memoryTop), ROOM);
+  charts.memory(memory, `${megabytes(stats.memory_bytes)}, at most ${megabytes(stats.memory_peak_bytes)}`, memoryTop, megabytes(memoryTop), room);
   const dropped = report.sample.dropped;
   setText(byId("figure-rate"), rate(now(rates)));
   setText(byId("figure-frames"), number(report.sample.done));
@@ -293,6 +305,8 @@ async function showGraph(limiting) {
   image.src = url;
   image.alt = `Graph of the pipeline${limiting ? `; ${limiting} limits the run` : ""}; the table below says the same`;
   await image.decode().catch(() => {});
+  // It shrinks to fit, but stays legible; below that it can be scrolled.
+  image.style.minWidth = `${Math.min(GRAPH_WIDTH, image.naturalWidth)}px`;
   if (old.startsWith("blob:")) URL.revokeObjectURL(old);
 }
 

@@ -15,6 +15,7 @@ mod frames;
 mod hold;
 pub(crate) mod infer;
 mod link;
+mod mjpeg;
 mod mqtt;
 mod null;
 mod publish;
@@ -73,6 +74,7 @@ fn register_all(registry: &mut Registry, devices: &Arc<Devices>) -> Result<(), R
     mqtt::register(registry)?;
     webhook::register(registry)?;
     frames::register(registry)?;
+    mjpeg::register(registry)?;
     null::register(registry)?;
     tee::register(registry)
 }

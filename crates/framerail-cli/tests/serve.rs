@@ -1,0 +1,88 @@
+//! `framerail run --serve`: where it is told, what is refused, and the page in a browser.
+#![cfg(feature = "serve")]
+
+mod common;
+
+use std::{net::TcpListener, path::Path, process::Command};
+
+use common::Place;
+use framerail_testkit::ClipSpec;
+
+/// Where a program says that it serves.
+const TOLD: &str = "watch it at http://";
+
+fn address(told: &str) -> String {
+    let (_, rest) = told.split_once("watch it at ").expect("told");
+    rest.split_whitespace().next().expect("an address").to_owned()
+}
+
+#[test]
+fn an_address_that_cannot_be_had_is_one_line() {
+    let place = Place::new();
+    let clip = ClipSpec::default().make();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = taken.local_addr().expect("bound").to_string();
+    let text = format!("read {} ! write out.mp4", clip.path().display());
+    for (arguments, code, words) in [
+        (vec!["--serve", port.as_str()], 6, "is in use"),
+        (vec!["--serve", "nowhere"], 2, "no address to serve at"),
+        (vec!["--serve", "0.0.0.0:0"], 2, "FRAMERAIL_SERVE_TOKEN"),
+        (vec!["--serve", "127.0.0.1:0", "--serve-token", "short"], 2, "8 to 256"),
+        (vec!["--serve", "127.0.0.1:0", "--serve-view", "blur"], 2, "there are read, write"),
+    ] {
+        let output = place.framerail().args(["run", &text, "--no-progress"]).args(&arguments).run();
+        output.assert_code(code).assert_stderr_contains(words);
+        assert_eq!(output.stderr.lines().count(), 1, "{output}");
+    }
+    place.framerail().args(["run", &text, "--serve-view", "read"]).run().assert_code(2).assert_stderr_contains("--serve");
+    assert!(place.names().is_empty(), "nothing was begun: {:?}", place.names());
+}
+
+#[test]
+fn a_served_run_ends_as_ever() {
+    let place = Place::new();
+    let clip = ClipSpec::default().make();
+    let text = format!("read {} ! write out.mp4", clip.path().display());
+    let output = place.framerail().args(["run", &text, "--serve", "127.0.0.1:0"]).run();
+    output.assert_success().assert_stderr_contains("watch it at http://127.0.0.1:");
+    let long = ClipSpec::default().frames(250).make();
+    let text = format!("read {} realtime=yes stay=yes ! write live.mp4", long.path().display());
+    let mut running = place.framerail().args(["run", &text, "--serve", "127.0.0.1:0"]).start();
+    running.wait_for_stderr(TOLD);
+    running.signal("INT");
+    running.wait().assert_code(130);
+}
+
+/// The browser's tests are as good as missing where there is none: said loudly, and a failure where that is not looked at.
+fn has_browser() -> bool {
+    let found = ["chromium", "chromium-browser", "google-chrome"]
+        .iter()
+        .any(|name| std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file())));
+    let ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
+    assert!(found || !ci, "there is no Chromium; install Debian's package chromium (make setup)");
+    if !found {
+        eprintln!("THE PAGE WAS NOT TESTED: there is no Chromium; install Debian's package chromium (make setup)");
+    }
+    found
+}
+
+#[test]
+fn the_page_works_in_a_browser() {
+    if !has_browser() {
+        return;
+    }
+    let place = Place::new();
+    let clip = ClipSpec::default().frames(3000).size(320, 240).make();
+    let text = format!(
+        "read '{}' realtime=yes stay=yes streams=all ! infer centerface size=192x160 every=5 ! track ! null",
+        clip.path().display()
+    );
+    let mut running = place.framerail().args(["run", &text, "--serve", "127.0.0.1:0", "--no-progress"]).start();
+    running.wait_for_stderr(TOLD);
+    let address = address(&running.stderr());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page.py");
+    let looked = Command::new("python3").arg("-B").arg(script).arg(&address).arg(clip.path()).output().expect("python3 is there");
+    assert!(looked.status.success(), "{}{}", String::from_utf8_lossy(&looked.stdout), String::from_utf8_lossy(&looked.stderr));
+    // The page has stopped the run.
+    running.wait().assert_success();
+}
