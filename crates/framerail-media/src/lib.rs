@@ -50,6 +50,7 @@ pub mod reader;
 mod rotate;
 mod sample_times;
 pub mod scale;
+mod segment_files;
 pub mod sides;
 mod surface;
 pub mod version;

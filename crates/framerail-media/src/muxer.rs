@@ -15,6 +15,7 @@ use crate::{
     encoder::{Demands, VideoTrack},
     error::{is_no_space, nearest},
     interrupt::Interrupt,
+    segment_files::SegmentFiles,
     version,
 };
 
@@ -74,6 +75,8 @@ pub(crate) struct Muxer {
     is_connected: bool,
     /// Asked by FFmpeg as long as the context is there.
     interrupt: Option<Arc<Interrupt>>,
+    /// Looks at the files of a playlist, as long as the context is there.
+    files: Option<Arc<SegmentFiles>>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -103,6 +106,7 @@ impl Muxer {
             segment_format: options.hls.format,
             is_connected: false,
             interrupt: None,
+            files: None,
             warnings: Vec::new(),
         })
     }
@@ -385,6 +389,9 @@ impl Muxer {
                 context.max_interleave_delta = SERVER_INTERLEAVE_MICROS;
                 context.flush_packets = 1;
             }
+            if matches!(place, Place::Playlist { .. }) {
+                self.files = Some(SegmentFiles::watch(context));
+            }
             if (*context.oformat).flags & ffi::AVFMT_NOFILE != 0 {
                 return Ok(());
             }
@@ -488,6 +495,9 @@ impl Muxer {
         let reason = self.interrupt.as_ref().filter(|_| code < 0 || io < 0).and_then(|interrupt| interrupt.reason(&self.path));
         if let Some(reason) = reason {
             return Err(reason);
+        }
+        if let Some(code) = self.files.as_ref().and_then(|files| files.error()) {
+            return Err(self.write_error(code));
         }
         match (code, io) {
             (_, io) if io < 0 && io != ffi::AVERROR_EOF => Err(self.write_error(io)),
