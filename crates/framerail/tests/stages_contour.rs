@@ -152,3 +152,22 @@ fn the_example_model_gives_a_contour_of_each_face_of_a_real_clip() {
     let counters = ["frames_changed", "faces_hidden", "contours_missing", "contours_too_small"].map(|name| stats.counter(name));
     assert_eq!(counters, [30, 30, 0, 0]);
 }
+
+#[test]
+fn a_contour_on_a_card_is_that_of_the_host() {
+    if !framerail::cuda::device_count().is_ok_and(|count| count > 0) {
+        eprintln!("GPU TESTS DID NOT RUN: there is no card");
+        assert!(std::env::var_os("FRAMERAIL_REQUIRE_GPU").is_none(), "FRAMERAIL_REQUIRE_GPU is set, and there is no GPU");
+        return;
+    }
+    let blur = "blur kind=solid color=white shape=contour";
+    let items = || clip(vec![seen(0, 0, vec![face(BOX, left_half(BOX)), face(BOX, None)])]);
+    let (host, card) = (run(&format!("{blur} ! collect"), items()), run(&format!("upload ! {blur} ! download ! collect"), items()));
+    for (x, y) in (0..48).flat_map(|y| (0..64).map(move |x| (x, y))) {
+        assert!(luma(&host, 0)(x, y).abs_diff(luma(&card, 0)(x, y)) <= 1, "{x},{y}");
+    }
+    assert_eq!((card.counter("faces_hidden"), card.counter("contours_missing")), (2, 1));
+    let blur = card.outcome.stats.stages.iter().find(|stage| stage.name == "blur").expect("the stage");
+    // A byte for each pixel of the region.
+    assert!(blur.copies.iter().any(|copy| copy.count == 1 && copy.bytes > 240 && copy.bytes < 3072), "{:?}", blur.copies);
+}
