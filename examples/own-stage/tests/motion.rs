@@ -14,8 +14,11 @@ fn clip() -> Clip {
     ClipSpec::new(Codec::H264, Container::Mp4).frames(FRAMES).make()
 }
 
-/// Runs `read CLIPS ! motion OPTIONS ! null`; gives what hung on the frames behind it, by stream and number.
-fn run(clips: &[&Path], options: &str) -> Result<(RunStats, Vec<(u32, u64, f64)>), String> {
+/// Stream, number and share that moves of each frame behind the stage.
+type Seen = Vec<(u32, u64, f64)>;
+
+/// Runs `read CLIPS ! motion OPTIONS ! null`; gives what hung on the frames behind it.
+fn run(clips: &[&Path], options: &str) -> Result<(RunStats, Seen), String> {
     let mut registry = framerail::registry();
     framerail_motion::register(&mut registry).expect("a new name");
     let clips: Vec<String> = clips.iter().map(|clip| format!("'{}'", clip.display())).collect();
@@ -25,7 +28,7 @@ fn run(clips: &[&Path], options: &str) -> Result<(RunStats, Vec<(u32, u64, f64)>
     plan.link().map_err(|problems| problems.render(false))?;
     let mut planned = plan.into_graph().map_err(|problem| problem.to_string())?;
     let edge = planned.edges.last().expect("null follows").id;
-    let seen: Arc<Mutex<Vec<(u32, u64, f64)>>> = Arc::default();
+    let seen: Arc<Mutex<Seen>> = Arc::default();
     let note = Arc::clone(&seen);
     planned.graph.probe(
         edge,
