@@ -91,10 +91,14 @@ fn placed_text(file: &Path, out: &Path) -> String {
     text.replace("\"zones/", &zones).replace("\"models/", &models)
 }
 
-/// The places below the output folder that a pipeline file writes to.
+/// The places below the output folder that a pipeline file writes to; the folders of those that streams give their names to.
 fn outputs(file: &Path) -> Vec<String> {
     let text = fs::read_to_string(file).expect("readable");
-    text.split("\"out/").skip(1).filter_map(|rest| Some(rest.split('"').next()?.to_owned())).collect()
+    let place = |name: &str| match name.split_once('{') {
+        Some((before, _)) => before.rsplit_once('/').map_or_else(String::new, |(folder, _)| folder.to_owned()),
+        None => name.to_owned(),
+    };
+    text.split("\"out/").skip(1).filter_map(|rest| rest.split('"').next().map(place)).collect()
 }
 
 fn is_filled(path: &Path) -> bool {
@@ -140,7 +144,7 @@ fn every_file_runs_and_writes_what_it_names() {
         for output in outputs(&file) {
             assert!(is_filled(&out.path().join(&output)), "{shown}: there is no {output}");
         }
-        if let Some(servers) = servers {
+        if let Some(servers) = servers.filter(|_| outcome.stats.stage("webhook").is_some()) {
             let posted: usize = servers.http.requests().iter().map(|request| request.frames().len()).sum();
             assert!(posted > 0, "{shown}: nothing was posted");
         }
