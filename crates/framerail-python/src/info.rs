@@ -96,6 +96,7 @@ struct BlurFacesOptions {
     image: Option<String>,
     strength: Option<f32>,
     shape: String,
+    contour_model: Option<String>,
     mask_scale: Option<f32>,
     feather: Option<f32>,
     draw_scores: bool,
@@ -132,8 +133,13 @@ pub fn blur_faces_pipeline(options_json: &str) -> PyResult<String> {
     preset.shape = match given.shape.as_str() {
         "ellipse" => CoverShape::Ellipse,
         "rectangle" => CoverShape::Rectangle,
-        other => return Err(bad("shape", other, "ellipse or rectangle")),
+        "contour" => CoverShape::Contour,
+        other => return Err(bad("shape", other, "ellipse, rectangle or contour")),
     };
+    if given.contour_model.is_some() && preset.shape != CoverShape::Contour {
+        return Err(bad("shape", &given.shape, "contour, or leave contour_model out"));
+    }
+    preset.contour_model = given.contour_model;
     (preset.strength, preset.mask_scale, preset.feather) = (given.strength, given.mask_scale, given.feather);
     (preset.draw_scores, preset.overwrite) = (given.draw_scores, given.overwrite);
     (preset.report, preset.save) = (given.report.map(Into::into), given.save.map(Into::into));
