@@ -49,7 +49,7 @@ def serve(port, clip):
 
 
 def make_clips(folder, source, seconds):
-    """A clip for each stream in H.264 as cameras send it: a minute encoded once, repeated from other places without encoding it again."""
+    """A clip for each stream in H.264 as cameras send it: a minute encoded once, repeated without encoding it again."""
     minute = folder / "minute.mp4"
     inputs = ["-stream_loop", "-1", "-i", source] if source else ["-f", "lavfi", "-i", f"testsrc2=size=640x360:rate={RATE}"]
     picture = f"fps={RATE},scale=640:360,format=yuv420p"
@@ -58,7 +58,7 @@ def make_clips(folder, source, seconds):
     clips = []
     for number in range(STREAMS):
         clip = folder / f"cam{number}.mp4"
-        repeat = ["-stream_loop", "-1", "-ss", str(2 * number), "-i", minute, "-c", "copy", "-t", str(seconds), "-movflags", "+faststart"]
+        repeat = ["-stream_loop", "-1", "-i", minute, "-c", "copy", "-t", str(seconds), "-movflags", "+faststart"]
         subprocess.run(["ffmpeg", "-v", "error", "-y", *repeat, clip], check=True)
         clips.append(clip)
     return clips
