@@ -25,11 +25,22 @@ class Batch(Sequence):
         The frames, in order; ``batch[0]`` and ``for frame in batch`` work as well.
     data : tensor or None
         In a model's ``postprocess``: what the model was given.
+    areas : list
+        Behind ``crop``, ``regions`` or ``tiles``, in a model's ``postprocess``: the part of each frame that the model looked
+        at, (left, top, right, bottom) in pixels of the frame; a frame then stands in ``frames`` once for each of its parts.
+        Else None for each frame.
     """
 
-    def __init__(self, frames: List[_framerail.FrameItem], data: Any = None, mappings: Optional[List[Mapping]] = None):
+    def __init__(
+        self,
+        frames: List[_framerail.FrameItem],
+        data: Any = None,
+        mappings: Optional[List[Mapping]] = None,
+        areas: Optional[List[Optional[Tuple[float, float, float, float]]]] = None,
+    ):
         self.frames = frames
         self.data = data
+        self.areas = [None] * len(frames) if areas is None else areas
         self._mappings = mappings
 
     def __len__(self) -> int:

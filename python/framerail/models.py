@@ -120,7 +120,7 @@ class ModelRunner:
                 stack.enter_context(torch.cuda.stream(stream))
         return stack
 
-    def submit(self, tensor: _framerail.Tensor, frames: List[_framerail.FrameItem], mappings: List[Placing]) -> Any:
+    def submit(self, tensor: _framerail.Tensor, frames: List[_framerail.FrameItem], mappings: List[Placing], areas: List[Any]) -> Any:
         """Calls the model; on a card its work is queued."""
         stream = self._streams[0] if self._streams else None
         done = None
@@ -132,7 +132,7 @@ class ModelRunner:
                 outputs = self._model(list(data) if self._takes_list else data)
             if stream is not None:
                 done = stream.record_event()
-        return outputs, Batch(frames, data, mappings), done
+        return outputs, Batch(frames, data, mappings, areas), done
 
     def _cast(self) -> Any:
         if self._autocast is None:

@@ -117,12 +117,12 @@ class Decoder:
         values = probabilities(to_host(getattr(outputs, "logits", outputs)))
         count = min(self._top_k, values.shape[1])
         found = []
-        for frame, row in zip(batch, values):
+        for frame, area, row in zip(batch, batch.areas, values):
             best = np.argsort(-row, kind="stable")[:count]
             classes = [(self._label(int(number)), float(row[number]), int(number)) for number in best]
             classes = [one for at, one in enumerate(classes) if at == 0 or self._confidence is None or one[1] >= self._confidence]
             (label, score, number) = classes[0]
-            whole = (0.0, 0.0, float(frame.width), float(frame.height))
+            whole = area or (0.0, 0.0, float(frame.width), float(frame.height))
             attributes = [_framerail.Attribute(self._name, classes=classes)]
             is_sure = self._confidence is None or score >= self._confidence
             found.append([_framerail.Detection(whole, score, label, label_id=number, attributes=attributes)] if is_sure else [])

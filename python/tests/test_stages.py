@@ -59,7 +59,7 @@ def test_a_model_sees_batches_and_its_boxes_are_in_frame_pixels(clip, tmp_path):
         assert one.bbox_xyxy == pytest.approx((64, 48, 128, 96)) and one.score == pytest.approx(index / 100)
         assert (one.label, one.label_id, one.attributes) == ("thing", 1, [])
     counters = stage_of(stats, "torch")["counters"]
-    assert counters == {"frames_analysed": 60, "detections": 59, "frames_not_analysed": 0, "calls": 4}
+    assert counters == {"frames_analysed": 60, "detections": 59, "frames_not_analysed": 0, "calls": 4, "parts_analysed": 0}
     frames = [json.loads(line) for line in out.read_text().splitlines()]
     assert sum(len(line.get("detections", [])) for line in frames) == 59
 
@@ -412,6 +412,48 @@ def test_pipelines_run_again_and_stop(long_clip):
     stopped = fr.Pipeline(f"read '{long_clip}' device=cpu ! null")
     stopped.insert_after("read", lambda batch: stopped.stop() if batch[0].index == 20 else None)
     assert 20 <= stopped.run()["stages"][-1]["frames_in"] < 600
+
+
+def test_a_model_looks_at_the_parts_of_frames(clip):
+    boxes = [(0, 0, 8, 8), (64, 48, 104, 88)]
+
+    def detect(batch):
+        for frame in batch:
+            frame.detections = [fr.Detection(box, label="thing") for box in boxes]
+
+    def brightness(pictures):
+        assert pictures.shape[1:] == (3, 16, 16)
+        mean = pictures.mean(axis=(1, 2, 3))
+        return np.stack([mean, 1 - mean], axis=1)
+
+    def inside(outputs, batch):
+        assert [area == pytest.approx(boxes[place % 2]) for place, area in enumerate(batch.areas)] == [True] * len(batch)
+        return [[fr.Detection(tuple(batch.to_frame([4, 4, 8, 8], place)), 0.5, "part")] for place in range(len(batch))]
+
+    for postprocess in ("classes", inside):
+        pipeline = fr.Pipeline(f"read '{clip}' device=cpu ! sample count=4 every=1 ! python detect ! crop ! torch m batch=8 ! null")
+        pipeline.function("detect", detect)
+        options = dict(preprocess=fr.Preprocess(size=16), labels=["light", "dark"], arrays="numpy")
+        pipeline.model("m", brightness, postprocess=postprocess, **options)
+        found = collected(pipeline, "m")
+        counters = stage_of(pipeline.run(), "torch")["counters"]
+        assert (counters["parts_analysed"], counters["frames_analysed"], counters["calls"]) == (8, 0, 1)
+        for index, detections in found:
+            assert [one.bbox_xyxy for one in detections] == boxes and [one.label for one in detections] == ["thing"] * 2
+            (first,), (second,) = (one.attributes for one in detections)
+            if postprocess == "classes":
+                # The first block is the lowest bit of the frame's number.
+                assert (first.model, first.classes[0][0]) == ("m", "light" if index % 2 else "dark") and len(second.classes) == 2
+            else:
+                (part,) = second.parts
+                assert part.bbox_xyxy == pytest.approx((74, 58, 84, 68), abs=1e-3) and first.parts[0].label == "part"
+    tiles = fr.Pipeline(f"read '{clip}' device=cpu ! sample count=2 every=1 ! tiles 64x64 overlap=0 whole=no ! torch m batch=8 ! null")
+    one = {"boxes": np.array([[0.0, 0, 16, 16]]), "scores": np.ones(1), "labels": np.zeros(1, int)}
+    tiles.model("m", lambda pictures: [one] * len(pictures), preprocess=fr.Preprocess(size=16), arrays="numpy")
+    found = collected(tiles, "m")
+    tiles.run()
+    # Four tiles; those one above the other overlap, and what is found in them is brought together.
+    assert [[one.bbox_xyxy for one in detections] for _, detections in found] == [[(0, 0, 64, 96), (64, 0, 128, 96)]] * 2
 
 
 def test_the_example_with_functions_runs(clip, tmp_path, capsys):

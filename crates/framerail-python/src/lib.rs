@@ -17,6 +17,7 @@ mod function_stage;
 mod hosted;
 mod info;
 mod logging;
+mod model_answers;
 mod model_caller;
 mod model_input;
 mod model_stage;

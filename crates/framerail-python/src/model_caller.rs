@@ -12,13 +12,14 @@ use std::{
 };
 
 use framerail::{
-    core::Detection as CoreDetection,
+    core::{BBox, Detection as CoreDetection},
     pipeline::{ErrorKind, FrameItem as PipelineItem, StageError},
     vision::ModelMapping,
 };
 use pyo3::{exceptions::PyValueError, prelude::*, types::PyList};
 
 use crate::{
+    attribute::edges,
     detection::core_list,
     frame_item::FrameItem,
     hosted::attached,
@@ -32,6 +33,8 @@ pub struct Job {
     pub memory: Arc<Memory>,
     pub mappings: Vec<ModelMapping>,
     pub items: Vec<PipelineItem>,
+    /// The part of each frame that is looked at; `None` for the whole.
+    pub areas: Vec<Option<BBox>>,
 }
 
 /// What was found in each frame of a call.
@@ -85,7 +88,8 @@ impl Caller {
     fn submit(&self, py: Python<'_>, job: Job) -> PyResult<Py<PyAny>> {
         let frames = job.items.iter().map(|item| FrameItem::new(py, item)).collect::<PyResult<Vec<_>>>()?;
         let mappings: Vec<_> = job.mappings.iter().map(mapping).collect();
-        Ok(self.runner.bind(py).call_method1("submit", (Tensor::of(job.memory), PyList::new(py, frames)?, mappings))?.unbind())
+        let areas: Vec<_> = job.areas.iter().map(|area| area.as_ref().map(edges)).collect();
+        Ok(self.runner.bind(py).call_method1("submit", (Tensor::of(job.memory), PyList::new(py, frames)?, mappings, areas))?.unbind())
     }
 
     fn collect(&self, py: Python<'_>, token: Py<PyAny>, frames: usize) -> PyResult<Vec<Vec<CoreDetection>>> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use framerail::{
-    core::{Device, Frame, PixelFormat},
+    core::{BBox, Device, Frame, PixelFormat},
     cuda::{
         CudaDevice, CudaError, CudaStream, CudaSurface, DevicePool,
         kernels::{Channels, ConvertJob, TensorSpec, convert_batch},
@@ -66,6 +66,13 @@ struct Card {
     pool: DevicePool,
 }
 
+/// A frame, or a part of it in its pixels.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    pub frame: &'a Frame,
+    pub area: Option<BBox>,
+}
+
 /// What one batch became.
 pub struct ModelBatch {
     /// `[N, C, H, W]` or `[N, H, W, C]`.
@@ -88,41 +95,52 @@ impl ModelInput {
         Ok(Self { options, converter: TensorConverter::new(options)?, card: None, shelf: Vec::new() })
     }
 
-    /// Device and sides of what a frame becomes: frames that agree in this go into one batch.
-    pub fn form(&self, frame: &Frame) -> (Device, [usize; 3]) {
-        (frame.surface.device(), self.options.picture_shape(frame.width, frame.height))
+    /// Device and sides of what a view becomes: those that agree in this go into one batch.
+    pub fn form(&self, view: View<'_>) -> (Device, [usize; 3]) {
+        let frame = view.frame;
+        (frame.surface.device(), self.options_of(view).picture_shape(frame.width, frame.height))
     }
 
-    /// Makes one tensor of frames of one form. On a card the work is queued; the memory's marks order who reads it.
+    /// A part takes the place of the crop that was asked for.
+    fn options_of(&self, view: View<'_>) -> TensorOptions {
+        TensorOptions { crop: view.area.or(self.options.crop), ..self.options }
+    }
+
+    /// Makes one tensor of views of one form. On a card the work is queued; the memory's marks order who reads it.
     ///
     /// # Errors
     /// `Frames` for frames that differ in form or are no pictures, `Vision`, `Cuda`.
-    pub fn convert(&mut self, frames: &[&Frame]) -> Result<ModelBatch, InputError> {
-        let first = frames.first().ok_or_else(|| InputError::Frames("there are no frames to make a tensor of".into()))?;
-        let (device, picture) = self.form(first);
-        if let Some(other) = frames.iter().find(|frame| self.form(frame) != (device, picture)) {
+    pub fn convert(&mut self, views: &[View<'_>]) -> Result<ModelBatch, InputError> {
+        let first = views.first().ok_or_else(|| InputError::Frames("there are no frames to make a tensor of".into()))?;
+        let (device, picture) = self.form(*first);
+        if let Some(other) = views.iter().find(|view| self.form(**view) != (device, picture)) {
+            let (first, other) = (first.frame, other.frame);
             let what = format!(
                 "frames {} and {} differ in size or device; name a size, so that they fit into one tensor",
                 first.index, other.index
             );
             return Err(InputError::Frames(what));
         }
-        let mappings = frames.iter().map(|frame| self.mapping(frame)).collect::<Result<_, _>>()?;
+        let mappings = views.iter().map(|view| self.mapping(*view)).collect::<Result<_, _>>()?;
         let [a, b, c] = picture;
-        let shape = [frames.len(), a, b, c];
+        let shape = [views.len(), a, b, c];
         let memory = match device {
-            Device::Cpu => self.on_host(frames, shape)?,
-            Device::Cuda(_) => self.on_card(frames, shape)?,
+            Device::Cpu => self.on_host(views, shape)?,
+            Device::Cuda(_) => self.on_card(views, shape)?,
         };
         Ok(ModelBatch { memory, mappings })
     }
 
-    fn on_host(&mut self, frames: &[&Frame], shape: [usize; 4]) -> Result<Arc<Memory>, InputError> {
+    fn on_host(&mut self, views: &[View<'_>], shape: [usize; 4]) -> Result<Arc<Memory>, InputError> {
         let dtype = self.options.dtype;
         let picture_bytes = shape.iter().skip(1).product::<usize>() * dtype.size_bytes();
-        let mut bytes = self.host_bytes(picture_bytes * frames.len());
-        for (frame, out) in frames.iter().zip(bytes.chunks_exact_mut(picture_bytes.max(1))) {
-            self.converter.convert(frame, out)?;
+        let mut bytes = self.host_bytes(picture_bytes * views.len());
+        for (view, out) in views.iter().zip(bytes.chunks_exact_mut(picture_bytes.max(1))) {
+            match view.area {
+                // The tables of a part serve it alone.
+                Some(_) => TensorConverter::new(self.options_of(*view))?.convert(view.frame, out)?,
+                None => self.converter.convert(view.frame, out)?,
+            }
         }
         let memory = Arc::new(Memory::of_bytes(bytes, &shape, dtype));
         if self.shelf.len() >= KEPT {
@@ -143,15 +161,18 @@ impl ModelInput {
         vec![0; len]
     }
 
-    fn on_card(&mut self, frames: &[&Frame], shape: [usize; 4]) -> Result<Arc<Memory>, InputError> {
-        let surfaces = frames.iter().map(|frame| picture_of(frame)).collect::<Result<Vec<_>, _>>()?;
-        let Some(first) = surfaces.first() else { return Err(InputError::Frames("there are no frames".into())) };
-        let spec = self.spec(first);
+    fn on_card(&mut self, views: &[View<'_>], shape: [usize; 4]) -> Result<Arc<Memory>, InputError> {
+        let surfaces = views.iter().map(|view| picture_of(view.frame)).collect::<Result<Vec<_>, _>>()?;
+        let (Some(first), Some(view)) = (surfaces.first(), views.first()) else {
+            return Err(InputError::Frames("there are no frames".into()));
+        };
+        let spec = self.spec(*view);
         let card = Card::of(&mut self.card, first.cuda_device())?;
-        let out = card.pool.buffer(spec.picture_bytes() * frames.len())?;
-        let mut jobs = Vec::with_capacity(frames.len());
-        for (place, (frame, surface)) in frames.iter().zip(&surfaces).enumerate() {
-            let plan = self.options.plan(surface.width(), surface.height(), surface.format(), &frame.color)?;
+        let out = card.pool.buffer(spec.picture_bytes() * views.len())?;
+        let mut jobs = Vec::with_capacity(views.len());
+        for (place, (view, surface)) in views.iter().zip(&surfaces).enumerate() {
+            let options = TensorOptions { crop: view.area.or(self.options.crop), ..self.options };
+            let plan = options.plan(surface.width(), surface.height(), surface.format(), &view.frame.color)?;
             let out_offset_bytes = place * spec.picture_bytes();
             jobs.push(ConvertJob { surface, conversion: plan.conversion(), out: &out, out_offset_bytes });
         }
@@ -160,8 +181,8 @@ impl ModelInput {
         Ok(Arc::new(Memory::of_device(out, shape, self.options.dtype)))
     }
 
-    fn spec(&self, surface: &CudaSurface) -> TensorSpec {
-        let (width, height) = self.options.picture_size(surface.width(), surface.height());
+    fn spec(&self, view: View<'_>) -> TensorSpec {
+        let (width, height) = self.options_of(view).picture_size(view.frame.width, view.frame.height);
         let channels = match self.options.channel_order {
             ChannelOrder::Rgb => Channels::Rgb,
             ChannelOrder::Bgr => Channels::Bgr,
@@ -171,9 +192,10 @@ impl ModelInput {
         TensorSpec { width, height, layout: self.options.layout, dtype: self.options.dtype, channels }
     }
 
-    fn mapping(&self, frame: &Frame) -> Result<ModelMapping, VisionError> {
+    fn mapping(&self, view: View<'_>) -> Result<ModelMapping, VisionError> {
+        let frame = view.frame;
         // The mapping is one of geometry only; any format gives it.
-        Ok(self.options.plan(frame.width, frame.height, PixelFormat::Rgb24, &frame.color)?.mapping)
+        Ok(self.options_of(view).plan(frame.width, frame.height, PixelFormat::Rgb24, &frame.color)?.mapping)
     }
 
     /// Device memory that was taken at most, and where; `None` on the host.
@@ -215,7 +237,10 @@ impl FrameConverter {
     /// One tensor of frames of one size on one device, and how each lies in it: scale and offset, across and down.
     fn convert(&self, py: Python<'_>, frames: Vec<PyRef<'_, FrameItem>>) -> PyResult<(Tensor, Vec<Mapping>)> {
         let frames = frames.iter().map(|frame| frame.frame()).collect::<PyResult<Vec<_>>>()?;
-        let made = py.detach(|| self.input.lock().convert(&frames.iter().collect::<Vec<_>>()));
+        let made = py.detach(|| {
+            let views: Vec<View<'_>> = frames.iter().map(|frame| View { frame, area: None }).collect();
+            self.input.lock().convert(&views)
+        });
         let batch = made.map_err(|error| match error {
             InputError::Cuda(error) => errors::cuda(py, &error),
             InputError::Frames(what) => PyValueError::new_err(what),

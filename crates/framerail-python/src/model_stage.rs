@@ -9,19 +9,21 @@ use std::{
 };
 
 use framerail::{
-    core::{Device, Frame, StreamId},
+    core::{Detection as CoreDetection, Device, StreamId},
     cuda::Traffic,
     pipeline::{
         BatchPolicy, ConfigError, CopyKind, Counter, DetectionFormat, DeviceChoice, EdgeFormat, Emitter, ErrorKind, Flow,
-        FrameItem as PipelineItem, Item, LinkContext, Options, PlanError, Stage, StageContext, StageError, StagePlan, Work,
+        FrameItem as PipelineItem, Item, LinkContext, LinkMismatch, Options, PartFormat, PlanError, Stage, StageContext, StageError,
+        StagePlan, Work,
     },
 };
 use pyo3::prelude::*;
 
 use crate::{
     hosted::{at, attached, no_frames, nothing_given},
+    model_answers::{Look, area, looks, put},
     model_caller::{Caller, CallerThread, Job, ended},
-    model_input::{InputError, ModelInput},
+    model_input::{InputError, ModelInput, View},
     options,
     source::Raised,
 };
@@ -79,6 +81,12 @@ impl ModelPlan {
 impl StagePlan for ModelPlan {
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input.ok_or_else(no_frames)?;
+        if let Some(PartFormat::Detections { every }) = &input.parts
+            && *every > 1
+        {
+            let (needs, mend) = ("parts of every frame".into(), "leave out `every=` of the stage before it".into());
+            return Err(PlanError::Link(LinkMismatch { needs, mend }));
+        }
         let missing = || nothing_given("model", &self.name, &format!("pipeline.model({:?}, module)", self.name));
         let runner = self.runner.clone().ok_or_else(missing)?;
         at(input.device, self.place(&runner, input.device)?)?;
@@ -98,7 +106,14 @@ impl StagePlan for ModelPlan {
             max_unanalysed_frames: u32::try_from(self.every - 1).unwrap_or(u32::MAX),
             has_identities: false,
         };
-        Ok(Some(EdgeFormat { detections: Some(detections), ..input.clone() }))
+        // What is said of parts around detections is said of those.
+        let is_of_detections = matches!(input.parts, Some(PartFormat::Detections { .. }));
+        let detections = if is_of_detections { input.detections.clone() } else { Some(detections) };
+        Ok(Some(EdgeFormat { detections, parts: None, ..input.clone() }))
+    }
+
+    fn takes_parts(&self) -> bool {
+        true
     }
 
     fn batch(&self) -> BatchPolicy {
@@ -117,7 +132,7 @@ impl StagePlan for ModelPlan {
         let Self { name, raised, batch, every, depth, .. } = *self;
         let caller = Caller { runner, raised, depth };
         let stage = ModelStage {
-            name,
+            name: name.into(),
             input,
             batch,
             every: every as u64,
@@ -135,19 +150,20 @@ impl StagePlan for ModelPlan {
 struct Counters {
     context: StageContext,
     analysed: Counter,
+    parts: Counter,
     detections: Counter,
     failed: Counter,
     calls: Counter,
 }
 
-/// Items of one batch, with the places of the frames of each call among them.
+/// Items of one batch, with what was looked at in each call.
 struct UnderWay {
     items: Vec<Item>,
-    calls: VecDeque<Vec<usize>>,
+    calls: VecDeque<Vec<Look>>,
 }
 
 struct ModelStage {
-    name: String,
+    name: Arc<str>,
     input: ModelInput,
     batch: usize,
     every: u64,
@@ -165,6 +181,7 @@ impl Stage for ModelStage {
         self.counters = Some(Counters {
             context: context.clone(),
             analysed: context.counter("frames_analysed"),
+            parts: context.counter("parts_analysed"),
             detections: context.counter("detections"),
             failed: context.counter("frames_not_analysed"),
             calls: context.counter("calls"),
@@ -182,14 +199,14 @@ impl Stage for ModelStage {
         let mut chosen = Vec::new();
         for (place, item) in items.iter().enumerate() {
             match item {
-                Item::Frame(item) if self.is_due(item.frame.stream) => chosen.push(place),
+                Item::Frame(item) if self.is_due(item.frame.stream) => chosen.extend(looks(item, place)),
                 Item::StreamEnd(end) => drop(self.seen.remove(&end.id)),
                 _ => {}
             }
         }
         let mut batch = UnderWay { items, calls: VecDeque::new() };
-        for places in self.calls_of(&batch.items, &chosen) {
-            self.submit(&mut batch, places)?;
+        for looks in self.calls_of(&batch.items, &chosen) {
+            self.submit(&mut batch, looks)?;
         }
         self.under_way.push_back(batch);
         while self.under_way.len() > self.depth {
@@ -204,9 +221,11 @@ impl Stage for ModelStage {
 
     fn idle(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
         let Some(mut batch) = self.under_way.pop_front() else { return Ok(Flow::More) };
-        while let Some(places) = batch.calls.pop_front() {
-            self.collect(&mut batch.items, &places)?;
+        let mut answers = Vec::new();
+        while let Some(looks) = batch.calls.pop_front() {
+            answers.extend(looks.iter().copied().zip(self.collect()?));
         }
+        put(&self.name, &mut batch.items, answers);
         if let Some(counters) = &self.counters {
             count_traffic(&counters.context, Traffic::take());
             if let Some((device, bytes)) = self.input.device_bytes() {
@@ -235,38 +254,38 @@ impl ModelStage {
         (*seen - 1).is_multiple_of(self.every)
     }
 
-    /// The chosen frames in groups that become one tensor each.
-    fn calls_of(&self, items: &[Item], chosen: &[usize]) -> Vec<Vec<usize>> {
-        let form = |place: &usize| frame_of(items, *place).map(|frame| self.input.form(frame));
+    /// What was chosen, in groups that become one tensor each.
+    fn calls_of(&self, items: &[Item], chosen: &[Look]) -> Vec<Vec<Look>> {
+        let form = |look: &Look| view_of(items, *look).map(|view| self.input.form(view));
         let alike = chosen.chunk_by(|a, b| form(a) == form(b));
-        alike.flat_map(|group| group.chunks(self.batch)).map(<[usize]>::to_vec).collect()
+        alike.flat_map(|group| group.chunks(self.batch)).map(<[Look]>::to_vec).collect()
     }
 
-    /// Puts frames to work.
-    fn submit(&mut self, batch: &mut UnderWay, places: Vec<usize>) -> Result<(), StageError> {
-        let frames: Vec<&Frame> = places.iter().filter_map(|place| frame_of(&batch.items, *place)).collect();
-        let made = match self.input.convert(&frames) {
+    /// Puts frames, or parts of them, to work.
+    fn submit(&mut self, batch: &mut UnderWay, looks: Vec<Look>) -> Result<(), StageError> {
+        let views: Vec<View<'_>> = looks.iter().filter_map(|look| view_of(&batch.items, *look)).collect();
+        let areas = views.iter().map(|view| view.area).collect();
+        let made = match self.input.convert(&views) {
             Ok(made) => made,
             Err(InputError::Cuda(error)) => return Err(StageError::new(ErrorKind::Resource, error)),
-            Err(error) => return self.leave_out(batch, &places, &error),
+            Err(error) => return self.leave_out(batch, &looks, &error),
         };
-        let items = places.iter().filter_map(|place| match batch.items.get(*place) {
-            Some(Item::Frame(item)) => Some((**item).clone()),
-            _ => None,
-        });
-        let job = Job { memory: made.memory, mappings: made.mappings, items: items.collect() };
-        self.thread.as_ref().ok_or_else(ended)?.submit(job)?;
+        let items = looks.iter().filter_map(|look| frame_of(&batch.items, look.place)).cloned().collect();
+        self.thread.as_ref().ok_or_else(ended)?.submit(Job { memory: made.memory, mappings: made.mappings, items, areas })?;
         if let Some(counters) = &self.counters {
             counters.calls.add(1);
+            let parts = looks.iter().filter(|look| look.part.is_some()).count() as u64;
+            counters.parts.add(parts);
+            counters.analysed.add(looks.len() as u64 - parts);
         }
-        batch.calls.push_back(places);
+        batch.calls.push_back(looks);
         Ok(())
     }
 
     /// A frame that cannot be made into the model's input passes as not analysed; in a batch, the others are tried alone.
-    fn leave_out(&mut self, batch: &mut UnderWay, places: &[usize], error: &InputError) -> Result<(), StageError> {
-        if places.len() > 1 {
-            return places.iter().try_for_each(|place| self.submit(batch, vec![*place]));
+    fn leave_out(&mut self, batch: &mut UnderWay, looks: &[Look], error: &InputError) -> Result<(), StageError> {
+        if looks.len() > 1 {
+            return looks.iter().try_for_each(|look| self.submit(batch, vec![*look]));
         }
         if let Some(counters) = &self.counters {
             counters.failed.add(1);
@@ -277,28 +296,26 @@ impl ModelStage {
         Ok(())
     }
 
-    /// Attaches what was found in the frames of the oldest call; waits for it.
-    fn collect(&mut self, items: &mut [Item], places: &[usize]) -> Result<(), StageError> {
+    /// What was found in the oldest call; waits for it.
+    fn collect(&self) -> Result<Vec<Vec<CoreDetection>>, StageError> {
         let found = self.thread.as_ref().ok_or_else(ended)?.collect()?;
         if let Some(counters) = &self.counters {
-            counters.analysed.add(found.len() as u64);
             counters.detections.add(found.iter().map(|detections| detections.len() as u64).sum());
         }
-        for (place, detections) in places.iter().zip(found) {
-            if let Some(Item::Frame(item)) = items.get_mut(*place) {
-                item.detections.extend(detections);
-                item.analysed = true;
-            }
-        }
-        Ok(())
+        Ok(found)
     }
 }
 
-fn frame_of(items: &[Item], place: usize) -> Option<&Frame> {
+fn frame_of(items: &[Item], place: usize) -> Option<&PipelineItem> {
     match items.get(place) {
-        Some(Item::Frame(item)) => Some(&item.frame),
+        Some(Item::Frame(item)) => Some(item),
         _ => None,
     }
+}
+
+fn view_of(items: &[Item], look: Look) -> Option<View<'_>> {
+    let item = frame_of(items, look.place)?;
+    Some(View { frame: &item.frame, area: area(item, look) })
 }
 
 /// Puts what this thread moved and waited for into the statistics of its stage.

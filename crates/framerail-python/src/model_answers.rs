@@ -1,0 +1,98 @@
+//! What a model of Python's found in frames, or in the parts of them that it looked at, put on the frames.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use framerail::{
+    core::{Attribute, AttributeValue, BBox, Detection, ScoredLabel},
+    parts::{FrameParts, PartOf},
+    pipeline::{FrameItem, Item},
+    vision::merge,
+};
+
+/// How far a box may be off the part that it fills, in pixels.
+const FILLS: f32 = 0.01;
+
+/// A frame, by its place among the items, or a part of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    pub place: usize,
+    pub part: Option<usize>,
+}
+
+/// What was found in a part of a frame, by its place; in the whole frame with `None`.
+type FoundInPart = (Option<usize>, Vec<Detection>);
+
+/// What the model is to look at in a frame: its parts, where a stage hung some on it, else the whole.
+pub fn looks(item: &FrameItem, place: usize) -> Vec<Look> {
+    match item.attachments.get::<FrameParts>() {
+        Some(parts) => (0..parts.parts.len()).map(|part| Look { place, part: Some(part) }).collect(),
+        None => vec![Look { place, part: None }],
+    }
+}
+
+/// The part of the frame that is looked at; `None` for the whole.
+pub fn area(item: &FrameItem, look: Look) -> Option<BBox> {
+    item.attachments.get::<FrameParts>()?.parts.get(look.part?).map(|part| part.area)
+}
+
+/// Puts on the frames what was found in each look, and takes their parts off.
+pub fn put(model: &Arc<str>, items: &mut [Item], answers: Vec<(Look, Vec<Detection>)>) {
+    let mut by_frame: BTreeMap<usize, Vec<FoundInPart>> = BTreeMap::new();
+    for (look, found) in answers {
+        by_frame.entry(look.place).or_default().push((look.part, found));
+    }
+    for (place, item) in items.iter_mut().enumerate() {
+        let Item::Frame(item) = item else { continue };
+        let parts = item.attachments.get::<FrameParts>().cloned();
+        item.attachments.remove::<FrameParts>();
+        if let Some(answers) = by_frame.remove(&place) {
+            put_on_frame(model, item, &parts.unwrap_or_default(), answers);
+        }
+    }
+}
+
+fn put_on_frame(model: &Arc<str>, item: &mut FrameItem, parts: &FrameParts, answers: Vec<FoundInPart>) {
+    let mut all = Vec::new();
+    for (part, found) in answers {
+        let part = part.and_then(|part| parts.parts.get(part));
+        let detection = part.and_then(|part| match part.of {
+            PartOf::Detection(index) => item.detections.get_mut(index).map(|detection| (detection, part.area)),
+            _ => None,
+        });
+        match detection {
+            Some((detection, area)) => put_on_detection(model, detection, &area, found),
+            None => {
+                item.analysed = true;
+                all.extend(found);
+            }
+        }
+    }
+    if let Some(options) = &parts.merge {
+        merge(&mut all, options);
+    }
+    item.detections.append(&mut all);
+}
+
+/// What fills the part is the detection itself: what is said of it becomes the detection's attributes. The rest are parts of it.
+fn put_on_detection(model: &Arc<str>, detection: &mut Detection, area: &BBox, found: Vec<Detection>) {
+    let (whole, parts): (Vec<_>, Vec<_>) = found.into_iter().partition(|one| fills(&one.bbox, area));
+    let attribute = |value| Attribute { model: Arc::clone(model), value };
+    for one in whole {
+        if !one.landmarks.is_empty() {
+            detection.attributes.push(attribute(AttributeValue::Landmarks(one.landmarks)));
+        }
+        if one.attributes.is_empty() {
+            let class = ScoredLabel { label: one.label, score: one.score };
+            detection.attributes.push(attribute(AttributeValue::Classes(vec![class])));
+        }
+        detection.attributes.extend(one.attributes);
+    }
+    if !parts.is_empty() {
+        detection.attributes.push(attribute(AttributeValue::Parts(parts)));
+    }
+}
+
+fn fills(bbox: &BBox, area: &BBox) -> bool {
+    let edges = |bbox: &BBox| [bbox.x1, bbox.y1, bbox.x2, bbox.y2];
+    edges(bbox).iter().zip(edges(area)).all(|(edge, of_area)| (edge - of_area).abs() <= FILLS)
+}
