@@ -62,7 +62,7 @@ class Watcher:
 
 
 def run(program, text, way):
-    """Frames per second of a run, and pictures per second of the watcher."""
+    """Frames per second of a run, its processor seconds per frame, and pictures per second of the watcher."""
     with tempfile.TemporaryDirectory() as folder:
         stats = pathlib.Path(folder, "stats.json")
         command = [program, "run", text, "--no-progress", "--stats", stats, *(["--serve", "127.0.0.1:0"] if way != "alone" else [])]
@@ -78,7 +78,7 @@ def run(program, text, way):
     if watcher:
         watcher.join()
     frames = max(stage["frames_in"] for stage in told["stages"])
-    return frames / told["wall_secs"], watcher.pictures / told["wall_secs"] if watcher else 0.0
+    return frames / told["wall_secs"], told["cpu_secs"] / frames, watcher.pictures / told["wall_secs"] if watcher else 0.0
 
 
 def main():
@@ -96,18 +96,21 @@ def main():
             clip.symlink_to(os.path.abspath(options.clip))
         text = f"read {' '.join(map(str, clips))} ! {options.rest}"
         ways = {"alone": [], "served": [], "watched": []}
-        pictures = []
+        costs, pictures = {way: [] for way in ways}, []
         for number in range(options.rounds):
             order = list(ways) if number % 2 == 0 else list(ways)[::-1]
             for way in order:
-                rate, shown = run(options.framerail, text, way)
+                rate, cost, shown = run(options.framerail, text, way)
                 ways[way].append(rate)
+                costs[way].append(cost)
                 pictures += [shown] if way == "watched" else []
-    alone = statistics.median(ways["alone"])
+    alone, cost_alone = statistics.median(ways["alone"]), statistics.median(costs["alone"])
     print(f"{text.replace(str(folder), '')}: medians of {options.rounds} rounds")
     for way, rates in ways.items():
-        median = statistics.median(rates)
-        print(f"{way:8} {median:7.2f} frames/s  {100 * (median / alone - 1):+5.1f}%  (from {min(rates):.2f} to {max(rates):.2f})")
+        median, cost = statistics.median(rates), statistics.median(costs[way])
+        spread = f"(from {min(rates):.2f} to {max(rates):.2f})"
+        print(f"{way:8} {median:7.2f} frames/s  {100 * (median / alone - 1):+5.1f}%  {spread}", end="  ")
+        print(f"{1e3 * cost:7.2f} ms of processor a frame  {100 * (cost / cost_alone - 1):+5.1f}%")
     print(f"pictures shown: {statistics.median(pictures):.1f} a second")
 
 

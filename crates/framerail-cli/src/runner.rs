@@ -10,7 +10,7 @@ use crate::{
     interrupt,
     outputs::{self, GraphFormat},
     progress::Progress,
-    watch::{Watch, WatchArgs, Watched},
+    watch::{Watch, WatchArgs},
 };
 
 /// How often a run is looked at.
@@ -98,7 +98,9 @@ pub fn run(planned: PlannedGraph, args: &RunArgs, progress: Progress) -> Result<
     }
     let outcome = handle.wait();
     drop(guard);
-    watched.map(Watched::close);
+    if let Some(watched) = watched {
+        watched.close();
+    }
     Ok(outcome)
 }
 

@@ -27,7 +27,7 @@ pub struct WatchArgs {
 }
 
 #[cfg(feature = "serve")]
-pub use with_server::{Watch, Watched};
+pub use with_server::Watch;
 
 #[cfg(feature = "serve")]
 mod with_server {
@@ -91,7 +91,7 @@ mod with_server {
 }
 
 #[cfg(not(feature = "serve"))]
-pub use without_server::{Watch, Watched};
+pub use without_server::Watch;
 
 #[cfg(not(feature = "serve"))]
 mod without_server {

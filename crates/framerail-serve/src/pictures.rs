@@ -37,9 +37,9 @@ pub struct PictureOptions {
 }
 
 impl Default for PictureOptions {
-    /// For a page beside a run: small, ten a second, 1.5% of the processors.
+    /// For a page beside a run: small, at most ten a second, 1% of the processors.
     fn default() -> Self {
-        Self { max_side: Some(640), rate: Some(10.0), quality: 80, overlay: true, share: Some(0.015) }
+        Self { max_side: Some(640), rate: Some(10.0), quality: 80, overlay: true, share: Some(0.01) }
     }
 }
 
