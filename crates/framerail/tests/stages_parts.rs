@@ -2,12 +2,21 @@
 
 mod stages_support;
 
+use std::sync::{
+    Arc,
+    mpsc::{Receiver, channel},
+};
+
 use framerail::{
     core::{AttributeValue, BBox, Detection, DetectionOrigin, Label},
     parts::{FrameAttributes, FrameParts},
-    pipeline::{FrameItem, Item},
+    pipeline::{
+        Description, EdgeFormat, Emitter, Flow, FrameItem, Item, LinkContext, PlanError, RunOptions, Source, StageError, StagePlan,
+        StageSpec, Work, check,
+    },
 };
 use framerail_testkit::models::{SampleModel, bright_segmentation, colour_classifier, colour_embedding, eye_landmarks, spot_detector};
+use parking_lot::Mutex;
 use stages_support::{Ran, end, frame, run, seen, stream, try_run};
 use tempfile::TempDir;
 
@@ -50,7 +59,6 @@ fn spotted(stream: u32, index: u64, squares: &[(usize, usize, usize)]) -> FrameI
     for (x, y, side) in squares {
         (*y..*y + *side).for_each(|row| planes.row(0, row)[*x..*x + *side].fill(235));
     }
-    drop(planes);
     item
 }
 
@@ -65,7 +73,6 @@ fn coloured(item: FrameItem, left: (u8, u8), right: (u8, u8)) -> FrameItem {
         planes.row(2, row)[..16].fill(left.1);
         planes.row(2, row)[16..32].fill(right.1);
     }
-    drop(planes);
     item
 }
 
@@ -156,6 +163,26 @@ fn a_detector_finds_parts_of_detections() {
     assert!(second.attributes.is_empty(), "nothing is there");
     let error = models.refused("crop ! infer @spots ! collect");
     assert!(error.contains("one input size for parts of all sizes") && error.contains("size=320x320"), "{error}");
+}
+
+#[test]
+fn what_is_found_in_detections_may_be_of_the_frame() {
+    let models = Models::new(&[spot_detector(), colour_classifier()]);
+    let mut item = spotted(0, 0, &[(12, 12, 4), (40, 20, 4)]);
+    item.detections = vec![thing([8.0, 8.0, 24.0, 24.0], 0.9, "face", None), thing([8.0, 8.0, 24.0, 24.0], 0.8, "face", None)];
+    let ran = models.run("crop ! infer @spots size=48x48 finds=detections ! collect", one_stream(vec![item]));
+    let found = &frames_of(&ran)[0].detections;
+    assert!(found[..2].iter().all(|face| face.attributes.is_empty()));
+    let spots: Vec<(u32, &str)> = found[2..].iter().map(|spot| (spot.label.id, &*spot.label.name)).collect();
+    assert_eq!(spots, [(2, "spot")], "both saw the same one: {found:?}");
+    for (text, told) in [
+        ("crop ! infer @colour finds=detections ! collect", "colour is a model for classification"),
+        ("infer @spots finds=detections ! collect", "put `crop` before it"),
+        ("track ! crop every=2 ! infer @spots size=32x32 finds=detections ! collect", "leave every= of `crop` out"),
+    ] {
+        let error = models.refused(text);
+        assert!(error.contains(told), "{error}");
+    }
 }
 
 #[test]
@@ -317,6 +344,56 @@ fn what_is_said_is_recorded_and_drawn() {
     let plain = frames_of(&models.run(&format!("{look} ! collect"), items()))[1].frame.surface.host().expect("host").clone();
     let first_row = |surface: &framerail::core::HostSurface| surface.row(0, 4)[..40].to_vec();
     assert_ne!(first_row(drawn[1].frame.surface.host().expect("host")), first_row(&plain), "words in the corner");
+}
+
+/// A source of frames that the test gives one by one.
+#[derive(Clone)]
+struct Gate(Arc<Mutex<Receiver<Item>>>);
+
+impl StagePlan for Gate {
+    fn link(&mut self, _: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+        Ok(Some(EdgeFormat::default()))
+    }
+
+    fn into_work(self: Box<Self>) -> Result<Work, StageError> {
+        Ok(Work::Source(self))
+    }
+}
+
+impl Source for Gate {
+    fn produce(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        let Ok(item) = self.0.lock().recv() else { return Ok(Flow::Done) };
+        out.push(item)?;
+        Ok(Flow::More)
+    }
+}
+
+#[test]
+fn the_confidence_may_be_changed_while_it_runs() {
+    let models = Models::new(&[spot_detector()]);
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("spots.jsonl");
+    let (give, gate) = channel();
+    let gate = Gate(Arc::new(Mutex::new(gate)));
+    let mut registry = framerail::registry();
+    registry
+        .register_with(StageSpec::source("gate", "gives what the test gives"), move |_| Ok(Box::new(gate.clone())))
+        .expect("a new name");
+    let text = models.text(&format!("gate ! infer @spots ! save {}", path.display()));
+    let mut plan = check(&Description::parse(&text).expect("well formed"), &registry).expect("known stages");
+    plan.link().expect("fitting stages");
+    let run = plan.into_graph().expect("linked").graph.start(RunOptions::default()).expect("started");
+    // A setting is there once its stage has started.
+    while run.set_setting("infer", "confidence", 1.0).is_err() {
+        std::thread::yield_now();
+    }
+    let confidence = run.settings().into_iter().find(|setting| setting.name == "confidence").expect("just set");
+    assert_eq!((confidence.initial, confidence.value, run.settings().len()), (0.6, 1.0, 2));
+    one_stream(vec![spotted(0, 0, &[(12, 12, 4)])]).into_iter().for_each(|item| give.send(item).expect("it runs"));
+    drop(give);
+    let outcome = run.wait();
+    outcome.result.expect("runs");
+    assert_eq!((outcome.stats.counter("frames_analysed"), outcome.stats.counter("detections")), (1, 0), "nothing is as sure");
 }
 
 #[test]

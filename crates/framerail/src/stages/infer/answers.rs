@@ -5,10 +5,22 @@ use std::sync::Arc;
 use framerail_core::{Attribute, AttributeValue, BBox, Detection, Label, Point};
 use framerail_infer::{Description, Prediction};
 use framerail_pipeline::FrameItem;
-use framerail_vision::merge;
+use framerail_vision::{MatchMetric, MergeOptions, MergeRule, merge};
 
 use super::kept::KeptAttributes;
 use crate::parts::{FrameAttributes, FrameParts, PartOf};
+
+/// What becomes of the finds of a detector that looks at detections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finds {
+    /// Parts of the detection.
+    Parts,
+    /// Detections of the frame.
+    Detections,
+}
+
+/// Overlap from which of two finds in neighbouring detections the better one stays.
+const SAME_FIND: f32 = 0.5;
 
 /// How answers are put on frames.
 #[derive(Clone, Debug)]
@@ -21,6 +33,8 @@ pub(super) struct Answers {
     pub(super) thing: Option<Label>,
     /// Whether a frame that it looked at has been seen as a whole by those that find things.
     pub(super) marks_analysed: bool,
+    /// What is found in detections.
+    pub(super) finds: Finds,
 }
 
 /// What was put on a frame.
@@ -48,12 +62,16 @@ impl Answers {
         for (place, prediction) in answers {
             let part = place.and_then(|place| parts.parts.get(place)).map(|part| (&part.of, part.area));
             match part {
-                Some((PartOf::Detection(index), _)) => self.put_on_detection(item, *index, prediction, &mut put, kept),
+                Some((PartOf::Detection(index), _)) if self.finds == Finds::Parts => {
+                    self.put_on_detection(item, *index, prediction, &mut put, kept)
+                }
                 other => self.find(item, other, prediction, &mut found, &mut put),
             }
         }
         put.kept = kept.put(item, &parts.kept);
-        if let Some(options) = &parts.merge {
+        let in_detections = MergeOptions { rule: MergeRule::Suppress, metric: MatchMetric::Iou, threshold: SAME_FIND, by_class: true };
+        let merging = parts.merge.or((self.finds == Finds::Detections).then_some(in_detections));
+        if let Some(options) = &merging {
             put.merged = merge(&mut found, options) as u64;
         }
         put.detections += found.len() as u64;

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 pub(crate) use self::model::{ModelInput, SharedModels};
 use self::{
-    answers::Answers,
+    answers::{Answers, Finds},
     kept::KeptAttributes,
     model::{ANY_SIZE, Model},
     output::output,
@@ -53,6 +53,14 @@ fn spec() -> StageSpec {
             OptionSpec::text("size").default("auto").help("model input: auto (the card's), full, WIDTHxHEIGHT, 50%, or the longest side"),
         )
         .option(OptionSpec::integer("every", 1..=1000).default(1).unit("frames").help("look at every Nth frame; `hold` fills in between"))
+        .option(
+            OptionSpec::choice(
+                "finds",
+                &[("parts", "parts of the detection that was looked at"), ("detections", "detections of the frame, such as for `blur`")],
+            )
+            .default("parts")
+            .help("behind `crop`: what a detector's finds become"),
+        )
         .option(
             OptionSpec::integer("batch", 1..=256)
                 .default("auto")
@@ -107,6 +115,8 @@ struct InferPlan {
     /// Shared with the source, which may make inputs for it.
     model: Arc<Mutex<Model>>,
     every: u64,
+    /// What the user said of what is found in parts around detections.
+    finds: Option<Finds>,
     workers: usize,
     max_wait: Option<std::time::Duration>,
     /// How answers are put on frames; known after linking.
@@ -140,7 +150,9 @@ impl InferPlan {
         let choice = devices.choice(DeviceChoice::of(options)?);
         let model = Model::new(detector, count("batch"), devices, choice);
         let max_wait = options.optional_time("max_wait");
-        Ok(Self { name, model, every, workers, max_wait, answers: None, looks_at_parts: false, keeps_tracks: false })
+        let finds = if options.choice("finds") == "detections" { Finds::Detections } else { Finds::Parts };
+        let finds = options.is_given("finds").then_some(finds);
+        Ok(Self { name, model, every, finds, workers, max_wait, answers: None, looks_at_parts: false, keeps_tracks: false })
     }
 }
 
@@ -149,7 +161,7 @@ impl StagePlan for InferPlan {
         let input = input_of(input)?;
         let mut model = self.model.lock();
         let predictor = model.load(input.device, input.size.filter(|_| input.parts.is_none()))?;
-        let (format, answers) = output(predictor, input, self.every)?;
+        let (format, answers) = output(predictor, input, self.every, self.finds)?;
         let warm_size = match (predictor.has_fixed_input(), &input.parts) {
             (true, _) => Some(input.size.unwrap_or(ANY_SIZE)),
             (false, None) => input.size,

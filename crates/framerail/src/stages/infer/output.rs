@@ -6,14 +6,19 @@ use framerail_core::Label;
 use framerail_infer::{ModelCard, Predictor, Task};
 use framerail_pipeline::{DetectionFormat, EdgeFormat, LinkMismatch, PartFormat, PlanError};
 
-use super::answers::Answers;
+use super::answers::{Answers, Finds};
 
 fn mismatch(needs: String, mend: &str) -> PlanError {
     PlanError::Link(LinkMismatch { needs, mend: mend.into() })
 }
 
 /// The format behind a model that looks at every `every`th frame, and how its answers are put on frames.
-pub(super) fn output(predictor: &Predictor, input: &EdgeFormat, every: u64) -> Result<(EdgeFormat, Answers), PlanError> {
+pub(super) fn output(
+    predictor: &Predictor,
+    input: &EdgeFormat,
+    every: u64,
+    finds: Option<Finds>,
+) -> Result<(EdgeFormat, Answers), PlanError> {
     let (card, task) = (predictor.card(), predictor.task());
     let mut output = EdgeFormat { parts: None, ..input.clone() };
     let first_label = input.detections.as_ref().map_or(0, |found| found.labels.len());
@@ -24,7 +29,13 @@ pub(super) fn output(predictor: &Predictor, input: &EdgeFormat, every: u64) -> R
     let marks_analysed = input.detections.is_none() || task == Task::Detection || finds_by_itself;
     let marks_analysed = marks_analysed && !matches!(input.parts, Some(PartFormat::Detections { .. }));
     let model = Arc::from(card.name.as_str());
-    let answers = Answers { model, first_label, thing: finds_by_itself.then_some(()).map(thing), marks_analysed };
+    let answers = Answers {
+        model,
+        first_label,
+        thing: finds_by_itself.then_some(()).map(thing),
+        marks_analysed,
+        finds: finds.unwrap_or(Finds::Parts),
+    };
     let labels: Vec<String> = match (&input.parts, task) {
         (Some(PartFormat::Detections { .. }), _) if every > 1 => {
             return Err(mismatch("every frame, to look at the parts".into(), "say every=N of `crop` instead, behind `track`"));
@@ -32,6 +43,21 @@ pub(super) fn output(predictor: &Predictor, input: &EdgeFormat, every: u64) -> R
         (Some(PartFormat::Detections { .. } | PartFormat::Regions { .. }), _) if !predictor.has_fixed_input() => {
             let needs = format!("one input size for parts of all sizes, and {} takes that of the picture", card.name);
             return Err(mismatch(needs, "say its input size, such as size=320x320"));
+        }
+        (Some(PartFormat::Detections { every }), Task::Detection) if finds == Some(Finds::Detections) => {
+            if *every > 1 {
+                return Err(mismatch(
+                    "every part in every frame, to find detections of the frame there".into(),
+                    "leave every= of `crop` out",
+                ));
+            }
+            detection_labels(card)
+        }
+        (parts, task) if finds.is_some() && (task != Task::Detection || !matches!(parts, Some(PartFormat::Detections { .. }))) => {
+            return Err(mismatch(
+                format!("a detector and parts around detections for finds=, and {} is a model for {task}", card.name),
+                "leave finds= out, or put `crop` before it",
+            ));
         }
         (Some(PartFormat::Detections { .. }), _) => return Ok((output, answers)),
         (Some(PartFormat::Tiles), task) if task != Task::Detection => {
@@ -51,13 +77,14 @@ pub(super) fn output(predictor: &Predictor, input: &EdgeFormat, every: u64) -> R
         Task::Landmarks => card.output.landmark_count(card),
         _ => 0,
     };
+    let looks_at_detections = matches!(input.parts, Some(PartFormat::Detections { .. }));
     let unanalysed = u32::try_from(every.saturating_sub(1)).unwrap_or(u32::MAX);
     output.detections = Some(match output.detections.take() {
         None => {
             let model = card.name.clone();
             DetectionFormat { model, labels, landmarks, max_unanalysed_frames: unanalysed, ..DetectionFormat::default() }
         }
-        Some(earlier) if earlier.max_unanalysed_frames != unanalysed => {
+        Some(earlier) if earlier.max_unanalysed_frames != unanalysed && !looks_at_detections => {
             let told = format!("detections on the same frames as its own; {} has them on others", earlier.model);
             return Err(mismatch(told, "give both `infer` stages the same every="));
         }
