@@ -110,7 +110,7 @@ fn every_kind_keeps_to_the_contour() {
     for kind in ["gaussian", "box", "mosaic cell=6", "solid color=white"] {
         let mut item = seen(0, 0, vec![face(BOX, left_half(BOX))]);
         let mut planes = item.frame.surface.host_mut().expect("on the host").planes_mut().expect("its only holder");
-        let stripes = |x: usize, y: usize| if (x + y) % 2 == 0 { 60 } else { 200 };
+        let stripes = |x: usize, y: usize| if (x + y).is_multiple_of(2) { 60 } else { 200 };
         (0..48).for_each(|y| planes.row(0, y).iter_mut().take(64).enumerate().for_each(|(x, value)| *value = stripes(x, y)));
         let ran = run(&format!("blur kind={kind} shape=contour feather=0 mask_scale=1 ! collect"), clip(vec![item]));
         let at = luma(&ran, 0);
