@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
-# Makes docs/images/contour.jpg: a frame of the demo's clip, as it is, with its mask, covered by an ellipse, and by a contour.
-# scripts/contour_picture.sh [OUT.jpg]
+# Makes docs/images/contour.jpg: part of a frame as it is, with its mask, covered by an ellipse, and by a contour.
+#
+#   scripts/contour_picture.sh CLIP FRAME SIZE PART [OUT.jpg]
+#
+# SIZE is what the frame is scaled to (WxH), so that lines are thin in it, PART what is shown of that (W:H:X:Y).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export FRAMERAIL_HOME=${FRAMERAIL_HOME:-$PWD/.framerail}
 program=${FRAMERAIL:-${CARGO_TARGET_DIR:-target}/release/framerail}
-clip=$FRAMERAIL_HOME/clips/carphone_pristine.mp4
-out=${1:-docs/images/contour.jpg}
-# The frame, three times as large, so that lines are thin in it; and what is shown of it.
-frame='select=eq(n\,4),scale=528:432:flags=lanczos'
-part=crop=360:400:80:0
+(($# >= 4)) || { sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+clip=$1
+frame="select=eq(n\\,$2),scale=$3:flags=lanczos"
+part=crop=$4
+out=${5:-docs/images/contour.jpg}
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

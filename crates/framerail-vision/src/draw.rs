@@ -152,6 +152,17 @@ mod tests {
     }
 
     #[test]
+    fn a_caption_ends_within_the_frame() {
+        let color = ColorDescription::default();
+        let mut surface = flat(PixelFormat::Rgb24, 200, 60, [0.0; 3]);
+        let options = DrawOptions { boxes: false, landmarks: false, line_width: Some(1), rgb: Some([255; 3]), ..Default::default() };
+        // "face 87%": 8 letters of 8 pixels, and a pixel on each side.
+        Canvas::new(&mut surface, &color).detections(&[face(190.0, 30.0, 240.0, 50.0)], &options).expect("writable");
+        let lit = |x| rgb_at(&surface, &color, x, 20)[1] > 200.0;
+        assert_eq!([lit(133), lit(134), lit(199)], [false, true, true]);
+    }
+
+    #[test]
     fn a_mask_is_tinted_and_has_an_outline_in_the_colour_of_its_track() {
         let color = ColorDescription::default();
         let mut face = Detection { track_id: Some(2), landmarks: Vec::new(), ..face(10.0, 8.0, 50.0, 40.0) };

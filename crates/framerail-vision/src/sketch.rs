@@ -196,14 +196,16 @@ impl Sketch {
         }
     }
 
-    /// Text on a filled bar above a box, or below its top edge where there is no room above.
+    /// Text on a filled bar above a box, or below its top edge where there is no room above; whole where the frame is wide enough.
     fn caption(&mut self, bbox: &BBox, text: &str, rgb: [u8; 3], scale: u32) {
         let (width, height) = text_size(text, scale);
         let pad = scale as f32;
         let bar_height = height as f32 + 2.0 * pad;
         let top = if bbox.y1 >= bar_height { bbox.y1.floor() - bar_height } else { bbox.y1.floor().max(0.0) };
-        let left = bbox.x1.floor().clamp(0.0, (self.width as f32 - 1.0).max(0.0));
-        self.fill(&BBox::from_xyxy(left, top, left + width as f32 + 2.0 * pad, top + bar_height), rgb, 255);
+        let bar_width = width as f32 + 2.0 * pad;
+        // Moved to the left where it would not end within the frame.
+        let left = bbox.x1.floor().clamp(0.0, (self.width as f32 - bar_width).max(0.0));
+        self.fill(&BBox::from_xyxy(left, top, left + bar_width, top + bar_height), rgb, 255);
         let ink = if luma(rgb) > 128.0 { [0; 3] } else { [255; 3] };
         self.text((left + pad) as i64, (top + pad) as i64, text, ink, scale);
     }
