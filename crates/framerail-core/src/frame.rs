@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ColorDescription, CoreError, FramePool, Pts, Rational, StreamId, Surface, TimeBase};
+use crate::{ColorDescription, CoreError, FramePool, HostSurface, Pts, Rational, StreamId, Surface, TimeBase};
 
 /// Clockwise turn that a picture needs for display.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -101,6 +101,26 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// A picture by itself: the first of stream 0, at time 0 in microseconds, upright, of square pixels, whose colour nobody has stated.
+    pub fn of(surface: HostSurface) -> Self {
+        Self {
+            width: surface.width(),
+            height: surface.height(),
+            surface: Surface::Host(surface),
+            stream: StreamId(0),
+            index: 0,
+            pts: Pts(0),
+            duration: None,
+            time_base: TimeBase::MICROS,
+            color: ColorDescription::default(),
+            sample_aspect_ratio: None,
+            rotation: Rotation::None,
+            field_order: FieldOrder::default(),
+            is_keyframe: true,
+            status: FrameStatus::Ok,
+        }
+    }
+
     /// Presentation time in seconds.
     pub fn seconds(&self) -> f64 {
         self.pts.seconds(self.time_base)
@@ -129,22 +149,7 @@ mod tests {
 
     fn gray_frame(pool: &FramePool) -> Frame {
         let surface = pool.surface(PixelFormat::Gray8, 8, 4).expect("size in range");
-        Frame {
-            surface: Surface::Host(surface),
-            width: 8,
-            height: 4,
-            stream: StreamId(0),
-            index: 0,
-            pts: Pts(0),
-            duration: None,
-            time_base: TimeBase::MICROS,
-            color: ColorDescription::default(),
-            sample_aspect_ratio: None,
-            rotation: Rotation::None,
-            field_order: FieldOrder::Progressive,
-            is_keyframe: true,
-            status: FrameStatus::Ok,
-        }
+        Frame::of(surface)
     }
 
     #[test]

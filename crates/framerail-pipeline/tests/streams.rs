@@ -177,22 +177,7 @@ fn info(request: &StreamRequest) -> Arc<StreamInfo> {
 
 fn frame(stream: StreamId, index: u64, pts: i64) -> FrameItem {
     let surface = FramePool::new(0).surface(PixelFormat::Gray8, 1, 1).expect("size in range");
-    FrameItem::new(Frame {
-        surface: Surface::Host(surface),
-        width: 1,
-        height: 1,
-        stream,
-        index,
-        pts: Pts(pts),
-        duration: None,
-        time_base: TimeBase::MICROS,
-        color: ColorDescription::default(),
-        sample_aspect_ratio: None,
-        rotation: Rotation::None,
-        field_order: FieldOrder::Progressive,
-        is_keyframe: true,
-        status: FrameStatus::Ok,
-    })
+    FrameItem::new(Frame { stream, index, pts: Pts(pts), ..Frame::of(surface) })
 }
 
 fn packet(stream: StreamId) -> Item {

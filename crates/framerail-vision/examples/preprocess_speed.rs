@@ -2,9 +2,7 @@
 
 use std::{error::Error, time::Instant};
 
-use framerail_core::{
-    ColorDescription, FieldOrder, Frame, FramePool, FrameStatus, PixelFormat, Pts, Rotation, StreamId, Surface, TensorLayout, TimeBase,
-};
+use framerail_core::{Frame, FramePool, PixelFormat, TensorLayout};
 use framerail_vision::{ChannelOrder, Fit, Preprocess, Preprocessor, Sampling};
 
 const ROUNDS: usize = 60;
@@ -17,22 +15,7 @@ fn frame(pool: &FramePool, format: PixelFormat, width: u32, height: u32) -> Resu
             *byte = if format.sample_bytes() == 2 && index % 2 == 1 { 1 } else { (index * 7 % 220) as u8 };
         }
     }
-    Ok(Frame {
-        surface: Surface::Host(surface),
-        width,
-        height,
-        stream: StreamId(0),
-        index: 0,
-        pts: Pts(0),
-        duration: None,
-        time_base: TimeBase::MICROS,
-        color: ColorDescription::default(),
-        sample_aspect_ratio: None,
-        rotation: Rotation::None,
-        field_order: FieldOrder::Progressive,
-        is_keyframe: true,
-        status: FrameStatus::Ok,
-    })
+    Ok(Frame::of(surface))
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -5,10 +5,7 @@
 
 use std::{error::Error, time::Instant};
 
-use framerail_core::{
-    ColorDescription, ColorMatrix, DType, FieldOrder, Frame, FramePool, FrameStatus, PixelFormat, Pts, Rotation, StreamId, Surface,
-    TensorLayout, TimeBase,
-};
+use framerail_core::{ColorDescription, ColorMatrix, DType, Frame, FramePool, PixelFormat, TensorLayout};
 use framerail_vision::{ChannelOrder, Fit, Sampling, TensorConverter, TensorOptions};
 
 const ROUNDS: usize = 151;
@@ -23,22 +20,7 @@ fn frame(pool: &FramePool, format: PixelFormat, width: u32, height: u32, seed: u
             *byte = if format.sample_bytes() == 2 && index % 2 == 1 { 1 } else { (noise % 220) as u8 };
         }
     }
-    Ok(Frame {
-        surface: Surface::Host(surface),
-        width,
-        height,
-        stream: StreamId(0),
-        index: 0,
-        pts: Pts(0),
-        duration: None,
-        time_base: TimeBase::MICROS,
-        color: ColorDescription { matrix: ColorMatrix::Bt709, ..Default::default() },
-        sample_aspect_ratio: None,
-        rotation: Rotation::None,
-        field_order: FieldOrder::Progressive,
-        is_keyframe: true,
-        status: FrameStatus::Ok,
-    })
+    Ok(Frame { color: ColorDescription { matrix: ColorMatrix::Bt709, ..Default::default() }, ..Frame::of(surface) })
 }
 
 /// Medians and bests of one case in milliseconds.

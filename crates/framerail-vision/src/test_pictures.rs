@@ -1,8 +1,6 @@
 //! Small pictures for this crate's own tests, in any format.
 
-use framerail_core::{
-    ColorDescription, FieldOrder, Frame, FramePool, FrameStatus, HostSurface, PixelFormat, Pts, Rotation, StreamId, Surface, TimeBase,
-};
+use framerail_core::{ColorDescription, Frame, FramePool, HostSurface, PixelFormat};
 
 use crate::color::{RgbFromSamples, samples_from_rgb};
 
@@ -69,21 +67,6 @@ pub fn rgb_at(surface: &HostSurface, color: &ColorDescription, x: usize, y: usiz
 
 /// A frame around a surface.
 pub fn frame(surface: HostSurface, color: ColorDescription) -> Frame {
-    let (width, height) = (surface.width(), surface.height());
-    Frame {
-        surface: Surface::Host(surface),
-        width,
-        height,
-        stream: StreamId(0),
-        index: 0,
-        pts: Pts(0),
-        duration: None,
-        time_base: TimeBase::MICROS,
-        color,
-        sample_aspect_ratio: None,
-        rotation: Rotation::None,
-        field_order: FieldOrder::Progressive,
-        is_keyframe: true,
-        status: FrameStatus::Ok,
-    }
+    let (_width, _height) = (surface.width(), surface.height());
+    Frame { color, ..Frame::of(surface) }
 }

@@ -5,10 +5,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use framerail_core::{
-    ColorDescription, ColorMatrix, ColorRange, FieldOrder, Frame, FramePool, FrameStatus, PixelFormat, Pts, Rotation, StreamId, Surface,
-    TensorLayout, TimeBase,
-};
+use framerail_core::{ColorDescription, ColorMatrix, ColorRange, Frame, FramePool, PixelFormat, TensorLayout};
 use framerail_vision::{ChannelOrder, Fit, Preprocess, Preprocessor, Sampling, TensorConverter, TensorOptions};
 
 const WIDTH: u32 = 320;
@@ -47,22 +44,7 @@ fn frame(format: PixelFormat, raw: &[u8], color: ColorDescription) -> Frame {
         }
     }
     assert!(rest.is_empty());
-    Frame {
-        surface: Surface::Host(surface),
-        width: WIDTH,
-        height: HEIGHT,
-        stream: StreamId(0),
-        index: 0,
-        pts: Pts(0),
-        duration: None,
-        time_base: TimeBase::MICROS,
-        color,
-        sample_aspect_ratio: None,
-        rotation: Rotation::None,
-        field_order: FieldOrder::Progressive,
-        is_keyframe: true,
-        status: FrameStatus::Ok,
-    }
+    Frame { color, ..Frame::of(surface) }
 }
 
 /// Bilinear with pixel centres at halves, rounded to whole values, as OpenCV's `resize` on 8-bit RGB.

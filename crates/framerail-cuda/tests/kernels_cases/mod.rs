@@ -11,8 +11,7 @@ pub mod scene;
 pub mod turn;
 
 use framerail_core::{
-    AugmentParams, AugmentSpec, ColorDescription, DType, FieldOrder, Frame, FramePool, FrameStatus, HidePlan, Histogram, HostSurface,
-    PixelFormat, Pts, Rotation, StreamId, Stroke, Surface, TimeBase,
+    AugmentParams, AugmentSpec, ColorDescription, DType, Frame, FramePool, HidePlan, Histogram, HostSurface, PixelFormat, Rotation, Stroke,
 };
 use framerail_cuda::kernels::{BoxDecoder, Conversion, PictureBoxes, TensorSpec};
 
@@ -63,23 +62,8 @@ pub fn codes(surface: &HostSurface, component: usize) -> Vec<u16> {
 
 /// A frame around a surface.
 pub fn frame(surface: HostSurface, color: ColorDescription) -> Frame {
-    let (width, height) = (surface.width(), surface.height());
-    Frame {
-        surface: Surface::Host(surface),
-        width,
-        height,
-        stream: StreamId(0),
-        index: 0,
-        pts: Pts(0),
-        duration: None,
-        time_base: TimeBase::MICROS,
-        color,
-        sample_aspect_ratio: None,
-        rotation: Rotation::None,
-        field_order: FieldOrder::Progressive,
-        is_keyframe: true,
-        status: FrameStatus::Ok,
-    }
+    let (_width, _height) = (surface.width(), surface.height());
+    Frame { color, ..Frame::of(surface) }
 }
 
 /// Numbers that look random and are the same on every run.

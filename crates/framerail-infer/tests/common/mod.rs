@@ -6,9 +6,7 @@ use std::{
     process::Command,
 };
 
-use framerail_core::{
-    ColorDescription, FieldOrder, Frame, FramePool, FrameStatus, PixelFormat, Pts, Rotation, StreamId, Surface, TimeBase,
-};
+use framerail_core::{Frame, FramePool, PixelFormat};
 use framerail_infer::{DetectorOptions, SearchPath};
 
 /// The folder that `make setup` fills.
@@ -53,22 +51,7 @@ pub fn raw_frame(format: PixelFormat, width: u32, height: u32, mut bytes: &[u8])
         }
     }
     assert!(bytes.is_empty(), "{} bytes left over", bytes.len());
-    Frame {
-        surface: Surface::Host(surface),
-        width,
-        height,
-        stream: StreamId(0),
-        index: 0,
-        pts: Pts(0),
-        duration: None,
-        time_base: TimeBase::MICROS,
-        color: ColorDescription::default(),
-        sample_aspect_ratio: None,
-        rotation: Rotation::None,
-        field_order: FieldOrder::Progressive,
-        is_keyframe: true,
-        status: FrameStatus::Ok,
-    }
+    Frame::of(surface)
 }
 
 /// Whether there is a card; says so where output is not captured.

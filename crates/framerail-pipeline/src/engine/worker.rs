@@ -261,22 +261,6 @@ pub(super) mod tests {
     /// A one-pixel picture with a number.
     pub(crate) fn gray_item(index: u64) -> Item {
         let surface = FramePool::new(0).surface(PixelFormat::Gray8, 1, 1).expect("size in range");
-        FrameItem::new(Frame {
-            surface: Surface::Host(surface),
-            width: 1,
-            height: 1,
-            stream: StreamId(0),
-            index,
-            pts: Pts(index as i64),
-            duration: None,
-            time_base: TimeBase::MICROS,
-            color: ColorDescription::default(),
-            sample_aspect_ratio: None,
-            rotation: Rotation::None,
-            field_order: FieldOrder::Progressive,
-            is_keyframe: true,
-            status: FrameStatus::Ok,
-        })
-        .into()
+        FrameItem::new(Frame { index, pts: Pts(index as i64), ..Frame::of(surface) }).into()
     }
 }

@@ -310,20 +310,5 @@ pub fn check_metrics(text: &str) -> BTreeMap<String, f64> {
 /// A grey pixel with a number.
 pub fn gray_frame(index: u64) -> FrameItem {
     let surface = FramePool::new(0).surface(PixelFormat::Gray8, 1, 1).expect("size in range");
-    FrameItem::new(Frame {
-        surface: Surface::Host(surface),
-        width: 1,
-        height: 1,
-        stream: StreamId(0),
-        index,
-        pts: Pts(index as i64),
-        duration: None,
-        time_base: TimeBase::MICROS,
-        color: ColorDescription::default(),
-        sample_aspect_ratio: None,
-        rotation: Rotation::None,
-        field_order: FieldOrder::Progressive,
-        is_keyframe: true,
-        status: FrameStatus::Ok,
-    })
+    FrameItem::new(Frame { index, pts: Pts(index as i64), ..Frame::of(surface) })
 }

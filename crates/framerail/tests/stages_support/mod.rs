@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use framerail::{
     core::{
-        BBox, ColorDescription, Detection, DetectionOrigin, FieldOrder, Frame, FramePool, FrameStatus, Label, PixelFormat, Point, Pts,
-        Rational, Rotation, StreamId, StreamInfo, Surface, TimeBase,
+        BBox, ColorDescription, Detection, DetectionOrigin, Frame, FramePool, Label, PixelFormat, Point, Pts, Rational, Rotation, StreamId,
+        StreamInfo, TimeBase,
     },
     pipeline::{
         Closed, Description, DetectionFormat, EdgeFormat, Emitter, Flow, FrameItem, Item, LinkContext, PlanError, Registry, RunOptions,
@@ -52,20 +52,12 @@ pub fn frame(stream: u32, index: u64) -> FrameItem {
     planes.plane(1).fill(128);
     planes.plane(2).fill(128);
     FrameItem::new(Frame {
-        surface: Surface::Host(surface),
-        width: 64,
-        height: 48,
         stream: StreamId(stream),
         index,
         pts: Pts(index as i64 * STEP),
         duration: Some(STEP),
         time_base: TimeBase::new(1, TICKS).expect("positive"),
-        color: ColorDescription::default(),
-        sample_aspect_ratio: None,
-        rotation: Rotation::None,
-        field_order: FieldOrder::Progressive,
-        is_keyframe: true,
-        status: FrameStatus::Ok,
+        ..Frame::of(surface)
     })
 }
 

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use framerail_core::{
-    BBox, ColorDescription, Detection, DetectionOrigin, FieldOrder, Frame, FramePool, FrameStatus, Label, PixelFormat, Pts, Rational,
-    Rotation, Surface, TimeBase,
-};
+use framerail_core::{BBox, Detection, DetectionOrigin, Frame, FramePool, Label, PixelFormat, Pts, Rational, TimeBase};
 use framerail_pipeline::{Closed, StreamEnd};
 
 use super::*;
@@ -16,22 +13,7 @@ const TICKS: i64 = 1000;
 fn frame(stream: u32, index: u64, pts: i64, brightness: u8) -> Frame {
     let mut surface = FramePool::new(1).surface(PixelFormat::Gray8, 64, 48).expect("size in range");
     surface.planes_mut().expect("fresh memory").plane(0).fill(brightness);
-    Frame {
-        surface: Surface::Host(surface),
-        width: 64,
-        height: 48,
-        stream: StreamId(stream),
-        index,
-        pts: Pts(pts),
-        duration: None,
-        time_base: TimeBase::new(1, TICKS).expect("positive"),
-        color: ColorDescription::default(),
-        sample_aspect_ratio: None,
-        rotation: Rotation::None,
-        field_order: FieldOrder::Progressive,
-        is_keyframe: true,
-        status: FrameStatus::Ok,
-    }
+    Frame { stream: StreamId(stream), index, pts: Pts(pts), time_base: TimeBase::new(1, TICKS).expect("positive"), ..Frame::of(surface) }
 }
 
 fn person(x: f32) -> Detection {
