@@ -380,7 +380,7 @@ fn mistakes_in_a_pipeline_are_underlined() {
             "error: confidence=1.5 is out of range; it goes from 0 to 1",
             "  read in.mp4 ! infer centerface confidence=1.5 ! null",
             "                                 ^^^^^^^^^^^^^^",
-            "  help: confidence: least score of a detection; the card's otherwise",
+            "  help: confidence: least score of a detection, or of what is said; the card's otherwise",
         ],
     );
     shown(
