@@ -170,8 +170,8 @@ mod tests {
         assert_eq!(merged(cut.clone(), merge), [(0.0, 100.0, 0.8), (200.0, 240.0, 0.5)]);
         let suppress = MergeOptions { rule: MergeRule::Suppress, ..merge };
         assert_eq!(merged(cut.clone(), suppress), [(0.0, 60.0, 0.8), (200.0, 240.0, 0.5)]);
-        // By IoU these are different things: 20 of 100, and 50 of 95.
-        let by_iou = MergeOptions { metric: MatchMetric::Iou, threshold: 0.6, ..merge };
+        // By IoU these are different things: 20 of 100, 50 of 95, and 55 of 90.
+        let by_iou = MergeOptions { metric: MatchMetric::Iou, threshold: 0.65, ..merge };
         assert_eq!(merged(cut, by_iou).len(), 4);
     }
 
