@@ -193,12 +193,15 @@ class FrameItem:
         Whether a model has looked at this frame.
     detections : list of Detection
         May be changed or replaced by a stage function, and by a callback with batch=1: what it holds afterwards travels on.
+    attributes : list of Attribute
+        What models say of the frame as a whole: its class, its embedding. Changed as `detections` are.
     attachments : dict
         Values of your own that travel with the frame, for stage functions further on. A change is seen by those behind it
         only.
     """
 
     detections: List[Detection]
+    attributes: List[Attribute]
     attachments: Dict[Any, Any]
     @property
     def index(self) -> int: ...

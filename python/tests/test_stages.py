@@ -359,6 +359,7 @@ def test_attributes_and_attachments_travel(clip):
                 )
             ]
             frame.detections[0].attributes.append(fr.Attribute("f", landmarks=[]))
+            frame.attributes = [fr.Attribute("scene", classes=[("yard", 0.5)])]
             frame.attachments["value"] = self.value
 
     marks, seen = Marks({"k": 1}), []
@@ -367,6 +368,7 @@ def test_attributes_and_attachments_travel(clip):
         (frame,) = batch
         (one,) = frame.detections
         seen.append(frame.attachments["value"])
+        assert [(said.model, said.classes) for said in frame.attributes] == [("scene", [("yard", 0.5, 0)])]
         values = {attribute.model: attribute for attribute in one.attributes}
         assert values["a"].classes == [("happy", 0.75, 0), ("sad", 0.25, 3)] and values["b"].landmarks == [(1, 2)]
         assert values["c"].mask.coverage.tolist() == [[0, 255]] and values["d"].embedding.tolist() == [0, 1, 2]
@@ -386,6 +388,11 @@ def test_attributes_and_attachments_travel(clip):
     def wrong_detections(batch):
         batch[0].detections = [3]
 
+    def wrong_attributes(batch):
+        batch[0].attributes = "none"
+
+    with pytest.raises(TypeError, match="'attributes' holds a str"):
+        fr.Pipeline(f"read '{clip}' ! null").insert_after("read", wrong_attributes).run()
     with pytest.raises(TypeError, match="'detections' holds a int"):
         fr.Pipeline(f"read '{clip}' ! null").insert_after("read", wrong_detections).run()
 

@@ -1,6 +1,6 @@
 //! A detection as Python sees it.
 
-use framerail::core::{BBox, Detection as CoreDetection, DetectionOrigin, Label, Point};
+use framerail::core::{Attribute as CoreAttribute, BBox, Detection as CoreDetection, DetectionOrigin, Label, Point};
 use pyo3::{
     exceptions::{PyTypeError, PyValueError},
     prelude::*,
@@ -76,7 +76,6 @@ impl Detection {
             DetectionOrigin::Interpolated => "interpolated",
             DetectionOrigin::Held => "held",
         };
-        let attributes = found.attributes.iter().map(|attribute| Attribute::from_core(py, attribute)).collect::<PyResult<Vec<_>>>()?;
         Ok(Self {
             bbox_xyxy: edges(&found.bbox),
             score: found.score,
@@ -85,7 +84,7 @@ impl Detection {
             landmarks: found.landmarks.iter().map(|point| (point.x, point.y)).collect(),
             track_id: found.track_id,
             origin: origin.to_owned(),
-            attributes: PyList::new(py, attributes)?.into_any().unbind(),
+            attributes: attribute_list(py, &found.attributes)?,
         })
     }
 
@@ -107,9 +106,7 @@ impl Detection {
         };
         let label = Label { id: self.label_id, name: self.label.as_str().into() };
         let landmarks = self.landmarks.iter().map(|(x, y)| Point { x: *x, y: *y }).collect();
-        let attributes = each(self.attributes.bind(py), "attributes", "Attribute", |attribute| {
-            attribute.cast::<Attribute>().ok().map(|attribute| attribute.get().to_core(py))
-        })?;
+        let attributes = core_attributes(self.attributes.bind(py))?;
         Ok(CoreDetection { bbox, score: self.score, label, landmarks, track_id: self.track_id, origin, attributes })
     }
 }
@@ -123,6 +120,21 @@ pub fn core_list(detections: &Bound<'_, PyAny>, option: &str) -> PyResult<Vec<Co
     each(detections, option, "Detection", |detection| {
         detection.cast::<Detection>().ok().map(|detection| detection.try_borrow()?.to_core(py))
     })
+}
+
+/// Attributes as Python's list.
+pub fn attribute_list(py: Python<'_>, attributes: &[CoreAttribute]) -> PyResult<Py<PyAny>> {
+    let attributes = attributes.iter().map(|attribute| Attribute::from_core(py, attribute)).collect::<PyResult<Vec<_>>>()?;
+    Ok(PyList::new(py, attributes)?.into_any().unbind())
+}
+
+/// Attributes for the pipeline.
+///
+/// # Errors
+/// `TypeError` for what is none.
+pub fn core_attributes(attributes: &Bound<'_, PyAny>) -> PyResult<Vec<CoreAttribute>> {
+    let py = attributes.py();
+    each(attributes, "attributes", "Attribute", |attribute| attribute.cast::<Attribute>().ok().map(|attribute| attribute.get().to_core(py)))
 }
 
 fn each<T>(

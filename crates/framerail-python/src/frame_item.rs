@@ -6,6 +6,7 @@ use framerail::{
     core::{DType, Detection as CoreDetection, Device, Frame, FramePool, FrameStatus, HostSurface, Surface, TensorLayout},
     cuda::{CudaError, CudaStream, CudaSurface},
     devices::host_picture,
+    parts::FrameAttributes,
     pipeline::{Arrival, Attachments, FrameItem as PipelineItem},
     vision::{ChannelOrder, TensorConverter, TensorOptions},
 };
@@ -17,7 +18,7 @@ use pyo3::{
 };
 
 use crate::{
-    detection::{Detection, core_list},
+    detection::{Detection, attribute_list, core_attributes, core_list},
     dlpack, errors,
     fork::OfProcess,
     tensor::{Memory, Tensor},
@@ -67,6 +68,8 @@ pub struct Rest {
 ///     Whether a model has looked at this frame.
 /// detections : list of Detection
 ///     May be changed or replaced by a stage function, and by a callback with batch=1: what it holds afterwards travels on.
+/// attributes : list of Attribute
+///     What models say of the frame as a whole: its class, its embedding. Changed as `detections` are.
 /// attachments : dict
 ///     Values of your own that travel with the frame, for stage functions further on. A change is seen by those behind it only.
 #[pyclass(module = "framerail")]
@@ -92,6 +95,8 @@ pub struct FrameItem {
     analysed: bool,
     #[pyo3(get, set)]
     detections: Py<PyAny>,
+    #[pyo3(get, set)]
+    attributes: Py<PyAny>,
     #[pyo3(get, set)]
     attachments: Py<PyDict>,
     is_in_stage: bool,
@@ -119,6 +124,7 @@ impl FrameItem {
         is_in_stage: bool,
     ) -> PyResult<Self> {
         let detections = detections.iter().map(|found| Detection::from_core(py, found)).collect::<PyResult<Vec<_>>>()?;
+        let attributes = attribute_list(py, attachments.get::<FrameAttributes>().map_or(&[], |said| said.0.as_slice()))?;
         let attachments = match attachments.get::<PythonAttachments>() {
             Some(PythonAttachments(attached)) => attached.bind(py).copy()?,
             None => PyDict::new(py),
@@ -134,6 +140,7 @@ impl FrameItem {
             status: if frame.status == FrameStatus::Ok { "ok" } else { "repaired" },
             analysed,
             detections: PyList::new(py, detections)?.into_any().unbind(),
+            attributes,
             attachments: attachments.unbind(),
             picture: OfProcess::new(Mutex::new(Some(Picture { frame, written: None, host_bytes_copied: 0 }))),
             is_in_stage,
@@ -145,13 +152,23 @@ impl FrameItem {
         core_list(self.detections.bind(py), "detections")
     }
 
-    /// Hangs what Python attached on a frame.
-    pub fn attach_to(&self, py: Python<'_>, item: &mut PipelineItem) {
+    /// Hangs what Python attached on a frame, and what is said of it as a whole.
+    ///
+    /// # Errors
+    /// `TypeError` for attributes that are none.
+    pub fn attach_to(&self, py: Python<'_>, item: &mut PipelineItem) -> PyResult<()> {
+        let said = core_attributes(self.attributes.bind(py))?;
+        if said.is_empty() {
+            item.attachments.remove::<FrameAttributes>();
+        } else {
+            item.attachments.insert(FrameAttributes(said));
+        }
         if !self.attachments.bind(py).is_empty() {
             item.attachments.insert(PythonAttachments(self.attachments.clone_ref(py)));
         } else {
             item.attachments.remove::<PythonAttachments>();
         }
+        Ok(())
     }
 
     /// Ends the function's hold on the picture: the item as it travels on, and the bytes that were copied on the host.
@@ -175,7 +192,7 @@ impl FrameItem {
         }
         let Rest { analysed, arrival, attachments } = rest;
         let mut item = PipelineItem { frame, detections: self.core_detections(py)?, analysed, arrival, attachments };
-        self.attach_to(py, &mut item);
+        self.attach_to(py, &mut item)?;
         Ok((item, host_bytes_copied))
     }
 

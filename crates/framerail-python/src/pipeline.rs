@@ -353,7 +353,7 @@ impl Batcher {
         let verdict = self.call(py, std::slice::from_ref(&seen))?;
         let seen = seen.borrow(py);
         item.detections = seen.core_detections(py)?;
-        seen.attach_to(py, item);
+        seen.attach_to(py, item)?;
         Ok(verdict)
     }
 
