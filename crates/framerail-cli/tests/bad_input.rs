@@ -142,7 +142,7 @@ fn a_disk_that_fills_up_ends_with_4_and_nothing_is_kept() {
         ("read in.mp4 ! write out.mp4 options=crf=0", "out.mp4"),
         ("read in.mp4 ! write out.avi codec=rawvideo", "out.avi"),
     ] {
-        refused(&place, limited(&place, 20, pipeline), 4, &[output, "no space left", "nothing was kept"]);
+        refused(&place, limited(&place, 20, pipeline), 4, &[output, "no space left", "nothing incomplete was kept"]);
     }
     refused(&place, limited(&place, 0, "read in.mp4 ! infer centerface ! save out.jsonl"), 4, &["out.jsonl"]);
 }

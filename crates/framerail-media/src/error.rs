@@ -45,7 +45,7 @@ pub enum MediaError {
         reason: String,
     },
     /// The disk, or a size limit, is exhausted.
-    #[error("{path}: no space left; free some or write elsewhere (nothing was kept)")]
+    #[error("{path}: no space left; free some or write elsewhere (nothing incomplete was kept)")]
     DiskFull {
         /// The output file.
         path: String,
