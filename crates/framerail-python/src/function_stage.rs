@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use framerail::{
     core::Device,
     cuda::Traffic,
+    devices::account,
     pipeline::{
         BatchPolicy, ConfigError, CopyKind, Counter, DetectionFormat, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem as PipelineItem,
         Item, LinkContext, Options, PlanError, Stage, StageContext, StageError, StagePlan, Work,
@@ -15,7 +16,6 @@ use pyo3::{exceptions::PyValueError, prelude::*, types::PyList};
 use crate::{
     frame_item::{FrameItem, Rest},
     hosted::{at, attached, no_frames, nothing_given},
-    model_stage::count_traffic,
     source::Raised,
 };
 
@@ -173,7 +173,7 @@ impl Stage for FunctionStage {
         if let Some(counters) = &self.counters {
             counters.dropped.add(passed.dropped);
             passed.copied.iter().for_each(|bytes| counters.context.count_copy(CopyKind::Host, *bytes));
-            count_traffic(&counters.context, Traffic::take());
+            account(&counters.context, Traffic::take());
         }
         passed.items.into_iter().try_for_each(|item| out.push(item))?;
         Ok(Flow::More)

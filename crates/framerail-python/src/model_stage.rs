@@ -11,10 +11,10 @@ use std::{
 use framerail::{
     core::{Detection as CoreDetection, Device, StreamId},
     cuda::Traffic,
+    devices::account,
     pipeline::{
-        BatchPolicy, ConfigError, CopyKind, Counter, DetectionFormat, DeviceChoice, EdgeFormat, Emitter, ErrorKind, Flow,
-        FrameItem as PipelineItem, Item, LinkContext, LinkMismatch, Options, PartFormat, PlanError, Stage, StageContext, StageError,
-        StagePlan, Work,
+        BatchPolicy, ConfigError, Counter, DetectionFormat, DeviceChoice, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem as PipelineItem,
+        Item, LinkContext, LinkMismatch, Options, PartFormat, PlanError, Stage, StageContext, StageError, StagePlan, Work,
     },
 };
 use pyo3::prelude::*;
@@ -227,7 +227,7 @@ impl Stage for ModelStage {
         }
         put(&self.name, &mut batch.items, answers);
         if let Some(counters) = &self.counters {
-            count_traffic(&counters.context, Traffic::take());
+            account(&counters.context, Traffic::take());
             if let Some((device, bytes)) = self.input.device_bytes() {
                 counters.context.memory(device, bytes);
             }
@@ -316,19 +316,4 @@ fn frame_of(items: &[Item], place: usize) -> Option<&PipelineItem> {
 fn view_of(items: &[Item], look: Look) -> Option<View<'_>> {
     let item = frame_of(items, look.place)?;
     Some(View { frame: &item.frame, area: area(item, look) })
-}
-
-/// Puts what this thread moved and waited for into the statistics of its stage.
-pub fn count_traffic(context: &StageContext, traffic: Traffic) {
-    let copies = [
-        (CopyKind::Upload, traffic.uploads, traffic.upload_bytes),
-        (CopyKind::Download, traffic.downloads, traffic.download_bytes),
-        (CopyKind::Device, traffic.device_copies, traffic.device_bytes),
-    ];
-    for (kind, count, bytes) in copies.into_iter().filter(|(_, count, _)| *count > 0) {
-        context.count_copies(kind, count, bytes);
-    }
-    if traffic.syncs > 0 {
-        context.count_syncs(traffic.syncs);
-    }
 }

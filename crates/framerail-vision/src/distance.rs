@@ -91,17 +91,6 @@ mod tests {
         }
     }
 
-    /// `cargo test -p framerail-vision --lib -- --ignored --nocapture distances_take`.
-    #[test]
-    #[ignore = "prints timings and checks nothing"]
-    fn distances_take() {
-        let inside = |at: usize| (at as f64 % 400.0 - 200.0).hypot((at / 400) as f64 - 200.0) < 150.0;
-        let marked: Vec<bool> = (0..160_000).map(inside).collect();
-        let began = std::time::Instant::now();
-        let sum: u64 = (0..20).map(|_| u64::from(squared_distances(&marked, 400)[7])).sum();
-        println!("{:?} for 400x400 pixels ({sum})", began.elapsed() / 20);
-    }
-
     #[test]
     fn nothing_marked_is_infinitely_far() {
         assert_eq!(squared_distances(&[false; 6], 3), [u32::MAX; 6]);

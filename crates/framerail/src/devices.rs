@@ -108,7 +108,7 @@ fn is_on_the_bus(folder: &Path) -> bool {
 }
 
 /// Puts what this thread moved and waited for into the statistics of its stage.
-pub(crate) fn account(context: &StageContext, traffic: Traffic) {
+pub fn account(context: &StageContext, traffic: Traffic) {
     let copies = [
         (CopyKind::Upload, traffic.uploads, traffic.upload_bytes),
         (CopyKind::Download, traffic.downloads, traffic.download_bytes),
