@@ -49,5 +49,5 @@ pub use region::Region;
 pub use stream::{MediaKind, SideStream, StreamId, StreamInfo};
 pub use stroke::{Stroke, StrokeShape};
 pub use surface::{DeviceSurface, HostMemory, HostSurface, PlaneLayout, Surface};
-pub use tensor::{DType, TensorLayout};
+pub use tensor::{ChannelOrder, DType, TensorLayout, TensorSpec};
 pub use time::{Pts, Rational, TimeBase};

@@ -38,3 +38,55 @@ impl DType {
         }
     }
 }
+
+/// The channels of a tensor, in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ChannelOrder {
+    /// Red, green, blue.
+    #[default]
+    Rgb,
+    /// Blue, green, red.
+    Bgr,
+    /// Luma only: one channel.
+    Gray,
+    /// Hue in half degrees (0 to 179), saturation and value (0 to 255), each rounded: as OpenCV's 8-bit HSV. Pixels are resampled
+    /// as red, green and blue, and rounded to 8 bits first.
+    Hsv,
+}
+
+impl ChannelOrder {
+    /// Number of channels.
+    pub fn channels(self) -> usize {
+        match self {
+            ChannelOrder::Gray => 1,
+            ChannelOrder::Rgb | ChannelOrder::Bgr | ChannelOrder::Hsv => 3,
+        }
+    }
+}
+
+/// The tensor that a picture is written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Planes or interleaved channels.
+    pub layout: TensorLayout,
+    /// Type of the elements. Values for `U8` are rounded to the nearest, ties to even, and cut off at 0 and 255.
+    pub dtype: DType,
+    /// The channels.
+    pub channel_order: ChannelOrder,
+}
+
+impl TensorSpec {
+    /// Elements of one picture.
+    pub fn picture_elements(&self) -> usize {
+        self.width as usize * self.height as usize * self.channel_order.channels()
+    }
+
+    /// Bytes of one picture.
+    pub fn picture_bytes(&self) -> usize {
+        self.picture_elements() * self.dtype.size_bytes()
+    }
+}

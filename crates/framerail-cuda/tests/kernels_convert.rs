@@ -6,7 +6,7 @@ mod kernels_cases;
 use emulation::Emulator;
 use framerail_core::{DType, PixelFormat, TensorLayout};
 use framerail_cuda::kernels::{
-    ChannelMix, Channels, Conversion, CropWindow, FastYuv, Placement, RawConvertJob, RawPicture, Sampling, TensorSpec, convert_raw,
+    ChannelMix, ChannelOrder, Conversion, CropWindow, FastYuv, Placement, RawConvertJob, RawPicture, Sampling, TensorSpec, convert_raw,
 };
 use kernels_cases::{Noise, convert as cases};
 
@@ -48,7 +48,7 @@ fn jobs_that_do_not_fit_are_refused() {
         fast: None,
         value_shift: 0,
     };
-    let tensor = TensorSpec { width: 16, height: 16, layout: TensorLayout::Tchw, dtype: DType::F32, channels: Channels::Rgb };
+    let tensor = TensorSpec { width: 16, height: 16, layout: TensorLayout::Tchw, dtype: DType::F32, channel_order: ChannelOrder::Rgb };
     let good = RawConvertJob { picture: emulator.picture(&picture), conversion, out: 4096 };
     let wide = |mut job: RawConvertJob| {
         job.conversion.placement.left = u32::MAX;

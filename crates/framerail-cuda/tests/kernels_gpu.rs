@@ -13,7 +13,7 @@ use framerail_core::{
 use framerail_cuda::{
     CudaDevice, CudaEvent, CudaStream, CudaSurface, DevicePool, Download, PinnedPool, Uploads,
     kernels::{
-        AugmentJob, BoxDecoder, ChannelMix, Channels, Conversion, ConvertJob, CropWindow, DeviceTensor, DrawJob, HISTOGRAM_BYTES,
+        AugmentJob, BoxDecoder, ChannelMix, ChannelOrder, Conversion, ConvertJob, CropWindow, DeviceTensor, DrawJob, HISTOGRAM_BYTES,
         HistogramJob, ObscureJob, PictureBoxes, Placement, Sampling, TensorSpec, augment_batch, convert_batch, count_histograms,
         decode_boxes, draw_batch, obscure_batch, read_boxes, read_histograms, repacked, turned,
     },
@@ -146,7 +146,7 @@ fn speed() {
     let host = noise.picture(PixelFormat::Nv12, 1920, 1080);
     let surfaces: Vec<CudaSurface> =
         (0..32).map(|_| CudaSurface::upload(&host, &gpu.pool, &gpu.stream).expect("room for a picture")).collect();
-    let rgb = |width, height, layout, dtype| TensorSpec { width, height, layout, dtype, channels: Channels::Rgb };
+    let rgb = |width, height, layout, dtype| TensorSpec { width, height, layout, dtype, channel_order: ChannelOrder::Rgb };
     let jobs = [
         ("1080p, planar u8", rgb(1920, 1080, TensorLayout::Tchw, DType::U8), Sampling::Bilinear),
         ("1080p, packed u8", rgb(1920, 1080, TensorLayout::Thwc, DType::U8), Sampling::Bilinear),

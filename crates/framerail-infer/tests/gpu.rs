@@ -10,10 +10,7 @@ use std::{io::Write, sync::Arc};
 
 use common::{card_is_there, carphone_in, home, installed, options, raw_frame};
 use framerail_core::{Detection, Device, Frame, PixelFormat, Surface};
-use framerail_cuda::{
-    CudaDevice, CudaStream, CudaSurface, CudaTensor, DevicePool, Traffic,
-    kernels::{ChannelMix, Channels, Conversion, CropWindow, FastYuv, Placement, Sampling, TensorSpec},
-};
+use framerail_cuda::{CudaDevice, CudaStream, CudaSurface, CudaTensor, DevicePool, Traffic};
 use framerail_infer::{Detector, DetectorOptions, Precision, SearchPath};
 use framerail_vision::Preprocessor;
 
@@ -175,25 +172,9 @@ fn prepared(card: &Detector, frame: &Frame, pool: &DevicePool, stream: &CudaStre
     let surface = CudaSurface::of(&frame.surface).expect("on the card");
     let preprocessor = Preprocessor::new(spec.preprocess).expect("own specification").with_sampling(spec.sampling);
     let plan = preprocessor.plan(176, 144, PixelFormat::Yuv420p, &frame.color, None).expect("whole frame");
-    let conversion = Conversion {
-        window: CropWindow { x: plan.crop.x1, y: plan.crop.y1, width: plan.crop.width(), height: plan.crop.height() },
-        placement: Placement { left: 0, top: 0, width: plan.placement.width, height: plan.placement.height },
-        sampling: Sampling::Bilinear8Bit,
-        mixes: plan.mixes.map(|mix| ChannelMix { gain: mix.gain, bias: mix.bias, scale: mix.scale, shift: mix.shift }),
-        padding: plan.padding,
-        fast: plan.fast.map(|fast| FastYuv {
-            black: fast.black,
-            luma: fast.luma,
-            red_cr: fast.red_cr,
-            green: fast.green,
-            blue_cb: fast.blue_cb,
-        }),
-        value_shift: 0,
-    };
-    let (width, height) = (spec.preprocess.width, spec.preprocess.height);
-    let tensor = TensorSpec { width, height, layout: spec.preprocess.layout, dtype: spec.dtype, channels: Channels::Rgb };
+    let tensor = spec.preprocess.tensor_spec(spec.dtype);
     surface.buffer().begin_read(stream).expect("ordered");
-    let tensor = CudaTensor::convert(&surface.planes(), &tensor, conversion, pool, stream).expect("converts");
+    let tensor = CudaTensor::convert(&surface.planes(), &tensor, plan.conversion(), pool, stream).expect("converts");
     surface.buffer().end_read(stream).expect("ordered");
     Frame { surface: Surface::Device(Arc::new(tensor)), ..frame.clone() }
 }

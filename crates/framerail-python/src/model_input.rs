@@ -6,9 +6,9 @@ use framerail::{
     core::{BBox, Device, Frame, PixelFormat},
     cuda::{
         CudaDevice, CudaError, CudaStream, CudaSurface, DevicePool,
-        kernels::{Channels, ConvertJob, TensorSpec, convert_batch},
+        kernels::{ConvertJob, convert_batch},
     },
-    vision::{ChannelOrder, ModelMapping, TensorConverter, TensorOptions, VisionError},
+    vision::{ModelMapping, TensorConverter, TensorOptions, VisionError},
 };
 use parking_lot::Mutex;
 use pyo3::{
@@ -73,6 +73,13 @@ pub struct View<'a> {
     pub area: Option<BBox>,
 }
 
+impl View<'_> {
+    /// A part takes the place of the crop that was asked for.
+    fn options(&self, asked: &TensorOptions) -> TensorOptions {
+        TensorOptions { crop: self.area.or(asked.crop), ..*asked }
+    }
+}
+
 /// What one batch became.
 pub struct ModelBatch {
     /// `[N, C, H, W]` or `[N, H, W, C]`.
@@ -98,12 +105,7 @@ impl ModelInput {
     /// Device and sides of what a view becomes: those that agree in this go into one batch.
     pub fn form(&self, view: View<'_>) -> (Device, [usize; 3]) {
         let frame = view.frame;
-        (frame.surface.device(), self.options_of(view).picture_shape(frame.width, frame.height))
-    }
-
-    /// A part takes the place of the crop that was asked for.
-    fn options_of(&self, view: View<'_>) -> TensorOptions {
-        TensorOptions { crop: view.area.or(self.options.crop), ..self.options }
+        (frame.surface.device(), view.options(&self.options).picture_shape(frame.width, frame.height))
     }
 
     /// Makes one tensor of views of one form. On a card the work is queued; the memory's marks order who reads it.
@@ -138,7 +140,7 @@ impl ModelInput {
         for (view, out) in views.iter().zip(bytes.chunks_exact_mut(picture_bytes.max(1))) {
             match view.area {
                 // The tables of a part serve it alone.
-                Some(_) => TensorConverter::new(self.options_of(*view))?.convert(view.frame, out)?,
+                Some(_) => TensorConverter::new(view.options(&self.options))?.convert(view.frame, out)?,
                 None => self.converter.convert(view.frame, out)?,
             }
         }
@@ -166,13 +168,12 @@ impl ModelInput {
         let (Some(first), Some(view)) = (surfaces.first(), views.first()) else {
             return Err(InputError::Frames("there are no frames".into()));
         };
-        let spec = self.spec(*view);
+        let spec = view.options(&self.options).tensor_spec(view.frame.width, view.frame.height);
         let card = Card::of(&mut self.card, first.cuda_device())?;
         let out = card.pool.buffer(spec.picture_bytes() * views.len())?;
         let mut jobs = Vec::with_capacity(views.len());
         for (place, (view, surface)) in views.iter().zip(&surfaces).enumerate() {
-            let options = TensorOptions { crop: view.area.or(self.options.crop), ..self.options };
-            let plan = options.plan(surface.width(), surface.height(), surface.format(), &view.frame.color)?;
+            let plan = view.options(&self.options).plan(surface.width(), surface.height(), surface.format(), &view.frame.color)?;
             let out_offset_bytes = place * spec.picture_bytes();
             jobs.push(ConvertJob { surface, conversion: plan.conversion(), out: &out, out_offset_bytes });
         }
@@ -181,21 +182,10 @@ impl ModelInput {
         Ok(Arc::new(Memory::of_device(out, shape, self.options.dtype)))
     }
 
-    fn spec(&self, view: View<'_>) -> TensorSpec {
-        let (width, height) = self.options_of(view).picture_size(view.frame.width, view.frame.height);
-        let channels = match self.options.channel_order {
-            ChannelOrder::Rgb => Channels::Rgb,
-            ChannelOrder::Bgr => Channels::Bgr,
-            ChannelOrder::Gray => Channels::Gray,
-            ChannelOrder::Hsv => Channels::Hsv,
-        };
-        TensorSpec { width, height, layout: self.options.layout, dtype: self.options.dtype, channels }
-    }
-
     fn mapping(&self, view: View<'_>) -> Result<ModelMapping, VisionError> {
         let frame = view.frame;
         // The mapping is one of geometry only; any format gives it.
-        Ok(self.options_of(view).plan(frame.width, frame.height, PixelFormat::Rgb24, &frame.color)?.mapping)
+        Ok(view.options(&self.options).plan(frame.width, frame.height, PixelFormat::Rgb24, &frame.color)?.mapping)
     }
 
     /// Device memory that was taken at most, and where; `None` on the host.

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use framerail_core::{ColorDescription, DeviceSurface, PixelFormat};
 use framerail_cuda::{
     CudaError, CudaTensor, DevicePool,
-    kernels::{Channels, Conversion, TensorSpec},
+    kernels::{Conversion, TensorSpec},
     nvdec::{MappedPicture, StreamFormat},
 };
-use framerail_vision::ChannelOrder;
 use parking_lot::Mutex;
 
 use crate::{TensorOptions, device_pieces::MakeSurface};
@@ -29,17 +28,6 @@ impl TensorPictures {
         Self { options, pool, planned: Mutex::default() }
     }
 
-    fn spec(&self, size: (u32, u32)) -> TensorSpec {
-        let (width, height) = self.options.picture_size(size.0, size.1);
-        let channels = match self.options.channel_order {
-            ChannelOrder::Rgb => Channels::Rgb,
-            ChannelOrder::Bgr => Channels::Bgr,
-            ChannelOrder::Gray => Channels::Gray,
-            ChannelOrder::Hsv => Channels::Hsv,
-        };
-        TensorSpec { width, height, layout: self.options.layout, dtype: self.options.dtype, channels }
-    }
-
     fn plan(&self, width: u32, height: u32, format: PixelFormat, color: &ColorDescription) -> Result<(TensorSpec, Conversion), CudaError> {
         let key = (width, height, format, *color);
         let mut planned = self.planned.lock();
@@ -48,7 +36,7 @@ impl TensorPictures {
         {
             return Ok((*spec, *conversion));
         }
-        let spec = self.spec((width, height));
+        let spec = self.options.tensor_spec(width, height);
         let refused = |error: framerail_vision::VisionError| CudaError::BadArgument { what: error.to_string() };
         let conversion = self.options.plan(width, height, format, color).map_err(refused)?.conversion();
         *planned = Some((key, spec, conversion));
@@ -64,6 +52,6 @@ impl MakeSurface for TensorPictures {
     }
 
     fn bytes(&self, format: &StreamFormat) -> usize {
-        self.spec(format.size).picture_bytes()
+        self.options.picture_bytes(format.size.0, format.size.1)
     }
 }

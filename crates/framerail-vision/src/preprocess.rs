@@ -1,7 +1,9 @@
 //! One pass from a decoded picture to a model's input: crop, resize or letterbox, YUV to RGB, normalise, lay out.
 
+pub use framerail_core::ChannelOrder;
 use framerail_core::{
-    BBox, ChannelMix, ColorDescription, Frame, HostSurface, PixelFormat, Placement, Point, Sampling, TensorLayout, surface::MAX_SIDE,
+    BBox, ChannelMix, ColorDescription, DType, Frame, HostSurface, PixelFormat, Placement, Point, Sampling, TensorLayout, TensorSpec,
+    surface::MAX_SIDE,
 };
 
 use crate::{
@@ -28,30 +30,6 @@ pub enum Fit {
         /// In the middle, or at the top left.
         centered: bool,
     },
-}
-
-/// The channels of a model input, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChannelOrder {
-    /// Red, green, blue.
-    Rgb,
-    /// Blue, green, red.
-    Bgr,
-    /// Luma only: one channel.
-    Gray,
-    /// Hue in half degrees (0 to 179), saturation and value (0 to 255), each rounded: as OpenCV's 8-bit HSV. Pixels are resampled
-    /// as red, green and blue, and rounded to 8 bits first.
-    Hsv,
-}
-
-impl ChannelOrder {
-    /// Number of channels.
-    pub fn channels(self) -> usize {
-        match self {
-            ChannelOrder::Gray => 1,
-            ChannelOrder::Rgb | ChannelOrder::Bgr | ChannelOrder::Hsv => 3,
-        }
-    }
 }
 
 /// What a model wants of a picture.
@@ -81,6 +59,11 @@ impl Preprocess {
     /// Elements of one picture.
     pub fn elements(&self) -> usize {
         self.width as usize * self.height as usize * self.channel_order.channels()
+    }
+
+    /// The tensor that this is, with elements of one type.
+    pub fn tensor_spec(&self, dtype: DType) -> TensorSpec {
+        TensorSpec { width: self.width, height: self.height, layout: self.layout, dtype, channel_order: self.channel_order }
     }
 }
 

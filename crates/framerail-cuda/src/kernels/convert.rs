@@ -1,6 +1,6 @@
 //! Decoded pictures to tensors, a batch in one launch.
 
-pub use framerail_core::{ChannelMix, Conversion, CropWindow, FastYuv, Placement, Sampling};
+pub use framerail_core::{ChannelMix, ChannelOrder, Conversion, CropWindow, FastYuv, Placement, Sampling, TensorSpec};
 use framerail_core::{DType, PixelFamily, TensorLayout, surface::MAX_SIDE};
 
 use super::{HEADERS, RawPicture, Runner, run_with};
@@ -11,57 +11,6 @@ pub static SOURCE: KernelSource = KernelSource { name: "convert", code: include_
 
 /// Pictures of one launch, so that its parameters stay below 4096 bytes. As in `convert.cu`.
 const MAX_PICTURES: usize = 48;
-
-/// The channels of a tensor, in order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Channels {
-    /// Red, green, blue.
-    #[default]
-    Rgb,
-    /// Blue, green, red.
-    Bgr,
-    /// One channel of luma.
-    Gray,
-    /// Hue in half degrees (0 to 179), saturation and value (0 to 255), each rounded: as OpenCV's 8-bit HSV.
-    Hsv,
-}
-
-impl Channels {
-    /// Number of channels.
-    pub fn count(self) -> usize {
-        if self == Channels::Gray { 1 } else { 3 }
-    }
-}
-
-/// The tensor that pictures are written to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TensorSpec {
-    /// Columns.
-    pub width: u32,
-    /// Rows.
-    pub height: u32,
-    /// Planes or interleaved channels.
-    pub layout: TensorLayout,
-    /// Type of the elements. Values for `U8` are rounded to the nearest, ties to even, and cut off at 0 and 255.
-    pub dtype: DType,
-    /// The channels.
-    pub channels: Channels,
-}
-
-impl TensorSpec {
-    /// Bytes of one picture.
-    pub fn picture_bytes(&self) -> usize {
-        self.width as usize * self.height as usize * self.channels.count() * self.dtype.size_bytes()
-    }
-
-    fn check(&self) -> Result<(), CudaError> {
-        let sides = 1..=MAX_SIDE;
-        if !sides.contains(&self.width) || !sides.contains(&self.height) {
-            return Err(CudaError::argument(format!("a tensor of {}x{}: sides go from 1 to {MAX_SIDE}", self.width, self.height)));
-        }
-        Ok(())
-    }
-}
 
 /// One picture of a batch.
 #[derive(Clone, Copy, Debug)]
@@ -189,7 +138,7 @@ fn distinct<'a>(buffers: impl Iterator<Item = &'a DeviceBuffer>) -> Vec<&'a Devi
 /// # Errors
 /// `BadArgument` for sizes that do not fit, `Compile`, `Driver`.
 pub unsafe fn convert_raw(runner: &dyn Runner, tensor: &TensorSpec, jobs: &[RawConvertJob]) -> Result<(), CudaError> {
-    tensor.check()?;
+    check_tensor(tensor)?;
     let mut prepared = Vec::with_capacity(jobs.len());
     for job in jobs {
         prepared.push(Prepared::new(tensor, job)?);
@@ -248,7 +197,7 @@ fn check_conversion(conversion: &Conversion, tensor: &TensorSpec, picture: &RawP
         return Err(CudaError::argument(format!("samples shifted by {} bits", conversion.value_shift)));
     }
     let is_8bit_yuv = picture.format.sample_bytes() == 1 && picture.format.family() == PixelFamily::Yuv;
-    let to_rgb = matches!(tensor.channels, Channels::Rgb | Channels::Bgr);
+    let to_rgb = matches!(tensor.channel_order, ChannelOrder::Rgb | ChannelOrder::Bgr);
     if conversion.fast.is_some() && !(is_8bit_yuv && to_rgb && conversion.sampling == Sampling::Bilinear8Bit) {
         return Err(CudaError::argument(format!("FFmpeg's factors are for 8-bit Y'CbCr, not for {} here", picture.format)));
     }
@@ -284,9 +233,9 @@ impl Common {
             chroma_shift: [chroma.0 as u8, chroma.1 as u8],
             sampling,
             use_fast: conversion.fast.is_some().into(),
-            channels: tensor.channels.count() as u8,
-            blue_first: (tensor.channels == Channels::Bgr).into(),
-            hsv: (tensor.channels == Channels::Hsv).into(),
+            channels: tensor.channel_order.channels() as u8,
+            blue_first: (tensor.channel_order == ChannelOrder::Bgr).into(),
+            hsv: (tensor.channel_order == ChannelOrder::Hsv).into(),
             element_type,
             interleaved: (tensor.layout == TensorLayout::Thwc).into(),
             unused: [0; 2],
@@ -312,6 +261,14 @@ impl Picture {
     }
 }
 
+fn check_tensor(tensor: &TensorSpec) -> Result<(), CudaError> {
+    let sides = 1..=MAX_SIDE;
+    if !sides.contains(&tensor.width) || !sides.contains(&tensor.height) {
+        return Err(CudaError::argument(format!("a tensor of {}x{}: sides go from 1 to {MAX_SIDE}", tensor.width, tensor.height)));
+    }
+    Ok(())
+}
+
 /// Whether every pixel keeps its place, and vectors may be loaded and stored.
 fn is_plain(tensor: &TensorSpec, job: &RawConvertJob) -> bool {
     let (conversion, picture) = (&job.conversion, &job.picture);
@@ -328,5 +285,5 @@ fn is_plain(tensor: &TensorSpec, job: &RawConvertJob) -> bool {
         && picture.width.is_multiple_of(16)
         && picture.format == framerail_core::PixelFormat::Nv12
         && tensor.dtype == DType::U8
-        && matches!(tensor.channels, Channels::Rgb | Channels::Bgr)
+        && matches!(tensor.channel_order, ChannelOrder::Rgb | ChannelOrder::Bgr)
 }

@@ -24,7 +24,7 @@ pub use boxes::{
     decode_boxes_raw, read_boxes,
 };
 pub use convert::{
-    ChannelMix, Channels, Conversion, ConvertJob, CropWindow, FastYuv, Placement, RawConvertJob, Sampling, TensorSpec, convert_batch,
+    ChannelMix, ChannelOrder, Conversion, ConvertJob, CropWindow, FastYuv, Placement, RawConvertJob, Sampling, TensorSpec, convert_batch,
     convert_raw,
 };
 pub use copy::{repack_raw, repacked, repacked_format};

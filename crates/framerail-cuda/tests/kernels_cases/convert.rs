@@ -1,7 +1,7 @@
 //! Conversion against framerail-vision.
 
 use framerail_core::{BBox, ColorDescription, DType, HostSurface, PixelFormat, TensorLayout};
-use framerail_cuda::kernels::{Channels, Conversion, Sampling, TensorSpec};
+use framerail_cuda::kernels::{Conversion, Sampling, TensorSpec};
 use framerail_vision::{ChannelOrder, ConversionPlan, Fit, Preprocess, Preprocessor};
 
 use super::{Card, Noise, frame, planar};
@@ -25,6 +25,11 @@ fn numbers(bytes: &[u8], dtype: DType) -> Vec<f32> {
         DType::Bf16 => bytes.as_chunks::<2>().0.iter().map(|[low, high]| f32::from_le_bytes([0, 0, *low, *high])).collect(),
         _ => bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
     }
+}
+
+/// Values as they are, stretched to a size.
+fn plain((width, height): (u32, u32), channel_order: ChannelOrder, layout: TensorLayout) -> Preprocess {
+    Preprocess { width, height, fit: Fit::Stretch, channel_order, layout, scale: 1.0, mean: [0.0; 3], std: [1.0; 3] }
 }
 
 fn convert(card: &dyn Card, picture: &HostSurface, conversion: Conversion, tensor: &TensorSpec) -> Vec<f32> {
@@ -68,8 +73,7 @@ pub fn equals_the_host_for_every_format_size_crop_and_type(card: &dyn Card) {
         let (width, height) = noise.pick(&[(64, 48), (33, 21), (1, 1), (150, 20), (7, 90), (320, 180)]);
         let (out_width, out_height) = noise.pick(&[(64, 48), (32, 32), (20, 30), (150, 20), (5, 3), (133, 40), (1, 2)]);
         let sampling = noise.pick(&[Sampling::Bilinear, Sampling::Bilinear8Bit, Sampling::Area]);
-        let (order, channels) =
-            noise.pick(&[(ChannelOrder::Rgb, Channels::Rgb), (ChannelOrder::Bgr, Channels::Bgr), (ChannelOrder::Gray, Channels::Gray)]);
+        let channel_order = noise.pick(&[ChannelOrder::Rgb, ChannelOrder::Bgr, ChannelOrder::Gray]);
         let layout = noise.pick(&[TensorLayout::Tchw, TensorLayout::Thwc]);
         let dtype = noise.pick(&[DType::U8, DType::F16, DType::Bf16, DType::F32]);
         let fit = noise.pick(&[Fit::Stretch, Fit::Letterbox { pad: 114, centered: true }, Fit::Letterbox { pad: 0, centered: false }]);
@@ -77,7 +81,7 @@ pub fn equals_the_host_for_every_format_size_crop_and_type(card: &dyn Card) {
             DType::U8 => (1.0, [0.0; 3], [1.0; 3]),
             _ => noise.pick(&[(1.0 / 255.0, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), (1.0, [0.0; 3], [1.0; 3])]),
         };
-        let spec = Preprocess { width: out_width, height: out_height, fit, channel_order: order, layout, scale, mean, std };
+        let spec = Preprocess { width: out_width, height: out_height, fit, channel_order, layout, scale, mean, std };
         let color = noise.color();
         let picture = noise.picture(format, width, height);
         let (w, h) = (width as f32, height as f32);
@@ -89,8 +93,7 @@ pub fn equals_the_host_for_every_format_size_crop_and_type(card: &dyn Card) {
         ]);
         let mut preprocessor = preprocessor(spec, sampling);
         let plan = preprocessor.plan(width, height, format, &color, Some(crop)).expect("crop in range");
-        let tensor = TensorSpec { width: out_width, height: out_height, layout, dtype, channels };
-        let found = convert(card, &picture, conversion(&plan, 0), &tensor);
+        let found = convert(card, &picture, conversion(&plan, 0), &spec.tensor_spec(dtype));
         // The host decodes to planes what NV12 holds.
         let host = if format == PixelFormat::Nv12 { planar(&picture) } else { picture };
         let mut expected = vec![f32::NAN; spec.elements()];
@@ -116,23 +119,13 @@ pub fn nv12_at_its_own_size_takes_the_kernel_for_it_and_equals_the_other(card: &
     let mut noise = Noise(9);
     for (width, height) in [(64, 48), (528, 35), (16, 1), (1024, 18)] {
         for layout in [TensorLayout::Tchw, TensorLayout::Thwc] {
-            for (order, channels) in [(ChannelOrder::Rgb, Channels::Rgb), (ChannelOrder::Bgr, Channels::Bgr)] {
+            for order in [ChannelOrder::Rgb, ChannelOrder::Bgr] {
                 let (picture, color) = (noise.picture(PixelFormat::Nv12, width, height), noise.color());
-                let spec = Preprocess {
-                    width,
-                    height,
-                    fit: Fit::Stretch,
-                    channel_order: order,
-                    layout,
-                    scale: 1.0,
-                    mean: [0.0; 3],
-                    std: [1.0; 3],
-                };
+                let spec = plain((width, height), order, layout);
                 for sampling in [Sampling::Bilinear, Sampling::Bilinear8Bit] {
                     let mut preprocessor = preprocessor(spec, sampling);
                     let plan = preprocessor.plan(width, height, PixelFormat::Nv12, &color, None).expect("whole");
-                    let tensor = TensorSpec { width, height, layout, dtype: DType::U8, channels };
-                    let found = convert(card, &picture, conversion(&plan, 0), &tensor);
+                    let found = convert(card, &picture, conversion(&plan, 0), &spec.tensor_spec(DType::U8));
                     let mut expected = vec![f32::NAN; spec.elements()];
                     preprocessor.run(&frame(planar(&picture), color), &mut expected).expect("host frame");
                     let expected: Vec<f32> = expected.iter().map(|value| value.round_ties_even()).collect();
@@ -146,17 +139,8 @@ pub fn nv12_at_its_own_size_takes_the_kernel_for_it_and_equals_the_other(card: &
 pub fn ten_bits_in_the_high_bits_equal_the_codes_of_the_planar_format(card: &dyn Card) {
     let mut noise = Noise(21);
     let (picture, color) = (noise.picture(PixelFormat::P010, 61, 40), noise.color());
-    let spec = Preprocess {
-        width: 40,
-        height: 40,
-        fit: Fit::Stretch,
-        channel_order: ChannelOrder::Rgb,
-        layout: TensorLayout::Tchw,
-        scale: 1.0,
-        mean: [0.0; 3],
-        std: [1.0; 3],
-    };
-    let tensor = TensorSpec { width: 40, height: 40, layout: TensorLayout::Tchw, dtype: DType::F32, channels: Channels::Rgb };
+    let spec = plain((40, 40), ChannelOrder::Rgb, TensorLayout::Tchw);
+    let tensor = spec.tensor_spec(DType::F32);
     let preprocessor = preprocessor(spec, Sampling::Bilinear);
     let plan = |format| preprocessor.plan(61, 40, format, &color, None).expect("whole");
     let stored = convert(card, &picture, conversion(&plan(PixelFormat::P010), 0), &tensor);
@@ -168,18 +152,9 @@ pub fn hsv_follows_opencv(card: &dyn Card) {
     // From OpenCV's documentation: V = max, S = 255 (max - min) / max, H = 30 times the sextant, rounded in 12-bit arithmetic.
     let mut noise = Noise(5);
     let picture = noise.picture(PixelFormat::Rgb24, 256, 64);
-    let spec = Preprocess {
-        width: 256,
-        height: 64,
-        fit: Fit::Stretch,
-        channel_order: ChannelOrder::Rgb,
-        layout: TensorLayout::Thwc,
-        scale: 1.0,
-        mean: [0.0; 3],
-        std: [1.0; 3],
-    };
+    let spec = plain((256, 64), ChannelOrder::Rgb, TensorLayout::Thwc);
     let plan = preprocessor(spec, Sampling::Bilinear).plan(256, 64, PixelFormat::Rgb24, &ColorDescription::default(), None).expect("whole");
-    let tensor = TensorSpec { width: 256, height: 64, layout: TensorLayout::Thwc, dtype: DType::U8, channels: Channels::Hsv };
+    let tensor = TensorSpec { channel_order: ChannelOrder::Hsv, ..spec.tensor_spec(DType::U8) };
     let found = convert(card, &picture, conversion(&plan, 0), &tensor);
     for (y, row) in found.chunks_exact(256 * 3).enumerate() {
         for (hsv, rgb) in row.chunks_exact(3).zip(picture.row(0, y).chunks_exact(3)) {
@@ -205,17 +180,8 @@ pub fn hsv_follows_opencv(card: &dyn Card) {
 
 pub fn batches_of_many_formats_and_sizes_land_where_they_should(card: &dyn Card) {
     let mut noise = Noise(31);
-    let tensor = TensorSpec { width: 24, height: 16, layout: TensorLayout::Thwc, dtype: DType::U8, channels: Channels::Rgb };
-    let spec = Preprocess {
-        width: 24,
-        height: 16,
-        fit: Fit::Letterbox { pad: 7, centered: true },
-        channel_order: ChannelOrder::Rgb,
-        layout: TensorLayout::Thwc,
-        scale: 1.0,
-        mean: [0.0; 3],
-        std: [1.0; 3],
-    };
+    let spec = Preprocess { fit: Fit::Letterbox { pad: 7, centered: true }, ..plain((24, 16), ChannelOrder::Rgb, TensorLayout::Thwc) };
+    let tensor = spec.tensor_spec(DType::U8);
     let (mut conversions, mut pictures) = (Vec::new(), Vec::new());
     for index in 0..130 {
         let format = if index / 60 == 1 { PixelFormat::Rgb24 } else { PixelFormat::Nv12 };

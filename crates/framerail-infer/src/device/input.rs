@@ -3,9 +3,9 @@
 use framerail_core::{DType, Device, PixelFormat, Surface};
 use framerail_cuda::{
     CudaError, CudaSurface, CudaTensor, DeviceBuffer,
-    kernels::{Channels, ConvertJob, TensorSpec, convert_batch},
+    kernels::{ConvertJob, TensorSpec, convert_batch},
 };
-use framerail_vision::{ChannelOrder, ModelMapping, Preprocess, Preprocessor};
+use framerail_vision::{ModelMapping, Preprocessor};
 
 use super::memory::DeviceMemory;
 use crate::{InferError, View, binding::Element, shared::frame_error};
@@ -35,7 +35,7 @@ pub(super) struct Written {
 
 impl InputWriter {
     pub(super) fn new(preprocessor: Preprocessor, element: Element) -> Self {
-        let spec = tensor_spec(preprocessor.spec(), dtype(element));
+        let spec = preprocessor.spec().tensor_spec(dtype(element));
         Self { preprocessor, spec }
     }
 
@@ -133,15 +133,4 @@ pub(super) fn dtype(element: Element) -> DType {
         Element::F32 => DType::F32,
         Element::F16 => DType::F16,
     }
-}
-
-/// The kernels' words for a model input.
-fn tensor_spec(spec: &Preprocess, dtype: DType) -> TensorSpec {
-    let channels = match spec.channel_order {
-        ChannelOrder::Rgb => Channels::Rgb,
-        ChannelOrder::Bgr => Channels::Bgr,
-        ChannelOrder::Gray => Channels::Gray,
-        ChannelOrder::Hsv => Channels::Hsv,
-    };
-    TensorSpec { width: spec.width, height: spec.height, layout: spec.layout, dtype, channels }
 }

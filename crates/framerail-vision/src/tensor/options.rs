@@ -1,6 +1,6 @@
 //! What a tensor made of pictures is like, on any device.
 
-use framerail_core::{BBox, ColorDescription, DType, PixelFormat, Sampling, TensorLayout, surface::MAX_SIDE};
+use framerail_core::{BBox, ColorDescription, DType, PixelFormat, Sampling, TensorLayout, TensorSpec, surface::MAX_SIDE};
 
 use crate::{ChannelOrder, ConversionPlan, Fit, Preprocess, Preprocessor, VisionError};
 
@@ -79,15 +79,20 @@ impl TensorOptions {
         })
     }
 
+    /// The tensor that a frame of this size becomes.
+    pub fn tensor_spec(&self, width: u32, height: u32) -> TensorSpec {
+        let (width, height) = self.picture_size(width, height);
+        TensorSpec { width, height, layout: self.layout, dtype: self.dtype, channel_order: self.channel_order }
+    }
+
     /// Bytes of one picture, for a frame of this size.
     pub fn picture_bytes(&self, width: u32, height: u32) -> usize {
-        self.picture_elements(width, height) * self.dtype.size_bytes()
+        self.tensor_spec(width, height).picture_bytes()
     }
 
     /// Elements of one picture, for a frame of this size.
     pub fn picture_elements(&self, width: u32, height: u32) -> usize {
-        let (width, height) = self.picture_size(width, height);
-        width as usize * height as usize * self.channel_order.channels()
+        self.tensor_spec(width, height).picture_elements()
     }
 
     /// The three sides of one picture in the order of the layout: `[C, H, W]` or `[H, W, C]`.
