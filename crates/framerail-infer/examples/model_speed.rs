@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         };
         drop(file);
         let mut session = ModelSession::new(runtime, &bytes, &card.name, shape, 1, &options)?;
-        session.input_mut(0).iter_mut().enumerate().for_each(|(index, element)| *element = (index * 7919 % 256) as f32);
+        session.write_input(0, |input| input.iter_mut().enumerate().for_each(|(index, element)| *element = (index * 7919 % 256) as f32));
         sessions.push(session);
     }
     run_all(&mut sessions, 2)?;

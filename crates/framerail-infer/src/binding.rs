@@ -12,52 +12,33 @@ use ort::{
     memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
     session::{IoBinding, NoSelectedOutputs, RunOptions, Session, SessionOutputs},
     sys::{ONNXTensorElementDataType as SysElement, OrtValue},
-    value::TensorElementType,
 };
 
-/// Types of elements that are bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Element {
-    F32,
-    F16,
-}
-
-impl Element {
-    pub(crate) fn of(element: TensorElementType) -> Option<Self> {
-        match element {
-            TensorElementType::Float32 => Some(Element::F32),
-            TensorElementType::Float16 => Some(Element::F16),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn bytes(self) -> usize {
-        match self {
-            Element::F32 => 4,
-            Element::F16 => 2,
-        }
-    }
-}
+use crate::element::{Element, Elements};
 
 /// Memory that a tensor lies in.
 pub(crate) enum Memory {
-    /// Whole floats, so that they are aligned.
     #[cfg_attr(not(test), allow(dead_code, reason = "checks of the binding run without a card"))]
-    Host(Vec<f32>),
+    Host(Elements),
     Device(DeviceBuffer),
 }
 
 impl Memory {
     fn start(&mut self) -> *mut std::ffi::c_void {
         match self {
-            Memory::Host(floats) => floats.as_mut_ptr().cast(),
+            Memory::Host(Elements::F32(elements)) => elements.as_mut_ptr().cast(),
+            Memory::Host(Elements::F16(elements)) => elements.as_mut_ptr().cast(),
+            Memory::Host(Elements::U8(elements)) => elements.as_mut_ptr().cast(),
+            Memory::Host(Elements::Bool(elements)) => elements.as_mut_ptr().cast(),
+            Memory::Host(Elements::I32(elements)) => elements.as_mut_ptr().cast(),
+            Memory::Host(Elements::I64(elements)) => elements.as_mut_ptr().cast(),
             Memory::Device(buffer) => std::ptr::with_exposed_provenance_mut(buffer.address() as usize),
         }
     }
 
     fn len_bytes(&self) -> usize {
         match self {
-            Memory::Host(floats) => size_of_val(floats.as_slice()),
+            Memory::Host(elements) => elements.len_bytes(),
             Memory::Device(buffer) => buffer.len(),
         }
     }
@@ -108,6 +89,10 @@ impl BoundTensor {
         let sys_element = match element {
             Element::F32 => SysElement::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
             Element::F16 => SysElement::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
+            Element::U8 => SysElement::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8,
+            Element::Bool => SysElement::ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL,
+            Element::I32 => SysElement::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,
+            Element::I64 => SysElement::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64,
         };
         let (info, mut value) = (memory.info()?, std::ptr::null_mut());
         // SAFETY: live memory of at least `bytes` bytes, which this value keeps as long as the tensor; info and dims are only read.
@@ -211,7 +196,8 @@ mod tests {
         let search =
             crate::SearchPath { home: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.framerail").into()), ..Default::default() };
         let runtime = crate::Runtime::load(None, &search).expect("installed library");
-        let tensor = |floats: usize| BoundTensor::new("input.1", Element::F32, &[1, 3, 32, 32], Memory::Host(vec![0.5; floats]));
+        let tensor =
+            |floats: usize| BoundTensor::new("input.1", Element::F32, &[1, 3, 32, 32], Memory::Host(Elements::F32(vec![0.5; floats])));
         assert!(tensor(3071).err().expect("one short").to_string().contains("does not fit"));
         let file = crate::onnx::OnnxFile::read(file.as_ref()).expect("installed model");
         let shape = crate::onnx::InputShape { name: "input.1".into(), dims: vec![Some(1), Some(3), Some(32), Some(32)] };
@@ -220,17 +206,17 @@ mod tests {
         let mut session = builder.commit_from_memory(&bytes).expect("sound model");
         let declared = session.outputs()[0].dtype().tensor_shape().map(|shape| shape.to_vec());
         assert_eq!(declared, Some(vec![1, 1, 8, 8]), "outputs have a shape before the first run, so that memory can be bound");
-        let ours = BoundTensor::new("537", Element::F32, &[1, 1, 8, 8], Memory::Host(vec![-1.0; 64])).expect("fits");
+        let ours = BoundTensor::new("537", Element::F32, &[1, 1, 8, 8], Memory::Host(Elements::F32(vec![-1.0; 64]))).expect("fits");
         let mut run = BoundRun::new(&session, tensor(3072).expect("fits"), Outputs::Bound(vec![ours])).expect("fitting names");
         assert_eq!(run.run(&mut session).expect("runs").len(), 0);
-        let Memory::Host(found) = &run.outputs[0].memory else { unreachable!("bound to the host") };
+        let Memory::Host(Elements::F32(found)) = &run.outputs[0].memory else { unreachable!("bound to the host") };
         assert!(found.iter().all(|score| (0.0..=1.0).contains(score)), "{found:?}");
         let mut other = BoundRun::new(&session, tensor(3072).expect("fits"), Outputs::OnHost(vec!["537".into()])).expect("fitting names");
         let outputs = other.run(&mut session).expect("runs");
         let (dims, scores) = outputs["537"].try_extract_tensor::<f32>().expect("floats");
         assert_eq!((dims.to_vec(), scores), (vec![1, 1, 8, 8], found.as_slice()));
         drop(outputs);
-        let wrong = BoundTensor::new("image", Element::F32, &[1, 3, 32, 32], Memory::Host(vec![0.0; 3072])).expect("fits");
+        let wrong = BoundTensor::new("image", Element::F32, &[1, 3, 32, 32], Memory::Host(Elements::F32(vec![0.0; 3072]))).expect("fits");
         assert!(BoundRun::new(&session, wrong, Outputs::OnHost(Vec::new())).is_err(), "no such input");
     }
 }

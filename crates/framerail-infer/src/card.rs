@@ -242,6 +242,18 @@ impl InputCard {
         }
     }
 
+    /// What the values 0 and 255 become in the channel that suffers most, when not every value has a whole number from 0 to 255 of its
+    /// own; `None` when all have, so that 8 bits hold them.
+    pub(crate) fn range_beyond_bytes(&self) -> Option<(f32, f32)> {
+        let ends = |channel: usize| {
+            let element = |value: f32| (value * self.scale - self.mean[channel]) / self.std[channel];
+            (element(0.0), element(255.0))
+        };
+        // One step a value, either way round; half a step is lost by rounding.
+        let is_kept = |(from, to): &(f32, f32)| from.min(*to).abs() < 0.5 && (from.max(*to) - 255.0).abs() < 0.5;
+        [0, 1, 2].map(ends).into_iter().find(|ends| !is_kept(ends))
+    }
+
     /// The channels as the preprocessor takes them.
     pub fn channel_order(&self) -> ChannelOrder {
         match self.channel_order {

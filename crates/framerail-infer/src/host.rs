@@ -58,11 +58,11 @@ impl HostPredictor {
         let sized = self.sized_for(size)?;
         let mut seen = Vec::with_capacity(views.len());
         for (item, view) in views.iter().enumerate() {
-            let (input, frame) = (sized.session.input_mut(item), view.frame());
-            let mapping = match view.area() {
-                None => sized.preprocessor.run(frame, input),
-                Some(area) => sized.preprocessor.run_crop(frame, area, input),
-            };
+            let (frame, preprocessor) = (view.frame(), &mut sized.preprocessor);
+            let mapping = sized.session.write_input(item, |input| match view.area() {
+                None => preprocessor.run(frame, input),
+                Some(area) => preprocessor.run_crop(frame, area, input),
+            });
             seen.push(Shared::seen(view, mapping.map_err(|error| frame_error(frame, error))?));
         }
         let decoder = &sized.decoder;

@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 use crate::{
     InferError,
     card::{CardFile, ModelCard},
-    onnx::{Declared, Dim, ELEM_FLOAT, HalfEnds, HalfModel, InputShape, OnnxFile, Strips, elem_type_name, to_half},
+    element::Element,
+    onnx::{Declared, Dim, HalfEnds, HalfModel, InputShape, OnnxFile, Strips, elem_type_name, to_half},
     search::SearchPath,
     size::InputSize,
 };
@@ -24,6 +25,8 @@ pub(crate) struct Model {
     pub(crate) name: Arc<str>,
     pub(crate) labels: Vec<Label>,
     pub(crate) prepare: bool,
+    /// Type of the image input's elements, as the file declares it.
+    pub(crate) input_element: Element,
     file: OnnxFile,
     input_name: String,
     /// The batch size that an unprepared model insists on.
@@ -37,6 +40,7 @@ impl Model {
         check_hash(&card, &file)?;
         let mismatch = |reason: String| InferError::ModelMismatch { path: file.path().to_owned(), reason };
         let input = image_input(&card, &file).map_err(mismatch)?;
+        let input_element = picture_element(&card, input).map_err(mismatch)?;
         card.output.expected(&card).iter().try_for_each(|expected| expected.check(file.outputs())).map_err(mismatch)?;
         let prepare = prepare.unwrap_or(card.prepare);
         let declared_batch = input.dims.as_ref().and_then(|dims| fixed(dims.first()));
@@ -44,6 +48,7 @@ impl Model {
             labels: card.label_list(),
             name: Arc::from(card.name.as_str()),
             prepare,
+            input_element,
             input_name: input.name.clone(),
             declared_batch: if prepare { None } else { declared_batch },
             card,
@@ -156,9 +161,6 @@ fn image_input<'a>(card: &ModelCard, file: &'a OnnxFile) -> Result<&'a Declared,
     if file.inputs().len() > 1 {
         return Err(format!("it takes {} inputs, and cards are for models with one: {}", file.inputs().len(), names()));
     }
-    if input.elem_type != ELEM_FLOAT {
-        return Err(format!("input '{}' takes {}; export it with float32 input", input.name, elem_type_name(input.elem_type)));
-    }
     let Some(dims) = &input.dims else { return Ok(input) };
     let channels = card.input.channel_order().channels();
     let (axis, layout) = match card.input.layout {
@@ -174,6 +176,27 @@ fn image_input<'a>(card: &ModelCard, file: &'a OnnxFile) -> Result<&'a Declared,
         }
         _ => Ok(input),
     }
+}
+
+/// The type of the image input's elements, when pictures can be written in it as the card wants them.
+fn picture_element(card: &ModelCard, input: &Declared) -> Result<Element, String> {
+    let element = Element::of_declared(input.elem_type).filter(|element| element.picture_dtype().is_some());
+    let Some(element) = element else {
+        let (name, found) = (&input.name, elem_type_name(input.elem_type));
+        return Err(format!(
+            "input '{name}' takes {found}, and pictures are given as float32, float16 or uint8; export it with one of these"
+        ));
+    };
+    if element == Element::U8
+        && let Some((from, to)) = card.input.range_beyond_bytes()
+    {
+        return Err(format!(
+            "input '{}' takes uint8, and by the card's scale, mean and std the values 0 to 255 become {from} to {to}, of which whole \
+             numbers from 0 to 255 keep little; the model scales them itself, so leave scale, mean and std out",
+            input.name
+        ));
+    }
+    Ok(element)
 }
 
 fn fixed(dim: Option<&Dim>) -> Option<usize> {

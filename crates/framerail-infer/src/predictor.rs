@@ -255,11 +255,10 @@ impl Predictor {
     /// As [`Predictor::input_size_for`].
     pub fn input_spec(&self, width: u32, height: u32) -> Result<InputSpec, InferError> {
         let size = self.input_size_for(width, height)?;
-        let is_half = self.shared.device != Device::Cpu && self.shared.precision.is_half();
         Ok(InputSpec {
             preprocess: self.shared.preprocess(size),
             sampling: self.shared.model.card.input.sampling(),
-            dtype: if is_half { DType::F16 } else { DType::F32 },
+            dtype: self.shared.input_dtype(),
         })
     }
 

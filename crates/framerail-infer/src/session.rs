@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use ort::{
     ep,
-    session::{Session, SessionOutputs, builder::GraphOptimizationLevel},
-    value::{DynValue, TensorElementType, TensorRef},
+    session::{Session, builder::GraphOptimizationLevel},
 };
 use parking_lot::Mutex;
 
 use crate::{
     InferError,
-    decode::{Tensor, TensorData, Tensors},
+    decode::Tensors,
+    element::{Element, Elements},
     onnx::InputShape,
+    outputs::HostOutputs,
     runtime::Runtime,
 };
 
@@ -41,7 +42,9 @@ impl Default for SessionOptions {
 /// A loaded model that takes inputs of one size, with an input buffer of its own.
 pub struct ModelSession {
     shared: Arc<SharedSession>,
-    input: Vec<f32>,
+    input: Elements,
+    /// One item in float32 where the model takes another type; else empty.
+    item: Vec<f32>,
 }
 
 /// What several places share that run one session in turn.
@@ -49,6 +52,8 @@ pub(crate) struct SharedSession {
     session: Mutex<Session>,
     model: String,
     shape: InputShape,
+    /// Type of the image input's elements.
+    element: Element,
     batch: usize,
     item_elements: usize,
 }
@@ -56,8 +61,8 @@ pub(crate) struct SharedSession {
 impl SharedSession {
     /// The session for another place.
     pub(crate) fn with_own_input(self: Arc<Self>) -> ModelSession {
-        let elements = self.item_elements * self.batch;
-        ModelSession { shared: self, input: vec![0.0; elements] }
+        let item = if self.element == Element::F32 { Vec::new() } else { vec![0.0; self.item_elements] };
+        ModelSession { input: Elements::zeros(self.element, self.item_elements * self.batch), item, shared: self }
     }
 }
 
@@ -82,9 +87,12 @@ impl ModelSession {
         let mut sides = shape.dims.iter().skip(1).map(|dim| dim.unwrap_or(0) as usize);
         let item_elements = sides.try_fold(1_usize, |product, side| product.checked_mul(side));
         let elements = item_elements.and_then(|item| item.checked_mul(batch));
-        let (Some(item_elements), Some(elements)) = (item_elements, elements) else { return Err(refused("its input is too large".into())) };
-        let shared = SharedSession { session: Mutex::new(session), model: model.to_owned(), shape, batch, item_elements };
-        Ok(Self { shared: Arc::new(shared), input: vec![0.0; elements] })
+        let (Some(item_elements), Some(_)) = (item_elements, elements) else { return Err(refused("its input is too large".into())) };
+        let declared = session.inputs().iter().find(|input| input.name() == shape.name).and_then(|input| input.dtype().tensor_type());
+        let element = declared.and_then(Element::of).filter(|element| element.picture_dtype().is_some());
+        let element = element.ok_or_else(|| refused(format!("its input '{}' is missing or takes no pictures", shape.name)))?;
+        let shared = SharedSession { session: Mutex::new(session), model: model.to_owned(), shape, element, batch, item_elements };
+        Ok(Arc::new(shared).with_own_input())
     }
 
     /// Frames that fit in one run.
@@ -97,9 +105,16 @@ impl ModelSession {
         &self.shared
     }
 
-    /// The elements of one item of the batch, to be written before a run; empty for an item beyond the batch.
-    pub fn input_mut(&mut self, item: usize) -> &mut [f32] {
-        self.input.chunks_exact_mut(self.shared.item_elements.max(1)).nth(item).unwrap_or_default()
+    /// Hands out one item of the batch to be written before a run, whatever the type that the model takes: `write` gets its elements
+    /// as float32, which become the nearest of that type. For an item beyond the batch there are none.
+    pub fn write_input<R>(&mut self, item: usize, write: impl FnOnce(&mut [f32]) -> R) -> R {
+        let start = item.saturating_mul(self.shared.item_elements);
+        if let Elements::F32(input) = &mut self.input {
+            return write(input.get_mut(start..start.saturating_add(self.shared.item_elements)).unwrap_or_default());
+        }
+        let written = write(if item < self.shared.batch { &mut self.item } else { &mut [] });
+        self.input.write(start, &self.item);
+        written
     }
 
     /// Runs the first `items` items and hands the outputs to `read`; they live as long as that call. Waits while another place
@@ -110,27 +125,16 @@ impl ModelSession {
     pub fn run<R>(&mut self, items: usize, read: impl FnOnce(&Tensors<'_>) -> Result<R, String>) -> Result<R, InferError> {
         let shared = &self.shared;
         let failed = |reason: String| InferError::Run { model: shared.model.clone(), reason };
-        let elements = items * shared.item_elements;
-        let filled =
-            self.input.get(..elements).ok_or_else(|| failed(format!("{items} frames do not fit in a batch of {}", shared.batch)))?;
+        if items > shared.batch {
+            return Err(failed(format!("{items} frames do not fit in a batch of {}", shared.batch)));
+        }
         let sides = shared.shape.dims.iter().skip(1).map(|dim| dim.unwrap_or(0) as i64);
         let dims: Vec<i64> = std::iter::once(items as i64).chain(sides).collect();
-        let input = TensorRef::from_array_view((dims, filled)).map_err(|error| failed(one_line(&error)))?;
+        let input = self.input.input(&dims).map_err(|error| failed(one_line(&error)))?;
         let mut session = shared.session.lock();
-        let outputs = session.run(ort::inputs![input]).map_err(|error| failed(one_line(&error)))?;
-        read(&tensors(&outputs).map_err(failed)?).map_err(failed)
+        let outputs = session.run(vec![(shared.shape.name.as_str(), input)]).map_err(|error| failed(one_line(&error)))?;
+        read(&HostOutputs::new(&outputs).map_err(failed)?.tensors()).map_err(failed)
     }
-}
-
-/// Outputs on the host as slices.
-pub(crate) fn tensors<'a>(outputs: &'a SessionOutputs<'_>) -> Result<Tensors<'a>, String> {
-    let mut tensors = Vec::with_capacity(outputs.len());
-    for name in outputs.keys() {
-        let Some(value) = outputs.get(name) else { continue };
-        let (shape, data) = view(value).map_err(|error| format!("output '{name}': {error}"))?;
-        tensors.push(Tensor { name, dims: shape, data });
-    }
-    Ok(Tensors::new(tensors))
 }
 
 fn build(runtime: &Runtime, bytes: &[u8], options: &SessionOptions) -> ort::Result<Session> {
@@ -145,24 +149,6 @@ fn build(runtime: &Runtime, bytes: &[u8], options: &SessionOptions) -> ort::Resu
         builder = builder.with_config_entry(key, value)?;
     }
     builder.commit_from_memory(bytes)
-}
-
-fn view(value: &DynValue) -> Result<(Vec<usize>, TensorData<'_>), String> {
-    let wrong = |error: ort::Error| one_line(&error);
-    let dims = |shape: &ort::value::Shape| shape.iter().map(|dim| usize::try_from(*dim).unwrap_or(0)).collect();
-    match value.dtype().tensor_type() {
-        Some(TensorElementType::Float32) => {
-            value.try_extract_tensor().map(|(shape, data)| (dims(shape), TensorData::F32(data))).map_err(wrong)
-        }
-        Some(TensorElementType::Int64) => {
-            value.try_extract_tensor().map(|(shape, data)| (dims(shape), TensorData::I64(data))).map_err(wrong)
-        }
-        Some(TensorElementType::Int32) => {
-            value.try_extract_tensor().map(|(shape, data)| (dims(shape), TensorData::I32(data))).map_err(wrong)
-        }
-        Some(other) => Err(format!("elements of type {other:?} are not read; export the model with float32 outputs")),
-        None => Err("is no tensor".into()),
-    }
 }
 
 /// An error's text on one line.

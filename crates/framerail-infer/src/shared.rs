@@ -5,13 +5,14 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use framerail_core::{Attribute, AttributeValue, BBox, Detection, Device, Frame};
+use framerail_core::{Attribute, AttributeValue, BBox, DType, Detection, Device, Frame};
 use framerail_vision::{ModelMapping, Preprocess, Preprocessor, VisionError, nms::nms_by};
 
 use crate::{
     CudaOptions, Description, DetectorStats, InferError, Precision, Prediction, SearchPath, SizeRequest, View,
     card::Thresholds,
     decode::{Candidate, Candidates, Decode, Decoder, Describe, Described, Seen, Tensors},
+    element::Element,
     model::Model,
     onnx::{HalfEnds, InputShape},
     runtime::Runtime,
@@ -129,6 +130,20 @@ impl Shared {
         let frame = view.frame();
         let whole = || BBox::from_xyxy(0.0, 0.0, frame.width as f32, frame.height as f32);
         Seen { area: view.area().unwrap_or_else(whole), mapping }
+    }
+
+    /// Type of the image input's elements: as the file declares it, except for float32 in a model that runs in float16 on a card.
+    pub(crate) fn input_element(&self) -> Element {
+        match self.model.input_element {
+            Element::F32 if self.device != Device::Cpu && self.precision.is_half() => Element::F16,
+            declared => declared,
+        }
+    }
+
+    /// The same as pictures are written.
+    pub(crate) fn input_dtype(&self) -> DType {
+        // Models whose pictures have another type are refused on loading.
+        self.input_element().picture_dtype().unwrap_or(DType::F32)
     }
 
     /// What the model wants of a picture at this input size.

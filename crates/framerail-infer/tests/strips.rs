@@ -20,7 +20,7 @@ fn shape(name: &str, channels: u64, height: u64, width: u64) -> InputShape {
 fn outputs(bytes: &[u8], shape: &InputShape, fill: impl Fn(&mut [f32])) -> Vec<(String, Vec<f32>)> {
     let runtime = Runtime::load(None, &search()).expect("installed library");
     let mut session = ModelSession::new(runtime, bytes, "test", shape.clone(), 1, &SessionOptions::default()).expect("loads");
-    fill(session.input_mut(0));
+    session.write_input(0, &fill);
     session
         .run(1, |tensors| Ok(tensors.iter().map(|tensor| (tensor.name.to_owned(), tensor.floats().expect("floats").to_vec())).collect()))
         .expect("runs")

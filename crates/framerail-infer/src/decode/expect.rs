@@ -1,6 +1,9 @@
 //! What a decoder expects of a model's outputs, checked against what the model declares.
 
-use crate::onnx::{Declared, Dim};
+use crate::{
+    onnx::{Declared, Dim},
+    outputs::is_read,
+};
 
 /// An output that a decoder reads.
 #[derive(Clone, Debug)]
@@ -39,6 +42,11 @@ impl Expected {
             let names: Vec<&str> = outputs.iter().map(|output| output.name.as_str()).collect();
             return Err(format!("output '{}' is not in the model; it has: {}", self.name, names.join(", ")));
         };
+        if !is_read(output.elem_type) {
+            return Err(format!(
+                "output {output} has elements that are not read; export it as float32, or as int64 where it gives classes"
+            ));
+        }
         // An output without a declared shape is looked at when it comes.
         let Some(dims) = &output.dims else { return Ok(()) };
         match &self.form {

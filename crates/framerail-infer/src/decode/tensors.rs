@@ -13,17 +13,6 @@ pub enum TensorData<'a> {
     I32(&'a [i32]),
 }
 
-impl TensorData<'_> {
-    /// Bytes of all elements.
-    pub fn bytes(&self) -> usize {
-        match self {
-            TensorData::F32(data) => size_of_val(*data),
-            TensorData::I64(data) => size_of_val(*data),
-            TensorData::I32(data) => size_of_val(*data),
-        }
-    }
-}
-
 /// One output: its axes and elements, last axis fastest.
 #[derive(Clone, Debug)]
 pub struct Tensor<'a> {

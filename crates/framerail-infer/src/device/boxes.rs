@@ -9,13 +9,14 @@ use framerail_cuda::{
 use super::{memory::DeviceMemory, session::Declared};
 use crate::{
     ModelCard, Thresholds,
-    binding::{BoundTensor, Element},
+    binding::BoundTensor,
     decode::{
         Activation, AnchorFreeCard, AnchorsCard, BoxForm, Candidate, HeatmapCard, OutputCard,
         anchor_free::ValueOrder,
         anchors::Anchors,
         heatmap::{AxisOrder, SizeCoding},
     },
+    element::Element,
     size::InputSize,
 };
 
@@ -161,17 +162,14 @@ fn check(decoder: &BoxDecoder, names: &[Option<String>; 4], outputs: &[Declared]
         if item != Some(elements) || dims.first() != Some(&i64::from(batch)) {
             return Err(format!("output '{name}' is {dims:?}; the card makes {elements} values for each of {batch} pictures"));
         }
-        let element = output.element.ok_or_else(|| format!("output '{name}' has elements that are not read there"))?;
+        let element = output.element.filter(|element| matches!(element, Element::F16 | Element::F32));
+        let element = element.ok_or_else(|| format!("output '{name}' has elements that are not read there"))?;
         if dtype.is_some_and(|known| known != element) {
             return Err("its outputs are of several types".into());
         }
         dtype = Some(element);
     }
-    match dtype {
-        Some(Element::F16) => Ok(DType::F16),
-        Some(Element::F32) => Ok(DType::F32),
-        None => Err("it has no outputs".into()),
-    }
+    dtype.and_then(Element::picture_dtype).ok_or_else(|| "it has no outputs".into())
 }
 
 fn anchors_family(anchors: &AnchorsCard, card: &ModelCard, size: InputSize) -> Result<BoxFamily, String> {

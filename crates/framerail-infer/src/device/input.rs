@@ -8,7 +8,7 @@ use framerail_cuda::{
 use framerail_vision::{ModelMapping, Preprocessor};
 
 use super::memory::DeviceMemory;
-use crate::{InferError, View, binding::Element, shared::frame_error};
+use crate::{InferError, View, shared::frame_error};
 
 /// Writes views into inputs of one size.
 pub(super) struct InputWriter {
@@ -34,8 +34,8 @@ pub(super) struct Written {
 }
 
 impl InputWriter {
-    pub(super) fn new(preprocessor: Preprocessor, element: Element) -> Self {
-        let spec = preprocessor.spec().tensor_spec(dtype(element));
+    pub(super) fn new(preprocessor: Preprocessor, dtype: DType) -> Self {
+        let spec = preprocessor.spec().tensor_spec(dtype);
         Self { preprocessor, spec }
     }
 
@@ -125,12 +125,5 @@ impl InputWriter {
         // The mapping is one of geometry only; any format gives it.
         let plan = self.preprocessor.plan(width, height, PixelFormat::Rgb24, &frame.color, view.area());
         plan.map(|plan| plan.mapping).map_err(|error| frame_error(frame, error))
-    }
-}
-
-pub(super) fn dtype(element: Element) -> DType {
-    match element {
-        Element::F32 => DType::F32,
-        Element::F16 => DType::F16,
     }
 }

@@ -10,13 +10,13 @@ use super::{
     CudaOptions, Provider,
     libraries::{self, MissingLibraries},
 };
-use crate::{InferError, SearchPath, binding, binding::Element, onnx::InputShape, runtime::Runtime, session::one_line, shared::Shared};
+use crate::{InferError, SearchPath, binding, element::Element, onnx::InputShape, runtime::Runtime, session::one_line, shared::Shared};
 
 /// An output as the session declares it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Declared {
     pub(super) name: String,
-    /// `None` for elements that no decoder on the card reads.
+    /// `None` for elements that are not bound.
     pub(super) element: Option<Element>,
     /// `None` when a dimension is open until the model has run.
     pub(super) dims: Option<Vec<i64>>,

@@ -14,11 +14,12 @@ use super::{
 };
 use crate::{
     InferError, Prediction, View,
-    binding::{BoundRun, BoundTensor, Element, Memory, Outputs},
+    binding::{BoundRun, BoundTensor, Memory, Outputs},
     card::Thresholds,
     decode::{self, Task},
     onnx::{HalfEnds, InputShape},
-    session::{one_line, tensors},
+    outputs::HostOutputs,
+    session::one_line,
     shared::{Counters, Shared},
     size::InputSize,
 };
@@ -68,8 +69,8 @@ impl SizedModel {
         Counters::add(&shared.counters.sessions, 1);
         Counters::add(&shared.counters.sessions_partly_on_cpu, usize::from(session.runs_partly_on_cpu));
         Counters::add(&shared.counters.sessions_decoded_on_host, usize::from(matches!(decoder, Decoder::Host(_))));
-        let element = if shared.precision.is_half() { Element::F16 } else { Element::F32 };
-        let writer = InputWriter::new(shared.preprocessor(size)?, element);
+        let (element, dtype) = (shared.input_element(), shared.input_dtype());
+        let writer = InputWriter::new(shared.preprocessor(size)?, dtype);
         let refused = |error: ort::Error| shared.run_error(one_line(&error));
         let buffer = memory.pool.buffer(writer.item_bytes() * shared.batch).map_err(|error| shared.cuda_error(error))?;
         // Items beyond the frames of an incomplete batch are computed too; they must be numbers.
@@ -215,9 +216,10 @@ impl Whole<'_> {
         thresholds: &Thresholds,
     ) -> Result<Vec<Prediction>, InferError> {
         let outputs = self.run.run(&mut self.session.session).map_err(|error| shared.run_error(one_line(&error)))?;
-        let tensors = tensors(&outputs).map_err(|reason| shared.run_error(reason))?;
-        let download_bytes = tensors.iter().map(|tensor| tensor.data.bytes() as u64).sum();
+        let on_host = HostOutputs::new(&outputs).map_err(|reason| shared.run_error(reason))?;
+        let download_bytes = on_host.bytes() as u64;
         Traffic::charge(Traffic { downloads: outputs.len() as u64, download_bytes, syncs: 1, ..Traffic::default() });
+        let tensors = on_host.tensors();
         let seen = views.iter().zip(mappings).map(|(view, mapping)| Shared::seen(view, *mapping));
         let found = seen.enumerate().map(|(item, seen)| shared.read(self.decoder, &tensors, item, &seen, thresholds));
         found.collect::<Result<_, _>>().map_err(|reason| shared.run_error(reason))

@@ -165,6 +165,42 @@ pub fn constant_model(input_dims: &[i64], outputs: &[(&str, &[i64], &[f32])]) ->
     model(graph)
 }
 
+/// `TensorProto.DataType`s.
+pub const FLOAT: u64 = 1;
+pub const UINT8: u64 = 2;
+pub const INT8: u64 = 3;
+pub const INT32: u64 = 6;
+pub const INT64: u64 = 7;
+pub const FLOAT16: u64 = 10;
+
+/// `NodeProto` with its attributes.
+pub fn node(op: &str, inputs: &[&str], output: &str, attributes: &[Message]) -> Message {
+    let node = inputs.iter().fold(Message::default(), |node, input| node.bytes(1, input)).bytes(2, output).bytes(4, op);
+    attributes.iter().fold(node, |node, attribute| node.bytes(5, attribute))
+}
+
+/// `AttributeProto` of a list of integers.
+pub fn ints(name: &str, values: &[u64]) -> Message {
+    values.iter().fold(Message::default().bytes(1, name), |attribute, value| attribute.number(8, *value)).number(20, 7)
+}
+
+/// A node that changes the type of elements.
+pub fn cast(input: &str, output: &str, to: u64) -> Message {
+    node("Cast", &[input], output, &[Message::default().bytes(1, "to").number(3, to).number(20, 2)])
+}
+
+/// [`constant_model`] with a type of elements for each output, and for the picture.
+pub fn typed_model(input: (u64, &[i64]), outputs: &[(&str, u64, &[i64], &[f32])]) -> Vec<u8> {
+    let graph = outputs
+        .iter()
+        .fold(Message::default(), |graph, (name, elem_type, ..)| graph.bytes(1, cast(&format!("{name}_value"), name, *elem_type)));
+    let graph = outputs
+        .iter()
+        .fold(graph.bytes(2, "typed"), |graph, (name, _, dims, data)| graph.bytes(5, float_tensor(&format!("{name}_value"), dims, data)));
+    let graph = graph.bytes(11, value_info("image", input.0, input.1));
+    model(outputs.iter().fold(graph, |graph, (name, elem_type, dims, _)| graph.bytes(12, value_info(name, *elem_type, dims))))
+}
+
 /// `ModelProto` around a graph.
 pub fn model(graph: Message) -> Vec<u8> {
     Message::default().number(1, 8).bytes(7, graph).bytes(8, Message::default().number(2, 13)).0

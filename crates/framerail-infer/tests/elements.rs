@@ -1,0 +1,160 @@
+//! Models whose pictures, or outputs, have other elements than float32.
+
+mod common;
+
+use common::{
+    FLOAT, FLOAT16, INT8, INT32, INT64, Message, UINT8, cast, ints, mean_color_card, mean_color_model, model, node, placed, rgb_frame,
+    typed_model, value_info,
+};
+use framerail_core::{AttributeValue, BBox, DType, Frame};
+use framerail_infer::{Detector, DetectorOptions, Prediction, Predictor, View};
+
+const HEAD: &str = "name = \"t\"\nfile = \"m.onnx\"\nlicence = \"MIT\"\n";
+
+/// The mean of each channel of a uint8 picture with channels last, `[batch, 3]`, from 0 to 1: as TensorFlow exports models.
+fn byte_model(side: i64) -> Vec<u8> {
+    let graph = Message::default()
+        .bytes(1, cast("image", "floats", FLOAT))
+        .bytes(
+            1,
+            node(
+                "ReduceMean",
+                &["floats"],
+                "bytes",
+                &[ints("axes", &[1, 2]), Message::default().bytes(1, "keepdims").number(3, 0).number(20, 2)],
+            ),
+        )
+        .bytes(1, node("Div", &["bytes", "white"], "mean", &[]))
+        .bytes(2, "bytes")
+        .bytes(5, common::float_tensor("white", &[], &[255.0]))
+        .bytes(11, value_info("image", UINT8, &[-1, side, side, 3]))
+        .bytes(12, value_info("mean", FLOAT, &[-1, 3]));
+    model(graph)
+}
+
+fn byte_card(side: u32) -> String {
+    mean_color_card(side).replace("scale = 0.00392156862745098\n", "layout = \"THWC\"\n")
+}
+
+/// As [`mean_color_model`], in float16 from end to end: as exporters make models in half precision.
+fn half_model(side: i64) -> Vec<u8> {
+    let graph = Message::default()
+        .bytes(1, node("GlobalAveragePool", &["image"], "mean", &[]))
+        .bytes(2, "half")
+        .bytes(11, value_info("image", FLOAT16, &[-1, 3, side, side]))
+        .bytes(12, value_info("mean", FLOAT16, &[-1, 3, 1, 1]));
+    model(graph)
+}
+
+/// A picture whose colours change across and down.
+fn picture(width: u32, height: u32) -> Frame {
+    let rgb: Vec<u8> = (0..height).flat_map(|y| (0..width).flat_map(move |x| [(x * 7) as u8, (y * 5) as u8, (x + y * 3) as u8])).collect();
+    rgb_frame(width, height, &rgb)
+}
+
+/// The scores of red, green and blue for each of the views.
+fn scores(model: &[u8], card: &str, views: &[View<'_>]) -> (DType, Vec<[f32; 3]>) {
+    let card = card.replace("output = \"mean\"", "output = \"mean\"\ntop_k = 3");
+    let (_folder, options) = placed(model, &card);
+    let mut predictor = Predictor::load(&DetectorOptions { batch: 2, ..options }).expect("sound model and card");
+    let dtype = predictor.input_spec(64, 48).expect("any size").dtype;
+    let said = predictor.predict(views).expect("runs");
+    let of = |prediction: &Prediction| match prediction {
+        Prediction::Description(Some(said)) => match &said.value {
+            AttributeValue::Classes(classes) => {
+                let mut scores = [0.0; 3];
+                classes.iter().for_each(|class| scores[class.label.id as usize] = class.score);
+                scores
+            }
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    };
+    (dtype, said.iter().map(of).collect())
+}
+
+#[test]
+fn pictures_of_bytes_and_halves_say_what_floats_say() {
+    let (first, second) = (picture(64, 48), picture(31, 50));
+    let views = [View::whole(&first), View::part(&second, BBox::from_xyxy(3.0, 4.5, 20.0, 31.0)), View::whole(&second)];
+    let (dtype, expected) = scores(&mean_color_model(16), &mean_color_card(16), &views);
+    assert_eq!((dtype, expected.len()), (DType::F32, 3));
+    for (model, card, dtype, tolerance) in [
+        // Each element is half a step off at most.
+        (byte_model(16), byte_card(16), DType::U8, 3e-3),
+        (half_model(16), mean_color_card(16), DType::F16, 2e-3),
+    ] {
+        let (found_dtype, found) = scores(&model, &card, &views);
+        assert_eq!((found_dtype, found.len()), (dtype, 3));
+        for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
+            assert!((found - expected).abs() < tolerance, "{dtype:?}: {found} for {expected}");
+        }
+    }
+}
+
+fn refused(model: &[u8], card: &str) -> String {
+    let (_folder, options) = placed(model, card);
+    let told = Predictor::load(&options).err().expect("refused").to_string();
+    assert_eq!(told.lines().count(), 1, "{told}");
+    told
+}
+
+#[test]
+fn bytes_are_not_scaled_down() {
+    let told = refused(&byte_model(8), &byte_card(8).replace("layout", "scale = 0.00392156862745098\nlayout"));
+    assert!(
+        told.contains("input 'image' takes uint8") && told.contains("0 to 255 become 0 to 1,") && told.contains("leave scale"),
+        "{told}"
+    );
+    let told = refused(&byte_model(8), &byte_card(8).replace("layout", "mean = [0.0, 127.5, 0.0]\nlayout"));
+    assert!(told.contains("become -127.5 to 127.5"), "{told}");
+    // Whatever comes out at one step a value is kept: normalised by 1/255 and back, or turned round.
+    for kept in [
+        "scale = 0.00392156862745098\nstd = [0.00392156862745098, 0.00392156862745098, 0.00392156862745098]\n",
+        "scale = -1.0\nmean = [-255.0, -255.0, -255.0]\n",
+    ] {
+        let (_folder, options) = placed(&byte_model(8), &byte_card(8).replace("layout", &format!("{kept}layout")));
+        Predictor::load(&options).expect("keeps every value");
+    }
+    let told = refused(&typed_model((INT8, &[1, 3, 8, 8]), &[("mean", FLOAT, &[1, 3], &[0.0; 3])]), &mean_color_card(8));
+    assert!(told.contains("input 'image' takes int8") && told.contains("float32, float16 or uint8"), "{told}");
+}
+
+#[test]
+fn boxes_come_in_the_types_that_models_give() {
+    let card = format!(
+        "{HEAD}labels = [\"cat\", \"dog\"]\n[input]\nwidth = 32\nheight = 32\n[output.boxes]\nboxes = \"boxes\"\nscores = \"scores\"\n\
+         labels = \"labels\"\ncount = \"count\"\nsuppressed = true\n"
+    );
+    let find = |floats: u64, labels: u64, count: u64| {
+        let outputs: [(&str, u64, &[i64], &[f32]); 4] = [
+            ("boxes", floats, &[1, 3, 4], &[1.0, 2.0, 9.0, 10.5, 4.0, 4.0, 30.0, 20.0, 0.0, 0.0, 5.0, 5.0]),
+            ("scores", floats, &[1, 3], &[0.5, 0.75, 0.9]),
+            ("labels", labels, &[1, 3], &[1.0, 0.0, 0.0]),
+            ("count", count, &[1], &[2.0]),
+        ];
+        let (_folder, options) = placed(&typed_model((FLOAT16, &[1, 3, 32, 32]), &outputs), &card);
+        let found = Detector::load(&options).expect("sound model and card").detect(&[&rgb_frame(64, 32, &[0; 64 * 32 * 3])]);
+        found.expect("runs").remove(0).into_iter().map(|found| (found.label.id, found.score, found.bbox)).collect::<Vec<_>>()
+    };
+    let expected = [(0, 0.75, BBox::from_xyxy(8.0, 4.0, 60.0, 20.0)), (1, 0.5, BBox::from_xyxy(2.0, 2.0, 18.0, 10.5))];
+    for (floats, labels, count) in [(FLOAT, INT64, INT32), (FLOAT16, INT32, INT64), (FLOAT16, UINT8, FLOAT16), (11, INT8, FLOAT)] {
+        assert_eq!(find(floats, labels, count), expected, "{floats} {labels} {count}");
+    }
+}
+
+#[test]
+fn masks_of_class_numbers_in_bytes_and_outputs_that_are_not_read() {
+    let card = format!(
+        "{HEAD}labels = [\"rest\", \"sky\"]\n[input]\nwidth = 8\nheight = 8\n[output.segmentation]\noutput = \"out\"\ninside = [\"sky\"]\n"
+    );
+    let outputs: [(&str, u64, &[i64], &[f32]); 1] = [("out", UINT8, &[1, 2, 2], &[0.0, 1.0, 1.0, 0.0])];
+    let (_folder, options) = placed(&typed_model((FLOAT, &[1, 3, 8, 8]), &outputs), &card);
+    let frame = rgb_frame(8, 8, &[0; 192]);
+    let said = Predictor::load(&options).expect("sound").predict(&[View::whole(&frame)]).expect("runs").remove(0);
+    let Prediction::Description(Some(said)) = said else { panic!("{said:?}") };
+    assert!(matches!(&said.value, AttributeValue::Mask(mask) if mask.coverage() == [0, 255, 255, 0]), "{said:?}");
+    let strange: [(&str, u64, &[i64], &[f32]); 1] = [("out", 13, &[1, 2, 2], &[0.0; 4])];
+    let told = refused(&typed_model((FLOAT, &[1, 3, 8, 8]), &strange), &card);
+    assert!(told.contains("output 'out' uint64[1,2,2] has elements that are not read"), "{told}");
+}
