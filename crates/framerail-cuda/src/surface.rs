@@ -100,6 +100,11 @@ impl CudaSurface {
         self.planes[plane].1
     }
 
+    /// Bytes of all planes' samples, without what lies between rows.
+    pub(crate) fn picture_bytes(&self) -> usize {
+        self.planes.iter().map(|(_, layout)| layout.row_bytes * layout.rows).sum()
+    }
+
     /// Device address of a plane's first row; panics past the fourth. Bracket work on it with the buffer's `begin_` and `end_`.
     pub fn plane_address(&self, plane: usize) -> u64 {
         self.buffer.address() + self.planes[plane].0 as u64

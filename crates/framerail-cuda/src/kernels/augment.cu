@@ -5,7 +5,6 @@
 
 #define MAX_PICTURES 40
 
-enum ElementType { TYPE_U8 = 0, TYPE_F16 = 1, TYPE_BF16 = 2, TYPE_F32 = 3 };
 enum Step { STEP_NONE = 0, STEP_BRIGHTNESS = 1, STEP_CONTRAST = 2, STEP_SATURATION = 3, STEP_HUE = 4 };
 
 struct Picture {
@@ -182,12 +181,7 @@ DEVICE void store(const AugmentParams &p, const Picture &picture, u32 x, u32 y, 
     float element = value * p.gain[channel] + p.shift[channel];
     if (x - picture.erase_x < picture.erase_width && y - picture.erase_y < picture.erase_height) element = picture.fill[channel];
     u64 at = (u64)y * p.out_width + x, index = p.out_interleaved ? at * 3 + channel : (u64)channel * p.out_width * p.out_height + at;
-    switch (p.out_type) {
-    case TYPE_U8: ((u8 *)picture.output)[index] = (u8)to_byte(clamp_float(element, 0.0f, 255.0f)); break;
-    case TYPE_F16: ((u16 *)picture.output)[index] = to_half(element); break;
-    case TYPE_BF16: ((u16 *)picture.output)[index] = to_bfloat16(element); break;
-    default: ((float *)picture.output)[index] = element; break;
-    }
+    store_one(p.out_type, picture.output, index, element);
 }
 
 // Everything but the blur: to the output, or to planes that are blurred next.

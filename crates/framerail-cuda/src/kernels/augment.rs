@@ -4,9 +4,9 @@
 
 use std::ops::Range;
 
-use framerail_core::{AugmentParams, AugmentSpec, ColorStep, DType, TensorLayout};
+use framerail_core::{AugmentParams, AugmentSpec, ColorStep, TensorLayout};
 
-use super::{HEADERS, Runner, run_with};
+use super::{HEADERS, Runner, bracketed, convert::element_type, run_with, slots};
 use crate::{CudaError, CudaStream, DeviceBuffer, DevicePool, KernelSource};
 
 /// The kernels of this file.
@@ -105,12 +105,10 @@ pub fn augment_batch(stream: &CudaStream, pool: &DevicePool, spec: &AugmentSpec,
     };
     let input = address(job.input, job.input_offset_bytes, spec.input.picture_bytes())?;
     let output = address(job.output, job.output_offset_bytes, spec.output.picture_bytes())?;
-    job.input.begin_read(stream)?;
-    job.output.begin_write(stream)?;
-    // SAFETY: live buffers, whose sizes were checked above, bracketed by their marks.
-    unsafe { augment_foreign(stream, pool, spec, job.params, input, output)? };
-    job.input.end_read(stream)?;
-    job.output.end_write(stream)
+    bracketed(stream, [job.input], [job.output], || {
+        // SAFETY: live buffers, whose sizes were checked above, bracketed by their marks.
+        unsafe { augment_foreign(stream, pool, spec, job.params, input, output) }
+    })
 }
 
 /// [`augment_batch`] for batches in memory of other libraries, by the addresses of their first pictures.
@@ -129,10 +127,10 @@ pub unsafe fn augment_foreign(
     output: u64,
 ) -> Result<(), CudaError> {
     let buffer = pool.buffer(augment_scratch_bytes(spec, params))?;
-    let scratch = buffer.begin_write(stream)?;
-    // SAFETY: the caller's word; scratch memory of the size that was asked for, bracketed by its marks.
-    unsafe { augment_raw(stream, spec, &RawAugmentJob { params, input, output, scratch })? };
-    buffer.end_write(stream)
+    bracketed(stream, [], [&buffer], || {
+        // SAFETY: the caller's word; scratch memory of the size that was asked for, bracketed by its marks.
+        unsafe { augment_raw(stream, spec, &RawAugmentJob { params, input, output, scratch: buffer.address() }) }
+    })
 }
 
 /// Bytes of scratch memory that [`augment_raw`] needs for these numbers.
@@ -173,9 +171,8 @@ pub unsafe fn augment_raw(runner: &dyn Runner, spec: &AugmentSpec, job: &RawAugm
             if taken.is_empty() {
                 return Ok(());
             }
-            let mut parameters = common;
-            parameters.pictures.iter_mut().zip(&taken).for_each(|(slot, picture)| *slot = *picture);
             let grid = (scratch.tiles.0, scratch.tiles.1, taken.len() as u32 * channels);
+            let parameters = Parameters { pictures: slots(taken), ..common };
             // SAFETY: the caller's word; sizes and numbers were checked.
             unsafe { run_with(runner, &SOURCE, kernel, (grid, (TILE, 8, 1)), &parameters) }
         };
@@ -245,13 +242,6 @@ impl Scratch {
 }
 
 fn common(spec: &AugmentSpec, tiles: u32) -> Result<Parameters, CudaError> {
-    let element_type = |dtype: DType| match dtype {
-        DType::U8 => Ok(0),
-        DType::F16 => Ok(1),
-        DType::Bf16 => Ok(2),
-        DType::F32 => Ok(3),
-        other => Err(CudaError::argument(format!("batches of {other:?} are not made here"))),
-    };
     let (input, output) = (spec.input, spec.output);
     let normalisation = spec.normalisation();
     Ok(Parameters {

@@ -4,7 +4,7 @@
 
 use framerail_core::{BBox, DType, Point};
 
-use super::{HEADERS, Runner, run_with};
+use super::{HEADERS, Runner, bracketed, run_with};
 use crate::{CudaError, CudaStream, DeviceBuffer, DevicePool, KernelSource};
 
 /// The kernels of this file.
@@ -370,19 +370,12 @@ pub fn decode_boxes(
     let (counters, candidates) = (pool.buffer(counter_bytes)?, pool.buffer(candidate_bytes)?);
     let results = pool.buffer(decoder.result_bytes(batch))?;
     counters.fill(0, stream)?;
-    let scratch = RawScratch { counters: counters.begin_write(stream)?, candidates: candidates.begin_write(stream)? };
-    let to = results.begin_write(stream)?;
-    for tensor in tensors.iter().flatten() {
-        tensor.buffer.begin_read(stream)?;
-    }
-    // SAFETY: live buffers, whose sizes were checked, bracketed by their marks.
-    unsafe { decode_boxes_raw(stream, decoder, &outputs, &scratch, to)? };
-    for tensor in tensors.iter().flatten() {
-        tensor.buffer.end_read(stream)?;
-    }
-    for buffer in [&counters, &candidates, &results] {
-        buffer.end_write(stream)?;
-    }
+    let scratch = RawScratch { counters: counters.address(), candidates: candidates.address() };
+    let read = tensors.iter().flatten().map(|tensor| tensor.buffer);
+    bracketed(stream, read, [&counters, &candidates, &results], || {
+        // SAFETY: live buffers, whose sizes were checked, bracketed by their marks.
+        unsafe { decode_boxes_raw(stream, decoder, &outputs, &scratch, results.address()) }
+    })?;
     Ok(results)
 }
 

@@ -111,3 +111,17 @@ DEVICE u16 to_bfloat16(float value) {
 }
 
 DEVICE float from_bfloat16(u16 bits) { return float_of((u32)bits << 16); }
+
+// Types of a tensor's elements.
+enum ElementType { TYPE_U8 = 0, TYPE_F16 = 1, TYPE_BF16 = 2, TYPE_F32 = 3 };
+
+DEVICE u32 byte_of_element(float element) { return to_byte(clamp_float(element, 0.0f, 255.0f)); }
+
+DEVICE u32 half_of_element(int type, float element) { return type == TYPE_F16 ? to_half(element) : to_bfloat16(element); }
+
+// One element, anywhere.
+DEVICE void store_one(int type, u64 tensor, u64 index, float element) {
+    if (type == TYPE_U8) ((u8 *)tensor)[index] = (u8)byte_of_element(element);
+    else if (type == TYPE_F32) ((float *)tensor)[index] = element;
+    else ((u16 *)tensor)[index] = (u16)half_of_element(type, element);
+}

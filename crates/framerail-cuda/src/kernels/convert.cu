@@ -6,7 +6,6 @@
 
 // How samples between or across pixels are found.
 enum Sampling { BILINEAR = 0, BILINEAR_8BIT = 1, AREA = 2 };
-enum ElementType { TYPE_U8 = 0, TYPE_F16 = 1, TYPE_BF16 = 2, TYPE_F32 = 3 };
 
 // value = clamp(gain . samples + bias, 0, 255); element = value * scale + shift.
 struct ChannelMix {
@@ -252,17 +251,6 @@ DEVICE void convert_pixel(const ConvertParams &p, const Picture &picture, const 
     }
     if (p.hsv) to_hsv(value);
     for (int i = 0; i < 3; i++) element[i] = value[i] * p.mix[i].scale + p.mix[i].shift;
-}
-
-DEVICE u32 byte_of_element(float element) { return to_byte(clamp_float(element, 0.0f, 255.0f)); }
-
-DEVICE u32 half_of_element(int type, float element) { return type == TYPE_F16 ? to_half(element) : to_bfloat16(element); }
-
-// One element, anywhere.
-DEVICE void store_one(int type, u64 tensor, u64 index, float element) {
-    if (type == TYPE_U8) ((u8 *)tensor)[index] = (u8)byte_of_element(element);
-    else if (type == TYPE_F32) ((float *)tensor)[index] = element;
-    else ((u16 *)tensor)[index] = (u16)half_of_element(type, element);
 }
 
 // Four elements in a row, at an address that four of them may be written to at once.

@@ -3,7 +3,7 @@
 pub use framerail_core::{ChannelMix, ChannelOrder, Conversion, CropWindow, FastYuv, Placement, Sampling, TensorSpec};
 use framerail_core::{DType, PixelFamily, TensorLayout, surface::MAX_SIDE};
 
-use super::{HEADERS, RawPicture, Runner, run_with};
+use super::{HEADERS, RawPicture, Runner, bracketed, run_with, slots};
 use crate::{CudaError, CudaStream, CudaSurface, DeviceBuffer, KernelSource};
 
 /// The kernels of this file.
@@ -102,31 +102,11 @@ pub fn convert_batch(stream: &CudaStream, tensor: &TensorSpec, jobs: &[ConvertJo
         let out = job.out.address() + job.out_offset_bytes as u64;
         raw.push(RawConvertJob { picture: RawPicture::of(job.surface), conversion: job.conversion, out });
     }
-    let outputs = distinct(jobs.iter().map(|job| job.out));
-    let inputs = distinct(jobs.iter().map(|job| job.surface.buffer()));
-    for input in &inputs {
-        input.begin_read(stream)?;
-    }
-    for output in &outputs {
-        output.begin_write(stream)?;
-    }
-    // SAFETY: live buffers, whose sizes the surfaces know and which were checked above, bracketed by their marks.
-    unsafe { convert_raw(stream, tensor, &raw)? };
-    for input in &inputs {
-        input.end_read(stream)?;
-    }
-    outputs.iter().try_for_each(|output| output.end_write(stream))
-}
-
-/// Each buffer once.
-fn distinct<'a>(buffers: impl Iterator<Item = &'a DeviceBuffer>) -> Vec<&'a DeviceBuffer> {
-    let mut distinct: Vec<&DeviceBuffer> = Vec::new();
-    for buffer in buffers {
-        if !distinct.iter().any(|known| std::ptr::eq(*known, buffer)) {
-            distinct.push(buffer);
-        }
-    }
-    distinct
+    let inputs = jobs.iter().map(|job| job.surface.buffer());
+    bracketed(stream, inputs, jobs.iter().map(|job| job.out), || {
+        // SAFETY: live buffers, whose sizes the surfaces know and which were checked above, bracketed by their marks.
+        unsafe { convert_raw(stream, tensor, &raw) }
+    })
 }
 
 /// [`convert_batch`] for memory outside of this crate's buffers, such as a decoder's.
@@ -147,8 +127,7 @@ pub unsafe fn convert_raw(runner: &dyn Runner, tensor: &TensorSpec, jobs: &[RawC
     for group in prepared.chunk_by(alike) {
         for batch in group.chunks(MAX_PICTURES) {
             let Some(first) = batch.first() else { continue };
-            let mut parameters = Parameters { common: first.common, pictures: [Picture::default(); MAX_PICTURES] };
-            parameters.pictures.iter_mut().zip(batch).for_each(|(slot, job)| *slot = job.picture);
+            let parameters = Parameters { common: first.common, pictures: slots(batch.iter().map(|job| job.picture)) };
             let (kernel, tile) = if first.is_plain { ("convert_nv12_u8", (512, 16)) } else { ("convert", (128, 8)) };
             let grid = (tensor.width.div_ceil(tile.0), tensor.height.div_ceil(tile.1), batch.len() as u32);
             // SAFETY: the caller's word; sizes and pitches were checked.
@@ -207,15 +186,7 @@ fn check_conversion(conversion: &Conversion, tensor: &TensorSpec, picture: &RawP
 impl Common {
     fn new(tensor: &TensorSpec, job: &RawConvertJob) -> Result<Self, CudaError> {
         let (conversion, format) = (&job.conversion, job.picture.format);
-        let step = [0, 1].map(|index| job.picture.component(index).map_or(0, |samples| samples.step_bytes));
-        let chroma = format.chroma_shift();
-        let element_type = match tensor.dtype {
-            DType::U8 => 0,
-            DType::F16 => 1,
-            DType::Bf16 => 2,
-            DType::F32 => 3,
-            other => return Err(CudaError::argument(format!("tensors of {other:?} are not made here"))),
-        };
+        let layout = job.picture.sample_layout();
         let sampling = match conversion.sampling {
             Sampling::Bilinear => 0,
             Sampling::Bilinear8Bit => 1,
@@ -226,17 +197,17 @@ impl Common {
             padding: conversion.padding,
             fast: conversion.fast.unwrap_or_default(),
             out_size: [tensor.width, tensor.height],
-            step,
+            step: layout.step,
             components: format.color_components().len() as u8,
-            sample_bytes: format.sample_bytes() as u8,
+            sample_bytes: layout.sample_bytes,
             value_shift: conversion.value_shift as u8,
-            chroma_shift: [chroma.0 as u8, chroma.1 as u8],
+            chroma_shift: layout.chroma_shift,
             sampling,
             use_fast: conversion.fast.is_some().into(),
             channels: tensor.channel_order.channels() as u8,
             blue_first: (tensor.channel_order == ChannelOrder::Bgr).into(),
             hsv: (tensor.channel_order == ChannelOrder::Hsv).into(),
-            element_type,
+            element_type: element_type(tensor.dtype)?,
             interleaved: (tensor.layout == TensorLayout::Thwc).into(),
             unused: [0; 2],
         })
@@ -258,6 +229,17 @@ impl Picture {
             placement: [left, top, columns, rows].map(|side| side as u16),
             unused: 0,
         })
+    }
+}
+
+/// As `ElementType` in `common.cuh`.
+pub(super) fn element_type(dtype: DType) -> Result<u8, CudaError> {
+    match dtype {
+        DType::U8 => Ok(0),
+        DType::F16 => Ok(1),
+        DType::Bf16 => Ok(2),
+        DType::F32 => Ok(3),
+        other => Err(CudaError::argument(format!("tensors of {other:?} are not made here"))),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use framerail_core::PixelFormat;
 
-use super::{HEADERS, RawPicture, Runner, run_with};
+use super::{HEADERS, RawPicture, Runner, bracketed, run_with};
 use crate::{CudaError, CudaStream, CudaSurface, DevicePool, KernelSource, Traffic};
 
 /// The kernels of this file.
@@ -54,14 +54,11 @@ pub fn repacked(surface: &CudaSurface, pool: &DevicePool, stream: &CudaStream) -
     let format = surface.format();
     let other = repacked_format(format).ok_or_else(|| CudaError::argument(format!("{format} surfaces are not repacked")))?;
     let copy = CudaSurface::new(pool, other, surface.width(), surface.height())?;
-    surface.buffer().begin_read(stream)?;
-    copy.buffer().begin_write(stream)?;
-    let bytes: usize = (0..other.planes()).map(|plane| copy.layout(plane).row_bytes * copy.layout(plane).rows).sum();
-    Traffic::count_device_copy(bytes);
-    // SAFETY: two live surfaces that know their sizes, bracketed by their marks.
-    unsafe { repack_raw(stream, &RawPicture::of(surface), &RawPicture::of(&copy))? };
-    surface.buffer().end_read(stream)?;
-    copy.buffer().end_write(stream)?;
+    Traffic::count_device_copy(copy.picture_bytes());
+    bracketed(stream, [surface.buffer()], [copy.buffer()], || {
+        // SAFETY: two live surfaces that know their sizes, bracketed by their marks.
+        unsafe { repack_raw(stream, &RawPicture::of(surface), &RawPicture::of(&copy)) }
+    })?;
     Ok(copy)
 }
 
@@ -81,9 +78,8 @@ pub unsafe fn repack_raw(runner: &dyn Runner, from: &RawPicture, to: &RawPicture
         return Err(CudaError::argument(format!("no copy from {} to {}, {sizes}", from.format, to.format)));
     }
     let components = from.format.color_components().len();
-    let shift = |format: PixelFormat| format.color_components().first().map_or(0, |component| component.shift) as u8;
-    let step = |picture: &RawPicture| [0, 1].map(|index| picture.component(index).map_or(0, |samples| samples.step_bytes));
     let size = [0, 1].map(|index| from.format.component_size(index, from.width, from.height));
+    let (from_layout, to_layout) = (from.sample_layout(), to.sample_layout());
     let ((from_components, from_pitch), (to_components, to_pitch)) = (from.components()?, to.components()?);
     let parameters = Parameters {
         from: from_components,
@@ -92,11 +88,11 @@ pub unsafe fn repack_raw(runner: &dyn Runner, from: &RawPicture, to: &RawPicture
         to_pitch,
         width: size.map(|size| size.0),
         height: size.map(|size| size.1),
-        from_step: step(from),
-        to_step: step(to),
-        sample_bytes: from.format.sample_bytes() as u8,
-        from_shift: shift(from.format),
-        to_shift: shift(to.format),
+        from_step: from_layout.step,
+        to_step: to_layout.step,
+        sample_bytes: from_layout.sample_bytes,
+        from_shift: from_layout.value_shift,
+        to_shift: to_layout.value_shift,
         unused: 0,
     };
     let grid = (from.width.div_ceil(BLOCK_COLUMNS), from.height.div_ceil(BLOCK_ROWS), components as u32);

@@ -2,7 +2,7 @@
 
 use framerail_core::{Region, Stroke, StrokeShape};
 
-use super::{HEADERS, RawPicture, Runner, run_with};
+use super::{HEADERS, RawPicture, Runner, SampleLayout, bracketed, run_with, slots};
 use crate::{CudaError, CudaStream, CudaSurface, DevicePool, KernelSource};
 
 /// The kernels of this file.
@@ -50,10 +50,7 @@ struct Picture {
 struct Common {
     strokes: u64,
     glyphs: u64,
-    step: [u8; 2],
-    sample_bytes: u8,
-    value_shift: u8,
-    chroma_shift: [u8; 2],
+    layout: SampleLayout,
     components: u8,
     unused: u8,
     max_value: f32,
@@ -87,14 +84,10 @@ pub fn draw_batch(stream: &CudaStream, pool: &DevicePool, jobs: &[DrawJob<'_>]) 
     }
     let buffer = pool.buffer(commands.len())?;
     buffer.upload(0, &commands, stream)?;
-    let address = buffer.begin_read(stream)?;
-    for job in jobs {
-        job.surface.buffer().begin_write(stream)?;
-    }
-    // SAFETY: live surfaces that know their sizes, and the commands of the same jobs, bracketed by their marks.
-    unsafe { draw_raw(stream, &raw, address)? };
-    jobs.iter().try_for_each(|job| job.surface.buffer().end_write(stream))?;
-    buffer.end_read(stream)
+    bracketed(stream, [&buffer], jobs.iter().map(|job| job.surface.buffer()), || {
+        // SAFETY: live surfaces that know their sizes, and the commands of the same jobs, bracketed by their marks.
+        unsafe { draw_raw(stream, &raw, buffer.address()) }
+    })
 }
 
 fn misfit(stroke: &Stroke, picture: &RawPicture) -> CudaError {
@@ -188,11 +181,10 @@ pub unsafe fn draw_raw(runner: &dyn Runner, jobs: &[RawDrawJob<'_>], commands: u
     for group in prepared.chunk_by(|a, b| a.0 == b.0) {
         for batch in group.chunks(MAX_PICTURES) {
             let Some((common, _)) = batch.first() else { continue };
-            let mut parameters = Parameters { common: *common, pictures: [Picture::default(); MAX_PICTURES] };
-            parameters.pictures.iter_mut().zip(batch).for_each(|(slot, (_, picture))| *slot = *picture);
+            let parameters = Parameters { common: *common, pictures: slots(batch.iter().map(|(_, picture)| *picture)) };
             let tiles = |axis: usize, samples: u32| {
                 let side = batch.iter().map(|(_, picture)| u32::from(picture.size[axis])).max().unwrap_or(0);
-                side.div_ceil(samples << common.chroma_shift[axis])
+                side.div_ceil(samples << common.layout.chroma_shift[axis])
             };
             let grid = (tiles(0, TILE.0), tiles(1, TILE.1), batch.len() as u32);
             // SAFETY: the caller's word; strokes lie inside of their pictures.
@@ -204,18 +196,13 @@ pub unsafe fn draw_raw(runner: &dyn Runner, jobs: &[RawDrawJob<'_>], commands: u
 
 impl Common {
     fn new(picture: &RawPicture, strokes: u64, glyphs: u64) -> Self {
-        let format = picture.format;
-        let chroma = format.chroma_shift();
         Self {
             strokes,
             glyphs,
-            step: [0, 1].map(|index| picture.component(index).map_or(0, |samples| samples.step_bytes)),
-            sample_bytes: format.sample_bytes() as u8,
-            value_shift: format.color_components().first().map_or(0, |component| component.shift) as u8,
-            chroma_shift: [chroma.0 as u8, chroma.1 as u8],
-            components: format.color_components().len() as u8,
+            layout: picture.sample_layout(),
+            components: picture.format.color_components().len() as u8,
             unused: 0,
-            max_value: format.max_value() as f32,
+            max_value: picture.format.max_value() as f32,
             padding: 0,
         }
     }

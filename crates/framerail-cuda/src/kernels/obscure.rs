@@ -2,8 +2,8 @@
 
 use framerail_core::{AxisBlur, BlurPlan, FillPlan, HidePlan, MaskCover, MaskPlan, MosaicPlan, Outline, PixelFormat, Region};
 
-use super::{HEADERS, RawPicture, Runner, run_with};
-use crate::{CudaError, CudaStream, CudaSurface, DevicePool, KernelSource, Uploads};
+use super::{HEADERS, RawPicture, Runner, SampleLayout, bracketed, run_with, slots};
+use crate::{CudaError, CudaStream, CudaSurface, DeviceBuffer, DevicePool, KernelSource, Uploads};
 
 /// The kernels of this file.
 pub static SOURCE: KernelSource = KernelSource { name: "obscure", code: include_str!("obscure.cu"), headers: HEADERS };
@@ -74,10 +74,7 @@ struct DeviceRegion {
 #[derive(Clone, Copy, PartialEq)]
 #[repr(C)]
 struct Common {
-    step: [u8; 2],
-    sample_bytes: u8,
-    value_shift: u8,
-    chroma_shift: [u8; 2],
+    layout: SampleLayout,
     shape: u8,
     kind: u8,
     max_value: f32,
@@ -109,17 +106,13 @@ pub fn obscure_batch(stream: &CudaStream, pool: &DevicePool, uploads: &mut Uploa
     if let Some(masks) = &masks {
         uploads.queue(&rasters, masks, 0, stream)?;
     }
-    let mask_address = masks.as_ref().map_or(Ok(0), |masks| masks.begin_read(stream))?;
-    let address = scratch.begin_write(stream)?;
-    for job in jobs {
-        job.surface.buffer().begin_write(stream)?;
-    }
-    // SAFETY: live surfaces that know their sizes, the rasters of the same jobs, and scratch memory of the size asked for, bracketed
-    // by their marks.
-    unsafe { obscure_raw(stream, &raw, address, mask_address)? };
-    jobs.iter().try_for_each(|job| job.surface.buffer().end_write(stream))?;
-    masks.iter().try_for_each(|masks| masks.end_read(stream))?;
-    scratch.end_write(stream)
+    let mask_address = masks.as_ref().map_or(0, DeviceBuffer::address);
+    let written = jobs.iter().map(|job| job.surface.buffer()).chain([&scratch]);
+    bracketed(stream, &masks, written, || {
+        // SAFETY: live surfaces that know their sizes, the rasters of the same jobs, and scratch memory of the size asked for, bracketed
+        // by their marks.
+        unsafe { obscure_raw(stream, &raw, scratch.address(), mask_address) }
+    })
 }
 
 /// Bytes of scratch memory that [`obscure_raw`] needs for these jobs.
@@ -156,8 +149,7 @@ pub unsafe fn obscure_raw(runner: &dyn Runner, jobs: &[RawObscureJob<'_>], scrat
     for group in prepared.chunk_by(alike) {
         for batch in group.chunks(MAX_REGIONS) {
             let Some(first) = batch.first() else { continue };
-            let mut parameters = Parameters { common: first.common, regions: [DeviceRegion::default(); MAX_REGIONS] };
-            parameters.regions.iter_mut().zip(batch).for_each(|(slot, prepared)| *slot = prepared.region);
+            let parameters = Parameters { common: first.common, regions: slots(batch.iter().map(|prepared| prepared.region)) };
             let grid = (first.components, batch.len() as u32, 1);
             // SAFETY: the caller's word; sizes were checked.
             unsafe { run_with(runner, &SOURCE, "obscure", (grid, (THREADS, 1, 1)), &parameters)? };
@@ -261,18 +253,11 @@ fn kind_of(fill: &FillPlan) -> u8 {
 
 impl Common {
     fn new(picture: &RawPicture, hide: &HidePlan) -> Result<Self, CudaError> {
-        let format = picture.format;
-        let step = [0, 1].map(|index| picture.component(index).map_or(0, |samples| samples.step_bytes));
-        let chroma = format.chroma_shift();
-        let shift = format.color_components().first().map_or(0, |component| component.shift);
         Ok(Self {
-            step,
-            sample_bytes: format.sample_bytes() as u8,
-            value_shift: shift as u8,
-            chroma_shift: [chroma.0 as u8, chroma.1 as u8],
+            layout: picture.sample_layout(),
             shape: shape_of(&hide.mask.cover),
             kind: kind_of(hide.fills.first().ok_or_else(|| misfit("nothing", hide, picture))?),
-            max_value: format.max_value() as f32,
+            max_value: picture.format.max_value() as f32,
             unused: 0,
         })
     }

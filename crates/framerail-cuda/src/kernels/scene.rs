@@ -2,7 +2,7 @@
 
 use framerail_core::{HISTOGRAM_BINS, Histogram, HistogramPlan};
 
-use super::{HEADERS, RawPicture, Runner, run_with};
+use super::{HEADERS, RawPicture, Runner, bracketed, run_with, slots};
 use crate::{CudaError, CudaStream, CudaSurface, DeviceBuffer, DevicePool, KernelSource};
 
 /// The kernels of this file.
@@ -61,16 +61,10 @@ pub fn count_histograms(stream: &CudaStream, pool: &DevicePool, jobs: &[Histogra
         jobs.iter().map(|job| RawHistogramJob { picture: RawPicture::of(job.surface), plan: job.plan }).collect();
     let counts = pool.buffer(jobs.len().max(1) * HISTOGRAM_BYTES)?;
     counts.fill(0, stream)?;
-    let to = counts.begin_write(stream)?;
-    for job in jobs {
-        job.surface.buffer().begin_read(stream)?;
-    }
-    // SAFETY: live buffers of the sizes that the surfaces and the line above say, bracketed by their marks.
-    unsafe { count_histograms_raw(stream, &raw, to)? };
-    for job in jobs {
-        job.surface.buffer().end_read(stream)?;
-    }
-    counts.end_write(stream)?;
+    bracketed(stream, jobs.iter().map(|job| job.surface.buffer()), [&counts], || {
+        // SAFETY: live buffers of the sizes that the surfaces and the lines above say, bracketed by their marks.
+        unsafe { count_histograms_raw(stream, &raw, counts.address()) }
+    })?;
     Ok(counts)
 }
 
@@ -87,8 +81,7 @@ pub unsafe fn count_histograms_raw(runner: &dyn Runner, jobs: &[RawHistogramJob]
     let pictures = jobs.iter().zip(addresses).map(|(job, counts)| Picture::new(job, counts));
     let pictures: Vec<Picture> = pictures.collect::<Result<_, _>>()?;
     for batch in pictures.chunks(MAX_PICTURES) {
-        let mut parameters = [Picture::default(); MAX_PICTURES];
-        parameters.iter_mut().zip(batch).for_each(|(slot, picture)| *slot = *picture);
+        let parameters: [Picture; MAX_PICTURES] = slots(batch.iter().copied());
         let (columns, rows) = batch.iter().fold((0, 0), |most, picture| (picture.columns.max(most.0), picture.rows.max(most.1)));
         let grid = (u32::from(columns).div_ceil(TILE.0), u32::from(rows).div_ceil(TILE.1), batch.len() as u32);
         // SAFETY: the caller's word; sizes and pitches were checked.

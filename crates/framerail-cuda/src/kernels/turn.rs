@@ -2,7 +2,7 @@
 
 use framerail_core::Rotation;
 
-use super::{HEADERS, RawPicture, Runner, run_with};
+use super::{HEADERS, RawPicture, Runner, bracketed, run_with};
 use crate::{CudaError, CudaStream, CudaSurface, DevicePlanes, DevicePool, KernelSource, Traffic};
 
 /// The kernels of this file.
@@ -37,12 +37,11 @@ const _: () = assert!(size_of::<Parameters>() == 104);
 pub fn turned(planes: &DevicePlanes<'_>, rotation: Rotation, pool: &DevicePool, stream: &CudaStream) -> Result<CudaSurface, CudaError> {
     let (width, height) = if rotation.swaps_sides() { (planes.height, planes.width) } else { (planes.width, planes.height) };
     let target = CudaSurface::new(pool, planes.format, width, height)?;
-    target.buffer().begin_write(stream)?;
-    let bytes: usize = (0..planes.format.planes()).map(|plane| target.layout(plane).row_bytes * target.layout(plane).rows).sum();
-    Traffic::count_device_copy(bytes);
-    // SAFETY: a live picture by the view's word, and a surface of the turned size; its writes are bracketed.
-    unsafe { turn_raw(stream, &RawPicture::of_planes(planes), rotation, &RawPicture::of(&target))? };
-    target.buffer().end_write(stream)?;
+    Traffic::count_device_copy(target.picture_bytes());
+    bracketed(stream, [], [target.buffer()], || {
+        // SAFETY: a live picture by the view's word, and a surface of the turned size; its writes are bracketed.
+        unsafe { turn_raw(stream, &RawPicture::of_planes(planes), rotation, &RawPicture::of(&target)) }
+    })?;
     Ok(target)
 }
 

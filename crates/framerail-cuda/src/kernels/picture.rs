@@ -1,0 +1,117 @@
+//! Pictures as kernels are given them.
+
+use framerail_core::{PixelFormat, surface::MAX_SIDE};
+
+use crate::{CudaError, CudaSurface, DevicePlanes};
+
+/// A picture by its addresses.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RawPicture {
+    /// How samples lie; any format of [`PixelFormat`]. 16-bit 4:2:0 with interleaved chroma (P010, P016) is `P010`.
+    pub format: PixelFormat,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Address of each plane's first row.
+    pub planes: [u64; 4],
+    /// Bytes from one row to the next, for each plane.
+    pub pitches_bytes: [usize; 4],
+}
+
+impl RawPicture {
+    /// A surface's addresses; using them needs the brackets of its buffer.
+    pub fn of(surface: &CudaSurface) -> Self {
+        let planes = surface.format().planes();
+        let mut picture =
+            Self { format: surface.format(), width: surface.width(), height: surface.height(), planes: [0; 4], pitches_bytes: [0; 4] };
+        for (plane, (address, pitch)) in picture.planes.iter_mut().zip(&mut picture.pitches_bytes).enumerate().take(planes) {
+            (*address, *pitch) = (surface.plane_address(plane), surface.layout(plane).pitch_bytes);
+        }
+        picture
+    }
+
+    /// A picture's addresses; reads of it are its owner's to order.
+    pub(crate) fn of_planes(planes: &DevicePlanes<'_>) -> Self {
+        let DevicePlanes { format, width, height, addresses, pitches, .. } = *planes;
+        Self { format, width, height, planes: addresses, pitches_bytes: pitches }
+    }
+
+    /// Address, pitch and step of a colour component's samples.
+    pub(super) fn component(&self, component: usize) -> Option<Samples> {
+        let place = self.format.color_components().get(component)?;
+        let (start, pitch) = (self.planes.get(place.plane)?, self.pitches_bytes.get(place.plane)?);
+        Some(Samples {
+            address: start + place.offset_bytes as u64,
+            pitch_bytes: u32::try_from(*pitch).ok()?,
+            step_bytes: place.step_bytes as u8,
+        })
+    }
+
+    /// Addresses of the colour components' first samples, and bytes from row to row: of the first component, of the others.
+    pub(super) fn components(&self) -> Result<([u64; 3], [u32; 2]), CudaError> {
+        let (mut addresses, mut pitches) = ([0; 3], [0; 2]);
+        for (index, address) in addresses.iter_mut().enumerate().take(self.format.color_components().len()) {
+            let samples = self.component(index).ok_or_else(|| CudaError::argument("a component without a plane"))?;
+            let row = &mut pitches[usize::from(index > 0)];
+            if *row != 0 && *row != samples.pitch_bytes {
+                return Err(CudaError::argument(format!("chroma planes with rows {row} and {} bytes apart", samples.pitch_bytes)));
+            }
+            (*address, *row) = (samples.address, samples.pitch_bytes);
+        }
+        Ok((addresses, pitches))
+    }
+
+    /// How samples lie.
+    pub(super) fn sample_layout(&self) -> SampleLayout {
+        let (components, (across, down)) = (self.format.color_components(), self.format.chroma_shift());
+        SampleLayout {
+            step: [0, 1].map(|index| components.get(index).map_or(0, |component| component.step_bytes as u8)),
+            sample_bytes: self.format.sample_bytes() as u8,
+            value_shift: components.first().map_or(0, |component| component.shift) as u8,
+            chroma_shift: [across as u8, down as u8],
+        }
+    }
+
+    /// Refuses sizes and pitches that no kernel can work with.
+    pub(super) fn check(&self) -> Result<(), CudaError> {
+        let Self { format, width, height, .. } = *self;
+        if width == 0 || height == 0 || width > MAX_SIDE || height > MAX_SIDE {
+            return Err(CudaError::argument(format!("a picture of {width}x{height}: sides go from 1 to {MAX_SIDE}")));
+        }
+        for (plane, (address, pitch)) in self.planes.iter().zip(self.pitches_bytes).enumerate().take(format.planes()) {
+            let (row_bytes, _) = format.plane_size(plane, width, height);
+            let sample = format.sample_bytes();
+            if *address == 0 || pitch < row_bytes || pitch > u32::MAX as usize {
+                return Err(CudaError::argument(format!("plane {plane} of a {format} picture: rows of {row_bytes} bytes, {pitch} apart")));
+            }
+            if !(*address as usize).is_multiple_of(sample) || !pitch.is_multiple_of(sample) {
+                return Err(CudaError::argument(format!("plane {plane} of a {format} picture does not start at a whole sample")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the samples of a component lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Samples {
+    pub(super) address: u64,
+    pub(super) pitch_bytes: u32,
+    pub(super) step_bytes: u8,
+}
+
+/// How the samples of a picture lie, as parameter structures of kernels hold it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub(super) struct SampleLayout {
+    /// Bytes from sample to sample: of the first component, of the others.
+    pub(super) step: [u8; 2],
+    pub(super) sample_bytes: u8,
+    /// Bits by which stored samples are shifted left.
+    pub(super) value_shift: u8,
+    /// log2 of the chroma subsampling, across and down.
+    pub(super) chroma_shift: [u8; 2],
+}
+
+const _: () = assert!(size_of::<SampleLayout>() == 6 && align_of::<SampleLayout>() == 1);
