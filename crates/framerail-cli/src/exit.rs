@@ -15,7 +15,7 @@ pub const EXIT_CODES: [(u8, &str); 9] = [
     (OUTPUT, "an output cannot be written: it exists, its folder is missing, the disk is full"),
     (MODEL, "a model, its card or ONNX Runtime is missing or unfit"),
     (RESOURCE, "memory, threads or a device are exhausted, or the device that was asked for is not there"),
-    (DAMAGED, "done, but an input was damaged (only with --strict)"),
+    (DAMAGED, "done, but an input was damaged, or not everything could be sent (only with --strict)"),
     (INTERRUPTED, "interrupted: the output is complete as far as the run came (once), or nothing is kept (twice)"),
 ];
 

@@ -17,6 +17,9 @@ const DAMAGE: [&str; 9] = [
     "streams_failed",
 ];
 
+/// Counters that say what an output was not given.
+const NOT_SENT: [&str; 2] = ["frames_not_sent", "packets_not_sent"];
+
 /// What is known before a run rather than counted in it.
 const NOT_SHOWN: [&str; 1] = ["frames_expected"];
 
@@ -37,19 +40,24 @@ pub fn table(stats: &RunStats) -> String {
 
 /// What was wrong with the inputs, in words; `None` when nothing was.
 pub fn damage(stats: &RunStats) -> Option<String> {
-    let counts = DAMAGE.iter().map(|name| (name, stats.counter(name)));
+    counted(stats, &DAMAGE)
+}
+
+/// The counters among these that are not zero, in words.
+fn counted(stats: &RunStats, names: &[&str]) -> Option<String> {
+    let counts = names.iter().map(|name| (name, stats.counter(name)));
     let parts: Vec<String> =
         counts.filter(|(_, count)| *count > 0).map(|(name, count)| format!("{} {count}", name.replace('_', " "))).collect();
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-/// Fails a run on damaged input when `--strict` asks for it.
+/// Fails a run on damaged input, or one that could not send everything, when `--strict` asks for it.
 ///
 /// # Errors
 /// `DAMAGED` with the counts.
 pub fn check_strict(strict: bool, stats: &RunStats) -> Result<(), Failure> {
-    match damage(stats).filter(|_| strict) {
-        Some(damage) => Err(Failure::damaged(format_args!("the input was damaged: {damage}"))),
-        None => Ok(()),
-    }
+    let damage = damage(stats).map(|counts| format!("the input was damaged: {counts}"));
+    let not_sent = counted(stats, &NOT_SENT).map(|counts| format!("not everything could be sent: {counts}"));
+    let losses: Vec<String> = damage.into_iter().chain(not_sent).collect();
+    if strict && !losses.is_empty() { Err(Failure::damaged(losses.join("; "))) } else { Ok(()) }
 }

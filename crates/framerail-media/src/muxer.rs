@@ -512,6 +512,26 @@ impl Muxer {
         (secs > 0.0).then(|| format!("{format} holds no negative times: video and sound alike start {secs:.3} s later"))
     }
 
+    /// Hands on what is held back: packets that waited for those of other streams, and bytes.
+    pub(crate) fn flush(&mut self) -> Result<(), MediaError> {
+        if let Some(interrupt) = &self.interrupt {
+            interrupt.start_clock();
+        }
+        // SAFETY: the header is written, the trailer is not; no packet stands for all that wait. The byte stream is null or live.
+        let code = unsafe {
+            let context = self.context.as_ptr();
+            let code = match ffi::av_interleaved_write_frame(context, ptr::null_mut()) {
+                code if code < 0 => code,
+                _ => ffi::av_write_frame(context, ptr::null_mut()),
+            };
+            if !(*context).pb.is_null() {
+                ffi::avio_flush((*context).pb);
+            }
+            code
+        };
+        self.check(code)
+    }
+
     /// Completes and closes the file.
     pub(crate) fn finish(&mut self) -> Result<(), MediaError> {
         if let Some(interrupt) = &self.interrupt {

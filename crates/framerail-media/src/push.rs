@@ -3,7 +3,12 @@
 //! [`PushEncoder`] encodes, and goes on whatever becomes of the server. [`PushTarget`] opens connections for its packets, one after
 //! another. Who calls them when is the caller's affair: both block, and are meant for two threads.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::{Duration, Instant},
+};
 
 use framerail_core::{Frame, Packet, StreamInfo};
 
@@ -23,11 +28,44 @@ pub struct PushOptions {
     pub timeout: Duration,
     /// `tcp` or `udp`: how RTSP sends its packets. Others say it by their scheme.
     pub rtsp_transport: String,
+    /// How long the connection stays open behind the last packet. Receivers of RTSP and SRT hold the latest pictures back to even out
+    /// the network, and throw them away once the connection ends. By default a second more than the latency that an SRT address
+    /// states, a second for RTSP, and nothing for others.
+    pub linger: Option<Duration>,
+}
+
+/// How long a connection stays open behind the last packet where nothing else is said and receivers hold pictures back.
+const LINGER: Duration = Duration::from_secs(1);
+/// Longest that it stays open, whatever is said.
+const LONGEST_LINGER: Duration = Duration::from_secs(60);
+/// Longest time until a wait looks whether it is to end.
+const WAIT_SLICE: Duration = Duration::from_millis(10);
+/// Size of UDP datagrams: seven packets of MPEG-TS. FFmpeg's own size would cut packets in two.
+const DATAGRAM_BYTES: &str = "1316";
+
+fn scheme_of(url: &str) -> String {
+    url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase()).unwrap_or_default()
+}
+
+/// How long a connection to an address stays open behind the last packet, unless it is said.
+fn linger_of(url: &str) -> Duration {
+    match scheme_of(url).as_str() {
+        "rtsp" | "rtsps" => LINGER,
+        // FFmpeg takes the latency in microseconds.
+        "srt" => {
+            let query = url.split_once('?').map_or("", |(_, query)| query);
+            let stated = query.split('&').filter_map(|pair| pair.split_once('='));
+            let latencies = stated.filter(|(name, _)| matches!(*name, "latency" | "peerlatency" | "rcvlatency"));
+            let micros = latencies.filter_map(|(_, value)| value.parse::<u64>().ok()).max().unwrap_or(0);
+            LINGER.saturating_add(Duration::from_micros(micros))
+        }
+        _ => Duration::ZERO,
+    }
 }
 
 /// The container that a scheme's servers take; none for schemes that cannot be pushed to.
 fn format_of(url: &str) -> Option<&'static str> {
-    match url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase())?.as_str() {
+    match scheme_of(url).as_str() {
         "rtsp" | "rtsps" => Some("rtsp"),
         "rtmp" | "rtmps" | "rtmpt" => Some("flv"),
         "srt" | "udp" | "tcp" => Some("mpegts"),
@@ -57,7 +95,7 @@ pub fn check_push(url: &str, options: &WriterOptions) -> Result<(), MediaError> 
     let Some(format) = format_of(url) else {
         return refuse("video is pushed to rtsp, rtmp, srt, udp and tcp addresses; write a file or an HLS playlist (.m3u8) otherwise");
     };
-    let scheme = url.split("://").next().unwrap_or_default().to_ascii_lowercase();
+    let scheme = scheme_of(url);
     let (protocols, formats) = (version::output_protocols(), version::muxers());
     // RTSP is a format to FFmpeg, over TCP.
     let protocol = match scheme.as_str() {
@@ -204,6 +242,11 @@ impl PushTarget {
         without_password(&self.url)
     }
 
+    /// How long connections stay open behind the last packet; a minute at most.
+    pub fn linger(&self) -> Duration {
+        self.push.linger.unwrap_or_else(|| linger_of(&self.url)).min(LONGEST_LINGER)
+    }
+
     /// Connects and describes the streams. Blocks for the timeout at most, and ends when `cancel` is set.
     ///
     /// # Errors
@@ -216,9 +259,13 @@ impl PushTarget {
         if muxer.format_name() == "rtsp" {
             options.push(("rtsp_transport", self.push.rtsp_transport.clone()));
         }
+        if scheme_of(&self.url) == "udp" && !self.url.contains("pkt_size=") {
+            options.push(("pkt_size", DATAGRAM_BYTES.to_owned()));
+        }
         let place = Place::Server { url: &self.url, interrupt: &interrupt, options };
         muxer.start(&place, &self.options, &self.info, &self.track)?;
-        Ok(PushConnection { muxer, track: self.track.clone(), offset_micros: self.options.offset_micros })
+        let (track, offset_micros) = (self.track.clone(), self.options.offset_micros);
+        Ok(PushConnection { muxer, track, offset_micros, linger: self.linger(), cancel: Arc::clone(cancel) })
     }
 }
 
@@ -227,6 +274,8 @@ pub struct PushConnection {
     muxer: Muxer,
     track: VideoTrack,
     offset_micros: i64,
+    linger: Duration,
+    cancel: CancelFlag,
 }
 
 impl PushConnection {
@@ -248,11 +297,16 @@ impl PushConnection {
         &self.muxer.warnings
     }
 
-    /// Tells the server that this is the end.
+    /// Sends what is left, keeps the connection open for [`PushTarget::linger`], and tells the server that this is the end.
     ///
     /// # Errors
     /// As [`PushConnection::write`].
     pub fn finish(mut self) -> Result<(), MediaError> {
+        self.muxer.flush()?;
+        let end = Instant::now() + self.linger;
+        while Instant::now() < end && !self.cancel.load(Ordering::SeqCst) {
+            thread::sleep(WAIT_SLICE);
+        }
         self.muxer.finish()
     }
 }
@@ -264,6 +318,9 @@ mod tests {
     #[test]
     fn addresses_are_told_apart_and_shown_without_secrets() {
         assert_eq!((format_of("RTSP://h/x"), format_of("srt://h:1"), format_of("out.mp4")), (Some("rtsp"), Some("mpegts"), None));
+        assert_eq!([linger_of("rtsp://h/x"), linger_of("SRT://h:1?mode=caller")], [Duration::from_secs(1); 2]);
+        assert_eq!(linger_of("srt://h:1?latency=500000&pkt_size=1316"), Duration::from_millis(1500));
+        assert_eq!([linger_of("rtmp://h/x"), linger_of("udp://h:1")], [Duration::ZERO; 2]);
         assert_eq!(without_password("rtsp://me:secret@host:8554/a@b"), "rtsp://host:8554/a@b");
         assert_eq!(without_password("rtsp://host/cam"), "rtsp://host/cam");
         let error = check_push("http://host/x", &WriterOptions::default()).expect_err("not pushed to");

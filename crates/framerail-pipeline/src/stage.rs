@@ -260,9 +260,11 @@ impl StageContext {
         used.peak_bytes = used.peak_bytes.max(used.by_worker.values().sum());
     }
 
-    /// Records that frames of a stream were given up here, other than by a selection that the user asked for.
-    pub fn count_dropped(&self, stream: StreamId, frames: u64) {
-        self.streams.record(stream).dropped(&self.name, frames);
+    /// Records that frames of a stream were given up here, other than by a selection that the user asked for; `reason` in a
+    /// few words, such as `buffer full`. The last stage of a pipeline may do so later than it took them, even behind the
+    /// stream's end: they count as dropped then, and no longer as delivered.
+    pub fn count_dropped(&self, stream: StreamId, reason: &str, frames: u64) {
+        self.streams.dropped_at_stage(stream, &self.name, reason, frames);
     }
 
     /// Tells the user something once: a fallback, a repair. Kept for the report and logged.

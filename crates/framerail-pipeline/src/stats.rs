@@ -160,13 +160,15 @@ pub struct StreamStats {
     pub state: StreamState,
     /// Frames that its source gave.
     pub frames_read: u64,
-    /// Frames that reached the ends of the pipeline, the largest count of any end. Stages that select frames lessen it.
+    /// Frames that reached the ends of the pipeline, the largest count of any end. Stages that select frames lessen it. What an
+    /// end gave up afterwards, such as `write` to a server, is not among them.
     pub frames_delivered: u64,
     /// Frames among those delivered that were over the latency budget.
     pub frames_late: u64,
     /// Frames dropped, over all places.
     pub frames_dropped: u64,
-    /// Frames dropped by place: `read: buffer full`, `read: over budget`, or an edge such as `read to infer` (by a probe).
+    /// Frames dropped by place: `read: buffer full`, `read: over budget`, `write: not sent`, or an edge such as `read to infer`
+    /// (by a probe).
     pub drops: BTreeMap<String, u64>,
     /// Times that the source was opened again.
     pub reconnects: u64,
@@ -310,9 +312,9 @@ impl RunStats {
                 100.0 * stage.share(stage.wait_output_secs, self.wall_secs),
             );
         }
-        let streams =
-            self.streams.iter().filter(|_| self.streams.len() > 1 || self.streams.iter().any(|stream| stream.latency_max_secs > 0.0));
-        for stream in streams.take(MAX_STREAM_LINES) {
+        let is_told = |stream: &StreamStats| stream.latency_max_secs > 0.0 || stream.frames_dropped > 0;
+        let are_told = self.streams.len() > 1 || self.streams.iter().any(is_told);
+        for stream in self.streams.iter().filter(|_| are_told).take(MAX_STREAM_LINES) {
             text += &format!("stream {}\n", stream.line());
         }
         if self.streams.len() > MAX_STREAM_LINES {

@@ -49,6 +49,18 @@ impl StreamTable {
         }
     }
 
+    /// A stage gives up frames of a stream that it had taken. Of a stream that is no longer listed they go into the sum.
+    pub(crate) fn dropped_at_stage(&self, id: StreamId, stage: &Arc<str>, reason: &str, frames: u64) {
+        let mut state = self.state.lock();
+        match state.streams.get(&id) {
+            Some(record) => record.dropped_at_stage(stage, reason, frames),
+            None => {
+                state.earlier.frames_dropped += frames;
+                state.earlier.frames_delivered = state.earlier.frames_delivered.saturating_sub(frames);
+            }
+        }
+    }
+
     pub(crate) fn stats(&self) -> (Vec<StreamStats>, StreamTotals) {
         let state = self.state.lock();
         (state.streams.values().map(|record| record.stats()).collect(), state.earlier)
@@ -69,7 +81,9 @@ struct Counts {
 /// What came to one end of the pipeline.
 #[derive(Default)]
 struct EndCounts {
-    delivered: u64,
+    /// Frames that came, those that the end gave up later among them.
+    came: u64,
+    given_up: u64,
     late: u64,
     timed: u64,
     latency: Duration,
@@ -116,11 +130,19 @@ impl StreamRecord {
         }
     }
 
+    fn dropped_at_stage(&self, stage: &Arc<str>, reason: &str, frames: u64) {
+        if frames == 0 {
+            return;
+        }
+        self.dropped(&format!("{stage}: {reason}"), frames);
+        self.counts.lock().ends.entry(Arc::clone(stage)).or_default().given_up += frames;
+    }
+
     /// A frame has come to an end of the pipeline.
     pub(crate) fn delivered(&self, end: &Arc<str>, arrival: Option<Arrival>, now: Instant) {
         let mut counts = self.counts.lock();
         let end = counts.ends.entry(Arc::clone(end)).or_default();
-        end.delivered += 1;
+        end.came += 1;
         if let Some(arrival) = arrival {
             let latency = now.saturating_duration_since(arrival.at);
             end.timed += 1;
@@ -133,7 +155,7 @@ impl StreamRecord {
     pub(crate) fn stats(&self) -> StreamStats {
         let counts = self.counts.lock();
         let mut stats = counts.stats.clone();
-        stats.frames_delivered = counts.ends.values().map(|end| end.delivered).max().unwrap_or(0);
+        stats.frames_delivered = counts.ends.values().map(|end| end.came.saturating_sub(end.given_up)).max().unwrap_or(0);
         stats.frames_late = counts.ends.values().map(|end| end.late).max().unwrap_or(0);
         stats.latency_max_secs = counts.ends.values().map(|end| end.latency_max.as_secs_f64()).fold(0.0, f64::max);
         let means = counts.ends.values().filter(|end| end.timed > 0).map(|end| end.latency.as_secs_f64() / end.timed as f64);
@@ -159,5 +181,29 @@ mod tests {
         assert_eq!(streams.len(), MAX_ENDED);
         assert_eq!((earlier.streams, earlier.frames_read, earlier.frames_dropped), (744, 744, 1488));
         assert_eq!(streams[0].id, 744);
+    }
+
+    #[test]
+    fn what_an_end_gives_up_is_not_delivered() {
+        let table = StreamTable::default();
+        let (write, null): (Arc<str>, Arc<str>) = ("write".into(), "null".into());
+        // A sender may know before the frame's way through the stage is counted.
+        table.record(StreamId(0)).read();
+        table.dropped_at_stage(StreamId(0), &write, "not sent", 1);
+        table.record(StreamId(0)).delivered(&write, None, Instant::now());
+        let stats = |table: &StreamTable| table.stats().0[0].clone();
+        assert_eq!((stats(&table).frames_delivered, stats(&table).drops["write: not sent"]), (0, 1));
+        table.record(StreamId(0)).delivered(&null, None, Instant::now());
+        assert_eq!(stats(&table).frames_delivered, 1, "it came to another end");
+        // Long after its stream has ended.
+        table.ended(StreamId(0));
+        for id in 1..=MAX_ENDED as u32 {
+            table.record(StreamId(id)).delivered(&write, None, Instant::now());
+            table.ended(StreamId(id));
+        }
+        table.dropped_at_stage(StreamId(0), &null, "not sent", 1);
+        let (streams, earlier) = table.stats();
+        assert!(streams.iter().all(|stream| stream.id > 0));
+        assert_eq!((earlier.frames_delivered, earlier.frames_dropped), (0, 2));
     }
 }

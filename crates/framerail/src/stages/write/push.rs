@@ -13,12 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use framerail_core::{Frame, Packet, StreamInfo};
+use framerail_core::{Frame, Packet, StreamId, StreamInfo};
 use framerail_media::{
     CancelFlag, MediaError, PushConnection, PushEncoder, PushOptions, PushPacket, PushTarget, WriteReport, WriterOptions,
 };
 use framerail_pipeline::{Counter, ErrorKind, StageContext, StageError};
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
 use crate::convert::output_error;
 
@@ -32,6 +32,8 @@ const GOODBYE: Duration = Duration::from_secs(3);
 const LAST_WORDS: Duration = Duration::from_secs(30);
 /// Attempts in a row to reach a server while the pipeline waits for it, unless the user says otherwise: half a minute.
 const PATIENT_RETRIES: u32 = 6;
+/// What the statistics of streams say of frames that were given up here.
+const NOT_SENT: &str = "not sent";
 /// Packets of sound and others for each frame of the buffer.
 const PACKETS_PER_FRAME: usize = 8;
 
@@ -68,10 +70,11 @@ impl PushSettings {
     }
 }
 
-/// What is counted on the way to servers.
+/// What is counted on the way to servers, over all streams; frames that are given up also in the account of their stream.
 #[derive(Clone)]
 pub(super) struct PushCounters {
     context: StageContext,
+    stream: StreamId,
     frames: Counter,
     packets: Counter,
     packets_skipped: Counter,
@@ -85,6 +88,7 @@ impl PushCounters {
     pub(super) fn new(context: &StageContext) -> Self {
         Self {
             context: context.clone(),
+            stream: StreamId::default(),
             frames: context.counter("frames_written"),
             packets: context.counter("packets_copied"),
             packets_skipped: context.counter("packets_skipped"),
@@ -95,9 +99,21 @@ impl PushCounters {
         }
     }
 
+    fn of(&self, stream: StreamId) -> Self {
+        Self { stream, ..self.clone() }
+    }
+
     fn lost(&self, packet: &PushPacket) {
-        let counter = if packet.is_video() { &self.frames_not_sent } else { &self.packets_not_sent };
-        counter.add(1);
+        if packet.is_video() {
+            self.frames_lost(1);
+        } else {
+            self.packets_not_sent.add(1);
+        }
+    }
+
+    fn frames_lost(&self, frames: u64) {
+        self.frames_not_sent.add(frames);
+        self.context.count_dropped(self.stream, NOT_SENT, frames);
     }
 
     fn sent(&self, packet: &PushPacket, is_taken: bool) {
@@ -184,6 +200,7 @@ impl Line {
         let mut state = self.state.lock();
         while self.is_full(&state) && state.failure.is_none() {
             if self.abort.load(Ordering::SeqCst) {
+                self.counters.lost(&packet);
                 return Err(StageError::new(ErrorKind::Cancelled, format!("stopped while {} was waited for", self.shown)));
             }
             // A run that is told to stop waits for nobody.
@@ -194,6 +211,7 @@ impl Line {
             }
         }
         if let Some(failure) = &state.failure {
+            self.counters.lost(&packet);
             return Err(failure.clone());
         }
         if packet.is_keyframe() {
@@ -325,6 +343,10 @@ pub(super) struct Pusher {
     encoder: PushEncoder,
     line: Arc<Line>,
     thread: Option<JoinHandle<()>>,
+    /// Frames that the encoder has given.
+    frames_given: u64,
+    /// How long the connection stays open behind the last packet.
+    linger: Duration,
     /// Ends blocking calls of the thread.
     cancel: CancelFlag,
 }
@@ -339,10 +361,11 @@ impl Pusher {
     ) -> Result<Self, StageError> {
         let encoder = PushEncoder::open(url, options, &settings.push, info).map_err(output_error)?;
         let (target, cancel) = (encoder.target(), CancelFlag::default());
+        let linger = target.linger();
         let context = &counters.context;
         let line = Arc::new(Line {
             settings: settings.clone(),
-            counters: counters.clone(),
+            counters: counters.of(info.id),
             shown: target.shown(),
             stop: context.stop_flag(),
             abort: context.abort_flag(),
@@ -352,7 +375,7 @@ impl Pusher {
         let (own, flag) = (Arc::clone(&line), Arc::clone(&cancel));
         let spawned = thread::Builder::new().name("push".into()).spawn(move || run(&own, &target, &flag));
         let thread = spawned.map_err(|error| StageError::new(ErrorKind::Resource, format!("no thread to push with: {error}")))?;
-        Ok(Self { encoder, line, thread: Some(thread), cancel })
+        Ok(Self { encoder, line, thread: Some(thread), frames_given: 0, linger, cancel })
     }
 
     pub(super) fn frame(&mut self, frame: &Frame) -> Result<(), StageError> {
@@ -367,6 +390,7 @@ impl Pusher {
 
     fn push(&mut self, packets: impl IntoIterator<Item = PushPacket>) -> Result<(), StageError> {
         for packet in packets {
+            self.frames_given += u64::from(packet.is_video());
             if self.line.push(packet)? {
                 self.encoder.request_keyframe();
             }
@@ -380,16 +404,13 @@ impl Pusher {
         self.push(rest)?;
         self.line.close();
         let is_patient = self.line.settings.waits() && !self.line.stop.load(Ordering::SeqCst);
-        self.end(if is_patient { LAST_WORDS } else { GOODBYE });
-        let mut state = self.line.state.lock();
-        let left = state.waiting.len();
-        state.let_go(left, &self.line.counters);
-        self.outcome(&state)?;
-        drop(state);
+        self.end(self.linger + if is_patient { LAST_WORDS } else { GOODBYE });
+        self.outcome()?;
         Ok(self.encoder.report())
     }
 
-    fn outcome(&self, state: &MutexGuard<'_, State>) -> Result<(), StageError> {
+    fn outcome(&self) -> Result<(), StageError> {
+        let state = self.line.state.lock();
         if let Some(failure) = &state.failure {
             return Err(failure.clone());
         }
@@ -400,7 +421,8 @@ impl Pusher {
         Ok(())
     }
 
-    /// Waits for the thread, then ends its blocking calls. One that hangs in a call of the system is left to end by itself.
+    /// Waits for the thread, then ends its blocking calls; what was not sent by then is given up. A thread that hangs in a call of the
+    /// system is left to end by itself.
     fn end(&mut self, patience: Duration) {
         let Some(thread) = self.thread.take() else { return };
         for limit in [patience, GOODBYE] {
@@ -410,6 +432,10 @@ impl Pusher {
             }
             self.cancel.store(true, Ordering::SeqCst);
         }
+        let mut state = self.line.state.lock();
+        let left = state.waiting.len();
+        state.let_go(left, &self.line.counters);
+        self.line.counters.frames_lost(self.encoder.report().frames.saturating_sub(self.frames_given));
     }
 }
 

@@ -11,7 +11,7 @@ use super::push::{OnLoss, PushSettings};
 /// The options that are about playlists alone.
 const PLAYLIST_OPTIONS: [&str; 4] = ["segment", "playlist", "segments", "segment_format"];
 /// The options that are about servers alone.
-const SERVER_OPTIONS: [&str; 7] = ["transport", "on_loss", "retries", "retry_wait", "timeout", "buffer", "when_full"];
+const SERVER_OPTIONS: [&str; 8] = ["transport", "on_loss", "retries", "retry_wait", "timeout", "buffer", "when_full", "linger"];
 
 /// Time between keyframes for servers, unless `gop` is given: who joins a stream waits for the next.
 const KEYFRAMES_FOR_VIEWERS: Duration = Duration::from_secs(2);
@@ -131,6 +131,10 @@ fn live_options() -> Vec<OptionSpec> {
         OptionSpec::time("timeout").default("5s").help("server: longest wait for it to take something before it counts as lost"),
         OptionSpec::integer("buffer", 1..=100_000).default(250).unit("frames").help("server: encoded frames that wait for it at most"),
         OptionSpec::choice("when_full", &when_full).default("auto").help("server: what happens when the buffer is full"),
+        OptionSpec::time("linger").help(
+            "server: how long the connection stays open behind the last packet, for receivers that hold pictures back; 1s for RTSP, 1s more \
+             than the address's latency for SRT, 0s for others",
+        ),
     ]
 }
 
@@ -240,14 +244,15 @@ fn push(options: &Options) -> Result<PushSettings, ConfigError> {
         "drop" => Some(false),
         _ => None,
     };
-    Ok(PushSettings {
-        push: PushOptions { timeout: options.time("timeout"), rtsp_transport: options.choice("transport").to_owned() },
-        on_loss,
-        retries,
-        retry_wait: options.time("retry_wait"),
-        buffer: options.count("buffer"),
-        waits,
-    })
+    if options.optional_time("linger").is_some_and(|linger| linger > Duration::from_secs(60)) {
+        return Err(ConfigError::at("linger", "a connection stays open for a minute at most").help("the receiver's latency is enough"));
+    }
+    let push = PushOptions {
+        timeout: options.time("timeout"),
+        rtsp_transport: options.choice("transport").to_owned(),
+        linger: options.optional_time("linger"),
+    };
+    Ok(PushSettings { push, on_loss, retries, retry_wait: options.time("retry_wait"), buffer: options.count("buffer"), waits })
 }
 
 /// Encoders take more threads than there are processors when they think they are alone; each holds frames.
