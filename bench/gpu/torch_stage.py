@@ -81,9 +81,8 @@ def by_loop(network: Network, clip: str, device: str, batch: int) -> Callable[[i
     def work(most: int | None) -> tuple[int, int, dict]:
         frames = boxes = 0
         with fr.VideoReader(clip, device=device, **options) as reader:
-            for first in range(0, min(len(reader), most or len(reader)), batch):
-                images = reader[first : min(first + batch, most or len(reader), len(reader))]
-                boxes += len(network.boxes(network(images))[0])
+            for images in reader.batches(batch, stop=most):
+                boxes += len(network.boxes(network(images.data))[0])
                 frames += len(images)
         return frames, boxes, {}
 

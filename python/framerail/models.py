@@ -6,7 +6,7 @@ import contextlib
 import importlib.util
 import logging
 import sys
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from . import _framerail
 from .arrays import handed_over, has_torch
@@ -16,6 +16,9 @@ from .options import OUTPUTS, Preprocess, bad, choice, dtype_name, real, whole
 from .postprocess import Decoder
 
 _log = logging.getLogger("framerail")
+
+# Queues of each card that no model uses now. PyTorch keeps memory by queue: with new ones each run would take memory anew.
+_idle_streams: Dict[str, List[Tuple[Any, Any]]] = {}
 
 
 def _torch() -> Any:
@@ -101,12 +104,17 @@ class ModelRunner:
         if torch is None or self._device == "cpu":
             return
         # The model's queue, and one for results: reading them waits for their batch, not for the next one.
-        work, results = torch.cuda.Stream(self._device), torch.cuda.Stream(self._device, priority=-1)
+        try:
+            work, results = _idle_streams.get(self._device, []).pop()
+        except IndexError:
+            work, results = torch.cuda.Stream(self._device), torch.cuda.Stream(self._device, priority=-1)
         # Weights may still be on their way.
         work.wait_stream(torch.cuda.default_stream(self._device))
         self._streams = (work, results)
 
     def finish(self) -> None:
+        if self._streams:
+            _idle_streams.setdefault(self._device, []).append(self._streams)
         self._streams = None
 
     def _under(self, stream: Any) -> Any:

@@ -220,7 +220,17 @@ def test_a_functions_own_reading_of_results_waits_for_its_batch(wide):
 
     _, found, _ = run_means(wide, "cuda", postprocess=decode)
     _, expected, _ = run_means(wide, "cuda")
-    assert [one.bbox_xyxy for _, (one,) in found] == pytest.approx([one.bbox_xyxy for _, (one,) in expected], abs=1e-3)
+    for (_, (one,)), (_, (other,)) in zip(found, expected):
+        assert one.bbox_xyxy == pytest.approx(other.bbox_xyxy, abs=1e-3)
+    assert len(found) == len(expected) == 240
+
+
+def test_runs_one_after_another_share_the_memory_of_pytorch(wide):
+    reserved = []
+    for _ in range(4):
+        run_means(wide, "cuda")
+        reserved.append(torch.cuda.memory_reserved())
+    assert len(set(reserved[1:])) == 1, reserved
 
 
 def test_half_a_model_gets_half_floats_and_kept_tensors_stay(wide):

@@ -59,6 +59,18 @@ def test_a_module_is_called_without_gradients_on_its_own_thread(clip):
         assert one.label == ["red", "green", "blue"][one.label_id] and len(one.attributes[0].classes) == 3
 
 
+def test_runs_one_after_another_call_their_models_on_one_thread(clip):
+    threads = []
+
+    def model(pictures):
+        threads.append(threading.get_ident())
+        return torch.zeros(len(pictures), 3)
+
+    for _ in range(3):
+        run(clip, model, frames=16)
+    assert len(threads) == 3 and len(set(threads)) == 1, "what PyTorch keeps by thread serves the next run"
+
+
 def test_frames_are_handed_over_without_a_copy(clip):
     def model(tensor):
         assert torch.from_dlpack(tensor).data_ptr() == np.asarray(tensor).ctypes.data == tensor.address

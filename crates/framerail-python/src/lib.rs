@@ -16,6 +16,7 @@ mod frame_item;
 mod function_stage;
 mod hosted;
 mod info;
+mod kept_thread;
 mod logging;
 mod model_answers;
 mod model_caller;

@@ -8,7 +8,6 @@ use std::{
         Arc,
         mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel},
     },
-    thread::{self, JoinHandle},
 };
 
 use framerail::{
@@ -23,6 +22,7 @@ use crate::{
     detection::core_list,
     frame_item::FrameItem,
     hosted::attached,
+    kept_thread::KeptThread,
     model_input::mapping,
     source::Raised,
     tensor::{Memory, Tensor},
@@ -107,19 +107,19 @@ impl Caller {
 pub struct CallerThread {
     jobs: Option<SyncSender<Job>>,
     found: Receiver<Found>,
-    handle: Option<JoinHandle<()>>,
+    thread: Option<KeptThread>,
 }
 
 impl CallerThread {
-    /// Starts it for a stage of this name.
+    /// Starts it, on a thread that called a model before where there is one.
     ///
     /// # Errors
     /// `Resource`.
-    pub fn start(caller: Caller, stage: &str) -> Result<Self, StageError> {
+    pub fn start(caller: Caller) -> Result<Self, StageError> {
         let ((jobs, to_do), (done, found)) = (sync_channel(1), channel());
-        let thread = thread::Builder::new().name(format!("{stage}-call")).spawn(move || caller.drive(&to_do, &done));
-        let handle = thread.map_err(|error| StageError::new(ErrorKind::Resource, format!("no thread could be started: {error}")))?;
-        Ok(Self { jobs: Some(jobs), found, handle: Some(handle) })
+        let thread = KeptThread::run(move || caller.drive(&to_do, &done));
+        let thread = thread.map_err(|error| StageError::new(ErrorKind::Resource, format!("no thread could be started: {error}")))?;
+        Ok(Self { jobs: Some(jobs), found, thread: Some(thread) })
     }
 
     /// Gives it a batch; waits while it has enough.
@@ -149,9 +149,7 @@ impl CallerThread {
     /// What went wrong on the way.
     pub fn finish(&mut self) -> Result<(), StageError> {
         self.jobs = None;
-        if let Some(handle) = self.handle.take()
-            && handle.join().is_err()
-        {
+        if self.thread.take().is_some_and(|thread| !thread.join()) {
             return Err(ended());
         }
         self.found.try_iter().find_map(Result::err).map_or(Ok(()), Err)

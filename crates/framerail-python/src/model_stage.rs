@@ -187,7 +187,7 @@ impl Stage for ModelStage {
             calls: context.counter("calls"),
         });
         let caller = self.caller.take().ok_or_else(ended)?;
-        self.thread = Some(CallerThread::start(caller, context.name())?);
+        self.thread = Some(CallerThread::start(caller)?);
         Ok(())
     }
 

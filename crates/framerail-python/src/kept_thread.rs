@@ -1,0 +1,104 @@
+//! Threads that are kept for the next work when theirs is done.
+//!
+//! PyTorch keeps the algorithms that cuDNN chose for a model, and its handles, by thread: on a thread of its own each run would
+//! choose them anew, which takes seconds with `torch.backends.cudnn.benchmark`.
+
+use std::{
+    io, process,
+    sync::mpsc::{Receiver, Sender, channel},
+    thread,
+};
+
+use parking_lot::Mutex;
+
+/// Threads kept at most while they have nothing to do.
+const MOST_IDLE: usize = 4;
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// Threads with nothing to do, the last one used at the end, and the process that made them: a forked child has none of them.
+static IDLE: Mutex<(u32, Vec<Sender<Work>>)> = Mutex::new((0, Vec::new()));
+
+/// Work on a thread that was kept, or on a new one.
+pub struct KeptThread {
+    done: Receiver<()>,
+}
+
+impl KeptThread {
+    /// Starts the work.
+    ///
+    /// # Errors
+    /// Where no thread can be made.
+    pub fn run(work: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+        let (tell, done) = channel();
+        let thread = match idle(Vec::pop) {
+            Some(thread) => thread,
+            None => new_thread()?,
+        };
+        let again = thread.clone();
+        let work = Box::new(move || {
+            work();
+            keep(again);
+            let _ = tell.send(());
+        });
+        thread.send(work).map_err(|_| io::Error::other("a thread that was kept has ended"))?;
+        Ok(Self { done })
+    }
+
+    /// Waits until the work is done; false when it panicked.
+    pub fn join(self) -> bool {
+        self.done.recv().is_ok()
+    }
+}
+
+fn new_thread() -> io::Result<Sender<Work>> {
+    let (thread, to_do) = channel::<Work>();
+    // It ends when nobody holds its sender any more.
+    thread::Builder::new().name("framerail-model".into()).spawn(move || to_do.iter().for_each(|work| work()))?;
+    Ok(thread)
+}
+
+fn keep(thread: Sender<Work>) {
+    idle(|threads| {
+        if threads.len() < MOST_IDLE {
+            threads.push(thread);
+        }
+    });
+}
+
+fn idle<T>(with: impl FnOnce(&mut Vec<Sender<Work>>) -> T) -> T {
+    let mut idle = IDLE.lock();
+    let (owner, threads) = &mut *idle;
+    if *owner != process::id() {
+        (*owner, *threads) = (process::id(), Vec::new());
+    }
+    with(threads)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The thread that some work ran on.
+    fn ran_on() -> thread::ThreadId {
+        let (tell, told) = channel();
+        let thread = KeptThread::run(move || drop(tell.send(thread::current().id()))).expect("a thread");
+        assert!(thread.join());
+        told.recv().expect("it ran")
+    }
+
+    #[test]
+    fn work_after_work_has_the_same_thread_and_a_panic_ends_only_its_own() {
+        let first = ran_on();
+        assert_eq!(ran_on(), first);
+        let (go_on, waits) = channel::<()>();
+        let busy = KeptThread::run(move || waits.iter().for_each(drop)).expect("a thread");
+        let other = ran_on();
+        assert_ne!(other, first, "a thread at work is left alone");
+        drop(go_on);
+        assert!(busy.join());
+        assert_eq!(ran_on(), first, "the last one used comes first");
+        assert!(!KeptThread::run(|| panic!("on purpose")).expect("a thread").join());
+        assert_eq!(ran_on(), other);
+    }
+}
