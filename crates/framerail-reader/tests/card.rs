@@ -44,10 +44,12 @@ fn bytes(batch: &Batch) -> Vec<u8> {
     }
 }
 
-/// Greatest difference of two batches of bytes.
-fn apart(left: &Batch, right: &Batch) -> u8 {
+/// How far two batches of bytes are apart: the most, and the mean.
+fn apart(left: &Batch, right: &Batch) -> (u8, f64) {
     assert_eq!(left.tensor.shape(), right.tensor.shape());
-    bytes(left).into_iter().zip(bytes(right)).map(|(left, right)| left.abs_diff(right)).max().unwrap_or(0)
+    let (left, right) = (bytes(left), bytes(right));
+    let apart = || left.iter().zip(&right).map(|(left, right)| left.abs_diff(*right));
+    (apart().max().unwrap_or(0), apart().map(f64::from).sum::<f64>() / left.len().max(1) as f64)
 }
 
 #[test]
@@ -61,7 +63,9 @@ fn every_clip_gives_the_frames_of_the_host() {
             let frames = host.num_frames().expect("an index");
             assert_eq!(reader.num_frames().expect("an index"), frames, "{name}");
             let is_exact = EXACT.contains(&host.metadata().codec.as_str());
-            let tolerance = if is_exact || reader.metadata().fallback.is_some() { 2 } else { 12 };
+            // The inverse transforms of older standards may differ, and predictions add to it; the bars of another frame are 200 off.
+            let (most, mean) = if is_exact || reader.metadata().fallback.is_some() { (2, 0.5) } else { (40, 1.0) };
+            let is_within = |apart: (u8, f64)| apart.0 <= most && apart.1 <= mean;
             let mut compare = |numbers: &[usize]| {
                 let (on_card, on_host) = (reader.read(numbers), host.read(numbers));
                 let (on_card, on_host) = (on_card.unwrap_or_else(|error| panic!("{name}: {error}")), on_host.expect("frames"));
@@ -70,7 +74,7 @@ fn every_clip_gives_the_frames_of_the_host() {
                 assert_eq!(pts(&on_card), pts(&on_host), "{name}");
                 assert!(on_card.frames.iter().all(|frame| frame.status != FrameStatus::Missing), "{name}: {:?}", on_card.frames);
                 let apart = apart(&on_card, &on_host);
-                assert!(apart <= tolerance, "{name}, {mode:?}, {numbers:?}: {apart} apart");
+                assert!(is_within(apart), "{name}, {mode:?}, {numbers:?}: {apart:?} apart");
             };
             compare(&(0..frames).collect::<Vec<_>>());
             compare(&[frames - 1, 0, frames / 2, 0]);
@@ -82,7 +86,7 @@ fn every_clip_gives_the_frames_of_the_host() {
                 for (on_card, on_host) in on_card.zip(on_host) {
                     let on_card = on_card.unwrap_or_else(|error| panic!("{name}, {mode:?}, {selection:?}: {error}"));
                     let apart = apart(&on_card, &on_host.expect("a batch"));
-                    assert!(apart <= tolerance, "{name}, {mode:?}, {selection:?}: {apart} apart");
+                    assert!(is_within(apart), "{name}, {mode:?}, {selection:?}: {apart:?} apart");
                 }
             }
             let (fallback, stats) = (reader.metadata().fallback.clone(), reader.stats());
