@@ -21,10 +21,6 @@ mod run_a_line;
 #[path = "../examples/02_probe_an_edge.rs"]
 mod probe_an_edge;
 
-#[allow(dead_code)]
-#[path = "../examples/03_own_stage.rs"]
-mod own_stage;
-
 /// Frames of the clip that the examples read: a second of a real one, with a face on each.
 const FRAMES: u64 = 30;
 
@@ -209,14 +205,4 @@ fn the_second_program_sees_detections_and_drops_frames_without() {
     assert_eq!(probe_an_edge::run(&text).expect("runs"), (FRAMES / 2, FRAMES / 2));
     let error = probe_an_edge::run(&format!("read '{}' ! null", clip().display())).expect_err("no infer");
     assert!(error.to_string().contains("no `infer`"), "{error}");
-}
-
-#[test]
-fn the_third_program_brings_a_stage_of_its_own() {
-    let run = |options: &str| own_stage::run(&format!("read '{}' ! brightness {options} workers=2 ! null", clip().display()));
-    assert_eq!(run("above=20 below=235").expect("runs"), FRAMES);
-    assert_eq!(run("below=1").expect("runs"), 0);
-    let error = run("abov=20").expect_err("a typing error").to_string();
-    assert!(error.contains("did you mean `above`?"), "{error}");
-    assert!(run("above=9 below=3").is_err());
 }
