@@ -140,20 +140,23 @@ pub struct PlanePlace {
     pub rows: usize,
 }
 
-/// A batch on the host. Dropping it gives the memory back for another batch; until then nobody writes to it.
+/// A dense batch of pictures in memory of one kind. Dropping it gives the memory back for another batch.
 #[derive(Debug)]
-pub struct HostTensor {
+pub struct DenseTensor<M> {
     count: usize,
     picture: PictureShape,
-    memory: HostBuffer,
+    pub(crate) memory: M,
 }
 
-impl HostTensor {
-    pub(crate) fn new(count: usize, picture: PictureShape, memory: HostBuffer) -> Self {
+/// A batch on the host. Until it is dropped nobody else writes to it.
+pub type HostTensor = DenseTensor<HostBuffer>;
+
+impl<M> DenseTensor<M> {
+    pub(crate) fn new(count: usize, picture: PictureShape, memory: M) -> Self {
         Self { count, picture, memory }
     }
 
-    /// Lengths of the axes, in the order that the layout names.
+    /// Lengths of the axes, in the order that the layout names; dense, no pitch.
     pub fn shape(&self) -> [usize; 4] {
         let [a, b, c] = self.picture.axes;
         [self.count, a, b, c]
@@ -169,16 +172,6 @@ impl HostTensor {
         self.picture.layout
     }
 
-    /// The elements, native endian, dense; the first byte is aligned to 64.
-    pub fn as_bytes(&self) -> &[u8] {
-        self.memory.as_slice()
-    }
-
-    /// The same for writing: for work in place by the sole holder.
-    pub fn as_bytes_mut(&mut self) -> &mut [u8] {
-        self.memory.as_mut_slice()
-    }
-
     /// What each picture is.
     pub fn picture(&self) -> &PictureShape {
         &self.picture
@@ -187,5 +180,17 @@ impl HostTensor {
     /// Where planes lie in each picture, for [`crate::OutputOptions::Yuv`].
     pub fn planes(&self) -> Option<&PlanarPicture> {
         self.picture.planes.as_ref()
+    }
+}
+
+impl HostTensor {
+    /// The elements, native endian, dense; the first byte is aligned to 64.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.memory.as_slice()
+    }
+
+    /// The same for writing: for work in place by the sole holder.
+    pub fn as_bytes_mut(&mut self) -> &mut [u8] {
+        self.memory.as_mut_slice()
     }
 }

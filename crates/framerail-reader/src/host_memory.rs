@@ -38,7 +38,7 @@ impl HostPool {
 }
 
 /// Memory that goes back to its pool when dropped.
-pub(crate) struct HostBuffer {
+pub struct HostBuffer {
     memory: Vec<u8>,
     start: usize,
     bytes: usize,

@@ -43,7 +43,7 @@ mod video;
 mod video_reader;
 mod window;
 
-pub use batch::{Batch, FrameInfo, FrameStatus, HostTensor, PictureShape, PlanarPicture, PlanePlace, Tensor};
+pub use batch::{Batch, DenseTensor, FrameInfo, FrameStatus, HostTensor, PictureShape, PlanarPicture, PlanePlace, Tensor};
 pub use batches::Batches;
 pub use clips::{Clip, ClipEdge, ClipError, ClipPolicy, ClipSampling, ClipSteps, ClipVideo, sample_clips};
 pub use cpu::CpuPieces;
