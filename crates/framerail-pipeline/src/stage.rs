@@ -40,6 +40,14 @@ pub trait Emitter {
     fn push(&mut self, item: Item) -> Result<(), Closed>;
 }
 
+/// Keeps the items: for a stage that is fed by hand.
+impl Emitter for Vec<Item> {
+    fn push(&mut self, item: Item) -> Result<(), Closed> {
+        Vec::push(self, item);
+        Ok(())
+    }
+}
+
 /// How many frames a stage wants at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchPolicy {

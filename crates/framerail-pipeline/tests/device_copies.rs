@@ -23,30 +23,19 @@ impl DeviceSurface for FakeMemory {
     }
 }
 
+fn picture() -> HostSurface {
+    FramePool::new(0).surface(PixelFormat::Gray8, 4, 2).unwrap()
+}
+
 fn surface_on(device: Device) -> Surface {
     match device {
-        Device::Cpu => Surface::Host(FramePool::new(0).surface(PixelFormat::Gray8, 4, 2).unwrap()),
+        Device::Cpu => Surface::Host(picture()),
         card => Surface::Device(Arc::new(FakeMemory(card))),
     }
 }
 
 fn frame_on(device: Device, index: u64) -> Frame {
-    Frame {
-        surface: surface_on(device),
-        width: 4,
-        height: 2,
-        stream: StreamId(0),
-        index,
-        pts: Pts(index as i64),
-        duration: None,
-        time_base: TimeBase::MICROS,
-        color: ColorDescription::default(),
-        sample_aspect_ratio: None,
-        rotation: Rotation::None,
-        field_order: FieldOrder::Progressive,
-        is_keyframe: true,
-        status: FrameStatus::Ok,
-    }
+    Frame { surface: surface_on(device), index, pts: Pts(index as i64), ..Frame::of(picture()) }
 }
 
 /// What each stage was told while linking, and where the frames that it got lay.

@@ -1,5 +1,7 @@
 //! The engine under random graphs, sizes and failures: it always comes to an end, in order, and says what went wrong.
 
+mod engine_support;
+
 use std::{
     sync::{
         Arc,
@@ -8,17 +10,14 @@ use std::{
     time::Duration,
 };
 
+use engine_support::{PATIENCE, frame, hush_panics_on_purpose, panic_on_purpose};
 use framerail_core::*;
 use framerail_pipeline::*;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
-/// Far beyond what any of these runs takes; a run that is not over by then hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 fn item(index: u64) -> FrameItem {
-    let surface = FramePool::new(0).surface(PixelFormat::Gray8, 1, 1).expect("size in range");
-    FrameItem::new(Frame { index, pts: Pts(index as i64), ..Frame::of(surface) })
+    frame(StreamId(0), index, index as i64)
 }
 
 /// What goes wrong in a node.
@@ -102,7 +101,7 @@ fn start_mishap(mishap: Mishap) -> Result<(), StageError> {
 fn mishap_at(mishap: Mishap, index: u64) -> Result<Flow, StageError> {
     match mishap {
         Mishap::Error(at) if at == index => Err(StageError::new(ErrorKind::Input, format!("bad frame {index}"))),
-        Mishap::Panic(at) if at == index => panic!("on purpose"),
+        Mishap::Panic(at) if at == index => panic_on_purpose(),
         Mishap::DoneAt(at) if index >= at => Ok(Flow::Done),
         _ => Ok(Flow::More),
     }
@@ -196,19 +195,6 @@ fn build(frames: u64, source_mishap: Mishap, plans: &[NodePlan]) -> Built {
         nodes.push(node);
     }
     Built { graph, seen }
-}
-
-/// The panics that [`Mishap::Panic`] asks for print nothing; all others do, so that a failure of a test can be read.
-fn hush_panics_on_purpose() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        let usual = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if info.payload().downcast_ref::<&str>() != Some(&"on purpose") {
-                usual(info);
-            }
-        }));
-    });
 }
 
 /// Runs to the end or fails the test.

@@ -1,7 +1,10 @@
 //! Numbers that are changed while a run goes on.
 
+mod engine_support;
+
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use engine_support::frame;
 use framerail_core::*;
 use framerail_pipeline::*;
 
@@ -11,16 +14,11 @@ struct OnDemand(Receiver<u64>);
 impl Source for OnDemand {
     fn produce(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
         match self.0.recv() {
-            Ok(index) => out.push(frame(index).into())?,
+            Ok(index) => out.push(frame(StreamId(0), index, index as i64).into())?,
             Err(_) => return Ok(Flow::Done),
         }
         Ok(Flow::More)
     }
-}
-
-fn frame(index: u64) -> FrameItem {
-    let surface = FramePool::new(0).surface(PixelFormat::Gray8, 1, 1).expect("size in range");
-    FrameItem::new(Frame { index, pts: Pts(index as i64), ..Frame::of(surface) })
 }
 
 /// Tells its threshold for every frame.

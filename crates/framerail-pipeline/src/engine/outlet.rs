@@ -160,16 +160,3 @@ impl SourceEmitter<'_> {
         }
     }
 }
-
-/// Collects, to be put in order afterwards: for a node with several workers.
-#[derive(Default)]
-pub(super) struct CollectingEmitter {
-    pub(super) items: Vec<Item>,
-}
-
-impl Emitter for CollectingEmitter {
-    fn push(&mut self, item: Item) -> Result<(), Closed> {
-        self.items.push(item);
-        Ok(())
-    }
-}

@@ -16,7 +16,7 @@ use super::{
     control::Control,
     metrics::{Phase, WorkerClock},
     ordered::{Ordered, Part, Results},
-    outlet::{CollectingEmitter, DirectEmitter, OutCounts, Outlets, SourceEmitter},
+    outlet::{DirectEmitter, OutCounts, Outlets, SourceEmitter},
     queue::{Popped, Queue},
     range::StageRange,
     streams::StreamJob,
@@ -176,9 +176,10 @@ impl Worker {
         let Some(ordered) = &self.ordered else {
             return work(&mut DirectEmitter { outlets: &mut self.outlets, clock });
         };
-        let mut out = CollectingEmitter::default();
-        let part = work(&mut out)?;
-        ordered.deposit(sequence, Results { items: out.items, part }, &mut self.outlets, clock)?;
+        // Kept, to be put in order afterwards.
+        let mut items = Vec::new();
+        let part = work(&mut items)?;
+        ordered.deposit(sequence, Results { items, part }, &mut self.outlets, clock)?;
         Ok(part)
     }
 
