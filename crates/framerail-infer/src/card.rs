@@ -203,7 +203,7 @@ pub enum ChannelOrderName {
 #[non_exhaustive]
 pub struct Thresholds {
     /// Score above which a box, a class or a model's word counts, 0 to 1. A card that says none: 0.25 for detection, 0.5 for
-    /// landmarks, 0 for classification.
+    /// landmarks (0.2 for heatmaps), 0 for classification.
     pub confidence: f32,
     /// Overlap from which the lower-scored of two boxes is dropped (non-maximum suppression), 0 to 1; 1 keeps all.
     pub iou: f32,

@@ -82,6 +82,36 @@ fn landmarks_are_there_when_the_thing_is() {
     assert_eq!((predictor.task(), &*predictor.labels()[0].name), (Task::Landmarks, "t"));
 }
 
+#[test]
+fn landmarks_of_heatmaps_are_a_quarter_of_a_cell_towards_the_higher_neighbour() {
+    let card = |more: &str| {
+        format!("{HEAD}landmarks = [\"left\", \"right\"]\n{INPUT}[output.landmarks]\noutput = \"out\"\nform = \"heatmaps\"\n{more}")
+    };
+    let mut maps = [0.0; 128];
+    // 8x8 cells of 4 pixels each.
+    (maps[3 * 8 + 4], maps[3 * 8 + 5], maps[2 * 8 + 4]) = (0.5, 0.3, 0.1);
+    maps[64 + 7] = 0.3;
+    let outputs: [(&str, &[i64], &[f32]); 1] = [("out", &[1, 2, 8, 8], &maps)];
+    let [whole, part] = describe(&outputs, &card(""));
+    let found = |found: Option<Description>| match found {
+        Some(Description { value: AttributeValue::Landmarks(points), score }) => (points, score),
+        other => panic!("{other:?}"),
+    };
+    let ((points, score), (in_part, _)) = (found(whole), found(part));
+    assert!((score - 0.4).abs() < 1e-6, "the mean of 0.5 and 0.3");
+    // 64x32 pixels shown as 32x32.
+    assert_eq!(points, [Point { x: 4.25 * 8.0, y: 2.75 * 4.0 }, Point { x: 7.0 * 8.0, y: 0.0 }]);
+    assert_eq!(in_part, [Point { x: 32.0 + 4.25 * 4.0, y: 2.75 * 4.0 }, Point { x: 32.0 + 7.0 * 4.0, y: 0.0 }]);
+    let (middle, _) = found(describe(&outputs, &card("cell_origin = 0.5\n"))[0].clone());
+    assert_eq!(middle[1], Point { x: 60.0, y: 2.0 });
+    assert_eq!(describe(&outputs, &card("[thresholds]\nconfidence = 0.45\n"))[0], None);
+    let (_, likely) = found(describe(&outputs, &card("activation = \"sigmoid\"\n"))[0].clone());
+    assert!((likely - 0.598_4).abs() < 1e-3, "{likely}");
+    assert!(refused(&outputs, &card("normalized = true\n")).contains("output.normalized takes nothing for heatmaps"));
+    let flat: [(&str, &[i64], &[f32]); 1] = [("out", &[1, 128], &maps)];
+    assert!(refused(&flat, &card("")).contains("should be [?,2,?,?]"));
+}
+
 fn mask_of(found: Option<Description>) -> Arc<InstanceMask> {
     match found {
         Some(Description { value: AttributeValue::Mask(mask), .. }) => mask,

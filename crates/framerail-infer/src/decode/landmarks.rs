@@ -1,18 +1,22 @@
 //! Points of one thing that fills the picture: faces, hands, poses.
 
-use framerail_core::{AttributeValue, Point};
+use framerail_core::{AttributeValue, Point, TensorLayout};
 use serde::Deserialize;
 
-use super::{Activation, Describe, Described, Expected, KeyError, Seen, Tensors, ensure, heatmap::AxisOrder};
+use super::{Activation, Describe, Described, Expected, KeyError, Seen, Tensors, ensure, heatmap::AxisOrder, landmark_maps::LandmarkMaps};
 use crate::{card::ModelCard, size::InputSize};
 
-/// Parameters of a landmark model. `[thresholds] confidence` is the score of `presence` above which there are any; 0.5 unless the
-/// card says otherwise.
+/// Parameters of a landmark model. `[thresholds] confidence` is the score above which there are any: that of `presence`, 0.5 unless the
+/// card says otherwise, else for heatmaps the mean of their highest values, 0.2 unless the card says otherwise.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LandmarksCard {
-    /// Output with the points one after the other, whatever its axes: `[batch, points * values]`, `[batch, points, values]`.
+    /// Output with the points one after the other, whatever its axes: `[batch, points * values]`, `[batch, points, values]`; or
+    /// with a heatmap for each point, `[batch, points, rows, columns]`, whose cells cover the model's input evenly.
     pub output: String,
+    /// Which of these it is.
+    #[serde(default)]
+    pub form: LandmarkForm,
     /// Number of points; where the card names them, as many as there are names.
     pub points: Option<usize>,
     /// Values for each point: 2 (x, y), or more of which the rest is not read (depth, visibility).
@@ -24,11 +28,31 @@ pub struct LandmarksCard {
     /// Whether coordinates go from 0 to 1 instead of in model pixels.
     #[serde(default)]
     pub normalized: bool,
+    /// For heatmaps: whether points come before rows and columns or behind them.
+    #[serde(default)]
+    pub layout: TensorLayout,
+    /// For heatmaps: what is left to be done to their values.
+    #[serde(default)]
+    pub activation: Activation,
+    /// For heatmaps: where a cell's own position lies in it: 0 its top left corner, 0.5 its middle.
+    #[serde(default)]
+    pub cell_origin: f32,
     /// Output with one score: whether the thing is there at all.
     pub presence: Option<String>,
     /// What is left to be done to that score.
     #[serde(default)]
     pub presence_activation: Activation,
+}
+
+/// How a landmark model gives points.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LandmarkForm {
+    /// By their coordinates.
+    #[default]
+    Points,
+    /// By a heatmap for each.
+    Heatmaps,
 }
 
 fn two() -> usize {
@@ -45,6 +69,11 @@ impl LandmarksCard {
         ensure(self.points.is_none_or(|points| named == 0 || points == named), "points", "the number of the card's 'landmarks'")?;
         ensure((1..=MAX_POINTS).contains(&self.count(card)), "points", "1 to 10000")?;
         ensure((2..=16).contains(&self.values), "values", "2 to 16")?;
+        let has_maps = self.form == LandmarkForm::Heatmaps;
+        ensure(!has_maps || !self.normalized, "normalized", "nothing for heatmaps: their cells cover the model's input")?;
+        ensure(self.activation != Activation::Softmax, "activation", "none or sigmoid")?;
+        ensure(has_maps || self.activation == Activation::None, "activation", "nothing unless form is heatmaps")?;
+        ensure((0.0..=1.0).contains(&self.cell_origin), "cell_origin", "0 to 1")?;
         ensure(self.presence_activation != Activation::Softmax, "presence_activation", "none or sigmoid: it is one score")
     }
 
@@ -54,9 +83,23 @@ impl LandmarksCard {
     }
 
     pub(crate) fn expected(&self, card: &ModelCard) -> Vec<Expected> {
-        let values = self.count(card).saturating_mul(self.values);
+        let points = self.count(card);
+        let output = match (self.form, self.layout) {
+            (LandmarkForm::Points, _) => Expected::elements(&self.output, points.saturating_mul(self.values)),
+            (LandmarkForm::Heatmaps, TensorLayout::Tchw) => Expected::new(&self.output, &[&[None, Some(points), None, None]]),
+            (LandmarkForm::Heatmaps, TensorLayout::Thwc) => Expected::new(&self.output, &[&[None, None, None, Some(points)]]),
+        };
         let scores = self.presence.as_ref().map(|name| Expected::elements(name, 1));
-        std::iter::once(Expected::elements(&self.output, values)).chain(scores).collect()
+        std::iter::once(output).chain(scores).collect()
+    }
+
+    /// The confidence threshold of a card that does not say one.
+    pub(crate) fn default_confidence(&self) -> f32 {
+        match (self.form, &self.presence) {
+            // What HRNet takes for a visible point.
+            (LandmarkForm::Heatmaps, None) => 0.2,
+            _ => 0.5,
+        }
     }
 
     pub(crate) fn output_names(&self) -> Vec<&str> {
@@ -94,16 +137,45 @@ impl Landmarks {
     }
 }
 
-impl Describe for Landmarks {
-    fn describe(&self, tensors: &Tensors<'_>, item: usize, seen: &Seen, confidence: f32) -> Result<Described, String> {
-        let values = tensors.flat(&self.card.output, item)?;
+impl Landmarks {
+    /// The points in model pixels, and how sure the model is where it gives no score for the whole.
+    fn points(&self, tensors: &Tensors<'_>, item: usize) -> Result<(Vec<Point>, Option<f32>), String> {
+        let name = &self.card.output;
+        if self.card.form == LandmarkForm::Heatmaps {
+            let tensor = tensors.item(name, item, 3)?;
+            let maps = LandmarkMaps::new(&tensor, self.card.layout, self.points);
+            let maps = maps.ok_or_else(|| format!("output '{name}' is {:?}; the card makes {} points", tensor.dims, self.points))?;
+            return Ok(self.points_of_maps(&maps));
+        }
+        let values = tensors.flat(name, item)?;
         if values.len() != self.points * self.card.values {
-            let (name, found) = (&self.card.output, values.len());
+            let found = values.len();
             return Err(format!("output '{name}' has {found} values; the card makes {} points of {}", self.points, self.card.values));
         }
-        let score = self.presence(tensors, item)?;
-        let points = values.chunks_exact(self.card.values).map(|values| seen.mapping.point_frame_from_model(self.point(values)));
-        let points: Vec<Point> = points.collect();
+        Ok((values.chunks_exact(self.card.values).map(|values| self.point(values)).collect(), None))
+    }
+
+    /// The score is the mean over the maps, as published.
+    fn points_of_maps(&self, maps: &LandmarkMaps<'_>) -> (Vec<Point>, Option<f32>) {
+        let (columns, rows) = maps.cells();
+        let (across, down) = (self.input.width as f32 / columns as f32, self.input.height as f32 / rows as f32);
+        let origin = self.card.cell_origin;
+        let (mut points, mut scores) = (Vec::with_capacity(self.points), Vec::with_capacity(self.points));
+        for peak in maps.peaks() {
+            points.push(Point { x: (peak.at.x + origin) * across, y: (peak.at.y + origin) * down });
+            scores.push(peak.value);
+        }
+        self.card.activation.apply(&mut scores);
+        let mean = scores.iter().sum::<f32>() / self.points as f32;
+        (points, Some(if mean.is_finite() { mean.clamp(0.0, 1.0) } else { mean }))
+    }
+}
+
+impl Describe for Landmarks {
+    fn describe(&self, tensors: &Tensors<'_>, item: usize, seen: &Seen, confidence: f32) -> Result<Described, String> {
+        let (points, own_score) = self.points(tensors, item)?;
+        let score = self.presence(tensors, item)?.or(own_score);
+        let points: Vec<Point> = points.into_iter().map(|point| seen.mapping.point_frame_from_model(point)).collect();
         let is_finite = points.iter().all(|point| point.x.is_finite() && point.y.is_finite());
         Ok(match score {
             _ if !is_finite || score.is_some_and(|score| !score.is_finite()) => Described::NotFinite,

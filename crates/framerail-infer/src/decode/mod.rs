@@ -11,6 +11,7 @@ mod describe;
 pub mod embedding;
 mod expect;
 pub mod heatmap;
+mod landmark_maps;
 pub mod landmarks;
 pub mod prototypes;
 mod seen;
@@ -23,7 +24,7 @@ pub use boxes::BoxesCard;
 pub use classes::ClassesCard;
 pub use embedding::EmbeddingCard;
 pub use heatmap::HeatmapCard;
-pub use landmarks::LandmarksCard;
+pub use landmarks::{LandmarkForm, LandmarksCard};
 pub use prototypes::PrototypesCard;
 pub use segmentation::SegmentationCard;
 
@@ -180,10 +181,10 @@ impl OutputCard {
 
     /// The confidence threshold of a card that does not say one.
     pub(crate) fn default_confidence(&self) -> f32 {
-        match self.task() {
-            Task::Detection => crate::card::Thresholds::default().confidence,
-            Task::Landmarks => 0.5,
-            Task::Classification | Task::Segmentation | Task::Embedding => 0.0,
+        match (self, self.task()) {
+            (OutputCard::Landmarks(landmarks), _) => landmarks.default_confidence(),
+            (_, Task::Detection) => crate::card::Thresholds::default().confidence,
+            _ => 0.0,
         }
     }
 
