@@ -48,10 +48,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         let shape = InputShape { name: name.clone(), dims: fixed.map(Some).to_vec() };
         let open = InputShape { name, dims: vec![None; 4] };
         let outputs = card.output.output_names();
-        let bytes = match file.prepared_in_strips(&shape, &outputs, strips)? {
+        let bytes = match file.prepared_in_strips(std::slice::from_ref(&shape), &outputs, strips)? {
             _ if plain => file.resized(&open)?,
             Some(in_strips) => in_strips,
-            None => file.prepared(&shape, &outputs)?,
+            None => file.prepared(std::slice::from_ref(&shape), &outputs)?,
         };
         drop(file);
         let mut session = ModelSession::new(runtime, &bytes, &card.name, shape, 1, &options)?;

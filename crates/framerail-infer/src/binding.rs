@@ -14,11 +14,13 @@ use ort::{
     sys::{ONNXTensorElementDataType as SysElement, OrtValue},
 };
 
-use crate::element::{Element, Elements};
+use crate::{
+    element::{Element, Elements},
+    more_inputs::FilledInput,
+};
 
 /// Memory that a tensor lies in.
 pub(crate) enum Memory {
-    #[cfg_attr(not(test), allow(dead_code, reason = "checks of the binding run without a card"))]
     Host(Elements),
     Device(DeviceBuffer),
 }
@@ -128,6 +130,8 @@ pub(crate) struct BoundRun {
     binding: IoBinding,
     options: RunOptions<NoSelectedOutputs>,
     pub(crate) input: BoundTensor,
+    /// Inputs beside the picture.
+    more: Vec<BoundTensor>,
     pub(crate) outputs: Vec<BoundTensor>,
 }
 
@@ -140,11 +144,7 @@ impl BoundRun {
             options.disable_device_sync()?;
         }
         let mut binding = session.create_binding()?;
-        let name = c_name(&input.name)?;
-        // SAFETY: a live binding and a live value; the binding takes a count of the value.
-        let status = unsafe { (ort::api().BindInput)(binding.ptr_mut(), name.as_ptr(), input.value.0.as_ptr()) };
-        // SAFETY: a status that the call above gave.
-        unsafe { ort::Error::result_from_status(status)? };
+        bind_input(&mut binding, &input)?;
         let outputs = match outputs {
             Outputs::OnHost(names) => {
                 let host = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
@@ -160,13 +160,35 @@ impl BoundRun {
             // SAFETY: a status that the call above gave.
             unsafe { ort::Error::result_from_status(status)? };
         }
-        Ok(Self { binding, options, input, outputs })
+        Ok(Self { binding, options, input, more: Vec::new(), outputs })
+    }
+
+    /// Binds other values of the inputs beside the picture. ONNX Runtime copies them to where the model wants them, into memory that
+    /// runs which are still queued may read: the caller waits for these first.
+    pub(crate) fn bind_more(&mut self, inputs: Vec<FilledInput>) -> ort::Result<()> {
+        let bound = |input: FilledInput| BoundTensor::new(&input.name, input.elements.element(), &input.dims, Memory::Host(input.elements));
+        let bound: Vec<BoundTensor> = inputs.into_iter().map(bound).collect::<ort::Result<_>>()?;
+        let before = std::mem::replace(&mut self.more, bound);
+        if let Err(error) = self.more.iter().try_for_each(|input| bind_input(&mut self.binding, input)) {
+            // The binding may know the memory of either.
+            self.more.extend(before);
+            return Err(error);
+        }
+        self.binding.synchronize_inputs()
     }
 
     /// Runs, or queues the run on the session's stream. Outputs are those that ONNX Runtime made on the host.
     pub(crate) fn run<'s>(&'s mut self, session: &'s mut Session) -> ort::Result<SessionOutputs<'s>> {
         session.run_binding_with_options(&self.binding, &self.options)
     }
+}
+
+fn bind_input(binding: &mut IoBinding, input: &BoundTensor) -> ort::Result<()> {
+    let name = c_name(&input.name)?;
+    // SAFETY: a live binding and a live value; the binding takes a count of the value, and its owner keeps the memory.
+    let status = unsafe { (ort::api().BindInput)(binding.ptr_mut(), name.as_ptr(), input.value.0.as_ptr()) };
+    // SAFETY: a status that the call above gave.
+    unsafe { ort::Error::result_from_status(status) }
 }
 
 fn c_name(name: &str) -> ort::Result<CString> {
@@ -201,7 +223,7 @@ mod tests {
         assert!(tensor(3071).err().expect("one short").to_string().contains("does not fit"));
         let file = crate::onnx::OnnxFile::read(file.as_ref()).expect("installed model");
         let shape = crate::onnx::InputShape { name: "input.1".into(), dims: vec![Some(1), Some(3), Some(32), Some(32)] };
-        let bytes = file.prepared(&shape, &["537"]).expect("sound model");
+        let bytes = file.prepared(std::slice::from_ref(&shape), &["537"]).expect("sound model");
         let mut builder = Session::builder(&runtime.environment).expect("environment");
         let mut session = builder.commit_from_memory(&bytes).expect("sound model");
         let declared = session.outputs()[0].dtype().tensor_shape().map(|shape| shape.to_vec());
@@ -218,5 +240,59 @@ mod tests {
         drop(outputs);
         let wrong = BoundTensor::new("image", Element::F32, &[1, 3, 32, 32], Memory::Host(Elements::F32(vec![0.0; 3072]))).expect("fits");
         assert!(BoundRun::new(&session, wrong, Outputs::OnHost(Vec::new())).is_err(), "no such input");
+    }
+
+    /// `sum = x + y`, each of two floats.
+    fn sum_model() -> Vec<u8> {
+        use crate::onnx::{
+            number,
+            wire::{write_bytes, write_number},
+        };
+        let message = |parts: &[(u32, &[u8])]| {
+            let mut out = Vec::new();
+            parts.iter().for_each(|(field, bytes)| write_bytes(*field, bytes, &mut out));
+            out
+        };
+        let (mut dim, mut tensor, mut opset, mut model) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        write_number(number::DIM_VALUE, 2, &mut dim);
+        write_number(number::TENSOR_TYPE_ELEM, crate::onnx::ELEM_FLOAT, &mut tensor);
+        write_bytes(number::TENSOR_TYPE_SHAPE, &message(&[(number::SHAPE_DIM, &dim)]), &mut tensor);
+        let value = |name: &str| {
+            message(&[(number::VALUE_NAME, name.as_bytes()), (number::VALUE_TYPE, &message(&[(number::TYPE_TENSOR, &tensor)]))])
+        };
+        let node = message(&[(1, b"x"), (1, b"y"), (2, b"sum"), (4, b"Add")]);
+        let (x, y, sum) = (value("x"), value("y"), value("sum"));
+        let inputs = [(number::GRAPH_INPUT, x.as_slice()), (number::GRAPH_INPUT, &y)];
+        let graph = message(&[(number::GRAPH_NODE, node.as_slice()), (2, b"g"), inputs[0], inputs[1], (number::GRAPH_OUTPUT, &sum)]);
+        write_number(number::OPSET_VERSION, 13, &mut opset);
+        write_number(number::MODEL_IR_VERSION, 8, &mut model);
+        write_bytes(number::MODEL_GRAPH, &graph, &mut model);
+        write_bytes(number::MODEL_OPSET, &opset, &mut model);
+        model
+    }
+
+    #[test]
+    fn inputs_beside_the_picture_change_between_runs() {
+        let search =
+            crate::SearchPath { home: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.framerail").into()), ..Default::default() };
+        let runtime = crate::Runtime::load(None, &search).expect("installed library");
+        let mut builder = Session::builder(&runtime.environment).expect("environment");
+        let mut session = builder.commit_from_memory(&sum_model()).expect("sound model");
+        let floats = |values: [f32; 2]| Memory::Host(Elements::F32(values.to_vec()));
+        let tensor = |name: &str, values| BoundTensor::new(name, Element::F32, &[2], floats(values)).expect("fits");
+        let mut run =
+            BoundRun::new(&session, tensor("x", [1.0, 2.0]), Outputs::Bound(vec![tensor("sum", [0.0; 2])])).expect("fitting names");
+        let given =
+            |name: &str, values: [f32; 2]| FilledInput { name: name.into(), dims: vec![2], elements: Elements::F32(values.to_vec()) };
+        assert!(run.run(&mut session).is_err(), "y is missing");
+        let mut sum = |more| {
+            run.bind_more(vec![more])?;
+            run.run(&mut session).map(drop)?;
+            let Memory::Host(Elements::F32(found)) = &run.outputs[0].memory else { unreachable!("bound to the host") };
+            Ok::<_, ort::Error>(found.clone())
+        };
+        assert_eq!(sum(given("y", [10.0, 20.0])).expect("runs"), [11.0, 22.0]);
+        assert_eq!(sum(given("y", [-1.0, 0.5])).expect("runs"), [0.0, 2.5]);
+        assert!(sum(given("z", [0.0; 2])).is_err(), "no such input");
     }
 }

@@ -3,10 +3,13 @@
 //! A detector of a known output family needs a card, no code. `models/centerface.toml` is the example with every key explained.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+mod more;
 
 use framerail_core::{Label, TensorLayout};
 use framerail_vision::{ChannelOrder, Fit, Sampling};
@@ -20,6 +23,8 @@ use crate::{
     search::SearchPath,
     size::InputSize,
 };
+
+pub use more::{InputAxis, InputValue, MoreInputCard};
 
 /// Cards that are compiled in, by name.
 const BUILT_IN: &[(&str, &str)] =
@@ -79,8 +84,11 @@ fn yes() -> bool {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct InputCard {
-    /// Name of the input; may be left out when the model has one only.
+    /// Name of the picture's input; may be left out when the model has one only, beside those in `more`.
     pub name: Option<String>,
+    /// The other inputs by name: sizes, factors and constants.
+    #[serde(default)]
+    pub more: BTreeMap<String, MoreInputCard>,
     /// Width in pixels. With `height`: the model's size. Without: the frame's.
     pub width: Option<u32>,
     /// Height in pixels.

@@ -96,6 +96,18 @@ impl Elements {
     }
 
     #[cfg(feature = "cuda")]
+    pub(crate) fn element(&self) -> Element {
+        match self {
+            Elements::F32(_) => Element::F32,
+            Elements::F16(_) => Element::F16,
+            Elements::U8(_) => Element::U8,
+            Elements::Bool(_) => Element::Bool,
+            Elements::I32(_) => Element::I32,
+            Elements::I64(_) => Element::I64,
+        }
+    }
+
+    #[cfg(feature = "cuda")]
     pub(crate) fn len_bytes(&self) -> usize {
         match self {
             Elements::F32(elements) => size_of_val(elements.as_slice()),

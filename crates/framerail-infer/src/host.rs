@@ -9,6 +9,7 @@ use crate::{
     InferError, Prediction, View,
     card::Thresholds,
     decode::Decoder,
+    more_inputs::FilledInputs,
     onnx::HalfEnds,
     session::{ModelSession, SharedSession},
     shared::{Counters, Shared, frame_error},
@@ -35,6 +36,7 @@ struct SizedModel {
     session: ModelSession,
     preprocessor: Preprocessor,
     decoder: Decoder,
+    more: FilledInputs,
 }
 
 impl HostPredictor {
@@ -65,8 +67,10 @@ impl HostPredictor {
             });
             seen.push(Shared::seen(view, mapping.map_err(|error| frame_error(frame, error))?));
         }
+        let told: Vec<_> = seen.iter().map(|seen| seen.told(size)).collect();
+        shared.model.more.refill(size, &told, &mut sized.more).map_err(|reason| shared.run_error(reason))?;
         let decoder = &sized.decoder;
-        sized.session.run(views.len(), |tensors| {
+        sized.session.run_with(views.len(), &sized.more.inputs, |tensors| {
             seen.iter().enumerate().map(|(item, seen)| shared.read(decoder, tensors, item, seen, thresholds)).collect()
         })
     }
@@ -105,7 +109,7 @@ impl SizedModel {
             }
         };
         let decoder = shared.model.card.output.decoder(&shared.model.card, size);
-        Ok(Self { size, session, preprocessor, decoder })
+        Ok(Self { size, session, preprocessor, decoder, more: FilledInputs::default() })
     }
 }
 

@@ -15,6 +15,7 @@ mod element;
 pub mod error;
 mod host;
 mod model;
+mod more_inputs;
 mod nearest;
 pub mod onnx;
 pub mod options;

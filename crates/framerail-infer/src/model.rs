@@ -13,6 +13,7 @@ use crate::{
     InferError,
     card::{CardFile, ModelCard},
     element::Element,
+    more_inputs::MoreInputs,
     onnx::{Declared, Dim, HalfEnds, HalfModel, InputShape, OnnxFile, Strips, elem_type_name, to_half},
     search::SearchPath,
     size::InputSize,
@@ -27,6 +28,8 @@ pub(crate) struct Model {
     pub(crate) prepare: bool,
     /// Type of the image input's elements, as the file declares it.
     pub(crate) input_element: Element,
+    /// The inputs beside the picture.
+    pub(crate) more: MoreInputs,
     file: OnnxFile,
     input_name: String,
     /// The batch size that an unprepared model insists on.
@@ -41,6 +44,8 @@ impl Model {
         let mismatch = |reason: String| InferError::ModelMismatch { path: file.path().to_owned(), reason };
         let input = image_input(&card, &file).map_err(mismatch)?;
         let input_element = picture_element(&card, input).map_err(mismatch)?;
+        let others: Vec<&Declared> = file.inputs().iter().filter(|other| other.name != input.name).collect();
+        let more = MoreInputs::new(&card.input, &others, file.optional_inputs()).map_err(mismatch)?;
         card.output.expected(&card).iter().try_for_each(|expected| expected.check(file.outputs())).map_err(mismatch)?;
         let prepare = prepare.unwrap_or(card.prepare);
         let declared_batch = input.dims.as_ref().and_then(|dims| fixed(dims.first()));
@@ -49,6 +54,7 @@ impl Model {
             name: Arc::from(card.name.as_str()),
             prepare,
             input_element,
+            more,
             input_name: input.name.clone(),
             declared_batch: if prepare { None } else { declared_batch },
             card,
@@ -58,14 +64,14 @@ impl Model {
 
     /// Frames that go into one run: as asked for, or what an unprepared model insists on.
     pub(crate) fn batch(&self, asked: usize) -> Result<usize, InferError> {
-        match self.declared_batch {
-            Some(declared) if declared != asked => Err(InferError::Option {
-                option: "batch",
-                given: asked.to_string(),
-                reason: format!(
-                    "this model as it stands takes batches of {declared} only; let it be prepared, or export it with an open batch"
-                ),
-            }),
+        let refused = |reason: String| Err(InferError::Option { option: "batch", given: asked.to_string(), reason });
+        match (self.declared_batch, self.more.for_one_picture()) {
+            (Some(declared), _) if declared != asked => refused(format!(
+                "this model as it stands takes batches of {declared} only; let it be prepared, or export it with an open batch"
+            )),
+            (_, Some(input)) if asked > 1 => {
+                refused(format!("input '{input}' of this model holds the values of one picture; give 1, or export it with an open batch"))
+            }
             _ => Ok(asked),
         }
     }
@@ -82,13 +88,25 @@ impl Model {
         InputShape { name: self.input_name.clone(), dims }
     }
 
+    /// The picture's shape, and behind it those of the other inputs for it.
+    fn with_more(&self, shape: &InputShape) -> Vec<InputShape> {
+        let sides = match (self.card.input.layout, shape.dims.as_slice()) {
+            (TensorLayout::Tchw, [_, _, height, width]) | (TensorLayout::Thwc, [_, height, width, _]) => [*width, *height],
+            _ => [None; 2],
+        };
+        let [width, height] = sides.map(|side| side.and_then(|side| u32::try_from(side).ok()).unwrap_or(1));
+        let batch = shape.dims.first().copied().flatten();
+        std::iter::once(shape.clone()).chain(self.more.shapes(InputSize { width, height }, batch)).collect()
+    }
+
     /// The model's bytes for a session, in float32, and in strips where the card says so.
     pub(crate) fn bytes(&self, shape: &InputShape) -> Result<Cow<'_, [u8]>, InferError> {
         let (outputs, strips) = (self.card.output.output_names(), self.card.input.strips);
         if !self.prepare {
             return Ok(self.file.bytes().into());
         }
-        if let Some(in_strips) = self.file.prepared_in_strips(shape, &outputs, strips)? {
+        let shapes = self.with_more(shape);
+        if let Some(in_strips) = self.file.prepared_in_strips(&shapes, &outputs, strips)? {
             return Ok(in_strips.into());
         }
         if let Strips::Count(count) = strips {
@@ -97,7 +115,7 @@ impl Model {
                 self.card.name
             );
         }
-        Ok(self.file.prepared(shape, &outputs)?.into())
+        Ok(self.file.prepared(&shapes, &outputs)?.into())
     }
 
     /// The model's bytes for a session, whole: prepared unless the card says no.
@@ -105,11 +123,11 @@ impl Model {
         if !self.prepare {
             return Ok(self.file.bytes().into());
         }
-        Ok(self.file.prepared(shape, &self.card.output.output_names())?.into())
+        Ok(self.file.prepared(&self.with_more(shape), &self.card.output.output_names())?.into())
     }
 
     /// The model's bytes for a session in float16, whole.
-    pub(crate) fn half_bytes(&self, shape: &InputShape, ends: HalfEnds) -> Result<HalfModel, InferError> {
+    pub(crate) fn half_bytes(&self, shape: &InputShape, ends: HalfEnds<'_>) -> Result<HalfModel, InferError> {
         let half = to_half(&self.whole_bytes(shape)?, self.file.opset(), ends).map_err(|reason| InferError::Option {
             option: "precision",
             given: "fp16".into(),
@@ -147,7 +165,8 @@ fn check_hash(card: &ModelCard, file: &OnnxFile) -> Result<(), InferError> {
     Err(InferError::ModelFile { path: file.path().to_owned(), reason })
 }
 
-/// The input that takes the frames, when it is the only one and has the shape that the card describes.
+/// The input that takes the pictures: the one that the card names, else the only one that it does not fill otherwise. It must have the
+/// shape that the card describes.
 fn image_input<'a>(card: &ModelCard, file: &'a OnnxFile) -> Result<&'a Declared, String> {
     let names = || file.inputs().iter().map(Declared::to_string).collect::<Vec<_>>().join(", ");
     let input = match (&card.input.name, file.inputs()) {
@@ -156,11 +175,18 @@ fn image_input<'a>(card: &ModelCard, file: &'a OnnxFile) -> Result<&'a Declared,
             .iter()
             .find(|input| input.name == *name)
             .ok_or_else(|| format!("input '{name}' is not in the model; it has: {}", names()))?,
-        (None, [only, ..]) => only,
+        (None, inputs) => {
+            let mut open = inputs.iter().filter(|input| !card.input.more.contains_key(&input.name));
+            match (open.next(), open.next()) {
+                (Some(only), None) => only,
+                (None, _) => return Err(format!("the card's [input.more] fills all inputs, and none is left for pictures: {}", names())),
+                (Some(_), Some(_)) => {
+                    let count = inputs.len();
+                    return Err(format!("it takes {count} inputs; name that of the picture by input.name in the card: {}", names()));
+                }
+            }
+        }
     };
-    if file.inputs().len() > 1 {
-        return Err(format!("it takes {} inputs, and cards are for models with one: {}", file.inputs().len(), names()));
-    }
     let Some(dims) = &input.dims else { return Ok(input) };
     let channels = card.input.channel_order().channels();
     let (axis, layout) = match card.input.layout {

@@ -134,6 +134,10 @@ impl Predictor {
         let thresholds = options::thresholds(options, model.card.thresholds)?;
         options::check(options)?;
         let batch = model.batch(options.batch)?;
+        if options.device != Device::Cpu && options.cuda.graphs && !model.more.is_empty() {
+            let reason = "a recorded run reads its inputs at one place, and this model's inputs beside the picture move; leave graphs out";
+            return Err(InferError::Option { option: "graphs", given: "on".into(), reason: reason.into() });
+        }
         let runtime = Runtime::load_for(options.device, options.runtime_library.as_deref(), &options.search)?;
         let session = SessionOptions { intra_threads: options.intra_threads, spin: options.spin, ..SessionOptions::default() };
         let shared = Arc::new(Shared {

@@ -12,6 +12,7 @@ use crate::{
     InferError,
     decode::Tensors,
     element::{Element, Elements},
+    more_inputs::FilledInput,
     onnx::InputShape,
     outputs::HostOutputs,
     runtime::Runtime,
@@ -123,6 +124,16 @@ impl ModelSession {
     /// # Errors
     /// `Run` when ONNX Runtime or `read` fails.
     pub fn run<R>(&mut self, items: usize, read: impl FnOnce(&Tensors<'_>) -> Result<R, String>) -> Result<R, InferError> {
+        self.run_with(items, &[], read)
+    }
+
+    /// The same for a model with inputs beside the picture.
+    pub(crate) fn run_with<R>(
+        &mut self,
+        items: usize,
+        more: &[FilledInput],
+        read: impl FnOnce(&Tensors<'_>) -> Result<R, String>,
+    ) -> Result<R, InferError> {
         let shared = &self.shared;
         let failed = |reason: String| InferError::Run { model: shared.model.clone(), reason };
         if items > shared.batch {
@@ -130,9 +141,11 @@ impl ModelSession {
         }
         let sides = shared.shape.dims.iter().skip(1).map(|dim| dim.unwrap_or(0) as i64);
         let dims: Vec<i64> = std::iter::once(items as i64).chain(sides).collect();
-        let input = self.input.input(&dims).map_err(|error| failed(one_line(&error)))?;
+        let picture = self.input.input(&dims).map(|input| (shared.shape.name.as_str(), input));
+        let more = more.iter().map(|input| Ok((input.name.as_str(), input.elements.input(&input.dims)?)));
+        let inputs = std::iter::once(picture).chain(more).collect::<ort::Result<Vec<_>>>().map_err(|error| failed(one_line(&error)))?;
         let mut session = shared.session.lock();
-        let outputs = session.run(vec![(shared.shape.name.as_str(), input)]).map_err(|error| failed(one_line(&error)))?;
+        let outputs = session.run(inputs).map_err(|error| failed(one_line(&error)))?;
         read(&HostOutputs::new(&outputs).map_err(failed)?.tensors()).map_err(failed)
     }
 }

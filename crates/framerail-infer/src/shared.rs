@@ -167,7 +167,7 @@ impl Shared {
     }
 
     /// The model's bytes in float16.
-    pub(crate) fn half_bytes(&self, shape: &InputShape, ends: HalfEnds) -> Result<Vec<u8>, InferError> {
+    pub(crate) fn half_bytes(&self, shape: &InputShape, ends: HalfEnds<'_>) -> Result<Vec<u8>, InferError> {
         let half = self.model.half_bytes(shape, ends)?;
         self.counters.weights_clamped.store(half.clamped, Relaxed);
         self.counters.weights_raised.store(half.raised, Relaxed);
@@ -218,9 +218,10 @@ impl Shared {
     ) -> Result<Vec<Detection>, String> {
         let mut candidates = Candidates::new(thresholds.confidence, self.model.labels.len());
         decoder.decode(tensors, item, &mut candidates)?;
+        let mapping = decoder.mapping(seen);
         let place = |found: Candidate| {
             let (bbox, row) = (found.bbox, found.row);
-            self.detection(found, &seen.mapping).map(|detection| (detection, bbox, row))
+            self.detection(found, &mapping).map(|detection| (detection, bbox, row))
         };
         let mut found: Vec<(Detection, BBox, usize)> = candidates.finish().into_iter().filter_map(place).collect();
         if self.model.card.output.needs_suppression() {

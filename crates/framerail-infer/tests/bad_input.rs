@@ -115,7 +115,7 @@ fn random_and_flipped_bytes_never_panic() {
         }
         for bytes in [noise, flipped] {
             if let Ok(file) = OnnxFile::parse(bytes, Path::new("noise.onnx")) {
-                let _ = (file.prepared(&shape, &["boxes"]), file.resized(&shape));
+                let _ = (file.prepared(std::slice::from_ref(&shape), &["boxes"]), file.resized(&shape));
             }
         }
     }

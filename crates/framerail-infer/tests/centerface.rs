@@ -85,7 +85,7 @@ fn the_prepared_model_answers_like_the_plain_one() {
     };
     let plain = raw_outputs(&file.resized(&open).expect("sound model"), &shape, fill);
     let names = ["537", "538", "539", "540"];
-    let mut prepared = raw_outputs(&file.prepared(&shape, &names).expect("sound model"), &shape, fill);
+    let mut prepared = raw_outputs(&file.prepared(std::slice::from_ref(&shape), &names).expect("sound model"), &shape, fill);
     assert_eq!(plain.len(), 4);
     for (name, values) in plain {
         let index = prepared.iter().position(|(other, _)| *other == name).expect("the same outputs");
@@ -103,7 +103,7 @@ fn preparing_leaves_out_what_slows_the_model_down() {
     let file = OnnxFile::read(&installed("models/centerface.onnx")).expect("installed model");
     assert_eq!(file.inputs().len(), 1, "initialisers are not inputs");
     let shape = InputShape { name: "input.1".into(), dims: vec![Some(1), Some(3), Some(736), Some(1280)] };
-    let prepared = file.prepared(&shape, &["537", "538"]).expect("sound model");
+    let prepared = file.prepared(std::slice::from_ref(&shape), &["537", "538"]).expect("sound model");
     let again = OnnxFile::parse(prepared, "prepared".as_ref()).expect("still a model");
     assert_eq!(again.inputs()[0].to_string(), "'input.1' float32[1,3,736,1280]");
     assert_eq!(again.outputs().iter().map(|output| output.name.as_str()).collect::<Vec<_>>(), ["537", "538"]);

@@ -3,48 +3,13 @@
 mod common;
 
 use common::{
-    FLOAT, FLOAT16, INT8, INT32, INT64, Message, UINT8, cast, ints, mean_color_card, mean_color_model, model, node, placed, rgb_frame,
-    typed_model, value_info,
+    FLOAT, FLOAT16, INT8, INT32, INT64, UINT8, byte_card, byte_model, half_model, mean_color_card, mean_color_model, placed, rgb_frame,
+    typed_model,
 };
 use framerail_core::{AttributeValue, BBox, DType, Frame};
 use framerail_infer::{Detector, DetectorOptions, Prediction, Predictor, View};
 
 const HEAD: &str = "name = \"t\"\nfile = \"m.onnx\"\nlicence = \"MIT\"\n";
-
-/// The mean of each channel of a uint8 picture with channels last, `[batch, 3]`, from 0 to 1: as TensorFlow exports models.
-fn byte_model(side: i64) -> Vec<u8> {
-    let graph = Message::default()
-        .bytes(1, cast("image", "floats", FLOAT))
-        .bytes(
-            1,
-            node(
-                "ReduceMean",
-                &["floats"],
-                "bytes",
-                &[ints("axes", &[1, 2]), Message::default().bytes(1, "keepdims").number(3, 0).number(20, 2)],
-            ),
-        )
-        .bytes(1, node("Div", &["bytes", "white"], "mean", &[]))
-        .bytes(2, "bytes")
-        .bytes(5, common::float_tensor("white", &[], &[255.0]))
-        .bytes(11, value_info("image", UINT8, &[-1, side, side, 3]))
-        .bytes(12, value_info("mean", FLOAT, &[-1, 3]));
-    model(graph)
-}
-
-fn byte_card(side: u32) -> String {
-    mean_color_card(side).replace("scale = 0.00392156862745098\n", "layout = \"THWC\"\n")
-}
-
-/// As [`mean_color_model`], in float16 from end to end: as exporters make models in half precision.
-fn half_model(side: i64) -> Vec<u8> {
-    let graph = Message::default()
-        .bytes(1, node("GlobalAveragePool", &["image"], "mean", &[]))
-        .bytes(2, "half")
-        .bytes(11, value_info("image", FLOAT16, &[-1, 3, side, side]))
-        .bytes(12, value_info("mean", FLOAT16, &[-1, 3, 1, 1]));
-    model(graph)
-}
 
 /// A picture whose colours change across and down.
 fn picture(width: u32, height: u32) -> Frame {

@@ -29,8 +29,8 @@ fn faces_in_half_precision_are_the_same_faces() {
 fn a_converted_model_is_half_as_large_and_declares_what_it_takes() {
     let file = OnnxFile::read(&installed("models/centerface.onnx")).expect("installed model");
     let shape = InputShape { name: "input.1".into(), dims: vec![Some(1), Some(3), Some(64), Some(64)] };
-    let prepared = file.prepared(&shape, &["537", "538"]).expect("sound model");
-    let half = to_half(&prepared, file.opset(), HalfEnds { inputs: true, outputs: true }).expect("plain layers");
+    let prepared = file.prepared(std::slice::from_ref(&shape), &["537", "538"]).expect("sound model");
+    let half = to_half(&prepared, file.opset(), HalfEnds { input: Some("input.1"), outputs: true }).expect("plain layers");
     assert!(half.bytes.len() < prepared.len() * 6 / 10, "{} of {}", half.bytes.len(), prepared.len());
     let half = OnnxFile::parse(half.bytes, "half".as_ref()).expect("still a model");
     assert_eq!(half.inputs()[0].to_string(), "'input.1' float16[1,3,64,64]");
@@ -94,7 +94,7 @@ fn what_float16_cannot_hold_is_computed_in_float32() {
 #[test]
 fn damaged_models_are_refused_and_never_a_panic() {
     let file = OnnxFile::read(&installed("models/centerface.onnx")).expect("installed model");
-    let ends = HalfEnds { inputs: true, outputs: true };
+    let ends = HalfEnds { input: Some("input.1"), outputs: true };
     for part in 1..20 {
         let cut = file.bytes().len() * part / 20;
         assert!(to_half(&file.bytes()[..cut], 9, ends).is_err(), "cut at {cut}");

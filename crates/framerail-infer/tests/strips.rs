@@ -27,10 +27,13 @@ fn outputs(bytes: &[u8], shape: &InputShape, fill: impl Fn(&mut [f32])) -> Vec<(
 }
 
 fn assert_same_outputs(file: &OnnxFile, shape: &InputShape, names: &[&str], counts: &[u32], fill: impl Fn(&mut [f32])) {
-    let whole = outputs(&file.prepared(shape, names).expect("sound model"), shape, &fill);
+    let whole = outputs(&file.prepared(std::slice::from_ref(shape), names).expect("sound model"), shape, &fill);
     assert_eq!(whole.len(), names.len());
     for count in counts {
-        let bytes = file.prepared_in_strips(shape, names, Strips::Count(*count)).expect("sound model").expect("cut into strips");
+        let bytes = file
+            .prepared_in_strips(std::slice::from_ref(shape), names, Strips::Count(*count))
+            .expect("sound model")
+            .expect("cut into strips");
         for ((name, values), (other_name, others)) in whole.iter().zip(outputs(&bytes, shape, &fill)) {
             assert_eq!((name, values.len()), (&other_name, others.len()));
             let worst = values.iter().zip(&others).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -60,7 +63,9 @@ fn centerface_answers_the_same_in_any_number_of_strips() {
 #[test]
 fn strips_come_by_themselves_only_where_feature_maps_are_large() {
     let file = OnnxFile::read(&installed("models/centerface.onnx")).expect("installed model");
-    let cut = |shape: InputShape, strips| file.prepared_in_strips(&shape, &CENTERFACE_OUTPUTS, strips).expect("sound model").is_some();
+    let cut = |shape: InputShape, strips| {
+        file.prepared_in_strips(std::slice::from_ref(&shape), &CENTERFACE_OUTPUTS, strips).expect("sound model").is_some()
+    };
     assert!(cut(shape("input.1", 3, 736, 1280), Strips::Auto));
     assert!(!cut(shape("input.1", 3, 384, 640), Strips::Auto));
     assert!(!cut(shape("input.1", 3, 736, 1280), Strips::Off));
@@ -178,7 +183,7 @@ impl Layers {
     }
 
     fn in_strips(&self) -> Option<Vec<u8>> {
-        self.file().prepared_in_strips(&shape("image", 2, 37, 23), &self.outputs, Strips::Count(3)).expect("sound model")
+        self.file().prepared_in_strips(&[shape("image", 2, 37, 23)], &self.outputs, Strips::Count(3)).expect("sound model")
     }
 }
 
@@ -233,7 +238,7 @@ fn flipped_bytes_never_panic() {
             let mut bytes = model.clone();
             bytes[at] ^= flip;
             if let Ok(file) = OnnxFile::parse(bytes, "flipped.onnx".as_ref()) {
-                let _ = file.prepared_in_strips(&image, &["result"], Strips::Count(4));
+                let _ = file.prepared_in_strips(std::slice::from_ref(&image), &["result"], Strips::Count(4));
             }
         }
     }

@@ -1,17 +1,23 @@
-//! Finished boxes with scores: models with their own decoding, and often suppression, inside.
+//! Finished boxes with scores: models with their own decoding, and often suppression, inside; and transformers, which give as many
+//! boxes as they have queries and need no suppression.
+//!
+//! Source: Carion et al., "End-to-End Object Detection with Transformers" (2020) for boxes from 0 to 1 with a class for "no object";
+//! Zhao et al., "DETRs Beat YOLOs on Real-time Object Detection" (2023) for scores of each class on its own.
 
 use std::borrow::Cow;
 
+use framerail_vision::ModelMapping;
 use serde::Deserialize;
 
-use super::{Activation, BoxForm, Candidate, Candidates, Decode, Expected, KeyError, Tensors, class_of, ensure, to_pixels};
-use crate::{card::ModelCard, size::InputSize};
+use super::{Activation, BoxForm, Candidate, Candidates, Decode, Expected, KeyError, Seen, Tensors, class_of, ensure, to_pixels};
+use crate::{card::ModelCard, more_inputs::ToldBy, size::InputSize};
 
 /// Parameters of a model that gives boxes. Outputs may lack the batch axis when the model takes one frame.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BoxesCard {
-    /// Output `[batch, boxes, 4]`; with more values a box when `scores` is left out: the fifth is the score, the sixth the class.
+    /// Output `[batch, boxes, 4]`; with more values a box when `scores` is left out, as `row` says. Boxes of all pictures may follow
+    /// each other in `[boxes, values]` where `count` or a value of the row tells them apart.
     pub boxes: String,
     /// Output `[batch, boxes]`, or `[batch, boxes, classes]` when `labels` is left out.
     pub scores: Option<String>,
@@ -19,17 +25,25 @@ pub struct BoxesCard {
     pub labels: Option<String>,
     /// Output `[batch]` with the number of boxes that count.
     pub count: Option<String>,
+    /// What the values of a box are, in their order, when `scores` is left out.
+    pub row: Option<Vec<RowValue>>,
     /// How four values stand for a box.
     #[serde(default)]
     pub form: BoxForm,
-    /// Whether coordinates go from 0 to 1 instead of in model pixels.
+    /// Whether coordinates go from 0 to 1 instead of in pixels.
     #[serde(default)]
     pub normalized: bool,
+    /// Whose pixels coordinates are in.
+    #[serde(default)]
+    pub space: BoxSpace,
     /// What is left to be done to the scores.
     #[serde(default)]
     pub activation: Activation,
     /// Number of the background class among the scores; those after it move down by one. Left out when there is none.
     pub background: Option<u32>,
+    /// Whether a box is of one class only, its best; else of every class above the threshold.
+    #[serde(default)]
+    pub one_class: bool,
     /// Number that the `labels` output gives the card's first class.
     #[serde(default)]
     pub first_label: i64,
@@ -38,10 +52,82 @@ pub struct BoxesCard {
     pub suppressed: bool,
 }
 
+/// Whose pixels boxes come in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BoxSpace {
+    /// Those of the model's input.
+    #[default]
+    Input,
+    /// Those of the frame, or of the part that was looked at, because another input told the model its size or scale.
+    Frame,
+}
+
+/// What a value of a box's row is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RowValue {
+    /// Four values: the box.
+    Box,
+    /// The score.
+    Score,
+    /// Number of the class.
+    Class,
+    /// Number of the picture in its batch.
+    Picture,
+    /// Something that is not read.
+    Other,
+}
+
+/// Where the values of a row stand.
+#[derive(Clone, Copy, Debug)]
+struct RowPlaces {
+    bbox: usize,
+    score: usize,
+    class: usize,
+    picture: Option<usize>,
+    values: usize,
+}
+
+impl RowPlaces {
+    const USUAL: &[RowValue] = &[RowValue::Box, RowValue::Score, RowValue::Class];
+
+    /// `None` unless there is one box, one score, one class and at most one picture.
+    fn new(row: &[RowValue]) -> Option<Self> {
+        let (mut places, mut values) = ([None; 4], 0_usize);
+        for value in row {
+            let slot = match value {
+                RowValue::Box => Some(0),
+                RowValue::Score => Some(1),
+                RowValue::Class => Some(2),
+                RowValue::Picture => Some(3),
+                RowValue::Other => None,
+            };
+            if let Some(place) = slot.and_then(|slot| places.get_mut(slot))
+                && place.replace(values).is_some()
+            {
+                return None;
+            }
+            values += if *value == RowValue::Box { 4 } else { 1 };
+        }
+        let [bbox, score, class, picture] = places;
+        Some(Self { bbox: bbox?, score: score?, class: class?, picture, values })
+    }
+}
+
 impl BoxesCard {
+    fn row(&self) -> &[RowValue] {
+        self.row.as_deref().unwrap_or(RowPlaces::USUAL)
+    }
+
     pub(crate) fn check(&self, card: &ModelCard) -> Result<(), KeyError> {
         ensure(self.labels.is_none() || self.scores.is_some(), "labels", "a name only beside 'scores'")?;
         ensure(card.landmarks.is_empty(), "landmarks", "no landmarks: this family has none")?;
+        ensure(self.row.is_none() || self.scores.is_none(), "row", "nothing beside 'scores': leave it out")?;
+        ensure(RowPlaces::new(self.row()).is_some(), "row", "a list with one each of box, score and class, and picture or other")?;
+        let (in_frame, told) = (self.space == BoxSpace::Frame, ToldBy::of(&card.input).is_some());
+        ensure(!in_frame || !self.normalized, "space", "input, or nothing, for boxes from 0 to 1")?;
+        ensure(!in_frame || told, "space", "frame only where an input of [input.more] tells the model frame_width or scale_x")?;
         ensure(self.background.is_none_or(|id| id as usize <= card.class_count()), "background", "the number of one of the classes")
     }
 
@@ -55,7 +141,10 @@ impl BoxesCard {
 
     pub(crate) fn expected(&self, card: &ModelCard) -> Vec<Expected> {
         let columns = Some(card.class_count() + usize::from(self.background.is_some()));
-        let values = if self.scores.is_some() { Some(4) } else { None };
+        let values = match (&self.scores, &self.row) {
+            (Some(_), _) => Some(4),
+            (None, row) => row.as_deref().and_then(RowPlaces::new).map(|places| places.values),
+        };
         let mut expected = vec![Expected::new(&self.boxes, &[&[None, None, values], &[None, values]])];
         let list: &[&[Option<usize>]] = &[&[None, None], &[None]];
         let table: &[&[Option<usize>]] = &[&[None, None, columns], &[None, columns]];
@@ -71,11 +160,14 @@ pub(crate) struct Boxes {
     card: BoxesCard,
     columns: usize,
     input: InputSize,
+    places: RowPlaces,
+    /// What the model was told, when boxes come in frame pixels.
+    told_by: Option<ToldBy>,
 }
 
 /// Where the scores of boxes come from.
 enum Scores<'a> {
-    /// Values five and six of each box.
+    /// Values of each box's row.
     InBoxes,
     /// One score a box, and its class.
     Listed { scores: &'a [f32], labels: Cow<'a, [i64]> },
@@ -86,7 +178,41 @@ enum Scores<'a> {
 impl Boxes {
     pub(crate) fn new(boxes: &BoxesCard, card: &ModelCard, input: InputSize) -> Self {
         let columns = card.class_count() + usize::from(boxes.background.is_some());
-        Self { card: boxes.clone(), columns, input }
+        let usual = RowPlaces { bbox: 0, score: 4, class: 5, picture: None, values: 6 };
+        // Others were refused with the card.
+        let places = RowPlaces::new(boxes.row()).unwrap_or(usual);
+        let told_by = ToldBy::of(&card.input).filter(|_| boxes.space == BoxSpace::Frame);
+        Self { card: boxes.clone(), columns, input, places, told_by }
+    }
+
+    /// How many of a picture's boxes count.
+    fn counted(&self, tensors: &Tensors<'_>, item: usize) -> Result<Option<usize>, String> {
+        let Some(name) = &self.card.count else { return Ok(None) };
+        let rank = tensors.rank(name)?.saturating_sub(1);
+        let count = tensors.integers(name, item, rank)?.first().copied();
+        Ok(Some(count.and_then(|count| usize::try_from(count).ok()).unwrap_or(0)))
+    }
+
+    /// The rows of a picture, each of so many values. Where those of all pictures follow each other they are told apart by their
+    /// number or by a value of each.
+    fn rows<'a>(&self, tensors: &Tensors<'a>, item: usize) -> Result<(usize, Vec<&'a [f32]>), String> {
+        let name = &self.card.boxes;
+        let follow = tensors.rank(name)? == 2 && (self.places.picture.is_some() || self.card.count.is_some());
+        let boxes = tensors.item(name, if follow { 0 } else { item }, 2)?;
+        let [_, values] = boxes.dims[..] else { return Err("the boxes have no rows".into()) };
+        let rows = boxes.data.chunks_exact(values.max(1));
+        let rows = match (follow, self.places.picture) {
+            (true, Some(place)) => rows.filter(|row| row.get(place).is_some_and(|picture| *picture == item as f32)).collect(),
+            (true, None) => {
+                let mut before = 0_usize;
+                for earlier in 0..item {
+                    before = before.saturating_add(self.counted(tensors, earlier)?.unwrap_or(0));
+                }
+                rows.skip(before).collect()
+            }
+            (false, _) => rows.collect(),
+        };
+        Ok((values, rows))
     }
 
     fn scores<'a>(&self, tensors: &Tensors<'a>, item: usize, boxes: usize) -> Result<Scores<'a>, String> {
@@ -115,7 +241,8 @@ impl Boxes {
     }
 
     fn push(&self, values: &[f32], class: usize, score: f32, candidates: &mut Candidates) -> Result<(), String> {
-        let four = values.get(..4).and_then(|four| <[f32; 4]>::try_from(four).ok()).unwrap_or([f32::NAN; 4]);
+        let first = if self.card.scores.is_some() { 0 } else { self.places.bbox };
+        let four = values.get(first..first + 4).and_then(|four| <[f32; 4]>::try_from(four).ok()).unwrap_or([f32::NAN; 4]);
         let bbox = self.card.form.bbox(four);
         let bbox = if self.card.normalized { to_pixels(bbox, self.input) } else { bbox };
         candidates.push(Candidate { bbox, score, class, landmarks: Vec::new(), row: 0 })
@@ -124,6 +251,16 @@ impl Boxes {
     fn push_row(&self, values: &[f32], scores: &[f32], row: &mut [f32], candidates: &mut Candidates) -> Result<(), String> {
         row.iter_mut().zip(scores).for_each(|(score, raw)| *score = *raw);
         self.card.activation.apply(row);
+        if self.card.one_class {
+            let classes =
+                row.iter().copied().enumerate().filter_map(|(column, score)| Some((class_of(column, self.card.background)?, score)));
+            // A NaN must reach the counter, so it wins.
+            let best = classes.reduce(|best, next| if next.1 > best.1 || next.1.is_nan() { next } else { best });
+            return match best {
+                Some((class, score)) if candidates.accepts(score) => self.push(values, class, score, candidates),
+                _ => Ok(()),
+            };
+        }
         for (column, score) in row.iter().copied().enumerate() {
             if let Some(class) = class_of(column, self.card.background)
                 && candidates.accepts(score)
@@ -143,19 +280,15 @@ impl Boxes {
 
 impl Decode for Boxes {
     fn decode(&self, tensors: &Tensors<'_>, item: usize, candidates: &mut Candidates) -> Result<(), String> {
-        let boxes = tensors.item(&self.card.boxes, item, 2)?;
-        let [total, values] = boxes.dims[..] else { return Err("the boxes have no rows".into()) };
-        let scores = self.scores(tensors, item, total)?;
-        let needed = if matches!(scores, Scores::InBoxes) { 6 } else { 4 };
+        let (values, rows) = self.rows(tensors, item)?;
+        let scores = self.scores(tensors, item, rows.len())?;
+        let needed = if matches!(scores, Scores::InBoxes) { self.places.values } else { 4 };
         if values < needed {
             return Err(format!("output '{}' has {values} values a box; {needed} are needed", self.card.boxes));
         }
-        let counted = match &self.card.count {
-            Some(name) => tensors.integers(name, item, 0)?.first().copied().and_then(|count| usize::try_from(count).ok()).unwrap_or(0),
-            None => total,
-        };
+        let counted = self.counted(tensors, item)?.unwrap_or(usize::MAX);
         let mut row = vec![0.0; self.columns];
-        for (index, values) in boxes.data.chunks_exact(values).enumerate().take(counted) {
+        for (index, values) in rows.into_iter().enumerate().take(counted) {
             match &scores {
                 Scores::Table { scores } => {
                     let columns = scores.get(index * self.columns..(index + 1) * self.columns).unwrap_or_default();
@@ -168,7 +301,8 @@ impl Decode for Boxes {
                     }
                 }
                 Scores::InBoxes => {
-                    let (score, label) = (values.get(4).copied().unwrap_or(f32::NAN), values.get(5).copied().unwrap_or(f32::NAN));
+                    let value = |place: usize| values.get(place).copied().unwrap_or(f32::NAN);
+                    let (score, label) = (value(self.places.score), value(self.places.class));
                     let score = self.one_score(score);
                     if candidates.accepts(score) {
                         self.push(values, self.class(label as i64)?, score, candidates)?;
@@ -177,6 +311,13 @@ impl Decode for Boxes {
             }
         }
         Ok(())
+    }
+
+    fn mapping(&self, seen: &Seen) -> ModelMapping {
+        match self.told_by {
+            Some(by) => seen.told(self.input).mapping_given_back(by, &seen.mapping),
+            None => seen.mapping,
+        }
     }
 }
 
@@ -239,5 +380,48 @@ mod tests {
                 decode(&card, vec![Tensor { name: "o", dims: vec![1, 1, 6], data: TensorData::F32(&bad) }]).expect_err("no such class");
             assert!(error.contains("class"), "{error}");
         }
+    }
+
+    fn decode_item(card: &ModelCard, tensors: Vec<Tensor<'_>>, item: usize) -> Vec<Candidate> {
+        let mut candidates = Candidates::new(0.3, 2);
+        let decoder = card.output.decoder(card, InputSize { width: 100, height: 50 }).boxes();
+        decoder.decode(&Tensors::new(tensors), item, &mut candidates).expect("fitting shapes");
+        candidates.finish()
+    }
+
+    #[test]
+    fn rows_of_all_pictures_are_told_apart() {
+        let counted = card("boxes = \"o\"\ncount = \"n\"\nrow = [\"class\", \"score\", \"box\"]\nsuppressed = true\n");
+        let rows = [[1.0, 0.9, 1.0, 1.0, 2.0, 2.0], [0.0, 0.8, 3.0, 3.0, 4.0, 4.0], [0.0, 0.7, 5.0, 5.0, 6.0, 6.0]];
+        let tensors = || {
+            let boxes = Tensor { name: "o", dims: vec![3, 6], data: TensorData::F32(rows.as_flattened()) };
+            vec![boxes, Tensor { name: "n", dims: vec![3], data: TensorData::I32(&[1, 0, 2]) }]
+        };
+        let found: Vec<Vec<(usize, f32, f32)>> = (0..3)
+            .map(|item| decode_item(&counted, tensors(), item).iter().map(|found| (found.class, found.score, found.bbox.x1)).collect())
+            .collect();
+        assert_eq!(found, [vec![(1, 0.9, 1.0)], vec![], vec![(0, 0.8, 3.0), (0, 0.7, 5.0)]]);
+        let numbered = card("boxes = \"o\"\nrow = [\"picture\", \"box\", \"class\", \"score\"]\nsuppressed = true\n");
+        let rows = [[1.0, 1.0, 1.0, 2.0, 2.0, 1.0, 0.9], [0.0, 3.0, 3.0, 4.0, 4.0, 0.0, 0.8]];
+        let tensor = || vec![Tensor { name: "o", dims: vec![2, 7], data: TensorData::F32(rows.as_flattened()) }];
+        let found = [0, 1, 2].map(|item| decode_item(&numbered, tensor(), item).iter().map(|found| found.bbox.x1).collect::<Vec<_>>());
+        assert_eq!(found, [vec![3.0], vec![1.0], vec![]]);
+    }
+
+    #[test]
+    fn the_best_class_of_each_query() {
+        let text = "boxes = \"b\"\nscores = \"s\"\nform = \"cxcywh\"\nnormalized = true\nactivation = \"softmax\"\nbackground = 2\nsuppressed = true\n";
+        let boxes = [0.5, 0.5, 0.2, 0.4, 0.5, 0.5, 0.2, 0.4];
+        // Both classes of the first are above the threshold; the second is nothing.
+        let logits = [1.0, 1.1, -9.0, 0.0, 0.0, 9.0];
+        let tensors = || {
+            let boxes = Tensor { name: "b", dims: vec![1, 2, 4], data: TensorData::F32(&boxes) };
+            vec![boxes, Tensor { name: "s", dims: vec![1, 2, 3], data: TensorData::F32(&logits) }]
+        };
+        let found = decode_item(&card(&format!("{text}one_class = true\n")), tensors(), 0);
+        assert_eq!(found.iter().map(|found| found.class).collect::<Vec<_>>(), [1]);
+        let BBox { x1, y1, x2, y2 } = found[0].bbox;
+        assert!([x1 - 40.0, y1 - 15.0, x2 - 60.0, y2 - 35.0].iter().all(|off| off.abs() < 1e-4), "{:?}", found[0].bbox);
+        assert_eq!(decode_item(&card(text), tensors(), 0).len(), 2, "every class that scores");
     }
 }

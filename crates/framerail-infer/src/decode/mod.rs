@@ -20,7 +20,7 @@ pub mod tensors;
 
 pub use anchor_free::AnchorFreeCard;
 pub use anchors::{AnchorLevel, AnchorsCard};
-pub use boxes::BoxesCard;
+pub use boxes::{BoxSpace, BoxesCard, RowValue};
 pub use classes::ClassesCard;
 pub use embedding::EmbeddingCard;
 pub use heatmap::HeatmapCard;
@@ -36,6 +36,7 @@ pub(crate) use expect::Expected;
 pub(crate) use seen::Seen;
 
 use framerail_core::{BBox, InstanceMask};
+use framerail_vision::ModelMapping;
 
 use crate::{card::ModelCard, size::InputSize};
 
@@ -46,6 +47,11 @@ pub(crate) trait Decode: Send {
     /// # Errors
     /// What is wrong with the outputs' shapes.
     fn decode(&self, tensors: &Tensors<'_>, item: usize, candidates: &mut Candidates) -> Result<(), String>;
+
+    /// From frame pixels to those that boxes are given in: the model's.
+    fn mapping(&self, seen: &Seen) -> ModelMapping {
+        seen.mapping
+    }
 
     /// The mask of a box that [`Decode::decode`] gave, by its row; `bbox` is in model pixels. `None` for models without masks.
     ///

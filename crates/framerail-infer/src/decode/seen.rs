@@ -3,7 +3,7 @@
 use framerail_core::{BBox, InstanceMask};
 use framerail_vision::ModelMapping;
 
-use crate::size::InputSize;
+use crate::{more_inputs::Told, size::InputSize};
 
 /// The part of a frame that a model was shown.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,11 @@ impl Cells {
 }
 
 impl Seen {
+    /// What the model may be told of the part, at an input size.
+    pub(crate) fn told(&self, input: InputSize) -> Told {
+        Told::new(self.area.width(), self.area.height(), &self.mapping, input)
+    }
+
     /// The part in model pixels.
     fn area_in_model(&self) -> BBox {
         let ModelMapping { scale_x, scale_y, offset_x, offset_y } = self.mapping;

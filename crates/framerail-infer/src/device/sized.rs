@@ -17,6 +17,7 @@ use crate::{
     binding::{BoundRun, BoundTensor, Memory, Outputs},
     card::Thresholds,
     decode::{self, Task},
+    more_inputs::{FilledInputs, Told},
     onnx::{HalfEnds, InputShape},
     outputs::HostOutputs,
     session::one_line,
@@ -35,6 +36,7 @@ pub(super) struct SizedModel {
     session: DeviceSession,
     writer: InputWriter,
     decoder: Decoder,
+    more: FilledInputs,
 }
 
 /// Where outputs are read.
@@ -81,7 +83,11 @@ impl SizedModel {
             Decoder::Card(_) => Outputs::Bound(bind_outputs(&session, shared, memory)?),
         };
         let run = BoundRun::new(&session.session, input, outputs).map_err(refused)?;
-        Ok(Self { size, run, session, writer, decoder })
+        let mut sized = Self { size, run, session, writer, decoder, more: FilledInputs::default() };
+        // For runs before the first frame: one of just the model's size.
+        let one_to_one = ModelMapping { scale_x: 1.0, scale_y: 1.0, offset_x: 0.0, offset_y: 0.0 };
+        sized.tell(&[Told::new(size.width as f32, size.height as f32, &one_to_one, size)], shared, memory)?;
+        Ok(sized)
     }
 
     pub(super) fn size(&self) -> InputSize {
@@ -98,6 +104,21 @@ impl SizedModel {
         pending.and_then(Pending::finish).map(drop).map_err(|error| shared.cuda_error(error))
     }
 
+    /// Fills the inputs beside the picture; places that stay empty in the batch are told of as the last picture is.
+    fn tell(&mut self, told: &[Told], shared: &Shared, memory: &DeviceMemory) -> Result<(), InferError> {
+        let Some(last) = told.last().filter(|_| !shared.model.more.is_empty()) else { return Ok(()) };
+        let whole: Vec<Told> = told.iter().chain(std::iter::repeat(last)).copied().take(shared.batch).collect();
+        if shared.model.more.refill(self.size, &whole, &mut self.more).map_err(|reason| shared.run_error(reason))? {
+            // Runs that are queued may read the values before; frames of one size never get here again.
+            memory.stream.synchronize().map_err(|error| shared.cuda_error(error))?;
+            let inputs = std::mem::take(&mut self.more.inputs);
+            let upload_bytes = inputs.iter().map(|input| input.elements.len_bytes() as u64).sum();
+            Traffic::charge(Traffic { uploads: inputs.len() as u64, upload_bytes, ..Traffic::default() });
+            self.run.bind_more(inputs).map_err(|error| shared.run_error(one_line(&error)))?;
+        }
+        Ok(())
+    }
+
     /// Queues a run.
     pub(super) fn run(
         &mut self,
@@ -109,6 +130,9 @@ impl SizedModel {
         let failed = |error| shared.cuda_error(error);
         views.iter().try_for_each(|view| self.writer.check(view, shared.device))?;
         let written = self.writer.write(views, input(&self.run, shared)?, memory, failed)?;
+        let seen = views.iter().zip(&written.mappings).map(|(view, mapping)| Shared::seen(view, *mapping));
+        let told: Vec<Told> = seen.map(|seen| seen.told(self.size)).collect();
+        self.tell(&told, shared, memory)?;
         let results = match &self.decoder {
             Decoder::Card(boxes) => {
                 queue(&mut self.run, &mut self.session, shared, memory)?;
@@ -148,7 +172,7 @@ fn bind_outputs(session: &DeviceSession, shared: &Shared, memory: &DeviceMemory)
 fn load(shared: &Shared, size: InputSize, shape: &InputShape, memory: &DeviceMemory) -> Result<(DeviceSession, Decoder), InferError> {
     let (card, is_half) = (&shared.model.card, shared.precision.is_half());
     let session = |outputs| {
-        let ends = HalfEnds { inputs: true, outputs };
+        let ends = HalfEnds { input: Some(&shape.name), outputs };
         let bytes = if is_half { shared.half_bytes(shape, ends)?.into() } else { shared.model.whole_bytes(shape)? };
         Recipe::new(shared, &memory.stream).session(&bytes, shape)
     };

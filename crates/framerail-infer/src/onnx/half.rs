@@ -24,9 +24,9 @@ use tensor::Rounding;
 
 /// Which ends of a model become float16 too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HalfEnds {
-    /// Inputs take float16; else float32, and are cast inside.
-    pub inputs: bool,
+pub struct HalfEnds<'a> {
+    /// The input that takes float16; others take float32 and are cast inside.
+    pub input: Option<&'a str>,
     /// Outputs give float16; else they are cast to float32 at last.
     pub outputs: bool,
 }
@@ -48,7 +48,7 @@ pub struct HalfModel {
 ///
 /// # Errors
 /// Why it cannot be done: nested graphs, functions, or an operator that the conversion does not know.
-pub fn to_half(model: &[u8], opset: u64, ends: HalfEnds) -> Result<HalfModel, String> {
+pub fn to_half(model: &[u8], opset: u64, ends: HalfEnds<'_>) -> Result<HalfModel, String> {
     let graph = Graph::read(model).map_err(|problem| problem.to_string())?;
     Conversion::plan(graph, opset, ends)?.write(model).map_err(|_| "the model is damaged inside".into())
 }
@@ -65,12 +65,12 @@ struct Conversion<'a> {
     /// Whether a node computes in float32, in the order of the nodes.
     stays: Vec<bool>,
     forms: HashMap<&'a str, Forms>,
-    ends: HalfEnds,
+    ends: HalfEnds<'a>,
     rounding: Rounding,
 }
 
 impl<'a> Conversion<'a> {
-    fn plan(graph: Graph<'a>, opset: u64, ends: HalfEnds) -> Result<Self, String> {
+    fn plan(graph: Graph<'a>, opset: u64, ends: HalfEnds<'a>) -> Result<Self, String> {
         let floats = graph.float_values()?;
         let stays = nodes_that_stay(&graph, &floats, opset);
         let mut planned = Self { graph, stays, forms: HashMap::new(), ends, rounding: Rounding::default() };
@@ -98,7 +98,7 @@ impl<'a> Conversion<'a> {
         for value in floats {
             let (float32, float16) = wanted.get(value).copied().unwrap_or_default();
             let made = made_as_float32.get(value).copied();
-            let made = made.or_else(|| self.graph.inputs.contains(value).then_some(!self.ends.inputs));
+            let made = made.or_else(|| self.graph.inputs.contains(value).then_some(self.ends.input != Some(*value)));
             // The form that bears the value's own name: what the model's caller sees, else the one that is made.
             let own_is_float32 = if outputs.contains(value) { !self.ends.outputs } else { made.unwrap_or(!float16) };
             let other = || self.graph.unused_name(value, if own_is_float32 { "half" } else { "single" });
@@ -130,7 +130,7 @@ impl<'a> Conversion<'a> {
     fn write_graph(&mut self, out: &mut Vec<u8>) -> Result<(), WireError> {
         for input in &self.graph.inputs {
             if let Some(Forms { float32: Some(float32), float16: Some(float16) }) = self.forms.get(input) {
-                graph::write_cast(float32, float16, self.ends.inputs, out);
+                graph::write_cast(float32, float16, self.ends.input == Some(*input), out);
             }
         }
         for (node, stays) in self.graph.nodes.iter().zip(&self.stays) {
@@ -179,7 +179,7 @@ impl<'a> Conversion<'a> {
             let field = field?;
             let is_half = match field.number {
                 number::GRAPH_NODE | number::GRAPH_INITIALIZER | number::GRAPH_VALUE_INFO => continue,
-                number::GRAPH_INPUT => self.ends.inputs,
+                number::GRAPH_INPUT => self.ends.input == Some(super::prepare::name_of(&field)?.as_str()),
                 number::GRAPH_OUTPUT => self.ends.outputs,
                 _ => false,
             };
@@ -267,14 +267,14 @@ mod tests {
         let model = model(&[node("Relu", &["x"], &["y"])], &[], &["y"]);
         let inside = to_half(&model, 13, HalfEnds::default()).expect("known operators");
         assert_eq!(listing(&inside), ["Cast x -> x/half", "Relu x/half -> y/half", "Cast y/half -> y"]);
-        let whole = to_half(&model, 13, HalfEnds { inputs: true, outputs: true }).expect("known operators");
+        let whole = to_half(&model, 13, HalfEnds { input: Some("x"), outputs: true }).expect("known operators");
         assert_eq!(listing(&whole), ["Relu x -> y"]);
     }
 
     #[test]
     fn operators_that_lose_too_much_stay() {
         let nodes = [node("Relu", &["x"], &["a"]), node("ReduceL2", &["a"], &["b"]), node("Div", &["a", "b"], &["y"])];
-        let half = to_half(&model(&nodes, &[], &["y"]), 13, HalfEnds { inputs: true, outputs: true }).expect("known operators");
+        let half = to_half(&model(&nodes, &[], &["y"]), 13, HalfEnds { input: Some("x"), outputs: true }).expect("known operators");
         let expected = ["Relu x -> a", "Cast a -> a/single", "ReduceL2 a/single -> b", "Cast b -> b/half", "Div a b/half -> y"];
         assert_eq!((listing(&half), half.float32_nodes), (expected.map(str::to_owned).to_vec(), 1));
     }
@@ -284,7 +284,7 @@ mod tests {
     fn scales_and_what_they_are_made_of_stay_exact() {
         let nodes = [node("Mul", &["s", "t"], &["scales"]), node("Resize", &["x", "", "scales"], &["a"]), node("Mul", &["a", "t"], &["y"])];
         let weights = [weight("s", &[1.0, 1.0, 2.0, 1.706_666_7]), weight("t", &[1.0, 1.0, 1e6, 1.0])];
-        let half = to_half(&model(&nodes, &weights, &["y"]), 13, HalfEnds { inputs: true, outputs: true }).expect("known operators");
+        let half = to_half(&model(&nodes, &weights, &["y"]), 13, HalfEnds { input: Some("x"), outputs: true }).expect("known operators");
         let expected = ["Mul s t/single -> scales", "Resize x  scales -> a", "Mul a t -> y"];
         assert_eq!(listing(&half), expected);
         assert_eq!((half.clamped, half.raised), (1, 0));

@@ -119,6 +119,7 @@ pub struct OnnxFile {
     path: PathBuf,
     bytes: Vec<u8>,
     inputs: Vec<Declared>,
+    optional_inputs: Vec<Declared>,
     outputs: Vec<Declared>,
     initializers: HashSet<String>,
     opset: u64,
@@ -157,6 +158,7 @@ impl OnnxFile {
         Ok(Self {
             path: path.to_owned(),
             inputs: model.inputs,
+            optional_inputs: model.optional_inputs,
             outputs: model.outputs,
             initializers: model.initializers,
             opset: model.opset,
@@ -179,6 +181,11 @@ impl OnnxFile {
         &self.inputs
     }
 
+    /// Inputs that have a value already, which a caller may replace: those that are initialisers too.
+    pub fn optional_inputs(&self) -> &[Declared] {
+        &self.optional_inputs
+    }
+
     /// Outputs.
     pub fn outputs(&self) -> &[Declared] {
         &self.outputs
@@ -189,23 +196,26 @@ impl OnnxFile {
         self.opset
     }
 
-    /// A copy for ONNX Runtime: initialisers out of the inputs, the one input fixed to `shape`, shapes that were declared
-    /// for another size taken out, outputs other than `outputs` left out so that what only they need is never computed.
+    /// A copy for ONNX Runtime: initialisers out of the inputs unless they are among `shapes`, the inputs of `shapes` fixed to
+    /// these, shapes that were declared for another size taken out, outputs other than `outputs` left out so that what only they
+    /// need is never computed.
     ///
     /// # Errors
     /// `ModelFile` when a nested message is damaged.
-    pub fn prepared(&self, shape: &InputShape, outputs: &[&str]) -> Result<Vec<u8>, InferError> {
-        let edit = prepare::Edit { drop_initializer_inputs: true, outputs: Some(outputs), initializers: &self.initializers, shape };
+    pub fn prepared(&self, shapes: &[InputShape], outputs: &[&str]) -> Result<Vec<u8>, InferError> {
+        let edit = prepare::Edit { drop_initializer_inputs: true, outputs: Some(outputs), initializers: &self.initializers, shapes };
         self.edited(&edit)
     }
 
-    /// The same as [`OnnxFile::prepared`] with the early layers in strips, so that large feature maps take less memory.
+    /// The same as [`OnnxFile::prepared`] with the early layers behind the first of `shapes`, which is the picture's, in strips, so
+    /// that large feature maps take less memory.
     /// `None` when the model gains nothing by it or is not understood: use the plain one then.
     ///
     /// # Errors
     /// `ModelFile` when a nested message is damaged.
-    pub fn prepared_in_strips(&self, shape: &InputShape, outputs: &[&str], strips: Strips) -> Result<Option<Vec<u8>>, InferError> {
-        Ok(strips::in_strips(&self.prepared(shape, outputs)?, self.opset, shape, strips))
+    pub fn prepared_in_strips(&self, shapes: &[InputShape], outputs: &[&str], strips: Strips) -> Result<Option<Vec<u8>>, InferError> {
+        let Some(picture) = shapes.first() else { return Ok(None) };
+        Ok(strips::in_strips(&self.prepared(shapes, outputs)?, self.opset, picture, strips))
     }
 
     /// A copy that is as the file stands, except that the input takes `shape`: for comparing.
@@ -213,7 +223,8 @@ impl OnnxFile {
     /// # Errors
     /// `ModelFile` when a nested message is damaged.
     pub fn resized(&self, shape: &InputShape) -> Result<Vec<u8>, InferError> {
-        let edit = prepare::Edit { drop_initializer_inputs: false, outputs: None, initializers: &self.initializers, shape };
+        let shapes = std::slice::from_ref(shape);
+        let edit = prepare::Edit { drop_initializer_inputs: false, outputs: None, initializers: &self.initializers, shapes };
         self.edited(&edit)
     }
 
@@ -254,6 +265,7 @@ impl Problem {
 #[derive(Default)]
 struct Declarations {
     inputs: Vec<Declared>,
+    optional_inputs: Vec<Declared>,
     outputs: Vec<Declared>,
     initializers: HashSet<String>,
     opset: u64,
@@ -310,7 +322,7 @@ impl Declarations {
                 _ => {}
             }
         }
-        self.inputs = inputs.into_iter().filter(|input| !self.initializers.contains(&input.name)).collect();
+        (self.optional_inputs, self.inputs) = inputs.into_iter().partition(|input| self.initializers.contains(&input.name));
         Ok(nodes)
     }
 

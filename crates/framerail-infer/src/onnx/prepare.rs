@@ -7,7 +7,7 @@ use super::{
     wire::{Field, WireError, fields, write_bytes, write_number},
 };
 
-/// The shape that a model's image input is to have: axes in the model's order.
+/// The shape that an input of a model is to have: axes in the model's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputShape {
     /// Name of the input.
@@ -22,7 +22,8 @@ pub(super) struct Edit<'a> {
     /// Outputs to keep; all when `None`.
     pub(super) outputs: Option<&'a [&'a str]>,
     pub(super) initializers: &'a HashSet<String>,
-    pub(super) shape: &'a InputShape,
+    /// Of inputs that are given in each run.
+    pub(super) shapes: &'a [InputShape],
 }
 
 impl Edit<'_> {
@@ -45,6 +46,8 @@ impl Edit<'_> {
             let field = field?;
             match field.number {
                 number::GRAPH_INPUT => self.input(&field, &mut out)?,
+                // A value that is given in each run is no constant.
+                number::GRAPH_INITIALIZER if self.shape_of(&tensor_name(&field)?).is_some() => {}
                 number::GRAPH_OUTPUT => {
                     let name = name_of(&field)?;
                     if self.outputs.is_none_or(|keep| keep.contains(&name.as_str())) {
@@ -59,10 +62,14 @@ impl Edit<'_> {
         Ok(out)
     }
 
+    fn shape_of(&self, name: &str) -> Option<&InputShape> {
+        self.shapes.iter().find(|shape| shape.name == name)
+    }
+
     fn input(&self, field: &Field<'_>, out: &mut Vec<u8>) -> Result<(), WireError> {
         let name = name_of(field)?;
-        if name == self.shape.name {
-            let shape = encode_shape(&self.shape.dims);
+        if let Some(shape) = self.shape_of(&name) {
+            let shape = encode_shape(&shape.dims);
             write_bytes(field.number, &map_shape(field.bytes()?, |_| Ok(Some(shape.clone())))?, out);
         } else if !(self.drop_initializer_inputs && self.initializers.contains(&name)) {
             out.extend_from_slice(field.raw);
@@ -71,7 +78,18 @@ impl Edit<'_> {
     }
 }
 
-fn name_of(value_info: &Field<'_>) -> Result<String, WireError> {
+fn tensor_name(tensor: &Field<'_>) -> Result<String, WireError> {
+    let mut name = String::new();
+    for field in fields(tensor.bytes()?) {
+        let field = field?;
+        if field.number == number::TENSOR_NAME {
+            name = text(field.bytes()?);
+        }
+    }
+    Ok(name)
+}
+
+pub(super) fn name_of(value_info: &Field<'_>) -> Result<String, WireError> {
     let mut name = String::new();
     for field in fields(value_info.bytes()?) {
         let field = field?;

@@ -142,6 +142,12 @@ pub fn float_tensor(name: &str, dims: &[i64], data: &[f32]) -> Message {
     tensor.number(2, 1).bytes(8, name).bytes(9, raw)
 }
 
+/// `TensorProto` of a list of integers.
+pub fn integer_tensor(name: &str, values: &[i64]) -> Message {
+    let raw: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    Message::default().number(1, values.len() as u64).number(2, 7).bytes(8, name).bytes(9, raw)
+}
+
 /// A model that takes a picture, ignores it, and gives the same floats each time: for each output a name, a shape and its elements.
 pub fn constant_model(input_dims: &[i64], outputs: &[(&str, &[i64], &[f32])]) -> Vec<u8> {
     let mut graph = Message::default();
@@ -199,6 +205,102 @@ pub fn typed_model(input: (u64, &[i64]), outputs: &[(&str, u64, &[i64], &[f32])]
         .fold(graph.bytes(2, "typed"), |graph, (name, _, dims, data)| graph.bytes(5, float_tensor(&format!("{name}_value"), dims, data)));
     let graph = graph.bytes(11, value_info("image", input.0, input.1));
     model(outputs.iter().fold(graph, |graph, (name, elem_type, dims, _)| graph.bytes(12, value_info(name, *elem_type, dims))))
+}
+
+/// The mean of each channel of a uint8 picture with channels last, `[batch, 3]`, from 0 to 1: as TensorFlow exports models.
+pub fn byte_model(side: i64) -> Vec<u8> {
+    let graph = Message::default()
+        .bytes(1, cast("image", "floats", FLOAT))
+        .bytes(
+            1,
+            node(
+                "ReduceMean",
+                &["floats"],
+                "bytes",
+                &[ints("axes", &[1, 2]), Message::default().bytes(1, "keepdims").number(3, 0).number(20, 2)],
+            ),
+        )
+        .bytes(1, node("Div", &["bytes", "white"], "mean", &[]))
+        .bytes(2, "bytes")
+        .bytes(5, float_tensor("white", &[], &[255.0]))
+        .bytes(11, value_info("image", UINT8, &[-1, side, side, 3]))
+        .bytes(12, value_info("mean", FLOAT, &[-1, 3]));
+    model(graph)
+}
+
+pub fn byte_card(side: u32) -> String {
+    mean_color_card(side).replace("scale = 0.00392156862745098\n", "layout = \"THWC\"\n")
+}
+
+/// As [`mean_color_model`], in float16 from end to end: as exporters make models in half precision.
+pub fn half_model(side: i64) -> Vec<u8> {
+    let graph = Message::default()
+        .bytes(1, node("GlobalAveragePool", &["image"], "mean", &[]))
+        .bytes(2, "half")
+        .bytes(11, value_info("image", FLOAT16, &[-1, 3, side, side]))
+        .bytes(12, value_info("mean", FLOAT16, &[-1, 3, 1, 1]));
+    model(graph)
+}
+
+/// An `AttributeProto` of one integer.
+pub fn int(name: &str, value: u64) -> Message {
+    Message::default().bytes(1, name).number(3, value).number(20, 2)
+}
+
+/// A graph with weights, inputs and outputs; those of the picture's batch are open.
+pub fn graph(nodes: &[Message], weights: &[Message], inputs: &[Message], outputs: &[Message]) -> Vec<u8> {
+    let graph = nodes.iter().fold(Message::default(), |graph, node| graph.bytes(1, node)).bytes(2, "more");
+    let graph = weights.iter().fold(graph, |graph, weight| graph.bytes(5, weight));
+    let graph = inputs.iter().fold(graph, |graph, input| graph.bytes(11, input));
+    model(outputs.iter().fold(graph, |graph, output| graph.bytes(12, output)))
+}
+
+/// Zeros for each picture of the batch, `[batch, 1, 1]`: by them, outputs that say the same of every picture become the batch's.
+fn zeros() -> [Message; 2] {
+    [node("ReduceMean", &["images"], "grey", &[ints("axes", &[1, 2, 3]), int("keepdims", 0)]), node("Sub", &["grey", "grey"], "none", &[])]
+}
+
+/// RT-DETR's signature: `images` and `orig_target_sizes` in, `labels`, `boxes` and `scores` out. It finds the same boxes from 0 to 1 in
+/// every picture, and gives them in pixels of the size that it is told.
+pub fn rtdetr(batch: i64) -> Vec<u8> {
+    let [mean, none] = zeros();
+    let nodes = [
+        mean,
+        none,
+        node("Unsqueeze", &["none", "axes"], "none3", &[]),
+        node("Unsqueeze", &["none", "last"], "none2", &[]),
+        cast("orig_target_sizes", "sizes", FLOAT),
+        node("Concat", &["sizes", "sizes"], "corners", &[int("axis", 1)]),
+        node("Unsqueeze", &["corners", "last"], "corners3", &[]),
+        node("Add", &["unit", "none3"], "units", &[]),
+        node("Mul", &["units", "corners3"], "boxes", &[]),
+        node("Add", &["likely", "none2"], "scores", &[]),
+        node("Add", &["numbers", "none2"], "classes", &[]),
+        cast("classes", "labels", INT64),
+    ];
+    let weights = [
+        integer_tensor("axes", &[1, 2]),
+        integer_tensor("last", &[1]),
+        float_tensor("unit", &[1, 2, 4], &[0.25, 0.5, 0.5, 0.75, 0.0, 0.0, 0.1, 0.1]),
+        float_tensor("likely", &[1, 2], &[0.9, 0.8]),
+        float_tensor("numbers", &[1, 2], &[1.0, 0.0]),
+    ];
+    let inputs = [value_info("images", FLOAT, &[batch, 3, 640, 640]), value_info("orig_target_sizes", INT64, &[batch, 2])];
+    let outputs =
+        [value_info("labels", INT64, &[batch, 2]), value_info("boxes", FLOAT, &[batch, 2, 4]), value_info("scores", FLOAT, &[batch, 2])];
+    graph(&nodes, &weights, &inputs, &outputs)
+}
+
+/// The text of a card in `models/`, for the test's file, with other `labels` where it has some.
+pub fn card_of(path: &str, labels: &str) -> String {
+    let text = std::fs::read_to_string(format!("{}/../../models/{path}", env!("CARGO_MANIFEST_DIR"))).expect("own card");
+    let file = text.lines().find(|line| line.starts_with("file = ")).expect("names a file").to_owned();
+    let start = text.find("labels = [").map(|start| (start, text[start..].find(']').expect("a list") + start + 1));
+    let text = match start {
+        Some((start, end)) => text.replace(&text[start..end], labels),
+        None => text,
+    };
+    text.replace(&file, "file = \"m.onnx\"")
 }
 
 /// `ModelProto` around a graph.

@@ -1,0 +1,99 @@
+//! Pictures of other elements, and inputs beside the picture, on a card: the same as on the CPU.
+//!
+//! Without a card these tests say so on standard error and pass, unless `FRAMERAIL_REQUIRE_GPU` is set.
+#![cfg(feature = "cuda")]
+
+mod common;
+
+use common::{byte_card, byte_model, card_is_there, card_of, half_model, home, mean_color_card, placed, rgb_frame, rtdetr};
+use framerail_core::{AttributeValue, BBox, DType, Device, Frame};
+use framerail_cuda::Traffic;
+use framerail_infer::{DetectorOptions, Precision, Prediction, Predictor, SearchPath, View};
+
+fn on_card(options: &DetectorOptions, batch: usize) -> Predictor {
+    let search = SearchPath { home: Some(home()), ..SearchPath::from_env() };
+    let mut options = DetectorOptions { device: Device::Cuda(0), batch, search, ..options.clone() };
+    options.cuda.tf32 = false;
+    Predictor::load(&options).expect("loads on the card")
+}
+
+/// A picture whose colours change across and down.
+fn picture(width: u32, height: u32) -> Frame {
+    let rgb: Vec<u8> = (0..height).flat_map(|y| (0..width).flat_map(move |x| [(x * 3) as u8, (y * 2) as u8, (x + y) as u8])).collect();
+    rgb_frame(width, height, &rgb)
+}
+
+fn scores(said: &[Prediction]) -> Vec<f32> {
+    let of = |prediction: &Prediction| match prediction {
+        Prediction::Description(Some(said)) => match &said.value {
+            AttributeValue::Classes(classes) => classes.iter().map(|class| class.score).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    };
+    said.iter().flat_map(of).collect()
+}
+
+#[test]
+fn pictures_of_bytes_and_halves_on_the_card_are_those_on_the_cpu() {
+    if !card_is_there("pictures_of_bytes_and_halves_on_the_card_are_those_on_the_cpu") {
+        return;
+    }
+    let (first, second) = (picture(64, 48), picture(90, 120));
+    let views = [View::whole(&first), View::part(&second, BBox::from_xyxy(3.0, 4.5, 70.0, 100.0)), View::whole(&second)];
+    for (model, card, dtype) in [(byte_model(16), byte_card(16), DType::U8), (half_model(16), mean_color_card(16), DType::F16)] {
+        let card = card.replace("output = \"mean\"", "output = \"mean\"\ntop_k = 3");
+        let (_folder, options) = placed(&model, &card);
+        let expected = scores(&Predictor::load(&options).expect("loads").predict(&views).expect("runs"));
+        let mut predictor = on_card(&options, 2);
+        assert_eq!(predictor.input_spec(64, 48).expect("any size").dtype, dtype);
+        let found = scores(&predictor.predict(&views).expect("runs"));
+        assert_eq!((found.len(), predictor.stats().sessions_decoded_on_host), (9, 1));
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 4e-3, "{dtype:?}: {found} for {expected}");
+        }
+    }
+}
+
+fn boxes(said: Vec<Prediction>) -> Vec<[f32; 4]> {
+    let of = |prediction| match prediction {
+        Prediction::Detections(found) => found.into_iter().map(|found| [found.bbox.x1, found.bbox.y1, found.bbox.x2, found.bbox.y2]),
+        other => panic!("{other:?}"),
+    };
+    said.into_iter().flat_map(of).collect()
+}
+
+#[test]
+fn models_on_the_card_are_told_of_each_picture() {
+    if !card_is_there("models_on_the_card_are_told_of_each_picture") {
+        return;
+    }
+    let (_folder, options) = placed(&rtdetr(-1), &card_of("rtdetr.toml", "labels = [\"person\", \"bicycle\"]"));
+    let (wide, tall) = (picture(200, 100), picture(60, 90));
+    let parts = [BBox::from_xyxy(100.0, 20.0, 180.0, 60.0), BBox::from_xyxy(0.0, 0.0, 31.0, 77.0)];
+    let views = [View::whole(&wide), View::whole(&tall), View::part(&wide, parts[0]), View::whole(&tall), View::part(&wide, parts[1])];
+    let expected = boxes(Predictor::load(&options).expect("loads").predict(&views).expect("runs"));
+    assert_eq!(expected.len(), 10);
+    for precision in [Precision::Fp32, Precision::Fp16] {
+        let mut predictor = on_card(&DetectorOptions { precision, ..options.clone() }, 2);
+        // Batches of other sizes follow each other while one is in flight; the last is not full.
+        for _ in 0..3 {
+            let found = boxes(predictor.predict(&views).expect("runs"));
+            assert_eq!(found.len(), expected.len());
+            for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
+                assert!((found - expected).abs() < 0.2, "{precision}: {found} for {expected}");
+            }
+        }
+        // Only for pictures of another size than before are runs waited for, and the inputs copied.
+        let mut traffic = |frame: &Frame| {
+            let _ = Traffic::take();
+            predictor.predict(&[View::whole(frame)]).expect("runs");
+            Traffic::take()
+        };
+        let [_, same, other] = [&tall, &tall, &wide].map(&mut traffic);
+        assert_eq!((other.syncs, other.uploads), (same.syncs + 1, same.uploads + 1));
+    }
+    let mut graphs = DetectorOptions { device: Device::Cuda(0), ..options };
+    graphs.cuda.graphs = true;
+    assert!(Predictor::load(&graphs).err().expect("refused").to_string().contains("graphs=on"));
+}
