@@ -5,9 +5,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use framerail_core::{
-    ColorDescription, Device, FieldOrder, Frame, FramePool, FrameStatus, PixelFormat, Pts, Rotation, StreamId, Surface, TimeBase,
-};
+use framerail_core::{Device, Frame, FramePool, PixelFormat, Pts, Surface};
 use framerail_cuda::{CudaDevice, CudaStream, CudaSurface, DevicePool, Traffic};
 use framerail_infer::{Detector, DetectorOptions, InputSize};
 
@@ -80,20 +78,6 @@ fn picture(index: usize, size: InputSize, pool: &DevicePool, stream: &CudaStream
             samples.for_each(|(column, sample)| *sample = ((column + row * 2 + index * 7) / 8 * 37 % 220 + 16) as u8);
         }
     }
-    Ok(Frame {
-        surface: Surface::Device(Arc::new(CudaSurface::upload(&host, pool, stream)?)),
-        width: size.width,
-        height: size.height,
-        stream: StreamId(0),
-        index: index as u64,
-        pts: Pts(index as i64),
-        duration: None,
-        time_base: TimeBase::MICROS,
-        color: ColorDescription::default(),
-        sample_aspect_ratio: None,
-        rotation: Rotation::None,
-        field_order: FieldOrder::Progressive,
-        is_keyframe: true,
-        status: FrameStatus::Ok,
-    })
+    let surface = Surface::Device(Arc::new(CudaSurface::upload(&host, pool, stream)?));
+    Ok(Frame { surface, index: index as u64, pts: Pts(index as i64), ..Frame::of(host) })
 }

@@ -1,5 +1,7 @@
 //! Sources over HTTP whose connection is cut in the middle.
 
+mod live_support;
+
 use std::{
     io::{BufRead, BufReader, Write},
     net::{TcpListener, TcpStream},
@@ -8,17 +10,13 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::{Duration, Instant},
 };
 
-use framerail::pipeline::{RunHandle, RunOptions, RunStats, Verdict};
+use framerail::pipeline::{RunHandle, RunStats};
 use framerail_testkit::{ClipSpec, Codec, Container, read_frame_number};
-use parking_lot::Mutex;
+use live_support::{Seen, wait_for};
 
 const FRAMES: u32 = 60;
-
-/// Far beyond what any step takes.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Serves one file, by ranges too, to any number of connections. Connections break off in the middle of the file.
 struct Server {
@@ -73,22 +71,11 @@ fn answer(mut stream: TcpStream, bytes: &[u8], is_cut: bool) -> std::io::Result<
 }
 
 /// Numbers in the pixels, and those of the frames.
-type Seen = Arc<Mutex<Vec<(u64, u64)>>>;
-
-fn start(server: &Server, options: &str) -> (RunHandle, Seen) {
-    let mut planned = framerail::plan(&format!("read {} {options} ! null", server.url)).expect("valid").into_graph().expect("linked");
-    let edge = planned.edges.first().expect("read has a follower").id;
-    let seen = Seen::default();
-    let note = Arc::clone(&seen);
-    planned.graph.probe(
-        edge,
-        Arc::new(move |item| {
-            let number = read_frame_number(item.frame.surface.host().expect("on the host"));
-            note.lock().push((number.expect("a readable number"), item.frame.index));
-            Verdict::Keep
-        }),
-    );
-    (planned.graph.start(RunOptions::default()).expect("started"), seen)
+fn start(server: &Server, options: &str) -> (RunHandle, Seen<(u64, u64)>) {
+    live_support::start(&format!("read {} {options} ! null", server.url), |item| {
+        let number = read_frame_number(item.frame.surface.host().expect("on the host"));
+        (number.expect("a readable number"), item.frame.index)
+    })
 }
 
 /// Reads the server's file to its end.
@@ -119,11 +106,8 @@ fn a_file_goes_on_where_it_broke_off_when_ffmpeg_is_told_so() {
 #[test]
 fn a_live_source_that_breaks_off_is_opened_again_as_the_same_stream() {
     let (handle, seen) = start(&Server::start(|number| number == 0), "live=yes drop=none latency=none retry_wait=10ms");
-    let began = Instant::now();
     // Twice: broken off, and at the end of what the server has.
-    while handle.stats().stream(0).is_none_or(|stream| stream.reconnects < 2) {
-        assert!(began.elapsed() < PATIENCE && !handle.wait_for(Duration::from_millis(20)), "it never came back: {:?}", handle.stats());
-    }
+    wait_for(&handle, "its second return", |stream| stream.reconnects >= 2);
     handle.stop();
     let outcome = handle.wait();
     outcome.result.expect("a stop is no failure");

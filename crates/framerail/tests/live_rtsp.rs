@@ -1,49 +1,21 @@
 //! A camera over RTSP that goes away, comes back and falls silent. The server is GStreamer's, of Debian's packages.
 
+mod live_support;
 mod rtsp_support;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant, UNIX_EPOCH},
-};
+use std::time::UNIX_EPOCH;
 
-use framerail::pipeline::{RunHandle, RunOptions, StreamState, StreamStats, Verdict};
-use parking_lot::Mutex;
+use framerail::pipeline::{RunHandle, StreamState};
+use live_support::{Seen, wait_for};
 use rtsp_support::{Camera, free_port, has_server};
 
-/// Far beyond what any step takes.
-const PATIENCE: Duration = Duration::from_secs(90);
-
 /// Number, seconds on the stream's clock and on the wall's of every frame that left `read`.
-type Seen = Arc<Mutex<Vec<(u64, f64, f64)>>>;
-
-fn start(text: &str) -> (RunHandle, Seen) {
-    let mut planned = framerail::plan(text).expect("valid").into_graph().expect("linked");
-    let edge = planned.edges.first().expect("read has a follower").id;
-    let seen = Seen::default();
-    let note = Arc::clone(&seen);
-    planned.graph.probe(
-        edge,
-        Arc::new(move |item| {
-            let arrival = item.arrival.expect("a live frame has its arrival");
-            let wall = arrival.wall.duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
-            note.lock().push((item.frame.index, item.frame.seconds(), wall));
-            Verdict::Keep
-        }),
-    );
-    (planned.graph.start(RunOptions::default()).expect("started"), seen)
-}
-
-fn wait_for(handle: &RunHandle, what: &str, is_so: impl Fn(&StreamStats) -> bool) -> StreamStats {
-    let began = Instant::now();
-    loop {
-        let stats = handle.stats().stream(0).cloned().unwrap_or_default();
-        if is_so(&stats) {
-            return stats;
-        }
-        assert!(began.elapsed() < PATIENCE, "{what} never came: {stats:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+fn start(text: &str) -> (RunHandle, Seen<(u64, f64, f64)>) {
+    live_support::start(text, |item| {
+        let arrival = item.arrival.expect("a live frame has its arrival");
+        let wall = arrival.wall.duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
+        (item.frame.index, item.frame.seconds(), wall)
+    })
 }
 
 #[test]

@@ -9,7 +9,7 @@ use framerail::{
         StreamInfo, TimeBase,
     },
     pipeline::{
-        Closed, Description, DetectionFormat, EdgeFormat, Emitter, Flow, FrameItem, Item, LinkContext, PlanError, Registry, RunOptions,
+        Description, DetectionFormat, EdgeFormat, Emitter, Flow, FrameItem, Item, LinkContext, PlanError, Registry, RunOptions,
         RunOutcome, Source, Stage, StageError, StagePlan, StageSpec, StreamEnd, Work, check,
     },
 };
@@ -220,17 +220,6 @@ impl Stage for Collector {
     fn control(&mut self, item: Item, _: &mut dyn Emitter) -> Result<Flow, StageError> {
         self.arrived.lock().push(item);
         Ok(Flow::More)
-    }
-}
-
-/// For a stage that is driven by hand.
-#[derive(Default)]
-pub struct Kept(pub Vec<Item>);
-
-impl Emitter for Kept {
-    fn push(&mut self, item: Item) -> Result<(), Closed> {
-        self.0.push(item);
-        Ok(())
     }
 }
 

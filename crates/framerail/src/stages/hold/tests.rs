@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use framerail_core::{
-    BBox, ColorDescription, Detection, DetectionOrigin, DeviceSurface, FieldOrder, Frame, FramePool, FrameStatus, Label, PixelFormat, Pts,
-    Rotation, Surface, TimeBase,
-};
+use framerail_core::{BBox, Detection, DetectionOrigin, DeviceSurface, Frame, FramePool, Label, PixelFormat, Pts, Surface};
 use framerail_cuda::{CudaDevice, CudaStream, CudaSurface, DevicePool};
-use framerail_pipeline::{Closed, StreamEnd};
+use framerail_pipeline::StreamEnd;
 
 use super::*;
 
@@ -25,7 +22,7 @@ fn clip(place: impl Fn(framerail_core::HostSurface) -> Surface) -> Vec<Item> {
         let mut planes = surface.planes_mut().expect("fresh memory");
         planes.plane(0).fill(if pts < CUT { 200 } else { 30 });
         planes.plane(1).fill(128);
-        let mut item = FrameItem::new(frame(place(surface), pts));
+        let mut item = FrameItem::new(Frame { surface: place(surface.clone()), index: pts as u64, pts: Pts(pts), ..Frame::of(surface) });
         item.analysed = true;
         if pts == CUT - 2 || pts == CUT + 2 {
             item.detections.push(face.clone());
@@ -36,46 +33,17 @@ fn clip(place: impl Fn(framerail_core::HostSurface) -> Surface) -> Vec<Item> {
     items
 }
 
-fn frame(surface: Surface, pts: i64) -> Frame {
-    Frame {
-        surface,
-        width: 96,
-        height: 64,
-        stream: StreamId::default(),
-        index: pts as u64,
-        pts: Pts(pts),
-        duration: None,
-        time_base: TimeBase::MICROS,
-        color: ColorDescription::default(),
-        sample_aspect_ratio: None,
-        rotation: Rotation::None,
-        field_order: FieldOrder::Progressive,
-        is_keyframe: true,
-        status: FrameStatus::Ok,
-    }
-}
-
-#[derive(Default)]
-struct Collected(Vec<Item>);
-
-impl Emitter for Collected {
-    fn push(&mut self, item: Item) -> Result<(), Closed> {
-        self.0.push(item);
-        Ok(())
-    }
-}
-
 /// What comes out, in calls of up to so many items; checks order.
 fn run(items: Vec<Item>, cut: f64, together: usize) -> (Vec<Vec<Detection>>, Hold) {
     let options = HoldOptions { hold_frames: 5, ..HoldOptions::default() };
-    let (mut hold, mut out) = (Hold::new(options, cut), Collected::default());
+    let (mut hold, mut out) = (Hold::new(options, cut), Vec::new());
     for items in items.chunks(together) {
         hold.batch(items.to_vec(), &mut out).expect("a working card");
     }
     hold.finish(&mut out).expect("a working card");
-    assert!(matches!(out.0.pop(), Some(Item::StreamEnd(_))), "the end comes last");
+    assert!(matches!(out.pop(), Some(Item::StreamEnd(_))), "the end comes last");
     let mut detections = Vec::new();
-    for (item, pts) in out.0.into_iter().zip(0..) {
+    for (item, pts) in out.into_iter().zip(0..) {
         let Item::Frame(item) = item else { panic!("only frames before the end") };
         assert_eq!(item.frame.pts, Pts(pts));
         detections.push(item.detections);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use framerail_core::{BBox, Detection, DetectionOrigin, Frame, FramePool, Label, PixelFormat, Pts, Rational, TimeBase};
-use framerail_pipeline::{Closed, StreamEnd};
+use framerail_pipeline::StreamEnd;
 
 use super::*;
 
@@ -18,16 +18,6 @@ fn frame(stream: u32, index: u64, pts: i64, brightness: u8) -> Frame {
 
 fn person(x: f32) -> Detection {
     Detection::new(BBox::from_cxcywh(x, 100.0, 40.0, 80.0), 0.9, Label { id: 0, name: Arc::from("person") })
-}
-
-#[derive(Default)]
-struct Collected(Vec<Item>);
-
-impl Emitter for Collected {
-    fn push(&mut self, item: Item) -> Result<(), Closed> {
-        self.0.push(item);
-        Ok(())
-    }
 }
 
 fn plan() -> TrackPlan {
@@ -49,10 +39,10 @@ fn stage(plan: TrackPlan, streams: u32) -> Track {
 }
 
 fn give(stage: &mut Track, frame: Frame, found: Option<Vec<Detection>>) -> Item {
-    let mut out = Collected::default();
+    let mut out = Vec::new();
     let item = FrameItem { analysed: found.is_some(), detections: found.unwrap_or_default(), ..FrameItem::new(frame) };
     stage.frame(item, &mut out).expect("tracked");
-    out.0.remove(0)
+    out.remove(0)
 }
 
 #[test]
@@ -98,7 +88,7 @@ fn each_stream_counts_for_itself_and_ends_with_its_end() {
             assert_eq!(detections(&item)[0].track_id, Some(1));
         }
     }
-    let mut out = Collected::default();
+    let mut out = Vec::new();
     stage.control(Item::StreamEnd(StreamEnd { id: StreamId(0), ended_early: None }), &mut out).expect("ended");
     assert_eq!((stage.ended.tracks_ended, stage.streams.len()), (1, 1));
     stage.finish(&mut out).expect("ended");
