@@ -325,6 +325,18 @@ def measure(peer: str, job: str, clip: str, repeat: int) -> dict:
     return line
 
 
+def report(program: str, measured: Callable[[], dict], file: Path | None) -> int:
+    """Prints what was measured as a line of JSON, and writes it to a file where one is named; 1 where there is no card."""
+    if not torch.cuda.is_available():
+        print(f"{program}: PyTorch sees no CUDA device here; nothing was measured", file=sys.stderr)
+        return 1
+    line = json.dumps(measured())
+    print(line)
+    if file:
+        file.write_text(line + "\n")
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clip", nargs="?")
@@ -339,14 +351,7 @@ def main() -> int:
         return 0
     if not (arguments.clip and arguments.peer and arguments.job):
         parser.error("a clip, --peer and --job are needed")
-    if not torch.cuda.is_available():
-        print("peers: PyTorch sees no CUDA device here; nothing was measured", file=sys.stderr)
-        return 1
-    line = json.dumps(measure(arguments.peer, arguments.job, arguments.clip, arguments.repeat))
-    print(line)
-    if arguments.json:
-        arguments.json.write_text(line + "\n")
-    return 0
+    return report("peers", lambda: measure(arguments.peer, arguments.job, arguments.clip, arguments.repeat), arguments.json)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ version, count (frames), boxes, seconds, frames_per_s, device_mb (see peers.py),
 """
 
 import argparse
-import json
 import sys
 import time
 import warnings
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import torch
 import torchvision
-from peers import device_memory
+from peers import device_memory, report
 from ssd300 import CONFIDENCE, IOU, MAX_DETECTIONS, SIZE, BackboneAndHead, default_boxes, detector
 
 BATCH = 32
@@ -124,14 +123,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, help="stop after so many frames")
     parser.add_argument("--json", type=Path, help="write the line to this file as well")
     arguments = parser.parse_args()
-    if not torch.cuda.is_available():
-        print("ssd_workflows: PyTorch sees no CUDA device here; nothing was measured", file=sys.stderr)
-        return 1
-    line = json.dumps(measure(arguments.workflow, arguments.clip, arguments.frames))
-    print(line)
-    if arguments.json:
-        arguments.json.write_text(line + "\n")
-    return 0
+    return report("ssd_workflows", lambda: measure(arguments.workflow, arguments.clip, arguments.frames), arguments.json)
 
 
 if __name__ == "__main__":
