@@ -13,7 +13,7 @@ from .arrays import handed_over, has_torch
 from .batch import Batch
 from .batch import Mapping as Placing
 from .options import OUTPUTS, Preprocess, bad, choice, dtype_name, real, whole
-from .postprocess import Decoder
+from .postprocess import Decoder, without_padding
 
 _log = logging.getLogger("framerail")
 
@@ -138,6 +138,9 @@ class ModelRunner:
             data = handed_over(tensor, plain)
             with self._cast():
                 outputs = self._model(list(data) if self._takes_list else data)
+            if len(frames) < tensor.shape[0]:
+                outputs = without_padding(outputs, tensor.shape[0], len(frames))
+                data = data if plain == "dlpack" else data[: len(frames)]
             if stream is not None:
                 done = stream.record_event()
         return outputs, Batch(frames, data, mappings, areas), done

@@ -19,6 +19,30 @@ Found = List[List[_framerail.Detection]]
 FORMS = ("detections", "boxes", "classes")
 
 
+def without_padding(outputs: Any, rows: int, frames: int) -> Any:
+    """Outputs for ``rows`` pictures cut to those of the first ``frames``: in arrays, and lists, tuples and mappings of them."""
+
+    def is_of_all(value: Any) -> bool:
+        if isinstance(value, (Mapping, list, tuple)):
+            parts = list(value.values() if isinstance(value, Mapping) else value)
+            return bool(parts) and all(is_of_all(part) for part in parts)
+        return tuple(getattr(value, "shape", ()))[:1] == (rows,)
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            parts = {name: cut(part) for name, part in value.items()}
+            return parts if type(value) is dict else type(value)(**parts)
+        if isinstance(value, (list, tuple)):
+            # An entry for each picture, as torchvision's detection models give them.
+            if len(value) == rows and not all(is_of_all(part) for part in value):
+                return value[:frames]
+            parts = [cut(part) for part in value]
+            return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+        return value[:frames] if is_of_all(value) else value
+
+    return cut(outputs)
+
+
 class Decoder:
     """Makes detections of outputs: by a function of the user's, or by a form that is named or recognised."""
 

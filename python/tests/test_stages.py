@@ -59,7 +59,8 @@ def test_a_model_sees_batches_and_its_boxes_are_in_frame_pixels(clip, tmp_path):
         assert one.bbox_xyxy == pytest.approx((64, 48, 128, 96)) and one.score == pytest.approx(index / 100)
         assert (one.label, one.label_id, one.attributes) == ("thing", 1, [])
     counters = stage_of(stats, "torch")["counters"]
-    assert counters == {"frames_analysed": 60, "detections": 59, "frames_not_analysed": 0, "calls": 4, "parts_analysed": 0}
+    found = {name: count for name, count in counters.items() if count}
+    assert found == {"frames_analysed": 60, "detections": 59, "calls": 4}
     frames = [json.loads(line) for line in out.read_text().splitlines()]
     assert sum(len(line.get("detections", [])) for line in frames) == 59
 

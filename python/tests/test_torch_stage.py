@@ -198,3 +198,41 @@ def test_ssd_from_video_to_boxes(ssd, footage, tmp_path, capsys):
         assert [box["label"] for box in boxes] == [made.LABELS[label] for label in labels]
         assert np.allclose(np.reshape([box["box"] for box in boxes], (-1, 4)), edges, atol=1e-3)
         assert np.allclose([box["score"] for box in boxes], scores, atol=1e-3)
+
+
+def test_calls_that_are_filled_up_have_one_shape_and_the_same_results(clip):
+    shapes = []
+
+    class Pair(Classifier):
+        def forward(self, pictures):
+            shapes.append(tuple(pictures.shape))
+            logits = super().forward(pictures)
+            return {"logits": logits, "maps": [pictures[:, :1], pictures[:, 1:]]}
+
+    def decode(outputs, batch):
+        assert len(batch.data) == len(batch) == len(outputs["logits"]) == len(outputs["maps"][1])
+        return [[fr.Detection((0, 0, 8, 8), float(row.softmax(0).max()))] for row in outputs["logits"]]
+
+    plain = run(clip, Pair(), postprocess=decode)
+    assert [shape[0] for shape in shapes] == [16, 4]
+    shapes.clear()
+    padded = run(clip, Pair(), batch="16 pad=yes", postprocess=decode)
+    assert [shape[0] for shape in shapes] == [16, 16]
+    assert [[one.score for one in found] for found in padded] == [[one.score for one in found] for found in plain] and len(plain) == 20
+
+
+def test_padding_is_cut_off_outputs_of_every_form():
+    from collections import OrderedDict, namedtuple
+
+    from framerail.postprocess import without_padding
+
+    rows, one = torch.arange(8).reshape(4, 2), {"boxes": torch.zeros(4, 4), "scores": torch.zeros(4)}
+    Named = namedtuple("Named", "logits state")
+    cut = without_padding(Named(rows, "kept"), 4, 3)
+    assert isinstance(cut, Named) and torch.equal(cut.logits, rows[:3]) and cut.state == "kept"
+    cut = without_padding(OrderedDict(a=rows, b=[rows, rows[:1]]), 4, 3)
+    assert isinstance(cut, OrderedDict) and len(cut["a"]) == 3 and [len(part) for part in cut["b"]] == [3, 1]
+    empty = {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0)}
+    assert without_padding([one, one, empty, one], 4, 2) == [one, one], "one entry for each picture"
+    assert without_padding((rows, [one, empty, empty, empty]), 4, 1)[1] == [one]
+    assert [len(part) for part in without_padding([rows] * 4, 4, 3)] == [3] * 4, "as many outputs as pictures"

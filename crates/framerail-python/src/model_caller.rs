@@ -30,6 +30,7 @@ use crate::{
 
 /// One call of the model.
 pub struct Job {
+    /// A picture for each item; behind them perhaps some that fill the call up.
     pub memory: Arc<Memory>,
     pub mappings: Vec<ModelMapping>,
     pub items: Vec<PipelineItem>,
@@ -87,7 +88,8 @@ impl Caller {
 
     fn submit(&self, py: Python<'_>, job: Job) -> PyResult<Py<PyAny>> {
         let frames = job.items.iter().map(|item| FrameItem::new(py, item)).collect::<PyResult<Vec<_>>>()?;
-        let mappings: Vec<_> = job.mappings.iter().map(mapping).collect();
+        // Those of frames that fill the call up belong to nobody.
+        let mappings: Vec<_> = job.mappings.iter().take(frames.len()).map(mapping).collect();
         let areas: Vec<_> = job.areas.iter().map(|area| area.as_ref().map(edges)).collect();
         Ok(self.runner.bind(py).call_method1("submit", (Tensor::of(job.memory), PyList::new(py, frames)?, mappings, areas))?.unbind())
     }

@@ -39,6 +39,7 @@ pub struct ModelPlan {
     raised: Raised,
     choice: DeviceChoice,
     batch: usize,
+    is_padded: bool,
     every: usize,
     max_wait: Option<Duration>,
     input: Option<ModelInput>,
@@ -61,6 +62,7 @@ impl ModelPlan {
             raised: Arc::clone(raised),
             choice: DeviceChoice::of(options)?.unwrap_or(device),
             batch: options.count("batch"),
+            is_padded: options.switch("pad"),
             every: options.count("every"),
             max_wait: options.optional_time("max_wait"),
             input: None,
@@ -129,12 +131,13 @@ impl StagePlan for ModelPlan {
         let (Some(runner), Some(input)) = (self.runner, self.input) else {
             return Err(StageError::new(ErrorKind::Internal, "the model is not there; link first"));
         };
-        let Self { name, raised, batch, every, depth, .. } = *self;
+        let Self { name, raised, batch, is_padded, every, depth, .. } = *self;
         let caller = Caller { runner, raised, depth };
         let stage = ModelStage {
             name: name.into(),
             input,
             batch,
+            is_padded,
             every: every as u64,
             seen: HashMap::new(),
             under_way: VecDeque::new(),
@@ -154,6 +157,7 @@ struct Counters {
     detections: Counter,
     failed: Counter,
     calls: Counter,
+    empty: Counter,
 }
 
 /// Items of one batch, with what was looked at in each call.
@@ -166,6 +170,8 @@ struct ModelStage {
     name: Arc<str>,
     input: ModelInput,
     batch: usize,
+    /// Whether each call has that many frames.
+    is_padded: bool,
     every: u64,
     /// Frames of each stream so far; only kept when frames are skipped.
     seen: HashMap<StreamId, u64>,
@@ -185,6 +191,7 @@ impl Stage for ModelStage {
             detections: context.counter("detections"),
             failed: context.counter("frames_not_analysed"),
             calls: context.counter("calls"),
+            empty: context.counter("places_empty"),
         });
         let caller = self.caller.take().ok_or_else(ended)?;
         self.thread = Some(CallerThread::start(caller)?);
@@ -263,8 +270,12 @@ impl ModelStage {
 
     /// Puts frames, or parts of them, to work.
     fn submit(&mut self, batch: &mut UnderWay, looks: Vec<Look>) -> Result<(), StageError> {
-        let views: Vec<View<'_>> = looks.iter().filter_map(|look| view_of(&batch.items, *look)).collect();
+        let mut views: Vec<View<'_>> = looks.iter().filter_map(|look| view_of(&batch.items, *look)).collect();
         let areas = views.iter().map(|view| view.area).collect();
+        let empty = if self.is_padded { self.batch.saturating_sub(views.len()) } else { 0 };
+        if let Some(last) = views.last().copied() {
+            views.extend(std::iter::repeat_n(last, empty));
+        }
         let made = match self.input.convert(&views) {
             Ok(made) => made,
             Err(InputError::Cuda(error)) => return Err(StageError::new(ErrorKind::Resource, error)),
@@ -274,6 +285,7 @@ impl ModelStage {
         self.thread.as_ref().ok_or_else(ended)?.submit(Job { memory: made.memory, mappings: made.mappings, items, areas })?;
         if let Some(counters) = &self.counters {
             counters.calls.add(1);
+            counters.empty.add(empty as u64);
             let parts = looks.iter().filter(|look| look.part.is_some()).count() as u64;
             counters.parts.add(parts);
             counters.analysed.add(looks.len() as u64 - parts);

@@ -46,6 +46,10 @@ fn torch() -> StageSpec {
         .option(OptionSpec::integer("batch", 1..=256).default(8).unit("frames").help("frames in one call of the model"))
         .option(OptionSpec::time("max_wait").help("longest wait for a batch to fill, such as 20ms, for live sources; none otherwise"))
         .option(OptionSpec::integer("every", 1..=1000).default(1).unit("frames").help("look at every Nth frame; `hold` fills in between"))
+        .option(OptionSpec::switch("pad").default("no").help(
+            "whether a call with fewer frames than `batch`, such as a file's last, is filled up with its last frame again, so that the model \
+             sees one shape only (torch.compile, cudnn.benchmark); what comes of them is cut off",
+        ))
         .option(DeviceChoice::option("where the model runs; otherwise where it lies when that is a card, else where the frames are"))
 }
 
