@@ -19,6 +19,9 @@ use crate::{
     size::InputSize,
 };
 
+/// Axes of a picture: its rows, columns and channels.
+pub(crate) const PICTURE_AXES: usize = 3;
+
 /// A card with its model file, checked.
 pub(crate) struct Model {
     pub(crate) card: ModelCard,
@@ -32,6 +35,8 @@ pub(crate) struct Model {
     pub(crate) more: MoreInputs,
     file: OnnxFile,
     input_name: String,
+    /// Whether the picture's input has an axis for the batch; without, a run takes one picture.
+    has_batch: bool,
     /// The batch size that an unprepared model insists on.
     declared_batch: Option<usize>,
 }
@@ -48,7 +53,7 @@ impl Model {
         let more = MoreInputs::new(&card.input, &others, file.optional_inputs()).map_err(mismatch)?;
         card.output.expected(&card).iter().try_for_each(|expected| expected.check(file.outputs())).map_err(mismatch)?;
         let prepare = prepare.unwrap_or(card.prepare);
-        let declared_batch = input.dims.as_ref().and_then(|dims| fixed(dims.first()));
+        let declared_batch = input.dims.as_ref().filter(|dims| dims.len() > PICTURE_AXES).and_then(|dims| fixed(dims.first()));
         Ok(Self {
             labels: card.label_list(),
             name: Arc::from(card.name.as_str()),
@@ -56,6 +61,7 @@ impl Model {
             input_element,
             more,
             input_name: input.name.clone(),
+            has_batch: input.dims.as_ref().is_none_or(|dims| dims.len() > PICTURE_AXES),
             declared_batch: if prepare { None } else { declared_batch },
             card,
             file,
@@ -72,30 +78,32 @@ impl Model {
             (_, Some(input)) if asked > 1 => {
                 refused(format!("input '{input}' of this model holds the values of one picture; give 1, or export it with an open batch"))
             }
+            _ if asked > 1 && !self.has_batch => refused("this model takes one picture, without an axis for a batch; give 1".into()),
             _ => Ok(asked),
         }
     }
 
-    /// The input's shape for a size. The batch axis is fixed for a batch of one, which is faster, and open for more.
+    /// The input's shape for a size. The batch axis, where there is one, is fixed for a batch of one, which is faster, and open for more.
     pub(crate) fn shape(&self, size: InputSize, batch: usize) -> InputShape {
         let (width, height) = (Some(u64::from(size.width)), Some(u64::from(size.height)));
         let channels = Some(self.card.input.channel_order().channels() as u64);
         let first = if batch == 1 { Some(1) } else { None };
-        let dims = match self.card.input.layout {
-            TensorLayout::Tchw => vec![first, channels, height, width],
-            TensorLayout::Thwc => vec![first, height, width, channels],
+        let picture = match self.card.input.layout {
+            TensorLayout::Tchw => [channels, height, width],
+            TensorLayout::Thwc => [height, width, channels],
         };
+        let dims = self.has_batch.then_some(first).into_iter().chain(picture).collect();
         InputShape { name: self.input_name.clone(), dims }
     }
 
     /// The picture's shape, and behind it those of the other inputs for it.
     fn with_more(&self, shape: &InputShape) -> Vec<InputShape> {
         let sides = match (self.card.input.layout, shape.dims.as_slice()) {
-            (TensorLayout::Tchw, [_, _, height, width]) | (TensorLayout::Thwc, [_, height, width, _]) => [*width, *height],
+            (TensorLayout::Tchw, [.., height, width]) | (TensorLayout::Thwc, [.., height, width, _]) => [*width, *height],
             _ => [None; 2],
         };
         let [width, height] = sides.map(|side| side.and_then(|side| u32::try_from(side).ok()).unwrap_or(1));
-        let batch = shape.dims.first().copied().flatten();
+        let batch = if self.has_batch { shape.dims.first().copied().flatten() } else { Some(1) };
         std::iter::once(shape.clone()).chain(self.more.shapes(InputSize { width, height }, batch)).collect()
     }
 
@@ -190,13 +198,13 @@ fn image_input<'a>(card: &ModelCard, file: &'a OnnxFile) -> Result<&'a Declared,
     let Some(dims) = &input.dims else { return Ok(input) };
     let channels = card.input.channel_order().channels();
     let (axis, layout) = match card.input.layout {
-        TensorLayout::Tchw => (1, "batch, channels, rows, columns"),
-        TensorLayout::Thwc => (3, "batch, rows, columns, channels"),
+        TensorLayout::Tchw => (0, "batch, channels, rows, columns"),
+        TensorLayout::Thwc => (2, "batch, rows, columns, channels"),
     };
-    if dims.len() != 4 {
-        return Err(format!("input {input} has {} axes; the card describes 4: {layout}", dims.len()));
-    }
-    match fixed(dims.get(axis)) {
+    let before = dims.len().checked_sub(PICTURE_AXES).filter(|before| *before <= 1);
+    let before =
+        before.ok_or_else(|| format!("input {input} has {} axes; the card describes 4 ({layout}), or 3 without the batch", dims.len()))?;
+    match fixed(dims.get(before + axis)) {
         Some(declared) if declared != channels => {
             Err(format!("input {input} has {declared} channels; the card describes {channels}: {layout}"))
         }

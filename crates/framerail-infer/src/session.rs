@@ -12,6 +12,7 @@ use crate::{
     InferError,
     decode::Tensors,
     element::{Element, Elements},
+    model::PICTURE_AXES,
     more_inputs::FilledInput,
     onnx::InputShape,
     outputs::HostOutputs,
@@ -70,7 +71,7 @@ impl SharedSession {
 impl ModelSession {
     /// Loads a model from its bytes.
     ///
-    /// `shape` names the image input and its axes, the batch's first; `batch` frames fit in a run, and the input buffer is made for them.
+    /// `shape` names the image input and its axes, the batch's first where it has one; `batch` frames fit in a run, and the input buffer is made for them.
     /// `model` is its name for messages.
     ///
     /// # Errors
@@ -85,7 +86,7 @@ impl ModelSession {
     ) -> Result<Self, InferError> {
         let refused = |reason: String| InferError::Run { model: model.to_owned(), reason };
         let session = build(runtime, bytes, options).map_err(|error| refused(one_line(&error)))?;
-        let mut sides = shape.dims.iter().skip(1).map(|dim| dim.unwrap_or(0) as usize);
+        let mut sides = picture_dims(&shape).iter().map(|dim| dim.unwrap_or(0) as usize);
         let item_elements = sides.try_fold(1_usize, |product, side| product.checked_mul(side));
         let elements = item_elements.and_then(|item| item.checked_mul(batch));
         let (Some(item_elements), Some(_)) = (item_elements, elements) else { return Err(refused("its input is too large".into())) };
@@ -139,8 +140,10 @@ impl ModelSession {
         if items > shared.batch {
             return Err(failed(format!("{items} frames do not fit in a batch of {}", shared.batch)));
         }
-        let sides = shared.shape.dims.iter().skip(1).map(|dim| dim.unwrap_or(0) as i64);
-        let dims: Vec<i64> = std::iter::once(items as i64).chain(sides).collect();
+        let picture = picture_dims(&shared.shape);
+        let has_batch = picture.len() < shared.shape.dims.len();
+        let sides = picture.iter().map(|dim| dim.unwrap_or(0) as i64);
+        let dims: Vec<i64> = has_batch.then_some(items as i64).into_iter().chain(sides).collect();
         let picture = self.input.input(&dims).map(|input| (shared.shape.name.as_str(), input));
         let more = more.iter().map(|input| Ok((input.name.as_str(), input.elements.input(&input.dims)?)));
         let inputs = std::iter::once(picture).chain(more).collect::<ort::Result<Vec<_>>>().map_err(|error| failed(one_line(&error)))?;
@@ -148,6 +151,12 @@ impl ModelSession {
         let outputs = session.run(inputs).map_err(|error| failed(one_line(&error)))?;
         read(&HostOutputs::new(&outputs).map_err(failed)?.tensors()).map_err(failed)
     }
+}
+
+/// The axes of one picture: the last ones.
+fn picture_dims(shape: &InputShape) -> &[Option<u64>] {
+    let first = shape.dims.len().saturating_sub(PICTURE_AXES);
+    shape.dims.get(first..).unwrap_or_default()
 }
 
 fn build(runtime: &Runtime, bytes: &[u8], options: &SessionOptions) -> ort::Result<Session> {

@@ -131,8 +131,10 @@ fn weights_in_a_second_file_are_refused() {
 
 #[test]
 fn wrong_inputs_are_named() {
-    let cases: [(&[i64], &[&str]); 3] = [
-        (&[1, 3, 32], &["does not fit its card", "'image' float32[1,3,32]", "3 axes", "batch, channels, rows, columns"]),
+    let cases: [(&[i64], &[&str]); 5] = [
+        (&[3, 32], &["does not fit its card", "'image' float32[3,32]", "2 axes", "batch, channels, rows, columns"]),
+        (&[1, 1, 3, 32, 32], &["5 axes; the card describes 4", "or 3 without the batch"]),
+        (&[32, 32, 3], &["has 32 channels"]),
         (&[1, 1, 32, 32], &["has 1 channels; the card describes 3"]),
         (&[1, 32, 32, 3], &["has 32 channels"]),
     ];

@@ -4,9 +4,9 @@ mod common;
 
 use std::fs;
 
-use common::{constant_model, options, rgb_frame};
+use common::{FLOAT, INT32, INT64, cast, constant_model, float_tensor, graph, int, ints, node, options, placed, rgb_frame, value_info};
 use framerail_core::{BBox, Detection};
-use framerail_infer::Detector;
+use framerail_infer::{Detector, DetectorOptions};
 use tempfile::TempDir;
 
 const HEAD: &str = "name = \"t\"\nfile = \"m.onnx\"\nlicence = \"MIT\"\n";
@@ -73,6 +73,38 @@ fn finished_boxes_are_not_suppressed_again() {
     let found = detect(&constant_model(&[1, 3, 32, 32], &[("out", &[1, 3, 6], &rows)]), &card, (64, 64));
     assert_eq!(found.iter().map(|d| (d.label.id, &*d.label.name, d.score)).collect::<Vec<_>>(), [(2, "2", 0.95), (2, "2", 0.9)]);
     assert_box(&found[0], [16.0, 16.0, 32.0, 32.0]);
+}
+
+#[test]
+fn a_model_for_one_picture_has_no_batch() {
+    // torchvision's detectors: no batch in or out. Here with the means of the picture's channels as scores.
+    let card = format!(
+        "{HEAD}labels = [\"red\", \"green\", \"blue\"]\n[input]\nwidth = 8\nheight = 4\nscale = 0.00392156862745098\n\
+         [output.boxes]\nboxes = \"boxes\"\nscores = \"scores\"\nlabels = \"labels\"\ncount = \"count\"\nsuppressed = true\n"
+    );
+    let nodes = [
+        node("ReduceMean", &["image"], "scores", &[ints("axes", &[1, 2]), int("keepdims", 0)]),
+        node("Identity", &["places"], "boxes", &[]),
+        cast("numbers", "labels", INT64),
+        cast("all", "count", INT32),
+    ];
+    let weights = [
+        float_tensor("places", &[3, 4], &[0.0, 0.0, 2.0, 2.0, 2.0, 0.0, 4.0, 2.0, 4.0, 0.0, 6.0, 2.0]),
+        float_tensor("numbers", &[3], &[0.0, 1.0, 2.0]),
+        float_tensor("all", &[1, 1], &[3.0]),
+    ];
+    let outputs = [("boxes", FLOAT, &[-1, 4][..]), ("scores", FLOAT, &[-1]), ("labels", INT64, &[-1]), ("count", INT32, &[1, 1])];
+    let outputs = outputs.map(|(name, elem_type, dims)| value_info(name, elem_type, dims));
+    let model = graph(&nodes, &weights, &[value_info("image", FLOAT, &[3, -1, -1])], &outputs);
+    let (_folder, options) = placed(&model, &card);
+    let frame = rgb_frame(16, 4, &[255, 0, 128].repeat(64));
+    let other = rgb_frame(16, 4, &[0, 255, 0].repeat(64));
+    let found = Detector::load(&options).expect("sound model and card").detect(&[&frame, &other]).expect("runs");
+    let names = |found: &[Detection]| found.iter().map(|found| found.label.name.to_string()).collect::<Vec<_>>();
+    assert_eq!((names(&found[0]), names(&found[1])), (vec!["red".into(), "blue".into()], vec!["green".into()]));
+    assert_box(&found[0][1], [8.0, 0.0, 12.0, 2.0]);
+    let told = Detector::load(&DetectorOptions { batch: 2, ..options }).err().expect("refused").to_string();
+    assert!(told.starts_with("batch=2: this model takes one picture"), "{told}");
 }
 
 #[test]

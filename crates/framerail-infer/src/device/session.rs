@@ -10,7 +10,10 @@ use super::{
     CudaOptions, Provider,
     libraries::{self, MissingLibraries},
 };
-use crate::{InferError, SearchPath, binding, element::Element, onnx::InputShape, runtime::Runtime, session::one_line, shared::Shared};
+use crate::{
+    InferError, SearchPath, binding, element::Element, model::PICTURE_AXES, onnx::InputShape, runtime::Runtime, session::one_line,
+    shared::Shared,
+};
 
 /// An output as the session declares it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +76,7 @@ impl<'a> Recipe<'a> {
         let missing = libraries::preload(self.search);
         let (session, runs_partly_on_cpu) = self.build(bytes, &missing)?;
         let input_dims: Vec<i64> = shape.dims.iter().map(|dim| dim.map_or(1, |dim| dim as i64)).collect();
-        let batch = input_dims.first().copied().unwrap_or(1);
+        let batch = if input_dims.len() > PICTURE_AXES { input_dims.first().copied() } else { None };
         let outputs = session.outputs().iter().map(|outlet| Declared {
             name: outlet.name().to_owned(),
             element: outlet.dtype().tensor_type().and_then(Element::of),
@@ -168,10 +171,10 @@ impl<'a> Recipe<'a> {
     }
 }
 
-/// An output's shape, whose first axis is the batch's where the model leaves it open; `None` when another one is open too.
-fn known_dims(dims: &[i64], batch: i64) -> Option<Vec<i64>> {
+/// An output's shape, whose first axis is the batch's where the model leaves it open and has a batch; `None` when any other is open.
+fn known_dims(dims: &[i64], batch: Option<i64>) -> Option<Vec<i64>> {
     let (first, rest) = dims.split_first()?;
-    let first = if *first > 0 { *first } else { batch };
+    let first = if *first > 0 { *first } else { batch? };
     rest.iter().all(|dim| *dim > 0).then(|| std::iter::once(first).chain(rest.iter().copied()).collect())
 }
 
@@ -181,9 +184,10 @@ mod tests {
 
     #[test]
     fn an_open_batch_is_that_of_the_input() {
-        assert_eq!(known_dims(&[-1, 8732, 4], 32), Some(vec![32, 8732, 4]));
-        assert_eq!(known_dims(&[1, 8732, 4], 32), Some(vec![1, 8732, 4]));
-        assert_eq!(known_dims(&[32, -1, 4], 32), None);
-        assert_eq!(known_dims(&[], 32), None);
+        assert_eq!(known_dims(&[-1, 8732, 4], Some(32)), Some(vec![32, 8732, 4]));
+        assert_eq!(known_dims(&[1, 8732, 4], Some(32)), Some(vec![1, 8732, 4]));
+        assert_eq!(known_dims(&[32, -1, 4], Some(32)), None);
+        assert_eq!(known_dims(&[], Some(32)), None);
+        assert_eq!(known_dims(&[-1, 4], None), None, "of a model for one picture");
     }
 }

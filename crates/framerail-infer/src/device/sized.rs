@@ -63,8 +63,8 @@ pub(super) struct Queued {
 impl SizedModel {
     pub(super) fn new(shared: &Shared, size: InputSize, memory: &DeviceMemory) -> Result<Self, InferError> {
         let mut shape = shared.model.shape(size, shared.batch);
-        if let Some(first) = shape.dims.first_mut() {
-            // Always whole batches: kernels are chosen and buffers are bound once.
+        // Always whole batches: kernels are chosen and buffers are bound once.
+        if let [first @ None, ..] = shape.dims.as_mut_slice() {
             *first = Some(shared.batch as u64);
         }
         let (session, decoder) = load(shared, size, &shape, memory)?;
