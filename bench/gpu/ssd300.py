@@ -1,5 +1,7 @@
 """SSD300 with random weights from a fixed seed: the same model for every workflow. Shared by the scripts here."""
 
+from collections.abc import Callable
+
 import torch
 import torchvision
 
@@ -52,3 +54,27 @@ def default_boxes(model: torch.nn.Module, device: str) -> torch.Tensor:
         images = torch.zeros(1, 3, SIZE, SIZE, device=device)
         maps = list(model.backbone(images).values())
         return model.anchor_generator(ImageList(images, [(SIZE, SIZE)]), maps)[0]
+
+
+def survivors(model: torch.nn.Module, device: str) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]:
+    """What makes boxes of a batch's outputs: threshold first, then boxes and NMS for what is left, all on the device.
+
+    Gives boxes in pixels of the input (K, 4), scores, labels and the pictures they are of (K), by falling score, in host memory.
+    """
+    anchors, coder = default_boxes(model, device), model.box_coder
+
+    def work(regression: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        scores = logits.float().softmax(-1)[..., 1:]
+        image, anchor, label = (scores > CONFIDENCE).nonzero(as_tuple=True)
+        kept_scores = scores[image, anchor, label]
+        boxes = coder.decode_single(regression[image, anchor].float(), anchors[anchor])
+        # One NMS for the whole batch: boxes of different images or labels never meet.
+        kept = torchvision.ops.batched_nms(boxes, kept_scores, image * scores.shape[-1] + label, IOU)
+        # All crosses in one copy, and is counted out here: on the device each picture would be waited for.
+        rows = torch.cat([boxes, kept_scores[:, None], label[:, None] + 1, image[:, None]], dim=1)[kept].cpu()
+        images = rows[:, 6].long()
+        if len(rows) and images.bincount().max() > MAX_DETECTIONS:
+            rows = torch.cat([rows[images == i][:MAX_DETECTIONS] for i in images.unique()])
+        return rows[:, :4], rows[:, 4], rows[:, 5].long(), rows[:, 6].long()
+
+    return work

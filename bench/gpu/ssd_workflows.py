@@ -17,9 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torchvision
 from peers import device_memory, report
-from ssd300 import CONFIDENCE, IOU, MAX_DETECTIONS, SIZE, BackboneAndHead, default_boxes, detector
+from ssd300 import SIZE, BackboneAndHead, detector, survivors
 
 BATCH = 32
 MEAN = (0.48235, 0.45882, 0.40784)
@@ -48,39 +47,27 @@ def typical(clip: str) -> Callable[[int | None], tuple[int, int]]:
     return work
 
 
-def suppressed(model, anchors, regression, logits) -> int:
-    """Threshold first, then boxes and NMS for what is left, all on the device. Returns how many boxes reached the host."""
-    scores = logits.float().softmax(-1)[..., 1:]
-    image, anchor, label = (scores > CONFIDENCE).nonzero(as_tuple=True)
-    if image.numel() == 0:
-        return 0
-    kept_scores = scores[image, anchor, label]
-    boxes = model.box_coder.decode_single(regression[image, anchor].float(), anchors[anchor])
-    # One NMS for the whole batch: boxes of different images or labels never meet.
-    kept = torchvision.ops.batched_nms(boxes, kept_scores, image * scores.shape[-1] + label, IOU)
-    kept = torch.cat([kept[image[kept] == i][:MAX_DETECTIONS] for i in image.unique()])
-    boxes[kept].cpu(), kept_scores[kept].cpu(), label[kept].cpu(), image[kept].cpu()
-    return kept.numel()
-
-
-def optimised(clip: str) -> Callable[[int | None], tuple[int, int]]:
-    """As `typical`."""
+def optimised(clip: str) -> Callable[..., tuple[int, int]]:
+    """As `typical`; `keep` is called with each batch's first frame and what `survivors` gave."""
     from torchcodec.decoders import VideoDecoder
 
     model = detector().cuda()
-    anchors = default_boxes(model, "cuda")
+    boxes_of = survivors(model, "cuda")
     network = BackboneAndHead(model).half().to(memory_format=torch.channels_last)
     mean = torch.tensor(MEAN, device="cuda", dtype=torch.float16).view(1, 3, 1, 1) * 255
 
     @torch.no_grad()
-    def work(most: int | None) -> tuple[int, int]:
+    def work(most: int | None, keep: Callable | None = None) -> tuple[int, int]:
         decoder = VideoDecoder(clip, device="cuda:0", seek_mode="approximate")
         length, frames, boxes = min(len(decoder), most or len(decoder)), 0, 0
         for first in range(0, length, BATCH):
             pictures = decoder.get_frames_in_range(first, min(first + BATCH, length)).data
             images = torch.nn.functional.interpolate(pictures.half(), (SIZE, SIZE), mode="bilinear").sub_(mean)
             regression, logits = network(images.to(memory_format=torch.channels_last))
-            boxes += suppressed(model, anchors, regression, logits)
+            found = boxes_of(regression, logits)
+            if keep is not None:
+                keep(first, found)
+            boxes += len(found[0])
             frames += pictures.shape[0]
         return frames, boxes
 
