@@ -3,7 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use framerail::pipeline::{Description, DeviceChoice, GraphPicture, Plan, PlannedGraph, RunOptions, RunOutcome, RunStats, check};
+use framerail::pipeline::{
+    Description, DeviceChoice, GraphPicture, Plan, PlannedGraph, RunOptions, RunOutcome, RunStats, ServeDescription, check,
+};
 
 use crate::{
     exit::{Failure, USAGE},
@@ -83,13 +85,14 @@ pub fn link(description: &Description, args: &RunArgs) -> Result<Plan, Failure> 
     Ok(plan)
 }
 
-/// Runs a linked pipeline to its end, or until a signal ends it. What went wrong stands in the outcome.
+/// Runs a linked pipeline to its end, or until a signal ends it; `serve` is what its file says of watching it. What went wrong
+/// stands in the outcome.
 ///
 /// # Errors
 /// When it cannot start.
-pub fn run(planned: PlannedGraph, args: &RunArgs, progress: Progress) -> Result<RunOutcome, Failure> {
+pub fn run(planned: PlannedGraph, args: &RunArgs, serve: Option<&ServeDescription>, progress: Progress) -> Result<RunOutcome, Failure> {
     let (mut planned, mut progress) = (planned, progress);
-    let watch = Watch::prepare(&args.watch, &mut planned)?;
+    let watch = Watch::prepare(&args.watch, serve, &mut planned)?;
     let handle = planned.graph.start(args.options())?;
     let watched = watch.map(|watch| watch.serve(handle.switch())).transpose()?;
     let guard = interrupt::Guard::new(handle.switch());

@@ -1,13 +1,9 @@
 //! `--serve`: a run watched over HTTP while it goes on.
 
 use clap::Args;
-use framerail::pipeline::{PlannedGraph, RunSwitch};
+use framerail::pipeline::{PlannedGraph, RunSwitch, ServeDescription};
 
 use crate::exit::Failure;
-
-/// Variable whose value is the token where `--serve-token` is not given; arguments can be seen by other users.
-#[cfg(feature = "serve")]
-const TOKEN_VARIABLE: &str = "FRAMERAIL_SERVE_TOKEN";
 
 /// Options of watching a run.
 #[derive(Args, Clone, Debug, Default)]
@@ -15,14 +11,17 @@ pub struct WatchArgs {
     /// Serve a page with live pictures, rates and settings, and statistics for programs, while it runs; port 0 takes a free one
     #[arg(long = "serve", value_name = "ADDRESS:PORT", help_heading = "Watch")]
     address: Option<String>,
+    /// Do not serve, though the pipeline's file says so
+    #[arg(long = "no-serve", conflicts_with_all = ["address", "token", "hosts", "view"], help_heading = "Watch")]
+    is_off: bool,
     /// What clients must know; needed for any address but loopback [env: FRAMERAIL_SERVE_TOKEN]
-    #[arg(long = "serve-token", value_name = "TOKEN", requires = "address", help_heading = "Watch")]
+    #[arg(long = "serve-token", value_name = "TOKEN", help_heading = "Watch")]
     token: Option<String>,
     /// A further name that the server may be asked by, such as a proxy's; may be given several times
-    #[arg(long = "serve-host", value_name = "NAME", requires = "address", help_heading = "Watch")]
+    #[arg(long = "serve-host", value_name = "NAME", help_heading = "Watch")]
     hosts: Vec<String>,
     /// Show frames as this stage gives them [default: the last one before the end]
-    #[arg(long = "serve-view", value_name = "STAGE", requires = "address", help_heading = "Watch")]
+    #[arg(long = "serve-view", value_name = "STAGE", help_heading = "Watch")]
     view: Option<String>,
 }
 
@@ -31,41 +30,30 @@ pub use with_server::Watch;
 
 #[cfg(feature = "serve")]
 mod with_server {
-    use framerail_serve::{BoundServer, Content, PictureOptions, PictureThread, Pictures, ServeError, ServeOptions, Server, View};
+    use framerail_serve::{ServeError, WatchOptions, Watched};
 
-    use super::{Failure, PlannedGraph, RunSwitch, TOKEN_VARIABLE, WatchArgs};
+    use super::{Failure, PlannedGraph, RunSwitch, ServeDescription, WatchArgs};
     use crate::{exit::code_of, terminal};
 
-    /// An address that is taken, and pictures that are not asked for yet.
-    pub struct Watch {
-        server: BoundServer,
-        pictures: Pictures,
-        thread: PictureThread,
-        view: String,
-    }
+    /// A run that is about to be watched.
+    pub struct Watch(framerail_serve::Watch);
 
-    /// A run that is watched.
-    pub struct Watched {
-        server: Server,
-        /// Goes after the server, which asks it.
-        _pictures: PictureThread,
+    fn failed(error: ServeError) -> Failure {
+        Failure::new(code_of(error.kind()), format_args!("serve: {error}"))
     }
 
     impl Watch {
-        /// Takes the address, and looks where pictures come from; nothing where nobody wants to watch.
+        /// Takes the address; nothing where nobody wants to watch.
         ///
         /// # Errors
         /// `USAGE` for a wrong address, token or stage; `RESOURCE` for an address that is in use.
-        pub fn prepare(args: &WatchArgs, planned: &mut PlannedGraph) -> Result<Option<Self>, Failure> {
-            let Some(address) = args.address.clone() else { return Ok(None) };
-            let failed = |error: ServeError| Failure::new(code_of(error.kind()), format_args!("--serve: {error}"));
-            let token = args.token.clone().or_else(|| std::env::var(TOKEN_VARIABLE).ok());
-            let server = BoundServer::bind(&ServeOptions { address, token, hosts: args.hosts.clone() }).map_err(failed)?;
-            let view = View::find(planned, args.view.as_deref()).map_err(failed)?;
-            let options = PictureOptions { overlay: !view.is_drawn, ..PictureOptions::default() };
-            let (pictures, thread) = Pictures::start(options).map_err(failed)?;
-            view.attach(planned, &pictures);
-            Ok(Some(Self { server, pictures, thread, view: view.stage }))
+        pub fn prepare(args: &WatchArgs, file: Option<&ServeDescription>, planned: &mut PlannedGraph) -> Result<Option<Self>, Failure> {
+            if args.is_off {
+                return Ok(None);
+            }
+            let WatchArgs { address, token, hosts, view, .. } = args.clone();
+            let watch = framerail_serve::Watch::prepare(WatchOptions { address, token, hosts, view }, file, planned);
+            Ok(watch.map_err(failed)?.map(Self))
         }
 
         /// Serves a run that has begun, and says where.
@@ -73,19 +61,10 @@ mod with_server {
         /// # Errors
         /// `RESOURCE` when there are no threads left.
         pub fn serve(self, run: RunSwitch) -> Result<Watched, Failure> {
-            let content = Content::Run { run, view: Some(self.view), title: "framerail".to_owned() };
-            let server = self.server.serve(content, &self.pictures);
-            let server = server.map_err(|error| Failure::new(code_of(error.kind()), format_args!("--serve: {error}")))?;
+            let watched = self.0.serve(run).map_err(failed)?;
             // Said even when all else is quiet: with port 0 nobody could know.
-            terminal::line(&format!("watch it at http://{}/", server.address()));
-            Ok(Watched { server, _pictures: self.thread })
-        }
-    }
-
-    impl Watched {
-        /// Tells those who watch how it ended, and closes.
-        pub fn close(self) {
-            self.server.close();
+            terminal::line(&format!("watch it at http://{}/", watched.address()));
+            Ok(watched)
         }
     }
 }
@@ -95,7 +74,7 @@ pub use without_server::Watch;
 
 #[cfg(not(feature = "serve"))]
 mod without_server {
-    use super::{Failure, PlannedGraph, RunSwitch, WatchArgs};
+    use super::{Failure, PlannedGraph, RunSwitch, ServeDescription, WatchArgs};
     use crate::exit::USAGE;
 
     /// Never there.
@@ -106,9 +85,16 @@ mod without_server {
     impl Watch {
         /// # Errors
         /// `USAGE` when someone wants to watch.
-        pub fn prepare(args: &WatchArgs, _: &mut PlannedGraph) -> Result<Option<Self>, Failure> {
-            let told = |_| Err(Failure::new(USAGE, "this build has no --serve; build with `--features serve`"));
-            args.address.as_ref().map_or(Ok(None), told)
+        pub fn prepare(args: &WatchArgs, file: Option<&ServeDescription>, _: &mut PlannedGraph) -> Result<Option<Self>, Failure> {
+            let WatchArgs { address, is_off, token, hosts, view } = args;
+            let is_asked = address.is_some() || token.is_some() || view.is_some() || !hosts.is_empty() || (file.is_some() && !is_off);
+            if is_asked {
+                return Err(Failure::new(
+                    USAGE,
+                    "this build cannot serve; build with `--features serve`, or leave `[serve]` out by --no-serve",
+                ));
+            }
+            Ok(None)
         }
 
         pub fn serve(self, _: RunSwitch) -> Result<Watched, Failure> {

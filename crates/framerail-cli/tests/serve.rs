@@ -34,7 +34,13 @@ fn an_address_that_cannot_be_had_is_one_line() {
         output.assert_code(code).assert_stderr_contains(words);
         assert_eq!(output.stderr.lines().count(), 1, "{output}");
     }
-    place.framerail().args(["run", &text, "--serve-view", "read"]).run().assert_code(2).assert_stderr_contains("--serve");
+    place.framerail().args(["run", &text, "--serve-view", "read"]).run().assert_code(2).assert_stderr_contains("no address to serve at");
+    place
+        .framerail()
+        .args(["run", &text, "--serve", "127.0.0.1:0", "--no-serve"])
+        .run()
+        .assert_code(2)
+        .assert_stderr_contains("--no-serve");
     assert!(place.names().is_empty(), "nothing was begun: {:?}", place.names());
 }
 
@@ -51,6 +57,25 @@ fn a_served_run_ends_as_ever() {
     running.wait_for_stderr(TOLD);
     running.signal("INT");
     running.wait().assert_code(130);
+}
+
+#[test]
+fn a_pipeline_file_says_where_and_the_command_may_say_otherwise() {
+    let place = Place::new();
+    let clip = ClipSpec::default().make();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = taken.local_addr().expect("bound").to_string();
+    let stages = format!("[[stage]]\nuse = 'read'\nargs = [\"{}\"]\n[[stage]]\nuse = 'null'\n", clip.path().display());
+    place.write("free.toml", &format!("[serve]\naddress = '127.0.0.1:0'\nview = 'read'\n{stages}"));
+    place.write("taken.toml", &format!("[serve]\naddress = '{port}'\n{stages}"));
+    let run = |arguments: &[&str]| place.framerail().arg("run").args(arguments).run();
+    run(&["free.toml"]).assert_success().assert_stderr_contains(TOLD);
+    run(&["free.toml", "--serve-view", "blur"]).assert_code(2).assert_stderr_contains("no stage `blur`");
+    run(&["taken.toml"]).assert_code(6).assert_stderr_contains("is in use");
+    run(&["taken.toml", "--serve", "127.0.0.1:0"]).assert_success().assert_stderr_contains(TOLD);
+    let quiet = run(&["taken.toml", "--no-serve"]);
+    quiet.assert_success();
+    assert!(!quiet.stderr.contains(TOLD), "{quiet}");
 }
 
 /// The browser's tests are as good as missing where there is none: said loudly, and a failure where that is not looked at.

@@ -160,6 +160,19 @@ impl PartialEq for Chain {
 
 impl Eq for Chain {}
 
+/// Where a run is to be watched over HTTP: `[serve]` of a file. Only told here; what runs the pipeline does it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServeDescription {
+    /// Address and port.
+    pub address: Value,
+    /// What clients must know.
+    pub token: Option<Value>,
+    /// Further names by which the server may be asked.
+    pub hosts: Vec<Value>,
+    /// The stage whose frames are shown.
+    pub view: Option<Value>,
+}
+
 /// A pipeline as its author wrote it. Equal when the pipelines are, whether written as text or TOML.
 ///
 /// [`fmt::Display`] gives its text, which [`Description::parse`] reads back to an equal one.
@@ -171,6 +184,8 @@ pub struct Description {
     pub description: Option<String>,
     /// Where its work is done unless a stage says otherwise, from a file.
     pub device: Option<DeviceChoice>,
+    /// Where its runs are watched unless the caller says otherwise, from a file.
+    pub serve: Option<ServeDescription>,
     /// Its stages.
     pub chain: Chain,
     /// Where it was written.
@@ -179,7 +194,8 @@ pub struct Description {
 
 impl PartialEq for Description {
     fn eq(&self, other: &Self) -> bool {
-        (&self.name, &self.description, &self.device, &self.chain) == (&other.name, &other.description, &other.device, &other.chain)
+        let parts = |one: &Self| (one.name.clone(), one.description.clone(), one.device, one.serve.clone());
+        parts(self) == parts(other) && self.chain == other.chain
     }
 }
 

@@ -5,6 +5,9 @@
 //! description = "Covers faces."    # optional
 //! device = "auto"                  # optional: auto, cpu, cuda or cuda:N; stages may say otherwise
 //!
+//! [serve]                          # optional: runs are watched over HTTP
+//! address = "127.0.0.1:8080"
+//!
 //! [[stage]]
 //! use = "read"                     # which stage
 //! args = ["in.mp4"]                # what stands without a key in a pipeline text
@@ -34,13 +37,14 @@ use toml::{
 
 use crate::{
     DeviceChoice, ErrorKind,
-    description::{Chain, Description, OptionDescription, Origin, Span, StageDescription, Value, is_option_key},
+    description::{Chain, Description, OptionDescription, Origin, ServeDescription, Span, StageDescription, Value, is_option_key},
     diagnostic::{Diagnostic, Diagnostics},
     nearest::nearest,
     value::join_list,
 };
 
-const TOP_KEYS: [&str; 4] = ["name", "description", "device", "stage"];
+const TOP_KEYS: [&str; 5] = ["name", "description", "device", "serve", "stage"];
+const SERVE_KEYS: [&str; 4] = ["address", "token", "hosts", "view"];
 
 impl Description {
     /// Reads a pipeline from a TOML file.
@@ -109,15 +113,44 @@ impl Reader<'_> {
                 "name" => description.name = self.string(key, value).map(|text| text.text),
                 "description" => description.description = self.string(key, value).map(|text| text.text),
                 "device" => description.device = self.device(key, value),
+                "serve" => description.serve = self.serve(key, value),
                 "stage" => description.chain = self.chain(value, "`stage` must be a list of tables; write `[[stage]]` above each"),
-                other => {
-                    let help = nearest(other, TOP_KEYS).map(|near| format!("did you mean `{near}`?"));
-                    let help = help.unwrap_or_else(|| "a pipeline file has `name`, `description`, `device` and `[[stage]]`".into());
-                    self.problem(key.span(), format!("a pipeline file has no key `{other}`"), Some(help));
-                }
+                _ => self.unknown(key, "a pipeline file", TOP_KEYS, "`name`, `description`, `device`, `[serve]` and `[[stage]]`"),
             }
         }
         description
+    }
+
+    fn unknown<const N: usize>(&mut self, key: &Spanned<DeString<'_>>, owner: &str, known: [&str; N], all: &str) {
+        let name = key.get_ref().as_ref();
+        let near = nearest(name, known).map(|near| format!("did you mean `{near}`?"));
+        let help = near.unwrap_or_else(|| format!("{owner} has {all}"));
+        self.problem(key.span(), format!("{owner} has no key `{name}`"), Some(help));
+    }
+
+    fn serve(&mut self, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -> Option<ServeDescription> {
+        let DeValue::Table(table) = value.get_ref() else {
+            self.problem(value.span(), "`serve` must be a table; write `[serve]` above its keys", None);
+            return None;
+        };
+        let mut serve = ServeDescription::default();
+        let mut address = None;
+        for (key, value) in in_order(table) {
+            match key.get_ref().as_ref() {
+                "address" => address = Some(self.string(key, value)),
+                "token" => serve.token = self.string(key, value),
+                "hosts" => serve.hosts = self.arguments(value),
+                "view" => serve.view = self.string(key, value),
+                _ => self.unknown(key, "`[serve]`", SERVE_KEYS, "`address`, `token`, `hosts` and `view`"),
+            }
+        }
+        let Some(address) = address else {
+            let help = "add an address and a port, such as `address = \"127.0.0.1:8080\"`".into();
+            self.problem(key.span(), "`[serve]` does not say where", Some(help));
+            return None;
+        };
+        serve.address = address?;
+        Some(serve)
     }
 
     fn device(&mut self, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -> Option<DeviceChoice> {
@@ -241,6 +274,9 @@ impl Description {
                 toml += &format!("{key} = {}\n", quoted(value));
             }
         }
+        if let Some(serve) = &self.serve {
+            toml += &serve_toml(serve);
+        }
         for stage in &self.chain.stages {
             let separator = if toml.is_empty() { "" } else { "\n" };
             toml += &format!("{separator}[[stage]]\n");
@@ -253,6 +289,17 @@ impl Description {
         }
         toml
     }
+}
+
+fn serve_toml(serve: &ServeDescription) -> String {
+    let hosts = serve.hosts.iter().map(|host| quoted(&host.text)).collect::<Vec<_>>().join(", ");
+    let mut toml = format!("\n[serve]\naddress = {}\n", quoted(&serve.address.text));
+    for (key, value) in [("token", &serve.token), ("view", &serve.view)] {
+        if let Some(value) = value {
+            toml += &format!("{key} = {}\n", quoted(&value.text));
+        }
+    }
+    if serve.hosts.is_empty() { toml } else { format!("{toml}hosts = [{hosts}]\n") }
 }
 
 fn stage_entries(stage: &StageDescription) -> Vec<(String, String)> {

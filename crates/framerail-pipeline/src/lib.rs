@@ -51,7 +51,7 @@ pub mod text;
 pub mod value;
 
 pub use check::check;
-pub use description::{Chain, Description, OptionDescription, Origin, Span, StageDescription, Value};
+pub use description::{Chain, Description, OptionDescription, Origin, ServeDescription, Span, StageDescription, Value};
 pub use device_choice::DeviceChoice;
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use inspect::StageList;

@@ -1,7 +1,7 @@
 //! Pipeline texts and files: both give the same description, and both give it back.
 #![allow(clippy::unwrap_used)]
 
-use framerail_pipeline::{Description, Origin, StageDescription};
+use framerail_pipeline::{Description, Origin, ServeDescription, StageDescription};
 use proptest::prelude::*;
 
 fn parse(text: &str) -> Description {
@@ -81,6 +81,20 @@ fn a_file_says_the_same_as_a_text() {
     assert_eq!((from_file.name.as_deref(), from_file.description.as_deref()), (Some("faces"), Some("Covers faces.")));
     assert_eq!(from_file.chain, parse(text).chain);
     assert_eq!(Description::from_toml(Origin::text(from_file.to_toml())).unwrap(), from_file);
+}
+
+#[test]
+fn a_file_says_where_it_is_watched() {
+    let toml = "device = 'cpu'\n[serve]\naddress = '127.0.0.1:0'\ntoken = 'a \"quoted\" one'\nhosts = ['a', 'b']\nview = 'blur'\n[[stage]]\nuse = 'null'";
+    let description = Description::from_toml(Origin::text(toml)).unwrap();
+    let serve = description.serve.clone().unwrap();
+    let hosts: Vec<&str> = serve.hosts.iter().map(|host| host.text.as_str()).collect();
+    assert_eq!((serve.address.text.as_str(), hosts), ("127.0.0.1:0", vec!["a", "b"]));
+    assert_eq!((serve.token.unwrap().text.as_str(), serve.view.unwrap().text.as_str()), ("a \"quoted\" one", "blur"));
+    assert_eq!(Description::from_toml(Origin::text(description.to_toml())).unwrap(), description);
+    let alone = Description { serve: Some(ServeDescription { address: ":0".into(), ..Default::default() }), ..Default::default() };
+    assert_eq!(Description::from_toml(Origin::text(alone.to_toml())).unwrap(), alone);
+    assert_ne!(alone, Description::default());
 }
 
 #[test]

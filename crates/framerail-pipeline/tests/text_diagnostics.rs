@@ -326,6 +326,11 @@ error: queue=5000 is out of range; it goes from 1 to 1024
     assert_eq!(in_file(toml), expected);
     let first = |toml: &str| in_file(toml).lines().take(2).collect::<Vec<_>>().join(" |");
     assert_eq!(first("nmae = 'x'"), "error: a pipeline file has no key `nmae` |  faces.toml:1:1");
+    assert_eq!(in_file("[serve]\nadress = ':1'").lines().nth(4), Some("  help: did you mean `address`?"));
+    assert_eq!(first("[serve]\naddress = ':1'\nport = 1"), "error: `[serve]` has no key `port` |  faces.toml:3:1");
+    assert_eq!(first("[serve]\nview = 'a'"), "error: `[serve]` does not say where |  faces.toml:1:2");
+    assert_eq!(first("[serve]\naddress = 80"), "error: `address` must be text in quotes |  faces.toml:2:11");
+    assert_eq!(first("serve = ':1'"), "error: `serve` must be a table; write `[serve]` above its keys |  faces.toml:1:9");
     assert_eq!(first("\nstage = 3"), "error: `stage` must be a list of tables; write `[[stage]]` above each |  faces.toml:2:9");
     assert_eq!(first("[[stage]]\nargs = ['a']"), "error: this stage does not say which one it is |  faces.toml:1:1");
     assert_eq!(first("[[stage]]\nuse = 3"), "error: `use` must be text in quotes |  faces.toml:2:7");

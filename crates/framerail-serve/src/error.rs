@@ -14,8 +14,13 @@ pub enum ServeError {
         /// What was given.
         text: String,
     },
+    /// It is said how to serve, but not where.
+    #[error("there is no address to serve at; give one such as 127.0.0.1:8080, or port 0 for any that is free")]
+    NoAddress,
     /// Others could reach it without a token.
-    #[error("{address} can be reached from other machines; give a token (--serve-token or FRAMERAIL_SERVE_TOKEN), or serve at 127.0.0.1")]
+    #[error(
+        "{address} can be reached from other machines; give a token, best in the variable FRAMERAIL_SERVE_TOKEN, or serve at 127.0.0.1"
+    )]
     TokenNeeded {
         /// The address.
         address: SocketAddr,
@@ -55,7 +60,11 @@ impl ServeError {
     /// What the failure calls for.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            ServeError::Address { .. } | ServeError::TokenNeeded { .. } | ServeError::Token | ServeError::View { .. } => ErrorKind::Usage,
+            ServeError::Address { .. }
+            | ServeError::NoAddress
+            | ServeError::TokenNeeded { .. }
+            | ServeError::Token
+            | ServeError::View { .. } => ErrorKind::Usage,
             ServeError::InUse { .. } | ServeError::Bind { .. } | ServeError::Start { .. } => ErrorKind::Resource,
         }
     }

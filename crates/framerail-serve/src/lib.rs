@@ -1,7 +1,7 @@
 //! A run watched over HTTP: a page with live pictures, rates and queues; statistics and metrics for other programs; streams
 //! added and removed, and settings changed, while it goes on.
 //!
-//! A [`BoundServer`] takes an address before the run starts, a [`View`] is the place in the pipeline whose frames are shown,
+//! [`Watch`] is all of it for a run that is about to start. Its parts: a [`BoundServer`] takes an address before the run starts, a [`View`] is the place in the pipeline whose frames are shown,
 //! [`Pictures`] makes JPEGs of them while someone asks, and a [`Server`] answers from a thread of its own. It works with a
 //! [`framerail_pipeline::RunSwitch`] and never in the way of the run.
 #![forbid(unsafe_code)]
@@ -21,6 +21,7 @@ mod routes;
 mod server;
 mod site;
 mod view;
+mod watch;
 
 pub use error::ServeError;
 pub use health::{Health, RunState};
@@ -29,3 +30,4 @@ pub use pictures::{Picture, PictureOptions, PictureThread, Pictures};
 pub use server::{BoundServer, ServeOptions, Server};
 pub use site::{Content, NamedStream};
 pub use view::View;
+pub use watch::{TOKEN_VARIABLE, Watch, WatchOptions, Watched};

@@ -93,7 +93,7 @@ impl BlurFacesCommand {
         let mut run = self.run.clone();
         run.graph = run.graph.map(|path| job.record(&path));
         run.stats = run.stats.filter(|_| job.tag.is_empty());
-        let outcome = runner::run(planned, &run, progress)?;
+        let outcome = runner::run(planned, &run, None, progress)?;
         let written_up = runner::write_up(&run, &outcome.stats);
         if messages.verbose {
             terminal::line(&summary::table(&outcome.stats));

@@ -44,7 +44,8 @@ impl RunCommand {
     /// Runs the pipeline.
     pub fn execute(&self, messages: Messages) -> CommandResult {
         self.run.check()?;
-        let mut plan = runner::link(&self.description()?, &self.run)?;
+        let description = self.description()?;
+        let mut plan = runner::link(&description, &self.run)?;
         if self.check {
             if let Some(path) = &self.run.graph {
                 outputs::write_graph(path, &plan.picture())?;
@@ -53,7 +54,7 @@ impl RunCommand {
         }
         plan.link()?;
         let progress = Progress::new(!self.run.no_progress && !messages.quiet, "run");
-        let outcome = runner::run(plan.into_graph()?, &self.run, progress)?;
+        let outcome = runner::run(plan.into_graph()?, &self.run, description.serve.as_ref(), progress)?;
         if !messages.quiet {
             terminal::line(&summary::table(&outcome.stats));
         }

@@ -55,7 +55,7 @@ impl StagePlan for MjpegPlan {
 }
 
 fn stage_error(error: ServeError) -> StageError {
-    // The words for the program's own server name its options.
+    // The words for a watched run name its variable.
     let message = match &error {
         ServeError::TokenNeeded { address } => {
             format!("{address} can be reached from other machines; give token_env=VARIABLE, or serve at 127.0.0.1")
