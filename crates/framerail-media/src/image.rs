@@ -1,15 +1,10 @@
 //! Single pictures: PNG and JPEG.
 
-use std::{fs, path::Path, ptr};
+use std::{fs, path::Path};
 
-use ffmpeg_the_third::ffi;
 use framerail_core::{ColorDescription, Frame, FramePool, HostSurface, PixelFormat};
 
-use crate::{
-    Converter, InputOptions, MediaError, MediaItem, MediaReader, ScaleOptions, SideStreams,
-    av::{self, AvPacket, CodecContext},
-    output::OutputFile,
-};
+use crate::{Converter, ImageEncoder, InputOptions, MediaError, MediaItem, MediaReader, ScaleOptions, SideStreams, output::OutputFile};
 
 /// A picture's file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,61 +48,12 @@ pub fn save_image(frame: &Frame, path: &Path, jpeg_quality: u8) -> Result<(), Me
     output.complete().map(|_| ())
 }
 
-/// Encodes a surface as a picture in memory.
+/// Encodes a surface as a picture in memory. For many in a row, keep an [`ImageEncoder`].
 ///
 /// # Errors
 /// `Unsupported` when this FFmpeg lacks the encoder, `Ffmpeg`.
 pub fn encode_image(surface: &HostSurface, color: &ColorDescription, format: ImageFormat) -> Result<Vec<u8>, MediaError> {
-    av::init();
-    let (name, target) = match format {
-        ImageFormat::Png if surface.format().has_alpha() => (c"png", ffi::AVPixelFormat::RGBA),
-        ImageFormat::Png if surface.format() == PixelFormat::Gray8 => (c"png", ffi::AVPixelFormat::GRAY8),
-        ImageFormat::Png => (c"png", ffi::AVPixelFormat::RGB24),
-        ImageFormat::Jpeg { .. } => (c"mjpeg", ffi::AVPixelFormat::YUVJ420P),
-    };
-    // SAFETY: a zero-ended name; descriptions are static.
-    let codec = unsafe { ffi::avcodec_find_encoder_by_name(name.as_ptr()) };
-    if codec.is_null() {
-        let what = format!("writing {}", name.to_string_lossy());
-        return Err(MediaError::Unsupported { what, reason: "this FFmpeg was built without the encoder".into() });
-    }
-    let mut context = CodecContext::new(codec);
-    (context.width, context.height) = (surface.width() as i32, surface.height() as i32);
-    context.pix_fmt = target;
-    context.time_base = ffi::AVRational { num: 1, den: 25 };
-    context.thread_count = 1;
-    if let ImageFormat::Jpeg { quality } = format {
-        context.flags |= ffi::AV_CODEC_FLAG_QSCALE as i32;
-        context.global_quality = ffi::FF_QP2LAMBDA * jpeg_quantiser(quality);
-        context.color_range = ffi::AVColorRange(2);
-    }
-    // SAFETY: a configured context without further options.
-    let code = unsafe { ffi::avcodec_open2(context.as_mut_ptr(), codec, ptr::null_mut()) };
-    if code < 0 {
-        return Err(av::error("opening the picture encoder", code));
-    }
-    let mut converter = Converter::new(ScaleOptions { accurate: true, ..ScaleOptions::default() });
-    let mut picture = converter.convert_to_av(surface, color, target, surface.width(), surface.height())?;
-    picture.quality = context.global_quality;
-    picture.pts = 0;
-    let mut packet = AvPacket::new();
-    // SAFETY: an open encoder, a valid picture and an owned packet.
-    let code = unsafe {
-        let sent = ffi::avcodec_send_frame(context.as_mut_ptr(), picture.as_ptr());
-        let ended = ffi::avcodec_send_frame(context.as_mut_ptr(), ptr::null());
-        let received = ffi::avcodec_receive_packet(context.as_mut_ptr(), packet.as_mut_ptr());
-        sent.min(ended).min(received)
-    };
-    if code < 0 {
-        return Err(av::error("encoding a picture", code));
-    }
-    Ok(packet.data().to_vec())
-}
-
-/// FFmpeg's quantiser, 2 (best) to 31, for a quality from 1 to 100.
-fn jpeg_quantiser(quality: u8) -> i32 {
-    let quality = i32::from(quality.clamp(1, 100));
-    2 + (100 - quality) * 29 / 99
+    ImageEncoder::new(format).encode(surface, color)
 }
 
 /// Reads a picture as RGBA, turned upright.

@@ -31,6 +31,7 @@ mod guarded_reader;
 #[cfg(feature = "https")]
 pub mod http;
 pub mod image;
+mod image_encoder;
 mod images;
 pub mod input;
 mod interrupt;
@@ -67,6 +68,7 @@ pub use filter::{DeinterlaceMethod, Deinterlacer};
 #[cfg(feature = "https")]
 pub use http::HttpSource;
 pub use image::{ImageFormat, encode_image, load_image, save_image};
+pub use image_encoder::ImageEncoder;
 pub use input::Input;
 pub use keyframes::{KeyframeIndex, PacketEntry};
 pub use options::{

@@ -2,7 +2,7 @@
 
 use framerail_core::{BBox, ColorDescription, Detection, FramePool, HostSurface, PixelFormat, Point, Surface};
 use framerail_cuda::{CudaStream, CudaSurface, PinnedPool};
-use framerail_media::{Converter, ImageFormat, ScaleOptions, ScaleQuality, encode_image};
+use framerail_media::{Converter, ImageEncoder, ImageFormat, ScaleOptions, ScaleQuality};
 use framerail_pipeline::FrameItem;
 use framerail_vision::{Canvas, DrawOptions, FrameZones, Sketch, size_within};
 
@@ -11,9 +11,23 @@ use crate::{Picture, PictureOptions};
 /// Buffers kept for pictures.
 const KEPT_BUFFERS: usize = 2;
 
+/// Kinds of pictures whose tools are kept: a few megabytes each.
+const KEPT_KINDS: usize = 4;
+
+/// What frames and pictures of one size, each, are made with. Streams of one kind share it, for it remembers nothing of a picture.
+struct Tools {
+    /// Size and format of the frame, and size of the picture.
+    kind: (PixelFormat, [u32; 4]),
+    shrink: Converter,
+    encoder: ImageEncoder,
+}
+
 pub(crate) struct PictureMaker {
     options: PictureOptions,
-    converter: Converter,
+    /// The latest first.
+    tools: Vec<Tools>,
+    /// How often an encoder was opened for tools that are no longer kept.
+    opens_before: u64,
     pool: FramePool,
     /// The way from a card, made when a frame lies on one.
     card: Option<(PinnedPool, CudaStream)>,
@@ -21,8 +35,7 @@ pub(crate) struct PictureMaker {
 
 impl PictureMaker {
     pub(crate) fn new(options: PictureOptions) -> Self {
-        let scale = ScaleOptions { quality: ScaleQuality::Bilinear, accurate: false };
-        Self { options, converter: Converter::new(scale), pool: FramePool::new(KEPT_BUFFERS), card: None }
+        Self { options, tools: Vec::new(), opens_before: 0, pool: FramePool::new(KEPT_BUFFERS), card: None }
     }
 
     /// Makes the picture; its `sequence` is 0.
@@ -39,17 +52,39 @@ impl PictureMaker {
         let (width, height) = size_within(full_width, surface.height(), most, most);
         let (width, height) = ((width & !1).max(2), (height & !1).max(2));
         let color = frame.color;
-        let small = self.converter.convert(&surface, &color, PixelFormat::Yuv420p, width, height, &self.pool);
+        self.take_up((surface.format(), [surface.width(), surface.height(), width, height]));
+        let Some(tools) = self.tools.first_mut() else { return Err("no tools; please report it".to_owned()) };
+        let small = tools.shrink.convert(&surface, &color, PixelFormat::Yuv420p, width, height, &self.pool);
         let mut small = small.map_err(|error| error.to_string())?;
         // As the converter leaves it: the matrix is the frame's, and RGB has become limited range.
         if self.options.overlay {
             let scale = (width as f32 / surface.width() as f32, height as f32 / surface.height() as f32);
             draw(&mut small, &color, item, scale)?;
         }
-        let format = ImageFormat::Jpeg { quality: self.options.quality };
-        let jpeg = encode_image(&small, &color, format).map_err(|error| error.to_string())?;
+        let jpeg = tools.encoder.encode(&small, &color).map_err(|error| error.to_string())?;
         let detections = item.detections.len();
         Ok(Picture { jpeg, sequence: 0, frame: frame.index, seconds: frame.seconds(), detections, size: (width, height) })
+    }
+
+    /// Puts the tools for a kind first; the longest unused go.
+    fn take_up(&mut self, kind: (PixelFormat, [u32; 4])) {
+        let tools = match self.tools.iter().position(|tools| tools.kind == kind) {
+            Some(place) => self.tools.remove(place),
+            None => {
+                let scale = ScaleOptions { quality: ScaleQuality::Bilinear, accurate: false };
+                let encoder = ImageEncoder::new(ImageFormat::Jpeg { quality: self.options.quality });
+                Tools { kind, shrink: Converter::new(scale), encoder }
+            }
+        };
+        self.tools.insert(0, tools);
+        if self.tools.len() > KEPT_KINDS {
+            self.opens_before += self.tools.pop().map_or(0, |tools| tools.encoder.opens());
+        }
+    }
+
+    /// How often a JPEG encoder was opened.
+    pub(crate) fn encoder_opens(&self) -> u64 {
+        self.opens_before + self.tools.iter().map(|tools| tools.encoder.opens()).sum::<u64>()
     }
 
     /// The pixels in host memory: the frame's own, or a copy from a card.
@@ -96,4 +131,38 @@ fn draw(picture: &mut HostSurface, color: &ColorDescription, item: &FrameItem, (
     }
     sketch.detections(&detections, &options);
     Canvas::new(picture, color).paint(&sketch).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use framerail_core::{Frame, StreamId};
+
+    use super::*;
+
+    fn frame(stream: u32, index: u64, (width, height): (u32, u32)) -> FrameItem {
+        let mut surface = FramePool::new(1).surface(PixelFormat::Yuv420p, width, height).expect("size in range");
+        let mut planes = surface.planes_mut().expect("own");
+        (0..3).for_each(|plane| planes.plane(plane).fill(index as u8));
+        FrameItem::new(Frame { stream: StreamId(stream), index, ..Frame::of(surface) })
+    }
+
+    #[test]
+    fn an_encoder_is_opened_once_for_each_kind_of_picture() {
+        let mut maker = PictureMaker::new(PictureOptions::default());
+        let sizes = [(1280, 720), (640, 480), (1280, 720)];
+        for index in 0..20 {
+            for (stream, size) in (0..).zip(sizes) {
+                assert!(!maker.make(&frame(stream, index, size)).expect("a picture").jpeg.is_empty());
+            }
+        }
+        assert_eq!(maker.encoder_opens(), 2, "streams of one size share one");
+        let small = maker.make(&frame(0, 20, (320, 240))).expect("a picture");
+        assert_eq!((small.size, maker.encoder_opens()), ((320, 240), 3), "a stream whose size changes");
+        for side in 1..=4 {
+            maker.make(&frame(0, 21, (100 * side, 100))).expect("a picture");
+        }
+        assert_eq!((maker.tools.len(), maker.encoder_opens()), (KEPT_KINDS, 7));
+        maker.make(&frame(1, 22, (640, 480))).expect("a picture");
+        assert_eq!(maker.encoder_opens(), 8, "what was not used for long has gone");
+    }
 }

@@ -83,6 +83,7 @@ struct State {
     /// Why there was no picture of the last frame.
     failure: Option<String>,
     made: u64,
+    encoder_opens: u64,
 }
 
 struct Shared {
@@ -164,6 +165,11 @@ impl Pictures {
         self.shared.state.lock().made
     }
 
+    /// How often a JPEG encoder was opened for them.
+    pub fn encoder_opens(&self) -> u64 {
+        self.shared.state.lock().encoder_opens
+    }
+
     /// Why there was no picture of the last frame that was looked at.
     pub(crate) fn failure(&self) -> Option<String> {
         self.shared.state.lock().failure.clone()
@@ -184,6 +190,7 @@ impl Pictures {
             }
             sequence += 1;
             let made = made.map(|picture| Arc::new(Picture { sequence, ..picture }));
+            self.shared.state.lock().encoder_opens = maker.encoder_opens();
             self.done(stream, made, cost.spent());
         }
     }

@@ -6,7 +6,7 @@ mod npy;
 use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use framerail_core::{Frame, FramePool, PixelFormat, StreamId, StreamInfo};
-use framerail_media::{Converter, ImageFormat, ScaleOptions, encode_image};
+use framerail_media::{Converter, ImageEncoder, ImageFormat, ScaleOptions};
 use framerail_pipeline::{
     ArgumentSpec, ConfigError, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, OptionKind, OptionSpec,
     Options, PlanError, Registry, RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
@@ -147,6 +147,8 @@ struct Progress {
 
 struct Frames {
     shared: Arc<Shared>,
+    encoder: ImageEncoder,
+    /// For arrays.
     converter: Converter,
     pool: FramePool,
     streams: HashMap<StreamId, Progress>,
@@ -195,7 +197,12 @@ impl Stage for Frames {
 impl Frames {
     fn new(shared: &Arc<Shared>) -> Self {
         let converter = Converter::new(ScaleOptions { accurate: true, ..ScaleOptions::default() });
-        Self { shared: Arc::clone(shared), converter, pool: FramePool::new(1), streams: HashMap::new(), counters: None }
+        let format = match shared.plan.names.format() {
+            FileFormat::Jpeg => ImageFormat::Jpeg { quality: shared.plan.quality },
+            FileFormat::Png | FileFormat::Npy => ImageFormat::Png,
+        };
+        let encoder = ImageEncoder::new(format);
+        Self { shared: Arc::clone(shared), encoder, converter, pool: FramePool::new(1), streams: HashMap::new(), counters: None }
     }
 
     fn write(&mut self, frame: &Frame) -> Result<(), StageError> {
@@ -219,11 +226,7 @@ impl Frames {
             StageError::new(error.kind, format!("{}: {error}", path.display()))
         };
         match self.shared.plan.names.format() {
-            FileFormat::Png => encode_image(surface, &frame.color, ImageFormat::Png).map_err(named),
-            FileFormat::Jpeg => {
-                let format = ImageFormat::Jpeg { quality: self.shared.plan.quality };
-                encode_image(surface, &frame.color, format).map_err(named)
-            }
+            FileFormat::Png | FileFormat::Jpeg => self.encoder.encode(surface, &frame.color).map_err(named),
             FileFormat::Npy => {
                 let (width, height) = (surface.width(), surface.height());
                 let rgb = self.converter.convert(surface, &frame.color, PixelFormat::Rgb24, width, height, &self.pool);
