@@ -25,6 +25,15 @@ impl SceneDetector {
         Self { threshold, last: None }
     }
 
+    /// Changes the threshold from the next frame on. What came before is forgotten where nothing counted as a change: pictures may
+    /// not have been looked at.
+    pub fn set_threshold(&mut self, threshold: f32) {
+        if self.threshold >= 1.0 {
+            self.last = None;
+        }
+        self.threshold = threshold;
+    }
+
     /// Whether this frame begins a new scene; the first one does not.
     pub fn changed(&mut self, surface: &HostSurface) -> bool {
         self.histogram_changed(&histogram(surface))
@@ -104,6 +113,11 @@ mod tests {
             assert!(detector.changed(&ramp(format, 5, 60)), "{format}: dark");
             assert!(!detector.changed(&ramp(format, 5, 60)), "{format}: the same again");
             assert!(detector.histogram_changed(&histogram(&ramp(format, 60, 220))), "{format}: bright, counted elsewhere");
+            detector.set_threshold(1.0);
+            assert!(!detector.changed(&ramp(format, 5, 60)), "{format}: never");
+            detector.set_threshold(0.4);
+            assert!(!detector.changed(&ramp(format, 60, 220)), "{format}: nothing before it is known");
+            assert!(detector.changed(&ramp(format, 5, 60)), "{format}: again");
         }
     }
 

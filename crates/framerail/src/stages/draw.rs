@@ -11,7 +11,10 @@ use framerail_pipeline::{
 };
 use framerail_vision::{Canvas, ColorBy, DrawOptions, FrameZones, Sketch};
 
-use super::link::{input_of, models_of};
+use super::{
+    link::{input_of, models_of},
+    settings::{Number, OptionSettings, Place},
+};
 use crate::{
     card_canvas::CardCanvas,
     convert::{core_error, cuda_error, vision_error},
@@ -61,10 +64,38 @@ fn spec() -> StageSpec {
         .example("read in.mp4 ! infer centerface ! hold ! draw labels=no tracks=yes ! write boxes.mp4", "with identities, gaps filled")
 }
 
-struct DrawPlan {
+/// What is drawn.
+#[derive(Clone, Copy)]
+struct Drawn {
     options: DrawOptions,
-    only: Option<Vec<String>>,
     zones: bool,
+}
+
+/// What may be changed while it runs.
+const PLACES: [Place<Drawn>; 8] = [
+    switch("boxes", "boxes: 1 draws them, 0 does not", |drawn| Some(Number::Switch(&mut drawn.options.boxes))),
+    switch("labels", "class names: 1 writes them, 0 does not", |drawn| Some(Number::Switch(&mut drawn.options.labels))),
+    switch("scores", "scores: 1 writes them, 0 does not", |drawn| Some(Number::Switch(&mut drawn.options.scores))),
+    switch("landmarks", "landmarks: 1 draws them, 0 does not", |drawn| Some(Number::Switch(&mut drawn.options.landmarks))),
+    switch("masks", "masks: 1 draws them, 0 does not", |drawn| Some(Number::Switch(&mut drawn.options.masks))),
+    switch("tracks", "identities: 1 writes them, 0 does not", |drawn| Some(Number::Switch(&mut drawn.options.track_ids))),
+    switch("zones", "areas and lines: 1 draws them, 0 does not", |drawn| Some(Number::Switch(&mut drawn.zones))),
+    Place {
+        name: "line_width",
+        range: 0.0..=64.0,
+        unit: "pixels",
+        help: "width of lines; 0 is one for each 400 pixels of the longer side",
+        find: |drawn| Some(Number::Automatic(&mut drawn.options.line_width)),
+    },
+];
+
+const fn switch(name: &'static str, help: &'static str, find: fn(&mut Drawn) -> Option<Number<'_>>) -> Place<Drawn> {
+    Place { name, range: 0.0..=1.0, unit: "", help, find }
+}
+
+struct DrawPlan {
+    drawn: Drawn,
+    only: Option<Vec<String>>,
     workers: usize,
 }
 
@@ -82,7 +113,8 @@ impl DrawPlan {
             color_by: if options.choice("colors") == "track" { ColorBy::Track } else { ColorBy::Class },
         };
         let only = options.optional_text("only").map(|list| list.split(',').map(|label| label.trim().to_owned()).collect());
-        Self { options: draw, only, zones: options.switch("zones"), workers: options.workers() }
+        let drawn = Drawn { options: draw, zones: options.switch("zones") };
+        Self { drawn, only, workers: options.workers() }
     }
 }
 
@@ -105,7 +137,7 @@ impl StagePlan for DrawPlan {
         let pool = FramePool::new(KEPT_BUFFERS * self.workers);
         let draw = |_| {
             let (only, pool) = (self.only.clone(), pool.clone());
-            let stage = Draw { options: self.options, only, zones: self.zones, pool, card: None, context: None };
+            let stage = Draw { drawn: self.drawn, settings: None, only, pool, card: None, context: None };
             Box::new(stage) as Box<dyn Stage>
         };
         Ok(Work::Stages((0..self.workers).map(draw).collect()))
@@ -113,9 +145,9 @@ impl StagePlan for DrawPlan {
 }
 
 struct Draw {
-    options: DrawOptions,
+    drawn: Drawn,
+    settings: Option<OptionSettings<Drawn>>,
     only: Option<Vec<String>>,
-    zones: bool,
     pool: FramePool,
     /// For frames on a card.
     card: Option<CardCanvas>,
@@ -124,11 +156,15 @@ struct Draw {
 
 impl Stage for Draw {
     fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
+        self.settings = Some(OptionSettings::new(context, &PLACES, &mut self.drawn));
         self.context = Some(context.clone());
         Ok(())
     }
 
     fn frame(&mut self, mut item: FrameItem, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        if let Some(settings) = &mut self.settings {
+            settings.take_changes(&mut self.drawn);
+        }
         match &self.only {
             None => self.draw(&mut item, None)?,
             Some(only) => {
@@ -146,12 +182,12 @@ impl Draw {
     /// Draws the chosen detections, by default all of the item's.
     fn draw(&mut self, item: &mut FrameItem, chosen: Option<Vec<Detection>>) -> Result<(), StageError> {
         let detections = chosen.as_ref().unwrap_or(&item.detections);
-        let zones = item.attachments.get::<FrameZones>().filter(|_| self.zones);
+        let zones = item.attachments.get::<FrameZones>().filter(|_| self.drawn.zones);
         let said = item.attachments.get::<FrameAttributes>();
         if detections.is_empty() && zones.is_none() && said.is_none() {
             return Ok(());
         }
-        let options = self.options;
+        let options = self.drawn.options;
         let sketched = |mut sketch: Sketch| {
             zones.into_iter().for_each(|zones| sketch.zones(zones, options.line_width));
             said.into_iter().for_each(|said| sketch.frame_attributes(&said.0, &options));

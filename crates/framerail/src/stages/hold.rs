@@ -13,11 +13,11 @@ use framerail_core::{Device, Histogram, StreamId};
 use framerail_cuda::Traffic;
 use framerail_pipeline::{
     BatchPolicy, ConfigError, Counter, EdgeFormat, Emitter, Flow, FrameItem, Item, LinkContext, OptionSpec, Options, PlanError, Registry,
-    RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
+    RegistryError, Setting, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
 };
 use framerail_vision::{HoldBuffer, HoldInput, HoldOptions, HoldStats, SceneDetector};
 
-use self::cuts::{CardHistograms, CountsUnderWay};
+use self::cuts::{CardHistograms, CountsUnderWay, cut_setting};
 use super::link::{detections_of, input_of};
 use crate::{convert::cuda_error, devices::account};
 
@@ -122,11 +122,14 @@ struct Counters {
 struct UnderWay {
     items: Vec<Item>,
     counts: Vec<CountsUnderWay>,
+    /// The threshold when they came.
+    cut: f64,
 }
 
 struct Hold {
     options: HoldOptions,
     cut: f64,
+    cut_setting: Option<Setting>,
     streams: BTreeMap<StreamId, Stream>,
     /// For frames on a card.
     card: CardHistograms,
@@ -140,6 +143,7 @@ struct Hold {
 
 impl Stage for Hold {
     fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
+        self.cut_setting = Some(cut_setting(context, self.cut));
         self.counters = Some(Counters {
             filled: context.counter("frames_filled"),
             gaps: context.counter("gaps_filled"),
@@ -160,8 +164,9 @@ impl Stage for Hold {
     }
 
     fn batch(&mut self, items: Vec<Item>, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        self.cut = self.cut_setting.as_mut().and_then(Setting::take_change).unwrap_or(self.cut);
         let counts = if self.cut < NEVER { self.card.queue(&items).map_err(cuda_error)? } else { Vec::new() };
-        self.under_way.push_back(UnderWay { items, counts });
+        self.under_way.push_back(UnderWay { items, counts, cut: self.cut });
         let is_ready = |calls: &VecDeque<UnderWay>| calls.front().is_some_and(|call| call.counts.is_empty());
         while is_ready(&self.under_way) || self.under_way.len() > CALLS_UNDER_WAY {
             self.idle(out)?;
@@ -182,7 +187,7 @@ impl Stage for Hold {
         self.account();
         for (place, item) in call.items.into_iter().enumerate() {
             match item {
-                Item::Frame(item) => self.hold(*item, histograms.get(&place), out)?,
+                Item::Frame(item) => self.hold(*item, histograms.get(&place), call.cut, out)?,
                 Item::StreamEnd(end) => {
                     self.end_stream(end.id, out)?;
                     out.push(Item::StreamEnd(end))?;
@@ -207,6 +212,7 @@ impl Hold {
         Self {
             options,
             cut,
+            cut_setting: None,
             streams: BTreeMap::new(),
             card: CardHistograms::default(),
             under_way: VecDeque::new(),
@@ -217,12 +223,13 @@ impl Hold {
     }
 
     /// Takes a frame, counted if it lies on a card, and gives those that are settled.
-    fn hold(&mut self, mut item: FrameItem, histogram: Option<&Histogram>, out: &mut dyn Emitter) -> Result<(), StageError> {
-        let (options, cut) = (self.options, self.cut);
+    fn hold(&mut self, mut item: FrameItem, histogram: Option<&Histogram>, cut: f64, out: &mut dyn Emitter) -> Result<(), StageError> {
+        let options = self.options;
         let stream = self
             .streams
             .entry(item.frame.stream)
             .or_insert_with(|| Stream { buffer: HoldBuffer::new(options), scenes: SceneDetector::new(cut as f32) });
+        stream.scenes.set_threshold(cut as f32);
         let scene_changed = match (item.frame.surface.host(), histogram) {
             (Ok(surface), _) => stream.scenes.changed(surface),
             (Err(_), Some(histogram)) => stream.scenes.histogram_changed(histogram),

@@ -25,6 +25,7 @@ mod regions;
 pub mod report;
 mod sample;
 mod save;
+mod settings;
 mod tee;
 mod tiles;
 mod track;

@@ -11,14 +11,15 @@ use framerail_core::{StreamId, StreamInfo};
 use framerail_cuda::Traffic;
 use framerail_pipeline::{
     ConfigError, Counter, EdgeFormat, Emitter, Flow, FrameItem, Item, LinkContext, OptionSpec, Options, PlanError, Registry, RegistryError,
-    Stage, StageContext, StageError, StagePlan, StageSpec, Work,
+    Setting, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
 };
 use framerail_vision::{ByteTrackOptions, OcSortOptions, SceneDetector, TrackAlgorithm, Tracker, TrackerOptions, TrackerStats};
 
-use self::{clock::FrameClock, settings::TrackSettings};
+use self::{clock::FrameClock, settings::PLACES};
 use super::{
-    hold::cuts::CardHistograms,
+    hold::cuts::{CardHistograms, cut_setting},
     link::{detections_of, input_of},
+    settings::OptionSettings,
 };
 use crate::{convert::cuda_error, devices::account};
 
@@ -241,12 +242,14 @@ struct Track {
     /// Frames without pixels that could be looked at for cuts.
     frames_unseen: u64,
     counters: Option<Counters>,
-    settings: Option<TrackSettings>,
+    settings: Option<OptionSettings<TrackAlgorithm>>,
+    cut: Option<Setting>,
 }
 
 impl Stage for Track {
     fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
-        self.settings = Some(TrackSettings::new(context, &self.plan.options.algorithm));
+        self.settings = Some(OptionSettings::new(context, &PLACES, &mut self.plan.options.algorithm));
+        self.cut = Some(cut_setting(context, self.plan.cut));
         self.counters = Some(Counters {
             begun: context.counter("tracks_begun"),
             ended: context.counter("tracks_ended"),
@@ -261,6 +264,7 @@ impl Stage for Track {
     }
 
     fn frame(&mut self, item: FrameItem, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        self.take_changes();
         let mut item = Item::from(item);
         let histogram = self.histogram_on_card(&item)?;
         if let Item::Frame(item) = &mut item {
@@ -298,6 +302,7 @@ impl Track {
             frames_unseen: 0,
             counters: None,
             settings: None,
+            cut: None,
         }
     }
 
@@ -343,10 +348,13 @@ impl Track {
         {
             self.streams.values_mut().for_each(|stream| stream.tracker.set_algorithm(self.plan.options.algorithm));
         }
+        if let Some(cut) = self.cut.as_mut().and_then(Setting::take_change) {
+            self.plan.cut = cut;
+            self.streams.values_mut().for_each(|stream| stream.scenes.set_threshold(cut as f32));
+        }
     }
 
     fn track(&mut self, item: &mut FrameItem, histogram: Option<&framerail_core::Histogram>) {
-        self.take_changes();
         let plan = self.plan;
         let stream = self.streams.entry(item.frame.stream).or_insert_with(|| Self::stream(&plan, FrameClock::new(None)));
         let frames = stream.clock.frames_since_last(&item.frame);

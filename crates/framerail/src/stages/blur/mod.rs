@@ -1,5 +1,7 @@
 //! The `blur` stage: makes what was found unrecognisable.
 
+mod settings;
+
 use std::path::Path;
 
 use framerail_core::{Detection, FramePool};
@@ -13,6 +15,7 @@ use framerail_pipeline::{
 };
 use framerail_vision::{MaskOptions, MaskShape, MosaicCell, Obscure, ObscureCounts, Obscurer, Overlay};
 
+use self::settings::{BlurSettings, Cover};
 use super::link::{detections_of, host_frames, input_of};
 use crate::{
     card_canvas::CardCanvas,
@@ -97,7 +100,8 @@ fn spec() -> StageSpec {
 }
 
 struct BlurPlan {
-    obscurer: Option<Obscurer>,
+    /// Nothing is hidden without one.
+    cover: Option<(Cover, Obscurer)>,
     /// Whether cards can do it too.
     runs_on_cards: bool,
     only: Option<Vec<String>>,
@@ -109,12 +113,14 @@ impl BlurPlan {
         let mask = mask(options)?;
         let obscure = obscure(options)?;
         let runs_on_cards = !matches!(obscure, Some(Obscure::Image(_)));
-        let obscurer = match obscure {
-            Some(obscure) => Some(Obscurer::new(obscure, mask).map_err(|error| ConfigError::at("strength", error))?),
-            None => None,
+        let made = |obscure| {
+            let cover = Cover { obscure, mask };
+            let obscurer = cover.obscurer().map_err(|error| ConfigError::at("strength", error))?;
+            Ok::<_, ConfigError>((cover, obscurer))
         };
+        let cover = obscure.map(made).transpose()?;
         let only = options.optional_text("only").map(|labels| labels.split(',').map(|label| label.trim().to_owned()).collect());
-        Ok(Self { obscurer, runs_on_cards, only, workers: options.workers() })
+        Ok(Self { cover, runs_on_cards, only, workers: options.workers() })
     }
 }
 
@@ -183,7 +189,7 @@ impl StagePlan for BlurPlan {
     }
 
     fn reads_pixels(&self) -> bool {
-        self.obscurer.is_some()
+        self.cover.is_some()
     }
 
     fn takes_device_frames(&self) -> bool {
@@ -193,8 +199,9 @@ impl StagePlan for BlurPlan {
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let pool = FramePool::new(KEPT_BUFFERS);
         let worker = |_| {
-            let (obscurer, only, pool) = (self.obscurer.clone(), self.only.clone(), pool.clone());
-            let blur = Blur { obscurer, only, pool, card: None, counters: None };
+            let (cover, obscurer) = self.cover.clone().unzip();
+            let (only, pool) = (self.only.clone(), pool.clone());
+            let blur = Blur { obscurer, cover, settings: None, only, pool, card: None, counters: None };
             Box::new(blur) as Box<dyn Stage>
         };
         Ok(Work::Stages((0..self.workers).map(worker).collect()))
@@ -234,6 +241,9 @@ impl Counters {
 
 struct Blur {
     obscurer: Option<Obscurer>,
+    /// Until the run begins.
+    cover: Option<Cover>,
+    settings: Option<BlurSettings>,
     only: Option<Vec<String>>,
     pool: FramePool,
     /// For frames on a card.
@@ -243,6 +253,7 @@ struct Blur {
 
 impl Stage for Blur {
     fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
+        self.settings = self.cover.take().map(|cover| BlurSettings::new(context, cover));
         self.counters = Some(Counters {
             context: context.clone(),
             hidden: context.counter("faces_hidden"),
@@ -264,6 +275,11 @@ impl Stage for Blur {
 
 impl Blur {
     fn hide(&mut self, item: &mut FrameItem) -> Result<(), StageError> {
+        if let Some(settings) = &mut self.settings
+            && let Some(obscurer) = settings.take_changes().map_err(vision_error)?
+        {
+            self.obscurer = Some(obscurer);
+        }
         let Some(obscurer) = &self.obscurer else { return Ok(()) };
         let chosen: Vec<_> = match &self.only {
             None => item.detections.clone(),

@@ -7,7 +7,7 @@ use framerail_cuda::{
     CudaDevice, CudaError, CudaStream, CudaSurface, DevicePool, Download, PinnedPool,
     kernels::{HISTOGRAM_BYTES, HistogramJob, count_histograms, read_histograms},
 };
-use framerail_pipeline::Item;
+use framerail_pipeline::{Item, Setting, SettingSpec, StageContext};
 use framerail_vision::histogram_plan;
 
 /// Device memory kept for counts on their way.
@@ -15,6 +15,11 @@ const KEPT_BYTES: usize = 1 << 20;
 
 /// Page-locked buffers kept for them.
 const KEPT_BUFFERS: usize = 8;
+
+/// The threshold at which a change counts as a cut, which may be changed while the stage runs.
+pub(in crate::stages) fn cut_setting(context: &StageContext, cut: f64) -> Setting {
+    context.setting(SettingSpec::new("cut", 0.0..=1.0).help("change of the picture that counts as a cut; 1 is never"), cut)
+}
 
 /// The way from one card.
 struct Lane {

@@ -7,6 +7,7 @@ use framerail_infer::{InferError, Predictor, Task, View};
 use framerail_pipeline::{Emitter, ErrorKind, Flow, FrameItem, Item, Setting, SettingSpec, Stage, StageContext, StageError};
 
 use super::{
+    super::settings::written,
     answers::{Answer, Answers},
     counters::Counters,
     kept::KeptAttributes,
@@ -86,8 +87,7 @@ impl Stage for Infer {
         let (thresholds, task) = (self.predictor.thresholds(), self.predictor.task());
         let setting = |name: &str, help: &str, value: f32| {
             let spec = SettingSpec::new(name, 0.0..=1.0).help(help);
-            // As it was written: 0.2, not 0.20000000298.
-            context.setting(spec, (f64::from(value) * 1e6).round() / 1e6)
+            context.setting(spec, written(value))
         };
         let iou = |()| setting("iou", "overlap above which the weaker of two boxes goes", thresholds.iou);
         if !matches!(task, Task::Segmentation | Task::Embedding) {
