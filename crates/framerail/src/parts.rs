@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use framerail_core::{Attribute, BBox};
-use framerail_vision::MergeOptions;
+use framerail_core::{Attribute, BBox, Detection};
+use framerail_vision::{MergeOptions, zones::Outline};
 
 /// Parts that the next model is to look at in place of the whole frame. That stage takes them off again.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,6 +24,23 @@ pub struct Part {
     pub area: BBox,
     /// What is there.
     pub of: PartOf,
+    /// What of the area counts; `None` for all of it.
+    pub outline: Option<Arc<Outline>>,
+}
+
+impl Part {
+    /// All of an area.
+    pub fn new(area: BBox, of: PartOf) -> Self {
+        Self { area, of, outline: None }
+    }
+
+    /// Takes out what was found beside the outline, and gives how many that are.
+    pub fn keep_inside(&self, found: &mut Vec<Detection>) -> u64 {
+        let Some(outline) = &self.outline else { return 0 };
+        let all = found.len();
+        found.retain(|detection| outline.holds(&detection.bbox));
+        (all - found.len()) as u64
+    }
 }
 
 /// What a part shows.

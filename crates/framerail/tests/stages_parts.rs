@@ -270,6 +270,29 @@ fn regions_come_from_a_file_of_zones() {
 }
 
 #[test]
+fn what_is_found_beside_the_polygon_of_a_region_is_left_out() {
+    let models = Models::new(&[spot_detector()]);
+    let spots = || one_stream(vec![spotted(0, 0, &[(4, 4, 4), (56, 40, 4)])]);
+    let upper = "[[zone]]\nname = 'upper'\npoints = [[0, 0], [1, 0], [0, 1]]\n";
+    let lower = "[[zone]]\nname = 'lower'\npoints = [[1, 0], [1, 1], [0, 1]]\nanchor = 'centre'\n";
+    let left = |ran: &Ran| frames_of(ran)[0].detections.iter().map(|spot| spot.bbox.center().x).collect::<Vec<_>>();
+    let file = models.0.path().join("yard.toml");
+    for (zones, places, outside) in
+        [(upper.to_owned(), vec![6.0], 1), (lower.to_owned(), vec![58.0], 1), (format!("{upper}{lower}"), vec![6.0, 58.0], 2)]
+    {
+        std::fs::write(&file, &zones).expect("writable");
+        let ran = models.run("regions @yard ! infer @spots size=64x48 ! collect", spots());
+        let found = left(&ran);
+        assert_eq!(found.len(), places.len(), "{zones}: {found:?}");
+        assert!(found.iter().zip(&places).all(|(x, place): (&f32, &f32)| (x - place).abs() < 2.0), "{zones}: {found:?}");
+        assert_eq!((ran.counter("detections_outside"), ran.counter("detections")), (outside, places.len() as u64), "{zones}");
+    }
+    // A rectangle is all inside.
+    let ran = models.run("regions 0,0,100%,100% ! infer @spots size=64x48 ! collect", spots());
+    assert_eq!((left(&ran).len(), ran.counter("detections_outside")), (2, 0));
+}
+
+#[test]
 fn tiles_find_what_a_small_look_misses() {
     let models = Models::new(&[spot_detector()]);
     let item = || spotted(0, 0, &[(4, 4, 4), (28, 20, 4), (56, 40, 4)]);

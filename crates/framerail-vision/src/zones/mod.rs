@@ -5,6 +5,7 @@
 
 mod geometry;
 mod map;
+mod outline;
 mod sketch;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use framerail_core::Point;
 
 pub use self::{
     map::{Anchor, LineSpec, ShapeSpec, Units, ZoneMap, ZoneSpec},
+    outline::Outline,
     watcher::ZoneWatcher,
 };
 

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use framerail_core::{Detection, Point};
 
 use super::{
-    Direction, FrameZones, LineState, Presence, ZoneEvent, ZoneState,
-    geometry::{Place, distance_inside, distance_to_line, meeting, place},
+    Direction, FrameZones, LineState, Outline, Presence, ZoneEvent, ZoneState,
+    geometry::{Place, distance_to_line, meeting, place},
     map::ShapeSpec,
 };
 
@@ -24,7 +24,7 @@ pub struct ZoneWatcher {
 #[derive(Clone, Debug)]
 struct WatchedZone {
     shape: ShapeSpec,
-    corners: Vec<Place>,
+    outline: Outline,
     state: ZoneState,
     stays: BTreeMap<u64, Stay>,
     /// Seconds of all stays that have ended.
@@ -71,10 +71,10 @@ fn margin(shape: &ShapeSpec, detection: &Detection) -> f64 {
 
 impl ZoneWatcher {
     pub(super) fn add_zone(&mut self, shape: ShapeSpec, points: Arc<[Point]>) {
-        let corners = points.iter().copied().map(place).collect();
+        let outline = Outline::new(&points, shape.anchor);
         let name = Arc::from(shape.name.as_str());
         let state = ZoneState { name, points, count: 0, inside: Vec::new(), entered: 0, left: 0, mean_dwell_secs: 0.0 };
-        self.zones.push(WatchedZone { shape, corners, state, stays: BTreeMap::new(), dwelt_secs: 0.0 });
+        self.zones.push(WatchedZone { shape, outline, state, stays: BTreeMap::new(), dwelt_secs: 0.0 });
     }
 
     pub(super) fn add_line(&mut self, shape: ShapeSpec, from: Point, to: Point) {
@@ -130,8 +130,7 @@ impl WatchedZone {
             if !counts(&self.shape, detection) {
                 continue;
             }
-            let places = self.shape.anchor.places(&detection.bbox);
-            let depth = places.into_iter().map(|place| distance_inside(&self.corners, place)).fold(f64::NEG_INFINITY, f64::max);
+            let depth = self.outline.depth(&detection.bbox);
             let is_inside = match detection.track_id {
                 None => depth >= 0.0,
                 Some(track_id) => self.follow(track_id, detection, depth, seconds, events),

@@ -211,7 +211,7 @@ impl Crop {
         if self.plan.every == 1 {
             kept.clear();
         }
-        let parts = due.into_iter().map(|(index, area)| Part { area, of: PartOf::Detection(index) });
+        let parts = due.into_iter().map(|(index, area)| Part::new(area, PartOf::Detection(index)));
         FrameParts { parts: parts.collect(), kept, merge: None }
     }
 

@@ -2,14 +2,14 @@
 
 use std::{path::Path, sync::Arc};
 
-use framerail_core::BBox;
+use framerail_core::{BBox, Point};
 use framerail_pipeline::{
     ArgumentSpec, ConfigError, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, OptionKind, OptionSpec,
     Options, PartFormat, PlanError, Registry, RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
 };
 use framerail_vision::{
     MatchMetric, MergeOptions, MergeRule,
-    zones::{Units, ZoneSpec},
+    zones::{Anchor, Outline, Units, ZoneSpec},
 };
 
 use super::{link::input_of, zones::read_zones};
@@ -26,11 +26,12 @@ fn spec() -> StageSpec {
     StageSpec::transform("regions", "lets the next model look at fixed areas of the frame")
         .details(
             "Areas are given as x,y,w,h in frame pixels, or in percent of the frame's sides (25%,0,50%,100%), several separated by \
-             semicolons and each with a name before a colon if it is to have one (gate:0,0,320,240); or as a file of zones, of which the \
-             boxes around the polygons are taken.\n\n\
+             semicolons and each with a name before a colon if it is to have one (gate:0,0,320,240); or as a file of zones: the \
+             model sees the boxes around the polygons.\n\n\
              The `infer` behind it looks at each area by itself. What a detector finds there are detections of the frame; where areas \
              overlap, of two finds of one class that overlap by half or more the better one stays. A classifier or an embedding makes \
-             each area a detection with the area's name and what is said of it. No pixels are copied.",
+             each area a detection with the area's name and what is said of it. What is found beside a zone's polygon, by the zone's \
+             anchor, is taken out, and counted by the model's stage (detections_outside). No pixels are copied.",
         )
         .argument(ArgumentSpec::required(
             "areas",
@@ -57,8 +58,8 @@ struct Area {
 enum Bounds {
     /// Left, top, width, height.
     Rectangle([Length; 4]),
-    /// Around points.
-    Around(Units, BBox),
+    /// Of a zone.
+    Polygon(Units, Vec<Point>, Anchor),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -99,13 +100,10 @@ impl Area {
         text.split(';').filter(|text| !text.trim().is_empty()).enumerate().map(parse).collect()
     }
 
-    fn around(zone: &ZoneSpec) -> Self {
-        let start = BBox::from_xyxy(f32::INFINITY, f32::INFINITY, f32::NEG_INFINITY, f32::NEG_INFINITY);
-        let grow = |bbox: BBox, point: &framerail_core::Point| {
-            BBox::from_xyxy(bbox.x1.min(point.x), bbox.y1.min(point.y), bbox.x2.max(point.x), bbox.y2.max(point.y))
-        };
-        let bbox = zone.points.iter().fold(start, grow);
-        Self { name: zone.shape.name.as_str().into(), bounds: Bounds::Around(zone.shape.units, bbox), streams: zone.shape.streams.clone() }
+    fn of_zone(zone: &ZoneSpec) -> Self {
+        let shape = &zone.shape;
+        let bounds = Bounds::Polygon(shape.units, zone.points.clone(), shape.anchor);
+        Self { name: shape.name.as_str().into(), bounds, streams: shape.streams.clone() }
     }
 
     /// In frame pixels, within the frame; `None` when nothing of it is there.
@@ -115,15 +113,35 @@ impl Area {
                 let (x, y) = (x.of(width), y.of(height));
                 BBox::from_xyxy(x, y, x + w.of(width), y + h.of(height))
             }
-            Bounds::Around(Units::Pixels, bbox) => *bbox,
-            Bounds::Around(_, bbox) => {
-                let (w, h) = (width as f32, height as f32);
-                BBox::from_xyxy(bbox.x1 * w, bbox.y1 * h, bbox.x2 * w, bbox.y2 * h)
-            }
+            Bounds::Polygon(units, points, _) => around(&placed(*units, points, width, height)),
         };
         let bbox = bbox.clamped(width, height);
         (bbox.width() >= 1.0 && bbox.height() >= 1.0).then_some(bbox)
     }
+
+    /// What of it counts in frames of a size; `None` for all.
+    fn outline(&self, width: u32, height: u32) -> Option<Arc<Outline>> {
+        match &self.bounds {
+            Bounds::Rectangle(_) => None,
+            Bounds::Polygon(units, points, anchor) => Some(Arc::new(Outline::new(&placed(*units, points, width, height), *anchor))),
+        }
+    }
+}
+
+/// Points in frame pixels.
+fn placed(units: Units, points: &[Point], width: u32, height: u32) -> Vec<Point> {
+    let (across, down) = match units {
+        Units::Pixels => (1.0, 1.0),
+        Units::Normalized => (width as f32, height as f32),
+    };
+    points.iter().map(|point| Point { x: point.x * across, y: point.y * down }).collect()
+}
+
+fn around(points: &[Point]) -> BBox {
+    let start = BBox::from_xyxy(f32::INFINITY, f32::INFINITY, f32::NEG_INFINITY, f32::NEG_INFINITY);
+    let grow =
+        |bbox: BBox, point: &Point| BBox::from_xyxy(bbox.x1.min(point.x), bbox.y1.min(point.y), bbox.x2.max(point.x), bbox.y2.max(point.y));
+    points.iter().fold(start, grow)
 }
 
 struct RegionsPlan {
@@ -149,7 +167,7 @@ impl RegionsPlan {
         if is_file(&self.given) {
             let map = read_zones(Path::new(&self.given))?;
             map.check().map_err(|error| self.usage(error))?;
-            self.areas = map.zones.iter().map(Area::around).collect();
+            self.areas = map.zones.iter().map(Area::of_zone).collect();
         }
         match self.areas.len() {
             0 => Err(self.usage("there are none; write x,y,w,h, or a [[zone]] in the file")),
@@ -213,8 +231,12 @@ impl Stage for Regions {
         let is_for = |area: &Area| area.streams.is_empty() || area.streams.iter().any(|name| Some(name.as_str()) == stream);
         let (mut parts, mut outside) = (Vec::new(), 0);
         for (number, area) in self.plan.areas.iter().enumerate().filter(|(_, area)| is_for(area)) {
-            match area.in_frame(item.frame.width, item.frame.height) {
-                Some(bbox) => parts.push(Part { area: bbox, of: PartOf::Region(number as u32, Arc::clone(&area.name)) }),
+            let (width, height) = (item.frame.width, item.frame.height);
+            match area.in_frame(width, height) {
+                Some(bbox) => {
+                    let part = Part::new(bbox, PartOf::Region(number as u32, Arc::clone(&area.name)));
+                    parts.push(Part { outline: area.outline(width, height), ..part });
+                }
                 None => outside += 1,
             }
         }

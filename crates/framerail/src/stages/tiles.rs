@@ -159,7 +159,7 @@ impl TilesPlan {
         if self.whole && areas.len() > 1 {
             areas.push(BBox::from_xyxy(0.0, 0.0, width as f32, height as f32));
         }
-        let parts = areas.into_iter().map(|area| Part { area, of: PartOf::Frame }).collect();
+        let parts = areas.into_iter().map(|area| Part::new(area, PartOf::Frame)).collect();
         Ok(FrameParts { parts, kept: Vec::new(), merge: Some(self.merge) })
     }
 }

@@ -8,7 +8,7 @@ use framerail_pipeline::FrameItem;
 use framerail_vision::{MatchMetric, MergeOptions, MergeRule, merge};
 
 use super::kept::KeptAttributes;
-use crate::parts::{FrameAttributes, FrameParts, PartOf};
+use crate::parts::{FrameAttributes, FrameParts, Part, PartOf};
 
 /// What becomes of the finds of a detector that looks at detections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub(super) struct Put {
     pub(super) kept: u64,
     /// Detections that were brought together with others.
     pub(super) merged: u64,
+    /// Detections that were found in the box around an area, but not in the area.
+    pub(super) outside: u64,
 }
 
 /// A model's word on a part of a frame, by the part's place in the list; `None` for the whole frame.
@@ -60,12 +62,12 @@ impl Answers {
         item.attachments.remove::<FrameParts>();
         let (mut put, mut found) = (Put::default(), Vec::new());
         for (place, prediction) in answers {
-            let part = place.and_then(|place| parts.parts.get(place)).map(|part| (&part.of, part.area));
+            let part = place.and_then(|place| parts.parts.get(place));
             match part {
-                Some((PartOf::Detection(index), _)) if self.finds == Finds::Parts => {
+                Some(Part { of: PartOf::Detection(index), .. }) if self.finds == Finds::Parts => {
                     self.put_on_detection(item, *index, prediction, &mut put, kept)
                 }
-                other => self.find(item, other, prediction, &mut found, &mut put),
+                part => found.extend(self.find(item, part, prediction, &mut put)),
             }
         }
         put.kept = kept.put(item, &parts.kept);
@@ -99,33 +101,35 @@ impl Answers {
         detection.attributes.extend(attribute);
     }
 
-    /// Takes what was found in a region, a tile or the whole frame.
-    fn find(&self, item: &mut FrameItem, part: Option<(&PartOf, BBox)>, said: Prediction, found: &mut Vec<Detection>, put: &mut Put) {
-        let description = match said {
+    /// What was found in a region, a tile or the whole frame; what lies beside a region's outline is left out.
+    fn find(&self, item: &mut FrameItem, part: Option<&Part>, said: Prediction, put: &mut Put) -> Vec<Detection> {
+        let mut found = match said {
             Prediction::Detections(detections) => {
-                let renumbered = detections.into_iter().map(|mut detection| {
+                let renumbered = |mut detection: Detection| {
                     detection.label.id = detection.label.id.saturating_add(self.first_label);
                     detection
-                });
-                found.extend(renumbered);
-                return;
+                };
+                detections.into_iter().map(renumbered).collect()
             }
-            Prediction::Description(Some(description)) => description,
-            _ => return,
+            Prediction::Description(Some(description)) => {
+                put.attributes += 1;
+                match (self.thing.clone().zip(extent(&description.value)), part) {
+                    (Some((label, bbox)), _) => vec![self.with_landmarks(Detection::new(bbox, description.score, label), description)],
+                    (None, Some(Part { of: PartOf::Region(number, name), area, .. })) => {
+                        // The area itself, whose box may well stand beside its outline.
+                        let label = Label { id: self.first_label.saturating_add(*number), name: Arc::clone(name) };
+                        return vec![self.with_landmarks(Detection::new(*area, 1.0, label), description)];
+                    }
+                    (None, _) => {
+                        self.put_on_frame(item, description);
+                        Vec::new()
+                    }
+                }
+            }
+            _ => Vec::new(),
         };
-        put.attributes += 1;
-        let thing = self.thing.clone().zip(extent(&description.value));
-        let detection = match (thing, part) {
-            (Some((label, bbox)), _) => Detection::new(bbox, description.score, label),
-            (None, Some((PartOf::Region(number, name), area))) => {
-                Detection::new(area, 1.0, Label { id: self.first_label.saturating_add(*number), name: Arc::clone(name) })
-            }
-            (None, _) => {
-                self.put_on_frame(item, description);
-                return;
-            }
-        };
-        found.push(self.with_landmarks(detection, description));
+        put.outside += part.map_or(0, |part| part.keep_inside(&mut found));
+        found
     }
 
     fn with_landmarks(&self, mut detection: Detection, description: Description) -> Detection {

@@ -26,6 +26,7 @@ struct PartCounters {
     failed: Counter,
     kept: Counter,
     merged: Counter,
+    outside: Counter,
 }
 
 /// Counted when the model runs on a card.
@@ -53,6 +54,7 @@ impl Counters {
             failed: context.counter("parts_not_analysed"),
             kept: context.counter("attributes_kept"),
             merged: context.counter("detections_merged"),
+            outside: context.counter("detections_outside"),
         };
         Self {
             context: context.clone(),
@@ -82,6 +84,7 @@ impl Counters {
             counters.analysed.add(parts as u64);
             counters.kept.add(put.kept);
             counters.merged.add(put.merged);
+            counters.outside.add(put.outside);
         }
     }
 
