@@ -1,5 +1,6 @@
 //! Inputs beside the picture: sizes, factors and constants, filled for each batch as the card says.
 
+use framerail_core::BBox;
 use framerail_vision::ModelMapping;
 
 use crate::{
@@ -46,14 +47,22 @@ impl Told {
         }
     }
 
-    /// From frame pixels to those that a model gives back after it was told of the frame by `by`.
-    pub(crate) fn mapping_given_back(&self, by: ToldBy, mapping: &ModelMapping) -> ModelMapping {
-        // The model takes its own pixels times this.
-        let factor = |side: usize| match by {
-            ToldBy::FrameSize => self.frame[side] / self.input[side],
-            ToldBy::Scale => 1.0 / self.scale[side],
+    /// From frame pixels to those of the part as the model was told of it.
+    pub(crate) fn mapping_of_frame(&self, by: ToldBy, area: &BBox) -> ModelMapping {
+        // Sizes are told in whole pixels.
+        let [across, down] = match by {
+            ToldBy::FrameSize => [self.frame[0] / area.width(), self.frame[1] / area.height()],
+            ToldBy::Scale => [1.0; 2],
         };
-        let (across, down) = (factor(0), factor(1));
+        ModelMapping { scale_x: across, scale_y: down, offset_x: -area.x1 * across, offset_y: -area.y1 * down }
+    }
+
+    /// From frame pixels to those that come of the model's pixels by what it was told.
+    pub(crate) fn mapping_scaled(&self, by: ToldBy, mapping: &ModelMapping) -> ModelMapping {
+        let [across, down] = match by {
+            ToldBy::FrameSize => [self.frame[0] / self.input[0], self.frame[1] / self.input[1]],
+            ToldBy::Scale => self.scale.map(|scale| 1.0 / scale),
+        };
         ModelMapping {
             scale_x: mapping.scale_x * across,
             scale_y: mapping.scale_y * down,
@@ -283,6 +292,8 @@ fn advice(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use framerail_core::Point;
+
     use super::*;
 
     const INPUT: InputSize = InputSize { width: 64, height: 32 };
@@ -356,16 +367,17 @@ mod tests {
 
     #[test]
     fn pixels_that_come_back_are_the_frames() {
-        // 100x50 from (20, 10) on, letterboxed into 64x32 at twice the height's scale: offsets that a model does not know of.
+        // 100x50 from (20, 10) on at half the size, behind padding of 7 and 3.5 that a model may or may not know of.
+        let area = BBox::from_xyxy(20.0, 10.0, 120.0, 60.0);
         let mapping = ModelMapping { scale_x: 0.5, scale_y: 0.5, offset_x: -10.0 + 7.0, offset_y: -5.0 + 3.5 };
         let told = Told::new(100.0, 50.0, &mapping, INPUT);
-        let at = framerail_core::Point { x: 70.0, y: 30.0 };
-        let (model_x, model_y) = (at.x * 0.5 - 3.0, at.y * 0.5 - 1.5);
-        for (by, x, y) in
-            [(ToldBy::FrameSize, model_x / 64.0 * 100.0, model_y / 32.0 * 50.0), (ToldBy::Scale, model_x / 0.5, model_y / 0.5)]
-        {
-            let found = told.mapping_given_back(by, &mapping).point_frame_from_model(framerail_core::Point { x, y });
-            assert!((found.x - at.x).abs() < 1e-4 && (found.y - at.y).abs() < 1e-4, "{by:?}: {found:?}");
-        }
+        let is_at = |mapping: ModelMapping, x: f32, y: f32| {
+            let found = mapping.point_frame_from_model(Point { x, y });
+            assert!((found.x - 70.0).abs() < 1e-4 && (found.y - 30.0).abs() < 1e-4, "{found:?}");
+        };
+        let (x, y) = (70.0 * 0.5 - 3.0, 30.0 * 0.5 - 1.5);
+        is_at(told.mapping_scaled(ToldBy::FrameSize, &mapping), x / 64.0 * 100.0, y / 32.0 * 50.0);
+        is_at(told.mapping_scaled(ToldBy::Scale, &mapping), x / 0.5, y / 0.5);
+        [ToldBy::FrameSize, ToldBy::Scale].iter().for_each(|by| is_at(told.mapping_of_frame(*by, &area), 50.0, 20.0));
     }
 }

@@ -50,9 +50,13 @@ fn boxes_in_frame_pixels_stay_there_in_batches_and_parts() {
     ];
     // By an open batch, and by files that were exported with a batch of one.
     for (declared, batch) in [(-1, 1), (-1, 3), (1, 1), (1, 3)] {
-        // A letterbox's padding is the model's, not the frame's.
+        // The model scales its whole input, a letterbox's padding too.
         for fit in ["stretch", "letterbox"] {
-            let (_folder, options) = placed(&rtdetr(declared), &card.replace("fit = \"stretch\"", &format!("fit = \"{fit}\"")));
+            let mut card = card.replace("fit = \"stretch\"", &format!("fit = \"{fit}\""));
+            if fit == "letterbox" {
+                card = card.replace("space = \"frame\"", "space = \"scaled\"");
+            }
+            let (_folder, options) = placed(&rtdetr(declared), &card);
             let mut predictor = Predictor::load(&DetectorOptions { batch, ..options }).expect("sound model and card");
             let found = detections(predictor.predict(&views).expect("runs"));
             assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [2; 5]);
@@ -111,28 +115,31 @@ fn paddle() -> Vec<u8> {
 
 #[test]
 fn paddle_detection_is_told_scale_factors() {
-    let card = |fit: &str| {
+    let card = |fit: &str, space: &str| {
         format!(
             "{HEAD}labels = [\"cat\", \"dog\"]\n[input]\nname = \"image\"\nwidth = 64\nheight = 64\nfit = \"{fit}\"\n\
              [input.more.im_shape]\nvalue = [\"input_height\", \"input_width\"]\n\
              [input.more.scale_factor]\nvalue = [\"scale_y\", \"scale_x\"]\n\
-             [output.boxes]\nboxes = \"rows\"\ncount = \"number\"\nrow = [\"class\", \"score\", \"box\"]\nspace = \"frame\"\nsuppressed = true\n"
+             [output.boxes]\nboxes = \"rows\"\ncount = \"number\"\nrow = [\"class\", \"score\", \"box\"]\nspace = \"{space}\"\nsuppressed = true\n"
         )
     };
     let (wide, small) = (frame(128, 64), frame(32, 32));
     let views = [View::whole(&wide), View::whole(&small), View::part(&wide, BBox::from_xyxy(64.0, 0.0, 128.0, 64.0))];
-    let boxes = |fit: &str| {
-        let (_folder, options) = placed(&paddle(), &card(fit));
+    let boxes = |fit: &str, space: &str| {
+        let (_folder, options) = placed(&paddle(), &card(fit, space));
         let mut predictor = Predictor::load(&DetectorOptions { batch: 2, ..options }).expect("sound model and card");
         detections(predictor.predict(&views).expect("runs"))
     };
-    let stretched = boxes("stretch");
+    let stretched = boxes("stretch", "frame");
+    assert_eq!(boxes("stretch", "scaled"), stretched, "the same without padding");
     for (found, expected) in stretched.iter().zip([[32.0, 8.0, 64.0, 24.0], [8.0, 4.0, 16.0, 12.0], [80.0, 8.0, 96.0, 24.0]]) {
         assert_eq!((found.len(), &*found[0].label.name), (1, "dog"));
         assert_box(&found[0], expected);
     }
     // 128x64 in the middle of 64x64: half the size, and 16 rows above that the model knows nothing of.
-    assert_box(&boxes("letterbox")[0][0], [32.0, -16.0, 64.0, 16.0]);
+    assert_box(&boxes("letterbox", "scaled")[0][0], [32.0, -16.0, 64.0, 16.0]);
+    // A model that had taken these rows off itself would mean what it says.
+    assert_box(&boxes("letterbox", "frame")[0][0], [32.0, 16.0, 64.0, 48.0]);
 }
 
 /// DETR's signature: `pixel_values` and a `pixel_mask` in, `logits` and `pred_boxes` out. The logits are of use only where the mask is 1.
@@ -246,5 +253,5 @@ fn what_is_wrong_is_told_in_one_line() {
     let told = refused(&given_score(false), &score_card("[input.more.score]\nvalue = \"frame_width\"\nshape = [1, 1, 1]\n"), 2);
     assert!(told.contains("input 'score' of this model holds the values of one picture; give 1"), "{told}");
     let space = score_card("[input.more.score]\nvalue = 0.5\n") + "space = \"frame\"\n";
-    assert!(refused(&given_score(false), &space, 1).contains("output.space takes frame only where an input of [input.more] tells"));
+    assert!(refused(&given_score(false), &space, 1).contains("output.space takes frame and scaled only where [input.more] tells"));
 }

@@ -59,8 +59,12 @@ pub enum BoxSpace {
     /// Those of the model's input.
     #[default]
     Input,
-    /// Those of the frame, or of the part that was looked at, because another input told the model its size or scale.
+    /// Those of the frame, or of the part that was looked at, because another input told the model its size or scale. A model that is
+    /// shown letterboxed pictures takes their padding off itself.
     Frame,
+    /// Those of the model's input, padding and all, times the size or divided by the scale that another input told the model. Where
+    /// there is no padding these are the frame's.
+    Scaled,
 }
 
 /// What a value of a box's row is.
@@ -125,9 +129,9 @@ impl BoxesCard {
         ensure(card.landmarks.is_empty(), "landmarks", "no landmarks: this family has none")?;
         ensure(self.row.is_none() || self.scores.is_none(), "row", "nothing beside 'scores': leave it out")?;
         ensure(RowPlaces::new(self.row()).is_some(), "row", "a list with one each of box, score and class, and picture or other")?;
-        let (in_frame, told) = (self.space == BoxSpace::Frame, ToldBy::of(&card.input).is_some());
-        ensure(!in_frame || !self.normalized, "space", "input, or nothing, for boxes from 0 to 1")?;
-        ensure(!in_frame || told, "space", "frame only where an input of [input.more] tells the model frame_width or scale_x")?;
+        let (in_input, told) = (self.space == BoxSpace::Input, ToldBy::of(&card.input).is_some());
+        ensure(in_input || !self.normalized, "space", "input, or nothing, for boxes from 0 to 1")?;
+        ensure(in_input || told, "space", "frame and scaled only where [input.more] tells the model frame_width or scale_x")?;
         ensure(self.background.is_none_or(|id| id as usize <= card.class_count()), "background", "the number of one of the classes")
     }
 
@@ -161,7 +165,7 @@ pub(crate) struct Boxes {
     columns: usize,
     input: InputSize,
     places: RowPlaces,
-    /// What the model was told, when boxes come in frame pixels.
+    /// By what the model knows of the frame.
     told_by: Option<ToldBy>,
 }
 
@@ -181,8 +185,7 @@ impl Boxes {
         let usual = RowPlaces { bbox: 0, score: 4, class: 5, picture: None, values: 6 };
         // Others were refused with the card.
         let places = RowPlaces::new(boxes.row()).unwrap_or(usual);
-        let told_by = ToldBy::of(&card.input).filter(|_| boxes.space == BoxSpace::Frame);
-        Self { card: boxes.clone(), columns, input, places, told_by }
+        Self { card: boxes.clone(), columns, input, places, told_by: ToldBy::of(&card.input) }
     }
 
     /// How many of a picture's boxes count.
@@ -314,9 +317,10 @@ impl Decode for Boxes {
     }
 
     fn mapping(&self, seen: &Seen) -> ModelMapping {
-        match self.told_by {
-            Some(by) => seen.told(self.input).mapping_given_back(by, &seen.mapping),
-            None => seen.mapping,
+        match (self.card.space, self.told_by) {
+            (BoxSpace::Frame, Some(by)) => seen.told(self.input).mapping_of_frame(by, &seen.area),
+            (BoxSpace::Scaled, Some(by)) => seen.told(self.input).mapping_scaled(by, &seen.mapping),
+            _ => seen.mapping,
         }
     }
 }
