@@ -26,6 +26,34 @@ pub enum ColorMatrix {
 }
 
 impl ColorMatrix {
+    /// The matrix of a code point of H.273.
+    pub fn from_code_point(code: u8) -> Self {
+        match code {
+            0 => ColorMatrix::Rgb,
+            1 => ColorMatrix::Bt709,
+            2 => ColorMatrix::Unspecified,
+            4 => ColorMatrix::Fcc,
+            5 | 6 => ColorMatrix::Bt601,
+            7 => ColorMatrix::Smpte240,
+            9 => ColorMatrix::Bt2020,
+            other => ColorMatrix::Other(other),
+        }
+    }
+
+    /// Its code point. BT.601 is written as SMPTE 170M (6): its weights are those of BT.470BG (5).
+    pub fn code_point(self) -> u8 {
+        match self {
+            ColorMatrix::Rgb => 0,
+            ColorMatrix::Bt709 => 1,
+            ColorMatrix::Unspecified => 2,
+            ColorMatrix::Fcc => 4,
+            ColorMatrix::Bt601 => 6,
+            ColorMatrix::Smpte240 => 7,
+            ColorMatrix::Bt2020 => 9,
+            ColorMatrix::Other(code) => code,
+        }
+    }
+
     /// The luma weights `(Kr, Kb)` of H.273, table 4; BT.601's for matrices without their own.
     pub fn luma_weights(self) -> (f64, f64) {
         match self {

@@ -3,34 +3,6 @@
 use ffmpeg_the_third::ffi;
 use framerail_core::{ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer};
 
-/// H.273's matrix by code point.
-pub(crate) fn matrix(code: i32) -> ColorMatrix {
-    match code {
-        0 => ColorMatrix::Rgb,
-        1 => ColorMatrix::Bt709,
-        2 => ColorMatrix::Unspecified,
-        4 => ColorMatrix::Fcc,
-        5 | 6 => ColorMatrix::Bt601,
-        7 => ColorMatrix::Smpte240,
-        9 => ColorMatrix::Bt2020,
-        other => u8::try_from(other).map_or(ColorMatrix::Unspecified, ColorMatrix::Other),
-    }
-}
-
-/// The code point of a matrix. BT.601 is written as SMPTE 170M (6): its weights are those of BT.470BG (5).
-pub(crate) fn matrix_code(matrix: ColorMatrix) -> i32 {
-    match matrix {
-        ColorMatrix::Rgb => 0,
-        ColorMatrix::Bt709 => 1,
-        ColorMatrix::Fcc => 4,
-        ColorMatrix::Bt601 => 6,
-        ColorMatrix::Smpte240 => 7,
-        ColorMatrix::Bt2020 => 9,
-        ColorMatrix::Other(code) => code.into(),
-        _ => 2,
-    }
-}
-
 /// The colour tags of a stream or frame from FFmpeg's fields.
 pub(crate) fn describe(
     space: ffi::AVColorSpace,
@@ -40,7 +12,7 @@ pub(crate) fn describe(
     location: ffi::AVChromaLocation,
 ) -> ColorDescription {
     ColorDescription {
-        matrix: matrix(space.0 as i32),
+        matrix: u8::try_from(space.0 as i32).map_or(ColorMatrix::Unspecified, ColorMatrix::from_code_point),
         range: match range.0 as i32 {
             1 => ColorRange::Limited,
             2 => ColorRange::Full,
@@ -64,7 +36,7 @@ pub(crate) struct AvColor {
 impl From<&ColorDescription> for AvColor {
     fn from(color: &ColorDescription) -> Self {
         Self {
-            space: ffi::AVColorSpace(matrix_code(color.matrix) as _),
+            space: ffi::AVColorSpace(color.matrix.code_point().into()),
             range: ffi::AVColorRange(match color.range {
                 ColorRange::Unspecified => 0,
                 ColorRange::Limited => 1,

@@ -5,7 +5,7 @@ use std::ptr::{self, NonNull};
 use ffmpeg_the_third::ffi;
 use framerail_core::{ColorDescription, ColorMatrix, ColorRange, CoreError, FramePool, HostSurface, PixelFormat, surface::MAX_SIDE};
 
-use crate::{MediaError, av::AvFrame, color, format};
+use crate::{MediaError, av::AvFrame, format};
 
 /// The resampling kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -257,7 +257,7 @@ impl Converter {
                 reason: "FFmpeg's scaler does not know this pair; choose another pixel format".into(),
             });
         };
-        let matrix = color::matrix_code(key.details.matrix);
+        let matrix = i32::from(key.details.matrix.code_point());
         // SAFETY: the context is live and the coefficient tables are static. Formats without colour ignore the call.
         unsafe {
             let table = ffi::sws_getCoefficients(matrix);
