@@ -41,6 +41,7 @@ mod muxer;
 mod nal;
 pub mod options;
 mod output;
+mod output_format;
 pub mod packet;
 pub mod parameters;
 mod pipe;

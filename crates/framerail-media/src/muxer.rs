@@ -12,11 +12,11 @@ use framerail_core::{MediaKind, Rotation, SideStream, StreamInfo, TimeBase};
 use crate::{
     Chapter, MediaError, SegmentFormat, SideParameters, WriterOptions,
     av::{self, AvPacket, Dictionary},
-    encoder::{Demands, VideoTrack},
-    error::{is_no_space, nearest},
+    encoder::VideoTrack,
+    error::is_no_space,
     interrupt::Interrupt,
+    output_format::OutputFormat,
     segment_files::SegmentFiles,
-    version,
 };
 
 /// Tags that describe the file they were in, not its content.
@@ -24,12 +24,6 @@ const FILE_TAGS: &[&str] = &["major_brand", "minor_version", "compatible_brands"
 /// Tags that belong to the video stream.
 const STREAM_TAGS: &[&str] = &["language", "handler_name", "timecode"];
 
-/// Sound that RTP has a payload for, as far as receivers know it too.
-const RTP_SOUND: &[&str] = &["aac", "mp2", "mp3", "opus", "pcm_alaw", "pcm_mulaw", "adpcm_g722", "amr_nb", "amr_wb", "speex"];
-/// Sound that players take in MPEG-TS segments.
-const TS_SOUND: &[&str] = &["aac", "mp2", "mp3", "ac3", "eac3"];
-/// Sound that players take in segments of fragmented MP4.
-const FRAGMENT_SOUND: &[&str] = &["aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"];
 /// How long a packet waits for those of other streams on its way to a server, in microseconds: a stream without sound for a
 /// while must not hold up the pictures.
 const SERVER_INTERLEAVE_MICROS: i64 = 1_000_000;
@@ -64,6 +58,7 @@ pub(crate) enum Place<'a> {
 /// An output container.
 pub(crate) struct Muxer {
     context: NonNull<ffi::AVFormatContext>,
+    format: OutputFormat,
     path: String,
     /// Output stream of each side stream.
     sides: Vec<Option<SideTarget>>,
@@ -93,13 +88,14 @@ impl Muxer {
     /// Chooses the container by option or file name.
     pub(crate) fn new(path: &Path, options: &WriterOptions) -> Result<Self, MediaError> {
         let shown = path.display().to_string();
-        let format = find_format(path, options.format.as_deref())?;
+        let format = OutputFormat::find(path, options.format.as_deref())?;
         let mut context = ptr::null_mut();
         // SAFETY: a static format; the context is written to a live pointer.
-        let code = unsafe { ffi::avformat_alloc_output_context2(&mut context, format, ptr::null(), ptr::null()) };
+        let code = unsafe { ffi::avformat_alloc_output_context2(&mut context, format.as_ptr(), ptr::null(), ptr::null()) };
         let Some(context) = NonNull::new(context) else { return Err(av::error(shown, code)) };
         Ok(Self {
             context,
+            format,
             path: shown,
             sides: Vec::new(),
             shift_secs: 0.0,
@@ -116,57 +112,13 @@ impl Muxer {
         name.clone_into(&mut self.path);
     }
 
+    pub(crate) fn format(&self) -> OutputFormat {
+        self.format
+    }
+
     fn get(&self) -> &ffi::AVFormatContext {
         // SAFETY: owned by self.
         unsafe { self.context.as_ref() }
-    }
-
-    fn format(&self) -> &ffi::AVOutputFormat {
-        // SAFETY: an output context has a static format.
-        unsafe { &*self.get().oformat }
-    }
-
-    pub(crate) fn format_name(&self) -> String {
-        // SAFETY: a static name.
-        unsafe { av::string(self.format().name) }
-    }
-
-    /// What the container asks of its encoder.
-    pub(crate) fn demands(&self) -> Demands {
-        let flags = self.format().flags;
-        Demands {
-            global_header: flags & ffi::AVFMT_GLOBALHEADER != 0,
-            fixed_rate: flags & ffi::AVFMT_VARIABLE_FPS == 0 && self.format_name() == "avi",
-        }
-    }
-
-    /// The usual encoder for the container.
-    pub(crate) fn default_encoder(&self) -> Result<String, MediaError> {
-        let format = self.format_name();
-        let preferred = match format.as_str() {
-            "mp4" | "mov" | "matroska" | "ipod" | "flv" | "mpegts" | "3gp" | "h264" | "psp" | "f4v" | "ismv" | "hls" | "rtsp" => {
-                &["libx264", "libopenh264", "mpeg4"][..]
-            }
-            "webm" => &["libvpx-vp9", "libaom-av1", "libvpx"][..],
-            "avi" => &["mpeg4"][..],
-            _ => &[],
-        };
-        let available = version::video_encoders();
-        if let Some(name) = preferred.iter().find(|name| available.iter().any(|known| known == *name)) {
-            return Ok((*name).to_owned());
-        }
-        // SAFETY: a static format; an encoder's description is static or null.
-        let name = unsafe {
-            let codec = ffi::avcodec_find_encoder(self.format().video_codec);
-            if codec.is_null() { String::new() } else { av::string((*codec).name) }
-        };
-        if name.is_empty() || self.format().video_codec == ffi::AVCodecID::NONE {
-            return Err(MediaError::Unsupported {
-                what: format!("video in {format}"),
-                reason: "choose another container, such as .mp4 or .mkv".into(),
-            });
-        }
-        Ok(name)
     }
 
     /// Adds the streams, opens the place and writes the header.
@@ -194,7 +146,7 @@ impl Muxer {
     }
 
     fn add_video(&mut self, track: &VideoTrack, info: &StreamInfo, options: &WriterOptions) -> Result<(), MediaError> {
-        let is_mov = self.is_mov();
+        let is_mov = self.format.is_mov();
         let mut stream = self.add_stream()?;
         // SAFETY: a fresh stream with parameters; the source is valid.
         unsafe {
@@ -227,10 +179,6 @@ impl Muxer {
         Ok(())
     }
 
-    pub(crate) fn is_mov(&self) -> bool {
-        matches!(self.format_name().as_str(), "mp4" | "mov" | "ipod" | "3gp" | "3g2" | "psp" | "f4v" | "ismv")
-    }
-
     /// Adds a side stream if the container takes it; says so if not.
     fn add_side(&mut self, side: &SideStream, options: &WriterOptions) -> Result<Option<SideTarget>, MediaError> {
         let Some(own) = side.parameters.downcast_ref::<SideParameters>() else { return Ok(None) };
@@ -243,15 +191,15 @@ impl Muxer {
             }
             SideParameters::Stream { parameters, metadata, disposition } => (parameters, metadata, *disposition),
         };
-        if !self.takes(side, parameters.get(), metadata) {
+        if !self.format.takes(side, parameters.get(), metadata, self.segment_format) {
             let kind = match side.kind {
                 MediaKind::Audio => "sound",
                 MediaKind::Subtitle => "subtitle",
                 MediaKind::Data => "data",
                 MediaKind::Attachment => "attached",
             };
-            let format = self.format_name();
-            let instead = if self.is_live() { "" } else { "; .mkv takes most" };
+            let format = self.format.name();
+            let instead = if self.format.is_live() { "" } else { "; .mkv takes most" };
             self.warnings.push(format!("the {kind} stream {} is left out: {format} does not take it{instead}", side.codec));
             return Ok(None);
         }
@@ -272,46 +220,6 @@ impl Muxer {
             }
             stream.metadata = tags.into_raw();
             Ok(Some(SideTarget { stream: stream.index as usize, time_base: side.time_base }))
-        }
-    }
-
-    /// Whether it is watched while it is written.
-    pub(crate) fn is_live(&self) -> bool {
-        matches!(self.format_name().as_str(), "hls" | "rtsp")
-    }
-
-    fn takes(&self, side: &SideStream, parameters: &ffi::AVCodecParameters, metadata: &[(String, String)]) -> bool {
-        let format = self.format();
-        if self.is_live() {
-            // What these muxers carry is not what they say: they ask another one within.
-            let sound = match (self.format_name().as_str(), self.segment_format) {
-                ("rtsp", _) => RTP_SOUND,
-                (_, SegmentFormat::MpegTs) => TS_SOUND,
-                (_, SegmentFormat::FragmentedMp4) => FRAGMENT_SOUND,
-            };
-            // AAC out of a transport stream has its header in each packet, where RTP cannot use it.
-            let is_described = side.codec != "aac" || self.format_name() == "hls" || parameters.extradata_size > 0;
-            return side.kind == MediaKind::Audio && sound.contains(&side.codec.as_str()) && is_described;
-        }
-        let usual = match side.kind {
-            MediaKind::Audio => format.audio_codec,
-            MediaKind::Subtitle => format.subtitle_codec,
-            MediaKind::Data => return false,
-            // A cover picture in MP4, a named file in Matroska; anything else would become a second video.
-            MediaKind::Attachment if parameters.codec_type == ffi::AVMediaType::VIDEO => {
-                return self.is_mov() && matches!(side.codec.as_str(), "png" | "mjpeg" | "bmp");
-            }
-            MediaKind::Attachment => {
-                return self.format_name() == "matroska" && metadata.iter().any(|(key, _)| key == "filename");
-            }
-        };
-        // SAFETY: a static format and any codec number.
-        let answer = unsafe { ffi::avformat_query_codec(format, parameters.codec_id, ffi::FF_COMPLIANCE_NORMAL) };
-        match answer {
-            1 => true,
-            0 => false,
-            // The container does not say: it takes the kind if it has a usual codec for it.
-            _ => usual != ffi::AVCodecID::NONE,
         }
     }
 
@@ -404,17 +312,17 @@ impl Muxer {
         let mut dictionary = Dictionary::new();
         match place {
             Place::File { is_regular, .. } => {
-                if self.is_mov() && *is_regular {
+                if self.format.is_mov() && *is_regular {
                     dictionary.set("movflags", "+faststart");
                 }
-                if self.is_mov() {
+                if self.format.is_mov() {
                     // Edit lists, which hold the start, count in this: with the video's own ticks it is exact.
                     let ticks = time_base.ratio().den.clamp(1000, i64::from(i32::MAX));
                     dictionary.set("movie_timescale", &ticks.to_string());
                 }
             }
             Place::Playlist { options, .. } => options.iter().for_each(|(key, value)| dictionary.set(key, value)),
-            Place::Server { options, .. } if self.format().flags & ffi::AVFMT_NOFILE != 0 => {
+            Place::Server { options, .. } if self.format.has(ffi::AVFMT_NOFILE) => {
                 options.iter().for_each(|(key, value)| dictionary.set(key, value));
             }
             Place::Server { .. } => {}
@@ -431,7 +339,7 @@ impl Muxer {
             }
             return Err(match words.filter(|_| !is_no_space(-code)) {
                 Some(words) => MediaError::Unsupported {
-                    what: format!("{} as {}", self.path, self.format_name()),
+                    what: format!("{} as {}", self.path, self.format.name()),
                     reason: format!("FFmpeg says '{words}'; choose another container or codec"),
                 },
                 None => self.write_error(code),
@@ -439,7 +347,7 @@ impl Muxer {
         }
         let is_own = |key: &str| !options.format_options.iter().any(|(user, _)| user == key);
         if let Some((key, _)) = dictionary.entries().into_iter().find(|(key, _)| !is_own(key)) {
-            let reason = format!("the container {} does not know it", self.format_name());
+            let reason = format!("the container {} does not know it", self.format.name());
             return Err(MediaError::BadOption { name: key, reason, nearest: None });
         }
         self.is_connected = true;
@@ -476,8 +384,8 @@ impl Muxer {
     }
 
     fn write(&mut self, mut packet: AvPacket) -> Result<(), MediaError> {
-        let moves_negative = self.format().flags & (ffi::AVFMT_TS_NEGATIVE | ffi::AVFMT_NOTIMESTAMPS) == 0;
-        let time = av::timestamp(packet.pts).filter(|_| moves_negative && !self.is_mov());
+        let moves_negative = !self.format.has(ffi::AVFMT_TS_NEGATIVE | ffi::AVFMT_NOTIMESTAMPS);
+        let time = av::timestamp(packet.pts).filter(|_| moves_negative && !self.format.is_mov());
         let base = self.stream_time_base(usize::try_from(packet.stream_index).unwrap_or(0));
         self.shift_secs = time.map_or(self.shift_secs, |ticks| self.shift_secs.max(-base.seconds(ticks)));
         if let Some(interrupt) = &self.interrupt {
@@ -508,7 +416,7 @@ impl Muxer {
 
     /// What became known while writing.
     pub(crate) fn late_warning(&self) -> Option<String> {
-        let (format, secs) = (self.format_name(), self.shift_secs);
+        let (format, secs) = (self.format.name(), self.shift_secs);
         (secs > 0.0).then(|| format!("{format} holds no negative times: video and sound alike start {secs:.3} s later"))
     }
 
@@ -546,7 +454,7 @@ impl Muxer {
     }
 
     fn close_file(&mut self) -> i32 {
-        if self.format().flags & ffi::AVFMT_NOFILE != 0 {
+        if self.format.has(ffi::AVFMT_NOFILE) {
             return 0;
         }
         // SAFETY: null or a byte stream that `open` opened.
@@ -565,7 +473,7 @@ impl Muxer {
 
 impl Drop for Muxer {
     fn drop(&mut self) {
-        if let Some(interrupt) = self.interrupt.as_ref().filter(|_| self.is_connected && self.format_name() == "rtsp") {
+        if let Some(interrupt) = self.interrupt.as_ref().filter(|_| self.is_connected && self.format.name() == "rtsp") {
             // Only the trailer closes its sockets.
             interrupt.start_clock();
             // SAFETY: the header is written, the trailer is not; what it says of a connection that broke is known already.
@@ -596,32 +504,4 @@ fn rescale(packet: &mut AvPacket, from: TimeBase, to: TimeBase, offset: i64) {
     packet.pts = av::timestamp(packet.pts).map_or(packet.pts, move_to);
     packet.dts = av::timestamp(packet.dts).map_or(packet.dts, move_to);
     packet.duration = from.rescale(packet.duration, to);
-}
-
-fn find_format(path: &Path, name: Option<&str>) -> Result<*const ffi::AVOutputFormat, MediaError> {
-    let shown = path.display().to_string();
-    if let Some(name) = name {
-        let wanted = av::c_string(name);
-        // SAFETY: a zero-ended name.
-        let format = unsafe { ffi::av_guess_format(wanted.as_ptr(), ptr::null(), ptr::null()) };
-        if format.is_null() {
-            let names = version::muxers();
-            let nearest = nearest(name, names.iter().map(String::as_str));
-            return Err(MediaError::BadOption { name: name.to_owned(), reason: "FFmpeg writes no container of this name".into(), nearest });
-        }
-        return Ok(format);
-    }
-    let Some(extension) = path.extension() else {
-        let reason = "has no extension, so the container is unknown; write it as .mp4, .mkv or another, or give the format".into();
-        return Err(MediaError::BadOption { name: shown, reason, nearest: None });
-    };
-    let file = av::c_string(&format!("x.{}", extension.to_string_lossy().to_ascii_lowercase()));
-    // SAFETY: a zero-ended name.
-    let format = unsafe { ffi::av_guess_format(ptr::null(), file.as_ptr(), ptr::null()) };
-    if format.is_null() {
-        let reason =
-            format!("FFmpeg knows no container for .{}; use .mp4, .mkv or another, or give the format", extension.to_string_lossy());
-        return Err(MediaError::BadOption { name: shown, reason, nearest: None });
-    }
-    Ok(format)
 }

@@ -155,9 +155,9 @@ impl PushEncoder {
         let muxer = Muxer::new(Path::new(url), &options)?;
         let codec = match &options.codec {
             Some(codec) => codec.clone(),
-            None => muxer.default_encoder()?,
+            None => muxer.format().default_encoder()?,
         };
-        let encoder = Encoder::open(&codec, &options, info, &muxer.demands())?;
+        let encoder = Encoder::open(&codec, &options, info, &muxer.format().demands())?;
         let track = encoder.track()?;
         let target = PushTarget { url: url.to_owned(), options, push: push.clone(), info: info.clone(), track };
         Ok(Self { encoder, target, packets_copied: 0 })
@@ -256,7 +256,7 @@ impl PushTarget {
         let mut muxer = Muxer::new(Path::new(&self.url), &self.options)?;
         muxer.call_it(&self.shown());
         let mut options = Vec::new();
-        if muxer.format_name() == "rtsp" {
+        if muxer.format().name() == "rtsp" {
             options.push(("rtsp_transport", self.push.rtsp_transport.clone()));
         }
         if scheme_of(&self.url) == "udp" && !self.url.contains("pkt_size=") {

@@ -106,7 +106,7 @@ impl MediaWriter {
         let muxer = Muxer::new(path, options)?;
         match &options.codec {
             Some(codec) => Encoder::check(codec),
-            None => muxer.default_encoder().map(|_| ()),
+            None => muxer.format().default_encoder().map(|_| ()),
         }
     }
 
@@ -120,12 +120,12 @@ impl MediaWriter {
         let mut muxer = Muxer::new(path, options)?;
         let codec = match &options.codec {
             Some(codec) => codec.clone(),
-            None => muxer.default_encoder()?,
+            None => muxer.format().default_encoder()?,
         };
-        let is_playlist = muxer.format_name() == "hls";
+        let is_playlist = muxer.format().name() == "hls";
         let output = Output::create(path, options, info, is_playlist)?;
         let keyframe_every = options.keyframe_every.or(is_playlist.then_some(options.hls.segment));
-        let encoder = Encoder::open(&codec, &WriterOptions { keyframe_every, ..options.clone() }, info, &muxer.demands())?;
+        let encoder = Encoder::open(&codec, &WriterOptions { keyframe_every, ..options.clone() }, info, &muxer.format().demands())?;
         muxer.start(&output.place(), options, info, &encoder.track()?)?;
         let warnings = encoder.warnings.iter().chain(&muxer.warnings).cloned().collect();
         Ok(Self { encoder, muxer, output, offset_micros: options.offset_micros, warnings, counts: Counts::default() })
