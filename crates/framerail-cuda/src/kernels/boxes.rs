@@ -2,6 +2,7 @@
 //!
 //! Formulas, order and limits are those of framerail-infer's decoders and framerail-vision's `nms`.
 
+pub use framerail_core::{Activation, BoxForm};
 use framerail_core::{BBox, DType, Point};
 
 use super::{HEADERS, Runner, bracketed, run_with};
@@ -26,32 +27,6 @@ pub const MAX_LANDMARKS: u32 = 5;
 
 /// The most boxes of a picture that go into suppression, best first; the rest is counted. As framerail-infer has it.
 pub const MAX_CANDIDATES: u32 = 5000;
-
-/// What a model leaves to be done to its scores.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Activation {
-    /// Nothing: they are probabilities.
-    #[default]
-    None,
-    /// Each on its own: `1 / (1 + exp(-x))`.
-    Sigmoid,
-    /// Over the classes of a box: `exp(x) / Σ exp`.
-    Softmax,
-}
-
-/// How four numbers stand for a box.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BoxForm {
-    /// Left, top, right, bottom.
-    #[default]
-    Xyxy,
-    /// Top, left, bottom, right.
-    Yxyx,
-    /// Centre and size.
-    Cxcywh,
-    /// Left, top and size.
-    Xywh,
-}
 
 /// A family of model outputs with its parameters; as the cards of framerail-infer.
 #[derive(Clone, Copy, Debug, PartialEq)]

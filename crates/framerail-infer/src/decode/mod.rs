@@ -23,6 +23,7 @@ pub use anchors::{AnchorLevel, AnchorsCard};
 pub use boxes::{BoxSpace, BoxesCard, RowValue};
 pub use classes::ClassesCard;
 pub use embedding::EmbeddingCard;
+pub use framerail_core::{Activation, BoxForm};
 pub use heatmap::HeatmapCard;
 pub use landmarks::{LandmarkForm, LandmarksCard};
 pub use prototypes::PrototypesCard;
@@ -33,6 +34,7 @@ pub use tensors::{Tensor, TensorData, Tensors};
 pub(crate) use candidates::{Candidate, Candidates};
 pub(crate) use describe::{Describe, Described};
 pub(crate) use expect::Expected;
+pub(crate) use framerail_core::model_output::sigmoid;
 pub(crate) use seen::Seen;
 
 use framerail_core::{BBox, InstanceMask};
@@ -237,70 +239,10 @@ pub(crate) fn positive(value: f32) -> bool {
     value.is_finite() && value > 0.0
 }
 
-/// How four numbers stand for a box.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BoxForm {
-    /// Left, top, right, bottom.
-    #[default]
-    Xyxy,
-    /// Top, left, bottom, right.
-    Yxyx,
-    /// Centre and size.
-    Cxcywh,
-    /// Left, top and size.
-    Xywh,
-}
-
-impl BoxForm {
-    /// The box that four numbers stand for.
-    pub(crate) fn bbox(self, [a, b, c, d]: [f32; 4]) -> BBox {
-        match self {
-            BoxForm::Xyxy => BBox::from_xyxy(a, b, c, d),
-            BoxForm::Yxyx => BBox::from_xyxy(b, a, d, c),
-            BoxForm::Cxcywh => BBox::from_cxcywh(a, b, c, d),
-            BoxForm::Xywh => BBox::from_xyxy(a, b, a + c, b + d),
-        }
-    }
-}
-
 /// A box whose coordinates go from 0 to 1, in pixels.
 pub(crate) fn to_pixels(bbox: BBox, input: InputSize) -> BBox {
     let (width, height) = (input.width as f32, input.height as f32);
     BBox::from_xyxy(bbox.x1 * width, bbox.y1 * height, bbox.x2 * width, bbox.y2 * height)
-}
-
-/// What a model leaves to be done to its scores.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Activation {
-    /// Nothing: they are probabilities.
-    #[default]
-    None,
-    /// Each on its own: `1 / (1 + exp(-x))`.
-    Sigmoid,
-    /// Over the classes of a box: `exp(x) / Σ exp`.
-    Softmax,
-}
-
-impl Activation {
-    /// Turns the raw scores of one box into probabilities.
-    pub(crate) fn apply(self, scores: &mut [f32]) {
-        match self {
-            Activation::None => {}
-            Activation::Sigmoid => scores.iter_mut().for_each(|score| *score = sigmoid(*score)),
-            Activation::Softmax => {
-                let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                scores.iter_mut().for_each(|score| *score = (*score - highest).exp());
-                let sum: f32 = scores.iter().sum();
-                scores.iter_mut().for_each(|score| *score /= sum);
-            }
-        }
-    }
-}
-
-pub(crate) fn sigmoid(value: f32) -> f32 {
-    1.0 / (1.0 + (-value).exp())
 }
 
 /// The class that a score's column stands for; `None` for the background.

@@ -11,7 +11,7 @@ use crate::{
     ModelCard, Thresholds,
     binding::BoundTensor,
     decode::{
-        Activation, AnchorFreeCard, AnchorsCard, BoxForm, Candidate, HeatmapCard, OutputCard,
+        AnchorFreeCard, AnchorsCard, Candidate, HeatmapCard, OutputCard,
         anchor_free::ValueOrder,
         anchors::Anchors,
         heatmap::{AxisOrder, SizeCoding},
@@ -176,7 +176,7 @@ fn anchors_family(anchors: &AnchorsCard, card: &ModelCard, size: InputSize) -> R
     let count = Anchors::new(anchors, card, size).count();
     Ok(BoxFamily::Anchors {
         anchors: u32::try_from(count).map_err(|_| "it has too many anchors".to_owned())?,
-        activation: activation(anchors.activation),
+        activation: anchors.activation,
         background: anchors.background,
         variances: anchors.variances,
     })
@@ -218,30 +218,18 @@ fn free_family(free: &AnchorFreeCard, outputs: &[Declared]) -> Result<BoxFamily,
     Ok(BoxFamily::AnchorFree {
         boxes: if values_first { second } else { first },
         values_first,
-        form: match free.form {
-            BoxForm::Xyxy => boxes::BoxForm::Xyxy,
-            BoxForm::Yxyx => boxes::BoxForm::Yxyx,
-            BoxForm::Cxcywh => boxes::BoxForm::Cxcywh,
-            BoxForm::Xywh => boxes::BoxForm::Xywh,
-        },
+        form: free.form,
         normalized: free.normalized,
         objectness: free.objectness,
-        activation: activation(free.activation),
+        activation: free.activation,
         landmark_values: free.landmark_values as u32,
     })
-}
-
-fn activation(activation: Activation) -> boxes::Activation {
-    match activation {
-        Activation::None => boxes::Activation::None,
-        Activation::Sigmoid => boxes::Activation::Sigmoid,
-        Activation::Softmax => boxes::Activation::Softmax,
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::Activation;
 
     const SIZE: InputSize = InputSize { width: 300, height: 300 };
 
@@ -255,7 +243,7 @@ mod tests {
         let OutputCard::Anchors(anchors) = &card.output else { unreachable!("the card names anchors") };
         let family = anchors_family(anchors, &card, SIZE).expect("few anchors");
         let BoxFamily::Anchors { anchors: count, background, activation, .. } = family else { unreachable!("anchors") };
-        assert_eq!((count, background, activation), (8732, Some(0), boxes::Activation::Softmax));
+        assert_eq!((count, background, activation), (8732, Some(0), Activation::Softmax));
         let decoder = BoxDecoder {
             family,
             input_width: 300,
