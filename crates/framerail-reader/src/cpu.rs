@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use framerail_core::{Frame, FramePool};
-use framerail_media::{Damage, Decoded, Decoder, DecoderSetup};
+use framerail_media::{Conversion, Damage, Decoded, Decoder, DecoderSetup};
 
 use crate::{
     ReaderError,
@@ -36,6 +36,11 @@ impl CpuPieces {
     /// Pictures that came out of the decoder, shown or not, since the last call.
     pub fn take_pictures(&mut self) -> u64 {
         std::mem::take(&mut self.pictures)
+    }
+
+    /// Conversions to pixel formats that are passed on, so far.
+    pub fn conversions(&self) -> Vec<Conversion> {
+        self.decoder.conversions()
     }
 
     /// What was not as it should be, so far.

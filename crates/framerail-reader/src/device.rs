@@ -1,27 +1,29 @@
 //! Frames of a video stream in the memory of a CUDA card, decoded there by as many engines as pay.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
 use framerail_core::{Frame, FrameStatus, PixelFamily, PixelFormat, Pts, Rational, Rotation, StreamInfo, Surface};
 use framerail_cuda::{
-    CudaDevice, CudaError, CudaStream, DevicePool, Traffic,
-    nvdec::{self, Chroma, MappedPicture, NvdecCodec, NvdecSession, PictureSink},
+    CudaDevice, CudaError, DevicePool, Traffic,
+    nvdec::{self, Chroma, NvdecCodec},
 };
 use framerail_media::{
-    BitstreamFilter, CodedFormat, Damage, Input, InputOptions, InputPacket, MediaError, MediaItem, ProbeEffort, RotationPolicy,
-    clock::Clock,
+    CodedFormat, Conversion, Damage, Input, InputOptions, MediaError, MediaItem, ProbeEffort, RotationPolicy,
+    clock::{Clock, Stamp},
 };
 use parking_lot::Mutex;
 
 use crate::{
     ReaderError,
-    device_pieces::{CopySurfaces, DevicePicture, DevicePieces, DeviceSetup, MakeSurface, PacketTimes, PictureMaker},
+    device_packets::DevicePackets,
+    device_pieces::{CopySurfaces, DevicePicture, DevicePieces, DeviceSetup, MakeSurface},
+    fallback::{CardOrHost, FallbackPackets, FallbackPieces, HostFallback, HostFrame},
     packets::{PacketReader, StreamPacket, VideoPacket},
     parallel::{MakeDecoder, ParallelDecoder},
-    piece::{Piece, PieceCutter},
+    piece::{Piece, PieceCutter, PiecePacket},
 };
 
 /// Packets that a piece has at least: shorter ones spend too long filling and draining an engine.
@@ -37,8 +39,6 @@ const MAX_DEFAULT_BYTES: u64 = 3 << 30;
 const MIN_FRAMES: u64 = 3 * MIN_PIECE_PACKETS as u64;
 /// Bytes of turned pictures that are kept for the next ones.
 const KEEP_TURNED_BYTES: usize = 64 << 20;
-/// Packets whose pictures are awaited, at most; the times of others are forgotten.
-const MAX_AWAITED: usize = 1024;
 
 /// How to read on a card.
 #[derive(Clone)]
@@ -71,23 +71,31 @@ pub struct DeviceReaderStats {
     pub pictures_decoded: u64,
     /// The most frames that waited for their turn.
     pub most_waiting: usize,
+    /// Frames that the host decoded in place of the card, and gave as they are.
+    pub frames_on_host: u64,
     /// What was moved, and who waited.
     pub traffic: Traffic,
 }
 
 enum Mode {
     /// Packets go to one engine as they are read.
-    One(Box<NvdecSession<QueueSink>>, Option<BitstreamFilter>),
+    One(Box<FallbackPackets<DevicePackets>>),
     /// Pieces go to several.
-    Pieces(ParallelDecoder<DevicePieces>, PieceCutter),
+    Pieces(ParallelDecoder<FallbackPieces<DevicePieces>>, PieceCutter),
     Ended,
 }
 
 /// Reads one video stream into device memory: frames in presentation order with strictly increasing PTS, and its side
 /// packets between them. The twin of [`framerail_media::MediaReader`].
+///
+/// Where the stream changes in its middle to what the card does not decode, the host decodes it: such frames are given in host
+/// memory, see [`DeviceReader::on_host`].
 pub struct DeviceReader {
     packets: PacketReader,
     setup: Arc<DeviceSetup>,
+    fallback: HostFallback,
+    /// Where the host first decoded in place of the card, in seconds, and how many frames since.
+    on_host: Option<(f64, u64)>,
     info: StreamInfo,
     mode: Mode,
     max_decoders: usize,
@@ -133,9 +141,12 @@ impl DeviceReader {
         let max_decoders = options.decoders.unwrap_or(if pays { engines + SPARE_DECODERS } else { 1 }).max(1);
         let setup = setup(&options.device, codec, packets.input(), policy, make)?;
         let clock = Clock::new(info.time_base, info.frame_rate);
+        let fallback = HostFallback::new(&packets.input().decoder_setup());
         let mut reader = Self {
             packets,
             setup,
+            fallback,
+            on_host: None,
             info,
             mode: Mode::Ended,
             max_decoders,
@@ -158,18 +169,14 @@ impl DeviceReader {
     fn in_pieces(&self, ahead_bytes: u64, bits: u32) -> Mode {
         let frame_bytes = frame_bytes(&self.info, bits, self.setup.make.as_ref());
         let window = usize::try_from(ahead_bytes / frame_bytes.max(1)).unwrap_or(usize::MAX).max(self.max_decoders);
-        let setup = Arc::clone(&self.setup);
-        let make: MakeDecoder<DevicePieces> = Arc::new(move || DevicePieces::new(&setup));
+        let (setup, fallback) = (Arc::clone(&self.setup), self.fallback.clone().threads(1));
+        let make: MakeDecoder<FallbackPieces<DevicePieces>> =
+            Arc::new(move || Ok(FallbackPieces::new(DevicePieces::new(&setup)?, &fallback)));
         Mode::Pieces(ParallelDecoder::new(self.max_decoders, window, make), PieceCutter::new(MIN_PIECE_PACKETS))
     }
 
     fn as_one(&self) -> Result<Mode, ReaderError> {
-        let failed = |error| self.setup.error(error);
-        let stream = CudaStream::new(&self.setup.device).map_err(failed)?;
-        let sink = QueueSink { maker: PictureMaker::new(&self.setup), awaited: HashMap::new(), ready: VecDeque::new() };
-        let headers = self.setup.headers()?;
-        let session = NvdecSession::new(&self.setup.device, self.setup.codec, &headers, &stream, sink).map_err(failed)?;
-        Ok(Mode::One(Box::new(session), BitstreamFilter::for_parser(&self.setup.parameters)?))
+        Ok(Mode::One(Box::new(FallbackPackets::new(DevicePackets::new(&self.setup)?, &self.fallback))))
     }
 
     fn read_first_frame(&mut self) -> Result<(), ReaderError> {
@@ -185,9 +192,6 @@ impl DeviceReader {
                 }
                 Ok(Some(packet)) => before.push_back(packet),
                 Ok(None) => return Err(self.no_frame()),
-                Err(ReaderError::Cuda { source_name, error }) if may_work_on_cpu(&error) => {
-                    return Err(ReaderError::NotOnDevice { source_name, reason: error.to_string() });
-                }
                 Err(error) => return Err(error),
             }
         }
@@ -232,14 +236,27 @@ impl DeviceReader {
 
     /// What was not as it should be, so far.
     pub fn damage(&self) -> Damage {
-        self.packets.input().damage().merged(&self.damage)
+        self.packets.input().damage().merged(&self.damage).merged(&self.fallback.damage())
+    }
+
+    /// Conversions to pixel formats that are passed on, of frames that the host decoded.
+    pub fn conversions(&self) -> Vec<Conversion> {
+        self.fallback.conversions()
+    }
+
+    /// Where the host decoded in place of the card for the first time, in seconds, and why.
+    pub fn on_host(&self) -> Option<(f64, String)> {
+        let (secs, _) = self.on_host?;
+        Some((secs, self.fallback.reason().unwrap_or_default()))
     }
 
     /// What was done, so far.
     pub fn stats(&self) -> DeviceReaderStats {
         let (decoders, most_waiting) = self.progress();
         let done = *self.setup.done.lock();
-        DeviceReaderStats { decoders, pieces: self.pieces, pictures_decoded: done.pictures, most_waiting, traffic: done.traffic }
+        let frames_on_host = self.on_host.map_or(0, |(_, frames)| frames);
+        let (pieces, pictures_decoded) = (self.pieces, done.pictures);
+        DeviceReaderStats { decoders, pieces, pictures_decoded, most_waiting, frames_on_host, traffic: done.traffic }
     }
 
     fn progress(&self) -> (usize, usize) {
@@ -296,8 +313,8 @@ impl DeviceReader {
         let one = self.as_one()?;
         self.change(one);
         // Two pieces of an open GOP share packets; one decoder wants each once.
-        let packets: BTreeMap<i64, InputPacket> =
-            rest.into_iter().flat_map(|piece| piece.packets).map(|packet| (packet.tag, packet.packet)).collect();
+        let of = |packet: PiecePacket| (packet.tag, VideoPacket { packet: packet.packet, facts: packet.facts });
+        let packets: BTreeMap<i64, VideoPacket> = rest.into_iter().flat_map(|piece| piece.packets).map(of).collect();
         packets.into_values().try_for_each(|packet| self.send_one(packet))?;
         Ok(None)
     }
@@ -338,41 +355,28 @@ impl DeviceReader {
             Some(StreamPacket::Side(packet)) => self.ready.push_back(MediaItem::Packet(packet)),
             Some(StreamPacket::Video(packet)) => {
                 self.untimed.extend(untimed(&packet));
-                self.send_one(packet.packet)?;
+                self.send_one(packet)?;
             }
             None => {
                 self.is_read = true;
-                if let Mode::One(session, _) = &mut self.mode {
-                    session.flush().map_err(|error| self.setup.error(error))?;
-                    self.setup.account(session.pictures_decoded());
+                if let Mode::One(decoder) = &mut self.mode {
+                    let pictures = decoder.end()?;
+                    self.collect(pictures);
                 }
-                self.collect_one();
             }
         }
         Ok(true)
     }
 
-    fn send_one(&mut self, packet: InputPacket) -> Result<(), ReaderError> {
-        let Mode::One(session, filter) = &mut self.mode else { return Ok(()) };
-        let packets = match filter {
-            Some(filter) => filter.filter(packet)?,
-            None => vec![packet],
-        };
-        for packet in packets {
-            let timestamp = packet.pts().map(|pts| self.setup.timestamp(pts));
-            if let Some(timestamp) = timestamp {
-                session.sink().expect(timestamp, PacketTimes::of(&packet));
-            }
-            session.send(packet.data(), timestamp).map_err(|error| self.setup.error(error))?;
+    fn send_one(&mut self, packet: VideoPacket) -> Result<(), ReaderError> {
+        if let Mode::One(decoder) = &mut self.mode {
+            let pictures = decoder.send(packet)?;
+            self.collect(pictures);
         }
-        self.setup.account(0);
-        self.collect_one();
         Ok(())
     }
 
-    fn collect_one(&mut self) {
-        let Mode::One(session, _) = &mut self.mode else { return };
-        let pictures = std::mem::take(&mut session.sink().ready);
+    fn collect(&mut self, pictures: Vec<CardOrHost<DevicePicture>>) {
         for picture in pictures {
             if let Some(frame) = self.deliver(picture) {
                 self.ready.push_back(MediaItem::Frame(frame));
@@ -380,12 +384,17 @@ impl DeviceReader {
         }
     }
 
-    /// The picture as a frame, if it lies within the selection.
-    fn deliver(&mut self, picture: DevicePicture) -> Option<Frame> {
-        let DevicePicture { surface, format, color, times, field_order, has_errors } = picture;
-        self.delivered = Some(format.pixel_format);
-        let duration = (times.duration > 0).then_some(times.duration);
-        let stamp = self.clock.stamp(times.pts.or_else(|| self.untimed.pop_first()), duration);
+    /// What came out as a frame, if it lies within the selection.
+    fn deliver(&mut self, picture: CardOrHost<DevicePicture>) -> Option<Frame> {
+        match picture {
+            CardOrHost::Card(picture) => self.deliver_picture(picture),
+            CardOrHost::Host(frame) => self.deliver_frame(*frame),
+        }
+    }
+
+    /// The next frame's time and number; `None` when it lies outside of the selection.
+    fn place(&mut self, pts: Option<i64>, duration: Option<i64>) -> Option<(Stamp, u64)> {
+        let stamp = self.clock.stamp(pts.or_else(|| self.untimed.pop_first()), duration);
         let secs = self.info.time_base.seconds(stamp.pts);
         let (start, end) = self.packets.input().selection();
         if end.is_some_and(|end| secs >= end) {
@@ -395,10 +404,28 @@ impl DeviceReader {
         if self.is_past_end || start.is_some_and(|start| secs < start) {
             return None;
         }
-        self.damage.frames_repaired += u64::from(has_errors);
         self.damage.timestamps_repaired += u64::from(stamp.is_repaired);
-        let index = self.next_index;
         self.next_index += 1;
+        Some((stamp, self.next_index - 1))
+    }
+
+    fn deliver_frame(&mut self, frame: HostFrame) -> Option<Frame> {
+        let HostFrame { frame, is_timed } = frame;
+        let (stamp, index) = self.place(is_timed.then_some(frame.pts.0), frame.duration)?;
+        // Without a PTS the decoder's own time is what was repaired.
+        let is_repaired = is_timed && frame.status == FrameStatus::Repaired;
+        self.damage.frames_repaired += u64::from(is_repaired);
+        self.on_host.get_or_insert((self.info.time_base.seconds(stamp.pts), 0)).1 += 1;
+        let status = if is_repaired || stamp.is_repaired { FrameStatus::Repaired } else { FrameStatus::Ok };
+        Some(Frame { index, pts: Pts(stamp.pts), status, ..frame })
+    }
+
+    fn deliver_picture(&mut self, picture: DevicePicture) -> Option<Frame> {
+        let DevicePicture { surface, format, color, times, field_order, has_errors } = picture;
+        self.delivered = Some(format.pixel_format);
+        let duration = (times.duration > 0).then_some(times.duration);
+        let (stamp, index) = self.place(times.pts, duration)?;
+        self.damage.frames_repaired += u64::from(has_errors);
         Some(Frame {
             surface: Surface::Device(surface),
             width: format.size.0,
@@ -415,32 +442,6 @@ impl DeviceReader {
             is_keyframe: times.is_keyframe,
             status: if has_errors || stamp.is_repaired { FrameStatus::Repaired } else { FrameStatus::Ok },
         })
-    }
-}
-
-/// Queues the pictures of one engine.
-struct QueueSink {
-    maker: PictureMaker,
-    awaited: HashMap<i64, PacketTimes>,
-    ready: VecDeque<DevicePicture>,
-}
-
-impl QueueSink {
-    fn expect(&mut self, timestamp: i64, times: PacketTimes) {
-        self.awaited.insert(timestamp, times);
-        if self.awaited.len() > MAX_AWAITED {
-            let oldest = self.awaited.keys().copied().min();
-            oldest.and_then(|oldest| self.awaited.remove(&oldest));
-        }
-    }
-}
-
-impl PictureSink for QueueSink {
-    fn picture(&mut self, picture: &MappedPicture<'_>) -> Result<(), CudaError> {
-        let times = self.awaited.remove(&picture.info.timestamp).unwrap_or_default();
-        let picture = self.maker.picture(picture, times)?;
-        self.ready.push_back(picture);
-        Ok(())
     }
 }
 

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use crate::{
     ReaderError,
+    device::may_work_on_cpu,
     parallel::{PieceDecoder, PieceOutput, Tagged},
     piece::{Piece, PiecePacket},
 };
@@ -113,8 +114,13 @@ pub(crate) struct DeviceSetup {
 }
 
 impl DeviceSetup {
+    /// What the card cannot do, a CPU may.
     pub(crate) fn error(&self, error: CudaError) -> ReaderError {
-        ReaderError::Cuda { source_name: self.source_name.clone(), error }
+        let source_name = self.source_name.clone();
+        if may_work_on_cpu(&error) {
+            return ReaderError::NotOnDevice { source_name, reason: error.to_string() };
+        }
+        ReaderError::Cuda { source_name, error }
     }
 
     /// A PTS on the parser's clock: it takes part in the parser's order, and tells pictures apart.

@@ -22,8 +22,11 @@ mod device_engine;
 #[cfg(feature = "cuda")]
 mod device_frames;
 #[cfg(feature = "cuda")]
+mod device_packets;
+#[cfg(feature = "cuda")]
 mod device_pieces;
 pub mod error;
+pub mod fallback;
 mod frame_index;
 mod host_cursor;
 mod host_engine;

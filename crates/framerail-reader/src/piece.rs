@@ -5,7 +5,7 @@
 //! pictures on both sides: the piece before decodes the random access point too and shows them; the piece behind does not.
 
 use framerail_media::{
-    InputPacket,
+    InputPacket, MediaError,
     facts::{Leading, PacketFacts, RandomAccess},
 };
 
@@ -36,6 +36,16 @@ impl Piece {
     pub fn shown(&self) -> usize {
         self.packets.iter().filter(|packet| packet.is_shown).count()
     }
+
+    /// The same piece once more; the packets' bytes are shared.
+    ///
+    /// # Errors
+    /// When memory is exhausted.
+    pub fn share(&self) -> Result<Self, MediaError> {
+        let share =
+            |own: &PiecePacket| Ok(PiecePacket { packet: own.packet.share()?, facts: own.facts, tag: own.tag, is_shown: own.is_shown });
+        Ok(Self { number: self.number, packets: self.packets.iter().map(share).collect::<Result<_, MediaError>>()? })
+    }
 }
 
 /// Cuts a stream of packets into pieces.
@@ -64,7 +74,7 @@ impl PieceCutter {
     ///
     /// # Errors
     /// When memory is exhausted.
-    pub fn push(&mut self, packet: VideoPacket) -> Result<Option<Piece>, framerail_media::MediaError> {
+    pub fn push(&mut self, packet: VideoPacket) -> Result<Option<Piece>, MediaError> {
         let VideoPacket { packet, facts } = packet;
         let tag = self.next_tag;
         self.next_tag += 1;

@@ -100,6 +100,7 @@ pub struct ClipSpec {
     pub(crate) repeats: u32,
     pub(crate) edit_list_skip: u32,
     pub(crate) size_change: Option<(u32, u32, u32)>,
+    pub(crate) pixel_format_change: Option<(u32, String)>,
     pub(crate) title: Option<String>,
     pub(crate) content: Content,
     pub(crate) encoder_options: Vec<String>,
@@ -131,6 +132,7 @@ impl Default for ClipSpec {
             repeats: 1,
             edit_list_skip: 0,
             size_change: None,
+            pixel_format_change: None,
             title: None,
             content: Content::Numbers,
             encoder_options: Vec::new(),
@@ -254,6 +256,11 @@ impl ClipSpec {
     /// From frame `at` on, pictures have another size (MPEG-TS, elementary streams).
     pub fn size_change(self, at: u32, width: u32, height: u32) -> Self {
         Self { size_change: Some((at, width, height)), ..self }
+    }
+
+    /// From frame `at` on, pictures have another pixel format (MPEG-TS, elementary streams; not together with another size).
+    pub fn pixel_format_change(self, at: u32, name: impl ToString) -> Self {
+        Self { pixel_format_change: Some((at, name.to_string())), ..self }
     }
 
     /// The container's title.

@@ -72,9 +72,12 @@ pub(crate) fn image_pattern(spec: &ClipSpec) -> &'static str {
 
 /// Makes the clip in an empty folder and returns its path there.
 pub(crate) fn encode(spec: &ClipSpec, work: &Path) -> PathBuf {
-    let Some((at, width, height)) = spec.size_change else { return encode_whole(spec, work) };
-    assert!(matches!(spec.container, Container::Ts | Container::Elementary), "only TS and elementary streams change size");
-    let second = ClipSpec { width, height, ..spec.clone() };
+    let (at, second) = match (spec.size_change, &spec.pixel_format_change) {
+        (Some((at, width, height)), _) => (at, ClipSpec { width, height, ..spec.clone() }),
+        (None, Some((at, name))) => (*at, spec.clone().pixel_format(name)),
+        (None, None) => return encode_whole(spec, work),
+    };
+    assert!(matches!(spec.container, Container::Ts | Container::Elementary), "only TS and elementary streams change in their middle");
     let (first, second) = (encode_part(spec, work, "first", 0..at), encode_part(&second, work, "second", at..spec.frames));
     let mut joined = fs::read(first).expect("read the first part");
     joined.extend(fs::read(second).expect("read the second part"));

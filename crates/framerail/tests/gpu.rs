@@ -245,6 +245,43 @@ fn what_the_card_does_not_decode_falls_back_with_its_reason() {
 }
 
 #[test]
+fn a_stream_that_changes_to_what_the_card_does_not_decode_goes_on() {
+    if !card_is_there("a_stream_that_changes_to_what_the_card_does_not_decode_goes_on") {
+        return;
+    }
+    // 4:4:4 in H.264 is decoded by no card.
+    let clip = ClipSpec::new(Codec::H264, Container::Ts)
+        .frames(300)
+        .gop(30)
+        .b_frames(2)
+        .start_offset_secs(1.0)
+        .pixel_format_change(140, "yuv444p")
+        .make();
+    let clip = clip.path().display();
+    let (expected, _) = run(&format!("read '{clip}' ! null"), "cpu", true);
+    for engines in [1, 3] {
+        let text = format!("read '{clip}' device=cuda engines={engines} ! download ! null");
+        let (found, stats) = run(&text, "auto", true);
+        let pts = |seen: &[Seen]| seen.iter().map(|frame| frame.pts).collect::<Vec<_>>();
+        assert_eq!(pts(&found), pts(&expected), "{text}: each frame once");
+        for (found, expected) in found.iter().zip(&expected) {
+            let (a, b) = (found.picture.as_ref().expect("kept"), expected.picture.as_ref().expect("kept"));
+            assert!(differing(a, b, 0) == 0.0, "{text}: the frame at {} differs", found.pts);
+        }
+        let on_cpu = stats.counter("frames_on_cpu");
+        assert!((160..=240).contains(&on_cpu), "{text}: {on_cpu} frames came from the CPU");
+        assert_eq!(stats.counter("sources_on_cpu"), 1, "{text}");
+        let notices = &stats.stage("read").expect("a stage").notices;
+        let told = notices.iter().filter(|notice| notice.contains("decoded on the CPU and uploaded")).count();
+        assert_eq!(told, 1, "{text}: {notices:?}");
+    }
+    // A model takes both, whether the card makes its input or gets pictures.
+    let text = format!("read '{clip}' device=cuda ! infer centerface device=cuda ! null");
+    let (found, _) = run(&text, "auto", false);
+    assert_eq!(found.len(), 300, "{text}");
+}
+
+#[test]
 fn a_branch_that_holds_frames_sees_them_unchanged() {
     if !card_is_there("a_branch_that_holds_frames_sees_them_unchanged") {
         return;

@@ -36,6 +36,7 @@ pub(super) struct Counters {
 /// Counted when a card decodes.
 struct CardCounters {
     sources_on_cpu: Counter,
+    frames_on_cpu: Counter,
     pieces: Counter,
     pictures: Counter,
     most: Mutex<MostOnCard>,
@@ -63,6 +64,7 @@ impl Counters {
             damage: DAMAGE.map(|(name, count)| (context.counter(name), count)).into(),
             card: has_card.then(|| CardCounters {
                 sources_on_cpu: context.counter("sources_on_cpu"),
+                frames_on_cpu: context.counter("frames_on_cpu"),
                 pieces: context.counter("pieces"),
                 pictures: context.counter("pictures_decoded"),
                 most: Mutex::new(MostOnCard { decoders: context.counter("decoders"), waiting: context.counter("frames_waiting_max") }),
@@ -95,6 +97,7 @@ impl Counters {
         if let Some((device, bytes)) = work.memory {
             context.memory(device, bytes);
         }
+        card.frames_on_cpu.add(work.stats.frames_on_host.saturating_sub(counted.card.frames_on_host));
         card.pieces.add(work.stats.pieces.saturating_sub(counted.card.pieces));
         card.pictures.add(work.stats.pictures_decoded.saturating_sub(counted.card.pictures_decoded));
         let most = card.most.lock();

@@ -15,12 +15,14 @@ pub(super) struct SourceReader {
     shared: Arc<Shared>,
     line: Option<StreamLine>,
     counted: Counted,
+    /// The change from card to CPU was told.
+    is_change_told: bool,
 }
 
 impl SourceReader {
     pub(super) fn new(source: OpenSource, is_live: bool, shared: Arc<Shared>) -> Self {
         let info = Arc::new(source.info().clone());
-        Self { source, info, is_live, shared, line: None, counted: Counted::default() }
+        Self { source, info, is_live, shared, line: None, counted: Counted::default(), is_change_told: false }
     }
 
     fn count(&mut self) {
@@ -32,6 +34,16 @@ impl SourceReader {
     fn count_card(&mut self) {
         let Some(line) = &self.line else { return };
         self.shared.counters(line).count_card(&line.context, &mut self.counted, self.source.card_work());
+    }
+
+    /// Says once that a source on the card goes on on the CPU.
+    fn tell_change(&mut self) {
+        let Some(line) = self.line.as_ref().filter(|_| !self.is_change_told) else { return };
+        if let Some(reason) = self.source.why_changed() {
+            self.is_change_told = true;
+            self.shared.counters(line).count_on_cpu();
+            line.context.notice(reason);
+        }
     }
 
     /// Says what was lost of a file. A live source may be opened thousands of times; its losses are in the counters.
@@ -66,6 +78,7 @@ impl StreamReader for SourceReader {
     fn produce(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
         let given = self.source.next(out);
         self.count_card();
+        self.tell_change();
         Ok(if given? { Flow::More } else { Flow::Done })
     }
 

@@ -115,7 +115,7 @@ impl Opener {
             return Err(OpenError::NotOnCard("deinterlacing is done on the CPU".into()));
         }
         match DeviceReader::open(&self.options(request, cancel), &card.options()) {
-            Ok(reader) => Ok(OpenSource::Card(Box::new(CardSource { reader, card: card.clone() }))),
+            Ok(reader) => Ok(OpenSource::Card(Box::new(CardSource { reader, card: card.clone(), uploader: None }))),
             Err(ReaderError::NotOnDevice { reason, .. }) => Err(OpenError::NotOnCard(reason)),
             Err(error) => Err(OpenError::Failed(naming(&request.source, reader_error(error)))),
         }
@@ -180,6 +180,18 @@ pub(super) struct HostSource {
 pub(super) struct CardSource {
     reader: DeviceReader,
     card: Card,
+    /// For frames that the host decodes in place of the card, from where the stream changes to what that does not decode.
+    uploader: Option<Uploader>,
+}
+
+impl CardSource {
+    fn upload(&mut self, frame: &mut Frame) -> Result<(), StageError> {
+        let uploader = match &mut self.uploader {
+            Some(uploader) => uploader,
+            none => none.insert(Uploader::new(&self.card.device).map_err(cuda_error)?),
+        };
+        uploader.upload(frame).map_err(cuda_error)
+    }
 }
 
 /// What a source has done on a card so far.
@@ -223,8 +235,16 @@ impl OpenSource {
         Ok(true)
     }
 
-    fn deliver(&mut self, frame: Frame, out: &mut dyn Emitter) -> Result<(), StageError> {
-        let OpenSource::Host(host) = self else { return Ok(out.push(FrameItem::new(frame).into())?) };
+    fn deliver(&mut self, mut frame: Frame, out: &mut dyn Emitter) -> Result<(), StageError> {
+        let host = match self {
+            OpenSource::Host(host) => host,
+            OpenSource::Card(card) => {
+                if frame.surface.host().is_ok() {
+                    card.upload(&mut frame)?;
+                }
+                return Ok(out.push(FrameItem::new(frame).into())?);
+            }
+        };
         match &mut host.deinterlacer {
             None => host.push(frame, out),
             Some(deinterlacer) => {
@@ -253,6 +273,14 @@ impl OpenSource {
         }
     }
 
+    /// Why a source that the card decodes is decoded on the CPU from somewhere on, once it is.
+    pub(super) fn why_changed(&self) -> Option<String> {
+        let OpenSource::Card(card) = self else { return None };
+        let (secs, reason) = card.reader.on_host()?;
+        let source = &card.reader.info().source;
+        Some(format!("{source}: where the card does not decode it, first at {secs:.3} s, decoded on the CPU and uploaded: {reason}"))
+    }
+
     pub(super) fn damage(&self) -> Damage {
         match self {
             OpenSource::Host(host) => host.reader.damage(),
@@ -264,7 +292,7 @@ impl OpenSource {
     pub(super) fn conversions(&self) -> Vec<framerail_media::Conversion> {
         match self {
             OpenSource::Host(host) => host.reader.conversions(),
-            OpenSource::Card(_) => Vec::new(),
+            OpenSource::Card(card) => card.reader.conversions(),
         }
     }
 
@@ -272,7 +300,8 @@ impl OpenSource {
     pub(super) fn card_work(&self) -> Option<CardWork> {
         match self {
             OpenSource::Card(card) => {
-                Some(CardWork { stats: card.reader.stats(), memory: Some((card.card.id(), card.card.memory_bytes())) })
+                let uploaded = card.uploader.as_ref().map_or(0, Uploader::memory_bytes);
+                Some(CardWork { stats: card.reader.stats(), memory: Some((card.card.id(), card.card.memory_bytes() + uploaded)) })
             }
             OpenSource::Host(host) => {
                 let uploader = host.uploader.as_ref()?;

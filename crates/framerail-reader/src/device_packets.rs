@@ -1,0 +1,96 @@
+//! A stream decoded packet by packet on one engine of a card.
+
+use std::{collections::HashMap, sync::Arc};
+
+use framerail_cuda::{
+    CudaError, CudaStream,
+    nvdec::{MappedPicture, NvdecSession, PictureSink},
+};
+use framerail_media::{BitstreamFilter, InputPacket};
+
+use crate::{
+    ReaderError,
+    device_pieces::{DevicePicture, DeviceSetup, PacketTimes, PictureMaker},
+    fallback::PacketDecoder,
+};
+
+/// Packets whose pictures are awaited, at most; the times of others are forgotten.
+const MAX_AWAITED: usize = 1024;
+
+/// Decodes packets as they are read.
+pub(crate) struct DevicePackets {
+    setup: Arc<DeviceSetup>,
+    session: NvdecSession<QueueSink>,
+    filter: Option<BitstreamFilter>,
+}
+
+impl DevicePackets {
+    pub(crate) fn new(setup: &Arc<DeviceSetup>) -> Result<Self, ReaderError> {
+        let failed = |error| setup.error(error);
+        let stream = CudaStream::new(&setup.device).map_err(failed)?;
+        let sink = QueueSink { maker: PictureMaker::new(setup), awaited: HashMap::new(), ready: Vec::new() };
+        let headers = setup.headers()?;
+        let session = NvdecSession::new(&setup.device, setup.codec, &headers, &stream, sink).map_err(failed)?;
+        Ok(Self { setup: Arc::clone(setup), session, filter: BitstreamFilter::for_parser(&setup.parameters)? })
+    }
+
+    fn send_one(&mut self, packet: InputPacket) -> Result<(), ReaderError> {
+        let packets = match &mut self.filter {
+            Some(filter) => filter.filter(packet)?,
+            None => vec![packet],
+        };
+        for packet in packets {
+            let timestamp = packet.pts().map(|pts| self.setup.timestamp(pts));
+            if let Some(timestamp) = timestamp {
+                self.session.sink().expect(timestamp, PacketTimes::of(&packet));
+            }
+            self.session.send(packet.data(), timestamp).map_err(|error| self.setup.error(error))?;
+        }
+        Ok(())
+    }
+}
+
+impl PacketDecoder for DevicePackets {
+    type Picture = DevicePicture;
+
+    fn send(&mut self, packet: Option<InputPacket>) -> Result<(), ReaderError> {
+        let (sent, is_last) = match packet {
+            Some(packet) => (self.send_one(packet), false),
+            None => (self.session.flush().map_err(|error| self.setup.error(error)), true),
+        };
+        let is_over = is_last || matches!(sent, Err(ReaderError::NotOnDevice { .. }));
+        self.setup.account(if is_over { self.session.pictures_decoded() } else { 0 });
+        sent
+    }
+
+    fn take(&mut self) -> Vec<(Option<i64>, DevicePicture)> {
+        let ready = std::mem::take(&mut self.session.sink().ready);
+        ready.into_iter().map(|picture| (picture.times.pts, picture)).collect()
+    }
+}
+
+/// Queues the pictures of one engine.
+struct QueueSink {
+    maker: PictureMaker,
+    awaited: HashMap<i64, PacketTimes>,
+    ready: Vec<DevicePicture>,
+}
+
+impl QueueSink {
+    fn expect(&mut self, timestamp: i64, times: PacketTimes) {
+        self.awaited.insert(timestamp, times);
+        if self.awaited.len() > MAX_AWAITED {
+            let oldest = self.awaited.keys().copied().min();
+            oldest.and_then(|oldest| self.awaited.remove(&oldest));
+        }
+    }
+}
+
+impl PictureSink for QueueSink {
+    fn picture(&mut self, picture: &MappedPicture<'_>) -> Result<(), CudaError> {
+        let times = self.awaited.remove(&picture.info.timestamp).unwrap_or_default();
+        let picture = self.maker.picture(picture, times)?;
+        self.ready.push(picture);
+        Ok(())
+    }
+}
