@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::{io::Read, net::TcpListener, thread};
+
 use common::{Place, carphone};
 use framerail_testkit::{ClipSpec, damage, ffprobe_packets};
 use serde_json::Value;
@@ -142,6 +144,31 @@ fn damage_fails_only_when_strict() {
     let place = Place::new();
     place.framerail().args(["run", &text]).run().assert_success();
     place.framerail().args(["run", "--strict", &text]).run().assert_code(7).assert_stderr_contains("the input was damaged: ");
+}
+
+#[test]
+fn frames_that_were_not_sent_fail_only_when_strict() {
+    let clip = ClipSpec::default().frames(100).make();
+    for (strict, code) in [(false, 0), (true, 7)] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let server = thread::spawn(move || {
+            // The first connection breaks off, the second takes all.
+            let first = listener.accept().expect("a connection").0;
+            first.take(20_000).read_to_end(&mut Vec::new()).expect("readable");
+            listener.accept().expect("another").0.read_to_end(&mut Vec::new()).expect("readable");
+        });
+        let text = format!("read {} ! write tcp://127.0.0.1:{port} retry_wait=50ms buffer=10", clip.path().display());
+        let mut arguments = vec!["run", &text];
+        arguments.extend(strict.then_some("--strict"));
+        let output = Place::new().framerail().args(arguments).run();
+        output.assert_code(code);
+        output.assert_stderr_contains("dropped (write: not sent)");
+        if strict {
+            output.assert_stderr_contains("not everything could be sent: frames not sent");
+        }
+        server.join().expect("two connections");
+    }
 }
 
 #[test]
