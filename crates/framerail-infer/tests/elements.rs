@@ -3,11 +3,11 @@
 mod common;
 
 use common::{
-    FLOAT, FLOAT16, INT8, INT32, INT64, UINT8, byte_card, byte_model, half_model, mean_color_card, mean_color_model, placed, rgb_frame,
-    typed_model,
+    FLOAT, FLOAT16, HALF_YOLO_CARD, INT8, INT32, INT64, UINT8, byte_card, byte_model, half_model, half_yolo, mean_color_card,
+    mean_color_model, placed, rgb_frame, typed_model,
 };
-use framerail_core::{AttributeValue, BBox, DType, Frame};
-use framerail_infer::{Detector, DetectorOptions, Prediction, Predictor, View};
+use framerail_core::{AttributeValue, BBox, DType, Detection, Frame};
+use framerail_infer::{Detector, DetectorOptions, Precision, Prediction, Predictor, View};
 
 const HEAD: &str = "name = \"t\"\nfile = \"m.onnx\"\nlicence = \"MIT\"\n";
 
@@ -18,10 +18,10 @@ fn picture(width: u32, height: u32) -> Frame {
 }
 
 /// The scores of red, green and blue for each of the views.
-fn scores(model: &[u8], card: &str, views: &[View<'_>]) -> (DType, Vec<[f32; 3]>) {
+fn scores(model: &[u8], card: &str, views: &[View<'_>], precision: Precision) -> (DType, Vec<[f32; 3]>) {
     let card = card.replace("output = \"mean\"", "output = \"mean\"\ntop_k = 3");
     let (_folder, options) = placed(model, &card);
-    let mut predictor = Predictor::load(&DetectorOptions { batch: 2, ..options }).expect("sound model and card");
+    let mut predictor = Predictor::load(&DetectorOptions { batch: 2, precision, ..options }).expect("sound model and card");
     let dtype = predictor.input_spec(64, 48).expect("any size").dtype;
     let said = predictor.predict(views).expect("runs");
     let of = |prediction: &Prediction| match prediction {
@@ -42,17 +42,19 @@ fn scores(model: &[u8], card: &str, views: &[View<'_>]) -> (DType, Vec<[f32; 3]>
 fn pictures_of_bytes_and_halves_say_what_floats_say() {
     let (first, second) = (picture(64, 48), picture(31, 50));
     let views = [View::whole(&first), View::part(&second, BBox::from_xyxy(3.0, 4.5, 20.0, 31.0)), View::whole(&second)];
-    let (dtype, expected) = scores(&mean_color_model(16), &mean_color_card(16), &views);
+    let (dtype, expected) = scores(&mean_color_model(16), &mean_color_card(16), &views, Precision::Auto);
     assert_eq!((dtype, expected.len()), (DType::F32, 3));
     for (model, card, dtype, tolerance) in [
         // Each element is half a step off at most.
         (byte_model(16), byte_card(16), DType::U8, 3e-3),
         (half_model(16), mean_color_card(16), DType::F16, 2e-3),
     ] {
-        let (found_dtype, found) = scores(&model, &card, &views);
-        assert_eq!((found_dtype, found.len()), (dtype, 3));
-        for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
-            assert!((found - expected).abs() < tolerance, "{dtype:?}: {found} for {expected}");
+        for precision in [Precision::Auto, Precision::Fp16] {
+            let (found_dtype, found) = scores(&model, &card, &views, precision);
+            assert_eq!((found_dtype, found.len()), (dtype, 3));
+            for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
+                assert!((found - expected).abs() < tolerance, "{dtype:?} {precision}: {found} for {expected}");
+            }
         }
     }
 }
@@ -83,6 +85,18 @@ fn bytes_are_not_scaled_down() {
     }
     let told = refused(&typed_model((INT8, &[1, 3, 8, 8]), &[("mean", FLOAT, &[1, 3], &[0.0; 3])]), &mean_color_card(8));
     assert!(told.contains("input 'image' takes int8") && told.contains("float32, float16 or uint8"), "{told}");
+}
+
+#[test]
+fn exports_in_half_precision_find_boxes() {
+    let (_folder, options) = placed(&half_yolo(), HALF_YOLO_CARD);
+    let mut detector = Detector::load(&DetectorOptions { batch: 2, ..options }).expect("sound model and card");
+    let found = detector.detect(&[&picture(128, 64), &picture(64, 64), &picture(64, 128)]).expect("runs");
+    let told = |found: &[Detection]| found.iter().map(|found| (found.label.id, found.score, found.bbox)).collect::<Vec<_>>();
+    // 128x64 into 64x64: half the size, 16 rows of padding above.
+    let wide = BBox::from_xyxy(48.0, 24.0, 80.0, 40.0);
+    assert_eq!(told(&found[0]), [(0, 0.875, wide), (1, 0.625, wide)]);
+    assert_eq!(found.iter().map(|found| found[0].bbox.width()).collect::<Vec<_>>(), [32.0, 16.0, 32.0]);
 }
 
 #[test]

@@ -5,7 +5,9 @@
 
 mod common;
 
-use common::{byte_card, byte_model, card_is_there, card_of, half_model, home, mean_color_card, placed, rgb_frame, rtdetr};
+use common::{
+    HALF_YOLO_CARD, byte_card, byte_model, card_is_there, card_of, half_model, half_yolo, home, mean_color_card, placed, rgb_frame, rtdetr,
+};
 use framerail_core::{AttributeValue, BBox, DType, Device, Frame};
 use framerail_cuda::Traffic;
 use framerail_infer::{DetectorOptions, Precision, Prediction, Predictor, SearchPath, View};
@@ -61,6 +63,23 @@ fn boxes(said: Vec<Prediction>) -> Vec<[f32; 4]> {
         other => panic!("{other:?}"),
     };
     said.into_iter().flat_map(of).collect()
+}
+
+#[test]
+fn exports_in_half_precision_are_decoded_on_the_card() {
+    if !card_is_there("exports_in_half_precision_are_decoded_on_the_card") {
+        return;
+    }
+    let (_folder, options) = placed(&half_yolo(), HALF_YOLO_CARD);
+    let (wide, tall) = (picture(128, 64), picture(64, 128));
+    let views = [View::whole(&wide), View::whole(&tall), View::part(&wide, BBox::from_xyxy(10.0, 4.0, 74.0, 36.0))];
+    let expected = boxes(Predictor::load(&options).expect("loads").predict(&views).expect("runs"));
+    let mut predictor = on_card(&options, 2);
+    let found = boxes(predictor.predict(&views).expect("runs"));
+    assert_eq!((found.len(), predictor.stats().sessions_decoded_on_host), (6, 0));
+    for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
+        assert!((found - expected).abs() < 1e-2, "{found} for {expected}");
+    }
 }
 
 #[test]

@@ -260,6 +260,27 @@ fn zeros() -> [Message; 2] {
     [node("ReduceMean", &["images"], "grey", &[ints("axes", &[1, 2, 3]), int("keepdims", 0)]), node("Sub", &["grey", "grey"], "none", &[])]
 }
 
+/// YOLOv8's signature in float16 from end to end: three boxes of two classes in every picture of 64x64, of which two overlap.
+pub fn half_yolo() -> Vec<u8> {
+    let columns = [[32.0, 32.0, 16.0, 8.0, 0.875, 0.125], [33.0, 32.0, 16.0, 8.0, 0.75, 0.125], [32.0, 32.0, 16.0, 8.0, 0.125, 0.625]];
+    let data: Vec<f32> = (0..6).flat_map(|value| columns.iter().map(move |column: &[f32; 6]| column[value])).collect();
+    let [mean, none] = zeros();
+    let nodes = [
+        mean,
+        none,
+        node("Unsqueeze", &["none", "axes"], "none3", &[]),
+        cast("raw", "raw16", FLOAT16),
+        node("Add", &["raw16", "none3"], "output0", &[]),
+    ];
+    let weights = [integer_tensor("axes", &[1, 2]), float_tensor("raw", &[1, 6, 3], &data)];
+    graph(&nodes, &weights, &[value_info("images", FLOAT16, &[-1, 3, 64, 64])], &[value_info("output0", FLOAT16, &[-1, 6, 3])])
+}
+
+/// The card of [`half_yolo`].
+pub const HALF_YOLO_CARD: &str = "name = \"t\"\nfile = \"m.onnx\"\nlicence = \"MIT\"\nlabels = [\"cat\", \"dog\"]\n[input]\nwidth = 64\n\
+    height = 64\nfit = \"letterbox\"\nscale = 0.00392156862745098\n[output.anchor_free]\noutput = \"output0\"\norder = \"values-first\"\n\
+    [thresholds]\nconfidence = 0.5\niou = 0.5\n";
+
 /// RT-DETR's signature: `images` and `orig_target_sizes` in, `labels`, `boxes` and `scores` out. It finds the same boxes from 0 to 1 in
 /// every picture, and gives them in pixels of the size that it is told.
 pub fn rtdetr(batch: i64) -> Vec<u8> {
