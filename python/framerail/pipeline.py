@@ -77,6 +77,14 @@ class Pipeline:
         """Statistics of the last run that came to its end; None before."""
         return self._stats
 
+    @property
+    def serve_address(self) -> Optional[str]:
+        """Where the run under way is watched, as "127.0.0.1:8080"; None where it is not, and when none is under way.
+
+        Known to callbacks, to other threads, and to the function of ``progress``.
+        """
+        return self._compiled.serve_address
+
     def edges(self) -> List[Tuple[str, str, str]]:
         """What flows between stages: from, to, and the format in words. Opens inputs and models.
 
@@ -148,7 +156,7 @@ class Pipeline:
         labels : sequence of str
             Names of the classes by their numbers.
         confidence : float, optional
-            Least score of a detection, for forms that are recognised.
+            Least score of a detection, for forms that are recognised; it may be changed while the run is watched.
         top_k : int
             Classes that are kept of each frame, for "classes".
         autocast : optional
@@ -225,10 +233,22 @@ class Pipeline:
         self._compiled.insert(stage, is_after, wanted, adapter)
         return self
 
-    def run(self, *, progress: Any = False, stall_limit: float = 10.0) -> Dict[str, Any]:
+    def run(
+        self,
+        *,
+        progress: Any = False,
+        stall_limit: float = 10.0,
+        serve: Any = None,
+        serve_token: Optional[str] = None,
+        serve_hosts: Sequence[str] = (),
+        serve_view: Optional[str] = None,
+    ) -> Dict[str, Any]:
         """Runs the pipeline to its end.
 
         Ctrl-C ends the run and completes its files, a second one drops them; ``KeyboardInterrupt`` is raised then.
+
+        With ``serve`` the run is watched over HTTP: a page with live pictures, rates and settings, and statistics for
+        programs, as by ``framerail run --serve``.
 
         Parameters
         ----------
@@ -236,6 +256,16 @@ class Pipeline:
             True draws a line on the terminal; a function gets the statistics so far, five times a second.
         stall_limit : float
             A stage that works on one item for longer than this many seconds is named in the log.
+        serve : str or False, optional
+            Address and port such as "127.0.0.1:8080"; port 0 takes a free one, which ``serve_address`` tells. By default what
+            the pipeline's file says under ``[serve]``; False does not serve.
+        serve_token : str, optional
+            What clients must know; needed for any address but loopback. By default the environment's
+            ``FRAMERAIL_SERVE_TOKEN``, then the file's.
+        serve_hosts : sequence of str
+            Further names that the server may be asked by, such as a proxy's.
+        serve_view : str, optional
+            Pictures show frames as this stage gives them; by default the last one before the end.
 
         Returns
         -------
@@ -247,6 +277,15 @@ class Pipeline:
         PipelineError
             Its ``kind`` says what the failure calls for.
         """
+        if serve is not None and serve is not False and not isinstance(serve, str):
+            raise bad("serve", serve, 'an address such as "127.0.0.1:8080", or False')
+        watch = {
+            "is_wanted": serve is not False,
+            "address": serve if isinstance(serve, str) else None,
+            "token": serve_token,
+            "hosts": [serve_hosts] if isinstance(serve_hosts, str) else list(serve_hosts),
+            "view": serve_view,
+        }
         line = None
         told: Optional[Callable[[str], None]] = None
         if callable(progress):
@@ -255,7 +294,8 @@ class Pipeline:
             line = ProgressLine(sys.stderr)
             told = lambda stats: line.update(json.loads(stats))  # noqa: E731
         try:
-            stats = self._compiled.run(self._callbacks, told, real("stall_limit", stall_limit, "seconds above 0", above=0.0))
+            limit = real("stall_limit", stall_limit, "seconds above 0", above=0.0)
+            stats = self._compiled.run(self._callbacks, told, limit, watch)
         finally:
             if line is not None:
                 line.close()

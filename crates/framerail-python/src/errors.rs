@@ -9,6 +9,7 @@ use framerail::{
     reader::ReaderError,
     vision::VisionError,
 };
+use framerail_serve::ServeError;
 use pyo3::{
     exceptions::{
         PyFileExistsError, PyFileNotFoundError, PyIndexError, PyKeyboardInterrupt, PyOSError, PyPermissionError, PyRuntimeError,
@@ -81,6 +82,11 @@ pub fn diagnostics(py: Python<'_>, error: &Diagnostics) -> PyErr {
 /// The first failure of a run.
 pub fn run(py: Python<'_>, error: &RunError) -> PyErr {
     pipeline(py, error.kind(), &error.to_string(), Some(&error.stage))
+}
+
+/// Why a run cannot be watched.
+pub fn serve(py: Python<'_>, error: &ServeError) -> PyErr {
+    pipeline(py, error.kind(), &format!("serve: {error}"), None)
 }
 
 fn pipeline(py: Python<'_>, kind: ErrorKind, words: &str, stage: Option<&str>) -> PyErr {

@@ -28,6 +28,7 @@ mod reader;
 mod source;
 mod tensor;
 mod waiting;
+mod watching;
 
 use pyo3::prelude::*;
 

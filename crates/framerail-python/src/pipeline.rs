@@ -1,6 +1,7 @@
 //! Pipelines for Python: checked, run, watched by callbacks, stopped.
 
 use std::{
+    net::SocketAddr,
     path::Path,
     sync::{
         Arc,
@@ -13,6 +14,7 @@ use framerail::pipeline::{
     Chain, Description, DeviceChoice, Diagnostics, FrameItem as PipelineItem, Plan, PlannedGraph, Probe, Role, RunOptions, RunSwitch,
     StageDescription, StageList, Verdict, check,
 };
+use framerail_serve::{Watch, Watched};
 use parking_lot::Mutex;
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
@@ -20,7 +22,7 @@ use pyo3::{
     types::PyList,
 };
 
-use crate::{errors, frame_item::FrameItem, hosted::Hosted, source::Raised, waiting};
+use crate::{errors, frame_item::FrameItem, hosted::Hosted, source::Raised, waiting, watching::WatchArguments};
 
 /// A function of the user's on what a stage gives.
 struct Callback {
@@ -33,6 +35,8 @@ struct Callback {
 #[derive(Default)]
 struct Run {
     switch: Mutex<Option<RunSwitch>>,
+    /// Where it is watched.
+    address: Mutex<Option<SocketAddr>>,
     /// What the first failing callback, model or stage function raised.
     raised: Raised,
     is_stop_wanted: AtomicBool,
@@ -160,6 +164,7 @@ impl Pipeline {
         callbacks: Vec<(String, Py<PyAny>, usize)>,
         progress: Option<Py<PyAny>>,
         stall_limit: f64,
+        watch: WatchArguments,
     ) -> PyResult<String> {
         let run = Arc::new(Run::default());
         {
@@ -169,9 +174,17 @@ impl Pipeline {
             }
             *current = Some(Arc::clone(&run));
         }
-        let result = self.run_as(py, &run, callbacks, progress, stall_limit);
+        let result = self.run_as(py, &run, callbacks, progress, stall_limit, watch);
         *self.run.lock() = None;
         result
+    }
+
+    /// Where the run under way is watched, as `address:port`.
+    #[getter]
+    fn serve_address(&self) -> Option<String> {
+        let run = self.run.lock().clone()?;
+        let address = *run.address.lock();
+        address.map(|address| address.to_string())
     }
 
     /// Asks the run under way to end and to complete its files; from any thread, or a callback.
@@ -210,6 +223,17 @@ impl Pipeline {
         Ok(plan)
     }
 
+    /// Takes the address, behind all callbacks: they may change what is shown.
+    fn prepare_watch(&self, py: Python<'_>, watch: WatchArguments, planned: &mut PlannedGraph) -> PyResult<Option<Watch>> {
+        let Some(options) = watch.into_options() else { return Ok(None) };
+        let file = self.description.lock().serve.clone();
+        let watch = Watch::prepare(options, file.as_ref(), planned).map_err(|error| errors::serve(py, &error))?;
+        if let Some(watch) = &watch {
+            log::info!("watch the run at http://{}/", watch.address());
+        }
+        Ok(watch)
+    }
+
     fn run_as(
         &self,
         py: Python<'_>,
@@ -217,6 +241,7 @@ impl Pipeline {
         callbacks: Vec<(String, Py<PyAny>, usize)>,
         progress: Option<Py<PyAny>>,
         stall_limit: f64,
+        watch: WatchArguments,
     ) -> PyResult<String> {
         let plan = self.plan(py, &run.raised)?;
         let made = py.detach(|| plan.into_graph());
@@ -224,9 +249,12 @@ impl Pipeline {
         let rest = install(&mut planned, callbacks, run)?;
         let limit =
             Duration::try_from_secs_f64(stall_limit).map_err(|error| PyValueError::new_err(format!("option 'stall_limit': {error}")))?;
+        let watch = self.prepare_watch(py, watch, &mut planned)?;
+        *run.address.lock() = watch.as_ref().map(Watch::address);
         let handle = planned.graph.start(RunOptions { stall_limit: limit }).map_err(|error| errors::run(py, &error))?;
         *run.switch.lock() = Some(handle.switch());
-        if run.has_failed() {
+        let watched = watch.map(|watch| watch.serve(handle.switch())).transpose();
+        if run.has_failed() || watched.is_err() {
             handle.abort();
         } else if run.is_stop_wanted.load(Ordering::Relaxed) {
             handle.stop();
@@ -248,12 +276,14 @@ impl Pipeline {
         if shown.is_err() {
             handle.abort();
         }
-        let outcome = py.detach(|| handle.wait());
+        // Those who watch are told how it ended, without the GIL: callbacks may still want it.
+        let (outcome, watched) = py.detach(|| (handle.wait(), watched.map(|watched| watched.map(Watched::close))));
         let flushed = if outcome.result.is_ok() { rest.into_iter().try_for_each(|batcher| batcher.flush(py)) } else { Ok(()) };
         let raised = run.raised.lock().take();
         if let Some(raised) = signal.or(raised) {
             return Err(raised);
         }
+        watched.map_err(|error| errors::serve(py, &error))?;
         shown?;
         outcome.result.map_err(|error| errors::run(py, &error))?;
         flushed?;
