@@ -55,6 +55,7 @@ class ModelRunner:
         self.labels = [str(label) for label in labels]
         self.depth = 1
         self._model = model
+        self._confidence = confidence
         self._preprocess = Preprocess() if preprocess is None else preprocess
         self._decode = Decoder(name, postprocess, self.labels, confidence, whole("top_k", top_k, 1))
         self._arrays = choice("arrays", arrays, OUTPUTS)
@@ -78,10 +79,21 @@ class ModelRunner:
         weight = self._first_weight()
         return f"cuda:{weight.device.index or 0}" if weight is not None and weight.is_cuda else None
 
+    @property
+    def confidence(self) -> Optional[float]:
+        """Least score of a detection; None where a function of the user's reads the outputs."""
+        return self._decode.confidence
+
+    @confidence.setter
+    def confidence(self, value: Optional[float]) -> None:
+        self._decode.confidence = value
+
     def prepare(self, device: str) -> None:
         """Puts a module where frames lie, ready to infer."""
         self._device = device
         self.depth = 1 if device == "cpu" else 2
+        # A run before may have been told another.
+        self.confidence = self._confidence
         if not self._is_module:
             return
         weight = self._first_weight()

@@ -51,6 +51,15 @@ class Decoder:
             raise bad("postprocess", given, "a function of outputs and batch, None, " + ", ".join(map(repr, FORMS)))
         self._name, self._given, self._labels, self._confidence, self._top_k = name, given, labels, confidence, top_k
 
+    @property
+    def confidence(self) -> Optional[float]:
+        """Least score of a detection; None where a function of the user's decides."""
+        return None if callable(self._given) else self._confidence or 0.0
+
+    @confidence.setter
+    def confidence(self, value: Optional[float]) -> None:
+        self._confidence = value
+
     def __call__(self, outputs: Any, batch: Batch) -> Found:
         if callable(self._given):
             return self._results(self._given(outputs, batch), batch)

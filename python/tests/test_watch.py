@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 
 import framerail as fr
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.usefixtures("no_hang")
@@ -103,3 +104,43 @@ def test_a_file_may_say_where(clip, tmp_path):
     assert addresses == {None}
     pipeline.run()
     assert len(addresses) == 2
+
+
+def test_the_confidence_of_a_model_is_changed_while_it_runs(clip):
+    pipeline = fr.Pipeline(f"read '{clip}' device=cpu ! torch m batch=4 ! null")
+    calls, found, refused = [], [], []
+    (_, stage, _) = pipeline.stages
+
+    def change(value):
+        body = json.dumps({"stage": stage, "name": "confidence", "value": value}).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"http://{pipeline.serve_address}/settings", body, headers, method="PUT")
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            return json.loads(reply.read())
+
+    def model(pictures):
+        calls.append(len(pictures))
+        if len(calls) == 3 and pipeline.serve_address:
+            (setting,) = change(0.9)
+            assert (setting["initial"], setting["value"], setting["min"], setting["max"]) == (0.25, 0.9, 0, 1)
+            with pytest.raises(urllib.error.HTTPError) as error:
+                change(1.5)
+            refused.append(error.value.code)
+        return np.tile(np.array([[4, 4, 8, 8, 0.5, 0]], np.float32), (len(pictures), 1, 1))
+
+    pipeline.model("m", model, confidence=0.25, arrays="numpy")
+    pipeline.on("m", lambda batch: found.append(len(batch[0].detections)))
+    pipeline.run(serve="127.0.0.1:0")
+    assert found == [1] * 8 + [0] * 52 and refused == [400]
+    found.clear()
+    pipeline.run()
+    assert found == [1] * 60, "another run begins as it is written"
+
+
+def test_a_postprocess_of_one_s_own_has_no_confidence_to_change(clip):
+    pipeline = fr.Pipeline(f"read '{clip}' device=cpu ! torch m ! null")
+    pipeline.model("m", len, postprocess=lambda outputs, batch: [[]] * len(batch), confidence=0.5, arrays="numpy")
+    settings = []
+    pipeline.on("m", lambda batch: settings.append(ask(pipeline.serve_address, "/settings")))
+    pipeline.run(serve="127.0.0.1:0")
+    assert set(settings) == {b"[]"}

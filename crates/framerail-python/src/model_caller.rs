@@ -12,7 +12,7 @@ use std::{
 
 use framerail::{
     core::{BBox, Detection as CoreDetection},
-    pipeline::{ErrorKind, FrameItem as PipelineItem, StageError},
+    pipeline::{ErrorKind, FrameItem as PipelineItem, Setting, StageError},
     vision::ModelMapping,
 };
 use pyo3::{exceptions::PyValueError, prelude::*, types::PyList};
@@ -48,10 +48,12 @@ pub struct Caller {
     pub raised: Raised,
     /// Batches in flight at once.
     pub depth: usize,
+    /// Least score, where outputs of a form that is known are read.
+    pub confidence: Option<Setting>,
 }
 
 impl Caller {
-    fn drive(self, jobs: &Receiver<Job>, found: &Sender<Found>) {
+    fn drive(mut self, jobs: &Receiver<Job>, found: &Sender<Found>) {
         let result = self.call("start").and_then(|()| self.work(jobs, found));
         let result = result.and_then(|()| self.call("finish"));
         if let Err(error) = result {
@@ -63,7 +65,7 @@ impl Caller {
         attached(&self.raised, ErrorKind::Model, |py| self.runner.bind(py).call_method0(method).map(drop))
     }
 
-    fn work(&self, jobs: &Receiver<Job>, found: &Sender<Found>) -> Result<(), StageError> {
+    fn work(&mut self, jobs: &Receiver<Job>, found: &Sender<Found>) -> Result<(), StageError> {
         let mut under_way: VecDeque<(Py<PyAny>, usize)> = VecDeque::new();
         loop {
             let job = if under_way.is_empty() { jobs.recv().map_err(|_| TryRecvError::Disconnected) } else { jobs.try_recv() };
@@ -79,7 +81,8 @@ impl Caller {
                 Err(_) => {}
             }
             let Some((token, frames)) = under_way.pop_front() else { continue };
-            let results = attached(&self.raised, ErrorKind::Model, |py| self.collect(py, token, frames))?;
+            let confidence = self.confidence.as_mut().and_then(Setting::take_change);
+            let results = attached(&self.raised, ErrorKind::Model, |py| self.collect(py, token, frames, confidence))?;
             if found.send(Ok(results)).is_err() {
                 return Ok(());
             }
@@ -94,8 +97,13 @@ impl Caller {
         Ok(self.runner.bind(py).call_method1("submit", (Tensor::of(job.memory), PyList::new(py, frames)?, mappings, areas))?.unbind())
     }
 
-    fn collect(&self, py: Python<'_>, token: Py<PyAny>, frames: usize) -> PyResult<Vec<Vec<CoreDetection>>> {
-        let results = self.runner.bind(py).call_method1("collect", (token,))?;
+    /// What was found in a batch; `confidence` when it was changed.
+    fn collect(&self, py: Python<'_>, token: Py<PyAny>, frames: usize, confidence: Option<f64>) -> PyResult<Vec<Vec<CoreDetection>>> {
+        let runner = self.runner.bind(py);
+        if let Some(confidence) = confidence {
+            runner.setattr("confidence", confidence)?;
+        }
+        let results = runner.call_method1("collect", (token,))?;
         let lists = results.try_iter()?.map(|list| core_list(&list?, "detections")).collect::<PyResult<Vec<_>>>()?;
         if lists.len() == frames {
             return Ok(lists);

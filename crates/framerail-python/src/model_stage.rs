@@ -14,7 +14,7 @@ use framerail::{
     devices::account,
     pipeline::{
         BatchPolicy, ConfigError, Counter, DetectionFormat, DeviceChoice, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem as PipelineItem,
-        Item, LinkContext, LinkMismatch, Options, PartFormat, PlanError, Stage, StageContext, StageError, StagePlan, Work,
+        Item, LinkContext, LinkMismatch, Options, PartFormat, PlanError, SettingSpec, Stage, StageContext, StageError, StagePlan, Work,
     },
 };
 use pyo3::prelude::*;
@@ -45,6 +45,8 @@ pub struct ModelPlan {
     input: Option<ModelInput>,
     /// Batches in the model's hands at once.
     depth: usize,
+    /// Least score, where outputs of a form that is known are read.
+    confidence: Option<f64>,
 }
 
 impl ModelPlan {
@@ -67,6 +69,7 @@ impl ModelPlan {
             max_wait: options.optional_time("max_wait"),
             input: None,
             depth: 1,
+            confidence: None,
         })
     }
 
@@ -92,15 +95,16 @@ impl StagePlan for ModelPlan {
         let missing = || nothing_given("model", &self.name, &format!("pipeline.model({:?}, module)", self.name));
         let runner = self.runner.clone().ok_or_else(missing)?;
         at(input.device, self.place(&runner, input.device)?)?;
-        let (output, labels, depth) = attached(&self.raised, ErrorKind::Model, |py| {
+        let (output, labels, depth, confidence) = attached(&self.raised, ErrorKind::Model, |py| {
             let runner = runner.bind(py);
             runner.call_method1("prepare", (input.device.to_string(),))?;
             let output: String = runner.call_method0("output_json")?.extract()?;
             let labels: Vec<String> = runner.getattr("labels")?.extract()?;
-            Ok((options::tensor(&output)?, labels, runner.getattr("depth")?.extract()?))
+            Ok((options::tensor(&output)?, labels, runner.getattr("depth")?.extract()?, runner.getattr("confidence")?.extract()?))
         })?;
         self.input = Some(ModelInput::new(output).map_err(|error| StageError::new(ErrorKind::Usage, error))?);
         self.depth = depth;
+        self.confidence = confidence;
         let detections = DetectionFormat {
             model: self.name.clone(),
             labels,
@@ -131,8 +135,8 @@ impl StagePlan for ModelPlan {
         let (Some(runner), Some(input)) = (self.runner, self.input) else {
             return Err(StageError::new(ErrorKind::Internal, "the model is not there; link first"));
         };
-        let Self { name, raised, batch, is_padded, every, depth, .. } = *self;
-        let caller = Caller { runner, raised, depth };
+        let Self { name, raised, batch, is_padded, every, depth, confidence, .. } = *self;
+        let caller = Caller { runner, raised, depth, confidence: None };
         let stage = ModelStage {
             name: name.into(),
             input,
@@ -142,6 +146,7 @@ impl StagePlan for ModelPlan {
             seen: HashMap::new(),
             under_way: VecDeque::new(),
             depth,
+            confidence,
             caller: Some(caller),
             thread: None,
             counters: None,
@@ -177,6 +182,8 @@ struct ModelStage {
     seen: HashMap<StreamId, u64>,
     under_way: VecDeque<UnderWay>,
     depth: usize,
+    /// What the run begins with.
+    confidence: Option<f64>,
     caller: Option<Caller>,
     thread: Option<CallerThread>,
     counters: Option<Counters>,
@@ -193,7 +200,8 @@ impl Stage for ModelStage {
             calls: context.counter("calls"),
             empty: context.counter("places_empty"),
         });
-        let caller = self.caller.take().ok_or_else(ended)?;
+        let confidence = |value| context.setting(SettingSpec::new("confidence", 0.0..=1.0).help("least score of a detection"), value);
+        let caller = Caller { confidence: self.confidence.map(confidence), ..self.caller.take().ok_or_else(ended)? };
         self.thread = Some(CallerThread::start(caller)?);
         Ok(())
     }
