@@ -341,6 +341,10 @@ def blur_faces(
     read: Optional[Dict[str, Any]] = None,
     write: Optional[Dict[str, Any]] = None,
     progress: Any = False,
+    serve: Any = None,
+    serve_token: Optional[str] = None,
+    serve_hosts: Sequence[str] = (),
+    serve_view: Optional[str] = None,
 ) -> Dict[str, Any]:
     """Covers the faces in a video or picture.
 
@@ -379,6 +383,8 @@ def blur_faces(
         Further options of the stages ``read`` and ``write``, such as ``write={"crf": 20}``.
     progress : bool or callable
         As in ``Pipeline.run``.
+    serve, serve_token, serve_hosts, serve_view
+        Lets the run be watched over HTTP, as in ``Pipeline.run``.
 
     Returns
     -------
@@ -405,4 +411,6 @@ def blur_faces(
         "draw_scores": draw_scores, "report": path(report), "save": path(save), "overwrite": overwrite,
         "read": pairs(read), "write": pairs(write),
     }  # fmt: skip
-    return Pipeline(_framerail.blur_faces_pipeline(json.dumps(options))).run(progress=progress)
+    pipeline = Pipeline(_framerail.blur_faces_pipeline(json.dumps(options)))
+    watch = {"serve": serve, "serve_token": serve_token, "serve_hosts": serve_hosts, "serve_view": serve_view}
+    return pipeline.run(progress=progress, **watch)

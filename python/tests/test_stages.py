@@ -520,3 +520,15 @@ def test_detections_for_pandas(clip, tmp_path):
     pytest.importorskip("pyarrow")
     table = pandas.read_parquet(parquet)
     assert table[["x1", "y1", "x2", "y2"]].values.tolist() == [[1, 2, 3, 4]] * 3 and table["label"].tolist() == ["dog"] * 3
+
+
+def test_what_is_found_beside_the_polygon_of_a_region_is_left_out(clip, tmp_path):
+    zones = tmp_path / "yard.toml"
+    zones.write_text("[[zone]]\nname = 'upper'\npoints = [[0, 0], [1, 0], [0, 1]]\n")
+    rows = [[4, 4, 8, 8, 0.5, 0], [WIDTH - 8, HEIGHT - 8, WIDTH - 4, HEIGHT - 4, 0.5, 0]]
+    pipeline = fr.Pipeline(f"read '{clip}' device=cpu ! regions '{zones}' ! torch m ! null")
+    pipeline.model("m", lambda pictures: np.tile(np.array([rows], np.float32), (len(pictures), 1, 1)), arrays="numpy")
+    found = []
+    stats = pipeline.on("m", lambda batch: found.append([one.bbox_xyxy for one in batch[0].detections])).run()
+    assert found == [[(4, 4, 8, 8)]] * 60
+    assert stage_of(stats, "torch")["counters"]["detections_outside"] == 60

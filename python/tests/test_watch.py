@@ -75,6 +75,12 @@ def test_who_may_watch_is_said_as_on_the_command_line(clip, monkeypatch):
     assert pipeline.run()["stages"][0]["frames_out"] == 60, "nothing of it stays"
 
 
+def test_faces_are_covered_while_someone_watches(clip, tmp_path):
+    with pytest.raises(fr.PipelineUsageError, match="no address to serve at"):
+        fr.blur_faces(clip, tmp_path / "out.mp4", device="cpu", serve="nowhere")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_token_is_asked_for(clip, monkeypatch):
     pipeline = fr.Pipeline(f"read '{clip}' device=cpu ! null")
     answers = []

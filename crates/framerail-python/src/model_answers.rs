@@ -35,24 +35,27 @@ pub fn area(item: &FrameItem, look: Look) -> Option<BBox> {
     item.attachments.get::<FrameParts>()?.parts.get(look.part?).map(|part| part.area)
 }
 
-/// Puts on the frames what was found in each look, and takes their parts off.
-pub fn put(model: &Arc<str>, items: &mut [Item], answers: Vec<(Look, Vec<Detection>)>) {
+/// Puts on the frames what was found in each look, and takes their parts off. Gives how many detections lie beside the outlines of
+/// their regions, and are left out.
+pub fn put(model: &Arc<str>, items: &mut [Item], answers: Vec<(Look, Vec<Detection>)>) -> u64 {
     let mut by_frame: BTreeMap<usize, Vec<FoundInPart>> = BTreeMap::new();
     for (look, found) in answers {
         by_frame.entry(look.place).or_default().push((look.part, found));
     }
+    let mut outside = 0;
     for (place, item) in items.iter_mut().enumerate() {
         let Item::Frame(item) = item else { continue };
         let parts = item.attachments.get::<FrameParts>().cloned();
         item.attachments.remove::<FrameParts>();
         if let Some(answers) = by_frame.remove(&place) {
-            put_on_frame(model, item, &parts.unwrap_or_default(), answers);
+            outside += put_on_frame(model, item, &parts.unwrap_or_default(), answers);
         }
     }
+    outside
 }
 
-fn put_on_frame(model: &Arc<str>, item: &mut FrameItem, parts: &FrameParts, answers: Vec<FoundInPart>) {
-    let mut all = Vec::new();
+fn put_on_frame(model: &Arc<str>, item: &mut FrameItem, parts: &FrameParts, answers: Vec<FoundInPart>) -> u64 {
+    let (mut all, mut outside) = (Vec::new(), 0);
     for (part, found) in answers {
         let part = part.and_then(|part| parts.parts.get(part));
         let detection = part.and_then(|part| match part.of {
@@ -63,7 +66,15 @@ fn put_on_frame(model: &Arc<str>, item: &mut FrameItem, parts: &FrameParts, answ
             Some((detection, area)) => put_on_detection(model, detection, &area, found),
             None => {
                 item.analysed = true;
-                all.extend(found);
+                match part {
+                    // What is said of an area as a whole is of the area, whatever its outline.
+                    Some(part) => {
+                        let (whole, mut found): (Vec<_>, Vec<_>) = found.into_iter().partition(|one| fills(&one.bbox, &part.area));
+                        outside += part.keep_inside(&mut found);
+                        all.extend(whole.into_iter().chain(found));
+                    }
+                    None => all.extend(found),
+                }
             }
         }
     }
@@ -71,6 +82,7 @@ fn put_on_frame(model: &Arc<str>, item: &mut FrameItem, parts: &FrameParts, answ
         merge(&mut all, options);
     }
     item.detections.append(&mut all);
+    outside
 }
 
 /// What fills the part is the detection itself: what is said of it becomes the detection's attributes. The rest are parts of it.

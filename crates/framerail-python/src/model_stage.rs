@@ -160,6 +160,7 @@ struct Counters {
     analysed: Counter,
     parts: Counter,
     detections: Counter,
+    outside: Counter,
     failed: Counter,
     calls: Counter,
     empty: Counter,
@@ -196,6 +197,7 @@ impl Stage for ModelStage {
             analysed: context.counter("frames_analysed"),
             parts: context.counter("parts_analysed"),
             detections: context.counter("detections"),
+            outside: context.counter("detections_outside"),
             failed: context.counter("frames_not_analysed"),
             calls: context.counter("calls"),
             empty: context.counter("places_empty"),
@@ -240,8 +242,9 @@ impl Stage for ModelStage {
         while let Some(looks) = batch.calls.pop_front() {
             answers.extend(looks.iter().copied().zip(self.collect()?));
         }
-        put(&self.name, &mut batch.items, answers);
+        let outside = put(&self.name, &mut batch.items, answers);
         if let Some(counters) = &self.counters {
+            counters.outside.add(outside);
             account(&counters.context, Traffic::take());
             if let Some((device, bytes)) = self.input.device_bytes() {
                 counters.context.memory(device, bytes);
