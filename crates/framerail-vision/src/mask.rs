@@ -249,15 +249,10 @@ fn turned_axes((half_width, half_height): (f64, f64), angle: f64) -> (f64, f64) 
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use framerail_core::{Label, Point};
+    use framerail_core::Point;
 
     use super::*;
-
-    fn face(x1: f32, y1: f32, x2: f32, y2: f32) -> Detection {
-        Detection::new(BBox::from_xyxy(x1, y1, x2, y2), 0.9, Label { id: 0, name: Arc::from("face") })
-    }
+    use crate::test_pictures::face;
 
     fn options(shape: MaskShape, mask_scale: f32, feather: f32) -> MaskOptions {
         MaskOptions { shape, mask_scale, feather, ..Default::default() }

@@ -1,13 +1,11 @@
 //! Making faces unrecognisable, in place, in the frame's own pixel format.
 
-use std::sync::Arc;
-
 use framerail_core::{
     BBox, BlurPlan, ColorDescription, Detection, FillPlan, HidePlan, HostSurface, MaskPlan, MosaicPlan, PixelFormat, Region,
 };
 
 use crate::{
-    Mask, MaskOptions, MaskSource, VisionError,
+    Mask, MaskOptions, MaskSource, Overlay, VisionError,
     blur::{blur, gaussian, gaussian_margin, mean},
     color::samples_from_rgb,
     mask::mask_plan,
@@ -20,55 +18,6 @@ const UNDER_OVERLAY: Obscure = Obscure::Gaussian { strength: 0.15 };
 
 /// Pixels from the frame at which a mosaic's grid begins, at most.
 const FARTHEST_GRID: f32 = 1e6;
-
-/// A picture that is laid over faces.
-#[derive(Clone, PartialEq)]
-pub struct Overlay {
-    width: u32,
-    height: u32,
-    rgba: Arc<[u8]>,
-}
-
-impl Overlay {
-    /// An overlay from full-range, non-premultiplied RGBA pixels, row by row.
-    ///
-    /// # Errors
-    /// `OptionOutOfRange` when the sides are 0 or do not match the length.
-    pub fn new(width: u32, height: u32, rgba: impl Into<Arc<[u8]>>) -> Result<Self, VisionError> {
-        let rgba = rgba.into();
-        if width == 0 || height == 0 || rgba.len() as u64 != u64::from(width) * u64::from(height) * 4 {
-            let given = format!("{width}x{height} with {} bytes", rgba.len());
-            return Err(VisionError::option("overlay", given, "4 bytes for each pixel and sides above 0"));
-        }
-        Ok(Self { width, height, rgba })
-    }
-
-    /// Mean colour and alpha over a part of the picture, from 0 to 1 across and down.
-    fn mean(&self, x: (f64, f64), y: (f64, f64)) -> [f32; 4] {
-        let span = |(from, to): (f64, f64), side: u32| {
-            let first = ((from * f64::from(side)) as usize).min(side as usize - 1);
-            first..((to * f64::from(side)).round() as usize).clamp(first + 1, side as usize)
-        };
-        let (columns, rows) = (span(x, self.width), span(y, self.height));
-        let (mut color, mut alpha, mut count) = ([0.0f32; 3], 0.0f32, 0.0f32);
-        for row in rows {
-            let start = row * self.width as usize;
-            for pixel in self.rgba[(start + columns.start) * 4..(start + columns.end) * 4].as_chunks::<4>().0 {
-                let weight = f32::from(pixel[3]);
-                color.iter_mut().zip(pixel).for_each(|(sum, &value)| *sum += weight * f32::from(value));
-                (alpha, count) = (alpha + weight, count + 1.0);
-            }
-        }
-        let [r, g, b] = color.map(|sum| if alpha > 0.0 { sum / alpha } else { 0.0 });
-        [r, g, b, alpha / count.max(1.0)]
-    }
-}
-
-impl std::fmt::Debug for Overlay {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Overlay({}x{})", self.width, self.height)
-    }
-}
 
 /// Side of a mosaic's cells.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -227,7 +176,7 @@ pub fn obscure_region(
         }
         Obscure::Image(overlay) => {
             obscure_region(surface, color, mask, bbox, &UNDER_OVERLAY)?;
-            lay_over(surface, color, overlay, mask)
+            overlay.lay_over(surface, color, mask)
         }
         Obscure::Gaussian { .. } | Obscure::Box { .. } => filter(surface, mask, |surface, plane| {
             let plan = plane.blur(obscure, side);
@@ -363,52 +312,15 @@ fn filter(surface: &mut HostSurface, mask: &Mask, values: impl Fn(&HostSurface, 
     Ok(())
 }
 
-/// Lays a picture over a mask's box, by its alpha; a contour cuts it.
-fn lay_over(surface: &mut HostSurface, color: &ColorDescription, overlay: &Overlay, mask: &Mask) -> Result<(), VisionError> {
-    let (format, bounds) = (surface.format(), &mask.bounds);
-    let is_cut = mask.source == MaskSource::Contour;
-    let around = if is_cut { Some(mask.region) } else { Region::around(bounds, surface.width(), surface.height()) };
-    let Some(whole) = around else { return Ok(()) };
-    for component in 0..format.color_components().len() {
-        let region = whole.of_component(format, component);
-        let plane = MaskedPlane::new(format, component, region, (0, 0));
-        // Part of the overlay's width or height that a sample spans.
-        let span = |sample: u32, shift: u32, origin: f32, extent: f32| {
-            let part = |at: u32| ((f64::from(at << shift) - f64::from(origin)) / f64::from(extent).max(1e-6)).clamp(0.0, 1.0);
-            (part(sample), part(sample + 1))
-        };
-        let (mut values, mut coverage) = (Vec::with_capacity(region.pixels()), Vec::with_capacity(region.pixels()));
-        for y in region.y..region.y + region.height {
-            let rows = span(y, plane.shift.1, bounds.y1, bounds.height());
-            for x in region.x..region.x + region.width {
-                let [r, g, b, alpha] = overlay.mean(span(x, plane.shift.0, bounds.x1, bounds.width()), rows);
-                values.push(f32::from(samples_from_rgb(format, color, [r, g, b])[component]));
-                coverage.push(alpha.round() as u8);
-            }
-        }
-        if is_cut {
-            let (_, cut) = component_coverage(format, component, mask.region, &mask.coverage, ChromaCoverage::Most);
-            let both = |alpha: &mut u8, cut: &u8| *alpha = ((u32::from(*alpha) * u32::from(*cut) + 127) / 255) as u8;
-            coverage.iter_mut().zip(cut.iter()).for_each(|(alpha, cut)| both(alpha, cut));
-        }
-        blend(surface, component, region, &coverage, Target::Each(&values))?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use framerail_core::{ColorMatrix, ColorRange, FramePool, Label};
+    use framerail_core::{ColorMatrix, ColorRange, FramePool};
 
     use super::*;
     use crate::{
         MaskShape,
-        test_pictures::{code_at, flat, noisy, rgb_at},
+        test_pictures::{code_at, face, noisy, rgb_at},
     };
-
-    fn face(x1: f32, y1: f32, x2: f32, y2: f32) -> Detection {
-        Detection::new(BBox::from_xyxy(x1, y1, x2, y2), 0.9, Label { id: 0, name: Arc::from("face") })
-    }
 
     fn kinds() -> Vec<Obscure> {
         let overlay = Overlay::new(2, 2, [255, 0, 0, 255, 0, 255, 0, 255, 0, 0, 255, 0, 255, 255, 255, 128].to_vec()).expect("2x2");
@@ -557,16 +469,6 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_is_stretched_over_the_box() {
-        let overlay = Overlay::new(2, 1, vec![255, 0, 0, 255, 0, 0, 255, 255]).expect("2x1");
-        let mut surface = flat(PixelFormat::Yuv444p, 60, 40, [128.0; 3]);
-        hide(&mut surface, &Obscure::Image(overlay), rectangle(), &[face(10.0, 10.0, 50.0, 30.0)]);
-        let color = ColorDescription::default();
-        let (left, right) = (rgb_at(&surface, &color, 15, 20), rgb_at(&surface, &color, 45, 20));
-        assert!(left[0] > 250.0 && left[2] < 5.0 && right[2] > 250.0 && right[0] < 5.0, "{left:?} {right:?}");
-    }
-
-    #[test]
     fn odd_boxes_are_counted_and_harm_nothing() {
         let odd = [
             face(f32::NAN, 0.0, 4.0, 4.0),
@@ -608,6 +510,5 @@ mod tests {
         ] {
             assert!(Obscurer::new(obscure.clone(), rectangle()).is_err(), "{obscure:?}");
         }
-        assert!(Overlay::new(2, 2, vec![0; 15]).is_err());
     }
 }

@@ -1,8 +1,15 @@
 //! Small pictures for this crate's own tests, in any format.
 
-use framerail_core::{ColorDescription, Frame, FramePool, HostSurface, PixelFormat};
+use std::sync::Arc;
+
+use framerail_core::{BBox, ColorDescription, Detection, Frame, FramePool, HostSurface, Label, PixelFormat};
 
 use crate::color::{RgbFromSamples, samples_from_rgb};
+
+/// A face with these edges.
+pub fn face(x1: f32, y1: f32, x2: f32, y2: f32) -> Detection {
+    Detection::new(BBox::from_xyxy(x1, y1, x2, y2), 0.9, Label { id: 0, name: Arc::from("face") })
+}
 
 /// Sets every sample from `code(component, x, y)`, in the component's own grid.
 pub fn picture(format: PixelFormat, width: u32, height: u32, code: impl Fn(usize, u32, u32) -> u16) -> HostSurface {
