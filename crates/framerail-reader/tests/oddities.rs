@@ -1,14 +1,16 @@
 //! Streams that make numbering hard: each way to a frame gives what a decode from the start gives.
 
+mod reader_support;
+
 use std::{
     path::{Path, PathBuf},
     process::Command,
 };
 
-use framerail_core::{Frame, FramePool, TensorLayout};
-use framerail_media::{InputOptions, MediaItem, MediaReader, SideStreams};
+use framerail_core::{Frame, TensorLayout};
 use framerail_reader::{IndexSource, OutputOptions, ReadMode, ReaderOptions, Selection, TensorOptions, VideoReader};
 use framerail_vision::TensorConverter;
+use reader_support::sequential;
 
 /// Every frame of the source is another.
 const SOURCE: &str = "testsrc2=size=160x120:rate=25:duration=2";
@@ -29,18 +31,6 @@ fn encode(folder: &Path, name: &str, arguments: &[&str]) -> PathBuf {
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("a plain name")
-}
-
-fn sequential(path: &Path) -> Vec<Frame> {
-    let options = InputOptions { side_streams: SideStreams::None, threads: 1, ..InputOptions::new(text(path)) };
-    let mut reader = MediaReader::open(&options, &FramePool::new(2)).expect("a readable clip");
-    let mut frames = Vec::new();
-    while let Some(item) = reader.next().expect("no fatal error") {
-        if let MediaItem::Frame(frame) = item {
-            frames.push(frame);
-        }
-    }
-    frames
 }
 
 /// Compares every way with a decode from the start; gives where the index came from.

@@ -1,9 +1,11 @@
 //! A file decoded in pieces side by side gives exactly the frames of a decode from the start.
 
+mod reader_support;
+
 use std::{path::Path, sync::Arc};
 
 use framerail_core::{Frame, FramePool};
-use framerail_media::{Input, InputOptions, MediaItem, MediaReader, RotationPolicy, SideStreams};
+use framerail_media::{Input, InputOptions, RotationPolicy, SideStreams};
 use framerail_reader::{CpuPieces, MakeDecoder, PacketReader, ParallelDecoder, Piece, PieceCutter, StreamPacket};
 use framerail_testkit::make_corpus;
 
@@ -18,14 +20,8 @@ fn options(path: &Path) -> InputOptions {
 
 /// Frames from the start; `None` where timestamps had to be worked out: a host's pieces tell pictures apart by them.
 fn sequential(path: &Path) -> Option<Vec<Frame>> {
-    let mut reader = MediaReader::open(&options(path), &FramePool::new(2)).expect("a readable clip");
-    let mut frames = Vec::new();
-    while let Some(item) = reader.next().expect("no fatal error") {
-        if let MediaItem::Frame(frame) = item {
-            frames.push(frame);
-        }
-    }
-    (reader.damage().timestamps_repaired == 0).then_some(frames)
+    let (frames, damage) = reader_support::frames_and_damage(&options(path));
+    (damage.timestamps_repaired == 0).then_some(frames)
 }
 
 fn pieces(input: Input, min_packets: usize) -> Vec<Piece> {

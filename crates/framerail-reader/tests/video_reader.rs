@@ -1,27 +1,16 @@
 //! Every way to a frame gives the frame that a decode from the start gives.
 
+mod reader_support;
+
 use std::path::Path;
 
-use framerail_core::{Frame, FramePool, TensorLayout};
-use framerail_media::{InputOptions, MediaItem, MediaReader, SideStreams};
+use framerail_core::{Frame, TensorLayout};
 use framerail_reader::{Batch, FrameStatus, OutputOptions, ReadMode, ReaderError, ReaderOptions, Selection, TensorOptions, VideoReader};
 use framerail_testkit::make_corpus;
 use framerail_vision::TensorConverter;
+use reader_support::sequential;
 
 const MODES: [ReadMode; 3] = [ReadMode::Auto, ReadMode::Seek, ReadMode::Stream];
-
-/// Frames as a decode from the start gives them.
-fn sequential(path: &Path) -> Vec<Frame> {
-    let options = InputOptions { side_streams: SideStreams::None, threads: 1, ..InputOptions::new(path.to_string_lossy()) };
-    let mut reader = MediaReader::open(&options, &FramePool::new(2)).expect("a readable clip");
-    let mut frames = Vec::new();
-    while let Some(item) = reader.next().expect("no fatal error") {
-        if let MediaItem::Frame(frame) = item {
-            frames.push(frame);
-        }
-    }
-    frames
-}
 
 /// What each frame is to be: its PTS and its picture.
 struct Expected {

@@ -1,0 +1,25 @@
+//! What tests of the reader share.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::path::Path;
+
+use framerail_core::{Frame, FramePool};
+use framerail_media::{Damage, InputOptions, MediaItem, MediaReader, SideStreams};
+
+/// Frames as a decode from the start gives them, and what was wrong with the source.
+pub fn frames_and_damage(options: &InputOptions) -> (Vec<Frame>, Damage) {
+    let mut reader = MediaReader::open(options, &FramePool::new(2)).expect("a readable clip");
+    let mut frames = Vec::new();
+    while let Some(item) = reader.next().expect("no fatal error") {
+        if let MediaItem::Frame(frame) = item {
+            frames.push(frame);
+        }
+    }
+    (frames, reader.damage().clone())
+}
+
+/// Frames as a decode from the start gives them.
+pub fn sequential(path: &Path) -> Vec<Frame> {
+    let options = InputOptions { side_streams: SideStreams::None, threads: 1, ..InputOptions::new(path.to_string_lossy()) };
+    frames_and_damage(&options).0
+}
