@@ -277,7 +277,8 @@ impl Line {
             return false;
         }
         if is_first {
-            self.counters.context.notice(format_args!("{}; trying again", self.naming(error)));
+            let next = if state.is_closed { "nothing more is sent" } else { "trying again" };
+            self.counters.context.notice(format_args!("{}; {next}", self.naming(error)));
         }
         !state.is_closed
     }
