@@ -68,7 +68,7 @@ impl StreamFormat {
             size,
             origin,
             pixel_format,
-            color: color(raw),
+            color: color(codec, raw),
             sample_aspect_ratio: pixel_shape(raw.display_aspect_ratio, size),
             frame_rate: ratio(raw.frame_rate[0], raw.frame_rate[1]),
             min_surfaces: u32::from(raw.min_decode_surfaces).max(1),
@@ -130,7 +130,12 @@ fn ratio(num: u32, den: u32) -> Option<Rational> {
 }
 
 /// H.273 code points, as every codec's sequence header has them.
-fn color(raw: &ffi::VideoFormat) -> ColorDescription {
+fn color(codec: NvdecCodec, raw: &ffi::VideoFormat) -> ColorDescription {
+    // For an absent description of these the parser tells their standards' default, BT.709, which players do not follow; it looks
+    // like one that is there. The container's tags, which FFmpeg completes from the headers, stay.
+    if matches!(codec, NvdecCodec::Mpeg1 | NvdecCodec::Mpeg2 | NvdecCodec::Mpeg4) {
+        return ColorDescription::default();
+    }
     let matrix = ColorMatrix::from_code_point(raw.matrix_coefficients);
     ColorDescription {
         // An absent description is all zero, which would mean RGB in 4:2:0.
@@ -180,6 +185,8 @@ mod tests {
         let format = StreamFormat::new(NvdecCodec::H264, &raw()).expect("supported");
         assert_eq!((format.size, format.pixel_format, format.bits), ((1920, 1080), PixelFormat::Nv12, 8));
         assert_eq!((format.sample_aspect_ratio, format.color.matrix), (None, ColorMatrix::Bt709));
+        let mpeg4 = StreamFormat::new(NvdecCodec::Mpeg4, &raw()).expect("supported");
+        assert_eq!(mpeg4.color.matrix, ColorMatrix::Unspecified, "perhaps a default: not the stream's word");
         let ten = ffi::VideoFormat { luma_depth_minus8: 2, chroma_depth_minus8: 2, ..raw() };
         assert_eq!(StreamFormat::new(NvdecCodec::Hevc, &ten).expect("supported").pixel_format, PixelFormat::P010);
     }
