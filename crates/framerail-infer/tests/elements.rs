@@ -4,7 +4,7 @@ mod common;
 
 use common::{
     FLOAT, FLOAT16, HALF_YOLO_CARD, INT8, INT32, INT64, UINT8, byte_card, byte_model, half_model, half_yolo, mean_color_card,
-    mean_color_model, placed, rgb_frame, typed_model,
+    mean_color_model, placed, rgb_frame, rgb_scores, typed_model,
 };
 use framerail_core::{AttributeValue, BBox, DType, Detection, Frame};
 use framerail_infer::{Detector, DetectorOptions, Precision, Prediction, Predictor, View};
@@ -24,18 +24,7 @@ fn scores(model: &[u8], card: &str, views: &[View<'_>], precision: Precision) ->
     let mut predictor = Predictor::load(&DetectorOptions { batch: 2, precision, ..options }).expect("sound model and card");
     let dtype = predictor.input_spec(64, 48).expect("any size").dtype;
     let said = predictor.predict(views).expect("runs");
-    let of = |prediction: &Prediction| match prediction {
-        Prediction::Description(Some(said)) => match &said.value {
-            AttributeValue::Classes(classes) => {
-                let mut scores = [0.0; 3];
-                classes.iter().for_each(|class| scores[class.label.id as usize] = class.score);
-                scores
-            }
-            other => panic!("{other:?}"),
-        },
-        other => panic!("{other:?}"),
-    };
-    (dtype, said.iter().map(of).collect())
+    (dtype, rgb_scores(&said))
 }
 
 #[test]

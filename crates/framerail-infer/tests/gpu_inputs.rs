@@ -6,7 +6,8 @@
 mod common;
 
 use common::{
-    HALF_YOLO_CARD, byte_card, byte_model, card_is_there, card_of, half_model, half_yolo, home, mean_color_card, placed, rgb_frame, rtdetr,
+    HALF_YOLO_CARD, RTDETR_CARD, byte_card, byte_model, card_is_there, card_of, half_model, half_yolo, home, mean_color_card, placed,
+    rgb_frame, rtdetr,
 };
 use framerail_core::{AttributeValue, BBox, DType, Device, Frame};
 use framerail_cuda::Traffic;
@@ -87,7 +88,7 @@ fn models_on_the_card_are_told_of_each_picture() {
     if !card_is_there("models_on_the_card_are_told_of_each_picture") {
         return;
     }
-    let (_folder, options) = placed(&rtdetr(-1), &card_of("rtdetr.toml", "labels = [\"person\", \"bicycle\"]"));
+    let (_folder, options) = placed(&rtdetr(-1), &card_of(RTDETR_CARD, "labels = [\"person\", \"bicycle\"]"));
     let (wide, tall) = (picture(200, 100), picture(60, 90));
     let parts = [BBox::from_xyxy(100.0, 20.0, 180.0, 60.0), BBox::from_xyxy(0.0, 0.0, 31.0, 77.0)];
     let views = [View::whole(&wide), View::whole(&tall), View::part(&wide, parts[0]), View::whole(&tall), View::part(&wide, parts[1])];

@@ -7,8 +7,8 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{card_is_there, home, mean_color_card, mean_color_model, options, placed, raw_frame};
-use framerail_core::{AttributeValue, BBox, Device, Frame, PixelFormat, Surface};
+use common::{card_is_there, home, mean_color_card, mean_color_model, options, placed, raw_frame, rgb_scores};
+use framerail_core::{BBox, Device, Frame, PixelFormat, Surface};
 use framerail_cuda::{CudaDevice, CudaStream, CudaSurface, DevicePool, Traffic};
 use framerail_infer::{DetectorOptions, Precision, Prediction, Predictor, SearchPath, SizeRequest, View};
 
@@ -26,21 +26,6 @@ fn uploaded(frame: &Frame) -> Frame {
     let (pool, stream) = (DevicePool::new(&device, 64 << 20).expect("a pool"), CudaStream::new(&device).expect("a stream"));
     let surface = CudaSurface::upload(frame.surface.host().expect("on host"), &pool, &stream).expect("uploads");
     Frame { surface: Surface::Device(Arc::new(surface)), ..frame.clone() }
-}
-
-fn scores(said: &[Prediction]) -> Vec<[f32; 3]> {
-    let of = |prediction: &Prediction| match prediction {
-        Prediction::Description(Some(said)) => match &said.value {
-            AttributeValue::Classes(classes) => {
-                let mut scores = [0.0; 3];
-                classes.iter().for_each(|class| scores[class.label.id as usize] = class.score);
-                scores
-            }
-            other => panic!("{other:?}"),
-        },
-        other => panic!("{other:?}"),
-    };
-    said.iter().map(of).collect()
 }
 
 fn assert_close(found: &[[f32; 3]], expected: &[[f32; 3]], tolerance: f32) {
@@ -79,10 +64,10 @@ fn parts_of_frames_on_the_card_are_those_on_the_cpu() {
         let inside = |view: &View<'_>| view.area().is_some_and(|area| area.area() > 0.0);
         parts.filter(inside).chain([View::whole(a)]).collect()
     }
-    let expected = scores(&Predictor::load(&here(options.clone())).expect("loads").predict(&views(&on_host, &other)).expect("runs"));
+    let expected = rgb_scores(&Predictor::load(&here(options.clone())).expect("loads").predict(&views(&on_host, &other)).expect("runs"));
     let mut predictor = Predictor::load(&on_card(options.clone())).expect("loads on the card");
     let _ = Traffic::take();
-    let found = scores(&predictor.predict(&views(&on_device, &other_on_device)).expect("runs"));
+    let found = rgb_scores(&predictor.predict(&views(&on_device, &other_on_device)).expect("runs"));
     assert_close(&found, &expected, 2e-3);
     let stats = predictor.stats();
     assert_eq!((stats.frames, stats.descriptions, stats.uploaded), (expected.len() as u64, expected.len() as u64, 0));
@@ -94,7 +79,7 @@ fn parts_of_frames_on_the_card_are_those_on_the_cpu() {
     assert_eq!(predictor.predict(&parts).expect("runs").len(), 2);
     assert_eq!(predictor.stats().uploaded, 1);
     let half = DetectorOptions { precision: Precision::Fp16, ..on_card(options) };
-    let found = scores(&Predictor::load(&half).expect("loads").predict(&views(&on_device, &other_on_device)).expect("runs"));
+    let found = rgb_scores(&Predictor::load(&half).expect("loads").predict(&views(&on_device, &other_on_device)).expect("runs"));
     assert_close(&found, &expected, 1e-2);
 }
 

@@ -3,8 +3,8 @@
 mod common;
 
 use common::{
-    FLOAT, INT32, INT64, card_of, cast, constant_model, float_tensor, graph, int, integer_tensor, ints, node, placed, rgb_frame, rtdetr,
-    value_info,
+    DETR_CARD, FLOAT, INT32, INT64, RTDETR_CARD, card_of, cast, constant_model, float_tensor, graph, int, integer_tensor, ints, node,
+    placed, rgb_frame, rtdetr, value_info,
 };
 use framerail_core::{BBox, Detection, Frame};
 use framerail_infer::{Detector, DetectorOptions, Precision, Prediction, Predictor, View};
@@ -31,7 +31,7 @@ fn detections(said: Vec<Prediction>) -> Vec<Vec<Detection>> {
 
 #[test]
 fn boxes_in_frame_pixels_stay_there_in_batches_and_parts() {
-    let card = card_of("rtdetr.toml", "labels = [\"person\", \"bicycle\"]");
+    let card = card_of(RTDETR_CARD, "labels = [\"person\", \"bicycle\"]");
     let (wide, tall) = (frame(200, 100), frame(60, 90));
     let views = [
         View::whole(&wide),
@@ -75,7 +75,7 @@ fn boxes_in_frame_pixels_stay_there_in_batches_and_parts() {
 
 #[test]
 fn half_precision_keeps_what_the_model_is_told() {
-    let card = card_of("rtdetr.toml", "labels = [\"person\", \"bicycle\"]");
+    let card = card_of(RTDETR_CARD, "labels = [\"person\", \"bicycle\"]");
     let (_folder, options) = placed(&rtdetr(-1), &card);
     let mut detector = Detector::load(&DetectorOptions { precision: Precision::Fp16, ..options }).expect("sound model and card");
     let found = detector.detect(&[&frame(200, 100)]).expect("runs").remove(0);
@@ -161,7 +161,7 @@ fn detr() -> Vec<u8> {
 
 #[test]
 fn detr_gives_one_class_a_query_and_nothing_for_no_object() {
-    let (_folder, options) = placed(&detr(), &card_of("detr.toml", ""));
+    let (_folder, options) = placed(&detr(), &card_of(DETR_CARD, ""));
     let options = DetectorOptions { size: "256x192".parse().expect("a size"), confidence_threshold: Some(0.3), ..options };
     let found = Detector::load(&options).expect("sound model and card").detect(&[&frame(80, 40)]).expect("runs").remove(0);
     assert_eq!(found.iter().map(|found| found.label.id).collect::<Vec<_>>(), [17]);
@@ -222,7 +222,7 @@ fn what_is_wrong_is_told_in_one_line() {
         assert_eq!(told.lines().count(), 1, "{told}");
         told
     };
-    let rtdetr_card = card_of("rtdetr.toml", "labels = [\"person\", \"bicycle\"]");
+    let rtdetr_card = card_of(RTDETR_CARD, "labels = [\"person\", \"bicycle\"]");
     let (_, outputs) = rtdetr_card.split_once("[output").expect("has outputs");
     let unfilled =
         format!("{HEAD}labels = [\"a\", \"b\"]\n[input]\nname = \"images\"\n[output{}", outputs.replace("space = \"frame\"", ""));

@@ -6,8 +6,8 @@ use std::{
     process::Command,
 };
 
-use framerail_core::{Frame, FramePool, PixelFormat};
-use framerail_infer::{DetectorOptions, SearchPath};
+use framerail_core::{AttributeValue, Frame, FramePool, PixelFormat};
+use framerail_infer::{DetectorOptions, Prediction, SearchPath};
 
 /// The folder that `make setup` fills.
 pub fn home() -> PathBuf {
@@ -22,10 +22,12 @@ pub fn installed(file: &str) -> PathBuf {
     path
 }
 
-/// The search path of the installed files, and nothing of the tester's own environment.
+/// The search path of the installed files, and nothing of the tester's own environment but the library that it names: on a GPU host
+/// there is no other.
 pub fn search() -> SearchPath {
     installed("models/centerface.onnx");
-    SearchPath { home: Some(home()), working_directory: std::env::temp_dir(), ..SearchPath::default() }
+    let runtime_library = SearchPath::from_env().runtime_library;
+    SearchPath { home: Some(home()), working_directory: std::env::temp_dir(), runtime_library, ..SearchPath::default() }
 }
 
 /// Options for a model or card, looked for among the installed files only.
@@ -36,6 +38,22 @@ pub fn options(model: impl Into<String>) -> DetectorOptions {
 /// A packed RGB frame from its bytes.
 pub fn rgb_frame(width: u32, height: u32, rgb: &[u8]) -> Frame {
     raw_frame(PixelFormat::Rgb24, width, height, rgb)
+}
+
+/// The scores of red, green and blue by a model like [`mean_color_model`], for each view.
+pub fn rgb_scores(said: &[Prediction]) -> Vec<[f32; 3]> {
+    let of = |prediction: &Prediction| match prediction {
+        Prediction::Description(Some(said)) => match &said.value {
+            AttributeValue::Classes(classes) => {
+                let mut scores = [0.0; 3];
+                classes.iter().for_each(|class| scores[class.label.id as usize] = class.score);
+                scores
+            }
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    };
+    said.iter().map(of).collect()
 }
 
 /// A frame from its planes' bytes, one after the other.
@@ -312,14 +330,18 @@ pub fn rtdetr(batch: i64) -> Vec<u8> {
     graph(&nodes, &weights, &inputs, &outputs)
 }
 
-/// The text of a card in `models/`, for the test's file, with other `labels` where it has some.
-pub fn card_of(path: &str, labels: &str) -> String {
-    let text = std::fs::read_to_string(format!("{}/../../models/{path}", env!("CARGO_MANIFEST_DIR"))).expect("own card");
+/// `models/rtdetr.toml`, which is not there where a test runs on another machine.
+pub const RTDETR_CARD: &str = include_str!("../../../../models/rtdetr.toml");
+/// `models/detr.toml`.
+pub const DETR_CARD: &str = include_str!("../../../../models/detr.toml");
+
+/// The text of a card of `models/`, for the test's file, with other `labels` where it has some.
+pub fn card_of(text: &str, labels: &str) -> String {
     let file = text.lines().find(|line| line.starts_with("file = ")).expect("names a file").to_owned();
     let start = text.find("labels = [").map(|start| (start, text[start..].find(']').expect("a list") + start + 1));
     let text = match start {
         Some((start, end)) => text.replace(&text[start..end], labels),
-        None => text,
+        None => text.to_owned(),
     };
     text.replace(&file, "file = \"m.onnx\"")
 }
