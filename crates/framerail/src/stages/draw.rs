@@ -36,7 +36,8 @@ fn spec() -> StageSpec {
              (and hulls of landmarks) are what `blur shape=contour` hides, before it grows. Boxes that were filled in (by `hold` or \
              `track`) have lines half as thick. What further models say is drawn too: the best class beside the label, landmarks, boxes inside of boxes; classes of \
              the whole frame stand in its top left corner. What `zones` watches is drawn too: areas with the number inside, lines with their crossings. \
-             A frame that another branch still holds is copied first; the copies are counted. Frames on a card are drawn on there.",
+             A frame that another branch still holds is copied first; the copies are counted. Frames on a card are drawn on there. \
+             What is drawn, and line_width, may be changed while it runs.",
         )
         .option(OptionSpec::switch("boxes").default("yes").help("whether boxes are drawn"))
         .option(OptionSpec::switch("labels").default("yes").help("whether class names are written above the boxes"))

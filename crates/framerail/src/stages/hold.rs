@@ -40,7 +40,7 @@ fn spec() -> StageSpec {
             "Links detections over time and fills in the frames on which they are missing: between two sightings by interpolation, \
              before the first and after the last by holding the box. Frames come out late by as many frames. What was filled in is counted. \
              Frames on a card are looked at for cuts there, and stay there. Where the decoder makes a model's input of them at once, \
-             they have no pixels to look at; they pass, and are counted too.",
+             they have no pixels to look at; they pass, and are counted too. cut may be changed while it runs.",
         )
         .option(OptionSpec::integer("frames", 0..=1000).default(8).unit("frames").help("how far a sighting reaches, forwards and backwards"))
         .option(

@@ -40,7 +40,8 @@ fn torch() -> StageSpec {
             "Only with the Python package framerail, where `Pipeline.model` gives the model, what frames are made into for it, and what \
              is made of its outputs.\n\n\
              Frames become one tensor in a single pass, on the device where they lie, and are handed over without a copy. The model runs on \
-             a thread of its own: the next batch is made meanwhile. On a card two batches are in flight.",
+             a thread of its own: the next batch is made meanwhile. On a card two batches are in flight. Where outputs of a known \
+             form are read, confidence may be changed while it runs.",
         )
         .argument(ArgumentSpec::required("model", OptionKind::Text, "the name that Pipeline.model gives it"))
         .option(OptionSpec::integer("batch", 1..=256).default(8).unit("frames").help("frames in one call of the model"))

@@ -42,7 +42,8 @@ fn spec() -> StageSpec {
              low, or they were not seen often enough yet. Both counts are in the statistics.\n\n\
              On frames that no model looks at (`infer every=3`) there are predicted boxes, with origin held. Movement is reckoned by the \
              frames' times, so that dropped frames and uneven rates do no harm. Pixels are not looked at, unless cut is below 1.\n\n\
-             ByteTrack lives on detections of low score: give `infer` a confidence of 0.1.",
+             ByteTrack lives on detections of low score: give `infer` a confidence of 0.1. Its thresholds, those of OC-SORT, and cut may be \
+             changed while it runs.",
         )
         .option(
             OptionSpec::choice(

@@ -38,7 +38,8 @@ fn spec() -> StageSpec {
         .details(
             "Works in the frame's own pixel format; only frames with detections are touched. Strengths are relative to the size of the \
              face, so that near and far ones are hidden alike. The soft edge lies outside the mask. Frames on a card are changed \
-             there, in place; kind=image needs them on the host.\n\n\
+             there, in place; kind=image needs them on the host. strength, cell, mask_scale, feather and contour_share may be changed while \
+             it runs.\n\n\
              shape=contour follows what a further model says of each face: the last mask among its attributes, else the hull of the \
              last landmarks there (3 or more), else of the detector's own (20 or more). A contour that is missing, or covers less than \
              contour_share of the box, is replaced by the ellipse, counted, and told; hulls of 20 landmarks or more count whatever \
