@@ -14,7 +14,7 @@ use std::{
 
 use framerail::pipeline::{RunHandle, RunStats};
 use framerail_testkit::{ClipSpec, Codec, Container, read_frame_number};
-use live_support::{Seen, wait_for};
+use live_support::{Seen, wait_for_stream};
 
 const FRAMES: u32 = 60;
 
@@ -107,7 +107,7 @@ fn a_file_goes_on_where_it_broke_off_when_ffmpeg_is_told_so() {
 fn a_live_source_that_breaks_off_is_opened_again_as_the_same_stream() {
     let (handle, seen) = start(&Server::start(|number| number == 0), "live=yes drop=none latency=none retry_wait=10ms");
     // Twice: broken off, and at the end of what the server has.
-    wait_for(&handle, "its second return", |stream| stream.reconnects >= 2);
+    wait_for_stream(&handle, "its second return", |stream| stream.reconnects >= 2);
     handle.stop();
     let outcome = handle.wait();
     outcome.result.expect("a stop is no failure");

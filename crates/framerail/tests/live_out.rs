@@ -1,5 +1,6 @@
 //! Video that is watched while it is written: HLS playlists, and RTSP servers that are pushed to.
 
+mod live_support;
 mod rtsp_support;
 
 use std::{
@@ -9,20 +10,16 @@ use std::{
     net::{TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use framerail::{
     core::PixelFormat,
-    pipeline::{RunHandle, RunOptions, RunOutcome, RunStats, Verdict},
+    pipeline::{RunHandle, RunOptions, RunOutcome, RunStats},
 };
 use framerail_testkit::{AudioCodec, Clip, ClipSpec, Codec, Container, ffprobe_packets, read_frame_number, reference_planes};
-use parking_lot::Mutex;
+use live_support::{PATIENCE, wait_for};
 use rtsp_support::{Camera, free_port, has_server};
-
-/// Far beyond what any step takes.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 fn clip(frames: u32) -> Clip {
     ClipSpec::new(Codec::H264, Container::Mp4).frames(frames).b_frames(2).make()
@@ -42,19 +39,9 @@ fn run(text: &str) -> RunStats {
 /// What our own reader finds in the pixels of a video.
 fn numbers(path: &Path, options: &str) -> Vec<u64> {
     let text = format!("read '{}' {options} ! null", path.display());
-    let mut planned = framerail::plan(&text).expect("valid").into_graph().unwrap_or_else(|error| panic!("{text}: {error}"));
-    let edge = planned.edges.first().expect("read has a follower").id;
-    let seen: Arc<Mutex<Vec<u64>>> = Arc::default();
-    let note = Arc::clone(&seen);
-    planned.graph.probe(
-        edge,
-        Arc::new(move |item| {
-            let surface = item.frame.surface.host().expect("on the host");
-            note.lock().push(read_frame_number(surface).expect("a readable number"));
-            Verdict::Keep
-        }),
-    );
-    planned.graph.start(RunOptions::default()).expect("started").wait().result.unwrap_or_else(|error| panic!("{text}: {error}"));
+    let (handle, seen) =
+        live_support::start(&text, |item| read_frame_number(item.frame.surface.host().expect("on the host")).expect("a readable number"));
+    handle.wait().result.unwrap_or_else(|error| panic!("{text}: {error}"));
     let seen = seen.lock();
     seen.clone()
 }
@@ -105,18 +92,6 @@ impl Playlist {
     }
 }
 
-fn wait_for(handle: &RunHandle, what: &str, is_so: impl Fn(&RunStats) -> bool) -> RunStats {
-    let began = Instant::now();
-    loop {
-        let stats = handle.stats();
-        if is_so(&stats) {
-            return stats;
-        }
-        assert!(began.elapsed() < PATIENCE && !handle.wait_for(Duration::ZERO), "{what} never came: {stats:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 #[test]
 fn a_playlist_reads_back_frame_by_frame() {
     let clip = ClipSpec::new(Codec::H264, Container::Mp4).frames(110).gop(250).b_frames(2).audio(AudioCodec::Aac).make();
@@ -152,24 +127,18 @@ fn a_live_playlist_can_be_played_at_any_moment() {
         clip(150).path().display(),
         path.display()
     );
-    let mut planned = framerail::plan(&text).expect("valid").into_graph().expect("linked");
-    let edge = planned.edges.first().expect("read has a follower").id;
-    let (looks, playlist): (Arc<Mutex<usize>>, _) = (Arc::default(), path.clone());
-    let count = Arc::clone(&looks);
-    planned.graph.probe(
-        edge,
-        Arc::new(move |_| {
-            if playlist.exists() {
-                let found = Playlist::of(&playlist);
-                found.check();
-                assert!(!found.is_ended() && found.segments.len() <= 3, "{found:?}");
-                *count.lock() += 1;
-            }
-            Verdict::Keep
-        }),
-    );
-    planned.graph.start(RunOptions::default()).expect("started").wait().result.expect("no look fails");
-    assert!(*looks.lock() > 20, "it was there while it was written");
+    let playlist = path.clone();
+    let (handle, looks) = live_support::start(&text, move |_| {
+        if !playlist.exists() {
+            return false;
+        }
+        let found = Playlist::of(&playlist);
+        found.check();
+        assert!(!found.is_ended() && found.segments.len() <= 3, "{found:?}");
+        true
+    });
+    handle.wait().result.expect("no look fails");
+    assert!(looks.lock().iter().filter(|found| **found).count() > 20, "it was there while it was written");
     let last = Playlist::of(&path);
     last.check();
     assert!(last.is_ended() && last.segments.len() == 3 && !last.tags.contains_key("EXT-X-PLAYLIST-TYPE"), "{last:?}");

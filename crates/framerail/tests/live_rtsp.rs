@@ -6,7 +6,7 @@ mod rtsp_support;
 use std::time::UNIX_EPOCH;
 
 use framerail::pipeline::{RunHandle, StreamState};
-use live_support::{Seen, wait_for};
+use live_support::{Seen, wait_for_stream};
 use rtsp_support::{Camera, free_port, has_server};
 
 /// Number, seconds on the stream's clock and on the wall's of every frame that left `read`.
@@ -27,19 +27,21 @@ fn a_camera_that_stops_restarts_and_starves_is_one_stream() {
     let mut camera = Camera::start(port);
     let text = format!("read rtsp://127.0.0.1:{port}/cam timeout=2s retry_wait=100ms ! null");
     let (handle, seen) = start(&text);
-    wait_for(&handle, "the first frames", |stream| stream.frames_delivered > 10);
+    wait_for_stream(&handle, "the first frames", |stream| stream.frames_delivered > 10);
 
     drop(camera);
-    let gone = wait_for(&handle, "the loss of the camera", |stream| stream.state == StreamState::Retrying);
+    let gone = wait_for_stream(&handle, "the loss of the camera", |stream| stream.state == StreamState::Retrying);
     assert!(gone.last_error.is_some(), "{gone:?}");
     camera = Camera::start(port);
-    wait_for(&handle, "the camera's return", |stream| stream.reconnects == 1 && stream.frames_delivered > gone.frames_delivered + 10);
+    wait_for_stream(&handle, "the camera's return", |stream| {
+        stream.reconnects == 1 && stream.frames_delivered > gone.frames_delivered + 10
+    });
 
     camera.tell("starve");
-    let silent = wait_for(&handle, "the end of patience", |stream| stream.state == StreamState::Retrying);
+    let silent = wait_for_stream(&handle, "the end of patience", |stream| stream.state == StreamState::Retrying);
     assert!(silent.last_error.as_ref().is_some_and(|error| error.contains("nothing arrived for 2 s")), "{silent:?}");
     camera.tell("feed");
-    wait_for(&handle, "frames after the silence", |stream| {
+    wait_for_stream(&handle, "frames after the silence", |stream| {
         stream.reconnects >= 2 && stream.frames_delivered > silent.frames_delivered + 10
     });
 
@@ -67,12 +69,12 @@ fn a_camera_may_be_late_and_be_joined_in_the_middle() {
     // Nobody is there yet: the run waits for the camera. A second viewer joins while the first is at it.
     let url = format!("rtsp://127.0.0.1:{port}/cam");
     let (first, _) = start(&format!("read {url} retry_wait=100ms ! null"));
-    wait_for(&first, "an attempt", |stream| stream.last_error.is_some());
+    wait_for_stream(&first, "an attempt", |stream| stream.last_error.is_some());
     let _camera = Camera::start(port);
-    wait_for(&first, "the camera", |stream| stream.frames_delivered > 5);
+    wait_for_stream(&first, "the camera", |stream| stream.frames_delivered > 5);
     for transport in ["tcp", "udp"] {
         let (second, _) = start(&format!("read {url} retry_wait=100ms transport={transport} ! null"));
-        wait_for(&second, transport, |stream| stream.frames_delivered > 30);
+        wait_for_stream(&second, transport, |stream| stream.frames_delivered > 30);
         second.stop();
         let outcome = second.wait();
         outcome.result.expect("a stop is no failure");

@@ -2,22 +2,13 @@
 
 mod stages_support;
 
-use std::sync::{
-    Arc,
-    mpsc::{Receiver, channel},
-};
-
 use framerail::{
     core::{AttributeValue, BBox, Detection, DetectionOrigin, Label},
     parts::{FrameAttributes, FrameParts},
-    pipeline::{
-        Description, EdgeFormat, Emitter, Flow, FrameItem, Item, LinkContext, PlanError, RunOptions, Source, StageError, StagePlan,
-        StageSpec, Work, check,
-    },
+    pipeline::{Description, EdgeFormat, FrameItem, Item, RunOptions, check},
 };
 use framerail_testkit::models::{SampleModel, bright_segmentation, colour_classifier, colour_embedding, eye_landmarks, spot_detector};
-use parking_lot::Mutex;
-use stages_support::{Ran, end, frame, run, seen, stream, try_run};
+use stages_support::{Ran, end, frame, gated, run, seen, stream, try_run};
 use tempfile::TempDir;
 
 /// Models of the tests in a folder.
@@ -369,39 +360,12 @@ fn what_is_said_is_recorded_and_drawn() {
     assert_ne!(first_row(drawn[1].frame.surface.host().expect("host")), first_row(&plain), "words in the corner");
 }
 
-/// A source of frames that the test gives one by one.
-#[derive(Clone)]
-struct Gate(Arc<Mutex<Receiver<Item>>>);
-
-impl StagePlan for Gate {
-    fn link(&mut self, _: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
-        Ok(Some(EdgeFormat::default()))
-    }
-
-    fn into_work(self: Box<Self>) -> Result<Work, StageError> {
-        Ok(Work::Source(self))
-    }
-}
-
-impl Source for Gate {
-    fn produce(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
-        let Ok(item) = self.0.lock().recv() else { return Ok(Flow::Done) };
-        out.push(item)?;
-        Ok(Flow::More)
-    }
-}
-
 #[test]
 fn the_confidence_may_be_changed_while_it_runs() {
     let models = Models::new(&[spot_detector()]);
     let folder = tempfile::tempdir().expect("temporary folder");
     let path = folder.path().join("spots.jsonl");
-    let (give, gate) = channel();
-    let gate = Gate(Arc::new(Mutex::new(gate)));
-    let mut registry = framerail::registry();
-    registry
-        .register_with(StageSpec::source("gate", "gives what the test gives"), move |_| Ok(Box::new(gate.clone())))
-        .expect("a new name");
+    let (registry, give) = gated(EdgeFormat::default());
     let text = models.text(&format!("gate ! infer @spots ! save {}", path.display()));
     let mut plan = check(&Description::parse(&text).expect("well formed"), &registry).expect("known stages");
     plan.link().expect("fitting stages");

@@ -9,36 +9,10 @@ use std::sync::{
 
 use framerail::{
     core::{Detection, DetectionOrigin, HostSurface},
-    pipeline::{
-        Description, DetectionFormat, EdgeFormat, Emitter, Flow, FrameItem, Item, LinkContext, PlanError, RunHandle, RunOptions,
-        RunOutcome, Source, StageError, StagePlan, StageSpec, Verdict, Work, check,
-    },
+    pipeline::{Description, DetectionFormat, EdgeFormat, FrameItem, Item, RunHandle, RunOptions, RunOutcome, Verdict, check},
 };
 use parking_lot::Mutex;
-use stages_support::{end, face, seen, stream};
-
-/// A source of items that the test gives one by one.
-#[derive(Clone)]
-struct Gate(Arc<Mutex<Receiver<Item>>>);
-
-impl StagePlan for Gate {
-    fn link(&mut self, _: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
-        let detections = DetectionFormat { model: "test".into(), labels: vec!["face".into()], ..DetectionFormat::default() };
-        Ok(Some(EdgeFormat { detections: Some(detections), ..EdgeFormat::default() }))
-    }
-
-    fn into_work(self: Box<Self>) -> Result<Work, StageError> {
-        Ok(Work::Source(self))
-    }
-}
-
-impl Source for Gate {
-    fn produce(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
-        let Ok(item) = self.0.lock().recv() else { return Ok(Flow::Done) };
-        out.push(item)?;
-        Ok(Flow::More)
-    }
-}
+use stages_support::{end, face, gated, seen, stream};
 
 /// One stage at work, fed by hand.
 struct Fed {
@@ -50,11 +24,8 @@ struct Fed {
 
 impl Fed {
     fn start(stage: &'static str, options: &str) -> Self {
-        let (give, gate) = channel();
-        let gate = Gate(Arc::new(Mutex::new(gate)));
-        let mut registry = framerail::registry();
-        let spec = StageSpec::source("gate", "gives what the test gives");
-        registry.register_with(spec, move |_| Ok(Box::new(gate.clone()))).expect("a new name");
+        let detections = DetectionFormat { model: "test".into(), labels: vec!["face".into()], ..DetectionFormat::default() };
+        let (registry, give) = gated(EdgeFormat { detections: Some(detections), ..EdgeFormat::default() });
         let description = Description::parse(&format!("gate ! {stage} {options} ! null")).expect("well formed");
         let mut planned = check(&description, &registry).expect("known stages").into_graph().expect("fitting stages");
         let (tell, come) = channel();

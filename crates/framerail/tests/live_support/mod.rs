@@ -1,15 +1,16 @@
 //! Runs that are watched while they go on.
+#![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use framerail::pipeline::{FrameItem, RunHandle, RunOptions, StreamStats, Verdict};
+use framerail::pipeline::{FrameItem, RunHandle, RunOptions, RunStats, StreamStats, Verdict};
 use parking_lot::Mutex;
 
 /// Far beyond what any step takes.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What was noted of each frame.
 pub type Seen<T> = Arc<Mutex<Vec<T>>>;
@@ -30,14 +31,20 @@ pub fn start<T: Send + 'static>(text: &str, look: impl Fn(&FrameItem) -> T + Sen
     (planned.graph.start(RunOptions::default()).expect("started"), seen)
 }
 
-/// Waits until the first stream's figures are as they should be.
-pub fn wait_for(handle: &RunHandle, what: &str, is_so: impl Fn(&StreamStats) -> bool) -> StreamStats {
+/// Waits until a run's figures are as they should be.
+pub fn wait_for(handle: &RunHandle, what: &str, is_so: impl Fn(&RunStats) -> bool) -> RunStats {
     let began = Instant::now();
     loop {
-        let stats = handle.stats().stream(0).cloned().unwrap_or_default();
+        let stats = handle.stats();
         if is_so(&stats) {
             return stats;
         }
         assert!(began.elapsed() < PATIENCE && !handle.wait_for(Duration::from_millis(20)), "{what} never came: {stats:?}");
     }
+}
+
+/// The same for those of its first stream.
+pub fn wait_for_stream(handle: &RunHandle, what: &str, is_so: impl Fn(&StreamStats) -> bool) -> StreamStats {
+    let of = |stats: &RunStats| stats.stream(0).cloned().unwrap_or_default();
+    of(&wait_for(handle, what, |stats| is_so(&of(stats))))
 }

@@ -1,7 +1,14 @@
 //! Runs stages on frames made by hand: a source `given` gives them, a sink `collect` keeps what arrives.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
+};
 
 use framerail::{
     core::{
@@ -9,8 +16,8 @@ use framerail::{
         StreamInfo, TimeBase,
     },
     pipeline::{
-        Description, DetectionFormat, EdgeFormat, Emitter, Flow, FrameItem, Item, LinkContext, PlanError, Registry, RunOptions,
-        RunOutcome, Source, Stage, StageError, StagePlan, StageSpec, StreamEnd, Work, check,
+        Description, DetectionFormat, EdgeFormat, Emitter, Flow, FrameItem, Item, LinkContext, PlanError, Registry, RunOptions, RunOutcome,
+        Source, Stage, StageError, StagePlan, StageSpec, StreamEnd, Work, check,
     },
 };
 use parking_lot::Mutex;
@@ -221,6 +228,41 @@ impl Stage for Collector {
         self.arrived.lock().push(item);
         Ok(Flow::More)
     }
+}
+
+/// A source of items that the test gives one by one.
+#[derive(Clone)]
+struct Gate {
+    items: Arc<Mutex<Receiver<Item>>>,
+    format: EdgeFormat,
+}
+
+impl StagePlan for Gate {
+    fn link(&mut self, _: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+        Ok(Some(self.format.clone()))
+    }
+
+    fn into_work(self: Box<Self>) -> Result<Work, StageError> {
+        Ok(Work::Source(self))
+    }
+}
+
+impl Source for Gate {
+    fn produce(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        let Ok(item) = self.items.lock().recv() else { return Ok(Flow::Done) };
+        out.push(item)?;
+        Ok(Flow::More)
+    }
+}
+
+/// All stages, and a source `gate` of this format that gives what is sent to it.
+pub fn gated(format: EdgeFormat) -> (Registry, Sender<Item>) {
+    let (give, items) = channel();
+    let gate = Gate { items: Arc::new(Mutex::new(items)), format };
+    let mut registry = framerail::registry();
+    let spec = StageSpec::source("gate", "gives what the test gives");
+    registry.register_with(spec, move |_| Ok(Box::new(gate.clone()))).expect("a new name");
+    (registry, give)
 }
 
 /// Names of the files in a folder, in order.
