@@ -82,7 +82,8 @@ mod tests {
     /// The thread that some work ran on.
     fn ran_on() -> thread::ThreadId {
         let (tell, told) = channel();
-        let thread = KeptThread::run(move || drop(tell.send(thread::current().id()))).expect("a thread");
+        let work = move || tell.send(thread::current().id()).expect("waited for");
+        let thread = KeptThread::run(work).expect("a thread");
         assert!(thread.join());
         told.recv().expect("it ran")
     }
@@ -92,7 +93,10 @@ mod tests {
         let first = ran_on();
         assert_eq!(ran_on(), first);
         let (go_on, waits) = channel::<()>();
-        let busy = KeptThread::run(move || waits.iter().for_each(drop)).expect("a thread");
+        let busy = KeptThread::run(move || {
+            let _ = waits.recv();
+        })
+        .expect("a thread");
         let other = ran_on();
         assert_ne!(other, first, "a thread at work is left alone");
         drop(go_on);
