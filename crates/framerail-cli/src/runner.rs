@@ -36,7 +36,7 @@ pub struct RunArgs {
     /// Name a stage that works on one item for longer than this
     #[arg(long, value_name = "SECS", default_value_t = 10.0, value_parser = stall_limit, help_heading = "Run")]
     pub stall_limit: f64,
-    /// Exit with 7 when an input was damaged, though it was decoded as far as possible
+    /// Exit with 7 when an input was damaged, though it was decoded as far as possible, or something could not be sent
     #[arg(long, help_heading = "Run")]
     pub strict: bool,
     #[command(flatten)]
