@@ -265,6 +265,11 @@ impl<S: PictureSink> State<S> {
     /// `picture` is the parser's.
     unsafe fn decode(&mut self, picture: *mut ffi::PictureParameters) -> Result<(), CudaError> {
         self.pictures_decoded += 1;
+        // The parser gives every JPEG the same surface, and the driver does not wait for what reads the one before: with other work on
+        // the card, pictures came out with later ones' content.
+        if self.codec == NvdecCodec::Mjpeg {
+            self.unmap_down_to(0)?;
+        }
         match &mut self.decoder {
             // SAFETY: the caller's word.
             Some(decoder) => unsafe { decoder.decode(picture) },
