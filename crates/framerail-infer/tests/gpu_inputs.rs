@@ -99,7 +99,7 @@ fn models_on_the_card_are_told_of_each_picture() {
         // Batches of other sizes follow each other while one is in flight; the last is not full.
         for _ in 0..3 {
             let found = boxes(predictor.predict(&views).expect("runs"));
-            assert_eq!(found.len(), expected.len());
+            assert_eq!(found.len(), expected.len(), "{precision}: {:?}", predictor.stats());
             for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
                 assert!((found - expected).abs() < 0.2, "{precision}: {found} for {expected}");
             }

@@ -275,16 +275,18 @@ pub fn graph(nodes: &[Message], weights: &[Message], inputs: &[Message], outputs
 
 /// Zeros for each picture of the batch, `[batch, 1, 1]`: by them, outputs that say the same of every picture become the batch's.
 fn zeros() -> [Message; 2] {
-    [node("ReduceMean", &["images"], "grey", &[ints("axes", &[1, 2, 3]), int("keepdims", 0)]), node("Sub", &["grey", "grey"], "none", &[])]
+    // The most and not the mean: the sum of a large picture is beyond float16.
+    let most = node("ReduceMax", &["images"], "most", &[ints("axes", &[1, 2, 3]), int("keepdims", 0)]);
+    [most, node("Sub", &["most", "most"], "none", &[])]
 }
 
 /// YOLOv8's signature in float16 from end to end: three boxes of two classes in every picture of 64x64, of which two overlap.
 pub fn half_yolo() -> Vec<u8> {
     let columns = [[32.0, 32.0, 16.0, 8.0, 0.875, 0.125], [33.0, 32.0, 16.0, 8.0, 0.75, 0.125], [32.0, 32.0, 16.0, 8.0, 0.125, 0.625]];
     let data: Vec<f32> = (0..6).flat_map(|value| columns.iter().map(move |column: &[f32; 6]| column[value])).collect();
-    let [mean, none] = zeros();
+    let [most, none] = zeros();
     let nodes = [
-        mean,
+        most,
         none,
         node("Unsqueeze", &["none", "axes"], "none3", &[]),
         cast("raw", "raw16", FLOAT16),
@@ -302,9 +304,9 @@ pub const HALF_YOLO_CARD: &str = "name = \"t\"\nfile = \"m.onnx\"\nlicence = \"M
 /// RT-DETR's signature: `images` and `orig_target_sizes` in, `labels`, `boxes` and `scores` out. It finds the same boxes from 0 to 1 in
 /// every picture, and gives them in pixels of the size that it is told.
 pub fn rtdetr(batch: i64) -> Vec<u8> {
-    let [mean, none] = zeros();
+    let [most, none] = zeros();
     let nodes = [
-        mean,
+        most,
         none,
         node("Unsqueeze", &["none", "axes"], "none3", &[]),
         node("Unsqueeze", &["none", "last"], "none2", &[]),
