@@ -178,6 +178,5 @@ mod tests {
         let mut longer = Elements::zeros(Element::I64, 2);
         longer.write(1, &values);
         assert_eq!(longer, Elements::I64(vec![0, -3]), "what does not fit is left out");
-        assert!(longer.input(&[1, 3]).is_err());
     }
 }
