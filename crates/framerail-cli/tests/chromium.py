@@ -112,7 +112,7 @@ class Page:
         for kind in ("keyDown", "keyUp"):
             text = {"Enter": "\r"}.get(key, key if len(key) == 1 else None)
             more = {"text": text} if text and kind == "keyDown" else {}
-            virtual = {"Enter": 13, "Tab": 9, "ArrowRight": 39, "ArrowLeft": 37, "Escape": 27}.get(key, 0)
+            virtual = {"Enter": 13, " ": 32, "Tab": 9, "ArrowRight": 39, "ArrowLeft": 37, "Escape": 27}.get(key, 0)
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=code or key, windowsVirtualKeyCode=virtual, **more)
 
     def type(self, text):

@@ -76,13 +76,23 @@ def set_by_keyboard(page):
     page.wait_for(f"{script}.then((value) => Math.abs(value - {now}) < 1e-9)", "the change of the setting")
 
 
+def switch_by_keyboard(page):
+    switch = "document.querySelector('#setting-draw-labels')"
+    page.wait_for(f"{switch}?.type === 'checkbox' && {switch}.checked", "a switch that is on")
+    page.evaluate(f"{switch}.focus()")
+    page.press(" ", "Space")
+    page.wait_for(f"!{switch}.checked && {switch}.closest('.setting').querySelector('output').textContent === 'off'", "the switch's turn")
+    script = "fetch('/settings').then((reply) => reply.json()).then((settings) => settings.find((setting) => setting.stage === 'draw' && setting.name === 'labels').value)"
+    page.wait_for(f"{script}.then((value) => value === 0)", "the change of the setting")
+
+
 def pause(page):
     page.evaluate("document.querySelector('#pause').click()")
     assert page.evaluate("document.querySelector('#pause').getAttribute('aria-pressed')") == "true"
     page.evaluate("document.querySelector('#pause').click()")
 
 
-CONTROLS = {"button", "link", "textbox", "slider", "image", "table", "region", "main", "dialog"}
+CONTROLS = {"button", "checkbox", "link", "textbox", "slider", "image", "table", "region", "main", "dialog"}
 
 
 def check_names(page):
@@ -177,6 +187,7 @@ try:
     look(page)
     add_and_remove(page)
     set_by_keyboard(page)
+    switch_by_keyboard(page)
     pause(page)
     check_names(page)
     check_keyboard(page)

@@ -99,7 +99,7 @@ fn the_page_works_in_a_browser() {
     let place = Place::new();
     let clip = ClipSpec::default().frames(3000).size(320, 240).make();
     let text = format!(
-        "read '{}' realtime=yes stay=yes streams=all ! infer centerface size=192x160 every=5 ! track ! null",
+        "read '{}' realtime=yes stay=yes streams=all ! infer centerface size=192x160 every=5 ! track ! draw ! null",
         clip.path().display()
     );
     let mut running = place.framerail().args(["run", &text, "--serve", "127.0.0.1:0", "--no-progress"]).start();

@@ -228,20 +228,24 @@ function showSettings(settings) {
     const { label, stage, slider, output, help } = made[place];
     setText(stage, `${setting.stage} `);
     setText(label, setting.name.replaceAll("_", " "));
-    setText(help, [setting.help, setting.unit && `in ${setting.unit}`, `began at ${Number(setting.initial.toPrecision(4))}`].filter(Boolean).join("; "));
+    const isSwitch = setting.is_whole && setting.min === 0 && setting.max === 1;
     const step = setting.is_whole ? 1 : (setting.max - setting.min) / 200;
-    if (slider.step !== String(step)) Object.assign(slider, { min: setting.min, max: setting.max, step });
-    const words = (value) => `${fine(value, step)}${setting.unit ? ` ${setting.unit}` : ""}`;
+    if (isSwitch) slider.type = "checkbox";
+    else if (slider.step !== String(step)) Object.assign(slider, { min: setting.min, max: setting.max, step });
+    const words = (value) => (isSwitch ? (value ? "on" : "off") : `${fine(value, step)}${setting.unit ? ` ${setting.unit}` : ""}`);
+    const given = () => Number(isSwitch ? slider.checked : slider.value);
+    setText(help, [setting.help, setting.unit && `in ${setting.unit}`, `began at ${isSwitch ? words(setting.initial) : Number(setting.initial.toPrecision(4))}`].filter(Boolean).join("; "));
     // What is being moved is not pulled back.
     if (!slider.pending) {
-      slider.value = setting.value;
+      if (isSwitch) slider.checked = setting.value !== 0;
+      else slider.value = setting.value;
       setText(output, words(setting.value));
     }
-    slider.oninput = () => { slider.pending = true; setText(output, words(Number(slider.value))); };
+    slider.oninput = () => { slider.pending = true; setText(output, words(given())); };
     slider.onchange = async () => {
-      const reply = await send("PUT", "/settings", { stage: setting.stage, name: setting.name, value: Number(slider.value) });
+      const reply = await send("PUT", "/settings", { stage: setting.stage, name: setting.name, value: given() });
       slider.pending = false;
-      if (reply) announce(`${setting.stage} ${setting.name} is ${slider.value}`);
+      if (reply) announce(`${setting.stage} ${setting.name} is ${words(given())}`);
     };
   });
 }
