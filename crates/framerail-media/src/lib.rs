@@ -78,7 +78,7 @@ pub use options::{
 pub use packet::{InputPacket, PacketKind, SidePayload};
 pub use parameters::{Chapter, Parameters, SideParameters};
 pub use probe::{ProbeReport, probe};
-pub use push::{PushConnection, PushEncoder, PushOptions, PushPacket, PushTarget};
+pub use push::{LONGEST_LINGER, PushConnection, PushEncoder, PushOptions, PushPacket, PushTarget};
 pub use reader::{MediaItem, MediaReader};
 pub use scale::{Converter, ScaleOptions, ScaleQuality};
 pub use sides::SidePackets;

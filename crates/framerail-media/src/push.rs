@@ -37,7 +37,7 @@ pub struct PushOptions {
 /// How long a connection stays open behind the last packet where nothing else is said and receivers hold pictures back.
 const LINGER: Duration = Duration::from_secs(1);
 /// Longest that it stays open, whatever is said.
-const LONGEST_LINGER: Duration = Duration::from_secs(60);
+pub const LONGEST_LINGER: Duration = Duration::from_secs(60);
 /// Longest time until a wait looks whether it is to end.
 const WAIT_SLICE: Duration = Duration::from_millis(10);
 /// Size of UDP datagrams: seven packets of MPEG-TS. FFmpeg's own size would cut packets in two.

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use framerail_core::PixelFormat;
-use framerail_media::{HlsOptions, PlaylistKind, PushOptions, Quality, SegmentFormat, WriterOptions};
+use framerail_media::{HlsOptions, LONGEST_LINGER, PlaylistKind, PushOptions, Quality, SegmentFormat, WriterOptions};
 use framerail_pipeline::{ArgumentSpec, ConfigError, OptionKind, OptionSpec, Options, StageSpec};
 
 use super::push::{OnLoss, PushSettings};
@@ -244,7 +244,7 @@ fn push(options: &Options) -> Result<PushSettings, ConfigError> {
         "drop" => Some(false),
         _ => None,
     };
-    if options.optional_time("linger").is_some_and(|linger| linger > Duration::from_secs(60)) {
+    if options.optional_time("linger").is_some_and(|linger| linger > LONGEST_LINGER) {
         return Err(ConfigError::at("linger", "a connection stays open for a minute at most").help("the receiver's latency is enough"));
     }
     let push = PushOptions {
