@@ -2,7 +2,10 @@
 
 use std::{fmt::Display, process::ExitCode};
 
-use framerail::pipeline::{Diagnostics, ErrorKind, RunError};
+use framerail::{
+    core::{printable_lines, redacted},
+    pipeline::{Diagnostics, ErrorKind, RunError},
+};
 
 use crate::terminal;
 
@@ -69,23 +72,23 @@ pub struct Failure {
 impl Failure {
     /// A failure with one line of its own.
     pub fn new(code: u8, message: impl Display) -> Self {
-        Self { code, text: format!("{} {message}", terminal::error_word()) }
+        Self { code, text: format!("{} {}", terminal::error_word(), clean(&message)) }
     }
 
     /// An interruption; a notice rather than an error.
     pub fn interrupted(message: impl Display) -> Self {
-        Self { code: INTERRUPTED, text: message.to_string() }
+        Self { code: INTERRUPTED, text: clean(&message) }
     }
 
     /// Done, but not as it should be.
     pub fn damaged(message: impl Display) -> Self {
-        Self { code: DAMAGED, text: message.to_string() }
+        Self { code: DAMAGED, text: clean(&message) }
     }
 
     /// Prints it and gives the exit code. What has no text was printed before.
     pub fn report(&self) -> ExitCode {
         if !self.text.is_empty() {
-            terminal::line(&self.text);
+            terminal::rendered(&self.text);
         }
         ExitCode::from(self.code)
     }
@@ -94,6 +97,11 @@ impl Failure {
     pub fn silent(code: u8) -> Self {
         Self { code, text: String::new() }
     }
+}
+
+/// A message without secrets and escape sequences.
+fn clean(message: &dyn Display) -> String {
+    printable_lines(&redacted(&message.to_string())).into_owned()
 }
 
 impl From<Diagnostics> for Failure {

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use env_logger::{Builder, Target, WriteStyle};
+use framerail::core::{printable, redacted};
 use log::{Level, LevelFilter};
 
 use crate::progress;
@@ -35,8 +36,8 @@ pub fn start(quiet: bool, verbosity: u8) {
             Level::Debug => "debug",
             Level::Trace => "trace",
         };
-        let message = record.args().to_string();
-        writeln!(out, "framerail: {word}: {}", message.trim_end().replace('\n', " "))
+        let message = record.args().to_string().trim_end().replace('\n', " ");
+        writeln!(out, "framerail: {word}: {}", printable(&redacted(&message)))
     });
     // The only logger of the process; a second start would be a mistake without consequence.
     let _ = builder.try_init();

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use framerail::pipeline::RunStats;
+use framerail::{core::printable, pipeline::RunStats};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::terminal;
@@ -43,7 +43,7 @@ impl Progress {
     /// Nothing is shown yet. Of a path, the last part names the run.
     pub fn new(wanted: bool, label: &str) -> Self {
         let name = label.rsplit('/').find(|part| !part.is_empty()).unwrap_or(label);
-        let label = name.chars().take(LABEL_LETTERS).collect();
+        let label = printable(name).chars().take(LABEL_LETTERS).collect();
         Self { wanted: wanted && terminal::stderr_is_terminal(), label, started: Instant::now(), bar: None }
     }
 

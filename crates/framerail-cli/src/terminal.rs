@@ -5,6 +5,8 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
+use framerail::core::{printable_lines, redacted};
+
 use crate::{
     exit::{CommandResult, Failure, OUTPUT},
     progress,
@@ -26,18 +28,23 @@ pub fn error_word() -> &'static str {
     if stderr_has_color() { "\x1b[1;31merror:\x1b[0m" } else { "error:" }
 }
 
-/// Writes a line to standard error, above a progress bar.
+/// Writes a line to standard error, above a progress bar. Control characters of file names and tags are written out.
 pub fn line(text: &str) {
+    rendered(&printable_lines(&redacted(text)));
+}
+
+/// The same for text that is coloured already, and whose parts are fit for a terminal.
+pub fn rendered(text: &str) {
     progress::suspended(|| {
         // Nobody is left to be told that standard error is closed.
         let _ = writeln!(io::stderr(), "{}", text.trim_end());
     });
 }
 
-/// Writes a command's result to standard output. A reader that has seen enough (`| head`) is no failure.
+/// Writes a command's result to standard output, control characters written out. A reader that has seen enough (`| head`) is no failure.
 pub fn print(text: &str) -> CommandResult {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(printable_lines(text).as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::new(OUTPUT, format_args!("cannot write to standard output: {error}")))
         }

@@ -4,7 +4,7 @@ use std::{any::Any, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ColorDescription, PixelFormat, Rational, Rotation, TimeBase};
+use crate::{ColorDescription, PixelFormat, Rational, Rotation, SourceUrl, TimeBase};
 
 /// Numbers a video stream within a run; the first is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ pub struct StreamInfo {
     /// Number within the run.
     pub id: StreamId,
     /// Where it comes from, as the user wrote it: a path, URL or `-`.
-    pub source: String,
+    pub source: SourceUrl,
     /// Short name for files and records: the source's file stem, made unique within the run.
     pub name: String,
     /// FFmpeg's codec name, such as `h264`.

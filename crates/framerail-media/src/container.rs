@@ -62,6 +62,8 @@ pub(crate) struct Container {
     bytes: Bytes,
     interrupt: Arc<Interrupt>,
     source_name: String,
+    /// Goes after the context, whose end has messages too.
+    _secrecy: log::Secrecy,
     /// A camera or screen of this machine.
     is_device: bool,
 }
@@ -73,7 +75,8 @@ impl Container {
     /// Opens a source and reads its headers. `url` is what FFmpeg opens, `options.source` what messages name.
     pub(crate) fn open(url: &str, options: &InputOptions, interrupt: &Arc<Interrupt>) -> Result<Self, MediaError> {
         av::init();
-        let source_name = options.source.clone();
+        let source_name = options.source.to_string();
+        let secrecy = log::Secrecy::of(&options.source);
         let format = find_format(options.format.as_deref())?;
         interrupt.start_clock();
         let is_device = options.format.as_deref().is_some_and(device_library::is_device_format);
@@ -115,7 +118,7 @@ impl Container {
         if code < 0 {
             return Err(open_error(code, url, options, interrupt, &bytes));
         }
-        let container = Self { context, bytes, interrupt: Arc::clone(interrupt), source_name, is_device };
+        let container = Self { context, bytes, interrupt: Arc::clone(interrupt), source_name, _secrecy: secrecy, is_device };
         if let Some((name, _)) = dictionary.entries().into_iter().find(|(name, _)| name != "framerate" && name != "pattern_type") {
             let reason = format!("the container {} does not know it", container.format_name());
             return Err(MediaError::BadOption { name, reason, nearest: None });
@@ -344,7 +347,7 @@ fn open_bytes(url: &str, source_name: &str, interrupt: &Arc<Interrupt>) -> Resul
 
 /// The error for a source that could not be opened.
 fn open_error(code: i32, url: &str, options: &InputOptions, interrupt: &Interrupt, bytes: &Bytes) -> MediaError {
-    let source_name = options.source.clone();
+    let source_name = options.source.to_string();
     if let Some(reason) = interrupt.reason(&source_name) {
         return reason;
     }

@@ -1,6 +1,6 @@
 //! What a container says of its streams, in core's words.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use ffmpeg_the_third::ffi;
 use framerail_core::{ColorDescription, ColorRange, MediaKind, Rational, Rotation, SideStream, StreamInfo};
@@ -84,7 +84,7 @@ pub(crate) fn stream_info(
         start_offset_micros: 0,
         id: options.stream,
         source: options.source.clone(),
-        name: options.name.clone().unwrap_or_else(|| short_name(&options.source)),
+        name: options.name.clone().unwrap_or_else(|| options.source.stem()),
         codec,
         container: container.format_name(),
         width,
@@ -127,16 +127,6 @@ fn selected_secs(options: &InputOptions, duration: Option<f64>) -> Option<f64> {
     let ends = [duration, options.end_secs, options.duration_secs.map(|secs| start + secs)];
     let end = ends.into_iter().flatten().reduce(f64::min)?;
     Some((end - start).max(0.0))
-}
-
-/// The file stem of a path, the last part of a URL, or `stdin`.
-pub(crate) fn short_name(source: &str) -> String {
-    if source == "-" {
-        return "stdin".into();
-    }
-    let path = source.split(['?', '#']).next().filter(|_| source.contains("://")).unwrap_or(source);
-    let stem = Path::new(path.trim_end_matches('/')).file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    stem.filter(|stem| !stem.is_empty()).unwrap_or_else(|| "video".into())
 }
 
 /// Tags of the container, then those of the stream that it does not have.

@@ -74,7 +74,7 @@ impl HttpSource {
     /// The same by FFmpeg's options `headers`, `user_agent` and `ca_file`, which are taken out of those for the container.
     pub(crate) fn from_options(options: &mut InputOptions) -> Result<Self, MediaError> {
         let own = HttpOptions::take_from(&mut options.format_options)?;
-        Self::new(options.source.clone(), &own)
+        Self::new(options.source.reveal(), &own)
     }
 }
 

@@ -72,5 +72,5 @@ pub fn load_image(path: &Path, pool: &FramePool) -> Result<HostSurface, MediaErr
             return converter.convert(host, &frame.color, PixelFormat::Rgba, host.width(), host.height(), pool);
         }
     }
-    Err(MediaError::Damaged { source_name: options.source, reason: "no picture can be decoded".into() })
+    Err(MediaError::Damaged { source_name: options.source.to_string(), reason: "no picture can be decoded".into() })
 }

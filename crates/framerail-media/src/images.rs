@@ -26,7 +26,7 @@ pub(crate) struct ImageList {
 impl ImageList {
     /// As [`ImageList::of`], unless options say that the source is something else.
     pub(crate) fn of_options(options: &InputOptions) -> Result<Option<Self>, MediaError> {
-        if options.format.is_none() && options.custom.is_none() { Self::of(&options.source) } else { Ok(None) }
+        if options.format.is_none() && options.custom.is_none() { Self::of(options.source.reveal()) } else { Ok(None) }
     }
 
     /// The images that a source means; `None` when it is not a list of images.

@@ -5,7 +5,7 @@ mod random_access;
 use std::{collections::VecDeque, path::Path, sync::Arc};
 
 use ffmpeg_the_third::ffi;
-use framerail_core::{MediaKind, Rational, Rotation, SideStream, StreamInfo, TimeBase, surface::MAX_SIDE};
+use framerail_core::{MediaKind, Rational, Rotation, SideStream, SourceUrl, StreamInfo, TimeBase, surface::MAX_SIDE};
 
 use crate::{
     Damage, InputOptions, MediaError, Parameters, ProbeEffort, SideStreams,
@@ -95,7 +95,7 @@ impl Input {
     }
 
     fn open_container(options: &InputOptions, interrupt: Arc<Interrupt>) -> Result<Self, MediaError> {
-        let mut container = Container::open(&options.source, options, &interrupt)?;
+        let mut container = Container::open(options.source.reveal(), options, &interrupt)?;
         let (video, is_header_only) = find_video(&mut container, options)?;
         let mut sides = Vec::new();
         let mut side_streams = Vec::new();
@@ -120,7 +120,7 @@ impl Input {
         let wanted: Vec<usize> = sides.iter().flatten().copied().chain([video]).collect();
         container.discard_others(&wanted);
         let Some(stream) = container.stream(video) else {
-            return Err(MediaError::NoVideo { source_name: options.source.clone(), found: describe::listing(&container) });
+            return Err(MediaError::NoVideo { source_name: options.source.to_string(), found: describe::listing(&container) });
         };
         let coded_rotation = describe::rotation(stream);
         let info = describe::stream_info(&container, stream, options, side_streams)?;
@@ -278,7 +278,7 @@ impl Input {
         loop {
             let mut packet = AvPacket::new();
             if let Err(code) = container.read(&mut packet) {
-                if let Some(reason) = self.interrupt.reason(&self.options.source) {
+                if let Some(reason) = self.interrupt.reason(&self.options.source.to_string()) {
                     return Err(reason);
                 }
                 failed += 1;
@@ -317,7 +317,7 @@ impl Input {
             // The time since the last picture was the caller's, not the source's.
             self.interrupt.start_clock();
             if self.interrupt.is_due() {
-                return Err(MediaError::Cancelled { source_name: self.options.source.clone() });
+                return Err(MediaError::Cancelled { source_name: self.options.source.to_string() });
             }
             let number = list.next as i64;
             list.next += 1;
@@ -352,7 +352,7 @@ impl Input {
                 break;
             }
             self.progress.was_sought = true;
-            if lands_before(container, *video, start, &self.interrupt, &self.options.source)? {
+            if lands_before(container, *video, start, &self.interrupt, &self.options.source.to_string())? {
                 // Reading moved on; go to the same place again.
                 container.seek(*video, base.ticks(start - margin));
                 return Ok(());
@@ -462,7 +462,7 @@ fn open_image(path: &Path, options: &InputOptions, interrupt: &Arc<Interrupt>) -
     // Without this FFmpeg takes `%` in a name for a pattern.
     let is_patterned = source.contains('%');
     let format_options = if is_patterned { vec![("pattern_type".to_owned(), "none".to_owned())] } else { Vec::new() };
-    let options = InputOptions { source: source.clone(), format_options, frame_rate: None, ..options.clone() };
+    let options = InputOptions { source: SourceUrl::new(&source), format_options, frame_rate: None, ..options.clone() };
     Container::open(&source, &options, interrupt)
 }
 
@@ -500,7 +500,7 @@ fn select_video(container: &Container, options: &InputOptions) -> Result<usize, 
     };
     let videos: Vec<usize> = container.streams().enumerate().filter(|(_, stream)| is_video(stream)).map(|(index, _)| index).collect();
     let Some(first) = videos.first().copied() else {
-        return Err(MediaError::NoVideo { source_name: options.source.clone(), found: describe::listing(container) });
+        return Err(MediaError::NoVideo { source_name: options.source.to_string(), found: describe::listing(container) });
     };
     let Some(wanted) = options.video_stream else {
         // SAFETY: an open context; no decoder is asked for.

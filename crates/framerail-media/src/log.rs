@@ -3,6 +3,11 @@
 use std::{cell::RefCell, sync::OnceLock};
 
 use ffmpeg_the_third::ffi;
+use framerail_core::{SourceUrl, redacted, source_url::without_secrets};
+use parking_lot::Mutex;
+
+/// Secrets of the addresses that are open. FFmpeg's messages name them whole or in parts, on any thread.
+static SECRETS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 thread_local! {
     /// The last error that FFmpeg reported on this thread: often says more than its error code.
@@ -28,6 +33,39 @@ pub(crate) fn route() {
     });
 }
 
+/// Keeps the secrets of an address out of FFmpeg's messages for as long as it is held.
+pub(crate) struct Secrecy(Vec<String>);
+
+impl Secrecy {
+    pub(crate) fn of(source: &SourceUrl) -> Self {
+        let secrets = source.secrets();
+        if !secrets.is_empty() {
+            SECRETS.lock().extend(secrets.iter().cloned());
+        }
+        Self(secrets)
+    }
+}
+
+impl Drop for Secrecy {
+    fn drop(&mut self) {
+        if self.0.is_empty() {
+            return;
+        }
+        let mut secrets = SECRETS.lock();
+        for secret in &self.0 {
+            if let Some(place) = secrets.iter().position(|kept| kept == secret) {
+                secrets.swap_remove(place);
+            }
+        }
+    }
+}
+
+/// A message without secrets.
+#[cfg(target_arch = "x86_64")]
+fn clean(text: &str) -> String {
+    without_secrets(&redacted(text), &SECRETS.lock())
+}
+
 /// Takes FFmpeg's last error message of this thread, such as "moov atom not found".
 pub(crate) fn take_last_error() -> Option<String> {
     LAST_ERROR.with(|last| {
@@ -50,13 +88,12 @@ unsafe extern "C" fn receive(object: *mut libc::c_void, level: i32, format: *con
         ffi::av_log_format_line2(object, level, format, arguments, line.as_mut_ptr(), line.len() as i32, &mut print_prefix);
         std::ffi::CStr::from_ptr(line.as_ptr())
     };
-    let text = text.to_string_lossy();
-    let text = text.trim_end();
+    let text = clean(text.to_string_lossy().trim_end());
     if is_wanted {
         log::debug!(target: "ffmpeg", "{text}");
     }
     if is_error && !text.is_empty() {
-        let words = text.rsplit("] ").next().unwrap_or(text).to_owned();
+        let words = text.rsplit("] ").next().unwrap_or(&text).to_owned();
         // A message while the thread ends finds the cell gone: nothing to keep it for.
         let _ = LAST_ERROR.try_with(|last| *last.borrow_mut() = words);
     }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use framerail_core::{PixelFormat, Rational, StreamId};
+use framerail_core::{PixelFormat, Rational, SourceUrl, StreamId};
 
 use crate::{CustomSource, MediaError};
 
@@ -49,7 +49,7 @@ pub enum ProbeEffort {
 #[derive(Clone, Debug)]
 pub struct InputOptions {
     /// A path, a URL, `-` for standard input, a folder of images, `img%04d.png`, or a glob pattern of images.
-    pub source: String,
+    pub source: SourceUrl,
     /// Read instead of what `source` names, which then only stands in messages.
     pub custom: Option<CustomSource>,
     /// Number given to the stream in frames and packets.
@@ -89,7 +89,7 @@ pub struct InputOptions {
 
 impl InputOptions {
     /// Everything by default.
-    pub fn new(source: impl Into<String>) -> Self {
+    pub fn new(source: impl Into<SourceUrl>) -> Self {
         Self {
             source: source.into(),
             custom: None,
@@ -127,7 +127,7 @@ impl InputOptions {
         #[allow(unused_mut, reason = "changed where the feature is on")]
         let mut options = self.clone();
         #[cfg(feature = "https")]
-        if options.custom.is_none() && is_web(&options.source) && !has_protocol(&options.source) {
+        if options.custom.is_none() && options.source.is_web() && !has_protocol(&options.source) {
             let source = crate::HttpSource::from_options(&mut options)?;
             options.custom = Some(CustomSource::new(source));
         }
@@ -135,16 +135,10 @@ impl InputOptions {
     }
 }
 
-#[cfg(feature = "https")]
-fn is_web(source: &str) -> bool {
-    ["http://", "https://"].iter().any(|scheme| source.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
-}
-
 /// Whether FFmpeg can read a URL of this protocol.
 #[cfg(feature = "https")]
-fn has_protocol(url: &str) -> bool {
-    let scheme = url.split("://").next().unwrap_or_default().to_ascii_lowercase();
-    crate::version::input_protocols().contains(&scheme)
+fn has_protocol(url: &SourceUrl) -> bool {
+    url.scheme().is_some_and(|scheme| crate::version::input_protocols().contains(&scheme))
 }
 
 /// How good or how large the output is to be.

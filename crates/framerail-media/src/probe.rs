@@ -3,14 +3,11 @@
 use std::sync::Arc;
 
 use ffmpeg_the_third::ffi;
-use framerail_core::{ColorDescription, Rational};
+use framerail_core::{ColorDescription, Rational, SourceUrl};
 use serde::Serialize;
 
 use crate::{
-    Chapter, Damage, InputOptions, KeyframeIndex, MediaError, av,
-    container::{Container, is_url},
-    describe, format,
-    images::ImageList,
+    Chapter, Damage, InputOptions, KeyframeIndex, MediaError, av, container::Container, describe, format, images::ImageList,
     interrupt::Interrupt,
 };
 
@@ -19,7 +16,7 @@ use crate::{
 #[non_exhaustive]
 pub struct ProbeReport {
     /// The source as given.
-    pub source: String,
+    pub source: SourceUrl,
     /// FFmpeg's container name.
     pub container: String,
     /// Length in seconds.
@@ -138,7 +135,7 @@ pub fn probe(options: &InputOptions, count: bool) -> Result<ProbeReport, MediaEr
     let images = ImageList::of_options(options)?;
     // Of several pictures, the first speaks for all.
     let first = images.as_ref().and_then(|list| list.paths.first()).map(|path| path.to_string_lossy().into_owned());
-    let mut container = Container::open(first.as_deref().unwrap_or(&options.source), options, &interrupt)?;
+    let mut container = Container::open(first.as_deref().unwrap_or(options.source.reveal()), options, &interrupt)?;
     container.find_stream_info()?;
     let context = container.get();
     let has_video = container.streams().any(|stream| kind(stream) == ffi::AVMediaType::VIDEO && !is_picture(stream));
@@ -161,8 +158,8 @@ pub fn probe(options: &InputOptions, count: bool) -> Result<ProbeReport, MediaEr
 fn size_bytes(options: &InputOptions) -> Option<u64> {
     match &options.custom {
         Some(custom) => custom.size_bytes(),
-        None if is_url(&options.source) => None,
-        None => std::fs::metadata(&options.source).ok().map(|file| file.len()),
+        None if options.source.is_url() => None,
+        None => std::fs::metadata(options.source.reveal()).ok().map(|file| file.len()),
     }
 }
 

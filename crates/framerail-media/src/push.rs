@@ -10,13 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use framerail_core::{Frame, Packet, StreamInfo};
+use framerail_core::{Frame, Packet, SourceUrl, StreamInfo};
 
 use crate::{
     CancelFlag, MediaError, SidePayload, WriteReport, WriterOptions,
     av::{self, AvPacket},
     encoder::{Encoder, VideoTrack},
     interrupt::Interrupt,
+    log::Secrecy,
     muxer::{Muxer, Place},
     version,
 };
@@ -73,16 +74,6 @@ fn format_of(url: &str) -> Option<&'static str> {
     }
 }
 
-/// An address without its password, for messages.
-pub fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    match host.rsplit_once('@') {
-        Some((_, host)) => format!("{scheme}://{host}{path}"),
-        None => url.to_owned(),
-    }
-}
-
 /// Looks whether this FFmpeg can push to an address of this kind; nothing is opened.
 ///
 /// # Errors
@@ -90,7 +81,7 @@ pub fn without_password(url: &str) -> String {
 /// does not exist.
 pub fn check_push(url: &str, options: &WriterOptions) -> Result<(), MediaError> {
     av::init();
-    let shown = without_password(url);
+    let shown = SourceUrl::new(url).to_string();
     let refuse = |reason: &str| Err(MediaError::Unsupported { what: shown.clone(), reason: reason.into() });
     let Some(format) = format_of(url) else {
         return refuse("video is pushed to rtsp, rtmp, srt, udp and tcp addresses; write a file or an HLS playlist (.m3u8) otherwise");
@@ -237,9 +228,9 @@ pub struct PushTarget {
 }
 
 impl PushTarget {
-    /// The server's address without its password.
+    /// The server's address without its secrets.
     pub fn shown(&self) -> String {
-        without_password(&self.url)
+        SourceUrl::new(&self.url).to_string()
     }
 
     /// How long connections stay open behind the last packet; a minute at most.
@@ -253,6 +244,7 @@ impl PushTarget {
     /// `Io` in the words of the server or the system, `Timeout`, `Cancelled`, `BadOption`.
     pub fn connect(&self, cancel: &CancelFlag) -> Result<PushConnection, MediaError> {
         let interrupt = Interrupt::new(Arc::clone(cancel), Some(self.push.timeout));
+        let secrecy = Secrecy::of(&SourceUrl::new(&self.url));
         let mut muxer = Muxer::new(Path::new(&self.url), &self.options)?;
         muxer.call_it(&self.shown());
         let mut options = Vec::new();
@@ -265,7 +257,7 @@ impl PushTarget {
         let place = Place::Server { url: &self.url, interrupt: &interrupt, options };
         muxer.start(&place, &self.options, &self.info, &self.track)?;
         let (track, offset_micros) = (self.track.clone(), self.options.offset_micros);
-        Ok(PushConnection { muxer, track, offset_micros, linger: self.linger(), cancel: Arc::clone(cancel) })
+        Ok(PushConnection { muxer, track, offset_micros, linger: self.linger(), cancel: Arc::clone(cancel), _secrecy: secrecy })
     }
 }
 
@@ -276,6 +268,8 @@ pub struct PushConnection {
     offset_micros: i64,
     linger: Duration,
     cancel: CancelFlag,
+    /// Goes after the muxer, whose end has messages too.
+    _secrecy: Secrecy,
 }
 
 impl PushConnection {
@@ -316,13 +310,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_told_apart_and_shown_without_secrets() {
+    fn addresses_are_told_apart() {
         assert_eq!((format_of("RTSP://h/x"), format_of("srt://h:1"), format_of("out.mp4")), (Some("rtsp"), Some("mpegts"), None));
         assert_eq!([linger_of("rtsp://h/x"), linger_of("SRT://h:1?mode=caller")], [Duration::from_secs(1); 2]);
         assert_eq!(linger_of("srt://h:1?latency=500000&pkt_size=1316"), Duration::from_millis(1500));
         assert_eq!([linger_of("rtmp://h/x"), linger_of("udp://h:1")], [Duration::ZERO; 2]);
-        assert_eq!(without_password("rtsp://me:secret@host:8554/a@b"), "rtsp://host:8554/a@b");
-        assert_eq!(without_password("rtsp://host/cam"), "rtsp://host/cam");
         let error = check_push("http://host/x", &WriterOptions::default()).expect_err("not pushed to");
         assert!(error.to_string().contains("rtsp"), "{error}");
         check_push("rtsp://host/x", &WriterOptions::default()).expect("every FFmpeg has it");

@@ -97,7 +97,7 @@ impl MediaReader {
     }
 
     fn no_frame(&self) -> MediaError {
-        let source_name = self.info.source.clone();
+        let source_name = self.info.source.to_string();
         let damage = self.damage();
         let selected = self.input.start().is_some() || self.input.end().is_some();
         if selected && !damage.is_any() {

@@ -76,7 +76,7 @@ impl Output {
         if is_playlist {
             return PlaylistOutput::create(path, options.hls, options.overwrite).map(Output::Playlist);
         }
-        let inputs: Vec<_> = options.inputs.iter().cloned().chain(local_input(&info.source)).collect();
+        let inputs: Vec<_> = options.inputs.iter().cloned().chain(local_input(info.source.reveal())).collect();
         OutputFile::create(path, options.overwrite, &inputs).map(Output::File)
     }
 

@@ -2,6 +2,7 @@
 
 use std::{fmt, ops::Deref, sync::Arc};
 
+use framerail_core::{masked, printable, printable_lines, redacted};
 use unicode_width::UnicodeWidthChar;
 
 use crate::{
@@ -62,18 +63,19 @@ impl Diagnostic {
     pub fn render(&self, color: bool) -> String {
         let paint = |style: &'static str| if color { style } else { "" };
         let (bold, red, cyan, reset) = (paint(BOLD), paint(RED), paint(CYAN), paint(RESET));
-        let mut text = format!("{red}error:{reset} {bold}{}{reset}", self.message);
-        if let Some(place) = self.span.and_then(|span| Place::find(&self.origin.text, span)) {
+        let mut text = format!("{red}error:{reset} {bold}{}{reset}", printable_lines(&redacted(&self.message)));
+        let origin = masked(&self.origin.text);
+        if let Some(place) = self.span.and_then(|span| Place::find(&origin, span)) {
             if let (Some(file), Some((line, column))) = (&self.origin.file, self.line_and_column()) {
                 text += &format!("\n  {}:{line}:{column}", file.display());
             }
             let (line, underline) = place.draw();
-            text += &format!("\n  {line}\n  {red}{underline}{reset}");
+            text += &format!("\n  {}\n  {red}{underline}{reset}", printable(&line));
         } else if let Some(file) = &self.origin.file {
             text += &format!("\n  {}", file.display());
         }
         if let Some(help) = &self.help {
-            text += &format!("\n  {cyan}help:{reset} {help}");
+            text += &format!("\n  {cyan}help:{reset} {}", printable_lines(&redacted(help)));
         }
         text
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use framerail_core::redacted;
+
 use crate::stage::Closed;
 
 /// What a failure calls for; the command line maps each to an exit code.
@@ -36,9 +38,9 @@ pub struct StageError {
 }
 
 impl StageError {
-    /// An error of a kind with its one line.
+    /// An error of a kind with its one line. Secrets of addresses in it are hidden.
     pub fn new(kind: ErrorKind, message: impl fmt::Display) -> Self {
-        Self { kind, message: message.to_string() }
+        Self { kind, message: redacted(&message.to_string()).into_owned() }
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use framerail_core::{Device, StreamId};
+use framerail_core::{Device, StreamId, printable, redacted};
 use parking_lot::Mutex;
 
 use crate::{
@@ -277,7 +277,7 @@ impl StageContext {
 
     /// Tells the user something once: a fallback, a repair. Kept for the report and logged.
     pub fn notice(&self, message: impl fmt::Display) {
-        let message = message.to_string();
+        let message = printable(&redacted(&message.to_string())).into_owned();
         log::warn!("{}: {message}", self.name);
         self.ledger.notices.lock().push(message);
     }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use framerail_core::{StreamId, StreamInfo};
+use framerail_core::{SourceUrl, StreamId, StreamInfo};
 
 use crate::{Emitter, Flow, StageContext, StageError};
 
@@ -18,7 +18,7 @@ pub struct StreamRequest {
     /// The stream's number within the run.
     pub id: StreamId,
     /// Path or URL, as the user wrote it.
-    pub source: String,
+    pub source: SourceUrl,
     /// Short name for files and records, unlike any other in the run.
     pub name: String,
     /// Whether it gives frames at its own time, so that it cannot wait to be read.

@@ -58,7 +58,7 @@ impl Scripted {
         let scripts = self.scripts.lock();
         let requests = scripts.iter().map(|(source, script)| {
             let number = source[1..].parse().expect("a number");
-            StreamRequest { id: StreamId(number), source: source.clone(), name: source.clone(), is_live: script.is_live }
+            StreamRequest { id: StreamId(number), source: source.as_str().into(), name: source.clone(), is_live: script.is_live }
         });
         let mut requests: Vec<_> = requests.collect();
         requests.sort_by_key(|request| request.id);
@@ -70,14 +70,14 @@ impl StreamOpener for Scripted {
     fn admit(&self, source: &str, id: StreamId) -> Result<StreamRequest, StageError> {
         let scripts = self.scripts.lock();
         let script = scripts.get(source).ok_or_else(|| StageError::new(ErrorKind::Input, format!("{source}: no such source")))?;
-        Ok(StreamRequest { id, source: source.to_owned(), name: format!("{source}-{id}"), is_live: script.is_live })
+        Ok(StreamRequest { id, source: source.into(), name: format!("{source}-{id}"), is_live: script.is_live })
     }
 
     fn open(&self, request: &StreamRequest, line: &StreamLine) -> Result<Box<dyn StreamReader>, StageError> {
-        let script = self.scripts.lock().get(&request.source).cloned().unwrap_or_default();
+        let script = self.scripts.lock().get(request.source.reveal()).cloned().unwrap_or_default();
         let opens = {
             let mut opens = self.opens.lock();
-            let opens = opens.entry(request.source.clone()).or_insert(0);
+            let opens = opens.entry(request.source.to_string()).or_insert(0);
             *opens += 1;
             *opens
         };

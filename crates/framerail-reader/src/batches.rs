@@ -393,7 +393,7 @@ impl<'a> Streaming<'a> {
 
 /// Converts the batches that it is given and sends them.
 fn convert(video: &Video, target: &Target, work: &Receiver<Work>, sender: &SyncSender<Made>) -> Result<(), ReaderError> {
-    let mut pictures = HostPictures::new(&target.output, target.kind, video.source_name())?;
+    let mut pictures = HostPictures::new(&target.output, target.kind, &video.source_name())?;
     let shape = target.shape();
     let bytes = shape.bytes();
     let mut open: Option<(HostBuffer, Vec<FrameInfo>, usize)> = None;

@@ -126,7 +126,7 @@ impl DeviceReader {
         let (codec, coded) = check(&input, &options.device)?;
         let packets = PacketReader::new(input);
         let info = upright(packets.input(), policy);
-        let failed = |error| ReaderError::Cuda { source_name: info.source.clone(), error };
+        let failed = |error| ReaderError::Cuda { source_name: info.source.to_string(), error };
         let free = options.device.memory().map_err(failed)?.0;
         let ahead_bytes = options.ahead_bytes.unwrap_or((free / MEMORY_SHARE).min(MAX_DEFAULT_BYTES));
         let make = match &options.make {
@@ -208,7 +208,7 @@ impl DeviceReader {
     }
 
     fn no_frame(&self) -> ReaderError {
-        let source_name = self.info.source.clone();
+        let source_name = self.info.source.to_string();
         let (start, end) = self.packets.input().selection();
         if start.is_some() || end.is_some() {
             let reason = format!("no frame of {source_name} lies within the selection");
@@ -458,7 +458,7 @@ fn is_behind(packet: &VideoPacket, info: &StreamInfo, end: Option<f64>) -> bool 
 
 /// A regular file, as opposed to a pipe, a camera or the network.
 fn is_file(info: &StreamInfo) -> bool {
-    std::fs::metadata(&info.source).is_ok_and(|found| found.is_file())
+    std::fs::metadata(info.source.reveal()).is_ok_and(|found| found.is_file())
 }
 
 pub(crate) fn may_work_on_cpu(error: &CudaError) -> bool {
@@ -477,7 +477,7 @@ pub(crate) fn setup(
     let turn = match turn(input, policy) {
         Rotation::None => None,
         rotation => {
-            let failed = |error| ReaderError::Cuda { source_name: info.source.clone(), error };
+            let failed = |error| ReaderError::Cuda { source_name: info.source.to_string(), error };
             Some((rotation, DevicePool::new(device, KEEP_TURNED_BYTES).map_err(failed)?))
         }
     };
@@ -489,7 +489,7 @@ pub(crate) fn setup(
         make,
         turn,
         time_base: info.time_base,
-        source_name: info.source.clone(),
+        source_name: info.source.to_string(),
         done: Mutex::default(),
     }))
 }
@@ -516,7 +516,7 @@ pub(crate) fn upright(input: &Input, policy: RotationPolicy) -> StreamInfo {
 /// Refuses what the card cannot decode, as far as the headers tell; else the codec and the format that it is coded in.
 pub(crate) fn check(input: &Input, device: &Arc<CudaDevice>) -> Result<(NvdecCodec, PixelFormat), ReaderError> {
     let info = input.info();
-    let refuse = |reason: String| ReaderError::NotOnDevice { source_name: info.source.clone(), reason };
+    let refuse = |reason: String| ReaderError::NotOnDevice { source_name: info.source.to_string(), reason };
     let codec = NvdecCodec::from_ffmpeg_name(&info.codec).ok_or_else(|| refuse(format!("NVDEC does not decode {}", info.codec)))?;
     if info.container == "image2" {
         return Err(refuse("pictures are decoded on the CPU".into()));

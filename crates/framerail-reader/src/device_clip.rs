@@ -53,7 +53,7 @@ impl DeviceClip {
         let make = match &device.make {
             Some(make) => Arc::clone(make),
             None => {
-                let failed = |error| ReaderError::Cuda { source_name: info.source.clone(), error };
+                let failed = |error| ReaderError::Cuda { source_name: info.source.to_string(), error };
                 Arc::new(CopySurfaces::new(DevicePool::new(&device.device, KEEP_BYTES).map_err(failed)?))
             }
         };
@@ -86,7 +86,7 @@ impl DeviceClip {
     /// # Errors
     /// `OutOfRange` for a number that is not there; `Media`, `Cuda`. The clip is of no use after an error of the card.
     pub fn frames(&mut self, numbers: &[usize]) -> Result<Vec<ClipFrame>, ReaderError> {
-        let refuse = |reason| ReaderError::OutOfRange { source_name: self.info.source.clone(), reason };
+        let refuse = |reason| ReaderError::OutOfRange { source_name: self.info.source.to_string(), reason };
         if let Some(number) = numbers.iter().find(|number| **number >= self.len()) {
             return Err(refuse(format!("frame {number} was asked for, there are {}, numbered from 0", self.len())));
         }

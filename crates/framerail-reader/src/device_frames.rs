@@ -42,7 +42,7 @@ impl DeviceFrames {
         let (codec, coded) = check(&input, &device.device)?;
         if index.access != Access::ByTime {
             return Err(ReaderError::NotOnDevice {
-                source_name: input.info().source.clone(),
+                source_name: input.info().source.to_string(),
                 reason: "its packets do not tell its frames, which are counted from the start on the CPU".into(),
             });
         }

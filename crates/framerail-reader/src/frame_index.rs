@@ -316,7 +316,8 @@ fn with_first(mut starts: Vec<usize>) -> Vec<usize> {
 
 /// A file that was cut off may list more than it holds.
 fn is_whole(packets: &KeyframeIndex, options: &InputOptions) -> bool {
-    let path = options.source.strip_prefix("file:").unwrap_or(&options.source);
+    let source = options.source.reveal();
+    let path = source.strip_prefix("file:").unwrap_or(source);
     let Ok(found) = std::fs::metadata(path) else { return true };
     let end = |packet: &PacketEntry| packet.position.map_or(0, |position| position.saturating_add(packet.size_bytes.into()));
     packets.packets.iter().map(end).max().is_none_or(|end| end <= found.len())

@@ -70,7 +70,7 @@ impl HostEngine {
         self.target = target.clone();
         let pictures = self.workers.iter_mut().map(|worker| &mut worker.pictures).chain(self.cursor.as_mut().map(|(_, pictures)| pictures));
         for pictures in pictures {
-            *pictures = HostPictures::new(&target.output, target.kind, self.video.source_name())?;
+            *pictures = HostPictures::new(&target.output, target.kind, &self.video.source_name())?;
         }
         Ok(())
     }
@@ -179,7 +179,7 @@ impl HostEngine {
     }
 
     fn pictures(&self) -> Result<HostPictures, ReaderError> {
-        HostPictures::new(&self.target.output, self.target.kind, self.video.source_name())
+        HostPictures::new(&self.target.output, self.target.kind, &self.video.source_name())
     }
 
     /// The pixels of the nearest frame before a missing one.

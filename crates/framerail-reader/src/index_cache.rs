@@ -40,7 +40,8 @@ impl CacheEntry {
         if *cache == IndexCache::None || options.custom.is_some() || options.source == "-" {
             return None;
         }
-        let source = Path::new(options.source.strip_prefix("file:").unwrap_or(&options.source));
+        let source = options.source.reveal();
+        let source = Path::new(source.strip_prefix("file:").unwrap_or(source));
         let stamp = stamp(source, options)?;
         // Streams of one file are kept apart.
         let stream = options.video_stream.map(|stream| format!(".{stream}")).unwrap_or_default();

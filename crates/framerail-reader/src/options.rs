@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use framerail_core::SourceUrl;
 use framerail_media::{InputOptions, ProbeEffort, SideStreams};
 
 use crate::TensorOptions;
@@ -107,7 +108,7 @@ pub struct ReaderOptions {
 
 impl ReaderOptions {
     /// Everything by default: on the host, RGB u8 `TCHW` at the video's own size.
-    pub fn new(source: impl Into<String>) -> Self {
+    pub fn new(source: impl Into<SourceUrl>) -> Self {
         let input = InputOptions { side_streams: SideStreams::None, probe: ProbeEffort::Header, ..InputOptions::new(source) };
         Self {
             input,

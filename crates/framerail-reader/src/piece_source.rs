@@ -193,7 +193,7 @@ impl PieceSource {
 
     fn vanished(&self, place: usize) -> MediaError {
         let reason = format!("packet {place} of its index is not in it; was it changed meanwhile?");
-        MediaError::Damaged { source_name: self.input.info().source.clone(), reason }
+        MediaError::Damaged { source_name: self.input.info().source.to_string(), reason }
     }
 }
 

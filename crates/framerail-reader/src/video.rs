@@ -63,8 +63,8 @@ pub(crate) struct Video {
 }
 
 impl Video {
-    pub(crate) fn source_name(&self) -> &str {
-        &self.input.source
+    pub(crate) fn source_name(&self) -> String {
+        self.input.source.to_string()
     }
 
     pub(crate) fn open(&self) -> Result<Input, MediaError> {
@@ -120,7 +120,7 @@ impl Video {
         memory: &crate::device_engine::CardMemory,
         tensor: &crate::HostTensor,
     ) -> Result<crate::Tensor, ReaderError> {
-        let failed = |error| ReaderError::Cuda { source_name: self.source_name().to_owned(), error };
+        let failed = |error| ReaderError::Cuda { source_name: self.source_name(), error };
         let uploaded = memory.upload(tensor).map_err(failed)?;
         self.counters.upload_bytes.add(tensor.as_bytes().len() as u64);
         Ok(crate::Tensor::Cuda(uploaded))
@@ -132,7 +132,7 @@ impl Video {
 
     pub(crate) fn decode_error(&self, index: &FrameIndex, number: usize, reason: &str) -> ReaderError {
         let pts = index.frames.get(number).map_or(0, |frame| frame.pts);
-        ReaderError::Decode { source_name: self.source_name().to_owned(), number, pts, reason: reason.to_owned() }
+        ReaderError::Decode { source_name: self.source_name(), number, pts, reason: reason.to_owned() }
     }
 }
 
@@ -154,7 +154,7 @@ impl Deadline {
 
     pub(crate) fn error(&self, state: String) -> ReaderError {
         let seconds = self.video.timeout.map_or(0.0, |timeout| timeout.as_secs_f64());
-        ReaderError::Timeout { source_name: self.video.source_name().to_owned(), seconds, state }
+        ReaderError::Timeout { source_name: self.video.source_name(), seconds, state }
     }
 }
 

@@ -68,7 +68,7 @@ impl VideoReader {
         let kind = FrameKind { width: info.width, height: info.height, format: info.pixel_format };
         #[cfg_attr(not(feature = "cuda"), allow(unused_mut, reason = "a card changes it"))]
         let mut metadata = VideoMetadata {
-            source: info.source.clone(),
+            source: info.source.to_string(),
             container: info.container.clone(),
             codec: info.codec.clone(),
             width: info.width,
@@ -322,7 +322,7 @@ impl VideoReader {
     }
 
     fn out_of_range(&self, reason: String) -> ReaderError {
-        ReaderError::OutOfRange { source_name: self.video.source_name().to_owned(), reason }
+        ReaderError::OutOfRange { source_name: self.video.source_name(), reason }
     }
 
     fn check_numbers(&self, numbers: &[usize], frames: usize) -> Result<(), ReaderError> {
@@ -378,7 +378,7 @@ impl VideoReader {
             return Ok(None);
         }
         check_kind(&self.target, &frame)?;
-        let mut pictures = HostPictures::new(&self.target.output, self.target.kind, self.video.source_name())?;
+        let mut pictures = HostPictures::new(&self.target.output, self.target.kind, &self.video.source_name())?;
         let bytes = self.target.shape().bytes().max(1);
         for out in out.chunks_exact_mut(bytes) {
             pictures.make(0, &frame, out)?;
@@ -523,7 +523,7 @@ impl VideoReader {
 fn open_card(options: &ReaderOptions, input: &Input, metadata: &mut VideoMetadata) -> Result<Option<Card>, ReaderError> {
     let ReadDevice::Cuda(device) = &options.device else { return Ok(None) };
     device_engine::check_output(&options.output)?;
-    let failed = |error| ReaderError::Cuda { source_name: options.input.source.clone(), error };
+    let failed = |error| ReaderError::Cuda { source_name: options.input.source.to_string(), error };
     let memory = CardMemory::new(device).map_err(failed)?;
     metadata.device = device.id();
     match crate::device::check(input, device) {
@@ -543,7 +543,7 @@ fn check(options: &ReaderOptions) -> Result<(), ReaderError> {
         let reason = "a reader knows the whole file: give a selection to batches instead".into();
         return Err(ReaderError::BadOption { name: "start", reason });
     }
-    let is_pipe = input.source == "-" || std::fs::metadata(&input.source).is_ok_and(|found| is_fifo(&found));
+    let is_pipe = input.source == "-" || std::fs::metadata(input.source.reveal()).is_ok_and(|found| is_fifo(&found));
     if input.custom.is_none() && is_pipe {
         let reason = "a pipe gives its bytes once, a reader goes back and forth; save it to a file first".into();
         return Err(ReaderError::BadOption { name: "source", reason });

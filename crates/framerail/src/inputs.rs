@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use framerail_core::SourceUrl;
 use framerail_pipeline::{ErrorKind, StageError};
 
 /// File name endings that count as video in a folder.
@@ -20,7 +21,7 @@ const IMAGE_ENDINGS: &[&str] = &["bmp", "jpeg", "jpg", "png", "tif", "tiff", "we
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceName {
     /// Path, URL, pattern or `-`, as FFmpeg's side takes it.
-    pub source: String,
+    pub source: SourceUrl,
     /// The file's stem, with a number behind it where two sources share it.
     pub name: String,
 }
@@ -32,10 +33,10 @@ pub struct SourceName {
 pub fn expand_sources(arguments: &[&str]) -> Result<Vec<SourceName>, StageError> {
     let mut sources = Vec::new();
     for argument in arguments {
-        sources.extend(expand(argument)?);
+        sources.extend(expand(argument)?.into_iter().map(SourceUrl::from));
     }
     let mut taken = BTreeMap::new();
-    Ok(sources.into_iter().map(|source| SourceName { name: unique(&mut taken, stem(&source)), source }).collect())
+    Ok(sources.into_iter().map(|source| SourceName { name: unique(&mut taken, source.stem()), source }).collect())
 }
 
 /// Whether a path's ending is that of a picture.
@@ -108,15 +109,6 @@ fn natural_key(text: &str) -> Vec<(String, u64)> {
 fn has_ending(path: &Path, endings: &[&str]) -> bool {
     let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
     ending.is_some_and(|ending| endings.contains(&ending.as_str()))
-}
-
-fn stem(source: &str) -> String {
-    if source == "-" {
-        return "stdin".into();
-    }
-    let without_query = source.split(['?', '*']).next().unwrap_or(source).trim_end_matches('/');
-    let stem = Path::new(without_query).file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    if stem.is_empty() { "stream".into() } else { stem }
 }
 
 fn unique(taken: &mut BTreeMap<String, u32>, stem: String) -> String {

@@ -164,7 +164,7 @@ fn exists(path: &Path) -> StageError {
 /// # Errors
 /// `Output` when both are the same file.
 pub(crate) fn refuse_source(path: &Path, info: &StreamInfo) -> Result<(), StageError> {
-    match (fs::canonicalize(path), fs::canonicalize(&info.source)) {
+    match (fs::canonicalize(path), fs::canonicalize(info.source.reveal())) {
         (Ok(output), Ok(source)) if output == source => {
             Err(output_error(format!("{} is the input itself; choose another name", path.display())))
         }

@@ -99,7 +99,7 @@ fn expand(argument: &str, notes: &mut Vec<String>) -> Result<Vec<String>, Failur
         return expand_folder(argument, path, notes);
     }
     let expanded = inputs::expand_sources(&[argument]).map_err(|error| Failure::new(code_of(error.kind), error))?;
-    let sources: Vec<String> = expanded.into_iter().map(|source| source.source).collect();
+    let sources: Vec<String> = expanded.into_iter().map(|source| source.source.reveal().to_owned()).collect();
     // A pattern of pictures comes back as itself, the frames of one video; here they are single pictures.
     let is_pattern = sources == [argument] && argument.contains(['*', '?', '[']) && !argument.contains("://") && !path.exists();
     if is_pattern { Ok(matches(argument)) } else { Ok(sources) }
@@ -119,7 +119,7 @@ fn expand_folder(argument: &str, folder: &Path, notes: &mut Vec<String>) -> Resu
     pictures.sort();
     let expanded = inputs::expand_sources(&[argument]).map_err(|error| Failure::new(code_of(error.kind), error))?;
     // A folder of pictures alone comes back as itself, a sequence of frames.
-    let videos = expanded.into_iter().map(|source| source.source).filter(|source| source != argument);
+    let videos = expanded.into_iter().map(|source| source.source.reveal().to_owned()).filter(|source| source != argument);
     let found: Vec<String> = videos.chain(pictures).collect();
     let others = files.iter().filter(|file| file.is_file()).count().saturating_sub(found.len());
     if others > 0 {

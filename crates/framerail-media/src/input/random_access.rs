@@ -76,7 +76,7 @@ impl Input {
             return Ok(passed);
         }
         let reason = format!("packet {place} of its index is not in it; was it changed meanwhile?");
-        Err(MediaError::Damaged { source_name: self.options.source.clone(), reason })
+        Err(MediaError::Damaged { source_name: self.options.source.to_string(), reason })
     }
 
     /// Gives a packet back that was the last to be read: it is the next again.
@@ -188,7 +188,7 @@ impl Input {
 
     /// What the index lacks, from the file itself.
     fn sample_times(&self, track_id: u32, samples: usize) -> Option<SampleTimes> {
-        let source = &self.options.source;
+        let source = self.options.source.reveal();
         if let Some(custom) = &self.options.custom {
             self.interrupt.start_clock();
             let reader = GuardedReader::open(custom, Arc::clone(&self.interrupt)).ok().filter(GuardedReader::is_seekable)?;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use framerail_core::{StreamId, StreamInfo};
+use framerail_core::{SourceUrl, StreamId, StreamInfo};
 use parking_lot::Mutex;
 
 use crate::{
@@ -105,10 +105,10 @@ impl StreamRecord {
         self.update(|stats| stats.state = state);
     }
 
-    pub(crate) fn named(&self, name: &str, source: &str) {
+    pub(crate) fn named(&self, name: &str, source: &SourceUrl) {
         self.update(|stats| {
             name.clone_into(&mut stats.name);
-            source.clone_into(&mut stats.source);
+            stats.source = source.to_string();
         });
     }
 

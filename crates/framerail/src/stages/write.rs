@@ -9,12 +9,8 @@ use std::{
     sync::Arc,
 };
 
-use framerail_core::{MediaKind, Packet, SideStream, StreamId, StreamInfo};
-use framerail_media::{
-    MediaWriter, WriteReport, WriterOptions,
-    push::{check_push, without_password},
-    save_image,
-};
+use framerail_core::{MediaKind, Packet, SideStream, SourceUrl, StreamId, StreamInfo};
+use framerail_media::{MediaWriter, WriteReport, WriterOptions, push::check_push, save_image};
 use framerail_pipeline::{
     ConfigError, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, Options, PlanError, Registry, RegistryError,
     Stage, StageContext, StageError, StagePlan, Work,
@@ -332,7 +328,7 @@ impl Write {
 
 /// A file's name or an address as messages have it: without secrets.
 fn shown(path: &Path) -> String {
-    without_password(&path.to_string_lossy())
+    SourceUrl::from(path.to_string_lossy()).to_string()
 }
 
 /// Puts the file's name before an error that is only about its encoder.

@@ -30,7 +30,7 @@ pub const STEP: i64 = 40;
 pub fn stream(id: u32, name: &str) -> Arc<StreamInfo> {
     Arc::new(StreamInfo {
         id: StreamId(id),
-        source: format!("{name}.mp4"),
+        source: format!("{name}.mp4").into(),
         name: name.into(),
         codec: "rawvideo".into(),
         container: "test".into(),

@@ -139,7 +139,7 @@ impl ReadPlan {
         let liveness = Liveness::of(options);
         let requests = sources.into_iter().zip(0..).map(|(source, id)| StreamRequest {
             id: StreamId(id),
-            is_live: liveness.is_live(&source.source),
+            is_live: liveness.is_live(source.source.reveal()),
             source: source.source,
             name: source.name,
         });
@@ -208,7 +208,7 @@ impl ReadPlan {
         if self.choice == DeviceChoice::Auto
             && let Some(card) = self.opener.card.clone()
         {
-            if is_image(Path::new(&request.source)) {
+            if is_image(Path::new(request.source.reveal())) {
                 // Nobody expects a card to decode a picture: no word on it.
                 self.opener.card = None;
                 return self.opener.open_on_host(request, cancel);
@@ -266,7 +266,7 @@ fn input_options(options: &Options) -> Result<InputOptions, ConfigError> {
 /// Refuses options of cameras where there is none.
 fn check_camera_options(options: &Options, requests: &[StreamRequest]) -> Result<(), ConfigError> {
     let given = ["size", "input_format"].into_iter().find(|name| options.is_given(name));
-    let has_camera = options.is_given("format") || requests.iter().any(|request| policy::is_camera(&request.source));
+    let has_camera = options.is_given("format") || requests.iter().any(|request| policy::is_camera(request.source.reveal()));
     match given.filter(|_| !has_camera) {
         Some(name) => {
             Err(ConfigError::at(name, format_args!("`{name}` is for cameras of this machine, such as /dev/video0")).help("leave it out"))
@@ -295,7 +295,8 @@ impl StagePlan for ReadPlan {
     fn link(&mut self, _: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         self.opener.input.side_streams = if context.packets_wanted { SideStreams::AudioAndSubtitles } else { SideStreams::None };
         // The first is opened below; a slip in the name of a later one need not wait for its turn.
-        if let Some(missing) = self.requests.iter().skip(1).find(|request| self.must_open(request) && self.is_missing_file(&request.source))
+        if let Some(missing) =
+            self.requests.iter().skip(1).find(|request| self.must_open(request) && self.is_missing_file(request.source.reveal()))
         {
             let message = format!("{}: no such file or stream; check the name", missing.source);
             return Err(StageError::new(ErrorKind::Input, message).into());

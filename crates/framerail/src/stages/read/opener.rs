@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use framerail_core::StreamId;
+use framerail_core::{SourceUrl, StreamId};
 use framerail_pipeline::{ErrorKind, StageError, StreamLine, StreamOpener, StreamReader, StreamRequest};
 use parking_lot::Mutex;
 
@@ -67,14 +67,16 @@ impl StreamOpener for SourceOpener {
     fn admit(&self, source: &str, id: StreamId) -> Result<StreamRequest, StageError> {
         let mut sources = expand_sources(&[source])?;
         let one = sources.pop().filter(|_| sources.is_empty());
-        let one = one.ok_or_else(|| StageError::new(ErrorKind::Usage, format!("{source}: names several files; add them one by one")))?;
+        let one = one.ok_or_else(|| {
+            StageError::new(ErrorKind::Usage, format!("{}: names several files; add them one by one", SourceUrl::new(source)))
+        })?;
         if one.source == STANDARD_INPUT {
             return Err(StageError::new(ErrorKind::Usage, "standard input cannot be added to a run; start the run with it"));
         }
-        let is_live = self.liveness.is_live(&one.source);
-        let is_file = !is_live && !one.source.contains(['%', ':', '*', '?', '[']);
-        if is_file && !Path::new(&one.source).exists() {
-            return Err(StageError::new(ErrorKind::Input, format!("{source}: no such file or stream; check the name")));
+        let is_live = self.liveness.is_live(one.source.reveal());
+        let is_file = !is_live && !one.source.reveal().contains(['%', ':', '*', '?', '[']);
+        if is_file && !Path::new(one.source.reveal()).exists() {
+            return Err(StageError::new(ErrorKind::Input, format!("{}: no such file or stream; check the name", one.source)));
         }
         Ok(StreamRequest { id, name: self.free_name(one.name, id), source: one.source, is_live })
     }

@@ -2,6 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
+use framerail_core::SourceUrl;
 use framerail_pipeline::{ConfigError, DropPolicy, OnStreamError, OptionSpec, Options, RetryPolicy, StreamPolicy};
 
 /// Schemes of URLs that give frames at their own time.
@@ -132,7 +133,9 @@ impl Liveness {
         match self {
             Liveness::All => true,
             Liveness::None => false,
-            Liveness::ByName => is_camera(source) || scheme(source).is_some_and(|scheme| LIVE_SCHEMES.contains(&scheme.as_str())),
+            Liveness::ByName => {
+                is_camera(source) || SourceUrl::new(source).scheme().is_some_and(|scheme| LIVE_SCHEMES.contains(&scheme.as_str()))
+            }
         }
     }
 }
@@ -144,11 +147,6 @@ pub(super) fn is_camera(source: &str) -> bool {
 
 /// FFmpeg's name of the format of this machine's cameras.
 pub(super) const CAMERA_FORMAT: &str = "v4l2";
-
-/// The part of a URL before `://`, in lower case.
-pub(super) fn scheme(source: &str) -> Option<String> {
-    source.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase())
-}
 
 #[cfg(test)]
 mod tests {

@@ -117,13 +117,13 @@ impl Opener {
         match DeviceReader::open(&self.options(request, cancel), &card.options()) {
             Ok(reader) => Ok(OpenSource::Card(Box::new(CardSource { reader, card: card.clone(), uploader: None }))),
             Err(ReaderError::NotOnDevice { reason, .. }) => Err(OpenError::NotOnCard(reason)),
-            Err(error) => Err(OpenError::Failed(naming(&request.source, reader_error(error)))),
+            Err(error) => Err(OpenError::Failed(naming(&request.source.to_string(), reader_error(error)))),
         }
     }
 
     pub(super) fn open_on_host(&self, request: &StreamRequest, cancel: &CancelFlag) -> Result<OpenSource, StageError> {
-        let reader =
-            MediaReader::open(&self.options(request, cancel), &self.pool).map_err(|error| naming(&request.source, input_error(error)))?;
+        let reader = MediaReader::open(&self.options(request, cancel), &self.pool)
+            .map_err(|error| naming(&request.source.to_string(), input_error(error)))?;
         let deinterlacer = self.deinterlace.map(|(method, all)| Deinterlacer::new(method, all));
         Ok(OpenSource::Host(Box::new(HostSource { reader, deinterlacer, uploader: None, why_here: None })))
     }
@@ -140,13 +140,13 @@ impl Opener {
             options.waits_for_keyframe = true;
             options.read_timeout = options.read_timeout.or(Some(LIVE_TIMEOUT));
         }
-        if policy::is_camera(&request.source) {
+        if policy::is_camera(request.source.reveal()) {
             options.format.get_or_insert_with(|| policy::CAMERA_FORMAT.to_owned());
         }
         if options.format.is_some() {
             options.format_options.extend(self.camera_options.iter().cloned());
         }
-        let is_rtsp = policy::scheme(&request.source).is_some_and(|scheme| scheme == "rtsp" || scheme == "rtsps");
+        let is_rtsp = request.source.scheme().is_some_and(|scheme| scheme == "rtsp" || scheme == "rtsps");
         if is_rtsp && !options.format_options.iter().any(|(name, _)| name == "rtsp_transport") {
             options.format_options.push(("rtsp_transport".to_owned(), self.rtsp_transport.clone()));
         }
@@ -222,7 +222,7 @@ impl OpenSource {
 
     /// Gives the next frame or packet; `false` at the end.
     pub(super) fn next(&mut self, out: &mut dyn Emitter) -> Result<bool, StageError> {
-        let source = self.info().source.clone();
+        let source = self.info().source.to_string();
         let item = match self {
             OpenSource::Host(host) => host.reader.next().map_err(input_error),
             OpenSource::Card(card) => card.reader.next_item().map_err(reader_error),

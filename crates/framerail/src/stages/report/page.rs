@@ -242,7 +242,7 @@ impl Page<'_> {
     fn stream(&self, html: &mut String, record: &StreamRecord) {
         let number = self.streams.iter().position(|other| std::ptr::eq(other, record)).unwrap_or(0);
         let (info, counts, plural) = (&record.info, &record.counts, escaped(&self.subject.plural));
-        put(html, format_args!("<section id=\"stream-{number}\">\n<h2>{}</h2>", escaped(&info.source)));
+        put(html, format_args!("<section id=\"stream-{number}\">\n<h2>{}</h2>", escaped(&info.source.to_string())));
         let rate = info.frame_rate.map_or_else(String::new, |rate| format!(", {} frames/s", trimmed(rate.as_f64())));
         let frames = count(counts.frames, "frame");
         put(html, format_args!("<p class=\"soft\">{} × {} pixels{rate}, {frames}.</p>", info.width, info.height));

@@ -1,0 +1,52 @@
+//! Text from files and strangers, made fit for terminals and pages.
+
+use std::{borrow::Cow, fmt::Write};
+
+/// A text whose control characters are written out (`\x1b`), line ends and tabs too: escape sequences in file names and tags must
+/// not reach a terminal, nor may a name pass for a line of its own.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    escaped(text, |_| false)
+}
+
+/// The same for text of several lines: line ends and tabs stay.
+pub fn printable_lines(text: &str) -> Cow<'_, str> {
+    escaped(text, |letter| matches!(letter, '\n' | '\t'))
+}
+
+fn escaped(text: &str, is_kept: impl Fn(char) -> bool) -> Cow<'_, str> {
+    let is_bad = |letter: char| is_unprintable(letter) && !is_kept(letter);
+    if !text.contains(is_bad) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for letter in text.chars() {
+        // Writing to a string cannot fail.
+        let _ = match letter {
+            _ if !is_bad(letter) => write!(shown, "{letter}"),
+            '\n' => write!(shown, "\\n"),
+            '\r' => write!(shown, "\\r"),
+            '\t' => write!(shown, "\\t"),
+            _ if letter.is_ascii() => write!(shown, "\\x{:02x}", letter as u32),
+            _ => write!(shown, "\\u{{{:x}}}", letter as u32),
+        };
+    }
+    Cow::Owned(shown)
+}
+
+/// Control characters, and those that turn the direction of text around or take no room.
+fn is_unprintable(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escape_sequences_are_written_out() {
+        assert_eq!(printable("a\x1b]0;title\x07\r\nb\u{9b}31m\u{202e}c"), "a\\x1b]0;title\\x07\\r\\nb\\u{9b}31m\\u{202e}c");
+        assert_eq!(printable_lines("a\tb\nc\x1b[2J"), "a\tb\nc\\x1b[2J");
+        assert!(matches!(printable("Straße 日本 🎥"), Cow::Borrowed(_)));
+    }
+}
