@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ColorDescription, CoreError, FramePool, HostSurface, Pts, Rational, StreamId, Surface, TimeBase};
+use crate::{ColorDescription, CoreError, FramePool, HostSurface, PixelAspect, Pts, Rational, StreamId, Surface, TimeBase};
 
 /// Clockwise turn that a picture needs for display.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -119,6 +119,11 @@ impl Frame {
             is_keyframe: true,
             status: FrameStatus::Ok,
         }
+    }
+
+    /// Shape of its pixels.
+    pub fn pixel_aspect(&self) -> PixelAspect {
+        PixelAspect::of(self.sample_aspect_ratio)
     }
 
     /// Presentation time in seconds.

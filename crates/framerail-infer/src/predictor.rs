@@ -59,12 +59,13 @@ impl<'a> View<'a> {
         self.area
     }
 
-    /// Width and height in pixels, rounded.
+    /// Width and height in square pixels, rounded.
     fn size(&self) -> (u32, u32) {
-        match self.area {
+        let (width, height) = match self.area {
             None => (self.frame.width, self.frame.height),
             Some(area) => (area.width().round().max(1.0) as u32, area.height().round().max(1.0) as u32),
-        }
+        };
+        self.frame.pixel_aspect().square_size(width, height)
     }
 }
 
@@ -239,7 +240,7 @@ impl Predictor {
         Ok(())
     }
 
-    /// The model input's size for frames, or parts of frames, of this size.
+    /// The model input's size for frames, or parts of frames, of this size in square pixels ([`framerail_core::PixelAspect::square_size`]).
     ///
     /// # Errors
     /// `Option` when the size asked for is not one that the model takes.
@@ -252,7 +253,7 @@ impl Predictor {
         self.shared.has_fixed_input()
     }
 
-    /// What the model takes of frames of this size. On a card, frames whose surface is a tensor of just this kind
+    /// What the model takes of frames of this size in square pixels. On a card, frames whose surface is a tensor of just this kind
     /// (`framerail_cuda::CudaTensor`) go in by a copy within the card; width and height of such a frame are those of its picture.
     ///
     /// # Errors
@@ -266,7 +267,7 @@ impl Predictor {
         })
     }
 
-    /// Makes the session for views of this size, so that a model which ONNX Runtime refuses is found before the first frame.
+    /// Makes the session for views of this size in square pixels, so that a model which ONNX Runtime refuses is found before the first frame.
     ///
     /// # Errors
     /// `Run` when ONNX Runtime refuses the model; `Device` when the card's part of it cannot be used; `Option` as

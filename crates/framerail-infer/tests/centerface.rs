@@ -3,7 +3,7 @@
 mod common;
 
 use common::{carphone, carphone_in, home, installed, options, rgb_frame, search};
-use framerail_core::{Detection, Frame, PixelFormat};
+use framerail_core::{BBox, Detection, Frame, PixelFormat, Rational};
 use framerail_infer::{
     Detector, DetectorOptions, InferError, InputSize, Runtime, SizeRequest,
     onnx::{InputShape, OnnxFile},
@@ -47,6 +47,39 @@ fn faces_of_a_real_clip_are_found() {
     }
     let stats = detector.stats();
     assert_eq!((stats.frames, stats.detections, stats.sessions, stats.non_finite), (4, 4, 1, 0));
+}
+
+/// Pictures as recorders write them: half the columns, each pixel twice as wide. Narrow faces would be missed.
+#[test]
+fn faces_of_narrow_pixels_are_found_and_mapped_back() {
+    let mut detector = detector(|_| {});
+    for frame in carphone(20, 4) {
+        let expected = detect(&mut detector, &frame);
+        let mut squeezed = squeezed(&frame);
+        squeezed.sample_aspect_ratio = Rational::new(2, 1);
+        let found = detect(&mut detector, &squeezed);
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(&expected) {
+            let across = BBox { x1: found.bbox.x1 * 2.0, x2: found.bbox.x2 * 2.0, ..found.bbox };
+            assert!(across.iou(&expected.bbox) > 0.8, "{found:?} {expected:?}");
+        }
+    }
+    assert_eq!(detector.stats().sessions, 1, "both have the input size of their square pixels");
+}
+
+/// Half the columns, each the mean of two.
+fn squeezed(frame: &Frame) -> Frame {
+    let surface = frame.surface.host().expect("host frame");
+    let (width, height) = (frame.width / 2, frame.height);
+    let half = |y: usize| {
+        let row = surface.row(0, y);
+        (0..width as usize * 3).map(move |at| {
+            let left = at / 3 * 6 + at % 3;
+            ((u16::from(row[left]) + u16::from(row[left + 3])) / 2) as u8
+        })
+    };
+    let rgb: Vec<u8> = (0..height as usize).flat_map(half).collect();
+    rgb_frame(width, height, &rgb)
 }
 
 /// The card asks for 8-bit arithmetic: faces are those that a program finds which reads RGB from FFmpeg.

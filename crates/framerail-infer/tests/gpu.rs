@@ -9,7 +9,7 @@ mod common;
 use std::{io::Write, sync::Arc};
 
 use common::{card_is_there, carphone_in, home, installed, options, raw_frame};
-use framerail_core::{Detection, Device, Frame, PixelFormat, Surface};
+use framerail_core::{Detection, Device, Frame, PixelAspect, PixelFormat, Surface};
 use framerail_cuda::{CudaDevice, CudaStream, CudaSurface, CudaTensor, DevicePool, Traffic};
 use framerail_infer::{Detector, DetectorOptions, Precision, SearchPath};
 use framerail_vision::Preprocessor;
@@ -171,7 +171,7 @@ fn prepared(card: &Detector, frame: &Frame, pool: &DevicePool, stream: &CudaStre
     let spec = card.input_spec(frame.width, frame.height).expect("any size");
     let surface = CudaSurface::of(&frame.surface).expect("on the card");
     let preprocessor = Preprocessor::new(spec.preprocess).expect("own specification").with_sampling(spec.sampling);
-    let plan = preprocessor.plan(176, 144, PixelFormat::Yuv420p, &frame.color, None).expect("whole frame");
+    let plan = preprocessor.plan(176, 144, PixelFormat::Yuv420p, &frame.color, PixelAspect::SQUARE, None).expect("whole frame");
     let tensor = spec.preprocess.tensor_spec(spec.dtype);
     surface.buffer().begin_read(stream).expect("ordered");
     let tensor = CudaTensor::convert(&surface.planes(), &tensor, plan.conversion(), pool, stream).expect("converts");

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use framerail_core::{Device, PixelFormat, Rational};
+use framerail_core::{Device, PixelAspect, PixelFormat, Rational};
 
 /// The detections that frames on an edge carry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub struct EdgeFormat {
     pub streams: Option<usize>,
     /// Width and height in pixels; `None` when streams differ.
     pub size: Option<(u32, u32)>,
+    /// Shape of a pixel; square where streams differ.
+    pub pixel_aspect: PixelAspect,
     /// Pixel format; `None` when streams differ.
     pub pixel_format: Option<PixelFormat>,
     /// Average frame rate; `None` when unknown or streams differ.

@@ -173,7 +173,8 @@ impl ModelInput {
         let out = card.pool.buffer(spec.picture_bytes() * views.len())?;
         let mut jobs = Vec::with_capacity(views.len());
         for (place, (view, surface)) in views.iter().zip(&surfaces).enumerate() {
-            let plan = view.options(&self.options).plan(surface.width(), surface.height(), surface.format(), &view.frame.color)?;
+            let pixels = view.frame.pixel_aspect();
+            let plan = view.options(&self.options).plan(surface.width(), surface.height(), surface.format(), &view.frame.color, pixels)?;
             let out_offset_bytes = place * spec.picture_bytes();
             jobs.push(ConvertJob { surface, conversion: plan.conversion(), out: &out, out_offset_bytes });
         }
@@ -185,7 +186,8 @@ impl ModelInput {
     fn mapping(&self, view: View<'_>) -> Result<ModelMapping, VisionError> {
         let frame = view.frame;
         // The mapping is one of geometry only; any format gives it.
-        Ok(view.options(&self.options).plan(frame.width, frame.height, PixelFormat::Rgb24, &frame.color)?.mapping)
+        let plan = view.options(&self.options).plan(frame.width, frame.height, PixelFormat::Rgb24, &frame.color, frame.pixel_aspect());
+        Ok(plan?.mapping)
     }
 
     /// Device memory that was taken at most, and where; `None` on the host.

@@ -486,6 +486,7 @@ pub(crate) fn setup(
         codec,
         parameters: input.parameters().clone(),
         color: info.color,
+        sample_aspect_ratio: info.sample_aspect_ratio,
         make,
         turn,
         time_base: info.time_base,

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use framerail_core::{
-    ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, DeviceSurface, FieldOrder, Rotation, TimeBase,
+    ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, DeviceSurface, FieldOrder, Rational, Rotation, TimeBase,
 };
 use framerail_cuda::{
     CudaDevice, CudaError, CudaStream, CudaSurface, DevicePool, Traffic, kernels,
@@ -104,6 +104,8 @@ pub(crate) struct DeviceSetup {
     pub(crate) parameters: Parameters,
     /// The container's colour tags.
     pub(crate) color: ColorDescription,
+    /// The container's shape of a pixel.
+    pub(crate) sample_aspect_ratio: Option<Rational>,
     pub(crate) make: Arc<dyn MakeSurface>,
     /// Pictures are turned clockwise first, in memory of this pool.
     pub(crate) turn: Option<(Rotation, DevicePool)>,
@@ -147,21 +149,31 @@ pub(crate) struct PictureMaker {
     make: Arc<dyn MakeSurface>,
     turn: Option<(Rotation, DevicePool)>,
     color: ColorDescription,
+    sample_aspect_ratio: Option<Rational>,
     format: Option<Arc<StreamFormat>>,
 }
 
 impl PictureMaker {
     pub(crate) fn new(setup: &DeviceSetup) -> Self {
-        Self { make: Arc::clone(&setup.make), turn: setup.turn.clone(), color: setup.color, format: None }
+        Self {
+            make: Arc::clone(&setup.make),
+            turn: setup.turn.clone(),
+            color: setup.color,
+            sample_aspect_ratio: setup.sample_aspect_ratio,
+            format: None,
+        }
     }
 
     pub(crate) fn picture(&mut self, picture: &MappedPicture<'_>, times: PacketTimes) -> Result<DevicePicture, CudaError> {
-        let known = self.format.take().filter(|known| known.as_ref() == picture.format);
-        let format = known.unwrap_or_else(|| Arc::new(picture.format.clone()));
+        let mut format = picture.format.clone();
+        format.sample_aspect_ratio = format.sample_aspect_ratio.or(self.sample_aspect_ratio);
+        let format = self.format.take().filter(|known| **known == format).unwrap_or_else(|| Arc::new(format));
         self.format = Some(Arc::clone(&format));
         let color = completed(format.color, &self.color);
+        let (info, planes, stream, has_errors) = (picture.info, picture.planes, picture.stream, picture.has_errors);
+        let picture = &MappedPicture { info, format: &format, planes, stream, has_errors };
         let (surface, format) = match &self.turn {
-            None => (self.make.make(picture, &color)?, format),
+            None => (self.make.make(picture, &color)?, Arc::clone(&format)),
             Some((rotation, pool)) => self.turned(picture, *rotation, pool, &color)?,
         };
         Ok(DevicePicture { surface, format, color, times, field_order: picture.info.field_order, has_errors: picture.has_errors })

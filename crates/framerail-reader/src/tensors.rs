@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use framerail_core::{ColorDescription, DeviceSurface, PixelFormat};
+use framerail_core::{ColorDescription, DeviceSurface, PixelAspect, PixelFormat};
 use framerail_cuda::{
     CudaError, CudaTensor, DevicePool,
     kernels::{Conversion, TensorSpec},
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use crate::{TensorOptions, device_pieces::MakeSurface};
 
 /// The numbers of the last picture's conversion: the next one is like it, mostly.
-type Planned = ((u32, u32, PixelFormat, ColorDescription), TensorSpec, Conversion);
+type Planned = (((u32, u32), PixelFormat, ColorDescription, PixelAspect), TensorSpec, Conversion);
 
 /// Makes a [`CudaTensor`] of each picture.
 pub struct TensorPictures {
@@ -28,8 +28,10 @@ impl TensorPictures {
         Self { options, pool, planned: Mutex::default() }
     }
 
-    fn plan(&self, width: u32, height: u32, format: PixelFormat, color: &ColorDescription) -> Result<(TensorSpec, Conversion), CudaError> {
-        let key = (width, height, format, *color);
+    fn plan(&self, picture: &MappedPicture<'_>, color: &ColorDescription) -> Result<(TensorSpec, Conversion), CudaError> {
+        let (width, height, format) = (picture.planes.width(), picture.planes.height(), picture.planes.format());
+        let pixels = PixelAspect::of(picture.format.sample_aspect_ratio);
+        let key = ((width, height), format, *color, pixels);
         let mut planned = self.planned.lock();
         if let Some((known, spec, conversion)) = planned.as_ref()
             && *known == key
@@ -38,7 +40,7 @@ impl TensorPictures {
         }
         let spec = self.options.tensor_spec(width, height);
         let refused = |error: framerail_vision::VisionError| CudaError::BadArgument { what: error.to_string() };
-        let conversion = self.options.plan(width, height, format, color).map_err(refused)?.conversion();
+        let conversion = self.options.plan(width, height, format, color, pixels).map_err(refused)?.conversion();
         *planned = Some((key, spec, conversion));
         Ok((spec, conversion))
     }
@@ -46,9 +48,8 @@ impl TensorPictures {
 
 impl MakeSurface for TensorPictures {
     fn make(&self, picture: &MappedPicture<'_>, color: &ColorDescription) -> Result<Arc<dyn DeviceSurface>, CudaError> {
-        let planes = &picture.planes;
-        let (spec, conversion) = self.plan(planes.width(), planes.height(), planes.format(), color)?;
-        Ok(Arc::new(CudaTensor::convert(planes, &spec, conversion, &self.pool, picture.stream)?))
+        let (spec, conversion) = self.plan(picture, color)?;
+        Ok(Arc::new(CudaTensor::convert(&picture.planes, &spec, conversion, &self.pool, picture.stream)?))
     }
 
     fn bytes(&self, format: &StreamFormat) -> usize {

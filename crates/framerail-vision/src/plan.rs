@@ -1,16 +1,17 @@
 //! A conversion from a picture to a model input as plain numbers: what runs here, and what devices are given to run.
 
-use framerail_core::{BBox, Conversion, CropWindow};
+use framerail_core::{BBox, Conversion, CropWindow, PixelAspect};
 pub use framerail_core::{ChannelMix, FastYuv, Placement};
 
 use crate::{Fit, ModelMapping, Preprocess, Sampling};
 
-/// Where a picture's crop lies in the model input.
-pub(crate) fn placement(spec: &Preprocess, crop: &BBox) -> Placement {
+/// Where a picture's crop lies in the model input. A letterbox keeps the shape that the picture has on a screen, so that models see
+/// square pixels.
+pub(crate) fn placement(spec: &Preprocess, crop: &BBox, pixels: PixelAspect) -> Placement {
     let Fit::Letterbox { centered, .. } = spec.fit else {
         return Placement { left: 0, top: 0, width: spec.width, height: spec.height };
     };
-    let (crop_width, crop_height) = (f64::from(crop.width()), f64::from(crop.height()));
+    let (crop_width, crop_height) = (f64::from(crop.width()) * f64::from(pixels.ratio()), f64::from(crop.height()));
     let scale = (f64::from(spec.width) / crop_width).min(f64::from(spec.height) / crop_height);
     let width = ((crop_width * scale).round() as u32).clamp(1, spec.width);
     let height = ((crop_height * scale).round() as u32).clamp(1, spec.height);

@@ -2,8 +2,8 @@
 
 pub use framerail_core::ChannelOrder;
 use framerail_core::{
-    BBox, ChannelMix, ColorDescription, DType, Frame, HostSurface, PixelFormat, Placement, Point, Sampling, TensorLayout, TensorSpec,
-    surface::MAX_SIDE,
+    BBox, ChannelMix, ColorDescription, DType, Frame, HostSurface, PixelAspect, PixelFormat, Placement, Point, Sampling, TensorLayout,
+    TensorSpec, surface::MAX_SIDE,
 };
 
 use crate::{
@@ -23,7 +23,7 @@ const CROP_LIMIT: f32 = 1e6;
 pub enum Fit {
     /// Both sides are scaled on their own; the picture's aspect ratio is lost.
     Stretch,
-    /// The aspect ratio is kept; the rest is filled.
+    /// The aspect ratio as displayed is kept: pixels that are not square become square. The rest is filled.
     Letterbox {
         /// Value of the filling in every channel, 0 to 255.
         pad: u8,
@@ -154,7 +154,8 @@ impl Preprocessor {
     /// As [`Preprocessor::run`], and `OptionOutOfRange` for an empty, far-off or non-finite crop.
     pub fn run_crop(&mut self, frame: &Frame, crop: BBox, out: &mut [f32]) -> Result<ModelMapping, VisionError> {
         let surface = frame.surface.host()?;
-        let plan = self.plan(surface.width(), surface.height(), surface.format(), &frame.color, Some(crop))?;
+        let (width, height, format) = (surface.width(), surface.height(), surface.format());
+        let plan = self.plan(width, height, format, &frame.color, frame.pixel_aspect(), Some(crop))?;
         if out.len() != self.spec.elements() {
             let layout = format!("{}x{}x{}", self.spec.channel_order.channels(), self.spec.height, self.spec.width);
             return Err(VisionError::OutputLength { have: out.len(), need: self.spec.elements(), layout });
@@ -164,7 +165,7 @@ impl Preprocessor {
         Ok(plan.mapping)
     }
 
-    /// The numbers of the conversion of a picture of this size, format and colour, or of a part of it in frame pixels: what
+    /// The numbers of the conversion of a picture of this size, format, colour and pixel shape, or of a part of it in frame pixels: what
     /// [`Preprocessor::run_crop`] does, for whoever does it elsewhere.
     ///
     /// NV12 stands for the planar 4:2:0 that the same stream decodes to on the host, so with [`Sampling::Bilinear8Bit`] it gets
@@ -178,6 +179,7 @@ impl Preprocessor {
         height: u32,
         format: PixelFormat,
         color: &ColorDescription,
+        pixels: PixelAspect,
         crop: Option<BBox>,
     ) -> Result<ConversionPlan, VisionError> {
         let crop = crop.unwrap_or(BBox::from_xyxy(0.0, 0.0, width as f32, height as f32));
@@ -185,7 +187,7 @@ impl Preprocessor {
         if !within || crop.width() <= 0.0 || crop.height() <= 0.0 {
             return Err(VisionError::option("crop", format!("{crop:?}"), "a box with some area near the frame"));
         }
-        let placement = placement(&self.spec, &crop);
+        let placement = placement(&self.spec, &crop, pixels);
         let (scale_x, scale_y) = (placement.width as f32 / crop.width(), placement.height as f32 / crop.height());
         let mapping = ModelMapping {
             scale_x,
@@ -331,7 +333,7 @@ fn interleave(rows: &[Vec<f32>; 3], channels: usize, out: &mut [f32]) {
 
 #[cfg(test)]
 mod tests {
-    use framerail_core::{ColorDescription, ColorMatrix, ColorRange, PixelFormat};
+    use framerail_core::{ColorDescription, ColorMatrix, ColorRange, PixelFormat, Rational};
 
     use super::*;
     use crate::test_pictures::{flat, frame, noisy, rgb_at};
@@ -429,6 +431,20 @@ mod tests {
                 assert_eq!(back, BBox::from_xyxy(0.0, 0.0, 128.0, 72.0));
             }
         }
+    }
+
+    #[test]
+    fn letterbox_makes_pixels_square() {
+        // 64x72 pixels of shape 2:1 look like 128x72.
+        let mut frame = frame(flat(PixelFormat::Yuv420p, 64, 72, [200.0; 3]), ColorDescription::default());
+        frame.sample_aspect_ratio = Rational::new(2, 1);
+        let letterbox = Fit::Letterbox { pad: 114, centered: false };
+        let (out, mapping) = run(spec(128, 128, letterbox, ChannelOrder::Gray, TensorLayout::Tchw), &frame);
+        assert!((out[71 * 128 + 127] - 200.0).abs() < 1.5);
+        assert_eq!(out[72 * 128], 114.0);
+        assert_eq!((mapping.scale_x, mapping.scale_y), (2.0, 1.0));
+        let back = mapping.bbox_frame_from_model(BBox::from_xyxy(0.0, 0.0, 128.0, 72.0));
+        assert_eq!(back, BBox::from_xyxy(0.0, 0.0, 64.0, 72.0));
     }
 
     #[test]

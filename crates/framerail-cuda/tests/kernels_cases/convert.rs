@@ -1,6 +1,6 @@
 //! Conversion against framerail-vision.
 
-use framerail_core::{BBox, ColorDescription, DType, HostSurface, PixelFormat, TensorLayout};
+use framerail_core::{BBox, ColorDescription, DType, HostSurface, PixelAspect, PixelFormat, TensorLayout};
 use framerail_cuda::kernels::{Conversion, Sampling, TensorSpec};
 use framerail_vision::{ChannelOrder, ConversionPlan, Fit, Preprocess, Preprocessor};
 
@@ -92,7 +92,7 @@ pub fn equals_the_host_for_every_format_size_crop_and_type(card: &dyn Card) {
             BBox::from_xyxy(w + 10.0, h + 10.0, w + 20.0, h + 30.0),
         ]);
         let mut preprocessor = preprocessor(spec, sampling);
-        let plan = preprocessor.plan(width, height, format, &color, Some(crop)).expect("crop in range");
+        let plan = preprocessor.plan(width, height, format, &color, PixelAspect::SQUARE, Some(crop)).expect("crop in range");
         let found = convert(card, &picture, conversion(&plan, 0), &spec.tensor_spec(dtype));
         // The host decodes to planes what NV12 holds.
         let host = if format == PixelFormat::Nv12 { planar(&picture) } else { picture };
@@ -124,7 +124,7 @@ pub fn nv12_at_its_own_size_takes_the_kernel_for_it_and_equals_the_other(card: &
                 let spec = plain((width, height), order, layout);
                 for sampling in [Sampling::Bilinear, Sampling::Bilinear8Bit] {
                     let mut preprocessor = preprocessor(spec, sampling);
-                    let plan = preprocessor.plan(width, height, PixelFormat::Nv12, &color, None).expect("whole");
+                    let plan = preprocessor.plan(width, height, PixelFormat::Nv12, &color, PixelAspect::SQUARE, None).expect("whole");
                     let found = convert(card, &picture, conversion(&plan, 0), &spec.tensor_spec(DType::U8));
                     let mut expected = vec![f32::NAN; spec.elements()];
                     preprocessor.run(&frame(planar(&picture), color), &mut expected).expect("host frame");
@@ -142,7 +142,7 @@ pub fn ten_bits_in_the_high_bits_equal_the_codes_of_the_planar_format(card: &dyn
     let spec = plain((40, 40), ChannelOrder::Rgb, TensorLayout::Tchw);
     let tensor = spec.tensor_spec(DType::F32);
     let preprocessor = preprocessor(spec, Sampling::Bilinear);
-    let plan = |format| preprocessor.plan(61, 40, format, &color, None).expect("whole");
+    let plan = |format| preprocessor.plan(61, 40, format, &color, PixelAspect::SQUARE, None).expect("whole");
     let stored = convert(card, &picture, conversion(&plan(PixelFormat::P010), 0), &tensor);
     let codes = convert(card, &picture, conversion(&plan(PixelFormat::Yuv420p10), 6), &tensor);
     assert!(stored.iter().zip(&codes).all(|(a, b)| (a - b).abs() < 1e-3));
@@ -153,7 +153,9 @@ pub fn hsv_follows_opencv(card: &dyn Card) {
     let mut noise = Noise(5);
     let picture = noise.picture(PixelFormat::Rgb24, 256, 64);
     let spec = plain((256, 64), ChannelOrder::Rgb, TensorLayout::Thwc);
-    let plan = preprocessor(spec, Sampling::Bilinear).plan(256, 64, PixelFormat::Rgb24, &ColorDescription::default(), None).expect("whole");
+    let plan = preprocessor(spec, Sampling::Bilinear)
+        .plan(256, 64, PixelFormat::Rgb24, &ColorDescription::default(), PixelAspect::SQUARE, None)
+        .expect("whole");
     let tensor = TensorSpec { channel_order: ChannelOrder::Hsv, ..spec.tensor_spec(DType::U8) };
     let found = convert(card, &picture, conversion(&plan, 0), &tensor);
     for (y, row) in found.chunks_exact(256 * 3).enumerate() {
@@ -188,7 +190,7 @@ pub fn batches_of_many_formats_and_sizes_land_where_they_should(card: &dyn Card)
         let (width, height) = (8 + noise.below(40), 8 + noise.below(40));
         let picture = noise.picture(format, width, height);
         let color = ColorDescription::default();
-        let plan = preprocessor(spec, Sampling::Bilinear).plan(width, height, format, &color, None).expect("whole");
+        let plan = preprocessor(spec, Sampling::Bilinear).plan(width, height, format, &color, PixelAspect::SQUARE, None).expect("whole");
         conversions.push(conversion(&plan, 0));
         pictures.push(picture);
     }

@@ -5,7 +5,7 @@ use framerail_cuda::{
     CudaError, CudaSurface, CudaTensor, DeviceBuffer,
     kernels::{ConvertJob, TensorSpec, convert_batch},
 };
-use framerail_vision::{ModelMapping, Preprocessor};
+use framerail_vision::{ConversionPlan, ModelMapping, Preprocessor};
 
 use super::memory::DeviceMemory;
 use crate::{InferError, View, shared::frame_error};
@@ -94,7 +94,6 @@ impl InputWriter {
             let out_offset_bytes = item * self.item_bytes();
             let source = if matches!(source, Source::SameAsBefore) { last.unwrap_or(source) } else { source };
             last = Some(source);
-            let frame = view.frame();
             let surface = match source {
                 Source::Surface(surface) => *surface,
                 Source::Uploaded(surface) => surface,
@@ -105,9 +104,8 @@ impl InputWriter {
                     continue;
                 }
             };
-            let plan = self.preprocessor.plan(surface.width(), surface.height(), surface.format(), &frame.color, view.area());
-            let conversion = plan.map_err(|error| frame_error(frame, error))?.conversion();
-            jobs.push(ConvertJob { surface, conversion, out, out_offset_bytes });
+            let plan = self.plan(view, surface.width(), surface.height(), surface.format());
+            jobs.push(ConvertJob { surface, conversion: plan?.conversion(), out, out_offset_bytes });
         }
         if !jobs.is_empty() {
             convert_batch(stream, &self.spec, &jobs).map_err(&failed)?;
@@ -123,7 +121,12 @@ impl InputWriter {
             None => (frame.width, frame.height),
         };
         // The mapping is one of geometry only; any format gives it.
-        let plan = self.preprocessor.plan(width, height, PixelFormat::Rgb24, &frame.color, view.area());
-        plan.map(|plan| plan.mapping).map_err(|error| frame_error(frame, error))
+        Ok(self.plan(view, width, height, PixelFormat::Rgb24)?.mapping)
+    }
+
+    fn plan(&self, view: &View<'_>, width: u32, height: u32, format: PixelFormat) -> Result<ConversionPlan, InferError> {
+        let frame = view.frame();
+        let plan = self.preprocessor.plan(width, height, format, &frame.color, frame.pixel_aspect(), view.area());
+        plan.map_err(|error| frame_error(frame, error))
     }
 }

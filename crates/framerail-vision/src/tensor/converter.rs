@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use framerail_core::{ColorDescription, FastYuv, Frame, HostSurface, PixelFormat, TensorLayout};
+use framerail_core::{ColorDescription, FastYuv, Frame, HostSurface, PixelAspect, PixelFormat, TensorLayout};
 
 use super::{
     TensorOptions,
@@ -21,6 +21,7 @@ struct PictureKind {
     height: u32,
     format: PixelFormat,
     color: ColorDescription,
+    pixels: PixelAspect,
 }
 
 #[derive(Debug)]
@@ -103,7 +104,7 @@ impl TensorConverter {
             let have = out.iter().map(|slice| slice.len()).sum();
             return Err(self.wrong_length(surface, have, need * self.slices()));
         }
-        let mut prepared = self.prepare(surface, &frame.color)?;
+        let mut prepared = self.prepare(surface, &frame.color, frame.pixel_aspect())?;
         prepared.rows.begin();
         let (layout, dtype, channels) = (self.options.layout, self.options.dtype, self.options.channel_order.channels());
         let mut out = RowsOut { slices: out, layout, dtype, channels, width: width as usize };
@@ -123,13 +124,13 @@ impl TensorConverter {
     }
 
     /// The tables for this picture: those of the one before, mostly.
-    fn prepare(&mut self, surface: &HostSurface, color: &ColorDescription) -> Result<Prepared, VisionError> {
+    fn prepare(&mut self, surface: &HostSurface, color: &ColorDescription, pixels: PixelAspect) -> Result<Prepared, VisionError> {
         let (width, height, format) = (surface.width(), surface.height(), surface.format());
-        let kind = PictureKind { width, height, format, color: *color };
+        let kind = PictureKind { width, height, format, color: *color, pixels };
         if let Some(prepared) = self.prepared.take_if(|prepared| prepared.kind == kind) {
             return Ok(prepared);
         }
-        let plan = self.options.plan(width, height, format, color)?;
+        let plan = self.options.plan(width, height, format, color, pixels)?;
         let input = RowInput { surface, color, plan: &plan, channel_order: self.options.channel_order, dtype: self.options.dtype };
         let rows = Rows::new(&input, &self.options);
         Ok(Prepared { kind, plan, rows })

@@ -1,6 +1,6 @@
 //! What a tensor made of pictures is like, on any device.
 
-use framerail_core::{BBox, ColorDescription, DType, PixelFormat, Sampling, TensorLayout, TensorSpec, surface::MAX_SIDE};
+use framerail_core::{BBox, ColorDescription, DType, PixelAspect, PixelFormat, Sampling, TensorLayout, TensorSpec, surface::MAX_SIDE};
 
 use crate::{ChannelOrder, ConversionPlan, Fit, Preprocess, Preprocessor, VisionError};
 
@@ -112,16 +112,23 @@ impl TensorOptions {
     /// not finite.
     pub fn check(&self) -> Result<(), VisionError> {
         // Any frame will do: what is checked does not depend on it.
-        self.plan(1, 1, PixelFormat::Rgb24, &ColorDescription::default()).map(drop)
+        self.plan(1, 1, PixelFormat::Rgb24, &ColorDescription::default(), PixelAspect::SQUARE).map(drop)
     }
 
-    /// The conversion of frames of one size, format and colour as plain numbers, for whoever carries it out elsewhere. Tone
+    /// The conversion of frames of one size, format, colour and pixel shape as plain numbers, for whoever carries it out elsewhere. Tone
     /// mapping is not part of it.
     ///
     /// # Errors
     /// As [`TensorOptions::check`].
-    pub fn plan(&self, width: u32, height: u32, format: PixelFormat, color: &ColorDescription) -> Result<ConversionPlan, VisionError> {
-        let plan = self.preprocessor(width, height)?.plan(width, height, format, color, self.crop)?;
+    pub fn plan(
+        &self,
+        width: u32,
+        height: u32,
+        format: PixelFormat,
+        color: &ColorDescription,
+        pixels: PixelAspect,
+    ) -> Result<ConversionPlan, VisionError> {
+        let plan = self.preprocessor(width, height)?.plan(width, height, format, color, pixels, self.crop)?;
         let BBox { x1, y1, .. } = plan.crop;
         let keeps_pixels = (plan.placement.width as f32, plan.placement.height as f32) == (plan.crop.width(), plan.crop.height())
             && (x1.fract(), y1.fract()) == (0.0, 0.0);
@@ -129,7 +136,7 @@ impl TensorOptions {
         if keeps_pixels && to_rgb && self.takes_bytes() {
             // As the converter does it: each pixel by FFmpeg's arithmetic, where it has some for the format.
             let in_bytes = Self { sampling: Sampling::Bilinear8Bit, ..*self };
-            let own = in_bytes.preprocessor(width, height)?.plan(width, height, format, color, self.crop)?;
+            let own = in_bytes.preprocessor(width, height)?.plan(width, height, format, color, pixels, self.crop)?;
             return Ok(if own.fast.is_some() { own } else { plan });
         }
         Ok(plan)
@@ -144,7 +151,9 @@ impl TensorOptions {
     /// The same conversion to 32-bit floats.
     pub(crate) fn preprocessor(&self, width: u32, height: u32) -> Result<Preprocessor, VisionError> {
         let (width, height) = self.picture_size(width, height);
-        let Self { fit, sampling, channel_order, layout, scale, mean, std, .. } = *self;
+        let Self { sampling, channel_order, layout, scale, mean, std, .. } = *self;
+        // A picture of its own size has nothing to fill.
+        let fit = if self.size.is_some() { self.fit } else { Fit::Stretch };
         let spec = Preprocess { width, height, fit, channel_order, layout, scale, mean, std };
         Ok(Preprocessor::new(spec)?.with_sampling(sampling))
     }

@@ -160,11 +160,12 @@ impl StagePlan for InferPlan {
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
         let mut model = self.model.lock();
-        let predictor = model.load(input.device, input.size.filter(|_| input.parts.is_none()))?;
+        let size = input.size.map(|(width, height)| input.pixel_aspect.square_size(width, height));
+        let predictor = model.load(input.device, size.filter(|_| input.parts.is_none()))?;
         let (format, answers) = output(predictor, input, self.every, self.finds)?;
         let warm_size = match (predictor.has_fixed_input(), &input.parts) {
-            (true, _) => Some(input.size.unwrap_or(ANY_SIZE)),
-            (false, None) => input.size,
+            (true, _) => Some(size.unwrap_or(ANY_SIZE)),
+            (false, None) => size,
             (false, Some(_)) => None,
         };
         if let Some((width, height)) = warm_size {

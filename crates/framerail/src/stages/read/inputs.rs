@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use framerail_core::{ColorDescription, DeviceSurface};
+use framerail_core::{ColorDescription, DeviceSurface, PixelAspect};
 use framerail_cuda::{
     CudaError, DevicePool,
     nvdec::{MappedPicture, StreamFormat},
@@ -18,7 +18,7 @@ pub(super) struct ModelInputs {
     model: ModelInput,
     pool: DevicePool,
     copies: CopySurfaces,
-    /// By width and height of the picture.
+    /// By width and height of the picture in square pixels.
     makers: Mutex<HashMap<(u32, u32), Maker>>,
 }
 
@@ -30,7 +30,8 @@ impl ModelInputs {
         Self { model, pool: pool.clone(), copies: CopySurfaces::new(pool.clone()), makers: Mutex::default() }
     }
 
-    fn maker(&self, width: u32, height: u32) -> Maker {
+    fn maker(&self, format: &StreamFormat) -> Maker {
+        let (width, height) = PixelAspect::of(format.sample_aspect_ratio).square_size(format.size.0, format.size.1);
         let make = || {
             let spec = self.model.spec(self.pool.device().id(), width, height)?;
             Some(Arc::new(TensorPictures::new(options(&spec), self.pool.clone())))
@@ -41,15 +42,14 @@ impl ModelInputs {
 
 impl MakeSurface for ModelInputs {
     fn make(&self, picture: &MappedPicture<'_>, color: &ColorDescription) -> Result<Arc<dyn DeviceSurface>, CudaError> {
-        match self.maker(picture.planes.width(), picture.planes.height()) {
+        match self.maker(picture.format) {
             Some(tensors) => tensors.make(picture, color),
             None => self.copies.make(picture, color),
         }
     }
 
     fn bytes(&self, format: &StreamFormat) -> usize {
-        let (width, height) = format.size;
-        self.maker(width, height).map_or_else(|| self.copies.bytes(format), |tensors| tensors.bytes(format))
+        self.maker(format).map_or_else(|| self.copies.bytes(format), |tensors| tensors.bytes(format))
     }
 }
 

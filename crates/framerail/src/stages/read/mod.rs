@@ -9,7 +9,7 @@ mod source;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use framerail_core::{Device, FramePool, StreamId};
+use framerail_core::{Device, FramePool, PixelAspect, StreamId};
 use framerail_cuda::nvdec;
 use framerail_media::{CancelFlag, DeinterlaceMethod, InputOptions, RotationPolicy, SideStreams};
 use framerail_pipeline::{
@@ -315,6 +315,7 @@ impl StagePlan for ReadPlan {
                     if one_stream {
                         let info = open.info();
                         format.size = Some((info.width, info.height));
+                        format.pixel_aspect = PixelAspect::of(info.sample_aspect_ratio);
                         format.pixel_format = open.pixel_format();
                         format.frame_rate = info.frame_rate;
                     }
