@@ -11,7 +11,8 @@ pub struct Packet {
     pub stream: StreamId,
     /// Index into [`crate::StreamInfo::side_streams`].
     pub side_stream: usize,
-    /// Presentation time in ticks of `time_base`, when the container states one.
+    /// Presentation time in ticks of `time_base`, when the container states one: the time that is written. What moves the frames
+    /// of its stream moves it too.
     pub pts: Option<Pts>,
     /// Seconds per tick.
     pub time_base: TimeBase,

@@ -82,7 +82,8 @@ pub struct StreamInfo {
     pub time_base: TimeBase,
     /// Average rate, when known. Variable-frame-rate streams have one too: trust the PTS.
     pub frame_rate: Option<Rational>,
-    /// What a writer adds to every timestamp, in microseconds, so that a selection from the middle of a file starts at zero.
+    /// What moves the start of the file, or of the part that is read, to zero, in microseconds: for what a writer needs to know before
+    /// the first frame, such as the places of chapters.
     pub start_offset_micros: i64,
     /// Length in seconds, as the header says it.
     pub duration_secs: Option<f64>,

@@ -201,6 +201,17 @@ impl AvPacket {
         unsafe { std::slice::from_raw_parts(data, size) }
     }
 
+    /// Samples at the start of its audio that are decoded but not played, where it states them.
+    pub(crate) fn skipped_samples(&self) -> Option<u32> {
+        let mut size = 0;
+        // SAFETY: a valid packet; the answer is null or `size` bytes that live as long as the packet, which is borrowed.
+        let start = unsafe {
+            let data = ffi::av_packet_get_side_data(self.as_ptr(), ffi::AVPacketSideDataType::SKIP_SAMPLES, &mut size);
+            if data.is_null() || size < 4 { None } else { Some(data.cast::<[u8; 4]>().read()) }
+        };
+        start.map(u32::from_le_bytes)
+    }
+
     pub(crate) fn as_ptr(&self) -> *const ffi::AVPacket {
         self.0.as_ptr()
     }

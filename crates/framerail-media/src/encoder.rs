@@ -48,6 +48,9 @@ pub(crate) struct Encoder {
     converter: Converter,
     /// Durations by PTS, of frames that are inside.
     durations: BTreeMap<i64, i64>,
+    /// Time of the first frame. The encoder counts from there: a container of a fixed rate has its frames on the grid wherever the
+    /// source starts.
+    start: Option<(i64, TimeBase)>,
     last_pts: Option<i64>,
     keyframes: KeyframeClock,
     pub(crate) counts: EncodeCounts,
@@ -62,6 +65,8 @@ pub(crate) struct EncodeCounts {
     pub(crate) converted: u64,
     pub(crate) rescaled: u64,
     pub(crate) rounded: u64,
+    /// Times that repeated or went back.
+    pub(crate) repaired: u64,
 }
 
 impl Encoder {
@@ -105,6 +110,7 @@ impl Encoder {
             time_base,
             converter: Converter::new(ScaleOptions::default()),
             durations: BTreeMap::new(),
+            start: None,
             last_pts: None,
             keyframes: KeyframeClock::new(options.keyframe_every.map(|every| time_base.ticks(every.as_secs_f64()))),
             counts: EncodeCounts::default(),
@@ -135,17 +141,15 @@ impl Encoder {
         format::name(self.format.0)
     }
 
-    pub(crate) fn time_base(&self) -> TimeBase {
-        self.time_base
-    }
-
-    /// Encodes a frame; `offset_micros` is added to its time.
-    pub(crate) fn send(&mut self, frame: &Frame, offset_micros: i64) -> Result<(), MediaError> {
+    /// Encodes a frame.
+    pub(crate) fn send(&mut self, frame: &Frame) -> Result<(), MediaError> {
         let mut picture = self.picture(frame)?;
-        let shifted = frame.pts.0.saturating_add(TimeBase::MICROS.rescale(offset_micros, frame.time_base));
-        let mut pts = frame.time_base.rescale(shifted, self.time_base);
-        let mut is_exact = self.time_base.rescale(pts, frame.time_base) == shifted;
+        let (start, base) = *self.start.get_or_insert((frame.pts.0, frame.time_base));
+        let since = frame.time_base.rescale(frame.pts.0, base).saturating_sub(start);
+        let mut pts = base.rescale(since, self.time_base);
+        let mut is_exact = self.time_base.rescale(pts, base) == since;
         if let Some(last) = self.last_pts.filter(|last| pts <= *last) {
+            self.counts.repaired += u64::from(base.rescale(since, self.time_base) < last);
             pts = last + 1;
             is_exact = false;
         }
@@ -191,7 +195,20 @@ impl Encoder {
         if let Some(duration) = self.durations.remove(&packet.pts) {
             packet.duration = duration;
         }
+        self.put_on_source_clock(&mut packet);
         Ok(Some(packet))
+    }
+
+    /// Gives a packet the time of its frame, in the finer of the source's ticks and the encoder's.
+    fn put_on_source_clock(&self, packet: &mut AvPacket) {
+        let (start, base) = self.start.unwrap_or((0, self.time_base));
+        let base = if self.time_base.seconds(1) < base.seconds(1) { self.time_base } else { base };
+        let start = self.start.map_or(0, |(_, own)| own.rescale(start, base));
+        let put = |ticks: i64| self.time_base.rescale(ticks, base);
+        packet.pts = av::timestamp(packet.pts).map_or(packet.pts, |pts| put(pts).saturating_add(start));
+        packet.dts = av::timestamp(packet.dts).map_or(packet.dts, |dts| put(dts).saturating_add(start));
+        packet.duration = put(packet.duration);
+        packet.time_base = av::rational(base.ratio());
     }
 
     /// The frame's planes as they are, or converted and scaled to what was opened.

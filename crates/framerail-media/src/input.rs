@@ -194,6 +194,7 @@ impl Input {
         let by_duration = options.duration_secs.map(|secs| options.start_secs.unwrap_or(0.0) + secs);
         let end = [options.end_secs, by_duration].into_iter().flatten().reduce(f64::min);
         self.end = end.map(|secs| origin + secs - SECONDS_TOLERANCE);
+        self.info.start_offset_micros = -((origin + options.start_secs.unwrap_or(0.0)) * 1e6).round() as i64;
     }
 
     /// What the container says of the stream.

@@ -55,6 +55,7 @@ pub mod scale;
 mod segment_files;
 pub mod sides;
 mod surface;
+mod timeline;
 pub mod version;
 pub mod writer;
 

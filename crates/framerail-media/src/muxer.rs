@@ -17,6 +17,7 @@ use crate::{
     interrupt::Interrupt,
     output_format::OutputFormat,
     segment_files::SegmentFiles,
+    timeline::{ContainerClock, InterleaveLimits, Timeline, TrackKind},
 };
 
 /// Tags that describe the file they were in, not its content.
@@ -24,9 +25,8 @@ const FILE_TAGS: &[&str] = &["major_brand", "minor_version", "compatible_brands"
 /// Tags that belong to the video stream.
 const STREAM_TAGS: &[&str] = &["language", "handler_name", "timecode"];
 
-/// How long a packet waits for those of other streams on its way to a server, in microseconds: a stream without sound for a
-/// while must not hold up the pictures.
-const SERVER_INTERLEAVE_MICROS: i64 = 1_000_000;
+/// Containers that interleave by rules of theirs.
+const OWN_INTERLEAVING: &[&str] = &["mxf", "mxf_d10", "mxf_opatom", "gxf"];
 
 /// Where a container goes.
 pub(crate) enum Place<'a> {
@@ -61,9 +61,8 @@ pub(crate) struct Muxer {
     format: OutputFormat,
     path: String,
     /// Output stream of each side stream.
-    sides: Vec<Option<SideTarget>>,
-    /// Seconds by which the container moves everything so that no time is negative.
-    shift_secs: f64,
+    sides: Vec<Option<usize>>,
+    timeline: Timeline,
     /// What segments are, where it is a playlist.
     segment_format: SegmentFormat,
     /// The header is written and the trailer is not: a server has to be told.
@@ -73,12 +72,6 @@ pub(crate) struct Muxer {
     /// Looks at the files of a playlist, as long as the context is there.
     files: Option<Arc<SegmentFiles>>,
     pub(crate) warnings: Vec<String>,
-}
-
-#[derive(Clone, Copy)]
-struct SideTarget {
-    stream: usize,
-    time_base: TimeBase,
 }
 
 // SAFETY: a format context may be used from any thread, one at a time; `&mut self` guards every changing call.
@@ -93,12 +86,18 @@ impl Muxer {
         // SAFETY: a static format; the context is written to a live pointer.
         let code = unsafe { ffi::avformat_alloc_output_context2(&mut context, format.as_ptr(), ptr::null(), ptr::null()) };
         let Some(context) = NonNull::new(context) else { return Err(av::error(shown, code)) };
+        let limits = if options.low_latency || format.name() == "rtsp" { InterleaveLimits::LIVE } else { InterleaveLimits::FILE };
+        let clock = ContainerClock {
+            holds_negative: format.has(ffi::AVFMT_TS_NEGATIVE | ffi::AVFMT_NOTIMESTAMPS),
+            is_by_pts: matches!(format.name().as_str(), "matroska" | "webm"),
+            holds_equal: format.has(ffi::AVFMT_TS_NONSTRICT),
+        };
         Ok(Self {
             context,
             format,
             path: shown,
             sides: Vec::new(),
-            shift_secs: 0.0,
+            timeline: Timeline::new(options.keep_start, limits, clock),
             segment_format: options.hls.format,
             is_connected: false,
             interrupt: None,
@@ -131,7 +130,7 @@ impl Muxer {
     ) -> Result<(), MediaError> {
         self.add_video(track, info, options)?;
         for side in &info.side_streams {
-            let target = self.add_side(side, options)?;
+            let target = self.add_side(side, options, info.start_offset_micros)?;
             self.sides.push(target);
         }
         self.set_tags(options, info);
@@ -139,15 +138,17 @@ impl Muxer {
         self.write_header(place, options, track.time_base)
     }
 
-    fn add_stream(&mut self) -> Result<NonNull<ffi::AVStream>, MediaError> {
+    fn add_stream(&mut self, kind: TrackKind) -> Result<NonNull<ffi::AVStream>, MediaError> {
         // SAFETY: an output context without a header yet.
         let stream = unsafe { ffi::avformat_new_stream(self.context.as_ptr(), ptr::null()) };
-        NonNull::new(stream).ok_or_else(|| av::error(self.path.clone(), ffi::AVERROR(libc::ENOMEM)))
+        let stream = NonNull::new(stream).ok_or_else(|| av::error(self.path.clone(), ffi::AVERROR(libc::ENOMEM)))?;
+        self.timeline.add(kind);
+        Ok(stream)
     }
 
     fn add_video(&mut self, track: &VideoTrack, info: &StreamInfo, options: &WriterOptions) -> Result<(), MediaError> {
         let is_mov = self.format.is_mov();
-        let mut stream = self.add_stream()?;
+        let mut stream = self.add_stream(TrackKind::Video { is_fixed_rate: self.format.demands().fixed_rate })?;
         // SAFETY: a fresh stream with parameters; the source is valid.
         unsafe {
             let stream = stream.as_mut();
@@ -180,12 +181,12 @@ impl Muxer {
     }
 
     /// Adds a side stream if the container takes it; says so if not.
-    fn add_side(&mut self, side: &SideStream, options: &WriterOptions) -> Result<Option<SideTarget>, MediaError> {
+    fn add_side(&mut self, side: &SideStream, options: &WriterOptions, offset_micros: i64) -> Result<Option<usize>, MediaError> {
         let Some(own) = side.parameters.downcast_ref::<SideParameters>() else { return Ok(None) };
         let (parameters, metadata, disposition) = match own {
             SideParameters::Chapters(chapters) => {
                 if options.keep_metadata {
-                    self.add_chapters(chapters, options.offset_micros);
+                    self.add_chapters(chapters, if options.keep_start { 0 } else { offset_micros });
                 }
                 return Ok(None);
             }
@@ -203,7 +204,7 @@ impl Muxer {
             self.warnings.push(format!("the {kind} stream {} is left out: {format} does not take it{instead}", side.codec));
             return Ok(None);
         }
-        let mut stream = self.add_stream()?;
+        let mut stream = self.add_stream(track_kind(side.kind, parameters.get()))?;
         // SAFETY: a fresh stream with parameters; the source is valid.
         unsafe {
             let stream = stream.as_mut();
@@ -219,7 +220,7 @@ impl Muxer {
                 tags.set(key, value);
             }
             stream.metadata = tags.into_raw();
-            Ok(Some(SideTarget { stream: stream.index as usize, time_base: side.time_base }))
+            Ok(usize::try_from(stream.index).ok())
         }
     }
 
@@ -294,7 +295,6 @@ impl Muxer {
             context.url = ffi::av_strdup(url.as_ptr());
             if self.interrupt.is_some() {
                 context.interrupt_callback = ffi::AVIOInterruptCB { callback: asks.callback, opaque: asks.opaque };
-                context.max_interleave_delta = SERVER_INTERLEAVE_MICROS;
                 context.flush_packets = 1;
             }
             if matches!(place, Place::Playlist { .. }) {
@@ -351,28 +351,33 @@ impl Muxer {
             return Err(MediaError::BadOption { name: key, reason, nearest: None });
         }
         self.is_connected = true;
+        for stream in 0..self.get().nb_streams as usize {
+            let base = self.stream_time_base(stream);
+            self.timeline.set_base(stream, base);
+        }
         Ok(())
     }
 
-    /// Writes a packet of the encoder's; returns whether its time was kept exactly.
-    pub(crate) fn write_video(&mut self, mut packet: AvPacket, time_base: TimeBase) -> Result<bool, MediaError> {
-        let target = self.stream_time_base(0);
-        let is_exact = av::timestamp(packet.pts).is_none_or(|pts| exactly(pts, time_base, target));
-        rescale(&mut packet, time_base, target, 0);
+    /// Takes a packet of the encoder's, which states its time base.
+    pub(crate) fn write_video(&mut self, mut packet: AvPacket) -> Result<(), MediaError> {
         packet.stream_index = 0;
-        self.write(packet)?;
-        Ok(is_exact)
+        self.timeline.push(packet);
+        self.write_due(false)
     }
 
-    /// Writes a packet of a side stream; returns whether the container has that stream.
-    pub(crate) fn write_side(&mut self, side: usize, mut packet: AvPacket, offset_micros: i64) -> Result<bool, MediaError> {
-        let Some(target) = self.sides.get(side).copied().flatten() else { return Ok(false) };
-        let offset = TimeBase::MICROS.rescale(offset_micros, target.time_base);
-        rescale(&mut packet, target.time_base, self.stream_time_base(target.stream), offset);
-        packet.stream_index = target.stream as i32;
+    /// Takes a packet of a side stream, which states its time base; returns whether the container has that stream.
+    pub(crate) fn write_side(&mut self, side: usize, mut packet: AvPacket) -> Result<bool, MediaError> {
+        let Some(stream) = self.sides.get(side).copied().flatten() else { return Ok(false) };
+        packet.stream_index = i32::try_from(stream).unwrap_or(i32::MAX);
         packet.pos = -1;
-        self.write(packet)?;
+        self.timeline.push(packet);
+        self.write_due(false)?;
         Ok(true)
+    }
+
+    /// Times that were missing, repeated or went back, and those of frames that were rounded.
+    pub(crate) fn times(&self) -> &Timeline {
+        &self.timeline
     }
 
     fn stream_time_base(&self, stream: usize) -> TimeBase {
@@ -383,16 +388,27 @@ impl Muxer {
         av::time_base(unsafe { (**self.get().streams.add(stream)).time_base })
     }
 
+    /// Writes what no other packet can come before; at the end everything.
+    fn write_due(&mut self, is_end: bool) -> Result<(), MediaError> {
+        while let Some(packet) = self.timeline.next(is_end) {
+            self.write(packet)?;
+        }
+        Ok(())
+    }
+
     fn write(&mut self, mut packet: AvPacket) -> Result<(), MediaError> {
-        let moves_negative = !self.format.has(ffi::AVFMT_TS_NEGATIVE | ffi::AVFMT_NOTIMESTAMPS);
-        let time = av::timestamp(packet.pts).filter(|_| moves_negative && !self.format.is_mov());
-        let base = self.stream_time_base(usize::try_from(packet.stream_index).unwrap_or(0));
-        self.shift_secs = time.map_or(self.shift_secs, |ticks| self.shift_secs.max(-base.seconds(ticks)));
         if let Some(interrupt) = &self.interrupt {
             interrupt.start_clock();
         }
-        // SAFETY: the header is written; the packet's reference is taken over.
-        let code = unsafe { ffi::av_interleaved_write_frame(self.context.as_ptr(), packet.as_mut_ptr()) };
+        let context = self.context.as_ptr();
+        // SAFETY: the header is written; the packet is valid, and its reference is taken over where FFmpeg interleaves.
+        let code = unsafe {
+            if OWN_INTERLEAVING.contains(&self.format.name().as_str()) {
+                ffi::av_interleaved_write_frame(context, packet.as_mut_ptr())
+            } else {
+                ffi::av_write_frame(context, packet.as_mut_ptr())
+            }
+        };
         self.check(code)
     }
 
@@ -414,24 +430,16 @@ impl Muxer {
         }
     }
 
-    /// What became known while writing.
-    pub(crate) fn late_warning(&self) -> Option<String> {
-        let (format, secs) = (self.format.name(), self.shift_secs);
-        (secs > 0.0).then(|| format!("{format} holds no negative times: video and sound alike start {secs:.3} s later"))
-    }
-
     /// Hands on what is held back: packets that waited for those of other streams, and bytes.
     pub(crate) fn flush(&mut self) -> Result<(), MediaError> {
         if let Some(interrupt) = &self.interrupt {
             interrupt.start_clock();
         }
-        // SAFETY: the header is written, the trailer is not; no packet stands for all that wait. The byte stream is null or live.
+        self.write_due(true)?;
+        // SAFETY: the header is written, the trailer is not; no packet stands for a flush. The byte stream is null or live.
         let code = unsafe {
             let context = self.context.as_ptr();
-            let code = match ffi::av_interleaved_write_frame(context, ptr::null_mut()) {
-                code if code < 0 => code,
-                _ => ffi::av_write_frame(context, ptr::null_mut()),
-            };
+            let code = ffi::av_write_frame(context, ptr::null_mut());
             if !(*context).pb.is_null() {
                 ffi::avio_flush((*context).pb);
             }
@@ -445,12 +453,29 @@ impl Muxer {
         if let Some(interrupt) = &self.interrupt {
             interrupt.start_clock();
         }
+        self.write_due(true)?;
+        self.set_final_delay();
         self.is_connected = false;
         // SAFETY: the header is written, the trailer is not.
         let code = unsafe { ffi::av_write_trailer(self.context.as_ptr()) };
         self.check(code)?;
         let code = self.close_file();
         if code < 0 { Err(self.write_error(code)) } else { Ok(()) }
+    }
+
+    /// Animated images state how long each frame is shown; without this the last would take the delay of the one before.
+    fn set_final_delay(&mut self) {
+        let Some(ticks) = self.timeline.last_duration(0) else { return };
+        let secs = self.stream_time_base(0).seconds(ticks);
+        let delay = match self.format.name().as_str() {
+            "gif" => ((secs * 100.0).round() as i64).clamp(0, 65535).to_string(),
+            "apng" => format!("{}/1000", ((secs * 1000.0).round() as i64).clamp(0, 65535)),
+            _ => return,
+        };
+        let delay = av::c_string(&delay);
+        // SAFETY: the muxer's settings live as long as the context; an option that it does not know is an error code, which only
+        // leaves the delay as it was.
+        unsafe { ffi::av_opt_set(self.get().priv_data, c"final_delay".as_ptr(), delay.as_ptr(), 0) };
     }
 
     fn close_file(&mut self) -> i32 {
@@ -485,23 +510,19 @@ impl Drop for Muxer {
     }
 }
 
+fn track_kind(kind: MediaKind, parameters: &ffi::AVCodecParameters) -> TrackKind {
+    let positive = |number: i32| u32::try_from(number).unwrap_or(0);
+    match kind {
+        MediaKind::Audio => {
+            TrackKind::Audio { sample_rate: positive(parameters.sample_rate), padding: positive(parameters.initial_padding) }
+        }
+        MediaKind::Subtitle | MediaKind::Data | MediaKind::Attachment => TrackKind::Sparse,
+    }
+}
+
 fn is_file_tag(key: &str) -> bool {
     let lower = key.to_ascii_lowercase();
     FILE_TAGS.contains(&lower.as_str())
         || lower.starts_with("_statistics")
         || matches!(lower.as_str(), "bps" | "number_of_frames" | "number_of_bytes")
-}
-
-/// Whether a time is the same instant in another time base.
-fn exactly(ticks: i64, from: TimeBase, to: TimeBase) -> bool {
-    let (from, to) = (from.ratio(), to.ratio());
-    let num = i128::from(ticks) * i128::from(from.num) * i128::from(to.den);
-    num % (i128::from(from.den) * i128::from(to.num)) == 0
-}
-
-fn rescale(packet: &mut AvPacket, from: TimeBase, to: TimeBase, offset: i64) {
-    let move_to = |ticks: i64| from.rescale(ticks.saturating_add(offset), to);
-    packet.pts = av::timestamp(packet.pts).map_or(packet.pts, move_to);
-    packet.dts = av::timestamp(packet.dts).map_or(packet.dts, move_to);
-    packet.duration = from.rescale(packet.duration, to);
 }

@@ -228,9 +228,9 @@ pub struct WriterOptions {
     pub metadata: Vec<(String, String)>,
     /// Whether tags and chapters of the input are kept.
     pub keep_metadata: bool,
-    /// Added to every timestamp of video and side streams, in microseconds: `-start` for a selection, 0 otherwise.
-    /// [`crate::MediaReader::start_offset_micros`] says it.
-    pub offset_micros: i64,
+    /// Whether timestamps stay on the source's clock. By default video and side streams are moved by the same time, so that the
+    /// first of them starts at zero.
+    pub keep_start: bool,
     /// Whether an existing file may be replaced.
     pub overwrite: bool,
     /// Files that must not be overwritten whatever `overwrite` says: the inputs.
@@ -254,7 +254,7 @@ impl Default for WriterOptions {
             format_options: Vec::new(),
             metadata: Vec::new(),
             keep_metadata: true,
-            offset_micros: 0,
+            keep_start: false,
             overwrite: false,
             inputs: Vec::new(),
         }

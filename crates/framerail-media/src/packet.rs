@@ -1,7 +1,9 @@
 //! Compressed packets as the demuxer gives them.
 
-use crate::{MediaError, Parameters, av, av::AvPacket};
 use ffmpeg_the_third::ffi;
+use framerail_core::Packet;
+
+use crate::{MediaError, Parameters, av, av::AvPacket};
 
 /// The stream that a packet belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +88,8 @@ impl InputPacket {
     }
 }
 
-/// What `Packet::payload` holds: the packet of a side stream, bytes and side data untouched.
+/// What `Packet::payload` holds: the packet of a side stream, bytes and side data untouched. Its time is the one that the `Packet`
+/// carries.
 pub struct SidePayload(pub(crate) AvPacket);
 
 impl SidePayload {
@@ -100,8 +103,13 @@ impl SidePayload {
         self.0.duration
     }
 
-    pub(crate) fn share(&self) -> Result<AvPacket, MediaError> {
-        self.0.share()
+    /// A packet over the same bytes, with the time that `packet` carries: that of the container may have been moved since.
+    pub(crate) fn at(&self, packet: &Packet) -> Result<AvPacket, MediaError> {
+        let mut own = self.0.share()?;
+        own.pts = packet.pts.map_or(ffi::AV_NOPTS_VALUE, |pts| pts.0);
+        own.dts = own.pts;
+        own.time_base = av::rational(packet.time_base.ratio());
+        Ok(own)
     }
 }
 

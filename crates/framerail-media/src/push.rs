@@ -169,7 +169,7 @@ impl PushEncoder {
     /// # Errors
     /// `Ffmpeg`; `Core` for a device surface.
     pub fn encode(&mut self, frame: &Frame) -> Result<Vec<PushPacket>, MediaError> {
-        self.encoder.send(frame, self.target.options.offset_micros)?;
+        self.encoder.send(frame)?;
         self.ready()
     }
 
@@ -197,7 +197,7 @@ impl PushEncoder {
     pub fn copy(&mut self, packet: &Packet) -> Result<Option<PushPacket>, MediaError> {
         let Some(payload) = packet.payload.downcast_ref::<SidePayload>() else { return Ok(None) };
         self.packets_copied += 1;
-        Ok(Some(PushPacket { packet: Arc::new(payload.share()?), side: Some(packet.side_stream) }))
+        Ok(Some(PushPacket { packet: Arc::new(payload.at(packet)?), side: Some(packet.side_stream) }))
     }
 
     /// What was encoded so far. `bytes` is 0: who sends counts.
@@ -211,6 +211,7 @@ impl PushEncoder {
             frames_converted: counts.converted,
             frames_rescaled: counts.rescaled,
             timestamps_rounded: counts.rounded,
+            timestamps_repaired: counts.repaired,
             warnings: self.encoder.warnings.clone(),
             ..WriteReport::default()
         }
@@ -256,16 +257,13 @@ impl PushTarget {
         }
         let place = Place::Server { url: &self.url, interrupt: &interrupt, options };
         muxer.start(&place, &self.options, &self.info, &self.track)?;
-        let (track, offset_micros) = (self.track.clone(), self.options.offset_micros);
-        Ok(PushConnection { muxer, track, offset_micros, linger: self.linger(), cancel: Arc::clone(cancel), _secrecy: secrecy })
+        Ok(PushConnection { muxer, linger: self.linger(), cancel: Arc::clone(cancel), _secrecy: secrecy })
     }
 }
 
 /// A server that is being pushed to. Dropping it breaks the connection off.
 pub struct PushConnection {
     muxer: Muxer,
-    track: VideoTrack,
-    offset_micros: i64,
     linger: Duration,
     cancel: CancelFlag,
     /// Goes after the muxer, whose end has messages too.
@@ -274,15 +272,15 @@ pub struct PushConnection {
 
 impl PushConnection {
     /// Sends a packet; `false` for one of a side stream that the server's container does not take. The first packet of the video
-    /// must be a keyframe.
+    /// must be a keyframe. The earliest packet of a connection is its zero, unless [`WriterOptions::keep_start`] is set.
     ///
     /// # Errors
     /// `Io`, `Timeout`, `Cancelled`: the connection is of no use any more.
     pub fn write(&mut self, packet: &PushPacket) -> Result<bool, MediaError> {
         let bytes = packet.packet.share()?;
         match packet.side {
-            Some(side) => self.muxer.write_side(side, bytes, self.offset_micros),
-            None => self.muxer.write_video(bytes, self.track.time_base).map(|_| true),
+            Some(side) => self.muxer.write_side(side, bytes),
+            None => self.muxer.write_video(bytes).map(|()| true),
         }
     }
 

@@ -28,7 +28,7 @@ pub enum MediaItem {
 
 /// Reads one video stream: frames in presentation order with strictly increasing PTS, and its side packets between them.
 ///
-/// Timestamps are the file's own, also for selections: [`MediaReader::start_offset_micros`] says what a writer must add.
+/// Timestamps are the file's own, also for selections; a writer moves them to zero.
 pub struct MediaReader {
     input: Input,
     decoder: Decoder,
@@ -90,7 +90,6 @@ impl MediaReader {
         if let Ok(surface) = frame.surface.host() {
             self.info.pixel_format = surface.format();
         }
-        self.info.start_offset_micros = self.start_offset_micros();
         self.info.color = frame.color;
         self.info.rotation = frame.rotation;
         self.info.sample_aspect_ratio = frame.sample_aspect_ratio;
@@ -142,12 +141,6 @@ impl MediaReader {
     /// Conversions that were needed because core does not list the decoder's pixel format, so far.
     pub fn conversions(&self) -> Vec<Conversion> {
         self.decoder.conversions()
-    }
-
-    /// What a writer must add to timestamps so that a selection starts at zero: minus `start_secs`, on the file's clock.
-    /// 0 without `start_secs`.
-    pub fn start_offset_micros(&self) -> i64 {
-        self.input.start().map_or(0, |start| -(start * 1e6).round() as i64)
     }
 
     fn advance(&mut self) -> Result<Option<MediaItem>, MediaError> {

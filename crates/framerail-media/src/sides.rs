@@ -41,7 +41,8 @@ impl SidePackets {
     /// The packet as it travels beside the frames, if it lies within the selection.
     pub fn select(&mut self, side: usize, packet: InputPacket) -> Option<Packet> {
         let time_base = self.bases.get(side).copied().unwrap_or(TimeBase::MICROS);
-        let secs = packet.pts().or(packet.dts()).map(|ticks| time_base.seconds(ticks));
+        let pts = packet.pts().or(packet.dts());
+        let secs = pts.map(|ticks| time_base.seconds(ticks));
         if secs.zip(self.end).is_some_and(|(secs, end)| secs >= end) {
             if let Some(open) = self.open.get_mut(side) {
                 *open = false;
@@ -54,7 +55,7 @@ impl SidePackets {
         Some(Packet {
             stream: self.stream,
             side_stream: side,
-            pts: packet.pts().map(Pts),
+            pts: pts.map(Pts),
             time_base,
             size_bytes: packet.data().len(),
             payload: Arc::new(SidePayload(packet.packet)),

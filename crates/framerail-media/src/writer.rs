@@ -36,13 +36,16 @@ pub struct WriteReport {
     pub frames_rescaled: u64,
     /// Frames whose PTS the container or encoder could not hold exactly.
     pub timestamps_rounded: u64,
+    /// Timestamps that were missing, repeated or went back, and were worked out.
+    pub timestamps_repaired: u64,
     /// What differs from the input and why, one line each.
     pub warnings: Vec<String>,
 }
 
 /// Writes one video stream and its side streams.
 ///
-/// Frames keep their PTS to the tick in MP4, MOV, NUT and whatever else has a free time base; Matroska and WebM know
+/// The file starts at zero unless [`WriterOptions::keep_start`] is set: frames and side packets are moved by the same time. Frames
+/// keep their times from there to the tick in MP4, MOV, NUT and whatever else has a free time base; Matroska and WebM know
 /// milliseconds, GIF hundredths, MPEG-TS 1/90000 s, AVI whole frames: rounded ones are counted in the report.
 ///
 /// A name that ends in `.m3u8` is an HLS playlist. It and its segments are there while they are written; see
@@ -52,7 +55,6 @@ pub struct MediaWriter {
     encoder: Encoder,
     muxer: Muxer,
     output: Output,
-    offset_micros: i64,
     warnings: Vec<String>,
     counts: Counts,
 }
@@ -67,7 +69,6 @@ enum Output {
 struct Counts {
     copied: u64,
     skipped: u64,
-    rounded: u64,
     bytes: u64,
 }
 
@@ -128,7 +129,7 @@ impl MediaWriter {
         let encoder = Encoder::open(&codec, &WriterOptions { keyframe_every, ..options.clone() }, info, &muxer.format().demands())?;
         muxer.start(&output.place(), options, info, &encoder.track()?)?;
         let warnings = encoder.warnings.iter().chain(&muxer.warnings).cloned().collect();
-        Ok(Self { encoder, muxer, output, offset_micros: options.offset_micros, warnings, counts: Counts::default() })
+        Ok(Self { encoder, muxer, output, warnings, counts: Counts::default() })
     }
 
     /// Encodes a frame. The surface must be on the host; it is not copied when the encoder takes its format.
@@ -136,7 +137,7 @@ impl MediaWriter {
     /// # Errors
     /// `DiskFull`, `Io`, `Ffmpeg`; `Core` for a device surface.
     pub fn write_frame(&mut self, frame: &Frame) -> Result<(), MediaError> {
-        self.encoder.send(frame, self.offset_micros)?;
+        self.encoder.send(frame)?;
         self.write_encoded()
     }
 
@@ -149,7 +150,7 @@ impl MediaWriter {
             self.counts.skipped += 1;
             return Ok(());
         };
-        let is_written = self.muxer.write_side(packet.side_stream, payload.share()?, self.offset_micros)?;
+        let is_written = self.muxer.write_side(packet.side_stream, payload.at(packet)?)?;
         self.counts.bytes += if is_written { payload.data().len() as u64 } else { 0 };
         *(if is_written { &mut self.counts.copied } else { &mut self.counts.skipped }) += 1;
         Ok(())
@@ -195,8 +196,9 @@ impl MediaWriter {
             segments: 0,
             frames_converted: counts.converted,
             frames_rescaled: counts.rescaled,
-            timestamps_rounded: counts.rounded.max(self.counts.rounded),
-            warnings: self.warnings.into_iter().chain(self.muxer.late_warning()).collect(),
+            timestamps_rounded: counts.rounded.max(self.muxer.times().rounded()),
+            timestamps_repaired: counts.repaired + self.muxer.times().repaired(),
+            warnings: self.warnings,
         };
         match self.output {
             Output::File(file) => report.bytes = file.complete()?,
@@ -208,8 +210,7 @@ impl MediaWriter {
     fn write_encoded(&mut self) -> Result<(), MediaError> {
         while let Some(packet) = self.encoder.receive()? {
             self.counts.bytes += packet.data().len() as u64;
-            let is_exact = self.muxer.write_video(packet, self.encoder.time_base())?;
-            self.counts.rounded += u64::from(!is_exact);
+            self.muxer.write_video(packet)?;
         }
         Ok(())
     }

@@ -10,9 +10,7 @@ use framerail_media::{InputOptions, MediaError, MediaItem, MediaReader, MediaWri
 
 fn copy(input: &InputOptions, output: &Path, options: &WriterOptions) -> Result<WriteReport, MediaError> {
     let mut reader = MediaReader::open(input, &FramePool::new(8))?;
-    let mut options = options.clone();
-    options.offset_micros = reader.start_offset_micros();
-    let mut writer = MediaWriter::create(output, &options, reader.info())?;
+    let mut writer = MediaWriter::create(output, options, reader.info())?;
     while let Some(item) = reader.next()? {
         match item {
             MediaItem::Frame(frame) => writer.write_frame(&frame)?,
@@ -89,21 +87,21 @@ fn sound_and_video_keep_their_relation() {
         let times = text("ffprobe", &folder, &command);
         times.lines().filter_map(|line| line.trim_matches(',').parse::<f64>().ok()).fold(f64::MAX, f64::min)
     };
-    for (from, to) in [("a.ts", "whole.mp4"), ("a.ts", "whole.mkv"), ("a.mp4", "whole2.mp4")] {
-        copy(&options(&at(&folder, from)), &at(&folder, to), &WriterOptions::default()).expect("written");
-        for stream in ["v:0", "a:0"] {
-            assert!(
-                (first(from, stream) - first(to, stream)).abs() < 1e-3,
-                "{from} to {to} {stream}: {} {}",
-                first(from, stream),
-                first(to, stream)
-            );
-        }
+    for (from, to) in [("a.ts", "whole.mp4"), ("a.ts", "whole.mkv"), ("a.mp4", "whole2.mp4"), ("a.mp4", "moved.mkv")] {
+        let report = copy(&options(&at(&folder, from)), &at(&folder, to), &WriterOptions::default()).expect("written");
+        let (video, sound) = (first(to, "v:0"), first(to, "a:0"));
+        let relation = first(from, "v:0") - first(from, "a:0");
+        assert!((video - sound - relation).abs() < 2e-3, "{from} to {to}: {video} {sound}");
+        // What encoders of audio put before its start lies before zero where a container holds that, as in the source.
+        let start = if to == "whole2.mp4" { video } else { sound };
+        assert!(start.abs() < 1e-3, "{from} to {to} starts at {start}");
+        assert!(report.warnings.is_empty(), "{:?}", report.warnings);
     }
-    let report = copy(&options(&at(&folder, "a.mp4")), &at(&folder, "moved.mkv"), &WriterOptions::default()).expect("written");
-    let moved = |stream| first("moved.mkv", stream) - first("a.mp4", stream);
-    assert!((moved("v:0") - moved("a:0")).abs() < 2e-3, "{} {}", moved("v:0"), moved("a:0"));
-    assert!(report.warnings.iter().any(|line| line.contains("negative")), "{:?}", report.warnings);
+    let keep = WriterOptions { keep_start: true, ..WriterOptions::default() };
+    copy(&options(&at(&folder, "a.ts")), &at(&folder, "kept.mp4"), &keep).expect("written");
+    for stream in ["v:0", "a:0"] {
+        assert!((first("kept.mp4", stream) - first("a.ts", stream)).abs() < 1e-3, "{stream}");
+    }
     let mut part = options(&at(&folder, "a.mp4"));
     (part.start_secs, part.duration_secs) = (Some(1.0), Some(1.0));
     let report = copy(&part, &at(&folder, "part.mp4"), &WriterOptions::default()).expect("written");

@@ -201,7 +201,6 @@ impl DeviceReader {
     fn adopt(&mut self, frame: &Frame) {
         (self.info.width, self.info.height) = (frame.width, frame.height);
         self.info.pixel_format = self.delivered.unwrap_or(self.info.pixel_format);
-        self.info.start_offset_micros = self.packets.input().selection().0.map_or(0, |start| -(start * 1e6).round() as i64);
         self.info.color = frame.color;
         self.info.rotation = frame.rotation;
         self.info.sample_aspect_ratio = frame.sample_aspect_ratio;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use framerail_core::{MediaKind, Packet, SideStream, SourceUrl, StreamId, StreamInfo};
-use framerail_media::{MediaWriter, WriteReport, WriterOptions, push::check_push, save_image};
+use framerail_media::{MediaWriter, WriteReport, push::check_push, save_image};
 use framerail_pipeline::{
     ConfigError, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, Options, PlanError, Registry, RegistryError,
     Stage, StageContext, StageError, StagePlan, Work,
@@ -121,6 +121,7 @@ struct Counters {
     converted: Counter,
     rescaled: Counter,
     rounded: Counter,
+    repaired: Counter,
     push: PushCounters,
 }
 
@@ -146,6 +147,7 @@ impl Stage for Write {
             converted: context.counter("frames_converted"),
             rescaled: context.counter("frames_rescaled"),
             rounded: context.counter("timestamps_rounded"),
+            repaired: context.counter("timestamps_repaired"),
             push: PushCounters::new(context),
         });
         if self.plan.kind == Kind::Server && !self.plan.is_live {
@@ -217,8 +219,8 @@ impl Write {
 
     fn create(&self, path: &Path, info: &StreamInfo) -> Result<Video, StageError> {
         let (kept, sides) = self.selected(path, info);
-        let options = self.options(info);
-        let writer = MediaWriter::create(path, &options, &kept).map_err(|error| naming(path, output_error(error)))?;
+        let options = &self.plan.settings.writer;
+        let writer = MediaWriter::create(path, options, &kept).map_err(|error| naming(path, output_error(error)))?;
         Ok(Video { writer, sides })
     }
 
@@ -227,13 +229,9 @@ impl Write {
         let Some(counters) = &self.counters else {
             return Err(StageError::new(ErrorKind::Internal, "a stream came before the stage's start"));
         };
-        let (options, settings) = (self.options(info), &self.plan.settings.push);
-        let pusher = Pusher::start(&path.to_string_lossy(), &options, settings, &kept, &counters.push)?;
+        let (options, settings) = (&self.plan.settings.writer, &self.plan.settings.push);
+        let pusher = Pusher::start(&path.to_string_lossy(), options, settings, &kept, &counters.push)?;
         Ok(Pushed { pusher, sides })
-    }
-
-    fn options(&self, info: &StreamInfo) -> WriterOptions {
-        WriterOptions { offset_micros: info.start_offset_micros, ..self.plan.settings.writer.clone() }
     }
 
     /// The stream with those of its side streams that are kept, and where each of them went.
@@ -313,6 +311,10 @@ impl Write {
         counters.bytes.add(report.bytes);
         counters.segments.add(report.segments);
         self.count_encoding(report);
+        if report.timestamps_repaired > 0 {
+            let count = report.timestamps_repaired;
+            counters.context.notice(format_args!("{path}: {count} timestamps were missing, repeated or went back, and were corrected"));
+        }
         for warning in &report.warnings {
             counters.context.notice(format_args!("{path}: {warning}"));
         }
@@ -323,6 +325,7 @@ impl Write {
         counters.converted.add(report.frames_converted);
         counters.rescaled.add(report.frames_rescaled);
         counters.rounded.add(report.timestamps_rounded);
+        counters.repaired.add(report.timestamps_repaired);
     }
 }
 

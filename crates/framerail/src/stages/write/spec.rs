@@ -83,6 +83,11 @@ fn own_spec() -> StageSpec {
                 .default("no")
                 .help("whether cover pictures are copied; they would show what a `blur` has hidden"),
         )
+        .option(
+            OptionSpec::switch("keep_start")
+                .default("no")
+                .help("keep timestamps on the source's clock; by default the file starts at zero, video and audio moved by the same time"),
+        )
         .option(OptionSpec::switch("overwrite").default("no").help("whether an existing file, or playlist with segments, may be replaced"))
         .example("read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4 crf=20 preset=fast", "a smaller, faster encode")
         .example("read clips/ ! write 'small/{name}.mkv' codec=libx265", "every file of a folder")
@@ -174,6 +179,7 @@ impl Settings {
             format_options: pairs("format_options"),
             metadata: pairs("tags"),
             keep_metadata: options.switch("keep_tags"),
+            keep_start: options.switch("keep_start"),
             overwrite: options.switch("overwrite"),
             hls: hls(options)?,
             ..WriterOptions::default()

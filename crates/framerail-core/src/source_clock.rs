@@ -1,0 +1,169 @@
+//! One unbroken clock for all streams of a source whose own clock is set back, leaps, or begins again.
+
+use std::collections::BTreeMap;
+
+/// How far a stream's time may be from the one before it without being a step of the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepLimits {
+    /// Microseconds back.
+    pub back_micros: i64,
+    /// Microseconds ahead.
+    pub ahead_micros: i64,
+}
+
+/// What a time is moved by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Added to the source's time, in microseconds.
+    pub shift_micros: i64,
+    /// Whether the clock made a step that no other stream has shown yet.
+    pub is_step: bool,
+}
+
+/// Follows the streams of one source, each in the order of its times. A step is closed: what comes after it follows what came
+/// before. All streams are moved by the same time, each from its own first packet behind the step on, so that they keep their relation.
+#[derive(Clone, Debug, Default)]
+pub struct SourceClock {
+    tracks: BTreeMap<usize, Track>,
+    /// The shift behind the latest step.
+    shift_micros: i64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Track {
+    shift_micros: i64,
+    /// Moved times of the latest item: none since the clock began again.
+    last: Option<i64>,
+    end: i64,
+}
+
+impl SourceClock {
+    /// What moves the next item of a track, in microseconds: its time as the source states it, and how long it lasts.
+    pub fn follow(&mut self, track: usize, micros: i64, duration_micros: i64, limits: StepLimits) -> Placed {
+        let newest = self.shift_micros;
+        let own = self.tracks.get(&track).copied().unwrap_or(Track { shift_micros: newest, last: None, end: i64::MIN });
+        let fits = |shift: i64| {
+            own.last.is_none_or(|last| {
+                let step = micros.saturating_add(shift).saturating_sub(last);
+                (-limits.back_micros..=limits.ahead_micros).contains(&step)
+            })
+        };
+        let shift =
+            if own.last.is_some() && fits(own.shift_micros) { Some(own.shift_micros) } else { Some(newest).filter(|_| fits(newest)) };
+        let shift_micros = shift.unwrap_or_else(|| self.end().unwrap_or(micros).saturating_sub(micros));
+        self.shift_micros = if shift.is_none() { shift_micros } else { newest };
+        self.put(track, micros, duration_micros, shift_micros);
+        Placed { shift_micros, is_step: shift.is_none() }
+    }
+
+    /// The same for a track whose items are far apart, such as subtitles: it shows no steps, but makes those of the others.
+    pub fn accompany(&mut self, track: usize, micros: i64) -> Placed {
+        let now = self.tracks.values().filter_map(|track| track.last).max();
+        let own = self.tracks.get(&track).map_or(self.shift_micros, |track| track.shift_micros);
+        let distance = |shift: &i64| now.map_or(0, |now| micros.saturating_add(*shift).abs_diff(now));
+        let shift_micros = [self.shift_micros, own].into_iter().min_by_key(distance).unwrap_or(own);
+        self.tracks.insert(track, Track { shift_micros, last: None, end: i64::MIN });
+        Placed { shift_micros, is_step: false }
+    }
+
+    /// Takes note of an item that is put after the last of its track, because its own time is wrong. Gives what moves it.
+    pub fn append(&mut self, track: usize, micros: i64, duration_micros: i64) -> i64 {
+        let own = self.tracks.get(&track).copied();
+        let end = own.map_or(micros, |own| own.end);
+        let shift = own.map_or(self.shift_micros, |own| own.shift_micros);
+        let moved_by = end.saturating_sub(micros);
+        self.put(track, micros, duration_micros, moved_by);
+        if let Some(track) = self.tracks.get_mut(&track) {
+            track.shift_micros = shift;
+        }
+        moved_by
+    }
+
+    /// The source begins again: the time `micros` becomes `resume_micros`, on every track.
+    pub fn begin_again(&mut self, micros: i64, resume_micros: i64) {
+        self.set_shift(resume_micros.saturating_sub(micros));
+    }
+
+    /// Forgets where the tracks are, as after a seek: times are moved by this.
+    pub fn set_shift(&mut self, shift_micros: i64) {
+        self.tracks.clear();
+        self.shift_micros = shift_micros;
+    }
+
+    /// What moves a track's items at present.
+    pub fn shift_micros(&self, track: usize) -> i64 {
+        self.tracks.get(&track).map_or(self.shift_micros, |track| track.shift_micros)
+    }
+
+    /// Moved time and end of a track's latest item.
+    pub fn last(&self, track: usize) -> Option<(i64, i64)> {
+        self.tracks.get(&track).and_then(|track| Some((track.last?, track.end)))
+    }
+
+    /// The latest end of any track, in microseconds.
+    pub fn end(&self) -> Option<i64> {
+        self.tracks.values().filter(|track| track.last.is_some()).map(|track| track.end).max()
+    }
+
+    fn put(&mut self, track: usize, micros: i64, duration_micros: i64, shift_micros: i64) {
+        let moved = micros.saturating_add(shift_micros);
+        let end = moved.saturating_add(duration_micros.max(1));
+        let latest = self.tracks.get(&track).and_then(|track| track.last).map_or(moved, |last| last.max(moved));
+        let latest_end = self.tracks.get(&track).map_or(end, |track| track.end.max(end));
+        self.tracks.insert(track, Track { shift_micros, last: Some(latest), end: latest_end });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: StepLimits = StepLimits { back_micros: 1_000, ahead_micros: 10_000 };
+    const FRAMES: usize = 0;
+    const AUDIO: usize = 1;
+
+    fn moved(clock: &mut SourceClock, track: usize, micros: i64) -> (i64, bool) {
+        let placed = clock.follow(track, micros, 40, LIMITS);
+        (micros + placed.shift_micros, placed.is_step)
+    }
+
+    #[test]
+    fn all_tracks_make_a_step_by_the_same_time_each_at_its_place() {
+        for step in [-50_000, 1_000_000] {
+            let mut clock = SourceClock::default();
+            assert_eq!(moved(&mut clock, FRAMES, 100_000), (100_000, false));
+            assert_eq!(moved(&mut clock, AUDIO, 100_020), (100_020, false));
+            assert_eq!(moved(&mut clock, AUDIO, 100_020 + step), (100_060, true), "audio shows it first");
+            assert_eq!(moved(&mut clock, FRAMES, 100_040), (100_040, false), "the frames are still before it");
+            assert_eq!(moved(&mut clock, FRAMES, 100_000 + step), (100_040, false), "20 before the audio, as ever");
+            assert_eq!(moved(&mut clock, AUDIO, 100_060 + step), (100_100, false));
+            assert_eq!(clock.accompany(2, 100_070 + step).shift_micros, 40 - step);
+        }
+    }
+
+    #[test]
+    fn a_source_that_begins_again_goes_on_where_it_is_put() {
+        let mut clock = SourceClock::default();
+        moved(&mut clock, FRAMES, 5_000);
+        clock.begin_again(70, 9_000);
+        assert_eq!([moved(&mut clock, AUDIO, 70), moved(&mut clock, FRAMES, 90)], [(9_000, false), (9_020, false)]);
+    }
+
+    #[test]
+    fn one_wrong_time_moves_nothing_else() {
+        let mut clock = SourceClock::default();
+        moved(&mut clock, FRAMES, 5_000);
+        assert_eq!(clock.append(FRAMES, 90_000, 40), 5_040 - 90_000);
+        assert_eq!(moved(&mut clock, FRAMES, 5_080), (5_080, false));
+    }
+
+    #[test]
+    fn extreme_times_do_not_overflow() {
+        let mut clock = SourceClock::default();
+        for micros in [i64::MAX, i64::MIN, 0, i64::MAX, -1] {
+            clock.follow(FRAMES, micros, i64::MAX, LIMITS);
+            clock.append(AUDIO, micros, i64::MIN);
+            clock.accompany(2, micros);
+        }
+    }
+}
