@@ -125,6 +125,17 @@ impl ColorDescription {
         }
     }
 
+    /// The same, with what it does not state as another states it.
+    pub fn completed_by(self, other: &Self) -> Self {
+        Self {
+            matrix: if self.matrix == ColorMatrix::Unspecified { other.matrix } else { self.matrix },
+            range: if self.range == ColorRange::Unspecified { other.range } else { self.range },
+            primaries: if self.primaries == ColorPrimaries::default() { other.primaries } else { self.primaries },
+            transfer: if self.transfer == ColorTransfer::default() { other.transfer } else { self.transfer },
+            chroma_location: if self.chroma_location == 0 { other.chroma_location } else { self.chroma_location },
+        }
+    }
+
     /// Whether samples use every code value, given whether they are RGB or grey-as-RGB.
     pub fn is_full_range(&self, is_rgb: bool) -> bool {
         match self.range {

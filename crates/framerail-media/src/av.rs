@@ -114,6 +114,32 @@ impl AvFrame {
         unsafe { ffi::av_frame_unref(self.as_mut_ptr()) };
     }
 
+    /// Makes a picture with buffers black, of full or limited range.
+    pub(crate) fn fill_black(&mut self, is_full_range: bool) -> Result<(), MediaError> {
+        let range = if is_full_range { ffi::AVColorRange::JPEG } else { ffi::AVColorRange::MPEG };
+        let pitches = self.linesize.map(|pitch| pitch as isize);
+        let format = ffi::AVPixelFormat(self.format);
+        // SAFETY: the buffers were allocated for this format and size, and nobody else has them.
+        let code = unsafe { ffi::av_image_fill_black(self.data.as_mut_ptr(), pitches.as_ptr(), format, range, self.width, self.height) };
+        if code < 0 { Err(error("filling a frame", code)) } else { Ok(()) }
+    }
+
+    /// The planes from a pixel on, which lies within the picture and on whole chroma samples.
+    pub(crate) fn planes_at(&self, left: u32, top: u32) -> [*mut u8; 4] {
+        let format = ffi::AVPixelFormat(self.format);
+        // SAFETY: any number is allowed; descriptors are static.
+        let chroma_shift = unsafe { ffi::av_pix_fmt_desc_get(format).as_ref() }.map_or(0, |descriptor| descriptor.log2_chroma_h);
+        std::array::from_fn(|plane| {
+            if self.data[plane].is_null() {
+                return ptr::null_mut();
+            }
+            let row = if plane == 1 || plane == 2 { top >> chroma_shift } else { top };
+            // SAFETY: plain numbers; the width is that of whole chroma samples.
+            let column_bytes = unsafe { ffi::av_image_get_linesize(format, left as i32, plane as i32) }.max(0);
+            self.data[plane].wrapping_offset(row as isize * self.linesize[plane] as isize + column_bytes as isize)
+        })
+    }
+
     pub(crate) fn as_ptr(&self) -> *const ffi::AVFrame {
         self.0.as_ptr()
     }

@@ -6,15 +6,22 @@ use std::{
 };
 
 use ffmpeg_the_third::ffi;
-use framerail_core::{ColorDescription, ColorMatrix, ColorRange, Frame, PixelFamily, StreamInfo, TimeBase};
+use framerail_core::{ColorDescription, ColorMatrix, ColorRange, Frame, PixelAspect, PixelFamily, PixelFormat, StreamInfo, TimeBase};
 
 use crate::{
     Converter, MediaError, Parameters, Quality, ScaleOptions, WriterOptions,
     av::{self, AvFrame, AvPacket, CodecContext, Dictionary},
     color::AvColor,
     error::nearest,
-    format, surface, version,
+    format,
+    scale::{Area, EncoderPicture},
+    surface, version,
 };
+
+/// Displayed shapes that differ by less than this are the same: sizes are whole numbers.
+const SHAPE_TOLERANCE: f64 = 0.02;
+/// Pixels that share a chroma sample, along a side, at most.
+const CHROMA_STEP: u32 = 4;
 
 /// Quantiser for encoders that otherwise would take a low fixed bit rate (1 best, 31 worst).
 const DEFAULT_QUANTISER: i32 = 3;
@@ -44,6 +51,11 @@ pub(crate) struct Encoder {
     format: ffi::AVPixelFormat,
     width: u32,
     height: u32,
+    /// As the input stated it at its start.
+    input_color: ColorDescription,
+    /// Of what is encoded.
+    color: ColorDescription,
+    pixel_aspect: PixelAspect,
     time_base: TimeBase,
     converter: Converter,
     /// Durations by PTS, of frames that are inside.
@@ -54,6 +66,8 @@ pub(crate) struct Encoder {
     last_pts: Option<i64>,
     keyframes: KeyframeClock,
     pub(crate) counts: EncodeCounts,
+    /// What changed on the way, with the time of the first frame, in seconds.
+    changes: Vec<(&'static str, f64)>,
     /// What differs from the input.
     pub(crate) warnings: Vec<String>,
 }
@@ -107,6 +121,9 @@ impl Encoder {
             format,
             width: info.width,
             height: info.height,
+            input_color: info.color,
+            color,
+            pixel_aspect: PixelAspect::of(info.sample_aspect_ratio),
             time_base,
             converter: Converter::new(ScaleOptions::default()),
             durations: BTreeMap::new(),
@@ -114,6 +131,7 @@ impl Encoder {
             last_pts: None,
             keyframes: KeyframeClock::new(options.keyframe_every.map(|every| time_base.ticks(every.as_secs_f64()))),
             counts: EncodeCounts::default(),
+            changes: Vec::new(),
             warnings,
         })
     }
@@ -216,17 +234,81 @@ impl Encoder {
         let host = frame.surface.host()?;
         let is_sized = (host.width(), host.height()) == (self.width, self.height);
         let own_format = format::av_format(host.format());
-        let is_full = frame.color.range == ColorRange::Full;
-        let fits = own_format == self.format || (is_full && full_range_twin(&self.format_name()) == Some(host.format().name()));
-        self.counts.rescaled += u64::from(!is_sized);
+        // What a frame does not state has not changed.
+        let color = frame.color.completed_by(&self.input_color);
+        let has_color = !is_sampled(host.format()) || same_samples(&color, &self.color);
+        let is_twin = color.range == ColorRange::Full && full_range_twin(&self.format_name()) == Some(host.format().name());
+        let fits = (own_format == self.format || is_twin) && has_color;
+        let area = self.area(frame);
+        let fills = (area.width, area.height) == (self.width, self.height);
+        self.counts.rescaled += u64::from(!is_sized || !fills);
         self.counts.converted += u64::from(!fits);
-        if is_sized && fits {
+        if !same_samples(&color, &self.input_color) {
+            self.note_change("the colour matrix or range", frame);
+        }
+        if !fills {
+            self.note_change("the shape of the picture", frame);
+        }
+        if is_sized && fits && fills {
             let mut picture = surface::lend(host)?;
             picture.format = self.format.0;
             return Ok(picture);
         }
-        self.converter.convert_to_av(host, &frame.color, self.format, self.width, self.height)
+        let wanted = EncoderPicture { format: self.format, width: self.width, height: self.height, color: &self.color, area };
+        self.converter.convert_to_av(host, &color, &wanted)
     }
+
+    /// Where a frame goes: it keeps the shape that it has on a screen, between black bars where the stream began with another.
+    fn area(&self, frame: &Frame) -> Area {
+        let whole = Area { left: 0, top: 0, width: self.width, height: self.height };
+        let shape = |width: u32, height: u32, pixels: PixelAspect| f64::from(width) * f64::from(pixels.ratio()) / f64::from(height.max(1));
+        // A frame that states no shape of its pixels has the stream's.
+        let pixels = if frame.sample_aspect_ratio.is_some() { frame.pixel_aspect() } else { self.unstated_aspect(frame) };
+        let narrower = shape(frame.width, frame.height, pixels) / shape(self.width, self.height, self.pixel_aspect);
+        if (1.0 - SHAPE_TOLERANCE..=1.0 + SHAPE_TOLERANCE).contains(&narrower) {
+            return whole;
+        }
+        let part = |side: u32, share: f64| {
+            let length = ((f64::from(side) * share).round() as u32).clamp(1, side);
+            ((side - length) / 2 / CHROMA_STEP * CHROMA_STEP, length)
+        };
+        if narrower < 1.0 {
+            let (left, width) = part(self.width, narrower);
+            Area { left, width, ..whole }
+        } else {
+            let (top, height) = part(self.height, 1.0 / narrower);
+            Area { top, height, ..whole }
+        }
+    }
+
+    /// The shape of a pixel where a frame states none: the stream's own while the size is the same, else square.
+    fn unstated_aspect(&self, frame: &Frame) -> PixelAspect {
+        if (frame.width, frame.height) == (self.width, self.height) { self.pixel_aspect } else { PixelAspect::SQUARE }
+    }
+
+    /// Notes once what changed on the way and was converted.
+    fn note_change(&mut self, what: &'static str, frame: &Frame) {
+        if self.changes.iter().all(|(known, _)| *known != what) {
+            self.changes.push((what, frame.seconds()));
+        }
+    }
+
+    /// What became known while encoding.
+    pub(crate) fn late_warnings(&self) -> impl Iterator<Item = String> + '_ {
+        self.changes.iter().map(|(what, secs)| format!("{what} changes at {secs:.3} s; frames are converted to what the file began with"))
+    }
+}
+
+/// Whether a format's samples have a matrix and a range.
+fn is_sampled(format: PixelFormat) -> bool {
+    !matches!(format.family(), PixelFamily::Rgb | PixelFamily::Gray)
+}
+
+/// Whether samples mean the same colours, as far as both state it.
+fn same_samples(one: &ColorDescription, other: &ColorDescription) -> bool {
+    let is_open = |matrix: ColorMatrix| matches!(matrix, ColorMatrix::Unspecified | ColorMatrix::Rgb);
+    let same_matrix = one.matrix == other.matrix || is_open(one.matrix) || is_open(other.matrix);
+    same_matrix && one.is_full_range(false) == other.is_full_range(false)
 }
 
 /// Says which frames have to be keyframes.

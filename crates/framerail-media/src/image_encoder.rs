@@ -8,6 +8,7 @@ use framerail_core::{ColorDescription, HostSurface, PixelFormat};
 use crate::{
     Converter, ImageFormat, MediaError, ScaleOptions,
     av::{self, AvPacket, CodecContext},
+    scale::EncoderPicture,
 };
 
 /// What an encoder was opened for.
@@ -55,7 +56,7 @@ impl ImageEncoder {
                 opened(name, kind, self.format)?
             }
         };
-        let mut picture = self.converter.convert_to_av(surface, color, target, kind.width, kind.height)?;
+        let mut picture = self.converter.convert_to_av(surface, color, &EncoderPicture::whole(target, kind.width, kind.height, color))?;
         picture.quality = context.global_quality;
         picture.pts = self.pts;
         self.pts += 1;

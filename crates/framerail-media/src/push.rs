@@ -212,7 +212,7 @@ impl PushEncoder {
             frames_rescaled: counts.rescaled,
             timestamps_rounded: counts.rounded,
             timestamps_repaired: counts.repaired,
-            warnings: self.encoder.warnings.clone(),
+            warnings: self.encoder.warnings.iter().cloned().chain(self.encoder.late_warnings()).collect(),
             ..WriteReport::default()
         }
     }

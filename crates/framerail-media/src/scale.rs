@@ -43,9 +43,37 @@ impl ScaleOptions {
 /// Colour of source and target: matrix and whether samples span the full range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Details {
-    matrix: ColorMatrix,
+    source_matrix: ColorMatrix,
+    target_matrix: ColorMatrix,
     source_full: bool,
     target_full: bool,
+}
+
+/// A rectangle of a picture, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Area {
+    pub(crate) left: u32,
+    pub(crate) top: u32,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+}
+
+/// The picture that an encoder takes.
+pub(crate) struct EncoderPicture<'a> {
+    pub(crate) format: ffi::AVPixelFormat,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    /// Matrix and range of its samples.
+    pub(crate) color: &'a ColorDescription,
+    /// Where the source goes; the rest is black. Its corner lies on whole chroma samples.
+    pub(crate) area: Area,
+}
+
+impl<'a> EncoderPicture<'a> {
+    /// One that the source fills.
+    pub(crate) fn whole(format: ffi::AVPixelFormat, width: u32, height: u32, color: &'a ColorDescription) -> Self {
+        Self { format, width, height, color, area: Area { left: 0, top: 0, width, height } }
+    }
 }
 
 /// What a prepared context is good for.
@@ -154,10 +182,9 @@ impl Converter {
         &mut self,
         source: &HostSurface,
         color: &ColorDescription,
-        format: ffi::AVPixelFormat,
-        width: u32,
-        height: u32,
+        wanted: &EncoderPicture<'_>,
     ) -> Result<AvFrame, MediaError> {
+        let &EncoderPicture { format, width, height, area, .. } = wanted;
         let mut target = AvFrame::new();
         (target.format, target.width, target.height) = (format.0, width as i32, height as i32);
         // SAFETY: format and size are set, no buffer is there yet; 0 lets FFmpeg choose the alignment.
@@ -165,9 +192,14 @@ impl Converter {
         if code < 0 {
             return Err(crate::av::error("converting a frame", code));
         }
-        let planes = std::array::from_fn(|plane| target.data[plane]);
+        let source = picture(source);
+        let details = encoder_details(source.format, color, format.0, wanted.color);
+        if (area.width, area.height) != (width, height) {
+            target.fill_black(details.target_full)?;
+        }
         let pitches = std::array::from_fn(|plane| target.linesize[plane]);
-        self.scale(&picture(source), color, &Target { format: format.0, width, height, planes, pitches })?;
+        let planes = target.planes_at(area.left, area.top);
+        self.scale_with(&source, details, &Target { format: format.0, width: area.width, height: area.height, planes, pitches })?;
         Ok(target)
     }
 
@@ -198,8 +230,12 @@ impl Converter {
         Ok(surface)
     }
 
-    /// Runs swscale; the target's planes must hold what its format and size need.
     fn scale(&mut self, source: &Picture<'_>, color: &ColorDescription, target: &Target) -> Result<(), MediaError> {
+        self.scale_with(source, details(source.format, color, target.format), target)
+    }
+
+    /// Runs swscale; the target's planes must hold what its format and size need.
+    fn scale_with(&mut self, source: &Picture<'_>, details: Details, target: &Target) -> Result<(), MediaError> {
         let in_range = |side: i32| (1..=MAX_SIDE as i32).contains(&side);
         if !in_range(source.width) || !in_range(source.height) {
             return Err(CoreError::SizeOutOfRange { width: source.width as u32, height: source.height as u32 }.into());
@@ -207,7 +243,7 @@ impl Converter {
         let key = Key {
             source: (source.format, source.width, source.height),
             target: (target.format, target.width as i32, target.height as i32),
-            details: details(source.format, color, target.format),
+            details,
         };
         let context = self.prepared(key)?;
         // SAFETY: the context was made for these sizes and formats; source planes are borrowed for the call and hold
@@ -257,17 +293,18 @@ impl Converter {
                 reason: "FFmpeg's scaler does not know this pair; choose another pixel format".into(),
             });
         };
-        let matrix = i32::from(key.details.matrix.code_point());
+        let Details { source_matrix, target_matrix, source_full, target_full } = key.details;
         // SAFETY: the context is live and the coefficient tables are static. Formats without colour ignore the call.
         unsafe {
-            let table = ffi::sws_getCoefficients(matrix);
+            let source_table = ffi::sws_getCoefficients(source_matrix.code_point().into());
+            let target_table = ffi::sws_getCoefficients(target_matrix.code_point().into());
             let unity = 1 << 16;
             ffi::sws_setColorspaceDetails(
                 context.as_ptr(),
-                table,
-                key.details.source_full.into(),
-                table,
-                key.details.target_full.into(),
+                source_table,
+                source_full.into(),
+                target_table,
+                target_full.into(),
                 0,
                 unity,
                 unity,
@@ -307,11 +344,26 @@ fn details(source_format: i32, color: &ColorDescription, target: i32) -> Details
         (true, false) => color.range == ColorRange::Full,
         (false, false) => source_full,
     };
-    let matrix = match color.matrix_or_default() {
+    let matrix = yuv_matrix(color);
+    Details { source_matrix: matrix, target_matrix: matrix, source_full, target_full }
+}
+
+/// The same towards a stream whose matrix and range are settled.
+fn encoder_details(source_format: i32, color: &ColorDescription, target: i32, wanted: &ColorDescription) -> Details {
+    let mut details = details(source_format, color, target);
+    let is_sampled = |format: i32| !is_rgb(format) && !is_gray(format);
+    if is_sampled(source_format) && is_sampled(target) {
+        details.target_matrix = yuv_matrix(wanted);
+        details.target_full = wanted.is_full_range(false) || format::name(target).starts_with("yuvj");
+    }
+    details
+}
+
+fn yuv_matrix(color: &ColorDescription) -> ColorMatrix {
+    match color.matrix_or_default() {
         ColorMatrix::Rgb => ColorMatrix::Bt601,
         matrix => matrix,
-    };
-    Details { matrix, source_full, target_full }
+    }
 }
 
 fn is_gray(format: i32) -> bool {

@@ -198,7 +198,7 @@ impl MediaWriter {
             frames_rescaled: counts.rescaled,
             timestamps_rounded: counts.rounded.max(self.muxer.times().rounded()),
             timestamps_repaired: counts.repaired + self.muxer.times().repaired(),
-            warnings: self.warnings,
+            warnings: self.warnings.into_iter().chain(self.encoder.late_warnings()).collect(),
         };
         match self.output {
             Output::File(file) => report.bytes = file.complete()?,

@@ -277,3 +277,38 @@ fn probed_pts_of_written_files_agree_with_ffprobe() {
     copy(&options(&at(&folder, "vfr.mp4")), &at(&folder, "out.mp4"), &WriterOptions::default()).expect("written");
     assert_eq!(pts(&read(&options(&at(&folder, "out.mp4"))).frames), probed_pts(&at(&folder, "out.mp4")));
 }
+
+/// A stream whose range, matrix or shape changes on the way keeps what it began with; samples are converted, not passed as they are.
+#[test]
+fn changes_of_range_matrix_and_shape_are_converted() {
+    let folder = folder();
+    // White in limited range (235), then white in full range (255) of another matrix.
+    let grey = "-f lavfi -i color=white:size=96x64:rate=25:duration=0.4 -c:v libx264 -g 1 -bf 0 -vf";
+    let tags = |range: &str, matrix: &str| format!("-color_range {range} -colorspace {matrix}");
+    let limited = format!("{grey} scale=out_range=tv,format=yuv420p {} -f mpegts limited.ts", tags("tv", "bt709"));
+    let full = format!("{grey} scale=out_range=pc,format=yuv420p {} -f mpegts full.ts", tags("pc", "smpte170m"));
+    ffmpeg(folder.path(), &limited);
+    ffmpeg(folder.path(), &full);
+    let narrow =
+        "-f lavfi -i color=white:size=96x64:rate=25:duration=0.4 -vf setsar=1/2,format=yuv420p -c:v libx264 -g 1 -bf 0 -f mpegts narrow.ts";
+    ffmpeg(folder.path(), narrow);
+    let join = |names: [&str; 2], to: &str| {
+        let bytes: Vec<u8> = names.iter().flat_map(|name| fs::read(at(&folder, name)).expect("made")).collect();
+        fs::write(at(&folder, to), bytes).expect("written");
+    };
+    join(["limited.ts", "full.ts"], "ranges.ts");
+    join(["limited.ts", "narrow.ts"], "shapes.ts");
+    let lossless = WriterOptions { quality: Quality::Crf(0.0), ..with_codec("libx264") };
+    for (from, what, corner) in [("ranges.ts", "matrix or range", 235), ("shapes.ts", "shape", 16)] {
+        let report = copy(&options(&at(&folder, from)), &at(&folder, "out.mp4"), &WriterOptions { overwrite: true, ..lossless.clone() })
+            .expect("written");
+        assert!(report.warnings.iter().any(|warning| warning.contains(what)), "{:?}", report.warnings);
+        let luma = output("ffmpeg", folder.path(), "-i out.mp4 -f rawvideo -pix_fmt yuv420p -");
+        let frame = 96 * 64 * 3 / 2;
+        assert_eq!(luma.len() / frame, 20);
+        let (first, last) = (luma[0], &luma[19 * frame..]);
+        assert_eq!(first, 235);
+        assert!(last[0].abs_diff(corner) <= 1, "{from}: {}", last[0]);
+        assert!(last[32 * 96 + 48].abs_diff(235) <= 1, "{from}: {}", last[32 * 96 + 48]);
+    }
+}

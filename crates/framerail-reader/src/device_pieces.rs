@@ -2,9 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use framerail_core::{
-    ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, DeviceSurface, FieldOrder, Rational, Rotation, TimeBase,
-};
+use framerail_core::{ColorDescription, DeviceSurface, FieldOrder, Rational, Rotation, TimeBase};
 use framerail_cuda::{
     CudaDevice, CudaError, CudaStream, CudaSurface, DevicePool, Traffic, kernels,
     nvdec::{CLOCK_HZ, MappedPicture, NvdecCodec, NvdecSession, PictureInfo, PictureSink, StreamFormat},
@@ -169,7 +167,7 @@ impl PictureMaker {
         format.sample_aspect_ratio = format.sample_aspect_ratio.or(self.sample_aspect_ratio);
         let format = self.format.take().filter(|known| **known == format).unwrap_or_else(|| Arc::new(format));
         self.format = Some(Arc::clone(&format));
-        let color = completed(format.color, &self.color);
+        let color = format.color.completed_by(&self.color);
         let (info, planes, stream, has_errors) = (picture.info, picture.planes, picture.stream, picture.has_errors);
         let picture = &MappedPicture { info, format: &format, planes, stream, has_errors };
         let (surface, format) = match &self.turn {
@@ -322,16 +320,5 @@ impl PictureSink for PieceSink<'_> {
         let picture = self.maker.picture(picture, times)?;
         self.output.push(Tagged { tag, picture });
         Ok(())
-    }
-}
-
-/// The sequence header's tags, completed by the container's.
-fn completed(own: ColorDescription, stream: &ColorDescription) -> ColorDescription {
-    ColorDescription {
-        matrix: if own.matrix == ColorMatrix::Unspecified { stream.matrix } else { own.matrix },
-        range: if own.range == ColorRange::Unspecified { stream.range } else { own.range },
-        primaries: if own.primaries == ColorPrimaries::default() { stream.primaries } else { own.primaries },
-        transfer: if own.transfer == ColorTransfer::default() { stream.transfer } else { own.transfer },
-        chroma_location: if own.chroma_location == 0 { stream.chroma_location } else { own.chroma_location },
     }
 }
