@@ -282,15 +282,14 @@ pub struct CardFile {
 }
 
 impl CardFile {
-    /// Finds a card by the path of its file or by the model's name.
+    /// Finds a card by the path of its file, by that of the ONNX file that it lies beside, or by the model's name.
     ///
     /// # Errors
     /// `Missing` with every place looked at; `Card` for one that cannot be read.
     pub fn find(name_or_path: &str, search: &SearchPath) -> Result<CardFile, InferError> {
         let given = Path::new(name_or_path);
         if given.extension().is_some_and(|extension| extension == "onnx") {
-            let hint = format!("write a card for {name_or_path} (see models/centerface.toml) and name the card here").to_owned();
-            return Err(InferError::Missing { what: "model card".into(), looked: vec![given.with_extension("toml")], hint });
+            return beside_model(given);
         }
         if given.extension().is_some_and(|extension| extension == "toml") || given.components().count() > 1 {
             return if given.is_file() { read(given) } else { Err(missing(name_or_path, vec![given.to_owned()])) };
@@ -307,6 +306,20 @@ impl CardFile {
             None => Err(missing(name_or_path, looked)),
         }
     }
+}
+
+/// The card beside a model file, for just that file.
+fn beside_model(model: &Path) -> Result<CardFile, InferError> {
+    let path = model.with_extension("toml");
+    if !path.is_file() {
+        let hint = format!("write a card for {} (see models/centerface.toml) and put it there", model.display());
+        return Err(InferError::Missing { what: "model card".into(), looked: vec![path], hint });
+    }
+    let mut found = read(&path)?;
+    if let Some(file) = model.file_name() {
+        found.card.file = PathBuf::from(file);
+    }
+    Ok(found)
 }
 
 fn missing(name: &str, looked: Vec<PathBuf>) -> InferError {

@@ -206,10 +206,24 @@ fn image_input<'a>(card: &ModelCard, file: &'a OnnxFile) -> Result<&'a Declared,
         before.ok_or_else(|| format!("input {input} has {} axes; the card describes 4 ({layout}), or 3 without the batch", dims.len()))?;
     match fixed(dims.get(before + axis)) {
         Some(declared) if declared != channels => {
-            Err(format!("input {input} has {declared} channels; the card describes {channels}: {layout}"))
+            return Err(format!("input {input} has {declared} channels; the card describes {channels}: {layout}"));
         }
-        _ => Ok(input),
+        _ => {}
     }
+    let (row_axis, column_axis) = match card.input.layout {
+        TensorLayout::Tchw => (1, 2),
+        TensorLayout::Thwc => (0, 1),
+    };
+    let declared = (fixed(dims.get(before + column_axis)), fixed(dims.get(before + row_axis)));
+    if let (Some(size), (Some(width), Some(height)), None) = (card.input.default_size(), declared, card.input.multiple_of)
+        && (size.width as usize, size.height as usize) != (width, height)
+    {
+        return Err(format!(
+            "input {input} takes {width}x{height} pixels and the card says {size}; boxes would be off. Correct width and height, or \
+             state multiple_of where the model takes other sizes too"
+        ));
+    }
+    Ok(input)
 }
 
 /// The type of the image input's elements, when pictures can be written in it as the card wants them.

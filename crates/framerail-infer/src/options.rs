@@ -80,6 +80,10 @@ pub struct DetectorStats {
     pub descriptions: u64,
     /// Boxes and answers left out because a number of theirs was NaN or infinite.
     pub non_finite: u64,
+    /// Boxes left out because their corners span no area: x2 ≤ x1 or y2 ≤ y1, as where a card names the corners in a wrong order.
+    pub without_area: u64,
+    /// Detections with a score above 1, as where a card leaves out the activation that turns the model's numbers into scores.
+    pub scores_above_one: u64,
     /// Boxes above the threshold left out before suppression, because one frame had more than can be sorted out.
     pub over_limit: u64,
     /// Detections left out beyond `max_detections`.

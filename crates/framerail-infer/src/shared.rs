@@ -20,6 +20,9 @@ use crate::{
     size::{InputSize, input_size, is_fixed},
 };
 
+/// A score beyond this is none: softmax and sigmoid may round up a little.
+const MAX_SCORE: f32 = 1.001;
+
 /// As [`DetectorStats`].
 #[derive(Default)]
 pub(crate) struct Counters {
@@ -27,6 +30,8 @@ pub(crate) struct Counters {
     pub(crate) detections: AtomicU64,
     pub(crate) descriptions: AtomicU64,
     pub(crate) non_finite: AtomicU64,
+    pub(crate) without_area: AtomicU64,
+    pub(crate) scores_above_one: AtomicU64,
     pub(crate) over_limit: AtomicU64,
     pub(crate) over_max_detections: AtomicU64,
     pub(crate) sessions: AtomicU64,
@@ -52,6 +57,8 @@ impl Counters {
             non_finite: self.non_finite.load(Relaxed),
             over_limit: self.over_limit.load(Relaxed),
             over_max_detections: self.over_max_detections.load(Relaxed),
+            without_area: self.without_area.load(Relaxed),
+            scores_above_one: self.scores_above_one.load(Relaxed),
             sessions: self.sessions.load(Relaxed),
             weights_clamped: self.weights_clamped.load(Relaxed),
             weights_raised: self.weights_raised.load(Relaxed),
@@ -246,8 +253,14 @@ impl Shared {
         Ok(detections)
     }
 
+    /// A box as a detection in frame pixels; counted and left out where it spans no area, since nothing could be covered there.
     pub(crate) fn detection(&self, found: Candidate, mapping: &ModelMapping) -> Option<Detection> {
         let label = self.model.labels.get(found.class)?.clone();
+        if found.bbox.width() <= 0.0 || found.bbox.height() <= 0.0 {
+            Counters::add(&self.counters.without_area, 1);
+            return None;
+        }
+        Counters::add(&self.counters.scores_above_one, usize::from(found.score > MAX_SCORE));
         let mut detection = Detection::new(mapping.bbox_frame_from_model(found.bbox), found.score, label);
         detection.landmarks = found.landmarks.into_iter().map(|point| mapping.point_frame_from_model(point)).collect();
         Some(detection)

@@ -60,6 +60,36 @@ fn a_missing_card_names_the_nearest_and_the_places() {
 }
 
 #[test]
+fn a_model_file_is_found_by_the_card_beside_it() {
+    let folder = TempDir::new().expect("temporary folder");
+    fs::write(folder.path().join("ssdlite.onnx"), constant_model(&[1, 3, 32, 32], &[BOXES])).expect("writable");
+    // The card names the file under which it was exported once.
+    fs::write(folder.path().join("ssdlite.toml"), card_text("export.onnx")).expect("writable");
+    let given = folder.path().join("ssdlite.onnx").display().to_string();
+    assert_eq!(Detector::load(&options(given)).expect("its card lies beside it").card().name, "test");
+}
+
+#[test]
+fn a_size_other_than_the_files_own_is_refused() {
+    for dims in [&[1_i64, 3, 40, 32], &[1, 3, 32, 40]] {
+        assert_contains(&message(load(&constant_model(dims, &[BOXES]))), &["the card says 32x32", "boxes would be off"]);
+    }
+    load(&constant_model(&[1, 3, -1, -1], &[BOXES])).expect("open sides take any size");
+}
+
+/// Corners in another order than the card says cover nothing: they are left out and counted.
+#[test]
+fn boxes_without_area_are_left_out_and_counted() {
+    let turned: (&str, &[i64], &[f32]) =
+        ("boxes", &[1, 3, 6], &[5.0, 5.0, 1.0, 1.0, 0.9, 0.0, 1.0, 1.0, 5.0, 5.0, 7.5, 0.0, 2.0, 2.0, 2.0, 9.0, 0.8, 0.0]);
+    let mut detector = load(&constant_model(&[1, 3, 32, 32], &[turned])).expect("sound");
+    let frame = common::rgb_frame(32, 32, &[0; 32 * 32 * 3]);
+    assert_eq!(detector.detect(&[&frame]).expect("a frame").remove(0).len(), 1);
+    let stats = detector.stats();
+    assert_eq!((stats.without_area, stats.scores_above_one, stats.detections), (2, 1, 1));
+}
+
+#[test]
 fn a_missing_model_names_the_places_and_the_cure() {
     let folder = TempDir::new().expect("temporary folder");
     let text = message(load_with(&folder, &card_text("absent.onnx")));

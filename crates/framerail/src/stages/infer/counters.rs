@@ -15,6 +15,8 @@ pub(super) struct Counters {
     detections: Counter,
     attributes: Counter,
     non_finite: Counter,
+    without_area: Counter,
+    scores_above_one: Counter,
     over_limit: Counter,
     parts: Option<PartCounters>,
     card: Option<CardCounters>,
@@ -63,6 +65,8 @@ impl Counters {
             attributes: context.counter("attributes"),
             failed: context.counter("frames_not_analysed"),
             non_finite: context.counter("boxes_not_finite"),
+            without_area: context.counter("boxes_without_area"),
+            scores_above_one: context.counter("scores_above_one"),
             over_limit: context.counter("boxes_over_limit"),
             parts: has_parts.then(parts),
             card: (device != Device::Cpu).then(card),
@@ -92,6 +96,19 @@ impl Counters {
     pub(super) fn model(&self, predictor: &Predictor) {
         let stats = predictor.stats();
         self.non_finite.set(stats.non_finite);
+        let (turned, above) = (stats.without_area, stats.scores_above_one);
+        if turned > 0 && self.without_area.value() == 0 {
+            let card = &predictor.card().name;
+            self.context.notice(format_args!(
+                "{card} gives boxes with x2 <= x1 or y2 <= y1, which are left out: check the order of the corners in its card"
+            ));
+        }
+        if above > 0 && self.scores_above_one.value() == 0 {
+            let card = &predictor.card().name;
+            self.context.notice(format_args!("{card} gives scores above 1: check the activation of its scores in the card"));
+        }
+        self.without_area.set(turned);
+        self.scores_above_one.set(above);
         self.over_limit.set(stats.over_limit + stats.over_max_detections);
         if let Some(card) = &self.card {
             account(&self.context, Traffic::take());
