@@ -259,6 +259,8 @@ READER_DEFAULTS: Mapping[str, Any] = {
     "timeout": 60.0,
     "on_error": "repair",
     "format": None,
+    "allow": "nothing",
+    "insecure": False,
     "output": "auto",
 }
 
@@ -284,6 +286,8 @@ def reader_json(options: Mapping[str, Any]) -> str:
         "stream": None if stream is None else whole("stream", stream, 0),
         "on_error": choice("on_error", options["on_error"], ("repair", "fail")),
         "format": options["format"],
+        "allow": choice("allow", options["allow"], ("nothing", "network", "outside", "all")),
+        "insecure": bool(options["insecure"]),
     }
     return json.dumps(made)
 

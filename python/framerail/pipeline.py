@@ -242,6 +242,7 @@ class Pipeline:
         serve_token: Optional[str] = None,
         serve_hosts: Sequence[str] = (),
         serve_view: Optional[str] = None,
+        serve_sources: Sequence[str] = (),
     ) -> Dict[str, Any]:
         """Runs the pipeline to its end.
 
@@ -266,6 +267,9 @@ class Pipeline:
             Further names that the server may be asked by, such as a proxy's.
         serve_view : str, optional
             Pictures show frames as this stage gives them; by default the last one before the end.
+        serve_sources : sequence of str
+            Schemes of addresses that clients may add to the run, and ``"file"`` for paths; by default http, https, rtmp,
+            rtmps, rtsp, rtsps and srt.
 
         Returns
         -------
@@ -285,6 +289,7 @@ class Pipeline:
             "token": serve_token,
             "hosts": [serve_hosts] if isinstance(serve_hosts, str) else list(serve_hosts),
             "view": serve_view,
+            "sources": [serve_sources] if isinstance(serve_sources, str) else list(serve_sources),
         }
         line = None
         told: Optional[Callable[[str], None]] = None
@@ -345,6 +350,7 @@ def blur_faces(
     serve_token: Optional[str] = None,
     serve_hosts: Sequence[str] = (),
     serve_view: Optional[str] = None,
+    serve_sources: Sequence[str] = (),
 ) -> Dict[str, Any]:
     """Covers the faces in a video or picture.
 
@@ -383,7 +389,7 @@ def blur_faces(
         Further options of the stages ``read`` and ``write``, such as ``write={"crf": 20}``.
     progress : bool or callable
         As in ``Pipeline.run``.
-    serve, serve_token, serve_hosts, serve_view
+    serve, serve_token, serve_hosts, serve_view, serve_sources
         Lets the run be watched over HTTP, as in ``Pipeline.run``.
 
     Returns
@@ -412,5 +418,11 @@ def blur_faces(
         "read": pairs(read), "write": pairs(write),
     }  # fmt: skip
     pipeline = Pipeline(_framerail.blur_faces_pipeline(json.dumps(options)))
-    watch = {"serve": serve, "serve_token": serve_token, "serve_hosts": serve_hosts, "serve_view": serve_view}
+    watch = {
+        "serve": serve,
+        "serve_token": serve_token,
+        "serve_hosts": serve_hosts,
+        "serve_view": serve_view,
+        "serve_sources": serve_sources,
+    }
     return pipeline.run(progress=progress, **watch)

@@ -89,6 +89,11 @@ class VideoReader:
         "fail" raises ``DecodeError``.
     format : str, optional
         FFmpeg's container name, for sources that do not tell by themselves.
+    allow : str
+        What playlists may open: "nothing" but files of their folder, or http and https where they came from there;
+        "network", "outside" (files outside the folder), or "all". See the page on security.
+    insecure : bool
+        Whether the certificates of servers are taken unchecked.
     output : str
         "torch", "numpy", "dlpack" (an object for ``from_dlpack`` of any library), or "auto": PyTorch where it can be
         imported, else NumPy.
@@ -137,6 +142,8 @@ class VideoReader:
         timeout: Optional[float] = 60.0,
         on_error: str = "repair",
         format: Optional[str] = None,
+        allow: str = "nothing",
+        insecure: bool = False,
         output: str = "auto",
     ):
         given = locals()

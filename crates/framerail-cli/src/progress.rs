@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use framerail::{core::printable, pipeline::RunStats};
+use framerail::{core::SourceUrl, pipeline::RunStats};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::terminal;
@@ -42,8 +42,9 @@ pub struct Progress {
 impl Progress {
     /// Nothing is shown yet. Of a path, the last part names the run.
     pub fn new(wanted: bool, label: &str) -> Self {
-        let name = label.rsplit('/').find(|part| !part.is_empty()).unwrap_or(label);
-        let label = printable(name).chars().take(LABEL_LETTERS).collect();
+        let label = SourceUrl::new(label).to_string();
+        let name = label.rsplit('/').find(|part| !part.is_empty()).unwrap_or(&label);
+        let label = name.chars().take(LABEL_LETTERS).collect();
         Self { wanted: wanted && terminal::stderr_is_terminal(), label, started: Instant::now(), bar: None }
     }
 

@@ -12,7 +12,7 @@ pub struct WatchArgs {
     #[arg(long = "serve", value_name = "ADDRESS:PORT", help_heading = "Watch")]
     address: Option<String>,
     /// Do not serve, though the pipeline's file says so
-    #[arg(long = "no-serve", conflicts_with_all = ["address", "token", "hosts", "view"], help_heading = "Watch")]
+    #[arg(long = "no-serve", conflicts_with_all = ["address", "token", "hosts", "view", "sources"], help_heading = "Watch")]
     is_off: bool,
     /// What clients must know; needed for any address but loopback [env: FRAMERAIL_SERVE_TOKEN]
     #[arg(long = "serve-token", value_name = "TOKEN", help_heading = "Watch")]
@@ -23,6 +23,9 @@ pub struct WatchArgs {
     /// Show frames as this stage gives them [default: the last one before the end]
     #[arg(long = "serve-view", value_name = "STAGE", help_heading = "Watch")]
     view: Option<String>,
+    /// Schemes of addresses that clients may add, and `file` for paths [default: http,https,rtmp,rtmps,rtsp,rtsps,srt]
+    #[arg(long = "serve-sources", value_name = "SCHEMES", value_delimiter = ',', help_heading = "Watch")]
+    sources: Vec<String>,
 }
 
 #[cfg(feature = "serve")]
@@ -51,8 +54,8 @@ mod with_server {
             if args.is_off {
                 return Ok(None);
             }
-            let WatchArgs { address, token, hosts, view, .. } = args.clone();
-            let watch = framerail_serve::Watch::prepare(WatchOptions { address, token, hosts, view }, file, planned);
+            let WatchArgs { address, token, hosts, view, sources, .. } = args.clone();
+            let watch = framerail_serve::Watch::prepare(WatchOptions { address, token, hosts, view, sources }, file, planned);
             Ok(watch.map_err(failed)?.map(Self))
         }
 
@@ -86,8 +89,13 @@ mod without_server {
         /// # Errors
         /// `USAGE` when someone wants to watch.
         pub fn prepare(args: &WatchArgs, file: Option<&ServeDescription>, _: &mut PlannedGraph) -> Result<Option<Self>, Failure> {
-            let WatchArgs { address, is_off, token, hosts, view } = args;
-            let is_asked = address.is_some() || token.is_some() || view.is_some() || !hosts.is_empty() || (file.is_some() && !is_off);
+            let WatchArgs { address, is_off, token, hosts, view, sources } = args;
+            let is_asked = address.is_some()
+                || token.is_some()
+                || view.is_some()
+                || !hosts.is_empty()
+                || !sources.is_empty()
+                || (file.is_some() && !is_off);
             if is_asked {
                 return Err(Failure::new(
                     USAGE,

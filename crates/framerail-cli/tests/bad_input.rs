@@ -186,3 +186,69 @@ fn mistakes_in_the_command_end_with_2() {
         refused(&place, run(&place, pipeline), 2, &words);
     }
 }
+
+/// Hostile input: what a run says and writes about addresses never has their secrets in it.
+#[test]
+fn secrets_of_addresses_are_in_no_output() {
+    let place = place();
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port").local_addr().expect("an address").port();
+    let host = format!("127.0.0.1:{port}");
+    let addresses = [
+        format!("rtsp://s3cr3t-user:s3cr3t-word@{host}/cam?token=s3cr3t-token#s3cr3t"),
+        format!("rtsp://{host}/user=admin&password=s3cr3t-word&channel=1"),
+        format!("rtsp://me:s3cr3t/word@{host}/cam"),
+        format!("rtmp://{host}/app/s3cr3t-key"),
+        format!("srt://{host}?passphrase=s3cr3t-phrase&streamid=s3cr3t-id&connect_timeout=300"),
+        format!("http://me:s3cr3t-word@{host}/a.m3u8?X-Amz-Signature=s3cr3t-sig&key=s3cr3t-key"),
+        "http://me:s3cr3t-word@no-such-host.invalid/s.mp4?sig=s3cr3t-sig".to_owned(),
+    ];
+    let is_kept_to_itself = |what: &str, text: &str| assert!(!text.contains("s3cr3t"), "{what}\n{text}");
+    for (number, address) in addresses.iter().enumerate() {
+        for (input, log) in [("on_error=end retries=0 timeout=1s", "-v"), ("on_error=fail live=no timeout=1s", "-vvv")] {
+            let pipeline = format!("read in.mp4 '{address}' {input} streams=all ! save boxes{number}{log}.jsonl");
+            let output = place
+                .framerail()
+                .args(["run", log, &pipeline, "--stats", &format!("{number}{log}.json"), "--graph", &format!("{number}{log}.svg")])
+                .run();
+            is_kept_to_itself(address, &format!("{output}").replace(&pipeline, ""));
+            for name in place.names() {
+                let text = fs::read(place.path(&name)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+                is_kept_to_itself(&name, &text);
+                assert!(!name.contains("s3cr3t"), "{name}");
+            }
+        }
+        let output = place.framerail().args(["probe", address]).run();
+        is_kept_to_itself(address, &output.stderr);
+        let output = run(&place, &format!("read in.mp4 ! write '{address}' timeout=1s")).run();
+        is_kept_to_itself(address, &output.stderr);
+        let mistake = run(&place, &format!("read '{address}' no_such=1 ! null")).run();
+        mistake.assert_code(2);
+        is_kept_to_itself(address, &mistake.stderr);
+    }
+}
+
+/// Hostile input: escape sequences in names and tags stay text.
+#[test]
+fn escape_sequences_do_not_reach_the_terminal() {
+    let place = place();
+    let evil = "a\x1b]0;owned\x07\x1b[2J\u{9b}31mb";
+    let mut ffmpeg = std::process::Command::new("ffmpeg");
+    ffmpeg.args(["-v", "error", "-i", "in.mp4", "-c", "copy", "-metadata", &format!("title={evil}"), "tagged.mkv"]);
+    assert!(ffmpeg.current_dir(place.path("")).status().expect("the ffmpeg program").success());
+    fs::copy(place.path("tagged.mkv"), place.path(&format!("{evil}.mkv"))).expect("copied");
+    let name = format!("{evil}.mkv");
+    for cli in [
+        place.framerail().args(["probe", &name]),
+        place.framerail().args(["probe", "tagged.mkv"]),
+        place.framerail().args(["probe", &format!("none-{name}")]),
+        run(&place, &format!("read 'none-{name}' ! null")),
+        run(&place, &format!("read '{name}' ! write '{evil}.xyz'")),
+        place.framerail().args(["run", "-vvv", &format!("read '{name}' ! null")]),
+    ] {
+        let output = cli.run();
+        for (what, text) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
+            let is_bad = |letter: char| letter.is_control() && letter != '\n' && letter != '\t';
+            assert!(!text.contains(is_bad), "{what}: {text:?}");
+        }
+    }
+}

@@ -82,6 +82,19 @@ impl SourceUrl {
         scheme(&self.0).is_some()
     }
 
+    /// Host and port of a URL, as FFmpeg reads them; port 80 where none is given.
+    pub fn host_and_port(&self) -> Option<(String, u16)> {
+        let (_, rest) = self.0.split_once("://").filter(|_| self.is_url())?;
+        let authority = rest.split(['/', '?', '#']).next()?;
+        let place = authority.rsplit('@').next()?;
+        let (host, port) = match place.strip_prefix('[') {
+            Some(inner) => inner.split_once(']')?,
+            None => place.find(':').map_or((place, ""), |colon| place.split_at(colon)),
+        };
+        let port = port.trim_start_matches(':').parse().unwrap_or(80);
+        (!host.is_empty()).then(|| (host.to_owned(), port))
+    }
+
     /// Whether it is of http or https.
     pub fn is_web(&self) -> bool {
         self.scheme().is_some_and(|scheme| scheme == "http" || scheme == "https")
@@ -376,7 +389,7 @@ fn is_open(name: &str, value: &str) -> bool {
 }
 
 /// `%41` as `A`; what is no such code stays as it is.
-fn percent_decoded(text: &str) -> String {
+pub fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {

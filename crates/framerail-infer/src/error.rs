@@ -88,6 +88,14 @@ pub enum InferError {
         /// What ONNX Runtime or the decoder says.
         reason: String,
     },
+    /// The model wants more memory than there is.
+    #[error("model {model} does not fit in memory: {reason}")]
+    Memory {
+        /// Name from the card.
+        model: String,
+        /// What takes how much.
+        reason: String,
+    },
     /// A frame that cannot be made into a model input. The next one may do.
     #[error("frame {index} of stream {stream} (PTS {pts}): {source}")]
     Frame {

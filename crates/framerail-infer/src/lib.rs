@@ -14,6 +14,7 @@ pub mod device;
 mod element;
 pub mod error;
 mod host;
+mod memory;
 mod model;
 mod more_inputs;
 mod nearest;

@@ -12,6 +12,7 @@ use crate::{
     InferError,
     decode::Tensors,
     element::{Element, Elements},
+    memory,
     model::PICTURE_AXES,
     more_inputs::FilledInput,
     onnx::InputShape,
@@ -85,7 +86,7 @@ impl ModelSession {
         options: &SessionOptions,
     ) -> Result<Self, InferError> {
         let refused = |reason: String| InferError::Run { model: model.to_owned(), reason };
-        let session = build(runtime, bytes, options).map_err(|error| refused(one_line(&error)))?;
+        let session = build(runtime, bytes, options).map_err(|error| memory::failure(model, &error))?;
         let mut sides = picture_dims(&shape).iter().map(|dim| dim.unwrap_or(0) as usize);
         let item_elements = sides.try_fold(1_usize, |product, side| product.checked_mul(side));
         let elements = item_elements.and_then(|item| item.checked_mul(batch));
@@ -93,6 +94,9 @@ impl ModelSession {
         let declared = session.inputs().iter().find(|input| input.name() == shape.name).and_then(|input| input.dtype().tensor_type());
         let element = declared.and_then(Element::of).filter(|element| element.picture_dtype().is_some());
         let element = element.ok_or_else(|| refused(format!("its input '{}' is missing or takes no pictures", shape.name)))?;
+        let picture: Vec<u64> = picture_dims(&shape).iter().map(|dim| dim.unwrap_or(0)).chain([batch as u64]).collect();
+        memory::check(model, "its input", &picture, element.bytes() as u64)?;
+        memory::check_outputs(model, &session, batch)?;
         let shared = SharedSession { session: Mutex::new(session), model: model.to_owned(), shape, element, batch, item_elements };
         Ok(Arc::new(shared).with_own_input())
     }
@@ -148,7 +152,7 @@ impl ModelSession {
         let more = more.iter().map(|input| Ok((input.name.as_str(), input.elements.input(&input.dims)?)));
         let inputs = std::iter::once(picture).chain(more).collect::<ort::Result<Vec<_>>>().map_err(|error| failed(one_line(&error)))?;
         let mut session = shared.session.lock();
-        let outputs = session.run(inputs).map_err(|error| failed(one_line(&error)))?;
+        let outputs = session.run(inputs).map_err(|error| memory::failure(&shared.model, &error))?;
         read(&HostOutputs::new(&outputs).map_err(failed)?.tensors()).map_err(failed)
     }
 }

@@ -4,7 +4,10 @@ mod common;
 
 use std::{fs, path::Path};
 
-use common::{Message, constant_model, installed, model, options, value_info};
+use common::{
+    FLOAT, INT64, Message, cast, constant_model, float_tensor, graph, installed, int, integer_tensor, ints, model, node, options,
+    value_info,
+};
 use framerail_infer::{CardFile, Detector, InferError, ModelCard, SearchPath, onnx::OnnxFile};
 use tempfile::TempDir;
 
@@ -250,4 +253,51 @@ fn a_size_that_the_model_does_not_take_is_refused() {
     options.size = "64x64".parse().expect("a size");
     let mut detector = Detector::load(&options).expect("the size is looked at with the first frame");
     assert_contains(&message(detector.warm_up(640, 480)), &["size=64x64", "takes 32x32 only"]);
+}
+
+/// Hostile input: sizes that fit nowhere are refused before anything is allocated.
+#[test]
+fn absurd_sizes_are_refused() {
+    let picture = [value_info("image", FLOAT, &[1, 3, 32, 32])];
+    let huge = 1_i64 << 40;
+    // Known before the run, as declared and as ONNX Runtime works it out.
+    let zeros = |shape: Message| {
+        graph(&[node("ConstantOfShape", &["shape"], "boxes", &[])], &[shape], &picture, &[value_info("boxes", FLOAT, &[1, huge, 6])])
+    };
+    let declared = zeros(integer_tensor("shape", &[1, huge, 6]));
+    // Known to the model alone: the brightest of a picture, which is 0, and many.
+    let nodes = [
+        node("ReduceMax", &["image"], "most", &[ints("axes", &[1, 2, 3]), int("keepdims", 0)]),
+        cast("most", "most64", INT64),
+        node("Add", &["most64", "many"], "rows", &[]),
+        node("Concat", &["one", "rows", "six"], "shape", &[int("axis", 0)]),
+        node("ConstantOfShape", &["shape"], "boxes", &[]),
+    ];
+    let weights = [integer_tensor("many", &[huge]), integer_tensor("one", &[1]), integer_tensor("six", &[6])];
+    let computed = graph(&nodes, &weights, &picture, &[value_info("boxes", FLOAT, &[1, -1, 6])]);
+    for (what, bytes) in [("declared", declared), ("computed", computed)] {
+        let refused = load(&bytes).and_then(|mut detector| detector.detect(&[&common::rgb_frame(32, 32, &[0; 32 * 32 * 3])]).map(drop));
+        assert!(matches!(refused, Err(InferError::Memory { .. })), "{what}: {refused:?}");
+        assert_contains(&message(refused), &["does not fit in memory"]);
+    }
+    let folder = TempDir::new().expect("temporary folder");
+    fs::write(folder.path().join("m.onnx"), constant_model(&[1, 3, -1, -1], &[BOXES])).expect("writable");
+    let card = card_text("m.onnx").replace("width = 32\nheight = 32", "width = 60000\nheight = 60000");
+    let refused = load_with(&folder, &card.replace("[input]", "[input]\n"));
+    assert!(refused.is_err(), "an input of 43 GB");
+}
+
+/// Hostile input: other files are not opened on a model's behalf, wherever it names them.
+#[test]
+fn data_in_other_files_is_refused_wherever_it_is_named() {
+    let outside = float_tensor("value", &[6], &[]).number(14, 1).bytes(13, Message::default().bytes(1, "location").bytes(2, "/etc/passwd"));
+    let attribute = Message::default().bytes(1, "value").bytes(5, outside.clone()).number(20, 4);
+    let constant = node("Constant", &[], "boxes", std::slice::from_ref(&attribute));
+    let nested = Message::default().bytes(1, "then_branch").bytes(6, Message::default().bytes(1, constant.clone())).number(20, 5);
+    let picture = [value_info("image", FLOAT, &[1, 3, 32, 32])];
+    let boxes = [value_info("boxes", FLOAT, &[1, 1, 6])];
+    for nodes in [vec![constant], vec![node("If", &["image"], "boxes", &[nested])]] {
+        assert_contains(&message(load(&graph(&nodes, &[], &picture, &boxes))), &["second file"]);
+    }
+    assert_contains(&message(load(&graph(&[node("Identity", &["value"], "boxes", &[])], &[outside], &picture, &boxes))), &["second file"]);
 }

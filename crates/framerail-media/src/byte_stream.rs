@@ -81,6 +81,15 @@ fn open_error(name: &str, error: &io::Error, interrupt: &Interrupt) -> MediaErro
     match error.kind() {
         io::ErrorKind::NotFound => MediaError::NotFound { source_name: name.to_owned() },
         io::ErrorKind::Unsupported => MediaError::Unsupported { what: format!("reading {name}"), reason: words(error) },
+        // Of our own client: a private address that a public server leads to.
+        io::ErrorKind::AddrNotAvailable if error.raw_os_error().is_none() => {
+            MediaError::Refused { source_name: name.to_owned(), reason: words(error) }
+        }
+        io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::TimedOut => MediaError::Unreachable { source_name: name.to_owned(), reason: words(error) },
         _ => MediaError::Io { path: name.to_owned(), reason: words(error) },
     }
 }

@@ -22,6 +22,8 @@ use crate::{
     error::nearest,
     interrupt::Interrupt,
     log,
+    nested_io::NestedHandle,
+    opening::{self, Opening},
     pipe::PipeSource,
 };
 
@@ -62,6 +64,8 @@ pub(crate) struct Container {
     bytes: Bytes,
     interrupt: Arc<Interrupt>,
     source_name: String,
+    /// What its playlist opens; goes after the context.
+    nested: NestedHandle,
     /// Goes after the context, whose end has messages too.
     _secrecy: log::Secrecy,
     /// A camera or screen of this machine.
@@ -80,6 +84,8 @@ impl Container {
         let format = find_format(options.format.as_deref())?;
         interrupt.start_clock();
         let is_device = options.format.as_deref().is_some_and(device_library::is_device_format);
+        let mut opening = if is_device { Opening::of_device() } else { Opening::of(url, options)? };
+        opening.options.extend(opening::tls_options(url, options.insecure)?);
         let bytes = match &options.custom {
             Some(custom) => Bytes::Custom(ByteStream::open(custom, interrupt)?),
             None if is_device => Bytes::Protocol,
@@ -99,27 +105,34 @@ impl Container {
                 (*context.as_ptr()).flags |= ffi::AVFMT_FLAG_NONBLOCK;
             }
         }
+        let target = av::c_string(&if is_device { url.to_owned() } else { ffmpeg_url(url, &bytes) });
         let mut dictionary = Dictionary::new();
-        if let Some(custom) = &options.custom {
-            dictionary.set("protocol_whitelist", custom.factory().nested_protocols());
+        for (key, value) in &opening.options {
+            dictionary.set(key, value);
         }
+        // SAFETY: a fresh context that opens nothing yet; the handle outlives it.
+        let nested = unsafe { NestedHandle::attach(context.as_ptr(), opening.nested, &target, interrupt) };
         for (key, value) in &options.format_options {
             dictionary.set(key, value);
         }
         if let (Some(rate), true) = (options.frame_rate, options.format.is_some()) {
             dictionary.set("framerate", &rate.to_string());
         }
-        let target = av::c_string(&if is_device { url.to_owned() } else { ffmpeg_url(url, &bytes) });
         interrupt.start_clock();
         log::take_last_error();
         let mut pointer = context.as_ptr();
         // SAFETY: context, format and dictionary are valid; on failure FFmpeg frees the context itself.
         let code = unsafe { ffi::avformat_open_input(&mut pointer, target.as_ptr(), format, dictionary.as_mut_ptr()) };
         if code < 0 {
+            if let Some(reason) = nested.refusal() {
+                return Err(MediaError::Refused { source_name, reason });
+            }
             return Err(open_error(code, url, options, interrupt, &bytes));
         }
-        let container = Self { context, bytes, interrupt: Arc::clone(interrupt), source_name, _secrecy: secrecy, is_device };
-        if let Some((name, _)) = dictionary.entries().into_iter().find(|(name, _)| name != "framerate" && name != "pattern_type") {
+        let container = Self { context, bytes, interrupt: Arc::clone(interrupt), source_name, nested, _secrecy: secrecy, is_device };
+        if let Some((name, _)) =
+            dictionary.entries().into_iter().find(|(name, _)| name != "framerate" && name != "pattern_type" && !Opening::is_own(name))
+        {
             let reason = format!("the container {} does not know it", container.format_name());
             return Err(MediaError::BadOption { name, reason, nearest: None });
         }
@@ -241,6 +254,9 @@ impl Container {
 
     /// The error that a custom source failed with, in its own words; FFmpeg has but a code for all of them.
     pub(crate) fn source_error(&self) -> Option<MediaError> {
+        if let Some(reason) = self.nested.refusal() {
+            return Some(MediaError::Refused { source_name: self.source_name.clone(), reason });
+        }
         self.bytes.error().map(|reason| MediaError::Io { path: self.source_name.clone(), reason })
     }
 
@@ -355,6 +371,13 @@ fn open_error(code: i32, url: &str, options: &InputOptions, interrupt: &Interrup
         return MediaError::Io { path: source_name, reason };
     }
     let words = log::take_last_error();
+    if code == ffi::AVERROR(libc::EINVAL) {
+        let disguise = || first_bytes(url, options).and_then(recognised_format).as_deref().and_then(opening::disguise);
+        let is_listed = words.as_ref().is_some_and(|words| words.contains("whitelist"));
+        if let Some(reason) = disguise().or(is_listed.then_some(opening::DISGUISE)) {
+            return MediaError::Refused { source_name, reason: reason.into() };
+        }
+    }
     match code {
         ffi::AVERROR_HTTP_NOT_FOUND => MediaError::NotFound { source_name },
         _ if code == ffi::AVERROR(libc::ENOENT) => MediaError::NotFound { source_name },
@@ -370,8 +393,20 @@ fn open_error(code: i32, url: &str, options: &InputOptions, interrupt: &Interrup
             }
             None => MediaError::NotMedia { source_name, reason: "FFmpeg finds no media in it".into() },
         },
+        _ if options.source.is_url() && is_network_error(code) => {
+            let resolving = words.filter(|words| words.contains("resolve"));
+            let reason = resolving.unwrap_or_else(|| av::error_text(code)).to_lowercase();
+            MediaError::Unreachable { source_name, reason }
+        }
         _ => MediaError::Io { path: source_name, reason: av::error_text(code).to_lowercase() },
     }
+}
+
+/// Whether an error says that a server is not there, as opposed to what it answers.
+fn is_network_error(code: i32) -> bool {
+    [libc::EIO, libc::ECONNREFUSED, libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ENETUNREACH, libc::ECONNRESET, libc::EADDRNOTAVAIL]
+        .into_iter()
+        .any(|errno| code == ffi::AVERROR(errno))
 }
 
 /// The first bytes of a file, or of a custom source that does not wait.

@@ -47,10 +47,10 @@ pub trait SourceFactory: Send + Sync {
         true
     }
 
-    /// Protocols of FFmpeg's, by comma, that the media itself may name (playlists do). None by default: what comes from
-    /// memory has no business with files.
-    fn nested_protocols(&self) -> &str {
-        "data"
+    /// Opens an address that the media itself names, bytes `start..end` of it where they are given; `None` where nothing may be
+    /// opened.
+    fn nested(&self, _url: &str, _range: Option<(u64, u64)>) -> Option<CustomSource> {
+        None
     }
 }
 

@@ -28,6 +28,22 @@ pub enum MediaError {
         /// What it holds.
         found: String,
     },
+    /// A server that cannot be reached.
+    #[error("{source_name}: cannot be reached: {reason}")]
+    Unreachable {
+        /// The source as given.
+        source_name: String,
+        /// Why: its name is not known, it refuses connections, it is silent.
+        reason: String,
+    },
+    /// Something that a source may not have opened on its behalf, or a certificate that does not hold.
+    #[error("{source_name}: refused: {reason}")]
+    Refused {
+        /// The source as given.
+        source_name: String,
+        /// What, and how to allow it.
+        reason: String,
+    },
     /// A codec, format or size that this build cannot handle.
     #[error("{what} is not supported: {reason}")]
     Unsupported {

@@ -1,4 +1,4 @@
-//! Files on web servers, read in ranges: for http and https where FFmpeg was built without them.
+//! Files on web servers, read in ranges, and what playlists among them name.
 
 use std::{
     collections::VecDeque,
@@ -8,16 +8,22 @@ use std::{
     time::Duration,
 };
 
+use framerail_core::SourceUrl;
 use parking_lot::Mutex;
-use ureq::{Agent, Body, http::Response};
+use ureq::{
+    Agent, Body,
+    http::{Response, Uri},
+};
 
 use crate::{
-    InputOptions, MediaError,
+    CustomSource, InputOptions, MediaError,
     custom_io::{OpenSource, SourceFactory},
 };
 
 mod client;
+mod digest;
 mod flow;
+mod reach;
 
 pub use client::HttpOptions;
 use flow::Flow;
@@ -45,6 +51,8 @@ pub struct HttpSource {
 
 struct Shared {
     url: String,
+    /// The URL as messages have it.
+    shown: String,
     agent: Agent,
     headers: Vec<(String, String)>,
     /// Known once the server has answered a range.
@@ -66,21 +74,25 @@ impl HttpSource {
     /// # Errors
     /// `BadOption` for a header that is none, and for a file of certificates that cannot be read.
     pub fn new(url: impl Into<String>, options: &HttpOptions) -> Result<Self, MediaError> {
-        let (agent, headers) = (client::agent(options)?, options.headers.clone());
-        let shared = Shared { url: url.into(), agent, headers, facts: Mutex::new(None), blocks: Mutex::default() };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self::with(url.into(), client::agent(options)?, options.headers.clone()))
+    }
+
+    fn with(url: String, agent: Agent, headers: Vec<(String, String)>) -> Self {
+        let shown = SourceUrl::new(&url).to_string();
+        Self { shared: Arc::new(Shared { url, shown, agent, headers, facts: Mutex::new(None), blocks: Mutex::default() }) }
     }
 
     /// The same by FFmpeg's options `headers`, `user_agent` and `ca_file`, which are taken out of those for the container.
     pub(crate) fn from_options(options: &mut InputOptions) -> Result<Self, MediaError> {
         let own = HttpOptions::take_from(&mut options.format_options)?;
+        let own = HttpOptions { insecure: own.insecure || options.insecure, allow_private: options.allow.network, ..own };
         Self::new(options.source.reveal(), &own)
     }
 }
 
 impl SourceFactory for HttpSource {
     fn name(&self) -> &str {
-        &self.shared.url
+        &self.shared.shown
     }
 
     fn open(&self) -> io::Result<OpenSource> {
@@ -103,8 +115,52 @@ impl SourceFactory for HttpSource {
         Ok(reader(Some(Flow::new(response, 0, range.end)), size_bytes))
     }
 
-    fn nested_protocols(&self) -> &str {
-        "http,https,tls,tcp,crypto,data"
+    fn nested(&self, url: &str, range: Option<(u64, u64)>) -> Option<CustomSource> {
+        if !SourceUrl::new(url).is_web() {
+            return None;
+        }
+        let is_same_server = server_of(url) == server_of(&self.shared.url);
+        // Credentials are for the server that they were given for.
+        let goes_along = |(name, _): &&(String, String)| is_same_server || OPEN_HEADERS.iter().any(|open| open.eq_ignore_ascii_case(name));
+        let headers = self.shared.headers.iter().filter(goes_along).cloned().collect();
+        Some(CustomSource::new(Nested { file: Self::with(url.to_owned(), self.shared.agent.clone(), headers), range }))
+    }
+}
+
+/// Headers that every server may see.
+const OPEN_HEADERS: [&str; 5] = ["Accept", "Accept-Language", "Origin", "Referer", "User-Agent"];
+
+/// Scheme, host and port.
+fn server_of(url: &str) -> Option<(String, String, u16)> {
+    let uri: Uri = url.parse().ok()?;
+    let scheme = uri.scheme_str()?.to_ascii_lowercase();
+    let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+    Some((scheme, uri.host()?.to_ascii_lowercase(), port))
+}
+
+/// What a playlist names: read once, in order.
+struct Nested {
+    file: HttpSource,
+    range: Option<(u64, u64)>,
+}
+
+impl SourceFactory for Nested {
+    fn name(&self) -> &str {
+        self.file.name()
+    }
+
+    fn open(&self) -> io::Result<OpenSource> {
+        let response = self.file.shared.ask(self.range)?;
+        let is_part = client::is_part(&response);
+        let mut body = response.into_body().into_reader();
+        if let Some((start, end)) = self.range {
+            if !is_part {
+                // The server has no ranges.
+                io::copy(&mut body.by_ref().take(start), &mut io::sink())?;
+            }
+            return Ok(OpenSource::Stream(Box::new(body.take(end - start))));
+        }
+        Ok(OpenSource::Stream(Box::new(body)))
     }
 }
 

@@ -28,7 +28,6 @@ pub mod facts;
 pub mod filter;
 mod format;
 mod guarded_reader;
-#[cfg(feature = "https")]
 pub mod http;
 pub mod image;
 mod image_encoder;
@@ -39,6 +38,8 @@ pub mod keyframes;
 mod log;
 mod muxer;
 mod nal;
+mod nested_io;
+pub mod opening;
 pub mod options;
 mod output;
 mod output_format;
@@ -67,12 +68,12 @@ pub use decoder::{Conversion, Decoded, Decoder, DecoderSetup};
 pub use error::MediaError;
 pub use facts::{FactsReader, Leading, PacketFacts, RandomAccess};
 pub use filter::{DeinterlaceMethod, Deinterlacer};
-#[cfg(feature = "https")]
 pub use http::HttpSource;
 pub use image::{ImageFormat, encode_image, load_image, save_image};
 pub use image_encoder::ImageEncoder;
-pub use input::{Input, KeyframeSpacing};
+pub use input::Input;
 pub use keyframes::{KeyframeIndex, PacketEntry};
+pub use opening::Allowance;
 pub use options::{
     CancelFlag, HlsOptions, InputOptions, PlaylistKind, ProbeEffort, Quality, RotationPolicy, SegmentFormat, SideStreams, WriterOptions,
 };

@@ -8,7 +8,7 @@ use std::{
 
 use framerail_core::{PixelFormat, Rational, SourceUrl, StreamId};
 
-use crate::{CustomSource, MediaError};
+use crate::{Allowance, CustomSource, MediaError};
 
 /// Set to `true` from any thread to end blocking reads with [`crate::MediaError::Cancelled`].
 pub type CancelFlag = Arc<AtomicBool>;
@@ -74,6 +74,10 @@ pub struct InputOptions {
     pub format: Option<String>,
     /// Frames per second of an image sequence (25 when `None`) or of a raw stream.
     pub frame_rate: Option<Rational>,
+    /// What a playlist may open beyond its folder or server.
+    pub allow: Allowance,
+    /// Whether servers' certificates are taken unchecked.
+    pub insecure: bool,
     /// Further options for FFmpeg's demuxer and protocol, such as `("rtsp_transport", "tcp")`.
     pub format_options: Vec<(String, String)>,
     /// How much is read to learn what is in the source.
@@ -104,6 +108,8 @@ impl InputOptions {
             side_streams: SideStreams::AudioAndSubtitles,
             format: None,
             frame_rate: None,
+            allow: Allowance::default(),
+            insecure: false,
             format_options: Vec::new(),
             probe: ProbeEffort::Full,
             waits_for_keyframe: false,
@@ -117,28 +123,20 @@ impl InputOptions {
         Self { custom: Some(source.clone()), ..Self::new(source.name()) }
     }
 
-    /// Settles by what means the source is read: a URL of http or https whose protocol this FFmpeg lacks becomes a
-    /// [`CustomSource`] (feature `https`), and FFmpeg's options `headers`, `user_agent` and `ca_file` go with it. Opening does
-    /// so by itself; done before, several inputs of these options share what is fetched.
+    /// Settles by what means the source is read: a URL of http or https becomes a [`CustomSource`], and FFmpeg's options
+    /// `headers`, `user_agent` and `ca_file` go with it. Opening does so too; done before, several inputs of these options share
+    /// what is fetched.
     ///
     /// # Errors
     /// `BadOption` for bad values of these options.
     pub fn resolved(&self) -> Result<Self, MediaError> {
-        #[allow(unused_mut, reason = "changed where the feature is on")]
         let mut options = self.clone();
-        #[cfg(feature = "https")]
-        if options.custom.is_none() && options.source.is_web() && !has_protocol(&options.source) {
+        if options.custom.is_none() && options.source.is_web() {
             let source = crate::HttpSource::from_options(&mut options)?;
             options.custom = Some(CustomSource::new(source));
         }
         Ok(options)
     }
-}
-
-/// Whether FFmpeg can read a URL of this protocol.
-#[cfg(feature = "https")]
-fn has_protocol(url: &SourceUrl) -> bool {
-    url.scheme().is_some_and(|scheme| crate::version::input_protocols().contains(&scheme))
 }
 
 /// How good or how large the output is to be.

@@ -77,23 +77,13 @@ pub(crate) fn demuxers() -> Vec<String> {
     }
 }
 
-/// Protocols that it reads, such as `https`.
-#[cfg(feature = "https")]
-pub(crate) fn input_protocols() -> Vec<String> {
-    protocols(false)
-}
-
 /// Protocols that it writes to, such as `rtmp`.
 pub(crate) fn output_protocols() -> Vec<String> {
-    protocols(true)
-}
-
-fn protocols(is_output: bool) -> Vec<String> {
     let mut names = Vec::new();
     let mut state = ptr::null_mut();
     loop {
         // SAFETY: the iterator's own state; names are static.
-        let name = unsafe { av::string(ffi::avio_enum_protocols(&mut state, is_output.into())) };
+        let name = unsafe { av::string(ffi::avio_enum_protocols(&mut state, 1)) };
         if name.is_empty() {
             return names;
         }

@@ -169,6 +169,8 @@ pub struct ServeDescription {
     pub token: Option<Value>,
     /// Further names by which the server may be asked.
     pub hosts: Vec<Value>,
+    /// Schemes of addresses that may be added while it runs, and `file` for paths.
+    pub sources: Vec<Value>,
     /// The stage whose frames are shown.
     pub view: Option<Value>,
 }

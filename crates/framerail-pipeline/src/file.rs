@@ -44,7 +44,7 @@ use crate::{
 };
 
 const TOP_KEYS: [&str; 5] = ["name", "description", "device", "serve", "stage"];
-const SERVE_KEYS: [&str; 4] = ["address", "token", "hosts", "view"];
+const SERVE_KEYS: [&str; 5] = ["address", "token", "hosts", "view", "sources"];
 
 impl Description {
     /// Reads a pipeline from a TOML file.
@@ -140,8 +140,9 @@ impl Reader<'_> {
                 "address" => address = Some(self.string(key, value)),
                 "token" => serve.token = self.string(key, value),
                 "hosts" => serve.hosts = self.arguments(value),
+                "sources" => serve.sources = self.arguments(value),
                 "view" => serve.view = self.string(key, value),
-                _ => self.unknown(key, "`[serve]`", SERVE_KEYS, "`address`, `token`, `hosts` and `view`"),
+                _ => self.unknown(key, "`[serve]`", SERVE_KEYS, "`address`, `token`, `hosts`, `view` and `sources`"),
             }
         }
         let Some(address) = address else {
@@ -292,14 +293,19 @@ impl Description {
 }
 
 fn serve_toml(serve: &ServeDescription) -> String {
-    let hosts = serve.hosts.iter().map(|host| quoted(&host.text)).collect::<Vec<_>>().join(", ");
     let mut toml = format!("\n[serve]\naddress = {}\n", quoted(&serve.address.text));
     for (key, value) in [("token", &serve.token), ("view", &serve.view)] {
         if let Some(value) = value {
             toml += &format!("{key} = {}\n", quoted(&value.text));
         }
     }
-    if serve.hosts.is_empty() { toml } else { format!("{toml}hosts = [{hosts}]\n") }
+    for (key, values) in [("hosts", &serve.hosts), ("sources", &serve.sources)] {
+        if !values.is_empty() {
+            let list = values.iter().map(|value| quoted(&value.text)).collect::<Vec<_>>().join(", ");
+            toml += &format!("{key} = [{list}]\n");
+        }
+    }
+    toml
 }
 
 fn stage_entries(stage: &StageDescription) -> Vec<(String, String)> {

@@ -133,6 +133,11 @@ pub enum StreamState {
 }
 
 impl StreamState {
+    /// Whether nothing more comes of the stream.
+    pub fn is_over(self) -> bool {
+        matches!(self, StreamState::Ended | StreamState::Failed | StreamState::Removed)
+    }
+
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {

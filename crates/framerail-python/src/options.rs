@@ -5,6 +5,7 @@ use std::{path::PathBuf, process, sync::OnceLock, time::Duration};
 use framerail::{
     core::{BBox, DType, Device, TensorLayout},
     cuda::{CudaDevice, CudaError},
+    media::Allowance,
     pipeline::DeviceChoice,
     reader::{IndexCache, IndexPolicy, OnError, OutputOptions, ReadDevice, ReadMode, ReaderOptions, Selection, TensorOptions},
     vision::{ChannelOrder, Fit, Sampling, ToneMap},
@@ -185,6 +186,8 @@ struct Reader {
     stream: Option<usize>,
     on_error: ErrorPolicy,
     format: Option<String>,
+    allow: String,
+    insecure: bool,
 }
 
 /// Reads a reader's options.
@@ -197,6 +200,8 @@ pub fn reader(py: Python<'_>, json: &str, source: &Source) -> PyResult<ReaderOpt
     options.input.custom = source.input.custom.clone();
     options.input.video_stream = given.stream;
     options.input.format = given.format;
+    options.input.allow = Allowance::of(&given.allow).unwrap_or_default();
+    options.input.insecure = given.insecure;
     options.device = device(py, &given.device)?;
     options.mode = match given.mode {
         Mode::Auto => ReadMode::Auto,

@@ -13,12 +13,13 @@ pub struct WatchArguments {
     token: Option<String>,
     hosts: Vec<String>,
     view: Option<String>,
+    sources: Vec<String>,
 }
 
 impl WatchArguments {
     /// `None` where nobody may watch.
     pub fn into_options(self) -> Option<WatchOptions> {
-        let Self { is_wanted, address, token, hosts, view } = self;
-        is_wanted.then_some(WatchOptions { address, token, hosts, view })
+        let Self { is_wanted, address, token, hosts, view, sources } = self;
+        is_wanted.then_some(WatchOptions { address, token, hosts, view, sources })
     }
 }

@@ -59,6 +59,11 @@ impl Access {
         if is_open || self.is_known(headers) { Ok(()) } else { Err(Refusal::Token) }
     }
 
+    /// Whether there is a token at all.
+    pub(crate) fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
     /// Whether the token, or the cookie that was given for it, comes along.
     pub(crate) fn is_known(&self, headers: &HeaderMap) -> bool {
         let Some(token) = &self.token else { return true };

@@ -28,6 +28,14 @@ pub enum ServeError {
     /// A token that is easily guessed, or cannot be sent.
     #[error("the token must have 8 to 256 letters, digits or -._~+/=")]
     Token,
+    /// A scheme that cannot be allowed for sources.
+    #[error("sources of `{scheme}` cannot be allowed; there are {known}")]
+    Sources {
+        /// What was given.
+        scheme: String,
+        /// What there is.
+        known: String,
+    },
     /// Something else listens there.
     #[error("{address} is in use; stop the program that listens there, or choose another port (0 takes any that is free)")]
     InUse {
@@ -64,6 +72,7 @@ impl ServeError {
             | ServeError::NoAddress
             | ServeError::TokenNeeded { .. }
             | ServeError::Token
+            | ServeError::Sources { .. }
             | ServeError::View { .. } => ErrorKind::Usage,
             ServeError::InUse { .. } | ServeError::Bind { .. } | ServeError::Start { .. } => ErrorKind::Resource,
         }

@@ -9,6 +9,7 @@
 mod access;
 mod body;
 mod cost;
+mod door;
 mod error;
 mod guarded_stream;
 mod health;
@@ -20,6 +21,7 @@ mod pictures;
 mod routes;
 mod server;
 mod site;
+mod sources;
 mod view;
 mod watch;
 
@@ -29,5 +31,6 @@ pub use metrics::metrics_text;
 pub use pictures::{Picture, PictureOptions, PictureThread, Pictures};
 pub use server::{BoundServer, ServeOptions, Server};
 pub use site::{Content, NamedStream};
+pub use sources::DEFAULT_SOURCES;
 pub use view::View;
 pub use watch::{TOKEN_VARIABLE, Watch, WatchOptions, Watched};

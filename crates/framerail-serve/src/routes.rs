@@ -1,8 +1,8 @@
 //! Which address gives which answer.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use framerail_core::StreamId;
+use framerail_core::{SourceUrl, StreamId};
 use framerail_pipeline::{ErrorKind, RunSwitch, StageError};
 use http_body_util::{BodyExt, Limited};
 use hyper::{Method, Request, StatusCode, Uri, body::Incoming, header};
@@ -12,9 +12,11 @@ use serde_json::json;
 use crate::{
     access::Refusal,
     body::{Answer, Reply, answer, failed, json, whole, with_header},
+    door::Guest,
     health::Health,
     live, metrics,
     site::{Content, Site},
+    sources::MAX_STREAMS,
 };
 
 /// Most bytes of a request's body.
@@ -34,9 +36,9 @@ const SCRIPTS: [(&str, &str); 3] = [
 const ICON: &str = include_str!("page/icon.svg");
 
 /// Answers a request.
-pub(crate) async fn handle(site: Arc<Site>, request: Request<Incoming>) -> Result<Answer, Infallible> {
+pub(crate) async fn handle(site: Arc<Site>, guest: Guest, peer: SocketAddr, request: Request<Incoming>) -> Result<Answer, Infallible> {
     let is_head = request.method() == Method::HEAD;
-    let mut reply = checked(&site, request).await;
+    let mut reply = checked(&site, guest, peer, request).await;
     if is_head {
         // Of an answer that goes on, the head is all there is; the connection ends with it.
         *reply.body_mut() = Reply::Whole(None);
@@ -44,31 +46,42 @@ pub(crate) async fn handle(site: Arc<Site>, request: Request<Incoming>) -> Resul
     Ok(reply)
 }
 
-async fn checked(site: &Arc<Site>, request: Request<Incoming>) -> Answer {
+async fn checked(site: &Arc<Site>, guest: Guest, peer: SocketAddr, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     if let Err(refusal) = site.access.check(request.method(), request.headers(), path == "/healthz") {
-        return refused(site, refusal, request.uri()).await;
+        return refused(site, refusal, &request).await;
+    }
+    if site.access.is_known(request.headers()) && !site.door.admit(guest) {
+        return with_header(failed(StatusCode::SERVICE_UNAVAILABLE, "too many clients are connected"), "retry-after", "1");
     }
     if request.method() == Method::GET || request.method() == Method::HEAD {
         return look(site, &path, &request).await;
     }
     match site.run() {
-        Some(run) => change(site, run, &path, request).await,
+        Some(run) => change(site, run, &path, peer, request).await,
         None => not_allowed("GET"),
     }
 }
 
-async fn refused(site: &Site, refusal: Refusal, uri: &Uri) -> Answer {
+async fn refused(site: &Site, refusal: Refusal, request: &Request<Incoming>) -> Answer {
+    let uri = request.uri();
     match refusal {
         Refusal::Host => failed(StatusCode::MISDIRECTED_REQUEST, "this server is not known by that name; see --serve-host"),
         Refusal::Origin => failed(StatusCode::FORBIDDEN, "pages of other origins may not ask"),
         Refusal::Token => {
-            if let Some(given) = query(uri, "token") {
-                if let Some(cookie) = site.access.cookie_for(&given) {
-                    let reply = answer(StatusCode::SEE_OTHER, "text/plain; charset=utf-8", Reply::Whole(None));
-                    // The token leaves the address, and with it the browser's history.
-                    return with_header(with_header(reply, "set-cookie", &cookie), "location", uri.path());
-                }
+            let given = query(uri, "token");
+            let is_guess =
+                given.is_some() || [header::AUTHORIZATION, header::COOKIE].iter().any(|name| request.headers().contains_key(name));
+            if let Some(given) = given
+                && let Some(cookie) = site.access.cookie_for(&given)
+            {
+                let reply = answer(StatusCode::SEE_OTHER, "text/plain; charset=utf-8", Reply::Whole(None));
+                // The token leaves the address, and with it the browser's history.
+                return with_header(with_header(reply, "set-cookie", &cookie), "location", uri.path());
+            }
+            if is_guess {
+                // One after another: many connections guess no faster than one.
+                let _turn = site.guessing.lock().await;
                 tokio::time::sleep(WRONG_TOKEN_PAUSE).await;
             }
             let words = "a token is needed: open the address with ?token=TOKEN once, or send it as `Authorization: Bearer TOKEN`";
@@ -176,10 +189,13 @@ struct SetSetting {
 }
 
 /// Requests that change something.
-async fn change(site: &Arc<Site>, run: &RunSwitch, path: &str, request: Request<Incoming>) -> Answer {
+async fn change(site: &Arc<Site>, run: &RunSwitch, path: &str, peer: SocketAddr, request: Request<Incoming>) -> Answer {
     match (request.method().clone(), path) {
+        (Method::POST, "/streams") if !site.access.has_token() => {
+            failed(StatusCode::FORBIDDEN, "streams are added only where a token is needed; start the run with --serve-token")
+        }
         (Method::POST, "/streams") => match body(request).await {
-            Ok(AddStream { source }) => add_stream(run, source).await,
+            Ok(AddStream { source }) => add_stream(site, run, peer, &source).await,
             Err(refusal) => refusal,
         },
         (Method::PUT, "/settings") => match body(request).await {
@@ -204,16 +220,24 @@ async fn change(site: &Arc<Site>, run: &RunSwitch, path: &str, request: Request<
     }
 }
 
-async fn add_stream(run: &RunSwitch, source: String) -> Answer {
-    let source = source.trim().to_owned();
-    if source.is_empty() {
+async fn add_stream(site: &Arc<Site>, run: &RunSwitch, peer: SocketAddr, source: &str) -> Answer {
+    let source = SourceUrl::new(source.trim());
+    if source.reveal().is_empty() {
         return failed(StatusCode::BAD_REQUEST, "`source` is empty; give a file or an address");
     }
     let streams = run.streams();
-    // It may look at the disk.
-    match tokio::task::spawn_blocking(move || streams.add_source(&source)).await {
+    if streams.stats().iter().filter(|stream| !stream.state.is_over()).count() >= MAX_STREAMS {
+        return failed(StatusCode::TOO_MANY_REQUESTS, &format!("{MAX_STREAMS} streams are read already; remove one first"));
+    }
+    let site = Arc::clone(site);
+    // It may look at the disk, and ask for a name.
+    let added = tokio::task::spawn_blocking(move || match site.sources.check(&source, peer.ip()) {
+        Ok(()) => streams.add_source(source.reveal()).map_err(|error| from_stage(&error)),
+        Err(reason) => Err(failed(StatusCode::FORBIDDEN, &reason)),
+    });
+    match added.await {
         Ok(Ok(id)) => json(StatusCode::CREATED, &json!({ "id": id.0 })),
-        Ok(Err(error)) => from_stage(&error),
+        Ok(Err(refusal)) => refusal,
         Err(_) => failed(StatusCode::INTERNAL_SERVER_ERROR, "adding the stream failed; please report it"),
     }
 }

@@ -10,20 +10,21 @@ use std::{
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    io::AsyncWriteExt,
-    net::TcpStream,
-    runtime::Runtime,
-    sync::{Semaphore, watch},
-    task::JoinSet,
+use tokio::{net::TcpStream, runtime::Runtime, sync::watch, task::JoinSet};
+
+use crate::{
+    Content, Pictures, ServeError,
+    access::Access,
+    door::{Door, Guest, Leaving},
+    guarded_stream::GuardedStream,
+    history::History,
+    live, routes,
+    site::Site,
+    sources::AllowedSources,
 };
 
-use crate::{Content, Pictures, ServeError, access::Access, guarded_stream::GuardedStream, history::History, live, routes, site::Site};
-
-/// Connections at once; one more is turned away with a word.
-const MAX_CONNECTIONS: usize = 64;
 /// How long the head of a request may take, and a connection be idle.
-const HEAD_PATIENCE: Duration = Duration::from_secs(15);
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// Most bytes of a request's head.
 const MAX_HEAD: usize = 16 * 1024;
 /// How long clients have at the end to take what is on its way to them.
@@ -38,6 +39,8 @@ pub struct ServeOptions {
     pub token: Option<String>,
     /// Names by which the server may be asked, beside addresses in figures, `localhost` and this machine's name.
     pub hosts: Vec<String>,
+    /// Schemes of addresses that may be added to the run, and `file` for paths. Default: [`crate::DEFAULT_SOURCES`].
+    pub sources: Option<Vec<String>>,
 }
 
 /// An address that is taken, before anything is served there.
@@ -46,6 +49,7 @@ pub struct BoundServer {
     address: SocketAddr,
     is_any_port: bool,
     access: Access,
+    sources: AllowedSources,
 }
 
 impl BoundServer {
@@ -56,6 +60,7 @@ impl BoundServer {
     pub fn bind(options: &ServeOptions) -> Result<Self, ServeError> {
         let no_address = || ServeError::Address { text: options.address.clone() };
         let wanted = options.address.to_socket_addrs().map_err(|_| no_address())?.next().ok_or_else(no_address)?;
+        let sources = AllowedSources::new(options.sources.as_deref())?;
         // Looked at before the address is taken, and again with the port that it got.
         Access::new(wanted, options.token.as_deref(), &options.hosts)?;
         let failed = |source: io::Error| match source.kind() {
@@ -66,7 +71,7 @@ impl BoundServer {
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let access = Access::new(address, options.token.as_deref(), &options.hosts)?;
-        Ok(Self { listener, address, is_any_port: wanted.port() == 0, access })
+        Ok(Self { listener, address, is_any_port: wanted.port() == 0, access, sources })
     }
 
     /// The real address, with the port.
@@ -89,7 +94,16 @@ impl BoundServer {
         let runtime = runtime.map_err(|error| start(error.to_string()))?;
         let (closing, _) = watch::channel(false);
         let history = parking_lot::Mutex::new(History::default());
-        let site = Arc::new(Site { access: self.access, content, pictures: pictures.clone(), history, closing });
+        let site = Arc::new(Site {
+            access: self.access,
+            door: Door::default(),
+            sources: self.sources,
+            guessing: tokio::sync::Mutex::default(),
+            content,
+            pictures: pictures.clone(),
+            history,
+            closing,
+        });
         let (listener, served) = (self.listener, Arc::clone(&site));
         let thread = thread::Builder::new().name("serve".to_owned()).spawn(move || run(&runtime, listener, &served));
         let thread = thread.map_err(|error| start(format!("cannot start a thread: {error}")))?;
@@ -142,7 +156,6 @@ fn run(runtime: &Runtime, listener: TcpListener, site: &Arc<Site>) {
 
 async fn accept(listener: tokio::net::TcpListener, site: &Arc<Site>) {
     let mut closing = site.closing.subscribe();
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     tokio::spawn(live::keep_history(Arc::clone(site)));
     loop {
@@ -152,16 +165,15 @@ async fn accept(listener: tokio::net::TcpListener, site: &Arc<Site>) {
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
-            Ok((stream, _)) => match Arc::clone(&room).try_acquire_owned() {
-                Ok(place) => {
-                    let site = Arc::clone(site);
-                    connections.spawn(async move {
-                        serve_connection(stream, site).await;
-                        drop(place);
-                    });
-                }
-                Err(_) => turn_away(stream).await,
-            },
+            Ok((stream, peer)) => {
+                let (site, guest) = (Arc::clone(site), site.door.knock());
+                let served = Arc::clone(&site);
+                let task = connections.spawn(async move {
+                    let _leaving = Leaving(&served.door, guest);
+                    serve_connection(stream, peer, guest, Arc::clone(&served)).await;
+                });
+                site.door.enter(guest, task);
+            }
             // Too many open files, or a client that is gone already: others still come.
             Err(error) => {
                 log::debug!("a connection failed: {error}");
@@ -176,15 +188,10 @@ async fn accept(listener: tokio::net::TcpListener, site: &Arc<Site>) {
     }
 }
 
-async fn turn_away(mut stream: TcpStream) {
-    let words = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-    let _ = tokio::time::timeout(Duration::from_millis(50), stream.write_all(words)).await;
-}
-
-async fn serve_connection(stream: TcpStream, site: Arc<Site>) {
+async fn serve_connection(stream: TcpStream, peer: SocketAddr, guest: Guest, site: Arc<Site>) {
     let _ = stream.set_nodelay(true);
     let mut closing = site.closing.subscribe();
-    let service = service_fn(move |request| routes::handle(Arc::clone(&site), request));
+    let service = service_fn(move |request| routes::handle(Arc::clone(&site), guest, peer, request));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_buf_size(MAX_HEAD).half_close(false);
     let connection = builder.serve_connection(TokioIo::new(GuardedStream::new(stream)), service);

@@ -11,8 +11,10 @@ use tokio::sync::watch;
 use crate::{
     Pictures,
     access::Access,
+    door::Door,
     health::{Health, RunState},
     history::{History, Sample},
+    sources::AllowedSources,
 };
 
 /// A stream as far as a picture of it can be asked for.
@@ -42,6 +44,10 @@ pub enum Content {
 /// Everything that the answers are made of.
 pub(crate) struct Site {
     pub(crate) access: Access,
+    pub(crate) door: Door,
+    pub(crate) sources: AllowedSources,
+    /// Held while a wrong token is answered: guesses wait for each other.
+    pub(crate) guessing: tokio::sync::Mutex<()>,
     pub(crate) content: Content,
     pub(crate) pictures: Pictures,
     pub(crate) history: Mutex<History>,

@@ -21,6 +21,8 @@ pub struct WatchOptions {
     pub hosts: Vec<String>,
     /// The stage whose frames are shown; the last one before the end by default.
     pub view: Option<String>,
+    /// Schemes of addresses that may be added to the run, and `file` for paths; [`crate::DEFAULT_SOURCES`] when empty.
+    pub sources: Vec<String>,
 }
 
 impl WatchOptions {
@@ -35,7 +37,9 @@ impl WatchOptions {
         let of_file = || file.map(|file| file.hosts.iter().map(text).collect()).unwrap_or_default();
         let hosts = if self.hosts.is_empty() { of_file() } else { self.hosts };
         let view = self.view.or_else(|| file?.view.as_ref().map(text));
-        Ok(Some(Self { address: Some(address), token, hosts, view }))
+        let allowed = || file.map(|file| file.sources.iter().map(text).collect()).unwrap_or_default();
+        let sources = if self.sources.is_empty() { allowed() } else { self.sources };
+        Ok(Some(Self { address: Some(address), token, hosts, view, sources }))
     }
 }
 
@@ -54,8 +58,13 @@ impl Watch {
     /// # Errors
     /// What is wrong with address, token or stage; `NoAddress` where only they are given; `InUse`, `Bind`, `Start`.
     pub fn prepare(options: WatchOptions, file: Option<&ServeDescription>, planned: &mut PlannedGraph) -> Result<Option<Self>, ServeError> {
-        let Some(WatchOptions { address, token, hosts, view }) = options.completed(file)? else { return Ok(None) };
-        let server = BoundServer::bind(&ServeOptions { address: address.unwrap_or_default(), token, hosts })?;
+        let Some(WatchOptions { address, token, hosts, view, sources }) = options.completed(file)? else { return Ok(None) };
+        let server = BoundServer::bind(&ServeOptions {
+            address: address.unwrap_or_default(),
+            token,
+            hosts,
+            sources: (!sources.is_empty()).then_some(sources),
+        })?;
         let view = View::find(planned, view.as_deref())?;
         // What a stage has drawn is not drawn again.
         let (pictures, thread) = Pictures::start(PictureOptions { overlay: !view.is_drawn, ..PictureOptions::default() })?;
@@ -113,16 +122,18 @@ mod tests {
             token: Some(value("of-the-file")),
             hosts: vec![value("proxy")],
             view: Some(value("read")),
+            sources: vec![value("rtsp")],
         };
         let from_file = WatchOptions::default().completed(Some(&file)).expect("valid").expect("watched");
         let texts = |one: &WatchOptions| [one.address.clone(), one.token.clone(), one.view.clone()].map(Option::unwrap_or_default);
         assert_eq!(texts(&from_file), ["127.0.0.1:1", "of-the-file", "read"]);
-        assert_eq!(from_file.hosts, ["proxy"]);
+        assert_eq!((from_file.hosts, from_file.sources), (vec!["proxy".to_owned()], vec!["rtsp".to_owned()]));
         let said = WatchOptions {
             address: Some("127.0.0.1:0".into()),
             token: Some("of-the-caller".into()),
             hosts: vec!["watch".into()],
             view: Some("blur".into()),
+            sources: vec!["file".into()],
         };
         assert_eq!(said.clone().completed(Some(&file)).expect("valid"), Some(said));
         let address = WatchOptions { address: Some("127.0.0.1:0".into()), ..WatchOptions::default() };

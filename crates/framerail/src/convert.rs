@@ -59,7 +59,7 @@ pub(crate) fn output_error(error: MediaError) -> StageError {
 pub(crate) fn model_error(error: InferError) -> StageError {
     let kind = match &error {
         InferError::Option { .. } => ErrorKind::Usage,
-        InferError::Device { .. } | InferError::Cuda { .. } => ErrorKind::Resource,
+        InferError::Device { .. } | InferError::Cuda { .. } | InferError::Memory { .. } => ErrorKind::Resource,
         _ => ErrorKind::Model,
     };
     StageError::new(kind, error)

@@ -195,7 +195,7 @@ fn a_token_opens_the_door() {
 #[test]
 fn what_cannot_be_served_is_told_before_the_run() {
     let bind = |address: &str, token: Option<&str>| {
-        BoundServer::bind(&ServeOptions { address: address.to_owned(), token: token.map(str::to_owned), hosts: Vec::new() })
+        BoundServer::bind(&ServeOptions { address: address.to_owned(), token: token.map(str::to_owned), ..ServeOptions::default() })
     };
     assert!(matches!(bind("nowhere", None), Err(ServeError::Address { .. })));
     assert!(matches!(bind("0.0.0.0:0", None), Err(ServeError::TokenNeeded { .. })));
@@ -208,8 +208,8 @@ fn what_cannot_be_served_is_told_before_the_run() {
 
 #[test]
 fn requests_that_are_none_do_no_harm() {
-    let watched = paced();
-    let client = watched.client();
+    let watched = Watched::start(&format!("read '{}' realtime=yes stay=yes ! null", clip().make().path().display()), Some(TOKEN));
+    let client = watched.known();
     let raw = |bytes: &[u8]| {
         let mut stream = TcpStream::connect(watched.address()).expect("connects");
         // The server may answer and close before everything is sent.
@@ -248,21 +248,86 @@ fn requests_that_are_none_do_no_harm() {
 }
 
 #[test]
-fn one_connection_too_many_is_turned_away() {
-    let watched = paced();
-    let open: Vec<TcpStream> = (0..64).map(|_| TcpStream::connect(watched.address()).expect("connects")).collect();
-    let client = watched.client();
-    until("the refusal", || client.try_get("/healthz").is_none_or(|reply| reply.status == 503));
-    drop(open);
-    until("room", || client.try_get("/healthz").is_some_and(|reply| reply.status == 200));
+fn half_open_connections_of_strangers_lock_nobody_out() {
+    let watched = Watched::start(&format!("read '{}' realtime=yes stay=yes ! null", clip().make().path().display()), Some(TOKEN));
+    // One that has shown the token keeps its place while strangers come.
+    let events = watched.known().events();
+    for round in 0..3 {
+        let open: Vec<TcpStream> = (0..70).map(|_| TcpStream::connect(watched.address()).expect("connects")).collect();
+        for mut stream in &open {
+            // The first of them are closed by those behind.
+            let _ = stream.write_all(b"GET /stats HTTP/1.1\r\nHost: localhost\r\n");
+        }
+        assert_eq!(watched.client().get("/healthz").status, 200, "round {round}");
+        assert_eq!(watched.known().get("/stats").status, 200, "round {round}");
+        drop(open);
+    }
+    assert!(matches!(events.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty)), "the connection goes on");
     watched.stop();
+}
+
+#[test]
+fn wrong_tokens_are_slowed_however_they_are_sent() {
+    let watched = Watched::start(&format!("read '{}' realtime=yes stay=yes ! null", clip().make().path().display()), Some(TOKEN));
+    let address = watched.address();
+    let began = std::time::Instant::now();
+    let guesses: Vec<_> = (0..6)
+        .map(|number| {
+            std::thread::spawn(move || match number % 3 {
+                0 => Client::new(address).send("GET", "/stats", &[("Authorization", "Bearer wrong-guess")], b"").status,
+                1 => Client::new(address).get("/?token=wrong-guess").status,
+                _ => Client::new(address).send("GET", "/stats", &[("Cookie", "framerail_1=wrong-guess")], b"").status,
+            })
+        })
+        .collect();
+    // The right one is not held up by guesses.
+    assert_eq!(watched.known().get("/healthz").status, 200);
+    let statuses: Vec<u16> = guesses.into_iter().map(|guess| guess.join().expect("answered")).collect();
+    assert_eq!(statuses, [401; 6]);
+    assert!(began.elapsed() >= Duration::from_millis(6 * 300), "side by side they take as long as one after another");
+    watched.stop();
+}
+
+#[test]
+fn posted_sources_are_held_to_a_list() {
+    let text = format!("read '{}' realtime=yes stay=yes ! null", clip().make().path().display());
+    let open = Watched::start(&text, None);
+    let refused = open.client().json("POST", "/streams", &json!({ "source": "rtsp://127.0.0.1:1/cam" }));
+    assert!(refused.status == 403 && refused.text().contains("--serve-token"), "{refused:?}");
+    open.stop();
+    let watched = Watched::start(&text, Some(TOKEN));
+    let client = watched.known();
+    let post = |source: &str| client.json("POST", "/streams", &json!({ "source": source }));
+    for source in
+        ["tcp://127.0.0.1:1", "unix:///run/x", "gopher://h/x", "concat:a|b", "data:text/plain,x", "ftp://h/x", "srt://h:1?mode=listener"]
+    {
+        let reply = post(source);
+        let what = if source.contains(':') && !source.contains("://") { 400..=403 } else { 403..=403 };
+        assert!(what.contains(&reply.status), "{source}: {reply:?}");
+    }
+    let secret = post("rtsp://me:s3cr3t@127.0.0.1:1/cam?token=s3cr3t");
+    assert_eq!(secret.status, 201, "{secret:?}");
+    for path in ["/streams", "/stats", "/metrics"] {
+        let text = client.get(path).text();
+        assert!(
+            !text.contains("s3cr3t") && (path == "/metrics" || text.contains("rtsp://***@127.0.0.1:1/cam?token=***")),
+            "{path}: {text}"
+        );
+    }
+    let mut statuses = Vec::new();
+    for number in 0..260 {
+        statuses.push(post(&format!("rtsp://127.0.0.1:1/{number}")).status);
+    }
+    assert!(statuses.contains(&201) && statuses.last() == Some(&429), "{statuses:?}");
+    watched.handle().stop();
+    let _ = watched.end();
 }
 
 #[test]
 fn streams_come_and_go_by_request() {
     let clip = clip().make();
-    let watched = Watched::start(&format!("read '{}' realtime=yes stay=yes streams=all ! null", clip.path().display()), None);
-    let client = watched.client();
+    let watched = Watched::start(&format!("read '{}' realtime=yes stay=yes streams=all ! null", clip.path().display()), Some(TOKEN));
+    let client = watched.known();
     let threads = || std::fs::read_dir("/proc/self/task").map(Iterator::count).unwrap_or(0);
     until("the first frame", || client.get("/stats").json()["streams"][0]["frames_delivered"].as_u64() > Some(0));
     let before = threads();

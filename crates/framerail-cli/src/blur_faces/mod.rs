@@ -7,7 +7,7 @@ mod sheet;
 mod tally;
 
 use framerail::{
-    core::Device,
+    core::{Device, SourceUrl},
     pipeline::{DeviceChoice, PlannedGraph, RunOutcome, RunStats},
     presets::{BlurFaces, CoverShape},
 };
@@ -60,7 +60,11 @@ impl BlurFacesCommand {
             match self.cover(job, written, messages) {
                 Ok(stats) => {
                     done += 1;
-                    statistics.push(JobStats { input: job.input.clone(), output: job.output.display().to_string(), stats });
+                    statistics.push(JobStats {
+                        input: SourceUrl::new(&job.input).to_string(),
+                        output: job.output.display().to_string(),
+                        stats,
+                    });
                 }
                 Err(failure) => {
                     first_code.get_or_insert(failure.code);

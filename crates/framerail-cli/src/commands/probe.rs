@@ -2,7 +2,7 @@
 
 use clap::Args;
 use framerail::media::{
-    InputOptions, ProbeReport, probe,
+    Allowance, InputOptions, ProbeReport, probe,
     probe::{ScanReport, StreamReport},
 };
 use serde_json::Value;
@@ -25,6 +25,12 @@ pub struct ProbeCommand {
     /// Count packets and keyframes by reading the whole video stream
     #[arg(long)]
     count: bool,
+    /// What playlists may open, as `allow` of `read` says it
+    #[arg(long, value_name = "WHAT", default_value = "nothing", value_parser = Allowance::WORDS)]
+    allow: String,
+    /// Take servers' certificates unchecked
+    #[arg(long)]
+    insecure: bool,
 }
 
 impl ProbeCommand {
@@ -33,7 +39,8 @@ impl ProbeCommand {
         let mut reports = Vec::new();
         let mut failures = Vec::new();
         for file in &self.files {
-            match probe(&InputOptions::new(file.as_str()), self.count) {
+            let allow = Allowance::of(&self.allow).unwrap_or_default();
+            match probe(&InputOptions { allow, insecure: self.insecure, ..InputOptions::new(file.as_str()) }, self.count) {
                 Ok(report) => reports.push(report),
                 Err(error) => failures.push(Failure::new(INPUT, error)),
             }

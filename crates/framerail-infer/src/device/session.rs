@@ -77,6 +77,7 @@ impl<'a> Recipe<'a> {
         let (session, runs_partly_on_cpu) = self.build(bytes, &missing)?;
         let input_dims: Vec<i64> = shape.dims.iter().map(|dim| dim.map_or(1, |dim| dim as i64)).collect();
         let batch = if input_dims.len() > PICTURE_AXES { input_dims.first().copied() } else { None };
+        crate::memory::check_outputs(self.model, &session, batch.map_or(1, |batch| usize::try_from(batch).unwrap_or(1)))?;
         let outputs = session.outputs().iter().map(|outlet| Declared {
             name: outlet.name().to_owned(),
             element: outlet.dtype().tensor_type().and_then(Element::of),

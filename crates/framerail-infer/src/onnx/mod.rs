@@ -38,9 +38,19 @@ pub(crate) mod number {
     pub(crate) const OPSET_VERSION: u32 = 2;
     pub(crate) const GRAPH_NODE: u32 = 1;
     pub(crate) const GRAPH_INITIALIZER: u32 = 5;
+    pub(crate) const GRAPH_SPARSE: u32 = 15;
     pub(crate) const GRAPH_INPUT: u32 = 11;
     pub(crate) const GRAPH_OUTPUT: u32 = 12;
     pub(crate) const GRAPH_VALUE_INFO: u32 = 13;
+    pub(crate) const NODE_ATTRIBUTE: u32 = 5;
+    pub(crate) const ATTRIBUTE_TENSOR: u32 = 5;
+    pub(crate) const ATTRIBUTE_GRAPH: u32 = 6;
+    pub(crate) const ATTRIBUTE_TENSORS: u32 = 10;
+    pub(crate) const ATTRIBUTE_GRAPHS: u32 = 11;
+    pub(crate) const ATTRIBUTE_SPARSE: u32 = 22;
+    pub(crate) const ATTRIBUTE_SPARSES: u32 = 23;
+    pub(crate) const MODEL_FUNCTION: u32 = 25;
+    pub(crate) const FUNCTION_NODE: u32 = 7;
     pub(crate) const TENSOR_NAME: u32 = 8;
     pub(crate) const TENSOR_DATA_LOCATION: u32 = 14;
     pub(crate) const VALUE_NAME: u32 = 1;
@@ -283,6 +293,14 @@ impl Declarations {
                     has_opset = true;
                     found.read_opset(field.bytes()?)?;
                 }
+                number::MODEL_FUNCTION => {
+                    for node in fields(field.bytes()?) {
+                        let node = node?;
+                        if node.number == number::FUNCTION_NODE {
+                            check_node(node.bytes()?, 0)?;
+                        }
+                    }
+                }
                 number::MODEL_GRAPH if graph.is_some() => return Err(Problem::Unusual),
                 number::MODEL_GRAPH => graph = Some(field.bytes()?),
                 _ => {}
@@ -315,8 +333,12 @@ impl Declarations {
         for field in fields(graph) {
             let field = field?;
             match field.number {
-                number::GRAPH_NODE => nodes += 1,
+                number::GRAPH_NODE => {
+                    nodes += 1;
+                    check_node(field.bytes()?, 0)?;
+                }
                 number::GRAPH_INITIALIZER => self.read_initializer(field.bytes()?)?,
+                number::GRAPH_SPARSE => check_sparse(field.bytes()?)?,
                 number::GRAPH_INPUT => inputs.push(read_declared(&field)?),
                 number::GRAPH_OUTPUT => self.outputs.push(read_declared(&field)?),
                 _ => {}
@@ -337,6 +359,66 @@ impl Declarations {
         }
         Ok(())
     }
+}
+
+/// Deepest nesting of graphs in nodes.
+const MAX_NESTING: usize = 32;
+
+/// Looks for tensors of a node's attributes, and of graphs among them, whose data lies in other files: ONNX Runtime would open them.
+fn check_node(node: &[u8], depth: usize) -> Result<(), Problem> {
+    if depth > MAX_NESTING {
+        return Err(Problem::Unusual);
+    }
+    for attribute in fields(node) {
+        let attribute = attribute?;
+        if attribute.number != number::NODE_ATTRIBUTE {
+            continue;
+        }
+        for part in fields(attribute.bytes()?) {
+            let part = part?;
+            match part.number {
+                number::ATTRIBUTE_TENSOR | number::ATTRIBUTE_TENSORS => check_tensor(part.bytes()?)?,
+                number::ATTRIBUTE_GRAPH | number::ATTRIBUTE_GRAPHS => check_graph(part.bytes()?, depth + 1)?,
+                number::ATTRIBUTE_SPARSE | number::ATTRIBUTE_SPARSES => check_sparse(part.bytes()?)?,
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_graph(graph: &[u8], depth: usize) -> Result<(), Problem> {
+    for field in fields(graph) {
+        let field = field?;
+        match field.number {
+            number::GRAPH_NODE => check_node(field.bytes()?, depth)?,
+            number::GRAPH_INITIALIZER => check_tensor(field.bytes()?)?,
+            number::GRAPH_SPARSE => check_sparse(field.bytes()?)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Values and indices are tensors.
+fn check_sparse(sparse: &[u8]) -> Result<(), Problem> {
+    for field in fields(sparse) {
+        let field = field?;
+        if matches!(field.number, 1 | 2) {
+            check_tensor(field.bytes()?)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_tensor(tensor: &[u8]) -> Result<(), Problem> {
+    for field in fields(tensor) {
+        let field = field?;
+        if field.number == number::TENSOR_DATA_LOCATION && field.varint()? == 1 {
+            return Err(Problem::ExternalData);
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {

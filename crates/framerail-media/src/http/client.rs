@@ -1,13 +1,20 @@
 //! The client: its settings, its requests, and what its errors mean.
 
-use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use ureq::{
     Agent, Body, Error,
     http::{Response, StatusCode, header},
     tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem},
+    unversioned::transport::DefaultConnector,
 };
 
+use super::{digest, reach::Reach};
 use crate::MediaError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -24,7 +31,26 @@ pub struct HttpOptions {
     pub user_agent: Option<String>,
     /// Certificates to trust (PEM) in place of the system's, which `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
     pub ca_file: Option<PathBuf>,
+    /// Whether certificates are taken unchecked.
+    pub insecure: bool,
+    /// Whether a public server may lead to private addresses, by redirects or in playlists. One that has a private address itself
+    /// always may.
+    pub allow_private: bool,
 }
+
+/// FFmpeg's options for its own http that stand for what this client does anyway.
+const SETTLED: [&str; 10] = [
+    "http_persistent",
+    "multiple_requests",
+    "reconnect",
+    "reconnect_at_eof",
+    "reconnect_delay_max",
+    "reconnect_on_http_error",
+    "reconnect_on_network_error",
+    "reconnect_streamed",
+    "seekable",
+    "verifyhost",
+];
 
 impl HttpOptions {
     /// Takes what FFmpeg calls `headers` (lines), `user_agent` and `ca_file`.
@@ -33,9 +59,16 @@ impl HttpOptions {
         let mut rest = Vec::new();
         for (name, value) in options.drain(..) {
             match name.as_str() {
-                "headers" => own.headers = value.lines().filter(|line| !line.trim().is_empty()).map(header_of).collect::<Result<_, _>>()?,
+                "headers" => {
+                    for line in value.lines().filter(|line| !line.trim().is_empty()) {
+                        own.headers.push(header_of(line)?);
+                    }
+                }
                 "user_agent" => own.user_agent = Some(value),
                 "ca_file" => own.ca_file = Some(value.into()),
+                "referer" => own.headers.push(("Referer".to_owned(), value)),
+                "tls_verify" => own.insecure = value == "0",
+                name if SETTLED.contains(&name) => {}
                 _ => rest.push((name, value)),
             }
         }
@@ -45,8 +78,8 @@ impl HttpOptions {
 }
 
 fn header_of(line: &str) -> Result<(String, String), MediaError> {
-    let bad =
-        || MediaError::BadOption { name: "headers".into(), reason: format!("'{line}' is not of the form 'Name: value'"), nearest: None };
+    // The line may hold a secret.
+    let bad = || MediaError::BadOption { name: "headers".into(), reason: "a line is not of the form 'Name: value'".into(), nearest: None };
     let (name, value) = line.split_once(':').ok_or_else(bad)?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
@@ -54,11 +87,12 @@ fn header_of(line: &str) -> Result<(String, String), MediaError> {
 /// A client with the connections that it keeps.
 pub(super) fn agent(options: &HttpOptions) -> Result<Agent, MediaError> {
     let certificates = match &options.ca_file {
-        Some(path) => certificates_of(path)?,
+        Some(path) => Arc::new(certificates_of(path)?),
         None => system_certificates(),
     };
     let tls = TlsConfig::builder()
-        .root_certs(RootCerts::Specific(Arc::new(certificates)))
+        .disable_verification(options.insecure)
+        .root_certs(RootCerts::Specific(certificates))
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()));
     let config = Agent::config_builder()
         .tls_config(tls.build())
@@ -68,7 +102,7 @@ pub(super) fn agent(options: &HttpOptions) -> Result<Agent, MediaError> {
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_per_read(Some(SILENCE_TIMEOUT))
         .timeout_per_write(Some(SILENCE_TIMEOUT));
-    Ok(config.build().into())
+    Ok(Agent::with_parts(config.build(), DefaultConnector::default(), Reach::new(options.allow_private)))
 }
 
 fn certificates_of(path: &PathBuf) -> Result<Vec<Certificate<'static>>, MediaError> {
@@ -81,9 +115,13 @@ fn certificates_of(path: &PathBuf) -> Result<Vec<Certificate<'static>>, MediaErr
 }
 
 /// What the system trusts. None is no error yet: plain http needs none, and https says so when it fails.
-fn system_certificates() -> Vec<Certificate<'static>> {
-    let loaded = rustls_native_certs::load_native_certs();
-    loaded.certs.iter().map(|found| Certificate::from_der(found).to_owned()).collect()
+fn system_certificates() -> Arc<Vec<Certificate<'static>>> {
+    static LOADED: OnceLock<Arc<Vec<Certificate<'static>>>> = OnceLock::new();
+    let load = || {
+        let loaded = rustls_native_certs::load_native_certs();
+        Arc::new(loaded.certs.iter().map(|found| Certificate::from_der(found).to_owned()).collect())
+    };
+    Arc::clone(LOADED.get_or_init(load))
 }
 
 /// A request that failed.
@@ -120,7 +158,11 @@ impl Failure {
             Error::Rustls(error) => Self::of_tls(&error),
             Error::Timeout(_) => Self::transient(io::Error::new(io::ErrorKind::TimedOut, "the server is silent")),
             Error::ConnectionFailed | Error::Protocol(_) | Error::BodyStalled => Self::transient(io::Error::other(error.to_string())),
-            Error::HostNotFound => lasting("no host of this name is known".into()),
+            Error::HostNotFound => Self::lasting(io::Error::new(io::ErrorKind::HostUnreachable, "no host of this name is known")),
+            Error::Other(error) => match error.downcast::<io::Error>() {
+                Ok(error) => Self::lasting(*error),
+                Err(error) => lasting(error.to_string()),
+            },
             Error::TooManyRedirects => lasting("the server redirects in a circle".into()),
             other => lasting(other.to_string()),
         }
@@ -129,8 +171,9 @@ impl Failure {
     fn of_tls(error: &rustls::Error) -> Self {
         let hint = match error {
             rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => {
-                "; if the server is to be trusted, name its issuer's certificate in SSL_CERT_FILE or the option ca_file"
+                "; to trust the server, name its issuer's certificate in SSL_CERT_FILE or the option ca_file; insecure=yes takes any"
             }
+            rustls::Error::InvalidCertificate(_) => "; insecure=yes takes any certificate",
             _ => "",
         };
         Self::lasting(io::Error::other(format!("no secure connection, {error}{hint}")))
@@ -153,18 +196,36 @@ impl Failure {
 
 /// Asks once for bytes `start..end` or the whole file; the answer has the file or a part of it.
 pub(super) fn ask(agent: &Agent, url: &str, headers: &[(String, String)], part: Option<(u64, u64)>) -> Result<Response<Body>, Failure> {
-    let mut request = agent.get(url);
-    if let Some((start, end)) = part {
-        request = request.header(header::RANGE, format!("bytes={start}-{}", end.saturating_sub(1)));
+    let send = |answer: Option<String>| {
+        let mut request = agent.get(url);
+        if let Some((start, end)) = part {
+            request = request.header(header::RANGE, format!("bytes={start}-{}", end.saturating_sub(1)));
+        }
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        if let Some(answer) = answer {
+            request = request.header(header::AUTHORIZATION, answer);
+        }
+        request.call().map_err(Failure::of)
+    };
+    let mut response = send(None)?;
+    if response.status() == StatusCode::UNAUTHORIZED
+        && let Some(answer) = digest_answer(&response, url)
+    {
+        response = send(Some(answer))?;
     }
-    for (name, value) in headers {
-        request = request.header(name, value);
-    }
-    let response = request.call().map_err(Failure::of)?;
     match response.status() {
         StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(response),
         status => Err(Failure::of_status(status)),
     }
+}
+
+/// The answer to a challenge, where a server sends one that can be answered.
+fn digest_answer(response: &Response<Body>, url: &str) -> Option<String> {
+    let url = url.parse().ok()?;
+    let challenges = response.headers().get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    challenges.filter_map(|challenge| digest::answer(challenge, &url)).next()
 }
 
 /// Whether an answer has less than the file.

@@ -35,12 +35,14 @@ pub struct Watched {
     pictures: Pictures,
     _thread: PictureThread,
     address: SocketAddr,
+    token: Option<String>,
 }
 
 impl Watched {
     pub fn start(text: &str, token: Option<&str>) -> Self {
         let mut planned = framerail::plan(text).unwrap_or_else(|problems| panic!("{problems}")).into_graph().expect("linked");
-        let options = ServeOptions { address: "127.0.0.1:0".into(), token: token.map(str::to_owned), hosts: Vec::new() };
+        let sources = Some(["file", "http", "rtsp"].map(str::to_owned).into());
+        let options = ServeOptions { address: "127.0.0.1:0".into(), token: token.map(str::to_owned), hosts: Vec::new(), sources };
         let bound = BoundServer::bind(&options).expect("a free port");
         let view = View::find(&planned, None).expect("frames");
         // As many pictures as there are frames: the machine that tests may be slow.
@@ -50,7 +52,14 @@ impl Watched {
         let handle = planned.graph.start(RunOptions::default()).expect("started");
         let content = Content::Run { run: handle.switch(), view: Some(view.stage), title: "test".into() };
         let server = bound.serve(content, &pictures).expect("a thread");
-        Self { address: server.address(), handle: Some(handle), server: Some(server), pictures, _thread: thread }
+        Self {
+            address: server.address(),
+            handle: Some(handle),
+            server: Some(server),
+            pictures,
+            _thread: thread,
+            token: token.map(str::to_owned),
+        }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -67,6 +76,11 @@ impl Watched {
 
     pub fn client(&self) -> Client {
         Client::new(self.address)
+    }
+
+    /// A client that has the token.
+    pub fn known(&self) -> Client {
+        Client { token: self.token.clone(), ..self.client() }
     }
 
     pub fn stream_name(&self, id: u32) -> String {
@@ -114,11 +128,12 @@ impl Reply {
 /// Makes a connection for each request.
 pub struct Client {
     address: SocketAddr,
+    token: Option<String>,
 }
 
 impl Client {
     pub fn new(address: SocketAddr) -> Self {
-        Self { address }
+        Self { address, token: None }
     }
 
     pub fn get(&self, path: &str) -> Reply {
@@ -154,6 +169,9 @@ impl Client {
         let mut text = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
         if !headers.iter().any(|(name, _)| *name == "Host") {
             text += &format!("Host: {}\r\n", self.address);
+        }
+        if let Some(token) = &self.token {
+            text += &format!("Authorization: Bearer {token}\r\n");
         }
         headers.iter().for_each(|(name, value)| text += &format!("{name}: {value}\r\n"));
         stream.write_all(format!("{text}\r\n").as_bytes())?;

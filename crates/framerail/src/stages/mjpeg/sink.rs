@@ -31,7 +31,7 @@ impl MjpegPlan {
             overlay: options.switch("overlay"),
             share: None,
         };
-        let serve = ServeOptions { address: options.text("address").to_owned(), token, hosts: Vec::new() };
+        let serve = ServeOptions { address: options.text("address").to_owned(), token, hosts: Vec::new(), sources: None };
         Ok(Self { serve, pictures })
     }
 }

@@ -1,0 +1,58 @@
+//! Which hosts requests may go to.
+
+use std::{io, sync::OnceLock};
+
+use framerail_core::is_private_address;
+use ureq::{
+    Error,
+    config::Config,
+    http::Uri,
+    unversioned::{
+        resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver},
+        transport::NextTimeout,
+    },
+};
+
+/// Finds the addresses of hosts. The first host is the user's own choice; where it is public, no later one may be private,
+/// whatever redirects, playlists and name servers say: requests go to the addresses that were looked at.
+#[derive(Debug)]
+pub(super) struct Reach {
+    inner: DefaultResolver,
+    allow_private: bool,
+    first_is_private: OnceLock<bool>,
+}
+
+impl Reach {
+    pub(super) fn new(allow_private: bool) -> Self {
+        Self { inner: DefaultResolver::default(), allow_private, first_is_private: OnceLock::new() }
+    }
+}
+
+impl Resolver for Reach {
+    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        let found = self.inner.resolve(uri, config, timeout).map_err(|error| match error {
+            // Asking again for a name that does not exist helps nobody.
+            Error::Io(error) => Error::Other(Box::new(io::Error::new(io::ErrorKind::HostUnreachable, words(&error)))),
+            other => other,
+        })?;
+        let first_is_private = || found.iter().all(|address| is_private_address(address.ip()));
+        if self.allow_private || *self.first_is_private.get_or_init(first_is_private) {
+            return Ok(found);
+        }
+        let mut public = self.empty();
+        found.iter().filter(|address| !is_private_address(address.ip())).for_each(|address| public.push(*address));
+        if public.is_empty() {
+            let host = uri.host().unwrap_or_default();
+            let message = format!("a public server leads to {host}, a private address; allow=network lets it");
+            return Err(Error::Other(Box::new(io::Error::new(io::ErrorKind::AddrNotAvailable, message))));
+        }
+        Ok(public)
+    }
+}
+
+/// `name or service not known` in place of `failed to lookup address information: Name or service not known`.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    let reason = text.rsplit(": ").next().unwrap_or(&text).to_lowercase();
+    format!("its host name cannot be resolved ({reason})")
+}
