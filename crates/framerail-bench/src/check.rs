@@ -8,7 +8,7 @@ use std::{
 use framerail_core::{Frame, FramePool, HostSurface, PixelFormat};
 use framerail_cuda::{CudaDevice, CudaStream, CudaSurface, PinnedPool};
 use framerail_media::{MediaItem, MediaReader};
-use framerail_reader::{DeviceOptions, DeviceReader, ReaderError};
+use framerail_reader::{DeviceOptions, DeviceReader, FrameSource, ReaderError};
 use serde_json::json;
 
 /// What to compare.

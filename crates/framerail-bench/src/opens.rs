@@ -10,7 +10,7 @@ use std::{
 };
 
 use framerail_cuda::{CudaDevice, DevicePool};
-use framerail_reader::{DeviceClip, DeviceOptions, DeviceReader, TensorOptions, TensorPictures};
+use framerail_reader::{DeviceClip, DeviceOptions, DeviceReader, FrameSource, TensorOptions, TensorPictures};
 use serde_json::json;
 
 /// How to open.

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use framerail_cuda::{CudaDevice, DevicePool};
 use framerail_media::{InputOptions, MediaItem, SideStreams};
-use framerail_reader::{DeviceOptions, DeviceReader, TensorOptions, TensorPictures};
+use framerail_reader::{DeviceOptions, DeviceReader, FrameSource, TensorOptions, TensorPictures};
 use serde_json::json;
 
 /// Bytes of tensors that are kept for reuse.

@@ -8,7 +8,7 @@ use std::{
 
 use framerail_cuda::{CudaDevice, DevicePool};
 use framerail_media::MediaItem;
-use framerail_reader::{DeviceClip, DeviceOptions, DeviceReader, ReaderError, TensorOptions, TensorPictures};
+use framerail_reader::{DeviceClip, DeviceOptions, DeviceReader, FrameSource, ReaderError, TensorOptions, TensorPictures};
 use serde_json::json;
 
 /// What to read, and for how long.

@@ -13,7 +13,7 @@ use framerail_core::{Device, Frame, StreamId};
 use framerail_cuda::{CudaDevice, DevicePool};
 use framerail_infer::{Detector, DetectorOptions};
 use framerail_media::MediaItem;
-use framerail_reader::{DeviceOptions, DeviceReader, TensorOptions, TensorPictures};
+use framerail_reader::{DeviceOptions, DeviceReader, FrameSource, TensorOptions, TensorPictures};
 use serde_json::json;
 
 /// A result later than this after its frame was due is late: three frames at 30 a second.

@@ -2,6 +2,8 @@
 
 mod random_access;
 
+pub use self::random_access::KeyframeSpacing;
+
 use std::{collections::VecDeque, path::Path, sync::Arc};
 
 use ffmpeg_the_third::ffi;

@@ -71,7 +71,7 @@ pub use filter::{DeinterlaceMethod, Deinterlacer};
 pub use http::HttpSource;
 pub use image::{ImageFormat, encode_image, load_image, save_image};
 pub use image_encoder::ImageEncoder;
-pub use input::Input;
+pub use input::{Input, KeyframeSpacing};
 pub use keyframes::{KeyframeIndex, PacketEntry};
 pub use opening::Allowance;
 pub use options::{

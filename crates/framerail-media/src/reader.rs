@@ -26,6 +26,35 @@ pub enum MediaItem {
     Packet(Packet),
 }
 
+/// The first frame knows better than the header.
+pub fn adopt(info: &mut StreamInfo, frame: &Frame) {
+    (info.width, info.height) = (frame.width, frame.height);
+    if let Ok(surface) = frame.surface.host() {
+        info.pixel_format = surface.format();
+    }
+    info.color = frame.color;
+    info.rotation = frame.rotation;
+    info.sample_aspect_ratio = frame.sample_aspect_ratio;
+}
+
+/// Why a source has no first frame within its selection.
+pub fn no_frame(info: &StreamInfo, (start, end): (Option<f64>, Option<f64>), damage: &Damage) -> MediaError {
+    let source_name = info.source.to_string();
+    if (start.is_some() || end.is_some()) && !damage.is_any() {
+        let length = info.duration_secs.map(|secs| format!(", which is {secs:.3} s long")).unwrap_or_default();
+        let reason = format!("no frame of {source_name} lies within the selection{length}");
+        return MediaError::BadOption { name: "start".into(), reason, nearest: None };
+    }
+    let ended = damage.ended_early.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let pipe = if source_name == "-" {
+        "; a pipe cannot be sought, so an MP4 needs its index in front (faststart); or send mkv or ts"
+    } else {
+        ""
+    };
+    let reason = format!("its headers can be read, but no frame can be decoded{ended}{pipe}");
+    MediaError::Damaged { source_name, reason }
+}
+
 /// Reads one video stream: frames in presentation order with strictly increasing PTS, and its side packets between them.
 ///
 /// Timestamps are the file's own, also for selections; a writer moves them to zero.
@@ -36,6 +65,8 @@ pub struct MediaReader {
     /// Items read while looking for the first frame.
     queue: VecDeque<MediaItem>,
     next_index: u64,
+    /// Time of the last frame that was delivered elsewhere.
+    last_pts: Option<i64>,
     is_drained: bool,
     is_past_end: bool,
     sides: SidePackets,
@@ -50,68 +81,66 @@ impl MediaReader {
     /// Everything that keeps the source from giving a frame: see [`Input::open`]; `Damaged` when there is none in it;
     /// `BadOption` when the selection lies beyond its end.
     pub fn open(options: &InputOptions, pool: &FramePool) -> Result<Self, MediaError> {
-        let input = Input::open(options)?;
+        Self::of_input(Input::open(options)?, pool)
+    }
+
+    /// The same for an input that is open, at its first packet.
+    ///
+    /// # Errors
+    /// As [`MediaReader::open`].
+    pub fn of_input(input: Input, pool: &FramePool) -> Result<Self, MediaError> {
+        let mut reader = Self::new(input, pool)?;
+        reader.read_first_frame()?;
+        Ok(reader)
+    }
+
+    /// Goes on with an input whose frames were decoded elsewhere up to a time in ticks: decoding starts at the next packet, frames up
+    /// to that time are left out, and those after it are numbered from `next_index`.
+    ///
+    /// # Errors
+    /// As [`Decoder::open`].
+    pub fn resume(
+        input: Input,
+        sides: SidePackets,
+        pool: &FramePool,
+        info: &StreamInfo,
+        last: (Option<i64>, u64),
+    ) -> Result<Self, MediaError> {
+        let (last_pts, next_index) = last;
+        Ok(Self { sides, info: info.clone(), last_pts, next_index, ..Self::new(input, pool)? })
+    }
+
+    fn new(input: Input, pool: &FramePool) -> Result<Self, MediaError> {
         let decoder = Decoder::open(&input, pool)?;
         let info = input.info().clone();
         let sides = SidePackets::new(&input);
-        let mut reader = Self {
+        Ok(Self {
+            waits_for_keyframe: input.options().waits_for_keyframe,
             input,
             decoder,
             info,
             queue: VecDeque::new(),
             next_index: 0,
+            last_pts: None,
             is_drained: false,
             is_past_end: false,
             sides,
-            waits_for_keyframe: options.waits_for_keyframe,
             packets_before_keyframe: 0,
-        };
-        reader.read_first_frame()?;
-        Ok(reader)
+        })
     }
 
     fn read_first_frame(&mut self) -> Result<(), MediaError> {
         loop {
             match self.advance()? {
                 Some(MediaItem::Frame(frame)) => {
-                    self.adopt(&frame);
+                    adopt(&mut self.info, &frame);
                     self.queue.push_back(MediaItem::Frame(frame));
                     return Ok(());
                 }
                 Some(packet) => self.queue.push_back(packet),
-                None => return Err(self.no_frame()),
+                None => return Err(no_frame(&self.info, self.input.selection(), &self.damage())),
             }
         }
-    }
-
-    /// The first frame knows better than the header.
-    fn adopt(&mut self, frame: &Frame) {
-        (self.info.width, self.info.height) = (frame.width, frame.height);
-        if let Ok(surface) = frame.surface.host() {
-            self.info.pixel_format = surface.format();
-        }
-        self.info.color = frame.color;
-        self.info.rotation = frame.rotation;
-        self.info.sample_aspect_ratio = frame.sample_aspect_ratio;
-    }
-
-    fn no_frame(&self) -> MediaError {
-        let source_name = self.info.source.to_string();
-        let damage = self.damage();
-        let selected = self.input.start().is_some() || self.input.end().is_some();
-        if selected && !damage.is_any() {
-            let length = self.info.duration_secs.map(|secs| format!(", which is {secs:.3} s long")).unwrap_or_default();
-            let reason = format!("no frame of {source_name} lies within the selection{length}");
-            return MediaError::BadOption { name: "start".into(), reason, nearest: None };
-        }
-        let ended = damage.ended_early.map(|reason| format!(" ({reason})")).unwrap_or_default();
-        let pipe = if source_name == "-" {
-            "; a pipe cannot be sought, so an MP4 needs its index in front (faststart); or send mkv or ts"
-        } else {
-            ""
-        };
-        let reason = format!("its headers can be read, but no frame can be decoded{ended}{pipe}");
-        MediaError::Damaged { source_name, reason }
     }
 
     /// The stream: size, format and colour as the first frame has them.
@@ -141,6 +170,11 @@ impl MediaReader {
     /// Conversions that were needed because core does not list the decoder's pixel format, so far.
     pub fn conversions(&self) -> Vec<Conversion> {
         self.decoder.conversions()
+    }
+
+    /// First instant that was asked for, and first that was not any more, in absolute seconds on the file's clock.
+    pub fn selection(&self) -> (Option<f64>, Option<f64>) {
+        self.input.selection()
     }
 
     fn advance(&mut self) -> Result<Option<MediaItem>, MediaError> {
@@ -179,7 +213,8 @@ impl MediaReader {
             self.is_past_end = true;
             return None;
         }
-        if self.input.start().is_some_and(|start| secs < start) {
+        let is_delivered = self.last_pts.is_some_and(|last| frame.pts.0 <= last);
+        if is_delivered || self.input.start().is_some_and(|start| secs < start) {
             return None;
         }
         frame.index = self.next_index;

@@ -1,18 +1,19 @@
 //! Frames of a video stream in the memory of a CUDA card, decoded there by as many engines as pay.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     sync::Arc,
 };
 
 use framerail_core::{Frame, FrameStatus, PixelFamily, PixelFormat, Pts, Rational, Rotation, StreamInfo, Surface};
 use framerail_cuda::{
-    CudaDevice, CudaError, DevicePool, Traffic,
+    CudaDevice, CudaError, DevicePool,
     nvdec::{self, Chroma, NvdecCodec},
 };
 use framerail_media::{
-    CodedFormat, Conversion, Damage, Input, InputOptions, MediaError, MediaItem, ProbeEffort, RotationPolicy,
+    CodedFormat, Conversion, Damage, Input, InputOptions, MediaItem, ProbeEffort, RotationPolicy,
     clock::{Clock, Stamp},
+    reader::{adopt, no_frame},
 };
 use parking_lot::Mutex;
 
@@ -21,15 +22,13 @@ use crate::{
     device_packets::DevicePackets,
     device_pieces::{CopySurfaces, DevicePicture, DevicePieces, DeviceSetup, MakeSurface},
     fallback::{CardOrHost, FallbackPackets, FallbackPieces, HostFallback, HostFrame},
+    frame_source::{FrameSource, Reading, SourceStats},
     packets::{PacketReader, StreamPacket, VideoPacket},
-    parallel::{MakeDecoder, ParallelDecoder},
-    piece::{Piece, PieceCutter, PiecePacket},
+    parallel::{Ahead, MakeDecoder, ParallelDecoder},
+    piece_stream::{PieceStream, Step},
+    plan::{MIN_PIECE_PACKETS, PiecePlan},
 };
 
-/// Packets that a piece has at least: shorter ones spend too long filling and draining an engine.
-const MIN_PIECE_PACKETS: usize = 32;
-/// Packets after which a stream without random access points is decoded as one.
-const MAX_PIECE_PACKETS: usize = 1500;
 /// Decoders beyond one for each engine: while one waits for its pictures to be taken, another decodes.
 const SPARE_DECODERS: usize = 1;
 /// Share of the free memory, and bytes, that frames decoded ahead may take by default.
@@ -60,58 +59,43 @@ impl DeviceOptions {
     }
 }
 
-/// What a reader has done so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DeviceReaderStats {
-    /// Decoders that ran side by side.
-    pub decoders: usize,
-    /// Pieces that the stream was cut into; 0 when it was decoded as one.
-    pub pieces: u64,
-    /// Pictures that the engines decoded, shown or not.
-    pub pictures_decoded: u64,
-    /// The most frames that waited for their turn.
-    pub most_waiting: usize,
-    /// Frames that the host decoded in place of the card, and gave as they are.
-    pub frames_on_host: u64,
-    /// What was moved, and who waited.
-    pub traffic: Traffic,
-}
-
 enum Mode {
     /// Packets go to one engine as they are read.
-    One(Box<FallbackPackets<DevicePackets>>),
+    One(Box<PacketReader>, Box<FallbackPackets<DevicePackets>>),
     /// Pieces go to several.
-    Pieces(ParallelDecoder<FallbackPieces<DevicePieces>>, PieceCutter),
-    Ended,
+    Pieces(Box<PieceStream<FallbackPieces<DevicePieces>>>),
+    /// Only while the mode changes.
+    Changing,
 }
 
 /// Reads one video stream into device memory: frames in presentation order with strictly increasing PTS, and its side
-/// packets between them. The twin of [`framerail_media::MediaReader`].
+/// packets between them. The twin of [`crate::HostReader`].
 ///
 /// Where the stream changes in its middle to what the card does not decode, the host decodes it: such frames are given in host
-/// memory, see [`DeviceReader::on_host`].
+/// memory, see [`FrameSource::on_host`].
 pub struct DeviceReader {
-    packets: PacketReader,
     setup: Arc<DeviceSetup>,
     fallback: HostFallback,
     /// Where the host first decoded in place of the card, in seconds, and how many frames since.
     on_host: Option<(f64, u64)>,
     info: StreamInfo,
     mode: Mode,
-    max_decoders: usize,
+    coded_rotation: Rotation,
+    selection: (Option<f64>, Option<f64>),
+    plan: PiecePlan,
     clock: Clock,
-    /// Decoding times of packets that state no PTS: the first picture shown gets the first.
+    /// Decoding times of packets that state no PTS, of one engine.
     untimed: BTreeSet<i64>,
     ready: VecDeque<MediaItem>,
     next_index: u64,
-    pieces: u64,
+    reached_secs: f64,
     is_read: bool,
     is_past_end: bool,
     damage: Damage,
     /// The format that the decoder gives out, once known.
     delivered: Option<PixelFormat>,
-    /// Decoders and most frames waiting, of a mode that has ended.
-    ended: (usize, usize),
+    /// Of pieces, once they have ended.
+    stats: SourceStats,
 }
 
 impl DeviceReader {
@@ -138,249 +122,105 @@ impl DeviceReader {
         };
         let engines = engines(&options.device, codec, coded.bits());
         let pays = is_file(&info) && info.frames_estimate.is_none_or(|frames| frames >= MIN_FRAMES);
-        let max_decoders = options.decoders.unwrap_or(if pays { engines + SPARE_DECODERS } else { 1 }).max(1);
+        let decoders = options.decoders.unwrap_or(if pays { engines + SPARE_DECODERS } else { 1 }).max(1);
         let setup = setup(&options.device, codec, packets.input(), policy, make)?;
-        let clock = Clock::new(info.time_base, info.frame_rate);
-        let fallback = HostFallback::new(&packets.input().decoder_setup());
+        let frame_bytes = frame_bytes(&info, coded.bits(), setup.make.as_ref());
+        let frames = usize::try_from(ahead_bytes / frame_bytes.max(1)).unwrap_or(usize::MAX).max(decoders);
         let mut reader = Self {
-            packets,
-            setup,
-            fallback,
+            fallback: HostFallback::new(&packets.input().decoder_setup()),
             on_host: None,
+            coded_rotation: packets.input().coded_rotation(),
+            selection: packets.input().selection(),
+            plan: PiecePlan { decoders, threads: 1, frames },
+            clock: Clock::new(info.time_base, info.frame_rate),
+            setup,
             info,
-            mode: Mode::Ended,
-            max_decoders,
-            clock,
+            mode: Mode::Changing,
             untimed: BTreeSet::new(),
             ready: VecDeque::new(),
             next_index: 0,
-            pieces: 0,
+            reached_secs: f64::NEG_INFINITY,
             is_read: false,
             is_past_end: false,
             damage: Damage::default(),
             delivered: None,
-            ended: (0, 0),
+            stats: SourceStats { decoders: 1, ..SourceStats::default() },
         };
-        reader.mode = if max_decoders > 1 { reader.in_pieces(ahead_bytes, coded.bits()) } else { reader.as_one()? };
+        reader.mode = if decoders > 1 { reader.in_pieces(packets) } else { reader.as_one(packets)? };
         reader.read_first_frame()?;
         Ok(reader)
     }
 
-    fn in_pieces(&self, ahead_bytes: u64, bits: u32) -> Mode {
-        let frame_bytes = frame_bytes(&self.info, bits, self.setup.make.as_ref());
-        let window = usize::try_from(ahead_bytes / frame_bytes.max(1)).unwrap_or(usize::MAX).max(self.max_decoders);
+    fn in_pieces(&self, packets: PacketReader) -> Mode {
         let (setup, fallback) = (Arc::clone(&self.setup), self.fallback.clone().threads(1));
         let make: MakeDecoder<FallbackPieces<DevicePieces>> =
             Arc::new(move || Ok(FallbackPieces::new(DevicePieces::new(&setup)?, &fallback)));
-        Mode::Pieces(ParallelDecoder::new(self.max_decoders, window, make), PieceCutter::new(MIN_PIECE_PACKETS))
+        let ahead = Ahead { workers: self.plan.decoders, frames: self.plan.frames, adapts: false };
+        Mode::Pieces(Box::new(PieceStream::new(packets, ParallelDecoder::new(ahead, make), MIN_PIECE_PACKETS)))
     }
 
-    fn as_one(&self) -> Result<Mode, ReaderError> {
-        Ok(Mode::One(Box::new(FallbackPackets::new(DevicePackets::new(&self.setup)?, &self.fallback))))
+    fn as_one(&self, packets: PacketReader) -> Result<Mode, ReaderError> {
+        Ok(Mode::One(Box::new(packets), Box::new(FallbackPackets::new(DevicePackets::new(&self.setup)?, &self.fallback))))
     }
 
     fn read_first_frame(&mut self) -> Result<(), ReaderError> {
         let mut before = VecDeque::new();
-        loop {
-            match self.advance() {
-                Ok(Some(MediaItem::Frame(frame))) => {
-                    self.adopt(&frame);
-                    before.push_back(MediaItem::Frame(frame));
-                    before.append(&mut self.ready);
-                    self.ready = before;
-                    return Ok(());
-                }
-                Ok(Some(packet)) => before.push_back(packet),
-                Ok(None) => return Err(self.no_frame()),
-                Err(error) => return Err(error),
+        while let Some(item) = self.next_item()? {
+            let first = if let MediaItem::Frame(frame) = &item { Some(frame.clone()) } else { None };
+            before.push_back(item);
+            if let Some(frame) = first {
+                adopt(&mut self.info, &frame);
+                self.info.pixel_format = self.delivered.unwrap_or(self.info.pixel_format);
+                before.append(&mut self.ready);
+                self.ready = before;
+                return Ok(());
             }
         }
+        Err(no_frame(&self.info, self.selection, &self.damage()).into())
     }
 
-    /// The first frame knows better than the header.
-    fn adopt(&mut self, frame: &Frame) {
-        (self.info.width, self.info.height) = (frame.width, frame.height);
-        self.info.pixel_format = self.delivered.unwrap_or(self.info.pixel_format);
-        self.info.color = frame.color;
-        self.info.rotation = frame.rotation;
-        self.info.sample_aspect_ratio = frame.sample_aspect_ratio;
+    /// No random access point for very long: what follows is decoded as one.
+    fn go_on_as_one(&mut self) -> Result<(), ReaderError> {
+        self.stats = self.stats();
+        let Mode::Pieces(mut stream) = std::mem::replace(&mut self.mode, Mode::Changing) else { return Ok(()) };
+        self.untimed = std::mem::take(stream.untimed());
+        let (packets, undecoded, sides) = stream.into_packets()?;
+        self.ready.extend(sides.into_iter().map(MediaItem::Packet));
+        self.mode = self.as_one(packets)?;
+        undecoded.into_iter().try_for_each(|packet| self.send_one(Some(packet)))
     }
 
-    fn no_frame(&self) -> ReaderError {
-        let source_name = self.info.source.to_string();
-        let (start, end) = self.packets.input().selection();
-        if start.is_some() || end.is_some() {
-            let reason = format!("no frame of {source_name} lies within the selection");
-            return MediaError::BadOption { name: "start".into(), reason, nearest: None }.into();
-        }
-        let reason = "its headers can be read, but the card decodes no frame of it".into();
-        MediaError::Damaged { source_name, reason }.into()
-    }
-
-    /// The stream: size and colour as the first frame has them.
-    pub fn info(&self) -> &StreamInfo {
-        &self.info
-    }
-
-    /// The next frame or packet; `None` at the end.
-    ///
-    /// # Errors
-    /// As [`DeviceReader::open`]. Damaged packets are no error but counted.
-    pub fn next_item(&mut self) -> Result<Option<MediaItem>, ReaderError> {
-        match self.ready.pop_front() {
-            Some(item) => Ok(Some(item)),
-            None => self.advance(),
-        }
-    }
-
-    /// What was not as it should be, so far.
-    pub fn damage(&self) -> Damage {
-        self.packets.input().damage().merged(&self.damage).merged(&self.fallback.damage())
-    }
-
-    /// Conversions to pixel formats that are passed on, of frames that the host decoded.
-    pub fn conversions(&self) -> Vec<Conversion> {
-        self.fallback.conversions()
-    }
-
-    /// Where the host decoded in place of the card for the first time, in seconds, and why.
-    pub fn on_host(&self) -> Option<(f64, String)> {
-        let (secs, _) = self.on_host?;
-        Some((secs, self.fallback.reason().unwrap_or_default()))
-    }
-
-    /// What was done, so far.
-    pub fn stats(&self) -> DeviceReaderStats {
-        let (decoders, most_waiting) = self.progress();
-        let done = *self.setup.done.lock();
-        let frames_on_host = self.on_host.map_or(0, |(_, frames)| frames);
-        let (pieces, pictures_decoded) = (self.pieces, done.pictures);
-        DeviceReaderStats { decoders, pieces, pictures_decoded, most_waiting, frames_on_host, traffic: done.traffic }
-    }
-
-    fn progress(&self) -> (usize, usize) {
-        match &self.mode {
-            Mode::Pieces(decoder, _) => (decoder.workers(), decoder.most_waiting()),
-            Mode::One(..) => (self.ended.0.max(1), self.ended.1),
-            Mode::Ended => self.ended,
-        }
-    }
-
-    fn change(&mut self, mode: Mode) {
-        self.ended = self.progress();
-        self.mode = mode;
-    }
-
-    fn advance(&mut self) -> Result<Option<MediaItem>, ReaderError> {
-        loop {
-            if let Some(item) = self.ready.pop_front() {
-                return Ok(Some(item));
+    /// Reads a packet and sends it to the one engine.
+    fn step_one(&mut self) -> Result<(), ReaderError> {
+        let Mode::One(packets, _) = &mut self.mode else { return Ok(()) };
+        match packets.next_packet()? {
+            Some(StreamPacket::Side(packet)) => {
+                self.ready.push_back(MediaItem::Packet(packet));
+                Ok(())
             }
-            if self.is_past_end {
-                self.change(Mode::Ended);
-                return Ok(self.packets.next_side()?.map(MediaItem::Packet));
-            }
-            match &mut self.mode {
-                Mode::Ended => return Ok(None),
-                Mode::One(..) => {
-                    if !self.step_one()? {
-                        self.change(Mode::Ended);
-                    }
-                }
-                Mode::Pieces(..) => {
-                    if let Some(frame) = self.step_pieces()? {
-                        return Ok(Some(MediaItem::Frame(frame)));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Keeps the decoders busy; gives the next frame, or none when there is no piece left or the mode has changed.
-    fn step_pieces(&mut self) -> Result<Option<Frame>, ReaderError> {
-        self.submit_pieces()?;
-        let Mode::Pieces(decoder, cutter) = &mut self.mode else { return Ok(None) };
-        if let Some(tagged) = decoder.next_picture()? {
-            return Ok(self.deliver(tagged.picture));
-        }
-        if self.is_read {
-            self.change(Mode::Ended);
-            return Ok(None);
-        }
-        // No random access point for very long: what follows is decoded as one.
-        let rest = cutter.finish();
-        let one = self.as_one()?;
-        self.change(one);
-        // Two pieces of an open GOP share packets; one decoder wants each once.
-        let of = |packet: PiecePacket| (packet.tag, VideoPacket { packet: packet.packet, facts: packet.facts });
-        let packets: BTreeMap<i64, VideoPacket> = rest.into_iter().flat_map(|piece| piece.packets).map(of).collect();
-        packets.into_values().try_for_each(|packet| self.send_one(packet))?;
-        Ok(None)
-    }
-
-    /// Reads packets until there is a piece for every decoder and one in reserve.
-    fn submit_pieces(&mut self) -> Result<(), ReaderError> {
-        let Mode::Pieces(decoder, cutter) = &mut self.mode else { return Ok(()) };
-        while !self.is_read && decoder.pieces_under_way() <= self.max_decoders && cutter.held() < MAX_PIECE_PACKETS {
-            let mut submit = |piece: Piece| {
-                self.pieces += 1;
-                decoder.submit(piece);
-            };
-            match self.packets.next_packet()? {
-                Some(StreamPacket::Side(packet)) => self.ready.push_back(MediaItem::Packet(packet)),
-                Some(StreamPacket::Video(packet)) if is_behind(&packet, &self.info, self.packets.input().selection().1) => {
-                    cutter.finish().into_iter().for_each(&mut submit);
-                    self.is_read = true;
-                }
-                Some(StreamPacket::Video(packet)) => {
-                    self.untimed.extend(untimed(&packet));
-                    cutter.push(packet)?.into_iter().for_each(&mut submit);
-                }
-                None => {
-                    cutter.finish().into_iter().for_each(&mut submit);
-                    self.is_read = true;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads a packet and sends it to the one engine; `false` at the end.
-    fn step_one(&mut self) -> Result<bool, ReaderError> {
-        if self.is_read {
-            return Ok(false);
-        }
-        match self.packets.next_packet()? {
-            Some(StreamPacket::Side(packet)) => self.ready.push_back(MediaItem::Packet(packet)),
             Some(StreamPacket::Video(packet)) => {
-                self.untimed.extend(untimed(&packet));
-                self.send_one(packet)?;
+                self.untimed.extend(packet.packet.dts().filter(|_| packet.packet.pts().is_none()));
+                self.send_one(Some(packet))
             }
             None => {
                 self.is_read = true;
-                if let Mode::One(decoder) = &mut self.mode {
-                    let pictures = decoder.end()?;
-                    self.collect(pictures);
-                }
+                self.send_one(None)
             }
         }
-        Ok(true)
     }
 
-    fn send_one(&mut self, packet: VideoPacket) -> Result<(), ReaderError> {
-        if let Mode::One(decoder) = &mut self.mode {
-            let pictures = decoder.send(packet)?;
-            self.collect(pictures);
+    /// Sends a packet, or the end, to the one engine.
+    fn send_one(&mut self, packet: Option<VideoPacket>) -> Result<(), ReaderError> {
+        let Mode::One(_, decoder) = &mut self.mode else { return Ok(()) };
+        let pictures = match packet {
+            Some(packet) => decoder.send(packet)?,
+            None => decoder.end()?,
+        };
+        for picture in pictures {
+            let frame = self.deliver(picture);
+            self.ready.extend(frame.map(MediaItem::Frame));
         }
         Ok(())
-    }
-
-    fn collect(&mut self, pictures: Vec<CardOrHost<DevicePicture>>) {
-        for picture in pictures {
-            if let Some(frame) = self.deliver(picture) {
-                self.ready.push_back(MediaItem::Frame(frame));
-            }
-        }
     }
 
     /// What came out as a frame, if it lies within the selection.
@@ -393,9 +233,14 @@ impl DeviceReader {
 
     /// The next frame's time and number; `None` when it lies outside of the selection.
     fn place(&mut self, pts: Option<i64>, duration: Option<i64>) -> Option<(Stamp, u64)> {
-        let stamp = self.clock.stamp(pts.or_else(|| self.untimed.pop_first()), duration);
+        let untimed = match &mut self.mode {
+            Mode::Pieces(stream) => stream.untimed(),
+            _ => &mut self.untimed,
+        };
+        let stamp = self.clock.stamp(pts.or_else(|| untimed.pop_first()), duration);
         let secs = self.info.time_base.seconds(stamp.pts);
-        let (start, end) = self.packets.input().selection();
+        self.reached_secs = secs;
+        let (start, end) = self.selection;
         if end.is_some_and(|end| secs >= end) {
             self.is_past_end = true;
             return None;
@@ -436,7 +281,7 @@ impl DeviceReader {
             time_base: self.info.time_base,
             color,
             sample_aspect_ratio: format.sample_aspect_ratio.or(self.info.sample_aspect_ratio),
-            rotation: if self.setup.turn.is_some() { Rotation::None } else { self.packets.input().coded_rotation() },
+            rotation: if self.setup.turn.is_some() { Rotation::None } else { self.coded_rotation },
             field_order,
             is_keyframe: times.is_keyframe,
             status: if has_errors || stamp.is_repaired { FrameStatus::Repaired } else { FrameStatus::Ok },
@@ -444,15 +289,79 @@ impl DeviceReader {
     }
 }
 
-/// The decoding time of a packet that states no PTS.
-fn untimed(packet: &VideoPacket) -> Option<i64> {
-    if packet.packet.pts().is_none() { packet.packet.dts() } else { None }
-}
+impl FrameSource for DeviceReader {
+    fn info(&self) -> &StreamInfo {
+        &self.info
+    }
 
-/// Whether a packet starts anew behind the selection's end, so that nothing from it on is wanted.
-fn is_behind(packet: &VideoPacket, info: &StreamInfo, end: Option<f64>) -> bool {
-    let secs = packet.packet.pts().map(|pts| info.time_base.seconds(pts));
-    packet.facts.random_access == framerail_media::facts::RandomAccess::Clean && secs.zip(end).is_some_and(|(secs, end)| secs >= end)
+    fn next_item(&mut self) -> Result<Option<MediaItem>, ReaderError> {
+        loop {
+            if let Some(item) = self.ready.pop_front() {
+                return Ok(Some(item));
+            }
+            match &mut self.mode {
+                Mode::Changing => return Ok(None),
+                Mode::One(packets, _) if self.is_past_end || self.is_read => {
+                    let is_open = self.is_past_end && !self.is_read;
+                    return Ok(if is_open { packets.next_side()?.map(MediaItem::Packet) } else { None });
+                }
+                Mode::One(..) => self.step_one()?,
+                Mode::Pieces(stream) => {
+                    if let Some(packet) = stream.side_due(self.reached_secs) {
+                        return Ok(Some(MediaItem::Packet(packet)));
+                    }
+                    let step = if self.is_past_end { Step::End } else { stream.next()? };
+                    match step {
+                        Step::End => return Ok(stream.next_side()?.map(MediaItem::Packet)),
+                        Step::AsOne => self.go_on_as_one()?,
+                        Step::Picture(tagged) => {
+                            if let Some(frame) = self.deliver(tagged.picture) {
+                                return Ok(Some(MediaItem::Frame(frame)));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn damage(&self) -> Damage {
+        let packets = match &self.mode {
+            Mode::One(packets, _) => packets.input().damage().clone(),
+            Mode::Pieces(stream) => stream.packets().input().damage().clone(),
+            Mode::Changing => Damage::default(),
+        };
+        packets.merged(&self.damage).merged(&self.fallback.damage())
+    }
+
+    fn conversions(&self) -> Vec<Conversion> {
+        self.fallback.conversions()
+    }
+
+    fn on_host(&self) -> Option<(f64, String)> {
+        let (secs, _) = self.on_host?;
+        Some((secs, self.fallback.reason().unwrap_or_default()))
+    }
+
+    fn stats(&self) -> SourceStats {
+        let of_pieces = match &self.mode {
+            Mode::Pieces(stream) => {
+                let (decoders, most_waiting) = stream.progress();
+                SourceStats { decoders, most_waiting, pieces: stream.pieces(), ..SourceStats::default() }
+            }
+            _ => self.stats,
+        };
+        let done = *self.setup.done.lock();
+        let frames_on_host = self.on_host.map_or(0, |(_, frames)| frames);
+        SourceStats { pictures_decoded: done.pictures, frames_on_host, traffic: done.traffic, ..of_pieces }
+    }
+
+    fn reading(&self) -> Reading {
+        match self.mode {
+            Mode::Pieces(_) => Reading::Pieces(self.plan),
+            _ => Reading::Sequential("one engine decodes it".into()),
+        }
+    }
 }
 
 /// A regular file, as opposed to a pipe, a camera or the network.

@@ -9,7 +9,7 @@ use framerail_media::{Input, InputOptions, ProbeEffort};
 use crate::{
     ReaderError,
     device::{DeviceOptions, check, upright},
-    device_frames::DeviceFrames,
+    device_engine::DeviceFrames,
     device_pieces::CopySurfaces,
     frame_index::{self, FrameIndex},
 };

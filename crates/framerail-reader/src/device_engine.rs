@@ -1,22 +1,25 @@
 //! Frames by their numbers, decoded on a card and gathered into dense batches there.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, mpsc::SyncSender},
 };
 
 use framerail_core::DeviceSurface;
 use framerail_cuda::{CudaDevice, CudaError, CudaStream, CudaTensor, DeviceBuffer, DevicePool};
+use framerail_media::{Input, InputOptions};
 use framerail_vision::TensorOptions;
 
 use crate::{
     Batch, CudaBatch, FrameInfo, FrameStatus, HostTensor, ReaderError, Tensor,
     batch::PictureShape,
     batches::{Made, Order, Progress},
-    device::DeviceOptions,
-    device_frames::DeviceFrames,
-    device_pieces::DevicePicture,
-    frame_index::FrameIndex,
+    device::{DeviceOptions, check, engines, setup},
+    device_pieces::{DevicePicture, DevicePieces, DeviceSetup, MakeSurface},
+    frame_index::{Access, FrameIndex},
+    parallel::{Ahead, MakeDecoder, ParallelDecoder},
+    piece_frames::{NextFrame, PieceFrames},
+    piece_source::PieceSource,
     tensors::TensorPictures,
     video::{Fault, Target, Video},
 };
@@ -70,6 +73,65 @@ pub(crate) fn check_output(output: &crate::OutputOptions) -> Result<TensorOption
     }
 }
 
+/// The decoders of a card on one file.
+pub(crate) struct DeviceFrames {
+    frames: PieceFrames<DevicePieces>,
+    setup: Arc<DeviceSetup>,
+}
+
+impl DeviceFrames {
+    /// Decoders of a card for an input, which may be anywhere. Up to `window` pictures wait for their turn.
+    ///
+    /// # Errors
+    /// `NotOnDevice` when the card cannot decode it, or frames cannot be told by their packets.
+    pub(crate) fn new(
+        input: Input,
+        index: Arc<FrameIndex>,
+        options: &InputOptions,
+        device: &DeviceOptions,
+        make: Arc<dyn MakeSurface>,
+        window: usize,
+    ) -> Result<Self, ReaderError> {
+        let (codec, coded) = check(&input, &device.device)?;
+        let setup = setup(&device.device, codec, &input, options.rotation, make)?;
+        if index.access != Access::ByTime {
+            return Err(not_on_device(&setup, "its packets do not tell its frames, which are counted from the start on the CPU"));
+        }
+        let decoders = device.decoders.unwrap_or_else(|| engines(&device.device, codec, coded.bits()) + 1).max(1);
+        let of_decoders = Arc::clone(&setup);
+        let make: MakeDecoder<DevicePieces> = Arc::new(move || DevicePieces::new(&of_decoders));
+        let ahead = Ahead { workers: decoders, frames: window.max(decoders), adapts: false };
+        let frames = PieceFrames::new(PieceSource::new(input, index), ParallelDecoder::new(ahead, make));
+        Ok(Self { frames, setup })
+    }
+
+    /// See [`PieceFrames::pictures`].
+    pub(crate) fn pictures(&mut self, numbers: &[usize]) -> Result<HashMap<usize, DevicePicture>, ReaderError> {
+        self.frames.pictures(numbers)?.ok_or_else(|| self.headers_change())
+    }
+
+    /// The next frame of [`PieceFrames::begin`]; `None` at the end.
+    fn next(&mut self) -> Result<Option<(usize, DevicePicture)>, ReaderError> {
+        match self.frames.next()? {
+            NextFrame::Frame(number, picture) => Ok(Some((number, picture))),
+            NextFrame::End => Ok(None),
+            NextFrame::NotInPieces => Err(self.headers_change()),
+        }
+    }
+
+    pub(crate) fn index(&self) -> &Arc<FrameIndex> {
+        self.frames.index()
+    }
+
+    fn headers_change(&self) -> ReaderError {
+        not_on_device(&self.setup, "its global headers change on the way, so frames are counted from the start on the CPU")
+    }
+}
+
+fn not_on_device(setup: &DeviceSetup, reason: &str) -> ReaderError {
+    ReaderError::NotOnDevice { source_name: setup.source_name.clone(), reason: reason.to_owned() }
+}
+
 /// Reads frames by number on a card.
 pub(crate) struct DeviceEngine {
     video: Arc<Video>,
@@ -106,7 +168,7 @@ impl DeviceEngine {
         numbers.iter().enumerate().for_each(|(place, number)| places.entry(*number).or_default().push(place));
         // As many at once as may wait in the decoders' memory: the batch itself is the bound.
         let wanted: Vec<usize> = places.keys().copied().collect();
-        self.frames.begin(&wanted);
+        self.frames.frames.begin(&wanted);
         let mut statuses = BTreeMap::new();
         let deadline = self.video.deadline();
         while let Some((number, picture)) = self.frames.next()? {
@@ -136,7 +198,7 @@ impl DeviceEngine {
         let Some(sender) = senders.first() else { return Ok(()) };
         let mut unique = order.numbers.to_vec();
         unique.dedup();
-        self.frames.begin(&unique);
+        self.frames.frames.begin(&unique);
         let mut ahead: Option<(usize, DevicePicture)> = None;
         let mut last: Option<(usize, Arc<dyn DeviceSurface>, FrameStatus)> = None;
         for numbers in order.numbers.chunks(order.batch.max(1)) {
@@ -226,10 +288,10 @@ impl DeviceEngine {
 
     fn count(&mut self) {
         let counters = &self.video.counters;
-        let (seeks, skipped) = self.frames.take_counts();
+        let (seeks, skipped) = self.frames.frames.take_counts();
         counters.seeks.add(seeks);
         counters.packets_skipped.add(skipped);
-        let decoded = self.frames.setup().done.lock().pictures;
+        let decoded = self.frames.setup.done.lock().pictures;
         counters.pictures_decoded.add(decoded.saturating_sub(self.pictures_decoded));
         self.pictures_decoded = decoded;
     }

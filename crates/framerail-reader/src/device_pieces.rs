@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use crate::{
     ReaderError,
     device::may_work_on_cpu,
-    parallel::{PieceDecoder, PieceOutput, Tagged},
+    parallel::{PieceDecoder, PieceEnd, PieceOutput, Tagged},
     piece::{Piece, PiecePacket},
 };
 
@@ -211,17 +211,24 @@ impl DevicePieces {
     }
 
     /// The packets in the parser's form.
-    fn filtered(&mut self, packets: Vec<PiecePacket>) -> Result<Vec<InputPacket>, ReaderError> {
-        let packets = packets.into_iter().map(|packet| packet.packet);
-        let Some(filter) = &mut self.filter else { return Ok(packets.collect()) };
+    fn filtered(&mut self, packets: &[PiecePacket]) -> Result<Vec<InputPacket>, ReaderError> {
         let mut ready = Vec::with_capacity(packets.len());
         for packet in packets {
-            ready.extend(filter.filter(packet)?);
+            let packet = packet.packet.share()?;
+            match &mut self.filter {
+                Some(filter) => ready.extend(filter.filter(packet)?),
+                None => ready.push(packet),
+            }
         }
         Ok(ready)
     }
 
-    fn run(&mut self, packets: &[InputPacket], shown: &Shown, output: &mut dyn PieceOutput<DevicePicture>) -> Result<(), ReaderError> {
+    fn run(
+        &mut self,
+        packets: &[InputPacket],
+        shown: &Shown,
+        output: &mut dyn PieceOutput<DevicePicture>,
+    ) -> Result<PieceEnd, ReaderError> {
         let setup = Arc::clone(&self.setup);
         let mut maker = PictureMaker::new(&setup);
         maker.format = self.format.take();
@@ -235,7 +242,7 @@ impl DevicePieces {
         match (session.sink().error.take(), sent) {
             (Some(error), _) => Err(error),
             (None, Err(error)) => Err(setup.error(error)),
-            (None, Ok(())) => Ok(()),
+            (None, Ok(())) => Ok(PieceEnd::Complete),
         }
     }
 }
@@ -243,12 +250,12 @@ impl DevicePieces {
 impl PieceDecoder for DevicePieces {
     type Picture = DevicePicture;
 
-    fn decode(&mut self, piece: Piece, output: &mut dyn PieceOutput<DevicePicture>) -> Result<(), ReaderError> {
+    fn decode(&mut self, piece: &Piece, output: &mut dyn PieceOutput<DevicePicture>) -> Result<PieceEnd, ReaderError> {
         if let Some(filter) = &mut self.filter {
             filter.reset();
         }
-        let shown = Shown::new(&piece, &self.setup);
-        let packets = self.filtered(piece.packets)?;
+        let shown = Shown::new(piece, &self.setup);
+        let packets = self.filtered(&piece.packets)?;
         let mut counted = Counted { output, pushed: 0 };
         for _ in 1..MEMORY_TRIES {
             match self.run(&packets, &shown, &mut counted) {

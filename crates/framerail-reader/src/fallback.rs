@@ -13,7 +13,7 @@ use framerail_core::{Frame, FramePool};
 use framerail_media::{Damage, Decoded, Decoder, DecoderSetup, InputPacket, MediaError, decoder::Conversion};
 use parking_lot::Mutex;
 
-use crate::{CpuPieces, Piece, PieceDecoder, PieceOutput, ReaderError, Tagged, packets::VideoPacket};
+use crate::{CpuPieces, Piece, PieceDecoder, PieceEnd, PieceOutput, ReaderError, Tagged, packets::VideoPacket};
 
 /// Packets before the newest that are kept at least: more than any codec holds pictures back for, so that none is lost that the first
 /// decoder had taken and not given.
@@ -119,7 +119,7 @@ impl<D: PieceDecoder> FallbackPieces<D> {
         Self { first, fallback: fallback.clone(), host: None }
     }
 
-    fn on_host(&mut self, piece: Piece, reason: String, output: &mut dyn PieceOutput<Frame>) -> Result<(), ReaderError> {
+    fn on_host(&mut self, piece: &Piece, reason: String, output: &mut dyn PieceOutput<Frame>) -> Result<PieceEnd, ReaderError> {
         let (mut host, place) = match self.host.take() {
             Some(host) => host,
             None => (CpuPieces::new(&self.fallback.setup, &self.fallback.pool)?, self.fallback.begin(reason)),
@@ -134,14 +134,13 @@ impl<D: PieceDecoder> FallbackPieces<D> {
 impl<D: PieceDecoder> PieceDecoder for FallbackPieces<D> {
     type Picture = CardOrHost<D::Picture>;
 
-    fn decode(&mut self, piece: Piece, output: &mut dyn PieceOutput<Self::Picture>) -> Result<(), ReaderError> {
-        let again = piece.share()?;
+    fn decode(&mut self, piece: &Piece, output: &mut dyn PieceOutput<Self::Picture>) -> Result<PieceEnd, ReaderError> {
         let mut given = Given { output, reserved: 0, pushed: 0 };
         match self.first.decode(piece, &mut given) {
-            Err(ReaderError::NotOnDevice { reason, .. }) if again.number > 0 || given.pushed > 0 => {
-                let is_timed = again.packets.iter().all(|packet| packet.packet.pts().is_some());
+            Err(ReaderError::NotOnDevice { reason, .. }) if piece.number > 0 || given.pushed > 0 => {
+                let is_timed = piece.packets.iter().all(|packet| packet.packet.pts().is_some());
                 let Given { output, reserved, pushed } = given;
-                self.on_host(again, reason, &mut Rest { output, reserved, pushed, asked: 0, is_timed })
+                self.on_host(piece, reason, &mut Rest { output, reserved, pushed, asked: 0, is_timed })
             }
             outcome => outcome,
         }

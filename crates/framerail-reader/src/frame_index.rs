@@ -1,6 +1,6 @@
 //! Where each frame of a video is: its number, its time, its packet, and where decoding can start.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use framerail_core::{FramePool, Pts, TimeBase};
 use framerail_media::{
@@ -245,6 +245,34 @@ impl FrameIndex {
         let mut starts = self.starts.get(..before).unwrap_or_default().iter().rev();
         let is_before = |start: usize| self.packet(start).is_some_and(|packet| packet.pts.is_some() && packet.pts <= pts);
         starts.find(|start| !inexact.contains(*start) && is_before(**start)).copied().unwrap_or(0)
+    }
+}
+
+impl FrameIndex {
+    /// Pictures to decode for rising frames, each group from its start.
+    pub(crate) fn pictures_anew(&self, numbers: &[usize]) -> usize {
+        let mut groups: BTreeMap<usize, usize> = BTreeMap::new();
+        for place in numbers.iter().filter_map(|number| self.place(*number)) {
+            let last = groups.entry(self.start_of(place, &BTreeSet::new())).or_insert(place);
+            *last = place.max(*last);
+        }
+        groups.iter().map(|(start, last)| last + 1 - start).sum()
+    }
+
+    /// Groups that hold these frames, and the most frames of one.
+    pub(crate) fn groups_of(&self, numbers: &[usize]) -> (usize, usize) {
+        let mut groups: BTreeMap<usize, usize> = BTreeMap::new();
+        for place in numbers.iter().filter_map(|number| self.place(*number)) {
+            *groups.entry(self.start_of(place, &BTreeSet::new())).or_default() += 1;
+        }
+        (groups.len(), groups.values().copied().max().unwrap_or(0))
+    }
+
+    /// Pictures to decode for rising frames, from the first to the last.
+    pub(crate) fn pictures_between(&self, numbers: &[usize]) -> usize {
+        let places = || numbers.iter().filter_map(|number| self.place(*number));
+        let first = places().map(|place| self.start_of(place, &BTreeSet::new())).min();
+        first.zip(places().max()).map_or(0, |(first, last)| last + 1 - first)
     }
 }
 

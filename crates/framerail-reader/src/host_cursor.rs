@@ -3,13 +3,14 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use framerail_core::Frame;
-use framerail_media::{Damage, Decoded, Decoder, Input, MediaItem, MediaReader, PacketKind};
+use framerail_media::{Damage, Decoded, Decoder, Input, MediaError, MediaItem, MediaReader, PacketKind};
 
 use crate::{
     IndexSource, ReaderError,
     frame_index::{Access, FrameIndex},
+    host_pictures::FrameKind,
     piece_source::PieceSource,
-    video::{Deadline, Fault, Video},
+    video::{Deadline, Fault, Target, Video},
 };
 
 /// Packets between two stretches that are rather decoded than left out.
@@ -286,6 +287,19 @@ impl CountCursor {
             }
         }
     }
+}
+
+/// Takes size and format of the first frame in place of the header's; gives the frame, if there is one.
+pub(crate) fn adopt_first(video: &Arc<Video>, target: &mut Target) -> Result<Option<Frame>, Fault> {
+    let first = match CountCursor::new(video, 1).next(0, &video.deadline())? {
+        Found::Frame(frame) => Some(frame),
+        Found::Missing(_) => None,
+    };
+    if let Some(frame) = &first {
+        target.kind = FrameKind::of(frame.surface.host().map_err(MediaError::from)?);
+    }
+    target.is_seen = true;
+    Ok(first)
 }
 
 /// Finds frames by the header's rate.

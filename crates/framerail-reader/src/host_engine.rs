@@ -14,11 +14,10 @@ use crate::{
     host_cursor::{Found, HostCursor, is_undamaged},
     host_pictures::{FrameKind, HostPictures},
     piece_source::{PieceSource, span},
+    plan,
     video::{Deadline, Fault, Target, Video},
 };
 
-/// Pixels to decode below which a decoder with threads is not worth its start.
-const FEW_PIXELS: u64 = 4 << 20;
 /// Frames before a missing one that are tried in its place.
 const MAX_TRIES: usize = 300;
 
@@ -134,15 +133,14 @@ impl HostEngine {
             && cursor.distance(first).is_some()
         {
             let groups = source.groups(numbers.iter().copied());
-            let anew: usize = groups.iter().map(|(start, wanted)| span(*start, wanted)).sum();
-            return groups.len() <= 1 || cursor.distance(last).is_some_and(|on| on <= anew);
+            return plan::goes_on(&groups, cursor.distance(last));
         }
         // The second of two requests that go forward in one group: the third will too.
         self.last.is_some_and(|before| before < first && source.start_of(before) == source.start_of(last))
     }
 
     fn read_on(&mut self, numbers: &[usize], slots: &mut [&mut [u8]], deadline: &Deadline) -> Result<Vec<FrameStatus>, Fault> {
-        let threads = self.video.stream_threads();
+        let threads = plan::threads_alone(self.video.threads);
         let (mut cursor, mut pictures) = match self.cursor.take() {
             Some(cursor) => cursor,
             None => (HostCursor::new(&self.video, &self.index, threads)?, self.pictures()?),
@@ -202,11 +200,10 @@ impl HostEngine {
             None => PieceSource::new(self.video.open()?, Arc::clone(&self.index)),
         };
         let groups = source.groups(numbers.iter().copied());
-        let count = groups.len().clamp(1, self.video.threads);
         let pixels = u64::from(self.target.kind.width) * u64::from(self.target.kind.height);
-        let most = groups.iter().map(|(start, wanted)| span(*start, wanted)).max().unwrap_or(0) as u64;
-        let threads = if most * pixels < FEW_PIXELS || most < 3 { 1 } else { (self.video.threads / count).min(16) };
-        let mut workers = self.take_workers(count, threads.max(1))?;
+        let longest = groups.iter().map(|(start, wanted)| span(*start, wanted)).max().unwrap_or(0);
+        let (count, threads) = plan::for_groups(self.video.threads, groups.len(), longest, pixels);
+        let mut workers = self.take_workers(count, threads)?;
         let job = Job {
             index: &self.index,
             target: &self.target,
@@ -216,7 +213,7 @@ impl HostEngine {
             fault: Mutex::new(None),
         };
         let outcome = match workers.as_mut_slice() {
-            [worker] => source.pieces(numbers.iter().copied(), |piece| job.run(worker, piece)),
+            [worker] => source.pieces(numbers.iter().copied(), |piece| job.run(worker, &piece)),
             several => side_by_side(&mut source, several, &job),
         };
         if source.changes_headers() {
@@ -291,7 +288,7 @@ struct Slot<'a, 'b> {
 }
 
 impl Job<'_, '_> {
-    fn run(&self, worker: &mut Worker, piece: Piece) -> Result<(), Fault> {
+    fn run(&self, worker: &mut Worker, piece: &Piece) -> Result<(), Fault> {
         let shown = piece.shown();
         let before = worker.pieces.damage().clone();
         let mut sink = Sink { job: self, pictures: &mut worker.pictures, made: 0, fault: None };
@@ -370,7 +367,7 @@ fn side_by_side(source: &mut PieceSource, workers: &mut [Worker], job: &Job<'_, 
                     let Ok(piece) = next else { return };
                     // After a fault pieces are only taken off the queue, so that nobody waits for room in it.
                     let is_failed = job.fault.lock().is_some();
-                    if !is_failed && let Err(fault) = job.run(worker, piece) {
+                    if !is_failed && let Err(fault) = job.run(worker, &piece) {
                         job.fail(fault);
                     }
                 }

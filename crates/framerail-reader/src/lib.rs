@@ -20,14 +20,14 @@ mod device_clip;
 #[cfg(feature = "cuda")]
 mod device_engine;
 #[cfg(feature = "cuda")]
-mod device_frames;
-#[cfg(feature = "cuda")]
 mod device_packets;
 #[cfg(feature = "cuda")]
 mod device_pieces;
 pub mod error;
 pub mod fallback;
 mod frame_index;
+mod frame_source;
+mod host;
 mod host_cursor;
 mod host_engine;
 mod host_memory;
@@ -38,8 +38,12 @@ mod options;
 mod packets;
 mod parallel;
 mod piece;
+mod piece_frames;
 mod piece_source;
+mod piece_stream;
+mod plan;
 mod selection;
+mod streaming;
 #[cfg(feature = "cuda")]
 mod tensors;
 mod video;
@@ -49,22 +53,25 @@ mod window;
 pub use batch::{Batch, DenseTensor, FrameInfo, FrameStatus, HostTensor, PictureShape, PlanarPicture, PlanePlace, Tensor};
 pub use batches::Batches;
 pub use clips::{Clip, ClipEdge, ClipError, ClipPolicy, ClipSampling, ClipSteps, ClipVideo, sample_clips};
-pub use cpu::CpuPieces;
+pub use cpu::{CpuPieces, PieceCounts};
 #[cfg(feature = "cuda")]
 pub use cuda_batch::CudaBatch;
 #[cfg(feature = "cuda")]
-pub use device::{DeviceOptions, DeviceReader, DeviceReaderStats};
+pub use device::{DeviceOptions, DeviceReader};
 #[cfg(feature = "cuda")]
 pub use device_clip::{ClipFrame, DeviceClip};
 #[cfg(feature = "cuda")]
 pub use device_pieces::{CopySurfaces, MakeSurface};
 pub use error::ReaderError;
+pub use frame_source::{FrameSource, Reading, SourceStats};
 pub use framerail_vision::TensorOptions;
+pub use host::{HostOptions, HostReader};
 pub use metadata::{FrameTime, IndexSource, ReaderStats, VideoMetadata};
 pub use options::{IndexCache, IndexPolicy, OnError, OutputOptions, ReadDevice, ReadMode, ReaderOptions, Selection};
 pub use packets::{PacketReader, StreamPacket, VideoPacket};
-pub use parallel::{MakeDecoder, ParallelDecoder, PieceDecoder, PieceOutput, Tagged};
+pub use parallel::{Ahead, MakeDecoder, NextPicture, ParallelDecoder, PieceDecoder, PieceEnd, PieceOutput, Tagged};
 pub use piece::{Piece, PieceCutter, PiecePacket};
+pub use plan::{PiecePlan, default_memory_bytes};
 #[cfg(feature = "cuda")]
 pub use tensors::TensorPictures;
 pub use video_reader::VideoReader;

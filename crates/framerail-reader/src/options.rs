@@ -100,6 +100,8 @@ pub struct ReaderOptions {
     pub threads: usize,
     /// Batches that a stream makes ahead of the caller, from 1.
     pub queue: usize,
+    /// Memory for frames decoded ahead of their turn, in bytes; by default a quarter of what is available, 2 GiB at most.
+    pub memory_bytes: Option<u64>,
     /// Longest time that a call waits for its frames; no limit when `None`.
     pub timeout: Option<Duration>,
     /// What to do about damage.
@@ -119,6 +121,7 @@ impl ReaderOptions {
             cache: IndexCache::default(),
             threads: 0,
             queue: 2,
+            memory_bytes: None,
             timeout: None,
             on_error: OnError::default(),
         }

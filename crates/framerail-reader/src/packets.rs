@@ -37,6 +37,11 @@ impl PacketReader {
         Self { input, sides, facts }
     }
 
+    /// The input, and what becomes of its side packets.
+    pub fn into_parts(self) -> (Input, SidePackets) {
+        (self.input, self.sides)
+    }
+
     /// The input.
     pub fn input(&self) -> &Input {
         &self.input

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{Receiver, Sender, TryRecvError, channel},
     },
     thread::JoinHandle,
 };
@@ -12,6 +12,9 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 
 use crate::{ReaderError, piece::Piece, window::Window};
+
+/// Frames that each piece may have waiting besides what its turn requires: pictures come out of decoders in bursts.
+const SPARE_FRAMES: usize = 8;
 
 /// A picture of a piece, with the tag of its packet.
 #[derive(Debug)]
@@ -42,6 +45,15 @@ pub trait PieceOutput<P> {
     fn push(&mut self, picture: Tagged<P>);
 }
 
+/// How a piece ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PieceEnd {
+    /// Its pictures are those of a decode from the start.
+    Complete,
+    /// It is damaged: from the next picture on, only a decoder that has seen what lies before gives those of a decode from the start.
+    NeedsContext,
+}
+
 /// Decodes one piece after another; each worker thread has its own.
 pub trait PieceDecoder: Send {
     /// What is made of a picture.
@@ -51,20 +63,44 @@ pub trait PieceDecoder: Send {
     ///
     /// # Errors
     /// Whatever ends the reading.
-    fn decode(&mut self, piece: Piece, output: &mut dyn PieceOutput<Self::Picture>) -> Result<(), ReaderError>;
+    fn decode(&mut self, piece: &Piece, output: &mut dyn PieceOutput<Self::Picture>) -> Result<PieceEnd, ReaderError>;
 }
 
 /// Makes the decoder of a worker, on the worker's thread.
 pub type MakeDecoder<D> = Arc<dyn Fn() -> Result<D, ReaderError> + Send + Sync>;
 
+/// How much is decoded ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// Threads, each with a decoder.
+    pub workers: usize,
+    /// Pictures that may wait for their turn.
+    pub frames: usize,
+    /// Whether workers and waiting pictures are as many as the caller's pace needs, up to these numbers, or always all.
+    pub adapts: bool,
+}
+
+/// What [`ParallelDecoder::next_picture`] gives.
+#[derive(Debug)]
+pub enum NextPicture<P> {
+    /// The next picture.
+    Picture(Tagged<P>),
+    /// The piece whose turn it is needs what lies before it: see [`ParallelDecoder::into_pieces`].
+    NeedsContext,
+    /// It is not there yet, and the caller's pace asks for another piece: give one if there is one, then ask again.
+    WantsPiece,
+    /// No piece is under way.
+    None,
+}
+
 /// What a piece sends: pictures, then how it ended.
 enum Message<P> {
     Picture(Tagged<P>),
-    End(Result<(), ReaderError>),
+    End(Result<PieceEnd, ReaderError>),
 }
 
 struct Job<P> {
-    piece: Piece,
+    piece: Arc<Piece>,
     /// Place of its first frame over all pieces.
     place: u64,
     output: Sender<Message<P>>,
@@ -73,6 +109,8 @@ struct Job<P> {
 struct Jobs<P> {
     waiting: VecDeque<Job<P>>,
     idle: usize,
+    /// Pieces that are decoded or wait for it.
+    unfinished: usize,
     is_closed: bool,
 }
 
@@ -83,8 +121,11 @@ struct Shared<P> {
 }
 
 struct Delivery<P> {
+    piece: Arc<Piece>,
     place: u64,
     pictures: Receiver<Message<P>>,
+    /// The caller had to wait for a picture of it.
+    was_awaited: bool,
 }
 
 /// Decodes pieces on several threads and delivers their pictures in the order of the pieces.
@@ -92,30 +133,48 @@ pub struct ParallelDecoder<D: PieceDecoder> {
     make: MakeDecoder<D>,
     shared: Arc<Shared<D::Picture>>,
     workers: Vec<JoinHandle<()>>,
-    max_workers: usize,
+    ahead: Ahead,
+    /// Workers that the caller's pace needs, and whether they were raised since the last picture.
+    wanted: usize,
+    is_raised: bool,
     deliveries: VecDeque<Delivery<D::Picture>>,
+    /// The piece before the one whose turn it is.
+    before: Option<Arc<Piece>>,
+    /// Frames of the longest piece so far.
+    longest: usize,
     /// Place of the first frame of the next piece.
     next_place: u64,
 }
 
 impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
-    /// Up to `max_workers` threads; up to `window` pictures wait for their turn.
-    pub fn new(max_workers: usize, window: usize, make: MakeDecoder<D>) -> Self {
-        let jobs = Jobs { waiting: VecDeque::new(), idle: 0, is_closed: false };
-        let shared = Shared { jobs: Mutex::new(jobs), changed: Condvar::new(), window: Window::new(window) };
+    /// Threads are started as pieces come.
+    pub fn new(ahead: Ahead, make: MakeDecoder<D>) -> Self {
+        let jobs = Jobs { waiting: VecDeque::new(), idle: 0, unfinished: 0, is_closed: false };
+        let reach = if ahead.adapts { u64::MAX } else { ahead.frames as u64 };
+        let shared = Shared { jobs: Mutex::new(jobs), changed: Condvar::new(), window: Window::new(ahead.frames, reach) };
         Self {
             make,
             shared: Arc::new(shared),
             workers: Vec::new(),
-            max_workers: max_workers.max(1),
+            wanted: if ahead.adapts { 1 } else { ahead.workers.max(1) },
+            is_raised: false,
+            ahead: Ahead { workers: ahead.workers.max(1), ..ahead },
             deliveries: VecDeque::new(),
+            before: None,
+            longest: 0,
             next_place: 0,
         }
     }
 
-    /// Pieces that are decoded or wait for it, or whose pictures were not all taken.
-    pub fn pieces_under_way(&self) -> usize {
-        self.deliveries.len()
+    /// Whether another piece would keep a worker busy: besides those being decoded, one waits for the first that is free.
+    pub fn wants_piece(&self) -> bool {
+        let reserve = usize::from(self.wanted >= self.ahead.workers);
+        self.deliveries.is_empty() || self.shared.jobs.lock().unfinished < self.wanted + reserve
+    }
+
+    /// Number of the piece whose turn it is.
+    pub fn turn(&self) -> Option<u64> {
+        self.deliveries.front().map(|head| head.piece.number)
     }
 
     /// Threads so far.
@@ -131,15 +190,21 @@ impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
     /// Gives a piece to the workers. Pieces come in order.
     pub fn submit(&mut self, piece: Piece) {
         let (output, pictures) = channel();
-        let place = self.next_place;
-        self.next_place += piece.shown() as u64;
+        let (place, shown) = (self.next_place, piece.shown());
+        self.next_place += shown as u64;
+        if shown > self.longest {
+            self.longest = shown;
+            self.set_limit();
+        }
         if self.deliveries.is_empty() {
             self.shared.window.advance(place);
         }
-        self.deliveries.push_back(Delivery { place, pictures });
+        let piece = Arc::new(piece);
+        self.deliveries.push_back(Delivery { piece: Arc::clone(&piece), place, pictures, was_awaited: false });
         let mut jobs = self.shared.jobs.lock();
         jobs.waiting.push_back(Job { piece, place, output });
-        let needs_worker = jobs.waiting.len() > jobs.idle && self.workers.len() < self.max_workers;
+        jobs.unfinished += 1;
+        let needs_worker = jobs.waiting.len() > jobs.idle && self.workers.len() < self.ahead.workers;
         drop(jobs);
         self.shared.changed.notify_one();
         if needs_worker {
@@ -148,35 +213,66 @@ impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
         }
     }
 
-    /// The next picture; `None` when no piece is under way.
+    /// Waits for the next picture.
     ///
     /// # Errors
     /// What ended the piece whose turn it is. The reader is of no use after that.
-    pub fn next_picture(&mut self) -> Result<Option<Tagged<D::Picture>>, ReaderError> {
+    pub fn next_picture(&mut self) -> Result<NextPicture<D::Picture>, ReaderError> {
         loop {
-            let Some(head) = self.deliveries.front() else { return Ok(None) };
-            match head.pictures.recv().ok() {
+            let Some(head) = self.deliveries.front_mut() else { return Ok(NextPicture::None) };
+            let message = match head.pictures.try_recv() {
+                Err(TryRecvError::Empty) => {
+                    head.was_awaited = true;
+                    // The caller is faster than what is decoded.
+                    if self.wanted < self.ahead.workers && !std::mem::replace(&mut self.is_raised, true) {
+                        self.wanted = (self.wanted * 2).min(self.ahead.workers);
+                        self.set_limit();
+                        return Ok(NextPicture::WantsPiece);
+                    }
+                    head.pictures.recv().ok()
+                }
+                received => received.ok(),
+            };
+            match message {
                 Some(Message::Picture(picture)) => {
                     self.shared.window.leave();
-                    return Ok(Some(picture));
+                    self.is_raised = false;
+                    return Ok(NextPicture::Picture(picture));
                 }
-                Some(Message::End(outcome)) => {
-                    self.deliveries.pop_front();
-                    self.begin_next();
-                    outcome?;
-                }
+                Some(Message::End(Ok(PieceEnd::Complete))) => self.next_turn(),
+                Some(Message::End(Ok(PieceEnd::NeedsContext))) => return Ok(NextPicture::NeedsContext),
+                Some(Message::End(Err(error))) => return Err(error),
                 // The worker is gone without a word: it panicked.
-                None => {
-                    self.deliveries.pop_front();
-                    return Err(ReaderError::Closed);
-                }
+                None => return Err(ReaderError::Closed),
             }
         }
     }
 
-    fn begin_next(&self) {
+    /// Ends all decoding. Gives the pieces that were not delivered to their end, and before these the last one that was.
+    pub fn into_pieces(mut self) -> Vec<Arc<Piece>> {
+        let before = self.before.take().filter(|_| !self.deliveries.is_empty());
+        let pieces = self.deliveries.drain(..).map(|delivery| delivery.piece);
+        before.into_iter().chain(pieces).collect()
+    }
+
+    fn next_turn(&mut self) {
+        let Some(over) = self.deliveries.pop_front() else { return };
+        if self.ahead.adapts && !over.was_awaited && self.wanted > 1 {
+            self.wanted -= 1;
+            self.set_limit();
+        }
+        self.before = Some(over.piece);
         if let Some(head) = self.deliveries.front() {
             self.shared.window.advance(head.place);
+        }
+    }
+
+    /// Pieces decoded at the same pace are begun one after another: when the first is done, the second is nearly, and so on. So
+    /// half of all frames wait.
+    fn set_limit(&self) {
+        if self.ahead.adapts {
+            let waiting = self.longest * (self.wanted - 1) / 2 + self.wanted * SPARE_FRAMES;
+            self.shared.window.set_limit(waiting.min(self.ahead.frames));
         }
     }
 }
@@ -203,11 +299,12 @@ fn work<D: PieceDecoder>(shared: &Shared<D::Picture>, make: &MakeDecoder<D>) {
             None => make(),
         };
         let outcome = made.and_then(|mut made| {
-            let outcome = made.decode(piece, &mut sink);
+            let outcome = made.decode(&piece, &mut sink);
             // After an error nobody knows what state it is in.
             decoder = outcome.is_ok().then_some(made);
             outcome
         });
+        shared.jobs.lock().unfinished -= 1;
         // The reader may be gone.
         let _ = output.send(Message::End(outcome));
     }
@@ -240,6 +337,10 @@ impl<P> PieceOutput<P> for Output<'_, P> {
         let place = self.place;
         self.place += 1;
         if self.shared.window.enter(place) { Ok(()) } else { Err(ReaderError::Closed) }
+    }
+
+    fn check(&mut self) -> Result<(), ReaderError> {
+        if self.shared.window.is_closed() { Err(ReaderError::Closed) } else { Ok(()) }
     }
 
     fn push(&mut self, picture: Tagged<P>) {

@@ -36,16 +36,6 @@ impl Piece {
     pub fn shown(&self) -> usize {
         self.packets.iter().filter(|packet| packet.is_shown).count()
     }
-
-    /// The same piece once more; the packets' bytes are shared.
-    ///
-    /// # Errors
-    /// When memory is exhausted.
-    pub fn share(&self) -> Result<Self, MediaError> {
-        let share =
-            |own: &PiecePacket| Ok(PiecePacket { packet: own.packet.share()?, facts: own.facts, tag: own.tag, is_shown: own.is_shown });
-        Ok(Self { number: self.number, packets: self.packets.iter().map(share).collect::<Result<_, MediaError>>()? })
-    }
 }
 
 /// Cuts a stream of packets into pieces.
@@ -79,7 +69,8 @@ impl PieceCutter {
         let tag = self.next_tag;
         self.next_tag += 1;
         let pts = packet.pts();
-        let packet = PiecePacket { packet, facts, tag, is_shown: facts.is_shown };
+        let is_shown = facts.is_shown && !packet.is_discarded();
+        let packet = PiecePacket { packet, facts, tag, is_shown };
         if let Some(next) = &mut self.next {
             if pts.is_some_and(|pts| pts < next.start_pts) {
                 // Leading: shown by the piece before; the piece behind decodes it only for what refers to it. Marked ones that

@@ -1,14 +1,9 @@
 //! Which frames a selection means.
 
-use crate::{
-    FrameTime, ReadMode, Selection,
-    frame_index::{Access, FrameIndex},
-};
+use crate::{FrameTime, Selection};
 
 /// Frames of one selection beyond which it is taken for a mistake.
 const MAX_FRAMES: f64 = (1_u64 << 32) as f64;
-/// Share of pictures between first and last wanted frame that must be spared before groups are visited one by one.
-const WORTH_SEEKING: f64 = 0.75;
 
 /// What is wrong with a selection.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,42 +56,6 @@ pub(crate) fn frame_at(times: &[FrameTime], secs: f64, rounding: f64) -> Result<
         return Err(format!("{secs} s was asked for, frames are on screen from {} to {end} s", first.seconds));
     }
     Ok(times.partition_point(|time| time.seconds <= secs + rounding).saturating_sub(1))
-}
-
-/// How batches of these frames are made: by groups, or from frame to frame.
-pub(crate) fn mode(asked: ReadMode, index: &FrameIndex, numbers: &[usize]) -> ReadMode {
-    let is_rising = numbers.is_sorted();
-    if index.access == Access::Counted && is_rising {
-        return ReadMode::Stream;
-    }
-    match asked {
-        _ if !is_rising => ReadMode::Seek,
-        ReadMode::Auto if index.access == Access::ByTime => {
-            let (spans, all) = pictures(index, numbers);
-            if (spans as f64) < WORTH_SEEKING * all as f64 { ReadMode::Seek } else { ReadMode::Stream }
-        }
-        ReadMode::Auto => ReadMode::Stream,
-        asked => asked,
-    }
-}
-
-/// Pictures to decode for rising numbers: from the start of each group, and from the first to the last.
-fn pictures(index: &FrameIndex, numbers: &[usize]) -> (usize, usize) {
-    let none = Default::default();
-    let (mut spans, mut group, mut ends) = (0, None, (usize::MAX, 0));
-    for place in numbers.iter().filter_map(|number| index.place(*number)) {
-        let start = index.start_of(place, &none);
-        ends = (ends.0.min(start), ends.1.max(place + 1));
-        group = Some(match group {
-            Some((known, last)) if known == start => (known, std::cmp::max(last, place)),
-            other => {
-                spans += other.map_or(0, |(start, last): (usize, usize)| last + 1 - start);
-                (start, place)
-            }
-        });
-    }
-    spans += group.map_or(0, |(start, last)| last + 1 - start);
-    (spans, ends.1.saturating_sub(ends.0))
 }
 
 #[cfg(test)]

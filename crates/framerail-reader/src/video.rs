@@ -20,9 +20,6 @@ use crate::{
     host_pictures::{FrameKind, picture_shape},
 };
 
-/// Threads beyond which FFmpeg's decoders gain nothing.
-const MAX_DECODER_THREADS: usize = 16;
-
 /// Why a read did not come to its end.
 pub(crate) enum Fault {
     /// For the caller.
@@ -52,6 +49,8 @@ pub(crate) struct Video {
     pub(crate) setup: DecoderSetup,
     /// Threads that may decode at once.
     pub(crate) threads: usize,
+    /// Memory for frames decoded ahead of their turn.
+    pub(crate) memory_bytes: u64,
     pub(crate) timeout: Option<Duration>,
     pub(crate) on_error: OnError,
     pub(crate) counters: Counters,
@@ -69,11 +68,6 @@ impl Video {
 
     pub(crate) fn open(&self) -> Result<Input, MediaError> {
         Input::open(&self.input)
-    }
-
-    /// Threads of a decoder that is alone: one more than cores, as FFmpeg does, for one waits while its frame is taken.
-    pub(crate) fn stream_threads(&self) -> usize {
-        if self.threads > 1 { (self.threads + 1).min(MAX_DECODER_THREADS) } else { 1 }
     }
 
     pub(crate) fn decoder_setup(&self, threads: usize) -> DecoderSetup {
@@ -105,7 +99,7 @@ impl Video {
     pub(crate) fn error_of(&self, fault: Fault) -> ReaderError {
         match fault {
             Fault::Error(error) => error,
-            Fault::OtherKind => self.failed("its frames are of another size or format than the header says; read a frame first"),
+            Fault::OtherKind => self.failed("its frames change their size or format while the first is looked for"),
             Fault::IndexWrong => {
                 self.is_index_wrong.store(true, Ordering::Relaxed);
                 self.failed("its packets do not tell its frames; read again, frames will be counted")

@@ -10,12 +10,12 @@ use crate::{
     ReaderError, ReaderOptions, ReaderStats, Selection, Tensor, VideoMetadata,
     batches::Order,
     frame_index::{self, Access, FrameIndex},
-    host_cursor::{CountCursor, Found},
+    host_cursor::adopt_first,
     host_engine::{HostEngine, check_kind, status_of},
     host_memory::HostPool,
     host_pictures::{FrameKind, HostPictures, check_output},
     index_cache::CacheEntry,
-    selection,
+    plan, selection,
     video::{Fault, Target, Video},
 };
 #[cfg(feature = "cuda")]
@@ -88,14 +88,12 @@ impl VideoReader {
             fallback: None,
             tags: info.metadata.clone(),
         };
-        let threads = match options.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        };
+        let threads = if options.threads == 0 { plan::default_threads() } else { options.threads };
         let video = Video {
             setup: input.decoder_setup(),
             input: source,
             threads,
+            memory_bytes: options.memory_bytes.unwrap_or_else(plan::default_memory_bytes),
             timeout: options.timeout,
             on_error: options.on_error,
             counters: Default::default(),
@@ -251,7 +249,7 @@ impl VideoReader {
             numbers.truncate(numbers.len() / batch * batch);
         }
         let index = self.index()?;
-        let mode = selection::mode(self.options.mode, &index, &numbers);
+        let mode = plan::mode(self.options.mode, &index, &numbers);
         let order = Order { numbers: numbers.into(), batch, queue: self.options.queue };
         #[cfg(feature = "cuda")]
         if let Some(card) = &self.card {
@@ -412,16 +410,10 @@ impl VideoReader {
 
     /// Takes size and format of the first frame instead of the header's.
     fn look_at_first(&mut self) -> Result<(), ReaderError> {
-        let mut cursor = CountCursor::new(&self.video, 1);
-        match cursor.next(0, &self.video.deadline()) {
-            Ok(Found::Frame(frame)) => {
-                self.target.kind = FrameKind::of(frame.surface.host().map_err(framerail_media::MediaError::from)?);
-                self.metadata.color = frame.color;
-            }
-            Ok(Found::Missing(_)) => {}
-            Err(fault) => return Err(self.video.error_of(fault)),
+        let first = adopt_first(&self.video, &mut self.target).map_err(|fault| self.video.error_of(fault))?;
+        if let Some(frame) = first {
+            self.metadata.color = frame.color;
         }
-        self.target.is_seen = true;
         (self.metadata.width, self.metadata.height) = (self.target.kind.width, self.target.kind.height);
         self.metadata.pixel_format = self.target.kind.format;
         self.forget_engines();

@@ -1,35 +1,55 @@
 //! How far ahead pieces may be decoded: a bound on frames that wait for their turn.
 
+use std::collections::BTreeSet;
+
 use parking_lot::{Condvar, Mutex};
 
-#[derive(Default)]
 struct State {
     /// Place of the next frame to be delivered, counted over all pieces.
     delivered: u64,
+    /// Frames that may wait.
+    limit: usize,
     /// Frames that wait, and the most that ever did.
     waiting: usize,
     most_waiting: usize,
+    /// Places of frames that are not let in yet.
+    blocked: BTreeSet<u64>,
     is_closed: bool,
 }
 
-/// Lets a frame in when it is one of the next to be delivered. The next one always is, so the line cannot stop, and frames
-/// that are due later do not take the places of those that are due sooner.
+impl State {
+    /// The next frame to be delivered always enters, so the line cannot stop. Others enter while there is room, the earliest
+    /// first: frames that are due later do not take the room of those that are due sooner.
+    fn admits(&self, place: u64, reach: u64) -> bool {
+        let has_room = || self.waiting + self.blocked.range(..place).count() < self.limit;
+        place <= self.delivered || (place < self.delivered.saturating_add(reach) && has_room())
+    }
+}
+
+/// Lets frames in by their place in the order of delivery, as far as memory goes.
 pub(crate) struct Window {
-    frames: u64,
+    /// Frames from the next one to be delivered within which a frame may be let in.
+    reach: u64,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 impl Window {
-    pub(crate) fn new(frames: usize) -> Self {
-        Self { frames: frames.max(1) as u64, state: Mutex::default(), changed: Condvar::new() }
+    /// Up to `limit` frames wait, all among the next `reach`.
+    pub(crate) fn new(limit: usize, reach: u64) -> Self {
+        let state = State { delivered: 0, limit: limit.max(1), waiting: 0, most_waiting: 0, blocked: BTreeSet::new(), is_closed: false };
+        Self { reach: reach.max(1), state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Waits until the frame at a place is among the next; `false` when the reader was closed.
+    /// Waits until the frame at a place may be held; `false` when the reader was closed.
     pub(crate) fn enter(&self, place: u64) -> bool {
         let mut state = self.state.lock();
-        while !state.is_closed && place >= state.delivered.saturating_add(self.frames) {
-            self.changed.wait(&mut state);
+        if !state.admits(place, self.reach) {
+            state.blocked.insert(place);
+            while !state.is_closed && !state.admits(place, self.reach) {
+                self.changed.wait(&mut state);
+            }
+            state.blocked.remove(&place);
         }
         state.waiting += 1;
         state.most_waiting = state.most_waiting.max(state.waiting);
@@ -38,28 +58,101 @@ impl Window {
 
     /// A frame was delivered.
     pub(crate) fn leave(&self) {
-        let mut state = self.state.lock();
-        state.delivered += 1;
-        state.waiting = state.waiting.saturating_sub(1);
-        drop(state);
-        self.changed.notify_all();
+        self.change(|state| {
+            state.delivered += 1;
+            state.waiting = state.waiting.saturating_sub(1);
+        });
     }
 
     /// The next piece's turn, whose first frame has this place: pieces may give fewer frames than they promised.
     pub(crate) fn advance(&self, place: u64) {
-        let mut state = self.state.lock();
-        state.delivered = state.delivered.max(place);
-        drop(state);
-        self.changed.notify_all();
+        self.change(|state| state.delivered = state.delivered.max(place));
+    }
+
+    /// So many frames may wait from now on. Those that wait already stay.
+    pub(crate) fn set_limit(&self, limit: usize) {
+        self.change(|state| state.limit = limit.max(1));
     }
 
     pub(crate) fn close(&self) {
-        self.state.lock().is_closed = true;
-        self.changed.notify_all();
+        self.change(|state| state.is_closed = true);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().is_closed
     }
 
     /// The most frames that ever waited.
     pub(crate) fn most_waiting(&self) -> usize {
         self.state.lock().most_waiting
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.lock();
+        change(&mut state);
+        let is_awaited = !state.blocked.is_empty();
+        drop(state);
+        if is_awaited {
+            self.changed.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        thread,
+    };
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Workers on pieces of any length, a limit that changes, a caller that takes frames in order.
+        #[test]
+        fn nobody_waits_for_ever_and_the_limit_holds(
+            lengths in prop::collection::vec(0_u64..7, 1..12),
+            workers in 1_usize..5,
+            limits in prop::collection::vec(1_usize..9, 1..5),
+            reach in prop::option::of(1_u64..12),
+        ) {
+            let most = limits.iter().copied().max().unwrap_or(1);
+            let window = Arc::new(Window::new(limits[0], reach.unwrap_or(u64::MAX)));
+            let places: Vec<u64> = lengths.iter().scan(0, |next, length| { *next += length; Some(*next - length) }).collect();
+            let pieces: Vec<(u64, u64)> = places.iter().copied().zip(lengths.iter().copied()).collect();
+            let (senders, receivers): (Vec<_>, Vec<_>) = pieces.iter().map(|_| std::sync::mpsc::channel()).unzip();
+            let next = Arc::new(AtomicUsize::new(0));
+            let threads: Vec<_> = (0..workers).map(|_| {
+                let (window, next, pieces, senders) = (Arc::clone(&window), Arc::clone(&next), pieces.clone(), senders.clone());
+                thread::spawn(move || loop {
+                    let Some((place, length)) = pieces.get(next.fetch_add(1, Ordering::Relaxed)).copied() else { return };
+                    let sender = &senders[pieces.iter().position(|piece| *piece == (place, length)).unwrap_or(0)];
+                    for frame in place..place + length {
+                        assert!(window.enter(frame), "nobody closed it");
+                        sender.send(frame).expect("the caller is there");
+                    }
+                })
+            }).collect();
+            let mut taken = 0;
+            for ((place, length), frames) in pieces.iter().zip(&receivers) {
+                window.advance(*place);
+                for frame in *place..place + length {
+                    prop_assert_eq!(frames.recv().expect("the next frame always comes"), frame);
+                    window.leave();
+                    taken += 1;
+                    window.set_limit(limits[taken % limits.len()]);
+                }
+            }
+            threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+            // The next frame to be delivered enters whatever waits.
+            prop_assert!(window.most_waiting() <= most + 1, "{} waited", window.most_waiting());
+        }
     }
 }

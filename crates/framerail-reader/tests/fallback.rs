@@ -5,8 +5,8 @@ use std::{collections::VecDeque, ops::Range, path::Path, sync::Arc};
 use framerail_core::{Frame, FramePool, PixelFormat};
 use framerail_media::{Decoded, Decoder, Input, InputOptions, InputPacket, MediaItem, MediaReader, SideStreams};
 use framerail_reader::{
-    CpuPieces, MakeDecoder, PacketReader, ParallelDecoder, Piece, PieceCutter, PieceDecoder, PieceOutput, ReaderError, StreamPacket,
-    Tagged,
+    Ahead, CpuPieces, MakeDecoder, NextPicture, PacketReader, ParallelDecoder, Piece, PieceCutter, PieceDecoder, PieceEnd, PieceOutput,
+    ReaderError, StreamPacket, Tagged,
     fallback::{CardOrHost, FallbackPackets, FallbackPieces, HostFallback, PacketDecoder},
 };
 use framerail_testkit::{Clip, ClipSpec, Codec, Container};
@@ -65,7 +65,7 @@ impl PieceOutput<Frame> for Picky<'_> {
 impl PieceDecoder for CardPieces {
     type Picture = Frame;
 
-    fn decode(&mut self, piece: Piece, output: &mut dyn PieceOutput<Frame>) -> Result<(), ReaderError> {
+    fn decode(&mut self, piece: &Piece, output: &mut dyn PieceOutput<Frame>) -> Result<PieceEnd, ReaderError> {
         let mut picky = Picky { output, refuses: self.refuses.clone(), has_refused: false };
         let outcome = self.inner.decode(piece, &mut picky);
         // A place may be taken for a picture that then cannot be made.
@@ -155,7 +155,7 @@ fn in_pieces(clip: &Clip, refuses: &Refuses, min_packets: usize) -> Result<(Cont
         let inner = CpuPieces::new(&setup, &FramePool::new(2))?;
         Ok(FallbackPieces::new(CardPieces { inner, refuses: refuses.clone() }, &of_workers))
     });
-    let mut decoder = ParallelDecoder::new(3, 6, make);
+    let mut decoder = ParallelDecoder::new(Ahead { workers: 3, frames: 6, adapts: false }, make);
     let (mut packets, mut cutter) = (PacketReader::new(input), PieceCutter::new(min_packets));
     while let Some(packet) = packets.next_packet()? {
         if let StreamPacket::Video(packet) = packet {
@@ -164,7 +164,7 @@ fn in_pieces(clip: &Clip, refuses: &Refuses, min_packets: usize) -> Result<(Cont
     }
     cutter.finish().into_iter().for_each(|piece| decoder.submit(piece));
     let mut out = Vec::new();
-    while let Some(tagged) = decoder.next_picture()? {
+    while let NextPicture::Picture(tagged) = decoder.next_picture()? {
         out.push(tagged.picture);
     }
     assert!(decoder.most_waiting() <= 6, "{} frames waited", decoder.most_waiting());

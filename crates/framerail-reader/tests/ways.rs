@@ -258,3 +258,24 @@ fn readers_work_on_other_threads() {
     let sums: Vec<usize> = (0..4).map(read).collect::<Vec<_>>().into_iter().map(|thread| thread.join().expect("no panic")).collect();
     assert_eq!(sums.iter().sum::<usize>(), (0..32).sum::<usize>());
 }
+
+#[test]
+fn batches_come_first_where_the_header_does_not_tell_the_format() {
+    let clips = [
+        ClipSpec::new(Codec::Av1, Container::Mkv).pixel_format("yuv420p10le").frames(12).gop(4),
+        ClipSpec::new(Codec::Vp9, Container::Webm).pixel_format("yuv420p10le").frames(12).gop(4),
+        ClipSpec::new(Codec::Av1, Container::Mp4).pixel_format("yuv420p10le").frames(12).gop(4),
+    ];
+    for spec in clips.iter().filter(|spec| spec.unavailable().is_none()) {
+        let clip = spec.make();
+        for mode in [ReadMode::Seek, ReadMode::Stream, ReadMode::Auto] {
+            for output in [OutputOptions::Tensor(TensorOptions::default()), OutputOptions::Yuv] {
+                let mut reader = open(clip.path(), |options| (options.mode, options.output) = (mode, output.clone()));
+                let batches = reader.batches(Selection::Range { start: 5, stop: None, step: 2 }, 3, false).expect("batches");
+                let frames: usize =
+                    batches.map(|batch| batch.unwrap_or_else(|error| panic!("{mode:?}, {output:?}: {error}")).frames.len()).sum();
+                assert_eq!(frames, 4, "{mode:?}");
+            }
+        }
+    }
+}

@@ -25,7 +25,7 @@ mod tool;
 pub use cli::{Cli, CliOutput};
 pub use clip::{AudioCodec, Clip, ClipSpec, Codec, Container, Content, SubtitleCodec};
 pub use compare::{Difference, ReferenceFrames, Tolerance, assert_close, difference, reference_planes, stream_hashes};
-pub use corpus::{corpus, make_corpus};
+pub use corpus::{Corpus, corpus, make_corpus};
 pub use faces::{FacePath, FacesSpec, faces_clip};
 pub use frame_code::{FrameCode, read_frame_code, read_frame_number};
 pub use probe::{ProbedFrame, ProbedPacket, ProbedStream, ffprobe_frames, ffprobe_packets, ffprobe_stream, ffprobe_streams};

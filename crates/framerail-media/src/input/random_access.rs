@@ -13,6 +13,17 @@ use crate::{
     sample_times::{SampleTimes, sample_times},
 };
 
+/// How often decoding may start again, as a container's tables say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyframeSpacing {
+    /// Keyframes.
+    pub keyframes: usize,
+    /// Packets of the video.
+    pub packets: usize,
+    /// Packets from one keyframe to the next, at most.
+    pub longest: usize,
+}
+
 /// Seconds before the aim at which a search starts when the container did not lead to it at once.
 const MARGINS_SECS: [f64; 4] = [0.0, 1.0, 4.0, 16.0];
 
@@ -184,6 +195,24 @@ impl Input {
             return Ok(None);
         }
         Ok(Some(KeyframeIndex { packets, time_base: self.info.time_base, damage: self.damage.clone() }))
+    }
+
+    /// Keyframes of the video by the tables of an MP4 or MOV file, without reading a packet; `None` for other containers.
+    pub fn keyframe_spacing(&self) -> Option<KeyframeSpacing> {
+        let Source::Container { container, video, .. } = &self.source else { return None };
+        if !container.format_name().starts_with("mov") {
+            return None;
+        }
+        let (mut keyframes, mut packets, mut longest, mut last) = (0, 0, 0, 0);
+        for (place, entry) in container.index_entries(*video).enumerate() {
+            packets = place + 1;
+            if entry.flags() & ffi::AVINDEX_KEYFRAME != 0 {
+                longest = longest.max(place - last);
+                last = place;
+                keyframes += 1;
+            }
+        }
+        (keyframes > 0).then_some(KeyframeSpacing { keyframes, packets, longest: longest.max(packets - last) })
     }
 
     /// What the index lacks, from the file itself.

@@ -1,12 +1,12 @@
 //! What `read` counts, over all of its sources.
 
+use framerail_core::Device;
 use framerail_cuda::Traffic;
 use framerail_media::Damage;
 use framerail_pipeline::{Counter, StageContext};
-use framerail_reader::DeviceReaderStats;
+use framerail_reader::SourceStats;
 use parking_lot::Mutex;
 
-use super::source::{CardWork, since};
 use crate::devices::account;
 
 /// A part of the damage, to be counted under a name.
@@ -30,6 +30,8 @@ pub(super) struct Counters {
     pub(super) ended_early: Counter,
     converted: Counter,
     damage: Vec<(Counter, DamageCount)>,
+    pieces: Counter,
+    most: Mutex<Most>,
     card: Option<CardCounters>,
 }
 
@@ -37,12 +39,10 @@ pub(super) struct Counters {
 struct CardCounters {
     sources_on_cpu: Counter,
     frames_on_cpu: Counter,
-    pieces: Counter,
     pictures: Counter,
-    most: Mutex<MostOnCard>,
 }
 
-struct MostOnCard {
+struct Most {
     decoders: Counter,
     waiting: Counter,
 }
@@ -52,7 +52,7 @@ struct MostOnCard {
 pub(super) struct Counted {
     damage: Damage,
     converted: u64,
-    card: DeviceReaderStats,
+    work: SourceStats,
 }
 
 impl Counters {
@@ -62,12 +62,12 @@ impl Counters {
             converted: context.counter("frames_converted"),
             ended_early: context.counter("sources_ended_early"),
             damage: DAMAGE.map(|(name, count)| (context.counter(name), count)).into(),
+            pieces: context.counter("pieces"),
+            most: Mutex::new(Most { decoders: context.counter("decoders"), waiting: context.counter("frames_waiting_max") }),
             card: has_card.then(|| CardCounters {
                 sources_on_cpu: context.counter("sources_on_cpu"),
                 frames_on_cpu: context.counter("frames_on_cpu"),
-                pieces: context.counter("pieces"),
                 pictures: context.counter("pictures_decoded"),
-                most: Mutex::new(MostOnCard { decoders: context.counter("decoders"), waiting: context.counter("frames_waiting_max") }),
             }),
         }
     }
@@ -87,22 +87,36 @@ impl Counters {
         }
     }
 
-    /// Adds what is new in a source's work on a card, and what this thread has moved.
-    pub(super) fn count_card(&self, context: &StageContext, counted: &mut Counted, work: Option<CardWork>) {
-        let Some(card) = &self.card else { return };
-        let work = work.unwrap_or_default();
-        account(context, since(work.stats.traffic, counted.card.traffic));
-        // Uploads of frames that the host decoded were made by this thread.
-        account(context, Traffic::take());
-        if let Some((device, bytes)) = work.memory {
-            context.memory(device, bytes);
+    /// Adds what is new in a source's work, and what this thread has moved. `memory`: device memory so far.
+    pub(super) fn count_work(&self, context: &StageContext, counted: &mut Counted, work: SourceStats, memory: Option<(Device, u64)>) {
+        self.pieces.add(work.pieces.saturating_sub(counted.work.pieces));
+        let most = self.most.lock();
+        most.decoders.set(most.decoders.value().max(work.decoders as u64));
+        most.waiting.set(most.waiting.value().max(work.most_waiting as u64));
+        drop(most);
+        if let Some(card) = &self.card {
+            account(context, since(work.traffic, counted.work.traffic));
+            // Uploads of frames that the host decoded were made by this thread.
+            account(context, Traffic::take());
+            if let Some((device, bytes)) = memory {
+                context.memory(device, bytes);
+            }
+            card.frames_on_cpu.add(work.frames_on_host.saturating_sub(counted.work.frames_on_host));
+            card.pictures.add(work.pictures_decoded.saturating_sub(counted.work.pictures_decoded));
         }
-        card.frames_on_cpu.add(work.stats.frames_on_host.saturating_sub(counted.card.frames_on_host));
-        card.pieces.add(work.stats.pieces.saturating_sub(counted.card.pieces));
-        card.pictures.add(work.stats.pictures_decoded.saturating_sub(counted.card.pictures_decoded));
-        let most = card.most.lock();
-        most.decoders.set(most.decoders.value().max(work.stats.decoders as u64));
-        most.waiting.set(most.waiting.value().max(work.stats.most_waiting as u64));
-        counted.card = work.stats;
+        counted.work = work;
+    }
+}
+
+/// What has been moved since an earlier look; both count from the start of a source.
+fn since(now: Traffic, before: Traffic) -> Traffic {
+    Traffic {
+        uploads: now.uploads.saturating_sub(before.uploads),
+        upload_bytes: now.upload_bytes.saturating_sub(before.upload_bytes),
+        downloads: now.downloads.saturating_sub(before.downloads),
+        download_bytes: now.download_bytes.saturating_sub(before.download_bytes),
+        device_copies: now.device_copies.saturating_sub(before.device_copies),
+        device_bytes: now.device_bytes.saturating_sub(before.device_bytes),
+        syncs: now.syncs.saturating_sub(before.syncs),
     }
 }

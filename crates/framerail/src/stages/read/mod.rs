@@ -1,27 +1,34 @@
 //! The `read` stage: demuxes and decodes its sources, one after another or side by side.
 
+mod card;
 mod counters;
 mod inputs;
 mod opener;
 mod policy;
-mod reader;
 mod source;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use framerail_core::{Device, FramePool, PixelAspect, StreamId};
 use framerail_cuda::nvdec;
 use framerail_media::{Allowance, CancelFlag, DeinterlaceMethod, InputOptions, RotationPolicy, SideStreams};
 use framerail_pipeline::{
     ArgumentSpec, ConfigError, DeviceChoice, EdgeFormat, ErrorKind, LinkContext, OnStreamError, OpenedStream, OptionKind, OptionSpec,
-    Options, PlanError, Registry, RegistryError, StageError, StagePlan, StageSpec, StreamPolicy, StreamRequest, StreamSet, Work,
+    Options, PlanError, Registry, RegistryError, StageError, StagePlan, StageSpec, StreamPolicy, StreamReader, StreamRequest, StreamSet,
+    Work,
 };
+use framerail_reader::{HostOptions, default_memory_bytes};
+use parking_lot::Mutex;
 
 use self::{
-    opener::{STANDARD_INPUT, SourceOpener},
+    card::Card,
+    opener::{OpenError, STANDARD_INPUT, Shared, SourceOpener},
     policy::Liveness,
-    reader::SourceReader,
-    source::{Card, OpenError, OpenSource, Opener},
+    source::Source,
 };
 use super::infer::ModelInput;
 use crate::{
@@ -49,8 +56,9 @@ fn own_spec() -> StageSpec {
              (RTSP, RTP, UDP, SRT, RTMP, cameras of this machine, and what live=yes says) are read side by side always, and opened again when they fail. \
              Frames of live sources that nobody has time for are dropped, counted by stream and place. A folder gives its videos, or its pictures as one \
              stream. Damaged streams are decoded as far as they can be; what was lost is counted.\n\n\
-             On a card, one file is cut at its keyframes and decoded by all of the card's engines; frames come out in order and stay in \
-             device memory. What the card does not decode (codec, chroma, depth, size, interlaced video that is to be deinterlaced) is decoded \
+             A file is cut at its keyframes, and the pieces are decoded side by side: on all cores, or by all of a card's engines. Frames \
+             come out in order, on a card in device memory. One decoder with several threads reads live sources, pipes, files without \
+             keyframes to cut at, and damaged files from the damage on. What the card does not decode (codec, chroma, depth, size, interlaced video that is to be deinterlaced) is decoded \
              on the CPU, with a notice that says why.",
         )
         .argument(
@@ -65,7 +73,7 @@ fn own_spec() -> StageSpec {
         .option(OptionSpec::time("end").help("first instant not to deliver"))
         .option(OptionSpec::time("duration").help("time to deliver from start"))
         .option(OptionSpec::integer("track", 0..=1000).help("which of the file's video streams, from 0; FFmpeg's choice otherwise"))
-        .option(OptionSpec::integer("threads", 0..=256).default(0).help("decoder threads; 0 lets FFmpeg choose"))
+        .option(OptionSpec::integer("threads", 0..=256).default(0).help("decoding threads of all decoders together; 0 = one per CPU"))
         .option(
             OptionSpec::choice(
                 "rotate",
@@ -116,8 +124,8 @@ fn own_spec() -> StageSpec {
             OptionSpec::integer("memory", 1..=1_000_000)
                 .default("auto")
                 .unit("MB")
-                .or_word("auto", "a quarter of what is free, 3 GiB at most; 512 MiB where only the model's inputs are kept")
-                .help("on a card: device memory for frames decoded ahead"),
+                .or_word("auto", "a quarter of what is free; at most 2 GiB, on a card 3 GiB, and 512 MiB where only the model's inputs are kept")
+                .help("memory for frames decoded ahead of their turn"),
         )
         .example("read in.mp4 ! null", "decode a file as fast as it goes")
         .example("read cam1.mp4 cam2.mp4 streams=all ! infer centerface batch=8 ! save 'boxes/{stream}.jsonl'", "frames of both in one batch")
@@ -127,17 +135,14 @@ fn own_spec() -> StageSpec {
 
 struct ReadPlan {
     requests: Vec<StreamRequest>,
-    opener: Opener,
+    opener: SourceOpener,
     devices: Arc<Devices>,
     choice: DeviceChoice,
     ahead_bytes: Option<u64>,
     decoders: Option<usize>,
     policy: StreamPolicy,
-    liveness: Liveness,
     /// A source opened while linking so that formats are known and mistakes show early, and its flag.
-    first: Option<(OpenSource, CancelFlag)>,
-    /// What was decided while linking and the user should know.
-    notices: Vec<String>,
+    first: Option<(Source, CancelFlag)>,
 }
 
 /// Decoders on a card for all streams of a run together: one more than the engines of the largest cards.
@@ -161,30 +166,33 @@ impl ReadPlan {
         check_camera_options(options, &requests)?;
         let policy = policy::policy(options, requests.len())?;
         let number = |name: &str| options.optional_integer(name).and_then(|number| u64::try_from(number).ok());
-        let mut opener = Opener {
+        let mut opener = SourceOpener {
             input: input_options(options)?,
             deinterlace: deinterlacing(options),
-            pool: FramePool::new(KEPT_BUFFERS),
+            host: HostOptions::new(&FramePool::new(KEPT_BUFFERS)),
             card: None,
             rtsp_transport: options.choice("transport").to_owned(),
             camera_options: camera_options(options),
+            names: Mutex::new(requests.iter().map(|request| request.name.clone()).collect()),
+            liveness,
+            shared: Arc::new(Shared::default()),
         };
         let side_by_side = together(&policy, &requests);
         if opener.input.threads == 0 && side_by_side > 1 {
             let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
             opener.input.threads = (processors / side_by_side).max(1);
         }
+        let ahead_bytes = number("memory").map(|megabytes| megabytes * 1_000_000);
+        opener.host.memory_bytes = Some(ahead_bytes.unwrap_or_else(default_memory_bytes) / side_by_side.max(1) as u64);
         Ok(Self {
             requests,
             opener,
             devices: Arc::clone(devices),
             choice: devices.choice(DeviceChoice::of(options)?),
             decoders: number("engines").and_then(|count| usize::try_from(count).ok()),
-            ahead_bytes: number("memory").map(|megabytes| megabytes * 1_000_000),
+            ahead_bytes,
             policy,
-            liveness,
             first: None,
-            notices: Vec::new(),
         })
     }
 
@@ -203,7 +211,7 @@ impl ReadPlan {
     fn find_card(&mut self, context: &LinkContext) -> Result<(), StageError> {
         let can = |_: &Arc<framerail_cuda::CudaDevice>| nvdec::check_library().map_err(|error| error.to_string());
         let settled = self.devices.settle(self.choice, Device::Cpu, "decoding", can)?;
-        self.notices.extend(settled.notice);
+        self.opener.shared.notices.lock().extend(settled.notice);
         if let Some(device) = settled.card {
             let model = context.tensor_wanted.as_ref().and_then(|request| request.downcast_ref::<ModelInput>()).cloned();
             let side_by_side = together(&self.policy, &self.requests);
@@ -212,13 +220,14 @@ impl ReadPlan {
                 decoders = decoders.or(Some((DECODERS_FOR_ALL / side_by_side).max(1)));
                 ahead_bytes = Some(ahead_bytes.unwrap_or(AHEAD_BYTES_FOR_ALL) / side_by_side as u64);
             }
+            self.opener.shared.has_card.store(true, Ordering::Relaxed);
             self.opener.card = Some(Card::new(device, decoders, ahead_bytes, model).map_err(cuda_error)?);
         }
         Ok(())
     }
 
     /// Opens the first source. Where the device is ours to choose, one that the card does not decode moves all to the CPU.
-    fn open_first(&mut self, request: &StreamRequest, cancel: &CancelFlag) -> Result<OpenSource, StageError> {
+    fn open_first(&mut self, request: &StreamRequest, cancel: &CancelFlag) -> Result<Source, StageError> {
         if self.choice == DeviceChoice::Auto
             && let Some(card) = self.opener.card.clone()
         {
@@ -238,12 +247,12 @@ impl ReadPlan {
                 Err(OpenError::Failed(error)) => Err(error),
                 Err(OpenError::NotOnCard(reason)) => {
                     self.opener.card = None;
-                    self.notices.extend(self.devices.fall_back("decoding", reason));
+                    self.opener.shared.notices.lock().extend(self.devices.fall_back("decoding", reason));
                     self.opener.open_on_host(request, cancel)
                 }
             };
         }
-        self.opener.open(request, cancel)
+        self.opener.open_source(request, cancel)
     }
 }
 
@@ -347,13 +356,8 @@ impl StagePlan for ReadPlan {
     }
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
-        let opener = Arc::new(SourceOpener::new(self.opener, self.liveness, &self.requests, self.notices));
         let first = self.first.zip(self.requests.first());
-        let opened = first.map(|((open, cancel), request)| OpenedStream {
-            id: request.id,
-            reader: Box::new(SourceReader::new(open, request.is_live, opener.shared())),
-            cancel,
-        });
-        Ok(Work::Streams(StreamSet { opener, requests: self.requests, opened, policy: self.policy }))
+        let opened = first.map(|((source, cancel), request)| OpenedStream { id: request.id, reader: Box::new(source), cancel });
+        Ok(Work::Streams(StreamSet { opener: Arc::new(self.opener), requests: self.requests, opened, policy: self.policy }))
     }
 }

@@ -3,31 +3,44 @@
 use std::{
     collections::BTreeSet,
     path::Path,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
+    time::Duration,
 };
 
 use framerail_core::{SourceUrl, StreamId};
+use framerail_media::{CancelFlag, DeinterlaceMethod, InputOptions};
 use framerail_pipeline::{ErrorKind, StageError, StreamLine, StreamOpener, StreamReader, StreamRequest};
+use framerail_reader::{DeviceReader, HostOptions, HostReader, ReaderError};
 use parking_lot::Mutex;
 
-use super::{counters::Counters, policy::Liveness, reader::SourceReader, source::Opener};
-use crate::inputs::expand_sources;
+use super::{
+    card::Card,
+    counters::Counters,
+    policy::{self, Liveness},
+    source::{Source, naming},
+};
+use crate::{convert::reader_error, inputs::expand_sources};
 
 /// The source that stands for standard input.
 pub(super) const STANDARD_INPUT: &str = "-";
 
-/// What the readers of one `read` share.
+/// Longest silence of a live source before it is opened again, unless the user says otherwise.
+const LIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the sources of one `read` share.
+#[derive(Default)]
 pub(super) struct Shared {
     counters: OnceLock<Counters>,
-    has_card: bool,
+    pub(super) has_card: AtomicBool,
     /// What was decided while linking and the user should know.
-    notices: Mutex<Vec<String>>,
+    pub(super) notices: Mutex<Vec<String>>,
 }
 
 impl Shared {
-    /// The counters; the first reader to ask makes them, and tells what is to be told.
+    /// The counters; the first source to ask makes them, and tells what is to be told.
     pub(super) fn counters(&self, line: &StreamLine) -> &Counters {
-        let counters = self.counters.get_or_init(|| Counters::new(&line.context, self.has_card));
+        let has_card = self.has_card.load(std::sync::atomic::Ordering::Relaxed);
+        let counters = self.counters.get_or_init(|| Counters::new(&line.context, has_card));
         for notice in self.notices.lock().drain(..) {
             line.context.notice(notice);
         }
@@ -35,23 +48,85 @@ impl Shared {
     }
 }
 
+/// How sources are opened.
 pub(super) struct SourceOpener {
-    opener: Opener,
-    liveness: Liveness,
-    shared: Arc<Shared>,
+    pub(super) input: InputOptions,
+    pub(super) deinterlace: Option<(DeinterlaceMethod, bool)>,
+    pub(super) host: HostOptions,
+    /// The card to which frames go.
+    pub(super) card: Option<Card>,
+    /// `tcp` or `udp`.
+    pub(super) rtsp_transport: String,
+    /// What cameras of this machine are asked for, by FFmpeg's names.
+    pub(super) camera_options: Vec<(String, String)>,
+    pub(super) liveness: Liveness,
+    pub(super) shared: Arc<Shared>,
     /// Names of streams so far: no two are the same.
-    names: Mutex<BTreeSet<String>>,
+    pub(super) names: Mutex<BTreeSet<String>>,
+}
+
+/// A source that could not be opened on the card, though the host may decode it.
+pub(super) enum OpenError {
+    NotOnCard(String),
+    Failed(StageError),
 }
 
 impl SourceOpener {
-    pub(super) fn new(opener: Opener, liveness: Liveness, requests: &[StreamRequest], notices: Vec<String>) -> Self {
-        let names = requests.iter().map(|request| request.name.clone()).collect();
-        let shared = Shared { counters: OnceLock::new(), has_card: opener.card.is_some(), notices: Mutex::new(notices) };
-        Self { opener, liveness, shared: Arc::new(shared), names: Mutex::new(names) }
+    /// Opens a source where frames are wanted: on the card if it can, else on the host, with the reason.
+    pub(super) fn open_source(&self, request: &StreamRequest, cancel: &CancelFlag) -> Result<Source, StageError> {
+        let Some(card) = &self.card else { return self.open_on_host(request, cancel) };
+        match self.open_on_card(card, request, cancel) {
+            Ok(source) => Ok(source),
+            Err(OpenError::Failed(error)) => Err(error),
+            Err(OpenError::NotOnCard(reason)) => {
+                let reason = reason.strip_prefix(&format!("{}: ", request.source)).unwrap_or(&reason);
+                let reason = format!("{}: decoded on the CPU and uploaded: {reason}", request.source);
+                Ok(self.open_on_host(request, cancel)?.uploading(card, reason))
+            }
+        }
     }
 
-    pub(super) fn shared(&self) -> Arc<Shared> {
-        Arc::clone(&self.shared)
+    /// Opens a source for the card's decoder alone.
+    pub(super) fn open_on_card(&self, card: &Card, request: &StreamRequest, cancel: &CancelFlag) -> Result<Source, OpenError> {
+        if self.deinterlace.is_some() {
+            return Err(OpenError::NotOnCard("deinterlacing is done on the CPU".into()));
+        }
+        match DeviceReader::open(&self.options(request, cancel), &card.options()) {
+            Ok(reader) => Ok(Source::new(Box::new(reader), request.is_live, &self.shared).on_card(card)),
+            Err(ReaderError::NotOnDevice { reason, .. }) => Err(OpenError::NotOnCard(reason)),
+            Err(error) => Err(OpenError::Failed(naming(&request.source.to_string(), reader_error(error)))),
+        }
+    }
+
+    pub(super) fn open_on_host(&self, request: &StreamRequest, cancel: &CancelFlag) -> Result<Source, StageError> {
+        let reader = HostReader::open(&self.options(request, cancel), &self.host);
+        let reader = reader.map_err(|error| naming(&request.source.to_string(), reader_error(error)))?;
+        Ok(Source::new(Box::new(reader), request.is_live, &self.shared).deinterlaced(self.deinterlace))
+    }
+
+    fn options(&self, request: &StreamRequest, cancel: &CancelFlag) -> InputOptions {
+        let mut options = InputOptions {
+            source: request.source.clone(),
+            name: Some(request.name.clone()),
+            stream: request.id,
+            cancel: Arc::clone(cancel),
+            ..self.input.clone()
+        };
+        if request.is_live {
+            options.waits_for_keyframe = true;
+            options.read_timeout = options.read_timeout.or(Some(LIVE_TIMEOUT));
+        }
+        if policy::is_camera(request.source.reveal()) {
+            options.format.get_or_insert_with(|| policy::CAMERA_FORMAT.to_owned());
+        }
+        if options.format.is_some() {
+            options.format_options.extend(self.camera_options.iter().cloned());
+        }
+        let is_rtsp = request.source.scheme().is_some_and(|scheme| scheme == "rtsp" || scheme == "rtsps");
+        if is_rtsp && !options.format_options.iter().any(|(name, _)| name == "rtsp_transport") {
+            options.format_options.push(("rtsp_transport".to_owned(), self.rtsp_transport.clone()));
+        }
+        options
     }
 
     /// A name that no other stream has: the wanted one, or with the stream's number behind it.
@@ -82,7 +157,6 @@ impl StreamOpener for SourceOpener {
     }
 
     fn open(&self, request: &StreamRequest, line: &StreamLine) -> Result<Box<dyn StreamReader>, StageError> {
-        let open = self.opener.open(request, &line.cancel)?;
-        Ok(Box::new(SourceReader::new(open, request.is_live, self.shared())))
+        Ok(Box::new(self.open_source(request, &line.cancel)?))
     }
 }

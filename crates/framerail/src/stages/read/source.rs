@@ -1,317 +1,88 @@
-//! One source while it is read: decoded on the host, on a card, or on the host for a card.
+//! One source as a stream of the engine: decoded on the host, on a card, or on the host for a card.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use framerail_core::{Device, Frame, FramePool, PixelFormat, StreamInfo};
-use framerail_cuda::{CudaDevice, CudaError, DevicePool, Traffic};
-use framerail_media::{CancelFlag, Damage, DeinterlaceMethod, Deinterlacer, InputOptions, MediaItem, MediaReader};
-use framerail_pipeline::{Emitter, ErrorKind, FrameItem, Item, StageError, StreamRequest};
-use framerail_reader::{CopySurfaces, DeviceOptions, DeviceReader, DeviceReaderStats, MakeSurface, ReaderError};
+use framerail_core::{Frame, PixelFormat, StreamInfo};
+use framerail_media::{Damage, DeinterlaceMethod, Deinterlacer, MediaItem};
+use framerail_pipeline::{Emitter, ErrorKind, Flow, FrameItem, Item, StageContext, StageError, StreamLine, StreamReader};
+use framerail_reader::FrameSource;
 
-use super::{inputs::ModelInputs, policy};
+use super::{card::Card, counters::Counted, opener::Shared};
 use crate::{
     convert::{cuda_error, input_error, reader_error},
-    stages::infer::ModelInput,
     uploader::Uploader,
 };
 
-/// Device memory kept for frames that come back: a quarter of the card's, and no more than this.
-const MAX_KEPT_BYTES: u64 = 4 << 30;
-
-/// Device memory for model inputs made ahead, unless the user says otherwise: they are far smaller than pictures.
-const INPUTS_AHEAD_BYTES: u64 = 512 << 20;
-
-/// Longest silence of a live source before it is opened again, unless the user says otherwise.
-const LIVE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How sources are opened.
-#[derive(Clone)]
-pub(super) struct Opener {
-    pub(super) input: InputOptions,
-    pub(super) deinterlace: Option<(DeinterlaceMethod, bool)>,
-    pub(super) pool: FramePool,
-    /// The card to which frames go.
-    pub(super) card: Option<Card>,
-    /// `tcp` or `udp`.
-    pub(super) rtsp_transport: String,
-    /// What cameras of this machine are asked for, by FFmpeg's names.
-    pub(super) camera_options: Vec<(String, String)>,
-}
-
-/// A card that decodes.
-#[derive(Clone)]
-pub(super) struct Card {
-    pub(super) device: Arc<CudaDevice>,
-    pub(super) decoders: Option<usize>,
-    pub(super) ahead_bytes: Option<u64>,
-    pool: DevicePool,
-    make: Arc<dyn MakeSurface>,
-    makes_pictures: bool,
-}
-
-impl Card {
-    /// `model` is the only stage that looks at pictures, and would rather have its input.
-    pub(super) fn new(
-        device: Arc<CudaDevice>,
-        decoders: Option<usize>,
-        ahead_bytes: Option<u64>,
-        model: Option<ModelInput>,
-    ) -> Result<Self, CudaError> {
-        let (_, total) = device.memory()?;
-        let kept = usize::try_from((total / 4).min(MAX_KEPT_BYTES)).unwrap_or(usize::MAX);
-        let pool = DevicePool::new(&device, kept)?;
-        let makes_pictures = model.is_none();
-        let ahead_bytes = ahead_bytes.or((!makes_pictures).then_some(INPUTS_AHEAD_BYTES));
-        let make: Arc<dyn MakeSurface> = match model {
-            Some(model) => Arc::new(ModelInputs::new(model, &pool)),
-            None => Arc::new(CopySurfaces::new(pool.clone())),
-        };
-        Ok(Self { device, decoders, ahead_bytes, pool, make, makes_pictures })
-    }
-
-    pub(super) fn id(&self) -> Device {
-        self.device.id()
-    }
-
-    /// The most device memory that its frames took, decoders not counted.
-    pub(super) fn memory_bytes(&self) -> u64 {
-        self.pool.stats().high_water_bytes as u64
-    }
-
-    fn options(&self) -> DeviceOptions {
-        let make = Some(Arc::clone(&self.make));
-        DeviceOptions { decoders: self.decoders, ahead_bytes: self.ahead_bytes, make, ..DeviceOptions::new(&self.device) }
-    }
-}
-
-/// A source that could not be opened on the card, though the host may decode it.
-pub(super) enum OpenError {
-    NotOnCard(String),
-    Failed(StageError),
-}
-
-impl Opener {
-    /// Opens a source where frames are wanted: on the card if it can, else on the host, with the reason.
-    pub(super) fn open(&self, request: &StreamRequest, cancel: &CancelFlag) -> Result<OpenSource, StageError> {
-        let Some(card) = &self.card else { return self.open_on_host(request, cancel) };
-        match self.open_on_card(card, request, cancel) {
-            Ok(open) => Ok(open),
-            Err(OpenError::Failed(error)) => Err(error),
-            Err(OpenError::NotOnCard(reason)) => {
-                let mut open = self.open_on_host(request, cancel)?;
-                if let OpenSource::Host(host) = &mut open {
-                    host.uploader = Some(Uploader::new(&card.device).map_err(cuda_error)?);
-                    let reason = reason.strip_prefix(&format!("{}: ", request.source)).unwrap_or(&reason);
-                    host.why_here = Some(format!("{}: decoded on the CPU and uploaded: {reason}", request.source));
-                }
-                Ok(open)
-            }
-        }
-    }
-
-    /// Opens a source for the card's decoder alone.
-    pub(super) fn open_on_card(&self, card: &Card, request: &StreamRequest, cancel: &CancelFlag) -> Result<OpenSource, OpenError> {
-        if self.deinterlace.is_some() {
-            return Err(OpenError::NotOnCard("deinterlacing is done on the CPU".into()));
-        }
-        match DeviceReader::open(&self.options(request, cancel), &card.options()) {
-            Ok(reader) => Ok(OpenSource::Card(Box::new(CardSource { reader, card: card.clone(), uploader: None }))),
-            Err(ReaderError::NotOnDevice { reason, .. }) => Err(OpenError::NotOnCard(reason)),
-            Err(error) => Err(OpenError::Failed(naming(&request.source.to_string(), reader_error(error)))),
-        }
-    }
-
-    pub(super) fn open_on_host(&self, request: &StreamRequest, cancel: &CancelFlag) -> Result<OpenSource, StageError> {
-        let reader = MediaReader::open(&self.options(request, cancel), &self.pool)
-            .map_err(|error| naming(&request.source.to_string(), input_error(error)))?;
-        let deinterlacer = self.deinterlace.map(|(method, all)| Deinterlacer::new(method, all));
-        Ok(OpenSource::Host(Box::new(HostSource { reader, deinterlacer, uploader: None, why_here: None })))
-    }
-
-    fn options(&self, request: &StreamRequest, cancel: &CancelFlag) -> InputOptions {
-        let mut options = InputOptions {
-            source: request.source.clone(),
-            name: Some(request.name.clone()),
-            stream: request.id,
-            cancel: Arc::clone(cancel),
-            ..self.input.clone()
-        };
-        if request.is_live {
-            options.waits_for_keyframe = true;
-            options.read_timeout = options.read_timeout.or(Some(LIVE_TIMEOUT));
-        }
-        if policy::is_camera(request.source.reveal()) {
-            options.format.get_or_insert_with(|| policy::CAMERA_FORMAT.to_owned());
-        }
-        if options.format.is_some() {
-            options.format_options.extend(self.camera_options.iter().cloned());
-        }
-        let is_rtsp = request.source.scheme().is_some_and(|scheme| scheme == "rtsp" || scheme == "rtsps");
-        if is_rtsp && !options.format_options.iter().any(|(name, _)| name == "rtsp_transport") {
-            options.format_options.push(("rtsp_transport".to_owned(), self.rtsp_transport.clone()));
-        }
-        options
-    }
-}
-
-/// Puts the source's name before an error that is only about its codec.
-fn naming(source: &str, mut error: StageError) -> StageError {
-    if error.kind == ErrorKind::Input && !error.message.contains(source) {
-        error.message = format!("{source}: {}", error.message);
-    }
-    error
-}
-
-/// The source that is being read.
-pub(super) enum OpenSource {
-    Host(Box<HostSource>),
-    Card(Box<CardSource>),
-}
-
-pub(super) struct HostSource {
-    reader: MediaReader,
+pub(super) struct Source {
+    frames: Box<dyn FrameSource>,
+    info: Arc<StreamInfo>,
     deinterlacer: Option<Deinterlacer>,
-    /// For frames that are wanted on a card.
+    /// Where frames are wanted, when on a card, and whether they are decoded there.
+    card: Option<Card>,
+    is_on_card: bool,
+    /// For frames that the host decodes for the card.
     uploader: Option<Uploader>,
     /// Why the card does not decode it, though it was to.
     why_here: Option<String>,
+    is_live: bool,
+    shared: Arc<Shared>,
+    line: Option<StreamLine>,
+    counted: Counted,
+    /// The change from card to CPU was told.
+    is_change_told: bool,
 }
 
-pub(super) struct CardSource {
-    reader: DeviceReader,
-    card: Card,
-    /// For frames that the host decodes in place of the card, from where the stream changes to what that does not decode.
-    uploader: Option<Uploader>,
-}
-
-impl CardSource {
-    fn upload(&mut self, frame: &mut Frame) -> Result<(), StageError> {
-        let uploader = match &mut self.uploader {
-            Some(uploader) => uploader,
-            none => none.insert(Uploader::new(&self.card.device).map_err(cuda_error)?),
-        };
-        uploader.upload(frame).map_err(cuda_error)
-    }
-}
-
-/// What a source has done on a card so far.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct CardWork {
-    pub(super) stats: DeviceReaderStats,
-    pub(super) memory: Option<(Device, u64)>,
-}
-
-impl OpenSource {
-    pub(super) fn info(&self) -> &StreamInfo {
-        match self {
-            OpenSource::Host(host) => host.reader.info(),
-            OpenSource::Card(card) => card.reader.info(),
+impl Source {
+    pub(super) fn new(frames: Box<dyn FrameSource>, is_live: bool, shared: &Arc<Shared>) -> Self {
+        Self {
+            info: Arc::new(frames.info().clone()),
+            frames,
+            deinterlacer: None,
+            card: None,
+            is_on_card: false,
+            uploader: None,
+            why_here: None,
+            is_live,
+            shared: Arc::clone(shared),
+            line: None,
+            counted: Counted::default(),
+            is_change_told: false,
         }
+    }
+
+    /// The same, decoded by a card.
+    pub(super) fn on_card(self, card: &Card) -> Self {
+        Self { card: Some(card.clone()), is_on_card: true, ..self }
+    }
+
+    /// The same, decoded on the host for a card, with the reason.
+    pub(super) fn uploading(self, card: &Card, reason: String) -> Self {
+        Self { card: Some(card.clone()), why_here: Some(reason), ..self }
+    }
+
+    pub(super) fn deinterlaced(self, how: Option<(DeinterlaceMethod, bool)>) -> Self {
+        Self { deinterlacer: how.map(|(method, all)| Deinterlacer::new(method, all)), ..self }
     }
 
     /// The pixel format of its frames, when it is known.
     pub(super) fn pixel_format(&self) -> Option<PixelFormat> {
-        let format = self.info().pixel_format;
-        match (self, format) {
-            (OpenSource::Host(_), format) => Some(format),
-            // What cards give out for the usual streams.
-            (OpenSource::Card(open), PixelFormat::Yuv420p) if open.card.makes_pictures => Some(PixelFormat::Nv12),
-            (OpenSource::Card(_), _) => None,
+        match (&self.card, self.info.pixel_format) {
+            (Some(card), PixelFormat::Yuv420p) if self.is_on_card && card.makes_pictures => Some(PixelFormat::Nv12),
+            (Some(_), _) if self.is_on_card => None,
+            (_, format) => Some(format),
         }
     }
 
-    /// Gives the next frame or packet; `false` at the end.
-    pub(super) fn next(&mut self, out: &mut dyn Emitter) -> Result<bool, StageError> {
-        let source = self.info().source.to_string();
-        let item = match self {
-            OpenSource::Host(host) => host.reader.next().map_err(input_error),
-            OpenSource::Card(card) => card.reader.next_item().map_err(reader_error),
-        };
-        match item.map_err(|error| naming(&source, error))? {
-            Some(MediaItem::Frame(frame)) => self.deliver(frame, out)?,
-            Some(MediaItem::Packet(packet)) => out.push(Item::Packet(packet))?,
-            None => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    fn deliver(&mut self, mut frame: Frame, out: &mut dyn Emitter) -> Result<(), StageError> {
-        let host = match self {
-            OpenSource::Host(host) => host,
-            OpenSource::Card(card) => {
-                if frame.surface.host().is_ok() {
-                    card.upload(&mut frame)?;
-                }
-                return Ok(out.push(FrameItem::new(frame).into())?);
-            }
-        };
-        match &mut host.deinterlacer {
-            None => host.push(frame, out),
+    fn deliver(&mut self, frame: Frame, out: &mut dyn Emitter) -> Result<(), StageError> {
+        match &mut self.deinterlacer {
+            None => self.push(frame, out),
             Some(deinterlacer) => {
                 deinterlacer.push(frame).map_err(input_error)?;
-                host.drain(out)
+                self.drain(out)
             }
         }
     }
 
-    /// Gives what is still held at the end.
-    pub(super) fn end(&mut self, out: &mut dyn Emitter) -> Result<(), StageError> {
-        if let OpenSource::Host(host) = self
-            && let Some(deinterlacer) = &mut host.deinterlacer
-        {
-            deinterlacer.end().map_err(input_error)?;
-            host.drain(out)?;
-        }
-        Ok(())
-    }
-
-    /// Why a source that was meant for a card is decoded on the CPU, when it is.
-    pub(super) fn why_on_cpu(&self) -> Option<&str> {
-        match self {
-            OpenSource::Host(host) => host.why_here.as_deref(),
-            OpenSource::Card(_) => None,
-        }
-    }
-
-    /// Why a source that the card decodes is decoded on the CPU from somewhere on, once it is.
-    pub(super) fn why_changed(&self) -> Option<String> {
-        let OpenSource::Card(card) = self else { return None };
-        let (secs, reason) = card.reader.on_host()?;
-        let source = &card.reader.info().source;
-        Some(format!("{source}: where the card does not decode it, first at {secs:.3} s, decoded on the CPU and uploaded: {reason}"))
-    }
-
-    pub(super) fn damage(&self) -> Damage {
-        match self {
-            OpenSource::Host(host) => host.reader.damage(),
-            OpenSource::Card(card) => card.reader.damage(),
-        }
-    }
-
-    /// Frames converted to a pixel format that is passed on: how many, from what, to what.
-    pub(super) fn conversions(&self) -> Vec<framerail_media::Conversion> {
-        match self {
-            OpenSource::Host(host) => host.reader.conversions(),
-            OpenSource::Card(card) => card.reader.conversions(),
-        }
-    }
-
-    /// What was done on a card, its traffic of this source so far included.
-    pub(super) fn card_work(&self) -> Option<CardWork> {
-        match self {
-            OpenSource::Card(card) => {
-                let uploaded = card.uploader.as_ref().map_or(0, Uploader::memory_bytes);
-                Some(CardWork { stats: card.reader.stats(), memory: Some((card.card.id(), card.card.memory_bytes() + uploaded)) })
-            }
-            OpenSource::Host(host) => {
-                let uploader = host.uploader.as_ref()?;
-                Some(CardWork { memory: Some((uploader.device(), uploader.memory_bytes())), ..CardWork::default() })
-            }
-        }
-    }
-}
-
-impl HostSource {
     fn drain(&mut self, out: &mut dyn Emitter) -> Result<(), StageError> {
         while let Some(frame) = self.deinterlacer.as_mut().and_then(Deinterlacer::pull) {
             self.push(frame, out)?;
@@ -320,22 +91,115 @@ impl HostSource {
     }
 
     fn push(&mut self, mut frame: Frame, out: &mut dyn Emitter) -> Result<(), StageError> {
-        if let Some(uploader) = &mut self.uploader {
+        if let Some(card) = self.card.as_ref().filter(|_| frame.surface.host().is_ok()) {
+            let uploader = match &mut self.uploader {
+                Some(uploader) => uploader,
+                none => none.insert(Uploader::new(&card.device).map_err(cuda_error)?),
+            };
             uploader.upload(&mut frame).map_err(cuda_error)?;
         }
         Ok(out.push(FrameItem::new(frame).into())?)
     }
+
+    /// Counts what was done since the last time.
+    fn count(&mut self) {
+        let Some(line) = &self.line else { return };
+        let uploaded = self.uploader.as_ref().map_or(0, Uploader::memory_bytes);
+        let memory = self.card.as_ref().map(|card| (card.id(), uploaded + if self.is_on_card { card.memory_bytes() } else { 0 }));
+        self.shared.counters(line).count_work(&line.context, &mut self.counted, self.frames.stats(), memory);
+        // Says once that a source on the card goes on on the CPU.
+        if let Some((secs, reason)) = self.frames.on_host().filter(|_| !self.is_change_told) {
+            self.is_change_told = true;
+            self.shared.counters(line).count_on_cpu();
+            line.context.notice(format_args!(
+                "{}: where the card does not decode it, first at {secs:.3} s, decoded on the CPU and uploaded: {reason}",
+                self.info.source
+            ));
+        }
+    }
+
+    /// Says what was lost of a file. A live source may be opened thousands of times; its losses are in the counters.
+    fn tell(&self, context: &StageContext, damage: &Damage) {
+        let name = &self.info.source;
+        if let Some(line) = describe(damage) {
+            context.notice(format_args!("{name}: {line}"));
+        }
+        for conversion in self.frames.conversions() {
+            let (from, to, frames) = (&conversion.from, &conversion.to, conversion.frames);
+            context.notice(format_args!("{name}: {frames} frames converted from {from} to {to}"));
+        }
+    }
 }
 
-/// What has been moved since an earlier look; both count from the start of a source.
-pub(super) fn since(now: Traffic, before: Traffic) -> Traffic {
-    Traffic {
-        uploads: now.uploads.saturating_sub(before.uploads),
-        upload_bytes: now.upload_bytes.saturating_sub(before.upload_bytes),
-        downloads: now.downloads.saturating_sub(before.downloads),
-        download_bytes: now.download_bytes.saturating_sub(before.download_bytes),
-        device_copies: now.device_copies.saturating_sub(before.device_copies),
-        device_bytes: now.device_bytes.saturating_sub(before.device_bytes),
-        syncs: now.syncs.saturating_sub(before.syncs),
+impl StreamReader for Source {
+    fn start(&mut self, line: &StreamLine) -> Result<(), StageError> {
+        let counters = self.shared.counters(line);
+        counters.expected.add(self.info.frames_estimate.unwrap_or(0));
+        if let Some(reason) = &self.why_here {
+            counters.count_on_cpu();
+            line.context.notice(reason);
+        }
+        self.line = Some(line.clone());
+        Ok(())
     }
+
+    fn info(&self) -> Arc<StreamInfo> {
+        Arc::clone(&self.info)
+    }
+
+    fn produce(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        let item = self.frames.next_item().map_err(|error| naming(&self.info.source.to_string(), reader_error(error)));
+        let given = match item {
+            Ok(Some(MediaItem::Frame(frame))) => self.deliver(frame, out).map(|()| Flow::More),
+            Ok(Some(MediaItem::Packet(packet))) => out.push(Item::Packet(packet)).map(|()| Flow::More).map_err(StageError::from),
+            Ok(None) => Ok(Flow::Done),
+            Err(error) => Err(error),
+        };
+        self.count();
+        given
+    }
+
+    fn finish(&mut self, out: &mut dyn Emitter) -> Result<Option<String>, StageError> {
+        let damage = self.frames.damage();
+        if let Some(line) = &self.line {
+            let converted = self.frames.conversions().iter().map(|conversion| conversion.frames).sum();
+            self.shared.counters(line).count(&mut self.counted, damage.clone(), converted);
+        }
+        let ended = match &mut self.deinterlacer {
+            None => Ok(()),
+            Some(deinterlacer) => deinterlacer.end().map_err(input_error).and_then(|()| self.drain(out)),
+        };
+        self.count();
+        if let Some(line) = self.line.as_ref().filter(|_| !self.is_live) {
+            self.shared.counters(line).ended_early.add(u64::from(damage.ended_early.is_some()));
+            self.tell(&line.context, &damage);
+        }
+        ended.map(|()| damage.ended_early)
+    }
+}
+
+/// Puts the source's name before an error that is only about its codec.
+pub(super) fn naming(source: &str, mut error: StageError) -> StageError {
+    if error.kind == ErrorKind::Input && !error.message.contains(source) {
+        error.message = format!("{source}: {}", error.message);
+    }
+    error
+}
+
+/// What was lost, in one line; `None` for a sound stream. Streams without timestamps at all are no damage.
+fn describe(damage: &Damage) -> Option<String> {
+    let counted = [
+        (damage.packets_corrupt, "packets damaged"),
+        (damage.packets_dropped, "packets dropped"),
+        (damage.decode_errors, "decoding errors"),
+        (damage.frames_repaired, "frames repaired"),
+        (damage.frames_dropped, "frames lost"),
+        (damage.images_missing, "pictures missing"),
+    ];
+    let mut parts: Vec<String> = counted.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    parts.extend(damage.ended_early.as_ref().map(|why| format!("ended early: {why}")));
+    if parts.is_empty() && damage.timestamps_repaired > 0 {
+        return Some(format!("{} timestamps were missing or out of order and have been worked out", damage.timestamps_repaired));
+    }
+    (!parts.is_empty()).then(|| format!("decoded as far as it goes: {}", parts.join(", ")))
 }

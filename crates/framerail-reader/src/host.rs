@@ -1,0 +1,290 @@
+//! Frames of a video stream on the host: by one decoder with FFmpeg's threads, or in pieces decoded side by side.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use framerail_core::{Frame, FramePool, StreamInfo};
+use framerail_media::{
+    Conversion, Damage, FactsReader, Input, InputOptions, MediaError, MediaItem, MediaReader, PacketKind,
+    facts::PacketFacts,
+    reader::{adopt, no_frame},
+};
+
+use crate::{
+    CpuPieces, MakeDecoder, PacketReader, ParallelDecoder, PieceCounts, PiecePlan, ReaderError,
+    frame_source::{FrameSource, Reading, SourceStats},
+    parallel::Ahead,
+    piece_stream::{PieceStream, Step},
+    plan::{self, MAX_PIECE_PACKETS, MIN_PIECE_PACKETS, Sequence},
+};
+
+/// How to read on the host.
+#[derive(Clone)]
+pub struct HostOptions {
+    /// Serves frames that must be copied: turned or counts ones.
+    pub pool: FramePool,
+    /// Memory for frames decoded ahead of their turn; by default a quarter of what is available, 2 GiB at most.
+    pub memory_bytes: Option<u64>,
+    /// Whether a file may be decoded in pieces.
+    pub in_pieces: bool,
+    /// Packets that a piece has at least: a new one begins at the next exact random access point.
+    pub piece_packets: usize,
+}
+
+impl HostOptions {
+    /// Everything by default.
+    pub fn new(pool: &FramePool) -> Self {
+        Self { pool: pool.clone(), memory_bytes: None, in_pieces: true, piece_packets: MIN_PIECE_PACKETS }
+    }
+}
+
+enum Mode {
+    /// One decoder, and why.
+    Sequential(Box<MediaReader>, String),
+    Pieces(Box<PieceStream<CpuPieces>>, PiecePlan),
+    /// Only while the mode changes.
+    Changing,
+}
+
+/// Reads one video stream on the host. `InputOptions::threads` bounds its decoding threads, 0 for as many as there are cores.
+///
+/// A file with exact random access points is decoded in pieces; everything else, and from damage on, by one decoder with FFmpeg's
+/// threads. Frames are those of a decode from the start either way.
+pub struct HostReader {
+    mode: Mode,
+    info: StreamInfo,
+    pool: FramePool,
+    /// Frames and packets to be given first.
+    ready: VecDeque<MediaItem>,
+    next_index: u64,
+    last_pts: Option<i64>,
+    is_past_end: bool,
+    counts: PieceCounts,
+    /// Of pieces, once they have ended.
+    stats: SourceStats,
+}
+
+impl HostReader {
+    /// Opens a source and decodes up to its first frame.
+    ///
+    /// # Errors
+    /// As [`MediaReader::open`].
+    pub fn open(options: &InputOptions, host: &HostOptions) -> Result<Self, ReaderError> {
+        let mut input = Input::open(options)?;
+        match plan_of(&mut input, options, host)? {
+            Ok(plan) => Self::in_pieces(input, plan, host),
+            Err(reason) => {
+                let reader = MediaReader::of_input(input, &host.pool)?;
+                let info = reader.info().clone();
+                Ok(Self::new(Mode::Sequential(Box::new(reader), reason), info, &host.pool))
+            }
+        }
+    }
+
+    fn new(mode: Mode, info: StreamInfo, pool: &FramePool) -> Self {
+        Self {
+            mode,
+            info,
+            pool: pool.clone(),
+            ready: VecDeque::new(),
+            next_index: 0,
+            last_pts: None,
+            is_past_end: false,
+            counts: PieceCounts::default(),
+            stats: SourceStats::default(),
+        }
+    }
+
+    fn in_pieces(input: Input, plan: PiecePlan, host: &HostOptions) -> Result<Self, ReaderError> {
+        let (mut setup, info) = (input.decoder_setup(), input.info().clone());
+        setup.threads = plan.threads;
+        let (pool, counts) = (host.pool.clone(), PieceCounts::default());
+        let of_pieces = counts.clone();
+        let make: MakeDecoder<CpuPieces> = Arc::new(move || Ok(CpuPieces::new(&setup, &pool)?.strict(&of_pieces)));
+        let ahead = Ahead { workers: plan.decoders, frames: plan.frames, adapts: true };
+        let stream = PieceStream::new(PacketReader::new(input), ParallelDecoder::new(ahead, make), host.piece_packets).of_timed();
+        let mut reader = Self::new(Mode::Pieces(Box::new(stream), plan), info, &host.pool);
+        reader.counts = counts;
+        reader.read_first_frame()?;
+        Ok(reader)
+    }
+
+    fn read_first_frame(&mut self) -> Result<(), ReaderError> {
+        let mut before = VecDeque::new();
+        while let Some(item) = self.next_item()? {
+            let first = if let MediaItem::Frame(frame) = &item { Some(frame.clone()) } else { None };
+            before.push_back(item);
+            if let Some(frame) = first {
+                adopt(&mut self.info, &frame);
+                before.append(&mut self.ready);
+                self.ready = before;
+                return Ok(());
+            }
+        }
+        Err(no_frame(&self.info, self.selection(), &self.damage()).into())
+    }
+
+    fn selection(&self) -> (Option<f64>, Option<f64>) {
+        match &self.mode {
+            Mode::Pieces(stream, _) => stream.packets().input().selection(),
+            Mode::Sequential(reader, _) => reader.selection(),
+            Mode::Changing => (None, None),
+        }
+    }
+
+    /// The frame of a piece, numbered, if it lies within the selection; an error where times do not rise from piece to piece.
+    fn placed(&mut self, mut frame: Frame) -> Result<Option<Frame>, NotInOrder> {
+        let (start, end) = self.selection();
+        if self.last_pts.is_some_and(|last| frame.pts.0 <= last) {
+            return Err(NotInOrder);
+        }
+        let secs = frame.seconds();
+        self.is_past_end |= end.is_some_and(|end| secs >= end);
+        self.last_pts = Some(frame.pts.0);
+        if self.is_past_end || start.is_some_and(|start| secs < start) {
+            return Ok(None);
+        }
+        frame.index = self.next_index;
+        self.next_index += 1;
+        Ok(Some(frame))
+    }
+
+    /// Goes on with one decoder, from the start of the piece before: it sees what a decode from the start sees.
+    fn go_on_as_one(&mut self, reason: &str) -> Result<(), ReaderError> {
+        self.stats = self.stats();
+        let Mode::Pieces(stream, _) = std::mem::replace(&mut self.mode, Mode::Changing) else { return Ok(()) };
+        let (packets, undecoded, sides) = stream.into_packets()?;
+        let (mut input, side_packets) = packets.into_parts();
+        undecoded.into_iter().rev().for_each(|packet| input.unread(packet.packet));
+        self.ready.extend(sides.into_iter().map(MediaItem::Packet));
+        let reader = MediaReader::resume(input, side_packets, &self.pool, &self.info, (self.last_pts, self.next_index))?;
+        self.mode = Mode::Sequential(Box::new(reader), reason.to_owned());
+        Ok(())
+    }
+}
+
+/// Times do not tell the frames of pieces apart.
+struct NotInOrder;
+
+impl FrameSource for HostReader {
+    fn info(&self) -> &StreamInfo {
+        &self.info
+    }
+
+    fn next_item(&mut self) -> Result<Option<MediaItem>, ReaderError> {
+        loop {
+            if let Some(item) = self.ready.pop_front() {
+                return Ok(Some(item));
+            }
+            let stream = match &mut self.mode {
+                Mode::Sequential(reader, _) => return Ok(reader.next()?),
+                Mode::Pieces(stream, _) => stream,
+                Mode::Changing => return Ok(None),
+            };
+            let reached = self.last_pts.map_or(f64::NEG_INFINITY, |pts| self.info.time_base.seconds(pts));
+            if let Some(packet) = stream.side_due(reached) {
+                return Ok(Some(MediaItem::Packet(packet)));
+            }
+            let step = if self.is_past_end { Step::End } else { stream.next()? };
+            match step {
+                Step::End => return Ok(stream.next_side()?.map(MediaItem::Packet)),
+                Step::AsOne => self.go_on_as_one("damage, or no place to cut for very long")?,
+                Step::Picture(tagged) => match self.placed(tagged.picture) {
+                    Ok(Some(frame)) => return Ok(Some(MediaItem::Frame(frame))),
+                    Ok(None) => {}
+                    Err(NotInOrder) => self.go_on_as_one("its times do not rise")?,
+                },
+            }
+        }
+    }
+
+    fn damage(&self) -> Damage {
+        match &self.mode {
+            Mode::Sequential(reader, _) => reader.damage(),
+            Mode::Pieces(stream, _) => stream.packets().input().damage().clone(),
+            Mode::Changing => Damage::default(),
+        }
+    }
+
+    fn conversions(&self) -> Vec<Conversion> {
+        let mut conversions = self.counts.conversions();
+        if let Mode::Sequential(reader, _) = &self.mode {
+            conversions.extend(reader.conversions());
+        }
+        conversions
+    }
+
+    fn stats(&self) -> SourceStats {
+        let Mode::Pieces(stream, _) = &self.mode else { return self.stats };
+        let (decoders, most_waiting) = stream.progress();
+        SourceStats { decoders, most_waiting, pieces: stream.pieces(), ..SourceStats::default() }
+    }
+
+    fn reading(&self) -> Reading {
+        match &self.mode {
+            Mode::Pieces(_, plan) => Reading::Pieces(*plan),
+            Mode::Sequential(_, reason) => Reading::Sequential(reason.clone()),
+            Mode::Changing => Reading::Sequential(String::new()),
+        }
+    }
+}
+
+/// How an input that is at its first packet is read; `Err` says why by one decoder.
+pub(crate) fn plan_of(input: &mut Input, options: &InputOptions, host: &HostOptions) -> Result<Result<PiecePlan, String>, MediaError> {
+    if let Some(reason) = why_as_one(input, options, host) {
+        return Ok(Err(reason.to_owned()));
+    }
+    let (piece_frames, pieces) = match input.keyframe_spacing().map(|spacing| plan::pieces_of(spacing, host.piece_packets)) {
+        Some((frames, pieces)) => (frames, Some(pieces)),
+        None => match first_piece(input, host.piece_packets)? {
+            Some(frames) => (frames, None),
+            None => return Ok(Err("it has no second place at which decoding can start, or packets without times".to_owned())),
+        },
+    };
+    let info = input.info();
+    let sequence = Sequence {
+        threads: if options.threads == 0 { plan::default_threads() } else { options.threads },
+        piece_frames,
+        pieces,
+        frame_bytes: plan::frame_bytes(info.width, info.height, info.pixel_format),
+        memory_bytes: host.memory_bytes.unwrap_or_else(plan::default_memory_bytes),
+    };
+    Ok(sequence.plan())
+}
+
+fn why_as_one(input: &Input, options: &InputOptions, host: &HostOptions) -> Option<&'static str> {
+    let is_file = options.custom.is_none() && std::fs::metadata(options.source.reveal()).is_ok_and(|found| found.is_file());
+    if !host.in_pieces {
+        return Some("other sources are read beside it");
+    }
+    if !is_file || options.waits_for_keyframe {
+        return Some("it is not a local file");
+    }
+    if input.info().container == "image2" {
+        return Some("it is a list of images");
+    }
+    if FactsReader::new(input.parameters()).is_none() {
+        return Some("its codec does not tell where decoding can start");
+    }
+    None
+}
+
+/// Frames up to the second place at which decoding can start exactly; the input is at its first packet before and after.
+fn first_piece(input: &mut Input, least: usize) -> Result<Option<usize>, MediaError> {
+    let mut facts = FactsReader::new(input.parameters());
+    let (mut packets, mut frames, mut found) = (Vec::new(), 0, None);
+    while found.is_none() && frames < MAX_PIECE_PACKETS {
+        let Some(packet) = input.next_packet()? else { break };
+        if packet.kind == PacketKind::Video {
+            let facts = facts.as_mut().map_or(PacketFacts::UNKNOWN, |facts| facts.read(&packet));
+            let is_start = facts.random_access.is_exact() && frames >= least.max(1);
+            found = is_start.then_some(Some(frames));
+            if packet.pts().is_none() {
+                found = Some(None);
+            }
+            frames += usize::from(facts.is_shown);
+        }
+        packets.push(packet);
+    }
+    packets.into_iter().rev().for_each(|packet| input.unread(packet));
+    Ok(found.flatten())
+}

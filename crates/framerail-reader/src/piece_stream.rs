@@ -1,0 +1,166 @@
+//! A stream of packets decoded in pieces: packets are read as far ahead as decoders need them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use framerail_core::Packet;
+use framerail_media::{MediaError, facts::RandomAccess};
+
+use crate::{
+    ReaderError,
+    packets::{PacketReader, StreamPacket, VideoPacket},
+    parallel::{NextPicture, ParallelDecoder, PieceDecoder, Tagged},
+    piece::{Piece, PieceCutter, PiecePacket},
+    plan::MAX_PIECE_PACKETS,
+};
+
+/// What a stream in pieces gives.
+pub(crate) enum Step<P> {
+    /// The next picture.
+    Picture(Tagged<P>),
+    /// What is left must be decoded as one: see [`PieceStream::into_packets`].
+    AsOne,
+    /// All pictures were given.
+    End,
+}
+
+/// The pieces of a stream and their decoders.
+pub(crate) struct PieceStream<D: PieceDecoder> {
+    packets: PacketReader,
+    cutter: PieceCutter,
+    decoder: ParallelDecoder<D>,
+    /// Only packets that state their PTS can be decoded in pieces.
+    needs_pts: bool,
+    /// A packet that does not was read.
+    lacks_pts: bool,
+    /// Decoding times of packets that state no PTS: the first picture shown gets the first.
+    untimed: BTreeSet<i64>,
+    /// Side packets that were read, each with the number of the piece that was open.
+    sides: VecDeque<(u64, Packet)>,
+    pieces: u64,
+    is_read: bool,
+}
+
+impl<D: PieceDecoder + 'static> PieceStream<D> {
+    /// Pieces of at least so many packets.
+    pub(crate) fn new(packets: PacketReader, decoder: ParallelDecoder<D>, piece_packets: usize) -> Self {
+        Self {
+            packets,
+            cutter: PieceCutter::new(piece_packets),
+            decoder,
+            needs_pts: false,
+            lacks_pts: false,
+            untimed: BTreeSet::new(),
+            sides: VecDeque::new(),
+            pieces: 0,
+            is_read: false,
+        }
+    }
+
+    /// The same for decoders that tell pictures apart by their PTS: packets without one are not decoded in pieces.
+    pub(crate) fn of_timed(self) -> Self {
+        Self { needs_pts: true, ..self }
+    }
+
+    pub(crate) fn packets(&self) -> &PacketReader {
+        &self.packets
+    }
+
+    pub(crate) fn untimed(&mut self) -> &mut BTreeSet<i64> {
+        &mut self.untimed
+    }
+
+    /// Pieces so far.
+    pub(crate) fn pieces(&self) -> u64 {
+        self.pieces
+    }
+
+    /// Decoders so far, and the most pictures that waited.
+    pub(crate) fn progress(&self) -> (usize, usize) {
+        (self.decoder.workers(), self.decoder.most_waiting())
+    }
+
+    /// Keeps the decoders busy and waits for the next picture.
+    pub(crate) fn next(&mut self) -> Result<Step<D::Picture>, ReaderError> {
+        loop {
+            self.submit()?;
+            match self.decoder.next_picture()? {
+                NextPicture::Picture(picture) => return Ok(Step::Picture(picture)),
+                NextPicture::WantsPiece => {}
+                NextPicture::None if self.is_read => return Ok(Step::End),
+                NextPicture::None | NextPicture::NeedsContext => return Ok(Step::AsOne),
+            }
+        }
+    }
+
+    /// Reads packets while a decoder wants a piece.
+    fn submit(&mut self) -> Result<(), MediaError> {
+        while !self.is_read && self.decoder.wants_piece() && self.cutter.held() < MAX_PIECE_PACKETS && !(self.needs_pts && self.lacks_pts) {
+            match self.packets.next_packet()? {
+                Some(StreamPacket::Side(packet)) => self.sides.push_back((self.pieces, packet)),
+                Some(StreamPacket::Video(packet)) if !self.is_behind(&packet) => {
+                    if packet.packet.pts().is_none() {
+                        self.lacks_pts = true;
+                        self.untimed.extend(packet.packet.dts());
+                    }
+                    let piece = self.cutter.push(packet)?;
+                    self.give(piece);
+                }
+                _ => {
+                    self.is_read = true;
+                    let rest = self.cutter.finish();
+                    self.give(rest);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn give(&mut self, pieces: impl IntoIterator<Item = Piece>) {
+        for piece in pieces {
+            self.pieces += 1;
+            self.decoder.submit(piece);
+        }
+    }
+
+    /// Whether a packet starts anew behind the selection's end, so that nothing from it on is wanted.
+    fn is_behind(&self, packet: &VideoPacket) -> bool {
+        let secs = packet.packet.pts().map(|pts| self.packets.input().info().time_base.seconds(pts));
+        let end = self.packets.input().selection().1;
+        packet.facts.random_access == RandomAccess::Clean && secs.zip(end).is_some_and(|(secs, end)| secs >= end)
+    }
+
+    /// The next side packet that is due after frames up to this time: sound does not run ahead of pictures by more than their piece.
+    pub(crate) fn side_due(&mut self, reached_secs: f64) -> Option<Packet> {
+        let (piece, packet) = self.sides.front()?;
+        let is_reached = packet.pts.is_none_or(|pts| packet.time_base.seconds(pts.0) <= reached_secs);
+        let is_due = is_reached || self.decoder.turn().is_none_or(|turn| *piece < turn);
+        if is_due { self.sides.pop_front().map(|(_, packet)| packet) } else { None }
+    }
+
+    /// The next side packet of the selection behind its last frame; `None` when no more can come.
+    ///
+    /// # Errors
+    /// As [`PacketReader::next_side`].
+    pub(crate) fn next_side(&mut self) -> Result<Option<Packet>, MediaError> {
+        match self.sides.pop_front() {
+            Some((_, packet)) => Ok(Some(packet)),
+            None => self.packets.next_side(),
+        }
+    }
+
+    /// Ends all decoders. Gives the packets that are not decoded to their end, with those of the piece before, and the side packets
+    /// that were read.
+    pub(crate) fn into_packets(mut self) -> Result<(PacketReader, Vec<VideoPacket>, Vec<Packet>), ReaderError> {
+        let given = self.decoder.into_pieces();
+        let rest = self.cutter.finish();
+        // Two pieces of an open GOP share packets; one decoder wants each once.
+        let mut packets: BTreeMap<i64, VideoPacket> = BTreeMap::new();
+        for PiecePacket { packet, facts, tag, .. } in given.iter().map(AsRef::as_ref).chain(&rest).flat_map(|piece| &piece.packets) {
+            if !packets.contains_key(tag) {
+                packets.insert(*tag, VideoPacket { packet: packet.share()?, facts: *facts });
+            }
+        }
+        let sides = self.sides.into_iter().map(|(_, packet)| packet).collect();
+        Ok((self.packets, packets.into_values().collect(), sides))
+    }
+}

@@ -1,0 +1,189 @@
+//! How a video is read: which frames are decoded on the way to those that are wanted, by how many decoders, and how far ahead.
+//!
+//! The only place where this is decided, for the host and for cards, for sequences and for single frames.
+
+use std::collections::BTreeMap;
+
+use framerail_core::PixelFormat;
+use framerail_media::KeyframeSpacing;
+
+use crate::{
+    ReadMode,
+    frame_index::{Access, FrameIndex},
+    piece_source::{Wanted, span},
+};
+
+/// Share of pictures between first and last wanted frame that must be spared before groups are visited one by one.
+const WORTH_SEEKING: f64 = 0.75;
+/// Pixels to decode below which a decoder with threads is not worth its start.
+const FEW_PIXELS: u64 = 4 << 20;
+/// Threads beyond which FFmpeg's decoders gain nothing.
+const MAX_DECODER_THREADS: usize = 16;
+/// Memory for frames that wait for their turn: this share of what is available, and at most so many bytes.
+const MEMORY_SHARE: u64 = 4;
+const MAX_DEFAULT_BYTES: u64 = 2 << 30;
+/// Pictures that a decoder holds for reference and reordering.
+const HELD_BY_DECODER: usize = 6;
+
+/// Packets that a piece has at least.
+pub(crate) const MIN_PIECE_PACKETS: usize = 32;
+/// Packets after which a stream without random access points is decoded as one.
+pub(crate) const MAX_PIECE_PACKETS: usize = 1500;
+
+/// A sequence decoded in pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PiecePlan {
+    /// Decoders side by side, each on a piece.
+    pub decoders: usize,
+    /// Threads of each.
+    pub threads: usize,
+    /// Frames that may wait for their turn.
+    pub frames: usize,
+}
+
+/// What is known of a sequence before it is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sequence {
+    /// Threads that may decode.
+    pub(crate) threads: usize,
+    /// Frames of the longest piece.
+    pub(crate) piece_frames: usize,
+    /// Pieces; none when unknown.
+    pub(crate) pieces: Option<usize>,
+    /// Bytes of a frame that waits.
+    pub(crate) frame_bytes: u64,
+    /// Bytes that decoders and waiting frames may take.
+    pub(crate) memory_bytes: u64,
+}
+
+impl Sequence {
+    /// As many decoders as there are threads, where memory holds what waits for its turn; else fewer, with several threads each.
+    /// `Err` says why one decoder with FFmpeg's own threads does as well.
+    pub(crate) fn plan(&self) -> Result<PiecePlan, String> {
+        if self.threads < 2 {
+            return Err("one thread decodes".into());
+        }
+        let most = self.pieces.unwrap_or(usize::MAX).min(self.threads);
+        if most < 2 {
+            return Err("it is a single piece: keyframes are too far apart, or it is short".into());
+        }
+        let room = usize::try_from(self.memory_bytes / self.frame_bytes.max(1)).unwrap_or(usize::MAX);
+        // When the first of them is done, the second nearly is, and so on: half of all frames wait.
+        let waiting = |decoders: usize| self.piece_frames.saturating_mul(decoders - 1).div_ceil(2);
+        let needs = |decoders: usize| waiting(decoders).saturating_add(decoders * HELD_BY_DECODER);
+        let Some(decoders) = (2..=most).rev().find(|decoders| needs(*decoders) <= room) else {
+            let megabytes = self.memory_bytes >> 20;
+            return Err(format!("{megabytes} MiB of memory do not hold two pieces of {} frames", self.piece_frames));
+        };
+        Ok(PiecePlan { decoders, threads: self.threads.div_ceil(decoders), frames: room - decoders * HELD_BY_DECODER })
+    }
+}
+
+/// Frames of the longest piece of at least so many packets, and how many such pieces there are.
+pub(crate) fn pieces_of(spacing: KeyframeSpacing, least: usize) -> (usize, usize) {
+    // A piece ends at the first start behind its least length.
+    let frames = if spacing.longest >= least { spacing.longest } else { least + spacing.longest };
+    (frames, spacing.packets.div_ceil(frames.max(1)).min(spacing.keyframes))
+}
+
+/// Bytes of a decoded frame on the host.
+pub(crate) fn frame_bytes(width: u32, height: u32, format: PixelFormat) -> u64 {
+    let planes = (0..format.planes()).map(|plane| format.plane_size(plane, width, height));
+    planes.map(|(row, rows)| row as u64 * rows as u64).sum()
+}
+
+/// Threads that decode where the options name none.
+pub(crate) fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Threads of a decoder that is alone: one more than cores, as FFmpeg does, for one waits while its frame is taken.
+pub(crate) fn threads_alone(threads: usize) -> usize {
+    if threads > 1 { (threads + 1).min(MAX_DECODER_THREADS) } else { 1 }
+}
+
+/// Bytes for frames decoded ahead where the options name none.
+pub fn default_memory_bytes() -> u64 {
+    available_bytes().map_or(MAX_DEFAULT_BYTES, |bytes| (bytes / MEMORY_SHARE).min(MAX_DEFAULT_BYTES))
+}
+
+/// Memory that this process may still take, as Linux tells it.
+fn available_bytes() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let kibibytes = |line: &str| line.strip_prefix("MemAvailable:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok();
+    let machine = read("/proc/meminfo").and_then(|text| text.lines().find_map(kibibytes)).map(|kibibytes| kibibytes << 10);
+    let bytes = |path: &str| read(path)?.trim().parse::<u64>().ok();
+    let group = bytes("/sys/fs/cgroup/memory.max").map(|most| most.saturating_sub(bytes("/sys/fs/cgroup/memory.current").unwrap_or(0)));
+    [machine, group].into_iter().flatten().min()
+}
+
+/// How a selection is made into batches: by groups, or from frame to frame.
+pub(crate) fn mode(asked: ReadMode, index: &FrameIndex, numbers: &[usize]) -> ReadMode {
+    let is_rising = numbers.is_sorted();
+    if index.access == Access::Counted && is_rising {
+        return ReadMode::Stream;
+    }
+    match asked {
+        _ if !is_rising => ReadMode::Seek,
+        ReadMode::Auto if index.access == Access::ByTime => {
+            let (anew, on) = (index.pictures_anew(numbers), index.pictures_between(numbers));
+            if (anew as f64) < WORTH_SEEKING * on as f64 { ReadMode::Seek } else { ReadMode::Stream }
+        }
+        ReadMode::Auto => ReadMode::Stream,
+        asked => asked,
+    }
+}
+
+/// Whether a decoder that stands just before these groups, `on` pictures before their last frame, goes on instead of several that
+/// start anew.
+pub(crate) fn goes_on(groups: &BTreeMap<usize, Wanted>, on: Option<usize>) -> bool {
+    let anew: usize = groups.iter().map(|(start, wanted)| span(*start, wanted)).sum();
+    groups.len() <= 1 || on.is_some_and(|on| on <= anew)
+}
+
+/// Decoders, and threads of each, for groups of pictures that are decoded side by side. `longest`: pictures of the longest group.
+pub(crate) fn for_groups(threads: usize, groups: usize, longest: usize, pixels: u64) -> (usize, usize) {
+    let decoders = groups.min(threads).max(1);
+    let is_little = pixels.saturating_mul(longest as u64) < FEW_PIXELS || longest < 3;
+    (decoders, if is_little { 1 } else { (threads / decoders).clamp(1, MAX_DECODER_THREADS) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hd(threads: usize, piece_frames: usize, memory_mib: u64) -> Sequence {
+        let frame_bytes = frame_bytes(1920, 1080, PixelFormat::Yuv420p);
+        Sequence { threads, piece_frames, pieces: None, frame_bytes, memory_bytes: memory_mib << 20 }
+    }
+
+    #[test]
+    fn as_many_decoders_as_threads_while_memory_lasts() {
+        let plan =
+            |threads, piece_frames, memory_mib| hd(threads, piece_frames, memory_mib).plan().map(|plan| (plan.decoders, plan.threads)).ok();
+        assert_eq!(plan(2, 60, 2048), Some((2, 1)));
+        assert_eq!(plan(16, 60, 2048), Some((16, 1)));
+        assert_eq!(plan(16, 60, 850), Some((8, 2)));
+        assert_eq!(plan(16, 250, 2048), Some((6, 3)));
+        assert_eq!((plan(1, 60, 2048), plan(16, 600, 512)), (None, None));
+    }
+
+    #[test]
+    fn waiting_frames_and_decoders_keep_to_the_memory() {
+        for (threads, piece_frames, memory_mib) in [(2, 12, 64), (16, 60, 700), (64, 32, 4096), (16, 600, 2048), (3, 250, 1000)] {
+            let sequence = hd(threads, piece_frames, memory_mib);
+            let Ok(plan) = sequence.plan() else { continue };
+            let frames = (plan.frames + plan.decoders * HELD_BY_DECODER) as u64;
+            assert!(frames * sequence.frame_bytes <= sequence.memory_bytes, "{plan:?}");
+            assert!(plan.decoders * plan.threads >= threads && plan.decoders <= threads, "{plan:?}");
+        }
+    }
+
+    #[test]
+    fn files_of_one_piece_stay_with_one_decoder() {
+        let spacing = KeyframeSpacing { keyframes: 1, packets: 48, longest: 48 };
+        assert_eq!(pieces_of(spacing, 32), (48, 1));
+        assert!(Sequence { pieces: Some(1), ..hd(16, 48, 2048) }.plan().is_err());
+        assert_eq!(pieces_of(KeyframeSpacing { keyframes: 960, packets: 960, longest: 1 }, 32), (33, 30), "pictures that all stand alone");
+    }
+}
