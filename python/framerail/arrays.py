@@ -21,7 +21,7 @@ def has_torch() -> bool:
 
 
 def handed_over(tensor: _framerail.Tensor, output: str) -> Any:
-    """The tensor without a copy, in the library that ``output`` names."""
+    """The tensor in the library that ``output`` names: without a copy, but for PyTorch on a card."""
     if output == "dlpack":
         return tensor
     if output == "torch" or (output == "auto" and has_torch()):
@@ -34,10 +34,26 @@ def to_torch(tensor: _framerail.Tensor) -> Any:
         import torch
     except ImportError as error:
         raise ImportError("output='torch' needs PyTorch: pip install 'framerail[torch]'") from error
+    is_empty = 0 in tensor.shape
     # PyTorch refuses what has no elements on its way through DLPack in some releases.
-    if 0 in tensor.shape:
-        return torch.empty(tensor.shape, dtype=getattr(torch, tensor.dtype), device=tensor.device)
-    return torch.from_dlpack(tensor)
+    if tensor.device == "cpu" and not is_empty:
+        return torch.from_dlpack(tensor)
+    made = _torch_memory(torch, tensor.shape, getattr(torch, tensor.dtype), torch.device(tensor.device))
+    if not is_empty:
+        tensor.copy_to(made, current_stream(made))
+    return made
+
+
+def _torch_memory(torch: Any, shape: Sequence[int], dtype: Any, device: Any) -> Any:
+    """New memory of PyTorch's own allocator: what lies in another library's, ``record_stream`` does not protect."""
+    try:
+        return torch.empty(shape, dtype=dtype, device=device)
+    except torch.cuda.OutOfMemoryError:
+        if device.type != "cuda":
+            raise
+        # PyTorch has given back what it kept before it says this. framerail keeps memory too.
+        _framerail.release_cuda_memory(device.index)
+        return torch.empty(shape, dtype=dtype, device=device)
 
 
 class _Elements:

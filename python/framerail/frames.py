@@ -16,8 +16,9 @@ _STATUS = np.array(["ok", "repaired", "missing"])
 class VideoMetadata:
     """Properties of a video.
 
-    What depends on the index (``num_frames``, ``frame_rate``, ``duration_seconds``, ``start_seconds``) is exact in
-    ``VideoReader.metadata`` and the header's word in ``VideoReader.header``.
+    In ``VideoReader.metadata``, what depends on the index (``num_frames``, ``duration_seconds``, ``start_seconds``,
+    ``end_stream_seconds``) is exact, and what the first frame tells (``color``, ``sample_aspect_ratio``, size and pixel format) is
+    the stream's. ``VideoReader.header`` has the header's word for all of it. Fields that end in ``_header`` have it in both.
 
     Attributes
     ----------
@@ -25,24 +26,29 @@ class VideoMetadata:
         The source as given.
     container, codec, pixel_format : str
         FFmpeg's names.
+    stream_index : int
+        Number of the stream among all of the container, from 0.
     width, height : int
         Size of frames in pixels, rotation applied.
-    num_frames : int or None
-        Frames that a decode from the start gives.
-    num_frames_header : int or None
-        Frames by the header, which may lie.
-    frame_rate : Fraction or None
+    bits_per_sample : int
+        Bits of each sample of ``pixel_format``.
+    num_frames, num_frames_header : int or None
+        Frames that a decode from the start gives, and by the header, which may lie.
+    frame_rate, frame_rate_header : Fraction or None
         Average frames per second.
-    duration_seconds, start_seconds : float or None
-        Length, and time of the first frame, in seconds on the file's clock.
+    duration_seconds, duration_seconds_header : float or None
+        Length in seconds.
+    start_seconds, start_seconds_header, end_stream_seconds : float or None
+        Time of the first frame, and the time at which the last one ends, in seconds on the file's clock.
     bit_rate : int or None
         Bits per second, by the header.
     rotation : int
         Degrees clockwise that the file asks for; applied to frames.
     sample_aspect_ratio : Fraction or None
-        Shape of a pixel, width over height; None when square or unknown.
+        Shape of a pixel, width over height: 1 where it is stated to be square, None where nothing is stated.
     color : dict
-        Matrix, range, primaries, transfer and chroma location, as the stream tags them.
+        "matrix", "primaries", "transfer" and "chroma_location" by FFmpeg's names, such as "bt2020nc", "bt2020", "smpte2084" and "left";
+        "range", which is "limited" or "full". None for what is not stated.
     index_source : str
         Where the places of frames come from: "container", "scan", "cache", "decoded", "approximate", or "unread".
     device : str
@@ -56,18 +62,24 @@ class VideoMetadata:
     source: str
     container: str
     codec: str
+    stream_index: int
     pixel_format: str
+    bits_per_sample: int
     width: int
     height: int
     num_frames: Optional[int]
     num_frames_header: Optional[int]
     frame_rate: Optional[Fraction]
+    frame_rate_header: Optional[Fraction]
     duration_seconds: Optional[float]
+    duration_seconds_header: Optional[float]
     start_seconds: Optional[float]
+    start_seconds_header: Optional[float]
+    end_stream_seconds: Optional[float]
     bit_rate: Optional[int]
     rotation: int
     sample_aspect_ratio: Optional[Fraction]
-    color: Dict[str, Any]
+    color: Dict[str, Optional[str]]
     index_source: str
     device: str
     fallback: Optional[str]
@@ -76,9 +88,8 @@ class VideoMetadata:
     @classmethod
     def _from(cls, given: Mapping[str, Any]) -> VideoMetadata:
         made = dict(given)
-        for name in ("frame_rate", "sample_aspect_ratio"):
+        for name in ("frame_rate", "frame_rate_header", "sample_aspect_ratio"):
             made[name] = None if made[name] is None or 0 in made[name] else Fraction(*made[name])
-        made["color"] = {name: value.lower() if isinstance(value, str) else value for name, value in made["color"].items()}
         made["tags"] = dict(made["tags"])
         return cls(**made)
 

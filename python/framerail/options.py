@@ -8,6 +8,7 @@ import numbers
 import operator
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional, Tuple
@@ -99,6 +100,19 @@ def device_name(value: Any) -> str:
     return name
 
 
+def current_card() -> int:
+    """The card that "cuda" and "auto" mean: PyTorch's current device where PyTorch is in use on cards, else the first one."""
+    torch = sys.modules.get("torch")
+    # Asked before its first use of a card, PyTorch would take one into use.
+    return torch.cuda.current_device() if torch is not None and torch.cuda.is_initialized() else 0
+
+
+def numbered_device(value: Any) -> str:
+    """A device's name; "cuda" with the number of the card that it means now."""
+    name = device_name(value)
+    return f"cuda:{current_card()}" if name == "cuda" else name
+
+
 def _size(value: Any) -> Optional[Tuple[int, int]]:
     if value is None:
         return None
@@ -150,10 +164,10 @@ def output_json(options: Mapping[str, Any]) -> str:
     if exact not in (None, "swscale"):
         raise bad("exact", exact, "None or 'swscale'")
     normalize = options["normalize"]
-    if normalize is True:
-        normalize = UNIT
+    if isinstance(normalize, bool):
+        normalize = UNIT if normalize else None
     if normalize is not None and not isinstance(normalize, Normalize):
-        raise bad("normalize", normalize, "None, framerail.IMAGENET or framerail.Normalize(mean, std)")
+        raise bad("normalize", normalize, "None, True, False, framerail.IMAGENET or framerail.Normalize(mean, std)")
     if normalize is not None and dtype == "uint8":
         raise bad("normalize", normalize, "a dtype of 'float16', 'bfloat16' or 'float32' with it; uint8 holds no fractions")
     size, crop = _size(options["size"]), _crop(options["crop"])
@@ -206,7 +220,7 @@ class Preprocess:
     crop : (x, y, width, height), optional
         The part that is taken, in pixels of the frame.
     normalize : Normalize, bool or None
-        ``framerail.IMAGENET``, ``framerail.Normalize(mean, std)``, True for values of 0 to 1, None for 0 to 255.
+        ``framerail.IMAGENET``, ``framerail.Normalize(mean, std)``, True for values of 0 to 1, None or False for 0 to 255.
     dtype : optional
         "uint8", "float16", "bfloat16" or "float32", or the same of NumPy or PyTorch; by default that of the model's weights.
     layout : str
@@ -275,7 +289,8 @@ def reader_json(options: Mapping[str, Any]) -> str:
             raise bad("index_cache", cache, "None, 'sidecar' or a folder") from None
     choice("output", options["output"], OUTPUTS)
     made = {
-        "device": device_name(options["device"]),
+        "device": numbered_device(options["device"]),
+        "current_card": current_card(),
         "mode": choice("mode", options["mode"], ("auto", "seek", "stream")),
         "output": json.loads(output_json({name: options[name] for name in OUTPUT_DEFAULTS})),
         "index": choice("index", options["index"], ("exact", "approximate")),

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 from . import _framerail
 from .functions import StageFunction
 from .models import ModelRunner
-from .options import Preprocess, bad, device_name, listed, real, whole
+from .options import Preprocess, bad, listed, numbered_device, real, whole
 from .progress import ProgressLine
 
 
@@ -58,7 +58,7 @@ class Pipeline:
         text = os.fspath(pipeline)
         is_file = text.endswith(".toml") and (os.path.exists(text) or not any(letter.isspace() for letter in text))
         _find_onnxruntime()
-        self._compiled = _framerail.Pipeline(text, is_file, None if device is None else device_name(device))
+        self._compiled = _framerail.Pipeline(text, is_file, None if device is None else numbered_device(device))
         self._callbacks: List[Tuple[str, Callable[[list], Any], int]] = []
         self._stats: Optional[Dict[str, Any]] = None
 

@@ -6,7 +6,9 @@ import json
 import operator
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+
+import numpy as np
 
 from . import _framerail, arrays, frames
 from .frames import FrameBatch, FrameTimes, VideoMetadata
@@ -14,6 +16,8 @@ from .options import OUTPUT_DEFAULTS, READER_DEFAULTS, Normalize, bad, known, ou
 
 #: More frames than any video has.
 _NUMBERS = 2**48
+#: Times that frames are chosen anew because the index was repaired meanwhile.
+_TRIES = 4
 #: Frames that iteration over a reader converts at a time.
 _ITERATION_BATCH = 8
 
@@ -46,9 +50,10 @@ class VideoReader:
     source : str, os.PathLike, bytes, or a file
         A path, an http(s) address, a folder of images, a pattern such as "img%04d.png", a whole file in memory, or an
         object with ``read(n)`` and ``seek(offset, whence)`` opened for bytes.
-    device : str
-        "cpu", "cuda" (the first card), "cuda:N", or "auto" (the first card, else the CPU). What a card cannot decode
-        is decoded on the CPU and uploaded; ``metadata.fallback`` says why.
+    device : str or torch.device
+        "cpu", "cuda" (PyTorch's current device where PyTorch is in use on cards, else the first card), "cuda:N", or "auto" (the same
+        card, else the CPU). What a card cannot decode is decoded on the CPU and uploaded; ``metadata.fallback`` says why. The
+        caller's current device and context stay as they are.
     mode : str
         "seek" visits each group of pictures that holds a wanted frame once, "stream" decodes from the first wanted
         frame to the last, "auto" takes what decodes fewer pictures. All give the same pixels.
@@ -66,8 +71,8 @@ class VideoReader:
         "rgb", "bgr", "gray" (luma), "hsv" (as OpenCV's 8-bit HSV), or "yuv": the planes as decoded, [T, bytes].
     crop : (x, y, width, height), optional
         The part of each frame that is taken, in its pixels.
-    normalize : Normalize, optional
-        ``framerail.IMAGENET``, ``framerail.Normalize(mean, std)``, or True for values of 0 to 1.
+    normalize : Normalize or bool, optional
+        ``framerail.IMAGENET``, ``framerail.Normalize(mean, std)``, or True for values of 0 to 1. False is the same as None.
     exact : str, optional
         "swscale" converts with libswscale: equals ``ffmpeg -pix_fmt rgb24`` bit for bit. Own size, uint8, CPU.
     tone_map : str, optional
@@ -75,7 +80,8 @@ class VideoReader:
     stream : int, optional
         Which of the file's video streams, from 0; FFmpeg's choice by default.
     index : str
-        "exact", or "approximate": frame n is the one at n / rate, without looking at the file's packets.
+        "exact", or "approximate": frame n is the one on screen n / rate after the start, with its own time, without looking at the
+        file's packets. ``times`` is the grid of the rate then.
     index_cache : str or os.PathLike, optional
         Where the index is kept for the next time: "sidecar" beside the file, or a folder.
     threads : int
@@ -150,9 +156,8 @@ class VideoReader:
         self._given = source
         self._options: Dict[str, Any] = {name: given[name] for name in READER_DEFAULTS}
         self._is_closed = False
-        self._metadata: Optional[VideoMetadata] = None
-        self._times: Optional[FrameTimes] = None
-        self._count: Optional[int] = None
+        # What is known of the video, by the version of it that the compiled part counts.
+        self._known: Dict[str, Tuple[int, Any]] = {}
         self._planes: Any = ()
         self._compiled = self._open()
 
@@ -171,12 +176,20 @@ class VideoReader:
 
     # What the video is like.
 
+    def _kept(self, name: str, look: Callable[[_framerail.Reader], Any]) -> Any:
+        """What is known by that name; looked at again after an index was repaired."""
+        reader = self._reader
+        known = self._known.get(name)
+        if known is None or known[0] != reader.version():
+            # Looking may make the index, so the version is that of afterwards.
+            value = look(reader)
+            known = self._known[name] = (reader.version(), value)
+        return known[1]
+
     @property
     def metadata(self) -> VideoMetadata:
-        """Properties of the video; makes the index when there is none yet."""
-        if self._metadata is None:
-            self._metadata = VideoMetadata._from(json.loads(self._reader.metadata(True)))
-        return self._metadata
+        """Properties of the video as its frames have them; makes the index when there is none yet, and decodes the first frame."""
+        return self._kept("metadata", lambda reader: VideoMetadata._from(json.loads(reader.metadata(True))))
 
     @property
     def header(self) -> VideoMetadata:
@@ -184,11 +197,14 @@ class VideoReader:
         return VideoMetadata._from(json.loads(self._reader.metadata(False)))
 
     @property
+    def device(self) -> str:
+        """Where frames are handed out: "cpu" or "cuda:N"."""
+        return self._kept("device", lambda reader: json.loads(reader.metadata(False))["device"])
+
+    @property
     def times(self) -> FrameTimes:
         """The places of all frames in time; makes the index when there is none yet."""
-        if self._times is None:
-            self._times = frames.times(self._reader.times())
-        return self._times
+        return self._kept("times", lambda reader: frames.times(reader.times()))
 
     @property
     def stats(self) -> Dict[str, int]:
@@ -197,9 +213,7 @@ class VideoReader:
 
     def __len__(self) -> int:
         """Number of frames; makes the index when there is none yet."""
-        if self._count is None or self._is_closed:
-            self._count = self._reader.num_frames()
-        return self._count
+        return self._kept("count", lambda reader: reader.num_frames())
 
     def frames_at(self, seconds: Iterable[float]) -> List[int]:
         """Numbers of the frames on screen at these times.
@@ -212,7 +226,7 @@ class VideoReader:
         Raises
         ------
         IndexError
-            For a time before the first frame or after the last.
+            For a time before the first frame, or from the end of the last one on.
         """
         return self._reader.frames_at([real("seconds", at, "finite seconds") for at in _plain(seconds)])
 
@@ -223,8 +237,9 @@ class VideoReader:
 
         Parameters
         ----------
-        numbers : iterable of int
-            In any order, duplicates allowed; negative ones count from the end.
+        numbers : iterable of int, or array of bool
+            In any order, duplicates allowed; negative ones count from the end. A mask with one entry a frame chooses frames as NumPy
+            does.
         out : array or tensor, optional
             Written instead of new memory and given as ``data``. Dense, of the frames' exact shape and dtype, on their
             device.
@@ -242,10 +257,30 @@ class VideoReader:
             When ``out`` does not fit.
         DecodeError, TimeoutError
         """
-        wanted = self._numbers(numbers)
+        numbers = _plain(numbers)
+        if not hasattr(numbers, "__len__"):
+            numbers = list(numbers)
+        return self._read(lambda: self._numbers(numbers), out)
+
+    def _read(self, chosen: Callable[[], Tuple[List[int], bool]], out: Any = None) -> FrameBatch:
+        """Reads chosen frames; chooses again where the index turned out to be another one than that by which they were chosen."""
+        reader = self._reader
+        for _ in range(_TRIES):
+            wanted, is_relative = chosen()
+            version = reader.version()
+            try:
+                if out is None:
+                    tensor, columns = reader.read(wanted)
+                else:
+                    columns = reader.read_into(wanted, out, arrays.current_stream(out))
+            except IndexError:
+                if is_relative and reader.version() != version:
+                    continue
+                raise
+            if not is_relative or reader.version() == version or chosen()[0] == wanted:
+                break
         if out is not None:
-            return self._batch_of(out, self._reader.read_into(wanted, out, arrays.current_stream(out)))
-        tensor, columns = self._reader.read(wanted)
+            return self._batch_of(out, columns)
         return self._batch_of(self._shaped(arrays.handed_over(tensor, self._options["output"])), columns)
 
     def read_frames(self, numbers: Iterable[int], *, out: Any = None) -> Any:
@@ -262,13 +297,24 @@ class VideoReader:
         return self.read_frames(self.frames_at(seconds), out=out)
 
     def __getitem__(self, key: Any) -> Any:
-        """``r[3]`` is a frame, ``r[-1]`` the last one; ``r[10:200:20]`` and ``r[[1, 5]]`` are arrays of frames."""
+        """``r[3]`` is a frame, ``r[-1]`` the last one; ``r[10:200:20]`` and ``r[[1, 5]]`` are arrays of frames.
+
+        Arrays and tensors choose frames as NumPy does: masks with one entry a frame, and whole numbers in any shape.
+        """
         if isinstance(key, slice):
-            return self.read_frames(range(*key.indices(len(self))))
-        if hasattr(key, "__len__") or (hasattr(key, "ndim") and key.ndim):
+            return self._read(lambda: (list(range(*key.indices(len(self)))), True)).data
+        axes = getattr(key, "ndim", None)
+        if axes is None:
+            axes = 1 if hasattr(key, "__len__") else 0
+        if axes > 1:
+            if _is_mask(key):
+                raise IndexError(f"a mask of {axes} axes; frames have one, so give {len(self)} entries")
+            data = self.read_frames(key.reshape(-1))
+            return data if self._options["output"] == "dlpack" else data.reshape(*key.shape, *data.shape[1:])
+        if axes == 1:
             return self.read_frames(key)
-        frame = self.read_frames([key])
-        return frame if self._options["output"] == "dlpack" else frame[0]
+        data = self.read_frames([_plain(key)])
+        return data if self._options["output"] == "dlpack" else data[0]
 
     def __iter__(self) -> Iterator[Any]:
         """Every frame in order, decoded ahead."""
@@ -346,7 +392,8 @@ class VideoReader:
         if fps is None and (start_seconds, end_seconds) != (None, None):
             raise ValueError("options 'start_seconds' and 'end_seconds' go with 'fps'; use 'start' and 'stop' for numbers")
         if numbers is not None:
-            return {"list": self._numbers(numbers)}
+            numbers = _plain(numbers)
+            return {"list": self._numbers(numbers if hasattr(numbers, "__len__") else list(numbers))[0]}
         if fps is not None:
             secs = "finite seconds"
             return {
@@ -362,18 +409,28 @@ class VideoReader:
             start, stop, _ = slice(start, stop).indices(len(self))
         return {"range": {"start": start or 0, "stop": stop, "step": step}}
 
-    def _numbers(self, numbers: Iterable[int]) -> List[int]:
+    def _numbers(self, numbers: Any) -> Tuple[List[int], bool]:
+        """Frame numbers from 0, and whether they depend on how many frames there are."""
+        numbers = list(numbers)
+        if numbers and all(isinstance(number, (bool, np.bool_)) for number in numbers):
+            count = len(self)
+            if len(numbers) != count:
+                raise IndexError(f"{_source(self._given)[1]}: a mask of {len(numbers)} entries for {count} frames")
+            return [number for number, is_chosen in enumerate(numbers) if is_chosen], True
         try:
-            wanted = [operator.index(number) for number in _plain(numbers)]
+            if any(isinstance(number, (bool, np.bool_)) for number in numbers):
+                raise TypeError
+            wanted = [operator.index(number) for number in numbers]
         except TypeError:
-            raise TypeError(f"frame numbers must be whole numbers, not {numbers!r}") from None
+            raise TypeError(f"frame numbers must be whole numbers, or a mask of bools, not {numbers!r}") from None
+        is_relative = any(number < 0 for number in wanted)
         if any(number < 0 or number >= _NUMBERS for number in wanted):
             count = len(self)
             for at, number in enumerate(wanted):
                 if not -count <= number < max(count, 1):
                     raise IndexError(f"{_source(self._given)[1]}: frame {number} of {count} does not exist")
                 wanted[at] = number + count if number < 0 else number
-        return wanted
+        return wanted, is_relative
 
     def _planes_of(self, options: Dict[str, Any]) -> Optional[frames.Planes]:
         if options["channels"] != "yuv":
@@ -422,7 +479,7 @@ class VideoReader:
         name = _source(self._given)[1]
         if self._is_closed:
             return f"VideoReader({name!r}, closed)"
-        header = self._metadata or self.header
+        header = self._known["metadata"][1] if "metadata" in self._known else self.header
         count = "" if header.num_frames is None else f", {header.num_frames} frames"
         rate = "" if header.average_fps is None else f", {header.average_fps:.2f} fps"
         return f"VideoReader({name!r}, {header.codec} {header.width}x{header.height}{rate}{count}, {header.device})"
@@ -431,6 +488,10 @@ class VideoReader:
 def _plain(values: Any) -> Any:
     """Entries of an array as Python's numbers."""
     return values.tolist() if hasattr(values, "tolist") else values
+
+
+def _is_mask(values: Any) -> bool:
+    return str(getattr(values, "dtype", "")) in ("bool", "torch.bool")
 
 
 def _reopen(source: Any, options: Dict[str, Any]) -> VideoReader:

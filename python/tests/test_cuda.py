@@ -270,3 +270,85 @@ def test_stage_functions_write_planes_on_the_card(wide):
     pipeline.on("paint", lambda items: written.append(number_of(items[0].rgb(), "THWC")))
     pipeline.run()
     assert numbers == list(range(0, 240, 10)) and written == [1] * 24
+
+
+# Borders to PyTorch; bench/gpu/check_borders.py does the same at length.
+
+
+def test_memory_is_that_of_pytorch(wide):
+    reader = fr.VideoReader(wide, device=CARD)
+    gc.collect()
+    before = torch.cuda.memory_allocated()
+    frames = reader.read_frames(range(8))
+    assert torch.cuda.memory_allocated() - before >= frames.nbytes
+    del frames
+    assert torch.cuda.memory_allocated() == before
+
+
+def test_a_batch_that_was_recorded_on_another_stream_is_not_overwritten(wide):
+    reader = fr.VideoReader(wide, device=CARD)
+    main, side = torch.cuda.current_stream(), torch.cuda.Stream()
+    for first in range(0, 120, 10):
+        with torch.cuda.stream(side):
+            frames = reader.read_frames(range(first, first + 10))
+        main.wait_stream(side)
+        frames.record_stream(main)
+        torch.cuda._sleep(20_000_000)
+        copy = frames.clone()
+        del frames
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                reader.read_frames(range(200, 210))
+        assert numbers_of(copy.cpu()) == list(range(first, first + 10))
+
+
+def test_the_current_device_stays(wide):
+    last = torch.cuda.device_count() - 1
+    for current in range(last + 1):
+        for given in range(last + 1):
+            with torch.cuda.device(current):
+                reader = fr.VideoReader(wide, device=f"cuda:{given}")
+                frames = [reader[3], next(iter(reader.batches(4))).data, fr.VideoReader(wide, device=f"cuda:{given}", output="dlpack").read_frames([0])]
+                assert torch.cuda.current_device() == current == torch.zeros(1, device="cuda").device.index
+                assert frames[0].device.index == frames[1].device.index == given
+                assert fr.VideoReader(wide, device="cuda")[0].device.index == current
+                del reader, frames
+                gc.collect()
+                assert torch.cuda.current_device() == current == torch.zeros(1, device="cuda").device.index
+
+
+def test_a_stream_may_be_gone_before_what_was_read_on_it(wide):
+    reader = fr.VideoReader(wide, device=CARD, output="dlpack")
+    for number in range(20):
+        stream = torch.cuda.Stream()
+        with torch.cuda.stream(stream):
+            frames = torch.from_dlpack(reader.read_frames([number]))
+            copy = frames.clone()
+        del stream
+        del frames
+        other = torch.from_dlpack(reader.read_frames([200]))
+        torch.cuda.synchronize()
+        assert number_of(copy[0].cpu()) == number and number_of(other[0].cpu()) == 200
+
+
+def test_after_memory_ran_out_reading_goes_on(wide):
+    reader = fr.VideoReader(wide, device=CARD)
+    reader.read_frames([0])
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + (16 << 20)) / torch.cuda.mem_get_info()[1])
+    try:
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            reader.read_frames(range(200))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert numbers_of(reader.read_frames([8, 9]).cpu()) == [8, 9]
+
+
+def test_frames_on_a_card_come_to_the_host_where_a_consumer_wants_them_there(wide):
+    np = pytest.importorskip("numpy", "2.1")
+    tensor = fr.VideoReader(wide, device=CARD, output="dlpack").read_frames([7, 8])
+    assert numbers_of(np.from_dlpack(tensor, device="cpu")) == [7, 8]
+    with pytest.raises(BufferError):
+        tensor.__dlpack__(dl_device=(1, 0), copy=False)
+    copy = torch.from_dlpack(tensor.__dlpack__(stream=1, copy=True))
+    assert copy.data_ptr() != tensor.address and numbers_of(copy.cpu()) == [7, 8]

@@ -135,6 +135,38 @@ def test_capsules_keep_their_promises(clip):
         del capsule
     with pytest.raises(BufferError):
         tensor.__dlpack__(dl_device=(2, 0))
-    with pytest.raises(BufferError):
-        tensor.__dlpack__(copy=True)
     assert number_of(np.from_dlpack(tensor)[0]) == 4, "capsules that nobody used took nothing away"
+
+
+def test_a_copy_is_made_where_one_is_asked_for(clip):
+    tensor = fr.VideoReader(clip, output="dlpack").read_frames([4])
+    copy, same = np.from_dlpack(tensor, copy=True), np.from_dlpack(tensor, copy=False)
+    assert copy.ctypes.data != tensor.address == same.ctypes.data and copy.flags.writeable
+    copy[:] = 0
+    assert number_of(same[0]) == 4
+    assert np.from_dlpack(tensor, device="cpu").ctypes.data == tensor.address
+
+
+def test_read_only_planes_keep_their_flag_or_are_copied(clip):
+    found = []
+
+    def look(items):
+        plane = items[0].planes()[0]
+        array = np.from_dlpack(plane)
+        # A consumer that has never heard of the flag; PyTorch reads the new form and drops it.
+        before_version_1, of_torch = plane.__dlpack__(), as_torch(plane)
+        found.append((array.flags.writeable, array.ctypes.data == plane.address, repr(before_version_1), repr(of_torch)))
+        with pytest.raises(BufferError, match="read-only"):
+            plane.__dlpack__(copy=False)
+        free = np.from_dlpack(plane, copy=True)
+        assert free.strides == array.strides and (free == array).all() and free.flags.writeable
+        free[:] = 0
+        assert number_of(array[None]) == items[0].index
+
+    as_torch = eval("lambda plane: plane.__dlpack__(max_version=(1, 0))", {"__name__": "torch.utils.dlpack"})
+    pipeline = fr.Pipeline(f"read '{clip}' device=cpu ! sample every=30 ! null")
+    pipeline.on("sample", look)
+    pipeline.run()
+    assert len(found) == 2
+    for is_writable, is_same, before_version_1, of_torch in found:
+        assert not is_writable and is_same and "versioned" not in before_version_1 and "versioned" in of_torch

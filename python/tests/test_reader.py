@@ -1,5 +1,7 @@
 import io
 import pickle
+import subprocess
+from fractions import Fraction
 
 import framerail as fr
 import numpy as np
@@ -307,3 +309,142 @@ def test_raw_planes(clip):
         np.testing.assert_allclose((luma.astype(float) - 16) * 255 / 219, expected[[4, 9]], atol=1.0)
     with pytest.raises(ValueError, match="yuv"):
         fr.VideoReader(clip).read([0]).split_planes()
+
+
+def test_masks_and_arrays_of_numbers_choose_as_numpy_does(reader):
+    everything = reader[:]
+    numbers = np.arange(60)
+    for mask in (numbers == 40, numbers % 7 == 0, np.zeros(60, bool), list(numbers > 57)):
+        np.testing.assert_array_equal(reader[mask], everything[np.array(mask)])
+        np.testing.assert_array_equal(reader.read_frames(mask), everything[np.array(mask)])
+    assert [batch.numbers.tolist() for batch in reader.batches(2, numbers=numbers % 20 == 1)] == [[1, 21], [41]]
+    for index in (np.array([[3, -1], [7, 3]]), np.array([[5]], np.uint8), np.array(9), np.int16(-2)):
+        np.testing.assert_array_equal(reader[index], everything[index])
+    for mask in (np.ones(59, bool), np.ones(61, bool), [True], np.ones((60, 1), bool), True):
+        with pytest.raises(IndexError, match="mask"):
+            reader[mask]
+    for index in (np.array([1.0]), [1, True], 2.5, [None]):
+        with pytest.raises(TypeError, match="whole numbers"):
+            reader[index]
+
+
+class RepairedOnce:
+    """A compiled reader whose index turns out to be another one during the first read."""
+
+    def __init__(self, compiled, promised, real):
+        self._compiled, self._count, self._real, self._version = compiled, promised, real, 1
+        self.asked = []
+
+    def __getattr__(self, name):
+        return getattr(self._compiled, name)
+
+    def version(self):
+        return self._version
+
+    def num_frames(self):
+        return self._count
+
+    def read(self, numbers):
+        if self._count != self._real:
+            self._count, self._version = self._real, self._version + 1
+        self.asked.append(numbers)
+        if any(number >= self._count for number in numbers):
+            raise IndexError("there are fewer")
+        return self._compiled.read(numbers)
+
+
+@pytest.mark.parametrize("promised", [55, 75])
+def test_nothing_stale_is_left_after_an_index_is_repaired(clip, promised):
+    for key, expected in ((-1, 59), (slice(-3, None), [57, 58, 59]), (slice(None, None, 20), [0, 20, 40])):
+        with fr.VideoReader(clip, output="numpy") as reader:
+            reader._compiled = RepairedOnce(reader._compiled, promised, 60)
+            assert len(reader) == promised
+            frames = reader[key]
+            assert (number_of(frames) if isinstance(key, int) else numbers_of(frames)) == expected
+            assert len(reader) == 60
+    with fr.VideoReader(clip, output="numpy") as reader:
+        reader._compiled = RepairedOnce(reader._compiled, promised, 60)
+        assert number_of(reader[3]) == 3 and len(reader._compiled.asked) == 1, "what does not depend on the count is read once"
+        with pytest.raises(IndexError):
+            reader[70]
+
+
+def test_the_header_stays_the_header(reader):
+    before = reader.header
+    assert before.num_frames is None and before.num_frames_header == 60 and before.stream_index == 0
+    metadata = reader.metadata
+    assert reader.header == before
+    assert (metadata.num_frames, metadata.num_frames_header, metadata.bits_per_sample, metadata.index_source) == (60, 60, 8, "container")
+    assert metadata.end_stream_seconds == pytest.approx(2.4) == metadata.start_seconds + metadata.duration_seconds
+    assert (metadata.duration_seconds_header, metadata.frame_rate_header, metadata.start_seconds_header) == (pytest.approx(2.4), 25, 0.0)
+    assert reader.device == "cpu"
+
+
+@pytest.mark.parametrize("rate", ["25", "30000/1001", "24000/1001", "60", "15"])
+def test_a_time_equal_to_the_end_is_outside(tmp_path, rate):
+    with fr.VideoReader(make_clip(tmp_path / "a.mp4", frames=31, rate=rate), output="numpy") as reader:
+        end = reader.metadata.end_stream_seconds
+        assert reader.frames_at([0.0, end - 1e-3]) == [0, 30]
+        for outside in (end, end + 1e-9, end + 1.0, -1e-3, float(reader.times.seconds[-1] + reader.times.durations[-1])):
+            with pytest.raises(IndexError):
+                reader.frames_at([outside])
+        assert len(list(reader.batches(1, fps=eval(rate), end_seconds=end))) == 31
+
+
+HDR = "colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc:range=tv"
+
+
+def test_colours_are_those_of_the_stream_where_the_container_states_none(tmp_path):
+    clip = make_clip(tmp_path / "hdr.mp4", frames=3, options=("-x264-params", HDR, "-pix_fmt", "yuv420p10le", "-movflags", "-write_colr"))
+    with fr.VideoReader(clip, output="numpy") as reader:
+        color = reader.metadata.color
+        assert (color["primaries"], color["transfer"], color["matrix"], color["range"]) == ("bt2020", "smpte2084", "bt2020nc", "limited")
+        assert reader.metadata.bits_per_sample == 10
+    with fr.VideoReader(make_clip(tmp_path / "plain.mp4", frames=3), output="numpy") as reader:
+        assert set(reader.metadata.color) == {"matrix", "range", "primaries", "transfer", "chroma_location"}
+        assert reader.metadata.color["primaries"] is None
+
+
+def test_square_pixels_are_told_from_unknown_ones(tmp_path):
+    shapes = {}
+    for name, value in (("square", "1"), ("wide", "4/3"), ("unknown", "0")):
+        with fr.VideoReader(make_clip(tmp_path / f"{name}.mkv", frames=3, options=("-vf", f"setsar={value}")), output="numpy") as reader:
+            shapes[name] = reader.metadata.sample_aspect_ratio
+    assert shapes == {"square": 1, "wide": Fraction(4, 3), "unknown": None}
+
+
+def test_an_approximate_index_gives_frames_with_their_own_times(tmp_path):
+    # Frames that come later and later: the header's mean rate is right for none of them.
+    options = ("-vf", "setpts='N*N*0.002/TB'", "-fps_mode", "passthrough", "-video_track_timescale", "90000")
+    clip = make_clip(tmp_path / "late.mp4", frames=40, gop=10, options=options)
+    with fr.VideoReader(clip, output="numpy") as exact, fr.VideoReader(clip, output="numpy", index="approximate") as reader:
+        pts, seconds = exact.times.pts, exact.times.seconds
+        grid = reader.times.seconds
+        batch = reader.read(range(len(reader)))
+        streamed = [(number_of(one.data[0]), int(one.pts[0])) for one in reader.batches(1)]
+        for place, (number, at) in enumerate(zip(numbers_of(batch.data), batch.pts)):
+            assert pts[number] == at and batch.seconds[place] == pytest.approx(seconds[number])
+            if batch.status[place] == "ok":
+                assert number == np.searchsorted(seconds, grid[place] + 1e-4, side="right") - 1
+        assert streamed == list(zip(numbers_of(batch.data), batch.pts.tolist()))
+        assert (batch.status == "ok").mean() > 0.9
+
+
+def test_an_approximate_index_hands_out_nothing_that_an_edit_list_hides(tmp_path):
+    whole = make_clip(tmp_path / "whole.mp4", frames=100, gop=50)
+    cut = tmp_path / "cut.mp4"
+    subprocess.run(["ffmpeg", "-v", "error", "-y", "-ss", "0.8", "-i", whole, "-c", "copy", cut], check=True)
+    with fr.VideoReader(cut, output="numpy") as exact, fr.VideoReader(cut, output="numpy", index="approximate") as reader:
+        shown = numbers_of(exact[:])
+        assert shown[0] >= 20 and len(reader) == pytest.approx(len(shown), abs=2)
+        for numbers in (range(len(reader)), [0], [1], [len(reader) // 2], range(5, 20)):
+            batch = reader.read(numbers)
+            for number, at in zip(numbers_of(batch.data), batch.pts):
+                assert number in shown and exact.times.pts[shown.index(number)] == at
+        assert number_of(reader[0]) == shown[0]
+
+
+def test_normalize_may_be_switched_off(clip):
+    assert fr.Preprocess(normalize=False).options == {**fr.Preprocess(normalize=None).options, "normalize": False}
+    with fr.VideoReader(clip, output="numpy", normalize=False, dtype="float32") as reader:
+        assert reader[0].max() > 100

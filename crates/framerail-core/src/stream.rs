@@ -72,7 +72,7 @@ pub struct StreamInfo {
     pub height: u32,
     /// Pixel format of delivered frames.
     pub pixel_format: PixelFormat,
-    /// Shape of one pixel, width over height; `None` when square or unknown.
+    /// Shape of one pixel, width over height; `None` when unknown.
     pub sample_aspect_ratio: Option<Rational>,
     /// Colour tags.
     pub color: ColorDescription,

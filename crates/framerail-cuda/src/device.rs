@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::{
+    context::{Context, Entered},
     error::{CudaError, check},
     module::LoadedModules,
 };
@@ -35,14 +36,9 @@ pub struct DeviceInfo {
 /// A card in use: the primary context, which other libraries in the process share.
 pub struct CudaDevice {
     info: DeviceInfo,
-    context: sys::CUcontext,
+    context: Context,
     pub(crate) modules: LoadedModules,
 }
-
-// SAFETY: the driver's contexts may be used from any thread that makes them current.
-unsafe impl Send for CudaDevice {}
-// SAFETY: as above; everything mutable is behind a lock.
-unsafe impl Sync for CudaDevice {}
 
 impl fmt::Debug for CudaDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -143,9 +139,7 @@ impl CudaDevice {
             return Ok(Arc::clone(device));
         }
         let info = device_info(ordinal)?;
-        let mut context = std::ptr::null_mut();
-        // SAFETY: an out value and a valid device; the context is kept for the life of the process.
-        check(unsafe { sys::cuDevicePrimaryCtxRetain(&mut context, handle(ordinal)?) }, "opening the card")?;
+        let context = Context::retain(ordinal, handle(ordinal)?)?;
         let device = Arc::new(CudaDevice { info, context, modules: LoadedModules::default() });
         open.insert(ordinal, Arc::clone(&device));
         Ok(device)
@@ -161,10 +155,12 @@ impl CudaDevice {
         Device::Cuda(self.info.ordinal)
     }
 
-    /// Makes its context this thread's. Everything in this crate that talks to the driver does so first.
-    pub(crate) fn bind(&self) -> Result<(), CudaError> {
-        // SAFETY: a context that lives as long as the process.
-        check(unsafe { sys::cuCtxSetCurrent(self.context) }, "using the card")
+    /// Makes its context current on this thread while the guard lives. Everything in this crate that talks to the driver does so first.
+    ///
+    /// # Errors
+    /// `DeviceLost`, `Driver`.
+    pub(crate) fn enter(&self) -> Result<Entered<'_>, CudaError> {
+        self.context.enter()
     }
 
     /// Free and total device memory in bytes, as the driver counts them over all processes.
@@ -172,10 +168,10 @@ impl CudaDevice {
     /// # Errors
     /// `Driver`.
     pub fn memory(&self) -> Result<(u64, u64), CudaError> {
-        self.bind()?;
+        let entered = self.enter()?;
         let (mut free, mut total) = (0, 0);
         // SAFETY: out values, with a current context.
-        check(unsafe { sys::cuMemGetInfo_v2(&mut free, &mut total) }, "asking for free memory")?;
+        entered.check(unsafe { sys::cuMemGetInfo_v2(&mut free, &mut total) }, "asking for free memory")?;
         Ok((free as u64, total as u64))
     }
 
@@ -195,9 +191,9 @@ impl CudaDevice {
     /// # Errors
     /// `Driver`: also of work queued earlier.
     pub fn synchronize(&self) -> Result<(), CudaError> {
-        self.bind()?;
+        let entered = self.enter()?;
         crate::Traffic::count_sync();
         // SAFETY: a current context.
-        check(unsafe { sys::cuCtxSynchronize() }, "waiting for the card")
+        entered.check(unsafe { sys::cuCtxSynchronize() }, "waiting for the card")
     }
 }

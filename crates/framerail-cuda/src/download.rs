@@ -4,9 +4,9 @@ use std::fmt;
 
 use cudarc::driver::sys;
 
-use crate::{CudaError, CudaEvent, CudaStream, DeviceBuffer, PinnedBuffer, PinnedPool, Traffic, error::check};
+use crate::{CudaError, CudaEvent, CudaStream, DeviceBuffer, PinnedBuffer, PinnedPool, Traffic};
 
-/// A copy to the host that is under way. Dropping it waits, so that the memory is not handed out while it is written.
+/// A copy to the host that is under way. It may be dropped: the memory is not handed out while it is written.
 pub struct Download {
     buffer: Option<PinnedBuffer>,
     done: CudaEvent,
@@ -30,13 +30,13 @@ impl Download {
         // Few sizes, so that downloads of changing length find a buffer that was used before.
         let mut buffer = pool.buffer(bytes.max(4096).next_power_of_two())?;
         let from = source.begin_read(stream)? + offset as u64;
-        stream.device().bind()?;
+        let entered = stream.device().enter()?;
         let to = buffer.bytes_mut().as_mut_ptr().cast();
         // SAFETY: the range was checked; the target has this many bytes, and stays until the event behind the copy was waited for.
         let code = unsafe { sys::cuMemcpyDtoHAsync_v2(to, from, bytes, stream.handle()) };
-        // Held from here on, so that a failure below waits as well.
+        buffer.in_use_on(stream);
+        entered.check(code, "queueing a download")?;
         let download = Self { buffer: Some(buffer), done: stream.record()? };
-        check(code, "queueing a download")?;
         Traffic::count_download(bytes);
         source.end_read(stream)?;
         Ok(download)
@@ -58,14 +58,5 @@ impl Download {
     pub fn wait(mut self) -> Result<PinnedBuffer, CudaError> {
         self.done.synchronize()?;
         self.buffer.take().ok_or_else(|| CudaError::argument("a download that was waited for already"))
-    }
-}
-
-impl Drop for Download {
-    fn drop(&mut self) {
-        if self.buffer.is_some() {
-            // An error here is that of the context, and shows with the next call.
-            let _ = self.done.synchronize();
-        }
     }
 }

@@ -30,6 +30,18 @@ pub enum CudaError {
         /// Bytes that the driver said were free.
         free_bytes: u64,
     },
+    /// The device failed in a way that ends its use by this process; every later call gives this error again.
+    #[error("CUDA device {ordinal} failed and cannot be used by this process any more; restart the process ({action}: {code}{})", describe(.message))]
+    DeviceLost {
+        /// Its number.
+        ordinal: u32,
+        /// What was being done when the failure showed; the cause may be work that was queued before.
+        action: String,
+        /// The driver's name for the error, such as `CUDA_ERROR_ILLEGAL_ADDRESS`.
+        code: String,
+        /// The driver's words.
+        message: String,
+    },
     /// A call to the driver failed.
     #[error("{action} failed: {code}{}", describe(.message))]
     Driver {
@@ -79,20 +91,13 @@ impl CudaError {
         CudaError::BadArgument { what: what.into() }
     }
 
-    /// Whether another file, a smaller batch or the CPU may still work: everything but a driver that has failed.
+    /// Whether another file, a smaller batch or the CPU may still work: everything but a device that has failed for good.
     pub fn is_recoverable(&self) -> bool {
-        !matches!(self, CudaError::Driver { code, .. } if is_sticky(code))
+        !matches!(self, CudaError::DeviceLost { .. })
     }
 }
 
-/// Errors after which a context answers every call with the same error (CUDA driver API, "CUresult").
-fn is_sticky(code: &str) -> bool {
-    ["ILLEGAL_ADDRESS", "LAUNCH_FAILED", "ECC_UNCORRECTABLE", "HARDWARE_STACK", "ILLEGAL_INSTRUCTION", "MISALIGNED", "ASSERT"]
-        .iter()
-        .any(|word| code.contains(word))
-}
-
-/// Turns a driver's answer into a result.
+/// Turns the answer of a call that is not about one device into a result.
 pub(crate) fn check(code: sys::CUresult, action: &str) -> Result<(), CudaError> {
     check_code(code as u32, action)
 }

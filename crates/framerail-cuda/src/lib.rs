@@ -8,6 +8,7 @@
 //! Whoever queues work on a buffer brackets it with `begin_read`/`end_read` or `begin_write`/`end_write`. The host waits
 //! only where a function says so; each wait and each byte that crosses is counted in [`Traffic`].
 
+mod context;
 pub mod device;
 pub mod download;
 pub mod error;
@@ -23,10 +24,11 @@ pub mod tensor;
 pub mod traffic;
 pub mod uploads;
 
+pub use context::KeptContext;
 pub use device::{CudaDevice, DeviceInfo, device_count, device_info, driver_version};
 pub use download::Download;
 pub use error::CudaError;
-pub use memory::{DeviceBuffer, DevicePool};
+pub use memory::{DeviceBuffer, DevicePool, on_memory_pressure, release_memory};
 pub use module::{Kernel, KernelSource, Launch, kernel_cache_folder};
 pub use pinned::{PinnedBuffer, PinnedPool};
 pub use stream::{CudaEvent, CudaStream};

@@ -3,17 +3,16 @@
 //! A buffer carries marks of its last write and of the reads since. Work on any stream is ordered by them on the device;
 //! the host never waits. So a dropped buffer may be handed out at once, while work on it is still queued.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock, Weak},
+};
 
 use cudarc::driver::sys;
 use framerail_core::PoolStats;
 use parking_lot::Mutex;
 
-use crate::{
-    CudaDevice, CudaEvent, CudaStream, Traffic,
-    error::{CudaError, check},
-    nvdec::release_decoders,
-};
+use crate::{CudaDevice, CudaEvent, CudaStream, Traffic, error::CudaError, nvdec::release_decoders};
 
 /// Allocations are rounded up to this, so that sizes that differ little share buffers.
 const GRAIN_BYTES: usize = 64 * 1024;
@@ -24,6 +23,8 @@ struct Fence {
     written: Option<(u64, CudaEvent)>,
     /// The last read on each stream since then.
     reads: Vec<(u64, CudaEvent)>,
+    /// Something uses the memory that no mark orders: it must not be handed out again.
+    is_unknown: bool,
 }
 
 struct Allocation {
@@ -54,21 +55,19 @@ unsafe impl Sync for Shared {}
 
 impl Shared {
     fn allocate(&self, bytes: usize) -> Result<Allocation, CudaError> {
-        self.device.bind()?;
+        let entered = self.device.enter()?;
         let mut address = 0;
         // SAFETY: an out value, a live pool and a live stream of the current context.
         let code = unsafe { sys::cuMemAllocFromPoolAsync(&mut address, bytes, self.pool, self.stream.handle()) };
-        check(code, "allocating device memory").map_err(|error| self.device.explain(error, bytes))?;
+        entered.check(code, "allocating device memory").map_err(|error| self.device.explain(error, bytes))?;
         // The memory is there once the allocation's turn on its stream has come.
         let event = self.stream.record()?;
-        Ok(Allocation { address, bytes, fence: Fence { written: Some((self.stream.id(), event)), reads: Vec::new() } })
+        Ok(Allocation { address, bytes, fence: Fence { written: Some((self.stream.id(), event)), ..Fence::default() } })
     }
 
     /// Frees after everything queued on the memory.
     fn free(&self, allocation: Allocation) {
-        if self.device.bind().is_err() {
-            return;
-        }
+        let Ok(_entered) = self.device.enter() else { return };
         let fence = &allocation.fence;
         for (_, event) in fence.written.iter().chain(&fence.reads) {
             if self.stream.wait(event).is_err() {
@@ -100,10 +99,32 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let kept = std::mem::take(&mut self.shelf.get_mut().kept);
         kept.into_iter().for_each(|allocation| self.free(allocation));
-        if self.device.bind().is_ok() {
+        if let Ok(_entered) = self.device.enter() {
             // SAFETY: created by us, destroyed once; what is still queued in it is finished first.
             unsafe { sys::cuMemPoolDestroy(self.pool) };
         }
+    }
+}
+
+/// All pools of the process, to be emptied where memory runs out.
+static POOLS: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+
+/// What other libraries in the process may do when memory runs out.
+static ON_PRESSURE: OnceLock<fn(u32)> = OnceLock::new();
+
+/// Names a function that lets another library give back memory of a device, by its number, before a request fails. Only the first
+/// one counts.
+pub fn on_memory_pressure(give_back: fn(u32)) {
+    let _ = ON_PRESSURE.set(give_back);
+}
+
+/// Gives back everything on a device that is kept for later: buffers of all pools, and decoders. Waits for the work that uses it.
+pub fn release_memory(device: &CudaDevice) {
+    release_decoders(device);
+    let pools: Vec<DevicePool> = POOLS.lock().iter().filter_map(Weak::upgrade).map(|shared| DevicePool { shared }).collect();
+    pools.iter().filter(|pool| pool.device().id() == device.id()).for_each(DevicePool::trim);
+    if let Some(give_back) = ON_PRESSURE.get() {
+        give_back(device.info().ordinal);
     }
 }
 
@@ -125,7 +146,7 @@ impl DevicePool {
     /// # Errors
     /// `Driver`.
     pub fn new(device: &Arc<CudaDevice>, keep_bytes: usize) -> Result<Self, CudaError> {
-        device.bind()?;
+        let entered = device.enter()?;
         // SAFETY: all-zero is a valid value of this plain C struct, and what its reserved fields must be.
         let mut props: sys::CUmemPoolProps = unsafe { std::mem::zeroed() };
         props.allocType = sys::CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED;
@@ -134,9 +155,13 @@ impl DevicePool {
         props.location.id = i32::try_from(device.info().ordinal).unwrap_or(0);
         let mut pool = std::ptr::null_mut();
         // SAFETY: an out value and valid properties.
-        check(unsafe { sys::cuMemPoolCreate(&mut pool, &props) }, "making a memory pool")?;
+        entered.check(unsafe { sys::cuMemPoolCreate(&mut pool, &props) }, "making a memory pool")?;
         let stream = CudaStream::new(device)?;
-        Ok(Self { shared: Arc::new(Shared { device: Arc::clone(device), pool, stream, keep_bytes, shelf: Mutex::default() }) })
+        let shared = Arc::new(Shared { device: Arc::clone(device), pool, stream, keep_bytes, shelf: Mutex::default() });
+        let mut pools = POOLS.lock();
+        pools.retain(|known| known.strong_count() > 0);
+        pools.push(Arc::downgrade(&shared));
+        Ok(Self { shared })
     }
 
     /// The card.
@@ -163,9 +188,8 @@ impl DevicePool {
         shelf.stats.high_water_bytes = shelf.stats.high_water_bytes.max(shelf.stats.bytes);
         drop(shelf);
         let allocated = match self.shared.allocate(rounded) {
-            // Memory may be held by decoders that wait for the next file.
             Err(CudaError::OutOfMemory { .. }) => {
-                release_decoders(&self.shared.device);
+                release_memory(&self.shared.device);
                 self.shared.allocate(rounded)
             }
             other => other,
@@ -189,7 +213,7 @@ impl DevicePool {
         self.shared.shelf.lock().stats
     }
 
-    /// Frees what is not in use.
+    /// Gives what is not in use back to the driver; waits for the work that still uses it.
     pub fn trim(&self) {
         let kept = {
             let mut shelf = self.shared.shelf.lock();
@@ -199,7 +223,8 @@ impl DevicePool {
             kept
         };
         kept.into_iter().for_each(|allocation| self.shared.free(allocation));
-        if self.shared.device.bind().is_ok() {
+        // Memory is the pool's until the free has had its turn. An error here is that of the device, and shows with the next call.
+        if let (Ok(()), Ok(_entered)) = (self.shared.stream.synchronize(), self.shared.device.enter()) {
             // SAFETY: a live pool.
             unsafe { sys::cuMemPoolTrimTo(self.shared.pool, 0) };
         }
@@ -299,6 +324,32 @@ impl DeviceBuffer {
         Ok(())
     }
 
+    /// Says that another library has used the buffer on streams that are not known here, and has nothing more to queue: what is queued on
+    /// the device now comes before any later use. `has_written` when it may have changed the contents.
+    ///
+    /// # Errors
+    /// `Driver`. The memory is then never used again.
+    pub fn end_foreign_use(&self, has_written: bool) -> Result<(), CudaError> {
+        let event = CudaEvent::of_everything(self.device());
+        let mut fence = self.fence.lock();
+        match event {
+            // No stream has this number.
+            Ok(event) if has_written => {
+                fence.reads.clear();
+                fence.written = Some((0, event));
+            }
+            Ok(event) => {
+                fence.reads.retain(|(on, _)| *on != 0);
+                fence.reads.push((0, event));
+            }
+            Err(error) => {
+                fence.is_unknown = true;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// The mark behind the last write.
     pub fn written(&self) -> Option<CudaEvent> {
         self.fence.lock().written.as_ref().map(|(_, event)| event.clone())
@@ -312,10 +363,10 @@ impl DeviceBuffer {
     pub fn upload(&self, offset: usize, bytes: &[u8], stream: &CudaStream) -> Result<(), CudaError> {
         self.check_range(offset, bytes.len())?;
         let to = self.begin_write(stream)? + offset as u64;
-        self.device().bind()?;
+        let entered = self.device().enter()?;
         Traffic::count_upload(bytes.len());
         // SAFETY: the range was checked; the source is a live slice that the driver reads before it returns or, pinned, as documented.
-        check(unsafe { sys::cuMemcpyHtoDAsync_v2(to, bytes.as_ptr().cast(), bytes.len(), stream.handle()) }, "uploading")?;
+        entered.check(unsafe { sys::cuMemcpyHtoDAsync_v2(to, bytes.as_ptr().cast(), bytes.len(), stream.handle()) }, "uploading")?;
         self.end_write(stream)
     }
 
@@ -326,10 +377,11 @@ impl DeviceBuffer {
     pub fn download(&self, offset: usize, bytes: &mut [u8], stream: &CudaStream) -> Result<(), CudaError> {
         self.check_range(offset, bytes.len())?;
         let from = self.begin_read(stream)? + offset as u64;
-        self.device().bind()?;
+        let entered = self.device().enter()?;
         Traffic::count_download(bytes.len());
         // SAFETY: the range was checked; the target lives until the stream was waited for.
-        check(unsafe { sys::cuMemcpyDtoHAsync_v2(bytes.as_mut_ptr().cast(), from, bytes.len(), stream.handle()) }, "downloading")?;
+        entered
+            .check(unsafe { sys::cuMemcpyDtoHAsync_v2(bytes.as_mut_ptr().cast(), from, bytes.len(), stream.handle()) }, "downloading")?;
         stream.synchronize()
     }
 
@@ -383,9 +435,9 @@ impl DeviceBuffer {
     /// `Driver`.
     pub fn fill(&self, value: u8, stream: &CudaStream) -> Result<(), CudaError> {
         let to = self.begin_write(stream)?;
-        self.device().bind()?;
+        let entered = self.device().enter()?;
         // SAFETY: the whole of a live buffer.
-        check(unsafe { sys::cuMemsetD8Async(to, value, self.bytes, stream.handle()) }, "filling device memory")?;
+        entered.check(unsafe { sys::cuMemsetD8Async(to, value, self.bytes, stream.handle()) }, "filling device memory")?;
         self.end_write(stream)
     }
 
@@ -400,6 +452,10 @@ impl DeviceBuffer {
 impl Drop for DeviceBuffer {
     fn drop(&mut self) {
         let fence = std::mem::take(self.fence.get_mut());
+        if fence.is_unknown {
+            log::debug!("{} bytes of device memory are not used again: another library may still use them", self.allocated);
+            return;
+        }
         self.home.give_back(Allocation { address: self.address, bytes: self.allocated, fence });
     }
 }

@@ -11,11 +11,7 @@ use cudarc::driver::sys;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
-use crate::{
-    CudaDevice, CudaStream,
-    error::{CudaError, check},
-    nvrtc,
-};
+use crate::{CudaDevice, CudaStream, error::CudaError, nvrtc};
 
 /// A source of kernels, part of the program.
 pub struct KernelSource {
@@ -108,11 +104,11 @@ impl CudaDevice {
         let mut modules = self.modules.modules.lock();
         if !modules.contains_key(source.name) {
             let code = source.machine_code(self.info().compute_capability)?;
-            self.bind()?;
+            let entered = self.enter()?;
             let mut module = std::ptr::null_mut();
             // SAFETY: an out value and a whole ELF image, which the driver copies.
             let loaded = unsafe { sys::cuModuleLoadData(&mut module, code.as_ptr().cast()) };
-            check(loaded, &format!("loading the kernels of {}", source.name))?;
+            entered.check(loaded, &format!("loading the kernels of {}", source.name))?;
             modules.insert(source.name, Module { module, kernels: HashMap::new() });
         }
         let missing = || CudaError::Compile { kernel: source.name.to_owned(), reason: format!("it has no kernel `{name}`") };
@@ -120,11 +116,14 @@ impl CudaDevice {
         if let Some(kernel) = module.kernels.get(name) {
             return Ok(*kernel);
         }
-        self.bind()?;
+        let entered = self.enter()?;
         let symbol = CString::new(name).map_err(|_| missing())?;
         let mut function = std::ptr::null_mut();
         // SAFETY: an out value, a loaded module and a name.
-        check(unsafe { sys::cuModuleGetFunction(&mut function, module.module, symbol.as_ptr()) }, &format!("finding the kernel {name}"))?;
+        entered.check(
+            unsafe { sys::cuModuleGetFunction(&mut function, module.module, symbol.as_ptr()) },
+            &format!("finding the kernel {name}"),
+        )?;
         module.kernels.insert(name.to_owned(), Kernel(function));
         Ok(Kernel(function))
     }
@@ -155,7 +154,7 @@ impl Kernel {
         if grid.0 == 0 || grid.1 == 0 || grid.2 == 0 {
             return Ok(());
         }
-        stream.device().bind()?;
+        let entered = stream.device().enter()?;
         // SAFETY: the caller's word; the driver copies the arguments before it returns.
         let code = unsafe {
             sys::cuLaunchKernel(
@@ -172,6 +171,6 @@ impl Kernel {
                 std::ptr::null_mut(),
             )
         };
-        check(code, "launching a kernel")
+        entered.check(code, "launching a kernel")
     }
 }

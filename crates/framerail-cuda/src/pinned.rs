@@ -1,4 +1,7 @@
 //! Page-locked host memory: what a card copies to and from while the host goes on.
+//!
+//! Each buffer knows the copies that are queued on it ([`PinnedBuffer::in_use_on`]). Wherever it is dropped, its memory is neither
+//! handed out again nor freed before they are done.
 
 use std::{
     any::Any,
@@ -10,10 +13,7 @@ use cudarc::driver::sys;
 use framerail_core::{CoreError, HostMemory, HostSurface, PixelFormat, surface::MAX_SIDE};
 use parking_lot::Mutex;
 
-use crate::{
-    CudaDevice,
-    error::{CudaError, check},
-};
+use crate::{CudaDevice, CudaEvent, CudaStream, error::CudaError};
 
 const ALIGN_BYTES: usize = 64;
 /// Room behind the last plane: encoders read whole vectors past a row's end.
@@ -23,6 +23,15 @@ struct Pages {
     device: Arc<CudaDevice>,
     start: *mut u8,
     bytes: usize,
+    /// The last copy that was queued on each stream.
+    uses: Mutex<Uses>,
+}
+
+#[derive(Default)]
+struct Uses {
+    events: Vec<(u64, CudaEvent)>,
+    /// A copy may be under way that no event marks.
+    is_unknown: bool,
 }
 
 // SAFETY: plain memory with one owner.
@@ -32,20 +41,39 @@ unsafe impl Sync for Pages {}
 
 impl Pages {
     fn allocate(device: &Arc<CudaDevice>, bytes: usize) -> Result<Self, CudaError> {
-        device.bind()?;
+        let entered = device.enter()?;
         let mut start = std::ptr::null_mut();
+        // Usable with every device's context: a frame may go from one device to another.
         // SAFETY: an out value, with a current context.
-        check(unsafe { sys::cuMemHostAlloc(&mut start, bytes, 0) }, "allocating page-locked memory")?;
+        let code = unsafe { sys::cuMemHostAlloc(&mut start, bytes, sys::CU_MEMHOSTALLOC_PORTABLE) };
+        entered.check(code, "allocating page-locked memory")?;
         // SAFETY: the driver gave this many bytes; zeroed, so that they are initialised.
         unsafe { std::ptr::write_bytes(start.cast::<u8>(), 0, bytes) };
-        Ok(Self { device: Arc::clone(device), start: start.cast(), bytes })
+        Ok(Self { device: Arc::clone(device), start: start.cast(), bytes, uses: Mutex::default() })
+    }
+
+    fn is_free(&self) -> bool {
+        let mut uses = self.uses.lock();
+        // An error is that of the device, which does not touch the memory any more.
+        uses.events.retain(|(_, event)| event.is_done() == Ok(false));
+        uses.events.is_empty() && !uses.is_unknown
+    }
+
+    fn wait(&self) {
+        let events = std::mem::take(&mut self.uses.lock().events);
+        for (_, event) in events {
+            let _ = event.synchronize();
+        }
     }
 }
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        if self.device.bind().is_ok() {
-            // SAFETY: allocated by us and freed once.
+        self.wait();
+        if !self.uses.get_mut().is_unknown
+            && let Ok(_entered) = self.device.enter()
+        {
+            // SAFETY: allocated by us and freed once, behind the last copy.
             unsafe { sys::cuMemFreeHost(self.start.cast()) };
         }
     }
@@ -69,17 +97,31 @@ impl PinnedPool {
         Self { shared: Arc::new(Shared { device: Arc::clone(device), keep, kept: Mutex::default() }) }
     }
 
-    /// A buffer; its contents are whatever the last user left.
+    /// A buffer; its contents are whatever the last user left. Waits where all that are kept are in use by copies.
     ///
     /// # Errors
-    /// `Driver`.
+    /// `OutOfMemory`, `Driver`.
     pub fn buffer(&self, bytes: usize) -> Result<PinnedBuffer, CudaError> {
         let kept = {
             let mut kept = self.shared.kept.lock();
-            let found = kept.iter().position(|pages| pages.bytes == bytes);
+            let fits = |pages: &Pages| pages.bytes == bytes;
+            let found = kept.iter().position(|pages| fits(pages) && pages.is_free()).or_else(|| kept.iter().position(fits));
             found.map(|index| kept.swap_remove(index))
         };
-        let pages = kept.map_or_else(|| Pages::allocate(&self.shared.device, bytes), Ok)?;
+        let pages = match kept {
+            Some(pages) => {
+                pages.wait();
+                pages
+            }
+            None => match Pages::allocate(&self.shared.device, bytes) {
+                Err(CudaError::OutOfMemory { .. }) => {
+                    let kept = std::mem::take(&mut *self.shared.kept.lock());
+                    drop(kept);
+                    Pages::allocate(&self.shared.device, bytes)?
+                }
+                other => other?,
+            },
+        };
         Ok(PinnedBuffer { pages: Some(pages), home: Arc::downgrade(&self.shared) })
     }
 
@@ -125,6 +167,20 @@ impl PinnedBuffer {
         }
     }
 
+    /// Says that a copy from or to the memory was put on a stream, or may have been: it stays until that is done.
+    pub fn in_use_on(&self, stream: &CudaStream) {
+        let Some(pages) = &self.pages else { return };
+        let mut uses = pages.uses.lock();
+        match stream.record() {
+            Ok(event) => {
+                uses.events.retain(|(on, _)| *on != stream.id());
+                uses.events.push((stream.id(), event));
+            }
+            // Without a mark the host waits; where that fails too, the memory is never used again.
+            Err(_) => uses.is_unknown |= stream.synchronize().is_err_and(|error| error.is_recoverable()),
+        }
+    }
+
     /// The bytes, for writing.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         match &mut self.pages {
@@ -137,7 +193,10 @@ impl PinnedBuffer {
 
 impl Drop for PinnedBuffer {
     fn drop(&mut self) {
-        let (Some(pages), Some(home)) = (self.pages.take(), self.home.upgrade()) else { return };
+        let (Some(mut pages), Some(home)) = (self.pages.take(), self.home.upgrade()) else { return };
+        if pages.uses.get_mut().is_unknown {
+            return;
+        }
         let mut kept = home.kept.lock();
         if kept.len() < home.keep {
             kept.push(pages);
@@ -147,6 +206,14 @@ impl Drop for PinnedBuffer {
             drop(kept);
             drop(stale);
         }
+    }
+}
+
+/// Says that a copy from or to a host surface was put on a stream, where it lies in page-locked memory: the card reads and writes that
+/// after the call that queues the copy has returned.
+pub(crate) fn in_use_on(surface: &HostSurface, stream: &CudaStream) {
+    if let Some(memory) = surface.memory().as_any().downcast_ref::<PinnedMemory>() {
+        memory.buffer.in_use_on(stream);
     }
 }
 

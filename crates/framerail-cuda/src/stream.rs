@@ -10,10 +10,7 @@ use std::{
 
 use cudarc::driver::sys;
 
-use crate::{
-    CudaDevice, Traffic,
-    error::{CudaError, check},
-};
+use crate::{CudaDevice, Traffic, error::CudaError};
 
 /// A queue of device work: what is put on it runs in order, beside other streams. Cloning shares it.
 #[derive(Clone)]
@@ -44,7 +41,9 @@ unsafe impl Sync for Handle {}
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if !self.is_foreign && self.device.bind().is_ok() {
+        if !self.is_foreign
+            && let Ok(_entered) = self.device.enter()
+        {
             // SAFETY: created by us and destroyed once; the driver finishes what is queued.
             unsafe { sys::cuStreamDestroy_v2(self.stream) };
         }
@@ -63,16 +62,17 @@ impl CudaStream {
     /// # Errors
     /// `Driver`.
     pub fn new(device: &Arc<CudaDevice>) -> Result<Self, CudaError> {
-        device.bind()?;
+        let entered = device.enter()?;
         let mut stream = std::ptr::null_mut();
         let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
         // SAFETY: an out value, with a current context.
-        check(unsafe { sys::cuStreamCreate(&mut stream, flags) }, "making a stream")?;
+        entered.check(unsafe { sys::cuStreamCreate(&mut stream, flags) }, "making a stream")?;
         Ok(Self { inner: Arc::new(Handle::new(device, stream, false)) })
     }
 
     /// A stream of another library in the same process, such as PyTorch's current one: `1` is the legacy default stream, `2` the
-    /// default stream of each thread, anything else a `cudaStream_t`.
+    /// default stream of each thread, anything else a `cudaStream_t`. Not to be kept beyond the call that it was given for: its owner
+    /// may destroy it. What must be known later is an event on it.
     ///
     /// # Safety
     /// The handle belongs to the primary context of `device` and stays valid as long as work is put on it through this value.
@@ -115,9 +115,9 @@ impl CudaStream {
     /// # Errors
     /// `Driver`.
     pub fn wait(&self, event: &CudaEvent) -> Result<(), CudaError> {
-        self.device().bind()?;
+        let entered = self.device().enter()?;
         // SAFETY: a live stream and a live event.
-        check(unsafe { sys::cuStreamWaitEvent(self.handle(), event.inner.event, 0) }, "ordering two streams")
+        entered.check(unsafe { sys::cuStreamWaitEvent(self.handle(), event.inner.event, 0) }, "ordering two streams")
     }
 
     /// Makes the host wait for everything put here; counted in [`Traffic::syncs`].
@@ -125,10 +125,10 @@ impl CudaStream {
     /// # Errors
     /// `Driver`: also of the work itself.
     pub fn synchronize(&self) -> Result<(), CudaError> {
-        self.device().bind()?;
+        let entered = self.device().enter()?;
         Traffic::count_sync();
         // SAFETY: a live stream.
-        check(unsafe { sys::cuStreamSynchronize(self.handle()) }, "waiting for a stream")
+        entered.check(unsafe { sys::cuStreamSynchronize(self.handle()) }, "waiting for a stream")
     }
 
     /// Copies within device memory.
@@ -136,10 +136,10 @@ impl CudaStream {
     /// # Safety
     /// Both ranges are live device memory until the copy is done, and ordered with their other uses.
     pub(crate) unsafe fn copy_device(&self, to: u64, from: u64, bytes: usize) -> Result<(), CudaError> {
-        self.device().bind()?;
+        let entered = self.device().enter()?;
         Traffic::count_device_copy(bytes);
         // SAFETY: the caller's word.
-        check(unsafe { sys::cuMemcpyDtoDAsync_v2(to, from, bytes, self.handle()) }, "copying within the card")
+        entered.check(unsafe { sys::cuMemcpyDtoDAsync_v2(to, from, bytes, self.handle()) }, "copying within the card")
     }
 }
 
@@ -161,7 +161,7 @@ unsafe impl Sync for EventHandle {}
 
 impl Drop for EventHandle {
     fn drop(&mut self) {
-        if self.device.bind().is_ok() {
+        if let Ok(_entered) = self.device.enter() {
             // SAFETY: created by us and destroyed once; allowed while recorded work is pending.
             unsafe { sys::cuEventDestroy_v2(self.event) };
         }
@@ -180,12 +180,23 @@ impl CudaEvent {
     /// # Errors
     /// `Driver`.
     pub fn new(device: &Arc<CudaDevice>, timed: bool) -> Result<Self, CudaError> {
-        device.bind()?;
+        let entered = device.enter()?;
         let flags = if timed { 0 } else { sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as u32 };
         let mut event = std::ptr::null_mut();
         // SAFETY: an out value, with a current context.
-        check(unsafe { sys::cuEventCreate(&mut event, flags) }, "making an event")?;
+        entered.check(unsafe { sys::cuEventCreate(&mut event, flags) }, "making an event")?;
         Ok(Self { inner: Arc::new(EventHandle { device: Arc::clone(device), event }) })
+    }
+
+    /// A mark behind everything that is queued on the device by this process, on whatever stream and by whatever library: for memory
+    /// that another library has used.
+    ///
+    /// # Errors
+    /// `Driver`: also while another library captures a stream into a graph.
+    pub fn of_everything(device: &Arc<CudaDevice>) -> Result<Self, CudaError> {
+        let event = Self::new(device, false)?;
+        device.enter()?.record_all(event.inner.event)?;
+        Ok(event)
     }
 
     /// Puts the mark behind everything that the stream holds so far.
@@ -193,9 +204,9 @@ impl CudaEvent {
     /// # Errors
     /// `Driver`.
     pub fn record(&self, stream: &CudaStream) -> Result<(), CudaError> {
-        self.inner.device.bind()?;
+        let entered = self.inner.device.enter()?;
         // SAFETY: a live event and a live stream of one context.
-        check(unsafe { sys::cuEventRecord(self.inner.event, stream.handle()) }, "marking a stream")
+        entered.check(unsafe { sys::cuEventRecord(self.inner.event, stream.handle()) }, "marking a stream")
     }
 
     /// Whether everything before the mark is done.
@@ -203,11 +214,11 @@ impl CudaEvent {
     /// # Errors
     /// `Driver`: also of the work itself.
     pub fn is_done(&self) -> Result<bool, CudaError> {
-        self.inner.device.bind()?;
+        let entered = self.inner.device.enter()?;
         // SAFETY: a live event.
         match unsafe { sys::cuEventQuery(self.inner.event) } {
             sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
-            code => check(code, "asking for an event").map(|()| true),
+            code => entered.check(code, "asking for an event").map(|()| true),
         }
     }
 
@@ -219,9 +230,10 @@ impl CudaEvent {
         if self.is_done()? {
             return Ok(());
         }
+        let entered = self.inner.device.enter()?;
         Traffic::count_sync();
         // SAFETY: a live event.
-        check(unsafe { sys::cuEventSynchronize(self.inner.event) }, "waiting for an event")
+        entered.check(unsafe { sys::cuEventSynchronize(self.inner.event) }, "waiting for an event")
     }
 
     /// Milliseconds from an earlier mark to this one; both timed and reached.
@@ -229,10 +241,10 @@ impl CudaEvent {
     /// # Errors
     /// `Driver`.
     pub fn millis_since(&self, earlier: &CudaEvent) -> Result<f32, CudaError> {
-        self.inner.device.bind()?;
+        let entered = self.inner.device.enter()?;
         let mut millis = 0.0;
         // SAFETY: an out value and two live events.
-        check(unsafe { sys::cuEventElapsedTime(&mut millis, earlier.inner.event, self.inner.event) }, "timing")?;
+        entered.check(unsafe { sys::cuEventElapsedTime(&mut millis, earlier.inner.event, self.inner.event) }, "timing")?;
         Ok(millis)
     }
 }

@@ -5,10 +5,7 @@ use std::{any::Any, marker::PhantomData, sync::Arc};
 use cudarc::driver::sys;
 use framerail_core::{Device, DeviceSurface, HostSurface, PixelFormat, PlaneLayout, surface::MAX_SIDE};
 
-use crate::{
-    CudaDevice, CudaStream, DeviceBuffer, DevicePool, PinnedPool, Traffic,
-    error::{CudaError, check},
-};
+use crate::{CudaDevice, CudaStream, DeviceBuffer, DevicePool, PinnedPool, Traffic, error::CudaError, pinned};
 
 /// Rows start at multiples of this, so that kernels load whole vectors.
 const PITCH_BYTES: usize = 256;
@@ -184,6 +181,7 @@ impl CudaSurface {
     pub fn queue_download(&self, pool: &PinnedPool, stream: &CudaStream) -> Result<HostSurface, CudaError> {
         let mut host = pool.surface(self.format, self.width, self.height)?;
         self.buffer.begin_read(stream)?;
+        let mut queued = Ok(());
         if let Some(mut planes) = host.planes_mut() {
             for plane in 0..self.format.planes() {
                 let (layout, target) = (self.layout(plane), planes.layout(plane));
@@ -194,10 +192,12 @@ impl CudaSurface {
                     rows: layout.rows,
                 };
                 Traffic::count_download(layout.row_bytes * layout.rows);
-                // SAFETY: planes of the same size; page-locked memory is only freed by a call that waits for the card.
-                unsafe { copy.queue(stream)? };
+                // SAFETY: planes of the same size; the memory knows the copy from below on, also when a later plane fails.
+                queued = queued.and_then(|()| unsafe { copy.queue(stream) });
             }
         }
+        pinned::in_use_on(&host, stream);
+        queued?;
         self.buffer.end_read(stream)?;
         Ok(host)
     }
@@ -212,14 +212,15 @@ impl CudaSurface {
         Ok(host)
     }
 
-    /// A copy of a host surface, queued on the stream. `host` must live until the stream was waited for if it lies in
-    /// page-locked memory; pageable memory is read before this returns.
+    /// A copy of a host surface, queued on the stream. Page-locked memory of a [`PinnedPool`] is kept until it was read; other memory is
+    /// read before this returns.
     ///
     /// # Errors
     /// `OutOfMemory`, `Driver`.
     pub fn upload(host: &HostSurface, pool: &DevicePool, stream: &CudaStream) -> Result<CudaSurface, CudaError> {
         let surface = CudaSurface::new(pool, host.format(), host.width(), host.height())?;
         surface.buffer.begin_write(stream)?;
+        let mut queued = Ok(());
         for plane in 0..host.format().planes() {
             let (source, layout) = (host.layout(plane), surface.layout(plane));
             let copy = Copy2d {
@@ -230,9 +231,11 @@ impl CudaSurface {
             };
             Traffic::count_upload(layout.row_bytes * layout.rows);
             // SAFETY: planes of the same size; the host side is only read.
-            unsafe { copy.queue(stream)? };
+            queued = queued.and_then(|()| unsafe { copy.queue(stream) });
         }
+        pinned::in_use_on(host, stream);
         surface.buffer.end_write(stream)?;
+        queued?;
         Ok(surface)
     }
 
@@ -271,7 +274,7 @@ impl Copy2d {
     /// # Safety
     /// Both places hold the rows, and stay until the stream has used them.
     unsafe fn queue(&self, stream: &CudaStream) -> Result<(), CudaError> {
-        stream.device().bind()?;
+        let entered = stream.device().enter()?;
         let mut copy = sys::CUDA_MEMCPY2D {
             srcXInBytes: 0,
             srcY: 0,
@@ -305,6 +308,6 @@ impl Copy2d {
             }
         }
         // SAFETY: the caller's word.
-        check(unsafe { sys::cuMemcpy2DAsync_v2(&copy, stream.handle()) }, "copying a picture")
+        entered.check(unsafe { sys::cuMemcpy2DAsync_v2(&copy, stream.handle()) }, "copying a picture")
     }
 }

@@ -7,7 +7,7 @@ use crate::{CudaDevice, CudaError, CudaEvent, CudaStream, DeviceBuffer, PinnedBu
 /// Copies that may be under way before the host waits for the oldest.
 const MAX_UNDER_WAY: usize = 8;
 
-/// Copies bytes to a card and keeps the page-locked memory that it reads them from. Dropping it waits for what is under way.
+/// Copies bytes to a card and keeps the page-locked memory that it reads them from.
 pub struct Uploads {
     pool: PinnedPool,
     under_way: VecDeque<(PinnedBuffer, CudaEvent)>,
@@ -37,7 +37,7 @@ impl Uploads {
             buffer.bytes_mut().get_mut(..bytes.len()).ok_or_else(|| CudaError::argument("a page-locked buffer that is too short"))?;
         room.copy_from_slice(bytes);
         let queued = target.upload(offset, room, stream);
-        // Held also when that failed half-way.
+        buffer.in_use_on(stream);
         self.under_way.push_back((buffer, stream.record()?));
         queued
     }
@@ -53,14 +53,5 @@ impl Uploads {
             self.under_way.pop_front();
         }
         Ok(())
-    }
-}
-
-impl Drop for Uploads {
-    fn drop(&mut self) {
-        for (_, event) in &self.under_way {
-            // An error here is that of the context, and shows with the next call.
-            let _ = event.synchronize();
-        }
     }
 }

@@ -292,7 +292,7 @@ impl Decoder {
             });
         };
         let color = self.frame_color(&frame, delivery);
-        let aspect = av::positive(frame.sample_aspect_ratio).filter(|ratio| ratio.num != ratio.den).or(self.stream.aspect_ratio);
+        let aspect = av::positive(frame.sample_aspect_ratio).or(self.stream.aspect_ratio);
         let rotation = frame_rotation(&frame).unwrap_or(self.stream.rotation);
         let duration = (frame.pkt_duration > 0).then_some(frame.pkt_duration);
         let pts = av::timestamp(frame.best_effort_timestamp);

@@ -23,11 +23,11 @@ pub(crate) fn rotation(stream: &ffi::AVStream) -> Rotation {
     if degrees.is_finite() { Rotation::from_degrees_clockwise(degrees) } else { Rotation::None }
 }
 
-/// A pixel's shape unless square or unknown: the container's word before the codec's.
+/// A pixel's shape unless unknown: the container's word before the codec's.
 pub(crate) fn aspect_ratio(stream: &ffi::AVStream) -> Option<Rational> {
     // SAFETY: every stream has parameters.
     let coded = unsafe { (*stream.codecpar).sample_aspect_ratio };
-    av::positive(stream.sample_aspect_ratio).or_else(|| av::positive(coded)).filter(|ratio| ratio.num != ratio.den)
+    av::positive(stream.sample_aspect_ratio).or_else(|| av::positive(coded))
 }
 
 /// Colour tags of a stream; formats that imply full range say so.

@@ -204,6 +204,20 @@ impl Input {
         &self.info
     }
 
+    /// Number of the video stream among all of its container, from 0.
+    pub fn stream_index(&self) -> usize {
+        match &self.source {
+            Source::Container { video, .. } => *video,
+            Source::Images { .. } => 0,
+        }
+    }
+
+    /// Time of the first frame in seconds on the file's clock, where the header states it.
+    pub fn header_start_secs(&self) -> Option<f64> {
+        let Source::Container { container, video, .. } = &self.source else { return Some(0.0) };
+        av::timestamp(container.stream(*video)?.start_time).map(|ticks| self.info.time_base.seconds(ticks))
+    }
+
     /// Codec parameters of the video stream.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters

@@ -16,6 +16,7 @@ mod byte_stream;
 pub mod clock;
 pub mod coded_format;
 mod color;
+pub mod color_names;
 mod container;
 pub mod custom_io;
 pub mod damage;
@@ -62,6 +63,7 @@ pub mod writer;
 
 pub use bitstream_filter::BitstreamFilter;
 pub use coded_format::CodedFormat;
+pub use color_names::ColorNames;
 pub use custom_io::{CustomSource, OpenSource, SourceFactory};
 pub use damage::Damage;
 pub use decoder::{Conversion, Decoded, Decoder, DecoderSetup};

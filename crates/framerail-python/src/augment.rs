@@ -162,7 +162,7 @@ impl Augment {
         let input = BatchSpec { width, height, layout: batch.layout, dtype: dtype(&batch.dtype)? };
         let output = BatchSpec { width: out_width, height: out_height, layout: self.layout, dtype: self.dtype };
         let spec = AugmentSpec { input, output, scale: self.scale, mean: self.mean, std: self.std };
-        let pictures = Foreign::of(pictures, shape(batch.count, &input), input.dtype, device, stream, "pictures")?;
+        let pictures = Foreign::of(pictures, &shape(batch.count, &input), input.dtype, device, stream, "pictures")?;
         let params = self.draw(&batch, width, height).map_err(refused)?;
         let shape = shape(batch.count, &output);
         if device != Device::Cpu {

@@ -35,6 +35,9 @@ const FLOAT: u8 = 2;
 const BFLOAT: u8 = 4;
 
 const READ_ONLY: u64 = 1;
+const IS_COPIED: u64 = 2;
+/// The version of the structures below. What a consumer knows less of, such as a later minor version, it may ignore.
+const VERSION: (u32, u32) = (1, 1);
 
 /// Device memory that is kept for results between calls.
 const KEPT_BYTES: usize = 256 << 20;
@@ -86,19 +89,18 @@ struct ManagedVersioned {
     tensor: DlTensor,
 }
 
-/// What a consumer holds: the memory, and on a card the stream on which it is read.
+/// What a consumer holds.
 struct Holder {
     shape: Vec<i64>,
     strides: Vec<i64>,
     memory: Arc<Memory>,
-    stream: Option<CudaStream>,
 }
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        // The memory must not be written again before what the consumer has queued.
-        if let (Some(stream), Some(buffer)) = (&self.stream, self.memory.device_buffer())
-            && let Err(error) = buffer.end_read(stream)
+        // The memory must not be written again before what the consumer has queued, on whatever streams: those that it named may be gone.
+        if let Some(buffer) = self.memory.device_buffer()
+            && let Err(error) = buffer.end_foreign_use(false)
         {
             log::debug!("a tensor's last use on the card could not be marked: {error}");
         }
@@ -146,30 +148,86 @@ pub fn device_pair(device: Device) -> (i32, i32) {
 pub struct Request {
     /// As the array API standard numbers streams; `None` is the legacy default stream, -1 asks for no ordering.
     pub stream: Option<isize>,
-    /// Whether the consumer knows DLPack 1.
-    pub is_versioned: bool,
+    /// The latest version of DLPack that the consumer knows; `None` before version 1.
+    pub max_version: Option<(u32, u32)>,
+    /// Kind and number of the device on which the consumer wants it.
+    pub device: Option<(i32, i32)>,
+    /// Whether it must, or must not, be a copy.
+    pub copy: Option<bool>,
 }
 
-/// A capsule over memory, which it keeps.
+/// A capsule over memory, which it keeps, or over a copy where that was asked for or is needed.
 ///
 /// # Errors
 /// `BufferError` where the consumer cannot be given it, `framerail.CudaError`.
 pub fn capsule<'py>(py: Python<'py>, memory: &Arc<Memory>, request: Request) -> PyResult<Bound<'py, PyAny>> {
-    if !memory.is_writable() && !request.is_versioned {
-        return Err(PyBufferError::new_err("this memory is read-only, which only consumers of DLPack 1 are told; copy it"));
-    }
-    let stream = match memory.device_buffer() {
-        Some(buffer) => Some(begin_use(buffer, memory, request.stream).map_err(|error| errors::cuda(py, &error))?),
-        None => None,
+    let is_versioned = request.max_version.is_some_and(|(major, _)| major >= VERSION.0);
+    let here = device_pair(memory.device());
+    let to_host = match request.device {
+        Some(wanted) if wanted != here && wanted.0 != CPU => {
+            return Err(PyBufferError::new_err(format!("the memory lies on {}; copy it with your library", memory.device())));
+        }
+        Some(wanted) => wanted != here && here.0 != CPU,
+        None => false,
     };
+    // Consumers that do not hear that memory is read-only, or drop what they hear, get a copy: others see what they would write.
+    let is_flag_lost = !memory.is_writable() && (!is_versioned || is_called_by_torch(py));
+    let needs_copy = to_host || is_flag_lost;
+    if needs_copy && request.copy == Some(false) {
+        let reason = if to_host { "lies on another device" } else { "is read-only, which this consumer does not keep" };
+        return Err(PyBufferError::new_err(format!("the memory {reason}, so it has to be copied; allow copies")));
+    }
+    if needs_copy || request.copy == Some(true) {
+        let copy = py.detach(|| copied(memory, to_host)).map_err(|error| errors::cuda(py, &error))?;
+        return capsule_of(py, &Arc::new(copy), request.stream, is_versioned, IS_COPIED);
+    }
+    capsule_of(py, memory, request.stream, is_versioned, if memory.is_writable() { 0 } else { READ_ONLY })
+}
+
+/// Whether the Python function that called is PyTorch's: it reads DLPack 1 and drops the read-only flag, for it has no tensors of that kind.
+fn is_called_by_torch(py: Python<'_>) -> bool {
+    let name = || -> PyResult<String> {
+        let frame = py.import("sys")?.call_method1("_getframe", (0,))?;
+        frame.getattr("f_globals")?.get_item("__name__")?.extract()
+    };
+    name().is_ok_and(|name| name == "torch" || name.starts_with("torch."))
+}
+
+/// The same elements with the same strides in other memory, on the same device or on the host.
+fn copied(memory: &Memory, to_host: bool) -> Result<Memory, CudaError> {
+    let Some(buffer) = memory.device_buffer() else {
+        // SAFETY: the elements lie within memory that is kept, and is initialised from the first to the last of them, padding included.
+        let bytes = unsafe { slice::from_raw_parts(ptr::with_exposed_provenance::<u8>(memory.address()), memory.span_bytes()) };
+        return Ok(memory.with_bytes(bytes.to_vec()));
+    };
+    let (stream, offset) = (CudaStream::new(buffer.device())?, memory.address() - buffer.address() as usize);
+    if to_host {
+        let mut bytes = vec![0; memory.span_bytes()];
+        buffer.download(offset, &mut bytes, &stream)?;
+        return Ok(memory.with_bytes(bytes));
+    }
+    let copy = pool(buffer.device())?.buffer(memory.span_bytes())?;
+    copy.copy_from(0, buffer, offset, memory.span_bytes(), &stream)?;
+    Ok(memory.with_buffer(copy))
+}
+
+fn capsule_of<'py>(
+    py: Python<'py>,
+    memory: &Arc<Memory>,
+    stream: Option<isize>,
+    is_versioned: bool,
+    flags: u64,
+) -> PyResult<Bound<'py, PyAny>> {
+    if let Some(buffer) = memory.device_buffer() {
+        begin_use(buffer, memory, stream).map_err(|error| errors::cuda(py, &error))?;
+    }
     let shape = memory.shape().iter().map(|length| *length as i64).collect();
     let strides = memory.strides().iter().map(|stride| *stride as i64).collect();
-    let mut holder = Box::new(Holder { shape, strides, memory: Arc::clone(memory), stream });
+    let mut holder = Box::new(Holder { shape, strides, memory: Arc::clone(memory) });
     let tensor = holder.tensor();
     let context = Box::into_raw(holder).cast();
-    let capsule = if request.is_versioned {
-        let flags = if memory.is_writable() { 0 } else { READ_ONLY };
-        let managed = ManagedVersioned { major: 1, minor: 1, context, deleter: Some(delete_versioned), flags, tensor };
+    let capsule = if is_versioned {
+        let managed = ManagedVersioned { major: VERSION.0, minor: VERSION.1, context, deleter: Some(delete_versioned), flags, tensor };
         let managed = Box::into_raw(Box::new(managed));
         // SAFETY: a live pointer, a static name, and a destructor for what stays unused.
         unsafe { ffi::PyCapsule_New(managed.cast(), VERSIONED.as_ptr(), Some(drop_unused)) }
@@ -183,19 +241,15 @@ pub fn capsule<'py>(py: Python<'py>, memory: &Arc<Memory>, request: Request) -> 
 }
 
 /// Lets the consumer's stream wait for what is queued on the buffer: for its last write, or, where it may be written, for all.
-fn begin_use(buffer: &DeviceBuffer, memory: &Memory, stream: Option<isize>) -> Result<CudaStream, CudaError> {
+fn begin_use(buffer: &DeviceBuffer, memory: &Memory, stream: Option<isize>) -> Result<(), CudaError> {
+    let may_write = memory.note_writer();
+    if stream == Some(-1) {
+        return Ok(());
+    }
     let handle = stream.and_then(|handle| usize::try_from(handle).ok()).unwrap_or(1).max(1);
-    // SAFETY: by the protocol a stream of this device's primary context, which outlives the consumer's use of the tensor.
+    // SAFETY: by the protocol a stream of this device's primary context, which is there while its owner makes this call.
     let consumer = unsafe { CudaStream::foreign(buffer.device(), handle) };
-    match memory.written_on() {
-        _ if stream == Some(-1) => {}
-        None => drop(buffer.begin_read(&consumer)?),
-        Some(_) => drop(buffer.begin_write(&consumer)?),
-    }
-    if let Some(written_on) = memory.written_on() {
-        written_on.lock().push(consumer.clone());
-    }
-    Ok(consumer)
+    if may_write { buffer.begin_write(&consumer) } else { buffer.begin_read(&consumer) }.map(drop)
 }
 
 unsafe extern "C" fn delete(managed: *mut Managed) {
@@ -245,7 +299,7 @@ impl Foreign {
     ///
     /// # Errors
     /// `ValueError` for anything else: shape, type, strides, device, read-only memory.
-    pub fn of(object: &Bound<'_, PyAny>, shape: [usize; 4], dtype: DType, device: Device, stream: isize, option: &str) -> PyResult<Self> {
+    pub fn of(object: &Bound<'_, PyAny>, shape: &[usize], dtype: DType, device: Device, stream: isize, option: &str) -> PyResult<Self> {
         let py = object.py();
         let bad = |what: &str| PyValueError::new_err(format!("option '{option}': {what}"));
         let options = PyDict::new(py);
@@ -308,7 +362,7 @@ impl Foreign {
         unsafe { CudaStream::foreign(device, handle) }
     }
 
-    /// Copies from memory of a card, on the stream that the array's owner uses.
+    /// Copies from the start of a card's memory, on the stream that the array's owner uses.
     ///
     /// # Errors
     /// `Driver`.
@@ -329,6 +383,24 @@ impl Drop for Foreign {
         };
         Python::try_attach(|_| delete());
     }
+}
+
+/// Lets PyTorch give back the device memory that it keeps, where it is in use: before framerail fails for want of memory.
+pub fn empty_torch_cache(_device: u32) {
+    Python::try_attach(|py| {
+        let given_back = || -> PyResult<()> {
+            let modules = py.import("sys")?.getattr("modules")?;
+            let Some(torch) = modules.cast::<PyDict>()?.get_item("torch")? else { return Ok(()) };
+            let cuda = torch.getattr("cuda")?;
+            if cuda.call_method0("is_initialized")?.is_truthy()? {
+                cuda.call_method0("empty_cache")?;
+            }
+            Ok(())
+        };
+        if let Err(error) = given_back() {
+            log::debug!("PyTorch's memory was not given back: {error}");
+        }
+    });
 }
 
 /// Memory of results on cards, kept for the next ones.
@@ -362,7 +434,7 @@ pub fn augment(spec: &AugmentSpec, params: &[AugmentParams], pictures: &Foreign)
 ///
 /// # Safety
 /// Shape and strides have as many entries as there are axes.
-unsafe fn check(tensor: &DlTensor, shape: [usize; 4], dtype: DType, device: Device) -> Result<(), String> {
+unsafe fn check(tensor: &DlTensor, shape: &[usize], dtype: DType, device: Device) -> Result<(), String> {
     let axes = usize::try_from(tensor.axes).unwrap_or(0);
     let list = |entries: *const i64| {
         // SAFETY: the caller's word.

@@ -2,7 +2,7 @@
 
 use framerail::{
     core::Device,
-    cuda::{device_count, device_info, driver_version},
+    cuda::{CudaDevice, KeptContext, device_count, device_info, driver_version, release_memory},
     infer::{CardFile, Runtime, SearchPath},
     media::version as media,
     presets::{BlurFaces, Cover, CoverShape},
@@ -46,12 +46,22 @@ pub fn cuda_devices(py: Python<'_>) -> PyResult<String> {
     py.detach(look).map_err(|error: framerail::cuda::CudaError| errors::cuda(py, &error))
 }
 
+/// Gives back the device memory that is kept for later, for another library that has none left.
+///
+/// # Errors
+/// `framerail.CudaError` for a number that is not there.
+#[pyfunction]
+pub fn release_cuda_memory(py: Python<'_>, device: u32) -> PyResult<()> {
+    py.detach(|| CudaDevice::open(device).map(|device| release_memory(&device))).map_err(|error| errors::cuda(py, &error))
+}
+
 /// ONNX Runtime: library, version, providers; as JSON.
 ///
 /// # Errors
 /// `ValueError` with where it was looked for.
 #[pyfunction]
 pub fn onnxruntime(py: Python<'_>) -> PyResult<String> {
+    let _kept = KeptContext::note();
     let device = if framerail::devices::is_card_present() { Device::Cuda(0) } else { Device::Cpu };
     let runtime = py.detach(|| Runtime::load_for(device, None, &SearchPath::from_env()));
     let runtime = runtime.map_err(|error| PyValueError::new_err(error.to_string()))?;

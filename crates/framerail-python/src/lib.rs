@@ -43,7 +43,7 @@ mod _framerail {
         clips::{mixed_seed, sample},
         detection::Detection,
         frame_item::FrameItem,
-        info::{blur_faces_pipeline, cuda_devices, ffmpeg, models, onnxruntime, stages, version},
+        info::{blur_faces_pipeline, cuda_devices, ffmpeg, models, onnxruntime, release_cuda_memory, stages, version},
         logging::set_log_level,
         model_input::FrameConverter,
         pipeline::Pipeline,
@@ -56,6 +56,7 @@ mod _framerail {
     #[pymodule_init]
     fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::logging::start();
+        framerail::cuda::on_memory_pressure(crate::dlpack::empty_torch_cache);
         Ok(())
     }
 }

@@ -175,6 +175,8 @@ pub fn tensor(json: &str) -> PyResult<TensorOptions> {
 #[serde(deny_unknown_fields)]
 struct Reader {
     device: String,
+    /// The card that `auto` tries.
+    current_card: u32,
     mode: Mode,
     output: Output,
     index: Index,
@@ -202,7 +204,7 @@ pub fn reader(py: Python<'_>, json: &str, source: &Source) -> PyResult<ReaderOpt
     options.input.format = given.format;
     options.input.allow = Allowance::of(&given.allow).unwrap_or_default();
     options.input.insecure = given.insecure;
-    options.device = device(py, &given.device)?;
+    options.device = device(py, &given.device, given.current_card)?;
     options.mode = match given.mode {
         Mode::Auto => ReadMode::Auto,
         Mode::Seek => ReadMode::Seek,
@@ -232,12 +234,12 @@ pub fn reader(py: Python<'_>, json: &str, source: &Source) -> PyResult<ReaderOpt
     Ok(options)
 }
 
-fn device(py: Python<'_>, name: &str) -> PyResult<ReadDevice> {
+fn device(py: Python<'_>, name: &str, current_card: u32) -> PyResult<ReadDevice> {
     let wanted: DeviceChoice = name.parse().map_err(|error| PyValueError::new_err(format!("option 'device': {error}")))?;
     match wanted {
         DeviceChoice::On(Device::Cpu) => Ok(ReadDevice::Cpu),
         DeviceChoice::On(Device::Cuda(ordinal)) => open(py, ordinal).map_err(|error| errors::cuda(py, &error)),
-        DeviceChoice::Auto => match open(py, 0) {
+        DeviceChoice::Auto => match open(py, current_card) {
             Ok(device) => Ok(device),
             Err(error) if framerail::devices::is_card_present() => {
                 log::warn!("the card cannot be used, frames are decoded on the CPU: {error}");

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use framerail::cuda::KeptContext;
 use framerail::pipeline::{
     Chain, Description, DeviceChoice, Diagnostics, FrameItem as PipelineItem, Plan, PlannedGraph, Probe, Role, RunOptions, RunSwitch,
     StageDescription, StageList, Verdict, check,
@@ -151,6 +152,8 @@ impl Pipeline {
     /// Opens inputs and models; gives what flows on each edge: from, to, format.
     fn edges(&self, py: Python<'_>) -> PyResult<Vec<(String, String, String)>> {
         let raised = Raised::default();
+        // Inputs and models are opened on this thread, and ONNX Runtime leaves its device behind.
+        let _kept = KeptContext::note();
         let mut plan = self.plan(py, &raised)?;
         let linked = py.detach(|| plan.link().map(|()| plan));
         let plan = linked.map_err(|error| raised.lock().take().unwrap_or_else(|| errors::diagnostics(py, &error)))?;
@@ -243,6 +246,8 @@ impl Pipeline {
         stall_limit: f64,
         watch: WatchArguments,
     ) -> PyResult<String> {
+        // As in `edges`.
+        let kept = KeptContext::note();
         let plan = self.plan(py, &run.raised)?;
         let made = py.detach(|| plan.into_graph());
         let mut planned = made.map_err(|error| run.raised.lock().take().unwrap_or_else(|| errors::diagnostics(py, &error)))?;
@@ -252,6 +257,7 @@ impl Pipeline {
         let watch = self.prepare_watch(py, watch, &mut planned)?;
         *run.address.lock() = watch.as_ref().map(Watch::address);
         let handle = planned.graph.start(RunOptions { stall_limit: limit }).map_err(|error| errors::run(py, &error))?;
+        drop(kept);
         *run.switch.lock() = Some(handle.switch());
         let watched = watch.map(|watch| watch.serve(handle.switch())).transpose();
         if run.has_failed() || watched.is_err() {

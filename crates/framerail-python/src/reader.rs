@@ -1,9 +1,12 @@
 //! A video reader for Python.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use framerail::{
-    media::CancelFlag,
+    media::{CancelFlag, ColorNames},
     reader::{self, FrameInfo, FrameStatus, IndexSource, ReaderError, VideoReader},
 };
 use parking_lot::Mutex;
@@ -34,6 +37,8 @@ pub struct Reader {
     shared: OfProcess<Arc<Shared>>,
     cancel: CancelFlag,
     raised: Raised,
+    /// See [`VideoReader::version`].
+    version: Arc<AtomicU64>,
 }
 
 /// What comes of a call that was made without the GIL.
@@ -102,7 +107,8 @@ impl Reader {
         options.input.cancel = Arc::clone(&cancel);
         let open = move |turn: &Turn| if turn.take() { VideoReader::open(options).map_err(Failed::Reader) } else { Err(Failed::Closed) };
         let reader = without_gil(py, &cancel, open)?.map_err(|failed| failed.into_exception(py, &raised))?;
-        Ok(Self { shared: OfProcess::with_threads(Arc::new(Mutex::new(Some(reader)))), cancel, raised })
+        let version = reader.version();
+        Ok(Self { shared: OfProcess::with_threads(Arc::new(Mutex::new(Some(reader)))), cancel, raised, version })
     }
 
     /// Whether this process made it; a forked child has to open it again.
@@ -130,18 +136,21 @@ impl Reader {
         })
     }
 
-    /// Properties of the video, as JSON; makes the index.
-    fn metadata(&self, py: Python<'_>, is_indexed: bool) -> PyResult<String> {
+    /// A number that rises when something else is known of the video than before.
+    fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Properties of the video, as JSON: those of its frames, which makes the index, or the header's.
+    fn metadata(&self, py: Python<'_>, is_content: bool) -> PyResult<String> {
         if let Some(reader) = self.shared.get()?.try_lock().as_deref().and_then(Option::as_ref)
-            && !is_indexed
+            && !is_content
         {
-            return Ok(metadata_json(reader.metadata()));
+            return Ok(metadata_json(&reader.header(), &reader.header()));
         }
         self.with(py, move |reader| {
-            if is_indexed {
-                reader.num_frames()?;
-            }
-            Ok(metadata_json(reader.metadata()))
+            let header = reader.header();
+            Ok(if is_content { metadata_json(reader.content()?, &header) } else { metadata_json(&header, &header) })
         })
     }
 
@@ -182,7 +191,7 @@ impl Reader {
     fn read_into<'py>(&self, py: Python<'py>, numbers: Vec<usize>, out: &Bound<'py, PyAny>, stream: isize) -> PyResult<Bound<'py, PyDict>> {
         let (picture, device) = self.with(py, |reader| Ok((reader.picture_shape()?, reader.metadata().device)))?;
         let [a, b, c] = picture.axes;
-        let mut target = Foreign::of(out, [numbers.len(), a, b, c], picture.dtype, device, stream, "out")?;
+        let mut target = Foreign::of(out, &[numbers.len(), a, b, c], picture.dtype, device, stream, "out")?;
         let frames = self.with(py, move |reader| match device {
             framerail::core::Device::Cpu => Ok(reader.read_into(&numbers, target.host_bytes_mut())?),
             framerail::core::Device::Cuda(_) => {
@@ -262,7 +271,7 @@ fn columns<'py>(py: Python<'py>, frames: &[FrameInfo]) -> PyResult<Bound<'py, Py
     Ok(columns)
 }
 
-fn metadata_json(metadata: &reader::VideoMetadata) -> String {
+fn metadata_json(metadata: &reader::VideoMetadata, header: &reader::VideoMetadata) -> String {
     let index_source = match metadata.index_source {
         IndexSource::Unread => "unread",
         IndexSource::Container => "container",
@@ -272,7 +281,7 @@ fn metadata_json(metadata: &reader::VideoMetadata) -> String {
         IndexSource::Approximate => "approximate",
         _ => "unknown",
     };
-    let rate = metadata.frame_rate;
+    let color = ColorNames::of(&metadata.color);
     let fraction = |value: framerail::core::Rational| json!([value.num, value.den]);
     json!({
         "source": metadata.source,
@@ -281,12 +290,24 @@ fn metadata_json(metadata: &reader::VideoMetadata) -> String {
         "width": metadata.width,
         "height": metadata.height,
         "pixel_format": metadata.pixel_format.to_string(),
-        "color": metadata.color,
-        "frame_rate": rate.map(fraction),
+        "stream_index": metadata.stream_index,
+        "bits_per_sample": metadata.pixel_format.bits(),
+        "color": {
+            "matrix": color.matrix,
+            "range": color.range,
+            "primaries": color.primaries,
+            "transfer": color.transfer,
+            "chroma_location": color.chroma_location,
+        },
+        "frame_rate": metadata.frame_rate.map(fraction),
+        "frame_rate_header": header.frame_rate.map(fraction),
         "duration_seconds": metadata.duration_secs,
+        "duration_seconds_header": header.duration_secs,
         "start_seconds": metadata.start_secs,
+        "start_seconds_header": header.start_secs,
+        "end_stream_seconds": metadata.end_secs,
         "num_frames": metadata.num_frames,
-        "num_frames_header": metadata.frames_estimate,
+        "num_frames_header": header.frames_estimate,
         "bit_rate": metadata.bit_rate,
         "rotation": metadata.rotation.degrees(),
         "sample_aspect_ratio": metadata.sample_aspect_ratio.map(fraction),

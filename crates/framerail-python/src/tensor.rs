@@ -1,13 +1,15 @@
 //! Memory of frames as Python sees it.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use framerail::{
     core::{DType, Device, DeviceSurface, HostSurface, Surface},
-    cuda::{CudaError, CudaStream, CudaSurface, DeviceBuffer},
+    cuda::{CudaError, CudaSurface, DeviceBuffer},
     reader,
 };
-use parking_lot::Mutex;
 use pyo3::{
     exceptions::{PyAttributeError, PyBufferError},
     prelude::*,
@@ -15,7 +17,8 @@ use pyo3::{
 };
 
 use crate::{
-    dlpack::{self, Request},
+    dlpack::{self, Foreign, Request},
+    errors,
     fork::OfProcess,
     options::dtype_name,
 };
@@ -44,8 +47,8 @@ pub struct Memory {
     dtype: DType,
     device: Device,
     is_writable: bool,
-    /// Streams on which consumers write to a plane of a card, until [`Memory::end_writes`]. `None` where they only read.
-    written_on: Option<Mutex<Vec<CudaStream>>>,
+    /// A plane of a card that travels on: whether a consumer may have written to it since [`Memory::end_writes`].
+    has_writer: Option<AtomicBool>,
 }
 
 fn dense(shape: &[usize]) -> Vec<usize> {
@@ -64,7 +67,7 @@ impl Memory {
             _ => (0, Device::Cpu),
         };
         let strides = dense(&shape);
-        Self { owner: OfProcess::new(Owner::Batch(tensor)), address, shape, strides, dtype, device, is_writable: true, written_on: None }
+        Self { owner: OfProcess::new(Owner::Batch(tensor)), address, shape, strides, dtype, device, is_writable: true, has_writer: None }
     }
 
     /// Dense elements on the host.
@@ -79,7 +82,7 @@ impl Memory {
             dtype,
             device: Device::Cpu,
             is_writable: true,
-            written_on: None,
+            has_writer: None,
         }
     }
 
@@ -87,7 +90,7 @@ impl Memory {
     pub fn of_device(buffer: DeviceBuffer, shape: [usize; 4], dtype: DType) -> Self {
         let (address, device) = (buffer.address() as usize, buffer.device().id());
         let owner = OfProcess::new(Owner::Device(buffer));
-        Self { owner, address, shape: shape.to_vec(), strides: dense(&shape), dtype, device, is_writable: true, written_on: None }
+        Self { owner, address, shape: shape.to_vec(), strides: dense(&shape), dtype, device, is_writable: true, has_writer: None }
     }
 
     /// A plane as it lies: rows of bytes, with the pitch between them.
@@ -107,7 +110,7 @@ impl Memory {
         let layout = surface.layout(plane);
         let owner = OfProcess::new(Owner::Plane { _kept: surface.clone() });
         let (shape, strides) = (vec![layout.rows, layout.row_bytes], vec![layout.pitch_bytes, 1]);
-        Self { owner, address, shape, strides, dtype: DType::U8, device: Device::Cpu, is_writable, written_on: None }
+        Self { owner, address, shape, strides, dtype: DType::U8, device: Device::Cpu, is_writable, has_writer: None }
     }
 
     /// A plane on a card as it lies; `None` for what is no picture.
@@ -116,7 +119,7 @@ impl Memory {
         let picture = CudaSurface::of(&kept)?;
         let (layout, address, device) = (picture.layout(plane), picture.plane_address(plane) as usize, picture.cuda_device().id());
         let (shape, strides) = (vec![layout.rows, layout.row_bytes], vec![layout.pitch_bytes, 1]);
-        let written_on = is_writable.then(Mutex::default);
+        let has_writer = is_writable.then(AtomicBool::default);
         Some(Self {
             owner: OfProcess::new(Owner::CardPlane(kept)),
             address,
@@ -125,7 +128,7 @@ impl Memory {
             dtype: DType::U8,
             device,
             is_writable,
-            written_on,
+            has_writer,
         })
     }
 
@@ -137,9 +140,35 @@ impl Memory {
         }
     }
 
-    /// Where consumers write: their streams are noted here.
-    pub fn written_on(&self) -> Option<&Mutex<Vec<CudaStream>>> {
-        self.written_on.as_ref()
+    /// The same elements in other bytes on the host: as many as [`Memory::span_bytes`].
+    pub fn with_bytes(&self, mut bytes: Vec<u8>) -> Self {
+        let address = bytes.as_mut_ptr().expose_provenance();
+        self.with_owner(Owner::Bytes(bytes), address, Device::Cpu)
+    }
+
+    /// The same elements in other memory of a card: as many bytes as [`Memory::span_bytes`].
+    pub fn with_buffer(&self, buffer: DeviceBuffer) -> Self {
+        let (address, device) = (buffer.address() as usize, buffer.device().id());
+        self.with_owner(Owner::Device(buffer), address, device)
+    }
+
+    fn with_owner(&self, owner: Owner, address: usize, device: Device) -> Self {
+        let (shape, strides) = (self.shape.clone(), self.strides.clone());
+        Self { owner: OfProcess::new(owner), address, shape, strides, dtype: self.dtype, device, is_writable: true, has_writer: None }
+    }
+
+    /// Bytes from the first element to behind the last.
+    pub fn span_bytes(&self) -> usize {
+        if self.shape.contains(&0) {
+            return 0;
+        }
+        let last: usize = self.shape.iter().zip(&self.strides).map(|(length, stride)| (length - 1) * stride).sum();
+        (last + 1) * self.dtype.size_bytes()
+    }
+
+    /// Notes that a consumer takes a plane of a card to which it may write; `false` for other memory.
+    pub fn note_writer(&self) -> bool {
+        self.has_writer.as_ref().map(|has_writer| has_writer.store(true, Ordering::Release)).is_some()
     }
 
     /// Marks the end of what consumers have queued that writes, so that others may use the plane behind it.
@@ -147,13 +176,16 @@ impl Memory {
     /// # Errors
     /// `Driver`.
     pub fn end_writes(&self) -> Result<(), CudaError> {
-        let Some(streams) = &self.written_on else { return Ok(()) };
-        let mut streams = std::mem::take(&mut *streams.lock());
-        let (Some(last), Some(buffer)) = (streams.pop(), self.device_buffer()) else { return Ok(()) };
-        for other in &streams {
-            last.wait(&other.record()?)?;
+        let was_written = self.has_writer.as_ref().is_some_and(|has_writer| has_writer.swap(false, Ordering::AcqRel));
+        match self.device_buffer() {
+            Some(buffer) if was_written => buffer.end_foreign_use(true),
+            _ => Ok(()),
         }
-        buffer.end_write(&last)
+    }
+
+    /// Whether the elements lie one behind the other.
+    pub fn is_dense(&self) -> bool {
+        self.strides == dense(&self.shape)
     }
 
     pub fn address(&self) -> usize {
@@ -249,19 +281,24 @@ impl Tensor {
         dl_device: Option<(i32, i32)>,
         copy: Option<bool>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        if dl_device.is_some_and(|wanted| wanted != dlpack::device_pair(self.memory.device())) {
-            return Err(PyBufferError::new_err(format!("the memory lies on {}, copy it with your library", self.memory.device())));
-        }
-        if copy == Some(true) {
-            return Err(PyBufferError::new_err("memory is handed over as it is; copy it with your library"));
-        }
         if self.memory.device() != Device::Cpu && !self.memory.is_here() {
             return Err(PyBufferError::new_err(
                 "memory of a card cannot be used in a process that was forked; use the start method 'spawn'",
             ));
         }
-        let is_versioned = max_version.is_some_and(|(major, _)| major >= 1);
-        dlpack::capsule(py, &self.memory, Request { stream, is_versioned })
+        dlpack::capsule(py, &self.memory, Request { stream, max_version, device: dl_device, copy })
+    }
+
+    /// Copies a card's dense memory to an array of the same shape and type on that card, in the order of the stream on which the
+    /// array's owner uses it, as the array API standard counts streams.
+    fn copy_to(&self, py: Python<'_>, out: &Bound<'_, PyAny>, stream: isize) -> PyResult<()> {
+        let memory = &self.memory;
+        let Some(buffer) = memory.device_buffer().filter(|buffer| memory.is_dense() && memory.address() == buffer.address() as usize)
+        else {
+            return Err(PyBufferError::new_err("copy_to() is for dense memory of a card, in the process that made it"));
+        };
+        let target = Foreign::of(out, memory.shape(), memory.dtype(), memory.device(), stream, "out")?;
+        target.copy_from(buffer.device(), buffer).map_err(|error| errors::cuda(py, &error))
     }
 
     /// Kind and number of the device, as DLPack counts them.

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use framerail_core::{FramePool, Pts, TimeBase};
+use framerail_core::{FramePool, Pts, Rational, TimeBase};
 use framerail_media::{
     Decoded, Decoder, Input, InputOptions, KeyframeIndex, MediaError, MediaItem, MediaReader, PacketEntry, PacketKind,
     facts::{FactsReader, PacketFacts, RandomAccess},
 };
 
 use crate::{FrameTime, IndexSource};
+
+/// Packets among which the frame that is shown first is found.
+const FIRST_PACKETS: usize = 16;
 
 /// A frame whose packet is not known.
 pub(crate) const NOWHERE: usize = usize::MAX;
@@ -165,24 +168,31 @@ impl FrameIndex {
         Self::new(self.source, Access::Counted, self.packets.clone(), self.frames.clone(), vec![0])
     }
 
-    /// By the header's constant rate; `None` when it states none or no length.
+    /// By the header's constant rate; `None` when it states none or no length: the input is at its first packet then.
     ///
     /// # Errors
-    /// As [`Input::next_packet`]: the first packet tells the first time.
+    /// As [`Input::next_packet`]: the first packets tell the first time.
     pub(crate) fn approximate(input: &mut Input) -> Result<Option<Self>, MediaError> {
-        let first = input.next_packet()?;
-        let start = first.as_ref().and_then(|packet| packet.pts().or(packet.dts())).unwrap_or(0);
-        if let Some(first) = first {
-            input.unread(first);
+        if by_rate(input).is_none() {
+            return Ok(None);
         }
-        Ok(Self::by_rate(input, start))
+        // Those that an edit list hides come first, and a keyframe before pictures that are shown earlier.
+        let (mut start, mut after) = (None::<i64>, 0);
+        while after < FIRST_PACKETS
+            && let Some(packet) = input.next_packet()?
+        {
+            if packet.kind == PacketKind::Video && !packet.is_discarded() {
+                let time = packet.pts().or(packet.dts());
+                start = [start, time].into_iter().flatten().min();
+                after += 1;
+            }
+        }
+        Ok(Self::by_rate(input, start.unwrap_or(0)))
     }
 
     fn by_rate(input: &Input, start: i64) -> Option<Self> {
         let info = input.info();
-        let rate = info.frame_rate.filter(|rate| rate.is_positive())?;
-        let by_time = info.duration_secs.map(|secs| (secs * rate.as_f64()).round() as u64);
-        let count = usize::try_from(info.frames_estimate.or(by_time)?).ok().filter(|count| *count < 1 << 32)?;
+        let (rate, count) = by_rate(input)?;
         let step = 1.0 / rate.as_f64();
         let at = |number: usize| start.saturating_add(info.time_base.ticks(number as f64 * step));
         let frame = |number| FramePlace { pts: at(number), duration: at(number + 1) - at(number), place: NOWHERE, is_keyframe: false };
@@ -322,6 +332,15 @@ impl Head {
         }
         Ok((decoder.damage().timestamps_repaired == 0).then_some(Self { shown, end }))
     }
+}
+
+/// Rate and number of frames by the header. A count of packets takes in those that an edit list hides, a length does not.
+fn by_rate(input: &Input) -> Option<(Rational, usize)> {
+    let info = input.info();
+    let rate = info.frame_rate.filter(|rate| rate.is_positive())?;
+    let by_time = info.duration_secs.map(|secs| (secs * rate.as_f64()).round() as u64);
+    let count = [info.frames_estimate, by_time].into_iter().flatten().min()?;
+    Some((rate, usize::try_from(count).ok().filter(|count| *count < 1 << 32)?))
 }
 
 /// Options for the whole of a source's video.

@@ -302,16 +302,15 @@ pub(crate) fn adopt_first(video: &Arc<Video>, target: &mut Target) -> Result<Opt
     Ok(first)
 }
 
-/// Finds frames by the header's rate.
+/// Finds the frames on screen at the times of the header's rate.
 pub(crate) struct RateCursor {
     video: Arc<Video>,
     index: Arc<FrameIndex>,
     input: Input,
     decoder: Decoder,
-    /// Times that were passed, in ticks; none before the first seek.
-    at: Option<i64>,
-    /// A picture that came out and lies ahead.
+    /// The frame that came out last, behind the one that was given or is to be given.
     ahead: Option<Frame>,
+    /// The one before it; none right after a seek.
     passed: Option<Frame>,
 }
 
@@ -322,7 +321,6 @@ impl RateCursor {
             decoder: Decoder::open_with(&video.decoder_setup(threads), &video.frames)?,
             video: Arc::clone(video),
             index: Arc::clone(index),
-            at: None,
             ahead: None,
             passed: None,
         })
@@ -336,31 +334,41 @@ impl RateCursor {
         Ok(())
     }
 
-    /// The first picture from half a frame before the wanted time on.
+    /// The frame on screen at the wanted time, with its own time.
     fn next(&mut self, number: usize, deadline: &Deadline) -> Result<Found, Fault> {
         let Some(wanted) = self.index.frames.get(number).copied() else { return Ok(Found::Missing(None)) };
-        let aim = wanted.pts - wanted.duration / 2;
         let base = self.index.time_base();
-        let is_near = self.at.is_some_and(|at| at < aim && base.seconds(aim.saturating_sub(at)) < NEAR_SECS);
-        let mut margin = if is_near { None } else { Some(0.0) };
+        // Times are rounded to ticks, and so is the rate's grid.
+        let aim = wanted.pts.saturating_add(1);
+        let is_near = self.passed.as_ref().is_some_and(|at| at.pts.0 <= aim && base.seconds(aim.saturating_sub(at.pts.0)) < NEAR_SECS);
+        // Seconds before the aim at which decoding was begun for it.
+        let mut margin = None;
         if !is_near {
             self.seek(base.seconds(aim))?;
+            margin = Some(0.0);
         }
         loop {
-            if let Some(frame) = self.ahead.take() {
+            if let Some(frame) = &self.ahead
+                && frame.pts.0 > aim
+            {
+                if let Some(mut shown) = self.passed.clone() {
+                    shown.duration = Some(frame.pts.0 - shown.pts.0);
+                    return Ok(Found::Frame(shown));
+                }
                 // Landed behind the aim, or in the middle of a group: further back.
-                let is_late = self.passed.is_none() && frame.pts.0 >= aim.saturating_add(wanted.duration);
-                if let Some(back) = margin.filter(|back| is_late && *back <= base.seconds(aim).abs() + 1.0) {
-                    let back = back * 2.0 + 1.0;
-                    margin = Some(back);
-                    self.seek((base.seconds(aim) - back).max(0.0))?;
-                    continue;
+                let first = self.index.frames.first().map_or(0, |first| first.pts);
+                match margin {
+                    Some(back) if base.seconds(aim.saturating_sub(first)) >= back => {
+                        let back = back * 2.0 + 1.0;
+                        margin = Some(back);
+                        self.seek((base.seconds(aim) - back).max(base.seconds(first)))?;
+                        continue;
+                    }
+                    // Nothing was on screen before the first frame.
+                    _ => return Ok(Found::Frame(frame.clone())),
                 }
-                if frame.pts.0 >= aim {
-                    self.at = Some(frame.pts.0);
-                    self.passed = Some(frame.clone());
-                    return Ok(Found::Frame(frame));
-                }
+            }
+            if let Some(frame) = self.ahead.take() {
                 self.passed = Some(frame);
             }
             deadline.check(|| format!("frame {number} was waited for"))?;
@@ -369,9 +377,14 @@ impl RateCursor {
                     self.video.counters.pictures_decoded.add(1);
                     self.ahead = Some(frame);
                 }
+                // The last frame stays on screen for its time, a frame's by the rate where it states none.
                 Decoded::End => {
-                    self.at = None;
-                    return Ok(Found::Missing(self.passed.take()));
+                    let last = self.passed.take();
+                    let is_shown = |last: &Frame| aim <= last.pts.0.saturating_add(last.duration.unwrap_or(wanted.duration));
+                    return Ok(match last {
+                        Some(last) if is_shown(&last) => Found::Frame(last),
+                        last => Found::Missing(last),
+                    });
                 }
                 Decoded::NeedsPacket => match self.input.next_packet()? {
                     Some(packet) if packet.kind == PacketKind::Video => self.decoder.send(Some(&packet))?,

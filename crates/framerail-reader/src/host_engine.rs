@@ -9,7 +9,7 @@ use framerail_core::{Frame, FrameStatus as Decoded};
 use parking_lot::Mutex;
 
 use crate::{
-    CpuPieces, FrameInfo, FrameStatus, Piece, PieceDecoder, PieceOutput, ReadMode, ReaderError, Tagged,
+    CpuPieces, FrameInfo, FrameStatus, IndexSource, Piece, PieceDecoder, PieceOutput, ReadMode, ReaderError, Tagged,
     frame_index::{Access, FrameIndex},
     host_cursor::{Found, HostCursor, is_undamaged},
     host_pictures::{FrameKind, HostPictures},
@@ -39,6 +39,8 @@ pub(crate) struct HostEngine {
     cursor: Option<(HostCursor, HostPictures)>,
     /// The last frame of the last request.
     last: Option<usize>,
+    /// What frames of the request say of themselves, where the index does not know.
+    told: HashMap<usize, FrameInfo>,
 }
 
 impl HostEngine {
@@ -52,6 +54,7 @@ impl HostEngine {
             workers: Vec::new(),
             cursor: None,
             last: None,
+            told: HashMap::new(),
         }
     }
 
@@ -91,6 +94,7 @@ impl HostEngine {
         if slots.len() != unique.len() {
             return Err(ReaderError::Closed.into());
         }
+        self.told.clear();
         let statuses = self.read_unique(&unique, &mut slots)?;
         for (place, number) in numbers.iter().enumerate() {
             let from = first.get(number).copied().unwrap_or(place);
@@ -99,7 +103,10 @@ impl HostEngine {
             }
         }
         let status = |number: &usize| unique.binary_search(number).ok().and_then(|slot| statuses.get(slot).copied());
-        let info = |number: &usize| self.video.info(&self.index, *number, status(number).unwrap_or(FrameStatus::Missing));
+        let info = |number: &usize| match self.told.get(number) {
+            Some(told) => Ok(*told),
+            None => self.video.info(&self.index, *number, status(number).unwrap_or(FrameStatus::Missing)),
+        };
         let infos = numbers.iter().map(info).collect::<Result<Vec<_>, _>>()?;
         self.last = unique.last().copied();
         Ok(infos)
@@ -160,6 +167,9 @@ impl HostEngine {
                 Some(frame) => {
                     check_kind(&self.target, &frame)?;
                     pictures.make(number, &frame, slot)?;
+                    if self.index.source == IndexSource::Approximate && status != FrameStatus::Missing {
+                        self.told.insert(number, self.video.info_of(&self.index, number, status, &frame)?);
+                    }
                     self.video.counters.pictures_converted.add(1);
                 }
                 None => self.stand_in(number, slot, deadline)?,

@@ -30,20 +30,24 @@ pub struct VideoMetadata {
     pub container: String,
     /// FFmpeg's name of the codec.
     pub codec: String,
+    /// Number of the stream among all of the container, from 0.
+    pub stream_index: usize,
     /// Width of frames in pixels, rotation applied.
     pub width: u32,
     /// Height of frames in pixels, rotation applied.
     pub height: u32,
     /// Pixel format of decoded frames.
     pub pixel_format: PixelFormat,
-    /// Colour tags.
+    /// Colour tags: the first frame's, where the stream states any, else the container's.
     pub color: ColorDescription,
     /// Average frames per second: from the index once it is read, else from the header.
     pub frame_rate: Option<Rational>,
     /// Length in seconds: from the index once it is read, else from the header.
     pub duration_secs: Option<f64>,
-    /// Time of the first frame in seconds, once the index is read.
+    /// Time of the first frame in seconds: from the index once it is read, else from the header.
     pub start_secs: Option<f64>,
+    /// Time at which the last frame ends in seconds: from the index once it is read, else from the header.
+    pub end_secs: Option<f64>,
     /// Frames, once the index is read.
     pub num_frames: Option<usize>,
     /// Frames by the header, which may lie.
@@ -52,7 +56,7 @@ pub struct VideoMetadata {
     pub bit_rate: Option<u64>,
     /// The turn that the file asks for; applied unless the options say otherwise.
     pub rotation: Rotation,
-    /// Shape of a pixel, width over height; `None` when square or unknown.
+    /// Shape of a pixel, width over height; `None` when neither container nor stream states it.
     pub sample_aspect_ratio: Option<Rational>,
     /// Where the places of frames come from.
     pub index_source: IndexSource,

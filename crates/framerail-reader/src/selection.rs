@@ -50,8 +50,9 @@ fn by_rate(fps: f64, start: Option<f64>, end: Option<f64>, times: &[FrameTime], 
 /// The frame on screen at a time; in words why there is none.
 pub(crate) fn frame_at(times: &[FrameTime], secs: f64, rounding: f64) -> Result<usize, String> {
     let (Some(first), Some(last)) = (times.first(), times.last()) else { return Err("there is no frame in it".into()) };
-    let end = last.seconds + last.duration_secs.max(rounding);
-    let is_within = secs >= first.seconds - rounding && secs < end;
+    // A frame is there at its own time even if it lasts for none, and the end is outside however its sum is rounded.
+    let end = last.seconds + last.duration_secs;
+    let is_within = secs >= first.seconds - rounding && (secs < end - rounding || secs - last.seconds < rounding);
     if !is_within {
         return Err(format!("{secs} s was asked for, frames are on screen from {} to {end} s", first.seconds));
     }
@@ -80,6 +81,12 @@ mod tests {
             [None, Some(0), Some(0), Some(1), Some(1), Some(2), None, None]
         );
         assert_eq!(at(1.5 - 1e-9), Some(1), "sums of seconds are rounded");
+        assert_eq!(at(3.5 - 1e-9), None, "those of the end as well");
+        let (lasting, at_once) = (self::times(&[0.0, 0.1 + 0.2], 0.1 + 0.2 + 0.1), self::times(&[2.0], 2.0));
+        assert_eq!(
+            (frame_at(&lasting, 0.4, 1e-7).ok(), frame_at(&at_once, 2.0, 1e-7), frame_at(&at_once, 2.1, 1e-7).ok()),
+            (None, Ok(0), None)
+        );
     }
 
     #[test]

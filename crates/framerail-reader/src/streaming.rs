@@ -139,13 +139,15 @@ impl<'a> Streaming<'a> {
                     Some((last, shown)) if last == number => shown,
                     _ => self.shown(number)?,
                 };
-                let infos = |status| {
-                    let info = self.video.info(self.index, number, status)?;
-                    Ok::<_, ReaderError>(vec![info; same.len()])
-                };
                 let work = match shown.clone() {
-                    Shown::Frame(frame, status) => Work::Frame(*frame, infos(status)?),
-                    Shown::Picture(picture, status) => Work::Picture(picture, infos(status)?),
+                    Shown::Frame(frame, status) => {
+                        let info = self.video.info_of(self.index, number, status, &frame)?;
+                        Work::Frame(*frame, vec![info; same.len()])
+                    }
+                    Shown::Picture(picture, status) => {
+                        let info = self.video.info(self.index, number, status)?;
+                        Work::Picture(picture, vec![info; same.len()])
+                    }
                 };
                 is_open = converter.send(work).is_ok();
                 if self.order.numbers.len() > self.unique.len() {

@@ -3,16 +3,16 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use framerail_core::FramePool;
+use framerail_core::{Frame, FramePool};
 use framerail_media::{DecoderSetup, Input, InputOptions, MediaError};
 
 use crate::{
-    FrameInfo, FrameStatus, OnError, OutputOptions, ReaderError,
+    FrameInfo, FrameStatus, IndexSource, OnError, OutputOptions, ReaderError,
     batch::PictureShape,
     counters::Counters,
     frame_index::FrameIndex,
@@ -59,6 +59,8 @@ pub(crate) struct Video {
     pub(crate) memory: HostPool,
     /// A thread found that the index is not to be trusted.
     pub(crate) is_index_wrong: AtomicBool,
+    /// Rises whenever something else is known of the video's frames than before.
+    pub(crate) version: Arc<AtomicU64>,
 }
 
 impl Video {
@@ -95,6 +97,16 @@ impl Video {
         Ok(FrameInfo { number, pts, seconds, duration_secs, is_keyframe, status })
     }
 
+    /// What is told of a frame that came out: an approximate index does not know its time, the frame does.
+    pub(crate) fn info_of(&self, index: &FrameIndex, number: usize, status: FrameStatus, frame: &Frame) -> Result<FrameInfo, ReaderError> {
+        let info = self.info(index, number, status)?;
+        if index.source != IndexSource::Approximate {
+            return Ok(info);
+        }
+        let duration_secs = frame.duration.map_or(info.duration_secs, |ticks| frame.time_base.seconds(ticks));
+        Ok(FrameInfo { pts: frame.pts, seconds: frame.seconds(), duration_secs, is_keyframe: frame.is_keyframe, ..info })
+    }
+
     /// A fault in words, for a thread that cannot mend it; a wrong index is made anew by the next call.
     pub(crate) fn error_of(&self, fault: Fault) -> ReaderError {
         match fault {
@@ -102,6 +114,7 @@ impl Video {
             Fault::OtherKind => self.failed("its frames change their size or format while the first is looked for"),
             Fault::IndexWrong => {
                 self.is_index_wrong.store(true, Ordering::Relaxed);
+                self.version.fetch_add(1, Ordering::Release);
                 self.failed("its packets do not tell its frames; read again, frames will be counted")
             }
         }

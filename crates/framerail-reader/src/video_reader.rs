@@ -1,6 +1,9 @@
 //! One reader for frames by number, by time, and in sequence.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use framerail_core::{Device, FramePool};
 use framerail_media::{Decoded, Decoder, Input, InputOptions, MediaError, PacketKind, ProbeEffort};
@@ -37,6 +40,10 @@ pub struct VideoReader {
     options: ReaderOptions,
     video: Arc<Video>,
     metadata: VideoMetadata,
+    /// As it was when nothing but the header was known.
+    header: VideoMetadata,
+    /// The first frame was looked at, for what the header may not state.
+    is_looked_at: bool,
     target: Target,
     /// Open, and at its first packet.
     fresh: Option<Input>,
@@ -71,13 +78,15 @@ impl VideoReader {
             source: info.source.to_string(),
             container: info.container.clone(),
             codec: info.codec.clone(),
+            stream_index: input.stream_index(),
             width: info.width,
             height: info.height,
             pixel_format: info.pixel_format,
             color: info.color,
             frame_rate: info.frame_rate,
             duration_secs: info.duration_secs,
-            start_secs: None,
+            start_secs: input.header_start_secs(),
+            end_secs: input.header_start_secs().zip(info.duration_secs).map(|(start, duration)| start + duration),
             num_frames: None,
             frames_estimate: info.frames_estimate,
             bit_rate: info.bit_rate,
@@ -100,6 +109,7 @@ impl VideoReader {
             frames: FramePool::new(threads + 2),
             memory: HostPool::new(options.queue + 2),
             is_index_wrong: Default::default(),
+            version: Default::default(),
         };
         let target = Target { output: options.output.clone(), kind, is_seen: false };
         #[cfg(feature = "cuda")]
@@ -107,7 +117,9 @@ impl VideoReader {
         Ok(Self {
             options,
             video: Arc::new(video),
+            header: metadata.clone(),
             metadata,
+            is_looked_at: false,
             target,
             fresh: Some(input),
             index: None,
@@ -126,6 +138,32 @@ impl VideoReader {
     /// What is known of the video so far: the header's word until the index and the first frame are read.
     pub fn metadata(&self) -> &VideoMetadata {
         &self.metadata
+    }
+
+    /// What the header says, whatever was read since.
+    pub fn header(&self) -> VideoMetadata {
+        VideoMetadata { fallback: self.metadata.fallback.clone(), ..self.header.clone() }
+    }
+
+    /// What the video holds: makes the index when there is none yet, and looks at the first frame.
+    ///
+    /// # Errors
+    /// `Media`, `Timeout`.
+    pub fn content(&mut self) -> Result<&VideoMetadata, ReaderError> {
+        self.index()?;
+        if !self.is_looked_at
+            && let Err(error) = self.look_at_first()
+        {
+            // A video without a frame that can be decoded has a header all the same.
+            log::debug!("{}: its first frame says nothing: {error}", self.video.source_name());
+        }
+        self.is_looked_at = true;
+        Ok(&self.metadata)
+    }
+
+    /// Rises whenever something else is known of the video than before: a repaired index has other frames and times.
+    pub fn version(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.video.version)
     }
 
     /// Frames; makes the index when there is none yet.
@@ -410,13 +448,19 @@ impl VideoReader {
 
     /// Takes size and format of the first frame instead of the header's.
     fn look_at_first(&mut self) -> Result<(), ReaderError> {
+        let before = self.target.kind;
         let first = adopt_first(&self.video, &mut self.target).map_err(|fault| self.video.error_of(fault))?;
         if let Some(frame) = first {
             self.metadata.color = frame.color;
+            self.metadata.sample_aspect_ratio = frame.sample_aspect_ratio;
         }
         (self.metadata.width, self.metadata.height) = (self.target.kind.width, self.target.kind.height);
         self.metadata.pixel_format = self.target.kind.format;
-        self.forget_engines();
+        self.is_looked_at = true;
+        self.video.version.fetch_add(1, Ordering::Release);
+        if self.target.kind != before {
+            self.forget_engines();
+        }
         Ok(())
     }
 
@@ -458,10 +502,12 @@ impl VideoReader {
             self.metadata.start_secs = times.first().map(|time| time.seconds);
             let end = times.last().map(|time| time.seconds + time.duration_secs);
             self.metadata.duration_secs = end.zip(self.metadata.start_secs).map(|(end, start)| end - start);
+            self.metadata.end_secs = end;
         }
         self.forget_engines();
         self.is_decoded |= index.source == IndexSource::Decoded;
         self.index = Some(Arc::new(index));
+        self.video.version.fetch_add(1, Ordering::Release);
     }
 
     fn index(&mut self) -> Result<Arc<FrameIndex>, ReaderError> {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::{ffi, library::library};
-use crate::{CudaDevice, CudaError, error::check_code};
+use crate::{CudaDevice, CudaError};
 
 /// A codec that some card decodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -182,11 +182,11 @@ pub fn capability(device: &Arc<CudaDevice>, codec: NvdecCodec, chroma: Chroma, b
 
 fn ask(device: &Arc<CudaDevice>, codec: NvdecCodec, chroma: Chroma, bits: u32) -> Result<Option<DecodeCapability>, CudaError> {
     let library = library()?;
-    device.bind()?;
+    let entered = device.enter()?;
     let mut caps =
         ffi::DecodeCaps { codec: codec.id(), chroma_format: chroma.id(), bit_depth_minus8: bits.saturating_sub(8), ..Default::default() };
     // SAFETY: a structure of the header's layout, with a current context.
-    check_code(unsafe { (library.get_caps)(&mut caps) }, "asking what NVDEC can do")?;
+    entered.check_code(unsafe { (library.get_caps)(&mut caps) }, "asking what NVDEC can do")?;
     Ok((caps.is_supported != 0).then(|| DecodeCapability {
         codec,
         chroma,

@@ -10,7 +10,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{codec, ffi, format::StreamFormat, library::library, shelf::Shelf};
-use crate::{CudaDevice, CudaError, CudaStream, error::check_code};
+use crate::{CudaDevice, CudaError, CudaStream, memory::release_memory};
 
 /// Pictures that may be mapped at once.
 pub(super) const OUTPUT_SURFACES: u32 = 4;
@@ -50,14 +50,15 @@ impl HardwareDecoder {
             (shelf.take(|decoder| decoder.can_become(format, surfaces)), shelf.excess(Instant::now()))
         };
         drop(excess);
-        if let Some(mut decoder) = found {
-            decoder.become_fit(format, surfaces)?;
+        // One that cannot be reconfigured is given back to the driver.
+        if let Some(mut decoder) = found
+            && decoder.become_fit(format, surfaces).is_ok()
+        {
             return Ok(decoder);
         }
         match Self::create(device, format, surfaces) {
-            // Memory may be held by decoders of other formats.
             Err(CudaError::OutOfMemory { .. }) => {
-                release_decoders(device);
+                release_memory(device);
                 Self::create(device, format, surfaces)
             }
             other => other,
@@ -95,13 +96,13 @@ impl HardwareDecoder {
             enable_histogram: 0,
             reserved2: [0; 4],
         };
-        device.bind()?;
+        let entered = device.enter()?;
         let mut handle = std::ptr::null_mut();
         // SAFETY: an out value and a structure of the header's layout, with a current context.
         let code = unsafe { (library()?.create_decoder)(&mut handle, &mut info) };
         let what = format!("making a decoder for {} {} {} bit at {width}x{height}", format.codec, format.chroma, format.bits);
         let bytes = u64::from(surfaces) * u64::from(width) * u64::from(height) * 3 / 2;
-        check_code(code, &what).map_err(|error| device.explain(error, bytes as usize))?;
+        entered.check_code(code, &what).map_err(|error| device.explain(error, bytes as usize))?;
         Ok(Self { device: Arc::clone(device), handle, format: format.clone(), surfaces, max_size: format.coded_size })
     }
 
@@ -127,9 +128,9 @@ impl HardwareDecoder {
                 target_rect: ffi::ShortRect::default(),
                 reserved2: [0; 11],
             };
-            self.device.bind()?;
+            let entered = self.device.enter()?;
             // SAFETY: a live decoder and a structure of the header's layout; nothing of it is mapped.
-            check_code(unsafe { (library()?.reconfigure)(self.handle, &mut info) }, "reconfiguring a decoder")?;
+            entered.check_code(unsafe { (library()?.reconfigure)(self.handle, &mut info) }, "reconfiguring a decoder")?;
         }
         self.format = format.clone();
         Ok(())
@@ -145,8 +146,9 @@ impl HardwareDecoder {
     /// # Safety
     /// `picture` is the parser's.
     pub(super) unsafe fn decode(&mut self, picture: *mut ffi::PictureParameters) -> Result<(), CudaError> {
+        let entered = self.device.enter()?;
         // SAFETY: a live decoder, and the caller's word.
-        check_code(unsafe { (library()?.decode_picture)(self.handle, picture) }, "decoding a picture")
+        entered.check_code(unsafe { (library()?.decode_picture)(self.handle, picture) }, "decoding a picture")
     }
 
     /// Gives a decoded picture as device memory: address and pitch. Waits until it is decoded.
@@ -170,22 +172,24 @@ impl HardwareDecoder {
             reserved2: [std::ptr::null_mut()],
         };
         let (mut address, mut pitch) = (0, 0);
+        let entered = self.device.enter()?;
         // SAFETY: out values, a live decoder and a picture index that the parser gave.
         let code = unsafe { (library()?.map)(self.handle, info.picture_index, &mut address, &mut pitch, &mut parameters) };
-        check_code(code, "mapping a decoded picture")?;
+        entered.check_code(code, "mapping a decoded picture")?;
         Ok((address, pitch as usize))
     }
 
     /// Gives a mapped picture back; nothing may read it any more.
     pub(super) fn unmap(&mut self, address: u64) -> Result<(), CudaError> {
+        let entered = self.device.enter()?;
         // SAFETY: a live decoder and an address that `map` gave.
-        check_code(unsafe { (library()?.unmap)(self.handle, address) }, "giving a decoded picture back")
+        entered.check_code(unsafe { (library()?.unmap)(self.handle, address) }, "giving a decoded picture back")
     }
 
     /// Whether the picture has errors, concealed or not. Codecs for which the driver does not say count as sound.
     pub(super) fn has_errors(&self, picture_index: c_int) -> bool {
         let mut status = ffi::DecodeStatus { status: 0, reserved: [0; 31], reserved_pointers: [std::ptr::null_mut(); 8] };
-        let Ok(library) = library() else { return false };
+        let (Ok(library), Ok(_entered)) = (library(), self.device.enter()) else { return false };
         // SAFETY: a structure of the header's layout, a live decoder and a picture index that the parser gave.
         let code = unsafe { (library.decode_status)(self.handle, picture_index, &mut status) };
         code == 0 && (status.status == ffi::STATUS_ERROR || status.status == ffi::STATUS_ERROR_CONCEALED)
@@ -204,7 +208,7 @@ impl HardwareDecoder {
 
 impl Drop for HardwareDecoder {
     fn drop(&mut self) {
-        if let (Ok(()), Ok(library)) = (self.device.bind(), library()) {
+        if let (Ok(_entered), Ok(library)) = (self.device.enter(), library()) {
             // SAFETY: made by us, destroyed once, nothing of it mapped.
             unsafe { (library.destroy_decoder)(self.handle) };
         }

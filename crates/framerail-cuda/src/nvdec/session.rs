@@ -17,7 +17,7 @@ use super::{
     hardware::{HardwareDecoder, OUTPUT_SURFACES},
     library::library,
 };
-use crate::{CudaDevice, CudaError, CudaEvent, CudaStream, DevicePlanes, error::check_code};
+use crate::{CudaDevice, CudaError, CudaEvent, CudaStream, DevicePlanes};
 
 /// Pictures between decoding and display beyond what the codec's order needs, so that the engine works while pictures are mapped.
 const DISPLAY_DELAY: u32 = 4;
@@ -76,6 +76,8 @@ struct State<S> {
     mapped: VecDeque<(u64, CudaEvent)>,
     sink: S,
     error: Option<CudaError>,
+    /// What is left of the decoder's state is not known: it is not kept for the next session.
+    has_failed: bool,
     pictures_decoded: u64,
 }
 
@@ -100,7 +102,7 @@ impl<S: PictureSink> NvdecSession<S> {
     /// `NoDecoder`, `Driver`. Whether the card decodes the stream shows with its first packet.
     pub fn new(device: &Arc<CudaDevice>, codec: NvdecCodec, header: &[u8], stream: &CudaStream, sink: S) -> Result<Self, CudaError> {
         let library = library()?;
-        device.bind()?;
+        let entered = device.enter()?;
         let state = Box::into_raw(Box::new(State {
             device: Arc::clone(device),
             codec,
@@ -110,6 +112,7 @@ impl<S: PictureSink> NvdecSession<S> {
             mapped: VecDeque::new(),
             sink,
             error: None,
+            has_failed: false,
             pictures_decoded: 0,
         }));
         // Parameter sets are packets of their own in H.264 and HEVC.
@@ -144,7 +147,7 @@ impl<S: PictureSink> NvdecSession<S> {
         let code = unsafe { (library.create_parser)(&mut parser, &mut parameters) };
         let header = (goes_in_band && !header.is_empty()).then(|| header.to_vec());
         let session = Self { parser, state, _extended: extended, header, owns: PhantomData };
-        check_code(code, "making a parser")?;
+        entered.check_code(code, "making a parser")?;
         Ok(session)
     }
 
@@ -198,7 +201,8 @@ impl<S: PictureSink> NvdecSession<S> {
 
     fn parse(&mut self, payload: &[u8], flags: u64, timestamp: i64) -> Result<(), CudaError> {
         let library = library()?;
-        self.state().device.bind()?;
+        let device = Arc::clone(&self.state().device);
+        let entered = device.enter()?;
         let mut packet = ffi::SourcePacket {
             flags,
             payload_bytes: payload.len() as u64,
@@ -207,24 +211,31 @@ impl<S: PictureSink> NvdecSession<S> {
         };
         // SAFETY: a live parser and a packet that lives through the call; the callbacks get the state that belongs to it.
         let code = unsafe { (library.parse)(self.parser, &mut packet) };
-        match self.state_mut().error.take() {
+        let state = self.state_mut();
+        let outcome = match state.error.take() {
+            // A sink that stops, or has no room, says nothing of the decoder.
             Some(error) => Err(error),
-            None => check_code(code, "parsing the stream"),
-        }
+            None => state.noted(entered.check_code(code, "parsing the stream")),
+        };
+        state.has_failed |= matches!(outcome, Err(CudaError::Driver { .. } | CudaError::DeviceLost { .. }));
+        outcome
     }
 }
 
 impl<S: PictureSink> Drop for NvdecSession<S> {
     fn drop(&mut self) {
         if let (Ok(library), false) = (library(), self.parser.is_null()) {
+            let _entered = self.state().device.enter();
             // SAFETY: made by us, destroyed once.
             unsafe { (library.destroy_parser)(self.parser) };
         }
         // SAFETY: made from a box in `new`, taken back once, after the parser that points to it is gone.
         let mut state = unsafe { Box::from_raw(self.state) };
-        let clean = state.device.bind().is_ok() && state.unmap_down_to(0).is_ok() && state.error.is_none();
+        let is_unmapped = state.unmap_down_to(0).is_ok();
+        // A decoder that failed may fail the next file too; dropped, it goes back to the driver.
         if let Some(decoder) = state.decoder.take()
-            && clean
+            && is_unmapped
+            && !state.has_failed
         {
             decoder.keep();
         }
@@ -232,13 +243,19 @@ impl<S: PictureSink> Drop for NvdecSession<S> {
 }
 
 impl<S: PictureSink> State<S> {
+    /// Notes whether the decoder did what it was told.
+    fn noted<T>(&mut self, outcome: Result<T, CudaError>) -> Result<T, CudaError> {
+        self.has_failed |= outcome.is_err();
+        outcome
+    }
+
     /// Gives mapped pictures back, the oldest first, once what reads them is done.
     fn unmap_down_to(&mut self, count: usize) -> Result<(), CudaError> {
         while self.mapped.len() > count {
             let (Some((address, read)), Some(decoder)) = (self.mapped.pop_front(), &mut self.decoder) else { break };
             let waited = read.synchronize();
-            decoder.unmap(address)?;
-            waited?;
+            let unmapped = decoder.unmap(address);
+            self.noted(waited.and(unmapped))?;
         }
         Ok(())
     }
@@ -249,11 +266,17 @@ impl<S: PictureSink> State<S> {
         let surfaces = format.min_surfaces + DISPLAY_DELAY;
         self.unmap_down_to(0)?;
         match &mut self.decoder {
-            Some(decoder) if decoder.can_become(&format, surfaces) => decoder.become_fit(&format, surfaces)?,
+            Some(decoder) if decoder.can_become(&format, surfaces) => {
+                let fitted = decoder.become_fit(&format, surfaces);
+                self.noted(fitted)?;
+            }
             decoder => {
-                if let Some(old) = decoder.take() {
+                if let Some(old) = decoder.take()
+                    && !self.has_failed
+                {
                     old.keep();
                 }
+                self.has_failed = false;
                 *decoder = Some(HardwareDecoder::obtain(&self.device, &format, surfaces)?);
             }
         }
@@ -271,8 +294,11 @@ impl<S: PictureSink> State<S> {
             self.unmap_down_to(0)?;
         }
         match &mut self.decoder {
-            // SAFETY: the caller's word.
-            Some(decoder) => unsafe { decoder.decode(picture) },
+            Some(decoder) => {
+                // SAFETY: the caller's word.
+                let decoded = unsafe { decoder.decode(picture) };
+                self.noted(decoded)
+            }
             None => Err(CudaError::NoDecoder { reason: "a picture came before the sequence header".into() }),
         }
     }
@@ -289,11 +315,15 @@ impl<S: PictureSink> State<S> {
         }
         self.unmap_down_to(OUTPUT_SURFACES as usize - 1)?;
         let (Some(decoder), Some(format)) = (&mut self.decoder, &self.format) else { return Ok(()) };
-        let (address, pitch) = decoder.map(info, &self.stream)?;
+        let mapped = decoder.map(info, &self.stream);
+        // Until the picture is noted below, a way out of here leaves it mapped.
+        self.has_failed = true;
+        let (address, pitch) = mapped?;
         let has_errors = decoder.has_errors(info.picture_index);
         let planes = planes(format, address, pitch);
         let taken = self.sink.picture(&MappedPicture { info: picture, format, planes, stream: &self.stream, has_errors });
         self.mapped.push_back((address, self.stream.record()?));
+        self.has_failed = false;
         taken
     }
 }

@@ -1,0 +1,297 @@
+//! Which CUDA context is current on a thread: pushed around our own calls, and popped again.
+//!
+//! The contexts of a process are shared with other libraries, such as PyTorch, whose current device is the current context of the
+//! thread. So nothing here may leave another context behind than it found.
+
+use std::{fmt, marker::PhantomData, sync::OnceLock};
+
+use cudarc::driver::sys;
+
+use crate::error::{CudaError, check_code};
+
+/// The driver's calls on the stack of contexts that each thread has.
+#[derive(Clone, Copy)]
+struct StackCalls {
+    push: unsafe fn(sys::CUcontext) -> sys::CUresult,
+    pop: unsafe fn(*mut sys::CUcontext) -> sys::CUresult,
+}
+
+const DRIVER: StackCalls = StackCalls { push: sys::cuCtxPushCurrent_v2, pop: sys::cuCtxPopCurrent_v2 };
+
+/// A device's primary context. The driver's handle is private to this module, so [`Context::enter`] is the only way to make it
+/// current.
+pub(crate) struct Context {
+    ordinal: u32,
+    handle: sys::CUcontext,
+    calls: StackCalls,
+    /// The error that ended this process's use of the device.
+    failure: OnceLock<CudaError>,
+}
+
+// SAFETY: the driver's contexts may be pushed on any thread.
+unsafe impl Send for Context {}
+// SAFETY: as above; the failure is set once.
+unsafe impl Sync for Context {}
+
+impl Context {
+    /// The primary context of a device, kept for the life of the process.
+    ///
+    /// # Errors
+    /// `OutOfMemory`, `Driver`.
+    pub(crate) fn retain(ordinal: u32, device: sys::CUdevice) -> Result<Self, CudaError> {
+        let mut handle = std::ptr::null_mut();
+        // SAFETY: an out value and a valid device.
+        let code = unsafe { sys::cuDevicePrimaryCtxRetain(&mut handle, device) };
+        check_code(code as u32, &format!("opening CUDA device {ordinal}"))?;
+        Ok(Self { ordinal, handle, calls: DRIVER, failure: OnceLock::new() })
+    }
+
+    /// Makes the context current on this thread until the guard is dropped.
+    ///
+    /// # Errors
+    /// `DeviceLost` once the device has failed for good; `Driver`.
+    pub(crate) fn enter(&self) -> Result<Entered<'_>, CudaError> {
+        if let Some(failure) = self.failure.get() {
+            return Err(failure.clone());
+        }
+        // SAFETY: a context that lives as long as the process.
+        let code = unsafe { (self.calls.push)(self.handle) };
+        self.check(code as u32, "using the device")?;
+        Ok(Entered { context: self, of_thread: PhantomData })
+    }
+
+    /// Turns the driver's answer into a result; an error that ends the use of the device is kept and given from now on.
+    fn check(&self, code: u32, action: &str) -> Result<(), CudaError> {
+        check_code(code, action).map_err(|error| match error {
+            CudaError::Driver { action, code: name, message } if is_sticky(code) => {
+                self.failure.get_or_init(|| CudaError::DeviceLost { ordinal: self.ordinal, action, code: name, message }).clone()
+            }
+            error => error,
+        })
+    }
+}
+
+/// A stretch of work with a device's context current. Dropping it brings back what was current before.
+#[must_use = "the context is current only while this value lives"]
+pub(crate) struct Entered<'a> {
+    context: &'a Context,
+    /// The stack belongs to the thread.
+    of_thread: PhantomData<*const ()>,
+}
+
+impl Entered<'_> {
+    /// Turns the answer of a call on this device into a result.
+    ///
+    /// # Errors
+    /// `OutOfMemory`, `DeviceLost`, `Driver`.
+    pub(crate) fn check(&self, code: sys::CUresult, action: &str) -> Result<(), CudaError> {
+        self.context.check(code as u32, action)
+    }
+
+    /// The same for a library that answers in the driver's codes.
+    ///
+    /// # Errors
+    /// As [`Entered::check`].
+    pub(crate) fn check_code(&self, code: u32, action: &str) -> Result<(), CudaError> {
+        self.context.check(code, action)
+    }
+
+    /// Puts an event behind everything that is queued in the context, on whatever stream. Where the driver cannot do that (before CUDA
+    /// 12.5), the host waits for all of it.
+    ///
+    /// # Errors
+    /// `DeviceLost`, `Driver`: also while a stream of the context is being captured into a graph.
+    pub(crate) fn record_all(&self, event: sys::CUevent) -> Result<(), CudaError> {
+        type Record = unsafe extern "C" fn(sys::CUcontext, sys::CUevent) -> u32;
+        // SAFETY: the function has this signature in every version that has it (cuda.h).
+        if let Ok(record) = unsafe { sys::culib().get::<Record>(b"cuCtxRecordEvent\0") } {
+            // SAFETY: a live context and a live event of it.
+            match self.check_code(unsafe { record(self.context.handle, event) }, "marking the work on the device") {
+                Err(CudaError::Driver { .. }) => {}
+                done => return done,
+            }
+        }
+        crate::Traffic::count_sync();
+        // SAFETY: the context is current.
+        self.check(unsafe { sys::cuCtxSynchronize() }, "waiting for the device")
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        let mut popped = std::ptr::null_mut();
+        // SAFETY: pushed by `enter` on this thread, which the guard cannot leave.
+        let code = unsafe { (self.context.calls.pop)(&mut popped) };
+        if code != sys::CUresult::CUDA_SUCCESS || popped != self.context.handle {
+            log::debug!("the CUDA context of device {} was not current when its use ended (error {})", self.context.ordinal, code as u32);
+        }
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Context({})", self.ordinal)
+    }
+}
+
+/// Errors after which every further call on the context fails too, until the process ends (CUDA driver API, `CUresult`).
+fn is_sticky(code: u32) -> bool {
+    const NAMED: [sys::CUresult; 14] = [
+        sys::CUresult::CUDA_ERROR_DEINITIALIZED,
+        sys::CUresult::CUDA_ERROR_ECC_UNCORRECTABLE,
+        sys::CUresult::CUDA_ERROR_NVLINK_UNCORRECTABLE,
+        sys::CUresult::CUDA_ERROR_ILLEGAL_ADDRESS,
+        sys::CUresult::CUDA_ERROR_LAUNCH_TIMEOUT,
+        sys::CUresult::CUDA_ERROR_CONTEXT_IS_DESTROYED,
+        sys::CUresult::CUDA_ERROR_ASSERT,
+        sys::CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR,
+        sys::CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION,
+        sys::CUresult::CUDA_ERROR_MISALIGNED_ADDRESS,
+        sys::CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE,
+        sys::CUresult::CUDA_ERROR_INVALID_PC,
+        sys::CUresult::CUDA_ERROR_LAUNCH_FAILED,
+        sys::CUresult::CUDA_ERROR_MPS_RPC_FAILURE,
+    ];
+    // Later than the bindings: an error contained to this process, a leak of tensor memory, and a terminated MPS client.
+    const NUMBERED: [u32; 4] = [226, 721, 810, sys::CUresult::CUDA_ERROR_EXTERNAL_DEVICE as u32];
+    NAMED.iter().any(|known| *known as u32 == code) || NUMBERED.contains(&code)
+}
+
+/// Brings the calling thread's CUDA context back when it is dropped: around libraries that change it, such as ONNX Runtime, on threads
+/// that are not ours.
+#[must_use = "the context is brought back when this value is dropped"]
+pub struct KeptContext {
+    current: Option<sys::CUcontext>,
+}
+
+impl fmt::Debug for KeptContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeptContext")
+    }
+}
+
+impl KeptContext {
+    /// Notes what is current on this thread; nothing where there is no driver.
+    pub fn note() -> Self {
+        // SAFETY: only looks for the library.
+        if !*DRIVER_IS_HERE.get_or_init(|| unsafe { sys::is_culib_present() }) {
+            return Self { current: None };
+        }
+        let mut current = std::ptr::null_mut();
+        // SAFETY: an out value. A driver that has not been started answers with an error, and nothing is current then.
+        unsafe { sys::cuCtxGetCurrent(&mut current) };
+        Self { current: Some(current) }
+    }
+}
+
+static DRIVER_IS_HERE: OnceLock<bool> = OnceLock::new();
+
+impl Drop for KeptContext {
+    #[expect(clippy::disallowed_methods, reason = "the caller's own context, as it was found")]
+    fn drop(&mut self) {
+        let Some(before) = self.current else { return };
+        let mut now = std::ptr::null_mut();
+        // SAFETY: an out value; then a context that was current on this thread a moment ago.
+        unsafe {
+            if sys::cuCtxGetCurrent(&mut now) == sys::CUresult::CUDA_SUCCESS && now != before {
+                sys::cuCtxSetCurrent(before);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    thread_local! {
+        /// What the imitated driver has on this thread's stack, and what it answers to a push.
+        static STACK: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+        static ANSWER: RefCell<sys::CUresult> = const { RefCell::new(sys::CUresult::CUDA_SUCCESS) };
+    }
+
+    unsafe fn push(context: sys::CUcontext) -> sys::CUresult {
+        let answer = ANSWER.with(|answer| *answer.borrow());
+        if answer == sys::CUresult::CUDA_SUCCESS {
+            STACK.with(|stack| stack.borrow_mut().push(context.addr()));
+        }
+        answer
+    }
+
+    unsafe fn pop(popped: *mut sys::CUcontext) -> sys::CUresult {
+        let top = STACK.with(|stack| stack.borrow_mut().pop());
+        // SAFETY: the guard's out value.
+        unsafe { *popped = std::ptr::without_provenance_mut(top.unwrap_or(0)) };
+        if top.is_some() { sys::CUresult::CUDA_SUCCESS } else { sys::CUresult::CUDA_ERROR_INVALID_CONTEXT }
+    }
+
+    fn context(handle: usize) -> Context {
+        let handle: sys::CUcontext = std::ptr::without_provenance_mut(handle);
+        Context { ordinal: handle.addr() as u32, handle, calls: StackCalls { push, pop }, failure: OnceLock::new() }
+    }
+
+    fn stack() -> Vec<usize> {
+        STACK.with(|stack| stack.borrow().clone())
+    }
+
+    #[test]
+    fn what_was_current_is_current_again_whatever_happens_inside() {
+        // The caller's own context lies on the stack; two devices are used inside of each other.
+        STACK.with(|stack| stack.borrow_mut().push(99));
+        let (one, two) = (context(1), context(2));
+        {
+            let _one = one.enter().expect("pushes");
+            assert_eq!(stack(), [99, 1]);
+            let failed = || -> Result<(), CudaError> {
+                let two = two.enter()?;
+                assert_eq!(stack(), [99, 1, 2]);
+                two.check(sys::CUresult::CUDA_ERROR_INVALID_VALUE, "trying")
+            };
+            assert!(matches!(failed(), Err(CudaError::Driver { .. })));
+            assert_eq!(stack(), [99, 1], "an error pops as well");
+            let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let _two = two.enter().expect("pushes");
+                panic!("inside");
+            }));
+            assert!(panicked.is_err());
+            assert_eq!(stack(), [99, 1], "so does a panic");
+        }
+        assert_eq!(stack(), [99]);
+        STACK.with(|stack| stack.borrow_mut().clear());
+    }
+
+    #[test]
+    fn a_failed_push_pops_nothing() {
+        ANSWER.with(|answer| *answer.borrow_mut() = sys::CUresult::CUDA_ERROR_INVALID_CONTEXT);
+        STACK.with(|stack| stack.borrow_mut().push(99));
+        assert!(context(1).enter().is_err());
+        assert_eq!(stack(), [99]);
+        ANSWER.with(|answer| *answer.borrow_mut() = sys::CUresult::CUDA_SUCCESS);
+        STACK.with(|stack| stack.borrow_mut().clear());
+    }
+
+    #[test]
+    fn an_error_that_ends_a_device_is_given_once_and_for_all_on_that_device_alone() {
+        let (failed, sound) = (context(1), context(2));
+        let first = failed.enter().expect("pushes").check(sys::CUresult::CUDA_ERROR_ILLEGAL_ADDRESS, "waiting for a stream");
+        let Err(first @ CudaError::DeviceLost { ordinal: 1, .. }) = first else { panic!("not the end of the device: {first:?}") };
+        assert!(first.to_string().contains("CUDA device 1") && first.to_string().contains("restart the process"), "{first}");
+        assert_eq!(failed.enter().map(drop), Err(first.clone()), "the same error, and no call of the driver");
+        assert_eq!(stack(), []);
+        assert!(!first.is_recoverable() && sound.enter().is_ok());
+    }
+
+    #[test]
+    fn every_error_after_which_a_context_is_of_no_use_counts() {
+        let ends = [4, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 806, 810, 911];
+        let passes = [1, 2, 100, 200, 209, 222, 400, 500, 600, 701, 720, 800, 801, 900, 906, 909, 999];
+        for code in ends {
+            assert!(is_sticky(code), "{code}");
+        }
+        for code in passes {
+            assert!(!is_sticky(code), "{code}");
+        }
+    }
+}
