@@ -22,7 +22,7 @@ from .batch import Batch
 from .clips import Clips, clip_numbers, sample_clips
 from .doctor import doctor
 from .errors import CudaError, DecodeError, PipelineError, PipelineUsageError, UnsupportedError
-from .frames import FrameBatch, FrameTimes, Planes, VideoMetadata
+from .frames import Frame, FrameBatch, FrameTimes, Planes, VideoMetadata
 from .functions import stage
 from .interop import to_pandas, to_supervision
 from .options import IMAGENET, UNIT, Normalize, Preprocess
@@ -43,6 +43,7 @@ __all__ = [
     "CudaError",
     "DecodeError",
     "Detection",
+    "Frame",
     "FrameBatch",
     "FrameItem",
     "FrameTimes",
@@ -71,6 +72,10 @@ __all__ = [
     "to_pandas",
     "to_supervision",
 ]
+
+
+def __dir__():
+    return sorted([*__all__, "__version__", "torch"])
 
 
 def __getattr__(name):

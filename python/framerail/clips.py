@@ -9,13 +9,14 @@ from typing import Any, List, Optional
 import numpy as np
 
 from . import _framerail
+from .frames import described
 from .options import bad, choice, real, whole
 from .reader import VideoReader
 
 _EDGES = ("repeat", "wrap", "mirror", "error")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Clips:
     """Clips of one video.
 
@@ -24,7 +25,7 @@ class Clips:
     data : torch.Tensor or numpy.ndarray
         [N, T, C, H, W] or [N, T, H, W, C]: clips, frames.
     numbers : int64 array [N, T]
-        Numbers of the frames.
+        Numbers of the frames. This and the following are torch tensors on the host where ``data`` is a torch tensor.
     seconds : float64 array [N, T]
         Their presentation times.
     status : array of str [N, T]
@@ -34,16 +35,19 @@ class Clips:
     """
 
     data: Any
-    numbers: np.ndarray
-    seconds: np.ndarray
+    numbers: Any
+    seconds: Any
     status: np.ndarray
-    filled: np.ndarray
+    filled: Any
 
     def __len__(self) -> int:
         return len(self.numbers)
 
+    def __repr__(self) -> str:
+        return f"Clips({described(self.data)}, {len(self)} clips of {self.numbers.shape[-1]} frames)"
+
     @property
-    def pts_seconds(self) -> np.ndarray:
+    def pts_seconds(self) -> Any:
         """The same as ``seconds``."""
         return self.seconds
 
@@ -150,4 +154,7 @@ def sample_clips(
     if hasattr(data, "reshape"):
         data = data.reshape(*numbers.shape, *data.shape[1:])
     filled = np.array([count for _, count in found], np.int64)
-    return Clips(data, numbers, batch.seconds.reshape(numbers.shape), batch.status.reshape(numbers.shape), filled)
+    shape = numbers.shape
+    if not isinstance(batch.numbers, np.ndarray):
+        filled = batch.numbers.new_tensor(filled)
+    return Clips(data, batch.numbers.reshape(shape), batch.seconds.reshape(shape), batch.status.reshape(shape), filled)

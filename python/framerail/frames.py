@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -142,9 +144,56 @@ class Planes:
     places: List[Tuple[int, int, int]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One frame of a ``FrameBatch``. ``data, seconds, duration = frame`` unpacks it.
+
+    Attributes
+    ----------
+    data : torch.Tensor, numpy.ndarray or framerail Tensor
+        The pixels, [C, H, W] or [H, W, C]: a view of the batch's.
+    number, pts : int
+        Number in presentation order from 0; presentation time in ticks.
+    seconds, duration : float
+        Presentation time and duration in seconds.
+    is_keyframe : bool
+        Whether decoding can start there.
+    status : str
+        "ok", "repaired" or "missing", as in ``FrameBatch``.
+    """
+
+    data: Any
+    number: int
+    pts: int
+    seconds: float
+    duration: float
+    is_keyframe: bool
+    status: str
+
+    @property
+    def pts_seconds(self) -> float:
+        """The same as ``seconds``."""
+        return self.seconds
+
+    @property
+    def duration_seconds(self) -> float:
+        """The same as ``duration``."""
+        return self.duration
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.data, self.seconds, self.duration))
+
+    def __repr__(self) -> str:
+        status = "" if self.status == "ok" else f", {self.status}"
+        return f"Frame({described(self.data)}, number={self.number}, seconds={self.seconds:.3f}, duration={self.duration:.3f}{status})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class FrameBatch:
     """Frames in one block of memory, in the order asked.
+
+    A sequence of frames: ``batch[0]`` is a ``Frame``, ``batch[2:5]`` and ``batch[[0, 3]]`` are batches, ``for frame in batch`` goes
+    through them.
 
     Attributes
     ----------
@@ -152,12 +201,13 @@ class FrameBatch:
         The pixels, [T, C, H, W] or [T, H, W, C]; [T, bytes] for ``channels="yuv"``. The memory is not written again as
         long as this array, or one made of it, is held.
     numbers, pts : int64 arrays
-        Numbers in presentation order from 0; presentation times in ticks.
+        Numbers in presentation order from 0; presentation times in ticks. These and the following are torch tensors on the host
+        where ``data`` is a torch tensor, else NumPy arrays; they may be written.
     seconds, durations : float64 arrays
         Presentation times and durations in seconds.
     is_keyframe : bool array
         Whether decoding can start there.
-    status : array of str
+    status : NumPy array of str
         "ok", "repaired" (the decoder concealed errors, or the time was worked out) or "missing" (nothing came out of the
         decoder; the pixels are those of the frame before).
     planes : Planes or None
@@ -165,24 +215,47 @@ class FrameBatch:
     """
 
     data: Any
-    numbers: np.ndarray
-    pts: np.ndarray
-    seconds: np.ndarray
-    durations: np.ndarray
-    is_keyframe: np.ndarray
+    numbers: Any
+    pts: Any
+    seconds: Any
+    durations: Any
+    is_keyframe: Any
     status: np.ndarray
     planes: Optional[Planes] = None
 
     def __len__(self) -> int:
         return len(self.numbers)
 
+    def __getitem__(self, key: Any) -> Any:
+        if hasattr(key, "__index__") and not hasattr(key, "dtype") or getattr(key, "ndim", None) == 0:
+            at = operator.index(key)
+            if not -len(self) <= at < len(self):
+                raise IndexError(f"frame {at} of a batch of {len(self)}")
+            values = (self.numbers, self.pts, self.seconds, self.durations, self.is_keyframe, self.status)
+            return Frame(self.data[at], *(values_of.tolist()[at] for values_of in values))
+        # What is beside the pixels lies on the host.
+        on_host = key.cpu() if hasattr(key, "cpu") else key
+        of_status = on_host.numpy() if hasattr(on_host, "numpy") else on_host
+        columns = (values[on_host] for values in (self.numbers, self.pts, self.seconds, self.durations, self.is_keyframe))
+        return FrameBatch(self.data[key], *columns, self.status[of_status], self.planes)
+
+    def __iter__(self) -> Iterator[Frame]:
+        columns = (self.numbers, self.pts, self.seconds, self.durations, self.is_keyframe, self.status)
+        for data, *values in zip(self.data, *(column.tolist() for column in columns)):
+            yield Frame(data, *values)
+
+    def __repr__(self) -> str:
+        numbers = self.numbers.tolist()
+        shown = ", ".join(map(str, numbers)) if len(numbers) < 5 else f"{numbers[0]}, {numbers[1]}, ..., {numbers[-1]}"
+        return f"FrameBatch({described(self.data)}, numbers=[{shown}])"
+
     @property
-    def pts_seconds(self) -> np.ndarray:
+    def pts_seconds(self) -> Any:
         """The same as ``seconds``."""
         return self.seconds
 
     @property
-    def duration_seconds(self) -> np.ndarray:
+    def duration_seconds(self) -> Any:
         """The same as ``durations``."""
         return self.durations
 
@@ -212,14 +285,16 @@ def times(columns: Mapping[str, bytes]) -> FrameTimes:
     )
 
 
+def described(data: Any) -> str:
+    """An array in words: shape, type and device instead of its elements."""
+    dtype = str(getattr(data, "dtype", "")).replace("torch.", "")
+    return f"{type(data).__name__}{list(data.shape)} {dtype} on {getattr(data, 'device', 'cpu')}"
+
+
 def batch(data: Any, columns: Mapping[str, bytes], planes: Optional[Planes] = None) -> FrameBatch:
-    return FrameBatch(
-        data,
-        np.frombuffer(columns["numbers"], np.int64),
-        np.frombuffer(columns["pts"], np.int64),
-        np.frombuffer(columns["seconds"], np.float64),
-        np.frombuffer(columns["durations"], np.float64),
-        np.frombuffer(columns["is_keyframe"], np.bool_),
-        _STATUS[np.frombuffer(columns["status"], np.uint8)],
-        planes,
-    )
+    torch = sys.modules.get("torch")
+    # Memory of the array itself, so that it may be written.
+    as_array: Callable[[np.ndarray], Any] = torch.from_numpy if torch is not None and isinstance(data, torch.Tensor) else lambda array: array
+    kinds = {"numbers": np.int64, "pts": np.int64, "seconds": np.float64, "durations": np.float64, "is_keyframe": np.bool_}
+    values = [as_array(np.frombuffer(columns[name], kind).copy()) for name, kind in kinds.items()]
+    return FrameBatch(data, *values, _STATUS[np.frombuffer(columns["status"], np.uint8)], planes)

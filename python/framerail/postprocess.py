@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, Dict, List, Optional
@@ -17,6 +18,10 @@ Found = List[List[_framerail.Detection]]
 
 #: Forms of outputs that are known, as ``Pipeline.model`` takes their names.
 FORMS = ("detections", "boxes", "classes")
+
+
+#: What a dict of results may hold.
+_RESULT_KEYS = ("boxes", "scores", "labels", "keypoints", "masks")
 
 
 def without_padding(outputs: Any, rows: int, frames: int) -> Any:
@@ -88,6 +93,11 @@ class Decoder:
         if isinstance(result, Mapping):
             if "boxes" not in result:
                 raise ValueError(f"postprocess of {self._name!r}: frame {place} came as a dict without 'boxes'")
+            unknown = next((name for name in result if name not in _RESULT_KEYS), None)
+            if unknown is not None:
+                near = difflib.get_close_matches(str(unknown), _RESULT_KEYS, 1)
+                hint = f"did you mean {near[0]!r}?" if near else "there are " + ", ".join(map(repr, _RESULT_KEYS))
+                raise ValueError(f"postprocess of {self._name!r}: frame {place} has the key {unknown!r}; {hint}")
             arrays = {name: to_host(value) if name != "labels" else value for name, value in result.items()}
             count = len(arrays["boxes"])
             scores = arrays.get("scores", np.ones(count, np.float32))

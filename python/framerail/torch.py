@@ -136,8 +136,8 @@ class _Clips:
             clip_frames = self.transform(clip_frames)
         sample = {
             "frames": clip_frames,
-            "numbers": torch.from_numpy(batch.numbers.copy()),
-            "seconds": torch.from_numpy(batch.seconds.copy()),
+            "numbers": batch.numbers,
+            "seconds": batch.seconds,
             "source": source,
             "clip": clip,
             "filled": filled,

@@ -6,7 +6,7 @@ use framerail::core::{Attribute as CoreAttribute, AttributeValue, BBox, Instance
 use pyo3::{
     exceptions::{PyTypeError, PyValueError},
     prelude::*,
-    types::{PyBytes, PyList},
+    types::{PyBytes, PyDict, PyList},
 };
 
 use crate::detection::{self, Detection};
@@ -62,6 +62,15 @@ impl InstanceMask {
     #[getter]
     fn coverage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         arrays(py, "coverage_array", (PyBytes::new(py, self.mask.coverage()), self.mask.rows(), self.mask.columns()))
+    }
+
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
+        other.cast::<InstanceMask>().is_ok_and(|other| other.get().mask == self.mask)
+    }
+
+    /// For pickle and copies.
+    fn __getnewargs__<'py>(&self, py: Python<'py>) -> PyResult<(Edges, Bound<'py, PyAny>)> {
+        Ok((self.bbox_xyxy(), self.coverage(py)?))
     }
 
     fn __repr__(&self) -> String {
@@ -150,6 +159,21 @@ impl Attribute {
     #[getter]
     fn parts(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.of_kind(py, "parts")
+    }
+
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = other.py();
+        match other.cast::<Attribute>() {
+            Ok(other) => Ok(self.to_core(py)? == other.get().to_core(py)?),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// For pickle and copies.
+    fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<((String,), Bound<'py, PyDict>)> {
+        let named = PyDict::new(py);
+        named.set_item(self.kind, &self.value)?;
+        Ok(((self.model.clone(),), named))
     }
 
     fn __repr__(&self) -> String {

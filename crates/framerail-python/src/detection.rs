@@ -4,7 +4,7 @@ use framerail::core::{Attribute as CoreAttribute, BBox, Detection as CoreDetecti
 use pyo3::{
     exceptions::{PyTypeError, PyValueError},
     prelude::*,
-    types::PyList,
+    types::{PyDict, PyList},
 };
 
 use crate::attribute::{Attribute, Edges, edges};
@@ -60,6 +60,25 @@ impl Detection {
         let attributes = attributes.unwrap_or_else(|| PyList::empty(py).into_any().unbind());
         let detection = Self { bbox_xyxy, score, label, label_id, landmarks, track_id, origin, attributes };
         detection.to_core(py).map(|_| detection)
+    }
+
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = other.py();
+        match other.cast::<Detection>() {
+            Ok(other) => Ok(self.to_core(py)? == other.try_borrow()?.to_core(py)?),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// For pickle and copies.
+    fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<((Edges, f32, String), Bound<'py, PyDict>)> {
+        let named = PyDict::new(py);
+        named.set_item("label_id", self.label_id)?;
+        named.set_item("landmarks", self.landmarks.clone())?;
+        named.set_item("track_id", self.track_id)?;
+        named.set_item("origin", &self.origin)?;
+        named.set_item("attributes", &self.attributes)?;
+        Ok(((self.bbox_xyxy, self.score, self.label.clone()), named))
     }
 
     fn __repr__(&self) -> String {
