@@ -283,7 +283,10 @@ impl Pipeline {
             handle.abort();
         }
         // Those who watch are told how it ended, without the GIL: callbacks may still want it.
-        let (outcome, watched) = py.detach(|| (handle.wait(), watched.map(|watched| watched.map(Watched::close))));
+        let (outcome, watched) = py.detach(|| {
+            let _kept = KeptContext::note();
+            (handle.wait(), watched.map(|watched| watched.map(Watched::close)))
+        });
         let flushed = if outcome.result.is_ok() { rest.into_iter().try_for_each(|batcher| batcher.flush(py)) } else { Ok(()) };
         let raised = run.raised.lock().take();
         if let Some(raised) = signal.or(raised) {

@@ -1,6 +1,6 @@
 //! A model on a card: a session on a stream of ours, and what it takes and gives.
 
-use framerail_cuda::CudaStream;
+use framerail_cuda::{CudaStream, KeptContext};
 use ort::{
     ep::{self, ExecutionProviderDispatch},
     session::{Session, builder::GraphOptimizationLevel},
@@ -68,6 +68,7 @@ impl<'a> Recipe<'a> {
             );
             return Err(InferError::Device { device: self.stream.device().id(), reason });
         }
+        let _caller = KeptContext::note();
         self.builder(&libraries::preload(self.search)).map(drop)
     }
 
@@ -95,6 +96,8 @@ impl<'a> Recipe<'a> {
 
     /// Whole on the card if that can be, else with what the card lacks on the CPU.
     fn build(&self, bytes: &[u8], missing: &MissingLibraries) -> Result<(Session, bool), InferError> {
+        // ONNX Runtime sets its device and leaves it.
+        let _caller = KeptContext::note();
         let refused =
             |error: &ort::Error| InferError::Run { model: self.model.to_owned(), reason: format!("{}{}", one_line(error), missing.hint()) };
         match self

@@ -3,7 +3,7 @@
 //! All batches take the same input and output memory: they follow each other on one stream, so a batch's boxes are found
 //! before the next one's input is written. What a batch in flight has of its own are its boxes.
 
-use framerail_cuda::{DeviceBuffer, Traffic};
+use framerail_cuda::{DeviceBuffer, KeptContext, Traffic};
 use framerail_vision::ModelMapping;
 
 use super::{
@@ -127,6 +127,7 @@ impl SizedModel {
         memory: &DeviceMemory,
         thresholds: &Thresholds,
     ) -> Result<Queued, InferError> {
+        let _caller = KeptContext::note();
         let failed = |error| shared.cuda_error(error);
         views.iter().try_for_each(|view| self.writer.check(view, shared.device))?;
         let written = self.writer.write(views, input(&self.run, shared)?, memory, failed)?;
