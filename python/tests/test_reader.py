@@ -1,3 +1,4 @@
+import copy
 import io
 import pickle
 import subprocess
@@ -448,3 +449,43 @@ def test_normalize_may_be_switched_off(clip):
     assert fr.Preprocess(normalize=False).options == {**fr.Preprocess(normalize=None).options, "normalize": False}
     with fr.VideoReader(clip, output="numpy", normalize=False, dtype="float32") as reader:
         assert reader[0].max() > 100
+
+
+def test_a_batch_is_a_sequence_of_frames(reader):
+    batch = reader.read([3, 9, 12])
+    frame = batch[-1]
+    assert (frame.number, frame.pts, frame.is_keyframe, frame.status) == (12, int(batch.pts[2]), True, "ok")
+    data, seconds, duration = frame
+    assert number_of(data) == 12 and seconds == frame.pts_seconds == 0.48 and duration == pytest.approx(0.04)
+    assert [one.number for one in batch] == [3, 9, 12] and [one.number for one in reversed(batch)] == [12, 9, 3]
+    assert batch[1:].numbers.tolist() == [9, 12] == batch[[1, 2]].numbers.tolist() == batch[batch.seconds > 0.2].numbers.tolist()
+    with pytest.raises(IndexError):
+        batch[3]
+    batch.numbers[0] = 7
+    assert repr(batch) == "FrameBatch(ndarray[3, 3, 96, 128] uint8 on cpu, numbers=[7, 9, 12])"
+    assert repr(frame).startswith("Frame(ndarray[3, 96, 128] uint8 on cpu, number=12, seconds=0.480")
+    assert pickle.loads(pickle.dumps(batch)).numbers.tolist() == [7, 9, 12]
+
+
+def test_detections_can_be_pickled_and_compared():
+    def made():
+        mask = fr.InstanceMask((1, 2, 9, 10), np.eye(4))
+        part = fr.Detection((2, 2, 3, 3), 0.25, "eye")
+        attributes = [
+            fr.Attribute("m", mask=mask), fr.Attribute("p", parts=[part]), fr.Attribute("e", embedding=np.arange(3.0)),
+            fr.Attribute("c", classes=[("a", 0.5, 1)]),
+        ]  # fmt: skip
+        landmarks = [(1.0, 2.0), (3.0, 4.0)]
+        return fr.Detection((1, 2, 3, 4), 0.5, "face", label_id=2, landmarks=landmarks, track_id=7, origin="held", attributes=attributes)
+
+    one = made()
+    for same in (made(), pickle.loads(pickle.dumps(one)), copy.copy(one), copy.deepcopy(one)):
+        assert same == one and not same != one and same.attributes == one.attributes
+    assert repr(pickle.loads(pickle.dumps(one.attributes[0].mask))) == repr(one.attributes[0].mask)
+    other = made()
+    other.score = 0.25
+    assert other != one and one != "face" and one.attributes[0] != one.attributes[1]
+
+
+def test_the_package_shows_what_is_public():
+    assert set(dir(fr)) == {*fr.__all__, "__version__", "torch"}

@@ -234,3 +234,36 @@ def test_options_are_checked_when_the_data_set_is_made(many):
         fr.torch.ClipDataset(many, errors="ignore")
     with pytest.raises(ValueError, match="output"):
         fr.torch.ClipDataset(many, output="numpy")
+
+
+def test_tensors_choose_frames_as_arrays_do(clip):
+    with fr.VideoReader(clip) as reader:
+        everything = reader[:]
+        for index in (torch.arange(60) == 40, torch.tensor([[3, -1], [7, 3]]), torch.tensor(9), torch.tensor([5, 6], dtype=torch.int32)):
+            assert torch.equal(reader[index], everything[index])
+        with pytest.raises(IndexError, match="mask"):
+            reader[torch.ones(59, dtype=torch.bool)]
+
+
+def test_what_comes_beside_tensors_are_tensors(clip):
+    with fr.VideoReader(clip) as reader:
+        batch = reader.read([3, 9, 12])
+        assert isinstance(batch.numbers, torch.Tensor) and batch.numbers.tolist() == [3, 9, 12]
+        batch.seconds.add_(1.0)
+        assert batch.seconds.dtype == torch.float64 and batch.is_keyframe.tolist() == [False, False, True]
+        frame, *others = batch
+        assert (frame.number, frame.status, len(others)) == (3, "ok", 2) and torch.equal(frame.data, batch.data[0])
+        assert batch[torch.tensor([True, False, True])].numbers.tolist() == [3, 12] and batch[1:].data.shape[0] == 2
+        assert "uint8 on cpu" in repr(batch) and "Tensor[3, 3, 96, 128]" in repr(batch)
+        clips = fr.sample_clips(reader, num_clips=2, frames_per_clip=4)
+        assert isinstance(clips.filled, torch.Tensor) and clips.numbers.shape == (2, 4) and "2 clips of 4 frames" in repr(clips)
+
+
+def test_planes_that_must_not_be_written_are_copies(clip):
+    def write(items):
+        torch.from_dlpack(items[0].planes()[0]).fill_(0)
+        assert number_of(torch.from_dlpack(items[0].planes()[0])[None]) == items[0].index
+
+    pipeline = fr.Pipeline(f"read '{clip}' device=cpu ! sample every=20 ! null")
+    pipeline.on("sample", write)
+    pipeline.run()
