@@ -5,13 +5,14 @@ use framerail::pipeline::RunStats;
 use crate::exit::Failure;
 
 /// Counters that say what was wrong with an input.
-const DAMAGE: [&str; 9] = [
+const DAMAGE: [&str; 10] = [
     "packets_corrupt",
     "packets_dropped",
     "frames_repaired",
     "frames_dropped",
     "timestamps_repaired",
     "decode_errors",
+    "packets_undecoded",
     "images_missing",
     "sources_ended_early",
     "streams_failed",

@@ -1,8 +1,10 @@
 //! A decoded picture with its place in time.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{ColorDescription, CoreError, FramePool, HostSurface, PixelAspect, Pts, Rational, StreamId, Surface, TimeBase};
+use crate::{ColorDescription, CoreError, FramePool, HdrMetadata, HostSurface, PixelAspect, Pts, Rational, StreamId, Surface, TimeBase};
 
 /// Clockwise turn that a picture needs for display.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -94,6 +96,8 @@ pub struct Frame {
     pub rotation: Rotation,
     /// Interlacing.
     pub field_order: FieldOrder,
+    /// What it says of HDR10: in HEVC only frames at which decoding can start do.
+    pub hdr: Option<Arc<HdrMetadata>>,
     /// Whether decoding can start here.
     pub is_keyframe: bool,
     /// As encoded, or repaired.
@@ -116,6 +120,7 @@ impl Frame {
             sample_aspect_ratio: None,
             rotation: Rotation::None,
             field_order: FieldOrder::default(),
+            hdr: None,
             is_keyframe: true,
             status: FrameStatus::Ok,
         }

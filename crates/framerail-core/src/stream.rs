@@ -4,7 +4,7 @@ use std::{any::Any, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ColorDescription, PixelFormat, Rational, Rotation, SourceUrl, TimeBase};
+use crate::{ColorDescription, FieldOrder, HdrMetadata, PixelFormat, Rational, Rotation, SourceUrl, TimeBase};
 
 /// Numbers a video stream within a run; the first is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub enum MediaKind {
     Attachment,
 }
 
-/// A stream that is copied beside the video, never decoded.
+/// A stream that travels beside the video, undecoded.
 #[derive(Clone)]
 pub struct SideStream {
     /// What it carries.
@@ -76,6 +76,10 @@ pub struct StreamInfo {
     pub sample_aspect_ratio: Option<Rational>,
     /// Colour tags.
     pub color: ColorDescription,
+    /// What HDR10 says beside the colour tags.
+    pub hdr: HdrMetadata,
+    /// How the fields of the first frame lie.
+    pub field_order: FieldOrder,
     /// Rotation that delivered frames still need for display.
     pub rotation: Rotation,
     /// Seconds per tick of the frames' PTS.
@@ -93,6 +97,8 @@ pub struct StreamInfo {
     pub bit_rate: Option<u64>,
     /// Container and stream tags in their order, such as `("title", "…")`.
     pub metadata: Vec<(String, String)>,
+    /// What of the source is not delivered, such as further video tracks; one line each.
+    pub not_delivered: Vec<String>,
     /// Streams copied beside the video.
     pub side_streams: Vec<SideStream>,
 }

@@ -191,16 +191,18 @@ impl AvPacket {
         }
     }
 
-    /// A packet of its own bytes.
-    #[cfg(test)]
-    pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
+    /// A packet with a copy of these bytes; `None` when memory is exhausted.
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Option<Self> {
         let mut packet = Self::new();
+        let size = i32::try_from(bytes.len()).ok()?;
         // SAFETY: an empty packet; its new buffer holds as many bytes as are copied.
         unsafe {
-            assert!(ffi::av_new_packet(packet.as_mut_ptr(), bytes.len() as i32) >= 0);
+            if ffi::av_new_packet(packet.as_mut_ptr(), size) < 0 {
+                return None;
+            }
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), packet.data, bytes.len());
         }
-        packet
+        Some(packet)
     }
 
     /// A second packet over the same bytes.

@@ -215,7 +215,7 @@ mod tests {
     }
 
     fn packet(bytes: &[u8]) -> InputPacket {
-        InputPacket { kind: PacketKind::Video, packet: AvPacket::of_bytes(bytes), new_parameters: None }
+        InputPacket { kind: PacketKind::Video, packet: AvPacket::of_bytes(bytes).expect("memory"), new_parameters: None }
     }
 
     #[test]

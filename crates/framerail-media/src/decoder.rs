@@ -1,6 +1,6 @@
 //! Decodes packets on the CPU to core frames: planes are FFmpeg's own, without a copy, wherever that is possible.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ffmpeg_the_third::ffi;
 use framerail_core::{
@@ -14,6 +14,7 @@ use crate::{
     clock::Clock,
     color, describe,
     format::{self, Delivery},
+    hdr,
     packet::InputPacket,
     rotate, surface,
 };
@@ -300,6 +301,7 @@ impl Decoder {
             // Refers to what was before the first packet: as every decoder leaves it out.
             return Ok(None);
         }
+        let hdr = Some(hdr::of_frame(&frame)).filter(|hdr| !hdr.is_empty()).map(Arc::new);
         let (field_order, is_keyframe) = (field_order(&frame), frame.key_frame != 0);
         let is_concealed = frame.decode_error_flags != 0 || frame.flags & ffi::AV_FRAME_FLAG_CORRUPT != 0;
         let Some(surface) = self.host_surface(frame, delivery, &color)? else {
@@ -325,6 +327,7 @@ impl Decoder {
             sample_aspect_ratio: if turn.swaps_sides() { aspect.map(describe::turned) } else { aspect },
             rotation: if turn == Rotation::None { rotation } else { Rotation::None },
             field_order,
+            hdr,
             is_keyframe,
             status: if is_concealed || stamp.is_repaired { FrameStatus::Repaired } else { FrameStatus::Ok },
         }))

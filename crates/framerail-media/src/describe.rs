@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use ffmpeg_the_third::ffi;
-use framerail_core::{ColorDescription, ColorRange, MediaKind, Rational, Rotation, SideStream, StreamInfo};
+use framerail_core::{ColorDescription, ColorRange, FieldOrder, MediaKind, Rational, Rotation, SideStream, StreamInfo};
 
 use crate::{
     CodedFormat, InputOptions, MediaError, Parameters, RotationPolicy, av, color,
     container::Container,
     format::{self, Delivery},
+    hdr,
     parameters::{Chapter, SideParameters},
 };
 
@@ -85,22 +86,57 @@ pub(crate) fn stream_info(
         id: options.stream,
         source: options.source.clone(),
         name: options.name.clone().unwrap_or_else(|| options.source.stem()),
-        codec,
+        codec: codec.clone(),
         container: container.format_name(),
         width,
         height,
         pixel_format: pixel_format.unwrap_or(framerail_core::PixelFormat::Yuv420p),
         sample_aspect_ratio: aspect,
         color: stream_color(parameters),
+        hdr: hdr::of_stream(stream),
+        field_order: field_order(parameters.field_order),
         rotation: turn,
         time_base: av::time_base(stream.time_base),
         frame_rate,
         duration_secs,
         frames_estimate: counted.or(by_rate),
         bit_rate: u64::try_from(parameters.bit_rate).ok().filter(|rate| *rate > 0).or(container_bit_rate(container)),
+        not_delivered: not_delivered(container, stream, &codec),
         metadata: metadata(container, stream),
         side_streams,
     })
+}
+
+fn field_order(order: ffi::AVFieldOrder) -> FieldOrder {
+    match order {
+        ffi::AVFieldOrder::TT | ffi::AVFieldOrder::TB => FieldOrder::TopFirst,
+        ffi::AVFieldOrder::BB | ffi::AVFieldOrder::BT => FieldOrder::BottomFirst,
+        _ => FieldOrder::Progressive,
+    }
+}
+
+/// What of the video is not delivered: further tracks, and transparency that FFmpeg's own decoders leave out.
+fn not_delivered(container: &Container, stream: &ffi::AVStream, codec: &str) -> Vec<String> {
+    let is_video = |other: &&ffi::AVStream| {
+        // SAFETY: every stream has parameters.
+        let kind = unsafe { (*other.codecpar).codec_type };
+        kind == ffi::AVMediaType::VIDEO && other.disposition & ffi::AV_DISPOSITION_ATTACHED_PIC == 0
+    };
+    let videos: Vec<&ffi::AVStream> = container.streams().filter(is_video).collect();
+    let own = videos.iter().position(|other| other.index == stream.index).unwrap_or(0);
+    let mut lines = Vec::new();
+    if videos.len() > 1 {
+        let other = if own == 0 { 1 } else { 0 };
+        let count = videos.len();
+        lines.push(format!("{count} video tracks: track {own} is read; track={other} reads another (tracks are numbered from 0)"));
+    }
+    // SAFETY: the stream's tags are a dictionary or null.
+    let tags = unsafe { av::entries(stream.metadata) };
+    let has_alpha = tags.iter().any(|(key, value)| key.eq_ignore_ascii_case("alpha_mode") && value.trim() == "1");
+    if has_alpha && matches!(codec, "vp8" | "vp9") {
+        lines.push(format!("the transparency of {codec} is not decoded: frames are opaque"));
+    }
+    lines
 }
 
 /// Frames by the header over their time.

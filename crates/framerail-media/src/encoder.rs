@@ -6,14 +6,16 @@ use std::{
 };
 
 use ffmpeg_the_third::ffi;
-use framerail_core::{ColorDescription, ColorMatrix, ColorRange, Frame, PixelAspect, PixelFamily, PixelFormat, StreamInfo, TimeBase};
+use framerail_core::{
+    ColorDescription, ColorMatrix, ColorRange, FieldOrder, Frame, PixelAspect, PixelFamily, PixelFormat, StreamInfo, TimeBase,
+};
 
 use crate::{
     Converter, MediaError, Parameters, Quality, ScaleOptions, WriterOptions,
     av::{self, AvFrame, AvPacket, CodecContext, Dictionary},
     color::AvColor,
     error::nearest,
-    format,
+    format, hdr,
     scale::{Area, EncoderPicture},
     surface, version,
 };
@@ -63,6 +65,8 @@ pub(crate) struct Encoder {
     /// Time of the first frame. The encoder counts from there: a container of a fixed rate has its frames on the grid wherever the
     /// source starts.
     start: Option<(i64, TimeBase)>,
+    /// Whether frames are encoded as two fields.
+    is_interlaced: bool,
     last_pts: Option<i64>,
     keyframes: KeyframeClock,
     pub(crate) counts: EncodeCounts,
@@ -96,6 +100,7 @@ impl Encoder {
         let time_base = choose_time_base(codec, name, info, demands, &mut warnings);
         let mut context = CodecContext::new(codec);
         let color = output_color(info, format);
+        let is_interlaced = set_fields(&mut context, codec, name, info, &mut warnings);
         configure(&mut context, options, info, format, &color, time_base);
         if demands.global_header {
             context.flags |= ffi::AV_CODEC_FLAG_GLOBAL_HEADER as i32;
@@ -128,6 +133,7 @@ impl Encoder {
             converter: Converter::new(ScaleOptions::default()),
             durations: BTreeMap::new(),
             start: None,
+            is_interlaced,
             last_pts: None,
             keyframes: KeyframeClock::new(options.keyframe_every.map(|every| time_base.ticks(every.as_secs_f64()))),
             counts: EncodeCounts::default(),
@@ -179,6 +185,8 @@ impl Encoder {
         picture.pts = pts;
         picture.pict_type = if self.keyframes.is_due(pts) { ffi::AVPictureType::I } else { ffi::AVPictureType::NONE };
         picture.key_frame = 0;
+        picture.interlaced_frame = (self.is_interlaced && frame.field_order != FieldOrder::Progressive).into();
+        picture.top_field_first = (self.is_interlaced && frame.field_order == FieldOrder::TopFirst).into();
         picture.sample_aspect_ratio = self.context.sample_aspect_ratio;
         // SAFETY: an open encoder and a valid picture, which it refers to or copies.
         let code = unsafe { ffi::avcodec_send_frame(self.context.as_mut_ptr(), picture.as_ptr()) };
@@ -494,6 +502,29 @@ fn output_color(info: &StreamInfo, format: ffi::AVPixelFormat) -> ColorDescripti
     color
 }
 
+/// Tells the encoder of a video of two fields that it is one; says whether it knows that. Without it players would take the lines of
+/// both fields for one picture.
+fn set_fields(context: &mut CodecContext, codec: *const ffi::AVCodec, name: &str, info: &StreamInfo, warnings: &mut Vec<String>) -> bool {
+    use ffi::AVCodecID as Id;
+    if info.field_order == FieldOrder::Progressive {
+        return false;
+    }
+    // SAFETY: a static description.
+    let id = unsafe { (*codec).id };
+    let knows = name == "libx264" || name == "prores_ks" || matches!(id, Id::MPEG2VIDEO | Id::MPEG4);
+    // Each field has half of the lines, and chroma half of those.
+    if !knows || !info.height.is_multiple_of(4) {
+        warnings.push(format!(
+            "{name} encodes interlaced frames of this size as progressive ones, and players do not deinterlace them; deinterlace=bwdif in \
+             `read` does"
+        ));
+        return false;
+    }
+    context.flags |= (ffi::AV_CODEC_FLAG_INTERLACED_DCT | ffi::AV_CODEC_FLAG_INTERLACED_ME) as i32;
+    context.field_order = if info.field_order == FieldOrder::BottomFirst { ffi::AVFieldOrder::BB } else { ffi::AVFieldOrder::TT };
+    true
+}
+
 fn configure(
     context: &mut CodecContext,
     options: &WriterOptions,
@@ -605,8 +636,9 @@ fn live_settings(name: &str, options: &WriterOptions) -> Vec<(&'static str, &'st
 /// x265 takes its rate from the time base, which is not the rate, and prints to standard error: both are set right.
 fn x265_params(info: &StreamInfo, own: &str) -> String {
     let rate = info.frame_rate.map(|rate| format!(":fps={}/{}", rate.num, rate.den)).unwrap_or_default();
+    let hdr = hdr::x265_params(&info.hdr);
     let own = if own.is_empty() { String::new() } else { format!(":{own}") };
-    format!("log-level=error{rate}{own}")
+    format!("log-level=error{rate}{hdr}{own}")
 }
 
 /// Encoders of the MPEG family, which otherwise start at 200 kbit/s.

@@ -10,6 +10,8 @@
 //! # Links
 //! Dynamic FFmpeg 5.1 through `pkg-config`, or static libraries under `FFMPEG_DIR` with the feature `static-ffmpeg`.
 
+mod audio_times;
+mod audio_transcoder;
 mod av;
 pub mod bitstream_filter;
 mod byte_stream;
@@ -27,8 +29,10 @@ mod encoder;
 pub mod error;
 pub mod facts;
 pub mod filter;
+mod filter_chain;
 mod format;
 mod guarded_reader;
+mod hdr;
 pub mod http;
 pub mod image;
 mod image_encoder;
@@ -55,10 +59,15 @@ mod rotate;
 mod sample_times;
 pub mod scale;
 mod segment_files;
+mod side_tracks;
 pub mod sides;
+mod subtitle_converter;
 mod surface;
+mod tags;
 mod timeline;
+mod track_fit;
 pub mod version;
+mod video_default;
 pub mod writer;
 
 pub use bitstream_filter::BitstreamFilter;
@@ -77,7 +86,8 @@ pub use input::{Input, KeyframeSpacing};
 pub use keyframes::{KeyframeIndex, PacketEntry};
 pub use opening::Allowance;
 pub use options::{
-    CancelFlag, HlsOptions, InputOptions, PlaylistKind, ProbeEffort, Quality, RotationPolicy, SegmentFormat, SideStreams, WriterOptions,
+    AudioMode, CancelFlag, HlsOptions, InputOptions, PlaylistKind, ProbeEffort, Quality, RotationPolicy, SegmentFormat, SideStreams,
+    WriterOptions,
 };
 pub use packet::{InputPacket, PacketKind, SidePayload};
 pub use parameters::{Chapter, Parameters, SideParameters};

@@ -7,21 +7,22 @@ use std::{
 };
 
 use ffmpeg_the_third::ffi;
-use framerail_core::{MediaKind, Rotation, SideStream, StreamInfo, TimeBase};
+use framerail_core::{Rotation, StreamInfo, TimeBase};
 
 use crate::{
-    Chapter, MediaError, SegmentFormat, SideParameters, WriterOptions,
+    Chapter, MediaError, WriterOptions,
     av::{self, AvPacket, Dictionary},
     encoder::VideoTrack,
     error::is_no_space,
+    hdr,
     interrupt::Interrupt,
     output_format::OutputFormat,
     segment_files::SegmentFiles,
+    side_tracks::{SideLayout, SideTrack},
+    tags,
     timeline::{ContainerClock, InterleaveLimits, Timeline, TrackKind},
 };
 
-/// Tags that describe the file they were in, not its content.
-const FILE_TAGS: &[&str] = &["major_brand", "minor_version", "compatible_brands", "encoder", "duration", "vendor_id", "rotate"];
 /// Tags that belong to the video stream.
 const STREAM_TAGS: &[&str] = &["language", "handler_name", "timecode"];
 
@@ -63,15 +64,13 @@ pub(crate) struct Muxer {
     /// Output stream of each side stream.
     sides: Vec<Option<usize>>,
     timeline: Timeline,
-    /// What segments are, where it is a playlist.
-    segment_format: SegmentFormat,
+    refused: u64,
     /// The header is written and the trailer is not: a server has to be told.
     is_connected: bool,
     /// Asked by FFmpeg as long as the context is there.
     interrupt: Option<Arc<Interrupt>>,
     /// Looks at the files of a playlist, as long as the context is there.
     files: Option<Arc<SegmentFiles>>,
-    pub(crate) warnings: Vec<String>,
 }
 
 // SAFETY: a format context may be used from any thread, one at a time; `&mut self` guards every changing call.
@@ -85,7 +84,9 @@ impl Muxer {
         let mut context = ptr::null_mut();
         // SAFETY: a static format; the context is written to a live pointer.
         let code = unsafe { ffi::avformat_alloc_output_context2(&mut context, format.as_ptr(), ptr::null(), ptr::null()) };
-        let Some(context) = NonNull::new(context) else { return Err(av::error(shown, code)) };
+        let Some(mut context) = NonNull::new(context) else { return Err(av::error(shown, code)) };
+        // SAFETY: fresh and owned here.
+        unsafe { context.as_mut().strict_std_compliance = format.strictness() };
         let limits = if options.low_latency || format.name() == "rtsp" { InterleaveLimits::LIVE } else { InterleaveLimits::FILE };
         let clock = ContainerClock {
             holds_negative: format.has(ffi::AVFMT_TS_NEGATIVE | ffi::AVFMT_NOTIMESTAMPS),
@@ -98,11 +99,10 @@ impl Muxer {
             path: shown,
             sides: Vec::new(),
             timeline: Timeline::new(options.keep_start, limits, clock),
-            segment_format: options.hls.format,
+            refused: 0,
             is_connected: false,
             interrupt: None,
             files: None,
-            warnings: Vec::new(),
         })
     }
 
@@ -127,12 +127,14 @@ impl Muxer {
         options: &WriterOptions,
         info: &StreamInfo,
         track: &VideoTrack,
+        sides: &SideLayout,
     ) -> Result<(), MediaError> {
         self.add_video(track, info, options)?;
-        for side in &info.side_streams {
-            let target = self.add_side(side, options, info.start_offset_micros)?;
+        for side in &sides.tracks {
+            let target = side.as_ref().map(|side| self.add_side(side, options)).transpose()?;
             self.sides.push(target);
         }
+        self.add_chapters(&sides.chapters, if options.keep_start { 0 } else { info.start_offset_micros });
         self.set_tags(options, info);
         self.open(place)?;
         self.write_header(place, options, track.time_base)
@@ -171,8 +173,10 @@ impl Muxer {
                     ffi::av_display_rotation_set(matrix.cast(), f64::from(info.rotation.degrees()));
                 }
             }
+            hdr::add_to(stream, &info.hdr);
+            let kept = info.metadata.iter().filter(|(key, value)| tags::is_kept(key, value, options));
             let mut tags = Dictionary::new();
-            for (key, value) in info.metadata.iter().filter(|(key, _)| options.keep_metadata && STREAM_TAGS.contains(&key.as_str())) {
+            for (key, value) in kept.filter(|(key, _)| STREAM_TAGS.contains(&key.as_str())) {
                 tags.set(key, value);
             }
             stream.metadata = tags.into_raw();
@@ -180,47 +184,31 @@ impl Muxer {
         Ok(())
     }
 
-    /// Adds a side stream if the container takes it; says so if not.
-    fn add_side(&mut self, side: &SideStream, options: &WriterOptions, offset_micros: i64) -> Result<Option<usize>, MediaError> {
-        let Some(own) = side.parameters.downcast_ref::<SideParameters>() else { return Ok(None) };
-        let (parameters, metadata, disposition) = match own {
-            SideParameters::Chapters(chapters) => {
-                if options.keep_metadata {
-                    self.add_chapters(chapters, if options.keep_start { 0 } else { offset_micros });
-                }
-                return Ok(None);
-            }
-            SideParameters::Stream { parameters, metadata, disposition } => (parameters, metadata, *disposition),
-        };
-        if !self.format.takes(side, parameters.get(), metadata, self.segment_format) {
-            let kind = match side.kind {
-                MediaKind::Audio => "sound",
-                MediaKind::Subtitle => "subtitle",
-                MediaKind::Data => "data",
-                MediaKind::Attachment => "attached",
-            };
-            let format = self.format.name();
-            let instead = if self.format.is_live() { "" } else { "; .mkv takes most" };
-            self.warnings.push(format!("the {kind} stream {} is left out: {format} does not take it{instead}", side.codec));
-            return Ok(None);
-        }
-        let mut stream = self.add_stream(track_kind(side.kind, parameters.get()))?;
+    fn add_side(&mut self, side: &SideTrack, options: &WriterOptions) -> Result<usize, MediaError> {
+        let is_mov = self.format.is_mov();
+        let mut stream = self.add_stream(track_kind(side.parameters.get()))?;
         // SAFETY: a fresh stream with parameters; the source is valid.
         unsafe {
             let stream = stream.as_mut();
-            let code = ffi::avcodec_parameters_copy(stream.codecpar, parameters.get());
+            let code = ffi::avcodec_parameters_copy(stream.codecpar, side.parameters.get());
             if code < 0 {
                 return Err(av::error(self.path.clone(), code));
             }
-            (*stream.codecpar).codec_tag = 0;
             stream.time_base = av::rational(side.time_base.ratio());
-            stream.disposition = disposition;
+            stream.disposition = side.disposition;
             let mut tags = Dictionary::new();
-            for (key, value) in metadata.iter().filter(|(key, _)| !is_file_tag(key)) {
-                tags.set(key, value);
+            for (key, value) in &side.metadata {
+                // Languages and titles belong to the stream; without them nobody could choose it.
+                if tags::is_kept(key, value, &WriterOptions { keep_metadata: true, ..options.clone() }) {
+                    tags.set(key, value);
+                }
+            }
+            // MP4 has no other place for a track's title.
+            if let Some((_, title)) = side.metadata.iter().find(|(key, value)| is_mov && key == "title" && !value.is_empty()) {
+                tags.set("handler_name", title);
             }
             stream.metadata = tags.into_raw();
-            Ok(usize::try_from(stream.index).ok())
+            Ok(usize::try_from(stream.index).unwrap_or_default())
         }
     }
 
@@ -261,8 +249,8 @@ impl Muxer {
 
     fn set_tags(&mut self, options: &WriterOptions, info: &StreamInfo) {
         let mut tags = Dictionary::new();
-        for (key, value) in info.metadata.iter().filter(|_| options.keep_metadata) {
-            if !is_file_tag(key) && !STREAM_TAGS.contains(&key.as_str()) {
+        for (key, value) in info.metadata.iter().filter(|(key, value)| tags::is_kept(key, value, options)) {
+            if !STREAM_TAGS.contains(&key.as_str()) {
                 tags.set(key, value);
             }
         }
@@ -400,6 +388,7 @@ impl Muxer {
         if let Some(interrupt) = &self.interrupt {
             interrupt.start_clock();
         }
+        let is_side = packet.stream_index != 0;
         let context = self.context.as_ptr();
         // SAFETY: the header is written; the packet is valid, and its reference is taken over where FFmpeg interleaves.
         let code = unsafe {
@@ -409,7 +398,18 @@ impl Muxer {
                 ffi::av_write_frame(context, packet.as_mut_ptr())
             }
         };
+        let is_bad = code == ffi::AVERROR_INVALIDDATA || code == ffi::AVERROR(libc::EINVAL);
+        if is_side && is_bad && self.check(0).is_ok() {
+            // A damaged packet is no reason to lose the file.
+            self.refused += 1;
+            return Ok(());
+        }
         self.check(code)
+    }
+
+    /// Packets of side streams that the container refused.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// Checks a result and the byte stream beneath, which may have failed earlier and unseen.
@@ -510,19 +510,11 @@ impl Drop for Muxer {
     }
 }
 
-fn track_kind(kind: MediaKind, parameters: &ffi::AVCodecParameters) -> TrackKind {
+fn track_kind(parameters: &ffi::AVCodecParameters) -> TrackKind {
     let positive = |number: i32| u32::try_from(number).unwrap_or(0);
-    match kind {
-        MediaKind::Audio => {
-            TrackKind::Audio { sample_rate: positive(parameters.sample_rate), padding: positive(parameters.initial_padding) }
-        }
-        MediaKind::Subtitle | MediaKind::Data | MediaKind::Attachment => TrackKind::Sparse,
+    if parameters.codec_type == ffi::AVMediaType::AUDIO {
+        TrackKind::Audio { sample_rate: positive(parameters.sample_rate), padding: positive(parameters.initial_padding) }
+    } else {
+        TrackKind::Sparse
     }
-}
-
-fn is_file_tag(key: &str) -> bool {
-    let lower = key.to_ascii_lowercase();
-    FILE_TAGS.contains(&lower.as_str())
-        || lower.starts_with("_statistics")
-        || matches!(lower.as_str(), "bps" | "number_of_frames" | "number_of_bytes")
 }

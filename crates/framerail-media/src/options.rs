@@ -195,6 +195,18 @@ impl Default for HlsOptions {
     }
 }
 
+/// What becomes of audio beside the video.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AudioMode {
+    /// Copied where the container takes the codec, else encoded as the container's usual codec.
+    #[default]
+    Auto,
+    /// Copied where the container takes the codec, else left out.
+    Copy,
+    /// Encoded as the container's usual codec.
+    Encode,
+}
+
 /// What to write and how.
 #[derive(Clone, Debug)]
 pub struct WriterOptions {
@@ -218,6 +230,8 @@ pub struct WriterOptions {
     pub threads: usize,
     /// Pixel format to encode; the input's, or the nearest that the encoder takes, when `None`.
     pub pixel_format: Option<PixelFormat>,
+    /// What becomes of audio beside the video.
+    pub audio: AudioMode,
     /// Further options for the encoder by FFmpeg's names, such as `("tune", "film")`.
     pub encoder_options: Vec<(String, String)>,
     /// Further options for the container by FFmpeg's names.
@@ -226,6 +240,8 @@ pub struct WriterOptions {
     pub metadata: Vec<(String, String)>,
     /// Whether tags and chapters of the input are kept.
     pub keep_metadata: bool,
+    /// Whether tags that say where the video was recorded are left out all the same.
+    pub strip_location: bool,
     /// Whether timestamps stay on the source's clock. By default video and side streams are moved by the same time, so that the
     /// first of them starts at zero.
     pub keep_start: bool,
@@ -248,10 +264,12 @@ impl Default for WriterOptions {
             hls: HlsOptions::default(),
             threads: 0,
             pixel_format: None,
+            audio: AudioMode::default(),
             encoder_options: Vec::new(),
             format_options: Vec::new(),
             metadata: Vec::new(),
             keep_metadata: true,
+            strip_location: false,
             keep_start: false,
             overwrite: false,
             inputs: Vec::new(),

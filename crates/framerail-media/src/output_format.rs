@@ -1,18 +1,10 @@
-//! A kind of output container, and what it takes.
+//! A kind of output container.
 
 use std::{path::Path, ptr};
 
 use ffmpeg_the_third::ffi;
-use framerail_core::{MediaKind, SideStream};
 
-use crate::{MediaError, SegmentFormat, av, encoder::Demands, error::nearest, version};
-
-/// Sound that RTP has a payload for, as far as receivers know it too.
-const RTP_SOUND: &[&str] = &["aac", "mp2", "mp3", "opus", "pcm_alaw", "pcm_mulaw", "adpcm_g722", "amr_nb", "amr_wb", "speex"];
-/// Sound that players take in MPEG-TS segments.
-const TS_SOUND: &[&str] = &["aac", "mp2", "mp3", "ac3", "eac3"];
-/// Sound that players take in segments of fragmented MP4.
-const FRAGMENT_SOUND: &[&str] = &["aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"];
+use crate::{MediaError, av, encoder::Demands, error::nearest, version};
 
 /// A container that FFmpeg writes.
 #[derive(Clone, Copy)]
@@ -105,45 +97,37 @@ impl OutputFormat {
         Ok(name)
     }
 
-    /// Whether it takes a side stream; `segment_format` is that of a playlist's segments.
-    pub(crate) fn takes(
-        self,
-        side: &SideStream,
-        parameters: &ffi::AVCodecParameters,
-        metadata: &[(String, String)],
-        segment_format: SegmentFormat,
-    ) -> bool {
-        let format = self.0;
-        if self.is_live() {
-            // What these muxers carry is not what they say: they ask another one within.
-            let sound = match (self.name().as_str(), segment_format) {
-                ("rtsp", _) => RTP_SOUND,
-                (_, SegmentFormat::MpegTs) => TS_SOUND,
-                (_, SegmentFormat::FragmentedMp4) => FRAGMENT_SOUND,
-            };
-            // AAC out of a transport stream has its header in each packet, where RTP cannot use it.
-            let is_described = side.codec != "aac" || self.name() == "hls" || parameters.extradata_size > 0;
-            return side.kind == MediaKind::Audio && sound.contains(&side.codec.as_str()) && is_described;
+    /// The encoder of the audio that FFmpeg chooses for the container; none where it holds no audio.
+    pub(crate) fn default_audio_encoder(self) -> Option<String> {
+        if self.0.audio_codec == ffi::AVCodecID::NONE {
+            return None;
         }
-        let usual = match side.kind {
-            MediaKind::Audio => format.audio_codec,
-            MediaKind::Subtitle => format.subtitle_codec,
-            MediaKind::Data => return false,
-            // A cover picture in MP4, a named file in Matroska; anything else would become a second video.
-            MediaKind::Attachment if parameters.codec_type == ffi::AVMediaType::VIDEO => {
-                return self.is_mov() && matches!(side.codec.as_str(), "png" | "mjpeg" | "bmp");
-            }
-            MediaKind::Attachment => {
-                return self.name() == "matroska" && metadata.iter().any(|(key, _)| key == "filename");
-            }
-        };
+        // SAFETY: a static format; an encoder's description is static or null.
+        unsafe { ffi::avcodec_find_encoder(self.0.audio_codec).as_ref().map(|codec| av::string(codec.name)) }
+    }
+
+    /// Whether FFmpeg says that the container takes a codec.
+    pub(crate) fn takes_codec(self, codec: ffi::AVCodecID) -> bool {
         // SAFETY: a static format and any codec number.
-        let answer = unsafe { ffi::avformat_query_codec(format, parameters.codec_id, ffi::FF_COMPLIANCE_NORMAL) };
-        match answer {
-            1 => true,
-            0 => false,
-            // The container does not say: it takes the kind if it has a usual codec for it.
-            _ => usual != ffi::AVCodecID::NONE,
-        }
+        unsafe { ffi::avformat_query_codec(self.0, codec, ffi::FF_COMPLIANCE_NORMAL) == 1 }
+    }
+
+    /// How strictly FFmpeg keeps to standards for the container. FLAC and TrueHD in MP4 are standard by now, but not to its older
+    /// releases.
+    pub(crate) fn strictness(self) -> i32 {
+        if self.is_mov() { ffi::FF_COMPLIANCE_EXPERIMENTAL } else { ffi::FF_COMPLIANCE_NORMAL }
+    }
+
+    /// The tag of a stream's codec in the container: the stream's own where the container knows it, or knows no other; else 0, for
+    /// which the muxer finds one. That of MOV takes Microsoft's then, written in its own way.
+    pub(crate) fn tag_for(self, parameters: &ffi::AVCodecParameters) -> u32 {
+        let (own, mut other) = (parameters.codec_tag, 0);
+        // SAFETY: a static format with a list of lists that ends with null, or null; the tag is written to a live integer.
+        let is_own = unsafe {
+            self.0.codec_tag.is_null()
+                || ffi::av_codec_get_id(self.0.codec_tag, own) == parameters.codec_id
+                || (!self.is_mov() && ffi::av_codec_get_tag2(self.0.codec_tag, parameters.codec_id, &mut other) == 0)
+        };
+        if is_own { own } else { 0 }
     }
 }

@@ -84,6 +84,16 @@ impl Parameters {
         Ok(copy)
     }
 
+    /// A copy with changes.
+    pub(crate) fn changed(&self, change: impl FnOnce(&mut ffi::AVCodecParameters)) -> Result<Self, MediaError> {
+        // SAFETY: valid parameters, and a copy that is not shared yet.
+        unsafe {
+            let copy = Self::copy_of(self.get())?;
+            change(&mut *copy.0.0.as_ptr());
+            Ok(copy)
+        }
+    }
+
     /// FFmpeg's codec name.
     pub fn codec_name(&self) -> String {
         // SAFETY: any id is allowed; names are static.

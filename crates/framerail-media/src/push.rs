@@ -19,7 +19,9 @@ use crate::{
     interrupt::Interrupt,
     log::Secrecy,
     muxer::{Muxer, Place},
+    side_tracks::{SideLayout, SideTracks},
     version,
+    video_default::VideoDefault,
 };
 
 /// How a server is reached.
@@ -112,6 +114,10 @@ pub struct PushPacket {
 }
 
 impl PushPacket {
+    fn of_side(side: usize, packet: AvPacket) -> Self {
+        Self { packet: Arc::new(packet), side: Some(side) }
+    }
+
     /// Whether it is of the video.
     pub fn is_video(&self) -> bool {
         self.side.is_none()
@@ -131,8 +137,8 @@ impl PushPacket {
 /// Encodes frames into packets for a server.
 pub struct PushEncoder {
     encoder: Encoder,
+    sides: SideTracks,
     target: PushTarget,
-    packets_copied: u64,
 }
 
 impl PushEncoder {
@@ -144,14 +150,14 @@ impl PushEncoder {
         check_push(url, options)?;
         let options = WriterOptions { format: options.format.clone().or(format_of(url).map(str::to_owned)), ..options.clone() };
         let muxer = Muxer::new(Path::new(url), &options)?;
-        let codec = match &options.codec {
-            Some(codec) => codec.clone(),
-            None => muxer.format().default_encoder()?,
-        };
-        let encoder = Encoder::open(&codec, &options, info, &muxer.format().demands())?;
+        let chosen = VideoDefault::choose(muxer.format(), &options, info)?;
+        let encoding = WriterOptions { pixel_format: chosen.pixel_format, ..options.clone() };
+        let encoder = Encoder::open(&chosen.codec, &encoding, info, &muxer.format().demands())?;
         let track = encoder.track()?;
-        let target = PushTarget { url: url.to_owned(), options, push: push.clone(), info: info.clone(), track };
-        Ok(Self { encoder, target, packets_copied: 0 })
+        let sides = SideTracks::plan(muxer.format(), &options, info, &track)?;
+        let (layout, warnings) = (sides.layout(), chosen.warning.iter().chain(&sides.warnings).cloned().collect());
+        let target = PushTarget { url: url.to_owned(), options, push: push.clone(), info: info.clone(), track, layout, warnings };
+        Ok(Self { encoder, sides, target })
     }
 
     /// What opens connections for the packets, on any thread.
@@ -179,7 +185,9 @@ impl PushEncoder {
     /// `Ffmpeg`.
     pub fn drain(&mut self) -> Result<Vec<PushPacket>, MediaError> {
         self.encoder.send_end()?;
-        self.ready()
+        let mut packets = self.ready()?;
+        packets.extend(self.sides.finish()?.into_iter().map(|(side, packet)| PushPacket::of_side(side, packet)));
+        Ok(packets)
     }
 
     fn ready(&mut self) -> Result<Vec<PushPacket>, MediaError> {
@@ -190,24 +198,31 @@ impl PushEncoder {
         Ok(packets)
     }
 
-    /// A side packet for the server, bytes untouched; `None` for one of another program's making.
+    /// Takes a side packet; gives those for the server: the same with its bytes untouched, or what becomes of it where the server's
+    /// container does not take the codec. One that is left out is counted as skipped.
     ///
     /// # Errors
-    /// `Ffmpeg` when memory is exhausted.
-    pub fn copy(&mut self, packet: &Packet) -> Result<Option<PushPacket>, MediaError> {
-        let Some(payload) = packet.payload.downcast_ref::<SidePayload>() else { return Ok(None) };
-        self.packets_copied += 1;
-        Ok(Some(PushPacket { packet: Arc::new(payload.at(packet)?), side: Some(packet.side_stream) }))
+    /// `Ffmpeg` when an encoder fails.
+    pub fn copy(&mut self, packet: &Packet) -> Result<Vec<PushPacket>, MediaError> {
+        let Some(payload) = packet.payload.downcast_ref::<SidePayload>() else {
+            self.sides.counts.skipped += 1;
+            return Ok(Vec::new());
+        };
+        let ready = self.sides.take(packet.side_stream, payload.at(packet)?)?;
+        Ok(ready.into_iter().map(|ready| PushPacket::of_side(packet.side_stream, ready)).collect())
     }
 
     /// What was encoded so far. `bytes` is 0: who sends counts.
     pub fn report(&self) -> WriteReport {
-        let counts = &self.encoder.counts;
+        let (counts, sides) = (&self.encoder.counts, self.sides.counts);
         WriteReport {
             codec: self.encoder.name().to_owned(),
             pixel_format: self.encoder.format_name(),
             frames: counts.frames,
-            packets_copied: self.packets_copied,
+            packets_copied: sides.copied,
+            packets_encoded: sides.encoded,
+            packets_damaged: self.sides.damaged(),
+            packets_skipped: sides.skipped,
             frames_converted: counts.converted,
             frames_rescaled: counts.rescaled,
             timestamps_rounded: counts.rounded,
@@ -226,6 +241,8 @@ pub struct PushTarget {
     push: PushOptions,
     info: StreamInfo,
     track: VideoTrack,
+    layout: SideLayout,
+    warnings: Vec<String>,
 }
 
 impl PushTarget {
@@ -256,14 +273,16 @@ impl PushTarget {
             options.push(("pkt_size", DATAGRAM_BYTES.to_owned()));
         }
         let place = Place::Server { url: &self.url, interrupt: &interrupt, options };
-        muxer.start(&place, &self.options, &self.info, &self.track)?;
-        Ok(PushConnection { muxer, linger: self.linger(), cancel: Arc::clone(cancel), _secrecy: secrecy })
+        muxer.start(&place, &self.options, &self.info, &self.track, &self.layout)?;
+        let warnings = self.warnings.clone();
+        Ok(PushConnection { muxer, warnings, linger: self.linger(), cancel: Arc::clone(cancel), _secrecy: secrecy })
     }
 }
 
 /// A server that is being pushed to. Dropping it breaks the connection off.
 pub struct PushConnection {
     muxer: Muxer,
+    warnings: Vec<String>,
     linger: Duration,
     cancel: CancelFlag,
     /// Goes after the muxer, whose end has messages too.
@@ -284,9 +303,9 @@ impl PushConnection {
         }
     }
 
-    /// What the server's container does not take, one line each.
+    /// What becomes of streams that the server's container does not take, one line each.
     pub fn warnings(&self) -> &[String] {
-        &self.muxer.warnings
+        &self.warnings
     }
 
     /// Sends what is left, keeps the connection open for [`PushTarget::linger`], and tells the server that this is the end.

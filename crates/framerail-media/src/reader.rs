@@ -35,6 +35,8 @@ pub fn adopt(info: &mut StreamInfo, frame: &Frame) {
     info.color = frame.color;
     info.rotation = frame.rotation;
     info.sample_aspect_ratio = frame.sample_aspect_ratio;
+    info.field_order = frame.field_order;
+    info.hdr = info.hdr.or(frame.hdr.as_deref().copied().unwrap_or_default());
 }
 
 /// Why a source has no first frame within its selection.

@@ -6,11 +6,15 @@ use framerail_core::{Frame, Packet, StreamInfo};
 use serde::Serialize;
 
 use crate::{
-    MediaError, SidePayload, WriterOptions, av,
+    MediaError, SidePayload, WriterOptions,
+    av::{self, AvPacket},
     encoder::Encoder,
     muxer::{Muxer, Place},
     output::{OutputFile, local_input},
     playlist::PlaylistOutput,
+    side_tracks::SideTracks,
+    tags,
+    video_default::VideoDefault,
 };
 
 /// What a writer did.
@@ -24,6 +28,10 @@ pub struct WriteReport {
     pub frames: u64,
     /// Side packets copied.
     pub packets_copied: u64,
+    /// Side packets that were decoded to be encoded again; see `warnings`.
+    pub packets_encoded: u64,
+    /// Of these, how many could not be decoded; silence stands for audio.
+    pub packets_damaged: u64,
     /// Side packets left out because the container does not take their stream; see `warnings`.
     pub packets_skipped: u64,
     /// Bytes of the file; of a playlist, of all packets in its segments; 0 for a device or pipe.
@@ -53,6 +61,7 @@ pub struct WriteReport {
 pub struct MediaWriter {
     // Fields are dropped in this order: the muxer closes the file before it is removed.
     encoder: Encoder,
+    sides: SideTracks,
     muxer: Muxer,
     output: Output,
     warnings: Vec<String>,
@@ -67,8 +76,6 @@ enum Output {
 
 #[derive(Default)]
 struct Counts {
-    copied: u64,
-    skipped: u64,
     bytes: u64,
 }
 
@@ -119,17 +126,19 @@ impl MediaWriter {
     pub fn create(path: &Path, options: &WriterOptions, info: &StreamInfo) -> Result<Self, MediaError> {
         av::init();
         let mut muxer = Muxer::new(path, options)?;
-        let codec = match &options.codec {
-            Some(codec) => codec.clone(),
-            None => muxer.format().default_encoder()?,
-        };
+        let chosen = VideoDefault::choose(muxer.format(), options, info)?;
         let is_playlist = muxer.format().name() == "hls";
         let output = Output::create(path, options, info, is_playlist)?;
         let keyframe_every = options.keyframe_every.or(is_playlist.then_some(options.hls.segment));
-        let encoder = Encoder::open(&codec, &WriterOptions { keyframe_every, ..options.clone() }, info, &muxer.format().demands())?;
-        muxer.start(&output.place(), options, info, &encoder.track()?)?;
-        let warnings = encoder.warnings.iter().chain(&muxer.warnings).cloned().collect();
-        Ok(Self { encoder, muxer, output, warnings, counts: Counts::default() })
+        let encoding = WriterOptions { keyframe_every, pixel_format: chosen.pixel_format, ..options.clone() };
+        let encoder = Encoder::open(&chosen.codec, &encoding, info, &muxer.format().demands())?;
+        let track = encoder.track()?;
+        let sides = SideTracks::plan(muxer.format(), options, info, &track)?;
+        muxer.start(&output.place(), options, info, &track, &sides.layout())?;
+        let stripped = tags::stripped(options, info);
+        let location = (!stripped.is_empty()).then(|| format!("location tags are left out: {}", stripped.join(", ")));
+        let warnings = chosen.warning.iter().chain(&location).chain(&encoder.warnings).chain(&sides.warnings).cloned().collect();
+        Ok(Self { encoder, sides, muxer, output, warnings, counts: Counts::default() })
     }
 
     /// Encodes a frame. The surface must be on the host; it is not copied when the encoder takes its format.
@@ -141,19 +150,26 @@ impl MediaWriter {
         self.write_encoded()
     }
 
-    /// Copies a side packet, bytes untouched. One whose stream the container does not take is counted as skipped.
+    /// Writes a side packet: its bytes untouched, or encoded again where the container does not take the codec. One whose stream is
+    /// left out is counted as skipped.
     ///
     /// # Errors
-    /// `DiskFull`, `Io`.
+    /// `DiskFull`, `Io`; `Ffmpeg` when an encoder fails.
     pub fn write_packet(&mut self, packet: &Packet) -> Result<(), MediaError> {
         let Some(payload) = packet.payload.downcast_ref::<SidePayload>() else {
-            self.counts.skipped += 1;
+            self.sides.counts.skipped += 1;
             return Ok(());
         };
-        let is_written = self.muxer.write_side(packet.side_stream, payload.at(packet)?)?;
-        self.counts.bytes += if is_written { payload.data().len() as u64 } else { 0 };
-        *(if is_written { &mut self.counts.copied } else { &mut self.counts.skipped }) += 1;
+        let side = packet.side_stream;
+        for packet in self.sides.take(side, payload.at(packet)?)? {
+            self.write_side(side, packet)?;
+        }
         Ok(())
+    }
+
+    fn write_side(&mut self, side: usize, packet: AvPacket) -> Result<(), MediaError> {
+        self.counts.bytes += packet.data().len() as u64;
+        self.muxer.write_side(side, packet).map(|_| ())
     }
 
     /// What will be different from the input, known before the first frame.
@@ -184,21 +200,31 @@ impl MediaWriter {
     pub fn finish(mut self) -> Result<WriteReport, MediaError> {
         self.encoder.send_end()?;
         self.write_encoded()?;
+        for (side, packet) in self.sides.finish()? {
+            self.write_side(side, packet)?;
+        }
         self.muxer.finish()?;
-        let counts = &self.encoder.counts;
+        let (counts, sides, damaged) = (&self.encoder.counts, self.sides.counts, self.sides.damaged() + self.muxer.refused());
+        let damage = match damaged {
+            0 => None,
+            1 => Some("1 packet of audio or subtitles is damaged".to_owned()),
+            _ => Some(format!("{damaged} packets of audio or subtitles are damaged")),
+        };
         let mut report = WriteReport {
             codec: self.encoder.name().to_owned(),
             pixel_format: self.encoder.format_name(),
             frames: counts.frames,
-            packets_copied: self.counts.copied,
-            packets_skipped: self.counts.skipped,
+            packets_copied: sides.copied,
+            packets_encoded: sides.encoded,
+            packets_damaged: damaged,
+            packets_skipped: sides.skipped,
             bytes: self.counts.bytes,
             segments: 0,
             frames_converted: counts.converted,
             frames_rescaled: counts.rescaled,
             timestamps_rounded: counts.rounded.max(self.muxer.times().rounded()),
             timestamps_repaired: counts.repaired + self.muxer.times().repaired(),
-            warnings: self.warnings.into_iter().chain(self.encoder.late_warnings()).collect(),
+            warnings: self.warnings.into_iter().chain(damage).chain(self.encoder.late_warnings()).collect(),
         };
         match self.output {
             Output::File(file) => report.bytes = file.complete()?,

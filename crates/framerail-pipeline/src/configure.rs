@@ -114,7 +114,7 @@ impl OptionReader<'_> {
 
     fn find(&self, key: &str) -> Option<OptionSpec> {
         let key = key.replace('-', "_");
-        self.spec.all_options().into_iter().find(|option| option.name == key)
+        self.spec.all_options().into_iter().find(|option| option.is_called(&key))
     }
 
     fn options(&mut self) {

@@ -119,7 +119,10 @@ fn option_entry(option: &OptionSpec) -> Entry {
     Entry {
         name: format!("{}=", option.name),
         takes: format!("{}{unit}{words}, {presence}", kind_words(&option.kind)),
-        help: option.help.clone(),
+        help: match option.aliases.join("=, ") {
+            aliases if aliases.is_empty() => option.help.clone(),
+            aliases => format!("{} (alias: {aliases}=)", option.help),
+        },
         words: choices(&option.kind).into_iter().chain(option.words.iter().cloned()).collect(),
     }
 }

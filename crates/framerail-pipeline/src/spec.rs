@@ -99,6 +99,9 @@ pub enum Presence {
 pub struct OptionSpec {
     /// Its name, in lower case with `_` between words.
     pub name: String,
+    /// Earlier names, which are still taken.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
     /// What it takes.
     pub kind: OptionKind,
     /// Words it takes beside what `kind` says, such as `auto`.
@@ -114,7 +117,15 @@ pub struct OptionSpec {
 impl OptionSpec {
     /// An option that may be left out.
     pub fn new(name: impl Into<String>, kind: OptionKind) -> Self {
-        Self { name: name.into(), kind, words: Vec::new(), presence: Presence::Optional, unit: String::new(), help: String::new() }
+        Self {
+            name: name.into(),
+            aliases: Vec::new(),
+            kind,
+            words: Vec::new(),
+            presence: Presence::Optional,
+            unit: String::new(),
+            help: String::new(),
+        }
     }
 
     /// A whole number within a range, ends included.
@@ -196,6 +207,18 @@ impl OptionSpec {
     pub fn or_word(mut self, word: impl Into<String>, help: impl Into<String>) -> Self {
         self.words.push(Choice::new(word, help));
         self
+    }
+
+    /// Takes an earlier name too.
+    #[must_use]
+    pub fn alias(mut self, name: impl Into<String>) -> Self {
+        self.aliases.push(name.into());
+        self
+    }
+
+    /// Whether it is written with this name.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.aliases.iter().any(|alias| alias == name)
     }
 
     /// Unit of the value.
@@ -426,6 +449,7 @@ impl StageSpec {
                 return Err(format!("the option name `{}` must be a word of letters, digits and `_`", option.name));
             }
             names.push(&option.name);
+            names.extend(&option.aliases);
         }
         for (index, argument) in self.arguments.iter().enumerate() {
             if argument.many && index + 1 < self.arguments.len() {

@@ -283,6 +283,7 @@ impl DeviceReader {
             sample_aspect_ratio: format.sample_aspect_ratio.or(self.info.sample_aspect_ratio),
             rotation: if self.setup.turn.is_some() { Rotation::None } else { self.coded_rotation },
             field_order,
+            hdr: None,
             is_keyframe: times.is_keyframe,
             status: if has_errors || stamp.is_repaired { FrameStatus::Repaired } else { FrameStatus::Ok },
         })

@@ -326,6 +326,9 @@ mod tests {
             frames_estimate: None,
             bit_rate: None,
             metadata: Vec::new(),
+            hdr: framerail_core::HdrMetadata::default(),
+            field_order: framerail_core::FieldOrder::default(),
+            not_delivered: Vec::new(),
             side_streams: Vec::new(),
         }
     }

@@ -154,9 +154,12 @@ pub struct EncodingArgs {
     /// Further options of the encoder by FFmpeg's names
     #[arg(long, value_name = "K=V,...")]
     pub encoder_options: Option<String>,
-    /// Leave sound and subtitles out
+    /// Leave audio and subtitles out
     #[arg(long, conflicts_with = "keep_audio")]
     pub no_audio: bool,
+    /// Leave all tags and chapters out [default: only tags that say where the video was recorded]
+    #[arg(long, conflicts_with = "keep_metadata")]
+    pub strip_tags: bool,
     /// Encoder settings as deface takes them: codec, quality, bitrate, pixelformat, output_params
     #[arg(long, value_name = "JSON")]
     pub ffmpeg_config: Option<String>,
@@ -184,7 +187,7 @@ pub struct CompatibilityArgs {
     /// Sound is kept anyway
     #[arg(short, long)]
     pub keep_audio: bool,
-    /// Tags are kept anyway
+    /// Keep all tags, those with the location too
     #[arg(short = 'm', long)]
     pub keep_metadata: bool,
     /// Only ONNX Runtime: auto or onnxrt

@@ -187,7 +187,14 @@ impl BlurFacesCommand {
             options.retain(|(known, _)| known != key && !(key == "crf" && known == "bitrate"));
             options.push((key.to_owned(), value));
         }
-        options.extend(encoding.no_audio.then(|| ("sound".into(), "no".into())));
+        // Who hides faces does not mean to say where they were.
+        let tags = match (encoding.strip_tags, self.compatibility.keep_metadata) {
+            (true, _) => Some("no"),
+            (false, true) => None,
+            (false, false) => Some("no_location"),
+        };
+        options.extend(tags.map(|tags| ("keep_tags".into(), tags.into())));
+        options.extend(encoding.no_audio.then(|| ("audio".into(), "no".into())));
         Ok(options)
     }
 

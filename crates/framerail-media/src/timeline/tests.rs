@@ -24,7 +24,7 @@ fn timeline(kinds: &[TrackKind], clock: ContainerClock, keeps_start: bool) -> Ti
 }
 
 fn packet(stream: i32, pts: i64, dts: i64, duration: i64, den: i64) -> AvPacket {
-    let mut packet = AvPacket::of_bytes(&[0; 100]);
+    let mut packet = AvPacket::of_bytes(&[0; 100]).expect("memory");
     (packet.stream_index, packet.pts, packet.dts, packet.duration) = (stream, pts, dts, duration);
     packet.time_base = av::rational(base(den).ratio());
     packet

@@ -1,4 +1,4 @@
-//! The `write` stage: encodes frames, copies sound and subtitles beside them, completes the file.
+//! The `write` stage: encodes frames, brings audio and subtitles along, completes the file.
 
 mod push;
 mod spec;
@@ -38,7 +38,8 @@ struct WritePlan {
     template: PathBuf,
     kind: Kind,
     settings: Settings,
-    sound: bool,
+    audio: bool,
+    subtitles: bool,
     pictures: bool,
     is_live: bool,
 }
@@ -50,7 +51,8 @@ impl WritePlan {
         Ok(Self {
             kind,
             settings: Settings::new(kind, options)?,
-            sound: options.switch("sound"),
+            audio: options.optional_switch("audio") != Some(false),
+            subtitles: options.optional_switch("subtitles").or(options.optional_switch("audio")) != Some(false),
             pictures: options.switch("pictures"),
             is_live: false,
             template,
@@ -77,7 +79,7 @@ impl StagePlan for WritePlan {
     }
 
     fn wants_packets(&self) -> bool {
-        self.sound && !is_image(&self.template)
+        (self.audio || self.subtitles || self.settings.writer.keep_metadata) && !is_image(&self.template)
     }
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
@@ -114,6 +116,8 @@ struct Counters {
     files: Counter,
     frames: Counter,
     packets: Counter,
+    packets_encoded: Counter,
+    packets_undecoded: Counter,
     packets_skipped: Counter,
     pictures_skipped: Counter,
     bytes: Counter,
@@ -140,6 +144,8 @@ impl Stage for Write {
             files: context.counter("files_written"),
             frames: context.counter("frames_written"),
             packets: context.counter("packets_copied"),
+            packets_encoded: context.counter("packets_encoded"),
+            packets_undecoded: context.counter("packets_undecoded"),
             packets_skipped: context.counter("packets_skipped"),
             pictures_skipped: context.counter("cover_pictures_left_out"),
             bytes: context.counter("bytes_written"),
@@ -256,9 +262,16 @@ impl Write {
         (kept, sides)
     }
 
-    /// Whether a side stream goes into the output; chapters always do.
+    /// Whether a side stream goes into the output, as far as it is asked for.
     fn keeps(&self, side: &SideStream) -> bool {
-        side.codec == "chapters" || (self.plan.sound && (self.plan.pictures || !is_picture(side)))
+        match side.kind {
+            MediaKind::Audio => self.plan.audio,
+            MediaKind::Subtitle => self.plan.subtitles,
+            MediaKind::Attachment if is_picture(side) => self.plan.audio && self.plan.pictures,
+            // Fonts are for subtitles.
+            MediaKind::Attachment => self.plan.subtitles,
+            MediaKind::Data => true,
+        }
     }
 
     /// Copies a packet whose stream is kept.
@@ -307,7 +320,6 @@ impl Write {
         counters.files.add(1);
         counters.frames.add(report.frames);
         counters.packets.add(report.packets_copied);
-        counters.packets_skipped.add(report.packets_skipped);
         counters.bytes.add(report.bytes);
         counters.segments.add(report.segments);
         self.count_encoding(report);
@@ -322,6 +334,9 @@ impl Write {
 
     fn count_encoding(&self, report: &WriteReport) {
         let Some(counters) = &self.counters else { return };
+        counters.packets_encoded.add(report.packets_encoded);
+        counters.packets_undecoded.add(report.packets_damaged);
+        counters.packets_skipped.add(report.packets_skipped);
         counters.converted.add(report.frames_converted);
         counters.rescaled.add(report.frames_rescaled);
         counters.rounded.add(report.timestamps_rounded);
@@ -347,7 +362,7 @@ fn write_picture(item: &FrameItem, path: &Path) -> Result<(), StageError> {
     save_image(&item.frame, path, JPEG_QUALITY).map_err(output_error)
 }
 
-/// Whether a side stream is a cover picture rather than sound, subtitles or a font.
+/// Whether a side stream is a cover picture rather than a font.
 fn is_picture(side: &SideStream) -> bool {
     side.kind == MediaKind::Attachment
         && matches!(side.codec.as_str(), "mjpeg" | "png" | "bmp" | "gif" | "webp" | "tiff" | "jpeg2000" | "jpegxl" | "av1" | "hevc")

@@ -47,6 +47,9 @@ pub fn stream(id: u32, name: &str) -> Arc<StreamInfo> {
         frames_estimate: Some(100),
         bit_rate: None,
         metadata: Vec::new(),
+        hdr: framerail_core::HdrMetadata::default(),
+        field_order: framerail_core::FieldOrder::default(),
+        not_delivered: Vec::new(),
         side_streams: Vec::new(),
     })
 }

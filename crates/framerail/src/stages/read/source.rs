@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use framerail_core::{Frame, PixelFormat, StreamInfo};
+use framerail_core::{FieldOrder, Frame, PixelFormat, StreamInfo};
 use framerail_media::{Damage, DeinterlaceMethod, Deinterlacer, MediaItem};
 use framerail_pipeline::{Emitter, ErrorKind, Flow, FrameItem, Item, StageContext, StageError, StreamLine, StreamReader};
 use framerail_reader::FrameSource;
@@ -61,7 +61,11 @@ impl Source {
     }
 
     pub(super) fn deinterlaced(self, how: Option<(DeinterlaceMethod, bool)>) -> Self {
-        Self { deinterlacer: how.map(|(method, all)| Deinterlacer::new(method, all)), ..self }
+        let mut info = self.info;
+        if how.is_some() {
+            Arc::make_mut(&mut info).field_order = FieldOrder::Progressive;
+        }
+        Self { info, deinterlacer: how.map(|(method, all)| Deinterlacer::new(method, all)), ..self }
     }
 
     /// The pixel format of its frames, when it is known.
@@ -138,6 +142,9 @@ impl StreamReader for Source {
         if let Some(reason) = &self.why_here {
             counters.count_on_cpu();
             line.context.notice(reason);
+        }
+        for lost in &self.info.not_delivered {
+            line.context.notice(format_args!("{}: {lost}", self.info.source));
         }
         self.line = Some(line.clone());
         Ok(())

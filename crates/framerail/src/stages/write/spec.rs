@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use framerail_core::PixelFormat;
-use framerail_media::{HlsOptions, LONGEST_LINGER, PlaylistKind, PushOptions, Quality, SegmentFormat, WriterOptions};
+use framerail_media::{AudioMode, HlsOptions, LONGEST_LINGER, PlaylistKind, PushOptions, Quality, SegmentFormat, WriterOptions};
 use framerail_pipeline::{ArgumentSpec, ConfigError, OptionKind, OptionSpec, Options, StageSpec};
 
 use super::push::{OnLoss, PushSettings};
@@ -43,10 +43,10 @@ pub(super) fn spec() -> StageSpec {
 }
 
 fn own_spec() -> StageSpec {
-    StageSpec::sink("write", "encodes frames to a video file, an HLS playlist or a server, with sound and subtitles copied")
+    StageSpec::sink("write", "encodes frames to a video file, an HLS playlist or a server, with audio and subtitles")
         .details(
             "The container follows from the file name. Frame count, times, size, colour tags, tags and chapters are those of the input; \
-             sound and subtitle packets are copied as they are. The file appears under its name only when it is complete. With several \
+             audio and subtitle packets are copied as they are where the container takes them. The file appears under its name only when it is complete. With several \
              streams, put {name} or {stream} into the file name. A picture's name (out.png) writes a stream of one frame.\n\n\
              A name that ends in .m3u8 is an HLS playlist with its segments beside it. It is there from its first segment on and can be \
              played at any moment. An address (rtsp, rtmp, srt, udp) is pushed to; a server that is lost is reached again.",
@@ -76,8 +76,27 @@ fn own_spec() -> StageSpec {
         .option(OptionSpec::key_values("options").help("further options for the encoder by FFmpeg's names"))
         .option(OptionSpec::key_values("format_options").help("further options for the container by FFmpeg's names"))
         .option(OptionSpec::key_values("tags").help("tags to set on top of the input's; an empty value removes one"))
-        .option(OptionSpec::switch("keep_tags").default("yes").help("whether the input's tags and chapters are kept"))
-        .option(OptionSpec::switch("sound").default("yes").help("whether sound and subtitles are copied"))
+        .option(
+            OptionSpec::switch("keep_tags")
+                .or_word("no_location", "kept, but for tags that say where the video was recorded")
+                .default("yes")
+                .help("whether the input's tags and chapters are kept"),
+        )
+        .option(
+            OptionSpec::switch("audio")
+                .alias("sound")
+                .or_word("auto", "copied where the container takes the codec, else encoded as its usual codec; yes is the same")
+                .or_word("copy", "copied where the container takes the codec, else left out")
+                .or_word("encode", "encoded as the container's usual codec")
+                .default("auto")
+                .help("what becomes of audio; every track that is not copied is reported"),
+        )
+        .option(
+            OptionSpec::switch("subtitles")
+                .or_word("auto", "kept where audio is kept")
+                .default("auto")
+                .help("whether subtitles are kept: copied, or converted where text formats differ"),
+        )
         .option(
             OptionSpec::switch("pictures")
                 .default("no")
@@ -178,7 +197,9 @@ impl Settings {
             encoder_options: pairs("options"),
             format_options: pairs("format_options"),
             metadata: pairs("tags"),
-            keep_metadata: options.switch("keep_tags"),
+            audio: audio_mode(options),
+            keep_metadata: options.optional_switch("keep_tags") != Some(false),
+            strip_location: options.word("keep_tags").is_some(),
             keep_start: options.switch("keep_start"),
             overwrite: options.switch("overwrite"),
             hls: hls(options)?,
@@ -211,6 +232,14 @@ impl Settings {
             self.writer.keyframe_every = Some(KEYFRAMES_FOR_VIEWERS);
         }
         self.push.settle(is_live);
+    }
+}
+
+fn audio_mode(options: &Options) -> AudioMode {
+    match options.word("audio") {
+        Some("copy") => AudioMode::Copy,
+        Some("encode") => AudioMode::Encode,
+        _ => AudioMode::Auto,
     }
 }
 

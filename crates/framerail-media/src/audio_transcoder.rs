@@ -1,0 +1,510 @@
+//! Audio of one codec made into audio of another: decoder, conversion of samples, encoder.
+//!
+//! Times are counted in samples of the output. What the decoder gives is laid on that count: rounding of timestamps is evened out,
+//! gaps become silence, overlaps are left out, and jumps begin a new stretch, so that audio never leaves the frames it belongs to.
+
+use std::ptr::{self, NonNull};
+
+use ffmpeg_the_third::ffi;
+use framerail_core::TimeBase;
+
+use crate::{
+    MediaError, Parameters,
+    av::{self, AvFrame, AvPacket, CodecContext},
+    filter_chain::FilterChain,
+};
+
+/// Difference between a timestamp and the count of samples that is taken for rounding, in seconds.
+const TOLERANCE_SECS: f64 = 0.02;
+/// Longest gap that is filled with silence, in seconds. Beyond it, and for steps back, times jump.
+const LONGEST_SILENCE_SECS: f64 = 2.0;
+/// Errors in a row after which a packet is given up.
+const MAX_FAILED_FRAMES: u32 = 16;
+/// Samples of a frame for encoders that take any number.
+const DEFAULT_FRAME_SAMPLES: i32 = 1024;
+/// Channel layouts that AAC has a number for; decoders of devices take no others.
+const AAC_LAYOUTS: &[&str] = &["mono", "stereo", "3.0", "4.0", "5.0", "5.1", "7.1"];
+
+/// Decodes packets of a side stream and encodes them again.
+pub(crate) struct AudioTranscoder {
+    decoder: CodecContext,
+    /// Ticks of the packets that are taken.
+    time_base: TimeBase,
+    encoder: CodecContext,
+    /// Converts samples; made for the first frame, and again when rate, layout or format change.
+    converter: Option<(Shape, FilterChain)>,
+    waiting: SampleQueue,
+    /// Samples of an encoder's frame.
+    frame_samples: i32,
+    damaged: u64,
+    /// What is different from the source, such as `mixed down from 5.1 to stereo`.
+    pub(crate) differences: Vec<String>,
+}
+
+/// What a converter was made for.
+#[derive(Clone, PartialEq, Eq)]
+struct Shape {
+    format: i32,
+    rate: i32,
+    layout: String,
+}
+
+impl AudioTranscoder {
+    /// Opens a decoder for `source` and the first of the `encoders` that this FFmpeg has. `has_global_header` says whether the container
+    /// holds codec headers.
+    ///
+    /// # Errors
+    /// Why it cannot be done, as the end of a sentence.
+    pub(crate) fn open(source: &Parameters, time_base: TimeBase, encoders: &[String], has_global_header: bool) -> Result<Self, String> {
+        let decoder = open_decoder(source, time_base).ok_or_else(|| format!("this FFmpeg cannot decode {}", source.codec_name()))?;
+        let rate = decoder.sample_rate.max(source.get().sample_rate);
+        let layout = layout_of(&decoder.ch_layout);
+        let found = encoders.iter().find_map(|name| open_encoder(name, rate, &layout, has_global_header));
+        let encoder = found.ok_or_else(|| format!("this FFmpeg has no encoder for it ({})", encoders.join(", ")))?;
+        let made = layout_of(&encoder.ch_layout);
+        let mut differences = Vec::new();
+        if channels_of(&made) != channels_of(&layout) && decoder.ch_layout.nb_channels > 0 {
+            differences.push(format!("mixed from {layout} to {made}"));
+        }
+        if encoder.sample_rate != rate && rate > 0 {
+            differences.push(format!("resampled from {rate} to {} Hz", encoder.sample_rate));
+        }
+        let frame_samples = if encoder.frame_size > 0 { encoder.frame_size } else { DEFAULT_FRAME_SAMPLES };
+        let waiting = SampleQueue::new(&encoder).map_err(|error| error.to_string())?;
+        Ok(Self { decoder, time_base, encoder, converter: None, waiting, frame_samples, damaged: 0, differences })
+    }
+
+    /// What the container has to know.
+    ///
+    /// # Errors
+    /// `Ffmpeg` when memory is exhausted.
+    pub(crate) fn parameters(&self) -> Result<Parameters, MediaError> {
+        // SAFETY: an open encoder.
+        unsafe { Parameters::of_encoder(self.encoder.as_ptr()) }
+    }
+
+    /// Ticks of the packets that are given: one sample.
+    pub(crate) fn time_base(&self) -> TimeBase {
+        av::time_base(self.encoder.time_base)
+    }
+
+    /// Packets, or frames of samples, that could not be decoded or encoded; silence stands for them.
+    pub(crate) fn damaged(&self) -> u64 {
+        self.damaged
+    }
+
+    /// Takes a packet; gives those that are ready.
+    ///
+    /// # Errors
+    /// `Ffmpeg` when the encoder or the conversion fails, which is not the input's fault.
+    pub(crate) fn push(&mut self, packet: &AvPacket) -> Result<Vec<AvPacket>, MediaError> {
+        let mut ready = Vec::new();
+        let packet = self.in_own_ticks(packet)?;
+        // SAFETY: an open decoder and a valid packet. It takes one whenever all frames were fetched, which `decode` does.
+        let code = unsafe { ffi::avcodec_send_packet(self.decoder.as_mut_ptr(), packet.as_ptr()) };
+        self.damaged += u64::from(code < 0);
+        self.decode(&mut ready)?;
+        Ok(ready)
+    }
+
+    /// The packet with times in the decoder's ticks.
+    fn in_own_ticks(&self, packet: &AvPacket) -> Result<AvPacket, MediaError> {
+        let mut packet = packet.share()?;
+        if packet.time_base.num > 0 && packet.time_base.den > 0 {
+            let from = av::time_base(packet.time_base);
+            packet.pts = av::timestamp(packet.pts).map_or(packet.pts, |ticks| from.rescale(ticks, self.time_base));
+            packet.dts = av::timestamp(packet.dts).map_or(packet.dts, |ticks| from.rescale(ticks, self.time_base));
+            packet.duration = from.rescale(packet.duration, self.time_base);
+            packet.time_base = av::rational(self.time_base.ratio());
+        }
+        Ok(packet)
+    }
+
+    /// Gives what is still inside, after the last packet.
+    ///
+    /// # Errors
+    /// As [`AudioTranscoder::push`].
+    pub(crate) fn finish(&mut self) -> Result<Vec<AvPacket>, MediaError> {
+        let mut ready = Vec::new();
+        // SAFETY: an open decoder; null is the end.
+        unsafe { ffi::avcodec_send_packet(self.decoder.as_mut_ptr(), ptr::null()) };
+        self.decode(&mut ready)?;
+        self.end_converter(&mut ready)?;
+        let rest = self.waiting.len();
+        if rest > 0 {
+            self.encode(rest, &mut ready)?;
+        }
+        // SAFETY: an open encoder; null is the end.
+        unsafe { ffi::avcodec_send_frame(self.encoder.as_mut_ptr(), ptr::null()) };
+        self.collect(&mut ready)?;
+        Ok(ready)
+    }
+
+    fn decode(&mut self, ready: &mut Vec<AvPacket>) -> Result<(), MediaError> {
+        let mut failed = 0;
+        while failed < MAX_FAILED_FRAMES {
+            let mut frame = AvFrame::new();
+            // SAFETY: an open decoder and an owned frame.
+            let code = unsafe { ffi::avcodec_receive_frame(self.decoder.as_mut_ptr(), frame.as_mut_ptr()) };
+            if code == ffi::AVERROR(libc::EAGAIN) || code == ffi::AVERROR_EOF {
+                return Ok(());
+            }
+            if code < 0 {
+                // A decoder that reports an error has taken the packet and may hold more frames of it.
+                self.damaged += 1;
+                failed += 1;
+                continue;
+            }
+            self.convert(frame, ready)?;
+        }
+        Ok(())
+    }
+
+    fn convert(&mut self, mut frame: AvFrame, ready: &mut Vec<AvPacket>) -> Result<(), MediaError> {
+        if frame.sample_rate <= 0 || frame.ch_layout.nb_channels <= 0 || frame.nb_samples <= 0 {
+            self.damaged += 1;
+            return Ok(());
+        }
+        frame.pts = av::timestamp(frame.best_effort_timestamp).unwrap_or(frame.pts);
+        if frame.ch_layout.order == ffi::AVChannelOrder::UNSPEC {
+            let channels = frame.ch_layout.nb_channels;
+            // SAFETY: a layout without memory is replaced by a native one.
+            unsafe { ffi::av_channel_layout_default(&mut frame.ch_layout, channels) };
+        }
+        let shape = Shape { format: frame.format, rate: frame.sample_rate, layout: layout_of(&frame.ch_layout) };
+        if self.converter.as_ref().is_none_or(|(known, _)| *known != shape) {
+            self.end_converter(ready)?;
+            match self.build(&shape) {
+                Ok(chain) => self.converter = Some((shape, chain)),
+                Err(_) => {
+                    // A layout that cannot be converted comes from damage.
+                    self.damaged += 1;
+                    return Ok(());
+                }
+            }
+        }
+        if let Some((_, chain)) = &mut self.converter {
+            chain.send(Some(&mut frame))?;
+        }
+        self.lay_down(ready)
+    }
+
+    fn build(&self, shape: &Shape) -> Result<FilterChain, MediaError> {
+        let base = self.time_base.ratio();
+        let (from, to) = (sample_format(shape.format), sample_format(self.encoder.sample_fmt.0));
+        let input =
+            format!("time_base={}/{}:sample_rate={}:sample_fmt={from}:channel_layout={}", base.num, base.den, shape.rate, shape.layout);
+        let output =
+            format!("sample_fmts={to}:sample_rates={}:channel_layouts={}", self.encoder.sample_rate, layout_of(&self.encoder.ch_layout));
+        FilterChain::build(&[("abuffer", &input), ("aformat", &output), ("abuffersink", "")], true)
+    }
+
+    fn end_converter(&mut self, ready: &mut Vec<AvPacket>) -> Result<(), MediaError> {
+        if let Some((_, chain)) = &mut self.converter {
+            chain.send(None)?;
+            self.lay_down(ready)?;
+        }
+        self.converter = None;
+        Ok(())
+    }
+
+    /// Puts converted samples where their timestamps say.
+    fn lay_down(&mut self, ready: &mut Vec<AvPacket>) -> Result<(), MediaError> {
+        while let Some((_, chain)) = &mut self.converter {
+            let Some(frame) = chain.receive()? else { return Ok(()) };
+            let rate = f64::from(self.encoder.sample_rate);
+            let pts = av::timestamp(frame.pts).map(|pts| chain.time_base().rescale(pts, av::time_base(self.encoder.time_base)));
+            let expected = self.waiting.end();
+            let gap = pts.zip(expected).map_or(0, |(pts, expected)| pts.saturating_sub(expected));
+            let is_rounding = gap.unsigned_abs() as f64 <= TOLERANCE_SECS * rate;
+            let is_short = gap.unsigned_abs() as f64 <= LONGEST_SILENCE_SECS * rate;
+            if expected.is_none() {
+                self.waiting.begin(pts.unwrap_or(0));
+            } else if is_short && !is_rounding && gap < 0 {
+                continue;
+            } else if is_short && !is_rounding {
+                self.waiting.push_silence(&self.encoder, gap)?;
+            } else if !is_rounding {
+                self.end_stretch(ready)?;
+                self.waiting.begin(pts.unwrap_or(0));
+            }
+            self.waiting.push(&frame)?;
+            while self.waiting.len() >= self.frame_samples {
+                self.encode(self.frame_samples, ready)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Encodes what waits, filled up with silence: encoders take a short frame only at their end.
+    fn end_stretch(&mut self, ready: &mut Vec<AvPacket>) -> Result<(), MediaError> {
+        let rest = self.waiting.len();
+        if rest > 0 {
+            self.waiting.push_silence(&self.encoder, i64::from(self.frame_samples - rest))?;
+            self.encode(self.frame_samples, ready)?;
+        }
+        Ok(())
+    }
+
+    fn encode(&mut self, samples: i32, ready: &mut Vec<AvPacket>) -> Result<(), MediaError> {
+        let mut frame = self.waiting.pop(&self.encoder, samples)?;
+        // SAFETY: an open encoder and a frame of its format.
+        let mut code = unsafe { ffi::avcodec_send_frame(self.encoder.as_mut_ptr(), frame.as_ptr()) };
+        if code < 0 {
+            // Samples that are not numbers come from damage.
+            self.damaged += 1;
+            silence(&mut frame, &self.encoder);
+            // SAFETY: as above.
+            code = unsafe { ffi::avcodec_send_frame(self.encoder.as_mut_ptr(), frame.as_ptr()) };
+        }
+        if code < 0 {
+            return Err(av::error("encoding audio", code));
+        }
+        self.collect(ready)
+    }
+
+    fn collect(&mut self, ready: &mut Vec<AvPacket>) -> Result<(), MediaError> {
+        loop {
+            let mut packet = AvPacket::new();
+            // SAFETY: an open encoder and an owned packet.
+            let code = unsafe { ffi::avcodec_receive_packet(self.encoder.as_mut_ptr(), packet.as_mut_ptr()) };
+            match code {
+                code if code == ffi::AVERROR(libc::EAGAIN) || code == ffi::AVERROR_EOF => return Ok(()),
+                code if code < 0 => return Err(av::error("encoding audio", code)),
+                _ => {
+                    packet.time_base = self.encoder.time_base;
+                    ready.push(packet);
+                }
+            }
+        }
+    }
+}
+
+fn open_decoder(source: &Parameters, time_base: TimeBase) -> Option<CodecContext> {
+    // SAFETY: any codec number is allowed; descriptions are static.
+    let codec = unsafe { ffi::avcodec_find_decoder(source.get().codec_id) };
+    if codec.is_null() {
+        return None;
+    }
+    let mut context = CodecContext::new(codec);
+    // SAFETY: a fresh context and valid parameters, which are copied.
+    let code = unsafe {
+        context.pkt_timebase = av::rational(time_base.ratio());
+        context.thread_count = 1;
+        let code = ffi::avcodec_parameters_to_context(context.as_mut_ptr(), source.get());
+        if code < 0 { code } else { ffi::avcodec_open2(context.as_mut_ptr(), codec, ptr::null_mut()) }
+    };
+    (code >= 0).then_some(context)
+}
+
+/// Opens an encoder with the layout that is nearest to the source's.
+fn open_encoder(name: &str, rate: i32, layout: &str, has_global_header: bool) -> Option<CodecContext> {
+    let c_name = av::c_string(name);
+    // SAFETY: a zero-ended name; descriptions are static.
+    let codec = unsafe { ffi::avcodec_find_encoder_by_name(c_name.as_ptr()).as_ref() }?;
+    let is_aac = codec.id == ffi::AVCodecID::AAC;
+    let layouts = candidates(layout).into_iter().filter(|layout| !is_aac || AAC_LAYOUTS.contains(&layout.as_str()));
+    let found = layouts.into_iter().find_map(|layout| {
+        let mut context = CodecContext::new(codec);
+        let c_layout = av::c_string(&layout);
+        // SAFETY: a fresh context; lists of an encoder are null or end with a value that is none.
+        unsafe {
+            if ffi::av_channel_layout_from_string(&mut context.ch_layout, c_layout.as_ptr()) < 0 {
+                return None;
+            }
+            context.sample_rate = nearest_rate(codec.supported_samplerates, rate);
+            context.sample_fmt = codec.sample_fmts.as_ref().copied().unwrap_or(ffi::AVSampleFormat::S16);
+        }
+        context.time_base = ffi::AVRational { num: 1, den: context.sample_rate };
+        context.bit_rate = bit_rate(codec.id, context.ch_layout.nb_channels, context.sample_rate);
+        context.thread_count = 1;
+        // FFmpeg's own Opus and Vorbis encoders count as experimental; they are named only where nothing else is there.
+        context.strict_std_compliance = ffi::FF_COMPLIANCE_EXPERIMENTAL;
+        if has_global_header {
+            context.flags |= ffi::AV_CODEC_FLAG_GLOBAL_HEADER as i32;
+        }
+        // SAFETY: a configured context of this codec.
+        let code = unsafe { ffi::avcodec_open2(context.as_mut_ptr(), codec, ptr::null_mut()) };
+        (code >= 0).then_some(context)
+    });
+    crate::log::take_last_error();
+    found
+}
+
+/// Bits per second for a good copy: higher than the encoders' own defaults, since the source was compressed once before.
+fn bit_rate(codec: ffi::AVCodecID, channels: i32, rate: i32) -> i64 {
+    use ffi::AVCodecID as Id;
+    let each: i64 = match codec {
+        Id::OPUS => 64_000,
+        Id::MP3 | Id::AC3 | Id::EAC3 => 96_000,
+        Id::MP2 => 128_000,
+        _ => 80_000,
+    };
+    // Six bits a sample are as many as codecs put into a frame.
+    each.min(i64::from(rate) * 6) * i64::from(channels)
+}
+
+/// A rate that the encoder takes: the same, else the next above, else the highest. `list` is null or ends with 0.
+///
+/// # Safety
+/// As said of `list`.
+unsafe fn nearest_rate(list: *const i32, rate: i32) -> i32 {
+    let rate = if rate > 0 { rate } else { 48_000 };
+    let mut known = Vec::new();
+    // SAFETY: by the caller's word.
+    unsafe {
+        let mut entry = list;
+        while !entry.is_null() && *entry != 0 {
+            known.push(*entry);
+            entry = entry.add(1);
+        }
+    }
+    let above = known.iter().copied().filter(|known| *known >= rate).min();
+    above.or(known.into_iter().max()).unwrap_or(rate)
+}
+
+/// Layouts to try, the nearest first: the source's, with its side speakers at the back if need be, else mixed down.
+fn candidates(layout: &str) -> Vec<String> {
+    let channels = channels_of(layout);
+    let standard = match layout {
+        "5.1(side)" => "5.1",
+        "5.0(side)" => "5.0",
+        other => other,
+    };
+    let usual = match channels {
+        6 => "5.1",
+        8 => "7.1",
+        _ => "",
+    };
+    let fewer = [("7.1", 8), ("5.1", 6), ("stereo", 2), ("mono", 1)];
+    let fewer = fewer.into_iter().filter(|(_, count)| *count <= channels.max(1)).map(|(name, _)| name);
+    let mut list: Vec<String> = Vec::new();
+    for name in [standard, layout, usual].into_iter().chain(fewer).chain(["stereo"]) {
+        if !name.is_empty() && !list.iter().any(|known| known == name) {
+            list.push(name.to_owned());
+        }
+    }
+    list
+}
+
+fn channels_of(layout: &str) -> i32 {
+    let name = av::c_string(layout);
+    // SAFETY: a zeroed layout is valid and empty; a layout by name may own memory, which is given back.
+    unsafe {
+        let mut found: ffi::AVChannelLayout = std::mem::zeroed();
+        ffi::av_channel_layout_from_string(&mut found, name.as_ptr());
+        let channels = found.nb_channels;
+        ffi::av_channel_layout_uninit(&mut found);
+        channels
+    }
+}
+
+/// FFmpeg's name of a layout; the usual one of as many channels where only their number is known, stereo where nothing is.
+fn layout_of(layout: &ffi::AVChannelLayout) -> String {
+    let mut text = [0 as libc::c_char; 256];
+    // SAFETY: a valid layout, or a fresh one without memory; the buffer's length is passed, and the text ends with a zero.
+    unsafe {
+        let mut usual: ffi::AVChannelLayout = std::mem::zeroed();
+        let layout: *const ffi::AVChannelLayout = if layout.order == ffi::AVChannelOrder::UNSPEC || layout.nb_channels <= 0 {
+            ffi::av_channel_layout_default(&mut usual, if layout.nb_channels > 0 { layout.nb_channels } else { 2 });
+            &usual
+        } else {
+            layout
+        };
+        ffi::av_channel_layout_describe(layout, text.as_mut_ptr(), text.len());
+        av::string(text.as_ptr())
+    }
+}
+
+fn sample_format(format: i32) -> String {
+    // SAFETY: any number is allowed; names are static or null.
+    unsafe { av::string(ffi::av_get_sample_fmt_name(ffi::AVSampleFormat(format))) }
+}
+
+/// A frame of an encoder's format, without its samples set.
+fn frame_for(encoder: &CodecContext, samples: i32) -> Result<AvFrame, MediaError> {
+    let mut frame = AvFrame::new();
+    frame.nb_samples = samples;
+    frame.format = encoder.sample_fmt.0;
+    frame.sample_rate = encoder.sample_rate;
+    // SAFETY: a fresh frame and a valid layout.
+    let code = unsafe {
+        let code = ffi::av_channel_layout_copy(&mut frame.ch_layout, &encoder.ch_layout);
+        if code < 0 { code } else { ffi::av_frame_get_buffer(frame.as_mut_ptr(), 0) }
+    };
+    if code < 0 { Err(av::error("memory for audio", code)) } else { Ok(frame) }
+}
+
+fn silence(frame: &mut AvFrame, encoder: &CodecContext) {
+    let (samples, channels) = (frame.nb_samples, encoder.ch_layout.nb_channels);
+    // SAFETY: a frame that `frame_for` made for this encoder, with as many samples.
+    unsafe { ffi::av_samples_set_silence(frame.extended_data, 0, samples, channels, encoder.sample_fmt) };
+}
+
+/// Samples that wait for an encoder, and the time of the first.
+struct SampleQueue {
+    fifo: NonNull<ffi::AVAudioFifo>,
+    /// None until the first samples are there.
+    start: Option<i64>,
+}
+
+// SAFETY: plain memory without ties to a thread.
+unsafe impl Send for SampleQueue {}
+
+impl SampleQueue {
+    fn new(encoder: &CodecContext) -> Result<Self, MediaError> {
+        // SAFETY: a valid format and number of channels.
+        let fifo = unsafe { ffi::av_audio_fifo_alloc(encoder.sample_fmt, encoder.ch_layout.nb_channels, DEFAULT_FRAME_SAMPLES) };
+        match NonNull::new(fifo) {
+            Some(fifo) => Ok(Self { fifo, start: None }),
+            None => Err(av::error("memory for audio", ffi::AVERROR(libc::ENOMEM))),
+        }
+    }
+
+    fn len(&self) -> i32 {
+        // SAFETY: owned by self.
+        unsafe { ffi::av_audio_fifo_size(self.fifo.as_ptr()) }
+    }
+
+    /// Time behind the last sample.
+    fn end(&self) -> Option<i64> {
+        self.start.map(|start| start.saturating_add(self.len().into()))
+    }
+
+    /// Sets the time of the next sample; nothing waits.
+    fn begin(&mut self, pts: i64) {
+        self.start = Some(pts);
+    }
+
+    fn push(&mut self, frame: &AvFrame) -> Result<(), MediaError> {
+        // SAFETY: the frame has the queue's format and as many samples as it says.
+        let code = unsafe { ffi::av_audio_fifo_write(self.fifo.as_ptr(), frame.extended_data.cast(), frame.nb_samples) };
+        if code < 0 { Err(av::error("memory for audio", code)) } else { Ok(()) }
+    }
+
+    fn push_silence(&mut self, encoder: &CodecContext, samples: i64) -> Result<(), MediaError> {
+        let Some(samples) = i32::try_from(samples).ok().filter(|samples| *samples > 0) else { return Ok(()) };
+        let mut frame = frame_for(encoder, samples)?;
+        silence(&mut frame, encoder);
+        self.push(&frame)
+    }
+
+    fn pop(&mut self, encoder: &CodecContext, samples: i32) -> Result<AvFrame, MediaError> {
+        let mut frame = frame_for(encoder, samples)?;
+        // SAFETY: the frame has room for as many samples of the queue's format.
+        let code = unsafe { ffi::av_audio_fifo_read(self.fifo.as_ptr(), frame.extended_data.cast(), samples) };
+        if code < 0 {
+            return Err(av::error("memory for audio", code));
+        }
+        frame.pts = self.start.unwrap_or(0);
+        self.start = self.start.map(|start| start.saturating_add(samples.into()));
+        Ok(frame)
+    }
+}
+
+impl Drop for SampleQueue {
+    fn drop(&mut self) {
+        // SAFETY: owned by self and freed once.
+        unsafe { ffi::av_audio_fifo_free(self.fifo.as_ptr()) };
+    }
+}

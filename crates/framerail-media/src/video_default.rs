@@ -1,0 +1,59 @@
+//! Encoder and pixel format of the output where nothing is asked for: what plays everywhere.
+
+use framerail_core::{ColorTransfer, PixelFormat, StreamInfo};
+
+use crate::{MediaError, WriterOptions, output_format::OutputFormat, version};
+
+/// Encoders of 8 bit 4:2:0 that devices decode; what else they can make, few devices decode.
+const PLAIN_ENCODERS: &[&str] = &["libx264", "libopenh264", "mpeg4"];
+/// Containers in which players expect HEVC.
+const HEVC_CONTAINERS: &[&str] = &["mp4", "mov", "matroska", "ipod", "f4v", "mpegts"];
+
+/// Code points of PQ and HLG.
+const HDR_TRANSFERS: [ColorTransfer; 2] = [ColorTransfer(16), ColorTransfer(18)];
+
+/// What is chosen.
+pub(crate) struct VideoDefault {
+    pub(crate) codec: String,
+    /// Asked for, or 8 bit 4:2:0; none leaves it to the encoder.
+    pub(crate) pixel_format: Option<PixelFormat>,
+    /// What is different from the input.
+    pub(crate) warning: Option<String>,
+}
+
+impl VideoDefault {
+    /// Takes what is asked for, else H.264 with 8 bits and 4:2:0 where the container's usual encoder is one of that family; HEVC with
+    /// 10 bits for HDR, which 8 bits do not hold.
+    ///
+    /// # Errors
+    /// `Unsupported` for a container without video.
+    pub(crate) fn choose(format: OutputFormat, options: &WriterOptions, info: &StreamInfo) -> Result<Self, MediaError> {
+        let asked = |codec: &String| Self { codec: codec.clone(), pixel_format: options.pixel_format, warning: None };
+        if let Some(codec) = &options.codec {
+            return Ok(asked(codec));
+        }
+        let codec = format.default_encoder()?;
+        let is_plain = is_plain(info.pixel_format) || !PLAIN_ENCODERS.contains(&codec.as_str());
+        // 4:2:0 has no odd sides.
+        if is_plain || options.pixel_format.is_some() || !(info.width.is_multiple_of(2) && info.height.is_multiple_of(2)) {
+            return Ok(asked(&codec));
+        }
+        let is_hdr = HDR_TRANSFERS.contains(&info.color.transfer);
+        let has_x265 = || version::video_encoders().iter().any(|name| name == "libx265");
+        if is_hdr && HEVC_CONTAINERS.contains(&format.name().as_str()) && has_x265() {
+            let warning = Some("HDR is encoded as HEVC with 10 bits, since players expect no other; codec= chooses another".to_owned());
+            return Ok(Self { codec: "libx265".into(), pixel_format: Some(PixelFormat::Yuv420p10), warning });
+        }
+        let from = info.pixel_format;
+        let warning = format!("converted from {from} to yuv420p, which plays everywhere; pixel_format={from} or codec= keeps more");
+        Ok(Self { codec, pixel_format: Some(PixelFormat::Yuv420p), warning: Some(warning) })
+    }
+}
+
+/// Whether devices decode H.264 of this format.
+fn is_plain(format: PixelFormat) -> bool {
+    matches!(format, PixelFormat::Yuv420p | PixelFormat::Nv12)
+}
+
+#[cfg(test)]
+mod tests;
