@@ -48,6 +48,13 @@ impl VideoDefault {
         let warning = format!("converted from {from} to yuv420p, which plays everywhere; pixel_format={from} or codec= keeps more");
         Ok(Self { codec, pixel_format: Some(PixelFormat::Yuv420p), warning: Some(warning) })
     }
+
+    /// What is lost of HDR10 where neither the container nor the encoder writes it down.
+    pub(crate) fn lost_hdr(format: OutputFormat, codec: &str, info: &StreamInfo) -> Option<String> {
+        let is_written = codec == "libx265" || matches!(format.name().as_str(), "mp4" | "matroska" | "webm");
+        let is_lost = !info.hdr.is_empty() && !is_written;
+        is_lost.then(|| format!("mastering display and content light level are left out: {} and {codec} hold none", format.name()))
+    }
 }
 
 /// Whether devices decode H.264 of this format.

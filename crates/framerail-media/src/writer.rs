@@ -135,9 +135,11 @@ impl MediaWriter {
         let track = encoder.track()?;
         let sides = SideTracks::plan(muxer.format(), options, info, &track)?;
         muxer.start(&output.place(), options, info, &track, &sides.layout())?;
+        let hdr = VideoDefault::lost_hdr(muxer.format(), encoder.name(), info);
         let stripped = tags::stripped(options, info);
         let location = (!stripped.is_empty()).then(|| format!("location tags are left out: {}", stripped.join(", ")));
-        let warnings = chosen.warning.iter().chain(&location).chain(&encoder.warnings).chain(&sides.warnings).cloned().collect();
+        let warnings =
+            chosen.warning.iter().chain(&hdr).chain(&location).chain(&encoder.warnings).chain(&sides.warnings).cloned().collect();
         Ok(Self { encoder, sides, muxer, output, warnings, counts: Counts::default() })
     }
 
