@@ -16,6 +16,7 @@ struct StackCalls {
     pop: unsafe fn(*mut sys::CUcontext) -> sys::CUresult,
 }
 
+#[expect(clippy::disallowed_methods, reason = "the one place from which the guard calls it")]
 const DRIVER: StackCalls = StackCalls { push: sys::cuCtxPushCurrent_v2, pop: sys::cuCtxPopCurrent_v2 };
 
 /// A device's primary context. The driver's handle is private to this module, so [`Context::enter`] is the only way to make it

@@ -380,8 +380,8 @@ impl DeviceBuffer {
         let entered = self.device().enter()?;
         Traffic::count_download(bytes.len());
         // SAFETY: the range was checked; the target lives until the stream was waited for.
-        entered
-            .check(unsafe { sys::cuMemcpyDtoHAsync_v2(bytes.as_mut_ptr().cast(), from, bytes.len(), stream.handle()) }, "downloading")?;
+        let code = unsafe { sys::cuMemcpyDtoHAsync_v2(bytes.as_mut_ptr().cast(), from, bytes.len(), stream.handle()) };
+        entered.check(code, "downloading")?;
         stream.synchronize()
     }
 

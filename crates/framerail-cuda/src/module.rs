@@ -120,10 +120,8 @@ impl CudaDevice {
         let symbol = CString::new(name).map_err(|_| missing())?;
         let mut function = std::ptr::null_mut();
         // SAFETY: an out value, a loaded module and a name.
-        entered.check(
-            unsafe { sys::cuModuleGetFunction(&mut function, module.module, symbol.as_ptr()) },
-            &format!("finding the kernel {name}"),
-        )?;
+        let code = unsafe { sys::cuModuleGetFunction(&mut function, module.module, symbol.as_ptr()) };
+        entered.check(code, &format!("finding the kernel {name}"))?;
         module.kernels.insert(name.to_owned(), Kernel(function));
         Ok(Kernel(function))
     }
