@@ -102,9 +102,10 @@ fn the_page_works_in_a_browser() {
         "read '{}' realtime=yes stay=yes streams=all ! infer centerface size=192x160 every=5 ! track ! draw ! null",
         clip.path().display()
     );
-    let mut running = place.framerail().args(["run", &text, "--serve", "127.0.0.1:0", "--no-progress"]).start();
+    let door = ["--serve", "127.0.0.1:0", "--serve-token", "a-token-of-the-test", "--serve-sources", "file"];
+    let mut running = place.framerail().args(["run", &text, "--no-progress"]).args(door).start();
     running.wait_for_stderr(TOLD);
-    let address = address(&running.stderr());
+    let address = format!("{}?token=a-token-of-the-test", address(&running.stderr()));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page.py");
     let looked = Command::new("python3").arg("-B").arg(script).arg(&address).arg(clip.path()).output().expect("python3 is there");
     assert!(looked.status.success(), "{}{}", String::from_utf8_lossy(&looked.stdout), String::from_utf8_lossy(&looked.stderr));

@@ -56,3 +56,37 @@ fn words(error: &io::Error) -> String {
     let reason = text.rsplit(": ").next().unwrap_or(&text).to_lowercase();
     format!("its host name cannot be resolved ({reason})")
 }
+
+#[cfg(test)]
+mod tests {
+    use ureq::{Timeout, unversioned::transport::time};
+
+    use super::*;
+
+    fn resolve(reach: &Reach, url: &str) -> Result<usize, Error> {
+        let timeout = NextTimeout { after: time::Duration::NotHappening, reason: Timeout::Global, ..NextTimeout::default() };
+        reach.resolve(&url.parse().expect("a URL"), &Config::default(), timeout).map(|found| found.len())
+    }
+
+    #[test]
+    fn a_public_server_leads_to_no_private_address() {
+        let public = Reach::new(false);
+        assert_eq!(resolve(&public, "http://8.8.8.8/a.m3u8").expect("the user's own choice"), 1);
+        for private in [
+            "http://127.0.0.1/x",
+            "http://10.0.0.1/x",
+            "http://[::1]/x",
+            "https://169.254.169.254/x",
+            "http://[::ffff:127.0.0.1]/x",
+            "http://localhost/x",
+        ] {
+            let refused = resolve(&public, private).expect_err(private).to_string();
+            assert!(refused.contains("private address"), "{private}: {refused}");
+        }
+        assert!(resolve(&public, "http://1.1.1.1/x").is_ok());
+        let own = Reach::new(false);
+        assert!(["http://127.0.0.1/a.m3u8", "http://8.8.8.8/x", "http://10.0.0.1/x"].iter().all(|url| resolve(&own, url).is_ok()));
+        let allowed = Reach::new(true);
+        assert!(["http://8.8.8.8/a.m3u8", "http://127.0.0.1/x"].iter().all(|url| resolve(&allowed, url).is_ok()));
+    }
+}

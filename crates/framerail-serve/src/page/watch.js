@@ -362,7 +362,7 @@ byId("add").addEventListener("submit", async (event) => {
   const input = byId("source");
   const told = await send("POST", "/streams", { source: input.value });
   if (told) {
-    announce(`${input.value} is added as stream ${told.id}`);
+    announce(`stream ${told.id} is added`);
     input.value = "";
   }
 });
