@@ -176,6 +176,11 @@ const FILE_BUFFER: usize = 2;
 const LIVE_BUFFER: usize = 8;
 
 impl StreamPolicy {
+    /// Whether these streams are read one after another, as fast as they go.
+    pub fn reads_in_turn(&self, requests: &[StreamRequest]) -> bool {
+        self.at_once <= 1 && !self.realtime && !self.stays && !requests.iter().any(|request| request.is_live)
+    }
+
     pub(crate) fn is_timed(&self, request: &StreamRequest) -> bool {
         request.is_live || self.realtime
     }
@@ -218,8 +223,7 @@ pub struct StreamSet {
 impl StreamSet {
     /// Whether all can be read by the stage's own thread: one at a time, as fast as they go.
     pub(crate) fn is_in_turn(&self) -> bool {
-        let policy = &self.policy;
-        policy.at_once <= 1 && !policy.realtime && !policy.stays && !self.requests.iter().any(|request| request.is_live)
+        self.policy.reads_in_turn(&self.requests)
     }
 }
 

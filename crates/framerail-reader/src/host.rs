@@ -26,6 +26,8 @@ pub struct HostOptions {
     pub memory_bytes: Option<u64>,
     /// Whether a file may be decoded in pieces.
     pub in_pieces: bool,
+    /// Threads of a decoder that is alone; `InputOptions::threads` when `None`. For sources beside which others are decoded.
+    pub threads_alone: Option<usize>,
     /// Packets that a piece has at least: a new one begins at the next exact random access point.
     pub piece_packets: usize,
 }
@@ -33,7 +35,7 @@ pub struct HostOptions {
 impl HostOptions {
     /// Everything by default.
     pub fn new(pool: &FramePool) -> Self {
-        Self { pool: pool.clone(), memory_bytes: None, in_pieces: true, piece_packets: MIN_PIECE_PACKETS }
+        Self { pool: pool.clone(), memory_bytes: None, in_pieces: true, threads_alone: None, piece_packets: MIN_PIECE_PACKETS }
     }
 }
 
@@ -69,7 +71,8 @@ impl HostReader {
     /// # Errors
     /// As [`MediaReader::open`].
     pub fn open(options: &InputOptions, host: &HostOptions) -> Result<Self, ReaderError> {
-        let mut input = Input::open(options)?;
+        let threads = host.threads_alone.unwrap_or(options.threads);
+        let mut input = Input::open(&InputOptions { threads, ..options.clone() })?;
         match plan_of(&mut input, options, host)? {
             Ok(plan) => Self::in_pieces(input, plan, host),
             Err(reason) => {

@@ -42,6 +42,8 @@ mod piece_frames;
 mod piece_source;
 mod piece_stream;
 mod plan;
+mod prefetched;
+mod reading_report;
 mod selection;
 mod streaming;
 #[cfg(feature = "cuda")]
@@ -71,7 +73,9 @@ pub use options::{IndexCache, IndexPolicy, OnError, OutputOptions, ReadDevice, R
 pub use packets::{PacketReader, StreamPacket, VideoPacket};
 pub use parallel::{Ahead, MakeDecoder, NextPicture, ParallelDecoder, PieceDecoder, PieceEnd, PieceOutput, Tagged};
 pub use piece::{Piece, PieceCutter, PiecePacket};
-pub use plan::{PiecePlan, default_memory_bytes};
+pub use plan::{PiecePlan, default_memory_bytes, default_threads, frame_bytes};
+pub use prefetched::{Prefetched, Prefetching};
+pub use reading_report::{ReadingReport, reading_report};
 #[cfg(feature = "cuda")]
 pub use tensors::TensorPictures;
 pub use video_reader::VideoReader;

@@ -87,13 +87,13 @@ pub(crate) fn pieces_of(spacing: KeyframeSpacing, least: usize) -> (usize, usize
 }
 
 /// Bytes of a decoded frame on the host.
-pub(crate) fn frame_bytes(width: u32, height: u32, format: PixelFormat) -> u64 {
+pub fn frame_bytes(width: u32, height: u32, format: PixelFormat) -> u64 {
     let planes = (0..format.planes()).map(|plane| format.plane_size(plane, width, height));
     planes.map(|(row, rows)| row as u64 * rows as u64).sum()
 }
 
 /// Threads that decode where the options name none.
-pub(crate) fn default_threads() -> usize {
+pub fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 

@@ -1,9 +1,12 @@
 //! `framerail probe`.
 
 use clap::Args;
-use framerail::media::{
-    Allowance, InputOptions, ProbeReport, probe,
-    probe::{ScanReport, StreamReport},
+use framerail::{
+    media::{
+        Allowance, InputOptions, ProbeReport, SideStreams, probe,
+        probe::{ScanReport, StreamReport},
+    },
+    reader::{ReadingReport, reading_report},
 };
 use serde_json::Value;
 
@@ -31,6 +34,18 @@ pub struct ProbeCommand {
     /// Take servers' certificates unchecked
     #[arg(long)]
     insecure: bool,
+    /// Show how each file will be read on this machine's CPU, and what would make reading it faster; reads the whole video stream
+    #[arg(long)]
+    reading: bool,
+}
+
+/// What is printed of a file.
+#[derive(serde::Serialize)]
+struct Probed {
+    #[serde(flatten)]
+    report: ProbeReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reading: Option<ReadingReport>,
 }
 
 impl ProbeCommand {
@@ -40,8 +55,8 @@ impl ProbeCommand {
         let mut failures = Vec::new();
         for file in &self.files {
             let allow = Allowance::of(&self.allow).unwrap_or_default();
-            match probe(&InputOptions { allow, insecure: self.insecure, ..InputOptions::new(file.as_str()) }, self.count) {
-                Ok(report) => reports.push(report),
+            match self.probe(&InputOptions { allow, insecure: self.insecure, ..InputOptions::new(file.as_str()) }) {
+                Ok(probed) => reports.push(probed),
                 Err(error) => failures.push(Failure::new(INPUT, error)),
             }
         }
@@ -53,7 +68,14 @@ impl ProbeCommand {
         Err(last)
     }
 
-    fn print(&self, reports: &[ProbeReport]) -> CommandResult {
+    fn probe(&self, options: &InputOptions) -> Result<Probed, framerail::media::MediaError> {
+        let report = probe(options, self.count)?;
+        let alone = InputOptions { side_streams: SideStreams::None, ..options.clone() };
+        let reading = if self.reading { Some(reading_report(&alone)?) } else { None };
+        Ok(Probed { report, reading })
+    }
+
+    fn print(&self, reports: &[Probed]) -> CommandResult {
         if !self.json {
             return terminal::print(&reports.iter().map(table).collect::<Vec<_>>().join("\n"));
         }
@@ -65,7 +87,7 @@ impl ProbeCommand {
     }
 }
 
-fn table(report: &ProbeReport) -> String {
+fn table(Probed { report, reading }: &Probed) -> String {
     let mut text = format!("{}\n", report.source);
     let mut line = |name: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -84,6 +106,10 @@ fn table(report: &ProbeReport) -> String {
         line("chapters", Some(report.chapters.len().to_string()));
     }
     line("counted", report.scan.as_ref().map(counted));
+    if let Some(reading) = reading {
+        line("reading", Some(describe_reading(reading)));
+        reading.advice.iter().for_each(|advice| line("hint", Some(advice.clone())));
+    }
     for (name, value) in &report.metadata {
         line("tag", Some(format!("{name} = {value}")));
     }
@@ -129,6 +155,21 @@ fn is_unset(word: &str) -> bool {
 
 fn bit_rate(bits_per_sec: u64) -> String {
     format!("{:.0} kbit/s", bits_per_sec as f64 / 1e3)
+}
+
+fn describe_reading(reading: &ReadingReport) -> String {
+    let starts =
+        format!("{} packets, decoding can start at {} of them, {} apart at most", reading.packets, reading.starts, reading.longest);
+    match &reading.reason {
+        Some(reason) => format!("by one decoder: {reason}; {starts}"),
+        None => format!(
+            "{} pieces, {} side by side with {} thread(s) each, up to {} MiB for frames that wait; {starts}",
+            reading.pieces,
+            reading.decoders,
+            reading.threads,
+            reading.memory_bytes >> 20
+        ),
+    }
 }
 
 fn counted(scan: &ScanReport) -> String {

@@ -1,5 +1,6 @@
 //! The `read` stage: demuxes and decodes its sources, one after another or side by side.
 
+mod ahead;
 mod card;
 mod counters;
 mod inputs;
@@ -13,22 +14,22 @@ use std::{
     time::Duration,
 };
 
-use framerail_core::{Device, FramePool, PixelAspect, StreamId};
+use framerail_core::{Device, FramePool, PixelAspect, StreamId, StreamInfo};
 use framerail_cuda::nvdec;
 use framerail_media::{Allowance, CancelFlag, DeinterlaceMethod, InputOptions, RotationPolicy, SideStreams};
 use framerail_pipeline::{
     ArgumentSpec, ConfigError, DeviceChoice, EdgeFormat, ErrorKind, LinkContext, OnStreamError, OpenedStream, OptionKind, OptionSpec,
-    Options, PlanError, Registry, RegistryError, StageError, StagePlan, StageSpec, StreamPolicy, StreamReader, StreamRequest, StreamSet,
+    Options, PlanError, Registry, RegistryError, StageError, StagePlan, StageSpec, StreamOpener, StreamPolicy, StreamRequest, StreamSet,
     Work,
 };
-use framerail_reader::{HostOptions, default_memory_bytes};
+use framerail_reader::{HostOptions, default_memory_bytes, default_threads};
 use parking_lot::Mutex;
 
 use self::{
+    ahead::{InTurn, InTurnOpener},
     card::Card,
-    opener::{OpenError, STANDARD_INPUT, Shared, SourceOpener},
+    opener::{OpenError, Opened, STANDARD_INPUT, Shared, SourceOpener},
     policy::Liveness,
-    source::Source,
 };
 use super::infer::ModelInput;
 use crate::{
@@ -142,7 +143,7 @@ struct ReadPlan {
     decoders: Option<usize>,
     policy: StreamPolicy,
     /// A source opened while linking so that formats are known and mistakes show early, and its flag.
-    first: Option<(Source, CancelFlag)>,
+    first: Option<(Opened, CancelFlag)>,
 }
 
 /// Decoders on a card for all streams of a run together: one more than the engines of the largest cards.
@@ -183,6 +184,10 @@ impl ReadPlan {
             opener.input.threads = (processors / side_by_side).max(1);
         }
         let ahead_bytes = number("memory").map(|megabytes| megabytes * 1_000_000);
+        if side_by_side == 1 && requests.len() > 1 {
+            // Other files are decoded beside each.
+            opener.host.threads_alone = Some(threads(&opener).div_ceil(requests.len()));
+        }
         opener.host.memory_bytes = Some(ahead_bytes.unwrap_or_else(default_memory_bytes) / side_by_side.max(1) as u64);
         Ok(Self {
             requests,
@@ -227,7 +232,7 @@ impl ReadPlan {
     }
 
     /// Opens the first source. Where the device is ours to choose, one that the card does not decode moves all to the CPU.
-    fn open_first(&mut self, request: &StreamRequest, cancel: &CancelFlag) -> Result<Source, StageError> {
+    fn open_first(&mut self, request: &StreamRequest, cancel: &CancelFlag) -> Result<Opened, StageError> {
         if self.choice == DeviceChoice::Auto
             && let Some(card) = self.opener.card.clone()
         {
@@ -243,7 +248,14 @@ impl ReadPlan {
                 self.opener.open_on_card(&card, request, cancel)
             };
             return match opened {
-                Ok(open) => Ok(open),
+                Ok(opened) => match self.why_cpu_is_faster(&card, opened.0.info()) {
+                    Some(reason) => {
+                        self.opener.card = None;
+                        self.opener.shared.notices.lock().push(reason);
+                        self.opener.open_on_host(request, cancel)
+                    }
+                    None => Ok(opened),
+                },
                 Err(OpenError::Failed(error)) => Err(error),
                 Err(OpenError::NotOnCard(reason)) => {
                     self.opener.card = None;
@@ -253,6 +265,34 @@ impl ReadPlan {
             };
         }
         self.opener.open_source(request, cancel)
+    }
+}
+
+/// Pixels and frames per second at most, of one core and of one engine of a card. Measured with H.264 on the cores of an H200's host
+/// and on an H100: small frames cost an engine as much as larger ones.
+const CORE: (f64, f64) = (190e6, 1700.0);
+const ENGINE: (f64, f64) = (1240e6, 2500.0);
+
+/// Frames per second of so many decoders.
+fn frames_per_sec(decoders: usize, (pixels_per_sec, most): (f64, f64), (width, height): (u32, u32)) -> f64 {
+    let pixels = f64::from(width) * f64::from(height);
+    decoders as f64 * (pixels_per_sec / pixels.max(1.0)).min(most)
+}
+
+impl ReadPlan {
+    /// Why frames so small are decoded on the CPU although a card could, when they are: nobody on the card waits for them.
+    fn why_cpu_is_faster(&self, card: &Card, info: &StreamInfo) -> Option<String> {
+        let (codec, cores) = (nvdec::NvdecCodec::from_ffmpeg_name(&info.codec)?, threads(&self.opener));
+        let capability = nvdec::capability(&card.device, codec, nvdec::Chroma::Yuv420, 8).ok().flatten()?;
+        let engines = usize::try_from(capability.engines).ok()?;
+        let size = (info.width, info.height);
+        let is_faster = card.makes_pictures && frames_per_sec(cores, CORE, size) > frames_per_sec(engines, ENGINE, size);
+        is_faster.then(|| {
+            format!(
+                "decoding on the CPU: {cores} cores decode frames of {}x{} faster than {engines} engines of the GPU; device=cuda keeps them there",
+                info.width, info.height
+            )
+        })
     }
 }
 
@@ -337,11 +377,12 @@ impl StagePlan for ReadPlan {
             let cancel = CancelFlag::default();
             match self.open_first(&request, &cancel) {
                 Ok(open) => {
+                    let (frames, placement) = &open;
                     if one_stream {
-                        let info = open.info();
+                        let info = frames.info();
                         format.size = Some((info.width, info.height));
                         format.pixel_aspect = PixelAspect::of(info.sample_aspect_ratio);
-                        format.pixel_format = open.pixel_format();
+                        format.pixel_format = placement.pixel_format(info.pixel_format);
                         format.frame_rate = info.frame_rate;
                     }
                     self.first = Some((open, cancel));
@@ -356,8 +397,47 @@ impl StagePlan for ReadPlan {
     }
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
-        let first = self.first.zip(self.requests.first());
-        let opened = first.map(|((source, cancel), request)| OpenedStream { id: request.id, reader: Box::new(source), cancel });
-        Ok(Work::Streams(StreamSet { opener: Arc::new(self.opener), requests: self.requests, opened, policy: self.policy }))
+        let Self { requests, opener, policy, first, ahead_bytes, decoders, .. } = *self;
+        let most = if opener.card.is_some() { decoders.unwrap_or(DECODERS_FOR_ALL) } else { threads(&opener) };
+        let in_turn = policy.reads_in_turn(&requests) && requests.len() > 1 && most > 1;
+        let memory_bytes = match opener.card {
+            Some(_) => ahead_bytes.unwrap_or(AHEAD_BYTES_FOR_ALL),
+            None => opener.host.memory_bytes.unwrap_or_else(default_memory_bytes),
+        };
+        let opener = Arc::new(opener);
+        let ahead = in_turn.then(|| InTurn::new(Arc::clone(&opener), most, memory_bytes / 2, &requests));
+        let opened = first.zip(requests.first()).map(|((opened, cancel), request)| {
+            let source = opener.stream(opened, request.is_live);
+            let reader = match &ahead {
+                Some(ahead) => {
+                    ahead.opened(request.id);
+                    source.in_turn(ahead)
+                }
+                None => source,
+            };
+            OpenedStream { id: request.id, reader: Box::new(reader), cancel }
+        });
+        let opener: Arc<dyn StreamOpener> = match ahead {
+            Some(ahead) => Arc::new(InTurnOpener(ahead)),
+            None => opener,
+        };
+        Ok(Work::Streams(StreamSet { opener, requests, opened, policy }))
+    }
+}
+
+/// Threads that decode on the host.
+fn threads(opener: &SourceOpener) -> usize {
+    if opener.input.threads == 0 { default_threads() } else { opener.input.threads }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_frames_are_for_many_cores() {
+        let is_faster = |cores, size| frames_per_sec(cores, CORE, size) > frames_per_sec(7, ENGINE, size);
+        assert!(is_faster(16, (340, 192)));
+        assert!(!is_faster(8, (340, 192)) && !is_faster(16, (640, 360)) && !is_faster(16, (1920, 1080)));
     }
 }

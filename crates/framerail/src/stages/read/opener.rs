@@ -10,14 +10,14 @@ use std::{
 use framerail_core::{SourceUrl, StreamId};
 use framerail_media::{CancelFlag, DeinterlaceMethod, InputOptions};
 use framerail_pipeline::{ErrorKind, StageError, StreamLine, StreamOpener, StreamReader, StreamRequest};
-use framerail_reader::{DeviceReader, HostOptions, HostReader, ReaderError};
+use framerail_reader::{DeviceReader, FrameSource, HostOptions, HostReader, ReaderError};
 use parking_lot::Mutex;
 
 use super::{
     card::Card,
     counters::Counters,
     policy::{self, Liveness},
-    source::{Source, naming},
+    source::{Placement, Source, naming},
 };
 use crate::{convert::reader_error, inputs::expand_sources};
 
@@ -71,37 +71,46 @@ pub(super) enum OpenError {
     Failed(StageError),
 }
 
+/// An open source, and where its frames are decoded.
+pub(super) type Opened = (Box<dyn FrameSource>, Placement);
+
 impl SourceOpener {
     /// Opens a source where frames are wanted: on the card if it can, else on the host, with the reason.
-    pub(super) fn open_source(&self, request: &StreamRequest, cancel: &CancelFlag) -> Result<Source, StageError> {
+    pub(super) fn open_source(&self, request: &StreamRequest, cancel: &CancelFlag) -> Result<Opened, StageError> {
         let Some(card) = &self.card else { return self.open_on_host(request, cancel) };
         match self.open_on_card(card, request, cancel) {
-            Ok(source) => Ok(source),
+            Ok(opened) => Ok(opened),
             Err(OpenError::Failed(error)) => Err(error),
             Err(OpenError::NotOnCard(reason)) => {
                 let reason = reason.strip_prefix(&format!("{}: ", request.source)).unwrap_or(&reason);
                 let reason = format!("{}: decoded on the CPU and uploaded: {reason}", request.source);
-                Ok(self.open_on_host(request, cancel)?.uploading(card, reason))
+                let (frames, _) = self.open_on_host(request, cancel)?;
+                Ok((frames, Placement::ForCard(card.clone(), reason)))
             }
         }
     }
 
     /// Opens a source for the card's decoder alone.
-    pub(super) fn open_on_card(&self, card: &Card, request: &StreamRequest, cancel: &CancelFlag) -> Result<Source, OpenError> {
+    pub(super) fn open_on_card(&self, card: &Card, request: &StreamRequest, cancel: &CancelFlag) -> Result<Opened, OpenError> {
         if self.deinterlace.is_some() {
             return Err(OpenError::NotOnCard("deinterlacing is done on the CPU".into()));
         }
         match DeviceReader::open(&self.options(request, cancel), &card.options()) {
-            Ok(reader) => Ok(Source::new(Box::new(reader), request.is_live, &self.shared).on_card(card)),
+            Ok(reader) => Ok((Box::new(reader), Placement::OnCard(card.clone()))),
             Err(ReaderError::NotOnDevice { reason, .. }) => Err(OpenError::NotOnCard(reason)),
             Err(error) => Err(OpenError::Failed(naming(&request.source.to_string(), reader_error(error)))),
         }
     }
 
-    pub(super) fn open_on_host(&self, request: &StreamRequest, cancel: &CancelFlag) -> Result<Source, StageError> {
+    pub(super) fn open_on_host(&self, request: &StreamRequest, cancel: &CancelFlag) -> Result<Opened, StageError> {
         let reader = HostReader::open(&self.options(request, cancel), &self.host);
         let reader = reader.map_err(|error| naming(&request.source.to_string(), reader_error(error)))?;
-        Ok(Source::new(Box::new(reader), request.is_live, &self.shared).deinterlaced(self.deinterlace))
+        Ok((Box::new(reader), Placement::Host))
+    }
+
+    /// The source as a stream.
+    pub(super) fn stream(&self, opened: Opened, is_live: bool) -> Source {
+        Source::new(opened, self.deinterlace, is_live, &self.shared)
     }
 
     fn options(&self, request: &StreamRequest, cancel: &CancelFlag) -> InputOptions {
@@ -157,6 +166,6 @@ impl StreamOpener for SourceOpener {
     }
 
     fn open(&self, request: &StreamRequest, line: &StreamLine) -> Result<Box<dyn StreamReader>, StageError> {
-        Ok(Box::new(self.open_source(request, &line.cancel)?))
+        Ok(Box::new(self.stream(self.open_source(request, &line.cancel)?, request.is_live)))
     }
 }

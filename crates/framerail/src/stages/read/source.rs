@@ -7,74 +7,91 @@ use framerail_media::{Damage, DeinterlaceMethod, Deinterlacer, MediaItem};
 use framerail_pipeline::{Emitter, ErrorKind, Flow, FrameItem, Item, StageContext, StageError, StreamLine, StreamReader};
 use framerail_reader::FrameSource;
 
-use super::{card::Card, counters::Counted, opener::Shared};
+use super::{
+    ahead::InTurn,
+    card::Card,
+    counters::Counted,
+    opener::{Opened, Shared},
+};
 use crate::{
     convert::{cuda_error, input_error, reader_error},
     uploader::Uploader,
 };
 
+/// Where a source's frames are decoded, and for whom.
+pub(super) enum Placement {
+    /// On the host, for stages there.
+    Host,
+    OnCard(Card),
+    /// On the host for a card that does not decode it, with the reason.
+    ForCard(Card, String),
+}
+
+impl Placement {
+    fn card(&self) -> Option<&Card> {
+        match self {
+            Placement::Host => None,
+            Placement::OnCard(card) | Placement::ForCard(card, _) => Some(card),
+        }
+    }
+
+    /// The pixel format of frames, when it is known.
+    pub(super) fn pixel_format(&self, format: PixelFormat) -> Option<PixelFormat> {
+        match self {
+            Placement::OnCard(card) => (card.makes_pictures && format == PixelFormat::Yuv420p).then_some(PixelFormat::Nv12),
+            _ => Some(format),
+        }
+    }
+}
+
 pub(super) struct Source {
     frames: Box<dyn FrameSource>,
+    placement: Placement,
     info: Arc<StreamInfo>,
     deinterlacer: Option<Deinterlacer>,
-    /// Where frames are wanted, when on a card, and whether they are decoded there.
-    card: Option<Card>,
-    is_on_card: bool,
     /// For frames that the host decodes for the card.
     uploader: Option<Uploader>,
-    /// Why the card does not decode it, though it was to.
-    why_here: Option<String>,
     is_live: bool,
     shared: Arc<Shared>,
     line: Option<StreamLine>,
     counted: Counted,
     /// The change from card to CPU was told.
     is_change_told: bool,
+    /// Sources behind it in a run that reads one after another.
+    ahead: Option<Arc<InTurn>>,
+    given: u64,
 }
 
 impl Source {
-    pub(super) fn new(frames: Box<dyn FrameSource>, is_live: bool, shared: &Arc<Shared>) -> Self {
+    pub(super) fn new(
+        (frames, placement): Opened,
+        deinterlace: Option<(DeinterlaceMethod, bool)>,
+        is_live: bool,
+        shared: &Arc<Shared>,
+    ) -> Self {
+        let mut info = frames.info().clone();
+        if deinterlace.is_some() {
+            info.field_order = FieldOrder::Progressive;
+        }
         Self {
-            info: Arc::new(frames.info().clone()),
+            info: Arc::new(info),
             frames,
-            deinterlacer: None,
-            card: None,
-            is_on_card: false,
+            placement,
+            deinterlacer: deinterlace.map(|(method, all)| Deinterlacer::new(method, all)),
             uploader: None,
-            why_here: None,
             is_live,
             shared: Arc::clone(shared),
             line: None,
             counted: Counted::default(),
             is_change_told: false,
+            ahead: None,
+            given: 0,
         }
     }
 
-    /// The same, decoded by a card.
-    pub(super) fn on_card(self, card: &Card) -> Self {
-        Self { card: Some(card.clone()), is_on_card: true, ..self }
-    }
-
-    /// The same, decoded on the host for a card, with the reason.
-    pub(super) fn uploading(self, card: &Card, reason: String) -> Self {
-        Self { card: Some(card.clone()), why_here: Some(reason), ..self }
-    }
-
-    pub(super) fn deinterlaced(self, how: Option<(DeinterlaceMethod, bool)>) -> Self {
-        let mut info = self.info;
-        if how.is_some() {
-            Arc::make_mut(&mut info).field_order = FieldOrder::Progressive;
-        }
-        Self { info, deinterlacer: how.map(|(method, all)| Deinterlacer::new(method, all)), ..self }
-    }
-
-    /// The pixel format of its frames, when it is known.
-    pub(super) fn pixel_format(&self) -> Option<PixelFormat> {
-        match (&self.card, self.info.pixel_format) {
-            (Some(card), PixelFormat::Yuv420p) if self.is_on_card && card.makes_pictures => Some(PixelFormat::Nv12),
-            (Some(_), _) if self.is_on_card => None,
-            (_, format) => Some(format),
-        }
+    /// The same in a run that reads one source after another.
+    pub(super) fn in_turn(self, ahead: &Arc<InTurn>) -> Self {
+        Self { ahead: Some(Arc::clone(ahead)), ..self }
     }
 
     fn deliver(&mut self, frame: Frame, out: &mut dyn Emitter) -> Result<(), StageError> {
@@ -95,7 +112,7 @@ impl Source {
     }
 
     fn push(&mut self, mut frame: Frame, out: &mut dyn Emitter) -> Result<(), StageError> {
-        if let Some(card) = self.card.as_ref().filter(|_| frame.surface.host().is_ok()) {
+        if let Some(card) = self.placement.card().filter(|_| frame.surface.host().is_ok()) {
             let uploader = match &mut self.uploader {
                 Some(uploader) => uploader,
                 none => none.insert(Uploader::new(&card.device).map_err(cuda_error)?),
@@ -109,7 +126,11 @@ impl Source {
     fn count(&mut self) {
         let Some(line) = &self.line else { return };
         let uploaded = self.uploader.as_ref().map_or(0, Uploader::memory_bytes);
-        let memory = self.card.as_ref().map(|card| (card.id(), uploaded + if self.is_on_card { card.memory_bytes() } else { 0 }));
+        let memory = match &self.placement {
+            Placement::Host => None,
+            Placement::OnCard(card) => Some((card.id(), uploaded + card.memory_bytes())),
+            Placement::ForCard(card, _) => Some((card.id(), uploaded)),
+        };
         self.shared.counters(line).count_work(&line.context, &mut self.counted, self.frames.stats(), memory);
         // Says once that a source on the card goes on on the CPU.
         if let Some((secs, reason)) = self.frames.on_host().filter(|_| !self.is_change_told) {
@@ -139,7 +160,7 @@ impl StreamReader for Source {
     fn start(&mut self, line: &StreamLine) -> Result<(), StageError> {
         let counters = self.shared.counters(line);
         counters.expected.add(self.info.frames_estimate.unwrap_or(0));
-        if let Some(reason) = &self.why_here {
+        if let Placement::ForCard(_, reason) = &self.placement {
             counters.count_on_cpu();
             line.context.notice(reason);
         }
@@ -157,7 +178,13 @@ impl StreamReader for Source {
     fn produce(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
         let item = self.frames.next_item().map_err(|error| naming(&self.info.source.to_string(), reader_error(error)));
         let given = match item {
-            Ok(Some(MediaItem::Frame(frame))) => self.deliver(frame, out).map(|()| Flow::More),
+            Ok(Some(MediaItem::Frame(frame))) => {
+                self.given += 1;
+                if let Some(ahead) = &self.ahead {
+                    ahead.go_on(&self.info, self.given);
+                }
+                self.deliver(frame, out).map(|()| Flow::More)
+            }
             Ok(Some(MediaItem::Packet(packet))) => out.push(Item::Packet(packet)).map(|()| Flow::More).map_err(StageError::from),
             Ok(None) => Ok(Flow::Done),
             Err(error) => Err(error),

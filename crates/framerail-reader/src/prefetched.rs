@@ -1,0 +1,173 @@
+//! A source that is opened and decoded ahead of its turn, on a thread.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, sync_channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use framerail_core::StreamInfo;
+use framerail_media::{CancelFlag, Conversion, Damage, MediaItem};
+use parking_lot::Mutex;
+
+use crate::{
+    ReaderError,
+    frame_source::{FrameSource, Reading, SourceStats},
+};
+
+/// Time between two looks at whether the caller was cancelled.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+type Item = Result<Option<MediaItem>, ReaderError>;
+
+/// What the thread says of its source.
+#[derive(Clone)]
+struct Report {
+    damage: Damage,
+    conversions: Vec<Conversion>,
+    stats: SourceStats,
+    reading: Reading,
+    on_host: Option<(f64, String)>,
+}
+
+impl Report {
+    fn of(source: &dyn FrameSource) -> Self {
+        Self {
+            damage: source.damage(),
+            conversions: source.conversions(),
+            stats: source.stats(),
+            reading: source.reading(),
+            on_host: source.on_host(),
+        }
+    }
+}
+
+/// What is known of a source once it is open, and what its opener adds to it.
+type Opened<T, E> = Result<(StreamInfo, Arc<Mutex<Report>>, T), E>;
+
+/// A source whose thread is opening it.
+pub struct Prefetching<T, E> {
+    opened: Receiver<Opened<T, E>>,
+    items: Receiver<Item>,
+    thread: Thread,
+}
+
+/// A source that a thread reads ahead.
+pub struct Prefetched {
+    info: StreamInfo,
+    report: Arc<Mutex<Report>>,
+    items: Receiver<Item>,
+    is_over: bool,
+    /// Of the caller; passed on to the thread.
+    outer: CancelFlag,
+    thread: Thread,
+}
+
+/// Ends and joins its thread when dropped, after its channels.
+struct Thread {
+    cancel: CancelFlag,
+    handle: Option<JoinHandle<()>>,
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.cancel.store(true, Ordering::SeqCst);
+        if self.handle.take().is_some_and(|handle| handle.join().is_err()) {
+            log::error!("a thread that reads ahead panicked; this is a bug, please report it");
+        }
+    }
+}
+
+impl<T: Send + 'static, E: From<ReaderError> + Send + 'static> Prefetching<T, E> {
+    /// Begins to open a source, then to read up to `items` frames and packets of it. `cancel` is watched by what `open` opens.
+    pub fn begin(items: usize, cancel: &CancelFlag, open: impl FnOnce() -> Result<(Box<dyn FrameSource>, T), E> + Send + 'static) -> Self {
+        let (say, opened) = sync_channel(1);
+        let (give, items) = sync_channel::<Item>(items.max(1));
+        let read = move || {
+            let (mut source, more) = match open() {
+                Ok(opened) => opened,
+                Err(error) => return drop(say.send(Err(error))),
+            };
+            let report = Arc::new(Mutex::new(Report::of(source.as_ref())));
+            if say.send(Ok((source.info().clone(), Arc::clone(&report), more))).is_err() {
+                return;
+            }
+            loop {
+                let item = source.next_item();
+                let goes_on = matches!(item, Ok(Some(_)));
+                *report.lock() = Report::of(source.as_ref());
+                // The caller may be gone.
+                if give.send(item).is_err() || !goes_on {
+                    return;
+                }
+            }
+        };
+        let thread = Thread { cancel: Arc::clone(cancel), handle: Some(std::thread::spawn(read)) };
+        Self { opened, items, thread }
+    }
+
+    /// Waits until it is open.
+    ///
+    /// # Errors
+    /// What kept it from being opened; `Closed` when the caller was cancelled meanwhile.
+    pub fn wait(self, outer: &CancelFlag) -> Result<(Prefetched, T), E> {
+        let opened = received(&self.opened, &self.thread.cancel, outer);
+        let (info, report, more) = opened.unwrap_or_else(|| Err(ReaderError::Closed.into()))?;
+        let Self { items, thread, .. } = self;
+        Ok((Prefetched { info, report, items, is_over: false, outer: Arc::clone(outer), thread }, more))
+    }
+}
+
+/// What comes next; `None` when the thread is gone. A caller that is cancelled cancels the thread, which then says so.
+fn received<T>(receiver: &Receiver<T>, cancel: &AtomicBool, outer: &CancelFlag) -> Option<T> {
+    loop {
+        match receiver.recv_timeout(LOOK_EVERY) {
+            Ok(received) => return Some(received),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {
+                if outer.load(Ordering::SeqCst) {
+                    cancel.store(true, Ordering::SeqCst);
+                }
+            }
+        }
+    }
+}
+
+impl FrameSource for Prefetched {
+    fn info(&self) -> &StreamInfo {
+        &self.info
+    }
+
+    fn next_item(&mut self) -> Result<Option<MediaItem>, ReaderError> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let item = received(&self.items, &self.thread.cancel, &self.outer).unwrap_or(Err(ReaderError::Closed));
+        self.is_over = !matches!(item, Ok(Some(_)));
+        item
+    }
+
+    fn damage(&self) -> Damage {
+        self.report.lock().damage.clone()
+    }
+
+    fn conversions(&self) -> Vec<Conversion> {
+        self.report.lock().conversions.clone()
+    }
+
+    fn stats(&self) -> SourceStats {
+        self.report.lock().stats
+    }
+
+    fn reading(&self) -> Reading {
+        self.report.lock().reading.clone()
+    }
+
+    fn on_host(&self) -> Option<(f64, String)> {
+        self.report.lock().on_host.clone()
+    }
+}

@@ -1,0 +1,116 @@
+//! Files read one after another, the next ones opened and decoded ahead.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use framerail_core::{StreamId, StreamInfo};
+use framerail_media::CancelFlag;
+use framerail_pipeline::{StageError, StreamLine, StreamOpener, StreamReader, StreamRequest};
+use framerail_reader::{Prefetching, frame_bytes};
+use parking_lot::Mutex;
+
+use super::{
+    opener::SourceOpener,
+    source::{Placement, naming},
+};
+use crate::convert::reader_error;
+
+/// Frames and packets of a file that are read ahead, at least.
+const MIN_ITEMS: usize = 8;
+
+/// A file that is opened and decoded before its turn.
+struct Begun {
+    id: StreamId,
+    file: Prefetching<Placement, FileError>,
+    /// Bytes of its frames, as far as it is read ahead.
+    bytes: u64,
+}
+
+/// Why a file cannot be opened.
+pub(super) struct FileError(StageError);
+
+impl From<framerail_reader::ReaderError> for FileError {
+    fn from(error: framerail_reader::ReaderError) -> Self {
+        FileError(reader_error(error))
+    }
+}
+
+struct State {
+    /// Files whose turn is still to come and that are not begun.
+    waiting: VecDeque<StreamRequest>,
+    begun: VecDeque<Begun>,
+}
+
+/// Opens files in their order, and those behind ahead of their turn: as many as decoders, as far as memory goes. What is left of the
+/// present file counts too, so a long file has the decoders to itself until it nears its end.
+pub(super) struct InTurn {
+    opener: Arc<SourceOpener>,
+    /// Files side by side, the present one included.
+    most: usize,
+    memory_bytes: u64,
+    state: Mutex<State>,
+}
+
+impl InTurn {
+    /// `requests` are all files of the run.
+    pub(super) fn new(opener: Arc<SourceOpener>, most: usize, memory_bytes: u64, requests: &[StreamRequest]) -> Arc<Self> {
+        let state = State { waiting: requests.iter().cloned().collect(), begun: VecDeque::new() };
+        Arc::new(Self { opener, most, memory_bytes, state: Mutex::new(state) })
+    }
+
+    /// Begins further files while the present one, of which so many frames were given, leaves room for them.
+    pub(super) fn go_on(&self, present: &StreamInfo, given: u64) {
+        let mut state = self.state.lock();
+        if state.waiting.is_empty() || state.begun.len() + 1 >= self.most {
+            return;
+        }
+        let bytes = frame_bytes(present.width, present.height, present.pixel_format).max(1);
+        let Some(frames) = present.frames_estimate else { return };
+        let mut taken = frames.saturating_sub(given).saturating_mul(bytes);
+        taken = state.begun.iter().fold(taken, |sum, begun| sum.saturating_add(begun.bytes));
+        // Files of a folder are alike.
+        let wanted = frames.saturating_mul(bytes).min(self.memory_bytes / 2).max(bytes);
+        while state.begun.len() + 1 < self.most && taken.saturating_add(wanted) <= self.memory_bytes {
+            let Some(request) = state.waiting.pop_front() else { return };
+            let items = usize::try_from(wanted / bytes).unwrap_or(usize::MAX).max(MIN_ITEMS);
+            let (opener, cancel, id) = (Arc::clone(&self.opener), CancelFlag::default(), request.id);
+            let of_file = cancel.clone();
+            let open = move || opener.open_source(&request, &of_file).map_err(FileError);
+            state.begun.push_back(Begun { id, file: Prefetching::begin(items, &cancel, open), bytes: wanted });
+            taken += wanted;
+        }
+    }
+
+    /// Takes a file that is begun off the queue, and forgets those before it.
+    fn take(&self, id: StreamId) -> Option<Begun> {
+        let mut state = self.state.lock();
+        state.waiting.retain(|request| request.id.0 > id.0);
+        let place = state.begun.iter().position(|begun| begun.id == id)?;
+        state.begun.drain(..=place).next_back()
+    }
+
+    /// The file that was opened before the run takes part.
+    pub(super) fn opened(&self, id: StreamId) {
+        drop(self.take(id));
+    }
+}
+
+/// The opener of a run that reads its sources one after another.
+pub(super) struct InTurnOpener(pub(super) Arc<InTurn>);
+
+impl StreamOpener for InTurnOpener {
+    fn admit(&self, source: &str, id: StreamId) -> Result<StreamRequest, StageError> {
+        self.0.opener.admit(source, id)
+    }
+
+    fn open(&self, request: &StreamRequest, line: &StreamLine) -> Result<Box<dyn StreamReader>, StageError> {
+        let opener = &self.0.opener;
+        let opened = match self.0.take(request.id) {
+            Some(begun) => match begun.file.wait(&line.cancel) {
+                Ok((frames, placement)) => (Box::new(frames) as Box<_>, placement),
+                Err(FileError(error)) => return Err(naming(&request.source.to_string(), error)),
+            },
+            None => opener.open_source(request, &line.cancel)?,
+        };
+        Ok(Box::new(opener.stream(opened, request.is_live).in_turn(&self.0)))
+    }
+}
