@@ -58,7 +58,7 @@ pub use printable::{printable, printable_lines};
 pub use private_address::is_private_address;
 pub use random::SplitMix64;
 pub use region::Region;
-pub use source_clock::{Placed, SourceClock, StepLimits};
+pub use source_clock::{Placed, SourceClock, StatedTime, StepLimits};
 pub use source_url::{SourceUrl, masked, redacted};
 pub use stream::{MediaKind, SideStream, StreamId, StreamInfo};
 pub use stroke::{Stroke, StrokeShape};

@@ -9,6 +9,32 @@ pub struct StepLimits {
     pub back_micros: i64,
     /// Microseconds ahead.
     pub ahead_micros: i64,
+    /// Microseconds that have passed since the one before it, where that is known: what comes behind a step is put no earlier.
+    pub elapsed_micros: i64,
+    /// When the first item of any track behind a step is presented, where that is known: it is what goes on where all tracks ended.
+    pub first_micros: Option<i64>,
+}
+
+/// An item's time as the source states it, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StatedTime {
+    /// What the items of its track are ordered by: decoding time for packets of video.
+    pub order: i64,
+    /// How much later it is presented.
+    pub delay: i64,
+    /// How long it lasts.
+    pub duration: i64,
+}
+
+impl StatedTime {
+    /// An item that is presented in the order in which it comes.
+    pub fn presented(micros: i64, duration: i64) -> Self {
+        Self { order: micros, delay: 0, duration }
+    }
+
+    fn end(self) -> i64 {
+        self.order.saturating_add(self.duration.max(1))
+    }
 }
 
 /// What a time is moved by.
@@ -32,27 +58,41 @@ pub struct SourceClock {
 #[derive(Clone, Copy, Debug)]
 struct Track {
     shift_micros: i64,
-    /// Moved times of the latest item: none since the clock began again.
+    /// Moved time of the latest item: none since the clock began again.
     last: Option<i64>,
+    /// Where it ends by its order.
     end: i64,
+    /// Where its presentation ends.
+    shown_end: i64,
+}
+
+impl Track {
+    fn at(shift_micros: i64) -> Self {
+        Self { shift_micros, last: None, end: i64::MIN, shown_end: i64::MIN }
+    }
 }
 
 impl SourceClock {
-    /// What moves the next item of a track, in microseconds: its time as the source states it, and how long it lasts.
-    pub fn follow(&mut self, track: usize, micros: i64, duration_micros: i64, limits: StepLimits) -> Placed {
+    /// What moves the next item of a track.
+    pub fn follow(&mut self, track: usize, time: StatedTime, limits: StepLimits) -> Placed {
         let newest = self.shift_micros;
-        let own = self.tracks.get(&track).copied().unwrap_or(Track { shift_micros: newest, last: None, end: i64::MIN });
+        let own = self.tracks.get(&track).copied().unwrap_or(Track::at(newest));
         let fits = |shift: i64| {
             own.last.is_none_or(|last| {
-                let step = micros.saturating_add(shift).saturating_sub(last);
+                let step = time.order.saturating_add(shift).saturating_sub(last);
                 (-limits.back_micros..=limits.ahead_micros).contains(&step)
             })
         };
         let shift =
             if own.last.is_some() && fits(own.shift_micros) { Some(own.shift_micros) } else { Some(newest).filter(|_| fits(newest)) };
-        let shift_micros = shift.unwrap_or_else(|| self.end().unwrap_or(micros).saturating_sub(micros));
+        let resumed = || {
+            let first = limits.first_micros.unwrap_or(time.order.saturating_add(time.delay));
+            let by_wall = own.last.map_or(first, |last| last.saturating_add(limits.elapsed_micros));
+            self.end().map_or(by_wall, |end| end.max(by_wall)).saturating_sub(first)
+        };
+        let shift_micros = shift.unwrap_or_else(resumed);
         self.shift_micros = if shift.is_none() { shift_micros } else { newest };
-        self.put(track, micros, duration_micros, shift_micros);
+        self.put(track, time, shift_micros, shift_micros);
         Placed { shift_micros, is_step: shift.is_none() }
     }
 
@@ -62,20 +102,15 @@ impl SourceClock {
         let own = self.tracks.get(&track).map_or(self.shift_micros, |track| track.shift_micros);
         let distance = |shift: &i64| now.map_or(0, |now| micros.saturating_add(*shift).abs_diff(now));
         let shift_micros = [self.shift_micros, own].into_iter().min_by_key(distance).unwrap_or(own);
-        self.tracks.insert(track, Track { shift_micros, last: None, end: i64::MIN });
+        self.tracks.insert(track, Track::at(shift_micros));
         Placed { shift_micros, is_step: false }
     }
 
     /// Takes note of an item that is put after the last of its track, because its own time is wrong. Gives what moves it.
-    pub fn append(&mut self, track: usize, micros: i64, duration_micros: i64) -> i64 {
-        let own = self.tracks.get(&track).copied();
-        let end = own.map_or(micros, |own| own.end);
-        let shift = own.map_or(self.shift_micros, |own| own.shift_micros);
-        let moved_by = end.saturating_sub(micros);
-        self.put(track, micros, duration_micros, moved_by);
-        if let Some(track) = self.tracks.get_mut(&track) {
-            track.shift_micros = shift;
-        }
+    pub fn append(&mut self, track: usize, time: StatedTime) -> i64 {
+        let own = self.tracks.get(&track).copied().unwrap_or(Track::at(self.shift_micros));
+        let moved_by = own.last.map_or(own.shift_micros, |_| own.end.saturating_sub(time.order));
+        self.put(track, time, moved_by, own.shift_micros);
         moved_by
     }
 
@@ -100,17 +135,20 @@ impl SourceClock {
         self.tracks.get(&track).and_then(|track| Some((track.last?, track.end)))
     }
 
-    /// The latest end of any track, in microseconds.
+    /// Where the presentation of all tracks has ended, in microseconds.
     pub fn end(&self) -> Option<i64> {
-        self.tracks.values().filter(|track| track.last.is_some()).map(|track| track.end).max()
+        self.tracks.values().filter(|track| track.last.is_some()).map(|track| track.shown_end).max()
     }
 
-    fn put(&mut self, track: usize, micros: i64, duration_micros: i64, shift_micros: i64) {
-        let moved = micros.saturating_add(shift_micros);
-        let end = moved.saturating_add(duration_micros.max(1));
-        let latest = self.tracks.get(&track).and_then(|track| track.last).map_or(moved, |last| last.max(moved));
-        let latest_end = self.tracks.get(&track).map_or(end, |track| track.end.max(end));
-        self.tracks.insert(track, Track { shift_micros, last: Some(latest), end: latest_end });
+    fn put(&mut self, track: usize, time: StatedTime, moved_by: i64, shift_micros: i64) {
+        let moved = time.order.saturating_add(moved_by);
+        let end = time.end().saturating_add(moved_by);
+        let shown_end = end.saturating_add(time.delay);
+        let before = self.tracks.get(&track).copied().filter(|track| track.last.is_some());
+        let before = before.unwrap_or(Track { last: Some(moved), end, shown_end, shift_micros });
+        let last = before.last.map_or(moved, |last| last.max(moved));
+        let entry = Track { shift_micros, last: Some(last), end: before.end.max(end), shown_end: before.shown_end.max(shown_end) };
+        self.tracks.insert(track, entry);
     }
 }
 
@@ -118,12 +156,12 @@ impl SourceClock {
 mod tests {
     use super::*;
 
-    const LIMITS: StepLimits = StepLimits { back_micros: 1_000, ahead_micros: 10_000 };
+    const LIMITS: StepLimits = StepLimits { back_micros: 1_000, ahead_micros: 10_000, elapsed_micros: 0, first_micros: None };
     const FRAMES: usize = 0;
     const AUDIO: usize = 1;
 
     fn moved(clock: &mut SourceClock, track: usize, micros: i64) -> (i64, bool) {
-        let placed = clock.follow(track, micros, 40, LIMITS);
+        let placed = clock.follow(track, StatedTime::presented(micros, 40), LIMITS);
         (micros + placed.shift_micros, placed.is_step)
     }
 
@@ -142,6 +180,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_presented_first_goes_on_where_all_tracks_ended() {
+        let mut clock = SourceClock::default();
+        let frame = |order| StatedTime { order, delay: 80, duration: 40 };
+        clock.follow(FRAMES, frame(100_000), LIMITS);
+        clock.follow(AUDIO, StatedTime::presented(100_090, 20), LIMITS);
+        // Presented at 80, the audio beside it at 60.
+        let placed = clock.follow(FRAMES, frame(0), StepLimits { first_micros: Some(60), ..LIMITS });
+        assert_eq!(placed, Placed { shift_micros: 100_120 - 60, is_step: true }, "the frame before was shown until 100120");
+        assert_eq!(moved(&mut clock, AUDIO, 60), (100_120, false));
+    }
+
+    #[test]
     fn a_source_that_begins_again_goes_on_where_it_is_put() {
         let mut clock = SourceClock::default();
         moved(&mut clock, FRAMES, 5_000);
@@ -153,7 +203,7 @@ mod tests {
     fn one_wrong_time_moves_nothing_else() {
         let mut clock = SourceClock::default();
         moved(&mut clock, FRAMES, 5_000);
-        assert_eq!(clock.append(FRAMES, 90_000, 40), 5_040 - 90_000);
+        assert_eq!(clock.append(FRAMES, StatedTime::presented(90_000, 40)), 5_040 - 90_000);
         assert_eq!(moved(&mut clock, FRAMES, 5_080), (5_080, false));
     }
 
@@ -161,8 +211,8 @@ mod tests {
     fn extreme_times_do_not_overflow() {
         let mut clock = SourceClock::default();
         for micros in [i64::MAX, i64::MIN, 0, i64::MAX, -1] {
-            clock.follow(FRAMES, micros, i64::MAX, LIMITS);
-            clock.append(AUDIO, micros, i64::MIN);
+            clock.follow(FRAMES, StatedTime { order: micros, delay: micros, duration: i64::MAX }, LIMITS);
+            clock.append(AUDIO, StatedTime::presented(micros, i64::MIN));
             clock.accompany(2, micros);
         }
     }

@@ -1,5 +1,6 @@
 //! A source of compressed packets: one video stream and the streams beside it.
 
+mod packet_clock;
 mod random_access;
 
 pub use self::random_access::KeyframeSpacing;
@@ -9,6 +10,7 @@ use std::{collections::VecDeque, path::Path, sync::Arc};
 use ffmpeg_the_third::ffi;
 use framerail_core::{MediaKind, Rational, Rotation, SideStream, SourceUrl, StreamInfo, TimeBase, surface::MAX_SIDE};
 
+use self::packet_clock::PacketClock;
 use crate::{
     Damage, InputOptions, MediaError, Parameters, ProbeEffort, SideStreams,
     av::{self, AvPacket},
@@ -68,9 +70,7 @@ struct Progress {
     packets: Vec<u64>,
     last_is_corrupt: bool,
     was_sought: bool,
-    /// Ticks of the video that are added to every packet after the clock was set anew, as microseconds.
-    clock_offset_micros: i64,
-    last_video_dts: Option<i64>,
+    clock: PacketClock,
     /// The latest end of any packet, in seconds.
     latest_secs: f64,
     /// No packet was read to learn what is in the source.
@@ -281,7 +281,7 @@ impl Input {
             return Ok(None);
         }
         let packet = match self.source {
-            Source::Container { .. } => self.next_of_container()?,
+            Source::Container { .. } => self.next_timed()?,
             Source::Images { .. } => self.next_image()?,
         };
         self.is_at_end = packet.is_none();
@@ -317,8 +317,7 @@ impl Input {
                 None => continue,
             };
             let base = container.stream(index).map_or(TimeBase::MICROS, |stream| av::time_base(stream.time_base));
-            let jumps = container.has_format_flag(ffi::AVFMT_TS_DISCONT);
-            self.damage.timestamps_repaired += u64::from(self.progress.note(&mut packet, kind, base, jumps));
+            self.progress.note(&packet, kind, base);
             self.progress.last_is_corrupt = packet.flags & ffi::AV_PKT_FLAG_CORRUPT != 0;
             self.damage.packets_corrupt += u64::from(self.progress.last_is_corrupt);
             if let Some(count) = self.progress.packets.get_mut(index) {
@@ -394,29 +393,12 @@ impl Input {
 }
 
 impl Progress {
-    /// Takes note of a packet; moves its timestamps when the clock was set anew. Returns whether a new step was found.
-    fn note(&mut self, packet: &mut AvPacket, kind: PacketKind, base: TimeBase, clock_may_step: bool) -> bool {
-        let mut stepped = false;
-        let shift = |micros: i64| TimeBase::MICROS.rescale(micros, base);
-        let timed_video = av::timestamp(packet.dts).filter(|_| clock_may_step && kind == PacketKind::Video);
-        if let Some(dts) = timed_video {
-            let moved = dts.saturating_add(shift(self.clock_offset_micros));
-            if let Some(last) = self.last_video_dts.filter(|last| base.seconds(last.saturating_sub(moved)) > CLOCK_STEP_SECS) {
-                let step = last.saturating_sub(moved).saturating_add(packet.duration.max(1));
-                self.clock_offset_micros = self.clock_offset_micros.saturating_add(base.rescale(step, TimeBase::MICROS));
-                stepped = true;
-            }
-            self.last_video_dts = Some(dts.saturating_add(shift(self.clock_offset_micros)));
-        }
-        if self.clock_offset_micros != 0 {
-            let offset = shift(self.clock_offset_micros);
-            packet.pts = av::timestamp(packet.pts).map_or(packet.pts, |pts| pts.saturating_add(offset));
-            packet.dts = av::timestamp(packet.dts).map_or(packet.dts, |dts| dts.saturating_add(offset));
-        }
+    /// Takes note of how far the source was read.
+    fn note(&mut self, packet: &AvPacket, kind: PacketKind, base: TimeBase) {
         if let Some(time) = av::timestamp(packet.pts).or_else(|| av::timestamp(packet.dts)) {
-            self.latest_secs = self.latest_secs.max(base.seconds(time.saturating_add(packet.duration)));
+            let moved = TimeBase::MICROS.seconds(self.clock.shift(kind));
+            self.latest_secs = self.latest_secs.max(base.seconds(time.saturating_add(packet.duration)) + moved);
         }
-        stepped
     }
 }
 

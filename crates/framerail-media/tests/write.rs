@@ -2,23 +2,11 @@
 
 mod common;
 
-use std::{fs, path::Path};
+use std::fs;
 
-use common::{at, ffmpeg, folder, options, output, probed_pts, pts, read, samples};
+use common::{at, copy, ffmpeg, folder, options, output, probed_pts, pts, read, samples};
 use framerail_core::{FramePool, PixelFormat};
-use framerail_media::{InputOptions, MediaError, MediaItem, MediaReader, MediaWriter, Quality, WriteReport, WriterOptions};
-
-fn copy(input: &InputOptions, output: &Path, options: &WriterOptions) -> Result<WriteReport, MediaError> {
-    let mut reader = MediaReader::open(input, &FramePool::new(8))?;
-    let mut writer = MediaWriter::create(output, options, reader.info())?;
-    while let Some(item) = reader.next()? {
-        match item {
-            MediaItem::Frame(frame) => writer.write_frame(&frame)?,
-            MediaItem::Packet(packet) => writer.write_packet(&packet)?,
-        }
-    }
-    writer.finish()
-}
+use framerail_media::{MediaError, MediaItem, MediaReader, MediaWriter, Quality, WriterOptions};
 
 fn with_codec(codec: &str) -> WriterOptions {
     WriterOptions { codec: Some(codec.into()), ..WriterOptions::default() }

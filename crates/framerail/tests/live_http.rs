@@ -5,6 +5,8 @@ mod live_support;
 use std::{
     io::{BufRead, BufReader, Write},
     net::{TcpListener, TcpStream},
+    path::Path,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -12,8 +14,9 @@ use std::{
     thread,
 };
 
+use framerail::core::PixelFormat;
 use framerail::pipeline::{RunHandle, RunStats};
-use framerail_testkit::{ClipSpec, Codec, Container, read_frame_number};
+use framerail_testkit::{AudioCodec, Clip, ClipSpec, Codec, Container, read_frame_number, reference_planes};
 use live_support::{Seen, wait_for_stream};
 
 const FRAMES: u32 = 60;
@@ -27,7 +30,10 @@ struct Server {
 impl Server {
     /// Which connections break off: FFmpeg may need several to look around in a file.
     fn start(breaks_off: fn(usize) -> bool) -> Self {
-        let clip = ClipSpec::new(Codec::H264, Container::Ts).frames(FRAMES).gop(12).make();
+        Self::of(&ClipSpec::new(Codec::H264, Container::Ts).frames(FRAMES).gop(12).make(), breaks_off)
+    }
+
+    fn of(clip: &Clip, breaks_off: fn(usize) -> bool) -> Self {
         let bytes = Arc::new(std::fs::read(clip.path()).expect("made"));
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}/clip.ts", listener.local_addr().expect("bound"));
@@ -118,4 +124,51 @@ fn a_live_source_that_breaks_off_is_opened_again_as_the_same_stream() {
     assert!(seen.windows(2).all(|pair| pair[0].1 < pair[1].1), "frame numbers go on: {seen:?}");
     assert!(seen.iter().any(|(number, _)| *number == u64::from(FRAMES) - 1), "the second connection gives all of it: {seen:?}");
     assert!(seen.iter().filter(|(number, _)| *number == 0).count() >= 2, "from its start each time: {seen:?}");
+}
+
+/// Presentation times in seconds of a file's packets of one kind, and a hash of each one's bytes, in the file's order.
+fn packets(path: &Path, stream: &str) -> Vec<(f64, String)> {
+    let output = Command::new("ffprobe")
+        .args(["-v", "error", "-select_streams", stream, "-show_entries", "packet=pts_time,data_hash", "-show_data_hash", "md5"])
+        .args(["-of", "csv=p=0"])
+        .arg(path)
+        .output()
+        .expect("ffprobe is installed");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let fields = |line: &str| {
+        let (pts, rest) = line.split_once(',')?;
+        Some((pts.parse().ok()?, rest.trim_matches(',').to_owned()))
+    };
+    text.lines().filter_map(fields).collect()
+}
+
+#[test]
+fn a_live_source_with_sound_lives_on_over_connections_and_stays_in_step() {
+    let clip = ClipSpec::new(Codec::H264, Container::Ts).frames(FRAMES).gop(12).b_frames(2).audio(AudioCodec::Aac).make();
+    let server = Server::of(&clip, |number| number % 2 == 0);
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("out.mp4");
+    let text = format!("read {} live=yes drop=none latency=none retry_wait=1ms ! write '{}' preset=ultrafast", server.url, path.display());
+    let (handle, seen) = live_support::start(&text, |item| item.frame.seconds());
+    wait_for_stream(&handle, "its returns", |stream| stream.reconnects >= 6);
+    handle.stop();
+    let outcome = handle.wait();
+    outcome.result.expect("a stop is no failure");
+    assert!(seen.lock().windows(2).all(|pair| pair[0] < pair[1]), "one clock over all connections");
+    let stats = outcome.stats;
+    let (video, audio) = (packets(&path, "v:0"), packets(&path, "a:0"));
+    assert_eq!((video.len() as u64, audio.len() as u64), (stats.counter("frames_written"), stats.counter("packets_copied")));
+    assert_eq!(stats.counter("timestamps_repaired"), 0, "no times had to be repaired");
+    // Each connection begins with frame 0 and with the source's first packet of audio.
+    let mut frames: Vec<f64> = video.iter().map(|(pts, _)| *pts).collect();
+    frames.sort_by(f64::total_cmp);
+    let numbers = reference_planes(&path, PixelFormat::Yuv420p).map(|surface| read_frame_number(&surface).expect("a readable number"));
+    let first_frames: Vec<f64> = numbers.zip(&frames).filter(|(number, _)| *number == 0).map(|(_, pts)| *pts).collect();
+    let first_audio: Vec<f64> = audio.iter().filter(|(_, hash)| *hash == audio[0].1).map(|(pts, _)| *pts).collect();
+    assert!(first_frames.len() >= 6, "{first_frames:?}");
+    assert_eq!(first_frames.len(), first_audio.len(), "{first_frames:?} {first_audio:?}");
+    let relation = first_frames[0] - first_audio[0];
+    for (frame, sound) in first_frames.iter().zip(&first_audio) {
+        assert!((frame - sound - relation).abs() < 0.04, "frames and audio apart: {first_frames:?} {first_audio:?}");
+    }
 }

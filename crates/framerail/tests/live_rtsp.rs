@@ -6,6 +6,7 @@ mod rtsp_support;
 use std::time::UNIX_EPOCH;
 
 use framerail::pipeline::{RunHandle, StreamState};
+use framerail_testkit::{ProbedPacket, ffprobe_packets, ffprobe_streams};
 use live_support::{Seen, wait_for_stream};
 use rtsp_support::{Camera, free_port, has_server};
 
@@ -58,6 +59,43 @@ fn a_camera_that_stops_restarts_and_starves_is_one_stream() {
     let (first, last) = (seen[0], seen[seen.len() - 1]);
     let (on_clock, on_wall) = (last.1 - first.1, last.2 - first.2);
     assert!((on_clock - on_wall).abs() < 5.0, "{on_clock} s and {on_wall} s");
+}
+
+#[test]
+fn a_camera_with_sound_that_restarts_is_one_file() {
+    if !has_server() {
+        return;
+    }
+    let (port, folder) = (free_port(), tempfile::tempdir().expect("temporary folder"));
+    let path = folder.path().join("talk.mov");
+    let mut camera = Camera::start(port);
+    let text = format!("read rtsp://127.0.0.1:{port}/talk timeout=2s retry_wait=100ms ! write '{}' preset=ultrafast", path.display());
+    let (handle, _) = start(&text);
+    let mut delivered = 0;
+    for round in 0..3 {
+        let found = wait_for_stream(&handle, "frames", |stream| stream.reconnects >= round && stream.frames_delivered > delivered + 25);
+        if round < 2 {
+            drop(camera);
+            delivered = wait_for_stream(&handle, "the loss of the camera", |stream| stream.state == StreamState::Retrying).frames_delivered;
+            camera = Camera::start(port);
+        } else {
+            assert!(found.reconnects >= 2, "{found:?}");
+        }
+    }
+    handle.stop();
+    let outcome = handle.wait();
+    outcome.result.expect("a stop is no failure");
+    let (video, audio) = (ffprobe_packets(&path, "v:0"), ffprobe_packets(&path, "a:0"));
+    assert_eq!(video.len() as u64, outcome.stats.counter("frames_written"));
+    assert_eq!(audio.len() as u64, outcome.stats.counter("packets_copied"));
+    let secs =
+        |packets: &[ProbedPacket], ticks: f64| packets.iter().filter_map(|packet| packet.pts).max().map_or(0.0, |pts| pts as f64 / ticks);
+    let base = |stream: u64| {
+        ffprobe_streams(&path).iter().find(|found| found.index == stream).map_or(1.0, |found| found.time_base.ratio().den as f64)
+    };
+    let (frames_end, audio_end) = (secs(&video, base(0)), secs(&audio, base(1)));
+    assert!((frames_end - audio_end).abs() < 1.0, "they end together: {frames_end} s and {audio_end} s");
+    drop(camera);
 }
 
 #[test]

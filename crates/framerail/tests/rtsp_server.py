@@ -1,6 +1,6 @@
 """An RTSP server for one test: `rtsp_server.py PORT [FOLDER]`.
 
-A camera is at /cam, told by lines on standard input to starve its viewers and to feed them again. With a folder the server takes what is
+A camera is at /cam, told by lines on standard input to starve its viewers and to feed them again, and one with audio at /talk. With a folder the server takes what is
 pushed to /in, and /sound for video with AAC, and puts each connection's video into a file of its own: 0.h264, 1.h264 and so on.
 
 It says `ready PORT` on standard output once it listens.
@@ -22,6 +22,7 @@ CAMERA = (
     " ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
 )
 
+TALK = CAMERA[:-1] + " audiotestsrc is-live=true ! audio/x-raw,rate=8000,channels=1 ! alawenc ! rtppcmapay name=pay1 pt=8 )"
 
 # What comes is written at once: the server may be killed at any time.
 RECORDER = (
@@ -82,11 +83,12 @@ def main():
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(port)
-    factory = GstRtspServer.RTSPMediaFactory()
-    factory.set_launch(CAMERA)
-    factory.set_shared(True)
-    factory.connect("media-configure", camera.configure)
-    server.get_mount_points().add_factory("/cam", factory)
+    for path, launch in (("/cam", CAMERA), ("/talk", TALK)):
+        factory = GstRtspServer.RTSPMediaFactory()
+        factory.set_launch(launch)
+        factory.set_shared(True)
+        factory.connect("media-configure", camera.configure)
+        server.get_mount_points().add_factory(path, factory)
     if len(sys.argv) > 2:
         recorder = Recorder(sys.argv[2])
         server.get_mount_points().add_factory("/in", recorder.factory(RECORDER))

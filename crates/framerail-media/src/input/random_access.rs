@@ -102,6 +102,7 @@ impl Input {
     /// `Unsupported` for sources that cannot be sought; `Cancelled`, `Timeout`, and as [`Input::open`].
     pub fn seek_secs(&mut self, secs: f64) -> Result<(), MediaError> {
         self.pending.clear();
+        self.progress.clock.begin_at(0);
         self.is_at_end = false;
         let base = self.info.time_base;
         match &mut self.source {
@@ -125,7 +126,7 @@ impl Input {
 
     /// Ticks that are added to the video's own times since its clock was set anew.
     pub(crate) fn clock_shift(&self) -> i64 {
-        TimeBase::MICROS.rescale(self.progress.clock_offset_micros, self.info.time_base)
+        TimeBase::MICROS.rescale(self.progress.clock.video_shift(), self.info.time_base)
     }
 
     fn seek_container(&mut self, seek: impl FnOnce(&mut crate::container::Container) -> bool) -> bool {
@@ -138,8 +139,7 @@ impl Input {
 
     /// Reads up to a packet after a seek; `false` when it lies behind or does not come.
     fn read_to(&mut self, target: &PacketEntry, damage: &Damage, passed: &mut u64) -> Result<bool, MediaError> {
-        self.progress.clock_offset_micros = self.info.time_base.rescale(target.clock_shift, TimeBase::MICROS);
-        self.progress.last_video_dts = None;
+        self.progress.clock.begin_at(self.info.time_base.rescale(target.clock_shift, TimeBase::MICROS));
         self.read_on_to(target, usize::MAX, damage, passed)
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use framerail_core::{Frame, FramePool, Packet};
-use framerail_media::{Damage, InputOptions, MediaItem, MediaReader};
+use framerail_media::{Damage, InputOptions, MediaError, MediaItem, MediaReader, MediaWriter, WriteReport, WriterOptions};
 
 /// Runs `ffmpeg` quietly in a folder; arguments are split at spaces.
 pub fn ffmpeg(folder: &Path, arguments: &str) {
@@ -97,4 +97,17 @@ pub fn samples(frame: &Frame) -> Vec<u8> {
 /// A path in a folder.
 pub fn at(folder: &tempfile::TempDir, name: &str) -> PathBuf {
     folder.path().join(name)
+}
+
+/// Reads a source and writes all of it.
+pub fn copy(input: &InputOptions, output: &Path, options: &WriterOptions) -> Result<WriteReport, MediaError> {
+    let mut reader = MediaReader::open(input, &FramePool::new(8))?;
+    let mut writer = MediaWriter::create(output, options, reader.info())?;
+    while let Some(item) = reader.next()? {
+        match item {
+            MediaItem::Frame(frame) => writer.write_frame(&frame)?,
+            MediaItem::Packet(packet) => writer.write_packet(&packet)?,
+        }
+    }
+    writer.finish()
 }

@@ -325,7 +325,7 @@ impl Write {
         self.count_encoding(report);
         if report.timestamps_repaired > 0 {
             let count = report.timestamps_repaired;
-            counters.context.notice(format_args!("{path}: {count} timestamps were missing, repeated or went back, and were corrected"));
+            counters.context.notice(format_args!("{path}: timestamps corrected because they were missing, repeated or went back: {count}"));
         }
         for warning in &report.warnings {
             counters.context.notice(format_args!("{path}: {warning}"));

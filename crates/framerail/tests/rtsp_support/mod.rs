@@ -61,7 +61,7 @@ impl Drop for Camera {
 /// Whether the packages are there; says loudly what to install where they are not.
 pub fn has_server() -> bool {
     let probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst, GstRtspServer; Gst.init(None); \
-                 exit(not all(map(Gst.ElementFactory.find, ['x264enc', 'rtph264pay', 'videotestsrc'])))";
+                 exit(not all(map(Gst.ElementFactory.find, ['x264enc', 'rtph264pay', 'videotestsrc', 'audiotestsrc', 'alawenc', 'rtppcmapay'])))";
     let found = Command::new(PYTHON).args(["-c", probe]).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
     if !found {
         let words = "NOT TESTED: live sources. GStreamer's RTSP server is missing; install scripts/requirements/debian-test.txt";

@@ -7,10 +7,14 @@ use std::{
 
 use framerail_core::Frame;
 
-use super::{super::stream_table::StreamRecord, continuity::Continuity, lanes::Lanes};
+use super::{
+    super::stream_table::StreamRecord,
+    continuity::{Continuity, Followed},
+    lanes::Lanes,
+};
 use crate::{
-    Arrival, Closed, Emitter, ErrorKind, Flow, Item, OnStreamError, OpenedStream, StageError, StreamEnd, StreamLine, StreamOpener,
-    StreamReader, StreamRequest, stats::StreamState,
+    Arrival, Closed, Emitter, ErrorKind, Flow, FrameItem, Item, OnStreamError, OpenedStream, StageError, StreamEnd, StreamLine,
+    StreamOpener, StreamReader, StreamRequest, stats::StreamState,
 };
 
 /// One stream from its first opening to its end.
@@ -80,7 +84,7 @@ impl Reading {
         };
         reader.start(&self.line)?;
         if progress.has_started {
-            progress.continuity.reopened();
+            progress.continuity.reopened(&reader.info().side_streams);
             self.record.update(|stats| {
                 stats.reconnects += 1;
                 stats.state = StreamState::Running;
@@ -88,6 +92,7 @@ impl Reading {
             self.line.context.counter("reconnects").add(1);
         } else {
             let info = reader.info();
+            progress.continuity.opened(&info.side_streams);
             self.record.update(|stats| {
                 info.name.clone_into(&mut stats.name);
                 if stats.state != StreamState::Removed {
@@ -159,30 +164,42 @@ struct StreamEmitter<'a> {
 }
 
 impl Emitter for StreamEmitter<'_> {
-    fn push(&mut self, mut item: Item) -> Result<(), Closed> {
-        match &mut item {
-            Item::Frame(item) => {
-                let (policy, request) = (self.reading.lanes.policy(), &self.reading.request);
-                let jumped = self.progress.continuity.frame(&mut item.frame, Instant::now());
-                if jumped {
-                    self.reading.record.update(|stats| stats.clock_jumps += 1);
+    fn push(&mut self, item: Item) -> Result<(), Closed> {
+        match item {
+            Item::Frame(item) => self.push_frame(item),
+            Item::Packet(packet) => match self.progress.continuity.packet(packet, Instant::now()) {
+                Followed::Now(packet) => self.sink.push(Item::Packet(packet)),
+                Followed::Held => Ok(()),
+                Followed::LeftOut => {
+                    self.reading.line.context.counter("packets_left_out").add(1);
+                    Ok(())
                 }
-                (self.progress.has_frames, self.progress.attempts) = (true, 0);
-                if policy.is_timed(request) {
-                    let at = if request.is_live { Instant::now() } else { self.wait_until_due(&item.frame) };
-                    let wall = SystemTime::now().checked_sub(at.elapsed()).unwrap_or_else(SystemTime::now);
-                    item.arrival = Some(Arrival { at, wall, budget: policy.latency });
-                }
-                self.reading.record.read();
-            }
-            Item::Packet(packet) => self.progress.continuity.packet(packet),
-            _ => {}
+            },
+            item => self.sink.push(item),
         }
-        self.sink.push(item)
     }
 }
 
 impl StreamEmitter<'_> {
+    fn push_frame(&mut self, mut item: Box<FrameItem>) -> Result<(), Closed> {
+        let (policy, request) = (self.reading.lanes.policy(), &self.reading.request);
+        for packet in self.progress.continuity.resume(&item.frame, Instant::now()) {
+            self.sink.push(Item::Packet(packet))?;
+        }
+        let jumped = self.progress.continuity.frame(&mut item.frame, Instant::now());
+        if jumped {
+            self.reading.record.update(|stats| stats.clock_jumps += 1);
+        }
+        (self.progress.has_frames, self.progress.attempts) = (true, 0);
+        if policy.is_timed(request) {
+            let at = if request.is_live { Instant::now() } else { self.wait_until_due(&item.frame) };
+            let wall = SystemTime::now().checked_sub(at.elapsed()).unwrap_or_else(SystemTime::now);
+            item.arrival = Some(Arrival { at, wall, budget: policy.latency });
+        }
+        self.reading.record.read();
+        self.sink.push(Item::Frame(item))
+    }
+
     /// Waits for the time of a paced frame, which is its arrival. Late ones are not waited for.
     fn wait_until_due(&mut self, frame: &Frame) -> Instant {
         let due = self.pace.due(frame.seconds());

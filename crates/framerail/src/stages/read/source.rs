@@ -233,7 +233,7 @@ fn describe(damage: &Damage) -> Option<String> {
     let mut parts: Vec<String> = counted.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
     parts.extend(damage.ended_early.as_ref().map(|why| format!("ended early: {why}")));
     if parts.is_empty() && damage.timestamps_repaired > 0 {
-        return Some(format!("{} timestamps were missing or out of order and have been worked out", damage.timestamps_repaired));
+        return Some(format!("timestamps corrected because they were missing or out of order: {}", damage.timestamps_repaired));
     }
     (!parts.is_empty()).then(|| format!("decoded as far as it goes: {}", parts.join(", ")))
 }
