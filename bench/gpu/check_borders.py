@@ -348,7 +348,7 @@ def prefetch(options):
             batch = next(source)
             batch.data.record_stream(main)
             ready = side.record_event()
-        ahead.append((batch.data, torch.from_numpy(batch.numbers.copy()).cuda(non_blocking=True), ready))
+        ahead.append((batch.data, torch.as_tensor(batch.numbers).cuda(non_blocking=True), ready))
 
     fetch()
     fetch()

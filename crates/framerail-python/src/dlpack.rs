@@ -304,7 +304,9 @@ impl Foreign {
         let bad = |what: &str| PyValueError::new_err(format!("option '{option}': {what}"));
         let options = PyDict::new(py);
         if device != Device::Cpu {
-            options.set_item("stream", stream)?;
+            // PyTorch's own stream needs no order with itself; asked for it, PyTorch looks at the current device's streams.
+            let is_torch = object.get_type().module().is_ok_and(|module| module.to_string().starts_with("torch"));
+            options.set_item("stream", if is_torch { -1 } else { stream })?;
         }
         let given = object
             .call_method("__dlpack__", (), Some(&options))

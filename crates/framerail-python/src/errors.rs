@@ -12,8 +12,8 @@ use framerail::{
 use framerail_serve::ServeError;
 use pyo3::{
     exceptions::{
-        PyFileExistsError, PyFileNotFoundError, PyIndexError, PyKeyboardInterrupt, PyOSError, PyPermissionError, PyRuntimeError,
-        PyTimeoutError, PyValueError,
+        PyConnectionError, PyFileExistsError, PyFileNotFoundError, PyIndexError, PyKeyboardInterrupt, PyOSError, PyPermissionError,
+        PyRuntimeError, PyTimeoutError, PyValueError,
     },
     prelude::*,
 };
@@ -66,6 +66,8 @@ fn media(py: Python<'_>, error: &MediaError) -> PyErr {
         MediaError::Unsupported { .. } => unsupported(py, error),
         MediaError::Io { reason, .. } if reason.contains("permission denied") => PyPermissionError::new_err(words),
         MediaError::Io { .. } | MediaError::DiskFull { .. } => PyOSError::new_err(words),
+        MediaError::Unreachable { .. } => PyConnectionError::new_err(words),
+        MediaError::Refused { .. } => PyPermissionError::new_err(words),
         MediaError::Exists { .. } => PyFileExistsError::new_err(words),
         MediaError::BadOption { .. } | MediaError::SameFile { .. } => PyValueError::new_err(words),
         MediaError::Timeout { .. } => PyTimeoutError::new_err(words),
