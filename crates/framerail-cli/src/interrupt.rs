@@ -1,53 +1,100 @@
-//! Ctrl-C, SIGTERM and SIGHUP: the first finishes what is under way, the second drops it.
+//! Ctrl-C, SIGTERM and SIGHUP: the first finishes what is under way, the second drops it, whatever hangs.
 
 use std::{
-    process,
+    fs,
     sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
 };
 
-use framerail::pipeline::RunSwitch;
+use framerail::{core::CancelToken, pipeline::RunSwitch};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+    low_level,
+};
 
 use crate::{
     exit::{Failure, INTERNAL, INTERRUPTED},
     terminal,
 };
 
+/// How long stages may take to end after the second signal, before the process ends without them.
+const PATIENCE: Duration = Duration::from_millis(700);
+
+/// What signals reach.
+#[derive(Clone, Default)]
+pub struct Tokens {
+    /// Cancelled by the first signal: inputs are no longer opened or read.
+    pub stop: CancelToken,
+    /// Cancelled by the second.
+    pub abort: CancelToken,
+}
+
 #[derive(Default)]
 struct State {
     signals: u32,
+    /// There once something has asked for them; before that the first signal ends the process.
+    tokens: Option<Tokens>,
     run: Option<RunSwitch>,
 }
 
-static STATE: Mutex<State> = Mutex::new(State { signals: 0, run: None });
+static STATE: Mutex<State> = Mutex::new(State { signals: 0, tokens: None, run: None });
 
 fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Listens for signals from here on.
+/// Listens for signals from here on. Those that the parent has this process ignore stay ignored: `nohup`, and SIGINT of jobs in the
+/// background of a script.
 ///
 /// # Errors
 /// When the system refuses; a bug.
 pub fn listen() -> Result<(), Failure> {
-    ctrlc::set_handler(on_signal).map_err(|error| Failure::new(INTERNAL, format_args!("cannot listen for Ctrl-C: {error}")))
+    let refused = |error: std::io::Error| Failure::new(INTERNAL, format_args!("cannot listen for Ctrl-C: {error}"));
+    let ignored = ignored_signals();
+    let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
+    let mut signals = Signals::new(wanted).map_err(refused)?;
+    let listen = move || signals.forever().for_each(|_| on_signal());
+    thread::Builder::new().name("signals".into()).spawn(listen).map(drop).map_err(refused)
+}
+
+/// The signals that this process was started to ignore, as bits from 1 on; none where the system does not say.
+fn ignored_signals() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let bits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0)
 }
 
 fn on_signal() {
-    let (signals, run) = {
+    let (signals, tokens, run) = {
         let mut state = state();
         state.signals += 1;
-        (state.signals, state.run.clone())
+        (state.signals, state.tokens.clone(), state.run.clone())
     };
-    match (signals, run) {
-        (1, Some(run)) => {
-            terminal::line("stopping: the output is finished with what is there; once more drops it");
-            run.stop();
-        }
-        // The run has not begun, and is not going to.
-        (1, None) => {}
-        (2, Some(run)) => run.abort(),
-        _ => process::exit(i32::from(INTERRUPTED)),
+    let Some(tokens) = tokens else { low_level::exit(i32::from(INTERRUPTED)) };
+    if signals == 1 {
+        let words = if run.is_some() {
+            "finishing the output; press Ctrl-C again to discard it"
+        } else {
+            "stopping; press Ctrl-C again to end at once"
+        };
+        terminal::line(words);
+        tokens.stop.cancel();
+        return;
     }
+    tokens.abort.cancel();
+    // Usually the process has ended by then.
+    thread::sleep(PATIENCE);
+    let stuck = run.map(|run| run.unfinished()).filter(|stuck| !stuck.is_empty());
+    let words = stuck.map_or_else(String::new, |stuck| format!(": {} did not end", stuck.join(", ")));
+    terminal::line(&format!("aborted{words}; nothing unfinished was kept"));
+    low_level::exit(i32::from(INTERRUPTED));
+}
+
+/// The tokens that signals cancel, for everything that blocks.
+pub fn tokens() -> Tokens {
+    state().tokens.get_or_insert_with(Tokens::default).clone()
 }
 
 /// Whether a signal came.
@@ -55,19 +102,13 @@ pub fn came() -> bool {
     state().signals > 0
 }
 
-/// While it lives, signals end this run.
+/// While it lives, messages on signals speak of this run.
 pub struct Guard(());
 
 impl Guard {
-    /// Hands signals to a run; one that came before stops it at once.
+    /// Names the run.
     pub fn new(run: RunSwitch) -> Self {
-        let mut state = state();
-        match state.signals {
-            0 => {}
-            1 => run.stop(),
-            _ => run.abort(),
-        }
-        state.run = Some(run);
+        state().run = Some(run);
         Self(())
     }
 }

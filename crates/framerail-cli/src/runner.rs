@@ -33,12 +33,15 @@ pub struct RunArgs {
     /// Show no progress bar
     #[arg(long, help_heading = "Run")]
     pub no_progress: bool,
-    /// Name a stage that works on one item for longer than this
+    /// Warn when a stage spends longer than this on one item
     #[arg(long, value_name = "SECS", default_value_t = 10.0, value_parser = stall_limit, help_heading = "Run")]
     pub stall_limit: f64,
     /// Exit with 7 when an input was damaged, though it was decoded as far as possible, or something could not be sent
     #[arg(long, help_heading = "Run")]
     pub strict: bool,
+    /// Most host memory for frames under way, in MB [default: a quarter of the machine's]
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u64).range(1..=16_000_000), help_heading = "Run")]
+    pub memory: Option<u64>,
     #[command(flatten)]
     pub watch: WatchArgs,
 }
@@ -63,7 +66,9 @@ impl RunArgs {
     }
 
     fn options(&self) -> RunOptions {
-        RunOptions { stall_limit: Duration::from_secs_f64(self.stall_limit) }
+        let interrupt::Tokens { stop, abort } = interrupt::tokens();
+        let memory_bytes = self.memory.map(|megabytes| megabytes * 1_000_000);
+        RunOptions { stall_limit: Duration::from_secs_f64(self.stall_limit), memory_bytes, stop, abort }
     }
 }
 
@@ -74,14 +79,15 @@ impl RunArgs {
 /// Everything that is wrong with it; `INTERRUPTED` when a signal came meanwhile.
 pub fn link(description: &Description, args: &RunArgs) -> Result<Plan, Failure> {
     let device = args.device.or(description.device).unwrap_or_default();
-    let mut plan = check(description, &framerail::registry_for(device))?;
+    let mut plan = check(description, &framerail::registry_for(device))?.cancelled_by(&interrupt::tokens().stop);
     if plan.stages().is_empty() {
         return Err(Failure::new(USAGE, "the pipeline is empty; give it stages, such as `read in.mp4 ! null`"));
     }
-    plan.link()?;
+    let linked = plan.link();
     if interrupt::came() {
         return Err(Failure::interrupted("interrupted before the start; nothing was written"));
     }
+    linked?;
     Ok(plan)
 }
 

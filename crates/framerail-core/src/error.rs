@@ -32,6 +32,12 @@ pub enum CoreError {
         /// Bytes that the layout needs.
         need: usize,
     },
+    /// There is no memory for a frame.
+    #[error("no memory for a frame of {bytes} bytes; use smaller frames, or free memory")]
+    OutOfMemory {
+        /// Bytes of the frame.
+        bytes: usize,
+    },
     /// A mask whose grid, values and box do not belong together.
     #[error("a mask of {columns}x{rows} cells cannot have {values} values over a box of {area} square pixels")]
     BadMask {

@@ -7,6 +7,7 @@
 pub mod attribute;
 pub mod augment;
 pub mod axis_blur;
+pub mod cancel;
 pub mod color;
 pub mod conversion;
 pub mod detection;
@@ -38,6 +39,7 @@ pub mod time;
 pub use attribute::{Attribute, AttributeValue, ScoredLabel};
 pub use augment::{AugmentParams, AugmentSpec, BatchSpec, ColorStep, Erasure, GaussianBlur};
 pub use axis_blur::AxisBlur;
+pub use cancel::{CancelToken, Wake};
 pub use color::{ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer};
 pub use conversion::{ChannelMix, Conversion, CropWindow, FastYuv, Placement, Sampling};
 pub use detection::{BBox, Detection, DetectionOrigin, Label, Point};

@@ -1,10 +1,11 @@
 //! Recycled host buffers for frames.
 //!
 //! A pool keeps up to a fixed number of buffers and hands them out again. A request beyond that is served from
-//! fresh memory and counted, never refused: a stage that waited for a buffer held by a stage after it would stop
-//! the line for ever. The bounded queues bound how many frames are out at once.
+//! fresh memory and counted: a stage that waited for a buffer held by a stage after it would stop the line for ever.
+//! What bounds the frames that are out at once are queues and the run's memory for frames. What is kept is bounded in buffers
+//! and in bytes, and buffers of a size that is no longer used go after a while.
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, collections::VecDeque, sync::Arc};
 
 use parking_lot::Mutex;
 
@@ -15,6 +16,15 @@ const ALIGN_BYTES: usize = 64;
 
 /// Room behind the last plane: scalers and encoders read whole vectors past a row's end.
 const OVERREAD_BYTES: usize = 128;
+
+/// Bytes that a pool keeps for later at most.
+const MAX_KEPT_BYTES: usize = 256 << 20;
+
+/// A kept buffer that was not asked for while so many others were given back is of a size of the past.
+const STALE_AFTER: u64 = 64;
+
+/// Allocations from here on fail with an error where there is no memory; smaller ones are rather made by the quickest way.
+const LARGE_BYTES: usize = 64 << 20;
 
 /// What a pool has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,10 +39,29 @@ pub struct PoolStats {
     pub high_water_bytes: usize,
 }
 
+/// A buffer that waits for its next use.
+struct Kept {
+    buffer: Vec<u8>,
+    /// Buffers given back before it.
+    since: u64,
+}
+
 #[derive(Default)]
 struct Shelf {
-    kept: Vec<Vec<u8>>,
+    /// The longest unused first.
+    kept: VecDeque<Kept>,
+    kept_bytes: usize,
+    given_back: u64,
     stats: PoolStats,
+}
+
+impl Shelf {
+    fn let_go(&mut self) -> Option<Vec<u8>> {
+        let Kept { buffer, .. } = self.kept.pop_front()?;
+        self.kept_bytes -= buffer.len();
+        self.stats.bytes -= buffer.len();
+        Some(buffer)
+    }
 }
 
 struct Shared {
@@ -41,32 +70,48 @@ struct Shared {
 }
 
 impl Shared {
-    fn take(&self, len: usize) -> Vec<u8> {
+    fn take(&self, len: usize) -> Result<Vec<u8>, CoreError> {
         let mut shelf = self.shelf.lock();
-        if let Some(index) = shelf.kept.iter().position(|buffer| buffer.len() == len) {
+        if let Some(index) = shelf.kept.iter().rposition(|kept| kept.buffer.len() == len)
+            && let Some(kept) = shelf.kept.remove(index)
+        {
             shelf.stats.reused += 1;
-            return shelf.kept.swap_remove(index);
+            shelf.kept_bytes -= len;
+            return Ok(kept.buffer);
         }
         shelf.stats.allocated += 1;
         shelf.stats.bytes += len;
         shelf.stats.high_water_bytes = shelf.stats.high_water_bytes.max(shelf.stats.bytes);
         drop(shelf);
-        vec![0; len]
+        allocate(len).inspect_err(|_| self.shelf.lock().stats.bytes -= len)
     }
 
     fn give_back(&self, buffer: Vec<u8>) {
         let mut shelf = self.shelf.lock();
-        // After a change of frame size the old size must not fill the shelf for ever.
-        while shelf.kept.first().is_some_and(|kept| kept.len() != buffer.len()) {
-            let stale = shelf.kept.swap_remove(0);
-            shelf.stats.bytes -= stale.len();
+        let (now, len) = (shelf.given_back, buffer.len());
+        shelf.given_back += 1;
+        shelf.kept_bytes += len;
+        shelf.kept.push_back(Kept { buffer, since: now });
+        let is_surplus = |shelf: &Shelf| shelf.kept.len() > self.capacity || shelf.kept_bytes > MAX_KEPT_BYTES;
+        let is_stale = |shelf: &Shelf| shelf.kept.front().is_some_and(|kept| now - kept.since > STALE_AFTER);
+        let mut freed = Vec::new();
+        while is_surplus(&shelf) || is_stale(&shelf) {
+            freed.extend(shelf.let_go());
         }
-        if shelf.kept.len() < self.capacity {
-            shelf.kept.push(buffer);
-        } else {
-            shelf.stats.bytes -= buffer.len();
-        }
+        drop(shelf);
+        // Large buffers go back to the system, which takes its time.
+        drop(freed);
     }
+}
+
+fn allocate(len: usize) -> Result<Vec<u8>, CoreError> {
+    if len < LARGE_BYTES {
+        return Ok(vec![0; len]);
+    }
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(len).map_err(|_| CoreError::OutOfMemory { bytes: len })?;
+    buffer.resize(len, 0);
+    Ok(buffer)
 }
 
 /// Hands out writable surfaces and takes their memory back when the last holder drops them. Cloning shares the pool.
@@ -84,7 +129,7 @@ impl FramePool {
     /// A writable surface; its samples are whatever the last user left.
     ///
     /// # Errors
-    /// `SizeOutOfRange` for a side of 0 or above [`crate::surface::MAX_SIDE`].
+    /// `SizeOutOfRange` for a side of 0 or above [`crate::surface::MAX_SIDE`], `OutOfMemory` for a large one that the system refuses.
     pub fn surface(&self, format: PixelFormat, width: u32, height: u32) -> Result<HostSurface, CoreError> {
         if width == 0 || height == 0 || width > crate::surface::MAX_SIDE || height > crate::surface::MAX_SIDE {
             return Err(CoreError::SizeOutOfRange { width, height });
@@ -96,7 +141,7 @@ impl FramePool {
             pitches[plane] = row_bytes.next_multiple_of(ALIGN_BYTES);
             starts[plane + 1] = starts[plane] + pitches[plane] * rows;
         }
-        let bytes = self.shared.take(starts[4] + ALIGN_BYTES + OVERREAD_BYTES);
+        let bytes = self.shared.take(starts[4] + ALIGN_BYTES + OVERREAD_BYTES)?;
         let base = bytes.as_ptr().align_offset(ALIGN_BYTES).min(ALIGN_BYTES);
         let memory = PooledMemory { bytes, starts: starts.map(|start| start + base), home: Arc::clone(&self.shared) };
         HostSurface::new(format, width, height, &pitches, Arc::new(memory))
@@ -154,15 +199,39 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_by_capacity_and_follows_size_changes() {
+    fn memory_is_bounded_by_capacity() {
         let pool = FramePool::new(2);
         let many: Vec<_> = (0..5).map(|_| pool.surface(PixelFormat::Gray8, 64, 1).expect("size in range")).collect();
         let peak = pool.stats().bytes;
         drop(many);
         assert_eq!(pool.stats().bytes, peak / 5 * 2);
-        drop(pool.surface(PixelFormat::Gray8, 640, 10).expect("size in range"));
-        assert_eq!(pool.stats().high_water_bytes, pool.stats().high_water_bytes.max(peak));
-        assert_eq!(pool.shared.shelf.lock().kept.len(), 1, "buffers of the old size are let go");
+        assert_eq!(pool.stats().high_water_bytes, peak);
+    }
+
+    #[test]
+    fn memory_stays_bounded_over_changing_sizes() {
+        let pool = FramePool::new(8);
+        let held: Vec<_> = (0..8).map(|_| pool.surface(PixelFormat::Gray8, 4096, 256).expect("size in range")).collect();
+        drop(held);
+        let large = pool.stats().bytes;
+        for index in 0..2_000u32 {
+            // Two streams by turns, of a size that changes now and then.
+            let width = 64 + index / 500;
+            drop(pool.surface(PixelFormat::Gray8, width, 1).expect("size in range"));
+            drop(pool.surface(PixelFormat::Gray8, 2 * width, 2).expect("size in range"));
+            assert!(pool.shared.shelf.lock().kept.len() <= 8 && pool.stats().bytes <= large + 1024);
+        }
+        let stats = pool.stats();
+        assert!(stats.bytes < large / 100, "buffers of the past are let go: {stats:?}");
+        assert!(stats.allocated < 8 + 2 * 10, "sizes by turns are reused: {stats:?}");
+    }
+
+    #[test]
+    fn large_buffers_are_kept_within_a_limit_in_bytes() {
+        let pool = FramePool::new(8);
+        let held: Vec<_> = (0..3).map(|_| pool.surface(PixelFormat::Gray8, 16_384, 8_192).expect("memory")).collect();
+        drop(held);
+        assert!(pool.stats().bytes <= MAX_KEPT_BYTES, "{:?}", pool.stats());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 use ffmpeg_the_third::ffi;
 use framerail_core::{Rational, TimeBase};
 
-use crate::MediaError;
+use crate::{MediaError, error::exhausted};
 
 /// Prepares the library once: log routing and network start-up.
 pub(crate) fn init() {
@@ -38,7 +38,9 @@ pub(crate) fn error_text(code: i32) -> String {
 
 /// An error of FFmpeg's in its own words, with what was being done.
 pub(crate) fn error(context: impl Into<String>, code: i32) -> MediaError {
-    MediaError::Ffmpeg { context: context.into(), message: error_text(code) }
+    let context = context.into();
+    // FFmpeg's codes are the system's, negated.
+    exhausted(&context, -code).unwrap_or_else(|| MediaError::Ffmpeg { context, message: error_text(code) })
 }
 
 /// Text for C; text after a zero byte is cut off.

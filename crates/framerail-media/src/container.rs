@@ -19,7 +19,7 @@ use crate::{
     byte_stream::ByteStream,
     custom_io::OpenSource,
     device_library,
-    error::nearest,
+    error::{exhausted, nearest},
     interrupt::Interrupt,
     log,
     nested_io::NestedHandle,
@@ -371,6 +371,10 @@ fn open_error(code: i32, url: &str, options: &InputOptions, interrupt: &Interrup
         return MediaError::Io { path: source_name, reason };
     }
     let words = log::take_last_error();
+    // FFmpeg's codes are the system's, negated.
+    if let Some(exhausted) = exhausted(&source_name, -code) {
+        return exhausted;
+    }
     if code == ffi::AVERROR(libc::EINVAL) {
         let disguise = || first_bytes(url, options).and_then(recognised_format).as_deref().and_then(opening::disguise);
         let is_listed = words.as_ref().is_some_and(|words| words.contains("whitelist"));

@@ -66,6 +66,14 @@ pub enum MediaError {
         /// The output file.
         path: String,
     },
+    /// The system has no more of something: open files, memory, threads.
+    #[error("{path}: {reason}")]
+    Exhausted {
+        /// The file or stream.
+        path: String,
+        /// What is exhausted, and what to do.
+        reason: String,
+    },
     /// Any other failure of input or output.
     #[error("{path}: {reason}")]
     Io {
@@ -86,7 +94,7 @@ pub enum MediaError {
         /// The output file.
         path: String,
     },
-    /// The cancel flag was set.
+    /// The cancel token was cancelled.
     #[error("{source_name}: cancelled")]
     Cancelled {
         /// The source as given.
@@ -134,14 +142,33 @@ impl MediaError {
         matches!(self, MediaError::BadOption { .. } | MediaError::Exists { .. } | MediaError::SameFile { .. })
     }
 
+    /// The error for a system that has no more open files or memory; `None` for another system error.
+    pub fn of_exhausted(path: &Path, error: &io::Error) -> Option<Self> {
+        error.raw_os_error().and_then(|code| exhausted(&path.display().to_string(), code))
+    }
+
     pub(crate) fn io(path: &Path, error: &io::Error) -> Self {
         let path = path.display().to_string();
+        if let Some(exhausted) = error.raw_os_error().and_then(|code| exhausted(&path, code)) {
+            return exhausted;
+        }
         match error.raw_os_error() {
             Some(code) if is_no_space(code) => MediaError::DiskFull { path },
             _ if error.kind() == io::ErrorKind::NotFound => MediaError::NotFound { source_name: path },
             _ => MediaError::Io { path, reason: system_words(error) },
         }
     }
+}
+
+/// The error for a system that has no more open files, memory or threads; none for another system error.
+pub(crate) fn exhausted(path: &str, errno: i32) -> Option<MediaError> {
+    let reason = match errno {
+        libc::EMFILE => "too many open files; allow more (ulimit -n), or read and write fewer at once",
+        libc::ENFILE => "the system has too many open files; close other programs",
+        libc::ENOMEM => "out of memory; use smaller frames or fewer streams at once",
+        _ => return None,
+    };
+    Some(MediaError::Exhausted { path: path.to_owned(), reason: reason.into() })
 }
 
 /// Whether a system error means that no more bytes fit.

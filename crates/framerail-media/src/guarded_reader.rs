@@ -312,17 +312,16 @@ fn serve(factory: &dyn SourceFactory, inbox: &Receiver<Request>, outbox: &SyncSe
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use framerail_core::CancelToken;
 
     use super::*;
-    use crate::CancelFlag;
 
     /// Waits until it is told to stop.
-    struct Stuck(CancelFlag);
+    struct Stuck(CancelToken);
 
     impl Read for Stuck {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-            while !self.0.load(Ordering::Relaxed) {
+            while !self.0.is_cancelled() {
                 std::thread::sleep(Duration::from_millis(1));
             }
             Ok(0)
@@ -348,9 +347,9 @@ mod tests {
 
     #[test]
     fn a_read_that_never_returns_is_left_alone() {
-        let release = CancelFlag::default();
-        let interrupt = Interrupt::new(Arc::new(AtomicBool::new(false)), Some(Duration::from_millis(20)));
-        let source = CustomSource::stream("stuck", Stuck(Arc::clone(&release)));
+        let release = CancelToken::default();
+        let interrupt = Interrupt::new(CancelToken::default(), Some(Duration::from_millis(20)));
+        let source = CustomSource::stream("stuck", Stuck(release.clone()));
         let mut reader = GuardedReader::open(&source, Arc::clone(&interrupt)).expect("opens");
         interrupt.start_clock();
         for _ in 0..2 {
@@ -358,13 +357,13 @@ mod tests {
             assert!(matches!(interrupt.reason("stuck"), Some(crate::MediaError::Timeout { .. })));
         }
         drop(reader);
-        release.store(true, Ordering::Relaxed);
+        release.cancel();
     }
 
     #[test]
     fn fitful_sources_are_asked_again() {
         let source = CustomSource::stream("fitful", Fitful(0));
-        let mut reader = GuardedReader::open(&source, Interrupt::new(CancelFlag::default(), None)).expect("opens");
+        let mut reader = GuardedReader::open(&source, Interrupt::new(CancelToken::default(), None)).expect("opens");
         let mut bytes = [0; 5];
         reader.read_exact(&mut bytes).expect("read");
         assert_eq!(bytes, [3, 6, 9, 12, 15]);

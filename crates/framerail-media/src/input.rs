@@ -88,7 +88,7 @@ impl Input {
         av::init();
         check_selection(options)?;
         let options = &options.resolved()?;
-        let interrupt = Interrupt::new(Arc::clone(&options.cancel), options.read_timeout);
+        let interrupt = Interrupt::new(options.cancel.clone(), options.read_timeout);
         let images = ImageList::of_options(options)?;
         match images {
             Some(list) => Self::open_images(list, options, interrupt),

@@ -1,4 +1,4 @@
-//! Ends blocking reads: on the cancel flag, and when a source gives nothing for too long.
+//! Ends blocking reads: by the cancel token, and when a source gives nothing for too long.
 
 use std::{
     sync::{
@@ -10,11 +10,13 @@ use std::{
 
 use ffmpeg_the_third::ffi;
 
-use crate::{CancelFlag, MediaError};
+use framerail_core::CancelToken;
+
+use crate::MediaError;
 
 /// Shared between a reader and FFmpeg's callback.
 pub(crate) struct Interrupt {
-    cancel: CancelFlag,
+    cancel: CancelToken,
     timeout: Option<Duration>,
     epoch: Instant,
     /// Nanoseconds after `epoch`; `u64::MAX` for never.
@@ -23,7 +25,7 @@ pub(crate) struct Interrupt {
 }
 
 impl Interrupt {
-    pub(crate) fn new(cancel: CancelFlag, timeout: Option<Duration>) -> Arc<Self> {
+    pub(crate) fn new(cancel: CancelToken, timeout: Option<Duration>) -> Arc<Self> {
         Arc::new(Self {
             cancel,
             timeout,
@@ -41,7 +43,7 @@ impl Interrupt {
 
     /// Whether a blocking call must end now.
     pub(crate) fn is_due(&self) -> bool {
-        if self.cancel.load(Ordering::Relaxed) {
+        if self.cancel.is_cancelled() {
             return true;
         }
         let deadline = self.deadline_nanos.load(Ordering::Relaxed);
@@ -55,7 +57,7 @@ impl Interrupt {
     /// Why a call was ended, if it was.
     pub(crate) fn reason(&self, source_name: &str) -> Option<MediaError> {
         let source_name = source_name.to_owned();
-        if self.cancel.load(Ordering::Relaxed) {
+        if self.cancel.is_cancelled() {
             return Some(MediaError::Cancelled { source_name });
         }
         if self.timed_out.swap(false, Ordering::Relaxed) {

@@ -86,8 +86,7 @@ pub use input::{Input, KeyframeSpacing};
 pub use keyframes::{KeyframeIndex, PacketEntry};
 pub use opening::Allowance;
 pub use options::{
-    AudioMode, CancelFlag, HlsOptions, InputOptions, PlaylistKind, ProbeEffort, Quality, RotationPolicy, SegmentFormat, SideStreams,
-    WriterOptions,
+    AudioMode, HlsOptions, InputOptions, PlaylistKind, ProbeEffort, Quality, RotationPolicy, SegmentFormat, SideStreams, WriterOptions,
 };
 pub use packet::{InputPacket, PacketKind, SidePayload};
 pub use parameters::{Chapter, Parameters, SideParameters};

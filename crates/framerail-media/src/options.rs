@@ -1,17 +1,10 @@
 //! What can be asked of reading and writing.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
-use framerail_core::{PixelFormat, Rational, SourceUrl, StreamId};
+use framerail_core::{CancelToken, PixelFormat, Rational, SourceUrl, StreamId};
 
 use crate::{Allowance, CustomSource, MediaError};
-
-/// Set to `true` from any thread to end blocking reads with [`crate::MediaError::Cancelled`].
-pub type CancelFlag = Arc<AtomicBool>;
 
 /// What to do with a stream's rotation tag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,7 +81,7 @@ pub struct InputOptions {
     /// Longest wait for the source to give something; no limit when `None`.
     pub read_timeout: Option<Duration>,
     /// Ends blocking reads.
-    pub cancel: CancelFlag,
+    pub cancel: CancelToken,
 }
 
 impl InputOptions {
@@ -114,7 +107,7 @@ impl InputOptions {
             probe: ProbeEffort::Full,
             waits_for_keyframe: false,
             read_timeout: None,
-            cancel: CancelFlag::default(),
+            cancel: CancelToken::default(),
         }
     }
 

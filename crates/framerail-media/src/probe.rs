@@ -1,7 +1,5 @@
 //! What a file says of itself.
 
-use std::sync::Arc;
-
 use ffmpeg_the_third::ffi;
 use framerail_core::{ColorDescription, Rational, SourceUrl};
 use serde::Serialize;
@@ -131,7 +129,7 @@ pub struct ScanReport {
 /// `NotFound`, `NotMedia`, `Damaged`, `Unsupported`, `BadOption`, `Cancelled`, `Timeout`, `Io`.
 pub fn probe(options: &InputOptions, count: bool) -> Result<ProbeReport, MediaError> {
     let options = &options.resolved()?;
-    let interrupt = Interrupt::new(Arc::clone(&options.cancel), options.read_timeout);
+    let interrupt = Interrupt::new(options.cancel.clone(), options.read_timeout);
     let images = ImageList::of_options(options)?;
     // Of several pictures, the first speaks for all.
     let first = images.as_ref().and_then(|list| list.paths.first()).map(|path| path.to_string_lossy().into_owned());

@@ -3,17 +3,12 @@
 //! [`PushEncoder`] encodes, and goes on whatever becomes of the server. [`PushTarget`] opens connections for its packets, one after
 //! another. Who calls them when is the caller's affair: both block, and are meant for two threads.
 
-use std::{
-    path::Path,
-    sync::{Arc, atomic::Ordering},
-    thread,
-    time::{Duration, Instant},
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use framerail_core::{Frame, Packet, SourceUrl, StreamInfo};
+use framerail_core::{CancelToken, Frame, Packet, SourceUrl, StreamInfo};
 
 use crate::{
-    CancelFlag, MediaError, SidePayload, WriteReport, WriterOptions,
+    MediaError, SidePayload, WriteReport, WriterOptions,
     av::{self, AvPacket},
     encoder::{Encoder, VideoTrack},
     interrupt::Interrupt,
@@ -41,8 +36,6 @@ pub struct PushOptions {
 const LINGER: Duration = Duration::from_secs(1);
 /// Longest that it stays open, whatever is said.
 pub const LONGEST_LINGER: Duration = Duration::from_secs(60);
-/// Longest time until a wait looks whether it is to end.
-const WAIT_SLICE: Duration = Duration::from_millis(10);
 /// Size of UDP datagrams: seven packets of MPEG-TS. FFmpeg's own size would cut packets in two.
 const DATAGRAM_BYTES: &str = "1316";
 
@@ -256,12 +249,12 @@ impl PushTarget {
         self.push.linger.unwrap_or_else(|| linger_of(&self.url)).min(LONGEST_LINGER)
     }
 
-    /// Connects and describes the streams. Blocks for the timeout at most, and ends when `cancel` is set.
+    /// Connects and describes the streams. Blocks for the timeout at most, and ends when `cancel` is cancelled.
     ///
     /// # Errors
     /// `Io` in the words of the server or the system, `Timeout`, `Cancelled`, `BadOption`.
-    pub fn connect(&self, cancel: &CancelFlag) -> Result<PushConnection, MediaError> {
-        let interrupt = Interrupt::new(Arc::clone(cancel), Some(self.push.timeout));
+    pub fn connect(&self, cancel: &CancelToken) -> Result<PushConnection, MediaError> {
+        let interrupt = Interrupt::new(cancel.clone(), Some(self.push.timeout));
         let secrecy = Secrecy::of(&SourceUrl::new(&self.url));
         let mut muxer = Muxer::new(Path::new(&self.url), &self.options)?;
         muxer.call_it(&self.shown());
@@ -275,7 +268,7 @@ impl PushTarget {
         let place = Place::Server { url: &self.url, interrupt: &interrupt, options };
         muxer.start(&place, &self.options, &self.info, &self.track, &self.layout)?;
         let warnings = self.warnings.clone();
-        Ok(PushConnection { muxer, warnings, linger: self.linger(), cancel: Arc::clone(cancel), _secrecy: secrecy })
+        Ok(PushConnection { muxer, warnings, linger: self.linger(), cancel: cancel.clone(), _secrecy: secrecy })
     }
 }
 
@@ -284,7 +277,7 @@ pub struct PushConnection {
     muxer: Muxer,
     warnings: Vec<String>,
     linger: Duration,
-    cancel: CancelFlag,
+    cancel: CancelToken,
     /// Goes after the muxer, whose end has messages too.
     _secrecy: Secrecy,
 }
@@ -314,10 +307,7 @@ impl PushConnection {
     /// As [`PushConnection::write`].
     pub fn finish(mut self) -> Result<(), MediaError> {
         self.muxer.flush()?;
-        let end = Instant::now() + self.linger;
-        while Instant::now() < end && !self.cancel.load(Ordering::SeqCst) {
-            thread::sleep(WAIT_SLICE);
-        }
+        self.cancel.wait_for(self.linger);
         self.muxer.finish()
     }
 }

@@ -218,10 +218,10 @@ fn waiting_for_a_source_ends() {
         let error = KeyframeIndex::scan(&limited).expect_err("a limit");
         assert!(matches!(error, MediaError::Timeout { .. }), "{error}");
         let cancelled = alone(source);
-        let flag = Arc::clone(&cancelled.cancel);
+        let token = cancelled.cancel.clone();
         let setter = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(50));
-            flag.store(true, Ordering::Relaxed);
+            token.cancel();
         });
         assert!(matches!(KeyframeIndex::scan(&cancelled).expect_err("cancelled"), MediaError::Cancelled { .. }));
         setter.join().expect("joined");

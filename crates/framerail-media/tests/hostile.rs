@@ -4,7 +4,6 @@ mod common;
 
 use std::{
     fs,
-    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -156,7 +155,7 @@ fn a_blocked_read_ends_on_cancel() {
     let cancel = options.cancel.clone();
     let canceller = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(200));
-        cancel.store(true, Ordering::Relaxed);
+        cancel.cancel();
     });
     let start = Instant::now();
     assert!(matches!(refused(&options), MediaError::Cancelled { .. }));

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
+    OnSinkError,
     configure::{list_names, read_options},
     copies::CopyStages,
     description::{Chain, Description, Origin, Span, StageDescription},
@@ -10,7 +11,7 @@ use crate::{
     options::{ConfigError, Options},
     planned::{Plan, PlannedStage},
     registry::{RegisteredStage, Registry},
-    spec::{Role, StageSpec},
+    spec::{ON_ERROR, Role, StageSpec},
 };
 
 /// Checks a pipeline: that its stages and options exist, that values are of the right type and within range, and that
@@ -118,7 +119,10 @@ impl Checker<'_> {
             Ok(plan) => {
                 let queue = if registered.spec.role == Role::Source { 1 } else { options.count("queue") };
                 let origin = (registered.spec.name.clone(), stage.stage.span);
-                self.stages.push(PlannedStage::new(name, origin, registered.spec.role, plan, queue, parent));
+                let mut planned = PlannedStage::new(name, origin, registered.spec.role, plan, queue, parent);
+                let is_given = registered.spec.role == Role::Sink && options.is_given(ON_ERROR);
+                planned.on_error = is_given.then(|| if options.choice(ON_ERROR) == "drop" { OnSinkError::Drop } else { OnSinkError::Fail });
+                self.stages.push(planned);
                 Some(self.stages.len() - 1)
             }
         }

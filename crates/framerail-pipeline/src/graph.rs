@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    BatchPolicy, EdgeFormat, ErrorKind, FrameItem, RunError, StageError, Work,
+    BatchPolicy, EdgeFormat, ErrorKind, FrameItem, OnSinkError, RunError, StageError, Work,
     engine::{self, RunHandle, RunOptions},
 };
 
@@ -35,11 +35,13 @@ pub struct NodeOptions {
     pub queue: usize,
     /// Frames per call.
     pub batch: BatchPolicy,
+    /// What happens when it fails, where no stage follows it.
+    pub on_error: OnSinkError,
 }
 
 impl Default for NodeOptions {
     fn default() -> Self {
-        Self { queue: 4, batch: BatchPolicy::default() }
+        Self { queue: 4, batch: BatchPolicy::default(), on_error: OnSinkError::default() }
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use framerail_core::{Detection, Frame, Packet, StreamId, StreamInfo};
 
-use crate::Attachments;
+use crate::{Attachments, FrameLease};
 
 /// A frame with what is known about it so far.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct FrameItem {
     pub analysed: bool,
     /// When it came in, for live and paced streams; `None` for files read as fast as they go.
     pub arrival: Option<Arrival>,
+    /// Its share of the run's memory for frames, while it is under way in one.
+    pub lease: Option<Arc<FrameLease>>,
     /// What stages hung on it beside detections.
     pub attachments: Attachments,
 }
@@ -33,6 +35,8 @@ pub struct Arrival {
     pub wall: SystemTime,
     /// The stream's latency budget, counted from `at`; `None` for no budget.
     pub budget: Option<Duration>,
+    /// Whether it is dropped where it waits once its budget is over; otherwise it is only counted as late.
+    pub may_drop: bool,
 }
 
 impl Arrival {
@@ -40,12 +44,19 @@ impl Arrival {
     pub fn is_late(&self, now: Instant) -> bool {
         self.budget.is_some_and(|budget| now.saturating_duration_since(self.at) > budget)
     }
+
+    /// Whether a frame that has waited in one place since an instant should be dropped there. One that was late when it came there
+    /// was held back on purpose, and has its budget once more.
+    pub(crate) fn is_expired(&self, since: Instant, now: Instant) -> bool {
+        let from = if self.is_late(since) { since } else { self.at };
+        self.may_drop && self.budget.is_some_and(|budget| now.saturating_duration_since(from) > budget)
+    }
 }
 
 impl FrameItem {
     /// A frame that no model has seen.
     pub fn new(frame: Frame) -> Self {
-        Self { frame, detections: Vec::new(), analysed: false, arrival: None, attachments: Attachments::default() }
+        Self { frame, detections: Vec::new(), analysed: false, arrival: None, lease: None, attachments: Attachments::default() }
     }
 }
 

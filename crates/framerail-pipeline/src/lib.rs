@@ -18,6 +18,7 @@ pub mod stats;
 pub mod stream_set;
 
 pub use attachments::Attachments;
+pub use engine::memory::FrameLease;
 pub use engine::{RunHandle, RunOptions, RunOutcome, RunSwitch, Stall, StreamControl};
 pub use error::{ErrorKind, RunError, StageError};
 pub use format::{DetectionFormat, EdgeFormat, PartFormat};
@@ -25,7 +26,7 @@ pub use graph::{EdgeId, Graph, NodeId, NodeOptions, Probe, Verdict};
 pub use item::{Arrival, FrameItem, Item, StreamEnd};
 pub use plan::{LinkContext, LinkMismatch, PlanError, StagePlan, TensorRequest};
 pub use setting::{Setting, SettingInfo, SettingSpec};
-pub use stage::{BatchPolicy, Closed, Counter, Emitter, Flow, Source, Stage, StageContext, Work};
+pub use stage::{BatchPolicy, Closed, Counter, Emitter, Flow, OnSinkError, Source, Stage, StageContext, Work};
 pub use stats::{CopyKind, RunStats, StreamState, StreamStats, StreamTotals};
 pub use stream_set::{
     DropPolicy, OnStreamError, OpenedStream, RetryPolicy, StreamLine, StreamOpener, StreamPolicy, StreamReader, StreamRequest, StreamSet,

@@ -2,9 +2,9 @@
 
 use std::{any::Any, fmt, sync::Arc};
 
-use framerail_core::Device;
+use framerail_core::{CancelToken, Device};
 
-use crate::{BatchPolicy, EdgeFormat, StageError, Work};
+use crate::{BatchPolicy, EdgeFormat, OnSinkError, StageError, Work};
 
 /// What a stage wants its input made into, of a type that the stages on both sides know: see [`StagePlan::wants_tensor`].
 pub type TensorRequest = Arc<dyn Any + Send + Sync>;
@@ -19,15 +19,18 @@ pub struct LinkContext {
     /// What the only stage downstream that reads pixels wants them made into, so that a source on a device can do that
     /// while it decodes. `None` when several stages read pixels, or that one did not ask.
     pub tensor_wanted: Option<TensorRequest>,
+    /// Cancelled when inputs should no longer be opened.
+    pub cancel: CancelToken,
 }
 
 impl fmt::Debug for LinkContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { packets_wanted, pixels_wanted, tensor_wanted } = self;
+        let Self { packets_wanted, pixels_wanted, tensor_wanted, cancel } = self;
         f.debug_struct("LinkContext")
             .field("packets_wanted", packets_wanted)
             .field("pixels_wanted", pixels_wanted)
             .field("tensor_wanted", &tensor_wanted.is_some())
+            .field("cancel", cancel)
             .finish()
     }
 }
@@ -86,6 +89,11 @@ pub trait StagePlan: Send {
     /// Most frames per call, and how long to wait for them.
     fn batch(&self) -> BatchPolicy {
         BatchPolicy::default()
+    }
+
+    /// For a sink: what happens when it fails, unless the user says otherwise. Those that send to someone who may be out of reach drop.
+    fn on_error(&self) -> OnSinkError {
+        OnSinkError::Fail
     }
 
     /// Whether this stage uses packets of sound and subtitles.

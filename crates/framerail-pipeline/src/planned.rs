@@ -2,10 +2,10 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use framerail_core::Device;
+use framerail_core::{CancelToken, Device};
 
 use crate::{
-    EdgeFormat, ErrorKind, LinkContext, LinkMismatch, PlanError, StagePlan, TensorRequest,
+    EdgeFormat, ErrorKind, LinkContext, LinkMismatch, OnSinkError, PlanError, StagePlan, TensorRequest,
     copies::{self, CopyStages},
     description::{Origin, Span},
     diagnostic::{Diagnostic, Diagnostics},
@@ -25,6 +25,8 @@ pub struct PlannedStage {
     pub role: Role,
     /// Frames that its input queue holds.
     pub queue: usize,
+    /// What its options say of its failing; `None` where they leave it to the stage.
+    pub on_error: Option<OnSinkError>,
     /// The stage that feeds it, as an index into [`Plan::stages`]; `None` for the source.
     pub parent: Option<usize>,
     /// What it takes, once linked; `None` for the source.
@@ -45,7 +47,7 @@ impl PlannedStage {
         queue: usize,
         parent: Option<usize>,
     ) -> Self {
-        Self { name, stage, span, role, queue, parent, input: None, output: None, is_inserted: false, plan }
+        Self { name, stage, span, role, queue, on_error: None, parent, input: None, output: None, is_inserted: false, plan }
     }
 }
 
@@ -54,17 +56,25 @@ pub struct Plan {
     pub(crate) stages: Vec<PlannedStage>,
     pub(crate) origin: Arc<Origin>,
     copies: CopyStages,
+    cancel: CancelToken,
     linked: bool,
 }
 
 impl Plan {
     pub(crate) fn new(stages: Vec<PlannedStage>, origin: Arc<Origin>, copies: CopyStages) -> Self {
-        Self { stages, origin, copies, linked: false }
+        Self { stages, origin, copies, cancel: CancelToken::default(), linked: false }
     }
 
     /// Its stages; each comes after the one that feeds it.
     pub fn stages(&self) -> &[PlannedStage] {
         &self.stages
+    }
+
+    /// Has the opening of inputs ended when a token is cancelled: that of a signal, or of the thread that asks.
+    #[must_use]
+    pub fn cancelled_by(mut self, cancel: &CancelToken) -> Self {
+        self.cancel = cancel.clone();
+        self
     }
 
     /// Lets the stages agree on formats, from the source to the sinks; inputs and models are opened on the way.
@@ -104,7 +114,7 @@ impl Plan {
                 parent.join(below);
             }
         }
-        downstream.into_iter().map(Downstream::context).collect()
+        downstream.into_iter().map(|downstream| downstream.context(&self.cancel)).collect()
     }
 
     fn link_stage(&mut self, index: usize, context: &LinkContext) -> Result<(), Diagnostic> {
@@ -261,7 +271,8 @@ impl Downstream {
         self.tensor = self.tensor.take().or(other.tensor).filter(|_| self.readers == 1);
     }
 
-    fn context(self) -> LinkContext {
-        LinkContext { packets_wanted: self.packets, pixels_wanted: self.readers > 0, tensor_wanted: self.tensor }
+    fn context(self, cancel: &CancelToken) -> LinkContext {
+        let Self { packets, readers, tensor } = self;
+        LinkContext { packets_wanted: packets, pixels_wanted: readers > 0, tensor_wanted: tensor, cancel: cancel.clone() }
     }
 }

@@ -12,6 +12,9 @@ use crate::{
 /// How long a batch of live frames waits to fill, where the stage does not say: a frame's time at 25 frames/s.
 const LIVE_BATCH_WAIT: Duration = Duration::from_millis(40);
 
+/// The same for frames of files: they come as fast as they are decoded, but a source may stall, or the run may stay open for others.
+const FILE_BATCH_WAIT: Duration = Duration::from_millis(500);
+
 impl Plan {
     /// Makes the graph; links first when that was not done yet.
     ///
@@ -23,7 +26,8 @@ impl Plan {
         let mut made = PlannedGraph { graph: Graph::new(), nodes: Vec::new(), edges: Vec::new() };
         for stage in self.stages {
             let is_live = stage.input.as_ref().is_some_and(|input| input.is_live);
-            let options = NodeOptions { queue: stage.queue, batch: with_deadline(stage.plan.batch(), is_live) };
+            let on_error = stage.on_error.unwrap_or_else(|| stage.plan.on_error());
+            let options = NodeOptions { queue: stage.queue, batch: with_deadline(stage.plan.batch(), is_live), on_error };
             let failed = |error: StageError| {
                 let message = format!("`{}`: {}", stage.stage, error.message);
                 Diagnostic::new(&origin, stage.span, message).kind(error.kind)
@@ -40,10 +44,10 @@ impl Plan {
     }
 }
 
-/// A live frame must not wait for others that may never come.
+/// A frame must not wait for others that may never come.
 fn with_deadline(batch: BatchPolicy, is_live: bool) -> BatchPolicy {
-    let live = (is_live && batch.max_frames > 1).then_some(LIVE_BATCH_WAIT);
-    BatchPolicy { max_wait: batch.max_wait.or(live), ..batch }
+    let wait = if is_live { LIVE_BATCH_WAIT } else { FILE_BATCH_WAIT };
+    BatchPolicy { max_wait: batch.max_wait.or((batch.max_frames > 1).then_some(wait)), ..batch }
 }
 
 /// A stage of a pipeline and its place in the graph.

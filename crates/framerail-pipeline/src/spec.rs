@@ -411,12 +411,20 @@ impl StageSpec {
         self
     }
 
-    /// The options that this stage has because every stage of its role has them: `name`, `queue`, `workers`.
+    /// The options that this stage has because every stage of its role has them: `name`, `queue`, `on_error`, `workers`.
     pub fn common_options(&self) -> Vec<OptionSpec> {
         let mut options = vec![OptionSpec::text("name").help("Its name in statistics and pictures; by default the stage's.")];
         if self.role != Role::Source {
             let queue = OptionSpec::integer("queue", 1..=1024).default(4).unit("frames");
             options.push(queue.help("Frames that may wait before this stage."));
+        }
+        if self.role == Role::Sink {
+            let choices = [
+                ("fail", "the other outputs are finished, then the run fails with its error"),
+                ("drop", "its frames are dropped and counted; the run fails only when no other output is left"),
+            ];
+            let help = "When this output fails; default: fail for files, drop for those that send to others.";
+            options.push(OptionSpec::choice(ON_ERROR, &choices).help(help));
         }
         if let Some(default) = &self.workers {
             let workers = OptionSpec::integer("workers", 1..=64).default(default).unit("threads");
@@ -430,6 +438,9 @@ impl StageSpec {
         self.options.iter().cloned().chain(self.common_options()).collect()
     }
 }
+
+/// The option of every sink on what happens when it fails.
+pub(crate) const ON_ERROR: &str = "on_error";
 
 /// Names of keys that TOML files use for other things than options.
 const RESERVED: [&str; 6] = ["use", "args", "branches", "name", "queue", "workers"];
@@ -450,6 +461,9 @@ impl StageSpec {
             }
             names.push(&option.name);
             names.extend(&option.aliases);
+        }
+        if self.role == Role::Sink && names.iter().any(|name| *name == ON_ERROR) {
+            return Err(format!("every sink has the option `{ON_ERROR}`"));
         }
         for (index, argument) in self.arguments.iter().enumerate() {
             if argument.many && index + 1 < self.arguments.len() {

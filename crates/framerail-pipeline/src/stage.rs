@@ -5,12 +5,12 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use framerail_core::{Device, StreamId, printable, redacted};
+use framerail_core::{CancelToken, Device, StreamId, printable, redacted};
 use parking_lot::Mutex;
 
 use crate::{
@@ -112,6 +112,20 @@ pub trait Stage: Send {
     fn finish(&mut self, _out: &mut dyn Emitter) -> Result<(), StageError> {
         Ok(())
     }
+
+    /// Called in place of [`Stage::finish`] when this stage has failed, or one before it: keep what is worth keeping, under a name that
+    /// says that it is incomplete, and report it. Not called when the run is aborted, nor after a panic of this stage.
+    fn abandon(&mut self) {}
+}
+
+/// What an end of the pipeline does when it fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnSinkError {
+    /// The run fails with its error, once the other ends have finished their outputs.
+    #[default]
+    Fail,
+    /// Its frames are dropped and counted, and the run goes on. Where no other end is left, the run fails.
+    Drop,
 }
 
 /// Makes items from nothing: the head of a pipeline.
@@ -141,7 +155,7 @@ pub enum Work {
 }
 
 /// A number that a stage counts up and the statistics show.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Counter(Arc<AtomicU64>);
 
 impl Counter {
@@ -169,8 +183,34 @@ pub(crate) struct Ledger {
     pub(crate) syncs: AtomicU64,
     /// Bytes in use by device and worker, now and at most; devices by their names.
     pub(crate) memory: Mutex<BTreeMap<String, MemoryUse>>,
-    pub(crate) notices: Mutex<Vec<String>>,
+    pub(crate) notices: Mutex<Notices>,
+    /// Why the stage failed, if it did.
+    pub(crate) failure: Mutex<Option<String>>,
     pub(crate) settings: Mutex<Vec<Arc<SharedSetting>>>,
+}
+
+/// Notices of a stage that are kept; later ones are counted. Weeks bring many.
+const MAX_NOTICES: usize = 200;
+
+/// What a stage reported, each text once.
+#[derive(Default)]
+pub(crate) struct Notices {
+    kept: Vec<String>,
+    left_out: u64,
+}
+
+impl Notices {
+    pub(crate) fn push(&mut self, notice: String) {
+        if self.kept.contains(&notice) {
+            return;
+        }
+        if self.kept.len() < MAX_NOTICES { self.kept.push(notice) } else { self.left_out += 1 }
+    }
+
+    pub(crate) fn list(&self) -> Vec<String> {
+        let more = (self.left_out > 0).then(|| format!("and {} more notices, which are in the log", self.left_out));
+        self.kept.iter().cloned().chain(more).collect()
+    }
 }
 
 #[derive(Default)]
@@ -185,18 +225,14 @@ pub(crate) struct CopyCount {
     pub(crate) bytes: AtomicU64,
 }
 
-/// Flags of blocking calls, set when the run is stopped or aborted.
-pub(crate) type Interrupts = Arc<Mutex<Vec<Arc<AtomicBool>>>>;
-
 /// A worker's line to the run: counters, notices, and whether to stop. Cloning is cheap.
 #[derive(Clone)]
 pub struct StageContext {
     pub(crate) name: Arc<str>,
     pub(crate) worker: usize,
     pub(crate) ledger: Arc<Ledger>,
-    pub(crate) stop: Arc<AtomicBool>,
-    pub(crate) abort: Arc<AtomicBool>,
-    pub(crate) interrupts: Interrupts,
+    pub(crate) stop: CancelToken,
+    pub(crate) abort: CancelToken,
     pub(crate) streams: Arc<StreamTable>,
 }
 
@@ -282,22 +318,14 @@ impl StageContext {
         self.ledger.notices.lock().push(message);
     }
 
-    /// Has this flag set when the run is stopped or aborted: for a blocking read that watches a flag of its own.
-    pub fn interrupt(&self, flag: &Arc<AtomicBool>) {
-        self.interrupts.lock().push(Arc::clone(flag));
-        if self.stop.load(Ordering::SeqCst) || self.abort.load(Ordering::SeqCst) {
-            flag.store(true, Ordering::SeqCst);
-        }
+    /// Cancelled when sources should end soon and files be finished (Ctrl-C), and when the run is torn down: for blocking reads.
+    pub fn stop_token(&self) -> CancelToken {
+        self.stop.clone()
     }
 
-    /// Set when sources should end soon and files be finished (Ctrl-C).
-    pub fn stop_flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.stop)
-    }
-
-    /// Set when the run is torn down: blocking calls should return.
-    pub fn abort_flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.abort)
+    /// Cancelled when the run is torn down: for blocking calls of stages that finish their work after a stop.
+    pub fn abort_token(&self) -> CancelToken {
+        self.abort.clone()
     }
 }
 

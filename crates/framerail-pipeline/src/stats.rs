@@ -84,8 +84,10 @@ pub struct StageStats {
     pub counters: BTreeMap<String, u64>,
     /// The numbers that may be changed while it runs, as they are now.
     pub settings: BTreeMap<String, f64>,
-    /// What the stage told the user.
+    /// What the stage reported, each text once; of very many the first.
     pub notices: Vec<String>,
+    /// Why it failed, if it did. Other outputs of the run go on.
+    pub failure: Option<String>,
 }
 
 /// One edge of a run.
@@ -242,6 +244,10 @@ pub struct RunStats {
     pub memory_bytes: u64,
     /// Highest resident memory of the process so far, in bytes; 0 where the system does not say.
     pub memory_peak_bytes: u64,
+    /// Most host memory that frames under way took at once, in bytes.
+    pub frame_memory_peak_bytes: u64,
+    /// Most that they may take: `--memory`, or a quarter of the machine's memory.
+    pub frame_memory_limit_bytes: u64,
     /// The stage that limits the run, once it ran long enough to tell.
     pub limiting_stage: Option<String>,
     /// Every stage, in order of the pipeline.
@@ -261,13 +267,17 @@ const MAX_STREAM_LINES: usize = 32;
 const MIN_WALL_SECS: f64 = 0.2;
 
 impl RunStats {
-    /// The stage whose workers are at work for the largest share of the time.
-    pub(crate) fn find_limiting_stage(stages: &[StageStats], wall_secs: f64) -> Option<String> {
+    /// The stage for which the others wait for the largest share of the time: by its workers being at work, or, for a source, also
+    /// because the next frame is not due yet.
+    pub(crate) fn find_limiting_stage(stages: &[StageStats], edges: &[EdgeStats], wall_secs: f64) -> Option<String> {
         if wall_secs < MIN_WALL_SECS {
             return None;
         }
-        let busiest = stages.iter().max_by(|a, b| a.busy_share(wall_secs).total_cmp(&b.busy_share(wall_secs)))?;
-        Some(busiest.name.clone())
+        let share = |stage: &StageStats| {
+            let is_source = !edges.iter().any(|edge| edge.to == stage.name);
+            stage.share(stage.busy_secs + if is_source { stage.wait_input_secs } else { 0.0 }, wall_secs)
+        };
+        stages.iter().max_by(|a, b| share(a).total_cmp(&share(b))).map(|stage| stage.name.clone())
     }
 
     /// Frames that reached the ends of the pipeline, the largest count of any end.
@@ -316,6 +326,11 @@ impl RunStats {
                 100.0 * stage.share(stage.wait_input_secs, self.wall_secs),
                 100.0 * stage.share(stage.wait_output_secs, self.wall_secs),
             );
+        }
+        for stage in &self.stages {
+            if let Some(failure) = &stage.failure {
+                text += &format!("{} failed: {failure}\n", stage.name);
+            }
         }
         let is_told = |stream: &StreamStats| stream.latency_max_secs > 0.0 || stream.frames_dropped > 0;
         let are_told = self.streams.len() > 1 || self.streams.iter().any(is_told);

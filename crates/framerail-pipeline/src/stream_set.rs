@@ -1,14 +1,8 @@
 //! Many streams read side by side: what opens and reads them, and what holds when one is late, stalls or fails.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use framerail_core::{SourceUrl, StreamId, StreamInfo};
+use framerail_core::{CancelToken, SourceUrl, StreamId, StreamInfo};
 
 use crate::{Emitter, Flow, StageContext, StageError};
 
@@ -30,13 +24,13 @@ pub struct StreamRequest {
 pub struct StreamLine {
     /// Counters and notices of the stage that reads.
     pub context: StageContext,
-    /// Set when the stream is removed or the run ends: blocking calls should return soon.
-    pub cancel: Arc<AtomicBool>,
+    /// Cancelled when the stream is removed or the run ends: blocking calls should return soon.
+    pub cancel: CancelToken,
 }
 
 impl StreamLine {
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancel.load(Ordering::SeqCst)
+        self.cancel.is_cancelled()
     }
 }
 
@@ -205,7 +199,7 @@ pub struct OpenedStream {
     /// Its reader.
     pub reader: Box<dyn StreamReader>,
     /// What its blocking calls watch.
-    pub cancel: Arc<AtomicBool>,
+    pub cancel: CancelToken,
 }
 
 /// The streams of a source, and how they are read.

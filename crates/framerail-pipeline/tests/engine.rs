@@ -1,6 +1,8 @@
 //! The engine under random graphs, sizes and failures: it always comes to an end, in order, and says what went wrong.
 
 mod engine_support;
+#[path = "engine_support/failures.rs"]
+mod failures;
 
 use std::{
     sync::{
@@ -118,6 +120,7 @@ struct NodePlan {
     pause_micros: u64,
     delay: usize,
     mishap: Mishap,
+    on_error: OnSinkError,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -139,9 +142,11 @@ fn mishap(frames: u64) -> impl Strategy<Value = Mishap> {
 }
 
 fn node_plan() -> impl Strategy<Value = NodePlan> {
-    (prop::collection::vec(any::<u8>(), 1..3), 1..4usize, 1..4usize, 1..5usize, any::<bool>(), 0..60u64, 0..4usize, mishap(40)).prop_map(
-        |(parents, workers, queue, batch, has_deadline, pause_micros, delay, mishap)| NodePlan {
+    let sizes = (1..4usize, 1..4usize, 1..5usize, 0..4usize);
+    (prop::collection::vec(any::<u8>(), 1..3), sizes, any::<bool>(), 0..60u64, mishap(40), any::<bool>()).prop_map(
+        |(parents, (workers, queue, batch, delay), has_deadline, pause_micros, mishap, drops)| NodePlan {
             parents,
+            on_error: if drops { OnSinkError::Drop } else { OnSinkError::Fail },
             workers,
             queue,
             batch,
@@ -181,7 +186,7 @@ fn build(frames: u64, source_mishap: Mishap, plans: &[NodePlan]) -> Built {
             })
         };
         let max_wait = plan.has_deadline.then_some(Duration::from_micros(300));
-        let options = NodeOptions { queue: plan.queue, batch: BatchPolicy { max_frames: plan.batch, max_wait } };
+        let options = NodeOptions { queue: plan.queue, batch: BatchPolicy { max_frames: plan.batch, max_wait }, on_error: plan.on_error };
         let node = graph.add(format!("node {number}"), Work::Stages((0..plan.workers).map(|_| worker()).collect()), options);
         let mut parents: Vec<usize> = plan.parents.iter().map(|share| usize::from(*share) % nodes.len()).collect();
         parents.sort_unstable();
@@ -199,7 +204,11 @@ fn build(frames: u64, source_mishap: Mishap, plans: &[NodePlan]) -> Built {
 
 /// Runs to the end or fails the test.
 fn run(graph: Graph, outside: Outside) -> RunOutcome {
-    let handle = graph.start(RunOptions::default()).expect("a valid graph");
+    run_with(graph, outside, None)
+}
+
+fn run_with(graph: Graph, outside: Outside, memory_bytes: Option<u64>) -> RunOutcome {
+    let handle = graph.start(RunOptions { memory_bytes, ..RunOptions::default() }).expect("a valid graph");
     match outside {
         Outside::Nothing => {}
         Outside::Stop(micros) => {
@@ -224,15 +233,25 @@ proptest! {
         source_mishap in mishap(40),
         plans in prop::collection::vec(node_plan(), 1..7),
         outside in outside(),
+        // A frame is a byte. Less than what all nodes hold back would never do.
+        memory_bytes in prop::option::weighted(0.3, 24..60u64),
     ) {
         hush_panics_on_purpose();
         let Built { graph, seen } = build(frames, source_mishap, &plans);
-        let outcome = run(graph, outside);
+        let outcome = run_with(graph, outside, memory_bytes);
         let quiet = outside == Outside::Nothing
             && source_mishap == Mishap::None
             && plans.iter().all(|plan| plan.mishap == Mishap::None);
         if quiet {
             prop_assert!(outcome.result.is_ok(), "{:?}", outcome.result);
+        }
+        if let Some(limit) = memory_bytes {
+            // Frames that a run lets in to be finished with the rest, when it is stopped, come on top.
+            prop_assert!(outside != Outside::Nothing || outcome.stats.frame_memory_peak_bytes <= limit + 1, "{:?}", outcome.stats);
+        }
+        if outcome.result.is_err() {
+            let is_aborted = matches!(outside, Outside::Abort(_));
+            prop_assert!(is_aborted || !outcome.errors.is_empty());
         }
         for (record, linear) in &seen {
             let record = record.lock();
@@ -257,6 +276,7 @@ fn chain(frames: u64, workers: usize, mishap: Mishap) -> (Graph, Arc<Mutex<Vec<u
         pause_micros: 30,
         delay: 0,
         mishap,
+        on_error: OnSinkError::Fail,
     };
     let mut plans = vec![plan(workers, mishap), plan(1, Mishap::None)];
     plans[1].parents = vec![1];
@@ -272,7 +292,7 @@ fn several_workers_keep_the_order() {
 }
 
 #[test]
-fn the_first_failure_is_told_with_its_stage() {
+fn the_first_failure_is_reported_with_its_stage() {
     let (graph, _) = chain(50, 1, Mishap::Error(7));
     let error = run(graph, Outside::Nothing).result.expect_err("frame 7 fails");
     assert_eq!((error.stage.as_str(), error.kind()), ("node 0", ErrorKind::Input));
@@ -308,6 +328,7 @@ fn workers_ahead_of_the_last_batch_leave_no_gap() {
             pause_micros: 10,
             delay: 0,
             mishap,
+            on_error: OnSinkError::Fail,
         };
         let mut plans = vec![plan(3, 3, Mishap::DoneAt(12)), plan(1, 1, Mishap::None)];
         plans[1].parents = vec![1];
@@ -386,7 +407,7 @@ fn a_stage_that_blocks_is_named_with_its_queues() {
     let source = graph.add("source", Work::Source(Box::new(Numbers { next: 0, count: 1, mishap: Mishap::None })), NodeOptions::default());
     let sleeper = graph.add("sleeper", Work::Stages(vec![Box::new(Sleeper)]), NodeOptions::default());
     graph.connect(source, sleeper, EdgeFormat::default());
-    let handle = graph.start(RunOptions { stall_limit: Duration::from_millis(30) }).expect("a valid graph");
+    let handle = graph.start(RunOptions { stall_limit: Duration::from_millis(30), ..RunOptions::default() }).expect("a valid graph");
     let stats = handle.wait().stats;
     let notices = &stats.stage("sleeper").expect("named").notices;
     assert_eq!(notices.len(), 1, "told once: {notices:?}");

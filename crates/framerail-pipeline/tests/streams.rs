@@ -6,12 +6,12 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use engine_support::{PATIENCE, frame, hush_panics_on_purpose, panic_on_purpose};
+use engine_support::{PATIENCE, frame, hush_panics_on_purpose, info, panic_on_purpose};
 use framerail_core::*;
 use framerail_pipeline::*;
 use parking_lot::Mutex;
@@ -89,7 +89,7 @@ impl StreamOpener for Scripted {
         // A connection that was opened again does not fail again.
         let error_at = script.error_at.filter(|_| opens <= script.failed_opens + 1);
         let script = Script { error_at, ..script };
-        Ok(Box::new(ScriptedReader { info: info(request), script, next: 0, cancel: Arc::clone(&line.cancel), _alive: alive }))
+        Ok(Box::new(ScriptedReader { info: info(request), script, next: 0, cancel: line.cancel.clone(), _alive: alive }))
     }
 }
 
@@ -112,7 +112,7 @@ struct ScriptedReader {
     info: Arc<StreamInfo>,
     script: Script,
     next: u64,
-    cancel: Arc<AtomicBool>,
+    cancel: CancelToken,
     _alive: Alive,
 }
 
@@ -130,7 +130,7 @@ impl StreamReader for ScriptedReader {
             return Err(StageError::new(ErrorKind::Input, format!("{}: broken at {index}", self.info.source)));
         }
         if index == script.frames {
-            while script.stalls && !self.cancel.load(Ordering::SeqCst) {
+            while script.stalls && !self.cancel.is_cancelled() {
                 std::thread::sleep(Duration::from_micros(200));
             }
             return Ok(Flow::Done);
@@ -150,33 +150,6 @@ impl StreamReader for ScriptedReader {
     fn finish(&mut self, _: &mut dyn Emitter) -> Result<Option<String>, StageError> {
         Ok(None)
     }
-}
-
-fn info(request: &StreamRequest) -> Arc<StreamInfo> {
-    Arc::new(StreamInfo {
-        id: request.id,
-        source: request.source.clone(),
-        name: request.name.clone(),
-        codec: "rawvideo".into(),
-        container: "test".into(),
-        width: 1,
-        height: 1,
-        pixel_format: PixelFormat::Gray8,
-        sample_aspect_ratio: None,
-        color: ColorDescription::default(),
-        rotation: Rotation::None,
-        time_base: TimeBase::MICROS,
-        frame_rate: None,
-        start_offset_micros: 0,
-        duration_secs: None,
-        frames_estimate: None,
-        bit_rate: None,
-        metadata: Vec::new(),
-        hdr: framerail_core::HdrMetadata::default(),
-        field_order: framerail_core::FieldOrder::default(),
-        not_delivered: Vec::new(),
-        side_streams: Vec::new(),
-    })
 }
 
 fn packet(stream: StreamId) -> Item {
@@ -241,7 +214,7 @@ fn start(sources: &Arc<Scripted>, policy: StreamPolicy, line: Line) -> (RunHandl
     let arrived = Arrived::default();
     let sink = Sink { arrived: arrived.clone(), pause_micros: line.pause_micros };
     let batch = BatchPolicy { max_frames: line.batch, max_wait: Some(Duration::from_millis(5)) };
-    let sink = graph.add("sink", Work::Stages(vec![Box::new(sink)]), NodeOptions { queue: line.queue, batch });
+    let sink = graph.add("sink", Work::Stages(vec![Box::new(sink)]), NodeOptions { queue: line.queue, batch, ..NodeOptions::default() });
     graph.connect(read, pass, EdgeFormat::default());
     graph.connect(pass, sink, EdgeFormat::default());
     (graph.start(RunOptions::default()).expect("a valid graph"), arrived)

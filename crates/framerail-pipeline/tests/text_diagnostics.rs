@@ -74,7 +74,7 @@ fn unknown_names_get_the_nearest() {
         error: `null` has no option `zzz`
           read in.mp4 queue=3 ! null zzz=1
                                      ^^^
-          help: it has `name` and `queue`",
+          help: it has `name`, `queue` and `on_error`",
     );
 }
 

@@ -131,6 +131,8 @@ fn a_picture_of_a_run_has_rates_and_the_limit() {
         cpu_secs: 7.0,
         memory_bytes: 0,
         memory_peak_bytes: 0,
+        frame_memory_peak_bytes: 0,
+        frame_memory_limit_bytes: 0,
         limiting_stage: Some("infer".into()),
         stages: vec![stage("read", 0, 1, 1.0), stage("infer", 100, 2, 7.0)],
         edges,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use framerail::{media::CancelFlag, reader};
+use framerail::{core::CancelToken, reader};
 use parking_lot::Mutex;
 use pyo3::{prelude::*, types::PyDict};
 
@@ -19,12 +19,13 @@ use crate::{
 pub struct Batches {
     /// Ended when there is nothing in it.
     shared: OfProcess<Arc<Mutex<Option<reader::Batches>>>>,
-    cancel: CancelFlag,
+    cancel: CancelToken,
     raised: Raised,
 }
 
 impl Batches {
-    pub fn new(batches: reader::Batches, cancel: CancelFlag, raised: Raised) -> Self {
+    pub fn new(batches: reader::Batches, raised: Raised) -> Self {
+        let cancel = batches.cancel_token();
         Self { shared: OfProcess::with_threads(Arc::new(Mutex::new(Some(batches)))), cancel, raised }
     }
 }
@@ -51,9 +52,10 @@ impl Batches {
         Ok(py.detach(|| shared.lock().as_ref().map_or(0, reader::Batches::remaining)))
     }
 
-    /// Ends the thread and gives back what was made ahead.
+    /// Ends the thread, also one that waits for its source, and gives back what was made ahead.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if let Ok(shared) = self.shared.get() {
+            self.cancel.cancel();
             py.detach(|| drop(shared.lock().take()));
         }
         Ok(())

@@ -7,7 +7,7 @@ use framerail::{
     cuda::{CudaError, CudaStream, CudaSurface},
     devices::host_picture,
     parts::FrameAttributes,
-    pipeline::{Arrival, Attachments, FrameItem as PipelineItem},
+    pipeline::{Arrival, Attachments, FrameItem as PipelineItem, FrameLease},
     vision::{ChannelOrder, TensorConverter, TensorOptions},
 };
 use parking_lot::Mutex;
@@ -39,6 +39,7 @@ struct Picture {
 pub struct Rest {
     analysed: bool,
     arrival: Option<Arrival>,
+    lease: Option<Arc<FrameLease>>,
     attachments: Attachments,
 }
 
@@ -110,9 +111,9 @@ impl FrameItem {
 
     /// For a stage: the picture is the function's until [`FrameItem::take_back`]. The item keeps the rest.
     pub fn of_stage(py: Python<'_>, item: PipelineItem) -> PyResult<(Self, Rest)> {
-        let PipelineItem { frame, detections, analysed, arrival, attachments } = item;
+        let PipelineItem { frame, detections, analysed, arrival, lease, attachments } = item;
         let seen = Self::made(py, frame, &detections, analysed, &attachments, true)?;
-        Ok((seen, Rest { analysed, arrival, attachments }))
+        Ok((seen, Rest { analysed, arrival, lease, attachments }))
     }
 
     fn made(
@@ -190,8 +191,8 @@ impl FrameItem {
                 frame.surface = Surface::Host(copy);
             }
         }
-        let Rest { analysed, arrival, attachments } = rest;
-        let mut item = PipelineItem { frame, detections: self.core_detections(py)?, analysed, arrival, attachments };
+        let Rest { analysed, arrival, lease, attachments } = rest;
+        let mut item = PipelineItem { frame, detections: self.core_detections(py)?, analysed, arrival, lease, attachments };
         self.attach_to(py, &mut item)?;
         Ok((item, host_bytes_copied))
     }

@@ -7,13 +7,16 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use framerail::cuda::KeptContext;
-use framerail::pipeline::{
-    Chain, Description, DeviceChoice, Diagnostics, FrameItem as PipelineItem, Plan, PlannedGraph, Probe, Role, RunOptions, RunSwitch,
-    StageDescription, StageList, Verdict, check,
+use framerail::{
+    core::CancelToken,
+    cuda::KeptContext,
+    pipeline::{
+        Chain, Description, DeviceChoice, Diagnostics, FrameItem as PipelineItem, Plan, PlannedGraph, Probe, Role, RunOptions, RunSwitch,
+        StageDescription, StageList, Verdict, check,
+    },
 };
 use framerail_serve::{Watch, Watched};
 use parking_lot::Mutex;
@@ -24,6 +27,9 @@ use pyo3::{
 };
 
 use crate::{errors, frame_item::FrameItem, hosted::Hosted, source::Raised, waiting, watching::WatchArguments};
+
+/// How long stages may take to end after a second Ctrl-C, before they are left behind.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A function of the user's on what a stage gives.
 struct Callback {
@@ -152,10 +158,8 @@ impl Pipeline {
     /// Opens inputs and models; gives what flows on each edge: from, to, format.
     fn edges(&self, py: Python<'_>) -> PyResult<Vec<(String, String, String)>> {
         let raised = Raised::default();
-        // Inputs and models are opened on this thread, and ONNX Runtime leaves its device behind.
-        let _kept = KeptContext::note();
-        let mut plan = self.plan(py, &raised)?;
-        let linked = py.detach(|| plan.link().map(|()| plan));
+        let plan = self.plan(py, &raised)?;
+        let linked = self.linked(py, plan)?;
         let plan = linked.map_err(|error| raised.lock().take().unwrap_or_else(|| errors::diagnostics(py, &error)))?;
         Ok(plan.picture().edges.into_iter().map(|edge| (edge.from, edge.to, edge.format)).collect())
     }
@@ -226,6 +230,19 @@ impl Pipeline {
         Ok(plan)
     }
 
+    /// Opens inputs and models without the GIL; Ctrl-C ends that.
+    fn linked(&self, py: Python<'_>, plan: Plan) -> PyResult<Result<Plan, Diagnostics>> {
+        let cancel = CancelToken::default();
+        let mut plan = plan.cancelled_by(&cancel);
+        waiting::without_gil(py, &cancel, move |turn| {
+            // ONNX Runtime leaves its device behind on the thread that opens models.
+            let _kept = KeptContext::note();
+            // Nobody else waits for this plan.
+            let _ = turn.take();
+            plan.link().map(|()| plan)
+        })
+    }
+
     /// Takes the address, behind all callbacks: they may change what is shown.
     fn prepare_watch(&self, py: Python<'_>, watch: WatchArguments, planned: &mut PlannedGraph) -> PyResult<Option<Watch>> {
         let Some(options) = watch.into_options() else { return Ok(None) };
@@ -249,14 +266,15 @@ impl Pipeline {
         // As in `edges`.
         let kept = KeptContext::note();
         let plan = self.plan(py, &run.raised)?;
-        let made = py.detach(|| plan.into_graph());
+        let made = self.linked(py, plan)?.and_then(Plan::into_graph);
         let mut planned = made.map_err(|error| run.raised.lock().take().unwrap_or_else(|| errors::diagnostics(py, &error)))?;
         let rest = install(&mut planned, callbacks, run)?;
         let limit =
             Duration::try_from_secs_f64(stall_limit).map_err(|error| PyValueError::new_err(format!("option 'stall_limit': {error}")))?;
         let watch = self.prepare_watch(py, watch, &mut planned)?;
         *run.address.lock() = watch.as_ref().map(Watch::address);
-        let handle = planned.graph.start(RunOptions { stall_limit: limit }).map_err(|error| errors::run(py, &error))?;
+        let options = RunOptions { stall_limit: limit, ..RunOptions::default() };
+        let handle = planned.graph.start(options).map_err(|error| errors::run(py, &error))?;
         drop(kept);
         *run.switch.lock() = Some(handle.switch());
         let watched = watch.map(|watch| watch.serve(handle.switch())).transpose();
@@ -266,10 +284,12 @@ impl Pipeline {
             handle.stop();
         }
         let mut signal = None;
+        let aborted: Mutex<Option<Instant>> = Mutex::new(None);
         let on_signal = |raised: PyErr| {
             if signal.is_none() {
                 handle.stop()
             } else {
+                aborted.lock().get_or_insert_with(Instant::now);
                 handle.abort()
             }
             signal.get_or_insert(raised);
@@ -278,14 +298,16 @@ impl Pipeline {
             Some(progress) => progress.call1(py, (stats_json(&handle.stats())?,)).map(drop),
             None => Ok(()),
         };
-        let shown = waiting::until(py, |look| handle.wait_for(look), on_signal, each);
+        let is_given_up = || aborted.lock().is_some_and(|since| since.elapsed() > PATIENCE);
+        let shown = waiting::until(py, |look| handle.wait_for(look) || is_given_up(), on_signal, each);
         if shown.is_err() {
             handle.abort();
         }
         // Those who watch are told how it ended, without the GIL: callbacks may still want it.
         let (outcome, watched) = py.detach(|| {
             let _kept = KeptContext::note();
-            (handle.wait(), watched.map(|watched| watched.map(Watched::close)))
+            let outcome = if is_given_up() { handle.abandon(Duration::ZERO) } else { handle.wait() };
+            (outcome, watched.map(|watched| watched.map(Watched::close)))
         });
         let flushed = if outcome.result.is_ok() { rest.into_iter().try_for_each(|batcher| batcher.flush(py)) } else { Ok(()) };
         let raised = run.raised.lock().take();

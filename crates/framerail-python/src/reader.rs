@@ -2,11 +2,12 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use framerail::{
-    media::{CancelFlag, ColorNames},
+    core::CancelToken,
+    media::{ColorNames, MediaError},
     reader::{self, FrameInfo, FrameStatus, IndexSource, ReaderError, VideoReader},
 };
 use parking_lot::Mutex;
@@ -35,10 +36,11 @@ type Shared = Mutex<Option<VideoReader>>;
 #[pyclass(frozen, module = "framerail._framerail")]
 pub struct Reader {
     shared: OfProcess<Arc<Shared>>,
-    cancel: CancelFlag,
+    cancel: CancelToken,
     raised: Raised,
     /// See [`VideoReader::version`].
     version: Arc<AtomicU64>,
+    is_closed: AtomicBool,
 }
 
 /// What comes of a call that was made without the GIL.
@@ -92,7 +94,15 @@ impl Reader {
                 _ => Err(Failed::Closed),
             }
         };
-        without_gil(py, &self.cancel, work)?.map_err(|failed| failed.into_exception(py, &self.raised))
+        without_gil(py, &self.cancel, work)?.map_err(|failed| self.or_closed(failed).into_exception(py, &self.raised))
+    }
+
+    /// What another thread ended by closing the reader was not interrupted by the user.
+    fn or_closed(&self, failed: Failed) -> Failed {
+        match failed {
+            Failed::Reader(ReaderError::Media(MediaError::Cancelled { .. })) if self.is_closed.load(Ordering::SeqCst) => Failed::Closed,
+            failed => failed,
+        }
     }
 }
 
@@ -103,12 +113,13 @@ impl Reader {
     fn new(py: Python<'_>, source: &Bound<'_, PyAny>, name: &str, options_json: &str) -> PyResult<Self> {
         let source = Source::new(source, name)?;
         let mut options = options::reader(py, options_json, &source)?;
-        let (cancel, raised) = (CancelFlag::default(), source.raised);
-        options.input.cancel = Arc::clone(&cancel);
+        let (cancel, raised) = (CancelToken::default(), source.raised);
+        options.input.cancel = cancel.clone();
         let open = move |turn: &Turn| if turn.take() { VideoReader::open(options).map_err(Failed::Reader) } else { Err(Failed::Closed) };
         let reader = without_gil(py, &cancel, open)?.map_err(|failed| failed.into_exception(py, &raised))?;
         let version = reader.version();
-        Ok(Self { shared: OfProcess::with_threads(Arc::new(Mutex::new(Some(reader)))), cancel, raised, version })
+        let shared = OfProcess::with_threads(Arc::new(Mutex::new(Some(reader))));
+        Ok(Self { shared, cancel, raised, version, is_closed: AtomicBool::new(false) })
     }
 
     /// Whether this process made it; a forked child has to open it again.
@@ -127,6 +138,9 @@ impl Reader {
             py.detach(|| drop(reader));
             return Ok(());
         }
+        // Another thread is in a call, and may wait for a source that gives nothing.
+        self.is_closed.store(true, Ordering::SeqCst);
+        self.cancel.cancel();
         let shared = Arc::clone(shared);
         without_gil(py, &self.cancel, move |turn| {
             if turn.take() {
@@ -226,7 +240,7 @@ impl Reader {
             reader.set_output(before)?;
             Ok(batches?)
         })?;
-        Ok(Batches::new(batches, Arc::clone(&self.cancel), Arc::clone(&self.raised)))
+        Ok(Batches::new(batches, Arc::clone(&self.raised)))
     }
 
     /// What was done so far, as JSON.

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use framerail::media::CancelFlag;
+use framerail::core::CancelToken;
 use parking_lot::Mutex;
 use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::PyOnceLock};
 
@@ -87,7 +87,7 @@ impl Worker {
 ///
 /// # Errors
 /// What a signal handler raised.
-pub fn without_gil<T: Send + 'static>(py: Python<'_>, cancel: &CancelFlag, work: impl FnOnce(&Turn) -> T + Send + 'static) -> PyResult<T> {
+pub fn without_gil<T: Send + 'static>(py: Python<'_>, cancel: &CancelToken, work: impl FnOnce(&Turn) -> T + Send + 'static) -> PyResult<T> {
     let turn = Turn::default();
     if !is_main_thread(py)? {
         return Ok(py.detach(|| work(&turn)));
@@ -111,9 +111,9 @@ pub fn without_gil<T: Send + 'static>(py: Python<'_>, cancel: &CancelFlag, work:
         }
         if let Err(raised) = py.check_signals() {
             if turn.abandon() {
-                cancel.store(true, Ordering::Relaxed);
+                cancel.cancel();
                 py.detach(|| drop(receiver.lock().recv_timeout(PATIENCE)));
-                cancel.store(false, Ordering::Relaxed);
+                cancel.rearm();
             }
             return Err(raised);
         }

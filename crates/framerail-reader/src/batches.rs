@@ -9,6 +9,8 @@ use std::{
     thread::JoinHandle,
 };
 
+use framerail_core::CancelToken;
+
 use crate::{
     Batch, HostTensor, ReadMode, ReaderError, Tensor,
     frame_index::FrameIndex,
@@ -25,7 +27,8 @@ const MAX_CONVERTERS: usize = 8;
 /// What a thread that makes batches sends.
 pub(crate) type Made = Result<Batch, ReaderError>;
 
-/// Batches of a selection, made ahead up to the queue that the options ask for. Dropping it ends its threads.
+/// Batches of a selection, made ahead up to the queue that the options ask for. Dropping it ends its threads, also where they wait for a
+/// source that gives nothing.
 pub struct Batches {
     video: Arc<Video>,
     /// Batches come from each in turn.
@@ -34,6 +37,8 @@ pub struct Batches {
     total: usize,
     progress: Arc<Progress>,
     thread: Option<JoinHandle<()>>,
+    /// Why there is no thread.
+    failure: Option<String>,
     /// Where batches made on the host are copied to.
     #[cfg(feature = "cuda")]
     pub(crate) upload: Option<crate::device_engine::CardMemory>,
@@ -66,6 +71,7 @@ pub(crate) struct Order {
 impl Batches {
     /// Decoded on the host, from frame to frame or by groups.
     pub(crate) fn on_host(video: &Arc<Video>, index: &Arc<FrameIndex>, target: &Target, mode: ReadMode, order: Order) -> Self {
+        let video = &video.with_own_cancel();
         // Rising frames in pieces are decoded ahead, and groups without wanted ones are left out.
         let is_stream = mode == ReadMode::Stream || (order.numbers.is_sorted() && comes_in_pieces(video, index, target, &order.numbers));
         let converters = if is_stream { (video.threads / THREADS_PER_CONVERTER).clamp(1, MAX_CONVERTERS) } else { 1 };
@@ -91,6 +97,7 @@ impl Batches {
         order: Order,
         memory: crate::device_engine::CardMemory,
     ) -> Self {
+        let video = &video.with_own_cancel();
         let (sender, results) = sync_channel(order.queue.max(1));
         let (of_video, index) = (Arc::clone(video), Arc::clone(index));
         let make = move |target: &Target, senders: &[SyncSender<Made>], order: &Order, progress: &Arc<Progress>| {
@@ -132,7 +139,7 @@ impl Batches {
         let total = order.numbers.len().div_ceil(order.batch.max(1));
         let progress = Arc::new(Progress::default());
         let (of_thread, at, mut target) = (Arc::clone(video), Arc::clone(&progress), target.clone());
-        let thread = std::thread::spawn(move || {
+        let spawned = std::thread::Builder::new().name("batches".into()).spawn(move || {
             let mut made = make(&target, &senders, &order, &at);
             if let Err(Fault::OtherKind) = made {
                 made = adopt_first(&of_thread, &mut target).and_then(|_| make(&target, &senders, &order, &at));
@@ -150,16 +157,26 @@ impl Batches {
                 }
             }
         });
+        let (thread, failure) = match spawned {
+            Ok(thread) => (Some(thread), None),
+            Err(error) => (None, Some(format!("{}: cannot start a thread: {error}; read fewer files at once", video.source_name()))),
+        };
         Self {
             video: Arc::clone(video),
             results,
             taken: 0,
             total,
             progress,
-            thread: Some(thread),
+            thread,
+            failure,
             #[cfg(feature = "cuda")]
             upload: None,
         }
+    }
+
+    /// Ends the threads when it is cancelled: for one who cannot drop this value because another thread waits in it.
+    pub fn cancel_token(&self) -> CancelToken {
+        self.video.input.cancel.clone()
     }
 
     /// Batches that are still to come.
@@ -194,6 +211,10 @@ impl Iterator for Batches {
         if self.taken >= self.total {
             return None;
         }
+        if let Some(reason) = self.failure.take() {
+            self.taken = self.total;
+            return Some(Err(ReaderError::Failed { reason }));
+        }
         // It may still come: the caller decides whether to wait again.
         let Some(made) = self.wait() else { return Some(Err(self.timeout())) };
         let made = made.and_then(|batch| self.placed(batch));
@@ -215,6 +236,7 @@ impl Iterator for Batches {
 impl Drop for Batches {
     fn drop(&mut self) {
         self.progress.is_stopped.store(true, Ordering::Relaxed);
+        self.video.input.cancel.cancel();
         // Whoever waits for room in a queue finds it gone.
         self.results.clear();
         if let Some(thread) = self.thread.take()

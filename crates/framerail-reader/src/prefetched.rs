@@ -3,24 +3,19 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, sync_channel},
+        mpsc::{Receiver, sync_channel},
     },
     thread::JoinHandle,
-    time::Duration,
 };
 
-use framerail_core::StreamInfo;
-use framerail_media::{CancelFlag, Conversion, Damage, MediaItem};
+use framerail_core::{CancelToken, StreamInfo};
+use framerail_media::{Conversion, Damage, MediaItem};
 use parking_lot::Mutex;
 
 use crate::{
     ReaderError,
     frame_source::{FrameSource, Reading, SourceStats},
 };
-
-/// Time between two looks at whether the caller was cancelled.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 type Item = Result<Option<MediaItem>, ReaderError>;
 
@@ -62,20 +57,18 @@ pub struct Prefetched {
     report: Arc<Mutex<Report>>,
     items: Receiver<Item>,
     is_over: bool,
-    /// Of the caller; passed on to the thread.
-    outer: CancelFlag,
     thread: Thread,
 }
 
 /// Ends and joins its thread when dropped, after its channels.
 struct Thread {
-    cancel: CancelFlag,
+    cancel: CancelToken,
     handle: Option<JoinHandle<()>>,
 }
 
 impl Drop for Thread {
     fn drop(&mut self) {
-        self.cancel.store(true, Ordering::SeqCst);
+        self.cancel.cancel();
         if self.handle.take().is_some_and(|handle| handle.join().is_err()) {
             log::error!("a thread that reads ahead panicked; this is a bug, please report it");
         }
@@ -84,7 +77,7 @@ impl Drop for Thread {
 
 impl<T: Send + 'static, E: From<ReaderError> + Send + 'static> Prefetching<T, E> {
     /// Begins to open a source, then to read up to `items` frames and packets of it. `cancel` is watched by what `open` opens.
-    pub fn begin(items: usize, cancel: &CancelFlag, open: impl FnOnce() -> Result<(Box<dyn FrameSource>, T), E> + Send + 'static) -> Self {
+    pub fn begin(items: usize, cancel: &CancelToken, open: impl FnOnce() -> Result<(Box<dyn FrameSource>, T), E> + Send + 'static) -> Self {
         let (say, opened) = sync_channel(1);
         let (give, items) = sync_channel::<Item>(items.max(1));
         let read = move || {
@@ -106,7 +99,7 @@ impl<T: Send + 'static, E: From<ReaderError> + Send + 'static> Prefetching<T, E>
                 }
             }
         };
-        let thread = Thread { cancel: Arc::clone(cancel), handle: Some(std::thread::spawn(read)) };
+        let thread = Thread { cancel: cancel.clone(), handle: Some(std::thread::spawn(read)) };
         Self { opened, items, thread }
     }
 
@@ -114,26 +107,12 @@ impl<T: Send + 'static, E: From<ReaderError> + Send + 'static> Prefetching<T, E>
     ///
     /// # Errors
     /// What kept it from being opened; `Closed` when the caller was cancelled meanwhile.
-    pub fn wait(self, outer: &CancelFlag) -> Result<(Prefetched, T), E> {
-        let opened = received(&self.opened, &self.thread.cancel, outer);
-        let (info, report, more) = opened.unwrap_or_else(|| Err(ReaderError::Closed.into()))?;
+    pub fn wait(self, outer: &CancelToken) -> Result<(Prefetched, T), E> {
+        // A caller that is cancelled cancels the thread, which then says so.
+        self.thread.cancel.follow(outer);
+        let (info, report, more) = self.opened.recv().unwrap_or_else(|_| Err(ReaderError::Closed.into()))?;
         let Self { items, thread, .. } = self;
-        Ok((Prefetched { info, report, items, is_over: false, outer: Arc::clone(outer), thread }, more))
-    }
-}
-
-/// What comes next; `None` when the thread is gone. A caller that is cancelled cancels the thread, which then says so.
-fn received<T>(receiver: &Receiver<T>, cancel: &AtomicBool, outer: &CancelFlag) -> Option<T> {
-    loop {
-        match receiver.recv_timeout(LOOK_EVERY) {
-            Ok(received) => return Some(received),
-            Err(RecvTimeoutError::Disconnected) => return None,
-            Err(RecvTimeoutError::Timeout) => {
-                if outer.load(Ordering::SeqCst) {
-                    cancel.store(true, Ordering::SeqCst);
-                }
-            }
-        }
+        Ok((Prefetched { info, report, items, is_over: false, thread }, more))
     }
 }
 
@@ -146,7 +125,7 @@ impl FrameSource for Prefetched {
         if self.is_over {
             return Ok(None);
         }
-        let item = received(&self.items, &self.thread.cancel, &self.outer).unwrap_or(Err(ReaderError::Closed));
+        let item = self.items.recv().unwrap_or(Err(ReaderError::Closed));
         self.is_over = !matches!(item, Ok(Some(_)));
         item
     }

@@ -43,6 +43,7 @@ impl From<MediaError> for Fault {
 }
 
 /// How decoding is set up; shared by all threads of a reader.
+#[derive(Clone)]
 pub(crate) struct Video {
     /// The source, whole.
     pub(crate) input: InputOptions,
@@ -53,12 +54,12 @@ pub(crate) struct Video {
     pub(crate) memory_bytes: u64,
     pub(crate) timeout: Option<Duration>,
     pub(crate) on_error: OnError,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
     /// For frames that must be copied: turned or converted ones.
     pub(crate) frames: FramePool,
     pub(crate) memory: HostPool,
     /// A thread found that the index is not to be trusted.
-    pub(crate) is_index_wrong: AtomicBool,
+    pub(crate) is_index_wrong: Arc<AtomicBool>,
     /// Rises whenever something else is known of the video's frames than before.
     pub(crate) version: Arc<AtomicU64>,
 }
@@ -66,6 +67,12 @@ pub(crate) struct Video {
 impl Video {
     pub(crate) fn source_name(&self) -> String {
         self.input.source.to_string()
+    }
+
+    /// The same video with a token of its own, so that what reads it can be ended alone.
+    pub(crate) fn with_own_cancel(&self) -> Arc<Self> {
+        let input = InputOptions { cancel: self.input.cancel.child(), ..self.input.clone() };
+        Arc::new(Self { input, ..self.clone() })
     }
 
     pub(crate) fn open(&self) -> Result<Input, MediaError> {

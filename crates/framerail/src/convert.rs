@@ -19,6 +19,7 @@ pub(crate) fn input_error(mut error: MediaError) -> StageError {
     let kind = match &error {
         MediaError::BadOption { .. } => ErrorKind::Usage,
         MediaError::Cancelled { .. } => ErrorKind::Cancelled,
+        MediaError::Exhausted { .. } | MediaError::Core(CoreError::OutOfMemory { .. }) => ErrorKind::Resource,
         _ => ErrorKind::Input,
     };
     StageError::new(kind, error)
@@ -50,6 +51,7 @@ pub(crate) fn cuda_error(error: CudaError) -> StageError {
 pub(crate) fn output_error(error: MediaError) -> StageError {
     let kind = match &error {
         MediaError::BadOption { .. } => ErrorKind::Usage,
+        MediaError::Exhausted { .. } | MediaError::Core(CoreError::OutOfMemory { .. }) => ErrorKind::Resource,
         _ => ErrorKind::Output,
     };
     StageError::new(kind, error)
@@ -72,5 +74,6 @@ pub(crate) fn vision_error(error: VisionError) -> StageError {
 
 /// The same from below.
 pub(crate) fn core_error(error: CoreError) -> StageError {
-    StageError::new(ErrorKind::Internal, error)
+    let kind = if matches!(error, CoreError::OutOfMemory { .. }) { ErrorKind::Resource } else { ErrorKind::Internal };
+    StageError::new(kind, error)
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use framerail_core::SourceUrl;
+use framerail_media::MediaError;
 use framerail_pipeline::{ErrorKind, StageError};
 
 /// File name endings that count as video in a folder.
@@ -60,7 +61,10 @@ fn expand(argument: &str) -> Result<Vec<String>, StageError> {
 }
 
 fn expand_folder(argument: &str, folder: &Path) -> Result<Vec<String>, StageError> {
-    let entries = std::fs::read_dir(folder).map_err(|error| StageError::new(ErrorKind::Input, format!("{argument}: {error}")))?;
+    let entries = std::fs::read_dir(folder).map_err(|error| match MediaError::of_exhausted(folder, &error) {
+        Some(exhausted) => StageError::new(ErrorKind::Resource, exhausted),
+        None => StageError::new(ErrorKind::Input, format!("{argument}: {error}")),
+    })?;
     let files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_file()).collect();
     let videos: Vec<PathBuf> = files.iter().filter(|path| has_ending(path, VIDEO_ENDINGS)).cloned().collect();
     if !videos.is_empty() {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use framerail_core::{StreamId, StreamInfo};
+use framerail_media::MediaError;
 use framerail_pipeline::{ErrorKind, StageError};
 use tempfile::{Builder, NamedTempFile};
 
@@ -174,6 +175,9 @@ pub(crate) fn refuse_source(path: &Path, info: &StreamInfo) -> Result<(), StageE
 
 /// A failure to write, in one line.
 pub(crate) fn write_error(path: &Path, error: &io::Error) -> StageError {
+    if let Some(exhausted) = MediaError::of_exhausted(path, error) {
+        return StageError::new(ErrorKind::Resource, exhausted);
+    }
     let message = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             format!("no room left on the disk for {}; free some and run again", path.display())

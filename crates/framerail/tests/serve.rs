@@ -414,7 +414,7 @@ fn settings_change_and_stalls_show() {
     let source = graph.add("source", Work::Source(Box::new(OnDemand(asked))), NodeOptions::default());
     let judge = graph.add("judge", Work::Stages(vec![Box::new(Judge { setting: None, told, may })]), NodeOptions::default());
     graph.connect(source, judge, EdgeFormat::default());
-    let handle = graph.start(RunOptions { stall_limit: Duration::from_millis(200) }).expect("a graph");
+    let handle = graph.start(RunOptions { stall_limit: Duration::from_millis(200), ..RunOptions::default() }).expect("a graph");
     let (pictures, _thread) = Pictures::start(PictureOptions::default()).expect("a thread");
     let bound = BoundServer::bind(&ServeOptions { address: "127.0.0.1:0".into(), ..ServeOptions::default() }).expect("a free port");
     let content = Content::Run { run: handle.switch(), view: None, title: String::new() };

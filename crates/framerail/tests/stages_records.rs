@@ -37,7 +37,7 @@ fn clip() -> Vec<Item> {
     broken.score = f32::NAN;
     let mut live = seen(0, 2, vec![face(0.25, Some(8), DetectionOrigin::Held)]);
     let wall = SystemTime::UNIX_EPOCH + Duration::from_micros(1_795_253_400_250_000);
-    live.arrival = Some(Arrival { at: Instant::now(), wall, budget: None });
+    live.arrival = Some(Arrival { at: Instant::now(), wall, budget: None, may_drop: false });
     vec![
         Item::StreamStart(stream(0, "clip")),
         seen(0, 0, vec![face(0.912_345_7, Some(7), DetectionOrigin::Interpolated), plate, broken]).into(),

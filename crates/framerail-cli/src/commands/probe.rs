@@ -3,7 +3,7 @@
 use clap::Args;
 use framerail::{
     media::{
-        Allowance, InputOptions, ProbeReport, SideStreams, probe,
+        Allowance, InputOptions, MediaError, ProbeReport, SideStreams, probe,
         probe::{ScanReport, StreamReport},
     },
     reader::{ReadingReport, reading_report},
@@ -11,8 +11,8 @@ use framerail::{
 use serde_json::Value;
 
 use crate::{
-    exit::{CommandResult, Failure, INPUT},
-    outputs, terminal,
+    exit::{CommandResult, Failure, INPUT, RESOURCE},
+    interrupt, outputs, terminal,
 };
 
 /// Show what files say of themselves: container, streams, colour, rotation
@@ -54,9 +54,12 @@ impl ProbeCommand {
         let mut reports = Vec::new();
         let mut failures = Vec::new();
         for file in &self.files {
-            let allow = Allowance::of(&self.allow).unwrap_or_default();
-            match self.probe(&InputOptions { allow, insecure: self.insecure, ..InputOptions::new(file.as_str()) }) {
+            let (allow, cancel) = (Allowance::of(&self.allow).unwrap_or_default(), interrupt::tokens().stop);
+            let options = InputOptions { allow, cancel, insecure: self.insecure, ..InputOptions::new(file.as_str()) };
+            match self.probe(&options) {
                 Ok(probed) => reports.push(probed),
+                Err(MediaError::Cancelled { .. }) => return Err(Failure::interrupted("interrupted")),
+                Err(error @ MediaError::Exhausted { .. }) => failures.push(Failure::new(RESOURCE, error)),
                 Err(error) => failures.push(Failure::new(INPUT, error)),
             }
         }
@@ -68,7 +71,7 @@ impl ProbeCommand {
         Err(last)
     }
 
-    fn probe(&self, options: &InputOptions) -> Result<Probed, framerail::media::MediaError> {
+    fn probe(&self, options: &InputOptions) -> Result<Probed, MediaError> {
         let report = probe(options, self.count)?;
         let alone = InputOptions { side_streams: SideStreams::None, ..options.clone() };
         let reading = if self.reading { Some(reading_report(&alone)?) } else { None };

@@ -1,80 +1,146 @@
-//! The run's two switches, and who must be woken when one is thrown.
+//! The run's switches, its failures, and who must be woken when one of them is thrown.
 
 use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicBool, Ordering},
+    Arc, OnceLock, Weak,
+    atomic::{AtomicUsize, Ordering},
 };
 
+use framerail_core::{CancelToken, Wake};
 use parking_lot::Mutex;
 
-use super::stream_table::StreamTable;
-use crate::{ErrorKind, RunError, StageError, stage::Interrupts};
-
-/// Something that threads wait on.
-pub(super) trait Wake: Send + Sync {
-    /// Wakes every thread that waits here, to look at the switches again.
-    fn wake(&self);
-}
+use super::{memory::FrameMemory, metrics::Phase, run::RunOptions, stream_table::StreamTable, worker::NodeState};
+use crate::{ErrorKind, RunError, StageError};
 
 /// Shared by every thread of a run.
-#[derive(Default)]
 pub(super) struct Control {
-    /// Sources end soon, files are finished.
-    pub(super) stop: Arc<AtomicBool>,
+    /// Sources end soon, files are finished. Cancelled with `abort` too.
+    pub(super) stop: CancelToken,
     /// Everything ends now, nothing is finished.
-    pub(super) abort: Arc<AtomicBool>,
-    /// Blocking calls of sources that watch a flag of their own.
-    pub(super) interrupts: Interrupts,
+    pub(super) abort: CancelToken,
     /// What is counted of each stream.
     pub(super) streams: Arc<StreamTable>,
-    first_error: Mutex<Option<RunError>>,
+    /// Host memory of the frames under way.
+    pub(super) memory: Arc<FrameMemory>,
+    failures: Mutex<Vec<Failure>>,
+    /// Ends of the pipeline that still take frames.
+    open_ends: AtomicUsize,
+    /// Ends of the pipeline that came to their end without a failure.
+    finished_ends: AtomicUsize,
     waiters: Mutex<Vec<Weak<dyn Wake>>>,
+    /// The stages with an input; they hold this value, so not the other way round.
+    nodes: OnceLock<Vec<Weak<NodeState>>>,
+}
+
+struct Failure {
+    error: RunError,
+    /// Whether the run fails with it; a sender that drops what it cannot send does so only where no other end is left.
+    is_fatal: bool,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self::new(&RunOptions::default(), 1)
+    }
 }
 
 impl Control {
+    pub(super) fn new(options: &RunOptions, ends: usize) -> Self {
+        let (abort, stop) = (options.abort.child(), options.stop.child());
+        stop.follow(&abort);
+        let streams: Arc<StreamTable> = Arc::default();
+        streams.set_ends(ends);
+        Self {
+            stop,
+            abort,
+            streams,
+            memory: Arc::new(FrameMemory::new(options.memory_bytes)),
+            failures: Mutex::default(),
+            open_ends: AtomicUsize::new(ends),
+            finished_ends: AtomicUsize::new(0),
+            waiters: Mutex::default(),
+            nodes: OnceLock::new(),
+        }
+    }
+
     pub(super) fn register(&self, waiter: Weak<dyn Wake>) {
+        self.stop.on_cancel(waiter.clone());
+        self.abort.on_cancel(waiter.clone());
         self.waiters.lock().push(waiter);
     }
 
-    pub(super) fn stop(&self) {
-        self.stop.store(true, Ordering::SeqCst);
-        self.interrupt();
-        self.wake_all();
+    pub(super) fn set_nodes(&self, nodes: &[Arc<NodeState>]) {
+        let _ = self.nodes.set(nodes.iter().filter(|node| node.input.is_some()).map(Arc::downgrade).collect());
     }
 
-    /// Every wait passes through its lock and looks at the switches again.
-    fn wake_all(&self) {
+    /// Every wait passes through its lock and looks again.
+    pub(super) fn wake_all(&self) {
         let waiters: Vec<_> = self.waiters.lock().iter().filter_map(Weak::upgrade).collect();
         waiters.iter().for_each(|waiter| waiter.wake());
     }
 
-    fn interrupt(&self) {
-        for flag in self.interrupts.lock().iter() {
-            flag.store(true, Ordering::SeqCst);
-        }
-    }
-
     pub(super) fn is_stopping(&self) -> bool {
-        self.stop.load(Ordering::SeqCst)
+        self.stop.is_cancelled()
     }
 
     pub(super) fn is_aborted(&self) -> bool {
-        self.abort.load(Ordering::SeqCst)
+        self.abort.is_cancelled()
     }
 
-    /// Tears the run down because of an error; only the first is kept.
+    /// Tears the whole run down because of an error.
     pub(super) fn fail(&self, stage: &str, error: StageError) {
-        self.first_error.lock().get_or_insert_with(|| RunError { stage: stage.to_owned(), error });
-        self.abort.store(true, Ordering::SeqCst);
-        self.interrupt();
-        self.wake_all();
+        self.record(stage, error, true);
+        self.abort.cancel();
     }
 
-    pub(super) fn abort_from_outside(&self) {
-        self.fail("run", StageError::new(ErrorKind::Cancelled, "aborted; nothing unfinished was kept"));
+    /// Takes note of an error that ends a branch; the others go on.
+    pub(super) fn record(&self, stage: &str, error: StageError, is_fatal: bool) {
+        self.failures.lock().push(Failure { error: RunError { stage: stage.to_owned(), error }, is_fatal });
     }
 
+    /// An end of the pipeline takes no more frames.
+    pub(super) fn end_closed(&self, is_finished: bool) {
+        self.finished_ends.fetch_add(usize::from(is_finished), Ordering::SeqCst);
+        self.streams.end_closed();
+        if self.open_ends.fetch_sub(1, Ordering::SeqCst) == 1 {
+            // Nobody is left to read for, were it from a source that gives nothing.
+            self.stop.cancel();
+        }
+    }
+
+    /// Whether any end of the pipeline still takes frames.
+    pub(super) fn has_open_ends(&self) -> bool {
+        self.open_ends.load(Ordering::SeqCst) > 0
+    }
+
+    /// Whether no other end of the pipeline takes frames beside those behind this node.
+    pub(super) fn is_alone(&self, node: &NodeState) -> bool {
+        self.open_ends.load(Ordering::SeqCst) <= node.ends_behind
+    }
+
+    /// The error that the run fails with: the first that ends it, or any where no end of the pipeline is left.
     pub(super) fn error(&self) -> Option<RunError> {
-        self.first_error.lock().clone()
+        let failures = self.failures.lock();
+        let is_lost = !self.has_open_ends() && self.finished_ends.load(Ordering::SeqCst) == 0;
+        let failure = failures.iter().find(|failure| failure.is_fatal).or_else(|| failures.first().filter(|_| is_lost));
+        let aborted = || {
+            let error = StageError::new(ErrorKind::Cancelled, "aborted; nothing unfinished was kept");
+            self.is_aborted().then(|| RunError { stage: "run".to_owned(), error })
+        };
+        failure.map(|failure| failure.error.clone()).or_else(aborted)
+    }
+
+    /// Every error so far, in the order in which they came.
+    pub(super) fn errors(&self) -> Vec<RunError> {
+        self.failures.lock().iter().map(|failure| failure.error.clone()).collect()
+    }
+
+    /// Whether every stage waits for input that is not there: nothing is going to change by itself.
+    pub(super) fn is_quiet(&self) -> bool {
+        let waits = |node: &Weak<NodeState>| {
+            let Some(node) = node.upgrade() else { return true };
+            let is_empty = node.input.as_ref().is_none_or(|input| input.is_empty());
+            is_empty && node.clocks.iter().all(|clock| matches!(clock.phase(), Phase::WaitInput | Phase::Ended))
+        };
+        self.nodes.get().is_some_and(|nodes| nodes.iter().all(waits))
     }
 }

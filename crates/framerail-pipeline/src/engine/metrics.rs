@@ -102,3 +102,13 @@ pub(super) fn process_memory_bytes() -> ProcessMemory {
     };
     ProcessMemory { now: field("VmRSS:"), peak: field("VmHWM:") }
 }
+
+/// Memory of the machine in bytes, or of the control group that this process is confined to; `None` where the system does not say.
+pub(super) fn machine_memory_bytes() -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let total = total.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()? * 1024;
+    // Within a container this is the group's own folder; without a limit the file holds the word `max`.
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse::<u64>().ok());
+    Some(group.map_or(total, |group| group.min(total)))
+}

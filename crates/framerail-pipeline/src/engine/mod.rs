@@ -1,6 +1,7 @@
 //! Threads, queues, order and shutdown: everything that a stage need not know.
 
 mod control;
+pub(crate) mod memory;
 mod metrics;
 mod ordered;
 mod outlet;

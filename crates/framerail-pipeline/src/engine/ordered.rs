@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use framerail_core::Wake;
 use parking_lot::{Condvar, Mutex};
 
 use super::{
-    control::{Control, Wake},
+    control::Control,
     metrics::{Phase, WorkerClock},
     outlet::Outlets,
 };
@@ -95,6 +96,18 @@ impl Ordered {
         }
         state.is_emitting = false;
         if state.is_closed { Err(Closed) } else { Ok(()) }
+    }
+}
+
+impl Ordered {
+    /// A worker has failed: nothing more is let go.
+    pub(super) fn close(&self) {
+        let mut state = self.state.lock();
+        state.is_closed = true;
+        let pending = std::mem::take(&mut state.pending);
+        drop(state);
+        self.changed.notify_all();
+        drop(pending);
     }
 }
 

@@ -8,12 +8,14 @@ use std::sync::{
 use framerail_core::StreamId;
 
 use super::{
+    control::Control,
+    memory::Admission,
     metrics::{Phase, WorkerClock},
     queue::{Queue, Refused},
     stream_table::StreamTable,
 };
 use crate::{
-    Closed, Emitter, Item,
+    Closed, Emitter, ErrorKind, Item, StageError,
     graph::{Probe, Verdict},
     stats::StreamState,
 };
@@ -42,7 +44,7 @@ impl Outlet {
             for probe in &self.probes {
                 if probe(frame) == Verdict::Drop {
                     self.counts.dropped.fetch_add(1, Ordering::Relaxed);
-                    self.streams.record(frame.frame.stream).dropped(&self.place, 1);
+                    self.streams.dropped(frame.frame.stream, &self.place, 1);
                     return Ok(());
                 }
             }
@@ -78,11 +80,6 @@ impl Outlets {
         Self { outlets: outlets.into_iter().map(Some).collect(), counts }
     }
 
-    /// Whether the node is an end of the pipeline.
-    pub(super) fn is_empty(&self) -> bool {
-        self.outlets.is_empty()
-    }
-
     /// Gives an item to every edge that still takes items. A node without edges has nowhere to lose them.
     pub(super) fn push_item(&mut self, item: Item, clock: &WorkerClock) -> Result<(), Closed> {
         if self.outlets.is_empty() {
@@ -96,13 +93,6 @@ impl Outlets {
         }
         push_or_close(&mut self.outlets[last], item, clock)?;
         if self.outlets.iter().all(Option::is_none) { Err(Closed) } else { Ok(()) }
-    }
-
-    /// Tells every following queue that this producer has ended.
-    pub(super) fn close(queues: &[Arc<Queue>]) {
-        for queue in queues {
-            queue.producer_ended();
-        }
     }
 }
 
@@ -133,14 +123,26 @@ impl Emitter for DirectEmitter<'_> {
 /// Pushes and counts streams as they go: for a source.
 pub(super) struct SourceEmitter<'a> {
     pub(super) inner: DirectEmitter<'a>,
-    pub(super) streams: &'a StreamTable,
+    pub(super) name: &'a str,
+    pub(super) control: &'a Control,
 }
 
 impl Emitter for SourceEmitter<'_> {
-    fn push(&mut self, item: Item) -> Result<(), Closed> {
-        match &item {
-            Item::StreamStart(info) => self.streams.record(info.id).started(info),
-            Item::Frame(item) => self.streams.record(item.frame.stream).read(),
+    fn push(&mut self, mut item: Item) -> Result<(), Closed> {
+        match &mut item {
+            Item::StreamStart(info) => self.control.streams.record(info.id).started(info),
+            Item::Frame(item) => {
+                self.control.streams.record(item.frame.stream).read();
+                let cancelled = || self.control.is_stopping();
+                match self.control.memory.admit(&item.frame, self.control, cancelled) {
+                    Admission::Lease(lease) => item.lease = lease,
+                    Admission::Full => {}
+                    Admission::Never(why) => {
+                        self.control.fail(self.name, StageError::new(ErrorKind::Resource, why));
+                        return Err(Closed);
+                    }
+                }
+            }
             Item::StreamEnd(end) => self.ended(end.id),
             Item::Packet(_) => {}
         }
@@ -151,12 +153,12 @@ impl Emitter for SourceEmitter<'_> {
 impl SourceEmitter<'_> {
     fn ended(&self, id: StreamId) {
         let mut has_run = false;
-        self.streams.record(id).update(|stats| {
+        self.control.streams.record(id).update(|stats| {
             has_run = stats.state == StreamState::Running;
             stats.state = StreamState::Ended;
         });
         if has_run {
-            self.streams.ended(id);
+            self.control.streams.ended(id);
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
+use framerail_core::{StreamId, Wake};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::control::{Control, Wake};
-use crate::{BatchPolicy, Item};
+use super::control::Control;
+use crate::{BatchPolicy, Counter, Item};
 
 /// Packets and other items beside pictures that may wait, per picture of capacity. Sound packets are small and come a
 /// few per picture; without a bound of their own a file of sound alone would fill the memory.
@@ -14,7 +15,7 @@ const OTHERS_PER_FRAME: usize = 64;
 /// Why a push was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// The stage behind the queue has ended.
+    /// The stage behind the queue has ended or failed.
     Gone,
     /// The run is torn down.
     Aborted,
@@ -28,18 +29,46 @@ pub(super) enum Popped {
     Idle,
     /// The input has ended; the place in order of what the worker still gives.
     End { sequence: u64 },
-    /// The run is torn down.
+    /// The run is torn down, or this branch of it: nothing is finished.
     Aborted,
+}
+
+/// What becomes of items that come.
+enum Mode {
+    /// They wait for the stage.
+    Open,
+    /// The stage has ended.
+    Ended,
+    /// The stage or one before it has failed.
+    Failed,
+    /// The stage has failed, but is one that drops what it cannot take.
+    Discarding(Discard),
+}
+
+/// How dropped frames are counted.
+#[derive(Clone)]
+pub(super) struct Discard {
+    pub(super) place: Arc<str>,
+    pub(super) counter: Counter,
+}
+
+impl Discard {
+    pub(super) fn count(&self, control: &Control, stream: StreamId) {
+        self.counter.add(1);
+        control.streams.dropped(stream, &self.place, 1);
+    }
 }
 
 struct State {
     items: VecDeque<Item>,
     frames: usize,
     producers: usize,
-    is_receiver_gone: bool,
+    mode: Mode,
     next_sequence: u64,
-    /// When each waiting picture began to wait; kept where batches have a deadline.
+    /// When each waiting picture began to wait.
     waiting_since: VecDeque<Instant>,
+    /// Waiting pictures with a time budget.
+    timed: usize,
     depth: DepthRecord,
 }
 
@@ -61,6 +90,8 @@ impl DepthRecord {
 }
 
 pub(super) struct Queue {
+    /// The stage behind it.
+    name: Arc<str>,
     capacity: usize,
     batch: BatchPolicy,
     control: Arc<Control>,
@@ -71,9 +102,10 @@ pub(super) struct Queue {
 
 impl Queue {
     /// A queue for `producers` producers that holds up to `capacity` pictures, and always a full batch.
-    pub(super) fn new(capacity: usize, batch: BatchPolicy, producers: usize, control: &Arc<Control>) -> Arc<Self> {
+    pub(super) fn new(name: &str, capacity: usize, batch: BatchPolicy, producers: usize, control: &Arc<Control>) -> Arc<Self> {
         let now = Instant::now();
         let queue = Arc::new(Self {
+            name: name.into(),
             capacity: capacity.max(batch.max_frames).max(1),
             batch,
             control: Arc::clone(control),
@@ -81,9 +113,10 @@ impl Queue {
                 items: VecDeque::new(),
                 frames: 0,
                 producers,
-                is_receiver_gone: false,
+                mode: Mode::Open,
                 next_sequence: 0,
                 waiting_since: VecDeque::new(),
+                timed: 0,
                 depth: DepthRecord { started: now, last_change: now, frame_seconds: 0.0, max: 0 },
             }),
             changed_for_pop: Condvar::new(),
@@ -103,6 +136,10 @@ impl Queue {
         self.state.lock().frames
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.state.lock().items.is_empty()
+    }
+
     /// Mean depth weighted by time, and maximum.
     pub(super) fn depths(&self) -> (f64, usize) {
         let mut state = self.state.lock();
@@ -120,17 +157,26 @@ impl Queue {
         if self.control.is_aborted() {
             return Err(Refused::Aborted);
         }
-        if state.is_receiver_gone { Err(Refused::Gone) } else { Ok(()) }
+        match state.mode {
+            Mode::Open => Ok(()),
+            Mode::Discarding(_) if self.control.has_open_ends() => Ok(()),
+            _ => Err(Refused::Gone),
+        }
     }
 
     fn insert(&self, mut state: MutexGuard<'_, State>, item: Item) {
-        if item.is_frame() {
+        if let Mode::Discarding(discard) = &state.mode {
+            if let Item::Frame(frame) = &item {
+                discard.count(&self.control, frame.frame.stream);
+            }
+            return;
+        }
+        if let Item::Frame(frame) = &item {
             let before = state.frames;
             state.frames += 1;
+            state.timed += usize::from(frame.arrival.is_some_and(|arrival| arrival.may_drop));
             state.depth.record(before, before + 1);
-            if self.batch.max_wait.is_some() {
-                state.waiting_since.push_back(Instant::now());
-            }
+            state.waiting_since.push_back(Instant::now());
         }
         state.items.push_back(item);
         drop(state);
@@ -177,8 +223,13 @@ impl Queue {
             if self.control.is_aborted() {
                 return Popped::Aborted;
             }
-            let is_over = state.producers == 0 || state.is_receiver_gone;
-            if state.is_receiver_gone || (is_over && state.items.is_empty()) {
+            let is_over = match state.mode {
+                Mode::Open => state.producers == 0,
+                Mode::Ended => true,
+                Mode::Failed | Mode::Discarding(_) => return Popped::Aborted,
+            };
+            self.shed(&mut state);
+            if is_over && state.items.is_empty() {
                 let sequence = state.next_sequence;
                 state.next_sequence += 1;
                 return Popped::End { sequence };
@@ -200,7 +251,7 @@ impl Queue {
         }
         // A producer that waits to push a packet must not wait for a batch that waits for the producer.
         let others_full = !self.has_room(state, false);
-        if is_over || others_full || self.batch.max_frames == 1 || state.frames >= self.batch.max_frames {
+        if is_over || others_full || self.control.memory.is_short() || self.batch.max_frames == 1 || state.frames >= self.batch.max_frames {
             return Readiness::Take;
         }
         match (self.batch.max_wait, state.waiting_since.front()) {
@@ -212,13 +263,40 @@ impl Queue {
         }
     }
 
+    /// Drops the oldest frames as long as their time is over: nobody is to work on what comes too late.
+    ///
+    /// A frame that was late when it came, because a stage such as `hold` keeps frames on purpose, gets its budget once more here.
+    fn shed(&self, state: &mut State) {
+        let now = Instant::now();
+        let before = state.frames;
+        while state.timed > 0
+            && let Some(place) = state.items.iter().position(Item::is_frame)
+            && let (Some(Item::Frame(frame)), Some(since)) = (state.items.get(place), state.waiting_since.front().copied())
+            && frame.arrival.is_some_and(|arrival| arrival.is_expired(since, now))
+        {
+            self.control.streams.dropped(frame.frame.stream, &format!("{}: over budget", self.name), 1);
+            state.items.remove(place);
+            state.waiting_since.pop_front();
+            state.frames -= 1;
+            state.timed -= 1;
+        }
+        if state.frames < before {
+            let now = state.frames;
+            state.depth.record(before, now);
+            self.changed_for_push.notify_all();
+        }
+    }
+
     fn take(&self, mut state: MutexGuard<'_, State>) -> Popped {
         let before = state.frames;
         let mut items = Vec::with_capacity(self.batch.max_frames);
         let mut taken = 0;
         while taken < self.batch.max_frames {
             let Some(item) = state.items.pop_front() else { break };
-            taken += usize::from(item.is_frame());
+            if let Item::Frame(frame) = &item {
+                taken += 1;
+                state.timed -= usize::from(frame.arrival.is_some_and(|arrival| arrival.may_drop));
+            }
             items.push(item);
         }
         state.frames -= taken;
@@ -241,12 +319,33 @@ impl Queue {
         self.changed_for_pop.notify_all();
     }
 
-    /// The node takes no more: waiting items are let go, producers are told.
+    /// The node takes no more: waiting items are let go, producers find it out.
     pub(super) fn receiver_ended(&self) {
+        self.shut(Mode::Ended);
+    }
+
+    /// The node has failed, or one before it: as [`Queue::receiver_ended`], and its workers end without finishing.
+    pub(super) fn fail(&self) {
+        self.shut(Mode::Failed);
+    }
+
+    /// The node has failed and drops what comes, so that its producers go on; as long as another end of the pipeline is at work.
+    pub(super) fn discard(&self, discard: Discard) {
+        self.shut(Mode::Discarding(discard));
+    }
+
+    fn shut(&self, mode: Mode) {
         let mut state = self.state.lock();
-        state.is_receiver_gone = true;
+        if let Mode::Discarding(discard) = &mode {
+            let frames = state.items.iter().filter(|item| item.is_frame());
+            frames.for_each(|item| discard.count(&self.control, item.stream()));
+        }
+        // What has failed does not end well later.
+        if matches!(state.mode, Mode::Open) || !matches!(mode, Mode::Ended) {
+            state.mode = mode;
+        }
         let before = state.frames;
-        state.frames = 0;
+        (state.frames, state.timed) = (0, 0);
         state.depth.record(before, 0);
         state.waiting_since.clear();
         let dropped = std::mem::take(&mut state.items);
@@ -289,6 +388,17 @@ mod tests {
         BatchPolicy { max_frames, max_wait }
     }
 
+    fn timed_item(index: u64, at: Instant, budget: Duration) -> Item {
+        match gray_item(index) {
+            Item::Frame(mut item) => {
+                let wall = std::time::SystemTime::now();
+                item.arrival = Some(crate::Arrival { at, wall, budget: Some(budget), may_drop: true });
+                Item::Frame(item)
+            }
+            other => other,
+        }
+    }
+
     fn frames_in(popped: Popped) -> usize {
         match popped {
             Popped::Batch { items, .. } => items.iter().filter(|item| item.is_frame()).count(),
@@ -298,7 +408,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_gives_the_item_back() {
-        let queue = Queue::new(2, BatchPolicy::default(), 1, &Arc::default());
+        let queue = Queue::new("stage", 2, BatchPolicy::default(), 1, &Arc::default());
         assert!(matches!(queue.try_push(gray_item(0)), Ok(None)));
         assert!(matches!(queue.try_push(gray_item(1)), Ok(None)));
         assert!(matches!(queue.try_push(gray_item(2)), Ok(Some(_))));
@@ -308,7 +418,7 @@ mod tests {
 
     #[test]
     fn a_batch_fills_up_or_meets_its_deadline_or_the_end() {
-        let queue = Queue::new(8, batch(3, Some(SHORT)), 1, &Arc::default());
+        let queue = Queue::new("stage", 8, batch(3, Some(SHORT)), 1, &Arc::default());
         for index in 0..4 {
             queue.push(gray_item(index)).expect("open");
         }
@@ -322,7 +432,7 @@ mod tests {
 
     #[test]
     fn packets_piling_up_release_a_batch_that_waits() {
-        let queue = Queue::new(1, batch(2, None), 1, &Arc::default());
+        let queue = Queue::new("stage", 1, batch(2, None), 1, &Arc::default());
         queue.push(gray_item(0)).expect("open");
         while let Ok(None) = queue.try_push(end_item()) {}
         assert_eq!(frames_in(queue.pop()), 1);
@@ -331,12 +441,51 @@ mod tests {
     #[test]
     fn an_abort_wakes_a_waiting_worker() {
         let control: Arc<Control> = Arc::default();
-        let queue = Queue::new(1, BatchPolicy::default(), 1, &control);
+        let queue = Queue::new("stage", 1, BatchPolicy::default(), 1, &control);
         let waiting = std::thread::spawn({
             let queue = Arc::clone(&queue);
             move || matches!(queue.pop(), Popped::Aborted)
         });
-        control.abort_from_outside();
+        control.abort.cancel();
         assert!(waiting.join().expect("no panic"));
+    }
+
+    #[test]
+    fn frames_over_their_budget_are_dropped_where_they_wait() {
+        let control: Arc<Control> = Arc::default();
+        let queue = Queue::new("infer", 4, BatchPolicy::default(), 1, &control);
+        let now = Instant::now();
+        control.streams.record(StreamId(0)).read();
+        // The first runs out of time here; the second was late when it came, held on purpose; the third is in time.
+        queue.push(timed_item(0, now, SHORT)).expect("open");
+        queue.push(timed_item(1, now - 100 * SHORT, 99 * SHORT)).expect("open");
+        queue.push(timed_item(2, now, 1000 * SHORT)).expect("open");
+        while now.elapsed() < 2 * SHORT {
+            std::thread::sleep(SHORT);
+        }
+        for index in [1, 2] {
+            let Popped::Batch { items, .. } = queue.pop_now() else { panic!("a frame") };
+            assert!(matches!(items.as_slice(), [Item::Frame(item)] if item.frame.index == index));
+        }
+        assert!(matches!(queue.pop_now(), Popped::Idle));
+        assert_eq!(control.streams.stats().0[0].drops.get("infer: over budget"), Some(&1));
+    }
+
+    #[test]
+    fn what_a_failed_end_drops_is_counted_as_long_as_another_is_at_work() {
+        let control = Arc::new(Control::new(&crate::RunOptions::default(), 2));
+        let queue = Queue::new("webhook", 4, BatchPolicy::default(), 1, &control);
+        control.streams.record(StreamId(0)).read();
+        queue.push(gray_item(0)).expect("open");
+        let discard = Discard { place: "webhook: failed".into(), counter: Counter::default() };
+        queue.discard(discard.clone());
+        control.end_closed(false);
+        for index in 1..9 {
+            queue.push(gray_item(index)).expect("dropped");
+        }
+        assert!(matches!(queue.pop_now(), Popped::Aborted));
+        assert_eq!((discard.counter.value(), control.streams.stats().0[0].frames_dropped), (9, 9));
+        control.end_closed(true);
+        assert!(matches!(queue.push(gray_item(9)), Err(Refused::Gone)));
     }
 }

@@ -3,13 +3,13 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use framerail_core::StreamId;
+use framerail_core::{CancelToken, StreamId};
 
 use super::{
     control::Control,
@@ -36,11 +36,17 @@ const AHEAD_PER_WORKER: usize = 2;
 pub struct RunOptions {
     /// A stage that works on one item for longer is named in the log, with its queues. Default 10 s.
     pub stall_limit: Duration,
+    /// Most host memory for frames under way, in bytes. Default: a quarter of the machine's.
+    pub memory_bytes: Option<u64>,
+    /// Stops the run when it is cancelled, as [`RunHandle::stop`] does. That of a program may be shared by all of its runs.
+    pub stop: CancelToken,
+    /// Aborts the run when it is cancelled, as [`RunHandle::abort`] does.
+    pub abort: CancelToken,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { stall_limit: Duration::from_secs(10) }
+        Self { stall_limit: Duration::from_secs(10), memory_bytes: None, stop: CancelToken::default(), abort: CancelToken::default() }
     }
 }
 
@@ -49,8 +55,10 @@ impl Default for RunOptions {
 pub struct RunOutcome {
     /// Where the time went, also when it failed.
     pub stats: RunStats,
-    /// The first failure, if any.
+    /// The first failure that the run fails with, if any.
     pub result: Result<(), RunError>,
+    /// Every failure, in the order in which they came; those of outputs that drop what they cannot send too.
+    pub errors: Vec<RunError>,
 }
 
 /// A pipeline at work. Dropping it aborts the run and waits for its threads.
@@ -63,12 +71,12 @@ pub struct RunHandle {
 impl RunHandle {
     /// Asks sources to end; everything under way is finished and files are completed.
     pub fn stop(&self) {
-        self.state.control.stop();
+        self.state.control.stop.cancel();
     }
 
     /// Tears the run down; nothing unfinished is kept. The outcome is a `Cancelled` error.
     pub fn abort(&self) {
-        self.state.control.abort_from_outside();
+        self.state.control.abort.cancel();
     }
 
     /// A way to stop, watch and set from another thread, such as a signal handler's or a server's.
@@ -118,8 +126,27 @@ impl RunHandle {
     /// Waits for the end.
     pub fn wait(mut self) -> RunOutcome {
         self.join();
-        let result = self.state.control.error().map_or(Ok(()), Err);
-        RunOutcome { stats: self.stats(), result }
+        self.outcome()
+    }
+
+    /// Aborts the run and waits up to `patience` for its threads. Those that are stuck by then, in a model or a call of the system,
+    /// are left behind; they end with the process.
+    pub fn abandon(mut self, patience: Duration) -> RunOutcome {
+        self.abort();
+        if self.wait_for(patience) {
+            return self.wait();
+        }
+        for stage in self.state.unfinished() {
+            log::warn!("{stage} does not end and is left behind");
+        }
+        self.threads.clear();
+        self.state.finished.set();
+        self.outcome()
+    }
+
+    fn outcome(&self) -> RunOutcome {
+        let control = &self.state.control;
+        RunOutcome { stats: self.stats(), result: control.error().map_or(Ok(()), Err), errors: control.errors() }
     }
 
     fn join(&mut self) {
@@ -145,7 +172,7 @@ impl RunHandle {
 impl Drop for RunHandle {
     fn drop(&mut self) {
         if !self.threads.is_empty() {
-            self.state.control.abort_from_outside();
+            self.state.control.abort.cancel();
             self.join();
         }
     }
@@ -160,12 +187,12 @@ pub struct RunSwitch {
 impl RunSwitch {
     /// See [`RunHandle::stop`].
     pub fn stop(&self) {
-        self.state.control.stop();
+        self.state.control.stop.cancel();
     }
 
     /// See [`RunHandle::abort`].
     pub fn abort(&self) {
-        self.state.control.abort_from_outside();
+        self.state.control.abort.cancel();
     }
 
     /// The statistics so far; after the end, those of the whole run.
@@ -197,9 +224,14 @@ impl RunSwitch {
         watchdog::stalls(&self.state.nodes, self.state.stall_limit)
     }
 
+    /// The stages that have not ended.
+    pub fn unfinished(&self) -> Vec<String> {
+        self.state.unfinished()
+    }
+
     /// Whether the run was asked to stop, or was aborted.
     pub fn is_stopping(&self) -> bool {
-        self.state.control.is_stopping() || self.state.control.is_aborted()
+        self.state.control.is_stopping()
     }
 
     /// Whether every stage has ended.
@@ -207,7 +239,7 @@ impl RunSwitch {
         self.state.ended_nanos.load(Ordering::SeqCst) > 0
     }
 
-    /// The first failure so far.
+    /// The first failure so far that the run fails with.
     pub fn error(&self) -> Option<RunError> {
         self.state.control.error()
     }
@@ -216,8 +248,10 @@ impl RunSwitch {
 /// Starts every node of a valid graph.
 pub(crate) fn start(graph: Graph, options: RunOptions) -> Result<RunHandle, RunError> {
     let epoch = Instant::now();
-    let control: Arc<Control> = Arc::default();
     let Graph { nodes, edges } = graph;
+    let ends_behind = ends_behind(nodes.len(), &edges);
+    let ends = (0..nodes.len()).filter(|node| !edges.iter().any(|edge| edge.from.0 == *node)).count();
+    let control = Arc::new(Control::new(&options, ends));
     let queues = input_queues(&nodes, &edges, &control);
     let edge_states: Vec<EdgeState> = edges
         .iter()
@@ -227,11 +261,12 @@ pub(crate) fn start(graph: Graph, options: RunOptions) -> Result<RunHandle, RunE
     let (mut states, mut sources, mut jobs) = (Vec::with_capacity(nodes.len()), Vec::new(), Vec::new());
     for (index, node) in nodes.into_iter().enumerate() {
         let outlets = outlets_of(index, &edges, &edge_states, &queues, &names, &control);
-        let (state, node_jobs) = prepare(node, queues[index].clone(), outlets, &control, epoch);
+        let (state, node_jobs) = prepare(node, queues[index].clone(), outlets, &control, (epoch, ends_behind[index]));
         sources.extend(node_jobs.iter().filter_map(|(_, job)| job.streams()));
         states.push(state);
         jobs.extend(node_jobs);
     }
+    control.set_nodes(&states);
     let state = Arc::new(RunState {
         control,
         nodes: states,
@@ -248,6 +283,23 @@ pub(crate) fn start(graph: Graph, options: RunOptions) -> Result<RunHandle, RunE
     spawn_workers(&mut handle, jobs)?;
     handle.watchdog = spawn_watchdog(&handle.state);
     Ok(handle)
+}
+
+/// For each node, how many ends of the pipeline it leads to, itself included.
+fn ends_behind(nodes: usize, edges: &[Edge]) -> Vec<usize> {
+    let ends_behind = |node: usize| {
+        let (mut seen, mut next, mut ends) = (vec![false; nodes], vec![node], 0);
+        while let Some(node) = next.pop() {
+            if std::mem::replace(&mut seen[node], true) {
+                continue;
+            }
+            let before = next.len();
+            next.extend(edges.iter().filter(|edge| edge.from.0 == node).map(|edge| edge.to.0));
+            ends += usize::from(next.len() == before);
+        }
+        ends
+    };
+    (0..nodes).map(ends_behind).collect()
 }
 
 fn spawn_workers(handle: &mut RunHandle, jobs: Vec<(Worker, Job)>) -> Result<(), RunError> {
@@ -285,7 +337,7 @@ fn spawn_watchdog(state: &Arc<RunState>) -> Option<JoinHandle<()>> {
 fn input_queues(nodes: &[Node], edges: &[Edge], control: &Arc<Control>) -> Vec<Option<Arc<Queue>>> {
     let queue = |index: usize, node: &Node| {
         let producers = edges.iter().filter(|edge| edge.to.0 == index).count();
-        (producers > 0).then(|| Queue::new(node.options.queue, node.options.batch, producers, control))
+        (producers > 0).then(|| Queue::new(&node.name, node.options.queue, node.options.batch, producers, control))
     };
     nodes.iter().enumerate().map(|(index, node)| queue(index, node)).collect()
 }
@@ -336,7 +388,7 @@ fn prepare(
     input: Option<Arc<Queue>>,
     outlets: Vec<Outlet>,
     control: &Arc<Control>,
-    epoch: Instant,
+    (epoch, ends_behind): (Instant, usize),
 ) -> (Arc<NodeState>, Vec<(Worker, Job)>) {
     let name: Arc<str> = node.name.into();
     let jobs: Vec<Job> = match node.work {
@@ -355,6 +407,9 @@ fn prepare(
         frames_in: AtomicU64::new(0),
         out_counts: Arc::clone(&out_counts),
         workers_left: AtomicUsize::new(jobs.len()),
+        on_error: outlets.is_empty().then_some(node.options.on_error),
+        ends_behind,
+        has_failed: AtomicBool::new(false),
     });
     let outlets = Outlets::new(outlets, out_counts);
     let ordered = (jobs.len() > 1).then(|| Ordered::new(jobs.len() * AHEAD_PER_WORKER, control));

@@ -88,18 +88,27 @@ impl RunState {
         };
         let (streams, earlier_streams) = self.control.streams.stats();
         let stages: Vec<StageStats> = self.nodes.iter().map(|node| stage_stats(node)).collect();
+        let edges: Vec<EdgeStats> = self.edges.iter().map(|edge| self.edge_stats(edge)).collect();
         let memory = process_memory_bytes();
         RunStats {
             wall_secs: wall.as_secs_f64(),
             cpu_secs: cpu_secs - self.cpu_at_start,
             memory_bytes: memory.now,
             memory_peak_bytes: memory.peak,
-            limiting_stage: RunStats::find_limiting_stage(&stages, wall.as_secs_f64()),
-            edges: self.edges.iter().map(|edge| self.edge_stats(edge)).collect(),
+            frame_memory_peak_bytes: self.control.memory.peak(),
+            frame_memory_limit_bytes: self.control.memory.limit(),
+            limiting_stage: RunStats::find_limiting_stage(&stages, &edges, wall.as_secs_f64()),
+            edges,
             stages,
             streams,
             earlier_streams,
         }
+    }
+
+    /// The stages that have not ended.
+    pub(super) fn unfinished(&self) -> Vec<String> {
+        let is_at_work = |node: &&Arc<NodeState>| node.clocks.iter().any(|clock| clock.phase() != Phase::Ended);
+        self.nodes.iter().filter(is_at_work).map(|node| node.name.to_string()).collect()
     }
 
     fn edge_stats(&self, edge: &EdgeState) -> EdgeStats {
@@ -142,6 +151,7 @@ fn stage_stats(node: &NodeState) -> StageStats {
         memory,
         counters: node.ledger.counters.lock().iter().map(|(name, counter)| (name.clone(), counter.value())).collect(),
         settings: node.ledger.settings.lock().iter().map(|setting| (setting.name().to_owned(), setting.value())).collect(),
-        notices: node.ledger.notices.lock().clone(),
+        notices: node.ledger.notices.lock().list(),
+        failure: node.ledger.failure.lock().clone(),
     }
 }

@@ -1,7 +1,7 @@
 //! What is counted of each stream: read, delivered, dropped, late.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,6 +17,9 @@ use crate::{
 /// Streams that have ended and are still listed one by one; earlier ones are only summed up.
 const MAX_ENDED: usize = 256;
 
+/// Streams that have ended at the source, while their frames are still on the way.
+const MAX_LEAVING: usize = 1024;
+
 /// Every stream of a run.
 #[derive(Default)]
 pub(crate) struct StreamTable {
@@ -25,27 +28,83 @@ pub(crate) struct StreamTable {
 
 #[derive(Default)]
 struct TableState {
-    streams: BTreeMap<StreamId, Arc<StreamRecord>>,
-    ended: std::collections::VecDeque<StreamId>,
+    streams: BTreeMap<StreamId, Entry>,
+    /// Streams whose source has ended, while their last items are on the way.
+    leaving: BTreeSet<StreamId>,
+    /// Streams that are through, in the order in which they ended.
+    ended: VecDeque<StreamId>,
+    /// Ends of the pipeline that take items.
+    ends: usize,
     earlier: StreamTotals,
 }
 
+struct Entry {
+    record: Arc<StreamRecord>,
+    /// Ends of the pipeline that have seen the last of it.
+    ends_seen: usize,
+}
+
 impl StreamTable {
-    /// The record of a stream, made when there is none.
-    pub(crate) fn record(&self, id: StreamId) -> Arc<StreamRecord> {
-        let mut state = self.state.lock();
-        Arc::clone(state.streams.entry(id).or_insert_with(|| Arc::new(StreamRecord::new(id))))
+    /// Says how many ends the pipeline has.
+    pub(crate) fn set_ends(&self, ends: usize) {
+        self.state.lock().ends = ends;
     }
 
-    /// A stream has come to its end, so that its record need not be kept for ever.
+    /// An end of the pipeline takes no more items.
+    pub(crate) fn end_closed(&self) {
+        let mut state = self.state.lock();
+        state.ends = state.ends.saturating_sub(1);
+        state.settle();
+    }
+
+    /// The record of a stream, made when there is none: for its source, which knows it before anyone else.
+    pub(crate) fn record(&self, id: StreamId) -> Arc<StreamRecord> {
+        let mut state = self.state.lock();
+        let entry = state.streams.entry(id).or_insert_with(|| Entry { record: Arc::new(StreamRecord::new(id)), ends_seen: 0 });
+        Arc::clone(&entry.record)
+    }
+
+    /// The source of a stream has come to its end, so that its record need not be kept for ever.
     pub(crate) fn ended(&self, id: StreamId) {
         let mut state = self.state.lock();
-        state.ended.push_back(id);
-        while state.ended.len() > MAX_ENDED {
-            let oldest = state.ended.pop_front();
-            if let Some(record) = oldest.and_then(|id| state.streams.remove(&id)) {
-                state.earlier.add(&record.stats());
-            }
+        if state.streams.contains_key(&id) && !state.ended.contains(&id) {
+            state.leaving.insert(id);
+            state.settle();
+        }
+    }
+
+    /// The same for one that gave no item, so that none is on the way.
+    pub(crate) fn ended_unseen(&self, id: StreamId) {
+        if let Some(entry) = self.state.lock().streams.get_mut(&id) {
+            entry.ends_seen = usize::MAX;
+        }
+        self.ended(id);
+    }
+
+    /// The last item of a stream has come to an end of the pipeline.
+    pub(crate) fn end_arrived(&self, id: StreamId) {
+        let mut state = self.state.lock();
+        if let Some(entry) = state.streams.get_mut(&id) {
+            entry.ends_seen = entry.ends_seen.saturating_add(1);
+            state.settle();
+        }
+    }
+
+    /// Frames of a stream were given up on the way. Of a stream that is no longer listed they go into the sum.
+    pub(crate) fn dropped(&self, id: StreamId, place: &str, frames: u64) {
+        let mut state = self.state.lock();
+        match state.streams.get(&id) {
+            Some(entry) => entry.record.dropped(place, frames),
+            None => state.earlier.frames_dropped += frames,
+        }
+    }
+
+    /// A frame has come to an end of the pipeline.
+    pub(crate) fn delivered(&self, id: StreamId, end: &Arc<str>, arrival: Option<Arrival>, now: Instant) {
+        let mut state = self.state.lock();
+        match state.streams.get(&id) {
+            Some(entry) => entry.record.delivered(end, arrival, now),
+            None => state.earlier.frames_delivered += 1,
         }
     }
 
@@ -53,7 +112,7 @@ impl StreamTable {
     pub(crate) fn dropped_at_stage(&self, id: StreamId, stage: &Arc<str>, reason: &str, frames: u64) {
         let mut state = self.state.lock();
         match state.streams.get(&id) {
-            Some(record) => record.dropped_at_stage(stage, reason, frames),
+            Some(entry) => entry.record.dropped_at_stage(stage, reason, frames),
             None => {
                 state.earlier.frames_dropped += frames;
                 state.earlier.frames_delivered = state.earlier.frames_delivered.saturating_sub(frames);
@@ -63,7 +122,30 @@ impl StreamTable {
 
     pub(crate) fn stats(&self) -> (Vec<StreamStats>, StreamTotals) {
         let state = self.state.lock();
-        (state.streams.values().map(|record| record.stats()).collect(), state.earlier)
+        (state.streams.values().map(|entry| entry.record.stats()).collect(), state.earlier)
+    }
+}
+
+impl TableState {
+    /// Moves on the streams that are through, and sums up the oldest of them.
+    fn settle(&mut self) {
+        let ends = self.ends;
+        let is_through = |id: &StreamId| self.streams.get(id).is_none_or(|entry| entry.ends_seen >= ends);
+        let mut through: Vec<StreamId> = self.leaving.iter().copied().filter(is_through).collect();
+        // An end that never sees the last of them must not keep them for ever.
+        let surplus = (self.leaving.len() - through.len()).saturating_sub(MAX_LEAVING);
+        let stranded: Vec<StreamId> = self.leaving.iter().copied().filter(|id| !is_through(id)).take(surplus).collect();
+        through.extend(stranded);
+        for id in through {
+            self.leaving.remove(&id);
+            self.ended.push_back(id);
+        }
+        while self.ended.len() > MAX_ENDED {
+            let oldest = self.ended.pop_front();
+            if let Some(entry) = oldest.and_then(|id| self.streams.remove(&id)) {
+                self.earlier.add(&entry.record.stats());
+            }
+        }
     }
 }
 
@@ -190,20 +272,60 @@ mod tests {
         // A sender may know before the frame's way through the stage is counted.
         table.record(StreamId(0)).read();
         table.dropped_at_stage(StreamId(0), &write, "not sent", 1);
-        table.record(StreamId(0)).delivered(&write, None, Instant::now());
+        table.delivered(StreamId(0), &write, None, Instant::now());
         let stats = |table: &StreamTable| table.stats().0[0].clone();
         assert_eq!((stats(&table).frames_delivered, stats(&table).drops["write: not sent"]), (0, 1));
-        table.record(StreamId(0)).delivered(&null, None, Instant::now());
+        table.delivered(StreamId(0), &null, None, Instant::now());
         assert_eq!(stats(&table).frames_delivered, 1, "it came to another end");
         // Long after its stream has ended.
         table.ended(StreamId(0));
         for id in 1..=MAX_ENDED as u32 {
-            table.record(StreamId(id)).delivered(&write, None, Instant::now());
+            table.record(StreamId(id)).read();
+            table.delivered(StreamId(id), &write, None, Instant::now());
             table.ended(StreamId(id));
         }
         table.dropped_at_stage(StreamId(0), &null, "not sent", 1);
         let (streams, earlier) = table.stats();
         assert!(streams.iter().all(|stream| stream.id > 0));
         assert_eq!((earlier.frames_delivered, earlier.frames_dropped), (0, 2));
+    }
+
+    #[test]
+    fn frames_on_the_way_of_streams_that_have_ended_make_no_ghosts() {
+        let table = StreamTable::default();
+        table.set_ends(2);
+        let ends: [Arc<str>; 2] = ["write".into(), "save".into()];
+        for id in (0..500).map(StreamId) {
+            table.record(id).named("clip", &"clip.mp4".into());
+            table.record(id).read();
+            table.ended(id);
+        }
+        // Their frames come to both ends long after all sources have ended.
+        for end in &ends {
+            for id in (0..500).map(StreamId) {
+                table.delivered(id, end, None, Instant::now());
+                table.end_arrived(id);
+            }
+        }
+        let (streams, earlier) = table.stats();
+        assert_eq!((streams.len(), earlier.streams), (MAX_ENDED, 500 - MAX_ENDED as u64));
+        assert!(streams.iter().all(|stream| stream.name == "clip" && stream.frames_delivered == 1));
+        assert_eq!((earlier.frames_read, earlier.frames_delivered), (244, 244));
+        table.dropped(StreamId(0), "late", 1);
+        table.delivered(StreamId(0), &ends[0], None, Instant::now());
+        assert_eq!(table.stats().0.len(), MAX_ENDED, "a stream that was summed up does not come back");
+    }
+
+    #[test]
+    fn an_end_that_sees_no_last_item_keeps_no_stream_for_ever() {
+        let table = StreamTable::default();
+        table.set_ends(1);
+        for id in (0..5000).map(StreamId) {
+            table.record(id).read();
+            table.ended(id);
+        }
+        assert!(table.stats().0.len() <= MAX_ENDED + MAX_LEAVING);
+        table.end_closed();
+        assert_eq!(table.stats().0.len(), MAX_ENDED);
     }
 }

@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -17,11 +17,11 @@ use super::{
     metrics::{Phase, WorkerClock},
     ordered::{Ordered, Part, Results},
     outlet::{DirectEmitter, OutCounts, Outlets, SourceEmitter},
-    queue::{Popped, Queue},
+    queue::{Discard, Popped, Queue},
     range::StageRange,
     streams::StreamJob,
 };
-use crate::{Arrival, Emitter, ErrorKind, Flow, Item, Source, Stage, StageContext, StageError, stage::Ledger};
+use crate::{Arrival, Emitter, ErrorKind, Flow, Item, OnSinkError, Source, Stage, StageContext, StageError, stage::Ledger};
 
 /// What the workers of one node share, and the statistics read.
 pub(super) struct NodeState {
@@ -34,6 +34,21 @@ pub(super) struct NodeState {
     pub(super) frames_in: AtomicU64,
     pub(super) out_counts: Arc<OutCounts>,
     pub(super) workers_left: AtomicUsize,
+    /// Where it is an end of the pipeline, what happens when it fails.
+    pub(super) on_error: Option<OnSinkError>,
+    /// Ends of the pipeline that it leads to, itself included.
+    pub(super) ends_behind: usize,
+    /// It failed, or one before it: its workers end without finishing.
+    pub(super) has_failed: AtomicBool,
+}
+
+/// How a worker's part came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// All was given that there was to give.
+    Finished,
+    /// The run was torn down, or the branch.
+    Abandoned,
 }
 
 /// One thread's share of a node.
@@ -52,9 +67,8 @@ impl Worker {
             name: Arc::clone(&self.node.name),
             worker: self.index,
             ledger: Arc::clone(&self.node.ledger),
-            stop: Arc::clone(&self.control.stop),
-            abort: Arc::clone(&self.control.abort),
-            interrupts: Arc::clone(&self.control.interrupts),
+            stop: self.control.stop.clone(),
+            abort: self.control.abort.clone(),
             streams: Arc::clone(&self.control.streams),
         }
     }
@@ -65,28 +79,29 @@ impl Worker {
 
     pub(super) fn run_source(mut self, mut source: Box<dyn Source>) {
         let outcome = guarded(|| self.drive_source(source.as_mut()));
-        self.end(outcome, source);
+        self.end(outcome, source, |_| {});
     }
 
     pub(super) fn run_streams(mut self, mut job: StreamJob) {
-        let outcome = guarded(|| job.drive(&mut self));
-        self.end(outcome, job);
+        let outcome = guarded(|| job.drive(&mut self).map(|()| Ending::Finished));
+        self.end(outcome, job, |_| {});
     }
 
     pub(super) fn run_stage(mut self, mut stage: Box<dyn Stage>) {
         let outcome = guarded(|| self.drive_stage(stage.as_mut()));
-        self.end(outcome, stage);
+        self.end(outcome, stage, |stage| stage.abandon());
     }
 
-    fn drive_source(&mut self, source: &mut dyn Source) -> Result<(), StageError> {
+    fn drive_source(&mut self, source: &mut dyn Source) -> Result<Ending, StageError> {
         let context = self.context();
         let node = Arc::clone(&self.node);
         let clock = &node.clocks[self.index];
         clock.enter(Phase::Busy);
         source.start(&context)?;
-        let streams = Arc::clone(&self.control.streams);
-        let mut out = SourceEmitter { inner: DirectEmitter { outlets: &mut self.outlets, clock }, streams: &streams };
-        while !self.control.is_stopping() && !self.control.is_aborted() {
+        let control = Arc::clone(&self.control);
+        let inner = DirectEmitter { outlets: &mut self.outlets, clock };
+        let mut out = SourceEmitter { inner, name: &node.name, control: &control };
+        while !control.is_stopping() {
             let produced = {
                 let _range = StageRange::new(&node.name);
                 source.produce(&mut out)
@@ -95,28 +110,32 @@ impl Worker {
                 Ok(Flow::More) => {}
                 Ok(Flow::Done) => break,
                 // A stop interrupts blocking reads; that is no failure.
-                Err(_) if self.control.is_stopping() => break,
+                Err(_) if control.is_stopping() => break,
                 Err(error) => return Err(error),
             }
         }
-        if self.control.is_aborted() { Ok(()) } else { source.finish(&mut out) }
+        if control.is_aborted() { Ok(Ending::Abandoned) } else { source.finish(&mut out).map(|()| Ending::Finished) }
     }
 
-    fn drive_stage(&mut self, stage: &mut dyn Stage) -> Result<(), StageError> {
+    fn drive_stage(&mut self, stage: &mut dyn Stage) -> Result<Ending, StageError> {
         let context = self.context();
         let node = Arc::clone(&self.node);
         let Some(input) = node.input.clone() else {
             return Err(StageError::new(ErrorKind::Internal, "has no input"));
         };
         self.clock().enter(Phase::Busy);
-        stage.start(&context)?;
+        if let Err(error) = guarded(|| stage.start(&context)) {
+            // Nothing is lost yet, and better known now than at the end.
+            self.control.fail(&node.name, error);
+            return Ok(Ending::Abandoned);
+        }
         loop {
             self.clock().enter(Phase::WaitInput);
             let can_idle = self.ordered.is_none() && stage.has_work_under_way();
             let popped = if can_idle { input.pop_now() } else { input.pop() };
             self.clock().enter(Phase::Busy);
             match popped {
-                Popped::Aborted => return Ok(()),
+                Popped::Aborted => return Ok(Ending::Abandoned),
                 Popped::End { sequence } => return self.finish(sequence, stage),
                 Popped::Idle => {
                     if self.idle(stage)? == Flow::Done {
@@ -134,7 +153,12 @@ impl Worker {
                             Flow::Done => Part::LastBatch,
                         })
                     };
-                    let part = self.give(sequence, batch)?;
+                    let given = self.give(sequence, batch);
+                    if given.is_err() && self.node.on_error == Some(OnSinkError::Drop) {
+                        let frames = arrived.iter().filter(|arrived| !arrived.is_end);
+                        frames.for_each(|frame| self.discard().count(&self.control, frame.stream));
+                    }
+                    let part = given?;
                     self.count_delivered(&arrived);
                     if part == Part::LastBatch {
                         return self.finish_early(stage, &input);
@@ -152,21 +176,21 @@ impl Worker {
     }
 
     /// A stage that wants no more still gives what it holds.
-    fn finish_early(&mut self, stage: &mut dyn Stage, input: &Queue) -> Result<(), StageError> {
+    fn finish_early(&mut self, stage: &mut dyn Stage, input: &Queue) -> Result<Ending, StageError> {
         input.receiver_ended();
         match input.pop() {
             Popped::End { sequence } => self.finish(sequence, stage),
-            _ => Ok(()),
+            _ => Ok(Ending::Abandoned),
         }
     }
 
-    fn finish(&mut self, sequence: u64, stage: &mut dyn Stage) -> Result<(), StageError> {
+    fn finish(&mut self, sequence: u64, stage: &mut dyn Stage) -> Result<Ending, StageError> {
         let name = Arc::clone(&self.node.name);
         let finish = |out: &mut dyn Emitter| {
             let _range = StageRange::new(&name);
             stage.finish(out).map(|()| Part::Finish)
         };
-        self.give(sequence, finish).map(|_| ())
+        self.give(sequence, finish).map(|_| Ending::Finished)
     }
 
     /// Runs a piece of work and sees that what it gives leaves in order.
@@ -194,54 +218,121 @@ impl Worker {
         self.clock().set_frame(last);
     }
 
-    /// The frames among items that have come to an end of the pipeline.
-    fn arrived(&self, items: &[Item]) -> Vec<(StreamId, Option<Arrival>)> {
-        if !self.outlets.is_empty() {
+    /// The frames, and ends of streams, among items that have come to an end of the pipeline.
+    fn arrived(&self, items: &[Item]) -> Vec<Arrived> {
+        if self.node.on_error.is_none() {
             return Vec::new();
         }
-        let frames = items.iter().filter_map(|item| match item {
-            Item::Frame(item) => Some((item.frame.stream, item.arrival)),
+        let arrived = items.iter().filter_map(|item| match item {
+            Item::Frame(item) => Some(Arrived { stream: item.frame.stream, arrival: item.arrival, is_end: false }),
+            Item::StreamEnd(end) => Some(Arrived { stream: end.id, arrival: None, is_end: true }),
             _ => None,
         });
-        frames.collect()
+        arrived.collect()
     }
 
-    fn count_delivered(&self, arrived: &[(StreamId, Option<Arrival>)]) {
+    fn count_delivered(&self, arrived: &[Arrived]) {
         let now = Instant::now();
-        for (stream, arrival) in arrived {
-            self.control.streams.record(*stream).delivered(&self.node.name, *arrival, now);
+        for Arrived { stream, arrival, is_end } in arrived {
+            if *is_end {
+                self.control.streams.end_arrived(*stream);
+            } else {
+                self.control.streams.delivered(*stream, &self.node.name, *arrival, now);
+            }
         }
+    }
+
+    /// How frames are counted that this end of the pipeline drops because it failed.
+    fn discard(&self) -> Discard {
+        let counter = self.context().counter("frames_not_sent");
+        Discard { place: format!("{}: failed", self.node.name).into(), counter }
     }
 
     /// Records the outcome, lets the stage go, and closes the node behind its last worker.
-    fn end<T>(self, outcome: Result<(), StageError>, stage: T) {
+    fn end<T>(self, outcome: Result<Ending, StageError>, mut stage: T, abandon: impl FnOnce(&mut T)) {
+        let is_panic = matches!(&outcome, Err(error) if error.kind == ErrorKind::Internal);
         match outcome {
-            Ok(()) => {}
+            Ok(Ending::Finished) => {}
+            Ok(Ending::Abandoned) => self.node.has_failed.store(true, Ordering::SeqCst),
             Err(error) if error.kind == ErrorKind::Closed => {
                 if let Some(input) = &self.node.input {
                     input.receiver_ended();
                 }
             }
-            Err(error) => self.control.fail(&self.node.name, error),
+            Err(error) => self.fail(error),
         }
-        if let Err(error) = guarded(|| {
+        let is_abandoned = self.node.has_failed.load(Ordering::SeqCst);
+        let dropped = guarded(|| {
+            if is_abandoned && !is_panic && !self.control.is_aborted() {
+                abandon(&mut stage);
+            }
             drop(stage);
             Ok(())
-        }) {
-            self.control.fail(&self.node.name, error);
+        });
+        if let Err(error) = dropped {
+            self.fail(error);
         }
         self.clock().enter(Phase::Ended);
         if self.node.workers_left.fetch_sub(1, Ordering::SeqCst) == 1 {
-            if let Some(input) = &self.node.input {
-                input.receiver_ended();
-            }
-            Outlets::close(&self.node.following);
+            self.close();
+        }
+    }
+
+    /// The last worker has ended.
+    fn close(&self) {
+        let has_failed = self.node.has_failed.load(Ordering::SeqCst);
+        if let Some(input) = &self.node.input {
+            input.receiver_ended();
+        }
+        if self.node.on_error.is_some() {
+            self.control.end_closed(!has_failed);
+        }
+        for queue in &self.node.following {
+            // What follows a failure is not to be finished as if it were whole.
+            if has_failed { queue.fail() } else { queue.producer_ended() }
+        }
+    }
+
+    /// Takes this node out of the run, with what follows it; the others go on.
+    fn fail(&self, error: StageError) {
+        self.node.has_failed.store(true, Ordering::SeqCst);
+        let drops = self.node.on_error == Some(OnSinkError::Drop);
+        let is_fatal = !drops || error.kind == ErrorKind::Internal;
+        if error.kind != ErrorKind::Cancelled {
+            self.report(&error, drops);
+        }
+        self.node.ledger.failure.lock().get_or_insert_with(|| error.message.clone());
+        self.control.record(&self.node.name, error, is_fatal);
+        if let Some(input) = &self.node.input {
+            if drops { input.discard(self.discard()) } else { input.fail() }
+        }
+        if let Some(ordered) = &self.ordered {
+            ordered.close();
+        }
+        self.node.following.iter().for_each(|queue| queue.fail());
+    }
+
+    /// Logs a failure that does not end the run now.
+    fn report(&self, error: &StageError, drops: bool) {
+        let name = &self.node.name;
+        match (drops, self.control.is_alone(&self.node)) {
+            (_, true) => {}
+            (true, false) => log::warn!("{name}: {error}; its frames are dropped from here on, the other outputs go on"),
+            (false, false) => log::error!("{name}: {error}; the other outputs go on"),
         }
     }
 }
 
+/// What has come to an end of the pipeline.
+struct Arrived {
+    stream: StreamId,
+    arrival: Option<Arrival>,
+    /// The end of the stream rather than a frame.
+    is_end: bool,
+}
+
 /// Turns a panic into an error.
-pub(super) fn guarded(work: impl FnOnce() -> Result<(), StageError>) -> Result<(), StageError> {
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, StageError>) -> Result<T, StageError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic_text(panic.as_ref());
         Err(StageError::new(ErrorKind::Internal, format!("panicked: {text}; this is a bug in the stage, please report it")))

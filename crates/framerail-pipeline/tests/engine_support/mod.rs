@@ -1,10 +1,10 @@
 //! What tests of the engine share.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use framerail_core::{Frame, FramePool, PixelFormat, Pts, StreamId};
-use framerail_pipeline::FrameItem;
+use framerail_core::{ColorDescription, Frame, FramePool, PixelFormat, Pts, Rotation, StreamId, StreamInfo, TimeBase};
+use framerail_pipeline::{FrameItem, StreamRequest};
 
 /// Far beyond what any run takes; one that is not over by then hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -13,6 +13,34 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub fn frame(stream: StreamId, index: u64, pts: i64) -> FrameItem {
     let surface = FramePool::new(0).surface(PixelFormat::Gray8, 1, 1).expect("size in range");
     FrameItem::new(Frame { stream, index, pts: Pts(pts), ..Frame::of(surface) })
+}
+
+/// A stream as its source would describe it.
+pub fn info(request: &StreamRequest) -> Arc<StreamInfo> {
+    Arc::new(StreamInfo {
+        id: request.id,
+        source: request.source.clone(),
+        name: request.name.clone(),
+        codec: "rawvideo".into(),
+        container: "test".into(),
+        width: 1,
+        height: 1,
+        pixel_format: PixelFormat::Gray8,
+        sample_aspect_ratio: None,
+        color: ColorDescription::default(),
+        rotation: Rotation::None,
+        time_base: TimeBase::MICROS,
+        frame_rate: None,
+        start_offset_micros: 0,
+        duration_secs: None,
+        frames_estimate: None,
+        bit_rate: None,
+        metadata: Vec::new(),
+        hdr: framerail_core::HdrMetadata::default(),
+        field_order: framerail_core::FieldOrder::default(),
+        not_delivered: Vec::new(),
+        side_streams: Vec::new(),
+    })
 }
 
 /// A panic that prints nothing, once [`hush_panics_on_purpose`] was called; all others do, so that a failure of a test can be read.

@@ -2,15 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
     time::{Duration, Instant},
 };
 
-use framerail_core::{Frame, Pts, StreamId};
+use framerail_core::{CancelToken, Frame, Pts, StreamId};
 use framerail_pipeline::{
     Counter, EdgeFormat, Emitter, Flow, FrameItem, Item, LinkContext, OptionSpec, PlanError, Registry, RegistryError, Stage, StageContext,
     StageError, StagePlan, StageSpec, Work,
@@ -20,8 +15,6 @@ use super::link::input_of;
 
 /// A frame this much behind its time counts as late; less is the system's scheduling.
 const LATE_AFTER: Duration = Duration::from_millis(10);
-/// Longest sleep without a look at whether the run is being stopped.
-const SLEEP_SLICE: Duration = Duration::from_millis(20);
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
     registry.register_with(spec(), |options| Ok(Box::new(NullPlan { sync: options.switch("sync") })))
@@ -86,8 +79,8 @@ struct Counters {
 #[derive(Default)]
 struct Paced {
     clocks: HashMap<StreamId, StreamClock>,
-    /// Set when the run is stopped or torn down.
-    interrupted: Arc<AtomicBool>,
+    /// Cancelled when the run is stopped or torn down.
+    stop: CancelToken,
     late: u64,
     late_sum: Duration,
     late_max: Duration,
@@ -96,7 +89,7 @@ struct Paced {
 
 impl Stage for Paced {
     fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
-        context.interrupt(&self.interrupted);
+        self.stop = context.stop_token();
         self.counters = Some(Counters {
             late: context.counter("frames_late"),
             mean_ms: context.counter("late_mean_ms"),
@@ -139,12 +132,7 @@ impl Paced {
     }
 
     fn sleep_until(&self, due: Instant) {
-        while !self.interrupted.load(Ordering::SeqCst) {
-            match due.checked_duration_since(Instant::now()) {
-                Some(left) if !left.is_zero() => thread::sleep(left.min(SLEEP_SLICE)),
-                _ => return,
-            }
-        }
+        self.stop.wait_for(due.saturating_duration_since(Instant::now()));
     }
 
     fn count_late(&mut self, lateness: Duration) {

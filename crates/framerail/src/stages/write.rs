@@ -12,12 +12,12 @@ use std::{
 use framerail_core::{MediaKind, Packet, SideStream, SourceUrl, StreamId, StreamInfo};
 use framerail_media::{MediaWriter, WriteReport, push::check_push, save_image};
 use framerail_pipeline::{
-    ConfigError, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, Options, PlanError, Registry, RegistryError,
-    Stage, StageContext, StageError, StagePlan, Work,
+    ConfigError, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, OnSinkError, Options, PlanError, Registry,
+    RegistryError, Stage, StageContext, StageError, StagePlan, Work,
 };
 
 use self::{
-    push::{PushCounters, Pusher},
+    push::{OnLoss, PushCounters, Pusher},
     spec::{Kind, Settings},
 };
 use super::link::host_frames;
@@ -76,6 +76,11 @@ impl StagePlan for WritePlan {
             MediaWriter::check(&self.template, options).map_err(output_error)?;
         }
         Ok(None)
+    }
+
+    fn on_error(&self) -> OnSinkError {
+        let drops = self.kind == Kind::Server && self.settings.push.on_loss == OnLoss::Retry;
+        if drops { OnSinkError::Drop } else { OnSinkError::Fail }
     }
 
     fn wants_packets(&self) -> bool {

@@ -1,20 +1,12 @@
 //! A lane for each stream, and the fair merge of all.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
-    time::Instant,
-};
+use std::{collections::VecDeque, sync::Arc, thread::JoinHandle, time::Instant};
 
-use framerail_core::StreamId;
+use framerail_core::{CancelToken, StreamId, Wake};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::super::{
-    control::{Control, Wake},
+    control::Control,
     metrics::{Phase, WorkerClock},
     stream_table::StreamRecord,
 };
@@ -37,17 +29,26 @@ pub(super) enum Next {
     Aborted,
 }
 
+/// How the reading of a stream ended.
+#[derive(Default)]
+pub(super) struct Outcome {
+    /// Whether it gave anything.
+    pub(super) has_started: bool,
+    /// Why it was given up before it gave a frame, if it was.
+    pub(super) failure: Option<StageError>,
+}
+
 /// A stream whose turn it is to be opened.
 pub(super) struct Opening {
     pub(super) request: StreamRequest,
-    pub(super) cancel: Arc<AtomicBool>,
+    pub(super) cancel: CancelToken,
     pub(super) record: Arc<StreamRecord>,
 }
 
 struct Lane {
     request: StreamRequest,
     record: Arc<StreamRecord>,
-    cancel: Arc<AtomicBool>,
+    cancel: CancelToken,
     /// Told of room, and of cancelling.
     changed: Arc<Condvar>,
     items: VecDeque<Item>,
@@ -80,7 +81,7 @@ impl Lane {
                 continue;
             };
             self.frames -= 1;
-            if self.drop != DropPolicy::None && frame.arrival.is_some_and(|arrival| arrival.is_late(now)) {
+            if frame.arrival.is_some_and(|arrival| arrival.may_drop && arrival.is_late(now)) {
                 self.record.dropped(&format!("{place}: over budget"), 1);
                 continue;
             }
@@ -102,6 +103,8 @@ struct State {
     given_up: u64,
     completed: u64,
     last_failure: Option<StageError>,
+    /// What ends the stage.
+    fatal: Option<StageError>,
 }
 
 /// What the threads of a stage's streams share.
@@ -133,6 +136,7 @@ impl Lanes {
                 given_up: 0,
                 completed: 0,
                 last_failure: None,
+                fatal: None,
             }),
             changed: Condvar::new(),
         });
@@ -157,7 +161,7 @@ impl Lanes {
     pub(super) fn next(&self, clock: &WorkerClock) -> Next {
         let mut state = self.state.lock();
         loop {
-            if self.control.is_aborted() {
+            if self.control.is_aborted() || state.fatal.is_some() {
                 self.close(&mut state);
                 return Next::Aborted;
             }
@@ -194,16 +198,16 @@ impl Lanes {
     /// Makes the lane of a stream that may be opened now.
     fn due(&self, state: &mut State) -> Option<Opening> {
         if self.control.is_stopping() {
-            state.pending.clear();
+            self.forget_pending(state);
         }
         let has_room = state.lanes.iter().filter(|lane| !lane.request.is_live && !lane.is_over).count() < self.policy.at_once.max(1);
         let place = state.pending.iter().position(|request| request.is_live || has_room)?;
         let request = state.pending.remove(place)?;
-        let (cancel, record) = (Arc::new(AtomicBool::new(false)), self.control.streams.record(request.id));
+        let (cancel, record) = (self.control.stop.child(), self.control.streams.record(request.id));
         record.set_state(StreamState::Opening);
         state.lanes.push(Lane {
             record: Arc::clone(&record),
-            cancel: Arc::clone(&cancel),
+            cancel: cancel.clone(),
             changed: Arc::default(),
             items: VecDeque::new(),
             frames: 0,
@@ -233,14 +237,11 @@ impl Lanes {
         None
     }
 
-    /// Gives a stream the flag that its blocking calls watch, where it was opened with one of its own.
-    pub(super) fn adopt(&self, id: StreamId, cancel: &Arc<AtomicBool>) {
-        let mut state = self.state.lock();
-        if let Some(lane) = lane_of(&mut state, id) {
-            cancel.fetch_or(lane.cancel.load(Ordering::SeqCst), Ordering::SeqCst);
-            lane.cancel = Arc::clone(cancel);
+    /// Has the token of a stream that was opened before the run cancelled with that of its lane.
+    pub(super) fn adopt(&self, id: StreamId, cancel: &CancelToken) {
+        if let Some(lane) = lane_of(&mut self.state.lock(), id) {
+            cancel.follow(&lane.cancel);
         }
-        self.pass_on_switches(&mut state);
     }
 
     pub(super) fn set_thread(&self, id: StreamId, thread: JoinHandle<()>) {
@@ -290,7 +291,7 @@ impl Lanes {
         let mut state = self.state.lock();
         loop {
             let is_closed = state.is_closed || self.control.is_aborted() || self.control.is_stopping();
-            let Some(lane) = lane_of(&mut state, id).filter(|lane| !is_closed && !lane.cancel.load(Ordering::SeqCst)) else { return false };
+            let Some(lane) = lane_of(&mut state, id).filter(|lane| !is_closed && !lane.cancel.is_cancelled()) else { return false };
             if Instant::now() >= until {
                 return true;
             }
@@ -299,8 +300,9 @@ impl Lanes {
         }
     }
 
-    /// A stream's thread has no more to give; `failure` where it was given up.
-    pub(super) fn over(&self, id: StreamId, failure: Option<StageError>) {
+    /// A stream's thread has no more to give.
+    pub(super) fn over(&self, id: StreamId, outcome: Outcome) {
+        let Outcome { has_started, failure } = outcome;
         let mut state = self.state.lock();
         match failure {
             Some(failure) => {
@@ -313,7 +315,11 @@ impl Lanes {
             lane.is_over = true;
         }
         drop(state);
-        self.control.streams.ended(id);
+        if has_started {
+            self.control.streams.ended(id);
+        } else {
+            self.control.streams.ended_unseen(id);
+        }
         self.changed.notify_all();
     }
 
@@ -330,17 +336,39 @@ impl Lanes {
         }
     }
 
+    /// A stream's failure ends the stage.
+    pub(super) fn fail(&self, error: StageError) {
+        let mut state = self.state.lock();
+        state.fatal.get_or_insert(error);
+        self.close(&mut state);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// The failure of a stream that ended the stage.
+    pub(super) fn failed(&self) -> Result<(), StageError> {
+        self.state.lock().fatal.clone().map_or(Ok(()), Err)
+    }
+
     /// Nothing more is handed on: streams end.
     pub(super) fn shut(&self) {
         let mut state = self.state.lock();
         self.close(&mut state);
     }
 
+    /// Streams that are not going to be opened have ended.
+    fn forget_pending(&self, state: &mut State) {
+        for request in state.pending.drain(..) {
+            self.control.streams.record(request.id).set_state(StreamState::Ended);
+            self.control.streams.ended_unseen(request.id);
+        }
+    }
+
     fn close(&self, state: &mut MutexGuard<'_, State>) {
         state.is_closed = true;
-        state.pending.clear();
+        self.forget_pending(state);
         for lane in &mut state.lanes {
-            lane.cancel.store(true, Ordering::SeqCst);
+            lane.cancel.cancel();
             lane.items.clear();
             lane.frames = 0;
             lane.changed.notify_all();
@@ -389,7 +417,7 @@ impl Lanes {
         let mut state = self.state.lock();
         if let Some(lane) = lane_of(&mut state, id).filter(|lane| !lane.is_over) {
             lane.record.set_state(StreamState::Removed);
-            lane.cancel.store(true, Ordering::SeqCst);
+            lane.cancel.cancel();
             lane.changed.notify_all();
             return true;
         }
@@ -397,18 +425,8 @@ impl Lanes {
         state.pending.remove(place);
         drop(state);
         self.control.streams.record(id).set_state(StreamState::Removed);
-        self.control.streams.ended(id);
+        self.control.streams.ended_unseen(id);
         true
-    }
-
-    fn pass_on_switches(&self, state: &mut MutexGuard<'_, State>) {
-        let ends = self.control.is_stopping() || self.control.is_aborted();
-        for lane in &state.lanes {
-            if ends {
-                lane.cancel.store(true, Ordering::SeqCst);
-            }
-            lane.changed.notify_all();
-        }
     }
 }
 
@@ -426,8 +444,10 @@ fn remove_lane(state: &mut State, place: usize) -> Lane {
 
 impl Wake for Lanes {
     fn wake(&self) {
-        let mut state = self.state.lock();
-        self.pass_on_switches(&mut state);
+        let state = self.state.lock();
+        for lane in &state.lanes {
+            lane.changed.notify_all();
+        }
         drop(state);
         self.changed.notify_all();
     }

@@ -9,7 +9,7 @@ use std::{sync::Arc, thread};
 use framerail_core::StreamId;
 
 use self::{
-    lanes::{Lanes, Next, Opening},
+    lanes::{Lanes, Next, Opening, Outcome},
     reading::Reading,
 };
 use super::{control::Control, outlet::Outlets, worker::Worker, worker::guarded};
@@ -102,15 +102,16 @@ impl StreamJob {
             let _ = thread.join();
         }
         read?;
-        if context.abort_flag().load(std::sync::atomic::Ordering::SeqCst) { Ok(()) } else { self.lanes.overall() }
+        self.lanes.failed()?;
+        if self.lanes.control().is_aborted() { Ok(()) } else { self.lanes.overall() }
     }
 
     fn in_turn(&mut self, context: &StageContext, outlets: &mut Outlets, clock: &WorkerClock) -> Result<(), StageError> {
         clock.enter(super::metrics::Phase::Busy);
         while let Some(opening) = self.lanes.next_in_turn() {
             let id = opening.request.id;
-            let failure = self.reading(opening, context).read(&mut DirectEmitter { outlets, clock })?;
-            self.lanes.over(id, failure);
+            let outcome = self.reading(opening, context).read(&mut DirectEmitter { outlets, clock })?;
+            self.lanes.over(id, outcome);
         }
         Ok(())
     }
@@ -130,7 +131,7 @@ impl StreamJob {
         let Opening { request, mut cancel, record } = opening;
         let opened = self.opened.take_if(|opened| opened.id == request.id);
         if let Some(opened) = &opened {
-            cancel = Arc::clone(&opened.cancel);
+            cancel = opened.cancel.clone();
             self.lanes.adopt(request.id, &cancel);
         }
         let line = StreamLine { context: context.clone(), cancel };
@@ -151,9 +152,9 @@ impl StreamJob {
 fn read_on_thread(mut reading: Reading) {
     let (lanes, id) = (Arc::clone(&reading.lanes), reading.request.id);
     let mut sink = LaneSink { lanes: Arc::clone(&lanes), id };
-    let mut failure = None;
+    let mut ended = Outcome::default();
     let outcome = guarded(|| {
-        failure = reading.read(&mut sink)?;
+        ended = reading.read(&mut sink)?;
         Ok(())
     });
     // The reader goes first: when its lane is over, nothing of the stream is left.
@@ -162,9 +163,9 @@ fn read_on_thread(mut reading: Reading) {
         Ok(())
     });
     for error in [outcome, dropped].into_iter().filter_map(Result::err).filter(|error| error.kind != ErrorKind::Closed) {
-        lanes.control().fail(lanes.place(), error);
+        lanes.fail(error);
     }
-    lanes.over(id, failure);
+    lanes.over(id, ended);
 }
 
 /// A stream's way into its lane.

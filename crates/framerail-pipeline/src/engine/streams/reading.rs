@@ -8,13 +8,13 @@ use std::{
 use framerail_core::Frame;
 
 use super::{
-    super::stream_table::StreamRecord,
+    super::{memory::Admission, stream_table::StreamRecord},
     continuity::{Continuity, Followed},
-    lanes::Lanes,
+    lanes::{Lanes, Outcome},
 };
 use crate::{
-    Arrival, Closed, Emitter, ErrorKind, Flow, FrameItem, Item, OnStreamError, OpenedStream, StageError, StreamEnd, StreamLine,
-    StreamOpener, StreamReader, StreamRequest, stats::StreamState,
+    Arrival, Closed, DropPolicy, Emitter, ErrorKind, Flow, FrameItem, FrameLease, Item, OnStreamError, OpenedStream, StageError, StreamEnd,
+    StreamLine, StreamOpener, StreamReader, StreamRequest, stats::StreamState,
 };
 
 /// One stream from its first opening to its end.
@@ -37,11 +37,11 @@ struct Progress {
 }
 
 impl Reading {
-    /// Reads the stream to its end. Gives the failure over which it was given up, if it was.
+    /// Reads the stream to its end.
     ///
     /// # Errors
     /// What ends the whole run; `Closed` when nobody takes items any more.
-    pub(super) fn read(&mut self, sink: &mut dyn Emitter) -> Result<Option<StageError>, StageError> {
+    pub(super) fn read(&mut self, sink: &mut dyn Emitter) -> Result<Outcome, StageError> {
         let mut progress =
             Progress { continuity: Continuity::new(self.request.is_live), has_started: false, has_frames: false, attempts: 0 };
         let (ended_early, failure) = loop {
@@ -69,7 +69,7 @@ impl Reading {
                 stats.state = if failure.is_some() { StreamState::Failed } else { StreamState::Ended };
             }
         });
-        Ok(failure.filter(|_| !progress.has_frames))
+        Ok(Outcome { has_started: progress.has_started, failure: failure.filter(|_| !progress.has_frames) })
     }
 
     fn reopens_at_end(&self) -> bool {
@@ -194,10 +194,34 @@ impl StreamEmitter<'_> {
         if policy.is_timed(request) {
             let at = if request.is_live { Instant::now() } else { self.wait_until_due(&item.frame) };
             let wall = SystemTime::now().checked_sub(at.elapsed()).unwrap_or_else(SystemTime::now);
-            item.arrival = Some(Arrival { at, wall, budget: policy.latency });
+            let may_drop = policy.drop_of(request) != DropPolicy::None;
+            item.arrival = Some(Arrival { at, wall, budget: policy.latency, may_drop });
         }
         self.reading.record.read();
+        match self.admit(&item.frame)? {
+            Some(lease) => item.lease = lease,
+            None => return Ok(()),
+        }
         self.sink.push(Item::Frame(item))
+    }
+
+    /// Finds room in memory for a frame; `None` where one that cannot wait is dropped.
+    fn admit(&self, frame: &Frame) -> Result<Option<Option<Arc<FrameLease>>>, Closed> {
+        let Reading { lanes, request, line, record, .. } = self.reading;
+        let control = lanes.control();
+        let waits = lanes.policy().drop_of(request) == DropPolicy::None;
+        let admission = if waits { control.memory.admit(frame, control, || line.is_cancelled()) } else { control.memory.try_admit(frame) };
+        match admission {
+            Admission::Lease(lease) => Ok(Some(lease)),
+            Admission::Full => {
+                record.dropped(&format!("{}: memory full", lanes.place()), 1);
+                Ok(None)
+            }
+            Admission::Never(why) => {
+                control.fail(lanes.place(), StageError::new(ErrorKind::Resource, format!("{}: {why}", request.source)));
+                Err(Closed)
+            }
+        }
     }
 
     /// Waits for the time of a paced frame, which is its arrival. Late ones are not waited for.

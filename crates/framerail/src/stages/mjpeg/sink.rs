@@ -3,8 +3,8 @@
 use std::{env, sync::Arc};
 
 use framerail_pipeline::{
-    ConfigError, Counter, EdgeFormat, Emitter, Flow, FrameItem, Item, LinkContext, Options, PlanError, Stage, StageContext, StageError,
-    StagePlan, Work,
+    ConfigError, Counter, EdgeFormat, Emitter, Flow, FrameItem, Item, LinkContext, OnSinkError, Options, PlanError, Stage, StageContext,
+    StageError, StagePlan, Work,
 };
 use framerail_serve::{BoundServer, Content, NamedStream, PictureOptions, PictureThread, Pictures, ServeError, ServeOptions, Server};
 use parking_lot::Mutex;
@@ -44,6 +44,10 @@ impl StagePlan for MjpegPlan {
 
     fn takes_device_frames(&self) -> bool {
         true
+    }
+
+    fn on_error(&self) -> OnSinkError {
+        OnSinkError::Drop
     }
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {

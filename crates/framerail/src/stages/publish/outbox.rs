@@ -2,13 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     time::{Duration, Instant},
 };
 
+use framerail_core::CancelToken;
 use framerail_pipeline::{ErrorKind, StageError};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -53,8 +50,8 @@ pub(in crate::stages) struct OutboxCounters {
 pub(in crate::stages) struct Outbox<T> {
     limits: OutboxLimits,
     counters: OutboxCounters,
-    /// Set when the run is torn down.
-    aborted: Arc<AtomicBool>,
+    /// Cancelled when the run is torn down.
+    abort: CancelToken,
     state: Mutex<State<T>>,
     changed: Condvar,
 }
@@ -77,7 +74,7 @@ struct State<T> {
 }
 
 impl<T> Outbox<T> {
-    pub(in crate::stages) fn new(limits: OutboxLimits, counters: OutboxCounters, aborted: Arc<AtomicBool>) -> Self {
+    pub(in crate::stages) fn new(limits: OutboxLimits, counters: OutboxCounters, abort: CancelToken) -> Self {
         let state = State {
             waiting: VecDeque::new(),
             under_way: 0,
@@ -88,7 +85,7 @@ impl<T> Outbox<T> {
             trouble: None,
             moved: Instant::now(),
         };
-        Self { limits, counters, aborted, state: Mutex::new(state), changed: Condvar::new() }
+        Self { limits, counters, abort, state: Mutex::new(state), changed: Condvar::new() }
     }
 
     pub(in crate::stages) fn limits(&self) -> &OutboxLimits {
@@ -161,7 +158,7 @@ impl<T> Outbox<T> {
         if let Some(failure) = &state.failure {
             return Err(failure.clone());
         }
-        if self.aborted.load(Ordering::SeqCst) {
+        if self.abort.is_cancelled() {
             return Err(StageError::new(ErrorKind::Cancelled, format!("stopped while {} was waited for", self.limits.target)));
         }
         // Entries that waited for others to fill a request have not tried in vain.
@@ -280,7 +277,10 @@ impl<T> Outbox<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    };
 
     use super::*;
 
@@ -304,7 +304,7 @@ mod tests {
         let (sent, dropped) = (Tally::default(), Tally::default());
         let limits = OutboxLimits { capacity, when_full, patience, target: "the server".into() };
         let counters = OutboxCounters { sent: sent.count(), dropped: dropped.count(), rejected: Box::new(|_| {}) };
-        (Outbox::new(limits, counters, Arc::default()), sent, dropped)
+        (Outbox::new(limits, counters, CancelToken::default()), sent, dropped)
     }
 
     const LONG: Duration = Duration::from_secs(600);

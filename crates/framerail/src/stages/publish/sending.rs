@@ -11,8 +11,8 @@ use std::{
 
 use framerail_core::{StreamId, StreamInfo};
 use framerail_pipeline::{
-    Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, Options, PlanError, Stage, StageContext, StageError,
-    StagePlan, Work,
+    Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, OnSinkError, Options, PlanError, Stage, StageContext,
+    StageError, StagePlan, Work,
 };
 
 use super::outbox::{Count, Outbox, OutboxCounters, OutboxLimits, WhenFull};
@@ -100,6 +100,10 @@ impl<C: Carrier> StagePlan for PublishPlan<C> {
         false
     }
 
+    fn on_error(&self) -> OnSinkError {
+        OnSinkError::Drop
+    }
+
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let by_source = if self.is_live { WhenFull::Drop } else { WhenFull::Wait };
         let limits = OutboxLimits {
@@ -138,7 +142,7 @@ impl<C: Carrier> Stage for Publish<C> {
             dropped: count(context.counter("records_dropped")),
             rejected: own.rejected.clone().map_or_else(|| -> Count { Box::new(|_| {}) }, count),
         };
-        let outbox = Arc::new(Outbox::new(self.limits.clone(), counters, context.abort_flag()));
+        let outbox = Arc::new(Outbox::new(self.limits.clone(), counters, context.abort_token()));
         let sender = match Arc::clone(&self.carrier).start(Arc::clone(&outbox), own) {
             Ok(sender) => sender,
             Err(error) => {

@@ -2,8 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use framerail_core::{StreamId, StreamInfo};
-use framerail_media::CancelFlag;
+use framerail_core::{CancelToken, StreamId, StreamInfo};
 use framerail_pipeline::{StageError, StreamLine, StreamOpener, StreamReader, StreamRequest};
 use framerail_reader::{Prefetching, frame_bytes};
 use parking_lot::Mutex;
@@ -72,7 +71,7 @@ impl InTurn {
         while state.begun.len() + 1 < self.most && taken.saturating_add(wanted) <= self.memory_bytes {
             let Some(request) = state.waiting.pop_front() else { return };
             let items = usize::try_from(wanted / bytes).unwrap_or(usize::MAX).max(MIN_ITEMS);
-            let (opener, cancel, id) = (Arc::clone(&self.opener), CancelFlag::default(), request.id);
+            let (opener, cancel, id) = (Arc::clone(&self.opener), CancelToken::default(), request.id);
             let of_file = cancel.clone();
             let open = move || opener.open_source(&request, &of_file).map_err(FileError);
             state.begun.push_back(Begun { id, file: Prefetching::begin(items, &cancel, open), bytes: wanted });

@@ -14,9 +14,9 @@ use std::{
     time::Duration,
 };
 
-use framerail_core::{Device, FramePool, PixelAspect, StreamId, StreamInfo};
+use framerail_core::{CancelToken, Device, FramePool, PixelAspect, StreamId, StreamInfo};
 use framerail_cuda::nvdec;
-use framerail_media::{Allowance, CancelFlag, DeinterlaceMethod, InputOptions, RotationPolicy, SideStreams};
+use framerail_media::{Allowance, DeinterlaceMethod, InputOptions, RotationPolicy, SideStreams};
 use framerail_pipeline::{
     ArgumentSpec, ConfigError, DeviceChoice, EdgeFormat, ErrorKind, LinkContext, OnStreamError, OpenedStream, OptionKind, OptionSpec,
     Options, PlanError, Registry, RegistryError, StageError, StagePlan, StageSpec, StreamOpener, StreamPolicy, StreamRequest, StreamSet,
@@ -143,7 +143,7 @@ struct ReadPlan {
     decoders: Option<usize>,
     policy: StreamPolicy,
     /// A source opened while linking so that formats are known and mistakes show early, and its flag.
-    first: Option<(Opened, CancelFlag)>,
+    first: Option<(Opened, CancelToken)>,
 }
 
 /// Decoders on a card for all streams of a run together: one more than the engines of the largest cards.
@@ -232,7 +232,7 @@ impl ReadPlan {
     }
 
     /// Opens the first source. Where the device is ours to choose, one that the card does not decode moves all to the CPU.
-    fn open_first(&mut self, request: &StreamRequest, cancel: &CancelFlag) -> Result<Opened, StageError> {
+    fn open_first(&mut self, request: &StreamRequest, cancel: &CancelToken) -> Result<Opened, StageError> {
         if self.choice == DeviceChoice::Auto
             && let Some(card) = self.opener.card.clone()
         {
@@ -374,7 +374,7 @@ impl StagePlan for ReadPlan {
         // Where it may fail alone, another may still be sound; where it waits for nobody, it is opened when the run begins.
         let first = self.requests.first().filter(|first| one_stream || (!first.is_live && self.must_open(first))).cloned();
         if let Some(request) = first {
-            let cancel = CancelFlag::default();
+            let cancel = context.cancel.child();
             match self.open_first(&request, &cancel) {
                 Ok(open) => {
                     let (frames, placement) = &open;

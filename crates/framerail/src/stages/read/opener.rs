@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use framerail_core::{SourceUrl, StreamId};
-use framerail_media::{CancelFlag, DeinterlaceMethod, InputOptions};
+use framerail_core::{CancelToken, SourceUrl, StreamId};
+use framerail_media::{DeinterlaceMethod, InputOptions};
 use framerail_pipeline::{ErrorKind, StageError, StreamLine, StreamOpener, StreamReader, StreamRequest};
 use framerail_reader::{DeviceReader, FrameSource, HostOptions, HostReader, ReaderError};
 use parking_lot::Mutex;
@@ -76,7 +76,7 @@ pub(super) type Opened = (Box<dyn FrameSource>, Placement);
 
 impl SourceOpener {
     /// Opens a source where frames are wanted: on the card if it can, else on the host, with the reason.
-    pub(super) fn open_source(&self, request: &StreamRequest, cancel: &CancelFlag) -> Result<Opened, StageError> {
+    pub(super) fn open_source(&self, request: &StreamRequest, cancel: &CancelToken) -> Result<Opened, StageError> {
         let Some(card) = &self.card else { return self.open_on_host(request, cancel) };
         match self.open_on_card(card, request, cancel) {
             Ok(opened) => Ok(opened),
@@ -91,7 +91,7 @@ impl SourceOpener {
     }
 
     /// Opens a source for the card's decoder alone.
-    pub(super) fn open_on_card(&self, card: &Card, request: &StreamRequest, cancel: &CancelFlag) -> Result<Opened, OpenError> {
+    pub(super) fn open_on_card(&self, card: &Card, request: &StreamRequest, cancel: &CancelToken) -> Result<Opened, OpenError> {
         if self.deinterlace.is_some() {
             return Err(OpenError::NotOnCard("deinterlacing is done on the CPU".into()));
         }
@@ -102,7 +102,7 @@ impl SourceOpener {
         }
     }
 
-    pub(super) fn open_on_host(&self, request: &StreamRequest, cancel: &CancelFlag) -> Result<Opened, StageError> {
+    pub(super) fn open_on_host(&self, request: &StreamRequest, cancel: &CancelToken) -> Result<Opened, StageError> {
         let reader = HostReader::open(&self.options(request, cancel), &self.host);
         let reader = reader.map_err(|error| naming(&request.source.to_string(), reader_error(error)))?;
         Ok((Box::new(reader), Placement::Host))
@@ -113,12 +113,12 @@ impl SourceOpener {
         Source::new(opened, self.deinterlace, is_live, &self.shared)
     }
 
-    fn options(&self, request: &StreamRequest, cancel: &CancelFlag) -> InputOptions {
+    fn options(&self, request: &StreamRequest, cancel: &CancelToken) -> InputOptions {
         let mut options = InputOptions {
             source: request.source.clone(),
             name: Some(request.name.clone()),
             stream: request.id,
-            cancel: Arc::clone(cancel),
+            cancel: cancel.clone(),
             ..self.input.clone()
         };
         if request.is_live {

@@ -5,18 +5,13 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use framerail_core::{Frame, Packet, StreamId, StreamInfo};
-use framerail_media::{
-    CancelFlag, MediaError, PushConnection, PushEncoder, PushOptions, PushPacket, PushTarget, WriteReport, WriterOptions,
-};
+use framerail_core::{CancelToken, Frame, Packet, StreamId, StreamInfo};
+use framerail_media::{MediaError, PushConnection, PushEncoder, PushOptions, PushPacket, PushTarget, WriteReport, WriterOptions};
 use framerail_pipeline::{Counter, ErrorKind, StageContext, StageError};
 use parking_lot::{Condvar, Mutex};
 
@@ -132,8 +127,8 @@ struct Line {
     settings: PushSettings,
     counters: PushCounters,
     shown: String,
-    stop: Arc<AtomicBool>,
-    abort: Arc<AtomicBool>,
+    stop: CancelToken,
+    abort: CancelToken,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -199,12 +194,12 @@ impl Line {
     fn push(&self, packet: PushPacket) -> Result<bool, StageError> {
         let mut state = self.state.lock();
         while self.is_full(&state) && state.failure.is_none() {
-            if self.abort.load(Ordering::SeqCst) {
+            if self.abort.is_cancelled() {
                 self.counters.lost(&packet);
                 return Err(StageError::new(ErrorKind::Cancelled, format!("stopped while {} was waited for", self.shown)));
             }
             // A run that is told to stop waits for nobody.
-            if !self.settings.waits() || self.stop.load(Ordering::SeqCst) {
+            if !self.settings.waits() || self.stop.is_cancelled() {
                 state.shorten(&self.counters);
             } else {
                 self.changed.wait_for(&mut state, WAIT_SLICE);
@@ -295,7 +290,7 @@ impl Line {
 }
 
 /// The thread's work: connects, sends, and connects again until there is nothing more to send.
-fn run(line: &Line, target: &PushTarget, cancel: &CancelFlag) {
+fn run(line: &Line, target: &PushTarget, cancel: &CancelToken) {
     let (mut pause, mut attempt) = (line.settings.retry_wait, 0);
     loop {
         let error = match target.connect(cancel) {
@@ -349,7 +344,7 @@ pub(super) struct Pusher {
     /// How long the connection stays open behind the last packet.
     linger: Duration,
     /// Ends blocking calls of the thread.
-    cancel: CancelFlag,
+    cancel: CancelToken,
 }
 
 impl Pusher {
@@ -361,19 +356,19 @@ impl Pusher {
         counters: &PushCounters,
     ) -> Result<Self, StageError> {
         let encoder = PushEncoder::open(url, options, &settings.push, info).map_err(output_error)?;
-        let (target, cancel) = (encoder.target(), CancelFlag::default());
+        let (target, cancel) = (encoder.target(), counters.context.abort_token().child());
         let linger = target.linger();
         let context = &counters.context;
         let line = Arc::new(Line {
             settings: settings.clone(),
             counters: counters.of(info.id),
             shown: target.shown(),
-            stop: context.stop_flag(),
-            abort: context.abort_flag(),
+            stop: context.stop_token(),
+            abort: context.abort_token(),
             state: Mutex::default(),
             changed: Condvar::new(),
         });
-        let (own, flag) = (Arc::clone(&line), Arc::clone(&cancel));
+        let (own, flag) = (Arc::clone(&line), cancel.clone());
         let spawned = thread::Builder::new().name("push".into()).spawn(move || run(&own, &target, &flag));
         let thread = spawned.map_err(|error| StageError::new(ErrorKind::Resource, format!("no thread to push with: {error}")))?;
         Ok(Self { encoder, line, thread: Some(thread), frames_given: 0, linger, cancel })
@@ -404,7 +399,7 @@ impl Pusher {
         let rest = self.encoder.drain().map_err(output_error)?;
         self.push(rest)?;
         self.line.close();
-        let is_patient = self.line.settings.waits() && !self.line.stop.load(Ordering::SeqCst);
+        let is_patient = self.line.settings.waits() && !self.line.stop.is_cancelled();
         self.end(self.linger + if is_patient { LAST_WORDS } else { GOODBYE });
         self.outcome()?;
         Ok(self.encoder.report())
@@ -428,10 +423,10 @@ impl Pusher {
         let Some(thread) = self.thread.take() else { return };
         for limit in [patience, GOODBYE] {
             let began = Instant::now();
-            while !thread.is_finished() && began.elapsed() < limit && !self.line.abort.load(Ordering::SeqCst) {
+            while !thread.is_finished() && began.elapsed() < limit && !self.line.abort.is_cancelled() {
                 thread::sleep(Duration::from_millis(5));
             }
-            self.cancel.store(true, Ordering::SeqCst);
+            self.cancel.cancel();
         }
         let mut state = self.line.state.lock();
         let left = state.waiting.len();
@@ -442,7 +437,7 @@ impl Pusher {
 
 impl Drop for Pusher {
     fn drop(&mut self) {
-        self.cancel.store(true, Ordering::SeqCst);
+        self.cancel.cancel();
         self.line.close();
         self.end(Duration::ZERO);
     }
