@@ -167,7 +167,7 @@ fn strangers_are_refused() {
     let stop = client.send("POST", "/stop", &[("Origin", "http://evil.example")], b"");
     assert!(stop.status == 403 && !watched.handle().switch().is_stopping());
     let form = client.send("POST", "/streams", &[("Content-Type", "application/x-www-form-urlencoded")], b"source=/etc/passwd");
-    assert_eq!(form.status, 415, "forms of other pages need no leave to be sent");
+    assert_eq!(form.status, 403, "without a token nothing is added");
     watched.stop();
 }
 
@@ -298,12 +298,10 @@ fn posted_sources_are_held_to_a_list() {
     let watched = Watched::start(&text, Some(TOKEN));
     let client = watched.known();
     let post = |source: &str| client.json("POST", "/streams", &json!({ "source": source }));
-    for source in
-        ["tcp://127.0.0.1:1", "unix:///run/x", "gopher://h/x", "concat:a|b", "data:text/plain,x", "ftp://h/x", "srt://h:1?mode=listener"]
-    {
-        let reply = post(source);
-        let what = if source.contains(':') && !source.contains("://") { 400..=403 } else { 403..=403 };
-        assert!(what.contains(&reply.status), "{source}: {reply:?}");
+    let form = client.send("POST", "/streams", &[("Content-Type", "application/x-www-form-urlencoded")], b"source=/etc/passwd");
+    assert_eq!(form.status, 415, "forms of other pages need no leave to be sent");
+    for source in ["tcp://127.0.0.1:1", "unix:///run/x", "gopher://h/x", "ftp://h/x", "rtsp://h:1?mode=listener"] {
+        assert_eq!(post(source).status, 403, "{source}");
     }
     let secret = post("rtsp://me:s3cr3t@127.0.0.1:1/cam?token=s3cr3t");
     assert_eq!(secret.status, 201, "{secret:?}");

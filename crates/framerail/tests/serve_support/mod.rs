@@ -140,11 +140,6 @@ impl Client {
         self.send("GET", path, &[], b"")
     }
 
-    /// `None` when the connection breaks off.
-    pub fn try_get(&self, path: &str) -> Option<Reply> {
-        self.exchange("GET", path, &[], b"").ok()
-    }
-
     pub fn json(&self, method: &str, path: &str, value: &Value) -> Reply {
         self.send(method, path, &[("Content-Type", "application/json")], value.to_string().as_bytes())
     }
