@@ -1,11 +1,20 @@
 //! What a reader does beside giving frames: outputs, indexes kept, damage, limits.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    io::{self, Cursor, Read, Seek, SeekFrom},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use framerail_core::{DType, PixelFormat, Rotation, TensorLayout};
+use framerail_media::{CustomSource, InputOptions, OpenSource, SourceFactory};
 use framerail_reader::{
     FrameStatus, IndexCache, IndexPolicy, IndexSource, OnError, OutputOptions, ReadMode, ReaderError, ReaderOptions, Selection,
-    TensorOptions, VideoReader,
+    TensorOptions, VideoReader, reading_report,
 };
 use framerail_testkit::{Clip, ClipSpec, Codec, Container, real_clip, reference_planes};
 use framerail_vision::ChannelOrder;
@@ -278,4 +287,82 @@ fn batches_come_first_where_the_header_does_not_tell_the_format() {
             }
         }
     }
+}
+
+/// A file in memory whose reads stall, once told to, until its reader is gone.
+struct Stalling {
+    bytes: Arc<Vec<u8>>,
+    is_stalled: Arc<AtomicBool>,
+}
+
+impl SourceFactory for Stalling {
+    fn name(&self) -> &str {
+        "stalling.mp4"
+    }
+
+    fn open(&self) -> io::Result<OpenSource> {
+        let inner = Cursor::new(self.bytes.to_vec());
+        Ok(OpenSource::Seekable(Box::new(Stalled { inner, is_stalled: Arc::clone(&self.is_stalled) })))
+    }
+
+    fn size_bytes(&self) -> Option<u64> {
+        Some(self.bytes.len() as u64)
+    }
+}
+
+struct Stalled {
+    inner: Cursor<Vec<u8>>,
+    is_stalled: Arc<AtomicBool>,
+}
+
+impl Read for Stalled {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.is_stalled.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.inner.read(buffer)
+    }
+}
+
+impl Seek for Stalled {
+    fn seek(&mut self, target: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(target)
+    }
+}
+
+#[test]
+fn dropping_batches_of_a_stalled_source_returns() {
+    let bytes = Arc::new(std::fs::read(h264().fast_start().make().path()).expect("a clip"));
+    for mode in [ReadMode::Seek, ReadMode::Stream] {
+        let is_stalled = Arc::new(AtomicBool::new(false));
+        let source = CustomSource::new(Stalling { bytes: Arc::clone(&bytes), is_stalled: Arc::clone(&is_stalled) });
+        let mut input = ReaderOptions::new("stalling.mp4").input;
+        input.custom = Some(source);
+        let options = ReaderOptions { input, mode, threads: 2, ..ReaderOptions::new("stalling.mp4") };
+        let mut reader = VideoReader::open(options).expect("readable");
+        reader.num_frames().expect("an index");
+        is_stalled.store(true, Ordering::SeqCst);
+        let batches = reader.batches(Selection::All, 4, false).expect("batches");
+        // Joins the thread that waits for bytes which never come.
+        drop(batches);
+        is_stalled.store(false, Ordering::SeqCst);
+        assert_eq!(reader.read(&[3]).expect("the reader itself is not cancelled").frames.len(), 1);
+    }
+}
+
+#[test]
+fn a_report_tells_how_a_file_is_read_and_what_would_help() {
+    let report = |clip: &Clip, threads| {
+        let input = InputOptions { threads, ..ReaderOptions::new(clip.path().to_string_lossy()).input };
+        reading_report(&input).expect("readable")
+    };
+    let closed = report(&ClipSpec::new(Codec::H264, Container::Mp4).frames(160).gop(40).make(), 2);
+    assert_eq!((closed.packets, closed.starts, closed.longest, closed.pieces), (160, 4, 40, 4));
+    assert_eq!((closed.decoders, closed.threads, closed.reason, closed.advice), (2, 1, None, vec![]));
+    let short = report(&h264().make(), 4);
+    assert!(short.reason.is_some_and(|reason| reason.contains("single piece")) && short.decoders == 1);
+    let untimed = report(&ClipSpec::new(Codec::Mpeg4, Container::Avi).frames(80).gop(20).make(), 2);
+    assert!(untimed.reason.is_some());
+    let open = report(&ClipSpec::new(Codec::Hevc, Container::Mkv).frames(120).gop(30).b_frames(2).open_gop().make(), 2);
+    assert!(open.advice.iter().any(|advice| advice.contains("open GOPs")), "{open:?}");
 }
