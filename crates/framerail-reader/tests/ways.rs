@@ -361,7 +361,7 @@ fn a_report_tells_how_a_file_is_read_and_what_would_help() {
     assert_eq!((closed.decoders, closed.threads, closed.reason, closed.advice), (2, 1, None, vec![]));
     let short = report(&h264().make(), 4);
     assert!(short.reason.is_some_and(|reason| reason.contains("single piece")) && short.decoders == 1);
-    let untimed = report(&ClipSpec::new(Codec::Mpeg4, Container::Avi).frames(80).gop(20).make(), 2);
+    let untimed = report(&ClipSpec::new(Codec::Mpeg4, Container::Avi).frames(80).gop(20).b_frames(2).make(), 2);
     assert!(untimed.reason.is_some());
     let open = report(&ClipSpec::new(Codec::Hevc, Container::Mkv).frames(120).gop(30).b_frames(2).open_gop().make(), 2);
     assert!(open.advice.iter().any(|advice| advice.contains("open GOPs")), "{open:?}");

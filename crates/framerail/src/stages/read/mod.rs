@@ -184,11 +184,13 @@ impl ReadPlan {
             opener.input.threads = (processors / side_by_side).max(1);
         }
         let ahead_bytes = number("memory").map(|megabytes| megabytes * 1_000_000);
+        let mut share = side_by_side.max(1) as u64;
         if side_by_side == 1 && requests.len() > 1 {
             // Other files are decoded beside each.
             opener.host.threads_alone = Some(threads(&opener).div_ceil(requests.len()));
+            share = 2;
         }
-        opener.host.memory_bytes = Some(ahead_bytes.unwrap_or_else(default_memory_bytes) / side_by_side.max(1) as u64);
+        opener.host.memory_bytes = Some(ahead_bytes.unwrap_or_else(default_memory_bytes) / share);
         Ok(Self {
             requests,
             opener,
@@ -401,11 +403,11 @@ impl StagePlan for ReadPlan {
         let most = if opener.card.is_some() { decoders.unwrap_or(DECODERS_FOR_ALL) } else { threads(&opener) };
         let in_turn = policy.reads_in_turn(&requests) && requests.len() > 1 && most > 1;
         let memory_bytes = match opener.card {
-            Some(_) => ahead_bytes.unwrap_or(AHEAD_BYTES_FOR_ALL),
+            Some(_) => ahead_bytes.unwrap_or(AHEAD_BYTES_FOR_ALL) / 2,
             None => opener.host.memory_bytes.unwrap_or_else(default_memory_bytes),
         };
         let opener = Arc::new(opener);
-        let ahead = in_turn.then(|| InTurn::new(Arc::clone(&opener), most, memory_bytes / 2, &requests));
+        let ahead = in_turn.then(|| InTurn::new(Arc::clone(&opener), most, memory_bytes, &requests));
         let opened = first.zip(requests.first()).map(|((opened, cancel), request)| {
             let source = opener.stream(opened, request.is_live);
             let reader = match &ahead {
