@@ -284,10 +284,14 @@ def pairs(options):
                     frames = reader.read_frames([7, 99])
                     need(frames.device.index == given, f"frames on {frames.device}, not on card {given}")
                     need(numbers_of(frames.to(f"cuda:{consumer}")) == [7, 99], "wrong frames")
+                    out = torch.empty_like(frames)
+                    reader.read([8, 100], out=out)
+                    shared = torch.from_dlpack(fr.VideoReader(options.clip, device=f"cuda:{given}", output="dlpack").read_frames([9]))
+                    need(numbers_of(out) + numbers_of(shared) == [8, 100, 9], "wrong frames by out= or DLPack")
                     augmented = fr.Augment(size=(64, 64))(frames, seed=1)
                     need(augmented.device.index == given, f"augmented frames on {augmented.device}")
                     need(fr.VideoReader(options.clip, device="cuda")[3].device.index == current, "'cuda' is not the current device")
-                    del reader, frames, augmented
+                    del reader, frames, augmented, out, shared
                     gc.collect()
                     need(torch.cuda.current_device() == current, "the current device changed with garbage")
                     count += 1

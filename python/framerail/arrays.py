@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import sys
@@ -40,7 +41,8 @@ def to_torch(tensor: _framerail.Tensor) -> Any:
         return torch.from_dlpack(tensor)
     made = _torch_memory(torch, tensor.shape, getattr(torch, tensor.dtype), torch.device(tensor.device))
     if not is_empty:
-        tensor.copy_to(made, current_stream(made))
+        with on_device_of(made):
+            tensor.copy_to(made, current_stream(made))
     return made
 
 
@@ -85,6 +87,14 @@ def current_stream(array: Any) -> int:
     if cupy is not None and isinstance(array, cupy.ndarray):
         return cupy.cuda.get_current_stream().ptr or 1
     return 1
+
+
+def on_device_of(array: Any) -> Any:
+    """A context in which the array's owner hands its memory over: PyTorch refuses while another device is current."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(array, torch.Tensor) and array.is_cuda:
+        return torch.cuda.device(array.device)
+    return contextlib.nullcontext()
 
 
 def empty(shape: tuple, dtype: str, output: str) -> Any:

@@ -244,7 +244,8 @@ class Augment:
         }
         flat = pictures.reshape(count, *shape[-3:])
         flat = flat.contiguous() if hasattr(flat, "contiguous") else np.require(flat, requirements=["C", "W"])
-        made = self._compiled.apply(flat, json.dumps(batch), arrays.current_stream(flat))
+        with arrays.on_device_of(flat):
+            made = self._compiled.apply(flat, json.dumps(batch), arrays.current_stream(flat))
         out = arrays.to_torch(made) if hasattr(pictures, "contiguous") else arrays.to_numpy(made)
         return out.reshape(*shape[:-3], *out.shape[1:])
 

@@ -272,7 +272,8 @@ class VideoReader:
                 if out is None:
                     tensor, columns = reader.read(wanted)
                 else:
-                    columns = reader.read_into(wanted, out, arrays.current_stream(out))
+                    with arrays.on_device_of(out):
+                        columns = reader.read_into(wanted, out, arrays.current_stream(out))
             except IndexError:
                 if is_relative and reader.version() != version:
                     continue
