@@ -57,7 +57,8 @@ pub struct Prefetched {
     report: Arc<Mutex<Report>>,
     items: Receiver<Item>,
     is_over: bool,
-    thread: Thread,
+    /// Joined when the source is dropped, after its channel.
+    _thread: Thread,
 }
 
 /// Ends and joins its thread when dropped, after its channels.
@@ -112,7 +113,7 @@ impl<T: Send + 'static, E: From<ReaderError> + Send + 'static> Prefetching<T, E>
         self.thread.cancel.follow(outer);
         let (info, report, more) = self.opened.recv().unwrap_or_else(|_| Err(ReaderError::Closed.into()))?;
         let Self { items, thread, .. } = self;
-        Ok((Prefetched { info, report, items, is_over: false, thread }, more))
+        Ok((Prefetched { info, report, items, is_over: false, _thread: thread }, more))
     }
 }
 

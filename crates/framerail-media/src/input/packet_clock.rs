@@ -83,7 +83,9 @@ impl Input {
     pub(super) fn next_timed(&mut self) -> Result<Option<InputPacket>, MediaError> {
         let Some(mut packet) = self.next_unjudged()? else { return Ok(None) };
         let base = self.time_base_of(packet.kind);
-        let (moved_by, is_repaired) = match self.progress.clock.times(&packet, base) {
+        // Where the header does not tell how far decoding and presentation are apart, FFmpeg states presentation times for both.
+        let is_ordered = packet.kind != PacketKind::Video || !self.is_reorder_unknown();
+        let (moved_by, is_repaired) = match self.progress.clock.times(&packet, base).filter(|_| is_ordered) {
             Some(times) => self.moved_by(&packet, base, times)?,
             None => (self.progress.clock.shift(packet.kind), false),
         };
