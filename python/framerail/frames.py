@@ -46,6 +46,8 @@ class VideoMetadata:
         Bits per second, by the header.
     rotation : int
         Degrees clockwise that the file asks for; applied to frames.
+    mirrored : bool
+        Whether the file asks for left and right to change places, before the rotation; applied to frames.
     sample_aspect_ratio : Fraction or None
         Shape of a pixel, width over height: 1 where it is stated to be square, None where nothing is stated.
     color : dict
@@ -80,6 +82,7 @@ class VideoMetadata:
     end_stream_seconds: Optional[float]
     bit_rate: Optional[int]
     rotation: int
+    mirrored: bool
     sample_aspect_ratio: Optional[Fraction]
     color: Dict[str, Optional[str]]
     index_source: str

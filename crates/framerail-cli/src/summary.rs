@@ -5,10 +5,13 @@ use framerail::pipeline::RunStats;
 use crate::exit::Failure;
 
 /// Counters that say what was wrong with an input.
-const DAMAGE: [&str; 10] = [
+const DAMAGE: [&str; 13] = [
     "packets_corrupt",
     "packets_dropped",
+    "packets_lost",
+    "container_errors",
     "frames_repaired",
+    "frames_lost",
     "frames_dropped",
     "timestamps_repaired",
     "decode_errors",

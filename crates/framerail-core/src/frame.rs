@@ -6,21 +6,42 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ColorDescription, CoreError, FramePool, HdrMetadata, HostSurface, PixelAspect, Pts, Rational, StreamId, Surface, TimeBase};
 
-/// Clockwise turn that a picture needs for display.
+/// How a picture must be turned for display: by quarters, and mirrored or not. These are the eight orientations of EXIF and of
+/// display matrices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Rotation {
-    /// Upright.
+    /// Upright. EXIF orientation 1.
     #[default]
     None,
-    /// A quarter turn clockwise.
+    /// A quarter turn clockwise. EXIF orientation 6.
     Clockwise90,
-    /// Upside down.
+    /// Upside down. EXIF orientation 3.
     Half,
-    /// A quarter turn counter-clockwise.
+    /// A quarter turn counter-clockwise. EXIF orientation 8.
     Clockwise270,
+    /// Left and right change places. EXIF orientation 2.
+    FlipHorizontal,
+    /// Top and bottom change places. EXIF orientation 4.
+    FlipVertical,
+    /// Rows become columns. EXIF orientation 5.
+    Transpose,
+    /// Rows become columns, upside down: the other diagonal stays. EXIF orientation 7.
+    Transverse,
 }
 
 impl Rotation {
+    /// All eight.
+    pub const ALL: [Rotation; 8] = [
+        Rotation::None,
+        Rotation::Clockwise90,
+        Rotation::Half,
+        Rotation::Clockwise270,
+        Rotation::FlipHorizontal,
+        Rotation::FlipVertical,
+        Rotation::Transpose,
+        Rotation::Transverse,
+    ];
+
     /// The turn nearest to an angle in degrees clockwise.
     pub fn from_degrees_clockwise(degrees: f64) -> Self {
         match (degrees / 90.0).round().rem_euclid(4.0) as u8 {
@@ -31,19 +52,43 @@ impl Rotation {
         }
     }
 
-    /// Degrees clockwise: 0, 90, 180 or 270.
+    /// The orientation nearest to a display matrix, by which a point (x, y), y downwards, is shown at (a x + c y, b x + d y).
+    pub fn from_matrix(a: i32, b: i32, c: i32, d: i32) -> Self {
+        let size = |number: i32| i64::from(number).abs();
+        if size(a) + size(d) >= size(b) + size(c) {
+            return match (a < 0, d < 0) {
+                (false, false) => Rotation::None,
+                (true, true) => Rotation::Half,
+                (true, false) => Rotation::FlipHorizontal,
+                (false, true) => Rotation::FlipVertical,
+            };
+        }
+        match (b < 0, c < 0) {
+            (false, true) => Rotation::Clockwise90,
+            (true, false) => Rotation::Clockwise270,
+            (false, false) => Rotation::Transpose,
+            (true, true) => Rotation::Transverse,
+        }
+    }
+
+    /// Degrees clockwise: 0, 90, 180 or 270. A mirrored picture is mirrored left to right first, then turned.
     pub fn degrees(self) -> u32 {
         match self {
-            Rotation::None => 0,
-            Rotation::Clockwise90 => 90,
-            Rotation::Half => 180,
-            Rotation::Clockwise270 => 270,
+            Rotation::None | Rotation::FlipHorizontal => 0,
+            Rotation::Clockwise90 | Rotation::Transverse => 90,
+            Rotation::Half | Rotation::FlipVertical => 180,
+            Rotation::Clockwise270 | Rotation::Transpose => 270,
         }
+    }
+
+    /// Whether the picture is mirrored, as a front camera does.
+    pub fn is_mirrored(self) -> bool {
+        matches!(self, Rotation::FlipHorizontal | Rotation::FlipVertical | Rotation::Transpose | Rotation::Transverse)
     }
 
     /// Whether width and height change places.
     pub fn swaps_sides(self) -> bool {
-        matches!(self, Rotation::Clockwise90 | Rotation::Clockwise270)
+        matches!(self, Rotation::Clockwise90 | Rotation::Clockwise270 | Rotation::Transpose | Rotation::Transverse)
     }
 }
 
@@ -92,7 +137,7 @@ pub struct Frame {
     pub color: ColorDescription,
     /// Shape of one pixel, width over height; `None` when square or unknown.
     pub sample_aspect_ratio: Option<Rational>,
-    /// Turn that it still needs for display.
+    /// Orientation that it still needs for display.
     pub rotation: Rotation,
     /// Interlacing.
     pub field_order: FieldOrder,
@@ -173,6 +218,20 @@ mod tests {
         frame.surface.host_mut().expect("on host").planes_mut().expect("a copy").row(0, 0).fill(9);
         assert_eq!(other.surface.host().expect("on host").row(0, 0), [7; 8]);
         assert_eq!(frame.surface.host().expect("on host").row(0, 0), [9; 8]);
+    }
+
+    #[test]
+    fn a_display_matrix_gives_one_of_eight_orientations() {
+        let one = 1 << 16;
+        assert_eq!(Rotation::from_matrix(one, 0, 0, one), Rotation::None);
+        assert_eq!(Rotation::from_matrix(0, one, -one, 0), Rotation::Clockwise90);
+        assert_eq!(Rotation::from_matrix(-one, 0, 0, -one), Rotation::Half);
+        assert_eq!(Rotation::from_matrix(0, -one, one, 0), Rotation::Clockwise270);
+        assert_eq!(Rotation::from_matrix(-one, 0, 0, one), Rotation::FlipHorizontal);
+        assert_eq!(Rotation::from_matrix(one, 0, 0, -one), Rotation::FlipVertical);
+        assert_eq!(Rotation::from_matrix(0, one, one, 0), Rotation::Transpose);
+        assert_eq!(Rotation::from_matrix(0, -one, -one, 0), Rotation::Transverse);
+        assert_eq!(Rotation::from_matrix(i32::MIN, 1, -1, i32::MIN), Rotation::Half);
     }
 
     #[test]

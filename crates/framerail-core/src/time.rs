@@ -39,6 +39,9 @@ impl std::fmt::Display for Rational {
 pub struct TimeBase(Rational);
 
 impl TimeBase {
+    /// One tick a millisecond.
+    pub const MILLIS: TimeBase = TimeBase(Rational { num: 1, den: 1_000 });
+
     /// One tick a microsecond.
     pub const MICROS: TimeBase = TimeBase(Rational { num: 1, den: 1_000_000 });
 

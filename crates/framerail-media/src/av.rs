@@ -193,6 +193,27 @@ impl AvPacket {
         }
     }
 
+    /// A packet with room for so many bytes.
+    pub(crate) fn of_size(bytes: usize) -> Result<Self, MediaError> {
+        let mut packet = Self::new();
+        let size = i32::try_from(bytes).map_err(|_| error("making a packet", ffi::AVERROR(libc::ENOMEM)))?;
+        // SAFETY: an empty packet.
+        let code = unsafe { ffi::av_new_packet(packet.as_mut_ptr(), size) };
+        if code < 0 { Err(error("making a packet", code)) } else { Ok(packet) }
+    }
+
+    /// The payload of a packet that was made here and not shared.
+    pub(crate) fn data_mut(&mut self) -> &mut [u8] {
+        let (data, size) = (self.data, usize::try_from(self.size).unwrap_or(0));
+        // SAFETY: reading the count of a valid buffer; with one holder, and self borrowed exclusively, nobody else reads it.
+        unsafe {
+            if data.is_null() || self.buf.is_null() || ffi::av_buffer_is_writable(self.buf) == 0 {
+                return &mut [];
+            }
+            std::slice::from_raw_parts_mut(data, size)
+        }
+    }
+
     /// A packet with a copy of these bytes; `None` when memory is exhausted.
     pub(crate) fn of_bytes(bytes: &[u8]) -> Option<Self> {
         let mut packet = Self::new();

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::Read as _,
     os::unix::fs::FileTypeExt,
     path::Path,
     ptr::{self, NonNull},
@@ -17,18 +16,20 @@ use crate::{
     InputOptions, MediaError,
     av::{self, Dictionary},
     byte_stream::ByteStream,
-    custom_io::OpenSource,
     device_library,
-    error::{exhausted, nearest},
+    error::nearest,
     interrupt::Interrupt,
-    log,
+    log::{self, DemuxerNotes},
     nested_io::NestedHandle,
+    open_error,
+    open_playlist::OpenPlaylist,
     opening::{self, Opening},
     pipe::PipeSource,
 };
 
-/// Bytes from a file's start that tell what it is.
-const PROBE_BYTES: u64 = 64 * 1024;
+/// Bytes that a pixel takes, and pictures of a video that exist at once, while streams are looked at.
+const PROBED_PIXEL_BYTES: u64 = 4;
+const PROBED_PICTURES: u64 = 3;
 
 /// Time between two looks at a camera that has no picture yet.
 const DEVICE_WAIT: Duration = Duration::from_millis(2);
@@ -70,6 +71,12 @@ pub(crate) struct Container {
     _secrecy: log::Secrecy,
     /// A camera or screen of this machine.
     is_device: bool,
+    /// What the demuxer reported while headers were read and streams were found.
+    opening_notes: DemuxerNotes,
+    /// Memory that decoded pictures may take.
+    picture_bytes: u64,
+    /// What the user should know of how it is read.
+    notice: Option<String>,
 }
 
 // SAFETY: a format context may be used from any thread, one at a time; `&mut self` guards every changing call.
@@ -118,18 +125,34 @@ impl Container {
         if let (Some(rate), true) = (options.frame_rate, options.format.is_some()) {
             dictionary.set("framerate", &rate.to_string());
         }
+        let open_playlist = options.custom.is_none().then(|| OpenPlaylist::of(url)).flatten();
+        for (key, value) in open_playlist.iter().flat_map(OpenPlaylist::format_options) {
+            dictionary.set(key, &value);
+        }
         interrupt.start_clock();
         log::take_last_error();
         let mut pointer = context.as_ptr();
         // SAFETY: context, format and dictionary are valid; on failure FFmpeg frees the context itself.
-        let code = unsafe { ffi::avformat_open_input(&mut pointer, target.as_ptr(), format, dictionary.as_mut_ptr()) };
+        let (code, opening_notes) =
+            log::listening(|| unsafe { ffi::avformat_open_input(&mut pointer, target.as_ptr(), format, dictionary.as_mut_ptr()) });
         if code < 0 {
             if let Some(reason) = nested.refusal() {
                 return Err(MediaError::Refused { source_name, reason });
             }
-            return Err(open_error(code, url, options, interrupt, &bytes));
+            return Err(open_error::of(code, url, options, interrupt, bytes.error()));
         }
-        let container = Self { context, bytes, interrupt: Arc::clone(interrupt), source_name, nested, _secrecy: secrecy, is_device };
+        let container = Self {
+            context,
+            bytes,
+            interrupt: Arc::clone(interrupt),
+            source_name,
+            nested,
+            _secrecy: secrecy,
+            is_device,
+            opening_notes,
+            picture_bytes: options.picture_bytes,
+            notice: open_playlist.map(|playlist| playlist.notice()),
+        };
         if let Some((name, _)) =
             dictionary.entries().into_iter().find(|(name, _)| name != "framerate" && name != "pattern_type" && !Opening::is_own(name))
         {
@@ -162,8 +185,26 @@ impl Container {
     /// Reads some packets to learn what headers do not say.
     pub(crate) fn find_stream_info(&mut self) -> Result<(), MediaError> {
         self.interrupt.start_clock();
-        // SAFETY: an open context, no per-stream options.
-        let code = unsafe { ffi::avformat_find_stream_info(self.as_ptr(), ptr::null_mut()) };
+        // Pictures that the reader will refuse are not to be decoded here either.
+        let name = self.format_name();
+        let at_once = if name.starts_with("image2") || name.ends_with("_pipe") { 1 } else { PROBED_PICTURES };
+        let limit = (self.picture_bytes / (PROBED_PIXEL_BYTES * at_once)).to_string();
+        let mut limits: Vec<Dictionary> = (0..self.stream_count()).map(|_| Dictionary::new()).collect();
+        let mut options: Vec<*mut ffi::AVDictionary> = limits
+            .drain(..)
+            .map(|mut dictionary| {
+                dictionary.set("max_pixels", &limit);
+                dictionary.into_raw()
+            })
+            .collect();
+        let pointer = if options.is_empty() { ptr::null_mut() } else { options.as_mut_ptr() };
+        // SAFETY: an open context, and a dictionary for each of its streams.
+        let (code, notes) = log::listening(|| unsafe { ffi::avformat_find_stream_info(self.as_ptr(), pointer) });
+        for mut dictionary in options {
+            // SAFETY: ours, or what FFmpeg left of it; freed once.
+            unsafe { ffi::av_dict_free(&mut dictionary) };
+        }
+        self.opening_notes.add(notes);
         if let Some(reason) = self.interrupt.reason(&self.source_name) {
             return Err(reason);
         }
@@ -229,6 +270,57 @@ impl Container {
             // SAFETY: a valid stream of an exclusively borrowed context.
             unsafe { (**self.get().streams.add(index)).discard = discard };
         }
+    }
+
+    /// What the user should know of how it is read.
+    pub(crate) fn notice(&self) -> Option<&str> {
+        self.notice.as_deref()
+    }
+
+    /// What the demuxer reported while it was opened, once.
+    pub(crate) fn take_opening_notes(&mut self) -> DemuxerNotes {
+        std::mem::take(&mut self.opening_notes)
+    }
+
+    /// Bytes read so far, from the file's start.
+    pub(crate) fn position(&self) -> u64 {
+        // SAFETY: null, or the context's live byte stream; not moving from the current position only tells it.
+        let position = unsafe { self.get().pb.as_mut().map_or(0, |pb| ffi::avio_seek(pb, 0, libc::SEEK_CUR)) };
+        u64::try_from(position).unwrap_or(0)
+    }
+
+    /// Whether it is a file of this machine, where reading a little here and there costs little.
+    pub(crate) fn is_local_file(&self) -> bool {
+        matches!(self.bytes, Bytes::Protocol) && !self.is_device && !is_url(&self.source_name)
+    }
+
+    /// The file's length, where it has one.
+    pub(crate) fn size_bytes(&mut self) -> Option<u64> {
+        // SAFETY: null, or the context's live byte stream, exclusively borrowed.
+        let size = unsafe { self.get().pb.as_mut().map_or(-1, |pb| ffi::avio_size(pb)) };
+        u64::try_from(size).ok().filter(|size| *size > 0)
+    }
+
+    /// Up to so many bytes from a place of the file; `None` where it cannot be gone to: a stream keeps only what it read last.
+    /// Reading goes on behind them.
+    pub(crate) fn bytes_at(&mut self, position: u64, length: usize) -> Option<Vec<u8>> {
+        let (position, room) = (i64::try_from(position).ok()?, i32::try_from(length).ok()?);
+        let mut bytes = vec![0; length];
+        // SAFETY: null, or the context's live byte stream, exclusively borrowed; the buffer has room for what is asked.
+        let count = unsafe {
+            let pb = self.get().pb.as_mut()?;
+            if ffi::avio_seek(pb, position, libc::SEEK_SET) < 0 {
+                return None;
+            }
+            ffi::avio_read(pb, bytes.as_mut_ptr(), room)
+        };
+        bytes.truncate(usize::try_from(count).unwrap_or(0));
+        Some(bytes)
+    }
+
+    /// As [`Container::read`], with what the demuxer reported meanwhile.
+    pub(crate) fn read_noting(&mut self, packet: &mut av::AvPacket) -> (Result<(), i32>, DemuxerNotes) {
+        log::listening(|| self.read(packet))
     }
 
     /// The next packet; `Err(code)` with FFmpeg's code at the end and on failure.
@@ -359,82 +451,4 @@ fn open_bytes(url: &str, source_name: &str, interrupt: &Arc<Interrupt>) -> Resul
         return PipeSource::open(Some(path), Arc::clone(interrupt)).map(Bytes::Pipe);
     }
     Ok(Bytes::Protocol)
-}
-
-/// The error for a source that could not be opened.
-fn open_error(code: i32, url: &str, options: &InputOptions, interrupt: &Interrupt, bytes: &Bytes) -> MediaError {
-    let source_name = options.source.to_string();
-    if let Some(reason) = interrupt.reason(&source_name) {
-        return reason;
-    }
-    if let Some(reason) = bytes.error() {
-        return MediaError::Io { path: source_name, reason };
-    }
-    let words = log::take_last_error();
-    // FFmpeg's codes are the system's, negated.
-    if let Some(exhausted) = exhausted(&source_name, -code) {
-        return exhausted;
-    }
-    if code == ffi::AVERROR(libc::EINVAL) {
-        let disguise = || first_bytes(url, options).and_then(recognised_format).as_deref().and_then(opening::disguise);
-        let is_listed = words.as_ref().is_some_and(|words| words.contains("whitelist"));
-        if let Some(reason) = disguise().or(is_listed.then_some(opening::DISGUISE)) {
-            return MediaError::Refused { source_name, reason: reason.into() };
-        }
-    }
-    match code {
-        ffi::AVERROR_HTTP_NOT_FOUND => MediaError::NotFound { source_name },
-        _ if code == ffi::AVERROR(libc::ENOENT) => MediaError::NotFound { source_name },
-        ffi::AVERROR_PROTOCOL_NOT_FOUND => MediaError::Unsupported {
-            what: source_name,
-            reason: "this FFmpeg was built without its protocol; `doctor` says what there is".into(),
-        },
-        ffi::AVERROR_INVALIDDATA | ffi::AVERROR_EOF => match first_bytes(url, options).and_then(recognised_format) {
-            Some(format) => {
-                let words = words.unwrap_or_else(|| av::error_text(code));
-                let hint = if words.contains("moov") { "; its index is missing, so it was cut off before it was complete" } else { "" };
-                MediaError::Damaged { source_name, reason: format!("it starts like {format} but cannot be opened ({words}){hint}") }
-            }
-            None => MediaError::NotMedia { source_name, reason: "FFmpeg finds no media in it".into() },
-        },
-        _ if options.source.is_url() && is_network_error(code) => {
-            let resolving = words.filter(|words| words.contains("resolve"));
-            let reason = resolving.unwrap_or_else(|| av::error_text(code)).to_lowercase();
-            MediaError::Unreachable { source_name, reason }
-        }
-        _ => MediaError::Io { path: source_name, reason: av::error_text(code).to_lowercase() },
-    }
-}
-
-/// Whether an error says that a server is not there, as opposed to what it answers.
-fn is_network_error(code: i32) -> bool {
-    [libc::EIO, libc::ECONNREFUSED, libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ENETUNREACH, libc::ECONNRESET, libc::EADDRNOTAVAIL]
-        .into_iter()
-        .any(|errno| code == ffi::AVERROR(errno))
-}
-
-/// The first bytes of a file, or of a custom source that does not wait.
-fn first_bytes(path: &str, options: &InputOptions) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    match &options.custom {
-        None => fs::File::open(path).ok()?.take(PROBE_BYTES).read_to_end(&mut bytes).ok()?,
-        Some(custom) if custom.factory().may_wait() => return None,
-        Some(custom) => match custom.open().ok()? {
-            OpenSource::Seekable(source) => source.take(PROBE_BYTES).read_to_end(&mut bytes).ok()?,
-            OpenSource::Stream(_) => return None,
-        },
-    };
-    Some(bytes)
-}
-
-/// The container that a file's first bytes speak of, its name aside.
-fn recognised_format(mut bytes: Vec<u8>) -> Option<String> {
-    let length = i32::try_from(bytes.len()).ok()?;
-    bytes.resize(bytes.len() + ffi::AVPROBE_PADDING_SIZE as usize, 0);
-    let data = ffi::AVProbeData { filename: c"".as_ptr(), buf: bytes.as_mut_ptr(), buf_size: length, mime_type: ptr::null() };
-    let mut score = 0;
-    // SAFETY: the buffer is followed by the padding that FFmpeg asks for, all zero.
-    let format = unsafe { ffi::av_probe_input_format3(&data, 1, &mut score).as_ref() }?;
-    // SAFETY: names are static.
-    (score > ffi::AVPROBE_SCORE_MAX / 4).then(|| unsafe { av::string(format.name) })
 }

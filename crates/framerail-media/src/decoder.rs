@@ -1,6 +1,9 @@
 //! Decodes packets on the CPU to core frames: planes are FFmpeg's own, without a copy, wherever that is possible.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use ffmpeg_the_third::ffi;
 use framerail_core::{
@@ -15,12 +18,20 @@ use crate::{
     color, describe,
     format::{self, Delivery},
     hdr,
+    log::{Attachment, DecoderLog},
     packet::InputPacket,
     rotate, surface,
 };
 
 /// Errors in a row without a frame after which a decoder is not asked again for this packet.
 const MAX_FAILURES: u32 = 256;
+
+/// Bytes of a pixel whose format is not known yet: RGBA.
+const UNKNOWN_PIXEL_BYTES: u64 = 4;
+/// Threads that FFmpeg takes at most where it may choose.
+const MAX_AUTO_THREADS: u64 = 17;
+/// Packets after which one that no frame came of will give none: threads and reordering hold frames back.
+const MAX_DELAY_PACKETS: i64 = 96;
 
 /// What a decoder gives when asked for a frame.
 // A frame is moved once from here to its queue; boxing it would cost an allocation per frame.
@@ -74,6 +85,7 @@ impl DecoderSetup {
                 policy: options.rotation,
                 is_single_picture: info.container == "image2",
                 is_reorder_unknown: input.is_reorder_unknown(),
+                picture_bytes: options.picture_bytes,
             },
         }
     }
@@ -92,11 +104,65 @@ struct StreamSetup {
     policy: RotationPolicy,
     is_single_picture: bool,
     is_reorder_unknown: bool,
+    /// Memory that decoded pictures may take.
+    picture_bytes: u64,
+}
+
+/// What decoding a stream takes in memory, roughly.
+#[derive(Clone, Copy)]
+pub(crate) struct PictureLoad {
+    pub(crate) pixel_bytes: u64,
+    /// Pictures that exist at once with one thread: those that others refer to, and the one handed on.
+    pub(crate) at_once: u64,
+}
+
+impl PictureLoad {
+    pub(crate) fn of(parameters: &Parameters, is_single_picture: bool) -> Self {
+        let own = parameters.get();
+        // SAFETY: descriptions of codecs and pixel formats are static, or null for what is unknown.
+        let (properties, bits) = unsafe {
+            let properties = ffi::avcodec_descriptor_get(own.codec_id).as_ref().map_or(0, |descriptor| descriptor.props);
+            let described = ffi::av_pix_fmt_desc_get(ffi::AVPixelFormat(own.format)).as_ref();
+            (properties, described.map_or(0, |described| ffi::av_get_padded_bits_per_pixel(described)))
+        };
+        let at_once = match properties & ffi::AV_CODEC_PROP_INTRA_ONLY != 0 {
+            _ if is_single_picture => 1,
+            true => 2,
+            false => 3,
+        };
+        let pixel_bytes = u64::try_from(bits).ok().filter(|bits| *bits > 0).map_or(UNKNOWN_PIXEL_BYTES, |bits| bits.div_ceil(8));
+        Self { pixel_bytes, at_once }
+    }
+
+    /// Pixels of a picture that still fits.
+    fn max_pixels(self, budget_bytes: u64) -> i64 {
+        i64::try_from(budget_bytes / (self.pixel_bytes * self.at_once)).unwrap_or(i64::MAX)
+    }
+}
+
+/// The first place at which decoding can start.
+#[derive(Clone, Copy)]
+enum StartsAt {
+    /// No keyframe has come yet.
+    Unknown,
+    /// The first keyframe's presentation time. Frames before it may refer to what is not there.
+    Pts(Option<i64>),
 }
 
 /// A video decoder.
 pub struct Decoder {
     context: CodecContext,
+    /// What the present context reports.
+    log: Attachment,
+    /// The number of the last packet that was sent, from 1.
+    sent: i64,
+    /// Number and presentation time of packets that frames may still come of.
+    under_way: VecDeque<(i64, Option<i64>)>,
+    /// Where the stream can be decoded from: errors of packets before are not the file's fault.
+    starts_at: StartsAt,
+    breaks: Vec<Option<i64>>,
+    /// A frame had a timestamp.
+    is_timed: bool,
     threads: usize,
     frame: AvFrame,
     pool: FramePool,
@@ -133,8 +199,15 @@ impl Decoder {
     /// As [`Decoder::open`].
     pub fn open_with(setup: &DecoderSetup, pool: &FramePool) -> Result<Self, MediaError> {
         let stream = &setup.stream;
+        let (context, log) = open_context(&setup.parameters, stream, setup.threads)?;
         Ok(Self {
-            context: open_context(&setup.parameters, stream, setup.threads)?,
+            context,
+            log,
+            sent: 0,
+            under_way: VecDeque::new(),
+            starts_at: StartsAt::Unknown,
+            breaks: Vec::new(),
+            is_timed: false,
             threads: setup.threads,
             frame: AvFrame::new(),
             pool: pool.clone(),
@@ -167,6 +240,10 @@ impl Decoder {
         self.is_at_start = true;
         self.open_start = None;
         self.successor = None;
+        // What was under way is given up, not lost.
+        self.under_way.clear();
+        self.log.take_up_to(self.sent);
+        self.starts_at = StartsAt::Unknown;
     }
 
     /// Leaves out packets from now on whose pictures no other picture refers to: for those on the way to a wanted one. All
@@ -220,12 +297,57 @@ impl Decoder {
     }
 
     fn send_raw(&mut self, packet: Option<&av::AvPacket>) {
+        if let Some(packet) = packet {
+            self.sent += 1;
+            self.context.reordered_opaque = self.sent;
+            let pts = av::timestamp(packet.pts);
+            if matches!(self.starts_at, StartsAt::Unknown) && packet.flags & ffi::AV_PKT_FLAG_KEY != 0 {
+                self.starts_at = StartsAt::Pts(pts);
+            }
+            self.under_way.push_back((self.sent, pts));
+            while self.under_way.front().is_some_and(|(number, _)| *number < self.sent - MAX_DELAY_PACKETS) {
+                self.under_way.pop_front();
+            }
+            self.note_frameless(self.sent - MAX_DELAY_PACKETS);
+        }
         // SAFETY: an open context, and a valid packet or null for the end.
         let code = unsafe { ffi::avcodec_send_packet(self.context.as_mut_ptr(), packet.map_or(std::ptr::null(), av::AvPacket::as_ptr)) };
         if code < 0 && code != ffi::AVERROR_EOF && packet.is_some() {
             self.damage.decode_errors += 1;
             self.damage.packets_dropped += 1;
+            self.note_refused();
         }
+    }
+
+    /// Whether errors around this time come of where decoding started.
+    fn is_before_start(&self, pts: Option<i64>) -> bool {
+        match self.starts_at {
+            StartsAt::Unknown => true,
+            StartsAt::Pts(start) => pts.zip(start).is_some_and(|(pts, start)| pts < start),
+        }
+    }
+
+    /// A packet came back as an error: the one sent last, or one that a thread worked on since.
+    fn note_refused(&mut self) {
+        self.breaks.push(self.under_way.back().and_then(|(_, pts)| *pts));
+        // Counted by the caller.
+        self.log.take(self.sent);
+    }
+
+    /// Counts packets up to this one that had errors and gave no frame.
+    fn note_frameless(&mut self, packet: i64) {
+        for number in self.log.take_up_to(packet) {
+            let pts = self.under_way.iter().find(|(known, _)| *known == number).and_then(|(_, pts)| *pts);
+            if !self.is_before_start(pts) {
+                self.breaks.push(pts);
+            }
+        }
+    }
+
+    /// Presentation times around which frames may be missing, since the last call; `None` where that is unknown. For a
+    /// [`crate::LossMeter`].
+    pub fn take_breaks(&mut self) -> Vec<Option<i64>> {
+        std::mem::take(&mut self.breaks)
     }
 
     /// The next frame, if enough packets were sent.
@@ -242,9 +364,10 @@ impl Decoder {
                 return Ok(Decoded::NeedsPacket);
             }
             if code == ffi::AVERROR_EOF {
+                self.note_frameless(self.sent);
                 match self.successor.take() {
                     Some((parameters, packet)) => {
-                        self.context = open_context(&parameters, &self.stream, self.threads)?;
+                        (self.context, self.log) = open_context(&parameters, &self.stream, self.threads)?;
                         self.send_raw(Some(&packet));
                         continue;
                     }
@@ -253,6 +376,7 @@ impl Decoder {
             }
             if code < 0 {
                 self.damage.decode_errors += 1;
+                self.note_refused();
                 failed += 1;
                 if failed > MAX_FAILURES {
                     return Ok(if self.is_draining { Decoded::End } else { Decoded::NeedsPacket });
@@ -303,7 +427,9 @@ impl Decoder {
         }
         let hdr = Some(hdr::of_frame(&frame)).filter(|hdr| !hdr.is_empty()).map(Arc::new);
         let (field_order, is_keyframe) = (field_order(&frame), frame.key_frame != 0);
-        let is_concealed = frame.decode_error_flags != 0 || frame.flags & ffi::AV_FRAME_FLAG_CORRUPT != 0;
+        let has_errors = self.log.take(frame.reordered_opaque);
+        let is_concealed =
+            frame.decode_error_flags != 0 || frame.flags & ffi::AV_FRAME_FLAG_CORRUPT != 0 || (has_errors && !self.is_before_start(pts));
         let Some(surface) = self.host_surface(frame, delivery, &color)? else {
             self.damage.frames_dropped += 1;
             return Ok(None);
@@ -312,7 +438,9 @@ impl Decoder {
         let surface = self.turned(surface, turn, &color)?;
         let stamp = self.clock.stamp(pts, duration);
         self.damage.frames_repaired += u64::from(is_concealed);
-        self.damage.timestamps_repaired += u64::from(stamp.is_repaired);
+        self.is_timed |= pts.is_some();
+        let count = if self.is_timed { &mut self.damage.timestamps_repaired } else { &mut self.damage.timestamps_absent };
+        *count += u64::from(stamp.is_repaired);
         self.next_index += 1;
         Ok(Some(Frame {
             width: surface.width(),
@@ -390,7 +518,7 @@ impl Decoder {
     }
 }
 
-fn open_context(parameters: &Parameters, stream: &StreamSetup, threads: usize) -> Result<CodecContext, MediaError> {
+fn open_context(parameters: &Parameters, stream: &StreamSetup, threads: usize) -> Result<(CodecContext, Attachment), MediaError> {
     // SAFETY: any id is allowed.
     let codec = unsafe { ffi::avcodec_find_decoder(parameters.get().codec_id) };
     if codec.is_null() {
@@ -405,33 +533,43 @@ fn open_context(parameters: &Parameters, stream: &StreamSetup, threads: usize) -
     if code < 0 {
         return Err(av::error(format!("preparing the {} decoder", parameters.codec_name()), code));
     }
+    // Checksums are compared, and what fails is decoded as far as it goes.
+    context.err_recognition = ffi::AV_EF_CRCCHECK | ffi::AV_EF_IGNORE_ERR;
     context.pkt_timebase = av::rational(stream.time_base.ratio());
-    context.thread_count = i32::try_from(threads).unwrap_or(0);
+    let load = PictureLoad::of(parameters, stream.is_single_picture);
+    context.max_pixels = load.max_pixels(stream.picture_bytes);
+    let (width, height) = (u64::try_from(context.width).unwrap_or(0), u64::try_from(context.height).unwrap_or(0));
+    context.thread_count = thread_count(threads, width * height * load.pixel_bytes, load.at_once, stream.picture_bytes);
     // A list of pictures may change size and format at every one; frame threads would hold several of them back.
     context.thread_type = if stream.is_single_picture { ffi::FF_THREAD_SLICE } else { ffi::FF_THREAD_FRAME | ffi::FF_THREAD_SLICE };
     if stream.is_reorder_unknown && parameters.get().codec_id == ffi::AVCodecID::H264 {
         // Streams that do not state it either are then held back for as long as the standard allows, and stay in order.
         context.strict_std_compliance = ffi::FF_COMPLIANCE_STRICT;
     }
+    let log = DecoderLog::attach(&mut context);
     // SAFETY: a prepared context; no options.
     let code = unsafe { ffi::avcodec_open2(context.as_mut_ptr(), codec, std::ptr::null_mut()) };
     if code < 0 {
         return Err(av::error(format!("opening the {} decoder", parameters.codec_name()), code));
     }
-    Ok(context)
+    Ok((context, log))
 }
 
-/// The turn that the picture itself asks for (EXIF, H.264 display orientation).
+/// Threads to decode with, each with a picture of this size, so that all fit into a budget; 0 leaves it to FFmpeg.
+fn thread_count(wanted: usize, picture_bytes: u64, at_once: u64, budget_bytes: u64) -> i32 {
+    let most = if wanted == 0 { MAX_AUTO_THREADS } else { wanted as u64 };
+    let room = budget_bytes.checked_div(picture_bytes).map_or(u64::MAX, |pictures| pictures.saturating_sub(at_once).max(1));
+    let count = if most <= room { wanted as u64 } else { room };
+    i32::try_from(count).unwrap_or(0)
+}
+
+/// The orientation that the picture itself asks for (EXIF, H.264 display orientation).
 fn frame_rotation(frame: &AvFrame) -> Option<Rotation> {
-    // SAFETY: a valid frame; the matrix has nine 32-bit numbers when its size says so.
-    let degrees = unsafe {
+    // SAFETY: a valid frame; its side data live as long.
+    unsafe {
         let side_data = ffi::av_frame_get_side_data(frame.as_ptr(), ffi::AVFrameSideDataType::DISPLAYMATRIX).as_ref()?;
-        if side_data.size < 36 {
-            return None;
-        }
-        -ffi::av_display_rotation_get(side_data.data.cast())
-    };
-    degrees.is_finite().then(|| Rotation::from_degrees_clockwise(degrees))
+        describe::matrix_rotation(side_data.data, side_data.size)
+    }
 }
 
 fn field_order(frame: &AvFrame) -> FieldOrder {

@@ -13,15 +13,28 @@ use crate::{
     parameters::{Chapter, SideParameters},
 };
 
-/// The turn that a stream's display matrix asks for.
+/// The orientation that a stream's display matrix asks for.
 pub(crate) fn rotation(stream: &ffi::AVStream) -> Rotation {
     let mut size = 0;
-    // SAFETY: a valid stream; the matrix has nine 32-bit numbers when its size says so.
-    let degrees = unsafe {
+    // SAFETY: a valid stream; the answer is null or `size` bytes that live as long as the stream.
+    let matrix = unsafe {
         let matrix = ffi::av_stream_get_side_data(stream, ffi::AVPacketSideDataType::DISPLAYMATRIX, &mut size);
-        if matrix.is_null() || size < 36 { f64::NAN } else { -ffi::av_display_rotation_get(matrix.cast()) }
+        matrix_rotation(matrix, size)
     };
-    if degrees.is_finite() { Rotation::from_degrees_clockwise(degrees) } else { Rotation::None }
+    matrix.unwrap_or_default()
+}
+
+/// The orientation that a display matrix asks for; `None` for no matrix.
+///
+/// # Safety
+/// `matrix` is null or has `size` bytes, aligned for 32-bit numbers as FFmpeg's side data are.
+pub(crate) unsafe fn matrix_rotation(matrix: *const u8, size: usize) -> Option<Rotation> {
+    if matrix.is_null() || size < 36 {
+        return None;
+    }
+    // SAFETY: not null, and long enough for nine 32-bit numbers.
+    let matrix = unsafe { std::slice::from_raw_parts(matrix.cast::<i32>(), 9) };
+    Some(Rotation::from_matrix(matrix[0], matrix[1], matrix[3], matrix[4]))
 }
 
 /// A pixel's shape unless unknown: the container's word before the codec's.

@@ -60,6 +60,18 @@ pub enum MediaError {
         /// What is broken.
         reason: String,
     },
+    /// Pictures that need more memory than is allowed, or that FFmpeg does not decode for their size.
+    #[error("{source_name}: pictures of {width}x{height} are too large; {limit}")]
+    TooLarge {
+        /// The source as given.
+        source_name: String,
+        /// Pixels of a row.
+        width: u32,
+        /// Rows.
+        height: u32,
+        /// The limit, and what to do.
+        limit: String,
+    },
     /// The disk, or a size limit, is exhausted.
     #[error("{path}: no space left; free some or write elsewhere (nothing incomplete was kept)")]
     DiskFull {

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{InputOptions, MediaError};
+use crate::{InputOptions, MediaError, still::Moving};
 
 /// Extensions that are read as still images.
 const EXTENSIONS: &[&str] = &[
@@ -39,7 +39,8 @@ impl ImageList {
             return Self::of_folder(source, path).map(Some);
         }
         if path.exists() {
-            return Ok(is_image(path).then(|| Self::new(vec![path.to_owned()], 0)));
+            let is_still = is_image(path) && Moving::of_file(path).is_none();
+            return Ok(is_still.then(|| Self::new(vec![path.to_owned()], 0)));
         }
         if source.contains("://") {
             return Ok(None);

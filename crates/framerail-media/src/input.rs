@@ -1,5 +1,6 @@
 //! A source of compressed packets: one video stream and the streams beside it.
 
+mod ending;
 mod packet_clock;
 mod random_access;
 
@@ -8,24 +9,30 @@ pub use self::random_access::KeyframeSpacing;
 use std::{collections::VecDeque, path::Path, sync::Arc};
 
 use ffmpeg_the_third::ffi;
-use framerail_core::{MediaKind, Rational, Rotation, SideStream, SourceUrl, StreamInfo, TimeBase, surface::MAX_SIDE};
+use framerail_core::{MediaKind, Rational, Rotation, SideStream, SourceUrl, StreamInfo, TimeBase};
 
-use self::packet_clock::PacketClock;
+use self::{ending::Ending, packet_clock::PacketClock};
 use crate::{
     Damage, InputOptions, MediaError, Parameters, ProbeEffort, SideStreams,
     av::{self, AvPacket},
     container::Container,
-    decoder::DecoderSetup,
+    decoder::{DecoderSetup, PictureLoad},
     describe,
+    guarded_reader::GuardedReader,
     images::ImageList,
     interrupt::Interrupt,
-    log,
+    log::{self, DemuxerNotes},
+    loss::stated_frames,
     packet::{InputPacket, PacketKind},
     parameters::SideParameters,
+    still::Moving,
+    webp::WebpAnimation,
 };
 
-/// Failed reads in a row after which a source counts as broken off.
+/// Failed reads in a row that lead no further, after which a source counts as broken off.
 const MAX_FAILED_READS: u32 = 64;
+/// The same for reads that do: a demuxer that searches for the next place that makes sense.
+const MAX_SEARCH_READS: u32 = 1_000_000;
 /// A step back of decoding time, in seconds, that means that a transport stream's clock was set anew.
 const CLOCK_STEP_SECS: f64 = 1.0;
 /// Tolerance for seconds that were rounded to microseconds on their way.
@@ -48,6 +55,11 @@ pub struct Input {
     /// Packets read ahead.
     pending: VecDeque<InputPacket>,
     is_at_end: bool,
+    /// What the demuxer reported since the last packet of the video.
+    unplaced: DemuxerNotes,
+    /// Presentation times around which packets may be missing, for [`Input::take_breaks`].
+    breaks: Vec<Option<i64>>,
+    stated_frames: Option<u64>,
 }
 
 enum Source {
@@ -61,6 +73,7 @@ enum Source {
         list: ImageList,
         codec: ffi::AVCodecID,
     },
+    Webp(Box<WebpAnimation>),
 }
 
 /// What has been read so far, to see clocks that jump and ends that come early.
@@ -77,6 +90,10 @@ struct Progress {
     is_header_only: bool,
     /// Packets of each container stream that its index promises.
     index_entries: Vec<u64>,
+    /// Where the last packet of the video ends in the file.
+    last_end: Option<u64>,
+    /// A server closed the connection without having stated a length: the end, as far as it says.
+    ended_without_length: bool,
 }
 
 impl Input {
@@ -89,11 +106,47 @@ impl Input {
         check_selection(options)?;
         let options = &options.resolved()?;
         let interrupt = Interrupt::new(options.cancel.clone(), options.read_timeout);
-        let images = ImageList::of_options(options)?;
-        match images {
-            Some(list) => Self::open_images(list, options, interrupt),
-            None => Self::open_container(options, interrupt),
+        if let Some(list) = ImageList::of_options(options)? {
+            return Self::open_images(list, options, interrupt);
         }
+        match options.moving(&interrupt) {
+            Some(Moving::Webp) => Self::open_webp(options, interrupt),
+            // By its name FFmpeg would take it for a still image.
+            Some(Moving::Apng) => {
+                let options = InputOptions { format: Some("apng".into()), ..options.clone() };
+                Self::open_container(&options, interrupt)
+            }
+            _ => Self::open_container(options, interrupt),
+        }
+    }
+
+    fn open_webp(options: &InputOptions, interrupt: Arc<Interrupt>) -> Result<Self, MediaError> {
+        let animation = match &options.custom {
+            Some(custom) => {
+                let failed = |error: std::io::Error| MediaError::Io { path: options.source.to_string(), reason: error.to_string() };
+                WebpAnimation::open(GuardedReader::open(custom, Arc::clone(&interrupt)).map_err(failed)?, options)?
+            }
+            None => WebpAnimation::open_file(options)?,
+        };
+        let mut input = Self {
+            info: animation.info(options),
+            parameters: animation.parameters()?,
+            stated_frames: Some(animation.frames()),
+            damage: Damage { container_errors: u64::from(animation.is_damaged()), ..Damage::default() },
+            source: Source::Webp(Box::new(animation)),
+            options: options.clone(),
+            interrupt,
+            coded_rotation: Rotation::None,
+            start: None,
+            end: None,
+            progress: Progress::default(),
+            pending: VecDeque::new(),
+            is_at_end: false,
+            unplaced: DemuxerNotes::default(),
+            breaks: Vec::new(),
+        };
+        input.set_selection(0.0);
+        Ok(input)
     }
 
     fn open_container(options: &InputOptions, interrupt: Arc<Interrupt>) -> Result<Self, MediaError> {
@@ -103,7 +156,9 @@ impl Input {
         let mut side_streams = Vec::new();
         if options.side_streams == SideStreams::AudioAndSubtitles {
             for (index, stream) in container.streams().enumerate() {
-                if let Some(kind) = describe::side_kind(stream).filter(|_| index != video) {
+                // FFmpeg reads such streams by itself: QuickTime's text track of chapters.
+                let is_left_out = index == video || stream.discard == ffi::AVDiscard::ALL;
+                if let Some(kind) = describe::side_kind(stream).filter(|_| !is_left_out) {
                     sides.push(Some(index));
                     side_streams.push(describe::side_stream(stream, kind)?);
                 }
@@ -128,12 +183,13 @@ impl Input {
         let info = describe::stream_info(&container, stream, options, side_streams)?;
         // SAFETY: every stream has parameters.
         let parameters = unsafe { Parameters::copy_of(stream.codecpar)? };
-        // SAFETY: the index count only reads the stream.
-        let entries = |stream: &ffi::AVStream| u64::try_from(unsafe { ffi::avformat_index_get_entries_count(stream) }).unwrap_or(0);
-        let index_entries: Vec<u64> = container.streams().map(entries).collect();
+        let index_entries: Vec<u64> = (0..container.stream_count()).map(|index| ending::filled_entries(&container, index)).collect();
         let streams = index_entries.len();
-        check_size(&info)?;
+        let load = PictureLoad::of(&parameters, false);
+        options.check_picture(info.width, info.height, load.pixel_bytes, load.at_once)?;
         let origin = av::timestamp(container.get().start_time).map_or(0.0, |micros| micros as f64 / 1e6);
+        let stated_frames = container.stream(video).and_then(|stream| stated_frames(&container, stream, is_header_only));
+        let unplaced = container.take_opening_notes();
         let mut input = Self {
             source: Source::Container { container, video, sides },
             options: options.clone(),
@@ -147,6 +203,9 @@ impl Input {
             progress: Progress { index_entries, packets: vec![0; streams], is_header_only, ..Progress::default() },
             pending: VecDeque::new(),
             is_at_end: false,
+            unplaced,
+            breaks: Vec::new(),
+            stated_frames,
         };
         input.set_selection(origin);
         input.seek_to_start()?;
@@ -165,7 +224,8 @@ impl Input {
         let mut info = describe::stream_info(&container, stream, options, Vec::new())?;
         // SAFETY: every stream has parameters.
         let parameters = unsafe { Parameters::copy_of(stream.codecpar)? };
-        check_size(&info)?;
+        let load = PictureLoad::of(&parameters, true);
+        options.check_picture(info.width, info.height, load.pixel_bytes, load.at_once)?;
         info.time_base = TimeBase::new(rate.den, rate.num).unwrap_or(TimeBase::MICROS);
         info.frame_rate = Some(rate);
         info.container = "image2".into();
@@ -174,6 +234,9 @@ impl Input {
         info.bit_rate = None;
         let mut input = Self {
             damage: Damage { images_missing: list.missing, ..Damage::default() },
+            stated_frames: Some(list.paths.len() as u64),
+            unplaced: DemuxerNotes::default(),
+            breaks: Vec::new(),
             source: Source::Images { list, codec: parameters.get().codec_id },
             options: options.clone(),
             interrupt,
@@ -208,7 +271,7 @@ impl Input {
     pub fn stream_index(&self) -> usize {
         match &self.source {
             Source::Container { video, .. } => *video,
-            Source::Images { .. } => 0,
+            Source::Images { .. } | Source::Webp(_) => 0,
         }
     }
 
@@ -236,6 +299,40 @@ impl Input {
     /// What was not as it should be, so far.
     pub fn damage(&self) -> &Damage {
         &self.damage
+    }
+
+    /// Whether [`Input::take_breaks`] has something to give.
+    pub fn has_breaks(&self) -> bool {
+        !self.breaks.is_empty()
+    }
+
+    /// What the user should know of how it is read.
+    pub fn notice(&self) -> Option<&str> {
+        if let Source::Container { container, .. } = &self.source { container.notice() } else { None }
+    }
+
+    /// Whether the file's index lies behind its frames, and nothing of them was kept when it was found: in a pipe, or from a
+    /// server that cannot seek.
+    pub(crate) fn lacks_index_in_front(&self) -> bool {
+        let Source::Container { container, video, .. } = &self.source else { return false };
+        let is_read = self.progress.packets.get(*video).is_some_and(|packets| *packets > 0);
+        container.format_name().starts_with("mov") && !container.is_seekable() && !is_read
+    }
+
+    /// Presentation times of the video around which packets may be missing, since the last call; `None` where that is unknown.
+    /// For a [`crate::LossMeter`].
+    pub fn take_breaks(&mut self) -> Vec<Option<i64>> {
+        std::mem::take(&mut self.breaks)
+    }
+
+    /// Frames that the whole source has by its container; `None` where that does not say it, and for selections.
+    pub fn stated_frames(&self) -> Option<u64> {
+        let is_whole = self.start.is_none() && self.end.is_none() && !self.progress.was_sought;
+        let by_index = || match &self.source {
+            Source::Container { container, video, .. } => ending::indexed_frames(container, &self.progress, *video),
+            Source::Images { .. } | Source::Webp(_) => None,
+        };
+        if is_whole { by_index().or(self.stated_frames) } else { None }
     }
 
     /// The turn that the container asks for, whatever the rotation policy does about it.
@@ -283,6 +380,7 @@ impl Input {
         let packet = match self.source {
             Source::Container { .. } => self.next_timed()?,
             Source::Images { .. } => self.next_image()?,
+            Source::Webp(_) => self.next_of_webp(),
         };
         self.is_at_end = packet.is_none();
         Ok(packet)
@@ -290,24 +388,51 @@ impl Input {
 
     fn next_of_container(&mut self) -> Result<Option<InputPacket>, MediaError> {
         let Source::Container { container, video, sides } = &mut self.source else { return Ok(None) };
-        let mut failed = 0;
+        let (mut failed, mut position) = (0, container.position());
         log::take_last_error();
         loop {
             let mut packet = AvPacket::new();
-            if let Err(code) = container.read(&mut packet) {
+            let (result, mut notes) = container.read_noting(&mut packet);
+            if container.has_format_flag(ffi::AVFMT_NOFILE) {
+                // What sessions such as RTSP report are requests that failed; they end, or go on.
+                notes.errors = 0;
+            }
+            self.damage.packets_lost += std::mem::take(&mut notes.packets_lost);
+            self.progress.ended_without_length |= notes.ended_without_length;
+            self.unplaced.add(notes);
+            if let Err(code) = result {
                 if let Some(reason) = self.interrupt.reason(&self.options.source.to_string()) {
                     return Err(reason);
                 }
                 failed += 1;
+                let now = container.position();
+                let limit = if now > position { MAX_SEARCH_READS } else { MAX_FAILED_READS };
+                position = position.max(now);
                 let may_go_on = code == ffi::AVERROR(libc::EAGAIN) || code == ffi::AVERROR_INVALIDDATA;
-                if may_go_on && failed < MAX_FAILED_READS {
-                    self.damage.packets_corrupt += u64::from(code == ffi::AVERROR_INVALIDDATA);
+                if may_go_on && failed < limit {
+                    if code == ffi::AVERROR_INVALIDDATA && self.unplaced.errors == 0 {
+                        self.unplaced.errors = 1;
+                    }
                     continue;
                 }
                 if let Some(error) = container.source_error() {
                     return Err(error);
                 }
-                self.damage.ended_early = end_reason(container, code, &self.progress, *video, self.end);
+                let unplaced = std::mem::take(&mut self.unplaced);
+                let is_cut = ["prematurely", "runcating"].iter().any(|words| unplaced.first.contains(words));
+                self.stated_frames = self.stated_frames.or_else(|| ending::stated_frames(container));
+                let ending = ending::look(container, &self.progress);
+                let is_complete = match ending {
+                    Ending::Found => true,
+                    Ending::Missing(_) => false,
+                    Ending::Unknown => !is_cut && ending::is_complete(container, &self.progress, *video, self.stated_frames),
+                };
+                if is_complete {
+                    // What lies behind the last frame, such as padding of a recorder, is no loss.
+                    return Ok(None);
+                }
+                self.damage.container_errors += unplaced.errors;
+                self.damage.ended_early = ending::reason(container, code, &self.progress, *video, self.end, ending);
                 return Ok(None);
             }
             let index = usize::try_from(packet.stream_index).unwrap_or(usize::MAX);
@@ -322,6 +447,13 @@ impl Input {
             self.damage.packets_corrupt += u64::from(self.progress.last_is_corrupt);
             if let Some(count) = self.progress.packets.get_mut(index) {
                 *count += 1;
+            }
+            if kind == PacketKind::Video {
+                self.progress.last_end = u64::try_from(packet.pos).ok().map(|at| at + packet.data().len() as u64);
+            }
+            if kind == PacketKind::Video && (self.unplaced.errors > 0 || self.progress.last_is_corrupt) {
+                self.damage.container_errors += std::mem::take(&mut self.unplaced).errors;
+                self.breaks.push(av::timestamp(packet.pts).or_else(|| av::timestamp(packet.dts)));
             }
             return Ok(Some(InputPacket { kind, packet, new_parameters: None }));
         }
@@ -351,6 +483,18 @@ impl Input {
             }
         }
         Ok(None)
+    }
+
+    fn next_of_webp(&mut self) -> Option<InputPacket> {
+        let Source::Webp(animation) = &mut self.source else { return None };
+        match animation.next() {
+            Ok(packet) => packet.map(|packet| InputPacket { kind: PacketKind::Video, packet, new_parameters: None }),
+            Err(reason) => {
+                self.damage.container_errors += 1;
+                self.damage.ended_early = Some(reason);
+                None
+            }
+        }
     }
 
     /// Goes to a keyframe from which every frame of the selection can be decoded.
@@ -415,45 +559,6 @@ fn lands_before(container: &mut Container, video: usize, start: f64, interrupt: 
         packet.clear();
     }
     interrupt.reason(source_name).map_or(Ok(false), Err)
-}
-
-/// Why a source ended, unless it simply ended.
-fn end_reason(container: &Container, code: i32, progress: &Progress, video: usize, end: Option<f64>) -> Option<String> {
-    if code != ffi::AVERROR_EOF {
-        return Some(av::error_text(code).to_lowercase());
-    }
-    if let Some(error) = container.io_error() {
-        return Some(error.to_lowercase());
-    }
-    if let Some(words) = log::take_last_error().filter(|words| words.contains("prematurely") || words.contains("truncat")) {
-        return Some(words.to_lowercase());
-    }
-    if progress.last_is_corrupt {
-        return Some("the last packet is cut off".into());
-    }
-    if end.is_some() {
-        return None;
-    }
-    let stream = container.stream(video)?;
-    // Containers with an index know their packets exactly; edit lists make the header's own count differ.
-    if container.format_name().starts_with("mov") && !progress.was_sought {
-        let counts = progress.index_entries.iter().zip(&progress.packets).enumerate();
-        let is_read = |index| container.stream(index).is_some_and(|stream| stream.discard != ffi::AVDiscard::ALL);
-        for (index, (entries, packets)) in counts.filter(|(index, _)| is_read(*index)) {
-            if packets < entries {
-                return Some(format!("{packets} of {entries} packets of stream {index} are there"));
-            }
-        }
-    }
-    let context = container.get();
-    let from_header = progress.is_header_only || context.duration_estimation_method == ffi::AVDurationEstimationMethod::STREAM;
-    let duration = av::timestamp(context.duration).filter(|micros| *micros > 0 && from_header)? as f64 / 1e6;
-    let origin = av::timestamp(context.start_time).map_or(0.0, |micros| micros as f64 / 1e6);
-    let frame = av::positive(stream.avg_frame_rate).map_or(0.04, |rate| 1.0 / rate.as_f64());
-    // Whether the header counts from the first frame or from zero is up to the container: both must fall short.
-    let read = progress.latest_secs.max(progress.latest_secs - origin);
-    let all_read = context.nb_streams as usize == container.streams().filter(|stream| stream.discard != ffi::AVDiscard::ALL).count();
-    (all_read && duration - read > (2.0 * frame).max(0.1)).then(|| format!("{read:.2} of {duration:.2} s are there"))
 }
 
 fn open_image(path: &Path, options: &InputOptions, interrupt: &Arc<Interrupt>) -> Result<Container, MediaError> {
@@ -526,13 +631,6 @@ fn check_selection(options: &InputOptions) -> Result<(), MediaError> {
     }
     if options.duration_secs.is_some_and(|secs| secs <= 0.0) {
         return bad("duration", "must be above 0");
-    }
-    Ok(())
-}
-
-fn check_size(info: &StreamInfo) -> Result<(), MediaError> {
-    if info.width > MAX_SIDE || info.height > MAX_SIDE {
-        return Err(framerail_core::CoreError::SizeOutOfRange { width: info.width, height: info.height }.into());
     }
     Ok(())
 }

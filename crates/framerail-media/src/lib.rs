@@ -41,9 +41,12 @@ pub mod input;
 mod interrupt;
 pub mod keyframes;
 mod log;
+pub mod loss;
 mod muxer;
 mod nal;
 mod nested_io;
+mod open_error;
+mod open_playlist;
 pub mod opening;
 pub mod options;
 mod output;
@@ -61,6 +64,7 @@ pub mod scale;
 mod segment_files;
 mod side_tracks;
 pub mod sides;
+mod still;
 mod subtitle_converter;
 mod surface;
 mod tags;
@@ -68,6 +72,7 @@ mod timeline;
 mod track_fit;
 pub mod version;
 mod video_default;
+mod webp;
 pub mod writer;
 
 pub use bitstream_filter::BitstreamFilter;
@@ -84,6 +89,7 @@ pub use image::{ImageFormat, encode_image, load_image, save_image};
 pub use image_encoder::ImageEncoder;
 pub use input::{Input, KeyframeSpacing};
 pub use keyframes::{KeyframeIndex, PacketEntry};
+pub use loss::LossMeter;
 pub use opening::Allowance;
 pub use options::{
     AudioMode, HlsOptions, InputOptions, PlaylistKind, ProbeEffort, Quality, RotationPolicy, SegmentFormat, SideStreams, WriterOptions,

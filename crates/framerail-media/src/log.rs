@@ -1,6 +1,15 @@
-//! FFmpeg's messages go to the `log` crate under the target `ffmpeg`, at debug level: nothing on standard error by default.
+//! What FFmpeg reports. All of it goes to the `log` crate under the target `ffmpeg`, at debug level: nothing on standard error
+//! by default. Errors are also kept for the demuxer or decoder that they are about, since many of them have no error code:
+//! demuxers that lost their place and found it again, decoders that concealed what was missing.
 
-use std::{cell::RefCell, sync::OnceLock};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use ffmpeg_the_third::ffi;
 use framerail_core::{SourceUrl, redacted, source_url::without_secrets};
@@ -9,9 +18,134 @@ use parking_lot::Mutex;
 /// Secrets of the addresses that are open. FFmpeg's messages name them whole or in parts, on any thread.
 static SECRETS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
+/// Warnings of decoders that mean that a picture is incomplete. Most warnings do not.
+const DECODER_WARNINGS: &[&str] = &["EOI missing", "did not contain a complete image", "Found EOI before any SOF"];
+/// Errors of decoders that intact streams cause as well: behind a cut, at an open GOP, or with a picture that is not there yet.
+const HARMLESS_DECODER_ERRORS: &[&str] = &["co located POCs unavailable", "mmco: unref short failure", "get_buffer() failed"];
+/// Warnings of demuxers that mean that media was skipped.
+const DEMUXER_WARNINGS: &[&str] = &[
+    "Failed to open segment",
+    "failed too many times, skipping",
+    "expired from playlists",
+    "Failed to open fragment",
+    "PES packet size mismatch",
+];
+/// What FFmpeg's http says when a server closes the connection without having stated a length, which is how such answers end.
+const END_WITHOUT_LENGTH: &str = "should be 18446744073709551615";
+
 thread_local! {
     /// The last error that FFmpeg reported on this thread: often says more than its error code.
     static LAST_ERROR: RefCell<String> = const { RefCell::new(String::new()) };
+    /// What the demuxer that this thread is calling has reported.
+    static DEMUXER: RefCell<Option<DemuxerNotes>> = const { RefCell::new(None) };
+    /// The last picture size that FFmpeg refused on this thread.
+    static REFUSED_SIZE: RefCell<Option<(u32, u32)>> = const { RefCell::new(None) };
+}
+
+/// What a demuxer reported while it was called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DemuxerNotes {
+    /// Errors, such as a structure that is not where it should be.
+    pub(crate) errors: u64,
+    /// Packets that a network transport reported missing.
+    pub(crate) packets_lost: u64,
+    /// The first error's text.
+    pub(crate) first: String,
+    /// A server closed a connection without having stated a length.
+    pub(crate) ended_without_length: bool,
+}
+
+impl DemuxerNotes {
+    /// Adds what a later call reported.
+    pub(crate) fn add(&mut self, later: DemuxerNotes) {
+        self.errors += later.errors;
+        self.packets_lost += later.packets_lost;
+        self.ended_without_length |= later.ended_without_length;
+        if self.first.is_empty() {
+            self.first = later.first;
+        }
+    }
+
+    /// A line of the protocol beneath. It reports much that it then gets over.
+    fn hear_protocol(&mut self, level: i32, text: &str) {
+        if text.contains(END_WITHOUT_LENGTH) {
+            self.ended_without_length = true;
+        } else if text.contains("prematurely") {
+            self.hear(level, text);
+        }
+    }
+
+    fn hear(&mut self, level: i32, text: &str) {
+        if let Some(count) = text.split_once("RTP: missed ").and_then(|(_, rest)| rest.split(' ').next()?.parse::<u64>().ok()) {
+            self.packets_lost += count;
+            return;
+        }
+        if level <= ffi::AV_LOG_ERROR || is_among(text, DEMUXER_WARNINGS) {
+            self.errors += 1;
+            if self.first.is_empty() {
+                self.first = text.to_owned();
+            }
+        }
+    }
+}
+
+/// Calls a demuxer and gives what it reported meanwhile.
+pub(crate) fn listening<T>(call: impl FnOnce() -> T) -> (T, DemuxerNotes) {
+    DEMUXER.with(|notes| *notes.borrow_mut() = Some(DemuxerNotes::default()));
+    let result = call();
+    (result, DEMUXER.with(|notes| notes.borrow_mut().take()).unwrap_or_default())
+}
+
+/// What the threads of one decoder report, by the packet that they work on. See [`DecoderLog::attach`].
+#[derive(Default)]
+pub(crate) struct DecoderLog {
+    /// Packets in which the decoder found errors.
+    packets: Mutex<BTreeSet<i64>>,
+}
+
+/// The decoders that are listened to, by the number in their context's `opaque`: a pointer there could be another library's.
+static DECODERS: Mutex<BTreeMap<usize, Weak<DecoderLog>>> = Mutex::new(BTreeMap::new());
+
+/// A decoder's place among those that are listened to.
+pub(crate) struct Attachment {
+    number: usize,
+    log: Arc<DecoderLog>,
+}
+
+impl DecoderLog {
+    /// Listens to a decoder that is not open yet. `reordered_opaque` of its context is from now on the number of the packet
+    /// that is sent, which FFmpeg hands on to the thread that decodes it and to the frame that comes of it.
+    pub(crate) fn attach(context: &mut ffi::AVCodecContext) -> Attachment {
+        static NEXT: AtomicUsize = AtomicUsize::new(1);
+        let (number, log) = (NEXT.fetch_add(1, Ordering::Relaxed), Arc::new(DecoderLog::default()));
+        context.opaque = std::ptr::without_provenance_mut(number);
+        DECODERS.lock().insert(number, Arc::downgrade(&log));
+        Attachment { number, log }
+    }
+}
+
+impl Attachment {
+    /// Whether an error was reported while this packet was decoded; asked once.
+    pub(crate) fn take(&self, packet: i64) -> bool {
+        let mut packets = self.log.packets.lock();
+        !packets.is_empty() && packets.remove(&packet)
+    }
+
+    /// Packets up to this one, of those with errors, that [`Attachment::take`] was not asked about: no frame came of them.
+    pub(crate) fn take_up_to(&self, packet: i64) -> Vec<i64> {
+        let mut packets = self.log.packets.lock();
+        if packets.is_empty() {
+            return Vec::new();
+        }
+        let later = packets.split_off(&packet.saturating_add(1));
+        std::mem::replace(&mut *packets, later).into_iter().collect()
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        DECODERS.lock().remove(&self.number);
+    }
 }
 
 /// Routes FFmpeg's messages.
@@ -74,11 +208,87 @@ pub(crate) fn take_last_error() -> Option<String> {
     })
 }
 
+/// Takes the last picture size that FFmpeg refused on this thread.
+pub(crate) fn take_refused_size() -> Option<(u32, u32)> {
+    REFUSED_SIZE.with(|size| size.borrow_mut().take())
+}
+
+/// The size in "Picture size 20000x20000 is invalid" or "... exceeds specified max pixel count".
+fn refused_size(text: &str) -> Option<(u32, u32)> {
+    let (size, _) = text.split_once("icture size ")?.1.split_once(' ')?;
+    let (width, height) = size.split_once('x')?;
+    Some((width.parse().ok()?, height.parse().ok()?))
+}
+
+fn is_among(text: &str, known: &[&str]) -> bool {
+    known.iter().any(|known| text.contains(known))
+}
+
+/// What kind of object a message is about.
+#[cfg(target_arch = "x86_64")]
+enum Speaker {
+    /// A decoder that is listened to, with the packet that it works on.
+    Decoder(Arc<DecoderLog>, i64),
+    /// A demuxer, or nothing in particular.
+    Demuxer,
+    /// What reads a demuxer's bytes.
+    Protocol,
+    /// Decoders and parsers inside of demuxers, encoders, filters.
+    Other,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Speaker {
+    /// # Safety
+    /// `object` is null or what FFmpeg gives to a log callback.
+    unsafe fn of(mut object: *mut libc::c_void) -> Self {
+        // A helper object names the object that it works for; chains are short.
+        for _ in 0..4 {
+            // SAFETY: what FFmpeg gives to a log callback is null or begins with a pointer to its class, itself perhaps null.
+            let Some(class) = (unsafe { object.cast::<*const ffi::AVClass>().as_ref().and_then(|class| class.as_ref()) }) else {
+                return Speaker::Demuxer;
+            };
+            // SAFETY: class names are static.
+            let name = unsafe { std::ffi::CStr::from_ptr(class.class_name) };
+            if name == c"AVCodecContext" {
+                // SAFETY: objects of this class are codec contexts.
+                let context = unsafe { &*object.cast::<ffi::AVCodecContext>() };
+                let log = DECODERS.lock().get(&context.opaque.addr()).and_then(Weak::upgrade);
+                return log.map_or(Speaker::Other, |log| Speaker::Decoder(log, context.reordered_opaque));
+            }
+            match name.to_bytes() {
+                b"AVFormatContext" => return Speaker::Demuxer,
+                b"URLContext" | b"AVIOContext" => return Speaker::Protocol,
+                _ => {}
+            }
+            let offset = usize::try_from(class.parent_log_context_offset).unwrap_or(0);
+            if offset == 0 {
+                return Speaker::Other;
+            }
+            // SAFETY: the class says that a pointer to the parent lies there.
+            object = unsafe { object.byte_add(offset).cast::<*mut libc::c_void>().read() };
+            if object.is_null() {
+                return Speaker::Other;
+            }
+        }
+        Speaker::Other
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn note(hear: impl FnOnce(&mut DemuxerNotes)) {
+    let _ = DEMUXER.try_with(|notes| {
+        if let Some(notes) = &mut *notes.borrow_mut() {
+            hear(notes);
+        }
+    });
+}
+
 #[cfg(target_arch = "x86_64")]
 unsafe extern "C" fn receive(object: *mut libc::c_void, level: i32, format: *const libc::c_char, arguments: *mut ffi::__va_list_tag) {
     let is_error = level <= ffi::AV_LOG_ERROR;
     let is_wanted = level <= ffi::AV_LOG_VERBOSE && log::log_enabled!(target: "ffmpeg", log::Level::Debug);
-    if !is_error && !is_wanted {
+    if level > ffi::AV_LOG_WARNING && !is_wanted {
         return;
     }
     let mut line = [0 as libc::c_char; 512];
@@ -92,9 +302,49 @@ unsafe extern "C" fn receive(object: *mut libc::c_void, level: i32, format: *con
     if is_wanted {
         log::debug!(target: "ffmpeg", "{text}");
     }
-    if is_error && !text.is_empty() {
-        let words = text.rsplit("] ").next().unwrap_or(&text).to_owned();
-        // A message while the thread ends finds the cell gone: nothing to keep it for.
-        let _ = LAST_ERROR.try_with(|last| *last.borrow_mut() = words);
+    if level > ffi::AV_LOG_WARNING || text.is_empty() {
+        return;
+    }
+    let words = text.rsplit("] ").next().unwrap_or(&text);
+    // A message while the thread ends finds the cells gone: nothing to keep it for.
+    if let Some(size) = refused_size(words) {
+        let _ = REFUSED_SIZE.try_with(|last| *last.borrow_mut() = Some(size));
+    }
+    if is_error {
+        let _ = LAST_ERROR.try_with(|last| words.clone_into(&mut last.borrow_mut()));
+    }
+    // SAFETY: FFmpeg's own object.
+    match unsafe { Speaker::of(object) } {
+        Speaker::Decoder(log, packet) => {
+            if (is_error && !is_among(words, HARMLESS_DECODER_ERRORS)) || is_among(words, DECODER_WARNINGS) {
+                log.packets.lock().insert(packet);
+            }
+        }
+        Speaker::Demuxer => note(|notes| notes.hear(level, words)),
+        Speaker::Protocol => note(|notes| notes.hear_protocol(level, words)),
+        Speaker::Other => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_keep_what_means_loss() {
+        let mut notes = DemuxerNotes::default();
+        notes.hear(ffi::AV_LOG_WARNING, "RTP: missed 12 packets");
+        notes.hear(ffi::AV_LOG_WARNING, "Could not find codec parameters");
+        assert_eq!((notes.packets_lost, notes.errors), (12, 0));
+        notes.hear(ffi::AV_LOG_WARNING, "Failed to open segment 3 of playlist 0");
+        notes.hear(ffi::AV_LOG_ERROR, "File ended prematurely");
+        assert_eq!((notes.errors, notes.first.as_str()), (2, "Failed to open segment 3 of playlist 0"));
+    }
+
+    #[test]
+    fn sizes_are_read_from_refusals() {
+        assert_eq!(refused_size("Picture size 20000x18000 is invalid"), Some((20_000, 18_000)));
+        assert_eq!(refused_size("Picture size 9x8 exceeds specified max pixel count 10, see the documentation"), Some((9, 8)));
+        assert_eq!(refused_size("moov atom not found"), None);
     }
 }

@@ -2,9 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use framerail_core::{CancelToken, PixelFormat, Rational, SourceUrl, StreamId};
+use framerail_core::{CancelToken, PixelFormat, Rational, SourceUrl, StreamId, surface::MAX_SIDE};
 
-use crate::{Allowance, CustomSource, MediaError};
+use crate::{Allowance, CustomSource, MediaError, still::Moving};
 
 /// What to do with a stream's rotation tag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +37,11 @@ pub enum ProbeEffort {
     /// With a selection in seconds everything is read too, since it counts from the first timestamp.
     Header,
 }
+
+/// Pixels that FFmpeg decodes at most.
+const MAX_PIXELS: u64 = i32::MAX as u64 / 8;
+/// See [`InputOptions::picture_bytes`].
+const DEFAULT_PICTURE_BYTES: u64 = 2 << 30;
 
 /// What to read and how.
 #[derive(Clone, Debug)]
@@ -78,6 +83,9 @@ pub struct InputOptions {
     /// Whether video before the first keyframe is left out, counted, instead of being decoded into nothing or garbage: for
     /// live sources, which one joins in the middle of a GOP.
     pub waits_for_keyframe: bool,
+    /// Memory in bytes that decoded pictures may take within a reader: what its decoder refers to, and what its threads work
+    /// on. Threads are reduced to fit; pictures that do not fit even so are refused with `TooLarge`. 2 GiB by default.
+    pub picture_bytes: u64,
     /// Longest wait for the source to give something; no limit when `None`.
     pub read_timeout: Option<Duration>,
     /// Ends blocking reads.
@@ -106,9 +114,54 @@ impl InputOptions {
             format_options: Vec::new(),
             probe: ProbeEffort::Full,
             waits_for_keyframe: false,
+            picture_bytes: DEFAULT_PICTURE_BYTES,
             read_timeout: None,
             cancel: CancelToken::default(),
         }
+    }
+
+    /// What the source is where its first bytes tell that it moves and FFmpeg would not see it.
+    pub(crate) fn moving(&self, interrupt: &std::sync::Arc<crate::interrupt::Interrupt>) -> Option<Moving> {
+        if self.format.is_some() {
+            return None;
+        }
+        let Some(custom) = &self.custom else {
+            let path = std::path::Path::new(self.source.reveal());
+            return if path.is_file() { Moving::of_file(path) } else { None };
+        };
+        // Waiting for the first bytes, or reading ahead of a pipe, is not worth it.
+        if custom.factory().may_wait() {
+            return None;
+        }
+        let mut reader = crate::guarded_reader::GuardedReader::open(custom, std::sync::Arc::clone(interrupt))
+            .ok()
+            .filter(|reader| reader.is_seekable())?;
+        let mut bytes = [0; 4096];
+        let count = std::io::Read::read(&mut reader, &mut bytes).ok()?;
+        Moving::of(bytes.get(..count)?)
+    }
+
+    /// Refuses pictures of which so many, with so many bytes a pixel, do not fit into `picture_bytes`, or that are beyond
+    /// what FFmpeg decodes.
+    ///
+    /// # Errors
+    /// `TooLarge` with the limit.
+    pub(crate) fn check_picture(&self, width: u32, height: u32, pixel_bytes: u64, at_once: u64) -> Result<(), MediaError> {
+        let refuse = |limit: String| Err(MediaError::TooLarge { source_name: self.source.to_string(), width, height, limit });
+        if width > MAX_SIDE || height > MAX_SIDE {
+            return refuse(format!("the limit is {MAX_SIDE} pixels a side"));
+        }
+        // As FFmpeg counts: with a border, and in bits.
+        if (u64::from(width) + 128) * (u64::from(height) + 128) >= MAX_PIXELS {
+            return refuse(format!("FFmpeg decodes up to {} million pixels", MAX_PIXELS / 1_000_000));
+        }
+        let needed = u64::from(width) * u64::from(height) * pixel_bytes * at_once;
+        if needed > self.picture_bytes {
+            let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
+            let (needed, allowed) = (megabytes(needed), megabytes(self.picture_bytes));
+            return refuse(format!("decoding takes {needed} MB, and the limit is {allowed} MB (`memory` of `read` raises it)"));
+        }
+        Ok(())
     }
 
     /// A source of the program's own, everything else by default.

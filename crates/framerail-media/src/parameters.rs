@@ -49,6 +49,22 @@ impl Parameters {
         if code < 0 { Err(av::error("copying codec parameters", code)) } else { Ok(Self(Arc::new(parameters))) }
     }
 
+    /// Parameters of raw pictures.
+    pub(crate) fn of_raw_video(format: i32, width: u32, height: u32) -> Result<Self, MediaError> {
+        // SAFETY: no preconditions.
+        let Some(parameters) = NonNull::new(unsafe { ffi::avcodec_parameters_alloc() }) else {
+            return Err(av::error("making codec parameters", ffi::AVERROR(libc::ENOMEM)));
+        };
+        let parameters = Owned(parameters);
+        // SAFETY: freshly made and not shared yet.
+        let own = unsafe { &mut *parameters.0.as_ptr() };
+        own.codec_type = ffi::AVMediaType::VIDEO;
+        own.codec_id = ffi::AVCodecID::RAWVIDEO;
+        own.format = format;
+        (own.width, own.height) = (i32::try_from(width).unwrap_or(0), i32::try_from(height).unwrap_or(0));
+        Ok(Self(Arc::new(parameters)))
+    }
+
     /// Parameters of a codec with these global headers and nothing else.
     #[cfg(test)]
     pub(crate) fn of_codec(codec: ffi::AVCodecID, extradata: &[u8]) -> Self {

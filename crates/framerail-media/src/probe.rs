@@ -81,8 +81,10 @@ pub struct VideoReport {
     pub real_frame_rate: Option<Rational>,
     /// Colour tags.
     pub color: ColorDescription,
-    /// Clockwise turn for display, in degrees.
+    /// Clockwise turn for display, in degrees; after mirroring, where that is asked for.
     pub rotation_degrees: u32,
+    /// Whether left and right change places for display.
+    pub is_mirrored: bool,
     /// Shape of a pixel; `None` when square or unknown.
     pub sample_aspect_ratio: Option<Rational>,
     /// `progressive`, `tt`, `bb`, `tb`, `bt` or `unknown`.
@@ -221,6 +223,7 @@ fn video_report(stream: &ffi::AVStream, parameters: &ffi::AVCodecParameters) -> 
         real_frame_rate: av::positive(stream.r_frame_rate),
         color: describe::stream_color(parameters),
         rotation_degrees: describe::rotation(stream).degrees(),
+        is_mirrored: describe::rotation(stream).is_mirrored(),
         sample_aspect_ratio: describe::aspect_ratio(stream),
         field_order: match parameters.field_order {
             ffi::AVFieldOrder::PROGRESSIVE => "progressive",

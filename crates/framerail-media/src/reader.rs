@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use framerail_core::{Frame, FramePool, Packet, StreamInfo};
 
 use crate::{
-    Damage, Input, InputOptions, MediaError,
-    decoder::{Conversion, Decoded, Decoder},
+    Damage, Input, InputOptions, LossMeter, MediaError,
+    decoder::{Conversion, Decoded, Decoder, PictureLoad},
+    log,
     packet::{InputPacket, PacketKind},
     sides::SidePackets,
 };
@@ -39,21 +40,28 @@ pub fn adopt(info: &mut StreamInfo, frame: &Frame) {
     info.hdr = info.hdr.or(frame.hdr.as_deref().copied().unwrap_or_default());
 }
 
-/// Why a source has no first frame within its selection.
-pub fn no_frame(info: &StreamInfo, (start, end): (Option<f64>, Option<f64>), damage: &Damage) -> MediaError {
+/// Why a source has no first frame within its selection, asked on the thread that read it.
+pub fn no_frame(input: &Input, info: &StreamInfo, damage: &Damage) -> MediaError {
     let source_name = info.source.to_string();
+    let (start, end) = input.selection();
     if (start.is_some() || end.is_some()) && !damage.is_any() {
         let length = info.duration_secs.map(|secs| format!(", which is {secs:.3} s long")).unwrap_or_default();
         let reason = format!("no frame of {source_name} lies within the selection{length}");
         return MediaError::BadOption { name: "start".into(), reason, nearest: None };
     }
     let ended = damage.ended_early.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-    let pipe = if source_name == "-" {
-        "; a pipe cannot be sought, so an MP4 needs its index in front (faststart); or send mkv or ts"
-    } else {
-        ""
-    };
-    let reason = format!("its headers can be read, but no frame can be decoded{ended}{pipe}");
+    if input.lacks_index_in_front() {
+        let reason = "its index lies behind its frames, and a stream cannot go back to them; save it to a file first, have it written \
+                      with the index in front (faststart), or as mkv or ts";
+        return MediaError::Unsupported { what: source_name, reason: reason.into() };
+    }
+    if let Some((width, height)) = log::take_refused_size() {
+        let load = PictureLoad::of(input.parameters(), info.container == "image2");
+        if let Err(error) = input.options().check_picture(width, height, load.pixel_bytes, load.at_once) {
+            return error;
+        }
+    }
+    let reason = format!("its headers can be read, but no frame can be decoded{ended}");
     MediaError::Damaged { source_name, reason }
 }
 
@@ -74,6 +82,9 @@ pub struct MediaReader {
     sides: SidePackets,
     waits_for_keyframe: bool,
     packets_before_keyframe: u64,
+    /// The decoder has given its last frame.
+    is_over: bool,
+    losses: LossMeter,
 }
 
 impl MediaReader {
@@ -117,6 +128,8 @@ impl MediaReader {
         let info = input.info().clone();
         let sides = SidePackets::new(&input);
         Ok(Self {
+            losses: LossMeter::new(info.time_base, info.frame_rate),
+            is_over: false,
             waits_for_keyframe: input.options().waits_for_keyframe,
             input,
             decoder,
@@ -140,7 +153,7 @@ impl MediaReader {
                     return Ok(());
                 }
                 Some(packet) => self.queue.push_back(packet),
-                None => return Err(no_frame(&self.info, self.input.selection(), &self.damage())),
+                None => return Err(no_frame(&self.input, &self.info, &self.damage())),
             }
         }
     }
@@ -166,12 +179,18 @@ impl MediaReader {
     pub fn damage(&self) -> Damage {
         let mut damage = self.input.damage().merged(self.decoder.damage());
         damage.packets_before_keyframe = self.packets_before_keyframe;
-        damage
+        let stated = self.input.stated_frames().filter(|_| self.is_over);
+        damage.with_frames_lost(stated, self.next_index, self.losses.lost())
     }
 
     /// Conversions that were needed because core does not list the decoder's pixel format, so far.
     pub fn conversions(&self) -> Vec<Conversion> {
         self.decoder.conversions()
+    }
+
+    /// The input that it reads.
+    pub fn input(&self) -> &Input {
+        &self.input
     }
 
     /// First instant that was asked for, and first that was not any more, in absolute seconds on the file's clock.
@@ -182,18 +201,25 @@ impl MediaReader {
     fn advance(&mut self) -> Result<Option<MediaItem>, MediaError> {
         loop {
             if !self.is_past_end {
-                match self.decoder.receive()? {
+                let received = self.decoder.receive()?;
+                self.decoder.take_breaks().into_iter().for_each(|pts| self.losses.break_at(pts));
+                match received {
                     Decoded::Frame(frame) => match self.selected(frame) {
                         Some(frame) => return Ok(Some(MediaItem::Frame(frame))),
                         None => continue,
                     },
-                    Decoded::End => return Ok(None),
+                    Decoded::End => {
+                        self.is_over = true;
+                        return Ok(None);
+                    }
                     Decoded::NeedsPacket => {}
                 }
             } else if !self.sides.may_come() {
                 return Ok(None);
             }
-            match self.input.next_packet()? {
+            let packet = self.input.next_packet()?;
+            self.input.take_breaks().into_iter().for_each(|pts| self.losses.break_at(pts));
+            match packet {
                 None if self.is_past_end || self.is_drained => return Ok(None),
                 None => {
                     self.is_drained = true;
@@ -221,6 +247,7 @@ impl MediaReader {
         }
         frame.index = self.next_index;
         self.next_index += 1;
+        self.losses.frame(frame.pts.0, frame.duration);
         Some(frame)
     }
 

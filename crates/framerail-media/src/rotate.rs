@@ -1,4 +1,4 @@
-//! Quarter turns of whole pictures, plane by plane.
+//! Quarter turns and mirroring of whole pictures, plane by plane.
 
 use framerail_core::{FramePool, HostSurface, PixelFormat, Rotation};
 
@@ -20,7 +20,7 @@ pub(crate) fn turnable_format(format: PixelFormat, rotation: Rotation) -> PixelF
     }
 }
 
-/// The picture turned clockwise. Its format must be [`turnable_format`].
+/// The picture as it is to be shown. Its format must be [`turnable_format`].
 ///
 /// # Errors
 /// `Core` when the size is out of range.
@@ -66,6 +66,10 @@ fn turn<const STEP: usize>(from: &Plane<'_>, to: &mut [u8], to_pitch: usize, rot
                         Rotation::Clockwise90 => (column, last_row - row),
                         Rotation::Half => (last_row - row, last_column - column),
                         Rotation::Clockwise270 => (last_column - column, row),
+                        Rotation::FlipHorizontal => (row, last_column - column),
+                        Rotation::FlipVertical => (last_row - row, column),
+                        Rotation::Transpose => (column, row),
+                        Rotation::Transverse => (last_column - column, last_row - row),
                     };
                     let (source, target) = (start + column * STEP, to_row * to_pitch + to_column * STEP);
                     to[target..target + STEP].copy_from_slice(&from.bytes[source..source + STEP]);
@@ -114,6 +118,21 @@ mod tests {
                     assert_eq!(source.row(plane, row), half.row(plane, row), "{format}");
                     assert_eq!(source.row(plane, row), back.row(plane, row), "{format}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn mirrored_pictures_are_mirrored_first_and_then_turned() {
+        let pool = FramePool::new(2);
+        let source = numbered(PixelFormat::Yuv420p, 8, 6);
+        for rotation in Rotation::ALL.into_iter().filter(|rotation| rotation.is_mirrored()) {
+            let flipped = rotated(&source, Rotation::FlipHorizontal, &pool).expect("in range");
+            let turn = Rotation::from_degrees_clockwise(rotation.degrees().into());
+            let (expected, shown) =
+                (rotated(&flipped, turn, &pool).expect("in range"), rotated(&source, rotation, &pool).expect("in range"));
+            for (plane, row) in (0..3).flat_map(|plane| (0..expected.layout(plane).rows).map(move |row| (plane, row))) {
+                assert_eq!(expected.row(plane, row), shown.row(plane, row), "{rotation:?}");
             }
         }
     }

@@ -184,7 +184,7 @@ fn sizes_may_change_in_mid_stream() {
     assert_eq!(sizes.len(), 20);
     assert_eq!((sizes[0], sizes[9], sizes[10], sizes[19]), ((64, 48), (64, 48), (96, 80), (96, 80)));
     assert!(contents.frames.windows(2).all(|pair| pair[0].pts < pair[1].pts));
-    assert_eq!(contents.damage.timestamps_repaired, 20, "a raw stream has no timestamps");
+    assert_eq!(contents.damage.timestamps_absent, 20, "a raw stream has no timestamps");
 }
 
 #[test]

@@ -12,8 +12,8 @@ use framerail::{
 use framerail_serve::ServeError;
 use pyo3::{
     exceptions::{
-        PyConnectionError, PyFileExistsError, PyFileNotFoundError, PyIndexError, PyKeyboardInterrupt, PyOSError, PyPermissionError,
-        PyRuntimeError, PyTimeoutError, PyValueError,
+        PyConnectionError, PyFileExistsError, PyFileNotFoundError, PyIndexError, PyKeyboardInterrupt, PyMemoryError, PyOSError,
+        PyPermissionError, PyRuntimeError, PyTimeoutError, PyValueError,
     },
     prelude::*,
 };
@@ -70,6 +70,7 @@ fn media(py: Python<'_>, error: &MediaError) -> PyErr {
         MediaError::Refused { .. } => PyPermissionError::new_err(words),
         MediaError::Exists { .. } => PyFileExistsError::new_err(words),
         MediaError::BadOption { .. } | MediaError::SameFile { .. } => PyValueError::new_err(words),
+        MediaError::TooLarge { .. } => PyMemoryError::new_err(words),
         MediaError::Timeout { .. } => PyTimeoutError::new_err(words),
         MediaError::Cancelled { .. } => PyKeyboardInterrupt::new_err(words),
         _ => PyRuntimeError::new_err(words),

@@ -324,6 +324,7 @@ fn metadata_json(metadata: &reader::VideoMetadata, header: &reader::VideoMetadat
         "num_frames_header": header.frames_estimate,
         "bit_rate": metadata.bit_rate,
         "rotation": metadata.rotation.degrees(),
+        "mirrored": metadata.rotation.is_mirrored(),
         "sample_aspect_ratio": metadata.sample_aspect_ratio.map(fraction),
         "index_source": index_source,
         "device": metadata.device.to_string(),

@@ -11,7 +11,7 @@ use framerail_cuda::{
     nvdec::{self, Chroma, NvdecCodec},
 };
 use framerail_media::{
-    CodedFormat, Conversion, Damage, Input, InputOptions, MediaItem, ProbeEffort, RotationPolicy,
+    CodedFormat, Conversion, Damage, Input, InputOptions, LossMeter, MediaItem, ProbeEffort, RotationPolicy,
     clock::{Clock, Stamp},
     reader::{adopt, no_frame},
 };
@@ -92,6 +92,9 @@ pub struct DeviceReader {
     is_read: bool,
     is_past_end: bool,
     damage: Damage,
+    losses: LossMeter,
+    /// All frames were given.
+    is_over: bool,
     /// The format that the decoder gives out, once known.
     delivered: Option<PixelFormat>,
     /// Of pieces, once they have ended.
@@ -133,6 +136,7 @@ impl DeviceReader {
             selection: packets.input().selection(),
             plan: PiecePlan { decoders, threads: 1, frames },
             clock: Clock::new(info.time_base, info.frame_rate),
+            losses: LossMeter::new(info.time_base, info.frame_rate),
             setup,
             info,
             mode: Mode::Changing,
@@ -143,6 +147,7 @@ impl DeviceReader {
             is_read: false,
             is_past_end: false,
             damage: Damage::default(),
+            is_over: false,
             delivered: None,
             stats: SourceStats { decoders: 1, ..SourceStats::default() },
         };
@@ -176,7 +181,18 @@ impl DeviceReader {
                 return Ok(());
             }
         }
-        Err(no_frame(&self.info, self.selection, &self.damage()).into())
+        match self.input() {
+            Some(input) => Err(no_frame(input, &self.info, &self.damage()).into()),
+            None => Err(ReaderError::Closed),
+        }
+    }
+
+    fn input(&self) -> Option<&Input> {
+        match &self.mode {
+            Mode::One(packets, _) => Some(packets.input()),
+            Mode::Pieces(stream) => Some(stream.packets().input()),
+            Mode::Changing => None,
+        }
     }
 
     /// No random access point for very long: what follows is decoded as one.
@@ -249,6 +265,13 @@ impl DeviceReader {
             return None;
         }
         self.damage.timestamps_repaired += u64::from(stamp.is_repaired);
+        let breaks = match &mut self.mode {
+            Mode::Pieces(stream) => stream.take_breaks(),
+            Mode::One(packets, _) => packets.take_breaks(),
+            _ => Vec::new(),
+        };
+        breaks.into_iter().for_each(|pts| self.losses.break_at(pts));
+        self.losses.frame(stamp.pts, duration);
         self.next_index += 1;
         Some((stamp, self.next_index - 1))
     }
@@ -304,6 +327,7 @@ impl FrameSource for DeviceReader {
                 Mode::Changing => return Ok(None),
                 Mode::One(packets, _) if self.is_past_end || self.is_read => {
                     let is_open = self.is_past_end && !self.is_read;
+                    self.is_over = !self.is_past_end;
                     return Ok(if is_open { packets.next_side()?.map(MediaItem::Packet) } else { None });
                 }
                 Mode::One(..) => self.step_one()?,
@@ -313,7 +337,10 @@ impl FrameSource for DeviceReader {
                     }
                     let step = if self.is_past_end { Step::End } else { stream.next()? };
                     match step {
-                        Step::End => return Ok(stream.next_side()?.map(MediaItem::Packet)),
+                        Step::End => {
+                            self.is_over = !self.is_past_end;
+                            return Ok(stream.next_side()?.map(MediaItem::Packet));
+                        }
                         Step::AsOne => self.go_on_as_one()?,
                         Step::Picture(tagged) => {
                             if let Some(frame) = self.deliver(tagged.picture) {
@@ -327,12 +354,10 @@ impl FrameSource for DeviceReader {
     }
 
     fn damage(&self) -> Damage {
-        let packets = match &self.mode {
-            Mode::One(packets, _) => packets.input().damage().clone(),
-            Mode::Pieces(stream) => stream.packets().input().damage().clone(),
-            Mode::Changing => Damage::default(),
-        };
-        packets.merged(&self.damage).merged(&self.fallback.damage())
+        let Some(input) = self.input() else { return self.damage.clone() };
+        let damage = input.damage().merged(&self.damage).merged(&self.fallback.damage());
+        let stated = input.stated_frames().filter(|_| self.is_over);
+        damage.with_frames_lost(stated, self.next_index, self.losses.lost())
     }
 
     fn conversions(&self) -> Vec<Conversion> {
@@ -385,6 +410,10 @@ pub(crate) fn setup(
     let info = input.info();
     let turn = match turn(input, policy) {
         Rotation::None => None,
+        rotation if rotation.is_mirrored() => {
+            let reason = "mirrored video is decoded on the CPU; rotate=keep leaves it as it is".into();
+            return Err(ReaderError::NotOnDevice { source_name: info.source.to_string(), reason });
+        }
         rotation => {
             let failed = |error| ReaderError::Cuda { source_name: info.source.to_string(), error };
             Some((rotation, DevicePool::new(device, KEEP_TURNED_BYTES).map_err(failed)?))

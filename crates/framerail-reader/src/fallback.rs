@@ -79,7 +79,7 @@ impl HostFallback {
     /// frames.
     pub fn damage(&self) -> Damage {
         let sum = self.state.lock().work.iter().fold(Damage::default(), |sum, (damage, _)| sum.merged(damage));
-        Damage { frames_repaired: 0, timestamps_repaired: 0, ..sum }
+        Damage { frames_repaired: 0, timestamps_repaired: 0, timestamps_absent: 0, ..sum }
     }
 
     /// Frames that the host's decoders converted to pixel formats that are passed on.

@@ -145,7 +145,7 @@ impl FrameIndex {
                 frames.push(FramePlace { pts: frame.pts.0, duration, place: NOWHERE, is_keyframe: frame.is_keyframe });
             }
         }
-        let is_timed = reader.damage().timestamps_repaired == 0 && !scan.changes_headers;
+        let is_timed = reader.damage().is_timed() && !scan.changes_headers;
         let starts = scan.noted.iter().enumerate().filter(|(_, noted)| noted.facts.random_access.is_exact());
         let starts = with_first(starts.map(|(place, _)| place).collect());
         let mut places: HashMap<i64, usize> = HashMap::new();
@@ -298,7 +298,7 @@ impl Scan {
             noted.push(Noted { facts, is_shown: facts.is_shown && !packet.is_discarded() });
         })?;
         let damage = &packets.damage;
-        let is_sound = !is_corrupt && damage.packets_corrupt == 0 && damage.packets_dropped == 0;
+        let is_sound = !is_corrupt && damage.packets_corrupt + damage.packets_dropped + damage.container_errors == 0;
         let timed = noted.iter().zip(&packets.packets).all(|(noted, packet)| !noted.is_shown || packet.pts.is_some());
         Ok(Self { is_sound: is_sound && timed, packets, noted, changes_headers })
     }
@@ -330,7 +330,7 @@ impl Head {
                 },
             }
         }
-        Ok((decoder.damage().timestamps_repaired == 0).then_some(Self { shown, end }))
+        Ok(decoder.damage().is_timed().then_some(Self { shown, end }))
     }
 }
 

@@ -31,6 +31,11 @@ pub trait FrameSource: Send {
     /// How it is read now.
     fn reading(&self) -> Reading;
 
+    /// What the user should know of how it is read, from the start.
+    fn notice(&self) -> Option<&str> {
+        None
+    }
+
     /// Where the host decoded in place of a card for the first time, in seconds, and why.
     fn on_host(&self) -> Option<(f64, String)> {
         None

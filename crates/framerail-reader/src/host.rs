@@ -60,6 +60,8 @@ pub struct HostReader {
     next_index: u64,
     last_pts: Option<i64>,
     is_past_end: bool,
+    /// All frames were given.
+    is_over: bool,
     counts: PieceCounts,
     /// Of pieces, once they have ended.
     stats: SourceStats,
@@ -92,6 +94,7 @@ impl HostReader {
             next_index: 0,
             last_pts: None,
             is_past_end: false,
+            is_over: false,
             counts: PieceCounts::default(),
             stats: SourceStats::default(),
         }
@@ -123,15 +126,22 @@ impl HostReader {
                 return Ok(());
             }
         }
-        Err(no_frame(&self.info, self.selection(), &self.damage()).into())
+        match self.input() {
+            Some(input) => Err(no_frame(input, &self.info, &self.damage()).into()),
+            None => Err(ReaderError::Closed),
+        }
+    }
+
+    fn input(&self) -> Option<&Input> {
+        match &self.mode {
+            Mode::Pieces(stream, _) => Some(stream.packets().input()),
+            Mode::Sequential(reader, _) => Some(reader.input()),
+            Mode::Changing => None,
+        }
     }
 
     fn selection(&self) -> (Option<f64>, Option<f64>) {
-        match &self.mode {
-            Mode::Pieces(stream, _) => stream.packets().input().selection(),
-            Mode::Sequential(reader, _) => reader.selection(),
-            Mode::Changing => (None, None),
-        }
+        self.input().map_or((None, None), Input::selection)
     }
 
     /// The frame of a piece, numbered, if it lies within the selection; an error where times do not rise from piece to piece.
@@ -189,7 +199,10 @@ impl FrameSource for HostReader {
             }
             let step = if self.is_past_end { Step::End } else { stream.next()? };
             match step {
-                Step::End => return Ok(stream.next_side()?.map(MediaItem::Packet)),
+                Step::End => {
+                    self.is_over = !self.is_past_end;
+                    return Ok(stream.next_side()?.map(MediaItem::Packet));
+                }
                 Step::AsOne => self.go_on_as_one("damage, or no place to cut for very long")?,
                 Step::Picture(tagged) => match self.placed(tagged.picture) {
                     Ok(Some(frame)) => return Ok(Some(MediaItem::Frame(frame))),
@@ -203,7 +216,11 @@ impl FrameSource for HostReader {
     fn damage(&self) -> Damage {
         match &self.mode {
             Mode::Sequential(reader, _) => reader.damage(),
-            Mode::Pieces(stream, _) => stream.packets().input().damage().clone(),
+            Mode::Pieces(stream, _) => {
+                let input = stream.packets().input();
+                let stated = input.stated_frames().filter(|_| self.is_over);
+                input.damage().clone().with_frames_lost(stated, self.next_index, 0)
+            }
             Mode::Changing => Damage::default(),
         }
     }
@@ -214,6 +231,10 @@ impl FrameSource for HostReader {
             conversions.extend(reader.conversions());
         }
         conversions
+    }
+
+    fn notice(&self) -> Option<&str> {
+        self.input()?.notice()
     }
 
     fn stats(&self) -> SourceStats {

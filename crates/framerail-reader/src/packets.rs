@@ -47,6 +47,11 @@ impl PacketReader {
         &self.input
     }
 
+    /// As [`Input::take_breaks`].
+    pub fn take_breaks(&mut self) -> Vec<Option<i64>> {
+        self.input.take_breaks()
+    }
+
     /// Codec parameters.
     pub fn parameters(&self) -> &Parameters {
         self.input.parameters()

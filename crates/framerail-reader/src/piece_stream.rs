@@ -65,6 +65,11 @@ impl<D: PieceDecoder + 'static> PieceStream<D> {
         &self.packets
     }
 
+    /// As [`PacketReader::take_breaks`].
+    pub(crate) fn take_breaks(&mut self) -> Vec<Option<i64>> {
+        self.packets.take_breaks()
+    }
+
     pub(crate) fn untimed(&mut self) -> &mut BTreeSet<i64> {
         &mut self.untimed
     }
@@ -83,6 +88,10 @@ impl<D: PieceDecoder + 'static> PieceStream<D> {
     pub(crate) fn next(&mut self) -> Result<Step<D::Picture>, ReaderError> {
         loop {
             self.submit()?;
+            if self.needs_pts && self.packets.input().has_breaks() {
+                // One decoder sees which frames are missing beside damage.
+                return Ok(Step::AsOne);
+            }
             match self.decoder.next_picture()? {
                 NextPicture::Picture(picture) => return Ok(Step::Picture(picture)),
                 NextPicture::WantsPiece => {}

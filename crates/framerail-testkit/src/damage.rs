@@ -58,6 +58,94 @@ pub fn wreck_packets(path: &Path, numbers: &[usize]) -> PathBuf {
     })
 }
 
+/// Kinds of damage that disks, cables and programs do, whatever the file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A run of 200 zero bytes: a bad sector in part.
+    ShortZeros,
+    /// A run of 2,000 zero bytes.
+    LongZeros,
+    /// Six runs of 120 zero bytes.
+    ManyZeros,
+    /// Ten bits are flipped.
+    FewFlips,
+    /// A hundred bits are flipped.
+    ManyFlips,
+    /// 100 bytes are missing.
+    ShortGap,
+    /// A tenth of the bytes is missing.
+    LongGap,
+    /// 100 random bytes stand between others.
+    Inserted,
+    /// Two blocks of 512 bytes have changed places.
+    Swapped,
+    /// 1,000 bytes are random.
+    Noise,
+    /// The second half is missing.
+    Half,
+    /// 64 zero bytes behind the first kilobyte: where many formats keep headers.
+    Headers,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 12] = [
+        Kind::ShortZeros,
+        Kind::LongZeros,
+        Kind::ManyZeros,
+        Kind::FewFlips,
+        Kind::ManyFlips,
+        Kind::ShortGap,
+        Kind::LongGap,
+        Kind::Inserted,
+        Kind::Swapped,
+        Kind::Noise,
+        Kind::Half,
+        Kind::Headers,
+    ];
+
+    /// The bytes with this damage at places that `seed` chooses, behind the first fifth.
+    pub fn applied(self, bytes: &[u8], seed: u64) -> Vec<u8> {
+        let mut random = SplitMix(seed.wrapping_mul(31).wrapping_add(self as u64));
+        let length = bytes.len();
+        let first = (length / 5).max(1_200).min(length / 2);
+        let last = (length * 9 / 10).max(first + 1);
+        let place = move |random: &mut SplitMix| first + random.below((last - first) as u64) as usize;
+        let at = place(&mut random);
+        let mut bytes = bytes.to_vec();
+        let mut zero = |at: usize, count: usize| {
+            let end = (at + count).min(length);
+            bytes[at.min(end)..end].fill(0);
+        };
+        match self {
+            Kind::ShortZeros => zero(at, 200),
+            Kind::LongZeros => zero(at, 2_000),
+            Kind::ManyZeros => (0..6).for_each(|_| zero(place(&mut random), 120)),
+            Kind::Headers => zero(1_024, 64),
+            Kind::FewFlips | Kind::ManyFlips => {
+                for _ in 0..if self == Kind::FewFlips { 10 } else { 100 } {
+                    bytes[place(&mut random)] ^= 1 << random.below(8);
+                }
+            }
+            Kind::ShortGap => drop(bytes.drain(at..(at + 100).min(length))),
+            Kind::LongGap => drop(bytes.drain(at..(at + length / 10).min(length))),
+            Kind::Inserted => {
+                let noise: Vec<u8> = (0..100).map(|_| random.below(256) as u8).collect();
+                bytes.splice(at..at, noise);
+            }
+            Kind::Swapped => {
+                let (one, other) = (at.min(length - 512), place(&mut random).min(length - 512));
+                for offset in (0..512).filter(|_| one.abs_diff(other) >= 512) {
+                    bytes.swap(one + offset, other + offset);
+                }
+            }
+            Kind::Noise => bytes[at..(at + 1_000).min(length)].iter_mut().for_each(|byte| *byte = random.below(256) as u8),
+            Kind::Half => bytes.truncate(length / 2),
+        }
+        bytes
+    }
+}
+
 /// A file of this name's extension with plain text inside.
 pub fn text_file(extension: &str) -> PathBuf {
     written(&format!("text.{extension}"), b"This is not a video.\nIt only has a video's name.\n")

@@ -109,6 +109,10 @@ fn cell_level(surface: &HostSurface, turned: Rotation, cell: usize) -> f64 {
             Rotation::Clockwise90 => (1.0 - y, x),
             Rotation::Half => (1.0 - x, 1.0 - y),
             Rotation::Clockwise270 => (y, 1.0 - x),
+            Rotation::FlipHorizontal => (1.0 - x, y),
+            Rotation::FlipVertical => (x, 1.0 - y),
+            Rotation::Transpose => (y, x),
+            Rotation::Transverse => (1.0 - y, 1.0 - x),
         };
         sum += luma(surface, (x * f64::from(surface.width())) as usize, (y * f64::from(surface.height())) as usize);
     }

@@ -19,7 +19,7 @@ pub(crate) fn input_error(mut error: MediaError) -> StageError {
     let kind = match &error {
         MediaError::BadOption { .. } => ErrorKind::Usage,
         MediaError::Cancelled { .. } => ErrorKind::Cancelled,
-        MediaError::Exhausted { .. } | MediaError::Core(CoreError::OutOfMemory { .. }) => ErrorKind::Resource,
+        MediaError::TooLarge { .. } | MediaError::Exhausted { .. } | MediaError::Core(CoreError::OutOfMemory { .. }) => ErrorKind::Resource,
         _ => ErrorKind::Input,
     };
     StageError::new(kind, error)

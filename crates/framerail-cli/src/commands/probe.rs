@@ -128,6 +128,7 @@ fn describe(stream: &StreamReport) -> String {
         parts.push(format!("{}x{} {}", video.width, video.height, video.pixel_format));
         let rate = video.average_frame_rate.map(|rate| format!("{} frames/s", (rate.as_f64() * 1000.0).round() / 1000.0));
         parts.extend(rate);
+        parts.extend(video.is_mirrored.then(|| "mirrored".to_owned()));
         parts.extend((video.rotation_degrees != 0).then(|| format!("turned by {} degrees", video.rotation_degrees)));
         parts.extend(video.sample_aspect_ratio.map(|ratio| format!("pixels {}:{}", ratio.num, ratio.den)));
         parts.extend(

@@ -50,6 +50,13 @@ impl Input {
                 self.is_at_end = false;
                 return Ok(0);
             }
+            Source::Webp(animation) => {
+                // Each frame changes the one before.
+                animation.rewind();
+                self.pending.clear();
+                self.is_at_end = false;
+                return self.pass_packets(place);
+            }
             Source::Container { container, video, .. } => {
                 (*video, container.is_seekable(), container.has_format_flag(ffi::AVFMT_TS_DISCONT))
             }
@@ -90,6 +97,18 @@ impl Input {
         Err(MediaError::Damaged { source_name: self.options.source.to_string(), reason })
     }
 
+    /// Reads so many packets and leaves them.
+    fn pass_packets(&mut self, count: usize) -> Result<u64, MediaError> {
+        let damage = self.damage.clone();
+        for _ in 0..count {
+            if self.next_packet()?.is_none() {
+                break;
+            }
+        }
+        self.damage = damage;
+        Ok(count as u64)
+    }
+
     /// Gives a packet back that was the last to be read: it is the next again.
     pub fn unread(&mut self, packet: InputPacket) {
         self.pending.push_front(packet);
@@ -108,6 +127,10 @@ impl Input {
         match &mut self.source {
             Source::Images { list, .. } => {
                 list.next = usize::try_from(base.ticks(secs)).unwrap_or(0);
+                return Ok(());
+            }
+            Source::Webp(animation) => {
+                animation.rewind();
                 return Ok(());
             }
             Source::Container { container, .. } if !container.is_seekable() => {

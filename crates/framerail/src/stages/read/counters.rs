@@ -13,12 +13,16 @@ use crate::devices::account;
 type DamageCount = fn(&Damage) -> u64;
 
 /// What of the damage is counted.
-const DAMAGE: [(&str, DamageCount); 8] = [
+const DAMAGE: [(&str, DamageCount); 12] = [
     ("packets_corrupt", |damage| damage.packets_corrupt),
     ("packets_dropped", |damage| damage.packets_dropped),
+    ("packets_lost", |damage| damage.packets_lost),
+    ("container_errors", |damage| damage.container_errors),
     ("frames_repaired", |damage| damage.frames_repaired),
+    ("frames_lost", |damage| damage.frames_lost),
     ("frames_dropped", |damage| damage.frames_dropped),
     ("timestamps_repaired", |damage| damage.timestamps_repaired),
+    ("timestamps_absent", |damage| damage.timestamps_absent),
     ("decode_errors", |damage| damage.decode_errors),
     ("images_missing", |damage| damage.images_missing),
     ("packets_before_keyframe", |damage| damage.packets_before_keyframe),

@@ -126,7 +126,7 @@ fn own_spec() -> StageSpec {
                 .default("auto")
                 .unit("MB")
                 .or_word("auto", "a quarter of what is free; at most 2 GiB, on a card 3 GiB, and 512 MiB where only the model's inputs are kept")
-                .help("memory for frames decoded ahead of their turn"),
+                .help("memory for frames while they are decoded and until it is their turn; frames that do not fit are refused"),
         )
         .example("read in.mp4 ! null", "decode a file as fast as it goes")
         .example("read cam1.mp4 cam2.mp4 streams=all ! infer centerface batch=8 ! save 'boxes/{stream}.jsonl'", "frames of both in one batch")
@@ -173,6 +173,7 @@ impl ReadPlan {
             host: HostOptions::new(&FramePool::new(KEPT_BUFFERS)),
             card: None,
             rtsp_transport: options.choice("transport").to_owned(),
+            picture_bytes: None,
             camera_options: camera_options(options),
             names: Mutex::new(requests.iter().map(|request| request.name.clone()).collect()),
             liveness,
@@ -190,6 +191,7 @@ impl ReadPlan {
             opener.host.threads_alone = Some(threads(&opener).div_ceil(requests.len()));
             share = 2;
         }
+        opener.picture_bytes = ahead_bytes;
         opener.host.memory_bytes = Some(ahead_bytes.unwrap_or_else(default_memory_bytes) / share);
         Ok(Self {
             requests,

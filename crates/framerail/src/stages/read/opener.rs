@@ -57,6 +57,8 @@ pub(super) struct SourceOpener {
     pub(super) card: Option<Card>,
     /// `tcp` or `udp`.
     pub(super) rtsp_transport: String,
+    /// Memory for pictures that are decoded on the CPU for the CPU, where the user says it.
+    pub(super) picture_bytes: Option<u64>,
     /// What cameras of this machine are asked for, by FFmpeg's names.
     pub(super) camera_options: Vec<(String, String)>,
     pub(super) liveness: Liveness,
@@ -103,7 +105,11 @@ impl SourceOpener {
     }
 
     pub(super) fn open_on_host(&self, request: &StreamRequest, cancel: &CancelToken) -> Result<Opened, StageError> {
-        let reader = HostReader::open(&self.options(request, cancel), &self.host);
+        let mut options = self.options(request, cancel);
+        if let Some(bytes) = self.picture_bytes.filter(|_| self.card.is_none()) {
+            options.picture_bytes = bytes;
+        }
+        let reader = HostReader::open(&options, &self.host);
         let reader = reader.map_err(|error| naming(&request.source.to_string(), reader_error(error)))?;
         Ok((Box::new(reader), Placement::Host))
     }

@@ -167,6 +167,9 @@ impl StreamReader for Source {
         for lost in &self.info.not_delivered {
             line.context.notice(format_args!("{}: {lost}", self.info.source));
         }
+        if let Some(notice) = self.frames.notice() {
+            line.context.notice(format_args!("{}: {notice}", self.info.source));
+        }
         self.line = Some(line.clone());
         Ok(())
     }
@@ -220,17 +223,21 @@ pub(super) fn naming(source: &str, mut error: StageError) -> StageError {
     error
 }
 
-/// What was lost, in one line; `None` for a sound stream. Streams without timestamps at all are no damage.
+/// What was lost, in one line; `None` for an intact stream.
 fn describe(damage: &Damage) -> Option<String> {
     let counted = [
-        (damage.packets_corrupt, "packets damaged"),
-        (damage.packets_dropped, "packets dropped"),
-        (damage.decode_errors, "decoding errors"),
-        (damage.frames_repaired, "frames repaired"),
-        (damage.frames_dropped, "frames lost"),
-        (damage.images_missing, "pictures missing"),
+        (damage.frames_lost, "frame lost", "frames lost"),
+        (damage.frames_repaired, "frame repaired", "frames repaired"),
+        (damage.frames_dropped, "frame dropped", "frames dropped"),
+        (damage.packets_corrupt, "packet damaged", "packets damaged"),
+        (damage.packets_dropped, "packet refused", "packets refused"),
+        (damage.packets_lost, "packet lost on the way", "packets lost on the way"),
+        (damage.container_errors, "error in the container", "errors in the container"),
+        (damage.decode_errors, "decoding error", "decoding errors"),
+        (damage.images_missing, "image missing", "images missing"),
     ];
-    let mut parts: Vec<String> = counted.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    let told = counted.iter().filter(|(count, ..)| *count > 0);
+    let mut parts: Vec<String> = told.map(|(count, one, many)| format!("{count} {}", if *count == 1 { one } else { many })).collect();
     parts.extend(damage.ended_early.as_ref().map(|why| format!("ended early: {why}")));
     if parts.is_empty() && damage.timestamps_repaired > 0 {
         return Some(format!("timestamps corrected because they were missing or out of order: {}", damage.timestamps_repaired));

@@ -1,0 +1,233 @@
+//! Whether a container was read to its end, as far as it says where that is.
+
+use ffmpeg_the_third::ffi;
+
+use super::Progress;
+use crate::{av, container::Container, log};
+
+/// Bytes at a file's start and end that are looked at.
+const LOOK_BYTES: usize = 64 * 1024;
+const TS_PACKET_BYTES: u64 = 188;
+const TS_SYNC: u8 = 0x47;
+/// The byte that ends a GIF.
+const GIF_TRAILER: u8 = b';';
+/// Boxes at the top of an MP4.
+const BOXES: [&[u8]; 15] =
+    [b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"ssix", b"mfra", b"emsg", b"prft", b"free", b"skip", b"wide", b"uuid", b"meta"];
+/// Boxes that are followed, and bytes behind a break in which fragments are searched for.
+const MAX_BOXES: usize = 100_000;
+const SEARCH_BYTES: usize = 8 << 20;
+/// What begins most images of a GIF.
+const GIF_CONTROL: [u8; 3] = [0x21, 0xf9, 4];
+/// Flag of the last page of an Ogg stream.
+const OGG_END_OF_STREAM: u8 = 4;
+
+/// Entries of a stream's index that have bytes: AVI marks dropped frames by entries without.
+pub(super) fn filled_entries(container: &Container, stream: usize) -> u64 {
+    container.index_entries(stream).filter(|entry| entry.size() > 0).count() as u64
+}
+
+/// Packets of a stream by a container's index: all that MP4's tables or fragments list, what AVI's index listed when it was opened.
+fn indexed_packets(container: &Container, progress: &Progress, stream: usize) -> Option<u64> {
+    match container.format_name().as_str() {
+        name if name.starts_with("mov") => Some(container.index_entries(stream).count() as u64),
+        "avi" => progress.index_entries.get(stream).copied(),
+        _ => None,
+    }
+    .filter(|count| *count > 0)
+}
+
+/// Frames that are shown by MP4's tables.
+pub(super) fn indexed_frames(container: &Container, progress: &Progress, video: usize) -> Option<u64> {
+    if container.format_name() == "avi" {
+        // Its header counts frames that are repeated as well.
+        return None;
+    }
+    let hidden = container.index_entries(video).filter(|entry| entry.flags() & ffi::AVINDEX_DISCARD_FRAME != 0).count() as u64;
+    Some(indexed_packets(container, progress, video)?.saturating_sub(hidden))
+}
+
+/// Frames that a file's first bytes promise where FFmpeg does not tell: an APNG's.
+pub(super) fn stated_frames(container: &mut Container) -> Option<u64> {
+    if container.format_name() != "apng" {
+        return None;
+    }
+    let bytes = container.bytes_at(0, LOOK_BYTES)?;
+    let at = bytes.windows(4).position(|name| name == b"acTL")?;
+    let count = bytes.get(at + 4..at + 8)?;
+    Some(u32::from_be_bytes(count.try_into().ok()?).into())
+}
+
+/// What a file's structure says of its end, where FFmpeg does not tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It is there.
+    Found,
+    /// It is not, for this reason.
+    Missing(String),
+    /// There is no mark that could tell.
+    Unknown,
+}
+
+/// Looks for the end of a file's structure.
+pub(super) fn look(container: &mut Container, progress: &Progress) -> Ending {
+    find_end(container, progress).unwrap_or(Ending::Unknown)
+}
+
+fn find_end(container: &mut Container, progress: &Progress) -> Option<Ending> {
+    let of = |is_there: bool| if is_there { Ending::Found } else { Ending::Missing("its end is missing".to_owned()) };
+    let unless = |is_cut: bool| if is_cut { of(false) } else { Ending::Unknown };
+    if container.format_name() == "gif" {
+        // An image ends with an empty block. A trailer in the middle is damage.
+        let rest = container.bytes_at(progress.last_end?.saturating_sub(1), LOOK_BYTES)?;
+        return Some(of(rest.starts_with(&[0, GIF_TRAILER]) && !rest.windows(3).any(|bytes| bytes == GIF_CONTROL)));
+    }
+    let size = container.size_bytes().filter(|_| container.is_seekable())?;
+    let tail = size.saturating_sub(LOOK_BYTES as u64);
+    Some(match container.format_name().as_str() {
+        "apng" => unless(!container.bytes_at(tail, LOOK_BYTES)?.windows(4).any(|name| name == b"IEND")),
+        "yuv4mpegpipe" => unless(container.bytes_at(progress.last_end?, 5)? == b"FRAME"),
+        "ogg" => {
+            let bytes = container.bytes_at(tail, LOOK_BYTES)?;
+            let last = bytes.windows(6).rfind(|page| page.starts_with(b"OggS"))?;
+            unless(last[5] & OGG_END_OF_STREAM == 0)
+        }
+        "mpegts" => {
+            let rest = size % TS_PACKET_BYTES;
+            unless(rest > 0 && container.bytes_at(0, 1)? == [TS_SYNC] && container.bytes_at(size - rest, 1)? == [TS_SYNC])
+        }
+        // Each fragment is a read of its own: too many for a server.
+        name if name.starts_with("mov") && container.is_local_file() => {
+            if fragments_break(container, size)? {
+                Ending::Missing("its fragments do not follow each other".to_owned())
+            } else {
+                Ending::Unknown
+            }
+        }
+        "avi" | "asf" => match stated_size(&container.bytes_at(0, LOOK_BYTES)?)? {
+            stated if stated > size => Ending::Missing(format!("{size} of {stated} bytes are there")),
+            _ => Ending::Unknown,
+        },
+        _ => Ending::Unknown,
+    })
+}
+
+/// Whether the chain of a fragmented MP4's boxes breaks before its last fragment: FFmpeg skips what it does not know.
+fn fragments_break(container: &mut Container, size: u64) -> Option<bool> {
+    let (mut at, mut is_fragmented) = (0, false);
+    for _ in 0..MAX_BOXES {
+        if at + 8 > size {
+            return Some(false);
+        }
+        let head = container.bytes_at(at, 16)?;
+        let name = head.get(4..8)?;
+        let length = match u64::from(u32::from_be_bytes(head.get(..4)?.try_into().ok()?)) {
+            1 => u64::from_be_bytes(head.get(8..16)?.try_into().ok()?),
+            length => length,
+        };
+        is_fragmented |= name == b"moof";
+        if BOXES.iter().any(|known| *known == name) && (8..=size - at).contains(&length) {
+            at += length;
+            continue;
+        }
+        return Some(is_fragmented && container.bytes_at(at, SEARCH_BYTES)?.windows(4).any(|name| name == b"moof"));
+    }
+    Some(false)
+}
+
+/// A file's length by its header: AVI's first RIFF chunk, ASF's file properties. `None` where a recorder left it open.
+fn stated_size(bytes: &[u8]) -> Option<u64> {
+    if bytes.starts_with(b"RIFF") {
+        let length = u32::from_le_bytes(bytes.get(4..8)?.try_into().ok()?);
+        return (length > 0 && length < u32::MAX - 0xff).then(|| u64::from(length) + 8);
+    }
+    const FILE_PROPERTIES: &[u8] = &[0xa1, 0xdc, 0xab, 0x8c, 0x47, 0xa9, 0xcf, 0x11, 0x8e, 0xe4, 0x00, 0xc0, 0x0c, 0x20, 0x53, 0x65];
+    let at = bytes.windows(FILE_PROPERTIES.len()).position(|window| window == FILE_PROPERTIES)?;
+    // Behind the object's size and the file's identifier; a live recording is flagged at 88.
+    let number = |offset: usize| Some(u64::from_le_bytes(bytes.get(at + offset..at + offset + 8)?.try_into().ok()?));
+    let is_live = bytes.get(at + 88)? & 1 != 0;
+    number(40).filter(|size| *size > 0 && !is_live)
+}
+
+/// Whether every frame of the video was read that the container promises.
+pub(super) fn is_complete(container: &Container, progress: &Progress, video: usize, stated: Option<u64>) -> bool {
+    let promised = indexed_packets(container, progress, video).or(stated);
+    // Other streams may lack something that the video does not.
+    let others_miss = (0..container.stream_count()).any(|index| {
+        let is_read = container.stream(index).is_some_and(|stream| stream.discard != ffi::AVDiscard::ALL);
+        let packets = progress.packets.get(index).copied().unwrap_or(0);
+        is_read && indexed_packets(container, progress, index).is_some_and(|promised| packets < promised)
+    });
+    let read = progress.packets.get(video).copied().unwrap_or(0);
+    !progress.was_sought && !progress.last_is_corrupt && !others_miss && promised.is_some_and(|promised| promised > 0 && read >= promised)
+}
+
+/// Why a source ended, unless it simply ended.
+pub(super) fn reason(
+    container: &Container,
+    code: i32,
+    progress: &Progress,
+    video: usize,
+    end: Option<f64>,
+    ending: Ending,
+) -> Option<String> {
+    if !progress.ended_without_length {
+        if code == ffi::AVERROR_PATCHWELCOME {
+            return Some("a structure that FFmpeg cannot read follows".into());
+        }
+        if code == ffi::AVERROR(libc::ENOMEM) {
+            return Some("a packet of impossible size follows".into());
+        }
+        if code != ffi::AVERROR_EOF {
+            return Some(av::error_text(code).to_lowercase());
+        }
+        if let Some(error) = container.io_error() {
+            return Some(error.to_lowercase());
+        }
+        if let Some(words) = log::take_last_error().filter(|words| words.contains("prematurely") || words.contains("truncat")) {
+            return Some(words.to_lowercase());
+        }
+    }
+    if let Ending::Missing(reason) = ending {
+        return Some(reason);
+    }
+    if progress.last_is_corrupt {
+        return Some("the last packet is cut off".into());
+    }
+    if end.is_some() {
+        return None;
+    }
+    let stream = container.stream(video)?;
+    // Containers with an index know their packets exactly; edit lists make the header's own count differ.
+    let is_mov = container.format_name().starts_with("mov");
+    let is_read = |index: usize| container.stream(index).is_some_and(|stream| stream.discard != ffi::AVDiscard::ALL);
+    for (index, (entries, packets)) in progress.index_entries.iter().zip(&progress.packets).enumerate() {
+        // An AVI's chunk of sound may give any number of packets.
+        let is_exact = is_read(index) && (is_mov || (index == video && container.format_name() == "avi"));
+        if is_exact && packets < entries && !progress.was_sought {
+            return Some(format!("{packets} of {entries} packets of stream {index} are there"));
+        }
+    }
+    let context = container.get();
+    let from_header = progress.is_header_only || context.duration_estimation_method == ffi::AVDurationEstimationMethod::STREAM;
+    let duration = av::timestamp(context.duration).filter(|micros| *micros > 0 && from_header)? as f64 / 1e6;
+    let origin = av::timestamp(context.start_time).map_or(0.0, |micros| micros as f64 / 1e6);
+    let frame = av::positive(stream.avg_frame_rate).map_or(0.04, |rate| 1.0 / rate.as_f64());
+    // Whether the header counts from the first frame or from zero is up to the container: both must fall short.
+    let read = progress.latest_secs.max(progress.latest_secs - origin);
+    let all_read = context.nb_streams as usize == container.streams().filter(|stream| stream.discard != ffi::AVDiscard::ALL).count();
+    (all_read && duration - read > (2.0 * frame).max(0.1)).then(|| format!("{read:.2} of {duration:.2} s are there"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_read_unless_left_open() {
+        assert_eq!(stated_size(b"RIFF\x10\0\0\0AVI "), Some(24));
+        assert_eq!(stated_size(b"RIFF\xff\xff\xff\xffAVI "), None);
+        assert_eq!(stated_size(b"RIFF\0\0\0\0AVI "), None);
+        assert_eq!(stated_size(b"something else"), None);
+    }
+}

@@ -1,0 +1,163 @@
+//! Frames that should be there and are not: gaps in the timeline where damage was met, and the container's own count.
+
+use std::collections::VecDeque;
+
+use ffmpeg_the_third::ffi;
+use framerail_core::{Rational, TimeBase};
+
+use crate::{av, container::Container};
+
+/// How far from the break a gap may lie, in frames: packets are in decoding order, gaps in presentation order.
+const BREAK_DISTANCE: i64 = 32;
+/// Frames after a break of unknown time within which a gap is put down to it. Threads and reordering hold frames back.
+const BREAK_FRAMES: u32 = 64;
+/// Breaks that are remembered: damaged timestamps may lie anywhere.
+const MAX_BREAKS: usize = 1_000;
+/// How far a constant rate may be from the measured one.
+const RATE_TOLERANCE: f64 = 0.1;
+/// Frames of one gap beyond which its timestamps are what is damaged.
+const MAX_GAP_FRAMES: i64 = 100_000;
+
+/// Counts frames that are missing from a stream whose frames follow each other without holes where nothing is wrong.
+///
+/// A hole in the timeline alone is no loss, since recordings pause. A hole beside a place where the demuxer lost its way or the
+/// decoder gave up is.
+pub struct LossMeter {
+    /// Ticks of a frame.
+    nominal: i64,
+    /// Presentation time of the last frame, and where it ends.
+    last: Option<(i64, i64)>,
+    breaks: VecDeque<Break>,
+    frames: u64,
+    /// Holes without a break beside them: a stream with many of them has no regular timeline.
+    holes: u64,
+    lost: u64,
+}
+
+/// A place where packets may be missing.
+struct Break {
+    /// Presentation time of the packet there, when known.
+    pts: Option<i64>,
+    /// Frames that an unknown time is good for.
+    frames_left: u32,
+}
+
+impl LossMeter {
+    /// For a stream with this time base and rate.
+    pub fn new(time_base: TimeBase, frame_rate: Option<Rational>) -> Self {
+        let nominal = frame_rate.filter(|rate| rate.is_positive()).map_or(0, |rate| time_base.ticks(1.0 / rate.as_f64()));
+        Self { nominal, last: None, breaks: VecDeque::new(), frames: 0, holes: 0, lost: 0 }
+    }
+
+    /// Notes that packets may be missing around this presentation time.
+    pub fn break_at(&mut self, pts: Option<i64>) {
+        if self.breaks.len() == MAX_BREAKS {
+            self.breaks.pop_front();
+        }
+        self.breaks.push_back(Break { pts, frames_left: BREAK_FRAMES });
+    }
+
+    /// Notes the next frame in presentation order: its time, and its duration where that is known, in ticks.
+    pub fn frame(&mut self, pts: i64, duration: Option<i64>) {
+        let step = duration.filter(|ticks| *ticks > 0).unwrap_or(self.nominal);
+        let reach = step.saturating_mul(BREAK_DISTANCE);
+        self.frames += 1;
+        if let Some((before, end)) = self.last.filter(|_| step > 0) {
+            // Half a frame, so that times rounded to milliseconds are no holes.
+            let missing = (pts.saturating_sub(end).saturating_add(step / 2) / step).min(MAX_GAP_FRAMES);
+            if missing > 0 {
+                let is_beside = |at: i64| before.saturating_sub(reach) <= at && at <= pts.saturating_add(reach);
+                if !self.breaks.iter().any(|found| found.pts.is_none_or(is_beside)) {
+                    self.holes += 1;
+                } else if self.holes * 4 <= self.frames {
+                    self.lost += missing.unsigned_abs();
+                }
+            }
+        }
+        self.breaks.retain_mut(|found| match found.pts {
+            Some(at) => at.saturating_add(reach) >= pts,
+            None => {
+                found.frames_left = found.frames_left.saturating_sub(1);
+                found.frames_left > 0
+            }
+        });
+        self.last = Some((pts, pts.saturating_add(step)));
+    }
+
+    /// Frames missing so far.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+}
+
+/// Frames that a whole file has by its header: a count of its own, or its duration at a constant rate. `None` where it says
+/// neither. Counts that FFmpeg makes by looking for frames say nothing of those that it does not find.
+pub(crate) fn stated_frames(container: &Container, stream: &ffi::AVStream, is_header_only: bool) -> Option<u64> {
+    let format = container.format_name();
+    if format == "avi" {
+        return u64::try_from(stream.nb_frames).ok().filter(|count| *count > 0);
+    }
+    // SAFETY: the stream's tags or null.
+    let tags = unsafe { av::entries(stream.metadata) };
+    let tag = |name: &str| tags.iter().find(|(key, _)| key == name || key.starts_with(&format!("{name}-"))).map(|(_, value)| value);
+    if let Some(count) = tag("NUMBER_OF_FRAMES").and_then(|count| count.trim().parse().ok()) {
+        return Some(count);
+    }
+    let (average, real) = (av::positive(stream.avg_frame_rate), av::positive(stream.r_frame_rate));
+    // FFmpeg measures the average, which damage at the start changes a little.
+    let rate = real.or(average)?;
+    let is_constant = average.is_none_or(|average| (average.as_f64() / rate.as_f64() - 1.0).abs() < RATE_TOLERANCE);
+    if !is_constant || is_header_only || format == "gif" {
+        return None;
+    }
+    let context = container.get();
+    let is_from_header = context.duration_estimation_method == ffi::AVDurationEstimationMethod::STREAM;
+    let own = av::timestamp(stream.duration).filter(|ticks| *ticks > 0).map(|ticks| av::time_base(stream.time_base).seconds(ticks));
+    let whole = || av::timestamp(context.duration).filter(|micros| *micros > 0).map(|micros| micros as f64 / 1e6);
+    // These count from zero, wherever the first frame lies.
+    let first = av::timestamp(context.start_time).filter(|micros| *micros > 0).map_or(0.0, |micros| micros as f64 / 1e6);
+    let by_tag = tag("DURATION").and_then(|text| clock_secs(text)).map(|secs| secs - first);
+    let by_container = || whole().filter(|_| container.stream_count() == 1).map(|secs| secs - first);
+    let secs = match format.as_str() {
+        "matroska,webm" => by_tag.or_else(|| by_container().filter(|_| is_from_header))?,
+        "flv" => by_container()?,
+        _ => own.filter(|_| is_from_header)?,
+    };
+    let frames = (secs * rate.as_f64()).round();
+    (frames >= 1.0).then_some(frames as u64)
+}
+
+/// Seconds of a time such as "00:01:30.5".
+fn clock_secs(text: &str) -> Option<f64> {
+    text.trim().split(':').try_fold(0.0, |secs, part| Some(secs * 60.0 + part.parse::<f64>().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lost(breaks: &[Option<i64>], pts: impl IntoIterator<Item = i64>) -> u64 {
+        let base = TimeBase::new(1, 1000).expect("valid");
+        let mut meter = LossMeter::new(base, Rational::new(25, 1));
+        breaks.iter().for_each(|at| meter.break_at(*at));
+        pts.into_iter().for_each(|pts| meter.frame(pts, None));
+        meter.lost()
+    }
+
+    #[test]
+    fn a_gap_beside_a_break_is_loss_and_another_is_a_pause() {
+        let gap = || [0, 40, 80, 240, 280];
+        assert_eq!(lost(&[], gap()), 0);
+        assert_eq!(lost(&[Some(240)], gap()), 3);
+        assert_eq!(lost(&[None], gap()), 3);
+        assert_eq!(lost(&[Some(90_000)], gap()), 0);
+        assert_eq!(lost(&[Some(40)], [0, 40, 81, 120]), 0, "rounded times");
+        assert_eq!(lost(&[Some(40), None], (0..70).map(|n| n * 40).chain([3200])), 0, "long ago");
+    }
+
+    #[test]
+    fn clocks_are_read() {
+        assert_eq!(clock_secs("00:01:30.5"), Some(90.5));
+        assert_eq!(clock_secs("soon"), None);
+    }
+}

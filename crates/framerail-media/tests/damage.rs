@@ -1,0 +1,330 @@
+//! Damaged files: as many frames as FFmpeg gives, every loss counted, and nothing intact called damaged.
+//!
+//! `FRAMERAIL_DAMAGE_SEEDS` makes the corpus larger: seeds for each container and kind of damage.
+
+mod common;
+
+use std::{
+    fs,
+    io::{Cursor, Read as _, Write as _},
+    net::TcpListener,
+    path::Path,
+    process::Command,
+};
+
+use common::{at, ffmpeg, folder, options, read_on};
+use framerail_core::{FramePool, FrameStatus};
+use framerail_media::{CustomSource, InputOptions, MediaError, MediaReader};
+use framerail_testkit::damage::Kind;
+
+const FRAMES: usize = 30;
+const SOURCE: &str = "-f lavfi -i testsrc2=size=128x96:rate=25:duration=1.2";
+
+/// A file name, how FFmpeg makes it, and whether its container states how many frames it has.
+const CLIPS: [(&str, &str, bool); 14] = [
+    ("h264.mp4", "-pix_fmt yuv420p -c:v libx264 -g 10 -bf 2 -movflags +faststart", true),
+    ("fragments.mp4", "-pix_fmt yuv420p -c:v libx264 -g 10 -movflags frag_keyframe+empty_moov", false),
+    ("mjpeg.mov", "-c:v mjpeg -movflags +faststart", true),
+    ("h264.mkv", "-pix_fmt yuv420p -c:v libx264 -g 10", true),
+    ("vp9.webm", "-pix_fmt yuv420p -c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 10", true),
+    ("mpeg4.avi", "-pix_fmt yuv420p -c:v mpeg4 -g 10", true),
+    ("h264.flv", "-pix_fmt yuv420p -c:v libx264 -g 10", false),
+    ("h264.ts", "-pix_fmt yuv420p -c:v libx264 -g 10", false),
+    ("mpeg2.mpg", "-pix_fmt yuv420p -c:v mpeg2video -g 10 -bf 2", false),
+    ("theora.ogg", "-pix_fmt yuv420p -c:v libtheora", false),
+    ("a.gif", "", false),
+    ("a.apng", "-f apng", true),
+    ("a.y4m", "-pix_fmt yuv420p", false),
+    ("ffv1.mkv", "-pix_fmt yuv420p -c:v ffv1 -level 3 -slicecrc 1", true),
+];
+
+/// Damage that these decoders and containers have no means to see: samples without checksums, streams without counts.
+fn may_go_unseen(name: &str, kind: Kind) -> bool {
+    let is_cut_or_gap = matches!(kind, Kind::Half | Kind::ShortGap | Kind::LongGap);
+    match name {
+        // A broadcast has no end, and zeros between its packets are padding.
+        "h264.ts" | "mpeg2.mpg" => true,
+        "fragments.mp4" | "h264.flv" => matches!(kind, Kind::Half | Kind::Swapped),
+        _ => !is_cut_or_gap,
+    }
+}
+
+fn ffmpeg_frames(path: &Path) -> usize {
+    let output = Command::new("ffmpeg")
+        .args(["-nostdin", "-v", "fatal", "-err_detect", "ignore_err", "-i"])
+        .arg(path)
+        .args(["-map", "0:v:0", "-vsync", "passthrough", "-f", "framecrc", "-"])
+        .output()
+        .expect("ffmpeg is installed");
+    String::from_utf8_lossy(&output.stdout).lines().filter(|line| !line.starts_with('#')).count()
+}
+
+#[test]
+fn loss_without_a_word_is_counted_in_every_container() {
+    let seeds: u64 = std::env::var("FRAMERAIL_DAMAGE_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(1);
+    let folder = folder();
+    let (mut files, mut fewer, mut unseen, mut wrong_sums, mut refused) = (0, Vec::new(), Vec::new(), Vec::new(), 0);
+    for (name, arguments, states_count) in CLIPS {
+        ffmpeg(folder.path(), &format!("{SOURCE} {arguments} {name}"));
+        let intact = fs::read(at(&folder, name)).expect("made");
+        let whole = read_on(&mut MediaReader::open(&options(&at(&folder, name)), &FramePool::new(4)).expect("intact"));
+        assert_eq!(whole.frames.len(), FRAMES, "{name}");
+        assert!(!whole.damage.is_any(), "{name} is intact: {:?}", whole.damage);
+        for (kind, seed) in Kind::ALL.into_iter().flat_map(|kind| (0..seeds).map(move |seed| (kind, seed))) {
+            let broken = at(&folder, &format!("broken-{name}"));
+            fs::write(&broken, kind.applied(&intact, seed)).expect("written");
+            let case = format!("{name} {kind:?} {seed}");
+            files += 1;
+            let mut settings = options(&broken);
+            settings.threads = 2;
+            let (frames, damage) = match MediaReader::open(&settings, &FramePool::new(4)) {
+                Ok(mut reader) => {
+                    let contents = read_on(&mut reader);
+                    let repaired = contents.frames.iter().filter(|frame| frame.status == FrameStatus::Repaired).count() as u64;
+                    let counted = contents.damage.frames_repaired + contents.damage.timestamps_repaired + contents.damage.timestamps_absent;
+                    assert!(repaired <= counted, "{case}: {repaired} marked, {:?}", contents.damage);
+                    (contents.frames.len(), contents.damage)
+                }
+                Err(error) => {
+                    let is_said = matches!(error, MediaError::Damaged { .. } | MediaError::NotMedia { .. } | MediaError::NoVideo { .. });
+                    assert!(is_said || matches!(error, MediaError::Ffmpeg { .. } | MediaError::Io { .. }), "{case}: {error}");
+                    refused += 1;
+                    let theirs = ffmpeg_frames(&broken);
+                    if theirs > 0 {
+                        fewer.push(format!("{case}: refused ({error}), FFmpeg gives {theirs}"));
+                    }
+                    continue;
+                }
+            };
+            if frames < FRAMES {
+                let theirs = ffmpeg_frames(&broken);
+                if frames < theirs {
+                    fewer.push(format!("{case}: {frames}, FFmpeg gives {theirs}; {damage:?}"));
+                }
+                if !damage.is_any() && !may_go_unseen(name, kind) {
+                    unseen.push(format!("{case}: {frames} frames"));
+                }
+            }
+            let sum = frames as u64 + damage.frames_lost + damage.frames_dropped;
+            if states_count && damage.is_any() && sum < FRAMES as u64 {
+                wrong_sums.push(format!("{case}: {frames} frames, {damage:?}"));
+            }
+        }
+    }
+    let report = |what: &str, cases: &[String]| format!("{} of {files} {what}:\n{}\n", cases.len(), cases.join("\n"));
+    println!("{files} files, {refused} refused");
+    let found = [("give fewer frames than FFmpeg", &fewer), ("lose frames unseen", &unseen), ("do not add up", &wrong_sums)];
+    let failures: Vec<String> = found.iter().filter(|(_, cases)| !cases.is_empty()).map(|(what, cases)| report(what, cases)).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn an_intact_file_with_bytes_behind_its_end_is_not_called_damaged() {
+    let folder = folder();
+    for (name, arguments, _) in CLIPS {
+        ffmpeg(folder.path(), &format!("{SOURCE} {arguments} {name}"));
+        let mut bytes = fs::read(at(&folder, name)).expect("made");
+        // Padding of a recorder, and a foreign tag.
+        for tail in [&[0; 1_500][..], &b"TAG of some other program"[..]] {
+            bytes.extend_from_slice(tail);
+            let padded = at(&folder, &format!("padded-{name}"));
+            fs::write(&padded, &bytes).expect("written");
+            let contents = common::read(&options(&padded));
+            assert_eq!(contents.frames.len(), FRAMES, "{name}");
+            let is_unknowable = matches!(name, "fragments.mp4" | "h264.flv" | "theora.ogg");
+            assert!(is_unknowable || !contents.damage.is_any(), "{name}: {:?}", contents.damage);
+        }
+    }
+}
+
+#[test]
+fn an_incomplete_picture_is_repaired_and_counted() {
+    let folder = folder();
+    for (name, arguments) in [("a.jpg", "-q:v 2"), ("a.png", ""), ("a.bmp", "")] {
+        ffmpeg(folder.path(), &format!("{SOURCE} -frames:v 1 -update 1 {arguments} {name}"));
+        let bytes = fs::read(at(&folder, name)).expect("made");
+        assert!(!common::read(&options(&at(&folder, name))).damage.is_any(), "{name} is intact");
+        let half = at(&folder, &format!("half-{name}"));
+        fs::write(&half, &bytes[..bytes.len() / 2]).expect("written");
+        if let Ok(mut reader) = MediaReader::open(&options(&half), &FramePool::new(2)) {
+            let contents = read_on(&mut reader);
+            assert_eq!(contents.damage.frames_repaired, 1, "{name}: {:?}", contents.damage);
+            assert_eq!(contents.frames[0].status, FrameStatus::Repaired, "{name}");
+        } else {
+            assert_ne!(name, "a.jpg", "a JPEG gives what it holds");
+        }
+    }
+}
+
+#[test]
+fn an_mp4_with_chapters_is_intact() {
+    let folder = folder();
+    fs::write(
+        at(&folder, "chapters.txt"),
+        ";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=500\ntitle=One\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=500\nEND=1200\ntitle=Two\n",
+    )
+    .expect("written");
+    for name in ["chapters.mp4", "chapters.mkv"] {
+        ffmpeg(
+            folder.path(),
+            &format!(
+                "{SOURCE} -f lavfi -i sine=duration=1.2 -i chapters.txt -map_chapters 2 -pix_fmt yuv420p -c:v libx264 -c:a aac {name}"
+            ),
+        );
+        let contents = common::read(&options(&at(&folder, name)));
+        assert!(!contents.damage.is_any(), "{name}: {:?}", contents.damage);
+    }
+}
+
+/// Answers requests with the whole file, and closes without having stated a length.
+fn serve_without_length(bytes: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { break };
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").and_then(|()| stream.write_all(&bytes));
+        }
+    });
+    format!("http://{address}/clip")
+}
+
+#[test]
+fn a_server_that_closes_without_a_length_sends_an_intact_file() {
+    let folder = folder();
+    for (name, arguments, _) in CLIPS.iter().filter(|(name, ..)| matches!(*name, "h264.mp4" | "h264.mkv" | "h264.ts" | "a.gif")) {
+        ffmpeg(folder.path(), &format!("{SOURCE} {arguments} {name}"));
+        let url = serve_without_length(fs::read(at(&folder, name)).expect("made"));
+        let contents = common::read(&InputOptions::new(url));
+        assert_eq!(contents.frames.len(), FRAMES, "{name}");
+        assert!(!contents.damage.is_any(), "{name}: {:?}", contents.damage);
+    }
+}
+
+#[test]
+fn an_index_behind_the_frames_of_a_stream_is_named_and_not_called_damage() {
+    let folder = folder();
+    ffmpeg(folder.path(), "-f lavfi -i testsrc2=size=320x240:rate=25:duration=8 -pix_fmt yuv420p -c:v libx264 -b:v 3M back.mp4");
+    let bytes = fs::read(at(&folder, "back.mp4")).expect("made");
+    let settings = InputOptions::of_custom(CustomSource::stream("back.mp4", Cursor::new(bytes)));
+    let error = MediaReader::open(&settings, &FramePool::new(2)).err().expect("refused");
+    assert!(matches!(error, MediaError::Unsupported { .. }) && error.to_string().contains("faststart"), "{error}");
+}
+
+#[test]
+fn streams_joined_in_the_middle_are_intact() {
+    let folder = folder();
+    ffmpeg(folder.path(), &format!("{SOURCE} -pix_fmt yuv420p -c:v libx264 -g 10 -bf 2 -x264-params open-gop=1 whole.ts"));
+    let bytes = fs::read(at(&folder, "whole.ts")).expect("made");
+    let cut = at(&folder, "joined.ts");
+    let start = bytes.len() / 3 / 188 * 188;
+    fs::write(&cut, &bytes[start..]).expect("written");
+    let contents = common::read(&options(&cut));
+    assert!(contents.frames.len() >= 10, "{}", contents.frames.len());
+    assert!(!contents.damage.is_any(), "{:?}", contents.damage);
+}
+
+#[test]
+fn animations_are_read_whole_whatever_they_are_called() {
+    let folder = folder();
+    ffmpeg(folder.path(), &format!("{SOURCE} -f apng a.apng"));
+    ffmpeg(folder.path(), &format!("{SOURCE} -c:v libwebp_anim -loop 0 a.webp"));
+    ffmpeg(folder.path(), &format!("{SOURCE} a.gif"));
+    ffmpeg(folder.path(), &format!("{SOURCE} -pix_fmt yuv420p -c:v libx264 a.mp4"));
+    for (from, to) in [("a.apng", "b.png"), ("a.webp", "b.webp"), ("a.gif", "b.jpg"), ("a.mp4", "c.jpg"), ("a.webp", "d.png")] {
+        fs::copy(at(&folder, from), at(&folder, to)).expect("copied");
+        let contents = common::read(&options(&at(&folder, to)));
+        assert_eq!(contents.frames.len(), FRAMES, "{from} as {to}");
+        assert!(!contents.damage.is_any(), "{to}: {:?}", contents.damage);
+        let secs: Vec<f64> = contents.frames.iter().map(|frame| frame.seconds()).collect();
+        assert!(secs.iter().enumerate().all(|(n, secs)| (secs - secs_of(n)).abs() < 0.011), "{to}: {secs:?}");
+    }
+    // A still image stays one.
+    ffmpeg(folder.path(), &format!("{SOURCE} -frames:v 1 -c:v libwebp still.webp"));
+    assert_eq!(common::read(&options(&at(&folder, "still.webp"))).frames.len(), 1);
+}
+
+fn secs_of(number: usize) -> f64 {
+    number as f64 * 0.04
+}
+
+#[test]
+fn a_cut_animated_webp_gives_what_it_holds_and_counts_the_rest() {
+    let folder = folder();
+    ffmpeg(folder.path(), &format!("{SOURCE} -c:v libwebp_anim -loop 0 a.webp"));
+    let bytes = fs::read(at(&folder, "a.webp")).expect("made");
+    let mut broken = bytes.clone();
+    let place = bytes.len() / 2;
+    broken[place..place + 2_000].fill(0);
+    fs::write(at(&folder, "broken.webp"), broken).expect("written");
+    if let Ok(mut reader) = MediaReader::open(&options(&at(&folder, "broken.webp")), &FramePool::new(2)) {
+        let contents = read_on(&mut reader);
+        assert!(contents.damage.is_any() || contents.frames.len() == FRAMES, "{:?}", contents.damage);
+        // Frames whose own headers are gone cannot be counted.
+        assert!(contents.frames.len() as u64 + contents.damage.frames_lost >= FRAMES as u64 - 2, "{:?}", contents.damage);
+    }
+}
+
+#[test]
+fn what_is_too_large_is_refused_with_the_limit() {
+    let folder = folder();
+    ffmpeg(folder.path(), "-f lavfi -i color=size=320x200:rate=5:duration=0.4 -f apng small.apng");
+    let mut settings = options(&at(&folder, "small.apng"));
+    settings.picture_bytes = 320 * 200 * 6;
+    let error = MediaReader::open(&settings, &FramePool::new(2)).err().expect("refused");
+    assert!(matches!(error, MediaError::TooLarge { width: 320, height: 200, .. }), "{error}");
+    assert!(error.to_string().contains("limit is 1 MB"), "{error}");
+    // A valid header of a picture that FFmpeg does not decode for its size.
+    ffmpeg(folder.path(), "-f lavfi -i color=size=64x48 -frames:v 1 -update 1 -pix_fmt rgb24 small.png");
+    let mut bytes = fs::read(at(&folder, "small.png")).expect("made");
+    bytes[16..20].copy_from_slice(&20_000u32.to_be_bytes());
+    bytes[20..24].copy_from_slice(&20_000u32.to_be_bytes());
+    let checksum = crc32(&bytes[12..29]);
+    bytes[29..33].copy_from_slice(&checksum.to_be_bytes());
+    fs::write(at(&folder, "large.png"), bytes).expect("written");
+    let error = MediaReader::open(&options(&at(&folder, "large.png")), &FramePool::new(2)).err().expect("refused");
+    assert!(matches!(error, MediaError::TooLarge { width: 20_000, .. }) && error.to_string().contains("268 million"), "{error}");
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ (0xedb8_8320 * (crc & 1))))
+}
+
+#[test]
+fn what_ffmpeg_cannot_open_is_named() {
+    let folder = folder();
+    let heic = [&b"\0\0\0\x18ftypheic\0\0\0\0mif1heic\0\0\0\x08meta"[..], &[0; 200]].concat();
+    fs::write(at(&folder, "photo.heic"), heic).expect("written");
+    let error = MediaReader::open(&options(&at(&folder, "photo.heic")), &FramePool::new(2)).err().expect("refused");
+    assert!(error.to_string().contains("HEIC"), "{error}");
+    fs::write(
+        at(&folder, "call.sdp"),
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    )
+    .expect("written");
+    let error = MediaReader::open(&options(&at(&folder, "call.sdp")), &FramePool::new(2)).err().expect("refused");
+    assert!(!error.to_string().contains("damaged"), "{error}");
+}
+
+#[test]
+fn all_eight_orientations_are_applied_as_ffmpeg_does() {
+    let folder = folder();
+    ffmpeg(folder.path(), "-f lavfi -i testsrc=size=64x48 -frames:v 1 -update 1 -q:v 2 -pix_fmt yuvj420p upright.jpg");
+    let upright = fs::read(at(&folder, "upright.jpg")).expect("made");
+    for orientation in 1..=8u8 {
+        // Big-endian TIFF with one entry: tag 0x0112, type SHORT, count 1.
+        let mut exif = b"\xff\xe1\0\x22Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\0\0\0\0\0\0\0".to_vec();
+        exif[29] = orientation;
+        let name = format!("o{orientation}.jpg");
+        let bytes = [&upright[..2], &exif, &upright[2..]].concat();
+        fs::write(at(&folder, &name), bytes).expect("written");
+        let ours = common::read(&options(&at(&folder, &name)));
+        let frame = &ours.frames[0];
+        let theirs = common::output("ffmpeg", folder.path(), &format!("-v error -i {name} -f rawvideo -pix_fmt yuvj420p -"));
+        assert_eq!((frame.width, frame.height), if orientation < 5 { (64, 48) } else { (48, 64) }, "orientation {orientation}");
+        assert!(common::samples(frame) == theirs, "orientation {orientation}");
+        assert!(!ours.damage.is_any(), "orientation {orientation}: {:?}", ours.damage);
+    }
+}
