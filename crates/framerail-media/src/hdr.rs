@@ -38,7 +38,7 @@ pub(crate) fn of_stream(stream: &ffi::AVStream) -> HdrMetadata {
         let mut size = 0;
         // SAFETY: a valid stream; the answer is null or `size` bytes of it.
         let data = unsafe { ffi::av_stream_get_side_data(stream, kind, &mut size) };
-        (data.cast_const(), size as usize)
+        (data.cast_const(), size)
     };
     // SAFETY: the bytes live as long as the stream, which is borrowed.
     unsafe {

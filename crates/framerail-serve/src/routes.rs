@@ -232,12 +232,13 @@ async fn add_stream(site: &Arc<Site>, run: &RunSwitch, peer: SocketAddr, source:
     let site = Arc::clone(site);
     // It may look at the disk, and ask for a name.
     let added = tokio::task::spawn_blocking(move || match site.sources.check(&source, peer.ip()) {
-        Ok(()) => streams.add_source(source.reveal()).map_err(|error| from_stage(&error)),
-        Err(reason) => Err(failed(StatusCode::FORBIDDEN, &reason)),
+        Ok(()) => Ok(streams.add_source(source.reveal())),
+        Err(reason) => Err(reason),
     });
     match added.await {
-        Ok(Ok(id)) => json(StatusCode::CREATED, &json!({ "id": id.0 })),
-        Ok(Err(refusal)) => refusal,
+        Ok(Ok(Ok(id))) => json(StatusCode::CREATED, &json!({ "id": id.0 })),
+        Ok(Ok(Err(error))) => from_stage(&error),
+        Ok(Err(reason)) => failed(StatusCode::FORBIDDEN, &reason),
         Err(_) => failed(StatusCode::INTERNAL_SERVER_ERROR, "adding the stream failed; please report it"),
     }
 }
