@@ -67,7 +67,7 @@ fn a_camera_with_sound_that_restarts_is_one_file() {
         return;
     }
     let (port, folder) = (free_port(), tempfile::tempdir().expect("temporary folder"));
-    let path = folder.path().join("talk.mov");
+    let path = folder.path().join("talk.mkv");
     let mut camera = Camera::start(port);
     let text = format!("read rtsp://127.0.0.1:{port}/talk timeout=2s retry_wait=100ms ! write '{}' preset=ultrafast", path.display());
     let (handle, _) = start(&text);
