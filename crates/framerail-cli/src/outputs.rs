@@ -1,41 +1,51 @@
 //! Files that a run leaves beside its video: statistics, picture of the graph. Checked before the run, so that an hour's
-//! work does not end with a folder that is not there.
+//! work does not end with a file that cannot be written.
 
-use std::{fs, io, path::Path};
+use std::path::Path;
 
-use framerail::pipeline::GraphPicture;
+use framerail::{
+    core::RunFiles,
+    media::{MediaError, OutputRules, commit},
+    pipeline::GraphPicture,
+};
 
 use crate::exit::{Failure, INTERNAL, OUTPUT, USAGE};
 
-/// Looks whether a file can be put there. It may exist: statistics and pictures are replaced.
-///
-/// # Errors
-/// `OUTPUT` when its folder is missing or it is a folder itself.
-pub fn check(path: &Path) -> Result<(), Failure> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !folder.is_dir() {
-        return Err(Failure::new(
-            OUTPUT,
-            format_args!("{}: the folder {} does not exist; create it first", path.display(), folder.display()),
-        ));
-    }
-    if path.is_dir() {
-        return Err(Failure::new(OUTPUT, format_args!("{}: is a folder; name a file", path.display())));
-    }
-    Ok(())
+fn rules(overwrite: bool, files: &RunFiles) -> OutputRules {
+    OutputRules { overwrite, files: files.clone(), ..OutputRules::default() }
 }
 
-/// Writes a file, replacing it.
-///
-/// # Errors
-/// `OUTPUT` with the system's words.
-pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    fs::write(path, bytes).map_err(|error| Failure::new(OUTPUT, format_args!("{}: {}", path.display(), words(&error))))
+fn failure(error: MediaError) -> Failure {
+    Failure::new(OUTPUT, error)
 }
 
-fn words(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+/// Looks whether a file can be put there.
+///
+/// # Errors
+/// `OUTPUT` when the run reads it, it exists and is not to be replaced, or cannot be written.
+pub fn check(path: &Path, overwrite: bool, files: &RunFiles) -> Result<(), Failure> {
+    commit::check(path, &rules(overwrite, files)).map_err(failure)
+}
+
+/// Looks whether a file can be put there, and notes it as an output of the run.
+///
+/// # Errors
+/// `OUTPUT` when the run reads it or writes it elsewhere, it exists and is not to be replaced, or cannot be written.
+pub fn claim(path: &Path, overwrite: bool, files: &RunFiles) -> Result<(), Failure> {
+    check(path, overwrite, files)?;
+    files.write(path).map_err(|error| failure(error.into()))
+}
+
+/// Writes a file that was claimed; says so when it had to get another name.
+///
+/// # Errors
+/// `OUTPUT`: nothing half-written is left.
+pub fn write(path: &Path, bytes: &[u8], overwrite: bool, files: &RunFiles) -> Result<(), Failure> {
+    let written = commit::write_file(path, bytes, &rules(overwrite, files)).map_err(failure)?;
+    match written.elsewhere {
+        Some(elsewhere) => Err(Failure::new(OUTPUT, elsewhere.notice())),
+        None => Ok(()),
+    }
 }
 
 /// A picture format of graphs.
@@ -68,23 +78,23 @@ impl GraphFormat {
 ///
 /// # Errors
 /// `OUTPUT`, and `USAGE` for another extension.
-pub fn write_graph(path: &Path, picture: &GraphPicture) -> Result<(), Failure> {
+pub fn write_graph(path: &Path, picture: &GraphPicture, overwrite: bool, files: &RunFiles) -> Result<(), Failure> {
     let bytes = match GraphFormat::of(path)? {
         GraphFormat::Svg => picture.svg().into_bytes(),
         GraphFormat::Dot => picture.dot().into_bytes(),
         GraphFormat::Png => picture.png().map_err(|error| Failure::new(INTERNAL, error))?,
     };
-    write(path, &bytes)
+    write(path, &bytes, overwrite, files)
 }
 
 /// Writes something as JSON for people and programs.
 ///
 /// # Errors
 /// `OUTPUT`.
-pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Failure> {
+pub fn write_json(path: &Path, value: &impl serde::Serialize, overwrite: bool, files: &RunFiles) -> Result<(), Failure> {
     let mut text = to_json(value)?;
     text.push('\n');
-    write(path, text.as_bytes())
+    write(path, text.as_bytes(), overwrite, files)
 }
 
 /// Something as JSON, on several lines.

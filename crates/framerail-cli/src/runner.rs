@@ -3,8 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
+use framerail::core::RunFiles;
 use framerail::pipeline::{
-    Description, DeviceChoice, GraphPicture, Plan, PlannedGraph, RunOptions, RunOutcome, RunStats, ServeDescription, check,
+    Chain, Description, DeviceChoice, GraphPicture, Plan, PlannedGraph, Registry, RunOptions, RunOutcome, RunStats, ServeDescription, check,
 };
 
 use crate::{
@@ -54,15 +55,20 @@ fn stall_limit(text: &str) -> Result<f64, String> {
 }
 
 impl RunArgs {
-    /// Looks whether what is to be written can be written.
+    /// Looks whether the graph's name says its format.
     ///
     /// # Errors
-    /// `USAGE` for the name of a picture, `OUTPUT` for a folder that is missing.
+    /// `USAGE`.
     pub fn check(&self) -> Result<(), Failure> {
-        if let Some(path) = &self.graph {
-            GraphFormat::of(path)?;
-        }
-        self.stats.iter().chain(&self.graph).try_for_each(|path| outputs::check(path))
+        self.graph.as_deref().map_or(Ok(()), |path| GraphFormat::of(path).map(|_| ()))
+    }
+
+    /// Notes statistics and graph as outputs of the run.
+    ///
+    /// # Errors
+    /// `OUTPUT` when one is read or written by the run, exists and is not to be replaced, or cannot be written.
+    pub fn claim(&self, overwrite: bool, files: &RunFiles) -> Result<(), Failure> {
+        self.stats.iter().chain(&self.graph).try_for_each(|path| outputs::claim(path, overwrite, files))
     }
 
     fn options(&self) -> RunOptions {
@@ -73,13 +79,19 @@ impl RunArgs {
 }
 
 /// Checks a pipeline and lets its stages agree on formats. The device is what the command says, else what the pipeline's
-/// file says; stages may say otherwise.
+/// file says; stages may say otherwise. `files` are those that the run must leave alone.
 ///
 /// # Errors
 /// Everything that is wrong with it; `INTERRUPTED` when a signal came meanwhile.
-pub fn link(description: &Description, args: &RunArgs) -> Result<Plan, Failure> {
+pub fn link(description: &Description, args: &RunArgs, overwrite: bool, files: RunFiles) -> Result<Plan, Failure> {
     let device = args.device.or(description.device).unwrap_or_default();
-    let mut plan = check(description, &framerail::registry_for(device))?.cancelled_by(&interrupt::tokens().stop);
+    let registry = framerail::registry_for(device);
+    let mut description = description.clone();
+    if overwrite {
+        overwrite_all(&mut description.chain, &registry);
+    }
+    let mut plan = check(&description, &registry)?.cancelled_by(&interrupt::tokens().stop);
+    plan.set_files(files);
     if plan.stages().is_empty() {
         return Err(Failure::new(USAGE, "the pipeline is empty; give it stages, such as `read in.mp4 ! null`"));
     }
@@ -89,6 +101,18 @@ pub fn link(description: &Description, args: &RunArgs) -> Result<Plan, Failure> 
     }
     linked?;
     Ok(plan)
+}
+
+/// Lets every stage that writes files replace those that exist, unless it says otherwise.
+fn overwrite_all(chain: &mut Chain, registry: &Registry) {
+    const OPTION: &str = "overwrite";
+    for stage in &mut chain.stages {
+        let takes = registry.get(&stage.stage.text).is_some_and(|known| known.spec.options.iter().any(|option| option.name == OPTION));
+        if takes && !stage.options.iter().any(|given| given.key.text == OPTION) {
+            *stage = std::mem::take(stage).option(OPTION, true);
+        }
+        stage.branches.iter_mut().for_each(|branch| overwrite_all(branch, registry));
+    }
 }
 
 /// Runs a linked pipeline to its end, or until a signal ends it; `serve` is what its file says of watching it. What went wrong
@@ -117,12 +141,10 @@ pub fn run(planned: PlannedGraph, args: &RunArgs, serve: Option<&ServeDescriptio
 ///
 /// # Errors
 /// `OUTPUT`.
-pub fn write_up(args: &RunArgs, stats: &RunStats) -> Result<(), Failure> {
-    if let Some(path) = &args.stats {
-        outputs::write_json(path, stats)?;
-    }
+pub fn write_up(args: &RunArgs, stats: &RunStats, overwrite: bool, files: &RunFiles) -> Result<(), Failure> {
+    let written = args.stats.as_deref().map_or(Ok(()), |path| outputs::write_json(path, stats, overwrite, files));
     if let Some(path) = &args.graph {
-        outputs::write_graph(path, &GraphPicture::from_stats(stats))?;
+        outputs::write_graph(path, &GraphPicture::from_stats(stats), overwrite, files)?;
     }
-    Ok(())
+    written
 }

@@ -109,7 +109,6 @@ fn outputs_that_cannot_be_written_end_with_4() {
     symlink("in.mp4", place.path("symbolic.mp4")).expect("linked");
     fs::hard_link(place.path("in.mp4"), place.path("hard.mp4")).expect("linked");
     for (output, words) in [
-        ("none/out.mp4", "the folder none does not exist; create it"),
         ("there.mp4/out.mp4", "there.mp4 is not a folder"),
         ("there.mp4", "there.mp4"),
         ("in.mp4", "in.mp4"),
@@ -127,7 +126,7 @@ fn outputs_that_cannot_be_written_end_with_4() {
 
 /// A run whose files may not grow beyond some kilobytes, as on a full disk.
 fn limited(place: &Place, kilobytes: u32, pipeline: &str) -> Cli {
-    let script = format!("ulimit -f {kilobytes}; exec \"$0\" run -q \"$1\"");
+    let script = format!("ulimit -f {kilobytes}; exec \"$0\" run -q \"$@\"");
     let clip = real_clip("carphone_pristine.mp4");
     let home = clip.ancestors().nth(2).expect("clips lie in the home folder");
     let shell = Cli::new("bash").arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_framerail")).arg(pipeline);
@@ -142,9 +141,20 @@ fn a_disk_that_fills_up_ends_with_4_and_nothing_is_kept() {
         ("read in.mp4 ! write out.mp4 options=crf=0", "out.mp4"),
         ("read in.mp4 ! write out.avi codec=rawvideo", "out.avi"),
     ] {
-        refused(&place, limited(&place, 20, pipeline), 4, &[output, "no space left", "nothing incomplete was kept"]);
+        let run = limited(&place, 20, pipeline).run();
+        run.assert_code(4).assert_stderr_contains(output).assert_stderr_contains("no space left");
+        // What is left is not under the name that was asked for, can be played, and is named.
+        for name in place.names().into_iter().filter(|name| name != "in.mp4") {
+            assert!(name.contains(".unfinished.") && !ffprobe_frames(&place.path(&name)).is_empty(), "{name}");
+            run.assert_stderr_contains(&name);
+            fs::remove_file(place.path(&name)).expect("removed");
+        }
     }
     refused(&place, limited(&place, 0, "read in.mp4 ! infer centerface ! save out.jsonl"), 4, &["out.jsonl"]);
+    for more in ["--stats s.json", "--graph g.svg"] {
+        refused(&place, limited(&place, 1, "read in.mp4 ! null").args(more.split(' ')), 4, &[&more[8..], "no space left"]);
+    }
+    refused(&place, limited(&place, 1, "read in.mp4 ! infer centerface confidence=0.01 ! save out.parquet"), 4, &["out.parquet"]);
 }
 
 #[test]

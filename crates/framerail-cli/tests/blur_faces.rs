@@ -88,7 +88,7 @@ fn inputs_of_one_name_get_outputs_of_their_own() {
     place.write("b/broken.mp4", "no video either");
     let output = place.framerail().args(["blur-faces", "a", "b", "-o", "out", "--stats", "stats.json"]).args(SMALL).run();
     output.assert_code(3).assert_stderr_contains("2 of 3 done").assert_stderr_contains("another input has the same name");
-    output.assert_stderr_contains("1 files are neither video nor picture").assert_stderr_contains("broken.mp4: ");
+    output.assert_stderr_contains("1 file is neither video nor picture and was left out: notes.txt").assert_stderr_contains("broken.mp4: ");
     assert_eq!(names(&place.path("out")), ["x_anonymized-2.mp4", "x_anonymized.mp4"]);
     let stats: Value = serde_json::from_slice(&fs::read(place.path("stats.json")).expect("written")).expect("JSON");
     assert_eq!(stats.as_array().map(Vec::len), Some(2));
@@ -107,6 +107,72 @@ fn outputs_lie_beside_the_inputs_and_nothing_is_replaced_unasked() {
     blur(&["in.mp4", "in_anonymized.mp4", "-o", "one.mp4"]).assert_code(2).assert_stderr_contains("name a folder");
     assert_eq!(place.names(), ["in.mp4", "in_anonymized.mp4"]);
     assert_eq!(frame_count(&place.path("in.mp4")), 16);
+}
+
+#[test]
+fn a_folder_is_covered_again_for_what_is_new() {
+    let place = Place::new();
+    let clip = ClipSpec::default().frames(4).make();
+    place.copy(clip.path(), "clips/a.mp4");
+    let blur = |arguments: &[&str]| place.framerail().args(["blur-faces", "clips/"]).args(SMALL).args(arguments).run();
+    blur(&[]).assert_success();
+    place.copy(clip.path(), "clips/b.mp4");
+    place.copy(clip.path(), "clips/a_anonymized.unfinished.mp4");
+    let first = fs::read(place.path("clips/a_anonymized.mp4")).expect("written");
+    let output = blur(&["--skip-existing"]);
+    output
+        .assert_success()
+        .assert_stderr_contains("2 of 4 files are outputs of an earlier run")
+        .assert_stderr_contains("1 of 2 inputs have");
+    assert_eq!(names(&place.path("clips")), ["a.mp4", "a_anonymized.mp4", "a_anonymized.unfinished.mp4", "b.mp4", "b_anonymized.mp4"]);
+    assert_eq!(fs::read(place.path("clips/a_anonymized.mp4")).expect("there"), first);
+    // Without it the new one is done too, and the others are refused.
+    place.copy(clip.path(), "clips/c.mp4");
+    blur(&[]).assert_code(4).assert_stderr_contains("1 of 3 done");
+    blur(&["--skip-existing"]).assert_success();
+    // Named, such a file is an input like any other.
+    place.framerail().args(["blur-faces", "clips/a_anonymized.mp4"]).args(SMALL).run().assert_success();
+}
+
+#[test]
+fn names_that_look_like_placeholders_are_names() {
+    let place = Place::new();
+    let clip = ClipSpec::default().frames(4).make();
+    for name in ["c/0.mp4", "c/{stream}.mp4", "c/{name}.mp4"] {
+        place.copy(clip.path(), name);
+    }
+    let output = place.framerail().args(["blur-faces", "c", "-o", "o", "--save", "boxes/", "--overwrite"]).args(SMALL).run();
+    output.assert_success().assert_stderr_contains("3 of 3 done");
+    assert_eq!(names(&place.path("o")), ["0_anonymized.mp4", "{name}_anonymized.mp4", "{stream}_anonymized.mp4"]);
+    assert_eq!(names(&place.path("boxes")), ["0_anonymized.jsonl", "{name}_anonymized.jsonl", "{stream}_anonymized.jsonl"]);
+}
+
+#[test]
+fn a_folder_of_reports_has_an_index() {
+    let place = Place::new();
+    let clip = ClipSpec::default().frames(4).make();
+    place.copy(clip.path(), "clips/a & b.mp4");
+    place.copy(clip.path(), "clips/c.mp4");
+    let blur = || place.framerail().args(["blur-faces", "clips/", "--report", "reports/", "--skip-existing"]).args(SMALL).run();
+    blur().assert_success();
+    let index = || fs::read_to_string(place.path("reports/index.html")).expect("written");
+    assert_eq!(names(&place.path("reports")), ["a & b_anonymized.html", "c_anonymized.html", "index.html"]);
+    assert!(index().contains("href=\"a%20%26%20b_anonymized.html\">a &amp; b_anonymized.html<"), "{}", index());
+    // Later ones are added.
+    place.copy(clip.path(), "clips/d.mp4");
+    blur().assert_success();
+    assert_eq!(index().matches("<tr data-report=").count(), 3, "{}", index());
+}
+
+#[test]
+fn a_stopped_run_keeps_the_older_file_and_says_so() {
+    let place = Place::new();
+    place.write("out.mp4", "an older complete file");
+    let mut running = start_slow(&place);
+    running.signal("INT");
+    running.wait_for_stderr("stopping: ");
+    running.wait().assert_code(130).assert_stderr_contains("out.mp4 stays as it was");
+    assert_eq!(place.names(), ["out.mp4", "out.unfinished.mp4"]);
 }
 
 #[test]
@@ -162,11 +228,11 @@ fn a_second_ctrl_c_leaves_nothing() {
 
 /// Starts a run and waits until it has begun to write.
 fn start_slow(place: &Place) -> framerail_testkit::cli::RunningCli {
-    let blur = place.framerail().arg("blur-faces").arg(carphone()).args(["-o", "out.mp4", "--scale", "1280x1024"]);
+    let blur = place.framerail().arg("blur-faces").arg(carphone()).args(["-o", "out.mp4", "--scale", "1280x1024", "--overwrite"]);
     let running = blur.start();
     for _ in 0..2000 {
         // A file of another name appears when the first frame arrives there.
-        if !place.names().is_empty() {
+        if place.names().iter().any(|name| name.starts_with(".out.partial-")) {
             break;
         }
         thread::sleep(Duration::from_millis(5));

@@ -2,9 +2,9 @@
 
 mod common;
 
-use std::{io::Read, net::TcpListener, thread};
+use std::{fs, io::Read, net::TcpListener, thread};
 
-use common::{Place, carphone};
+use common::{Place, carphone, wait_until};
 use framerail_testkit::{ClipSpec, damage, ffprobe_packets};
 use serde_json::Value;
 
@@ -77,7 +77,9 @@ fn places_for_records_are_looked_at_first() {
     let place = Place::new();
     let run = |option: &str, file: &str| place.framerail().args(["run", "read missing.mp4 ! null", option, file]).run();
     run("--graph", "graph.jpeg").assert_code(2).assert_stderr_contains(".svg, .dot or .png");
-    run("--stats", "no/stats.json").assert_code(4).assert_stderr_contains("the folder no does not exist");
+    place.copy(ClipSpec::default().make().path(), "in.mp4");
+    let run = |option: &str, file: &str| place.framerail().args(["run", "read in.mp4 ! null", option, file]).run();
+    run("--stats", "in.mp4/stats.json").assert_code(4).assert_stderr_contains("in.mp4 is not a folder");
 }
 
 #[test]
@@ -88,7 +90,7 @@ fn each_kind_of_failure_has_its_code() {
     let run = |text: &str| place.framerail().args(["run", "-q", text]).run();
     run("read missing.mp4 ! null").assert_code(3).assert_stderr_contains("no such file");
     run("read in.mp4 ! write out.mp4").assert_code(4).assert_stderr_contains("exists");
-    run("read in.mp4 ! write no/out.mp4").assert_code(4);
+    run("read in.mp4 ! write out.mp4/no.mp4").assert_code(4);
     run("read in.mp4 ! infer centreface ! null").assert_code(5).assert_stderr_contains("did you mean 'centerface'?");
     place.framerail().env("ORT_DYLIB_PATH", "no.so").args(["run", "read in.mp4 ! infer centerface ! null"]).run().assert_code(5);
     assert_eq!(place.names(), ["in.mp4", "out.mp4"]);
@@ -179,4 +181,149 @@ fn a_stream_that_failed_fails_only_when_strict() {
     let text = "read good.mp4 bad.mp4 streams=all on_error=end ! null";
     place.framerail().args(["run", text]).run().assert_success();
     place.framerail().args(["run", "--strict", text]).run().assert_code(7).assert_stderr_contains("streams failed 1");
+}
+
+/// Runs, and fails unless it is refused with 4 and these words, with every file as it was.
+#[track_caller]
+fn leaves_all_alone(place: &Place, arguments: &[&str], words: &str) {
+    let contents = || place.names().into_iter().map(|name| (fs::read(place.path(&name)).ok(), name)).collect::<Vec<_>>();
+    let before = contents();
+    place.framerail().args(["run", "-q", "--overwrite"]).args(arguments).run().assert_code(4).assert_stderr_contains(words);
+    assert!(contents() == before, "{arguments:?} changed something");
+}
+
+#[test]
+fn nothing_that_a_run_reads_is_replaced() {
+    let place = Place::new();
+    let clip = ClipSpec::default().frames(4).make();
+    for name in ["a/x.mp4", "b/x.mp4", "in.mp4"] {
+        place.copy(clip.path(), name);
+    }
+    place.framerail().args(["run", "-q", "read in.mp4 ! frames . count=2"]).run().assert_success();
+    place.framerail().args(["run", "-q", "read in.mp4 ! write cam.m3u8"]).run().assert_success();
+    std::os::unix::fs::symlink("in.mp4", place.path("link.json")).expect("linked");
+    place.write("p.toml", "[[stage]]\nuse = \"read\"\nargs = [\"in.mp4\"]\n[[stage]]\nuse = \"null\"\n");
+    let same = "output and input are the same file";
+    let b = fs::read(place.path("b/x.mp4")).expect("there");
+    leaves_all_alone(&place, &["read a/x.mp4 b/x.mp4 ! write b/{name}.mp4"], same);
+    assert_eq!(fs::read(place.path("b/x.mp4")).expect("there"), b);
+    for arguments in [
+        &["read in.mp4 ! null", "--stats", "in.mp4"][..],
+        &["read in.mp4 ! null", "--stats", "link.json"],
+        &["read in-%06d.png ! null", "--graph", "in-000001.png"],
+        &["read in-*.png ! frames in-{index:06}.png"],
+        &["p.toml", "--stats", "p.toml"],
+        &["read cam.m3u8 ! write cam.m3u8"],
+        &["read cam-00000.ts ! write cam.m3u8"],
+        &["read cam.m3u8 ! null", "--stats", "cam-00000.ts"],
+    ] {
+        leaves_all_alone(&place, arguments, same);
+    }
+    // Standard input comes from a file.
+    let script = format!("exec '{}' run -q --overwrite 'read - ! write in.mp4' < in.mp4", env!("CARGO_BIN_EXE_framerail"));
+    let before = fs::read(place.path("in.mp4")).expect("there");
+    let output = framerail_testkit::Cli::new("bash").args(["-c", &script]).current_dir(place.path("")).run();
+    output.assert_code(4).assert_stderr_contains(same);
+    assert_eq!(fs::read(place.path("in.mp4")).expect("there"), before);
+}
+
+#[test]
+fn no_two_outputs_of_a_run_meet() {
+    let place = Place::new();
+    place.copy(ClipSpec::default().frames(4).make().path(), "in.mp4");
+    let two = "two outputs of this run would go to this file";
+    leaves_all_alone(&place, &["read in.mp4 ! tee ( write o/x.mp4 ) ! write ./o/../o/x.mp4"], two);
+    leaves_all_alone(&place, &["read in.mp4 ! tee ( frames o/ ) ! frames o"], two);
+    leaves_all_alone(&place, &["read in.mp4 ! write o.mp4", "--stats", "o.mp4"], two);
+    leaves_all_alone(&place, &["read in.mp4 ! null", "--stats", "o.svg", "--graph", "o.svg"], two);
+    place
+        .framerail()
+        .args(["run", "-q", "read in.mp4 ! tee ( write /dev/null format=mpegts overwrite=yes ) ! null"])
+        .run()
+        .assert_success();
+}
+
+#[test]
+fn records_that_exist_are_replaced_only_when_asked_and_folders_are_made() {
+    let place = Place::new();
+    place.copy(ClipSpec::default().frames(4).make().path(), "in.mp4");
+    let run = |more: &[&str]| {
+        place
+            .framerail()
+            .args(["run", "-q", "read in.mp4 ! write o/{name}.mp4", "--stats", "r/s.json", "--graph", "r/g.svg"])
+            .args(more)
+            .run()
+    };
+    run(&[]).assert_success();
+    assert_eq!(
+        (place.names(), common::names(&place.path("r"))),
+        (vec!["in.mp4".into(), "o".into(), "r".into()], vec!["g.svg".into(), "s.json".into()])
+    );
+    run(&[]).assert_code(4).assert_stderr_contains("r/s.json exists");
+    run(&["--overwrite"]).assert_success();
+}
+
+/// A run that takes most of a second, once its partial file is there.
+fn start_paced(place: &Place, arguments: &[&str]) -> framerail_testkit::cli::RunningCli {
+    place.copy(ClipSpec::default().frames(25).make().path(), "in.mp4");
+    let running = place.framerail().args(["run", "read in.mp4 realtime=yes ! write out.mp4 preset=ultrafast"]).args(arguments).start();
+    wait_until(|| place.names().iter().any(|name| name.starts_with(".out.partial-")));
+    running
+}
+
+#[test]
+fn a_file_that_appears_meanwhile_costs_neither_it_nor_the_new_one() {
+    let place = Place::new();
+    let running = start_paced(&place, &[]);
+    place.write("out.mp4", "another's work");
+    running.wait().assert_code(4).assert_stderr_contains("out-2.mp4");
+    assert_eq!(fs::read(place.path("out.mp4")).expect("there"), b"another's work");
+    assert_eq!(ffprobe_packets(&place.path("out-2.mp4"), "v:0").len(), 25);
+    assert_eq!(place.names(), ["in.mp4", "out-2.mp4", "out.mp4"]);
+}
+
+#[test]
+fn ctrl_c_does_not_replace_an_older_file() {
+    let place = Place::new();
+    place.write("out.mp4", "an older complete file");
+    let running = start_paced(&place, &["--overwrite"]);
+    running.signal("INT");
+    running.wait().assert_code(130).assert_stderr_contains("out.unfinished.mp4");
+    assert_eq!(fs::read(place.path("out.mp4")).expect("there"), b"an older complete file");
+    assert_eq!(place.names(), ["in.mp4", "out.mp4", "out.unfinished.mp4"]);
+    assert!(ffprobe_packets(&place.path("out.unfinished.mp4"), "v:0").len() < 25);
+}
+
+#[test]
+fn a_stream_goes_from_standard_input_to_standard_output() {
+    let place = Place::new();
+    let clip = ClipSpec::default().frames(8).make();
+    let through = |output: &str| {
+        place.framerail().args(["run", "-q", &format!("read - ! {output}")]).stdin(fs::read(clip.path()).expect("there")).run()
+    };
+    for format in ["matroska", "mp4", "mpegts"] {
+        let output = through(&format!("write - format={format} preset=ultrafast"));
+        output.assert_success();
+        fs::write(place.path("o"), &output.stdout_bytes).expect("written");
+        assert_eq!(ffprobe_packets(&place.path("o"), "v:0").len(), 8, "{format}");
+    }
+    through("write -").assert_code(2).assert_stderr_contains("format=");
+}
+
+#[test]
+fn a_killed_run_leaves_what_it_wrote_for_the_next_to_keep() {
+    let place = Place::new();
+    place.copy(ClipSpec::default().frames(250).make().path(), "in.mp4");
+    let running = place.framerail().args(["run", "-q", "read in.mp4 realtime=yes ! write out.mp4 crash_safe=yes low_latency=yes"]).start();
+    let partial = || place.names().into_iter().find(|name| name.starts_with(".out.partial-") && name.ends_with(".mp4"));
+    wait_until(|| partial().is_some_and(|name| fs::metadata(place.path(&name)).is_ok_and(|found| found.len() > 4000)));
+    running.signal("KILL");
+    running.wait();
+    let name = partial().expect("left");
+    let frames = ffprobe_packets(&place.path(&name), "v:0").len();
+    assert!(frames > 0, "playable under its partial name");
+    let next = place.framerail().args(["run", "read in.mp4 end=0.2 ! write out.mp4"]).run();
+    next.assert_success().assert_stderr_contains("out.unfinished.mp4");
+    assert_eq!(place.names(), ["in.mp4", "out.mp4", "out.unfinished.mp4"]);
+    assert_eq!(ffprobe_packets(&place.path("out.unfinished.mp4"), "v:0").len(), frames);
 }

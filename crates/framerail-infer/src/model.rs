@@ -34,6 +34,8 @@ pub(crate) struct Model {
     /// The inputs beside the picture.
     pub(crate) more: MoreInputs,
     file: OnnxFile,
+    /// Where the card lies; `None` for one that is compiled in.
+    card_path: Option<PathBuf>,
     input_name: String,
     /// Whether the picture's input has an axis for the batch; without, a run takes one picture.
     has_batch: bool,
@@ -65,7 +67,13 @@ impl Model {
             declared_batch: if prepare { None } else { declared_batch },
             card,
             file,
+            card_path: path,
         })
+    }
+
+    /// The files that it was made from: the card and the ONNX file.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.card_path.as_deref().into_iter().chain([self.file.path()])
     }
 
     /// Frames that go into one run: as asked for, or what an unprepared model insists on.

@@ -1,6 +1,6 @@
 //! Frames or parts of frames in, what a model says of each out: a model by its card, run on ONNX Runtime.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, path::Path, sync::Arc};
 
 use framerail_core::{AttributeValue, BBox, DType, Detection, Device, Frame, Label};
 use framerail_vision::{Preprocess, Sampling};
@@ -185,6 +185,11 @@ impl Predictor {
     /// The model's card.
     pub fn card(&self) -> &ModelCard {
         &self.shared.model.card
+    }
+
+    /// The files that the model was made from: its card, unless it is built in, and the ONNX file.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.shared.model.files()
     }
 
     /// What the model is for.

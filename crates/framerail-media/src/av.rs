@@ -3,6 +3,8 @@
 use std::{
     ffi::{CStr, CString},
     ops::{Deref, DerefMut},
+    os::unix::ffi::OsStrExt,
+    path::Path,
     ptr::{self, NonNull},
     sync::Once,
 };
@@ -47,6 +49,15 @@ pub(crate) fn error(context: impl Into<String>, code: i32) -> MediaError {
 pub(crate) fn c_string(text: &str) -> CString {
     let bytes = text.split('\0').next().unwrap_or_default();
     CString::new(bytes).unwrap_or_default()
+}
+
+/// A file as FFmpeg opens it: its name byte for byte, or `-` for standard output.
+pub(crate) fn file_url(path: &Path) -> CString {
+    if crate::commit::is_standard_output(path) {
+        return c_string("pipe:1");
+    }
+    // A path without a zero byte; one with it cannot be.
+    CString::new([b"file:", path.as_os_str().as_bytes()].concat()).unwrap_or_default()
 }
 
 /// A copy of C text; empty for null.

@@ -1,6 +1,7 @@
 //! An open container of FFmpeg's: a file, a URL or a pipe.
 
 use std::{
+    ffi::CString,
     fs,
     os::unix::fs::FileTypeExt,
     path::Path,
@@ -11,6 +12,7 @@ use std::{
 };
 
 use ffmpeg_the_third::ffi;
+use framerail_core::run_files::local_path;
 
 use crate::{
     InputOptions, MediaError,
@@ -112,7 +114,7 @@ impl Container {
                 (*context.as_ptr()).flags |= ffi::AVFMT_FLAG_NONBLOCK;
             }
         }
-        let target = av::c_string(&if is_device { url.to_owned() } else { ffmpeg_url(url, &bytes) });
+        let target = if is_device { av::c_string(url) } else { ffmpeg_url(url, &bytes) };
         let mut dictionary = Dictionary::new();
         for (key, value) in &opening.options {
             dictionary.set(key, value);
@@ -417,20 +419,23 @@ pub(crate) fn is_url(source: &str) -> bool {
 }
 
 /// What FFmpeg is given: local paths with their protocol, so that a colon in a name is no protocol.
-fn ffmpeg_url(url: &str, bytes: &Bytes) -> String {
+fn ffmpeg_url(url: &str, bytes: &Bytes) -> CString {
     if matches!(bytes, Bytes::Pipe(_)) {
-        return String::new();
+        return CString::default();
     }
     // A custom source's name serves to recognise its format; nothing is opened by it.
     let is_name = matches!(bytes, Bytes::Custom(_));
-    if is_name || is_url(url) || url.starts_with("file:") { url.to_owned() } else { format!("file:{url}") }
+    match local_path(url) {
+        Some(path) if !is_name => av::file_url(&path),
+        _ => av::c_string(url),
+    }
 }
 
 fn check_file(url: &str, source_name: &str) -> Result<(), MediaError> {
-    if url == "-" || is_url(url) {
+    if url == "-" || (is_url(url) && !url.starts_with("file:")) {
         return Ok(());
     }
-    let path = Path::new(url.strip_prefix("file:").unwrap_or(url));
+    let path = &local_path(url).unwrap_or_default();
     let metadata = fs::metadata(path).map_err(|error| MediaError::io(path, &error))?;
     if metadata.is_file() && metadata.len() == 0 {
         return Err(MediaError::NotMedia { source_name: source_name.to_owned(), reason: "the file is empty".into() });

@@ -73,7 +73,7 @@ pub enum MediaError {
         limit: String,
     },
     /// The disk, or a size limit, is exhausted.
-    #[error("{path}: no space left; free some or write elsewhere (nothing incomplete was kept)")]
+    #[error("{path}: no space left; free some or write elsewhere")]
     DiskFull {
         /// The output file.
         path: String,
@@ -95,7 +95,7 @@ pub enum MediaError {
         reason: String,
     },
     /// The output is there already.
-    #[error("{path}: exists already; choose another name or allow overwriting")]
+    #[error("{path} exists; choose another name, or replace it with overwrite=true (--overwrite)")]
     Exists {
         /// The output file.
         path: String,
@@ -105,6 +105,20 @@ pub enum MediaError {
     SameFile {
         /// The output file.
         path: String,
+    },
+    /// Two outputs of a run have one name.
+    #[error("{path}: two outputs of this run would go to this file; give each a different name")]
+    SameOutput {
+        /// The output file.
+        path: String,
+    },
+    /// A failure to write that left something of use.
+    #[error("{error}; what was written until then is kept as {kept}")]
+    Unfinished {
+        /// What went wrong.
+        error: Box<MediaError>,
+        /// Where it lies.
+        kept: String,
     },
     /// The cancel token was cancelled.
     #[error("{source_name}: cancelled")]
@@ -151,7 +165,23 @@ impl MediaError {
 
     /// Whether the user asked for something that cannot be, as opposed to the media being at fault.
     pub fn is_usage(&self) -> bool {
-        matches!(self, MediaError::BadOption { .. } | MediaError::Exists { .. } | MediaError::SameFile { .. })
+        matches!(
+            self,
+            MediaError::BadOption { .. } | MediaError::Exists { .. } | MediaError::SameFile { .. } | MediaError::SameOutput { .. }
+        )
+    }
+
+    /// The same, and what was kept of the output.
+    pub(crate) fn kept_as(self, kept: Option<&Path>) -> Self {
+        match kept {
+            Some(kept) => MediaError::Unfinished { error: Box::new(self), kept: kept.display().to_string() },
+            None => self,
+        }
+    }
+
+    /// A failure of the system's to read or write a file.
+    pub fn of_io(path: &Path, error: &io::Error) -> Self {
+        Self::io(path, error)
     }
 
     /// The error for a system that has no more open files or memory; `None` for another system error.
@@ -166,6 +196,10 @@ impl MediaError {
         }
         match error.raw_os_error() {
             Some(code) if is_no_space(code) => MediaError::DiskFull { path },
+            _ if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => MediaError::DiskFull { path },
+            _ if error.kind() == io::ErrorKind::BrokenPipe => {
+                MediaError::Io { reason: format!("broken pipe: the reader of {path} closed it"), path }
+            }
             _ if error.kind() == io::ErrorKind::NotFound => MediaError::NotFound { source_name: path },
             _ => MediaError::Io { path, reason: system_words(error) },
         }

@@ -1,10 +1,13 @@
 //! Single pictures: PNG and JPEG.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use framerail_core::{ColorDescription, Frame, FramePool, HostSurface, PixelFormat};
 
-use crate::{Converter, ImageEncoder, InputOptions, MediaError, MediaItem, MediaReader, ScaleOptions, SideStreams, output::OutputFile};
+use crate::{
+    Committed, Converter, ImageEncoder, InputOptions, MediaError, MediaItem, MediaReader, OutputRules, ScaleOptions, SideStreams,
+    commit::write_file,
+};
 
 /// A picture's file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,10 +45,16 @@ impl ImageFormat {
 /// # Errors
 /// `BadOption` for another extension, `Io`, `DiskFull`; `Core` for a device surface.
 pub fn save_image(frame: &Frame, path: &Path, jpeg_quality: u8) -> Result<(), MediaError> {
+    write_image(frame, path, jpeg_quality, &OutputRules { overwrite: true, ..OutputRules::default() }).map(|_| ())
+}
+
+/// As [`save_image`], by the rules of a run.
+///
+/// # Errors
+/// As [`save_image`]; also `Exists`, `SameFile`.
+pub fn write_image(frame: &Frame, path: &Path, jpeg_quality: u8, rules: &OutputRules) -> Result<Committed, MediaError> {
     let bytes = encode_image(frame.surface.host()?, &frame.color, ImageFormat::of(path, jpeg_quality)?)?;
-    let output = OutputFile::create(path, true, &[])?;
-    fs::write(output.working_path(), bytes).map_err(|error| MediaError::io(path, &error))?;
-    output.complete().map(|_| ())
+    write_file(path, &bytes, rules)
 }
 
 /// Encodes a surface as a picture in memory. For many in a row, keep an [`ImageEncoder`].

@@ -9,8 +9,8 @@ use std::{
 
 use crate::{InputOptions, MediaError, still::Moving};
 
-/// Extensions that are read as still images.
-const EXTENSIONS: &[&str] = &[
+/// Endings of file names that are read as still images, in lower case.
+pub const IMAGE_ENDINGS: &[&str] = &[
     "avif", "bmp", "dpx", "exr", "hdr", "jp2", "jpeg", "jpg", "jxl", "pam", "pbm", "pcx", "pgm", "png", "pnm", "ppm", "qoi", "sgi", "tga",
     "tif", "tiff", "webp",
 ];
@@ -85,7 +85,7 @@ impl ImageList {
 /// Whether a file name's extension is a still image's.
 pub(crate) fn is_image(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
-    EXTENSIONS.contains(&extension.as_str())
+    IMAGE_ENDINGS.contains(&extension.as_str())
 }
 
 /// Sorts so that `img2` comes before `img10`.

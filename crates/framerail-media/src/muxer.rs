@@ -15,7 +15,9 @@ use crate::{
     encoder::VideoTrack,
     error::is_no_space,
     hdr,
+    index_sink::IndexSink,
     interrupt::Interrupt,
+    mov_index::MovIndex,
     output_format::OutputFormat,
     segment_files::SegmentFiles,
     side_tracks::{SideLayout, SideTrack},
@@ -28,6 +30,13 @@ const STREAM_TAGS: &[&str] = &["language", "handler_name", "timecode"];
 
 /// Containers that interleave by rules of theirs.
 const OWN_INTERLEAVING: &[&str] = &["mxf", "mxf_d10", "mxf_opatom", "gxf"];
+
+/// Fragments that hold a second each, with the index of the file behind the first: what follows on them is known by then.
+const FRAGMENTS: &str = "+delay_moov+default_base_moof";
+/// Length of a fragment in microseconds, for the muxer.
+const FRAGMENT_MICROS: &str = "1000000";
+/// FFmpeg's option that says where an index goes.
+const MOV_FLAGS: &str = "movflags";
 
 /// Where a container goes.
 pub(crate) enum Place<'a> {
@@ -45,6 +54,8 @@ pub(crate) enum Place<'a> {
         /// What FFmpeg's muxer is told.
         options: Vec<(&'static str, String)>,
     },
+    /// Nowhere: its index is wanted.
+    Index(&'a IndexSink),
     /// A server.
     Server {
         /// Its whole address.
@@ -71,6 +82,15 @@ pub(crate) struct Muxer {
     interrupt: Option<Arc<Interrupt>>,
     /// Looks at the files of a playlist, as long as the context is there.
     files: Option<Arc<SegmentFiles>>,
+    /// Makes the index of an ordinary file beside a fragmented one.
+    twin: Option<Box<Twin>>,
+}
+
+/// A second muxer that gets the same packets.
+struct Twin {
+    // Fields are dropped in this order: the muxer writes to the sink.
+    muxer: Muxer,
+    sink: IndexSink,
 }
 
 // SAFETY: a format context may be used from any thread, one at a time; `&mut self` guards every changing call.
@@ -80,7 +100,10 @@ impl Muxer {
     /// Chooses the container by option or file name.
     pub(crate) fn new(path: &Path, options: &WriterOptions) -> Result<Self, MediaError> {
         let shown = path.display().to_string();
-        let format = OutputFormat::find(path, options.format.as_deref())?;
+        Self::of_format(OutputFormat::find(path, options.format.as_deref())?, shown, options)
+    }
+
+    fn of_format(format: OutputFormat, shown: String, options: &WriterOptions) -> Result<Self, MediaError> {
         let mut context = ptr::null_mut();
         // SAFETY: a static format; the context is written to a live pointer.
         let code = unsafe { ffi::avformat_alloc_output_context2(&mut context, format.as_ptr(), ptr::null(), ptr::null()) };
@@ -103,6 +126,7 @@ impl Muxer {
             is_connected: false,
             interrupt: None,
             files: None,
+            twin: None,
         })
     }
 
@@ -137,7 +161,17 @@ impl Muxer {
         self.add_chapters(&sides.chapters, if options.keep_start { 0 } else { info.start_offset_micros });
         self.set_tags(options, info);
         self.open(place)?;
-        self.write_header(place, options, track.time_base)
+        self.write_header(place, options, track.time_base)?;
+        if let Place::File { is_regular: true, .. } = place
+            && options.crash_safe
+        {
+            // SAFETY: the context is ours; every packet, or fragment, leaves the process when it is complete.
+            unsafe { self.context.as_mut().flush_packets = 1 };
+            if self.format.is_mov() && !chooses_mov_flags(options) {
+                self.twin = Some(Box::new(Twin::start(self, options, info, track, sides)?));
+            }
+        }
+        Ok(())
     }
 
     fn add_stream(&mut self, kind: TrackKind) -> Result<NonNull<ffi::AVStream>, MediaError> {
@@ -263,11 +297,19 @@ impl Muxer {
 
     fn open(&mut self, place: &Place<'_>) -> Result<(), MediaError> {
         let url = match place {
-            Place::File { path, .. } => format!("file:{}", path.display()),
-            Place::Playlist { path, .. } => path.display().to_string(),
-            Place::Server { url, .. } => (*url).to_owned(),
+            Place::File { path, .. } => av::file_url(path),
+            Place::Playlist { path, .. } => av::c_string(&path.display().to_string()),
+            Place::Index(sink) => {
+                // SAFETY: the sink outlives the context, which does not close it.
+                unsafe {
+                    let context = self.context.as_mut();
+                    context.pb = sink.context();
+                    context.flags |= ffi::AVFMT_FLAG_CUSTOM_IO;
+                }
+                return Ok(());
+            }
+            Place::Server { url, .. } => av::c_string(url),
         };
-        let url = av::c_string(&url);
         let mut asks = ffi::AVIOInterruptCB { callback: None, opaque: ptr::null_mut() };
         let mut dictionary = Dictionary::new();
         if let Place::Server { interrupt, options, .. } = place {
@@ -300,15 +342,16 @@ impl Muxer {
         let mut dictionary = Dictionary::new();
         match place {
             Place::File { is_regular, .. } => {
-                if self.format.is_mov() && *is_regular {
-                    dictionary.set("movflags", "+faststart");
+                if self.format.is_mov() && *is_regular && !options.crash_safe {
+                    dictionary.set(MOV_FLAGS, "+faststart");
+                } else if self.format.is_mov() && !chooses_mov_flags(options) {
+                    // Pipes cannot be gone back in, so they get fragments too.
+                    dictionary.set(MOV_FLAGS, FRAGMENTS);
+                    dictionary.set("frag_duration", FRAGMENT_MICROS);
                 }
-                if self.format.is_mov() {
-                    // Edit lists, which hold the start, count in this: with the video's own ticks it is exact.
-                    let ticks = time_base.ratio().den.clamp(1000, i64::from(i32::MAX));
-                    dictionary.set("movie_timescale", &ticks.to_string());
-                }
+                self.set_movie_timescale(&mut dictionary, time_base);
             }
+            Place::Index(_) => self.set_movie_timescale(&mut dictionary, time_base),
             Place::Playlist { options, .. } => options.iter().for_each(|(key, value)| dictionary.set(key, value)),
             Place::Server { options, .. } if self.format.has(ffi::AVFMT_NOFILE) => {
                 options.iter().for_each(|(key, value)| dictionary.set(key, value));
@@ -346,8 +389,19 @@ impl Muxer {
         Ok(())
     }
 
+    /// Edit lists, which hold the start, count in this: with the video's own ticks it is exact.
+    fn set_movie_timescale(&self, dictionary: &mut Dictionary, time_base: TimeBase) {
+        if self.format.is_mov() {
+            let ticks = time_base.ratio().den.clamp(1000, i64::from(i32::MAX));
+            dictionary.set("movie_timescale", &ticks.to_string());
+        }
+    }
+
     /// Takes a packet of the encoder's, which states its time base.
     pub(crate) fn write_video(&mut self, mut packet: AvPacket) -> Result<(), MediaError> {
+        if let Some(twin) = &mut self.twin {
+            twin.muxer.write_video(packet.share()?)?;
+        }
         packet.stream_index = 0;
         self.timeline.push(packet);
         self.write_due(false)
@@ -356,6 +410,9 @@ impl Muxer {
     /// Takes a packet of a side stream, which states its time base; returns whether the container has that stream.
     pub(crate) fn write_side(&mut self, side: usize, mut packet: AvPacket) -> Result<bool, MediaError> {
         let Some(stream) = self.sides.get(side).copied().flatten() else { return Ok(false) };
+        if let Some(twin) = &mut self.twin {
+            twin.muxer.write_side(side, packet.share()?)?;
+        }
         packet.stream_index = i32::try_from(stream).unwrap_or(i32::MAX);
         packet.pos = -1;
         self.timeline.push(packet);
@@ -448,16 +505,20 @@ impl Muxer {
         self.check(code)
     }
 
-    /// Completes and closes the file.
+    /// Completes and closes the file; does nothing the second time.
     pub(crate) fn finish(&mut self) -> Result<(), MediaError> {
         if let Some(interrupt) = &self.interrupt {
             interrupt.start_clock();
         }
-        self.write_due(true)?;
+        if !std::mem::take(&mut self.is_connected) {
+            return Ok(());
+        }
+        // After a failure too, what is there gets its end.
+        let due = self.write_due(true);
         self.set_final_delay();
-        self.is_connected = false;
         // SAFETY: the header is written, the trailer is not.
         let code = unsafe { ffi::av_write_trailer(self.context.as_ptr()) };
+        due?;
         self.check(code)?;
         let code = self.close_file();
         if code < 0 { Err(self.write_error(code)) } else { Ok(()) }
@@ -478,8 +539,22 @@ impl Muxer {
         unsafe { ffi::av_opt_set(self.get().priv_data, c"final_delay".as_ptr(), delay.as_ptr(), 0) };
     }
 
+    /// The index of an ordinary file, where this one is fragmented; after [`Muxer::finish`].
+    ///
+    /// # Errors
+    /// As [`Muxer::finish`].
+    pub(crate) fn take_index(&mut self) -> Result<Option<MovIndex>, MediaError> {
+        self.twin.take().map(|twin| twin.finish()).transpose()
+    }
+
+    /// Closes the file as it is, after a failure.
+    pub(crate) fn close(&mut self) {
+        // What went wrong is known already.
+        self.close_file();
+    }
+
     fn close_file(&mut self) -> i32 {
-        if self.format.has(ffi::AVFMT_NOFILE) {
+        if self.format.has(ffi::AVFMT_NOFILE) || self.get().flags & ffi::AVFMT_FLAG_CUSTOM_IO != 0 {
             return 0;
         }
         // SAFETY: null or a byte stream that `open` opened.
@@ -494,6 +569,33 @@ impl Muxer {
             MediaError::Io { path, reason: av::error_text(code).to_lowercase() }
         }
     }
+}
+
+impl Twin {
+    fn start(
+        muxer: &Muxer,
+        options: &WriterOptions,
+        info: &StreamInfo,
+        track: &VideoTrack,
+        sides: &SideLayout,
+    ) -> Result<Self, MediaError> {
+        let mut twin = Self { muxer: Muxer::of_format(muxer.format, muxer.path.clone(), options)?, sink: IndexSink::new()? };
+        twin.muxer.start(&Place::Index(&twin.sink), options, info, track, sides)?;
+        twin.sink.end_header();
+        Ok(twin)
+    }
+
+    fn finish(mut self) -> Result<MovIndex, MediaError> {
+        self.muxer.write_due(true)?;
+        self.sink.begin_trailer();
+        self.muxer.finish()?;
+        Ok(self.sink.take())
+    }
+}
+
+/// Whether the user says where the index goes.
+fn chooses_mov_flags(options: &WriterOptions) -> bool {
+    options.format_options.iter().any(|(key, _)| key == MOV_FLAGS)
 }
 
 impl Drop for Muxer {

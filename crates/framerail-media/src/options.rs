@@ -1,8 +1,8 @@
 //! What can be asked of reading and writing.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use framerail_core::{CancelToken, PixelFormat, Rational, SourceUrl, StreamId, surface::MAX_SIDE};
+use framerail_core::{CancelToken, PixelFormat, Rational, RunFiles, SourceUrl, StreamId, surface::MAX_SIDE};
 
 use crate::{Allowance, CustomSource, MediaError, still::Moving};
 
@@ -291,10 +291,13 @@ pub struct WriterOptions {
     /// Whether timestamps stay on the source's clock. By default video and side streams are moved by the same time, so that the
     /// first of them starts at zero.
     pub keep_start: bool,
+    /// Whether a regular file is written so that what is on the disk can be played at any moment, also when the program is
+    /// killed: MP4 and MOV in fragments of a second, which become an ordinary file at the end.
+    pub crash_safe: bool,
     /// Whether an existing file may be replaced.
     pub overwrite: bool,
-    /// Files that must not be overwritten whatever `overwrite` says: the inputs.
-    pub inputs: Vec<PathBuf>,
+    /// The files of the run. Those that it reads are not overwritten, whatever `overwrite` says.
+    pub files: RunFiles,
 }
 
 impl Default for WriterOptions {
@@ -317,8 +320,9 @@ impl Default for WriterOptions {
             keep_metadata: true,
             strip_location: false,
             keep_start: false,
+            crash_safe: false,
             overwrite: false,
-            inputs: Vec::new(),
+            files: RunFiles::default(),
         }
     }
 }

@@ -1,54 +1,66 @@
 //! An HLS playlist and its segments on their way.
 //!
 //! Where a file appears when it is complete, a playlist is there from its first segment on: it names whole segments only, and is
-//! replaced in one step. What is left when its writer fails stays, without an end.
+//! replaced in one step. What is left when its writer fails stays, without an end. An earlier playlist of that name stays, with
+//! its segments, until the new one is there: the new segments' numbers come after those of the earlier ones.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
 };
 
-use crate::{HlsOptions, MediaError, PlaylistKind, SegmentFormat};
+use crate::{
+    HlsOptions, MediaError, OutputRules, PlaylistKind, SegmentFormat,
+    commit::{self, folder_of, make_folder, sync_all},
+};
 
 /// Digits of a segment's number; longer ones come after these.
 const DIGITS: usize = 5;
+/// Longest stem that segments have from their playlist, in bytes: a number and endings come behind it.
+const STEM_BYTES: usize = 220;
 
 /// A playlist that is being written.
 pub(crate) struct PlaylistOutput {
     path: PathBuf,
     options: HlsOptions,
+    /// Segments and headers of an earlier playlist of this name.
+    earlier: Vec<PathBuf>,
+    /// Number of the first segment.
+    first: u64,
     is_complete: bool,
 }
 
 /// What a complete playlist names.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct PlaylistSummary {
-    /// Segments since the first, deleted ones included.
+    /// Segments since number 0, deleted ones included.
     pub(crate) segments: u64,
-    /// Files that it names and that are not there, or empty.
-    pub(crate) missing: Vec<String>,
+    /// Files that it names.
+    pub(crate) files: Vec<String>,
 }
 
 impl PlaylistOutput {
-    /// Checks that the playlist may be written, and clears away what an earlier one left.
+    /// Checks that the playlist may be written. What an earlier one left stays until the new one is there.
     ///
     /// # Errors
-    /// `Exists` without `overwrite` for the playlist or a segment, `Io` for a folder that is missing.
-    pub(crate) fn create(path: &Path, options: HlsOptions, overwrite: bool) -> Result<Self, MediaError> {
-        let output = Self { path: path.to_owned(), options, is_complete: false };
-        let folder = output.folder();
-        if !fs::metadata(folder).is_ok_and(|found| found.is_dir()) {
-            let reason = format!("the folder {} is not there; create it first", folder.display());
-            return Err(MediaError::Io { path: path.display().to_string(), reason });
+    /// `Exists` without `overwrite` for the playlist or a segment, `SameFile` where the run reads one of them, `Io` for a
+    /// folder that cannot be made.
+    pub(crate) fn create(path: &Path, options: HlsOptions, rules: &OutputRules) -> Result<Self, MediaError> {
+        commit::check(path, rules)?;
+        make_folder(folder_of(path))?;
+        let mut output = Self { path: path.to_owned(), options, earlier: Vec::new(), first: 0, is_complete: false };
+        let earlier = output.segments()?;
+        let shown = |file: &Path| file.display().to_string();
+        if let Some((file, _)) = earlier.iter().find(|(file, _)| rules.files.is_input(file)) {
+            return Err(MediaError::SameFile { path: shown(file) });
         }
-        let earlier: Vec<PathBuf> = output.segments()?.into_iter().chain(path.exists().then(|| path.to_owned())).collect();
-        match earlier.last() {
-            Some(found) if !overwrite => Err(MediaError::Exists { path: found.display().to_string() }),
-            _ => {
-                earlier.iter().try_for_each(|file| fs::remove_file(file).map_err(|error| MediaError::io(file, &error)))?;
-                Ok(output)
-            }
+        if let Some((file, _)) = earlier.first().filter(|_| !rules.overwrite) {
+            return Err(MediaError::Exists { path: shown(file) });
         }
+        output.first = earlier.iter().filter_map(|(_, number)| *number).max().map_or(0, |last| last + 1);
+        output.earlier = earlier.into_iter().map(|(file, _)| file).collect();
+        Ok(output)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -56,12 +68,13 @@ impl PlaylistOutput {
     }
 
     fn folder(&self) -> &Path {
-        self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+        folder_of(&self.path)
     }
 
     /// What names of segments begin with. A percent sign would be a pattern to FFmpeg, and an escape to players.
     fn prefix(&self) -> String {
-        format!("{}-", self.path.file_stem().unwrap_or_default().to_string_lossy().replace('%', "_"))
+        let stem = self.path.file_stem().unwrap_or_default().to_string_lossy().replace('%', "_");
+        format!("{}-", commit::short_stem(OsStr::new(&stem), STEM_BYTES).to_string_lossy())
     }
 
     fn extension(&self) -> &'static str {
@@ -92,66 +105,102 @@ impl PlaylistOutput {
             flags.push_str("+program_date_time");
         }
         options.push(("hls_flags", flags));
+        if self.first > 0 {
+            options.push(("start_number", self.first.to_string()));
+        }
         if self.options.format == SegmentFormat::FragmentedMp4 {
+            let number = if self.first > 0 { format!("-{}", self.first) } else { String::new() };
             options.push(("hls_segment_type", "fmp4".into()));
-            options.push(("hls_fmp4_init_filename", format!("{}init.mp4", self.prefix())));
+            options.push(("hls_fmp4_init_filename", format!("{}init{number}.mp4", self.prefix())));
         }
         options
     }
 
-    /// Segments and headers of this playlist that lie beside it.
-    fn segments(&self) -> Result<Vec<PathBuf>, MediaError> {
+    /// Segments and headers of this playlist that lie beside it, with their numbers.
+    fn segments(&self) -> Result<Vec<(PathBuf, Option<u64>)>, MediaError> {
         let entries = fs::read_dir(self.folder()).map_err(|error| MediaError::io(&self.path, &error))?;
         let prefix = self.prefix();
-        let is_own = |name: &str| {
-            let Some(rest) = name.strip_prefix(&prefix) else { return false };
-            let rest = rest.strip_suffix(".tmp").unwrap_or(rest);
-            let number = rest.strip_suffix(".ts").or_else(|| rest.strip_suffix(".m4s"));
-            rest == "init.mp4" || number.is_some_and(|number| number.len() >= DIGITS && number.bytes().all(|byte| byte.is_ascii_digit()))
-        };
-        let names = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_own));
-        Ok(names.map(|entry| entry.path()).collect())
+        let found = entries.flatten().filter_map(|entry| Some((entry.path(), own_number(entry.file_name().to_str()?, &prefix)?)));
+        Ok(found.collect())
     }
 
-    /// Looks at the playlist that its muxer has ended.
+    /// Looks at the playlist that its muxer has ended, and waits until it is safe on the disk.
     ///
     /// # Errors
-    /// `Io` when it is not there, or names a segment that is not.
+    /// `Io` when it is not there, or names a segment that is not; `DiskFull`.
     pub(crate) fn complete(mut self) -> Result<u64, MediaError> {
         self.is_complete = true;
         let text = fs::read_to_string(&self.path).map_err(|error| MediaError::io(&self.path, &error))?;
-        let summary = summary(&text, |name| fs::metadata(self.folder().join(name)).is_ok_and(|found| found.len() > 0));
-        match summary.missing.first() {
-            Some(missing) => {
-                let reason = format!("the segment {missing} could not be written");
-                Err(MediaError::Io { path: self.path.display().to_string(), reason })
+        let summary = summary(&text);
+        let files: Vec<PathBuf> = summary.files.iter().map(|name| self.folder().join(name)).collect();
+        if let Some(missing) = files.iter().find(|file| !fs::metadata(file).is_ok_and(|found| found.len() > 0)) {
+            let reason = format!("the segment {} could not be written", missing.display());
+            return Err(MediaError::Io { path: self.path.display().to_string(), reason });
+        }
+        sync_all(files.iter().chain([&self.path]).map(PathBuf::as_path))?;
+        self.clear_earlier();
+        Ok(summary.segments.saturating_sub(self.first))
+    }
+
+    /// What there is of a playlist whose writer has failed.
+    pub(crate) fn keep_unfinished(self) -> Option<PathBuf> {
+        self.is_ours().then(|| self.path.clone())
+    }
+
+    /// Whether the playlist that is there is the new one.
+    fn is_ours(&self) -> bool {
+        let Ok(text) = fs::read_to_string(&self.path) else { return false };
+        let prefix = self.prefix();
+        summary(&text).files.iter().filter_map(|name| own_number(name, &prefix)?).any(|number| number >= self.first)
+    }
+
+    /// Removes what no playlist names any more.
+    fn clear_earlier(&mut self) {
+        for file in self.earlier.drain(..) {
+            if let Err(error) = fs::remove_file(&file) {
+                log::debug!("{}: of an earlier playlist, not removed: {error}", file.display());
             }
-            None => Ok(summary.segments),
         }
     }
 }
 
 impl Drop for PlaylistOutput {
     fn drop(&mut self) {
-        // Segments that no playlist names are of no use to anyone.
-        if !self.is_complete && !self.path.exists() {
-            let segments = self.segments().unwrap_or_default();
-            // Dropping cannot report.
-            segments.iter().for_each(|file| drop(fs::remove_file(file)));
+        if self.is_complete {
+            return;
         }
+        if self.is_ours() {
+            return self.clear_earlier();
+        }
+        // Segments that no playlist names are of no use to anyone. Dropping cannot report.
+        let is_new = |(file, _): &(PathBuf, Option<u64>)| !self.earlier.contains(file);
+        let segments = self.segments().unwrap_or_default();
+        segments.into_iter().filter(is_new).for_each(|(file, _)| drop(fs::remove_file(file)));
     }
 }
 
-fn summary(playlist: &str, is_there: impl Fn(&str) -> bool) -> PlaylistSummary {
+/// The number of a segment of these names; inner `None` for a header and for what is not whole.
+fn own_number(name: &str, prefix: &str) -> Option<Option<u64>> {
+    let rest = name.strip_prefix(prefix)?;
+    let rest = rest.strip_suffix(".tmp").unwrap_or(rest);
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some(header) = rest.strip_prefix("init").and_then(|rest| rest.strip_suffix(".mp4")) {
+        return (header.is_empty() || header.strip_prefix('-').is_some_and(is_number)).then_some(None);
+    }
+    let number = rest.strip_suffix(".ts").or_else(|| rest.strip_suffix(".m4s"))?;
+    (number.len() >= DIGITS && is_number(number)).then(|| number.parse().ok())
+}
+
+fn summary(playlist: &str) -> PlaylistSummary {
     let mut summary = PlaylistSummary::default();
     for line in playlist.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if let Some(first) = line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:") {
             summary.segments += first.parse().unwrap_or(0);
+        } else if let Some(header) = line.strip_prefix("#EXT-X-MAP:URI=\"") {
+            summary.files.extend(header.split('"').next().map(str::to_owned));
         } else if !line.starts_with('#') {
             summary.segments += 1;
-            if !is_there(line) {
-                summary.missing.push(line.to_owned());
-            }
+            summary.files.push(line.to_owned());
         }
     }
     summary
@@ -163,26 +212,50 @@ mod tests {
 
     #[test]
     fn a_playlist_tells_how_many_segments_there_were() {
-        let text = "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:2.0,\na-00007.ts\n#EXTINF:1.0,\na-00008.ts\n#EXT-X-ENDLIST\n";
-        let found = summary(text, |name| name == "a-00007.ts");
-        assert_eq!(found, PlaylistSummary { segments: 9, missing: vec!["a-00008.ts".into()] });
+        let text = "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-MAP:URI=\"a-init.mp4\"\n#EXTINF:2.0,\na-00007.ts\n#EXTINF:1.0,\na-00008.ts\n";
+        let files = ["a-init.mp4", "a-00007.ts", "a-00008.ts"].map(str::to_owned).into();
+        assert_eq!(summary(text), PlaylistSummary { segments: 9, files });
+    }
+
+    fn left(folder: &Path) -> Vec<String> {
+        let mut left: Vec<_> = fs::read_dir(folder).expect("there").map(|entry| entry.expect("readable").file_name()).collect();
+        left.sort();
+        left.into_iter().map(|name| name.to_string_lossy().into_owned()).collect()
     }
 
     #[test]
-    fn only_its_own_segments_are_cleared_away() {
+    fn an_earlier_playlist_stays_until_the_new_one_is_there() {
         let folder = tempfile::tempdir().expect("temporary folder");
-        let names =
-            ["cam.m3u8", "cam-00000.ts", "cam-123456.m4s", "cam-init.mp4", "cam-00001.ts.tmp", "cam-1.ts", "cam-2-00000.ts", "x.ts"];
-        names.iter().for_each(|name| fs::write(folder.path().join(name), b"x").expect("written"));
-        let path = folder.path().join("cam.m3u8");
-        assert!(matches!(PlaylistOutput::create(&path, HlsOptions::default(), false), Err(MediaError::Exists { .. })));
-        let output = PlaylistOutput::create(&path, HlsOptions::default(), true).expect("may be replaced");
-        let mut left: Vec<_> = fs::read_dir(folder.path()).expect("there").map(|entry| entry.expect("readable").file_name()).collect();
-        left.sort();
-        assert_eq!(left, ["cam-1.ts", "cam-2-00000.ts", "x.ts"]);
-        fs::write(folder.path().join("cam-00000.ts"), b"x").expect("written");
+        let at = |name: &str| folder.path().join(name);
+        let own = ["cam-00000.ts", "cam-123456.m4s", "cam-init.mp4", "cam-00001.ts.tmp"];
+        let others = ["cam-1.ts", "cam-2-00000.ts", "x.ts"];
+        own.iter().chain(&others).for_each(|name| fs::write(at(name), b"x").expect("written"));
+        fs::write(at("cam.m3u8"), "#EXTM3U\ncam-00000.ts\n").expect("written");
+        let before = left(folder.path());
+        let path = at("cam.m3u8");
+        let rules = |overwrite| OutputRules { overwrite, ..OutputRules::default() };
+        assert!(matches!(PlaylistOutput::create(&path, HlsOptions::default(), &rules(false)), Err(MediaError::Exists { .. })));
+        let reading = rules(true);
+        reading.files.read(&at("cam-00000.ts")).expect("first");
+        assert!(matches!(PlaylistOutput::create(&path, HlsOptions::default(), &reading), Err(MediaError::SameFile { .. })));
+        // Fails before its playlist is there.
+        let output = PlaylistOutput::create(&path, HlsOptions::default(), &rules(true)).expect("may be replaced");
+        assert!(output.muxer_options().contains(&("start_number", "123457".into())));
+        fs::write(at("cam-123457.ts"), b"x").expect("written");
         drop(output);
-        assert!(!folder.path().join("cam-00000.ts").exists(), "no playlist names it");
-        assert!(PlaylistOutput::create(&folder.path().join("no/cam.m3u8"), HlsOptions::default(), true).is_err());
+        assert_eq!(left(folder.path()), before);
+        // Its playlist is there.
+        let output = PlaylistOutput::create(&path, HlsOptions::default(), &rules(true)).expect("may be replaced");
+        fs::write(at("cam-123457.ts"), b"x").expect("written");
+        fs::write(&path, "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:123457\ncam-123457.ts\n").expect("written");
+        assert_eq!(output.complete().expect("whole"), 1);
+        assert_eq!(left(folder.path()), ["cam-1.ts", "cam-123457.ts", "cam-2-00000.ts", "cam.m3u8", "x.ts"]);
+    }
+
+    #[test]
+    fn segments_of_long_names_fit() {
+        let path = PathBuf::from(format!("{}.m3u8", "ä".repeat(120)));
+        let output = PlaylistOutput { path, options: HlsOptions::default(), earlier: Vec::new(), first: 0, is_complete: true };
+        assert!(output.prefix().len() < 240, "{}", output.prefix());
     }
 }

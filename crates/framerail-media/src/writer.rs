@@ -1,16 +1,18 @@
 //! Encodes frames and writes them, with the packets beside them, into a file that appears only when complete.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use framerail_core::{Frame, Packet, StreamInfo};
+use framerail_core::{
+    Frame, Packet, StreamInfo,
+    run_files::{is_same, local_path},
+};
 use serde::Serialize;
 
 use crate::{
-    MediaError, SidePayload, WriterOptions,
+    Elsewhere, Ending, Leftover, MediaError, OutputFile, OutputRules, SidePayload, WriterOptions,
     av::{self, AvPacket},
     encoder::Encoder,
     muxer::{Muxer, Place},
-    output::{OutputFile, local_input},
     playlist::PlaylistOutput,
     side_tracks::SideTracks,
     tags,
@@ -48,6 +50,11 @@ pub struct WriteReport {
     pub timestamps_repaired: u64,
     /// What differs from the input and why, one line each.
     pub warnings: Vec<String>,
+    /// Where the file lies.
+    pub path: PathBuf,
+    /// Why it lies elsewhere than it should.
+    #[serde(skip)]
+    pub elsewhere: Option<Elsewhere>,
 }
 
 /// Writes one video stream and its side streams.
@@ -81,11 +88,19 @@ struct Counts {
 
 impl Output {
     fn create(path: &Path, options: &WriterOptions, info: &StreamInfo, is_playlist: bool) -> Result<Self, MediaError> {
-        if is_playlist {
-            return PlaylistOutput::create(path, options.hls, options.overwrite).map(Output::Playlist);
+        if local_path(info.source.reveal()).is_some_and(|source| is_same(path, &source)) {
+            return Err(MediaError::SameFile { path: path.display().to_string() });
         }
-        let inputs: Vec<_> = options.inputs.iter().cloned().chain(local_input(info.source.reveal())).collect();
-        OutputFile::create(path, options.overwrite, &inputs).map(Output::File)
+        let rules = OutputRules {
+            overwrite: options.overwrite,
+            files: options.files.clone(),
+            leftover: Leftover::KeepPlayable,
+            syncs_later: false,
+        };
+        if is_playlist {
+            return PlaylistOutput::create(path, options.hls, &rules).map(Output::Playlist);
+        }
+        OutputFile::create(path, &rules).map(Output::File)
     }
 
     fn place(&self) -> Place<'_> {
@@ -100,6 +115,11 @@ impl Output {
             Output::File(file) => file.path(),
             Output::Playlist(playlist) => playlist.path(),
         }
+    }
+
+    /// What became of what killed writers of this name had left.
+    fn notes(&self) -> &[String] {
+        if let Output::File(file) = self { file.notes() } else { &[] }
     }
 }
 
@@ -138,8 +158,16 @@ impl MediaWriter {
         let hdr = VideoDefault::lost_hdr(muxer.format(), encoder.name(), info);
         let stripped = tags::stripped(options, info);
         let location = (!stripped.is_empty()).then(|| format!("location tags are left out: {}", stripped.join(", ")));
-        let warnings =
-            chosen.warning.iter().chain(&hdr).chain(&location).chain(&encoder.warnings).chain(&sides.warnings).cloned().collect();
+        let warnings = chosen
+            .warning
+            .iter()
+            .chain(&hdr)
+            .chain(&location)
+            .chain(&encoder.warnings)
+            .chain(&sides.warnings)
+            .chain(output.notes())
+            .cloned()
+            .collect();
         Ok(Self { encoder, sides, muxer, output, warnings, counts: Counts::default() })
     }
 
@@ -198,14 +226,19 @@ impl MediaWriter {
     /// playlist that is there stays as it is, without its end.
     ///
     /// # Errors
-    /// `DiskFull`, `Io`: nothing is left behind.
-    pub fn finish(mut self) -> Result<WriteReport, MediaError> {
-        self.encoder.send_end()?;
-        self.write_encoded()?;
-        for (side, packet) in self.sides.finish()? {
-            self.write_side(side, packet)?;
+    /// `DiskFull`, `Io`, also as `Unfinished` when something of use is kept.
+    pub fn finish(self) -> Result<WriteReport, MediaError> {
+        self.finish_as(Ending::Whole)
+    }
+
+    /// As [`MediaWriter::finish`]. A file that ends because the run was stopped does not replace an older one.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn finish_as(mut self, ending: Ending) -> Result<WriteReport, MediaError> {
+        if let Err(error) = self.drain() {
+            return Err(error.kept_as(self.keep_unfinished().as_deref()));
         }
-        self.muxer.finish()?;
         let (counts, sides, damaged) = (&self.encoder.counts, self.sides.counts, self.sides.damaged() + self.muxer.refused());
         let damage = match damaged {
             0 => None,
@@ -227,12 +260,45 @@ impl MediaWriter {
             timestamps_rounded: counts.rounded.max(self.muxer.times().rounded()),
             timestamps_repaired: counts.repaired + self.muxer.times().repaired(),
             warnings: self.warnings.into_iter().chain(damage).chain(self.encoder.late_warnings()).collect(),
+            path: self.output.path().to_owned(),
+            elsewhere: None,
         };
         match self.output {
-            Output::File(file) => report.bytes = file.complete()?,
+            Output::File(mut file) => {
+                if let Some(index) = self.muxer.take_index()? {
+                    // Fragmented it is whole as well.
+                    if let Err(error) = file.rewrite(|from, to| index.write(from, to)) {
+                        let why = crate::error::system_words(&error);
+                        report.warnings.push(format!("left in fragments, as it was written; an ordinary file could not be made ({why})"));
+                    }
+                }
+                let committed = file.complete(ending)?;
+                (report.bytes, report.path, report.elsewhere) = (committed.bytes, committed.path, committed.elsewhere);
+            }
             Output::Playlist(playlist) => report.segments = playlist.complete()?,
         }
         Ok(report)
+    }
+
+    /// Ends a writer that has failed, or whose run has: what was written so far is kept under a free name when a player can
+    /// show it, and that name is returned. A playlist keeps its name.
+    pub fn keep_unfinished(mut self) -> Option<PathBuf> {
+        // After a failure the rest may fail as well; what counts is what is on the disk.
+        let _ = self.drain();
+        self.muxer.close();
+        match self.output {
+            Output::File(file) => file.keep_unfinished(),
+            Output::Playlist(playlist) => playlist.keep_unfinished(),
+        }
+    }
+
+    fn drain(&mut self) -> Result<(), MediaError> {
+        self.encoder.send_end()?;
+        self.write_encoded()?;
+        for (side, packet) in self.sides.finish()? {
+            self.write_side(side, packet)?;
+        }
+        self.muxer.finish()
     }
 
     fn write_encoded(&mut self) -> Result<(), MediaError> {

@@ -2,7 +2,7 @@
 
 use std::{any::Any, fmt, sync::Arc};
 
-use framerail_core::{CancelToken, Device};
+use framerail_core::{CancelToken, Device, RunFiles};
 
 use crate::{BatchPolicy, EdgeFormat, OnSinkError, StageError, Work};
 
@@ -21,16 +21,19 @@ pub struct LinkContext {
     pub tensor_wanted: Option<TensorRequest>,
     /// Cancelled when inputs should no longer be opened.
     pub cancel: CancelToken,
+    /// The files of the run. A stage notes here what it reads and what it writes, so that neither meets the other.
+    pub files: RunFiles,
 }
 
 impl fmt::Debug for LinkContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { packets_wanted, pixels_wanted, tensor_wanted, cancel } = self;
+        let Self { packets_wanted, pixels_wanted, tensor_wanted, cancel, files } = self;
         f.debug_struct("LinkContext")
             .field("packets_wanted", packets_wanted)
             .field("pixels_wanted", pixels_wanted)
             .field("tensor_wanted", &tensor_wanted.is_some())
             .field("cancel", cancel)
+            .field("files", files)
             .finish()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use framerail_core::{CancelToken, Device};
+use framerail_core::{CancelToken, Device, RunFiles};
 
 use crate::{
     EdgeFormat, ErrorKind, LinkContext, LinkMismatch, OnSinkError, PlanError, StagePlan, TensorRequest,
@@ -57,12 +57,13 @@ pub struct Plan {
     pub(crate) origin: Arc<Origin>,
     copies: CopyStages,
     cancel: CancelToken,
+    files: RunFiles,
     linked: bool,
 }
 
 impl Plan {
     pub(crate) fn new(stages: Vec<PlannedStage>, origin: Arc<Origin>, copies: CopyStages) -> Self {
-        Self { stages, origin, copies, cancel: CancelToken::default(), linked: false }
+        Self { stages, origin, copies, cancel: CancelToken::default(), files: RunFiles::default(), linked: false }
     }
 
     /// Its stages; each comes after the one that feeds it.
@@ -75,6 +76,16 @@ impl Plan {
     pub fn cancelled_by(mut self, cancel: &CancelToken) -> Self {
         self.cancel = cancel.clone();
         self
+    }
+
+    /// The files that the run reads and writes, as far as its stages have noted them; complete after [`Plan::link`].
+    pub fn files(&self) -> &RunFiles {
+        &self.files
+    }
+
+    /// Lets the stages share a list of files with others: before [`Plan::link`].
+    pub fn set_files(&mut self, files: RunFiles) {
+        self.files = files;
     }
 
     /// Lets the stages agree on formats, from the source to the sinks; inputs and models are opened on the way.
@@ -114,7 +125,7 @@ impl Plan {
                 parent.join(below);
             }
         }
-        downstream.into_iter().map(|downstream| downstream.context(&self.cancel)).collect()
+        downstream.into_iter().map(|downstream| downstream.context(&self.cancel, &self.files)).collect()
     }
 
     fn link_stage(&mut self, index: usize, context: &LinkContext) -> Result<(), Diagnostic> {
@@ -271,8 +282,9 @@ impl Downstream {
         self.tensor = self.tensor.take().or(other.tensor).filter(|_| self.readers == 1);
     }
 
-    fn context(self, cancel: &CancelToken) -> LinkContext {
+    fn context(self, cancel: &CancelToken, files: &RunFiles) -> LinkContext {
         let Self { packets, readers, tensor } = self;
-        LinkContext { packets_wanted: packets, pixels_wanted: readers > 0, tensor_wanted: tensor, cancel: cancel.clone() }
+        let (cancel, files) = (cancel.clone(), files.clone());
+        LinkContext { packets_wanted: packets, pixels_wanted: readers > 0, tensor_wanted: tensor, cancel, files }
     }
 }

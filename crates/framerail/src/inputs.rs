@@ -5,8 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use framerail_core::SourceUrl;
-use framerail_media::MediaError;
+use framerail_core::{
+    SourceUrl,
+    run_files::{file_address, local_path},
+};
+use framerail_media::{IMAGE_ENDINGS, MediaError};
 use framerail_pipeline::{ErrorKind, StageError};
 
 /// File name endings that count as video in a folder.
@@ -14,9 +17,6 @@ const VIDEO_ENDINGS: &[&str] = &[
     "3gp", "asf", "avi", "dv", "f4v", "flv", "gif", "h264", "h265", "hevc", "ivf", "m2ts", "m2v", "m4v", "mjpeg", "mkv", "mov", "mp4",
     "mpeg", "mpg", "mts", "mxf", "nut", "obu", "ogv", "ts", "vob", "webm", "wmv", "y4m",
 ];
-
-/// File name endings that count as pictures in a folder.
-const IMAGE_ENDINGS: &[&str] = &["bmp", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
 
 /// A source and the short name of its stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub fn expand_sources(arguments: &[&str]) -> Result<Vec<SourceName>, StageError>
         sources.extend(expand(argument)?.into_iter().map(SourceUrl::from));
     }
     let mut taken = BTreeMap::new();
-    Ok(sources.into_iter().map(|source| SourceName { name: unique(&mut taken, source.stem()), source }).collect())
+    Ok(sources.into_iter().map(|source| SourceName { name: unique(&mut taken, stem(&source)), source }).collect())
 }
 
 /// Whether a path's ending is that of a picture.
@@ -78,8 +78,7 @@ fn expand_folder(argument: &str, folder: &Path) -> Result<Vec<String>, StageErro
 }
 
 fn expand_glob(pattern: &str) -> Result<Vec<String>, StageError> {
-    let matches = glob::glob(pattern).map_err(|error| StageError::new(ErrorKind::Usage, format!("{pattern}: not a pattern: {error}")))?;
-    let files: Vec<PathBuf> = matches.filter_map(Result::ok).filter(|path| path.is_file()).collect();
+    let files = matching(pattern)?;
     if files.is_empty() {
         return Err(StageError::new(ErrorKind::Input, format!("{pattern}: no file matches; check the folder and the pattern")));
     }
@@ -90,9 +89,18 @@ fn expand_glob(pattern: &str) -> Result<Vec<String>, StageError> {
     Ok(in_natural_order(files))
 }
 
+/// The files that a pattern with `*`, `?` or `[` matches.
+///
+/// # Errors
+/// `Usage` for what is not a pattern.
+pub fn matching(pattern: &str) -> Result<Vec<PathBuf>, StageError> {
+    let matches = glob::glob(pattern).map_err(|error| StageError::new(ErrorKind::Usage, format!("{pattern}: not a pattern: {error}")))?;
+    Ok(matches.filter_map(Result::ok).filter(|path| path.is_file()).collect())
+}
+
 fn in_natural_order(mut files: Vec<PathBuf>) -> Vec<String> {
     files.sort_by_key(|path| natural_key(&path.to_string_lossy()));
-    files.iter().map(|path| path.to_string_lossy().into_owned()).collect()
+    files.iter().map(|path| file_address(path)).collect()
 }
 
 /// Splits digits from the rest, so that `clip10` comes after `clip9`.
@@ -113,6 +121,14 @@ fn natural_key(text: &str) -> Vec<(String, u64)> {
 fn has_ending(path: &Path, endings: &[&str]) -> bool {
     let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
     ending.is_some_and(|ending| endings.contains(&ending.as_str()))
+}
+
+/// A stream's name from its source.
+fn stem(source: &SourceUrl) -> String {
+    match local_path(source.reveal()).filter(|_| source.reveal().starts_with("file:")) {
+        Some(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        None => source.stem(),
+    }
 }
 
 fn unique(taken: &mut BTreeMap<String, u32>, stem: String) -> String {
@@ -158,7 +174,26 @@ mod tests {
         let path = folder.path().to_string_lossy().into_owned();
         assert!(expand_sources(&[&path]).expect_err("empty").message.contains("no video"));
         assert!(expand_sources(&[&format!("{path}/*.mp4")]).expect_err("empty").message.contains("no file matches"));
-        std::fs::write(folder.path().join("a.png"), "").expect("temporary file");
-        assert_eq!(expand_sources(&[&path]).expect("an image sequence").len(), 1);
+        for name in ["a.png", "a.ppm", "a.EXR"] {
+            // The same files are pictures in a folder, in a pattern and as a sequence.
+            let file = folder.path().join(name);
+            std::fs::write(&file, "").expect("temporary file");
+            assert_eq!(expand_sources(&[&path]).expect("an image sequence").len(), 1, "{name}");
+            std::fs::write(file.with_file_name(format!("b{name}")), "").expect("temporary file");
+            assert_eq!(expand_sources(&[&format!("{path}/*{}", name.trim_start_matches('a'))]).expect("one sequence").len(), 1, "{name}");
+            std::fs::read_dir(&path).expect("there").for_each(|entry| std::fs::remove_file(entry.expect("there").path()).expect("removed"));
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf8_does_not_hide_the_others() {
+        use std::os::unix::ffi::OsStrExt;
+        let folder = tempfile::tempdir().expect("temporary folder");
+        for name in [b"cl\xffip.mp4".as_slice(), b"other.mp4"] {
+            std::fs::write(folder.path().join(std::ffi::OsStr::from_bytes(name)), "").expect("temporary file");
+        }
+        let sources = expand_sources(&[&folder.path().to_string_lossy()]).expect("two videos");
+        assert_eq!(names(&sources), ["cl\u{fffd}ip", "other"]);
+        assert!(sources.iter().all(|source| local_path(source.source.reveal()).is_some_and(|path| path.is_file())), "{sources:?}");
     }
 }

@@ -30,4 +30,5 @@ pub mod stages;
 mod uploader;
 
 pub use launch::{Error, plan, plan_file, run};
+pub use outputs::literal_name;
 pub use stages::{registry, registry_for, registry_with_python};

@@ -1,16 +1,76 @@
-//! Where outputs go: names with placeholders, and files that appear only once they are complete.
+//! Where outputs go: names with placeholders, checked against everything else that the run reads and writes.
 
 use std::{
-    ffi::OsString,
-    fs::{self, File},
-    io::{self, BufWriter, Write},
+    ffi::OsStr,
+    io::{self, Write},
     path::{Component, Path, PathBuf},
 };
 
 use framerail_core::{StreamId, StreamInfo};
-use framerail_media::MediaError;
-use framerail_pipeline::{ErrorKind, StageError};
-use tempfile::{Builder, NamedTempFile};
+use framerail_media::{
+    Committed, Elsewhere, Ending, Leftover, MediaError, OutputRules,
+    commit::{self, fitting},
+};
+use framerail_pipeline::{ErrorKind, StageContext, StageError};
+
+use crate::convert::output_error;
+
+pub(crate) use framerail_media::commit::is_standard_output;
+
+/// Longest name of a file or folder in bytes.
+const MAX_NAME_BYTES: usize = 255;
+
+/// What a name is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part<'a> {
+    Text(&'a str),
+    Name,
+    Stream,
+    /// The frame's number, with so many digits at least.
+    Index(usize),
+}
+
+/// Takes a template apart. `{{` stands for a brace; braces around anything else stay as they are.
+fn parts(text: &str) -> Vec<Part<'_>> {
+    let (mut parts, mut rest) = (Vec::new(), text);
+    while !rest.is_empty() {
+        let brace = rest.find('{').unwrap_or(rest.len());
+        let (before, from) = rest.split_at(brace);
+        if !before.is_empty() {
+            parts.push(Part::Text(before));
+        }
+        let (part, length) = placeholder(from);
+        parts.extend(part);
+        rest = from.get(length..).unwrap_or_default();
+    }
+    parts
+}
+
+/// What a text that begins with a brace stands for, and its length in bytes.
+fn placeholder(text: &str) -> (Option<Part<'_>>, usize) {
+    if text.is_empty() {
+        return (None, 0);
+    }
+    if text.starts_with("{{") {
+        return (Some(Part::Text("{")), 2);
+    }
+    let inside = text.get(1..).and_then(|rest| rest.split_once('}')).map_or("", |(inside, _)| inside);
+    let part = match inside {
+        "name" => Some(Part::Name),
+        "stream" => Some(Part::Stream),
+        "index" => Some(Part::Index(1)),
+        other => other.strip_prefix("index:0").and_then(|digits| digits.parse().ok()).filter(|width| *width <= 20).map(Part::Index),
+    };
+    match part {
+        Some(part) => (Some(part), inside.len() + 2),
+        None => (text.get(..1).map(Part::Text), 1),
+    }
+}
+
+/// A name in which nothing is a placeholder: for names that come from inputs.
+pub fn literal_name(name: &str) -> String {
+    name.replace('{', "{{")
+}
 
 /// The path of a stream's output: `{name}` and `{stream}` in the template become the stream's name and number.
 pub(crate) fn output_path(template: &Path, info: &StreamInfo) -> PathBuf {
@@ -22,7 +82,7 @@ pub(crate) fn output_url(template: &str, info: &StreamInfo) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let encode = |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
     let name: String = info.name.bytes().map(encode).collect();
-    template.replace("{stream}", &info.id.to_string()).replace("{name}", &name)
+    expand_text(template, &name, info.id, None)
 }
 
 /// The path of one of many outputs of a stream: as [`output_path`], and `{index}`, or `{index:06}` for six digits, becomes a number.
@@ -30,47 +90,52 @@ pub(crate) fn indexed_path(template: &Path, info: &StreamInfo, index: u64) -> Pa
     expand(template, info, Some(index))
 }
 
-/// Whether streams get files of their own.
-pub(crate) fn has_stream_placeholder(template: &Path) -> bool {
-    template.to_string_lossy().contains("{name}") || template.to_string_lossy().contains("{stream}")
+fn has(template: &Path, wanted: impl Fn(&Part<'_>) -> bool) -> bool {
+    template.components().any(|part| part.as_os_str().to_str().is_some_and(|text| parts(text).iter().any(&wanted)))
 }
 
-/// Whether each of a stream's many files gets a name of its own.
+/// Whether streams get separate files.
+pub(crate) fn has_stream_placeholder(template: &Path) -> bool {
+    has(template, |part| matches!(part, Part::Name | Part::Stream))
+}
+
+/// Whether each of a stream's many files gets a separate name.
 pub(crate) fn has_index_placeholder(template: &Path) -> bool {
-    template.components().any(|part| part.as_os_str().to_str().is_some_and(|text| split_index(text).is_some()))
+    has(template, |part| matches!(part, Part::Index(_)))
 }
 
 fn expand(template: &Path, info: &StreamInfo, index: Option<u64>) -> PathBuf {
+    // What replaces a placeholder cannot lead to another folder.
+    let name = info.name.replace(['/', '\\', '\0'], "_");
     let part = |component: Component<'_>| match component.as_os_str().to_str() {
-        Some(text) if text.contains('{') => OsString::from(expand_part(text, info, index)),
-        // Not a word of Unicode, so without placeholders of ours.
+        Some(text) if text.contains('{') => {
+            let expanded = expand_text(text, &name, info.id, index);
+            let expanded = if matches!(expanded.as_str(), "." | ".." | "") { "_".to_owned() } else { expanded };
+            if expanded.len() <= MAX_NAME_BYTES {
+                return expanded.into();
+            }
+            let path = Path::new(&expanded);
+            fitting(path.file_stem().unwrap_or_default(), "", path.extension())
+        }
+        // Not Unicode, so without placeholders.
         _ => component.as_os_str().to_owned(),
     };
     template.components().map(part).collect()
 }
 
-/// Placeholders in one folder's or file's name. What replaces them cannot lead to another folder.
-fn expand_part(text: &str, info: &StreamInfo, index: Option<u64>) -> String {
-    // The index first: a stream may be called `{index}`.
-    let with_index = match (index, split_index(text)) {
-        (Some(index), Some((before, width, after))) => format!("{before}{index:0width$}{after}"),
-        _ => text.to_owned(),
-    };
-    let name = info.name.replace(['/', '\\', '\0'], "_");
-    let expanded = with_index.replace("{stream}", &info.id.to_string()).replace("{name}", &name);
-    if matches!(expanded.as_str(), "." | ".." | "") { "_".to_owned() } else { expanded }
-}
-
-/// What stands before and after `{index}` or `{index:0N}`, and the number of digits.
-fn split_index(text: &str) -> Option<(&str, usize, &str)> {
-    let (before, rest) = text.split_once("{index")?;
-    let (inside, after) = rest.split_once('}')?;
-    let width = match inside.strip_prefix(":0") {
-        Some(digits) => digits.parse().ok().filter(|width| *width <= 20)?,
-        None if inside.is_empty() => 1,
-        None => return None,
-    };
-    Some((before, width, after))
+fn expand_text(text: &str, name: &str, id: StreamId, index: Option<u64>) -> String {
+    let mut expanded = String::with_capacity(text.len());
+    for part in parts(text) {
+        match (part, index) {
+            (Part::Text(text), _) => expanded.push_str(text),
+            (Part::Name, _) => expanded.push_str(name),
+            (Part::Stream, _) => expanded.push_str(&id.to_string()),
+            (Part::Index(width), Some(index)) => expanded.push_str(&format!("{index:0width$}")),
+            (Part::Index(1), None) => expanded.push_str("{index}"),
+            (Part::Index(width), None) => expanded.push_str(&format!("{{index:0{width}}}")),
+        }
+    }
+    expanded
 }
 
 /// Sees to it that a template without placeholders is used by one stream only.
@@ -114,194 +179,166 @@ fn one_for_each(template: &Path, who: std::fmt::Arguments<'_>) -> StageError {
     StageError::new(ErrorKind::Usage, message)
 }
 
-/// Whether an output goes to standard output.
-pub(crate) fn is_standard_output(path: &Path) -> bool {
-    path.as_os_str() == "-"
-}
-
-/// Looks for what would stop a file from being written, as far as its name is known before the first stream.
+/// Looks for what would stop a file from being written, as far as its name is known before the first stream, and notes it as
+/// an output of the run.
 ///
 /// # Errors
-/// `Output`: the folder is missing, the name is a folder's, or the file exists and is not to be replaced.
-pub(crate) fn check_output(template: &Path, overwrite: bool) -> Result<(), StageError> {
+/// `Output`: the name is a folder's, the file is an input or another output of the run, or exists and is not to be replaced.
+pub(crate) fn link_output(template: &Path, rules: &OutputRules) -> Result<(), StageError> {
     if is_standard_output(template) {
         return Ok(());
     }
-    let folder = folder_of(template);
-    if !folder.to_string_lossy().contains('{') {
-        check_folder(template, folder)?;
+    let is_fixed =
+        |part: &Component<'_>| part.as_os_str().to_str().is_none_or(|text| parts(text).iter().all(|part| matches!(part, Part::Text(_))));
+    let folder: PathBuf = template.components().take_while(is_fixed).collect();
+    if folder == template.components().collect::<PathBuf>() {
+        let path = expand_braces(template);
+        commit::check(&path, rules).map_err(output_error)?;
+        return rules.files.write(&path).map_err(|error| output_error(error.into()));
     }
-    if has_stream_placeholder(template) { Ok(()) } else { check_target(template, overwrite) }
+    commit::check_folder(template, &expand_braces(&folder)).map_err(output_error)?;
+    // With the same placeholders they would meet for each stream.
+    rules.files.write(template).map_err(|error| output_error(error.into()))
 }
 
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-fn check_folder(path: &Path, folder: &Path) -> Result<(), StageError> {
-    let problem = match fs::metadata(folder) {
-        Ok(found) if found.is_dir() => return Ok(()),
-        Ok(_) => format!("{} is not a folder", folder.display()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => format!("the folder {} does not exist; create it first", folder.display()),
-        Err(error) => format!("the folder {} cannot be used ({})", folder.display(), words(&error)),
+/// A template without placeholders as a path.
+fn expand_braces(template: &Path) -> PathBuf {
+    let part = |component: Component<'_>| match component.as_os_str().to_str() {
+        Some(text) => text.replace("{{", "{").into(),
+        None => component.as_os_str().to_owned(),
     };
-    Err(output_error(format!("cannot write {}: {problem}", path.display())))
+    template.components().map(part).collect()
 }
 
-fn check_target(path: &Path, overwrite: bool) -> Result<(), StageError> {
-    match fs::metadata(path) {
-        Ok(found) if found.is_dir() => Err(output_error(format!("cannot write {}: it is a folder; name a file", path.display()))),
-        Ok(found) if found.is_file() && !overwrite => Err(exists(path)),
-        _ => Ok(()),
-    }
-}
-
-fn exists(path: &Path) -> StageError {
-    output_error(format!("{} exists; choose another name, or replace it with overwrite=true", path.display()))
-}
-
-/// Refuses to replace a stream's own source.
+/// The path of a stream's output, noted as an output of the run.
 ///
 /// # Errors
-/// `Output` when both are the same file.
-pub(crate) fn refuse_source(path: &Path, info: &StreamInfo) -> Result<(), StageError> {
-    match (fs::canonicalize(path), fs::canonicalize(info.source.reveal())) {
-        (Ok(output), Ok(source)) if output == source => {
-            Err(output_error(format!("{} is the input itself; choose another name", path.display())))
+/// `Output` when it is an input or another output of the run.
+pub(crate) fn claim_output(template: &Path, info: &StreamInfo, rules: &OutputRules) -> Result<PathBuf, StageError> {
+    let path = output_path(template, info);
+    // Without placeholders it was noted while linking.
+    if has_stream_placeholder(template) {
+        rules.files.write(&path).map_err(|error| output_error(error.into()))?;
+    }
+    Ok(path)
+}
+
+/// How a stage's files end: those of a run that was stopped replace no older ones. A live source ends in no other way, so a
+/// file of one is whole; a file that is paced has an end.
+pub(crate) fn ending(context: Option<&StageContext>, ends_by_stop: bool) -> Ending {
+    let is_stopped = context.is_some_and(|context| context.stop_token().is_cancelled());
+    if is_stopped && !ends_by_stop { Ending::Stopped } else { Ending::Whole }
+}
+
+/// Whether a stream ends only when someone ends it.
+pub(crate) fn ends_by_stop(is_live: bool, info: &StreamInfo) -> bool {
+    is_live && info.duration_secs.is_none()
+}
+
+/// Files of a stage that are complete and did not get their names: reported at once, and an error when the stage ends.
+#[derive(Debug, Default)]
+pub(crate) struct Misplaced(Vec<String>);
+
+impl Misplaced {
+    /// Reports where a file lies.
+    pub(crate) fn note(&mut self, wanted: &Path, lies: &Path, elsewhere: Option<&Elsewhere>, context: Option<&StageContext>) {
+        let Some(elsewhere) = elsewhere else { return };
+        if let Some(context) = context {
+            context.notice(elsewhere.notice());
         }
-        _ => Ok(()),
+        if matches!(elsewhere, Elsewhere::Taken(_)) {
+            self.0.push(format!("{} could not get its name; it is complete and lies in {}", wanted.display(), lies.display()));
+        }
+    }
+
+    /// An error when there were any.
+    ///
+    /// # Errors
+    /// `Output`.
+    pub(crate) fn end(&self) -> Result<(), StageError> {
+        match self.0.as_slice() {
+            [] => Ok(()),
+            [only] => Err(StageError::new(ErrorKind::Output, only)),
+            [first, rest @ ..] => Err(StageError::new(ErrorKind::Output, format!("{first}; {} more likewise", rest.len()))),
+        }
+    }
+}
+
+/// Reports what was kept of an output that was not finished.
+pub(crate) fn note_unfinished(path: &Path, kept: Option<PathBuf>, context: Option<&StageContext>) {
+    if let (Some(kept), Some(context)) = (kept, context) {
+        context.notice(format_args!("{} is not finished; what was written until then is kept as {}", path.display(), kept.display()));
     }
 }
 
 /// A failure to write, in one line.
 pub(crate) fn write_error(path: &Path, error: &io::Error) -> StageError {
-    if let Some(exhausted) = MediaError::of_exhausted(path, error) {
-        return StageError::new(ErrorKind::Resource, exhausted);
-    }
-    let message = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            format!("no room left on the disk for {}; free some and run again", path.display())
-        }
-        io::ErrorKind::BrokenPipe => format!("whoever reads {} has stopped reading", path.display()),
-        _ => format!("cannot write {}: {}", path.display(), words(error)),
-    };
-    output_error(message)
+    output_error(MediaError::of_io(path, error))
 }
 
-fn output_error(message: String) -> StageError {
-    StageError::new(ErrorKind::Output, message)
-}
-
-/// The system's words without the number behind them.
-fn words(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_lowercase()
-}
-
-/// Where the bytes of an output go.
-enum Target {
-    /// A file beside the final one.
-    Partial(NamedTempFile),
-    /// A device or a named pipe, which cannot be replaced.
-    Direct(File),
-    StandardOutput(io::Stdout),
-}
-
-impl Write for Target {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Target::Partial(file) => file.write(bytes),
-            Target::Direct(file) => file.write(bytes),
-            Target::StandardOutput(stdout) => stdout.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Target::Partial(file) => file.flush(),
-            Target::Direct(file) => file.flush(),
-            Target::StandardOutput(stdout) => stdout.flush(),
-        }
-    }
-}
-
-/// A file in the making; dropped without [`OutputFile::complete`], nothing of it remains. `-` is standard output.
-pub(crate) struct OutputFile {
-    path: PathBuf,
-    overwrite: bool,
-    target: BufWriter<Target>,
-}
+/// A file in the making, with failures as stages have them; dropped without [`OutputFile::complete`], nothing of it remains.
+pub(crate) struct OutputFile(commit::OutputFile);
 
 impl OutputFile {
-    /// Starts a file.
+    /// Starts a file; what killed runs have left of it is reported.
     ///
     /// # Errors
-    /// `Output`: the folder is missing or read-only, the file exists and is not to be replaced.
-    pub(crate) fn create(path: &Path, overwrite: bool) -> Result<Self, StageError> {
-        let target = if is_standard_output(path) { Target::StandardOutput(io::stdout()) } else { Self::target(path, overwrite)? };
-        Ok(Self { path: path.to_owned(), overwrite, target: BufWriter::with_capacity(1 << 16, target) })
+    /// `Output`.
+    pub(crate) fn create(path: &Path, rules: &OutputRules, context: Option<&StageContext>) -> Result<Self, StageError> {
+        let file = commit::OutputFile::create(path, rules).map_err(output_error)?;
+        if let Some(context) = context {
+            file.notes().iter().for_each(|note| context.notice(note));
+        }
+        Ok(Self(file))
     }
 
-    fn target(path: &Path, overwrite: bool) -> Result<Target, StageError> {
-        let folder = folder_of(path);
-        check_folder(path, folder)?;
-        check_target(path, overwrite)?;
-        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-            return File::options().write(true).open(path).map(Target::Direct).map_err(|error| write_error(path, &error));
-        }
-        partial_file(path, folder).map(Target::Partial).map_err(|error| write_error(path, &error))
+    /// Whether someone may be reading along.
+    pub(crate) fn has_reader(&self) -> bool {
+        self.0.has_reader()
     }
 
     /// Writes all of it.
     ///
     /// # Errors
-    /// `Output`, with the disk being full in plain words.
+    /// `Output`.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), StageError> {
-        self.target.write_all(bytes).map_err(|error| write_error(&self.path, &error))
+        self.0.write_all(bytes).map_err(|error| output_error(self.0.error(&error)))
     }
 
     /// Hands on what is buffered.
     ///
     /// # Errors
-    /// As [`OutputFile::write`].
+    /// `Output`.
     pub(crate) fn flush(&mut self) -> Result<(), StageError> {
-        self.target.flush().map_err(|error| write_error(&self.path, &error))
+        self.0.flush().map_err(|error| output_error(self.0.error(&error)))
     }
 
     /// Gives the file its final name.
     ///
     /// # Errors
-    /// As [`OutputFile::write`]; also when a file of that name has appeared meanwhile and is not to be replaced.
-    pub(crate) fn complete(self) -> Result<PathBuf, StageError> {
-        let Self { path, overwrite, target } = self;
-        let target = target.into_inner().map_err(|error| write_error(&path, error.error()))?;
-        match target {
-            Target::Partial(file) => persist(file, &path, overwrite)?,
-            mut other => other.flush().map_err(|error| write_error(&path, &error))?,
-        }
-        Ok(path)
+    /// `Output`.
+    pub(crate) fn complete(self, ending: Ending) -> Result<Committed, StageError> {
+        self.0.complete(ending).map_err(output_error)
+    }
+
+    /// Keeps what was written so far under a free name.
+    pub(crate) fn keep_unfinished(mut self) -> Option<PathBuf> {
+        self.0.set_leftover(Leftover::KeepLines);
+        self.0.keep_unfinished()
     }
 }
 
-/// A hidden file beside the final one, with the permissions that any new file gets.
-fn partial_file(path: &Path, folder: &Path) -> io::Result<NamedTempFile> {
-    let mut prefix = OsString::from(".");
-    prefix.push(path.file_name().unwrap_or_default());
-    prefix.push(".partial-");
-    let mut builder = Builder::new();
-    builder.prefix(&prefix);
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
+/// Makes the folder of a file that others write, where it is missing.
+///
+/// # Errors
+/// `Output`.
+pub(crate) fn make_folder(folder: &Path) -> Result<(), StageError> {
+    commit::make_folder(folder).map(|_| ()).map_err(output_error)
 }
 
-fn persist(file: NamedTempFile, path: &Path, overwrite: bool) -> Result<(), StageError> {
-    let result = if overwrite { file.persist(path) } else { file.persist_noclobber(path) };
-    match result {
-        Ok(_) => Ok(()),
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(exists(path)),
-        Err(error) => Err(write_error(path, &error.error)),
-    }
+/// A file's name without its ending, for names that follow from it.
+pub(crate) fn stem(path: &Path) -> &OsStr {
+    path.file_stem().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -347,9 +384,21 @@ mod tests {
         assert_eq!(expanded("{name}-{index:06}.png", "clip"), "clip-000042.png");
         assert_eq!(expanded("/tmp/{index}/{name}.png", "clip"), "/tmp/42/clip.png");
         assert_eq!(expanded("{other}{index:x}{index:099}.png", "clip"), "{other}{index:x}{index:099}.png");
+        assert_eq!(output_path(Path::new("{name}-{index:04}"), &stream(0, "a")), Path::new("a-{index:04}"));
         assert_eq!(output_path(Path::new("-"), &stream(0, "clip")), Path::new("-"));
         assert!(has_stream_placeholder(Path::new("{stream}/x.png")) && !has_stream_placeholder(Path::new("x{index}.png")));
         assert!(has_index_placeholder(Path::new("a/{index:04}.png")) && !has_index_placeholder(Path::new("a/{index:z}.png")));
+    }
+
+    #[test]
+    fn names_of_inputs_hold_no_placeholders() {
+        for name in ["{stream}", "{name}", "{index:06}", "{{name}", "a{", "{}", "{{{stream}}}"] {
+            let template = PathBuf::from(format!("out/{}.png", literal_name(name)));
+            assert!(!has_stream_placeholder(&template) && !has_index_placeholder(&template), "{name}");
+            assert_eq!(indexed_path(&template, &stream(3, "clip"), 42), Path::new("out").join(format!("{name}.png")));
+            // As a stream's name.
+            assert_eq!(expanded("out/{name}.png", name), format!("out/{name}.png"));
+        }
     }
 
     #[test]
@@ -363,68 +412,32 @@ mod tests {
     fn a_name_leads_to_no_other_folder() {
         assert_eq!(expanded("out/{name}", "../../etc/passwd"), "out/.._.._etc_passwd");
         assert_eq!(expanded("out/{name}/x", ".."), "out/_/x");
-        assert_eq!(expanded("{name}.png", "{index}"), "{index}.png");
-    }
-
-    #[test]
-    fn a_file_appears_only_when_complete() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let path = folder.path().join("out.jsonl");
-        let count = || fs::read_dir(folder.path()).expect("folder").count();
-        let mut file = OutputFile::create(&path, false).expect("creatable");
-        file.write(b"half").expect("written");
-        file.flush().expect("written");
-        assert!(!path.exists());
-        drop(file);
-        assert_eq!(count(), 0);
-        let mut file = OutputFile::create(&path, false).expect("creatable");
-        file.write(b"whole").expect("written");
-        file.complete().expect("renamed");
-        assert_eq!((fs::read(&path).expect("there"), count()), (b"whole".to_vec(), 1));
-        assert!(OutputFile::create(&path, false).is_err());
-        OutputFile::create(&path, true).expect("replaced").complete().expect("renamed");
-        assert_eq!(fs::read(&path).expect("there"), b"");
-    }
-
-    #[test]
-    fn what_appears_meanwhile_is_not_replaced() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let path = folder.path().join("out.jsonl");
-        let file = OutputFile::create(&path, false).expect("creatable");
-        fs::write(&path, b"another's").expect("written");
-        let error = file.complete().expect_err("taken");
-        assert!(error.message.contains("overwrite=true"), "{error}");
-        assert_eq!(fs::read(&path).expect("there"), b"another's");
+        assert_eq!(expanded("{name}.png", &"n".repeat(300)).len(), 255);
     }
 
     #[test]
     fn every_failure_is_one_clear_line() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let at = |name: &str| folder.path().join(name);
-        fs::write(at("file"), b"x").expect("written");
+        std::fs::write(at("file"), b"x").expect("written");
+        std::fs::write(at("in.mp4"), b"x").expect("written");
+        let rules = OutputRules::default();
+        rules.files.read(&at("in.mp4")).expect("first");
+        link_output(&at("new/{name}.jsonl"), &rules).expect("free");
         for (path, words) in [
-            (at("no/out"), "does not exist; create it"),
             (at("file/out"), "is not a folder"),
+            (at("file/{name}"), "is not a folder"),
             (at(""), "is a folder"),
             (at("file"), "exists;"),
+            (at("in.mp4"), "output and input are the same file"),
+            (at("new/{name}.jsonl"), "two outputs of this run"),
         ] {
-            let error = check_output(&path, false).expect_err("cannot be written");
+            let error = link_output(&path, &rules).expect_err("cannot be written");
             assert_eq!(error.kind, ErrorKind::Output);
             assert!(error.message.contains(words) && !error.message.contains('\n'), "{error}");
         }
-        let full = write_error(Path::new("x"), &io::Error::from(io::ErrorKind::StorageFull));
-        assert!(full.message.contains("no room left"), "{full}");
-    }
-
-    #[test]
-    fn devices_are_written_to_and_not_replaced() {
-        let mut file = OutputFile::create(Path::new("/dev/null"), false).expect("a device");
-        file.write(b"x").expect("written");
-        file.complete().expect("kept");
-        assert!(!fs::metadata("/dev/null").expect("there").is_file());
-        let mut full = OutputFile::create(Path::new("/dev/full"), false).expect("a device");
-        full.write(b"x").expect("buffered");
-        assert!(full.complete().expect_err("full").message.contains("no room left"));
+        let full = write_error(Path::new("x"), &io::Error::from_raw_os_error(28));
+        assert!(full.message.contains("no space left"), "{full}");
     }
 
     #[test]

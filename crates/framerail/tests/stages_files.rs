@@ -91,7 +91,7 @@ fn two_streams_into_one_file_are_refused_early_and_late() {
 #[test]
 fn nothing_remains_of_a_file_that_is_not_finished() {
     let folder = tempfile::tempdir().expect("temporary folder");
-    let missing = folder.path().join("no/{name}.jsonl");
+    let below_file = folder.path().join("file/{name}.jsonl");
     let path = folder.path().join("boxes.jsonl");
     // A frame of a stream that never began.
     let mut items = whole(0, "a", 20);
@@ -100,8 +100,9 @@ fn nothing_remains_of_a_file_that_is_not_finished() {
     let ran = run(&format!("save {}", path.display()), items);
     assert!(ran.error().contains("before the stream's start"), "{}", ran.error());
     assert!(files(folder.path()).is_empty());
-    let problem = try_run(&format!("save {}", missing.display()), Vec::new(), Some(1)).err().expect("no folder");
-    assert!(problem.contains("no does not exist; create it first"), "{problem}");
+    fs::write(folder.path().join("file"), "x").expect("written");
+    let problem = try_run(&format!("save {}", below_file.display()), Vec::new(), Some(1)).err().expect("no folder");
+    assert!(problem.contains("file is not a folder"), "{problem}");
 }
 
 #[test]

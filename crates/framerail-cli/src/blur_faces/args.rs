@@ -12,6 +12,7 @@ Examples:
   framerail blur-faces in.mp4                   writes in_anonymized.mp4
   framerail blur-faces in.mp4 -o out.mp4 --crf 20 --preset fast
   framerail blur-faces clips/ -o blurred/       all videos and pictures in it
+  framerail blur-faces clips/ --skip-existing   again, for those that are new
   framerail blur-faces in.mp4 --detect-every 3  faster: boxes are linked
   framerail blur-faces in.mp4 --replacewith mosaic --report faces.html
   framerail blur-faces in.mp4 --contour-model segmentation.toml
@@ -19,7 +20,7 @@ Examples:
   framerail blur-faces in.mp4 --device cuda     decoded, analysed and covered on a card
 
 Sound, subtitles, tags, colours, frame count and times are those of the input.
-Each input is a run of its own: one that fails does not stop the others.
+Inputs are processed independently: one that fails does not stop the others.
 Ctrl-C completes the file with what is there; a second one drops it.
 `framerail --help` lists the exit codes.";
 
@@ -30,15 +31,18 @@ pub struct BlurFacesCommand {
     /// Files, folders (every video and picture in them, not in their subfolders), patterns, addresses
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<String>,
-    /// A file; a folder for several inputs. Beside the input by default
+    /// A file; for several inputs a folder, which is made where it is missing [default: beside the input]
     #[arg(short, long, value_name = "OUT")]
     pub output: Option<PathBuf>,
     /// What is put before the extension where the output's name follows from the input's
     #[arg(long, value_name = "TEXT", default_value = "_anonymized")]
     pub suffix: String,
-    /// Replace outputs that exist
+    /// Replace outputs and records that exist
     #[arg(long)]
     pub overwrite: bool,
+    /// Leave out inputs whose output exists
+    #[arg(long)]
+    pub skip_existing: bool,
 
     #[command(flatten)]
     pub detection: DetectionArgs,
@@ -169,13 +173,13 @@ pub struct EncodingArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Records")]
 pub struct RecordArgs {
-    /// Report on what was found and filled in, with the most doubtful frames
+    /// Report on what was found and filled in, with the most doubtful frames; a folder (reports/) gets one for each input and an index
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
-    /// Picture of frames before and after
+    /// Picture of frames before and after; a folder gets one for each input
     #[arg(long, value_name = "FILE.png")]
     pub contact_sheet: Option<PathBuf>,
-    /// Every box as JSON lines, those filled in included
+    /// Every box as JSON lines, those filled in included; a folder gets a file for each input
     #[arg(long, value_name = "FILE.jsonl")]
     pub save: Option<PathBuf>,
 }

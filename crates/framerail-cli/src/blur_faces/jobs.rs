@@ -2,14 +2,28 @@
 
 use std::{
     collections::HashSet,
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
 };
 
-use framerail::inputs;
+use framerail::{
+    core::{
+        RunFiles,
+        run_files::{file_address, local_path, resolved},
+    },
+    inputs, literal_name,
+    media::{commit::fitting, source_files},
+};
 
 use super::args::BlurFacesCommand;
-use crate::exit::{Failure, OUTPUT, USAGE, code_of};
+use crate::{
+    exit::{Failure, OUTPUT, USAGE, code_of},
+    outputs,
+};
+
+/// What framerail puts behind the name of a file that is not whole.
+const UNFINISHED: &str = ".unfinished";
 
 /// One input and its outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +32,8 @@ pub struct Job {
     pub input: String,
     /// The file to write.
     pub output: PathBuf,
+    /// The same as `write` takes it, where `{name}` means something.
+    pub template: String,
     /// What tells its records from those of the other inputs; empty when there is one input only.
     pub tag: String,
 }
@@ -28,15 +44,24 @@ impl Job {
         inputs::is_image(Path::new(&self.input)) && Path::new(&self.input).is_file()
     }
 
-    /// The file of a record for this input: as named for one input, with the input's own name in it for several.
-    pub fn record(&self, named: &Path) -> PathBuf {
+    /// The file of a record for this input: in a folder as the output is called, else as named, with the input's name in it for
+    /// several inputs.
+    pub fn record(&self, named: &Path, extension: &str) -> PathBuf {
+        if is_folder(named) {
+            let stem = if self.tag.is_empty() { stem(&self.output) } else { self.tag.clone() };
+            return named.join(fitting(OsStr::new(&stem), "", Some(OsStr::new(extension))));
+        }
         if self.tag.is_empty() {
             return named.to_owned();
         }
-        let stem = named.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        let extension = named.extension().map(|extension| format!(".{}", extension.to_string_lossy())).unwrap_or_default();
-        named.with_file_name(format!("{stem}-{}{extension}", self.tag))
+        let stem = format!("{}-{}", stem(named), self.tag);
+        named.with_file_name(fitting(OsStr::new(&stem), "", named.extension()))
     }
+}
+
+/// Whether a name is that of a folder: one that is there, or ends in a slash.
+pub fn is_folder(named: &Path) -> bool {
+    named.is_dir() || named.as_os_str().as_encoded_bytes().ends_with(b"/")
 }
 
 /// A job for every input, and what is worth telling about them.
@@ -46,23 +71,26 @@ pub struct Jobs {
     pub jobs: Vec<Job>,
     /// One line each.
     pub notes: Vec<String>,
+    /// Every file that any of the jobs reads or writes.
+    pub files: RunFiles,
 }
 
-/// Finds the inputs and gives each an output of its own.
+/// Finds the inputs and gives each a separate output.
 ///
 /// # Errors
 /// `INPUT` for a folder or pattern without a file, `USAGE` for one file as the output of several inputs, `OUTPUT` for an
-/// output that is an input.
+/// output that is an input or another output.
 pub fn plan(command: &BlurFacesCommand) -> Result<Jobs, Failure> {
     let mut planned = Jobs::default();
     let found = find_inputs(&command.inputs, &mut planned.notes)?;
     let folder = output_folder(command, &found)?;
+    let found = without_own_outputs(found, folder.as_deref(), &command.suffix, &mut planned.notes);
     let mut taken = HashSet::new();
-    for input in &found {
-        let wanted = match (&command.output, &folder) {
-            (_, Some(folder)) => folder.join(output_name(input, &command.suffix)?),
-            (Some(file), None) => file.clone(),
-            (None, None) => beside(input, &command.suffix)?,
+    for Found { source: input, .. } in &found {
+        let (wanted, is_derived) = match (&command.output, &folder) {
+            (_, Some(folder)) => (folder.join(output_name(input, &command.suffix)?), true),
+            (Some(file), None) => (file.clone(), false),
+            (None, None) => (beside(input, &command.suffix)?, true),
         };
         let output = free_name(&wanted, &taken);
         if output != wanted {
@@ -70,24 +98,104 @@ pub fn plan(command: &BlurFacesCommand) -> Result<Jobs, Failure> {
         }
         taken.insert(output.clone());
         let tag = if found.len() > 1 { stem(&output) } else { String::new() };
-        planned.jobs.push(Job { input: input.clone(), output, tag });
+        let text = output.to_string_lossy();
+        let template = if is_derived { literal_name(&text) } else { text.into_owned() };
+        planned.jobs.push(Job { input: input.clone(), output, template, tag });
     }
-    refuse_inputs(&planned.jobs)?;
     make_unique(&mut planned.jobs);
+    claim(command, &planned)?;
+    if command.skip_existing {
+        let before = planned.jobs.len();
+        planned.jobs.retain(|job| fs::symlink_metadata(&job.output).is_err());
+        let skipped = before - planned.jobs.len();
+        if skipped > 0 {
+            planned.notes.push(format!("{skipped} of {before} inputs have an output already and are skipped"));
+        }
+    }
     Ok(planned)
 }
 
+/// Notes everything that is read and written, so that nothing meets.
+fn claim(command: &BlurFacesCommand, planned: &Jobs) -> Result<(), Failure> {
+    let files = &planned.files;
+    let refused = |error| Failure::new(OUTPUT, error);
+    planned.jobs.iter().flat_map(|job| source_files(&job.input)).try_for_each(|file| files.read(&file)).map_err(refused)?;
+    let records = &command.records;
+    for job in &planned.jobs {
+        let record = |named: &Option<PathBuf>, extension| named.as_deref().map(|named| job.record(named, extension));
+        let written = [
+            Some(job.output.clone()),
+            record(&records.report, "html"),
+            record(&records.contact_sheet, "png"),
+            record(&records.save, "jsonl"),
+            record(&command.run.graph, "svg"),
+        ];
+        written.iter().flatten().try_for_each(|file| files.write(file)).map_err(refused)?;
+    }
+    if let Some(folder) = records.report.as_deref().filter(|named| is_folder(named)) {
+        files.write(&folder.join(super::reports::INDEX)).map_err(refused)?;
+    }
+    match &command.run.stats {
+        Some(path) if !command.print_pipeline => outputs::claim(path, command.overwrite, files),
+        _ => Ok(()),
+    }
+}
+
+/// An input as it was found.
+struct Found {
+    source: String,
+    /// Nobody named it: it lay in a folder or matched a pattern.
+    is_listed: bool,
+}
+
 /// Folders and patterns become their files; what is named twice is taken once.
-fn find_inputs(arguments: &[String], notes: &mut Vec<String>) -> Result<Vec<String>, Failure> {
-    let mut found: Vec<String> = Vec::new();
+fn find_inputs(arguments: &[String], notes: &mut Vec<String>) -> Result<Vec<Found>, Failure> {
+    let mut found: Vec<Found> = Vec::new();
     let mut known = HashSet::new();
     for argument in arguments {
-        for input in expand(argument, notes)? {
-            let place = fs::canonicalize(&input).unwrap_or_else(|_| PathBuf::from(&input));
-            if known.insert(place) { found.push(input) } else { notes.push(format!("{input} is named twice and taken once")) }
+        for source in expand(argument, notes)? {
+            let place = local_path(&source).map_or_else(|| PathBuf::from(&source), |path| resolved(&path));
+            let is_listed = source != *argument;
+            if known.insert(place) {
+                found.push(Found { source, is_listed });
+            } else {
+                notes.push(format!("{source} is named twice and taken once"));
+            }
         }
     }
     Ok(found)
+}
+
+/// Leaves out what an earlier run of this command has written: files of a folder or pattern that are the outputs of others.
+fn without_own_outputs(found: Vec<Found>, folder: Option<&Path>, suffix: &str, notes: &mut Vec<String>) -> Vec<Found> {
+    let output = |found: &Found| match folder {
+        Some(folder) => output_name(&found.source, suffix).ok().map(|name| folder.join(name)),
+        None => beside(&found.source, suffix).ok(),
+    };
+    let outputs: HashSet<PathBuf> = found.iter().filter_map(output).map(|path| resolved(&path)).collect();
+    let is_own = |found: &Found| {
+        let Some(path) = local_path(&found.source).filter(|_| found.is_listed) else { return false };
+        outputs.contains(&resolved(&whole_name(&path)))
+    };
+    let before = found.len();
+    let (own, found): (Vec<_>, Vec<_>) = found.into_iter().partition(is_own);
+    if !own.is_empty() {
+        let names: Vec<&str> = own.iter().take(3).map(|own| own.source.as_str()).collect();
+        let more = own.len().saturating_sub(names.len());
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        notes.push(format!("{} of {before} files are outputs of an earlier run and are left out: {}{more}", own.len(), names.join(", ")));
+    }
+    found
+}
+
+/// `x.mp4` for `x.unfinished.mp4` and `x.unfinished-2.mp4`.
+fn whole_name(path: &Path) -> PathBuf {
+    let stem = stem(path);
+    let Some((whole, number)) = stem.rsplit_once(UNFINISHED) else { return path.to_owned() };
+    if !number.is_empty() && !number.strip_prefix('-').is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit())) {
+        return path.to_owned();
+    }
+    path.with_file_name(fitting(OsStr::new(whole), "", path.extension()))
 }
 
 fn expand(argument: &str, notes: &mut Vec<String>) -> Result<Vec<String>, Failure> {
@@ -106,8 +214,7 @@ fn expand(argument: &str, notes: &mut Vec<String>) -> Result<Vec<String>, Failur
 }
 
 fn matches(pattern: &str) -> Vec<String> {
-    let found = glob::glob(pattern).into_iter().flatten().filter_map(Result::ok);
-    found.filter(|path| path.is_file()).map(|path| path.to_string_lossy().into_owned()).collect()
+    inputs::matching(pattern).unwrap_or_default().iter().map(|path| file_address(path)).collect()
 }
 
 /// Every video and every picture, in the order in which `read` would take them.
@@ -115,15 +222,27 @@ fn expand_folder(argument: &str, folder: &Path, notes: &mut Vec<String>) -> Resu
     let error = |error: std::io::Error| Failure::new(crate::exit::INPUT, format_args!("{argument}: {error}"));
     let files: Vec<PathBuf> = fs::read_dir(folder).map_err(error)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     let mut pictures: Vec<String> =
-        files.iter().filter(|file| file.is_file() && inputs::is_image(file)).map(|file| file.to_string_lossy().into_owned()).collect();
+        files.iter().filter(|file| file.is_file() && inputs::is_image(file)).map(|file| file_address(file)).collect();
     pictures.sort();
     let expanded = inputs::expand_sources(&[argument]).map_err(|error| Failure::new(code_of(error.kind), error))?;
     // A folder of pictures alone comes back as itself, a sequence of frames.
     let videos = expanded.into_iter().map(|source| source.source.reveal().to_owned()).filter(|source| source != argument);
-    let found: Vec<String> = videos.chain(pictures).collect();
-    let others = files.iter().filter(|file| file.is_file()).count().saturating_sub(found.len());
-    if others > 0 {
-        notes.push(format!("{argument}: {others} files are neither video nor picture and were left out"));
+    let mut found: Vec<String> = videos.collect();
+    let known: HashSet<String> = found.iter().cloned().collect();
+    found.extend(pictures.into_iter().filter(|picture| !known.contains(picture)));
+    let taken: HashSet<PathBuf> = found.iter().filter_map(|source| local_path(source)).map(|path| resolved(&path)).collect();
+    let is_hidden = |file: &Path| file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let mut others: Vec<String> = files
+        .iter()
+        .filter(|file| file.is_file() && !is_hidden(file) && !taken.contains(&resolved(file)))
+        .map(|file| file.file_name().unwrap_or_default().to_string_lossy().into_owned())
+        .collect();
+    if !others.is_empty() {
+        others.sort();
+        let (count, shown) = (others.len(), others.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", "));
+        let more = if count > 3 { format!(" and {} more", count - 3) } else { String::new() };
+        let (files, are) = if count == 1 { ("file is", "was") } else { ("files are", "were") };
+        notes.push(format!("{argument}: {count} {files} neither video nor picture and {are} left out: {shown}{more}"));
     }
     if files.iter().any(|file| file.is_dir()) {
         notes.push(format!("{argument}: its subfolders are not searched; name them to have them covered too"));
@@ -132,9 +251,9 @@ fn expand_folder(argument: &str, folder: &Path, notes: &mut Vec<String>) -> Resu
 }
 
 /// The folder that the outputs go to, when `-o` names one.
-fn output_folder(command: &BlurFacesCommand, found: &[String]) -> Result<Option<PathBuf>, Failure> {
+fn output_folder(command: &BlurFacesCommand, found: &[Found]) -> Result<Option<PathBuf>, Failure> {
     let Some(output) = &command.output else { return Ok(None) };
-    let is_folder = output.is_dir() || output.to_string_lossy().ends_with('/');
+    let is_folder = is_folder(output);
     let of_folder = command.inputs.iter().any(|input| Path::new(input).is_dir());
     if !is_folder && found.len() == 1 && !of_folder {
         return Ok(None);
@@ -144,29 +263,23 @@ fn output_folder(command: &BlurFacesCommand, found: &[String]) -> Result<Option<
         let words = format_args!("-o {}: {what} cannot go to one file; name a folder, such as -o blurred/", output.display());
         return Err(Failure::new(USAGE, words));
     }
-    if !output.is_dir() && !command.print_pipeline {
-        let words = |error: std::io::Error| {
-            let text = error.to_string();
-            let words = text.split(" (os error").next().unwrap_or(&text).to_lowercase();
-            Failure::new(OUTPUT, format_args!("cannot make the folder {}: {words}", output.display()))
-        };
-        fs::create_dir(output).map_err(words)?;
-    }
     Ok(Some(output.clone()))
 }
 
-/// `STEM SUFFIX .EXT` of an input.
+/// `STEM SUFFIX .EXT` of an input; pictures of kinds that are not written become PNG.
 fn output_name(input: &str, suffix: &str) -> Result<PathBuf, Failure> {
-    if input == "-" || input.contains("://") || input.contains('%') && !Path::new(input).exists() {
+    let path = local_path(input).filter(|path| !input.contains('%') || path.exists());
+    let Some(path) = path else {
         return Err(Failure::new(USAGE, format_args!("{input}: its output has no name; give one with -o FILE")));
-    }
-    let path = Path::new(input);
-    let extension = path.extension().map(|extension| format!(".{}", extension.to_string_lossy())).unwrap_or_default();
-    Ok(PathBuf::from(format!("{}{suffix}{extension}", stem(path))))
+    };
+    let is_written = |ending: &OsStr| ["png", "jpg", "jpeg"].iter().any(|known| ending.eq_ignore_ascii_case(known));
+    let extension = path.extension().map(|ending| if inputs::is_image(&path) && !is_written(ending) { OsStr::new("png") } else { ending });
+    Ok(fitting(OsStr::new(&stem(&path)), suffix, extension).into())
 }
 
 fn beside(input: &str, suffix: &str) -> Result<PathBuf, Failure> {
-    Ok(Path::new(input).with_file_name(output_name(input, suffix)?))
+    let name = output_name(input, suffix)?;
+    Ok(local_path(input).unwrap_or_default().with_file_name(name))
 }
 
 fn stem(path: &Path) -> String {
@@ -175,20 +288,9 @@ fn stem(path: &Path) -> String {
 
 /// The name itself, or with `-2`, `-3` and so on before its extension.
 fn free_name(wanted: &Path, taken: &HashSet<PathBuf>) -> PathBuf {
-    let extension = wanted.extension().map(|extension| format!(".{}", extension.to_string_lossy())).unwrap_or_default();
-    let numbered = (2u32..).map(|number| wanted.with_file_name(format!("{}-{number}{extension}", stem(wanted))));
+    let stem = stem(wanted);
+    let numbered = (2u32..).map(|number| wanted.with_file_name(fitting(OsStr::new(&stem), &format!("-{number}"), wanted.extension())));
     std::iter::once(wanted.to_owned()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or_else(|| wanted.to_owned())
-}
-
-/// An output must not be any of the inputs, whatever `--overwrite` says.
-fn refuse_inputs(jobs: &[Job]) -> Result<(), Failure> {
-    let inputs: HashSet<PathBuf> = jobs.iter().filter_map(|job| fs::canonicalize(&job.input).ok()).collect();
-    match jobs.iter().find(|job| fs::canonicalize(&job.output).is_ok_and(|output| inputs.contains(&output))) {
-        Some(job) => {
-            Err(Failure::new(OUTPUT, format_args!("{}: output and input are the same file; choose another name", job.output.display())))
-        }
-        None => Ok(()),
-    }
 }
 
 /// Tags follow from outputs, which may lie in several folders.
@@ -214,17 +316,31 @@ mod tests {
 
     #[test]
     fn outputs_lie_beside_their_inputs() {
-        let beside = |input| beside(input, "_anonymized").ok();
+        let beside = |input: &str| beside(input, "_anonymized").ok();
         assert_eq!(beside("clips/a.b.mp4").as_deref(), Some(Path::new("clips/a.b_anonymized.mp4")));
         assert_eq!(beside("noending").as_deref(), Some(Path::new("noending_anonymized")));
+        assert_eq!(beside("clips/a.bmp").as_deref(), Some(Path::new("clips/a_anonymized.png")));
+        assert_eq!(beside(&"n".repeat(250)).map(|path| path.as_os_str().len()), Some(255));
         assert_eq!(beside("-"), None);
         assert_eq!(beside("http://host/a.mp4"), None);
     }
 
     #[test]
+    fn unfinished_files_belong_to_their_outputs() {
+        let whole = |name| whole_name(Path::new(name));
+        assert_eq!(whole("o/a_anonymized.unfinished.mp4"), Path::new("o/a_anonymized.mp4"));
+        assert_eq!(whole("a.unfinished-12.mp4"), Path::new("a.mp4"));
+        assert_eq!(whole("a.unfinished-x.mp4"), Path::new("a.unfinished-x.mp4"));
+        assert_eq!(whole("a.mp4"), Path::new("a.mp4"));
+    }
+
+    #[test]
     fn records_of_several_inputs_differ() {
-        let job = |tag: &str| Job { input: String::new(), output: PathBuf::new(), tag: tag.to_owned() };
-        assert_eq!(job("").record(Path::new("r/report.html")), Path::new("r/report.html"));
-        assert_eq!(job("a").record(Path::new("r/report.html")), Path::new("r/report-a.html"));
+        let job = |tag: &str| Job { input: String::new(), output: "o/x.mp4".into(), template: String::new(), tag: tag.to_owned() };
+        let record = |tag, named: &str| job(tag).record(Path::new(named), "html");
+        assert_eq!(record("", "r/report.html"), Path::new("r/report.html"));
+        assert_eq!(record("a", "r/report.html"), Path::new("r/report-a.html"));
+        assert_eq!(record("a", "r/"), Path::new("r/a.html"));
+        assert_eq!(record("", "r/"), Path::new("r/x.html"));
     }
 }

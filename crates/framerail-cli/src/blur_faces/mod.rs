@@ -3,11 +3,15 @@
 mod args;
 mod ffmpeg_config;
 mod jobs;
+mod reports;
 mod sheet;
 mod tally;
 
+use std::path::PathBuf;
+
 use framerail::{
-    core::{Device, SourceUrl},
+    core::{Device, RunFiles, SourceUrl},
+    literal_name,
     pipeline::{DeviceChoice, PlannedGraph, RunOutcome, RunStats},
     presets::{BlurFaces, CoverShape},
 };
@@ -15,17 +19,26 @@ use serde::Serialize;
 
 pub use self::args::BlurFacesCommand;
 use self::{
-    jobs::Job,
+    jobs::{Job, is_folder},
+    reports::Index,
     sheet::ContactSheet,
     tally::{Tally, counted},
 };
 use crate::{
     Messages,
-    exit::{CommandResult, Failure, INTERNAL, OUTPUT, USAGE},
+    exit::{CommandResult, Failure, INTERNAL, USAGE},
     interrupt, outputs,
     progress::Progress,
     runner, summary, terminal,
 };
+
+/// What all inputs have in common.
+struct Work<'a> {
+    /// Options of `write`.
+    written: &'a [(String, String)],
+    files: &'a RunFiles,
+    messages: Messages,
+}
 
 /// Statistics of one of several inputs.
 #[derive(Serialize)]
@@ -47,17 +60,23 @@ impl BlurFacesCommand {
             return terminal::print(&lines);
         }
         planned.notes.iter().for_each(|note| log::warn!("{note}"));
+        let work = Work { written: &written, files: &planned.files, messages };
         match planned.jobs.as_slice() {
-            [job] => self.cover(job, &written, messages).map(drop),
-            jobs => self.cover_all(jobs, &written, messages),
+            [job] if job.tag.is_empty() => {
+                let mut index = Index::default();
+                let done = self.cover(job, &work, &mut index).map(drop);
+                self.write_index(index, &work)?;
+                done
+            }
+            jobs => self.cover_all(jobs, &work),
         }
     }
 
     /// Each input in its own run; the first failure says the exit code.
-    fn cover_all(&self, jobs: &[Job], written: &[(String, String)], messages: Messages) -> CommandResult {
-        let (mut done, mut first_code, mut statistics) = (0, None, Vec::new());
+    fn cover_all(&self, jobs: &[Job], work: &Work<'_>) -> CommandResult {
+        let (mut done, mut first_code, mut statistics, mut index) = (0, None, Vec::new(), Index::default());
         for job in jobs {
-            match self.cover(job, written, messages) {
+            match self.cover(job, work, &mut index) {
                 Ok(stats) => {
                     done += 1;
                     statistics.push(JobStats {
@@ -75,42 +94,58 @@ impl BlurFacesCommand {
                 break;
             }
         }
-        if !messages.quiet {
+        if !work.messages.quiet {
             terminal::line(&format!("{done} of {} done", jobs.len()));
         }
+        self.write_index(index, work)?;
         if let Some(path) = &self.run.stats {
-            outputs::write_json(path, &statistics)?;
+            outputs::write_json(path, &statistics, self.overwrite, work.files)?;
         }
         first_code.map_or(Ok(()), |code| Err(Failure::silent(code)))
     }
 
-    fn cover(&self, job: &Job, written: &[(String, String)], messages: Messages) -> Result<RunStats, Failure> {
-        if job.output.is_file() && !self.overwrite {
-            let words = "exists; choose another name with -o, or replace it with --overwrite";
-            return Err(Failure::new(OUTPUT, format_args!("{}: {words}", job.output.display())));
-        }
-        let sheet = self.records.contact_sheet.as_deref().map(|path| ContactSheet::new(&job.record(path))).transpose()?;
+    fn cover(&self, job: &Job, work: &Work<'_>, index: &mut Index) -> Result<RunStats, Failure> {
+        let &Work { written, files, messages } = work;
+        outputs::check(&job.output, self.overwrite, files)?;
+        let had_output = job.output.exists();
+        let sheet = self.records.contact_sheet.as_deref().map(|path| job.record(path, "png"));
+        let sheet = sheet.map(|path| ContactSheet::new(&path, self.overwrite, files)).transpose()?;
+        let mut run = self.run.clone();
+        run.graph = run.graph.map(|path| job.record(&path, "svg"));
+        run.stats = run.stats.filter(|_| job.tag.is_empty());
+        run.graph.iter().try_for_each(|path| outputs::check(path, self.overwrite, files))?;
         let tally = Tally::default();
-        let mut planned = runner::link(&self.preset(job, written).description(), &self.run)?.into_graph()?;
+        let plan = runner::link(&self.preset(job, written).description(), &self.run, self.overwrite, files.inputs_alone())?;
+        let mut planned = plan.into_graph()?;
         add_probes(&mut planned, &tally, sheet.as_ref())?;
         let progress = Progress::new(!self.run.no_progress && !messages.quiet, &job.input);
-        let mut run = self.run.clone();
-        run.graph = run.graph.map(|path| job.record(&path));
-        run.stats = run.stats.filter(|_| job.tag.is_empty());
         let outcome = runner::run(planned, &run, None, progress)?;
-        let written_up = runner::write_up(&run, &outcome.stats);
+        let written_up = runner::write_up(&run, &outcome.stats, self.overwrite, files);
         if messages.verbose {
             terminal::line(&summary::table(&outcome.stats));
         }
         let stats = self.tell(job, outcome, &tally, messages)?;
+        if let Some(report) = self.records.report.as_deref() {
+            index.add(&job.record(report, "html"), &SourceUrl::new(&job.input).to_string(), stats.frames_done(), &tally.words());
+        }
         written_up?;
         self.write_sheet(sheet.as_ref(), messages)?;
         if interrupt::came() {
-            let words = format!("interrupted: {} is complete as far as the run came", job.output.display());
-            return Err(Failure::interrupted(words));
+            let output = job.output.display();
+            return Err(Failure::interrupted(match had_output {
+                true => format!("interrupted: {output} stays as it was before the run"),
+                false => format!("interrupted: {output} is complete as far as the run came"),
+            }));
         }
         summary::check_strict(self.run.strict, &stats)?;
         Ok(stats)
+    }
+
+    fn write_index(&self, index: Index, work: &Work<'_>) -> CommandResult {
+        match self.records.report.as_deref().filter(|named| is_folder(named)) {
+            Some(folder) => index.write(folder, self.overwrite, work.files),
+            None => Ok(()),
+        }
     }
 
     /// What was done, in one line or two.
@@ -151,7 +186,7 @@ impl BlurFacesCommand {
     }
 
     fn preset(&self, job: &Job, written: &[(String, String)]) -> BlurFaces {
-        let mut preset = BlurFaces::new(job.input.as_str(), job.output.to_string_lossy());
+        let mut preset = BlurFaces::new(job.input.as_str(), job.template.as_str());
         let (part, detection) = (&self.part, &self.detection);
         let times = [("start", &part.start), ("end", &part.end), ("duration", &part.duration)];
         preset.read_options = times.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))).collect();
@@ -169,8 +204,16 @@ impl BlurFacesCommand {
         preset.contour_model.clone_from(&self.cover.contour_model);
         preset.feather = self.cover.feather;
         preset.draw_scores = self.cover.draw_scores;
-        preset.report = self.records.report.as_deref().map(|path| job.record(path));
-        preset.save = self.records.save.as_deref().map(|path| job.record(path));
+        let record = |named: &Option<PathBuf>, extension| {
+            let path = job.record(named.as_deref()?, extension);
+            Some(PathBuf::from(if job.tag.is_empty() {
+                path.to_string_lossy().into_owned()
+            } else {
+                literal_name(&path.to_string_lossy())
+            }))
+        };
+        preset.report = record(&self.records.report, "html");
+        preset.save = record(&self.records.save, "jsonl");
         preset.overwrite = self.overwrite;
         preset.device = self.device();
         preset.write_options = written.to_vec();

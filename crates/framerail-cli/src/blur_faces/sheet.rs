@@ -7,7 +7,7 @@ use std::{
 };
 
 use framerail::{
-    core::{Frame, FramePool, HostSurface},
+    core::{Frame, FramePool, HostSurface, RunFiles},
     media::{ImageFormat, encode_image},
     pipeline::{FrameItem, Probe, Verdict},
     vision::{SheetPicture, contact_sheet, size_within, thumbnail},
@@ -55,6 +55,8 @@ struct Candidates {
 #[derive(Clone)]
 pub struct ContactSheet {
     path: PathBuf,
+    overwrite: bool,
+    files: RunFiles,
     format: ImageFormat,
     candidates: Arc<Mutex<Candidates>>,
 }
@@ -63,13 +65,13 @@ impl ContactSheet {
     /// A sheet to be written to a file.
     ///
     /// # Errors
-    /// `USAGE` unless the name ends in .png or .jpg, `OUTPUT` when its folder is missing.
-    pub fn new(path: &Path) -> Result<Self, Failure> {
+    /// `USAGE` unless the name ends in .png or .jpg, `OUTPUT` when it cannot be written.
+    pub fn new(path: &Path, overwrite: bool, files: &RunFiles) -> Result<Self, Failure> {
         let format = ImageFormat::of(path, JPEG_QUALITY)
             .map_err(|_| Failure::new(USAGE, format_args!("--contact-sheet {}: name a file that ends in .png or .jpg", path.display())))?;
-        outputs::check(path)?;
+        outputs::check(path, overwrite, files)?;
         let candidates = Candidates { seen: 0, stride: 1, kept: BTreeMap::new(), pool: FramePool::new(2 * KEPT) };
-        Ok(Self { path: path.to_owned(), format, candidates: Arc::new(Mutex::new(candidates)) })
+        Ok(Self { path: path.to_owned(), overwrite, files: files.clone(), format, candidates: Arc::new(Mutex::new(candidates)) })
     }
 
     /// For the edge into the stage that covers faces.
@@ -105,7 +107,7 @@ impl ContactSheet {
         let failed = |error: &dyn std::fmt::Display| Failure::new(INTERNAL, format_args!("the contact sheet cannot be drawn: {error}"));
         let sheet = contact_sheet(&pictures, COLUMNS, &candidates.pool).map_err(|error| failed(&error))?;
         let bytes = encode_image(&sheet, &Default::default(), self.format).map_err(|error| failed(&error))?;
-        outputs::write(&self.path, &bytes)?;
+        outputs::write(&self.path, &bytes, self.overwrite, &self.files)?;
         Ok(Some(&self.path))
     }
 }

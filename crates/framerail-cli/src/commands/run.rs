@@ -3,11 +3,14 @@
 use std::path::Path;
 
 use clap::Args;
-use framerail::pipeline::{Description, Diagnostics, Plan};
+use framerail::{
+    core::RunFiles,
+    pipeline::{Description, Diagnostics, Plan},
+};
 
 use crate::{
     Messages,
-    exit::{CommandResult, Failure},
+    exit::{CommandResult, Failure, OUTPUT},
     interrupt, outputs,
     progress::Progress,
     runner::{self, RunArgs},
@@ -23,7 +26,8 @@ Examples:
   framerail run --check 'read in.mp4 ! infer centerface ! save boxes.jsonl'
 
 Put the pipeline in quotes: `!`, `*` and `(` mean something to shells.
-Ctrl-C ends the run and completes its files; a second one drops them.
+Ctrl-C ends the run and completes its files; a second one drops them. Of a run
+that was stopped, a file does not replace an older one: it gets a name beside it.
 `framerail --help` lists the exit codes.";
 
 /// Run a pipeline given as text or as a TOML file
@@ -35,6 +39,9 @@ pub struct RunCommand {
     pipeline: Vec<String>,
     #[command(flatten)]
     run: RunArgs,
+    /// Replace outputs that exist, in every stage that does not say otherwise
+    #[arg(long, help_heading = "Run")]
+    overwrite: bool,
     /// Open inputs and models, print the format of every edge, and stop there
     #[arg(long, help_heading = "Run")]
     check: bool,
@@ -44,11 +51,13 @@ impl RunCommand {
     /// Runs the pipeline.
     pub fn execute(&self, messages: Messages) -> CommandResult {
         self.run.check()?;
-        let description = self.description()?;
-        let mut plan = runner::link(&description, &self.run)?;
+        let files = RunFiles::default();
+        let description = self.description(&files)?;
+        let mut plan = runner::link(&description, &self.run, self.overwrite, files.clone())?;
+        self.run.claim(self.overwrite, &files)?;
         if self.check {
             if let Some(path) = &self.run.graph {
-                outputs::write_graph(path, &plan.picture())?;
+                outputs::write_graph(path, &plan.picture(), self.overwrite, &files)?;
             }
             return terminal::print(&formats(&plan));
         }
@@ -58,7 +67,7 @@ impl RunCommand {
         if !messages.quiet {
             terminal::line(&summary::table(&outcome.stats));
         }
-        let written = runner::write_up(&self.run, &outcome.stats);
+        let written = runner::write_up(&self.run, &outcome.stats, self.overwrite, &files);
         outcome.result?;
         written?;
         if interrupt::came() {
@@ -67,9 +76,13 @@ impl RunCommand {
         summary::check_strict(self.run.strict, &outcome.stats)
     }
 
-    fn description(&self) -> Result<Description, Failure> {
+    fn description(&self, files: &RunFiles) -> Result<Description, Failure> {
         match self.pipeline.as_slice() {
-            [file] if is_file(file) => Ok(Description::read_file(Path::new(file))?),
+            [file] if is_file(file) => {
+                let description = Description::read_file(Path::new(file))?;
+                files.read(Path::new(file)).map_err(|error| Failure::new(OUTPUT, error))?;
+                Ok(description)
+            }
             [text] => parse(text),
             words => parse(&joined(words)),
         }

@@ -79,3 +79,12 @@ pub fn names(folder: &Path) -> Vec<String> {
 pub fn carphone() -> PathBuf {
     real_clip("carphone_pristine.mp4")
 }
+
+/// Waits for something that a running program does.
+pub fn wait_until(is_so: impl Fn() -> bool) {
+    let began = std::time::Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < std::time::Duration::from_secs(30), "it does not come to that");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}

@@ -3,10 +3,17 @@
 mod names;
 mod npy;
 
-use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use framerail_core::{Frame, FramePool, PixelFormat, StreamId, StreamInfo};
-use framerail_media::{Converter, ImageEncoder, ImageFormat, ScaleOptions};
+use framerail_media::{Converter, Ending, ImageEncoder, ImageFormat, Leftover, OutputRules, ScaleOptions, commit};
 use framerail_pipeline::{
     ArgumentSpec, ConfigError, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, OptionKind, OptionSpec,
     Options, PlanError, Registry, RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
@@ -17,7 +24,7 @@ use self::names::{FileFormat, FrameNames};
 use super::link::host_frames;
 use crate::{
     convert::{core_error, output_error},
-    outputs::{OneStreamGuard, OutputFile},
+    outputs::{Misplaced, OneStreamGuard, OutputFile},
 };
 
 /// How long a worker waits to hear of a stream whose start another worker has taken.
@@ -30,7 +37,7 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 fn spec() -> StageSpec {
     StageSpec::sink("frames", "writes each frame as PNG, JPEG or NumPy file")
         .details(
-            "TARGET is a folder, which is created when only its last part is missing, or a pattern with {index}. In a folder the files \
+            "TARGET is a folder, which is made where it is missing, or a pattern with {index}. In a folder the files \
              are called {name}-{index:06} and the ending. {name} and {stream} stand for the stream's name and number, {index} for the \
              frame's number in its stream as decoded, {index:06} for the same with six digits. With count=1 TARGET may be one file.\n\n\
              PNG keeps alpha and has 8 bits. JPEG is 4:2:0. NPY holds an array of uint8 with the shape (height, width, 3), RGB, full \
@@ -56,7 +63,7 @@ struct FramesPlan {
     quality: u8,
     every: u64,
     count: Option<u64>,
-    overwrite: bool,
+    rules: OutputRules,
     workers: usize,
     one_stream: bool,
 }
@@ -74,7 +81,12 @@ impl FramesPlan {
             quality: u8::try_from(options.integer("quality")).unwrap_or(100),
             every,
             count,
-            overwrite: options.switch("overwrite"),
+            rules: OutputRules {
+                overwrite: options.switch("overwrite"),
+                leftover: Leftover::Ignore,
+                syncs_later: true,
+                ..OutputRules::default()
+            },
             workers: if counts { 1 } else { options.workers() },
             one_stream: false,
         })
@@ -82,17 +94,24 @@ impl FramesPlan {
 }
 
 impl StagePlan for FramesPlan {
-    fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+    fn link(&mut self, input: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = host_frames(input)?;
         self.one_stream = input.streams == Some(1);
         OneStreamGuard::check_count(self.names.template(), input.streams)?;
-        self.names.check(self.overwrite)?;
+        self.rules.files = context.files.clone();
+        self.names.link(&self.rules)?;
         Ok(None)
     }
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let workers = self.workers;
-        let shared = Arc::new(Shared { plan: *self, streams: Mutex::default(), started: Condvar::new() });
+        let shared = Arc::new(Shared {
+            plan: *self,
+            streams: Mutex::default(),
+            started: Condvar::new(),
+            misplaced: Mutex::default(),
+            unsynced: Mutex::default(),
+        });
         Ok(Work::Stages((0..workers).map(|_| Box::new(Frames::new(&shared)) as Box<dyn Stage>).collect()))
     }
 }
@@ -109,13 +128,15 @@ struct Shared {
     plan: FramesPlan,
     streams: Mutex<Streams>,
     started: Condvar,
+    misplaced: Mutex<Misplaced>,
+    /// A folder that was written to on each file system, by its device.
+    unsynced: Mutex<BTreeMap<u64, PathBuf>>,
 }
 
 impl Shared {
     fn begin(&self, info: &Arc<StreamInfo>) -> Result<(), StageError> {
         let mut streams = self.streams.lock();
         streams.guard.admit(self.plan.names.template(), info)?;
-        self.plan.names.create_folder(info)?;
         streams.known.insert(info.id, Arc::clone(info));
         self.started.notify_all();
         Ok(())
@@ -136,6 +157,7 @@ struct Counters {
     written: Counter,
     skipped: Counter,
     bytes: Counter,
+    context: StageContext,
 }
 
 /// How far a stream is, where frames are counted.
@@ -161,6 +183,7 @@ impl Stage for Frames {
             written: context.counter("files_written"),
             skipped: context.counter("frames_skipped"),
             bytes: context.counter("bytes_written"),
+            context: context.clone(),
         });
         Ok(())
     }
@@ -192,6 +215,13 @@ impl Stage for Frames {
         }
         Ok(Flow::More)
     }
+
+    fn finish(&mut self, _: &mut dyn Emitter) -> Result<(), StageError> {
+        // Syncing each file would take longer than writing it.
+        let unsynced = std::mem::take(&mut *self.shared.unsynced.lock());
+        unsynced.values().try_for_each(|folder| commit::sync_file_system(folder)).map_err(output_error)?;
+        self.shared.misplaced.lock().end()
+    }
 }
 
 impl Frames {
@@ -209,9 +239,14 @@ impl Frames {
         let info = self.shared.stream(frame.stream)?;
         let path = self.shared.plan.names.path(&info, frame.index);
         let bytes = self.encode(frame, &path)?;
-        let mut file = OutputFile::create(&path, self.shared.plan.overwrite)?;
+        let mut file = OutputFile::create(&path, &self.shared.plan.rules, None)?;
         file.write(&bytes)?;
-        file.complete()?;
+        let written = file.complete(Ending::Whole)?;
+        if let Some((folder, found)) = written.path.parent().and_then(|folder| Some((folder, fs::metadata(&written.path).ok()?))) {
+            self.shared.unsynced.lock().entry(found.dev()).or_insert_with(|| folder.to_owned());
+        }
+        let context = self.counters.as_ref().map(|counters| &counters.context);
+        self.shared.misplaced.lock().note(&path, &written.path, written.elsewhere.as_ref(), context);
         if let Some(counters) = &self.counters {
             counters.written.add(1);
             counters.bytes.add(bytes.len() as u64);

@@ -1,7 +1,28 @@
 //! What stages say when they do not fit.
 
-use framerail_core::Device;
-use framerail_pipeline::{DetectionFormat, EdgeFormat, LinkMismatch, PlanError};
+use std::path::Path;
+
+use framerail_core::{Device, RunFiles, SourceUrl};
+use framerail_media::source_files;
+use framerail_pipeline::{DetectionFormat, EdgeFormat, LinkMismatch, PlanError, StageError};
+
+use crate::convert::output_error;
+
+/// Notes files that a stage reads, so that no output replaces them.
+///
+/// # Errors
+/// `Output` when one of them is an output of the run.
+pub(super) fn note_reads<'a>(files: &RunFiles, paths: impl IntoIterator<Item = &'a Path>) -> Result<(), StageError> {
+    paths.into_iter().try_for_each(|path| files.read(path).map_err(|error| output_error(error.into())))
+}
+
+/// The same for the files of a source.
+///
+/// # Errors
+/// As [`note_reads`].
+pub(super) fn note_source(files: &RunFiles, source: &SourceUrl) -> Result<(), StageError> {
+    note_reads(files, source_files(source.reveal()).iter().map(|path| path.as_path()))
+}
 
 /// The input of a stage that is not a source. The engine links no such stage without one.
 pub(super) fn input_of(input: Option<&EdgeFormat>) -> Result<&EdgeFormat, PlanError> {

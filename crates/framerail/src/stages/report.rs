@@ -15,6 +15,7 @@ use std::{
 
 use framerail_core::{StreamId, StreamInfo};
 use framerail_cuda::Traffic;
+use framerail_media::{Committed, Ending, OutputRules};
 use framerail_pipeline::{
     ArgumentSpec, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, OptionKind, OptionSpec, Options, PlanError,
     Registry, RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
@@ -24,7 +25,10 @@ use self::{doubt::Doubts, page::Page, record::StreamRecord};
 use super::link::{detections_of, input_of};
 use crate::{
     devices::account,
-    outputs::{OutputFile, check_output, has_stream_placeholder, is_standard_output, output_path, refuse_source},
+    outputs::{
+        Misplaced, OutputFile, claim_output, ending, ends_by_stop, has_stream_placeholder, is_standard_output, link_output,
+        note_unfinished, output_path,
+    },
 };
 
 /// Doubtful frames that are listed when there are no pictures of them.
@@ -59,7 +63,8 @@ fn spec() -> StageSpec {
 struct ReportPlan {
     template: PathBuf,
     thumbnails: usize,
-    overwrite: bool,
+    rules: OutputRules,
+    is_live: bool,
     subject: Subject,
 }
 
@@ -80,14 +85,15 @@ impl ReportPlan {
         Self {
             template: options.path("file").to_owned(),
             thumbnails: options.count("thumbnails"),
-            overwrite: options.switch("overwrite"),
+            rules: OutputRules { overwrite: options.switch("overwrite"), ..OutputRules::default() },
+            is_live: false,
             subject: Subject::default(),
         }
     }
 }
 
 impl StagePlan for ReportPlan {
-    fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+    fn link(&mut self, input: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
         let detections = detections_of(input)?;
         let singular = match detections.labels.as_slice() {
@@ -99,7 +105,9 @@ impl StagePlan for ReportPlan {
         if is_standard_output(&self.template) {
             return Err(StageError::new(ErrorKind::Usage, "the page cannot go to standard output; name a file").into());
         }
-        check_output(&self.template, self.overwrite)?;
+        self.rules.files = context.files.clone();
+        self.is_live = input.is_live;
+        link_output(&self.template, &self.rules)?;
         Ok(Some(input.clone()))
     }
 
@@ -112,7 +120,8 @@ impl StagePlan for ReportPlan {
     }
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
-        let report = Report { plan: *self, pages: BTreeMap::new(), streams: HashMap::new(), pictures: None, context: None };
+        let (pages, streams, misplaced) = (BTreeMap::new(), HashMap::new(), Misplaced::default());
+        let report = Report { plan: *self, pages, streams, misplaced, pictures: None, context: None };
         Ok(Work::Stages(vec![Box::new(report)]))
     }
 }
@@ -120,6 +129,7 @@ impl StagePlan for ReportPlan {
 /// A page in the making.
 struct OpenPage {
     file: OutputFile,
+    ends_by_stop: bool,
     /// In order of their start.
     streams: Vec<StreamRecord>,
     doubts: Doubts,
@@ -130,6 +140,7 @@ struct Report {
     pages: BTreeMap<PathBuf, OpenPage>,
     /// The page of each stream and its place there.
     streams: HashMap<StreamId, (PathBuf, usize)>,
+    misplaced: Misplaced,
     pictures: Option<Counter>,
     context: Option<StageContext>,
 }
@@ -178,22 +189,30 @@ impl Stage for Report {
         let mut open: Vec<StreamId> = self.streams.keys().copied().collect();
         open.sort();
         open.into_iter().try_for_each(|id| self.end(id, None))?;
-        while let Some((_, page)) = self.pages.pop_first() {
-            page.write(&self.plan.subject)?;
+        while let Some((path, page)) = self.pages.pop_first() {
+            self.write(&path, page)?;
         }
-        Ok(())
+        self.misplaced.end()
+    }
+
+    fn abandon(&mut self) {
+        for (path, page) in std::mem::take(&mut self.pages) {
+            let kept = page.file(&self.plan.subject).ok().and_then(OutputFile::keep_unfinished);
+            note_unfinished(&path, kept, self.context.as_ref());
+        }
     }
 }
 
 impl Report {
     fn begin(&mut self, info: &Arc<StreamInfo>) -> Result<(), StageError> {
         let path = output_path(&self.plan.template, info);
-        refuse_source(&path, info)?;
         if !self.pages.contains_key(&path) {
-            let file = OutputFile::create(&path, self.plan.overwrite)?;
+            claim_output(&self.plan.template, info, &self.plan.rules)?;
+            let file = OutputFile::create(&path, &self.plan.rules, self.context.as_ref())?;
             let listed = if self.plan.thumbnails == 0 { LISTED_WITHOUT_PICTURES } else { self.plan.thumbnails };
             let doubts = Doubts::new(listed, self.plan.thumbnails > 0);
-            self.pages.insert(path.clone(), OpenPage { file, streams: Vec::new(), doubts });
+            self.pages
+                .insert(path.clone(), OpenPage { file, ends_by_stop: ends_by_stop(self.plan.is_live, info), streams: Vec::new(), doubts });
         }
         if let Some(page) = self.pages.get_mut(&path) {
             let place = page.streams.len();
@@ -214,18 +233,31 @@ impl Report {
         if has_stream_placeholder(&self.plan.template)
             && let Some(page) = self.pages.remove(&path)
         {
-            page.write(&self.plan.subject)?;
+            self.write(&path, page)?;
         }
+        Ok(())
+    }
+
+    fn write(&mut self, path: &PathBuf, page: OpenPage) -> Result<(), StageError> {
+        let context = self.context.as_ref();
+        let ending = ending(context, page.ends_by_stop);
+        let written = page.write(&self.plan.subject, ending)?;
+        self.misplaced.note(path, &written.path, written.elsewhere.as_ref(), context);
         Ok(())
     }
 }
 
 impl OpenPage {
-    fn write(self, subject: &Subject) -> Result<(), StageError> {
-        let Self { mut file, streams, doubts } = self;
+    fn write(self, subject: &Subject, ending: Ending) -> Result<Committed, StageError> {
+        self.file(subject)?.complete(ending)
+    }
+
+    /// The page, written and not complete.
+    fn file(self, subject: &Subject) -> Result<OutputFile, StageError> {
+        let Self { mut file, streams, doubts, .. } = self;
         let with_pictures = doubts.with_pictures();
         let html = Page { subject, streams: &streams, doubts: &doubts.chosen(), with_pictures }.html();
         file.write(html.as_bytes())?;
-        file.complete().map(|_| ())
+        Ok(file)
     }
 }

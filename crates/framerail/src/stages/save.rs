@@ -15,6 +15,7 @@ use std::{
 };
 
 use framerail_core::{StreamId, StreamInfo};
+use framerail_media::OutputRules;
 use framerail_pipeline::{
     ArgumentSpec, ConfigError, Counter, DetectionFormat, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, LinkMismatch,
     OptionKind, OptionSpec, Options, PlanError, Registry, RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
@@ -27,7 +28,10 @@ use self::{
     record::{FrameRecord, is_uneventful},
 };
 use super::link::{detections_of, input_of, models_of};
-use crate::outputs::{OneStreamGuard, OutputFile, check_output, has_stream_placeholder, is_standard_output, output_path, refuse_source};
+use crate::outputs::{
+    Misplaced, OneStreamGuard, OutputFile, claim_output, ending, ends_by_stop, has_stream_placeholder, is_standard_output, link_output,
+    note_unfinished, output_path,
+};
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
     registry.register_with(spec(), |options| Ok(Box::new(SavePlan::new(options)?) as Box<dyn StagePlan>))
@@ -44,9 +48,10 @@ const DETAILS: &str = "The format goes by the file's ending, or is said by forma
     mean_dwell_secs), lines (name, in, out) and events (entered, left, crossed), and each detection has the names of its zones. Behind \
     further models detections and frames have attributes (model, and classes, landmarks, mask, embedding or parts).\n\n\
     CSV and Parquet have a row for each detection, COCO has images and annotations, MOT a line for each detection with an identity.\n\n\
-    The file appears under its name only when it is complete. Parquet is kept meanwhile in the folder NAME.parts, row group by row \
+    The file appears under its name only when it is complete; on standard output and in pipes each line at once. Parquet is kept \
+    meanwhile in the folder NAME.parts, row group by row \
     group, each a whole file, so that of a run that did not end all finished groups can be read. With several streams, put {name} or \
-    {stream} into the name, or say together=yes. Standard output takes several streams after one another.";
+    {stream} into the name, or give together=yes for one file of all (JSON lines, CSV, Parquet). Standard output takes several streams after one another.";
 
 fn spec() -> StageSpec {
     StageSpec::sink("save", "writes detections: JSON lines, CSV, Parquet, COCO, MOT")
@@ -74,7 +79,8 @@ struct SavePlan {
     format: RecordFormat,
     only_found: bool,
     together: bool,
-    overwrite: bool,
+    rules: OutputRules,
+    is_live: bool,
     #[cfg(feature = "parquet")]
     groups: parquet::GroupLimits,
     coco: CocoFacts,
@@ -109,7 +115,8 @@ impl SavePlan {
             format,
             only_found: options.switch("only_found"),
             together: options.switch("together"),
-            overwrite: options.switch("overwrite"),
+            rules: OutputRules { overwrite: options.switch("overwrite"), leftover: format.leftover(), ..OutputRules::default() },
+            is_live: false,
             #[cfg(feature = "parquet")]
             groups: parquet::GroupLimits { rows: options.count("group_rows"), time: options.time("group_time") },
             coco: CocoFacts { image_name: options.text("image_name").into(), ..CocoFacts::default() },
@@ -129,15 +136,15 @@ impl SavePlan {
         Err(PlanError::Link(LinkMismatch { needs: "detections with identities for MOT".into(), mend }))
     }
 
-    fn writer(&self, path: &Path) -> Result<Box<dyn RecordWriter>, StageError> {
-        let file = || OutputFile::create(path, self.overwrite);
+    fn writer(&self, path: &Path, context: Option<&StageContext>) -> Result<Box<dyn RecordWriter>, StageError> {
+        let file = || OutputFile::create(path, &self.rules, context);
         Ok(match self.format {
             RecordFormat::JsonLines => Box::new(LineFile::json(file()?)),
             RecordFormat::Csv => Box::new(LineFile::csv(file()?)?),
             RecordFormat::Mot => Box::new(LineFile::mot(file()?)),
             RecordFormat::Coco => Box::new(CocoFile::new(path, file()?, self.coco.clone())?),
             #[cfg(feature = "parquet")]
-            RecordFormat::Parquet => Box::new(parquet::ParquetFile::create(path, self.overwrite, self.groups)?),
+            RecordFormat::Parquet => Box::new(parquet::ParquetFile::create(path, &self.rules, self.groups)?),
             #[cfg(not(feature = "parquet"))]
             RecordFormat::Parquet => return Err(StageError::new(ErrorKind::Usage, "this build writes no Parquet")),
         })
@@ -145,7 +152,7 @@ impl SavePlan {
 }
 
 impl StagePlan for SavePlan {
-    fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+    fn link(&mut self, input: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
         // JSON lines have a place for what is said of frames without detections.
         let found = if self.format == RecordFormat::JsonLines { models_of(input)? } else { Some(detections_of(input)?) };
@@ -156,10 +163,12 @@ impl StagePlan for SavePlan {
         if !self.is_shared() {
             OneStreamGuard::check_count(&self.template, input.streams)?;
         }
-        check_output(&self.template, self.overwrite)?;
+        self.rules.files = context.files.clone();
+        self.is_live = input.is_live;
+        link_output(&self.template, &self.rules)?;
         #[cfg(feature = "parquet")]
         if self.format == RecordFormat::Parquet && !has_stream_placeholder(&self.template) {
-            parquet::check_parts(&self.template, self.overwrite)?;
+            parquet::check_parts(&self.template, self.rules.overwrite)?;
         }
         Ok(None)
     }
@@ -169,7 +178,8 @@ impl StagePlan for SavePlan {
     }
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
-        let save = Save { plan: *self, guard: OneStreamGuard::default(), streams: HashMap::new(), files: Vec::new(), counters: None };
+        let (guard, misplaced) = (OneStreamGuard::default(), Misplaced::default());
+        let save = Save { plan: *self, guard, streams: HashMap::new(), files: Vec::new(), misplaced, counters: None };
         Ok(Work::Stages(vec![Box::new(save)]))
     }
 }
@@ -177,6 +187,7 @@ impl StagePlan for SavePlan {
 /// An open file, by its path. One that streams share stays open for all of them.
 struct OpenFile {
     path: PathBuf,
+    ends_by_stop: bool,
     writer: Box<dyn RecordWriter>,
 }
 
@@ -209,6 +220,7 @@ struct Save {
     guard: OneStreamGuard,
     streams: HashMap<StreamId, (Arc<StreamInfo>, PathBuf)>,
     files: Vec<OpenFile>,
+    misplaced: Misplaced,
     counters: Option<Counters>,
 }
 
@@ -258,23 +270,31 @@ impl Stage for Save {
     }
 
     fn finish(&mut self, _: &mut dyn Emitter) -> Result<(), StageError> {
-        std::mem::take(&mut self.files).into_iter().try_for_each(|open| self.complete(open))
+        std::mem::take(&mut self.files).into_iter().try_for_each(|open| self.complete(open))?;
+        self.misplaced.end()
+    }
+
+    fn abandon(&mut self) {
+        for OpenFile { path, writer, .. } in std::mem::take(&mut self.files) {
+            note_unfinished(&path, writer.keep_unfinished(), self.counters.as_ref().map(|counters| &counters.context));
+        }
     }
 }
 
 impl Save {
     fn begin(&mut self, info: Arc<StreamInfo>) -> Result<(), StageError> {
         let path = output_path(&self.plan.template, &info);
-        if !is_standard_output(&path) {
-            refuse_source(&path, &info)?;
-        }
         if !self.plan.is_shared() {
             self.guard.admit(&self.plan.template, &info)?;
         }
-        let open = match self.files.iter().position(|open| open.path == path) {
+        let is_open = |open: &OpenFile| self.plan.is_shared() && open.path == path;
+        let open = match self.files.iter().position(is_open) {
             Some(place) => self.files.get_mut(place),
             None => {
-                self.files.push(OpenFile { writer: self.plan.writer(&path)?, path: path.clone() });
+                claim_output(&self.plan.template, &info, &self.plan.rules)?;
+                let context = self.counters.as_ref().map(|counters| &counters.context);
+                let (writer, ends_by_stop) = (self.plan.writer(&path, context)?, ends_by_stop(self.plan.is_live, &info));
+                self.files.push(OpenFile { writer, ends_by_stop, path: path.clone() });
                 self.files.last_mut()
             }
         };
@@ -296,8 +316,10 @@ impl Save {
         self.complete(open)
     }
 
-    fn complete(&self, open: OpenFile) -> Result<(), StageError> {
-        let (_, written) = open.writer.complete()?;
+    fn complete(&mut self, open: OpenFile) -> Result<(), StageError> {
+        let context = self.counters.as_ref().map(|counters| &counters.context);
+        let (file, written) = open.writer.complete(ending(context, open.ends_by_stop))?;
+        self.misplaced.note(&open.path, &file.path, file.elsewhere.as_ref(), context);
         if let Some(counters) = &self.counters {
             counters.files.add(1);
             counters.add(written);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use framerail_core::{MediaKind, Packet, SideStream, SourceUrl, StreamId, StreamInfo};
-use framerail_media::{MediaWriter, WriteReport, push::check_push, save_image};
+use framerail_media::{Leftover, MediaWriter, OutputRules, WriteReport, WriterOptions, commit, push::check_push, write_image};
 use framerail_pipeline::{
     ConfigError, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, OnSinkError, Options, PlanError, Registry,
     RegistryError, Stage, StageContext, StageError, StagePlan, Work,
@@ -23,8 +23,7 @@ use self::{
 use super::link::host_frames;
 use crate::{
     convert::output_error,
-    inputs::is_image,
-    outputs::{self, OneStreamGuard},
+    outputs::{self, Misplaced, OneStreamGuard},
 };
 
 /// Quality of JPEG pictures, of 100.
@@ -61,7 +60,7 @@ impl WritePlan {
 }
 
 impl StagePlan for WritePlan {
-    fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+    fn link(&mut self, input: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = host_frames(input)?;
         OneStreamGuard::check_count(&self.template, input.streams)?;
         self.is_live = input.is_live;
@@ -71,10 +70,11 @@ impl StagePlan for WritePlan {
             check_push(url, options).map_err(output_error)?;
             return Ok(None);
         }
-        outputs::check_output(&self.template, options.overwrite)?;
         if !is_image(&self.template) {
             MediaWriter::check(&self.template, options).map_err(output_error)?;
         }
+        self.settings.writer.files = context.files.clone();
+        outputs::link_output(&self.template, &self.rules())?;
         Ok(None)
     }
 
@@ -88,13 +88,21 @@ impl StagePlan for WritePlan {
     }
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
-        Ok(Work::Stages(vec![Box::new(Write { plan: *self, open: BTreeMap::new(), written: Vec::new(), counters: None })]))
+        Ok(Work::Stages(vec![Box::new(Write { plan: *self, open: BTreeMap::new(), misplaced: Misplaced::default(), counters: None })]))
+    }
+}
+
+impl WritePlan {
+    fn rules(&self) -> OutputRules {
+        let WriterOptions { overwrite, files, .. } = &self.settings.writer;
+        OutputRules { overwrite: *overwrite, files: files.clone(), leftover: Leftover::Remove, syncs_later: false }
     }
 }
 
 /// A video file on its way.
 struct Video {
     writer: MediaWriter,
+    ends_by_stop: bool,
     /// Where each side stream of the input went; none for those that are not copied.
     sides: Vec<Option<usize>>,
 }
@@ -137,8 +145,7 @@ struct Counters {
 struct Write {
     plan: WritePlan,
     open: BTreeMap<StreamId, Output>,
-    /// Every name used so far, so that no two streams write the same file.
-    written: Vec<PathBuf>,
+    misplaced: Misplaced,
     counters: Option<Counters>,
 }
 
@@ -199,7 +206,16 @@ impl Stage for Write {
 
     fn finish(&mut self, _: &mut dyn Emitter) -> Result<(), StageError> {
         let open: Vec<StreamId> = self.open.keys().copied().collect();
-        open.into_iter().try_for_each(|id| self.complete(id))
+        open.into_iter().try_for_each(|id| self.complete(id))?;
+        self.misplaced.end()
+    }
+
+    fn abandon(&mut self) {
+        for output in std::mem::take(&mut self.open).into_values() {
+            let Output::Video(video) = output else { continue };
+            let path = video.writer.path().to_owned();
+            outputs::note_unfinished(&path, video.writer.keep_unfinished(), self.counters.as_ref().map(|counters| &counters.context));
+        }
     }
 }
 
@@ -207,19 +223,12 @@ impl Write {
     fn begin(&mut self, info: &Arc<StreamInfo>) -> Result<(), StageError> {
         let path = match (self.plan.kind, self.plan.template.to_str()) {
             (Kind::Server, Some(url)) => PathBuf::from(outputs::output_url(url, info)),
-            _ => outputs::output_path(&self.plan.template, info),
+            _ => outputs::claim_output(&self.plan.template, info, &self.plan.rules())?,
         };
-        if self.written.contains(&path) {
-            let message =
-                format!("{}: a second stream would overwrite the first; put {{name}} or {{stream}} into the file name", shown(&path));
-            return Err(StageError::new(ErrorKind::Output, message));
-        }
-        self.written.push(path.clone());
         let output = if self.plan.kind == Kind::Server {
             Output::Server(Box::new(self.connect(&path, info)?))
         } else if is_image(&path) {
-            outputs::refuse_source(&path, info)?;
-            outputs::check_output(&path, self.plan.settings.writer.overwrite)?;
+            commit::check(&path, &self.plan.rules()).map_err(output_error)?;
             Output::Picture { path, item: None }
         } else {
             Output::Video(Box::new(self.create(&path, info)?))
@@ -230,9 +239,10 @@ impl Write {
 
     fn create(&self, path: &Path, info: &StreamInfo) -> Result<Video, StageError> {
         let (kept, sides) = self.selected(path, info);
-        let options = &self.plan.settings.writer;
-        let writer = MediaWriter::create(path, options, &kept).map_err(|error| naming(path, output_error(error)))?;
-        Ok(Video { writer, sides })
+        let settings = &self.plan.settings;
+        let options = WriterOptions { crash_safe: settings.is_crash_safe(self.plan.is_live, info), ..settings.writer.clone() };
+        let writer = MediaWriter::create(path, &options, &kept).map_err(|error| naming(path, output_error(error)))?;
+        Ok(Video { writer, ends_by_stop: outputs::ends_by_stop(self.plan.is_live, info), sides })
     }
 
     fn connect(&self, path: &Path, info: &StreamInfo) -> Result<Pushed, StageError> {
@@ -299,9 +309,11 @@ impl Write {
     fn complete(&mut self, id: StreamId) -> Result<(), StageError> {
         match self.open.remove(&id) {
             Some(Output::Video(video)) => {
-                let path = video.writer.path().display().to_string();
-                let report = video.writer.finish().map_err(output_error)?;
-                self.count(&path, &report);
+                let path = video.writer.path().to_owned();
+                let context = self.counters.as_ref().map(|counters| &counters.context);
+                let report = video.writer.finish_as(outputs::ending(context, video.ends_by_stop)).map_err(output_error)?;
+                self.misplaced.note(&path, &report.path, report.elsewhere.as_ref(), context);
+                self.count(&path.display().to_string(), &report);
             }
             Some(Output::Server(pushed)) => {
                 let report = pushed.pusher.complete()?;
@@ -309,7 +321,9 @@ impl Write {
                 self.count_encoding(&report);
             }
             Some(Output::Picture { path, item: Some(item) }) => {
-                write_picture(&item, &path)?;
+                let written = write_image(&item.frame, &path, JPEG_QUALITY, &self.plan.rules()).map_err(output_error)?;
+                let context = self.counters.as_ref().map(|counters| &counters.context);
+                self.misplaced.note(&path, &written.path, written.elsewhere.as_ref(), context);
                 if let Some(counters) = &self.counters {
                     counters.files.add(1);
                     counters.frames.add(1);
@@ -349,6 +363,12 @@ impl Write {
     }
 }
 
+/// Whether a name is that of a picture rather than a video.
+fn is_image(path: &Path) -> bool {
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    ending.is_some_and(|ending| ["bmp", "jpeg", "jpg", "png", "tif", "tiff", "webp"].contains(&ending.as_str()))
+}
+
 /// A file's name or an address as messages have it: without secrets.
 fn shown(path: &Path) -> String {
     SourceUrl::from(path.to_string_lossy()).to_string()
@@ -361,10 +381,6 @@ fn naming(path: &Path, mut error: StageError) -> StageError {
         error.message = format!("{name}: {}", error.message);
     }
     error
-}
-
-fn write_picture(item: &FrameItem, path: &Path) -> Result<(), StageError> {
-    save_image(&item.frame, path, JPEG_QUALITY).map_err(output_error)
 }
 
 /// Whether a side stream is a cover picture rather than a font.

@@ -15,7 +15,7 @@ use framerail_pipeline::{
 };
 use framerail_vision::{FrameZones, VisionError, ZoneEvent, ZoneMap, ZoneWatcher, zones::Direction};
 
-use super::link::{detections_of, input_of};
+use super::link::{detections_of, input_of, note_reads};
 
 pub(super) use self::{file::read as read_zones, record::ZonesRecord};
 
@@ -79,10 +79,11 @@ impl ZonesPlan {
 }
 
 impl StagePlan for ZonesPlan {
-    fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+    fn link(&mut self, input: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
         let detections = detections_of(input)?;
         self.map = file::read(&self.file)?;
+        note_reads(&context.files, [self.file.as_path()])?;
         self.map.check().map_err(|error| usage(error, &self.file))?;
         self.check_classes(detections)?;
         if let Some(size) = input.size {

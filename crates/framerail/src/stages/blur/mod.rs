@@ -2,7 +2,7 @@
 
 mod settings;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use framerail_core::{Detection, FramePool};
 use framerail_cuda::{
@@ -16,7 +16,7 @@ use framerail_pipeline::{
 use framerail_vision::{MaskOptions, MaskShape, MosaicCell, Obscure, ObscureCounts, Obscurer, Overlay};
 
 use self::settings::{BlurSettings, Cover};
-use super::link::{detections_of, host_frames, input_of};
+use super::link::{detections_of, host_frames, input_of, note_reads};
 use crate::{
     card_canvas::CardCanvas,
     convert::{core_error, cuda_error, vision_error},
@@ -106,6 +106,8 @@ struct BlurPlan {
     /// Whether cards can do it too.
     runs_on_cards: bool,
     only: Option<Vec<String>>,
+    /// The picture that covers.
+    image: Option<PathBuf>,
     workers: usize,
 }
 
@@ -121,7 +123,8 @@ impl BlurPlan {
         };
         let cover = obscure.map(made).transpose()?;
         let only = options.optional_text("only").map(|labels| labels.split(',').map(|label| label.trim().to_owned()).collect());
-        Ok(Self { cover, runs_on_cards, only, workers: options.workers() })
+        let image = options.optional_path("image").map(Path::to_owned);
+        Ok(Self { cover, runs_on_cards, only, image, workers: options.workers() })
     }
 }
 
@@ -177,9 +180,10 @@ fn overlay(path: Option<&Path>) -> Result<Overlay, ConfigError> {
 }
 
 impl StagePlan for BlurPlan {
-    fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+    fn link(&mut self, input: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = if self.runs_on_cards { input_of(input)? } else { host_frames(input)? };
         let detections = detections_of(input)?;
+        note_reads(&context.files, self.image.as_deref())?;
         let unknown = self.only.iter().flatten().find(|label| !detections.labels.contains(label));
         if let Some(label) = unknown.filter(|_| !detections.labels.is_empty()) {
             let known = detections.labels.join(", ");

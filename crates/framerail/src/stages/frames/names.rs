@@ -1,14 +1,12 @@
 //! What the files of `frames` are called.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use framerail_core::StreamInfo;
+use framerail_media::OutputRules;
 use framerail_pipeline::{ConfigError, ErrorKind, StageError};
 
-use crate::outputs::{check_output, has_index_placeholder, indexed_path, write_error};
+use crate::outputs::{has_index_placeholder, indexed_path, link_output};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileFormat {
@@ -41,8 +39,6 @@ impl FileFormat {
 pub(super) struct FrameNames {
     template: PathBuf,
     format: FileFormat,
-    /// Whether the template names every file, rather than a folder.
-    is_pattern: bool,
 }
 
 impl FrameNames {
@@ -54,7 +50,7 @@ impl FrameNames {
         if !is_pattern {
             let format = wanted.unwrap_or(FileFormat::Png);
             let template = target.join(format!("{{name}}-{{index:06}}.{}", format.ending()));
-            return Ok(Self { template, format, is_pattern });
+            return Ok(Self { template, format });
         }
         if !has_index_placeholder(target) && count != Some(1) {
             let stem = target.file_stem().unwrap_or_default().to_string_lossy();
@@ -74,7 +70,7 @@ impl FrameNames {
                 return Err(ConfigError::at("target", message).help("end it with .png, .jpg or .npy, or give format="));
             }
         };
-        Ok(Self { template: target.to_owned(), format, is_pattern })
+        Ok(Self { template: target.to_owned(), format })
     }
 
     pub(super) fn template(&self) -> &Path {
@@ -91,43 +87,14 @@ impl FrameNames {
     }
 
     /// Looks for what would stop files from being written, as far as it can be known before the first stream.
-    pub(super) fn check(&self, overwrite: bool) -> Result<(), StageError> {
-        if self.is_pattern {
-            // The name of one file for one frame is known; of many, the folder is.
-            return check_output(&self.template, overwrite || has_index_placeholder(&self.template));
-        }
+    pub(super) fn link(&self, rules: &OutputRules) -> Result<(), StageError> {
         match self.template.parent() {
             Some(folder) if folder.exists() && !folder.is_dir() => {
                 let message = format!("{} is a file; name a folder, or a pattern with {{index}}", folder.display());
                 Err(StageError::new(ErrorKind::Output, message))
             }
-            Some(folder) if !folder.is_dir() && !folder.to_string_lossy().contains('{') => check_output(folder, false),
-            _ => Ok(()),
+            _ => link_output(&self.template, rules),
         }
-    }
-
-    /// Makes the folder of a stream's files when only its last part is missing: the folder that the user named, or one that
-    /// a placeholder names.
-    pub(super) fn create_folder(&self, info: &StreamInfo) -> Result<(), StageError> {
-        let may_create = !self.is_pattern || self.template.parent().is_some_and(|folder| folder.to_string_lossy().contains('{'));
-        let path = self.path(info, 0);
-        match path.parent() {
-            Some(folder) if may_create && !folder.as_os_str().is_empty() => create_last(folder),
-            _ => Ok(()),
-        }
-    }
-}
-
-fn create_last(folder: &Path) -> Result<(), StageError> {
-    match fs::create_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let above = folder.parent().unwrap_or(Path::new(".")).display();
-            let message = format!("cannot create {}: the folder {above} does not exist; create it first", folder.display());
-            Err(StageError::new(ErrorKind::Output, message))
-        }
-        Err(error) => Err(write_error(folder, &error)),
-        Ok(()) => Ok(()),
     }
 }
 

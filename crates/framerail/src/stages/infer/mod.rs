@@ -25,7 +25,7 @@ use self::{
     output::output,
     stage::Infer,
 };
-use super::link::input_of;
+use super::link::{input_of, note_reads};
 use crate::{convert::model_error, devices::Devices};
 
 pub(super) fn register(registry: &mut Registry, devices: &Arc<Devices>) -> Result<(), RegistryError> {
@@ -157,11 +157,12 @@ impl InferPlan {
 }
 
 impl StagePlan for InferPlan {
-    fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+    fn link(&mut self, input: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
         let mut model = self.model.lock();
         let size = input.size.map(|(width, height)| input.pixel_aspect.square_size(width, height));
         let predictor = model.load(input.device, size.filter(|_| input.parts.is_none()))?;
+        note_reads(&context.files, predictor.files())?;
         let (format, answers) = output(predictor, input, self.every, self.finds)?;
         let warm_size = match (predictor.has_fixed_input(), &input.parts) {
             (true, _) => Some(size.unwrap_or(ANY_SIZE)),

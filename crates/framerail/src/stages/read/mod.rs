@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use framerail_core::{CancelToken, Device, FramePool, PixelAspect, StreamId, StreamInfo};
+use framerail_core::{CancelToken, Device, FramePool, PixelAspect, RunFiles, StreamId, StreamInfo};
 use framerail_cuda::nvdec;
 use framerail_media::{Allowance, DeinterlaceMethod, InputOptions, RotationPolicy, SideStreams};
 use framerail_pipeline::{
@@ -31,7 +31,7 @@ use self::{
     opener::{OpenError, Opened, STANDARD_INPUT, Shared, SourceOpener},
     policy::Liveness,
 };
-use super::infer::ModelInput;
+use super::{infer::ModelInput, link::note_source};
 use crate::{
     convert::cuda_error,
     devices::Devices,
@@ -178,6 +178,7 @@ impl ReadPlan {
             names: Mutex::new(requests.iter().map(|request| request.name.clone()).collect()),
             liveness,
             shared: Arc::new(Shared::default()),
+            files: RunFiles::default(),
         };
         let side_by_side = together(&policy, &requests);
         if opener.input.threads == 0 && side_by_side > 1 {
@@ -370,6 +371,8 @@ impl StagePlan for ReadPlan {
             let message = format!("{}: no such file or stream; check the name", missing.source);
             return Err(StageError::new(ErrorKind::Input, message).into());
         }
+        self.requests.iter().try_for_each(|request| note_source(&context.files, &request.source))?;
+        self.opener.files = context.files.clone();
         self.find_card(context)?;
         let one_stream = self.requests.len() == 1 && !self.policy.stays;
         let is_live = self.policy.realtime || self.requests.iter().any(|request| request.is_live);

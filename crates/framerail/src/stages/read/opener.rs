@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use framerail_core::{CancelToken, SourceUrl, StreamId};
+use framerail_core::{CancelToken, RunFiles, SourceUrl, StreamId};
 use framerail_media::{DeinterlaceMethod, InputOptions};
 use framerail_pipeline::{ErrorKind, StageError, StreamLine, StreamOpener, StreamReader, StreamRequest};
 use framerail_reader::{DeviceReader, FrameSource, HostOptions, HostReader, ReaderError};
@@ -19,7 +19,7 @@ use super::{
     policy::{self, Liveness},
     source::{Placement, Source, naming},
 };
-use crate::{convert::reader_error, inputs::expand_sources};
+use crate::{convert::reader_error, inputs::expand_sources, stages::link::note_source};
 
 /// The source that stands for standard input.
 pub(super) const STANDARD_INPUT: &str = "-";
@@ -65,6 +65,8 @@ pub(super) struct SourceOpener {
     pub(super) shared: Arc<Shared>,
     /// Names of streams so far: no two are the same.
     pub(super) names: Mutex<BTreeSet<String>>,
+    /// The files of the run: what is added to it is read, too.
+    pub(super) files: RunFiles,
 }
 
 /// A source that could not be opened on the card, though the host may decode it.
@@ -168,6 +170,7 @@ impl StreamOpener for SourceOpener {
         if is_file && !Path::new(one.source.reveal()).exists() {
             return Err(StageError::new(ErrorKind::Input, format!("{}: no such file or stream; check the name", one.source)));
         }
+        note_source(&self.files, &one.source)?;
         Ok(StreamRequest { id, name: self.free_name(one.name, id), source: one.source, is_live })
     }
 

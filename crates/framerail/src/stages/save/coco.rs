@@ -8,6 +8,7 @@ use std::{
 };
 
 use framerail_core::StreamInfo;
+use framerail_media::{Committed, Ending};
 use framerail_pipeline::StageError;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -68,9 +69,12 @@ pub(super) struct CocoFile {
 
 impl CocoFile {
     pub(super) fn new(path: &Path, mut file: OutputFile, facts: CocoFacts) -> Result<Self, StageError> {
-        let folder = path.parent().filter(|_| !is_standard_output(path)).filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        let annotations = tempfile::tempfile_in(folder).or_else(|_| tempfile::tempfile()).map_err(|error| write_error(path, &error))?;
+        let annotations = match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            Some(folder) => tempfile::tempfile_in(folder).or_else(|_| tempfile::tempfile()),
+            None if is_standard_output(path) => tempfile::tempfile(),
+            None => tempfile::tempfile_in(".").or_else(|_| tempfile::tempfile()),
+        };
+        let annotations = annotations.map_err(|error| write_error(path, &error))?;
         let info = json!({ "description": "detections in a video", "version": env!("CARGO_PKG_VERSION") });
         file.write(format!("{{\"info\":{info},\"licenses\":[],\n\"images\":[").as_bytes())?;
         Ok(Self {
@@ -153,15 +157,26 @@ impl RecordWriter for CocoFile {
         Ok(Written { detections: record.detections.len() as u64, ..Written::default() })
     }
 
-    fn complete(self: Box<Self>) -> Result<(PathBuf, Written), StageError> {
+    fn complete(self: Box<Self>, ending: Ending) -> Result<(Committed, Written), StageError> {
+        Ok((self.close()?.complete(ending)?, Written::default()))
+    }
+
+    fn keep_unfinished(self: Box<Self>) -> Option<PathBuf> {
+        self.close().ok()?.keep_unfinished()
+    }
+}
+
+impl CocoFile {
+    /// Writes what stands behind the images.
+    fn close(self) -> Result<OutputFile, StageError> {
         let categories = self.categories();
-        let Self { path, mut file, annotations, .. } = *self;
+        let Self { path, mut file, annotations, .. } = self;
         file.write(b"\n],\n\"annotations\":[")?;
         let mut annotations = annotations.into_inner().map_err(|error| write_error(&path, error.error()))?;
         annotations.seek(SeekFrom::Start(0)).map_err(|error| write_error(&path, &error))?;
         copy(&mut annotations, &mut file, &path)?;
         file.write(format!("\n],\n\"categories\":{categories}}}\n").as_bytes())?;
-        Ok((file.complete()?, Written::default()))
+        Ok(file)
     }
 }
 

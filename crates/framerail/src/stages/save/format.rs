@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use framerail_core::StreamInfo;
+use framerail_media::{Committed, Ending, Leftover};
 use framerail_pipeline::{ConfigError, Options, StageError};
 
 use super::record::FrameRecord;
@@ -58,6 +59,15 @@ impl RecordFormat {
         }
     }
 
+    /// What becomes of a file whose writer was killed, or fails.
+    pub(super) fn leftover(self) -> Leftover {
+        match self {
+            Self::JsonLines | Self::Csv | Self::Mot => Leftover::KeepLines,
+            // Row groups of Parquet are kept elsewhere; half a COCO file is not JSON.
+            Self::Parquet | Self::Coco => Leftover::Remove,
+        }
+    }
+
     /// Whether rows say which stream they are of, so that several streams can share a file.
     pub(super) fn has_streams(self) -> bool {
         matches!(self, Self::JsonLines | Self::Csv | Self::Parquet)
@@ -109,5 +119,10 @@ pub(super) trait RecordWriter: Send {
     }
 
     /// Gives the file its final name.
-    fn complete(self: Box<Self>) -> Result<(PathBuf, Written), StageError>;
+    fn complete(self: Box<Self>, ending: Ending) -> Result<(Committed, Written), StageError>;
+
+    /// Ends a writer that has failed, or whose run has: keeps what is of use and says where.
+    fn keep_unfinished(self: Box<Self>) -> Option<PathBuf> {
+        None
+    }
 }

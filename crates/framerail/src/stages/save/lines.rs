@@ -2,6 +2,7 @@
 
 use std::{fmt::Write, path::PathBuf};
 
+use framerail_media::{Committed, Ending};
 use framerail_pipeline::{ErrorKind, StageError};
 
 use super::{
@@ -16,6 +17,8 @@ type Render = fn(&FrameRecord<'_>, &mut String) -> Result<Written, StageError>;
 /// A file of lines.
 pub(super) struct LineFile {
     file: OutputFile,
+    /// Someone may be reading along: no line waits.
+    has_reader: bool,
     render: Render,
     text: String,
 }
@@ -23,19 +26,23 @@ pub(super) struct LineFile {
 impl LineFile {
     /// A JSON object a frame.
     pub(super) fn json(file: OutputFile) -> Self {
-        Self { file, render: json, text: String::new() }
+        Self::new(file, json)
     }
 
     /// A row a detection, behind a row of names.
     pub(super) fn csv(mut file: OutputFile) -> Result<Self, StageError> {
         file.write(CSV_NAMES.join(",").as_bytes())?;
         file.write(b"\n")?;
-        Ok(Self { file, render: csv, text: String::new() })
+        Ok(Self::new(file, csv))
     }
 
     /// A line a detection that has an identity.
     pub(super) fn mot(file: OutputFile) -> Self {
-        Self { file, render: mot, text: String::new() }
+        Self::new(file, mot)
+    }
+
+    fn new(file: OutputFile, render: Render) -> Self {
+        Self { has_reader: file.has_reader(), file, render, text: String::new() }
     }
 }
 
@@ -44,6 +51,9 @@ impl RecordWriter for LineFile {
         self.text.clear();
         let written = (self.render)(record, &mut self.text)?;
         self.file.write(self.text.as_bytes())?;
+        if self.has_reader {
+            self.file.flush()?;
+        }
         Ok(written)
     }
 
@@ -51,8 +61,12 @@ impl RecordWriter for LineFile {
         self.file.flush()
     }
 
-    fn complete(self: Box<Self>) -> Result<(PathBuf, Written), StageError> {
-        Ok((self.file.complete()?, Written::default()))
+    fn complete(self: Box<Self>, ending: Ending) -> Result<(Committed, Written), StageError> {
+        Ok((self.file.complete(ending)?, Written::default()))
+    }
+
+    fn keep_unfinished(self: Box<Self>) -> Option<PathBuf> {
+        self.file.keep_unfinished()
     }
 }
 

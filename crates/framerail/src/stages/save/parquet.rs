@@ -10,13 +10,13 @@ mod columns;
 mod join;
 
 use std::{
-    fs::{self, File},
-    io::{self, BufWriter},
+    fs, io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use framerail_core::StreamInfo;
+use framerail_media::{Committed, Ending, Leftover, OutputRules, commit};
 use framerail_pipeline::{ErrorKind, StageError};
 use parquet::{
     arrow::{ArrowWriter, arrow_writer::ArrowWriterOptions},
@@ -35,7 +35,10 @@ use super::{
     lines::internal,
     record::FrameRecord,
 };
-use crate::outputs::{OutputFile, write_error};
+use crate::{
+    convert::output_error,
+    outputs::{OutputFile, make_folder, stem, write_error},
+};
 
 /// When a row group is full.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +52,7 @@ pub(super) struct GroupLimits {
 /// A Parquet file in the making.
 pub(super) struct ParquetFile {
     path: PathBuf,
-    overwrite: bool,
+    rules: OutputRules,
     limits: GroupLimits,
     parts: Parts,
     columns: Columns,
@@ -63,12 +66,12 @@ impl ParquetFile {
     ///
     /// # Errors
     /// `Output`: as for every output; also when an interrupted run has left parts of that name and nothing is to be replaced.
-    pub(super) fn create(path: &Path, overwrite: bool, limits: GroupLimits) -> Result<Self, StageError> {
+    pub(super) fn create(path: &Path, rules: &OutputRules, limits: GroupLimits) -> Result<Self, StageError> {
         // Finds early what would stop the joined file.
-        drop(OutputFile::create(path, overwrite)?);
-        let parts = Parts::create(path, overwrite)?;
+        commit::check(path, rules).map_err(output_error)?;
+        let parts = Parts::create(path, rules.overwrite)?;
         let (path, columns) = (path.to_owned(), Columns::new());
-        Ok(Self { path, overwrite, limits, parts, columns, group_began: None, streams: Vec::new() })
+        Ok(Self { path, rules: rules.clone(), limits, parts, columns, group_began: None, streams: Vec::new() })
     }
 
     fn end_group(&mut self) -> Result<Written, StageError> {
@@ -79,7 +82,7 @@ impl ParquetFile {
         }
         let metadata = vec![KeyValue::new("framerail.streams".to_owned(), json!(self.streams).to_string())];
         let properties = properties(Some(metadata), self.limits.rows);
-        let write = |file: &mut BufWriter<File>| -> Result<(), ParquetError> {
+        let write = |file: &mut commit::OutputFile| -> Result<(), ParquetError> {
             let options = ArrowWriterOptions::new().with_properties(properties);
             let mut writer = ArrowWriter::try_new_with_options(file, batch.schema(), options)?;
             writer.write(&batch)?;
@@ -126,14 +129,22 @@ impl RecordWriter for ParquetFile {
         Ok(written)
     }
 
-    fn complete(mut self: Box<Self>) -> Result<(PathBuf, Written), StageError> {
+    fn complete(mut self: Box<Self>, ending: Ending) -> Result<(Committed, Written), StageError> {
         let written = self.end_group()?;
         // Without a single row, too: a file with the columns alone.
-        let output = OutputFile::create(&self.path, self.overwrite)?;
+        let output = OutputFile::create(&self.path, &self.rules, None).map_err(|error| self.parts.named(error))?;
         let metadata = vec![KeyValue::new("framerail.streams".to_owned(), json!(self.streams).to_string())];
-        let path = join::join(&self.parts.files, output, columns::schema(), properties(Some(metadata), self.limits.rows), &self.path)?;
+        let properties = properties(Some(metadata), self.limits.rows);
+        let committed = join::join(&self.parts.files, output, columns::schema(), properties, &self.path, ending)
+            .map_err(|error| self.parts.named(error))?;
         self.parts.remove()?;
-        Ok((path, written))
+        Ok((committed, written))
+    }
+
+    fn keep_unfinished(mut self: Box<Self>) -> Option<PathBuf> {
+        // A group that does not fit any more leaves those before it.
+        let _ = self.end_group();
+        (!self.parts.files.is_empty()).then(|| self.parts.folder.clone())
     }
 }
 
@@ -146,9 +157,11 @@ struct Parts {
 
 /// The folder of a file's parts.
 pub(super) fn parts_folder(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".parts");
-    name.into()
+    path.with_file_name(commit::fitting(stem(path), &extension_and(path, ".parts"), None))
+}
+
+fn extension_and(path: &Path, more: &str) -> String {
+    path.extension().map(|extension| format!(".{}{more}", extension.to_string_lossy())).unwrap_or_else(|| more.to_owned())
 }
 
 /// Refuses to start where an interrupted run has left parts.
@@ -169,6 +182,9 @@ impl Parts {
         if overwrite {
             remove_parts(&folder)?;
         }
+        if let Some(above) = folder.parent() {
+            make_folder(above)?;
+        }
         match fs::create_dir(&folder) {
             Ok(()) => Ok(Self { folder, files: Vec::new(), is_removed: false }),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(left_over(&folder)),
@@ -177,18 +193,23 @@ impl Parts {
     }
 
     /// Adds a file, which has its name only once it is whole and on the disk.
-    fn add(&mut self, write: impl FnOnce(&mut BufWriter<File>) -> Result<(), ParquetError>) -> Result<(), StageError> {
+    fn add(&mut self, write: impl FnOnce(&mut commit::OutputFile) -> Result<(), ParquetError>) -> Result<(), StageError> {
         let path = self.folder.join(format!("part-{:06}.parquet", self.files.len()));
-        // Readers of folders pass over names that begin with a dot.
-        let partial = self.folder.join(format!(".part-{:06}.partial", self.files.len()));
-        let failed = |error: &io::Error| write_error(&path, error);
-        let mut file = BufWriter::new(File::create(&partial).map_err(|error| failed(&error))?);
-        write(&mut file).map_err(|error| parquet_error(&path, error))?;
-        let file = file.into_inner().map_err(|error| failed(error.error()))?;
-        file.sync_all().map_err(|error| failed(&error))?;
-        fs::rename(&partial, &path).map_err(|error| failed(&error))?;
+        let rules = OutputRules { leftover: Leftover::Ignore, ..OutputRules::default() };
+        let mut file = commit::OutputFile::create(&path, &rules).map_err(output_error)?;
+        write(&mut file).map_err(|error| self.named(parquet_error(&path, error)))?;
+        file.complete(Ending::Whole).map_err(|error| self.named(output_error(error)))?;
         self.files.push(path);
         Ok(())
+    }
+
+    /// An error with what is safe of the file that it is about.
+    fn named(&self, mut error: StageError) -> StageError {
+        if !self.files.is_empty() {
+            let (count, folder) = (self.files.len(), self.folder.display());
+            error.message = format!("{}; {folder} holds the {count} row groups that were finished", error.message);
+        }
+        error
     }
 
     fn remove(&mut self) -> Result<(), StageError> {
@@ -224,7 +245,7 @@ fn remove_parts(folder: &Path) -> Result<(), StageError> {
         let path = entry.map_err(|error| write_error(folder, &error))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let is_part = |start, end| name.strip_prefix(start).and_then(|rest| rest.strip_suffix(end)).is_some();
-        if is_part("part-", ".parquet") || is_part(".part-", ".partial") {
+        if is_part("part-", ".parquet") || is_part(".part-", ".parquet") {
             fs::remove_file(&path).map_err(|error| write_error(&path, &error))?;
         }
     }

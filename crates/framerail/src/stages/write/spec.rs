@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use framerail_core::PixelFormat;
+use framerail_core::{PixelFormat, StreamInfo};
 use framerail_media::{AudioMode, HlsOptions, LONGEST_LINGER, PlaylistKind, PushOptions, Quality, SegmentFormat, WriterOptions};
 use framerail_pipeline::{ArgumentSpec, ConfigError, OptionKind, OptionSpec, Options, StageSpec};
 
@@ -12,6 +12,9 @@ use super::push::{OnLoss, PushSettings};
 const PLAYLIST_OPTIONS: [&str; 4] = ["segment", "playlist", "segments", "segment_format"];
 /// The options that are about servers alone.
 const SERVER_OPTIONS: [&str; 8] = ["transport", "on_loss", "retries", "retry_wait", "timeout", "buffer", "when_full", "linger"];
+
+/// Inputs that last longer are written so that a killed run leaves something, in seconds.
+const LONG_SECS: f64 = 60.0;
 
 /// Time between keyframes for servers, unless `gop` is given: who joins a stream waits for the next.
 const KEYFRAMES_FOR_VIEWERS: Duration = Duration::from_secs(2);
@@ -107,6 +110,21 @@ fn own_spec() -> StageSpec {
                 .default("no")
                 .help("keep timestamps on the source's clock; by default the file starts at zero, video and audio moved by the same time"),
         )
+        .option(
+            OptionSpec::choice(
+                "crash_safe",
+                &[
+                    ("auto", "for live sources, and inputs longer than a minute or of unknown length"),
+                    ("yes", "what is written so far can be played at any moment"),
+                    ("no", "as fast as it goes"),
+                ],
+            )
+            .default("auto")
+            .help(
+                "file: keep what is written so far playable if the program is killed; MP4 and MOV are then written in fragments of a second, and \
+                 made into an ordinary file at the end, which takes room for both",
+            ),
+        )
         .option(OptionSpec::switch("overwrite").default("no").help("whether an existing file, or playlist with segments, may be replaced"))
         .example("read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4 crf=20 preset=fast", "a smaller, faster encode")
         .example("read clips/ ! write 'small/{name}.mkv' codec=libx265", "every file of a folder")
@@ -168,6 +186,8 @@ pub(super) struct Settings {
     pub(super) push: PushSettings,
     /// As asked for; by the input otherwise.
     pub(super) low_latency: Option<bool>,
+    /// As asked for; by the input's length otherwise.
+    pub(super) crash_safe: Option<bool>,
     /// By the input where it is none.
     pub(super) playlist: Option<PlaylistKind>,
     pub(super) segments: u32,
@@ -217,7 +237,12 @@ impl Settings {
             "no" => Some(false),
             _ => None,
         };
-        Ok(Self { writer, push: push(options)?, low_latency, playlist, segments })
+        let crash_safe = match options.choice("crash_safe") {
+            "yes" => Some(true),
+            "no" => Some(false),
+            _ => None,
+        };
+        Ok(Self { writer, push: push(options)?, low_latency, crash_safe, playlist, segments })
     }
 
     /// Settles what follows from the input.
@@ -232,6 +257,11 @@ impl Settings {
             self.writer.keyframe_every = Some(KEYFRAMES_FOR_VIEWERS);
         }
         self.push.settle(is_live);
+    }
+
+    /// Whether a stream's file can be played at any moment while it is written.
+    pub(super) fn is_crash_safe(&self, is_live: bool, info: &StreamInfo) -> bool {
+        self.crash_safe.unwrap_or(is_live || info.duration_secs.is_none_or(|secs| secs > LONG_SECS))
     }
 }
 
@@ -250,6 +280,9 @@ fn check_kind(kind: Kind, options: &Options) -> Result<(), ConfigError> {
         Some(name) => Err(ConfigError::at(name, format_args!("`{name}` is for {what}")).help(format_args!("leave it out, or {instead}"))),
         None => Ok(()),
     };
+    if kind != Kind::File {
+        refuse(stray(&["crash_safe"]), "files", "write to a file")?;
+    }
     if kind != Kind::Playlist {
         refuse(stray(&PLAYLIST_OPTIONS), "HLS playlists", "write to a name that ends in .m3u8")?;
     }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use arrow_schema::SchemaRef;
+use framerail_media::{Committed, Ending};
 use framerail_pipeline::StageError;
 use parquet::{
     arrow::{ArrowSchemaConverter, add_encoded_arrow_schema_to_metadata},
@@ -26,14 +27,15 @@ pub(super) fn join(
     schema: SchemaRef,
     properties: WriterProperties,
     path: &Path,
-) -> Result<PathBuf, StageError> {
+    ending: Ending,
+) -> Result<Committed, StageError> {
     let mut failure = None;
     let result = write(parts, Output { file: &mut output, failure: &mut failure }, &schema, properties);
     match (failure, result) {
         // What the output says is plainer.
         (Some(failure), _) => Err(failure),
         (None, Err(error)) => Err(parquet_error(path, error)),
-        (None, Ok(())) => output.complete(),
+        (None, Ok(())) => output.complete(ending),
     }
 }
 

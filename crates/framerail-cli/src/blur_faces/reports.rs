@@ -1,0 +1,101 @@
+//! The index of a folder of reports.
+
+use std::{
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use framerail::core::RunFiles;
+
+use crate::{exit::CommandResult, outputs};
+
+/// The file's name in the folder.
+pub const INDEX: &str = "index.html";
+
+/// What the index of an earlier run begins with: only such a file is replaced unasked.
+const HEAD: &str = "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"generator\" content=\"framerail reports\">\n\
+    <title>Reports</title>\n<style>body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#1a1a1a;\
+    background:#fff}table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.4rem .8rem;border-bottom:1px solid #ddd}\
+    @media(prefers-color-scheme:dark){body{background:#181818;color:#e6e6e6}a{color:#8ab4f8}td,th{border-color:#444}}</style>\n</head>\n\
+    <body>\n<h1>Reports</h1>\n<table>\n<tr><th>report</th><th>input</th><th>frames</th><th>found</th></tr>\n";
+
+/// What a row begins with, up to the report's name.
+const ROW: &str = "<tr data-report=\"";
+
+/// Rows of an index, one a report.
+#[derive(Default)]
+pub struct Index {
+    rows: Vec<(String, String)>,
+}
+
+impl Index {
+    /// Adds the report of an input.
+    pub fn add(&mut self, report: &Path, input: &str, frames: u64, found: &str) {
+        let name = escaped(&report.file_name().unwrap_or_default().to_string_lossy());
+        let link = percent_encoded(report.file_name().unwrap_or_default().as_encoded_bytes());
+        let row = format!(
+            "{ROW}{name}\"><td><a href=\"{link}\">{name}</a></td><td>{}</td><td>{frames}</td><td>{}</td></tr>\n",
+            escaped(input),
+            escaped(found)
+        );
+        self.rows.push((name, row));
+    }
+
+    /// Writes the index; the rows of an earlier one stay when their reports are still there.
+    ///
+    /// # Errors
+    /// `OUTPUT`.
+    pub fn write(mut self, folder: &Path, overwrite: bool, files: &RunFiles) -> CommandResult {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let path = folder.join(INDEX);
+        let earlier = fs::read_to_string(&path).ok().filter(|text| text.starts_with(HEAD));
+        let is_own = earlier.is_some();
+        for line in earlier.unwrap_or_default().lines().filter(|line| line.starts_with(ROW)) {
+            let name = line.get(ROW.len()..).and_then(|rest| rest.split('"').next()).unwrap_or_default();
+            let is_there = PathBuf::from(folder).join(unescaped(name)).is_file();
+            if is_there && !self.rows.iter().any(|(known, _)| known == name) {
+                self.rows.push((name.to_owned(), format!("{line}\n")));
+            }
+        }
+        self.rows.sort();
+        let rows: String = self.rows.into_iter().map(|(_, row)| row).collect();
+        let html = format!("{HEAD}{rows}</table>\n</body>\n</html>\n");
+        outputs::write(&path, html.as_bytes(), overwrite || is_own, files)
+    }
+}
+
+fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            // A row is a line.
+            character if character.is_control() => safe.push('\u{fffd}'),
+            character => safe.push(character),
+        }
+    }
+    safe
+}
+
+fn unescaped(text: &str) -> String {
+    text.replace("&quot;", "\"").replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&")
+}
+
+fn percent_encoded(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in bytes {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
+            text.push(char::from(*byte));
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+    text
+}

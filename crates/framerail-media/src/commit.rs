@@ -1,0 +1,474 @@
+//! Files that are written: each appears under its name only when it is complete, and is then safe on the disk.
+//!
+//! # Protocol
+//! 1. Bytes go to a hidden partial file in the folder where the file will lie (symbolic links followed), under a short name.
+//!    It is locked while its writer lives.
+//! 2. At the end its data are synced, it gets its final name in one step, and the folder is synced. After a power cut there is
+//!    either the older file or the whole new one.
+//! 3. A file that must not be replaced is never replaced, also when it appeared while the new one was written: the new one
+//!    gets a free name beside it. The same goes for a run that was stopped early and would replace an older file.
+//! 4. A writer that fails keeps what can be used under a free name (`NAME.unfinished.EXT`). Of a writer that was killed, the
+//!    next one of this name does so.
+//!
+//! Devices and pipes are written directly.
+
+mod durable;
+mod leftover;
+mod names;
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, IsTerminal, Write},
+    os::unix::fs::{MetadataExt, PermissionsExt, fchown},
+    path::{Path, PathBuf},
+};
+
+use framerail_core::{FileConflict, RunFiles, run_files::resolved};
+
+pub(crate) use self::names::short_stem;
+pub use self::{leftover::Leftover, names::fitting};
+use crate::MediaError;
+
+/// Bytes that are collected before they are written.
+const BUFFER_BYTES: usize = 1 << 16;
+
+/// What may be done to write a file.
+#[derive(Clone, Debug, Default)]
+pub struct OutputRules {
+    /// Whether an existing file may be replaced.
+    pub overwrite: bool,
+    /// The files of the run: none that it reads is replaced.
+    pub files: RunFiles,
+    /// What becomes of what a writer of this name left when it was killed.
+    pub leftover: Leftover,
+    /// Whether the caller syncs many files at once in place of each ([`sync_file_system`]).
+    pub syncs_later: bool,
+}
+
+/// How the writing came to its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything was written.
+    #[default]
+    Whole,
+    /// The run was stopped: it may be less than an older file of this name holds.
+    Stopped,
+}
+
+/// A file that is complete and safe on the disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its size; 0 for devices and pipes.
+    pub bytes: u64,
+    /// Why it lies elsewhere than it should.
+    pub elsewhere: Option<Elsewhere>,
+}
+
+/// Why a complete file did not get its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Elsewhere {
+    /// A file of this name has appeared meanwhile, or it cannot be replaced; in one line.
+    Taken(String),
+    /// The run was stopped, and an older file of this name was kept; in one line.
+    Stopped(String),
+}
+
+impl Elsewhere {
+    /// One line for the user.
+    pub fn notice(&self) -> &str {
+        match self {
+            Elsewhere::Taken(line) | Elsewhere::Stopped(line) => line,
+        }
+    }
+}
+
+enum Target {
+    Partial {
+        path: PathBuf,
+        file: BufWriter<File>,
+    },
+    /// A device or a named pipe, opened with the first byte: a pipe would wait for its reader.
+    Direct(Option<BufWriter<File>>),
+    StandardOutput(BufWriter<io::Stdout>),
+    /// Given away.
+    Done,
+}
+
+/// A file on its way; dropped before [`OutputFile::complete`], nothing of it remains.
+pub struct OutputFile {
+    /// As asked for.
+    named: PathBuf,
+    /// Where it will lie.
+    place: PathBuf,
+    target: Target,
+    rules: OutputRules,
+    /// Folders that were made for it, the outermost first.
+    made: Vec<PathBuf>,
+    notes: Vec<String>,
+}
+
+/// Whether an output goes to standard output.
+pub fn is_standard_output(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// Looks for what would stop a file from being written; nothing is made.
+///
+/// # Errors
+/// `SameFile` when the run reads it, `Exists` without `overwrite`, `Io` when it or its folder cannot be.
+pub fn check(path: &Path, rules: &OutputRules) -> Result<(), MediaError> {
+    if is_standard_output(path) {
+        return Ok(());
+    }
+    let shown = || path.display().to_string();
+    if rules.files.is_input(path) {
+        return Err(MediaError::SameFile { path: shown() });
+    }
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(MediaError::Io { path: shown(), reason: "is a folder; name a file in it".into() }),
+        Ok(found) if found.is_file() && !rules.overwrite => Err(MediaError::Exists { path: shown() }),
+        Ok(_) => Ok(()),
+        Err(_) => check_folder(path, folder_of(&resolved(path))),
+    }
+}
+
+/// Looks whether a folder is there, or could be made; `path` is what messages name.
+///
+/// # Errors
+/// `Io`.
+pub fn check_folder(path: &Path, folder: &Path) -> Result<(), MediaError> {
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let reason = match folder.ancestors().find_map(|above| fs::metadata(above).ok().map(|found| (above, found))) {
+        Some((_, found)) if found.is_dir() => return Ok(()),
+        Some((above, _)) => format!("{} is not a folder", above.display()),
+        None => format!("the folder {} cannot be used", folder.display()),
+    };
+    Err(MediaError::Io { path: path.display().to_string(), reason })
+}
+
+/// Writes a whole file.
+///
+/// # Errors
+/// As [`OutputFile::create`] and [`OutputFile::complete`].
+pub fn write_file(path: &Path, bytes: &[u8], rules: &OutputRules) -> Result<Committed, MediaError> {
+    let mut file = OutputFile::create(path, rules)?;
+    file.write_all(bytes).map_err(|error| file.error(&error))?;
+    file.complete(Ending::Whole)
+}
+
+/// Syncs files that have their names already, and their folders.
+///
+/// # Errors
+/// `Io`, `DiskFull`.
+pub fn sync_all<'a>(files: impl IntoIterator<Item = &'a Path>) -> Result<(), MediaError> {
+    let mut folders: Vec<&Path> = Vec::new();
+    for path in files {
+        File::open(path).and_then(|file| durable::sync_file(&file)).map_err(|error| MediaError::io(path, &error))?;
+        if !folders.contains(&folder_of(path)) {
+            folders.push(folder_of(path));
+        }
+    }
+    folders.into_iter().try_for_each(|folder| durable::sync_folder(folder).map_err(|error| MediaError::io(folder, &error)))
+}
+
+/// Waits until everything on the file system of this folder is on the disk.
+///
+/// # Errors
+/// `Io`, `DiskFull`.
+pub fn sync_file_system(folder: &Path) -> Result<(), MediaError> {
+    durable::sync_file_system(folder).map_err(|error| MediaError::io(folder, &error))
+}
+
+/// Makes a folder and those above it; returns the ones that were missing, the outermost first.
+///
+/// # Errors
+/// `Io`.
+pub fn make_folder(folder: &Path) -> Result<Vec<PathBuf>, MediaError> {
+    let missing: Vec<&Path> =
+        folder.ancestors().take_while(|above| !above.as_os_str().is_empty() && fs::symlink_metadata(above).is_err()).collect();
+    let mut made = Vec::new();
+    for folder in missing.into_iter().rev() {
+        match fs::create_dir(folder) {
+            Ok(()) => made.push(folder.to_owned()),
+            Err(_) if folder.is_dir() => continue,
+            Err(error) => {
+                let reason = format!("the folder cannot be made ({})", crate::error::system_words(&error));
+                return Err(MediaError::Io { path: folder.display().to_string(), reason });
+            }
+        }
+        durable::sync_folder(folder_of(folder)).map_err(|error| MediaError::io(folder, &error))?;
+    }
+    Ok(made)
+}
+
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+impl OutputFile {
+    /// Checks that `path` may be written and makes its partial file, and its folder where that is missing. `-` is standard
+    /// output.
+    ///
+    /// # Errors
+    /// As [`check`]; `Io` for a folder that cannot be made or is read-only.
+    pub fn create(path: &Path, rules: &OutputRules) -> Result<Self, MediaError> {
+        let mut output = Self {
+            named: path.to_owned(),
+            place: path.to_owned(),
+            target: Target::Done,
+            rules: rules.clone(),
+            made: Vec::new(),
+            notes: Vec::new(),
+        };
+        if is_standard_output(path) {
+            output.target = Target::StandardOutput(BufWriter::with_capacity(BUFFER_BYTES, io::stdout()));
+            return Ok(output);
+        }
+        check(path, rules)?;
+        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            output.target = Target::Direct(None);
+            return Ok(output);
+        }
+        output.place = resolved(path);
+        if output.place.file_name().is_none() {
+            return Err(MediaError::Io { path: path.display().to_string(), reason: "is not a file name".into() });
+        }
+        output.made = make_folder(folder_of(&output.place))?;
+        output.notes = leftover::clear(&output.place, rules);
+        let partial = names::partial(&output.place);
+        let file = File::options().read(true).write(true).create_new(true).open(&partial).map_err(|error| MediaError::io(path, &error))?;
+        // Where files cannot be locked, what a killed writer leaves is not recognised; no harm beyond that.
+        let _ = file.try_lock();
+        output.target = Target::Partial { path: partial, file: BufWriter::with_capacity(BUFFER_BYTES, file) };
+        Ok(output)
+    }
+
+    /// The file to write to, for those that open it themselves.
+    pub fn working_path(&self) -> &Path {
+        if let Target::Partial { path, .. } = &self.target { path } else { &self.named }
+    }
+
+    /// The name that was asked for.
+    pub fn path(&self) -> &Path {
+        &self.named
+    }
+
+    /// Whether bytes can be read back and the file renamed.
+    pub fn is_regular(&self) -> bool {
+        matches!(self.target, Target::Partial { .. })
+    }
+
+    /// Whether someone may be reading along: standard output or a pipe or device, but not a file behind `>`.
+    pub fn has_reader(&self) -> bool {
+        match &self.target {
+            Target::Partial { .. } | Target::Done => false,
+            Target::Direct(_) => true,
+            Target::StandardOutput(_) => io::stdout().is_terminal() || fs::metadata("/dev/stdout").is_ok_and(|found| !found.is_file()),
+        }
+    }
+
+    /// What became of files that killed writers of this name had left, one line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// A failure to write to this file.
+    pub fn error(&self, error: &io::Error) -> MediaError {
+        MediaError::io(&self.named, error)
+    }
+
+    /// Syncs the file and gives it its name, or a free one where that is taken.
+    ///
+    /// # Errors
+    /// `Io`, `DiskFull`: what was written is kept under a free name where it can be used, and named.
+    pub fn complete(mut self, ending: Ending) -> Result<Committed, MediaError> {
+        let (partial, file) = match std::mem::replace(&mut self.target, Target::Done) {
+            Target::Partial { path, file } => (path, file),
+            Target::Direct(Some(mut file)) => return file.flush().map(|()| self.committed(0)).map_err(|error| self.error(&error)),
+            Target::StandardOutput(mut file) => return file.flush().map(|()| self.committed(0)).map_err(|error| self.error(&error)),
+            Target::Direct(None) | Target::Done => return Ok(self.committed(0)),
+        };
+        let sync = |file: BufWriter<File>| {
+            let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+            self.keep_owner(&file);
+            if !self.rules.syncs_later {
+                durable::sync_file(&file)?;
+            }
+            Ok((file.metadata()?.len(), file))
+        };
+        match sync(file) {
+            Ok((bytes, file)) => {
+                self.made.clear();
+                let committed = self.rename(&partial, bytes, ending);
+                drop(file);
+                committed
+            }
+            Err(error) => Err(self.error(&error).kept_as(self.keep(&partial).as_deref())),
+        }
+    }
+
+    /// Writes the file once more, from what it holds by now: the new bytes take the place of the old ones when they are safe on the
+    /// disk. For a regular file that was written under its [`OutputFile::working_path`].
+    ///
+    /// # Errors
+    /// The system's, and those of `write`: the file stays as it was.
+    pub fn rewrite(&mut self, write: impl FnOnce(&mut File, &mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
+        let Target::Partial { path, file } = &mut self.target else { return Ok(()) };
+        file.flush()?;
+        let other = names::partial(&self.place);
+        let new = File::options().read(true).write(true).create_new(true).open(&other)?;
+        let _ = new.try_lock();
+        let mut new = BufWriter::with_capacity(BUFFER_BYTES, new);
+        let written = write(file.get_mut(), &mut new)
+            .and_then(|()| new.flush())
+            .and_then(|()| durable::sync_file(new.get_ref()))
+            .and_then(|()| durable::rename(&other, path));
+        match written {
+            Ok(()) => {
+                *file = new;
+                Ok(())
+            }
+            Err(error) => {
+                // That it is gone already is fine.
+                let _ = fs::remove_file(&other);
+                Err(error)
+            }
+        }
+    }
+
+    /// Says anew what is of use of a file that is not finished.
+    pub fn set_leftover(&mut self, leftover: Leftover) {
+        self.rules.leftover = leftover;
+    }
+
+    /// Keeps what was written so far under a free name, when it can be used; `None` when nothing of use was written.
+    pub fn keep_unfinished(mut self) -> Option<PathBuf> {
+        let Target::Partial { path, mut file } = std::mem::replace(&mut self.target, Target::Done) else { return None };
+        // What is still buffered may not fit any more.
+        let _ = file.flush();
+        self.keep(&path)
+    }
+
+    fn keep(&mut self, partial: &Path) -> Option<PathBuf> {
+        let kept = leftover::keep(partial, &self.place, &self.rules).map(|kept| self.as_named(kept));
+        match kept {
+            Some(_) => self.made.clear(),
+            // That it is gone already is fine.
+            None => drop(fs::remove_file(partial)),
+        }
+        kept
+    }
+
+    /// A file in the output's folder, by the folder's name as it was given.
+    fn as_named(&self, path: PathBuf) -> PathBuf {
+        let named = path.file_name().map(|name| self.named.with_file_name(name));
+        named.filter(|named| resolved(named) == path).unwrap_or(path)
+    }
+
+    fn committed(&self, bytes: u64) -> Committed {
+        Committed { path: self.named.clone(), bytes, elsewhere: None }
+    }
+
+    /// Mode and owner of the file that will be replaced, as far as the system lets us.
+    fn keep_owner(&self, file: &File) {
+        let (Ok(older), Ok(own)) = (fs::metadata(&self.place), file.metadata()) else { return };
+        if !older.is_file() || !self.rules.overwrite {
+            return;
+        }
+        if (older.uid(), older.gid()) != (own.uid(), own.gid()) && fchown(file, Some(older.uid()), Some(older.gid())).is_err() {
+            let _ = fchown(file, None, Some(older.gid()));
+        }
+        let _ = file.set_permissions(fs::Permissions::from_mode(older.mode() & 0o7777));
+    }
+
+    fn rename(&self, partial: &Path, bytes: u64, ending: Ending) -> Result<Committed, MediaError> {
+        let Self { named, place, rules, .. } = self;
+        let is_older = fs::symlink_metadata(place).is_ok();
+        let shown = named.display();
+        if ending == Ending::Stopped && is_older {
+            let line =
+                |kept: &Path| format!("stopped: the older {shown} stays, and what was written until then is kept as {}", kept.display());
+            return self.to_free_name(partial, bytes, names::UNFINISHED, |kept| Elsewhere::Stopped(line(kept)));
+        }
+        let taken =
+            |why: String| move |kept: &Path| Elsewhere::Taken(format!("{why}; the new file is complete and kept as {}", kept.display()));
+        if rules.files.is_input(place) {
+            return self.to_free_name(partial, bytes, "", taken(format!("{shown} is read by this run by now")));
+        }
+        let renamed = if rules.overwrite { durable::rename(partial, place) } else { durable::rename_new(partial, place) };
+        let synced = || if rules.syncs_later { Ok(()) } else { durable::sync_folder(folder_of(place)) };
+        match renamed {
+            Ok(()) => synced().map(|()| self.committed(bytes)).map_err(|error| self.error(&error)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.to_free_name(partial, bytes, "", taken(format!("{shown} has appeared meanwhile and is not replaced")))
+            }
+            Err(error) => {
+                let why = format!("{shown} cannot be replaced ({})", crate::error::system_words(&error));
+                self.to_free_name(partial, bytes, "", taken(why))
+            }
+        }
+    }
+
+    fn to_free_name(&self, partial: &Path, bytes: u64, mark: &str, why: impl FnOnce(&Path) -> Elsewhere) -> Result<Committed, MediaError> {
+        match names::rename_to_free(partial, &self.place, mark, &self.rules.files) {
+            Ok(path) => {
+                let path = self.as_named(path);
+                Ok(Committed { elsewhere: Some(why(&path)), path, bytes })
+            }
+            Err(error) => {
+                let reason = format!("{}; the new file is complete and lies in {}", crate::error::system_words(&error), partial.display());
+                Err(MediaError::Io { path: self.named.display().to_string(), reason })
+            }
+        }
+    }
+}
+
+impl Write for OutputFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.target {
+            Target::Partial { file, .. } => file.write(bytes),
+            Target::Direct(Some(file)) => file.write(bytes),
+            Target::Direct(none) => {
+                let file = File::options().write(true).open(&self.named)?;
+                none.insert(BufWriter::with_capacity(BUFFER_BYTES, file)).write(bytes)
+            }
+            Target::StandardOutput(stdout) => stdout.write(bytes),
+            Target::Done => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.target {
+            Target::Partial { file, .. } | Target::Direct(Some(file)) => file.flush(),
+            Target::StandardOutput(stdout) => stdout.flush(),
+            Target::Direct(None) | Target::Done => Ok(()),
+        }
+    }
+}
+
+impl Drop for OutputFile {
+    fn drop(&mut self) {
+        if let Target::Partial { path, .. } = std::mem::replace(&mut self.target, Target::Done) {
+            // Dropping cannot report; a file that is gone already is what is wanted.
+            let _ = fs::remove_file(path);
+        }
+        // Folders that were made for this file and have nothing in them.
+        self.made.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
+    }
+}
+
+impl From<FileConflict> for MediaError {
+    fn from(conflict: FileConflict) -> Self {
+        match conflict {
+            FileConflict::IsInput(path) => MediaError::SameFile { path },
+            FileConflict::IsOutput(path) => MediaError::SameOutput { path },
+            other => MediaError::Io { path: String::new(), reason: other.to_string() },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

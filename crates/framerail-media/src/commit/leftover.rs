@@ -1,0 +1,90 @@
+//! What writers leave that fail or are killed.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::{self, File},
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use framerail_core::FramePool;
+
+use super::{OutputRules, durable, folder_of, names};
+use crate::{InputOptions, MediaItem, MediaReader, SideStreams};
+
+/// A file this young, of a process that lives, may not be locked yet.
+const YOUNG: Duration = Duration::from_secs(5);
+
+/// What becomes of a file that is not whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Leftover {
+    /// It is removed: half of it is of no use.
+    #[default]
+    Remove,
+    /// Kept when a player could show something of it.
+    KeepPlayable,
+    /// Kept when there is anything in it: every line is of use.
+    KeepLines,
+    /// Nobody looks for it: for outputs of many small files.
+    Ignore,
+}
+
+/// Deals with what killed writers of this name have left; returns a line for each file that is kept.
+pub(super) fn clear(place: &Path, rules: &OutputRules) -> Vec<String> {
+    if rules.leftover == Leftover::Ignore {
+        return Vec::new();
+    }
+    let folder = folder_of(place);
+    let start = names::partial_start(place);
+    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let stale = names.filter(|name| name.as_bytes().starts_with(start.as_bytes()));
+    stale.filter_map(|name| clear_one(&folder.join(&name), &name, &start, place, rules)).collect()
+}
+
+fn clear_one(partial: &Path, name: &OsString, start: &OsStr, place: &Path, rules: &OutputRules) -> Option<String> {
+    let file = File::open(partial).ok()?;
+    // Its writer lives, or nobody can say.
+    file.try_lock().ok()?;
+    let found = file.metadata().ok()?;
+    let process = names::process_of(name, start)?;
+    let is_young = found.modified().ok().and_then(|time| time.elapsed().ok()).is_none_or(|age| age < YOUNG);
+    if is_young && Path::new(&format!("/proc/{process}")).exists() {
+        return None;
+    }
+    // With a second name it was killed just after it had got its final one.
+    if found.nlink() == 1
+        && let Some(kept) = keep(partial, place, rules)
+    {
+        return Some(format!("a run that was killed had not finished {}; what it wrote is kept as {}", place.display(), kept.display()));
+    }
+    if let Err(error) = fs::remove_file(partial) {
+        log::debug!("{}: left by a run that was killed, not removed: {error}", partial.display());
+    }
+    None
+}
+
+/// Gives a partial file a name that people see, when it is of use; gives that name.
+pub(super) fn keep(partial: &Path, place: &Path, rules: &OutputRules) -> Option<PathBuf> {
+    let is_of_use = match rules.leftover {
+        Leftover::Remove | Leftover::Ignore => false,
+        Leftover::KeepPlayable => is_playable(partial),
+        Leftover::KeepLines => fs::metadata(partial).is_ok_and(|found| found.len() > 0),
+    };
+    if !is_of_use {
+        return None;
+    }
+    // On a full disk, what is there is better than nothing.
+    let _ = File::open(partial).and_then(|file| durable::sync_file(&file));
+    let kept = names::rename_to_free(partial, place, names::UNFINISHED, &rules.files);
+    // Under its partial name it is still there; the log says where.
+    Some(kept.unwrap_or_else(|_| partial.to_owned()))
+}
+
+/// Whether a frame of it can be shown.
+fn is_playable(path: &Path) -> bool {
+    let mut options = InputOptions::new(framerail_core::run_files::file_address(path));
+    (options.threads, options.side_streams) = (1, SideStreams::None);
+    let Ok(mut reader) = MediaReader::open(&options, &FramePool::new(0)) else { return false };
+    matches!(reader.next(), Ok(Some(MediaItem::Frame(_))))
+}

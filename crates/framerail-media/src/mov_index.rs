@@ -1,0 +1,436 @@
+//! A fragmented MP4 or MOV file made into an ordinary one, its samples copied as they are.
+//!
+//! While a file is written it is fragmented, so that what is on the disk can be played at any moment. Beside it a second muxer
+//! makes the index of the ordinary file, from the same packets, and throws the samples away ([`crate::index_sink`]). At the end
+//! the index is put in front of the samples of the fragments, and told where they lie: edit lists, tags and chapters are exactly
+//! those of a file that was written without fragments.
+//!
+//! Boxes are those of ISO/IEC 14496-12.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read, Seek, SeekFrom, Write},
+};
+
+/// Longest box that is read into memory: the header of a fragment, or of a file.
+const MAX_BOX_BYTES: u64 = 1 << 30;
+
+/// Boxes that hold the boxes between a file's index and its tables.
+const CONTAINERS: [&[u8; 4]; 5] = [b"moov", b"trak", b"mdia", b"minf", b"stbl"];
+
+/// What the second muxer wrote around the samples.
+pub(crate) struct MovIndex {
+    /// From the first byte up to the samples, and what was written among them before the first packet.
+    pub(crate) head: Vec<u8>,
+    /// Where the tail lay.
+    pub(crate) tail_start: u64,
+    /// From behind the last packet on: samples that the muxer made itself (chapters), and the index.
+    pub(crate) tail: Vec<u8>,
+}
+
+/// Bytes of one track that lie together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    offset: u64,
+    bytes: u64,
+}
+
+/// A box within bytes.
+struct Mp4Box<'a> {
+    kind: [u8; 4],
+    /// All of it.
+    whole: &'a [u8],
+    body: &'a [u8],
+}
+
+impl MovIndex {
+    /// Writes the ordinary file.
+    ///
+    /// # Errors
+    /// In words, when the fragments do not hold the samples of the index; the system's.
+    pub(crate) fn write(&self, fragmented: &mut File, output: &mut impl Write) -> io::Result<()> {
+        let fragments = Fragments::read(fragmented)?;
+        let (head_samples, moov_at) = self.places()?;
+        let moov = self.tail.get(offset_in(moov_at, self.tail_start)?..).ok_or_else(|| wrong("the index is missing"))?;
+        let moov = boxes(moov).next().filter(|found| &found.kind == b"moov").ok_or_else(|| wrong("the index is missing"))?;
+        let file_type = boxes(&self.head).next().filter(|found| &found.kind == b"ftyp").map_or(&[][..], |found| found.whole);
+        // Samples that the muxer made itself, from around the others.
+        let before = self.head.get(head_samples..).unwrap_or_default();
+        let behind = self.tail.get(..offset_in(moov_at, self.tail_start)?).unwrap_or_default();
+        let samples = fragments.bytes() + (before.len() + behind.len()) as u64;
+        // The index is as long whatever offsets of one width stand in it.
+        let mut layout = Layout { index: self, fragments: &fragments, head_samples, before, start: 0, is_long: true };
+        let longest = file_type.len() as u64 + layout.rebuilt(moov.whole)?.len() as u64 + 16;
+        layout.is_long = longest + samples > u64::from(u32::MAX);
+        let header = if layout.is_long { 16 } else { 8 };
+        layout.start = file_type.len() as u64 + layout.rebuilt(moov.whole)?.len() as u64 + header;
+        output.write_all(file_type)?;
+        output.write_all(&layout.rebuilt(moov.whole)?)?;
+        let size = samples + header;
+        output.write_all(&if layout.is_long { 1 } else { u32::try_from(size).unwrap_or(0) }.to_be_bytes())?;
+        output.write_all(b"mdat")?;
+        if layout.is_long {
+            output.write_all(&size.to_be_bytes())?;
+        }
+        for (run, _) in &fragments.media {
+            fragmented.seek(SeekFrom::Start(run.offset))?;
+            if io::copy(&mut Read::by_ref(fragmented).take(run.bytes), output)? != run.bytes {
+                return Err(wrong("a fragment is cut off"));
+            }
+        }
+        output.write_all(before)?;
+        output.write_all(behind)
+    }
+
+    /// Where in the head samples begin, and where in the whole file the index did.
+    fn places(&self) -> io::Result<(usize, u64)> {
+        let mut at = 0;
+        while let Some(header) = self.head.get(at..) {
+            let (size, kind, header_bytes) = box_header(header).ok_or_else(|| wrong("the header has no samples"))?;
+            if &kind == b"mdat" {
+                return Ok((at + header_bytes, at as u64 + size));
+            }
+            at = at.saturating_add(usize::try_from(size).unwrap_or(usize::MAX));
+        }
+        Err(wrong("the header has no samples"))
+    }
+}
+
+/// Where samples lie in a fragmented file.
+#[derive(Default)]
+struct Fragments {
+    /// By track.
+    runs: BTreeMap<u32, Vec<Run>>,
+    /// All samples, in the file's order, and the bytes of those before.
+    media: Vec<(Run, u64)>,
+}
+
+impl Fragments {
+    fn read(file: &mut File) -> io::Result<Self> {
+        let end = file.seek(SeekFrom::End(0))?;
+        let (mut at, mut fragments) = (0, Self::default());
+        while at < end {
+            file.seek(SeekFrom::Start(at))?;
+            let mut header = [0; 16];
+            let count = usize::try_from(end - at).unwrap_or(16).min(16);
+            file.read_exact(header.get_mut(..count).unwrap_or_default())?;
+            let (size, kind, header_bytes) = box_header(&header).filter(|(size, ..)| *size >= 8).ok_or_else(|| wrong("a broken box"))?;
+            match &kind {
+                b"moof" => {
+                    file.seek(SeekFrom::Start(at))?;
+                    let mut whole = vec![0; usize::try_from(size.min(MAX_BOX_BYTES)).unwrap_or(0)];
+                    file.read_exact(&mut whole)?;
+                    fragments.add(at, whole.get(header_bytes..).unwrap_or_default())?;
+                }
+                b"mdat" => {
+                    let bytes = size.checked_sub(header_bytes as u64).ok_or_else(|| wrong("a broken box"))?;
+                    let before = fragments.bytes();
+                    fragments.media.push((Run { offset: at + header_bytes as u64, bytes }, before));
+                }
+                _ => {}
+            }
+            at += size;
+        }
+        Ok(fragments)
+    }
+
+    /// Adds the runs of a fragment that begins at this byte.
+    fn add(&mut self, start: u64, moof: &[u8]) -> io::Result<()> {
+        for traf in boxes(moof).filter(|found| &found.kind == b"traf") {
+            let broken = || wrong("a broken fragment");
+            let header = boxes(traf.body).find(|found| &found.kind == b"tfhd").ok_or_else(broken)?;
+            let mut fields = Fields(header.body);
+            let flags = fields.u32().ok_or_else(broken)?;
+            let track = fields.u32().ok_or_else(broken)?;
+            let base = if flags & 0x01 != 0 { fields.u64().ok_or_else(broken)? } else { start };
+            [0x02, 0x08].iter().filter(|flag| flags & **flag != 0).try_for_each(|_| fields.u32().map(drop)).ok_or_else(broken)?;
+            let default_size = if flags & 0x10 != 0 { fields.u32().ok_or_else(broken)? } else { 0 };
+            for run in boxes(traf.body).filter(|found| &found.kind == b"trun") {
+                let (offset, bytes) = run_of(run.body, default_size).ok_or_else(broken)?;
+                let offset = base.checked_add_signed(i64::from(offset)).ok_or_else(broken)?;
+                self.runs.entry(track).or_default().push(Run { offset, bytes });
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a byte of the samples lies when they follow one another.
+    fn place(&self, offset: u64) -> Option<u64> {
+        let behind = self.media.partition_point(|(run, _)| run.offset <= offset);
+        let (run, before) = self.media.get(behind.checked_sub(1)?)?;
+        (offset - run.offset < run.bytes).then_some(before + offset - run.offset)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.media.last().map_or(0, |(run, before)| run.bytes + before)
+    }
+}
+
+/// Offset of a `trun` from its base, and the bytes of its samples.
+fn run_of(body: &[u8], default_size: u32) -> Option<(i32, u64)> {
+    let mut fields = Fields(body);
+    let flags = fields.u32()?;
+    let count = fields.u32()?;
+    let offset = if flags & 0x01 != 0 { i32::from_be_bytes(fields.u32()?.to_be_bytes()) } else { 0 };
+    if flags & 0x04 != 0 {
+        fields.u32()?;
+    }
+    let mut bytes = 0;
+    for _ in 0..count {
+        if flags & 0x100 != 0 {
+            fields.u32()?;
+        }
+        bytes += u64::from(if flags & 0x200 != 0 { fields.u32()? } else { default_size });
+        for flag in [0x400, 0x800] {
+            if flags & flag != 0 {
+                fields.u32()?;
+            }
+        }
+    }
+    Some((offset, bytes))
+}
+
+/// How an index is told where its samples lie.
+struct Layout<'a> {
+    index: &'a MovIndex,
+    fragments: &'a Fragments,
+    /// Where in the head of the second muxer's file samples begin.
+    head_samples: usize,
+    /// Samples from there, which follow those of the fragments.
+    before: &'a [u8],
+    /// Where the samples begin.
+    start: u64,
+    /// Whether offsets have 64 bits.
+    is_long: bool,
+}
+
+impl Layout<'_> {
+    /// A box with the tables of its tracks made anew.
+    fn rebuilt(&self, whole: &[u8]) -> io::Result<Vec<u8>> {
+        self.rebuilt_box(whole, None)
+    }
+
+    fn rebuilt_box(&self, whole: &[u8], track: Option<&Track>) -> io::Result<Vec<u8>> {
+        let found = boxes(whole).next().ok_or_else(|| wrong("a broken index"))?;
+        if !CONTAINERS.contains(&&found.kind) {
+            return Ok(found.whole.to_vec());
+        }
+        let own = if &found.kind == b"trak" { Some(self.track(found.body)?) } else { None };
+        let track = own.as_ref().or(track);
+        let mut body = Vec::with_capacity(found.body.len());
+        for child in boxes(found.body) {
+            match (&child.kind, track) {
+                (b"stsc", Some(track)) => body.extend(made(*b"stsc", &track.counts())),
+                (b"stco" | b"co64", Some(track)) => {
+                    let kind = if self.is_long { *b"co64" } else { *b"stco" };
+                    body.extend(made(kind, &track.offsets(self.is_long)));
+                }
+                _ => body.extend(self.rebuilt_box(child.whole, track)?),
+            }
+        }
+        Ok(made(found.kind, &body))
+    }
+
+    /// The chunks of a track.
+    fn track(&self, trak: &[u8]) -> io::Result<Track> {
+        let broken = || wrong("a broken track");
+        let header = boxes(trak).find(|found| &found.kind == b"tkhd").ok_or_else(broken)?;
+        // Behind version, flags and two times of 32 or 64 bits.
+        let id_at = if header.body.first() == Some(&1) { 20 } else { 12 };
+        let id = Fields(header.body.get(id_at..).unwrap_or_default()).u32().ok_or_else(broken)?;
+        let table = sample_table(trak).ok_or_else(broken)?;
+        let sizes = Sizes::read(table).ok_or_else(broken)?;
+        let runs = match self.fragments.runs.get(&id) {
+            Some(runs) => runs.iter().filter(|run| run.bytes > 0).map(|run| self.moved(*run)).collect(),
+            None => self.made_by_muxer(table, &sizes),
+        };
+        let runs: Vec<Run> = runs.ok_or_else(|| wrong("samples that lie nowhere"))?;
+        let mut track = Track::default();
+        let mut sample = 0;
+        for run in runs.iter().filter(|run| run.bytes > 0) {
+            let count = sizes.filling(sample, run.bytes).ok_or_else(|| wrong("a fragment that does not end with a sample"))?;
+            sample += count;
+            track.chunks.push((run.offset, u32::try_from(count).map_err(|_| broken())?));
+        }
+        if sample != sizes.count { Err(wrong("samples that are not in the fragments")) } else { Ok(track) }
+    }
+
+    fn moved(&self, run: Run) -> Option<Run> {
+        Some(Run { offset: self.start + self.fragments.place(run.offset)?, ..run })
+    }
+
+    /// Samples that stand in no fragment: what the second muxer wrote before the first packet and behind the last.
+    fn made_by_muxer(&self, table: &[u8], sizes: &Sizes<'_>) -> Option<Vec<Run>> {
+        let behind_fragments = self.start + self.fragments.bytes();
+        let mut runs = Vec::new();
+        let mut sample = 0;
+        for (offset, count) in chunks(table)? {
+            let bytes = (sample..sample + u64::from(count)).map(|sample| sizes.of(sample)).sum::<Option<u64>>()?;
+            sample += u64::from(count);
+            let moved = match offset.checked_sub(self.index.tail_start) {
+                Some(in_tail) => self.before.len() as u64 + in_tail,
+                None => offset.checked_sub(self.head_samples as u64).filter(|in_head| in_head + bytes <= self.before.len() as u64)?,
+            };
+            runs.push(Run { offset: behind_fragments + moved, bytes });
+        }
+        Some(runs)
+    }
+}
+
+/// The chunks of a track: where each lies and how many samples it has.
+#[derive(Default)]
+struct Track {
+    chunks: Vec<(u64, u32)>,
+}
+
+impl Track {
+    /// The body of `stsc`.
+    fn counts(&self) -> Vec<u8> {
+        let mut entries: Vec<(u32, u32)> = Vec::new();
+        for (number, (_, count)) in (1..).zip(&self.chunks) {
+            if entries.last().is_none_or(|(_, last)| last != count) {
+                entries.push((number, *count));
+            }
+        }
+        let mut body = vec![0; 4];
+        body.extend((entries.len() as u32).to_be_bytes());
+        for (first, count) in entries {
+            // The last is the sample description, of which there is one.
+            body.extend([first, count, 1].into_iter().flat_map(u32::to_be_bytes));
+        }
+        body
+    }
+
+    /// The body of `co64`, or of `stco`.
+    fn offsets(&self, is_long: bool) -> Vec<u8> {
+        let mut body = vec![0; 4];
+        body.extend((self.chunks.len() as u32).to_be_bytes());
+        for (offset, _) in &self.chunks {
+            if is_long { body.extend(offset.to_be_bytes()) } else { body.extend((*offset as u32).to_be_bytes()) }
+        }
+        body
+    }
+}
+
+/// The sizes of a track's samples.
+struct Sizes<'a> {
+    /// Of each where all are the same.
+    each: Option<u32>,
+    count: u64,
+    table: &'a [u8],
+}
+
+impl<'a> Sizes<'a> {
+    fn read(table: &'a [u8]) -> Option<Self> {
+        let body = boxes(table).find(|found| &found.kind == b"stsz")?.body;
+        let mut fields = Fields(body);
+        fields.u32()?;
+        let each = Some(fields.u32()?).filter(|size| *size > 0);
+        Some(Self { each, count: fields.u32()?.into(), table: fields.0 })
+    }
+
+    fn of(&self, sample: u64) -> Option<u64> {
+        if sample >= self.count {
+            return None;
+        }
+        let at = usize::try_from(sample).ok()?.checked_mul(4)?;
+        self.each.or_else(|| Fields(self.table.get(at..)?).u32()).map(u64::from)
+    }
+
+    /// How many samples from this one on fill so many bytes exactly.
+    fn filling(&self, first: u64, bytes: u64) -> Option<u64> {
+        if let Some(each) = self.each.map(u64::from) {
+            return (bytes % each == 0 && first + bytes / each <= self.count).then_some(bytes / each);
+        }
+        let (mut left, mut sample) = (bytes, first);
+        while left > 0 {
+            left = left.checked_sub(self.of(sample)?)?;
+            sample += 1;
+        }
+        // Empty samples belong to those before them.
+        while self.of(sample) == Some(0) {
+            sample += 1;
+        }
+        Some(sample - first)
+    }
+}
+
+/// The body of a track's `stbl`.
+fn sample_table(trak: &[u8]) -> Option<&[u8]> {
+    [b"mdia", b"minf", b"stbl"].iter().try_fold(trak, |body, kind| Some(boxes(body).find(|found| &found.kind == *kind)?.body))
+}
+
+/// Offset and samples of each chunk, as a table has them.
+fn chunks(table: &[u8]) -> Option<Vec<(u64, u32)>> {
+    let found = boxes(table).find(|found| matches!(&found.kind, b"stco" | b"co64"))?;
+    let mut fields = Fields(found.body);
+    fields.u32()?;
+    let count = fields.u32()?;
+    let offsets: Option<Vec<u64>> =
+        (0..count).map(|_| if &found.kind == b"co64" { fields.u64() } else { fields.u32().map(u64::from) }).collect();
+    let mut fields = Fields(boxes(table).find(|found| &found.kind == b"stsc")?.body);
+    fields.u32()?;
+    let entries: Option<Vec<(u32, u32)>> = (0..fields.u32()?)
+        .map(|_| {
+            let entry = (fields.u32()?, fields.u32()?);
+            fields.u32()?;
+            Some(entry)
+        })
+        .collect();
+    let entries = entries?;
+    let count_of = |chunk: u32| entries.iter().rev().find(|(first, _)| *first <= chunk).map(|(_, count)| *count);
+    (1..).zip(offsets?).map(|(chunk, offset)| Some((offset, count_of(chunk)?))).collect()
+}
+
+/// Size, kind and bytes of the header of a box.
+fn box_header(bytes: &[u8]) -> Option<(u64, [u8; 4], usize)> {
+    let mut fields = Fields(bytes);
+    let size = fields.u32()?;
+    let kind = fields.u32()?.to_be_bytes();
+    if size == 1 { Some((fields.u64()?, kind, 16)) } else { Some((size.into(), kind, 8)) }
+}
+
+/// The boxes in these bytes, up to the first that is broken.
+fn boxes(bytes: &[u8]) -> impl Iterator<Item = Mp4Box<'_>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (size, kind, header) = box_header(rest)?;
+        let whole = rest.get(..usize::try_from(size).ok()?)?;
+        rest = rest.get(whole.len()..)?;
+        Some(Mp4Box { kind, whole, body: whole.get(header..)? })
+    })
+}
+
+fn made(kind: [u8; 4], body: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::with_capacity(body.len() + 8);
+    whole.extend(u32::try_from(body.len() + 8).unwrap_or(u32::MAX).to_be_bytes());
+    whole.extend(kind);
+    whole.extend(body);
+    whole
+}
+
+/// Numbers in bytes, one after another.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn u32(&mut self) -> Option<u32> {
+        let (bytes, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u32::from_be_bytes(*bytes))
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        let (bytes, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u64::from_be_bytes(*bytes))
+    }
+}
+
+fn offset_in(at: u64, start: u64) -> io::Result<usize> {
+    at.checked_sub(start).and_then(|offset| usize::try_from(offset).ok()).ok_or_else(|| wrong("the index is missing"))
+}
+
+fn wrong(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
