@@ -204,8 +204,11 @@ fn compare_with_docs(table: &str) {
     assert!(major != 59 || found == table, "docs/audio.md is not current: run this test with UPDATE_DOCS=1\n{table}");
 }
 
-/// Codec, channels and tags of the streams of a kind.
-fn streams(path: &Path, kind: MediaKind) -> Vec<(String, i32, Vec<(String, String)>, i32)> {
+/// Codec, channels, tags and disposition of a stream.
+type Described = (String, i32, Vec<(String, String)>, i32);
+
+/// The streams of a kind.
+fn streams(path: &Path, kind: MediaKind) -> Vec<Described> {
     let input = Input::open(&InputOptions::new(path.to_string_lossy())).expect("readable");
     let of_kind = input.info().side_streams.iter().filter(|side| side.kind == kind);
     let described = of_kind.filter_map(|side| match side.parameters.downcast_ref::<SideParameters>()? {
