@@ -1,0 +1,211 @@
+//! How a run ends: signals during stalled opens and hanging stages, outputs that fail, and the exit code of each.
+
+mod common;
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::Place;
+use framerail_testkit::{ClipSpec, Codec, Container, ffprobe_packets};
+
+/// Far beyond what any of these takes; a process that has not ended by then hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const SIGHUP: u32 = 1;
+const SIGINT: u32 = 2;
+
+/// A running program, which does not outlive its test.
+struct Running(Child);
+
+impl Running {
+    /// Starts the program by a line of the shell, in which `$F` is the program.
+    fn start(place: &Place, line: &str) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).env("F", env!("CARGO_BIN_EXE_framerail")).current_dir(place.path(""));
+        command.env_remove("FRAMERAIL_LOG").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        Self(command.spawn().expect("a shell"))
+    }
+
+    /// The signals that it catches, and those that it ignores, as bits from 1 on.
+    fn signals(&self) -> (u64, u64) {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap_or_default();
+        let bits = |name: &str| {
+            let bits = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
+            u64::from_str_radix(bits.trim(), 16).unwrap_or(0)
+        };
+        (bits("SigCgt:"), bits("SigIgn:"))
+    }
+
+    /// Waits until it listens for a signal, or does not because it ignores it.
+    fn listens(self, signal: u32) -> Self {
+        until("the program listens", || {
+            let (caught, ignored) = self.signals();
+            // SIGTERM is caught in any case: the handlers are there.
+            caught & (1 << 14) != 0 && (caught | ignored) & (1 << (signal - 1)) != 0
+        });
+        self
+    }
+
+    /// Names of its threads: the stages'.
+    fn threads(&self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.0.id())).into_iter().flatten().flatten();
+        tasks.filter_map(|task| Some(fs::read_to_string(task.path().join("comm")).ok()?.trim().to_owned())).collect()
+    }
+
+    fn kill(&self, signal: u32) {
+        let status = Command::new("sh").args(["-c", &format!("kill -{signal} {}", self.0.id())]).status().expect("a shell");
+        assert!(status.success());
+    }
+
+    fn end(mut self) -> (ExitStatus, String) {
+        let (mut status, mut text) = (None, String::new());
+        until("the program ends", || {
+            status = self.0.try_wait().expect("a child");
+            status.is_some()
+        });
+        if let Some(mut stderr) = self.0.stderr.take() {
+            let _ = stderr.read_to_string(&mut text);
+        }
+        (status.expect("ended"), text)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn fifo(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().expect("mkfifo").success());
+}
+
+/// A server that takes connections and never answers; gives its address.
+fn silent_server() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    (listener, address)
+}
+
+#[test]
+fn the_first_signal_ends_a_stalled_open() {
+    let (listener, address) = silent_server();
+    for (source, listener) in
+        [(format!("http://{address}/clip.mp4"), Some(&listener)), (format!("rtsp://{address}/cam"), Some(&listener)), ("pipe".into(), None)]
+    {
+        let place = Place::new();
+        fifo(&place.path("pipe"));
+        let running = Running::start(&place, &format!("exec $F run 'read {source} ! write out.mp4'")).listens(SIGINT);
+        let connection = listener.map(|listener| listener.accept().expect("a connection"));
+        running.kill(SIGINT);
+        let (status, stderr) = running.end();
+        assert_eq!(status.code(), Some(130), "{source}: {stderr}");
+        assert_eq!(place.names(), ["pipe"], "{source}");
+        drop(connection);
+    }
+}
+
+#[test]
+fn the_second_signal_ends_a_stage_that_hangs() {
+    let place = Place::new();
+    place.copy(ClipSpec::default().make().path(), "in.mp4");
+    // Opening a pipe that nobody reads never returns.
+    fifo(&place.path("out.jsonl"));
+    let running = Running::start(&place, "exec $F run 'read in.mp4 ! tee ( save out.jsonl ) ( null )'").listens(SIGINT);
+    until("the stage hangs", || running.threads().iter().any(|name| name == "save"));
+    running.kill(SIGINT);
+    until("the first signal has reached the source", || !running.threads().iter().any(|name| name == "read"));
+    running.kill(SIGINT);
+    let (status, stderr) = running.end();
+    assert_eq!(status.code(), Some(130), "{stderr}");
+}
+
+#[test]
+fn signals_that_the_parent_ignores_stay_ignored() {
+    let place = Place::new();
+    let clip = fs::read(place.copy(ClipSpec::new(Codec::H264, Container::Ts).make().path(), "in.ts")).expect("a clip");
+    let mut running = Running::start(&place, "trap '' HUP INT; exec $F run 'read - ! write out.mp4'").listens(SIGHUP);
+    running.kill(SIGHUP);
+    running.kill(SIGINT);
+    running.0.stdin.take().expect("piped").write_all(&clip).expect("read");
+    let (status, stderr) = running.end();
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    assert_eq!(ffprobe_packets(&place.path("out.mp4"), "v:0").len(), 16);
+}
+
+#[test]
+fn hanging_up_finishes_the_output() {
+    let place = Place::new();
+    place.copy(ClipSpec::default().make().path(), "in.mp4");
+    let running = Running::start(&place, "exec $F run 'read in.mp4 realtime=yes stay=yes ! write out.mp4'").listens(SIGHUP);
+    until("the output is begun", || place.names().len() > 1);
+    running.kill(SIGHUP);
+    let (status, stderr) = running.end();
+    assert_eq!(status.code(), Some(130), "{stderr}");
+    assert!(!ffprobe_packets(&place.path("out.mp4"), "v:0").is_empty());
+}
+
+#[test]
+fn a_sender_that_fails_leaves_the_file_beside_it_whole() {
+    let (listener, address) = silent_server();
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            let Ok(mut connection) = connection else { return };
+            let _ = connection.read(&mut [0; 4096]);
+            let _ = connection.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+    });
+    let place = Place::new();
+    place.copy(ClipSpec::default().make().path(), "in.mp4");
+    let pipeline = |out: &str, options: &str| {
+        format!("read in.mp4 ! infer centerface ! tee ( write {out} ) ( webhook http://{address}/ batch=1 {options} )")
+    };
+    for (out, options, strict, code) in [("a.mp4", "", "", 0), ("b.mp4", "", "--strict", 7), ("c.mp4", "on_error=fail", "", 4)] {
+        let text = pipeline(out, options);
+        let args = ["run", text.as_str(), strict];
+        let output = place.framerail().args(args.into_iter().filter(|arg| !arg.is_empty())).run();
+        output.assert_code(code).assert_stderr_contains("webhook");
+        assert_eq!(ffprobe_packets(&place.path(out), "v:0").len(), 16, "{out}");
+    }
+}
+
+#[test]
+fn every_exit_code_is_as_documented() {
+    let place = Place::new();
+    place.copy(ClipSpec::default().make().path(), "in.mp4");
+    place.copy(ClipSpec::default().size(1280, 960).frames(2).make().path(), "large.mp4");
+    place.write("text.mp4", "not a video");
+    place.write("there.mp4", "x");
+    for (code, line) in [
+        (0, "$F run 'read in.mp4 ! null'"),
+        (2, "$F run 'read in.mp4 ! nul'"),
+        (2, "$F run 'read in.mp4 ! null queue=0'"),
+        (3, "$F run 'read missing.mp4 ! null'"),
+        (3, "$F run 'read text.mp4 ! null'"),
+        (4, "$F run 'read in.mp4 ! write there.mp4'"),
+        (4, "$F run 'read in.mp4 ! write no/such/folder.mp4'"),
+        (5, "$F run 'read in.mp4 ! infer missing.onnx ! null'"),
+        (6, "ulimit -n 16; $F run 'read in.mp4 in.mp4 in.mp4 in.mp4 in.mp4 in.mp4 in.mp4 in.mp4 streams=all ! null'"),
+        (6, "$F run 'read large.mp4 ! null' --memory 1"),
+        (6, "$F run 'read in.mp4 ! null' --device cuda:99"),
+    ] {
+        let (status, stderr) = Running::start(&place, line).end();
+        assert_eq!(status.code(), Some(code), "{line}: {stderr}");
+    }
+}
