@@ -191,7 +191,8 @@ impl MediaError {
 
     pub(crate) fn io(path: &Path, error: &io::Error) -> Self {
         let path = path.display().to_string();
-        if let Some(exhausted) = error.raw_os_error().and_then(|code| exhausted(&path, code)) {
+        let code = error.raw_os_error().filter(|code| *code != libc::EAGAIN);
+        if let Some(exhausted) = code.and_then(|code| exhausted(&path, code)) {
             return exhausted;
         }
         match error.raw_os_error() {
@@ -211,6 +212,8 @@ pub(crate) fn exhausted(path: &str, errno: i32) -> Option<MediaError> {
     let reason = match errno {
         libc::EMFILE => "too many open files; allow more (ulimit -n), or read and write fewer at once",
         libc::ENFILE => "the system has too many open files; close other programs",
+        // What creating a thread fails with.
+        libc::EAGAIN => "no threads are left; read fewer streams at once, or give decoders fewer (threads=)",
         libc::ENOMEM => "out of memory; use smaller frames or fewer streams at once",
         _ => return None,
     };

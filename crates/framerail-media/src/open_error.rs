@@ -20,7 +20,7 @@ pub(crate) fn of(code: i32, url: &str, options: &InputOptions, interrupt: &Inter
     }
     let words = log::take_last_error();
     // FFmpeg's codes are the system's, negated.
-    if let Some(exhausted) = exhausted(&source_name, -code) {
+    if let Some(exhausted) = exhausted(&source_name, -code).filter(|_| code != ffi::AVERROR(libc::EAGAIN)) {
         return exhausted;
     }
     if code == ffi::AVERROR(libc::EINVAL) {

@@ -12,6 +12,12 @@ use tempfile::TempDir;
 /// Small enough that CenterFace looks at a frame within milliseconds.
 pub const SMALL: [&str; 2] = ["--scale", "192x160"];
 
+/// Where set-up has installed models and libraries.
+pub fn home() -> PathBuf {
+    let clips = real_clip("carphone_pristine.mp4");
+    clips.parent().and_then(Path::parent).expect("clips lie in the home folder").to_owned()
+}
+
 /// A folder that goes away with the test, with the program running in it.
 pub struct Place {
     folder: TempDir,
@@ -49,9 +55,7 @@ impl Place {
 
     /// The program, with the models and libraries that set-up has installed.
     pub fn framerail(&self) -> Cli {
-        let clips = real_clip("carphone_pristine.mp4");
-        let home = clips.parent().and_then(Path::parent).expect("clips lie in the home folder");
-        Cli::new(env!("CARGO_BIN_EXE_framerail")).current_dir(self.folder.path()).env("FRAMERAIL_HOME", home).env_remove("FRAMERAIL_LOG")
+        Cli::new(env!("CARGO_BIN_EXE_framerail")).current_dir(self.folder.path()).env("FRAMERAIL_HOME", home()).env_remove("FRAMERAIL_LOG")
     }
 
     /// The program in a place where nothing is installed.
