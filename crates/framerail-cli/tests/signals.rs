@@ -199,7 +199,7 @@ fn every_exit_code_is_as_documented() {
         (3, "$F run 'read missing.mp4 ! null'"),
         (3, "$F run 'read text.mp4 ! null'"),
         (4, "$F run 'read in.mp4 ! write there.mp4'"),
-        (4, "$F run 'read in.mp4 ! write no/such/folder.mp4'"),
+        (4, "$F run 'read in.mp4 ! write /proc/out.mp4'"),
         (5, "$F run 'read in.mp4 ! infer missing.onnx ! null'"),
         (
             6,
