@@ -387,6 +387,20 @@ fn no_more_than_so_many_are_read_at_once() {
 }
 
 #[test]
+fn hundreds_of_streams_leave_no_ghosts_in_the_statistics() {
+    for (at_once, pause_micros) in [(500, 0), (40, 20), (1, 0)] {
+        let (outcome, _, _) = run(vec![frames(2); 500], all(at_once), Line { pause_micros, ..PLAIN });
+        outcome.result.expect("no failure");
+        let (streams, earlier) = (&outcome.stats.streams, outcome.stats.earlier_streams);
+        assert_eq!(streams.len() as u64 + earlier.streams, 500);
+        assert!(streams.len() <= 256, "{} streams are listed", streams.len());
+        assert!(streams.iter().all(|stream| !stream.name.is_empty() && stream.state == StreamState::Ended));
+        let delivered: u64 = streams.iter().map(|stream| stream.frames_delivered).sum();
+        assert_eq!((delivered + earlier.frames_delivered, earlier.frames_dropped), (1000, 0));
+    }
+}
+
+#[test]
 fn a_batch_is_made_of_frames_of_all_streams() {
     // The sink is the slowest, so that every lane has frames waiting: turns decide.
     let line = Line { batch: 4, queue: 4, pause_micros: 2000, ..PLAIN };

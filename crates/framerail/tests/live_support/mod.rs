@@ -39,7 +39,8 @@ pub fn wait_for(handle: &RunHandle, what: &str, is_so: impl Fn(&RunStats) -> boo
         if is_so(&stats) {
             return stats;
         }
-        assert!(began.elapsed() < PATIENCE && !handle.wait_for(Duration::from_millis(20)), "{what} never came: {stats:?}");
+        let goes_on = began.elapsed() < PATIENCE && !handle.wait_for(Duration::from_millis(20));
+        assert!(goes_on, "{what} never came: {:?}, {:?}", handle.switch().error(), handle.stats());
     }
 }
 

@@ -21,6 +21,9 @@ use super::{
 };
 use crate::{convert::reader_error, inputs::expand_sources, stages::link::note_source};
 
+/// Names of streams that are remembered. A run of weeks adds more; those have their number behind their name.
+const MAX_NAMES: usize = 4096;
+
 /// The source that stands for standard input.
 pub(super) const STANDARD_INPUT: &str = "-";
 
@@ -149,6 +152,9 @@ impl SourceOpener {
     /// A name that no other stream has: the wanted one, or with the stream's number behind it.
     fn free_name(&self, wanted: String, id: StreamId) -> String {
         let mut names = self.names.lock();
+        if names.len() >= MAX_NAMES {
+            return format!("{wanted}-{id}");
+        }
         let name = if names.contains(&wanted) { format!("{wanted}-{id}") } else { wanted };
         names.insert(name.clone());
         name
