@@ -170,7 +170,7 @@ fn a_stopped_run_keeps_the_older_file_and_says_so() {
     place.write("out.mp4", "an older complete file");
     let mut running = start_slow(&place);
     running.signal("INT");
-    running.wait_for_stderr("stopping: ");
+    running.wait_for_stderr("finishing the output");
     running.wait().assert_code(130).assert_stderr_contains("out.mp4 stays as it was");
     assert_eq!(place.names(), ["out.mp4", "out.unfinished.mp4"]);
 }
@@ -206,7 +206,7 @@ fn ctrl_c_completes_the_file() {
     // Large inputs for the model make the run last for seconds.
     let mut running = start_slow(&place);
     running.signal("INT");
-    running.wait_for_stderr("stopping: ");
+    running.wait_for_stderr("finishing the output");
     let output = running.wait();
     output.assert_code(130).assert_stderr_contains("out.mp4 is complete as far as the run came");
     assert_eq!(place.names(), ["out.mp4"]);
@@ -219,7 +219,7 @@ fn a_second_ctrl_c_leaves_nothing() {
     let place = Place::new();
     let mut running = start_slow(&place);
     running.signal("INT");
-    running.wait_for_stderr("stopping: ");
+    running.wait_for_stderr("finishing the output");
     running.signal("INT");
     let output = running.wait();
     output.assert_code(130).assert_stderr_contains("aborted");

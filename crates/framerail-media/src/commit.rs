@@ -140,6 +140,8 @@ pub fn check(path: &Path, rules: &OutputRules) -> Result<(), MediaError> {
 /// # Errors
 /// `Io`.
 pub fn check_folder(path: &Path, folder: &Path) -> Result<(), MediaError> {
+    // The parent of a bare name is an empty path.
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let reason = match folder.ancestors().find_map(|above| fs::metadata(above).ok().map(|found| (above, found))) {
         Some((_, found)) if found.is_dir() => return Ok(()),

@@ -341,7 +341,7 @@ impl<'a> Sizes<'a> {
     /// How many samples from this one on fill so many bytes exactly.
     fn filling(&self, first: u64, bytes: u64) -> Option<u64> {
         if let Some(each) = self.each.map(u64::from) {
-            return (bytes % each == 0 && first + bytes / each <= self.count).then_some(bytes / each);
+            return (bytes.is_multiple_of(each) && first + bytes / each <= self.count).then_some(bytes / each);
         }
         let (mut left, mut sample) = (bytes, first);
         while left > 0 {

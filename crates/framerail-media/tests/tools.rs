@@ -23,7 +23,7 @@ fn pictures_survive_saving() {
     let off: i64 = (0..45).flat_map(|row| back.row(0, row).to_vec()).zip(&raw).map(|(a, b)| (i64::from(a) - i64::from(*b)).abs()).sum();
     assert!(off / (raw.len() as i64) < 20, "mean error {}", off / raw.len() as i64);
     assert!(save_image(frame, &at(&folder, "out.bmp"), 90).is_err_and(|error| error.is_usage()));
-    assert!(save_image(frame, &at(&folder, "no/out.png"), 90).is_err());
+    save_image(frame, &at(&folder, "made/out.png"), 90).expect("folders are made");
 }
 
 #[test]

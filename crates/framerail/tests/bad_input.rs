@@ -244,7 +244,9 @@ fn models_that_are_missing_or_unfit() {
     place.write("text.toml", card("text.onnx"));
     place.write("text.onnx", "This is not a model.\nIt only has a model's name.\n");
     refused("@/text.toml", &["@/text.onnx", "is not an ONNX model"]);
-    refused("@/text.onnx", &["@/text.onnx", "write a card"]);
+    refused("@/text.onnx", &["@/text.onnx", "is not an ONNX model"]);
+    place.write("alone.onnx", "This is not a model.");
+    refused("@/alone.onnx", &["@/alone.toml", "write a card"]);
     place.write("input.toml", card("input.onnx"));
     place.write("input.onnx", onnx(("image", &[1, 1, 32, 32]), ("boxes", &[1, 1, 6])));
     refused("@/input.toml", &["has 1 channels", "card"]);

@@ -162,12 +162,12 @@ fn what_cannot_be_written_is_refused_before_the_start() {
         try_run(&text, whole(0, "clip", 1), Some(1)).err().unwrap_or_default()
     };
     assert!(problem("there.html").contains("overwrite=true"));
-    assert!(problem("no/page.html").contains("does not exist; create it first"));
+    assert_eq!(problem("made/page.html"), "", "folders are made");
     let dash = try_run("report - ! null", whole(0, "clip", 1), Some(1)).err().unwrap_or_default();
     assert!(dash.contains("name a file"));
     let mut items = whole(0, "clip", 1);
     items.insert(2, frame(5, 0).into());
     let ran = run(&format!("report {} ! null", folder.path().join("page.html").display()), items);
     assert!(ran.error().contains("before the stream's start"));
-    assert_eq!(files(folder.path()), ["there.html"], "nothing remains");
+    assert_eq!(files(folder.path()), ["made", "there.html"], "nothing else remains");
 }

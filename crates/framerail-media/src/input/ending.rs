@@ -126,7 +126,7 @@ fn fragments_break(container: &mut Container, size: u64) -> Option<bool> {
             length => length,
         };
         is_fragmented |= name == b"moof";
-        if BOXES.iter().any(|known| *known == name) && (8..=size - at).contains(&length) {
+        if BOXES.contains(&name) && (8..=size - at).contains(&length) {
             at += length;
             continue;
         }

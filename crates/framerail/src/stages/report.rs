@@ -9,7 +9,7 @@ mod timeline;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -238,7 +238,7 @@ impl Report {
         Ok(())
     }
 
-    fn write(&mut self, path: &PathBuf, page: OpenPage) -> Result<(), StageError> {
+    fn write(&mut self, path: &Path, page: OpenPage) -> Result<(), StageError> {
         let context = self.context.as_ref();
         let ending = ending(context, page.ends_by_stop);
         let written = page.write(&self.plan.subject, ending)?;

@@ -70,11 +70,11 @@ impl StagePlan for WritePlan {
             check_push(url, options).map_err(output_error)?;
             return Ok(None);
         }
-        if !is_image(&self.template) {
-            MediaWriter::check(&self.template, options).map_err(output_error)?;
-        }
         self.settings.writer.files = context.files.clone();
         outputs::link_output(&self.template, &self.rules())?;
+        if !is_image(&self.template) {
+            MediaWriter::check(&self.template, &self.settings.writer).map_err(output_error)?;
+        }
         Ok(None)
     }
 
