@@ -153,6 +153,11 @@ impl Muxer {
         track: &VideoTrack,
         sides: &SideLayout,
     ) -> Result<(), MediaError> {
+        // Audio whose header stands in each packet (AAC out of a transport stream) cannot be put into fragments by FFmpeg's muxer.
+        let is_described =
+            |side: &SideTrack| side.parameters.get().codec_id != ffi::AVCodecID::AAC || side.parameters.get().extradata_size > 0;
+        let crash_safe = options.crash_safe && !(self.format.is_mov() && sides.tracks.iter().flatten().any(|side| !is_described(side)));
+        let options = &WriterOptions { crash_safe, ..options.clone() };
         self.add_video(track, info, options)?;
         for side in &sides.tracks {
             let target = side.as_ref().map(|side| self.add_side(side, options)).transpose()?;

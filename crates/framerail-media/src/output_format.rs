@@ -25,7 +25,10 @@ impl OutputFormat {
             });
         }
         let Some(extension) = path.extension() else {
-            let reason = "has no extension, so the container is unknown; write it as .mp4, .mkv or another, or give format=".into();
+            let reason = match crate::commit::is_standard_output(path) {
+                true => "standard output does not name a container; give it, such as format=matroska".into(),
+                false => "has no extension, so the container is unknown; write it as .mp4, .mkv or another, or give the format".into(),
+            };
             return Err(MediaError::BadOption { name: shown, reason, nearest: None });
         };
         let file = av::c_string(&format!("x.{}", extension.to_string_lossy().to_ascii_lowercase()));
@@ -33,7 +36,7 @@ impl OutputFormat {
         let format = unsafe { ffi::av_guess_format(ptr::null(), file.as_ptr(), ptr::null()).as_ref() };
         format.map(Self).ok_or_else(|| {
             let reason =
-                format!("FFmpeg knows no container for .{}; use .mp4, .mkv or another, or give format=", extension.to_string_lossy());
+                format!("FFmpeg knows no container for .{}; use .mp4, .mkv or another, or give the format", extension.to_string_lossy());
             MediaError::BadOption { name: shown, reason, nearest: None }
         })
     }

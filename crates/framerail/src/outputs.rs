@@ -424,6 +424,7 @@ mod tests {
         let rules = OutputRules::default();
         rules.files.read(&at("in.mp4")).expect("first");
         link_output(&at("new/{name}.jsonl"), &rules).expect("free");
+        link_output(Path::new("{name}-of-this-test.jsonl"), &rules).expect("in the current folder");
         for (path, words) in [
             (at("file/out"), "is not a folder"),
             (at("file/{name}"), "is not a folder"),

@@ -94,10 +94,11 @@ fn read(server: &Server, options: &str) -> (RunStats, Vec<(u64, u64)>) {
 }
 
 #[test]
-fn a_file_that_breaks_off_is_counted() {
+fn a_file_that_breaks_off_goes_on_where_it_broke_off() {
     let (stats, seen) = read(&Server::start(|_| true), "");
-    assert_eq!(stats.counter("sources_ended_early"), 1);
-    assert!(seen.len() > 10 && seen.len() < FRAMES as usize, "half of it: {}", seen.len());
+    let lost = stats.counter("sources_ended_early") + stats.counter("frames_lost");
+    // The client asks for the rest; whatever does not come is counted.
+    assert!(seen.len() == FRAMES as usize || lost > 0, "{} frames, {:?}", seen.len(), stats.stage("read").map(|stage| &stage.counters));
 }
 
 #[test]
