@@ -133,8 +133,9 @@ def test_errors_say_what_they_call_for(tmp_path, clip):
     with pytest.raises(fr.PipelineError) as caught:
         fr.Pipeline("read missing.mp4 ! null").run()
     assert (caught.value.kind, caught.value.exit_code) == ("input", 3)
+    (tmp_path / "file").write_text("not a folder")
     with pytest.raises(fr.PipelineError) as caught:
-        fr.Pipeline(f"read '{clip}' ! write '{tmp_path}/no/folder.mp4'").run()
+        fr.Pipeline(f"read '{clip}' ! write '{tmp_path}/file/out.mp4'").run()
     assert caught.value.kind == "output"
     with pytest.raises(ValueError, match="one of read, null"):
         fr.Pipeline(f"read '{clip}' ! null").on("blur", print)
