@@ -3,7 +3,7 @@
 
     python3 check_borders.py                          # all checks, below five minutes
     python3 check_borders.py --only contexts oom      # some of them; --list names them
-    python3 check_borders.py --clip numbers.mp4       # a clip made before with --make numbers.mp4, where there is no ffmpeg
+    python3 check_borders.py --clip numbers.mp4       # use an existing clip (made with --make) on hosts without ffmpeg
     python3 check_borders.py --long h264-960.mp4      # reading speed on a clip of your own as well
 
 Needs framerail and PyTorch; CuPy and JAX are checked where they are installed. Prints PASS, FAIL or SKIP for each check and a
@@ -81,7 +81,7 @@ def make_clip(path):
                 return
         except FileNotFoundError:
             break
-    sys.exit("no clip could be made: there is no ffmpeg with libx264 or mpeg2video; make one elsewhere with --make and give it with --clip")
+    sys.exit("no clip could be made: ffmpeg with libx264 or mpeg2video is missing; create the clip on another machine with --make and pass it with --clip")
 
 
 class Numbers:

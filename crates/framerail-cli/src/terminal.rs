@@ -41,7 +41,7 @@ pub fn rendered(text: &str) {
     });
 }
 
-/// Writes a command's result to standard output, control characters written out. A reader that has seen enough (`| head`) is no failure.
+/// Writes a command's result to standard output, control characters written out. A reader that stops early (`| head`) is not an error.
 pub fn print(text: &str) -> CommandResult {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(printable_lines(text).as_bytes()).and_then(|()| stdout.flush()) {

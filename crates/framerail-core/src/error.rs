@@ -32,7 +32,7 @@ pub enum CoreError {
         /// Bytes that the layout needs.
         need: usize,
     },
-    /// There is no memory for a frame.
+    /// Memory for a frame could not be allocated.
     #[error("no memory for a frame of {bytes} bytes; use smaller frames, or free memory")]
     OutOfMemory {
         /// Bytes of the frame.

@@ -3,7 +3,7 @@
 //! A pool keeps up to a fixed number of buffers and hands them out again. A request beyond that is served from
 //! fresh memory and counted: a stage that waited for a buffer held by a stage after it would stop the line for ever.
 //! What bounds the frames that are out at once are queues and the run's memory for frames. What is kept is bounded in buffers
-//! and in bytes, and buffers of a size that is no longer used go after a while.
+//! and in bytes, and buffers of a size that is no longer requested are freed after a while.
 
 use std::{any::Any, collections::VecDeque, sync::Arc};
 
@@ -23,7 +23,7 @@ const MAX_KEPT_BYTES: usize = 256 << 20;
 /// A kept buffer that was not asked for while so many others were given back is of a size of the past.
 const STALE_AFTER: u64 = 64;
 
-/// Allocations from here on fail with an error where there is no memory; smaller ones are rather made by the quickest way.
+/// Allocations of at least this size return an error when memory is short; smaller ones take the faster, infallible way.
 const LARGE_BYTES: usize = 64 << 20;
 
 /// What a pool has done so far.

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt::Write};
 
 /// A text whose control characters are written out (`\x1b`), line ends and tabs too: escape sequences in file names and tags must
-/// not reach a terminal, nor may a name pass for a line of its own.
+/// not reach a terminal, nor may a name look like a separate line.
 pub fn printable(text: &str) -> Cow<'_, str> {
     escaped(text, |_| false)
 }

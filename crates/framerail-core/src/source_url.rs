@@ -388,7 +388,7 @@ fn is_open(name: &str, value: &str) -> bool {
     value.is_empty() || (is_plain && OPEN_PARAMETERS.contains(&name.to_ascii_lowercase().as_str()))
 }
 
-/// `%41` as `A`; what is no such code stays as it is.
+/// `%41` as `A`; anything else is kept as it is.
 pub fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -172,7 +172,7 @@ impl fmt::Debug for KeptContext {
 }
 
 impl KeptContext {
-    /// Notes what is current on this thread; nothing where there is no driver.
+    /// Records the context that is current on this thread; does nothing without a driver.
     pub fn note() -> Self {
         // SAFETY: only looks for the library.
         if !*DRIVER_IS_HERE.get_or_init(|| unsafe { sys::is_culib_present() }) {
