@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use framerail_core::{SourceUrl, StreamId};
+use framerail_core::{SourceUrl, StreamId, percent_decoded};
 use framerail_pipeline::{ErrorKind, RunSwitch, StageError};
 use http_body_util::{BodyExt, Limited};
 use hyper::{Method, Request, StatusCode, Uri, body::Incoming, header};
@@ -293,33 +293,14 @@ fn query(uri: &Uri, key: &str) -> Option<String> {
     values.next().map(|(_, value)| percent_decoded(value))
 }
 
-/// `%41` as `A`; what is no such code stays as it is.
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let digit = |place: usize| after.get(place).and_then(|digit| char::from(*digit).to_digit(16));
-        match (first, digit(0), digit(1)) {
-            (b'%', Some(high), Some(low)) => {
-                bytes.push((high * 16 + low) as u8);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn codes_in_addresses_are_read() {
-        for (coded, plain) in [("cam%201", "cam 1"), ("%C3%A9t%c3%a9", "été"), ("100%", "100%"), ("%zz%4", "%zz%4"), ("%", "%"), ("", "")]
+        for (coded, plain) in
+            [("cam%201", "cam 1"), ("%C3%A9t%c3%a9", "été"), ("100%", "100%"), ("%zz%4", "%zz%4"), ("%", "%"), ("%+f", "%+f"), ("", "")]
         {
             assert_eq!(percent_decoded(coded), plain);
         }
