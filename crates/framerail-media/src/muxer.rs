@@ -153,11 +153,6 @@ impl Muxer {
         track: &VideoTrack,
         sides: &SideLayout,
     ) -> Result<(), MediaError> {
-        // Audio whose header stands in each packet (AAC out of a transport stream) cannot be put into fragments by FFmpeg's muxer.
-        let is_described =
-            |side: &SideTrack| side.parameters.get().codec_id != ffi::AVCodecID::AAC || side.parameters.get().extradata_size > 0;
-        let crash_safe = options.crash_safe && !(self.format.is_mov() && sides.tracks.iter().flatten().any(|side| !is_described(side)));
-        let options = &WriterOptions { crash_safe, ..options.clone() };
         self.add_video(track, info, options)?;
         for side in &sides.tracks {
             let target = side.as_ref().map(|side| self.add_side(side, options)).transpose()?;
@@ -386,6 +381,10 @@ impl Muxer {
             let reason = format!("the container {} does not know it", self.format.name());
             return Err(MediaError::BadOption { name: key, reason, nearest: None });
         }
+        // The MP4 muxer switches its filters off for fragments, as if the index were written by now. It is delayed until the first
+        // packets are known, so AAC of a transport stream can lose the header that stands in each packet.
+        // SAFETY: the context is ours.
+        unsafe { self.context.as_mut().flags |= ffi::AVFMT_FLAG_AUTO_BSF };
         self.is_connected = true;
         for stream in 0..self.get().nb_streams as usize {
             let base = self.stream_time_base(stream);
