@@ -57,7 +57,7 @@ pub use packet::Packet;
 pub use pixel::{Component, PixelFamily, PixelFormat};
 pub use pixel_aspect::PixelAspect;
 pub use pool::{FramePool, PoolStats};
-pub use printable::{printable, printable_lines};
+pub use printable::{markup_escaped, printable, printable_lines};
 pub use private_address::is_private_address;
 pub use random::SplitMix64;
 pub use region::Region;

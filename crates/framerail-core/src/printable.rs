@@ -33,6 +33,23 @@ fn escaped(text: &str, is_kept: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// Text as it may stand in HTML and XML, also between quotation marks. Characters that neither can hold become a replacement mark.
+pub fn markup_escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            bad if (bad.is_control() && !bad.is_ascii_whitespace()) || matches!(bad, '\u{fffe}' | '\u{ffff}') => safe.push('\u{fffd}'),
+            other => safe.push(other),
+        }
+    }
+    safe
+}
+
 /// Control characters, and those that turn the direction of text around or take no room.
 fn is_unprintable(letter: char) -> bool {
     letter.is_control()
@@ -42,6 +59,11 @@ fn is_unprintable(letter: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_does_not_become_markup() {
+        assert_eq!(markup_escaped("<a href=\"x\" id='y'>&\n\u{7}"), "&lt;a href=&quot;x&quot; id=&#39;y&#39;&gt;&amp;\n\u{fffd}");
+    }
 
     #[test]
     fn escape_sequences_are_written_out() {

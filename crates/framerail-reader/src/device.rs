@@ -22,7 +22,7 @@ use crate::{
     device_packets::DevicePackets,
     device_pieces::{CopySurfaces, DevicePicture, DevicePieces, DeviceSetup, MakeSurface},
     fallback::{CardOrHost, FallbackPackets, FallbackPieces, HostFallback, HostFrame},
-    frame_source::{FrameSource, Reading, SourceStats},
+    frame_source::{FrameSource, Reading, SourceStats, until_first_frame},
     packets::{PacketReader, StreamPacket, VideoPacket},
     parallel::{Ahead, MakeDecoder, ParallelDecoder},
     piece_stream::{PieceStream, Step},
@@ -169,22 +169,18 @@ impl DeviceReader {
     }
 
     fn read_first_frame(&mut self) -> Result<(), ReaderError> {
-        let mut before = VecDeque::new();
-        while let Some(item) = self.next_item()? {
-            let first = if let MediaItem::Frame(frame) = &item { Some(frame.clone()) } else { None };
-            before.push_back(item);
-            if let Some(frame) = first {
-                adopt(&mut self.info, &frame);
-                self.info.pixel_format = self.delivered.unwrap_or(self.info.pixel_format);
-                before.append(&mut self.ready);
-                self.ready = before;
-                return Ok(());
-            }
-        }
-        match self.input() {
-            Some(input) => Err(no_frame(input, &self.info, &self.damage()).into()),
-            None => Err(ReaderError::Closed),
-        }
+        let (mut items, first) = until_first_frame(self)?;
+        let Some(frame) = first else {
+            return Err(match self.input() {
+                Some(input) => no_frame(input, &self.info, &self.damage()).into(),
+                None => ReaderError::Closed,
+            });
+        };
+        adopt(&mut self.info, &frame);
+        self.info.pixel_format = self.delivered.unwrap_or(self.info.pixel_format);
+        items.append(&mut self.ready);
+        self.ready = items;
+        Ok(())
     }
 
     fn input(&self) -> Option<&Input> {

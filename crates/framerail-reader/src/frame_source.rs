@@ -1,6 +1,8 @@
 //! A video read from its start to its end: what readers on the host and on cards have in common.
 
-use framerail_core::StreamInfo;
+use std::collections::VecDeque;
+
+use framerail_core::{Frame, StreamInfo};
 use framerail_media::{Conversion, Damage, MediaItem};
 
 use crate::{PiecePlan, ReaderError};
@@ -40,6 +42,22 @@ pub trait FrameSource: Send {
     fn on_host(&self) -> Option<(f64, String)> {
         None
     }
+}
+
+/// Reads on until the first frame: what was read, the frame last, and that frame, unless the source ends before it.
+///
+/// # Errors
+/// As [`FrameSource::next_item`].
+pub(crate) fn until_first_frame(source: &mut impl FrameSource) -> Result<(VecDeque<MediaItem>, Option<Frame>), ReaderError> {
+    let mut items = VecDeque::new();
+    while let Some(item) = source.next_item()? {
+        let first = if let MediaItem::Frame(frame) = &item { Some(frame.clone()) } else { None };
+        items.push_back(item);
+        if first.is_some() {
+            return Ok((items, first));
+        }
+    }
+    Ok((items, None))
 }
 
 /// How a source is read.

@@ -11,7 +11,7 @@ use framerail_media::{
 
 use crate::{
     CpuPieces, MakeDecoder, PacketReader, ParallelDecoder, PieceCounts, PiecePlan, ReaderError,
-    frame_source::{FrameSource, Reading, SourceStats},
+    frame_source::{FrameSource, Reading, SourceStats, until_first_frame},
     parallel::Ahead,
     piece_stream::{PieceStream, Step},
     plan::{self, MAX_PIECE_PACKETS, MIN_PIECE_PACKETS, Sequence},
@@ -115,21 +115,17 @@ impl HostReader {
     }
 
     fn read_first_frame(&mut self) -> Result<(), ReaderError> {
-        let mut before = VecDeque::new();
-        while let Some(item) = self.next_item()? {
-            let first = if let MediaItem::Frame(frame) = &item { Some(frame.clone()) } else { None };
-            before.push_back(item);
-            if let Some(frame) = first {
-                adopt(&mut self.info, &frame);
-                before.append(&mut self.ready);
-                self.ready = before;
-                return Ok(());
-            }
-        }
-        match self.input() {
-            Some(input) => Err(no_frame(input, &self.info, &self.damage()).into()),
-            None => Err(ReaderError::Closed),
-        }
+        let (mut items, first) = until_first_frame(self)?;
+        let Some(frame) = first else {
+            return Err(match self.input() {
+                Some(input) => no_frame(input, &self.info, &self.damage()).into(),
+                None => ReaderError::Closed,
+            });
+        };
+        adopt(&mut self.info, &frame);
+        items.append(&mut self.ready);
+        self.ready = items;
+        Ok(())
     }
 
     fn input(&self) -> Option<&Input> {

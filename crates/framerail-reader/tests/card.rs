@@ -3,28 +3,20 @@
 //! Without a card these tests say so on standard error and pass, unless `FRAMERAIL_REQUIRE_GPU` is set.
 #![cfg(feature = "cuda")]
 
-use std::{io::Write, path::Path, sync::Arc};
+mod reader_support;
+
+use std::{path::Path, sync::Arc};
 
 use framerail_core::{DType, TensorLayout};
-use framerail_cuda::{CudaDevice, CudaStream, device_count};
+use framerail_cuda::CudaStream;
 use framerail_reader::{
     Batch, FrameStatus, OutputOptions, ReadDevice, ReadMode, ReaderError, ReaderOptions, Selection, Tensor, TensorOptions, VideoReader,
 };
 use framerail_testkit::make_corpus;
+use reader_support::card;
 
 /// Codecs whose pictures NVDEC and FFmpeg decode bit for bit alike; others differ by a little.
 const EXACT: [&str; 5] = ["h264", "hevc", "vp8", "vp9", "av1"];
-
-fn card(test: &str) -> Option<Arc<CudaDevice>> {
-    let reason = match device_count() {
-        Ok(count) if count > 0 => return Some(CudaDevice::open(0).expect("a card that works")),
-        Ok(_) => "no card".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    let _ = writeln!(std::io::stderr(), "GPU TESTS DID NOT RUN: {test}: {reason}");
-    assert!(std::env::var_os("FRAMERAIL_REQUIRE_GPU").is_none(), "FRAMERAIL_REQUIRE_GPU is set, and there is no GPU");
-    None
-}
 
 fn open(path: &Path, device: ReadDevice, mode: ReadMode, options: TensorOptions) -> VideoReader {
     let output = OutputOptions::Tensor(options);

@@ -186,23 +186,9 @@ fn content_of(items: Vec<MediaItem>) -> usize {
 
 #[cfg(feature = "cuda")]
 mod card {
-    use std::{io::Write, sync::Arc};
-
-    use framerail_cuda::{CudaDevice, device_count};
     use framerail_reader::{DeviceOptions, DeviceReader, ReaderError};
 
-    use super::*;
-
-    fn card(test: &str) -> Option<Arc<CudaDevice>> {
-        let reason = match device_count() {
-            Ok(count) if count > 0 => return Some(CudaDevice::open(0).expect("a card that works")),
-            Ok(_) => "no card".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        let _ = writeln!(std::io::stderr(), "GPU TESTS DID NOT RUN: {test}: {reason}");
-        assert!(std::env::var_os("FRAMERAIL_REQUIRE_GPU").is_none(), "FRAMERAIL_REQUIRE_GPU is set, and there is no GPU");
-        None
-    }
+    use super::{reader_support::card, *};
 
     fn times(reader: &mut dyn FrameSource) -> Vec<i64> {
         let mut found = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use framerail_core::{SourceUrl, StreamId, percent_decoded};
+use framerail_core::{SourceUrl, StreamId, markup_escaped, percent_decoded, printable};
 use framerail_pipeline::{ErrorKind, RunSwitch, StageError};
 use http_body_util::{BodyExt, Limited};
 use hyper::{Method, Request, StatusCode, Uri, body::Incoming, header};
@@ -171,7 +171,7 @@ fn index(site: &Site) -> String {
 }
 
 fn escaped(text: &str) -> String {
-    framerail_core::printable(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    markup_escaped(&printable(text))
 }
 
 #[derive(Deserialize)]

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use framerail::core::RunFiles;
+use framerail::core::{RunFiles, markup_escaped, printable};
 
 use crate::{exit::CommandResult, outputs};
 
@@ -67,24 +67,13 @@ impl Index {
     }
 }
 
+/// A row is a line.
 fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            // A row is a line.
-            character if character.is_control() => safe.push('\u{fffd}'),
-            character => safe.push(character),
-        }
-    }
-    safe
+    markup_escaped(&printable(text))
 }
 
 fn unescaped(text: &str) -> String {
-    text.replace("&quot;", "\"").replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&")
+    text.replace("&#39;", "'").replace("&quot;", "\"").replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&")
 }
 
 fn percent_encoded(bytes: &[u8]) -> String {

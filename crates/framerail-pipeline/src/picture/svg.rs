@@ -1,5 +1,7 @@
 //! The picture as SVG, for light and dark pages.
 
+use framerail_core::markup_escaped;
+
 use super::{
     GraphPicture,
     layout::{ArrowLayout, BoxLayout, DETAIL_FONT, DETAIL_LINE, LABEL_FONT, LABEL_LINE, Layout, NODE_FONT},
@@ -43,7 +45,7 @@ impl GraphPicture {
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\" \
              font-family=\"DejaVu Sans, Verdana, system-ui, sans-serif\">\n"
         );
-        svg += &format!("<title>{}</title>\n<style>{STYLE}</style>\n", escape(&self.title()));
+        svg += &format!("<title>{}</title>\n<style>{STYLE}</style>\n", markup_escaped(&self.title()));
         svg += &format!("<rect class=\"page\" width=\"{width}\" height=\"{height}\" rx=\"12\"/>\n");
         layout.arrows.iter().for_each(|arrow| svg += &arrow_svg(arrow));
         layout.boxes.iter().for_each(|node| svg += &box_svg(node));
@@ -107,22 +109,6 @@ fn arrow_svg(arrow: &ArrowLayout) -> String {
 }
 
 fn text_svg(class: &str, size: f64, anchor: &str, x: f64, y: f64, text: &str) -> String {
-    let text = escape(text);
+    let text = markup_escaped(text);
     format!("<text class=\"{class}\" font-size=\"{size}\" text-anchor=\"{anchor}\" x=\"{x:.1}\" y=\"{y:.1}\">{text}</text>\n")
-}
-
-/// Text as XML has it; characters that XML cannot hold become a replacement mark.
-fn escape(text: &str) -> String {
-    let mut escaped = String::new();
-    for character in text.chars() {
-        match character {
-            '&' => escaped += "&amp;",
-            '<' => escaped += "&lt;",
-            '>' => escaped += "&gt;",
-            '"' => escaped += "&quot;",
-            control if control.is_control() || matches!(control, '\u{fffe}' | '\u{ffff}') => escaped.push('\u{fffd}'),
-            other => escaped.push(other),
-        }
-    }
-    escaped
 }

@@ -23,3 +23,18 @@ pub fn sequential(path: &Path) -> Vec<Frame> {
     let options = InputOptions { side_streams: SideStreams::None, threads: 1, ..InputOptions::new(path.to_string_lossy()) };
     frames_and_damage(&options).0
 }
+
+/// The first card; `None` where there is none, which is said where output is not captured.
+#[cfg(feature = "cuda")]
+pub fn card(test: &str) -> Option<std::sync::Arc<framerail_cuda::CudaDevice>> {
+    use std::io::Write;
+
+    let reason = match framerail_cuda::device_count() {
+        Ok(count) if count > 0 => return Some(framerail_cuda::CudaDevice::open(0).expect("a GPU that works")),
+        Ok(_) => "no GPU".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let _ = writeln!(std::io::stderr(), "GPU TESTS DID NOT RUN: {test}: {reason}");
+    assert!(std::env::var_os("FRAMERAIL_REQUIRE_GPU").is_none(), "FRAMERAIL_REQUIRE_GPU is set, but no GPU was found");
+    None
+}

@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
+use framerail_core::markup_escaped;
+
 use super::{
-    page::{clock, escaped},
+    page::clock,
     timeline::{Bin, Timeline},
 };
 
@@ -23,7 +25,8 @@ pub(super) fn timeline_svg(timeline: &Timeline, plural: &str, label: &str) -> St
     let bins = timeline.bins();
     let tallest = bins.iter().map(|bin| bin.detected + bin.filled).max().unwrap_or(0).max(1);
     let step = (WIDTH - LEFT - RIGHT) / bins.len().max(1) as f64;
-    let mut svg = format!("<svg class=\"timeline\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n", escaped(label));
+    let mut svg =
+        format!("<svg class=\"timeline\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n", markup_escaped(label));
     grid(&mut svg, tallest);
     for (index, bin) in bins.iter().enumerate() {
         bar(&mut svg, bin, LEFT + step * index as f64, step, tallest, plural);

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write};
 
+use framerail_core::markup_escaped;
+
 use super::{
     Subject,
     chart::timeline_svg,
@@ -21,24 +23,6 @@ pub(super) struct Page<'a> {
     pub(super) streams: &'a [StreamRecord],
     pub(super) doubts: &'a [&'a Doubt],
     pub(super) with_pictures: bool,
-}
-
-/// Text as it may stand in HTML, also between quotation marks.
-pub(super) fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            // Control characters are not allowed in HTML.
-            control if control.is_control() && !control.is_ascii_whitespace() => safe.push('\u{fffd}'),
-            other => safe.push(other),
-        }
-    }
-    safe
 }
 
 /// A time as minutes and seconds, with hours when there are any: `1:02.345`.
@@ -101,7 +85,7 @@ impl Page<'_> {
     }
 
     fn head(&self, html: &mut String) {
-        let title = escaped(&self.title());
+        let title = markup_escaped(&self.title());
         put(
             html,
             format_args!(
@@ -111,7 +95,7 @@ impl Page<'_> {
                  <meta name=\"generator\" content=\"framerail {}\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
                  <h1>{title}</h1>\n<p class=\"soft\">Found by {}.</p>",
                 env!("CARGO_PKG_VERSION"),
-                escaped(&self.subject.model)
+                markup_escaped(&self.subject.model)
             ),
         );
         if self.with_pictures && !self.doubts.is_empty() {
@@ -179,7 +163,7 @@ impl Page<'_> {
 
     fn summary(&self, html: &mut String) {
         let total = self.total();
-        let plural = escaped(&self.subject.plural);
+        let plural = markup_escaped(&self.subject.plural);
         self.skipped_note(html, &total);
         html.push_str("<ul class=\"tiles\">\n");
         tile(html, &grouped(total.frames), &format!("frames, {} analysed", grouped(total.analysed)), false);
@@ -220,14 +204,14 @@ impl Page<'_> {
                 "<h2>Streams</h2>\n<div class=\"table\"><table>\n<thead><tr><th scope=\"col\">Stream</th><th scope=\"col\">Frames</th>\
                  <th scope=\"col\">With {}</th><th scope=\"col\">Filled in</th><th scope=\"col\">Gaps filled</th>\
                  <th scope=\"col\">Gaps open</th><th scope=\"col\">Seen once</th><th scope=\"col\">Lowest score</th></tr></thead>\n<tbody>",
-                escaped(&self.subject.plural)
+                markup_escaped(&self.subject.plural)
             ),
         );
         for (number, record) in self.streams.iter().enumerate() {
             let counts = &record.counts;
             let cells = [counts.frames, counts.with_boxes, counts.filled, counts.gaps_filled, counts.gaps_open, counts.seen_once];
             let cells: String = cells.into_iter().map(|number| format!("<td>{}</td>", grouped(number))).collect();
-            let name = escaped(&record.info.name);
+            let name = markup_escaped(&record.info.name);
             put(
                 html,
                 format_args!(
@@ -241,13 +225,13 @@ impl Page<'_> {
 
     fn stream(&self, html: &mut String, record: &StreamRecord) {
         let number = self.streams.iter().position(|other| std::ptr::eq(other, record)).unwrap_or(0);
-        let (info, counts, plural) = (&record.info, &record.counts, escaped(&self.subject.plural));
-        put(html, format_args!("<section id=\"stream-{number}\">\n<h2>{}</h2>", escaped(&info.source.to_string())));
+        let (info, counts, plural) = (&record.info, &record.counts, markup_escaped(&self.subject.plural));
+        put(html, format_args!("<section id=\"stream-{number}\">\n<h2>{}</h2>", markup_escaped(&info.source.to_string())));
         let rate = info.frame_rate.map_or_else(String::new, |rate| format!(", {} frames/s", trimmed(rate.as_f64())));
         let frames = count(counts.frames, "frame");
         put(html, format_args!("<p class=\"soft\">{} × {} pixels{rate}, {frames}.</p>", info.width, info.height));
         if let Some(reason) = &record.ended_early {
-            put(html, format_args!("<p class=\"warning\"><strong>The stream ended early:</strong> {}</p>", escaped(reason)));
+            put(html, format_args!("<p class=\"warning\"><strong>The stream ended early:</strong> {}</p>", markup_escaped(reason)));
         }
         let timeline = record.timeline.clone().coarser((MAX_BARS / self.streams.len().max(1)).max(MIN_BARS_PER_STREAM));
         let label = format!(
@@ -271,7 +255,7 @@ impl Page<'_> {
     fn doubts(&self, html: &mut String) {
         put(html, format_args!("<section>\n<h2>Where to look closer</h2>"));
         if self.doubts.is_empty() {
-            put(html, format_args!("<p>Nothing: the model found no {}.</p>", escaped(&self.subject.plural)));
+            put(html, format_args!("<p>Nothing: the model found no {}.</p>", markup_escaped(&self.subject.plural)));
         }
         for kind in DoubtKind::ALL {
             let of_kind: Vec<&Doubt> = self.doubts.iter().copied().filter(|doubt| doubt.kind == kind).collect();
@@ -287,7 +271,7 @@ impl Page<'_> {
     }
 
     fn kind_in_words(&self, kind: DoubtKind) -> (String, String) {
-        let one = escaped(&self.subject.singular);
+        let one = markup_escaped(&self.subject.singular);
         match kind {
             DoubtKind::OpenGap => (
                 "Gaps left open".into(),
@@ -322,27 +306,27 @@ impl Page<'_> {
             html.push_str("</div>\n");
         }
         let track = doubt.track_id.map_or_else(String::new, |id| format!(" #{id}"));
-        let of_stream = if self.streams.len() > 1 { format!(" of {}", escaped(stream)) } else { String::new() };
+        let of_stream = if self.streams.len() > 1 { format!(" of {}", markup_escaped(stream)) } else { String::new() };
         put(
             html,
             format_args!(
                 "<p class=\"where\">{} · frame {}{of_stream}</p>\n<p class=\"soft\">{}{track}, {reason}</p>\n</li>",
                 clock(doubt.secs),
                 doubt.frame,
-                escaped(&doubt.label)
+                markup_escaped(&doubt.label)
             ),
         );
     }
 
     fn reading_guide(&self, html: &mut String) {
-        let plural = escaped(&self.subject.plural);
+        let plural = markup_escaped(&self.subject.plural);
         put(
             html,
             format_args!(
                 "<section>\n<h2>How to read this</h2>\n<p>The page counts what the model found. What it never saw on any frame cannot \
                  appear here: few doubtful frames do not prove that no {plural} are left. Frames are numbered from 0. Low scores of one \
                  {} within a second count as one.</p>\n</section>",
-                escaped(&self.subject.singular)
+                markup_escaped(&self.subject.singular)
             ),
         );
     }
@@ -355,7 +339,7 @@ fn tile(html: &mut String, value: &str, label: &str, look: bool) {
 
 fn image(html: &mut String, jpeg: &Jpeg, alt: &str) {
     let (width, height, data) = (jpeg.width, jpeg.height, base64(&jpeg.bytes));
-    let alt = escaped(alt);
+    let alt = markup_escaped(alt);
     let _ =
         write!(html, "<img src=\"data:image/jpeg;base64,{data}\" width=\"{width}\" height=\"{height}\" alt=\"{alt}\" loading=\"lazy\">");
 }
@@ -385,8 +369,8 @@ mod tests {
 
     #[test]
     fn text_cannot_become_markup() {
-        assert_eq!(escaped("<a href=\"x\" id='y'>&"), "&lt;a href=&quot;x&quot; id=&#39;y&#39;&gt;&amp;");
-        assert_eq!(escaped("tab\tbell\u{7}\0"), "tab\tbell\u{fffd}\u{fffd}");
+        assert_eq!(markup_escaped("<a href=\"x\" id='y'>&"), "&lt;a href=&quot;x&quot; id=&#39;y&#39;&gt;&amp;");
+        assert_eq!(markup_escaped("tab\tbell\u{7}\0"), "tab\tbell\u{fffd}\u{fffd}");
     }
 
     #[test]
