@@ -1,21 +1,23 @@
-# make help lists the targets. V=1 shows what the tools say.
+# `make help` lists the targets. V=1 shows the output of the tools.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-# Where set-up puts models, clips and libraries; program and tests look there.
+# Where scripts/setup.sh installs models, clips and libraries; the program and the tests look there.
 export FRAMERAIL_HOME ?= $(CURDIR)/.framerail
 export V ?= 0
 
-.PHONY: help setup build static wheel test test-torch demo lint bench-setup bench bench-readers gpu-pack clean
+.PHONY: help setup build static wheel test test-torch demo lint words docs changelog sbom package \
+    bench-setup bench bench-readers gpu-pack clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
-setup: ## install packages, ONNX Runtime, face detector, clips (seconds when repeated)
-	@scripts/setup.sh
+setup: ## install what the tests need: packages, ONNX Runtime, face detector, clips (seconds when repeated)
+	@scripts/setup.sh test
 
-build: setup ## build the release program
+build: ## build the release program
+	@scripts/setup.sh build
 	cargo build --release -p framerail-cli
 
 static: setup ## build a program with FFmpeg inside, for any host with glibc (FFmpeg takes minutes, once)
@@ -31,18 +33,37 @@ test-torch: setup ## run the Python tests with PyTorch, which it installs: sever
 	@scripts/setup.sh readers
 	@scripts/test_python.sh readers-venv
 
-demo: setup ## blur the faces of a real clip (CLIP=file takes your own)
+demo: ## blur the faces of a 720p clip, show before and after side by side (CLIP=file takes your own)
+	@scripts/setup.sh demo
 	@cargo build --release -p framerail-cli
 	@scripts/demo.sh $(if $(CLIP),'$(CLIP)')
 
-lint: setup ## formatting and lints, warnings are errors
+lint: words ## formatting, lints (warnings are errors), vocabulary, scripts, workflows
+	@scripts/setup.sh build
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-bench-setup: setup ## install deface into its own environment, for the benchmark
+words: ## check spelling and vocabulary, shell scripts, Dockerfiles, workflows
+	@scripts/setup.sh lint
+	@scripts/check_texts.sh
+
+docs: ## build the documentation as a site in site/, with links checked and rustdoc beside it (RUSTDOC=0 leaves that out)
+	@scripts/setup.sh docs
+	@scripts/docs.sh
+
+changelog: ## move the fragments of changelog.d/ into CHANGELOG.md (VERSION=x.y.z)
+	python3 scripts/changelog.py $(VERSION)
+
+sbom: ## write a list of everything linked and its licences (CycloneDX) to target/framerail.cdx.json
+	python3 scripts/sbom.py
+
+package: ## pack every public crate as for the registry, without publishing
+	@scripts/package_crates.sh
+
+bench-setup: ## install deface into its own environment, for the benchmark and the demo
 	@scripts/setup.sh bench
 
-bench: build bench-setup ## time framerail and deface on the same clips, interleaved
+bench: bench-setup build ## time framerail and deface on the same clips, interleaved
 	python3 bench/compare_deface.py
 
 bench-readers: setup ## time framerail beside other video readers, which it installs: several GB (CLIP=file takes your own)
@@ -60,4 +81,4 @@ gpu-pack: static ## pack what a bare GPU host needs, in parts below 60 MiB (docs
 
 clean: ## remove build output and demo files (keeps .framerail)
 	cargo clean
-	rm -rf demo bench/work
+	rm -rf demo bench/work site

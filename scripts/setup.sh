@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# Installs what the build, the tests and the demo need: Debian packages, ONNX Runtime's library, the face
-# detector and a few clips. Everything but the packages goes below .framerail/. Repeated runs only check.
+# Installs what a make target needs, and nothing more: Debian packages as the system needs them, everything else below
+# .framerail/, pinned and checked by hash. Repeated runs only check.
 #
-#   scripts/setup.sh          what `make build`, `make test` and `make demo` need
-#   scripts/setup.sh bench    deface in its own environment, for bench/
-#   scripts/setup.sh readers  other video readers in their own environment (several GB), for python/framerail/bench/
+#   scripts/setup.sh build    FFmpeg's headers and a C compiler
+#   scripts/setup.sh demo     build, and ffmpeg, ONNX Runtime, the face detector, three clips
+#   scripts/setup.sh test     demo, and the tests' servers (MQTT, RTSP), a browser, NumPy and pytest (default)
+#   scripts/setup.sh lint     spelling, Python, shell, Docker and workflow checkers, in an environment
+#   scripts/setup.sh docs     MkDocs with the Material theme, in an environment
+#   scripts/setup.sh bench    demo, and deface in an environment, for bench/
+#   scripts/setup.sh readers  test, and other video readers in an environment (several GB), for python/framerail/bench/
 #
 #   V=1                 show the output of every tool
 #   FRAMERAIL_HOME      where to install instead of .framerail/
@@ -56,7 +60,7 @@ install_packages() {
         die "apt-get could not install: ${missing[*]} (the lines above say why)"
 }
 
-# Elsewhere than on Debian we only look whether the same things are there.
+# Other systems install these themselves; only check that the build will find them.
 check_without_apt() {
     local library
     command -v pkg-config >/dev/null || die "pkg-config is missing; install your system's equivalents of $lists/debian.txt"
@@ -66,9 +70,10 @@ check_without_apt() {
     done
 }
 
+# setup_packages LIST...: the Debian packages of these lists.
 setup_packages() {
     local wanted
-    mapfile -t wanted < <(sed 's/#.*//' "$lists/debian.txt" "$lists/debian-test.txt" | xargs -n 1)
+    mapfile -t wanted < <(cd "$lists" && sed 's/#.*//' "$@" | xargs -n 1)
     if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
         install_packages "${wanted[@]}"
     else
@@ -143,6 +148,19 @@ setup_assets() {
     rm -rf "$wheels"
 }
 
+setup_demo() {
+    setup_packages debian.txt debian-demo.txt
+    setup_runtime
+    setup_assets
+}
+
+setup_test() {
+    setup_packages debian.txt debian-demo.txt debian-test.txt
+    setup_runtime
+    environment python-venv "$lists/python.txt" 3.11-3.14
+    setup_assets
+}
+
 main() {
     mkdir -p "$home" || die "cannot create $home; set FRAMERAIL_HOME to a folder you can write to"
     home=$(cd "$home" && pwd)
@@ -151,18 +169,24 @@ main() {
     exec 9>"$home/setup.lock"
     flock 9
     : >"$log"
-    case ${1:-all} in
-    all)
-        setup_packages
-        setup_runtime
-        environment python-venv "$lists/python.txt" 3.11-3.14
-        setup_assets
+    local group=${1:-test}
+    case $group in
+    build) setup_packages debian.txt ;;
+    demo) setup_demo ;;
+    test) setup_test ;;
+    lint) environment lint-venv "$lists/lint.txt" 3.11-3.14 ;;
+    docs) environment docs-venv "$lists/docs.txt" 3.11-3.14 ;;
+    bench)
+        setup_demo
+        environment bench-venv "$lists/bench.txt" 3.11-3.11
         ;;
-    bench) environment bench-venv "$lists/bench.txt" 3.11-3.11 ;;
-    readers) environment readers-venv "$lists/readers.txt" 3.11-3.11 ;;
-    *) die "unknown argument '$1'; use: scripts/setup.sh [bench|readers]" ;;
+    readers)
+        setup_test
+        environment readers-venv "$lists/readers.txt" 3.11-3.11
+        ;;
+    *) die "unknown group '$group'; use: scripts/setup.sh [build|demo|test|lint|docs|bench|readers]" ;;
     esac
-    say "ready (${1:-all})"
+    say "ready ($group)"
 }
 
 main "$@"
