@@ -17,6 +17,7 @@ TARGET = ROOT / "docs" / "python-api.md"
 #: Chapters: title, and module with the names that belong to it.
 CHAPTERS = [
     ("Reading", [("reader", ["VideoReader", "Batches"]), ("frames", ["FrameBatch", "Frame", "VideoMetadata", "FrameTimes", "Planes"])]),
+    ("Audio", [("audio", ["AudioReader", "AudioSamples", "AudioMetadata"])]),
     ("Normalisation", [("options", ["Normalize", "Preprocess"])]),
     ("Clips", [("clips", ["sample_clips", "clip_numbers", "Clips"])]),
     ("Augmentation", [("augment", ["Augment", "ColorJitter", "RandomResizedCrop", "RandomBlur", "RandomErase", "mixed_seed"])]),

@@ -17,6 +17,7 @@ except ImportError as _error:
         "install a wheel, or build it with scripts/test_python.sh"
     ) from _error
 from ._framerail import Attribute, Detection, FrameItem, InstanceMask, Tensor, set_log_level
+from .audio import AudioMetadata, AudioReader, AudioSamples
 from .augment import Augment, ColorJitter, RandomBlur, RandomErase, RandomResizedCrop, mixed_seed
 from .batch import Batch
 from .clips import Clips, clip_numbers, sample_clips
@@ -35,6 +36,9 @@ __all__ = [
     "IMAGENET",
     "UNIT",
     "Attribute",
+    "AudioMetadata",
+    "AudioReader",
+    "AudioSamples",
     "Augment",
     "Batch",
     "Batches",

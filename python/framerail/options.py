@@ -15,6 +15,7 @@ from typing import Any, Optional, Tuple
 
 DTYPES = ("uint8", "float16", "bfloat16", "float32")
 OUTPUTS = ("auto", "torch", "numpy", "dlpack")
+ALLOWANCES = ("nothing", "network", "outside", "all")
 
 
 @dataclass(frozen=True)
@@ -301,7 +302,7 @@ def reader_json(options: Mapping[str, Any]) -> str:
         "stream": None if stream is None else whole("stream", stream, 0),
         "on_error": choice("on_error", options["on_error"], ("repair", "fail")),
         "format": options["format"],
-        "allow": choice("allow", options["allow"], ("nothing", "network", "outside", "all")),
+        "allow": choice("allow", options["allow"], ALLOWANCES),
         "insecure": bool(options["insecure"]),
     }
     return json.dumps(made)

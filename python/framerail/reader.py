@@ -11,8 +11,9 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 import numpy as np
 
 from . import _framerail, arrays, frames
+from . import audio as audio_reader
 from .frames import FrameBatch, FrameTimes, VideoMetadata
-from .options import OUTPUT_DEFAULTS, READER_DEFAULTS, Normalize, bad, known, output_json, reader_json, real, whole
+from .options import OUTPUT_DEFAULTS, READER_DEFAULTS, Normalize, bad, choice, known, output_json, reader_json, real, whole
 
 #: More frames than any video has.
 _NUMBERS = 2**48
@@ -156,6 +157,8 @@ class VideoReader:
         self._given = source
         self._options: Dict[str, Any] = {name: given[name] for name in READER_DEFAULTS}
         self._is_closed = False
+        # By number of the audio stream, and way to reach places in it.
+        self._audio: Dict[Tuple[Optional[int], bool], _framerail.Audio] = {}
         # What is known of the video, by the version of it that the compiled part counts.
         self._known: Dict[str, Tuple[int, Any]] = {}
         self._planes: Any = ()
@@ -326,6 +329,53 @@ class VideoReader:
         for batch in self.batches(_ITERATION_BATCH):
             yield from batch.data
 
+    def audio(
+        self,
+        start: Optional[float] = None,
+        stop: Optional[float] = None,
+        *,
+        sample_rate: Optional[int] = None,
+        channels: Optional[int] = None,
+        stream: Optional[int] = None,
+        seek: str = "exact",
+    ) -> audio_reader.AudioSamples:
+        """The audio that plays from ``start`` to before ``stop``, in step with the frames: on the clock of ``times``.
+
+        Parameters
+        ----------
+        start, stop : float, optional
+            Seconds on the file's clock. Default: the start of the first frame and the end of the last one. Silence stands for what the
+            audio stream does not cover, so that the number of samples depends on the times alone; ``gaps`` names these spans.
+        sample_rate, channels, stream, seek
+            As in ``AudioReader``.
+
+        Returns
+        -------
+        AudioSamples
+            float32 [channels, samples].
+
+        Raises
+        ------
+        DecodeError
+            For files without audio.
+        ValueError
+
+        Examples
+        --------
+        >>> batch = r.read(range(30, 46))  # doctest: +SKIP
+        >>> r.audio(batch.seconds[0], batch.seconds[-1] + batch.durations[-1], sample_rate=16000, channels=1)  # doctest: +SKIP
+        AudioSamples(1 x 10240 at 16000 Hz, seconds=1.200)
+        """
+        if start is None or stop is None:
+            whole_video = self.metadata
+            start = whole_video.start_seconds if start is None else start
+            stop = whole_video.end_stream_seconds if stop is None else stop
+        key = (None if stream is None else whole("stream", stream, 0), choice("seek", seek, audio_reader.SEEKS) == "near")
+        compiled = self._audio.get(key)
+        if compiled is None or not compiled.is_here():
+            compiled = self._audio[key] = self._reader.open_audio(*key)
+        return audio_reader.read(compiled, start, stop, sample_rate, channels, True, self._options["output"])
+
     def batches(
         self,
         batch: int,
@@ -458,6 +508,8 @@ class VideoReader:
         if not self._is_closed:
             self._is_closed = True
             self._compiled.close()
+            for compiled in self._audio.values():
+                compiled.close()
 
     @property
     def closed(self) -> bool:

@@ -43,10 +43,10 @@ pub(crate) struct AudioTranscoder {
 
 /// What a converter was made for.
 #[derive(Clone, PartialEq, Eq)]
-struct Shape {
-    format: i32,
-    rate: i32,
-    layout: String,
+pub(crate) struct Shape {
+    pub(crate) format: i32,
+    pub(crate) rate: i32,
+    pub(crate) layout: String,
 }
 
 impl AudioTranscoder {
@@ -280,7 +280,7 @@ impl AudioTranscoder {
     }
 }
 
-fn open_decoder(source: &Parameters, time_base: TimeBase) -> Option<CodecContext> {
+pub(crate) fn open_decoder(source: &Parameters, time_base: TimeBase) -> Option<CodecContext> {
     // SAFETY: any codec number is allowed; descriptions are static.
     let codec = unsafe { ffi::avcodec_find_decoder(source.get().codec_id) };
     if codec.is_null() {
@@ -387,7 +387,7 @@ fn candidates(layout: &str) -> Vec<String> {
     list
 }
 
-fn channels_of(layout: &str) -> i32 {
+pub(crate) fn channels_of(layout: &str) -> i32 {
     let name = av::c_string(layout);
     // SAFETY: a zeroed layout is valid and empty; a layout by name may own memory, which is given back.
     unsafe {
@@ -400,7 +400,7 @@ fn channels_of(layout: &str) -> i32 {
 }
 
 /// FFmpeg's name of a layout; the usual one of as many channels where only their number is known, stereo where nothing is.
-fn layout_of(layout: &ffi::AVChannelLayout) -> String {
+pub(crate) fn layout_of(layout: &ffi::AVChannelLayout) -> String {
     let mut text = [0 as libc::c_char; 256];
     // SAFETY: a valid layout, or a fresh one without memory; the buffer's length is passed, and the text ends with a zero.
     unsafe {
@@ -416,7 +416,15 @@ fn layout_of(layout: &ffi::AVChannelLayout) -> String {
     }
 }
 
-fn sample_format(format: i32) -> String {
+/// FFmpeg's name of the usual layout of as many channels.
+pub(crate) fn layout_for(channels: i32) -> String {
+    // SAFETY: a zeroed layout is valid and empty.
+    let mut layout: ffi::AVChannelLayout = unsafe { std::mem::zeroed() };
+    layout.nb_channels = channels;
+    layout_of(&layout)
+}
+
+pub(crate) fn sample_format(format: i32) -> String {
     // SAFETY: any number is allowed; names are static or null.
     unsafe { av::string(ffi::av_get_sample_fmt_name(ffi::AVSampleFormat(format))) }
 }

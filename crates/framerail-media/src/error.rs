@@ -28,6 +28,14 @@ pub enum MediaError {
         /// What it holds.
         found: String,
     },
+    /// Media without audio.
+    #[error("{source_name}: no audio stream; it holds {found}")]
+    NoAudio {
+        /// The source as given.
+        source_name: String,
+        /// What it holds.
+        found: String,
+    },
     /// A server that cannot be reached.
     #[error("{source_name}: cannot be reached: {reason}")]
     Unreachable {

@@ -10,6 +10,8 @@
 //! # Links
 //! Dynamic FFmpeg 5.1 through `pkg-config`, or static libraries under `FFMPEG_DIR` with the feature `static-ffmpeg`.
 
+mod audio_decoder;
+pub mod audio_reader;
 mod audio_times;
 mod audio_transcoder;
 mod av;
@@ -78,6 +80,7 @@ mod video_default;
 mod webp;
 pub mod writer;
 
+pub use audio_reader::{AudioBlock, AudioInfo, AudioOutput, AudioReader, AudioSeek};
 pub use bitstream_filter::BitstreamFilter;
 pub use coded_format::CodedFormat;
 pub use color_names::ColorNames;

@@ -55,13 +55,15 @@ pub fn reader(py: Python<'_>, error: &ReaderError) -> PyErr {
     }
 }
 
-fn media(py: Python<'_>, error: &MediaError) -> PyErr {
+/// An error of media.
+pub fn media(py: Python<'_>, error: &MediaError) -> PyErr {
     let words = error.to_string();
     match error {
         MediaError::NotFound { .. } => PyFileNotFoundError::new_err(words),
-        MediaError::NotMedia { source_name, .. } | MediaError::NoVideo { source_name, .. } | MediaError::Damaged { source_name, .. } => {
-            decode(py, error, source_name, None, None)
-        }
+        MediaError::NotMedia { source_name, .. }
+        | MediaError::NoVideo { source_name, .. }
+        | MediaError::NoAudio { source_name, .. }
+        | MediaError::Damaged { source_name, .. } => decode(py, error, source_name, None, None),
         MediaError::Ffmpeg { context, .. } => decode(py, error, context, None, None),
         MediaError::Unsupported { .. } => unsupported(py, error),
         MediaError::Io { reason, .. } if reason.contains("permission denied") => PyPermissionError::new_err(words),

@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 mod attribute;
+mod audio;
 mod augment;
 mod batches;
 mod clips;
@@ -38,6 +39,7 @@ mod _framerail {
     #[pymodule_export]
     use crate::{
         attribute::{Attribute, InstanceMask},
+        audio::Audio,
         augment::Augment,
         batches::Batches,
         clips::{mixed_seed, sample},

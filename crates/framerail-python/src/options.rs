@@ -221,17 +221,22 @@ pub fn reader(py: Python<'_>, json: &str, source: &Source) -> PyResult<ReaderOpt
         Some(folder) => IndexCache::Folder(PathBuf::from(folder)),
     };
     (options.threads, options.queue) = (given.threads, given.queue);
-    options.timeout = given
-        .timeout
-        .map(Duration::try_from_secs_f64)
-        .transpose()
-        .map_err(|error| PyValueError::new_err(format!("option 'timeout': {error}")))?;
+    options.timeout = timeout(given.timeout)?;
     options.input.read_timeout = options.timeout;
     options.on_error = match given.on_error {
         ErrorPolicy::Repair => OnError::Repair,
         ErrorPolicy::Fail => OnError::Fail,
     };
     Ok(options)
+}
+
+/// A limit in seconds.
+///
+/// # Errors
+/// `ValueError`.
+pub fn timeout(secs: Option<f64>) -> PyResult<Option<Duration>> {
+    let limit = secs.map(Duration::try_from_secs_f64).transpose();
+    limit.map_err(|error| PyValueError::new_err(format!("option 'timeout': {error}")))
 }
 
 fn device(py: Python<'_>, name: &str, current_card: u32) -> PyResult<ReadDevice> {

@@ -7,7 +7,7 @@ use std::sync::{
 
 use framerail::{
     core::CancelToken,
-    media::{ColorNames, MediaError},
+    media::{ColorNames, InputOptions, MediaError},
     reader::{self, FrameInfo, FrameStatus, IndexSource, ReaderError, VideoReader},
 };
 use parking_lot::Mutex;
@@ -19,6 +19,7 @@ use pyo3::{
 use serde_json::json;
 
 use crate::{
+    audio::Audio,
     batches::Batches,
     dlpack::Foreign,
     errors,
@@ -41,6 +42,8 @@ pub struct Reader {
     /// See [`VideoReader::version`].
     version: Arc<AtomicU64>,
     is_closed: AtomicBool,
+    /// What the source is opened with.
+    input: InputOptions,
 }
 
 /// What comes of a call that was made without the GIL.
@@ -115,11 +118,12 @@ impl Reader {
         let mut options = options::reader(py, options_json, &source)?;
         let (cancel, raised) = (CancelToken::default(), source.raised);
         options.input.cancel = cancel.clone();
+        let input = options.input.clone();
         let open = move |turn: &Turn| if turn.take() { VideoReader::open(options).map_err(Failed::Reader) } else { Err(Failed::Closed) };
         let reader = without_gil(py, &cancel, open)?.map_err(|failed| failed.into_exception(py, &raised))?;
         let version = reader.version();
         let shared = OfProcess::with_threads(Arc::new(Mutex::new(Some(reader))));
-        Ok(Self { shared, cancel, raised, version, is_closed: AtomicBool::new(false) })
+        Ok(Self { shared, cancel, raised, version, is_closed: AtomicBool::new(false), input })
     }
 
     /// Whether this process made it; a forked child has to open it again.
@@ -241,6 +245,12 @@ impl Reader {
             Ok(batches?)
         })?;
         Ok(Batches::new(batches, Arc::clone(&self.raised)))
+    }
+
+    /// Opens the audio of the same source: number `stream` among its audio streams.
+    #[pyo3(signature = (stream, is_near))]
+    fn open_audio(&self, py: Python<'_>, stream: Option<usize>, is_near: bool) -> PyResult<Audio> {
+        Audio::open(py, self.input.clone(), Arc::clone(&self.raised), stream, is_near)
     }
 
     /// What was done so far, as JSON.

@@ -31,6 +31,8 @@ enum Owner {
     Device(DeviceBuffer),
     /// Memory of our own.
     Bytes(Vec<u8>),
+    /// Samples of audio.
+    Floats { _kept: Vec<f32> },
     /// A plane of a picture that others may hold too.
     Plane { _kept: HostSurface },
     /// The same on a card.
@@ -80,6 +82,22 @@ impl Memory {
             shape: shape.to_vec(),
             strides: dense(shape),
             dtype,
+            device: Device::Cpu,
+            is_writable: true,
+            has_writer: None,
+        }
+    }
+
+    /// Dense floats on the host.
+    pub fn of_floats(mut floats: Vec<f32>, shape: &[usize]) -> Self {
+        let address = floats.as_mut_ptr().expose_provenance();
+        let owner = OfProcess::new(Owner::Floats { _kept: floats });
+        Self {
+            owner,
+            address,
+            shape: shape.to_vec(),
+            strides: dense(shape),
+            dtype: DType::F32,
             device: Device::Cpu,
             is_writable: true,
             has_writer: None,

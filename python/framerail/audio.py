@@ -1,0 +1,285 @@
+"""Audio by time: samples of a file, and of what plays with the frames of a clip."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Dict, List, Optional, Tuple, Type, Union
+
+from . import _framerail, arrays
+from .options import ALLOWANCES, OUTPUTS, choice, real, whole
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    Samples = Union[np.ndarray, torch.Tensor, _framerail.Tensor]
+
+#: Ways to reach a place in the middle of a stream.
+SEEKS = ("exact", "near")
+
+
+@dataclass(frozen=True)
+class AudioMetadata:
+    """Properties of an audio stream.
+
+    Attributes
+    ----------
+    source : str
+        The source as given.
+    container, codec, sample_format, layout : str
+        FFmpeg's names, such as "mov,mp4,m4a,3gp,3g2,mj2", "aac", "fltp" and "stereo". ``sample_format`` is that of the decoder.
+    sample_rate : int
+        Samples per second.
+    num_channels : int
+        Number of channels.
+    stream_index : int
+        Number of the stream among all of the container, from 0.
+    start_seconds : float
+        Time of the first sample in seconds on the file's clock.
+    start_seconds_header, duration_seconds_header : float or None
+        Time of the first sample, and length in seconds, by the header.
+    bit_rate : int or None
+        Bits per second, by the header.
+    """
+
+    source: str
+    container: str
+    codec: str
+    sample_format: str
+    layout: str
+    sample_rate: int
+    num_channels: int
+    stream_index: int
+    start_seconds: float
+    start_seconds_header: Optional[float]
+    duration_seconds_header: Optional[float]
+    bit_rate: Optional[int]
+
+
+@dataclass(frozen=True, eq=False)
+class AudioSamples:
+    """Samples of a span of time.
+
+    Attributes
+    ----------
+    data : torch.Tensor, numpy.ndarray or framerail Tensor
+        float32 [channels, samples], nominally from -1 to 1. The memory belongs to this array and may be written.
+    sample_rate : int
+        Samples per second.
+    seconds : float
+        Time of the first sample in seconds on the file's clock.
+    gaps : list of (start, stop)
+        Spans in seconds that silence stands for, because the stream has nothing there.
+    """
+
+    data: Samples
+    sample_rate: int
+    seconds: float
+    gaps: List[Tuple[float, float]]
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return int(self.data.shape[1]) / self.sample_rate
+
+    @property
+    def pts_seconds(self) -> float:
+        """The same as ``seconds``."""
+        return self.seconds
+
+    @property
+    def duration_seconds(self) -> float:
+        """The same as ``duration``."""
+        return self.duration
+
+    def __iter__(self) -> Iterator[Union[Samples, float, int]]:
+        return iter((self.data, self.seconds, self.duration, self.sample_rate))
+
+    def __repr__(self) -> str:
+        channels, samples = self.data.shape
+        gaps = f", {len(self.gaps)} gaps" if self.gaps else ""
+        return f"AudioSamples({channels} x {samples} at {self.sample_rate} Hz, seconds={self.seconds:.3f}{gaps})"
+
+
+def read(
+    compiled: _framerail.Audio,
+    start: Optional[float],
+    stop: Optional[float],
+    sample_rate: Optional[int],
+    channels: Optional[int],
+    pads: bool,
+    output: str,
+) -> AudioSamples:
+    """Reads a span with a compiled reader."""
+    secs = "finite seconds"
+    tensor, seconds, rate, gaps = compiled.read(
+        None if start is None else real("start", start, secs),
+        None if stop is None else real("stop", stop, secs),
+        None if sample_rate is None else whole("sample_rate", sample_rate, 1),
+        None if channels is None else whole("channels", channels, 1),
+        pads,
+    )
+    return AudioSamples(arrays.handed_over(tensor, output), rate, seconds, gaps)
+
+
+class AudioReader:
+    """Reads one audio stream of a media file by time.
+
+    Samples are those that FFmpeg decodes from the start, at their exact times: priming and padding that the file states are left out,
+    edit lists are applied, gaps are filled with silence and reported. Times are seconds on the file's clock, as those of
+    ``VideoReader.times``. One reader may be used from several threads; calls take turns. The GIL is released while decoding; Ctrl-C
+    ends a call.
+
+    Parameters
+    ----------
+    source : str, os.PathLike, bytes, or a file
+        A path, an http(s) address, a whole file in memory, or an object with ``read(n)`` and ``seek(offset, whence)`` opened for bytes.
+    stream : int, optional
+        Which of the file's audio streams, from 0. Default: FFmpeg's choice.
+    sample_rate : int, optional
+        Samples per second of what is read, 1 to 768000. Default: the stream's own.
+    channels : int, optional
+        Channels of what is read, 1 to 64, mixed by FFmpeg's rules. Default: the stream's own.
+    seek : str
+        "exact": samples never depend on what was read before. Codecs whose packets depend on each other (AAC, MP3, Opus, Vorbis) are
+        decoded from the start for it; what was decoded is kept for requests nearby, up to 64 MiB. "near" begins about a second before
+        the wanted place. That is faster far into a long file, and may give slightly different samples.
+    timeout : float, optional
+        Longest wait in seconds for the source to give something; None for no limit.
+    format : str, optional
+        FFmpeg's container name, for sources that cannot be recognised.
+    allow : str
+        What playlists may open, as in ``VideoReader``.
+    insecure : bool
+        Whether the certificates of servers are taken unchecked.
+    output : str
+        "torch", "numpy", "dlpack", or "auto": PyTorch where it can be imported, else NumPy.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError, OSError
+        For sources that cannot be read.
+    DecodeError
+        For what is not media, or has no audio.
+    ValueError
+        For an option's value.
+    UnsupportedError
+        For codecs that this FFmpeg cannot decode.
+
+    Examples
+    --------
+    >>> import framerail as fr
+    >>> with fr.AudioReader("in.mp4", sample_rate=16000, channels=1) as audio:  # doctest: +SKIP
+    ...     audio.read(1.0, 2.5).data.shape
+    (1, 24000)
+    """
+
+    def __init__(
+        self,
+        source: Union[str, bytes, bytearray, memoryview, "os.PathLike[str]", IO[bytes]],
+        *,
+        stream: Optional[int] = None,
+        sample_rate: Optional[int] = None,
+        channels: Optional[int] = None,
+        seek: str = "exact",
+        timeout: Optional[float] = 60.0,
+        format: Optional[str] = None,
+        allow: str = "nothing",
+        insecure: bool = False,
+        output: str = "auto",
+    ) -> None:
+        self._given = source
+        self._sample_rate = None if sample_rate is None else whole("sample_rate", sample_rate, 1)
+        self._channels = None if channels is None else whole("channels", channels, 1)
+        self._output = choice("output", output, OUTPUTS)
+        self._options = {
+            "stream": None if stream is None else whole("stream", stream, 0),
+            "is_near": choice("seek", seek, SEEKS) == "near",
+            "timeout": None if timeout is None else real("timeout", timeout, "seconds above 0, or None", above=0.0),
+            "format": format,
+            "allow": choice("allow", allow, ALLOWANCES),
+            "insecure": bool(insecure),
+        }
+        self._is_closed = False
+        self._compiled = self._open()
+
+    def _open(self) -> _framerail.Audio:
+        from .reader import _source
+
+        source, self._name = _source(self._given)
+        return _framerail.Audio(source, self._name, json.dumps(self._options))
+
+    @property
+    def _audio(self) -> _framerail.Audio:
+        if self._is_closed:
+            raise ValueError("the audio reader is closed")
+        if not self._compiled.is_here():
+            # A forked child opens the source again: both would move one file's position.
+            self._compiled = self._open()
+        return self._compiled
+
+    @property
+    def metadata(self) -> AudioMetadata:
+        """Properties of the stream."""
+        return metadata(self._name, self._audio)
+
+    @property
+    def stats(self) -> Dict[str, int]:
+        """"packets_damaged": packets and frames that could not be decoded so far."""
+        return {"packets_damaged": self._audio.damaged()}
+
+    def read(self, start: Optional[float] = None, stop: Optional[float] = None, *, pad: bool = False) -> AudioSamples:
+        """The samples from ``start`` to before ``stop``.
+
+        Parameters
+        ----------
+        start, stop : float, optional
+            Seconds on the file's clock; rounded to the nearest sample, so that spans that follow each other have each sample once.
+            Default: the start and the end of the stream.
+        pad : bool
+            Whether silence stands for what lies before the stream's start or after its end, so that as many samples come as were asked
+            for. Default: only what there is.
+
+        Raises
+        ------
+        ValueError
+            For times, and for channels that FFmpeg cannot mix.
+        DecodeError, OSError, TimeoutError
+        """
+        return read(self._audio, start, stop, self._sample_rate, self._channels, bool(pad), self._output)
+
+    def close(self) -> None:
+        """Ends the reader. Samples that were handed out stay. May be called again."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._compiled.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._is_closed
+
+    def __enter__(self) -> AudioReader:
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], traceback: Optional[TracebackType]
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._is_closed:
+            return f"AudioReader({self._name!r}, closed)"
+        known = self.metadata
+        return f"AudioReader({self._name!r}, {known.codec} {known.sample_rate} Hz {known.layout})"
+
+
+def metadata(name: str, compiled: _framerail.Audio) -> AudioMetadata:
+    """What a compiled reader says of its stream."""
+    given = json.loads(compiled.info())
+    given.pop("dtype")
+    return AudioMetadata(source=name, **given)
