@@ -18,6 +18,7 @@ TARGET = ROOT / "docs" / "python-api.md"
 CHAPTERS = [
     ("Reading", [("reader", ["VideoReader", "Batches"]), ("frames", ["FrameBatch", "Frame", "VideoMetadata", "FrameTimes", "Planes"])]),
     ("Audio", [("audio", ["AudioReader", "AudioSamples", "AudioMetadata"])]),
+    ("Writing", [("writer", ["VideoWriter", "WriteReport"])]),
     ("Normalisation", [("options", ["Normalize", "Preprocess"])]),
     ("Clips", [("clips", ["sample_clips", "clip_numbers", "Clips"])]),
     ("Augmentation", [("augment", ["Augment", "ColorJitter", "RandomResizedCrop", "RandomBlur", "RandomErase", "mixed_seed"])]),

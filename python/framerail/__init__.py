@@ -29,6 +29,7 @@ from .interop import to_pandas, to_supervision
 from .options import IMAGENET, UNIT, Normalize, Preprocess
 from .pipeline import Pipeline, blur_faces, stages
 from .reader import Batches, VideoReader
+from .writer import VideoWriter, WriteReport
 
 __version__ = _framerail.version()
 
@@ -65,6 +66,8 @@ __all__ = [
     "UnsupportedError",
     "VideoMetadata",
     "VideoReader",
+    "VideoWriter",
+    "WriteReport",
     "blur_faces",
     "clip_numbers",
     "doctor",

@@ -62,7 +62,7 @@ impl AudioDecoder {
         let interrupt = Interrupt::new(options.cancel.clone(), options.read_timeout);
         let mut container = Container::open(options.source.reveal(), options, &interrupt)?;
         let source_name = options.source.to_string();
-        let stream = find_audio(&mut container, &source_name, wanted)?;
+        let stream = find_audio(&mut container, &source_name, wanted, false)?;
         container.discard_others(&[stream]);
         let no_audio = || MediaError::NoAudio { source_name: source_name.clone(), found: describe::listing(&container) };
         let own = container.stream(stream).ok_or_else(no_audio)?;
@@ -270,8 +270,8 @@ pub(crate) fn resampler(from: &Shape, base: TimeBase, rate: i32, layout: &str) -
     FilterChain::build(&[("abuffer", &input), ("aformat", &output), ("abuffersink", "")], true)
 }
 
-/// The audio stream to decode. The rest of the file is looked at only where the header does not say enough.
-fn find_audio(container: &mut Container, source_name: &str, wanted: Option<usize>) -> Result<usize, MediaError> {
+/// The audio stream to read. More than the header is read only where that does not say enough for a decoder, or with `probes`.
+pub(crate) fn find_audio(container: &mut Container, source_name: &str, wanted: Option<usize>, probes: bool) -> Result<usize, MediaError> {
     let format = container.format_name();
     let is_stated = |stream: &ffi::AVStream| {
         // SAFETY: every stream has parameters.
@@ -281,7 +281,7 @@ fn find_audio(container: &mut Container, source_name: &str, wanted: Option<usize
     let does_header_suffice = (format.starts_with("mov") || format.starts_with("matroska"))
         && container.streams().any(is_audio)
         && container.streams().filter(|stream| is_audio(stream)).all(is_stated);
-    if !does_header_suffice {
+    if probes || !does_header_suffice {
         container.find_stream_info()?;
     }
     let all: Vec<usize> = container.streams().enumerate().filter(|(_, stream)| is_audio(stream)).map(|(index, _)| index).collect();

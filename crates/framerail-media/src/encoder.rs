@@ -93,6 +93,12 @@ impl Encoder {
         find(name).map(|_| ())
     }
 
+    /// Whether an encoder takes a pixel format as it is.
+    pub(crate) fn takes(name: &str, format: PixelFormat) -> Result<bool, MediaError> {
+        let supported = supported_formats(find(name)?);
+        Ok(supported.is_empty() || supported.contains(&format::av_format(format)))
+    }
+
     pub(crate) fn open(name: &str, options: &WriterOptions, info: &StreamInfo, demands: &Demands) -> Result<Self, MediaError> {
         let codec = find(name)?;
         let mut warnings = Vec::new();

@@ -180,7 +180,7 @@ impl MediaError {
     }
 
     /// The same, and what was kept of the output.
-    pub(crate) fn kept_as(self, kept: Option<&Path>) -> Self {
+    pub fn kept_as(self, kept: Option<&Path>) -> Self {
         match kept {
             Some(kept) => MediaError::Unfinished { error: Box::new(self), kept: kept.display().to_string() },
             None => self,

@@ -13,6 +13,7 @@
 mod audio_decoder;
 pub mod audio_reader;
 mod audio_times;
+pub mod audio_track;
 mod audio_transcoder;
 mod av;
 pub mod bitstream_filter;
@@ -81,6 +82,7 @@ mod webp;
 pub mod writer;
 
 pub use audio_reader::{AudioBlock, AudioInfo, AudioOutput, AudioReader, AudioSeek};
+pub use audio_track::{AudioTrack, SamplePackets};
 pub use bitstream_filter::BitstreamFilter;
 pub use coded_format::CodedFormat;
 pub use color_names::ColorNames;

@@ -65,6 +65,28 @@ impl Parameters {
         Ok(Self(Arc::new(parameters)))
     }
 
+    /// Parameters of interleaved 32-bit float samples.
+    pub(crate) fn of_float_audio(rate: u32, channels: u32) -> Result<Self, MediaError> {
+        // SAFETY: no preconditions.
+        let Some(parameters) = NonNull::new(unsafe { ffi::avcodec_parameters_alloc() }) else {
+            return Err(av::error("making codec parameters", ffi::AVERROR(libc::ENOMEM)));
+        };
+        let parameters = Owned(parameters);
+        // SAFETY: freshly made and not shared yet; its layout has no memory.
+        let own = unsafe {
+            let own = &mut *parameters.0.as_ptr();
+            ffi::av_channel_layout_default(&mut own.ch_layout, i32::try_from(channels).unwrap_or(1));
+            own
+        };
+        own.codec_type = ffi::AVMediaType::AUDIO;
+        own.codec_id = ffi::AVCodecID::PCM_F32LE;
+        own.format = ffi::AVSampleFormat::FLT.0;
+        own.sample_rate = i32::try_from(rate).unwrap_or(0);
+        (own.bits_per_coded_sample, own.block_align) = (32, 4 * own.ch_layout.nb_channels);
+        own.bit_rate = 32 * i64::from(rate) * i64::from(channels);
+        Ok(Self(Arc::new(parameters)))
+    }
+
     /// Parameters of a codec with these global headers and nothing else.
     #[cfg(test)]
     pub(crate) fn of_codec(codec: ffi::AVCodecID, extradata: &[u8]) -> Self {

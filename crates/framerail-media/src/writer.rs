@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use framerail_core::{
-    Frame, Packet, StreamInfo,
+    Frame, Packet, PixelFormat, StreamInfo,
     run_files::{is_same, local_path},
 };
 use serde::Serialize;
@@ -136,6 +136,19 @@ impl MediaWriter {
             Some(codec) => Encoder::check(codec),
             None => muxer.format().default_encoder().map(|_| ()),
         }
+    }
+
+    /// Whether the encoder that these options choose takes frames of a pixel format as they are.
+    ///
+    /// # Errors
+    /// As [`MediaWriter::check`].
+    pub fn takes(path: &Path, options: &WriterOptions, format: PixelFormat) -> Result<bool, MediaError> {
+        av::init();
+        let codec = match &options.codec {
+            Some(codec) => codec.clone(),
+            None => Muxer::new(path, options)?.format().default_encoder()?,
+        };
+        Encoder::takes(&codec, format)
     }
 
     /// Opens encoder and file. `info` says what frames to expect: size, format, colour, time base, rotation; frames of

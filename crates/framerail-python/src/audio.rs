@@ -35,6 +35,9 @@ struct Options {
     insecure: bool,
 }
 
+/// Start and stop in seconds.
+type Span = (f64, f64);
+
 /// An audio reader. Use `framerail.AudioReader`.
 #[pyclass(frozen, module = "framerail._framerail")]
 pub struct Audio {
@@ -106,7 +109,7 @@ impl Audio {
         sample_rate: Option<u32>,
         channels: Option<u32>,
         pads: bool,
-    ) -> PyResult<(Tensor, f64, u32, Vec<(f64, f64)>)> {
+    ) -> PyResult<(Tensor, f64, u32, Vec<Span>)> {
         let shared = Arc::clone(self.shared.get()?);
         let output = AudioOutput { sample_rate, channels, pads };
         let work = move |turn: &Turn| {

@@ -58,7 +58,9 @@ pub fn reader(py: Python<'_>, error: &ReaderError) -> PyErr {
 /// An error of media.
 pub fn media(py: Python<'_>, error: &MediaError) -> PyErr {
     let words = error.to_string();
-    match error {
+    // What was kept of a file does not change the kind.
+    let kind = if let MediaError::Unfinished { error, .. } = error { error } else { error };
+    match kind {
         MediaError::NotFound { .. } => PyFileNotFoundError::new_err(words),
         MediaError::NotMedia { source_name, .. }
         | MediaError::NoVideo { source_name, .. }

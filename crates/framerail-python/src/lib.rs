@@ -14,6 +14,7 @@ mod dlpack;
 mod errors;
 mod fork;
 mod frame_item;
+mod frame_writer;
 mod function_stage;
 mod hosted;
 mod info;
@@ -45,6 +46,7 @@ mod _framerail {
         clips::{mixed_seed, sample},
         detection::Detection,
         frame_item::FrameItem,
+        frame_writer::Writer,
         info::{blur_faces_pipeline, cuda_devices, ffmpeg, models, onnxruntime, release_cuda_memory, stages, version},
         logging::set_log_level,
         model_input::FrameConverter,

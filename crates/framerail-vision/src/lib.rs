@@ -42,6 +42,7 @@ pub mod sketch;
 pub mod tensor;
 #[cfg(test)]
 mod test_pictures;
+mod to_yuv;
 pub mod track;
 mod vectors;
 mod windows;
@@ -66,5 +67,6 @@ pub use scene::{SceneDetector, histogram, histogram_plan};
 pub use sheet::{SheetPicture, contact_sheet};
 pub use sketch::{ColorBy, DrawOptions, Sketch};
 pub use tensor::{TensorConverter, TensorOptions, ToneMap};
+pub use to_yuv::{PixelArray, ToYuv};
 pub use track::{ByteTrackOptions, OcSortOptions, TrackAlgorithm, Tracker, TrackerOptions, TrackerStats};
 pub use zones::{FrameZones, ZoneEvent, ZoneMap, ZoneWatcher};

@@ -21,6 +21,7 @@ pub use framerail_vision as vision;
 mod card_canvas;
 mod convert;
 pub mod devices;
+pub mod frame_writer;
 pub mod inputs;
 mod launch;
 mod outputs;

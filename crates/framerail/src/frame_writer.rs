@@ -1,0 +1,458 @@
+//! Video written from arrays: frames are converted by the caller's thread, straight from the caller's memory, while a thread encodes
+//! and writes those before.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread::{self, JoinHandle},
+};
+
+use framerail_core::{
+    ColorDescription, ColorRange, Frame, FramePool, HdrMetadata, HostSurface, Packet, PixelFormat, Pts, Rational, SideStream, SourceUrl,
+    StreamId, StreamInfo, TimeBase, frame::Rotation,
+};
+use framerail_media::{AudioMode, AudioTrack, InputOptions, MediaError, MediaWriter, SamplePackets, WriteReport, WriterOptions, commit};
+use framerail_vision::{PixelArray, ToYuv, VisionError};
+
+/// Converted frames that wait for the encoder at most.
+const QUEUED: usize = 4;
+/// Ticks a second of frames with times of their own.
+const FREE_TICKS: i64 = 90_000;
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameWriterError {
+    /// Of encoding or writing.
+    #[error(transparent)]
+    Media(#[from] MediaError),
+    /// Of the conversion.
+    #[error(transparent)]
+    Vision(#[from] VisionError),
+    /// What the caller gave does not fit.
+    #[error("{0}")]
+    Usage(String),
+    /// The encoder's thread could not be started, or has ended by a bug.
+    #[error("{0}")]
+    Thread(String),
+}
+
+/// Audio beside the frames.
+#[derive(Clone, Debug, Default)]
+pub enum WriterAudio {
+    /// None.
+    #[default]
+    None,
+    /// Samples, given as the frames are.
+    Samples {
+        /// Samples per second.
+        rate: u32,
+        /// Number of channels.
+        channels: u32,
+        /// Whether they are kept as 32-bit float PCM, where the container takes it, instead of being encoded.
+        is_pcm: bool,
+    },
+    /// An audio stream of a file, copied or encoded as the container needs it, up to the end of the frames.
+    Track(Box<InputOptions>),
+}
+
+/// What to write.
+#[derive(Clone, Debug)]
+pub struct FrameWriterOptions {
+    /// The file.
+    pub path: PathBuf,
+    /// Container, encoder, quality.
+    pub writer: WriterOptions,
+    /// Frames per second, for frames without times of their own, and as the average.
+    pub frame_rate: Rational,
+    /// Matrix and range to convert to, and the tags of the file.
+    pub color: ColorDescription,
+    /// Audio beside the frames.
+    pub audio: WriterAudio,
+}
+
+enum Job {
+    Frame(Box<Frame>),
+    Packet(Packet),
+}
+
+/// How the thread ended.
+enum Ended {
+    Whole(Box<WriteReport>),
+    Kept(Option<PathBuf>),
+}
+
+struct Worker {
+    jobs: SyncSender<Job>,
+    finish: SyncSender<bool>,
+    thread: JoinHandle<Result<Ended, MediaError>>,
+}
+
+/// Makes frames for the encoder.
+enum Converter {
+    Yuv(Box<ToYuv>),
+    /// The encoder's own conversion, from RGB.
+    Rgb(PixelFormat),
+}
+
+/// What is known with the first frame.
+struct Running {
+    worker: Worker,
+    array: PixelArray,
+    converter: Converter,
+    time_base: TimeBase,
+    /// Ticks that a frame lasts.
+    step: i64,
+    last: Option<i64>,
+    track: Option<(AudioTrack, Option<Packet>)>,
+}
+
+/// Writes frames and audio into a file that gets its name when it is complete.
+pub struct FrameWriter {
+    options: FrameWriterOptions,
+    samples: Option<SamplePackets>,
+    track: Option<AudioTrack>,
+    running: Option<Running>,
+    /// Audio that came before the first frame.
+    early: Vec<Packet>,
+    pool: FramePool,
+    frames: u64,
+}
+
+impl FrameWriter {
+    /// Checks name, container, encoder and audio; nothing is created before the first frame.
+    ///
+    /// # Errors
+    /// As [`MediaWriter::check`] and [`commit::check`]; those of opening for audio that is copied.
+    pub fn new(options: FrameWriterOptions) -> Result<Self, FrameWriterError> {
+        let mut options = options;
+        MediaWriter::check(&options.path, &options.writer)?;
+        let rules = commit::OutputRules {
+            overwrite: options.writer.overwrite,
+            files: options.writer.files.clone(),
+            leftover: commit::Leftover::KeepPlayable,
+            syncs_later: false,
+        };
+        commit::check(&options.path, &rules)?;
+        let (mut samples, mut track) = (None, None);
+        match &options.audio {
+            WriterAudio::None => {}
+            WriterAudio::Samples { rate, channels, is_pcm } => {
+                options.writer.audio = if *is_pcm { AudioMode::Auto } else { AudioMode::Encode };
+                samples = Some(SamplePackets::new(*rate, *channels)?);
+            }
+            WriterAudio::Track(input) => track = Some(AudioTrack::open(input, None)?),
+        }
+        Ok(Self { options, samples, track, running: None, early: Vec::new(), pool: FramePool::new(QUEUED + 4), frames: 0 })
+    }
+
+    /// Frames that were taken so far.
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// Writes pictures that lie one behind the other, each of [`PixelArray::bytes`] bytes. `times` are seconds, one for each picture;
+    /// without them frames follow each other at the frame rate.
+    ///
+    /// # Errors
+    /// `Usage` for another size than before, or times that do not increase; what the thread failed with.
+    pub fn write(&mut self, pictures: &[u8], array: PixelArray, times: Option<&[f64]>) -> Result<(), FrameWriterError> {
+        let bytes = array.bytes();
+        if bytes == 0 || !pictures.len().is_multiple_of(bytes) {
+            return Err(FrameWriterError::Usage("frames have no pixels".into()));
+        }
+        let count = pictures.len() / bytes;
+        if times.is_some_and(|times| times.len() != count) {
+            return Err(FrameWriterError::Usage(format!("option 'pts': {} times for {count} frames", times.map_or(0, <[f64]>::len))));
+        }
+        if self.running.is_none() {
+            self.start(array, times.is_some())?;
+        }
+        for (at, picture) in pictures.chunks_exact(bytes).enumerate() {
+            self.write_one(picture, array, times.and_then(|times| times.get(at).copied()))?;
+        }
+        Ok(())
+    }
+
+    fn write_one(&mut self, picture: &[u8], array: PixelArray, time: Option<f64>) -> Result<(), FrameWriterError> {
+        let index = self.frames;
+        let color = self.options.color;
+        let Some(running) = &mut self.running else { return Err(FrameWriterError::Usage("the writer has failed".into())) };
+        let first = running.array;
+        if (array.width, array.height) != (first.width, first.height) {
+            let (w, h, ow, oh) = (array.width, array.height, first.width, first.height);
+            return Err(FrameWriterError::Usage(format!(
+                "frame {index} is {w}x{h}, and the first one was {ow}x{oh}; resize it before writing"
+            )));
+        }
+        if array != first {
+            let pool = self.pool.clone();
+            running.converter = match &running.converter {
+                Converter::Yuv(converter) => Converter::Yuv(Box::new(ToYuv::new(array, converter.format(), &color, pool)?)),
+                Converter::Rgb(_) => Converter::Rgb(rgb_format(array)),
+            };
+            running.array = array;
+        }
+        let pts = match (time, running.last) {
+            (Some(secs), _) => running.time_base.ticks(secs),
+            (None, Some(last)) => last + running.step,
+            (None, None) => 0,
+        };
+        if let Some(last) = running.last.filter(|last| pts <= *last) {
+            let (pts, last) = (running.time_base.seconds(pts), running.time_base.seconds(last));
+            return Err(FrameWriterError::Usage(format!(
+                "option 'pts': frame {index} at {pts} s is not after the one before, at {last} s"
+            )));
+        }
+        let surface = match &mut running.converter {
+            Converter::Yuv(converter) => converter.convert(picture)?,
+            Converter::Rgb(format) => rgb_surface(&self.pool, *format, array, picture)?,
+        };
+        running.last = Some(pts);
+        let mut frame = Frame::of(surface);
+        (frame.index, frame.pts, frame.duration) = (index, Pts(pts), Some(running.step));
+        (frame.time_base, frame.color) = (running.time_base, color);
+        let until = running.time_base.seconds(pts);
+        self.send_track(until)?;
+        self.send(Job::Frame(Box::new(frame)))?;
+        self.frames += 1;
+        Ok(())
+    }
+
+    /// Gives samples of audio that follow on those before: little-endian 32-bit floats, channel by channel.
+    ///
+    /// # Errors
+    /// `Usage` where the writer has no audio of samples; what the thread failed with.
+    pub fn write_audio(&mut self, samples: &[u8]) -> Result<(), FrameWriterError> {
+        let Some(packets) = &mut self.samples else {
+            return Err(FrameWriterError::Usage("the writer was opened without audio; give sample_rate= when it is opened".into()));
+        };
+        let packets = packets.push(samples)?;
+        if self.running.is_none() {
+            self.early.extend(packets);
+            return Ok(());
+        }
+        packets.into_iter().try_for_each(|packet| self.send(Job::Packet(packet)))
+    }
+
+    /// Completes the file.
+    ///
+    /// # Errors
+    /// `Usage` when there was no frame; what the thread failed with.
+    pub fn finish(&mut self) -> Result<WriteReport, FrameWriterError> {
+        let Some(running) = &self.running else {
+            return Err(FrameWriterError::Usage(format!("{}: no frame was written, so there is no file", self.options.path.display())));
+        };
+        let end = running.time_base.seconds(running.last.unwrap_or(0) + running.step);
+        self.send_track(end)?;
+        match self.end(true)? {
+            Ended::Whole(report) => Ok(*report),
+            Ended::Kept(_) => Err(FrameWriterError::Thread("a bug in framerail: the file was not completed".into())),
+        }
+    }
+
+    /// Ends without completing the file: what can be played of it is kept under a free name, which is returned.
+    ///
+    /// # Errors
+    /// What the thread failed with.
+    pub fn abandon(&mut self) -> Result<Option<PathBuf>, FrameWriterError> {
+        if self.running.is_none() {
+            return Ok(None);
+        }
+        match self.end(false)? {
+            Ended::Kept(kept) => Ok(kept),
+            Ended::Whole(report) => Ok(Some(report.path)),
+        }
+    }
+
+    fn start(&mut self, array: PixelArray, has_times: bool) -> Result<(), FrameWriterError> {
+        let rate = self.options.frame_rate;
+        let base = if has_times { TimeBase::new(1, FREE_TICKS) } else { TimeBase::new(rate.den, rate.num) };
+        let time_base = base.ok_or_else(|| FrameWriterError::Usage("option 'fps': must be above 0".into()))?;
+        let step = if has_times { time_base.ticks(rate.den as f64 / rate.num as f64).max(1) } else { 1 };
+        let (path, writer) = (&self.options.path, &self.options.writer);
+        let wanted = writer.pixel_format.unwrap_or(if array.sample_bytes == 2 { PixelFormat::Yuv420p10 } else { PixelFormat::Yuv420p });
+        let plain = PixelFormat::Yuv420p;
+        let takes = |format: PixelFormat| ToYuv::FORMATS.contains(&format) && MediaWriter::takes(path, writer, format).unwrap_or(false);
+        let chosen = if takes(wanted) { Some(wanted) } else { (writer.pixel_format.is_none() && takes(plain)).then_some(plain) };
+        // 4:2:0 has no odd sides; the encoder's own conversion knows what to do.
+        let is_even = |format: PixelFormat| {
+            let (across, down) = format.chroma_shift();
+            array.width.is_multiple_of(1 << across) && array.height.is_multiple_of(1 << down)
+        };
+        let (format, converter) = match chosen.filter(|format| is_even(*format)) {
+            Some(format) => (format, Converter::Yuv(Box::new(ToYuv::new(array, format, &self.options.color, self.pool.clone())?))),
+            None => (rgb_format(array), Converter::Rgb(rgb_format(array))),
+        };
+        let side_streams: Vec<SideStream> =
+            self.samples.iter().map(SamplePackets::side_stream).chain(self.track.iter().map(AudioTrack::side_stream)).collect();
+        let info = stream_info(&self.options, array, format, time_base, side_streams);
+        let worker = Worker::start(path, writer, info)?;
+        let track = self.track.take().map(|track| (track, None));
+        self.running = Some(Running { worker, array, converter, time_base, step, last: None, track });
+        std::mem::take(&mut self.early).into_iter().try_for_each(|packet| self.send(Job::Packet(packet)))
+    }
+
+    /// Copies audio that is heard before a time.
+    fn send_track(&mut self, until: f64) -> Result<(), FrameWriterError> {
+        loop {
+            let Some((track, next)) = self.running.as_mut().and_then(|running| running.track.as_mut()) else { return Ok(()) };
+            let packet = match next.take() {
+                Some(packet) => packet,
+                None => match track.next_packet()? {
+                    Some(packet) => packet,
+                    None => {
+                        self.running.iter_mut().for_each(|running| running.track = None);
+                        return Ok(());
+                    }
+                },
+            };
+            if packet.pts.is_some_and(|pts| pts.seconds(packet.time_base) >= until) {
+                *next = Some(packet);
+                return Ok(());
+            }
+            self.send(Job::Packet(packet))?;
+        }
+    }
+
+    fn send(&mut self, job: Job) -> Result<(), FrameWriterError> {
+        let Some(running) = &self.running else { return Err(FrameWriterError::Usage("the writer has failed".into())) };
+        if running.worker.jobs.send(job).is_ok() {
+            return Ok(());
+        }
+        // The thread ends early only with an error.
+        self.end(false).and(Err(FrameWriterError::Thread("a bug in framerail: the encoder's thread has ended".into())))
+    }
+
+    fn end(&mut self, is_whole: bool) -> Result<Ended, FrameWriterError> {
+        let Some(Running { worker: Worker { jobs, finish, thread }, .. }) = self.running.take() else {
+            return Err(FrameWriterError::Usage("the writer has failed".into()));
+        };
+        // A thread that has failed hears nothing any more.
+        let _ = finish.send(is_whole);
+        drop(jobs);
+        match thread.join() {
+            Ok(ended) => Ok(ended?),
+            Err(_) => Err(FrameWriterError::Thread("a bug in framerail: the encoder's thread panicked; please report it".into())),
+        }
+    }
+}
+
+impl Drop for FrameWriter {
+    fn drop(&mut self) {
+        if let Some(Running { worker: Worker { jobs, finish, thread }, .. }) = self.running.take() {
+            drop((jobs, finish));
+            // Whether it failed does not matter any more; the partial file is gone when it has ended.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Worker {
+    fn start(path: &Path, options: &WriterOptions, info: StreamInfo) -> Result<Self, FrameWriterError> {
+        let writer = MediaWriter::create(path, options, &info)?;
+        let (jobs, queue) = sync_channel(QUEUED);
+        let (finish, ending) = sync_channel(1);
+        let thread = thread::Builder::new().name("framerail-write".into()).spawn(move || work(writer, &queue, &ending));
+        let thread = thread.map_err(|error| FrameWriterError::Thread(format!("no thread could be started: {error}")))?;
+        Ok(Self { jobs, finish, thread })
+    }
+}
+
+fn work(mut writer: MediaWriter, queue: &Receiver<Job>, ending: &Receiver<bool>) -> Result<Ended, MediaError> {
+    for job in queue {
+        let written = match &job {
+            Job::Frame(frame) => writer.write_frame(frame),
+            Job::Packet(packet) => writer.write_packet(packet),
+        };
+        if let Err(error) = written {
+            return Err(error.kept_as(writer.keep_unfinished().as_deref()));
+        }
+    }
+    match ending.recv() {
+        Ok(true) => writer.finish().map(|report| Ended::Whole(Box::new(report))),
+        Ok(false) => Ok(Ended::Kept(writer.keep_unfinished())),
+        // Dropped without a word: nothing is kept.
+        Err(_) => Ok(Ended::Kept(None)),
+    }
+}
+
+fn rgb_format(array: PixelArray) -> PixelFormat {
+    match (array.channels, array.sample_bytes, array.is_planar) {
+        (1, 1, _) => PixelFormat::Gray8,
+        (1, ..) => PixelFormat::Gray16,
+        (_, 1, true) => PixelFormat::Gbrp,
+        (_, 1, false) => PixelFormat::Rgb24,
+        _ => PixelFormat::Rgb48,
+    }
+}
+
+/// A copy of a picture, for the encoder's own conversion.
+fn rgb_surface(pool: &FramePool, format: PixelFormat, array: PixelArray, picture: &[u8]) -> Result<HostSurface, FrameWriterError> {
+    let mut surface = pool.surface(format, array.width, array.height).map_err(MediaError::from)?;
+    let row_bytes = array.width as usize * array.sample_bytes as usize;
+    let Some(mut planes) = surface.planes_mut() else { return Err(FrameWriterError::Usage("frames cannot be copied".into())) };
+    let rows = array.height as usize;
+    let row_of = |plane: usize, row: usize| picture.get((plane * rows + row) * row_bytes..(plane * rows + row + 1) * row_bytes);
+    for row in 0..rows {
+        match (format, array.is_planar) {
+            (PixelFormat::Gbrp, _) => {
+                for (plane, channel) in [(0, 1), (1, 2), (2, 0)] {
+                    planes.row(plane, row)[..row_bytes].copy_from_slice(row_of(channel, row).unwrap_or_default());
+                }
+            }
+            (PixelFormat::Rgb48, true) => {
+                let out = planes.row(0, row);
+                for channel in 0..3 {
+                    let words = row_of(channel, row).unwrap_or_default().as_chunks::<2>().0;
+                    for (out, word) in out.as_chunks_mut::<6>().0.iter_mut().zip(words) {
+                        out[2 * channel..2 * channel + 2].copy_from_slice(word);
+                    }
+                }
+            }
+            _ => {
+                let bytes = row_bytes * array.channels as usize;
+                planes.row(0, row)[..bytes].copy_from_slice(picture.get(row * bytes..(row + 1) * bytes).unwrap_or_default());
+            }
+        }
+    }
+    Ok(surface)
+}
+
+fn stream_info(
+    options: &FrameWriterOptions,
+    array: PixelArray,
+    format: PixelFormat,
+    time_base: TimeBase,
+    side_streams: Vec<SideStream>,
+) -> StreamInfo {
+    let color = if options.color.range == ColorRange::Unspecified {
+        ColorDescription { range: ColorRange::Limited, ..options.color }
+    } else {
+        options.color
+    };
+    StreamInfo {
+        id: StreamId(0),
+        source: SourceUrl::new(""),
+        name: String::new(),
+        codec: "rawvideo".into(),
+        container: String::new(),
+        width: array.width,
+        height: array.height,
+        pixel_format: format,
+        sample_aspect_ratio: None,
+        color,
+        hdr: HdrMetadata::default(),
+        field_order: framerail_core::FieldOrder::Progressive,
+        rotation: Rotation::None,
+        time_base,
+        frame_rate: Some(options.frame_rate),
+        start_offset_micros: 0,
+        duration_secs: None,
+        frames_estimate: None,
+        bit_rate: None,
+        metadata: Vec::new(),
+        not_delivered: Vec::new(),
+        side_streams,
+    }
+}
