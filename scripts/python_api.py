@@ -22,7 +22,7 @@ CHAPTERS = [
     ("Normalisation", [("options", ["Normalize", "Preprocess"])]),
     ("Clips", [("clips", ["sample_clips", "clip_numbers", "Clips"])]),
     ("Augmentation", [("augment", ["Augment", "ColorJitter", "RandomResizedCrop", "RandomBlur", "RandomErase", "mixed_seed"])]),
-    ("PyTorch", [("torch", ["ClipDataset", "ClipStream", "collate"])]),
+    ("PyTorch", [("torch", ["ClipDataset", "ClipStream", "collate"]), ("loader", ["ClipLoader", "VideoAverage"])]),
     ("Pipelines", [("pipeline", ["Pipeline", "blur_faces", "stages"]), ("_framerail", ["FrameItem", "Detection"])]),
     (
         "Stages of your own",

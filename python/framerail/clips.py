@@ -67,6 +67,33 @@ def clip_numbers(
     edge: str = "repeat",
 ) -> List[tuple]:
     """Which frames make up clips, without reading them: a list of (numbers, filled). Options as of ``sample_clips``."""
+    sampling = sampling_of(
+        num_clips=num_clips, frames_per_clip=frames_per_clip, stride=stride, policy=policy, by=by, step=step, seed=seed, start=start,
+        end=end, edge=edge,
+    )  # fmt: skip
+    if by == "frames":
+        count, times = len(reader), None
+    else:
+        known = reader.times
+        count = len(known)
+        times = (known.seconds.tolist(), float(known.seconds[-1] + known.durations[-1])) if count else ([], 0.0)
+    return _framerail.sample_clips(json.dumps(sampling), count, times)
+
+
+def sampling_of(
+    *,
+    num_clips: Optional[int],
+    frames_per_clip: int,
+    stride: Optional[float],
+    policy: str,
+    by: str,
+    step: Optional[float],
+    seed: int,
+    start: Optional[float],
+    end: Optional[float],
+    edge: str,
+) -> dict:
+    """Checks the options of ``sample_clips``; gives them as the compiled part takes them."""
     choice("policy", policy, ("random", "regular", "every"))
     choice("by", by, ("frames", "seconds"))
     choice("edge", edge, _EDGES)
@@ -86,15 +113,10 @@ def clip_numbers(
             "start": 0 if start is None else whole("start", start, 0),
             "end": None if end is None else whole("end", end, 1),
         }
-        count, times = len(reader), None
     else:
         given = (("stride", stride), ("start", start), ("end", end))
         steps = {name: None if value is None else real(name, value, "seconds") for name, value in given}
-        known = reader.times
-        count = len(known)
-        times = (known.seconds.tolist(), float(known.seconds[-1] + known.durations[-1])) if count else ([], 0.0)
-    sampling = {"policy": chosen, "frames_per_clip": whole("frames_per_clip", frames_per_clip, 1), "steps": {by: steps}, "edge": edge}
-    return _framerail.sample_clips(json.dumps(sampling), count, times)
+    return {"policy": chosen, "frames_per_clip": whole("frames_per_clip", frames_per_clip, 1), "steps": {by: steps}, "edge": edge}
 
 
 def sample_clips(

@@ -25,7 +25,10 @@ class ProgressLine:
         share = min(done / expected, 1.0) if expected else 0.0
         bar = "#" * int(share * _WIDTH) if expected else ""
         of = f"/{expected}" if expected else ""
-        self._last = f"[{bar:<{_WIDTH}}] {done}{of} frames, {rate:.1f} frames/s"
+        self.show(f"[{bar:<{_WIDTH}}] {done}{of} frames, {rate:.1f} frames/s")
+
+    def show(self, line: str) -> None:
+        self._last = line
         if self._is_terminal:
             self._to.write(f"\r\x1b[2K{self._last}")
             self._to.flush()

@@ -6,23 +6,23 @@ Needs PyTorch; importing this module imports it.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from typing import Any, Callable, Dict, List, Optional
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
 from torch.utils.data import Dataset, IterableDataset, default_collate, get_worker_info
 
 from .augment import Augment, mixed_seed
-from .clips import _EDGES, clip_numbers
+from .clips import _EDGES, clip_numbers, sampling_of
 from .errors import DecodeError, UnsupportedError
+from .loader import POLICIES, SOURCE_ERRORS, ClipCore, ClipLoader, Request, VideoAverage, replacement
 from .options import READER_DEFAULTS, bad, choice, known, whole
-from .reader import VideoReader
+from .reader import VideoReader, _source
 
-__all__ = ["ClipDataset", "ClipStream", "collate"]
+__all__ = ["ClipDataset", "ClipLoader", "ClipStream", "VideoAverage", "collate"]
 
 _log = logging.getLogger("framerail.torch")
 
@@ -30,6 +30,8 @@ _log = logging.getLogger("framerail.torch")
 _SOURCE_ERRORS = (DecodeError, UnsupportedError, OSError)
 #: Workers that count failures on their own.
 _SLOTS = 256
+#: What an item says by itself.
+_ITEM_NAMES = ("frames", "numbers", "seconds", "source", "clip", "filled", "label")
 
 
 class _Readers:
@@ -73,6 +75,7 @@ class _Clips:
         self,
         sources: Sequence[Any],
         labels: Optional[Sequence[Any]],
+        columns: Optional[Mapping[str, Sequence[Any]]],
         sampling: Dict[str, Any],
         augment: Optional[Augment],
         transform: Optional[Callable[[Any], Any]],
@@ -82,22 +85,33 @@ class _Clips:
         options: Dict[str, Any],
     ):
         known(options, READER_DEFAULTS)
+        self._channels_first = options.get("layout") == "CTHW"
+        if self._channels_first:
+            options = {**options, "layout": "TCHW"}
         if options.get("output", "torch") not in ("torch", "auto"):
             raise bad("output", options["output"], "'torch': data sets give tensors")
         if labels is not None and len(labels) != len(sources):
             raise ValueError(f"there are {len(labels)} labels for {len(sources)} sources; give one for each")
+        columns = dict(columns or {})
+        for name, values in columns.items():
+            if name in _ITEM_NAMES:
+                raise bad("columns", name, f"other names than {', '.join(_ITEM_NAMES)}")
+            if len(values) != len(sources):
+                raise ValueError(f"column {name!r} has {len(values)} values for {len(sources)} sources; give one for each")
         if augment is not None and not isinstance(augment, Augment):
             raise bad("augment", augment, "a framerail.Augment; for other functions use transform")
         choice("edge", sampling["edge"], _EDGES)
         self.sources = list(sources)
         self.labels = None if labels is None else list(labels)
+        self.columns = columns
         self.augment = augment
         self.transform = transform
         self.seed = whole("seed", seed, 0)
         self._sampling = sampling
-        self._errors = choice("errors", errors, ("raise", "skip"))
+        self._errors = choice("errors", errors, POLICIES)
         self._options = {**options, "output": "torch"}
-        self._readers = _Readers(whole("max_open", max_open, 1), self._options)
+        self._max_open = whole("max_open", max_open, 1)
+        self._readers = _Readers(self._max_open, self._options)
         # Shared, so that workers that stay alive see a new epoch, and what they could not read is counted here.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._failed = torch.zeros(_SLOTS, dtype=torch.int64).share_memory_()
@@ -132,26 +146,29 @@ class _Clips:
         if self.augment is not None:
             layout = reader._options["layout"]
             clip_frames = self.augment(clip_frames, seed=seed, layout={"NCHW": "TCHW", "NHWC": "THWC"}.get(layout, layout), threads=1)
+        if self._channels_first:
+            clip_frames = clip_frames.transpose(0, 1).contiguous()
         if self.transform is not None:
             clip_frames = self.transform(clip_frames)
-        sample = {
-            "frames": clip_frames,
-            "numbers": batch.numbers,
-            "seconds": batch.seconds,
-            "source": source,
-            "clip": clip,
-            "filled": filled,
-        }
+        known = {"frames": clip_frames, "numbers": batch.numbers, "seconds": batch.seconds, "filled": filled}
+        return {**known, **self._of_source(source, clip)}
+
+    def _of_source(self, source: int, clip: int) -> dict:
+        """What an item says of its source."""
+        sample = {"source": source, "clip": clip}
         if self.labels is not None:
             sample["label"] = self.labels[source]
-        return sample
+        return {**sample, **{name: values[source] for name, values in self.columns.items()}}
 
     def _skip(self, source: int, error: Exception) -> None:
         if self._errors == "raise":
             raise error
+        self._note_failure(str(self.sources[source]), error, "skipped")
+
+    def _note_failure(self, name: str, error: Exception, what: str) -> None:
         worker = get_worker_info()
         self._failed[(worker.id if worker else 0) % _SLOTS] += 1
-        _log.warning("%s is skipped: %s", self.sources[source], error)
+        _log.warning("%s is %s: %s", name, what, error)
 
 
 class ClipDataset(_Clips, Dataset):
@@ -160,15 +177,27 @@ class ClipDataset(_Clips, Dataset):
     Parameters
     ----------
     sources : sequence
-        What ``VideoReader`` takes: paths, addresses, bytes.
+        Paths, addresses, or bytes of whole files. Images are clips of one frame, repeated as ``edge`` says.
     labels : sequence, optional
         One for each source; comes with each of its clips.
+    columns : mapping of str to sequence, optional
+        More values for each source, which come with its clips by these names.
     num_clips : int
         Clips of each source in an epoch; item ``i`` is clip ``i % num_clips`` of source ``i // num_clips``.
     frames_per_clip, stride, policy, by, start, end, edge
         As in ``framerail.sample_clips``; the policy is "random" or "regular".
+    snap : int
+        A clip that would start at most so many frames behind a keyframe starts at the keyframe, which spares decoding. Starts
+        are no longer evenly distributed: keyframes are ``snap + 1`` times as likely as other frames, and the ``snap`` frames behind
+        each never start a clip. Frame numbers only; 0 by default.
     augment : Augment, optional
-        Applied with a seed of its own for each item and epoch.
+        Applied with a separate seed for each item and epoch.
+    views : int
+        Draws of the augmentation for each clip: "frames" is [views, T, C, H, W] with more than one.
+    short_side : int, optional
+        Scale frames so that their shorter side has so many pixels; ``size`` is then cut out of the middle.
+    crops : int
+        3 cuts ``size`` out at both ends of the longer side and in the middle, "frames" is [3, T, C, H, W]; 1 by default.
     transform : callable, optional
         Called with the clip's frames at last; must be picklable for workers that are spawned.
     seed : int
@@ -177,24 +206,26 @@ class ClipDataset(_Clips, Dataset):
         Only this part of the sources, every ``world_size``-th; all parts are equally long, for which some sources are
         left out of an epoch. Not needed with a ``DistributedSampler``.
     errors : str
-        "raise", or "skip": an item whose source cannot be read is None, which ``collate`` leaves out; it is logged and
-        counted in ``failed``.
+        "raise"; "skip": an item whose source cannot be read is None, which ``collate`` leaves out; or "replace" by another
+        item, drawn by the seed. What is skipped or replaced is logged and counted in ``failed``.
     max_open : int
-        Readers that each process keeps open.
+        Files that each process keeps open.
     **options
-        Of ``VideoReader``. In workers, ``threads`` is 1 by default.
+        Of ``VideoReader``; ``layout`` may be "CTHW" too. ``threads`` is how many clips are decoded at once: by default as many
+        as there are cores, in workers an equal share of them.
 
     Notes
     -----
     An item is a dict: "frames" [T, C, H, W], "numbers" and "seconds" [T], "source", "clip", "filled" (last frames that
-    stand for frames beyond the end), and "label" where labels were given.
+    stand for frames beyond the end), "label" where labels were given, and what is in ``columns``.
 
     Examples
     --------
     >>> import framerail as fr
     >>> data = fr.torch.ClipDataset(paths, frames_per_clip=16, stride=2, size=(112, 112))  # doctest: +SKIP
-    >>> loader = DataLoader(data, batch_size=8, shuffle=True, num_workers=4,
-    ...                     collate_fn=fr.torch.collate)  # doctest: +SKIP
+    >>> loader = fr.torch.ClipLoader(data, batch_size=8, shuffle=True)  # doctest: +SKIP
+    >>> workers = DataLoader(data, batch_size=8, shuffle=True, num_workers=4,
+    ...                      collate_fn=fr.torch.collate)  # doctest: +SKIP
     """
 
     def __init__(
@@ -202,6 +233,7 @@ class ClipDataset(_Clips, Dataset):
         sources: Sequence[Any],
         *,
         labels: Optional[Sequence[Any]] = None,
+        columns: Optional[Mapping[str, Sequence[Any]]] = None,
         num_clips: int = 1,
         frames_per_clip: int = 16,
         stride: Optional[float] = None,
@@ -210,7 +242,11 @@ class ClipDataset(_Clips, Dataset):
         start: Optional[float] = None,
         end: Optional[float] = None,
         edge: str = "repeat",
+        snap: int = 0,
         augment: Optional[Augment] = None,
+        views: int = 1,
+        short_side: Optional[int] = None,
+        crops: int = 1,
         transform: Optional[Callable[[Any], Any]] = None,
         seed: int = 0,
         rank: Optional[int] = None,
@@ -227,59 +263,123 @@ class ClipDataset(_Clips, Dataset):
             if whole("rank", rank, 0) >= world_size:
                 raise bad("rank", rank, f"a number below world_size, {world_size}")
             count = len(sources) // world_size
-            sources = list(sources)[rank::world_size][:count]
-            labels = None if labels is None else list(labels)[rank::world_size][:count]
+            share = slice(rank, count * world_size, world_size)
+            sources = list(sources)[share]
+            labels = None if labels is None else list(labels)[share]
+            columns = {name: list(values)[share] for name, values in (columns or {}).items()}
         sampling = {
             "frames_per_clip": whole("frames_per_clip", frames_per_clip, 1), "stride": stride, "policy": policy, "by": by,
             "start": start, "end": end, "edge": edge,
         }  # fmt: skip
-        _Clips.__init__(self, sources, labels, sampling, augment, transform, seed, errors, max_open, options)
+        _Clips.__init__(self, sources, labels, columns, sampling, augment, transform, seed, errors, max_open, options)
         self.num_clips = whole("num_clips", num_clips, 1)
+        extra = {
+            "snap": whole("snap", snap, 0), "views": whole("views", views, 1),
+            "short_side": None if short_side is None else whole("short_side", short_side, 1), "crops": whole("crops", crops, 1),
+            "channels_first": self._channels_first, "threads": whole("threads", self._options.get("threads", 0), 0),
+            "max_open": self._max_open,
+        }  # fmt: skip
+        sampled = sampling_of(num_clips=self.num_clips if policy == "regular" else 1, step=None, seed=0, **sampling)
+        self._core = ClipCore({**READER_DEFAULTS, **self._options}, sampled, augment, extra)
 
     def __len__(self) -> int:
         return len(self.sources) * self.num_clips
 
-    def _plan(self, index: int) -> tuple:
+    def close(self) -> None:
+        """Closes the files that this process has open, and ends its threads."""
+        self._core.close()
+        _Clips.close(self)
+
+    def _request(self, index: int) -> Request:
+        """An item as the compiled part takes it."""
+        index = int(index)
         if index < 0:
             index += len(self)
         if not 0 <= index < len(self):
             raise IndexError(f"item {index} of {len(self)} does not exist")
-        source, clip = divmod(index, self.num_clips)
-        reader = self._reader(source)
-        is_random = self._sampling["policy"] == "random"
-        seed = mixed_seed(self.seed, self.epoch, index)
-        clips = self._numbers(reader, seed, 1 if is_random else self.num_clips)
-        numbers, filled = clips[0 if is_random else clip]
-        return source, clip, reader, numbers, filled, seed
+        key, clip = divmod(index, self.num_clips)
+        source, name = _source(self.sources[key])
+        if not isinstance(source, (str, bytes)):
+            raise TypeError(f"source {name!r} is a file object; data sets take paths, addresses and bytes, which several threads can read")
+        return Request(key, source, name, clip, mixed_seed(self.seed, self.epoch, index))
 
-    def _item(self, index: int, out: Any = None) -> Optional[dict]:
-        try:
-            return self._sample(*self._plan(index), out=out)
-        except _SOURCE_ERRORS as error:
-            self._skip(index // self.num_clips, error)
-            return None
+    def _about(self, index: int) -> dict:
+        """What an item says of its source."""
+        return self._of_source(*divmod(int(index) % len(self), self.num_clips))
 
     def __getitem__(self, index: int) -> Optional[dict]:
-        return self._item(index)
+        return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: List[int]) -> List[Optional[dict]]:
-        """The items of a batch; where nothing is done to their frames, these are made right in the batch's memory."""
-        if self.augment is not None or self.transform is not None or self._options.get("device", "cpu") != "cpu":
-            return [self._item(index) for index in indices]
-        made: List[Optional[dict]] = []
-        whole_batch: Optional[torch.Tensor] = None
-        for place, index in enumerate(indices):
-            out = None
+        """The items of a batch, decoded side by side into one block of memory where all are of one shape."""
+        indices = [int(index) for index in indices]
+        requests = [self._request(index) for index in indices]
+        if str(self._options.get("device", "cpu")) != "cpu":
+            return [self._read_alone(request) for request in requests]
+        places, failed = self._memory(requests)
+        made: List[Optional[tuple]] = [None] * len(indices)
+        whole_block = len(places) > 1 and _common_block([places[place] for place in sorted(places)]) is not None
+        if whole_block and len(places) == len(requests):
+            blocks = [(list(range(len(requests))), places[0]._base)]
+        else:
+            blocks = [([place], frames[None]) for place, frames in places.items()]
+        tickets = [(rows, self._core.submit([requests[row] for row in rows], frames)) for rows, frames in blocks]
+        for rows, ticket in tickets:
+            columns, wrong = self._core.wait(ticket, len(rows))
+            failed.update({rows[row]: error for row, error in wrong})
+            for row, place in enumerate(rows):
+                made[place] = tuple(column[row] for column in columns)
+        for place, error in sorted(failed.items()):
+            if self._errors == "raise" or not isinstance(error, SOURCE_ERRORS):
+                raise error
+            self._note_failure(requests[place].name, error, "skipped" if self._errors == "skip" else "replaced")
+            made[place] = None
+            if self._errors == "replace":
+                frames = places.get(place)
+                frames = self._any_memory() if frames is None else frames
+                indices[place], columns = replacement(self, self._core, indices[place], frames[None], error)
+                places[place], made[place] = frames, tuple(column[0] for column in columns)
+        return [None if known is None else self._made(index, places[place], known) for place, (index, known) in enumerate(zip(indices, made))]
+
+    def _read_alone(self, request: Request) -> Optional[dict]:
+        """An item read by a reader for it alone."""
+        try:
+            reader = self._reader(request.key)
+            is_random = self._sampling["policy"] == "random"
+            clips = self._numbers(reader, request.seed, 1 if is_random else self.num_clips)
+            numbers, filled = clips[0 if is_random else request.clip]
+            return self._sample(request.key, request.clip, reader, numbers, filled, request.seed)
+        except SOURCE_ERRORS as error:
+            self._skip(request.key, error)
+            return None
+
+    def _made(self, index: int, frames: Any, known: tuple) -> dict:
+        numbers, seconds, filled, _ = known
+        if self.transform is not None:
+            frames = self.transform(frames)
+        return {"frames": frames, "numbers": numbers, "seconds": seconds, "filled": int(filled), **self._about(index)}
+
+    def _memory(self, requests: List[Request]) -> Tuple[Dict[int, Any], Dict[int, Exception]]:
+        """Memory for each clip, in one block where they are alike; and what kept one from being looked at."""
+        shape, shapes, failed = self._core.shape(), {}, {}
+        for place, request in enumerate(requests):
             try:
-                picture = json.loads(self._reader(index // self.num_clips)._reader.picture())
-                shape = (self._sampling["frames_per_clip"], *picture["shape"])
-                if whole_batch is None:
-                    whole_batch = _batch_memory((len(indices), *shape), getattr(torch, picture["dtype"]))
-                out = whole_batch[place] if whole_batch.shape[1:] == shape else None
-            except _SOURCE_ERRORS:
-                pass  # The item itself meets the same error and reports it.
-            made.append(self._item(index, out))
-        return made
+                shapes[place] = shape or self._core.shape(request)
+            except SOURCE_ERRORS as error:
+                failed[place] = error
+        if shapes and len(set(shapes.values())) == 1:
+            axes, dtype = next(iter(shapes.values()))
+            block = _batch_memory((len(shapes), *axes), dtype)
+            return {place: block[row] for row, place in enumerate(shapes)}, failed
+        return {place: _batch_memory((1, *axes), dtype)[0] for place, (axes, dtype) in shapes.items()}, failed
+
+    def _any_memory(self) -> Any:
+        """Memory for the clip of any source that can be read."""
+        for source in range(len(self.sources)):
+            places, _ = self._memory([self._request(source * self.num_clips)])
+            if places:
+                return places[0]
+        raise DecodeError("no source of the data set can be read", "", None, None)
 
 
 def _batch_memory(shape: tuple, dtype: Any) -> Any:
@@ -295,8 +395,8 @@ class ClipStream(_Clips, IterableDataset):
 
     Parameters
     ----------
-    sources, labels, augment, transform, seed, errors, max_open, **options
-        As in ``ClipDataset``; what is skipped does not come at all.
+    sources, labels, columns, augment, transform, seed, errors, max_open, **options
+        As in ``ClipDataset``; what is skipped does not come at all, and nothing is replaced.
     num_clips, frames_per_clip, stride, policy, step, by, start, end, edge
         As in ``framerail.sample_clips``; "every" is the default policy, with clips that follow one another.
     shuffle : bool
@@ -310,6 +410,7 @@ class ClipStream(_Clips, IterableDataset):
         sources: Sequence[Any],
         *,
         labels: Optional[Sequence[Any]] = None,
+        columns: Optional[Mapping[str, Sequence[Any]]] = None,
         num_clips: Optional[int] = None,
         frames_per_clip: int = 16,
         stride: Optional[float] = None,
@@ -335,7 +436,8 @@ class ClipStream(_Clips, IterableDataset):
             "frames_per_clip": whole("frames_per_clip", frames_per_clip, 1), "stride": stride, "policy": policy, "by": by,
             "step": step, "start": start, "end": end, "edge": edge,
         }  # fmt: skip
-        _Clips.__init__(self, sources, labels, sampling, augment, transform, seed, errors, max_open, options)
+        choice("errors", errors, ("raise", "skip"))
+        _Clips.__init__(self, sources, labels, columns, sampling, augment, transform, seed, errors, max_open, options)
         if (rank is None) != (world_size is None):
             raise ValueError("options 'rank' and 'world_size' go together")
         self._num_clips = None if num_clips is None else whole("num_clips", num_clips, 1)

@@ -4,6 +4,7 @@ use std::{num::NonZero, thread};
 
 use framerail::{
     core::{AugmentParams, AugmentSpec, BatchSpec, DType, Device, TensorLayout},
+    reader::ClipAugment,
     vision::{
         VisionError,
         augment::{Augment as Description, AugmentScope, Augmenter, ColorJitter, RandomBlur, RandomCrop, RandomErase},
@@ -179,6 +180,18 @@ impl Augment {
 }
 
 impl Augment {
+    /// The same for clips that a loader makes.
+    pub fn of_clips(&self) -> ClipAugment {
+        ClipAugment {
+            description: self.description.clone(),
+            layout: self.layout,
+            dtype: self.dtype,
+            scale: self.scale,
+            mean: self.mean,
+            std: self.std,
+        }
+    }
+
     fn draw(&self, batch: &Batch, width: u32, height: u32) -> Result<Vec<AugmentParams>, VisionError> {
         let frames = batch.frames_per_clip.max(1);
         let mut params = Vec::with_capacity(batch.count);

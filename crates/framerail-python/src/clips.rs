@@ -63,6 +63,14 @@ impl Sampling {
     }
 }
 
+/// Reads which clips are taken of a video.
+///
+/// # Errors
+/// `ValueError`.
+pub fn sampling(json: &str) -> PyResult<ClipSampling> {
+    Ok(parse::<Sampling>(json)?.into_sampling())
+}
+
 /// Numbers of the frames of each clip, and how many of its last ones stand for frames beyond the end. `times` are the frames'
 /// starts and the last one's end, in seconds, for sampling by time.
 ///
@@ -71,7 +79,7 @@ impl Sampling {
 #[pyfunction]
 #[pyo3(name = "sample_clips")]
 pub fn sample(sampling_json: &str, num_frames: usize, times: Option<(Vec<f64>, f64)>) -> PyResult<Vec<(Vec<usize>, usize)>> {
-    let sampling = parse::<Sampling>(sampling_json)?.into_sampling();
+    let sampling = sampling(sampling_json)?;
     let video = match &times {
         Some((starts, end)) => ClipVideo::of_times(starts, *end),
         None => ClipVideo::of_frames(num_frames),

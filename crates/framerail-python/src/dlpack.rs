@@ -14,6 +14,7 @@ use std::{
 use framerail::{
     core::{AugmentParams, AugmentSpec, DType, Device},
     cuda::{CudaDevice, CudaError, CudaStream, DeviceBuffer, DevicePool, kernels::augment_foreign},
+    reader::ClipMemory,
 };
 use parking_lot::Mutex;
 use pyo3::{
@@ -384,6 +385,31 @@ impl Drop for Foreign {
             }
         };
         Python::try_attach(|_| delete());
+    }
+}
+
+/// One of equal parts of host memory of another library, for one thread to write.
+pub struct ForeignPart {
+    whole: Arc<Foreign>,
+    start: usize,
+    bytes: usize,
+}
+
+impl Foreign {
+    /// So many parts of equal length, one behind the other; they hold nothing for memory of a card.
+    pub fn into_parts(self, count: usize) -> Vec<ForeignPart> {
+        let bytes = self.host().map_or(0, |(_, bytes)| bytes / count.max(1));
+        let whole = Arc::new(self);
+        (0..count).map(|part| ForeignPart { whole: Arc::clone(&whole), start: part * bytes, bytes }).collect()
+    }
+}
+
+impl ClipMemory for ForeignPart {
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        let Some((address, _)) = self.whole.host().filter(|_| self.bytes > 0) else { return &mut [] };
+        // SAFETY: within the dense tensor, which is alive until the last part is dropped and given to be written; parts do not overlap, and
+        // none can be made but by `into_parts`, which takes the whole.
+        unsafe { slice::from_raw_parts_mut(address.add(self.start), self.bytes) }
     }
 }
 

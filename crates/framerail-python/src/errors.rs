@@ -45,7 +45,7 @@ pub fn reader(py: Python<'_>, error: &ReaderError) -> PyErr {
         ReaderError::Cuda { error: CudaError::Unsupported { .. }, .. } | ReaderError::NotOnDevice { .. } => unsupported(py, error),
         ReaderError::Cuda { .. } => cuda(py, error),
         ReaderError::OutOfRange { .. } => PyIndexError::new_err(words),
-        ReaderError::BadOption { .. } => PyValueError::new_err(words),
+        ReaderError::BadOption { .. } | ReaderError::Clip { .. } => PyValueError::new_err(words),
         ReaderError::Decode { source_name, number, pts, .. } => decode(py, error, source_name, Some(*number), Some(*pts)),
         ReaderError::SizeChanged { source_name, number, .. } => decode(py, error, source_name, Some(*number), None),
         ReaderError::Convert { error: VisionError::OptionOutOfRange { .. }, .. } => PyValueError::new_err(words),

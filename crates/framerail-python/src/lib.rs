@@ -8,6 +8,7 @@ mod attribute;
 mod audio;
 mod augment;
 mod batches;
+mod clip_loader;
 mod clips;
 mod detection;
 mod dlpack;
@@ -43,6 +44,7 @@ mod _framerail {
         audio::Audio,
         augment::Augment,
         batches::Batches,
+        clip_loader::ClipLoader,
         clips::{mixed_seed, sample},
         detection::Detection,
         frame_item::FrameItem,

@@ -255,7 +255,7 @@ impl Reader {
 
     /// What was done so far, as JSON.
     fn stats(&self, py: Python<'_>) -> PyResult<String> {
-        self.with(py, |reader| Ok(stats_json(&reader.stats())))
+        self.with(py, |reader| Ok(stats_value(&reader.stats()).to_string()))
     }
 }
 
@@ -275,7 +275,7 @@ pub fn handed_out(py: Python<'_>, batch: reader::Batch) -> PyResult<(Tensor, Bou
 }
 
 /// Values of one kind behind each other, for `numpy.frombuffer`.
-fn column<'py, T, const N: usize>(py: Python<'py>, items: &[T], value: impl Fn(&T) -> [u8; N]) -> Bound<'py, PyBytes> {
+pub fn column<'py, T, const N: usize>(py: Python<'py>, items: &[T], value: impl Fn(&T) -> [u8; N]) -> Bound<'py, PyBytes> {
     PyBytes::new(py, &items.iter().flat_map(value).collect::<Vec<u8>>())
 }
 
@@ -344,7 +344,7 @@ fn metadata_json(metadata: &reader::VideoMetadata, header: &reader::VideoMetadat
     .to_string()
 }
 
-fn stats_json(stats: &reader::ReaderStats) -> String {
+pub fn stats_value(stats: &reader::ReaderStats) -> serde_json::Value {
     json!({
         "pictures_decoded": stats.pictures_decoded,
         "packets_skipped": stats.packets_skipped,
@@ -358,5 +358,4 @@ fn stats_json(stats: &reader::ReaderStats) -> String {
         "upload_bytes": stats.upload_bytes,
         "download_bytes": stats.download_bytes,
     })
-    .to_string()
 }

@@ -17,6 +17,13 @@ macro_rules! counters {
                 ReaderStats { $($name: self.$name.get(),)+ }
             }
         }
+
+        impl ReaderStats {
+            /// Each count of both, combined.
+            pub(crate) fn each(self, other: Self, combine: impl Fn(u64, u64) -> u64) -> Self {
+                Self { $($name: combine(self.$name, other.$name),)+ }
+            }
+        }
     };
 }
 

@@ -90,6 +90,14 @@ pub enum ReaderError {
         /// What was waited for, and where the decoder stands.
         state: String,
     },
+    /// A clip that the video does not have.
+    #[error("{source_name}: {error}")]
+    Clip {
+        /// The source as given.
+        source_name: String,
+        /// Which option, range or clip is impossible, and what there is instead.
+        error: crate::ClipError,
+    },
     /// Reading in the background ended; the first to hear of it was told more.
     #[error("{reason}")]
     Failed {

@@ -8,6 +8,7 @@
 
 mod batch;
 mod batches;
+mod clip_loader;
 mod clips;
 mod counters;
 mod cpu;
@@ -54,6 +55,9 @@ mod window;
 
 pub use batch::{Batch, DenseTensor, FrameInfo, FrameStatus, HostTensor, PictureShape, PlanarPicture, PlanePlace, Tensor};
 pub use batches::Batches;
+pub use clip_loader::{
+    ClipAugment, ClipItem, ClipLoader, ClipLoaderOptions, ClipLoaderStats, ClipMemory, ClipShape, LoadedBatch, LoadedClip,
+};
 pub use clips::{Clip, ClipEdge, ClipError, ClipPolicy, ClipSampling, ClipSteps, ClipVideo, sample_clips};
 pub use cpu::{CpuPieces, PieceCounts};
 #[cfg(feature = "cuda")]

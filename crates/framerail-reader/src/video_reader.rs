@@ -494,6 +494,11 @@ impl VideoReader {
         }
     }
 
+    /// The index; made when there is none yet.
+    pub(crate) fn frame_index(&mut self) -> Result<Arc<FrameIndex>, ReaderError> {
+        self.index()
+    }
+
     fn adopt(&mut self, index: FrameIndex) {
         let times = index.times();
         self.metadata.num_frames = Some(index.len());

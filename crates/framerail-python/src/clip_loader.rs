@@ -1,0 +1,182 @@
+//! Batches of clips of many files, loaded by threads, for Python.
+
+use std::sync::Arc;
+
+use framerail::{
+    core::{CancelToken, Device},
+    media::InputOptions,
+    reader::{self, ClipItem, ClipLoaderOptions, ClipMemory, FrameStatus, LoadedBatch, ReaderError},
+};
+use pyo3::{
+    prelude::*,
+    types::{PyBytes, PyDict},
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{
+    augment::Augment,
+    clips::sampling,
+    dlpack::{Foreign, ForeignPart},
+    errors,
+    fork::OfProcess,
+    options::{self, dtype_name, parse},
+    reader::{column, stats_value},
+    source::Source,
+    waiting::{Turn, without_gil},
+};
+
+/// What a loader has beside the options of a reader.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    snap: usize,
+    views: usize,
+    short_side: Option<u32>,
+    crops: usize,
+    channels_first: bool,
+    threads: usize,
+    max_open: usize,
+}
+
+/// Loads batches of clips. Use `framerail.torch.ClipLoader`.
+#[pyclass(frozen, module = "framerail._framerail")]
+pub struct ClipLoader {
+    shared: OfProcess<Arc<reader::ClipLoader>>,
+    cancel: CancelToken,
+}
+
+/// A clip as Python asks for it: the source's key, the source, its name in messages, number of the clip, seed.
+type Item<'py> = (u64, Bound<'py, PyAny>, String, usize, u64);
+
+/// Places of clips that could not be made, and why.
+type Failures = Vec<(usize, PyErr)>;
+
+#[pymethods]
+impl ClipLoader {
+    /// Starts the threads of a loader with options in JSON.
+    #[new]
+    fn new(
+        py: Python<'_>,
+        reader_json: &str,
+        sampling_json: &str,
+        augment: Option<&Bound<'_, Augment>>,
+        loader_json: &str,
+    ) -> PyResult<Self> {
+        let no_source = Source { input: InputOptions::new(""), raised: Default::default() };
+        let reader = options::reader(py, reader_json, &no_source)?;
+        let given: Given = parse(loader_json)?;
+        let options = ClipLoaderOptions {
+            snap: given.snap,
+            augment: augment.map(|augment| augment.get().of_clips()),
+            views: given.views,
+            short_side: given.short_side,
+            crops: given.crops,
+            channels_first: given.channels_first,
+            threads: given.threads,
+            max_open: given.max_open,
+            ..ClipLoaderOptions::new(reader, sampling(sampling_json)?)
+        };
+        let loader = reader::ClipLoader::new(options).map_err(|error| errors::reader(py, &error))?;
+        let cancel = loader.cancel_token();
+        Ok(Self { shared: OfProcess::with_threads(Arc::new(loader)), cancel })
+    }
+
+    /// Whether this process made it; a forked child has to make its own.
+    fn is_here(&self) -> bool {
+        self.shared.is_here()
+    }
+
+    /// Axes and type of a clip, as JSON; `None` where they depend on the source, and none is given with its name.
+    fn shape(&self, py: Python<'_>, source: Option<(Bound<'_, PyAny>, String)>) -> PyResult<Option<String>> {
+        let loader = Arc::clone(self.shared.get()?);
+        let shape = match (loader.shape(), source) {
+            (Some(known), _) => Some(known),
+            (None, None) => None,
+            (None, Some((source, name))) => {
+                let input = Source::new(&source, &name)?.input;
+                let look = move |turn: &Turn| if turn.take() { loader.shape_of(&input) } else { Err(ReaderError::Closed) };
+                Some(without_gil(py, &self.cancel, look)?.map_err(|error| errors::reader(py, &error))?)
+            }
+        };
+        Ok(shape.map(|shape| json!({"axes": shape.axes(), "dtype": dtype_name(shape.dtype)}).to_string()))
+    }
+
+    /// Queues a batch of clips of these axes and type, which are written to `out`, one behind the other.
+    fn submit(&self, id: u64, items: Vec<Item<'_>>, out: &Bound<'_, PyAny>, axes: Vec<usize>, dtype: &str) -> PyResult<()> {
+        let loader = self.shared.get()?;
+        let axes: Vec<usize> = std::iter::once(items.len()).chain(axes).collect();
+        let parts = Foreign::of(out, &axes, options::dtype(dtype)?, Device::Cpu, 0, "out")?.into_parts(items.len());
+        let queued =
+            items.into_iter().zip(parts).map(|((key, source, name, clip, seed), part)| queued(key, &source, &name, clip, seed, part));
+        loader.submit(id, queued.collect::<PyResult<_>>()?);
+        Ok(())
+    }
+
+    /// Waits for a batch: what is known of its clips as columns, and the place and exception of each that could not be made.
+    fn wait<'py>(&self, py: Python<'py>, id: u64) -> PyResult<(Bound<'py, PyDict>, Failures)> {
+        let loader = Arc::clone(self.shared.get()?);
+        let work = move |turn: &Turn| if turn.take() { loader.wait(id) } else { Err(ReaderError::Closed) };
+        let batch = without_gil(py, &self.cancel, work)?.map_err(|error| errors::reader(py, &error))?;
+        let failed = batch.clips.iter().enumerate().filter_map(|(place, clip)| Some((place, errors::reader(py, clip.as_ref().err()?))));
+        let failed = failed.collect();
+        Ok((columns(py, &batch)?, failed))
+    }
+
+    /// Gives up what was queued.
+    fn forget(&self, py: Python<'_>) -> PyResult<()> {
+        let loader = self.shared.get()?;
+        py.detach(|| loader.forget());
+        Ok(())
+    }
+
+    /// What was done so far, as JSON.
+    fn stats(&self) -> PyResult<String> {
+        let stats = self.shared.get()?.stats();
+        Ok(json!({
+            "threads": stats.threads,
+            "busy_seconds": stats.busy.as_secs_f64(),
+            "opening_seconds": stats.opening.as_secs_f64(),
+            "clips": stats.clips,
+            "clips_failed": stats.clips_failed,
+            "clips_shared": stats.clips_shared,
+            "files_opened": stats.files_opened,
+            "files_reused": stats.files_reused,
+            "bytes": stats.bytes,
+            "reader": stats_value(&stats.reader),
+        })
+        .to_string())
+    }
+}
+
+fn queued(
+    key: u64,
+    source: &Bound<'_, PyAny>,
+    name: &str,
+    clip: usize,
+    seed: u64,
+    part: ForeignPart,
+) -> PyResult<(ClipItem, Box<dyn ClipMemory>)> {
+    let input = Source::new(source, name)?.input;
+    Ok((ClipItem { key, input, clip, seed }, Box::new(part)))
+}
+
+/// One row a clip; those that could not be made hold zeros.
+fn columns<'py>(py: Python<'py>, batch: &LoadedBatch) -> PyResult<Bound<'py, PyDict>> {
+    let clips: Vec<_> = batch.clips.iter().map(|clip| clip.as_ref().ok()).collect();
+    let frames = clips.iter().flatten().map(|clip| clip.numbers.len()).max().unwrap_or(0);
+    let cells: Vec<_> = clips.iter().flat_map(|clip| (0..frames).map(move |frame| (*clip, frame))).collect();
+    let columns = PyDict::new(py);
+    let number = |clip: Option<&reader::LoadedClip>, frame: usize| clip.and_then(|clip| clip.numbers.get(frame).copied()).unwrap_or(0);
+    columns.set_item("numbers", column(py, &cells, |(clip, frame)| (number(*clip, *frame) as i64).to_ne_bytes()))?;
+    let seconds = |clip: Option<&reader::LoadedClip>, frame: usize| clip.and_then(|clip| clip.seconds.get(frame).copied()).unwrap_or(0.0);
+    columns.set_item("seconds", column(py, &cells, |(clip, frame)| seconds(*clip, *frame).to_ne_bytes()))?;
+    let filled = |clip: &Option<&reader::LoadedClip>| clip.map_or(0, |clip| clip.filled as i64).to_ne_bytes();
+    columns.set_item("filled", column(py, &clips, filled))?;
+    let altered = |clip: &Option<&reader::LoadedClip>| {
+        clip.map_or(0, |clip| clip.statuses.iter().filter(|status| **status != FrameStatus::Ok).count() as i64).to_ne_bytes()
+    };
+    columns.set_item("altered", column(py, &clips, altered))?;
+    columns.set_item("is_made", PyBytes::new(py, &clips.iter().map(|clip| u8::from(clip.is_some())).collect::<Vec<_>>()))?;
+    Ok(columns)
+}

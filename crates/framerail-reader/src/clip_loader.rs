@@ -1,0 +1,349 @@
+//! Clips of many files, decoded side by side by the threads of one process.
+//!
+//! A caller submits batches: a list of [`ClipItem`]s and a place in memory for each. Threads take the clips in the order submitted,
+//! whatever batch they belong to, so that a batch, and those behind it, keep every core busy; each clip is decoded, augmented and
+//! written to its place. What a clip is depends on its item alone, never on which thread made it or when.
+
+mod kept;
+mod output;
+mod queue;
+mod worker;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use framerail_core::{CancelToken, DType, TensorLayout};
+use framerail_media::InputOptions;
+use framerail_vision::augment::Augment;
+use parking_lot::Mutex;
+
+use crate::{ClipPolicy, ClipSampling, FrameStatus, ReaderError, ReaderOptions, ReaderStats, VideoReader, plan};
+
+use self::{
+    kept::Kept,
+    output::ClipOutput,
+    queue::{Queue, Request},
+    worker::Worker,
+};
+
+/// Where a clip's elements are written: dense, native endian.
+pub trait ClipMemory: Send {
+    /// The bytes, as many as [`ClipShape::bytes`] says.
+    fn bytes_mut(&mut self) -> &mut [u8];
+}
+
+impl ClipMemory for Vec<u8> {
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self
+    }
+}
+
+/// Augmentation of a clip's pictures, and what comes out of it.
+#[derive(Clone, Debug)]
+pub struct ClipAugment {
+    /// What may be done to pictures.
+    pub description: Augment,
+    /// Planes or interleaved channels.
+    pub layout: TensorLayout,
+    /// Type of the elements.
+    pub dtype: DType,
+    /// As in [`framerail_core::AugmentSpec`].
+    pub scale: f32,
+    /// As in [`framerail_core::AugmentSpec`].
+    pub mean: [f32; 3],
+    /// As in [`framerail_core::AugmentSpec`].
+    pub std: [f32; 3],
+}
+
+/// What all clips of a loader have in common.
+#[derive(Clone, Debug)]
+pub struct ClipLoaderOptions {
+    /// How sources are read. The input is that of each item, and each clip is decoded by one thread.
+    pub reader: ReaderOptions,
+    /// Which clips are taken: [`ClipPolicy::Random`] draws one clip by the item's seed, other policies give the item's `clip`-th.
+    pub sampling: ClipSampling,
+    /// A clip that would start at most so many frames behind a keyframe starts at the keyframe: less is decoded, and starts at
+    /// keyframes are more frequent than others. With clips by frame numbers only.
+    pub snap: usize,
+    /// What is done to the pictures at last.
+    pub augment: Option<ClipAugment>,
+    /// Draws of the augmentation for each clip, from 1.
+    pub views: usize,
+    /// Scales pictures so that their shorter side has so many pixels; the reader's `size` is then cut out of the middle.
+    pub short_side: Option<u32>,
+    /// 1, or 3 windows along the longer side: at both its ends and in the middle. Needs `short_side` and a `size`.
+    pub crops: usize,
+    /// `[C, T, H, W]` instead of `[T, C, H, W]`.
+    pub channels_first: bool,
+    /// Threads, each of which decodes a clip at a time; 0 for as many as there are cores.
+    pub threads: usize,
+    /// Open files that are kept for the next clip of them.
+    pub max_open: usize,
+}
+
+impl ClipLoaderOptions {
+    /// Clips as they are, on all cores.
+    pub fn new(reader: ReaderOptions, sampling: ClipSampling) -> Self {
+        Self {
+            reader,
+            sampling,
+            snap: 0,
+            augment: None,
+            views: 1,
+            short_side: None,
+            crops: 1,
+            channels_first: false,
+            threads: 0,
+            max_open: 16,
+        }
+    }
+}
+
+/// A clip that is asked for.
+#[derive(Clone)]
+pub struct ClipItem {
+    /// Tells sources apart: clips of one key are of one source.
+    pub key: u64,
+    /// The source.
+    pub input: InputOptions,
+    /// Number of the clip, where clips are at regular places.
+    pub clip: usize,
+    /// Decides everything that is random.
+    pub seed: u64,
+}
+
+/// What is known of a clip beside its pixels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadedClip {
+    /// Numbers of its frames.
+    pub numbers: Vec<usize>,
+    /// Their presentation times.
+    pub seconds: Vec<f64>,
+    /// Whether they are as they were encoded.
+    pub statuses: Vec<FrameStatus>,
+    /// How many of the last ones stand for frames beyond the video's end.
+    pub filled: usize,
+}
+
+/// A batch that is complete.
+pub struct LoadedBatch {
+    /// In the order submitted; an error is that clip's alone, and its memory holds anything then.
+    pub clips: Vec<Result<LoadedClip, ReaderError>>,
+    /// The memory that was given, in the same order.
+    pub memory: Vec<Box<dyn ClipMemory>>,
+}
+
+/// The shape of one clip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClipShape {
+    /// Views or crops; clips with one have no axis for it.
+    pub parts: usize,
+    /// Frames of a part.
+    pub frames: usize,
+    /// Axes of a picture, in the layout's order.
+    pub picture: [usize; 3],
+    /// The channels come before the frames.
+    pub channels_first: bool,
+    /// Type of the elements.
+    pub dtype: DType,
+}
+
+impl ClipShape {
+    /// All axes of a clip.
+    pub fn axes(&self) -> Vec<usize> {
+        let [a, b, c] = self.picture;
+        let clip = if self.channels_first { [a, self.frames, b, c] } else { [self.frames, a, b, c] };
+        (self.parts > 1).then_some(self.parts).into_iter().chain(clip).collect()
+    }
+
+    /// Bytes of a picture.
+    pub fn picture_bytes(&self) -> usize {
+        self.picture.iter().product::<usize>() * self.dtype.size_bytes()
+    }
+
+    /// Bytes of a clip.
+    pub fn bytes(&self) -> usize {
+        self.parts * self.frames * self.picture_bytes()
+    }
+}
+
+/// What a loader has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClipLoaderStats {
+    /// Threads that decode.
+    pub threads: usize,
+    /// Time that they worked, all together.
+    pub busy: Duration,
+    /// Part of it for opening sources and making their indexes.
+    pub opening: Duration,
+    /// Clips that were made.
+    pub clips: u64,
+    /// Clips that could not be made.
+    pub clips_failed: u64,
+    /// Clips whose pictures came from the decode of another clip of the same group of pictures.
+    pub clips_shared: u64,
+    /// Sources that were opened.
+    pub files_opened: u64,
+    /// Sources that were still open from an earlier clip.
+    pub files_reused: u64,
+    /// Bytes of clips written.
+    pub bytes: u64,
+    /// What the readers did.
+    pub reader: ReaderStats,
+}
+
+#[derive(Default)]
+struct Counts {
+    busy_nanos: AtomicU64,
+    opening_nanos: AtomicU64,
+    clips_shared: AtomicU64,
+    files_opened: AtomicU64,
+    files_reused: AtomicU64,
+    bytes: AtomicU64,
+    reader: Mutex<ReaderStats>,
+}
+
+/// What the threads share.
+struct Shared {
+    options: ClipLoaderOptions,
+    output: ClipOutput,
+    queue: Queue,
+    kept: Mutex<Kept>,
+    counts: Counts,
+    cancel: CancelToken,
+}
+
+/// Loads batches of clips on threads that live as long as this value.
+pub struct ClipLoader {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl ClipLoader {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// `BadOption`; `Failed` when threads cannot be started.
+    pub fn new(options: ClipLoaderOptions) -> Result<Self, ReaderError> {
+        let output = ClipOutput::new(&options)?;
+        if options.snap > 0 && !matches!(options.sampling.steps, crate::ClipSteps::Frames { .. }) {
+            let reason = "counts frames, so it goes with clips by frames; leave it out with clips by seconds".into();
+            return Err(ReaderError::BadOption { name: "snap", reason });
+        }
+        if matches!(options.sampling.policy, ClipPolicy::Every { .. }) {
+            let reason = "a loader takes random or regular clips; read clips one after another with a stream".into();
+            return Err(ReaderError::BadOption { name: "policy", reason });
+        }
+        #[cfg(feature = "cuda")]
+        if matches!(options.reader.device, crate::ReadDevice::Cuda(_)) {
+            let reason = "a loader decodes on the CPU; its batches can be copied to a card".into();
+            return Err(ReaderError::BadOption { name: "device", reason });
+        }
+        let count = if options.threads == 0 { plan::default_threads() } else { options.threads };
+        let cancel = options.reader.input.cancel.child();
+        let kept = Mutex::new(Kept::new(options.max_open));
+        let shared = Arc::new(Shared { options, output, queue: Queue::default(), kept, counts: Counts::default(), cancel });
+        let mut loader = Self { shared, threads: Vec::with_capacity(count) };
+        for number in 0..count {
+            let mut worker = Worker::new(&loader.shared);
+            let thread = std::thread::Builder::new().name(format!("clips-{number}")).spawn(move || worker.run());
+            let failed =
+                |error| ReaderError::Failed { reason: format!("cannot start thread {number} of {count}: {error}; use fewer threads") };
+            loader.threads.push(thread.map_err(failed)?);
+        }
+        Ok(loader)
+    }
+
+    /// The shape of a clip where options decide it, whatever the source.
+    pub fn shape(&self) -> Option<ClipShape> {
+        self.shared.output.shape()
+    }
+
+    /// The shape of the clips of a source, which is opened for it.
+    ///
+    /// # Errors
+    /// As [`VideoReader::open`].
+    pub fn shape_of(&self, input: &InputOptions) -> Result<ClipShape, ReaderError> {
+        let reader = VideoReader::open(self.shared.reader_options(input))?;
+        Ok(self.shared.output.of(&reader)?.shape)
+    }
+
+    /// Queues a batch, with a place in memory for each of its clips. `id` names it to [`ClipLoader::wait`]; no two batches under way
+    /// have the same.
+    pub fn submit(&self, id: u64, items: Vec<(ClipItem, Box<dyn ClipMemory>)>) {
+        self.shared.queue.begin(id, items.len());
+        let requests = items.into_iter().enumerate();
+        let request = |(place, (item, memory))| Request::new(&self.shared, id, place, item, memory);
+        self.shared.queue.push(requests.map(request).collect());
+    }
+
+    /// Waits until a batch is complete.
+    ///
+    /// # Errors
+    /// `Closed` for a batch that was not submitted, or was waited for before.
+    pub fn wait(&self, id: u64) -> Result<LoadedBatch, ReaderError> {
+        self.shared.queue.wait(id).ok_or(ReaderError::Closed)
+    }
+
+    /// Gives up all batches that were submitted; clips that are being decoded are still finished.
+    pub fn forget(&self) {
+        self.shared.queue.forget();
+    }
+
+    /// What was done so far.
+    pub fn stats(&self) -> ClipLoaderStats {
+        let counts = &self.shared.counts;
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let (clips, clips_failed) = self.shared.queue.finished();
+        ClipLoaderStats {
+            threads: self.threads.len(),
+            busy: Duration::from_nanos(get(&counts.busy_nanos)),
+            opening: Duration::from_nanos(get(&counts.opening_nanos)),
+            clips,
+            clips_failed,
+            clips_shared: get(&counts.clips_shared),
+            files_opened: get(&counts.files_opened),
+            files_reused: get(&counts.files_reused),
+            bytes: get(&counts.bytes),
+            reader: *counts.reader.lock(),
+        }
+    }
+
+    /// Ends the threads when it is cancelled.
+    pub fn cancel_token(&self) -> CancelToken {
+        self.shared.cancel.clone()
+    }
+}
+
+impl Drop for ClipLoader {
+    fn drop(&mut self) {
+        self.shared.cancel.cancel();
+        self.shared.queue.close();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                log::error!("a thread that loads clips panicked; this is a bug, please report it");
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// How an item's source is read.
+    fn reader_options(&self, input: &InputOptions) -> ReaderOptions {
+        let template = &self.options.reader;
+        let input = InputOptions {
+            source: input.source.clone(),
+            custom: input.custom.clone(),
+            cancel: self.cancel.clone(),
+            ..template.input.clone()
+        };
+        ReaderOptions { input, threads: 1, queue: 1, ..template.clone() }
+    }
+}

@@ -1,0 +1,354 @@
+//! What is made of a clip's pictures: scaled, cut, augmented, and laid out as the batch wants them.
+
+use framerail_core::{AugmentSpec, BBox, BatchSpec, DType, TensorLayout};
+use framerail_vision::{ChannelOrder, Fit, TensorOptions, VisionError, augment::Augmenter};
+
+use super::{ClipAugment, ClipLoaderOptions, ClipShape};
+use crate::{OutputOptions, PictureShape, ReaderError, VideoReader};
+
+/// What options decide of every clip.
+pub(super) struct ClipOutput {
+    base: OutputOptions,
+    augment: Option<ClipAugment>,
+    short_side: Option<u32>,
+    parts: usize,
+    crops: usize,
+    frames: usize,
+    channels_first: bool,
+}
+
+/// The same for the clips of one source.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct SourceOutput {
+    /// What the reader hands out.
+    pub(super) read: OutputOptions,
+    /// One of its pictures.
+    pub(super) picture: PictureShape,
+    /// Parts that are cut out of each picture; none when it is taken whole.
+    windows: Vec<Window>,
+    /// The numbers of the augmentation, but for what is drawn.
+    augment: Option<AugmentSpec>,
+    /// What a clip becomes.
+    pub(super) shape: ClipShape,
+    source_name: String,
+}
+
+/// A part of a picture, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Window {
+    x: usize,
+    y: usize,
+    width: usize,
+    height: usize,
+}
+
+/// Memory that a thread keeps between clips.
+#[derive(Default)]
+pub(super) struct Scratch {
+    gathered: Vec<u8>,
+    made: Vec<u8>,
+    augmenter: Option<Augmenter>,
+}
+
+fn refuse(name: &'static str, reason: impl Into<String>) -> ReaderError {
+    ReaderError::BadOption { name, reason: reason.into() }
+}
+
+impl ClipOutput {
+    pub(super) fn new(options: &ClipLoaderOptions) -> Result<Self, ReaderError> {
+        let base = options.reader.output.clone();
+        let tensor = if let OutputOptions::Tensor(tensor) = &base { Some(tensor) } else { None };
+        if matches!(base, OutputOptions::Yuv) {
+            return Err(refuse("channels", "planes as decoded make no batch; use rgb, bgr, gray or hsv"));
+        }
+        if options.views == 0 || !matches!(options.crops, 1 | 3) {
+            return Err(refuse("views", "give at least 1; crops are 1 or 3"));
+        }
+        if options.views > 1 && options.augment.is_none() {
+            return Err(refuse("views", "several views of a clip differ by their augmentation; give augment too"));
+        }
+        if options.views > 1 && options.crops > 1 {
+            return Err(refuse("crops", "takes 1 with several views: a clip has one axis of parts"));
+        }
+        if options.channels_first && tensor.is_none_or(|tensor| tensor.layout != TensorLayout::Tchw) {
+            return Err(refuse("layout", "CTHW is made of planes: it goes with layout TCHW of the reader, and without exact"));
+        }
+        let layout = options.augment.as_ref().map_or(TensorLayout::Tchw, |augment| augment.layout);
+        if options.channels_first && layout != TensorLayout::Tchw {
+            return Err(refuse("layout", "CTHW is made of planes: give the augmentation layout TCHW too"));
+        }
+        match (options.short_side, tensor) {
+            (Some(0), _) => return Err(refuse("short_side", "give at least 1 pixel")),
+            (Some(_), None) => return Err(refuse("short_side", "exact='swscale' keeps the video's own size")),
+            (Some(_), Some(tensor)) if tensor.crop.is_some() || tensor.fit != Fit::Stretch => {
+                return Err(refuse("short_side", "decides what is cut off; leave out crop and letterbox"));
+            }
+            _ => {}
+        }
+        if options.crops > 1 && (options.short_side.is_none() || tensor.is_none_or(|tensor| tensor.size.is_none())) {
+            return Err(refuse("crops", "needs short_side, and the size of a crop"));
+        }
+        if let Some(augment) = &options.augment {
+            augment.description.check().map_err(|error| refuse("augment", error.to_string()))?;
+            let is_rgb = tensor.is_none_or(|tensor| tensor.channel_order == ChannelOrder::Rgb);
+            let dtype = tensor.map_or(DType::U8, |tensor| tensor.dtype);
+            if !is_rgb || !matches!(dtype, DType::U8 | DType::F32) {
+                return Err(refuse("augment", "takes RGB in uint8, or float32 from 0 to 1"));
+            }
+        }
+        Ok(Self {
+            base,
+            augment: options.augment.clone(),
+            short_side: options.short_side,
+            parts: options.views.max(options.crops),
+            crops: options.crops,
+            frames: options.sampling.frames_per_clip,
+            channels_first: options.channels_first,
+        })
+    }
+
+    /// The shape of a clip, where it does not depend on the source.
+    pub(super) fn shape(&self) -> Option<ClipShape> {
+        let OutputOptions::Tensor(tensor) = &self.base else { return None };
+        let size = match &self.augment {
+            // Neither asks for the size of what is read where it decides its own.
+            Some(augment) => augment.description.output_size(0, 0).ok().filter(|size| *size != (0, 0)).or(tensor.size)?,
+            None => tensor.size?,
+        };
+        let (axes, dtype) = match &self.augment {
+            Some(augment) => (axes_of(size, 3, augment.layout), augment.dtype),
+            None => (TensorOptions { size: Some(size), crop: None, ..*tensor }.picture_shape(size.0, size.1), tensor.dtype),
+        };
+        Some(self.clip(axes, dtype))
+    }
+
+    fn clip(&self, picture: [usize; 3], dtype: DType) -> ClipShape {
+        ClipShape { parts: self.parts, frames: self.frames, picture, channels_first: self.channels_first, dtype }
+    }
+
+    /// What becomes of a source's clips.
+    pub(super) fn of(&self, reader: &VideoReader) -> Result<SourceOutput, ReaderError> {
+        let (width, height) = (reader.metadata().width, reader.metadata().height);
+        let source_name = reader.metadata().source.clone();
+        let (read, windows) = self.read(width, height, &source_name)?;
+        let picture = crate::host_pictures::picture_shape(
+            &read,
+            crate::host_pictures::FrameKind { width, height, format: reader.metadata().pixel_format },
+        );
+        let (own, dtype) = ((picture_size(&picture)), picture.dtype);
+        let (axes, dtype, augment) = match &self.augment {
+            None => match windows.first() {
+                Some(window) => (axes_of((window.width as u32, window.height as u32), channels(&picture), picture.layout), dtype, None),
+                None => (picture.axes, dtype, None),
+            },
+            Some(augment) => {
+                let (width, height) = windows.first().map_or(own, |window| (window.width as u32, window.height as u32));
+                let size = augment.description.output_size(width, height).map_err(|error| refuse("augment", error.to_string()))?;
+                let input = BatchSpec { width, height, layout: picture.layout, dtype };
+                let output = BatchSpec { width: size.0, height: size.1, layout: augment.layout, dtype: augment.dtype };
+                let spec = AugmentSpec { input, output, scale: augment.scale, mean: augment.mean, std: augment.std };
+                (axes_of(size, 3, augment.layout), augment.dtype, Some(spec))
+            }
+        };
+        Ok(SourceOutput { read, picture, windows, augment, shape: self.clip(axes, dtype), source_name })
+    }
+
+    /// What is read of pictures of this size, and what is cut out of that.
+    fn read(&self, width: u32, height: u32, source_name: &str) -> Result<(OutputOptions, Vec<Window>), ReaderError> {
+        let (OutputOptions::Tensor(tensor), Some(short)) = (&self.base, self.short_side) else {
+            return Ok((self.base.clone(), Vec::new()));
+        };
+        let scale = f64::from(short) / f64::from(width.min(height).max(1));
+        let side = |side: u32| if side == width.min(height) { short } else { (f64::from(side) * scale).round() as u32 };
+        let whole = (side(width), side(height));
+        let Some((cut_width, cut_height)) = tensor.size else {
+            return Ok((OutputOptions::Tensor(TensorOptions { size: Some(whole), ..*tensor }), Vec::new()));
+        };
+        if cut_width > whole.0 || cut_height > whole.1 {
+            let reason = format!(
+                "{source_name}: {cut_height}x{cut_width} (height x width) cannot be cut out of {}x{}; give a larger short_side",
+                whole.1, whole.0
+            );
+            return Err(refuse("size", reason));
+        }
+        if self.crops == 1 {
+            let (w, h) = (f64::from(cut_width) / scale, f64::from(cut_height) / scale);
+            let (x, y) = ((f64::from(width) - w) / 2.0, (f64::from(height) - h) / 2.0);
+            let crop = BBox::from_xyxy(x as f32, y as f32, (x + w) as f32, (y + h) as f32);
+            return Ok((OutputOptions::Tensor(TensorOptions { crop: Some(crop), ..*tensor }), Vec::new()));
+        }
+        let (spare_x, spare_y) = ((whole.0 - cut_width) as usize, (whole.1 - cut_height) as usize);
+        let window = |part: usize| {
+            let (x, y) = if whole.0 >= whole.1 { (spare_x * part / 2, spare_y / 2) } else { (spare_x / 2, spare_y * part / 2) };
+            Window { x, y, width: cut_width as usize, height: cut_height as usize }
+        };
+        let windows = (0..self.crops).map(window).collect();
+        Ok((OutputOptions::Tensor(TensorOptions { size: Some(whole), ..*tensor }), windows))
+    }
+
+    /// Writes a clip: `pictures` are its frames' as the reader gives them.
+    pub(super) fn make(
+        &self,
+        source: &SourceOutput,
+        pictures: &[&[u8]],
+        seed: u64,
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) -> Result<(), ReaderError> {
+        source.check(out.len())?;
+        let part_bytes = source.shape.bytes() / self.parts.max(1);
+        for (part, out) in out.chunks_exact_mut(part_bytes.max(1)).enumerate() {
+            match (source.windows.get(part), &source.augment) {
+                (None, None) => arrange(pictures, source.shape, out),
+                (window, augment) => {
+                    scratch.gathered.clear();
+                    for picture in pictures {
+                        match window {
+                            Some(window) => cut(picture, &source.picture, *window, &mut scratch.gathered),
+                            None => scratch.gathered.extend_from_slice(picture),
+                        }
+                    }
+                    if let Some(spec) = augment {
+                        // Three crops of a clip share its numbers, views do not.
+                        let draw = if source.windows.is_empty() { part as u64 } else { 0 };
+                        self.augmented(source, spec, seed, draw, scratch, out)?;
+                    } else {
+                        let bytes = source.shape.picture_bytes().max(1);
+                        arrange(&scratch.gathered.chunks_exact(bytes).collect::<Vec<_>>(), source.shape, out);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn augmented(
+        &self,
+        source: &SourceOutput,
+        spec: &AugmentSpec,
+        seed: u64,
+        draw: u64,
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) -> Result<(), ReaderError> {
+        let Some(augment) = &self.augment else { return Ok(()) };
+        let failed = |error: VisionError| ReaderError::Convert { source_name: source.source_name.clone(), error };
+        let params = augment.description.draw(seed, draw, self.frames, spec.input.width, spec.input.height).map_err(failed)?;
+        let mut augmenter = match scratch.augmenter.take().filter(|augmenter| augmenter.spec() == spec) {
+            Some(augmenter) => augmenter,
+            None => Augmenter::new(*spec).map_err(failed)?,
+        };
+        if self.channels_first {
+            scratch.made.resize(out.len(), 0);
+            augmenter.apply(&params, &scratch.gathered, &mut scratch.made).map_err(failed)?;
+            let bytes = source.shape.picture_bytes().max(1);
+            arrange(&scratch.made.chunks_exact(bytes).collect::<Vec<_>>(), source.shape, out);
+        } else {
+            augmenter.apply(&params, &scratch.gathered, out).map_err(failed)?;
+        }
+        scratch.augmenter = Some(augmenter);
+        Ok(())
+    }
+}
+
+impl SourceOutput {
+    /// Whether the reader can write a clip to its place itself.
+    pub(super) fn is_plain(&self) -> bool {
+        self.windows.is_empty() && self.augment.is_none() && !self.shape.channels_first && self.shape.parts == 1
+    }
+
+    /// Whether a clip fits its place.
+    pub(super) fn check(&self, bytes: usize) -> Result<(), ReaderError> {
+        if bytes == self.shape.bytes() {
+            return Ok(());
+        }
+        let reason = format!(
+            "{}: its clips are {:?}, {} bytes each, and the batch has {bytes} bytes for one; give a size that all clips get",
+            self.source_name,
+            self.shape.axes(),
+            self.shape.bytes()
+        );
+        Err(refuse("size", reason))
+    }
+}
+
+fn axes_of((width, height): (u32, u32), channels: usize, layout: TensorLayout) -> [usize; 3] {
+    match layout {
+        TensorLayout::Tchw => [channels, height as usize, width as usize],
+        TensorLayout::Thwc => [height as usize, width as usize, channels],
+    }
+}
+
+fn picture_size(picture: &PictureShape) -> (u32, u32) {
+    let [a, b, c] = picture.axes;
+    match picture.layout {
+        TensorLayout::Tchw => (c as u32, b as u32),
+        TensorLayout::Thwc => (b as u32, a as u32),
+    }
+}
+
+fn channels(picture: &PictureShape) -> usize {
+    match picture.layout {
+        TensorLayout::Tchw => picture.axes[0],
+        TensorLayout::Thwc => picture.axes[2],
+    }
+}
+
+/// Appends a part of a picture.
+fn cut(picture: &[u8], shape: &PictureShape, window: Window, to: &mut Vec<u8>) {
+    let (width, element) = (picture_size(shape).0 as usize, shape.dtype.size_bytes());
+    let height = picture_size(shape).1 as usize;
+    let (planes, pixel) = match shape.layout {
+        TensorLayout::Tchw => (channels(shape), element),
+        TensorLayout::Thwc => (1, element * channels(shape)),
+    };
+    for plane in 0..planes {
+        for row in window.y..window.y + window.height {
+            let start = ((plane * height + row) * width + window.x) * pixel;
+            to.extend_from_slice(picture.get(start..start + window.width * pixel).unwrap_or_default());
+        }
+    }
+}
+
+/// Copies pictures to their places: one behind the other, or each channel's planes behind each other.
+fn arrange(pictures: &[&[u8]], shape: ClipShape, out: &mut [u8]) {
+    let bytes = shape.picture_bytes();
+    if !shape.channels_first {
+        out.chunks_exact_mut(bytes.max(1)).zip(pictures).for_each(|(out, picture)| out.copy_from_slice(picture));
+        return;
+    }
+    let plane = bytes / shape.picture[0].max(1);
+    for (channel, out) in out.chunks_exact_mut((plane * shape.frames).max(1)).enumerate() {
+        for (out, picture) in out.chunks_exact_mut(plane.max(1)).zip(pictures) {
+            out.copy_from_slice(picture.get(channel * plane..(channel + 1) * plane).unwrap_or_default());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_come_before_frames_where_asked() {
+        let shape = ClipShape { parts: 1, frames: 2, picture: [3, 1, 2], channels_first: true, dtype: DType::U8 };
+        let pictures: [&[u8]; 2] = [&[0, 1, 10, 11, 20, 21], &[2, 3, 12, 13, 22, 23]];
+        let mut out = vec![0; 12];
+        arrange(&pictures, shape, &mut out);
+        assert_eq!(out, [0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23]);
+        assert_eq!(shape.axes(), [3, 2, 1, 2]);
+    }
+
+    #[test]
+    fn windows_are_cut_out_of_planes_and_of_pixels() {
+        let window = Window { x: 1, y: 1, width: 2, height: 1 };
+        let planes = PictureShape { axes: [2, 2, 3], layout: TensorLayout::Tchw, dtype: DType::U8, planes: None };
+        let mut found = Vec::new();
+        cut(&(0..12).collect::<Vec<u8>>(), &planes, window, &mut found);
+        assert_eq!(found, [4, 5, 10, 11]);
+        let pixels = PictureShape { axes: [2, 3, 2], layout: TensorLayout::Thwc, dtype: DType::U8, planes: None };
+        found.clear();
+        cut(&(0..12).collect::<Vec<u8>>(), &pixels, window, &mut found);
+        assert_eq!(found, [8, 9, 10, 11]);
+    }
+}

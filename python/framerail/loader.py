@@ -1,0 +1,540 @@
+"""Batches of clips for training, loaded by the threads of one process.
+
+``framerail.torch`` brings what is here to users. Needs PyTorch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+import torch
+from torch.utils.data import default_collate, get_worker_info
+
+from . import _framerail
+from .augment import mixed_seed
+from .options import bad, choice, reader_json, whole
+from .progress import ProgressLine
+from .reader import _source
+
+_log = logging.getLogger("framerail.torch")
+
+#: Errors of a source, as opposed to mistakes of the caller.
+SOURCE_ERRORS = (OSError, ValueError, RuntimeError, MemoryError)
+#: What is done about a clip that cannot be read.
+POLICIES = ("raise", "skip", "replace")
+#: Other clips that are tried in the place of one that cannot be read.
+_REPLACEMENTS = 16
+#: Sources that cannot be read and are remembered by name.
+_NAMED = 1000
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_here(asked: int) -> int:
+    """Decoding threads of this process: its share of the cores where it is one of a DataLoader's workers."""
+    worker = get_worker_info()
+    if asked > 0 or worker is None:
+        return asked
+    share = max(1, cores() // worker.num_workers)
+    if worker.id == 0:
+        _log.info("%d workers share %d cores: %d decoding threads each", worker.num_workers, cores(), share)
+    return share
+
+
+class Request(NamedTuple):
+    """A clip of a data set, as the compiled part takes it."""
+
+    key: int
+    source: Any
+    name: str
+    clip: int
+    seed: int
+
+
+class Columns(NamedTuple):
+    """What is known of the clips of a batch; a row each."""
+
+    numbers: Any
+    seconds: Any
+    filled: Any
+    is_made: Any
+
+
+class ClipCore:
+    """The threads that load clips; made in the process that uses them, by what a data set says."""
+
+    def __init__(self, options: Dict[str, Any], sampling: Dict[str, Any], augment: Any, extra: Dict[str, Any]):
+        self._given = (options, sampling, augment, extra)
+        self._compiled: Optional[_framerail.ClipLoader] = None
+        self._next = itertools.count()
+        self._shapes: Dict[int, Tuple[Tuple[int, ...], str]] = {}
+
+    def __reduce__(self) -> tuple:
+        return ClipCore, self._given
+
+    def with_options(self, **changed: Any) -> ClipCore:
+        """Another one, with other threads or files kept open."""
+        options, sampling, augment, extra = self._given
+        return ClipCore(options, sampling, augment, {**extra, **changed})
+
+    @property
+    def compiled(self) -> _framerail.ClipLoader:
+        if self._compiled is None or not self._compiled.is_here():
+            options, sampling, augment, extra = self._given
+            extra = {**extra, "threads": threads_here(extra["threads"])}
+            inner = None if augment is None else augment._compiled
+            self._compiled = _framerail.ClipLoader(reader_json(options), json.dumps(sampling), inner, json.dumps(extra))
+        return self._compiled
+
+    def close(self) -> None:
+        self._compiled = None
+
+    def shape(self, request: Optional[Request] = None) -> Optional[Tuple[Tuple[int, ...], Any]]:
+        """Axes and type of a clip: of every one, or of this one's source where options leave it open."""
+        if request is not None and request.key in self._shapes:
+            return self._shapes[request.key]
+        found = self.compiled.shape(None if request is None else (request.source, request.name))
+        if found is None:
+            return None
+        shape = json.loads(found)
+        made = (tuple(shape["axes"]), getattr(torch, shape["dtype"]))
+        if request is not None:
+            self._shapes[request.key] = made
+        return made
+
+    def submit(self, requests: List[Request], out: torch.Tensor) -> int:
+        """Begins to write clips to the rows of ``out``; gives the number to wait for."""
+        ticket = next(self._next)
+        dtype = str(out.dtype).rpartition(".")[2]
+        self.compiled.submit(ticket, [tuple(request) for request in requests], out, list(out.shape[1:]), dtype)
+        return ticket
+
+    def wait(self, ticket: int, count: int) -> Tuple[Columns, List[Tuple[int, Exception]]]:
+        """What is known of a batch of so many clips, and which could not be made."""
+        found, failed = self.compiled.wait(ticket)
+
+        def column(name: str, dtype: Any) -> torch.Tensor:
+            return torch.from_numpy(np.frombuffer(bytearray(found[name]), dtype).reshape(count, -1))
+
+        filled, is_made = column("filled", np.int64)[:, 0], column("is_made", np.uint8)[:, 0]
+        return Columns(column("numbers", np.int64), column("seconds", np.float64), filled, is_made), failed
+
+
+class ClipLoader:
+    """Batches of a ``ClipDataset``, used like PyTorch's ``DataLoader`` and made by the threads of one process.
+
+    Clips of a batch and of those ahead are decoded side by side on all cores, each written straight to its place in the batch and
+    augmented there. Order, clips and pixels depend on the data set's seed and the epoch alone: not on threads, ``prefetch``, or on
+    which clip is decoded first.
+
+    Parameters
+    ----------
+    dataset : ClipDataset
+    batch_size : int
+        Clips in a batch.
+    shuffle : bool
+        Take clips in an order drawn from the data set's seed and the epoch.
+    sampler : iterable of int, optional
+        PyTorch's samplers, ``DistributedSampler`` among them; its ``set_epoch`` is called. An order that depends on PyTorch's global
+        generator cannot be resumed: give the sampler a generator with a seed.
+    batch_sampler : iterable of lists of int, optional
+        Instead of ``batch_size``, ``shuffle``, ``sampler`` and ``drop_last``.
+    drop_last : bool
+        Leave out a last batch that is smaller.
+    prefetch : int, optional
+        Batches made ahead of the one that is taken; by default as many as give each thread two clips.
+    memory : int, optional
+        Bytes that batches under way may take together; bounds ``prefetch``, but one batch is always made.
+    threads : int
+        Decoding threads; 0 for as many as there are cores.
+    max_open : int, optional
+        Files kept open for their next clip; by default two for each thread, at least as many as the data set's.
+    pin_memory : bool
+        Put batches into page-locked memory.
+    device : str or torch.device, optional
+        Copy batches to this device, beside your work where they are page-locked.
+    errors : str, optional
+        "raise"; "skip", which makes the batch smaller; or "replace" by another clip, drawn by the seed. The data set's by default.
+        What is skipped or replaced is logged, counted in ``stats`` and named in ``failures``.
+    progress : bool
+        Draw a progress line on standard error.
+
+    Notes
+    -----
+    A batch is a dict as ``collate`` makes it of the data set's items. Each pass counts the epoch on by one, unless ``set_epoch`` was
+    called. The data set's ``transform`` runs in the process and thread that takes batches.
+
+    Examples
+    --------
+    >>> import framerail as fr
+    >>> data = fr.torch.ClipDataset(paths, labels=labels, frames_per_clip=16, stride=4, size=(112, 112))  # doctest: +SKIP
+    >>> loader = fr.torch.ClipLoader(data, batch_size=8, shuffle=True, pin_memory=True)  # doctest: +SKIP
+    >>> for epoch in range(10):  # doctest: +SKIP
+    ...     loader.set_epoch(epoch)
+    ...     for batch in loader:
+    ...         train(batch["frames"], batch["label"])
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int = 1,
+        shuffle: bool = False,
+        sampler: Optional[Iterable[int]] = None,
+        batch_sampler: Optional[Iterable[List[int]]] = None,
+        *,
+        drop_last: bool = False,
+        prefetch: Optional[int] = None,
+        memory: Optional[int] = None,
+        threads: int = 0,
+        max_open: Optional[int] = None,
+        pin_memory: bool = False,
+        device: Any = None,
+        errors: Optional[str] = None,
+        progress: bool = False,
+    ):
+        if not hasattr(dataset, "_request"):
+            raise bad("dataset", dataset, "a framerail.torch.ClipDataset")
+        if batch_sampler is not None and (batch_size != 1 or shuffle or sampler is not None or drop_last):
+            raise ValueError("option 'batch_sampler' decides batches alone: leave out batch_size, shuffle, sampler and drop_last")
+        if sampler is not None and shuffle:
+            raise ValueError("options 'sampler' and 'shuffle' exclude each other")
+        self.dataset = dataset
+        self.batch_size = whole("batch_size", batch_size, 1)
+        self.sampler = sampler
+        self.batch_sampler = batch_sampler
+        self.drop_last = bool(drop_last)
+        self.pin_memory = bool(pin_memory)
+        self.device = None if device is None else torch.device(device)
+        self._shuffle = bool(shuffle)
+        self._errors = dataset._errors if errors is None else choice("errors", errors, POLICIES)
+        self._memory = None if memory is None else whole("memory", memory, 1)
+        threads = whole("threads", threads, 0)
+        self._threads = threads or cores()
+        self._prefetch = None if prefetch is None else whole("prefetch", prefetch, 1)
+        kept = max(2 * self._threads, dataset._max_open) if max_open is None else whole("max_open", max_open, 0)
+        self._core = dataset._core.with_options(threads=threads, max_open=kept)
+        self._progress = bool(progress)
+        #: What could not be read: the last message of each source, by its name.
+        self.failures: Dict[str, str] = {}
+        #: Of the last batch: "wait_seconds", "clips", "failed", "bytes".
+        self.step: Dict[str, float] = {}
+        self._counts = {"batches": 0, "clips_skipped": 0, "clips_replaced": 0, "wait_seconds": 0.0, "running_seconds": 0.0}
+        # Batches of this epoch that were given, where the next pass begins.
+        self._given = 0
+        self._is_over = False
+        self._running: Optional[_Pass] = None
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        if self.batch_sampler is not None:
+            return len(self.batch_sampler)  # type: ignore[arg-type]
+        clips = len(self.dataset if self.sampler is None else self.sampler)  # type: ignore[arg-type]
+        return clips // self.batch_size if self.drop_last else -(-clips // self.batch_size)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch, from 0: the data set's."""
+        return self.dataset.epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begins an epoch from its first batch; the data set's and the sampler's ``set_epoch`` are called."""
+        self._end_pass()
+        self._is_over = False
+        self._given = 0
+        self._begin(epoch)
+
+    def _begin(self, epoch: int) -> None:
+        self.dataset.set_epoch(epoch)
+        for sampler in (self.sampler, self.batch_sampler, getattr(self.batch_sampler, "sampler", None)):
+            if hasattr(sampler, "set_epoch"):
+                sampler.set_epoch(epoch)
+
+    def state_dict(self) -> Dict[str, int]:
+        """Where this loader stands: load it into a new one, of the same data set and options, to go on with the very next batch."""
+        return {"epoch": self.epoch, "batch": self._given, "seed": self.dataset.seed, "clips": len(self.dataset), "batch_size": self.batch_size}
+
+    def load_state_dict(self, state: Dict[str, int]) -> None:
+        """Goes on where another loader stood.
+
+        Raises
+        ------
+        ValueError
+            When data set or batches are not those of the state.
+        """
+        for name, value in self.state_dict().items():
+            if name not in state or (name not in ("epoch", "batch") and state[name] != value):
+                raise bad("state", {name: state.get(name)}, f"the state of a loader of this data set: {name} is {value} here")
+        self.set_epoch(state["epoch"])
+        self._given = whole("batch", state["batch"], 0)
+
+    def __iter__(self) -> Iterator[Dict[str, Any]]:
+        self._end_pass()
+        if self._is_over:
+            self.set_epoch(self.epoch + 1)
+        self._running = _Pass(self)
+        return self._running
+
+    def close(self) -> None:
+        """Ends the threads and gives up what was made ahead."""
+        self._end_pass()
+        self._core.close()
+
+    def __enter__(self) -> ClipLoader:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    @property
+    def stats(self) -> Dict[str, Any]:
+        """What was done so far, over all epochs.
+
+        "batches", "clips", "clips_failed", "clips_skipped", "clips_replaced", "clips_shared" (that came from another clip's decode),
+        "files_opened", "files_reused", "bytes" (written to batches), "wait_seconds" (that the caller waited for batches), "busy_share"
+        (of the threads' time between the first batch asked for and the last), "opening_seconds", and under "reader" what was decoded.
+        """
+        found = json.loads(self._core.compiled.stats())
+        running = self._counts["running_seconds"] * found["threads"]
+        return {**found, **self._counts, "busy_share": min(found["busy_seconds"] / running, 1.0) if running else 0.0}
+
+    def _end_pass(self) -> None:
+        if self._running is not None:
+            self._running.close()
+            self._running = None
+
+    def _batches(self) -> Iterator[List[int]]:
+        """The indices of each batch of the epoch."""
+        if self.batch_sampler is not None:
+            yield from self.batch_sampler
+            return
+        order: Iterable[int]
+        if self.sampler is not None:
+            order = self.sampler
+        elif self._shuffle:
+            generator = torch.Generator().manual_seed(mixed_seed(self.dataset.seed, self.epoch) % 2**63)
+            order = torch.randperm(len(self.dataset), generator=generator).tolist()
+        else:
+            order = range(len(self.dataset))
+        rest = iter(order)
+        while batch := list(itertools.islice(rest, self.batch_size)):
+            if len(batch) == self.batch_size or not self.drop_last:
+                yield batch
+
+    def _ahead(self, batch_bytes: int) -> int:
+        """Batches under way at once."""
+        ahead = -(-2 * self._threads // self.batch_size) if self._prefetch is None else self._prefetch
+        if self._memory is not None:
+            ahead = min(ahead, self._memory // max(batch_bytes, 1) - 1)
+        return max(ahead, 0) + 1
+
+    def _failed(self, index: int, error: Exception, what: str) -> None:
+        name = str(self.dataset.sources[index // self.dataset.num_clips])
+        if len(self.failures) < _NAMED:
+            self.failures[name] = str(error)
+        self._counts[what] += 1
+        self.dataset._note_failure(name, error, what.rpartition("_")[2])
+
+
+class _Batch(NamedTuple):
+    """A batch under way."""
+
+    indices: List[int]
+    frames: torch.Tensor
+    ticket: int
+
+
+class _Pass(Iterator[Dict[str, Any]]):
+    """One way through an epoch, from where the loader stands."""
+
+    def __init__(self, loader: ClipLoader):
+        self._loader = loader
+        self._batches = itertools.islice(loader._batches(), loader._given, None)
+        self._under_way: List[_Batch] = []
+        self._is_closed = False
+        self._began = time.monotonic()
+        self._marked = self._began
+        self._line = ProgressLine(sys.stderr) if loader._progress else None
+        self._shape: Optional[Tuple[Tuple[int, ...], Any]] = None
+        self._has_given = False
+
+    def _shape_of(self, indices: List[int]) -> Tuple[Tuple[int, ...], Any]:
+        """What all clips are like: by the options, else the first source that can be read."""
+        core, dataset = self._loader._core, self._loader.dataset
+        shape, first = core.shape(), None
+        for index in itertools.chain(indices, range(0, len(dataset), dataset.num_clips)):
+            if shape is not None:
+                return shape
+            try:
+                shape = core.shape(dataset._request(index))
+            except SOURCE_ERRORS as error:
+                first = first or error
+        if shape is not None:
+            return shape
+        raise first or ValueError("the data set is empty")
+
+    def _fill(self) -> None:
+        while True:
+            if self._shape is not None:
+                each = int(np.prod(self._shape[0])) * self._shape[1].itemsize * self._loader.batch_size
+                if len(self._under_way) >= self._loader._ahead(each):
+                    return
+            indices = next(self._batches, None)
+            if indices is None:
+                return
+            indices = list(indices)
+            if self._shape is None:
+                self._shape = self._shape_of(indices)
+            axes, dtype = self._shape
+            frames = torch.empty((len(indices), *axes), dtype=dtype, pin_memory=self._loader.pin_memory)
+            requests = [self._loader.dataset._request(index) for index in indices]
+            self._under_way.append(_Batch(indices, frames, self._loader._core.submit(requests, frames)))
+
+    def __next__(self) -> Dict[str, Any]:
+        loader = self._loader
+        while not self._is_closed:
+            self._fill()
+            if not self._under_way:
+                loader._is_over = True
+                self.close()
+                break
+            batch = self._under_way.pop(0)
+            began = time.monotonic()
+            try:
+                made = self._finish(batch)
+            except BaseException:
+                self.close()
+                raise
+            waited = time.monotonic() - began
+            loader._given += 1
+            self._note(batch, waited)
+            if made is not None:
+                self._has_given = True
+                return made
+        raise StopIteration
+
+    def _finish(self, batch: _Batch) -> Optional[Dict[str, Any]]:
+        loader, dataset = self._loader, self._loader.dataset
+        columns, failed = loader._core.wait(batch.ticket, len(batch.indices))
+        # What made room is used at once: the threads go on while the caller works.
+        self._fill()
+        indices = list(batch.indices)
+        for place, error in failed:
+            if loader._errors == "raise" or not isinstance(error, SOURCE_ERRORS):
+                raise error
+            if loader._errors == "replace":
+                loader._failed(indices[place], error, "clips_replaced")
+                indices[place] = self._replace(batch, columns, place, error)
+            else:
+                loader._failed(indices[place], error, "clips_skipped")
+        frames, kept = batch.frames, range(len(indices))
+        if not bool(columns.is_made.all()):
+            kept = columns.is_made.nonzero()[:, 0]
+            if not len(kept):
+                if not self._has_given and len(loader.failures) >= len(dataset.sources):
+                    raise failed[0][1]
+                return None
+            frames = frames[kept].pin_memory() if loader.pin_memory else frames[kept]
+            columns = Columns(*(column[kept] for column in columns))
+            kept = kept.tolist()
+        rest = default_collate([dataset._about(indices[place]) for place in kept])
+        if dataset.transform is not None:
+            frames = default_collate([dataset.transform(clip) for clip in frames])
+        if loader.device is not None:
+            frames = frames.to(loader.device, non_blocking=loader.pin_memory)
+        known = {"numbers": columns.numbers, "seconds": columns.seconds, "filled": columns.filled}
+        loader.step = {"failed": len(failed), "bytes": frames.numel() * frames.itemsize, "clips": len(kept)}
+        return {"frames": frames, **known, **rest}
+
+    def _replace(self, batch: _Batch, columns: Columns, place: int, error: Exception) -> int:
+        """Makes another clip in the place of one that could not be read; gives its index."""
+        index, found = replacement(self._loader.dataset, self._loader._core, batch.indices[place], batch.frames[place : place + 1], error)
+        for column, value in zip(columns, found):
+            column[place] = value[0]
+        return index
+
+    def _note(self, batch: _Batch, waited: float) -> None:
+        loader, now = self._loader, time.monotonic()
+        loader._counts["batches"] += 1
+        loader._counts["wait_seconds"] += waited
+        loader._counts["running_seconds"] += now - self._marked
+        self._marked = now
+        loader.step["wait_seconds"] = waited
+        if self._line is not None:
+            elapsed = max(now - self._began, 1e-9)
+            of = f"/{len(loader)}" if hasattr(loader.batch_sampler or loader, "__len__") else ""
+            share = min(loader._counts["wait_seconds"] / max(loader._counts["running_seconds"], 1e-9), 1.0)
+            skipped = f", {len(loader.failures)} files failed" if loader.failures else ""
+            rate = loader.batch_size / elapsed * (self._count())
+            self._line.show(f"epoch {loader.epoch}: {loader._given}{of} batches, {rate:.1f} clips/s, waiting {100 * share:.0f}%{skipped}")
+
+    def _count(self) -> int:
+        self._done = getattr(self, "_done", 0) + 1
+        return self._done
+
+    def close(self) -> None:
+        """Gives up what is under way."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._under_way:
+            self._loader._core.compiled.forget()
+            self._under_way.clear()
+        if self._line is not None:
+            self._line.close()
+
+
+def replacement(dataset: Any, core: ClipCore, index: int, out: torch.Tensor, error: Exception) -> Tuple[int, Columns]:
+    """Another clip of the data set, drawn by the seed, in the place of one that cannot be read."""
+    for attempt in range(_REPLACEMENTS):
+        other = mixed_seed(dataset.seed, dataset.epoch, index, attempt) % len(dataset)
+        columns, failed = core.wait(core.submit([dataset._request(other)], out), 1)
+        if not failed:
+            return other, columns
+        if not isinstance(failed[0][1], SOURCE_ERRORS):
+            raise failed[0][1]
+    raise error
+
+
+class VideoAverage:
+    """Averages what a model says of several clips of a video: for validation with uniform clips and crops.
+
+    Examples
+    --------
+    >>> scores = fr.torch.VideoAverage()  # doctest: +SKIP
+    >>> for batch in loader:  # doctest: +SKIP
+    ...     scores.update(batch["source"], model(batch["frames"]).softmax(-1))
+    >>> sources, mean = scores.result()  # doctest: +SKIP
+    """
+
+    def __init__(self) -> None:
+        self._sums: Dict[int, torch.Tensor] = {}
+        self._counts: Dict[int, int] = {}
+
+    def update(self, sources: Any, values: torch.Tensor) -> None:
+        """Adds values [B, ...], or [B, parts, ...] reshaped to [B * parts, ...] with each source repeated for its parts."""
+        sources = torch.as_tensor(sources).tolist()
+        if len(values) % max(len(sources), 1):
+            raise ValueError(f"there are {len(values)} values for {len(sources)} clips; give the same number for each")
+        parts = len(values) // max(len(sources), 1)
+        values = values.detach().reshape(len(sources), parts, *values.shape[1:]).sum(1).double().cpu()
+        for source, value in zip(sources, values):
+            self._sums[source] = self._sums[source] + value if source in self._sums else value
+            self._counts[source] = self._counts.get(source, 0) + parts
+
+    def result(self) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Sources in rising order [S], and the mean of each one's values [S, ...]."""
+        order = sorted(self._sums)
+        means = [self._sums[source] / self._counts[source] for source in order]
+        return torch.tensor(order), torch.stack(means) if means else torch.empty(0)
