@@ -137,8 +137,8 @@ fn choices(kind: &OptionKind) -> Vec<Choice> {
 /// The type with its range.
 fn kind_words(kind: &OptionKind) -> String {
     match kind {
-        OptionKind::Integer { min, max } if *max == i64::MAX => format!("whole number from {min}"),
-        OptionKind::Integer { min, max } => format!("whole number {min} to {max}"),
+        OptionKind::Integer { min, max } if *max == i64::MAX => format!("integer from {min}"),
+        OptionKind::Integer { min, max } => format!("integer {min} to {max}"),
         OptionKind::Float { min, max } if *max == f64::MAX || max.is_infinite() => format!("number from {min}"),
         OptionKind::Float { min, max } => format!("number {min} to {max}"),
         OptionKind::Switch => "true or false".into(),

@@ -413,7 +413,7 @@ impl StageSpec {
 
     /// The options that this stage has because every stage of its role has them: `name`, `queue`, `on_error`, `workers`.
     pub fn common_options(&self) -> Vec<OptionSpec> {
-        let mut options = vec![OptionSpec::text("name").help("Its name in statistics and pictures; by default the stage's.")];
+        let mut options = vec![OptionSpec::text("name").help("Name in statistics and graphs; default: the stage's name.")];
         if self.role != Role::Source {
             let queue = OptionSpec::integer("queue", 1..=1024).default(4).unit("frames");
             options.push(queue.help("Frames that may wait before this stage."));
@@ -423,12 +423,12 @@ impl StageSpec {
                 ("fail", "the other outputs are finished, then the run fails with its error"),
                 ("drop", "its frames are dropped and counted; the run fails only when no other output is left"),
             ];
-            let help = "When this output fails; default: fail for files, drop for those that send to others.";
+            let help = "Behaviour when this output fails; default: fail for files, drop for network outputs.";
             options.push(OptionSpec::choice(ON_ERROR, &choices).help(help));
         }
         if let Some(default) = &self.workers {
             let workers = OptionSpec::integer("workers", 1..=64).default(default).unit("threads");
-            options.push(workers.or_word("auto", "as many as processors").help("Threads that share the work; order is kept."));
+            options.push(workers.or_word("auto", "one per CPU").help("Threads that share the work; order is kept."));
         }
         options
     }

@@ -127,7 +127,7 @@ impl<'de> Deserialize<'de> for InputValue {
                 // What float32 holds exactly.
                 let is_exact = value.unsigned_abs() <= 1 << 24;
                 let number = InputValue::Number(value as f32);
-                if is_exact { Ok(number) } else { Err(E::custom("a whole number from -16777216 to 16777216 is expected")) }
+                if is_exact { Ok(number) } else { Err(E::custom("an integer from -16777216 to 16777216 is expected")) }
             }
 
             fn visit_f64<E: de::Error>(self, value: f64) -> Result<InputValue, E> {

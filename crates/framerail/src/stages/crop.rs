@@ -19,34 +19,33 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    StageSpec::transform("crop", "lets the next model look at the parts around detections")
+    StageSpec::transform("crop", "makes the next model run on the parts around detections")
         .details(
-            "The `infer` behind it looks at each detection by itself instead of the whole frame, many to a batch, over frames and \
-             streams. What that model says is an attribute of its detection; a detector's finds are its parts. No pixels are copied: \
-             parts are cut out while the model's input is made.\n\n\
-             Behind `track`, with every=N, a track is looked at in every Nth frame, and what was said of it is kept in between and goes \
-             along with its box; new tracks are looked at at once. Predicted boxes are looked at like others.",
+            "The following `infer` runs on each detection instead of the whole frame, batched over frames and streams. Its results become \
+             attributes of the detection; those of a detector become its parts. No pixels are copied: parts are cut out while the model's \
+             input is made.\n\nAfter `track`, with every=N, the model runs on a track in every Nth frame; in between, the last results are \
+             kept and move with its box. New tracks are processed immediately. Predicted boxes are processed like others.",
         )
-        .option(OptionSpec::text("labels").help("classes to look at, separated by commas; all otherwise"))
-        .option(OptionSpec::float("min_score", 0.0..=1.0).default(0).help("least score of a detection that is looked at"))
-        .option(OptionSpec::integer("min_size", 0..=32_768).default(0).unit("pixels").help("least of width and height, before the margin"))
-        .option(OptionSpec::float("margin", 0.0..=4.0).default(0).help("part of the box's size that is added on each side"))
-        .option(OptionSpec::switch("square").default("no").help("whether the shorter side is made as long as the longer one"))
+        .option(OptionSpec::text("labels").help("classes to process, separated by commas; default: all"))
+        .option(OptionSpec::float("min_score", 0.0..=1.0).default(0).help("minimum score"))
+        .option(OptionSpec::integer("min_size", 0..=32_768).default(0).unit("pixels").help("minimum width and height, before the margin"))
+        .option(OptionSpec::float("margin", 0.0..=4.0).default(0).help("share of the box's size that is added on each side"))
+        .option(OptionSpec::switch("square").default("no").help("extend the shorter side to the longer one"))
         .option(
             OptionSpec::integer("max", 1..=10_000)
                 .default("all")
                 .or_word("all", "no limit")
                 .unit("parts")
-                .help("most parts of a frame, those of the highest scores"),
+                .help("maximum number of parts per frame; those with the highest scores"),
         )
-        .option(OptionSpec::integer("every", 1..=1000).default(1).unit("frames").help("how often a track is looked at"))
+        .option(OptionSpec::integer("every", 1..=1000).default(1).unit("frames").help("interval of model runs for a track"))
         .example(
             "read in.mp4 ! infer person.toml ! crop margin=0.1 ! infer centerface size=320x320 ! save faces.jsonl",
             "faces of persons, also where they are small in the frame",
         )
         .example(
             "read in.mp4 ! infer car.toml ! track ! crop labels=car every=10 min_size=40 ! infer color.toml ! save cars.jsonl",
-            "each car's colour, looked at in every tenth frame",
+            "the colour of each car, updated in every tenth frame",
         )
 }
 

@@ -32,13 +32,13 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    StageSpec::transform(DOWNLOAD, "copies frames from a card to the host")
+    StageSpec::transform(DOWNLOAD, "copies frames from a GPU to the host")
         .details(
-            "Put in by itself before a stage that works on the host, and rarely written. Copies go through page-locked memory on a \
-             stream of their own, beside the work of other stages; frames that lie on the host pass as they are. Interleaved chroma, \
-             which cards decode to, gets planes of its own on the card first, so that frames are as the CPU would have decoded them.",
+            "Inserted automatically before a stage that runs on the host, and rarely written. Copies are asynchronous, through page-locked \
+             memory on a separate CUDA stream; frames on the host pass unchanged. Interleaved chroma, the output of GPU decoders, is \
+             separated into planes on the GPU first, so that frames equal those decoded on the CPU.",
         )
-        .example("read in.mp4 device=cuda ! download ! write out.mp4", "decoded on a card, encoded on the host")
+        .example("read in.mp4 device=cuda ! download ! write out.mp4", "decoded on a GPU, encoded on the host")
 }
 
 struct DownloadPlan;

@@ -32,36 +32,39 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 fn spec() -> StageSpec {
     StageSpec::transform("draw", "draws boxes, labels, scores, landmarks, masks, zones and lines")
         .details(
-            "Draws in the frame's own pixel format. Each class has its colour, or with colors=track each identity. Masks \
-             (and hulls of landmarks) are what `blur shape=contour` hides, before it grows. Boxes that were filled in (by `hold` or \
-             `track`) have lines half as thick. What further models say is drawn too: the best class beside the label, landmarks, boxes inside of boxes; classes of \
-             the whole frame stand in its top left corner. What `zones` watches is drawn too: areas with the number inside, lines with their crossings. \
-             A frame that another branch still holds is copied first; the copies are counted. Frames on a card are drawn on there. \
-             What is drawn, and line_width, may be changed while it runs.",
+            "Draws in the frame's pixel format. Each class has its colour, or with colors=track each identity. Masks (and hulls of \
+             landmarks) are what `blur shape=contour` hides, before it grows. Boxes that were filled in (by `hold` or `track`) have lines \
+             half as thick. Results of further models are drawn too: the best class beside the label, landmarks, boxes inside boxes; \
+             classes of the whole frame in its top left corner. So are zones with the number inside, and lines with their crossings. A \
+             frame that is shared with another branch is copied first, and the copies are counted. Frames on a GPU are drawn there. What \
+             is drawn, and line_width, can be changed during the run.",
         )
         .option(OptionSpec::switch("boxes").default("yes").help("whether boxes are drawn"))
         .option(OptionSpec::switch("labels").default("yes").help("whether class names are written above the boxes"))
         .option(OptionSpec::switch("scores").default("yes").help("whether scores are written, in percent"))
         .option(OptionSpec::switch("landmarks").default("yes").help("whether landmarks are drawn as dots"))
-        .option(OptionSpec::switch("masks").default("yes").help("whether masks are tinted and outlined, and so hulls of landmarks"))
-        .option(OptionSpec::switch("tracks").default("no").help("whether identities are written, as #7; `track` and `hold` find them"))
+        .option(OptionSpec::switch("masks").default("yes").help("whether masks and hulls of landmarks are tinted and outlined"))
+        .option(OptionSpec::switch("tracks").default("no").help("whether identities are written, such as #7; they need `track` or `hold`"))
         .option(OptionSpec::switch("zones").default("yes").help("whether the areas and lines of `zones` are drawn"))
         .option(
             OptionSpec::integer("line_width", 1..=64)
                 .default("auto")
                 .unit("pixels")
-                .or_word("auto", "one for each 400 pixels of the longer side")
+                .or_word("auto", "1 per 400 pixels of the longer side")
                 .help("width of lines; text grows with it"),
         )
         .option(OptionSpec::color("color").default("auto").or_word("auto", "by colors").help("colour of everything drawn"))
         .option(
-            OptionSpec::choice("colors", &[("class", "one for each class"), ("track", "one for each identity; by class without one")])
-                .default("class")
-                .help("what colours tell apart"),
+            OptionSpec::choice(
+                "colors",
+                &[("class", "one colour per class"), ("track", "one colour per identity; without one, per class")],
+            )
+            .default("class")
+            .help("what colours distinguish"),
         )
-        .option(OptionSpec::text("only").help("class names to draw, separated by commas; all otherwise"))
+        .option(OptionSpec::text("only").help("class names to draw, separated by commas; default: all"))
         .workers(1)
-        .example("read in.mp4 ! infer centerface ! draw ! write boxes.mp4", "see what the model finds")
+        .example("read in.mp4 ! infer centerface ! draw ! write boxes.mp4", "show the detections")
         .example("read in.mp4 ! infer centerface ! hold ! draw labels=no tracks=yes ! write boxes.mp4", "with identities, gaps filled")
 }
 
@@ -85,7 +88,7 @@ const PLACES: [Place<Drawn>; 8] = [
         name: "line_width",
         range: 0.0..=64.0,
         unit: "pixels",
-        help: "width of lines; 0 is one for each 400 pixels of the longer side",
+        help: "width of lines; 0 is 1 per 400 pixels of the longer side",
         find: |drawn| Some(Number::Automatic(&mut drawn.options.line_width)),
     },
 ];

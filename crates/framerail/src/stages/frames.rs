@@ -37,24 +37,24 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 fn spec() -> StageSpec {
     StageSpec::sink("frames", "writes each frame as PNG, JPEG or NumPy file")
         .details(
-            "TARGET is a folder, which is made where it is missing, or a pattern with {index}. In a folder the files \
-             are called {name}-{index:06} and the ending. {name} and {stream} stand for the stream's name and number, {index} for the \
-             frame's number in its stream as decoded, {index:06} for the same with six digits. With count=1 TARGET may be one file.\n\n\
-             PNG keeps alpha and has 8 bits. JPEG is 4:2:0. NPY holds an array of uint8 with the shape (height, width, 3), RGB, full \
-             range, for numpy.load. Several workers share the work unless every or count is given.",
+            "TARGET is a folder, which is created if it is missing, or a pattern with {index}. Files in a folder are named \
+             {name}-{index:06} with the format's extension. {name} and {stream} stand for the stream's name and number, {index} for the \
+             frame's number in its stream as decoded, {index:06} for the same with six digits. With count=1 TARGET can be one file.\n\nPNG \
+             keeps alpha and has 8 bits. JPEG is 4:2:0. NPY holds an array of uint8 with the shape (height, width, 3), RGB, full range, \
+             for numpy.load. Several workers share the work unless every or count is given.",
         )
         .argument(ArgumentSpec::required("target", OptionKind::Path, "folder, or pattern such as stills/{name}-{index:06}.png"))
         .option(
             OptionSpec::choice("format", &[("png", "lossless"), ("jpg", "lossy, small"), ("npy", "uncompressed RGB for NumPy")])
-                .help("format of the files; by the pattern's ending, or png"),
+                .help("format of the files; default: by the pattern's extension, else png"),
         )
         .option(OptionSpec::integer("quality", 1..=100).default(92).help("quality of JPEG, 100 is best"))
-        .option(OptionSpec::integer("every", 1..=1_000_000).default(1).unit("frames").help("write one frame of so many of each stream"))
-        .option(OptionSpec::integer("count", 1..=i64::MAX).unit("frames").help("write at most so many frames of each stream"))
+        .option(OptionSpec::integer("every", 1..=1_000_000).default(1).unit("frames").help("write every Nth frame of each stream"))
+        .option(OptionSpec::integer("count", 1..=i64::MAX).unit("frames").help("write at most this many frames of each stream"))
         .option(OptionSpec::switch("overwrite").default("no").help("whether existing files may be replaced"))
         .workers("auto")
         .example("read in.mp4 ! frames stills", "every frame as stills/in-000000.png and so on")
-        .example("read in.mp4 start=5 ! frames still.jpg count=1", "one picture from the fifth second")
+        .example("read in.mp4 start=5 ! frames still.jpg count=1", "one image at five seconds")
         .example("read clips/ ! frames 'arrays/{name}/{index:06}.npy' every=25", "a folder of arrays for each clip")
 }
 

@@ -35,20 +35,22 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    StageSpec::transform("hold", "keeps what the model loses for a few frames")
+    StageSpec::transform("hold", "fills in detections that the model misses for a few frames")
         .details(
-            "Links detections over time and fills in the frames on which they are missing: between two sightings by interpolation, \
-             before the first and after the last by holding the box. Frames come out late by as many frames. What was filled in is counted. \
-             Frames on a card are looked at for cuts there, and stay there. Where the decoder makes a model's input of them at once, \
-             they have no pixels to look at; they pass, and are counted too. cut may be changed while it runs.",
+            "Links detections over time and fills in the frames where they are missing: between two sightings by interpolation, before the \
+             first and after the last by holding the box. Frames are delayed by as many frames. Filled-in boxes are counted. Frames on a \
+             GPU are checked for cuts there. If the decoder makes a model's input directly, there are no pixels to check; such frames pass \
+             and are counted. cut can be changed during the run.",
         )
-        .option(OptionSpec::integer("frames", 0..=1000).default(8).unit("frames").help("how far a sighting reaches, forwards and backwards"))
+        .option(
+            OptionSpec::integer("frames", 0..=1000).default(8).unit("frames").help("how far a sighting reaches, forwards and backwards"),
+        )
         .option(
             OptionSpec::float("cut", 0.0..=1.0)
                 .default(0.5)
-                .help("change of the brightness histogram that counts as a cut, across which nothing is interpolated; 1 is never"),
+                .help("change of the brightness histogram that counts as a cut, across which nothing is interpolated; 1 = never"),
         )
-        .option(OptionSpec::switch("across_cuts").default("yes").help("whether a box is held on beyond a cut; a flash looks like a cut"))
+        .option(OptionSpec::switch("across_cuts").default("yes").help("whether boxes are held across a cut; a flash looks like a cut"))
         .example("read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4", "a face that is lost for up to 8 frames stays covered")
         .example("read in.mp4 ! infer centerface every=3 ! hold frames=12 ! save boxes.jsonl", "boxes on every frame from every third")
 }

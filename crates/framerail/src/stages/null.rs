@@ -21,13 +21,13 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    StageSpec::sink("null", "takes frames and keeps nothing, for measuring")
+    StageSpec::sink("null", "discards frames, for measuring")
         .details(
-            "With sync=true each stream runs at its own speed, as in a player: a frame is let go at its time, counted from the stream's \
-             first frame. Frames that come more than 10 ms after their time are counted as frames_late, with the mean and the largest \
-             lateness in late_mean_ms and late_max_ms; none is left out.",
+            "With sync=true each stream runs in real time, as in a player: a frame is released at its time, counted from the stream's \
+             first frame. Frames that arrive more than 10 ms after their time are counted as frames_late, with the mean and maximum \
+             lateness in late_mean_ms and late_max_ms; none is dropped.",
         )
-        .option(OptionSpec::switch("sync").default("no").help("whether to run at the clip's own speed"))
+        .option(OptionSpec::switch("sync").default("no").help("whether to run in real time"))
         .example("read in.mp4 ! null", "how fast a file decodes")
         .example("read in.mp4 ! infer centerface ! null sync=true", "whether detection keeps up with the clip")
 }

@@ -35,33 +35,38 @@ fn add(registry: &mut Registry, spec: StageSpec, configure: Option<Configure>, c
 }
 
 fn torch() -> StageSpec {
-    StageSpec::transform("torch", "runs a PyTorch model, or any Python function, on batches of frames and attaches what it finds")
+    StageSpec::transform("torch", "runs a PyTorch model, or any Python function, on batches of frames and attaches the results")
         .details(
-            "Only with the Python package framerail, where `Pipeline.model` gives the model, what frames are made into for it, and what \
-             is made of its outputs.\n\n\
-             Frames become one tensor in a single pass, on the device where they lie, and are handed over without a copy. The model runs on \
-             a thread of its own: the next batch is made meanwhile. On a card two batches are in flight. Where outputs of a known \
-             form are read, confidence may be changed while it runs.",
+            "Only with the Python package framerail, where `Pipeline.model` sets the model, its preprocessing and its \
+             postprocessing.\n\nFrames become one tensor in a single pass, on their device, and are passed without a copy. The model runs \
+             on a separate thread, while the next batch is made. On a GPU two batches are in flight. If the output has a known form, \
+             confidence can be changed during the run.",
         )
-        .argument(ArgumentSpec::required("model", OptionKind::Text, "the name that Pipeline.model gives it"))
-        .option(OptionSpec::integer("batch", 1..=256).default(8).unit("frames").help("frames in one call of the model"))
-        .option(OptionSpec::time("max_wait").help("longest wait for a batch to fill, such as 20ms, for live sources; none otherwise"))
-        .option(OptionSpec::integer("every", 1..=1000).default(1).unit("frames").help("look at every Nth frame; `hold` fills in between"))
-        .option(OptionSpec::switch("pad").default("no").help(
-            "whether a call with fewer frames than `batch`, such as a file's last, is filled up with its last frame again, so that the model \
-             sees one shape only (torch.compile, cudnn.benchmark); what comes of them is cut off",
+        .argument(ArgumentSpec::required("model", OptionKind::Text, "name used with Pipeline.model"))
+        .option(OptionSpec::integer("batch", 1..=256).default(8).unit("frames").help("frames per model call"))
+        .option(OptionSpec::time("max_wait").help(
+            "maximum wait to fill a batch, such as 20ms; default: 40ms for live sources, 500ms for \
+                                                   files",
         ))
-        .option(DeviceChoice::option("where the model runs; otherwise where it lies when that is a card, else where the frames are"))
+        .option(OptionSpec::integer("every", 1..=1000).default(1).unit("frames").help(
+            "run the model on every Nth frame; `hold` or `track` \
+                                                                                       fill in between",
+        ))
+        .option(OptionSpec::switch("pad").default("no").help(
+            "whether a call with fewer frames than `batch`, such as a file's last, is padded by repeating the last frame, so that the \
+             model sees a single shape (torch.compile, cudnn.benchmark); the extra results are discarded",
+        ))
+        .option(DeviceChoice::option("where the model runs; default: its device if that is a GPU, else the frames' device"))
 }
 
 fn python() -> StageSpec {
-    StageSpec::transform("python", "calls a Python function with frames, which may change them, their detections, or take them out")
+    StageSpec::transform("python", "calls a Python function, which may change frames and detections, or drop frames")
         .details(
-            "Only with the Python package framerail. `Pipeline.insert_after` and `Pipeline.insert_before` put it in by themselves; where it \
-             is written in the pipeline, `Pipeline.function` gives the function. How many frames it gets at once, and where they lie, is \
-             said at the function, with `@framerail.stage`.",
+            "Only with the Python package framerail. `Pipeline.insert_after` and `Pipeline.insert_before` add it automatically; if it is \
+             written in the pipeline, `Pipeline.function` sets the function. `@framerail.stage` at the function sets how many frames it \
+             gets per call, and on which device.",
         )
-        .argument(ArgumentSpec::required("function", OptionKind::Text, "the name that Pipeline.function gives it"))
+        .argument(ArgumentSpec::required("function", OptionKind::Text, "name used with Pipeline.function"))
 }
 
 #[cfg(test)]

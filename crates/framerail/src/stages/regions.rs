@@ -23,26 +23,26 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    StageSpec::transform("regions", "lets the next model look at fixed areas of the frame")
+    StageSpec::transform("regions", "makes the next model run on fixed areas of the frame")
         .details(
-            "Areas are given as x,y,w,h in frame pixels, or in percent of the frame's sides (25%,0,50%,100%), several separated by \
-             semicolons and each with a name before a colon if it is to have one (gate:0,0,320,240); or as a file of zones: the \
-             model sees the boxes around the polygons.\n\n\
-             The `infer` behind it looks at each area by itself. What a detector finds there are detections of the frame; where areas \
-             overlap, of two finds of one class that overlap by half or more the better one stays. A classifier or an embedding makes \
-             each area a detection with the area's name and what is said of it. What is found beside a zone's polygon, by the zone's \
-             anchor, is taken out, and counted by the model's stage (detections_outside). No pixels are copied.",
+            "Areas are given as x,y,w,h in frame pixels or in percent of the frame's sides (25%,0,50%,100%), separated by semicolons, each \
+             optionally with a name and a colon before it (gate:0,0,320,240); or as a zones file: the model sees the boxes around the \
+             polygons.\n\nThe following `infer` runs on each area. A detector adds detections to the frame; if areas overlap, the better \
+             of two detections of one class that overlap by half or more is kept. A classifier or an embedding makes each area a detection \
+             with the area's name and its results. Detections outside a zone's polygon, by the zone's anchor, are removed and counted by \
+             the model's stage (detections_outside). No pixels are copied.",
         )
         .argument(ArgumentSpec::required(
             "areas",
             OptionKind::Text,
-            "x,y,w,h in pixels or percent; several with semicolons; or a file of zones",
+            "x,y,w,h in pixels or percent, separated by semicolons; or a zones file",
         ))
-        .option(
-            OptionSpec::float("iou", 0.0..=1.0).default(0.5).help("overlap from which the weaker of two finds of overlapping areas goes"),
-        )
+        .option(OptionSpec::float("iou", 0.0..=1.0).default(0.5).help(
+            "IoU at which the weaker of two detections of overlapping areas is \
+                                                                   suppressed",
+        ))
         .example("read in.mp4 ! regions 25%,0,50%,100% ! infer centerface ! draw ! write out.mp4", "faces in the middle half")
-        .example("read yard.mp4 ! regions yard.toml ! infer weather.toml ! save states.jsonl", "what a classifier says of each zone")
+        .example("read yard.mp4 ! regions yard.toml ! infer weather.toml ! save states.jsonl", "classify each zone")
 }
 
 /// An area before frames are known.

@@ -39,25 +39,24 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    StageSpec::transform("report", "writes an HTML page on what was found and where to look closer")
+    StageSpec::transform("report", "writes an HTML report on detections, with the most doubtful frames")
         .details(
-            "Passes frames on unchanged and counts: frames with detections, boxes by origin, gaps that `hold` filled, gaps that stayed \
-             open, things seen on one frame only, lowest scores. The page has a timeline of each stream and pictures of the most doubtful \
-             frames; it is one file without anything outside it, written when the run ends.\n\n\
-             It stands before `blur`, so that its pictures show what was found. THE PICTURES THEREFORE SHOW UNBLURRED FACES: keep the page \
-             as safe as the footage, or leave the pictures out with thumbnails=0.\n\n\
-             All streams of a run come into one page; with {name} or {stream} in its name each gets its own.",
+            "Passes frames unchanged and counts frames with detections, boxes by origin, gaps that `hold` filled, gaps left open, objects \
+             seen in only one frame, lowest scores. The page has a timeline of each stream and thumbnails of the most doubtful frames; it \
+             is one self-contained file, written when the run ends.\n\nPut it before `blur`, so that its thumbnails show the detections. \
+             THE THUMBNAILS THEREFORE SHOW UNBLURRED FACES: protect the page as you protect the footage, or leave them out with \
+             thumbnails=0.\n\nAll streams of a run share one page; with {name} or {stream} in its name each has its own.",
         )
         .argument(ArgumentSpec::required("file", OptionKind::Path, "page to write, such as report.html"))
         .option(
             OptionSpec::integer("thumbnails", 0..=200)
                 .default(24)
                 .unit("frames")
-                .help("doubtful frames shown as pictures, unblurred; 0 lists them without"),
+                .help("doubtful frames shown as thumbnails, unblurred; 0 lists them without thumbnails"),
         )
         .option(OptionSpec::switch("overwrite").default("no").help("whether an existing file may be replaced"))
-        .example("read in.mp4 ! infer centerface ! hold ! report report.html ! blur ! write out.mp4", "blur, and see where to check")
-        .example("read in.mp4 ! infer centerface ! report report.html thumbnails=0 ! null", "figures only, no pictures")
+        .example("read in.mp4 ! infer centerface ! hold ! report report.html ! blur ! write out.mp4", "blur, and report where to check")
+        .example("read in.mp4 ! infer centerface ! report report.html thumbnails=0 ! null", "figures only, no thumbnails")
 }
 
 struct ReportPlan {

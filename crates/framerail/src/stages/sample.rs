@@ -17,14 +17,17 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 fn spec() -> StageSpec {
     StageSpec::transform("sample", "keeps some of the frames, by count or by time")
         .details(
-            "every=N keeps frames 0, N, 2N and so on of each stream. fps=F keeps, for each instant k/F after the stream's first frame, \
-             the frame on screen at that time, and none twice: a stream slower than F passes whole. Timestamps stay as they are. \
-             Frames left out are counted as frames_skipped.",
+            "every=N keeps frames 0, N, 2N and so on of each stream. fps=F keeps, for each time k/F after the stream's first frame, the \
+             frame shown at that time, and none twice: a stream slower than F passes completely. Timestamps are unchanged. Skipped frames \
+             are counted as frames_skipped.",
         )
-        .option(OptionSpec::integer("every", 1..=1_000_000).unit("frames").help("keep one frame of so many"))
-        .option(OptionSpec::rate("fps").unit("frames/s").help("keep at most so many frames a second"))
-        .option(OptionSpec::integer("start", 0..=i64::MAX).default(0).unit("frames").help("leave out so many frames of each stream first"))
-        .option(OptionSpec::integer("count", 1..=i64::MAX).unit("frames").help("keep at most so many frames of each stream"))
+        .option(OptionSpec::integer("every", 1..=1_000_000).unit("frames").help("keep every Nth frame"))
+        .option(OptionSpec::rate("fps").unit("frames/s").help("keep at most this many frames per second"))
+        .option(OptionSpec::integer("start", 0..=i64::MAX).default(0).unit("frames").help(
+            "skip this many frames at the start of each \
+                                                                                           stream",
+        ))
+        .option(OptionSpec::integer("count", 1..=i64::MAX).unit("frames").help("keep at most this many frames of each stream"))
         .example("read in.mp4 ! sample fps=2 ! infer centerface ! save boxes.jsonl", "faces twice a second")
         .example("read in.mp4 ! sample every=10 count=100 ! frames stills", "100 stills, ten frames apart")
 }

@@ -37,39 +37,36 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
     registry.register_with(spec(), |options| Ok(Box::new(SavePlan::new(options)?) as Box<dyn StagePlan>))
 }
 
-const DETAILS: &str = "The format goes by the file's ending, or is said by format=. What stands where in each is told in docs/records.md. \
-    All have the same numbers: boxes and landmarks in frame pixels from the top left corner, where a box may reach beyond the frame; \
-    frames numbered from 0 as decoded (COCO and MOT from 1); scores from 0 to 1; track_id, the same number for the same thing over time \
-    (none without `track` or `hold`); and origin: detected, interpolated (between two sightings) or held (carried on from one).\n\n\
-    JSON lines have an object for every frame, in order, also for frames in which nothing was found: stream (name), stream_id (number \
-    in this run, from 0), frame, pts (ticks), time_base (seconds a tick, as 1/12800), seconds, wall_time (of live and paced streams), \
-    analysed (whether the model looked at this frame), detections (label, label_id, score, box [x1, y1, x2, y2], landmarks [[x, y], \
-    ...], track_id, origin). Behind `zones` there are also zones (name, count, tracks with track_id and dwell_secs, entered, left, \
-    mean_dwell_secs), lines (name, in, out) and events (entered, left, crossed), and each detection has the names of its zones. Behind \
-    further models detections and frames have attributes (model, and classes, landmarks, mask, embedding or parts).\n\n\
-    CSV and Parquet have a row for each detection, COCO has images and annotations, MOT a line for each detection with an identity.\n\n\
-    The file appears under its name only when it is complete; on standard output and in pipes each line at once. Parquet is kept \
-    meanwhile in the folder NAME.parts, row group by row \
-    group, each a whole file, so that of a run that did not end all finished groups can be read. With several streams, put {name} or \
-    {stream} into the name, or give together=yes for one file of all (JSON lines, CSV, Parquet). Standard output takes several streams after one another.";
+const DETAILS: &str = "The format is given by the file's extension, or by format=; docs/records.md describes each. All have the same \
+                       values: boxes and landmarks in frame pixels from the top left corner, where a box may extend beyond the frame; \
+                       frames numbered from 0 as decoded (COCO and MOT from 1); scores from 0 to 1; track_id, the identity over time (none \
+                       without `track` or `hold`); and origin: detected, interpolated (between two sightings) or held (extended from \
+                       one).\n\nJSON lines have an object for every frame, in order, including frames without detections: stream (name), \
+                       stream_id (number in this run, from 0), frame, pts (ticks), time_base (seconds per tick, such as 1/12800), seconds, \
+                       wall_time (of live and paced streams), analysed (whether the model ran on this frame), detections (label, label_id, \
+                       score, box [x1, y1, x2, y2], landmarks [[x, y], ...], track_id, origin). After `zones` there are also zones (name, \
+                       count, tracks with track_id and dwell_secs, entered, left, mean_dwell_secs), lines (name, in, out) and events \
+                       (entered, left, crossed), and each detection has the names of its zones. After further models detections and frames \
+                       have attributes (model, and classes, landmarks, mask, embedding or parts).\n\nCSV and Parquet have one row per \
+                       detection, COCO has images and annotations, MOT one line per detection with an identity.\n\nThe file gets its name \
+                       only when it is complete; standard output and pipes get each line immediately. Parquet is kept in the folder \
+                       NAME.parts during the run, each row group a complete file, so that finished groups of an interrupted run can be \
+                       read. With several streams, put {name} or {stream} into the name for one file per stream, or use together=yes for a \
+                       single file (JSON lines, CSV, Parquet). Standard output takes several streams one after another.";
 
 fn spec() -> StageSpec {
     StageSpec::sink("save", "writes detections: JSON lines, CSV, Parquet, COCO, MOT")
         .details(DETAILS)
         .argument(ArgumentSpec::required("file", OptionKind::Path, "file to write, such as boxes.jsonl, or - for standard output"))
-        .option(OptionSpec::choice("format", &FORMATS).default("auto").help("how records are written"))
-        .option(
-            OptionSpec::switch("only_found")
-                .default("no")
-                .help("whether frames in which nothing was found, and nothing happened, are left out (JSON lines, COCO)"),
-        )
+        .option(OptionSpec::choice("format", &FORMATS).default("auto").help("format of records"))
+        .option(OptionSpec::switch("only_found").default("no").help("leave out frames without detections and events (JSON lines, COCO)"))
         .option(OptionSpec::switch("together").default("no").help("whether all streams share one file (JSON lines, CSV, Parquet)"))
-        .option(OptionSpec::integer("group_rows", 1..=1_000_000).default(65_536).unit("rows").help("Parquet: rows of a row group at most"))
-        .option(OptionSpec::time("group_time").default("30s").help("Parquet: longest time before a row group is safe on the disk"))
-        .option(OptionSpec::text("image_name").default("{name}-{index:06}.png").help("COCO: names of the pictures, as `frames` gives them"))
+        .option(OptionSpec::integer("group_rows", 1..=1_000_000).default(65_536).unit("rows").help("Parquet: maximum rows of a row group"))
+        .option(OptionSpec::time("group_time").default("30s").help("Parquet: maximum time before a row group is synced to disk"))
+        .option(OptionSpec::text("image_name").default("{name}-{index:06}.png").help("COCO: names of the images, as written by `frames`"))
         .option(OptionSpec::switch("overwrite").default("no").help("whether an existing file may be replaced"))
-        .example("read in.mp4 ! infer centerface ! save boxes.jsonl", "a line for every frame")
-        .example("read clips/ ! infer centerface ! hold ! save 'boxes/{name}.jsonl' only_found=yes", "a file for each clip, gaps filled")
+        .example("read in.mp4 ! infer centerface ! save boxes.jsonl", "one line per frame")
+        .example("read clips/ ! infer centerface ! hold ! save 'boxes/{name}.jsonl' only_found=yes", "one file per clip, gaps filled")
         .example("read clips/ ! infer centerface ! save boxes.parquet together=yes", "one table for all clips")
         .example("read in.mp4 ! infer centerface confidence=0.1 ! track ! save tracks.txt", "for tools of the MOTChallenge")
 }

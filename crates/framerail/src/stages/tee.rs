@@ -11,11 +11,11 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    StageSpec::transform("tee", "gives everything to several branches")
+    StageSpec::transform("tee", "passes every item to several branches")
         .details(
-            "Each branch is a pipeline of its own in parentheses; the stages after `tee`, if any, are one more. Branches share frames \
-             without a copy; a stage that changes pixels copies a frame only while another branch still holds it. The slowest branch \
-             sets the pace; `queue=` on its first stage lets the others run ahead.",
+            "Each branch is a pipeline in parentheses; the stages after `tee`, if any, are a further branch. Branches share frames without \
+             a copy; a stage that changes pixels copies a frame only while another branch still uses it. The slowest branch sets the pace; \
+             `queue=` on its first stage lets the others run ahead.",
         )
         .branches()
         .example("read in.mp4 ! infer centerface ! tee ( save boxes.jsonl ) ( draw ! write boxes.mp4 )", "boxes as text and as video")

@@ -20,37 +20,37 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    StageSpec::transform("tiles", "lets the next detector look at overlapping tiles, for small things")
+    StageSpec::transform("tiles", "makes the next detector run on overlapping tiles, for small objects")
         .details(
-            "The `infer` behind it looks at each tile by itself, and at the whole frame too unless whole=no; what it finds in overlapping \
-             tiles is brought together (SAHI: Akyon et al., 2022). Tiles at the right and bottom edges are moved in, so that all have one \
-             size; frames that are smaller are one tile. No pixels are copied.\n\n\
-             The work grows with the number of tiles. Choose tiles about as large as the model's input.",
+            "The following `infer` runs on each tile, and also on the whole frame unless whole=no; detections in overlapping tiles are \
+             merged (SAHI: Akyon et al., 2022). Tiles at the right and bottom edges are moved inside, so that all have the same size; \
+             smaller frames are one tile. No pixels are copied.\n\nThe work grows with the number of tiles. Choose tiles about as large as \
+             the model's input.",
         )
         .argument(ArgumentSpec::required("size", OptionKind::Size, "width and height of a tile in frame pixels, such as 640x640"))
-        .option(OptionSpec::float("overlap", 0.0..=0.9).default(0.2).help("part of a tile that its neighbour covers too"))
-        .option(OptionSpec::switch("whole").default("yes").help("whether the whole frame is looked at as well, for things that are large"))
+        .option(OptionSpec::float("overlap", 0.0..=0.9).default(0.2).help("share of a tile that its neighbour covers too"))
+        .option(OptionSpec::switch("whole").default("yes").help("whether the model also runs on the whole frame, for large objects"))
         .option(
             OptionSpec::choice(
                 "merge",
                 &[
                     ("nmm", "the best grows over those that match (greedy non-maximum merging)"),
-                    ("nms", "the best stays, those that match go"),
+                    ("nms", "the best is kept, matches are suppressed"),
                 ],
             )
             .default("nmm")
-            .help("how finds of overlapping tiles are brought together"),
+            .help("how detections of overlapping tiles are merged"),
         )
         .option(
             OptionSpec::choice("metric", &[("ios", "intersection over the smaller box"), ("iou", "intersection over union")])
                 .default("ios")
-                .help("what the overlap of two finds is measured by"),
+                .help("measure of the overlap of two detections"),
         )
-        .option(OptionSpec::float("threshold", 0.01..=1.0).default(0.5).help("overlap from which two finds match"))
+        .option(OptionSpec::float("threshold", 0.01..=1.0).default(0.5).help("overlap at which two detections match"))
         .option(
-            OptionSpec::choice("classes", &[("apart", "only finds of one class match"), ("together", "all may match")])
+            OptionSpec::choice("classes", &[("apart", "only detections of one class match"), ("together", "all may match")])
                 .default("apart")
-                .help("whether classes are told apart"),
+                .help("whether classes are merged separately"),
         )
         .example("read in.mp4 ! tiles 640x360 ! infer centerface ! save small-faces.jsonl", "faces of a crowd")
         .example("read in.mp4 ! tiles 320x320 whole=no merge=nms metric=iou ! infer centerface ! draw ! write out.mp4", "tiles alone")

@@ -35,98 +35,91 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    let spec = StageSpec::transform("track", "gives detections an identity that lasts over time")
+    let spec = StageSpec::transform("track", "gives detections an identity that persists over time")
         .details(
-            "Follows what the model finds with ByteTrack or OC-SORT, as published, each stream by itself; the options have the published \
-             names and defaults. Detections get a track_id, counted from 1 in each stream. Those without one stay: their score is too \
-             low, or they were not seen often enough yet. Both counts are in the statistics.\n\n\
-             On frames that no model looks at (`infer every=3`) there are predicted boxes, with origin held. Movement is reckoned by the \
-             frames' times, so that dropped frames and uneven rates do no harm. Pixels are not looked at, unless cut is below 1.\n\n\
-             ByteTrack lives on detections of low score: give `infer` a confidence of 0.1. Its thresholds, those of OC-SORT, and cut may be \
-             changed while it runs.",
+            "Tracks detections with ByteTrack or OC-SORT, as published, separately per stream; the options have the published names and \
+             defaults. Detections get a track_id, counted from 1 in each stream. Detections with too low a score, or not seen often enough \
+             yet, are kept without one. The statistics count both.\n\nFrames without a model run (`infer every=3`) get predicted boxes, \
+             with origin held. Movement is computed from timestamps, so that dropped frames and uneven rates do not disturb it. Pixels are \
+             not read, unless cut is below 1.\n\nByteTrack needs low-score detections: use `infer` with confidence=0.1. The thresholds and \
+             cut can be changed during the run.",
         )
         .option(
             OptionSpec::choice(
                 "algorithm",
                 &[
-                    ("bytetrack", "uses low scores; for things that are half hidden for a while"),
-                    ("ocsort", "uses the direction of movement; for things that turn, and hide completely"),
+                    ("bytetrack", "uses low scores; for objects that are half hidden for a while"),
+                    ("ocsort", "uses the direction of movement; for objects that turn, or are hidden completely"),
                 ],
             )
             .default("bytetrack")
-            .help("how detections are followed"),
+            .help("tracking algorithm"),
         );
     let spec = ocsort_options(bytetrack_options(spec));
     spec.option(
         OptionSpec::choice("classes", &[("apart", "a track has one class"), ("together", "a track may change its class")])
             .default("apart")
-            .help("whether classes are followed apart"),
+            .help("whether classes are tracked separately"),
     )
     .option(
-        OptionSpec::choice("boxes", &[("detected", "as the model gave them"), ("filtered", "steadier, and a little behind")])
+        OptionSpec::choice("boxes", &[("detected", "as detected by the model"), ("filtered", "smoothed, with a short lag")])
             .default("detected")
             .help("which boxes tracked detections have"),
     )
-    .option(OptionSpec::switch("fill").default("yes").help("whether frames that no model looks at get predicted boxes"))
-    .option(
-        OptionSpec::integer("coast", 0..=1000)
-            .default(0)
-            .unit("frames")
-            .help("how long a track that the model lost goes on with predicted boxes"),
-    )
+    .option(OptionSpec::switch("fill").default("yes").help("whether frames without a model run get predicted boxes"))
+    .option(OptionSpec::integer("coast", 0..=1000).default(0).unit("frames").help("how long a lost track continues with predicted boxes"))
     .option(
         OptionSpec::float("cut", 0.0..=1.0)
             .default(1)
-            .help("change of the brightness histogram that counts as a cut, at which all tracks end, such as 0.5; 1 is never"),
+            .help("change of the brightness histogram that counts as a cut, at which all tracks end, such as 0.5; 1 = never"),
     )
-    .example("read in.mp4 ! infer centerface confidence=0.1 ! track ! draw tracks=yes ! write out.mp4", "every face with its number")
+    .example("read in.mp4 ! infer centerface confidence=0.1 ! track ! draw tracks=yes ! write out.mp4", "every face with its identity")
     .example(
         "read in.mp4 ! infer centerface every=3 ! track algorithm=ocsort ! save tracks.jsonl",
-        "the model looks at every third frame, boxes are on all",
+        "model on every third frame, boxes on all",
     )
 }
 
 fn bytetrack_options(spec: StageSpec) -> StageSpec {
     let threshold = |name: &str| OptionSpec::float(name, 0.0..=1.0);
     spec.option(threshold("track_thresh").default(0.6).help("bytetrack: detections above this score are matched first"))
-        .option(
-            threshold("low_thresh").default(0.1).help("those above this score are matched second, to what is left (ocsort: with use_byte)"),
-        )
+        .option(threshold("low_thresh").default(0.1).help(
+            "detections above this score are matched second, to the remaining tracks (ocsort: \
+                                                       with use_byte)",
+        ))
         .option(
             threshold("new_thresh")
                 .default("auto")
                 .or_word("auto", "0.1 above track_thresh")
                 .help("bytetrack: score at which a new track begins"),
         )
-        .option(threshold("match_thresh").default(0.8).help("bytetrack: greatest cost of a first match, 1 - IoU * score"))
+        .option(threshold("match_thresh").default(0.8).help("bytetrack: maximum cost of a first match, 1 - IoU * score"))
         .option(
             OptionSpec::integer("track_buffer", 0..=100_000)
                 .default(30)
                 .unit("frames at 30 frames/s")
-                .help("bytetrack: how long a lost track can be found again"),
+                .help("bytetrack: how long a lost track is kept"),
         )
 }
 
 fn ocsort_options(spec: StageSpec) -> StageSpec {
     let threshold = |name: &str| OptionSpec::float(name, 0.0..=1.0);
-    spec.option(threshold("det_thresh").default(0.6).help("ocsort: detections above this score are followed"))
-        .option(
-            OptionSpec::integer("max_age", 0..=100_000).default(30).unit("frames").help("ocsort: how long a lost track can be found again"),
-        )
+    spec.option(threshold("det_thresh").default(0.6).help("ocsort: minimum score of tracked detections"))
+        .option(OptionSpec::integer("max_age", 0..=100_000).default(30).unit("frames").help("ocsort: how long a lost track is kept"))
         .option(
             OptionSpec::integer("min_hits", 0..=1000)
                 .default(3)
                 .unit("frames")
-                .help("ocsort: sightings in a row after the first before a track has its number"),
+                .help("ocsort: consecutive detections after the first before a track gets its identity"),
         )
-        .option(threshold("iou_threshold").default(0.3).help("ocsort: least overlap of a match"))
+        .option(threshold("iou_threshold").default(0.3).help("ocsort: minimum IoU of a match"))
         .option(
             OptionSpec::integer("delta_t", 1..=100)
                 .default(3)
                 .unit("frames")
-                .help("ocsort: over how many frames the direction of movement is taken"),
+                .help("ocsort: frames over which the direction of movement is computed"),
         )
-        .option(threshold("inertia").default(0.2).help("ocsort: weight of the direction of movement beside the overlap"))
+        .option(threshold("inertia").default(0.2).help("ocsort: weight of the direction of movement relative to the overlap"))
         .option(OptionSpec::switch("use_byte").default("no").help("ocsort: whether low scores are matched second, as in ByteTrack"))
 }
 

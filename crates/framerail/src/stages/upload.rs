@@ -21,12 +21,12 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    StageSpec::transform(UPLOAD, "copies frames from the host to a card")
-        .details("Put in by itself before a stage that works on a card, and rarely written. Frames that lie on that card pass as they are.")
-        .option(OptionSpec::text("device").default("cuda").help("the card: cuda or cuda:N"))
+    StageSpec::transform(UPLOAD, "copies frames from the host to a GPU")
+        .details("Inserted automatically before a stage that runs on a GPU, and rarely written. Frames on that GPU pass unchanged.")
+        .option(OptionSpec::text("device").default("cuda").help("the GPU: cuda or cuda:N"))
         .example(
             "read in.mp4 device=cpu ! upload ! infer centerface device=cuda ! save boxes.jsonl",
-            "decoded on the host, analysed on a card",
+            "decoded on the host, analysed on a GPU",
         )
 }
 

@@ -24,18 +24,21 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    StageSpec::transform("zones", "tells who is in which area, for how long, and who crosses which line")
+    StageSpec::transform("zones", "counts tracks in areas, their dwell times, and crossings of lines")
         .details(
-            "FILE is TOML with [[zone]] and [[line]] tables: a name each, points, and if wanted anchor, classes, streams, units and \
-             margin. `save` records what is found and `draw` draws it.\n\n\
-             In a zone detections are counted; for tracks there is also how long they stay. A line is crossed when a track is beyond it \
-             by more than the margin, a part of the box's height, so that jitter is no crossing: `in` is from the line's left to its right \
-             as seen from its first point. Stays and crossings need identities: put `track` before it.\n\n\
-             Whoever is inside when a stream ends has left on its last frame. For that a frame of a file is passed on when the next one \
-             comes; those of live streams are passed on at once, and such stays are counted only.",
+            "FILE is TOML with [[zone]] and [[line]] tables: name, points, and optionally anchor, classes, streams, units and margin. \
+             `save` records the results and `draw` draws them.\n\nDetections in a zone are counted; for tracks the dwell time is measured \
+             too. A line is crossed when a track is beyond it by more than the margin, relative to the box's height, so that jitter does \
+             not count: `in` is from the line's left to its right as seen from its first point. Stays and crossings need identities: put \
+             `track` before it.\n\nTracks that are inside when a stream ends leave on its last frame. For this, frames of files are passed \
+             on one frame late; frames of live streams are passed on immediately, and such stays are only counted.",
         )
         .argument(ArgumentSpec::required("file", OptionKind::Path, "zones and lines, such as yard.toml"))
-        .example("read in.mp4 ! infer centerface confidence=0.1 ! track ! zones yard.toml ! draw tracks=yes ! write out.mp4", "see them")
+        .example(
+            "read in.mp4 ! infer centerface confidence=0.1 ! track ! zones yard.toml ! draw tracks=yes ! write out.mp4",
+            "draw zones \
+                                                                                                                               and lines",
+        )
         .example("read in.mp4 ! infer centerface ! track ! zones yard.toml ! save events.jsonl only_found=yes", "counts, stays, crossings")
 }
 

@@ -34,16 +34,15 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    StageSpec::transform("blur", "hides what was found: blur, mosaic, colour or picture")
+    StageSpec::transform("blur", "hides detections: blur, mosaic, colour or image")
         .details(
-            "Works in the frame's own pixel format; only frames with detections are touched. Strengths are relative to the size of the \
-             face, so that near and far ones are hidden alike. The soft edge lies outside the mask. Frames on a card are changed \
-             there, in place; kind=image needs them on the host. strength, cell, mask_scale, feather and contour_share may be changed while \
-             it runs.\n\n\
-             shape=contour follows what a further model says of each face: the last mask among its attributes, else the hull of the \
-             last landmarks there (3 or more), else of the detector's own (20 or more). A contour that is missing, or covers less than \
-             contour_share of the box, is replaced by the ellipse, counted, and told; hulls of 20 landmarks or more count whatever \
-             their size.",
+            "Works in the frame's pixel format; only frames with detections are changed. Strengths are relative to the size of the face, \
+             so that near and far faces are hidden equally. The soft edge lies outside the mask. Frames on a GPU are changed in place; \
+             kind=image needs them on the host. strength, cell, mask_scale, feather and contour_share can be changed during the \
+             run.\n\nshape=contour follows the result of a further model for each face: the last mask among its attributes, else the hull \
+             of the last landmarks there (3 or more), else of the detector's landmarks (20 or more). A contour that is missing, or covers \
+             less than contour_share of the box, is replaced by the ellipse, with a counter and a notice; hulls of 20 landmarks or more \
+             are always used.",
         )
         .option(
             OptionSpec::choice(
@@ -58,22 +57,23 @@ fn spec() -> StageSpec {
                 ],
             )
             .default("gaussian")
-            .help("what is put in the place of a face"),
+            .help("what replaces a face"),
         )
         .option(
-            OptionSpec::float("strength", 0.01..=4.0)
-                .help("gaussian: deviation (default 0.15, at most 2), box: side (default 0.5); as a part of the face's larger side"),
+            OptionSpec::float("strength", 0.01..=4.0).help(
+                "gaussian: standard deviation (default 0.15, at most 2), box: side (default 0.5); relative to the face's larger side",
+            ),
         )
-        .option(OptionSpec::integer("cell", 2..=4096).unit("pixels").help("mosaic: side of the squares; a fifth of the face otherwise"))
+        .option(OptionSpec::integer("cell", 2..=4096).unit("pixels").help("mosaic: side of a cell; default: a fifth of the face"))
         .option(OptionSpec::color("color").default("#000000").help("solid: the colour"))
         .option(OptionSpec::path("image").help("image: PNG or JPEG file"))
         .option(
             OptionSpec::choice(
                 "shape",
                 &[
-                    ("ellipse", "turned by the line between the eyes where landmarks are known"),
+                    ("ellipse", "rotated by the line between the eyes if landmarks are known"),
                     ("rectangle", "the box"),
-                    ("contour", "a model's mask, or around landmarks; where there is none, the ellipse"),
+                    ("contour", "a model's mask, or the hull of landmarks; the ellipse if there is neither"),
                 ],
             )
             .default("ellipse")
@@ -82,20 +82,20 @@ fn spec() -> StageSpec {
         .option(
             OptionSpec::float("mask_scale", 0.6..=10.0)
                 .default(1.3)
-                .help("size of the mask: the box grows by this minus 1 on each side; a contour too, by 1.1 unless told otherwise"),
+                .help("size of the mask: the box grows by (mask_scale - 1) of its size on each side; contours too, default 1.1"),
         )
         .option(
             OptionSpec::float("contour_share", 0.0..=1.0)
                 .default(0.2)
-                .help("shape=contour: least part of the box that a contour covers, to count"),
+                .help("shape=contour: minimum share of the box that a contour must cover"),
         )
-        .option(OptionSpec::float("feather", 0.0..=1.0).default(0.05).help("width of the soft edge, as a part of the face's larger side"))
-        .option(OptionSpec::text("only").help("labels to hide, separated by commas; every detection otherwise"))
+        .option(OptionSpec::float("feather", 0.0..=1.0).default(0.05).help("width of the soft edge relative to the face's larger side"))
+        .option(OptionSpec::text("only").help("labels to hide, separated by commas; default: all detections"))
         .workers(1)
         .example("read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4", "blur faces")
         .example(
             "read in.mp4 ! infer centerface ! hold ! crop margin=0.25 ! infer face-mask.toml ! blur shape=contour ! write out.mp4",
-            "what a second model says is face, and no more",
+            "only what a second model marks as face",
         )
         .example("read in.mp4 ! infer centerface ! hold ! blur kind=mosaic cell=20 shape=rectangle ! write out.mp4", "a mosaic instead")
 }

@@ -63,7 +63,7 @@ const PLACES: [Place<Cover>; 6] = [
         name: "feather",
         range: 0.0..=1.0,
         unit: "",
-        help: "width of the soft edge, as a part of the face's larger side",
+        help: "width of the soft edge relative to the face's larger side",
         find: |cover| Some(Number::Real(&mut cover.mask.feather)),
     },
     Place {

@@ -34,50 +34,59 @@ pub(super) fn register(registry: &mut Registry, devices: &Arc<Devices>) -> Resul
 }
 
 fn spec() -> StageSpec {
-    StageSpec::transform("infer", "runs an ONNX model: finds things, tells classes, landmarks, masks, embeddings")
+    StageSpec::transform("infer", "runs an ONNX model: detections, classes, landmarks, masks, embeddings")
         .details(
-            "The model is named by its card: a TOML file that says what the ONNX file takes and gives. Detections are attached to the \
-             frame, in frame pixels, behind those of an `infer` before. What a classifier or an embedding says is attached to the frame; \
-             a mask or landmarks make a detection around what they show. Behind `crop`, `regions` or `tiles` the model looks at those \
-             parts instead of the whole frame: docs/several-models.md. Places of a pipeline that ask for the same model with the same \
-             options, thresholds aside, share it. confidence and iou may be changed while it runs.\n\n\
-             More workers use more memory: each holds its own activations.\n\n\
-             On a card, frames are taken as they lie there, and only detections come back; frames on the host are uploaded first. Two batches are in flight; one worker is enough. Where no other stage looks at the pictures, `read` makes the model's input \
-             while it decodes, and the pictures themselves are not kept.",
+            "The model is given by its model card: a TOML file that describes the inputs and outputs of the ONNX file. Detections are \
+             attached to the frame, in frame pixels, after those of an earlier `infer`. Results of a classifier or an embedding are \
+             attached to the frame; a mask or landmarks make a detection around them. After `crop`, `regions` or `tiles` the model runs on \
+             those parts instead of the whole frame: docs/several-models.md. Stages with the same model and options, except thresholds, \
+             share it. confidence and iou can be changed during the run.\n\nMore workers use more memory: each has its own \
+             activations.\n\nOn a GPU, frames are used in device memory, and only detections are copied back; frames on the host are \
+             uploaded first. Two batches are in flight; one worker is enough. If no other stage reads pixels, `read` makes the model's \
+             input while decoding, and the frames are not kept.",
         )
-        .argument(ArgumentSpec::required("model", OptionKind::Text, "name of a model, such as centerface, or path of its card"))
-        .option(OptionSpec::float("confidence", 0.0..=1.0).help("least score of a detection, or of what is said; the card's otherwise"))
-        .option(OptionSpec::float("iou", 0.0..=1.0).help("overlap above which the weaker of two boxes goes; the card's otherwise"))
-        .option(OptionSpec::integer("max_detections", 1..=100_000).help("most detections in a frame; the card's otherwise"))
+        .argument(ArgumentSpec::required("model", OptionKind::Text, "name of a model, such as centerface, or path of its model card"))
+        .option(OptionSpec::float("confidence", 0.0..=1.0).help("minimum score of a detection or other result; default: the model card's"))
+        .option(OptionSpec::float("iou", 0.0..=1.0).help("NMS IoU threshold; default: the model card's"))
         .option(
-            OptionSpec::text("size").default("auto").help("model input: auto (the card's), full, WIDTHxHEIGHT, 50%, or the longest side"),
+            OptionSpec::integer("max_detections", 1..=100_000).help("maximum number of detections per frame; default: the model card's"),
         )
-        .option(OptionSpec::integer("every", 1..=1000).default(1).unit("frames").help("look at every Nth frame; `hold` fills in between"))
+        .option(OptionSpec::text("size").default("auto").help(
+            "model input: auto (the model card's), full, WIDTHxHEIGHT, 50%, or the longer \
+                                                           side",
+        ))
+        .option(OptionSpec::integer("every", 1..=1000).default(1).unit("frames").help(
+            "run the model on every Nth frame; `hold` or `track` \
+                                                                                       fill in between",
+        ))
         .option(
             OptionSpec::choice(
                 "finds",
-                &[("parts", "parts of the detection that was looked at"), ("detections", "detections of the frame, such as for `blur`")],
+                &[("parts", "parts of the detection"), ("detections", "detections of the frame, such as for `blur`")],
             )
             .default("parts")
-            .help("behind `crop`: what a detector's finds become"),
+            .help("after `crop`: what the detector's results become"),
         )
         .option(
             OptionSpec::integer("batch", 1..=256)
                 .default("auto")
                 .unit("frames")
-                .or_word("auto", "1 on the CPU, where more gain nothing; 8 on a card, where the model takes them")
-                .help("frames, or parts of frames, in one run of the model"),
+                .or_word("auto", "1 on the CPU; 8 on a GPU, if the model supports batches")
+                .help("frames, or parts of frames, per model run"),
         )
-        .option(OptionSpec::time("max_wait").help("longest wait for a batch to fill, such as 20ms, for live sources; none otherwise"))
-        .option(OptionSpec::integer("threads", 1..=1024).help("threads of one run of the model; all processors, shared among the workers"))
-        .option(DeviceChoice::option("where the model runs: auto, cpu, cuda or cuda:N; what --device says otherwise"))
+        .option(OptionSpec::time("max_wait").help(
+            "maximum wait to fill a batch, such as 20ms; default: 40ms for live sources, 500ms for \
+                                                   files",
+        ))
+        .option(OptionSpec::integer("threads", 1..=1024).help("threads of one model run; default: all CPUs, divided among the workers"))
+        .option(DeviceChoice::option("where the model runs: auto, cpu, cuda or cuda:N; default: --device"))
         .option(
             OptionSpec::choice(
                 "precision",
                 &[
-                    ("auto", "float32; on a card its products round their inputs to 10 bits (TF32)"),
+                    ("auto", "float32; on a GPU with TF32 (inputs of products rounded to 10 bits)"),
                     ("fp32", "float32"),
-                    ("fp16", "float16: for cards; slower on the CPU"),
+                    ("fp16", "float16: for GPUs; slower on the CPU"),
                 ],
             )
             .default("auto")
@@ -86,25 +95,25 @@ fn spec() -> StageSpec {
         .option(
             OptionSpec::choice(
                 "provider",
-                &[("cuda", "CUDA and cuDNN"), ("tensorrt", "TensorRT where it is installed; its first run takes minutes. Not measured")],
+                &[("cuda", "CUDA and cuDNN"), ("tensorrt", "TensorRT, if installed; its first run takes minutes. Not measured")],
             )
             .default("cuda")
-            .help("on a card: what runs the model"),
+            .help("GPU: execution provider"),
         )
-        .option(OptionSpec::integer("workspace", 16..=1_000_000).unit("MB").help("on a card: most memory for activations and workspaces"))
+        .option(OptionSpec::integer("workspace", 16..=1_000_000).unit("MB").help("GPU: maximum memory for activations and workspaces"))
         .option(
             OptionSpec::choice(
                 "graphs",
                 &[
                     ("auto", "off"),
-                    ("on", "runs are recorded once and replayed: less work for the host with small batches"),
-                    ("off", "every run is launched anew"),
+                    ("on", "runs are recorded once and replayed: less host work with small batches"),
+                    ("off", "every run is launched separately"),
                 ],
             )
             .default("auto")
-            .help("on a card: CUDA graphs"),
+            .help("GPU: CUDA graphs"),
         )
-        .option(OptionSpec::path("runtime").help("ONNX Runtime's library file; looked for otherwise"))
+        .option(OptionSpec::path("runtime").help("ONNX Runtime's library file; default: searched"))
         .workers(1)
         .example("read in.mp4 ! infer centerface confidence=0.3 ! save boxes.jsonl", "find faces")
         .example("read in.mp4 ! infer centerface every=3 size=640x384 ! hold ! blur ! write out.mp4", "faster: every third frame, smaller")

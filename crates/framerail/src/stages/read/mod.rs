@@ -53,14 +53,14 @@ fn spec() -> StageSpec {
 fn own_spec() -> StageSpec {
     StageSpec::source("read", "reads video from files, folders, patterns, URLs or standard input")
         .details(
-            "Several sources are streams of their own. Files are read one after another, or side by side with streams=; live sources \
-             (RTSP, RTP, UDP, SRT, RTMP, cameras of this machine, and what live=yes says) are read side by side always, and opened again when they fail. \
-             Frames of live sources that nobody has time for are dropped, counted by stream and place. A folder gives its videos, or its pictures as one \
-             stream. Damaged streams are decoded as far as they can be; what was lost is counted.\n\n\
-             A file is cut at its keyframes, and the pieces are decoded side by side: on all cores, or by all of a card's engines. Frames \
-             come out in order, on a card in device memory. One decoder with several threads reads live sources, pipes, files without \
-             keyframes to cut at, and damaged files from the damage on. What the card does not decode (codec, chroma, depth, size, interlaced video that is to be deinterlaced) is decoded \
-             on the CPU, with a notice that says why.",
+            "Each source is a separate stream. Files are read one after another, or concurrently with streams=; live sources (RTSP, RTP, \
+             UDP, SRT, RTMP, local cameras, and all sources with live=yes) are always read concurrently, and reopened when they fail. \
+             Frames of live sources that cannot be processed in time are dropped, counted by stream and place. A folder stands for its \
+             videos, or for its images as one stream. Damaged streams are decoded as far as possible, and losses are counted.\n\nA file is \
+             split at keyframes, and the pieces are decoded in parallel: on all cores, or by all engines of a GPU. Frames are delivered in \
+             order, on a GPU in device memory. One decoder with several threads reads live sources, pipes, files without keyframes to \
+             split at, and damaged files from the damage on. Video that the GPU cannot decode (codec, chroma, depth, size, deinterlacing) \
+             is decoded on the CPU, with a notice that gives the reason.",
         )
         .argument(
             ArgumentSpec::required(
@@ -70,18 +70,18 @@ fn own_spec() -> StageSpec {
             )
             .many(),
         )
-        .option(OptionSpec::time("start").help("first instant to deliver, from the start of the file; exact"))
-        .option(OptionSpec::time("end").help("first instant not to deliver"))
-        .option(OptionSpec::time("duration").help("time to deliver from start"))
-        .option(OptionSpec::integer("track", 0..=1000).help("which of the file's video streams, from 0; FFmpeg's choice otherwise"))
+        .option(OptionSpec::time("start").help("start time, from the start of the file; exact"))
+        .option(OptionSpec::time("end").help("end time (exclusive)"))
+        .option(OptionSpec::time("duration").help("duration from the start time"))
+        .option(OptionSpec::integer("track", 0..=1000).help("video stream of the file, from 0; default: FFmpeg's choice"))
         .option(OptionSpec::integer("threads", 0..=256).default(0).help("decoding threads of all decoders together; 0 = one per CPU"))
         .option(
             OptionSpec::choice(
                 "rotate",
-                &[("auto", "turn frames upright by the stream's tag"), ("keep", "leave frames as coded, keep the tag")],
+                &[("auto", "rotate frames upright by the stream's tag"), ("keep", "leave frames as coded, keep the tag")],
             )
             .default("auto")
-            .help("what to do with rotated video"),
+            .help("handling of rotated video"),
         )
         .option(
             OptionSpec::choice(
@@ -96,41 +96,44 @@ fn own_spec() -> StageSpec {
             .default("off")
             .help("deinterlacing of interlaced frames"),
         )
-        .option(OptionSpec::rate("fps").help("frames per second of pictures or raw video that do not say it, or to ask a camera for"))
-        .option(OptionSpec::text("format").help("FFmpeg's container name, for sources that do not tell by themselves"))
+        .option(OptionSpec::rate("fps").help("frames per second of images or raw video without a rate, or to request from a camera"))
+        .option(OptionSpec::text("format").help("FFmpeg's format name, for sources whose format cannot be detected"))
         .option(OptionSpec::key_values("options").help("further options for FFmpeg's demuxer and protocol"))
         .option(
             OptionSpec::choice(
                 "allow",
                 &[
-                    ("nothing", "local ones files of their folder, those from web servers http and https"),
-                    ("network", "local ones http and https too, web servers private addresses"),
-                    ("outside", "local ones files outside their folder"),
+                    ("nothing", "local ones: files of their folder; those from web servers: http and https"),
+                    ("network", "local ones also http and https, those from web servers also private addresses"),
+                    ("outside", "local ones also files outside their folder"),
                     ("all", "both"),
                 ],
             )
             .default("nothing")
             .help("what playlists, manifests and scripts may open"),
         )
-        .option(OptionSpec::switch("insecure").default("no").help("whether servers' certificates are taken unchecked"))
-        .option(OptionSpec::time("timeout").help("longest wait for the source to give something; 10s for live sources, none otherwise"))
-        .option(DeviceChoice::option("where to decode: auto, cpu, cuda or cuda:N; what --device says otherwise"))
+        .option(OptionSpec::switch("insecure").default("no").help("accept servers' certificates without verification"))
+        .option(OptionSpec::time("timeout").help("maximum wait for data; default: 10s for live sources, no limit for others"))
+        .option(DeviceChoice::option("where to decode: auto, cpu, cuda or cuda:N; default: --device"))
         .option(
             OptionSpec::integer("engines", 1..=64)
                 .default("auto")
-                .or_word("auto", "one more than the card has engines, one for short and live sources")
-                .help("on a card: decoders side by side, on pieces of one file"),
+                .or_word("auto", "one more than the GPU has engines; one for short and live sources")
+                .help("GPU: parallel decoders for one file"),
         )
         .option(
             OptionSpec::integer("memory", 1..=1_000_000)
                 .default("auto")
                 .unit("MB")
-                .or_word("auto", "a quarter of what is free; at most 2 GiB, on a card 3 GiB, and 512 MiB where only the model's inputs are kept")
-                .help("memory for frames while they are decoded and until it is their turn; frames that do not fit are refused"),
+                .or_word("auto", "a quarter of free memory; at most 2 GiB, 3 GiB on a GPU, and 512 MiB if only model inputs are kept")
+                .help("memory for frames decoded ahead; frames that do not fit are refused"),
         )
-        .example("read in.mp4 ! null", "decode a file as fast as it goes")
-        .example("read cam1.mp4 cam2.mp4 streams=all ! infer centerface batch=8 ! save 'boxes/{stream}.jsonl'", "frames of both in one batch")
-        .example("read rtsp://host/cam1 latency=500ms ! infer centerface ! save -", "a camera, half a second late at most")
+        .example("read in.mp4 ! null", "decode a file at full speed")
+        .example(
+            "read cam1.mp4 cam2.mp4 streams=all ! infer centerface batch=8 ! save 'boxes/{stream}.jsonl'",
+            "frames of both in one batch",
+        )
+        .example("read rtsp://host/cam1 latency=500ms ! infer centerface ! save -", "a camera with a latency of at most half a second")
         .example("read clips/*.mp4 start=5 duration=10 ! save 'boxes/{name}.jsonl'", "ten seconds of each file")
 }
 

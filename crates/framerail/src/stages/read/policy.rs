@@ -16,54 +16,52 @@ pub(super) fn options() -> Vec<OptionSpec> {
     vec![
         OptionSpec::integer("streams", 1..=1024)
             .default("auto")
-            .or_word("auto", "one file after another, and all live sources side by side")
-            .or_word("all", "every source side by side")
-            .help("files that are read side by side, each by a thread of its own"),
-        OptionSpec::choice("live", &[("auto", "by the kind of URL"), ("yes", "all are"), ("no", "none is")])
+            .or_word("auto", "one file after another, all live sources concurrently")
+            .or_word("all", "all sources concurrently")
+            .help("files that are read concurrently, each on its own thread"),
+        OptionSpec::choice("live", &[("auto", "by the kind of URL"), ("yes", "all sources are live"), ("no", "none is live")])
             .default("auto")
-            .help("whether sources give frames at their own time; say yes for live HLS and HTTP"),
-        OptionSpec::switch("realtime").default("no").help("gives the frames of files at their own time, as a camera would"),
-        OptionSpec::time("latency")
-            .default("2s")
-            .or_word("none", "no budget")
-            .help("live and realtime: longest time from a frame's arrival to the end of the pipeline; late frames are dropped or counted"),
+            .help("whether sources are live; use yes for live HLS and HTTP"),
+        OptionSpec::switch("realtime").default("no").help("deliver frames of files in real time, like a camera"),
+        OptionSpec::time("latency").default("2s").or_word("none", "no budget").help(
+            "live and realtime: latency budget from a frame's arrival to the end of the pipeline; late frames are dropped or counted",
+        ),
         OptionSpec::choice(
             "drop",
             &[
-                ("oldest", "the frame that has waited longest: pictures stay fresh"),
-                ("newest", "the frame that comes: what waits is kept"),
-                ("none", "nothing: the source has to wait; late frames are counted"),
+                ("oldest", "the frame that has waited longest; lowest latency"),
+                ("newest", "the arriving frame; waiting frames are kept"),
+                ("none", "none; the source has to wait, and late frames are counted"),
             ],
         )
         .default("oldest")
-        .help("live and realtime: which frames go when there is no time for all; counted"),
+        .help("live and realtime: which frames are dropped when the buffer is full; counted"),
         OptionSpec::integer("buffer", 1..=1000)
             .default("auto")
             .unit("frames")
-            .or_word("auto", "8 for live and realtime, 2 otherwise")
-            .help("frames of a stream that wait for their turn"),
+            .or_word("auto", "8 for live and realtime, else 2")
+            .help("frames of a stream that may wait"),
         OptionSpec::choice(
             "on_error",
             &[
                 ("auto", "retry for live sources, fail for others"),
                 ("fail", "the run fails"),
-                ("end", "the stream ends, the others go on; counted"),
-                ("retry", "it is opened again after a while, the others go on; files only as long as they gave no frame"),
+                ("end", "the stream ends, the others continue; counted"),
+                ("retry", "it is reopened after a wait, the others continue; files only before their first frame"),
             ],
         )
         .default("auto")
         .help("what to do when a source cannot be read"),
         OptionSpec::integer("retries", 0..=1_000_000)
-            .help("attempts in a row to open a source again before its stream ends; no limit for live sources, 5 for others"),
+            .help("attempts in a row to reopen a source before its stream ends; default: no limit for live sources, 5 for others"),
         OptionSpec::time("retry_wait").default("500ms").help("wait before the first attempt; doubled for each further one, up to 30s"),
-        OptionSpec::choice("transport", &[("tcp", "loses nothing"), ("udp", "less delay; what is lost on the way is counted as damage")])
+        OptionSpec::choice("transport", &[("tcp", "loses nothing"), ("udp", "less delay; losses are counted as damage")])
             .default("tcp")
             .help("how RTSP sends its packets"),
-        OptionSpec::size("size")
-            .help("cameras of this machine: width and height to ask for, such as 1280x720; the camera's choice otherwise"),
+        OptionSpec::size("size").help("local cameras: width and height to request, such as 1280x720; default: the camera's choice"),
         OptionSpec::text("input_format")
-            .help("cameras of this machine: pixel format or codec to ask for, such as mjpeg or yuyv422; the camera's choice otherwise"),
-        OptionSpec::switch("stay").default("no").help("goes on when no stream is left, for programs that add streams while it runs"),
+            .help("local cameras: pixel format or codec to request, such as mjpeg or yuyv422; default: the camera's choice"),
+        OptionSpec::switch("stay").default("no").help("keep running when no stream is left, for programs that add streams during the run"),
     ]
 }
 

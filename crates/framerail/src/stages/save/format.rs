@@ -21,10 +21,7 @@ pub(super) enum RecordFormat {
 
 /// The words of `format=`, with a line of help each.
 pub(super) const FORMATS: [(&str, &str); 6] = [
-    (
-        "auto",
-        "by the ending: .jsonl or .ndjson, .csv, .parquet, .json for COCO, .txt for MOT; JSON lines without one and on standard output",
-    ),
+    ("auto", "by the extension: .jsonl or .ndjson, .csv, .parquet, .json for COCO, .txt for MOT; else, and on standard output, JSON lines"),
     ("jsonl", "JSON lines, an object for each frame"),
     ("csv", "comma-separated values, a row for each detection"),
     ("parquet", "Apache Parquet, a row for each detection"),

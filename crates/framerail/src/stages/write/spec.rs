@@ -48,101 +48,95 @@ pub(super) fn spec() -> StageSpec {
 fn own_spec() -> StageSpec {
     StageSpec::sink("write", "encodes frames to a video file, an HLS playlist or a server, with audio and subtitles")
         .details(
-            "The container follows from the file name. Frame count, times, size, colour tags, tags and chapters are those of the input; \
-             audio and subtitle packets are copied as they are where the container takes them. The file appears under its name only when it is complete. With several \
-             streams, put {name} or {stream} into the file name. A picture's name (out.png) writes a stream of one frame.\n\n\
-             A name that ends in .m3u8 is an HLS playlist with its segments beside it. It is there from its first segment on and can be \
-             played at any moment. An address (rtsp, rtmp, srt, udp) is pushed to; a server that is lost is reached again.",
+            "The container is given by the file name. Frame count, timestamps, size, colour tags, tags and chapters are those of the \
+             input; audio and subtitle packets are copied if the container supports them. The file gets its name only when it is complete. \
+             With several streams, put {name} or {stream} into the file name. An image name (out.png) writes a stream of one frame.\n\nA \
+             name that ends in .m3u8 is an HLS playlist with its segments beside it, playable from the first segment on. To an address \
+             (rtsp, rtmp, srt, udp) the stream is pushed; lost connections are reopened.",
         )
         .argument(ArgumentSpec::required(
             "file",
             OptionKind::Path,
-            "file to write, playlist (.m3u8), or address to push to; {name} and {stream} stand for those of the stream",
+            "file to write, playlist (.m3u8), or address to push to; {name} and {stream} stand for the stream's name and number",
         ))
-        .option(OptionSpec::text("codec").help("FFmpeg's encoder name, such as libx264; the usual one of the container otherwise"))
-        .option(OptionSpec::float("crf", 0.0..=63.0).help("constant rate factor, lower is better; the encoder's default otherwise"))
-        .option(OptionSpec::integer("bitrate", 1..=1_000_000_000).unit("bits/s").help("mean bit rate in place of crf"))
+        .option(OptionSpec::text("codec").help("FFmpeg's encoder name, such as libx264; default: the usual one of the container"))
+        .option(OptionSpec::float("crf", 0.0..=63.0).help("constant rate factor, lower is better; default: the encoder's"))
+        .option(OptionSpec::integer("bitrate", 1..=1_000_000_000).unit("bits/s").help("average bit rate instead of crf"))
         .option(OptionSpec::text("preset").help("the encoder's preset, such as veryfast"))
         .option(
             OptionSpec::integer("gop", 1..=10_000)
                 .unit("frames")
-                .help("most frames between keyframes; the encoder's default otherwise, 2 s for servers"),
+                .help("maximum distance of keyframes; default: the encoder's, 2 s for servers"),
         )
-        .option(
-            OptionSpec::integer("threads", 0..=256).default(0).help("encoder threads; 0: one a processor, the encoder's choice beyond 8"),
-        )
+        .option(OptionSpec::integer("threads", 0..=256).default(0).help("encoder threads; 0 = one per CPU, the encoder's choice beyond 8"))
         .option(
             OptionSpec::text("pixel_format")
-                .help("pixel format to encode, such as yuv420p; the input's where the encoder takes it otherwise"),
+                .help("pixel format to encode, such as yuv420p; default: the input's if the encoder supports it"),
         )
-        .option(OptionSpec::text("format").help("FFmpeg's container name; by the file name otherwise"))
-        .option(OptionSpec::key_values("options").help("further options for the encoder by FFmpeg's names"))
-        .option(OptionSpec::key_values("format_options").help("further options for the container by FFmpeg's names"))
-        .option(OptionSpec::key_values("tags").help("tags to set on top of the input's; an empty value removes one"))
+        .option(OptionSpec::text("format").help("FFmpeg's container name; default: by the file name"))
+        .option(OptionSpec::key_values("options").help("further encoder options by their FFmpeg names"))
+        .option(OptionSpec::key_values("format_options").help("further container options by their FFmpeg names"))
+        .option(OptionSpec::key_values("tags").help("tags to add or replace; an empty value removes a tag"))
         .option(
             OptionSpec::switch("keep_tags")
-                .or_word("no_location", "kept, but for tags that say where the video was recorded")
+                .or_word("no_location", "kept, except tags with the recording location")
                 .default("yes")
                 .help("whether the input's tags and chapters are kept"),
         )
         .option(
             OptionSpec::switch("audio")
                 .alias("sound")
-                .or_word("auto", "copied where the container takes the codec, else encoded as its usual codec; yes is the same")
-                .or_word("copy", "copied where the container takes the codec, else left out")
+                .or_word("auto", "copied if the container supports the codec, else encoded as its usual codec; yes is the same")
+                .or_word("copy", "copied if the container supports the codec, else dropped")
                 .or_word("encode", "encoded as the container's usual codec")
                 .default("auto")
-                .help("what becomes of audio; every track that is not copied is reported"),
+                .help("handling of audio; every track that is not copied is reported"),
         )
         .option(
             OptionSpec::switch("subtitles")
-                .or_word("auto", "kept where audio is kept")
+                .or_word("auto", "kept if audio is kept")
                 .default("auto")
-                .help("whether subtitles are kept: copied, or converted where text formats differ"),
+                .help("whether subtitles are kept: copied, or converted between text formats"),
         )
-        .option(
-            OptionSpec::switch("pictures")
-                .default("no")
-                .help("whether cover pictures are copied; they would show what a `blur` has hidden"),
-        )
+        .option(OptionSpec::switch("pictures").default("no").help("whether cover images are copied; they would show what `blur` hides"))
         .option(
             OptionSpec::switch("keep_start")
                 .default("no")
-                .help("keep timestamps on the source's clock; by default the file starts at zero, video and audio moved by the same time"),
+                .help("keep timestamps on the source's clock; default: the file starts at zero, video and audio shifted equally"),
         )
         .option(
             OptionSpec::choice(
                 "crash_safe",
                 &[
                     ("auto", "for live sources, and inputs longer than a minute or of unknown length"),
-                    ("yes", "what is written so far can be played at any moment"),
-                    ("no", "as fast as it goes"),
+                    ("yes", "always playable so far"),
+                    ("no", "fastest; not playable before the end"),
                 ],
             )
             .default("auto")
             .help(
-                "file: keep what is written so far playable if the program is killed; MP4 and MOV are then written in fragments of a second, and \
-                 made into an ordinary file at the end, which takes room for both",
+                "file: keep what is written so far playable if the program is killed; MP4 and MOV are then written in fragments of a \
+                 second and rewritten as an ordinary file at the end, which needs disk space for both",
             ),
         )
         .option(OptionSpec::switch("overwrite").default("no").help("whether an existing file, or playlist with segments, may be replaced"))
         .example("read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4 crf=20 preset=fast", "a smaller, faster encode")
         .example("read clips/ ! write 'small/{name}.mkv' codec=libx265", "every file of a folder")
-        .example("read rtsp://host/cam ! infer centerface ! blur ! write out/{stream}.m3u8 overwrite=yes", "live pictures for browsers")
-        .example("read rtsp://host/cam ! infer centerface ! draw ! write rtsp://server/faces", "to a server of streams")
+        .example("read rtsp://host/cam ! infer centerface ! blur ! write out/{stream}.m3u8 overwrite=yes", "live video for browsers")
+        .example("read rtsp://host/cam ! infer centerface ! draw ! write rtsp://server/faces", "to a streaming server")
 }
 
 fn live_options() -> Vec<OptionSpec> {
     let playlists = [
         ("auto", "live for live and paced streams, event for files"),
-        ("event", "every segment so far; it grows until its end"),
-        ("vod", "every segment; it appears when all are there"),
+        ("event", "all segments so far; grows until the end"),
+        ("vod", "all segments; written at the end"),
         ("live", "the latest segments; older ones are deleted"),
     ];
     let when_full = [
         ("auto", "wait for files, drop for live and paced streams"),
         ("wait", "the pipeline waits"),
-        ("drop", "the oldest pictures give way, up to a keyframe; counted"),
+        ("drop", "the oldest frames are dropped, up to a keyframe; counted"),
     ];
     vec![
         OptionSpec::choice(
@@ -150,32 +144,32 @@ fn live_options() -> Vec<OptionSpec> {
             &[("auto", "for playlists and servers, of live and paced streams"), ("yes", "on"), ("no", "off")],
         )
         .default("auto")
-        .help("whether the encoder gives each frame at once, with a fast preset"),
-        OptionSpec::time("segment").default("2s").help("playlist: length of a segment; keyframes are set accordingly"),
-        OptionSpec::choice("playlist", &playlists).default("auto").help("playlist: which segments it names"),
+        .help("whether the encoder emits each frame immediately, with a fast preset"),
+        OptionSpec::time("segment").default("2s").help("playlist: length of a segment; sets the keyframes too"),
+        OptionSpec::choice("playlist", &playlists).default("auto").help("playlist: which segments it lists"),
         OptionSpec::integer("segments", 2..=10_000)
             .default(6)
-            .help("playlist: how many a live one names; as many more are kept for players that are behind"),
+            .help("playlist: number of segments in a live one; as many older ones are kept for players that lag"),
         OptionSpec::choice("segment_format", &[("ts", "MPEG-TS"), ("fmp4", "fragmented MP4")])
             .default("ts")
-            .help("playlist: what segments are"),
+            .help("playlist: format of segments"),
         OptionSpec::choice("transport", &[("tcp", "loses nothing"), ("udp", "less delay")])
             .default("tcp")
             .help("server: how RTSP sends its packets"),
-        OptionSpec::choice("on_loss", &[("retry", "it is reached again after a while; counted"), ("fail", "the run fails")])
+        OptionSpec::choice("on_loss", &[("retry", "reconnect after a wait; counted"), ("fail", "the run fails")])
             .default("retry")
-            .help("server: what to do when it cannot be reached, or is lost"),
+            .help("server: what to do when it is unreachable or lost"),
         OptionSpec::integer("retries", 0..=1_000_000)
-            .help("server: attempts in a row to reach it before the run fails; 6 while the pipeline waits, no limit otherwise"),
+            .help("server: attempts in a row before the run fails; default: 6 while the pipeline waits, else no limit"),
         OptionSpec::time("retry_wait")
             .default("500ms")
             .help("server: wait before the first attempt; doubled for each further one, up to 30s"),
-        OptionSpec::time("timeout").default("5s").help("server: longest wait for it to take something before it counts as lost"),
-        OptionSpec::integer("buffer", 1..=100_000).default(250).unit("frames").help("server: encoded frames that wait for it at most"),
-        OptionSpec::choice("when_full", &when_full).default("auto").help("server: what happens when the buffer is full"),
+        OptionSpec::time("timeout").default("5s").help("server: maximum wait to accept data before it counts as lost"),
+        OptionSpec::integer("buffer", 1..=100_000).default(250).unit("frames").help("server: maximum number of encoded frames that wait"),
+        OptionSpec::choice("when_full", &when_full).default("auto").help("server: behaviour when the buffer is full"),
         OptionSpec::time("linger").help(
-            "server: how long the connection stays open behind the last packet, for receivers that hold pictures back; 1s for RTSP, 1s more \
-             than the address's latency for SRT, 0s for others",
+            "server: how long the connection stays open after the last packet, for receivers that buffer frames; default: 1s for RTSP, 1s \
+             more than the address's latency for SRT, 0s for others",
         ),
     ]
 }
