@@ -29,6 +29,7 @@ from .interop import to_pandas, to_supervision
 from .options import IMAGENET, UNIT, Normalize, Preprocess
 from .pipeline import Pipeline, blur_faces, stages
 from .reader import Batches, VideoReader
+from .sampling import fitting_size, sample_frames, sampled_numbers
 from .writer import VideoWriter, WriteReport
 
 __version__ = _framerail.version()
@@ -71,8 +72,11 @@ __all__ = [
     "blur_faces",
     "clip_numbers",
     "doctor",
+    "fitting_size",
     "mixed_seed",
     "sample_clips",
+    "sample_frames",
+    "sampled_numbers",
     "set_log_level",
     "stage",
     "stages",

@@ -1,0 +1,5 @@
+"""``decord.audio_reader``."""
+
+from ._readers import AudioReader
+
+__all__ = ["AudioReader"]

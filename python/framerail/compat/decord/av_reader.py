@@ -1,0 +1,5 @@
+"""``decord.av_reader``."""
+
+from ._readers import AVReader
+
+__all__ = ["AVReader"]

@@ -1,0 +1,5 @@
+"""``decord.video_reader``."""
+
+from ._readers import VideoReader
+
+__all__ = ["VideoReader"]

@@ -1,0 +1,106 @@
+"""Transforms that a decoder applies, under TorchCodec's names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import List, NamedTuple, Optional, Tuple, Union
+
+import torch
+
+Size = Tuple[int, int]
+
+
+class DecoderTransform:
+    """A transform that is applied before frames are handed out."""
+
+
+class Resize(DecoderTransform):
+    """Resizes to (height, width), bilinear with antialiasing."""
+
+    def __init__(self, size: Sequence[int]) -> None:
+        if len(size) != 2:
+            raise ValueError(f"Resize transform must have a (height, width) pair for the size, got {size}.")
+        self.size: Size = (int(size[0]), int(size[1]))
+
+
+class CenterCrop(DecoderTransform):
+    """Takes the middle of this (height, width)."""
+
+    def __init__(self, size: Sequence[int]) -> None:
+        if len(size) != 2:
+            raise ValueError(f"CenterCrop transform must have a (height, width) pair for the size, got {size}.")
+        self.size: Size = (int(size[0]), int(size[1]))
+
+    def _place(self, height: int, width: int) -> Tuple[int, int]:
+        return round((height - self.size[0]) / 2), round((width - self.size[1]) / 2)
+
+
+class RandomCrop(CenterCrop):
+    """Takes a part of this (height, width) at a place that PyTorch's generator chooses, once for each decoder."""
+
+    def _place(self, height: int, width: int) -> Tuple[int, int]:
+        rows, columns = height - self.size[0], width - self.size[1]
+        return int(torch.randint(0, rows + 1, size=(1,)).item()), int(torch.randint(0, columns + 1, size=(1,)).item())
+
+
+class Plan(NamedTuple):
+    """What the reader does, and what is done to its frames [N, C, H, W] afterwards."""
+
+    #: x, y, width, height.
+    crop: Optional[Tuple[int, int, int, int]]
+    size: Optional[Size]
+    shrinks: bool
+    rest: List[Callable[[torch.Tensor], torch.Tensor]]
+
+
+def plan(transforms: Sequence[Union[DecoderTransform, torch.nn.Module]], height: int, width: int) -> Plan:
+    """Splits transforms into a crop and a resize of the reader, and further ones."""
+    crop: Optional[Tuple[int, int, int, int]] = None
+    size: Optional[Size] = None
+    rest: List[Callable[[torch.Tensor], torch.Tensor]] = []
+    rows, columns = height, width
+    for given in transforms:
+        step = _own(given)
+        if isinstance(step, Resize):
+            if size is None and not rest:
+                size = step.size
+            else:
+                rest.append(_resized(step.size))
+            rows, columns = step.size
+            continue
+        if step.size[0] > rows or step.size[1] > columns:
+            raise ValueError(f"{type(step).__name__}: {step.size} is larger than the frame, which is {(rows, columns)}")
+        top, left = step._place(rows, columns)
+        if crop is None and size is None and not rest:
+            crop = (left, top, step.size[1], step.size[0])
+        else:
+            rest.append(_cut(top, left, step.size))
+        rows, columns = step.size
+    source = (crop[3], crop[2]) if crop is not None else (height, width)
+    return Plan(crop, size, size is not None and size[0] < source[0] and size[1] < source[1], rest)
+
+
+def _own(given: Union[DecoderTransform, torch.nn.Module]) -> Union[Resize, CenterCrop]:
+    """A transform of torchvision's as one of these."""
+    if isinstance(given, (Resize, CenterCrop)):
+        return given
+    size = getattr(given, "size", None)
+    own = {"Resize": Resize, "CenterCrop": CenterCrop, "RandomCrop": RandomCrop}.get(type(given).__name__)
+    if own is None or size is None:
+        raise ValueError(f"Unsupported transform: {given}. Give Resize, CenterCrop or RandomCrop, and apply others to the frames.")
+    return own([size, size] if isinstance(size, int) else list(size) * (2 if len(size) == 1 else 1))
+
+
+def _resized(size: Size) -> Callable[[torch.Tensor], torch.Tensor]:
+    def resize(data: torch.Tensor) -> torch.Tensor:
+        floats = torch.nn.functional.interpolate(data.to(torch.float32), size=size, mode="bilinear", antialias=True)
+        return floats if data.is_floating_point() else floats.round().clamp(0, 255).to(data.dtype)
+
+    return resize
+
+
+def _cut(top: int, left: int, size: Size) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda data: data[..., top : top + size[0], left : left + size[1]]
+
+
+__all__ = ["CenterCrop", "DecoderTransform", "RandomCrop", "Resize"]

@@ -1,0 +1,329 @@
+"""Other readers' interfaces: their names, and the same frames as the readers themselves where these are installed."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import subprocess
+import sys
+import types
+
+import framerail as fr
+import numpy as np
+import pytest
+from clips import HEIGHT, WIDTH, decode_with_ffmpeg, numbers_of
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def av_clip(tmp_path_factory, clip):
+    """The numbered clip with audio."""
+    path = tmp_path_factory.mktemp("av") / "numbers.mp4"
+    sound = ["-f", "lavfi", "-i", "aevalsrc='0.3*sin(2*PI*t*(200+100*t))|0.2*cos(2*PI*300*t)':s=48000:d=2.4"]
+    subprocess.run(["ffmpeg", "-v", "error", "-i", str(clip), *sound, "-c:v", "copy", "-c:a", "aac", str(path)], check=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pictures(clip):
+    return torch.from_numpy(decode_with_ffmpeg(clip).copy())
+
+
+class TestTorchcodec:
+    def test_frames_equal_ffmpegs_bit_for_bit(self, clip, pictures):
+        from framerail.compat.torchcodec.decoders import VideoDecoder
+
+        decoder = VideoDecoder(clip)
+        assert len(decoder) == decoder.metadata.num_frames == 60
+        assert decoder.metadata.average_fps == pytest.approx(25) and decoder.metadata.end_stream_seconds == pytest.approx(2.4)
+        wanted = pictures.permute(0, 3, 1, 2)
+        assert torch.equal(decoder[7], wanted[7]) and torch.equal(decoder[-1], wanted[-1])
+        assert decoder[5:9].is_contiguous(memory_format=torch.channels_last) and torch.equal(decoder[5:9], wanted[5:9])
+        batch = decoder.get_frames_at([30, 2, -1, 2])
+        assert torch.equal(batch.data, wanted[[30, 2, 59, 2]])
+        assert batch.pts_seconds.tolist() == pytest.approx([1.2, 0.08, 2.36, 0.08])
+        frame = decoder.get_frame_played_at(1.01)
+        assert torch.equal(frame.data, wanted[25]) and frame.pts_seconds == pytest.approx(1.0)
+        played = decoder.get_frames_played_in_range(0.99, 1.1)
+        assert played.pts_seconds.tolist() == pytest.approx([0.96, 1.0, 1.04, 1.08])
+        assert torch.equal(VideoDecoder(clip, dimension_order="NHWC")[3], pictures[3])
+        slow = decoder.get_frames_played_in_range(0.0, 2.0, fps=5)
+        assert torch.equal(slow.data, wanted[:50:5]) and slow.duration_seconds.tolist() == pytest.approx([0.2] * 10)
+
+    def test_sources_types_and_transforms(self, clip, pictures):
+        from framerail.compat.torchcodec.decoders import VideoDecoder
+        from framerail.compat.torchcodec.transforms import CenterCrop, Resize
+
+        content = clip.read_bytes()
+        for source in (str(clip), content, torch.frombuffer(bytearray(content), dtype=torch.uint8), open(clip, "rb")):
+            assert torch.equal(VideoDecoder(source, dimension_order="NHWC")[10], pictures[10])
+        with pytest.raises(TypeError, match="Unknown source type"):
+            VideoDecoder(3)
+        with pytest.raises(TypeError, match="binary reading"):
+            VideoDecoder(open(clip))
+        with pytest.raises(ValueError, match="No valid stream found"):
+            VideoDecoder(clip, stream_index=7)
+        floats = VideoDecoder(clip, output_dtype=torch.float32)[4]
+        assert torch.equal((floats * 255).round().to(torch.uint8), pictures[4].permute(2, 0, 1))
+        cropped = VideoDecoder(clip, transforms=[CenterCrop((40, 60))])
+        assert torch.equal(cropped[4], pictures[4, 28:68, 34:94].permute(2, 0, 1))
+        assert VideoDecoder(clip, transforms=[Resize((48, 64))])[2:4].shape == (2, 3, 48, 64)
+        assert VideoDecoder(clip, transforms=[Resize((48, 64)), CenterCrop((32, 32))])[2].shape == (3, 32, 32)
+        assert VideoDecoder(clip, transforms=[Resize((48, 64)), CenterCrop((32, 32))])[5:5].shape == (0, 3, 32, 32)
+        with pytest.raises(ValueError, match="larger than the frame"):
+            VideoDecoder(clip, transforms=[CenterCrop((400, 60))])
+
+    def test_custom_frame_mappings_are_checked(self, clip):
+        from framerail.compat.torchcodec.decoders import VideoDecoder
+
+        frames = [{"pts": 512 * at, "duration": 512, "key_frame": int(at % 12 == 0)} for at in range(60)]
+        assert len(VideoDecoder(clip, custom_frame_mappings=json.dumps({"frames": frames}))) == 60
+        for bad in ("{}", "no json", '{"frames": [{"pts": 3}]}'):
+            with pytest.raises(ValueError, match="Invalid custom frame mappings"):
+                VideoDecoder(clip, custom_frame_mappings=bad)
+
+    def test_audio_equals_ffmpegs_bit_for_bit(self, av_clip):
+        from framerail.compat.torchcodec.decoders import AudioDecoder
+
+        raw = subprocess.run(
+            ["ffmpeg", "-v", "error", "-i", str(av_clip), "-f", "f32le", "-c:a", "pcm_f32le", "-"], capture_output=True, check=True
+        ).stdout
+        wanted = torch.from_numpy(np.frombuffer(raw, np.float32).reshape(-1, 2).T.copy())
+        decoder = AudioDecoder(av_clip)
+        assert decoder.metadata.sample_rate == 48_000 and decoder.stream_index == 1
+        assert torch.equal(decoder.get_all_samples().data, wanted)
+        part = decoder.get_samples_played_in_range(0.5, 1.0)
+        assert torch.equal(part.data, wanted[:, 24_000:48_000]) and (part.pts_seconds, part.duration_seconds) == (0.5, 0.5)
+        assert AudioDecoder(av_clip, sample_rate=16_000, num_channels=1).get_samples_played_in_range(0.5, 1.0).data.shape == (1, 8_000)
+        with pytest.raises(RuntimeError, match="No audio frames were decoded"):
+            decoder.get_samples_played_in_range(99)
+
+    def test_samplers_and_encoder(self, tmp_path, clip, pictures):
+        from framerail.compat.torchcodec import samplers
+        from framerail.compat.torchcodec.decoders import VideoDecoder
+        from framerail.compat.torchcodec.encoders import VideoEncoder
+
+        decoder = VideoDecoder(clip)
+        clips = samplers.clips_at_regular_indices(decoder, num_clips=3, num_frames_per_clip=4, num_indices_between_frames=2)
+        assert clips.data.shape == (3, 4, 3, HEIGHT, WIDTH)
+        assert numbers_of(clips.data[2].numpy()) == [53, 55, 57, 59]
+        torch.manual_seed(3)
+        clips = samplers.clips_at_random_timestamps(decoder, num_clips=2, num_frames_per_clip=3, seconds_between_frames=0.1)
+        assert clips.pts_seconds.shape == (2, 3)
+        encoder = VideoEncoder(pictures[:10].permute(0, 3, 1, 2), frame_rate=25)
+        encoder.to_file(tmp_path / "a.mp4", crf=10)
+        encoded = encoder.to_tensor("mp4", crf=10)
+        assert numbers_of(VideoDecoder(encoded)[:].numpy()) == numbers_of(VideoDecoder(tmp_path / "a.mp4")[:].numpy()) == list(range(10))
+
+    def test_the_same_as_the_real_one(self, av_clip):
+        real = pytest.importorskip("torchcodec")
+        from framerail.compat import torchcodec
+
+        ours, theirs = torchcodec.decoders.VideoDecoder(av_clip), real.decoders.VideoDecoder(av_clip)
+        for name in ("num_frames", "average_fps", "duration_seconds", "begin_stream_seconds", "end_stream_seconds", "width", "codec",
+                     "stream_index", "pixel_format", "num_frames_from_header", "average_fps_from_header"):  # fmt: skip
+            assert getattr(ours.metadata, name) == pytest.approx(getattr(theirs.metadata, name)), name
+        mine, other = ours.get_frames_at([3, 40, 3]), theirs.get_frames_at([3, 40, 3])
+        assert torch.equal(mine.data, other.data) and mine.data.stride() == other.data.stride()
+        assert torch.equal(mine.pts_seconds, other.pts_seconds)
+        assert repr(mine) == repr(other)
+        torch.manual_seed(5)
+        mine = torchcodec.samplers.clips_at_random_indices(ours, num_clips=3, num_frames_per_clip=2)
+        torch.manual_seed(5)
+        other = real.samplers.clips_at_random_indices(theirs, num_clips=3, num_frames_per_clip=2)
+        assert torch.equal(mine.data, other.data)
+
+    def test_install_serves_imports(self):
+        program = """
+import framerail.compat.torchcodec as compat
+compat.install()
+import importlib.metadata, importlib.util, torchcodec
+from torchcodec.decoders import VideoDecoder
+assert VideoDecoder is compat.decoders.VideoDecoder and torchcodec.__version__ == importlib.metadata.version("torchcodec")
+assert importlib.util.find_spec("torchcodec") is not None
+compat.uninstall()
+import sys
+assert "torchcodec" not in sys.modules
+"""
+        subprocess.run([sys.executable, "-c", program], check=True)
+
+
+class TestDecord:
+    def test_frames_and_times(self, clip):
+        from framerail.compat import decord
+
+        reader = decord.VideoReader(str(clip), ctx=decord.cpu(0))
+        assert len(reader) == 60 and reader.get_avg_fps() == pytest.approx(25)
+        frame = reader[7]
+        assert isinstance(frame, decord.nd.NDArray) and numbers_of([frame.asnumpy()], "THWC") == [7]
+        assert numbers_of(reader.get_batch([3, -1, 3]).asnumpy(), "THWC") == [3, 59, 3]
+        assert reader[10:20:5].shape == (2, HEIGHT, WIDTH, 3)
+        assert reader.get_key_indices() == [0, 12, 24, 36, 48]
+        np.testing.assert_allclose(reader.get_frame_timestamp(range(2)), [[0, 0.04], [0.04, 0.08]], atol=1e-6)
+        reader.seek(30)
+        assert numbers_of([reader.next()], "THWC") == [24]
+        reader.seek_accurate(30)
+        reader.skip_frames(2)
+        assert numbers_of([reader.next()], "THWC") == [32]
+        with pytest.raises(IndexError, match="Out of bound"):
+            reader.get_batch([60])
+        assert decord.VideoReader(open(clip, "rb"), width=64, height=48)[0].shape == (48, 64, 3)
+
+    def test_bridges(self, clip):
+        from framerail.compat import decord
+
+        reader = decord.VideoReader(str(clip))
+        with decord.bridge.use_torch():
+            assert isinstance(reader[0], torch.Tensor)
+            native = decord.bridge.bridge_in(reader[0])
+        assert isinstance(native, decord.nd.NDArray) and isinstance(reader[0], decord.nd.NDArray)
+        decord.bridge.set_bridge("torch")
+        try:
+            assert isinstance(reader.get_batch([1]), torch.Tensor)
+        finally:
+            decord.bridge.reset_bridge()
+        with pytest.raises(TypeError):
+            decord.bridge.set_bridge("jax")
+
+    def test_audio(self, av_clip, clip):
+        from framerail.compat import decord
+
+        audio = decord.AudioReader(str(av_clip), sample_rate=16_000)
+        assert audio.shape()[0] == 1 and audio.shape()[1] == pytest.approx(2.4 * 16_000, abs=400)
+        both = decord.AVReader(str(av_clip), sample_rate=48_000)
+        sound, frame = both[10]
+        assert sound.shape == (1, 1920) and numbers_of([frame], "THWC") == [10]
+        with pytest.raises(decord.DECORDError):
+            decord.AudioReader(str(clip))
+        with pytest.raises(decord.DECORDError):
+            decord.VideoReader("none.mp4")
+
+
+def test_video_capture(clip):
+    from framerail.compat import cv2
+
+    capture = cv2.VideoCapture(str(clip))
+    assert capture.isOpened() and capture.get(cv2.CAP_PROP_FRAME_COUNT) == 60 and capture.get(cv2.CAP_PROP_FPS) == pytest.approx(25)
+    numbers = []
+    while True:
+        found, frame = capture.read()
+        if not found:
+            break
+        numbers.append(frame[:, :, ::-1])
+    assert numbers_of(numbers, "THWC") == list(range(60))
+    assert capture.set(cv2.CAP_PROP_POS_FRAMES, 30) and numbers_of([capture.read()[1]], "THWC") == [30]
+    assert capture.get(cv2.CAP_PROP_POS_FRAMES) == 31 and capture.get(cv2.CAP_PROP_POS_MSEC) == pytest.approx(1200)
+    assert capture.set(cv2.CAP_PROP_POS_MSEC, 480) and numbers_of([capture.read()[1]], "THWC") == [12]
+    capture.release()
+    assert not capture.isOpened() and capture.read() == (False, None)
+    assert not cv2.VideoCapture("none.mp4").isOpened()
+
+
+def test_sample_frames(clip):
+    batch = fr.sample_frames(clip, num_frames=4)
+    assert batch.numbers.tolist() == [0, 20, 39, 59]
+    assert fr.sample_frames(clip, fps=5).data.shape[0] == 12
+    assert fr.sample_frames(clip, fps=5, frame_factor=8).data.shape[0] == 8
+    assert fr.sample_frames(clip, fps=100, max_frames=10).data.shape[0] == 10
+    assert fr.sample_frames(clip, num_frames=4, snap="keyframe").numbers.tolist() == [0, 24, 36, 48]
+    sized = fr.sample_frames(clip, num_frames=2, max_pixels=28 * 28 * 6, multiple_of=28, layout="THWC")
+    assert sized.data.shape == (2, 56, 56, 3)
+    with fr.VideoReader(clip) as reader:
+        part = fr.sample_frames(reader, num_frames=2, start_seconds=1.0, end_seconds=1.2, dtype="float32")
+        assert part.numbers.tolist() == [25, 29] and part.data.dtype == torch.float32
+        assert reader.read([0]).data.dtype == torch.uint8
+        with pytest.raises(ValueError, match="no frame"):
+            fr.sample_frames(reader, num_frames=2, start_seconds=9.0)
+    with pytest.raises(ValueError, match="exclude"):
+        fr.sample_frames(clip, num_frames=2, fps=1)
+    assert fr.fitting_size(1080, 1920, max_pixels=768 * 28 * 28, multiple_of=28) == (560, 1008)
+
+
+def test_vllm_loader_by_a_stand_in_of_its_registry(clip, monkeypatch):
+    names = {}
+
+    class Registry:
+        def register(self, name):
+            return lambda loader: names.setdefault(name, loader)
+
+    video = types.ModuleType("vllm.multimodal.video")
+    video.VIDEO_LOADER_REGISTRY, video.VideoLoader = Registry(), type("VideoLoader", (), {})
+    for name, module in {"vllm": types.ModuleType("vllm"), "vllm.multimodal": types.ModuleType("m"), "vllm.multimodal.video": video}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    from framerail.compat import vllm
+
+    vllm.register()
+    frames, metadata = names["framerail"].load_bytes(clip.read_bytes(), num_frames=4, max_duration=300)
+    assert numbers_of(frames, "THWC") == metadata["frames_indices"] == [0, 19, 39, 59]
+    assert (metadata["total_num_frames"], metadata["do_sample_frames"]) == (60, False) and metadata["fps"] == pytest.approx(25)
+    assert names["framerail"].load_bytes(clip.read_bytes(), fps=2)[0].shape == (4, HEIGHT, WIDTH, 3)
+    assert vllm.load_bytes(clip.read_bytes(), 2, max_pixels=28 * 28 * 6, multiple_of=28)[0].shape == (2, 56, 56, 3)
+
+
+def test_lerobot_decoder(clip, pictures):
+    from framerail.compat import lerobot
+
+    frames = lerobot.decode_video_frames(clip, [0.0, 1.001, 2.36], 0.01)
+    assert frames.dtype == torch.float32 and torch.equal((frames * 255).round().to(torch.uint8), pictures[[0, 25, 59]].permute(0, 3, 1, 2))
+    assert lerobot.decode_video_frames(clip, [0.04], 0.01, return_uint8=True).dtype == torch.uint8
+    with pytest.raises(lerobot.FrameTimestampError, match="no frame within"):
+        lerobot.decode_video_frames(clip, [0.02], 0.01)
+
+
+def test_torchvision_functions(tmp_path, av_clip, pictures):
+    from framerail.compat import torchvision_io as io
+
+    frames, sound, info = io.read_video(av_clip, 0.4, 0.8, pts_unit="sec")
+    assert torch.equal(frames, pictures[10:21]) and sound.shape == (2, 19_200)
+    assert info == {"video_fps": pytest.approx(25), "audio_fps": 48_000}
+    times, rate = io.read_video_timestamps(av_clip, pts_unit="sec")
+    assert len(times) == 60 and times[3] == pytest.approx(0.12) and rate == pytest.approx(25)
+    io.write_video(tmp_path / "a.mp4", pictures[:10], 25, options={"crf": "10"}, audio_array=sound, audio_fps=48_000)
+    again, heard, _ = io.read_video(tmp_path / "a.mp4", output_format="TCHW")
+    assert numbers_of(again.numpy()) == list(range(10)) and heard.shape[0] == 2
+
+
+@pytest.mark.skipif(importlib.util.find_spec("qwen_vl_utils") is None, reason="qwen-vl-utils is not installed (make test-ecosystem)")
+def test_qwen_vl_utils(clip):
+    from framerail.compat import qwen_vl_utils as ours
+    from qwen_vl_utils import vision_process
+
+    element = {"video": str(clip), "nframes": 8}
+    wanted, known, rate = vision_process.VIDEO_READER_BACKENDS["torchcodec"](element)
+    frames, metadata, ours_rate = ours.read_video(element)
+    assert torch.equal(frames, wanted) and metadata["frames_indices"] == known["frames_indices"] and rate == pytest.approx(ours_rate)
+    ours.install()
+    video, metadata = vision_process.fetch_video({**element, "min_pixels": 28 * 28 * 4, "max_pixels": 28 * 28 * 8}, return_video_metadata=True)
+    assert metadata["video_backend"] == "framerail" and video.shape[0] == 8
+
+
+@pytest.mark.skipif(importlib.util.find_spec("transformers") is None, reason="transformers is not installed (make test-ecosystem)")
+def test_transformers(clip):
+    from framerail.compat import transformers as ours
+    from transformers.video_utils import VIDEO_DECODERS, load_video
+
+    wanted, known = load_video(str(clip), num_frames=8, backend="torchcodec")
+    before = dict(VIDEO_DECODERS)
+    try:
+        ours.install()
+        frames, metadata = load_video(str(clip), num_frames=8, backend="opencv")
+        tensor, _ = load_video(str(clip), num_frames=8, backend="torchcodec")
+    finally:
+        VIDEO_DECODERS.update(before)
+    assert metadata.video_backend == "framerail" and list(metadata.frames_indices) == list(known.frames_indices)
+    assert torch.equal(tensor, wanted) and torch.equal(torch.from_numpy(frames).permute(0, 3, 1, 2), wanted)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("datasets") is None, reason="datasets is not installed (make test-ecosystem)")
+def test_a_video_column_of_datasets(clip):
+    program = f"""
+import framerail.compat.torchcodec as compat
+compat.install()
+import datasets
+column = datasets.Dataset.from_dict({{"video": [{str(clip)!r}]}}).cast_column("video", datasets.Video())
+decoder = column[0]["video"]
+assert isinstance(decoder, compat.decoders.VideoDecoder), type(decoder)
+assert decoder[3].shape == (3, {HEIGHT}, {WIDTH})
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
