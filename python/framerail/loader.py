@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import default_collate, get_worker_info
 
-from . import _framerail
+from . import _framerail, arrays
 from .augment import mixed_seed
 from .options import bad, choice, reader_json, whole
 from .progress import ProgressLine
@@ -78,7 +78,9 @@ class ClipCore:
         self._given = (options, sampling, augment, extra)
         self._compiled: Optional[_framerail.ClipLoader] = None
         self._next = itertools.count()
-        self._shapes: Dict[int, Tuple[Tuple[int, ...], str]] = {}
+        self._shapes: Dict[int, Tuple[Tuple[int, ...], Any]] = {}
+        # On a card, channels are put before frames by PyTorch.
+        self._turns_axes = extra["channels_first"] and str(options["device"]) != "cpu"
 
     def __reduce__(self) -> tuple:
         return ClipCore, self._given
@@ -92,7 +94,7 @@ class ClipCore:
     def compiled(self) -> _framerail.ClipLoader:
         if self._compiled is None or not self._compiled.is_here():
             options, sampling, augment, extra = self._given
-            extra = {**extra, "threads": threads_here(extra["threads"])}
+            extra = {**extra, "threads": threads_here(extra["threads"]), "channels_first": extra["channels_first"] and not self._turns_axes}
             inner = None if augment is None else augment._compiled
             self._compiled = _framerail.ClipLoader(reader_json(options), json.dumps(sampling), inner, json.dumps(extra))
         return self._compiled
@@ -113,22 +115,63 @@ class ClipCore:
             self._shapes[request.key] = made
         return made
 
-    def submit(self, requests: List[Request], out: torch.Tensor) -> int:
-        """Begins to write clips to the rows of ``out``; gives the number to wait for."""
-        ticket = next(self._next)
-        dtype = str(out.dtype).rpartition(".")[2]
-        self.compiled.submit(ticket, [tuple(request) for request in requests], out, list(out.shape[1:]), dtype)
-        return ticket
+    @property
+    def threads(self) -> int:
+        """Threads that decode."""
+        return json.loads(self.compiled.stats())["threads"]
 
-    def wait(self, ticket: int, count: int) -> Tuple[Columns, List[Tuple[int, Exception]]]:
-        """What is known of a batch of so many clips, and which could not be made."""
-        found, failed = self.compiled.wait(ticket)
+    @property
+    def device(self) -> torch.device:
+        """Where clips are made."""
+        return torch.device(self.compiled.device())
+
+    def memory(self, count: int, shape: Tuple[Tuple[int, ...], Any], pin_memory: bool = False) -> torch.Tensor:
+        """Memory for so many clips on the host; in a worker it is shared with the process that takes them, and so not copied again."""
+        axes, dtype = shape
+        made = torch.empty((count, *axes), dtype=dtype, pin_memory=pin_memory)
+        return made.share_memory_() if get_worker_info() is not None else made
+
+    def submit(self, requests: List[Request], shape: Tuple[Tuple[int, ...], Any], out: Optional[torch.Tensor]) -> Ticket:
+        """Begins to make clips of one shape: in the rows of ``out``, or on a card, where there is no memory yet."""
+        axes, dtype = shape
+        number = next(self._next)
+        self.compiled.submit(number, [tuple(request) for request in requests], out, list(axes), str(dtype).rpartition(".")[2])
+        return Ticket(number, len(requests), shape, out)
+
+    def wait(self, ticket: Ticket) -> Made:
+        """The clips of a batch, what is known of them, and which could not be made."""
+        (axes, dtype), frames = ticket.shape, ticket.frames
+        on_card = None
+        if frames is None:
+            on_card = frames = torch.empty((ticket.count, *axes), dtype=dtype, device=self.device)
+        with arrays.on_device_of(frames):
+            name = str(dtype).rpartition(".")[2]
+            found, failed = self.compiled.wait(ticket.number, on_card, list(axes), name, arrays.current_stream(frames))
+        if on_card is not None and self._turns_axes:
+            frames = frames.transpose(-4, -3).contiguous()
 
         def column(name: str, dtype: Any) -> torch.Tensor:
-            return torch.from_numpy(np.frombuffer(bytearray(found[name]), dtype).reshape(count, -1))
+            return torch.from_numpy(np.frombuffer(bytearray(found[name]), dtype).reshape(ticket.count, -1))
 
         filled, is_made = column("filled", np.int64)[:, 0], column("is_made", np.uint8)[:, 0]
-        return Columns(column("numbers", np.int64), column("seconds", np.float64), filled, is_made), failed
+        return Made(frames, Columns(column("numbers", np.int64), column("seconds", np.float64), filled, is_made), failed)
+
+
+class Ticket(NamedTuple):
+    """A batch that is being made."""
+
+    number: int
+    count: int
+    shape: Tuple[Tuple[int, ...], Any]
+    frames: Optional[torch.Tensor]
+
+
+class Made(NamedTuple):
+    """A batch that was made."""
+
+    frames: torch.Tensor
+    columns: Columns
+    failed: List[Tuple[int, Exception]]
 
 
 class ClipLoader:
@@ -157,7 +200,10 @@ class ClipLoader:
     memory : int, optional
         Bytes that batches under way may take together; bounds ``prefetch``, but one batch is always made.
     threads : int
-        Decoding threads; 0 for as many as there are cores.
+        Decoding threads; 0 for as many as there are cores, or, with a data set on a card, as keep its engines busy.
+    helpers : int
+        With a data set on a card: threads that decode a share of the clips on cores, upload them as decoded and have the card convert
+        them. They take clips that are due last, as long as these are made before their turn; ``stats["clips_by_cores"]`` counts them.
     max_open : int, optional
         Files kept open for their next clip; by default two for each thread, at least as many as the data set's.
     pin_memory : bool
@@ -198,6 +244,7 @@ class ClipLoader:
         prefetch: Optional[int] = None,
         memory: Optional[int] = None,
         threads: int = 0,
+        helpers: int = 0,
         max_open: Optional[int] = None,
         pin_memory: bool = False,
         device: Any = None,
@@ -224,7 +271,7 @@ class ClipLoader:
         self._threads = threads or cores()
         self._prefetch = None if prefetch is None else whole("prefetch", prefetch, 1)
         kept = max(2 * self._threads, dataset._max_open) if max_open is None else whole("max_open", max_open, 0)
-        self._core = dataset._core.with_options(threads=threads, max_open=kept)
+        self._core = dataset._core.with_options(threads=threads, helpers=whole("helpers", helpers, 0), max_open=kept)
         self._progress = bool(progress)
         #: What could not be read: the last message of each source, by its name.
         self.failures: Dict[str, str] = {}
@@ -334,7 +381,7 @@ class ClipLoader:
 
     def _ahead(self, batch_bytes: int) -> int:
         """Batches under way at once."""
-        ahead = -(-2 * self._threads // self.batch_size) if self._prefetch is None else self._prefetch
+        ahead = -(-2 * self._core.threads // self.batch_size) if self._prefetch is None else self._prefetch
         if self._memory is not None:
             ahead = min(ahead, self._memory // max(batch_bytes, 1) - 1)
         return max(ahead, 0) + 1
@@ -351,8 +398,7 @@ class _Batch(NamedTuple):
     """A batch under way."""
 
     indices: List[int]
-    frames: torch.Tensor
-    ticket: int
+    ticket: Ticket
 
 
 class _Pass(Iterator[Dict[str, Any]]):
@@ -396,10 +442,12 @@ class _Pass(Iterator[Dict[str, Any]]):
             indices = list(indices)
             if self._shape is None:
                 self._shape = self._shape_of(indices)
-            axes, dtype = self._shape
-            frames = torch.empty((len(indices), *axes), dtype=dtype, pin_memory=self._loader.pin_memory)
+            core, shape = self._loader._core, self._shape
+            frames = None
+            if core.device.type == "cpu":
+                frames = core.memory(len(indices), shape, self._loader.pin_memory)
             requests = [self._loader.dataset._request(index) for index in indices]
-            self._under_way.append(_Batch(indices, frames, self._loader._core.submit(requests, frames)))
+            self._under_way.append(_Batch(indices, core.submit(requests, shape, frames)))
 
     def __next__(self) -> Dict[str, Any]:
         loader = self._loader
@@ -426,7 +474,7 @@ class _Pass(Iterator[Dict[str, Any]]):
 
     def _finish(self, batch: _Batch) -> Optional[Dict[str, Any]]:
         loader, dataset = self._loader, self._loader.dataset
-        columns, failed = loader._core.wait(batch.ticket, len(batch.indices))
+        frames, columns, failed = loader._core.wait(batch.ticket)
         # What made room is used at once: the threads go on while the caller works.
         self._fill()
         indices = list(batch.indices)
@@ -435,17 +483,21 @@ class _Pass(Iterator[Dict[str, Any]]):
                 raise error
             if loader._errors == "replace":
                 loader._failed(indices[place], error, "clips_replaced")
-                indices[place] = self._replace(batch, columns, place, error)
+                indices[place], other = replacement(dataset, loader._core, indices[place], batch.ticket.shape, error)
+                frames[place] = other.frames[0]
+                for column, value in zip(columns, other.columns):
+                    column[place] = value[0]
             else:
                 loader._failed(indices[place], error, "clips_skipped")
-        frames, kept = batch.frames, range(len(indices))
+        kept = range(len(indices))
         if not bool(columns.is_made.all()):
             kept = columns.is_made.nonzero()[:, 0]
             if not len(kept):
                 if not self._has_given and len(loader.failures) >= len(dataset.sources):
                     raise failed[0][1]
                 return None
-            frames = frames[kept].pin_memory() if loader.pin_memory else frames[kept]
+            frames = frames[kept.to(frames.device)]
+            frames = frames.pin_memory() if loader.pin_memory and not frames.is_cuda else frames
             columns = Columns(*(column[kept] for column in columns))
             kept = kept.tolist()
         rest = default_collate([dataset._about(indices[place]) for place in kept])
@@ -456,13 +508,6 @@ class _Pass(Iterator[Dict[str, Any]]):
         known = {"numbers": columns.numbers, "seconds": columns.seconds, "filled": columns.filled}
         loader.step = {"failed": len(failed), "bytes": frames.numel() * frames.itemsize, "clips": len(kept)}
         return {"frames": frames, **known, **rest}
-
-    def _replace(self, batch: _Batch, columns: Columns, place: int, error: Exception) -> int:
-        """Makes another clip in the place of one that could not be read; gives its index."""
-        index, found = replacement(self._loader.dataset, self._loader._core, batch.indices[place], batch.frames[place : place + 1], error)
-        for column, value in zip(columns, found):
-            column[place] = value[0]
-        return index
 
     def _note(self, batch: _Batch, waited: float) -> None:
         loader, now = self._loader, time.monotonic()
@@ -495,15 +540,16 @@ class _Pass(Iterator[Dict[str, Any]]):
             self._line.close()
 
 
-def replacement(dataset: Any, core: ClipCore, index: int, out: torch.Tensor, error: Exception) -> Tuple[int, Columns]:
-    """Another clip of the data set, drawn by the seed, in the place of one that cannot be read."""
+def replacement(dataset: Any, core: ClipCore, index: int, shape: Tuple[Tuple[int, ...], Any], error: Exception) -> Tuple[int, Made]:
+    """Another clip of the data set, drawn by the seed, in the place of one that cannot be read: its index, and a batch of it alone."""
     for attempt in range(_REPLACEMENTS):
         other = mixed_seed(dataset.seed, dataset.epoch, index, attempt) % len(dataset)
-        columns, failed = core.wait(core.submit([dataset._request(other)], out), 1)
-        if not failed:
-            return other, columns
-        if not isinstance(failed[0][1], SOURCE_ERRORS):
-            raise failed[0][1]
+        memory = core.memory(1, shape) if core.device.type == "cpu" else None
+        made = core.wait(core.submit([dataset._request(other)], shape, memory))
+        if not made.failed:
+            return other, made
+        if not isinstance(made.failed[0][1], SOURCE_ERRORS):
+            raise made.failed[0][1]
     raise error
 
 

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, IterableDataset, default_collate, get_work
 from .augment import Augment, mixed_seed
 from .clips import _EDGES, clip_numbers, sampling_of
 from .errors import DecodeError, UnsupportedError
-from .loader import POLICIES, SOURCE_ERRORS, ClipCore, ClipLoader, Request, VideoAverage, replacement
+from .loader import POLICIES, SOURCE_ERRORS, ClipCore, ClipLoader, Made, Request, VideoAverage, replacement
 from .options import READER_DEFAULTS, bad, choice, known, whole
 from .reader import VideoReader, _source
 
@@ -277,8 +277,11 @@ class ClipDataset(_Clips, Dataset):
             "snap": whole("snap", snap, 0), "views": whole("views", views, 1),
             "short_side": None if short_side is None else whole("short_side", short_side, 1), "crops": whole("crops", crops, 1),
             "channels_first": self._channels_first, "threads": whole("threads", self._options.get("threads", 0), 0),
-            "max_open": self._max_open,
+            "helpers": 0, "max_open": self._max_open,
         }  # fmt: skip
+        # A source that is named twice is opened once.
+        first: Dict[Any, int] = {}
+        self._keys = [first.setdefault(source, place) for place, source in enumerate(map(_hashable, self.sources))]
         sampled = sampling_of(num_clips=self.num_clips if policy == "regular" else 1, step=None, seed=0, **sampling)
         self._core = ClipCore({**READER_DEFAULTS, **self._options}, sampled, augment, extra)
 
@@ -297,11 +300,11 @@ class ClipDataset(_Clips, Dataset):
             index += len(self)
         if not 0 <= index < len(self):
             raise IndexError(f"item {index} of {len(self)} does not exist")
-        key, clip = divmod(index, self.num_clips)
-        source, name = _source(self.sources[key])
+        place, clip = divmod(index, self.num_clips)
+        source, name = _source(self.sources[place])
         if not isinstance(source, (str, bytes)):
             raise TypeError(f"source {name!r} is a file object; data sets take paths, addresses and bytes, which several threads can read")
-        return Request(key, source, name, clip, mixed_seed(self.seed, self.epoch, index))
+        return Request(self._keys[place], source, name, clip, mixed_seed(self.seed, self.epoch, index))
 
     def _about(self, index: int) -> dict:
         """What an item says of its source."""
@@ -315,77 +318,84 @@ class ClipDataset(_Clips, Dataset):
         indices = [int(index) for index in indices]
         requests = [self._request(index) for index in indices]
         if str(self._options.get("device", "cpu")) != "cpu":
-            return [self._read_alone(request) for request in requests]
-        places, failed = self._memory(requests)
-        made: List[Optional[tuple]] = [None] * len(indices)
-        whole_block = len(places) > 1 and _common_block([places[place] for place in sorted(places)]) is not None
-        if whole_block and len(places) == len(requests):
-            blocks = [(list(range(len(requests))), places[0]._base)]
+            return [self._read_alone(request, index) for request, index in zip(requests, indices)]
+        shapes, failed = self._shapes(requests)
+        rows = [place for place in range(len(requests)) if place in shapes]
+        if len(set(shapes.values())) == 1:
+            groups = [rows]
         else:
-            blocks = [([place], frames[None]) for place, frames in places.items()]
-        tickets = [(rows, self._core.submit([requests[row] for row in rows], frames)) for rows, frames in blocks]
-        for rows, ticket in tickets:
-            columns, wrong = self._core.wait(ticket, len(rows))
-            failed.update({rows[row]: error for row, error in wrong})
-            for row, place in enumerate(rows):
-                made[place] = tuple(column[row] for column in columns)
+            groups = [[place] for place in rows]
+        tickets = []
+        for group in groups:
+            shape = shapes[group[0]]
+            memory = self._core.memory(len(group), shape)
+            tickets.append((group, self._core.submit([requests[place] for place in group], shape, memory)))
+        found: Dict[int, tuple] = {}
+        for group, ticket in tickets:
+            made = self._core.wait(ticket)
+            wrong = {group[row]: error for row, error in made.failed}
+            failed.update(wrong)
+            found.update({place: _row(made, row) for row, place in enumerate(group) if place not in wrong})
         for place, error in sorted(failed.items()):
             if self._errors == "raise" or not isinstance(error, SOURCE_ERRORS):
                 raise error
             self._note_failure(requests[place].name, error, "skipped" if self._errors == "skip" else "replaced")
-            made[place] = None
             if self._errors == "replace":
-                frames = places.get(place)
-                frames = self._any_memory() if frames is None else frames
-                indices[place], columns = replacement(self, self._core, indices[place], frames[None], error)
-                places[place], made[place] = frames, tuple(column[0] for column in columns)
-        return [None if known is None else self._made(index, places[place], known) for place, (index, known) in enumerate(zip(indices, made))]
+                shape = shapes.get(place) or self._any_shape(error)
+                indices[place], made = replacement(self, self._core, indices[place], shape, error)
+                found[place] = _row(made, 0)
+        return [self._made(index, *found[place]) if place in found else None for place, index in enumerate(indices)]
 
-    def _read_alone(self, request: Request) -> Optional[dict]:
+    def _read_alone(self, request: Request, index: int) -> Optional[dict]:
         """An item read by a reader for it alone."""
+        source = int(index) % len(self) // self.num_clips
         try:
-            reader = self._reader(request.key)
+            reader = self._reader(source)
             is_random = self._sampling["policy"] == "random"
             clips = self._numbers(reader, request.seed, 1 if is_random else self.num_clips)
             numbers, filled = clips[0 if is_random else request.clip]
-            return self._sample(request.key, request.clip, reader, numbers, filled, request.seed)
+            return self._sample(source, request.clip, reader, numbers, filled, request.seed)
         except SOURCE_ERRORS as error:
-            self._skip(request.key, error)
+            self._skip(source, error)
             return None
 
-    def _made(self, index: int, frames: Any, known: tuple) -> dict:
-        numbers, seconds, filled, _ = known
+    def _made(self, index: int, frames: Any, numbers: Any, seconds: Any, filled: int) -> dict:
         if self.transform is not None:
             frames = self.transform(frames)
-        return {"frames": frames, "numbers": numbers, "seconds": seconds, "filled": int(filled), **self._about(index)}
+        return {"frames": frames, "numbers": numbers, "seconds": seconds, "filled": filled, **self._about(index)}
 
-    def _memory(self, requests: List[Request]) -> Tuple[Dict[int, Any], Dict[int, Exception]]:
-        """Memory for each clip, in one block where they are alike; and what kept one from being looked at."""
-        shape, shapes, failed = self._core.shape(), {}, {}
+    def _shapes(self, requests: List[Request]) -> Tuple[Dict[int, tuple], Dict[int, Exception]]:
+        """The shape of each clip; and what kept one from being looked at."""
+        shape, failed = self._core.shape(), {}
+        shapes: Dict[int, tuple] = {}
         for place, request in enumerate(requests):
             try:
-                shapes[place] = shape or self._core.shape(request)
+                found = shape or self._core.shape(request)
             except SOURCE_ERRORS as error:
                 failed[place] = error
-        if shapes and len(set(shapes.values())) == 1:
-            axes, dtype = next(iter(shapes.values()))
-            block = _batch_memory((len(shapes), *axes), dtype)
-            return {place: block[row] for row, place in enumerate(shapes)}, failed
-        return {place: _batch_memory((1, *axes), dtype)[0] for place, (axes, dtype) in shapes.items()}, failed
+            else:
+                if found is not None:
+                    shapes[place] = found
+        return shapes, failed
 
-    def _any_memory(self) -> Any:
-        """Memory for the clip of any source that can be read."""
+    def _any_shape(self, error: Exception) -> tuple:
+        """The shape of the clips of any source that can be read."""
         for source in range(len(self.sources)):
-            places, _ = self._memory([self._request(source * self.num_clips)])
-            if places:
-                return places[0]
-        raise DecodeError("no source of the data set can be read", "", None, None)
+            shapes, _ = self._shapes([self._request(source * self.num_clips)])
+            if shapes:
+                return shapes[0]
+        raise error
 
 
-def _batch_memory(shape: tuple, dtype: Any) -> Any:
-    """Memory for a batch; in a worker it is shared with the process that takes the batch, and so not copied again."""
-    batch = torch.empty(shape, dtype=dtype)
-    return batch.share_memory_() if get_worker_info() is not None else batch
+def _hashable(source: Any) -> Any:
+    """What tells sources apart; file objects are refused where they are read."""
+    return os.fspath(source) if isinstance(source, os.PathLike) else source if isinstance(source, (str, bytes)) else id(source)
+
+
+def _row(made: Made, row: int) -> tuple:
+    """One clip of a batch: frames, numbers, seconds, filled."""
+    numbers, seconds, filled, _ = made.columns
+    return made.frames[row], numbers[row], seconds[row], int(filled[row])
 
 
 class ClipStream(_Clips, IterableDataset):

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use framerail::{
     core::{CancelToken, Device},
     media::InputOptions,
-    reader::{self, ClipItem, ClipLoaderOptions, ClipMemory, FrameStatus, LoadedBatch, ReaderError},
+    reader::{self, CardPlace, ClipItem, ClipLoaderOptions, ClipPlace, FrameStatus, LoadedBatch, ReadDevice, ReaderError},
 };
 use pyo3::{
     prelude::*,
@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::{
     augment::Augment,
     clips::sampling,
-    dlpack::{Foreign, ForeignPart},
+    dlpack::Foreign,
     errors,
     fork::OfProcess,
     options::{self, dtype_name, parse},
@@ -36,6 +36,7 @@ struct Given {
     crops: usize,
     channels_first: bool,
     threads: usize,
+    helpers: usize,
     max_open: usize,
 }
 
@@ -44,6 +45,7 @@ struct Given {
 pub struct ClipLoader {
     shared: OfProcess<Arc<reader::ClipLoader>>,
     cancel: CancelToken,
+    device: Device,
 }
 
 /// A clip as Python asks for it: the source's key, the source, its name in messages, number of the clip, seed.
@@ -66,6 +68,10 @@ impl ClipLoader {
         let no_source = Source { input: InputOptions::new(""), raised: Default::default() };
         let reader = options::reader(py, reader_json, &no_source)?;
         let given: Given = parse(loader_json)?;
+        let device = match &reader.device {
+            ReadDevice::Cuda(device) => device.id(),
+            _ => Device::Cpu,
+        };
         let options = ClipLoaderOptions {
             snap: given.snap,
             augment: augment.map(|augment| augment.get().of_clips()),
@@ -74,12 +80,13 @@ impl ClipLoader {
             crops: given.crops,
             channels_first: given.channels_first,
             threads: given.threads,
+            helpers: given.helpers,
             max_open: given.max_open,
             ..ClipLoaderOptions::new(reader, sampling(sampling_json)?)
         };
         let loader = reader::ClipLoader::new(options).map_err(|error| errors::reader(py, &error))?;
         let cancel = loader.cancel_token();
-        Ok(Self { shared: OfProcess::with_threads(Arc::new(loader)), cancel })
+        Ok(Self { shared: OfProcess::with_threads(Arc::new(loader)), cancel, device })
     }
 
     /// Whether this process made it; a forked child has to make its own.
@@ -102,22 +109,57 @@ impl ClipLoader {
         Ok(shape.map(|shape| json!({"axes": shape.axes(), "dtype": dtype_name(shape.dtype)}).to_string()))
     }
 
-    /// Queues a batch of clips of these axes and type, which are written to `out`, one behind the other.
-    fn submit(&self, id: u64, items: Vec<Item<'_>>, out: &Bound<'_, PyAny>, axes: Vec<usize>, dtype: &str) -> PyResult<()> {
-        let loader = self.shared.get()?;
-        let axes: Vec<usize> = std::iter::once(items.len()).chain(axes).collect();
-        let parts = Foreign::of(out, &axes, options::dtype(dtype)?, Device::Cpu, 0, "out")?.into_parts(items.len());
-        let queued =
-            items.into_iter().zip(parts).map(|((key, source, name, clip, seed), part)| queued(key, &source, &name, clip, seed, part));
-        loader.submit(id, queued.collect::<PyResult<_>>()?);
+    /// Where clips are made: `cpu` or `cuda:N`.
+    fn device(&self) -> String {
+        self.device.to_string()
+    }
+
+    /// Queues a batch of clips of these axes and type. On the host they are written to `out`, one behind the other.
+    fn submit(&self, id: u64, items: Vec<Item<'_>>, out: Option<&Bound<'_, PyAny>>, axes: Vec<usize>, dtype: &str) -> PyResult<()> {
+        let (loader, count, dtype) = (self.shared.get()?, items.len(), options::dtype(dtype)?);
+        let places: Vec<ClipPlace> = match out {
+            Some(out) => {
+                let shape: Vec<usize> = std::iter::once(count).chain(axes).collect();
+                let parts = Foreign::of(out, &shape, dtype, Device::Cpu, 0, "out")?.into_parts(count);
+                parts.into_iter().map(|part| ClipPlace::Host(Box::new(part))).collect()
+            }
+            None => {
+                let bytes = axes.iter().product::<usize>() * dtype.size_bytes();
+                (0..count).map(|_| ClipPlace::Card(CardPlace::new(bytes))).collect()
+            }
+        };
+        let queued = |((key, source, name, clip, seed), place): (Item<'_>, ClipPlace)| -> PyResult<_> {
+            let input = Source::new(&source, &name)?.input;
+            Ok((ClipItem { key, input, clip, seed }, place))
+        };
+        loader.submit(id, items.into_iter().zip(places).map(queued).collect::<PyResult<_>>()?);
         Ok(())
     }
 
-    /// Waits for a batch: what is known of its clips as columns, and the place and exception of each that could not be made.
-    fn wait<'py>(&self, py: Python<'py>, id: u64) -> PyResult<(Bound<'py, PyDict>, Failures)> {
+    /// Waits for a batch: what is known of its clips as columns, and the place and exception of each that could not be made. From a card they
+    /// are copied to `out`; `stream` is where that is used, as the array API standard counts.
+    fn wait<'py>(
+        &self,
+        py: Python<'py>,
+        id: u64,
+        out: Option<&Bound<'py, PyAny>>,
+        axes: Vec<usize>,
+        dtype: &str,
+        stream: isize,
+    ) -> PyResult<(Bound<'py, PyDict>, Failures)> {
         let loader = Arc::clone(self.shared.get()?);
         let work = move |turn: &Turn| if turn.take() { loader.wait(id) } else { Err(ReaderError::Closed) };
         let batch = without_gil(py, &self.cancel, work)?.map_err(|error| errors::reader(py, &error))?;
+        if let Some(out) = out {
+            let count = batch.places.len();
+            let shape: Vec<usize> = std::iter::once(count).chain(axes).collect();
+            let out = Foreign::of(out, &shape, options::dtype(dtype)?, self.device, stream, "out")?;
+            for (part, place) in batch.places.iter().enumerate() {
+                if let ClipPlace::Card(CardPlace { buffer: Some(buffer), .. }) = place {
+                    out.copy_part(part, count, buffer).map_err(|error| errors::cuda(py, &error))?;
+                }
+            }
+        }
         let failed = batch.clips.iter().enumerate().filter_map(|(place, clip)| Some((place, errors::reader(py, clip.as_ref().err()?))));
         let failed = failed.collect();
         Ok((columns(py, &batch)?, failed))
@@ -139,6 +181,7 @@ impl ClipLoader {
             "opening_seconds": stats.opening.as_secs_f64(),
             "clips": stats.clips,
             "clips_failed": stats.clips_failed,
+            "clips_by_cores": stats.clips_by_cores,
             "clips_shared": stats.clips_shared,
             "files_opened": stats.files_opened,
             "files_reused": stats.files_reused,
@@ -147,18 +190,6 @@ impl ClipLoader {
         })
         .to_string())
     }
-}
-
-fn queued(
-    key: u64,
-    source: &Bound<'_, PyAny>,
-    name: &str,
-    clip: usize,
-    seed: u64,
-    part: ForeignPart,
-) -> PyResult<(ClipItem, Box<dyn ClipMemory>)> {
-    let input = Source::new(source, name)?.input;
-    Ok((ClipItem { key, input, clip, seed }, Box::new(part)))
 }
 
 /// One row a clip; those that could not be made hold zeros.

@@ -376,6 +376,22 @@ impl Foreign {
     }
 }
 
+impl Foreign {
+    /// Copies from the start of a card's memory to one of equal parts, on the stream that the array's owner uses.
+    ///
+    /// # Errors
+    /// `Driver`; `BadArgument` for a part that is not there.
+    pub fn copy_part(&self, part: usize, count: usize, buffer: &DeviceBuffer) -> Result<(), CudaError> {
+        let bytes = self.bytes / count.max(1);
+        if part >= count {
+            return Err(CudaError::BadArgument { what: format!("part {part} of {count}") });
+        }
+        let stream = self.stream_on(buffer.device());
+        // SAFETY: within a dense tensor on this card; its uses are ordered on the caller's stream.
+        unsafe { buffer.copy_to_foreign(0, self.address() as u64 + (part * bytes) as u64, bytes, &stream) }
+    }
+}
+
 impl Drop for Foreign {
     fn drop(&mut self) {
         // SAFETY: the tensor is ours since its capsule was renamed; its deleter is called once. It may touch Python.

@@ -4,6 +4,8 @@
 //! whatever batch they belong to, so that a batch, and those behind it, keep every core busy; each clip is decoded, augmented and
 //! written to its place. What a clip is depends on its item alone, never on which thread made it or when.
 
+#[cfg(feature = "cuda")]
+mod card;
 mod kept;
 mod output;
 mod queue;
@@ -25,6 +27,10 @@ use parking_lot::Mutex;
 
 use crate::{ClipPolicy, ClipSampling, FrameStatus, ReaderError, ReaderOptions, ReaderStats, VideoReader, plan};
 
+#[cfg(feature = "cuda")]
+pub use self::card::CardPlace;
+#[cfg(feature = "cuda")]
+use self::card::ClipCard;
 use self::{
     kept::Kept,
     output::ClipOutput,
@@ -42,6 +48,15 @@ impl ClipMemory for Vec<u8> {
     fn bytes_mut(&mut self) -> &mut [u8] {
         self
     }
+}
+
+/// Where a clip goes.
+pub enum ClipPlace {
+    /// To memory of the host.
+    Host(Box<dyn ClipMemory>),
+    /// To memory that is taken on the reader's card.
+    #[cfg(feature = "cuda")]
+    Card(CardPlace),
 }
 
 /// Augmentation of a clip's pictures, and what comes out of it.
@@ -64,7 +79,8 @@ pub struct ClipAugment {
 /// What all clips of a loader have in common.
 #[derive(Clone, Debug)]
 pub struct ClipLoaderOptions {
-    /// How sources are read. The input is that of each item, and each clip is decoded by one thread.
+    /// How sources are read. The input is that of each item, and each clip is decoded by one thread. With a card, its engines decode, and
+    /// clips are made in its memory; what it cannot decode is decoded on the host.
     pub reader: ReaderOptions,
     /// Which clips are taken: [`ClipPolicy::Random`] draws one clip by the item's seed, other policies give the item's `clip`-th.
     pub sampling: ClipSampling,
@@ -79,10 +95,12 @@ pub struct ClipLoaderOptions {
     pub short_side: Option<u32>,
     /// 1, or 3 windows along the longer side: at both its ends and in the middle. Needs `short_side` and a `size`.
     pub crops: usize,
-    /// `[C, T, H, W]` instead of `[T, C, H, W]`.
+    /// `[C, T, H, W]` instead of `[T, C, H, W]`. On the host only.
     pub channels_first: bool,
-    /// Threads, each of which decodes a clip at a time; 0 for as many as there are cores.
+    /// Threads, each of which decodes a clip at a time; 0 for as many as there are cores, or as keep the card's engines busy.
     pub threads: usize,
+    /// More threads, each of which decodes on a core for the card: clips that are due last, where that is done before their turn.
+    pub helpers: usize,
     /// Open files that are kept for the next clip of them.
     pub max_open: usize,
 }
@@ -100,6 +118,7 @@ impl ClipLoaderOptions {
             crops: 1,
             channels_first: false,
             threads: 0,
+            helpers: 0,
             max_open: 16,
         }
     }
@@ -135,8 +154,8 @@ pub struct LoadedClip {
 pub struct LoadedBatch {
     /// In the order submitted; an error is that clip's alone, and its memory holds anything then.
     pub clips: Vec<Result<LoadedClip, ReaderError>>,
-    /// The memory that was given, in the same order.
-    pub memory: Vec<Box<dyn ClipMemory>>,
+    /// The places that were given, in the same order.
+    pub places: Vec<ClipPlace>,
 }
 
 /// The shape of one clip.
@@ -187,6 +206,8 @@ pub struct ClipLoaderStats {
     pub clips: u64,
     /// Clips that could not be made.
     pub clips_failed: u64,
+    /// Clips that a core decoded, wholly or for a card.
+    pub clips_by_cores: u64,
     /// Clips whose pictures came from the decode of another clip of the same group of pictures.
     pub clips_shared: u64,
     /// Sources that were opened.
@@ -204,6 +225,9 @@ struct Counts {
     busy_nanos: AtomicU64,
     opening_nanos: AtomicU64,
     clips_shared: AtomicU64,
+    clips_by_cores: AtomicU64,
+    /// Mean times of a clip, in nanoseconds: of the card's threads, and of those that help them.
+    clip_nanos: [AtomicU64; 2],
     files_opened: AtomicU64,
     files_reused: AtomicU64,
     bytes: AtomicU64,
@@ -218,6 +242,10 @@ struct Shared {
     kept: Mutex<Kept>,
     counts: Counts,
     cancel: CancelToken,
+    /// Threads that take the clips that are due first.
+    threads: usize,
+    #[cfg(feature = "cuda")]
+    card: Option<ClipCard>,
 }
 
 /// Loads batches of clips on threads that live as long as this value.
@@ -242,17 +270,31 @@ impl ClipLoader {
             return Err(ReaderError::BadOption { name: "policy", reason });
         }
         #[cfg(feature = "cuda")]
-        if matches!(options.reader.device, crate::ReadDevice::Cuda(_)) {
-            let reason = "a loader decodes on the CPU; its batches can be copied to a card".into();
-            return Err(ReaderError::BadOption { name: "device", reason });
-        }
-        let count = if options.threads == 0 { plan::default_threads() } else { options.threads };
+        let card = open_card(&options)?;
+        #[cfg(feature = "cuda")]
+        let (default, helpers) = match &card {
+            Some(card) => (card.threads(), options.helpers),
+            None => (plan::default_threads(), 0),
+        };
+        #[cfg(not(feature = "cuda"))]
+        let (default, helpers) = (plan::default_threads(), 0);
+        let count = if options.threads == 0 { default } else { options.threads };
         let cancel = options.reader.input.cancel.child();
         let kept = Mutex::new(Kept::new(options.max_open));
-        let shared = Arc::new(Shared { options, output, queue: Queue::default(), kept, counts: Counts::default(), cancel });
-        let mut loader = Self { shared, threads: Vec::with_capacity(count) };
-        for number in 0..count {
-            let mut worker = Worker::new(&loader.shared);
+        let shared = Arc::new(Shared {
+            options,
+            output,
+            queue: Queue::default(),
+            kept,
+            counts: Counts::default(),
+            cancel,
+            threads: count,
+            #[cfg(feature = "cuda")]
+            card,
+        });
+        let mut loader = Self { shared, threads: Vec::with_capacity(count + helpers) };
+        for number in 0..count + helpers {
+            let mut worker = Worker::new(&loader.shared, number >= count)?;
             let thread = std::thread::Builder::new().name(format!("clips-{number}")).spawn(move || worker.run());
             let failed =
                 |error| ReaderError::Failed { reason: format!("cannot start thread {number} of {count}: {error}; use fewer threads") };
@@ -277,10 +319,10 @@ impl ClipLoader {
 
     /// Queues a batch, with a place in memory for each of its clips. `id` names it to [`ClipLoader::wait`]; no two batches under way
     /// have the same.
-    pub fn submit(&self, id: u64, items: Vec<(ClipItem, Box<dyn ClipMemory>)>) {
+    pub fn submit(&self, id: u64, items: Vec<(ClipItem, ClipPlace)>) {
         self.shared.queue.begin(id, items.len());
         let requests = items.into_iter().enumerate();
-        let request = |(place, (item, memory))| Request::new(&self.shared, id, place, item, memory);
+        let request = |(row, (item, place))| Request::new(&self.shared, id, row, item, place);
         self.shared.queue.push(requests.map(request).collect());
     }
 
@@ -308,6 +350,7 @@ impl ClipLoader {
             opening: Duration::from_nanos(get(&counts.opening_nanos)),
             clips,
             clips_failed,
+            clips_by_cores: get(&counts.clips_by_cores),
             clips_shared: get(&counts.clips_shared),
             files_opened: get(&counts.files_opened),
             files_reused: get(&counts.files_reused),
@@ -344,6 +387,18 @@ impl Shared {
             cancel: self.cancel.clone(),
             ..template.input.clone()
         };
-        ReaderOptions { input, threads: 1, queue: 1, ..template.clone() }
+        ReaderOptions { input, device: Default::default(), threads: 1, queue: 1, ..template.clone() }
     }
+}
+
+#[cfg(feature = "cuda")]
+fn open_card(options: &ClipLoaderOptions) -> Result<Option<ClipCard>, ReaderError> {
+    let crate::ReadDevice::Cuda(device) = &options.reader.device else { return Ok(None) };
+    crate::device_engine::check_output(&options.reader.output)?;
+    if options.channels_first {
+        let reason = "CTHW is made on the host only; turn the axes of what lies on a card".into();
+        return Err(ReaderError::BadOption { name: "layout", reason });
+    }
+    let failed = |error| ReaderError::Cuda { source_name: "a loader of clips".into(), error };
+    ClipCard::new(device).map(Some).map_err(failed)
 }

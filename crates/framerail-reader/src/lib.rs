@@ -55,8 +55,10 @@ mod window;
 
 pub use batch::{Batch, DenseTensor, FrameInfo, FrameStatus, HostTensor, PictureShape, PlanarPicture, PlanePlace, Tensor};
 pub use batches::Batches;
+#[cfg(feature = "cuda")]
+pub use clip_loader::CardPlace;
 pub use clip_loader::{
-    ClipAugment, ClipItem, ClipLoader, ClipLoaderOptions, ClipLoaderStats, ClipMemory, ClipShape, LoadedBatch, LoadedClip,
+    ClipAugment, ClipItem, ClipLoader, ClipLoaderOptions, ClipLoaderStats, ClipMemory, ClipPlace, ClipShape, LoadedBatch, LoadedClip,
 };
 pub use clips::{Clip, ClipEdge, ClipError, ClipPolicy, ClipSampling, ClipSteps, ClipVideo, sample_clips};
 pub use cpu::{CpuPieces, PieceCounts};

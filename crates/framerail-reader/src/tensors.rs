@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use framerail_core::{ColorDescription, DeviceSurface, PixelAspect, PixelFormat};
+use framerail_core::{ColorDescription, DeviceSurface, PixelAspect, PixelFormat, Rational};
 use framerail_cuda::{
-    CudaError, CudaTensor, DevicePool,
+    CudaError, CudaStream, CudaTensor, DevicePlanes, DevicePool,
     kernels::{Conversion, TensorSpec},
     nvdec::{MappedPicture, StreamFormat},
 };
@@ -28,9 +28,26 @@ impl TensorPictures {
         Self { options, pool, planned: Mutex::default() }
     }
 
-    fn plan(&self, picture: &MappedPicture<'_>, color: &ColorDescription) -> Result<(TensorSpec, Conversion), CudaError> {
-        let (width, height, format) = (picture.planes.width(), picture.planes.height(), picture.planes.format());
-        let pixels = PixelAspect::of(picture.format.sample_aspect_ratio);
+    /// Converts a picture that lies on the card; queued on the stream. The picture's reads are the caller's to order.
+    pub(crate) fn convert(
+        &self,
+        planes: &DevicePlanes<'_>,
+        color: &ColorDescription,
+        aspect: Option<Rational>,
+        stream: &CudaStream,
+    ) -> Result<CudaTensor, CudaError> {
+        let (spec, conversion) = self.plan(planes, color, aspect)?;
+        CudaTensor::convert(planes, &spec, conversion, &self.pool, stream)
+    }
+
+    fn plan(
+        &self,
+        planes: &DevicePlanes<'_>,
+        color: &ColorDescription,
+        aspect: Option<Rational>,
+    ) -> Result<(TensorSpec, Conversion), CudaError> {
+        let (width, height, format) = (planes.width(), planes.height(), planes.format());
+        let pixels = PixelAspect::of(aspect);
         let key = ((width, height), format, *color, pixels);
         let mut planned = self.planned.lock();
         if let Some((known, spec, conversion)) = planned.as_ref()
@@ -48,8 +65,7 @@ impl TensorPictures {
 
 impl MakeSurface for TensorPictures {
     fn make(&self, picture: &MappedPicture<'_>, color: &ColorDescription) -> Result<Arc<dyn DeviceSurface>, CudaError> {
-        let (spec, conversion) = self.plan(picture, color)?;
-        Ok(Arc::new(CudaTensor::convert(&picture.planes, &spec, conversion, &self.pool, picture.stream)?))
+        Ok(Arc::new(self.convert(&picture.planes, color, picture.format.sample_aspect_ratio, picture.stream)?))
     }
 
     fn bytes(&self, format: &StreamFormat) -> usize {

@@ -499,6 +499,12 @@ impl VideoReader {
         self.index()
     }
 
+    /// The source, open and at its first packet.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn another_input(&mut self) -> Result<Input, MediaError> {
+        self.fresh.take().map_or_else(|| self.video.open(), Ok)
+    }
+
     fn adopt(&mut self, index: FrameIndex) {
         let times = index.times();
         self.metadata.num_frames = Some(index.len());

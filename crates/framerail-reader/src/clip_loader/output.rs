@@ -27,10 +27,13 @@ pub(super) struct SourceOutput {
     /// Parts that are cut out of each picture; none when it is taken whole.
     windows: Vec<Window>,
     /// The numbers of the augmentation, but for what is drawn.
-    augment: Option<AugmentSpec>,
+    pub(super) augment: Option<AugmentSpec>,
     /// What a clip becomes.
     pub(super) shape: ClipShape,
-    source_name: String,
+    pub(super) source_name: String,
+    /// What a card makes of each picture: a tensor for each part that is cut out.
+    #[cfg(feature = "cuda")]
+    pub(super) card_parts: Vec<TensorOptions>,
 }
 
 /// A part of a picture, in pixels.
@@ -131,6 +134,8 @@ impl ClipOutput {
         let (width, height) = (reader.metadata().width, reader.metadata().height);
         let source_name = reader.metadata().source.clone();
         let (read, windows) = self.read(width, height, &source_name)?;
+        #[cfg(feature = "cuda")]
+        let card_parts = self.card_parts(&read, width, height, windows.len());
         let picture = crate::host_pictures::picture_shape(
             &read,
             crate::host_pictures::FrameKind { width, height, format: reader.metadata().pixel_format },
@@ -150,7 +155,16 @@ impl ClipOutput {
                 (axes_of(size, 3, augment.layout), augment.dtype, Some(spec))
             }
         };
-        Ok(SourceOutput { read, picture, windows, augment, shape: self.clip(axes, dtype), source_name })
+        Ok(SourceOutput {
+            read,
+            picture,
+            windows,
+            augment,
+            shape: self.clip(axes, dtype),
+            source_name,
+            #[cfg(feature = "cuda")]
+            card_parts,
+        })
     }
 
     /// What is read of pictures of this size, and what is cut out of that.
@@ -184,6 +198,26 @@ impl ClipOutput {
         };
         let windows = (0..self.crops).map(window).collect();
         Ok((OutputOptions::Tensor(TensorOptions { size: Some(whole), ..*tensor }), windows))
+    }
+
+    /// Windows are cut out of the frame by the conversion on a card.
+    #[cfg(feature = "cuda")]
+    fn card_parts(&self, read: &OutputOptions, width: u32, height: u32, windows: usize) -> Vec<TensorOptions> {
+        let (OutputOptions::Tensor(tensor), OutputOptions::Tensor(base)) = (read, &self.base) else { return Vec::new() };
+        let (Some(short), Some((cut_width, cut_height)), 2..) = (self.short_side, base.size, windows) else {
+            // The first frame may be of another size than the header says; pictures of a clip are of one.
+            return vec![TensorOptions { size: Some(tensor.picture_size(width, height)), ..*tensor }];
+        };
+        let scale = f64::from(short) / f64::from(width.min(height).max(1));
+        let (w, h) = (f64::from(cut_width) / scale, f64::from(cut_height) / scale);
+        let (spare_x, spare_y) = (f64::from(width) - w, f64::from(height) - h);
+        let part = |part: usize| {
+            let along = part as f64 / 2.0;
+            let (x, y) = if width >= height { (spare_x * along, spare_y / 2.0) } else { (spare_x / 2.0, spare_y * along) };
+            let crop = BBox::from_xyxy(x as f32, y as f32, (x + w) as f32, (y + h) as f32);
+            TensorOptions { crop: Some(crop), ..*base }
+        };
+        (0..windows).map(part).collect()
     }
 
     /// Writes a clip: `pictures` are its frames' as the reader gives them.

@@ -2,12 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use parking_lot::{Condvar, Mutex};
-
-use super::{ClipItem, ClipMemory, LoadedBatch, LoadedClip, Shared};
+use super::{ClipItem, ClipPlace, LoadedBatch, LoadedClip, Shared};
 use crate::{Clip, ReaderError};
 
 /// A clip on its way. Dropped unfinished, it ends with an error: a batch never waits for ever.
@@ -18,19 +16,52 @@ pub(super) struct Request {
     pub(super) item: ClipItem,
     /// Its frames, once they were drawn.
     pub(super) drawn: Option<Clip>,
-    memory: Option<Box<dyn ClipMemory>>,
+    memory: Option<ClipPlace>,
+    /// A clip that the host made for a card.
+    staged: Vec<u8>,
     /// In the order submitted.
     order: u64,
 }
 
 impl Request {
-    pub(super) fn new(shared: &Arc<Shared>, batch: u64, place: usize, item: ClipItem, memory: Box<dyn ClipMemory>) -> Self {
-        Self { shared: Arc::clone(shared), batch, place, item, drawn: None, memory: Some(memory), order: 0 }
+    pub(super) fn new(shared: &Arc<Shared>, batch: u64, place: usize, item: ClipItem, memory: ClipPlace) -> Self {
+        Self { shared: Arc::clone(shared), batch, place, item, drawn: None, memory: Some(memory), staged: Vec::new(), order: 0 }
     }
 
-    /// Where the clip goes.
+    /// Where the host writes the clip.
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
-        self.memory.as_mut().map_or(&mut [], |memory| memory.bytes_mut())
+        match &mut self.memory {
+            Some(ClipPlace::Host(memory)) => memory.bytes_mut(),
+            #[cfg(feature = "cuda")]
+            Some(ClipPlace::Card(place)) => {
+                self.staged.resize(place.bytes, 0);
+                &mut self.staged
+            }
+            None => &mut [],
+        }
+    }
+
+    /// What the host wrote for a card; nothing where the clip's place is on the host, or was made on the card.
+    #[cfg(feature = "cuda")]
+    pub(super) fn take_staged(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.staged)
+    }
+
+    #[cfg(feature = "cuda")]
+    pub(super) fn place_on_card(&mut self, buffer: framerail_cuda::DeviceBuffer) {
+        if let Some(ClipPlace::Card(place)) = &mut self.memory {
+            place.buffer = Some(buffer);
+        }
+    }
+
+    /// Bytes that the place has.
+    pub(super) fn place_bytes(&mut self) -> usize {
+        match &mut self.memory {
+            Some(ClipPlace::Host(memory)) => memory.bytes_mut().len(),
+            #[cfg(feature = "cuda")]
+            Some(ClipPlace::Card(place)) => place.bytes,
+            None => 0,
+        }
     }
 
     pub(super) fn finish(mut self, outcome: Result<LoadedClip, ReaderError>) {
@@ -65,8 +96,10 @@ struct Pending {
     missing: usize,
 }
 
-type Finished = (Result<LoadedClip, ReaderError>, Box<dyn ClipMemory>);
+type Finished = (Result<LoadedClip, ReaderError>, ClipPlace);
 
+/// Threads wait here while Python forks: parking_lot keeps those that wait in a table of the process, which a child would inherit with
+/// threads that it does not have. The locks of the standard library do not.
 #[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -77,14 +110,19 @@ pub(super) struct Queue {
 }
 
 impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that is done under the lock can panic half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Announces a batch of so many clips.
     pub(super) fn begin(&self, batch: u64, count: usize) {
         let clips = (0..count).map(|_| None).collect();
-        self.state.lock().batches.insert(batch, Pending { clips, missing: count });
+        self.lock().batches.insert(batch, Pending { clips, missing: count });
     }
 
     pub(super) fn push(&self, requests: Vec<Request>) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if state.is_closed {
             drop(state);
             return drop(requests);
@@ -103,7 +141,7 @@ impl Queue {
         if requests.is_empty() {
             return;
         }
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if state.is_closed {
             drop(state);
             return drop(requests);
@@ -115,7 +153,7 @@ impl Queue {
 
     /// The next clip; `None` when the queue was closed.
     pub(super) fn next(&self) -> Option<Request> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         loop {
             if state.is_closed {
                 return None;
@@ -123,19 +161,36 @@ impl Queue {
             if let Some((_, request)) = state.waiting.pop_first() {
                 return Some(request);
             }
-            self.has_work.wait(&mut state);
+            state = self.has_work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The clip that is due last, once `is_worth` says so of the number that wait; `None` when the queue was closed.
+    #[cfg(feature = "cuda")]
+    pub(super) fn next_from_behind(&self, is_worth: impl Fn(usize) -> bool) -> Option<Request> {
+        let mut state = self.lock();
+        loop {
+            if state.is_closed {
+                return None;
+            }
+            if is_worth(state.waiting.len())
+                && let Some((_, request)) = state.waiting.pop_last()
+            {
+                return Some(request);
+            }
+            state = self.has_work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     /// Takes every other clip of a source that waits.
     pub(super) fn of_key(&self, key: u64) -> Vec<Request> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         let orders: Vec<u64> = state.waiting.iter().filter(|(_, request)| request.item.key == key).map(|(order, _)| *order).collect();
         orders.iter().filter_map(|order| state.waiting.remove(order)).collect()
     }
 
-    fn finish(&self, batch: u64, place: usize, outcome: Result<LoadedClip, ReaderError>, memory: Box<dyn ClipMemory>) {
-        let mut state = self.state.lock();
+    fn finish(&self, batch: u64, place: usize, outcome: Result<LoadedClip, ReaderError>, memory: ClipPlace) {
+        let mut state = self.lock();
         match &outcome {
             Ok(_) => state.clips += 1,
             // Given up, not failed.
@@ -159,24 +214,24 @@ impl Queue {
     }
 
     pub(super) fn wait(&self, batch: u64) -> Option<LoadedBatch> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         while state.batches.get(&batch)?.missing > 0 {
-            self.is_complete.wait(&mut state);
+            state = self.is_complete.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         let pending = state.batches.remove(&batch)?;
         drop(state);
-        let (clips, memory) = pending.clips.into_iter().flatten().unzip();
-        Some(LoadedBatch { clips, memory })
+        let (clips, places) = pending.clips.into_iter().flatten().unzip();
+        Some(LoadedBatch { clips, places })
     }
 
     /// Clips that were made, and that were not.
     pub(super) fn finished(&self) -> (u64, u64) {
-        let state = self.state.lock();
+        let state = self.lock();
         (state.clips, state.clips_failed)
     }
 
     pub(super) fn forget(&self) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         let (waiting, batches) = (std::mem::take(&mut state.waiting), std::mem::take(&mut state.batches));
         drop(state);
         // Ends each request, which takes the lock.
@@ -186,7 +241,7 @@ impl Queue {
     }
 
     pub(super) fn close(&self) {
-        self.state.lock().is_closed = true;
+        self.lock().is_closed = true;
         self.has_work.notify_all();
         self.forget();
     }

@@ -7,6 +7,11 @@ use std::{
 };
 
 use super::{ClipItem, LoadedClip, Shared, kept::Opened, output::Scratch, queue::Request};
+#[cfg(feature = "cuda")]
+use super::{
+    card::{CardSource, ClipCard},
+    kept::CardState,
+};
 use crate::{
     Clip, ClipPolicy, ClipSampling, ClipSteps, ClipVideo, FrameInfo, ReaderError, VideoReader, frame_index::FrameIndex, sample_clips,
 };
@@ -15,38 +20,85 @@ use crate::{
 const MAX_SHARED_BYTES: usize = 256 << 20;
 /// Times that a clip is drawn, because its source's index was repaired meanwhile.
 const MAX_TRIES: usize = 4;
+/// Clips over which times are averaged.
+const MEAN_OVER: u64 = 8;
 
 pub(super) struct Worker {
     shared: Arc<Shared>,
+    /// Decodes on a core for the card, the clips that are due last.
+    is_helper: bool,
     pictures: Vec<u8>,
     scratch: Scratch,
+    #[cfg(feature = "cuda")]
+    stream: Option<framerail_cuda::CudaStream>,
 }
 
 impl Worker {
-    pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        Self { shared: Arc::clone(shared), pictures: Vec::new(), scratch: Scratch::default() }
+    pub(super) fn new(shared: &Arc<Shared>, is_helper: bool) -> Result<Self, ReaderError> {
+        #[cfg(feature = "cuda")]
+        let stream = match &shared.card {
+            Some(card) => Some(framerail_cuda::CudaStream::new(&card.device).map_err(cuda_error)?),
+            None => None,
+        };
+        Ok(Self {
+            shared: Arc::clone(shared),
+            is_helper,
+            pictures: Vec::new(),
+            scratch: Scratch::default(),
+            #[cfg(feature = "cuda")]
+            stream,
+        })
     }
 
     pub(super) fn run(&mut self) {
-        while let Some(request) = self.shared.queue.next() {
+        while let Some(request) = self.next() {
             let began = Instant::now();
-            self.serve(request);
-            add(&self.shared.counts.busy_nanos, began.elapsed().as_nanos() as u64);
+            let clips = self.serve(request);
+            let nanos = began.elapsed().as_nanos() as u64;
+            let counts = &self.shared.counts;
+            add(&counts.busy_nanos, nanos);
+            let mean = &counts.clip_nanos[usize::from(self.is_helper)];
+            let (before, own) = (mean.load(Ordering::Relaxed), nanos / clips.max(1));
+            mean.store(if before == 0 { own } else { before - before / MEAN_OVER + own / MEAN_OVER }, Ordering::Relaxed);
         }
     }
 
-    /// Makes a clip, and with it those of the same source that need the same pictures.
-    fn serve(&mut self, mut request: Request) {
-        let key = request.item.key;
+    #[cfg(not(feature = "cuda"))]
+    fn next(&self) -> Option<Request> {
+        self.shared.queue.next()
+    }
+
+    #[cfg(feature = "cuda")]
+    fn next(&self) -> Option<Request> {
+        if !self.is_helper {
+            return self.shared.queue.next();
+        }
+        let [card, own] = &self.shared.counts.clip_nanos;
+        let threads = self.shared.threads.max(1) as u64;
+        self.shared.queue.next_from_behind(|waiting| {
+            // It must be there when its turn comes.
+            let turn = waiting as u64 * card.load(Ordering::Relaxed) / threads;
+            waiting > 0 && own.load(Ordering::Relaxed) <= turn.max(1) && card.load(Ordering::Relaxed) > 0
+        })
+    }
+
+    /// Makes a clip, and with it those of the same source that need the same pictures; gives how many that were.
+    fn serve(&mut self, mut request: Request) -> u64 {
+        let key = (request.item.key, self.is_helper);
         let mut opened = match self.open(&request.item) {
             Ok(opened) => opened,
-            Err(error) => return request.finish(Err(error)),
+            Err(error) => {
+                request.finish(Err(error));
+                return 1;
+            }
         };
         let before = opened.reader.stats();
+        let mut clips = 1;
         match self.draw(&mut opened.reader, &mut request) {
             Err(error) => request.finish(Err(error)),
             Ok(groups) => {
                 let together = self.together(&mut opened, request, groups);
+                clips = together.len() as u64;
                 self.make(&mut opened, together);
             }
         }
@@ -56,11 +108,12 @@ impl Worker {
         drop(stats);
         let surplus = self.shared.kept.lock().put(key, opened);
         drop(surplus);
+        clips
     }
 
     fn open(&self, item: &ClipItem) -> Result<Opened, ReaderError> {
         let counts = &self.shared.counts;
-        let kept = self.shared.kept.lock().take(item.key);
+        let kept = self.shared.kept.lock().take((item.key, self.is_helper));
         if let Some(opened) = kept {
             add(&counts.files_reused, 1);
             return Ok(opened);
@@ -72,7 +125,12 @@ impl Worker {
         reader.frame_index()?;
         add(&counts.files_opened, 1);
         add(&counts.opening_nanos, began.elapsed().as_nanos() as u64);
-        Ok(Opened { reader, output })
+        Ok(Opened {
+            reader,
+            output,
+            #[cfg(feature = "cuda")]
+            card: CardState::Untried,
+        })
     }
 
     /// Draws a clip's frames; gives the random access points from which they decode.
@@ -111,6 +169,11 @@ impl Worker {
 
     /// Makes clips with one read; where that fails, one after the other.
     fn make(&mut self, opened: &mut Opened, mut requests: Vec<Request>) {
+        #[cfg(feature = "cuda")]
+        {
+            requests = self.make_on_card(opened, requests);
+        }
+        add(&self.shared.counts.clips_by_cores, requests.len() as u64);
         if requests.len() > 1 {
             let clips: Vec<Clip> = requests.iter().filter_map(|request| request.drawn.clone()).collect();
             let version = version(opened);
@@ -179,7 +242,78 @@ impl Worker {
         Ok(loaded(clip.filled, chosen.iter().filter_map(|place| pictures.infos.get(*place))))
     }
 
-    fn finish(&self, opened: &Opened, request: Request, outcome: Result<LoadedClip, ReaderError>) {
+    /// Makes clips in the card's memory; gives back those that the host must make.
+    #[cfg(feature = "cuda")]
+    fn make_on_card(&self, opened: &mut Opened, mut requests: Vec<Request>) -> Vec<Request> {
+        let (Some(card), Some(stream)) = (&self.shared.card, &self.stream) else { return requests };
+        let mut source = match std::mem::replace(&mut opened.card, CardState::Refused) {
+            CardState::Ready(source) => source,
+            CardState::Refused => return requests,
+            CardState::Untried => match self.card_source(card, opened) {
+                Ok(source) => Box::new(source),
+                Err(error) => {
+                    log::debug!("the host makes clips for the card: {error}");
+                    return requests;
+                }
+            },
+        };
+        for request in &mut requests {
+            if opened.output.check(request.place_bytes()).is_err() {
+                // Its reason is found again, and told, where the host makes it.
+                opened.card = CardState::Ready(source);
+                return requests;
+            }
+        }
+        let made = source.make(card, stream, &opened.output, self.shared.options.augment.as_ref(), &mut requests);
+        let is_strict = self.shared.options.reader.on_error == crate::OnError::Fail;
+        match made {
+            Ok(made) if !is_strict || made.iter().all(|clip| clip.statuses.iter().all(|status| *status == crate::FrameStatus::Ok)) => {
+                if source.is_by_core() {
+                    add(&self.shared.counts.clips_by_cores, made.len() as u64);
+                }
+                self.shared.counts.reader.lock().pictures_decoded += source.take_pictures();
+                for (request, clip) in requests.drain(..).zip(made) {
+                    self.finish(opened, request, Ok(clip));
+                }
+            }
+            // The reader says which frame it is.
+            Ok(_) => {}
+            Err(ReaderError::Cuda { error, .. }) => {
+                let source_name = opened.output.source_name.clone();
+                // The card's state is the matter, not the source's.
+                for request in requests.drain(..) {
+                    request.finish(Err(ReaderError::Cuda { source_name: source_name.clone(), error: error.clone() }));
+                }
+            }
+            // Damage, among others: another clip of the source may be whole.
+            Err(error) => log::debug!("the host makes a clip for the card: {error}"),
+        }
+        opened.card = CardState::Ready(source);
+        requests
+    }
+
+    #[cfg(feature = "cuda")]
+    fn card_source(&self, card: &ClipCard, opened: &mut Opened) -> Result<CardSource, ReaderError> {
+        let index = opened.reader.frame_index()?;
+        let input = opened.reader.another_input()?;
+        let rotation = self.shared.options.reader.input.rotation;
+        CardSource::new(card, input, &index, rotation, opened.output.card_parts.clone(), self.is_helper)
+    }
+
+    fn finish(
+        &self,
+        opened: &Opened,
+        #[cfg_attr(not(feature = "cuda"), allow(unused_mut))] mut request: Request,
+        outcome: Result<LoadedClip, ReaderError>,
+    ) {
+        #[cfg(feature = "cuda")]
+        let outcome = outcome.and_then(|clip| {
+            let staged = request.take_staged();
+            if let (Some(card), Some(stream), false) = (&self.shared.card, &self.stream, staged.is_empty()) {
+                request.place_on_card(card.upload(&staged, stream).map_err(cuda_error)?);
+            }
+            Ok(clip)
+        });
         if outcome.is_ok() {
             add(&self.shared.counts.bytes, opened.output.shape.bytes() as u64);
         }
@@ -203,6 +337,11 @@ impl Pictures {
 /// Rises when something else is known of the source's frames than before.
 fn version(opened: &Opened) -> u64 {
     opened.reader.version().load(Ordering::Acquire)
+}
+
+#[cfg(feature = "cuda")]
+fn cuda_error(error: framerail_cuda::CudaError) -> ReaderError {
+    ReaderError::Cuda { source_name: "a clip".into(), error }
 }
 
 fn add(count: &std::sync::atomic::AtomicU64, more: u64) {
