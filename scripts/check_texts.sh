@@ -19,7 +19,7 @@ mapfile -t workflows < <(git ls-files '.github/workflows/*.yml')
 check spelling "$tools/codespell" --config scripts/codespell.cfg README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md \
     changelog.d docs examples crates python scripts packaging
 check vocabulary "$tools/python" scripts/check_words.py
-check python "$tools/ruff" check --quiet python/framerail scripts
+check python "$tools/ruff" check --quiet --select E9,F python/framerail scripts
 check shell "$tools/shellcheck" --severity=warning --exclude=SC1007 "${shell[@]}"
 ((${#dockerfiles[@]} == 0)) || check dockerfiles "$tools/hadolint" --config packaging/hadolint.yaml "${dockerfiles[@]}"
 ((${#workflows[@]} == 0)) || check workflows "$tools/check-jsonschema" --builtin-schema vendor.github-workflows "${workflows[@]}"

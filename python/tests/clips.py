@@ -4,10 +4,12 @@ Each frame shows its number as 16 blocks of black or white in two rows of eight,
 lowest value is at the top left. Blocks survive lossy coding, scaling and every layout.
 """
 
+import os
 import subprocess
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 BLOCK = 8
 COLUMNS = 8
@@ -62,3 +64,13 @@ def decode_with_ffmpeg(path, pixel_format="rgb24", channels=3):
     command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(path), "-f", "rawvideo", "-pix_fmt", pixel_format, "-"]
     raw = subprocess.run(command, capture_output=True, check=True).stdout
     return np.frombuffer(raw, np.uint8).reshape(-1, height, width, channels)
+
+
+def require(name, found, install):
+    """Whether a tool was found. A missing one fails the test, unless FRAMERAIL_ALLOW_MISSING names it or an installed package is tested."""
+    if found:
+        return
+    allowed = [one.strip() for one in os.environ.get("FRAMERAIL_ALLOW_MISSING", "").split(",")]
+    if name in allowed or not os.environ.get("FRAMERAIL_SOURCES"):
+        pytest.skip(f"NOT TESTED: {name} is missing")
+    pytest.fail(f"{name} is missing: {install}, or allow this test not to run with FRAMERAIL_ALLOW_MISSING={name}")

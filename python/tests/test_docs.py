@@ -1,4 +1,7 @@
+import ast
+import inspect
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,3 +35,56 @@ def test_the_api_reference_is_up_to_date():
         pytest.skip("only with the sources: an installed package is tested")
     done = subprocess.run([sys.executable, str(Path(sources) / "scripts" / "python_api.py"), "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def pages():
+    sources = os.environ.get("FRAMERAIL_SOURCES")
+    if not sources:
+        pytest.skip("only with the sources: an installed package is tested")
+    found = [Path(sources) / "README.md", *sorted((Path(sources) / "docs").glob("*.md"))]
+    return [(page.name, re.findall(r"^ *```python\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)) for page in found]
+
+
+def named(node):
+    """`fr.torch.ClipDataset` as its parts, or None for anything that does not begin with `fr`."""
+    parts = []
+    while isinstance(node, ast.Attribute):
+        parts.insert(0, node.attr)
+        node = node.value
+    return parts if isinstance(node, ast.Name) and node.id in ("fr", "framerail") and parts else None
+
+
+def resolve(parts):
+    thing = fr
+    for part in parts:
+        if part == "torch" and thing is fr:
+            pytest.importorskip("torch")
+            import framerail.torch
+        thing = getattr(thing, part)
+    return thing
+
+
+def test_python_in_the_documentation_names_what_exists():
+    checked = 0
+    for page, blocks in pages():
+        for block in blocks:
+            # Shortened code, such as `for batch in batches: ...`, is valid Python too.
+            tree = ast.parse(inspect.cleandoc(block) if block.startswith(" ") else block)
+            for node in ast.walk(tree):
+                if not isinstance(node, ast.Call) or not (parts := named(node.func)) or (parts[0] == "torch" and not has_torch()):
+                    continue
+                function = resolve(parts)
+                known = inspect.signature(function).parameters
+                takes_all = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values())
+                for keyword in node.keywords:
+                    assert takes_all or keyword.arg is None or keyword.arg in known, f"{page}: {'.'.join(parts)}({keyword.arg}=...)"
+                checked += 1
+    assert checked > 30, f"only {checked} calls were found"
+
+
+def has_torch():
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        return False
+    return True

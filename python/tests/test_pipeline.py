@@ -8,7 +8,7 @@ import threading
 import framerail as fr
 import numpy as np
 import pytest
-from clips import HEIGHT, WIDTH, number_of, numbers_of
+from clips import HEIGHT, WIDTH, number_of, numbers_of, require
 
 pytestmark = pytest.mark.usefixtures("no_hang")
 
@@ -196,8 +196,8 @@ def test_stages_are_listed():
 
 
 def test_faces_are_covered(clip, tmp_path):
-    if "error" in fr.doctor(quiet=True)["onnxruntime"] or not fr.doctor(quiet=True)["centerface"].get("file"):
-        pytest.skip("no ONNX Runtime or no face detector here; make setup installs both")
+    found = fr.doctor(quiet=True)
+    require("onnxruntime", "error" not in found["onnxruntime"] and found["centerface"].get("file"), "run make setup")
     out = tmp_path / "out.mp4"
     stats = fr.blur_faces(clip, out, every=10, detection_size=(96, 128), write={"crf": 10}, save=tmp_path / "boxes.jsonl")
     assert stats["stages"][0]["frames_out"] == 60 and len(fr.VideoReader(out)) == 60

@@ -60,11 +60,11 @@ def test_who_may_watch_is_said_as_on_the_command_line(clip, monkeypatch):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         for options, kind, words in [
-            ({"serve": "nowhere"}, "usage", "no address to serve at"),
+            ({"serve": "nowhere"}, "usage", "not an address to serve at"),
             ({"serve": "0.0.0.0:0"}, "usage", "FRAMERAIL_SERVE_TOKEN"),
             ({"serve": "127.0.0.1:0", "serve_token": "short"}, "usage", "8 to 256"),
             ({"serve": "127.0.0.1:0", "serve_view": "blur"}, "usage", "there are read, null"),
-            ({"serve_view": "read"}, "usage", "no address to serve at"),
+            ({"serve_view": "read"}, "usage", "the address to serve at is missing"),
             ({"serve": f"127.0.0.1:{taken.getsockname()[1]}"}, "resource", "is in use"),
         ]:
             with pytest.raises(fr.PipelineError, match=words) as error:
@@ -76,7 +76,7 @@ def test_who_may_watch_is_said_as_on_the_command_line(clip, monkeypatch):
 
 
 def test_faces_are_covered_while_someone_watches(clip, tmp_path):
-    with pytest.raises(fr.PipelineUsageError, match="no address to serve at"):
+    with pytest.raises(fr.PipelineUsageError, match="not an address to serve at"):
         fr.blur_faces(clip, tmp_path / "out.mp4", device="cpu", serve="nowhere")
     assert list(tmp_path.iterdir()) == []
 

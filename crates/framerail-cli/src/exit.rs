@@ -14,12 +14,12 @@ pub const EXIT_CODES: [(u8, &str); 9] = [
     (DONE, "done"),
     (INTERNAL, "a bug in framerail: please report it; from doctor: something is missing"),
     (USAGE, "the command, the pipeline or an option is wrong"),
-    (INPUT, "an input is missing, damaged beyond use, or no video"),
+    (INPUT, "an input is missing, unreadable, or not a video"),
     (OUTPUT, "an output cannot be written: it exists, its folder is missing, the disk is full"),
-    (MODEL, "a model, its card or ONNX Runtime is missing or unfit"),
-    (RESOURCE, "memory, threads or a device are exhausted, or the device that was asked for is not there"),
+    (MODEL, "a model, its model card or ONNX Runtime is missing or unsuitable"),
+    (RESOURCE, "memory, threads or a device are exhausted, or the requested device is missing"),
     (DAMAGED, "done, but an input was damaged, or not everything could be sent (only with --strict)"),
-    (INTERRUPTED, "interrupted: the output is complete as far as the run came (once), or nothing is kept (twice)"),
+    (INTERRUPTED, "interrupted: once, outputs are complete up to that point; twice, they are discarded"),
 ];
 
 /// See [`EXIT_CODES`].

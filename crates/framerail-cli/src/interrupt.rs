@@ -77,7 +77,7 @@ fn on_signal() {
         let words = if run.is_some() {
             "finishing the output; press Ctrl-C again to discard it"
         } else {
-            "stopping; press Ctrl-C again to end at once"
+            "stopping; press Ctrl-C again to exit immediately"
         };
         terminal::line(words);
         tokens.stop.cancel();
@@ -88,7 +88,7 @@ fn on_signal() {
     thread::sleep(PATIENCE);
     let stuck = run.map(|run| run.unfinished()).filter(|stuck| !stuck.is_empty());
     let words = stuck.map_or_else(String::new, |stuck| format!(": {} did not end", stuck.join(", ")));
-    terminal::line(&format!("aborted{words}; nothing unfinished was kept"));
+    terminal::line(&format!("aborted{words}; unfinished outputs were discarded"));
     low_level::exit(i32::from(INTERRUPTED));
 }
 

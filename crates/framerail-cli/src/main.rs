@@ -1,8 +1,10 @@
-//! The `framerail` command: arguments in, pipelines run, results told.
+//! The `framerail` command: parses arguments, runs pipelines, reports results.
 #![forbid(unsafe_code)]
 
 mod blur_faces;
 mod commands;
+#[cfg(test)]
+mod documented;
 mod exit;
 mod interrupt;
 mod logging;
@@ -29,7 +31,7 @@ Examples:
   framerail doctor
 ";
 
-/// Video pipelines for deep learning: read, detect, cover, draw and write, every stage in parallel
+/// Video pipelines for deep learning: read, detect, track, blur, draw and write, all stages in parallel
 #[derive(Parser, Debug)]
 #[command(name = "framerail", version = version(), after_help = EXAMPLES, after_long_help = long_help())]
 struct Cli {
@@ -42,10 +44,10 @@ struct Cli {
 /// Options of every command.
 #[derive(Args, Clone, Copy, Debug)]
 struct CommonArgs {
-    /// Say more: -v for progress of the parts, -vv and -vvv for details
+    /// Log more: -v for progress, -vv and -vvv for details
     #[arg(short, long, action = ArgAction::Count, global = true, help_heading = "Messages")]
     verbose: u8,
-    /// Say nothing but errors
+    /// Report errors only
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Messages")]
     quiet: bool,
 }
@@ -58,6 +60,7 @@ enum Command {
     Probe(commands::probe::ProbeCommand),
     Doctor(commands::doctor::DoctorCommand),
     Completions(commands::completions::CompletionsCommand),
+    Man(commands::completions::ManCommand),
 }
 
 /// The program's version and that of the FFmpeg it is linked with.
@@ -88,6 +91,7 @@ fn execute(cli: Cli) -> CommandResult {
         Command::Probe(command) => command.execute(),
         Command::Doctor(command) => command.execute(),
         Command::Completions(command) => command.execute(),
+        Command::Man(command) => command.execute(),
     }
 }
 

@@ -22,7 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Options of every command that runs a pipeline.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
-    /// Where to decode and run models: auto, cpu, cuda or cuda:N [default: auto, the first card that can, else the CPU]
+    /// Where to decode and run models: auto, cpu, cuda or cuda:N [default: auto: the first usable GPU, else the CPU]
     #[arg(long, value_name = "DEVICE", help_heading = "Run")]
     pub device: Option<DeviceChoice>,
     /// Write statistics of every stage and edge as JSON
@@ -37,10 +37,10 @@ pub struct RunArgs {
     /// Warn when a stage spends longer than this on one item
     #[arg(long, value_name = "SECS", default_value_t = 10.0, value_parser = stall_limit, help_heading = "Run")]
     pub stall_limit: f64,
-    /// Exit with 7 when an input was damaged, though it was decoded as far as possible, or something could not be sent
+    /// Exit with 7 if an input was damaged or something could not be sent
     #[arg(long, help_heading = "Run")]
     pub strict: bool,
-    /// Most host memory for frames under way, in MB [default: a quarter of the machine's]
+    /// Maximum host memory for frames in flight, in MB [default: a quarter of the machine's]
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u64).range(1..=16_000_000), help_heading = "Run")]
     pub memory: Option<u64>,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `--serve`: a run watched over HTTP while it goes on.
+//! `--serve`: monitoring of a run over HTTP.
 
 use clap::Args;
 use framerail::pipeline::{PlannedGraph, RunSwitch, ServeDescription};
@@ -8,23 +8,23 @@ use crate::exit::Failure;
 /// Options of watching a run.
 #[derive(Args, Clone, Debug, Default)]
 pub struct WatchArgs {
-    /// Serve a page with live pictures, rates and settings, and statistics for programs, while it runs; port 0 takes a free one
-    #[arg(long = "serve", value_name = "ADDRESS:PORT", help_heading = "Watch")]
+    /// Serve a monitoring page with live images, rates and settings, and statistics for programs, during the run; port 0 = any free port
+    #[arg(long = "serve", value_name = "ADDRESS:PORT", help_heading = "Monitoring")]
     address: Option<String>,
-    /// Do not serve, though the pipeline's file says so
-    #[arg(long = "no-serve", conflicts_with_all = ["address", "token", "hosts", "view", "sources"], help_heading = "Watch")]
+    /// Ignore `[serve]` in the pipeline file
+    #[arg(long = "no-serve", conflicts_with_all = ["address", "token", "hosts", "view", "sources"], help_heading = "Monitoring")]
     is_off: bool,
-    /// What clients must know; needed for any address but loopback [env: FRAMERAIL_SERVE_TOKEN]
-    #[arg(long = "serve-token", value_name = "TOKEN", help_heading = "Watch")]
+    /// Access token; required for addresses other than loopback [env: FRAMERAIL_SERVE_TOKEN]
+    #[arg(long = "serve-token", value_name = "TOKEN", help_heading = "Monitoring")]
     token: Option<String>,
-    /// A further name that the server may be asked by, such as a proxy's; may be given several times
-    #[arg(long = "serve-host", value_name = "NAME", help_heading = "Watch")]
+    /// Additional host name of the server, such as a proxy's; can be repeated
+    #[arg(long = "serve-host", value_name = "NAME", help_heading = "Monitoring")]
     hosts: Vec<String>,
-    /// Show frames as this stage gives them [default: the last one before the end]
-    #[arg(long = "serve-view", value_name = "STAGE", help_heading = "Watch")]
+    /// Stage whose output is shown [default: the last one before a sink]
+    #[arg(long = "serve-view", value_name = "STAGE", help_heading = "Monitoring")]
     view: Option<String>,
-    /// Schemes of addresses that clients may add, and `file` for paths [default: http,https,rtmp,rtmps,rtsp,rtsps,srt]
-    #[arg(long = "serve-sources", value_name = "SCHEMES", value_delimiter = ',', help_heading = "Watch")]
+    /// URL schemes that clients may add, and `file` for paths [default: http,https,rtmp,rtmps,rtsp,rtsps,srt]
+    #[arg(long = "serve-sources", value_name = "SCHEMES", value_delimiter = ',', help_heading = "Monitoring")]
     sources: Vec<String>,
 }
 
@@ -46,7 +46,7 @@ mod with_server {
     }
 
     impl Watch {
-        /// Takes the address; nothing where nobody wants to watch.
+        /// Binds the address; `None` if the run is not monitored.
         ///
         /// # Errors
         /// `USAGE` for a wrong address, token or stage; `RESOURCE` for an address that is in use.
@@ -66,7 +66,7 @@ mod with_server {
         pub fn serve(self, run: RunSwitch) -> Result<Watched, Failure> {
             let watched = self.0.serve(run).map_err(failed)?;
             // Said even when all else is quiet: with port 0 nobody could know.
-            terminal::line(&format!("watch it at http://{}/", watched.address()));
+            terminal::line(&format!("monitoring page: http://{}/", watched.address()));
             Ok(watched)
         }
     }
@@ -99,7 +99,7 @@ mod without_server {
             if is_asked {
                 return Err(Failure::new(
                     USAGE,
-                    "this build cannot serve; build with `--features serve`, or leave `[serve]` out by --no-serve",
+                    "this build has no monitoring server; build with `--features serve`, or ignore `[serve]` with --no-serve",
                 ));
             }
             Ok(None)

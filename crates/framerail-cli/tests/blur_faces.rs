@@ -88,7 +88,7 @@ fn inputs_of_one_name_get_outputs_of_their_own() {
     place.write("b/broken.mp4", "no video either");
     let output = place.framerail().args(["blur-faces", "a", "b", "-o", "out", "--stats", "stats.json"]).args(SMALL).run();
     output.assert_code(3).assert_stderr_contains("2 of 3 done").assert_stderr_contains("another input has the same name");
-    output.assert_stderr_contains("1 file is neither video nor picture and was left out: notes.txt").assert_stderr_contains("broken.mp4: ");
+    output.assert_stderr_contains("1 file is neither video nor image and was skipped: notes.txt").assert_stderr_contains("broken.mp4: ");
     assert_eq!(names(&place.path("out")), ["x_anonymized-2.mp4", "x_anonymized.mp4"]);
     let stats: Value = serde_json::from_slice(&fs::read(place.path("stats.json")).expect("written")).expect("JSON");
     assert_eq!(stats.as_array().map(Vec::len), Some(2));
@@ -123,7 +123,7 @@ fn a_folder_is_covered_again_for_what_is_new() {
     output
         .assert_success()
         .assert_stderr_contains("2 of 4 files are outputs of an earlier run")
-        .assert_stderr_contains("1 of 2 inputs have");
+        .assert_stderr_contains("1 of 2 inputs already have");
     assert_eq!(names(&place.path("clips")), ["a.mp4", "a_anonymized.mp4", "a_anonymized.unfinished.mp4", "b.mp4", "b_anonymized.mp4"]);
     assert_eq!(fs::read(place.path("clips/a_anonymized.mp4")).expect("there"), first);
     // Without it the new one is done too, and the others are refused.
@@ -171,7 +171,7 @@ fn a_stopped_run_keeps_the_older_file_and_says_so() {
     let mut running = start_slow(&place);
     running.signal("INT");
     running.wait_for_stderr("finishing the output");
-    running.wait().assert_code(130).assert_stderr_contains("out.mp4 stays as it was");
+    running.wait().assert_code(130).assert_stderr_contains("out.mp4 is unchanged");
     assert_eq!(place.names(), ["out.mp4", "out.unfinished.mp4"]);
 }
 
@@ -208,7 +208,7 @@ fn ctrl_c_completes_the_file() {
     running.signal("INT");
     running.wait_for_stderr("finishing the output");
     let output = running.wait();
-    output.assert_code(130).assert_stderr_contains("out.mp4 is complete as far as the run came");
+    output.assert_code(130).assert_stderr_contains("out.mp4 is complete up to that point");
     assert_eq!(place.names(), ["out.mp4"]);
     let frames = frame_count(&place.path("out.mp4"));
     assert!((1..120).contains(&frames), "{frames} frames");
@@ -280,7 +280,7 @@ fn what_is_not_there_yet_is_said() {
     refused(&["cam"], "cameras are not read yet");
     refused(&["in.mp4", "--preview"], "--contact-sheet");
     refused(&["in.mp4", "--backend", "opencv"], "ONNX Runtime only");
-    refused(&["in.mp4", "--ep", "OpenVINOExecutionProvider"], "CPUExecutionProvider and CUDAExecutionProvider");
+    refused(&["in.mp4", "--ep", "OpenVINOExecutionProvider"], "CPUExecutionProvider or CUDAExecutionProvider");
     refused(&["in.mp4", "-t", "2"], "0 to 1");
     refused(&["in.mp4", "--scale", "640"], "640x360");
     refused(&["in.mp4", "--contour-model", "skin", "--boxes"], "--shape contour");

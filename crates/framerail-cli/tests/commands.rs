@@ -2,7 +2,11 @@
 
 mod common;
 
-use std::process::{Command, Stdio};
+use std::{
+    env, fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use common::{Place, carphone};
 use framerail_testkit::{AudioCodec, ClipSpec, damage};
@@ -16,10 +20,49 @@ fn help_shows_commands_examples_and_exit_codes() {
     for words in ["blur-faces", "inspect", "doctor", "Examples:", "Exit codes:", "130  interrupted"] {
         assert!(help.stdout.contains(words), "'{words}' is missing\n{help}");
     }
-    for command in ["run", "blur-faces", "inspect", "probe", "doctor", "completions"] {
+    for command in ["run", "blur-faces", "inspect", "probe", "doctor", "completions", "man"] {
         let help = place.framerail().args([command, "--help"]).run();
         help.assert_success();
         assert!(help.stdout.contains("Usage: framerail"), "{help}");
+    }
+}
+
+/// Every command with its help, as `docs/cli.md` shows it.
+#[test]
+fn the_reference_of_commands_is_current() {
+    let place = Place::new();
+    let help = |command: &[&str]| {
+        let help = place.framerail().args(command).arg("--help").env("COLUMNS", "120").run();
+        help.assert_success();
+        let lines: Vec<&str> = help.stdout.lines().map(str::trim_end).collect();
+        lines.join("\n").trim_end().to_owned()
+    };
+    let mut page =
+        "# Command line\n\nThe output of `--help`. After a change: `UPDATE_DOCS=1 cargo test -p framerail-cli --test commands`.\n"
+            .to_owned();
+    for command in ["", "run", "blur-faces", "inspect", "probe", "doctor", "completions", "man"] {
+        let arguments: &[&str] = if command.is_empty() { &[] } else { &[command] };
+        let title = format!("framerail {command}");
+        page += &format!("\n## {}\n\n```text\n{}\n```\n", title.trim_end(), help(arguments));
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/cli.md");
+    if env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, &page).expect("written");
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    assert!(found == page, "docs/cli.md is not current: run `UPDATE_DOCS=1 cargo test -p framerail-cli --test commands`");
+}
+
+#[test]
+fn manual_pages_and_completions_cover_every_command() {
+    let place = Place::new();
+    let folder = place.path("man");
+    place.framerail().arg("man").arg(&folder).run().assert_success();
+    let page = fs::read_to_string(folder.join("framerail-blur-faces.1")).expect("a page for each command");
+    assert!(page.contains("detect\\-every"), "{page}");
+    for shell in ["bash", "zsh", "fish"] {
+        let script = place.framerail().args(["completions", shell]).run();
+        assert!(script.stdout.contains("blur-faces") && script.stdout.contains("detect-every"), "{shell}");
     }
 }
 

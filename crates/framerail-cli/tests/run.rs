@@ -231,7 +231,7 @@ fn nothing_that_a_run_reads_is_replaced() {
 fn no_two_outputs_of_a_run_meet() {
     let place = Place::new();
     place.copy(ClipSpec::default().frames(4).make().path(), "in.mp4");
-    let two = "two outputs of this run would go to this file";
+    let two = "two outputs of this run have this name";
     leaves_all_alone(&place, &["read in.mp4 ! tee ( write o/x.mp4 ) ! write ./o/../o/x.mp4"], two);
     leaves_all_alone(&place, &["read in.mp4 ! tee ( frames o/ ) ! frames o"], two);
     leaves_all_alone(&place, &["read in.mp4 ! write o.mp4", "--stats", "o.mp4"], two);

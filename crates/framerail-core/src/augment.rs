@@ -191,7 +191,7 @@ impl AugmentSpec {
             fits(region.x, region.width, batch.width) && fits(region.y, region.height, batch.height)
         };
         if !inside(&params.crop, input) {
-            return Some(format!("{:?} is no part of a picture of {}x{}", params.crop, input.width, input.height));
+            return Some(format!("{:?} is not a part of an image of {}x{}", params.crop, input.width, input.height));
         }
         if let Some(erase) = params.erase.filter(|erase| !inside(&erase.region, output) || erase.fill.iter().any(|fill| fill.is_nan())) {
             return Some(format!("{erase:?} does not fit an output of {}x{}", output.width, output.height));
@@ -216,7 +216,7 @@ impl AugmentSpec {
             return Some(format!("{step:?}: hue goes from -0.5 to 0.5, other factors from 0 on"));
         }
         let contrasts = params.color.iter().filter(|step| matches!(step, ColorStep::Contrast(_))).count();
-        (contrasts > 1).then(|| format!("contrast is adjusted {contrasts} times; once is possible"))
+        (contrasts > 1).then(|| format!("contrast is adjusted {contrasts} times; at most once is possible"))
     }
 }
 

@@ -51,6 +51,6 @@ pub enum CoreError {
         area: f32,
     },
     /// A host operation was asked of a surface in device memory.
-    #[error("the frame lies in device memory; put a download before this step")]
+    #[error("the frame is in device memory; put a download before this step")]
     NotOnHost,
 }

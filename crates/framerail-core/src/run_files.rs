@@ -23,7 +23,7 @@ pub enum FileConflict {
     #[error("{0}: output and input are the same file; choose another name")]
     IsInput(String),
     /// Two outputs have one name.
-    #[error("{0}: two outputs of this run would go to this file; give each a different name")]
+    #[error("{0}: two outputs of this run have this name; give each a different name")]
     IsOutput(String),
 }
 

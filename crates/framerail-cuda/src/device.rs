@@ -56,7 +56,7 @@ fn start_driver() -> Result<(), CudaError> {
     }
     // SAFETY: no preconditions.
     let code = unsafe { sys::cuInit(0) };
-    check(code, "starting the driver").map_err(|error| CudaError::NoDriver { reason: format!("{error}; is a card there?") })
+    check(code, "starting the driver").map_err(|error| CudaError::NoDriver { reason: format!("{error}; is there a GPU?") })
 }
 
 /// The CUDA version that the driver speaks, such as `(13, 0)`.
@@ -91,7 +91,7 @@ fn handle(ordinal: u32) -> Result<sys::CUdevice, CudaError> {
     }
     let mut device = 0;
     // SAFETY: an out value and an ordinal in range.
-    check(unsafe { sys::cuDeviceGet(&mut device, ordinal as i32) }, "finding the card")?;
+    check(unsafe { sys::cuDeviceGet(&mut device, ordinal as i32) }, "finding the GPU")?;
     Ok(device)
 }
 
@@ -104,17 +104,17 @@ pub fn device_info(ordinal: u32) -> Result<DeviceInfo, CudaError> {
     let attribute = |attribute| -> Result<u32, CudaError> {
         let mut value = 0;
         // SAFETY: an out value and a valid device.
-        check(unsafe { sys::cuDeviceGetAttribute(&mut value, attribute, device) }, "asking for a card's property")?;
+        check(unsafe { sys::cuDeviceGetAttribute(&mut value, attribute, device) }, "querying a GPU property")?;
         Ok(u32::try_from(value).unwrap_or(0))
     };
     let mut name = [0 as c_char; 256];
     // SAFETY: a buffer of the stated length, and a valid device.
-    check(unsafe { sys::cuDeviceGetName(name.as_mut_ptr(), 255, device) }, "asking for the card's name")?;
+    check(unsafe { sys::cuDeviceGetName(name.as_mut_ptr(), 255, device) }, "querying the GPU's name")?;
     // SAFETY: the last byte was left zero.
     let name = unsafe { std::ffi::CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
     let mut memory = 0;
     // SAFETY: an out value and a valid device.
-    check(unsafe { sys::cuDeviceTotalMem_v2(&mut memory, device) }, "asking for the card's memory")?;
+    check(unsafe { sys::cuDeviceTotalMem_v2(&mut memory, device) }, "querying the GPU's memory")?;
     use sys::CUdevice_attribute as Attribute;
     Ok(DeviceInfo {
         ordinal,
@@ -194,6 +194,6 @@ impl CudaDevice {
         let entered = self.enter()?;
         crate::Traffic::count_sync();
         // SAFETY: a current context.
-        entered.check(unsafe { sys::cuCtxSynchronize() }, "waiting for the card")
+        entered.check(unsafe { sys::cuCtxSynchronize() }, "waiting for the GPU")
     }
 }

@@ -22,7 +22,8 @@ pub enum CudaError {
     },
     /// Device memory is used up.
     #[error(
-        "out of device memory: {wanted_bytes} bytes were asked for, {free_bytes} are free; use fewer engines, a smaller batch, or less memory for frames decoded ahead"
+        "out of device memory: {wanted_bytes} bytes were requested, {free_bytes} are free; use fewer engines, a smaller batch, or less \
+         memory for frames decoded ahead"
     )]
     OutOfMemory {
         /// Bytes asked for.
@@ -59,7 +60,7 @@ pub enum CudaError {
         reason: String,
     },
     /// The card cannot decode this stream.
-    #[error("the card does not decode {what}: {reason}")]
+    #[error("the GPU does not decode {what}: {reason}")]
     Unsupported {
         /// The stream: codec, chroma, depth, size.
         what: String,

@@ -80,7 +80,7 @@ impl KernelSource {
         if let Some(file) = file
             && let Err(error) = keep(&file, &code)
         {
-            log::debug!("compiled kernels are not kept: {}: {error}", file.display());
+            log::debug!("compiled kernels are not cached: {}: {error}", file.display());
         }
         Ok(code)
     }

@@ -139,7 +139,7 @@ impl CudaStream {
         let entered = self.device().enter()?;
         Traffic::count_device_copy(bytes);
         // SAFETY: the caller's word.
-        entered.check(unsafe { sys::cuMemcpyDtoDAsync_v2(to, from, bytes, self.handle()) }, "copying within the card")
+        entered.check(unsafe { sys::cuMemcpyDtoDAsync_v2(to, from, bytes, self.handle()) }, "copying within the GPU")
     }
 }
 

@@ -19,11 +19,10 @@ fn installed() -> Option<PathBuf> {
 #[test]
 fn every_kernel_compiles_for_every_architecture() {
     if let Err(reason) = nvrtc_version() {
-        let Some(library) = installed().filter(|_| std::env::var_os("FRAMERAIL_NVRTC").is_none()) else {
-            eprintln!("KERNELS WERE NOT COMPILED: {reason}");
-            return;
-        };
-        // The library is looked for once in a process: another one is told where it lies.
+        let library = installed().filter(|_| std::env::var_os("FRAMERAIL_NVRTC").is_none());
+        framerail_testkit::require("nvrtc", library.is_some(), &format!("{reason}; make setup installs it"));
+        let Some(library) = library else { return };
+        // The library is searched once per process: another process gets its path.
         let program = std::env::current_exe().expect("a running program");
         let test = "every_kernel_compiles_for_every_architecture";
         let mut command = Command::new(program);

@@ -192,7 +192,7 @@ fn bind_input(binding: &mut IoBinding, input: &BoundTensor) -> ort::Result<()> {
 }
 
 fn c_name(name: &str) -> ort::Result<CString> {
-    CString::new(name).map_err(|_| ort::Error::new(format!("'{}' is no name of an input or output", name.escape_default())))
+    CString::new(name).map_err(|_| ort::Error::new(format!("'{}' is not the name of an input or output", name.escape_default())))
 }
 
 /// The CUDA provider on a stream of ours, which [`crate::device`] keeps as long as the session.

@@ -28,7 +28,7 @@ pub use more::{InputAxis, InputValue, MoreInputCard};
 
 /// Cards that are compiled in, by name.
 const BUILT_IN: &[(&str, &str)] =
-    &[("centerface", include_str!("../../../models/centerface.toml")), ("ssd300", include_str!("../../../models/ssd300.toml"))];
+    &[("centerface", include_str!("../cards/centerface.toml")), ("ssd300", include_str!("../cards/ssd300.toml"))];
 
 /// More classes than any published detector has; a card beyond that is an error.
 const MAX_CLASSES: u32 = 100_000;
@@ -312,7 +312,7 @@ impl CardFile {
 fn beside_model(model: &Path) -> Result<CardFile, InferError> {
     let path = model.with_extension("toml");
     if !path.is_file() {
-        let hint = format!("write a card for {} (see models/centerface.toml) and put it there", model.display());
+        let hint = format!("write a model card for {} (see models/centerface.toml) and put it there", model.display());
         return Err(InferError::Missing { what: "model card".into(), looked: vec![path], hint });
     }
     let mut found = read(&path)?;
@@ -327,7 +327,7 @@ fn missing(name: &str, looked: Vec<PathBuf>) -> InferError {
     let hint = match nearest(name, built_in.clone()) {
         Some(near) => format!("did you mean '{near}'?"),
         None => {
-            format!("give the path of a card (models/centerface.toml shows one); built in: {}", built_in.collect::<Vec<_>>().join(", "))
+            format!("give the path of a model card (such as models/centerface.toml); built in: {}", built_in.collect::<Vec<_>>().join(", "))
         }
     };
     InferError::Missing { what: format!("model card '{name}'"), looked, hint }
@@ -337,7 +337,7 @@ fn read(path: &Path) -> Result<CardFile, InferError> {
     let wrong = |reason: String| InferError::Card { path: path.to_owned(), line: None, reason };
     let length = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
     if length > MAX_CARD_BYTES {
-        return Err(wrong(format!("{length} bytes is too long for a card; is this the model itself?")));
+        return Err(wrong(format!("{length} bytes is too long for a model card; is this the model itself?")));
     }
     let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
     Ok(CardFile { card: ModelCard::parse(&text, path)?, path: Some(path.to_owned()) })
@@ -393,7 +393,7 @@ impl ModelCard {
         let (names, counted) = (self.labels.len(), self.classes.is_some());
         match self.output.task() {
             Task::Embedding => ensure(names == 0 && !counted, "", "labels", "nothing: an embedding has no classes, leave it out")?,
-            Task::Landmarks => ensure(names <= 1 && !counted, "", "labels", "one name at most: that of the thing whose points it gives")?,
+            Task::Landmarks => ensure(names <= 1 && !counted, "", "labels", "at most one name: the object whose points it returns")?,
             _ => ensure((names > 0) != counted, "", "labels", "a list of names, or 'classes' with their number, not both")?,
         }
         ensure(self.classes.is_none_or(|count| (1..=MAX_CLASSES).contains(&count)), "", "classes", "1 to 100000")?;

@@ -27,7 +27,7 @@ impl Detector {
         match predictor.task() {
             Task::Detection => Ok(Self(predictor)),
             task => {
-                let reason = format!("it is a model for {task}; a detector is asked for here");
+                let reason = format!("it is a model for {task}; a detector is needed here");
                 Err(InferError::Option { option: "model", given: options.model.clone(), reason })
             }
         }

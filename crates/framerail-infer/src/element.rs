@@ -144,7 +144,7 @@ impl Elements {
         ) -> ort::Result<SessionInputValue<'a>> {
             let count = dims.iter().try_fold(1_usize, |product, dim| product.checked_mul(usize::try_from(*dim).ok()?));
             let elements = count.and_then(|count| elements.get(..count));
-            let elements = elements.ok_or_else(|| ort::Error::new(format!("an input of {dims:?} is larger than what was made for it")))?;
+            let elements = elements.ok_or_else(|| ort::Error::new(format!("an input of {dims:?} is larger than its buffer")))?;
             Ok(TensorRef::from_array_view((dims.to_vec(), elements))?.into())
         }
         match self {

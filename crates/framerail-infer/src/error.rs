@@ -10,7 +10,7 @@ use framerail_vision::VisionError;
 #[non_exhaustive]
 pub enum InferError {
     /// No card of this name, or no ONNX file for it. Install it, or name another.
-    #[error("{what} not found; looked at {}; {hint}", list(looked))]
+    #[error("{what} not found; searched {}; {hint}", list(looked))]
     Missing {
         /// What was looked for, such as `model file centerface.onnx`.
         what: String,
@@ -63,7 +63,7 @@ pub enum InferError {
     },
     /// The card failed while a model ran or its input was made.
     #[cfg(feature = "cuda")]
-    #[error("model {model} failed on the card: {source}")]
+    #[error("model {model} failed on the GPU: {source}")]
     Cuda {
         /// Name from the card.
         model: String,

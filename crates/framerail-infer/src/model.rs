@@ -80,13 +80,13 @@ impl Model {
     pub(crate) fn batch(&self, asked: usize) -> Result<usize, InferError> {
         let refused = |reason: String| Err(InferError::Option { option: "batch", given: asked.to_string(), reason });
         match (self.declared_batch, self.more.for_one_picture()) {
-            (Some(declared), _) if declared != asked => refused(format!(
-                "this model as it stands takes batches of {declared} only; let it be prepared, or export it with an open batch"
-            )),
-            (_, Some(input)) if asked > 1 => {
-                refused(format!("input '{input}' of this model holds the values of one picture; give 1, or export it with an open batch"))
+            (Some(declared), _) if declared != asked => {
+                refused(format!("this model only supports batches of {declared}; set prepare = true, or export it with a dynamic batch"))
             }
-            _ if asked > 1 && !self.has_batch => refused("this model takes one picture, without an axis for a batch; give 1".into()),
+            (_, Some(input)) if asked > 1 => {
+                refused(format!("input '{input}' of this model holds the values of one image; use 1, or export it with a dynamic batch"))
+            }
+            _ if asked > 1 && !self.has_batch => refused("this model takes one image, without a batch axis; use 1".into()),
             _ => Ok(asked),
         }
     }
@@ -127,7 +127,7 @@ impl Model {
         }
         if let Strips::Count(count) = strips {
             log::warn!(
-                "model {} cannot run in {count} strips at this size and batch; it runs whole, with the same answers",
+                "model {} cannot run in {count} strips at this size and batch; it runs as a whole, with the same results",
                 self.card.name
             );
         }
@@ -147,10 +147,10 @@ impl Model {
         let half = to_half(&self.whole_bytes(shape)?, self.file.opset(), ends).map_err(|reason| InferError::Option {
             option: "precision",
             given: "fp16".into(),
-            reason: format!("model {} cannot run so: {reason}; leave precision out", self.card.name),
+            reason: format!("model {} cannot run with this precision: {reason}; leave precision out", self.card.name),
         })?;
         if half.clamped > 0 {
-            log::warn!("model {}: {} weights are beyond float16's range and were cut off there", self.card.name, half.clamped);
+            log::warn!("model {}: {} weights exceed the range of float16 and were clamped", self.card.name, half.clamped);
         }
         Ok(half)
     }
@@ -177,7 +177,8 @@ fn check_hash(card: &ModelCard, file: &OnnxFile) -> Result<(), InferError> {
     if found.eq_ignore_ascii_case(expected) {
         return Ok(());
     }
-    let reason = format!("its sha256 is {found}, the card says {expected}; fetch the file that the card names, or correct the card");
+    let reason =
+        format!("its sha256 is {found}, the model card states {expected}; fetch the file that the card names, or correct the card");
     Err(InferError::ModelFile { path: file.path().to_owned(), reason })
 }
 
@@ -195,10 +196,12 @@ fn image_input<'a>(card: &ModelCard, file: &'a OnnxFile) -> Result<&'a Declared,
             let mut open = inputs.iter().filter(|input| !card.input.more.contains_key(&input.name));
             match (open.next(), open.next()) {
                 (Some(only), None) => only,
-                (None, _) => return Err(format!("the card's [input.more] fills all inputs, and none is left for pictures: {}", names())),
+                (None, _) => {
+                    return Err(format!("[input.more] of the model card fills all inputs, and none is left for images: {}", names()));
+                }
                 (Some(_), Some(_)) => {
                     let count = inputs.len();
-                    return Err(format!("it takes {count} inputs; name that of the picture by input.name in the card: {}", names()));
+                    return Err(format!("it has {count} inputs; set input.name in the model card to the image input: {}", names()));
                 }
             }
         }
@@ -227,8 +230,8 @@ fn image_input<'a>(card: &ModelCard, file: &'a OnnxFile) -> Result<&'a Declared,
         && (size.width as usize, size.height as usize) != (width, height)
     {
         return Err(format!(
-            "input {input} takes {width}x{height} pixels and the card says {size}; boxes would be off. Correct width and height, or \
-             state multiple_of where the model takes other sizes too"
+            "input {input} is {width}x{height} pixels and the model card states {size}, so boxes would be wrong; correct width and height, \
+             or set multiple_of if the model supports other sizes"
         ));
     }
     Ok(input)
@@ -239,9 +242,7 @@ fn picture_element(card: &ModelCard, input: &Declared) -> Result<Element, String
     let element = Element::of_declared(input.elem_type).filter(|element| element.picture_dtype().is_some());
     let Some(element) = element else {
         let (name, found) = (&input.name, elem_type_name(input.elem_type));
-        return Err(format!(
-            "input '{name}' takes {found}, and pictures are given as float32, float16 or uint8; export it with one of these"
-        ));
+        return Err(format!("input '{name}' has type {found}; images are float32, float16 or uint8; export the model with one of these"));
     };
     if element == Element::U8
         && let Some((from, to)) = card.input.range_beyond_bytes()

@@ -134,7 +134,7 @@ impl MoreInputs {
         for (name, more) in &card.more {
             let declared = required.iter().copied().chain(optional).find(|input| input.name == *name).ok_or_else(|| {
                 let names: Vec<String> = required.iter().copied().chain(optional).map(Declared::to_string).collect();
-                let has = if names.is_empty() { "none beside the picture".to_owned() } else { names.join(", ") };
+                let has = if names.is_empty() { "none besides the image".to_owned() } else { names.join(", ") };
                 format!("input '{name}' of the card's [input.more] is not in the model, which has {has}")
             })?;
             inputs.push(MoreInput::new(more, declared).map_err(|reason| format!("input {declared}: {reason}"))?);
@@ -179,7 +179,7 @@ impl MoreInput {
         let element = element.ok_or_else(|| format!("inputs of {} are not filled", elem_type_name(declared.elem_type)))?;
         let is_float = matches!(element, Element::F32 | Element::F16);
         if !is_float && let Some(value) = card.value.iter().find(|value| value.is_scale() || has_fraction(**value)) {
-            return Err(format!("it takes whole numbers, and the card gives it {value}"));
+            return Err(format!("it takes integers, and the model card gives {value}"));
         }
         let axes = axes(card, declared)?;
         let found = Self { name: declared.name.clone(), element, axes, values: card.value.clone() };
@@ -187,7 +187,11 @@ impl MoreInput {
         let elements = count(&found.item_dims(anywhere)).ok_or("it is too large")?;
         let is_sized = found.axes.iter().any(|axis| matches!(axis, InputAxis::InputWidth | InputAxis::InputHeight));
         let fits = card.value.len() == 1 || (elements == card.value.len() && !is_sized);
-        if fits { Ok(found) } else { Err(format!("it has {elements} elements a picture, and the card gives {} values", card.value.len())) }
+        if fits {
+            Ok(found)
+        } else {
+            Err(format!("it has {elements} elements per image, and the model card gives {} values", card.value.len()))
+        }
     }
 
     fn is_of_picture(&self) -> bool {

@@ -70,8 +70,8 @@ impl<'a> HostOutput<'a> {
             Some(Type::Uint8) => Self::of(name, value, |data: &[u8]| Data::Integers(data.iter().map(|value| i32::from(*value)).collect())),
             Some(Type::Int8) => Self::of(name, value, |data: &[i8]| Data::Integers(data.iter().map(|value| i32::from(*value)).collect())),
             Some(Type::Bool) => Self::of(name, value, |data: &[bool]| Data::Integers(data.iter().map(|value| i32::from(*value)).collect())),
-            Some(other) => Err(format!("elements of type {other:?} are not read; export the model with float32 outputs")),
-            None => Err("is no tensor".into()),
+            Some(other) => Err(format!("elements of type {other:?} are not supported; export the model with float32 outputs")),
+            None => Err("is not a tensor".into()),
         }
     }
 

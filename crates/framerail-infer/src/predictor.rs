@@ -116,7 +116,7 @@ impl Backend {
             Device::Cpu => Ok(Backend::Host(HostPredictor::new(shared))),
             #[cfg(feature = "cuda")]
             Device::Cuda(ordinal) => Ok(Backend::Card(Box::new(DevicePredictor::new(shared, ordinal)?))),
-            #[allow(unreachable_patterns, reason = "devices may be added, and cards left out of a build")]
+            #[allow(unreachable_patterns, reason = "devices may be added, and GPUs left out of a build")]
             device => Err(InferError::Device { device, reason: "this build runs models on the CPU only; give device=cpu".into() }),
         }
     }
@@ -136,7 +136,7 @@ impl Predictor {
         options::check(options)?;
         let batch = model.batch(options.batch)?;
         if options.device != Device::Cpu && options.cuda.graphs && !model.more.is_empty() {
-            let reason = "a recorded run reads its inputs at one place, and this model's inputs beside the picture move; leave graphs out";
+            let reason = "a recorded CUDA graph needs fixed input addresses, and this model's further inputs move; leave graphs out";
             return Err(InferError::Option { option: "graphs", given: "on".into(), reason: reason.into() });
         }
         let runtime = Runtime::load_for(options.device, options.runtime_library.as_deref(), &options.search)?;

@@ -93,7 +93,7 @@ impl ModelSession {
         let (Some(item_elements), Some(_)) = (item_elements, elements) else { return Err(refused("its input is too large".into())) };
         let declared = session.inputs().iter().find(|input| input.name() == shape.name).and_then(|input| input.dtype().tensor_type());
         let element = declared.and_then(Element::of).filter(|element| element.picture_dtype().is_some());
-        let element = element.ok_or_else(|| refused(format!("its input '{}' is missing or takes no pictures", shape.name)))?;
+        let element = element.ok_or_else(|| refused(format!("its input '{}' is missing or does not take images", shape.name)))?;
         let picture: Vec<u64> = picture_dims(&shape).iter().map(|dim| dim.unwrap_or(0)).chain([batch as u64]).collect();
         memory::check(model, "its input", &picture, element.bytes() as u64)?;
         memory::check_outputs(model, &session, batch)?;

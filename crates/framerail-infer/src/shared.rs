@@ -80,12 +80,12 @@ pub(crate) struct Shared {
     pub(crate) batch: usize,
     pub(crate) precision: Precision,
     pub(crate) session: SessionOptions,
-    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only a card needs it"))]
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only a GPU needs it"))]
     pub(crate) cuda: CudaOptions,
-    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only a card needs it"))]
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only a GPU needs it"))]
     pub(crate) search: SearchPath,
     /// As when it was loaded: memory for results is made for it.
-    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only a card needs it"))]
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only a GPU needs it"))]
     pub(crate) max_detections: usize,
     pub(crate) counters: Counters,
 }

@@ -58,7 +58,7 @@ impl FromStr for SizeRequest {
         let wrong = || InferError::Option {
             option: "size",
             given: text.to_owned(),
-            reason: "give auto, full, WIDTHxHEIGHT, N% or a longest side".into(),
+            reason: "use auto, full, WIDTHxHEIGHT, N% or a longer side".into(),
         };
         let side = |digits: &str| digits.parse::<u32>().ok().filter(|side| (1..=32_768).contains(side)).ok_or_else(wrong);
         match text {
@@ -91,7 +91,7 @@ pub fn input_size(card: &InputCard, request: SizeRequest, frame: InputSize) -> R
         (SizeRequest::MaxSide(side), _) => shrink_to(frame, side),
     };
     if let (Some(only), None) = (card.default_size(), card.multiple_of) {
-        return if wanted == only { Ok(only) } else { Err(wrong(format!("this model takes {only} only; leave size out"))) };
+        return if wanted == only { Ok(only) } else { Err(wrong(format!("this model only supports {only}; leave size out"))) };
     }
     let multiple = card.multiple_of.unwrap_or(1).max(1);
     let size = InputSize { width: round_up(wanted.width, multiple), height: round_up(wanted.height, multiple) };

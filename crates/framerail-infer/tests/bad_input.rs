@@ -58,8 +58,8 @@ fn a_missing_card_names_the_nearest_and_the_places() {
         &text,
         &["card 'centreface' not found", "/nowhere/models/centreface.toml", "/home/x/models/centreface.toml", "did you mean 'centerface'"],
     );
-    assert_contains(&message(CardFile::find("no/such.toml", &search)), &["no/such.toml", "give the path of a card"]);
-    assert_contains(&message(CardFile::find("model.onnx", &search)), &["model card", "model.toml", "write a card"]);
+    assert_contains(&message(CardFile::find("no/such.toml", &search)), &["no/such.toml", "give the path of a model card"]);
+    assert_contains(&message(CardFile::find("model.onnx", &search)), &["model card", "model.toml", "write a model card"]);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_model_file_is_found_by_the_card_beside_it() {
 #[test]
 fn a_size_other_than_the_files_own_is_refused() {
     for dims in [&[1_i64, 3, 40, 32], &[1, 3, 32, 40]] {
-        assert_contains(&message(load(&constant_model(dims, &[BOXES]))), &["the card says 32x32", "boxes would be off"]);
+        assert_contains(&message(load(&constant_model(dims, &[BOXES]))), &["the card says 32x32", "boxes would be wrong"]);
     }
     load(&constant_model(&[1, 3, -1, -1], &[BOXES])).expect("open sides take any size");
 }

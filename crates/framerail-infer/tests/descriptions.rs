@@ -228,7 +228,7 @@ fn cards_say_what_they_lack() {
         ("labels = [\"a\"]\n[input]\n[output.classes]\noutput = \"out\"\ntop_k = 0\n", "line 8: output.top_k takes 1 to 1000"),
         ("[input]\n[output.classes]\noutput = \"out\"\n", "labels takes a list of names, or 'classes' with their number"),
         ("[input]\n[output.landmarks]\noutput = \"out\"\n", "output.points takes their number, when the card has no 'landmarks'"),
-        ("[input]\n[output.landmarks]\noutput = \"out\"\npoints = 3\n", "should have 6 values for each picture"),
+        ("[input]\n[output.landmarks]\noutput = \"out\"\npoints = 3\n", "should have 6 values per image"),
         (
             "labels = [\"a\", \"b\"]\n[input]\n[output.segmentation]\noutput = \"out\"\n",
             "output.inside takes the classes that make the mask",
@@ -238,7 +238,7 @@ fn cards_say_what_they_lack() {
             "line 8: output.inside takes classes of the card by their names",
         ),
         ("labels = [\"a\"]\n[input]\n[output.embedding]\noutput = \"out\"\n", "labels takes nothing: an embedding has no classes"),
-        ("[input]\n[output.embedding]\noutput = \"out\"\nlength = 3\n", "should have 3 values for each picture"),
+        ("[input]\n[output.embedding]\noutput = \"out\"\nlength = 3\n", "should have 3 values per image"),
         ("[input]\n[output.embeding]\noutput = \"out\"\n", "did you mean 'embedding'?"),
     ] {
         let told = refused(&out, &format!("{HEAD}{card}"));

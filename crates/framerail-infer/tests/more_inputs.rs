@@ -234,7 +234,7 @@ fn what_is_wrong_is_told_in_one_line() {
         "{told}"
     );
     let nameless = unfilled.replace("name = \"images\"\n", "");
-    assert!(refused(&rtdetr(-1), &nameless, 1).contains("takes 2 inputs; name that of the picture by input.name in the card"));
+    assert!(refused(&rtdetr(-1), &nameless, 1).contains("has 2 inputs; set input.name in the model card to the image input"));
     let told = refused(&given_score(false), &score_card("[input.more.score]\nvalue = \"frame_widht\"\n"), 1);
     assert!(told.contains("line 9") && told.contains("unknown value 'frame_widht'; did you mean 'frame_width'?"), "{told}");
     for (more, expected) in [

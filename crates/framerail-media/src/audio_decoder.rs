@@ -220,7 +220,7 @@ impl AudioDecoder {
                 Some(channels) => Ok(Some(Decoded { pts, channels })),
                 None => Err(MediaError::Unsupported {
                     what: format!("{}: audio samples of format {}", self.source_name, sample_format(frame.format)),
-                    reason: "there is no conversion to float".into(),
+                    reason: "no conversion to float".into(),
                 }),
             };
         }

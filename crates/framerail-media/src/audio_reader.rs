@@ -220,7 +220,7 @@ impl AudioReader {
         let first = start.map_or(0, place);
         let end = stop.map(place);
         if output.pads && end.is_some_and(|end| end.saturating_sub(first) > MAX_PADDED) {
-            return Err(bad("stop", format!("more than {MAX_PADDED} samples at once; ask for shorter spans")));
+            return Err(bad("stop", format!("more than {MAX_PADDED} samples in one request; request shorter spans")));
         }
         let is_own = rate == own && output.channels.is_none_or(|channels| channels == self.info.channels);
         let (begin, mut data) = if is_own { self.own_samples(first, end)? } else { self.converted(first, end, rate, output.channels)? };

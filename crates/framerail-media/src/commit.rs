@@ -391,21 +391,20 @@ impl OutputFile {
         let is_older = fs::symlink_metadata(place).is_ok();
         let shown = named.display();
         if ending == Ending::Stopped && is_older {
-            let line =
-                |kept: &Path| format!("stopped: the older {shown} stays, and what was written until then is kept as {}", kept.display());
+            let line = |kept: &Path| format!("stopped: the existing {shown} is kept, and the new data is kept as {}", kept.display());
             return self.to_free_name(partial, bytes, names::UNFINISHED, |kept| Elsewhere::Stopped(line(kept)));
         }
         let taken =
             |why: String| move |kept: &Path| Elsewhere::Taken(format!("{why}; the new file is complete and kept as {}", kept.display()));
         if rules.files.is_input(place) {
-            return self.to_free_name(partial, bytes, "", taken(format!("{shown} is read by this run by now")));
+            return self.to_free_name(partial, bytes, "", taken(format!("{shown} is now an input of this run")));
         }
         let renamed = if rules.overwrite { durable::rename(partial, place) } else { durable::rename_new(partial, place) };
         let synced = || if rules.syncs_later { Ok(()) } else { durable::sync_folder(folder_of(place)) };
         match renamed {
             Ok(()) => synced().map(|()| self.committed(bytes)).map_err(|error| self.error(&error)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.to_free_name(partial, bytes, "", taken(format!("{shown} has appeared meanwhile and is not replaced")))
+                self.to_free_name(partial, bytes, "", taken(format!("{shown} was created meanwhile and is not replaced")))
             }
             Err(error) => {
                 let why = format!("{shown} cannot be replaced ({})", crate::error::system_words(&error));
@@ -421,7 +420,8 @@ impl OutputFile {
                 Ok(Committed { elsewhere: Some(why(&path)), path, bytes })
             }
             Err(error) => {
-                let reason = format!("{}; the new file is complete and lies in {}", crate::error::system_words(&error), partial.display());
+                let reason =
+                    format!("{}; the new file is complete and is kept as {}", crate::error::system_words(&error), partial.display());
                 Err(MediaError::Io { path: self.named.display().to_string(), reason })
             }
         }

@@ -158,7 +158,7 @@ impl Container {
         if let Some((name, _)) =
             dictionary.entries().into_iter().find(|(name, _)| name != "framerate" && name != "pattern_type" && !Opening::is_own(name))
         {
-            let reason = format!("the container {} does not know it", container.format_name());
+            let reason = format!("the container {} does not have it", container.format_name());
             return Err(MediaError::BadOption { name, reason, nearest: None });
         }
         container.refuse_text_art(options)?;

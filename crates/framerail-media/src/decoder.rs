@@ -413,7 +413,7 @@ impl Decoder {
         let Some(delivery) = format::delivery(frame.format) else {
             return Err(MediaError::Unsupported {
                 what: format!("pixel format {}", format::name(frame.format)),
-                reason: "the decoder gave a picture that does not lie in host memory".into(),
+                reason: "the decoder returned a frame outside host memory".into(),
             });
         };
         let color = self.frame_color(&frame, delivery);
@@ -524,7 +524,7 @@ fn open_context(parameters: &Parameters, stream: &StreamSetup, threads: usize) -
     if codec.is_null() {
         return Err(MediaError::Unsupported {
             what: format!("decoding {}", parameters.codec_name()),
-            reason: "this FFmpeg has no decoder for it; `doctor` lists those there are".into(),
+            reason: "this FFmpeg has no decoder for it; `framerail doctor` lists the available ones".into(),
         });
     }
     let mut context = CodecContext::new(codec);

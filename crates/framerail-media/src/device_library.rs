@@ -19,7 +19,7 @@ pub(crate) fn is_device_format(name: &str) -> bool {
 pub(crate) fn load() -> Result<(), MediaError> {
     static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
     let loaded = LOADED.get_or_init(register).clone();
-    loaded.map_err(|reason| MediaError::Unsupported { what: "a camera or screen of this machine".into(), reason })
+    loaded.map_err(|reason| MediaError::Unsupported { what: "a local camera or screen".into(), reason })
 }
 
 #[cfg(feature = "static-ffmpeg")]

@@ -261,7 +261,7 @@ impl Encoder {
             self.note_change("the colour matrix or range", frame);
         }
         if !fills {
-            self.note_change("the shape of the picture", frame);
+            self.note_change("the shape of the frame", frame);
         }
         if is_sized && fits && fills {
             let mut picture = surface::lend(host)?;
@@ -309,7 +309,7 @@ impl Encoder {
 
     /// What became known while encoding.
     pub(crate) fn late_warnings(&self) -> impl Iterator<Item = String> + '_ {
-        self.changes.iter().map(|(what, secs)| format!("{what} changes at {secs:.3} s; frames are converted to what the file began with"))
+        self.changes.iter().map(|(what, secs)| format!("{what} changes at {secs:.3} s; frames are converted to the file's initial format"))
     }
 }
 
@@ -406,7 +406,7 @@ fn choose_format(
     let takes = |format: &ffi::AVPixelFormat| supported.is_empty() || supported.contains(format);
     if let Some(asked) = options.pixel_format.filter(|_| !takes(&wanted)) {
         let names: Vec<String> = supported.iter().map(|format| format::name(format.0)).collect();
-        let reason = format!("{name} does not take it; it takes {}", names.join(", "));
+        let reason = format!("{name} does not support it; it supports {}", names.join(", "));
         return Err(MediaError::BadOption {
             name: asked.to_string(),
             reason,
@@ -422,7 +422,7 @@ fn choose_format(
     if !is_same && options.pixel_format.is_none() {
         let alpha = if info.pixel_format.has_alpha() && !has_alpha(format) { "; transparency is lost" } else { "" };
         let odd = if takes(&wanted) { " at odd sizes" } else { "" };
-        warnings.push(format!("{name} does not take {}{odd}: converted to {}{alpha}", info.pixel_format, format::name(format.0)));
+        warnings.push(format!("{name} does not support {}{odd}: converted to {}{alpha}", info.pixel_format, format::name(format.0)));
     }
     Ok(format)
 }
@@ -462,7 +462,7 @@ fn even_chroma(
     };
     supported.iter().copied().find(|format| format::name(format.0) == full).ok_or_else(|| MediaError::Unsupported {
         what: format!("{}x{} with {name}", info.width, info.height),
-        reason: "it takes even sizes only; choose another codec or resize before writing".into(),
+        reason: "it supports only even sizes; choose another codec or resize before writing".into(),
     })
 }
 

@@ -69,7 +69,7 @@ pub enum MediaError {
         reason: String,
     },
     /// Pictures that need more memory than is allowed, or that FFmpeg does not decode for their size.
-    #[error("{source_name}: pictures of {width}x{height} are too large; {limit}")]
+    #[error("{source_name}: frames of {width}x{height} are too large; {limit}")]
     TooLarge {
         /// The source as given.
         source_name: String,
@@ -115,13 +115,13 @@ pub enum MediaError {
         path: String,
     },
     /// Two outputs of a run have one name.
-    #[error("{path}: two outputs of this run would go to this file; give each a different name")]
+    #[error("{path}: two outputs of this run have this name; give each a different name")]
     SameOutput {
         /// The output file.
         path: String,
     },
     /// A failure to write that left something of use.
-    #[error("{error}; what was written until then is kept as {kept}")]
+    #[error("{error}; the data written so far is kept as {kept}")]
     Unfinished {
         /// What went wrong.
         error: Box<MediaError>,
@@ -218,11 +218,11 @@ impl MediaError {
 /// The error for a system that has no more open files, memory or threads; none for another system error.
 pub(crate) fn exhausted(path: &str, errno: i32) -> Option<MediaError> {
     let reason = match errno {
-        libc::EMFILE => "too many open files; allow more (ulimit -n), or read and write fewer at once",
+        libc::EMFILE => "too many open files; raise the limit (ulimit -n), or read and write fewer files",
         libc::ENFILE => "the system has too many open files; close other programs",
         // What creating a thread fails with.
-        libc::EAGAIN => "no threads are left; read fewer streams at once, or give decoders fewer (threads=)",
-        libc::ENOMEM => "out of memory; use smaller frames or fewer streams at once",
+        libc::EAGAIN => "the system has no more threads; read fewer streams, or use fewer decoder threads (threads=)",
+        libc::ENOMEM => "out of memory; use smaller frames or fewer streams",
         _ => return None,
     };
     Some(MediaError::Exhausted { path: path.to_owned(), reason: reason.into() })

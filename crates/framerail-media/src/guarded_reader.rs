@@ -138,7 +138,7 @@ impl Seek for GuardedReader {
 
 /// What a wait ends with when the interrupt state says so; the caller asks that state for the reason.
 fn interrupted() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "given up waiting")
+    io::Error::new(io::ErrorKind::TimedOut, "timed out")
 }
 
 /// The source's value behind a catch for panics and broken promises.
@@ -167,7 +167,7 @@ impl Touched {
             OpenSource::Stream(value) => value.read(buffer),
         })?;
         if count > room {
-            return Err(io::Error::other(format!("the source says that it read {count} bytes into room for {room}")));
+            return Err(io::Error::other(format!("the source reports {count} bytes for a buffer of {room}")));
         }
         Ok(count)
     }
@@ -250,7 +250,7 @@ impl Worker {
 
     fn ask(&mut self, request: Request, interrupt: &Interrupt) -> io::Result<Reply> {
         if self.is_lost {
-            return Err(io::Error::other("the source did not answer in time before; open it again"));
+            return Err(io::Error::other("the source timed out before; open it again"));
         }
         self.requests.as_ref().and_then(|requests| requests.send(request).ok()).ok_or_else(gone)?;
         self.wait(interrupt)

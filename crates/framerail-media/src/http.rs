@@ -192,7 +192,7 @@ impl Shared {
             return Err(io::Error::other("the file was changed on the server while it was read; open it again"));
         }
         if range.start != start {
-            return Err(io::Error::other(format!("the server sends bytes from {} on in place of {start}", range.start)));
+            return Err(io::Error::other(format!("the server sent bytes from {} instead of {start}", range.start)));
         }
         Ok(Flow::new(response, start, range.end))
     }

@@ -33,7 +33,7 @@ impl ImageFormat {
             "jpg" | "jpeg" => Ok(ImageFormat::Jpeg { quality: jpeg_quality }),
             _ => Err(MediaError::BadOption {
                 name: path.display().to_string(),
-                reason: "pictures are written as .png or .jpg".into(),
+                reason: "images are written as .png or .jpg".into(),
                 nearest: None,
             }),
         }
@@ -81,5 +81,5 @@ pub fn load_image(path: &Path, pool: &FramePool) -> Result<HostSurface, MediaErr
             return converter.convert(host, &frame.color, PixelFormat::Rgba, host.width(), host.height(), pool);
         }
     }
-    Err(MediaError::Damaged { source_name: options.source.to_string(), reason: "no picture can be decoded".into() })
+    Err(MediaError::Damaged { source_name: options.source.to_string(), reason: "no image can be decoded".into() })
 }

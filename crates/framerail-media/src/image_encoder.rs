@@ -100,7 +100,7 @@ fn opened(name: &std::ffi::CStr, kind: Kind, format: ImageFormat) -> Result<Code
     }
     // SAFETY: a configured context without further options.
     let code = unsafe { ffi::avcodec_open2(context.as_mut_ptr(), codec, ptr::null_mut()) };
-    if code < 0 { Err(av::error("opening the picture encoder", code)) } else { Ok(context) }
+    if code < 0 { Err(av::error("opening the image encoder", code)) } else { Ok(context) }
 }
 
 /// FFmpeg's quantiser, 2 (best) to 31, for a quality from 1 to 100.

@@ -123,7 +123,7 @@ impl NestedIo {
         if source.is_web() {
             let web = match &self.nested {
                 Nested::Web(web) | Nested::Folder { web: Some(web), .. } => web,
-                Nested::Folder { .. } => return refused("and a playlist on the disk opens nothing on the network; allow=network lets it"),
+                Nested::Folder { .. } => return refused("and a local playlist may not open network addresses; allow=network permits that"),
                 Nested::Nothing => return refused("and opens nothing else"),
             };
             let own = web.factory().nested(address, range(options)).ok_or_else(|| format!("it names {source}, and opens nothing else"))?;
@@ -141,7 +141,7 @@ impl NestedIo {
         };
         let file = whole(Path::new(path));
         if !outside && !file.starts_with(folder) {
-            return refused("which is outside its folder; allow=outside lets it");
+            return refused("which is outside its folder; allow=outside permits that");
         }
         let file = file.to_str().ok_or_else(|| format!("it names {source}, which is not UTF-8"))?;
         Ok(Way::Ffmpeg(if is_encrypted { format!("crypto:file:{file}") } else { format!("file:{file}") }))

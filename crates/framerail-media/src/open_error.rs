@@ -35,7 +35,7 @@ pub(crate) fn of(code: i32, url: &str, options: &InputOptions, interrupt: &Inter
         _ if code == ffi::AVERROR(libc::ENOENT) => MediaError::NotFound { source_name },
         ffi::AVERROR_PROTOCOL_NOT_FOUND => MediaError::Unsupported {
             what: source_name,
-            reason: "this FFmpeg was built without its protocol; `doctor` says what there is".into(),
+            reason: "this FFmpeg was built without its protocol; `framerail doctor` lists the available ones".into(),
         },
         ffi::AVERROR_INVALIDDATA | ffi::AVERROR_EOF if first_bytes(url, options).is_some_and(|bytes| is_heif(&bytes)) => {
             MediaError::Unsupported {
@@ -46,7 +46,7 @@ pub(crate) fn of(code: i32, url: &str, options: &InputOptions, interrupt: &Inter
         ffi::AVERROR_INVALIDDATA | ffi::AVERROR_EOF => match first_bytes(url, options).and_then(recognised_format) {
             Some(format) => {
                 let words = words.unwrap_or_else(|| av::error_text(code));
-                let hint = if words.contains("moov") { "; its index is missing, so it was cut off before it was complete" } else { "" };
+                let hint = if words.contains("moov") { "; its index is missing, so the file is incomplete" } else { "" };
                 MediaError::Damaged { source_name, reason: format!("it starts like {format} but cannot be opened ({words}){hint}") }
             }
             None => MediaError::NotMedia { source_name, reason: "FFmpeg finds no media in it".into() },

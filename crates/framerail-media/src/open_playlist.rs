@@ -53,7 +53,7 @@ impl OpenPlaylist {
     /// What the user should know.
     pub(crate) fn notice(&self) -> String {
         let secs = if self.is_left { self.target_secs } else { self.target_secs * QUIET_SEGMENTS };
-        format!("the playlist has no end mark (#EXT-X-ENDLIST): read from its first segment until no new one comes for {secs} s")
+        format!("the playlist has no end mark (#EXT-X-ENDLIST): it is read from its first segment until no new one appears for {secs} s")
     }
 }
 

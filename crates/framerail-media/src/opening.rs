@@ -93,7 +93,7 @@ impl Opening {
             }
             (Origin::Disk(_), Some("sdp")) if allow.network => Some("file,crypto,data,rtp,udp"),
             (Origin::Disk(_), Some("sdp")) => {
-                return refuse("an SDP file has video received from the network; allow=network lets it".into());
+                return refuse("an SDP file receives video from the network; allow=network permits that".into());
             }
             (Origin::Disk(_), Some(format @ ("dash" | "imf"))) if !allow.outside => {
                 return refuse(format!("files that a {format} manifest names cannot be held to its folder; allow=outside trusts it"));
@@ -146,10 +146,10 @@ pub(crate) const DISGUISE: &str = "it leads to other files or addresses; name it
 /// other containers.
 pub(crate) fn disguise(format: &str) -> Option<&'static str> {
     match format {
-        "hls" | "applehttp" => Some("it holds an HLS playlist, which is read only under the ending .m3u8 or with format=hls"),
-        "concat" => Some("it holds a concat script, which is read only under the ending .ffconcat or with format=concat"),
-        "dash" => Some("it holds a DASH manifest, which is read only under the ending .mpd or with format=dash"),
-        "sdp" => Some("it holds an SDP description, which is read only under the ending .sdp or with format=sdp"),
+        "hls" | "applehttp" => Some("it contains an HLS playlist, which is read only with the extension .m3u8 or with format=hls"),
+        "concat" => Some("it contains a concat script, which is read only with the extension .ffconcat or with format=concat"),
+        "dash" => Some("it contains a DASH manifest, which is read only with the extension .mpd or with format=dash"),
+        "sdp" => Some("it contains an SDP description, which is read only with the extension .sdp or with format=sdp"),
         name if LEADING.contains(&name) => Some(DISGUISE),
         _ => None,
     }
@@ -248,7 +248,7 @@ fn check_script(path: &Path, options: &InputOptions) -> Result<(), MediaError> {
         let shown = SourceUrl::new(&name);
         let protocol = name.split(['/', '\\']).next().is_some_and(|first| first.contains(':'));
         match protocol {
-            true if !options.allow.network => return refuse(format!("it names {shown}; allow=network lets it open addresses")),
+            true if !options.allow.network => return refuse(format!("it names {shown}; allow=network permits network addresses")),
             true if !shown.is_web() => return refuse(format!("it names {shown}; a concat script opens files, http and https")),
             true => continue,
             false => {}
@@ -257,7 +257,7 @@ fn check_script(path: &Path, options: &InputOptions) -> Result<(), MediaError> {
         let is_inside =
             fs::canonicalize(folder.join(&name)).map_or(!name.starts_with('/') && !name.contains(".."), |file| file.starts_with(&folder));
         if !is_inside && !options.allow.outside {
-            return refuse(format!("it names {shown}, which is outside its folder; allow=outside lets it"));
+            return refuse(format!("it names {shown}, which is outside its folder; allow=outside permits that"));
         }
     }
     Ok(())
@@ -274,7 +274,7 @@ pub(crate) fn tls_options(url: &str, is_insecure: bool) -> Result<Vec<(&'static 
         return Ok(Vec::new());
     }
     if scheme == "rtsps" && !has_option(c"rtsp", c"tls_verify") {
-        let reason = "this FFmpeg cannot check the certificates of rtsps servers; insecure=yes takes any".to_owned();
+        let reason = "this FFmpeg cannot verify certificates of rtsps servers; insecure=yes accepts any".to_owned();
         return Err(MediaError::Refused { source_name: source.to_string(), reason });
     }
     Ok(vec![("tls_verify", "1".into())])

@@ -149,7 +149,7 @@ impl InputOptions {
     pub(crate) fn check_picture(&self, width: u32, height: u32, pixel_bytes: u64, at_once: u64) -> Result<(), MediaError> {
         let refuse = |limit: String| Err(MediaError::TooLarge { source_name: self.source.to_string(), width, height, limit });
         if width > MAX_SIDE || height > MAX_SIDE {
-            return refuse(format!("the limit is {MAX_SIDE} pixels a side"));
+            return refuse(format!("the limit is {MAX_SIDE} pixels per side"));
         }
         // As FFmpeg counts: with a border, and in bits.
         if (u64::from(width) + 128) * (u64::from(height) + 128) >= MAX_PIXELS {

@@ -79,7 +79,7 @@ pub fn check_push(url: &str, options: &WriterOptions) -> Result<(), MediaError> 
     let shown = SourceUrl::new(url).to_string();
     let refuse = |reason: &str| Err(MediaError::Unsupported { what: shown.clone(), reason: reason.into() });
     let Some(format) = format_of(url) else {
-        return refuse("video is pushed to rtsp, rtmp, srt, udp and tcp addresses; write a file or an HLS playlist (.m3u8) otherwise");
+        return refuse("video can be pushed to rtsp, rtmp, srt, udp and tcp addresses; else write a file or an HLS playlist (.m3u8)");
     };
     let scheme = scheme_of(url);
     let (protocols, formats) = (version::output_protocols(), version::muxers());
@@ -90,7 +90,7 @@ pub fn check_push(url: &str, options: &WriterOptions) -> Result<(), MediaError> 
         other => other,
     };
     if !protocols.iter().any(|known| known == protocol) || !formats.iter().any(|known| known == format) {
-        return refuse("this FFmpeg was built without its protocol; `doctor` says what there is");
+        return refuse("this FFmpeg was built without its protocol; `framerail doctor` lists the available ones");
     }
     match &options.codec {
         Some(codec) => Encoder::check(codec),

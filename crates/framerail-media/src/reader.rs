@@ -51,8 +51,8 @@ pub fn no_frame(input: &Input, info: &StreamInfo, damage: &Damage) -> MediaError
     }
     let ended = damage.ended_early.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
     if input.lacks_index_in_front() {
-        let reason = "its index lies behind its frames, and a stream cannot go back to them; save it to a file first, have it written \
-                      with the index in front (faststart), or as mkv or ts";
+        let reason = "its index is at the end, and a pipe cannot seek; save it to a file first, or write it with the index at the start \
+                      (faststart), or as mkv or ts";
         return MediaError::Unsupported { what: source_name, reason: reason.into() };
     }
     if let Some((width, height)) = log::take_refused_size() {

@@ -169,14 +169,14 @@ impl Planner<'_> {
                 return Ok(Some((self.fit.copied(parameters)?, side.time_base, way)));
             }
             AudioMode::Copy => {
-                self.warnings.push(format!("{name} is left out: {container} does not take {}; audio=auto encodes it", side.codec));
+                self.warnings.push(format!("{name} is dropped: {container} does not support {}; audio=auto encodes it", side.codec));
                 return Ok(None);
             }
             _ => {}
         }
         let encoders = if mode == AudioMode::Encode { self.fit.usual_audio() } else { self.fit.encoders_for(parameters) };
         if encoders.is_empty() {
-            self.warnings.push(format!("{name} is left out: {container} holds no audio"));
+            self.warnings.push(format!("{name} is dropped: {container} has no audio"));
             return Ok(None);
         }
         let has_global_header = self.format.has(ffmpeg_the_third::ffi::AVFMT_GLOBALHEADER);
@@ -184,16 +184,16 @@ impl Planner<'_> {
         let transcoder = match opened {
             Ok(transcoder) => transcoder,
             Err(reason) => {
-                self.warnings.push(format!("{name} is left out: {container} does not take {}, and {reason}", side.codec));
+                self.warnings.push(format!("{name} is dropped: {container} does not support {}, and {reason}", side.codec));
                 return Ok(None);
             }
         };
         let made = transcoder.parameters()?;
         if !self.fit.takes_audio(&made) {
-            self.warnings.push(format!("{name} is left out: {container} takes no more audio"));
+            self.warnings.push(format!("{name} is dropped: {container} supports no further audio"));
             return Ok(None);
         }
-        let why = if is_taken { String::new() } else { format!(": {container} does not take {}", side.codec) };
+        let why = if is_taken { String::new() } else { format!(": {container} does not support {}", side.codec) };
         let differences = transcoder.differences.iter().map(|difference| format!(", {difference}")).collect::<String>();
         self.warnings.push(format!("{name} is encoded as {}{differences}{why}", made.codec_name()));
         let time_base = transcoder.time_base();
@@ -211,12 +211,12 @@ impl Planner<'_> {
             let made = converter.parameters()?;
             if self.fit.takes_subtitles(&made) {
                 let (codec, time_base) = (made.codec_name(), converter.time_base());
-                self.warnings.push(format!("{name} is converted to {codec}: {container} does not take {}", side.codec));
+                self.warnings.push(format!("{name} is converted to {codec}: {container} does not support {}", side.codec));
                 return Ok(Some((self.fit.copied(&made)?, time_base, Way::Convert(Box::new(converter)))));
             }
         }
         let instead = if self.is_taken_by("matroska", parameters) { "; .mkv keeps it" } else { "" };
-        self.warnings.push(format!("{name} is left out: {container} does not take {}{instead}", side.codec));
+        self.warnings.push(format!("{name} is dropped: {container} does not support {}{instead}", side.codec));
         Ok(None)
     }
 
@@ -232,7 +232,7 @@ impl Planner<'_> {
         }
         let container = self.fit.name();
         let file = tag(metadata, "filename").map(|file| format!("{file:?}, ")).unwrap_or_default();
-        self.warnings.push(format!("the attachment ({file}{}) is left out: {container} does not take it", side.codec));
+        self.warnings.push(format!("the attachment ({file}{}) is dropped: {container} does not support it", side.codec));
         Ok(None)
     }
 
@@ -245,7 +245,7 @@ impl Planner<'_> {
             let timecode = tag(&self.info.metadata, "timecode").or(tag(metadata, "timecode"));
             if timecode.is_none() || !self.options.keep_metadata || !self.fit.takes_timecode() {
                 let shown = timecode.map(|timecode| format!(" ({timecode})")).unwrap_or_default();
-                self.warnings.push(format!("the timecode track{shown} is left out: {container} does not take it"));
+                self.warnings.push(format!("the timecode track{shown} is dropped: {container} does not support it"));
             }
             return;
         }
@@ -258,7 +258,7 @@ impl Planner<'_> {
             Some(handler) => format!(" ({handler})"),
             None => String::new(),
         };
-        self.warnings.push(format!("the data stream{what} is left out: data streams are not copied"));
+        self.warnings.push(format!("the data stream{what} is dropped: data streams are not copied"));
     }
 
     fn keep_chapters(&mut self, chapters: &[Chapter]) {
@@ -269,7 +269,7 @@ impl Planner<'_> {
             self.chapters = chapters.to_vec();
         } else {
             let count = if chapters.len() == 1 { "1 chapter is".to_owned() } else { format!("{} chapters are", chapters.len()) };
-            self.warnings.push(format!("{count} left out: {} holds none", self.fit.name()));
+            self.warnings.push(format!("{count} dropped: {} does not support them", self.fit.name()));
         }
     }
 

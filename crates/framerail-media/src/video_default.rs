@@ -41,7 +41,7 @@ impl VideoDefault {
         let is_hdr = HDR_TRANSFERS.contains(&info.color.transfer);
         let has_x265 = || version::video_encoders().iter().any(|name| name == "libx265");
         if is_hdr && HEVC_CONTAINERS.contains(&format.name().as_str()) && has_x265() {
-            let warning = Some("HDR is encoded as HEVC with 10 bits, since players expect no other; codec= chooses another".to_owned());
+            let warning = Some("HDR is encoded as HEVC with 10 bits, as players expect; codec= selects another codec".to_owned());
             return Ok(Self { codec: "libx265".into(), pixel_format: Some(PixelFormat::Yuv420p10), warning });
         }
         let from = info.pixel_format;
@@ -53,7 +53,7 @@ impl VideoDefault {
     pub(crate) fn lost_hdr(format: OutputFormat, codec: &str, info: &StreamInfo) -> Option<String> {
         let is_written = codec == "libx265" || matches!(format.name().as_str(), "mp4" | "matroska" | "webm");
         let is_lost = !info.hdr.is_empty() && !is_written;
-        is_lost.then(|| format!("mastering display and content light level are left out: {} and {codec} hold none", format.name()))
+        is_lost.then(|| format!("mastering display and content light level are dropped: {} and {codec} do not support them", format.name()))
     }
 }
 

@@ -170,7 +170,7 @@ impl MediaWriter {
         muxer.start(&output.place(), options, info, &track, &sides.layout())?;
         let hdr = VideoDefault::lost_hdr(muxer.format(), encoder.name(), info);
         let stripped = tags::stripped(options, info);
-        let location = (!stripped.is_empty()).then(|| format!("location tags are left out: {}", stripped.join(", ")));
+        let location = (!stripped.is_empty()).then(|| format!("location tags are dropped: {}", stripped.join(", ")));
         let warnings = chosen
             .warning
             .iter()

@@ -185,7 +185,8 @@ fn a_sources_own_words_come_out() {
     let bytes: Arc<[u8]> = fs::read(at(&folder, "a.mkv")).expect("clip").into();
     assert!(bytes.len() > 400_000, "{}", bytes.len());
     let all = KeyframeIndex::scan(&options(&at(&folder, "a.mkv"))).expect("readable").packets.len();
-    for (fault, words) in [(Fault::Fail, "the tape is torn"), (Fault::Panic, "the tape is on fire"), (Fault::Overstate, "into room for")] {
+    for (fault, words) in [(Fault::Fail, "the tape is torn"), (Fault::Panic, "the tape is on fire"), (Fault::Overstate, "for a buffer of")]
+    {
         for is_seekable in [true, false] {
             let source = |after| CustomSource::new(Faulty { bytes: Arc::clone(&bytes), after, fault, is_seekable });
             let error = Input::open(&alone(source(0))).err().expect("refused");

@@ -143,7 +143,7 @@ impl Checker<'_> {
             if name.is_empty() {
                 self.problem(span.or(stage.stage.span), "a name cannot be empty", None);
             } else if !self.seen_names.insert(name.to_owned()) {
-                let help = "names tell stages apart in statistics and pictures; choose another".to_owned();
+                let help = "names identify stages in statistics and graphs; choose another".to_owned();
                 self.problem(span.or(stage.stage.span), format!("two stages are called `{name}`"), Some(help));
             }
             return name.to_owned();
@@ -162,7 +162,7 @@ impl Checker<'_> {
         let wanted = &stage.stage.text;
         let help = match self.registry.suggest(wanted) {
             Some(near) => format!("did you mean `{near}`?"),
-            None if first => format!("a pipeline begins with {}", self.named(|spec| spec.role == Role::Source, " or ")),
+            None if first => format!("a pipeline starts with {}", self.named(|spec| spec.role == Role::Source, " or ")),
             None if last => format!("a pipeline ends with {}", self.named(|spec| spec.role == Role::Sink, " or ")),
             None => format!("there are {}", list_names(&self.registry.names().collect::<Vec<_>>())),
         };
@@ -174,19 +174,19 @@ impl Checker<'_> {
         let (name, span) = (&spec.name, stage.stage.span);
         if first && spec.role != Role::Source {
             let help = format!("begin with {}", self.named(|spec| spec.role == Role::Source, " or "));
-            self.problem(span, format!("`{name}` cannot come first: nothing gives it frames"), Some(help));
+            self.problem(span, format!("`{name}` cannot be first: it needs frames from another stage"), Some(help));
         }
         if !first && spec.role == Role::Source {
             let help = "a pipeline has one source, at its start".to_owned();
-            self.problem(span, format!("`{name}` makes frames, so nothing can come before it"), Some(help));
+            self.problem(span, format!("`{name}` is a source, so no stage can come before it"), Some(help));
         }
         if !last && spec.role == Role::Sink {
             let help = self.tee().map(|tee| format!("put it in a branch: `{tee} ( {stage} ) ! ...`"));
-            self.problem(span, format!("`{name}` gives no frames, so nothing can come after it"), help);
+            self.problem(span, format!("`{name}` is a sink, so no stage can come after it"), help);
         }
         if last && spec.role != Role::Sink && !spec.branches {
             let help = format!("end with {}", self.named(|spec| spec.role == Role::Sink, " or "));
-            self.problem(span, format!("`{name}` cannot come last: nothing takes its frames"), Some(help));
+            self.problem(span, format!("`{name}` cannot be last: no stage uses its frames"), Some(help));
         }
     }
 
@@ -213,7 +213,7 @@ impl Checker<'_> {
         match names.split_last() {
             Some((only, [])) => only.clone(),
             Some((end, rest)) => format!("{}{last}{end}", rest.join(", ")),
-            None => "a stage of your own; none is registered".into(),
+            None => "your own stage; none is registered".into(),
         }
     }
 

@@ -98,8 +98,8 @@ impl OptionReader<'_> {
     fn unexpected_argument(&mut self, extra: &Value) {
         let message = match self.spec.arguments.len() {
             0 => format!("`{}` takes no arguments, but is given `{}`", self.spec.name, clip(&extra.text)),
-            1 => format!("`{}` takes one argument; `{}` is one too many", self.spec.name, clip(&extra.text)),
-            count => format!("`{}` takes {count} arguments; `{}` is one too many", self.spec.name, clip(&extra.text)),
+            1 => format!("`{}` takes one argument; `{}` is an extra one", self.spec.name, clip(&extra.text)),
+            count => format!("`{}` takes {count} arguments; `{}` is an extra one", self.spec.name, clip(&extra.text)),
         };
         let text = &extra.text;
         let help = if text.len() > 1 && (text.starts_with(['!', '(', ')']) || text.ends_with(['!', '(', ')'])) {

@@ -147,7 +147,7 @@ impl Reader<'_> {
         }
         let Some(address) = address else {
             let help = "add an address and a port, such as `address = \"127.0.0.1:8080\"`".into();
-            self.problem(key.span(), "`[serve]` does not say where", Some(help));
+            self.problem(key.span(), "`[serve]` has no address", Some(help));
             return None;
         };
         serve.address = address?;
@@ -156,8 +156,7 @@ impl Reader<'_> {
 
     fn device(&mut self, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -> Option<DeviceChoice> {
         let text = self.string(key, value)?.text;
-        let problem =
-            |_| self.problem(value.span(), format!("no device is called `{text}`"), Some("write auto, cpu, cuda or cuda:N".into()));
+        let problem = |_| self.problem(value.span(), format!("unknown device `{text}`"), Some("write auto, cpu, cuda or cuda:N".into()));
         text.parse().map_err(problem).ok()
     }
 
@@ -191,7 +190,7 @@ impl Reader<'_> {
             }
         }
         if !named {
-            self.problem(span, "this stage does not say which one it is", Some("add `use = \"STAGE\"`".into()));
+            self.problem(span, "this stage has no `use`", Some("add `use = \"STAGE\"`".into()));
         }
         named.then_some(stage)
     }

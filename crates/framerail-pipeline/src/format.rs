@@ -99,7 +99,7 @@ impl fmt::Display for EdgeFormat {
         if !self.frame_models.is_empty() {
             write!(f, " + attributes ({})", self.frame_models.join(", "))?;
         }
-        self.parts.as_ref().map_or(Ok(()), |parts| write!(f, ", to be looked at in {parts}"))
+        self.parts.as_ref().map_or(Ok(()), |parts| write!(f, ", next model on {parts}"))
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(format.to_string(), "1280x720 yuv420p 29.97 fps on cpu + detections with 5 landmarks (centerface)");
         assert_eq!(EdgeFormat::default().to_string(), "frames of any size on cpu");
         let parts = EdgeFormat { frame_models: vec!["weather".into()], parts: Some(PartFormat::Tiles), ..EdgeFormat::default() };
-        assert_eq!(parts.to_string(), "frames of any size on cpu + attributes (weather), to be looked at in tiles");
+        assert_eq!(parts.to_string(), "frames of any size on cpu + attributes (weather), next model on tiles");
         let live = EdgeFormat { streams: Some(3), is_live: true, ..EdgeFormat::default() };
         assert_eq!(live.to_string(), "frames of any size, 3 streams, live on cpu");
     }

@@ -137,7 +137,7 @@ impl Plan {
                 Some(device) => index = self.insert_copy(index, device, context)?,
             }
         }
-        Err(self.internal(index, "asks again and again for frames on another device"))
+        Err(self.internal(index, "keeps asking for frames on another device"))
     }
 
     /// Links a stage; gives the device on which it needs its input, when that is another.
@@ -152,7 +152,7 @@ impl Plan {
         let parts = input.as_ref().and_then(|input| input.parts.as_ref());
         if let Some(parts) = parts.filter(|_| !stage.plan.takes_parts() && !stage.is_inserted) {
             let (needs, giver) = ("whole frames".into(), giver.clone().unwrap_or_default());
-            let mend = format!("put `infer MODEL` directly behind `{giver}`, to look at the {parts}");
+            let mend = format!("put `infer MODEL` directly after `{giver}`, to run on the {parts}");
             return Err(self.mismatch(index, PlanError::Link(LinkMismatch { needs, mend }), input.zip(Some(giver))));
         }
         let is_on_device = input.as_ref().is_some_and(|input| input.device != Device::Cpu);
@@ -165,7 +165,7 @@ impl Plan {
             Ok(output) => {
                 let missing = output.is_none() && stage.role != Role::Sink;
                 (stage.input, stage.output) = (input, output);
-                if missing { Err(self.internal(index, "says no format for what it gives")) } else { Ok(None) }
+                if missing { Err(self.internal(index, "declares no output format")) } else { Ok(None) }
             }
             Err(PlanError::NeedsDevice(device)) if input.as_ref().is_some_and(|input| input.device != device) => Ok(Some(device)),
             Err(error) => Err(self.mismatch(index, error, input.zip(giver))),

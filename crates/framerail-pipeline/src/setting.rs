@@ -62,9 +62,9 @@ impl SettingSpec {
             return Some("expects a number".into());
         }
         if !(self.min..=self.max).contains(&value) {
-            return Some(format!("goes from {} to {}, so {value} is out of range", self.min, self.max));
+            return Some(format!("must be from {} to {}, not {value}", self.min, self.max));
         }
-        (self.is_whole && value.fract() != 0.0).then(|| format!("expects a whole number, and is given {value}"))
+        (self.is_whole && value.fract() != 0.0).then(|| format!("expects an integer, not {value}"))
     }
 }
 
@@ -190,8 +190,8 @@ mod tests {
         let whole = shared(SettingSpec::new("frames", 1.0..=8.0).whole(), 100.0);
         assert_eq!(whole.value(), 8.0, "what it begins with is kept in range");
         for (value, words) in [
-            (9.0, "frames of hold goes from 1 to 8, so 9 is out of range"),
-            (2.5, "frames of hold expects a whole number, and is given 2.5"),
+            (9.0, "frames of hold must be from 1 to 8, not 9"),
+            (2.5, "frames of hold expects an integer, not 2.5"),
             (f64::NAN, "frames of hold expects a number"),
             (f64::INFINITY, "frames of hold expects a number"),
         ] {

@@ -342,7 +342,7 @@ impl RunStats {
         }
         if let Some(stage) = &self.limiting_stage {
             let cores = if self.wall_secs > 0.0 { self.cpu_secs / self.wall_secs } else { 0.0 };
-            text += &format!("limited by {stage}; {cores:.1} cores at work, peak memory {} MB\n", self.memory_peak_bytes / 1_000_000);
+            text += &format!("limited by {stage}; {cores:.1} cores busy, peak memory {} MB\n", self.memory_peak_bytes / 1_000_000);
         }
         text
     }

@@ -64,7 +64,7 @@ impl OptionValue {
 fn parse_integer(text: &str, min: i64, max: i64) -> Result<i64, String> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err("expects a whole number".into());
+        return Err("expects an integer".into());
     }
     match text.parse::<i64>() {
         Ok(value) if (min..=max).contains(&value) => Ok(value),
@@ -325,7 +325,7 @@ mod tests {
         assert_eq!(parse_float("9", 0.0, 2.0), Err("is out of range; it goes from 0 to 2".into()));
         assert_eq!(parse_integer("0", 1, i64::MAX), Err("is out of range; it starts at 1".into()));
         assert_eq!(parse_integer("99999999999999999999", 1, 5), Err("is out of range; it goes from 1 to 5".into()));
-        assert_eq!(parse_integer("2.5", 1, 5), Err("expects a whole number".into()));
+        assert_eq!(parse_integer("2.5", 1, 5), Err("expects an integer".into()));
         assert_eq!(parse_float("inf", 0.0, 2.0), Err("expects a number".into()));
     }
 

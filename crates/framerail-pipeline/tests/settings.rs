@@ -63,9 +63,9 @@ fn a_threshold_is_changed_while_frames_flow() {
     switch.set_setting("judge", "threshold", 0.25).expect("in range");
     assert_eq!((value_of_next(1), value_of_next(2)), (0.25, 0.25));
     for (stage, name, value, words) in [
-        ("judge", "threshold", 1.5, "threshold of judge goes from 0 to 1, so 1.5 is out of range"),
+        ("judge", "threshold", 1.5, "threshold of judge must be from 0 to 1, not 1.5"),
         ("judge", "treshold", 0.5, "judge has no setting `treshold`; it has threshold"),
-        ("source", "threshold", 0.5, "source has no settings that can be changed while it runs"),
+        ("source", "threshold", 0.5, "source has no settings that can be changed during the run"),
         ("juge", "threshold", 0.5, "there is no stage `juge`; did you mean `judge`?"),
     ] {
         let error = handle.set_setting(stage, name, value).expect_err("refused");
@@ -77,5 +77,5 @@ fn a_threshold_is_changed_while_frames_flow() {
     assert_eq!(stats.stage("judge").expect("listed").settings["threshold"], 0.25);
     assert!(switch.is_over() && switch.stats().wall_secs == stats.wall_secs);
     let late = switch.set_setting("judge", "threshold", 0.5).expect_err("too late");
-    assert_eq!(late.message, "the run is over; threshold of judge cannot be changed any more");
+    assert_eq!(late.message, "the run has ended; threshold of judge can no longer be changed");
 }

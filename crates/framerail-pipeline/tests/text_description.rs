@@ -21,7 +21,7 @@ fn a_file_may_say_the_device() {
     assert_eq!(read(&description.to_toml()).unwrap(), description);
     assert_eq!(read(stages).unwrap().device, None);
     let problems = read(&format!("device = \"gpu\"\n{stages}")).unwrap_err().to_string();
-    assert!(problems.contains("no device is called `gpu`") && problems.contains("cuda:N"), "{problems}");
+    assert!(problems.contains("unknown device `gpu`") && problems.contains("cuda:N"), "{problems}");
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn unknown_names_get_the_nearest() {
         error: no stage is called `transmogrify`
           transmogrify ! null
           ^^^^^^^^^^^^
-          help: a pipeline begins with `read`",
+          help: a pipeline starts with `read`",
     );
     expect(
         "read in.mp4 ! infer c ! blur strenght=1 ! null",
@@ -88,7 +88,7 @@ fn wrong_values_get_range_and_type() {
                                        ^^^^^^^^^^
           help: strength: Relative to the size of the face.
 
-        error: cells=two expects a whole number
+        error: cells=two expects an integer
           read in.mp4 ! infer c ! blur strength=9 cells=two kind=gausian ! null queue=0
                                                   ^^^^^^^^^
           help: cells: Cells across a face, for mosaic.
@@ -128,12 +128,12 @@ fn arguments_are_counted() {
           ^^^^
           help: write it as `read INPUT [key=value ...]`
 
-        error: `write` gives no frames, so nothing can come after it
+        error: `write` is a sink, so no stage can come after it
           read ! write a b ! null
                  ^^^^^
           help: put it in a branch: `tee ( write a b ) ! ...`
 
-        error: `write` takes one argument; `b` is one too many
+        error: `write` takes one argument; `b` is an extra one
           read ! write a b ! null
                          ^
           help: write it as `write OUTPUT`",
@@ -186,7 +186,7 @@ fn options_given_twice_or_at_odds() {
         error: two stages are called `a`
           read in.mp4 name=a ! tee ( null name=a ) ! null name=''
                                                ^
-          help: names tell stages apart in statistics and pictures; choose another
+          help: names identify stages in statistics and graphs; choose another
 
         error: a name cannot be empty
           read in.mp4 name=a ! tee ( null name=a ) ! null name=''
@@ -199,12 +199,12 @@ fn stages_stand_where_they_can() {
     expect(
         "infer c ! blur",
         "
-        error: `infer` cannot come first: nothing gives it frames
+        error: `infer` cannot be first: it needs frames from another stage
           infer c ! blur
           ^^^^^
           help: begin with `read`
 
-        error: `blur` cannot come last: nothing takes its frames
+        error: `blur` cannot be last: no stage uses its frames
           infer c ! blur
                     ^^^^
           help: end with `null`, `save` or `write`",
@@ -212,7 +212,7 @@ fn stages_stand_where_they_can() {
     expect(
         "read a ! read b ! null",
         "
-        error: `read` makes frames, so nothing can come before it
+        error: `read` is a source, so no stage can come before it
           read a ! read b ! null
                    ^^^^
           help: a pipeline has one source, at its start",
@@ -220,7 +220,7 @@ fn stages_stand_where_they_can() {
     expect(
         "read a ! tee ( infer c ) ! null ( save b )",
         "
-        error: `infer` cannot come last: nothing takes its frames
+        error: `infer` cannot be last: no stage uses its frames
           read a ! tee ( infer c ) ! null ( save b )
                          ^^^^^
           help: end with `null`, `save` or `write`
@@ -328,11 +328,11 @@ error: queue=5000 is out of range; it goes from 1 to 1024
     assert_eq!(first("nmae = 'x'"), "error: a pipeline file has no key `nmae` |  faces.toml:1:1");
     assert_eq!(in_file("[serve]\nadress = ':1'").lines().nth(4), Some("  help: did you mean `address`?"));
     assert_eq!(first("[serve]\naddress = ':1'\nport = 1"), "error: `[serve]` has no key `port` |  faces.toml:3:1");
-    assert_eq!(first("[serve]\nview = 'a'"), "error: `[serve]` does not say where |  faces.toml:1:2");
+    assert_eq!(first("[serve]\nview = 'a'"), "error: `[serve]` has no address |  faces.toml:1:2");
     assert_eq!(first("[serve]\naddress = 80"), "error: `address` must be text in quotes |  faces.toml:2:11");
     assert_eq!(first("serve = ':1'"), "error: `serve` must be a table; write `[serve]` above its keys |  faces.toml:1:9");
     assert_eq!(first("\nstage = 3"), "error: `stage` must be a list of tables; write `[[stage]]` above each |  faces.toml:2:9");
-    assert_eq!(first("[[stage]]\nargs = ['a']"), "error: this stage does not say which one it is |  faces.toml:1:1");
+    assert_eq!(first("[[stage]]\nargs = ['a']"), "error: this stage has no `use` |  faces.toml:1:1");
     assert_eq!(first("[[stage]]\nuse = 3"), "error: `use` must be text in quotes |  faces.toml:2:7");
     assert_eq!(first("[[stage]]\nuse = 'tee'\nbranches = [3]"), "error: `branches` must be a list of lists of stages |  faces.toml:3:13");
     assert!(first("[[stage]]\nuse = ").contains("faces.toml:2:"), "{}", in_file("[[stage]]\nuse = "));

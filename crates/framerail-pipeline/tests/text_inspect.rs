@@ -46,7 +46,7 @@ options
                solid        one colour
   strength=  number 0 to 2, default 1
              Relative to the size of the face.
-  cells=     whole number 1 to 64 cells, default 8
+  cells=     integer 1 to 64 cells, default 8
              Cells across a face, for mosaic.
   color=     colour such as #ff8800 or black, optional
              Colour, for solid.
@@ -56,12 +56,12 @@ options
 
 common options
   name=      text, optional
-             Its name in statistics and pictures; by default the stage's.
-  queue=     whole number 1 to 1024 frames, default 4
+             Name in statistics and graphs; default: the stage's name.
+  queue=     integer 1 to 1024 frames, default 4
              Frames that may wait before this stage.
-  workers=   whole number 1 to 64 threads or `auto`, default 1
+  workers=   integer 1 to 64 threads or `auto`, default 1
              Threads that share the work; order is kept.
-               auto         as many as processors
+               auto         one per CPU
 
 examples
   Covers every face.

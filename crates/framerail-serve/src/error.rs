@@ -9,17 +9,17 @@ use framerail_pipeline::ErrorKind;
 #[non_exhaustive]
 pub enum ServeError {
     /// No address and port.
-    #[error("`{text}` is no address to serve at; give one such as 127.0.0.1:8080, or port 0 for any that is free")]
+    #[error("`{text}` is not an address to serve at; use one such as 127.0.0.1:8080, or port 0 for any free port")]
     Address {
         /// What was given.
         text: String,
     },
     /// It is said how to serve, but not where.
-    #[error("there is no address to serve at; give one such as 127.0.0.1:8080, or port 0 for any that is free")]
+    #[error("the address to serve at is missing; use one such as 127.0.0.1:8080, or port 0 for any free port")]
     NoAddress,
     /// Others could reach it without a token.
     #[error(
-        "{address} can be reached from other machines; give a token, best in the variable FRAMERAIL_SERVE_TOKEN, or serve at 127.0.0.1"
+        "{address} is reachable from other machines; set a token, preferably in the variable FRAMERAIL_SERVE_TOKEN, or serve at 127.0.0.1"
     )]
     TokenNeeded {
         /// The address.
@@ -29,7 +29,7 @@ pub enum ServeError {
     #[error("the token must have 8 to 256 letters, digits or -._~+/=")]
     Token,
     /// A scheme that cannot be allowed for sources.
-    #[error("sources of `{scheme}` cannot be allowed; there are {known}")]
+    #[error("sources with `{scheme}` cannot be allowed; known: {known}")]
     Sources {
         /// What was given.
         scheme: String,
@@ -37,7 +37,7 @@ pub enum ServeError {
         known: String,
     },
     /// Something else listens there.
-    #[error("{address} is in use; stop the program that listens there, or choose another port (0 takes any that is free)")]
+    #[error("{address} is in use; stop the program that listens there, or choose another port (0 = any free port)")]
     InUse {
         /// The address.
         address: SocketAddr,

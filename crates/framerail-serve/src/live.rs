@@ -53,7 +53,7 @@ pub(crate) async fn picture(site: &Site, stream: StreamId, after: u64) -> Answer
             // Who has a picture is told that it is still the latest.
             return answer(StatusCode::NO_CONTENT, "image/jpeg", Reply::Whole(None));
         }
-        let why = failure.unwrap_or_else(|| format!("no frame of stream {stream} came within 3 s"));
+        let why = failure.unwrap_or_else(|| format!("no frame of stream {stream} within 3 s"));
         return with_header(failed(StatusCode::SERVICE_UNAVAILABLE, &why), "retry-after", "1");
     };
     let mut reply = whole("image/jpeg", picture.jpeg.clone());

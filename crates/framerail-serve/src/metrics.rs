@@ -74,12 +74,12 @@ fn run(text: &mut MetricsText, stats: &RunStats, health: &Health) {
     text.single(
         "framerail_healthy",
         Kind::Gauge,
-        "1 while the run goes on and no stage is stalled.",
+        "1 while the run is active and no stage is stalled.",
         f64::from(u8::from(health.is_well())),
     );
-    text.single("framerail_run_seconds", Kind::Gauge, "Time since the run began, or that it took.", stats.wall_secs);
+    text.single("framerail_run_seconds", Kind::Gauge, "Run time so far, or in total.", stats.wall_secs);
     text.single("framerail_frames_done_total", Kind::Counter, "Frames that reached the end of the pipeline.", stats.frames_done() as f64);
-    text.single("process_cpu_seconds_total", Kind::Counter, "Processor time of the process since the run began.", stats.cpu_secs);
+    text.single("process_cpu_seconds_total", Kind::Counter, "CPU time of the process since the run started.", stats.cpu_secs);
     text.single("process_resident_memory_bytes", Kind::Gauge, "Resident memory of the process.", stats.memory_bytes as f64);
     text.single(
         "framerail_process_resident_memory_peak_bytes",
@@ -91,14 +91,14 @@ fn run(text: &mut MetricsText, stats: &RunStats, health: &Health) {
 
 fn stages(text: &mut MetricsText, stats: &RunStats) {
     let stages = &stats.stages;
-    let frames = ("framerail_stage_frames_total", Kind::Counter, "Frames that a stage took; of a source, that it gave.");
+    let frames = ("framerail_stage_frames_total", Kind::Counter, "Input frames of a stage; output frames of a source.");
     text.each(frames, stages, |text, name, stage| {
         let is_source = stage.items_in == 0 && !stats.edges.iter().any(|edge| edge.to == stage.name);
         let frames = if is_source { stage.frames_out } else { stage.frames_in };
         text.sample(name, &[("stage", &stage.name)], frames as f64);
     });
     let plain: [Measure<StageStats>; 4] = [
-        ("framerail_stage_output_frames_total", Kind::Counter, "Frames that a stage gave.", |stage| stage.frames_out as f64),
+        ("framerail_stage_output_frames_total", Kind::Counter, "Output frames of a stage.", |stage| stage.frames_out as f64),
         ("framerail_stage_workers", Kind::Gauge, "Threads of a stage.", |stage| stage.workers as f64),
         ("framerail_stage_device_waits_total", Kind::Counter, "Waits of a stage for a device.", |stage| stage.syncs as f64),
         ("framerail_stage_notices_total", Kind::Counter, "Notices of a stage to the user.", |stage| stage.notices.len() as f64),
@@ -106,7 +106,7 @@ fn stages(text: &mut MetricsText, stats: &RunStats) {
     for (name, kind, help, value) in plain {
         text.each((name, kind, help), stages, |text, name, stage| text.sample(name, &[("stage", &stage.name)], value(stage)));
     }
-    let time = ("framerail_stage_time_seconds_total", Kind::Counter, "What the time of a stage's threads went to.");
+    let time = ("framerail_stage_time_seconds_total", Kind::Counter, "Time of a stage's threads by state.");
     text.each(time, stages, |text, name, stage| {
         for (state, secs) in [("busy", stage.busy_secs), ("wait_input", stage.wait_input_secs), ("wait_output", stage.wait_output_secs)] {
             text.sample(name, &[("stage", &stage.name), ("state", state)], secs);
@@ -131,19 +131,19 @@ fn stage_details(text: &mut MetricsText, stages: &[StageStats]) {
             text.sample(name, &[("stage", &stage.name), ("kind", copies.kind.as_str())], copies.bytes as f64);
         }
     });
-    let memory = ("framerail_stage_device_memory_peak_bytes", Kind::Gauge, "Most memory of a device that a stage had.");
+    let memory = ("framerail_stage_device_memory_peak_bytes", Kind::Gauge, "Peak device memory of a stage.");
     text.each(memory, stages, |text, name, stage| {
         for memory in &stage.memory {
             text.sample(name, &[("stage", &stage.name), ("device", &memory.device)], memory.peak_bytes as f64);
         }
     });
-    let counters = ("framerail_stage_counter", Kind::Gauge, "What a stage counts itself; see the statistics.");
+    let counters = ("framerail_stage_counter", Kind::Gauge, "A stage's counters; see the statistics.");
     text.each(counters, stages, |text, name, stage| {
         for (counter, count) in &stage.counters {
             text.sample(name, &[("stage", &stage.name), ("counter", counter)], *count as f64);
         }
     });
-    let settings = ("framerail_stage_setting", Kind::Gauge, "Numbers that may be changed while the run goes on.");
+    let settings = ("framerail_stage_setting", Kind::Gauge, "Settings that can be changed during the run.");
     text.each(settings, stages, |text, name, stage| {
         for (setting, value) in &stage.settings {
             text.sample(name, &[("stage", &stage.name), ("setting", setting)], *value);
@@ -153,10 +153,10 @@ fn stage_details(text: &mut MetricsText, stages: &[StageStats]) {
 
 fn edges(text: &mut MetricsText, edges: &[EdgeStats]) {
     let plain: [Measure<EdgeStats>; 4] = [
-        ("framerail_edge_frames_total", Kind::Counter, "Frames that went through.", |edge| edge.frames as f64),
-        ("framerail_edge_dropped_frames_total", Kind::Counter, "Frames that a callback took out.", |edge| edge.dropped as f64),
-        ("framerail_edge_queue_frames", Kind::Gauge, "Frames that wait between two stages.", |edge| edge.depth as f64),
-        ("framerail_edge_queue_capacity_frames", Kind::Gauge, "Frames that may wait there.", |edge| edge.capacity as f64),
+        ("framerail_edge_frames_total", Kind::Counter, "Frames that passed.", |edge| edge.frames as f64),
+        ("framerail_edge_dropped_frames_total", Kind::Counter, "Frames dropped by a callback.", |edge| edge.dropped as f64),
+        ("framerail_edge_queue_frames", Kind::Gauge, "Frames waiting between two stages.", |edge| edge.depth as f64),
+        ("framerail_edge_queue_capacity_frames", Kind::Gauge, "Capacity of that queue in frames.", |edge| edge.capacity as f64),
     ];
     for (name, kind, help, value) in plain {
         text.each((name, kind, help), edges, |text, name, edge| {
@@ -168,35 +168,35 @@ fn edges(text: &mut MetricsText, edges: &[EdgeStats]) {
 fn streams(text: &mut MetricsText, stats: &RunStats) {
     let streams = &stats.streams;
     let plain: [Measure<StreamStats>; 6] = [
-        ("framerail_stream_read_frames_total", Kind::Counter, "Frames that a source gave.", |stream| stream.frames_read as f64),
+        ("framerail_stream_read_frames_total", Kind::Counter, "Frames from a source.", |stream| stream.frames_read as f64),
         ("framerail_stream_delivered_frames_total", Kind::Counter, "Frames that reached the end.", |stream| stream.frames_delivered as f64),
         ("framerail_stream_late_frames_total", Kind::Counter, "Frames delivered over their budget.", |stream| stream.frames_late as f64),
-        ("framerail_stream_reconnects_total", Kind::Counter, "Times that a source was opened again.", |stream| stream.reconnects as f64),
-        ("framerail_stream_clock_jumps_total", Kind::Counter, "Times that a source's clock leapt.", |stream| stream.clock_jumps as f64),
-        ("framerail_stream_latency_max_seconds", Kind::Gauge, "Most time from arrival to the end.", |stream| stream.latency_max_secs),
+        ("framerail_stream_reconnects_total", Kind::Counter, "Reconnects of a source.", |stream| stream.reconnects as f64),
+        ("framerail_stream_clock_jumps_total", Kind::Counter, "Clock jumps of a source.", |stream| stream.clock_jumps as f64),
+        ("framerail_stream_latency_max_seconds", Kind::Gauge, "Maximum time from arrival to the end.", |stream| stream.latency_max_secs),
     ];
     for (name, kind, help, value) in plain {
         text.each((name, kind, help), streams, |text, name, stream| {
             text.sample(name, &[("stream", &stream.id.to_string()), ("name", &stream.name)], value(stream));
         });
     }
-    let drops = ("framerail_stream_dropped_frames_total", Kind::Counter, "Frames given up, by place.");
+    let drops = ("framerail_stream_dropped_frames_total", Kind::Counter, "Dropped frames, by place.");
     text.each(drops, streams, |text, name, stream| {
         for (place, frames) in &stream.drops {
             text.sample(name, &[("stream", &stream.id.to_string()), ("name", &stream.name), ("place", place)], *frames as f64);
         }
     });
-    text.family("framerail_streams", Kind::Gauge, "Streams by their state, as far as they are listed.");
+    text.family("framerail_streams", Kind::Gauge, "Listed streams by state.");
     for state in STREAM_STATES {
         let count = streams.iter().filter(|stream| stream.state == state).count();
         text.sample("framerail_streams", &[("state", state.as_str())], count as f64);
     }
     let earlier = &stats.earlier_streams;
     let plain = [
-        ("framerail_earlier_streams_total", "Streams that ended long ago and are only summed up.", earlier.streams),
-        ("framerail_earlier_streams_read_frames_total", "Frames that their sources gave.", earlier.frames_read),
+        ("framerail_earlier_streams_total", "Earlier streams, which are only summed up.", earlier.streams),
+        ("framerail_earlier_streams_read_frames_total", "Frames from their sources.", earlier.frames_read),
         ("framerail_earlier_streams_delivered_frames_total", "Frames of them that reached the end.", earlier.frames_delivered),
-        ("framerail_earlier_streams_dropped_frames_total", "Frames of them that were given up.", earlier.frames_dropped),
+        ("framerail_earlier_streams_dropped_frames_total", "Dropped frames of them.", earlier.frames_dropped),
         ("framerail_earlier_streams_late_frames_total", "Frames of them delivered over their budget.", earlier.frames_late),
     ];
     for (name, help, count) in plain {

@@ -92,8 +92,7 @@ impl PictureMaker {
         if let Surface::Host(surface) = surface {
             return Ok(surface.clone());
         }
-        let words = "frames of this run become a model's input while they are decoded, so there is nothing to show; put `download` \
-                     after `read` to see them";
+        let words = "the decoder makes the model's input directly, so there are no frames to show; put `download` after `read` to see them";
         let surface = CudaSurface::of(surface).ok_or(words)?;
         if self.card.is_none() {
             let device = surface.cuda_device();

@@ -186,7 +186,7 @@ impl Pictures {
             if let Err(message) = &made
                 && !std::mem::replace(&mut told, true)
             {
-                log::warn!("no picture of stream {stream}: {message}");
+                log::warn!("no image of stream {stream}: {message}");
             }
             sequence += 1;
             let made = made.map(|picture| Arc::new(Picture { sequence, ..picture }));

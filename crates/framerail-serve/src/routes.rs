@@ -66,8 +66,8 @@ async fn checked(site: &Arc<Site>, guest: Guest, peer: SocketAddr, request: Requ
 async fn refused(site: &Site, refusal: Refusal, request: &Request<Incoming>) -> Answer {
     let uri = request.uri();
     match refusal {
-        Refusal::Host => failed(StatusCode::MISDIRECTED_REQUEST, "this server is not known by that name; see --serve-host"),
-        Refusal::Origin => failed(StatusCode::FORBIDDEN, "pages of other origins may not ask"),
+        Refusal::Host => failed(StatusCode::MISDIRECTED_REQUEST, "unknown host name for this server; see --serve-host"),
+        Refusal::Origin => failed(StatusCode::FORBIDDEN, "requests from other origins are refused"),
         Refusal::Token => {
             let given = query(uri, "token");
             let is_guess =
@@ -84,7 +84,7 @@ async fn refused(site: &Site, refusal: Refusal, request: &Request<Incoming>) -> 
                 let _turn = site.guessing.lock().await;
                 tokio::time::sleep(WRONG_TOKEN_PAUSE).await;
             }
-            let words = "a token is needed: open the address with ?token=TOKEN once, or send it as `Authorization: Bearer TOKEN`";
+            let words = "a token is required: open the address with ?token=TOKEN once, or send `Authorization: Bearer TOKEN`";
             with_header(failed(StatusCode::UNAUTHORIZED, words), "www-authenticate", "Bearer")
         }
     }
@@ -110,7 +110,7 @@ async fn look(site: &Arc<Site>, path: &str, request: &Request<Incoming>) -> Answ
         "/stop" => not_allowed("POST"),
         _ => match SCRIPTS.iter().find(|(name, _)| *name == path) {
             Some((_, script)) => whole("text/javascript; charset=utf-8", *script),
-            None => failed(StatusCode::NOT_FOUND, "there is nothing at this address"),
+            None => failed(StatusCode::NOT_FOUND, "not found"),
         },
     }
 }
@@ -126,13 +126,13 @@ fn health(site: &Site, run: &RunSwitch, request: &Request<Incoming>) -> Answer {
 async fn frames(site: &Arc<Site>, file: &str, uri: &Uri) -> Answer {
     let file = percent_decoded(file);
     let Some((name, ending)) = file.rsplit_once('.').filter(|(_, ending)| matches!(*ending, "jpg" | "mjpg")) else {
-        return failed(StatusCode::NOT_FOUND, "pictures are at /frames/STREAM.jpg and /frames/STREAM.mjpg");
+        return failed(StatusCode::NOT_FOUND, "images are at /frames/STREAM.jpg and /frames/STREAM.mjpg");
     };
     let Some(stream) = site.stream(name) else {
         return failed(StatusCode::NOT_FOUND, &format!("there is no stream `{name}`"));
     };
     if let Content::Run { view: None, .. } = &site.content {
-        return failed(StatusCode::NOT_FOUND, "this run gives no frames that could be shown");
+        return failed(StatusCode::NOT_FOUND, "this run has no frames to show");
     }
     if ending == "mjpg" {
         return live::pictures(site, stream);
@@ -162,7 +162,7 @@ fn index(site: &Site) -> String {
         )
     };
     let pictures: String = site.streams().iter().map(picture).collect();
-    let pictures = if pictures.is_empty() { "<p>No stream has begun yet; load the page again.</p>".to_owned() } else { pictures };
+    let pictures = if pictures.is_empty() { "<p>No stream has started yet; reload the page.</p>".to_owned() } else { pictures };
     format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>framerail: live</title>\
          <meta name=\"viewport\" content=\"width=device-width\"><link rel=\"stylesheet\" href=\"/watch.css\"><link rel=\"icon\" \
@@ -192,7 +192,7 @@ struct SetSetting {
 async fn change(site: &Arc<Site>, run: &RunSwitch, path: &str, peer: SocketAddr, request: Request<Incoming>) -> Answer {
     match (request.method().clone(), path) {
         (Method::POST, "/streams") if !site.access.has_token() => {
-            failed(StatusCode::FORBIDDEN, "streams are added only where a token is needed; start the run with --serve-token")
+            failed(StatusCode::FORBIDDEN, "streams can be added only if a token is required; start the run with --serve-token")
         }
         (Method::POST, "/streams") => match body(request).await {
             Ok(AddStream { source }) => add_stream(site, run, peer, &source).await,
@@ -227,7 +227,7 @@ async fn add_stream(site: &Arc<Site>, run: &RunSwitch, peer: SocketAddr, source:
     }
     let streams = run.streams();
     if streams.stats().iter().filter(|stream| !stream.state.is_over()).count() >= MAX_STREAMS {
-        return failed(StatusCode::TOO_MANY_REQUESTS, &format!("{MAX_STREAMS} streams are read already; remove one first"));
+        return failed(StatusCode::TOO_MANY_REQUESTS, &format!("{MAX_STREAMS} streams are being read, the maximum; remove one first"));
     }
     let site = Arc::clone(site);
     // It may look at the disk, and ask for a name.
@@ -265,7 +265,7 @@ fn from_stage(error: &StageError) -> Answer {
 }
 
 fn not_allowed(allowed: &str) -> Answer {
-    with_header(failed(StatusCode::METHOD_NOT_ALLOWED, &format!("this address takes {allowed}")), "allow", allowed)
+    with_header(failed(StatusCode::METHOD_NOT_ALLOWED, &format!("allowed methods: {allowed}")), "allow", allowed)
 }
 
 /// A JSON body. That it says so keeps forms of other pages out.
@@ -278,12 +278,12 @@ async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Answ
     let bytes = match collected {
         Ok(Ok(collected)) => collected.to_bytes(),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            return Err(failed(StatusCode::PAYLOAD_TOO_LARGE, &format!("a request has at most {MAX_BODY} bytes")));
+            return Err(failed(StatusCode::PAYLOAD_TOO_LARGE, &format!("requests are limited to {MAX_BODY} bytes")));
         }
-        Ok(Err(_)) => return Err(failed(StatusCode::BAD_REQUEST, "the request broke off")),
+        Ok(Err(_)) => return Err(failed(StatusCode::BAD_REQUEST, "the request was interrupted")),
         Err(_) => return Err(failed(StatusCode::REQUEST_TIMEOUT, "the request took too long")),
     };
-    serde_json::from_slice(&bytes).map_err(|error| failed(StatusCode::BAD_REQUEST, &format!("the request's JSON does not fit: {error}")))
+    serde_json::from_slice(&bytes).map_err(|error| failed(StatusCode::BAD_REQUEST, &format!("invalid JSON in the request: {error}")))
 }
 
 /// The value of a key in the address behind `?`.

@@ -149,7 +149,7 @@ fn run(runtime: &Runtime, listener: TcpListener, site: &Arc<Site>) {
     runtime.block_on(async {
         match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => accept(listener, site).await,
-            Err(error) => log::error!("nothing is served: {error}"),
+            Err(error) => log::error!("the server failed: {error}"),
         }
     });
 }

@@ -41,14 +41,14 @@ impl AllowedSources {
         let is_file = scheme == FILE;
         if !self.0.contains(&scheme) {
             let what = if is_file { "paths".to_owned() } else { format!("addresses of {scheme}") };
-            return Err(format!("{what} may not be added here: only {}; see --serve-sources", self.0.join(", ")));
+            return Err(format!("{what} cannot be added: allowed are {}; see --serve-sources", self.0.join(", ")));
         }
         if is_file {
             return Ok(());
         }
         let query = source.reveal().split_once('?').map_or("", |(_, query)| query).to_ascii_lowercase();
         if query.contains("listen") {
-            return Err("an address that listens may not be added over HTTP".into());
+            return Err("listening addresses cannot be added over HTTP".into());
         }
         let Some((host, port)) = source.host_and_port() else { return Err(format!("{source} has no host")) };
         if is_private_address(peer) {
@@ -57,7 +57,7 @@ impl AllowedSources {
         // A name that is not known fails when the stream is opened.
         let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
         if found.iter().any(|address| is_private_address(address.ip())) {
-            return Err(format!("{source} is a private address; only clients of the own network may add one"));
+            return Err(format!("{source} is a private address; only clients with a private address can add it"));
         }
         Ok(())
     }

@@ -30,13 +30,13 @@ impl View {
             Some(name) => match planned.node(name) {
                 None => {
                     let names: Vec<&str> = planned.nodes.iter().map(|node| node.name.as_str()).collect();
-                    return refused(format!("there is no stage `{name}` to take pictures from; there are {}", names.join(", ")));
+                    return refused(format!("there is no stage `{name}` to show frames of; there are {}", names.join(", ")));
                 }
                 Some(node) => planned.edges_from(node.id).next(),
             },
         };
         let Some(edge) = edge else {
-            return refused(format!("{} gives no frames that could be shown", stage.unwrap_or("this pipeline")));
+            return refused(format!("{} has no frames to show", stage.unwrap_or("this pipeline")));
         };
         let from = planned.nodes.iter().find(|node| node.id == edge.from);
         let stage = from.map_or_else(String::new, |node| node.name.clone());

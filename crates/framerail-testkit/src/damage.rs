@@ -165,7 +165,7 @@ pub fn sound_only(container: Container) -> PathBuf {
         Container::Webm => ("webm", "webm", "libopus"),
         Container::Ts => ("mpegts", "ts", "aac"),
         Container::Avi => ("avi", "avi", "pcm_s16le"),
-        other => panic!("{other:?} holds no sound"),
+        other => panic!("{other:?} contains no audio"),
     };
     let key = cache::key(&format!("sound only {container:?} {:?}", AudioCodec::Aac));
     cache::once(&format!("sound-{key}.{extension}"), |work| {

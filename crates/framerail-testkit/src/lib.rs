@@ -20,6 +20,7 @@ pub mod frame_code;
 pub mod models;
 pub mod probe;
 pub mod real;
+mod require;
 mod tool;
 
 pub use cli::{Cli, CliOutput};
@@ -30,3 +31,4 @@ pub use faces::{FacePath, FacesSpec, faces_clip};
 pub use frame_code::{FrameCode, read_frame_code, read_frame_number};
 pub use probe::{ProbedFrame, ProbedPacket, ProbedStream, ffprobe_frames, ffprobe_packets, ffprobe_stream, ffprobe_streams};
 pub use real::real_clip;
+pub use require::{ALLOW_MISSING, require};

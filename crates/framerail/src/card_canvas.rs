@@ -60,6 +60,6 @@ impl CardCanvas {
 /// The picture on the card.
 fn picture(frame: &Frame) -> Result<&CudaSurface, CudaError> {
     let no_picture =
-        || CudaError::BadArgument { what: format!("frame {} of stream {} is no picture on a card", frame.index, frame.stream) };
+        || CudaError::BadArgument { what: format!("frame {} of stream {} is not a frame on a GPU", frame.index, frame.stream) };
     CudaSurface::of(&frame.surface).ok_or_else(no_picture)
 }

@@ -79,16 +79,13 @@ impl Devices {
             return None;
         }
         let is_new = self.told.lock().insert(reason.clone());
-        is_new.then(|| format!("{work} on the CPU: {reason}; device=cpu says so without this notice"))
+        is_new.then(|| format!("{work} on the CPU: {reason}; device=cpu avoids this notice"))
     }
 }
 
 /// The error for a card that was asked for by name.
 pub(crate) fn unusable(device: Device, reason: &str) -> StageError {
-    StageError::new(
-        ErrorKind::Resource,
-        format!("device={device} cannot be used: {reason}; `framerail doctor` says more, device=cpu does without"),
-    )
+    StageError::new(ErrorKind::Resource, format!("device={device} cannot be used: {reason}; see `framerail doctor`, or use device=cpu"))
 }
 
 /// Whether this machine has an NVIDIA card, driver or not.
@@ -132,7 +129,7 @@ pub fn host_picture(frame: &Frame) -> Result<HostSurface, CudaError> {
         return Ok(surface.clone());
     }
     let surface = CudaSurface::of(&frame.surface)
-        .ok_or_else(|| CudaError::BadArgument { what: "the frame is a tensor on a card, not a picture".into() })?;
+        .ok_or_else(|| CudaError::BadArgument { what: "the frame is a tensor on a GPU, not a surface".into() })?;
     let device = surface.cuda_device();
     surface.download(&PinnedPool::new(device, 0), &CudaStream::new(device)?)
 }

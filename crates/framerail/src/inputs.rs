@@ -73,7 +73,7 @@ fn expand_folder(argument: &str, folder: &Path) -> Result<Vec<String>, StageErro
     if files.iter().any(|path| is_image(path)) {
         return Ok(vec![argument.to_owned()]);
     }
-    let message = format!("{argument}: the folder holds no video and no picture; its subfolders are not searched, name them");
+    let message = format!("{argument}: the folder contains no video or image; subfolders are not searched, name them");
     Err(StageError::new(ErrorKind::Input, message))
 }
 

@@ -175,7 +175,7 @@ fn one_for_each(template: &Path, who: std::fmt::Arguments<'_>) -> StageError {
         (Some(stem), Some(extension)) => format!("{{name}}-{}.{}", stem.to_string_lossy(), extension.to_string_lossy()),
         _ => format!("{}-{{name}}", template.display()),
     };
-    let message = format!("{who} would be written to {}; give each its own with {{name}}, such as {better}", template.display());
+    let message = format!("{who} would be written to {}; use {{name}} to give each its own file, such as {better}", template.display());
     StageError::new(ErrorKind::Usage, message)
 }
 
@@ -247,7 +247,7 @@ impl Misplaced {
             context.notice(elsewhere.notice());
         }
         if matches!(elsewhere, Elsewhere::Taken(_)) {
-            self.0.push(format!("{} could not get its name; it is complete and lies in {}", wanted.display(), lies.display()));
+            self.0.push(format!("{} could not be renamed; it is complete and is kept as {}", wanted.display(), lies.display()));
         }
     }
 
@@ -267,7 +267,7 @@ impl Misplaced {
 /// Reports what was kept of an output that was not finished.
 pub(crate) fn note_unfinished(path: &Path, kept: Option<PathBuf>, context: Option<&StageContext>) {
     if let (Some(kept), Some(context)) = (kept, context) {
-        context.notice(format_args!("{} is not finished; what was written until then is kept as {}", path.display(), kept.display()));
+        context.notice(format_args!("{} is not finished; the data written so far is kept as {}", path.display(), kept.display()));
     }
 }
 

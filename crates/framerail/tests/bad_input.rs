@@ -183,7 +183,7 @@ fn a_file_cut_short_is_decoded_as_far_as_it_goes() {
         assert_eq!(framerail_testkit::ffprobe_frames(&place.at(&format!("{name}-out.mp4"))).len() as u64, frames);
         assert_eq!(stats.counter("frames_expected"), 48);
         let notices = &stats.stage("read").expect("a stage").notices;
-        assert!(notices.iter().any(|notice| notice.contains(&name) && notice.contains("decoded as far as it goes")), "{notices:?}");
+        assert!(notices.iter().any(|notice| notice.contains(&name) && notice.contains("decoded as far as possible")), "{notices:?}");
     }
 }
 
@@ -246,7 +246,7 @@ fn models_that_are_missing_or_unfit() {
     refused("@/text.toml", &["@/text.onnx", "is not an ONNX model"]);
     refused("@/text.onnx", &["@/text.onnx", "is not an ONNX model"]);
     place.write("alone.onnx", "This is not a model.");
-    refused("@/alone.onnx", &["@/alone.toml", "write a card"]);
+    refused("@/alone.onnx", &["@/alone.toml", "write a model card"]);
     place.write("input.toml", card("input.onnx"));
     place.write("input.onnx", onnx(("image", &[1, 1, 32, 32]), ("boxes", &[1, 1, 6])));
     refused("@/input.toml", &["has 1 channels", "card"]);
@@ -381,14 +381,14 @@ fn mistakes_in_a_pipeline_are_underlined() {
             "error: confidence=1.5 is out of range; it goes from 0 to 1",
             "  read in.mp4 ! infer centerface confidence=1.5 ! null",
             "                                 ^^^^^^^^^^^^^^",
-            "  help: confidence: least score of a detection, or of what is said; the card's otherwise",
+            "  help: confidence: minimum score of a detection or other result; default: the model card's",
         ],
     );
     shown(
         &place,
         "read in.mp4 start=2 end=1 ! null",
         &[
-            "error: `read`: nothing lies between start and end",
+            "error: `read`: start is not before end",
             "  read in.mp4 start=2 end=1 ! null",
             "                          ^",
             "  help: give an end after the start",

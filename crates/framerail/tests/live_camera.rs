@@ -12,7 +12,7 @@ fn options_of_cameras_are_for_cameras() {
     let clip = framerail_testkit::ClipSpec::default().make();
     for option in ["size=640x480", "input_format=mjpeg"] {
         let error = framerail::run(&format!("read '{}' {option} ! null", clip.path().display())).expect_err(option).to_string();
-        assert!(error.contains("for cameras of this machine"), "{error}");
+        assert!(error.contains("for local cameras"), "{error}");
     }
 }
 

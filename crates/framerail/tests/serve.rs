@@ -440,7 +440,7 @@ fn settings_change_and_stalls_show() {
     assert!(reply.status == 200 && reply.json()[0]["value"] == 0.25, "{reply:?}");
     assert_eq!(next(1), 0.25);
     let_go.send(()).expect("the stage listens");
-    for (value, words) in [(json!(2), "goes from 0 to 1"), (json!("x"), "does not fit"), (json!(null), "does not fit")] {
+    for (value, words) in [(json!(2), "must be from 0 to 1"), (json!("x"), "invalid JSON"), (json!(null), "invalid JSON")] {
         let reply: Reply = set(value);
         assert!(reply.status == 400 && reply.text().contains(words), "{reply:?}");
     }

@@ -169,7 +169,7 @@ fn what_is_found_in_detections_may_be_of_the_frame() {
     for (text, told) in [
         ("crop ! infer @colour finds=detections ! collect", "colour is a model for classification"),
         ("infer @spots finds=detections ! collect", "put `crop` before it"),
-        ("track ! crop every=2 ! infer @spots size=32x32 finds=detections ! collect", "leave every= of `crop` out"),
+        ("track ! crop every=2 ! infer @spots size=32x32 finds=detections ! collect", "remove every= of `crop`"),
     ] {
         let error = models.refused(text);
         assert!(error.contains(told), "{error}");
@@ -196,9 +196,9 @@ fn tracks_are_looked_at_in_turn_and_what_was_said_stays() {
     assert_eq!((looked + kept, ran.counter("parts_kept")), (16, kept));
     assert!((4..=6).contains(&looked), "twice or three times each: {looked}");
     let error = models.refused("crop every=4 ! infer @colour ! collect");
-    assert!(error.contains("detections with an identity") && error.contains("put `track` before it"), "{error}");
+    assert!(error.contains("detections with identities") && error.contains("put `track` before it"), "{error}");
     let error = models.refused("track ! crop every=4 ! infer @colour workers=2 ! collect");
-    assert!(error.contains("one worker keeps what was said"), "{error}");
+    assert!(error.contains("a single worker keeps the results"), "{error}");
 }
 
 #[test]
@@ -393,12 +393,12 @@ fn only_infer_may_follow_and_others_say_so() {
         ("regions 0,0,9,9 ! crop ! infer @colour ! collect", "regions"),
     ] {
         let error = models.refused(text);
-        assert!(error.contains("needs whole frames") && error.contains(&format!("put `infer MODEL` directly behind `{giver}`")), "{error}");
+        assert!(error.contains("needs whole frames") && error.contains(&format!("put `infer MODEL` directly after `{giver}`")), "{error}");
     }
     let error = models.refused("tiles 32x32 ! infer @colour ! collect");
     assert!(error.contains("which is a model for classification") && error.contains("use `regions` or `crop`"), "{error}");
     let error = models.refused("track ! crop ! infer @colour every=2 ! collect");
-    assert!(error.contains("say every=N of `crop` instead"), "{error}");
+    assert!(error.contains("use every=N of `crop` instead"), "{error}");
     let error = models.refused("crop labels=dog ! infer @colour ! collect");
     assert!(error.contains("no class `dog`; it has face, plate"), "{error}");
     let error = models.refused("tiles 8x8 ! infer @spots ! collect");

@@ -122,10 +122,9 @@ fn a_broker_may_want_a_password_and_encryption() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let passwords = folder.path().join("passwords");
     // A variable that cargo sets for tests, so that none has to be set here.
-    let Ok(secret) = std::env::var("CARGO_PKG_NAME") else { return };
+    let secret = std::env::var("CARGO_PKG_NAME").expect("cargo sets it");
     let made = std::process::Command::new("mosquitto_passwd").args(["-c", "-b"]).arg(&passwords).args(["camera", &secret]).status();
-    if !made.is_ok_and(|status| status.success()) {
-        eprintln!("MQTT TESTS DID NOT RUN: there is no mosquitto_passwd; install Debian's package mosquitto (make setup)");
+    if !framerail_testkit::require("mqtt", made.is_ok_and(|status| status.success()), "install Debian's package mosquitto (make setup)") {
         return;
     }
     let (key, server, authority) = (certificate("server.key"), certificate("server.pem"), certificate("authority.pem"));
@@ -147,7 +146,7 @@ fn a_broker_may_want_a_password_and_encryption() {
 fn mistakes_of_mqtt_show_before_the_start() {
     let told = |options: &str| try_run(&format!("mqtt {options}"), clip("a", 1), Some(1)).err().unwrap_or_default();
     assert!(told("topic=a").contains("host"));
-    assert!(told("host=b topic=a/#").contains("is no topic to send to"));
+    assert!(told("host=b topic=a/#").contains("is not a valid publish topic"));
     assert!(told("host=b ca=x.pem").contains("tls is off"));
     assert!(told("host=b tls=yes ca=/nowhere/x.pem").contains("/nowhere/x.pem"));
     assert!(told("host=b username=a password_env=NO_SUCH_VARIABLE").contains("NO_SUCH_VARIABLE is not set"));
@@ -186,7 +185,7 @@ fn requests_are_made_again_under_the_same_key() {
 fn refusals_end_a_run_on_files_and_are_counted_of_live_ones() {
     let server = HttpServer::start(&[(404, "")]);
     let error = run(&format!("webhook {} batch=5", server.url()), clip("a", 10)).error();
-    assert!(error.contains("does not take records: it answers 404") && !error.contains("/records"), "{error}");
+    assert!(error.contains("rejects records: it answers 404") && !error.contains("/records"), "{error}");
     let server = HttpServer::start(&[(301, "Location: /elsewhere\r\n")]);
     let ran = run(&format!("webhook {} batch=5 batch_time=60s buffer=5 when_full=wait", server.url()), clip("a", 5));
     assert!(ran.error().contains("give the address that it points to"), "{}", ran.error());
@@ -205,6 +204,6 @@ fn a_server_that_is_away_is_told_or_costs_records() {
     let ran = run(&format!("webhook {url} buffer=10 patience=400ms when_full=drop"), clip("a", 50));
     assert_eq!((ran.error().as_str(), counts(&ran, WEBHOOK)), ("none", [0, 50, 0]));
     let told = |text: &str| try_run(text, clip("a", 1), Some(1)).err().unwrap_or_default();
-    assert!(told("webhook ftp://host/x").contains("no URL of http or https"));
+    assert!(told("webhook ftp://host/x").contains("not an http or https URL"));
     assert!(told("webhook http://host/x token_env=NO_SUCH_VARIABLE").contains("NO_SUCH_VARIABLE is not set"));
 }

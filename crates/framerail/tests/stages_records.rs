@@ -202,7 +202,7 @@ fn what_is_finished_of_a_failed_run_stays() {
     // They are not lost by starting again.
     let text = format!("save {}", path.display());
     let told = try_run(&text, faces(0, "a", 3), Some(1)).err().expect("parts are there");
-    assert!(told.contains("holds what a run that did not end has saved"), "{told}");
+    assert!(told.contains("contains the records of an interrupted run"), "{told}");
     assert_eq!(run(&format!("{text} overwrite=yes"), faces(0, "a", 3)).error(), "none");
     assert_eq!((files(folder.path()), frames_of(&path)), (vec!["boxes.parquet".to_owned()], vec![0, 1, 2]));
     // Of a run without a finished group nothing stays.
@@ -314,7 +314,7 @@ fn formats_go_by_the_ending_unless_they_are_named() {
     let folder = folder();
     let at = |name: &str| folder.path().join(name).display().to_string();
     let told = |text: &str| try_run(text, clip(), Some(1)).err().unwrap_or_default();
-    assert!(told(&format!("save {}", at("boxes.xml"))).contains("`.xml` says no format of records"));
+    assert!(told(&format!("save {}", at("boxes.xml"))).contains("`.xml` is not the extension of a record format"));
     assert_eq!(run(&format!("save {} format=csv", at("boxes.xml")), clip()).error(), "none");
     assert!(text(&folder.path().join("boxes.xml")).starts_with("stream,stream_id,"));
     assert_eq!(run(&format!("save {}", at("BOXES.CSV")), clip()).error(), "none");
@@ -327,6 +327,6 @@ fn formats_go_by_the_ending_unless_they_are_named() {
         let told = told(&format!("save {}", at(options)));
         assert!(told.contains(expected), "{told}");
     }
-    assert!(told("save - format=parquet").contains("Parquet needs a file of its own"));
-    assert!(told("save /dev/null format=parquet").contains("Parquet needs a file of its own"));
+    assert!(told("save - format=parquet").contains("Parquet cannot be written to standard output"));
+    assert!(told("save /dev/null format=parquet").contains("Parquet cannot be written to standard output"));
 }

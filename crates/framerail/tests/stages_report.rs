@@ -65,16 +65,16 @@ fn gaps_scores_and_single_sightings_are_told() {
     );
     assert!(has_tile(&page, "8", "frames, 8 analysed"), "{page}");
     assert!(has_tile(&page, "6", "frames with detections (75.0%)"));
-    assert!(has_tile(&page, "3", "frames with a box that was filled in"));
-    assert!(has_tile(&page, "1", "gaps filled between two sightings, the longest of 2 frames"));
+    assert!(has_tile(&page, "3", "frames with a filled-in box"));
+    assert!(has_tile(&page, "1", "gaps filled between two detections, the longest of 2 frames"));
     assert!(has_tile(&page, "1", "gaps left open: 1 frame without a box"));
-    assert!(has_tile(&page, "1", "detections seen on one frame only"));
+    assert!(has_tile(&page, "1", "detections seen in only one frame"));
     assert!(has_tile(&page, "0.31", "lowest score"));
     for reason in ["no box on 1 frame before", "filled in over 2 frames", "score 0.80"] {
         assert!(page.contains(reason), "{reason}");
     }
     assert!(page.contains("0:00.240 · frame 6"));
-    assert!(page.contains("The pictures on this page are not blurred."));
+    assert!(page.contains("The images on this page are not blurred."));
     assert_eq!(page.matches("src=\"data:image/jpeg;base64,/9j/").count(), page.matches("<img ").count());
     assert!(page.matches("<img ").count() == 6, "two for each doubt; the low score is on the frame of a gap");
 }
@@ -91,8 +91,8 @@ fn frames_that_the_model_skipped_are_no_gaps() {
     }
     items.push(end(0));
     let page = page_of("", items);
-    assert!(has_tile(&page, "9", "frames, 3 analysed") && has_tile(&page, "6", "frames with a box that was filled in"));
-    assert!(has_tile(&page, "0", "gaps filled between two sightings") && has_tile(&page, "0", "gaps left open"));
+    assert!(has_tile(&page, "9", "frames, 3 analysed") && has_tile(&page, "6", "frames with a filled-in box"));
+    assert!(has_tile(&page, "0", "gaps filled between two detections") && has_tile(&page, "0", "gaps left open"));
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn without_identities_things_are_followed_all_the_same() {
     items.push(end(0));
     let page = page_of("", items);
     assert!(has_tile(&page, "1", "gaps left open: 2 frames without a box"), "{page}");
-    assert!(has_tile(&page, "0", "detections seen on one frame only"));
+    assert!(has_tile(&page, "0", "detections seen in only one frame"));
 }
 
 #[test]

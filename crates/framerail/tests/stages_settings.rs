@@ -102,7 +102,7 @@ fn a_mask_grows_and_softens_from_one_frame_to_the_next() {
     let soft = at(&blur.through(2));
     assert!(soft[0] == WHITE && soft[1] > 42 && soft[1] < WHITE, "{soft:?}");
     let error = blur.run.set_setting("blur", "mask_scale", 11.0).expect_err("refused");
-    assert_eq!(error.message, "mask_scale of blur goes from 0.6 to 10, so 11 is out of range");
+    assert_eq!(error.message, "mask_scale of blur must be from 0.6 to 10, not 11");
     assert_eq!(blur.end().stats.counter("faces_hidden"), 3);
 }
 

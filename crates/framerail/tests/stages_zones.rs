@@ -119,7 +119,7 @@ fn what_cannot_work_is_told_before_the_start() {
     let bow = "[[zone]]\nname = 'bow'\npoints = [[0, 0], [1, 1], [1, 0], [0, 1]]\n";
     assert!(told(bow, "track ! ").contains("zone `bow` crosses itself"), "{}", told(bow, "track ! "));
     let class = "[[zone]]\nname = 'a'\npoints = [[0, 0], [1, 1], [1, 0]]\nclasses = ['lorry']\n";
-    assert!(told(class, "track ! ").contains("`a` is for class `lorry`, which the model has not; it has face, plate"));
+    assert!(told(class, "track ! ").contains("`a` is for class `lorry`, which the model does not have; it has face, plate"));
     let two = "[[zone]]\nname = 'a'\npoints = [[0, 0], [1, 1]]\n";
     assert!(told(two, "track ! ").contains("zone `a` has 2 points"));
     assert!(told("[[zoen]]", "track ! ").contains("line 1: unknown field `zoen`"));
@@ -143,5 +143,5 @@ fn zones_without_identities_are_counted_and_streams_that_do_not_come_are_told() 
     let zones: &FrameZones = frames(&ran.items)[0].attachments.get().expect("attached");
     assert_eq!((zones.zones.len(), zones.zones[0].count, ran.counter("zones_entered")), (1, 1, 0));
     let notices = ran.outcome.stats.stages.iter().flat_map(|stage| stage.notices.clone()).collect::<Vec<_>>().join("; ");
-    assert!(notices.contains("counted and not timed") && notices.contains("`b` is for stream `yard`, which did not come"), "{notices}");
+    assert!(notices.contains("counted but not timed") && notices.contains("`b` is for stream `yard`, which did not appear"), "{notices}");
 }

@@ -11,36 +11,36 @@ pub const EXAMPLES: &str = "\
 Examples:
   framerail blur-faces in.mp4                   writes in_anonymized.mp4
   framerail blur-faces in.mp4 -o out.mp4 --crf 20 --preset fast
-  framerail blur-faces clips/ -o blurred/       all videos and pictures in it
-  framerail blur-faces clips/ --skip-existing   again, for those that are new
+  framerail blur-faces clips/ -o blurred/       all videos and images in it
+  framerail blur-faces clips/ --skip-existing   again, for new inputs only
   framerail blur-faces in.mp4 --detect-every 3  faster: boxes are linked
   framerail blur-faces in.mp4 --replacewith mosaic --report faces.html
   framerail blur-faces in.mp4 --contour-model segmentation.toml
-  framerail blur-faces photo.jpg --contact-sheet look.png
-  framerail blur-faces in.mp4 --device cuda     decoded, analysed and covered on a card
+  framerail blur-faces photo.jpg --contact-sheet sheet.png
+  framerail blur-faces in.mp4 --device cuda     decode, detect and blur on a GPU
 
-Sound, subtitles, tags, colours, frame count and times are those of the input.
+Audio, subtitles, tags, colours, frame count and timestamps are those of the input.
 Inputs are processed independently: one that fails does not stop the others.
-Ctrl-C completes the file with what is there; a second one drops it.
+Ctrl-C finishes the output file up to that point; a second Ctrl-C discards it.
 `framerail --help` lists the exit codes.";
 
-/// Cover the faces in videos and pictures
+/// Blur the faces in videos and images
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct BlurFacesCommand {
-    /// Files, folders (every video and picture in them, not in their subfolders), patterns, addresses
+    /// Files, folders (all videos and images in them, without subfolders), patterns, URLs
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<String>,
-    /// A file; for several inputs a folder, which is made where it is missing [default: beside the input]
+    /// Output file; for several inputs a folder, which is created if it is missing [default: beside the input]
     #[arg(short, long, value_name = "OUT")]
     pub output: Option<PathBuf>,
-    /// What is put before the extension where the output's name follows from the input's
+    /// Text before the extension in output names that are made from the input's
     #[arg(long, value_name = "TEXT", default_value = "_anonymized")]
     pub suffix: String,
-    /// Replace outputs and records that exist
+    /// Replace existing outputs and records
     #[arg(long)]
     pub overwrite: bool,
-    /// Leave out inputs whose output exists
+    /// Skip inputs whose output exists
     #[arg(long)]
     pub skip_existing: bool,
 
@@ -59,7 +59,7 @@ pub struct BlurFacesCommand {
     #[command(flatten)]
     pub compatibility: CompatibilityArgs,
 
-    /// Print the pipeline of each input, as `framerail run` takes it, and stop there
+    /// Print the pipeline of each input in the syntax of `framerail run`, and exit
     #[arg(long, help_heading = "Run")]
     pub print_pipeline: bool,
 }
@@ -68,19 +68,19 @@ pub struct BlurFacesCommand {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Finding faces")]
 pub struct DetectionArgs {
-    /// Score from which a face counts, 0 to 1 [default: the model's; 0.2 for centerface]
+    /// Minimum score of a face, 0 to 1 [default: the model's; 0.2 for centerface]
     #[arg(short, long, visible_aliases = ["threshold", "confidence"], value_name = "T", value_parser = unit)]
     pub thresh: Option<f32>,
-    /// Size at which faces are looked for; smaller is faster [default: the frame's]
+    /// Detection size; smaller is faster [default: the frame's]
     #[arg(short, long, value_name = "WxH", value_parser = size)]
     pub scale: Option<(u32, u32)>,
-    /// Look for faces on every Nth frame; boxes are linked in between
+    /// Run the model on every Nth frame; faces are linked in between
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub detect_every: u32,
-    /// Frames for which a lost face stays covered, forwards and backwards
+    /// Frames for which a face stays covered before and after each detection
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub hold: u32,
-    /// Name of a model, or the path of its card
+    /// Name of a model, or path of its model card
     #[arg(long, value_name = "MODEL", default_value = "centerface")]
     pub model: String,
 }
@@ -89,34 +89,34 @@ pub struct DetectionArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Covering faces")]
 pub struct CoverArgs {
-    /// What is put in the place of a face
+    /// What replaces a face
     #[arg(long, value_enum, value_name = "KIND", default_value_t = ReplaceWith::Blur)]
     pub replacewith: ReplaceWith,
-    /// Outline [default: ellipse for blur, gaussian and box, else rectangle]
+    /// Shape of the mask [default: ellipse for blur, gaussian and box, else rectangle]
     #[arg(long, value_enum)]
     pub shape: Option<Shape>,
     /// The same as --shape rectangle
     #[arg(long, conflicts_with = "shape")]
     pub boxes: bool,
-    /// Model that looks at each face and gives its mask or landmarks: its name or card, for --shape contour
+    /// Model that returns a mask or landmarks for each face: its name or card, for --shape contour
     #[arg(long, value_name = "MODEL")]
     pub contour_model: Option<String>,
-    /// Size of the cover: 1 is the face's box, 1.3 adds 0.3 of its size on each side [default: 1.3; 1.1 for contours]
+    /// Size of the mask: 1 is the face's box, 1.3 adds 0.3 of its size on each side [default: 1.3; 1.1 for contours]
     #[arg(long, value_name = "M")]
     pub mask_scale: Option<f32>,
-    /// Strength of the blur relative to the face: its deviation (gaussian) or the side of its square (box)
+    /// Strength of the blur relative to the face: standard deviation (gaussian) or side of the box filter (box)
     #[arg(long, value_name = "S")]
     pub strength: Option<f32>,
     /// Width of the soft edge relative to the face, 0 to 1
     #[arg(long, value_name = "F", value_parser = unit)]
     pub feather: Option<f32>,
-    /// Side of a mosaic's squares in pixels
+    /// Side of a mosaic cell in pixels
     #[arg(long, value_name = "PIXELS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=4096))]
     pub mosaicsize: u32,
-    /// The picture for --replacewith img
+    /// Image for --replacewith img
     #[arg(long, value_name = "FILE", default_value = "replace_img.png")]
     pub replaceimg: PathBuf,
-    /// The colour for --replacewith solid
+    /// Colour for --replacewith solid
     #[arg(long, value_name = "COLOR", default_value = "black")]
     pub color: String,
     /// Draw scores beside the faces
@@ -128,13 +128,13 @@ pub struct CoverArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Part of the input")]
 pub struct PartArgs {
-    /// Begin here, such as 90, 1:30 or 500ms
+    /// Start time, such as 90, 1:30 or 500ms
     #[arg(long, value_name = "TIME")]
     pub start: Option<String>,
-    /// End before this
+    /// End time (exclusive)
     #[arg(long, value_name = "TIME")]
     pub end: Option<String>,
-    /// Take this long
+    /// Duration
     #[arg(long, value_name = "TIME")]
     pub duration: Option<String>,
     /// Deinterlace interlaced frames
@@ -146,7 +146,7 @@ pub struct PartArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Output")]
 pub struct EncodingArgs {
-    /// FFmpeg's name of the encoder [default: the usual one for the container]
+    /// FFmpeg's encoder name [default: the usual one of the container]
     #[arg(long, value_name = "NAME")]
     pub codec: Option<String>,
     /// Constant rate factor; lower is better [default: the encoder's]
@@ -155,16 +155,16 @@ pub struct EncodingArgs {
     /// The encoder's preset, such as veryfast
     #[arg(long, value_name = "PRESET")]
     pub preset: Option<String>,
-    /// Further options of the encoder by FFmpeg's names
+    /// Further encoder options by their FFmpeg names
     #[arg(long, value_name = "K=V,...")]
     pub encoder_options: Option<String>,
-    /// Leave audio and subtitles out
+    /// Drop audio and subtitles
     #[arg(long, conflicts_with = "keep_audio")]
     pub no_audio: bool,
-    /// Leave all tags and chapters out [default: only tags that say where the video was recorded]
+    /// Drop all tags and chapters [default: only tags with the recording location]
     #[arg(long, conflicts_with = "keep_metadata")]
     pub strip_tags: bool,
-    /// Encoder settings as deface takes them: codec, quality, bitrate, pixelformat, output_params
+    /// Encoder settings in deface's format: codec, quality, bitrate, pixelformat, output_params
     #[arg(long, value_name = "JSON")]
     pub ffmpeg_config: Option<String>,
 }
@@ -173,25 +173,25 @@ pub struct EncodingArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Records")]
 pub struct RecordArgs {
-    /// Report on what was found and filled in, with the most doubtful frames; a folder (reports/) gets one for each input and an index
+    /// Write a report on detections and filled-in boxes, with the most doubtful frames; a folder (reports/) gets one per input and an index
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
-    /// Picture of frames before and after; a folder gets one for each input
+    /// Write an image of frames before and after; a folder gets one per input
     #[arg(long, value_name = "FILE.png")]
     pub contact_sheet: Option<PathBuf>,
-    /// Every box as JSON lines, those filled in included; a folder gets a file for each input
+    /// Write every box as JSON lines, including filled-in ones; a folder gets one file per input
     #[arg(long, value_name = "FILE.jsonl")]
     pub save: Option<PathBuf>,
 }
 
-/// Options of deface that need no setting here, or are not there yet.
+/// Options of deface that have no effect here, or are not implemented.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Taken for compatibility")]
+#[command(next_help_heading = "Compatibility with deface")]
 pub struct CompatibilityArgs {
-    /// Sound is kept anyway
+    /// Accepted; audio is kept by default
     #[arg(short, long)]
     pub keep_audio: bool,
-    /// Keep all tags, those with the location too
+    /// Keep all tags, including the recording location
     #[arg(short = 'm', long)]
     pub keep_metadata: bool,
     /// Only ONNX Runtime: auto or onnxrt
@@ -200,38 +200,38 @@ pub struct CompatibilityArgs {
     /// CPUExecutionProvider or CUDAExecutionProvider: the same as --device cpu or cuda
     #[arg(long, visible_alias = "ep", value_name = "EP")]
     pub execution_provider: Option<String>,
-    /// Not there yet
+    /// Not implemented
     #[arg(short, long)]
     pub preview: bool,
 }
 
-/// What is put in the place of a face, as deface calls it.
+/// What replaces a face, by deface's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ReplaceWith {
     /// The same as gaussian
     Blur,
     /// A Gaussian blur
     Gaussian,
-    /// The mean over a square, as deface blurs
+    /// A box filter, deface's blur
     Box,
     /// One colour
     Solid,
-    /// Nothing: faces are found, not covered
+    /// Nothing: faces are detected, not covered
     None,
-    /// A picture
+    /// An image
     Img,
-    /// Squares of their mean colour
+    /// A mosaic of mean colours
     Mosaic,
 }
 
 /// Outline of what covers a face.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Shape {
-    /// Turned by the line between the eyes
+    /// Rotated by the line between the eyes
     Ellipse,
     /// The box
     Rectangle,
-    /// What a model says belongs to the face; the ellipse where it says nothing
+    /// The outline from a model; an ellipse where it returns none
     Contour,
 }
 
@@ -254,7 +254,7 @@ impl CoverArgs {
             (Some(Shape::Rectangle), ..) | (None, true, _) => CoverShape::Rectangle,
             (Some(Shape::Ellipse), ..) => CoverShape::Ellipse,
             (Some(Shape::Contour), ..) => CoverShape::Contour,
-            // Who names a model for contours wants them.
+            // A contour model implies contours.
             (None, false, _) if self.contour_model.is_some() => CoverShape::Contour,
             (None, false, ReplaceWith::Solid | ReplaceWith::Img | ReplaceWith::Mosaic) => CoverShape::Rectangle,
             (None, false, _) => CoverShape::Ellipse,

@@ -13,7 +13,7 @@ const NEEDLESS: [&str; 5] = ["macro_block_size", "ffmpeg_log_level", "ffmpeg_tim
 /// `USAGE` for what is no JSON object, and for a key or value that framerail has no counterpart for.
 pub fn write_options(json: &str) -> Result<Vec<(String, String)>, Failure> {
     let config: Map<String, Value> = serde_json::from_str(json)
-        .map_err(|error| wrong(format_args!("is no JSON object ({error}); write it like '{{\"codec\": \"libx264\"}}'")))?;
+        .map_err(|error| wrong(format_args!("is not a JSON object ({error}); write it like '{{\"codec\": \"libx264\"}}'")))?;
     let codec = config.get("codec").and_then(Value::as_str).unwrap_or("libx264");
     let mut options = Vec::new();
     let mut further = Vec::new();
@@ -26,10 +26,10 @@ pub fn write_options(json: &str) -> Result<Vec<(String, String)>, Failure> {
             "pixelformat" => options.push(("pixel_format".into(), text)),
             "quality" => quality(codec, value, &mut options, &mut further)?,
             "output_params" => parameters(value, &mut options, &mut further)?,
-            needless if NEEDLESS.contains(&needless) => log::warn!("--ffmpeg-config: {needless} is not needed and was left out"),
+            needless if NEEDLESS.contains(&needless) => log::warn!("--ffmpeg-config: {needless} is not needed and was ignored"),
             other => {
                 let known = "codec, crf, preset, quality, bitrate, pixelformat and output_params";
-                return Err(wrong(format_args!("does not take '{other}'; it takes {known}")));
+                return Err(wrong(format_args!("does not support '{other}'; it supports {known}")));
             }
         }
     }

@@ -109,7 +109,7 @@ pub fn plan(command: &BlurFacesCommand) -> Result<Jobs, Failure> {
         planned.jobs.retain(|job| fs::symlink_metadata(&job.output).is_err());
         let skipped = before - planned.jobs.len();
         if skipped > 0 {
-            planned.notes.push(format!("{skipped} of {before} inputs have an output already and are skipped"));
+            planned.notes.push(format!("{skipped} of {before} inputs already have an output and are skipped"));
         }
     }
     Ok(planned)
@@ -159,7 +159,7 @@ fn find_inputs(arguments: &[String], notes: &mut Vec<String>) -> Result<Vec<Foun
             if known.insert(place) {
                 found.push(Found { source, is_listed });
             } else {
-                notes.push(format!("{source} is named twice and taken once"));
+                notes.push(format!("{source} is given twice and processed once"));
             }
         }
     }
@@ -183,7 +183,7 @@ fn without_own_outputs(found: Vec<Found>, folder: Option<&Path>, suffix: &str, n
         let names: Vec<&str> = own.iter().take(3).map(|own| own.source.as_str()).collect();
         let more = own.len().saturating_sub(names.len());
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        notes.push(format!("{} of {before} files are outputs of an earlier run and are left out: {}{more}", own.len(), names.join(", ")));
+        notes.push(format!("{} of {before} files are outputs of an earlier run and are skipped: {}{more}", own.len(), names.join(", ")));
     }
     found
 }
@@ -242,10 +242,10 @@ fn expand_folder(argument: &str, folder: &Path, notes: &mut Vec<String>) -> Resu
         let (count, shown) = (others.len(), others.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", "));
         let more = if count > 3 { format!(" and {} more", count - 3) } else { String::new() };
         let (files, are) = if count == 1 { ("file is", "was") } else { ("files are", "were") };
-        notes.push(format!("{argument}: {count} {files} neither video nor picture and {are} left out: {shown}{more}"));
+        notes.push(format!("{argument}: {count} {files} neither video nor image and {are} skipped: {shown}{more}"));
     }
     if files.iter().any(|file| file.is_dir()) {
-        notes.push(format!("{argument}: its subfolders are not searched; name them to have them covered too"));
+        notes.push(format!("{argument}: subfolders are not searched; name them to include them"));
     }
     Ok(found)
 }
@@ -260,7 +260,7 @@ fn output_folder(command: &BlurFacesCommand, found: &[Found]) -> Result<Option<P
     }
     if !is_folder && (output.extension().is_some() || output.exists()) {
         let what = if of_folder { "a folder".to_owned() } else { format!("{} inputs", found.len()) };
-        let words = format_args!("-o {}: {what} cannot go to one file; name a folder, such as -o blurred/", output.display());
+        let words = format_args!("-o {}: {what} cannot be written to one file; name a folder, such as -o blurred/", output.display());
         return Err(Failure::new(USAGE, words));
     }
     Ok(Some(output.clone()))

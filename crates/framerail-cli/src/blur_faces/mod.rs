@@ -133,8 +133,8 @@ impl BlurFacesCommand {
         if interrupt::came() {
             let output = job.output.display();
             return Err(Failure::interrupted(match had_output {
-                true => format!("interrupted: {output} stays as it was before the run"),
-                false => format!("interrupted: {output} is complete as far as the run came"),
+                true => format!("interrupted: {output} is unchanged"),
+                false => format!("interrupted: {output} is complete up to that point"),
             }));
         }
         summary::check_strict(self.run.strict, &stats)?;
@@ -248,14 +248,14 @@ impl BlurFacesCommand {
             return wrong("--contour-model is for --shape contour; leave one of them out".into());
         }
         if compatibility.preview {
-            return wrong("--preview is not there yet; --contact-sheet FILE.png shows frames before and after".into());
+            return wrong("--preview is not implemented; --contact-sheet FILE.png shows frames before and after".into());
         }
         if !matches!(compatibility.backend.as_str(), "auto" | "onnxrt") {
             return wrong(format!("--backend {}: models run on ONNX Runtime only; leave it out", compatibility.backend));
         }
         match compatibility.execution_provider.as_deref() {
             None | Some("CPUExecutionProvider" | "cpu" | "CUDAExecutionProvider" | "cuda") => Ok(()),
-            Some(other) => wrong(format!("--execution-provider {other}: there are CPUExecutionProvider and CUDAExecutionProvider")),
+            Some(other) => wrong(format!("--execution-provider {other}: use CPUExecutionProvider or CUDAExecutionProvider")),
         }
     }
 

@@ -1,11 +1,18 @@
-//! `framerail completions`.
+//! `framerail completions` and `framerail man`: what the command line says of itself, for shells and for `man`.
+
+use std::{fs, path::PathBuf};
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
+use clap_mangen::Man;
 
-use crate::{Cli, exit::CommandResult, terminal};
+use crate::{
+    Cli,
+    exit::{CommandResult, Failure, OUTPUT},
+    terminal,
+};
 
-/// Print a script that completes commands and options in a shell
+/// Print a completion script for a shell
 #[derive(Args, Debug)]
 pub struct CompletionsCommand {
     /// The shell
@@ -19,5 +26,27 @@ impl CompletionsCommand {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "framerail", &mut script);
         terminal::print(&String::from_utf8_lossy(&script))
+    }
+}
+
+/// Print the manual page, or write one per command into a folder
+#[derive(Args, Debug)]
+pub struct ManCommand {
+    /// Folder for framerail.1, framerail-run.1 and so on; created if it is missing
+    #[arg(value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+}
+
+impl ManCommand {
+    /// Prints or writes the pages.
+    pub fn execute(&self) -> CommandResult {
+        let Some(folder) = &self.folder else {
+            let mut page = Vec::new();
+            let written = Man::new(Cli::command()).render(&mut page);
+            written.map_err(|error| Failure::new(OUTPUT, format_args!("cannot make the manual page: {error}")))?;
+            return terminal::print(&String::from_utf8_lossy(&page));
+        };
+        let written = fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::command(), folder));
+        written.map_err(|error| Failure::new(OUTPUT, format_args!("{}: cannot write manual pages: {error}", folder.display())))
     }
 }

@@ -12,7 +12,7 @@ use crate::{
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  framerail inspect\n  framerail inspect blur\n  framerail inspect --json")]
 pub struct InspectCommand {
-    /// The stage to show; every stage in a line each when left out
+    /// The stage to show; without it, all stages are listed
     stage: Option<String>,
     /// Print JSON
     #[arg(long)]

@@ -15,11 +15,11 @@ use crate::{
     interrupt, outputs, terminal,
 };
 
-/// Show what files say of themselves: container, streams, colour, rotation
+/// Show the container, streams, colour and rotation of files
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  framerail probe in.mp4\n  framerail probe --count --json clips/*.mp4")]
 pub struct ProbeCommand {
-    /// Video, sound or picture files, or addresses
+    /// Video, audio or image files, or URLs
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
     /// Print JSON: an object for one file, a list for several
@@ -28,13 +28,13 @@ pub struct ProbeCommand {
     /// Count packets and keyframes by reading the whole video stream
     #[arg(long)]
     count: bool,
-    /// What playlists may open, as `allow` of `read` says it
+    /// What playlists may open, as in `read allow=`
     #[arg(long, value_name = "WHAT", default_value = "nothing", value_parser = Allowance::WORDS)]
     allow: String,
-    /// Take servers' certificates unchecked
+    /// Accept servers' certificates without verification
     #[arg(long)]
     insecure: bool,
-    /// Show how each file will be read on this machine's CPU, and what would make reading it faster; reads the whole video stream
+    /// Show how each file is read on this machine's CPU and what would make it faster; reads the whole video stream
     #[arg(long)]
     reading: bool,
 }
@@ -49,7 +49,7 @@ struct Probed {
 }
 
 impl ProbeCommand {
-    /// Prints a report for each file; those that cannot be read are told at the end.
+    /// Prints a report for each file; unreadable files are reported at the end.
     pub fn execute(&self) -> CommandResult {
         let mut reports = Vec::new();
         let mut failures = Vec::new();
@@ -163,11 +163,11 @@ fn bit_rate(bits_per_sec: u64) -> String {
 
 fn describe_reading(reading: &ReadingReport) -> String {
     let starts =
-        format!("{} packets, decoding can start at {} of them, {} apart at most", reading.packets, reading.starts, reading.longest);
+        format!("{} packets, decoding can start at {} of them, at most {} apart", reading.packets, reading.starts, reading.longest);
     match &reading.reason {
         Some(reason) => format!("by one decoder: {reason}; {starts}"),
         None => format!(
-            "{} pieces, {} side by side with {} thread(s) each, up to {} MiB for frames that wait; {starts}",
+            "{} pieces, {} in parallel with {} thread(s) each, up to {} MiB for waiting frames; {starts}",
             reading.pieces,
             reading.decoders,
             reading.threads,

@@ -20,14 +20,14 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   framerail run 'read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4'
-  framerail run 'read in.mp4 ! sample fps=1 ! frames pictures/'
+  framerail run 'read in.mp4 ! sample fps=1 ! frames images/'
   framerail run pipeline.toml --stats stats.json --graph graph.svg
   framerail run 'read in.mp4 ! infer centerface ! save boxes.jsonl' --device cuda
   framerail run --check 'read in.mp4 ! infer centerface ! save boxes.jsonl'
 
-Put the pipeline in quotes: `!`, `*` and `(` mean something to shells.
-Ctrl-C ends the run and completes its files; a second one drops them. Of a run
-that was stopped, a file does not replace an older one: it gets a name beside it.
+Put the pipeline in quotes: shells interpret `!`, `*` and `(`.
+Ctrl-C ends the run and finishes its files; a second Ctrl-C discards them. Files of a
+stopped run do not replace existing ones: they become NAME.unfinished.EXT.
 `framerail --help` lists the exit codes.";
 
 /// Run a pipeline given as text or as a TOML file
@@ -39,10 +39,10 @@ pub struct RunCommand {
     pipeline: Vec<String>,
     #[command(flatten)]
     run: RunArgs,
-    /// Replace outputs that exist, in every stage that does not say otherwise
+    /// Replace existing outputs, in every stage without its own overwrite=
     #[arg(long, help_heading = "Run")]
     overwrite: bool,
-    /// Open inputs and models, print the format of every edge, and stop there
+    /// Open inputs and models, print the format of every edge, and exit
     #[arg(long, help_heading = "Run")]
     check: bool,
 }
@@ -71,7 +71,7 @@ impl RunCommand {
         outcome.result?;
         written?;
         if interrupt::came() {
-            return Err(Failure::interrupted("interrupted: outputs are complete as far as the run came"));
+            return Err(Failure::interrupted("interrupted: outputs are complete up to that point"));
         }
         summary::check_strict(self.run.strict, &outcome.stats)
     }

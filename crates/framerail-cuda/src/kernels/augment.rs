@@ -202,7 +202,7 @@ fn check(spec: &AugmentSpec, job: &RawAugmentJob<'_>) -> Result<(), CudaError> {
     };
     let overlap = |a: &Range<u64>, b: &Range<u64>| a.start < b.end && b.start < a.end;
     if overlap(&range(job.input, spec.input.picture_bytes())?, &range(job.output, spec.output.picture_bytes())?) {
-        return Err(CudaError::argument("the batch that is made overlaps the one that is read; give it memory of its own"));
+        return Err(CudaError::argument("the output batch overlaps the input batch; use separate memory"));
     }
     Ok(())
 }

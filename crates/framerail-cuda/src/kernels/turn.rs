@@ -67,7 +67,7 @@ pub unsafe fn turn_raw(runner: &dyn Runner, from: &RawPicture, rotation: Rotatio
     for plane in 0..format.planes() {
         let step = format.components().iter().find(|component| component.plane == plane).map_or(1, |component| component.step_bytes);
         if !matches!(step, 1 | 2 | 4) || !(from.planes[plane] | to.planes[plane]).is_multiple_of(step as u64) {
-            return Err(CudaError::argument(format!("{format} pictures are not turned on the card")));
+            return Err(CudaError::argument(format!("{format} frames are not rotated on the GPU")));
         }
         let (row_bytes, rows) = format.plane_size(plane, from.width, from.height);
         (parameters.from[plane], parameters.to[plane]) = (from.planes[plane], to.planes[plane]);

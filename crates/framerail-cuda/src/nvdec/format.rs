@@ -121,7 +121,7 @@ impl StreamFormat {
 fn not_taken(codec: NvdecCodec, chroma: Chroma, bits: u32) -> CudaError {
     CudaError::Unsupported {
         what: format!("{codec} {chroma} {bits} bit"),
-        reason: "from a card framerail takes 4:2:0 with 8 or 10 bits and 4:4:4 with 8; others are decoded on the CPU".into(),
+        reason: "on a GPU framerail supports 4:2:0 with 8 or 10 bits and 4:4:4 with 8; others are decoded on the CPU".into(),
     }
 }
 

@@ -134,7 +134,7 @@ impl AnchorFree {
             _ => (0, 0),
         };
         if values != self.values {
-            return Err(format!("output '{}' has {values} values a box; the card makes {}", self.card.output, self.values));
+            return Err(format!("output '{}' has {values} values per box; the model card expects {}", self.card.output, self.values));
         }
         let order = self.card.order;
         let row = move |index: usize| match order {
@@ -187,7 +187,7 @@ mod tests {
     use super::{super::TensorData, *};
     use crate::decode::Tensor;
 
-    const YOLOV8: &str = include_str!("../../../../models/yolov8.toml");
+    const YOLOV8: &str = include_str!("../../cards/yolov8.toml");
 
     fn decode(card: &ModelCard, dims: [usize; 2], data: &[f32]) -> Vec<Candidate> {
         let tensor = Tensor { name: "output0", dims: vec![1, dims[0], dims[1]], data: TensorData::F32(data) };

@@ -220,7 +220,7 @@ mod tests {
     use super::{super::TensorData, *};
     use crate::decode::{OutputCard, Tensor};
 
-    const SSD300: &str = include_str!("../../../../models/ssd300.toml");
+    const SSD300: &str = include_str!("../../cards/ssd300.toml");
 
     fn ssd() -> (ModelCard, Anchors) {
         let card = ModelCard::parse(SSD300, "ssd300.toml".as_ref()).expect("own card");

@@ -287,7 +287,7 @@ impl Decode for Boxes {
         let scores = self.scores(tensors, item, rows.len())?;
         let needed = if matches!(scores, Scores::InBoxes) { self.places.values } else { 4 };
         if values < needed {
-            return Err(format!("output '{}' has {values} values a box; {needed} are needed", self.card.boxes));
+            return Err(format!("output '{}' has {values} values per box; {needed} are needed", self.card.boxes));
         }
         let counted = self.counted(tensors, item)?.unwrap_or(usize::MAX);
         let mut row = vec![0.0; self.columns];

@@ -54,7 +54,7 @@ impl Expected {
                 let shapes: Vec<String> = shapes.iter().map(|shape| describe(shape)).collect();
                 Err(format!("output {output} should be {}", shapes.join(" or ")))
             }
-            Form::Elements(count) if !holds(dims, *count) => Err(format!("output {output} should have {count} values for each picture")),
+            Form::Elements(count) if !holds(dims, *count) => Err(format!("output {output} should have {count} values per image")),
             _ => Ok(()),
         }
     }

@@ -183,7 +183,7 @@ mod tests {
     use super::{super::TensorData, *};
     use crate::decode::{OutputCard, Tensor};
 
-    const CARD: &str = include_str!("../../../../models/centerface.toml");
+    const CARD: &str = include_str!("../../cards/centerface.toml");
 
     fn decode(heat: &[f32], size: &[f32], offset: &[f32], landmarks: &[f32], input: InputSize) -> (Vec<Candidate>, u64) {
         let card = ModelCard::parse(CARD, "centerface.toml".as_ref()).expect("own card");

@@ -59,7 +59,7 @@ impl<'a> Tensors<'a> {
     }
 
     fn named(&self, name: &str) -> Result<&Tensor<'a>, String> {
-        self.tensors.iter().find(|tensor| tensor.name == name).ok_or_else(|| format!("output '{name}' did not come"))
+        self.tensors.iter().find(|tensor| tensor.name == name).ok_or_else(|| format!("output '{name}' is missing"))
     }
 
     /// The floats of batch item `item`, which has `rank` axes beside the batch's. The batch axis may be missing for the first item.

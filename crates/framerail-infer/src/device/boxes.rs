@@ -40,7 +40,7 @@ pub(super) struct Pending {
 /// Whether outputs of this card can be decoded there; else why not.
 pub(super) fn can_decode(card: &ModelCard, max_detections: usize) -> Result<(), String> {
     match &card.output {
-        OutputCard::Boxes(_) => return Err("its boxes are finished".into()),
+        OutputCard::Boxes(_) => return Err("its boxes are final".into()),
         OutputCard::AnchorFree(free) if free.masks.is_some() => return Err("its boxes have masks".into()),
         OutputCard::Heatmap(_) | OutputCard::Anchors(_) | OutputCard::AnchorFree(_) => {}
         other => return Err(format!("it is a model for {}", other.task())),
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn ssd300_reads_what_torchvision_gives() {
-        let card = ModelCard::parse(include_str!("../../../../models/ssd300.toml"), "ssd300.toml".as_ref()).expect("own card");
+        let card = ModelCard::parse(include_str!("../../cards/ssd300.toml"), "ssd300.toml".as_ref()).expect("own card");
         let OutputCard::Anchors(anchors) = &card.output else { unreachable!("the card names anchors") };
         let family = anchors_family(anchors, &card, SIZE).expect("few anchors");
         let BoxFamily::Anchors { anchors: count, background, activation, .. } = family else { unreachable!("anchors") };
@@ -269,14 +269,14 @@ mod tests {
 
     #[test]
     fn grids_and_boxes_are_counted_from_the_shapes() {
-        let card = ModelCard::parse(include_str!("../../../../models/centerface.toml"), "centerface.toml".as_ref()).expect("own card");
+        let card = ModelCard::parse(include_str!("../../cards/centerface.toml"), "centerface.toml".as_ref()).expect("own card");
         let OutputCard::Heatmap(heatmap) = &card.output else { unreachable!("the card names a heatmap") };
         let family = heatmap_family(heatmap, &[output("537", Element::F32, &[4, 1, 184, 320])]).expect("known shape");
         let expected = BoxFamily::Heatmap { columns: 320, rows: 184, stride: 4.0, cell_origin: 0.5, y_first: true, exponential_size: true };
         assert_eq!(family, expected);
         let open = Declared { dims: None, ..output("537", Element::F32, &[]) };
         assert!(heatmap_family(heatmap, &[open]).expect_err("unknown").contains("not known before it runs"));
-        let card = ModelCard::parse(include_str!("../../../../models/yolov8.toml"), "yolov8.toml".as_ref()).expect("own card");
+        let card = ModelCard::parse(include_str!("../../cards/yolov8.toml"), "yolov8.toml".as_ref()).expect("own card");
         let OutputCard::AnchorFree(free) = &card.output else { unreachable!("the card names boxes") };
         let family = free_family(free, &[output("output0", Element::F32, &[1, 84, 8400])]).expect("known shape");
         assert!(matches!(family, BoxFamily::AnchorFree { boxes: 8400, values_first: true, .. }), "{family:?}");

@@ -55,7 +55,7 @@ impl InputWriter {
         if fits && surface.device() == device {
             return Ok(());
         }
-        let what = if fits { "another card's memory" } else { "a form that is neither a picture nor this model's input" };
+        let what = if fits { "memory of another GPU" } else { "a format that is neither a frame nor this model's input" };
         let reason = format!("frame {} lies on {} in {what}; put a download before this step", frame.index, surface.device());
         Err(InferError::Device { device, reason })
     }

@@ -60,7 +60,7 @@ impl CudaOptions {
     pub const MAX_SLOTS: usize = 8;
 
     /// The folder of TensorRT's engines.
-    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only a card needs it"))]
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only a GPU needs it"))]
     pub(crate) fn engine_cache(&self, search: &SearchPath) -> PathBuf {
         let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         self.engine_cache

@@ -63,7 +63,7 @@ impl<'a> Recipe<'a> {
         if !self.runtime.info().providers.iter().any(|name| name == self.provider_name()) {
             let path = self.runtime.info().path.display();
             let reason = format!(
-                "ONNX Runtime {path} has no {} provider; `pip install onnxruntime-gpu` in place of onnxruntime, or set ORT_DYLIB_PATH",
+                "ONNX Runtime {path} has no {} provider; `pip install onnxruntime-gpu` instead of onnxruntime, or set ORT_DYLIB_PATH",
                 self.provider_name()
             );
             return Err(InferError::Device { device: self.stream.device().id(), reason });
@@ -110,7 +110,7 @@ impl<'a> Recipe<'a> {
             Err(error) if error.to_string().contains("fallback") && !self.options.graphs => {
                 let session = self.builder(missing)?.commit_from_memory(bytes).map_err(|error| refused(&error))?;
                 log::warn!(
-                    "model {}: some of its operators are not there on the card and run on the CPU, with copies there and back",
+                    "model {}: some operators are not supported on the GPU and run on the CPU, with copies in both directions",
                     self.model
                 );
                 Ok((session, true))
@@ -162,7 +162,7 @@ impl<'a> Recipe<'a> {
     fn tensorrt(&self, number: i32) -> ep::TensorRT {
         let cache = self.options.engine_cache(self.search);
         if let Err(error) = std::fs::create_dir_all(&cache) {
-            log::warn!("TensorRT's engines are not kept: {} cannot be made: {error}", cache.display());
+            log::warn!("TensorRT engines are not cached: {} cannot be created: {error}", cache.display());
         }
         let provider = ep::TensorRT::default()
             .with_device_id(number)

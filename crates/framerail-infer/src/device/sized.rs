@@ -188,7 +188,7 @@ fn load(shared: &Shared, size: InputSize, shape: &InputShape, memory: &DeviceMem
         Err(Refusal::Decoder(reason)) => {
             // Only for boxes is there another way.
             let level = if card.output.task() == Task::Detection { log::Level::Warn } else { log::Level::Debug };
-            log::log!(level, "model {}: its outputs cross to the host whole and are read there: {reason}", card.name);
+            log::log!(level, "model {}: its outputs are copied to the host and decoded there: {reason}", card.name);
             Ok((session(false)?, Decoder::Host(card.output.decoder(card, size))))
         }
     }
@@ -207,7 +207,7 @@ impl From<String> for Refusal {
 }
 
 fn input<'r>(run: &'r BoundRun, shared: &Shared) -> Result<&'r DeviceBuffer, InferError> {
-    run.input.memory.device().ok_or_else(|| shared.run_error("its input is not on the card"))
+    run.input.memory.device().ok_or_else(|| shared.run_error("its input is not on the GPU"))
 }
 
 /// Queues the model's run on its stream; outputs stay on the card.

@@ -50,7 +50,7 @@ pub struct HalfModel {
 /// Why it cannot be done: nested graphs, functions, or an operator that the conversion does not know.
 pub fn to_half(model: &[u8], opset: u64, ends: HalfEnds<'_>) -> Result<HalfModel, String> {
     let graph = Graph::read(model).map_err(|problem| problem.to_string())?;
-    Conversion::plan(graph, opset, ends)?.write(model).map_err(|_| "the model is damaged inside".into())
+    Conversion::plan(graph, opset, ends)?.write(model).map_err(|_| "the model file is damaged".into())
 }
 
 /// The two forms of a float value, each under its own name where it is needed.
@@ -217,7 +217,7 @@ fn nodes_that_stay(graph: &Graph<'_>, floats: &HashSet<&str>, opset: u64) -> Vec
 }
 
 fn name(bytes: &[u8]) -> Result<&str, graph::Problem> {
-    std::str::from_utf8(bytes).map_err(|_| graph::Problem::Damaged(format!("a name that is no text: {}", text(bytes))))
+    std::str::from_utf8(bytes).map_err(|_| graph::Problem::Damaged(format!("a name that is not valid text: {}", text(bytes))))
 }
 
 #[cfg(test)]

@@ -147,7 +147,7 @@ impl OnnxFile {
             return Err(wrong("is not a file".into()));
         }
         if metadata.len() > MAX_FILE_BYTES {
-            return Err(wrong("is beyond 2 GiB, more than an ONNX file can be".into()));
+            return Err(wrong("is larger than 2 GiB, the maximum of an ONNX file".into()));
         }
         let mut bytes = Vec::with_capacity(metadata.len() as usize);
         let file = std::fs::File::open(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
@@ -239,7 +239,7 @@ impl OnnxFile {
     }
 
     fn edited(&self, edit: &prepare::Edit<'_>) -> Result<Vec<u8>, InferError> {
-        edit.model(&self.bytes).map_err(|_| InferError::ModelFile { path: self.path.clone(), reason: "is damaged inside".into() })
+        edit.model(&self.bytes).map_err(|_| InferError::ModelFile { path: self.path.clone(), reason: "is damaged".into() })
     }
 }
 
@@ -264,7 +264,7 @@ impl Problem {
             Problem::ExternalData => {
                 "keeps its weights in a second file; save it again as one file (onnx.save_model without external data)"
             }
-            Problem::Wire(WireError::CutShort) if looks_like_onnx => "is cut short or damaged: a part of it reaches beyond the file's end",
+            Problem::Wire(WireError::CutShort) if looks_like_onnx => "is truncated or damaged: a part extends beyond the end of the file",
             Problem::Unusual => "holds two graphs, which no exporter writes",
             _ if bytes.starts_with(b"version https://git-lfs") => "is a Git LFS pointer, not the model; fetch the file itself",
             _ => "is not an ONNX model",

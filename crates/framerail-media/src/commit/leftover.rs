@@ -56,10 +56,10 @@ fn clear_one(partial: &Path, name: &OsString, start: &OsStr, place: &Path, rules
     if found.nlink() == 1
         && let Some(kept) = keep(partial, place, rules)
     {
-        return Some(format!("a run that was killed had not finished {}; what it wrote is kept as {}", place.display(), kept.display()));
+        return Some(format!("a killed run had not finished {}; its data is kept as {}", place.display(), kept.display()));
     }
     if let Err(error) = fs::remove_file(partial) {
-        log::debug!("{}: left by a run that was killed, not removed: {error}", partial.display());
+        log::debug!("{}: left by a killed run, not removed: {error}", partial.display());
     }
     None
 }

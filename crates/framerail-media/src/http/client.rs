@@ -158,7 +158,7 @@ impl Failure {
             Error::Rustls(error) => Self::of_tls(&error),
             Error::Timeout(_) => Self::transient(io::Error::new(io::ErrorKind::TimedOut, "the server is silent")),
             Error::ConnectionFailed | Error::Protocol(_) | Error::BodyStalled => Self::transient(io::Error::other(error.to_string())),
-            Error::HostNotFound => Self::lasting(io::Error::new(io::ErrorKind::HostUnreachable, "no host of this name is known")),
+            Error::HostNotFound => Self::lasting(io::Error::new(io::ErrorKind::HostUnreachable, "unknown host name")),
             Error::Other(error) => match error.downcast::<io::Error>() {
                 Ok(error) => Self::lasting(*error),
                 Err(error) => lasting(error.to_string()),
@@ -171,9 +171,10 @@ impl Failure {
     fn of_tls(error: &rustls::Error) -> Self {
         let hint = match error {
             rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => {
-                "; to trust the server, name its issuer's certificate in SSL_CERT_FILE or the option ca_file; insecure=yes takes any"
+                "; to trust the server, name its issuer's certificate in SSL_CERT_FILE or the option ca_file; insecure=yes accepts any \
+                 certificate"
             }
-            rustls::Error::InvalidCertificate(_) => "; insecure=yes takes any certificate",
+            rustls::Error::InvalidCertificate(_) => "; insecure=yes accepts any certificate",
             _ => "",
         };
         Self::lasting(io::Error::other(format!("no secure connection, {error}{hint}")))
@@ -185,7 +186,7 @@ impl Failure {
             StatusCode::NOT_FOUND | StatusCode::GONE => Self::lasting(io::Error::new(io::ErrorKind::NotFound, words)),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::lasting(io::Error::new(io::ErrorKind::PermissionDenied, words)),
             StatusCode::RANGE_NOT_SATISFIABLE => {
-                Self::lasting(io::Error::other("the server has no bytes of it; the file is empty or was cut"))
+                Self::lasting(io::Error::other("the server sent no data; the file is empty or was truncated"))
             }
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Self::transient(io::Error::other(words)),
             _ if status.is_server_error() => Self::transient(io::Error::other(words)),

@@ -43,7 +43,7 @@ impl Resolver for Reach {
         found.iter().filter(|address| !is_private_address(address.ip())).for_each(|address| public.push(*address));
         if public.is_empty() {
             let host = uri.host().unwrap_or_default();
-            let message = format!("a public server leads to {host}, a private address; allow=network lets it");
+            let message = format!("a public server refers to {host}, a private address; allow=network permits that");
             return Err(Error::Other(Box::new(io::Error::new(io::ErrorKind::AddrNotAvailable, message))));
         }
         Ok(public)

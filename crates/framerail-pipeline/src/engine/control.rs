@@ -123,7 +123,7 @@ impl Control {
         let is_lost = !self.has_open_ends() && self.finished_ends.load(Ordering::SeqCst) == 0;
         let failure = failures.iter().find(|failure| failure.is_fatal).or_else(|| failures.first().filter(|_| is_lost));
         let aborted = || {
-            let error = StageError::new(ErrorKind::Cancelled, "aborted; nothing unfinished was kept");
+            let error = StageError::new(ErrorKind::Cancelled, "aborted; unfinished outputs were discarded");
             self.is_aborted().then(|| RunError { stage: "run".to_owned(), error })
         };
         failure.map(|failure| failure.error.clone()).or_else(aborted)

@@ -94,7 +94,7 @@ impl FrameMemory {
     fn refuse(&self, bytes: u64) -> Option<String> {
         (bytes > self.limit).then(|| {
             let (size, limit) = (megabytes(bytes), megabytes(self.limit));
-            format!("a frame takes {size}, more than the limit of {limit} for all frames under way; allow more with --memory")
+            format!("a frame takes {size}, more than the limit of {limit} for frames in flight; raise it with --memory")
         })
     }
 
@@ -148,8 +148,8 @@ impl FrameMemory {
     fn held_up(&self, in_use: u64, bytes: u64) -> String {
         let (frames, size, limit) = (in_use / bytes.max(1), megabytes(bytes), megabytes(self.limit));
         format!(
-            "stages hold about {frames} frames of {size} and wait for more, but the limit for all frames under way is {limit}; let stages \
-             such as `hold` keep fewer frames, or allow more with --memory"
+            "stages hold about {frames} frames of {size} and wait for more, but the limit for frames in flight is {limit}; let stages such \
+             as `hold` keep fewer frames, or raise the limit with --memory"
         )
     }
 

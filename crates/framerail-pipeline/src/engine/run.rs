@@ -331,7 +331,7 @@ fn spawn_workers(handle: &mut RunHandle, jobs: Vec<(Worker, Job)>) -> Result<(),
 fn spawn_watchdog(state: &Arc<RunState>) -> Option<JoinHandle<()>> {
     let (nodes, finished, limit) = (state.nodes.clone(), Arc::clone(&state.finished), state.stall_limit);
     let spawned = thread::Builder::new().name("watchdog".to_owned()).spawn(move || watchdog::watch(&nodes, limit, &finished));
-    spawned.inspect_err(|error| log::warn!("stalls will not be reported: cannot start a thread: {error}")).ok()
+    spawned.inspect_err(|error| log::warn!("stalls are not reported: cannot start a thread: {error}")).ok()
 }
 
 fn input_queues(nodes: &[Node], edges: &[Edge], control: &Arc<Control>) -> Vec<Option<Arc<Queue>>> {

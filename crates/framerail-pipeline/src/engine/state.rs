@@ -60,7 +60,7 @@ impl RunState {
     pub(super) fn set_setting(&self, stage: &str, name: &str, value: f64) -> Result<(), StageError> {
         let usage = |message: String| Err(StageError::new(ErrorKind::Usage, message));
         if self.ended_nanos.load(Ordering::SeqCst) > 0 {
-            return usage(format!("the run is over; {name} of {stage} cannot be changed any more"));
+            return usage(format!("the run has ended; {name} of {stage} can no longer be changed"));
         }
         let Some(node) = self.nodes.iter().find(|node| &*node.name == stage) else {
             let names = self.nodes.iter().map(|node| &*node.name);
@@ -75,7 +75,7 @@ impl RunState {
         }
         let names: Vec<&str> = settings.iter().map(|setting| setting.name()).collect();
         match names.as_slice() {
-            [] => usage(format!("{stage} has no settings that can be changed while it runs")),
+            [] => usage(format!("{stage} has no settings that can be changed during the run")),
             names => usage(format!("{stage} has no setting `{name}`; it has {}", names.join(", "))),
         }
     }

@@ -317,8 +317,8 @@ impl Worker {
         let name = &self.node.name;
         match (drops, self.control.is_alone(&self.node)) {
             (_, true) => {}
-            (true, false) => log::warn!("{name}: {error}; its frames are dropped from here on, the other outputs go on"),
-            (false, false) => log::error!("{name}: {error}; the other outputs go on"),
+            (true, false) => log::warn!("{name}: {error}; its frames are dropped from now on, other outputs continue"),
+            (false, false) => log::error!("{name}: {error}; other outputs continue"),
         }
     }
 }

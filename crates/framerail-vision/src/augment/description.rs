@@ -135,8 +135,8 @@ impl Augment {
         probability("flip_vertical", self.flip_vertical)?;
         probability("grayscale", self.grayscale)?;
         if let RandomCrop::Resized { area, aspect_ratio } = self.crop {
-            range("crop area", area, (f64::MIN_POSITIVE, 1.0), "two rising numbers above 0 and up to 1")?;
-            range("crop aspect_ratio", aspect_ratio, ASPECT_RATIOS, "two rising numbers from 0.001 to 1000")?;
+            range("crop area", area, (f64::MIN_POSITIVE, 1.0), "two increasing numbers above 0 and up to 1")?;
+            range("crop aspect_ratio", aspect_ratio, ASPECT_RATIOS, "two increasing numbers from 0.001 to 1000")?;
         }
         self.color_jitter.map_or(Ok(()), |jitter| jitter.check())?;
         self.blur.map_or(Ok(()), |blur| blur.check())?;
@@ -150,9 +150,9 @@ impl ColorJitter {
     fn check(&self) -> Result<(), VisionError> {
         probability("color_jitter probability", self.probability)?;
         for (name, factors) in [("brightness", self.brightness), ("contrast", self.contrast), ("saturation", self.saturation)] {
-            factors.map_or(Ok(()), |factors| range(name, factors, (0.0, 1e6), "two rising numbers from 0 to 1000000"))?;
+            factors.map_or(Ok(()), |factors| range(name, factors, (0.0, 1e6), "two increasing numbers from 0 to 1000000"))?;
         }
-        self.hue.map_or(Ok(()), |turns| range("hue", turns, (-0.5, 0.5), "two rising numbers from -0.5 to 0.5"))
+        self.hue.map_or(Ok(()), |turns| range("hue", turns, (-0.5, 0.5), "two increasing numbers from -0.5 to 0.5"))
     }
 }
 
@@ -163,15 +163,15 @@ impl RandomBlur {
         if [across, down].iter().any(|side| side % 2 == 0 || *side > MAX_BLUR_KERNEL) {
             return Err(VisionError::option("blur kernel", format!("{across}x{down}"), "odd numbers from 1 to 127"));
         }
-        range("blur sigma", self.sigma, (1e-6, 1e6), "two rising numbers from 0.000001 to 1000000")
+        range("blur sigma", self.sigma, (1e-6, 1e6), "two increasing numbers from 0.000001 to 1000000")
     }
 }
 
 impl RandomErase {
     fn check(&self) -> Result<(), VisionError> {
         probability("erase probability", self.probability)?;
-        range("erase area", self.area, (f64::MIN_POSITIVE, 1.0), "two rising numbers above 0 and up to 1")?;
-        range("erase aspect_ratio", self.aspect_ratio, ASPECT_RATIOS, "two rising numbers from 0.001 to 1000")?;
+        range("erase area", self.area, (f64::MIN_POSITIVE, 1.0), "two increasing numbers above 0 and up to 1")?;
+        range("erase aspect_ratio", self.aspect_ratio, ASPECT_RATIOS, "two increasing numbers from 0.001 to 1000")?;
         if self.fill.iter().any(|fill| !fill.is_finite()) {
             return Err(VisionError::option("erase fill", format!("{:?}", self.fill), "finite numbers"));
         }

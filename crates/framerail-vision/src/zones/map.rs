@@ -109,15 +109,15 @@ impl ZoneMap {
     /// points outside of the picture, a line without length.
     pub fn check(&self) -> Result<(), VisionError> {
         if self.zones.is_empty() && self.lines.is_empty() {
-            return Err(VisionError::Zone("there is no zone and no line; give at least one [[zone]] or [[line]]".into()));
+            return Err(VisionError::Zone("there is no zone or line; add at least one [[zone]] or [[line]]".into()));
         }
         let mut names = BTreeSet::new();
         for shape in self.shapes() {
             if shape.name.trim().is_empty() {
-                return Err(VisionError::Zone("a zone or line has no name; give each one of its own".into()));
+                return Err(VisionError::Zone("a zone or line has no name; give each a unique name".into()));
             }
             if !names.insert(&shape.name) {
-                return Err(VisionError::Zone(format!("the name `{}` is there twice; give each zone and line its own", shape.name)));
+                return Err(VisionError::Zone(format!("the name `{}` is used twice; give each zone and line a unique name", shape.name)));
             }
             if !(0.0..=10.0).contains(&shape.margin) {
                 return Err(wrong("shape", &shape.name, format_args!("has the margin {}; it goes from 0 to 10", shape.margin)));
@@ -171,7 +171,7 @@ fn check_zone(zone: &ZoneSpec) -> Result<(), VisionError> {
 fn check_line(line: &LineSpec) -> Result<(), VisionError> {
     check_points("line", &line.shape, &[line.from, line.to])?;
     if line.from == line.to {
-        return Err(wrong("line", &line.shape.name, "begins where it ends; give it a length"));
+        return Err(wrong("line", &line.shape.name, "starts where it ends; give it a length"));
     }
     Ok(())
 }

@@ -112,7 +112,7 @@ impl StagePlan for CropPlan {
             return Err(StageError::new(ErrorKind::Usage, error).into());
         }
         if self.every > 1 && !found.has_identities {
-            let (needs, mend) = ("detections with an identity, for every=N".into(), "put `track` before it".into());
+            let (needs, mend) = ("detections with identities, for every=N".into(), "put `track` before it".into());
             return Err(PlanError::Link(LinkMismatch { needs, mend }));
         }
         let every = u32::try_from(self.every).unwrap_or(u32::MAX);

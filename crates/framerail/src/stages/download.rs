@@ -183,7 +183,7 @@ impl Download {
     fn queue(&mut self, item: &FrameItem) -> Result<Option<HostSurface>, StageError> {
         let Surface::Device(_) = &item.frame.surface else { return Ok(None) };
         let Some(surface) = CudaSurface::of(&item.frame.surface) else {
-            let message = format!("frame {} of stream {} is no picture that can be copied", item.frame.index, item.frame.stream);
+            let message = format!("frame {} of stream {} cannot be copied", item.frame.index, item.frame.stream);
             return Err(StageError::new(ErrorKind::Internal, message));
         };
         let lane = self.lane(surface.cuda_device())?;

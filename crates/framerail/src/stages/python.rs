@@ -29,7 +29,7 @@ pub(super) fn register(registry: &mut Registry, stages: PythonStages) -> Result<
 fn add(registry: &mut Registry, spec: StageSpec, configure: Option<Configure>, call: &'static str) -> Result<(), RegistryError> {
     registry.register_with(spec, move |options| match &configure {
         Some(configure) => configure(options),
-        None => Err(ConfigError::new("its work is done by Python code, which this program does not run")
+        None => Err(ConfigError::new("it runs Python code, which this program cannot run")
             .help(format!("run the pipeline with the Python package framerail: {call}"))),
     })
 }

@@ -93,7 +93,7 @@ impl Area {
             let (name, numbers) = text.split_once(':').unwrap_or(("", text));
             let lengths: Option<Vec<Length>> = numbers.split(',').map(Length::parse).collect();
             let lengths = lengths.and_then(|lengths| <[Length; 4]>::try_from(lengths).ok());
-            let bounds = lengths.ok_or_else(|| format!("`{}` is no area: write x,y,w,h in pixels or percent", text.trim()))?;
+            let bounds = lengths.ok_or_else(|| format!("`{}` is not an area: write x,y,w,h in pixels or percent", text.trim()))?;
             let name = if name.trim().is_empty() { format!("region-{}", index + 1) } else { name.trim().to_owned() };
             Ok(Self { name: name.into(), bounds: Bounds::Rectangle(bounds), streams: Vec::new() })
         };
@@ -170,7 +170,7 @@ impl RegionsPlan {
             self.areas = map.zones.iter().map(Area::of_zone).collect();
         }
         match self.areas.len() {
-            0 => Err(self.usage("there are none; write x,y,w,h, or a [[zone]] in the file")),
+            0 => Err(self.usage("there are no areas; write x,y,w,h, or a [[zone]] in the file")),
             1..=MAX_REGIONS => Ok(()),
             many => Err(self.usage(format_args!("{many} are too many; at most {MAX_REGIONS}"))),
         }

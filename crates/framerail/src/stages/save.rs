@@ -206,7 +206,7 @@ impl Counters {
         }
         let Some(without_identity) = &self.without_identity else { return };
         if written.without_identity > 0 && without_identity.value() == 0 {
-            self.context.notice("detections without an identity are left out, for MOT has no place for them");
+            self.context.notice("detections without an identity are dropped; MOT requires one");
         }
         without_identity.add(written.without_identity);
     }

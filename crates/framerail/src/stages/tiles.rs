@@ -74,7 +74,7 @@ impl TilesPlan {
         };
         let plan = Self { size: options.size("size"), overlap: options.float("overlap"), whole: options.switch("whole"), merge };
         if plan.size.0.min(plan.size.1) < 16 {
-            return Err(ConfigError::at("size", "a tile has at least 16 pixels a side").help("such as `tiles 640x640`"));
+            return Err(ConfigError::at("size", "a tile has at least 16 pixels per side").help("such as `tiles 640x640`"));
         }
         Ok(plan)
     }

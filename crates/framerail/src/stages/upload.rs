@@ -39,7 +39,7 @@ impl UploadPlan {
     fn new(options: &Options) -> Result<Self, ConfigError> {
         match DeviceChoice::of(options)? {
             Some(DeviceChoice::On(device @ Device::Cuda(_))) => Ok(Self { device, card: None }),
-            _ => Err(ConfigError::at("device", "frames go to a card").help("write device=cuda or device=cuda:N")),
+            _ => Err(ConfigError::at("device", "frames are uploaded to a GPU").help("write device=cuda or device=cuda:N")),
         }
     }
 }
@@ -64,7 +64,7 @@ impl StagePlan for UploadPlan {
         let card = match (self.card, self.device) {
             (Some(card), _) => card,
             (None, Device::Cuda(ordinal)) => CudaDevice::open(ordinal).map_err(cuda_error)?,
-            (None, Device::Cpu) => return Err(unusable(Device::Cpu, "frames go to a card")),
+            (None, Device::Cpu) => return Err(unusable(Device::Cpu, "frames are uploaded to a GPU")),
         };
         Ok(Work::Stages(vec![Box::new(Upload { uploader: Uploader::new(&card).map_err(cuda_error)?, context: None })]))
     }

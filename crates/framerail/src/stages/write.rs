@@ -169,7 +169,7 @@ impl Stage for Write {
             push: PushCounters::new(context),
         });
         if self.plan.kind == Kind::Server && !self.plan.is_live {
-            context.notice("frames are pushed as fast as they come; realtime=yes in `read` gives them at their own time");
+            context.notice("frames are pushed as fast as they are decoded; realtime=yes in `read` sends them in real time");
         }
         Ok(())
     }
@@ -268,11 +268,7 @@ impl Write {
         let pictures = info.side_streams.iter().filter(|side| is_picture(side)).count();
         if let Some(counters) = self.counters.as_ref().filter(|_| pictures > 0 && !self.plan.pictures) {
             counters.pictures_skipped.add(pictures as u64);
-            counters.context.notice(format_args!(
-                "{}: the cover picture of {} is left out; pictures=yes keeps it",
-                shown(path),
-                info.source
-            ));
+            counters.context.notice(format_args!("{}: the cover image of {} is dropped; pictures=yes keeps it", shown(path), info.source));
         }
         (kept, sides)
     }

@@ -64,8 +64,11 @@ impl ZonesPlan {
         for shape in self.map.shapes() {
             if let Some(stray) = shape.classes.iter().find(|class| !is_known(class)) {
                 let known = detections.labels.join(", ");
-                let told =
-                    format!("{}: `{}` is for class `{stray}`, which the model has not; it has {known}", self.file.display(), shape.name);
+                let told = format!(
+                    "{}: `{}` is for class `{stray}`, which the model does not have; it has {known}",
+                    self.file.display(),
+                    shape.name
+                );
                 return Err(StageError::new(ErrorKind::Usage, told));
             }
         }
@@ -96,7 +99,7 @@ impl StagePlan for ZonesPlan {
         self.is_live = input.is_live;
         if !self.has_identities && !self.map.lines.is_empty() {
             return Err(PlanError::Link(LinkMismatch {
-                needs: "detections with an identity, for its lines".into(),
+                needs: "detections with identities, for its lines".into(),
                 mend: "put `track` before it".into(),
             }));
         }
@@ -134,7 +137,7 @@ struct Zones {
 impl Stage for Zones {
     fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
         if !self.plan.has_identities {
-            context.notice("detections have no identity here, so they are counted and not timed; put `track` before it");
+            context.notice("detections have no identity here, so they are counted but not timed; put `track` before it");
         }
         self.counters = Some(Counters {
             entered: context.counter("zones_entered"),
@@ -179,7 +182,7 @@ impl Stage for Zones {
         let missing = |name: &&String| !self.came.contains(*name);
         for shape in self.plan.map.shapes() {
             if let (Some(name), Some(counters)) = (shape.streams.iter().find(missing), &self.counters) {
-                counters.context.notice(format_args!("`{}` is for stream `{name}`, which did not come", shape.name));
+                counters.context.notice(format_args!("`{}` is for stream `{name}`, which did not appear", shape.name));
             }
         }
         Ok(())

@@ -43,16 +43,15 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts one; `None`, said loudly, where Mosquitto is not installed.
+    /// Starts one; `None` if Mosquitto is missing and may be.
     pub fn start(settings: &str) -> Option<Self> {
         Self::start_on(free_port(), settings)
     }
 
     pub fn start_on(port: u16, settings: &str) -> Option<Self> {
-        let Some(program) = mosquitto() else {
-            eprintln!("MQTT TESTS DID NOT RUN: there is no mosquitto; install Debian's package mosquitto (make setup)");
-            return None;
-        };
+        let program = mosquitto();
+        framerail_testkit::require("mqtt", program.is_some(), "install Debian's package mosquitto (make setup)");
+        let program = program?;
         let folder = tempfile::tempdir().expect("temporary folder");
         let config = folder.path().join("mosquitto.conf");
         fs::write(&config, format!("user root\nlistener {port} 127.0.0.1\nlog_type none\n{settings}\n")).expect("written");

@@ -18,14 +18,14 @@ pub fn findings() -> Vec<Finding> {
     let version = match driver_version() {
         Ok(version) => version,
         Err(error) if is_card_present() => {
-            let words = format!("an NVIDIA card is here, but cannot be used: {error}; everything runs on the CPU");
+            let words = format!("an NVIDIA GPU is present but cannot be used: {error}; everything runs on the CPU");
             return vec![Finding::new("GPU", Verdict::Warn, words)];
         }
         Err(error) => return vec![Finding::new("GPU", Verdict::Ok, format!("none, everything runs on the CPU ({error})"))],
     };
     let mut findings = vec![driver(version)];
     match device_count() {
-        Ok(0) => findings.push(Finding::new("GPU", Verdict::Warn, "the driver lists no card: everything runs on the CPU")),
+        Ok(0) => findings.push(Finding::new("GPU", Verdict::Warn, "the driver lists no GPU: everything runs on the CPU")),
         Ok(count) => (0..count).for_each(|ordinal| findings.extend(card(ordinal))),
         Err(error) => findings.push(Finding::new("GPU", Verdict::Warn, error.to_string())),
     }
@@ -73,7 +73,7 @@ fn card(ordinal: u32) -> Vec<Finding> {
 fn decoder(device: &Arc<CudaDevice>) -> Vec<Finding> {
     let found = match nvdec::check_library().and_then(|()| nvdec::capabilities(device)) {
         Ok(found) if found.is_empty() => {
-            return vec![Finding::new("NVDEC", Verdict::Warn, "this card decodes no video: decoding runs on the CPU")];
+            return vec![Finding::new("NVDEC", Verdict::Warn, "this GPU does not decode video: decoding runs on the CPU")];
         }
         Ok(found) => found,
         Err(error) => return vec![Finding::new("NVDEC", Verdict::Warn, format!("{error}; decoding runs on the CPU"))],
@@ -90,7 +90,7 @@ fn decoder(device: &Arc<CudaDevice>) -> Vec<Finding> {
         nvdec::NvdecCodec::ALL.iter().map(|codec| codec.ffmpeg_name()).filter(|name| !codecs.contains_key(name)).collect();
     let mut lines: Vec<Finding> = codecs.into_iter().map(line).collect();
     if !missing.is_empty() {
-        let words = format!("not on this card, and so decoded on the CPU: {}", missing.join(", "));
+        let words = format!("not supported by this GPU and decoded on the CPU: {}", missing.join(", "));
         lines.push(Finding::new("NVDEC", Verdict::Ok, words));
     }
     lines
@@ -112,7 +112,7 @@ fn codec_words(codec: &str, found: &[&DecodeCapability]) -> String {
 
 fn encoder() -> Finding {
     let words = if has_library("libnvidia-encode.so.1") {
-        "the driver's encoder library is here; compute cards such as H100 and A100 have no encoder, and frames are encoded on the CPU"
+        "the driver's encoder library is present; compute GPUs such as H100 and A100 have no encoder, and frames are encoded on the CPU"
     } else {
         "libnvidia-encode.so.1 is not on this machine: frames are encoded on the CPU"
     };
@@ -126,7 +126,7 @@ fn has_library(name: &str) -> bool {
 
 fn compiler() -> Finding {
     match nvrtc::nvrtc_version() {
-        Ok((major, minor)) => Finding::new("NVRTC", Verdict::Ok, format!("{major}.{minor}: kernels are compiled for the card")),
+        Ok((major, minor)) => Finding::new("NVRTC", Verdict::Ok, format!("{major}.{minor}: kernels are compiled for the GPU")),
         Err(reason) => Finding::new("NVRTC", Verdict::Warn, format!("{reason}; only kernels in the cache can be used")),
     }
 }
@@ -134,11 +134,9 @@ fn compiler() -> Finding {
 fn kernel_cache() -> Finding {
     match kernel_cache_folder() {
         Some(folder) => Finding::new("kernel cache", Verdict::Ok, folder.display().to_string()),
-        None => Finding::new(
-            "kernel cache",
-            Verdict::Warn,
-            "no folder for it: kernels are compiled anew in every run; set HOME or XDG_CACHE_HOME",
-        ),
+        None => {
+            Finding::new("kernel cache", Verdict::Warn, "no cache folder: kernels are compiled in every run; set HOME or XDG_CACHE_HOME")
+        }
     }
 }
 

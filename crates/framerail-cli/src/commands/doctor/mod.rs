@@ -26,9 +26,9 @@ const ENCODERS: [&str; 6] = ["libx264", "libx265", "libvpx-vp9", "libsvtav1", "m
 /// Without this encoder, `blur-faces` cannot write MP4 by default.
 const NEEDED_ENCODER: &str = "libx264";
 
-/// Look at what framerail needs: FFmpeg, ONNX Runtime, models, machine, cards
+/// Check the installation: FFmpeg, ONNX Runtime, models, CPU, memory, GPUs
 #[derive(Args, Debug)]
-#[command(after_help = "Exits with 0 when framerail can be used, with 1 when something that it needs is missing.")]
+#[command(after_help = "Exits with 0 if framerail is usable, with 1 if something required is missing.")]
 pub struct DoctorCommand {
     /// Print JSON
     #[arg(long)]
@@ -132,7 +132,7 @@ fn runtime(search: &SearchPath) -> Finding {
             let info = runtime.info();
             let words = format!("{} at {}, runs on {}", info.version, info.path.display(), info.providers.join(", "));
             if is_card_present && !info.providers.iter().any(|provider| provider == "cuda") {
-                let words = format!("{words}; models do not run on the card: install onnxruntime-gpu");
+                let words = format!("{words}; models do not run on the GPU: install onnxruntime-gpu");
                 return Finding::new("ONNX Runtime", Verdict::Warn, words);
             }
             Finding::new("ONNX Runtime", Verdict::Ok, words)
@@ -179,7 +179,7 @@ fn model(name: &str, search: &SearchPath) -> Finding {
         None => {
             // Only the model that `blur-faces` takes by default is needed.
             let (verdict, hint) = if name == "centerface" { (Verdict::Fail, "; `make setup` installs it") } else { (Verdict::Warn, "") };
-            Finding::new("model", verdict, format!("{name}: {card}, but {} is not there{hint}", found.card.file.display()))
+            Finding::new("model", verdict, format!("{name}: {card}, but {} is missing{hint}", found.card.file.display()))
         }
     }
 }
@@ -202,6 +202,6 @@ fn memory() -> Finding {
             Finding::new("memory", Verdict::Warn, format!("{free:.1} of {total:.1} GB free; a run takes a few hundred MB"))
         }
         (Some(free), Some(total)) => Finding::new("memory", Verdict::Ok, format!("{free:.1} of {total:.1} GB free")),
-        _ => Finding::new("memory", Verdict::Warn, "unknown: the system does not say"),
+        _ => Finding::new("memory", Verdict::Warn, "unknown: not reported by the system"),
     }
 }

@@ -43,7 +43,7 @@ pub(super) enum Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Problem::Damaged(what) => write!(f, "the model is damaged inside: {what}"),
+            Problem::Damaged(what) => write!(f, "the model file is damaged: {what}"),
             Problem::NotKnown(what) => write!(f, "the conversion to float16 does not know {what}"),
         }
     }
@@ -195,7 +195,7 @@ impl<'a> Node<'a> {
             let field = field?;
             match (field.number, field.value) {
                 (field::ATTRIBUTE_GRAPH | field::ATTRIBUTE_GRAPHS, _) => {
-                    return Err(Problem::NotKnown(format!("'{}', which holds a graph of its own", self.op)));
+                    return Err(Problem::NotKnown(format!("'{}', which contains a nested graph", self.op)));
                 }
                 (field::ATTRIBUTE_INT, Value::Varint(to)) if self.op == "Cast" && attribute_name == "to" => self.attribute_type = to,
                 (field::ATTRIBUTE_TENSOR, Value::Bytes(tensor)) if attribute_name == "value" => {

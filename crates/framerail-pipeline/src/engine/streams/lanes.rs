@@ -386,7 +386,7 @@ impl Lanes {
         self.check_open(&state)?;
         let id = StreamId(state.next_id);
         state.next_id =
-            state.next_id.checked_add(1).ok_or_else(|| StageError::new(ErrorKind::Resource, "no number is left for a stream"))?;
+            state.next_id.checked_add(1).ok_or_else(|| StageError::new(ErrorKind::Resource, "too many streams for this run"))?;
         Ok(id)
     }
 
@@ -407,7 +407,7 @@ impl Lanes {
 
     fn check_open(&self, state: &State) -> Result<(), StageError> {
         if state.is_closed || self.control.is_aborted() || self.control.is_stopping() {
-            return Err(StageError::new(ErrorKind::Usage, "the run is ending and takes no further source; stay=yes keeps a run open"));
+            return Err(StageError::new(ErrorKind::Usage, "the run is ending and accepts no further source; stay=yes keeps a run open"));
         }
         Ok(())
     }

@@ -44,7 +44,7 @@ impl StreamControl {
     /// `Usage` when no stage takes sources, the run is ending, or this can never be one; opening it happens later, and what
     /// becomes of a failure is up to the stage's policy.
     pub fn add_source(&self, source: &str) -> Result<StreamId, StageError> {
-        let nobody = || StageError::new(ErrorKind::Usage, "no stage of this pipeline takes sources");
+        let nobody = || StageError::new(ErrorKind::Usage, "no stage of this pipeline accepts sources");
         let reads = self.sources.first().ok_or_else(nobody)?;
         let id = reads.lanes.reserve()?;
         reads.lanes.add(reads.opener.admit(source, id)?, reads.is_in_turn)?;
@@ -59,7 +59,7 @@ impl StreamControl {
         if self.sources.iter().any(|source| source.lanes.remove(stream)) {
             return Ok(());
         }
-        Err(StageError::new(ErrorKind::Usage, format!("there is no stream {stream} that could be removed")))
+        Err(StageError::new(ErrorKind::Usage, format!("there is no stream {stream} to remove")))
     }
 
     /// The streams so far, as in [`crate::RunStats::streams`].

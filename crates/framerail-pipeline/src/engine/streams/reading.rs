@@ -135,7 +135,7 @@ impl Reading {
         progress.attempts = progress.attempts.saturating_add(1);
         let Some(wait) = policy.retry.wait(progress.attempts, self.request.is_live).filter(|_| may_reopen) else {
             self.line.context.counter("streams_failed").add(1);
-            self.line.context.notice(format_args!("stream {} is given up: {}", self.request.name, failure.message));
+            self.line.context.notice(format_args!("stream {} ends after an error: {}", self.request.name, failure.message));
             return Ok(AfterFailure::GiveUp);
         };
         log::warn!("{}: {}; trying again in {} s", self.line.context.name(), failure.message, wait.as_secs_f32());

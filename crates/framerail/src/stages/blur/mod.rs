@@ -170,7 +170,7 @@ fn pixels(cell: i64) -> MosaicCell {
 
 fn overlay(path: Option<&Path>) -> Result<Overlay, ConfigError> {
     let Some(path) = path else {
-        return Err(ConfigError::at("kind", "kind=image needs a picture").help("give image=FILE.png"));
+        return Err(ConfigError::at("kind", "kind=image needs an image").help("give image=FILE.png"));
     };
     let pool = FramePool::new(0);
     let bad = |error: &dyn std::fmt::Display| ConfigError::at("image", error).kind(ErrorKind::Input);
@@ -236,8 +236,8 @@ impl Counters {
             self.context.notice(format_args!("some faces have no contour: no mask, and too few landmarks; {stand_in}; {help}"));
         }
         if counts.contours_too_small > 0 && self.contours_too_small.value() == 0 {
-            let help = "contour_share= says from which part of the box on it counts";
-            self.context.notice(format_args!("some contours cover too little of their face to count; {stand_in}; {help}"));
+            let help = "contour_share= sets the minimum share of the box";
+            self.context.notice(format_args!("some contours cover too little of their face; {stand_in}; {help}"));
         }
         self.contours_missing.add(counts.contours_missing);
         self.contours_too_small.add(counts.contours_too_small);

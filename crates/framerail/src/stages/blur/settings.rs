@@ -26,7 +26,7 @@ const PLACES: [Place<Cover>; 6] = [
         name: "strength",
         range: 0.01..=2.0,
         unit: "",
-        help: "deviation of the blur, as a part of the face's larger side",
+        help: "standard deviation of the blur relative to the face's larger side",
         find: |cover| match &mut cover.obscure {
             Obscure::Gaussian { strength } => Some(Number::Real(strength)),
             _ => None,
@@ -36,7 +36,7 @@ const PLACES: [Place<Cover>; 6] = [
         name: "strength",
         range: 0.01..=4.0,
         unit: "",
-        help: "side of the mean, as a part of the face's larger side",
+        help: "side of the box filter relative to the face's larger side",
         find: |cover| match &mut cover.obscure {
             Obscure::Box { strength } => Some(Number::Real(strength)),
             _ => None,
@@ -46,7 +46,7 @@ const PLACES: [Place<Cover>; 6] = [
         name: "cell",
         range: 2.0..=4096.0,
         unit: "pixels",
-        help: "side of the squares",
+        help: "side of a cell",
         find: |cover| match &mut cover.obscure {
             Obscure::Mosaic { cell: MosaicCell::Pixels(cell) } => Some(Number::Whole(cell)),
             _ => None,
@@ -56,7 +56,7 @@ const PLACES: [Place<Cover>; 6] = [
         name: "mask_scale",
         range: 0.6..=10.0,
         unit: "",
-        help: "size of the mask: the box grows by this minus 1 on each side",
+        help: "size of the mask: the box grows by (mask_scale - 1) of its size on each side",
         find: |cover| Some(Number::Real(&mut cover.mask.mask_scale)),
     },
     Place {
@@ -70,7 +70,7 @@ const PLACES: [Place<Cover>; 6] = [
         name: "contour_share",
         range: 0.0..=1.0,
         unit: "",
-        help: "least part of the box that a contour covers, to count",
+        help: "minimum share of the box that a contour must cover",
         find: |cover| (cover.mask.shape == MaskShape::Contour).then_some(Number::Real(&mut cover.mask.contour_share)),
     },
 ];

@@ -60,13 +60,13 @@ impl FrameNames {
         }
         let format = match (wanted, ending) {
             (Some(wanted), Some(ending)) if wanted != ending => {
-                let message = format!("format={} does not go with the name {}", wanted.ending(), target.display());
+                let message = format!("format={} does not match the name {}", wanted.ending(), target.display());
                 return Err(ConfigError::at("format", message).help("leave out one of the two"));
             }
             (Some(wanted), _) => wanted,
             (None, Some(ending)) => ending,
             (None, None) => {
-                let message = format!("the name {} does not tell the format", target.display());
+                let message = format!("the name {} has no known extension", target.display());
                 return Err(ConfigError::at("target", message).help("end it with .png, .jpg or .npy, or give format="));
             }
         };

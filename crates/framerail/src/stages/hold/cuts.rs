@@ -18,7 +18,7 @@ const KEPT_BUFFERS: usize = 8;
 
 /// The threshold at which a change counts as a cut, which may be changed while the stage runs.
 pub(in crate::stages) fn cut_setting(context: &StageContext, cut: f64) -> Setting {
-    context.setting(SettingSpec::new("cut", 0.0..=1.0).help("change of the picture that counts as a cut; 1 is never"), cut)
+    context.setting(SettingSpec::new("cut", 0.0..=1.0).help("change of the frame that counts as a cut; 1 = never"), cut)
 }
 
 /// The way from one card.

@@ -100,12 +100,12 @@ impl Counters {
         if turned > 0 && self.without_area.value() == 0 {
             let card = &predictor.card().name;
             self.context.notice(format_args!(
-                "{card} gives boxes with x2 <= x1 or y2 <= y1, which are left out: check the order of the corners in its card"
+                "{card} returns boxes with x2 <= x1 or y2 <= y1, which are dropped: check the order of the corners in its model card"
             ));
         }
         if above > 0 && self.scores_above_one.value() == 0 {
             let card = &predictor.card().name;
-            self.context.notice(format_args!("{card} gives scores above 1: check the activation of its scores in the card"));
+            self.context.notice(format_args!("{card} returns scores above 1: check the activation of the scores in its model card"));
         }
         self.without_area.set(turned);
         self.scores_above_one.set(above);

@@ -185,7 +185,7 @@ impl StagePlan for InferPlan {
         self.keeps_tracks = matches!(input.parts, Some(PartFormat::Detections { every }) if every > 1);
         if self.keeps_tracks && self.workers > 1 {
             let error =
-                ConfigError::at("workers", "behind `crop every=N` one worker keeps what was said of tracks").help("leave workers out");
+                ConfigError::at("workers", "after `crop every=N` a single worker keeps the results of tracks").help("leave workers out");
             return Err(StageError::new(ErrorKind::Usage, error).into());
         }
         (self.answers, self.looks_at_parts) = (Some(answers), input.parts.is_some());
@@ -216,7 +216,7 @@ impl StagePlan for InferPlan {
         // A card runs one batch after the other; a second worker would only hold the weights once more.
         let is_on_card = predictor.device() != Device::Cpu;
         let workers = if is_on_card { 1 } else { self.workers };
-        let one_is_enough = || format!("one worker instead of {}: a card runs one batch after the other", self.workers);
+        let one_is_enough = || format!("one worker instead of {}: a GPU runs one batch after another", self.workers);
         let mut notices: Vec<String> = notice.into_iter().chain((workers < self.workers).then(one_is_enough)).collect();
         let forks: Vec<Predictor> = (1..workers).map(|_| predictor.fork()).collect();
         let stage = |predictor| {

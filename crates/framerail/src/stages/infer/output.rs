@@ -38,18 +38,15 @@ pub(super) fn output(
     };
     let labels: Vec<String> = match (&input.parts, task) {
         (Some(PartFormat::Detections { .. }), _) if every > 1 => {
-            return Err(mismatch("every frame, to look at the parts".into(), "say every=N of `crop` instead, behind `track`"));
+            return Err(mismatch("every frame, to process the parts".into(), "use every=N of `crop` instead, after `track`"));
         }
         (Some(PartFormat::Detections { .. } | PartFormat::Regions { .. }), _) if !predictor.has_fixed_input() => {
-            let needs = format!("one input size for parts of all sizes, and {} takes that of the picture", card.name);
-            return Err(mismatch(needs, "say its input size, such as size=320x320"));
+            let needs = format!("one input size for parts of all sizes; {} takes the frame's size", card.name);
+            return Err(mismatch(needs, "set its input size, such as size=320x320"));
         }
         (Some(PartFormat::Detections { every }), Task::Detection) if finds == Some(Finds::Detections) => {
             if *every > 1 {
-                return Err(mismatch(
-                    "every part in every frame, to find detections of the frame there".into(),
-                    "leave every= of `crop` out",
-                ));
+                return Err(mismatch("every part in every frame, to find detections of the frame there".into(), "remove every= of `crop`"));
             }
             detection_labels(card)
         }

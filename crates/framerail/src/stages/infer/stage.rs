@@ -89,9 +89,9 @@ impl Stage for Infer {
             let spec = SettingSpec::new(name, 0.0..=1.0).help(help);
             context.setting(spec, written(value))
         };
-        let iou = |()| setting("iou", "overlap above which the weaker of two boxes goes", thresholds.iou);
+        let iou = |()| setting("iou", "NMS IoU threshold", thresholds.iou);
         if !matches!(task, Task::Segmentation | Task::Embedding) {
-            let confidence = setting("confidence", "least score of a detection, or of what is said", thresholds.confidence);
+            let confidence = setting("confidence", "minimum score of a detection or other result", thresholds.confidence);
             self.settings = Some(Settings { confidence, iou: (task == Task::Detection).then_some(()).map(iou) });
         }
         Ok(())
@@ -182,7 +182,7 @@ impl Infer {
             return Ok(());
         }
         let views: Option<Vec<View<'_>>> = looks.iter().map(|look| view_of(&call.items, look)).collect();
-        let views = views.ok_or_else(|| StageError::new(ErrorKind::Internal, "a frame to look at is not there"))?;
+        let views = views.ok_or_else(|| StageError::new(ErrorKind::Internal, "a frame for the model is missing"))?;
         match self.predictor.submit(&views) {
             Ok(()) => call.submitted.push_back(looks),
             Err(error) if error.is_recoverable() => return self.leave_out(call, looks, &error),
@@ -199,14 +199,14 @@ impl Infer {
         let is_part = looks.iter().any(|look| look.part.is_some());
         if let Some(counters) = self.counters.as_ref().filter(|counters| counters.failed(is_part)) {
             let what = if is_part { "a part of a frame" } else { "a frame" };
-            counters.context.notice(format_args!("{} did not look at {what}: {error}", self.model));
+            counters.context.notice(format_args!("{} did not run on {what}: {error}", self.model));
         }
         Ok(())
     }
 
     /// Takes what was said in the oldest submission; waits for it.
     fn collect(&mut self, looks: &[Look], answers: &mut HashMap<usize, Vec<Answer>>) -> Result<(), StageError> {
-        let missing = || StageError::new(ErrorKind::Internal, format!("{} gave no results for frames that it was given", self.model));
+        let missing = || StageError::new(ErrorKind::Internal, format!("{} returned no results for some frames", self.model));
         let said = self.predictor.collect().map_err(model_error)?.filter(|said| said.len() == looks.len()).ok_or_else(missing)?;
         for (look, prediction) in looks.iter().zip(said) {
             answers.entry(look.place).or_default().push((look.part, prediction));

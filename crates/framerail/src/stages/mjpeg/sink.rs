@@ -62,7 +62,7 @@ fn stage_error(error: ServeError) -> StageError {
     // The words for a watched run name its variable.
     let message = match &error {
         ServeError::TokenNeeded { address } => {
-            format!("{address} can be reached from other machines; give token_env=VARIABLE, or serve at 127.0.0.1")
+            format!("{address} is reachable from other machines; set token_env=VARIABLE, or serve at 127.0.0.1")
         }
         _ => error.to_string(),
     };

@@ -72,7 +72,13 @@ impl Courier {
     pub(super) fn new(options: &Options) -> Result<Self, ConfigError> {
         let topic = options.text("topic").to_owned();
         if topic.is_empty() || topic.contains(['+', '#', '\0']) {
-            return Err(ConfigError::at("topic", format_args!("`{topic}` is no topic to send to; it has no +, no # and is not empty")));
+            return Err(ConfigError::at(
+                "topic",
+                format_args!(
+                    "`{topic}` is not a valid publish topic; it must not be empty or contain + or \
+                                                              #"
+                ),
+            ));
         }
         let transport = transport(options)?;
         let port = options.optional_integer("port").and_then(|port| u16::try_from(port).ok());

@@ -159,14 +159,14 @@ impl<T> Outbox<T> {
             return Err(failure.clone());
         }
         if self.abort.is_cancelled() {
-            return Err(StageError::new(ErrorKind::Cancelled, format!("stopped while {} was waited for", self.limits.target)));
+            return Err(StageError::new(ErrorKind::Cancelled, format!("stopped while waiting for {}", self.limits.target)));
         }
         // Entries that waited for others to fill a request have not tried in vain.
         if state.moved.max(began).elapsed() >= self.limits.patience {
             let reason = state.trouble.clone().unwrap_or_else(|| "it does not answer".into());
             let (target, patience) = (&self.limits.target, self.limits.patience.as_secs_f64());
             let message =
-                format!("nothing got through to {target} for {patience} s ({reason}); see that it runs, or allow more with patience=");
+                format!("nothing was delivered to {target} for {patience} s ({reason}); check that it is running, or raise patience=");
             return Err(StageError::new(ErrorKind::Output, message));
         }
         self.changed.wait_for(state, WAIT_SLICE);

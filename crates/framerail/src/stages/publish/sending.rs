@@ -186,7 +186,7 @@ impl<C: Carrier> Stage for Publish<C> {
         let left = line.outbox.drain()?;
         if left > 0 {
             let target = &self.limits.target;
-            line.context.notice(format_args!("{left} records were left at the end, for {target} was out of reach, and are dropped"));
+            line.context.notice(format_args!("{left} records are dropped at the end because {target} was unreachable"));
         }
         line.end();
         Ok(())

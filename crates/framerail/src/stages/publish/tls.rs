@@ -27,5 +27,5 @@ pub(in crate::stages) fn certificates(option: &str, path: &Path) -> Result<Vec<C
     let bad = |reason: &dyn std::fmt::Display| ConfigError::at(option, format_args!("{}: {reason}", path.display()));
     let read = CertificateDer::pem_file_iter(path).map_err(|error| bad(&error))?;
     let found = read.collect::<Result<Vec<_>, _>>().map_err(|error| bad(&error))?;
-    if found.is_empty() { Err(bad(&"there is no certificate in it; name a file of PEM")) } else { Ok(found) }
+    if found.is_empty() { Err(bad(&"it contains no certificate; name a PEM file")) } else { Ok(found) }
 }

@@ -318,7 +318,7 @@ fn input_options(options: &Options) -> Result<InputOptions, ConfigError> {
     if let (Some(start), Some(end)) = (secs("start"), secs("end"))
         && end <= start
     {
-        return Err(ConfigError::at("end", "nothing lies between start and end").help("give an end after the start"));
+        return Err(ConfigError::at("end", "start is not before end").help("give an end after the start"));
     }
     let mut input = InputOptions::new("");
     input.start_secs = secs("start");
@@ -341,9 +341,7 @@ fn check_camera_options(options: &Options, requests: &[StreamRequest]) -> Result
     let given = ["size", "input_format"].into_iter().find(|name| options.is_given(name));
     let has_camera = options.is_given("format") || requests.iter().any(|request| policy::is_camera(request.source.reveal()));
     match given.filter(|_| !has_camera) {
-        Some(name) => {
-            Err(ConfigError::at(name, format_args!("`{name}` is for cameras of this machine, such as /dev/video0")).help("leave it out"))
-        }
+        Some(name) => Err(ConfigError::at(name, format_args!("`{name}` is for local cameras, such as /dev/video0")).help("leave it out")),
         None => Ok(()),
     }
 }

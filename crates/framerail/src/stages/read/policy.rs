@@ -88,7 +88,7 @@ pub(super) fn policy(options: &Options, sources: usize) -> Result<StreamPolicy, 
     };
     let attempts = options.optional_integer("retries").and_then(|count| u32::try_from(count).ok());
     if attempts.is_some() && matches!(on_error, Some(OnStreamError::Fail | OnStreamError::End)) {
-        return Err(ConfigError::at("retries", "is given, but on_error says that nothing is tried again").help("leave one out"));
+        return Err(ConfigError::at("retries", "has no effect: on_error does not retry").help("leave one out"));
     }
     let first_wait = options.time("retry_wait");
     Ok(StreamPolicy {

@@ -137,7 +137,7 @@ impl Source {
             self.is_change_told = true;
             self.shared.counters(line).count_on_cpu();
             line.context.notice(format_args!(
-                "{}: where the card does not decode it, first at {secs:.3} s, decoded on the CPU and uploaded: {reason}",
+                "{}: not supported by the GPU, first at {secs:.3} s, and decoded on the CPU and uploaded from there: {reason}",
                 self.info.source
             ));
         }
@@ -231,7 +231,7 @@ fn describe(damage: &Damage) -> Option<String> {
         (damage.frames_dropped, "frame dropped", "frames dropped"),
         (damage.packets_corrupt, "packet damaged", "packets damaged"),
         (damage.packets_dropped, "packet refused", "packets refused"),
-        (damage.packets_lost, "packet lost on the way", "packets lost on the way"),
+        (damage.packets_lost, "packet lost in transit", "packets lost in transit"),
         (damage.container_errors, "error in the container", "errors in the container"),
         (damage.decode_errors, "decoding error", "decoding errors"),
         (damage.images_missing, "image missing", "images missing"),
@@ -242,5 +242,5 @@ fn describe(damage: &Damage) -> Option<String> {
     if parts.is_empty() && damage.timestamps_repaired > 0 {
         return Some(format!("timestamps corrected because they were missing or out of order: {}", damage.timestamps_repaired));
     }
-    (!parts.is_empty()).then(|| format!("decoded as far as it goes: {}", parts.join(", ")))
+    (!parts.is_empty()).then(|| format!("decoded as far as possible: {}", parts.join(", ")))
 }

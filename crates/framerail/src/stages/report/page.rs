@@ -102,8 +102,8 @@ impl Page<'_> {
             put(
                 html,
                 format_args!(
-                    "<p class=\"warning\" role=\"note\"><strong>The pictures on this page are not blurred.</strong> \
-                     They show what was found before anything was covered. Keep the page as safe as the footage itself.</p>"
+                    "<p class=\"warning\" role=\"note\"><strong>The images on this page are not blurred.</strong> They show detections \
+                     before anything was covered. Protect the page as you protect the footage.</p>"
                 ),
             );
         }
@@ -169,13 +169,13 @@ impl Page<'_> {
         tile(html, &grouped(total.frames), &format!("frames, {} analysed", grouped(total.analysed)), false);
         let share = percent(total.with_boxes, total.frames);
         tile(html, &grouped(total.with_boxes), &format!("frames with {plural} ({share})"), false);
-        tile(html, &grouped(total.filled), "frames with a box that was filled in", false);
+        tile(html, &grouped(total.filled), "frames with a filled-in box", false);
         let longest = if total.longest_gap > 0 { format!(", the longest of {}", count(total.longest_gap, "frame")) } else { String::new() };
-        tile(html, &grouped(total.gaps_filled), &format!("gaps filled between two sightings{longest}"), false);
+        tile(html, &grouped(total.gaps_filled), &format!("gaps filled between two detections{longest}"), false);
         let open = if total.gaps_open > 0 { format!(": {} without a box", count(total.frames_open, "frame")) } else { String::new() };
         tile(html, &grouped(total.gaps_open), &format!("gaps left open{open}"), total.gaps_open > 0);
-        tile(html, &grouped(total.tracks), &format!("different {plural}, as far as they could be followed"), false);
-        tile(html, &grouped(total.seen_once), &format!("{plural} seen on one frame only"), total.seen_once > 0);
+        tile(html, &grouped(total.tracks), &format!("different {plural}, as far as they could be tracked"), false);
+        tile(html, &grouped(total.seen_once), &format!("{plural} seen in only one frame"), total.seen_once > 0);
         tile(html, &score(total.lowest_score), "lowest score", false);
         html.push_str("</ul>\n");
         put(
@@ -188,8 +188,8 @@ impl Page<'_> {
         let boxes = total.detected + total.interpolated + total.held;
         for (name, number) in [
             ("seen by the model", total.detected),
-            ("filled in between two sightings", total.interpolated),
-            ("carried on from a sighting before or after", total.held),
+            ("filled in between two detections", total.interpolated),
+            ("extended from a detection before or after", total.held),
         ] {
             let share = percent(number, boxes);
             put(html, format_args!("<tr><th scope=\"row\">{name}</th><td>{}</td><td>{share}</td></tr>", grouped(number)));
@@ -239,8 +239,8 @@ impl Page<'_> {
             info.name, counts.with_boxes, counts.frames, self.subject.plural, counts.filled
         );
         let bar = match timeline.frames_per_bin() {
-            1 => "a bar for each frame".to_owned(),
-            frames => format!("a bar for every {frames} frames, as high as the fullest of them"),
+            1 => "one bar per frame".to_owned(),
+            frames => format!("one bar per {frames} frames, as high as their maximum"),
         };
         put(
             html,
@@ -253,7 +253,7 @@ impl Page<'_> {
     }
 
     fn doubts(&self, html: &mut String) {
-        put(html, format_args!("<section>\n<h2>Where to look closer</h2>"));
+        put(html, format_args!("<section>\n<h2>What to check</h2>"));
         if self.doubts.is_empty() {
             put(html, format_args!("<p>Nothing: the model found no {}.</p>", markup_escaped(&self.subject.plural)));
         }
@@ -275,16 +275,16 @@ impl Page<'_> {
         match kind {
             DoubtKind::OpenGap => (
                 "Gaps left open".into(),
-                format!("A {one} is back here that had no box on the frames just before, although it was seen earlier. Longest first."),
+                format!("A {one} reappears here without a box on the frames before, although it was detected earlier. Longest first."),
             ),
             DoubtKind::FilledGap => (
                 "Gaps filled in".into(),
-                format!("The model lost a {one} here and found it again; the box between was worked out. Longest first."),
+                format!("The model missed a {one} here and found it again; the boxes between are interpolated. Longest first."),
             ),
             DoubtKind::SeenOnce => {
-                ("Seen on one frame only".into(), format!("Perhaps a mistake of the model, perhaps a {one} that it misses elsewhere."))
+                ("Seen in only one frame".into(), format!("Possibly a false detection, or a {one} that the model misses elsewhere."))
             }
-            DoubtKind::LowScore => ("Lowest scores".into(), "Where the model is least sure of what it saw. Lowest first.".into()),
+            DoubtKind::LowScore => ("Lowest scores".into(), "Detections with the lowest scores first.".into()),
         }
     }
 

@@ -40,8 +40,10 @@ impl RecordFormat {
             ("parquet", _) | ("auto", Some("parquet" | "pq")) => Ok(Self::Parquet),
             ("coco", _) | ("auto", Some("json")) => Ok(Self::Coco),
             ("mot", _) | ("auto", Some("txt")) => Ok(Self::Mot),
-            (_, ending) => Err(ConfigError::at("file", format_args!("`.{}` says no format of records", ending.unwrap_or_default()))
-                .help("end the name in .jsonl, .csv, .parquet, .json (COCO) or .txt (MOT), or say format=")),
+            (_, ending) => {
+                Err(ConfigError::at("file", format_args!("`.{}` is not the extension of a record format", ending.unwrap_or_default()))
+                    .help("use the extension .jsonl, .csv, .parquet, .json (COCO) or .txt (MOT), or set format="))
+            }
         }
     }
 
@@ -85,7 +87,8 @@ impl RecordFormat {
         }
         let is_special = std::fs::metadata(file).is_ok_and(|found| !found.is_file() && !found.is_dir());
         if is_standard_output(file) || is_special {
-            return Err(ConfigError::at("file", "Parquet needs a file of its own").help("name a file, or say format=jsonl or format=csv"));
+            return Err(ConfigError::at("file", "Parquet cannot be written to standard output")
+                .help("name a file, or use format=jsonl or format=csv"));
         }
         Ok(())
     }

@@ -172,7 +172,7 @@ pub(super) fn check_parts(path: &Path, overwrite: bool) -> Result<(), StageError
 
 fn left_over(folder: &Path) -> StageError {
     let folder = folder.display();
-    let message = format!("{folder} holds what a run that did not end has saved; move it away, or replace it with overwrite=true");
+    let message = format!("{folder} contains the records of an interrupted run; move it away, or replace it with overwrite=true");
     StageError::new(ErrorKind::Output, message)
 }
 
@@ -207,7 +207,7 @@ impl Parts {
     fn named(&self, mut error: StageError) -> StageError {
         if !self.files.is_empty() {
             let (count, folder) = (self.files.len(), self.folder.display());
-            error.message = format!("{}; {folder} holds the {count} row groups that were finished", error.message);
+            error.message = format!("{}; {folder} contains the {count} finished row groups", error.message);
         }
         error
     }
@@ -229,7 +229,7 @@ impl Drop for Parts {
                 log::warn!("{error}");
             }
         } else {
-            log::warn!("{} holds the {} row groups that were finished", self.folder.display(), self.files.len());
+            log::warn!("{} contains the {} finished row groups", self.folder.display(), self.files.len());
         }
     }
 }

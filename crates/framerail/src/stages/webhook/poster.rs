@@ -112,7 +112,7 @@ impl Poster {
 
     /// What a refusal does; whether to go on.
     fn refused(&self, failure: &Failure, records: usize, outbox: &Outbox<Vec<u8>>, counters: &CarrierCounters) -> bool {
-        let message = format!("{} does not take records: {}", self.target, failure.words);
+        let message = format!("{} rejects records: {}", self.target, failure.words);
         if outbox.limits().when_full == WhenFull::Wait {
             outbox.fail(StageError::new(ErrorKind::Output, message));
             return false;
@@ -145,20 +145,20 @@ fn list(records: &[Vec<u8>]) -> Vec<u8> {
 /// Scheme, host and port of a URL. A path may hold a key, and stays out of messages.
 fn target(url: &str) -> Result<String, ConfigError> {
     let bad = |why: &str| ConfigError::at("url", why).help("write it as http://host:port/path or https://host/path");
-    let uri: Uri = url.parse().map_err(|_| bad("this is no URL"))?;
+    let uri: Uri = url.parse().map_err(|_| bad("not a valid URL"))?;
     match (uri.scheme_str(), uri.host()) {
         (Some(scheme @ ("http" | "https")), Some(host)) => {
             let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
             Ok(format!("{scheme}://{host}{port}"))
         }
-        _ => Err(bad("this is no URL of http or https")),
+        _ => Err(bad("not an http or https URL")),
     }
 }
 
 fn headers(options: &Options) -> Result<Vec<(HeaderName, HeaderValue)>, ConfigError> {
     let mut headers = Vec::new();
     for (name, value) in options.optional_key_values("headers").unwrap_or_default() {
-        let bad = || ConfigError::at("headers", format_args!("`{name}` is no header, or its value is none"));
+        let bad = || ConfigError::at("headers", format_args!("`{name}` is not a valid header, or its value is not"));
         headers.push((name.parse().map_err(|_| bad())?, value.parse().map_err(|_| bad())?));
     }
     if let Some(name) = options.optional_text("token_env") {
@@ -190,8 +190,8 @@ impl Failure {
             }
             Error::Io(error) => Self::transient(error.to_string().split(" (os error").next().unwrap_or_default().to_lowercase()),
             Error::Rustls(error) => Self::lasting(format!("no secure connection, {error}; name the issuer's certificate with ca=")),
-            Error::Timeout(_) => Self::transient("it does not answer in time"),
-            Error::HostNotFound => Self::transient("no host of this name is known"),
+            Error::Timeout(_) => Self::transient("it timed out"),
+            Error::HostNotFound => Self::transient("unknown host name"),
             Error::ConnectionFailed | Error::Protocol(_) | Error::BodyStalled => Self::transient(error),
             other => Self::lasting(other),
         }
@@ -229,7 +229,8 @@ impl Carrier for Poster {
 
     fn start(self: Arc<Self>, outbox: Arc<Outbox<Vec<u8>>>, counters: CarrierCounters) -> Result<Sender, StageError> {
         let spawned = thread::Builder::new().name("webhook".into()).spawn(move || self.run(&outbox, &counters));
-        let thread = spawned.map_err(|error| StageError::new(ErrorKind::Resource, format!("no thread for webhooks: {error}")))?;
+        let thread =
+            spawned.map_err(|error| StageError::new(ErrorKind::Resource, format!("cannot start a thread for webhooks: {error}")))?;
         // The outbox wakes it.
         Ok(Sender { thread, wake: Box::new(|| {}) })
     }

@@ -196,7 +196,7 @@ impl Line {
         while self.is_full(&state) && state.failure.is_none() {
             if self.abort.is_cancelled() {
                 self.counters.lost(&packet);
-                return Err(StageError::new(ErrorKind::Cancelled, format!("stopped while {} was waited for", self.shown)));
+                return Err(StageError::new(ErrorKind::Cancelled, format!("stopped while waiting for {}", self.shown)));
             }
             // A run that is told to stop waits for nobody.
             if !self.settings.waits() || self.stop.is_cancelled() {
@@ -370,7 +370,8 @@ impl Pusher {
         });
         let (own, flag) = (Arc::clone(&line), cancel.clone());
         let spawned = thread::Builder::new().name("push".into()).spawn(move || run(&own, &target, &flag));
-        let thread = spawned.map_err(|error| StageError::new(ErrorKind::Resource, format!("no thread to push with: {error}")))?;
+        let thread =
+            spawned.map_err(|error| StageError::new(ErrorKind::Resource, format!("cannot start a thread to push with: {error}")))?;
         Ok(Self { encoder, line, thread: Some(thread), frames_given: 0, linger, cancel })
     }
 
@@ -411,8 +412,8 @@ impl Pusher {
             return Err(failure.clone());
         }
         if state.connections == 0 && self.encoder.report().frames > 0 {
-            let (shown, reason) = (&self.line.shown, state.trouble.as_deref().unwrap_or("it did not answer in time"));
-            return Err(StageError::new(ErrorKind::Output, format!("{shown} was never reached, and nothing was sent: {reason}")));
+            let (shown, reason) = (&self.line.shown, state.trouble.as_deref().unwrap_or("it timed out"));
+            return Err(StageError::new(ErrorKind::Output, format!("{shown} was never reached, so nothing was sent: {reason}")));
         }
         Ok(())
     }
