@@ -43,6 +43,7 @@ fn check_opens_everything_and_writes_nothing() {
         place.framerail().args(["run", "--check", "--graph", "g.svg", "read in.mp4 ! infer centerface ! blur ! write out.mp4"]).run();
     output.assert_success();
     assert!(output.stdout.starts_with("OK: 4 stages") && output.stdout.contains("176x144 yuv420p"), "{output}");
+    assert!(output.stdout.contains("  read: decoded on the "), "it says how: {output}");
     assert_eq!(place.names(), ["g.svg", "in.mp4"]);
 }
 

@@ -20,6 +20,7 @@ use crate::{
     hdr,
     log::{Attachment, DecoderLog},
     packet::InputPacket,
+    picture_pool::{PicturePool, PoolUse},
     rotate, surface,
 };
 
@@ -61,6 +62,8 @@ pub struct Conversion {
 pub struct DecoderSetup {
     /// Threads of each decoder; 0 lets FFmpeg choose. With several decoders side by side, 1 does most.
     pub threads: usize,
+    /// Where decoders with one thread take memory for pictures from; each has its own memory when `None`.
+    pub pictures: Option<PicturePool>,
     parameters: Parameters,
     stream: StreamSetup,
 }
@@ -74,6 +77,7 @@ impl DecoderSetup {
         };
         Self {
             threads: options.threads,
+            pictures: None,
             parameters: input.parameters().clone(),
             stream: StreamSetup {
                 id: info.id,
@@ -164,6 +168,9 @@ pub struct Decoder {
     /// A frame had a timestamp.
     is_timed: bool,
     threads: usize,
+    pictures: Option<PicturePool>,
+    /// Of the present context; ends after it.
+    pool_use: Option<PoolUse>,
     frame: AvFrame,
     pool: FramePool,
     converter: Converter,
@@ -199,7 +206,7 @@ impl Decoder {
     /// As [`Decoder::open`].
     pub fn open_with(setup: &DecoderSetup, pool: &FramePool) -> Result<Self, MediaError> {
         let stream = &setup.stream;
-        let (context, log) = open_context(&setup.parameters, stream, setup.threads)?;
+        let (context, log, pool_use) = open_context(&setup.parameters, stream, setup.threads, setup.pictures.as_ref())?;
         Ok(Self {
             context,
             log,
@@ -209,6 +216,8 @@ impl Decoder {
             breaks: Vec::new(),
             is_timed: false,
             threads: setup.threads,
+            pictures: setup.pictures.clone(),
+            pool_use,
             frame: AvFrame::new(),
             pool: pool.clone(),
             converter: Converter::new(ScaleOptions { accurate: true, ..ScaleOptions::default() }),
@@ -367,7 +376,8 @@ impl Decoder {
                 self.note_frameless(self.sent);
                 match self.successor.take() {
                     Some((parameters, packet)) => {
-                        (self.context, self.log) = open_context(&parameters, &self.stream, self.threads)?;
+                        (self.context, self.log, self.pool_use) =
+                            open_context(&parameters, &self.stream, self.threads, self.pictures.as_ref())?;
                         self.send_raw(Some(&packet));
                         continue;
                     }
@@ -518,7 +528,12 @@ impl Decoder {
     }
 }
 
-fn open_context(parameters: &Parameters, stream: &StreamSetup, threads: usize) -> Result<(CodecContext, Attachment), MediaError> {
+fn open_context(
+    parameters: &Parameters,
+    stream: &StreamSetup,
+    threads: usize,
+    pictures: Option<&PicturePool>,
+) -> Result<(CodecContext, Attachment, Option<PoolUse>), MediaError> {
     // SAFETY: any id is allowed.
     let codec = unsafe { ffi::avcodec_find_decoder(parameters.get().codec_id) };
     if codec.is_null() {
@@ -547,12 +562,14 @@ fn open_context(parameters: &Parameters, stream: &StreamSetup, threads: usize) -
         context.strict_std_compliance = ffi::FF_COMPLIANCE_STRICT;
     }
     let log = DecoderLog::attach(&mut context);
+    // FFmpeg calls from its own threads where there are several.
+    let pool_use = pictures.filter(|_| context.thread_count == 1).map(|pool| PoolUse::begin(&mut context, pool));
     // SAFETY: a prepared context; no options.
     let code = unsafe { ffi::avcodec_open2(context.as_mut_ptr(), codec, std::ptr::null_mut()) };
     if code < 0 {
         return Err(av::error(format!("opening the {} decoder", parameters.codec_name()), code));
     }
-    Ok((context, log))
+    Ok((context, log, pool_use))
 }
 
 /// Threads to decode with, each with a picture of this size, so that all fit into a budget; 0 leaves it to FFmpeg.

@@ -57,7 +57,9 @@ pub mod opening;
 pub mod options;
 mod output_format;
 pub mod packet;
+pub mod page_memory;
 pub mod parameters;
+pub mod picture_pool;
 mod pipe;
 mod playlist;
 pub mod probe;
@@ -105,7 +107,9 @@ pub use options::{
     AudioMode, HlsOptions, InputOptions, PlaylistKind, ProbeEffort, Quality, RotationPolicy, SegmentFormat, SideStreams, WriterOptions,
 };
 pub use packet::{InputPacket, PacketKind, SidePayload};
+pub use page_memory::{PageMemory, Slot, Slots};
 pub use parameters::{Chapter, Parameters, SideParameters};
+pub use picture_pool::PicturePool;
 pub use probe::{ProbeReport, probe};
 pub use push::{LONGEST_LINGER, PushConnection, PushEncoder, PushOptions, PushPacket, PushTarget};
 pub use reader::{MediaItem, MediaReader};

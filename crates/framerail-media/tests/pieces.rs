@@ -4,7 +4,7 @@ mod common;
 
 use common::{at, ffmpeg, folder, options, read, samples};
 use framerail_core::{Frame, FramePool};
-use framerail_media::{Decoded, Decoder, Input, InputOptions, InputPacket, SideStreams};
+use framerail_media::{Decoded, Decoder, Input, InputOptions, InputPacket, PicturePool, SideStreams};
 
 fn open(path: &std::path::Path) -> Input {
     Input::open(&InputOptions { side_streams: SideStreams::None, ..options(path) }).expect("a readable source")
@@ -114,4 +114,40 @@ fn unreferenced_pictures_can_be_left_out() {
         decoder.flush();
         assert!(contents(&decode(&mut decoder, &packets)) == expected, "{name}: all again");
     }
+}
+
+#[test]
+fn frames_in_memory_of_a_pool_are_those_of_ffmpegs_own() {
+    const MORE: [(&str, &str); 4] = [
+        ("h264-10.mkv", "libx264 -pix_fmt yuv422p10 -bf 2 -g 10"),
+        ("h264-444.mkv", "libx264 -pix_fmt yuv444p -g 10"),
+        ("hevc-10.mkv", "libx265 -pix_fmt yuv420p10 -x265-params log-level=none:pools=1:keyint=10"),
+        ("prores.mov", "prores_ks -pix_fmt yuv422p10"),
+    ];
+    let (folder, pool) = (folder(), PicturePool::new());
+    for (name, encoder) in ENCODERS.iter().chain(&MORE) {
+        // Neither side is a multiple of a macroblock's.
+        ffmpeg(
+            folder.path(),
+            &format!("-f lavfi -i testsrc2=size=238x174:rate=25:duration=1 -pix_fmt yuv420p -strict unofficial -c:v {encoder} {name}"),
+        );
+        let mut input = open(&at(&folder, name));
+        let (mut setup, packets) = (input.decoder_setup(), packets(&mut input));
+        setup.threads = 1;
+        let frames = FramePool::new(2);
+        let mut own = Decoder::open_with(&setup, &frames).expect("a decoder");
+        setup.pictures = Some(pool.clone());
+        let mut pooled = Decoder::open_with(&setup, &frames).expect("a decoder");
+        let expected = contents(&decode(&mut own, &packets));
+        for _ in 0..2 {
+            let found = decode(&mut pooled, &packets);
+            assert!(found.len() == 25 && contents(&found) == expected, "{name}");
+            pooled.flush();
+        }
+        // What is held outlives decoder and pool.
+        let held = decode(&mut pooled, &packets);
+        drop(pooled);
+        assert!(contents(&held) == expected, "{name}");
+    }
+    assert!(pool.bytes() > 0, "it was used");
 }

@@ -125,6 +125,11 @@ pub trait StagePlan: Send {
         None
     }
 
+    /// After [`StagePlan::link`]: how the stage will work, for those who check a pipeline without running it.
+    fn note(&self) -> Option<String> {
+        None
+    }
+
     /// The work for the threads: as many stages as workers are wanted.
     ///
     /// # Errors

@@ -49,6 +49,11 @@ impl PlannedStage {
     ) -> Self {
         Self { name, stage, span, role, queue, on_error: None, parent, input: None, output: None, is_inserted: false, plan }
     }
+
+    /// How it will work, once linked, where it says so.
+    pub fn note(&self) -> Option<String> {
+        self.plan.note()
+    }
 }
 
 /// A checked pipeline: a tree of configured stages, sources first.

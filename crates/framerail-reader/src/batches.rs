@@ -20,9 +20,8 @@ use crate::{
     video::{Fault, Target, Video},
 };
 
-/// Decoding threads for which one thread converts.
-const THREADS_PER_CONVERTER: usize = 4;
-const MAX_CONVERTERS: usize = 8;
+/// Batches that a reader keeps for the next ones, besides those of its queue: one that the caller has, and one that is made.
+pub(crate) const KEPT_BATCHES: usize = 2;
 
 /// What a thread that makes batches sends.
 pub(crate) type Made = Result<Batch, ReaderError>;
@@ -31,10 +30,11 @@ pub(crate) type Made = Result<Batch, ReaderError>;
 /// source that gives nothing.
 pub struct Batches {
     video: Arc<Video>,
-    /// Batches come from each in turn.
-    results: Vec<Receiver<Made>>,
+    /// Taken away when this value is dropped: threads that wait for room in it end.
+    results: Option<Receiver<Made>>,
     taken: usize,
     total: usize,
+    queue: usize,
     progress: Arc<Progress>,
     thread: Option<JoinHandle<()>>,
     /// Why there is no thread.
@@ -73,18 +73,18 @@ impl Batches {
     pub(crate) fn on_host(video: &Arc<Video>, index: &Arc<FrameIndex>, target: &Target, mode: ReadMode, order: Order) -> Self {
         let video = &video.with_own_cancel();
         // Rising frames in pieces are decoded ahead, and groups without wanted ones are left out.
-        let is_stream = mode == ReadMode::Stream || (order.numbers.is_sorted() && comes_in_pieces(video, index, target, &order.numbers));
-        let converters = if is_stream { (video.threads / THREADS_PER_CONVERTER).clamp(1, MAX_CONVERTERS) } else { 1 };
-        let (senders, results): (Vec<_>, Vec<_>) = (0..converters).map(|_| sync_channel(order.queue.max(1).div_ceil(converters))).unzip();
+        let is_stream =
+            mode == ReadMode::Stream || (order.numbers.is_sorted() && comes_in_pieces(video, index, target, &order.numbers, order.batch));
+        let channel = sync_channel(order.queue.max(1));
         let (of_video, index) = (Arc::clone(video), Arc::clone(index));
-        let make = move |target: &Target, senders: &[SyncSender<Made>], order: &Order, progress: &Arc<Progress>| {
+        let make = move |target: &Target, sender: &SyncSender<Made>, order: &Order, progress: &Arc<Progress>| {
             if is_stream {
-                stream(&of_video, &index, target, order, senders, progress)
+                stream(&of_video, &index, target, order, sender, progress)
             } else {
-                seek(&of_video, &index, target, order, senders, progress)
+                seek(&of_video, &index, target, order, sender, progress)
             }
         };
-        Self::spawn(video, target, order, (senders, results), make)
+        Self::spawn(video, target, order, channel, make)
     }
 
     /// Decoded on a card, by groups or from frame to frame.
@@ -98,14 +98,13 @@ impl Batches {
         memory: crate::device_engine::CardMemory,
     ) -> Self {
         let video = &video.with_own_cancel();
-        let (sender, results) = sync_channel(order.queue.max(1));
+        let channel = sync_channel(order.queue.max(1));
         let (of_video, index) = (Arc::clone(video), Arc::clone(index));
-        let make = move |target: &Target, senders: &[SyncSender<Made>], order: &Order, progress: &Arc<Progress>| {
+        let make = move |target: &Target, sender: &SyncSender<Made>, order: &Order, progress: &Arc<Progress>| {
             let mut engine = crate::device_engine::DeviceEngine::new(&of_video, &index, target, &memory)?;
             if mode == ReadMode::Stream {
-                return engine.stream(order, senders, progress);
+                return engine.stream(order, sender, progress);
             }
-            let Some(sender) = senders.first() else { return Ok(()) };
             for numbers in order.numbers.chunks(order.batch.max(1)) {
                 progress.at(numbers.first().copied().unwrap_or(0));
                 if progress.is_stopped() || sender.send(Ok(engine.read(numbers)?)).is_err() {
@@ -114,7 +113,7 @@ impl Batches {
             }
             Ok(())
         };
-        Self::spawn(video, target, order, (vec![sender], vec![results]), make)
+        Self::spawn(video, target, order, channel, make)
     }
 
     /// A batch made on the host, where the reader's are wanted.
@@ -127,33 +126,28 @@ impl Batches {
         Ok(batch)
     }
 
-    /// A thread that makes batches and sends them in turn. Where the first frame is of another kind than the header says, it begins
+    /// A thread that makes batches and sends them in order. Where the first frame is of another kind than the header says, it begins
     /// again with the frame's.
     fn spawn(
         video: &Arc<Video>,
         target: &Target,
         order: Order,
-        (senders, results): (Vec<SyncSender<Made>>, Vec<Receiver<Made>>),
-        mut make: impl FnMut(&Target, &[SyncSender<Made>], &Order, &Arc<Progress>) -> Result<(), Fault> + Send + 'static,
+        (sender, results): (SyncSender<Made>, Receiver<Made>),
+        mut make: impl FnMut(&Target, &SyncSender<Made>, &Order, &Arc<Progress>) -> Result<(), Fault> + Send + 'static,
     ) -> Self {
         let total = order.numbers.len().div_ceil(order.batch.max(1));
-        let progress = Arc::new(Progress::default());
+        let (queue, progress) = (order.queue, Arc::new(Progress::default()));
         let (of_thread, at, mut target) = (Arc::clone(video), Arc::clone(&progress), target.clone());
         let spawned = std::thread::Builder::new().name("batches".into()).spawn(move || {
-            let mut made = make(&target, &senders, &order, &at);
+            let mut made = make(&target, &sender, &order, &at);
             if let Err(Fault::OtherKind) = made {
-                made = adopt_first(&of_thread, &mut target).and_then(|_| make(&target, &senders, &order, &at));
+                made = adopt_first(&of_thread, &mut target).and_then(|_| make(&target, &sender, &order, &at));
             }
             if let Err(fault) = made {
                 let error = of_thread.error_of(fault);
-                // Whichever is asked next hears of it; the reader may be gone.
-                let text = error.to_string();
-                let mut error = Some(error);
-                for sender in senders {
-                    let own = error.take().unwrap_or_else(|| ReaderError::Failed { reason: text.clone() });
-                    if !at.is_stopped() {
-                        let _ = sender.send(Err(own));
-                    }
+                if !at.is_stopped() {
+                    // The reader may be gone.
+                    let _ = sender.send(Err(error));
                 }
             }
         });
@@ -163,9 +157,10 @@ impl Batches {
         };
         Self {
             video: Arc::clone(video),
-            results,
+            results: Some(results),
             taken: 0,
             total,
+            queue,
             progress,
             thread,
             failure,
@@ -186,7 +181,7 @@ impl Batches {
 
     /// What comes next; `None` when the time is over.
     fn wait(&self) -> Option<Made> {
-        let Some(results) = self.results.get(self.taken % self.results.len().max(1)) else { return Some(Err(ReaderError::Closed)) };
+        let Some(results) = &self.results else { return Some(Err(ReaderError::Closed)) };
         match self.video.timeout {
             None => Some(results.recv().unwrap_or(Err(ReaderError::Closed))),
             Some(timeout) => match results.recv_timeout(timeout) {
@@ -237,13 +232,14 @@ impl Drop for Batches {
     fn drop(&mut self) {
         self.progress.is_stopped.store(true, Ordering::Relaxed);
         self.video.input.cancel.cancel();
-        // Whoever waits for room in a queue finds it gone.
-        self.results.clear();
+        self.results = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
             log::error!("a thread that makes batches panicked; this is a bug, please report it");
         }
+        // What a stream needed beside these.
+        self.video.memory.set_keep(self.queue + KEPT_BATCHES);
     }
 }
 
@@ -253,18 +249,17 @@ fn seek(
     index: &Arc<FrameIndex>,
     target: &Target,
     order: &Order,
-    senders: &[SyncSender<Made>],
+    sender: &SyncSender<Made>,
     progress: &Progress,
 ) -> Result<(), Fault> {
     let mut engine = HostEngine::new(video, index, target, ReadMode::Seek);
     let shape = target.shape();
-    let Some(sender) = senders.first() else { return Ok(()) };
     for numbers in order.numbers.chunks(order.batch.max(1)) {
         progress.at(numbers.first().copied().unwrap_or(0));
         if progress.is_stopped() {
             return Ok(());
         }
-        let mut memory = video.memory.buffer(shape.bytes() * numbers.len());
+        let mut memory = video.memory.buffer(shape.bytes() * numbers.len())?;
         let frames = engine.read(numbers, memory.as_mut_slice())?;
         let batch = Batch { tensor: Tensor::Host(HostTensor::new(numbers.len(), shape.clone(), memory)), frames };
         if sender.send(Ok(batch)).is_err() {

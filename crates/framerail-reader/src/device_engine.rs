@@ -194,8 +194,7 @@ impl DeviceEngine {
     }
 
     /// Batches of rising frames, decoded ahead as far as memory allows.
-    pub(crate) fn stream(&mut self, order: &Order, senders: &[SyncSender<Made>], progress: &Progress) -> Result<(), Fault> {
-        let Some(sender) = senders.first() else { return Ok(()) };
+    pub(crate) fn stream(&mut self, order: &Order, sender: &SyncSender<Made>, progress: &Progress) -> Result<(), Fault> {
         let mut unique = order.numbers.to_vec();
         unique.dedup();
         self.frames.frames.begin(&unique);

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use framerail_core::{Frame, FramePool, StreamInfo};
 use framerail_media::{
-    Conversion, Damage, FactsReader, Input, InputOptions, MediaError, MediaItem, MediaReader, PacketKind,
+    Conversion, Damage, FactsReader, Input, InputOptions, MediaError, MediaItem, MediaReader, PacketKind, PicturePool,
     facts::PacketFacts,
     reader::{adopt, no_frame},
 };
@@ -20,9 +20,11 @@ use crate::{
 /// How to read on the host.
 #[derive(Clone)]
 pub struct HostOptions {
-    /// Serves frames that must be copied: turned or counts ones.
+    /// Serves frames that must be copied: turned or converted ones.
     pub pool: FramePool,
-    /// Memory for frames decoded ahead of their turn; by default a quarter of what is available, 2 GiB at most.
+    /// Memory of frames decoded in pieces; sources that are read with clones of these options share it.
+    pub pictures: PicturePool,
+    /// Memory for frames decoded ahead of their turn; by default a quarter of what is available, 4 GiB at most.
     pub memory_bytes: Option<u64>,
     /// Whether a file may be decoded in pieces.
     pub in_pieces: bool,
@@ -35,7 +37,14 @@ pub struct HostOptions {
 impl HostOptions {
     /// Everything by default.
     pub fn new(pool: &FramePool) -> Self {
-        Self { pool: pool.clone(), memory_bytes: None, in_pieces: true, threads_alone: None, piece_packets: MIN_PIECE_PACKETS }
+        Self {
+            pool: pool.clone(),
+            pictures: PicturePool::new(),
+            memory_bytes: None,
+            in_pieces: true,
+            threads_alone: None,
+            piece_packets: MIN_PIECE_PACKETS,
+        }
     }
 }
 
@@ -103,6 +112,7 @@ impl HostReader {
     fn in_pieces(input: Input, plan: PiecePlan, host: &HostOptions) -> Result<Self, ReaderError> {
         let (mut setup, info) = (input.decoder_setup(), input.info().clone());
         setup.threads = plan.threads;
+        setup.pictures = Some(host.pictures.clone());
         let (pool, counts) = (host.pool.clone(), PieceCounts::default());
         let of_pieces = counts.clone();
         let make: MakeDecoder<CpuPieces> = Arc::new(move || Ok(CpuPieces::new(&setup, &pool)?.strict(&of_pieces)));

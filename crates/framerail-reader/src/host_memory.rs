@@ -1,11 +1,15 @@
 //! Recycled host memory for batches.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
+use framerail_media::{MediaError, PageMemory};
 use parking_lot::Mutex;
-
-/// Start of the elements, in bytes: a cache line, and what array libraries like.
-const ALIGN_BYTES: usize = 64;
 
 /// Keeps buffers for the next batch. Cloning shares it.
 #[derive(Clone)]
@@ -14,61 +18,93 @@ pub(crate) struct HostPool {
 }
 
 struct Shared {
-    keep: usize,
-    kept: Mutex<Vec<Vec<u8>>>,
+    keep: AtomicUsize,
+    kept: Mutex<Kept>,
+}
+
+/// Buffers of one size.
+#[derive(Default)]
+struct Kept {
+    buffers: Vec<PageMemory>,
+    /// Buffers of another size that came back in a row.
+    others: usize,
 }
 
 impl HostPool {
     /// A pool that keeps up to `keep` buffers.
     pub(crate) fn new(keep: usize) -> Self {
-        Self { shared: Arc::new(Shared { keep, kept: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { keep: AtomicUsize::new(keep), kept: Mutex::default() }) }
+    }
+
+    /// Keeps up to so many buffers from now on.
+    pub(crate) fn set_keep(&self, keep: usize) {
+        self.shared.keep.store(keep, Ordering::Relaxed);
+        let mut kept = self.shared.kept.lock();
+        let most = keep.min(kept.buffers.len());
+        let surplus = kept.buffers.split_off(most);
+        drop(kept);
+        drop(surplus);
+    }
+
+    /// Memory for a batch; its bytes are whatever the last user left. It comes back as a [`HostBuffer`].
+    ///
+    /// # Errors
+    /// `Exhausted` when the system has no more.
+    pub(crate) fn memory(&self, bytes: usize) -> Result<PageMemory, MediaError> {
+        let mut kept = self.shared.kept.lock();
+        let found = kept.buffers.pop_if(|memory| memory.len() == bytes);
+        drop(kept);
+        found.map_or_else(|| PageMemory::new(bytes), Ok)
+    }
+
+    /// Memory that comes back to this pool when it is dropped.
+    pub(crate) fn owned(&self, memory: PageMemory) -> HostBuffer {
+        HostBuffer { memory: Some(memory), home: Arc::clone(&self.shared) }
     }
 
     /// A buffer; its bytes are whatever the last user left.
-    pub(crate) fn buffer(&self, bytes: usize) -> HostBuffer {
-        let whole = bytes + ALIGN_BYTES;
-        let mut kept = self.shared.kept.lock();
-        let found = kept.iter().position(|buffer| buffer.len() == whole);
-        let found = found.map(|index| kept.swap_remove(index));
-        drop(kept);
-        let memory = found.unwrap_or_else(|| vec![0; whole]);
-        let start = memory.as_ptr().align_offset(ALIGN_BYTES).min(ALIGN_BYTES);
-        HostBuffer { memory, start, bytes, home: Arc::clone(&self.shared) }
+    ///
+    /// # Errors
+    /// As [`HostPool::memory`].
+    pub(crate) fn buffer(&self, bytes: usize) -> Result<HostBuffer, MediaError> {
+        self.memory(bytes).map(|memory| self.owned(memory))
     }
 }
 
 /// Memory that goes back to its pool when dropped.
 pub struct HostBuffer {
-    memory: Vec<u8>,
-    start: usize,
-    bytes: usize,
+    memory: Option<PageMemory>,
     home: Arc<Shared>,
 }
 
 impl HostBuffer {
     pub(crate) fn as_slice(&self) -> &[u8] {
-        self.memory.get(self.start..self.start + self.bytes).unwrap_or_default()
+        self.memory.as_ref().map_or(&[], PageMemory::as_slice)
     }
 
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
-        self.memory.get_mut(self.start..self.start + self.bytes).unwrap_or_default()
+        self.memory.as_mut().map_or(&mut [], PageMemory::as_mut_slice)
     }
 }
 
 impl fmt::Debug for HostBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HostBuffer({} bytes)", self.bytes)
+        write!(f, "HostBuffer({} bytes)", self.as_slice().len())
     }
 }
 
 impl Drop for HostBuffer {
     fn drop(&mut self) {
-        let memory = std::mem::take(&mut self.memory);
+        let Some(memory) = self.memory.take() else { return };
         let mut kept = self.home.kept.lock();
-        // After a change of batch or size the old ones must not stay for ever.
-        kept.retain(|buffer| buffer.len() == memory.len());
-        if kept.len() < self.home.keep {
-            kept.push(memory);
+        let is_alike = kept.buffers.first().is_none_or(|other| other.len() == memory.len());
+        kept.others = if is_alike { 0 } else { kept.others + 1 };
+        // After a change of batch or size the old ones must not stay for ever. The last batch of a file is often smaller.
+        if kept.others > 1 {
+            *kept = Kept::default();
+        }
+        if kept.others == 0 && kept.buffers.len() < self.home.keep.load(Ordering::Relaxed) {
+            kept.buffers.push(memory);
         }
     }
 }
@@ -80,23 +116,28 @@ mod tests {
     #[test]
     fn a_buffer_that_is_held_is_never_handed_out_again() {
         let pool = HostPool::new(2);
-        let mut held = pool.buffer(100);
+        let mut held = pool.buffer(100).expect("memory");
         held.as_mut_slice().fill(7);
-        let mut next = pool.buffer(100);
+        let mut next = pool.buffer(100).expect("memory");
         next.as_mut_slice().fill(9);
         assert_eq!(held.as_slice(), [7; 100]);
-        assert_eq!(held.as_slice().as_ptr() as usize % ALIGN_BYTES, 0);
-        let address = next.memory.as_ptr();
+        assert_eq!(held.as_slice().as_ptr() as usize % 64, 0);
+        let address = next.as_slice().as_ptr();
         drop(next);
-        assert_eq!(pool.buffer(100).memory.as_ptr(), address, "given back, then handed out again");
+        assert_eq!(pool.buffer(100).expect("memory").as_slice().as_ptr(), address, "given back, then handed out again");
     }
 
     #[test]
     fn memory_is_bounded_and_follows_sizes() {
         let pool = HostPool::new(2);
-        drop((0..5).map(|_| pool.buffer(100)).collect::<Vec<_>>());
-        assert_eq!(pool.shared.kept.lock().len(), 2);
-        drop(pool.buffer(50));
-        assert_eq!(pool.shared.kept.lock().len(), 1);
+        let buffers = |count: usize, bytes| (0..count).map(|_| pool.buffer(bytes).expect("memory")).collect::<Vec<_>>();
+        drop(buffers(5, 100));
+        assert_eq!(pool.shared.kept.lock().buffers.len(), 2);
+        drop(buffers(1, 50));
+        assert_eq!(pool.shared.kept.lock().buffers.len(), 2, "a smaller last batch does not end the others");
+        drop(buffers(1, 200));
+        assert_eq!(pool.shared.kept.lock().buffers.len(), 1);
+        pool.set_keep(0);
+        assert!(pool.shared.kept.lock().buffers.is_empty());
     }
 }

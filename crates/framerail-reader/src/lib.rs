@@ -6,6 +6,7 @@
 //! ([`CpuPieces`]) or a CUDA card's (`DeviceReader`, `DeviceClip`).
 #![forbid(unsafe_code)]
 
+mod assembly;
 mod batch;
 mod batches;
 mod clip_loader;

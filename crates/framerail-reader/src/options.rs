@@ -100,7 +100,7 @@ pub struct ReaderOptions {
     pub threads: usize,
     /// Batches that a stream makes ahead of the caller, from 1.
     pub queue: usize,
-    /// Memory for frames decoded ahead of their turn, in bytes; by default a quarter of what is available, 2 GiB at most.
+    /// Memory for frames decoded ahead of their turn, in bytes; by default a quarter of what is available, 4 GiB at most.
     pub memory_bytes: Option<u64>,
     /// Longest time that a call waits for its frames; no limit when `None`.
     pub timeout: Option<Duration>,

@@ -7,6 +7,7 @@ use std::{
         mpsc::{Receiver, Sender, TryRecvError, channel},
     },
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
@@ -15,6 +16,9 @@ use crate::{ReaderError, piece::Piece, window::Window};
 
 /// Frames that each piece may have waiting besides what its turn requires: pictures come out of decoders in bursts.
 const SPARE_FRAMES: usize = 8;
+
+/// How many times as many pieces are decoded when the caller has to wait for a picture.
+const RAISED_BY: usize = 4;
 
 /// A picture of a piece, with the tag of its packet.
 #[derive(Debug)]
@@ -225,7 +229,7 @@ impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
                     head.was_awaited = true;
                     // The caller is faster than what is decoded.
                     if self.wanted < self.ahead.workers && !std::mem::replace(&mut self.is_raised, true) {
-                        self.wanted = (self.wanted * 2).min(self.ahead.workers);
+                        self.wanted = (self.wanted * RAISED_BY).min(self.ahead.workers);
                         self.set_limit();
                         return Ok(NextPicture::WantsPiece);
                     }
@@ -268,11 +272,12 @@ impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
     }
 
     /// Pieces decoded at the same pace are begun one after another: when the first is done, the second is nearly, and so on. So
-    /// half of all frames wait.
+    /// half of all frames wait. Where the caller takes whatever all decoders give, these are begun at once, and wait for memory alone.
     fn set_limit(&self) {
         if self.ahead.adapts {
             let waiting = self.longest * (self.wanted - 1) / 2 + self.wanted * SPARE_FRAMES;
-            self.shared.window.set_limit(waiting.min(self.ahead.frames));
+            let limit = if self.wanted < self.ahead.workers { waiting.min(self.ahead.frames) } else { self.ahead.frames };
+            self.shared.window.set_limit(limit);
         }
     }
 }
@@ -293,7 +298,8 @@ impl<D: PieceDecoder> Drop for ParallelDecoder<D> {
 fn work<D: PieceDecoder>(shared: &Shared<D::Picture>, make: &MakeDecoder<D>) {
     let mut decoder = None;
     while let Some(Job { piece, place, output }) = next_job(shared) {
-        let mut sink = Output { shared, place, sender: &output };
+        let mut sink = Output { shared, place, sender: &output, waited: Duration::ZERO };
+        let start = Instant::now();
         let made = match decoder.take() {
             Some(decoder) => Ok(decoder),
             None => make(),
@@ -304,6 +310,8 @@ fn work<D: PieceDecoder>(shared: &Shared<D::Picture>, make: &MakeDecoder<D>) {
             decoder = outcome.is_ok().then_some(made);
             outcome
         });
+        let (took, waited, number, frames) = (start.elapsed(), sink.waited, piece.number, sink.place - place);
+        log::trace!("piece {number}: {frames} frames, decoded in {took:.1?}, of which {waited:.1?} waiting for room");
         shared.jobs.lock().unfinished -= 1;
         // The reader may be gone.
         let _ = output.send(Message::End(outcome));
@@ -330,13 +338,18 @@ struct Output<'a, P> {
     /// Place of the next frame.
     place: u64,
     sender: &'a Sender<Message<P>>,
+    /// Time that its frames waited to be let in.
+    waited: Duration,
 }
 
 impl<P> PieceOutput<P> for Output<'_, P> {
     fn reserve(&mut self) -> Result<(), ReaderError> {
         let place = self.place;
         self.place += 1;
-        if self.shared.window.enter(place) { Ok(()) } else { Err(ReaderError::Closed) }
+        let start = Instant::now();
+        let is_open = self.shared.window.enter(place);
+        self.waited += start.elapsed();
+        if is_open { Ok(()) } else { Err(ReaderError::Closed) }
     }
 
     fn check(&mut self) -> Result<(), ReaderError> {

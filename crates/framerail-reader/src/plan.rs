@@ -9,6 +9,7 @@ use framerail_media::KeyframeSpacing;
 
 use crate::{
     ReadMode,
+    assembly::MIN_REACH,
     frame_index::{Access, FrameIndex},
     piece_source::{Wanted, span},
 };
@@ -21,7 +22,9 @@ const FEW_PIXELS: u64 = 4 << 20;
 const MAX_DECODER_THREADS: usize = 16;
 /// Memory for frames that wait for their turn: this share of what is available, and at most so many bytes.
 const MEMORY_SHARE: u64 = 4;
-const MAX_DEFAULT_BYTES: u64 = 2 << 30;
+const MAX_DEFAULT_BYTES: u64 = 4 << 30;
+/// Share of that memory for the next batches, where it does not hold all.
+const BATCHES_SHARE: u64 = 3;
 /// Pictures that a decoder holds for reference and reordering.
 const HELD_BY_DECODER: usize = 6;
 
@@ -76,6 +79,60 @@ impl Sequence {
             return Err(format!("{megabytes} MiB of memory do not hold two pieces of {} frames", self.piece_frames));
         };
         Ok(PiecePlan { decoders, threads: self.threads.div_ceil(decoders), frames: room - decoders * HELD_BY_DECODER })
+    }
+}
+
+/// How batches of a sequence are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BatchPlan {
+    pub(crate) pieces: PiecePlan,
+    /// Batches, from the next to be handed out, whose pictures are converted as they are decoded.
+    pub(crate) reach: usize,
+    /// These hold all that is decoded ahead.
+    pub(crate) is_early: bool,
+}
+
+/// What is known of batches before they are made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchSequence {
+    pub(crate) threads: usize,
+    /// Frames of the longest piece.
+    pub(crate) piece_frames: usize,
+    pub(crate) pieces: usize,
+    /// Bytes of a decoded frame, and of what is made of it.
+    pub(crate) decoded_bytes: u64,
+    pub(crate) picture_bytes: u64,
+    /// Pictures of a batch.
+    pub(crate) batch: usize,
+    /// Bytes that decoders, waiting frames and batches may take.
+    pub(crate) memory_bytes: u64,
+}
+
+impl BatchSequence {
+    /// Pictures are converted while they are in the cache where memory holds the batches of all pieces under way. Else the next few
+    /// batches take a share of it, and frames further ahead wait as decoded.
+    pub(crate) fn plan(&self) -> Result<BatchPlan, String> {
+        let batch = self.batch.max(1);
+        let batch_bytes = self.picture_bytes.saturating_mul(batch as u64).max(1);
+        let sequence = |frame_bytes, memory_bytes| Sequence {
+            threads: self.threads,
+            piece_frames: self.piece_frames,
+            pieces: Some(self.pieces),
+            frame_bytes,
+            memory_bytes,
+        };
+        if let Ok(pieces) = sequence(self.picture_bytes, self.memory_bytes).plan() {
+            let frames = pieces.decoders.saturating_mul(self.piece_frames);
+            let reach = frames.div_ceil(batch) + 1;
+            let held = self.decoded_bytes.saturating_mul((pieces.decoders * HELD_BY_DECODER) as u64);
+            if pieces.threads == 1 && batch_bytes.saturating_mul(reach as u64).saturating_add(held) <= self.memory_bytes {
+                return Ok(BatchPlan { pieces: PiecePlan { frames, ..pieces }, reach, is_early: true });
+            }
+        }
+        let share = self.memory_bytes / BATCHES_SHARE;
+        let reach = usize::try_from(share / batch_bytes).unwrap_or(usize::MAX).max(MIN_REACH);
+        let pieces = sequence(self.decoded_bytes, self.memory_bytes - share).plan()?;
+        Ok(BatchPlan { pieces, reach, is_early: false })
     }
 }
 
@@ -176,6 +233,36 @@ mod tests {
             let frames = (plan.frames + plan.decoders * HELD_BY_DECODER) as u64;
             assert!(frames * sequence.frame_bytes <= sequence.memory_bytes, "{plan:?}");
             assert!(plan.decoders * plan.threads >= threads && plan.decoders <= threads, "{plan:?}");
+        }
+    }
+
+    #[test]
+    fn pictures_are_converted_early_while_memory_lasts() {
+        let (decoded, rgb) = (frame_bytes(1920, 1080, PixelFormat::Yuv420p), 3 * 1920 * 1080);
+        let batches = |threads, piece_frames, picture_bytes, memory_mib: u64| {
+            let sequence = BatchSequence {
+                threads,
+                piece_frames,
+                pieces: 100,
+                decoded_bytes: decoded,
+                picture_bytes,
+                batch: 32,
+                memory_bytes: memory_mib << 20,
+            };
+            sequence.plan().expect("pieces")
+        };
+        let early = |plan: BatchPlan| (plan.is_early, plan.pieces.decoders, plan.reach);
+        assert_eq!(early(batches(2, 60, rgb, 2048)), (true, 2, 5));
+        assert_eq!(early(batches(8, 60, rgb, 4096)), (true, 8, 16));
+        assert_eq!(early(batches(16, 60, rgb, 4096)), (false, 16, 7));
+        assert_eq!(early(batches(16, 60, 3 * 224 * 224, 2048)), (true, 16, 31));
+        for (threads, piece_frames, picture_bytes, memory_mib) in
+            [(2, 12, rgb, 512), (16, 60, rgb, 4096), (16, 250, rgb, 4096), (64, 60, rgb, 4096), (16, 600, 3 * 224 * 224, 4096)]
+        {
+            let plan = batches(threads, piece_frames, picture_bytes, memory_mib);
+            let of_batches = plan.reach as u64 * 32 * picture_bytes;
+            let of_frames = if plan.is_early { 0 } else { (plan.pieces.frames + plan.pieces.decoders * HELD_BY_DECODER) as u64 * decoded };
+            assert!(of_batches + of_frames <= memory_mib << 20, "{plan:?}");
         }
     }
 

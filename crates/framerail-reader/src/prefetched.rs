@@ -3,6 +3,7 @@
 use std::{
     sync::{
         Arc,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, sync_channel},
     },
     thread::JoinHandle,
@@ -48,6 +49,7 @@ type Opened<T, E> = Result<(StreamInfo, Arc<Mutex<Report>>, T), E>;
 pub struct Prefetching<T, E> {
     opened: Receiver<Opened<T, E>>,
     items: Receiver<Item>,
+    is_read: Arc<AtomicBool>,
     thread: Thread,
 }
 
@@ -81,10 +83,15 @@ impl<T: Send + 'static, E: From<ReaderError> + Send + 'static> Prefetching<T, E>
     pub fn begin(items: usize, cancel: &CancelToken, open: impl FnOnce() -> Result<(Box<dyn FrameSource>, T), E> + Send + 'static) -> Self {
         let (say, opened) = sync_channel(1);
         let (give, items) = sync_channel::<Item>(items.max(1));
+        let is_read = Arc::new(AtomicBool::new(false));
+        let at_end = Arc::clone(&is_read);
         let read = move || {
             let (mut source, more) = match open() {
                 Ok(opened) => opened,
-                Err(error) => return drop(say.send(Err(error))),
+                Err(error) => {
+                    at_end.store(true, Ordering::Relaxed);
+                    return drop(say.send(Err(error)));
+                }
             };
             let report = Arc::new(Mutex::new(Report::of(source.as_ref())));
             if say.send(Ok((source.info().clone(), Arc::clone(&report), more))).is_err() {
@@ -94,6 +101,7 @@ impl<T: Send + 'static, E: From<ReaderError> + Send + 'static> Prefetching<T, E>
                 let item = source.next_item();
                 let goes_on = matches!(item, Ok(Some(_)));
                 *report.lock() = Report::of(source.as_ref());
+                at_end.store(!goes_on, Ordering::Relaxed);
                 // The caller may be gone.
                 if give.send(item).is_err() || !goes_on {
                     return;
@@ -101,7 +109,12 @@ impl<T: Send + 'static, E: From<ReaderError> + Send + 'static> Prefetching<T, E>
             }
         };
         let thread = Thread { cancel: cancel.clone(), handle: Some(std::thread::spawn(read)) };
-        Self { opened, items, thread }
+        Self { opened, items, is_read, thread }
+    }
+
+    /// Whether its thread has read all of it, or could not open it: its decoders are free for others.
+    pub fn is_read(&self) -> bool {
+        self.is_read.load(Ordering::Relaxed)
     }
 
     /// Waits until it is open.

@@ -1,78 +1,94 @@
-//! Frames in rising order made into batches: decoded in pieces or by one decoder, converted beside.
+//! Frames in rising order made into batches: decoded in pieces or by one decoder, each converted into its place of a batch.
+//!
+//! A picture whose batch is within reach is converted by the thread that decoded it, while it is in the cache. Others wait as decoded,
+//! and are converted beside when it is their turn.
 
-use std::sync::{
-    Arc,
-    mpsc::{Receiver, SyncSender, sync_channel},
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
 };
 
 use framerail_core::Frame;
+use framerail_media::{PageMemory, PicturePool, Slot};
+use parking_lot::Mutex;
 
 use crate::{
-    Batch, CpuPieces, FrameInfo, FrameStatus, HostTensor, IndexSource, MakeDecoder, ParallelDecoder, PieceCounts, PiecePlan, ReadMode,
-    ReaderError, Tensor,
-    batches::{Made, Order, Progress},
+    CpuPieces, FrameInfo, FrameStatus, IndexSource, MakeDecoder, ParallelDecoder, PieceCounts, PiecePlan, ReadMode, ReaderError,
+    assembly::Assembly,
+    batches::{KEPT_BATCHES, Made, Order, Progress},
     frame_index::{Access, FrameIndex},
     host_cursor::{Found, HostCursor},
     host_engine::{HostEngine, check_kind, status_of},
-    host_memory::{HostBuffer, HostPool},
     host_pictures::{FrameKind, HostPictures},
     parallel::{Ahead, PieceDecoder, PieceEnd, PieceOutput, Tagged},
     piece::Piece,
     piece_frames::{NextFrame, PieceFrames},
     piece_source::PieceSource,
-    plan::{self, Sequence},
+    plan::{self, BatchPlan, BatchSequence},
     video::{Fault, Target, Video},
 };
 
-/// Decoded frames that wait for each converting thread, at most.
-const FRAMES_AHEAD: usize = 4;
-/// Bytes up to which a picture is converted where it was decoded and copied to its batch: that costs less than decoded frames that
-/// wait for their turn.
-const SMALL_PICTURE_BYTES: usize = 2 << 20;
-/// Converted pictures kept for the next ones.
-const KEPT_PICTURES: usize = 256;
+/// Decoding threads for which one thread converts beside.
+const THREADS_PER_CONVERTER: usize = 4;
+const MAX_CONVERTERS: usize = 16;
+/// Decoded frames that wait for each converting thread.
+const FRAMES_AHEAD: usize = 2;
 
-/// What a converting thread is told.
-// Moved once; boxing frames would cost an allocation each.
-#[allow(clippy::large_enum_variant)]
-enum Work {
-    /// A batch of so many pictures begins.
-    Begin(usize),
-    /// The batch's next pictures, all of one frame.
-    Frame(Frame, Vec<FrameInfo>),
-    /// The same, made already.
-    Picture(Arc<HostBuffer>, Vec<FrameInfo>),
+/// A frame to be converted, and the places where it is shown.
+struct Work {
+    frame: Frame,
+    places: Range<usize>,
+    info: FrameInfo,
 }
 
-/// Decodes from the first frame to the last; converting is done beside.
+/// Decodes from the first frame to the last.
 pub(crate) fn stream(
     video: &Arc<Video>,
     index: &Arc<FrameIndex>,
     target: &Target,
     order: &Order,
-    senders: &[SyncSender<Made>],
+    sender: &SyncSender<Made>,
     progress: &Arc<Progress>,
 ) -> Result<(), Fault> {
-    let mut decoding = Streaming::new(video, index, target, order, progress)?;
-    std::thread::scope(|scope| {
-        let mut converters = Vec::new();
-        for sender in senders {
-            let (work, orders) = sync_channel(FRAMES_AHEAD);
-            let target = decoding.target.clone();
-            scope.spawn(move || {
-                let outcome = convert(video, &target, &orders, sender);
-                if let Err(error) = outcome {
-                    // The reader may be gone.
-                    let _ = sender.send(Err(error));
-                }
-            });
-            converters.push(work);
+    let mut unique = order.numbers.to_vec();
+    unique.dedup();
+    let plan = plan_of(video, index, target, &unique, order.batch);
+    let (reach, converters) = match &plan {
+        Ok(plan) if plan.is_early => (plan.reach, 1),
+        Ok(plan) => (plan.reach, video.threads.clamp(1, MAX_CONVERTERS)),
+        Err(_) => (0, (video.threads / THREADS_PER_CONVERTER).clamp(1, MAX_CONVERTERS)),
+    };
+    video.memory.set_keep(order.queue + KEPT_BATCHES + reach);
+    let assembly = Arc::new(Assembly::new(order, target.shape(), video.memory.clone(), reach, sender.clone()));
+    let supply = match plan {
+        Ok(plan) => {
+            let (pieces, name) = (plan.pieces, video.source_name());
+            log::debug!("{name}: {} pieces side by side, {} threads each, {} batches ahead", pieces.decoders, pieces.threads, plan.reach);
+            in_pieces(video, index, target, pieces, &unique, &assembly)?
         }
-        decoding.run(&converters)
-    })
+        Err(reason) => {
+            log::debug!("{}: one decoder: {reason}", video.source_name());
+            Supply::Cursor(HostCursor::new(video, index, plan::threads_alone(video.threads))?)
+        }
+    };
+    let mut decoding = Streaming { video, index, target: target.clone(), order, progress, supply, unique, at: 0, last: None };
+    let outcome = std::thread::scope(|scope| {
+        let (work, orders) = sync_channel(converters * FRAMES_AHEAD);
+        let orders = Arc::new(Mutex::new(orders));
+        for _ in 0..converters {
+            let (assembly, target, orders) = (Arc::clone(&assembly), decoding.target.clone(), Arc::clone(&orders));
+            scope.spawn(move || convert(video, &target, &orders, &assembly));
+        }
+        drop(orders);
+        decoding.run(&assembly, &work)
+    });
+    assembly.take_failure().map_or(outcome, |error| Err(error.into()))
 }
 
-/// Decodes what converters are given.
+/// Decodes, and gives converters what is not converted yet.
 struct Streaming<'a> {
     video: &'a Arc<Video>,
     index: &'a Arc<FrameIndex>,
@@ -88,11 +104,12 @@ struct Streaming<'a> {
 }
 
 /// What is shown in a frame's place.
-#[derive(Clone)]
 enum Shown {
     Frame(Box<Frame>, FrameStatus),
-    /// Made already.
-    Picture(Arc<HostBuffer>, FrameStatus),
+    /// Converted into the frame's first place.
+    Placed(Slot, FrameStatus),
+    /// Made already, to be copied.
+    Picture(Arc<PageMemory>, FrameStatus),
 }
 
 /// Where frames come from.
@@ -102,60 +119,67 @@ enum Supply {
 }
 
 impl<'a> Streaming<'a> {
-    fn new(
-        video: &'a Arc<Video>,
-        index: &'a Arc<FrameIndex>,
-        target: &Target,
-        order: &'a Order,
-        progress: &'a Progress,
-    ) -> Result<Self, Fault> {
-        let mut unique = order.numbers.to_vec();
-        unique.dedup();
-        let supply = match plan_of(video, index, target, &unique) {
-            Ok(plan) => {
-                log::debug!("{}: {} pieces side by side, {} threads each", video.source_name(), plan.decoders, plan.threads);
-                in_pieces(video, index, target, plan, &unique)?
-            }
-            Err(reason) => {
-                log::debug!("{}: one decoder: {reason}", video.source_name());
-                Supply::Cursor(HostCursor::new(video, index, plan::threads_alone(video.threads))?)
-            }
-        };
-        Ok(Self { video, index, target: target.clone(), order, progress, supply, unique, at: 0, last: None })
-    }
-
-    fn run(&mut self, converters: &[SyncSender<Work>]) -> Result<(), Fault> {
+    fn run(&mut self, assembly: &Assembly, work: &SyncSender<Work>) -> Result<(), Fault> {
+        let mut place = 0;
         for (batch, numbers) in self.order.numbers.chunks(self.order.batch.max(1)).enumerate() {
-            let Some(converter) = converters.get(batch % converters.len().max(1)) else { return Ok(()) };
-            let mut is_open = converter.send(Work::Begin(numbers.len())).is_ok();
+            if !assembly.begin(batch) {
+                return Ok(());
+            }
             for same in numbers.chunk_by(|a, b| a == b) {
                 let number = same.first().copied().unwrap_or(0);
                 self.progress.at(number);
-                if !is_open || self.progress.is_stopped() {
-                    // The reader, or the converter after an error of its own, is gone.
+                if self.progress.is_stopped() {
                     return Ok(());
                 }
                 let shown = match self.last.take() {
                     Some((last, shown)) if last == number => shown,
                     _ => self.shown(number)?,
                 };
-                let work = match shown.clone() {
-                    Shown::Frame(frame, status) => {
-                        let info = self.video.info_of(self.index, number, status, &frame)?;
-                        Work::Frame(*frame, vec![info; same.len()])
-                    }
-                    Shown::Picture(picture, status) => {
-                        let info = self.video.info(self.index, number, status)?;
-                        Work::Picture(picture, vec![info; same.len()])
-                    }
-                };
-                is_open = converter.send(work).is_ok();
-                if self.order.numbers.len() > self.unique.len() {
-                    self.last = Some((number, shown));
-                }
+                let places = place..place + same.len();
+                place = places.end;
+                let is_wanted_again = self.order.numbers.get(place) == Some(&number);
+                let again = self.put(number, shown, places, assembly, work, is_wanted_again)?;
+                self.last = again.map(|shown| (number, shown));
             }
         }
         Ok(())
+    }
+
+    /// Puts a frame into its places; gives what the next batch shows of it, if that wants it too.
+    fn put(
+        &self,
+        number: usize,
+        shown: Shown,
+        places: Range<usize>,
+        assembly: &Assembly,
+        work: &SyncSender<Work>,
+        is_wanted_again: bool,
+    ) -> Result<Option<Shown>, Fault> {
+        match shown {
+            Shown::Frame(frame, status) => {
+                let info = self.video.info_of(self.index, number, status, &frame)?;
+                let again = is_wanted_again.then(|| Shown::Frame(frame.clone(), status));
+                // Converters are gone after an error of their own, which then counts.
+                let _ = work.send(Work { frame: *frame, places, info });
+                Ok(again)
+            }
+            Shown::Placed(mut slot, status) => {
+                let info = self.video.info(self.index, number, status)?;
+                let again = match is_wanted_again {
+                    true => Some(Shown::Picture(Arc::new(copied(slot.as_mut_slice())?), status)),
+                    false => None,
+                };
+                fill_all(assembly, slot, places, info)?;
+                Ok(again)
+            }
+            Shown::Picture(picture, status) => {
+                let info = self.video.info(self.index, number, status)?;
+                let mut slot = assembly.slot_due(places.start)?;
+                slot.as_mut_slice().copy_from_slice(picture.as_slice());
+                fill_all(assembly, slot, places, info)?;
+                Ok(is_wanted_again.then_some(Shown::Picture(picture, status)))
+            }
+        }
     }
 
     fn shown(&mut self, number: usize) -> Result<Shown, Fault> {
@@ -179,7 +203,7 @@ impl<'a> Streaming<'a> {
     fn ready(&mut self, ready: Ready) -> Result<Shown, Fault> {
         self.target.is_seen = true;
         match ready {
-            Ready::Picture(picture, status) => Ok(Shown::Picture(Arc::new(picture), status)),
+            Ready::Placed(slot, status) => Ok(Shown::Placed(slot, status)),
             Ready::Frame(frame, is_seen) => {
                 self.target.is_seen = is_seen;
                 self.decoded(frame)
@@ -215,7 +239,7 @@ impl<'a> Streaming<'a> {
             Found::Frame(frame) => self.decoded(frame)?,
             Found::Missing(Some(before)) => Shown::Frame(Box::new(before), FrameStatus::Missing),
             Found::Missing(None) => {
-                let mut memory = HostPool::new(0).buffer(self.target.shape().bytes());
+                let mut memory = PageMemory::new(self.target.shape().bytes())?;
                 HostEngine::new(self.video, self.index, &self.target, ReadMode::Seek).read(&[number], memory.as_mut_slice())?;
                 Shown::Picture(Arc::new(memory), FrameStatus::Missing)
             }
@@ -224,7 +248,7 @@ impl<'a> Streaming<'a> {
 }
 
 /// How rising frames are decoded in pieces; `Err` says why by one decoder.
-fn plan_of(video: &Video, index: &FrameIndex, target: &Target, numbers: &[usize]) -> Result<PiecePlan, String> {
+fn plan_of(video: &Video, index: &FrameIndex, target: &Target, numbers: &[usize], batch: usize) -> Result<BatchPlan, String> {
     if index.access != Access::ByTime || index.source == IndexSource::Approximate {
         return Err("its packets do not tell its frames".into());
     }
@@ -233,31 +257,22 @@ fn plan_of(video: &Video, index: &FrameIndex, target: &Target, numbers: &[usize]
         return Err("it is not a local file".into());
     }
     let (pieces, longest) = index.groups_of(numbers);
-    Sequence {
+    let FrameKind { width, height, format } = target.kind;
+    BatchSequence {
         threads: video.threads,
         piece_frames: longest,
-        pieces: Some(pieces),
-        frame_bytes: waiting_bytes(target),
+        pieces,
+        decoded_bytes: plan::frame_bytes(width, height, format),
+        picture_bytes: target.shape().bytes() as u64,
+        batch,
         memory_bytes: video.memory_bytes,
     }
     .plan()
 }
 
 /// Whether rising frames are decoded in pieces.
-pub(crate) fn comes_in_pieces(video: &Video, index: &FrameIndex, target: &Target, numbers: &[usize]) -> bool {
-    plan_of(video, index, target, numbers).is_ok()
-}
-
-/// Bytes of a frame that waits for its turn.
-fn waiting_bytes(target: &Target) -> u64 {
-    let FrameKind { width, height, format } = target.kind;
-    let decoded = plan::frame_bytes(width, height, format);
-    if is_small(target) { decoded.min(target.shape().bytes() as u64) } else { decoded }
-}
-
-/// Whether pictures are converted where they are decoded.
-fn is_small(target: &Target) -> bool {
-    target.shape().bytes() <= SMALL_PICTURE_BYTES
+pub(crate) fn comes_in_pieces(video: &Video, index: &FrameIndex, target: &Target, numbers: &[usize], batch: usize) -> bool {
+    plan_of(video, index, target, numbers, batch).is_ok()
 }
 
 fn in_pieces(
@@ -266,17 +281,23 @@ fn in_pieces(
     target: &Target,
     plan: PiecePlan,
     numbers: &[usize],
+    assembly: &Arc<Assembly>,
 ) -> Result<Supply, ReaderError> {
     let source = PieceSource::new(video.open()?, Arc::clone(index));
-    let (of_video, target, counts) = (Arc::clone(video), target.clone(), PieceCounts::default());
-    let (of_pieces, pool) = (counts.clone(), HostPool::new(plan.frames.min(KEPT_PICTURES)));
+    let (of_video, of_index, target) = (Arc::clone(video), Arc::clone(index), target.clone());
+    let (counts, pictures, assembly) = (PieceCounts::default(), PicturePool::new(), Arc::clone(assembly));
+    let of_pieces = counts.clone();
     let make: MakeDecoder<ReadyPieces> = Arc::new(move || {
-        let inner = CpuPieces::new(&of_video.decoder_setup(plan.threads), &of_video.frames)?.strict(&of_pieces);
-        let early = match is_small(&target) {
-            true => Some(Early { pictures: HostPictures::new(&target.output, target.kind, &of_video.source_name())?, pool: pool.clone() }),
-            false => None,
-        };
-        Ok(ReadyPieces { inner, early, video: Arc::clone(&of_video), target: target.clone() })
+        let mut setup = of_video.decoder_setup(plan.threads);
+        setup.pictures = Some(pictures.clone());
+        Ok(ReadyPieces {
+            inner: CpuPieces::new(&setup, &of_video.frames)?.strict(&of_pieces),
+            pictures: HostPictures::new(&target.output, target.kind, &of_video.source_name())?,
+            assembly: Arc::clone(&assembly),
+            index: Arc::clone(&of_index),
+            video: Arc::clone(&of_video),
+            target: target.clone(),
+        })
     });
     let ahead = Ahead { workers: plan.decoders, frames: plan.frames, adapts: true };
     let mut frames = PieceFrames::new(source, ParallelDecoder::new(ahead, make));
@@ -288,20 +309,16 @@ fn in_pieces(
 enum Ready {
     /// As decoded, and whether frames of its kind were expected.
     Frame(Frame, bool),
-    /// Converted in the piece's own thread, while it was in the cache.
-    Picture(HostBuffer, FrameStatus),
+    /// Converted into its first place, in the piece's own thread.
+    Placed(Slot, FrameStatus),
 }
 
-/// Converts frames in the threads that decode them.
-struct Early {
-    pictures: HostPictures,
-    pool: HostPool,
-}
-
-/// Decodes pieces, and converts their pictures where these are small.
+/// Decodes pieces, and converts pictures whose places are within reach.
 struct ReadyPieces {
     inner: CpuPieces,
-    early: Option<Early>,
+    pictures: HostPictures,
+    assembly: Arc<Assembly>,
+    index: Arc<FrameIndex>,
     video: Arc<Video>,
     target: Target,
 }
@@ -310,33 +327,38 @@ impl PieceDecoder for ReadyPieces {
     type Picture = Ready;
 
     fn decode(&mut self, piece: &Piece, output: &mut dyn PieceOutput<Ready>) -> Result<PieceEnd, ReaderError> {
-        let mut sink = ReadySink { output, early: self.early.as_mut(), video: &self.video, target: &self.target, error: None };
-        let outcome = self.inner.decode(piece, &mut sink);
+        let Self { inner, pictures, assembly, index, video, target } = self;
+        let mut sink = ReadySink { output, pictures, assembly, index, video, target, error: None };
+        let outcome = inner.decode(piece, &mut sink);
         sink.error.map_or(outcome, Err)
     }
 }
 
 struct ReadySink<'a> {
     output: &'a mut dyn PieceOutput<Ready>,
-    early: Option<&'a mut Early>,
+    pictures: &'a mut HostPictures,
+    assembly: &'a Assembly,
+    index: &'a FrameIndex,
     video: &'a Video,
     target: &'a Target,
     error: Option<ReaderError>,
 }
 
 impl ReadySink<'_> {
-    fn ready(&mut self, frame: Frame) -> Result<Ready, ReaderError> {
+    fn ready(&mut self, tag: i64, frame: Frame) -> Result<Ready, ReaderError> {
         let kind = FrameKind::of(frame.surface.host().map_err(framerail_media::MediaError::from)?);
-        match &mut self.early {
-            // Others are scaled to the first one's size, and counted.
-            Some(Early { pictures, pool }) if kind == self.target.kind => {
-                let mut memory = pool.buffer(self.target.shape().bytes());
-                pictures.make(0, &frame, memory.as_mut_slice())?;
-                self.video.counters.pictures_converted.add(1);
-                Ok(Ready::Picture(memory, status_of(&frame)))
-            }
-            _ => Ok(Ready::Frame(frame, self.target.is_seen)),
+        let number = usize::try_from(tag).ok().and_then(|place| self.index.number_at(place));
+        let place = number.and_then(|number| self.assembly.place_of(number));
+        // Frames of another kind are scaled to the first one's size, and counted, by whoever has seen the first.
+        if let Some((number, place)) = number.zip(place)
+            && kind == self.target.kind
+            && let Some(mut slot) = self.assembly.slot_ahead(place)?
+        {
+            self.pictures.make(number, &frame, slot.as_mut_slice())?;
+            self.video.counters.pictures_converted.add(1);
+            return Ok(Ready::Placed(slot, status_of(&frame)));
         }
+        Ok(Ready::Frame(frame, self.target.is_seen))
     }
 }
 
@@ -350,60 +372,48 @@ impl PieceOutput<Frame> for ReadySink<'_> {
     }
 
     fn push(&mut self, picture: Tagged<Frame>) {
-        match self.ready(picture.picture) {
+        match self.ready(picture.tag, picture.picture) {
             Ok(ready) => self.output.push(Tagged { tag: picture.tag, picture: ready }),
             Err(error) => self.error = Some(error),
         }
     }
 }
 
-/// Converts the batches that it is given and sends them.
-fn convert(video: &Video, target: &Target, work: &Receiver<Work>, sender: &SyncSender<Made>) -> Result<(), ReaderError> {
-    let mut pictures = HostPictures::new(&target.output, target.kind, &video.source_name())?;
-    let shape = target.shape();
-    let bytes = shape.bytes();
-    let mut open: Option<(HostBuffer, Vec<FrameInfo>, usize)> = None;
-    while let Ok(work) = work.recv() {
-        match (work, &mut open) {
-            (Work::Begin(count), _) => open = Some((video.memory.buffer(bytes * count), Vec::with_capacity(count), count)),
-            (Work::Frame(frame, infos), Some((memory, frames, _))) => {
-                let number = infos.first().map_or(0, |info| info.number);
-                let at = frames.len() * bytes;
-                if let Some(out) = memory.as_mut_slice().get_mut(at..at + bytes) {
-                    pictures.make(number, &frame, out)?;
-                }
-                video.counters.pictures_converted.add(1);
-                video.counters.frames_rescaled.add(pictures.take_rescaled());
-                repeat(memory, at, bytes, infos.len());
-                frames.extend(infos);
-            }
-            (Work::Picture(picture, infos), Some((memory, frames, _))) => {
-                let at = frames.len() * bytes;
-                if let Some(out) = memory.as_mut_slice().get_mut(at..at + bytes) {
-                    out.copy_from_slice(picture.as_slice());
-                }
-                repeat(memory, at, bytes, infos.len());
-                frames.extend(infos);
-            }
-            (_, None) => {}
-        }
-        if let Some((memory, frames, count)) = open.take_if(|(_, frames, count)| frames.len() >= *count) {
-            let tensor = Tensor::Host(HostTensor::new(count, shape.clone(), memory));
-            if sender.send(Ok(Batch { tensor, frames })).is_err() {
-                return Ok(());
-            }
+/// Converts frames into their places.
+fn convert(video: &Video, target: &Target, work: &Mutex<Receiver<Work>>, assembly: &Assembly) {
+    let mut pictures = match HostPictures::new(&target.output, target.kind, &video.source_name()) {
+        Ok(pictures) => pictures,
+        Err(error) => return assembly.fail(error),
+    };
+    loop {
+        let next = work.lock().recv();
+        let Ok(Work { frame, places, info }) = next else { return };
+        let made = assembly.slot_due(places.start).and_then(|mut slot| {
+            pictures.make(info.number, &frame, slot.as_mut_slice())?;
+            drop(frame);
+            video.counters.pictures_converted.add(1);
+            video.counters.frames_rescaled.add(pictures.take_rescaled());
+            fill_all(assembly, slot, places, info)
+        });
+        if let Err(error) = made {
+            return assembly.fail(error);
         }
     }
+}
+
+/// Hands over the first of a frame's places, which lie in one batch, and copies it to the others.
+fn fill_all(assembly: &Assembly, mut first: Slot, places: Range<usize>, info: FrameInfo) -> Result<(), ReaderError> {
+    for place in places.clone().skip(1) {
+        let mut slot = assembly.slot_due(place)?;
+        slot.as_mut_slice().copy_from_slice(first.as_mut_slice());
+        assembly.fill(place, slot, info);
+    }
+    assembly.fill(places.start, first, info);
     Ok(())
 }
 
-/// Copies a picture to the places behind it.
-fn repeat(memory: &mut HostBuffer, at: usize, bytes: usize, times: usize) {
-    for copy in 1..times {
-        let to = at + copy * bytes;
-        let slice = memory.as_mut_slice();
-        if to + bytes <= slice.len() {
-            slice.copy_within(at..at + bytes, to);
-        }
-    }
+fn copied(bytes: &[u8]) -> Result<PageMemory, ReaderError> {
+    let mut memory = PageMemory::new(bytes.len())?;
+    memory.as_mut_slice().copy_from_slice(bytes);
+    Ok(memory)
 }

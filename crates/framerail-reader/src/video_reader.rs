@@ -11,7 +11,7 @@ use framerail_media::{Decoded, Decoder, Input, InputOptions, MediaError, PacketK
 use crate::{
     Batch, Batches, FrameInfo, FrameStatus, FrameTime, HostTensor, IndexCache, IndexPolicy, IndexSource, OutputOptions, PictureShape,
     ReaderError, ReaderOptions, ReaderStats, Selection, Tensor, VideoMetadata,
-    batches::Order,
+    batches::{KEPT_BATCHES, Order},
     frame_index::{self, Access, FrameIndex},
     host_cursor::adopt_first,
     host_engine::{HostEngine, check_kind, status_of},
@@ -107,7 +107,7 @@ impl VideoReader {
             on_error: options.on_error,
             counters: Default::default(),
             frames: FramePool::new(threads + 2),
-            memory: HostPool::new(options.queue + 2),
+            memory: HostPool::new(options.queue + KEPT_BATCHES),
             is_index_wrong: Default::default(),
             version: Default::default(),
         };
@@ -232,7 +232,7 @@ impl VideoReader {
         }
         let (memory, frames, shape) = self.retried(|reader| {
             let shape = reader.target.shape();
-            let mut memory = reader.video.memory.buffer(shape.bytes() * numbers.len());
+            let mut memory = reader.video.memory.buffer(shape.bytes() * numbers.len())?;
             let frames = reader.read_host(numbers, memory.as_mut_slice())?;
             Ok((memory, frames, shape))
         })?;

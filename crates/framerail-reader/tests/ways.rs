@@ -105,6 +105,43 @@ fn shapes_follow_the_options() {
 }
 
 #[test]
+fn batches_are_the_same_however_much_is_made_ahead() {
+    let clip = h264().make();
+    let frame_bytes = |reader: &mut VideoReader| reader.picture_shape().expect("a shape").bytes() as u64;
+    let mut one = open(clip.path(), |options| options.threads = 1);
+    let (bytes, frames) = (frame_bytes(&mut one), one.num_frames().expect("an index"));
+    let repeated = |times: &dyn Fn(usize) -> usize| Selection::List((0..frames).flat_map(|number| vec![number; times(number)]).collect());
+    let selections = [
+        Selection::All,
+        Selection::Range { start: 3, stop: None, step: 5 },
+        // A frame that fills a batch, several, and places in two.
+        repeated(&|number| if number == 7 { 13 } else { 1 + number % 3 }),
+        repeated(&|number| if number < 2 { 9 } else { usize::from(number == 20) }),
+    ];
+    for selection in selections {
+        let numbers = one.select(&selection).expect("a selection");
+        let expected = one.read(&numbers).expect("frames");
+        let expected = expected.tensor.host().expect("on the host").as_bytes();
+        for (memory, batch, threads) in [(400, 4, 2), (400, 1, 5), (60, 4, 3), (45, 3, 4), (34, 16, 2), (5, 4, 4), (400, 64, 3)] {
+            let what = format!("{selection:?}: memory of {memory} frames, batches of {batch}, {threads} threads");
+            let mut reader = open(clip.path(), |options| {
+                (options.threads, options.memory_bytes, options.queue) = (threads, Some(memory * bytes), 1);
+            });
+            let mut found: Vec<u8> = Vec::new();
+            let mut infos: Vec<usize> = Vec::new();
+            for made in reader.batches(selection.clone(), batch, false).expect("batches") {
+                let made = made.unwrap_or_else(|error| panic!("{what}: {error}"));
+                assert!(made.frames.len() == batch || infos.len() + made.frames.len() == numbers.len(), "{what}");
+                infos.extend(made.frames.iter().map(|frame| frame.number));
+                found.extend_from_slice(made.tensor.host().expect("on the host").as_bytes());
+            }
+            assert_eq!(infos, numbers, "{what}");
+            assert!(found == expected, "{what}: other pictures");
+        }
+    }
+}
+
+#[test]
 fn a_batch_that_is_held_stays_as_it_is() {
     let clip = h264().make();
     let mut reader = open(clip.path(), |options| options.queue = 1);

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 use framerail::{
     core::RunFiles,
-    pipeline::{Description, Diagnostics, Plan},
+    pipeline::{Description, Diagnostics, Plan, PlannedStage},
 };
 
 use crate::{
@@ -125,13 +125,15 @@ fn quoted(word: &str) -> String {
     format!("{key}'{value}'")
 }
 
-/// `OK`, and what flows between the stages.
+/// `OK`, what flows between the stages, and how stages will work.
 fn formats(plan: &Plan) -> String {
     let picture = plan.picture();
     let width = picture.edges.iter().map(|edge| edge.from.chars().count() + edge.to.chars().count()).max().unwrap_or(0) + 4;
     let line = |from: &str, to: &str, format: &str| format!("  {:<width$}  {format}\n", format!("{from} -> {to}"));
     let edges: String = picture.edges.iter().map(|edge| line(&edge.from, &edge.to, &edge.format)).collect();
-    format!("OK: {} stages\n{edges}", picture.nodes.len())
+    let note = |stage: &PlannedStage| stage.note().map(|note| format!("  {}: {note}\n", stage.name));
+    let notes: String = plan.stages().iter().filter_map(note).collect();
+    format!("OK: {} stages\n{edges}{notes}", picture.nodes.len())
 }
 
 #[cfg(test)]

@@ -39,7 +39,8 @@ struct State {
     begun: VecDeque<Begun>,
 }
 
-/// Opens files in their order, and those behind ahead of their turn: as many as decoders, as far as memory goes. What is left of the
+/// Opens files in their order, and those behind ahead of their turn: as many as decoders, not counting those that are decoded and
+/// wait, as far as memory goes. What is left of the
 /// present file counts too, so a long file has the decoders to itself until it nears its end.
 pub(super) struct InTurn {
     opener: Arc<SourceOpener>,
@@ -59,7 +60,8 @@ impl InTurn {
     /// Begins further files while the present one, of which so many frames were given, leaves room for them.
     pub(super) fn go_on(&self, present: &StreamInfo, given: u64) {
         let mut state = self.state.lock();
-        if state.waiting.is_empty() || state.begun.len() + 1 >= self.most {
+        let under_way = |state: &State| 1 + state.begun.iter().filter(|begun| !begun.file.is_read()).count();
+        if state.waiting.is_empty() || under_way(&state) >= self.most {
             return;
         }
         let bytes = frame_bytes(present.width, present.height, present.pixel_format).max(1);
@@ -68,7 +70,7 @@ impl InTurn {
         taken = state.begun.iter().fold(taken, |sum, begun| sum.saturating_add(begun.bytes));
         // Files of a folder are alike.
         let wanted = frames.saturating_mul(bytes).min(self.memory_bytes / 2).max(bytes);
-        while state.begun.len() + 1 < self.most && taken.saturating_add(wanted) <= self.memory_bytes {
+        while under_way(&state) < self.most && taken.saturating_add(wanted) <= self.memory_bytes {
             let Some(request) = state.waiting.pop_front() else { return };
             let items = usize::try_from(wanted / bytes).unwrap_or(usize::MAX).max(MIN_ITEMS);
             let (opener, cancel, id) = (Arc::clone(&self.opener), CancelToken::default(), request.id);

@@ -22,7 +22,7 @@ use framerail_pipeline::{
     Options, PlanError, Registry, RegistryError, StageError, StagePlan, StageSpec, StreamOpener, StreamPolicy, StreamRequest, StreamSet,
     Work,
 };
-use framerail_reader::{HostOptions, default_memory_bytes, default_threads};
+use framerail_reader::{HostOptions, PiecePlan, Reading, default_memory_bytes, default_threads};
 use parking_lot::Mutex;
 
 use self::{
@@ -30,6 +30,7 @@ use self::{
     card::Card,
     opener::{OpenError, Opened, STANDARD_INPUT, Shared, SourceOpener},
     policy::Liveness,
+    source::Placement,
 };
 use super::{infer::ModelInput, link::note_source};
 use crate::{
@@ -125,7 +126,7 @@ fn own_spec() -> StageSpec {
             OptionSpec::integer("memory", 1..=1_000_000)
                 .default("auto")
                 .unit("MB")
-                .or_word("auto", "a quarter of free memory; at most 2 GiB, 3 GiB on a GPU, and 512 MiB if only model inputs are kept")
+                .or_word("auto", "a quarter of free memory; at most 4 GiB, 3 GiB on a GPU, and 512 MiB if only model inputs are kept")
                 .help("memory for frames decoded ahead; frames that do not fit are refused"),
         )
         .example("read in.mp4 ! null", "decode a file at full speed")
@@ -256,10 +257,10 @@ impl ReadPlan {
                 self.opener.open_on_card(&card, request, cancel)
             };
             return match opened {
-                Ok(opened) => match self.why_cpu_is_faster(&card, opened.0.info()) {
+                Ok(opened) => match self.why_not_this_card(&card, opened.0.info()) {
                     Some(reason) => {
                         self.opener.card = None;
-                        self.opener.shared.notices.lock().push(reason);
+                        self.opener.shared.notices.lock().extend(self.devices.fall_back("decoding", reason));
                         self.opener.open_on_host(request, cancel)
                     }
                     None => Ok(opened),
@@ -276,10 +277,10 @@ impl ReadPlan {
     }
 }
 
-/// Pixels and frames per second at most, of one core and of one engine of a card. Measured with H.264 on the cores of an H200's host
-/// and on an H100: small frames cost an engine as much as larger ones.
-const CORE: (f64, f64) = (190e6, 1700.0);
-const ENGINE: (f64, f64) = (1240e6, 2500.0);
+/// Pixels and frames per second at most, of one core and of one engine of a card: small frames cost either as much as larger ones.
+/// Measured with H.264 on the 16 cores of an H200's host (340x192: 24,000; 1080p: 1,500) and on its 7 engines (17,700; 4,300).
+const CORE: (f64, f64) = (190e6, 1500.0);
+const ENGINE: (f64, f64) = (1275e6, 2530.0);
 
 /// Frames per second of so many decoders.
 fn frames_per_sec(decoders: usize, (pixels_per_sec, most): (f64, f64), (width, height): (u32, u32)) -> f64 {
@@ -287,20 +288,32 @@ fn frames_per_sec(decoders: usize, (pixels_per_sec, most): (f64, f64), (width, h
     decoders as f64 * (pixels_per_sec / pixels.max(1.0)).min(most)
 }
 
+/// Why frames are decoded on the CPU although a card could, when that is faster.
+fn why_cpu(cores: usize, engines: usize, (width, height): (u32, u32)) -> Option<String> {
+    let is_faster = frames_per_sec(cores, CORE, (width, height)) > frames_per_sec(engines, ENGINE, (width, height));
+    is_faster.then(|| format!("{cores} cores decode frames of {width}x{height} faster than a GPU of {engines} engines"))
+}
+
 impl ReadPlan {
-    /// Why frames so small are decoded on the CPU although a card could, when they are: nobody on the card waits for them.
-    fn why_cpu_is_faster(&self, card: &Card, info: &StreamInfo) -> Option<String> {
-        let (codec, cores) = (nvdec::NvdecCodec::from_ffmpeg_name(&info.codec)?, threads(&self.opener));
+    /// Why the CPU is faster than any card for the first file, when it is and no stage wants its input made on a card. Nothing has
+    /// touched a card until then: starting one takes longer than reading many a folder of small files.
+    fn why_no_card(&self, context: &LinkContext) -> Option<String> {
+        let request = self.requests.first().filter(|_| self.choice == DeviceChoice::Auto && context.tensor_wanted.is_none())?;
+        let is_file = !request.is_live && std::fs::metadata(request.source.reveal()).is_ok_and(|found| found.is_file());
+        if !is_file || is_image(Path::new(request.source.reveal())) {
+            return None;
+        }
+        let input = self.opener.header(request, &context.cancel.child())?;
+        let info = input.info();
+        nvdec::NvdecCodec::from_ffmpeg_name(&info.codec)?;
+        why_cpu(threads(&self.opener), DECODERS_FOR_ALL - 1, (info.width, info.height))
+    }
+
+    /// The same for a card that was found.
+    fn why_not_this_card(&self, card: &Card, info: &StreamInfo) -> Option<String> {
+        let codec = nvdec::NvdecCodec::from_ffmpeg_name(&info.codec).filter(|_| card.makes_pictures)?;
         let capability = nvdec::capability(&card.device, codec, nvdec::Chroma::Yuv420, 8).ok().flatten()?;
-        let engines = usize::try_from(capability.engines).ok()?;
-        let size = (info.width, info.height);
-        let is_faster = card.makes_pictures && frames_per_sec(cores, CORE, size) > frames_per_sec(engines, ENGINE, size);
-        is_faster.then(|| {
-            format!(
-                "decoding on the CPU: {cores} cores decode frames of {}x{} faster than {engines} engines of the GPU; device=cuda keeps them there",
-                info.width, info.height
-            )
-        })
+        why_cpu(threads(&self.opener), usize::try_from(capability.engines).ok()?, (info.width, info.height))
     }
 }
 
@@ -363,6 +376,20 @@ fn deinterlacing(options: &Options) -> Option<(DeinterlaceMethod, bool)> {
 }
 
 impl StagePlan for ReadPlan {
+    fn note(&self) -> Option<String> {
+        let ((frames, placement), _) = self.first.as_ref()?;
+        let place = if matches!(placement, Placement::OnCard(_)) { "the GPU" } else { "the CPU" };
+        let way = match frames.reading() {
+            Reading::Pieces(PiecePlan { decoders, threads, frames }) => {
+                format!("in pieces: {decoders} decoders side by side, {threads} threads each, up to {frames} frames wait for their turn")
+            }
+            Reading::Sequential(reason) => format!("by one decoder: {reason}"),
+        };
+        let more = self.requests.len() - 1;
+        let others = if more > 0 && self.policy.reads_in_turn(&self.requests) { "; files behind it are decoded ahead" } else { "" };
+        Some(format!("decoded on {place} {way}{others}"))
+    }
+
     fn link(&mut self, _: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         self.opener.input.side_streams = if context.packets_wanted { SideStreams::AudioAndSubtitles } else { SideStreams::None };
         // The first is opened below; a slip in the name of a later one need not wait for its turn.
@@ -374,7 +401,10 @@ impl StagePlan for ReadPlan {
         }
         self.requests.iter().try_for_each(|request| note_source(&context.files, &request.source))?;
         self.opener.files = context.files.clone();
-        self.find_card(context)?;
+        match self.why_no_card(context) {
+            Some(reason) => self.opener.shared.notices.lock().extend(self.devices.fall_back("decoding", reason)),
+            None => self.find_card(context)?,
+        }
         let one_stream = self.requests.len() == 1 && !self.policy.stays;
         let is_live = self.policy.realtime || self.requests.iter().any(|request| request.is_live);
         let streams = (!self.policy.stays).then_some(self.requests.len());
@@ -444,7 +474,7 @@ mod tests {
 
     #[test]
     fn small_frames_are_for_many_cores() {
-        let is_faster = |cores, size| frames_per_sec(cores, CORE, size) > frames_per_sec(7, ENGINE, size);
+        let is_faster = |cores, size| why_cpu(cores, 7, size).is_some();
         assert!(is_faster(16, (340, 192)));
         assert!(!is_faster(8, (340, 192)) && !is_faster(16, (640, 360)) && !is_faster(16, (1920, 1080)));
     }

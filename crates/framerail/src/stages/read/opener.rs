@@ -8,7 +8,7 @@ use std::{
 };
 
 use framerail_core::{CancelToken, RunFiles, SourceUrl, StreamId};
-use framerail_media::{DeinterlaceMethod, InputOptions};
+use framerail_media::{DeinterlaceMethod, Input, InputOptions, ProbeEffort};
 use framerail_pipeline::{ErrorKind, StageError, StreamLine, StreamOpener, StreamReader, StreamRequest};
 use framerail_reader::{DeviceReader, FrameSource, HostOptions, HostReader, ReaderError};
 use parking_lot::Mutex;
@@ -117,6 +117,11 @@ impl SourceOpener {
         let reader = HostReader::open(&options, &self.host);
         let reader = reader.map_err(|error| naming(&request.source.to_string(), reader_error(error)))?;
         Ok((Box::new(reader), Placement::Host))
+    }
+
+    /// A source of which nothing but the header is read; `None` when it cannot be opened, which opening it whole reports.
+    pub(super) fn header(&self, request: &StreamRequest, cancel: &CancelToken) -> Option<Input> {
+        Input::open(&InputOptions { probe: ProbeEffort::Header, ..self.options(request, cancel) }).ok()
     }
 
     /// The source as a stream.

@@ -1,0 +1,246 @@
+//! Memory for frames and batches, in large pages where the system has them: what is touched for the first time costs little then.
+
+use std::{fmt, ptr::NonNull, sync::Arc};
+
+use parking_lot::Mutex;
+
+use crate::MediaError;
+
+/// Size and alignment of a large page.
+const LARGE_PAGE_BYTES: usize = 2 << 20;
+/// Alignment of the first byte: a cache line, and what array libraries expect.
+const ALIGN_BYTES: usize = 64;
+
+/// Zeroed bytes. From 2 MiB on they are mapped for this block alone and returned to the system when it is dropped.
+pub struct PageMemory {
+    start: NonNull<u8>,
+    len: usize,
+    /// What keeps the bytes.
+    owner: Owner,
+}
+
+enum Owner {
+    Heap { _bytes: Vec<u8> },
+    Mapping { base: NonNull<libc::c_void>, len: usize },
+}
+
+// SAFETY: plain bytes that only this value owns; shared use only reads.
+unsafe impl Send for PageMemory {}
+// SAFETY: as above.
+unsafe impl Sync for PageMemory {}
+
+impl PageMemory {
+    /// So many zeroed bytes, the first at a multiple of 64.
+    ///
+    /// # Errors
+    /// `Exhausted` when the system refuses them.
+    pub fn new(len: usize) -> Result<Self, MediaError> {
+        if len >= LARGE_PAGE_BYTES {
+            return Self::mapped(len).ok_or_else(|| exhausted(len));
+        }
+        let mut bytes = vec![0_u8; len + ALIGN_BYTES];
+        let skipped = bytes.as_ptr().align_offset(ALIGN_BYTES).min(ALIGN_BYTES);
+        // SAFETY: at most `ALIGN_BYTES` bytes are skipped, which lie before the `len` bytes within the allocation.
+        let start = unsafe { NonNull::new_unchecked(bytes.as_mut_ptr().add(skipped)) };
+        Ok(Self { start, len, owner: Owner::Heap { _bytes: bytes } })
+    }
+
+    fn mapped(len: usize) -> Option<Self> {
+        let whole = len.checked_next_multiple_of(LARGE_PAGE_BYTES)?.checked_add(LARGE_PAGE_BYTES)?;
+        // SAFETY: a private mapping at an address of the system's choice; no memory of ours is replaced.
+        let base = unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | MAP_NORESERVE;
+            libc::mmap(std::ptr::null_mut(), whole, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
+        };
+        if base == libc::MAP_FAILED {
+            return None;
+        }
+        let base = NonNull::new(base)?;
+        let skipped = base.as_ptr().align_offset(LARGE_PAGE_BYTES).min(LARGE_PAGE_BYTES);
+        // SAFETY: `skipped` is at most a large page, and the mapping is a large page longer than what is used of it.
+        let start = unsafe { NonNull::new_unchecked(base.as_ptr().cast::<u8>().add(skipped)) };
+        #[cfg(target_os = "linux")]
+        if free_large_bytes() / 2 >= whole {
+            // SAFETY: whole pages of the mapping. A refusal changes nothing.
+            unsafe { libc::madvise(start.as_ptr().cast(), whole - LARGE_PAGE_BYTES, libc::MADV_HUGEPAGE) };
+        }
+        Some(Self { start, len, owner: Owner::Mapping { base, len: whole } })
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: `start` and `len` lie within the owner's bytes, which are initialised, and self is borrowed.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
+    /// The bytes, for writing.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: as in `as_slice`, and self is borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+}
+
+/// Memory is accounted for when it is touched: a batch of which little is written must not count whole.
+#[cfg(target_os = "linux")]
+const MAP_NORESERVE: libc::c_int = libc::MAP_NORESERVE;
+#[cfg(not(target_os = "linux"))]
+const MAP_NORESERVE: libc::c_int = 0;
+
+/// Bytes of large pages that the system has at hand. Beyond these it would move other memory around first, which takes far longer than
+/// small pages.
+#[cfg(target_os = "linux")]
+fn free_large_bytes() -> usize {
+    /// Blocks of at least 2 to the power of so many small pages are large enough.
+    const LARGE_ORDER: usize = 9;
+    const SMALL_PAGE_BYTES: usize = 4096;
+    let Ok(text) = std::fs::read_to_string("/proc/buddyinfo") else { return 0 };
+    // "Node 0, zone Normal", then the number of free blocks of each order.
+    let counts = text.lines().flat_map(|line| line.split_whitespace().skip(4).enumerate().skip(LARGE_ORDER));
+    counts.map(|(order, count)| count.parse::<usize>().unwrap_or(0).saturating_mul(SMALL_PAGE_BYTES << order.min(20))).sum()
+}
+
+fn exhausted(len: usize) -> MediaError {
+    MediaError::Exhausted {
+        path: "memory for frames".into(),
+        reason: format!("the system refuses {} MiB; read smaller batches, or lower memory", len >> 20),
+    }
+}
+
+impl Drop for PageMemory {
+    fn drop(&mut self) {
+        match &self.owner {
+            Owner::Heap { .. } => {}
+            Owner::Mapping { base, len } => {
+                // SAFETY: mapped by `mapped`, with this length, and unmapped once.
+                unsafe { libc::munmap(base.as_ptr(), *len) };
+            }
+        }
+    }
+}
+
+impl fmt::Debug for PageMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PageMemory({} bytes)", self.len)
+    }
+}
+
+/// A block in equal parts, which several threads write at once: each part is handed out to one holder at a time.
+pub struct Slots {
+    memory: PageMemory,
+    slot_bytes: usize,
+    /// Which slots are out.
+    out: Mutex<Vec<bool>>,
+}
+
+impl Slots {
+    /// As many slots as fit into the block.
+    pub fn new(memory: PageMemory, slot_bytes: usize) -> Arc<Self> {
+        let count = memory.len().checked_div(slot_bytes).unwrap_or(0);
+        Arc::new(Self { memory, slot_bytes, out: Mutex::new(vec![false; count]) })
+    }
+
+    /// The slot at a place, unless it is out or there is none.
+    pub fn take(self: &Arc<Self>, at: usize) -> Option<Slot> {
+        let mut out = self.out.lock();
+        let is_out = out.get_mut(at)?;
+        (!std::mem::replace(is_out, true)).then(|| Slot { home: Arc::clone(self), at })
+    }
+
+    /// The whole block; `None` while a slot is out.
+    pub fn into_memory(self: Arc<Self>) -> Option<PageMemory> {
+        Arc::into_inner(self).map(|slots| slots.memory)
+    }
+}
+
+/// A part of a block that nobody else reads or writes until it is dropped.
+pub struct Slot {
+    home: Arc<Slots>,
+    at: usize,
+}
+
+impl Slot {
+    /// Its bytes; they are whatever the last holder left.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        let (start, len) = (self.at * self.home.slot_bytes, self.home.slot_bytes);
+        // SAFETY: `take` found that the slot lies within the block, and gives it to one holder at a time; the block's own slice is
+        // reached only when no slot is left, and self is borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.home.memory.start().as_ptr().add(start), len) }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(is_out) = self.home.out.lock().get_mut(self.at) {
+            *is_out = false;
+        }
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Slot({})", self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_zeroed_aligned_and_writable_to_their_end() {
+        for len in [0, 1, 4096, LARGE_PAGE_BYTES - 1, LARGE_PAGE_BYTES, 3 * LARGE_PAGE_BYTES + 5] {
+            let mut memory = PageMemory::new(len).expect("memory");
+            assert_eq!((memory.len(), memory.start().as_ptr() as usize % ALIGN_BYTES), (len, 0));
+            assert!(memory.as_slice().iter().all(|byte| *byte == 0));
+            memory.as_mut_slice().fill(7);
+            assert!(memory.as_slice().iter().all(|byte| *byte == 7));
+        }
+    }
+
+    #[test]
+    fn memory_that_nobody_has_is_an_error() {
+        for len in [usize::MAX, usize::MAX / 2] {
+            assert!(matches!(PageMemory::new(len), Err(MediaError::Exhausted { .. })));
+        }
+    }
+
+    #[test]
+    fn a_slot_has_one_holder_and_threads_write_side_by_side() {
+        let slots = Slots::new(PageMemory::new(64 * 100).expect("memory"), 100);
+        let mut first = slots.take(0).expect("free");
+        first.as_mut_slice().fill(1);
+        assert!(slots.take(0).is_none() && slots.take(64).is_none());
+        drop(first);
+        std::thread::scope(|scope| {
+            for at in 0..64 {
+                let mut slot = slots.take(at).expect("free");
+                scope.spawn(move || slot.as_mut_slice().fill(at as u8));
+            }
+        });
+        let memory = slots.into_memory().expect("no slot is out");
+        assert!(memory.as_slice().chunks(100).enumerate().all(|(at, bytes)| bytes.iter().all(|byte| usize::from(*byte) == at)));
+    }
+
+    #[test]
+    fn a_block_with_a_slot_out_stays() {
+        let slots = Slots::new(PageMemory::new(10).expect("memory"), 5);
+        let kept = slots.take(1).expect("free");
+        assert!(Arc::clone(&slots).into_memory().is_none());
+        drop(kept);
+        assert!(slots.into_memory().is_some());
+    }
+}

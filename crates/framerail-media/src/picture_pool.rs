@@ -1,0 +1,272 @@
+//! Memory of decoded pictures, shared by decoders side by side and one after another.
+//!
+//! FFmpeg's own pools belong to one decoder each and grow to the most that it ever had waiting. With a decoder for each piece of a
+//! file, memory is touched for the first time all the way through; here a picture that one decoder's consumer has dropped is the
+//! next one of whichever decoder asks.
+
+use std::{
+    collections::BTreeMap,
+    ptr,
+    sync::{Arc, Weak},
+};
+
+use ffmpeg_the_third::ffi;
+use parking_lot::Mutex;
+
+use crate::page_memory::PageMemory;
+
+/// Bytes of a slab, about: several pictures share one, so that they fill large pages.
+const SLAB_BYTES: usize = 24 << 20;
+/// Pictures in a slab at most.
+const MAX_SLAB_PICTURES: usize = 64;
+/// Pictures below this size stay with FFmpeg.
+const MIN_PICTURE_BYTES: usize = 16 << 10;
+/// A slab of which nothing was used while this many times the number of all pictures came back is unmapped.
+const STALE_TURNS: u64 = 4;
+/// Alignment of planes, and what FFmpeg's vector code may touch behind a plane.
+const ALIGN_BYTES: usize = 64;
+const OVERREAD_BYTES: usize = 16 + ALIGN_BYTES;
+/// Pictures do not all start at the same offset of a page: their rows would compete for the same lines of a cache.
+const COLOR_BYTES: usize = 3 * ALIGN_BYTES;
+const PAGE_BYTES: usize = 4096;
+
+/// Gives decoders memory for pictures and takes it back. Cloning shares it. Memory goes back to the system when the last clone and
+/// the pictures in it are dropped, and before when it is not used for a while.
+#[derive(Clone, Default)]
+pub struct PicturePool(Arc<Mutex<Slabs>>);
+
+#[derive(Default)]
+struct Slabs {
+    slabs: Vec<Slab>,
+    next_number: u64,
+    given_back: u64,
+}
+
+struct Slab {
+    number: u64,
+    memory: Arc<PageMemory>,
+    picture_bytes: usize,
+    /// Places that are free, the last used last.
+    free: Vec<usize>,
+    count: usize,
+    /// Pictures given back to the pool when the last one of this slab came back.
+    free_since: u64,
+}
+
+impl Slab {
+    fn is_free(&self) -> bool {
+        self.free.len() == self.count
+    }
+}
+
+/// A picture's memory.
+struct PictureMemory {
+    slab: u64,
+    place: usize,
+    home: Weak<Mutex<Slabs>>,
+    /// Keeps the bytes when the pool is gone.
+    memory: Arc<PageMemory>,
+    offset: usize,
+}
+
+impl PicturePool {
+    /// A pool without memory.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes that are mapped, used or not.
+    pub fn bytes(&self) -> usize {
+        self.0.lock().slabs.iter().map(|slab| slab.memory.len()).sum()
+    }
+
+    fn take(&self, bytes: usize) -> Option<PictureMemory> {
+        let picture_bytes = bytes.checked_next_multiple_of(PAGE_BYTES)?.checked_add(COLOR_BYTES)?;
+        let mut slabs = self.0.lock();
+        if !slabs.slabs.iter().any(|slab| slab.picture_bytes == picture_bytes && !slab.free.is_empty()) {
+            let count = (SLAB_BYTES / picture_bytes).clamp(1, MAX_SLAB_PICTURES);
+            let memory = Arc::new(PageMemory::new(picture_bytes.checked_mul(count)?).ok()?);
+            let (number, free_since) = (slabs.next_number, slabs.given_back);
+            slabs.next_number += 1;
+            slabs.slabs.push(Slab { number, memory, picture_bytes, free: (0..count).rev().collect(), count, free_since });
+        }
+        // The oldest slab first: the others run empty when less is needed.
+        let slab = slabs.slabs.iter_mut().find(|slab| slab.picture_bytes == picture_bytes && !slab.free.is_empty())?;
+        let place = slab.free.pop()?;
+        Some(PictureMemory {
+            slab: slab.number,
+            place,
+            home: Arc::downgrade(&self.0),
+            memory: Arc::clone(&slab.memory),
+            offset: place * picture_bytes,
+        })
+    }
+}
+
+impl Drop for PictureMemory {
+    fn drop(&mut self) {
+        let Some(home) = self.home.upgrade() else { return };
+        let mut slabs = home.lock();
+        slabs.given_back += 1;
+        let now = slabs.given_back;
+        if let Some(slab) = slabs.slabs.iter_mut().find(|slab| slab.number == self.slab) {
+            slab.free.push(self.place);
+            slab.free_since = now;
+        }
+        let pictures: usize = slabs.slabs.iter().map(|slab| slab.count).sum();
+        let is_stale = |slab: &Slab| slab.is_free() && now - slab.free_since > STALE_TURNS * pictures as u64;
+        let stale: Vec<Slab> = slabs.slabs.extract_if(.., |slab| is_stale(slab)).collect();
+        drop(slabs);
+        // Given back to the system without the lock.
+        drop(stale);
+    }
+}
+
+/// The pools of open decoders, by the number in their context's `opaque`.
+static POOLS: Mutex<BTreeMap<usize, PicturePool>> = Mutex::new(BTreeMap::new());
+
+/// A decoder's use of a pool; ends with it.
+pub(crate) struct PoolUse(usize);
+
+impl PoolUse {
+    /// Lets a decoder of one thread that is not open yet take its pictures from a pool. Its context's `opaque` is set.
+    pub(crate) fn begin(context: &mut ffi::AVCodecContext, pool: &PicturePool) -> Self {
+        let number = context.opaque.addr();
+        POOLS.lock().insert(number, pool.clone());
+        context.get_buffer2 = Some(get_buffer);
+        Self(number)
+    }
+}
+
+impl Drop for PoolUse {
+    fn drop(&mut self) {
+        POOLS.lock().remove(&self.0);
+    }
+}
+
+/// FFmpeg's `get_buffer2`: as its own, in memory of the pool. What the pool is not for goes to FFmpeg's.
+unsafe extern "C" fn get_buffer(context: *mut ffi::AVCodecContext, frame: *mut ffi::AVFrame, flags: libc::c_int) -> libc::c_int {
+    // SAFETY: FFmpeg calls with a valid context and a frame to be filled, which nobody else has.
+    let filled = unsafe { fill(&mut *context, &mut *frame) };
+    // SAFETY: as above; nothing of the frame was changed where it was not filled.
+    if filled.is_some() { 0 } else { unsafe { ffi::avcodec_default_get_buffer2(context, frame, flags) } }
+}
+
+/// # Safety
+/// `context` and `frame` are those of a call of `get_buffer2`.
+unsafe fn fill(context: &mut ffi::AVCodecContext, frame: &mut ffi::AVFrame) -> Option<()> {
+    let format = ffi::AVPixelFormat(frame.format);
+    let (mut width, mut height, mut aligns) = (frame.width, frame.height, [0; 8]);
+    // SAFETY: a valid context with an open codec; a description is static, or null.
+    let (is_plain, takes_any) = unsafe {
+        let unusual = ffi::AV_PIX_FMT_FLAG_PAL | ffi::AV_PIX_FMT_FLAG_HWACCEL | ffi::AV_PIX_FMT_FLAG_BITSTREAM;
+        let plain = ffi::av_pix_fmt_desc_get(format).as_ref().is_some_and(|described| described.flags & unusual as u64 == 0);
+        (plain, context.codec.as_ref().is_some_and(|codec| codec.capabilities & ffi::AV_CODEC_CAP_DR1 as i32 != 0))
+    };
+    if !is_plain || !takes_any || width <= 0 || height <= 0 {
+        return None;
+    }
+    let (mut pitches, mut sizes) = ([0_i32; 4], [0_usize; 4]);
+    // SAFETY: valid pointers to as many elements as FFmpeg writes: 8 alignments, 4 pitches, 4 sizes.
+    unsafe {
+        ffi::avcodec_align_dimensions2(context, &mut width, &mut height, aligns.as_mut_ptr());
+        // Wider until every plane's rows are aligned, as FFmpeg does it.
+        loop {
+            if ffi::av_image_fill_linesizes(pitches.as_mut_ptr(), format, width) < 0 {
+                return None;
+            }
+            if pitches.iter().zip(aligns).all(|(pitch, align)| *pitch % align.max(ALIGN_BYTES as i32) == 0) {
+                break;
+            }
+            width = width.checked_add(width & width.wrapping_neg())?;
+        }
+        let wide = pitches.map(|pitch| pitch as isize);
+        if ffi::av_image_fill_plane_sizes(sizes.as_mut_ptr(), format, height, wide.as_ptr()) < 0 {
+            return None;
+        }
+    }
+    let rooms =
+        sizes.map(|size| if size > 0 { size.next_multiple_of(ALIGN_BYTES) + OVERREAD_BYTES.next_multiple_of(ALIGN_BYTES) } else { 0 });
+    let bytes = rooms.iter().try_fold(0_usize, |sum, room| sum.checked_add(*room))?;
+    if bytes < MIN_PICTURE_BYTES {
+        return None;
+    }
+    let pool = POOLS.lock().get(&context.opaque.addr()).cloned()?;
+    let memory = pool.take(bytes)?;
+    // SAFETY: the picture lies within its slab, at an offset that `take` worked out.
+    let start = unsafe { memory.memory.start().as_ptr().add(memory.offset) };
+    let holder = Box::into_raw(Box::new(memory));
+    // SAFETY: the bytes belong to the holder, which the free function drops.
+    let buffer = unsafe { ffi::av_buffer_create(start, bytes, Some(give_back), holder.cast(), 0) };
+    if buffer.is_null() {
+        // SAFETY: FFmpeg did not take the holder, so it is dropped here.
+        drop(unsafe { Box::from_raw(holder) });
+        return None;
+    }
+    frame.buf[0] = buffer;
+    frame.data = [ptr::null_mut(); 8];
+    frame.linesize = [0; 8];
+    let mut offset = 0;
+    for plane in 0..4 {
+        if sizes[plane] > 0 {
+            // SAFETY: the planes' rooms lie one behind the other within `bytes`.
+            frame.data[plane] = unsafe { start.add(offset) };
+            frame.linesize[plane] = pitches[plane];
+            offset += rooms[plane];
+        }
+    }
+    frame.extended_data = frame.data.as_mut_ptr();
+    Some(())
+}
+
+unsafe extern "C" fn give_back(holder: *mut libc::c_void, _data: *mut u8) {
+    // SAFETY: `fill` made this pointer from a box of this type, and FFmpeg calls back once.
+    drop(unsafe { Box::from_raw(holder.cast::<PictureMemory>()) });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES: usize = 3 << 20;
+
+    #[test]
+    fn what_one_gives_back_another_gets() {
+        let pool = PicturePool::new();
+        let held: Vec<_> = (0..20).map(|_| pool.take(BYTES).expect("memory")).collect();
+        let most = pool.bytes();
+        let mut places: Vec<_> = held.iter().map(|picture| (picture.slab, picture.offset)).collect();
+        places.sort_unstable();
+        places.dedup();
+        assert_eq!(places.len(), 20, "no two have the same place");
+        drop(held);
+        for _ in 0..10 {
+            let again: Vec<_> = (0..20).map(|_| pool.take(BYTES).expect("memory")).collect();
+            assert_eq!(pool.bytes(), most);
+            drop(again);
+        }
+    }
+
+    #[test]
+    fn what_is_not_used_for_a_while_goes_back() {
+        let pool = PicturePool::new();
+        drop((0..50).map(|_| pool.take(BYTES).expect("memory")).collect::<Vec<_>>());
+        let most = pool.bytes();
+        (0..1000).for_each(|_| drop(pool.take(BYTES / 2).expect("memory")));
+        assert!(pool.bytes() < most / 4, "{} of {most} bytes", pool.bytes());
+    }
+
+    #[test]
+    fn a_picture_outlives_its_pool() {
+        let pool = PicturePool::new();
+        let kept = pool.take(BYTES).expect("memory");
+        drop(pool);
+        assert_eq!(kept.memory.as_slice().get(kept.offset), Some(&0));
+    }
+
+    #[test]
+    fn sizes_that_cannot_be_are_refused() {
+        let pool = PicturePool::new();
+        assert!(pool.take(usize::MAX).is_none() && pool.take(usize::MAX / 2).is_none());
+    }
+}

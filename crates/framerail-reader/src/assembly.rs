@@ -1,0 +1,256 @@
+//! Batches whose pictures several threads write, sent in their order.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, mpsc::SyncSender},
+};
+
+use framerail_media::{MediaError, PageMemory, Slot, Slots};
+use parking_lot::{Condvar, Mutex};
+
+use crate::{
+    Batch, FrameInfo, HostTensor, PictureShape, ReaderError, Tensor,
+    batches::{Made, Order},
+    host_memory::HostPool,
+};
+
+/// Batches that can be under way where memory holds no more: one is filled while the next begins.
+pub(crate) const MIN_REACH: usize = 2;
+
+/// The batches of a selection, filled picture by picture from any thread.
+pub(crate) struct Assembly {
+    numbers: Arc<[usize]>,
+    batch: usize,
+    shape: PictureShape,
+    pool: HostPool,
+    /// Batches, from the next to be sent, whose memory may be in use.
+    reach: usize,
+    sender: SyncSender<Made>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    open: BTreeMap<usize, OpenBatch>,
+    /// Complete batches whose turn has not come.
+    complete: BTreeMap<usize, Batch>,
+    /// Batches sent so far.
+    sent: usize,
+    /// A thread is sending.
+    is_sending: bool,
+    /// The receiver is gone, or a thread failed.
+    is_closed: bool,
+    failure: Option<ReaderError>,
+}
+
+struct OpenBatch {
+    slots: Arc<Slots>,
+    frames: Vec<Option<FrameInfo>>,
+    missing: usize,
+}
+
+impl Assembly {
+    pub(crate) fn new(order: &Order, shape: PictureShape, pool: HostPool, reach: usize, sender: SyncSender<Made>) -> Self {
+        Self {
+            numbers: Arc::clone(&order.numbers),
+            batch: order.batch.max(1),
+            shape,
+            pool,
+            reach: reach.max(MIN_REACH),
+            sender,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// The first place of a frame.
+    pub(crate) fn place_of(&self, number: usize) -> Option<usize> {
+        let place = self.numbers.partition_point(|other| *other < number);
+        (self.numbers.get(place) == Some(&number)).then_some(place)
+    }
+
+    /// Waits until a batch may be filled in its turn; `false` when there is nobody for it.
+    pub(crate) fn begin(&self, batch: usize) -> bool {
+        let mut state = self.state.lock();
+        while !state.is_closed && batch >= state.sent + self.reach {
+            self.changed.wait(&mut state);
+        }
+        !state.is_closed
+    }
+
+    /// Memory for the picture at a place, ahead of its turn; `None` where that is too far ahead, or somebody else has it.
+    ///
+    /// # Errors
+    /// `Exhausted`.
+    pub(crate) fn slot_ahead(&self, place: usize) -> Result<Option<Slot>, MediaError> {
+        let mut state = self.state.lock();
+        if place / self.batch >= state.sent + self.reach { Ok(None) } else { self.slot(&mut state, place) }
+    }
+
+    /// Memory for the picture at a place whose turn it is.
+    ///
+    /// # Errors
+    /// `Exhausted`; `Closed` when somebody else has it, which a caller that goes in order does not meet.
+    pub(crate) fn slot_due(&self, place: usize) -> Result<Slot, ReaderError> {
+        self.slot(&mut self.state.lock(), place)?.ok_or(ReaderError::Closed)
+    }
+
+    fn slot(&self, state: &mut State, place: usize) -> Result<Option<Slot>, MediaError> {
+        let (batch, at) = (place / self.batch, place % self.batch);
+        if batch < state.sent || state.complete.contains_key(&batch) {
+            return Ok(None);
+        }
+        let open = match state.open.entry(batch) {
+            std::collections::btree_map::Entry::Occupied(open) => open.into_mut(),
+            std::collections::btree_map::Entry::Vacant(none) => {
+                let count = self.numbers.len().saturating_sub(batch * self.batch).min(self.batch);
+                let memory = self.pool.memory(self.shape.bytes() * count)?;
+                let slots = Slots::new(memory, self.shape.bytes());
+                none.insert(OpenBatch { slots, frames: vec![None; count], missing: count })
+            }
+        };
+        Ok(open.slots.take(at))
+    }
+
+    /// The picture of a place is in its slot. A batch that is complete is sent as soon as those before it are.
+    pub(crate) fn fill(&self, place: usize, slot: Slot, info: FrameInfo) {
+        drop(slot);
+        let (batch, at) = (place / self.batch, place % self.batch);
+        let mut state = self.state.lock();
+        let Some(open) = state.open.get_mut(&batch) else { return };
+        if let Some(frame) = open.frames.get_mut(at) {
+            open.missing -= usize::from(frame.replace(info).is_none());
+        }
+        if open.missing > 0 {
+            return;
+        }
+        let complete = state.open.remove(&batch).and_then(|open| self.batch_of(open));
+        state.complete.extend(complete.map(|complete| (batch, complete)));
+        self.send(state);
+    }
+
+    fn batch_of(&self, open: OpenBatch) -> Option<Batch> {
+        let frames: Vec<FrameInfo> = open.frames.into_iter().flatten().collect();
+        let memory: PageMemory = open.slots.into_memory()?;
+        let tensor = Tensor::Host(HostTensor::new(frames.len(), self.shape.clone(), self.pool.owned(memory)));
+        Some(Batch { tensor, frames })
+    }
+
+    /// Sends what is complete, one thread at a time; the others go on.
+    fn send<'a>(&'a self, mut state: parking_lot::MutexGuard<'a, State>) {
+        if std::mem::replace(&mut state.is_sending, true) {
+            return;
+        }
+        loop {
+            let turn = state.sent;
+            let Some(batch) = state.complete.remove(&turn) else { break };
+            drop(state);
+            let is_taken = self.sender.send(Ok(batch)).is_ok();
+            state = self.state.lock();
+            state.sent += 1;
+            state.is_closed |= !is_taken;
+            self.changed.notify_all();
+        }
+        state.is_sending = false;
+    }
+
+    /// Ends the assembly with an error; the first one counts.
+    pub(crate) fn fail(&self, error: ReaderError) {
+        let mut state = self.state.lock();
+        state.failure.get_or_insert(error);
+        state.is_closed = true;
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// What a thread failed with.
+    pub(crate) fn take_failure(&self) -> Option<ReaderError> {
+        self.state.lock().failure.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use framerail_core::{DType, Pts, TensorLayout};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::FrameStatus;
+
+    fn info(number: usize) -> FrameInfo {
+        FrameInfo { number, pts: Pts(0), seconds: 0.0, duration_secs: 0.0, is_keyframe: false, status: FrameStatus::Ok }
+    }
+
+    fn assembly(numbers: &[usize], batch: usize, reach: usize, queue: usize) -> (Assembly, std::sync::mpsc::Receiver<Made>) {
+        let (sender, receiver) = sync_channel(queue);
+        let order = Order { numbers: numbers.into(), batch, queue };
+        let shape = PictureShape { axes: [1, 1, 3], layout: TensorLayout::Tchw, dtype: DType::U8, planes: None };
+        (Assembly::new(&order, shape, HostPool::new(2), reach, sender), receiver)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Threads fill places in any order, as far ahead as they are let; the caller gets the batches in order, whole.
+        #[test]
+        fn batches_come_in_order_whoever_fills_them(
+            count in 1_usize..60,
+            batch in 1_usize..9,
+            reach in 1_usize..5,
+            queue in 1_usize..3,
+            threads in 1_usize..4,
+        ) {
+            let numbers: Vec<usize> = (0..count).collect();
+            let (assembly, batches) = assembly(&numbers, batch, reach, queue);
+            std::thread::scope(|scope| {
+                let assembly = &assembly;
+                for thread in 0..threads {
+                    scope.spawn(move || {
+                        for place in (thread..count).step_by(threads) {
+                            assert!(assembly.begin(place / batch), "nobody closed it");
+                            let mut slot = assembly.slot_ahead(place).expect("memory").expect("within reach, and ours");
+                            slot.as_mut_slice().fill(place as u8);
+                            assembly.fill(place, slot, info(place));
+                        }
+                    });
+                }
+                let mut next = 0;
+                while next < count {
+                    let made = batches.recv().expect("all come").expect("no error");
+                    let bytes = made.tensor.host().expect("on the host").as_bytes().to_vec();
+                    for (frame, picture) in made.frames.iter().zip(bytes.chunks(3)) {
+                        assert_eq!((frame.number, picture), (next, [next as u8; 3].as_slice()));
+                        next += 1;
+                    }
+                    assert!(made.frames.len() == batch || next == count);
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn memory_ahead_is_bounded_and_a_dropped_slot_is_free_again() {
+        let (assembly, batches) = assembly(&[0, 1, 2, 3, 4, 4, 9], 2, 2, 4);
+        assert!(assembly.slot_ahead(4).expect("memory").is_none(), "too far ahead");
+        let slot = assembly.slot_ahead(1).expect("memory").expect("within reach");
+        assert!(assembly.slot_ahead(1).expect("memory").is_none(), "somebody has it");
+        drop(slot);
+        for place in [1, 0] {
+            assembly.fill(place, assembly.slot_due(place).expect("free"), info(place));
+        }
+        assert_eq!(batches.recv().expect("a batch").expect("no error").frames.len(), 2);
+        assert!(assembly.slot_ahead(4).expect("memory").is_some() && assembly.slot_ahead(0).expect("memory").is_none());
+        assert_eq!((assembly.place_of(4), assembly.place_of(9), assembly.place_of(5)), (Some(4), Some(6), None));
+    }
+
+    #[test]
+    fn nobody_waits_when_the_caller_is_gone() {
+        let (assembly, batches) = assembly(&[0, 1, 2, 3], 1, 2, 1);
+        drop(batches);
+        assembly.fill(0, assembly.slot_due(0).expect("free"), info(0));
+        assert!(!assembly.begin(3));
+    }
+}
