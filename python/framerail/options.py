@@ -95,9 +95,16 @@ def dtype_name(value: Any) -> str:
 
 
 def device_name(value: Any) -> str:
-    name = str(value)
-    if name not in ("cpu", "auto", "cuda") and not re.fullmatch(r"cuda:\d{1,3}", name):
-        raise bad("device", value, "'cpu', 'auto', 'cuda' or 'cuda:N'")
+    """The name of a device, or of several that share the work, such as "cuda:0,1"."""
+    if isinstance(value, (list, tuple)):
+        names = [numbered_device(one) for one in value]
+        if not names or any(not re.fullmatch(r"cuda:\d{1,3}", name) for name in names):
+            raise bad("device", value, "a list of GPUs, such as ['cuda:0', 'cuda:1']")
+        name = "cuda:" + ",".join(one[len("cuda:") :] for one in names)
+    else:
+        name = str(value)
+    if name not in ("cpu", "auto", "cuda", "cuda:all") and not re.fullmatch(r"cuda:\d{1,3}(,\d{1,3})*", name):
+        raise bad("device", value, "'cpu', 'auto', 'cuda', 'cuda:N', or several as ['cuda:0', 'cuda:1'] or 'cuda:all'")
     return name
 
 
@@ -280,6 +287,22 @@ READER_DEFAULTS: Mapping[str, Any] = {
 }
 
 
+def output_kind(output: Any) -> str:
+    """What tensors are given as; "auto" where `output` names a device."""
+    return "auto" if str(output).startswith("cuda") else choice("output", output, OUTPUTS)
+
+
+def output_device(output: Any, device: str) -> Optional[str]:
+    """The GPU on which frames are handed out, where `output` names one."""
+    if not str(output).startswith("cuda"):
+        choice("output", output, OUTPUTS)
+        return None
+    name = numbered_device(output)
+    if not device.startswith("cuda") or not re.fullmatch(r"cuda:\d{1,3}", name):
+        raise bad("output", output, "one GPU, such as 'cuda:0', where frames are decoded on GPUs")
+    return name
+
+
 def reader_json(options: Mapping[str, Any]) -> str:
     """Checks everything that a reader is opened with."""
     cache, timeout, stream = options["index_cache"], options["timeout"], options["stream"]
@@ -288,9 +311,10 @@ def reader_json(options: Mapping[str, Any]) -> str:
             cache = os.fspath(cache)
         except TypeError:
             raise bad("index_cache", cache, "None, 'sidecar' or a folder") from None
-    choice("output", options["output"], OUTPUTS)
+    device = numbered_device(options["device"])
     made = {
-        "device": numbered_device(options["device"]),
+        "device": device,
+        "hand_out": output_device(options["output"], device),
         "current_card": current_card(),
         "mode": choice("mode", options["mode"], ("auto", "seek", "stream")),
         "output": json.loads(output_json({name: options[name] for name in OUTPUT_DEFAULTS})),

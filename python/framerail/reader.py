@@ -6,14 +6,14 @@ import json
 import operator
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from . import _framerail, arrays, frames
 from . import audio as audio_reader
 from .frames import FrameBatch, FrameTimes, VideoMetadata
-from .options import OUTPUT_DEFAULTS, READER_DEFAULTS, Normalize, bad, choice, known, output_json, reader_json, real, whole
+from .options import OUTPUT_DEFAULTS, READER_DEFAULTS, Normalize, bad, choice, known, output_json, output_kind, reader_json, real, whole
 
 #: More frames than any video has.
 _NUMBERS = 2**48
@@ -51,9 +51,10 @@ class VideoReader:
     source : str, os.PathLike, bytes, or a file
         A path, an http(s) address, a folder of images, a pattern such as "img%04d.png", a whole file in memory, or an
         object with ``read(n)`` and ``seek(offset, whence)`` opened for bytes.
-    device : str or torch.device
-        "cpu", "cuda" (PyTorch's current device where PyTorch is in use on cards, else the first card), "cuda:N", or "auto" (the same
-        card, else the CPU). What a card cannot decode is decoded on the CPU and uploaded; ``metadata.fallback`` says why. The
+    device : str, torch.device, or a list of them
+        "cpu", "cuda" (PyTorch's current device where PyTorch is in use on GPUs, else the first GPU), "cuda:N", "auto" (the same
+        GPU, else the CPU), or several GPUs that decode one file together: ``["cuda:0", "cuda:1"]``, "cuda:0,1" or "cuda:all".
+        Frames are handed out on the first of them, or on the one that ``output`` names. What a card cannot decode is decoded on the CPU and uploaded; ``metadata.fallback`` says why. The
         caller's current device and context stay as they are.
     mode : str
         "seek" visits each group of pictures that holds a wanted frame once, "stream" decodes from the first wanted
@@ -103,7 +104,7 @@ class VideoReader:
         Whether the certificates of servers are taken unchecked.
     output : str
         "torch", "numpy", "dlpack" (an object for ``from_dlpack`` of any library), or "auto": PyTorch where it can be
-        imported, else NumPy.
+        imported, else NumPy. Or the GPU on which frames are handed out, such as "cuda:0", where others decode.
 
     Raises
     ------
@@ -128,7 +129,7 @@ class VideoReader:
         self,
         source: Any,
         *,
-        device: str = "cpu",
+        device: Union[str, Sequence[str]] = "cpu",
         mode: str = "auto",
         layout: str = "TCHW",
         dtype: Any = "uint8",
@@ -156,6 +157,7 @@ class VideoReader:
         given = locals()
         self._given = source
         self._options: Dict[str, Any] = {name: given[name] for name in READER_DEFAULTS}
+        self._output = output_kind(output)
         self._is_closed = False
         # By number of the audio stream, and way to reach places in it.
         self._audio: Dict[Tuple[Optional[int], bool], _framerail.Audio] = {}
@@ -285,7 +287,7 @@ class VideoReader:
                 break
         if out is not None:
             return self._batch_of(out, columns)
-        return self._batch_of(self._shaped(arrays.handed_over(tensor, self._options["output"])), columns)
+        return self._batch_of(self._shaped(arrays.handed_over(tensor, self._output)), columns)
 
     def read_frames(self, numbers: Iterable[int], *, out: Any = None) -> Any:
         """Frames by number: an array [T, C, H, W] or [T, H, W, C] in the order asked. See ``read``."""
@@ -314,15 +316,15 @@ class VideoReader:
             if _is_mask(key):
                 raise IndexError(f"a mask of {axes} axes; frames have one, so give {len(self)} entries")
             data = self.read_frames(key.reshape(-1))
-            return data if self._options["output"] == "dlpack" else data.reshape(*key.shape, *data.shape[1:])
+            return data if self._output == "dlpack" else data.reshape(*key.shape, *data.shape[1:])
         if axes == 1:
             return self.read_frames(key)
         data = self.read_frames([_plain(key)])
-        return data if self._options["output"] == "dlpack" else data[0]
+        return data if self._output == "dlpack" else data[0]
 
     def __iter__(self) -> Iterator[Any]:
         """Every frame in order, decoded ahead."""
-        if self._options["output"] == "dlpack":
+        if self._output == "dlpack":
             for batch in self.batches(1):
                 yield batch.data
             return
@@ -374,7 +376,7 @@ class VideoReader:
         compiled = self._audio.get(key)
         if compiled is None or not compiled.is_here():
             compiled = self._audio[key] = self._reader.open_audio(*key)
-        return audio_reader.read(compiled, start, stop, sample_rate, channels, True, self._options["output"])
+        return audio_reader.read(compiled, start, stop, sample_rate, channels, True, self._output)
 
     def batches(
         self,
@@ -422,7 +424,7 @@ class VideoReader:
         options = {**self._options, **output}
         as_json = output_json({name: options[name] for name in OUTPUT_DEFAULTS}) if output else None
         compiled = self._reader.batches(json.dumps(selection), whole("batch", batch, 1), bool(drop_last), as_json)
-        return Batches(compiled, self._options["output"], self._planes_of(options))
+        return Batches(compiled, self._output, self._planes_of(options))
 
     def set_output(self, **output: Any) -> None:
         """Changes what is handed out from now on: the options of ``batches(**output)``.
@@ -495,7 +497,7 @@ class VideoReader:
         return self._planes
 
     def _shaped(self, data: Any) -> Any:
-        is_raw = self._options["channels"] == "yuv" and self._options["output"] != "dlpack"
+        is_raw = self._options["channels"] == "yuv" and self._output != "dlpack"
         return data.reshape(data.shape[0], data.shape[-1]) if is_raw else data
 
     def _batch_of(self, data: Any, columns: Dict[str, bytes]) -> FrameBatch:

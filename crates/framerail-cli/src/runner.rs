@@ -22,7 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Options of every command that runs a pipeline.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
-    /// Where to decode and run models: auto, cpu, cuda or cuda:N [default: auto: the first usable GPU, else the CPU]
+    /// Where to decode and run models: auto, cpu, cuda, cuda:N, or several GPUs as cuda:0,1 or cuda:all [default: auto: the first usable GPU, else the CPU]
     #[arg(long, value_name = "DEVICE", help_heading = "Run")]
     pub device: Option<DeviceChoice>,
     /// Write statistics of every stage and edge as JSON

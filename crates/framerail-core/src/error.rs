@@ -6,8 +6,8 @@ use crate::PixelFormat;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CoreError {
-    /// A device name that is not `cpu`, `cuda` or `cuda:N`.
-    #[error("unknown device '{given}'; use cpu, cuda or cuda:N")]
+    /// A device name that is not `cpu`, `cuda`, `cuda:N` or several such as `cuda:0,1`.
+    #[error("unknown device '{given}'; use cpu, cuda, cuda:N, or several as cuda:0,1 or cuda:all")]
     UnknownDevice {
         /// The text as given.
         given: String,

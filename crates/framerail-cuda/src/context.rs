@@ -97,6 +97,25 @@ impl Entered<'_> {
         self.context.check(code, action)
     }
 
+    /// Queues a copy from the memory of another device, over the link between the two or, where there is none, through the host.
+    ///
+    /// # Errors
+    /// `DeviceLost`, `Driver`.
+    ///
+    /// # Safety
+    /// Both ranges are live device memory until the copy is done, and ordered with their other uses; the stream belongs to this context.
+    pub(crate) unsafe fn copy_from_peer(
+        &self,
+        to: u64,
+        (source, from): (&Context, u64),
+        bytes: usize,
+        stream: sys::CUstream,
+    ) -> Result<(), CudaError> {
+        // SAFETY: the caller's word, and two contexts that live as long as the process.
+        let code = unsafe { sys::cuMemcpyPeerAsync(to, self.context.handle, from, source.handle, bytes, stream) };
+        self.check(code, "copying from another device")
+    }
+
     /// Puts an event behind everything that is queued in the context, on whatever stream. Where the driver cannot do that (before CUDA
     /// 12.5), the host waits for all of it.
     ///

@@ -36,7 +36,7 @@ pub struct DeviceInfo {
 /// A card in use: the primary context, which other libraries in the process share.
 pub struct CudaDevice {
     info: DeviceInfo,
-    context: Context,
+    pub(crate) context: Context,
     pub(crate) modules: LoadedModules,
 }
 
@@ -161,6 +161,14 @@ impl CudaDevice {
     /// `DeviceLost`, `Driver`.
     pub(crate) fn enter(&self) -> Result<Entered<'_>, CudaError> {
         self.context.enter()
+    }
+
+    /// Whether this device reads the memory of another one directly, over NVLink or PCIe. Copies between the two are possible in any case.
+    pub fn reaches(&self, other: &CudaDevice) -> bool {
+        let (Ok(own), Ok(other)) = (handle(self.info.ordinal), handle(other.info.ordinal)) else { return false };
+        let mut can = 0;
+        // SAFETY: an out value and two valid devices.
+        own != other && unsafe { sys::cuDeviceCanAccessPeer(&mut can, own, other) } == sys::CUresult::CUDA_SUCCESS && can != 0
     }
 
     /// Free and total device memory in bytes, as the driver counts them over all processes.

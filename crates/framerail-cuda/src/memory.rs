@@ -46,6 +46,8 @@ struct Shared {
     stream: CudaStream,
     keep_bytes: usize,
     shelf: Mutex<Shelf>,
+    /// Other devices that read and write the pool's memory, by their numbers.
+    open_to: Mutex<Vec<u32>>,
 }
 
 // SAFETY: the driver's memory pools may be used from any thread; the rest is behind a lock.
@@ -63,6 +65,26 @@ impl Shared {
         // The memory is there once the allocation's turn on its stream has come.
         let event = self.stream.record()?;
         Ok(Allocation { address, bytes, fence: Fence { written: Some((self.stream.id(), event)), ..Fence::default() } })
+    }
+
+    /// Lets another device at the memory, where the link between the two allows it: pools are closed to others at first.
+    fn open_to(&self, other: &CudaDevice) -> Result<(), CudaError> {
+        let ordinal = other.info().ordinal;
+        let mut open_to = self.open_to.lock();
+        if open_to.contains(&ordinal) {
+            return Ok(());
+        }
+        if other.reaches(&self.device) {
+            let location =
+                sys::CUmemLocation { type_: sys::CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE, id: i32::try_from(ordinal).unwrap_or(0) };
+            let flags = sys::CUmemAccess_flags::CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+            let access = sys::CUmemAccessDesc { location, flags };
+            let entered = self.device.enter()?;
+            // SAFETY: a live pool and one description.
+            entered.check(unsafe { sys::cuMemPoolSetAccess(self.pool, &access, 1) }, "sharing memory with another device")?;
+        }
+        open_to.push(ordinal);
+        Ok(())
     }
 
     /// Frees after everything queued on the memory.
@@ -157,7 +179,8 @@ impl DevicePool {
         // SAFETY: an out value and valid properties.
         entered.check(unsafe { sys::cuMemPoolCreate(&mut pool, &props) }, "making a memory pool")?;
         let stream = CudaStream::new(device)?;
-        let shared = Arc::new(Shared { device: Arc::clone(device), pool, stream, keep_bytes, shelf: Mutex::default() });
+        let shared =
+            Arc::new(Shared { device: Arc::clone(device), pool, stream, keep_bytes, shelf: Mutex::default(), open_to: Mutex::default() });
         let mut pools = POOLS.lock();
         pools.retain(|known| known.strong_count() > 0);
         pools.push(Arc::downgrade(&shared));
@@ -385,7 +408,7 @@ impl DeviceBuffer {
         stream.synchronize()
     }
 
-    /// Copies from another buffer.
+    /// Copies from another buffer, which may be on another device; the stream is one of this buffer's device.
     ///
     /// # Errors
     /// `BadArgument` when it does not fit, `Driver`.
@@ -393,8 +416,15 @@ impl DeviceBuffer {
         self.check_range(offset, bytes)?;
         source.check_range(from, bytes)?;
         let (to, from) = (self.begin_write(stream)? + offset as u64, source.begin_read(stream)? + from as u64);
-        // SAFETY: both ranges were checked and are ordered by their fences.
-        unsafe { stream.copy_device(to, from, bytes)? };
+        if source.device().id() == self.device().id() {
+            // SAFETY: both ranges were checked and are ordered by their fences.
+            unsafe { stream.copy_device(to, from, bytes)? };
+        } else {
+            self.home.open_to(source.device())?;
+            source.home.open_to(self.device())?;
+            // SAFETY: as above; the source is memory of its own device.
+            unsafe { stream.copy_from_peer(to, source.device(), from, bytes)? };
+        }
         source.end_read(stream)?;
         self.end_write(stream)
     }

@@ -141,6 +141,17 @@ impl CudaStream {
         // SAFETY: the caller's word.
         entered.check(unsafe { sys::cuMemcpyDtoDAsync_v2(to, from, bytes, self.handle()) }, "copying within the GPU")
     }
+
+    /// Copies from the memory of another device to that of this stream's.
+    ///
+    /// # Safety
+    /// As [`CudaStream::copy_device`]; `from` is memory of `source`.
+    pub(crate) unsafe fn copy_from_peer(&self, to: u64, source: &CudaDevice, from: u64, bytes: usize) -> Result<(), CudaError> {
+        let entered = self.device().enter()?;
+        Traffic::count_peer_copy(bytes);
+        // SAFETY: the caller's word.
+        unsafe { entered.copy_from_peer(to, (&source.context, from), bytes, self.handle()) }
+    }
 }
 
 /// A mark in a stream. Cloning shares it.

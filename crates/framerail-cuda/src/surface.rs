@@ -162,12 +162,16 @@ impl CudaSurface {
         unsafe { copy.queue(stream) }
     }
 
-    /// A copy in other memory of the pool, queued on the stream.
+    /// A copy in other memory of the pool, which may be on another device, queued on a stream of the pool's device.
     ///
     /// # Errors
     /// `OutOfMemory`, `Driver`.
     pub fn copied(&self, pool: &DevicePool, stream: &CudaStream) -> Result<CudaSurface, CudaError> {
         let copy = CudaSurface::new(pool, self.format, self.width, self.height)?;
+        if self.cuda_device().id() != pool.device().id() {
+            copy.buffer.copy_from(0, &self.buffer, 0, self.buffer.len(), stream)?;
+            return Ok(copy);
+        }
         self.buffer.begin_read(stream)?;
         copy.copy_from(&self.planes(), stream)?;
         self.buffer.end_read(stream)?;

@@ -19,6 +19,10 @@ pub struct Traffic {
     pub device_copies: u64,
     /// Bytes of them.
     pub device_bytes: u64,
+    /// Copies from one device to another.
+    pub peer_copies: u64,
+    /// Bytes of them.
+    pub peer_bytes: u64,
     /// Times that a thread waited for a stream or an event.
     pub syncs: u64,
 }
@@ -28,8 +32,17 @@ thread_local! {
 }
 
 impl Traffic {
-    const ZERO: Traffic =
-        Traffic { uploads: 0, upload_bytes: 0, downloads: 0, download_bytes: 0, device_copies: 0, device_bytes: 0, syncs: 0 };
+    const ZERO: Traffic = Traffic {
+        uploads: 0,
+        upload_bytes: 0,
+        downloads: 0,
+        download_bytes: 0,
+        device_copies: 0,
+        device_bytes: 0,
+        peer_copies: 0,
+        peer_bytes: 0,
+        syncs: 0,
+    };
 
     /// What this thread has moved since the last call.
     pub fn take() -> Traffic {
@@ -50,6 +63,8 @@ impl Traffic {
             download_bytes: self.download_bytes + other.download_bytes,
             device_copies: self.device_copies + other.device_copies,
             device_bytes: self.device_bytes + other.device_bytes,
+            peer_copies: self.peer_copies + other.peer_copies,
+            peer_bytes: self.peer_bytes + other.peer_bytes,
             syncs: self.syncs + other.syncs,
         }
     }
@@ -64,6 +79,10 @@ impl Traffic {
 
     pub(crate) fn count_device_copy(bytes: usize) {
         Self::charge(Traffic { device_copies: 1, device_bytes: bytes as u64, ..Traffic::ZERO });
+    }
+
+    pub(crate) fn count_peer_copy(bytes: usize) {
+        Self::charge(Traffic { peer_copies: 1, peer_bytes: bytes as u64, ..Traffic::ZERO });
     }
 
     pub(crate) fn count_sync() {

@@ -106,6 +106,31 @@ pub struct DetectorStats {
     pub sessions_decoded_on_host: u64,
 }
 
+impl DetectorStats {
+    /// The sum of two: the same model on two devices.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            frames: self.frames + other.frames,
+            detections: self.detections + other.detections,
+            descriptions: self.descriptions + other.descriptions,
+            non_finite: self.non_finite + other.non_finite,
+            without_area: self.without_area + other.without_area,
+            scores_above_one: self.scores_above_one + other.scores_above_one,
+            over_limit: self.over_limit + other.over_limit,
+            over_max_detections: self.over_max_detections + other.over_max_detections,
+            sessions: self.sessions + other.sessions,
+            weights_clamped: self.weights_clamped + other.weights_clamped,
+            weights_raised: self.weights_raised + other.weights_raised,
+            runs: self.runs + other.runs,
+            padded: self.padded + other.padded,
+            uploaded: self.uploaded + other.uploaded,
+            sessions_partly_on_cpu: self.sessions_partly_on_cpu + other.sessions_partly_on_cpu,
+            sessions_decoded_on_host: self.sessions_decoded_on_host + other.sessions_decoded_on_host,
+        }
+    }
+}
+
 /// Refuses options that are out of range whatever the model.
 pub(crate) fn check(options: &DetectorOptions) -> Result<(), InferError> {
     if !(1..=MAX_BATCH).contains(&options.batch) {

@@ -15,7 +15,7 @@ use crate::{
 /// Name of the stage that copies frames to the host. It takes frames on any device.
 pub const DOWNLOAD: &str = "download";
 
-/// Name of the stage that copies frames from the host to the device that its option `device` names.
+/// Name of the stage that copies frames from the host, or from other devices, to the device that its option `device` names.
 pub const UPLOAD: &str = "upload";
 
 /// The stages that copy, as far as a registry has them.
@@ -30,21 +30,20 @@ impl CopyStages {
         Self { download: registry.get(DOWNLOAD).cloned(), upload: registry.get(UPLOAD).cloned() }
     }
 
-    /// The first step from one device to another: between two cards the way leads over the host.
-    pub(crate) fn step(&self, from: Device, to: Device) -> Option<(&RegisteredStage, Options)> {
+    /// The stage that brings frames to a device.
+    pub(crate) fn step(&self, to: Device) -> Option<(&RegisteredStage, Options)> {
         let (stage, text) =
-            if from == Device::Cpu { (self.upload.as_ref()?, format!("device={to}")) } else { (self.download.as_ref()?, String::new()) };
+            if to == Device::Cpu { (self.download.as_ref()?, String::new()) } else { (self.upload.as_ref()?, format!("device={to}")) };
         let options = stage.spec.read_options(&text).ok()?;
         Some((stage, options))
     }
 }
 
 /// What a user would write to mend it.
-pub(crate) fn mend(from: Device, to: Device) -> String {
-    match (from, to) {
-        (Device::Cpu, to) => format!("put `{UPLOAD} device={to}` before it"),
-        (_, Device::Cpu) => format!("put `{DOWNLOAD}` before it"),
-        (_, to) => format!("put `{DOWNLOAD} ! {UPLOAD} device={to}` before it"),
+pub(crate) fn mend(to: Device) -> String {
+    match to {
+        Device::Cpu => format!("put `{DOWNLOAD}` before it"),
+        to => format!("put `{UPLOAD} device={to}` before it"),
     }
 }
 

@@ -4,9 +4,9 @@ use std::{fmt, str::FromStr};
 
 use framerail_core::{CoreError, Device};
 
-use crate::{ConfigError, OptionSpec, Options};
+use crate::{CardSet, ConfigError, OptionSpec, Options};
 
-/// `auto`, `cpu`, `cuda` or `cuda:N`.
+/// `auto`, `cpu`, `cuda`, `cuda:N`, or several devices as `cuda:0,1` and `cuda:all`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum DeviceChoice {
     /// The first card that can do the work, else the CPU.
@@ -14,6 +14,8 @@ pub enum DeviceChoice {
     Auto,
     /// This one, or an error.
     On(Device),
+    /// All of these side by side, or an error.
+    OnSeveral(CardSet),
 }
 
 impl DeviceChoice {
@@ -37,6 +39,7 @@ impl fmt::Display for DeviceChoice {
         match self {
             DeviceChoice::Auto => f.write_str("auto"),
             DeviceChoice::On(device) => device.fmt(f),
+            DeviceChoice::OnSeveral(cards) => cards.fmt(f),
         }
     }
 }
@@ -45,7 +48,11 @@ impl FromStr for DeviceChoice {
     type Err = CoreError;
 
     fn from_str(text: &str) -> Result<Self, CoreError> {
-        if text == "auto" { Ok(DeviceChoice::Auto) } else { text.parse().map(DeviceChoice::On) }
+        match text {
+            "auto" => Ok(DeviceChoice::Auto),
+            _ if text == "cuda:all" || text.contains(',') => text.parse().map(DeviceChoice::OnSeveral),
+            _ => text.parse().map(DeviceChoice::On),
+        }
     }
 }
 
@@ -55,7 +62,8 @@ mod tests {
 
     #[test]
     fn choices_read_back_as_written() {
-        for choice in [DeviceChoice::Auto, DeviceChoice::On(Device::Cpu), DeviceChoice::On(Device::Cuda(1))] {
+        let several = DeviceChoice::OnSeveral("cuda:1,0".parse().expect("two devices"));
+        for choice in [DeviceChoice::Auto, DeviceChoice::On(Device::Cpu), DeviceChoice::On(Device::Cuda(1)), several] {
             assert_eq!(choice.to_string().parse::<DeviceChoice>().expect("own text"), choice);
         }
         assert!("gpu".parse::<DeviceChoice>().expect_err("no device").to_string().contains("'gpu'"));

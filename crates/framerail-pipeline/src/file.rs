@@ -3,7 +3,7 @@
 //! ```toml
 //! name = "blur-faces"              # optional
 //! description = "Covers faces."    # optional
-//! device = "auto"                  # optional: auto, cpu, cuda or cuda:N; stages may say otherwise
+//! device = "auto"                  # optional: auto, cpu, cuda, cuda:N, or several as cuda:0,1; stages may override it
 //!
 //! [serve]                          # optional: runs are watched over HTTP
 //! address = "127.0.0.1:8080"
@@ -156,7 +156,13 @@ impl Reader<'_> {
 
     fn device(&mut self, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -> Option<DeviceChoice> {
         let text = self.string(key, value)?.text;
-        let problem = |_| self.problem(value.span(), format!("unknown device `{text}`"), Some("write auto, cpu, cuda or cuda:N".into()));
+        let problem = |_| {
+            self.problem(
+                value.span(),
+                format!("unknown device `{text}`"),
+                Some("write auto, cpu, cuda, cuda:N, or several GPUs as cuda:0,1".into()),
+            )
+        };
         text.parse().map_err(problem).ok()
     }
 

@@ -64,12 +64,21 @@ pub struct EdgeFormat {
     pub is_live: bool,
     /// Where the frames lie.
     pub device: Device,
+    /// Further devices that share the work: each frame lies on one of them or on `device`.
+    pub other_devices: Vec<Device>,
     /// Detections attached to each frame.
     pub detections: Option<DetectionFormat>,
     /// Models that said something of each frame as a whole, by their names.
     pub frame_models: Vec<String>,
     /// Parts that the next stage is to look at; only a stage that says so ([`crate::StagePlan::takes_parts`]) may follow.
     pub parts: Option<PartFormat>,
+}
+
+impl EdgeFormat {
+    /// Whether every frame lies on this device.
+    pub fn is_all_on(&self, device: Device) -> bool {
+        self.device == device && self.other_devices.is_empty()
+    }
 }
 
 impl fmt::Display for EdgeFormat {
@@ -91,6 +100,9 @@ impl fmt::Display for EdgeFormat {
             f.write_str(", live")?;
         }
         write!(f, " on {}", self.device)?;
+        for device in &self.other_devices {
+            write!(f, ", {device}")?;
+        }
         match &self.detections {
             None => {}
             Some(found) if found.landmarks > 0 => write!(f, " + detections with {} landmarks ({})", found.landmarks, found.model)?,

@@ -33,6 +33,7 @@ pub use stream_set::{
 };
 
 // Pipelines as text and TOML, and the stages that they name.
+mod card_set;
 pub mod check;
 mod configure;
 pub mod copies;
@@ -51,6 +52,7 @@ pub mod spec;
 pub mod text;
 pub mod value;
 
+pub use card_set::CardSet;
 pub use check::check;
 pub use description::{Chain, Description, OptionDescription, Origin, ServeDescription, Span, StageDescription, Value};
 pub use device_choice::DeviceChoice;

@@ -114,6 +114,12 @@ pub trait StagePlan: Send {
         false
     }
 
+    /// Whether this stage works on each frame where it lies, on whichever of several devices ([`EdgeFormat::other_devices`]). Where it
+    /// reads pixels and does not, it gets all frames on the first of them.
+    fn takes_several_devices(&self) -> bool {
+        false
+    }
+
     /// Whether this stage looks at the parts that the stage before it hung on frames ([`EdgeFormat::parts`]) and gives whole frames.
     /// No other stage may follow one that gives parts.
     fn takes_parts(&self) -> bool {

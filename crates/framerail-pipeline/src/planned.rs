@@ -161,8 +161,12 @@ impl Plan {
             return Err(self.mismatch(index, PlanError::Link(LinkMismatch { needs, mend }), input.zip(Some(giver))));
         }
         let is_on_device = input.as_ref().is_some_and(|input| input.device != Device::Cpu);
-        let linked = if is_on_device && stage.plan.reads_pixels() && !stage.plan.takes_device_frames() {
+        let reads_pixels = stage.plan.reads_pixels();
+        let several = input.as_ref().filter(|input| !input.other_devices.is_empty());
+        let linked = if is_on_device && reads_pixels && !stage.plan.takes_device_frames() {
             Err(PlanError::NeedsDevice(Device::Cpu))
+        } else if let Some(input) = several.filter(|_| reads_pixels && !stage.plan.takes_several_devices()) {
+            Err(PlanError::NeedsDevice(input.device))
         } else {
             stage.plan.link(input.as_ref(), context)
         };
@@ -172,7 +176,7 @@ impl Plan {
                 (stage.input, stage.output) = (input, output);
                 if missing { Err(self.internal(index, "declares no output format")) } else { Ok(None) }
             }
-            Err(PlanError::NeedsDevice(device)) if input.as_ref().is_some_and(|input| input.device != device) => Ok(Some(device)),
+            Err(PlanError::NeedsDevice(device)) if input.as_ref().is_some_and(|input| !input.is_all_on(device)) => Ok(Some(device)),
             Err(error) => Err(self.mismatch(index, error, input.zip(giver))),
         }
     }
@@ -182,16 +186,15 @@ impl Plan {
     fn insert_copy(&mut self, index: usize, device: Device, context: &LinkContext) -> Result<usize, Diagnostic> {
         let Some(parent) = self.stages.get(index).and_then(|stage| stage.parent) else { return Ok(index) };
         let Some(given) = self.stages.get(parent).and_then(|parent| parent.output.clone()) else { return Ok(index) };
-        let step = if given.device == Device::Cpu { device } else { Device::Cpu };
         let is_shared = |stage: &PlannedStage| {
-            stage.is_inserted && stage.parent == Some(parent) && stage.output.as_ref().is_some_and(|output| output.device == step)
+            stage.is_inserted && stage.parent == Some(parent) && stage.output.as_ref().is_some_and(|output| output.is_all_on(device))
         };
         if let Some(sibling) = self.stages.iter().take(index).position(is_shared) {
             self.lead(index, sibling);
             return Ok(index);
         }
         let refused = || self.mismatch(index, PlanError::NeedsDevice(device), Some((given.clone(), self.stage_of(parent))));
-        let (stage, options) = self.copies.step(given.device, step).ok_or_else(refused)?;
+        let (stage, options) = self.copies.step(device).ok_or_else(refused)?;
         let plan = stage.configure(&options).map_err(|_| refused())?;
         let (name, span) = (stage.spec.name.clone(), self.stages.get(index).and_then(|stage| stage.span));
         let queue = copies::queue_of(&stage.spec, &options);
@@ -236,10 +239,9 @@ impl Plan {
                 Diagnostic::new(&self.origin, span, format!("`{name}` needs {}", mismatch.needs)).help(mismatch.mend)
             }
             (PlanError::NeedsDevice(device), given) => {
-                let at = given.as_ref().map_or(Device::Cpu, |(format, _)| format.device);
                 let given = given.map(|(format, giver)| format!("; `{giver}` gives {format}")).unwrap_or_default();
                 let message = format!("`{name}` needs frames on {device}{given}");
-                Diagnostic::new(&self.origin, span, message).help(copies::mend(at, device))
+                Diagnostic::new(&self.origin, span, message).help(copies::mend(device))
             }
             (PlanError::Stage(error), _) => Diagnostic::new(&self.origin, span, format!("`{name}`: {}", error.message)).kind(error.kind),
         }

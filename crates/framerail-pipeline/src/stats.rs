@@ -16,11 +16,13 @@ pub enum CopyKind {
     Download,
     /// Within device memory.
     Device,
+    /// From one device to another.
+    Peer,
 }
 
 impl CopyKind {
     /// Every kind.
-    pub const ALL: [CopyKind; 4] = [CopyKind::Host, CopyKind::Upload, CopyKind::Download, CopyKind::Device];
+    pub const ALL: [CopyKind; 5] = [CopyKind::Host, CopyKind::Upload, CopyKind::Download, CopyKind::Device, CopyKind::Peer];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
@@ -29,6 +31,7 @@ impl CopyKind {
             CopyKind::Upload => "upload",
             CopyKind::Download => "download",
             CopyKind::Device => "device",
+            CopyKind::Peer => "peer",
         }
     }
 }

@@ -53,6 +53,8 @@ struct Plain {
     name: String,
     needs: Option<Device>,
     gives: Option<Device>,
+    /// Further devices on which a source's frames lie.
+    others: Vec<Device>,
     is_sink: bool,
     reads: bool,
     tensor: Option<u32>,
@@ -68,7 +70,8 @@ impl StagePlan for Plain {
         }
         let tensor = context.tensor_wanted.as_ref().and_then(|request| request.downcast_ref::<u32>()).copied();
         self.log.lock().unwrap().told.push((self.name.clone(), context.pixels_wanted, tensor));
-        let given = EdgeFormat { device: self.gives.unwrap_or_default(), ..EdgeFormat::default() };
+        let device = self.gives.unwrap_or_default();
+        let given = EdgeFormat { device, other_devices: self.others.clone(), ..EdgeFormat::default() };
         Ok((!self.is_sink).then(|| self.gives.map_or_else(|| input.cloned().unwrap_or_default(), |_| given)))
     }
 
@@ -78,6 +81,10 @@ impl StagePlan for Plain {
 
     fn takes_device_frames(&self) -> bool {
         self.name != "brightness"
+    }
+
+    fn takes_several_devices(&self) -> bool {
+        self.name != "blur"
     }
 
     fn wants_tensor(&self) -> Option<TensorRequest> {
@@ -135,11 +142,12 @@ fn registry(with_copies: bool) -> (Registry, SharedLog) {
     let log = SharedLog::default();
     let mut registry = Registry::new();
     let mut add = |spec: StageSpec, plan: Plain| {
-        let device = OptionSpec::text("device");
+        let (device, others) = (OptionSpec::text("device"), OptionSpec::text("others"));
         registry
-            .register_with(spec.option(device), move |options| {
+            .register_with(spec.option(device).option(others), move |options| {
                 let device = options.optional_text("device").map(|text| text.parse::<Device>().unwrap());
                 let mut plan = plan.clone();
+                plan.others = options.optional_text("others").map(|text| vec![text.parse().unwrap()]).unwrap_or_default();
                 match options.stage() {
                     "read" | "upload" => plan.gives = device.or(plan.gives),
                     _ => plan.needs = device.or(plan.needs),
@@ -152,6 +160,7 @@ fn registry(with_copies: bool) -> (Registry, SharedLog) {
         name: name.into(),
         needs: None,
         gives: None,
+        others: Vec::new(),
         is_sink: false,
         reads: false,
         tensor: None,
@@ -167,7 +176,7 @@ fn registry(with_copies: bool) -> (Registry, SharedLog) {
     add(StageSpec::sink("write", "Writes video."), Plain { needs: Some(Device::Cpu), is_sink: true, reads: true, ..plan("write") });
     if with_copies {
         add(StageSpec::transform("download", "To the host."), Plain { gives: Some(Device::Cpu), ..plan("download") });
-        add(StageSpec::transform("upload", "To a device."), Plain { needs: Some(Device::Cpu), ..plan("upload") });
+        add(StageSpec::transform("upload", "To a device."), plan("upload"));
     }
     (registry, log)
 }
@@ -207,11 +216,26 @@ fn branches_share_one_copy_and_need_none_where_they_take_the_device() {
 }
 
 #[test]
-fn frames_go_up_and_from_card_to_card_over_the_host() {
+fn frames_go_up_and_from_card_to_card() {
     let (plan, _) = linked("read device=cpu ! blur device=cuda:1 ! write", true);
     assert_eq!(edges(&plan.unwrap()), ["read>upload", "upload>blur", "blur>download", "download>write"]);
     let (plan, _) = linked("read ! blur device=cuda:1 ! save", true);
-    assert_eq!(edges(&plan.unwrap()), ["read>download", "download>upload", "upload>blur", "blur>save"]);
+    assert_eq!(edges(&plan.unwrap()), ["read>upload", "upload>blur", "blur>save"]);
+}
+
+#[test]
+fn frames_on_several_devices_are_brought_together_only_for_a_stage_that_takes_one() {
+    let (plan, _) = linked("read others=cuda:1 ! infer ! save", true);
+    let plan = plan.unwrap();
+    assert_eq!(edges(&plan), ["read>infer", "infer>save"]);
+    assert!(plan.picture().edges[0].format.ends_with("on cuda:0, cuda:1"), "{:?}", plan.picture().edges[0]);
+    let (plan, _) = linked("read others=cuda:1 ! tee ( pass ! save ) ! blur ! write", true);
+    assert_eq!(
+        edges(&plan.unwrap()),
+        ["read>tee", "tee>pass", "pass>save", "tee>upload", "upload>blur", "blur>download", "download>write"]
+    );
+    let (plan, _) = linked("read others=cuda:1 ! write", true);
+    assert_eq!(edges(&plan.unwrap()), ["read>download", "download>write"]);
 }
 
 #[test]

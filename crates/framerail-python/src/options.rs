@@ -1,10 +1,15 @@
 //! Options as `framerail/options.py` sends them, in JSON: checked there, complete, in the names used here.
 
-use std::{path::PathBuf, process, sync::OnceLock, time::Duration};
+use std::{
+    path::PathBuf,
+    process,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use framerail::{
-    core::{BBox, DType, Device, TensorLayout},
-    cuda::{CudaDevice, CudaError},
+    core::{BBox, CoreError, DType, Device, TensorLayout},
+    cuda::{CudaDevice, CudaError, device_count},
     media::Allowance,
     pipeline::DeviceChoice,
     reader::{IndexCache, IndexPolicy, OnError, OutputOptions, ReadDevice, ReadMode, ReaderOptions, Selection, TensorOptions},
@@ -175,6 +180,8 @@ pub fn tensor(json: &str) -> PyResult<TensorOptions> {
 #[serde(deny_unknown_fields)]
 struct Reader {
     device: String,
+    /// The card on which frames are handed out; by default the first of `device`.
+    hand_out: Option<String>,
     /// The card that `auto` tries.
     current_card: u32,
     mode: Mode,
@@ -199,12 +206,12 @@ struct Reader {
 pub fn reader(py: Python<'_>, json: &str, source: &Source) -> PyResult<ReaderOptions> {
     let given: Reader = parse(json)?;
     let mut options = ReaderOptions::new(source.input.source.clone());
+    (options.device, options.decode_on) = devices(py, &given)?;
     options.input.custom = source.input.custom.clone();
     options.input.video_stream = given.stream;
     options.input.format = given.format;
     options.input.allow = Allowance::of(&given.allow).unwrap_or_default();
     options.input.insecure = given.insecure;
-    options.device = device(py, &given.device, given.current_card)?;
     options.mode = match given.mode {
         Mode::Auto => ReadMode::Auto,
         Mode::Seek => ReadMode::Seek,
@@ -239,30 +246,43 @@ pub fn timeout(secs: Option<f64>) -> PyResult<Option<Duration>> {
     limit.map_err(|error| PyValueError::new_err(format!("option 'timeout': {error}")))
 }
 
-fn device(py: Python<'_>, name: &str, current_card: u32) -> PyResult<ReadDevice> {
-    let wanted: DeviceChoice = name.parse().map_err(|error| PyValueError::new_err(format!("option 'device': {error}")))?;
-    match wanted {
-        DeviceChoice::On(Device::Cpu) => Ok(ReadDevice::Cpu),
-        DeviceChoice::On(Device::Cuda(ordinal)) => open(py, ordinal).map_err(|error| errors::cuda(py, &error)),
-        DeviceChoice::Auto => match open(py, current_card) {
-            Ok(device) => Ok(device),
-            Err(error) if framerail::devices::is_card_present() => {
-                log::warn!("the card cannot be used, frames are decoded on the CPU: {error}");
-                Ok(ReadDevice::Cpu)
-            }
-            Err(_) => Ok(ReadDevice::Cpu),
-        },
-    }
+/// Where frames are handed out, and the cards that decode when they are not just that one.
+fn devices(py: Python<'_>, given: &Reader) -> PyResult<(ReadDevice, Vec<Arc<CudaDevice>>)> {
+    let bad = |error: &dyn std::fmt::Display| PyValueError::new_err(format!("option 'device': {error}"));
+    let card = |ordinal| open(py, ordinal).map_err(|error| errors::cuda(py, &error));
+    let wanted: DeviceChoice = given.device.parse().map_err(|error| bad(&error))?;
+    let ordinals = match wanted {
+        DeviceChoice::On(Device::Cpu) => return Ok((ReadDevice::Cpu, Vec::new())),
+        DeviceChoice::On(Device::Cuda(ordinal)) => vec![ordinal],
+        DeviceChoice::OnSeveral(cards) => cards.ordinals(device_count().map_err(|error| errors::cuda(py, &error))?),
+        DeviceChoice::Auto => {
+            return match open(py, given.current_card) {
+                Ok(device) => Ok((ReadDevice::Cuda(device), Vec::new())),
+                Err(error) if framerail::devices::is_card_present() => {
+                    log::warn!("the GPU cannot be used, frames are decoded on the CPU: {error}");
+                    Ok((ReadDevice::Cpu, Vec::new()))
+                }
+                Err(_) => Ok((ReadDevice::Cpu, Vec::new())),
+            };
+        }
+    };
+    let decode_on = ordinals.into_iter().map(card).collect::<PyResult<Vec<_>>>()?;
+    let first = decode_on.first().cloned().ok_or_else(|| bad(&"no GPU was found"))?;
+    let on = match given.hand_out.as_deref().map(str::parse).transpose().map_err(|error: CoreError| bad(&error))? {
+        Some(Device::Cuda(ordinal)) => card(ordinal)?,
+        _ => first,
+    };
+    Ok((ReadDevice::Cuda(on), decode_on))
 }
 
 /// Takes a card into use, unless that was done before this process was forked: the driver does not survive that.
-fn open(py: Python<'_>, ordinal: u32) -> Result<ReadDevice, CudaError> {
+fn open(py: Python<'_>, ordinal: u32) -> Result<Arc<CudaDevice>, CudaError> {
     static FIRST_USE: OnceLock<u32> = OnceLock::new();
     if *FIRST_USE.get_or_init(process::id) != process::id() {
         let what = "CUDA cannot be used in a process that was forked after its first use; start processes with 'spawn' or 'forkserver'";
         return Err(CudaError::BadArgument { what: what.into() });
     }
-    py.detach(|| CudaDevice::open(ordinal)).map(ReadDevice::Cuda)
+    py.detach(|| CudaDevice::open(ordinal))
 }
 
 /// Which frames a stream of batches gives.

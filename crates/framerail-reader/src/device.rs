@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use framerail_core::{Frame, FrameStatus, PixelFamily, PixelFormat, Pts, Rational, Rotation, StreamInfo, Surface};
@@ -20,7 +23,7 @@ use parking_lot::Mutex;
 use crate::{
     ReaderError,
     device_packets::DevicePackets,
-    device_pieces::{CopySurfaces, DevicePicture, DevicePieces, DeviceSetup, MakeSurface},
+    device_pieces::{CopySurfaces, DevicePicture, DevicePieces, DeviceSetup, Done, MakeSurface},
     fallback::{CardOrHost, FallbackPackets, FallbackPieces, HostFallback, HostFrame},
     frame_source::{FrameSource, Reading, SourceStats, until_first_frame},
     packets::{PacketReader, StreamPacket, VideoPacket},
@@ -50,12 +53,31 @@ pub struct DeviceOptions {
     pub ahead_bytes: Option<u64>,
     /// Makes what is delivered of each picture; by default a copy of it, in its own format.
     pub make: Option<Arc<dyn MakeSurface>>,
+    /// Further cards that decode a share of the pieces, or all where the source is decoded as one and they come first. Frames stay on
+    /// the card that decoded them.
+    pub others: Vec<DecodingCard>,
+}
+
+/// A card that decodes, and what makes its frames there.
+#[derive(Clone)]
+pub struct DecodingCard {
+    /// The card.
+    pub device: Arc<CudaDevice>,
+    /// Makes what is delivered of each picture, on this card.
+    pub make: Arc<dyn MakeSurface>,
+}
+
+impl DecodingCard {
+    /// Engines for this kind of stream, and one decoder more: while it waits for its pictures to be taken, another decodes.
+    pub(crate) fn decoders(&self, codec: NvdecCodec, bits: u32) -> usize {
+        engines(&self.device, codec, bits) + SPARE_DECODERS
+    }
 }
 
 impl DeviceOptions {
     /// Everything by default.
     pub fn new(device: &Arc<CudaDevice>) -> Self {
-        Self { device: Arc::clone(device), decoders: None, ahead_bytes: None, make: None }
+        Self { device: Arc::clone(device), decoders: None, ahead_bytes: None, make: None, others: Vec::new() }
     }
 }
 
@@ -74,7 +96,9 @@ enum Mode {
 /// Where the stream changes in its middle to what the card does not decode, the host decodes it: such frames are given in host
 /// memory, see [`FrameSource::on_host`].
 pub struct DeviceReader {
-    setup: Arc<DeviceSetup>,
+    /// One for each card.
+    setups: Vec<Arc<DeviceSetup>>,
+    has_turn: bool,
     fallback: HostFallback,
     /// Where the host first decoded in place of the card, in seconds, and how many frames since.
     on_host: Option<(f64, u64)>,
@@ -123,11 +147,14 @@ impl DeviceReader {
                 Arc::new(CopySurfaces::new(pool)) as Arc<dyn MakeSurface>
             }
         };
-        let engines = engines(&options.device, codec, coded.bits());
+        let mut cards = vec![DecodingCard { device: Arc::clone(&options.device), make }];
+        cards.extend(options.others.iter().cloned());
+        let of_all: usize = cards.iter().map(|card| card.decoders(codec, coded.bits())).sum();
         let pays = is_file(&info) && info.frames_estimate.is_none_or(|frames| frames >= MIN_FRAMES);
-        let decoders = options.decoders.unwrap_or(if pays { engines + SPARE_DECODERS } else { 1 }).max(1);
-        let setup = setup(&options.device, codec, packets.input(), policy, make)?;
-        let frame_bytes = frame_bytes(&info, coded.bits(), setup.make.as_ref());
+        let decoders = options.decoders.unwrap_or(if pays { of_all } else { 1 }).max(1);
+        let setups = setups(&cards, codec, packets.input(), policy)?;
+        let frame_bytes = cards.first().map_or(0, |card| frame_bytes(&info, coded.bits(), card.make.as_ref()));
+        let ahead_bytes = ahead_bytes.saturating_mul(cards.len() as u64);
         let frames = usize::try_from(ahead_bytes / frame_bytes.max(1)).unwrap_or(usize::MAX).max(decoders);
         let mut reader = Self {
             fallback: HostFallback::new(&packets.input().decoder_setup()),
@@ -137,7 +164,8 @@ impl DeviceReader {
             plan: PiecePlan { decoders, threads: 1, frames },
             clock: Clock::new(info.time_base, info.frame_rate),
             losses: LossMeter::new(info.time_base, info.frame_rate),
-            setup,
+            has_turn: turn(packets.input(), policy) != Rotation::None,
+            setups,
             info,
             mode: Mode::Changing,
             untimed: BTreeSet::new(),
@@ -157,15 +185,16 @@ impl DeviceReader {
     }
 
     fn in_pieces(&self, packets: PacketReader) -> Mode {
-        let (setup, fallback) = (Arc::clone(&self.setup), self.fallback.clone().threads(1));
+        let (next, fallback) = (in_turn(&self.setups), self.fallback.clone().threads(1));
         let make: MakeDecoder<FallbackPieces<DevicePieces>> =
-            Arc::new(move || Ok(FallbackPieces::new(DevicePieces::new(&setup)?, &fallback)));
+            Arc::new(move || Ok(FallbackPieces::new(DevicePieces::new(&next())?, &fallback)));
         let ahead = Ahead { workers: self.plan.decoders, frames: self.plan.frames, adapts: false };
         Mode::Pieces(Box::new(PieceStream::new(packets, ParallelDecoder::new(ahead, make), MIN_PIECE_PACKETS)))
     }
 
     fn as_one(&self, packets: PacketReader) -> Result<Mode, ReaderError> {
-        Ok(Mode::One(Box::new(packets), Box::new(FallbackPackets::new(DevicePackets::new(&self.setup)?, &self.fallback))))
+        let setup = self.setups.first().ok_or(ReaderError::Closed)?;
+        Ok(Mode::One(Box::new(packets), Box::new(FallbackPackets::new(DevicePackets::new(setup)?, &self.fallback))))
     }
 
     fn read_first_frame(&mut self) -> Result<(), ReaderError> {
@@ -300,7 +329,7 @@ impl DeviceReader {
             time_base: self.info.time_base,
             color,
             sample_aspect_ratio: format.sample_aspect_ratio.or(self.info.sample_aspect_ratio),
-            rotation: if self.setup.turn.is_some() { Rotation::None } else { self.coded_rotation },
+            rotation: if self.has_turn { Rotation::None } else { self.coded_rotation },
             field_order,
             hdr: None,
             is_keyframe: times.is_keyframe,
@@ -373,7 +402,7 @@ impl FrameSource for DeviceReader {
             }
             _ => self.stats,
         };
-        let done = *self.setup.done.lock();
+        let done = self.setups.iter().fold(Done::default(), |sum, setup| sum.plus(*setup.done.lock()));
         let frames_on_host = self.on_host.map_or(0, |(_, frames)| frames);
         SourceStats { pictures_decoded: done.pictures, frames_on_host, traffic: done.traffic, ..of_pieces }
     }
@@ -395,14 +424,30 @@ pub(crate) fn may_work_on_cpu(error: &CudaError) -> bool {
     matches!(error, CudaError::Unsupported { .. } | CudaError::NoDecoder { .. } | CudaError::NoDriver { .. })
 }
 
-/// What all decoders of a stream share.
-pub(crate) fn setup(
-    device: &Arc<CudaDevice>,
+/// What all decoders of a stream share on each card.
+pub(crate) fn setups(
+    cards: &[DecodingCard],
     codec: NvdecCodec,
     input: &Input,
     policy: RotationPolicy,
-    make: Arc<dyn MakeSurface>,
+) -> Result<Vec<Arc<DeviceSetup>>, ReaderError> {
+    cards.iter().map(|card| setup(card, codec, input, policy)).collect()
+}
+
+/// Gives the cards one after the other, so that decoders are spread evenly over them.
+pub(crate) fn in_turn(setups: &[Arc<DeviceSetup>]) -> impl Fn() -> Arc<DeviceSetup> + Send + Sync + 'static {
+    let (setups, next) = (setups.to_vec(), AtomicUsize::new(0));
+    move || Arc::clone(&setups[next.fetch_add(1, Ordering::Relaxed) % setups.len()])
+}
+
+/// What all decoders of a stream share on one card.
+pub(crate) fn setup(
+    card: &DecodingCard,
+    codec: NvdecCodec,
+    input: &Input,
+    policy: RotationPolicy,
 ) -> Result<Arc<DeviceSetup>, ReaderError> {
+    let device = &card.device;
     let info = input.info();
     let turn = match turn(input, policy) {
         Rotation::None => None,
@@ -421,7 +466,7 @@ pub(crate) fn setup(
         parameters: input.parameters().clone(),
         color: info.color,
         sample_aspect_ratio: info.sample_aspect_ratio,
-        make,
+        make: Arc::clone(&card.make),
         turn,
         time_base: info.time_base,
         source_name: info.source.to_string(),

@@ -8,7 +8,7 @@ use framerail_media::{Input, InputOptions, ProbeEffort};
 
 use crate::{
     ReaderError,
-    device::{DeviceOptions, check, upright},
+    device::{DecodingCard, DeviceOptions, check, upright},
     device_engine::DeviceFrames,
     device_pieces::CopySurfaces,
     frame_index::{self, FrameIndex},
@@ -57,7 +57,9 @@ impl DeviceClip {
                 Arc::new(CopySurfaces::new(DevicePool::new(&device.device, KEEP_BYTES).map_err(failed)?))
             }
         };
-        let frames = DeviceFrames::new(input, Arc::new(index), &options, device, make, usize::MAX)?;
+        let mut cards = vec![DecodingCard { device: Arc::clone(&device.device), make }];
+        cards.extend(device.others.iter().cloned());
+        let frames = DeviceFrames::new(input, Arc::new(index), &options, &cards, device.decoders, usize::MAX)?;
         Ok(Self { info, frames })
     }
 

@@ -14,8 +14,8 @@ use crate::{
     Batch, CudaBatch, FrameInfo, FrameStatus, HostTensor, ReaderError, Tensor,
     batch::PictureShape,
     batches::{Made, Order, Progress},
-    device::{DeviceOptions, check, engines, setup},
-    device_pieces::{DevicePicture, DevicePieces, DeviceSetup, MakeSurface},
+    device::{DecodingCard, check, in_turn, setups},
+    device_pieces::{DevicePicture, DevicePieces, DeviceSetup},
     frame_index::{Access, FrameIndex},
     parallel::{Ahead, MakeDecoder, ParallelDecoder},
     piece_frames::{NextFrame, PieceFrames},
@@ -38,13 +38,21 @@ const MAX_TRIES: usize = 64;
 pub(crate) struct CardMemory {
     pub(crate) device: Arc<CudaDevice>,
     batches: DevicePool,
-    pictures: DevicePool,
+    /// Cards that decode, with their memory for pictures.
+    pictures: Vec<DevicePool>,
 }
 
 impl CardMemory {
-    pub(crate) fn new(device: &Arc<CudaDevice>) -> Result<Self, CudaError> {
-        let (batches, pictures) = (DevicePool::new(device, KEEP_BATCHES_BYTES)?, DevicePool::new(device, KEEP_PICTURES_BYTES)?);
-        Ok(Self { device: Arc::clone(device), batches, pictures })
+    /// Batches on a card, decoded there unless others are named in `decode_on`.
+    pub(crate) fn new(device: &Arc<CudaDevice>, decode_on: &[Arc<CudaDevice>]) -> Result<Self, CudaError> {
+        let decode_on = if decode_on.is_empty() { std::slice::from_ref(device) } else { decode_on };
+        let pictures = decode_on.iter().map(|card| DevicePool::new(card, KEEP_PICTURES_BYTES)).collect::<Result<_, _>>()?;
+        Ok(Self { device: Arc::clone(device), batches: DevicePool::new(device, KEEP_BATCHES_BYTES)?, pictures })
+    }
+
+    /// Cards that decode.
+    pub(crate) fn decoding(&self) -> impl Iterator<Item = &Arc<CudaDevice>> {
+        self.pictures.iter().map(DevicePool::device)
     }
 
     /// A batch made on the host, copied to the card.
@@ -76,33 +84,47 @@ pub(crate) fn check_output(output: &crate::OutputOptions) -> Result<TensorOption
 /// The decoders of a card on one file.
 pub(crate) struct DeviceFrames {
     frames: PieceFrames<DevicePieces>,
-    setup: Arc<DeviceSetup>,
+    /// One for each card.
+    setups: Vec<Arc<DeviceSetup>>,
+    source_name: String,
 }
 
 impl DeviceFrames {
-    /// Decoders of a card for an input, which may be anywhere. Up to `window` pictures wait for their turn.
+    /// Decoders of cards for an input, which may be anywhere: by default one more on each than it has engines. Up to `window` pictures
+    /// wait for their turn.
     ///
     /// # Errors
-    /// `NotOnDevice` when the card cannot decode it, or frames cannot be told by their packets.
+    /// `NotOnDevice` when a card cannot decode it, or frames cannot be told by their packets.
     pub(crate) fn new(
         input: Input,
         index: Arc<FrameIndex>,
         options: &InputOptions,
-        device: &DeviceOptions,
-        make: Arc<dyn MakeSurface>,
+        cards: &[DecodingCard],
+        decoders: Option<usize>,
         window: usize,
     ) -> Result<Self, ReaderError> {
-        let (codec, coded) = check(&input, &device.device)?;
-        let setup = setup(&device.device, codec, &input, options.rotation, make)?;
-        if index.access != Access::ByTime {
-            return Err(not_on_device(&setup, "its packets do not tell its frames, which are counted from the start on the CPU"));
+        let (mut of_all, mut kind) = (0, None);
+        for card in cards {
+            let (codec, coded) = check(&input, &card.device)?;
+            of_all += card.decoders(codec, coded.bits());
+            kind = Some(codec);
         }
-        let decoders = device.decoders.unwrap_or_else(|| engines(&device.device, codec, coded.bits()) + 1).max(1);
-        let of_decoders = Arc::clone(&setup);
-        let make: MakeDecoder<DevicePieces> = Arc::new(move || DevicePieces::new(&of_decoders));
+        let source_name = input.info().source.to_string();
+        if index.access != Access::ByTime {
+            return Err(not_on_device(&source_name, "its packets do not tell its frames, which are counted from the start on the CPU"));
+        }
+        let setups = kind.map(|codec| setups(cards, codec, &input, options.rotation)).transpose()?.unwrap_or_default();
+        let decoders = decoders.unwrap_or(of_all).max(1);
+        let next = in_turn(&setups);
+        let make: MakeDecoder<DevicePieces> = Arc::new(move || DevicePieces::new(&next()));
         let ahead = Ahead { workers: decoders, frames: window.max(decoders), adapts: false };
         let frames = PieceFrames::new(PieceSource::new(input, index), ParallelDecoder::new(ahead, make));
-        Ok(Self { frames, setup })
+        Ok(Self { frames, setups, source_name })
+    }
+
+    /// Pictures that the cards decoded.
+    fn pictures_decoded(&self) -> u64 {
+        self.setups.iter().map(|setup| setup.done.lock().pictures).sum()
     }
 
     /// See [`PieceFrames::pictures`].
@@ -124,12 +146,12 @@ impl DeviceFrames {
     }
 
     fn headers_change(&self) -> ReaderError {
-        not_on_device(&self.setup, "its global headers change on the way, so frames are counted from the start on the CPU")
+        not_on_device(&self.source_name, "its global headers change on the way, so frames are counted from the start on the CPU")
     }
 }
 
-fn not_on_device(setup: &DeviceSetup, reason: &str) -> ReaderError {
-    ReaderError::NotOnDevice { source_name: setup.source_name.clone(), reason: reason.to_owned() }
+fn not_on_device(source_name: &str, reason: &str) -> ReaderError {
+    ReaderError::NotOnDevice { source_name: source_name.to_owned(), reason: reason.to_owned() }
 }
 
 /// Reads frames by number on a card.
@@ -151,12 +173,14 @@ impl DeviceEngine {
         let failed = |error| cuda_error(video, error);
         let options = check_output(&target.output)?;
         let size = options.size.or(Some(options.picture_size(target.kind.width, target.kind.height)));
-        let make = TensorPictures::new(TensorOptions { size, ..options }, memory.pictures.clone());
-        let free = memory.device.memory().map_err(failed)?.0;
-        let ahead = (free / MEMORY_SHARE).min(MAX_AHEAD_BYTES) / (target.shape().bytes().max(1) as u64);
-        let window = usize::try_from(ahead).unwrap_or(usize::MAX);
-        let device = DeviceOptions::new(&memory.device);
-        let frames = DeviceFrames::new(video.open()?, Arc::clone(index), &video.input, &device, Arc::new(make), window)?;
+        let (mut cards, mut ahead_bytes) = (Vec::with_capacity(memory.pictures.len()), 0);
+        for pool in &memory.pictures {
+            let make = Arc::new(TensorPictures::new(TensorOptions { size, ..options }, pool.clone()));
+            ahead_bytes += (pool.device().memory().map_err(failed)?.0 / MEMORY_SHARE).min(MAX_AHEAD_BYTES);
+            cards.push(DecodingCard { device: Arc::clone(pool.device()), make });
+        }
+        let window = usize::try_from(ahead_bytes / (target.shape().bytes().max(1) as u64)).unwrap_or(usize::MAX);
+        let frames = DeviceFrames::new(video.open()?, Arc::clone(index), &video.input, &cards, None, window)?;
         let stream = CudaStream::new(&memory.device).map_err(failed)?;
         Ok(Self { video: Arc::clone(video), target: target.clone(), memory: memory.clone(), frames, stream, pictures_decoded: 0 })
     }
@@ -259,7 +283,7 @@ impl DeviceEngine {
         Ok(Gathering { count, picture, buffer })
     }
 
-    /// Copies a picture to its place, on the card; nobody waits.
+    /// Copies a picture to its place, on the card or from the one that decoded it; nobody waits.
     fn put(&self, gathering: &mut Gathering, place: usize, surface: &Arc<dyn DeviceSurface>) -> Result<(), ReaderError> {
         let bytes = gathering.picture.bytes();
         let failed = |error| cuda_error(&self.video, error);
@@ -290,7 +314,7 @@ impl DeviceEngine {
         let (seeks, skipped) = self.frames.frames.take_counts();
         counters.seeks.add(seeks);
         counters.packets_skipped.add(skipped);
-        let decoded = self.frames.setup.done.lock().pictures;
+        let decoded = self.frames.pictures_decoded();
         counters.pictures_decoded.add(decoded.saturating_sub(self.pictures_decoded));
         self.pictures_decoded = decoded;
     }

@@ -95,6 +95,13 @@ pub(crate) struct Done {
     pub(crate) pictures: u64,
 }
 
+impl Done {
+    /// The sum of two.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self { traffic: self.traffic.plus(other.traffic), pictures: self.pictures + other.pictures }
+    }
+}
+
 /// What all decoders of a reader share.
 pub(crate) struct DeviceSetup {
     pub(crate) device: Arc<CudaDevice>,

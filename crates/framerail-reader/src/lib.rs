@@ -66,7 +66,7 @@ pub use cpu::{CpuPieces, PieceCounts};
 #[cfg(feature = "cuda")]
 pub use cuda_batch::CudaBatch;
 #[cfg(feature = "cuda")]
-pub use device::{DeviceOptions, DeviceReader};
+pub use device::{DecodingCard, DeviceOptions, DeviceReader};
 #[cfg(feature = "cuda")]
 pub use device_clip::{ClipFrame, DeviceClip};
 #[cfg(feature = "cuda")]

@@ -88,6 +88,9 @@ pub struct ReaderOptions {
     pub input: InputOptions,
     /// Where to decode.
     pub device: ReadDevice,
+    /// Cards that decode, with `device` a card: by default that one alone. Frames that another card decoded are copied to `device`.
+    #[cfg(feature = "cuda")]
+    pub decode_on: Vec<std::sync::Arc<framerail_cuda::CudaDevice>>,
     /// How frames are reached.
     pub mode: ReadMode,
     /// What is handed out.
@@ -115,6 +118,8 @@ impl ReaderOptions {
         Self {
             input,
             device: ReadDevice::default(),
+            #[cfg(feature = "cuda")]
+            decode_on: Vec::new(),
             mode: ReadMode::default(),
             output: OutputOptions::default(),
             index: IndexPolicy::default(),

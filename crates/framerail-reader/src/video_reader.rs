@@ -573,12 +573,14 @@ fn open_card(options: &ReaderOptions, input: &Input, metadata: &mut VideoMetadat
     let ReadDevice::Cuda(device) = &options.device else { return Ok(None) };
     device_engine::check_output(&options.output)?;
     let failed = |error| ReaderError::Cuda { source_name: options.input.source.to_string(), error };
-    let memory = CardMemory::new(device).map_err(failed)?;
+    let memory = CardMemory::new(device, &options.decode_on).map_err(failed)?;
     metadata.device = device.id();
-    match crate::device::check(input, device) {
-        Ok(_) => {}
-        Err(ReaderError::NotOnDevice { reason, .. }) => metadata.fallback = Some(reason),
-        Err(error) => return Err(error),
+    for device in memory.decoding() {
+        match crate::device::check(input, device) {
+            Ok(_) => {}
+            Err(ReaderError::NotOnDevice { reason, .. }) => metadata.fallback = Some(reason),
+            Err(error) => return Err(error),
+        }
     }
     if options.index == IndexPolicy::Approximate && metadata.fallback.is_none() {
         metadata.fallback = Some("without an exact index frames are found on the CPU".into());

@@ -24,13 +24,15 @@ pub(crate) struct Devices {
 pub(crate) struct Settled {
     /// The card; `None` for the CPU.
     pub(crate) card: Option<Arc<CudaDevice>>,
+    /// Further cards that share the work.
+    pub(crate) others: Vec<Arc<CudaDevice>>,
     /// Why it is the CPU, when the user should know.
     pub(crate) notice: Option<String>,
 }
 
 impl Settled {
     fn on(card: Arc<CudaDevice>) -> Self {
-        Self { card: Some(card), notice: None }
+        Self { card: Some(card), ..Self::default() }
     }
 }
 
@@ -53,12 +55,21 @@ impl Devices {
         choice: DeviceChoice,
         preferred: Device,
         work: &str,
-        can: impl FnOnce(&Arc<CudaDevice>) -> Result<(), String>,
+        can: impl Fn(&Arc<CudaDevice>) -> Result<(), String>,
     ) -> Result<Settled, StageError> {
+        if let DeviceChoice::OnSeveral(cards) = choice {
+            let open = |ordinal: u32| {
+                let card = CudaDevice::open(ordinal).map_err(|error| error.to_string()).and_then(|card| can(&card).map(|()| card));
+                card.map_err(|reason| unusable(Device::Cuda(ordinal), &reason))
+            };
+            let count = device_count().map_err(|error| unusable(Device::Cuda(0), &error.to_string()))?;
+            let mut found = cards.ordinals(count).into_iter().map(open).collect::<Result<Vec<_>, _>>()?.into_iter();
+            return Ok(Settled { card: found.next(), others: found.collect(), notice: None });
+        }
         let ordinal = match (choice, preferred) {
             (DeviceChoice::On(Device::Cpu), _) => return Ok(Settled::default()),
             (DeviceChoice::On(Device::Cuda(ordinal)), _) | (DeviceChoice::Auto, Device::Cuda(ordinal)) => ordinal,
-            (DeviceChoice::Auto, Device::Cpu) => 0,
+            (DeviceChoice::Auto, Device::Cpu) | (DeviceChoice::OnSeveral(_), _) => 0,
         };
         let card = CudaDevice::open(ordinal).map_err(|error| error.to_string()).and_then(|card| {
             can(&card)?;
@@ -68,7 +79,7 @@ impl Devices {
         match (card, choice) {
             (Ok(card), _) => Ok(Settled::on(card)),
             (Err(reason), DeviceChoice::On(device)) => Err(unusable(device, &reason)),
-            (Err(reason), DeviceChoice::Auto) => Ok(Settled { card: None, notice: self.fall_back(work, reason) }),
+            (Err(reason), _) => Ok(Settled { notice: self.fall_back(work, reason), ..Settled::default() }),
         }
     }
 
@@ -110,6 +121,7 @@ pub fn account(context: &StageContext, traffic: Traffic) {
         (CopyKind::Upload, traffic.uploads, traffic.upload_bytes),
         (CopyKind::Download, traffic.downloads, traffic.download_bytes),
         (CopyKind::Device, traffic.device_copies, traffic.device_bytes),
+        (CopyKind::Peer, traffic.peer_copies, traffic.peer_bytes),
     ];
     for (kind, count, bytes) in copies.into_iter().filter(|(_, count, _)| *count > 0) {
         context.count_copies(kind, count, bytes);

@@ -1,4 +1,4 @@
-//! Frames on their way from host memory to a card.
+//! Frames on their way to a GPU, from host memory or from another GPU.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -34,6 +34,23 @@ impl Uploader {
     /// The most device memory that its frames took.
     pub(crate) fn memory_bytes(&self) -> u64 {
         self.pool.stats().high_water_bytes as u64
+    }
+
+    /// Replaces a frame's surface by one on the card, unless it is there.
+    ///
+    /// # Errors
+    /// `BadArgument` for a frame on another card that is not a picture, `OutOfMemory`, `Driver`.
+    pub(crate) fn bring(&mut self, frame: &mut Frame) -> Result<(), CudaError> {
+        match &frame.surface {
+            Surface::Host(_) => self.upload(frame),
+            surface if surface.device() == self.device() => Ok(()),
+            surface => {
+                let picture = CudaSurface::of(surface)
+                    .ok_or_else(|| CudaError::BadArgument { what: "a frame that is not a picture goes to another device".into() })?;
+                frame.surface = Surface::Device(Arc::new(picture.copied(&self.pool, &self.stream)?));
+                Ok(())
+            }
+        }
     }
 
     /// Replaces a frame's host surface by one on the card.

@@ -34,7 +34,7 @@ pub struct CudaOptions {
     /// Whether runs are recorded once as CUDA graphs and then replayed: less work for the host with small batches. The first runs
     /// record, and nothing else in the process may allocate device memory meanwhile.
     pub graphs: bool,
-    /// Batches in flight; 1 to 8. They follow each other on one stream, so more than two gain little.
+    /// Batches in flight; 1 to 32. They follow each other on one stream, so more than two gain little.
     pub slots: usize,
     /// Folder of TensorRT's engines; `FRAMERAIL_HOME/cache/tensorrt`, else the user's cache folder, by default.
     pub engine_cache: Option<PathBuf>,
@@ -57,7 +57,7 @@ impl Default for CudaOptions {
 
 impl CudaOptions {
     /// The most batches in flight.
-    pub const MAX_SLOTS: usize = 8;
+    pub const MAX_SLOTS: usize = 32;
 
     /// The folder of TensorRT's engines.
     #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only a GPU needs it"))]

@@ -14,7 +14,7 @@ use framerail_vision::TensorOptions;
 use super::{ClipAugment, LoadedClip, output::SourceOutput, queue::Request};
 use crate::{
     Clip, CpuPieces, FrameStatus, PieceDecoder, PieceOutput, ReaderError, Tagged,
-    device::{check, engines, setup},
+    device::{DecodingCard, check, engines, setup},
     device_pieces::{DevicePicture, DevicePieces, MakeSurface},
     frame_index::{Access, FrameIndex},
     piece_source::PieceSource,
@@ -160,7 +160,7 @@ impl CardSource {
     ) -> Result<Engine, ReaderError> {
         let (codec, _) = check(input, &card.device)?;
         let make = Arc::clone(pictures) as Arc<dyn MakeSurface>;
-        let setup = setup(&card.device, codec, input, rotation, make)?;
+        let setup = setup(&DecodingCard { device: Arc::clone(&card.device), make }, codec, input, rotation)?;
         Ok(Engine::Card(Box::new(DevicePieces::new(&setup)?)))
     }
 

@@ -124,6 +124,10 @@ impl StagePlan for CropPlan {
         true
     }
 
+    fn takes_several_devices(&self) -> bool {
+        true
+    }
+
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         Ok(Work::Stages(vec![Box::new(Crop { plan: *self, streams: HashMap::new(), counters: None })]))
     }

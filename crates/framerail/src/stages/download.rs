@@ -47,7 +47,7 @@ impl StagePlan for DownloadPlan {
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
         let pixel_format = if input.device == Device::Cpu { input.pixel_format } else { input.pixel_format.map(planar) };
-        Ok(Some(EdgeFormat { device: Device::Cpu, pixel_format, ..input.clone() }))
+        Ok(Some(EdgeFormat { device: Device::Cpu, other_devices: Vec::new(), pixel_format, ..input.clone() }))
     }
 
     fn batch(&self) -> BatchPolicy {
@@ -58,8 +58,12 @@ impl StagePlan for DownloadPlan {
         true
     }
 
+    fn takes_several_devices(&self) -> bool {
+        true
+    }
+
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
-        Ok(Work::Stages(vec![Box::new(Download { lane: None, under_way: VecDeque::new(), context: None })]))
+        Ok(Work::Stages(vec![Box::<Download>::default()]))
     }
 }
 
@@ -77,16 +81,19 @@ struct Lane {
     /// For frames with planes of their own.
     scratch: DevicePool,
     pool: PinnedPool,
+    /// Since the last mark.
+    is_used: bool,
 }
 
 impl Lane {
     fn new(device: &Arc<CudaDevice>) -> Result<Self, CudaError> {
         let scratch = DevicePool::new(device, KEPT_SCRATCH_BYTES)?;
-        Ok(Self { stream: CudaStream::new(device)?, scratch, pool: PinnedPool::new(device, KEPT_BUFFERS) })
+        Ok(Self { stream: CudaStream::new(device)?, scratch, pool: PinnedPool::new(device, KEPT_BUFFERS), is_used: false })
     }
 
     /// Queues the copy of a surface.
-    fn queue(&self, surface: &CudaSurface) -> Result<HostSurface, CudaError> {
+    fn queue(&mut self, surface: &CudaSurface) -> Result<HostSurface, CudaError> {
+        self.is_used = true;
         if planar(surface.format()) == surface.format() {
             return surface.queue_download(&self.pool, &self.stream);
         }
@@ -94,14 +101,16 @@ impl Lane {
     }
 }
 
-/// Items in order, those on their way with their copies, and the mark behind the last copy.
+/// Items in order, those on their way with their copies, and the mark behind the last copy from each card.
 struct Batch {
     items: Vec<(Item, Option<HostSurface>)>,
-    copied: Option<CudaEvent>,
+    copied: Vec<CudaEvent>,
 }
 
+#[derive(Default)]
 struct Download {
-    lane: Option<Lane>,
+    /// One for each card on which frames lie.
+    lanes: Vec<Lane>,
     under_way: VecDeque<Batch>,
     context: Option<StageContext>,
 }
@@ -117,7 +126,7 @@ impl Stage for Download {
     }
 
     fn batch(&mut self, items: Vec<Item>, out: &mut dyn Emitter) -> Result<Flow, StageError> {
-        let mut batch = Batch { items: Vec::with_capacity(items.len()), copied: None };
+        let mut batch = Batch { items: Vec::with_capacity(items.len()), copied: Vec::new() };
         for item in items {
             let copy = match &item {
                 Item::Frame(item) => self.queue(item)?,
@@ -125,10 +134,10 @@ impl Stage for Download {
             };
             batch.items.push((item, copy));
         }
-        if let Some(lane) = &self.lane
-            && batch.items.iter().any(|(_, copy)| copy.is_some())
-        {
-            batch.copied = Some(lane.stream.record().map_err(cuda_error)?);
+        for lane in &mut self.lanes {
+            if std::mem::take(&mut lane.is_used) {
+                batch.copied.push(lane.stream.record().map_err(cuda_error)?);
+            }
         }
         self.under_way.push_back(batch);
         while self.under_way.len() > BATCHES_UNDER_WAY {
@@ -143,12 +152,10 @@ impl Stage for Download {
 
     fn idle(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
         let Some(batch) = self.under_way.pop_front() else { return Ok(Flow::More) };
-        if let Some(copied) = &batch.copied {
-            copied.synchronize().map_err(cuda_error)?;
-        }
+        batch.copied.iter().try_for_each(CudaEvent::synchronize).map_err(cuda_error)?;
         if let Some(context) = &self.context {
             account(context, Traffic::take());
-            if let Some(lane) = &self.lane {
+            for lane in &self.lanes {
                 context.memory(lane.scratch.device().id(), lane.scratch.stats().high_water_bytes as u64);
             }
         }
@@ -172,7 +179,7 @@ impl Stage for Download {
 impl Drop for Download {
     fn drop(&mut self) {
         // Page-locked buffers go back to their pool, and the card must be done writing them. What fails here has failed before.
-        for copied in self.under_way.iter().filter_map(|batch| batch.copied.as_ref()) {
+        for copied in self.under_way.iter().flat_map(|batch| &batch.copied) {
             let _ = copied.synchronize();
         }
     }
@@ -190,11 +197,14 @@ impl Download {
         lane.queue(surface).map(Some).map_err(cuda_error)
     }
 
-    fn lane(&mut self, device: &Arc<CudaDevice>) -> Result<&Lane, StageError> {
-        let lane = match self.lane.take() {
-            Some(lane) if lane.stream.device().id() == device.id() => lane,
-            _ => Lane::new(device).map_err(cuda_error)?,
+    fn lane(&mut self, device: &Arc<CudaDevice>) -> Result<&mut Lane, StageError> {
+        let place = match self.lanes.iter().position(|lane| lane.stream.device().id() == device.id()) {
+            Some(place) => place,
+            None => {
+                self.lanes.push(Lane::new(device).map_err(cuda_error)?);
+                self.lanes.len() - 1
+            }
         };
-        Ok(self.lane.insert(lane))
+        self.lanes.get_mut(place).ok_or_else(|| StageError::new(ErrorKind::Internal, "the way from the card is missing"))
     }
 }

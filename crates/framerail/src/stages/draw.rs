@@ -1,10 +1,7 @@
 //! The `draw` stage: detections drawn into the frames.
 
 use framerail_core::{Detection, FramePool};
-use framerail_cuda::{
-    Traffic,
-    kernels::{DrawJob, draw_batch},
-};
+use framerail_cuda::kernels::{DrawJob, draw_batch};
 use framerail_pipeline::{
     ConfigError, CopyKind, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, LinkContext, OptionSpec, Options, PlanError, Registry,
     RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
@@ -16,9 +13,8 @@ use super::{
     settings::{Number, OptionSettings, Place},
 };
 use crate::{
-    card_canvas::CardCanvas,
+    card_canvas::CardCanvases,
     convert::{core_error, cuda_error, vision_error},
-    devices::account,
     parts::FrameAttributes,
 };
 
@@ -137,11 +133,15 @@ impl StagePlan for DrawPlan {
         true
     }
 
+    fn takes_several_devices(&self) -> bool {
+        true
+    }
+
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let pool = FramePool::new(KEPT_BUFFERS * self.workers);
         let draw = |_| {
             let (only, pool) = (self.only.clone(), pool.clone());
-            let stage = Draw { drawn: self.drawn, settings: None, only, pool, card: None, context: None };
+            let stage = Draw { drawn: self.drawn, settings: None, only, pool, cards: CardCanvases::default(), context: None };
             Box::new(stage) as Box<dyn Stage>
         };
         Ok(Work::Stages((0..self.workers).map(draw).collect()))
@@ -154,7 +154,7 @@ struct Draw {
     only: Option<Vec<String>>,
     pool: FramePool,
     /// For frames on a card.
-    card: Option<CardCanvas>,
+    cards: CardCanvases,
     context: Option<StageContext>,
 }
 
@@ -198,14 +198,13 @@ impl Draw {
             sketch.detections(detections, &options);
             sketch
         };
-        if let Some(card) = CardCanvas::for_frame(&mut self.card, &item.frame).map_err(cuda_error)? {
+        if let Some(card) = self.cards.for_frame(&item.frame).map_err(cuda_error)? {
             let color = item.frame.color;
             let surface = card.writable(&mut item.frame).map_err(cuda_error)?;
             let sketch = sketched(Sketch::new((surface.width(), surface.height()), surface.format(), &color));
             draw_batch(&card.stream, &card.pool, &[DrawJob { surface, strokes: sketch.strokes() }]).map_err(cuda_error)?;
             if let Some(context) = &self.context {
-                account(context, Traffic::take());
-                context.memory(card.pool.device().id(), card.memory_bytes());
+                self.cards.account(context);
             }
             return Ok(());
         }

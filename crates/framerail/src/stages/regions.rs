@@ -203,6 +203,10 @@ impl StagePlan for RegionsPlan {
         true
     }
 
+    fn takes_several_devices(&self) -> bool {
+        true
+    }
+
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         Ok(Work::Stages(vec![Box::new(Regions { plan: *self, names: Vec::new(), counters: None })]))
     }

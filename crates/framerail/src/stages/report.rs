@@ -118,6 +118,10 @@ impl StagePlan for ReportPlan {
         true
     }
 
+    fn takes_several_devices(&self) -> bool {
+        true
+    }
+
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let (pages, streams, misplaced) = (BTreeMap::new(), HashMap::new(), Misplaced::default());
         let report = Report { plan: *self, pages, streams, misplaced, pictures: None, context: None };

@@ -114,6 +114,10 @@ impl StagePlan for TilesPlan {
         true
     }
 
+    fn takes_several_devices(&self) -> bool {
+        true
+    }
+
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         Ok(Work::Stages(vec![Box::new(Tiles { plan: *self, last: None, parts: None })]))
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use framerail_core::{Device, Surface};
+use framerail_core::Device;
 use framerail_cuda::{CudaDevice, Traffic};
 use framerail_pipeline::{
     ConfigError, DeviceChoice, EdgeFormat, Emitter, Flow, FrameItem, LinkContext, OptionSpec, Options, PlanError, Registry, RegistryError,
@@ -21,8 +21,11 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    StageSpec::transform(UPLOAD, "copies frames from the host to a GPU")
-        .details("Inserted automatically before a stage that runs on a GPU, and rarely written. Frames on that GPU pass unchanged.")
+    StageSpec::transform(UPLOAD, "copies frames to a GPU, from the host or from other GPUs")
+        .details(
+            "Inserted automatically before a stage that works on a GPU, and rarely written. Frames that are on that GPU pass unchanged; \
+             those of another GPU are copied over the link between the two.",
+        )
         .option(OptionSpec::text("device").default("cuda").help("the GPU: cuda or cuda:N"))
         .example(
             "read in.mp4 device=cpu ! upload ! infer centerface device=cuda ! save boxes.jsonl",
@@ -47,16 +50,17 @@ impl UploadPlan {
 impl StagePlan for UploadPlan {
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
-        if input.device != Device::Cpu && input.device != self.device {
-            return Err(PlanError::NeedsDevice(Device::Cpu));
-        }
         if let Device::Cuda(ordinal) = self.device {
             self.card = Some(CudaDevice::open(ordinal).map_err(|error| unusable(self.device, &error.to_string()))?);
         }
-        Ok(Some(EdgeFormat { device: self.device, ..input.clone() }))
+        Ok(Some(EdgeFormat { device: self.device, other_devices: Vec::new(), ..input.clone() }))
     }
 
     fn takes_device_frames(&self) -> bool {
+        true
+    }
+
+    fn takes_several_devices(&self) -> bool {
         true
     }
 
@@ -82,9 +86,7 @@ impl Stage for Upload {
     }
 
     fn frame(&mut self, mut item: FrameItem, out: &mut dyn Emitter) -> Result<Flow, StageError> {
-        if let Surface::Host(_) = &item.frame.surface {
-            self.uploader.upload(&mut item.frame).map_err(cuda_error)?;
-        }
+        self.uploader.bring(&mut item.frame).map_err(cuda_error)?;
         if let Some(context) = &self.context {
             account(context, Traffic::take());
             context.memory(self.uploader.device(), self.uploader.memory_bytes());

@@ -5,10 +5,7 @@ mod settings;
 use std::path::{Path, PathBuf};
 
 use framerail_core::{Detection, FramePool};
-use framerail_cuda::{
-    Traffic,
-    kernels::{ObscureJob, obscure_batch},
-};
+use framerail_cuda::kernels::{ObscureJob, obscure_batch};
 use framerail_pipeline::{
     ConfigError, CopyKind, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, LinkContext, OptionSpec, Options, PlanError, Registry,
     RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
@@ -18,9 +15,8 @@ use framerail_vision::{MaskOptions, MaskShape, MosaicCell, Obscure, ObscureCount
 use self::settings::{BlurSettings, Cover};
 use super::link::{detections_of, host_frames, input_of, note_reads};
 use crate::{
-    card_canvas::CardCanvas,
+    card_canvas::{CardCanvas, CardCanvases},
     convert::{core_error, cuda_error, vision_error},
-    devices::account,
 };
 
 /// Growth of a contour, which follows the face, where none is given.
@@ -201,12 +197,16 @@ impl StagePlan for BlurPlan {
         self.runs_on_cards
     }
 
+    fn takes_several_devices(&self) -> bool {
+        true
+    }
+
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let pool = FramePool::new(KEPT_BUFFERS);
         let worker = |_| {
             let (cover, obscurer) = self.cover.clone().unzip();
             let (only, pool) = (self.only.clone(), pool.clone());
-            let blur = Blur { obscurer, cover, settings: None, only, pool, card: None, counters: None };
+            let blur = Blur { obscurer, cover, settings: None, only, pool, cards: CardCanvases::default(), counters: None };
             Box::new(blur) as Box<dyn Stage>
         };
         Ok(Work::Stages((0..self.workers).map(worker).collect()))
@@ -252,7 +252,7 @@ struct Blur {
     only: Option<Vec<String>>,
     pool: FramePool,
     /// For frames on a card.
-    card: Option<CardCanvas>,
+    cards: CardCanvases,
     counters: Option<Counters>,
 }
 
@@ -293,7 +293,7 @@ impl Blur {
         if chosen.is_empty() {
             return Ok(());
         }
-        let counts = match CardCanvas::for_frame(&mut self.card, &item.frame).map_err(cuda_error)? {
+        let counts = match self.cards.for_frame(&item.frame).map_err(cuda_error)? {
             Some(card) => hide_on_card(obscurer, card, item, &chosen)?,
             None => {
                 let copied_bytes = item.frame.make_writable(&self.pool).map_err(core_error)?;
@@ -306,10 +306,7 @@ impl Blur {
             }
         };
         if let Some(counters) = &self.counters {
-            if let Some(card) = &self.card {
-                account(&counters.context, Traffic::take());
-                counters.context.memory(card.pool.device().id(), card.memory_bytes());
-            }
+            self.cards.account(&counters.context);
             counters.count(counts);
         }
         Ok(())

@@ -1,8 +1,7 @@
 //! What an `infer` stage counts.
 
-use framerail_core::Device;
 use framerail_cuda::Traffic;
-use framerail_infer::Predictor;
+use framerail_infer::{DetectorStats, Predictor};
 use framerail_pipeline::{Counter, StageContext};
 
 use super::answers::Put;
@@ -42,7 +41,7 @@ struct CardCounters {
 }
 
 impl Counters {
-    pub(super) fn new(context: &StageContext, device: Device, has_parts: bool) -> Self {
+    pub(super) fn new(context: &StageContext, is_on_card: bool, has_parts: bool) -> Self {
         let card = || CardCounters {
             runs: context.counter("runs"),
             padded: context.counter("places_empty"),
@@ -69,7 +68,7 @@ impl Counters {
             scores_above_one: context.counter("scores_above_one"),
             over_limit: context.counter("boxes_over_limit"),
             parts: has_parts.then(parts),
-            card: (device != Device::Cpu).then(card),
+            card: is_on_card.then(card),
         }
     }
 
@@ -92,27 +91,33 @@ impl Counters {
         }
     }
 
-    /// What the model counts.
-    pub(super) fn model(&self, predictor: &Predictor) {
-        let stats = predictor.stats();
+    /// What the model counts, on all its devices together.
+    pub(super) fn models<'a>(&self, predictors: impl Iterator<Item = &'a Predictor>) {
+        let (mut stats, mut name) = (DetectorStats::default(), "");
+        if self.card.is_some() {
+            account(&self.context, Traffic::take());
+        }
+        for predictor in predictors {
+            stats = stats.plus(&predictor.stats());
+            name = &predictor.card().name;
+            if self.card.is_some() {
+                self.context.memory(predictor.device(), predictor.device_bytes() as u64);
+            }
+        }
         self.non_finite.set(stats.non_finite);
         let (turned, above) = (stats.without_area, stats.scores_above_one);
         if turned > 0 && self.without_area.value() == 0 {
-            let card = &predictor.card().name;
             self.context.notice(format_args!(
-                "{card} returns boxes with x2 <= x1 or y2 <= y1, which are dropped: check the order of the corners in its model card"
+                "{name} returns boxes with x2 <= x1 or y2 <= y1, which are dropped: check the order of the corners in its model card"
             ));
         }
         if above > 0 && self.scores_above_one.value() == 0 {
-            let card = &predictor.card().name;
-            self.context.notice(format_args!("{card} returns scores above 1: check the activation of the scores in its model card"));
+            self.context.notice(format_args!("{name} returns scores above 1: check the activation of the scores in its model card"));
         }
         self.without_area.set(turned);
         self.scores_above_one.set(above);
         self.over_limit.set(stats.over_limit + stats.over_max_detections);
         if let Some(card) = &self.card {
-            account(&self.context, Traffic::take());
-            self.context.memory(predictor.device(), predictor.device_bytes() as u64);
             card.runs.set(stats.runs);
             card.padded.set(stats.padded);
             card.uploaded.set(stats.uploaded);

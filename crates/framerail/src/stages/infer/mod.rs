@@ -3,6 +3,7 @@
 mod answers;
 mod counters;
 mod kept;
+mod lanes;
 mod model;
 mod output;
 mod stage;
@@ -74,12 +75,14 @@ fn spec() -> StageSpec {
                 .or_word("auto", "1 on the CPU; 8 on a GPU, if the model supports batches")
                 .help("frames, or parts of frames, per model run"),
         )
-        .option(OptionSpec::time("max_wait").help(
-            "maximum wait to fill a batch, such as 20ms; default: 40ms for live sources, 500ms for \
-                                                   files",
-        ))
+        .option(
+            OptionSpec::time("max_wait")
+                .help("maximum wait to fill a batch, such as 20ms; default: 40ms for live sources, 500ms for files"),
+        )
         .option(OptionSpec::integer("threads", 1..=1024).help("threads of one model run; default: all CPUs, divided among the workers"))
-        .option(DeviceChoice::option("where the model runs: auto, cpu, cuda or cuda:N; default: --device"))
+        .option(DeviceChoice::option(
+            "where the model runs: auto, cpu, cuda, cuda:N, or several GPUs as cuda:0,1 or cuda:all; default: --device",
+        ))
         .option(
             OptionSpec::choice(
                 "precision",
@@ -189,6 +192,13 @@ impl StagePlan for InferPlan {
             return Err(StageError::new(ErrorKind::Usage, error).into());
         }
         (self.answers, self.looks_at_parts) = (Some(answers), input.parts.is_some());
+        if !input.other_devices.is_empty() {
+            model.load_on_others(warm_size)?;
+            if let Some(device) = input.other_devices.iter().find(|device| !model.other_devices().contains(device)) {
+                log::debug!("{}: frames on {device} are copied to {}, where the model runs", self.name, input.device);
+                return Err(PlanError::NeedsDevice(input.device));
+            }
+        }
         Ok(Some(format))
     }
 
@@ -208,22 +218,29 @@ impl StagePlan for InferPlan {
         true
     }
 
+    fn takes_several_devices(&self) -> bool {
+        true
+    }
+
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
-        let (loaded, notice) = self.model.lock().take();
+        let (mut loaded, notice) = self.model.lock().take();
         let not_linked = || StageError::new(ErrorKind::Internal, "the model was not loaded; link first");
-        let predictor = loaded.ok_or_else(not_linked)?;
+        let first = loaded.first().ok_or_else(not_linked)?;
         let answers = self.answers.ok_or_else(not_linked)?;
         // A card runs one batch after the other; a second worker would only hold the weights once more.
-        let is_on_card = predictor.device() != Device::Cpu;
+        let is_on_card = first.device() != Device::Cpu;
         let workers = if is_on_card { 1 } else { self.workers };
         let one_is_enough = || format!("one worker instead of {}: a GPU runs one batch after another", self.workers);
         let mut notices: Vec<String> = notice.into_iter().chain((workers < self.workers).then(one_is_enough)).collect();
-        let forks: Vec<Predictor> = (1..workers).map(|_| predictor.fork()).collect();
-        let stage = |predictor| {
+        let forks: Vec<Vec<Predictor>> = (1..workers).map(|_| vec![first.fork()]).collect();
+        if loaded.len() > 1 {
+            notices.push(format!("runs on {} GPUs", loaded.len()));
+        }
+        let stage = |predictors| {
             let kept = KeptAttributes::new(self.keeps_tracks);
-            let stage = Infer::new(&self.name, predictor, answers.clone(), kept, self.every);
+            let stage = Infer::new(&self.name, predictors, answers.clone(), kept, self.every);
             Box::new(stage.with_parts(self.looks_at_parts).with_notices(std::mem::take(&mut notices))) as Box<dyn Stage>
         };
-        Ok(Work::Stages(std::iter::once(predictor).chain(forks).map(stage).collect()))
+        Ok(Work::Stages(std::iter::once(std::mem::take(&mut loaded)).chain(forks).map(stage).collect()))
     }
 }

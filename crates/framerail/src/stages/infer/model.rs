@@ -11,6 +11,7 @@ use framerail_infer::{DetectorOptions, InferError, InputSpec, Predictor, Runtime
 use framerail_pipeline::{DeviceChoice, PlanError};
 use parking_lot::Mutex;
 
+use super::lanes::SLOTS_OF_SEVERAL;
 use crate::{
     convert::model_error,
     devices::{Devices, Settled, unusable},
@@ -32,6 +33,8 @@ pub(crate) struct Model {
     /// The card, once it was looked for.
     settled: Option<Settled>,
     loaded: Option<Predictor>,
+    /// The same model on the other cards that share the work.
+    others: Vec<Predictor>,
 }
 
 /// The models of one pipeline, so that places that ask for the same one share it. Nobody is kept alive by being listed.
@@ -66,7 +69,7 @@ impl SharedModels {
 
 impl Model {
     pub(super) fn new(options: DetectorOptions, batch: Option<usize>, devices: &Arc<Devices>, choice: DeviceChoice) -> Arc<Mutex<Self>> {
-        let model = Self { options, batch, devices: Arc::clone(devices), choice, settled: None, loaded: None };
+        let model = Self { options, batch, devices: Arc::clone(devices), choice, settled: None, loaded: None, others: Vec::new() };
         let (key, model) = (model.key(), Arc::new(Mutex::new(model)));
         devices.models.add(key, &model);
         model
@@ -94,7 +97,11 @@ impl Model {
         if self.loaded.is_none() {
             if self.settled.is_none() {
                 let can = |card: &Arc<CudaDevice>| has_cuda_provider(&self.options, card.id());
-                self.settled = Some(self.devices.settle(self.choice, at, "running the model", can)?);
+                let settled = self.devices.settle(self.choice, at, "running the model", can)?;
+                if !settled.others.is_empty() {
+                    self.options.cuda.slots = SLOTS_OF_SEVERAL;
+                }
+                self.settled = Some(settled);
             }
             self.loaded = match (self.shared(self.card().unwrap_or(Device::Cpu)), self.card()) {
                 (Some(shared), _) => Some(shared),
@@ -111,6 +118,28 @@ impl Model {
             None => load_on(&self.options, Device::Cpu, self.batch.unwrap_or(1), size).map_err(model_error)?,
         };
         Ok(self.loaded.insert(predictor))
+    }
+
+    /// Loads the model on the other cards that share the work.
+    ///
+    /// # Errors
+    /// `Resource` where one of them cannot run it.
+    pub(super) fn load_on_others(&mut self, size: Option<(u32, u32)>) -> Result<(), PlanError> {
+        let Some(batch) = self.loaded.as_ref().filter(|_| self.others.is_empty()).map(Predictor::batch) else { return Ok(()) };
+        let cards = self.settled.as_ref().map(|settled| settled.others.clone()).unwrap_or_default();
+        for card in cards {
+            let loaded = load_on(&self.options, card.id(), batch, size.or(Some(ANY_SIZE)));
+            self.others.push(loaded.map_err(|error| match error.is_about_device() {
+                true => unusable(card.id(), &error.to_string()),
+                false => model_error(error),
+            })?);
+        }
+        Ok(())
+    }
+
+    /// The other cards on which the model runs.
+    pub(super) fn other_devices(&self) -> Vec<Device> {
+        self.others.iter().map(Predictor::device).collect()
     }
 
     /// The card that was found.
@@ -133,7 +162,7 @@ impl Model {
             Err(error) if self.choice != DeviceChoice::Auto => Err(unusable(device, &error.to_string()).into()),
             Err(error) => {
                 let notice = self.devices.fall_back("running the model", error.to_string());
-                self.settled = Some(Settled { card: None, notice });
+                self.settled = Some(Settled { notice, ..Settled::default() });
                 Ok(None)
             }
         }
@@ -141,9 +170,9 @@ impl Model {
 
     /// The loaded model, and what was decided about it that the user should know. A light copy stays, which knows the inputs
     /// of further sizes.
-    pub(super) fn take(&mut self) -> (Option<Predictor>, Option<String>) {
+    pub(super) fn take(&mut self) -> (Vec<Predictor>, Option<String>) {
         let copy = self.loaded.as_ref().map(Predictor::fork);
-        let loaded = std::mem::replace(&mut self.loaded, copy);
+        let loaded = std::mem::replace(&mut self.loaded, copy).into_iter().chain(self.others.drain(..)).collect();
         (loaded, self.settled.as_mut().and_then(|settled| settled.notice.take()))
     }
 
@@ -189,6 +218,10 @@ impl ModelInput {
     /// why, shows when its stage links.
     pub(crate) fn spec(&self, device: Device, width: u32, height: u32) -> Option<InputSpec> {
         let mut model = self.0.lock();
-        model.load(device, Some((width, height))).ok()?.input_spec(width, height).ok()
+        let first = match model.others.iter().any(|other| other.device() == device) {
+            true => model.card()?,
+            false => device,
+        };
+        model.load(first, Some((width, height))).ok()?.input_spec(width, height).ok()
     }
 }

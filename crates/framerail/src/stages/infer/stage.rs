@@ -11,20 +11,21 @@ use super::{
     answers::{Answer, Answers},
     counters::Counters,
     kept::KeptAttributes,
+    lanes::{Due, Lanes, Viewed},
 };
 use crate::{convert::model_error, parts::FrameParts};
 
-/// A frame, by its place among the items, or a part of it.
-#[derive(Clone, Copy, Debug)]
-struct Look {
-    place: usize,
-    part: Option<usize>,
+/// Items of one call, until all of its answers are there.
+struct UnderWay {
+    /// Number of the first item; the others follow.
+    first: u64,
+    items: Vec<Item>,
 }
 
-/// Items of one call, with what of them was put to work.
-struct UnderWay {
-    items: Vec<Item>,
-    submitted: VecDeque<Vec<Look>>,
+impl UnderWay {
+    fn end(&self) -> u64 {
+        self.first + self.items.len() as u64
+    }
 }
 
 /// What may be changed while it runs.
@@ -35,7 +36,7 @@ struct Settings {
 
 pub(super) struct Infer {
     model: String,
-    predictor: Predictor,
+    lanes: Lanes,
     answers: Answers,
     kept: KeptAttributes,
     looks_at_parts: bool,
@@ -45,6 +46,10 @@ pub(super) struct Infer {
     under_way: VecDeque<UnderWay>,
     /// Calls whose results may wait while the next is put to work.
     calls_under_way: usize,
+    /// Number of the next item.
+    next: u64,
+    /// What was said of items whose turn is still to come.
+    said: HashMap<u64, Vec<Answer>>,
     /// What was decided while linking and the user should know.
     notices: Vec<String>,
     counters: Option<Counters>,
@@ -52,11 +57,15 @@ pub(super) struct Infer {
 }
 
 impl Infer {
-    pub(super) fn new(model: &str, predictor: Predictor, answers: Answers, kept: KeptAttributes, every: u64) -> Self {
+    /// `predictors` are the same model on several devices, one of each.
+    pub(super) fn new(model: &str, predictors: Vec<Predictor>, answers: Answers, kept: KeptAttributes, every: u64) -> Self {
+        let lanes = Lanes::new(predictors);
         Self {
             model: model.to_owned(),
-            calls_under_way: usize::from(predictor.device() != Device::Cpu),
-            predictor,
+            calls_under_way: lanes.calls_under_way(),
+            lanes,
+            next: 0,
+            said: HashMap::new(),
             answers,
             kept,
             looks_at_parts: false,
@@ -83,8 +92,10 @@ impl Infer {
 impl Stage for Infer {
     fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
         self.notices.drain(..).for_each(|notice| context.notice(notice));
-        self.counters = Some(Counters::new(context, self.predictor.device(), self.looks_at_parts));
-        let (thresholds, task) = (self.predictor.thresholds(), self.predictor.task());
+        self.counters = Some(Counters::new(context, self.lanes.is_on_card(), self.looks_at_parts));
+        let Some((thresholds, task)) = self.lanes.first().map(|predictor| (predictor.thresholds(), predictor.task())) else {
+            return Err(StageError::new(ErrorKind::Internal, "no model was loaded"));
+        };
         let setting = |name: &str, help: &str, value: f32| {
             let spec = SettingSpec::new(name, 0.0..=1.0).help(help);
             context.setting(spec, written(value))
@@ -113,10 +124,11 @@ impl Stage for Infer {
                 _ => {}
             }
         }
-        let looks = due.iter().flat_map(|place| looks_of(&items, *place)).collect();
-        let mut call = UnderWay { items, submitted: VecDeque::new() };
-        self.submit(&mut call, looks)?;
-        self.under_way.push_back(call);
+        let first = self.next;
+        let views = due.iter().flat_map(|place| views_of(&items, *place).map(move |part| (first + *place as u64, part))).collect();
+        self.next += items.len() as u64;
+        self.under_way.push_back(UnderWay { first, items });
+        self.submit(views)?;
         while self.under_way.len() > self.calls_under_way {
             self.idle(out)?;
         }
@@ -128,22 +140,29 @@ impl Stage for Infer {
     }
 
     fn idle(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
-        let Some(mut call) = self.under_way.pop_front() else { return Ok(Flow::More) };
-        let mut answers: HashMap<usize, Vec<Answer>> = HashMap::new();
-        while let Some(looks) = call.submitted.pop_front() {
-            self.collect(&looks, &mut answers)?;
+        let Some(end) = self.under_way.front().map(UnderWay::end) else { return Ok(Flow::More) };
+        while let Some(due) = self.lanes.due(end) {
+            match due {
+                Due::Submit(lane) => self.put_to_work(lane)?,
+                Due::Collect(lane) => self.collect(lane)?,
+            }
         }
-        for (place, item) in call.items.iter_mut().enumerate() {
+        let Some(call) = self.under_way.pop_front() else { return Ok(Flow::More) };
+        let mut items = call.items;
+        for (number, item) in (call.first..).zip(&mut items) {
             match item {
-                Item::Frame(item) => self.put(item, answers.remove(&place).unwrap_or_default()),
+                Item::Frame(item) => {
+                    let answers = self.said.remove(&number).unwrap_or_default();
+                    self.put(item, answers);
+                }
                 Item::StreamEnd(end) => self.kept.forget(end.id),
                 _ => {}
             }
         }
         if let Some(counters) = &self.counters {
-            counters.model(&self.predictor);
+            counters.models(self.lanes.predictors());
         }
-        call.items.into_iter().try_for_each(|item| out.push(item))?;
+        items.into_iter().try_for_each(|item| out.push(item))?;
         Ok(Flow::More)
     }
 
@@ -168,35 +187,56 @@ impl Infer {
     fn take_settings(&mut self) -> Result<(), StageError> {
         let Some(settings) = &mut self.settings else { return Ok(()) };
         if let Some(confidence) = settings.confidence.take_change() {
-            self.predictor.set_confidence(confidence as f32).map_err(model_error)?;
+            self.lanes.each(|predictor| predictor.set_confidence(confidence as f32)).map_err(model_error)?;
         }
         if let Some(iou) = settings.iou.as_mut().and_then(Setting::take_change) {
-            self.predictor.set_iou(iou as f32).map_err(model_error)?;
+            self.lanes.each(|predictor| predictor.set_iou(iou as f32)).map_err(model_error)?;
         }
         Ok(())
     }
 
-    /// Puts frames or parts to work.
-    fn submit(&mut self, call: &mut UnderWay, looks: Vec<Look>) -> Result<(), StageError> {
-        if looks.is_empty() {
-            return Ok(());
+    /// Puts frames or parts to work: at once where there is one device, in whole batches of each device where there are several.
+    fn submit(&mut self, views: Vec<Viewed>) -> Result<(), StageError> {
+        if self.lanes.is_one() {
+            return self.submit_to(0, views);
         }
-        let views: Option<Vec<View<'_>>> = looks.iter().map(|look| view_of(&call.items, look)).collect();
-        let views = views.ok_or_else(|| StageError::new(ErrorKind::Internal, "a frame for the model is missing"))?;
-        match self.predictor.submit(&views) {
-            Ok(()) => call.submitted.push_back(looks),
-            Err(error) if error.is_recoverable() => return self.leave_out(call, looks, &error),
-            Err(error) => return Err(model_error(error)),
+        for viewed in views {
+            let device = match item_of(&self.under_way, viewed.0) {
+                Some(Item::Frame(item)) => item.frame.surface.device(),
+                _ => Device::Cpu,
+            };
+            if let Some(lane) = self.lanes.wait_on(device, viewed) {
+                self.put_to_work(lane)?;
+            }
         }
         Ok(())
+    }
+
+    /// Puts to work what waits for its batch to fill.
+    fn put_to_work(&mut self, lane: usize) -> Result<(), StageError> {
+        let views = self.lanes.take_waiting(lane);
+        self.submit_to(lane, views)
+    }
+
+    fn submit_to(&mut self, lane: usize, viewed: Vec<Viewed>) -> Result<(), StageError> {
+        if viewed.is_empty() {
+            return Ok(());
+        }
+        let views: Option<Vec<View<'_>>> = viewed.iter().map(|viewed| view_of(&self.under_way, viewed)).collect();
+        let views = views.ok_or_else(|| StageError::new(ErrorKind::Internal, "a frame for the model is missing"))?;
+        match self.lanes.submit(lane, &viewed, &views) {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_recoverable() => self.leave_out(lane, viewed, &error),
+            Err(error) => Err(model_error(error)),
+        }
     }
 
     /// What cannot be made into a model input passes as not analysed; in a batch, the others are tried alone.
-    fn leave_out(&mut self, call: &mut UnderWay, looks: Vec<Look>, error: &InferError) -> Result<(), StageError> {
-        if looks.len() > 1 {
-            return looks.into_iter().try_for_each(|look| self.submit(call, vec![look]));
+    fn leave_out(&mut self, lane: usize, viewed: Vec<Viewed>, error: &InferError) -> Result<(), StageError> {
+        if viewed.len() > 1 {
+            return viewed.into_iter().try_for_each(|viewed| self.submit_to(lane, vec![viewed]));
         }
-        let is_part = looks.iter().any(|look| look.part.is_some());
+        let is_part = viewed.iter().any(|(_, part)| part.is_some());
         if let Some(counters) = self.counters.as_ref().filter(|counters| counters.failed(is_part)) {
             let what = if is_part { "a part of a frame" } else { "a frame" };
             counters.context.notice(format_args!("{} did not run on {what}: {error}", self.model));
@@ -204,12 +244,12 @@ impl Infer {
         Ok(())
     }
 
-    /// Takes what was said in the oldest submission; waits for it.
-    fn collect(&mut self, looks: &[Look], answers: &mut HashMap<usize, Vec<Answer>>) -> Result<(), StageError> {
+    /// Takes what was said in a device's oldest submission; waits for it.
+    fn collect(&mut self, lane: usize) -> Result<(), StageError> {
         let missing = || StageError::new(ErrorKind::Internal, format!("{} returned no results for some frames", self.model));
-        let said = self.predictor.collect().map_err(model_error)?.filter(|said| said.len() == looks.len()).ok_or_else(missing)?;
-        for (look, prediction) in looks.iter().zip(said) {
-            answers.entry(look.place).or_default().push((look.part, prediction));
+        let (viewed, said) = self.lanes.collect(lane).map_err(model_error)?.ok_or_else(missing)?;
+        for ((number, part), prediction) in viewed.into_iter().zip(said) {
+            self.said.entry(number).or_default().push((part, prediction));
         }
         Ok(())
     }
@@ -228,21 +268,27 @@ impl Infer {
 }
 
 /// A frame's parts, or the whole frame.
-fn looks_of(items: &[Item], place: usize) -> Vec<Look> {
-    match items.get(place) {
-        Some(Item::Frame(item)) => match item.attachments.get::<FrameParts>() {
-            Some(parts) => (0..parts.parts.len()).map(|part| Look { place, part: Some(part) }).collect(),
-            None => vec![Look { place, part: None }],
-        },
-        _ => Vec::new(),
-    }
+fn views_of(items: &[Item], place: usize) -> impl Iterator<Item = Option<usize>> + use<> {
+    let parts = match items.get(place) {
+        Some(Item::Frame(item)) => item.attachments.get::<FrameParts>().map(|parts| parts.parts.len()),
+        _ => Some(0),
+    };
+    let whole = parts.is_none().then_some(None);
+    whole.into_iter().chain((0..parts.unwrap_or(0)).map(Some))
 }
 
-fn view_of<'a>(items: &'a [Item], look: &Look) -> Option<View<'a>> {
-    let Some(Item::Frame(item)) = items.get(look.place) else { return None };
+/// An item under way by its number.
+fn item_of(under_way: &VecDeque<UnderWay>, number: u64) -> Option<&Item> {
+    let place = under_way.partition_point(|call| call.end() <= number);
+    let call = under_way.get(place)?;
+    call.items.get(usize::try_from(number.checked_sub(call.first)?).ok()?)
+}
+
+fn view_of<'a>(under_way: &'a VecDeque<UnderWay>, (number, part): &Viewed) -> Option<View<'a>> {
+    let Some(Item::Frame(item)) = item_of(under_way, *number) else { return None };
     let frame: &Frame = &item.frame;
-    match look.part {
+    match part {
         None => Some(View::whole(frame)),
-        Some(part) => item.attachments.get::<FrameParts>()?.parts.get(part).map(|part| View::part(frame, part.area)),
+        Some(part) => item.attachments.get::<FrameParts>()?.parts.get(*part).map(|part| View::part(frame, part.area)),
     }
 }

@@ -46,6 +46,10 @@ impl StagePlan for MjpegPlan {
         true
     }
 
+    fn takes_several_devices(&self) -> bool {
+        true
+    }
+
     fn on_error(&self) -> OnSinkError {
         OnSinkError::Drop
     }

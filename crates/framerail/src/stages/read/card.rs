@@ -1,10 +1,10 @@
-//! A card that decodes sources.
+//! The cards that decode sources.
 
 use std::sync::Arc;
 
 use framerail_core::Device;
 use framerail_cuda::{CudaDevice, CudaError, DevicePool};
-use framerail_reader::{CopySurfaces, DeviceOptions, MakeSurface};
+use framerail_reader::{CopySurfaces, DecodingCard, DeviceOptions, MakeSurface};
 
 use super::inputs::ModelInputs;
 use crate::stages::infer::ModelInput;
@@ -15,49 +15,78 @@ const MAX_KEPT_BYTES: u64 = 4 << 30;
 /// Device memory for model inputs made ahead, unless the user says otherwise: they are far smaller than pictures.
 const INPUTS_AHEAD_BYTES: u64 = 512 << 20;
 
-/// A card that decodes.
+/// The cards that decode; the first one is where frames go that the host decodes.
 #[derive(Clone)]
 pub(super) struct Card {
     pub(super) device: Arc<CudaDevice>,
     decoders: Option<usize>,
     ahead_bytes: Option<u64>,
-    pool: DevicePool,
-    make: Arc<dyn MakeSurface>,
+    lanes: Vec<Lane>,
     /// Frames are pictures, as opposed to a model's inputs.
     pub(super) makes_pictures: bool,
+}
+
+/// One card, with its memory for frames.
+#[derive(Clone)]
+struct Lane {
+    pool: DevicePool,
+    card: DecodingCard,
+}
+
+impl Lane {
+    fn new(device: &Arc<CudaDevice>, model: Option<&ModelInput>) -> Result<Self, CudaError> {
+        let (_, total) = device.memory()?;
+        let kept = usize::try_from((total / 4).min(MAX_KEPT_BYTES)).unwrap_or(usize::MAX);
+        let pool = DevicePool::new(device, kept)?;
+        let make: Arc<dyn MakeSurface> = match model {
+            Some(model) => Arc::new(ModelInputs::new(model.clone(), &pool)),
+            None => Arc::new(CopySurfaces::new(pool.clone())),
+        };
+        Ok(Self { pool, card: DecodingCard { device: Arc::clone(device), make } })
+    }
+
+    /// Sources and decoders that use it now.
+    fn load(&self) -> usize {
+        Arc::strong_count(&self.card.make)
+    }
 }
 
 impl Card {
     /// `model` is the only stage that looks at pictures, and would rather have its input.
     pub(super) fn new(
-        device: Arc<CudaDevice>,
+        devices: &[Arc<CudaDevice>],
         decoders: Option<usize>,
         ahead_bytes: Option<u64>,
-        model: Option<ModelInput>,
-    ) -> Result<Self, CudaError> {
-        let (_, total) = device.memory()?;
-        let kept = usize::try_from((total / 4).min(MAX_KEPT_BYTES)).unwrap_or(usize::MAX);
-        let pool = DevicePool::new(&device, kept)?;
+        model: Option<&ModelInput>,
+    ) -> Result<Option<Self>, CudaError> {
+        let Some(device) = devices.first().cloned() else { return Ok(None) };
+        let lanes = devices.iter().map(|device| Lane::new(device, model)).collect::<Result<Vec<_>, _>>()?;
         let makes_pictures = model.is_none();
         let ahead_bytes = ahead_bytes.or((!makes_pictures).then_some(INPUTS_AHEAD_BYTES));
-        let make: Arc<dyn MakeSurface> = match model {
-            Some(model) => Arc::new(ModelInputs::new(model, &pool)),
-            None => Arc::new(CopySurfaces::new(pool.clone())),
-        };
-        Ok(Self { device, decoders, ahead_bytes, pool, make, makes_pictures })
+        Ok(Some(Self { device, decoders, ahead_bytes, lanes, makes_pictures }))
     }
 
     pub(super) fn id(&self) -> Device {
         self.device.id()
     }
 
-    /// The most device memory that its frames took, decoders not counted.
-    pub(super) fn memory_bytes(&self) -> u64 {
-        self.pool.stats().high_water_bytes as u64
+    /// The further cards.
+    pub(super) fn others(&self) -> Vec<Device> {
+        self.lanes.iter().skip(1).map(|lane| lane.pool.device().id()).collect()
     }
 
+    /// The most device memory that frames took on each card, decoders not counted.
+    pub(super) fn memory_bytes(&self) -> impl Iterator<Item = (Device, u64)> {
+        self.lanes.iter().map(|lane| (lane.pool.device().id(), lane.pool.stats().high_water_bytes as u64))
+    }
+
+    /// For the next source: the card with the least to do comes first, and decodes alone what is decoded as one.
     pub(super) fn options(&self) -> DeviceOptions {
-        let make = Some(Arc::clone(&self.make));
-        DeviceOptions { decoders: self.decoders, ahead_bytes: self.ahead_bytes, make, ..DeviceOptions::new(&self.device) }
+        let mut lanes: Vec<&Lane> = self.lanes.iter().collect();
+        lanes.sort_by_key(|lane| lane.load());
+        let mut cards = lanes.into_iter().map(|lane| lane.card.clone());
+        let Some(DecodingCard { device, make }) = cards.next() else { return DeviceOptions::new(&self.device) };
+        let others = cards.collect();
+        DeviceOptions { device, decoders: self.decoders, ahead_bytes: self.ahead_bytes, make: Some(make), others }
     }
 }

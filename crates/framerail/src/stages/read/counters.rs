@@ -1,6 +1,5 @@
 //! What `read` counts, over all of its sources.
 
-use framerail_core::Device;
 use framerail_cuda::Traffic;
 use framerail_media::Damage;
 use framerail_pipeline::{Counter, StageContext};
@@ -92,7 +91,7 @@ impl Counters {
     }
 
     /// Adds what is new in a source's work, and what this thread has moved. `memory`: device memory so far.
-    pub(super) fn count_work(&self, context: &StageContext, counted: &mut Counted, work: SourceStats, memory: Option<(Device, u64)>) {
+    pub(super) fn count_work(&self, context: &StageContext, counted: &mut Counted, work: SourceStats) {
         self.pieces.add(work.pieces.saturating_sub(counted.work.pieces));
         let most = self.most.lock();
         most.decoders.set(most.decoders.value().max(work.decoders as u64));
@@ -102,9 +101,6 @@ impl Counters {
             account(context, since(work.traffic, counted.work.traffic));
             // Uploads of frames that the host decoded were made by this thread.
             account(context, Traffic::take());
-            if let Some((device, bytes)) = memory {
-                context.memory(device, bytes);
-            }
             card.frames_on_cpu.add(work.frames_on_host.saturating_sub(counted.work.frames_on_host));
             card.pictures.add(work.pictures_decoded.saturating_sub(counted.work.pictures_decoded));
         }
@@ -121,6 +117,8 @@ fn since(now: Traffic, before: Traffic) -> Traffic {
         download_bytes: now.download_bytes.saturating_sub(before.download_bytes),
         device_copies: now.device_copies.saturating_sub(before.device_copies),
         device_bytes: now.device_bytes.saturating_sub(before.device_bytes),
+        peer_copies: now.peer_copies.saturating_sub(before.peer_copies),
+        peer_bytes: now.peer_bytes.saturating_sub(before.peer_bytes),
         syncs: now.syncs.saturating_sub(before.syncs),
     }
 }

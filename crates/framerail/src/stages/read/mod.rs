@@ -115,7 +115,9 @@ fn own_spec() -> StageSpec {
         )
         .option(OptionSpec::switch("insecure").default("no").help("accept servers' certificates without verification"))
         .option(OptionSpec::time("timeout").help("maximum wait for data; default: 10s for live sources, no limit for others"))
-        .option(DeviceChoice::option("where to decode: auto, cpu, cuda or cuda:N; default: --device"))
+        .option(DeviceChoice::option(
+            "where to decode: auto, cpu, cuda, cuda:N, or several GPUs as cuda:0,1 or cuda:all; default: --device",
+        ))
         .option(
             OptionSpec::integer("engines", 1..=64)
                 .default("auto")
@@ -230,12 +232,13 @@ impl ReadPlan {
             let model = context.tensor_wanted.as_ref().and_then(|request| request.downcast_ref::<ModelInput>()).cloned();
             let side_by_side = together(&self.policy, &self.requests);
             let (mut decoders, mut ahead_bytes) = (self.decoders, self.ahead_bytes);
+            let cards: Vec<_> = std::iter::once(device).chain(settled.others).collect();
             if side_by_side > 1 {
-                decoders = decoders.or(Some((DECODERS_FOR_ALL / side_by_side).max(1)));
+                decoders = decoders.or(Some((DECODERS_FOR_ALL * cards.len() / side_by_side).max(1)));
                 ahead_bytes = Some(ahead_bytes.unwrap_or(AHEAD_BYTES_FOR_ALL) / side_by_side as u64);
             }
             self.opener.shared.has_card.store(true, Ordering::Relaxed);
-            self.opener.card = Some(Card::new(device, decoders, ahead_bytes, model).map_err(cuda_error)?);
+            self.opener.card = Card::new(&cards, decoders, ahead_bytes, model.as_ref()).map_err(cuda_error)?;
         }
         Ok(())
     }
@@ -431,12 +434,16 @@ impl StagePlan for ReadPlan {
             }
         }
         format.device = self.opener.card.as_ref().map_or(Device::Cpu, Card::id);
+        format.other_devices = self.opener.card.as_ref().map(Card::others).unwrap_or_default();
         Ok(Some(format))
     }
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let Self { requests, opener, policy, first, ahead_bytes, decoders, .. } = *self;
-        let most = if opener.card.is_some() { decoders.unwrap_or(DECODERS_FOR_ALL) } else { threads(&opener) };
+        let most = match &opener.card {
+            Some(card) => decoders.unwrap_or(DECODERS_FOR_ALL * (1 + card.others().len())),
+            None => threads(&opener),
+        };
         let in_turn = policy.reads_in_turn(&requests) && requests.len() > 1 && most > 1;
         let memory_bytes = match opener.card {
             Some(_) => ahead_bytes.unwrap_or(AHEAD_BYTES_FOR_ALL) / 2,

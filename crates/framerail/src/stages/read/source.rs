@@ -126,12 +126,13 @@ impl Source {
     fn count(&mut self) {
         let Some(line) = &self.line else { return };
         let uploaded = self.uploader.as_ref().map_or(0, Uploader::memory_bytes);
-        let memory = match &self.placement {
-            Placement::Host => None,
-            Placement::OnCard(card) => Some((card.id(), uploaded + card.memory_bytes())),
-            Placement::ForCard(card, _) => Some((card.id(), uploaded)),
-        };
-        self.shared.counters(line).count_work(&line.context, &mut self.counted, self.frames.stats(), memory);
+        let counters = self.shared.counters(line);
+        counters.count_work(&line.context, &mut self.counted, self.frames.stats());
+        if let Some(card) = self.placement.card() {
+            // Frames that the host decoded lie on the first card.
+            let on_first = |device| if device == card.id() { uploaded } else { 0 };
+            card.memory_bytes().for_each(|(device, bytes)| line.context.memory(device, bytes + on_first(device)));
+        }
         // Says once that a source on the card goes on on the CPU.
         if let Some((secs, reason)) = self.frames.on_host().filter(|_| !self.is_change_told) {
             self.is_change_told = true;

@@ -1,0 +1,116 @@
+//! One model on several devices: each frame goes where it lies, and answers come back in the order of the frames.
+
+use std::collections::VecDeque;
+
+use framerail_core::Device;
+use framerail_infer::{InferError, Prediction, Predictor, View};
+
+/// Batches in flight on each of several devices. Frames come in pieces, one device after the other, so each must take a piece without
+/// waiting.
+pub(super) const SLOTS_OF_SEVERAL: usize = 16;
+
+/// What a model is shown: an item by its number, or a part of its frame.
+pub(super) type Viewed = (u64, Option<usize>);
+
+/// What was shown, and what is said of it.
+type Said = (Vec<Viewed>, Vec<Prediction>);
+
+/// What must be done before an item can go on.
+pub(super) enum Due {
+    /// Put to work what waits on this lane.
+    Submit(usize),
+    /// Collect the oldest submission of this lane.
+    Collect(usize),
+}
+
+struct Lane {
+    predictor: Predictor,
+    /// Waits for its batch to fill.
+    waiting: Vec<Viewed>,
+    submitted: VecDeque<Vec<Viewed>>,
+}
+
+/// The devices of one model, in a fixed order.
+pub(super) struct Lanes(Vec<Lane>);
+
+impl Lanes {
+    pub(super) fn new(predictors: Vec<Predictor>) -> Self {
+        let lane = |predictor| Lane { predictor, waiting: Vec::new(), submitted: VecDeque::new() };
+        Self(predictors.into_iter().map(lane).collect())
+    }
+
+    pub(super) fn is_one(&self) -> bool {
+        self.0.len() == 1
+    }
+
+    pub(super) fn first(&self) -> Option<&Predictor> {
+        self.0.first().map(|lane| &lane.predictor)
+    }
+
+    pub(super) fn predictors(&self) -> impl Iterator<Item = &Predictor> {
+        self.0.iter().map(|lane| &lane.predictor)
+    }
+
+    pub(super) fn is_on_card(&self) -> bool {
+        self.first().is_some_and(|predictor| predictor.device() != Device::Cpu)
+    }
+
+    /// Calls whose results may wait while the next is put to work.
+    pub(super) fn calls_under_way(&self) -> usize {
+        match self.0.len() {
+            0 | 1 => usize::from(self.is_on_card()),
+            lanes => lanes * SLOTS_OF_SEVERAL,
+        }
+    }
+
+    pub(super) fn each(&mut self, mut change: impl FnMut(&mut Predictor) -> Result<(), InferError>) -> Result<(), InferError> {
+        self.0.iter_mut().try_for_each(|lane| change(&mut lane.predictor))
+    }
+
+    /// Lets a view wait on the lane of its device, or on the first one for frames on the host; the lane when its batch is full.
+    pub(super) fn wait_on(&mut self, device: Device, viewed: Viewed) -> Option<usize> {
+        let lane = self.0.iter().position(|lane| lane.predictor.device() == device).unwrap_or(0);
+        let found = self.0.get_mut(lane)?;
+        found.waiting.push(viewed);
+        (found.waiting.len() >= found.predictor.batch()).then_some(lane)
+    }
+
+    pub(super) fn take_waiting(&mut self, lane: usize) -> Vec<Viewed> {
+        self.0.get_mut(lane).map(|lane| std::mem::take(&mut lane.waiting)).unwrap_or_default()
+    }
+
+    /// Puts views to work on a lane.
+    ///
+    /// # Errors
+    /// As [`Predictor::submit`].
+    pub(super) fn submit(&mut self, lane: usize, viewed: &[Viewed], views: &[View<'_>]) -> Result<(), InferError> {
+        let Some(lane) = self.0.get_mut(lane) else { return Ok(()) };
+        lane.predictor.submit(views)?;
+        lane.submitted.push_back(viewed.to_vec());
+        Ok(())
+    }
+
+    /// What is still to be done for items before this number.
+    pub(super) fn due(&self, end: u64) -> Option<Due> {
+        let is_before = |viewed: Option<&Viewed>| viewed.is_some_and(|(number, _)| *number < end);
+        self.0.iter().enumerate().find_map(|(place, lane)| {
+            if is_before(lane.submitted.front().and_then(|viewed| viewed.first())) {
+                Some(Due::Collect(place))
+            } else if is_before(lane.waiting.first()) {
+                Some(Due::Submit(place))
+            } else {
+                None
+            }
+        })
+    }
+
+    /// The oldest submission of a lane with what is said of it; `None` when results are missing.
+    ///
+    /// # Errors
+    /// As [`Predictor::collect`].
+    pub(super) fn collect(&mut self, lane: usize) -> Result<Option<Said>, InferError> {
+        let Some(lane) = self.0.get_mut(lane) else { return Ok(None) };
+        let (Some(viewed), Some(said)) = (lane.submitted.pop_front(), lane.predictor.collect()?) else { return Ok(None) };
+        Ok((viewed.len() == said.len()).then_some((viewed, said)))
+    }
+}
