@@ -53,7 +53,7 @@ def add_and_remove(page):
     page.type(clip)
     page.press("Enter")
     page.wait_for(f"document.querySelectorAll('#streams tbody tr').length === {before + 1}", "the new stream")
-    page.wait_for(f"{text('#announcer')}.includes('is added')", "word of it for those who do not see")
+    page.wait_for(f"{text('#announcer')}.includes('was added')", "word of it for those who do not see")
     page.wait_for("document.querySelector('#problem').hidden", "the end of the complaint")
     page.wait_for("document.querySelectorAll('.picture').length === 2", "its picture")
     name = page.evaluate("[...document.querySelectorAll('#streams tbody th span:first-child')].map((name) => name.textContent).pop()")

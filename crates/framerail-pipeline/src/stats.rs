@@ -251,7 +251,7 @@ pub struct RunStats {
     pub frame_memory_peak_bytes: u64,
     /// Most that they may take: `--memory`, or a quarter of the machine's memory.
     pub frame_memory_limit_bytes: u64,
-    /// The stage that limits the run, once it ran long enough to tell.
+    /// The stage that limits the run, if one does and the run is long enough to tell: see [`RunStats::is_paced`] for sources.
     pub limiting_stage: Option<String>,
     /// Every stage, in order of the pipeline.
     pub stages: Vec<StageStats>,
@@ -269,9 +269,12 @@ const MAX_STREAM_LINES: usize = 32;
 /// A run shorter than this says nothing about which stage limits it.
 const MIN_WALL_SECS: f64 = 0.2;
 
+/// A stage limits a run when the others wait for it at least this share of the time.
+const MIN_LIMITING_SHARE: f64 = 0.5;
+
 impl RunStats {
-    /// The stage for which the others wait for the largest share of the time: by its workers being at work, or, for a source, also
-    /// because the next frame is not due yet.
+    /// The stage for which the others wait for the largest share of the time, at least half of it: because its workers are busy, or, for
+    /// a source, also because the next frame is not due yet.
     pub(crate) fn find_limiting_stage(stages: &[StageStats], edges: &[EdgeStats], wall_secs: f64) -> Option<String> {
         if wall_secs < MIN_WALL_SECS {
             return None;
@@ -280,7 +283,24 @@ impl RunStats {
             let is_source = !edges.iter().any(|edge| edge.to == stage.name);
             stage.share(stage.busy_secs + if is_source { stage.wait_input_secs } else { 0.0 }, wall_secs)
         };
-        stages.iter().max_by(|a, b| share(a).total_cmp(&share(b))).map(|stage| stage.name.clone())
+        let limiting = stages.iter().max_by(|a, b| share(a).total_cmp(&share(b)))?;
+        (share(limiting) >= MIN_LIMITING_SHARE).then(|| limiting.name.clone())
+    }
+
+    /// Whether the pace of the source limits the run, as of a camera: [`RunStats::limiting_stage`] is a source that mostly waits for
+    /// frames to be due.
+    pub fn is_paced(&self) -> bool {
+        let limiting = self.limiting_stage.as_deref().and_then(|name| self.stage(name));
+        limiting.is_some_and(|stage| {
+            let is_source = !self.edges.iter().any(|edge| edge.to == stage.name);
+            is_source && stage.wait_input_secs > stage.busy_secs
+        })
+    }
+
+    /// What limits the run, in a few words; `None` if no single stage does.
+    pub fn limit(&self) -> Option<String> {
+        let stage = self.limiting_stage.as_ref()?;
+        Some(if self.is_paced() { format!("the pace of the source ({stage})") } else { stage.clone() })
     }
 
     /// Frames that reached the ends of the pipeline, the largest count of any end.
@@ -343,9 +363,10 @@ impl RunStats {
         if self.streams.len() > MAX_STREAM_LINES {
             text += &format!("and {} more streams\n", self.streams.len() - MAX_STREAM_LINES);
         }
-        if let Some(stage) = &self.limiting_stage {
-            let cores = if self.wall_secs > 0.0 { self.cpu_secs / self.wall_secs } else { 0.0 };
-            text += &format!("limited by {stage}; {cores:.1} cores busy, peak memory {} MB\n", self.memory_peak_bytes / 1_000_000);
+        if self.wall_secs >= MIN_WALL_SECS {
+            let limit = self.limit().map_or_else(|| "not limited by a single stage".to_owned(), |limit| format!("limited by {limit}"));
+            let cores = self.cpu_secs / self.wall_secs;
+            text += &format!("{limit}; {cores:.1} cores busy, peak memory {} MB\n", self.memory_peak_bytes / 1_000_000);
         }
         text
     }

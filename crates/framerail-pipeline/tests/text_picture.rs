@@ -144,6 +144,14 @@ fn a_picture_of_a_run_has_rates_and_the_limit() {
     assert_eq!(picture.nodes[1].details, ["100 frames, 2 workers", "busy 88%"]);
     assert_eq!((picture.nodes[0].is_limiting, picture.nodes[1].is_limiting), (false, true));
     assert_eq!(picture.edges[0].traffic.map(|traffic| traffic.frames_per_sec), Some(25.0));
+    assert_eq!(stats.limit().as_deref(), Some("infer"));
+
+    // A source that waits for frames to be due sets the pace; it does not limit the run by its work.
+    let mut paced = RunStats { limiting_stage: Some("read".into()), ..stats };
+    (paced.stages[0].busy_secs, paced.stages[0].wait_input_secs) = (0.2, 3.7);
+    assert_eq!(paced.limit().as_deref(), Some("the pace of the source (read)"));
+    let picture = GraphPicture::from_stats(&paced);
+    assert!(!picture.nodes[0].is_limiting && picture.nodes[0].details.contains(&"sets the pace".to_owned()), "{:?}", picture.nodes[0]);
 }
 
 #[cfg(feature = "png")]

@@ -114,7 +114,7 @@ fn stages(text: &mut MetricsText, stats: &RunStats) {
     });
     let limiting = ("framerail_stage_limiting", Kind::Gauge, "1 for the stage that limits the run.");
     text.each(limiting, stages, |text, name, stage| {
-        let is_limiting = stats.limiting_stage.as_deref() == Some(stage.name.as_str());
+        let is_limiting = !stats.is_paced() && stats.limiting_stage.as_deref() == Some(stage.name.as_str());
         text.sample(name, &[("stage", &stage.name)], f64::from(u8::from(is_limiting)));
     });
     stage_details(text, stages);

@@ -157,7 +157,7 @@ impl BlurFacesCommand {
         }
         let frames = stats.frames_done();
         let rate = if stats.wall_secs > 0.0 { frames as f64 / stats.wall_secs } else { 0.0 };
-        let limit = stats.limiting_stage.as_ref().map(|stage| format!(", limited by {stage}")).unwrap_or_default();
+        let limit = stats.limit().map(|limit| format!(", limited by {limit}")).unwrap_or_default();
         terminal::line(&format!("{} -> {}", job.input, job.output.display()));
         terminal::line(&format!(
             "  {} in {:.1} s ({rate:.1} frames/s{limit}); {}",

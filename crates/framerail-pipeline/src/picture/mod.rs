@@ -81,7 +81,11 @@ impl GraphPicture {
             let frames = stage.frames_in.max(stage.frames_out);
             let mut details = vec![format!("{frames} frames{workers}")];
             details.push(format!("busy {:.0}%", 100.0 * share(stage.busy_secs, stats.wall_secs, stage.workers)));
-            let is_limiting = stats.limiting_stage.as_deref() == Some(stage.name.as_str());
+            let mut is_limiting = stats.limiting_stage.as_deref() == Some(stage.name.as_str());
+            if is_limiting && stats.is_paced() {
+                is_limiting = false;
+                details.push("sets the pace".to_owned());
+            }
             PictureNode { name: stage.name.clone(), details, is_limiting }
         };
         let edge = |edge: &crate::stats::EdgeStats| PictureEdge {

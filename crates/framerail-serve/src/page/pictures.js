@@ -65,7 +65,7 @@ export class Pictures {
     const frame = document.createElement("div");
     frame.className = "frame";
     const words = document.createElement("span");
-    words.textContent = "waiting for a picture";
+    words.textContent = "waiting for an image";
     const image = document.createElement("img");
     image.hidden = true;
     frame.append(words, image);
@@ -121,13 +121,13 @@ export class Pictures {
     if (reply.status === 204) return false;
     if (!reply.ok) {
       const told = await reply.json().catch(() => ({}));
-      if (!card.url) card.words.textContent = told.error ?? "no picture";
+      if (!card.url) card.words.textContent = told.error ?? "no image";
       return false;
     }
     const url = URL.createObjectURL(await reply.blob());
     card.after = Number(reply.headers.get("x-framerail-sequence"));
     const found = Number(reply.headers.get("x-framerail-detections"));
-    card.found = found > 0 ? `${found} found` : "";
+    card.found = found > 0 ? `${found} detections` : "";
     card.image.src = url;
     await card.image.decode().catch(() => {});
     card.image.hidden = false;

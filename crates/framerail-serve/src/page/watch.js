@@ -1,4 +1,4 @@
-// The page that watches a run: it hears of it once a second and changes what differs, so that focus and reading stay put.
+// The monitoring page: it gets a report once a second and changes only what differs, so that focus and reading position are kept.
 
 import { chart, draw, plot, rounded } from "/charts.js";
 import { Pictures } from "/pictures.js";
@@ -29,7 +29,7 @@ function make(name, className, text) {
   return node;
 }
 
-/** Says something to screen readers, once. */
+/** Announces a text to screen readers, once. */
 function announce(text) {
   byId("announcer").textContent = text;
 }
@@ -131,7 +131,11 @@ function showStages(stats) {
   const made = rows(body, stages.map((stage) => stage.name), createStage);
   stages.forEach((stage, place) => {
     const row = made[place];
-    row.classList.toggle("limiting", stats.limiting_stage === stage.name);
+    // A source that mostly waits for frames to be due does not limit the run by its work.
+    const isLimiting = stats.limiting_stage === stage.name;
+    const isPaced = isLimiting && !stats.edges.some((edge) => edge.to === stage.name) && stage.wait_input_secs > stage.busy_secs;
+    row.classList.toggle("limiting", isLimiting && !isPaced);
+    row.classList.toggle("paced", isPaced);
     setText(row.frames, number(Math.max(stage.frames_in, stage.frames_out)));
     const rates = perSecond((sample) => sample.frames[place] ?? 0);
     row.rate.show(rates, rounded(Math.max(...rates.slice(-SPARK_ROOM), 0)), rate(now(rates)));
@@ -174,7 +178,7 @@ function showStreams(stats) {
   const shown = streams.slice(0, open + MOST_ENDED);
   const hidden = streams.length - shown.length + stats.earlier_streams.streams;
   byId("more-streams").hidden = hidden === 0;
-  setText(byId("more-streams"), `${number(hidden)} more have ended.`);
+  setText(byId("more-streams"), `${number(hidden)} more streams have ended.`);
   const made = rows(byId("streams").tBodies[0], shown.map((stream) => String(stream.id)), createStream);
   const cards = [];
   shown.forEach((stream, place) => {
@@ -234,7 +238,7 @@ function showSettings(settings) {
     else if (slider.step !== String(step)) Object.assign(slider, { min: setting.min, max: setting.max, step });
     const words = (value) => (isSwitch ? (value ? "on" : "off") : `${fine(value, step)}${setting.unit ? ` ${setting.unit}` : ""}`);
     const given = () => Number(isSwitch ? slider.checked : slider.value);
-    setText(help, [setting.help, setting.unit && `in ${setting.unit}`, `began at ${isSwitch ? words(setting.initial) : Number(setting.initial.toPrecision(4))}`].filter(Boolean).join("; "));
+    setText(help, [setting.help, setting.unit && `in ${setting.unit}`, `initially ${isSwitch ? words(setting.initial) : Number(setting.initial.toPrecision(4))}`].filter(Boolean).join("; "));
     // What is being moved is not pulled back.
     if (!slider.pending) {
       if (isSwitch) slider.checked = setting.value !== 0;
@@ -256,7 +260,7 @@ function showMessages(report) {
   for (const edge of report.stats.edges) {
     if (edge.dropped > 0) found.push({ text: `${edge.from} to ${edge.to}: ${number(edge.dropped)} frames dropped` });
   }
-  if (report.view_failure) found.push({ text: `pictures: ${report.view_failure}` });
+  if (report.view_failure) found.push({ text: `images: ${report.view_failure}` });
   byId("no-messages").hidden = found.length > 0;
   const list = byId("messages");
   const made = rows(list, found.map((message, place) => `${place}`), () => make("li"));
@@ -278,7 +282,7 @@ function showOverview(report) {
   charts.cpu(cpu, now(cpu).toFixed(1), cpuTop, String(cpuTop), room);
   const memory = samples.map((sample) => sample.memory);
   const memoryTop = rounded(Math.max(...memory, 1));
-  charts.memory(memory, `${megabytes(stats.memory_bytes)}, at most ${megabytes(stats.memory_peak_bytes)}`, memoryTop, megabytes(memoryTop), room);
+  charts.memory(memory, `${megabytes(stats.memory_bytes)}, peak ${megabytes(stats.memory_peak_bytes)}`, memoryTop, megabytes(memoryTop), room);
   const dropped = report.sample.dropped;
   setText(byId("figure-rate"), rate(now(rates)));
   setText(byId("figure-frames"), number(report.sample.done));
@@ -307,7 +311,7 @@ async function showGraph(limiting) {
   const url = URL.createObjectURL(await reply.blob());
   const old = image.src;
   image.src = url;
-  image.alt = `Graph of the pipeline${limiting ? `; ${limiting} limits the run` : ""}; the table below says the same`;
+  image.alt = `Graph of the pipeline${limiting ? `; ${limiting} limits the run` : ""}; the table below has the same data`;
   await image.decode().catch(() => {});
   // It shrinks to fit, but stays legible; below that it can be scrolled.
   image.style.minWidth = `${Math.min(GRAPH_WIDTH, image.naturalWidth)}px`;
@@ -316,6 +320,8 @@ async function showGraph(limiting) {
 
 function show(report) {
   tell(report.state === "failed" ? report.reasons.join("; ") : "");
+  // The last graph is that of the whole run.
+  if (["ended", "failed"].includes(report.state)) graphAt = 0;
   setState(report.state);
   remember(report.sample);
   showOverview(report);
@@ -323,13 +329,13 @@ function show(report) {
   showStreams(report.stats);
   showSettings(report.settings);
   showMessages(report);
-  setText(byId("view"), report.view ? `as ${report.view} gives them` : "");
+  setText(byId("view"), report.view ? `output of ${report.view}` : "");
   setText(byId("version"), report.version);
   document.title = `${rate(now(perSecond((sample) => sample.done)))} frames/s · framerail`;
   showGraph(report.stats.limiting_stage);
 }
 
-/** Sends a change; what goes wrong is shown and said. */
+/** Sends a change; errors are shown and announced. */
 async function send(method, path, value) {
   try {
     const body = value === undefined ? undefined : JSON.stringify(value);
@@ -339,10 +345,10 @@ async function send(method, path, value) {
       tell("");
       return told;
     }
-    tell(told.error ?? `the server answers ${reply.status}`);
-    announce(told.error ?? "That did not work");
+    tell(told.error ?? `the server returned ${reply.status}`);
+    announce(told.error ?? "The request failed");
   } catch {
-    tell("the server cannot be reached");
+    tell("the server is unreachable");
   }
   return null;
 }
@@ -352,7 +358,7 @@ async function removeStream(id, row) {
   const told = await send("DELETE", `/streams/${id}`);
   row.button.disabled = false;
   if (told) {
-    announce(`${row.name.textContent} is removed`);
+    announce(`${row.name.textContent} was removed`);
     byId("source").focus();
   }
 }
@@ -362,7 +368,7 @@ byId("add").addEventListener("submit", async (event) => {
   const input = byId("source");
   const told = await send("POST", "/streams", { source: input.value });
   if (told) {
-    announce(`stream ${told.id} is added`);
+    announce(`stream ${told.id} was added`);
     input.value = "";
   }
 });
