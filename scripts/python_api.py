@@ -40,30 +40,39 @@ CHAPTERS = [
 
 HEAD = """# Python API
 
-Made from the docstrings by `scripts/python_api.py`; change them there. How to use it all is said in
-[framerail for Python](python.md). Everything is in `framerail`, but for the chapter "PyTorch", which is in `framerail.torch`.
+Generated from types and docstrings by `scripts/python_api.py`. The [Python guide](python.md) explains how to use it. Names are in `framerail`, except
+those of the chapter "PyTorch", which are in `framerail.torch`.
 """
 
 
+def typed(argument, default):
+    """A parameter with its type and default."""
+    text = argument.arg + (f": {ast.unparse(argument.annotation)}" if argument.annotation else "")
+    if not default:
+        return text
+    return text + (" = " if argument.annotation else "=") + ast.unparse(default)
+
+
 def signature(function, name):
-    """A function as it is called, without types."""
+    """A function's signature with types."""
     arguments = function.args
     parts = []
     positional = arguments.posonlyargs + arguments.args
     defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
     for argument, default in zip(positional, defaults):
         if argument.arg not in ("self", "cls"):
-            parts.append(argument.arg + (f"={ast.unparse(default)}" if default else ""))
+            parts.append(typed(argument, default))
     if arguments.vararg:
         parts.append("*" + arguments.vararg.arg)
     elif arguments.kwonlyargs:
         parts.append("*")
     for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults):
-        parts.append(argument.arg + (f"={ast.unparse(default)}" if default else ""))
+        parts.append(typed(argument, default))
     if arguments.kwarg:
         parts.append("**" + arguments.kwarg.arg)
-    line = f"{name}({', '.join(parts)})"
-    return line if len(line) <= 100 else f"{name}(\n    " + ",\n    ".join(parts) + ",\n)"
+    result = f" -> {ast.unparse(function.returns)}" if function.returns and function.name != "__init__" else ""
+    line = f"{name}({', '.join(parts)}){result}"
+    return line if len(line) <= 100 else f"{name}(\n    " + ",\n    ".join(parts) + f",\n){result}"
 
 
 def docstring(node, title):
@@ -92,7 +101,8 @@ def described(text):
         else:
             out.append(("  " + line.strip()) if in_section and line.strip() else line)
         at += 1
-    return "\n".join(out).replace("``", "`").strip() + "\n"
+    # Fences keep their three.
+    return re.sub(r"(?<!`)``(?!`)", "`", "\n".join(out)).strip() + "\n"
 
 
 def is_public(node):

@@ -132,7 +132,7 @@ class Attribute:
     mask : InstanceMask, optional
         Which pixels belong to the detection.
     embedding : array of float, optional
-        A vector by which detections are told apart or found again.
+        A vector for re-identification of detections.
     parts : list of Detection, optional
         Detections inside of it, such as the faces of a person.
 
@@ -228,7 +228,7 @@ class FrameItem:
     width, height : int
         Size in pixels.
     pixel_format : str
-        FFmpeg's name; empty for what is no picture any more.
+        FFmpeg's name; empty if the frame has no pixels any more.
     device : str
         "cpu" or "cuda:N".
     is_keyframe : bool

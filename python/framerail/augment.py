@@ -118,10 +118,10 @@ class RandomErase:
 
 
 class Augment:
-    """Random changes of pictures, drawn from a seed: the same for all frames of a clip, unless ``scope="frame"``.
+    """Random augmentation of images, drawn from a seed: the same for all frames of a clip, unless ``scope="frame"``.
 
-    Order: crop and resize, flips, colour, grey, normalisation, blur and erasure, with torchvision's formulas. On a card a
-    batch takes one or few launches. The same seed gives the same pictures on every machine.
+    Order: crop and resize, flips, colour, grey, blur, normalisation, erasure, with torchvision's formulas. On a GPU a
+    batch takes one or a few kernel launches. The same seed gives the same images on every machine.
 
     Parameters
     ----------
@@ -272,5 +272,5 @@ def _remake(given: dict) -> Augment:
 
 
 def mixed_seed(seed: int, *numbers: int) -> int:
-    """A seed of its own for each combination of a seed and numbers, such as epoch, file and clip; the same everywhere."""
+    """A separate seed for each combination of a seed and numbers, such as epoch, file and clip; the same on every machine."""
     return _framerail.mixed_seed(whole("seed", seed, 0) % 2**64, [whole("numbers", number, 0) for number in numbers])

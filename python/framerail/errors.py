@@ -7,7 +7,7 @@ from typing import Optional
 
 
 class DecodeError(RuntimeError):
-    """A source that is no video, or is damaged.
+    """A source that is not a video, or is damaged.
 
     Attributes
     ----------

@@ -23,7 +23,7 @@ def stage(
     """Says how a function, or a class, is called as a stage of a pipeline. It stays what it is.
 
     The function gets a ``Batch`` and may change its frames' pixels, detections and attachments. It gives None or True to
-    let the frames travel on, False to take them out, or a list of booleans. It runs on a thread of its own. What it raises
+    let the frames travel on, False to take them out, or a list of booleans. It runs on a separate thread. What it raises
     ends the run and comes out of ``Pipeline.run``. An object of a class is called in the same way; where it has methods
     ``start()`` and ``finish()``, they are called before the first frame and after the last one.
 

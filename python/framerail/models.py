@@ -81,7 +81,7 @@ class ModelRunner:
 
     @property
     def confidence(self) -> Optional[float]:
-        """Least score of a detection; None where a function of the user's reads the outputs."""
+        """Minimum score of a detection; None if the user's function decodes the outputs."""
         return self._decode.confidence
 
     @confidence.setter
@@ -106,7 +106,7 @@ class ModelRunner:
         self._takes_list = takes_list(self._model)
 
     def output_json(self) -> str:
-        """What frames become; their type is that of the weights unless it is said."""
+        """How frames become the input; the default dtype is that of the weights."""
         weight = self._first_weight()
         own = "float32" if weight is None else str(weight.dtype)[len("torch.") :]
         return self._preprocess._json(own if own in ("float16", "bfloat16") else "float32")

@@ -156,7 +156,7 @@ class Pipeline:
         labels : sequence of str
             Names of the classes by their numbers.
         confidence : float, optional
-            Least score of a detection, for forms that are recognised; it may be changed while the run is watched.
+            Minimum score of a detection, for known output forms; it can be changed during the run.
         top_k : int
             Classes that are kept of each frame, for "classes".
         autocast : optional
@@ -203,7 +203,7 @@ class Pipeline:
         return self
 
     def insert_after(self, stage: str, function: Callable[..., Any], *, name: Optional[str] = None) -> Pipeline:
-        """Puts a function behind a stage, as a stage of its own; see ``framerail.stage``.
+        """Adds a function after a stage, as a separate stage; see ``framerail.stage``.
 
         Parameters
         ----------

@@ -58,7 +58,7 @@ class Decoder:
 
     @property
     def confidence(self) -> Optional[float]:
-        """Least score of a detection; None where a function of the user's decides."""
+        """Minimum score of a detection; None if the user's function decides."""
         return None if callable(self._given) else self._confidence or 0.0
 
     @confidence.setter
@@ -232,8 +232,8 @@ def recognised(name: str, outputs: Any, frames: int) -> str:
     elif len(shape) == 2 and shape[0] == frames and shape[1] > 1:
         return "classes"
     raise ValueError(
-        f"outputs of {name!r} came as {form_of(outputs)} for {frames} frames, which is no form that is known; "
-        f"give a function as postprocess. Known are: {known}"
+        f"outputs of {name!r} are {form_of(outputs)} for {frames} frames, an unknown form; "
+        f"set postprocess to a function. Known forms: {known}"
     )
 
 

@@ -42,9 +42,9 @@ def _source(source: Any) -> tuple:
 class VideoReader:
     """Reads frames of one video stream: by number, by time, or in sequence.
 
-    Frame n is the n-th in presentation order as a decode from the start gives it, whichever way it is reached.
-    One reader may be used from several threads; calls take turns. It can be pickled, and used after a fork: the copy
-    opens the source anew. Frames are made without the GIL; Ctrl-C ends a call.
+    Frame n is the n-th in presentation order of a decode from the start, however it is reached. One reader may be used
+    from several threads; calls are serialised. It can be pickled, and used after a fork: the copy reopens the source.
+    Decoding releases the GIL; Ctrl-C interrupts a call.
 
     Parameters
     ----------
@@ -80,28 +80,28 @@ class VideoReader:
     tone_map : str, optional
         "bt2390" or "hable" turns PQ and HLG into BT.709; else their values are handed on as data.
     stream : int, optional
-        Which of the file's video streams, from 0; FFmpeg's choice by default.
+        Video stream of the file, from 0. Default: FFmpeg's choice.
     index : str
         "exact", or "approximate": frame n is the one on screen n / rate after the start, with its own time, without looking at the
         file's packets. ``times`` is the grid of the rate then.
     index_cache : str or os.PathLike, optional
-        Where the index is kept for the next time: "sidecar" beside the file, or a folder.
+        Where the index is saved for reuse: "sidecar" beside the file, or a folder.
     threads : int
-        Decoder threads on the CPU; 0 for as many as there are cores.
+        Decoder threads on the CPU; 0 = one per core.
     queue : int
-        Batches that ``batches`` makes ahead.
+        Batches that ``batches`` decodes ahead.
     timeout : float, optional
-        Longest time in seconds that a call waits for its frames; None for no limit.
+        Maximum time in seconds that a call waits for frames; None = no limit.
     on_error : str
-        What to do about damage inside a file: "repair" gives what the decoder made of it and says so in ``status``,
+        Handling of damage inside a file: "repair" returns what the decoder produced, with its ``status``;
         "fail" raises ``DecodeError``.
     format : str, optional
-        FFmpeg's container name, for sources that do not tell by themselves.
+        FFmpeg's format name, for sources whose format cannot be detected.
     allow : str
         What playlists may open: "nothing" but files of their folder, or http and https where they came from there;
         "network", "outside" (files outside the folder), or "all". See the page on security.
     insecure : bool
-        Whether the certificates of servers are taken unchecked.
+        Accept servers' certificates without verification.
     output : str
         "torch", "numpy", "dlpack" (an object for ``from_dlpack`` of any library), or "auto": PyTorch where it can be
         imported, else NumPy. Or the GPU on which frames are handed out, such as "cuda:0", where others decode.
@@ -111,11 +111,11 @@ class VideoReader:
     FileNotFoundError, PermissionError, OSError
         For sources that cannot be read.
     DecodeError
-        For what is no video.
+        For sources that are not video.
     ValueError
-        For an option's value: names option, value, and what is allowed.
+        For an invalid option; the message has the option, the value and what is allowed.
     UnsupportedError, CudaError
-        For what this build or the card cannot do.
+        For features that this build or the GPU does not have.
 
     Examples
     --------
@@ -193,35 +193,35 @@ class VideoReader:
 
     @property
     def metadata(self) -> VideoMetadata:
-        """Properties of the video as its frames have them; makes the index when there is none yet, and decodes the first frame."""
+        """Properties of the video from its frames; builds the index if necessary, and decodes the first frame."""
         return self._kept("metadata", lambda reader: VideoMetadata._from(json.loads(reader.metadata(True))))
 
     @property
     def header(self) -> VideoMetadata:
-        """Properties of the video as its header has them, without reading more."""
+        """Properties of the video from its header, without reading more."""
         return VideoMetadata._from(json.loads(self._reader.metadata(False)))
 
     @property
     def device(self) -> str:
-        """Where frames are handed out: "cpu" or "cuda:N"."""
+        """Device of the returned frames: "cpu" or "cuda:N"."""
         return self._kept("device", lambda reader: json.loads(reader.metadata(False))["device"])
 
     @property
     def times(self) -> FrameTimes:
-        """The places of all frames in time; makes the index when there is none yet."""
+        """Timestamps of all frames; builds the index if necessary."""
         return self._kept("times", lambda reader: frames.times(reader.times()))
 
     @property
     def stats(self) -> Dict[str, int]:
-        """What was done so far: pictures decoded, converted, delivered, repaired, missing; seeks; bytes copied."""
+        """Counters so far: frames decoded, converted, delivered, repaired, missing; seeks; bytes copied."""
         return json.loads(self._reader.stats())
 
     def __len__(self) -> int:
-        """Number of frames; makes the index when there is none yet."""
+        """Number of frames; builds the index if necessary."""
         return self._kept("count", lambda reader: reader.num_frames())
 
     def frames_at(self, seconds: Iterable[float]) -> List[int]:
-        """Numbers of the frames on screen at these times.
+        """Numbers of the frames shown at these times.
 
         Parameters
         ----------
@@ -231,14 +231,14 @@ class VideoReader:
         Raises
         ------
         IndexError
-            For a time before the first frame, or from the end of the last one on.
+            For times before the first frame, or at or after the end of the last.
         """
         return self._reader.frames_at([real("seconds", at, "finite seconds") for at in _plain(seconds)])
 
     # Frames.
 
     def read(self, numbers: Iterable[int], *, out: Any = None) -> FrameBatch:
-        """Frames by number with what is known of each.
+        """Frames by number, with their properties.
 
         Parameters
         ----------
@@ -252,12 +252,12 @@ class VideoReader:
         Returns
         -------
         FrameBatch
-            In the order asked.
+            In the requested order.
 
         Raises
         ------
         IndexError
-            For a number that is not there.
+            For a frame that does not exist.
         ValueError
             When ``out`` does not fit.
         DecodeError, TimeoutError
@@ -290,13 +290,13 @@ class VideoReader:
         return self._batch_of(self._shaped(arrays.handed_over(tensor, self._output)), columns)
 
     def read_frames(self, numbers: Iterable[int], *, out: Any = None) -> Any:
-        """Frames by number: an array [T, C, H, W] or [T, H, W, C] in the order asked. See ``read``."""
+        """Frames by number: an array [T, C, H, W] or [T, H, W, C] in the requested order. See ``read``."""
         return self.read(numbers, out=out).data
 
     def read_at(self, seconds: Union[float, Iterable[float]], *, out: Any = None) -> Any:
-        """The frames on screen at these times, in seconds on the file's clock: an array as of ``read_frames``.
+        """The frames shown at these times, in seconds on the file's clock: an array as of ``read_frames``.
 
-        One number instead of a list gives a single frame without the first axis.
+        A number instead of a list returns a single frame without the first axis.
         """
         if hasattr(seconds, "__float__") and not hasattr(seconds, "__len__"):
             return self.read_frames(self.frames_at([seconds]), out=out)[0]
@@ -394,22 +394,22 @@ class VideoReader:
     ) -> Batches:
         """Frames in batches, decoded ahead in the background.
 
-        Memory is bounded by the batches that are made ahead (``queue``) and those that you hold.
+        Memory is bounded by the batches decoded ahead (``queue``) and those that you hold.
 
         Parameters
         ----------
         batch : int
             Frames in a batch; the last one may be smaller.
         start, stop : int, optional
-            First frame, and the first that is not wanted any more; negative ones count from the end.
+            First frame, and end (exclusive); negative numbers count from the end.
         every : int
-            Only every so many frames.
+            Every Nth frame only.
         numbers : iterable of int, optional
             These frames in this order, instead of a range.
         fps : float, optional
             The frames on screen at even times, instead of a range: from ``start_seconds`` to before ``end_seconds``.
         drop_last : bool
-            Leave a smaller last batch out.
+            Drop a smaller last batch.
         **output
             ``layout``, ``dtype``, ``size``, ``resize``, ``pad``, ``interpolation``, ``channels``, ``crop``,
             ``normalize``, ``exact``, ``tone_map`` as in ``VideoReader``, for these batches alone.
@@ -427,7 +427,7 @@ class VideoReader:
         return Batches(compiled, self._output, self._planes_of(options))
 
     def set_output(self, **output: Any) -> None:
-        """Changes what is handed out from now on: the options of ``batches(**output)``.
+        """Changes the output options from now on: those of ``batches(**output)``.
 
         Raises
         ------
@@ -506,7 +506,7 @@ class VideoReader:
     # Life.
 
     def close(self) -> None:
-        """Gives back everything that the reader holds. Frames that were handed out stay. May be called again."""
+        """Releases all resources. Frames that were returned stay valid. Can be called again."""
         if not self._is_closed:
             self._is_closed = True
             self._compiled.close()
@@ -554,7 +554,7 @@ def _reopen(source: Any, options: Dict[str, Any]) -> VideoReader:
 
 
 class Batches:
-    """An iterator over batches that are made ahead. Made by ``VideoReader.batches``; also a context manager."""
+    """An iterator over batches decoded ahead, from ``VideoReader.batches``; also a context manager."""
 
     def __init__(self, compiled: _framerail.Batches, output: str, planes: Optional[frames.Planes]):
         self._compiled = compiled
@@ -576,11 +576,11 @@ class Batches:
         return frames.batch(data, columns, self._planes)
 
     def __len__(self) -> int:
-        """Batches that are still to come."""
+        """Number of remaining batches."""
         return self._compiled.remaining()
 
     def close(self) -> None:
-        """Ends decoding and gives back what was made ahead."""
+        """Stops decoding and releases the batches decoded ahead."""
         self._compiled.close()
 
     def __enter__(self) -> Batches:

@@ -122,7 +122,7 @@ class _Clips:
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Begins an epoch: random clips and augmentation are drawn anew. Call it before iterating over a loader."""
+        """Starts an epoch with new random clips and augmentation. Call it before iterating over a loader."""
         self._epoch.fill_(whole("epoch", epoch, 0))
 
     @property

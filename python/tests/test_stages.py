@@ -321,7 +321,7 @@ def test_what_is_written_into_planes_travels_on(clip, tmp_path):
     with fr.VideoReader(out, output="numpy") as reader:
         assert numbers_of(reader[:]) == [1] * 60
     assert before == list(range(60))
-    with pytest.raises(RuntimeError, match="has travelled on"):
+    with pytest.raises(RuntimeError, match="has been passed on"):
         kept[0][0].planes()
     assert kept[5][0].index == 5
 

@@ -378,7 +378,7 @@ impl Muxer {
         }
         let is_own = |key: &str| !options.format_options.iter().any(|(user, _)| user == key);
         if let Some((key, _)) = dictionary.entries().into_iter().find(|(key, _)| !is_own(key)) {
-            let reason = format!("the container {} does not know it", self.format.name());
+            let reason = format!("the container {} does not have it", self.format.name());
             return Err(MediaError::BadOption { name: key, reason, nearest: None });
         }
         // The MP4 muxer switches its filters off for fragments, as if the index were written by now. It is delayed until the first

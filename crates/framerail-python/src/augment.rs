@@ -157,7 +157,7 @@ impl Augment {
     fn apply(&self, py: Python<'_>, pictures: &Bound<'_, PyAny>, batch_json: &str, stream: isize) -> PyResult<Tensor> {
         let batch: Batch = parse(batch_json)?;
         let device: Device =
-            batch.device.parse().map_err(|_| PyValueError::new_err(format!("pictures on {} cannot be augmented", batch.device)))?;
+            batch.device.parse().map_err(|_| PyValueError::new_err(format!("images on {} cannot be augmented", batch.device)))?;
         let (height, width) = batch.size;
         let (out_width, out_height) = self.description.output_size(width, height).map_err(refused)?;
         let input = BatchSpec { width, height, layout: batch.layout, dtype: dtype(&batch.dtype)? };

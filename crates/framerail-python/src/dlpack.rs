@@ -103,7 +103,7 @@ impl Drop for Holder {
         if let Some(buffer) = self.memory.device_buffer()
             && let Err(error) = buffer.end_foreign_use(false)
         {
-            log::debug!("a tensor's last use on the card could not be marked: {error}");
+            log::debug!("a tensor's last use on the GPU could not be recorded: {error}");
         }
     }
 }
@@ -166,7 +166,7 @@ pub fn capsule<'py>(py: Python<'py>, memory: &Arc<Memory>, request: Request) -> 
     let here = device_pair(memory.device());
     let to_host = match request.device {
         Some(wanted) if wanted != here && wanted.0 != CPU => {
-            return Err(PyBufferError::new_err(format!("the memory lies on {}; copy it with your library", memory.device())));
+            return Err(PyBufferError::new_err(format!("the memory is on {}; copy it with your library", memory.device())));
         }
         Some(wanted) => wanted != here && here.0 != CPU,
         None => false,
@@ -315,7 +315,7 @@ impl Foreign {
         // SAFETY: asked for under the name that an unused capsule has; the name is changed at once, so that we own the tensor.
         let managed: *mut Managed = unsafe {
             if ffi::PyCapsule_IsValid(given.as_ptr(), LEGACY.as_ptr()) != 1 {
-                return Err(bad("gave no DLPack tensor of its own"));
+                return Err(bad("did not return a DLPack tensor"));
             }
             let managed = ffi::PyCapsule_GetPointer(given.as_ptr(), LEGACY.as_ptr()).cast();
             if ffi::PyCapsule_SetName(given.as_ptr(), USED.as_ptr()) != 0 {

@@ -39,7 +39,7 @@ impl<T: Send> OfProcess<T> {
     /// `RuntimeError` in a forked child.
     pub fn get(&self) -> PyResult<&T> {
         let here = self.value.as_ref().filter(|_| self.is_here());
-        here.ok_or_else(|| PyRuntimeError::new_err("this was made before the process was forked; make it anew in the child"))
+        here.ok_or_else(|| PyRuntimeError::new_err("this object was created before a fork; create it again in the child"))
     }
 }
 

@@ -204,7 +204,7 @@ impl FrameItem {
 
     fn with<T>(&self, work: impl FnOnce(&mut Picture) -> PyResult<T>) -> PyResult<T> {
         let mut picture = self.picture.get()?.lock();
-        let gone = "this frame has travelled on: its pixels are there only while the function runs; copy what you need";
+        let gone = "this frame has been passed on: its pixels are available only while the function runs; copy what you need";
         work(picture.as_mut().ok_or_else(|| PyRuntimeError::new_err(gone))?)
     }
 
@@ -292,7 +292,7 @@ impl FrameItem {
 impl FrameItem {
     fn writable_planes(&self, py: Python<'_>) -> PyResult<Vec<Tensor>> {
         if !self.is_in_stage {
-            return Err(PyValueError::new_err("option 'writable': callbacks only look; pictures are changed by a stage: insert_after"));
+            return Err(PyValueError::new_err("option 'writable': callbacks cannot change pixels; use a stage: insert_after"));
         }
         self.with(|picture| {
             if picture.written.is_none() {
@@ -330,12 +330,12 @@ fn card_planes(py: Python<'_>, picture: &mut Picture) -> PyResult<Vec<Memory>> {
 }
 
 fn copied_on_card(frame: &Frame) -> Result<CudaSurface, CudaError> {
-    let surface = CudaSurface::of(&frame.surface).ok_or_else(|| CudaError::BadArgument { what: "the frame is no picture".into() })?;
+    let surface = CudaSurface::of(&frame.surface).ok_or_else(|| CudaError::BadArgument { what: "the frame has no pixels".into() })?;
     let device = surface.cuda_device();
     surface.copied(&dlpack::pool(device)?, &CudaStream::new(device)?)
 }
 
 fn card_picture(frame: &Frame) -> PyResult<&CudaSurface> {
-    let what = "this frame has no picture any more: the decoder made the model's input of it; say pixels=True at the function's @stage";
+    let what = "this frame has no pixels: the decoder made the model's input directly; set pixels=True in the function's @stage";
     CudaSurface::of(&frame.surface).ok_or_else(|| PyRuntimeError::new_err(what))
 }

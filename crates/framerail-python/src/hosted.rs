@@ -69,7 +69,7 @@ pub fn attached<T>(raised: &Raised, kind: ErrorKind, work: impl FnOnce(Python<'_
 
 /// The error for a name that nothing was given for.
 pub fn nothing_given(what: &str, name: &str, call: &str) -> PlanError {
-    PlanError::Stage(StageError::new(ErrorKind::Usage, format!("no {what} of the name {name:?} was given; call `{call}` first")))
+    PlanError::Stage(StageError::new(ErrorKind::Usage, format!("no {what} named {name:?} was set; call `{call}` first")))
 }
 
 /// The error for a stage without one before it, which the engine links no stage without.

@@ -108,7 +108,7 @@ impl Caller {
         if lists.len() == frames {
             return Ok(lists);
         }
-        let what = format!("results of {} frames came for {frames}; give one list of detections for each frame", lists.len());
+        let what = format!("results for {} frames were returned for {frames} frames; return one list of detections per frame", lists.len());
         Err(PyValueError::new_err(what))
     }
 }

@@ -113,12 +113,12 @@ impl ModelInput {
     /// # Errors
     /// `Frames` for frames that differ in form or are no pictures, `Vision`, `Cuda`.
     pub fn convert(&mut self, views: &[View<'_>]) -> Result<ModelBatch, InputError> {
-        let first = views.first().ok_or_else(|| InputError::Frames("there are no frames to make a tensor of".into()))?;
+        let first = views.first().ok_or_else(|| InputError::Frames("there are no frames to make a tensor from".into()))?;
         let (device, picture) = self.form(*first);
         if let Some(other) = views.iter().find(|view| self.form(**view) != (device, picture)) {
             let (first, other) = (first.frame, other.frame);
             let what = format!(
-                "frames {} and {} differ in size or device; name a size, so that they fit into one tensor",
+                "frames {} and {} differ in size or device; set a size, so that they fit into one tensor",
                 first.index, other.index
             );
             return Err(InputError::Frames(what));
@@ -208,7 +208,7 @@ impl Card {
 }
 
 fn picture_of(frame: &Frame) -> Result<&CudaSurface, InputError> {
-    CudaSurface::of(&frame.surface).ok_or_else(|| InputError::Frames(format!("frame {} is no picture any more", frame.index)))
+    CudaSurface::of(&frame.surface).ok_or_else(|| InputError::Frames(format!("frame {} has no pixels any more", frame.index)))
 }
 
 /// Makes tensors of frames in a stage function. Use `batch.tensor`.

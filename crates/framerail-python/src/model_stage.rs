@@ -202,7 +202,7 @@ impl Stage for ModelStage {
             calls: context.counter("calls"),
             empty: context.counter("places_empty"),
         });
-        let confidence = |value| context.setting(SettingSpec::new("confidence", 0.0..=1.0).help("least score of a detection"), value);
+        let confidence = |value| context.setting(SettingSpec::new("confidence", 0.0..=1.0).help("minimum score of a detection"), value);
         let caller = Caller { confidence: self.confidence.map(confidence), ..self.caller.take().ok_or_else(ended)? };
         self.thread = Some(CallerThread::start(caller)?);
         Ok(())
@@ -313,7 +313,7 @@ impl ModelStage {
         if let Some(counters) = &self.counters {
             counters.failed.add(1);
             if counters.failed.value() == 1 {
-                counters.context.notice(format_args!("{} did not look at a frame: {error}", self.name));
+                counters.context.notice(format_args!("{} did not run on a frame: {error}", self.name));
             }
         }
         Ok(())

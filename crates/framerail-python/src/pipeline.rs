@@ -249,7 +249,7 @@ impl Pipeline {
         let file = self.description.lock().serve.clone();
         let watch = Watch::prepare(options, file.as_ref(), planned).map_err(|error| errors::serve(py, &error))?;
         if let Some(watch) = &watch {
-            log::info!("watch the run at http://{}/", watch.address());
+            log::info!("monitoring page: http://{}/", watch.address());
         }
         Ok(watch)
     }
@@ -428,7 +428,7 @@ impl Batcher {
             Ok(true) => Ok(Verdict::Keep),
             Ok(false) if self.callback.batch == 1 => Ok(Verdict::Drop),
             _ => Err(PyValueError::new_err(format!(
-                "the callback on {:?} gave {}; give None to keep the frame, or False with batch=1 to take it out",
+                "the callback on {:?} returned {}; return None to keep the frame, or False with batch=1 to drop it",
                 self.callback.stage,
                 answer.bind(py).repr()?
             ))),

@@ -264,7 +264,7 @@ fn copy_to(batch: &reader::Batch, target: &Foreign) -> Result<(), Failed> {
         reader::Tensor::Cuda(tensor) => target
             .copy_from(tensor.device(), tensor.buffer())
             .map_err(|error| Failed::Python(Python::attach(|py| errors::cuda(py, &error)))),
-        _ => Err(Failed::Python(PyValueError::new_err("option 'out': frames came on the host, not on the card"))),
+        _ => Err(Failed::Python(PyValueError::new_err("option 'out': frames are on the host, not on the GPU"))),
     }
 }
 

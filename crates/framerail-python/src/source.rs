@@ -33,7 +33,7 @@ impl Source {
             let file = FileLike { object: object.clone().unbind(), raised: Arc::clone(&raised) };
             InputOptions::of_custom(CustomSource::seekable(name, file))
         } else {
-            return Err(PyTypeError::new_err("a source is a path, an address, bytes, or an object with read() and seek()"));
+            return Err(PyTypeError::new_err("a source is a path, a URL, bytes, or an object with read() and seek()"));
         };
         Ok(Self { input, raised })
     }
@@ -63,7 +63,7 @@ impl Read for FileLike {
         self.call(|object| {
             let read = object.call_method1("read", (buffer.len(),))?;
             let read =
-                read.cast::<PyBytes>().map_err(|_| PyTypeError::new_err("read() must give bytes; was the file opened in text mode?"))?;
+                read.cast::<PyBytes>().map_err(|_| PyTypeError::new_err("read() must return bytes; was the file opened in text mode?"))?;
             let bytes = read.as_bytes();
             let count = bytes.len().min(buffer.len());
             if let (Some(to), Some(from)) = (buffer.get_mut(..count), bytes.get(..count)) {

@@ -300,9 +300,7 @@ impl Tensor {
         copy: Option<bool>,
     ) -> PyResult<Bound<'py, PyAny>> {
         if self.memory.device() != Device::Cpu && !self.memory.is_here() {
-            return Err(PyBufferError::new_err(
-                "memory of a card cannot be used in a process that was forked; use the start method 'spawn'",
-            ));
+            return Err(PyBufferError::new_err("GPU memory cannot be used in a forked process; use the start method 'spawn'"));
         }
         dlpack::capsule(py, &self.memory, Request { stream, max_version, device: dl_device, copy })
     }
@@ -313,7 +311,7 @@ impl Tensor {
         let memory = &self.memory;
         let Some(buffer) = memory.device_buffer().filter(|buffer| memory.is_dense() && memory.address() == buffer.address() as usize)
         else {
-            return Err(PyBufferError::new_err("copy_to() is for dense memory of a card, in the process that made it"));
+            return Err(PyBufferError::new_err("copy_to() is for dense GPU memory, in the process that created it"));
         };
         let target = Foreign::of(out, memory.shape(), memory.dtype(), memory.device(), stream, "out")?;
         target.copy_from(buffer.device(), buffer).map_err(|error| errors::cuda(py, &error))
@@ -330,7 +328,7 @@ impl Tensor {
         let memory = &self.memory;
         let name = match memory.dtype() {
             _ if memory.device() != Device::Cpu => {
-                return Err(PyAttributeError::new_err(format!("the memory lies on {}; NumPy reads the host's only", memory.device())));
+                return Err(PyAttributeError::new_err(format!("the memory is on {}; NumPy can only use host memory", memory.device())));
             }
             DType::Bf16 => return Err(PyAttributeError::new_err("NumPy has no bfloat16; take it with another library by DLPack")),
             DType::U8 => "|u1",

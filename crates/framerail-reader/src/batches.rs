@@ -194,7 +194,7 @@ impl Batches {
 
     fn timeout(&self) -> ReaderError {
         let at = self.progress.frame.load(Ordering::Relaxed);
-        let state = format!("batch {} of {} was waited for, frame {at} is being decoded", self.taken, self.total);
+        let state = format!("waiting for batch {} of {}; decoding frame {at}", self.taken, self.total);
         self.video.deadline().error(state)
     }
 }

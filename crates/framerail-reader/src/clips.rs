@@ -245,7 +245,10 @@ impl<'a> Times<'a> {
         let (starts, end) = video.times.ok_or(ClipError::NoFrames("clips by time need the frames' times; sample by frame numbers"))?;
         let rising = starts.windows(2).all(|pair| pair[0] <= pair[1]);
         let (Some(first), true, true) = (starts.first(), rising, end.is_finite()) else {
-            return Err(ClipError::NoFrames("the video's times do not rise, so clips by time cannot be found; sample by frame numbers"));
+            return Err(ClipError::NoFrames(
+                "the video's timestamps do not increase, so clips by time are not possible; sample by frame \
+                                            numbers",
+            ));
         };
         Ok(Self { starts, end, mean: (end - first) / starts.len() as f64 })
     }

@@ -499,10 +499,10 @@ pub(crate) fn check(input: &Input, device: &Arc<CudaDevice>) -> Result<(NvdecCod
     let refuse = |reason: String| ReaderError::NotOnDevice { source_name: info.source.to_string(), reason };
     let codec = NvdecCodec::from_ffmpeg_name(&info.codec).ok_or_else(|| refuse(format!("NVDEC does not decode {}", info.codec)))?;
     if info.container == "image2" {
-        return Err(refuse("pictures are decoded on the CPU".into()));
+        return Err(refuse("images are decoded on the CPU".into()));
     }
     if info.pixel_format.family() == PixelFamily::Rgb || info.pixel_format.has_alpha() {
-        return Err(refuse(format!("NVDEC does not give out {}", info.pixel_format)));
+        return Err(refuse(format!("NVDEC does not output {}", info.pixel_format)));
     }
     let header = CodedFormat::of(input.parameters()).and_then(|coded| coded.pixel_format());
     let format = header.unwrap_or(info.pixel_format);
@@ -511,12 +511,12 @@ pub(crate) fn check(input: &Input, device: &Arc<CudaDevice>) -> Result<(NvdecCod
         (_, (1, 1)) => Chroma::Yuv420,
         (_, (1, 0)) => Chroma::Yuv422,
         (_, (0, 0)) => Chroma::Yuv444,
-        _ => return Err(refuse(format!("NVDEC does not give out {format}"))),
+        _ => return Err(refuse(format!("NVDEC does not output {format}"))),
     };
     let capability = nvdec::capability(device, codec, chroma, format.bits());
     match capability.map_err(|error| refuse(error.to_string()))? {
         Some(_) => Ok((codec, format)),
-        None => Err(refuse(format!("the card does not decode {codec} {chroma} {} bit", format.bits()))),
+        None => Err(refuse(format!("the GPU does not decode {codec} {chroma} {} bit", format.bits()))),
     }
 }
 

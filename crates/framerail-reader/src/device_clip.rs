@@ -90,7 +90,7 @@ impl DeviceClip {
     pub fn frames(&mut self, numbers: &[usize]) -> Result<Vec<ClipFrame>, ReaderError> {
         let refuse = |reason| ReaderError::OutOfRange { source_name: self.info.source.to_string(), reason };
         if let Some(number) = numbers.iter().find(|number| **number >= self.len()) {
-            return Err(refuse(format!("frame {number} was asked for, there are {}, numbered from 0", self.len())));
+            return Err(refuse(format!("frame {number} was requested; there are {}, numbered from 0", self.len())));
         }
         let found = self.frames.pictures(numbers)?;
         let frame = |number: &usize| {

@@ -73,11 +73,11 @@ pub(crate) fn check_output(output: &crate::OutputOptions) -> Result<TensorOption
     let refuse = |name, reason: &str| Err(ReaderError::BadOption { name, reason: reason.into() });
     match output {
         crate::OutputOptions::Tensor(TensorOptions { tone_map: Some(_), .. }) => {
-            refuse("tone_map", "tone mapping is done on the host only; read on the CPU")
+            refuse("tone_map", "tone mapping works on the CPU only; use device=cpu")
         }
         crate::OutputOptions::Tensor(options) => Ok(*options),
-        crate::OutputOptions::Swscale(_) => refuse("exact", "swscale works on the host only; read on the CPU"),
-        crate::OutputOptions::Yuv => refuse("output", "planes as decoded are handed out on the host only; read on the CPU"),
+        crate::OutputOptions::Swscale(_) => refuse("exact", "swscale works on the CPU only; use device=cpu"),
+        crate::OutputOptions::Yuv => refuse("output", "decoded planes are available on the CPU only; use device=cpu"),
     }
 }
 
@@ -111,7 +111,11 @@ impl DeviceFrames {
         }
         let source_name = input.info().source.to_string();
         if index.access != Access::ByTime {
-            return Err(not_on_device(&source_name, "its packets do not tell its frames, which are counted from the start on the CPU"));
+            return Err(not_on_device(
+                &source_name,
+                "the packet index does not match the decoded frames, which are counted from the start \
+                                                    on the CPU",
+            ));
         }
         let setups = kind.map(|codec| setups(cards, codec, &input, options.rotation)).transpose()?.unwrap_or_default();
         let decoders = decoders.unwrap_or(of_all).max(1);
@@ -196,7 +200,7 @@ impl DeviceEngine {
         let mut statuses = BTreeMap::new();
         let deadline = self.video.deadline();
         while let Some((number, picture)) = self.frames.next()? {
-            deadline.check(|| format!("the card is at frame {number}, {} of {} are there", statuses.len(), wanted.len()))?;
+            deadline.check(|| format!("the GPU is at frame {number}, {} of {} are decoded", statuses.len(), wanted.len()))?;
             let status = status_of(&picture);
             self.check_size(&picture)?;
             for place in places.get(&number).into_iter().flatten() {
@@ -288,7 +292,7 @@ impl DeviceEngine {
         let bytes = gathering.picture.bytes();
         let failed = |error| cuda_error(&self.video, error);
         let Some(tensor) = surface.as_any().downcast_ref::<CudaTensor>() else {
-            return Err(failed(CudaError::BadArgument { what: "a picture that is no tensor".into() }));
+            return Err(failed(CudaError::BadArgument { what: "a frame that is not a tensor".into() }));
         };
         if tensor.spec().picture_bytes() != bytes {
             let what = format!("a picture of {} bytes in a batch of {bytes} each", tensor.spec().picture_bytes());

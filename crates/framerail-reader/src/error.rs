@@ -64,7 +64,7 @@ pub enum ReaderError {
     },
     /// A frame of another size than the batch, in an output that is not scaled.
     #[error(
-        "{source_name}: frame {number} is {width}x{height}, the batch {expected_width}x{expected_height}; ask for a tensor of one size"
+        "{source_name}: frame {number} is {width}x{height}, the batch {expected_width}x{expected_height}; set size for tensors of one size"
     )]
     SizeChanged {
         /// The source as given.

@@ -213,7 +213,7 @@ impl FrameSource for HostReader {
                 Step::Picture(tagged) => match self.placed(tagged.picture) {
                     Ok(Some(frame)) => return Ok(Some(MediaItem::Frame(frame))),
                     Ok(None) => {}
-                    Err(NotInOrder) => self.go_on_as_one("its times do not rise")?,
+                    Err(NotInOrder) => self.go_on_as_one("its timestamps do not increase")?,
                 },
             }
         }
@@ -267,7 +267,7 @@ pub(crate) fn plan_of(input: &mut Input, options: &InputOptions, host: &HostOpti
         Some((frames, pieces)) => (frames, Some(pieces)),
         None => match first_piece(input, host.piece_packets)? {
             Some(frames) => (frames, None),
-            None => return Ok(Err("it has no second place at which decoding can start, or packets without times".to_owned())),
+            None => return Ok(Err("it has no second place where decoding can start, or packets without timestamps".to_owned())),
         },
     };
     let info = input.info();
@@ -284,7 +284,7 @@ pub(crate) fn plan_of(input: &mut Input, options: &InputOptions, host: &HostOpti
 fn why_as_one(input: &Input, options: &InputOptions, host: &HostOptions) -> Option<&'static str> {
     let is_file = options.custom.is_none() && std::fs::metadata(options.source.reveal()).is_ok_and(|found| found.is_file());
     if !host.in_pieces {
-        return Some("other sources are read beside it");
+        return Some("other sources are read concurrently");
     }
     if !is_file || options.waits_for_keyframe {
         return Some("it is not a local file");
@@ -293,7 +293,7 @@ fn why_as_one(input: &Input, options: &InputOptions, host: &HostOptions) -> Opti
         return Some("it is a list of images");
     }
     if FactsReader::new(input.parameters()).is_none() {
-        return Some("its codec does not tell where decoding can start");
+        return Some("its codec does not mark where decoding can start");
     }
     None
 }

@@ -177,7 +177,7 @@ impl TimeCursor {
                 }
                 Decoded::End => self.is_over = true,
                 Decoded::NeedsPacket => {
-                    let state = || format!("frame {number} was waited for, the decoder is at packet {}", self.sent_to);
+                    let state = || format!("waiting for frame {number}; the decoder is at packet {}", self.sent_to);
                     deadline.check(state)?;
                     self.feed(number, upcoming, is_all)?;
                 }
@@ -267,7 +267,7 @@ impl CountCursor {
             (self.next_number, self.passed) = (0, None);
         }
         loop {
-            deadline.check(|| format!("frame {number} was waited for, the decoder is at frame {}", self.next_number))?;
+            deadline.check(|| format!("waiting for frame {number}; the decoder is at frame {}", self.next_number))?;
             match self.reader.as_mut().map(MediaReader::next).transpose()?.flatten() {
                 Some(MediaItem::Frame(frame)) => {
                     self.video.counters.pictures_decoded.add(1);
@@ -371,7 +371,7 @@ impl RateCursor {
             if let Some(frame) = self.ahead.take() {
                 self.passed = Some(frame);
             }
-            deadline.check(|| format!("frame {number} was waited for"))?;
+            deadline.check(|| format!("waiting for frame {number}"))?;
             match self.decoder.receive()? {
                 Decoded::Frame(frame) => {
                     self.video.counters.pictures_decoded.add(1);

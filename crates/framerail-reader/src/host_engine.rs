@@ -348,7 +348,7 @@ impl PieceOutput<Frame> for Sink<'_, '_, '_> {
         }
         let wanted = || {
             let (first, last) = (self.job.numbers.first(), self.job.numbers.last());
-            format!("frames from {} to {} were waited for", first.copied().unwrap_or(0), last.copied().unwrap_or(0))
+            format!("waiting for frames {} to {}", first.copied().unwrap_or(0), last.copied().unwrap_or(0))
         };
         self.job.deadline.check(wanted)
     }

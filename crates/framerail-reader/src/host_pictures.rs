@@ -35,7 +35,7 @@ pub(crate) fn check_output(output: &OutputOptions) -> Result<(), ReaderError> {
             let plain = TensorOptions { channel_order: options.channel_order, layout: options.layout, ..TensorOptions::default() };
             let is_gray = !matches!(options.channel_order, ChannelOrder::Rgb | ChannelOrder::Bgr | ChannelOrder::Gray);
             if *options != plain || is_gray {
-                return refuse("exact", "swscale gives 8-bit RGB, BGR or grey at the video's own size, nothing else".into());
+                return refuse("exact", "swscale only outputs 8-bit RGB, BGR or grey at the video's own size".into());
             }
             Ok(())
         }

@@ -53,7 +53,7 @@ pub fn reading_report(options: &InputOptions) -> Result<ReadingReport, MediaErro
     let frame_bytes = plan::frame_bytes(info.width, info.height, info.pixel_format);
     // Packets tell more than the header.
     let sequence = Sequence { threads, piece_frames: scan.longest_piece.max(1), pieces: Some(scan.pieces), frame_bytes, memory_bytes };
-    let planned = planned.and_then(|_| if scan.lacks_pts { Err("packets without times".to_owned()) } else { sequence.plan() });
+    let planned = planned.and_then(|_| if scan.lacks_pts { Err("packets without timestamps".to_owned()) } else { sequence.plan() });
     let reading = planned.clone().map_or_else(Reading::Sequential, Reading::Pieces);
     let advice = scan.advice(&info.codec, &info.container, &sequence, &reading);
     let (decoders, threads, memory_bytes) =
@@ -123,7 +123,7 @@ impl Scan {
     fn advice(&self, codec: &str, container: &str, sequence: &Sequence, reading: &Reading) -> Vec<String> {
         let mut advice = Vec::new();
         if self.facts.is_none() {
-            advice.push(format!("{codec} does not tell where decoding can start; H.264, HEVC, VP9 and AV1 do"));
+            advice.push(format!("{codec} does not mark where decoding can start; H.264, HEVC, VP9 and AV1 do"));
         } else if self.inexact > 0 && self.starts < 2 {
             advice.push("its keyframes are not exact starts; encode without intra refresh, with closed GOPs".into());
         } else if self.pieces < sequence.threads && self.packets >= 2 * MIN_PIECE_PACKETS {
@@ -140,13 +140,13 @@ impl Scan {
                 .push(format!("memory holds {} pieces of {frames} frames: more memory=, or keyframes closer to each other", plan.decoders));
         }
         if self.open_starts > 1 {
-            advice.push("open GOPs cost one more picture for each piece: closed ones do not (x264: the default; x265: open-gop=0)".into());
+            advice.push("open GOPs cost one more decoded frame per piece; closed ones do not (x264: the default; x265: open-gop=0)".into());
         }
         if self.lacks_pts {
-            advice.push("its packets state no presentation times; copy it to MP4 or Matroska (ffmpeg -c copy)".into());
+            advice.push("its packets have no presentation timestamps; copy it to MP4 or Matroska (ffmpeg -c copy)".into());
         }
         if !container.starts_with("mov") {
-            advice.push("frames by number need one read of the whole file; the tables of an MP4 tell them at once".into());
+            advice.push("frames by number need one read of the whole file; an MP4's tables avoid it".into());
         }
         advice
     }

@@ -22,7 +22,7 @@ pub(crate) fn numbers(selection: &Selection, times: &[FrameTime], rounding: f64)
         Selection::Range { step: 0, .. } => Err(Wrong::Option("step", "give at least 1".into())),
         Selection::Range { start, stop, step } => Ok((*start..stop.unwrap_or(frames).min(frames)).step_by(*step).collect()),
         Selection::List(numbers) => match numbers.iter().find(|number| **number >= frames) {
-            Some(number) => Err(Wrong::Range(format!("frame {number} was asked for, there are {frames}, numbered from 0"))),
+            Some(number) => Err(Wrong::Range(format!("frame {number} was requested; there are {frames}, numbered from 0"))),
             None => Ok(numbers.clone()),
         },
         Selection::Fps { fps, start_secs, end_secs } => by_rate(*fps, *start_secs, *end_secs, times, rounding),
@@ -31,7 +31,7 @@ pub(crate) fn numbers(selection: &Selection, times: &[FrameTime], rounding: f64)
 
 fn by_rate(fps: f64, start: Option<f64>, end: Option<f64>, times: &[FrameTime], rounding: f64) -> Result<Vec<usize>, Wrong> {
     if !(fps.is_finite() && fps > 0.0) {
-        return Err(Wrong::Option("fps", format!("{fps} is no rate; give frames per second above 0")));
+        return Err(Wrong::Option("fps", format!("{fps} is not a rate; use frames per second above 0")));
     }
     let (Some(first), Some(last)) = (times.first(), times.last()) else { return Ok(Vec::new()) };
     let over = last.seconds + last.duration_secs;
@@ -54,7 +54,7 @@ pub(crate) fn frame_at(times: &[FrameTime], secs: f64, rounding: f64) -> Result<
     let end = last.seconds + last.duration_secs;
     let is_within = secs >= first.seconds - rounding && (secs < end - rounding || secs - last.seconds < rounding);
     if !is_within {
-        return Err(format!("{secs} s was asked for, frames are on screen from {} to {end} s", first.seconds));
+        return Err(format!("{secs} s was requested; frames are shown from {} to {end} s", first.seconds));
     }
     Ok(times.partition_point(|time| time.seconds <= secs + rounding).saturating_sub(1))
 }

@@ -250,7 +250,7 @@ impl<'a> Streaming<'a> {
 /// How rising frames are decoded in pieces; `Err` says why by one decoder.
 fn plan_of(video: &Video, index: &FrameIndex, target: &Target, numbers: &[usize], batch: usize) -> Result<BatchPlan, String> {
     if index.access != Access::ByTime || index.source == IndexSource::Approximate {
-        return Err("its packets do not tell its frames".into());
+        return Err("the packet index does not match the decoded frames".into());
     }
     let is_file = || std::fs::metadata(video.input.source.reveal()).is_ok_and(|found| found.is_file());
     if video.input.custom.is_none() && !is_file() {

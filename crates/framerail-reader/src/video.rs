@@ -95,8 +95,8 @@ impl Video {
         let time = index.times().get(number).ok_or(ReaderError::Closed)?;
         if self.on_error == OnError::Fail && status != FrameStatus::Ok {
             let reason = match status {
-                FrameStatus::Missing => "it did not come out of the decoder",
-                _ => "the decoder concealed errors, or its time was worked out",
+                FrameStatus::Missing => "it could not be decoded",
+                _ => "the decoder concealed errors, or its timestamp was reconstructed",
             };
             return Err(self.decode_error(index, number, reason));
         }
@@ -122,7 +122,7 @@ impl Video {
             Fault::IndexWrong => {
                 self.is_index_wrong.store(true, Ordering::Relaxed);
                 self.version.fetch_add(1, Ordering::Release);
-                self.failed("its packets do not tell its frames; read again, frames will be counted")
+                self.failed("the packet index does not match the decoded frames; read again, and frames will be counted")
             }
         }
     }

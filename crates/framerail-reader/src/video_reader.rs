@@ -155,7 +155,7 @@ impl VideoReader {
             && let Err(error) = self.look_at_first()
         {
             // A video without a frame that can be decoded has a header all the same.
-            log::debug!("{}: its first frame says nothing: {error}", self.video.source_name());
+            log::debug!("{}: its first frame cannot be read: {error}", self.video.source_name());
         }
         self.is_looked_at = true;
         Ok(&self.metadata)
@@ -260,13 +260,13 @@ impl VideoReader {
     pub fn read_into(&mut self, numbers: &[usize], out: &mut [u8]) -> Result<Vec<FrameInfo>, ReaderError> {
         #[cfg(feature = "cuda")]
         if self.card.is_some() {
-            let reason = "this reader hands out on a card; read gives memory there".into();
+            let reason = "this reader is on a GPU; use read, which returns GPU memory".into();
             return Err(ReaderError::BadOption { name: "out", reason });
         }
         self.retried(|reader| {
             let need = reader.target.shape().bytes() * numbers.len();
             if out.len() != need {
-                let reason = format!("{} pictures need {need} bytes, {} were given", numbers.len(), out.len());
+                let reason = format!("{} frames need {need} bytes, {} were given", numbers.len(), out.len());
                 return Err(ReaderError::BadOption { name: "out", reason }.into());
             }
             reader.read_host(numbers, out)
@@ -363,7 +363,7 @@ impl VideoReader {
 
     fn check_numbers(&self, numbers: &[usize], frames: usize) -> Result<(), ReaderError> {
         match numbers.iter().find(|number| **number >= frames) {
-            Some(number) => Err(self.out_of_range(format!("frame {number} was asked for, there are {frames}, numbered from 0"))),
+            Some(number) => Err(self.out_of_range(format!("frame {number} was requested; there are {frames}, numbered from 0"))),
             None => Ok(()),
         }
     }
@@ -399,7 +399,7 @@ impl VideoReader {
         let mut decoder = Decoder::open_with(&self.video.decoder_setup(1), &self.video.frames)?;
         let deadline = self.video.deadline();
         let frame = loop {
-            deadline.check(|| "the first frame was waited for".into())?;
+            deadline.check(|| "waiting for the first frame".into())?;
             match decoder.receive()? {
                 Decoded::Frame(frame) => break frame,
                 Decoded::End => return Ok(None),
@@ -583,7 +583,7 @@ fn open_card(options: &ReaderOptions, input: &Input, metadata: &mut VideoMetadat
         }
     }
     if options.index == IndexPolicy::Approximate && metadata.fallback.is_none() {
-        metadata.fallback = Some("without an exact index frames are found on the CPU".into());
+        metadata.fallback = Some("without an exact index, frames are read on the CPU".into());
     }
     Ok(Some(Card { memory, engine: None }))
 }
@@ -591,12 +591,12 @@ fn open_card(options: &ReaderOptions, input: &Input, metadata: &mut VideoMetadat
 fn check(options: &ReaderOptions) -> Result<(), ReaderError> {
     let input = &options.input;
     if input.start_secs.is_some() || input.end_secs.is_some() || input.duration_secs.is_some() {
-        let reason = "a reader knows the whole file: give a selection to batches instead".into();
+        let reason = "a reader covers the whole file; use a selection with batches instead".into();
         return Err(ReaderError::BadOption { name: "start", reason });
     }
     let is_pipe = input.source == "-" || std::fs::metadata(input.source.reveal()).is_ok_and(|found| is_fifo(&found));
     if input.custom.is_none() && is_pipe {
-        let reason = "a pipe gives its bytes once, a reader goes back and forth; save it to a file first".into();
+        let reason = "a pipe is not seekable; save it to a file first".into();
         return Err(ReaderError::BadOption { name: "source", reason });
     }
     if options.queue == 0 {

@@ -27,7 +27,7 @@ def find(name: str, device: str) -> type[Adapter]:
     if module_name.endswith(".py"):
         spec = importlib.util.spec_from_file_location(Path(module_name).stem, module_name)
         if spec is None or spec.loader is None:
-            raise Unavailable(f"{module_name} is no Python file")
+            raise Unavailable(f"{module_name} is not a Python file")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     else:

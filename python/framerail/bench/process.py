@@ -21,7 +21,7 @@ class WorkerError(Exception):
 
 
 class WorkerProcess:
-    """One reader in a process of its own. Starts at once; :attr:`greeting` tells its version or why there is none."""
+    """One reader in a separate process. Starts at once; :attr:`greeting` tells its version or why there is none."""
 
     def __init__(self, reader: str, device: str, layout: str) -> None:
         script = Path(__file__).resolve().with_name("worker.py")

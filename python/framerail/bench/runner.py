@@ -136,7 +136,7 @@ class Runner:
         return [*results, limit] if limit.runs else results
 
     def steps_of_run(self, case: Case) -> int:
-        """How often the progress is told of in :meth:`run`."""
+        """How often progress is reported in :meth:`run`."""
         has_limit = case.is_whole and self.settings.device == "cpu"
         return len(self._readers_of(case)) * (self.settings.rounds + 1) + has_limit * self.settings.rounds
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def _package():
-    """This folder as a package of its own, without its parent."""
+    """This folder as a separate package, without its parent."""
     import importlib.util
 
     folder = Path(__file__).resolve().parent

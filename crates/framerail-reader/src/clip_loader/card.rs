@@ -129,7 +129,7 @@ impl CardSource {
     ) -> Result<Self, ReaderError> {
         let source_name = input.info().source.to_string();
         if index.access != Access::ByTime {
-            let reason = "its packets do not tell its frames, which are counted from the start on the CPU".into();
+            let reason = "the packet index does not match the decoded frames, which are counted from the start on the CPU".into();
             return Err(ReaderError::NotOnDevice { source_name, reason });
         }
         let parts = parts.into_iter().map(|part| TensorPictures::new(part, card.pictures.clone())).collect();
