@@ -16,10 +16,11 @@ TARGET = ROOT / "docs" / "python-api.md"
 
 #: Chapters: title, and module with the names that belong to it.
 CHAPTERS = [
-    ("Reading", [("reader", ["VideoReader", "Batches"]), ("frames", ["FrameBatch", "Frame", "VideoMetadata", "FrameTimes", "Planes"])]),
+    ("Reading", [("reader", ["VideoReader", "Batches"]), ("remote", ["RemoteFile"]), ("frames", ["FrameBatch", "Frame", "VideoMetadata", "FrameTimes", "Planes"])]),
     ("Audio", [("audio", ["AudioReader", "AudioSamples", "AudioMetadata"])]),
-    ("Writing", [("writer", ["VideoWriter", "WriteReport"])]),
+    ("Writing", [("writer", ["VideoWriter", "WriteReport"]), ("audio_writer", ["AudioWriter", "AudioWriteReport"])]),
     ("Normalisation", [("options", ["Normalize", "Preprocess"])]),
+    ("Frames for models", [("sampling", ["sample_frames", "sampled_numbers", "fitting_size"])]),
     ("Clips", [("clips", ["sample_clips", "clip_numbers", "Clips"])]),
     ("Augmentation", [("augment", ["Augment", "ColorJitter", "RandomResizedCrop", "RandomBlur", "RandomErase", "mixed_seed"])]),
     ("PyTorch", [("torch", ["ClipDataset", "ClipStream", "collate"]), ("loader", ["ClipLoader", "VideoAverage"])]),

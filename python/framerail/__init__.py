@@ -18,6 +18,7 @@ except ImportError as _error:
     ) from _error
 from ._framerail import Attribute, Detection, FrameItem, InstanceMask, Tensor, set_log_level
 from .audio import AudioMetadata, AudioReader, AudioSamples
+from .audio_writer import AudioWriter, AudioWriteReport
 from .augment import Augment, ColorJitter, RandomBlur, RandomErase, RandomResizedCrop, mixed_seed
 from .batch import Batch
 from .clips import Clips, clip_numbers, sample_clips
@@ -29,6 +30,7 @@ from .interop import to_pandas, to_supervision
 from .options import IMAGENET, UNIT, Normalize, Preprocess
 from .pipeline import Pipeline, blur_faces, stages
 from .reader import Batches, VideoReader
+from .remote import RemoteFile
 from .sampling import fitting_size, sample_frames, sampled_numbers
 from .writer import VideoWriter, WriteReport
 
@@ -41,6 +43,8 @@ __all__ = [
     "AudioMetadata",
     "AudioReader",
     "AudioSamples",
+    "AudioWriteReport",
+    "AudioWriter",
     "Augment",
     "Batch",
     "Batches",
@@ -63,6 +67,7 @@ __all__ = [
     "RandomBlur",
     "RandomErase",
     "RandomResizedCrop",
+    "RemoteFile",
     "Tensor",
     "UnsupportedError",
     "VideoMetadata",

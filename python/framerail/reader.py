@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from . import _framerail, arrays, frames
+from . import _framerail, arrays, frames, remote
 from . import audio as audio_reader
 from .frames import FrameBatch, FrameTimes, VideoMetadata
 from .options import OUTPUT_DEFAULTS, READER_DEFAULTS, Normalize, bad, choice, known, output_json, output_kind, reader_json, real, whole
@@ -28,7 +28,8 @@ def _source(source: Any) -> tuple:
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
         path = os.fsdecode(path) if isinstance(path, bytes) else path
-        return path, path
+        file = remote.opened(path)
+        return (path if file is None else file), path
     if isinstance(source, bytes):
         return source, "<bytes>"
     if isinstance(source, (bytearray, memoryview)):

@@ -17,13 +17,12 @@ from typing import IO, TYPE_CHECKING, List, Optional, Tuple, Type, Union
 import numpy as np
 
 from . import _framerail, arrays
+from .audio import AudioSamples
+from .frames import Frame, FrameBatch
 from .options import bad, choice, real, whole
 
 if TYPE_CHECKING:
     import torch
-
-    from .audio import AudioSamples
-    from .frames import Frame, FrameBatch
 
     Pixels = Union[np.ndarray, torch.Tensor, _framerail.Tensor, FrameBatch, Frame]
     Sound = Union[np.ndarray, torch.Tensor, _framerail.Tensor, AudioSamples]
@@ -163,7 +162,7 @@ class VideoWriter:
             raise ValueError("options 'crf' and 'bit_rate' exclude each other; use one")
         if audio is not None and audio_rate is not None:
             raise ValueError("options 'audio' and 'audio_rate' exclude each other; give a source, or samples with write_audio()")
-        self._target, path, self._folder = _place(target, format)
+        self._target, path, self._folder = place(target, format)
         self._layout = choice("layout", layout, LAYOUTS)
         self._audio_channels = whole("audio_channels", audio_channels, 1)
         self._report: Optional[WriteReport] = None
@@ -223,7 +222,7 @@ class VideoWriter:
         """
         if self._is_closed:
             raise ValueError("the writer is closed")
-        data = getattr(frames, "data", frames) if type(frames).__name__ in ("FrameBatch", "Frame") else frames
+        data = frames.data if isinstance(frames, (FrameBatch, Frame)) else frames
         times = None if pts is None else [real("pts", at, "finite seconds") for at in _listed(pts)]
         torch = sys.modules.get("torch")
         if torch is not None and isinstance(data, torch.Tensor) and data.is_cuda:
@@ -256,7 +255,7 @@ class VideoWriter:
             for at in range(len(data) + 1):
                 if at < len(data):
                     self._stages[at % _STAGES].copy_(data[at], non_blocking=True)
-                    event = torch.cuda.Event()
+                    event = torch.cuda.Event()  # type: ignore[no-untyped-call,unused-ignore]
                     event.record()
                     copied.append(event)
                 if at > 0:
@@ -278,12 +277,8 @@ class VideoWriter:
         """
         if self._is_closed:
             raise ValueError("the writer is closed")
-        data = getattr(samples, "data", samples) if type(samples).__name__ == "AudioSamples" else samples
-        host = np.array(_as_numpy(data), dtype=np.float32, order="C", copy=True)
-        host = host[None] if host.ndim == 1 else host
-        if host.ndim != 2 or host.shape[0] != self._audio_channels:
-            raise ValueError(f"option 'samples': shape {tuple(host.shape)}; give [{self._audio_channels}, samples]")
-        self._compiled.write_audio(host.reshape(-1).view(np.uint8), host.nbytes)
+        flat = as_samples(samples, self._audio_channels)
+        self._compiled.write_audio(flat, flat.nbytes)
 
     def close(self) -> WriteReport:
         """Completes the file and gives it its name. May be called again.
@@ -301,7 +296,7 @@ class VideoWriter:
             self._is_closed = True
             try:
                 report = json.loads(self._compiled.finish())
-                if self._folder is not None:
+                if self._folder is not None and self._target is not None:
                     with open(report["path"], "rb") as made:
                         shutil.copyfileobj(made, self._target, 1 << 20)
                     report["path"] = None
@@ -363,7 +358,17 @@ def frame_rate(fps: Union[int, float, Fraction]) -> Fraction:
     return exact
 
 
-def _place(target: Target, format: Optional[str]) -> Tuple[Optional[IO[bytes]], str, Optional[str]]:
+def as_samples(samples: Sound, channels: int) -> np.ndarray:
+    """The bytes of samples as 32-bit floats, channel by channel."""
+    data = samples.data if isinstance(samples, AudioSamples) else samples
+    host = _as_numpy(data).astype("<f4", order="C", copy=True)
+    host = host[None] if host.ndim == 1 else host
+    if host.ndim != 2 or host.shape[0] != channels:
+        raise ValueError(f"option 'samples': shape {tuple(host.shape)}; give [{channels}, samples]")
+    return host.reshape(-1).view(np.uint8)
+
+
+def place(target: Target, format: Optional[str]) -> Tuple[Optional[IO[bytes]], str, Optional[str]]:
     """The file-like target, the path that is written, and the folder that is made for it."""
     if isinstance(target, (str, os.PathLike)):
         return None, os.fspath(target), None
@@ -387,7 +392,8 @@ def _listed(times: Union[float, Iterable[float]]) -> Sequence[float]:
 def _as_numpy(data: Union[np.ndarray, "torch.Tensor", _framerail.Tensor]) -> np.ndarray:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(data, torch.Tensor):
-        return data.detach().cpu().numpy()
+        host: np.ndarray = data.detach().cpu().numpy()
+        return host
     if isinstance(data, _framerail.Tensor):
         return arrays.to_numpy(data)
     return arrays.to_host(data)

@@ -305,3 +305,47 @@ def test_tensors(tmp_path, pictures):
         for batch in reader.batches(8):
             writer.write(batch)
     assert writer.close().frames == 30
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.m4a", "a.ogg"])
+def test_audio_files(tmp_path, name):
+    seconds = np.arange(RATE) / RATE
+    sound = np.stack([0.3 * np.sin(2 * np.pi * 440 * seconds), 0.2 * np.cos(2 * np.pi * 330 * seconds)]).astype(np.float32)
+    with fr.AudioWriter(tmp_path / name, RATE, 2) as writer:
+        writer.write(sound[:, :10_000])
+        writer.write(sound[:, 10_000:])
+        assert not (tmp_path / name).exists()
+    report = writer.close()
+    assert (report.sample_rate, report.num_channels, report.samples, report.warnings) == (RATE, 2, RATE, [])
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    with fr.AudioReader(tmp_path / name, output="numpy") as audio:
+        heard = audio.read()
+    # FFmpeg's AAC encoder needs a while until it follows.
+    tolerance = {"a.wav": 1 / 32_000, "a.flac": 1e-6, "a.m4a": 0.2}.get(name, 0.06)
+    assert np.abs(heard.data[:, 2000:40_000] - sound[:, 2000:40_000]).max() <= tolerance
+
+
+def test_audio_files_of_other_forms(tmp_path):
+    sound = np.zeros((1, 4800), np.float32)
+    with fr.AudioWriter(tmp_path / "a.wav", RATE, 1, file_rate=16_000, file_channels=2, codec="pcm_f32le") as writer:
+        writer.write(sound)
+    stream = stream_of(tmp_path / "a.wav", "a:0")
+    assert (stream["codec_name"], stream["sample_rate"], stream["channels"]) == ("pcm_f32le", "16000", 2)
+    buffer = io.BytesIO()
+    with fr.AudioWriter(buffer, RATE, 1, format="flac") as writer:
+        writer.write(sound[0])
+    assert buffer.getvalue()[:4] == b"fLaC"
+    with fr.AudioWriter(tmp_path / "a.mp3", 10_000, 1) as writer:
+        writer.write(sound)
+    assert "resampled to 11025 Hz" in writer.close().warnings[0]
+    for options, words in [({"codec": "flaac"}, "no audio encoder"), ({"sample_rate": 0}, "sample_rate"), ({"channels": 99}, "channels")]:
+        with pytest.raises(ValueError, match=words):
+            fr.AudioWriter(tmp_path / "b.wav", **{"sample_rate": RATE, "channels": 1, **options})
+    with pytest.raises(FileExistsError):
+        fr.AudioWriter(tmp_path / "a.wav", RATE)
+    with pytest.raises(RuntimeError), fr.AudioWriter(tmp_path / "c.wav", RATE, 1) as writer:
+        writer.write(sound)
+        raise RuntimeError
+    assert not (tmp_path / "c.wav").exists()
+    with fr.AudioWriter(tmp_path / "d.wav", RATE, 1) as writer, pytest.raises(ValueError, match="'samples'"):
+        writer.write(np.zeros((2, 5), np.float32))

@@ -441,7 +441,7 @@ fn convert(shape: &Shape, samples: &[Vec<f32>], rate: i32, layout: &str) -> Resu
     Ok(made)
 }
 
-fn frame_of(shape: &Shape, samples: &[Vec<f32>], range: std::ops::Range<usize>) -> Result<AvFrame, MediaError> {
+pub(crate) fn frame_of(shape: &Shape, samples: &[Vec<f32>], range: std::ops::Range<usize>) -> Result<AvFrame, MediaError> {
     let mut frame = AvFrame::new();
     frame.nb_samples = i32::try_from(range.len()).unwrap_or(0);
     (frame.format, frame.sample_rate) = (shape.format, shape.rate);

@@ -348,7 +348,7 @@ fn bit_rate(codec: ffi::AVCodecID, channels: i32, rate: i32) -> i64 {
 ///
 /// # Safety
 /// As said of `list`.
-unsafe fn nearest_rate(list: *const i32, rate: i32) -> i32 {
+pub(crate) unsafe fn nearest_rate(list: *const i32, rate: i32) -> i32 {
     let rate = if rate > 0 { rate } else { 48_000 };
     let mut known = Vec::new();
     // SAFETY: by the caller's word.

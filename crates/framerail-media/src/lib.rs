@@ -15,6 +15,7 @@ pub mod audio_reader;
 mod audio_times;
 pub mod audio_track;
 mod audio_transcoder;
+pub mod audio_writer;
 mod av;
 pub mod bitstream_filter;
 mod byte_stream;
@@ -85,6 +86,7 @@ pub mod writer;
 
 pub use audio_reader::{AudioBlock, AudioInfo, AudioOutput, AudioReader, AudioSeek};
 pub use audio_track::{AudioTrack, SamplePackets};
+pub use audio_writer::{AudioWriteReport, AudioWriter, AudioWriterOptions};
 pub use bitstream_filter::BitstreamFilter;
 pub use coded_format::CodedFormat;
 pub use color_names::ColorNames;

@@ -6,6 +6,7 @@
 
 mod attribute;
 mod audio;
+mod audio_writer;
 mod augment;
 mod batches;
 mod clip_loader;
@@ -42,6 +43,7 @@ mod _framerail {
     use crate::{
         attribute::{Attribute, InstanceMask},
         audio::Audio,
+        audio_writer::AudioFile,
         augment::Augment,
         batches::Batches,
         clip_loader::ClipLoader,

@@ -159,4 +159,4 @@ def install() -> None:
     """Puts ``VideoCapture`` into the installed ``cv2``."""
     import cv2  # type: ignore[import-not-found,unused-ignore]
 
-    cv2.VideoCapture = VideoCapture
+    cv2.VideoCapture = VideoCapture  # type: ignore[misc,assignment,unused-ignore]

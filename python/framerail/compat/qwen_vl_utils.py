@@ -24,7 +24,7 @@ def read_video(element: "Element") -> Tuple["torch.Tensor", "Metadata", float]:
     of ``qwen_vl_utils`` itself.
     """
     import torch
-    from qwen_vl_utils import vision_process  # type: ignore[import-not-found,unused-ignore]
+    from qwen_vl_utils import vision_process  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
     path = str(element["video"])
     path = path[len("file://") :] if path.startswith("file://") else path

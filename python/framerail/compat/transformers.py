@@ -11,7 +11,7 @@ from ..reader import VideoReader
 
 if TYPE_CHECKING:
     import torch
-    from transformers.video_utils import VideoMetadata  # type: ignore[import-not-found,unused-ignore]
+    from transformers.video_utils import VideoMetadata  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
 NAME = "framerail"
 

@@ -84,7 +84,7 @@ def load_bytes(
 
 def register() -> None:
     """Registers the loader in vLLM's ``VIDEO_LOADER_REGISTRY``; called by vLLM through the entry point."""
-    from vllm.multimodal.video import VIDEO_LOADER_REGISTRY, VideoLoader  # type: ignore[import-not-found,unused-ignore]
+    from vllm.multimodal.video import VIDEO_LOADER_REGISTRY, VideoLoader  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
     class FramerailVideoLoader(VideoLoader):  # type: ignore[misc,unused-ignore]
         """vLLM's interface of a loader."""

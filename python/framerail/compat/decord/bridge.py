@@ -84,16 +84,16 @@ def bridge_out(array: "Array") -> "Array":
     if name == "native":
         return host.view(NDArray)
     if name == "tensorflow":
-        import tensorflow  # type: ignore[import-not-found]
+        import tensorflow  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
-        return tensorflow.convert_to_tensor(host)  # type: ignore[no-any-return]
+        return tensorflow.convert_to_tensor(host)  # type: ignore[no-any-return,unused-ignore]
     if name == "mxnet":
-        import mxnet  # type: ignore[import-not-found]
+        import mxnet  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
-        return mxnet.nd.array(host, dtype=host.dtype)  # type: ignore[no-any-return]
-    import tvm  # type: ignore[import-not-found]
+        return mxnet.nd.array(host, dtype=host.dtype)  # type: ignore[no-any-return,unused-ignore]
+    import tvm  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
-    return tvm.nd.array(host)  # type: ignore[no-any-return]
+    return tvm.nd.array(host)  # type: ignore[no-any-return,unused-ignore]
 
 
 def bridge_in(array: "Array") -> NDArray:

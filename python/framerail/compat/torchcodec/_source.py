@@ -9,7 +9,7 @@ from typing import IO, Callable, Optional, TypeVar, Union
 import torch
 
 Source = Union[str, Path, IO[bytes], io.RawIOBase, io.BufferedReader, bytes, torch.Tensor]
-Given = Union[str, bytes, IO[bytes], io.RawIOBase, io.BufferedReader]
+Given = Union[str, bytes, IO[bytes]]
 _Reader = TypeVar("_Reader")
 
 #: More streams than files have.
@@ -29,7 +29,7 @@ def plain(source: Source) -> Given:
     if isinstance(source, io.TextIOBase):
         raise TypeError("source is for reading text, likely from open(..., 'r'). Try with 'rb' for binary reading?")
     if hasattr(source, "read") and hasattr(source, "seek"):
-        return source
+        return source  # type: ignore[return-value]
     raise TypeError(
         f"Unknown source type: {type(source)}. Supported types are str, Path, bytes, Tensor and file-like objects with "
         "read(self, size: int) -> bytes and seek(self, offset: int, whence: int) -> int methods."

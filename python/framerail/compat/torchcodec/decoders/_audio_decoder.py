@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Optional
 
+import torch
+
 from ....audio import AudioReader
 from .._core._metadata import AudioStreamMetadata
 from .._frame import AudioSamples
@@ -76,4 +78,5 @@ class AudioDecoder:
                 "No audio frames were decoded. This is probably because start_seconds is too high or stop_seconds is too low: "
                 f"start_seconds={start_seconds}, stop_seconds={stop_seconds}, and the stream begins at {self._start}."
             )
-        return AudioSamples(samples.data, begin, samples.data.shape[1] / samples.sample_rate, samples.sample_rate)
+        data = torch.as_tensor(samples.data)
+        return AudioSamples(data, begin, data.shape[1] / samples.sample_rate, samples.sample_rate)

@@ -8,9 +8,11 @@ from typing import IO, Dict, Optional, Union
 
 import torch
 
-from .... import writer
+from .... import audio_writer, errors, writer
 
 _Value = Union[str, int, float]
+#: Channels that TorchCodec encodes at most.
+_MOST_CHANNELS = 8
 
 
 class VideoEncoder:
@@ -105,4 +107,105 @@ class VideoEncoder:
         return torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8)
 
 
-__all__ = ["VideoEncoder"]
+class AudioEncoder:
+    """Encodes samples; TorchCodec's ``AudioEncoder`` over ``framerail.AudioWriter``.
+
+    Parameters
+    ----------
+    samples : torch.Tensor
+        float32 [channels, samples], or [samples] of one channel, from -1 to 1.
+    sample_rate : int
+        Samples per second.
+    """
+
+    def __init__(self, samples: torch.Tensor, *, sample_rate: int) -> None:
+        if not isinstance(samples, torch.Tensor):
+            raise ValueError(f"Expected samples to be a Tensor, got {type(samples) = }.")
+        samples = samples[None] if samples.ndim == 1 else samples
+        if samples.ndim != 2:
+            raise ValueError(f"Expected 1D or 2D samples, got {samples.shape = }.")
+        if samples.dtype != torch.float32:
+            raise ValueError(f"Expected float32 samples, got {samples.dtype = }.")
+        if sample_rate <= 0:
+            raise ValueError(f"{sample_rate = } must be > 0.")
+        self._samples = samples
+        self._sample_rate = sample_rate
+
+    def _write(
+        self,
+        target: Union[str, Path, IO[bytes]],
+        format: Optional[str],
+        bit_rate: Optional[int],
+        num_channels: Optional[int],
+        sample_rate: Optional[int],
+    ) -> None:
+        if bit_rate is not None and bit_rate < 0:
+            raise RuntimeError(f"bit_rate={bit_rate} must be >= 0.")
+        if self._samples.shape[0] > _MOST_CHANNELS:
+            raise RuntimeError(f"Trying to encode {self._samples.shape[0]} channels, but FFmpeg only supports {_MOST_CHANNELS} channels")
+        for method in ("write", "seek"):
+            if not isinstance(target, (str, Path)) and not hasattr(target, method):
+                raise RuntimeError(f"File like object must implement a {method} method.")
+        try:
+            made = audio_writer.AudioWriter(
+                target,
+                self._sample_rate,
+                int(self._samples.shape[0]),
+                bit_rate=bit_rate,
+                file_rate=sample_rate,
+                file_channels=num_channels,
+                format=format,
+                overwrite=True,
+            )
+        except (ValueError, OSError, errors.UnsupportedError) as error:
+            hint = f"Check the desired format? Got format={format}" if format else f"check the desired extension? Got {target}"
+            raise RuntimeError(f"{error} ({hint})") from error
+        wanted = self._sample_rate if sample_rate is None else sample_rate
+        if made.file_rate != wanted:
+            rate = made.file_rate
+            made.discard()
+            raise RuntimeError(f"invalid sample rate={wanted}: the encoder takes {rate} Hz instead")
+        with made:
+            made.write(self._samples)
+
+    def to_file(
+        self,
+        dest: Union[str, Path],
+        *,
+        bit_rate: Optional[int] = None,
+        num_channels: Optional[int] = None,
+        sample_rate: Optional[int] = None,
+    ) -> None:
+        """Writes a file; an existing one is replaced when the new one is complete."""
+        parent = Path(dest).parent
+        if not parent.is_dir():
+            raise RuntimeError(f"avio_open failed. The destination file is {dest}, make sure it's a valid path?")
+        self._write(dest, None, bit_rate, num_channels, sample_rate)
+
+    def to_file_like(
+        self,
+        file_like: IO[bytes],
+        format: str,
+        *,
+        bit_rate: Optional[int] = None,
+        num_channels: Optional[int] = None,
+        sample_rate: Optional[int] = None,
+    ) -> None:
+        """Writes to an object with ``write``."""
+        self._write(file_like, format, bit_rate, num_channels, sample_rate)
+
+    def to_tensor(
+        self,
+        format: str,
+        *,
+        bit_rate: Optional[int] = None,
+        num_channels: Optional[int] = None,
+        sample_rate: Optional[int] = None,
+    ) -> torch.Tensor:
+        """The file's bytes as a 1-D tensor of uint8."""
+        buffer = io.BytesIO()
+        self._write(buffer, format, bit_rate, num_channels, sample_rate)
+        return torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8)
+
+
+__all__ = ["AudioEncoder", "VideoEncoder"]

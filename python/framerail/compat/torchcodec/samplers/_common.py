@@ -47,5 +47,5 @@ def as_clips(frames: FrameBatch, num_clips: int, num_frames_per_clip: int) -> Fr
     """Frames as clips."""
     places = (num_clips, num_frames_per_clip)
     return FrameBatch(
-        frames.data.unflatten(0, places), frames.pts_seconds.view(places), frames.duration_seconds.view(places)
+        frames.data.reshape(*places, *frames.data.shape[1:]), frames.pts_seconds.view(places), frames.duration_seconds.view(places)
     )

@@ -75,6 +75,7 @@ def _sample(
     if num_clips is not None:
         starts = torch.rand(num_clips, dtype=torch.float64) * (end - start) + start
     else:
+        assert seconds_between_clip_starts is not None
         starts = torch.arange(start, end, seconds_between_clip_starts, dtype=torch.float64)
         # Rounding may give the end itself.
         starts = starts[starts < end]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import List, NamedTuple, Optional, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Tuple, Type, Union
 
 import torch
 
@@ -82,10 +82,13 @@ def plan(transforms: Sequence[Union[DecoderTransform, torch.nn.Module]], height:
 
 def _own(given: Union[DecoderTransform, torch.nn.Module]) -> Union[Resize, CenterCrop]:
     """A transform of torchvision's as one of these."""
-    if isinstance(given, (Resize, CenterCrop)):
+    if isinstance(given, Resize):
+        return given
+    if isinstance(given, CenterCrop):
         return given
     size = getattr(given, "size", None)
-    own = {"Resize": Resize, "CenterCrop": CenterCrop, "RandomCrop": RandomCrop}.get(type(given).__name__)
+    kinds: Dict[str, Type[Union[Resize, CenterCrop]]] = {"Resize": Resize, "CenterCrop": CenterCrop, "RandomCrop": RandomCrop}
+    own = kinds.get(type(given).__name__)
     if own is None or size is None:
         raise ValueError(f"Unsupported transform: {given}. Give Resize, CenterCrop or RandomCrop, and apply others to the frames.")
     return own([size, size] if isinstance(size, int) else list(size) * (2 if len(size) == 1 else 1))
