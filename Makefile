@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export FRAMERAIL_HOME ?= $(CURDIR)/.framerail
 export V ?= 0
 
-.PHONY: help setup build static wheel test test-torch demo lint words docs changelog sbom package \
+.PHONY: help setup build static wheel test test-torch demo lint words docs first-hour changelog sbom package \
     bench-setup bench bench-readers gpu-pack clean
 
 help: ## list the targets
@@ -50,6 +50,10 @@ words: ## check spelling and vocabulary, shell scripts, Dockerfiles, workflows
 docs: ## build the documentation as a site in site/, with links checked and rustdoc beside it (RUSTDOC=0 leaves that out)
 	@scripts/setup.sh docs
 	@scripts/docs.sh
+
+first-hour: test ## run the commands of docs/first-hour.md and compare their output with the page
+	cargo build --release -p framerail-cli
+	@scripts/first_hour.sh
 
 changelog: ## move the fragments of changelog.d/ into CHANGELOG.md (VERSION=x.y.z)
 	python3 scripts/changelog.py $(VERSION)
