@@ -27,7 +27,7 @@ pub(crate) struct Read {
     /// Times; the first warms up and is not counted when there are several. The fastest is reported, as for the peers.
     #[arg(long, default_value_t = 3)]
     repeat: usize,
-    /// Files read at once, each by a reader of its own.
+    /// Files read at once, each by its own reader.
     #[arg(long, default_value_t = 1)]
     side_by_side: usize,
 }

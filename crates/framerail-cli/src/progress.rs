@@ -19,7 +19,7 @@ const LABEL_LETTERS: usize = 32;
 const WITH_TOTAL: &str = "{prefix} [{bar:30}] {pos}/{len} frames, {msg}";
 const WITHOUT_TOTAL: &str = "{prefix} {spinner} {pos} frames, {msg}";
 
-/// The bar on the screen, for whoever writes above it.
+/// The bar on the screen, for output above it.
 static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// Does something with the bar out of the way.

@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-/// Something whose threads wait on a lock of their own and must look again when a token is cancelled.
+/// Something whose threads wait on their own lock and must look again when a token is cancelled.
 pub trait Wake: Send + Sync {
     /// Wakes every thread that waits here. Take the waiters' lock first, so that none misses the change.
     fn wake(&self);

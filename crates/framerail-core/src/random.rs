@@ -21,7 +21,7 @@ impl SplitMix64 {
         Self(seed)
     }
 
-    /// The sequence of a seed and some numbers, such as epoch, file and clip: each combination has a sequence of its own.
+    /// The sequence of a seed and some numbers, such as epoch, file and clip: each combination has its own sequence.
     ///
     /// Its state starts as `s = seed`, and for each number `s = mix(s + GAMMA) ^ mix(number + 2·GAMMA)`, wrapping.
     pub fn of(seed: u64, numbers: &[u64]) -> Self {

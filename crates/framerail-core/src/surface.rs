@@ -7,7 +7,7 @@ use crate::{CoreError, Device, FramePool, PixelFormat};
 /// The longest side of a frame that is accepted; larger sizes in a header are an attack or an error.
 pub const MAX_SIDE: u32 = 32_768;
 
-/// Planes in host memory, owned by whoever allocated them: a decoder or a pool.
+/// Planes in host memory, owned by their allocator: a decoder or a pool.
 ///
 /// # For implementors
 /// Slices cover whole planes, pitch times rows (the last row may end early), and stay the same for the value's life.

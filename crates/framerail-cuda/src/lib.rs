@@ -5,7 +5,7 @@
 //!
 //! # Order
 //! Work on a [`CudaStream`] runs in order; work on two streams is ordered by the marks that each [`DeviceBuffer`] carries.
-//! Whoever queues work on a buffer brackets it with `begin_read`/`end_read` or `begin_write`/`end_write`. The host waits
+//! Work queued on a buffer is bracketed with `begin_read`/`end_read` or `begin_write`/`end_write`. The host waits
 //! only where a function says so; each wait and each byte that crosses is counted in [`Traffic`].
 
 mod context;

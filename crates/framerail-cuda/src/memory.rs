@@ -256,7 +256,7 @@ impl DevicePool {
 
 /// A piece of device memory that goes back to its pool when dropped.
 ///
-/// Whoever queues work on it brackets that with [`DeviceBuffer::begin_read`] and [`DeviceBuffer::end_read`], or with
+/// Work queued on it is bracketed by [`DeviceBuffer::begin_read`] and [`DeviceBuffer::end_read`], or with
 /// `begin_write` and `end_write`; that orders the work with every other use, on whatever stream.
 pub struct DeviceBuffer {
     address: u64,
@@ -342,7 +342,7 @@ impl DeviceBuffer {
     pub fn end_write(&self, stream: &CudaStream) -> Result<(), CudaError> {
         let mut fence = self.fence.lock();
         fence.reads.clear();
-        // Never recorded anew: others may hold a clone of the old mark.
+        // Never recorded again: others may hold a clone of the old mark.
         fence.written = Some((stream.id(), stream.record()?));
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::{CudaDevice, CudaStream, DeviceBuffer, DevicePool, PinnedPool, Traffi
 /// Rows start at multiples of this, so that kernels load whole vectors.
 const PITCH_BYTES: usize = 256;
 
-/// Where a picture's planes lie in device memory, whoever owns them: what kernels read and write.
+/// Where a picture's planes are in device memory, independent of ownership: what kernels read and write.
 ///
 /// Only surfaces and the decoder make one, so that its addresses are live while `'a` lasts. Work queued on it is ordered by
 /// its owner: a surface's buffer marks, or the decoder that waits before it takes the picture back.

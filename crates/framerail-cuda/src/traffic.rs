@@ -1,6 +1,6 @@
 //! What crosses between host and device, and who waits: counted for the thread that asks.
 //!
-//! A pipeline stage runs on a thread of its own, so [`Traffic::take`] after each call gives what that stage moved.
+//! A pipeline stage runs on its own thread, so [`Traffic::take`] after each call gives what that stage moved.
 
 use std::cell::Cell;
 

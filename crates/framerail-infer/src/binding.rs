@@ -77,7 +77,7 @@ unsafe impl Send for Value {}
 
 impl Drop for Value {
     fn drop(&mut self) {
-        // SAFETY: made by us and released once; a binding that still knows it holds a count of its own.
+        // SAFETY: made by us and released once; a binding that still knows it holds its own count.
         unsafe { (ort::api().ReleaseValue)(self.0.as_ptr()) };
     }
 }
@@ -140,7 +140,7 @@ impl BoundRun {
     pub(crate) fn new(session: &Session, input: BoundTensor, outputs: Outputs) -> ort::Result<Self> {
         let mut options = RunOptions::new()?;
         if matches!(outputs, Outputs::Bound(_)) {
-            // Order is kept by the stream; whoever reads the outputs waits.
+            // Order is kept by the stream; readers of the outputs wait.
             options.disable_device_sync()?;
         }
         let mut binding = session.create_binding()?;
@@ -197,7 +197,7 @@ fn c_name(name: &str) -> ort::Result<CString> {
 
 /// The CUDA provider on a stream of ours, which [`crate::device`] keeps as long as the session.
 pub(crate) fn on_stream(provider: ort::ep::CUDA, stream: &CudaStream) -> ort::ep::CUDA {
-    // SAFETY: a live stream of the provider's device, kept by whoever keeps the session.
+    // SAFETY: a live stream of the provider's device, kept by the session's owner.
     unsafe { provider.with_compute_stream(stream.raw().cast()) }
 }
 

@@ -19,7 +19,7 @@ pub enum InferError {
         /// What to do.
         hint: String,
     },
-    /// A model card that cannot be read or does not make sense. Mend the card.
+    /// A model card that cannot be read or does not make sense. Fix the card.
     #[error("model card {}{}: {reason}", path.display(), line.map(|line| format!(" line {line}")).unwrap_or_default())]
     Card {
         /// The card; `built-in NAME` for one that is compiled in.
@@ -29,7 +29,7 @@ pub enum InferError {
         /// What is wrong and what to write instead.
         reason: String,
     },
-    /// A model file that is no ONNX model, is damaged, or is not the one that the card names.
+    /// A model file that is not an ONNX model, is damaged, or is not the one that the card names.
     #[error("model {}: {reason}", path.display())]
     ModelFile {
         /// The ONNX file.

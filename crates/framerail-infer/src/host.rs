@@ -95,7 +95,7 @@ impl HostPredictor {
 impl SizedModel {
     fn new(shared: &Shared, size: InputSize, pool: &SessionPool) -> Result<Self, InferError> {
         let preprocessor = shared.preprocessor(size)?;
-        // Held while the session is made, so that whoever shares it waits instead of making another.
+        // Held while the session is made, so that others that share it wait instead of making another.
         let mut pool = pool.lock();
         pool.retain(|(_, session)| session.strong_count() > 0);
         let known = pool.iter().find(|(known, _)| *known == size).and_then(|(_, session)| session.upgrade());

@@ -128,7 +128,7 @@ impl Predictor {
     /// A session is made with the first view of a size, or by [`Predictor::warm_up`].
     ///
     /// # Errors
-    /// One clear line each for: card or model missing, card with a wrong key, file that is no ONNX model, model that does not fit
+    /// One clear line each for: card or model missing, card with a wrong key, file that is not an ONNX model, model that does not fit
     /// its card, ONNX Runtime missing or too old, option out of range; `Device` when there is no such card or no driver.
     pub fn load(options: &DetectorOptions) -> Result<Self, InferError> {
         let model = Model::load(&options.model, options.prepare, &options.search)?;
@@ -158,7 +158,7 @@ impl Predictor {
         Ok(Self { backend, shared, thresholds, submitted: VecDeque::new(), done: VecDeque::new() })
     }
 
-    /// Another one for another thread, with sessions of its own; file, card, thresholds and statistics are shared.
+    /// Another one for another thread, with its own sessions; file, card, thresholds and statistics are shared.
     /// On a card one is enough: a second holds weights and activations once more, and shares the stream.
     pub fn fork(&self) -> Self {
         let backend = match &self.backend {

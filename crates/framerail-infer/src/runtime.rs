@@ -46,7 +46,7 @@ impl Runtime {
     /// directory, in the active Python environment, in the system's library folders.
     ///
     /// # Errors
-    /// `Missing` with the places looked at; `Runtime` for a file that is no library, is too old, or another one than is loaded.
+    /// `Missing` with the places looked at; `Runtime` for a file that is not a library, is too old, or another one than is loaded.
     pub fn load(explicit: Option<&Path>, search: &SearchPath) -> Result<&'static Runtime, InferError> {
         Self::load_for(Device::Cpu, explicit, search)
     }
@@ -178,7 +178,7 @@ fn version(path: &Path) -> String {
     }
 }
 
-/// What the library was built for and finds beside itself: providers for cards are libraries of their own.
+/// What the library was built for and finds beside itself: providers for cards are their own libraries.
 fn providers(library: &Path) -> Vec<String> {
     let real = library.canonicalize().unwrap_or_else(|_| library.to_owned());
     let is_there = |name: &str| name == "cpu" || real.with_file_name(format!("libonnxruntime_providers_{name}.so")).exists();

@@ -42,7 +42,7 @@ impl Default for SessionOptions {
     }
 }
 
-/// A loaded model that takes inputs of one size, with an input buffer of its own.
+/// A loaded model that takes inputs of one size, with its own input buffer.
 pub struct ModelSession {
     shared: Arc<SharedSession>,
     input: Elements,

@@ -17,7 +17,7 @@ use ffmpeg_the_third::ffi;
 /// Difference between a timestamp and the count of samples that is taken for rounding, in seconds.
 const TOLERANCE_SECS: f64 = 0.02;
 /// Longest step of a clock that is a gap, in seconds. Beyond it, and for steps back of more than [`LONGEST_OVERLAP_SECS`], the clock
-/// was set anew, and samples go on without a gap.
+/// was set again, and samples go on without a gap.
 const LONGEST_GAP_SECS: f64 = 86_400.0;
 /// The same in transport streams, whose clocks are set back and leap.
 const LONGEST_STREAM_GAP_SECS: f64 = 10.0;
@@ -131,7 +131,7 @@ struct Window {
     is_at_end: bool,
     /// Samples of a frame that waits behind a gap, with the gap's end.
     waiting: Option<(i64, Decoded)>,
-    /// What is added to timestamps, in samples, since the clock was set anew.
+    /// What is added to timestamps, in samples, since the clock was set again.
     shift: i64,
     /// Samples before this one are not exact and left out.
     valid_from: i64,
@@ -351,7 +351,7 @@ impl AudioReader {
         self.restart()
     }
 
-    /// Begins anew, by opening the source again: what comes is what came at first.
+    /// Begins again, by opening the source again: what comes is what came at first.
     fn restart(&mut self) -> Result<(), MediaError> {
         self.damaged_before += self.decoder.damaged;
         self.decoder = AudioDecoder::open(&self.options, self.wanted)?;

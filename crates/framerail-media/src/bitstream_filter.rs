@@ -24,7 +24,7 @@ const AV1C_BYTES: usize = 4;
 /// H.265, Annex B), with the parameter sets before each IDR picture (H.264) or IRAP picture (HEVC).
 ///
 /// An H.264 stream may be entered at other pictures than IDR ones (recovery points), and no sets are put before those:
-/// whoever starts there gives the parser [`BitstreamFilter::headers`] first.
+/// starting there requires giving the parser [`BitstreamFilter::headers`] first.
 pub struct BitstreamFilter {
     context: Context,
     name: &'static str,
@@ -95,7 +95,7 @@ impl BitstreamFilter {
         }
     }
 
-    /// Forgets what was held back and starts anew, as at the stream's start: call it after a seek.
+    /// Forgets what was held back and starts again, as at the stream's start: call it after a seek.
     pub fn reset(&mut self) {
         // SAFETY: an initialised filter.
         unsafe { ffi::av_bsf_flush(self.context.as_mut_ptr()) };

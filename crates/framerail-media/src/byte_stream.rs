@@ -100,7 +100,7 @@ fn words(error: &io::Error) -> String {
 }
 
 impl State {
-    /// A result for FFmpeg, its error kept for whoever reports it.
+    /// A result for FFmpeg, its error kept for the report.
     fn noted(&self, result: io::Result<u64>) -> i64 {
         let error = result.as_ref().err().map(words);
         let code = match (&result, self.reader.is_due()) {
@@ -123,7 +123,7 @@ unsafe extern "C" fn read(state: *mut libc::c_void, buffer: *mut u8, length: i32
     if let Ok(count) = result {
         // SAFETY: FFmpeg's buffer holds `length` bytes, and no more than that were read.
         unsafe { ptr::copy_nonoverlapping(state.scratch.as_ptr(), buffer, count.min(room)) };
-        // An end or a seek is no recovery: some sources end after an error.
+        // An end or a seek is not a recovery: some sources end after an error.
         if count > 0 {
             *state.error.lock() = None;
         }
@@ -139,7 +139,7 @@ unsafe extern "C" fn seek(state: *mut libc::c_void, offset: i64, whence: i32) ->
     let state = unsafe { &mut *state.cast::<State>() };
     let by = whence & !ffi::AVSEEK_FORCE;
     if by == ffi::AVSEEK_SIZE {
-        // Not knowing is no failure of the source.
+        // Not knowing is not a failure of the source.
         let unknown = i64::from(ffi::AVERROR(libc::ENOSYS));
         return state.reader.size_bytes().map_or(unknown, |size| i64::try_from(size).unwrap_or(unknown));
     }

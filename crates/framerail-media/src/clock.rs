@@ -2,7 +2,7 @@
 
 use framerail_core::{Rational, TimeBase};
 
-/// A step back of more than this many frames is a clock set anew, not a slip.
+/// A step back of more than this many frames is a clock set again, not a slip.
 const SLIP_FRAMES: i64 = 8;
 
 /// Follows the timestamps of one stream.

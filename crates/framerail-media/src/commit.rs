@@ -341,7 +341,7 @@ impl OutputFile {
         }
     }
 
-    /// Says anew what is of use of a file that is not finished.
+    /// Says again what is of use of a file that is not finished.
     pub fn set_leftover(&mut self, leftover: Leftover) {
         self.rules.leftover = leftover;
     }

@@ -380,7 +380,7 @@ impl Container {
 
     /// Whether going back is possible at all.
     pub(crate) fn is_seekable(&self) -> bool {
-        // SAFETY: null (formats without a byte stream of their own) or live.
+        // SAFETY: null (formats without their own byte stream) or live.
         unsafe { self.get().pb.as_ref() }.is_none_or(|pb| pb.seekable != 0)
     }
 }
@@ -418,7 +418,7 @@ pub(crate) fn is_url(source: &str) -> bool {
     !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-/// What FFmpeg is given: local paths with their protocol, so that a colon in a name is no protocol.
+/// What FFmpeg is given: local paths with their protocol, so that a colon in a name is not a protocol.
 fn ffmpeg_url(url: &str, bytes: &Bytes) -> CString {
     if matches!(bytes, Bytes::Pipe(_)) {
         return CString::default();

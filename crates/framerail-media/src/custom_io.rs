@@ -1,4 +1,4 @@
-//! Sources that are not files: bytes in memory, values that read, and whatever a program makes of its own.
+//! Sources that are not files: bytes in memory, values that read, and whatever its own program makes.
 
 use std::{
     fmt,
@@ -24,7 +24,7 @@ pub enum OpenSource {
 /// Opens one source as often as it is needed: for looking at it, for its index, for each decoder.
 ///
 /// # For implementors
-/// Each opened value has a position of its own, starting at the first byte. Values are read on threads of the reader's
+/// Each opened value has its own position, starting at the first byte. Values are read on threads of the reader's
 /// own, so that a read that does not return can be left alone; they are dropped there too. A panic becomes an error.
 /// What needs a lock that callers of this crate may hold (such as Python's) must not be called while they hold it.
 pub trait SourceFactory: Send + Sync {

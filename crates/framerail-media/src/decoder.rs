@@ -237,7 +237,7 @@ impl Decoder {
     }
 
     /// Forgets everything that was sent: the next packet must be a keyframe's, of anywhere in the stream, also after the
-    /// end was sent. Costs far less than opening again. Frames are numbered from 0 and timestamps judged anew; counts of
+    /// end was sent. Costs far less than opening again. Frames are numbered from 0 and timestamps judged again; counts of
     /// damage and conversions go on.
     pub fn flush(&mut self) {
         // SAFETY: an open decoder.

@@ -12,7 +12,7 @@ pub enum MediaError {
         /// The source as given.
         source_name: String,
     },
-    /// The source is there but is no media that FFmpeg knows.
+    /// The source is there but is not media that FFmpeg knows.
     #[error("{source_name}: {reason}; give a video file, or name its container with the format option")]
     NotMedia {
         /// The source as given.

@@ -115,7 +115,7 @@ impl Read for GuardedReader {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(NOTHING_YET),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(count) => {
-                    // Each arrival starts the wait anew.
+                    // Each arrival starts the wait again.
                     self.interrupt.start_clock();
                     return Ok(count);
                 }
@@ -207,7 +207,7 @@ enum Reply {
     Sought(io::Result<u64>),
 }
 
-/// A thread that touches the source, so that whoever waits for it can stop waiting.
+/// A thread that touches the source, so that waiting for it can be stopped.
 struct Worker {
     requests: Option<SyncSender<Request>>,
     replies: Receiver<Reply>,

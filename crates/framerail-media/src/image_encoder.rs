@@ -20,7 +20,7 @@ struct Kind {
 }
 
 /// Encodes surfaces as PNG or JPEG in memory. FFmpeg's encoder and the conversion before it are opened for the first picture, and
-/// anew when size or format change.
+/// again when size or format change.
 pub struct ImageEncoder {
     format: ImageFormat,
     converter: Converter,
@@ -40,7 +40,7 @@ impl ImageEncoder {
     /// Encodes a surface; the file is the same whatever came before.
     ///
     /// # Errors
-    /// `Unsupported` when this FFmpeg lacks the encoder, `Ffmpeg`. The next picture has an encoder of its own then.
+    /// `Unsupported` when this FFmpeg lacks the encoder, `Ffmpeg`. The next picture has its own encoder then.
     pub fn encode(&mut self, surface: &HostSurface, color: &ColorDescription) -> Result<Vec<u8>, MediaError> {
         let (name, target) = match self.format {
             ImageFormat::Png if surface.format().has_alpha() => (c"png", ffi::AVPixelFormat::RGBA),

@@ -33,7 +33,7 @@ use crate::{
 const MAX_FAILED_READS: u32 = 64;
 /// The same for reads that do: a demuxer that searches for the next place that makes sense.
 const MAX_SEARCH_READS: u32 = 1_000_000;
-/// A step back of decoding time, in seconds, that means that a transport stream's clock was set anew.
+/// A step back of decoding time, in seconds, that means that a transport stream's clock was set again.
 const CLOCK_STEP_SECS: f64 = 1.0;
 /// Tolerance for seconds that were rounded to microseconds on their way.
 const SECONDS_TOLERANCE: f64 = 2e-6;
@@ -428,7 +428,7 @@ impl Input {
                     Ending::Unknown => !is_cut && ending::is_complete(container, &self.progress, *video, self.stated_frames),
                 };
                 if is_complete {
-                    // What lies behind the last frame, such as padding of a recorder, is no loss.
+                    // What lies behind the last frame, such as padding of a recorder, is not a loss.
                     return Ok(None);
                 }
                 self.damage.container_errors += unplaced.errors;

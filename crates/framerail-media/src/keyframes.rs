@@ -20,7 +20,7 @@ pub struct PacketEntry {
     pub size_bytes: u32,
     /// Whether decoding can start here, as the container says. The packet knows better: see [`crate::FactsReader`].
     pub is_keyframe: bool,
-    /// Ticks that were added to the file's own times because its clock was set anew before (transport streams).
+    /// Ticks that were added to the file's own times because its clock was set again before (transport streams).
     pub clock_shift: i64,
 }
 

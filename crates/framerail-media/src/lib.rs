@@ -4,7 +4,7 @@
 //! sends them to a server instead. The parts are
 //! usable alone: [`Input`] (packets), [`FactsReader`] (what packets say undecoded), [`BitstreamFilter`] (packets for other
 //! decoders), [`Decoder`] (frames), [`Converter`] (pixel formats and sizes), [`Deinterlacer`],
-//! [`probe`](probe::probe) and [`KeyframeIndex`]. What is no file is read through a [`CustomSource`]. What FFmpeg would print goes to the `log` crate under the
+//! [`probe`](probe::probe) and [`KeyframeIndex`]. What is not a file is read through a [`CustomSource`]. What FFmpeg would print goes to the `log` crate under the
 //! target `ffmpeg`.
 //!
 //! # Links

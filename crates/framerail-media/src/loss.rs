@@ -20,7 +20,7 @@ const MAX_GAP_FRAMES: i64 = 100_000;
 
 /// Counts frames that are missing from a stream whose frames follow each other without holes where nothing is wrong.
 ///
-/// A hole in the timeline alone is no loss, since recordings pause. A hole beside a place where the demuxer lost its way or the
+/// A hole in the timeline alone is not a loss, since recordings pause. A hole beside a place where the demuxer lost its way or the
 /// decoder gave up is.
 pub struct LossMeter {
     /// Ticks of a frame.
@@ -63,7 +63,7 @@ impl LossMeter {
         let reach = step.saturating_mul(BREAK_DISTANCE);
         self.frames += 1;
         if let Some((before, end)) = self.last.filter(|_| step > 0) {
-            // Half a frame, so that times rounded to milliseconds are no holes.
+            // Half a frame, so that times rounded to milliseconds are not holes.
             let missing = (pts.saturating_sub(end).saturating_add(step / 2) / step).min(MAX_GAP_FRAMES);
             if missing > 0 {
                 let is_beside = |at: i64| before.saturating_sub(reach) <= at && at <= pts.saturating_add(reach);
@@ -90,7 +90,7 @@ impl LossMeter {
     }
 }
 
-/// Frames that a whole file has by its header: a count of its own, or its duration at a constant rate. `None` where it says
+/// Frames that a whole file has by its header: its own count, or its duration at a constant rate. `None` where it says
 /// neither. Counts that FFmpeg makes by looking for frames say nothing of those that it does not find.
 pub(crate) fn stated_frames(container: &Container, stream: &ffi::AVStream, is_header_only: bool) -> Option<u64> {
     let format = container.format_name();

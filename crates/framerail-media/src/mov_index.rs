@@ -206,7 +206,7 @@ struct Layout<'a> {
 }
 
 impl Layout<'_> {
-    /// A box with the tables of its tracks made anew.
+    /// A box with the tables of its tracks made again.
     fn rebuilt(&self, whole: &[u8]) -> io::Result<Vec<u8>> {
         self.rebuilt_box(whole, None)
     }

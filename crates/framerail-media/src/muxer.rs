@@ -461,7 +461,7 @@ impl Muxer {
         };
         let is_bad = code == ffi::AVERROR_INVALIDDATA || code == ffi::AVERROR(libc::EINVAL);
         if is_side && is_bad && self.check(0).is_ok() {
-            // A damaged packet is no reason to lose the file.
+            // A damaged packet is not a reason to lose the file.
             self.refused += 1;
             return Ok(());
         }

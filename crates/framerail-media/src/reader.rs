@@ -166,7 +166,7 @@ impl MediaReader {
     /// The next frame or packet; `None` at the end, also when the source broke off (see [`MediaReader::damage`]).
     ///
     /// # Errors
-    /// `Cancelled`, `Timeout`, `Unsupported`. Damaged packets are no error but counted.
+    /// `Cancelled`, `Timeout`, `Unsupported`. Damaged packets are not an error but counted.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<MediaItem>, MediaError> {
         match self.queue.pop_front() {

@@ -101,7 +101,7 @@ struct Track {
     waiting: VecDeque<AvPacket>,
     first: Option<First>,
     last: Option<Last>,
-    /// Added to the source's clock after it was set anew.
+    /// Added to the source's clock after it was set again.
     shift: Option<Moment>,
     /// Where the first packet was presented.
     anchor: Option<Anchor>,

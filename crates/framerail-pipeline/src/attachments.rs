@@ -4,7 +4,7 @@ use std::{any::Any, fmt, sync::Arc};
 
 /// Values of any type, one of each, that travel with a frame: zones, readings of sensors, what a stage of your own works out.
 ///
-/// Whoever knows the type finds the value; all others pass it on. A clone shares the values. Empty, it takes no memory of its own.
+/// Stages that know the type find the value; others pass it on. A clone shares the values. Empty, it takes no memory of its own.
 ///
 /// ```
 /// use framerail_pipeline::Attachments;

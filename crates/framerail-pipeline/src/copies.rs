@@ -39,7 +39,7 @@ impl CopyStages {
     }
 }
 
-/// What a user would write to mend it.
+/// What a user would write to fix it.
 pub(crate) fn mend(to: Device) -> String {
     match to {
         Device::Cpu => format!("put `{DOWNLOAD}` before it"),

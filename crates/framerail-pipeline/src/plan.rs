@@ -43,7 +43,7 @@ impl fmt::Debug for LinkContext {
 pub struct LinkMismatch {
     /// What the stage takes, such as `frames with detections`.
     pub needs: String,
-    /// What would mend it, such as ``put `infer MODEL` before it``.
+    /// What would fix it, such as ``put `infer MODEL` before it``.
     pub mend: String,
 }
 

@@ -49,7 +49,7 @@ pub trait StreamOpener: Send + Sync {
     fn open(&self, request: &StreamRequest, line: &StreamLine) -> Result<Box<dyn StreamReader>, StageError>;
 }
 
-/// Reads one stream, on a thread of its own. The engine gives the stream's start before its items and its end after them.
+/// Reads one stream, on its own thread. The engine gives the stream's start before its items and its end after them.
 pub trait StreamReader: Send {
     /// Called once, on the thread that reads, before the first [`StreamReader::produce`].
     ///
@@ -100,7 +100,7 @@ pub enum OnStreamError {
 /// How often and how soon a failed source is opened again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Wait before the first attempt; twice as long before each further one. A connection that gave a frame starts anew.
+    /// Wait before the first attempt; twice as long before each further one. A connection that gave a frame starts again.
     pub first_wait: Duration,
     /// Longest wait between two attempts.
     pub max_wait: Duration,

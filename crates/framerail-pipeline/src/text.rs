@@ -1,12 +1,12 @@
 //! Pipelines as text: `read in.mp4 start=5 ! infer centerface ! blur ! write out.mp4`.
 //!
-//! Words are separated by white space, line feeds included. `!` as a word of its own separates stages. The first word of
+//! Words are separated by white space, line feeds included. `!` as its own word separates stages. The first word of
 //! a stage is its name, the others are arguments and options:
 //!
 //! - `key=value` is an option when the key is a letter or `_` followed by letters, digits, `_` or `-`.
 //! - Anything else is an argument. A path such as `a=b.mp4` is one when written `./a=b.mp4`, `'a=b.mp4'`, or after the
 //!   word `--`, behind which every word of the stage is an argument.
-//! - `( stage ! stage )`, with parentheses as words of their own, is a branch of the stage before it, such as `tee`:
+//! - `( stage ! stage )`, with parentheses as their own words, is a branch of the stage before it, such as `tee`:
 //!   `read in.mp4 ! tee ( save boxes.jsonl ) ( null ) ! write out.mp4`. Branches may hold branches, up to 16 deep.
 //!
 //! Quoting is that of a shell: nothing is special in `'...'`; in `"..."` a backslash makes `"` and `\` ordinary;

@@ -88,7 +88,7 @@ pub fn sample(sampling_json: &str, num_frames: usize, times: Option<(Vec<f64>, f
     Ok(clips.into_iter().map(|clip| (clip.frames, clip.filled)).collect())
 }
 
-/// A seed of its own for each combination of a seed and numbers, such as epoch and file.
+/// Its own seed for each combination of a seed and numbers, such as epoch and file.
 #[pyfunction]
 pub fn mixed_seed(seed: u64, numbers: Vec<u64>) -> u64 {
     SplitMix64::of(seed, &numbers).next_u64()

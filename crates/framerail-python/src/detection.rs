@@ -133,7 +133,7 @@ impl Detection {
 /// Detections for the pipeline, out of a list or anything else that can be gone through.
 ///
 /// # Errors
-/// `TypeError` for what is no detection, and as [`Detection::to_core`].
+/// `TypeError` for what is not a detection, and as [`Detection::to_core`].
 pub fn core_list(detections: &Bound<'_, PyAny>, option: &str) -> PyResult<Vec<CoreDetection>> {
     let py = detections.py();
     each(detections, option, "Detection", |detection| {

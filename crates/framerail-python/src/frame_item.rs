@@ -58,7 +58,7 @@ pub struct Rest {
 /// width, height : int
 ///     Size in pixels.
 /// pixel_format : str
-///     FFmpeg's name; empty for what is no picture any more.
+///     FFmpeg's name; empty for what is not a picture any more.
 /// device : str
 ///     "cpu" or "cuda:N".
 /// is_keyframe : bool
@@ -216,7 +216,7 @@ impl FrameItem {
 
 #[pymethods]
 impl FrameItem {
-    /// FFmpeg's name of the pixel format; empty for what is no picture any more.
+    /// FFmpeg's name of the pixel format; empty for what is not a picture any more.
     #[getter]
     fn pixel_format(&self) -> PyResult<String> {
         self.with(|picture| {

@@ -63,7 +63,7 @@ impl StagePlan for FunctionPlan {
         if self.is_on_host && self.reads_pixels {
             at(input.device, Device::Cpu)?;
         }
-        // The function may attach detections of its own, of which nothing else is known.
+        // The function may attach its own detections, of which nothing else is known.
         let own = || DetectionFormat { model: self.name.clone(), ..DetectionFormat::default() };
         Ok(Some(EdgeFormat { detections: Some(input.detections.clone().unwrap_or_else(own)), ..input.clone() }))
     }

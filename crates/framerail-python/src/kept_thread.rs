@@ -1,7 +1,7 @@
 //! Threads that are kept for the next work when theirs is done.
 //!
-//! PyTorch keeps the algorithms that cuDNN chose for a model, and its handles, by thread: on a thread of its own each run would
-//! choose them anew, which takes seconds with `torch.backends.cudnn.benchmark`.
+//! PyTorch keeps the algorithms that cuDNN chose for a model, and its handles, by thread: on its own thread each run would
+//! choose them again, which takes seconds with `torch.backends.cudnn.benchmark`.
 
 use std::{
     io, process,

@@ -1,6 +1,6 @@
 //! What framerail logs goes to Python's `logging`, under the logger `framerail`.
 //!
-//! Log lines come from threads that may hold locks, so none of them waits for the GIL: a thread of its own hands them over.
+//! Log lines come from threads that may hold locks, so none of them waits for the GIL: its own thread hands them over.
 
 use std::{
     process,

@@ -41,7 +41,7 @@ pub struct Job {
 /// What was found in each frame of a call.
 pub type Found = Result<Vec<Vec<CoreDetection>>, StageError>;
 
-/// Calls the model, on a thread of its own.
+/// Calls the model, on its own thread.
 pub struct Caller {
     /// `framerail.models.ModelRunner`.
     pub runner: Arc<Py<PyAny>>,

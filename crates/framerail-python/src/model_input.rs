@@ -34,7 +34,7 @@ const KEPT_BYTES: usize = 256 << 20;
 pub enum InputError {
     Vision(VisionError),
     Cuda(CudaError),
-    /// Frames that do not go together, or are no pictures.
+    /// Frames that do not go together, or are not pictures.
     Frames(String),
 }
 
@@ -111,7 +111,7 @@ impl ModelInput {
     /// Makes one tensor of views of one form. On a card the work is queued; the memory's marks order who reads it.
     ///
     /// # Errors
-    /// `Frames` for frames that differ in form or are no pictures, `Vision`, `Cuda`.
+    /// `Frames` for frames that differ in form or are not pictures, `Vision`, `Cuda`.
     pub fn convert(&mut self, views: &[View<'_>]) -> Result<ModelBatch, InputError> {
         let first = views.first().ok_or_else(|| InputError::Frames("there are no frames to make a tensor from".into()))?;
         let (device, picture) = self.form(*first);
@@ -197,7 +197,7 @@ impl ModelInput {
 }
 
 impl Card {
-    /// Kept from batch to batch, made anew when the card changes.
+    /// Kept from batch to batch, made again when the card changes.
     fn of<'a>(kept: &'a mut Option<Card>, device: &Arc<CudaDevice>) -> Result<&'a Card, CudaError> {
         let card = match kept.take() {
             Some(card) if card.pool.device().id() == device.id() => card,

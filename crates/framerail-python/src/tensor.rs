@@ -131,7 +131,7 @@ impl Memory {
         Self { owner, address, shape, strides, dtype: DType::U8, device: Device::Cpu, is_writable, has_writer: None }
     }
 
-    /// A plane on a card as it lies; `None` for what is no picture.
+    /// A plane on a card as it lies; `None` for what is not a picture.
     pub fn of_card_plane(surface: &Arc<dyn DeviceSurface>, plane: usize, is_writable: bool) -> Option<Self> {
         let kept = Surface::Device(Arc::clone(surface));
         let picture = CudaSurface::of(&kept)?;

@@ -1,6 +1,6 @@
 //! Work that takes long: the GIL is given away, and Ctrl-C ends it.
 //!
-//! Python runs signal handlers on its main thread only. Called there, the work goes to a thread of its own while this one looks
+//! Python runs signal handlers on its main thread only. Called there, the work goes to its own thread while this one looks
 //! for signals; called elsewhere, it is done in place.
 
 use std::{

@@ -1,4 +1,4 @@
-//! Batches made ahead by threads of their own.
+//! Batches made ahead by their own threads.
 
 use std::{
     sync::{

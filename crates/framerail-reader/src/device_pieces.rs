@@ -142,7 +142,7 @@ impl DeviceSetup {
 
     pub(crate) fn account(&self, pictures: u64) {
         let traffic = Traffic::take();
-        // One lock for both: two were once taken in one order here and in the other by whoever asked for the statistics.
+        // One lock for both: two were once taken in one order here and in the other by readers of the statistics.
         let mut done = self.done.lock();
         done.traffic = done.traffic.plus(traffic);
         done.pictures += pictures;
@@ -316,7 +316,7 @@ struct PieceSink<'a> {
     shown: &'a Shown,
     output: &'a mut dyn PieceOutput<DevicePicture>,
     maker: PictureMaker,
-    /// Why the sink stopped the session, when it is no error of the card.
+    /// Why the sink stopped the session, when it is not an error of the card.
     error: Option<ReaderError>,
 }
 

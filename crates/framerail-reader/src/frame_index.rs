@@ -67,7 +67,7 @@ struct Scan {
 }
 
 impl FrameIndex {
-    /// The exact index of a fresh input, which is at its first packet then. `options` open it anew where more must be read.
+    /// The exact index of a fresh input, which is at its first packet then. `options` open it again where more must be read.
     pub(crate) fn make(input: &mut Input, options: &InputOptions, pool: &FramePool) -> Result<Self, MediaError> {
         if let Some(packets) = input.container_index()?.filter(|packets| is_whole(packets, options)) {
             let shown = (0..packets.packets.len()).collect();

@@ -18,7 +18,7 @@ pub trait FrameSource: Send {
     /// The next frame or packet; `None` at the end, also when the source broke off (see [`FrameSource::damage`]).
     ///
     /// # Errors
-    /// What ends the reading. Damaged packets are no error but counted.
+    /// What ends the reading. Damaged packets are not an error but counted.
     fn next_item(&mut self) -> Result<Option<MediaItem>, ReaderError>;
 
     /// What was not as it should be, so far.

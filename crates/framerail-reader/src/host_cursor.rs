@@ -76,7 +76,7 @@ pub(crate) struct TimeCursor {
     start: Option<usize>,
     /// Place of the first packet that was not sent.
     sent_to: usize,
-    /// The end was sent: no more packets until the decoder begins anew.
+    /// The end was sent: no more packets until the decoder begins again.
     is_drained: bool,
     is_over: bool,
     /// The lowest frame that can still come out.

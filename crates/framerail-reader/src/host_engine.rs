@@ -129,7 +129,7 @@ impl HostEngine {
         Ok(statuses)
     }
 
-    /// Whether one decoder that goes on from frame to frame has less to decode than several that start anew.
+    /// Whether one decoder that goes on from frame to frame has less to decode than several that start again.
     fn goes_on(&self, numbers: &[usize]) -> bool {
         if self.index.access == Access::Counted || self.mode == ReadMode::Stream {
             return true;
@@ -364,7 +364,7 @@ impl PieceOutput<Frame> for Sink<'_, '_, '_> {
     }
 }
 
-/// This thread reads packets; each worker decodes pieces on a thread of its own.
+/// This thread reads packets; each worker decodes pieces on its own thread.
 fn side_by_side(source: &mut PieceSource, workers: &mut [Worker], job: &Job<'_, '_>) -> Result<(), Fault> {
     let (sender, receiver) = sync_channel::<Piece>(workers.len());
     let receiver = Mutex::new(receiver);

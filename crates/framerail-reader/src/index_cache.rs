@@ -1,6 +1,6 @@
 //! An index kept on disk for the next time the file is opened.
 //!
-//! A cache is a hint: what does not match the file, byte for byte at its ends, is made anew. The format is little-endian:
+//! A cache is a hint: what does not match the file, byte for byte at its ends, is made again. The format is little-endian:
 //! magic, version, how the file was read, a stamp of the file, the index in variable-length numbers, and a hash of all before.
 
 use std::{
@@ -25,7 +25,7 @@ const VERSION: u64 = 1;
 const HASH_BYTES: usize = 32;
 /// Bytes of the file's start and end that go into its stamp.
 const STAMP_BYTES: usize = 64 * 1024;
-/// Larger files are no caches of ours.
+/// Larger files are not caches of ours.
 const MAX_CACHE_BYTES: u64 = 1 << 30;
 
 /// The place of a file's index, and what it must match.
@@ -35,7 +35,7 @@ pub(crate) struct CacheEntry {
 }
 
 impl CacheEntry {
-    /// Where the index of a source is kept; `None` for sources that are no files, and where nothing is kept.
+    /// Where the index of a source is kept; `None` for sources that are not files, and where nothing is kept.
     pub(crate) fn of(cache: &IndexCache, options: &InputOptions) -> Option<Self> {
         if *cache == IndexCache::None || options.custom.is_some() || options.source == "-" {
             return None;

@@ -131,7 +131,7 @@ impl<D: PieceDecoder + 'static> PieceStream<D> {
         }
     }
 
-    /// Whether a packet starts anew behind the selection's end, so that nothing from it on is wanted.
+    /// Whether a packet starts again behind the selection's end, so that nothing from it on is wanted.
     fn is_behind(&self, packet: &VideoPacket) -> bool {
         let secs = packet.packet.pts().map(|pts| self.packets.input().info().time_base.seconds(pts));
         let end = self.packets.input().selection().1;

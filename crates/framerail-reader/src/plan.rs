@@ -192,7 +192,7 @@ pub(crate) fn mode(asked: ReadMode, index: &FrameIndex, numbers: &[usize]) -> Re
 }
 
 /// Whether a decoder that stands just before these groups, `on` pictures before their last frame, goes on instead of several that
-/// start anew.
+/// start again.
 pub(crate) fn goes_on(groups: &BTreeMap<usize, Wanted>, on: Option<usize>) -> bool {
     let anew: usize = groups.iter().map(|(start, wanted)| span(*start, wanted)).sum();
     groups.len() <= 1 || on.is_some_and(|on| on <= anew)

@@ -159,7 +159,7 @@ impl<'a> Streaming<'a> {
             Shown::Frame(frame, status) => {
                 let info = self.video.info_of(self.index, number, status, &frame)?;
                 let again = is_wanted_again.then(|| Shown::Frame(frame.clone(), status));
-                // Converters are gone after an error of their own, which then counts.
+                // Converters are gone after their own error, which then counts.
                 let _ = work.send(Work { frame: *frame, places, info });
                 Ok(again)
             }
@@ -349,7 +349,7 @@ impl ReadySink<'_> {
         let kind = FrameKind::of(frame.surface.host().map_err(framerail_media::MediaError::from)?);
         let number = usize::try_from(tag).ok().and_then(|place| self.index.number_at(place));
         let place = number.and_then(|number| self.assembly.place_of(number));
-        // Frames of another kind are scaled to the first one's size, and counted, by whoever has seen the first.
+        // Frames of another kind are scaled to the first one's size, and counted, by the reader of the first.
         if let Some((number, place)) = number.zip(place)
             && kind == self.target.kind
             && let Some(mut slot) = self.assembly.slot_ahead(place)?

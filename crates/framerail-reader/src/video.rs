@@ -69,7 +69,7 @@ impl Video {
         self.input.source.to_string()
     }
 
-    /// The same video with a token of its own, so that what reads it can be ended alone.
+    /// The same video with its own token, so that what reads it can be ended alone.
     pub(crate) fn with_own_cancel(&self) -> Arc<Self> {
         let input = InputOptions { cancel: self.input.cancel.child(), ..self.input.clone() };
         Arc::new(Self { input, ..self.clone() })
@@ -114,7 +114,7 @@ impl Video {
         Ok(FrameInfo { pts: frame.pts, seconds: frame.seconds(), duration_secs, is_keyframe: frame.is_keyframe, ..info })
     }
 
-    /// A fault in words, for a thread that cannot mend it; a wrong index is made anew by the next call.
+    /// A fault in words, for a thread that cannot fix it; a wrong index is made again by the next call.
     pub(crate) fn error_of(&self, fault: Fault) -> ReaderError {
         match fault {
             Fault::Error(error) => error,

@@ -28,7 +28,7 @@ use crate::{
     device_engine::{self, CardMemory, DeviceEngine},
 };
 
-/// Times a read is begun anew because the file is not what it promised.
+/// Times a read is begun again because the file is not what it promised.
 const MAX_TRIES: usize = 4;
 /// Seconds that a time may lie beside a frame's own: sums of seconds are rounded.
 const ROUNDING_SECS: f64 = 1e-7;
@@ -273,7 +273,7 @@ impl VideoReader {
         })
     }
 
-    /// Batches of `batch` frames made ahead by threads of their own; the last may be smaller, unless `drop_last` leaves it out. The
+    /// Batches of `batch` frames made ahead by their own threads; the last may be smaller, unless `drop_last` leaves it out. The
     /// reader can be used, or dropped, meanwhile.
     ///
     /// # Errors
@@ -388,7 +388,7 @@ impl VideoReader {
         Ok(frames)
     }
 
-    /// The first frame of a source whose index would cost a read of all of it. `None` where it is no simple case.
+    /// The first frame of a source whose index would cost a read of all of it. `None` where it is not a simple case.
     fn read_first_alone(&mut self, numbers: &[usize], out: &mut [u8]) -> Result<Option<Vec<FrameInfo>>, Fault> {
         let is_cheap = self.metadata.container.starts_with("mov") || self.options.cache != IndexCache::None;
         let is_first = !numbers.is_empty() && numbers.iter().all(|number| *number == 0);
@@ -431,7 +431,7 @@ impl VideoReader {
         Ok(Some(frames))
     }
 
-    /// Mends what can be mended between two tries: a header or an index that was wrong.
+    /// Fixes what can be fixed between two tries: a header or an index that was wrong.
     fn retried<T>(&mut self, mut read: impl FnMut(&mut Self) -> Result<T, Fault>) -> Result<T, ReaderError> {
         for _ in 0..MAX_TRIES {
             match read(self) {

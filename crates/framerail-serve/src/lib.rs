@@ -2,7 +2,7 @@
 //! added and removed, and settings changed, while it goes on.
 //!
 //! [`Watch`] is all of it for a run that is about to start. Its parts: a [`BoundServer`] takes an address before the run starts, a [`View`] is the place in the pipeline whose frames are shown,
-//! [`Pictures`] makes JPEGs of them while someone asks, and a [`Server`] answers from a thread of its own. It works with a
+//! [`Pictures`] makes JPEGs of them while someone asks, and a [`Server`] answers from its own thread. It works with a
 //! [`framerail_pipeline::RunSwitch`] and never in the way of the run.
 #![forbid(unsafe_code)]
 

@@ -41,7 +41,7 @@ impl PictureMaker {
     /// Makes the picture; its `sequence` is 0.
     ///
     /// # Errors
-    /// In words: the frame is no picture, or FFmpeg lacks something.
+    /// In words: the frame is not a picture, or FFmpeg lacks something.
     pub(crate) fn make(&mut self, item: &FrameItem) -> Result<Picture, String> {
         let frame = &item.frame;
         let surface = self.host_surface(&frame.surface)?;

@@ -1,7 +1,7 @@
 //! The latest picture of each stream, made only while someone asks for it.
 //!
 //! Frames are offered on the thread of a stage. As long as nobody asks, an offer costs one atomic load. While someone does, a
-//! frame now and then is kept by another hold of its memory, and a thread of its own makes a small JPEG of it; a stage never
+//! frame now and then is kept by another hold of its memory, and its own thread makes a small JPEG of it; a stage never
 //! waits for that, and frames that come meanwhile pass.
 
 use std::{

@@ -84,7 +84,7 @@ impl BoundServer {
         self.is_any_port
     }
 
-    /// Serves from a thread of its own.
+    /// Serves from its own thread.
     ///
     /// # Errors
     /// `Start`.

@@ -36,7 +36,7 @@ impl AllowedSources {
     /// # Errors
     /// Why it may not, in a line.
     pub(crate) fn check(&self, source: &SourceUrl, peer: IpAddr) -> Result<(), String> {
-        // What is no URL is a path to FFmpeg, or a protocol without slashes.
+        // What is not an URL is a path to FFmpeg, or a protocol without slashes.
         let scheme = source.scheme().unwrap_or_else(|| FILE.to_owned());
         let is_file = scheme == FILE;
         if !self.0.contains(&scheme) {

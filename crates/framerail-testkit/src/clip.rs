@@ -211,7 +211,7 @@ impl ClipSpec {
         Self { sample_aspect_ratio: Some(Rational { num, den }), ..self }
     }
 
-    /// Adds a sound track: a tone of its own pitch, as long as the pictures, with a language tag.
+    /// Adds a sound track: its own tone pitch, as long as the pictures, with a language tag.
     pub fn audio(mut self, codec: AudioCodec) -> Self {
         self.audio.push(codec);
         self

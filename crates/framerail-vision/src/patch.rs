@@ -6,7 +6,7 @@ use framerail_core::{Component, HostSurface, PixelFormat, Region};
 
 use crate::{VisionError, kernels::blend_bytes};
 
-/// Code values of one component in a region of its own grid, row by row.
+/// Code values of one component in its own region grid, row by row.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Patch {
     pub region: Region,

@@ -166,7 +166,7 @@ impl Preprocessor {
     }
 
     /// The numbers of the conversion of a picture of this size, format, colour and pixel shape, or of a part of it in frame pixels: what
-    /// [`Preprocessor::run_crop`] does, for whoever does it elsewhere.
+    /// [`Preprocessor::run_crop`] does, for other implementations.
     ///
     /// NV12 stands for the planar 4:2:0 that the same stream decodes to on the host, so with [`Sampling::Bilinear8Bit`] it gets
     /// that format's arithmetic.

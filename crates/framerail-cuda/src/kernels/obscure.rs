@@ -17,7 +17,7 @@ const THREADS: u32 = 1024;
 /// The faces of one surface.
 #[derive(Clone, Copy, Debug)]
 pub struct ObscureJob<'a> {
-    /// The surface, which is changed in place: whoever else holds it sees the change.
+    /// The surface, which is changed in place: other holders see the change.
     pub surface: &'a CudaSurface,
     /// The faces, hidden one after the other.
     pub regions: &'a [HidePlan],

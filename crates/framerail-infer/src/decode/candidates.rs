@@ -35,7 +35,7 @@ impl Candidates {
         Self { confidence, classes, found: Vec::new(), non_finite: 0, over_limit: 0 }
     }
 
-    /// Whether a score counts. One that is no number is counted as left out.
+    /// Whether a score counts. One that is not a number is counted as left out.
     pub(crate) fn accepts(&mut self, score: f32) -> bool {
         if score > self.confidence {
             return score.is_finite() || self.leave_out();

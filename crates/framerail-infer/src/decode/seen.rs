@@ -69,7 +69,7 @@ impl Seen {
     }
 }
 
-/// A probability as coverage: the threshold becomes a half, so that whoever cuts at a half cuts at the threshold.
+/// A probability as coverage: the threshold becomes a half, so that cutting at a half cuts at the threshold.
 pub(crate) fn coverage(probability: f32, threshold: f32) -> u8 {
     let share = if probability < threshold {
         probability / threshold / 2.0

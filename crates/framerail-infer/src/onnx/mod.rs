@@ -90,7 +90,7 @@ impl std::fmt::Display for Dim {
 pub struct Declared {
     /// Its name.
     pub name: String,
-    /// `TensorProto.DataType` of the elements; 0 when it is no tensor.
+    /// `TensorProto.DataType` of the elements; 0 when it is not a tensor.
     pub elem_type: u64,
     /// Its shape, when one is declared.
     pub dims: Option<Vec<Dim>>,
@@ -139,7 +139,7 @@ impl OnnxFile {
     /// Reads a model file whole.
     ///
     /// # Errors
-    /// `ModelFile` for one that cannot be read, is beyond 2 GiB, or is no ONNX model.
+    /// `ModelFile` for one that cannot be read, is beyond 2 GiB, or is not an ONNX model.
     pub fn read(path: &Path) -> Result<Self, InferError> {
         let wrong = |reason: String| InferError::ModelFile { path: path.to_owned(), reason };
         let metadata = std::fs::metadata(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;

@@ -46,7 +46,7 @@ impl Edit<'_> {
             let field = field?;
             match field.number {
                 number::GRAPH_INPUT => self.input(&field, &mut out)?,
-                // A value that is given in each run is no constant.
+                // A value that is given in each run is not a constant.
                 number::GRAPH_INITIALIZER if self.shape_of(&tensor_name(&field)?).is_some() => {}
                 number::GRAPH_OUTPUT => {
                     let name = name_of(&field)?;

@@ -114,7 +114,7 @@ fn certificates_of(path: &PathBuf) -> Result<Vec<Certificate<'static>>, MediaErr
     if found.is_empty() { Err(bad("no certificate in it".into())) } else { Ok(found) }
 }
 
-/// What the system trusts. None is no error yet: plain http needs none, and https says so when it fails.
+/// What the system trusts. None is not an error yet: plain http needs none, and https says so when it fails.
 fn system_certificates() -> Arc<Vec<Certificate<'static>>> {
     static LOADED: OnceLock<Arc<Vec<Certificate<'static>>>> = OnceLock::new();
     let load = || {

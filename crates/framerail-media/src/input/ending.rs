@@ -96,7 +96,7 @@ fn find_end(container: &mut Container, progress: &Progress) -> Option<Ending> {
             let rest = size % TS_PACKET_BYTES;
             unless(rest > 0 && container.bytes_at(0, 1)? == [TS_SYNC] && container.bytes_at(size - rest, 1)? == [TS_SYNC])
         }
-        // Each fragment is a read of its own: too many for a server.
+        // Each fragment is its own read: too many for a server.
         name if name.starts_with("mov") && container.is_local_file() => {
             if fragments_break(container, size)? {
                 Ending::Missing("its fragments do not follow each other".to_owned())

@@ -41,7 +41,7 @@ struct Times {
 }
 
 impl PacketClock {
-    /// Begins anew, as after a seek; times are moved by this.
+    /// Begins again, as after a seek; times are moved by this.
     pub(super) fn begin_at(&mut self, shift_micros: i64) {
         self.unjudged.clear();
         self.is_ended = false;

@@ -147,7 +147,7 @@ impl Input {
         outcome
     }
 
-    /// Ticks that are added to the video's own times since its clock was set anew.
+    /// Ticks that are added to the video's own times since its clock was set again.
     pub(crate) fn clock_shift(&self) -> i64 {
         TimeBase::MICROS.rescale(self.progress.clock.video_shift(), self.info.time_base)
     }

@@ -9,7 +9,7 @@ use super::control::Control;
 use crate::{BatchPolicy, Counter, Item};
 
 /// Packets and other items beside pictures that may wait, per picture of capacity. Sound packets are small and come a
-/// few per picture; without a bound of their own a file of sound alone would fill the memory.
+/// few per picture; without their own bound a file of sound alone would fill the memory.
 const OTHERS_PER_FRAME: usize = 64;
 
 /// Why a push was not taken.

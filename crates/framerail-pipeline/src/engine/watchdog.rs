@@ -35,7 +35,7 @@ impl Finished {
     }
 }
 
-/// Looks at every worker until the run is over; a stall is told once.
+/// Looks at every worker until the run is over; a stall is reported once.
 pub(super) fn watch(nodes: &[Arc<NodeState>], limit: Duration, finished: &Finished) {
     let interval = (limit / 4).clamp(Duration::from_millis(5), Duration::from_secs(1));
     let mut told: Vec<Vec<u64>> = nodes.iter().map(|node| vec![u64::MAX; node.clocks.len()]).collect();

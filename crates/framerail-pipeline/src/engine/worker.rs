@@ -109,7 +109,7 @@ impl Worker {
             match produced {
                 Ok(Flow::More) => {}
                 Ok(Flow::Done) => break,
-                // A stop interrupts blocking reads; that is no failure.
+                // A stop interrupts blocking reads; that is not a failure.
                 Err(_) if control.is_stopping() => break,
                 Err(error) => return Err(error),
             }

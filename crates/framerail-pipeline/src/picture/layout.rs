@@ -91,7 +91,7 @@ impl<'a> Layout<'a> {
 fn place_nodes(picture: &GraphPicture) -> Vec<Slot> {
     let index = |name: &str| picture.nodes.iter().position(|node| node.name == name);
     let edges: Vec<(usize, usize)> = picture.edges.iter().filter_map(|edge| Some((index(&edge.from)?, index(&edge.to)?))).collect();
-    // An edge that shares both its ends with others needs a place of its own for its label.
+    // An edge that shares both its ends with others needs its own place for its label.
     let length = |(from, to): &(usize, usize)| {
         let crowded = edges.iter().filter(|other| other.0 == *from).count() > 1 && edges.iter().filter(|other| other.1 == *to).count() > 1;
         if crowded { 2 } else { 1 }

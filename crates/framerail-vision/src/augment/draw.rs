@@ -1,6 +1,6 @@
 //! Drawing an augmentation's numbers from a seed.
 //!
-//! Each part draws from a sequence of its own, [`SplitMix64::of`] seed, clip, frame (0 when a clip's frames share one draw) and the
+//! Each part draws from its own sequence, [`SplitMix64::of`] seed, clip, frame (0 when a clip's frames share one draw) and the
 //! part's number. So a part that is switched on or off does not change the others. Within a part numbers are drawn in the order in
 //! which the code names them; that order is part of the interface.
 

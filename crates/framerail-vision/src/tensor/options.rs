@@ -115,7 +115,7 @@ impl TensorOptions {
         self.plan(1, 1, PixelFormat::Rgb24, &ColorDescription::default(), PixelAspect::SQUARE).map(drop)
     }
 
-    /// The conversion of frames of one size, format, colour and pixel shape as plain numbers, for whoever carries it out elsewhere. Tone
+    /// The conversion of frames of one size, format, colour and pixel shape as plain numbers, for other implementations. Tone
     /// mapping is not part of it.
     ///
     /// # Errors
@@ -152,7 +152,7 @@ impl TensorOptions {
     pub(crate) fn preprocessor(&self, width: u32, height: u32) -> Result<Preprocessor, VisionError> {
         let (width, height) = self.picture_size(width, height);
         let Self { sampling, channel_order, layout, scale, mean, std, .. } = *self;
-        // A picture of its own size has nothing to fill.
+        // Its own picture size has nothing to fill.
         let fit = if self.size.is_some() { self.fit } else { Fit::Stretch };
         let spec = Preprocess { width, height, fit, channel_order, layout, scale, mean, std };
         Ok(Preprocessor::new(spec)?.with_sampling(sampling))

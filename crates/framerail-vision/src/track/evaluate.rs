@@ -196,7 +196,7 @@ impl Evaluator {
         let mut found_before = last_found.clone();
         let mut matched = 0.0;
         for frame in self.frames.iter().filter(|frame| !frame.truth.is_empty() && !frame.found.is_empty()) {
-            // Whoever was found on the frame before goes on, before anything else.
+            // Tracks found on the previous frame continue first.
             let costs = Costs::new(frame.truth.len(), frame.found.len(), |row, column| {
                 let overlap = frame.overlaps.at(row, column);
                 let goes_on = found_before[frame.truth[row]] == Some(frame.found[column]);

@@ -95,7 +95,7 @@ proptest! {
         prop_assert_eq!(crossings(&seen), expected);
     }
 
-    /// Whoever loiters on the line itself crosses nothing.
+    /// Loitering on the line itself crosses nothing.
     #[test]
     fn jitter_on_the_line_is_no_crossing(jitter in 0.0f64..9.9, seed in any::<u64>(), first in 20.0f64..80.0) {
         let mut watcher = watcher(&line_map());

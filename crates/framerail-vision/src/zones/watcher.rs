@@ -100,7 +100,7 @@ impl ZoneWatcher {
         }
     }
 
-    /// The stream has ended: whoever is inside has left, on the last frame, whose zones are given. Vanished, for nobody saw them go.
+    /// The stream has ended: tracks inside have left, on the last frame, whose zones are given. Vanished, for nobody saw them go.
     pub fn end(&mut self, last: &mut FrameZones) {
         for (zone, state) in self.zones.iter_mut().zip(&mut last.zones) {
             let inside: Vec<u64> = zone.stays.keys().copied().collect();

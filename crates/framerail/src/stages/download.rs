@@ -78,7 +78,7 @@ fn planar(format: PixelFormat) -> PixelFormat {
 /// The way from one card.
 struct Lane {
     stream: CudaStream,
-    /// For frames with planes of their own.
+    /// For frames with their own planes.
     scratch: DevicePool,
     pool: PinnedPool,
     /// Since the last mark.

@@ -1,4 +1,4 @@
-//! The `frames` stage: each frame as a file of its own.
+//! The `frames` stage: each frame as its own file.
 
 mod names;
 mod npy;

@@ -122,7 +122,7 @@ impl Paced {
         let fresh = || StreamClock { started: Instant::now(), first: frame.pts, last: frame.pts };
         let clock = self.clocks.entry(frame.stream).or_insert_with(fresh);
         if frame.pts < clock.last {
-            // Time has jumped back: the stream begins anew.
+            // Time has jumped back: the stream begins again.
             *clock = fresh();
         }
         clock.last = frame.pts;

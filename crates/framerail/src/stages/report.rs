@@ -232,7 +232,7 @@ impl Report {
         {
             record.end(ended_early, &mut page.doubts);
         }
-        // A page of its own is complete now.
+        // Its own page is complete now.
         if has_stream_placeholder(&self.plan.template)
             && let Some(page) = self.pages.remove(&path)
         {

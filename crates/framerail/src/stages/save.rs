@@ -306,7 +306,7 @@ impl Save {
         let Some((_, path)) = self.streams.remove(&stream) else { return Ok(()) };
         let Some(place) = self.files.iter().position(|open| open.path == path) else { return Ok(()) };
         if self.plan.is_shared() && (is_standard_output(&path) || !has_stream_placeholder(&self.plan.template)) {
-            // For whoever reads along.
+            // For concurrent readers.
             return self.files.get_mut(place).map_or(Ok(()), |open| open.writer.flush());
         }
         let open = self.files.swap_remove(place);

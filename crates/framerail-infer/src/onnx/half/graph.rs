@@ -1,4 +1,4 @@
-//! The graph as the conversion to half precision sees it, and its pieces written anew.
+//! The graph as the conversion to half precision sees it, and its pieces written again.
 
 use std::{borrow::Cow, collections::HashSet, fmt};
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::{Rows, number};
 use crate::onnx::wire::{Value, fields};
 
-/// Nodes longer than this are no plain layers, and would be copied for each strip.
+/// Nodes longer than this are not plain layers, and would be copied for each strip.
 const MAX_NODE_BYTES: usize = 4096;
 /// Bound on a side, stride or padding: beyond it products could overflow.
 const MAX_SIDE: u64 = 1 << 20;

@@ -29,7 +29,7 @@ pub(super) struct Answers {
     pub(super) model: Arc<str>,
     /// Detections that the model adds to a frame are numbered from here on: behind the classes of models before it.
     pub(super) first_label: u32,
-    /// What a thing is called that is found without a class of its own.
+    /// What a thing is called that is found without its own class.
     pub(super) thing: Option<Label>,
     /// Whether a frame that it looked at has been seen as a whole by those that find things.
     pub(super) marks_analysed: bool,

@@ -1,4 +1,4 @@
-//! The model of an `infer` stage: loaded once, where it is to run, for whoever asks first.
+//! The model of an `infer` stage: loaded once, where it is to run, for the first user.
 
 use std::{
     fmt,

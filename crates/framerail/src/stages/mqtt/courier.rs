@@ -2,7 +2,7 @@
 //!
 //! # Why messages are kept here
 //! The client library forgets messages when a broker comes back without the old session. So each connection is a new
-//! session with a client of its own, and a message leaves this side only when the broker has confirmed it.
+//! session with its own client, and a message leaves this side only when the broker has confirmed it.
 
 use std::{
     collections::VecDeque,
@@ -220,7 +220,7 @@ impl Carrier for Courier {
     }
 
     fn message(&self, info: &StreamInfo, record: Vec<u8>) -> Message {
-        // A name must not make levels or wildcards of its own.
+        // A name must not add topic levels or wildcards.
         let name = info.name.replace(['+', '#', '/', '\0'], "_");
         Message { topic: self.topic.replace("{stream}", &info.id.to_string()).replace("{name}", &name), payload: record }
     }

@@ -1,4 +1,4 @@
-//! A stage whose records go to a buffer, and a thread of its own that sends them.
+//! A stage whose records go to a buffer, and its own thread that sends them.
 //!
 //! A stage's thread must not wait for a network while the buffer has room.
 

@@ -113,7 +113,7 @@ pub(super) trait RecordWriter: Send {
     /// Writes a frame.
     fn frame(&mut self, record: &FrameRecord<'_>) -> Result<Written, StageError>;
 
-    /// Hands on what is buffered, for whoever reads along.
+    /// Hands on what is buffered, for concurrent readers.
     fn flush(&mut self) -> Result<(), StageError> {
         Ok(())
     }

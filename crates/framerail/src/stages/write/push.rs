@@ -1,4 +1,4 @@
-//! Pushes one stream to a server, which may be lost and found again, by a thread of its own.
+//! Pushes one stream to a server, which may be lost and found again, by its own thread.
 //!
 //! The stage encodes and puts packets into a bounded buffer; the thread connects, sends and connects again. A server that was out of
 //! reach gets a new keyframe first, and everything from there on.
@@ -166,7 +166,7 @@ impl State {
         self.let_go(keep.unwrap_or(self.waiting.len()), counters);
     }
 
-    /// Begins anew for a server that was out of reach: with the next picture, where pictures may be dropped, else with the first
+    /// Begins again for a server that was out of reach: with the next picture, where pictures may be dropped, else with the first
     /// keyframe that waits.
     fn begin_anew(&mut self, waits: bool, counters: &PushCounters) {
         if !waits {
