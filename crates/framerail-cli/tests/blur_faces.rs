@@ -287,3 +287,20 @@ fn what_is_not_there_yet_is_said() {
     refused(&["in.mp4", "--mask-scale", "99"], "it goes from 0.6 to 10");
     place.framerail().args(["blur-faces", "in.mp4"]).run().assert_code(3).assert_stderr_contains("in.mp4: no such file");
 }
+
+#[test]
+fn fixed_areas_are_covered_or_left_visible() {
+    let clip = faces_clip(&FacesSpec::crossing(&[]), 6);
+    let place = Place::new();
+    let areas = ["--also-area", "0,0,16,16", "--except-area", "50%,0,50%,100%", "--replacewith", "solid"];
+    let output = place.framerail().arg("blur-faces").arg(clip.path()).args(["-o", "out.mp4", "--crf", "10"]).args(SMALL).args(areas).run();
+    output.assert_success();
+    let after: Vec<_> = reference_planes(&place.path("out.mp4"), PixelFormat::Gray8).collect();
+    assert!(after.iter().all(|frame| frame.row(0, 8)[8] < 24), "the corner is black");
+    let before: Vec<_> = reference_planes(clip.path(), PixelFormat::Gray8).collect();
+    let right = |frame: &framerail_core::HostSurface| frame.row(0, 40)[frame.width() as usize - 4];
+    assert!(before.iter().zip(&after).all(|(before, after)| right(before).abs_diff(right(after)) < 24), "the right half stays");
+    let wrong = place.framerail().arg("blur-faces").arg(clip.path()).args(["-o", "no.mp4", "--also-area", "1,2,3"]).run();
+    wrong.assert_code(2).assert_stderr_contains("x1,y1,x2,y2");
+    assert!(!place.path("no.mp4").exists());
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Detection, InstanceMask, Label, Point};
+use crate::{Detection, FrameMapping, InstanceMask, Label, Point, Rotation};
 
 /// One model's word on a detection: its class in another respect, its landmarks, its shape, its likeness, its parts.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,15 +39,21 @@ pub struct ScoredLabel {
 }
 
 impl Attribute {
-    /// The attribute with its places taken elsewhere.
-    pub(crate) fn placed(&self, place: &dyn Fn(Point) -> Point) -> Self {
+    /// The attribute of a frame that was changed, where its places are then.
+    #[must_use]
+    pub fn mapped(&self, mapping: &FrameMapping) -> Self {
+        self.placed(&|point| mapping.point(point), mapping.rotation())
+    }
+
+    /// The attribute with its places taken elsewhere, by a map that turns as `rotation` says.
+    pub(crate) fn placed(&self, place: &dyn Fn(Point) -> Point, rotation: Rotation) -> Self {
         let value = match &self.value {
             AttributeValue::Landmarks(points) => AttributeValue::Landmarks(points.iter().map(|point| place(*point)).collect()),
             AttributeValue::Mask(mask) => {
                 // A box that has become empty or not finite has no mask; the old one is no worse.
-                AttributeValue::Mask(mask.moved(mask.bbox().placed(place)).map_or_else(|_| Arc::clone(mask), Arc::new))
+                AttributeValue::Mask(mask.turned(rotation, mask.bbox().placed(place)).map_or_else(|_| Arc::clone(mask), Arc::new))
             }
-            AttributeValue::Parts(parts) => AttributeValue::Parts(parts.iter().map(|part| part.placed(place)).collect()),
+            AttributeValue::Parts(parts) => AttributeValue::Parts(parts.iter().map(|part| part.placed(place, rotation)).collect()),
             AttributeValue::Classes(_) | AttributeValue::Embedding(_) => self.value.clone(),
         };
         Self { model: Arc::clone(&self.model), value }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Attribute;
+use crate::{Attribute, Rotation};
 
 /// A point in frame pixels; (0, 0) is the top left corner of the top left pixel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -84,10 +84,10 @@ impl BBox {
         BBox { x1: self.x1.clamp(0.0, w), y1: self.y1.clamp(0.0, h), x2: self.x2.clamp(0.0, w), y2: self.y2.clamp(0.0, h) }
     }
 
-    /// The box whose corners are taken elsewhere.
+    /// The box around where its corners are taken to.
     pub(crate) fn placed(&self, place: &dyn Fn(Point) -> Point) -> BBox {
         let (from, to) = (place(Point { x: self.x1, y: self.y1 }), place(Point { x: self.x2, y: self.y2 }));
-        BBox { x1: from.x, y1: from.y, x2: to.x, y2: to.y }
+        BBox { x1: from.x.min(to.x), y1: from.y.min(to.y), x2: from.x.max(to.x), y2: from.y.max(to.y) }
     }
 
     /// The box at `t` of the way to another: 0 is this one, 1 the other.
@@ -150,15 +150,15 @@ impl Detection {
         let ratio = |to: f32, from: f32| if from > 0.0 { to / from } else { 1.0 };
         let (across, down) = (ratio(bbox.width(), from.width()), ratio(bbox.height(), from.height()));
         let place = |point: Point| Point { x: bbox.x1 + (point.x - from.x1) * across, y: bbox.y1 + (point.y - from.y1) * down };
-        let mut moved = self.placed(&place);
+        let mut moved = self.placed(&place, Rotation::None);
         moved.bbox = bbox;
         moved
     }
 
-    /// The detection with every place of it taken elsewhere.
-    pub(crate) fn placed(&self, place: &dyn Fn(Point) -> Point) -> Self {
+    /// The detection with every place of it taken elsewhere, by a map that turns as `rotation` says.
+    pub(crate) fn placed(&self, place: &dyn Fn(Point) -> Point, rotation: Rotation) -> Self {
         let landmarks = self.landmarks.iter().map(|point| place(*point)).collect();
-        let attributes = self.attributes.iter().map(|attribute| attribute.placed(place)).collect();
+        let attributes = self.attributes.iter().map(|attribute| attribute.placed(place, rotation)).collect();
         Self { bbox: self.bbox.placed(place), landmarks, attributes, ..self.clone() }
     }
 }

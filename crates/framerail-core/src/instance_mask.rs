@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{BBox, CoreError};
+use crate::{BBox, CoreError, Rotation};
 
 /// A grid of coverage over a box of the frame, usually coarser than pixels: what a segmentation model gives for one detection.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +57,34 @@ impl InstanceMask {
     /// As [`InstanceMask::new`].
     pub fn moved(&self, bbox: BBox) -> Result<Self, CoreError> {
         Self::shared(bbox, self.columns, self.rows, Arc::clone(&self.coverage))
+    }
+
+    /// The mask of a frame that was turned or mirrored, over its box there.
+    ///
+    /// # Errors
+    /// As [`InstanceMask::new`].
+    pub fn turned(&self, rotation: Rotation, bbox: BBox) -> Result<Self, CoreError> {
+        if rotation == Rotation::None {
+            return self.moved(bbox);
+        }
+        let (columns, rows) = if rotation.swaps_sides() { (self.rows, self.columns) } else { (self.columns, self.rows) };
+        let (last_column, last_row) = (columns - 1, rows - 1);
+        let source = |row: u32, column: u32| match rotation {
+            Rotation::None => (row, column),
+            Rotation::Clockwise90 => (last_column - column, row),
+            Rotation::Half => (last_row - row, last_column - column),
+            Rotation::Clockwise270 => (column, last_row - row),
+            Rotation::FlipHorizontal => (row, last_column - column),
+            Rotation::FlipVertical => (last_row - row, column),
+            Rotation::Transpose => (column, row),
+            Rotation::Transverse => (last_column - column, last_row - row),
+        };
+        let cells = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+        let coverage = cells.map(|(row, column)| {
+            let (row, column) = source(row, column);
+            self.coverage.get(row as usize * self.columns as usize + column as usize).copied().unwrap_or(0)
+        });
+        Self::shared(bbox, columns, rows, coverage.collect())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{any::Any, fmt, sync::Arc};
 
-use crate::{CoreError, Device, FramePool, PixelFormat};
+use crate::{CoreError, Device, FramePool, PixelFormat, Region};
 
 /// The longest side of a frame that is accepted; larger sizes in a header are an attack or an error.
 pub const MAX_SIDE: u32 = 32_768;
@@ -138,6 +138,29 @@ impl HostSurface {
         self.layout.iter().map(|layout| layout.row_bytes * layout.rows).sum()
     }
 
+    /// A part of it that shares its memory, which neither can write while both are there. The part must begin on whole chroma
+    /// samples ([`PixelFormat::chroma_shift`]).
+    ///
+    /// # Errors
+    /// `SizeOutOfRange` for a part that is empty, does not lie within the surface or begins between chroma samples.
+    pub fn window(&self, part: Region) -> Result<HostSurface, CoreError> {
+        let (shift_x, shift_y) = self.format.chroma_shift();
+        let is_aligned = part.x.is_multiple_of(1 << shift_x) && part.y.is_multiple_of(1 << shift_y);
+        if !is_aligned || !part.fits(self.width, self.height) {
+            return Err(CoreError::SizeOutOfRange { width: part.width, height: part.height });
+        }
+        let mut starts = [0; 4];
+        for (plane, start) in starts.iter_mut().enumerate().take(self.format.planes()) {
+            // Rows and bytes of all that lies above and to the left.
+            let (left_bytes, rows) = self.format.plane_size(plane, part.x.max(1), part.y.max(1));
+            let (left_bytes, rows) = (if part.x == 0 { 0 } else { left_bytes }, if part.y == 0 { 0 } else { rows });
+            *start = rows * self.layout[plane].pitch_bytes + left_bytes;
+        }
+        let pitches = self.layout.map(|layout| layout.pitch_bytes);
+        let memory = Arc::new(WindowMemory { whole: Arc::clone(&self.memory), starts });
+        HostSurface::new(self.format, part.width, part.height, &pitches, memory)
+    }
+
     /// A copy in memory of the pool, writable.
     pub fn copied(&self, pool: &FramePool) -> Result<HostSurface, CoreError> {
         let mut copy = pool.surface(self.format, self.width, self.height)?;
@@ -149,6 +172,32 @@ impl HostSurface {
             }
         }
         Ok(copy)
+    }
+}
+
+/// Planes from some byte on of another surface's.
+struct WindowMemory {
+    whole: Arc<dyn HostMemory>,
+    starts: [usize; 4],
+}
+
+impl HostMemory for WindowMemory {
+    fn plane(&self, plane: usize) -> &[u8] {
+        let start = self.starts.get(plane).copied().unwrap_or(0);
+        self.whole.plane(plane).get(start..).unwrap_or_default()
+    }
+
+    fn plane_mut(&mut self, plane: usize) -> Option<&mut [u8]> {
+        let start = self.starts.get(plane).copied().unwrap_or(0);
+        Arc::get_mut(&mut self.whole)?.plane_mut(plane)?.get_mut(start..)
+    }
+
+    fn is_writable(&self) -> bool {
+        Arc::strong_count(&self.whole) == 1 && self.whole.is_writable()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 

@@ -8,7 +8,7 @@ use crate::MediaError;
 const BLOCK: usize = 32;
 
 /// The format in which a picture can be turned: chroma must be subsampled alike in both directions for a quarter turn.
-pub(crate) fn turnable_format(format: PixelFormat, rotation: Rotation) -> PixelFormat {
+pub fn turnable_format(format: PixelFormat, rotation: Rotation) -> PixelFormat {
     let (columns, rows) = format.chroma_shift();
     if !rotation.swaps_sides() || columns == rows {
         return format;
@@ -24,7 +24,7 @@ pub(crate) fn turnable_format(format: PixelFormat, rotation: Rotation) -> PixelF
 ///
 /// # Errors
 /// `Core` when the size is out of range.
-pub(crate) fn rotated(source: &HostSurface, rotation: Rotation, pool: &FramePool) -> Result<HostSurface, MediaError> {
+pub fn rotated(source: &HostSurface, rotation: Rotation, pool: &FramePool) -> Result<HostSurface, MediaError> {
     let (width, height) = if rotation.swaps_sides() { (source.height(), source.width()) } else { (source.width(), source.height()) };
     let mut target = pool.surface(source.format(), width, height)?;
     if let Some(mut planes) = target.planes_mut() {

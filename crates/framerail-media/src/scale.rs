@@ -157,6 +157,29 @@ impl Converter {
         self.run(&picture(source), color, format, width, height, pool)
     }
 
+    /// The same by the matrix and range of `color`, to those of `wanted` where the result is Y'CbCr.
+    ///
+    /// # Errors
+    /// As [`Converter::convert`].
+    pub fn convert_to(
+        &mut self,
+        source: &HostSurface,
+        color: &ColorDescription,
+        format: PixelFormat,
+        (width, height): (u32, u32),
+        wanted: &ColorDescription,
+        pool: &FramePool,
+    ) -> Result<HostSurface, MediaError> {
+        let source = picture(source);
+        let target = format::av_format(format).0;
+        let mut details = details(source.format, color, target);
+        if !is_rgb(target) && !is_gray(target) {
+            details.target_matrix = yuv_matrix(wanted);
+            details.target_full = wanted.is_full_range(false) || format::name(target).starts_with("yuvj");
+        }
+        self.run_with(&source, details, format, width, height, pool)
+    }
+
     /// The same from a decoder's picture in any of FFmpeg's formats, at its own size.
     pub(crate) fn convert_av(
         &mut self,
@@ -217,6 +240,19 @@ impl Converter {
         height: u32,
         pool: &FramePool,
     ) -> Result<HostSurface, MediaError> {
+        let details = details(source.format, color, format::av_format(format).0);
+        self.run_with(source, details, format, width, height, pool)
+    }
+
+    fn run_with(
+        &mut self,
+        source: &Picture<'_>,
+        details: Details,
+        format: PixelFormat,
+        width: u32,
+        height: u32,
+        pool: &FramePool,
+    ) -> Result<HostSurface, MediaError> {
         let mut surface = pool.surface(format, width, height)?;
         let Some(mut planes) = surface.planes_mut() else {
             return Err(MediaError::Ffmpeg { context: "converting a frame".into(), message: "the pool gave a shared surface".into() });
@@ -226,12 +262,8 @@ impl Converter {
             target.pitches[plane] = planes.layout(plane).pitch_bytes as i32;
             target.planes[plane] = planes.plane(plane).as_mut_ptr();
         }
-        self.scale(source, color, &target)?;
+        self.scale_with(source, details, &target)?;
         Ok(surface)
-    }
-
-    fn scale(&mut self, source: &Picture<'_>, color: &ColorDescription, target: &Target) -> Result<(), MediaError> {
-        self.scale_with(source, details(source.format, color, target.format), target)
     }
 
     /// Runs swscale; the target's planes must hold what its format and size need.

@@ -66,4 +66,4 @@ pub use planned::{Plan, PlannedStage};
 pub use planned_graph::{PlannedEdge, PlannedGraph, PlannedNode};
 pub use registry::{RegisteredStage, Registry, RegistryError, StageFactory};
 pub use spec::{ArgumentSpec, Choice, Example, OptionKind, OptionSpec, Presence, Role, StageSpec};
-pub use value::OptionValue;
+pub use value::{OptionValue, parse_time};

@@ -146,7 +146,11 @@ pub(crate) fn join_list<'a>(entries: impl IntoIterator<Item = &'a str>) -> Strin
 
 const TIME_EXPECTED: &str = "expects a time such as `90`, `1:30`, `00:01:30.5` or `500ms`";
 
-fn parse_time(text: &str) -> Result<Duration, String> {
+/// A length of time or a place in a clip, as options take it: `90`, `1:30`, `00:01:30.5`, `500ms`, `90s`.
+///
+/// # Errors
+/// Says what is expected.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
     time_secs(text).and_then(|secs| Duration::try_from_secs_f64(secs).ok()).ok_or_else(|| TIME_EXPECTED.to_owned())
 }
 

@@ -84,6 +84,8 @@ pub enum MaskSource {
     ContourMissing,
     /// The box, because the contour is too small to count, or shows nowhere in the frame.
     ContourTooSmall,
+    /// A fixed area.
+    Area,
 }
 
 /// The mask of one detection and what it is made from; `None` when it lies outside the frame or its box is not finite.

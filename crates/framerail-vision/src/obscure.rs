@@ -1,7 +1,10 @@
 //! Making faces unrecognisable, in place, in the frame's own pixel format.
 
+use std::sync::Arc;
+
 use framerail_core::{
-    BBox, BlurPlan, ColorDescription, Detection, FillPlan, HidePlan, HostSurface, MaskPlan, MosaicPlan, PixelFormat, Region,
+    BBox, BlurPlan, ColorDescription, Detection, FillPlan, HidePlan, HostSurface, MaskCover, MaskPlan, MosaicPlan, Outline, PixelFormat,
+    Region,
 };
 
 use crate::{
@@ -155,6 +158,47 @@ impl Obscurer {
         }
         Ok(counts)
     }
+}
+
+impl Obscurer {
+    /// Hides fixed areas in a writable surface; strengths relate to the larger side of each.
+    ///
+    /// # Errors
+    /// As [`Obscurer::run`].
+    pub fn hide_areas(&self, surface: &mut HostSurface, color: &ColorDescription, areas: &[Mask]) -> Result<(), VisionError> {
+        areas.iter().try_for_each(|area| obscure_region(surface, color, area, &area.bounds, &self.obscure))
+    }
+
+    /// How fixed areas of a frame of this size, format and colour are hidden.
+    ///
+    /// # Errors
+    /// As [`Obscurer::plan`].
+    pub fn plan_areas(
+        &self,
+        size: (u32, u32),
+        format: PixelFormat,
+        color: &ColorDescription,
+        areas: &[Mask],
+    ) -> Result<Vec<HidePlan>, VisionError> {
+        let plan = |area: &Mask| {
+            let mask = MaskPlan { region: area.region, bounds: area.bounds, cover: area_cover(area) };
+            let fills = self.fills(size, format, color, &mask, &area.bounds)?;
+            Ok(HidePlan { mask, fills })
+        };
+        areas.iter().map(plan).collect()
+    }
+}
+
+/// Numbers for a box, which need no bytes for each pixel on their way to a device.
+fn area_cover(area: &Mask) -> MaskCover {
+    if area.coverage.iter().any(|value| *value < 255) {
+        return MaskCover::Raster(Arc::clone(&area.coverage));
+    }
+    let half = |side: u32| f64::from(side) / 2.0;
+    let (half_width, half_height) = (half(area.region.width), half(area.region.height));
+    let center = (f64::from(area.region.x) + half_width, f64::from(area.region.y) + half_height);
+    let outline = Outline::Rectangle { half_width: half_width - 0.5, half_height: half_height - 0.5 };
+    MaskCover::Outline { center, outline, feather: 0.0 }
 }
 
 /// Hides what a mask covers; `bbox` is the face's box, which strengths relate to. Alpha is left alone.

@@ -55,7 +55,7 @@ impl Overlay {
     /// Lays the picture over a mask's box, by its alpha; a contour cuts it.
     pub(crate) fn lay_over(&self, surface: &mut HostSurface, color: &ColorDescription, mask: &Mask) -> Result<(), VisionError> {
         let (format, bounds) = (surface.format(), &mask.bounds);
-        let is_cut = mask.source == MaskSource::Contour;
+        let is_cut = matches!(mask.source, MaskSource::Contour | MaskSource::Area);
         let around = if is_cut { Some(mask.region) } else { Region::around(bounds, surface.width(), surface.height()) };
         let Some(whole) = around else { return Ok(()) };
         for component in 0..format.color_components().len() {

@@ -16,6 +16,7 @@ Examples:
   framerail blur-faces in.mp4 --detect-every 3  faster: boxes are linked
   framerail blur-faces in.mp4 --replacewith mosaic --report faces.html
   framerail blur-faces in.mp4 --contour-model segmentation.toml
+  framerail blur-faces in.mp4 --also-area 0,0,30%,8% --except-area 40%,0,20%,60%
   framerail blur-faces photo.jpg --contact-sheet sheet.png
   framerail blur-faces in.mp4 --device cuda     decode, detect and blur on a GPU
 
@@ -119,6 +120,13 @@ pub struct CoverArgs {
     /// Colour for --replacewith solid
     #[arg(long, value_name = "COLOR", default_value = "black")]
     pub color: String,
+    /// Cover this area in every frame as well: x,y,w,h or a polygon x1,y1,x2,y2,..., in pixels or percent, with @START-END for a time;
+    /// or a file of zones (.toml)
+    #[arg(long, value_name = "AREA")]
+    pub also_area: Vec<String>,
+    /// Leave this area visible, with the faces whose middle lies in it
+    #[arg(long, value_name = "AREA")]
+    pub except_area: Vec<String>,
     /// Draw scores beside the faces
     #[arg(long)]
     pub draw_scores: bool,

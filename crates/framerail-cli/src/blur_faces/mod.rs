@@ -18,6 +18,7 @@ use framerail::{
 use serde::Serialize;
 
 pub use self::args::BlurFacesCommand;
+use self::args::ReplaceWith;
 use self::{
     jobs::{Job, is_folder},
     reports::Index,
@@ -165,6 +166,10 @@ impl BlurFacesCommand {
             stats.wall_secs,
             tally.words()
         ));
+        let left = stats.counter("detections_left_visible");
+        if left > 0 {
+            terminal::line(&format!("  {} left visible by --except-area", counted(left, "face")));
+        }
         let gaps = stats.counter("gaps_filled");
         if gaps > 0 {
             terminal::line(&format!("  {} bridged", counted(gaps, "gap")));
@@ -203,6 +208,8 @@ impl BlurFacesCommand {
         preset.mask_scale = self.cover.mask_scale;
         preset.contour_model.clone_from(&self.cover.contour_model);
         preset.feather = self.cover.feather;
+        preset.also_areas.clone_from(&self.cover.also_area);
+        preset.except_areas.clone_from(&self.cover.except_area);
         preset.draw_scores = self.cover.draw_scores;
         let record = |named: &Option<PathBuf>, extension| {
             let path = job.record(named.as_deref()?, extension);
@@ -244,6 +251,9 @@ impl BlurFacesCommand {
     fn check_compatibility(&self) -> CommandResult {
         let wrong = |words: String| Err(Failure::new(USAGE, words));
         let compatibility = &self.compatibility;
+        if self.cover.replacewith == ReplaceWith::None && !(self.cover.also_area.is_empty() && self.cover.except_area.is_empty()) {
+            return wrong("--replacewith none covers nothing; leave out --also-area and --except-area".into());
+        }
         if self.cover.contour_model.is_some() && self.cover.outline() != CoverShape::Contour {
             return wrong("--contour-model is for --shape contour; leave one of them out".into());
         }

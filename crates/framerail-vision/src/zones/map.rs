@@ -45,6 +45,37 @@ pub enum Units {
     Pixels,
 }
 
+/// When a shape holds, in seconds from where its stream begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TimeSpan {
+    /// Its first instant; `None` for the beginning.
+    pub start_secs: Option<f64>,
+    /// Its end, which is not part of it; `None` for no end.
+    pub end_secs: Option<f64>,
+}
+
+impl TimeSpan {
+    /// Frames' times are rounded to ticks: so near to an end is at it.
+    const TOLERANCE_SECS: f64 = 1e-4;
+
+    /// Whether an instant lies in it.
+    pub fn holds(&self, secs: f64) -> bool {
+        let secs = secs + Self::TOLERANCE_SECS;
+        self.start_secs.is_none_or(|start| secs >= start) && self.end_secs.is_none_or(|end| secs < end)
+    }
+
+    /// # Errors
+    /// When it ends before it starts, or one of its ends is not a time.
+    pub fn check(&self) -> Result<(), String> {
+        let is_time = |secs: Option<f64>| secs.is_none_or(|secs| secs.is_finite() && secs >= 0.0);
+        match (self.start_secs, self.end_secs) {
+            (start, end) if !is_time(start) || !is_time(end) => Err("its times must be 0 seconds or more".into()),
+            (Some(start), Some(end)) if end <= start => Err(format!("its time range ends before it starts ({start} to {end} seconds)")),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// What zones and lines have in common.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ShapeSpec {
@@ -52,8 +83,8 @@ pub struct ShapeSpec {
     pub name: String,
     /// Of its points.
     pub units: Units,
-    /// Which point of a box counts.
-    pub anchor: Anchor,
+    /// Which point of a box counts; `None` leaves it to who asks, [`Anchor::Bottom`] where zones are watched.
+    pub anchor: Option<Anchor>,
     /// Names of the classes that count; all when empty.
     pub classes: Vec<String>,
     /// Names of the streams that have it; all when empty.
@@ -61,6 +92,8 @@ pub struct ShapeSpec {
     /// How far beyond an edge or line a box must be to have left or crossed it, as a part of its height. What jitters by less is
     /// still where it was.
     pub margin: f32,
+    /// When it holds.
+    pub during: TimeSpan,
 }
 
 /// An area.
@@ -119,6 +152,7 @@ impl ZoneMap {
             if !names.insert(&shape.name) {
                 return Err(VisionError::Zone(format!("the name `{}` is used twice; give each zone and line a unique name", shape.name)));
             }
+            shape.during.check().map_err(|problem| wrong("shape", &shape.name, format_args!("cannot be used: {problem}")))?;
             if !(0.0..=10.0).contains(&shape.margin) {
                 return Err(wrong("shape", &shape.name, format_args!("has the margin {}; it goes from 0 to 10", shape.margin)));
             }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use framerail_core::Point;
 
 pub use self::{
-    map::{Anchor, LineSpec, ShapeSpec, Units, ZoneMap, ZoneSpec},
+    map::{Anchor, LineSpec, ShapeSpec, TimeSpan, Units, ZoneMap, ZoneSpec},
     outline::Outline,
     watcher::ZoneWatcher,
 };

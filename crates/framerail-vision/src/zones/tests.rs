@@ -191,13 +191,13 @@ fn anchors_say_which_point_counts() {
     let detection = standing(None, 300.0, 430.0);
     let count = |anchor| {
         let mut map = zone_map();
-        map.zones[0].shape.anchor = anchor;
+        map.zones[0].shape.anchor = Some(anchor);
         watcher(&map).watch(std::slice::from_ref(&detection), 0.0).zones[0].count
     };
     assert_eq!([Anchor::Bottom, Anchor::Center, Anchor::Corners].map(count), [0, 1, 1]);
     let crossed_at = |anchor| {
         let mut map = line_map();
-        map.lines[0].shape.anchor = anchor;
+        map.lines[0].shape.anchor = Some(anchor);
         let mut watcher = watcher(&map);
         let crossed = |y: &i32| !watcher.watch(&[standing(Some(1), 400.0, f64::from(*y))], f64::from(*y)).events.is_empty();
         (200..500).find(crossed).expect("crossed")

@@ -71,7 +71,7 @@ fn margin(shape: &ShapeSpec, detection: &Detection) -> f64 {
 
 impl ZoneWatcher {
     pub(super) fn add_zone(&mut self, shape: ShapeSpec, points: Arc<[Point]>) {
-        let outline = Outline::new(&points, shape.anchor);
+        let outline = Outline::new(&points, shape.anchor.unwrap_or_default());
         let name = Arc::from(shape.name.as_str());
         let state = ZoneState { name, points, count: 0, inside: Vec::new(), entered: 0, left: 0, mean_dwell_secs: 0.0 };
         self.zones.push(WatchedZone { shape, outline, state, stays: BTreeMap::new(), dwelt_secs: 0.0 });
@@ -196,7 +196,7 @@ impl WatchedLine {
     /// Where a detection lies beyond doubt.
     fn side(&self, detection: &Detection) -> Option<Direction> {
         let margin = margin(&self.shape, detection);
-        let places = self.shape.anchor.places(&detection.bbox);
+        let places = self.shape.anchor.unwrap_or_default().places(&detection.bbox);
         let distances: Vec<f64> = places.into_iter().map(|place| distance_to_line(self.from, self.to, place)).collect();
         let all = |is_beyond: &dyn Fn(f64) -> bool| distances.iter().all(|distance| is_beyond(*distance));
         if all(&|distance| distance > margin) {
@@ -211,7 +211,7 @@ impl WatchedLine {
     /// The direction in which a track has just crossed. It has when it is beyond doubt on the other side, and went over between the
     /// line's ends when it last did.
     fn follow(&mut self, track_id: u64, detection: &Detection, seconds: f64) -> Option<Direction> {
-        let places = self.shape.anchor.places(&detection.bbox);
+        let places = self.shape.anchor.unwrap_or_default().places(&detection.bbox);
         let count = places.len() as f64;
         let now = places.iter().fold((0.0, 0.0), |sum, place| (sum.0 + place.0 / count, sum.1 + place.1 / count));
         let side = self.side(detection);

@@ -87,6 +87,10 @@ pub struct BlurFaces {
     pub mask_scale: Option<f32>,
     /// Width of the soft edge as a part of the face's larger side; the stage's default when `None`.
     pub feather: Option<f32>,
+    /// Areas that are hidden as well, as the stage `blur` takes them: `10%,0,20%,30%`, or a file of zones.
+    pub also_areas: Vec<String>,
+    /// Areas that stay visible, in the same form.
+    pub except_areas: Vec<String>,
     /// Whether scores are drawn beside the faces.
     pub draw_scores: bool,
     /// An HTML report on what was found and filled in.
@@ -118,6 +122,8 @@ impl BlurFaces {
             contour_model: None,
             mask_scale: None,
             feather: None,
+            also_areas: Vec::new(),
+            except_areas: Vec::new(),
             draw_scores: false,
             report: None,
             save: None,
@@ -194,6 +200,11 @@ impl BlurFaces {
         if let Some(feather) = self.feather {
             stage = stage.option("feather", feather);
         }
+        for (option, areas) in [("also", &self.also_areas), ("except", &self.except_areas)] {
+            if !areas.is_empty() {
+                stage = stage.option(option, areas.join(";"));
+            }
+        }
         stage
     }
 }
@@ -232,13 +243,15 @@ mod tests {
         (preset.hold_frames, preset.detect_every, preset.detection_size) = (None, 3, Some((320, 192)));
         preset.cover = Cover::Mosaic { cell_pixels: 20 };
         preset.shape = CoverShape::Rectangle;
+        preset.also_areas = vec!["0,0,20%,5%".into(), "yard.toml".into()];
+        preset.except_areas = vec!["40%,0,20%,60%".into()];
         preset.save = Some("boxes.jsonl".into());
         preset.device = Some(DeviceChoice::Auto);
         let text = preset.description().to_string();
         assert_eq!(
             text,
             "read in.png start=2 device=auto ! infer centerface size=320x192 every=3 device=auto ! tee ( save boxes.jsonl ) ! \
-             blur kind=mosaic cell=20 shape=rectangle mask_scale=1.3 ! write out.png"
+             blur kind=mosaic cell=20 shape=rectangle mask_scale=1.3 also=0,0,20%,5%;yard.toml except=40%,0,20%,60% ! write out.png"
         );
     }
 }

@@ -21,7 +21,10 @@ use framerail_pipeline::{
 use parking_lot::{Condvar, Mutex};
 
 use self::names::{FileFormat, FrameNames};
-use super::link::host_frames;
+use super::{
+    link::host_frames,
+    transform::{Resize, Resizer},
+};
 use crate::{
     convert::{core_error, output_error},
     outputs::{Misplaced, OneStreamGuard, OutputFile},
@@ -35,7 +38,7 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    StageSpec::sink("frames", "writes each frame as PNG, JPEG or NumPy file")
+    let spec = StageSpec::sink("frames", "writes each frame as PNG, JPEG or NumPy file")
         .details(
             "TARGET is a folder, which is created if it is missing, or a pattern with {index}. Files in a folder are named \
              {name}-{index:06} with the format's extension. {name} and {stream} stand for the stream's name and number, {index} for the \
@@ -51,10 +54,12 @@ fn spec() -> StageSpec {
         .option(OptionSpec::integer("quality", 1..=100).default(92).help("quality of JPEG, 100 is best"))
         .option(OptionSpec::integer("every", 1..=1_000_000).default(1).unit("frames").help("write every Nth frame of each stream"))
         .option(OptionSpec::integer("count", 1..=i64::MAX).unit("frames").help("write at most this many frames of each stream"))
-        .option(OptionSpec::switch("overwrite").default("no").help("whether existing files may be replaced"))
+        .option(OptionSpec::switch("overwrite").default("no").help("whether existing files may be replaced"));
+    Resize::options(spec)
         .workers("auto")
         .example("read in.mp4 ! frames stills", "every frame as stills/in-000000.png and so on")
         .example("read in.mp4 start=5 ! frames still.jpg count=1", "one image at five seconds")
+        .example("read in.mp4 ! frames thumbnails every=100 size=320x", "thumbnails, 320 pixels wide")
         .example("read clips/ ! frames 'arrays/{name}/{index:06}.npy' every=25", "a folder of arrays for each clip")
 }
 
@@ -66,6 +71,7 @@ struct FramesPlan {
     rules: OutputRules,
     workers: usize,
     one_stream: bool,
+    resize: Option<Resize>,
 }
 
 impl FramesPlan {
@@ -89,6 +95,7 @@ impl FramesPlan {
             },
             workers: if counts { 1 } else { options.workers() },
             one_stream: false,
+            resize: Resize::new(options)?,
         })
     }
 }
@@ -98,6 +105,7 @@ impl StagePlan for FramesPlan {
         let input = host_frames(input)?;
         self.one_stream = input.streams == Some(1);
         OneStreamGuard::check_count(self.names.template(), input.streams)?;
+        self.resize.as_ref().map_or(Ok(()), |resize| resize.check(input))?;
         self.rules.files = context.files.clone();
         self.names.link(&self.rules)?;
         Ok(None)
@@ -170,6 +178,7 @@ struct Progress {
 struct Frames {
     shared: Arc<Shared>,
     encoder: ImageEncoder,
+    resizer: Option<Resizer>,
     /// For arrays.
     converter: Converter,
     pool: FramePool,
@@ -188,7 +197,7 @@ impl Stage for Frames {
         Ok(())
     }
 
-    fn frame(&mut self, item: FrameItem, _: &mut dyn Emitter) -> Result<Flow, StageError> {
+    fn frame(&mut self, mut item: FrameItem, _: &mut dyn Emitter) -> Result<Flow, StageError> {
         let plan = &self.shared.plan;
         let progress = self.streams.entry(item.frame.stream).or_default();
         let due = progress.seen.is_multiple_of(plan.every) && plan.count.is_none_or(|count| progress.written < count);
@@ -201,6 +210,9 @@ impl Stage for Frames {
         }
         progress.written += 1;
         let complete = plan.one_stream && plan.count.is_some_and(|count| progress.written >= count);
+        if let Some(resizer) = &mut self.resizer {
+            resizer.frame(&mut item)?;
+        }
         self.write(&item.frame)?;
         Ok(if complete { Flow::Done } else { Flow::More })
     }
@@ -232,7 +244,8 @@ impl Frames {
             FileFormat::Png | FileFormat::Npy => ImageFormat::Png,
         };
         let encoder = ImageEncoder::new(format);
-        Self { shared: Arc::clone(shared), encoder, converter, pool: FramePool::new(1), streams: HashMap::new(), counters: None }
+        let resizer = shared.plan.resize.as_ref().map(Resize::worker);
+        Self { shared: Arc::clone(shared), encoder, resizer, converter, pool: FramePool::new(1), streams: HashMap::new(), counters: None }
     }
 
     fn write(&mut self, frame: &Frame) -> Result<(), StageError> {

@@ -7,6 +7,7 @@ use framerail_pipeline::{DeviceChoice, Registry, RegistryError};
 use self::python::PythonStages;
 use crate::devices::Devices;
 
+mod areas;
 mod blur;
 mod crop;
 mod download;
@@ -29,6 +30,7 @@ mod settings;
 mod tee;
 mod tiles;
 mod track;
+mod transform;
 mod upload;
 mod webhook;
 mod write;
@@ -66,6 +68,7 @@ fn register_all(registry: &mut Registry, devices: &Arc<Devices>) -> Result<(), R
     track::register(registry)?;
     zones::register(registry)?;
     blur::register(registry)?;
+    transform::register(registry)?;
     draw::register(registry)?;
     report::register(registry)?;
     download::register(registry)?;

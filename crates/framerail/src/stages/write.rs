@@ -20,7 +20,10 @@ use self::{
     push::{OnLoss, PushCounters, Pusher},
     spec::{Kind, Settings},
 };
-use super::link::host_frames;
+use super::{
+    link::host_frames,
+    transform::{Resize, Resizer},
+};
 use crate::{
     convert::output_error,
     outputs::{self, Misplaced, OneStreamGuard},
@@ -41,6 +44,7 @@ struct WritePlan {
     subtitles: bool,
     pictures: bool,
     is_live: bool,
+    resize: Option<Resize>,
 }
 
 impl WritePlan {
@@ -54,6 +58,7 @@ impl WritePlan {
             subtitles: options.optional_switch("subtitles").or(options.optional_switch("audio")) != Some(false),
             pictures: options.switch("pictures"),
             is_live: false,
+            resize: Resize::new(options)?,
             template,
         })
     }
@@ -63,6 +68,7 @@ impl StagePlan for WritePlan {
     fn link(&mut self, input: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = host_frames(input)?;
         OneStreamGuard::check_count(&self.template, input.streams)?;
+        self.resize.as_ref().map_or(Ok(()), |resize| resize.check(input))?;
         self.is_live = input.is_live;
         self.settings.settle(self.kind, input.is_live);
         let options = &self.settings.writer;
@@ -88,7 +94,9 @@ impl StagePlan for WritePlan {
     }
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
-        Ok(Work::Stages(vec![Box::new(Write { plan: *self, open: BTreeMap::new(), misplaced: Misplaced::default(), counters: None })]))
+        let resizer = self.resize.as_ref().map(Resize::worker);
+        let (open, misplaced) = (BTreeMap::new(), Misplaced::default());
+        Ok(Work::Stages(vec![Box::new(Write { plan: *self, open, resizer, misplaced, counters: None })]))
     }
 }
 
@@ -145,6 +153,7 @@ struct Counters {
 struct Write {
     plan: WritePlan,
     open: BTreeMap<StreamId, Output>,
+    resizer: Option<Resizer>,
     misplaced: Misplaced,
     counters: Option<Counters>,
 }
@@ -174,7 +183,10 @@ impl Stage for Write {
         Ok(())
     }
 
-    fn frame(&mut self, item: FrameItem, _: &mut dyn Emitter) -> Result<Flow, StageError> {
+    fn frame(&mut self, mut item: FrameItem, _: &mut dyn Emitter) -> Result<Flow, StageError> {
+        if let Some(resizer) = &mut self.resizer {
+            resizer.frame(&mut item)?;
+        }
         let frame = &item.frame;
         match self.open.get_mut(&frame.stream) {
             Some(Output::Video(video)) => video.writer.write_frame(frame).map_err(output_error)?,
@@ -196,7 +208,10 @@ impl Stage for Write {
 
     fn control(&mut self, item: Item, _: &mut dyn Emitter) -> Result<Flow, StageError> {
         match item {
-            Item::StreamStart(info) => self.begin(&info)?,
+            Item::StreamStart(info) => match &self.plan.resize {
+                Some(resize) => self.begin(&resize.stream(&info)?)?,
+                None => self.begin(&info)?,
+            },
             Item::Packet(packet) => self.copy(packet)?,
             Item::StreamEnd(end) => self.complete(end.id)?,
             _ => {}

@@ -13,7 +13,10 @@ use framerail_pipeline::{
     ArgumentSpec, Counter, DetectionFormat, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, LinkMismatch, OptionKind,
     Options, PlanError, Registry, RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
 };
-use framerail_vision::{FrameZones, VisionError, ZoneEvent, ZoneMap, ZoneWatcher, zones::Direction};
+use framerail_vision::{
+    FrameZones, VisionError, ZoneEvent, ZoneMap, ZoneWatcher,
+    zones::{Direction, TimeSpan},
+};
 
 use super::link::{detections_of, input_of, note_reads};
 
@@ -91,6 +94,10 @@ impl StagePlan for ZonesPlan {
         self.map = file::read(&self.file)?;
         note_reads(&context.files, [self.file.as_path()])?;
         self.map.check().map_err(|error| usage(error, &self.file))?;
+        if let Some(timed) = self.map.shapes().find(|shape| shape.during != TimeSpan::default()) {
+            let words = format_args!("`{}` has a start or an end, which hold for `blur` and `regions` only; leave them out", timed.name);
+            return Err(StageError::new(ErrorKind::Usage, format!("{}: {words}", self.file.display())).into());
+        }
         self.check_classes(detections)?;
         if let Some(size) = input.size {
             self.check_size(size)?;

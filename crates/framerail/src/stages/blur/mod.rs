@@ -1,5 +1,6 @@
 //! The `blur` stage: makes what was found unrecognisable.
 
+mod areas;
 mod settings;
 
 use std::path::{Path, PathBuf};
@@ -7,12 +8,15 @@ use std::path::{Path, PathBuf};
 use framerail_core::{Detection, FramePool};
 use framerail_cuda::kernels::{ObscureJob, obscure_batch};
 use framerail_pipeline::{
-    ConfigError, CopyKind, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, LinkContext, OptionSpec, Options, PlanError, Registry,
-    RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
+    ConfigError, CopyKind, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, OptionSpec, Options, PlanError,
+    Registry, RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
 };
 use framerail_vision::{MaskOptions, MaskShape, MosaicCell, Obscure, ObscureCounts, Obscurer, Overlay};
 
-use self::settings::{BlurSettings, Cover};
+use self::{
+    areas::{AreaSet, BlurAreas, FrameAreas},
+    settings::{BlurSettings, Cover},
+};
 use super::link::{detections_of, host_frames, input_of, note_reads};
 use crate::{
     card_canvas::{CardCanvas, CardCanvases},
@@ -30,15 +34,18 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    StageSpec::transform("blur", "hides detections: blur, mosaic, colour or image")
+    let spec = StageSpec::transform("blur", "hides detections or fixed areas: blur, mosaic, colour or image")
         .details(
-            "Works in the frame's pixel format; only frames with detections are changed. Strengths are relative to the size of the face, \
+            "Works in the frame's pixel format; only frames with detections or areas are changed. Strengths are relative to the size of the face, \
              so that near and far faces are hidden equally. The soft edge lies outside the mask. Frames on a GPU are changed in place; \
              kind=image needs them on the host. strength, cell, mask_scale, feather and contour_share can be changed during the \
              run.\n\nshape=contour follows the result of a further model for each face: the last mask among its attributes, else the hull \
              of the last landmarks there (3 or more), else of the detector's landmarks (20 or more). A contour that is missing, or covers \
              less than contour_share of the box, is replaced by the ellipse, with a counter and a notice; hulls of 20 landmarks or more \
-             are always used.",
+             are always used.\n\nalso= hides fixed areas in every frame, with or without a model before this stage: exactly the pixels \
+             that they touch, with strengths relative to the area's larger side. only_inside= and except= select detections by the centre \
+             of their box; everything inside except= stays visible. An area in a file can apply to certain streams and to a time range \
+             (start, end), counted from the start of what is read. Where no area of only_inside= applies, all detections are hidden.",
         )
         .option(
             OptionSpec::choice(
@@ -87,13 +94,16 @@ fn spec() -> StageSpec {
         )
         .option(OptionSpec::float("feather", 0.0..=1.0).default(0.05).help("width of the soft edge relative to the face's larger side"))
         .option(OptionSpec::text("only").help("labels to hide, separated by commas; default: all detections"))
-        .workers(1)
+        .workers(1);
+    areas::with_options(spec)
         .example("read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4", "blur faces")
         .example(
             "read in.mp4 ! infer centerface ! hold ! crop margin=0.25 ! infer face-mask.toml ! blur shape=contour ! write out.mp4",
             "only what a second model marks as face",
         )
         .example("read in.mp4 ! infer centerface ! hold ! blur kind=mosaic cell=20 shape=rectangle ! write out.mp4", "a mosaic instead")
+        .example("read in.mp4 ! blur also=0,0,30%,8% ! write out.mp4", "a time stamp in the corner, without a model")
+        .example("read in.mp4 ! infer centerface ! hold ! blur except=stage:40%,0,20%,60%@10-1:30 ! write out.mp4", "all but the speaker")
 }
 
 struct BlurPlan {
@@ -104,6 +114,7 @@ struct BlurPlan {
     only: Option<Vec<String>>,
     /// The picture that covers.
     image: Option<PathBuf>,
+    areas: BlurAreas,
     workers: usize,
 }
 
@@ -120,7 +131,8 @@ impl BlurPlan {
         let cover = obscure.map(made).transpose()?;
         let only = options.optional_text("only").map(|labels| labels.split(',').map(|label| label.trim().to_owned()).collect());
         let image = options.optional_path("image").map(Path::to_owned);
-        Ok(Self { cover, runs_on_cards, only, image, workers: options.workers() })
+        let areas = BlurAreas::new(options)?;
+        Ok(Self { cover, runs_on_cards, only, image, areas, workers: options.workers() })
     }
 }
 
@@ -178,8 +190,12 @@ fn overlay(path: Option<&Path>) -> Result<Overlay, ConfigError> {
 impl StagePlan for BlurPlan {
     fn link(&mut self, input: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = if self.runs_on_cards { input_of(input)? } else { host_frames(input)? };
-        let detections = detections_of(input)?;
+        self.areas.load(input.size, &context.files)?;
         note_reads(&context.files, self.image.as_deref())?;
+        if input.detections.is_none() && self.areas.hide_without_detections() {
+            return Ok(Some(input.clone()));
+        }
+        let detections = detections_of(input)?;
         let unknown = self.only.iter().flatten().find(|label| !detections.labels.contains(label));
         if let Some(label) = unknown.filter(|_| !detections.labels.is_empty()) {
             let known = detections.labels.join(", ");
@@ -206,10 +222,13 @@ impl StagePlan for BlurPlan {
         let worker = |_| {
             let (cover, obscurer) = self.cover.clone().unzip();
             let (only, pool) = (self.only.clone(), pool.clone());
-            let blur = Blur { obscurer, cover, settings: None, only, pool, cards: CardCanvases::default(), counters: None };
+            let areas = FrameAreas::new(&self.areas);
+            let blur = Blur { obscurer, cover, settings: None, only, areas, pool, cards: CardCanvases::default(), counters: None };
             Box::new(blur) as Box<dyn Stage>
         };
-        Ok(Work::Stages((0..self.workers).map(worker).collect()))
+        // The start of a stream reaches one worker only.
+        let workers = if self.areas.follow_streams() { 1 } else { self.workers };
+        Ok(Work::Stages((0..workers).map(worker).collect()))
     }
 }
 
@@ -219,6 +238,10 @@ struct Counters {
     outside: Counter,
     invalid: Counter,
     frames: Counter,
+    areas: Counter,
+    areas_outside: Counter,
+    /// Detections that areas leave visible.
+    left: Counter,
     /// Of masks by contour.
     contours_missing: Counter,
     contours_too_small: Counter,
@@ -229,7 +252,6 @@ impl Counters {
         self.hidden.add(counts.hidden);
         self.outside.add(counts.outside);
         self.invalid.add(counts.invalid);
-        self.frames.add(1);
         let stand_in = "an ellipse covers them instead, and they are counted";
         if counts.contours_missing > 0 && self.contours_missing.value() == 0 {
             let help = "`crop ! infer MODEL` before this stage, with a model that gives masks or landmarks, makes contours";
@@ -250,6 +272,7 @@ struct Blur {
     cover: Option<Cover>,
     settings: Option<BlurSettings>,
     only: Option<Vec<String>>,
+    areas: Option<FrameAreas>,
     pool: FramePool,
     /// For frames on a card.
     cards: CardCanvases,
@@ -265,6 +288,9 @@ impl Stage for Blur {
             outside: context.counter("faces_outside_frame"),
             invalid: context.counter("boxes_invalid"),
             frames: context.counter("frames_changed"),
+            areas: context.counter("areas_hidden"),
+            areas_outside: context.counter("areas_outside_frame"),
+            left: context.counter("detections_left_visible"),
             contours_missing: context.counter("contours_missing"),
             contours_too_small: context.counter("contours_too_small"),
         });
@@ -276,6 +302,23 @@ impl Stage for Blur {
         out.push(item.into())?;
         Ok(Flow::More)
     }
+
+    fn control(&mut self, item: Item, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        match (&item, &mut self.areas) {
+            (Item::StreamStart(info), Some(areas)) => areas.begin(info),
+            (Item::StreamEnd(end), Some(areas)) => areas.end(end.id),
+            _ => {}
+        }
+        out.push(item)?;
+        Ok(Flow::More)
+    }
+
+    fn finish(&mut self, _: &mut dyn Emitter) -> Result<(), StageError> {
+        if let (Some(areas), Some(counters)) = (&self.areas, &self.counters) {
+            areas.finish(&counters.context);
+        }
+        Ok(())
+    }
 }
 
 impl Blur {
@@ -286,15 +329,20 @@ impl Blur {
             self.obscurer = Some(obscurer);
         }
         let Some(obscurer) = &self.obscurer else { return Ok(()) };
-        let chosen: Vec<_> = match &self.only {
-            None => item.detections.clone(),
-            Some(only) => item.detections.iter().filter(|found| only.iter().any(|label| **label == *found.label.name)).cloned().collect(),
-        };
-        if chosen.is_empty() {
+        let areas = self.areas.as_mut().map(|areas| areas.of(&item.frame)).unwrap_or_default();
+        let is_meant = |found: &Detection| self.only.as_ref().is_none_or(|only| only.iter().any(|label| **label == *found.label.name));
+        let (chosen, left): (Vec<Detection>, Vec<Detection>) =
+            item.detections.iter().filter(|found| is_meant(found)).cloned().partition(|found| areas.hides(found));
+        if let Some(counters) = &self.counters {
+            counters.left.add(left.len() as u64);
+            counters.areas.add(areas.hidden.len() as u64);
+            counters.areas_outside.add(areas.outside);
+        }
+        if chosen.is_empty() && areas.hidden.is_empty() {
             return Ok(());
         }
         let counts = match self.cards.for_frame(&item.frame).map_err(cuda_error)? {
-            Some(card) => hide_on_card(obscurer, card, item, &chosen)?,
+            Some(card) => hide_on_card(obscurer, card, item, &chosen, &areas)?,
             None => {
                 let copied_bytes = item.frame.make_writable(&self.pool).map_err(core_error)?;
                 if let Some(counters) = &self.counters {
@@ -302,11 +350,13 @@ impl Blur {
                 }
                 let color = item.frame.color;
                 let surface = item.frame.surface.host_mut().map_err(core_error)?;
+                obscurer.hide_areas(surface, &color, &areas.hidden).map_err(vision_error)?;
                 obscurer.run(surface, &color, &chosen).map_err(vision_error)?
             }
         };
         if let Some(counters) = &self.counters {
             self.cards.account(&counters.context);
+            counters.frames.add(1);
             counters.count(counts);
         }
         Ok(())
@@ -319,11 +369,14 @@ fn hide_on_card(
     card: &mut CardCanvas,
     item: &mut FrameItem,
     chosen: &[Detection],
+    areas: &AreaSet,
 ) -> Result<ObscureCounts, StageError> {
     let color = item.frame.color;
     let surface = card.writable(&mut item.frame).map_err(cuda_error)?;
-    let size = (surface.width(), surface.height());
-    let (plans, counts) = obscurer.plan(size, surface.format(), &color, chosen).map_err(vision_error)?;
+    let (size, format) = ((surface.width(), surface.height()), surface.format());
+    let mut plans = obscurer.plan_areas(size, format, &color, &areas.hidden).map_err(vision_error)?;
+    let (faces, counts) = obscurer.plan(size, format, &color, chosen).map_err(vision_error)?;
+    plans.extend(faces);
     obscure_batch(&card.stream, &card.pool, &mut card.uploads, &[ObscureJob { surface, regions: &plans }]).map_err(cuda_error)?;
     Ok(counts)
 }

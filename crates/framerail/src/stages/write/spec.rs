@@ -7,6 +7,7 @@ use framerail_media::{AudioMode, HlsOptions, LONGEST_LINGER, PlaylistKind, PushO
 use framerail_pipeline::{ArgumentSpec, ConfigError, OptionKind, OptionSpec, Options, StageSpec};
 
 use super::push::{OnLoss, PushSettings};
+use crate::stages::transform::Resize;
 
 /// The options that are about playlists alone.
 const PLAYLIST_OPTIONS: [&str; 4] = ["segment", "playlist", "segments", "segment_format"];
@@ -42,7 +43,7 @@ impl Kind {
 }
 
 pub(super) fn spec() -> StageSpec {
-    live_options().into_iter().fold(own_spec(), StageSpec::option)
+    live_options().into_iter().fold(Resize::options(own_spec()), StageSpec::option)
 }
 
 fn own_spec() -> StageSpec {
@@ -121,7 +122,7 @@ fn own_spec() -> StageSpec {
         )
         .option(OptionSpec::switch("overwrite").default("no").help("whether an existing file, or playlist with segments, may be replaced"))
         .example("read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4 crf=20 preset=fast", "a smaller, faster encode")
-        .example("read clips/ ! write 'small/{name}.mkv' codec=libx265", "every file of a folder")
+        .example("read clips/ ! write 'small/{name}.mkv' codec=libx265 size=1280x", "every file of a folder, 1280 pixels wide")
         .example("read rtsp://host/cam ! infer centerface ! blur ! write out/{stream}.m3u8 overwrite=yes", "live video for browsers")
         .example("read rtsp://host/cam ! infer centerface ! draw ! write rtsp://server/faces", "to a streaming server")
 }

@@ -3,8 +3,8 @@
 use std::{fs, path::Path};
 
 use framerail_core::Point;
-use framerail_pipeline::{ErrorKind, StageError};
-use framerail_vision::zones::{Anchor, LineSpec, ShapeSpec, Units, ZoneMap, ZoneSpec};
+use framerail_pipeline::{ErrorKind, StageError, parse_time};
+use framerail_vision::zones::{Anchor, LineSpec, ShapeSpec, TimeSpan, Units, ZoneMap, ZoneSpec};
 use serde::Deserialize;
 
 /// How far beyond an edge a box must be, as a part of its height, where the file does not say.
@@ -29,14 +29,31 @@ enum UnitsText {
     Pixels,
 }
 
-#[derive(Clone, Copy, Default, Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum AnchorText {
-    #[default]
     Bottom,
     #[serde(alias = "center")]
     Centre,
     Corners,
+}
+
+/// A time as options take it, or a number of seconds.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "toml::Value")]
+struct TimeText(f64);
+
+impl TryFrom<toml::Value> for TimeText {
+    type Error = String;
+
+    fn try_from(value: toml::Value) -> Result<Self, String> {
+        match value {
+            toml::Value::Integer(secs) => Ok(Self(secs as f64)),
+            toml::Value::Float(secs) => Ok(Self(secs)),
+            toml::Value::String(text) => parse_time(&text).map(|time| Self(time.as_secs_f64())),
+            _ => Err("a time is a number of seconds, or a text such as \"1:30\"".into()),
+        }
+    }
 }
 
 /// `[x, y]`, and nothing more.
@@ -62,12 +79,13 @@ struct ZoneText {
     points: Vec<PointText>,
     units: Option<UnitsText>,
     margin: Option<f32>,
-    #[serde(default)]
-    anchor: AnchorText,
+    anchor: Option<AnchorText>,
     #[serde(default)]
     classes: Vec<String>,
     #[serde(default)]
     streams: Vec<String>,
+    start: Option<TimeText>,
+    end: Option<TimeText>,
 }
 
 #[derive(Deserialize)]
@@ -78,8 +96,7 @@ struct LineText {
     to: PointText,
     units: Option<UnitsText>,
     margin: Option<f32>,
-    #[serde(default)]
-    anchor: AnchorText,
+    anchor: Option<AnchorText>,
     #[serde(default)]
     classes: Vec<String>,
     #[serde(default)]
@@ -113,6 +130,7 @@ fn parse(text: &str) -> Result<ZoneMap, String> {
             classes: zone.classes,
             streams: zone.streams,
             margin: margin(zone.margin),
+            during: TimeSpan { start_secs: zone.start.map(|time| time.0), end_secs: zone.end.map(|time| time.0) },
         },
     };
     let line = |line: LineText| LineSpec {
@@ -125,17 +143,18 @@ fn parse(text: &str) -> Result<ZoneMap, String> {
             classes: line.classes,
             streams: line.streams,
             margin: margin(line.margin),
+            during: TimeSpan::default(),
         },
     };
     Ok(ZoneMap { zones: map.zone.into_iter().map(zone).collect(), lines: map.line.into_iter().map(line).collect() })
 }
 
-fn anchor(text: AnchorText) -> Anchor {
-    match text {
+fn anchor(text: Option<AnchorText>) -> Option<Anchor> {
+    text.map(|text| match text {
         AnchorText::Bottom => Anchor::Bottom,
         AnchorText::Centre => Anchor::Center,
         AnchorText::Corners => Anchor::Corners,
-    }
+    })
 }
 
 #[cfg(test)]
@@ -152,8 +171,8 @@ mod tests {
         .expect("well formed");
         let (zone, line) = (&map.zones[0], &map.lines[0]);
         assert_eq!((zone.points[2], zone.shape.units, zone.shape.margin), (Point { x: 10.0, y: 10.5 }, Units::Pixels, 0.2));
-        assert_eq!((zone.shape.anchor, zone.shape.classes.as_slice()), (Anchor::Center, &["car".to_owned()][..]));
-        assert_eq!((line.shape.units, line.shape.margin, line.shape.anchor), (Units::Normalized, 0.0, Anchor::Bottom));
+        assert_eq!((zone.shape.anchor, zone.shape.classes.as_slice()), (Some(Anchor::Center), &["car".to_owned()][..]));
+        assert_eq!((line.shape.units, line.shape.margin, line.shape.anchor), (Units::Normalized, 0.0, None));
         assert_eq!(line.shape.streams, ["cam1"]);
     }
 

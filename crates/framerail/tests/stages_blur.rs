@@ -1,14 +1,14 @@
-//! Masks by contour through whole pipelines, on frames made by hand.
+//! What `blur` hides, through whole pipelines on frames made by hand: masks by contour, fixed areas.
 
 mod stages_support;
 
-use std::sync::Arc;
+use std::{fs, sync::Arc};
 
 use framerail::{
     core::{Attribute, AttributeValue, BBox, Detection, DetectionOrigin, InstanceMask, Point},
     pipeline::{FrameItem, Item},
 };
-use stages_support::{Ran, end, run, seen, stream};
+use stages_support::{Ran, end, frame, interleaved, run, seen, stream, try_run};
 
 /// A face with what a second model says of it.
 fn face(bbox: BBox, value: Option<AttributeValue>) -> Detection {
@@ -170,4 +170,90 @@ fn a_contour_on_a_card_is_that_of_the_host() {
     let blur = card.outcome.stats.stages.iter().find(|stage| stage.name == "blur").expect("the stage");
     // A byte for each pixel of the region.
     assert!(blur.copies.iter().any(|copy| copy.count == 1 && copy.bytes > 240 && copy.bytes < 3072), "{:?}", blur.copies);
+}
+
+/// Columns of white in a row of a frame.
+fn white_columns(ran: &Ran, index: u64, y: usize) -> Vec<usize> {
+    let at = luma(ran, index);
+    (0..64).filter(|x| at(*x, y) == WHITE).collect()
+}
+
+#[test]
+fn areas_are_hidden_in_every_frame_to_the_pixel_and_need_no_model() {
+    let frames = || clip(vec![frame(0, 0), frame(0, 1)]);
+    let ran = run("blur kind=solid color=white also='stamp:4,2,10,6;50%,50%,25%,25%' ! collect", frames());
+    for index in [0, 1] {
+        assert_eq!(white_columns(&ran, index, 1), [0; 0]);
+        assert_eq!(white_columns(&ran, index, 2), (4..14).collect::<Vec<_>>());
+        assert_eq!(white_columns(&ran, index, 7), (4..14).collect::<Vec<_>>());
+        assert_eq!(white_columns(&ran, index, 24), (32..48).collect::<Vec<_>>());
+    }
+    assert_eq!([ran.counter("areas_hidden"), ran.counter("frames_changed"), ran.counter("faces_hidden")], [4, 2, 0]);
+    for kind in ["gaussian", "box", "mosaic"] {
+        assert_eq!(run(&format!("blur kind={kind} also=0,0,64,48 ! collect"), frames()).counter("areas_hidden"), 2, "{kind}");
+    }
+    // A polygon covers what it touches.
+    let ran = run("blur kind=solid color=white also=0,0,40,0,0,40 ! collect", frames());
+    assert_eq!(white_columns(&ran, 0, 10), (0..30).collect::<Vec<_>>());
+}
+
+#[test]
+fn areas_choose_among_detections_by_their_middle() {
+    let at = |x: f32| face(BBox { x1: x, y1: 12.0, x2: x + 8.0, y2: 20.0 }, None);
+    let frames = || clip(vec![seen(0, 0, vec![at(4.0), at(24.0), at(50.0)])]);
+    let hidden = |options: &str| {
+        let ran = run(&format!("blur kind=solid color=white shape=rectangle mask_scale=1 feather=0 {options} ! collect"), frames());
+        (white_columns(&ran, 0, 15), ran.counter("detections_left_visible"))
+    };
+    let columns = |ranges: &[std::ops::Range<usize>]| ranges.iter().flat_map(Clone::clone).collect::<Vec<_>>();
+    assert_eq!(hidden("only_inside=0,0,30,48"), (columns(&[4..12, 24..32]), 1));
+    assert_eq!(hidden("except=20,0,20,48"), (columns(&[4..12, 50..58]), 1));
+    assert_eq!(hidden("only_inside=0,0,30,48 except=20,0,20,48"), (columns(&[4..12]), 2));
+    // All but an area: it is cut out of what is hidden, and a face whose middle lies in it stays.
+    assert_eq!(hidden("also=0,0,64,48 except=20,0,20,48"), (columns(&[0..20, 40..64]), 1));
+}
+
+#[test]
+fn areas_of_a_file_are_for_streams_and_for_a_time() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("areas.toml");
+    let zone = |name: &str, rest: &str| format!("[[zone]]\nname='{name}'\npoints=[[0,0],[8,0],[8,48],[0,48]]\nunits='pixels'\n{rest}\n");
+    fs::write(&path, zone("a", "streams=['a', 'gone']\nstart=0.08\nend='120ms'") + &zone("b", "streams=['b']")).expect("written");
+    let start = |id, name| Item::StreamStart(stream(id, name));
+    let items = |id, name| [start(id, name)].into_iter().chain((0..4).map(move |index| frame(id, index).into())).chain([end(id)]).collect();
+    let text = format!("blur kind=solid color=white also='{}' workers=2 ! collect", path.display());
+    let ran = run(&text, interleaved(items(0, "a"), items(1, "b")));
+    let white: Vec<(u32, u64)> = ran
+        .items
+        .iter()
+        .filter_map(|item| match item {
+            Item::Frame(item) if item.frame.surface.host().expect("on the host").row(0, 5)[0] == WHITE => {
+                Some((item.frame.stream.0, item.frame.index))
+            }
+            _ => None,
+        })
+        .collect();
+    let mut white = white;
+    white.sort_unstable();
+    assert_eq!(white, [(0, 2), (1, 0), (1, 1), (1, 2), (1, 3)]);
+    let notices: Vec<&String> = ran.outcome.stats.stages.iter().flat_map(|stage| &stage.notices).collect();
+    assert_eq!(notices, ["the area `a` is for stream `gone`, which did not come"]);
+    // The same time range in the pipeline's text; and it counts from where what is read begins.
+    let mut late = (*stream(0, "a")).clone();
+    late.start_offset_micros = -80_000;
+    let items = [Item::StreamStart(Arc::new(late))].into_iter().chain((2..5).map(|index| frame(0, index).into())).chain([end(0)]).collect();
+    let ran = run("blur kind=solid color=white also=0,0,8,48@40ms-80ms ! collect", items);
+    assert_eq!([2, 3, 4].map(|index| white_columns(&ran, index, 5).len()), [0, 8, 0]);
+}
+
+#[test]
+fn areas_that_cannot_be_meant_are_refused_before_the_start() {
+    let refused = |text: &str| match try_run(&format!("{text} ! collect"), clip(vec![frame(0, 0)]), Some(1)) {
+        Ok(ran) => panic!("{text} ran: {}", ran.error()),
+        Err(problem) => problem,
+    };
+    assert!(refused("blur also=1,2,3").contains("x1,y1,x2,y2"));
+    assert!(refused("blur also=0,0,9,9,9,0,0,9").contains("crosses itself"));
+    assert!(refused("blur except=nowhere.toml").contains("nowhere.toml"));
+    assert!(refused("blur only_inside=0,0,9,9@5-3").contains("ends before it starts"));
 }

@@ -1,0 +1,247 @@
+//! The stages that change size, shape, orientation and samples: pixels and all that hangs on frames go the same way.
+
+mod stages_support;
+
+use std::sync::Arc;
+
+use framerail::{
+    core::{
+        Attribute, AttributeValue, BBox, ColorDescription, ColorMatrix, ColorRange, ColorTransfer, Detection, DetectionOrigin, Frame,
+        FramePool, InstanceMask, PixelFormat, Rational, Rotation, StreamInfo,
+    },
+    pipeline::{FrameItem, Item},
+};
+use framerail_testkit::{ClipSpec, ffprobe_packets, ffprobe_stream};
+use stages_support::{Ran, end, run, seen, stream, try_run};
+
+/// Where a white mark is painted on a dark frame.
+const MARK: BBox = BBox { x1: 8.0, y1: 12.0, x2: 24.0, y2: 20.0 };
+
+/// A frame of a size and format with the mark, and a detection on it with a mask that says so too.
+fn marked(format: PixelFormat, width: u32, height: u32) -> FrameItem {
+    let mut surface = FramePool::new(1).surface(format, width, height).expect("size in range");
+    let (dark, bright) = (16 << (format.bits() - 8), 220 << (format.bits() - 8));
+    let mut planes = surface.planes_mut().expect("own");
+    for (index, component) in format.components().iter().enumerate() {
+        let (columns, rows) = format.component_size(index, width, height);
+        let (across, down) = (width as f32 / columns as f32, height as f32 / rows as f32);
+        for (y, x) in (0..rows).flat_map(|y| (0..columns).map(move |x| (y, x))) {
+            let at = (x as f32 * across, y as f32 * down);
+            let is_inside = (MARK.x1..MARK.x2).contains(&at.0) && (MARK.y1..MARK.y2).contains(&at.1);
+            let code: u32 = match format.is_chroma(index) {
+                true => 128 << (format.bits() - 8),
+                false if is_inside => bright,
+                false => dark,
+            };
+            let start = x as usize * component.step_bytes + component.offset_bytes;
+            let bytes = (code << component.shift).to_le_bytes();
+            let sample_bytes = if format.bits() > 8 { 2 } else { 1 };
+            planes.row(component.plane, y as usize)[start..start + sample_bytes].copy_from_slice(&bytes[..sample_bytes]);
+        }
+    }
+    let mut found = Detection { bbox: MARK, ..stages_support::face(0.9, Some(7), DetectionOrigin::Detected) };
+    found.landmarks = vec![MARK.center()];
+    // The left half of the box.
+    let mask = InstanceMask::new(MARK, 2, 1, vec![255, 0]).expect("a mask");
+    found.attributes = vec![Attribute { model: Arc::from("second"), value: AttributeValue::Mask(Arc::new(mask)) }];
+    let item = seen(0, 0, vec![found]);
+    FrameItem { frame: Frame { surface: framerail::core::Surface::Host(surface), width, height, ..item.frame }, ..item }
+}
+
+fn clip_of(item: FrameItem) -> Vec<Item> {
+    let format = item.frame.surface.host().expect("on the host").format();
+    let info = StreamInfo {
+        width: item.frame.width,
+        height: item.frame.height,
+        pixel_format: format,
+        sample_aspect_ratio: item.frame.sample_aspect_ratio,
+        rotation: item.frame.rotation,
+        color: item.frame.color,
+        ..(*stream(0, "a")).clone()
+    };
+    vec![Item::StreamStart(Arc::new(info)), item.into(), end(0)]
+}
+
+fn result(ran: &Ran) -> (&StreamInfo, &FrameItem) {
+    assert!(ran.outcome.result.is_ok(), "{}", ran.error());
+    match &ran.items[..] {
+        [Item::StreamStart(info), Item::Frame(item), Item::StreamEnd(_)] => (info, item),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Mean of the first component over a box, in 8 bits.
+fn mean(item: &FrameItem, bbox: &BBox) -> f64 {
+    let surface = item.frame.surface.host().expect("on the host");
+    let component = surface.format().components()[0];
+    let sample = |x: usize, y: usize| {
+        let start = x * component.step_bytes + component.offset_bytes;
+        let row = surface.row(component.plane, y);
+        let code =
+            if surface.format().bits() > 8 { u32::from(u16::from_le_bytes([row[start], row[start + 1]])) } else { u32::from(row[start]) };
+        f64::from(code >> component.shift) / f64::from(1 << (surface.format().bits() - 8))
+    };
+    let bbox = bbox.clamped(surface.width(), surface.height());
+    let columns = bbox.x1.round() as usize..bbox.x2.round() as usize;
+    let rows = bbox.y1.round() as usize..bbox.y2.round() as usize;
+    let all: Vec<f64> = rows.flat_map(|y| columns.clone().map(move |x| (x, y))).map(|(x, y)| sample(x, y)).collect();
+    assert!(!all.is_empty(), "{bbox:?}");
+    all.iter().sum::<f64>() / all.len() as f64
+}
+
+#[test]
+fn detections_masks_and_pixels_go_the_same_way_through_every_stage() {
+    let chains = [
+        "scale 128x96",
+        "scale 96x96 fit=pad",
+        "scale 48x48 fit=fill",
+        "scale 100x40 fit=stretch quality=area",
+        "scale 50% quality=bilinear",
+        "pad 100x80",
+        "pad 100x80 x=20 y=10 color=#000000",
+        "rotate 90",
+        "rotate 180",
+        "rotate 270",
+        "flip horizontal",
+        "flip vertical",
+        "cropto 4,8,40,30",
+        "cropto 1:1",
+        "rotate 90 ! flip vertical ! scale x100 ! pad 120x120 ! cropto 10%,10%,80%,80% ! rotate 270",
+        "caps size=80x80 format=yuv444p",
+    ];
+    for format in
+        [PixelFormat::Yuv420p, PixelFormat::Yuv422p, PixelFormat::Nv12, PixelFormat::Yuv420p10, PixelFormat::Gray8, PixelFormat::Rgb24]
+    {
+        for chain in chains {
+            let ran = run(&format!("{chain} ! collect"), clip_of(marked(format, 64, 48)));
+            let (info, item) = result(&ran);
+            let name = format!("{format}: {chain}");
+            let surface = item.frame.surface.host().expect("on the host");
+            assert_eq!((surface.width(), surface.height()), (item.frame.width, item.frame.height), "{name}");
+            assert_eq!((info.width, info.height, info.pixel_format), (item.frame.width, item.frame.height, surface.format()), "{name}");
+            let [found] = &item.detections[..] else { panic!("{name}: {:?}", item.detections) };
+            assert_eq!(found.track_id, Some(7));
+            // Well within the edge all is white, beyond it nothing is.
+            let BBox { x1, y1, x2, y2 } = found.bbox;
+            let inner = found.bbox.scaled(0.5);
+            assert!(mean(item, &inner) > 200.0, "{name}: {} in {:?}", mean(item, &inner), found.bbox);
+            for beside in [BBox::from_xyxy(x1 - 4.0, y1, x1 - 2.0, y2), BBox::from_xyxy(x1, y2 + 2.0, x2, y2 + 4.0)] {
+                if beside.x1 < 0.0 || beside.y2 > item.frame.height as f32 {
+                    continue;
+                }
+                assert!(mean(item, &beside) < 40.0, "{name}: {} in {beside:?}", mean(item, &beside));
+            }
+            let center = found.bbox.center();
+            assert!((found.landmarks[0].x - center.x).abs() < 0.01 && (found.landmarks[0].y - center.y).abs() < 0.01, "{name}");
+            let AttributeValue::Mask(mask) = &found.attributes[0].value else { panic!("{name}") };
+            assert_eq!(*mask.bbox(), found.bbox, "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_turn_that_a_frame_needs_for_display_is_made_first() {
+    for rotation in Rotation::ALL {
+        let mut item = marked(PixelFormat::Yuv420p, 64, 48);
+        item.frame.rotation = rotation;
+        item.frame.sample_aspect_ratio = Rational::new(4, 3);
+        let ran = run("scale 100% ! collect", clip_of(item));
+        let (info, item) = result(&ran);
+        assert_eq!((info.rotation, item.frame.rotation), (Rotation::None, Rotation::None));
+        let expected = if rotation.swaps_sides() { (36, 64) } else { (86, 48) };
+        assert_eq!((info.width, info.height), expected, "{rotation:?}: pixels are square then");
+        assert!(mean(item, &item.detections[0].bbox.scaled(0.7)) > 200.0, "{rotation:?}");
+    }
+}
+
+#[test]
+fn what_is_cut_off_is_counted_and_pixels_are_not_copied() {
+    let ran = run("cropto 40,0,24,48 ! collect", clip_of(marked(PixelFormat::Yuv420p, 64, 48)));
+    let (_, item) = result(&ran);
+    assert!(item.detections.is_empty());
+    assert_eq!((ran.counter("detections_outside"), ran.counter("frames_changed")), (1, 1));
+    // What follows may write to it.
+    let ran = run("cropto 0,0,40,40 ! blur kind=solid color=white ! collect", clip_of(marked(PixelFormat::Yuv420p, 64, 48)));
+    assert!(mean(result(&ran).1, &BBox::from_xyxy(9.0, 9.0, 23.0, 22.0)) > 200.0);
+}
+
+#[test]
+fn samples_are_converted_as_their_tags_say() {
+    let mut item = marked(PixelFormat::Yuv420p, 64, 48);
+    item.frame.color = ColorDescription { matrix: ColorMatrix::Bt601, range: ColorRange::Limited, ..ColorDescription::default() };
+    let ran = run("convert range=full ! collect", clip_of(item.clone()));
+    let (info, full) = result(&ran);
+    assert_eq!(
+        (info.color.range, full.frame.color.range, full.frame.color.matrix),
+        (ColorRange::Full, ColorRange::Full, ColorMatrix::Bt601)
+    );
+    let corner = BBox::from_xyxy(40.0, 30.0, 60.0, 44.0);
+    assert!(mean(full, &corner) < 1.5 && (mean(full, &MARK.scaled(0.5)) - 237.6).abs() < 1.5, "{}", mean(full, &MARK.scaled(0.5)));
+    let ran = run("convert format=rgb24 ! convert format=yuv444p ! collect", clip_of(item));
+    let (_, back) = result(&ran);
+    assert_eq!((back.frame.color.matrix, back.frame.color.range), (ColorMatrix::Bt601, ColorRange::Limited));
+    assert!((mean(back, &corner) - 16.0).abs() < 1.5 && (mean(back, &MARK.scaled(0.5)) - 220.0).abs() < 1.5);
+
+    let mut hdr = marked(PixelFormat::Yuv420p10, 64, 48);
+    hdr.frame.color =
+        ColorDescription { matrix: ColorMatrix::Bt2020, transfer: ColorTransfer(16), range: ColorRange::Limited, ..hdr.frame.color };
+    let ran = run("convert tone_map=bt2390 ! collect", clip_of(hdr));
+    let (info, sdr) = result(&ran);
+    assert_eq!(
+        (info.pixel_format, info.color.transfer, sdr.frame.color.matrix),
+        (PixelFormat::Yuv420p, ColorTransfer(1), ColorMatrix::Bt709)
+    );
+    assert!(mean(sdr, &corner) < 20.0 && mean(sdr, &MARK.scaled(0.5)) > 200.0, "{}", mean(sdr, &MARK.scaled(0.5)));
+}
+
+#[test]
+fn pinned_formats_are_checked_or_made() {
+    let clip = || clip_of(marked(PixelFormat::Yuv420p, 64, 48));
+    assert!(run("caps size=64x48 format=yuv420p fps=25 otherwise=fail ! collect", clip()).outcome.result.is_ok());
+    let error = run("caps size=32x48 otherwise=fail ! collect", clip()).error();
+    assert!(error.contains("frames are 64x48, not 32x48"), "{error}");
+    let refused = |text: &str| match try_run(&format!("{text} ! collect"), clip(), Some(1)) {
+        Ok(ran) => panic!("{text} ran: {}", ran.error()),
+        Err(problem) => problem,
+    };
+    assert!(refused("caps fps=30").contains("25.00 a second, not at 30.00"));
+    for (text, why) in [
+        ("caps", "give format=, size= or fps="),
+        ("convert", "nothing is to be converted"),
+        ("convert format=yuv999", "is not a pixel format"),
+        ("scale 640", "is not a size"),
+        ("scale 64x64 color=red", "fit=pad"),
+        ("pad 10x10 x=4", "needs y= as well"),
+        ("rotate 45", "90"),
+        ("cropto 1,2,3", "x,y,w,h"),
+        ("cropto 0:9", "is not a shape"),
+    ] {
+        assert!(refused(text).contains(why), "{text}: {}", refused(text));
+    }
+    let error = run("pad 40x40 ! collect", clip()).error();
+    assert!(error.contains("64x48 is larger than 40x40") && error.contains("fit=pad"), "{error}");
+}
+
+#[test]
+fn files_are_written_in_another_size() {
+    let clip = ClipSpec::default().size(96, 64).frames(5).make();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let place = |name: &str| folder.path().join(name);
+    let text = format!(
+        "read '{}' ! tee ( write '{}' size=48x48 fit=pad ) ( frames '{}' size=24x ) ! cropto 2:3 ! rotate 90 ! write '{}'",
+        clip.path().display(),
+        place("small.mp4").display(),
+        place("stills").display(),
+        place("turned.mp4").display()
+    );
+    framerail::run(&text).expect("written");
+    let size = |name: &str| {
+        let stream = ffprobe_stream(&place(name), "v:0");
+        (stream.width, stream.height)
+    };
+    assert_eq!((size("small.mp4"), size("turned.mp4")), ((48, 48), (64, 42)));
+    assert_eq!(ffprobe_packets(&place("small.mp4"), "v:0").len(), 5);
+    let still = std::fs::read_dir(place("stills")).expect("a folder").next().expect("a file").expect("readable").path();
+    let still = ffprobe_stream(&still, "v:0");
+    assert_eq!((still.width, still.height), (24, 16));
+}
