@@ -121,5 +121,5 @@ pub use rotate::{rotated, turnable_format};
 pub use scale::{Converter, ScaleOptions, ScaleQuality};
 pub use sides::SidePackets;
 pub use source_files::source_files;
-pub use video_filter::{FilterFormat, FilterGraph, Filtered, VideoFilter};
+pub use video_filter::{FilterFormat, FilterGraph, Filtered, VideoFilter, settle_color};
 pub use writer::{MediaWriter, WriteReport};

@@ -304,27 +304,37 @@ impl Converter {
         }
         self.release();
         let (source, target) = (key.source, key.target);
-        // SAFETY: plain numbers; unknown formats give null.
-        let context = unsafe {
-            ffi::sws_getContext(
-                source.1,
-                source.2,
-                ffi::AVPixelFormat(source.0),
-                target.1,
-                target.2,
-                ffi::AVPixelFormat(target.0),
-                self.options.flags(),
-                ptr::null_mut(),
-                ptr::null_mut(),
-                ptr::null(),
-            )
+        // SAFETY: no preconditions.
+        let Some(context) = NonNull::new(unsafe { ffi::sws_alloc_context() }) else {
+            return Err(crate::av::error("converting a frame", ffi::AVERROR(libc::ENOMEM)));
         };
-        let Some(context) = NonNull::new(context) else {
+        // Ranges are set before the context is initialised: where only they differ, it would otherwise copy samples as they are.
+        let settings = [
+            (c"srcw", source.1.into()),
+            (c"srch", source.2.into()),
+            (c"src_format", source.0.into()),
+            (c"dstw", target.1.into()),
+            (c"dsth", target.2.into()),
+            (c"dst_format", target.0.into()),
+            (c"sws_flags", i64::from(self.options.flags())),
+            (c"src_range", key.details.source_full.into()),
+            (c"dst_range", key.details.target_full.into()),
+        ];
+        // SAFETY: a fresh context with options of these names, and zero-ended names; unknown formats fail at the latest in the last call.
+        let is_ready = unsafe {
+            settings
+                .into_iter()
+                .all(|(name, value): (&std::ffi::CStr, i64)| ffi::av_opt_set_int(context.as_ptr().cast(), name.as_ptr(), value, 0) >= 0)
+                && ffi::sws_init_context(context.as_ptr(), ptr::null_mut(), ptr::null_mut()) >= 0
+        };
+        if !is_ready {
+            // SAFETY: made above and freed once.
+            unsafe { ffi::sws_freeContext(context.as_ptr()) };
             return Err(MediaError::Unsupported {
                 what: format!("conversion from {} to {}", format::name(source.0), format::name(target.0)),
                 reason: "FFmpeg's scaler does not know this pair; choose another pixel format".into(),
             });
-        };
+        }
         let Details { source_matrix, target_matrix, source_full, target_full } = key.details;
         // SAFETY: the context is live and the coefficient tables are static. Formats without colour ignore the call.
         unsafe {

@@ -49,13 +49,15 @@ impl VideoFilter {
     /// Takes a text apart. With `may_open` filters may open files, devices and the network; otherwise those that do are refused.
     ///
     /// # Errors
-    /// `BadOption` for a text that is not a filter graph, `Refused` for filters that open something.
+    /// `BadOption` for a text that is not a filter graph, `Refused` for filters that open something, `Unsupported` for a filter that
+    /// this FFmpeg does not have.
     pub fn parse(text: &str, may_open: bool) -> Result<Self, MediaError> {
         av::init();
         let chains = filter_text::parse(text)?;
         if !may_open {
             filter_text::check_closed(&chains)?;
         }
+        chains.iter().flatten().try_for_each(|filter| find(&filter.name).map(drop))?;
         Ok(Self { text: text.to_owned(), chains })
     }
 
@@ -146,15 +148,10 @@ impl FilterGraph {
     }
 
     fn add(&mut self, name: &str, arguments: &str) -> Result<*mut ffi::AVFilterContext, MediaError> {
-        let (c_name, c_arguments) = (av::c_string(name), av::c_string(arguments));
+        let (filter, c_name, c_arguments) = (find(name)?, av::c_string(name), av::c_string(arguments));
         let mut context = ptr::null_mut();
         // SAFETY: zero-ended strings and a live graph, which owns the new filter.
         let code = unsafe {
-            let filter = ffi::avfilter_get_by_name(c_name.as_ptr());
-            if filter.is_null() {
-                let reason = "this FFmpeg does not have it; `ffmpeg -filters` lists those of an installed one".into();
-                return Err(MediaError::Unsupported { what: format!("the filter {name}"), reason });
-            }
             let graph = self.graph.as_ptr();
             ffi::avfilter_graph_create_filter(&mut context, filter, c_name.as_ptr(), c_arguments.as_ptr(), ptr::null_mut(), graph)
         };
@@ -356,8 +353,20 @@ impl FilterGraph {
     }
 }
 
+/// A filter of this FFmpeg.
+fn find(name: &str) -> Result<*const ffi::AVFilter, MediaError> {
+    let c_name = av::c_string(name);
+    // SAFETY: a zero-ended string; filters are static.
+    let filter = unsafe { ffi::avfilter_get_by_name(c_name.as_ptr()) };
+    if filter.is_null() {
+        let reason = "this FFmpeg does not have it; `ffmpeg -filters` lists those of an installed one".into();
+        return Err(MediaError::Unsupported { what: format!("the filter {name}"), reason });
+    }
+    Ok(filter)
+}
+
 /// The tags of samples that filters brought into another family of formats: FFmpeg leaves those of the source.
-pub(crate) fn settle_color(color: &mut ColorDescription, from: PixelFormat, to: PixelFormat) {
+pub fn settle_color(color: &mut ColorDescription, from: PixelFormat, to: PixelFormat) {
     match (from.family(), to.family()) {
         (from, to) if from == to => {}
         (_, PixelFamily::Rgb) => (color.matrix, color.range) = (ColorMatrix::Rgb, ColorRange::Full),

@@ -245,3 +245,88 @@ fn files_are_written_in_another_size() {
     let still = ffprobe_stream(&still, "v:0");
     assert_eq!((still.width, still.height), (24, 16));
 }
+
+fn clip_of_frames(count: u64) -> Vec<Item> {
+    stages_support::whole(0, "a", count)
+}
+
+fn times(ran: &Ran) -> Vec<f64> {
+    assert!(ran.outcome.result.is_ok(), "{}", ran.error());
+    ran.items.iter().filter_map(|item| if let Item::Frame(item) = item { Some(item.frame.seconds()) } else { None }).collect()
+}
+
+#[test]
+fn filters_change_pixels_and_keep_times_numbers_and_detections() {
+    let ran = run(
+        "filter 'lutyuv=y=negval,split[a][b];[b]null[c];[a][c]blend=all_mode=average' ! collect",
+        clip_of(marked(PixelFormat::Yuv420p, 64, 48)),
+    );
+    let (info, item) = result(&ran);
+    assert_eq!((info.width, info.height, item.detections.len(), item.detections[0].track_id), (64, 48, 1, Some(7)));
+    assert!(mean(item, &MARK.scaled(0.5)) < 45.0 && mean(item, &BBox::from_xyxy(40.0, 30.0, 60.0, 44.0)) > 230.0);
+
+    // A filter that holds frames back lets all of them out at the end.
+    let ran = run("filter 'tmix=frames=3' ! collect", clip_of_frames(6));
+    assert_eq!(ran.frames()[&0], [0, 1, 2, 3, 4, 5]);
+    assert_eq!(times(&ran), [0.0, 0.04, 0.08, 0.12, 0.16, 0.2]);
+    let ran = run("filter 'format=rgb24' ! collect", clip_of(marked(PixelFormat::Yuv420p, 64, 48)));
+    let (info, item) = result(&ran);
+    assert_eq!((info.pixel_format, info.color.matrix, item.frame.color.matrix), (PixelFormat::Rgb24, ColorMatrix::Rgb, ColorMatrix::Rgb));
+}
+
+#[test]
+fn frames_that_filters_drop_or_add_are_counted() {
+    let counts = |ran: &Ran| [ran.counter("frames_dropped_by_filter"), ran.counter("frames_added_by_filter")];
+    let ran = run("filter 'framestep=2' ! collect", clip_of_frames(6));
+    assert_eq!((times(&ran), counts(&ran)), (vec![0.0, 0.08, 0.16], [3, 0]));
+    let ran = run("filter 'fps=50' ! collect", clip_of_frames(4));
+    let found = times(&ran);
+    assert_eq!(found.len() as u64, 4 + counts(&ran)[1] - counts(&ran)[0]);
+    assert!(found.windows(2).all(|pair| (pair[1] - pair[0] - 0.02).abs() < 1e-9), "{found:?}");
+    let ran = run("filter 'trim=end_frame=2' ! collect", clip_of_frames(5));
+    assert_eq!((ran.frames()[&0].clone(), counts(&ran)), (vec![0, 1], [3, 0]));
+}
+
+#[test]
+fn sizes_of_filters_show_before_the_start_and_change_in_mid_stream() {
+    let ran = run("filter 'scale=32:24' detections=drop ! collect", clip_of(marked(PixelFormat::Yuv420p, 64, 48)));
+    let (info, item) = result(&ran);
+    assert_eq!((info.width, info.height, item.frame.width, item.detections.len()), (32, 24, 32, 0));
+    let mut items = clip_of_frames(2);
+    let mut other = marked(PixelFormat::Yuv420p, 96, 80);
+    (other.frame.index, other.frame.pts) = (2, framerail::core::Pts(80));
+    items.insert(3, other.into());
+    let ran = run("filter hqdn3d detections=keep ! collect", items);
+    let sizes: Vec<(u32, u32)> = ran
+        .items
+        .iter()
+        .filter_map(|item| if let Item::Frame(item) = item { Some((item.frame.width, item.frame.height)) } else { None })
+        .collect();
+    assert_eq!((sizes, times(&ran)), (vec![(64, 48), (64, 48), (96, 80)], vec![0.0, 0.04, 0.08]));
+}
+
+#[test]
+fn filters_that_cannot_be_meant_are_refused_before_the_start() {
+    let refused = |text: &str| match try_run(&format!("{text} ! collect"), clip_of(marked(PixelFormat::Yuv420p, 64, 48)), Some(1)) {
+        Ok(ran) => panic!("{text} ran: {}", ran.error()),
+        Err(problem) => problem,
+    };
+    for (text, why) in [
+        ("filter hflip", "boxes would no longer fit"),
+        ("filter 'movie=/etc/passwd'", "open=yes"),
+        ("filter 'drawtext=text=a:textfile=/etc/passwd'", "open=yes"),
+        ("filter frobnicate", "open=yes"),
+        ("filter frobnicate open=yes", "does not have it"),
+        ("filter ''", "there is an empty filter"),
+    ] {
+        assert!(refused(text).contains(why), "{text}: {}", refused(text));
+    }
+    for (text, why) in [
+        ("filter split", "one input and one output"),
+        ("filter 'overlay'", "one input and one output"),
+        ("filter 'hue=zz=1'", "does not take"),
+    ] {
+        let ran = run(&format!("{text} ! collect"), clip_of(marked(PixelFormat::Yuv420p, 64, 48)));
+        assert!(ran.error().contains(why), "{text}: {}", ran.error());
+    }
+}

@@ -12,6 +12,7 @@ mod blur;
 mod crop;
 mod download;
 mod draw;
+mod filter;
 mod frames;
 mod hold;
 pub(crate) mod infer;
@@ -69,6 +70,7 @@ fn register_all(registry: &mut Registry, devices: &Arc<Devices>) -> Result<(), R
     zones::register(registry)?;
     blur::register(registry)?;
     transform::register(registry)?;
+    filter::register(registry)?;
     draw::register(registry)?;
     report::register(registry)?;
     download::register(registry)?;

@@ -111,13 +111,16 @@ impl AreaSet {
     }
 }
 
+/// Size of frames, and which areas hold.
+type SetKey = ((u32, u32), Vec<bool>);
+
 /// Follows streams, and gives the areas that hold for a frame.
 #[derive(Debug, Default)]
 pub(super) struct FrameAreas {
     areas: BlurAreas,
     streams: AreaStreams,
     /// By size and by which areas hold.
-    sets: HashMap<((u32, u32), Vec<bool>), Arc<AreaSet>>,
+    sets: HashMap<SetKey, Arc<AreaSet>>,
 }
 
 impl FrameAreas {
