@@ -3,7 +3,10 @@
 //! Times are counted in samples of the output. What the decoder gives is laid on that count: rounding of timestamps is evened out,
 //! gaps become silence, overlaps are left out, and jumps begin a new stretch, so that audio never leaves the frames it belongs to.
 
-use std::ptr::{self, NonNull};
+use std::{
+    ffi::CStr,
+    ptr::{self, NonNull},
+};
 
 use ffmpeg_the_third::ffi;
 use framerail_core::TimeBase;
@@ -59,7 +62,7 @@ impl AudioTranscoder {
         let decoder = open_decoder(source, time_base).ok_or_else(|| format!("this FFmpeg cannot decode {}", source.codec_name()))?;
         let rate = decoder.sample_rate.max(source.get().sample_rate);
         let layout = layout_of(&decoder.ch_layout);
-        let found = encoders.iter().find_map(|name| open_encoder(name, rate, &layout, has_global_header));
+        let found = encoders.iter().find_map(|name| open_encoder(name, rate, &layout, has_global_header, &[]));
         let encoder = found.ok_or_else(|| format!("this FFmpeg has no encoder for it ({})", encoders.join(", ")))?;
         let made = layout_of(&encoder.ch_layout);
         let mut differences = Vec::new();
@@ -297,8 +300,40 @@ pub(crate) fn open_decoder(source: &Parameters, time_base: TimeBase) -> Option<C
     (code >= 0).then_some(context)
 }
 
+/// A frame of silence in a codec, as a packet that needs none before it; none without an encoder that makes such frames.
+pub(crate) fn silent_frame(parameters: &ffi::AVCodecParameters) -> Option<Vec<u8>> {
+    use ffi::AVCodecID as Id;
+    let (name, options): (_, &[_]) = match parameters.codec_id {
+        Id::MP3 => ("libmp3lame", &[(c"reservoir", c"0")]),
+        Id::MP2 => ("mp2", &[]),
+        Id::AC3 => ("ac3", &[]),
+        Id::AAC => ("aac", &[]),
+        _ => return None,
+    };
+    let mut encoder = open_encoder(name, parameters.sample_rate, &layout_of(&parameters.ch_layout), true, options)?;
+    let is_alike = encoder.sample_rate == parameters.sample_rate && encoder.ch_layout.nb_channels == parameters.ch_layout.nb_channels;
+    if !is_alike || (parameters.frame_size > 1 && encoder.frame_size != parameters.frame_size) {
+        return None;
+    }
+    let mut last = None;
+    // Encoders begin with what they look ahead for.
+    for number in 0..8 {
+        let mut frame = frame_for(&encoder, encoder.frame_size).ok()?;
+        silence(&mut frame, &encoder);
+        frame.pts = number * i64::from(encoder.frame_size);
+        let mut packet = AvPacket::new();
+        // SAFETY: an open encoder, a frame of its format and an owned packet.
+        let code = unsafe {
+            ffi::avcodec_send_frame(encoder.as_mut_ptr(), frame.as_ptr());
+            ffi::avcodec_receive_packet(encoder.as_mut_ptr(), packet.as_mut_ptr())
+        };
+        last = if code >= 0 { Some(packet.data().to_vec()) } else { last };
+    }
+    last
+}
+
 /// Opens an encoder with the layout that is nearest to the source's.
-fn open_encoder(name: &str, rate: i32, layout: &str, has_global_header: bool) -> Option<CodecContext> {
+fn open_encoder(name: &str, rate: i32, layout: &str, has_global_header: bool, options: &[(&CStr, &CStr)]) -> Option<CodecContext> {
     let c_name = av::c_string(name);
     // SAFETY: a zero-ended name; descriptions are static.
     let codec = unsafe { ffi::avcodec_find_encoder_by_name(c_name.as_ptr()).as_ref() }?;
@@ -323,8 +358,13 @@ fn open_encoder(name: &str, rate: i32, layout: &str, has_global_header: bool) ->
         if has_global_header {
             context.flags |= ffi::AV_CODEC_FLAG_GLOBAL_HEADER as i32;
         }
-        // SAFETY: a configured context of this codec.
-        let code = unsafe { ffi::avcodec_open2(context.as_mut_ptr(), codec, ptr::null_mut()) };
+        // SAFETY: a configured context of this codec, with its settings; a setting that it does not know changes nothing.
+        let code = unsafe {
+            for (key, value) in options {
+                ffi::av_opt_set(context.priv_data, key.as_ptr(), value.as_ptr(), 0);
+            }
+            ffi::avcodec_open2(context.as_mut_ptr(), codec, ptr::null_mut())
+        };
         (code >= 0).then_some(context)
     });
     crate::log::take_last_error();

@@ -37,6 +37,7 @@ pub mod filter;
 mod filter_chain;
 mod filter_text;
 mod format;
+mod gap_filler;
 mod guarded_reader;
 mod hdr;
 pub mod http;

@@ -14,6 +14,7 @@ use crate::{
     av::{self, AvPacket, Dictionary},
     encoder::VideoTrack,
     error::is_no_space,
+    gap_filler::{GapFiller, Next},
     hdr,
     index_sink::IndexSink,
     interrupt::Interrupt,
@@ -75,6 +76,8 @@ pub(crate) struct Muxer {
     /// Output stream of each side stream.
     sides: Vec<Option<usize>>,
     timeline: Timeline,
+    /// By the number of the stream; none for those whose times the container holds.
+    fillers: Vec<Option<GapFiller>>,
     refused: u64,
     /// The header is written and the trailer is not: a server has to be told.
     is_connected: bool,
@@ -122,6 +125,7 @@ impl Muxer {
             path: shown,
             sides: Vec::new(),
             timeline: Timeline::new(options.keep_start, limits, clock),
+            fillers: Vec::new(),
             refused: 0,
             is_connected: false,
             interrupt: None,
@@ -389,6 +393,10 @@ impl Muxer {
         for stream in 0..self.get().nb_streams as usize {
             let base = self.stream_time_base(stream);
             self.timeline.set_base(stream, base);
+            // SAFETY: the context holds nb_streams valid streams with parameters.
+            let parameters = unsafe { &*(**self.get().streams.add(stream)).codecpar };
+            let filler = GapFiller::of(self.format, parameters, base)?;
+            self.fillers.push(filler);
         }
         Ok(())
     }
@@ -440,9 +448,33 @@ impl Muxer {
     /// Writes what no other packet can come before; at the end everything.
     fn write_due(&mut self, is_end: bool) -> Result<(), MediaError> {
         while let Some(packet) = self.timeline.next(is_end) {
-            self.write(packet)?;
+            self.write_filled(packet)?;
         }
         Ok(())
+    }
+
+    /// Writes a packet, and silence for a gap before it where the container has no times for its stream.
+    fn write_filled(&mut self, mut packet: AvPacket) -> Result<(), MediaError> {
+        let stream = packet.stream_index;
+        loop {
+            let filler = usize::try_from(stream).ok().and_then(|stream| self.fillers.get_mut(stream)?.as_mut());
+            match filler.map_or(Ok(Next::Packet), |filler| filler.next(&mut packet))? {
+                Next::Filling(mut filling) => {
+                    filling.stream_index = stream;
+                    self.write(filling)?;
+                }
+                Next::Packet => return self.write(packet),
+                Next::Nothing => {
+                    self.refused += 1;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// What became of gaps in audio, one line each.
+    pub(crate) fn gap_notes(&self) -> impl Iterator<Item = String> {
+        self.fillers.iter().flatten().filter_map(GapFiller::note).map(|note| format!("audio {note}"))
     }
 
     fn write(&mut self, mut packet: AvPacket) -> Result<(), MediaError> {

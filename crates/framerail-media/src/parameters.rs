@@ -134,8 +134,13 @@ impl Parameters {
 
     /// FFmpeg's codec name.
     pub fn codec_name(&self) -> String {
+        Self::name_of(self.get().codec_id)
+    }
+
+    /// FFmpeg's name of a codec.
+    pub(crate) fn name_of(codec: ffi::AVCodecID) -> String {
         // SAFETY: any id is allowed; names are static.
-        unsafe { av::string(ffi::avcodec_get_name(self.get().codec_id)) }
+        unsafe { av::string(ffi::avcodec_get_name(codec)) }
     }
 
     /// The codec's global headers (SPS and PPS of H.264 and so on), as the container holds them.

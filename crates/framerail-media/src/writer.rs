@@ -272,7 +272,7 @@ impl MediaWriter {
             frames_rescaled: counts.rescaled,
             timestamps_rounded: counts.rounded.max(self.muxer.times().rounded()),
             timestamps_repaired: counts.repaired + self.muxer.times().repaired(),
-            warnings: self.warnings.into_iter().chain(damage).chain(self.encoder.late_warnings()).collect(),
+            warnings: self.warnings.into_iter().chain(damage).chain(self.encoder.late_warnings()).chain(self.muxer.gap_notes()).collect(),
             path: self.output.path().to_owned(),
             elsewhere: None,
         };

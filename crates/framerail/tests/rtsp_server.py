@@ -1,7 +1,8 @@
-"""An RTSP server for one test: `rtsp_server.py PORT [FOLDER]`.
+"""An RTSP server for one test: `rtsp_server.py PORT [FOLDER | --clip FILE]`.
 
-A camera is at /cam, told by lines on standard input to starve its viewers and to feed them again, and one with audio at /talk. With a folder the server takes what is
-pushed to /in, and /sound for video with AAC, and puts each connection's video into a file of its own: 0.h264, 1.h264 and so on.
+A camera is at /cam. Lines on standard input have it starve its viewers, feed them again, or drop their connections. With a folder the
+server takes what is pushed to /in, and /sound for video with AAC, and puts each connection's video into a separate file: 0.h264,
+1.h264 and so on. With a clip of H.264 and A-law each viewer of /clip has it from its start.
 
 It says `ready PORT` on standard output once it listens.
 """
@@ -22,7 +23,10 @@ CAMERA = (
     " ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
 )
 
-TALK = CAMERA[:-1] + " audiotestsrc is-live=true ! audio/x-raw,rate=8000,channels=1 ! alawenc ! rtppcmapay name=pay1 pt=8 )"
+CLIP = (
+    "( filesrc name=file ! matroskademux name=demux demux. ! queue ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1"
+    " demux. ! queue ! rtppcmapay name=pay1 pt=8 )"
+)
 
 # What comes is written at once: the server may be killed at any time.
 RECORDER = (
@@ -69,11 +73,21 @@ class Camera:
             self.valve.set_property("drop", starves)
 
 
-def obey(camera, loop):
+def play(media, path):
+    media.get_element().get_by_name("file").set_property("location", path)
+
+
+def drop_all(server):
+    server.client_filter(lambda _server, _client: GstRtspServer.RTSPFilterResult.REMOVE)
+
+
+def obey(camera, server, loop):
     for line in sys.stdin:
         command = line.strip()
         if command in ("starve", "feed"):
             GLib.idle_add(camera.set, command == "starve")
+        elif command == "drop":
+            GLib.idle_add(drop_all, server)
     loop.quit()
 
 
@@ -83,13 +97,17 @@ def main():
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(port)
-    for path, launch in (("/cam", CAMERA), ("/talk", TALK)):
+    factory = GstRtspServer.RTSPMediaFactory()
+    factory.set_launch(CAMERA)
+    factory.set_shared(True)
+    factory.connect("media-configure", camera.configure)
+    server.get_mount_points().add_factory("/cam", factory)
+    if len(sys.argv) > 3:
         factory = GstRtspServer.RTSPMediaFactory()
-        factory.set_launch(launch)
-        factory.set_shared(True)
-        factory.connect("media-configure", camera.configure)
-        server.get_mount_points().add_factory(path, factory)
-    if len(sys.argv) > 2:
+        factory.set_launch(CLIP)
+        factory.connect("media-configure", lambda _factory, media: play(media, sys.argv[3]))
+        server.get_mount_points().add_factory("/clip", factory)
+    elif len(sys.argv) > 2:
         recorder = Recorder(sys.argv[2])
         server.get_mount_points().add_factory("/in", recorder.factory(RECORDER))
         with_sound = RECORDER + " rtpmp4gdepay name=depay1 ! fakesink sync=false async=false"
@@ -97,7 +115,7 @@ def main():
     if not server.attach(None):
         sys.exit(f"cannot listen on port {port}")
     print("ready", server.get_bound_port(), flush=True)
-    threading.Thread(target=obey, args=(camera, loop), daemon=True).start()
+    threading.Thread(target=obey, args=(camera, server, loop), daemon=True).start()
     loop.run()
 
 

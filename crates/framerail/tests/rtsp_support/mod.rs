@@ -23,6 +23,11 @@ impl Camera {
         Self::with(port, &[])
     }
 
+    /// Plays a file of H.264 and A-law to each viewer of `/clip`, from its start.
+    pub fn playing(port: u16, clip: &Path) -> Self {
+        Self::with(port, &["--clip".as_ref(), clip.as_os_str()])
+    }
+
     /// Takes what is pushed to `/in`, and puts it into the folder: `0.h264` and so on, one for each connection.
     pub fn recording(port: u16, folder: &Path) -> Self {
         Self::with(port, &[folder.as_os_str()])
@@ -61,7 +66,7 @@ impl Drop for Camera {
 /// Whether GStreamer's RTSP server is installed; `false` only if it may be missing.
 pub fn has_server() -> bool {
     let probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst, GstRtspServer; Gst.init(None); \
-                 exit(not all(map(Gst.ElementFactory.find, ['x264enc', 'rtph264pay', 'videotestsrc', 'audiotestsrc', 'alawenc', 'rtppcmapay'])))";
+                 exit(not all(map(Gst.ElementFactory.find, ['x264enc', 'rtph264pay', 'videotestsrc', 'h264parse', 'matroskademux', 'rtppcmapay'])))";
     let found = Command::new(PYTHON).args(["-c", probe]).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
     framerail_testkit::require("rtsp", found, "install the packages of scripts/requirements/debian-test.txt (make setup)")
 }
