@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use framerail::{core::CancelToken, pipeline::RunSwitch};
+use framerail::{core::CancelToken, media::commit, pipeline::RunSwitch};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
@@ -88,8 +88,17 @@ fn on_signal() {
     thread::sleep(PATIENCE);
     let stuck = run.map(|run| run.unfinished()).filter(|stuck| !stuck.is_empty());
     let words = stuck.map_or_else(String::new, |stuck| format!(": {} did not end", stuck.join(", ")));
-    terminal::line(&format!("aborted{words}; unfinished outputs were discarded"));
+    terminal::line(&format!("aborted{words}; {}", left_behind()));
     low_level::exit(i32::from(INTERRUPTED));
+}
+
+/// What stays on the disk of outputs that are not finished.
+fn left_behind() -> String {
+    let names = commit::unfinished().into_iter().map(|(partial, named)| format!("{} (of {})", partial.display(), named.display()));
+    match names.collect::<Vec<_>>().join(", ") {
+        names if names.is_empty() => "unfinished outputs were discarded".to_owned(),
+        names => format!("left unfinished: {names}; the next run that writes there keeps what can be played and removes the rest"),
+    }
 }
 
 /// The tokens that signals cancel, for everything that blocks.

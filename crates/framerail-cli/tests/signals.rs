@@ -212,3 +212,38 @@ fn every_exit_code_is_as_documented() {
         assert_eq!(status.code(), Some(code), "{line}: {stderr}");
     }
 }
+
+/// What a crash-safe output holds after `kill -9`, which the next run on its name keeps under a free one.
+#[test]
+fn a_program_that_is_killed_at_any_moment_loses_a_fragment_at_most() {
+    let place = Place::new();
+    let (width, height, fragment) = (320, 240, 25);
+    // A frame is larger than what pipes and readers hold, so that what was taken was nearly all read.
+    let frame = [b"FRAME\n".to_vec(), (0..width * height * 3 / 2).map(|at| (at * 7 % 251) as u8).collect()].concat();
+    let mut random: u64 = 7;
+    let mut given = Vec::new();
+    for _ in 0..20 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let count = 40 + usize::try_from(random >> 33).expect("31 bits") % 60;
+        let mut running = Running::start(&place, "exec $F run 'read - format=yuv4mpegpipe ! write out.mp4 codec=mpeg4 crash_safe=yes'");
+        let mut stdin = running.0.stdin.take().expect("piped");
+        write!(stdin, "YUV4MPEG2 W{width} H{height} F25:1 Ip A1:1 C420jpeg\n").expect("taken");
+        (0..count).for_each(|_| stdin.write_all(&frame).expect("taken"));
+        running.kill(9);
+        drop(running.end());
+        given.push(count);
+    }
+    place.copy(ClipSpec::default().make().path(), "in.mp4");
+    let (status, stderr) = Running::start(&place, "exec $F run 'read in.mp4 ! write out.mp4'").end();
+    assert!(status.success() && stderr.contains("a run that was killed had not finished out.mp4"), "{stderr}");
+    for (number, count) in (1..).zip(given) {
+        let name = if number == 1 { "out.unfinished.mp4".to_owned() } else { format!("out.unfinished-{number}.mp4") };
+        let found = ffprobe_packets(&place.path(&name), "v:0").len();
+        // Besides the fragment, frames are in the reader, in the queue and in the encoder.
+        assert!(found <= count && found + fragment + 12 >= count, "{name}: {found} of {count}");
+        let played =
+            Command::new("ffmpeg").args(["-v", "error", "-xerror", "-i"]).arg(place.path(&name)).args(["-f", "null", "-"]).status();
+        assert!(played.is_ok_and(|status| status.success()), "{name} can be played");
+    }
+    assert!(!place.names().iter().any(|name| name.contains(".partial-")), "{:?}", place.names());
+}

@@ -114,6 +114,15 @@ pub enum FrameStatus {
     Repaired,
 }
 
+/// What a still image carries beside its pixels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StillMetadata {
+    /// Its colour profile (ICC), which an image that is written gets too.
+    pub icc_profile: Option<Vec<u8>>,
+    /// It has EXIF data. They are not kept: they may name the place, and hold a preview of the image as it was.
+    pub has_exif: bool,
+}
+
 /// A decoded picture: surface, time, colour. Dropping it gives the memory back to its pool; cloning shares it.
 #[derive(Clone, Debug)]
 pub struct Frame {
@@ -143,6 +152,8 @@ pub struct Frame {
     pub field_order: FieldOrder,
     /// What it says of HDR10: in HEVC only frames at which decoding can start do.
     pub hdr: Option<Arc<HdrMetadata>>,
+    /// What it carries beside its pixels, as a still image; frames of videos carry nothing.
+    pub still: Option<Arc<StillMetadata>>,
     /// Whether decoding can start here.
     pub is_keyframe: bool,
     /// As encoded, or repaired.
@@ -166,6 +177,7 @@ impl Frame {
             rotation: Rotation::None,
             field_order: FieldOrder::default(),
             hdr: None,
+            still: None,
             is_keyframe: true,
             status: FrameStatus::Ok,
         }

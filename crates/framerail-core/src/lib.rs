@@ -47,7 +47,7 @@ pub use conversion::{ChannelMix, Conversion, CropWindow, FastYuv, Placement, Sam
 pub use detection::{BBox, Detection, DetectionOrigin, Label, Point};
 pub use device::Device;
 pub use error::CoreError;
-pub use frame::{FieldOrder, Frame, FrameStatus, Rotation};
+pub use frame::{FieldOrder, Frame, FrameStatus, Rotation, StillMetadata};
 pub use frame_mapping::FrameMapping;
 pub use hdr::{ContentLight, HdrMetadata, MasteringDisplay};
 pub use hiding::{BlurPlan, FillPlan, HidePlan, MaskCover, MaskPlan, MosaicPlan};

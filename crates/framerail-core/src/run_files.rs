@@ -1,7 +1,7 @@
 //! The files of a run: nothing that it reads is written to, and no two outputs meet.
 
 use std::{
-    collections::{HashSet, hash_map::RandomState},
+    collections::{HashSet, VecDeque, hash_map::RandomState},
     ffi::OsString,
     fmt, fs,
     hash::BuildHasher,
@@ -12,6 +12,8 @@ use std::{
 
 use parking_lot::Mutex;
 
+/// Outputs that are remembered: a run that lasts for weeks writes many, and only late ones can meet new ones by mistake.
+const MAX_OUTPUTS: usize = 1 << 20;
 /// Symbolic links that are followed one after another.
 const MAX_LINKS: usize = 40;
 
@@ -38,6 +40,25 @@ pub struct RunFiles(Arc<Mutex<Known>>);
 struct Known {
     inputs: Places,
     outputs: Places,
+    /// Outputs in the order in which they were noted.
+    latest_outputs: VecDeque<(u64, Option<(u64, u64)>)>,
+}
+
+impl Known {
+    /// Notes an output, and forgets the first beyond the limit; says whether it is new.
+    fn add_output(&mut self, place: &Place, limit: usize) -> bool {
+        let is_new = self.outputs.insert(place);
+        if is_new {
+            self.latest_outputs.push_back((self.outputs.hash(&place.name), place.identity));
+        }
+        if self.latest_outputs.len() > limit
+            && let Some((name, identity)) = self.latest_outputs.pop_front()
+        {
+            self.outputs.names.remove(&name);
+            identity.map(|identity| self.outputs.identities.remove(&identity));
+        }
+        is_new
+    }
 }
 
 /// Files by name and by identity. Names are kept as hashes: a run that lasts for weeks writes many.
@@ -110,7 +131,7 @@ impl RunFiles {
         if known.inputs.contains(&place) {
             return Err(FileConflict::IsInput(path.display().to_string()));
         }
-        if !known.outputs.insert(&place) {
+        if !known.add_output(&place, MAX_OUTPUTS) {
             return Err(FileConflict::IsOutput(path.display().to_string()));
         }
         Ok(())
@@ -132,7 +153,7 @@ impl RunFiles {
         let known = self.0.lock();
         let Places { hasher, names, identities } = &known.inputs;
         let inputs = Places { hasher: hasher.clone(), names: names.clone(), identities: identities.clone() };
-        Self(Arc::new(Mutex::new(Known { inputs, outputs: Places::default() })))
+        Self(Arc::new(Mutex::new(Known { inputs, ..Known::default() })))
     }
 }
 
@@ -249,6 +270,17 @@ mod tests {
         others.write(&at("later.mp4")).expect("the other run's");
         assert!(others.write(&at("hard.mp4")).is_err());
         files.write(Path::new("/dev/null")).and_then(|()| files.write(Path::new("/dev/null"))).expect("a device is shared");
+    }
+
+    #[test]
+    fn the_latest_outputs_are_remembered() {
+        let mut known = Known::default();
+        let place = |name: &str| Place { name: name.into(), identity: Some((1, name.len() as u64)), is_special: false };
+        let names = ["a", "bb", "ccc", "dddd"];
+        assert!(names.iter().all(|name| known.add_output(&place(name), 3)));
+        assert!(!known.add_output(&place("dddd"), 3) && !known.add_output(&place("bb"), 3));
+        assert!(known.add_output(&place("a"), 3), "forgotten");
+        assert_eq!((known.outputs.names.len(), known.outputs.identities.len(), known.latest_outputs.len()), (3, 3, 3));
     }
 
     #[test]

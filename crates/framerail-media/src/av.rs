@@ -10,7 +10,7 @@ use std::{
 };
 
 use ffmpeg_the_third::ffi;
-use framerail_core::{Rational, TimeBase};
+use framerail_core::{Rational, Rotation, TimeBase};
 
 use crate::{MediaError, error::exhausted};
 
@@ -119,6 +119,16 @@ impl AvFrame {
         // SAFETY: the destination is empty, the source is a valid frame.
         let code = unsafe { ffi::av_frame_ref(copy.as_mut_ptr(), self.as_ptr()) };
         if code < 0 { Err(error("referring to a frame", code)) } else { Ok(copy) }
+    }
+
+    /// Adds a copy of bytes that go with the picture; nothing when memory is exhausted.
+    pub(crate) fn add_side_data(&mut self, kind: ffi::AVFrameSideDataType, bytes: &[u8]) {
+        // SAFETY: a valid frame; the entry is null or has room for as many bytes.
+        unsafe {
+            if let Some(entry) = ffi::av_frame_new_side_data(self.as_mut_ptr(), kind, bytes.len()).as_ref() {
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), entry.data, bytes.len());
+            }
+        }
     }
 
     /// Lets go of buffers and side data.
@@ -261,6 +271,23 @@ impl AvPacket {
         }
         // SAFETY: FFmpeg keeps `size` bytes at `data` for the packet's life, and self is borrowed.
         unsafe { std::slice::from_raw_parts(data, size) }
+    }
+
+    /// Has its picture shown turned, as the decoder hands it on.
+    pub(crate) fn set_turn(&mut self, rotation: Rotation) {
+        const ONE: i32 = 1 << 16;
+        let turns =
+            [(1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0), (-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0)];
+        let found = turns.into_iter().find(|(a, b, c, d)| Rotation::from_matrix(*a, *b, *c, *d) == rotation);
+        let (a, b, c, d) = found.unwrap_or((1, 0, 0, 1));
+        let matrix = [a * ONE, b * ONE, 0, c * ONE, d * ONE, 0, 0, 0, 1 << 30];
+        // SAFETY: a valid packet; the data are null or have room for the matrix, aligned by FFmpeg's allocator.
+        unsafe {
+            let data = ffi::av_packet_new_side_data(self.as_mut_ptr(), ffi::AVPacketSideDataType::DISPLAYMATRIX, size_of_val(&matrix));
+            if !data.is_null() {
+                data.cast::<[i32; 9]>().write(matrix);
+            }
+        }
     }
 
     /// Samples at the start of its audio that are decoded but not played, where it states them.

@@ -9,13 +9,15 @@ use std::{
 use ffmpeg_the_third::ffi;
 use parking_lot::Mutex;
 
-use crate::{CustomSource, MediaError, error::system_words, guarded_reader::GuardedReader, interrupt::Interrupt};
+use crate::{CustomSource, MediaError, error::system_words, guarded_reader::GuardedReader, head::Head, interrupt::Interrupt};
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// What FFmpeg's callbacks work on.
 struct State {
     reader: GuardedReader,
+    /// Bytes that were read before FFmpeg asked.
+    head: Vec<u8>,
     /// Where sources read to. FFmpeg's own buffer may not be touched before there is something to put in it: at the end it
     /// still holds, and uses, what came before.
     scratch: Vec<u8>,
@@ -35,10 +37,21 @@ unsafe impl Send for ByteStream {}
 
 impl ByteStream {
     pub(crate) fn open(source: &CustomSource, interrupt: &Arc<Interrupt>) -> Result<Self, MediaError> {
-        let reader = GuardedReader::open(source, Arc::clone(interrupt)).map_err(|error| open_error(source.name(), &error, interrupt))?;
+        let failed = |error: io::Error| open_error(source.name(), &error, interrupt);
+        let mut reader = GuardedReader::open(source, Arc::clone(interrupt)).map_err(failed)?;
+        let mut head = Vec::new();
+        if !reader.is_seekable() {
+            match Head::read(&mut reader).map_err(failed)? {
+                Head::Start(bytes) => head = bytes,
+                Head::Whole(bytes) => {
+                    let kept = CustomSource::bytes(source.name(), bytes);
+                    reader = GuardedReader::open(&kept, Arc::clone(interrupt)).map_err(failed)?;
+                }
+            }
+        }
         let error = Arc::new(Mutex::new(None));
         let seek: Option<unsafe extern "C" fn(*mut libc::c_void, i64, i32) -> i64> = reader.is_seekable().then_some(seek);
-        let state = Box::into_raw(Box::new(State { reader, scratch: vec![0; BUFFER_BYTES], error: Arc::clone(&error) }));
+        let state = Box::into_raw(Box::new(State { reader, head, scratch: vec![0; BUFFER_BYTES], error: Arc::clone(&error) }));
         // SAFETY: the buffer comes from FFmpeg's allocator as it must, and the state outlives the context (see drop).
         let context = unsafe {
             let buffer = ffi::av_malloc(BUFFER_BYTES).cast();
@@ -119,7 +132,11 @@ unsafe extern "C" fn read(state: *mut libc::c_void, buffer: *mut u8, length: i32
     // SAFETY: the pointer given to avio_alloc_context, alive until the context is freed, used by one thread at a time.
     let state = unsafe { &mut *state.cast::<State>() };
     let room = state.scratch.len().min(usize::try_from(length).unwrap_or(0));
-    let result = state.reader.read(state.scratch.get_mut(..room).unwrap_or_default());
+    let scratch = state.scratch.get_mut(..room).unwrap_or_default();
+    let result = match Head::serve(&mut state.head, scratch) {
+        0 => state.reader.read(scratch),
+        count => Ok(count),
+    };
     if let Ok(count) = result {
         // SAFETY: FFmpeg's buffer holds `length` bytes, and no more than that were read.
         unsafe { ptr::copy_nonoverlapping(state.scratch.as_ptr(), buffer, count.min(room)) };

@@ -17,6 +17,7 @@ mod leftover;
 mod names;
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, BufWriter, IsTerminal, Write},
     os::unix::fs::{MetadataExt, PermissionsExt, fchown},
@@ -24,6 +25,7 @@ use std::{
 };
 
 use framerail_core::{FileConflict, RunFiles, run_files::resolved};
+use parking_lot::Mutex;
 
 pub(crate) use self::names::short_stem;
 pub use self::{leftover::Leftover, names::fitting};
@@ -108,6 +110,31 @@ pub struct OutputFile {
     /// Folders that were made for it, the outermost first.
     made: Vec<PathBuf>,
     notes: Vec<String>,
+    listed: Option<Listed>,
+}
+
+/// A partial file of this process that is listed while its writer lives.
+struct Listed(PathBuf);
+
+/// Partial files of this process, and the names that they are to get.
+static UNFINISHED: Mutex<BTreeMap<PathBuf, PathBuf>> = Mutex::new(BTreeMap::new());
+
+impl Listed {
+    fn new(partial: &Path, named: &Path) -> Self {
+        UNFINISHED.lock().insert(partial.to_owned(), named.to_owned());
+        Self(partial.to_owned())
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        UNFINISHED.lock().remove(&self.0);
+    }
+}
+
+/// Partial files that stay behind if the process ends now, each with the name that it was to get.
+pub fn unfinished() -> Vec<(PathBuf, PathBuf)> {
+    UNFINISHED.lock().iter().map(|(partial, named)| (partial.clone(), named.clone())).collect()
 }
 
 /// Whether an output goes to standard output.
@@ -224,6 +251,7 @@ impl OutputFile {
             rules: rules.clone(),
             made: Vec::new(),
             notes: Vec::new(),
+            listed: None,
         };
         if is_standard_output(path) {
             output.target = Target::StandardOutput(BufWriter::with_capacity(BUFFER_BYTES, io::stdout()));
@@ -244,6 +272,7 @@ impl OutputFile {
         let file = File::options().read(true).write(true).create_new(true).open(&partial).map_err(|error| MediaError::io(path, &error))?;
         // Where files cannot be locked, what a killed writer leaves is not recognised; no harm beyond that.
         let _ = file.try_lock();
+        output.listed = Some(Listed::new(&partial, path));
         output.target = Target::Partial { path: partial, file: BufWriter::with_capacity(BUFFER_BYTES, file) };
         Ok(output)
     }

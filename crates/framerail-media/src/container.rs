@@ -15,7 +15,7 @@ use ffmpeg_the_third::ffi;
 use framerail_core::run_files::local_path;
 
 use crate::{
-    InputOptions, MediaError,
+    CustomSource, InputOptions, MediaError,
     av::{self, Dictionary},
     byte_stream::ByteStream,
     device_library,
@@ -448,12 +448,15 @@ fn check_file(url: &str, source_name: &str) -> Result<(), MediaError> {
 
 fn open_bytes(url: &str, source_name: &str, interrupt: &Arc<Interrupt>) -> Result<Bytes, MediaError> {
     check_file(url, source_name)?;
-    if url == "-" {
-        return PipeSource::open(None, Arc::clone(interrupt)).map(Bytes::Pipe);
-    }
     let path = Path::new(url);
-    if !is_url(url) && fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo()) {
-        return PipeSource::open(Some(path), Arc::clone(interrupt)).map(Bytes::Pipe);
+    let is_fifo = || !is_url(url) && fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
+    let opened = match url {
+        "-" => PipeSource::open(None, source_name, interrupt)?,
+        _ if is_fifo() => PipeSource::open(Some(path), source_name, interrupt)?,
+        _ => return Ok(Bytes::Protocol),
+    };
+    match opened {
+        Ok(pipe) => Ok(Bytes::Pipe(pipe)),
+        Err(bytes) => ByteStream::open(&CustomSource::bytes(source_name, bytes), interrupt).map(Bytes::Custom),
     }
-    Ok(Bytes::Protocol)
 }

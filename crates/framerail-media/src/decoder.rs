@@ -8,7 +8,7 @@ use std::{
 use ffmpeg_the_third::ffi;
 use framerail_core::{
     ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, FieldOrder, Frame, FramePool, FrameStatus, HostSurface, Pts,
-    Rational, Rotation, StreamId, Surface, TimeBase, surface::MAX_SIDE,
+    Rational, Rotation, StillMetadata, StreamId, Surface, TimeBase, surface::MAX_SIDE,
 };
 
 use crate::{
@@ -87,7 +87,7 @@ impl DecoderSetup {
                 aspect_ratio,
                 rotation: input.coded_rotation(),
                 policy: options.rotation,
-                is_single_picture: info.container == "image2",
+                is_single_picture: info.container == "image2" || info.container.ends_with("_pipe"),
                 is_reorder_unknown: input.is_reorder_unknown(),
                 picture_bytes: options.picture_bytes,
             },
@@ -436,6 +436,7 @@ impl Decoder {
             return Ok(None);
         }
         let hdr = Some(hdr::of_frame(&frame)).filter(|hdr| !hdr.is_empty()).map(Arc::new);
+        let still = if self.stream.is_single_picture { self.still_metadata(&frame) } else { None };
         let (field_order, is_keyframe) = (field_order(&frame), frame.key_frame != 0);
         let has_errors = self.log.take(frame.reordered_opaque);
         let is_concealed =
@@ -466,9 +467,22 @@ impl Decoder {
             rotation: if turn == Rotation::None { rotation } else { Rotation::None },
             field_order,
             hdr,
+            still,
             is_keyframe,
             status: if is_concealed || stamp.is_repaired { FrameStatus::Repaired } else { FrameStatus::Ok },
         }))
+    }
+
+    /// What a still image carries, as its decoder gives it.
+    fn still_metadata(&self, frame: &AvFrame) -> Option<Arc<StillMetadata>> {
+        // Decoders of other images give texts of theirs.
+        let has_exif = matches!(self.context.codec_id, ffi::AVCodecID::MJPEG | ffi::AVCodecID::WEBP) && !frame.metadata.is_null();
+        // SAFETY: a valid frame; its side data live as long, and are copied.
+        let icc_profile = unsafe {
+            let data = ffi::av_frame_get_side_data(frame.as_ptr(), ffi::AVFrameSideDataType::ICC_PROFILE).as_ref();
+            data.filter(|data| !data.data.is_null()).map(|data| std::slice::from_raw_parts(data.data, data.size).to_vec())
+        };
+        (has_exif || icc_profile.is_some()).then(|| Arc::new(StillMetadata { icc_profile, has_exif }))
     }
 
     /// The picture's planes as they are, or converted.

@@ -53,7 +53,7 @@ pub fn save_image(frame: &Frame, path: &Path, jpeg_quality: u8) -> Result<(), Me
 /// # Errors
 /// As [`save_image`]; also `Exists`, `SameFile`.
 pub fn write_image(frame: &Frame, path: &Path, jpeg_quality: u8, rules: &OutputRules) -> Result<Committed, MediaError> {
-    let bytes = encode_image(frame.surface.host()?, &frame.color, ImageFormat::of(path, jpeg_quality)?)?;
+    let bytes = ImageEncoder::new(ImageFormat::of(path, jpeg_quality)?).encode_frame(frame)?;
     write_file(path, &bytes, rules)
 }
 

@@ -3,7 +3,7 @@
 use std::ptr;
 
 use ffmpeg_the_third::ffi;
-use framerail_core::{ColorDescription, HostSurface, PixelFormat};
+use framerail_core::{ColorDescription, Frame, HostSurface, PixelFormat};
 
 use crate::{
     Converter, ImageFormat, MediaError, ScaleOptions,
@@ -42,6 +42,19 @@ impl ImageEncoder {
     /// # Errors
     /// `Unsupported` when this FFmpeg lacks the encoder, `Ffmpeg`. The next picture has its own encoder then.
     pub fn encode(&mut self, surface: &HostSurface, color: &ColorDescription) -> Result<Vec<u8>, MediaError> {
+        self.encode_with(surface, color, None)
+    }
+
+    /// Encodes a frame, with the colour profile of the still image that it was, if its file can use it.
+    ///
+    /// # Errors
+    /// As [`ImageEncoder::encode`]; `Core` for a device surface.
+    pub fn encode_frame(&mut self, frame: &Frame) -> Result<Vec<u8>, MediaError> {
+        let profile = frame.still.as_ref().and_then(|still| still.icc_profile.as_deref());
+        self.encode_with(frame.surface.host()?, &frame.color, profile)
+    }
+
+    fn encode_with(&mut self, surface: &HostSurface, color: &ColorDescription, profile: Option<&[u8]>) -> Result<Vec<u8>, MediaError> {
         let (name, target) = match self.format {
             ImageFormat::Png if surface.format().has_alpha() => (c"png", ffi::AVPixelFormat::RGBA),
             ImageFormat::Png if surface.format() == PixelFormat::Gray8 => (c"png", ffi::AVPixelFormat::GRAY8),
@@ -59,6 +72,11 @@ impl ImageEncoder {
         let mut picture = self.converter.convert_to_av(surface, color, &EncoderPicture::whole(target, kind.width, kind.height, color))?;
         picture.quality = context.global_quality;
         picture.pts = self.pts;
+        // Bytes 16 to 20 name the colours that a profile is for.
+        let colors: &[u8] = if target == ffi::AVPixelFormat::GRAY8 { b"GRAY" } else { b"RGB " };
+        if let Some(profile) = profile.filter(|profile| profile.get(16..20) == Some(colors)) {
+            picture.add_side_data(ffi::AVFrameSideDataType::ICC_PROFILE, profile);
+        }
         self.pts += 1;
         let mut packet = AvPacket::new();
         // SAFETY: an open encoder, a valid picture and an owned packet.

@@ -13,7 +13,7 @@ use framerail_core::{MediaKind, Rational, Rotation, SideStream, SourceUrl, Strea
 
 use self::{ending::Ending, packet_clock::PacketClock};
 use crate::{
-    Damage, InputOptions, MediaError, Parameters, ProbeEffort, SideStreams,
+    Damage, InputOptions, MediaError, Parameters, ProbeEffort, RotationPolicy, SideStreams,
     av::{self, AvPacket},
     container::Container,
     decoder::{DecoderSetup, PictureLoad},
@@ -23,6 +23,7 @@ use crate::{
     interrupt::Interrupt,
     log::{self, DemuxerNotes},
     loss::stated_frames,
+    orientation,
     packet::{InputPacket, PacketKind},
     parameters::SideParameters,
     still::Moving,
@@ -222,6 +223,13 @@ impl Input {
         };
         let coded_rotation = describe::rotation(stream);
         let mut info = describe::stream_info(&container, stream, options, Vec::new())?;
+        // Each image has its own turn, which goes with its packet; what is written is made for the first.
+        let turn = orientation::of_file(&first);
+        match options.rotation {
+            RotationPolicy::Auto if turn.swaps_sides() => (info.width, info.height) = (info.height, info.width),
+            RotationPolicy::Auto => {}
+            _ => info.rotation = turn,
+        }
         // SAFETY: every stream has parameters.
         let parameters = unsafe { Parameters::copy_of(stream.codecpar)? };
         let load = PictureLoad::of(&parameters, true);
@@ -578,7 +586,13 @@ fn read_image(path: &Path, options: &InputOptions, interrupt: &Arc<Interrupt>) -
         return Err(MediaError::NotMedia { source_name: path.display().to_string(), reason: "no picture in it".into() });
     };
     // SAFETY: every stream has parameters.
-    Ok((packet, unsafe { Parameters::copy_of(stream.codecpar)? }))
+    let parameters = unsafe { Parameters::copy_of(stream.codecpar)? };
+    // Its decoder reads that of JPEG.
+    let turn = if parameters.get().codec_id == ffi::AVCodecID::MJPEG { Rotation::None } else { orientation::of_file(path) };
+    if turn != Rotation::None {
+        packet.set_turn(turn);
+    }
+    Ok((packet, parameters))
 }
 
 /// The wanted video stream, and whether only headers were read to find it.

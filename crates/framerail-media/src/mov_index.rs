@@ -16,6 +16,12 @@ use std::{
 /// Longest box that is read into memory: the header of a fragment, or of a file.
 const MAX_BOX_BYTES: u64 = 1 << 30;
 
+/// Samples of equal size whose sizes are kept one by one; of PCM there are more.
+const FEW_SAMPLES: u32 = 1024;
+/// Bytes of an empty subtitle. The muxer ends texts with them, and begins a fragment without a text with one, so that there are more
+/// of them in fragments.
+const EMPTY_SUBTITLE: u64 = 2;
+
 /// Boxes that hold the boxes between a file's index and its tables.
 const CONTAINERS: [&[u8; 4]; 5] = [b"moov", b"trak", b"mdia", b"minf", b"stbl"];
 
@@ -30,10 +36,12 @@ pub(crate) struct MovIndex {
 }
 
 /// Bytes of one track that lie together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Run {
     offset: u64,
     bytes: u64,
+    /// Of each sample; empty where they are many and alike.
+    sizes: Vec<u32>,
 }
 
 /// A box within bytes.
@@ -126,7 +134,7 @@ impl Fragments {
                 b"mdat" => {
                     let bytes = size.checked_sub(header_bytes as u64).ok_or_else(|| wrong("a broken box"))?;
                     let before = fragments.bytes();
-                    fragments.media.push((Run { offset: at + header_bytes as u64, bytes }, before));
+                    fragments.media.push((Run { offset: at + header_bytes as u64, bytes, sizes: Vec::new() }, before));
                 }
                 _ => {}
             }
@@ -147,9 +155,8 @@ impl Fragments {
             [0x02, 0x08].iter().filter(|flag| flags & **flag != 0).try_for_each(|_| fields.u32().map(drop)).ok_or_else(broken)?;
             let default_size = if flags & 0x10 != 0 { fields.u32().ok_or_else(broken)? } else { 0 };
             for run in boxes(traf.body).filter(|found| &found.kind == b"trun") {
-                let (offset, bytes) = run_of(run.body, default_size).ok_or_else(broken)?;
-                let offset = base.checked_add_signed(i64::from(offset)).ok_or_else(broken)?;
-                self.runs.entry(track).or_default().push(Run { offset, bytes });
+                let run = run_of(run.body, base, default_size).ok_or_else(broken)?;
+                self.runs.entry(track).or_default().push(run);
             }
         }
         Ok(())
@@ -167,8 +174,8 @@ impl Fragments {
     }
 }
 
-/// Offset of a `trun` from its base, and the bytes of its samples.
-fn run_of(body: &[u8], default_size: u32) -> Option<(i32, u64)> {
+/// The samples of a `trun`.
+fn run_of(body: &[u8], base: u64, default_size: u32) -> Option<Run> {
     let mut fields = Fields(body);
     let flags = fields.u32()?;
     let count = fields.u32()?;
@@ -176,19 +183,24 @@ fn run_of(body: &[u8], default_size: u32) -> Option<(i32, u64)> {
     if flags & 0x04 != 0 {
         fields.u32()?;
     }
-    let mut bytes = 0;
+    let has_sizes = flags & 0x200 != 0;
+    let (mut bytes, mut sizes) = (0, Vec::new());
     for _ in 0..count {
         if flags & 0x100 != 0 {
             fields.u32()?;
         }
-        bytes += u64::from(if flags & 0x200 != 0 { fields.u32()? } else { default_size });
+        let size = if has_sizes { fields.u32()? } else { default_size };
+        bytes += u64::from(size);
+        if has_sizes || count <= FEW_SAMPLES {
+            sizes.push(size);
+        }
         for flag in [0x400, 0x800] {
             if flags & flag != 0 {
                 fields.u32()?;
             }
         }
     }
-    Some((offset, bytes))
+    Some(Run { offset: base.checked_add_signed(i64::from(offset))?, bytes, sizes })
 }
 
 /// How an index is told where its samples lie.
@@ -242,22 +254,23 @@ impl Layout<'_> {
         let table = sample_table(trak).ok_or_else(broken)?;
         let sizes = Sizes::read(table).ok_or_else(broken)?;
         let runs = match self.fragments.runs.get(&id) {
-            Some(runs) => runs.iter().filter(|run| run.bytes > 0).map(|run| self.moved(*run)).collect(),
+            Some(runs) => runs.iter().filter(|run| run.bytes > 0).map(|run| self.moved(run)).collect(),
             None => self.made_by_muxer(table, &sizes),
         };
         let runs: Vec<Run> = runs.ok_or_else(|| wrong("samples that lie nowhere"))?;
         let mut track = Track::default();
         let mut sample = 0;
         for run in runs.iter().filter(|run| run.bytes > 0) {
-            let count = sizes.filling(sample, run.bytes).ok_or_else(|| wrong("a fragment that does not end with a sample"))?;
-            sample += count;
-            track.chunks.push((run.offset, u32::try_from(count).map_err(|_| broken())?));
+            for (offset, count) in sizes.chunks_in(sample, run).ok_or_else(|| wrong("a fragment that does not end with a sample"))? {
+                sample += u64::from(count);
+                track.chunks.push((offset, count));
+            }
         }
         if sample != sizes.count { Err(wrong("samples that are not in the fragments")) } else { Ok(track) }
     }
 
-    fn moved(&self, run: Run) -> Option<Run> {
-        Some(Run { offset: self.start + self.fragments.place(run.offset)?, ..run })
+    fn moved(&self, run: &Run) -> Option<Run> {
+        Some(Run { offset: self.start + self.fragments.place(run.offset)?, ..run.clone() })
     }
 
     /// Samples that stand in no fragment: what the second muxer wrote before the first packet and behind the last.
@@ -272,7 +285,7 @@ impl Layout<'_> {
                 Some(in_tail) => self.before.len() as u64 + in_tail,
                 None => offset.checked_sub(self.head_samples as u64).filter(|in_head| in_head + bytes <= self.before.len() as u64)?,
             };
-            runs.push(Run { offset: behind_fragments + moved, bytes });
+            runs.push(Run { offset: behind_fragments + moved, bytes, sizes: Vec::new() });
         }
         Some(runs)
     }
@@ -336,6 +349,39 @@ impl<'a> Sizes<'a> {
         }
         let at = usize::try_from(sample).ok()?.checked_mul(4)?;
         self.each.or_else(|| Fields(self.table.get(at..)?).u32()).map(u64::from)
+    }
+
+    /// Where in a run the samples from this one on lie, as offsets and counts of those that lie together.
+    fn chunks_in(&self, first: u64, run: &Run) -> Option<Vec<(u64, u32)>> {
+        // Fragments take a packet of PCM for a sample.
+        let by_bytes = || Some(vec![(run.offset, u32::try_from(self.filling(first, run.bytes)?).ok()?)]);
+        self.chunks_by_size(first, run).or_else(by_bytes)
+    }
+
+    fn chunks_by_size(&self, first: u64, run: &Run) -> Option<Vec<(u64, u32)>> {
+        if run.sizes.is_empty() {
+            return None;
+        }
+        let mut chunks: Vec<(u64, u32)> = Vec::new();
+        let (mut offset, mut sample, mut is_apart) = (run.offset, first, true);
+        for size in run.sizes.iter().map(|size| u64::from(*size)) {
+            let mut is_found = false;
+            // Samples without bytes are in no run.
+            while !is_found && (self.of(sample) == Some(size) || self.of(sample) == Some(0)) {
+                is_found = self.of(sample) == Some(size);
+                match chunks.last_mut().filter(|_| !is_apart) {
+                    Some((_, count)) => *count += 1,
+                    None => chunks.push((offset, 1)),
+                }
+                (sample, is_apart) = (sample + 1, false);
+            }
+            if !is_found && size != EMPTY_SUBTITLE {
+                return None;
+            }
+            is_apart |= !is_found;
+            offset += size;
+        }
+        Some(chunks)
     }
 
     /// How many samples from this one on fill so many bytes exactly.

@@ -2,11 +2,18 @@
 //!
 //! FFmpeg's own `pipe:` and `file:` block in the system call, where no callback reaches them.
 
-use std::{fs::File, os::fd::AsRawFd, os::unix::fs::OpenOptionsExt, path::Path, ptr, sync::Arc};
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
+    path::Path,
+    ptr,
+    sync::Arc,
+};
 
 use ffmpeg_the_third::ffi;
 
-use crate::{MediaError, interrupt::Interrupt};
+use crate::{MediaError, error::system_words, head::Head, interrupt::Interrupt};
 
 /// Longest sleep between two looks at the cancel flag.
 const POLL_MILLIS: i32 = 50;
@@ -18,6 +25,8 @@ struct PipeReader {
     /// Keeps a named pipe open; standard input is not ours to close.
     _file: Option<File>,
     interrupt: Arc<Interrupt>,
+    /// Bytes that were read before FFmpeg asked.
+    head: Vec<u8>,
 }
 
 /// FFmpeg's byte stream over a pipe.
@@ -30,8 +39,8 @@ pub(crate) struct PipeSource {
 unsafe impl Send for PipeSource {}
 
 impl PipeSource {
-    /// Standard input (`None`) or a named pipe.
-    pub(crate) fn open(path: Option<&Path>, interrupt: Arc<Interrupt>) -> Result<Self, MediaError> {
+    /// Standard input (`None`) or a named pipe, called `name`; its bytes where FFmpeg has to go back in it.
+    pub(crate) fn open(path: Option<&Path>, name: &str, interrupt: &Arc<Interrupt>) -> Result<Result<Self, Vec<u8>>, MediaError> {
         let file = match path {
             // Non-blocking, so that opening does not wait for a writer beyond the reach of the cancel flag.
             Some(path) => {
@@ -40,13 +49,23 @@ impl PipeSource {
             None => None,
         };
         let descriptor = file.as_ref().map_or(0, AsRawFd::as_raw_fd);
-        let reader = Box::into_raw(Box::new(PipeReader { descriptor, _file: file, interrupt }));
+        let mut reader = PipeReader { descriptor, _file: file, interrupt: Arc::clone(interrupt), head: Vec::new() };
+        interrupt.start_clock();
+        match Head::read(&mut reader) {
+            Ok(Head::Start(bytes)) => reader.head = bytes,
+            Ok(Head::Whole(bytes)) => return Ok(Err(bytes)),
+            Err(error) => {
+                let failed = MediaError::Io { path: name.to_owned(), reason: system_words(&error) };
+                return Err(interrupt.reason(name).unwrap_or(failed));
+            }
+        }
+        let reader = Box::into_raw(Box::new(reader));
         // SAFETY: the buffer comes from FFmpeg's allocator as it must, and the reader outlives the context (see drop).
         let context = unsafe {
             let buffer = ffi::av_malloc(BUFFER_BYTES).cast();
             ffi::avio_alloc_context(buffer, BUFFER_BYTES as i32, 0, reader.cast(), Some(read), None, None)
         };
-        Ok(Self { context, reader })
+        Ok(Ok(Self { context, reader }))
     }
 
     pub(crate) fn context(&self) -> *mut ffi::AVIOContext {
@@ -67,31 +86,43 @@ impl Drop for PipeSource {
     }
 }
 
-unsafe extern "C" fn read(reader: *mut libc::c_void, buffer: *mut u8, length: i32) -> i32 {
-    // SAFETY: the pointer given to avio_alloc_context, alive until the context is freed.
-    let reader = unsafe { &*reader.cast::<PipeReader>() };
-    loop {
-        if reader.interrupt.is_due() {
-            return ffi::AVERROR_EXIT;
-        }
-        let mut poll = libc::pollfd { fd: reader.descriptor, events: libc::POLLIN, revents: 0 };
-        // SAFETY: one valid entry.
-        let ready = unsafe { libc::poll(&mut poll, 1, POLL_MILLIS) };
-        if ready <= 0 {
-            continue;
-        }
-        // SAFETY: FFmpeg's buffer holds `length` bytes.
-        let count = unsafe { libc::read(reader.descriptor, buffer.cast(), length.max(0) as usize) };
-        match count {
-            0 => return ffi::AVERROR_EOF,
-            1.. => {
-                reader.interrupt.start_clock();
-                return count as i32;
+impl Read for PipeReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.interrupt.is_due() {
+                return Err(io::Error::other("interrupted"));
             }
-            _ => match std::io::Error::last_os_error().raw_os_error() {
-                Some(libc::EAGAIN | libc::EINTR) => {}
-                code => return ffi::AVERROR(code.unwrap_or(libc::EIO)),
-            },
+            let mut poll = libc::pollfd { fd: self.descriptor, events: libc::POLLIN, revents: 0 };
+            // SAFETY: one valid entry.
+            let ready = unsafe { libc::poll(&mut poll, 1, POLL_MILLIS) };
+            if ready <= 0 {
+                continue;
+            }
+            // SAFETY: a live buffer of this length.
+            let count = unsafe { libc::read(self.descriptor, buffer.as_mut_ptr().cast(), buffer.len()) };
+            if let Ok(count) = usize::try_from(count) {
+                self.interrupt.start_clock();
+                return Ok(count);
+            }
+            let error = io::Error::last_os_error();
+            if !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) {
+                return Err(error);
+            }
         }
+    }
+}
+
+unsafe extern "C" fn read(reader: *mut libc::c_void, buffer: *mut u8, length: i32) -> i32 {
+    // SAFETY: the pointer given to avio_alloc_context, alive until the context is freed, used by one thread at a time; FFmpeg's buffer
+    // holds `length` bytes, of which an earlier call may have written any.
+    let (reader, buffer) = unsafe {
+        ptr::write_bytes(buffer, 0, usize::try_from(length).unwrap_or(0));
+        (&mut *reader.cast::<PipeReader>(), std::slice::from_raw_parts_mut(buffer, usize::try_from(length).unwrap_or(0)))
+    };
+    let served = Head::serve(&mut reader.head, buffer);
+    match if served > 0 { Ok(served) } else { reader.read(buffer) } {
+        Ok(0) => ffi::AVERROR_EOF,
+        Ok(count) => i32::try_from(count).unwrap_or(0),
+        Err(error) => error.raw_os_error().map_or(ffi::AVERROR_EXIT, ffi::AVERROR),
     }
 }

@@ -309,6 +309,62 @@ fn what_ffmpeg_cannot_open_is_named() {
 }
 
 #[test]
+fn a_gif_is_read_from_where_nothing_can_be_gone_back_to() {
+    let folder = folder();
+    ffmpeg(folder.path(), "-f lavfi -i testsrc2=size=480x360:rate=10:duration=1 a.gif");
+    let bytes = fs::read(at(&folder, "a.gif")).expect("made");
+    assert!(bytes.len() > 100_000, "more than FFmpeg keeps: {}", bytes.len());
+    let expected = common::read(&options(&at(&folder, "a.gif")));
+    for source in
+        [InputOptions::of_custom(CustomSource::stream("a.gif", Cursor::new(bytes.clone()))), InputOptions::new(serve_without_length(bytes))]
+    {
+        let contents = common::read(&source);
+        assert!(contents.frames.len() == 10 && !contents.damage.is_any(), "{}: {:?}", source.source, contents.damage);
+        assert!(contents.frames.iter().zip(&expected.frames).all(|(one, other)| one.pts == other.pts));
+    }
+}
+
+#[test]
+fn an_image_keeps_its_colour_profile_and_its_exif_data_are_noticed() {
+    let folder = folder();
+    ffmpeg(folder.path(), "-f lavfi -i testsrc=size=64x48 -frames:v 1 -update 1 -q:v 2 -pix_fmt yuvj420p plain.jpg");
+    let plain = fs::read(at(&folder, "plain.jpg")).expect("made");
+    let mut profile: Vec<u8> = (0..=255).collect();
+    profile[..4].copy_from_slice(&256u32.to_be_bytes());
+    profile[16..20].copy_from_slice(b"RGB ");
+    profile[36..40].copy_from_slice(b"acsp");
+    let icc = [&b"\xff\xe2\x01\x10ICC_PROFILE\0\x01\x01"[..], &profile].concat();
+    let exif = b"\xff\xe1\0\x22Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    fs::write(at(&folder, "photo.jpg"), [&plain[..2], exif, &icc, &plain[2..]].concat()).expect("written");
+    let photo = common::read(&options(&at(&folder, "photo.jpg"))).frames.remove(0);
+    let still = photo.still.clone().expect("it carries both");
+    assert!(still.has_exif && still.icc_profile.as_ref() == Some(&profile), "{still:?}");
+    for name in ["out.png", "out.jpg"] {
+        framerail_media::save_image(&photo, &at(&folder, name), 90).expect("saved");
+        let written = common::read(&options(&at(&folder, name))).frames.remove(0);
+        let still = written.still.clone().expect("it carries the profile");
+        assert_eq!((written.width, written.height, still.icc_profile.as_ref(), still.has_exif), (48, 64, Some(&profile), false), "{name}");
+    }
+    assert_eq!(common::read(&options(&at(&folder, "plain.jpg"))).frames[0].still, None);
+}
+
+#[test]
+fn the_orientation_of_png_is_applied() {
+    let folder = folder();
+    ffmpeg(folder.path(), "-f lavfi -i testsrc=size=64x48 -frames:v 1 -update 1 -pix_fmt rgb24 upright.png");
+    let upright = fs::read(at(&folder, "upright.png")).expect("made");
+    let chunk = b"eXIfMM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    let length = (chunk.len() as u32 - 4).to_be_bytes();
+    let turned = [&upright[..33], &length, chunk, &crc32(chunk).to_be_bytes(), &upright[33..]].concat();
+    fs::write(at(&folder, "turned.png"), turned).expect("written");
+    let reader = MediaReader::open(&options(&at(&folder, "turned.png")), &FramePool::new(2)).expect("readable");
+    assert_eq!((reader.info().width, reader.info().height), (48, 64), "what is written is made for the turned image");
+    let contents = common::read(&options(&at(&folder, "turned.png")));
+    let theirs = common::output("ffmpeg", folder.path(), "-v error -i upright.png -vf transpose=clock -f rawvideo -pix_fmt rgb24 -");
+    assert!(common::samples(&contents.frames[0]) == theirs && !contents.damage.is_any(), "{:?}", contents.damage);
+}
+
+#[test]
 fn all_eight_orientations_are_applied_as_ffmpeg_does() {
     let folder = folder();
     ffmpeg(folder.path(), "-f lavfi -i testsrc=size=64x48 -frames:v 1 -update 1 -q:v 2 -pix_fmt yuvj420p upright.jpg");

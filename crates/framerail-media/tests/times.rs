@@ -272,3 +272,22 @@ fn the_last_frame_is_shown_as_long_as_it_was() {
         assert!((secs - 0.9).abs() < 2e-3, "{to} lasts {secs} s");
     }
 }
+
+/// AVI has no times for audio: silence stands for what is missing, also where FFmpeg begins with the first packet.
+#[test]
+fn audio_that_begins_late_stays_late_in_avi() {
+    let folder = folder();
+    let codecs = ["aac", "libmp3lame", "mp2", "ac3", "pcm_s16le", "pcm_u8", "pcm_alaw", "pcm_mulaw", "adpcm_ms", "adpcm_ima_wav"];
+    for codec in codecs {
+        let source = "-f lavfi -i testsrc2=size=96x64:rate=25:duration=1 -itsoffset 0.48 -f lavfi -i sine=f=1000:r=48000:duration=0.5";
+        ffmpeg(folder.path(), &format!("{source} -af volume=5 -c:v mpeg4 -c:a {codec} late.mkv"));
+        let settings = WriterOptions { overwrite: true, ..WriterOptions::default() };
+        let report = copy(&options(&at(&folder, "late.mkv")), &at(&folder, "late.avi"), &settings).expect("written");
+        assert!(report.packets_copied > 0 && report.warnings.iter().any(|line| line.contains("silence")), "{codec}: {report:?}");
+        let samples = output("ffmpeg", folder.path(), "-v error -i late.avi -map 0:a -f s16le -ac 1 -ar 48000 -");
+        let is_loud = |sample: &[u8]| i16::from_le_bytes([sample[0], sample[1]]).unsigned_abs() > 2_000;
+        let first = samples.chunks_exact(2).position(is_loud).expect("a sound");
+        let secs = first as f64 / 48_000.0;
+        assert!((secs - 0.48).abs() < 0.03, "{codec}: heard at {secs} s");
+    }
+}

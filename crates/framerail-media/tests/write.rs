@@ -266,7 +266,16 @@ fn a_crash_safe_file_becomes_the_ordinary_one() {
     variable_rate_clip(&folder);
     ffmpeg(folder.path(), "-i vfr.mp4 -map 0:v -map 0:a -c:v copy -c:a pcm_s16le -timecode 01:00:00:00 -write_tmcd 1 pcm.mov");
     ffmpeg(folder.path(), "-i vfr.mp4 -map 0:v -map 0:a:0 -c copy -f mpegts annexb.ts");
-    for (from, to) in [("vfr.mp4", "mp4"), ("vfr.mp4", "mov"), ("pcm.mov", "mov"), ("annexb.ts", "mp4")] {
+    // Fragments without a text begin with an empty one, which the ordinary file does not have.
+    fs::write(at(&folder, "texts.srt"), "1\n00:00:00,300 --> 00:00:00,900\nHello\n\n2\n00:00:02,500 --> 00:00:02,900\nWorld\n")
+        .expect("written");
+    ffmpeg(
+        folder.path(),
+        "-f lavfi -i testsrc2=size=96x64:rate=25:duration=4 -f lavfi -i sine=duration=4 -i texts.srt -c:v mpeg4 -c:a aac -c:s srt texts.mkv",
+    );
+    let pairs =
+        [("vfr.mp4", "mp4"), ("vfr.mp4", "mov"), ("pcm.mov", "mov"), ("annexb.ts", "mp4"), ("texts.mkv", "mp4"), ("texts.mkv", "mov")];
+    for (from, to) in pairs {
         let (plain, safe) = (format!("plain.{to}"), format!("safe.{to}"));
         for (name, crash_safe) in [(&plain, false), (&safe, true)] {
             // This encoder gives the same bytes each time.

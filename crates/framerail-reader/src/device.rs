@@ -332,6 +332,7 @@ impl DeviceReader {
             rotation: if self.has_turn { Rotation::None } else { self.coded_rotation },
             field_order,
             hdr: None,
+            still: None,
             is_keyframe: times.is_keyframe,
             status: if has_errors || stamp.is_repaired { FrameStatus::Repaired } else { FrameStatus::Ok },
         })

@@ -4,9 +4,10 @@ use std::{
     ffi::OsStr,
     io::{self, Write},
     path::{Component, Path, PathBuf},
+    sync::Once,
 };
 
-use framerail_core::{StreamId, StreamInfo};
+use framerail_core::{Frame, StreamId, StreamInfo};
 use framerail_media::{
     Committed, Elsewhere, Ending, Leftover, MediaError, OutputRules,
     commit::{self, fitting},
@@ -237,7 +238,10 @@ pub(crate) fn ends_by_stop(is_live: bool, info: &StreamInfo) -> bool {
 
 /// Files of a stage that are complete and did not get their names: reported at once, and an error when the stage ends.
 #[derive(Debug, Default)]
-pub(crate) struct Misplaced(Vec<String>);
+pub(crate) struct Misplaced {
+    first: Option<String>,
+    more: u64,
+}
 
 impl Misplaced {
     /// Reports where a file lies.
@@ -247,7 +251,9 @@ impl Misplaced {
             context.notice(elsewhere.notice());
         }
         if matches!(elsewhere, Elsewhere::Taken(_)) {
-            self.0.push(format!("{} could not be renamed; it is complete and is kept as {}", wanted.display(), lies.display()));
+            self.more += u64::from(self.first.is_some());
+            let words = || format!("{} could not be renamed; it is complete and is kept as {}", wanted.display(), lies.display());
+            self.first.get_or_insert_with(words);
         }
     }
 
@@ -256,10 +262,10 @@ impl Misplaced {
     /// # Errors
     /// `Output`.
     pub(crate) fn end(&self) -> Result<(), StageError> {
-        match self.0.as_slice() {
-            [] => Ok(()),
-            [only] => Err(StageError::new(ErrorKind::Output, only)),
-            [first, rest @ ..] => Err(StageError::new(ErrorKind::Output, format!("{first}; {} more likewise", rest.len()))),
+        match (&self.first, self.more) {
+            (None, _) => Ok(()),
+            (Some(first), 0) => Err(StageError::new(ErrorKind::Output, first)),
+            (Some(first), more) => Err(StageError::new(ErrorKind::Output, format!("{first}; {more} more likewise"))),
         }
     }
 }
@@ -268,6 +274,14 @@ impl Misplaced {
 pub(crate) fn note_unfinished(path: &Path, kept: Option<PathBuf>, context: Option<&StageContext>) {
     if let (Some(kept), Some(context)) = (kept, context) {
         context.notice(format_args!("{} is not finished; the data written so far is kept as {}", path.display(), kept.display()));
+    }
+}
+
+/// Reports once that the EXIF data of still images are not written.
+pub(crate) fn note_exif(frame: &Frame, context: Option<&StageContext>, once: &Once) {
+    if let Some(context) = context.filter(|_| frame.still.as_ref().is_some_and(|still| still.has_exif)) {
+        let words = "EXIF data of images are left out, their orientation is applied: they may name a place and hold an earlier preview";
+        once.call_once(|| context.notice(words));
     }
 }
 

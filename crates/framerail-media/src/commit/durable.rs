@@ -40,7 +40,7 @@ pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Waits until everything on a folder's file system is on the disk.
 pub(super) fn sync_file_system(folder: &Path) -> io::Result<()> {
-    let folder = File::open(folder)?;
+    let folder = File::open(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })?;
     // SAFETY: an open descriptor.
     match unsafe { libc::syncfs(folder.as_raw_fd()) } {
         0 => Ok(()),

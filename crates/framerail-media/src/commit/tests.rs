@@ -29,7 +29,13 @@ fn a_file_appears_only_when_complete() {
     let mut output = written(&path, b"half", &rules(false));
     output.flush().expect("written");
     assert!(!path.exists());
+    let listed = || unfinished().into_iter().filter(|(_, named)| *named == path).map(|(partial, _)| partial).collect::<Vec<_>>();
+    assert!(
+        matches!(listed().as_slice(), [partial] if fs::read(partial).is_ok_and(|bytes| bytes == b"half")),
+        "named if the process ends now"
+    );
     drop(output);
+    assert!(listed().is_empty());
     assert!(file_names(folder.path()).is_empty());
     let committed = written(&path, b"whole", &rules(false)).complete(Ending::Whole).expect("renamed");
     assert_eq!(committed, Committed { path: path.clone(), bytes: 5, elsewhere: None });

@@ -4,11 +4,11 @@ mod names;
 mod npy;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Once},
     time::Duration,
 };
 
@@ -27,9 +27,11 @@ use super::{
 };
 use crate::{
     convert::{core_error, output_error},
-    outputs::{Misplaced, OneStreamGuard, OutputFile},
+    outputs::{self, Misplaced, OneStreamGuard, OutputFile},
 };
 
+/// Streams that are known after their end; each worker holds frames of a few at most.
+const ENDED_STREAMS: usize = 1000;
 /// How long a worker waits to hear of a stream whose start another worker has taken.
 const STREAM_START_WAIT: Duration = Duration::from_secs(10);
 
@@ -119,6 +121,7 @@ impl StagePlan for FramesPlan {
             started: Condvar::new(),
             misplaced: Mutex::default(),
             unsynced: Mutex::default(),
+            has_noted_exif: Once::new(),
         });
         Ok(Work::Stages((0..workers).map(|_| Box::new(Frames::new(&shared)) as Box<dyn Stage>).collect()))
     }
@@ -127,8 +130,9 @@ impl StagePlan for FramesPlan {
 #[derive(Default)]
 struct Streams {
     guard: OneStreamGuard,
-    /// Kept beyond a stream's end: another worker may still hold a frame of it.
+    /// Kept for a while beyond a stream's end: another worker may still hold a frame of it.
     known: HashMap<StreamId, Arc<StreamInfo>>,
+    ended: VecDeque<StreamId>,
 }
 
 /// What the workers have in common: any of them may get the start of a stream.
@@ -139,6 +143,7 @@ struct Shared {
     misplaced: Mutex<Misplaced>,
     /// A folder that was written to on each file system, by its device.
     unsynced: Mutex<BTreeMap<u64, PathBuf>>,
+    has_noted_exif: Once,
 }
 
 impl Shared {
@@ -148,6 +153,16 @@ impl Shared {
         streams.known.insert(info.id, Arc::clone(info));
         self.started.notify_all();
         Ok(())
+    }
+
+    fn end(&self, id: StreamId) {
+        let mut streams = self.streams.lock();
+        streams.ended.push_back(id);
+        if streams.ended.len() > ENDED_STREAMS
+            && let Some(first) = streams.ended.pop_front()
+        {
+            streams.known.remove(&first);
+        }
     }
 
     /// Items are taken in order, so the worker that has the stream's start is at it.
@@ -222,6 +237,7 @@ impl Stage for Frames {
             Item::StreamStart(info) => self.shared.begin(&info)?,
             Item::StreamEnd(end) => {
                 self.streams.remove(&end.id);
+                self.shared.end(end.id);
             }
             _ => {}
         }
@@ -259,6 +275,9 @@ impl Frames {
             self.shared.unsynced.lock().entry(found.dev()).or_insert_with(|| folder.to_owned());
         }
         let context = self.counters.as_ref().map(|counters| &counters.context);
+        if self.shared.plan.names.format() != FileFormat::Npy {
+            outputs::note_exif(frame, context, &self.shared.has_noted_exif);
+        }
         self.shared.misplaced.lock().note(&path, &written.path, written.elsewhere.as_ref(), context);
         if let Some(counters) = &self.counters {
             counters.written.add(1);
@@ -274,7 +293,7 @@ impl Frames {
             StageError::new(error.kind, format!("{}: {error}", path.display()))
         };
         match self.shared.plan.names.format() {
-            FileFormat::Png | FileFormat::Jpeg => self.encoder.encode(surface, &frame.color).map_err(named),
+            FileFormat::Png | FileFormat::Jpeg => self.encoder.encode_frame(frame).map_err(named),
             FileFormat::Npy => {
                 let (width, height) = (surface.width(), surface.height());
                 let rgb = self.converter.convert(surface, &frame.color, PixelFormat::Rgb24, width, height, &self.pool);

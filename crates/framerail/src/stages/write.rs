@@ -6,7 +6,7 @@ mod spec;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Once},
 };
 
 use framerail_core::{MediaKind, Packet, SideStream, SourceUrl, StreamId, StreamInfo};
@@ -95,8 +95,8 @@ impl StagePlan for WritePlan {
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let resizer = self.resize.as_ref().map(Resize::worker);
-        let (open, misplaced) = (BTreeMap::new(), Misplaced::default());
-        Ok(Work::Stages(vec![Box::new(Write { plan: *self, open, resizer, misplaced, counters: None })]))
+        let (open, misplaced, has_noted_exif) = (BTreeMap::new(), Misplaced::default(), Once::new());
+        Ok(Work::Stages(vec![Box::new(Write { plan: *self, open, resizer, misplaced, has_noted_exif, counters: None })]))
     }
 }
 
@@ -155,6 +155,7 @@ struct Write {
     open: BTreeMap<StreamId, Output>,
     resizer: Option<Resizer>,
     misplaced: Misplaced,
+    has_noted_exif: Once,
     counters: Option<Counters>,
 }
 
@@ -334,6 +335,7 @@ impl Write {
             Some(Output::Picture { path, item: Some(item) }) => {
                 let written = write_image(&item.frame, &path, JPEG_QUALITY, &self.plan.rules()).map_err(output_error)?;
                 let context = self.counters.as_ref().map(|counters| &counters.context);
+                outputs::note_exif(&item.frame, context, &self.has_noted_exif);
                 self.misplaced.note(&path, &written.path, written.elsewhere.as_ref(), context);
                 if let Some(counters) = &self.counters {
                     counters.files.add(1);

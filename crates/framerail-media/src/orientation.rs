@@ -1,0 +1,290 @@
+//! How a still image is to be turned, by its EXIF data or its container: FFmpeg 5.1 reads it of JPEG only.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+    path::Path,
+};
+
+use framerail_core::Rotation;
+
+/// Most bytes of EXIF data, or of a HEIF file's description, that are read.
+const MAX_BYTES: u64 = 1 << 20;
+/// Chunks or segments of a file that are looked at.
+const MAX_CHUNKS: usize = 10_000;
+
+/// The turn that an image asks for; none for files without one, of other kinds, or that cannot be read.
+pub(crate) fn of_file(path: &Path) -> Rotation {
+    File::open(path).and_then(|mut file| of(&mut file)).ok().flatten().unwrap_or_default()
+}
+
+fn of(file: &mut (impl Read + Seek)) -> io::Result<Option<Rotation>> {
+    let head = bytes(file, 12)?;
+    Ok(match head.as_slice() {
+        [0xff, 0xd8, ..] => jpeg_exif(file)?.and_then(|exif| of_exif(exif.strip_prefix(b"Exif\0\0")?)),
+        [0x89, b'P', b'N', b'G', ..] => chunk(file, 8, *b"eXIf", true)?.and_then(|exif| of_exif(&exif)),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P'] => {
+            chunk(file, 12, *b"EXIF", false)?.and_then(|exif| of_exif(exif.strip_prefix(b"Exif\0\0").unwrap_or(&exif)))
+        }
+        [_, _, _, _, b'f', b't', b'y', b'p', ..] => heif_meta(file)?.and_then(|meta| of_heif(&meta)),
+        _ => None,
+    })
+}
+
+fn bytes(file: &mut impl Read, count: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(count.min(MAX_BYTES)).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The body of a JPEG's first EXIF segment before its image.
+fn jpeg_exif(file: &mut (impl Read + Seek)) -> io::Result<Option<Vec<u8>>> {
+    file.seek(SeekFrom::Start(2))?;
+    for _ in 0..MAX_CHUNKS {
+        let mut head = [0; 4];
+        file.read_exact(&mut head)?;
+        let [0xff, marker, high, low] = head else { break };
+        let length = u64::from(u16::from_be_bytes([high, low])).saturating_sub(2);
+        match marker {
+            // Padding before a marker.
+            0xff => drop(file.seek(SeekFrom::Current(-3))?),
+            0xe1 => {
+                let body = bytes(file, length)?;
+                if body.starts_with(b"Exif\0\0") {
+                    return Ok(Some(body));
+                }
+            }
+            0xda | 0xd9 => break,
+            _ => drop(file.seek(SeekFrom::Current(length as i64))?),
+        }
+    }
+    Ok(None)
+}
+
+/// The body of the first chunk of this name: of PNG, big-endian with a checksum, or of RIFF.
+fn chunk(file: &mut (impl Read + Seek), start: u64, wanted: [u8; 4], is_png: bool) -> io::Result<Option<Vec<u8>>> {
+    file.seek(SeekFrom::Start(start))?;
+    for _ in 0..MAX_CHUNKS {
+        let mut head = [0; 8];
+        if file.read_exact(&mut head).is_err() {
+            break;
+        }
+        let [a, b, c, d, e, f, g, h] = head;
+        let (name, length) =
+            if is_png { ([e, f, g, h], u32::from_be_bytes([a, b, c, d])) } else { ([a, b, c, d], u32::from_le_bytes([e, f, g, h])) };
+        if name == wanted {
+            return bytes(file, length.into()).map(Some);
+        }
+        let behind = if is_png { 4 } else { length & 1 };
+        file.seek(SeekFrom::Current(i64::from(length) + i64::from(behind)))?;
+    }
+    Ok(None)
+}
+
+/// Orientation by TIFF structures, as EXIF has them.
+fn of_exif(tiff: &[u8]) -> Option<Rotation> {
+    let is_little = tiff.starts_with(b"II");
+    let number = |at: usize, count: usize| -> Option<usize> {
+        let bytes = tiff.get(at..at.checked_add(count)?)?;
+        let fold = |sum: usize, byte: &u8| sum << 8 | usize::from(*byte);
+        Some(if is_little { bytes.iter().rev().fold(0, fold) } else { bytes.iter().fold(0, fold) })
+    };
+    let directory = number(4, 4)?;
+    let entries = number(directory, 2)?;
+    let entry = (0..entries).map(|index| directory + 2 + index * 12).find(|at| number(*at, 2) == Some(0x0112))?;
+    Some(match number(entry + 8, 2)? {
+        2 => Rotation::FlipHorizontal,
+        3 => Rotation::Half,
+        4 => Rotation::FlipVertical,
+        5 => Rotation::Transpose,
+        6 => Rotation::Clockwise90,
+        7 => Rotation::Transverse,
+        8 => Rotation::Clockwise270,
+        _ => Rotation::None,
+    })
+}
+
+/// The body of a HEIF or AVIF file's `meta` box.
+fn heif_meta(file: &mut (impl Read + Seek)) -> io::Result<Option<Vec<u8>>> {
+    file.seek(SeekFrom::Start(0))?;
+    for _ in 0..MAX_CHUNKS {
+        let mut head = [0; 8];
+        if file.read_exact(&mut head).is_err() {
+            break;
+        }
+        let [a, b, c, d, kind @ ..] = head;
+        let Some(length) = u64::from(u32::from_be_bytes([a, b, c, d])).checked_sub(8) else { break };
+        if &kind == b"meta" {
+            return bytes(file, length).map(Some);
+        }
+        file.seek(SeekFrom::Current(length as i64))?;
+    }
+    Ok(None)
+}
+
+/// Boxes within bytes.
+fn boxes(bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (head, _) = rest.split_first_chunk::<8>()?;
+        let [a, b, c, d, kind @ ..] = *head;
+        let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?;
+        let body = rest.get(8..length)?;
+        rest = rest.get(length..)?;
+        Some((kind, body))
+    })
+}
+
+/// The turn of the primary item: `irot`, then `imir` (ISO/IEC 23008-12).
+fn of_heif(meta: &[u8]) -> Option<Rotation> {
+    let find = |from: &'static [u8; 4], bytes| boxes(bytes).find(|(kind, _)| kind == from).map(|(_, body)| body);
+    let meta = meta.get(4..)?;
+    let primary = find(b"pitm", meta)?;
+    let is_long = primary.first() != Some(&0);
+    let primary = Numbers(primary.get(4..)?).next(if is_long { 4 } else { 2 })?;
+    let properties = find(b"iprp", meta)?;
+    let known: Vec<([u8; 4], &[u8])> = boxes(find(b"ipco", properties)?).collect();
+    let associations = find(b"ipma", properties)?;
+    let (version, has_long_index) = (*associations.first()?, associations.get(3)? & 1 != 0);
+    let mut numbers = Numbers(associations.get(4..)?);
+    let (mut turn, mut mirror) = (0, None);
+    for _ in 0..numbers.next(4)? {
+        let item = numbers.next(if version == 0 { 2 } else { 4 })?;
+        for _ in 0..numbers.next(1)? {
+            let index = if has_long_index { numbers.next(2)? & 0x7fff } else { numbers.next(1)? & 0x7f };
+            let property = usize::try_from(index).ok().and_then(|index| known.get(index.checked_sub(1)?));
+            match property.filter(|_| item == primary) {
+                Some((kind, [value, ..])) if kind == b"irot" => turn = value & 3,
+                Some((kind, [value, ..])) if kind == b"imir" => mirror = Some(value & 1),
+                _ => {}
+            }
+        }
+    }
+    // Quarter turns counter-clockwise; 0 exchanges top and bottom, 1 left and right.
+    Some(match (turn, mirror) {
+        (0, None) => Rotation::None,
+        (1, None) => Rotation::Clockwise270,
+        (2, None) => Rotation::Half,
+        (3, None) => Rotation::Clockwise90,
+        (0, Some(0)) | (2, Some(1)) => Rotation::FlipVertical,
+        (0, Some(_)) | (2, Some(_)) => Rotation::FlipHorizontal,
+        (1, Some(0)) | (3, Some(1)) => Rotation::Transpose,
+        _ => Rotation::Transverse,
+    })
+}
+
+/// Big-endian numbers, one after the other.
+struct Numbers<'a>(&'a [u8]);
+
+impl Numbers<'_> {
+    fn next(&mut self, bytes: usize) -> Option<u64> {
+        let (number, rest) = self.0.split_at_checked(bytes)?;
+        self.0 = rest;
+        Some(number.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    /// EXIF data with an orientation only, in either order of bytes.
+    fn exif(orientation: u8, is_little: bool) -> Vec<u8> {
+        let mut tiff = if is_little {
+            b"II\x2a\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec()
+        } else {
+            b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01".to_vec()
+        };
+        tiff.extend(if is_little { [orientation, 0, 0, 0] } else { [0, orientation, 0, 0] });
+        tiff
+    }
+
+    fn png(exif: &[u8]) -> Vec<u8> {
+        let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
+        for (name, body) in [(b"IHDR", &[0; 13][..]), (b"IDAT", &[7; 50]), (b"eXIf", exif)] {
+            bytes.extend((body.len() as u32).to_be_bytes());
+            bytes.extend(name);
+            bytes.extend(body);
+            bytes.extend([0; 4]);
+        }
+        bytes
+    }
+
+    fn webp(exif: &[u8]) -> Vec<u8> {
+        let mut bytes = b"RIFF\0\0\0\0WEBP".to_vec();
+        for (name, body) in [(b"VP8X", &[8; 10][..]), (b"VP8 ", &[7; 51]), (b"EXIF", exif)] {
+            bytes.extend(name);
+            bytes.extend((body.len() as u32).to_le_bytes());
+            bytes.extend(body);
+            bytes.extend(vec![0; body.len() % 2]);
+        }
+        bytes
+    }
+
+    fn mp4_box(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
+        [&(body.len() as u32 + 8).to_be_bytes()[..], kind, body].concat()
+    }
+
+    fn avif(properties: &[(&[u8; 4], u8)]) -> Vec<u8> {
+        let known: Vec<u8> = properties.iter().flat_map(|(kind, value)| mp4_box(kind, &[*value])).collect();
+        let indices: Vec<u8> = (1..=properties.len() as u8).collect();
+        let of_item = |item: u8, indices: &[u8]| [&[0, item, indices.len() as u8][..], indices].concat();
+        let map = [&[0, 0, 0, 0, 0, 0, 0, 2][..], &of_item(1, &[]), &of_item(2, &indices)].concat();
+        let iprp = [mp4_box(b"ipco", &known), mp4_box(b"ipma", &map)].concat();
+        let meta = [vec![0; 4], mp4_box(b"pitm", &[0, 0, 0, 0, 0, 2]), mp4_box(b"iprp", &iprp)].concat();
+        [mp4_box(b"ftyp", b"avif\0\0\0\0avif"), mp4_box(b"meta", &meta)].concat()
+    }
+
+    fn rotation(bytes: Vec<u8>) -> Rotation {
+        of(&mut Cursor::new(bytes)).expect("readable").unwrap_or_default()
+    }
+
+    #[test]
+    fn all_orientations_are_found_in_each_kind_of_image() {
+        let by_exif = [
+            Rotation::None,
+            Rotation::FlipHorizontal,
+            Rotation::Half,
+            Rotation::FlipVertical,
+            Rotation::Transpose,
+            Rotation::Clockwise90,
+            Rotation::Transverse,
+            Rotation::Clockwise270,
+        ];
+        // As libavif writes the eight of EXIF.
+        let by_heif: [&[(&[u8; 4], u8)]; 8] = [
+            &[],
+            &[(b"imir", 1)],
+            &[(b"irot", 2)],
+            &[(b"imir", 0)],
+            &[(b"irot", 1), (b"imir", 0)],
+            &[(b"irot", 3)],
+            &[(b"irot", 3), (b"imir", 0)],
+            &[(b"irot", 1)],
+        ];
+        for (number, expected) in (1..).zip(by_exif) {
+            for is_little in [false, true] {
+                let exif = exif(number, is_little);
+                assert_eq!(rotation(png(&exif)), expected, "PNG {number}");
+                assert_eq!(rotation(webp(&exif)), expected, "WebP {number}");
+                let body = [b"Exif\0\0", exif.as_slice()].concat();
+                let segment = [&b"\xff\xd8\xff\xe0\0\x04ab\xff\xe1"[..], &(body.len() as u16 + 2).to_be_bytes(), &body].concat();
+                assert_eq!(rotation(segment), expected, "JPEG {number}");
+            }
+            assert_eq!(rotation(avif(by_heif[usize::from(number) - 1])), expected, "AVIF {number}");
+        }
+    }
+
+    #[test]
+    fn damaged_and_foreign_files_have_none() {
+        for whole in [png(&exif(6, true)), webp(&exif(6, false)), avif(&[(b"irot", 3)])] {
+            for end in 0..whole.len() {
+                // Neither a panic nor a wait; what is cut off is not found.
+                drop(of(&mut Cursor::new(&whole[..end])));
+            }
+        }
+        assert_eq!(rotation(b"GIF89a and so on".to_vec()), Rotation::None);
+    }
+}
