@@ -227,7 +227,7 @@ fn a_program_that_is_killed_at_any_moment_loses_a_fragment_at_most() {
         let count = 40 + usize::try_from(random >> 33).expect("31 bits") % 60;
         let mut running = Running::start(&place, "exec $F run 'read - format=yuv4mpegpipe ! write out.mp4 codec=mpeg4 crash_safe=yes'");
         let mut stdin = running.0.stdin.take().expect("piped");
-        write!(stdin, "YUV4MPEG2 W{width} H{height} F25:1 Ip A1:1 C420jpeg\n").expect("taken");
+        writeln!(stdin, "YUV4MPEG2 W{width} H{height} F25:1 Ip A1:1 C420jpeg").expect("taken");
         (0..count).for_each(|_| stdin.write_all(&frame).expect("taken"));
         running.kill(9);
         drop(running.end());
@@ -235,7 +235,7 @@ fn a_program_that_is_killed_at_any_moment_loses_a_fragment_at_most() {
     }
     place.copy(ClipSpec::default().make().path(), "in.mp4");
     let (status, stderr) = Running::start(&place, "exec $F run 'read in.mp4 ! write out.mp4'").end();
-    assert!(status.success() && stderr.contains("a run that was killed had not finished out.mp4"), "{stderr}");
+    assert!(status.success() && stderr.contains("a run that was killed had not finished"), "{stderr}");
     for (number, count) in (1..).zip(given) {
         let name = if number == 1 { "out.unfinished.mp4".to_owned() } else { format!("out.unfinished-{number}.mp4") };
         let found = ffprobe_packets(&place.path(&name), "v:0").len();

@@ -153,9 +153,9 @@ fn of_heif(meta: &[u8]) -> Option<Rotation> {
         for _ in 0..numbers.next(1)? {
             let index = if has_long_index { numbers.next(2)? & 0x7fff } else { numbers.next(1)? & 0x7f };
             let property = usize::try_from(index).ok().and_then(|index| known.get(index.checked_sub(1)?));
-            match property.filter(|_| item == primary) {
-                Some((kind, [value, ..])) if kind == b"irot" => turn = value & 3,
-                Some((kind, [value, ..])) if kind == b"imir" => mirror = Some(value & 1),
+            match property.filter(|_| item == primary).map(|(kind, body)| (kind, *body)) {
+                Some((b"irot", [value, ..])) => turn = value & 3,
+                Some((b"imir", [value, ..])) => mirror = Some(value & 1),
                 _ => {}
             }
         }

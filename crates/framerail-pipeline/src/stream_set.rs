@@ -141,7 +141,7 @@ pub struct StreamPolicy {
     pub latency: Option<Duration>,
     /// Frames of a stream that wait for their turn. Default: 2, and 8 for live and paced streams.
     pub buffer: Option<usize>,
-    /// Default: `Retry` for live streams, `Fail` for others.
+    /// Default: `Retry` for live streams, `End` for others that are added to a run, `Fail` for those it starts with.
     pub on_error: Option<OnStreamError>,
     /// For `Retry`.
     pub retry: RetryPolicy,

@@ -206,9 +206,13 @@ struct Line {
 const PLAIN: Line = Line { workers: 1, batch: 1, queue: 4, pause_micros: 0 };
 
 fn start(sources: &Arc<Scripted>, policy: StreamPolicy, line: Line) -> (RunHandle, Arrived) {
+    start_set(sources.set(policy), line)
+}
+
+fn start_set(set: StreamSet, line: Line) -> (RunHandle, Arrived) {
     hush_panics_on_purpose();
     let mut graph = Graph::new();
-    let read = graph.add("read", Work::Streams(sources.set(policy)), NodeOptions::default());
+    let read = graph.add("read", Work::Streams(set), NodeOptions::default());
     let passes = (0..line.workers).map(|_| Box::new(Pass) as Box<dyn Stage>).collect();
     let pass = graph.add("pass", Work::Stages(passes), NodeOptions { queue: line.queue, ..NodeOptions::default() });
     let arrived = Arrived::default();
@@ -570,6 +574,24 @@ fn sources_can_be_added_to_a_run_that_reads_in_turn() {
     let frames = frames_by_stream(&arrived.items.lock());
     assert_eq!((frames[&1].len(), frames[&2].len()), (5, 5));
     assert!(frames.get(&0).is_none_or(|frames| frames.len() < 50));
+}
+
+#[test]
+fn a_source_that_was_added_and_fails_ends_alone() {
+    for (on_error, is_failure) in [(None, false), (Some(OnStreamError::Fail), true)] {
+        let sources = Scripted::new(vec![Script { pause_micros: 1000, ..frames(60) }, Script { failed_opens: 99, ..frames(5) }]);
+        let mut set = sources.set(StreamPolicy { on_error, ..StreamPolicy::default() });
+        set.requests.truncate(1);
+        let (handle, arrived) = start_set(set, PLAIN);
+        let added = handle.add_source("s1").expect("takes it");
+        let outcome = end(handle);
+        assert_eq!(outcome.result.is_err(), is_failure, "{on_error:?}: {:?}", outcome.result);
+        let stream = outcome.stats.stream(added.0).expect("listed").clone();
+        assert!(stream.last_error.is_some_and(|error| error.contains("refused")), "{on_error:?}");
+        if !is_failure {
+            assert_eq!((stream.state, frames_by_stream(&arrived.items.lock())[&0].len()), (StreamState::Failed, 60));
+        }
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::super::{
     metrics::{Phase, WorkerClock},
     stream_table::StreamRecord,
 };
-use crate::{Closed, DropPolicy, ErrorKind, Item, StageError, StreamPolicy, StreamRequest, stats::StreamState};
+use crate::{Closed, DropPolicy, ErrorKind, Item, OnStreamError, StageError, StreamPolicy, StreamRequest, stats::StreamState};
 
 /// Items beside pictures that may wait in a lane, per picture of its capacity: as in queues.
 const OTHERS_PER_FRAME: usize = 64;
@@ -111,6 +111,8 @@ struct State {
 pub(super) struct Lanes {
     place: Arc<str>,
     policy: StreamPolicy,
+    /// Number of the first stream that was not there at the start.
+    first_added: u32,
     control: Arc<Control>,
     state: Mutex<State>,
     /// Told of everything that the merging thread waits for.
@@ -126,6 +128,7 @@ impl Lanes {
         let lanes = Arc::new(Self {
             place,
             policy,
+            first_added: next_id,
             control: Arc::clone(control),
             state: Mutex::new(State {
                 lanes: Vec::new(),
@@ -388,6 +391,18 @@ impl Lanes {
         state.next_id =
             state.next_id.checked_add(1).ok_or_else(|| StageError::new(ErrorKind::Resource, "too many streams for this run"))?;
         Ok(id)
+    }
+
+    /// Whether a failure of this stream is one of the run. A stream that was added later ends alone, unless the user says otherwise:
+    /// who may post an address must not be able to end the run with it.
+    pub(super) fn is_fatal(&self, request: &StreamRequest, failure: &StageError) -> bool {
+        let is_added = request.id.0 >= self.first_added;
+        match failure.kind {
+            ErrorKind::Internal => true,
+            ErrorKind::Usage => !is_added,
+            _ if is_added => self.policy.on_error == Some(OnStreamError::Fail),
+            _ => self.policy.on_error_of(request) == OnStreamError::Fail,
+        }
     }
 
     /// One more stream.

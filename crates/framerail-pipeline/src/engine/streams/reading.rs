@@ -126,12 +126,12 @@ impl Reading {
     fn wait_to_reopen(&self, progress: &mut Progress, failure: &StageError) -> Result<AfterFailure, StageError> {
         let policy = self.lanes.policy();
         self.record.update(|stats| stats.last_error = Some(failure.message.clone()));
-        let on_error = policy.on_error_of(&self.request);
-        if on_error == OnStreamError::Fail || failure.kind == ErrorKind::Usage || failure.kind == ErrorKind::Internal {
+        if self.lanes.is_fatal(&self.request, failure) {
             return Err(failure.clone());
         }
-        // A file would begin at its beginning again.
-        let may_reopen = on_error == OnStreamError::Retry && (self.request.is_live || !progress.has_frames);
+        // A file would begin at its beginning again, and a wrong option stays wrong.
+        let is_worth_it = failure.kind != ErrorKind::Usage && (self.request.is_live || !progress.has_frames);
+        let may_reopen = is_worth_it && policy.on_error_of(&self.request) == OnStreamError::Retry;
         progress.attempts = progress.attempts.saturating_add(1);
         let Some(wait) = policy.retry.wait(progress.attempts, self.request.is_live).filter(|_| may_reopen) else {
             self.line.context.counter("streams_failed").add(1);
