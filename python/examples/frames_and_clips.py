@@ -38,7 +38,7 @@ print("in the middle:", middle.shape)
 
 # %%
 brightness = []
-for batch in reader.batches(16, every=2, size=(64, 64), resize="letterbox", dtype="float32", normalize=True):
+for batch in reader.batches(16, every=2, size=(64, 64), fit="letterbox", dtype="float32", normalize=True):
     brightness += batch.data.mean(axis=(1, 2, 3)).tolist()
 print(f"{len(brightness)} frames, mean brightness {np.mean(brightness):.3f}")
 

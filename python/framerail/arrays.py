@@ -12,7 +12,7 @@ import numpy as np
 
 from . import _framerail
 
-_NUMPY_TYPES = {"uint8": np.uint8, "float16": np.float16, "float32": np.float32}
+_NUMPY_TYPES = {"uint8": np.uint8, "uint16": np.uint16, "float16": np.float16, "float32": np.float32}
 
 
 @functools.cache
@@ -35,6 +35,8 @@ def to_torch(tensor: _framerail.Tensor) -> Any:
         import torch
     except ImportError as error:
         raise ImportError("output='torch' needs PyTorch: pip install 'framerail[torch]'") from error
+    if not hasattr(torch, tensor.dtype):
+        raise ValueError(f"option 'dtype': PyTorch {torch.__version__} has no {tensor.dtype}; use another, or output='numpy'")
     is_empty = 0 in tensor.shape
     # PyTorch refuses what has no elements on its way through DLPack in some releases.
     if tensor.device == "cpu" and not is_empty:

@@ -28,6 +28,8 @@ class Clips:
         Numbers of the frames. This and the following are torch tensors on the host where ``data`` is a torch tensor.
     seconds : float64 array [N, T]
         Their presentation times.
+    durations : float64 array [N, T]
+        How long each is on screen, in seconds.
     status : array of str [N, T]
         "ok", "repaired" or "missing".
     filled : int64 array [N]
@@ -37,6 +39,7 @@ class Clips:
     data: Any
     numbers: Any
     seconds: Any
+    durations: Any
     status: np.ndarray
     filled: Any
 
@@ -67,17 +70,34 @@ def clip_numbers(
     edge: str = "repeat",
 ) -> List[tuple]:
     """Which frames make up clips, without reading them: a list of (numbers, filled). Options as of ``sample_clips``."""
+    if by == "seconds":
+        known = reader.times
+        count = len(known)
+        times = (known.seconds.tolist(), float(known.seconds[-1] + known.durations[-1])) if count else ([], 0.0)
+        first, last = (times[0][0], times[1]) if count else (0.0, 0.0)
+    else:
+        count, times = len(reader), None
+        first, last = 0, count
+    start, end = (_within(name, at, by, first, last) for name, at in (("start", start), ("end", end)))
     sampling = sampling_of(
         num_clips=num_clips, frames_per_clip=frames_per_clip, stride=stride, policy=policy, by=by, step=step, seed=seed, start=start,
         end=end, edge=edge,
     )  # fmt: skip
-    if by == "frames":
-        count, times = len(reader), None
-    else:
-        known = reader.times
-        count = len(known)
-        times = (known.seconds.tolist(), float(known.seconds[-1] + known.durations[-1])) if count else ([], 0.0)
     return _framerail.sample_clips(json.dumps(sampling), count, times)
+
+
+def _within(name: str, at: Any, by: str, first: float, last: float) -> Any:
+    """A place of a range: negative ones count from the end, and ends beyond the video are cut off."""
+    if at is None or first == last:
+        return at
+    if by == "seconds":
+        # A video whose clock starts before 0 has negative times itself.
+        at = real(name, at, "seconds")
+        at = at + last if at < 0.0 <= first else at
+    else:
+        at = whole(name, at, -int(last), f"a whole number from {-int(last)}")
+        at = at + last if at < 0 else at
+    return min(at, last) if name == "end" else at
 
 
 def sampling_of(
@@ -153,7 +173,8 @@ def sample_clips(
     seed : int
         The same seed gives the same places, on every machine and in every version.
     start, end : int or float, optional
-        The range in which clips may start; by default from the first frame to the last start whose clip is whole.
+        The range in which clips may start; by default from the first frame to the last start whose clip is whole. Negative ones count
+        from the end, and an end beyond the video is the video's.
     edge : str
         What stands for frames beyond the end: "repeat" the clip's last one, "wrap" to its first, "mirror", or "error".
 
@@ -179,4 +200,5 @@ def sample_clips(
     shape = numbers.shape
     if not isinstance(batch.numbers, np.ndarray):
         filled = batch.numbers.new_tensor(filled)
-    return Clips(data, batch.numbers.reshape(shape), batch.seconds.reshape(shape), batch.status.reshape(shape), filled)
+    numbers, seconds, durations, status = (column.reshape(shape) for column in (batch.numbers, batch.seconds, batch.durations, batch.status))
+    return Clips(data, numbers, seconds, durations, status, filled)

@@ -9,11 +9,14 @@ import operator
 import os
 import re
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional, Tuple
 
-DTYPES = ("uint8", "float16", "bfloat16", "float32")
+DTYPES = ("uint8", "uint16", "float16", "bfloat16", "float32")
+FILTERS = ("bilinear", "bicubic", "area", "lanczos", "nearest", "nearest-exact")
+FITS = ("stretch", "letterbox")
 OUTPUTS = ("auto", "torch", "numpy", "dlpack")
 ALLOWANCES = ("nothing", "network", "outside", "all")
 
@@ -74,6 +77,12 @@ def whole(option: str, value: Any, lowest: int, what: str = "") -> int:
     return number
 
 
+def _flag(option: str, value: Any) -> bool:
+    if value not in (True, False):
+        raise bad(option, value, "True or False")
+    return bool(value)
+
+
 def real(option: str, value: Any, what: str, above: float = -math.inf) -> float:
     if not isinstance(value, numbers.Real) and not hasattr(value, "__float__"):
         raise bad(option, value, what)
@@ -121,17 +130,47 @@ def numbered_device(value: Any) -> str:
     return f"cuda:{current_card()}" if name == "cuda" else name
 
 
-def _size(value: Any) -> Optional[Tuple[int, int]]:
+def _sides(option: str, value: Any) -> Optional[Tuple[int, int]]:
     if value is None:
         return None
     what = "(height, width), each from 1 to 32768"
     sides = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(sides) != 2:
-        raise bad("size", value, what)
-    sides = tuple(whole("size", side, 1, what) for side in sides)
+        raise bad(option, value, what)
+    sides = tuple(whole(option, side, 1, what) for side in sides)
     if max(sides) > 32768:
-        raise bad("size", value, what)
+        raise bad(option, value, what)
     return sides
+
+
+def _size(options: Mapping[str, Any], fit: str) -> dict:
+    """Both sides, or the shorter one and the most that the longer one may have."""
+    size, longest = options["size"], options["max_size"]
+    if isinstance(size, (tuple, list)) and len(size) == 1:
+        size = size[0]
+    is_short_side = size is not None and not isinstance(size, (tuple, list)) and fit == "stretch"
+    if longest is not None:
+        if fit != "stretch" or (size is not None and not is_short_side):
+            raise bad("max_size", longest, "it with one number as size, or alone; a letterbox and (height, width) have both sides")
+        longest = whole("max_size", longest, 1, "pixels of the longer side, from 1 to 32768")
+        if longest > 32768 or (is_short_side and longest <= operator.index(size)):
+            raise bad("max_size", longest, f"more than size, {size}, and 32768 at most")
+    if is_short_side:
+        short, _ = _sides("size", size)
+        return {"size": None, "short_side": short, "max_size": longest}
+    return {"size": _sides("size", size), "short_side": None, "max_size": longest}
+
+
+def renamed(options: Mapping[str, Any]) -> dict:
+    """Options by their present names: ``resize`` was ``fit`` once, and ``interpolation`` is ``resize``."""
+    made = dict(options)
+    if made["resize"] in FITS:
+        warnings.warn(f"resize='{made['resize']}' is called fit='{made['resize']}' now; resize names the filter", DeprecationWarning, 3)
+        made["fit"], made["resize"] = made["resize"], OUTPUT_DEFAULTS["resize"]
+    if made["interpolation"] is not None:
+        warnings.warn("option 'interpolation' is called 'resize' now", DeprecationWarning, 3)
+        made["resize"], made["interpolation"] = made["interpolation"], None
+    return made
 
 
 def _crop(value: Any) -> Optional[Tuple[float, ...]]:
@@ -151,23 +190,31 @@ OUTPUT_DEFAULTS: Mapping[str, Any] = {
     "layout": "TCHW",
     "dtype": "uint8",
     "size": None,
-    "resize": "stretch",
+    "max_size": None,
+    "center_crop": None,
+    "resize": "bilinear",
+    "antialias": True,
+    "fit": "stretch",
     "pad": 114,
-    "interpolation": "bilinear",
+    "interpolation": None,
     "channels": "rgb",
     "crop": None,
     "normalize": None,
     "exact": None,
     "tone_map": None,
+    "transforms": None,
 }
 
 
 def output_json(options: Mapping[str, Any]) -> str:
-    """Checks what is handed out of each frame."""
+    """Checks what is handed out of each frame. Transforms that are called on tensors are not part of it."""
+    from . import transforms
+
+    options, _ = transforms.split(renamed(options))
     layout = options["layout"]
     layout = choice("layout", {"NCHW": "TCHW", "NHWC": "THWC"}.get(layout, layout), ("TCHW", "THWC"))
     dtype = dtype_name(options["dtype"])
-    channels = choice("channels", options["channels"], ("rgb", "bgr", "gray", "hsv", "yuv"))
+    channels = choice("channels", options["channels"], ("rgb", "bgr", "gray", "hsv", "rgba", "yuv"))
     exact = options["exact"]
     if exact not in (None, "swscale"):
         raise bad("exact", exact, "None or 'swscale'")
@@ -176,26 +223,33 @@ def output_json(options: Mapping[str, Any]) -> str:
         normalize = UNIT if normalize else None
     if normalize is not None and not isinstance(normalize, Normalize):
         raise bad("normalize", normalize, "None, True, False, framerail.IMAGENET or framerail.Normalize(mean, std)")
-    if normalize is not None and dtype == "uint8":
-        raise bad("normalize", normalize, "a dtype of 'float16', 'bfloat16' or 'float32' with it; uint8 holds no fractions")
-    size, crop = _size(options["size"]), _crop(options["crop"])
+    if normalize is not None and dtype in ("uint8", "uint16"):
+        raise bad("normalize", normalize, f"a dtype of 'float16', 'bfloat16' or 'float32' with it; {dtype} holds no fractions")
+    fit = choice("fit", options["fit"], FITS)
+    size, crop, center_crop = _size(options, fit), _crop(options["crop"]), _sides("center_crop", options["center_crop"])
+    if center_crop is not None and fit != "stretch":
+        raise bad("center_crop", center_crop, "it without fit='letterbox'")
     if exact or channels == "yuv":
         name = "exact='swscale'" if exact else "channels='yuv'"
-        for option, value, only in (("size", size, None), ("crop", crop, None), ("normalize", normalize, None), ("dtype", dtype, "uint8")):
-            if value != only:
-                raise bad(option, options[option], f"the default with {name}: frames come at their own size, in 8 bits or as decoded")
-    if exact and channels not in ("rgb", "bgr", "gray"):
-        raise bad("channels", channels, "'rgb', 'bgr' or 'gray' with exact='swscale'")
+        dtypes = ("uint8", "uint16") if exact else ("uint8",)
+        resized = (("size", options["size"]), ("max_size", options["max_size"]), ("center_crop", center_crop), ("crop", crop))
+        for option, is_left in (*((option, value is None) for option, value in (*resized, ("normalize", normalize))), ("dtype", dtype in dtypes)):
+            if not is_left:
+                raise bad(option, options[option], f"the default with {name}: frames come at their own size, as whole numbers or as decoded")
+    if exact and channels not in ("rgb", "bgr", "gray", "rgba"):
+        raise bad("channels", channels, "'rgb', 'bgr', 'gray' or 'rgba' with exact='swscale'")
     scale, mean, std = 1.0, (0.0,) * 3, (1.0,) * 3
     if normalize is not None:
         scale, mean, std = 1.0 / 255.0, normalize.mean, normalize.std
     made = {
         "layout": layout,
         "dtype": dtype,
-        "size": size,
-        "resize": choice("resize", options["resize"], ("stretch", "letterbox")),
+        **size,
+        "center_crop": center_crop,
+        "fit": fit,
         "pad": min(whole("pad", options["pad"], 0, "a whole number from 0 to 255"), 255),
-        "interpolation": choice("interpolation", options["interpolation"], ("bilinear", "area")),
+        "resize": choice("resize", options["resize"], FILTERS),
+        "antialias": _flag("antialias", options["antialias"]),
         "channels": channels,
         "crop": crop,
         "scale": scale,
@@ -216,21 +270,30 @@ class Preprocess:
     Parameters
     ----------
     size : (height, width) or int, optional
-        Size of the model's input; the frames' own by default. One number is for both sides.
+        Size of the model's input; the frames' own by default. One number is the shorter side, as in torchvision's ``Resize``, and both
+        sides of a letterbox.
+    max_size : int, optional
+        Most pixels of the longer side, with one number as ``size``.
+    center_crop : (height, width) or int, optional
+        The middle of the resized frame that is kept.
     resize : str
+        The filter: "bilinear", "bicubic", "area", "lanczos", "nearest" or "nearest-exact".
+    antialias : bool
+        Whether the filter widens where frames shrink: what the model was trained with.
+    fit : str
         "stretch" or "letterbox" (aspect ratio kept, filled with ``pad``).
     pad : int
         0 to 255, for "letterbox".
-    interpolation : str
-        "bilinear" or "area" (averages where pictures shrink).
+    interpolation : str, optional
+        Old name of ``resize``.
     channels : str
-        "rgb", "bgr", "gray" or "hsv".
+        "rgb", "bgr", "gray", "hsv" or "rgba".
     crop : (x, y, width, height), optional
         The part that is taken, in pixels of the frame.
     normalize : Normalize, bool or None
         ``framerail.IMAGENET``, ``framerail.Normalize(mean, std)``, True for values of 0 to 1, None or False for 0 to 255.
     dtype : optional
-        "uint8", "float16", "bfloat16" or "float32", or the same of NumPy or PyTorch; by default that of the model's weights.
+        "uint8", "uint16", "float16", "bfloat16" or "float32", or the same of NumPy or PyTorch; by default that of the model's weights.
     layout : str
         "TCHW" (or "NCHW"), "THWC" (or "NHWC").
 
@@ -242,22 +305,29 @@ class Preprocess:
     """
 
     size: Any = None
-    resize: str = "stretch"
+    resize: str = "bilinear"
     pad: int = 114
-    interpolation: str = "bilinear"
+    interpolation: Optional[str] = None
     channels: str = "rgb"
     crop: Any = None
     normalize: Any = True
     dtype: Any = None
     layout: str = "TCHW"
+    fit: str = "stretch"
+    antialias: bool = True
+    max_size: Any = None
+    center_crop: Any = None
 
     def __post_init__(self):
+        names = ("resize", "interpolation", "fit")
+        for name, value in renamed({name: getattr(self, name) for name in names}).items():
+            object.__setattr__(self, name, value)
         self._json()
 
     @property
     def options(self) -> Mapping[str, Any]:
         """The same as options of ``VideoReader``."""
-        names = ("size", "resize", "pad", "interpolation", "channels", "crop", "normalize", "layout")
+        names = ("size", "max_size", "center_crop", "resize", "antialias", "fit", "pad", "channels", "crop", "normalize", "layout")
         return {**{name: getattr(self, name) for name in names}, "dtype": self._dtype("float32")}
 
     def _dtype(self, otherwise: str) -> str:
@@ -265,7 +335,7 @@ class Preprocess:
 
     def _json(self, otherwise: str = "float32") -> str:
         if self.channels == "yuv":
-            raise bad("channels", self.channels, "'rgb', 'bgr', 'gray' or 'hsv'")
+            raise bad("channels", self.channels, "'rgb', 'bgr', 'gray', 'hsv' or 'rgba'")
         return output_json({**OUTPUT_DEFAULTS, **self.options, "dtype": self._dtype(otherwise)})
 
 

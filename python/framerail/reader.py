@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import operator
 import os
 from collections.abc import Iterable, Iterator
@@ -10,10 +11,10 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from . import _framerail, arrays, frames, remote
+from . import _framerail, arrays, frames, remote, transforms
 from . import audio as audio_reader
 from .frames import FrameBatch, FrameTimes, VideoMetadata
-from .options import OUTPUT_DEFAULTS, READER_DEFAULTS, Normalize, bad, choice, known, output_json, output_kind, reader_json, real, whole
+from .options import OUTPUT_DEFAULTS, READER_DEFAULTS, Normalize, bad, choice, known, output_json, output_kind, reader_json, real, renamed, whole
 
 #: More frames than any video has.
 _NUMBERS = 2**48
@@ -63,23 +64,38 @@ class VideoReader:
     layout : str
         "TCHW" (frames, channels, rows, columns) or "THWC".
     dtype : str, numpy.dtype or torch.dtype
-        "uint8", "float16", "bfloat16" or "float32". Without ``normalize``, values are 0 to 255 in each.
+        "uint8", "uint16", "float16", "bfloat16" or "float32". Without ``normalize``, values are 0 to 255, with the fractions that
+        videos of more than 8 bits have; 0 to 65535 in uint16, whatever the depth. All hold the same numbers within their rounding.
     size : (height, width) or int, optional
-        Resize to this; an int is both. The video's own by default.
+        Resize to this; one number is the length of the shorter side, as in torchvision's ``Resize`` (with ``fit="letterbox"`` it is
+        both). The video's own by default.
+    max_size : int, optional
+        Most pixels of the longer side, with one number as ``size``; alone, the longer side becomes that.
+    center_crop : (height, width) or int, optional
+        The middle of the resized frame that is kept, as torchvision's ``CenterCrop``.
     resize : str
+        The filter: "bilinear", "bicubic", "area", "lanczos", "nearest" or "nearest-exact".
+    antialias : bool
+        Whether the filter widens where frames shrink. True gives what torchvision's ``Resize`` makes of the frame at its own size, and
+        what Pillow does; False reads the nearest pixels only, as OpenCV's ``INTER_LINEAR`` and ``INTER_CUBIC``.
+    fit : str
         "stretch", or "letterbox" to keep the aspect ratio and fill the rest with ``pad`` (0 to 255, default 114).
-    interpolation : str
-        "bilinear" or "area".
+    interpolation : str, optional
+        Old name of ``resize``.
     channels : str
-        "rgb", "bgr", "gray" (luma), "hsv" (as OpenCV's 8-bit HSV), or "yuv": the planes as decoded, [T, bytes].
+        "rgb", "bgr", "gray" (luma; depth maps as they are), "hsv" (as OpenCV's 8-bit HSV), "rgba" (alpha as it is, not multiplied in;
+        opaque where there is none), or "yuv": the planes as decoded, [T, bytes].
     crop : (x, y, width, height), optional
         The part of each frame that is taken, in its pixels.
     normalize : Normalize or bool, optional
         ``framerail.IMAGENET``, ``framerail.Normalize(mean, std)``, or True for values of 0 to 1. False is the same as None.
     exact : str, optional
-        "swscale" converts with libswscale: equals ``ffmpeg -pix_fmt rgb24`` bit for bit. Own size, uint8, CPU.
+        "swscale" converts with libswscale: equals ``ffmpeg -pix_fmt rgb24`` bit for bit, with uint16 ``rgb48``. Own size, CPU.
     tone_map : str, optional
         "bt2390" or "hable" turns PQ and HLG into BT.709; else their values are handed on as data.
+    transforms : callable or list, optional
+        Of torchvision.transforms.v2 or your own. Leading ``Resize``, ``CenterCrop``, ``ToDtype`` and ``Normalize`` become the options
+        above, so that frames are made in one pass; what follows is called with each batch [T, C, H, W] of PyTorch.
     stream : int, optional
         Video stream of the file, from 0. Default: FFmpeg's choice.
     index : str
@@ -135,14 +151,19 @@ class VideoReader:
         layout: str = "TCHW",
         dtype: Any = "uint8",
         size: Union[None, int, Tuple[int, int]] = None,
-        resize: str = "stretch",
+        max_size: Optional[int] = None,
+        center_crop: Union[None, int, Tuple[int, int]] = None,
+        resize: str = "bilinear",
+        antialias: bool = True,
+        fit: str = "stretch",
         pad: int = 114,
-        interpolation: str = "bilinear",
+        interpolation: Optional[str] = None,
         channels: str = "rgb",
         crop: Optional[Tuple[float, float, float, float]] = None,
         normalize: Union[None, bool, Normalize] = None,
         exact: Optional[str] = None,
         tone_map: Optional[str] = None,
+        transforms: Any = None,
         stream: Optional[int] = None,
         index: str = "exact",
         index_cache: Union[None, str, os.PathLike[str]] = None,
@@ -157,8 +178,9 @@ class VideoReader:
     ):
         given = locals()
         self._given = source
-        self._options: Dict[str, Any] = {name: given[name] for name in READER_DEFAULTS}
+        self._options: Dict[str, Any] = renamed({name: given[name] for name in READER_DEFAULTS})
         self._output = output_kind(output)
+        self._called = called(self._options)
         self._is_closed = False
         # By number of the audio stream, and way to reach places in it.
         self._audio: Dict[Tuple[Optional[int], bool], _framerail.Audio] = {}
@@ -271,6 +293,8 @@ class VideoReader:
     def _read(self, chosen: Callable[[], Tuple[List[int], bool]], out: Any = None) -> FrameBatch:
         """Reads chosen frames; chooses again where the index turned out to be another one than that by which they were chosen."""
         reader = self._reader
+        if out is not None and self._called:
+            raise bad("out", type(out).__name__, "it without transforms that are called on tensors")
         for _ in range(_TRIES):
             wanted, is_relative = chosen()
             version = reader.version()
@@ -288,7 +312,8 @@ class VideoReader:
                 break
         if out is not None:
             return self._batch_of(out, columns)
-        return self._batch_of(self._shaped(arrays.handed_over(tensor, self._output)), columns)
+        data = self._shaped(arrays.handed_over(tensor, self._output))
+        return self._batch_of(transforms.apply(self._called, data), columns)
 
     def read_frames(self, numbers: Iterable[int], *, out: Any = None) -> Any:
         """Frames by number: an array [T, C, H, W] or [T, H, W, C] in the requested order. See ``read``."""
@@ -409,11 +434,14 @@ class VideoReader:
             These frames in this order, instead of a range.
         fps : float, optional
             The frames on screen at even times, instead of a range: from ``start_seconds`` to before ``end_seconds``.
+        start_seconds, end_seconds : float, optional
+            A stretch of time on the file's clock; times beyond the video are cut off. Without ``fps``: all frames on screen in it, at the
+            video's own rate, or every ``every``-th.
         drop_last : bool
             Drop a smaller last batch.
         **output
-            ``layout``, ``dtype``, ``size``, ``resize``, ``pad``, ``interpolation``, ``channels``, ``crop``,
-            ``normalize``, ``exact``, ``tone_map`` as in ``VideoReader``, for these batches alone.
+            ``layout``, ``dtype``, ``size``, ``max_size``, ``center_crop``, ``resize``, ``antialias``, ``fit``, ``pad``, ``channels``,
+            ``crop``, ``normalize``, ``exact``, ``tone_map``, ``transforms`` as in ``VideoReader``, for these batches alone.
 
         Returns
         -------
@@ -422,10 +450,10 @@ class VideoReader:
         """
         known(output, OUTPUT_DEFAULTS)
         selection = self._selection(start, stop, every, numbers, fps, start_seconds, end_seconds)
-        options = {**self._options, **output}
+        options = renamed({**self._options, **output})
         as_json = output_json({name: options[name] for name in OUTPUT_DEFAULTS}) if output else None
         compiled = self._reader.batches(json.dumps(selection), whole("batch", batch, 1), bool(drop_last), as_json)
-        return Batches(compiled, self._output, self._planes_of(options))
+        return Batches(compiled, self._output, self._planes_of(options), called(options))
 
     def set_output(self, **output: Any) -> None:
         """Changes the output options from now on: those of ``batches(**output)``.
@@ -436,15 +464,17 @@ class VideoReader:
             For an option's value.
         """
         known(output, OUTPUT_DEFAULTS)
-        options = {**self._options, **output}
+        options = renamed({**self._options, **output})
         self._reader.set_output(output_json({name: options[name] for name in OUTPUT_DEFAULTS}))
-        self._options, self._planes = options, ()
+        self._options, self._planes, self._called = options, (), called(options)
 
     def _selection(self, start, stop, every, numbers, fps, start_seconds, end_seconds) -> Dict[str, Any]:
         if sum((numbers is not None, fps is not None, (start, stop, every) != (None, None, 1))) > 1:
             raise ValueError("options 'numbers', 'fps' and 'start', 'stop', 'every' choose frames in different ways; use one")
         if fps is None and (start_seconds, end_seconds) != (None, None):
-            raise ValueError("options 'start_seconds' and 'end_seconds' go with 'fps'; use 'start' and 'stop' for numbers")
+            if numbers is not None or (start, stop) != (None, None):
+                raise ValueError("options 'start_seconds' and 'end_seconds' choose frames by time; leave out 'numbers', 'start' and 'stop'")
+            start, stop = self._frames_between(start_seconds, end_seconds)
         if numbers is not None:
             numbers = _plain(numbers)
             return {"list": self._numbers(numbers if hasattr(numbers, "__len__") else list(numbers))[0]}
@@ -462,6 +492,19 @@ class VideoReader:
         if stop is not None or (start or 0) < 0:
             start, stop, _ = slice(start, stop).indices(len(self))
         return {"range": {"start": start or 0, "stop": stop, "step": step}}
+
+    def _frames_between(self, start: Optional[float], end: Optional[float]) -> Tuple[int, int]:
+        """The first frame that is on screen from one time to before another, and the number behind the last one."""
+        secs, times = "finite seconds", self.times
+        if not len(times):
+            return 0, 0
+        first = -math.inf if start is None else real("start_seconds", start, secs)
+        last = math.inf if end is None else real("end_seconds", end, secs)
+        if last < first:
+            raise bad("end_seconds", end, f"a time from start_seconds, {start}, on")
+        ends = np.asarray(times.seconds) + np.asarray(times.durations)
+        begin = int(np.searchsorted(ends, first, side="right"))
+        return begin, max(begin, int(np.searchsorted(np.asarray(times.seconds), last, side="left")))
 
     def _numbers(self, numbers: Any) -> Tuple[List[int], bool]:
         """Frame numbers from 0, and whether they depend on how many frames there are."""
@@ -541,6 +584,21 @@ class VideoReader:
         return f"VideoReader({name!r}, {header.codec} {header.width}x{header.height}{rate}{count}, {header.device})"
 
 
+def called(options: Dict[str, Any]) -> Tuple[Any, ...]:
+    """Transforms that are called on tensors.
+
+    Raises
+    ------
+    ValueError
+        When frames are not handed out as PyTorch's.
+    """
+    _, rest = transforms.split({name: options[name] for name in OUTPUT_DEFAULTS})
+    kind = output_kind(options["output"])
+    if rest and not (kind == "torch" or (kind == "auto" and arrays.has_torch())):
+        raise bad("transforms", rest[0], "them with output='torch': they are called on tensors of PyTorch")
+    return rest
+
+
 def _plain(values: Any) -> Any:
     """Entries of an array as Python's numbers."""
     return values.tolist() if hasattr(values, "tolist") else values
@@ -557,10 +615,11 @@ def _reopen(source: Any, options: Dict[str, Any]) -> VideoReader:
 class Batches:
     """An iterator over batches decoded ahead, from ``VideoReader.batches``; also a context manager."""
 
-    def __init__(self, compiled: _framerail.Batches, output: str, planes: Optional[frames.Planes]):
+    def __init__(self, compiled: _framerail.Batches, output: str, planes: Optional[frames.Planes], transforms: Tuple[Any, ...] = ()):
         self._compiled = compiled
         self._output = output
         self._planes = planes
+        self._called = transforms
 
     def __iter__(self) -> Batches:
         return self
@@ -574,7 +633,7 @@ class Batches:
         data = arrays.handed_over(tensor, self._output)
         if self._planes is not None and self._output != "dlpack":
             data = data.reshape(data.shape[0], data.shape[-1])
-        return frames.batch(data, columns, self._planes)
+        return frames.batch(transforms.apply(self._called, data), columns, self._planes)
 
     def __len__(self) -> int:
         """Number of remaining batches."""

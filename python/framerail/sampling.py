@@ -155,7 +155,7 @@ def sample_frames(
     max_pixels, min_pixels, multiple_of : int
         Size of a frame: see ``fitting_size``. Without bounds and with ``multiple_of=1`` frames keep their size.
     **output
-        ``layout``, ``dtype``, ``interpolation``, ``normalize`` and others as in ``VideoReader.batches``.
+        ``layout``, ``dtype``, ``resize``, ``normalize`` and others as in ``VideoReader.batches``.
 
     Returns
     -------

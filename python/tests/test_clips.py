@@ -15,6 +15,7 @@ def test_clips_hold_their_frames(reader):
     for clip, numbers in zip(clips.data, clips.numbers):
         assert numbers_of(clip) == numbers.tolist() and (np.diff(numbers) == 3).all()
     np.testing.assert_allclose(clips.seconds, clips.numbers / 25)
+    np.testing.assert_allclose(clips.durations, 1 / 25)
     assert (clips.status == "ok").all() and not clips.filled.any() and clips.pts_seconds is clips.seconds
 
 
@@ -43,6 +44,31 @@ def test_edges(reader):
     assert last("wrap")[0] == [58, 59, 58, 59] and last("mirror")[0] == [58, 59, 58, 59]
     with pytest.raises(ValueError, match="clip"):
         last("error")
+
+
+def test_negative_starts_count_from_the_end_and_ends_are_cut_off(reader):
+    def starts(**options):
+        return [clip[0] for clip, _ in fr.clip_numbers(reader, frames_per_clip=1, policy="every", **options)]
+
+    assert starts(step=1, start=-3) == [57, 58, 59] == starts(step=1, start=57, end=1000)
+    assert starts(step=1, start=-6, end=-3) == [54, 55, 56]
+    assert starts(by="seconds", step=0.04, start=-0.12, end=99.0) == [57, 58, 59]
+    with pytest.raises(ValueError, match="start"):
+        starts(step=1, start=-61)
+
+
+def test_a_stretch_of_time_at_the_videos_own_rate(reader):
+    def numbers(**options):
+        return [int(number) for batch in reader.batches(7, **options) for number in batch.numbers]
+
+    assert numbers(start_seconds=1.0, end_seconds=1.2) == [25, 26, 27, 28, 29]
+    assert numbers(start_seconds=1.01, end_seconds=1.2, every=2) == [25, 27, 29]
+    assert numbers(start_seconds=-5.0, end_seconds=0.05) == [0, 1] and numbers(start_seconds=2.3) == [57, 58, 59]
+    assert numbers(start_seconds=5.0) == []
+    with pytest.raises(ValueError, match="end_seconds"):
+        numbers(start_seconds=1.0, end_seconds=0.5)
+    with pytest.raises(ValueError, match="by time"):
+        numbers(start_seconds=1.0, start=3)
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ class Means(torch.nn.Module):
 def run_means(clip, device, **options):
     model, found = Means(), []
     pipeline = fr.Pipeline(f"read '{clip}' ! torch m batch=16 ! null", device=device)
-    pipeline.model("m", model, preprocess=fr.Preprocess(size=(128, 128), resize="letterbox"), **options)
+    pipeline.model("m", model, preprocess=fr.Preprocess(size=(128, 128), fit="letterbox"), **options)
     pipeline.on("m", lambda items: found.append((items[0].index, items[0].detections)))
     return model, found, pipeline.run()
 

@@ -47,7 +47,7 @@ def test_a_model_sees_batches_and_its_boxes_are_in_frame_pixels(clip, tmp_path):
     out = tmp_path / "boxes.jsonl"
     model = BoxModel()
     pipeline = fr.Pipeline(f"read '{clip}' device=cpu ! torch detector batch=16 ! save '{out}'")
-    preprocess = fr.Preprocess(size=SIZE, resize="letterbox")
+    preprocess = fr.Preprocess(size=SIZE, fit="letterbox")
     assert pipeline.model("detector", model, preprocess=preprocess, labels=["none", "thing"], arrays="numpy") is pipeline
     found = collected(pipeline, "detector")
     stats = pipeline.run()
@@ -66,7 +66,7 @@ def test_a_model_sees_batches_and_its_boxes_are_in_frame_pixels(clip, tmp_path):
 
 
 def test_a_model_gets_what_a_reader_gives(clip):
-    options = fr.Preprocess(size=(50, 70), normalize=fr.IMAGENET, layout="THWC", channels="bgr", interpolation="area")
+    options = fr.Preprocess(size=(50, 70), normalize=fr.IMAGENET, layout="THWC", channels="bgr", resize="area")
     with fr.VideoReader(clip, output="numpy", **options.options) as reader:
         expected = reader[:]
     pictures = []
@@ -80,7 +80,7 @@ def test_a_model_gets_what_a_reader_gives(clip):
 def test_every_leaves_frames_out_and_batches_stay_full(clip):
     model = BoxModel()
     pipeline = fr.Pipeline(f"read '{clip}' device=cpu ! torch detector batch=4 every=3 ! null")
-    pipeline.model("detector", model, preprocess=fr.Preprocess(size=SIZE, resize="letterbox"), arrays="numpy")
+    pipeline.model("detector", model, preprocess=fr.Preprocess(size=SIZE, fit="letterbox"), arrays="numpy")
     seen = []
     pipeline.on("torch", lambda batch: seen.append((batch[0].index, batch[0].analysed, len(batch[0].detections))))
     pipeline.run()
@@ -401,7 +401,7 @@ def test_attributes_and_attachments_travel(clip):
 def test_stage_functions_make_tensors(clip):
     @fr.stage(batch=4, on="cpu", pixels=True)
     def model(batch):
-        pictures = batch.tensor(fr.Preprocess(size=(96, 96), resize="letterbox", pad=0, layout="THWC"), output="numpy")
+        pictures = batch.tensor(fr.Preprocess(size=(96, 96), fit="letterbox", pad=0, layout="THWC"), output="numpy")
         assert pictures.shape == (4, 96, 96, 3) and pictures.dtype == np.float32
         assert batch.to_frame([0, 12, 96, 84]).tolist() == [0, 0, WIDTH, HEIGHT]
         with pytest.raises(ValueError, match="places"):
@@ -414,7 +414,7 @@ def test_stage_functions_make_tensors(clip):
 
 def test_pipelines_run_again_and_stop(long_clip):
     model, pipeline = BoxModel(), fr.Pipeline(f"read '{long_clip}' device=cpu ! sample count=20 every=1 ! torch m batch=8 ! null")
-    pipeline.model("m", model, preprocess=fr.Preprocess(size=SIZE, resize="letterbox"), arrays="numpy")
+    pipeline.model("m", model, preprocess=fr.Preprocess(size=SIZE, fit="letterbox"), arrays="numpy")
     assert pipeline.run()["stages"][-1]["frames_in"] == pipeline.run()["stages"][-1]["frames_in"] == 20
     assert model.sizes == [8, 8, 4] * 2
     stopped = fr.Pipeline(f"read '{long_clip}' device=cpu ! null")

@@ -8,7 +8,7 @@ use std::{
 
 use framerail_cuda::{CudaDevice, DevicePool};
 use framerail_media::MediaItem;
-use framerail_reader::{DeviceClip, DeviceOptions, DeviceReader, FrameSource, ReaderError, TensorOptions, TensorPictures};
+use framerail_reader::{DeviceClip, DeviceOptions, DeviceReader, FrameSource, ReaderError, TensorOptions, TensorPictures, TensorSize};
 use serde_json::json;
 
 /// What to read, and for how long.
@@ -77,7 +77,8 @@ impl Soak {
         options.decoders = [None, Some(1), Some(3)][round % 3];
         if round.is_multiple_of(2) {
             let pool = DevicePool::new(device, 64 << 20)?;
-            options.make = Some(Arc::new(TensorPictures::new(TensorOptions { size: Some((224, 224)), ..TensorOptions::default() }, pool)));
+            options.make =
+                Some(Arc::new(TensorPictures::new(TensorOptions { size: TensorSize::Exact(224, 224), ..TensorOptions::default() }, pool)));
         }
         if round.is_multiple_of(17) {
             // More than the card has: must be an error, and the next request must work.

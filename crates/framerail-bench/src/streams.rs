@@ -13,7 +13,7 @@ use framerail_core::{Device, Frame, StreamId};
 use framerail_cuda::{CudaDevice, DevicePool};
 use framerail_infer::{Detector, DetectorOptions};
 use framerail_media::MediaItem;
-use framerail_reader::{DeviceOptions, DeviceReader, FrameSource, TensorOptions, TensorPictures};
+use framerail_reader::{DeviceOptions, DeviceReader, FrameSource, TensorOptions, TensorPictures, TensorSize};
 use serde_json::json;
 
 /// A result later than this after its frame was due is late: three frames at 30 a second.
@@ -97,7 +97,7 @@ impl Streams {
         detector.warm_up(1920, 1080)?;
         let spec = detector.input_spec(1920, 1080)?;
         let wanted = TensorOptions {
-            size: Some((spec.preprocess.width, spec.preprocess.height)),
+            size: TensorSize::Exact(spec.preprocess.width, spec.preprocess.height),
             fit: spec.preprocess.fit,
             sampling: spec.sampling,
             channel_order: spec.preprocess.channel_order,

@@ -104,6 +104,12 @@ pixel_formats! {
     Yuv422p12 = "yuv422p12le", Yuv, 12, (1, 0), alpha false, [at(0, 2, 0, 0), at(1, 2, 0, 0), at(2, 2, 0, 0)];
     /// Planar 4:4:4, 12 bits in 16.
     Yuv444p12 = "yuv444p12le", Yuv, 12, (0, 0), alpha false, [at(0, 2, 0, 0), at(1, 2, 0, 0), at(2, 2, 0, 0)];
+    /// Planar 4:2:0, 16 bits.
+    Yuv420p16 = "yuv420p16le", Yuv, 16, (1, 1), alpha false, [at(0, 2, 0, 0), at(1, 2, 0, 0), at(2, 2, 0, 0)];
+    /// Planar 4:2:2, 16 bits.
+    Yuv422p16 = "yuv422p16le", Yuv, 16, (1, 0), alpha false, [at(0, 2, 0, 0), at(1, 2, 0, 0), at(2, 2, 0, 0)];
+    /// Planar 4:4:4, 16 bits.
+    Yuv444p16 = "yuv444p16le", Yuv, 16, (0, 0), alpha false, [at(0, 2, 0, 0), at(1, 2, 0, 0), at(2, 2, 0, 0)];
     /// Planar 4:2:0 with alpha, 8 bits.
     Yuva420p = "yuva420p", Yuv, 8, (1, 1), alpha true, [at(0, 1, 0, 0), at(1, 1, 0, 0), at(2, 1, 0, 0), at(3, 1, 0, 0)];
     /// Planar 4:4:4 with alpha, 8 bits.
@@ -112,6 +118,8 @@ pixel_formats! {
     Yuva444p10 = "yuva444p10le", Yuv, 10, (0, 0), alpha true, [at(0, 2, 0, 0), at(1, 2, 0, 0), at(2, 2, 0, 0), at(3, 2, 0, 0)];
     /// Planar 4:4:4 with alpha, 12 bits in 16 (ProRes 4444 XQ).
     Yuva444p12 = "yuva444p12le", Yuv, 12, (0, 0), alpha true, [at(0, 2, 0, 0), at(1, 2, 0, 0), at(2, 2, 0, 0), at(3, 2, 0, 0)];
+    /// Planar 4:4:4 with alpha, 16 bits.
+    Yuva444p16 = "yuva444p16le", Yuv, 16, (0, 0), alpha true, [at(0, 2, 0, 0), at(1, 2, 0, 0), at(2, 2, 0, 0), at(3, 2, 0, 0)];
     /// Luma plane, then interleaved 4:2:0 chroma, 8 bits: what GPUs decode to.
     Nv12 = "nv12", Yuv, 8, (1, 1), alpha false, [at(0, 1, 0, 0), at(1, 2, 0, 0), at(1, 2, 1, 0)];
     /// NV12 with 10 bits in the high bits of 16.
@@ -136,6 +144,8 @@ pixel_formats! {
     Gbrap = "gbrap", Rgb, 8, (0, 0), alpha true, [at(2, 1, 0, 0), at(0, 1, 0, 0), at(1, 1, 0, 0), at(3, 1, 0, 0)];
     /// Packed R, G, B, 16 bits each (PNG).
     Rgb48 = "rgb48le", Rgb, 16, (0, 0), alpha false, [at(0, 6, 0, 0), at(0, 6, 2, 0), at(0, 6, 4, 0)];
+    /// Packed R, G, B, alpha, 16 bits each (PNG).
+    Rgba64 = "rgba64le", Rgb, 16, (0, 0), alpha true, [at(0, 8, 0, 0), at(0, 8, 2, 0), at(0, 8, 4, 0), at(0, 8, 6, 0)];
 }
 
 impl PixelFormat {

@@ -20,6 +20,8 @@ pub enum TensorLayout {
 pub enum DType {
     /// Unsigned 8-bit integer.
     U8,
+    /// Unsigned 16-bit integer.
+    U16,
     /// IEEE 754 half precision.
     F16,
     /// bfloat16.
@@ -33,7 +35,7 @@ impl DType {
     pub fn size_bytes(self) -> usize {
         match self {
             DType::U8 => 1,
-            DType::F16 | DType::Bf16 => 2,
+            DType::U16 | DType::F16 | DType::Bf16 => 2,
             DType::F32 => 4,
         }
     }
@@ -52,6 +54,8 @@ pub enum ChannelOrder {
     /// Hue in half degrees (0 to 179), saturation and value (0 to 255), each rounded: as OpenCV's 8-bit HSV. Pixels are resampled
     /// as red, green and blue, and rounded to 8 bits first.
     Hsv,
+    /// Red, green, blue, alpha: not premultiplied, opaque where the picture has none.
+    Rgba,
 }
 
 impl ChannelOrder {
@@ -60,6 +64,7 @@ impl ChannelOrder {
         match self {
             ChannelOrder::Gray => 1,
             ChannelOrder::Rgb | ChannelOrder::Bgr | ChannelOrder::Hsv => 3,
+            ChannelOrder::Rgba => 4,
         }
     }
 }
@@ -73,7 +78,7 @@ pub struct TensorSpec {
     pub height: u32,
     /// Planes or interleaved channels.
     pub layout: TensorLayout,
-    /// Type of the elements. Values for `U8` are rounded to the nearest, ties to even, and cut off at 0 and 255.
+    /// Type of the elements. Values for `U8` and `U16` are rounded to the nearest, ties to even, and cut off at the type's ends.
     pub dtype: DType,
     /// The channels.
     pub channel_order: ChannelOrder,

@@ -6,7 +6,7 @@ use framerail_core::{Device, DeviceSurface};
 
 use crate::{
     CudaDevice, CudaError, CudaStream, DeviceBuffer, DevicePlanes, DevicePool,
-    kernels::{Conversion, RawConvertJob, RawPicture, TensorSpec, convert_raw},
+    kernels::{Conversion, ConversionTables, RawConvertJob, RawPicture, RawTables, TensorSpec, convert_raw},
 };
 
 /// One picture's elements, dense: `[C, H, W]` or `[H, W, C]`.
@@ -17,22 +17,30 @@ pub struct CudaTensor {
 }
 
 impl CudaTensor {
-    /// Converts a picture; queued on the stream. The picture's reads are the caller's to order.
+    /// Converts a picture, with the tables that the conversion looks up; queued on the stream. The picture's reads are the caller's to
+    /// order.
     ///
     /// # Errors
     /// `BadArgument` for sizes that do not fit, `OutOfMemory`, `Compile`, `Driver`.
     pub fn convert(
         picture: &DevicePlanes<'_>,
         spec: &TensorSpec,
-        conversion: Conversion,
+        (conversion, tables): (Conversion, Option<&ConversionTables>),
         pool: &DevicePool,
         stream: &CudaStream,
     ) -> Result<Self, CudaError> {
         let buffer = pool.buffer(spec.picture_bytes())?;
         let picture = RawPicture::of_planes(picture);
         let out = buffer.begin_write(stream)?;
-        // SAFETY: a live picture by the view's word, and a buffer of the tensor's size; its writes are bracketed.
-        unsafe { convert_raw(stream, spec, &[RawConvertJob { picture, conversion, out }])? };
+        if let Some(tables) = tables {
+            tables.buffer().begin_read(stream)?;
+        }
+        let job = RawConvertJob { picture, conversion, tables: tables.map_or_else(RawTables::default, ConversionTables::raw), out };
+        // SAFETY: a live picture by the view's word, and a buffer of the tensor's size; its writes and the tables' reads are bracketed.
+        unsafe { convert_raw(stream, spec, &[job])? };
+        if let Some(tables) = tables {
+            tables.buffer().end_read(stream)?;
+        }
         buffer.end_write(stream)?;
         Ok(Self { spec: *spec, buffer })
     }

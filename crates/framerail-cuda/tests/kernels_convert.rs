@@ -4,9 +4,10 @@ mod emulation;
 mod kernels_cases;
 
 use emulation::Emulator;
-use framerail_core::{DType, PixelFormat, TensorLayout};
+use framerail_core::{DType, PixelFormat, Resize, TensorLayout};
 use framerail_cuda::kernels::{
-    ChannelMix, ChannelOrder, Conversion, CropWindow, FastYuv, Placement, RawConvertJob, RawPicture, Sampling, TensorSpec, convert_raw,
+    ChannelMix, ChannelOrder, Conversion, CropWindow, FastYuv, Placement, RawConvertJob, RawPicture, RawTables, Sampling, TensorSpec,
+    convert_raw,
 };
 use kernels_cases::{Noise, convert as cases};
 
@@ -36,20 +37,33 @@ fn batches_of_many_formats_and_sizes_land_where_they_should() {
 }
 
 #[test]
+fn filters_equal_the_host_for_every_format_size_and_type() {
+    cases::filters_equal_the_host_for_every_format_size_and_type(&Emulator::default());
+}
+
+#[test]
+fn high_range_is_mapped_as_on_the_host() {
+    cases::high_range_is_mapped_as_on_the_host(&Emulator::default());
+}
+
+#[test]
 fn jobs_that_do_not_fit_are_refused() {
     let (mut noise, emulator) = (Noise(1), Emulator::default());
     let picture = noise.picture(PixelFormat::Nv12, 32, 32);
     let conversion = Conversion {
         window: CropWindow { x: 0.0, y: 0.0, width: 32.0, height: 32.0 },
         placement: Placement { left: 0, top: 0, width: 16, height: 16 },
+        resized: (16, 16),
+        cut: (0, 0),
         sampling: Sampling::Bilinear,
         mixes: [ChannelMix::default(); 3],
         padding: [0.0; 3],
         fast: None,
+        in_bytes: false,
         value_shift: 0,
     };
     let tensor = TensorSpec { width: 16, height: 16, layout: TensorLayout::Tchw, dtype: DType::F32, channel_order: ChannelOrder::Rgb };
-    let good = RawConvertJob { picture: emulator.picture(&picture), conversion, out: 4096 };
+    let good = RawConvertJob { picture: emulator.picture(&picture), conversion, tables: RawTables::default(), out: 4096 };
     let wide = |mut job: RawConvertJob| {
         job.conversion.placement.left = u32::MAX;
         job
@@ -62,6 +76,8 @@ fn jobs_that_do_not_fit_are_refused() {
         RawConvertJob { picture: RawPicture { width: 100_000, ..good.picture }, ..good },
         RawConvertJob { picture: RawPicture { pitches_bytes: [31; 4], ..good.picture }, ..good },
         wide(good),
+        // A filter without its tables.
+        RawConvertJob { conversion: Conversion { sampling: Sampling::Filter(Resize::default()), ..conversion }, ..good },
     ];
     for job in refused {
         // SAFETY: refused before anything is touched.

@@ -7,15 +7,15 @@ mod kernels_cases;
 use std::sync::Arc;
 
 use framerail_core::{
-    AugmentParams, AugmentSpec, BatchSpec, ColorStep, DType, GaussianBlur, HidePlan, Histogram, HostSurface, PixelFormat, Rotation, Stroke,
-    TensorLayout,
+    AugmentParams, AugmentSpec, BatchSpec, ColorStep, DType, GaussianBlur, HidePlan, Histogram, HostSurface, PixelFormat, Resize,
+    ResizeFilter, Rotation, Stroke, TensorLayout, ToneCurves,
 };
 use framerail_cuda::{
     CudaDevice, CudaEvent, CudaStream, CudaSurface, DevicePool, Download, PinnedPool, Uploads,
     kernels::{
         AugmentJob, BoxDecoder, ChannelMix, ChannelOrder, Conversion, ConvertJob, CropWindow, DeviceTensor, DrawJob, HISTOGRAM_BYTES,
-        HistogramJob, ObscureJob, PictureBoxes, Placement, Sampling, TensorSpec, augment_batch, convert_batch, count_histograms,
-        decode_boxes, draw_batch, obscure_batch, read_boxes, read_histograms, repacked, turned,
+        HistogramJob, ObscureJob, PictureBoxes, Placement, Sampling, TableCache, TensorSpec, augment_batch, convert_batch,
+        count_histograms, decode_boxes, draw_batch, obscure_batch, read_boxes, read_histograms, repacked, turned,
     },
 };
 use kernels_cases::Card;
@@ -43,16 +43,28 @@ fn gpu() -> Option<Gpu> {
 }
 
 impl Card for Gpu {
-    fn convert(&self, pictures: &[HostSurface], conversions: &[Conversion], tensor: &TensorSpec) -> Vec<u8> {
+    fn convert_with(
+        &self,
+        pictures: &[HostSurface],
+        conversions: &[Conversion],
+        tone: Option<&ToneCurves>,
+        tensor: &TensorSpec,
+    ) -> Vec<u8> {
         let upload = |picture| CudaSurface::upload(picture, &self.pool, &self.stream).expect("room for a picture");
         let surfaces: Vec<CudaSurface> = pictures.iter().map(upload).collect();
         let bytes = tensor.picture_bytes();
         let out = self.pool.buffer(bytes * pictures.len() + 64).expect("room for a tensor");
         out.fill(0x5a, &self.stream).expect("a working card");
-        let jobs = surfaces.iter().zip(conversions).enumerate();
-        let jobs = jobs.map(|(index, (surface, conversion))| ConvertJob {
+        let cache = TableCache::default();
+        let tables = |(surface, conversion): (&CudaSurface, &Conversion)| {
+            cache.tables(conversion, (surface.width(), surface.height()), tone, &self.pool, &self.stream).expect("room for tables")
+        };
+        let tables: Vec<_> = surfaces.iter().zip(conversions).map(tables).collect();
+        let jobs = surfaces.iter().zip(conversions).zip(&tables).enumerate();
+        let jobs = jobs.map(|(index, ((surface, conversion), tables))| ConvertJob {
             surface,
             conversion: *conversion,
+            tables: tables.as_deref(),
             out: &out,
             out_offset_bytes: index * bytes,
         });
@@ -147,6 +159,8 @@ fn speed() {
     let surfaces: Vec<CudaSurface> =
         (0..32).map(|_| CudaSurface::upload(&host, &gpu.pool, &gpu.stream).expect("room for a picture")).collect();
     let rgb = |width, height, layout, dtype| TensorSpec { width, height, layout, dtype, channel_order: ChannelOrder::Rgb };
+    let filter = |filter, antialias| Sampling::Filter(Resize { filter, antialias });
+    let cache = TableCache::default();
     let jobs = [
         ("1080p, planar u8", rgb(1920, 1080, TensorLayout::Tchw, DType::U8), Sampling::Bilinear),
         ("1080p, packed u8", rgb(1920, 1080, TensorLayout::Thwc, DType::U8), Sampling::Bilinear),
@@ -154,6 +168,11 @@ fn speed() {
         ("300x300, planar f32, bilinear", rgb(300, 300, TensorLayout::Tchw, DType::F32), Sampling::Bilinear),
         ("300x300, planar f32, bilinear 8-bit", rgb(300, 300, TensorLayout::Tchw, DType::F32), Sampling::Bilinear8Bit),
         ("300x300, planar f32, area", rgb(300, 300, TensorLayout::Tchw, DType::F32), Sampling::Area),
+        ("224x224, planar u8, aliased", rgb(224, 224, TensorLayout::Tchw, DType::U8), filter(ResizeFilter::Bilinear, false)),
+        ("224x224, planar u8, antialias", rgb(224, 224, TensorLayout::Tchw, DType::U8), filter(ResizeFilter::Bilinear, true)),
+        ("224x224, planar u8, bicubic, antialias", rgb(224, 224, TensorLayout::Tchw, DType::U8), filter(ResizeFilter::Bicubic, true)),
+        ("640x360, planar u8, aliased", rgb(640, 360, TensorLayout::Tchw, DType::U8), filter(ResizeFilter::Bilinear, false)),
+        ("640x360, planar u8, antialias", rgb(640, 360, TensorLayout::Tchw, DType::U8), filter(ResizeFilter::Bilinear, true)),
     ];
     for (name, tensor, sampling) in jobs {
         let out = gpu.pool.buffer(tensor.picture_bytes() * surfaces.len()).expect("room for a batch");
@@ -161,16 +180,26 @@ fn speed() {
         let conversion = Conversion {
             window: CropWindow { x: 0.0, y: 0.0, width: 1920.0, height: 1080.0 },
             placement: Placement { left: 0, top: 0, width: tensor.width, height: tensor.height },
+            resized: (tensor.width, tensor.height),
+            cut: (0, 0),
             sampling,
             mixes: [mix(0.0, 1.793), mix(-0.213, -0.533), mix(2.112, 0.0)],
             padding: [0.0; 3],
             fast: None,
+            in_bytes: matches!(sampling, Sampling::Filter(_)),
             value_shift: 0,
         };
+        let tables = cache.tables(&conversion, (1920, 1080), None, &gpu.pool, &gpu.stream).expect("room for tables");
         let jobs: Vec<ConvertJob<'_>> = surfaces
             .iter()
             .enumerate()
-            .map(|(index, surface)| ConvertJob { surface, conversion, out: &out, out_offset_bytes: index * tensor.picture_bytes() })
+            .map(|(index, surface)| ConvertJob {
+                surface,
+                conversion,
+                tables: tables.as_deref(),
+                out: &out,
+                out_offset_bytes: index * tensor.picture_bytes(),
+            })
             .collect();
         print_speed(&gpu, name, || convert_batch(&gpu.stream, &tensor, &jobs).expect("fitting sizes"));
     }
@@ -251,5 +280,7 @@ on_the_gpu! {
     convert::nv12_at_its_own_size_takes_the_kernel_for_it_and_equals_the_other,
     convert::ten_bits_in_the_high_bits_equal_the_codes_of_the_planar_format,
     convert::hsv_follows_opencv,
+    convert::filters_equal_the_host_for_every_format_size_and_type,
+    convert::high_range_is_mapped_as_on_the_host,
     convert::batches_of_many_formats_and_sizes_land_where_they_should,
 }

@@ -12,7 +12,7 @@ use std::{
 mod more;
 
 use framerail_core::{Label, TensorLayout};
-use framerail_vision::{ChannelOrder, Fit, Sampling};
+use framerail_vision::{ChannelOrder, Fit, Resize, ResizeFilter, Sampling};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::{
@@ -109,6 +109,10 @@ pub struct InputCard {
     /// How pixels of another size are found.
     #[serde(default)]
     pub sampling: SamplingName,
+    /// Whether the filter is widened where frames shrink, as Pillow and torchvision do: what the model's reference used. With `bilinear` and
+    /// `bicubic`.
+    #[serde(default)]
+    pub antialias: bool,
     /// Order of the axes.
     #[serde(default)]
     pub layout: TensorLayout,
@@ -190,6 +194,8 @@ pub enum SamplingName {
     Bilinear8Bit,
     /// The mean of the area that a pixel covers.
     Area,
+    /// By a cubic, over 8-bit RGB.
+    Bicubic,
 }
 
 /// Order of the channels, as cards write it.
@@ -243,7 +249,10 @@ impl InputCard {
 
     /// The sampling as the preprocessor takes it.
     pub fn sampling(&self) -> Sampling {
+        let filter = |filter| Sampling::Filter(Resize { filter, antialias: self.antialias });
         match self.sampling {
+            SamplingName::Bilinear if self.antialias => filter(ResizeFilter::Bilinear),
+            SamplingName::Bicubic => filter(ResizeFilter::Bicubic),
             SamplingName::Bilinear => Sampling::Bilinear,
             SamplingName::Bilinear8Bit => Sampling::Bilinear8Bit,
             SamplingName::Area => Sampling::Area,
@@ -404,6 +413,8 @@ impl ModelCard {
         ensure(input.width.is_some() == input.height.is_some(), "input", "width", "a pair with 'height'; give both or neither")?;
         ensure(input.multiple_of.is_none_or(|side| (1..=4096).contains(&side)), "input", "multiple_of", "1 to 4096")?;
         ensure(side(input.max_side), "input", "max_side", "1 to 32768")?;
+        let has_wide_filter = matches!(input.sampling, SamplingName::Bilinear | SamplingName::Bicubic);
+        ensure(!input.antialias || has_wide_filter, "input", "antialias", "sampling = \"bilinear\" or \"bicubic\" with it")?;
         ensure(input.scale.is_finite() && input.scale != 0.0, "input", "scale", "a number other than 0")?;
         ensure(input.mean.iter().all(|v| v.is_finite()), "input", "mean", "three finite numbers")?;
         ensure(input.std.iter().all(|v| v.is_finite() && *v != 0.0), "input", "std", "three numbers other than 0")?;

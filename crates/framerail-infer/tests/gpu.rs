@@ -174,7 +174,7 @@ fn prepared(card: &Detector, frame: &Frame, pool: &DevicePool, stream: &CudaStre
     let plan = preprocessor.plan(176, 144, PixelFormat::Yuv420p, &frame.color, PixelAspect::SQUARE, None).expect("whole frame");
     let tensor = spec.preprocess.tensor_spec(spec.dtype);
     surface.buffer().begin_read(stream).expect("ordered");
-    let tensor = CudaTensor::convert(&surface.planes(), &tensor, plan.conversion(), pool, stream).expect("converts");
+    let tensor = CudaTensor::convert(&surface.planes(), &tensor, (plan.conversion(), None), pool, stream).expect("converts");
     surface.buffer().end_read(stream).expect("ordered");
     Frame { surface: Surface::Device(Arc::new(tensor)), ..frame.clone() }
 }

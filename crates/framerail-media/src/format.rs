@@ -88,6 +88,7 @@ fn nearest_gray(bits: i32, alpha: bool) -> PixelFormat {
     match bits {
         ..=8 if alpha => PixelFormat::Rgba,
         ..=8 => PixelFormat::Gray8,
+        _ if alpha => PixelFormat::Rgba64,
         9..=10 => PixelFormat::Gray10,
         11..=12 => PixelFormat::Gray12,
         _ => PixelFormat::Gray16,
@@ -98,9 +99,9 @@ fn nearest_rgb(bits: i32, alpha: bool) -> PixelFormat {
     match bits {
         ..=8 if alpha => PixelFormat::Rgba,
         ..=8 => PixelFormat::Rgb24,
-        // No listed format has more than 8 bits and alpha: bits are kept.
-        9..=10 if !alpha => PixelFormat::Gbrp10,
-        11..=12 if !alpha => PixelFormat::Gbrp12,
+        _ if alpha => PixelFormat::Rgba64,
+        9..=10 => PixelFormat::Gbrp10,
+        11..=12 => PixelFormat::Gbrp12,
         _ => PixelFormat::Rgb48,
     }
 }
@@ -111,7 +112,8 @@ fn nearest_yuv(bits: i32, alpha: bool, chroma_shift: (u8, u8)) -> PixelFormat {
         (..=8, true, (1, 1)) => P::Yuva420p,
         (..=8, true, _) => P::Yuva444p,
         (9..=10, true, _) => P::Yuva444p10,
-        (_, true, _) => P::Yuva444p12,
+        (11..=12, true, _) => P::Yuva444p12,
+        (_, true, _) => P::Yuva444p16,
         (..=8, false, (0, 0)) => P::Yuv444p,
         (..=8, false, (0, _)) => P::Yuv440p,
         (..=8, false, (1, 0)) => P::Yuv422p,
@@ -120,9 +122,12 @@ fn nearest_yuv(bits: i32, alpha: bool, chroma_shift: (u8, u8)) -> PixelFormat {
         (9..=10, false, (1, 0)) => P::Yuv422p10,
         (9..=10, false, (1.., 1..)) => P::Yuv420p10,
         (9..=10, false, _) => P::Yuv444p10,
-        (_, false, (1, 0)) => P::Yuv422p12,
-        (_, false, (1.., 1..)) => P::Yuv420p12,
-        (_, false, _) => P::Yuv444p12,
+        (11..=12, false, (1, 0)) => P::Yuv422p12,
+        (11..=12, false, (1.., 1..)) => P::Yuv420p12,
+        (11..=12, false, _) => P::Yuv444p12,
+        (_, false, (1, 0)) => P::Yuv422p16,
+        (_, false, (1.., 1..)) => P::Yuv420p16,
+        (_, false, _) => P::Yuv444p16,
     }
 }
 
@@ -153,6 +158,9 @@ mod tests {
             ("yuyv422", PixelFormat::Yuv422p),
             ("gray16be", PixelFormat::Gray16),
             ("gbrp16le", PixelFormat::Rgb48),
+            ("gbrap12le", PixelFormat::Rgba64),
+            ("ya16le", PixelFormat::Rgba64),
+            ("yuv420p14le", PixelFormat::Yuv420p16),
             ("rgb555le", PixelFormat::Rgb24),
             ("ya8", PixelFormat::Rgba),
             ("yuva422p", PixelFormat::Yuva444p),

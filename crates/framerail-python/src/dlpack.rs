@@ -129,7 +129,7 @@ impl Holder {
 
 fn dl_type(dtype: DType) -> DlType {
     let code = match dtype {
-        DType::U8 => UINT,
+        DType::U8 | DType::U16 => UINT,
         DType::Bf16 => BFLOAT,
         _ => FLOAT,
     };

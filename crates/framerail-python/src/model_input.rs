@@ -6,7 +6,7 @@ use framerail::{
     core::{BBox, Device, Frame, PixelFormat},
     cuda::{
         CudaDevice, CudaError, CudaStream, CudaSurface, DevicePool,
-        kernels::{ConvertJob, convert_batch},
+        kernels::{ConvertJob, TableCache, convert_batch},
     },
     vision::{ModelMapping, TensorConverter, TensorOptions, VisionError},
 };
@@ -64,6 +64,7 @@ impl std::fmt::Display for InputError {
 struct Card {
     stream: CudaStream,
     pool: DevicePool,
+    tables: TableCache,
 }
 
 /// A frame, or a part of it in its pixels.
@@ -171,13 +172,22 @@ impl ModelInput {
         let spec = view.options(&self.options).tensor_spec(view.frame.width, view.frame.height);
         let card = Card::of(&mut self.card, first.cuda_device())?;
         let out = card.pool.buffer(spec.picture_bytes() * views.len())?;
-        let mut jobs = Vec::with_capacity(views.len());
-        for (place, (view, surface)) in views.iter().zip(&surfaces).enumerate() {
-            let pixels = view.frame.pixel_aspect();
-            let plan = view.options(&self.options).plan(surface.width(), surface.height(), surface.format(), &view.frame.color, pixels)?;
-            let out_offset_bytes = place * spec.picture_bytes();
-            jobs.push(ConvertJob { surface, conversion: plan.conversion(), out: &out, out_offset_bytes });
+        let mut conversions = Vec::with_capacity(views.len());
+        for (view, surface) in views.iter().zip(&surfaces) {
+            let (options, color, size) = (view.options(&self.options), &view.frame.color, (surface.width(), surface.height()));
+            let plan = options.plan(size.0, size.1, surface.format(), color, view.frame.pixel_aspect())?;
+            let (conversion, tone) = (plan.conversion(), options.tone_curves(color));
+            let tables = card.tables.tables(&conversion, size, tone.as_ref(), &card.pool, &card.stream)?;
+            conversions.push((conversion, tables));
         }
+        let jobs = surfaces.iter().zip(&conversions).enumerate().map(|(place, (surface, (conversion, tables)))| ConvertJob {
+            surface,
+            conversion: *conversion,
+            tables: tables.as_deref(),
+            out: &out,
+            out_offset_bytes: place * spec.picture_bytes(),
+        });
+        let jobs: Vec<ConvertJob<'_>> = jobs.collect();
         convert_batch(&card.stream, &spec, &jobs)?;
         drop(jobs);
         Ok(Arc::new(Memory::of_device(out, shape, self.options.dtype)))
@@ -201,7 +211,7 @@ impl Card {
     fn of<'a>(kept: &'a mut Option<Card>, device: &Arc<CudaDevice>) -> Result<&'a Card, CudaError> {
         let card = match kept.take() {
             Some(card) if card.pool.device().id() == device.id() => card,
-            _ => Card { stream: CudaStream::new(device)?, pool: DevicePool::new(device, KEPT_BYTES)? },
+            _ => Card { stream: CudaStream::new(device)?, pool: DevicePool::new(device, KEPT_BYTES)?, tables: TableCache::default() },
         };
         Ok(kept.insert(card))
     }

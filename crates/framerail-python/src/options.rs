@@ -13,7 +13,7 @@ use framerail::{
     media::Allowance,
     pipeline::DeviceChoice,
     reader::{IndexCache, IndexPolicy, OnError, OutputOptions, ReadDevice, ReadMode, ReaderOptions, Selection, TensorOptions},
-    vision::{ChannelOrder, Fit, Sampling, ToneMap},
+    vision::{ChannelOrder, Fit, Resize, ResizeFilter, Sampling, TensorSize, ToneMap},
 };
 use pyo3::{exceptions::PyValueError, prelude::*};
 use serde::Deserialize;
@@ -57,21 +57,40 @@ enum Channels {
     Bgr,
     Gray,
     Hsv,
+    Rgba,
     Yuv,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Resize {
+enum FitName {
     Stretch,
     Letterbox,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Interpolation {
+enum FilterName {
+    Nearest,
+    #[serde(rename = "nearest-exact")]
+    NearestExact,
     Bilinear,
+    Bicubic,
     Area,
+    Lanczos,
+}
+
+impl FilterName {
+    fn filter(&self) -> ResizeFilter {
+        match self {
+            FilterName::Nearest => ResizeFilter::Nearest,
+            FilterName::NearestExact => ResizeFilter::NearestExact,
+            FilterName::Bilinear => ResizeFilter::Bilinear,
+            FilterName::Bicubic => ResizeFilter::Bicubic,
+            FilterName::Area => ResizeFilter::Area,
+            FilterName::Lanczos => ResizeFilter::Lanczos,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -89,10 +108,17 @@ pub struct Output {
     dtype: String,
     /// Height and width.
     size: Option<(u32, u32)>,
-    resize: Resize,
+    /// Length of the shorter side, instead of both.
+    short_side: Option<u32>,
+    /// Most pixels of the longer side.
+    max_size: Option<u32>,
+    /// Height and width of the middle of the resized picture.
+    center_crop: Option<(u32, u32)>,
+    fit: FitName,
     /// 0 to 255.
     pad: u8,
-    interpolation: Interpolation,
+    resize: FilterName,
+    antialias: bool,
     channels: Channels,
     /// x, y, width, height.
     crop: Option<(f32, f32, f32, f32)>,
@@ -110,19 +136,23 @@ impl Output {
             Channels::Bgr => ChannelOrder::Bgr,
             Channels::Gray => ChannelOrder::Gray,
             Channels::Hsv => ChannelOrder::Hsv,
+            Channels::Rgba => ChannelOrder::Rgba,
             Channels::Yuv => return Ok(OutputOptions::Yuv),
         };
         let mut tensor = TensorOptions { channel_order, layout: self.layout, dtype: dtype(&self.dtype)?, ..TensorOptions::default() };
         tensor.crop = self.crop.map(|(x, y, width, height)| BBox::from_xyxy(x, y, x + width, y + height));
-        tensor.size = self.size.map(|(height, width)| (width, height));
-        tensor.fit = match self.resize {
-            Resize::Stretch => Fit::Stretch,
-            Resize::Letterbox => Fit::Letterbox { pad: self.pad, centered: true },
+        tensor.size = match (self.size, self.short_side, self.max_size) {
+            (Some((height, width)), ..) => TensorSize::Exact(width, height),
+            (None, Some(length), max) => TensorSize::ShortSide { length, max },
+            (None, None, Some(longer)) => TensorSize::LongSide(longer),
+            (None, None, None) => TensorSize::Own,
         };
-        tensor.sampling = match self.interpolation {
-            Interpolation::Bilinear => Sampling::Bilinear,
-            Interpolation::Area => Sampling::Area,
+        tensor.center_crop = self.center_crop.map(|(height, width)| (width, height));
+        tensor.fit = match self.fit {
+            FitName::Stretch => Fit::Stretch,
+            FitName::Letterbox => Fit::Letterbox { pad: self.pad, centered: true },
         };
+        tensor.sampling = Sampling::Filter(Resize { filter: self.resize.filter(), antialias: self.antialias });
         (tensor.scale, tensor.mean, tensor.std) = (self.scale, self.mean, self.std);
         tensor.tone_map = self.tone_map.map(|curve| match curve {
             ToneCurve::Bt2390 => ToneMap::Bt2390,
@@ -139,10 +169,11 @@ impl Output {
 pub fn dtype(name: &str) -> PyResult<DType> {
     match name {
         "uint8" => Ok(DType::U8),
+        "uint16" => Ok(DType::U16),
         "float16" => Ok(DType::F16),
         "bfloat16" => Ok(DType::Bf16),
         "float32" => Ok(DType::F32),
-        other => Err(PyValueError::new_err(format!("option 'dtype': {other}; use uint8, float16, bfloat16 or float32"))),
+        other => Err(PyValueError::new_err(format!("option 'dtype': {other}; use uint8, uint16, float16, bfloat16 or float32"))),
     }
 }
 
@@ -150,6 +181,7 @@ pub fn dtype(name: &str) -> PyResult<DType> {
 pub fn dtype_name(dtype: DType) -> &'static str {
     match dtype {
         DType::U8 => "uint8",
+        DType::U16 => "uint16",
         DType::F16 => "float16",
         DType::Bf16 => "bfloat16",
         _ => "float32",
@@ -171,7 +203,9 @@ pub fn output(json: &str) -> PyResult<OutputOptions> {
 pub fn tensor(json: &str) -> PyResult<TensorOptions> {
     match output(json)? {
         OutputOptions::Tensor(options) => Ok(options),
-        _ => Err(PyValueError::new_err("a model takes channels, not planes as decoded; use rgb, bgr, gray or hsv, and leave out exact")),
+        _ => Err(PyValueError::new_err(
+            "a model takes channels, not planes as decoded; use rgb, bgr, gray, hsv or rgba, and leave out exact",
+        )),
     }
 }
 

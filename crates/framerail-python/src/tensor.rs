@@ -332,6 +332,7 @@ impl Tensor {
             }
             DType::Bf16 => return Err(PyAttributeError::new_err("NumPy has no bfloat16; take it with another library by DLPack")),
             DType::U8 => "|u1",
+            DType::U16 => "<u2",
             DType::F16 => "<f2",
             _ => "<f4",
         };

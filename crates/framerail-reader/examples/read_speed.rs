@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use framerail_core::{FramePool, TensorLayout};
 use framerail_media::{InputOptions, MediaItem, MediaReader, SideStreams};
-use framerail_reader::{OutputOptions, ReadMode, ReaderError, ReaderOptions, Selection, TensorOptions, VideoReader};
+use framerail_reader::{OutputOptions, ReadMode, ReaderError, ReaderOptions, Selection, TensorOptions, TensorSize, VideoReader};
 
 /// Frames of a batch.
 const BATCH: usize = 16;
@@ -41,6 +41,7 @@ fn arguments() -> Arguments {
 }
 
 fn options(arguments: &Arguments, layout: TensorLayout, size: Option<(u32, u32)>, mode: ReadMode) -> ReaderOptions {
+    let size = size.map_or(TensorSize::Own, |(width, height)| TensorSize::Exact(width, height));
     let output = OutputOptions::Tensor(TensorOptions { layout, size, ..TensorOptions::default() });
     let (threads, queue) = (arguments.threads, arguments.queue);
     ReaderOptions { output, mode, threads, queue, ..ReaderOptions::new(arguments.clip.clone()) }

@@ -8,7 +8,7 @@ use std::{
 use framerail_core::DeviceSurface;
 use framerail_cuda::{CudaDevice, CudaError, CudaStream, CudaTensor, DeviceBuffer, DevicePool};
 use framerail_media::{Input, InputOptions};
-use framerail_vision::TensorOptions;
+use framerail_vision::{ChannelOrder, TensorOptions};
 
 use crate::{
     Batch, CudaBatch, FrameInfo, FrameStatus, HostTensor, ReaderError, Tensor,
@@ -72,12 +72,18 @@ impl CardMemory {
 pub(crate) fn check_output(output: &crate::OutputOptions) -> Result<TensorOptions, ReaderError> {
     let refuse = |name, reason: &str| Err(ReaderError::BadOption { name, reason: reason.into() });
     match output {
-        crate::OutputOptions::Tensor(TensorOptions { tone_map: Some(_), .. }) => {
-            refuse("tone_map", "tone mapping works on the CPU only; use device=cpu")
-        }
         crate::OutputOptions::Tensor(options) => Ok(*options),
         crate::OutputOptions::Swscale(_) => refuse("exact", "swscale works on the CPU only; use device=cpu"),
         crate::OutputOptions::Yuv => refuse("output", "decoded planes are available on the CPU only; use device=cpu"),
+    }
+}
+
+/// Why frames are decoded and converted on the host and uploaded, where a card cannot give what is asked for.
+fn on_the_host(options: &TensorOptions) -> Option<&'static str> {
+    match options.channel_order {
+        ChannelOrder::Rgba => Some("a card decodes no alpha"),
+        ChannelOrder::Gray if options.tone_map.is_some() => Some("grey pictures are tone-mapped on the CPU"),
+        _ => None,
     }
 }
 
@@ -176,10 +182,13 @@ impl DeviceEngine {
     pub(crate) fn new(video: &Arc<Video>, index: &Arc<FrameIndex>, target: &Target, memory: &CardMemory) -> Result<Self, ReaderError> {
         let failed = |error| cuda_error(video, error);
         let options = check_output(&target.output)?;
-        let size = options.size.or(Some(options.picture_size(target.kind.width, target.kind.height)));
+        if let Some(reason) = on_the_host(&options) {
+            return Err(ReaderError::NotOnDevice { source_name: video.source_name().to_owned(), reason: reason.to_owned() });
+        }
+        let options = options.pinned(target.kind.width, target.kind.height);
         let (mut cards, mut ahead_bytes) = (Vec::with_capacity(memory.pictures.len()), 0);
         for pool in &memory.pictures {
-            let make = Arc::new(TensorPictures::new(TensorOptions { size, ..options }, pool.clone()));
+            let make = Arc::new(TensorPictures::new(options, pool.clone()));
             ahead_bytes += (pool.device().memory().map_err(failed)?.0 / MEMORY_SHARE).min(MAX_AHEAD_BYTES);
             cards.push(DecodingCard { device: Arc::clone(pool.device()), make });
         }

@@ -2,7 +2,7 @@
 
 use framerail_core::{DType, Frame, FramePool, HostSurface, PixelFormat, TensorLayout};
 use framerail_media::{Converter, ScaleOptions};
-use framerail_vision::{ChannelOrder, TensorConverter, TensorOptions};
+use framerail_vision::{ChannelOrder, TensorConverter, TensorOptions, TensorSize};
 
 use crate::{
     OutputOptions, ReaderError,
@@ -32,10 +32,11 @@ pub(crate) fn check_output(output: &OutputOptions) -> Result<(), ReaderError> {
             Err(error) => refuse("output", error.to_string()),
         },
         OutputOptions::Swscale(options) => {
-            let plain = TensorOptions { channel_order: options.channel_order, layout: options.layout, ..TensorOptions::default() };
-            let is_gray = !matches!(options.channel_order, ChannelOrder::Rgb | ChannelOrder::Bgr | ChannelOrder::Gray);
-            if *options != plain || is_gray {
-                return refuse("exact", "swscale only outputs 8-bit RGB, BGR or grey at the video's own size".into());
+            let TensorOptions { channel_order, layout, dtype, .. } = *options;
+            let plain = TensorOptions { channel_order, layout, dtype, ..TensorOptions::default() };
+            let is_given = swscale_format(options).is_some();
+            if *options != plain || !is_given {
+                return refuse("exact", "swscale only outputs RGB, BGR, RGBA or grey of 8 or 16 bits at the video's own size".into());
             }
             Ok(())
         }
@@ -117,7 +118,7 @@ impl HostPictures {
                     converter
                 } else {
                     self.rescaled += 1;
-                    let options = TensorOptions { size: Some(size), ..*options };
+                    let options = TensorOptions { center_crop: None, size: TensorSize::Exact(size.0, size.1), ..*options };
                     match &mut self.rescaling {
                         Some(rescaling) => rescaling,
                         none => none.insert(Box::new(self::converter(options, &self.source_name)?)),
@@ -128,13 +129,9 @@ impl HostPictures {
             }
             _ if (kind.width, kind.height) != (self.kind.width, self.kind.height) => Err(self.size_changed(number, kind)),
             Maker::Swscale(converter, pool, options) => {
-                let format = match options.channel_order {
-                    ChannelOrder::Bgr => PixelFormat::Bgr24,
-                    ChannelOrder::Gray => PixelFormat::Gray8,
-                    _ => PixelFormat::Rgb24,
-                };
+                let format = swscale_format(options).unwrap_or(PixelFormat::Rgb24);
                 let converted = converter.convert(surface, &frame.color, format, kind.width, kind.height, pool)?;
-                lay_out(&converted, options.layout, out);
+                lay_out(&converted, options, out);
                 Ok(())
             }
             Maker::Yuv if kind.format != self.kind.format => Err(self.size_changed(number, kind)),
@@ -173,18 +170,40 @@ fn copy_planes(surface: &HostSurface, out: &mut [u8]) {
     }
 }
 
+/// What swscale makes for an output.
+fn swscale_format(options: &TensorOptions) -> Option<PixelFormat> {
+    match (options.dtype, options.channel_order) {
+        (DType::U8, ChannelOrder::Rgb) => Some(PixelFormat::Rgb24),
+        (DType::U8, ChannelOrder::Bgr) => Some(PixelFormat::Bgr24),
+        (DType::U8, ChannelOrder::Gray) => Some(PixelFormat::Gray8),
+        (DType::U8, ChannelOrder::Rgba) => Some(PixelFormat::Rgba),
+        (DType::U16, ChannelOrder::Rgb | ChannelOrder::Bgr) => Some(PixelFormat::Rgb48),
+        (DType::U16, ChannelOrder::Gray) => Some(PixelFormat::Gray16),
+        (DType::U16, ChannelOrder::Rgba) => Some(PixelFormat::Rgba64),
+        _ => None,
+    }
+}
+
 /// Copies an interleaved picture into its layout.
-fn lay_out(surface: &HostSurface, layout: TensorLayout, out: &mut [u8]) {
-    let width = surface.width() as usize;
-    let channels = surface.layout(0).row_bytes / width.max(1);
-    if layout == TensorLayout::Thwc || channels == 1 {
+fn lay_out(surface: &HostSurface, options: &TensorOptions, out: &mut [u8]) {
+    let (width, size) = (surface.width() as usize, options.dtype.size_bytes());
+    let channels = options.channel_order.channels();
+    // There is no format of 16 bits with blue first.
+    let turned = options.dtype == DType::U16 && options.channel_order == ChannelOrder::Bgr;
+    if (options.layout == TensorLayout::Thwc || channels == 1) && !turned {
         return copy_planes(surface, out);
     }
-    let plane_bytes = width * surface.height() as usize;
-    for (channel, plane) in out.chunks_exact_mut(plane_bytes.max(1)).enumerate() {
-        for (row, to) in plane.chunks_exact_mut(width.max(1)).enumerate() {
-            let pixels = surface.row(0, row).chunks_exact(channels);
-            to.iter_mut().zip(pixels).for_each(|(to, pixel)| *to = pixel.get(channel).copied().unwrap_or(0));
+    let pixels = width * surface.height() as usize;
+    for row in 0..surface.height() as usize {
+        for (column, pixel) in surface.row(0, row).chunks_exact(channels * size).enumerate() {
+            for (channel, element) in pixel.chunks_exact(size).enumerate() {
+                let channel = if turned { channels - 1 - channel } else { channel };
+                let pixel = row * width + column;
+                let place = if options.layout == TensorLayout::Thwc { pixel * channels + channel } else { channel * pixels + pixel };
+                if let Some(to) = out.get_mut(place * size..(place + 1) * size) {
+                    to.copy_from_slice(element);
+                }
+            }
         }
     }
 }

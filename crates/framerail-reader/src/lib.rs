@@ -73,7 +73,7 @@ pub use device_clip::{ClipFrame, DeviceClip};
 pub use device_pieces::{CopySurfaces, MakeSurface};
 pub use error::ReaderError;
 pub use frame_source::{FrameSource, Reading, SourceStats};
-pub use framerail_vision::TensorOptions;
+pub use framerail_vision::{TensorOptions, TensorSize};
 pub use host::{HostOptions, HostReader};
 pub use metadata::{FrameTime, IndexSource, ReaderStats, VideoMetadata};
 pub use options::{IndexCache, IndexPolicy, OnError, OutputOptions, ReadDevice, ReadMode, ReaderOptions, Selection};

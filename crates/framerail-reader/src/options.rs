@@ -37,7 +37,8 @@ pub enum ReadMode {
 pub enum OutputOptions {
     /// Converted in one pass: cropped, resized, normalised.
     Tensor(TensorOptions),
-    /// Converted by libswscale: equals `ffmpeg -pix_fmt rgb24` (bgr24, gray) bit for bit. Own size, 8 bits, RGB, BGR or grey, host only.
+    /// Converted by libswscale: equals `ffmpeg -pix_fmt rgb24` (bgr24, gray, rgba; with 16 bits rgb48, gray16, rgba64) bit for bit. Own size,
+    /// host only.
     Swscale(TensorOptions),
     /// The planes as decoded, one behind the other without padding: `[T, 1, 1, bytes]`; [`crate::HostTensor::planes`] says where each lies. Host only.
     Yuv,

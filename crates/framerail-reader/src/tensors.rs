@@ -5,7 +5,7 @@ use std::sync::Arc;
 use framerail_core::{ColorDescription, DeviceSurface, PixelAspect, PixelFormat, Rational};
 use framerail_cuda::{
     CudaError, CudaStream, CudaTensor, DevicePlanes, DevicePool,
-    kernels::{Conversion, TensorSpec},
+    kernels::{Conversion, ConversionTables, TableCache, TensorSpec},
     nvdec::{MappedPicture, StreamFormat},
 };
 use parking_lot::Mutex;
@@ -13,19 +13,20 @@ use parking_lot::Mutex;
 use crate::{TensorOptions, device_pieces::MakeSurface};
 
 /// The numbers of the last picture's conversion: the next one is like it, mostly.
-type Planned = (((u32, u32), PixelFormat, ColorDescription, PixelAspect), TensorSpec, Conversion);
+type Planned = (((u32, u32), PixelFormat, ColorDescription, PixelAspect), TensorSpec, Conversion, Option<Arc<ConversionTables>>);
 
 /// Makes a [`CudaTensor`] of each picture.
 pub struct TensorPictures {
     options: TensorOptions,
     pool: DevicePool,
     planned: Mutex<Option<Planned>>,
+    tables: TableCache,
 }
 
 impl TensorPictures {
     /// Tensors from this pool.
     pub fn new(options: TensorOptions, pool: DevicePool) -> Self {
-        Self { options, pool, planned: Mutex::default() }
+        Self { options, pool, planned: Mutex::default(), tables: TableCache::default() }
     }
 
     /// Converts a picture that lies on the card; queued on the stream. The picture's reads are the caller's to order.
@@ -36,8 +37,8 @@ impl TensorPictures {
         aspect: Option<Rational>,
         stream: &CudaStream,
     ) -> Result<CudaTensor, CudaError> {
-        let (spec, conversion) = self.plan(planes, color, aspect)?;
-        CudaTensor::convert(planes, &spec, conversion, &self.pool, stream)
+        let (_, spec, conversion, tables) = self.plan(planes, color, aspect, stream)?;
+        CudaTensor::convert(planes, &spec, (conversion, tables.as_deref()), &self.pool, stream)
     }
 
     fn plan(
@@ -45,21 +46,21 @@ impl TensorPictures {
         planes: &DevicePlanes<'_>,
         color: &ColorDescription,
         aspect: Option<Rational>,
-    ) -> Result<(TensorSpec, Conversion), CudaError> {
+        stream: &CudaStream,
+    ) -> Result<Planned, CudaError> {
         let (width, height, format) = (planes.width(), planes.height(), planes.format());
         let pixels = PixelAspect::of(aspect);
         let key = ((width, height), format, *color, pixels);
         let mut planned = self.planned.lock();
-        if let Some((known, spec, conversion)) = planned.as_ref()
-            && *known == key
-        {
-            return Ok((*spec, *conversion));
+        if let Some(known) = planned.as_ref().filter(|known| known.0 == key) {
+            return Ok(known.clone());
         }
         let spec = self.options.tensor_spec(width, height);
         let refused = |error: framerail_vision::VisionError| CudaError::BadArgument { what: error.to_string() };
         let conversion = self.options.plan(width, height, format, color, pixels).map_err(refused)?.conversion();
-        *planned = Some((key, spec, conversion));
-        Ok((spec, conversion))
+        let tone = self.options.tone_curves(color);
+        let tables = self.tables.tables(&conversion, (width, height), tone.as_ref(), &self.pool, stream)?;
+        Ok(planned.insert((key, spec, conversion, tables)).clone())
     }
 }
 

@@ -10,7 +10,8 @@ use std::{path::Path, sync::Arc};
 use framerail_core::{DType, TensorLayout};
 use framerail_cuda::CudaStream;
 use framerail_reader::{
-    Batch, FrameStatus, OutputOptions, ReadDevice, ReadMode, ReaderError, ReaderOptions, Selection, Tensor, TensorOptions, VideoReader,
+    Batch, FrameStatus, OutputOptions, ReadDevice, ReadMode, ReaderError, ReaderOptions, Selection, Tensor, TensorOptions, TensorSize,
+    VideoReader,
 };
 use framerail_testkit::make_corpus;
 use reader_support::card;
@@ -96,7 +97,7 @@ fn types_and_sizes_are_those_of_the_options() {
     let Some(device) = card("types_and_sizes_are_those_of_the_options") else { return };
     let clip = framerail_testkit::ClipSpec::new(framerail_testkit::Codec::H264, framerail_testkit::Container::Mp4).make();
     for dtype in [DType::U8, DType::F16, DType::Bf16, DType::F32] {
-        let options = TensorOptions { size: Some((40, 30)), dtype, ..TensorOptions::default() };
+        let options = TensorOptions { size: TensorSize::Exact(40, 30), dtype, ..TensorOptions::default() };
         let mut reader = open(clip.path(), ReadDevice::Cuda(Arc::clone(&device)), ReadMode::Auto, options);
         let batch = reader.read(&[1, 2]).expect("frames");
         assert_eq!((batch.tensor.shape(), batch.tensor.dtype()), ([2, 3, 30, 40], dtype));

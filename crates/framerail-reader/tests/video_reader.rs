@@ -5,7 +5,9 @@ mod reader_support;
 use std::path::Path;
 
 use framerail_core::{Frame, TensorLayout};
-use framerail_reader::{Batch, FrameStatus, OutputOptions, ReadMode, ReaderError, ReaderOptions, Selection, TensorOptions, VideoReader};
+use framerail_reader::{
+    Batch, FrameStatus, OutputOptions, ReadMode, ReaderError, ReaderOptions, Selection, TensorOptions, TensorSize, VideoReader,
+};
 use framerail_testkit::make_corpus;
 use framerail_vision::TensorConverter;
 use reader_support::sequential;
@@ -26,7 +28,8 @@ impl Expected {
         let size = frames.first().map(|frame| (frame.width, frame.height));
         let changes = frames.iter().any(|frame| Some((frame.width, frame.height)) != size);
         let options = TensorOptions { layout: TensorLayout::Thwc, ..TensorOptions::default() };
-        let of_changing = TensorOptions { size, ..options };
+        let size_of_first = size.map_or(TensorSize::Own, |(width, height)| TensorSize::Exact(width, height));
+        let of_changing = TensorOptions { size: size_of_first, ..options };
         let mut plain = TensorConverter::new(options).expect("valid options");
         let mut scaled = TensorConverter::new(of_changing).expect("valid options");
         let picture = |frame: &Frame| {

@@ -14,7 +14,7 @@ use framerail_core::{DType, PixelFormat, Rotation, TensorLayout};
 use framerail_media::{CustomSource, InputOptions, OpenSource, SourceFactory};
 use framerail_reader::{
     FrameStatus, IndexCache, IndexPolicy, IndexSource, OnError, OutputOptions, ReadMode, ReaderError, ReaderOptions, Selection,
-    TensorOptions, VideoReader, reading_report,
+    TensorOptions, TensorSize, VideoReader, reading_report,
 };
 use framerail_testkit::{Clip, ClipSpec, Codec, Container, real_clip, reference_planes};
 use framerail_vision::ChannelOrder;
@@ -89,7 +89,8 @@ fn shapes_follow_the_options() {
     let (width, height) = (reader.metadata().width as usize, reader.metadata().height as usize);
     assert!(height > width, "turned upright");
     assert_eq!(reader.read(&[0, 1]).expect("frames").tensor.shape(), [2, 3, height, width]);
-    let small = TensorOptions { size: Some((40, 30)), dtype: DType::F32, layout: TensorLayout::Thwc, ..TensorOptions::default() };
+    let small =
+        TensorOptions { size: TensorSize::Exact(40, 30), dtype: DType::F32, layout: TensorLayout::Thwc, ..TensorOptions::default() };
     reader.set_output(OutputOptions::Tensor(small)).expect("valid");
     let batch = reader.read(&[3]).expect("a frame");
     assert_eq!((batch.tensor.shape(), batch.tensor.dtype(), batch.tensor.bytes()), ([1, 30, 40, 3], DType::F32, 30 * 40 * 3 * 4));

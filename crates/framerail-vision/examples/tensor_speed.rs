@@ -6,7 +6,7 @@
 use std::{error::Error, time::Instant};
 
 use framerail_core::{ColorDescription, ColorMatrix, DType, Frame, FramePool, PixelFormat, TensorLayout};
-use framerail_vision::{ChannelOrder, Fit, Sampling, TensorConverter, TensorOptions};
+use framerail_vision::{ChannelOrder, Fit, Resize, ResizeFilter, Sampling, TensorConverter, TensorOptions, TensorSize};
 
 const ROUNDS: usize = 151;
 const FRAMES: usize = 8;
@@ -52,15 +52,22 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut outputs = Vec::new();
     for layout in [TensorLayout::Thwc, TensorLayout::Tchw] {
         outputs.push(("own size u8", TensorOptions { layout, ..plain }));
-        for sampling in [Sampling::Bilinear, Sampling::Area, Sampling::Bilinear8Bit] {
-            outputs.push(("resized u8", TensorOptions { layout, sampling, size: Some((640, 360)), ..plain }));
+        let filters = [
+            (ResizeFilter::Bilinear, true),
+            (ResizeFilter::Bilinear, false),
+            (ResizeFilter::Bicubic, true),
+            (ResizeFilter::Bicubic, false),
+            (ResizeFilter::Area, true),
+        ];
+        for (filter, antialias) in filters {
+            let sampling = Sampling::Filter(Resize { filter, antialias });
+            for (width, height) in [(224, 224), (640, 360), (1280, 720), (2560, 1440)] {
+                outputs.push(("resized u8", TensorOptions { layout, sampling, size: TensorSize::Exact(width, height), ..plain }));
+            }
+            let size = TensorSize::Exact(224, 224);
+            outputs.push(("resized f16", TensorOptions { layout, sampling, size, dtype: DType::F16, ..imagenet }));
         }
-        outputs.push(("resized u8", TensorOptions { layout, size: Some((960, 540)), ..plain }));
-        outputs.push(("resized u8", TensorOptions { layout, sampling: Sampling::Area, size: Some((960, 540)), ..plain }));
-        outputs.push(("letterbox u8", TensorOptions { layout, size: Some((640, 640)), fit: letterbox, ..plain }));
-        for sampling in [Sampling::Bilinear, Sampling::Area] {
-            outputs.push(("resized f16", TensorOptions { layout, sampling, size: Some((224, 224)), dtype: DType::F16, ..imagenet }));
-        }
+        outputs.push(("letterbox u8", TensorOptions { layout, size: TensorSize::Exact(640, 640), fit: letterbox, ..plain }));
         for dtype in [DType::F16, DType::Bf16, DType::F32] {
             outputs.push(("own size", TensorOptions { layout, dtype, ..imagenet }));
         }

@@ -20,7 +20,7 @@ impl RowSource {
     pub fn new(geometry: Geometry) -> Self {
         match geometry.sampling {
             Sampling::Bilinear8Bit => RowSource::Bytes(Box::new(ByteResampler::new(geometry))),
-            Sampling::Bilinear | Sampling::Area => RowSource::Floats(Resampler::new(geometry)),
+            Sampling::Bilinear | Sampling::Area | Sampling::Filter(_) => RowSource::Floats(Resampler::new(geometry)),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Source: Rec. ITU-T H.273, clause 8.3 (equations for Y'CbCr and its quantisation).
 
-use framerail_core::{ColorDescription, FastYuv, PixelFamily, PixelFormat};
+use framerail_core::{ChannelMix, ChannelOrder, ColorDescription, FastYuv, PixelFamily, PixelFormat};
 
 /// `rgb[i] = gain[i] · samples + bias[i]`, full range 0 to 255 before clamping, for stored sample values.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -71,6 +71,17 @@ impl RgbFromSamples {
             bias: rows.map(bias),
             luma_gain: luma_row.map(|v| v as f32),
             luma_bias: bias(luma_row),
+        }
+    }
+
+    /// One mix for each colour channel, neither scaled nor shifted; hue, saturation and value are worked out from red, green, blue.
+    pub fn mixes(&self, order: ChannelOrder) -> Vec<ChannelMix> {
+        let mix = |gain, bias| ChannelMix { gain, bias, scale: 1.0, shift: 0.0 };
+        let of = |channel: usize| mix(self.gain[channel], self.bias[channel]);
+        match order {
+            ChannelOrder::Bgr => vec![of(2), of(1), of(0)],
+            ChannelOrder::Gray => vec![mix(self.luma_gain, self.luma_bias)],
+            ChannelOrder::Rgb | ChannelOrder::Rgba | ChannelOrder::Hsv => vec![of(0), of(1), of(2)],
         }
     }
 }

@@ -1,6 +1,7 @@
-//! The inner loops of fixed-point conversion, 16 numbers at a time.
+//! The inner loops of resizing in fixed point, 16 numbers at a time.
 //!
-//! Samples are 16-bit numbers with 15 bits below 256 ("Q7": 128 for each step of 8 bits). Products are rounded to the nearest.
+//! A weighed row holds 16-bit numbers with 6 bits below the point ("Q6": 64 for each step of 8 bits), so that filters may overshoot
+//! by a whole range. Products are rounded to the nearest.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -12,129 +13,45 @@ use crate::windows::Windows;
 /// Numbers of a block.
 pub(crate) const BLOCK: usize = 16;
 
-/// Places of a row of one component: the widest frame, and room for whole blocks and taps beyond its end.
+/// Places of a row of one channel: the widest frame, and room for whole blocks and taps beyond its end.
 pub(crate) const ROW_PLACES: usize = framerail_core::surface::MAX_SIDE as usize + 8;
 
-/// A row of one component that taps are taken from. Its length is known to the compiler, so that masked indices need no checks.
+/// A row of one channel that taps are taken from. Its length is known to the compiler, so that masked indices need no checks.
 pub(crate) type TapRow = [i16; ROW_PLACES];
 
 /// Most taps of a position that [`take_few`] knows.
 pub(crate) const FEW: usize = 4;
 
-/// Parts of a whole in a weight of [`take_few`] and [`take_many`].
+/// Parts of a whole in a weight.
 pub(crate) const TAP_ONE: i32 = 1 << 14;
 
-/// The rounded product of two numbers, in parts of 32768.
-#[inline(always)]
-fn multiply(left: i16, right: i16) -> i16 {
-    ((i32::from(left) * i32::from(right) + 0x4000) >> 15) as i16
-}
+/// Parts of a step of 8 bits in a weighed number.
+const WORD_ONE: i16 = 64;
+const WORD_MAX: i16 = 255 * WORD_ONE;
 
-/// How stored samples become numbers of 15 bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Samples {
-    /// 8 bits.
-    Bytes,
-    /// 16 bits, little endian, to be shifted left by so much.
-    Words(u32),
-    /// 16 bits, all of them used.
-    WideWords,
-}
-
-impl Samples {
-    /// Bytes of a stored sample.
-    pub fn size_bytes(self) -> usize {
-        if self == Samples::Bytes { 1 } else { 2 }
-    }
-
-    #[inline(always)]
-    fn number(self, bytes: [u8; 2]) -> i16 {
-        match self {
-            Samples::Bytes => i16::from(bytes[0]) << 7,
-            Samples::Words(shift) => (u16::from_le_bytes(bytes) << shift) as i16,
-            Samples::WideWords => (u16::from_le_bytes(bytes) >> 1) as i16,
-        }
-    }
-}
-
-/// `out = row`, as numbers of 15 bits.
+/// `out = row`, as weighed numbers.
 #[multiversion(targets("x86_64+avx2+fma"))]
-pub(crate) fn widen(samples: Samples, row: &[u8], out: &mut [i16]) {
-    match samples {
-        Samples::Bytes => {
-            for (out, byte) in out.iter_mut().zip(row) {
-                *out = i16::from(*byte) << 7;
-            }
-        }
-        Samples::Words(shift) => {
-            for (out, bytes) in out.iter_mut().zip(row.as_chunks::<2>().0) {
-                *out = (u16::from_le_bytes(*bytes) << (shift & 15)) as i16;
-            }
-        }
-        Samples::WideWords => {
-            for (out, bytes) in out.iter_mut().zip(row.as_chunks::<2>().0) {
-                *out = (u16::from_le_bytes(*bytes) >> 1) as i16;
-            }
-        }
+pub(crate) fn widen(row: &[u8], out: &mut [i16]) {
+    for (out, byte) in out.iter_mut().zip(row) {
+        *out = i16::from(*byte) << 6;
     }
 }
 
-fn weigh_portable(samples: Samples, rows: &[(&[u8], i16)], from: usize, out: &mut [i16]) {
-    let bytes = samples.size_bytes();
+fn weigh_portable(rows: &[(&[u8], i16)], from: usize, out: &mut [i16]) {
     for (index, out) in out.iter_mut().enumerate().skip(from) {
         *out = rows.iter().fold(0, |sum: i16, (row, weight)| {
-            let at = index * bytes;
-            let stored = [row.get(at).copied().unwrap_or(0), row.get(at + bytes - 1).copied().unwrap_or(0)];
-            sum.saturating_add(multiply(samples.number(stored), *weight))
+            let number = i32::from(row.get(index).copied().unwrap_or(0)) << 7;
+            sum.saturating_add(((number * i32::from(*weight) + 0x4000) >> 15) as i16)
         });
     }
 }
 
-/// `out = Σ weight · row / 32768`, as numbers of 15 bits; weights add up to 32768.
+/// `out = Σ weight · row`; weights are parts of 16384 and add up to it.
 #[multiversion(targets("x86_64+avx2+fma"))]
-pub(crate) fn weigh(samples: Samples, rows: &[(&[u8], i16)], out: &mut [i16]) {
+pub(crate) fn weigh(rows: &[(&[u8], i16)], out: &mut [i16]) {
     multiversion::target::match_target! {
-        "x86_64+avx2" => avx2::weigh(samples, rows, out),
-        _ => weigh_portable(samples, rows, 0, out),
-    }
-}
-
-/// `out[i] = row[i · step + offset]`.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(crate) fn take_component(row: &[i16], step: usize, offset: usize, out: &mut [i16]) {
-    let row = row.get(offset..).unwrap_or_default();
-    match step {
-        1 => out.iter_mut().zip(row).for_each(|(out, number)| *out = *number),
-        2 => out.iter_mut().zip(row.chunks(2)).for_each(|(out, chunk)| *out = chunk[0]),
-        3 => out.iter_mut().zip(row.chunks(3)).for_each(|(out, chunk)| *out = chunk[0]),
-        _ => out.iter_mut().zip(row.chunks(step)).for_each(|(out, chunk)| *out = chunk[0]),
-    }
-}
-
-/// Each number twice.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(crate) fn double(row: &[i16], out: &mut [i16]) {
-    let (pairs, rest) = out.as_chunks_mut::<2>();
-    for (pair, number) in pairs.iter_mut().zip(row) {
-        *pair = [*number; 2];
-    }
-    if let ([last], Some(number)) = (rest, row.get(pairs.len())) {
-        *last = *number;
-    }
-}
-
-fn take_bytes_portable(row: &[u8], index: &[u32], out: &mut [i16]) {
-    for (out, &index) in out.iter_mut().zip(index) {
-        *out = i16::from(row.get(index as usize).copied().unwrap_or(0)) << 7;
-    }
-}
-
-/// `out[i] = row[index[i]]` as numbers of 15 bits; `windows` holds the same indices.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(crate) fn take_bytes(row: &[u8], index: &[u32], windows: &Windows, out: &mut [i16]) {
-    multiversion::target::match_target! {
-        "x86_64+avx2" => { let _ = index; avx2::take_bytes(row, windows, out) },
-        _ => { let _ = windows; take_bytes_portable(row, index, out) },
+        "x86_64+avx2" => avx2::weigh(rows, out),
+        _ => weigh_portable(rows, 0, out),
     }
 }
 
@@ -198,73 +115,36 @@ pub(crate) fn take_two(row: &TapRow, places: &TapPlaces, weights: &[[i16; 2]], o
     }
 }
 
-/// [`take_few`] over any number of taps; `weights` holds `taps` for each position.
+/// [`take_few`] over any number of taps; `weights` holds so many blocks of 8 for each position.
 #[multiversion(targets("x86_64+avx2+fma"))]
-pub(crate) fn take_many(row: &TapRow, first: &[u32], weights: &[i16], taps: usize, out: &mut [i16]) {
-    for ((out, &first), weights) in out.iter_mut().zip(first).zip(weights.chunks_exact(taps.max(1))) {
-        let samples = row.get(first as usize..).unwrap_or_default();
-        let sum: i32 = samples.iter().zip(weights).map(|(sample, weight)| i32::from(*sample) * i32::from(*weight)).sum();
-        *out = ((sum + TAP_ONE / 2) >> 14) as i16;
-    }
-}
-
-/// From numbers of 15 bits to channels with 5 bits below the point.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct FixedMix {
-    /// Each component's factor, in parts of 8192.
-    pub gain: [i16; 3],
-    /// Added at last, in parts of 32.
-    pub bias: i16,
-}
-
-impl FixedMix {
-    #[inline(always)]
-    fn apply(&self, samples: [i16; 3]) -> i16 {
-        let [first, second, third] = [0, 1, 2].map(|i| multiply(samples[i], self.gain[i]));
-        first.saturating_add(second).saturating_add(third).saturating_add(self.bias)
-    }
-}
-
-/// The rows of up to three components, of one length, which is a multiple of 16; with one, the others are the same.
-pub(crate) type Components<'a> = [&'a [i16]; 3];
-
-fn mix_to_words_portable(rows: Components<'_>, mix: &FixedMix, out: &mut [i16]) {
-    for (((out, first), second), third) in out.iter_mut().zip(rows[0]).zip(rows[1]).zip(rows[2]) {
-        *out = mix.apply([*first, *second, *third]);
-    }
-}
-
-/// A channel in parts of 32, not cut off.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(crate) fn mix_to_words(rows: Components<'_>, mix: &FixedMix, out: &mut [i16]) {
-    multiversion::target::match_target! {
-        "x86_64+avx2" => avx2::mix_to_words(rows, mix, out),
-        _ => mix_to_words_portable(rows, mix, out),
-    }
-}
-
-fn mix_to_bytes_portable(rows: Components<'_>, mixes: &[FixedMix], out: &mut [&mut [u8]]) {
-    for (mix, out) in mixes.iter().zip(out) {
-        for (((out, first), second), third) in out.iter_mut().zip(rows[0]).zip(rows[1]).zip(rows[2]) {
-            *out = (mix.apply([*first, *second, *third]).saturating_add(16) >> 5).clamp(0, 255) as u8;
+pub(crate) fn take_many(row: &TapRow, first: &[u32], weights: &[[i16; 8]], blocks: usize, out: &mut [i16]) {
+    for ((out, &first), weights) in out.iter_mut().zip(first).zip(weights.chunks_exact(blocks.max(1))) {
+        let samples = row.get(first as usize..).unwrap_or_default().as_chunks::<8>().0;
+        let mut sums = [0_i32; 4];
+        for (samples, weights) in samples.iter().zip(weights) {
+            for (lane, sum) in sums.iter_mut().enumerate() {
+                let product = |at: usize| i32::from(samples[at]) * i32::from(weights[at]);
+                *sum += product(2 * lane) + product(2 * lane + 1);
+            }
         }
+        let sum = sums.iter().sum::<i32>();
+        *out = ((sum + TAP_ONE / 2) >> 14).clamp(i16::MIN.into(), i16::MAX.into()) as i16;
     }
 }
 
-/// Channels rounded and cut off at 0 and 255; each may end early.
+/// Channels of 8 bits, rounded and cut off at 0 and 255.
 #[multiversion(targets("x86_64+avx2+fma"))]
-pub(crate) fn mix_to_bytes(rows: Components<'_>, mixes: &[FixedMix], out: &mut [&mut [u8]]) {
-    multiversion::target::match_target! {
-        "x86_64+avx2" => avx2::mix_to_bytes(rows, mixes, out),
-        _ => mix_to_bytes_portable(rows, mixes, out),
+pub(crate) fn words_to_plain_bytes(words: &[i16], out: &mut [u8]) {
+    for (out, word) in out.iter_mut().zip(words) {
+        *out = (word.saturating_add(WORD_ONE / 2) >> 6).clamp(0, 255) as u8;
     }
 }
 
-/// `out = clamp(words / 32, 0, 255) · scale + shift`, native endian.
+/// `out = clamp(words / 64, 0, 255) · scale + shift`, native endian.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn words_to_floats(words: &[i16], scale: f32, shift: f32, out: &mut [[u8; 4]]) {
     for (out, word) in out.iter_mut().zip(words) {
-        *out = (f32::from((*word).clamp(0, 255 * 32)) * (scale / 32.0) + shift).to_ne_bytes();
+        *out = (f32::from((*word).clamp(0, WORD_MAX)) * (scale / f32::from(WORD_ONE)) + shift).to_ne_bytes();
     }
 }
 
@@ -272,15 +152,24 @@ pub(crate) fn words_to_floats(words: &[i16], scale: f32, shift: f32, out: &mut [
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn words_to_bytes(words: &[i16], scale: f32, shift: f32, out: &mut [u8]) {
     for (out, word) in out.iter_mut().zip(words) {
-        let value = f32::from((*word).clamp(0, 255 * 32)) * (scale / 32.0) + shift;
+        let value = f32::from((*word).clamp(0, WORD_MAX)) * (scale / f32::from(WORD_ONE)) + shift;
         // In a float of this size the lowest bits are the rounded integer.
         *out = (value.clamp(0.0, 255.0) + 8_388_608.0).to_bits() as u8;
     }
 }
 
+/// [`words_to_floats`] to 16-bit integers, rounded to the nearest and cut off.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn words_to_shorts(words: &[i16], scale: f32, shift: f32, out: &mut [[u8; 2]]) {
+    for (out, word) in out.iter_mut().zip(words) {
+        let value = f32::from((*word).clamp(0, WORD_MAX)) * (scale / f32::from(WORD_ONE)) + shift;
+        *out = ((value.clamp(0.0, 65_535.0) + 8_388_608.0).to_bits() as u16).to_ne_bytes();
+    }
+}
+
 fn words_to_halves_portable(words: &[i16], scale: f32, shift: f32, out: &mut [[u8; 2]]) {
     for (out, word) in out.iter_mut().zip(words) {
-        let value = f32::from((*word).clamp(0, 255 * 32)).mul_add(scale / 32.0, shift);
+        let value = f32::from((*word).clamp(0, WORD_MAX)).mul_add(scale / f32::from(WORD_ONE), shift);
         *out = half::f16::from_f32(value).to_ne_bytes();
     }
 }
@@ -298,17 +187,23 @@ pub(crate) fn words_to_halves(words: &[i16], scale: f32, shift: f32, out: &mut [
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn words_to_bfloats(words: &[i16], scale: f32, shift: f32, out: &mut [[u8; 2]]) {
     for (out, word) in out.iter_mut().zip(words) {
-        let bits = (f32::from((*word).clamp(0, 255 * 32)) * (scale / 32.0) + shift).to_bits();
+        let bits = (f32::from((*word).clamp(0, WORD_MAX)) * (scale / f32::from(WORD_ONE)) + shift).to_bits();
         *out = ((bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16).to_ne_bytes();
     }
 }
 
-/// Pixels of three channels of elements of so many bytes, interleaved.
-pub(crate) fn interleave_elements(channels: [&[u8]; 3], size: usize, out: &mut [u8]) {
-    match size {
-        1 => interleave_bytes(channels, out),
-        2 => interleave_of_two(channels, out),
-        _ => interleave_of_four(channels, out),
+/// Pixels of three or four channels of elements of so many bytes, interleaved.
+pub(crate) fn interleave_elements(channels: &[Vec<u8>], size: usize, out: &mut [u8]) {
+    match (channels, size) {
+        ([first, second, third], 1) => interleave_bytes([first, second, third], out),
+        ([first, second, third], 2) => interleave_of_two([first, second, third], out),
+        ([first, second, third], _) => interleave_of_four([first, second, third], out),
+        _ => {
+            for (channel, elements) in channels.iter().enumerate() {
+                let places = out.chunks_exact_mut(size).skip(channel).step_by(channels.len());
+                places.zip(elements.chunks_exact(size)).for_each(|(place, element)| place.copy_from_slice(element));
+            }
+        }
     }
 }
 
@@ -360,20 +255,15 @@ mod tests {
     #[test]
     fn rows_are_weighed_alike_everywhere() {
         let bytes: Vec<Vec<u8>> = (0..9).map(|row| noise(150, row).map(|value| value as u8).collect()).collect();
-        for samples in [Samples::Bytes, Samples::Words(5), Samples::WideWords] {
-            for count in 2..=9 {
-                for length in [1, 15, 16, 47, 70] {
-                    let mut rows: Vec<(&[u8], i16)> = bytes[..count].iter().map(|row| (&row[..], (32_768 / count) as i16)).collect();
-                    rows[0].1 += (32_768 - 32_768 / count * count) as i16;
-                    if samples == Samples::Words(5) {
-                        // Codes of ten bits, as they are stored.
-                        rows.truncate(2);
-                    }
-                    let (mut found, mut plain) = (vec![0; length], vec![0; length]);
-                    weigh(samples, &rows, &mut found);
-                    weigh_portable(samples, &rows, 0, &mut plain);
-                    assert!(found == plain, "{samples:?} {count} {length}");
-                }
+        for count in 1..=9 {
+            for length in [1, 15, 16, 47, 70] {
+                // Overshooting, as cubic weights do.
+                let mut rows: Vec<(&[u8], i16)> = bytes[..count].iter().map(|row| (&row[..], (16_384 / count) as i16 - 900)).collect();
+                rows[0].1 += 900 * count as i16;
+                let (mut found, mut plain) = (vec![0; length], vec![0; length]);
+                weigh(&rows, &mut found);
+                weigh_portable(&rows, 0, &mut plain);
+                assert!(found == plain, "{count} {length}");
             }
         }
     }
@@ -384,7 +274,6 @@ mod tests {
         for (out, value) in row.iter_mut().zip(noise(ROW_PLACES, 3)) {
             *out = (value >> 1) as i16;
         }
-        let bytes: Vec<u8> = noise(400, 5).map(|value| value as u8).collect();
         for (step, part) in [(1, 3), (3, 2), (2, 1), (3, 1), (9, 2)] {
             let first: Vec<u32> = (0..64).map(|position| position * step / part).collect();
             let two: Vec<[i16; 2]> = (0..64).map(|position| [16_384 - position * 200, position * 200]).collect();
@@ -402,41 +291,24 @@ mod tests {
                 take_few(&row, &places(FEW as u32), &few, &mut found);
                 take_few_portable(&row, &first, &few, &mut plain);
                 assert!(found == plain, "{step}/{part} {most}");
-                if let Some(windows) = Windows::new::<1>(&first, bytes.len(), most) {
-                    take_bytes(&bytes, &first, &windows, &mut found);
-                    take_bytes_portable(&bytes, &first, &mut plain);
-                    assert!(found == plain, "{step}/{part} {most}");
-                }
             }
         }
     }
 
     #[test]
-    fn channels_are_mixed_alike_everywhere() {
-        let rows = [1, 2, 3].map(|seed| noise(64, seed).map(|value| (value >> 1) as i16).collect::<Vec<i16>>());
-        let rows = rows.each_ref().map(|row| &row[..]);
-        let mixes = [
-            FixedMix { gain: [9539, 0, 14_686], bias: -7933 },
-            FixedMix { gain: [9539, -1747, -4366], bias: 2457 },
-            FixedMix { gain: [9539, 17_305, 0], bias: -9248 },
-        ];
-        for length in [1, 31, 32, 33, 64] {
-            let mut bytes = vec![vec![0; length]; 6];
-            let (found, plain) = bytes.split_at_mut(3);
-            mix_to_bytes(rows, &mixes, &mut found.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
-            mix_to_bytes_portable(rows, &mixes, &mut plain.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
-            assert!(found == plain, "{length}");
-        }
-        for mix in &mixes {
-            let (mut found, mut plain) = (vec![0; 64], vec![0; 64]);
-            mix_to_words(rows, mix, &mut found);
-            mix_to_words_portable(rows, mix, &mut plain);
-            assert!(found == plain);
-            for length in [1, 8, 13, 64] {
-                let (mut halves, mut plain) = (vec![[0; 2]; length], vec![[0; 2]; length]);
-                words_to_halves(&found, 0.0171, -2.1, &mut halves);
-                words_to_halves_portable(&found, 0.0171, -2.1, &mut plain);
-                assert!(halves == plain, "{length}");
+    fn words_become_elements_alike_everywhere() {
+        let words: Vec<i16> = noise(64, 3).map(|value| value as i16).collect();
+        for length in [1, 8, 13, 64] {
+            let (mut halves, mut plain) = (vec![[0; 2]; length], vec![[0; 2]; length]);
+            words_to_halves(&words, 0.0171, -2.1, &mut halves);
+            words_to_halves_portable(&words, 0.0171, -2.1, &mut plain);
+            assert!(halves == plain, "{length}");
+            let (mut bytes, mut shorts) = (vec![0; length], vec![[0; 2]; length]);
+            words_to_plain_bytes(&words, &mut bytes);
+            words_to_shorts(&words, 257.0, 0.0, &mut shorts);
+            for ((word, byte), short) in words.iter().zip(bytes).zip(shorts) {
+                let exact = (f32::from(*word) / 64.0).clamp(0.0, 255.0);
+                assert!((exact - f32::from(byte)).abs() <= 0.5 && (exact * 257.0 - f32::from(u16::from_ne_bytes(short))).abs() <= 0.51);
             }
         }
     }

@@ -73,6 +73,14 @@ pub(crate) fn weigh_rows<'a>(bytes: usize, mut rows: impl Iterator<Item = (&'a [
     }
 }
 
+/// `out += row · weight`.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn add_weighed(row: &[f32], weight: f32, out: &mut [f32]) {
+    for (out, value) in out.iter_mut().zip(row) {
+        *out += value * weight;
+    }
+}
+
 /// `out[i] = row[index[i]]`.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn pick(row: &RowBuffer, index: &[u32], out: &mut [f32]) {
@@ -167,6 +175,14 @@ pub(crate) fn round_to_bytes(row: &[f32], out: &mut [u8]) {
 pub(crate) fn clamp_to_bytes(row: &[f32], out: &mut [u8]) {
     for (out, value) in out.iter_mut().zip(row) {
         *out = (value.clamp(0.0, 255.0) + WHOLE).to_bits() as u8;
+    }
+}
+
+/// Values rounded to the nearest, ties to even, and cut off at 0 and 65535; native endian.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(crate) fn clamp_to_shorts(row: &[f32], out: &mut [u8]) {
+    for (out, value) in out.as_chunks_mut::<2>().0.iter_mut().zip(row) {
+        *out = ((value.clamp(0.0, 65_535.0) + WHOLE).to_bits() as u16).to_ne_bytes();
     }
 }
 

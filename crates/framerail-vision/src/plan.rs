@@ -1,6 +1,6 @@
 //! A conversion from a picture to a model input as plain numbers: what runs here, and what devices are given to run.
 
-use framerail_core::{BBox, Conversion, CropWindow, PixelAspect};
+use framerail_core::{BBox, Conversion, CropWindow, PixelAspect, Resize, ResizeFilter, ResizeTaps};
 pub use framerail_core::{ChannelMix, FastYuv, Placement};
 
 use crate::{Fit, ModelMapping, Preprocess, Sampling};
@@ -30,14 +30,20 @@ pub struct ConversionPlan {
     pub crop: BBox,
     /// Where it goes.
     pub placement: Placement,
+    /// The size that `crop` becomes, of which the placement may show only a part.
+    pub resized: (u32, u32),
+    /// First column and row of that size that the placement shows.
+    pub cut: (u32, u32),
     /// How samples are found.
     pub sampling: Sampling,
     /// One for each channel, in the order of the output; those of channels that are not there are zero.
     pub mixes: [ChannelMix; 3],
     /// The element beyond the picture, for each channel.
     pub padding: [f32; 3],
-    /// Replaces `gain` and `bias` where 8-bit sampling takes FFmpeg's arithmetic.
+    /// Replaces `gain` and `bias` where 8-bit channels are made by FFmpeg's arithmetic.
     pub fast: Option<FastYuv>,
+    /// Whether a filter weighs channels that were rounded to 8 bits.
+    pub in_bytes: bool,
     /// From frame to model pixels.
     pub mapping: ModelMapping,
 }
@@ -45,8 +51,19 @@ pub struct ConversionPlan {
 impl ConversionPlan {
     /// What a device is given to run.
     pub fn conversion(&self) -> Conversion {
-        let Self { crop, placement, sampling, mixes, padding, fast, .. } = *self;
+        let Self { crop, placement, resized, cut, sampling, mixes, padding, fast, in_bytes, .. } = *self;
         let window = CropWindow { x: crop.x1, y: crop.y1, width: crop.width(), height: crop.height() };
-        Conversion { window, placement, sampling, mixes, padding, fast, value_shift: 0 }
+        Conversion { window, placement, resized, cut, sampling, mixes, padding, fast, in_bytes, value_shift: 0 }
+    }
+
+    /// The pixels of a frame of this size that make up each column and each row of the placement.
+    pub(crate) fn taps(&self, width: u32, height: u32) -> (ResizeTaps, ResizeTaps) {
+        let resize = match self.sampling {
+            Sampling::Filter(resize) => resize,
+            Sampling::Bilinear | Sampling::Bilinear8Bit => Resize { filter: ResizeFilter::Bilinear, antialias: false },
+            Sampling::Area => Resize { filter: ResizeFilter::Area, antialias: true },
+        };
+        let filtered = Conversion { sampling: Sampling::Filter(resize), ..self.conversion() };
+        filtered.taps(width, height).unwrap_or_else(|| unreachable!("a filter has taps"))
     }
 }

@@ -7,7 +7,7 @@ use framerail_core::{
 };
 
 use crate::{
-    VisionError,
+    TensorConverter, TensorOptions, TensorSize, VisionError,
     channel_rows::{HsvRow, RowSource},
     color::{RgbFromSamples, fast_yuv},
     eight_bit::ToBytes,
@@ -100,6 +100,8 @@ pub struct Preprocessor {
     spec: Preprocess,
     sampling: Sampling,
     rows: Option<RowSource>,
+    /// For filters, which weigh channels.
+    filtered: Option<(BBox, Box<TensorConverter>)>,
     /// One row of each channel, for interleaved output.
     channel_rows: [Vec<f32>; 3],
     hsv: HsvRow,
@@ -115,18 +117,28 @@ impl Preprocessor {
         if !sides.contains(&spec.width) || !sides.contains(&spec.height) {
             return Err(VisionError::option("model input size", format!("{}x{}", spec.width, spec.height), "sides from 1 to 32768"));
         }
+        if spec.channel_order == ChannelOrder::Rgba {
+            return Err(VisionError::option("channel_order", "rgba", "rgb, bgr, gray or hsv: models see no alpha"));
+        }
         if !spec.scale.is_finite() || spec.mean.iter().any(|mean| !mean.is_finite()) {
             return Err(VisionError::option("scale or mean", format!("{} {:?}", spec.scale, spec.mean), "finite numbers"));
         }
         if spec.std.iter().any(|std| !std.is_normal()) {
             return Err(VisionError::option("std", format!("{:?}", spec.std), "finite numbers other than 0"));
         }
-        Ok(Self { spec, sampling: Sampling::default(), rows: None, channel_rows: Default::default(), hsv: HsvRow::default() })
+        Ok(Self {
+            spec,
+            sampling: Sampling::default(),
+            rows: None,
+            filtered: None,
+            channel_rows: Default::default(),
+            hsv: HsvRow::default(),
+        })
     }
 
     /// The same with another way of sampling than bilinear.
     pub fn with_sampling(mut self, sampling: Sampling) -> Self {
-        (self.sampling, self.rows) = (sampling, None);
+        (self.sampling, self.rows, self.filtered) = (sampling, None, None);
         self
     }
 
@@ -159,6 +171,10 @@ impl Preprocessor {
         if out.len() != self.spec.elements() {
             let layout = format!("{}x{}x{}", self.spec.channel_order.channels(), self.spec.height, self.spec.width);
             return Err(VisionError::OutputLength { have: out.len(), need: self.spec.elements(), layout });
+        }
+        if let Sampling::Filter(_) = self.sampling {
+            self.write_filtered(frame, crop, out)?;
+            return Ok(plan.mapping);
         }
         self.fill_padding(&plan, out);
         self.write_picture(frame, surface, crop, &plan, out);
@@ -200,10 +216,12 @@ impl Preprocessor {
             *mix = found;
         }
         let planar = if format == PixelFormat::Nv12 { PixelFormat::Yuv420p } else { format };
-        let in_eight_bits = self.sampling == Sampling::Bilinear8Bit && self.spec.channel_order != ChannelOrder::Gray;
+        let in_bytes = matches!(self.sampling, Sampling::Filter(_)) && format.bits() == 8;
+        let in_eight_bits = (in_bytes || self.sampling == Sampling::Bilinear8Bit) && self.spec.channel_order != ChannelOrder::Gray;
         let fast = in_eight_bits.then(|| fast_yuv(planar, height, color)).flatten();
         let padding = [0, 1, 2].map(|channel| self.padding(channel));
-        Ok(ConversionPlan { crop, placement, sampling: self.sampling, mixes, padding, fast, mapping })
+        let resized = (placement.width, placement.height);
+        Ok(ConversionPlan { crop, placement, resized, cut: (0, 0), sampling: self.sampling, mixes, padding, fast, in_bytes, mapping })
     }
 
     /// What an element beyond the picture is.
@@ -219,19 +237,11 @@ impl Preprocessor {
     }
 
     fn channel_mixes(&self, rgb: &RgbFromSamples) -> Vec<ChannelMix> {
-        let sources = match self.spec.channel_order {
-            // Hue, saturation and value are worked out from these.
-            ChannelOrder::Rgb | ChannelOrder::Hsv => {
-                vec![(rgb.gain[0], rgb.bias[0]), (rgb.gain[1], rgb.bias[1]), (rgb.gain[2], rgb.bias[2])]
-            }
-            ChannelOrder::Bgr => vec![(rgb.gain[2], rgb.bias[2]), (rgb.gain[1], rgb.bias[1]), (rgb.gain[0], rgb.bias[0])],
-            ChannelOrder::Gray => vec![(rgb.luma_gain, rgb.luma_bias)],
-        };
-        let mix = |(channel, (gain, bias)): (usize, ([f32; 3], f32))| {
-            let (scale, shift) = self.normalisation(channel);
-            ChannelMix { gain, bias, scale, shift }
-        };
-        sources.into_iter().enumerate().map(mix).collect()
+        let mut mixes = rgb.mixes(self.spec.channel_order);
+        for (channel, mix) in mixes.iter_mut().enumerate() {
+            (mix.scale, mix.shift) = self.normalisation(channel);
+        }
+        mixes
     }
 
     fn fill_padding(&self, plan: &ConversionPlan, out: &mut [f32]) {
@@ -251,6 +261,29 @@ impl Preprocessor {
                 }
             }
         }
+    }
+
+    fn write_filtered(&mut self, frame: &Frame, crop: BBox, out: &mut [f32]) -> Result<(), VisionError> {
+        let mut converter = match self.filtered.take() {
+            Some((of, converter)) if of == crop => converter,
+            _ => Box::new(TensorConverter::new(TensorOptions {
+                crop: Some(crop),
+                size: TensorSize::Exact(self.spec.width, self.spec.height),
+                center_crop: None,
+                fit: self.spec.fit,
+                sampling: self.sampling,
+                channel_order: self.spec.channel_order,
+                layout: self.spec.layout,
+                dtype: DType::F32,
+                scale: self.spec.scale,
+                mean: self.spec.mean,
+                std: self.spec.std,
+                tone_map: None,
+            })?),
+        };
+        converter.convert(frame, bytemuck::cast_slice_mut(out))?;
+        self.filtered = Some((crop, converter));
+        Ok(())
     }
 
     fn write_picture(&mut self, frame: &Frame, surface: &HostSurface, crop: BBox, plan: &ConversionPlan, out: &mut [f32]) {

@@ -65,7 +65,7 @@ impl AxisTaps {
         let mut table = Self { starts: vec![0], taps: Vec::with_capacity(2 * axis.out as usize) };
         for position in 0..axis.out {
             match sampling {
-                Sampling::Bilinear | Sampling::Bilinear8Bit => table.push_bilinear(axis, position),
+                Sampling::Bilinear | Sampling::Bilinear8Bit | Sampling::Filter(_) => table.push_bilinear(axis, position),
                 Sampling::Area => table.push_area(axis, position),
             }
             table.starts.push(table.taps.len() as u32);

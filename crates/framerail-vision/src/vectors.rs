@@ -19,12 +19,6 @@ pub(crate) fn store(vector: __m256i, out: &mut [u8; 32]) {
     *out = bytemuck::must_cast(vector);
 }
 
-/// A vector of 16 numbers.
-#[inline(always)]
-pub(crate) fn load_words(words: &[i16; 16]) -> __m256i {
-    bytemuck::must_cast(*words)
-}
-
 /// The numbers of a vector.
 #[inline(always)]
 pub(crate) fn store_words(vector: __m256i, out: &mut [i16; 16]) {

@@ -113,11 +113,15 @@ DEVICE u16 to_bfloat16(float value) {
 DEVICE float from_bfloat16(u16 bits) { return float_of((u32)bits << 16); }
 
 // Types of a tensor's elements.
-enum ElementType { TYPE_U8 = 0, TYPE_F16 = 1, TYPE_BF16 = 2, TYPE_F32 = 3 };
+enum ElementType { TYPE_U8 = 0, TYPE_F16 = 1, TYPE_BF16 = 2, TYPE_F32 = 3, TYPE_U16 = 4 };
 
 DEVICE u32 byte_of_element(float element) { return to_byte(clamp_float(element, 0.0f, 255.0f)); }
 
-DEVICE u32 half_of_element(int type, float element) { return type == TYPE_F16 ? to_half(element) : to_bfloat16(element); }
+// Elements of two bytes.
+DEVICE u32 half_of_element(int type, float element) {
+    if (type == TYPE_U16) return bits_of(clamp_float(element, 0.0f, 65535.0f) + WHOLE) & 0xffffu;
+    return type == TYPE_F16 ? to_half(element) : to_bfloat16(element);
+}
 
 // One element, anywhere.
 DEVICE void store_one(int type, u64 tensor, u64 index, float element) {

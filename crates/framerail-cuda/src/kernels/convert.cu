@@ -5,7 +5,7 @@
 #define MAX_PICTURES 48
 
 // How samples between or across pixels are found.
-enum Sampling { BILINEAR = 0, BILINEAR_8BIT = 1, AREA = 2 };
+enum Sampling { BILINEAR = 0, BILINEAR_8BIT = 1, AREA = 2, FILTER = 3 };
 
 // value = clamp(gain . samples + bias, 0, 255); element = value * scale + shift.
 struct ChannelMix {
@@ -29,8 +29,16 @@ struct Picture {
     // First sample of each colour component.
     u64 component[3];
     u64 out;
-    // The part that is resampled, in pixels.
-    float window_x, window_y, window_width, window_height;
+    union {
+        // The part that is resampled, in pixels.
+        struct {
+            float window_x, window_y, window_width, window_height;
+        };
+        // With a filter its tables.
+        struct {
+            u64 across, down;
+        };
+    };
     // Bytes from row to row: of the first component, of the others.
     u32 pitch[2];
     u16 width, height;
@@ -61,12 +69,16 @@ struct ConvertParams {
     u8 hsv;
     u8 element_type;
     u8 interleaved;
-    u8 unused[2];
+    // Whether a filter weighs channels of 8 bits.
+    u8 in_bytes;
+    u8 unused;
+    // Curves of tone mapping, or 0.
+    u64 tone;
     Picture picture[MAX_PICTURES];
 };
 
 static_assert(sizeof(Picture) == 72, "as in convert.rs");
-static_assert(sizeof(ConvertParams) == 120 + 72 * MAX_PICTURES && sizeof(ConvertParams) <= 4096, "as in convert.rs");
+static_assert(sizeof(ConvertParams) == 128 + 72 * MAX_PICTURES && sizeof(ConvertParams) <= 4096, "as in convert.rs");
 
 // The source positions that make up one output position of an axis, and their weights.
 struct Tap {
@@ -205,6 +217,11 @@ DEVICE void pixel_bytes(const ConvertParams &p, const Picture &picture, u32 x, u
 // Between four pixels in 8-bit arithmetic, as OpenCV weighs them.
 DEVICE void resample_bytes(const ConvertParams &p, const Picture &picture, const Tap &across, const Tap &down, float *value) {
     int rows[2][3];
+    if (across.weight[2] == 0.0f && down.weight[2] == 0.0f) {
+        pixel_bytes(p, picture, across.first, down.first, rows[0]);
+        for (int i = 0; i < p.channels; i++) value[i] = (float)rows[0][i];
+        return;
+    }
     for (int row = 0; row < 2; row++) {
         u32 y = row ? down.last : down.first;
         int near[3], far[3];
@@ -237,6 +254,45 @@ DEVICE void to_hsv(float *value) {
     value[2] = (float)most;
 }
 
+// A table of 4096 equal steps on 0 to 1.
+DEVICE float table_at(const float *table, float position) {
+    float place = clamp_float(position, 0.0f, 1.0f) * 4096.0f;
+    u32 step = (u32)place;
+    float first = __ldg(table + step), second = __ldg(table + step + 1);
+    return first + (second - first) * (place - (float)step);
+}
+
+// A table by equal steps of the fourth root.
+DEVICE float light_table_at(const float *table, float light) { return table_at(table, sqrtf(sqrtf(light > 0.0f ? light : 0.0f))); }
+
+// Red, green and blue of high range to standard range, by the curves of framerail-core's ToneCurves.
+DEVICE void map_tone(u64 curves, bool blue_first, float *value) {
+    const float *gamut = (const float *)curves + 1, *light_of = gamut + 9, *gain_of = light_of + 4098;
+    const float *signal_of = gain_of + 4098, *system_of = signal_of + 4098;
+    float light[3];
+    for (int i = 0; i < 3; i++) light[i] = table_at(light_of, value[blue_first ? 2 - i : i] / 255.0f);
+    if (__ldg((const float *)curves) != 0.0f) {
+        float gain = light_table_at(system_of, 0.2627f * light[0] + 0.6780f * light[1] + 0.0593f * light[2]);
+        for (int i = 0; i < 3; i++) light[i] *= gain;
+    }
+    float most = light[0] > light[1] ? light[0] : light[1];
+    most = most > light[2] ? most : light[2];
+    // From the source's peak of 1000 cd/m2 to a white of 203.
+    float gain = light_table_at(gain_of, most) * (1000.0f / 203.0f);
+    for (int i = 0; i < 3; i++) light[i] *= gain;
+    for (int i = 0; i < 3; i++) {
+        float sum = __ldg(gamut + 3 * i) * light[0] + __ldg(gamut + 3 * i + 1) * light[1] + __ldg(gamut + 3 * i + 2) * light[2];
+        value[blue_first ? 2 - i : i] = light_table_at(signal_of, sum < 1.0f ? sum : 1.0f);
+    }
+}
+
+// What follows once channels are known, cut off at 0 and 255.
+DEVICE void finish_pixel(const ConvertParams &p, float *value, float *element) {
+    if (p.tone) map_tone(p.tone, p.blue_first, value);
+    if (p.hsv) to_hsv(value);
+    for (int i = 0; i < 3; i++) element[i] = value[i] * p.mix[i].scale + p.mix[i].shift;
+}
+
 // The elements of one output pixel.
 DEVICE void convert_pixel(const ConvertParams &p, const Picture &picture, const Tap *across, const Tap *down, float *element) {
     float value[3] = {0.0f, 0.0f, 0.0f};
@@ -249,8 +305,7 @@ DEVICE void convert_pixel(const ConvertParams &p, const Picture &picture, const 
         }
         for (int i = 0; i < p.channels; i++) value[i] = mix_samples(p, i, sample);
     }
-    if (p.hsv) to_hsv(value);
-    for (int i = 0; i < 3; i++) element[i] = value[i] * p.mix[i].scale + p.mix[i].shift;
+    finish_pixel(p, value, element);
 }
 
 // Four elements in a row, at an address that four of them may be written to at once.
@@ -336,6 +391,98 @@ KERNEL(convert, ConvertParams) {
         for (int channel = 0; channel < 3; channel++) element[channel][i] = pixel[channel];
     }
     store_pixels(p, picture.out, x, y, count, element);
+}
+
+// Where the weights of an output position start among all, and its first pixel.
+struct FilterPlace {
+    u32 first, start;
+};
+
+DEVICE FilterPlace filter_place(u64 table, u32 position) {
+    const u32 *at = (const u32 *)table + 2 * (u64)position;
+    return FilterPlace{__ldg(at), __ldg(at + 1)};
+}
+
+DEVICE const float *filter_weights(u64 table, u32 positions, u32 start) { return (const float *)(table + 8 * ((u64)positions + 1)) + start; }
+
+#define FILTER_WIDTH 64
+#define FILTER_HEIGHT 4
+#define FILTER_CHUNK 128
+
+// Channels of source pixels, weighed by a filter's tables: rows first, for each column that the tile needs, then columns.
+// Block: 64 x 4 threads, as many pixels of one picture (grid z).
+KERNEL(convert_filtered, ConvertParams) {
+    __shared__ float weighed[FILTER_HEIGHT][3][FILTER_CHUNK];
+    __shared__ u32 first_of[FILTER_WIDTH], end_of[FILTER_WIDTH];
+    const Picture &picture = p.picture[blockIdx.z];
+    u32 x = blockIdx.x * FILTER_WIDTH + threadIdx.x, y = blockIdx.y * FILTER_HEIGHT + threadIdx.y;
+    bool column_placed = x >= picture.left && x < (u32)picture.left + picture.placed_width;
+    bool row_placed = y >= picture.top && y < (u32)picture.top + picture.placed_height;
+    u32 first = 0xffffffffu, end = 0;
+    const float *across = 0, *down = 0;
+    if (column_placed) {
+        u32 position = x - picture.left;
+        FilterPlace place = filter_place(picture.across, position);
+        first = place.first, end = place.first + (filter_place(picture.across, position + 1).start - place.start);
+        across = filter_weights(picture.across, picture.placed_width, place.start);
+    }
+    u32 row = 0, rows = 0;
+    if (row_placed) {
+        u32 position = y - picture.top;
+        FilterPlace place = filter_place(picture.down, position);
+        row = place.first, rows = filter_place(picture.down, position + 1).start - place.start;
+        down = filter_weights(picture.down, picture.placed_height, place.start);
+    }
+    if (threadIdx.y == 0) first_of[threadIdx.x] = first, end_of[threadIdx.x] = end;
+    __syncthreads();
+    u32 tile_first = 0xffffffffu, tile_end = 0;
+    for (u32 i = 0; i < FILTER_WIDTH; i++) {
+        tile_first = first_of[i] < tile_first ? first_of[i] : tile_first;
+        tile_end = end_of[i] > tile_end ? end_of[i] : tile_end;
+    }
+    float sum[3] = {0.0f, 0.0f, 0.0f};
+    for (u32 chunk = tile_first; chunk < tile_end; chunk += FILTER_CHUNK) {
+        u32 chunk_end = tile_end - chunk < FILTER_CHUNK ? tile_end : chunk + FILTER_CHUNK;
+        for (u32 column = chunk + threadIdx.x; column < chunk_end; column += FILTER_WIDTH) {
+            float rows_sum[3] = {0.0f, 0.0f, 0.0f};
+            for (u32 i = 0; i < rows; i++) {
+                float weight = __ldg(down + i);
+                if (p.in_bytes) {
+                    int channel[3] = {0, 0, 0};
+                    pixel_bytes(p, picture, column, row + i, channel);
+                    for (int k = 0; k < 3; k++) rows_sum[k] += (float)channel[k] * weight;
+                } else {
+                    float sample[3] = {0.0f, 0.0f, 0.0f};
+                    for (int component = 0; component < p.components; component++) {
+                        u32 shift_x = component ? p.chroma_shift_x : 0u, shift_y = component ? p.chroma_shift_y : 0u;
+                        sample[component] = sample_at(p, picture, component, column >> shift_x, (row + i) >> shift_y);
+                    }
+                    for (int k = 0; k < p.channels; k++) rows_sum[k] += mix_samples(p, k, sample) * weight;
+                }
+            }
+            for (int k = 0; k < 3; k++) weighed[threadIdx.y][k][column - chunk] = rows_sum[k];
+        }
+        __syncthreads();
+        if (column_placed && row_placed) {
+            u32 from = first > chunk ? first : chunk, to = end < chunk_end ? end : chunk_end;
+            for (u32 column = from; column < to; column++) {
+                float weight = __ldg(across + (column - first));
+                for (int k = 0; k < 3; k++) sum[k] += weighed[threadIdx.y][k][column - chunk] * weight;
+            }
+        }
+        __syncthreads();
+    }
+    if (x >= p.out_width || y >= p.out_height) return;
+    float element[3] = {p.padding[0], p.padding[1], p.padding[2]};
+    if (column_placed && row_placed) {
+        for (int k = 0; k < 3; k++) sum[k] = clamp_float(sum[k], 0.0f, 255.0f);
+        finish_pixel(p, sum, element);
+    }
+    u64 pixel = (u64)y * p.out_width + x, plane = (u64)p.out_width * p.out_height;
+    for (int channel = 0; channel < p.channels; channel++) {
+        u64 index = p.interleaved ? pixel * p.channels + channel : channel * plane + pixel;
+        store_one(p.element_type, picture.out, index, element[channel]);
+    }
 }
 
 // Sixteen bytes of a row of luma, or of eight pairs of chroma.

@@ -3,7 +3,7 @@
 pub use framerail_core::{ChannelMix, ChannelOrder, Conversion, CropWindow, FastYuv, Placement, Sampling, TensorSpec};
 use framerail_core::{DType, PixelFamily, TensorLayout, surface::MAX_SIDE};
 
-use super::{HEADERS, RawPicture, Runner, bracketed, run_with, slots};
+use super::{ConversionTables, HEADERS, RawPicture, RawTables, Runner, bracketed, run_with, slots};
 use crate::{CudaError, CudaStream, CudaSurface, DeviceBuffer, KernelSource};
 
 /// The kernels of this file.
@@ -19,6 +19,8 @@ pub struct ConvertJob<'a> {
     pub surface: &'a CudaSurface,
     /// What is done to it.
     pub conversion: Conversion,
+    /// What that looks up, from a [`super::TableCache`].
+    pub tables: Option<&'a ConversionTables>,
     /// Where its [`TensorSpec::picture_bytes`] go.
     pub out: &'a DeviceBuffer,
     /// Bytes from the buffer's start; a multiple of the element's size.
@@ -32,6 +34,8 @@ pub struct RawConvertJob {
     pub picture: RawPicture,
     /// What is done to it.
     pub conversion: Conversion,
+    /// What that looks up.
+    pub tables: RawTables,
     /// Address of [`TensorSpec::picture_bytes`] bytes; a multiple of the element's size.
     pub out: u64,
 }
@@ -42,6 +46,7 @@ pub struct RawConvertJob {
 struct Picture {
     component: [u64; 3],
     out: u64,
+    /// With a filter the addresses of its tables, across and down.
     window: [f32; 4],
     pitch: [u32; 2],
     size: [u16; 2],
@@ -69,7 +74,9 @@ struct Common {
     hsv: u8,
     element_type: u8,
     interleaved: u8,
-    unused: [u8; 2],
+    in_bytes: u8,
+    unused: u8,
+    tone: u64,
 }
 
 /// As `ConvertParams` in `convert.cu`.
@@ -81,8 +88,8 @@ struct Parameters {
 }
 
 const _: () = assert!(size_of::<ChannelMix>() == 24 && size_of::<FastYuv>() == 12);
-const _: () = assert!(size_of::<Picture>() == 72 && size_of::<Common>() == 120);
-const _: () = assert!(size_of::<Parameters>() == 120 + 72 * MAX_PICTURES);
+const _: () = assert!(size_of::<Picture>() == 72 && size_of::<Common>() == 128);
+const _: () = assert!(size_of::<Parameters>() == 128 + 72 * MAX_PICTURES);
 
 /// Converts a batch of pictures, of one kernel launch for each 48 pictures of one format and colour.
 ///
@@ -100,9 +107,11 @@ pub fn convert_batch(stream: &CudaStream, tensor: &TensorSpec, jobs: &[ConvertJo
             return Err(CudaError::argument(format!("a picture of {need} bytes at {} in a buffer of {have}", job.out_offset_bytes)));
         }
         let out = job.out.address() + job.out_offset_bytes as u64;
-        raw.push(RawConvertJob { picture: RawPicture::of(job.surface), conversion: job.conversion, out });
+        let tables = job.tables.map_or_else(RawTables::default, ConversionTables::raw);
+        raw.push(RawConvertJob { picture: RawPicture::of(job.surface), conversion: job.conversion, tables, out });
     }
-    let inputs = jobs.iter().map(|job| job.surface.buffer());
+    let tables = jobs.iter().filter_map(|job| job.tables).map(ConversionTables::buffer);
+    let inputs = jobs.iter().map(|job| job.surface.buffer()).chain(tables);
     bracketed(stream, inputs, jobs.iter().map(|job| job.out), || {
         // SAFETY: live buffers, whose sizes the surfaces know and which were checked above, bracketed by their marks.
         unsafe { convert_raw(stream, tensor, &raw) }
@@ -123,43 +132,71 @@ pub unsafe fn convert_raw(runner: &dyn Runner, tensor: &TensorSpec, jobs: &[RawC
     for job in jobs {
         prepared.push(Prepared::new(tensor, job)?);
     }
-    let alike = |a: &Prepared, b: &Prepared| a.common == b.common && a.is_plain == b.is_plain;
+    let alike = |a: &Prepared, b: &Prepared| a.common == b.common && a.kernel == b.kernel;
     for group in prepared.chunk_by(alike) {
         for batch in group.chunks(MAX_PICTURES) {
             let Some(first) = batch.first() else { continue };
             let parameters = Parameters { common: first.common, pictures: slots(batch.iter().map(|job| job.picture)) };
-            let (kernel, tile) = if first.is_plain { ("convert_nv12_u8", (512, 16)) } else { ("convert", (128, 8)) };
+            let (kernel, tile, block) = match first.kernel {
+                Kernel::Plain => ("convert_nv12_u8", (512, 16), (32, 8, 1)),
+                Kernel::Any => ("convert", (128, 8), (32, 8, 1)),
+                Kernel::Filter => ("convert_filtered", (64, 4), (64, 4, 1)),
+            };
             let grid = (tensor.width.div_ceil(tile.0), tensor.height.div_ceil(tile.1), batch.len() as u32);
             // SAFETY: the caller's word; sizes and pitches were checked.
-            unsafe { run_with(runner, &SOURCE, kernel, (grid, (32, 8, 1)), &parameters)? };
+            unsafe { run_with(runner, &SOURCE, kernel, (grid, block), &parameters)? };
         }
     }
     Ok(())
+}
+
+/// The kernel that a job takes.
+#[derive(Clone, Copy, PartialEq)]
+enum Kernel {
+    /// NV12 at its own size to bytes.
+    Plain,
+    Any,
+    /// With a filter's weights.
+    Filter,
 }
 
 /// A job in the kernel's terms.
 struct Prepared {
     common: Common,
     picture: Picture,
-    /// Whether the kernel for NV12 at its own size will do.
-    is_plain: bool,
+    kernel: Kernel,
 }
 
 impl Prepared {
     fn new(tensor: &TensorSpec, job: &RawConvertJob) -> Result<Self, CudaError> {
         job.picture.check()?;
-        check_conversion(&job.conversion, tensor, &job.picture)?;
+        check_conversion(job, tensor)?;
         if !(job.out as usize).is_multiple_of(tensor.dtype.size_bytes()) || job.out == 0 {
             return Err(CudaError::argument("a tensor does not start at a whole element"));
         }
         let common = Common::new(tensor, job)?;
         let picture = Picture::new(job)?;
-        Ok(Self { common, picture, is_plain: is_plain(tensor, job) })
+        let kernel = match job.conversion.sampling {
+            Sampling::Filter(_) => Kernel::Filter,
+            _ if is_plain(tensor, job) => Kernel::Plain,
+            _ => Kernel::Any,
+        };
+        Ok(Self { common, picture, kernel })
     }
 }
 
 /// Refuses numbers that the kernels cannot work with.
-fn check_conversion(conversion: &Conversion, tensor: &TensorSpec, picture: &RawPicture) -> Result<(), CudaError> {
+fn check_conversion(job: &RawConvertJob, tensor: &TensorSpec) -> Result<(), CudaError> {
+    let RawConvertJob { conversion, picture, tables, .. } = job;
+    if matches!(conversion.sampling, Sampling::Filter(_)) && (tables.across == 0 || tables.down == 0) {
+        return Err(CudaError::argument("a filter without its weights"));
+    }
+    if tensor.channel_order == ChannelOrder::Rgba {
+        return Err(CudaError::argument("tensors with alpha are made on the host"));
+    }
+    if tables.tone != 0 && tensor.channel_order == ChannelOrder::Gray {
+        return Err(CudaError::argument("grey pictures of high range are made on the host"));
+    }
     let Placement { left, top, width, height } = conversion.placement;
     let fits = |first: u32, count: u32, side: u32| count > 0 && first.checked_add(count).is_some_and(|end| end <= side);
     if !fits(left, width, tensor.width) || !fits(top, height, tensor.height) {
@@ -176,8 +213,8 @@ fn check_conversion(conversion: &Conversion, tensor: &TensorSpec, picture: &RawP
         return Err(CudaError::argument(format!("samples shifted by {} bits", conversion.value_shift)));
     }
     let is_8bit_yuv = picture.format.sample_bytes() == 1 && picture.format.family() == PixelFamily::Yuv;
-    let to_rgb = matches!(tensor.channel_order, ChannelOrder::Rgb | ChannelOrder::Bgr);
-    if conversion.fast.is_some() && !(is_8bit_yuv && to_rgb && conversion.sampling == Sampling::Bilinear8Bit) {
+    let in_bytes = conversion.in_bytes || conversion.sampling == Sampling::Bilinear8Bit;
+    if conversion.fast.is_some() && !(is_8bit_yuv && in_bytes && tensor.channel_order != ChannelOrder::Gray) {
         return Err(CudaError::argument(format!("FFmpeg's factors are for 8-bit Y'CbCr, not for {} here", picture.format)));
     }
     Ok(())
@@ -191,6 +228,7 @@ impl Common {
             Sampling::Bilinear => 0,
             Sampling::Bilinear8Bit => 1,
             Sampling::Area => 2,
+            Sampling::Filter(_) => 3,
         };
         Ok(Self {
             mix: conversion.mixes,
@@ -209,7 +247,9 @@ impl Common {
             hsv: (tensor.channel_order == ChannelOrder::Hsv).into(),
             element_type: element_type(tensor.dtype)?,
             interleaved: (tensor.layout == TensorLayout::Thwc).into(),
-            unused: [0; 2],
+            in_bytes: conversion.in_bytes.into(),
+            unused: 0,
+            tone: job.tables.tone,
         })
     }
 }
@@ -219,11 +259,16 @@ impl Picture {
         let (conversion, picture) = (&job.conversion, &job.picture);
         let (component, pitch) = picture.components()?;
         let CropWindow { x, y, width, height } = conversion.window;
+        let halves = |address: u64| [address as u32, (address >> 32) as u32].map(f32::from_bits);
+        let window = match (conversion.sampling, halves(job.tables.across), halves(job.tables.down)) {
+            (Sampling::Filter(_), [a, b], [c, d]) => [a, b, c, d],
+            _ => [x, y, width, height],
+        };
         let Placement { left, top, width: columns, height: rows } = conversion.placement;
         Ok(Self {
             component,
             out: job.out,
-            window: [x, y, width, height],
+            window,
             pitch,
             size: [picture.width as u16, picture.height as u16],
             placement: [left, top, columns, rows].map(|side| side as u16),
@@ -239,6 +284,7 @@ pub(super) fn element_type(dtype: DType) -> Result<u8, CudaError> {
         DType::F16 => Ok(1),
         DType::Bf16 => Ok(2),
         DType::F32 => Ok(3),
+        DType::U16 => Ok(4),
         other => Err(CudaError::argument(format!("tensors of {other:?} are not made here"))),
     }
 }

@@ -14,6 +14,7 @@ mod launch;
 pub mod obscure;
 mod picture;
 pub mod scene;
+pub mod tables;
 pub mod turn;
 
 pub use augment::{AugmentJob, RawAugmentJob, augment_batch, augment_foreign, augment_raw, augment_scratch_bytes};
@@ -31,6 +32,7 @@ pub use launch::Runner;
 pub use obscure::{ObscureJob, RawObscureJob, obscure_batch, obscure_rasters, obscure_raw, obscure_scratch_bytes};
 pub use picture::RawPicture;
 pub use scene::{HISTOGRAM_BYTES, HistogramJob, RawHistogramJob, count_histograms, count_histograms_raw, read_histograms};
+pub use tables::{ConversionTables, RawTables, TableBytes, TableCache};
 pub use turn::{turn_raw, turned};
 
 use crate::KernelSource;

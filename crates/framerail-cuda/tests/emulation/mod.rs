@@ -8,14 +8,14 @@ use std::{
     sync::{Arc, LazyLock, Mutex},
 };
 
-use framerail_core::{AugmentParams, AugmentSpec, DType, FramePool, HidePlan, Histogram, HostSurface, Rotation, Stroke};
+use framerail_core::{AugmentParams, AugmentSpec, DType, FramePool, HidePlan, Histogram, HostSurface, Rotation, Stroke, ToneCurves};
 use framerail_cuda::{
     CudaError, KernelSource, Launch,
     kernels::{
         BoxDecoder, Conversion, HISTOGRAM_BYTES, PictureBoxes, RawAugmentJob, RawConvertJob, RawDrawJob, RawHistogramJob, RawObscureJob,
-        RawOutputs, RawPicture, RawScratch, Runner, TensorSpec, augment_raw, augment_scratch_bytes, convert_raw, count_histograms_raw,
-        decode_boxes_raw, draw_commands, draw_raw, obscure_rasters, obscure_raw, obscure_scratch_bytes, read_boxes, read_histograms,
-        repack_raw, repacked_format, turn_raw,
+        RawOutputs, RawPicture, RawScratch, Runner, TableBytes, TensorSpec, augment_raw, augment_scratch_bytes, convert_raw,
+        count_histograms_raw, decode_boxes_raw, draw_commands, draw_raw, obscure_rasters, obscure_raw, obscure_scratch_bytes, read_boxes,
+        read_histograms, repack_raw, repacked_format, turn_raw,
     },
 };
 
@@ -150,13 +150,32 @@ impl Guarded {
 }
 
 impl Card for Emulator {
-    fn convert(&self, pictures: &[HostSurface], conversions: &[Conversion], tensor: &TensorSpec) -> Vec<u8> {
+    fn convert_with(
+        &self,
+        pictures: &[HostSurface],
+        conversions: &[Conversion],
+        tone: Option<&ToneCurves>,
+        tensor: &TensorSpec,
+    ) -> Vec<u8> {
         let bytes = tensor.picture_bytes();
         let mut out = Guarded::new(bytes * pictures.len());
-        let jobs = pictures.iter().zip(conversions).zip(0_u64..).map(|((picture, conversion), index)| RawConvertJob {
-            picture: self.picture(picture),
-            conversion: *conversion,
-            out: out.address() + index * bytes as u64,
+        // Numbers of eight bytes, so that tables start where they must.
+        let mut kept: Vec<Vec<u64>> = Vec::new();
+        let jobs = pictures.iter().zip(conversions).zip(0_u64..).map(|((picture, conversion), index)| {
+            let tables = TableBytes::new(conversion, (picture.width(), picture.height()), tone).map(|tables| {
+                let mut bytes = tables.bytes.clone();
+                bytes.resize(bytes.len().next_multiple_of(8), 0);
+                kept.push(bytes.as_chunks::<8>().0.iter().map(|bytes| u64::from_ne_bytes(*bytes)).collect());
+                let address = kept.last().map_or(0, |words| words.as_ptr() as u64);
+                self.allow(address, bytes.len());
+                tables.at(address)
+            });
+            RawConvertJob {
+                picture: self.picture(picture),
+                conversion: *conversion,
+                tables: tables.unwrap_or_default(),
+                out: out.address() + index * bytes as u64,
+            }
         });
         let jobs: Vec<RawConvertJob> = jobs.collect();
         // SAFETY: live host memory, for a card that is the host.

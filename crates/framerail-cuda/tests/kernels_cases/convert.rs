@@ -1,8 +1,11 @@
 //! Conversion against framerail-vision.
 
-use framerail_core::{BBox, ColorDescription, DType, HostSurface, PixelAspect, PixelFormat, TensorLayout};
+use framerail_core::{
+    BBox, ColorDescription, ColorMatrix, ColorPrimaries, ColorTransfer, DType, HostSurface, PixelAspect, PixelFormat, Resize, ResizeFilter,
+    TensorLayout,
+};
 use framerail_cuda::kernels::{Conversion, Sampling, TensorSpec};
-use framerail_vision::{ChannelOrder, ConversionPlan, Fit, Preprocess, Preprocessor};
+use framerail_vision::{ChannelOrder, ConversionPlan, Fit, Preprocess, Preprocessor, TensorConverter, TensorOptions, TensorSize, ToneMap};
 
 use super::{Card, Noise, frame, planar};
 
@@ -21,6 +24,7 @@ pub fn half(bits: u16) -> f32 {
 fn numbers(bytes: &[u8], dtype: DType) -> Vec<f32> {
     match dtype {
         DType::U8 => bytes.iter().map(|byte| f32::from(*byte)).collect(),
+        DType::U16 => bytes.as_chunks::<2>().0.iter().map(|bytes| f32::from(u16::from_le_bytes(*bytes))).collect(),
         DType::F16 => bytes.as_chunks::<2>().0.iter().map(|bytes| half(u16::from_le_bytes(*bytes))).collect(),
         DType::Bf16 => bytes.as_chunks::<2>().0.iter().map(|[low, high]| f32::from_le_bytes([0, 0, *low, *high])).collect(),
         _ => bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
@@ -113,6 +117,110 @@ pub fn equals_the_host_for_every_format_size_crop_and_type(card: &dyn Card) {
     }
     println!("{exact} of {total} elements are equal");
     assert!(exact * 1000 > total * 950, "{exact} of {total} elements are equal");
+}
+
+/// Tensors of the host and of a card from the same options: the one test that holds both together for readers.
+pub fn filters_equal_the_host_for_every_format_size_and_type(card: &dyn Card) {
+    let mut noise = Noise(17);
+    let formats = [
+        PixelFormat::Nv12,
+        PixelFormat::P010,
+        PixelFormat::Yuv420p,
+        PixelFormat::Yuv422p10,
+        PixelFormat::Yuv444p,
+        PixelFormat::Gray8,
+        PixelFormat::Rgb24,
+        PixelFormat::Rgb48,
+    ];
+    let filters = [
+        ResizeFilter::Bilinear,
+        ResizeFilter::Bicubic,
+        ResizeFilter::Lanczos,
+        ResizeFilter::Area,
+        ResizeFilter::Nearest,
+        ResizeFilter::NearestExact,
+    ];
+    for round in 0..160 {
+        let format = formats[round % formats.len()];
+        let (width, height) = noise.pick(&[(64, 48), (33, 21), (1, 1), (301, 20), (7, 90), (320, 180)]);
+        let dtype = noise.pick(&[DType::U8, DType::U16, DType::F16, DType::F32]);
+        let (w, h) = (width as f32, height as f32);
+        let crop = noise.pick(&[
+            None,
+            None,
+            Some(BBox::from_xyxy(w * 0.21, h * 0.13, w * 0.77 + 0.5, h * 0.9)),
+            Some(BBox::from_xyxy(-w * 0.3, -5.25, w * 1.4, h + 3.0)),
+        ]);
+        let size = noise.pick(&[
+            TensorSize::Own,
+            TensorSize::Exact(32, 32),
+            TensorSize::Exact(150, 20),
+            TensorSize::Exact(5, 3),
+            TensorSize::ShortSide { length: 40, max: Some(90) },
+        ]);
+        let fit = noise.pick(&[Fit::Stretch, Fit::Letterbox { pad: 114, centered: true }]);
+        let center_crop = noise.pick(&[None, None, Some((31, 24))]).filter(|_| fit == Fit::Stretch);
+        let options = TensorOptions {
+            crop,
+            size,
+            center_crop,
+            fit,
+            sampling: Sampling::Filter(Resize { filter: noise.pick(&filters), antialias: noise.below(2) == 1 }),
+            channel_order: noise.pick(&[ChannelOrder::Rgb, ChannelOrder::Bgr, ChannelOrder::Gray, ChannelOrder::Hsv]),
+            layout: noise.pick(&[TensorLayout::Tchw, TensorLayout::Thwc]),
+            dtype,
+            ..TensorOptions::default()
+        };
+        check_against_host(card, &options, noise.picture(format, width, height), noise.color(), &format!("round {round}"));
+    }
+}
+
+/// A card's tensor against that of the host: within 1 of 255, and nearly always equal.
+fn check_against_host(card: &dyn Card, options: &TensorOptions, picture: HostSurface, color: ColorDescription, what: &str) {
+    let (width, height, format) = (picture.width(), picture.height(), picture.format());
+    let plan = options.plan(width, height, format, &color, PixelAspect::SQUARE).expect("valid");
+    let tensor = options.tensor_spec(width, height);
+    let tone = options.tone_curves(&color);
+    let found = card.convert_with(std::slice::from_ref(&picture), &[plan.conversion()], tone.as_ref(), &tensor);
+    // The host decodes to planes what NV12 holds.
+    let host = if format == PixelFormat::Nv12 { planar(&picture) } else { picture };
+    let mut expected = vec![0; options.picture_bytes(width, height)];
+    TensorConverter::new(*options).expect("valid").convert(&frame(host, color), &mut expected).expect("host frame");
+    let (found, expected) = (numbers(&found, options.dtype), numbers(&expected, options.dtype));
+    let unit = if options.dtype == DType::U16 { 257.0 } else { 1.0 };
+    let mut sum = 0.0;
+    for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        let mut off = (found - expected).abs() / unit;
+        if options.channel_order == ChannelOrder::Hsv {
+            // Hue turns, and greys have any: colours that differ by one are compared as colours elsewhere.
+            off = if off > 1.0 { 0.0 } else { off };
+        }
+        assert!(off <= 1.0, "{what}: {format} {width}x{height} {options:?} {color:?}: element {index} is {found}, not {expected}");
+        sum += off;
+    }
+    let mean = sum / found.len().max(1) as f32;
+    assert!(mean < 0.12, "{what}: {format} {width}x{height} {options:?}: {mean} on average");
+}
+
+pub fn high_range_is_mapped_as_on_the_host(card: &dyn Card) {
+    let mut noise = Noise(41);
+    for (transfer, primaries) in [(16, 9), (18, 9), (16, 12), (1, 1)] {
+        let color = ColorDescription {
+            matrix: ColorMatrix::Bt2020,
+            primaries: ColorPrimaries(primaries),
+            transfer: ColorTransfer(transfer),
+            ..Default::default()
+        };
+        for format in [PixelFormat::P010, PixelFormat::Yuv420p10, PixelFormat::Nv12] {
+            for size in [TensorSize::Own, TensorSize::Exact(40, 30)] {
+                for channel_order in [ChannelOrder::Rgb, ChannelOrder::Bgr] {
+                    let tone_map = Some(noise.pick(&[ToneMap::Bt2390, ToneMap::Hable]));
+                    let options = TensorOptions { size, channel_order, tone_map, dtype: DType::F32, ..TensorOptions::default() };
+                    check_against_host(card, &options, noise.picture(format, 96, 64), color, "high range");
+                }
+            }
+        }
+    }
 }
 
 pub fn nv12_at_its_own_size_takes_the_kernel_for_it_and_equals_the_other(card: &dyn Card) {

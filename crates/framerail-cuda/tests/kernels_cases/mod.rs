@@ -12,13 +12,20 @@ pub mod turn;
 
 use framerail_core::{
     AugmentParams, AugmentSpec, ColorDescription, DType, Frame, FramePool, HidePlan, Histogram, HostSurface, PixelFormat, Rotation, Stroke,
+    ToneCurves,
 };
 use framerail_cuda::kernels::{BoxDecoder, Conversion, PictureBoxes, TensorSpec};
 
 /// Runs kernels on host memory.
 pub trait Card {
     /// A batch of pictures, one after the other.
-    fn convert(&self, pictures: &[HostSurface], conversions: &[Conversion], tensor: &TensorSpec) -> Vec<u8>;
+    fn convert(&self, pictures: &[HostSurface], conversions: &[Conversion], tensor: &TensorSpec) -> Vec<u8> {
+        self.convert_with(pictures, conversions, None, tensor)
+    }
+
+    /// The same with curves of tone mapping.
+    fn convert_with(&self, pictures: &[HostSurface], conversions: &[Conversion], tone: Option<&ToneCurves>, tensor: &TensorSpec)
+    -> Vec<u8>;
 
     /// The boxes of a batch of model outputs; empty ones are not there.
     fn boxes(&self, decoder: &BoxDecoder, tensors: [&[u8]; 4], dtype: DType, batch: u32) -> Vec<PictureBoxes>;

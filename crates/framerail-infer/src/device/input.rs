@@ -3,7 +3,7 @@
 use framerail_core::{DType, Device, PixelFormat, Surface};
 use framerail_cuda::{
     CudaError, CudaSurface, CudaTensor, DeviceBuffer,
-    kernels::{ConvertJob, TensorSpec, convert_batch},
+    kernels::{ConvertJob, TableCache, TensorSpec, convert_batch},
 };
 use framerail_vision::{ConversionPlan, ModelMapping, Preprocessor};
 
@@ -14,6 +14,7 @@ use crate::{InferError, View, shared::frame_error};
 pub(super) struct InputWriter {
     preprocessor: Preprocessor,
     spec: TensorSpec,
+    tables: TableCache,
 }
 
 /// Where a frame's pixels come from.
@@ -36,7 +37,7 @@ pub(super) struct Written {
 impl InputWriter {
     pub(super) fn new(preprocessor: Preprocessor, dtype: DType) -> Self {
         let spec = preprocessor.spec().tensor_spec(dtype);
-        Self { preprocessor, spec }
+        Self { preprocessor, spec, tables: TableCache::default() }
     }
 
     /// Bytes of one frame's input.
@@ -88,7 +89,7 @@ impl InputWriter {
                 }
             });
         }
-        let mut jobs = Vec::with_capacity(views.len());
+        let mut placed = Vec::with_capacity(views.len());
         let mut last = None;
         for (item, (view, source)) in views.iter().zip(&sources).enumerate() {
             let out_offset_bytes = item * self.item_bytes();
@@ -104,9 +105,18 @@ impl InputWriter {
                     continue;
                 }
             };
-            let plan = self.plan(view, surface.width(), surface.height(), surface.format());
-            jobs.push(ConvertJob { surface, conversion: plan?.conversion(), out, out_offset_bytes });
+            let conversion = self.plan(view, surface.width(), surface.height(), surface.format())?.conversion();
+            let tables = self.tables.tables(&conversion, (surface.width(), surface.height()), None, pool, stream).map_err(&failed)?;
+            placed.push((surface, conversion, tables, out_offset_bytes));
         }
+        let jobs = placed.iter().map(|(surface, conversion, tables, out_offset_bytes)| ConvertJob {
+            surface,
+            conversion: *conversion,
+            tables: tables.as_deref(),
+            out,
+            out_offset_bytes: *out_offset_bytes,
+        });
+        let jobs: Vec<ConvertJob<'_>> = jobs.collect();
         if !jobs.is_empty() {
             convert_batch(stream, &self.spec, &jobs).map_err(&failed)?;
         }

@@ -1,7 +1,7 @@
 //! What is made of a clip's pictures: scaled, cut, augmented, and laid out as the batch wants them.
 
 use framerail_core::{AugmentSpec, BBox, BatchSpec, DType, TensorLayout};
-use framerail_vision::{ChannelOrder, Fit, TensorOptions, VisionError, augment::Augmenter};
+use framerail_vision::{ChannelOrder, Fit, TensorOptions, TensorSize, VisionError, augment::Augmenter};
 
 use super::{ClipAugment, ClipLoaderOptions, ClipShape};
 use crate::{OutputOptions, PictureShape, ReaderError, VideoReader};
@@ -88,7 +88,7 @@ impl ClipOutput {
             }
             _ => {}
         }
-        if options.crops > 1 && (options.short_side.is_none() || tensor.is_none_or(|tensor| tensor.size.is_none())) {
+        if options.crops > 1 && (options.short_side.is_none() || tensor.is_none_or(|tensor| tensor.size.exact().is_none())) {
             return Err(refuse("crops", "needs short_side, and the size of a crop"));
         }
         if let Some(augment) = &options.augment {
@@ -115,12 +115,15 @@ impl ClipOutput {
         let OutputOptions::Tensor(tensor) = &self.base else { return None };
         let size = match &self.augment {
             // Neither asks for the size of what is read where it decides its own.
-            Some(augment) => augment.description.output_size(0, 0).ok().filter(|size| *size != (0, 0)).or(tensor.size)?,
-            None => tensor.size?,
+            Some(augment) => augment.description.output_size(0, 0).ok().filter(|size| *size != (0, 0)).or(tensor.size.exact())?,
+            None => tensor.size.exact()?,
         };
         let (axes, dtype) = match &self.augment {
             Some(augment) => (axes_of(size, 3, augment.layout), augment.dtype),
-            None => (TensorOptions { size: Some(size), crop: None, ..*tensor }.picture_shape(size.0, size.1), tensor.dtype),
+            None => (
+                TensorOptions { size: TensorSize::Exact(size.0, size.1), crop: None, ..*tensor }.picture_shape(size.0, size.1),
+                tensor.dtype,
+            ),
         };
         Some(self.clip(axes, dtype))
     }
@@ -175,8 +178,8 @@ impl ClipOutput {
         let scale = f64::from(short) / f64::from(width.min(height).max(1));
         let side = |side: u32| if side == width.min(height) { short } else { (f64::from(side) * scale).round() as u32 };
         let whole = (side(width), side(height));
-        let Some((cut_width, cut_height)) = tensor.size else {
-            return Ok((OutputOptions::Tensor(TensorOptions { size: Some(whole), ..*tensor }), Vec::new()));
+        let Some((cut_width, cut_height)) = tensor.size.exact() else {
+            return Ok((OutputOptions::Tensor(TensorOptions { size: TensorSize::Exact(whole.0, whole.1), ..*tensor }), Vec::new()));
         };
         if cut_width > whole.0 || cut_height > whole.1 {
             let reason = format!(
@@ -197,16 +200,16 @@ impl ClipOutput {
             Window { x, y, width: cut_width as usize, height: cut_height as usize }
         };
         let windows = (0..self.crops).map(window).collect();
-        Ok((OutputOptions::Tensor(TensorOptions { size: Some(whole), ..*tensor }), windows))
+        Ok((OutputOptions::Tensor(TensorOptions { size: TensorSize::Exact(whole.0, whole.1), ..*tensor }), windows))
     }
 
     /// Windows are cut out of the frame by the conversion on a card.
     #[cfg(feature = "cuda")]
     fn card_parts(&self, read: &OutputOptions, width: u32, height: u32, windows: usize) -> Vec<TensorOptions> {
         let (OutputOptions::Tensor(tensor), OutputOptions::Tensor(base)) = (read, &self.base) else { return Vec::new() };
-        let (Some(short), Some((cut_width, cut_height)), 2..) = (self.short_side, base.size, windows) else {
+        let (Some(short), Some((cut_width, cut_height)), 2..) = (self.short_side, base.size.exact(), windows) else {
             // The first frame may be of another size than the header says; pictures of a clip are of one.
-            return vec![TensorOptions { size: Some(tensor.picture_size(width, height)), ..*tensor }];
+            return vec![tensor.pinned(width, height)];
         };
         let scale = f64::from(short) / f64::from(width.min(height).max(1));
         let (w, h) = (f64::from(cut_width) / scale, f64::from(cut_height) / scale);

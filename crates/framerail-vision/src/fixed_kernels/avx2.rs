@@ -1,20 +1,19 @@
 //! The same loops for AVX2.
 
 use std::arch::x86_64::{
-    __m256i, _MM_FROUND_TO_NEAREST_INT, _mm_cvtsi32_si128, _mm_max_epi16, _mm_min_epi16, _mm_set1_epi16, _mm_setzero_si128,
-    _mm256_add_epi32, _mm256_adds_epi16, _mm256_castsi128_si256, _mm256_cvtepi16_epi32, _mm256_cvtepi32_ps, _mm256_cvtps_ph,
-    _mm256_fmadd_ps, _mm256_hadd_epi32, _mm256_inserti128_si256, _mm256_madd_epi16, _mm256_mulhrs_epi16, _mm256_or_si256,
-    _mm256_packs_epi32, _mm256_packus_epi16, _mm256_permute4x64_epi64, _mm256_permutevar8x32_epi32, _mm256_set_epi32, _mm256_set_epi64x,
-    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_sll_epi16,
-    _mm256_slli_epi16, _mm256_srai_epi16, _mm256_srai_epi32, _mm256_srli_epi16,
+    __m256i, _MM_FROUND_TO_NEAREST_INT, _mm_max_epi16, _mm_min_epi16, _mm_set1_epi16, _mm_setzero_si128, _mm256_add_epi32,
+    _mm256_adds_epi16, _mm256_castsi128_si256, _mm256_cvtepi16_epi32, _mm256_cvtepi32_ps, _mm256_cvtps_ph, _mm256_fmadd_ps,
+    _mm256_hadd_epi32, _mm256_inserti128_si256, _mm256_madd_epi16, _mm256_mulhrs_epi16, _mm256_or_si256, _mm256_packs_epi32,
+    _mm256_permute4x64_epi64, _mm256_permutevar8x32_epi32, _mm256_set_epi32, _mm256_set_epi64x, _mm256_set1_epi16, _mm256_set1_epi32,
+    _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi16, _mm256_srai_epi32,
 };
 
 use super::{
-    BLOCK, Components, FEW, FixedMix, ROW_PLACES, Samples, TAP_ONE, TapPlaces, TapRow, interleave_from, take_portable, weigh_portable,
+    BLOCK, FEW, ROW_PLACES, TAP_ONE, TapPlaces, TapRow, WORD_MAX, WORD_ONE, interleave_from, take_portable, weigh_portable,
     words_to_halves_portable,
 };
 use crate::{
-    vectors::{interleave, load, load_words, store, store_words, widen},
+    vectors::{interleave, load, store_words, widen},
     windows::Windows,
 };
 
@@ -24,21 +23,6 @@ fn sum_bytes(rows: &[(&[u8], i16)], block: usize) -> Option<__m256i> {
     let mut sum = _mm256_setzero_si256();
     for (row, weight) in rows {
         let numbers = _mm256_slli_epi16::<7>(widen(row.as_chunks().0.get(block)?));
-        sum = _mm256_adds_epi16(sum, _mm256_mulhrs_epi16(numbers, _mm256_set1_epi16(*weight)));
-    }
-    Some(sum)
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn sum_words(samples: Samples, rows: &[(&[u8], i16)], block: usize) -> Option<__m256i> {
-    let mut sum = _mm256_setzero_si256();
-    for (row, weight) in rows {
-        let stored = load(row.as_chunks().0.get(block)?);
-        let numbers = match samples {
-            Samples::Words(shift) => _mm256_sll_epi16(stored, _mm_cvtsi32_si128(shift as i32)),
-            _ => _mm256_srli_epi16::<1>(stored),
-        };
         sum = _mm256_adds_epi16(sum, _mm256_mulhrs_epi16(numbers, _mm256_set1_epi16(*weight)));
     }
     Some(sum)
@@ -64,22 +48,21 @@ fn weigh_some_bytes<const ROWS: usize>(rows: &[(&[u8], i16)], out: &mut [i16]) -
 }
 
 #[target_feature(enable = "avx2")]
-pub fn weigh(samples: Samples, rows: &[(&[u8], i16)], out: &mut [i16]) {
-    let mut done = match (samples, rows.len()) {
-        (Samples::Bytes, 2) => weigh_some_bytes::<2>(rows, out),
-        (Samples::Bytes, 3) => weigh_some_bytes::<3>(rows, out),
-        (Samples::Bytes, 4) => weigh_some_bytes::<4>(rows, out),
-        (Samples::Bytes, 5) => weigh_some_bytes::<5>(rows, out),
-        (Samples::Bytes, 6) => weigh_some_bytes::<6>(rows, out),
+pub fn weigh(rows: &[(&[u8], i16)], out: &mut [i16]) {
+    let mut done = match rows.len() {
+        2 => weigh_some_bytes::<2>(rows, out),
+        3 => weigh_some_bytes::<3>(rows, out),
+        4 => weigh_some_bytes::<4>(rows, out),
+        5 => weigh_some_bytes::<5>(rows, out),
+        6 => weigh_some_bytes::<6>(rows, out),
         _ => 0,
     };
     for (block, out) in out.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate().skip(done / BLOCK) {
-        let sum = if samples == Samples::Bytes { sum_bytes(rows, block) } else { sum_words(samples, rows, block) };
-        let Some(sum) = sum else { break };
+        let Some(sum) = sum_bytes(rows, block) else { break };
         store_words(sum, out);
         done += BLOCK;
     }
-    weigh_portable(samples, rows, done, out);
+    weigh_portable(rows, done, out);
 }
 
 /// Two vectors of sums in parts of 16384, rounded, in the order of the first's numbers and then the second's.
@@ -97,23 +80,6 @@ fn rounded(near: __m256i, far: __m256i) -> __m256i {
 fn shuffled(low: [u8; 16], high: [u8; 16], mask: &[u8; 32]) -> __m256i {
     let halves = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(bytemuck::must_cast(low)), bytemuck::must_cast(high));
     _mm256_shuffle_epi8(halves, load(mask))
-}
-
-#[target_feature(enable = "avx2")]
-pub fn take_bytes(row: &[u8], windows: &Windows, out: &mut [i16]) {
-    let starts = windows.starts.chunks_exact(windows.count.max(1));
-    let tables = starts.zip(windows.masks.chunks_exact(windows.count.max(1)));
-    let window = |start: u32| row.get(start as usize..).and_then(|row| row.first_chunk::<16>()).copied().unwrap_or_default();
-    for (out, (starts, masks)) in out.as_chunks_mut::<BLOCK>().0.chunks_mut(2).zip(tables) {
-        let mut picked = _mm256_setzero_si256();
-        for ([low, high], mask) in starts.iter().zip(masks) {
-            picked = _mm256_or_si256(picked, shuffled(window(*low), window(*high), mask));
-        }
-        let halves: [[u8; 16]; 2] = bytemuck::must_cast(picked);
-        for (out, half) in out.iter_mut().zip(&halves) {
-            store_words(_mm256_slli_epi16::<7>(widen(half)), out);
-        }
-    }
 }
 
 /// Eight elements of a row, from this one on.
@@ -239,67 +205,10 @@ pub fn take_few(row: &TapRow, places: &TapPlaces, weights: &[[i16; FEW]], out: &
     }
 }
 
-#[inline]
-#[target_feature(enable = "avx2")]
-fn mixed(samples: [__m256i; 3], mix: &FixedMix) -> __m256i {
-    let mut sum = _mm256_set1_epi16(mix.bias);
-    for (samples, gain) in samples.into_iter().zip(mix.gain) {
-        // Known for the whole row: the branch costs nothing.
-        if gain != 0 {
-            sum = _mm256_adds_epi16(sum, _mm256_mulhrs_epi16(samples, _mm256_set1_epi16(gain)));
-        }
-    }
-    sum
-}
-
-#[inline]
-fn blocks_of<'a>(rows: Components<'a>) -> impl Iterator<Item = [&'a [i16; BLOCK]; 3]> {
-    let [first, second, third] = rows.map(|row| row.as_chunks::<BLOCK>().0.iter());
-    first.zip(second).zip(third).map(|((first, second), third)| [first, second, third])
-}
-
-#[target_feature(enable = "avx2")]
-pub fn mix_to_words(rows: Components<'_>, mix: &FixedMix, out: &mut [i16]) {
-    for (out, samples) in out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(blocks_of(rows)) {
-        store_words(mixed(samples.map(load_words), mix), out);
-    }
-}
-
-#[target_feature(enable = "avx2")]
-pub fn mix_to_bytes(rows: Components<'_>, mixes: &[FixedMix], out: &mut [&mut [u8]]) {
-    for (mix, out) in mixes.iter().zip(out) {
-        mix_one(rows, &FixedMix { bias: mix.bias.saturating_add(16), ..*mix }, out);
-    }
-}
-
-#[target_feature(enable = "avx2")]
-fn mix_one(rows: Components<'_>, mix: &FixedMix, out: &mut [u8]) {
-    let mut blocks = blocks_of(rows);
-    let mut next = || match blocks.next() {
-        Some(samples) => _mm256_srai_epi16::<5>(mixed(samples.map(load_words), mix)),
-        None => _mm256_setzero_si256(),
-    };
-    let mut bytes = || {
-        let (near, far) = (next(), next());
-        _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi16(near, far))
-    };
-    let (chunks, rest) = out.as_chunks_mut::<32>();
-    for chunk in chunks {
-        store(bytes(), chunk);
-    }
-    if !rest.is_empty() {
-        let mut chunk = [0; 32];
-        store(bytes(), &mut chunk);
-        for (out, byte) in rest.iter_mut().zip(chunk) {
-            *out = byte;
-        }
-    }
-}
-
 #[target_feature(enable = "avx2,fma,f16c")]
 pub fn words_to_halves(words: &[i16], scale: f32, shift: f32, out: &mut [[u8; 2]]) {
-    let (scales, shifts) = (_mm256_set1_ps(scale / 32.0), _mm256_set1_ps(shift));
-    let (low, high) = (_mm_setzero_si128(), _mm_set1_epi16(255 * 32));
+    let (scales, shifts) = (_mm256_set1_ps(scale / f32::from(WORD_ONE)), _mm256_set1_ps(shift));
+    let (low, high) = (_mm_setzero_si128(), _mm_set1_epi16(WORD_MAX));
     // Words are padded to whole blocks.
     let (chunks, rest) = words[..out.len().min(words.len())].as_chunks::<8>();
     let (out_chunks, out_rest) = out.as_chunks_mut::<8>();

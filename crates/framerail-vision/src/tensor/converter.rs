@@ -4,11 +4,7 @@ use std::ops::Range;
 
 use framerail_core::{ColorDescription, FastYuv, Frame, HostSurface, PixelAspect, PixelFormat, TensorLayout};
 
-use super::{
-    TensorOptions,
-    output::RowsOut,
-    rows::{RowInput, Rows, Scratch},
-};
+use super::{TensorOptions, output::RowsOut, rows::Rows, source::MOST_CHANNELS};
 use crate::{
     ChannelOrder, ConversionPlan, VisionError,
     fast_yuv::{self, ChromaRow},
@@ -31,29 +27,21 @@ struct Prepared {
     rows: Rows,
 }
 
-/// Rows between one step and the next.
-#[derive(Debug, Default)]
-struct Buffers {
-    /// Elements that are interleaved at last.
-    channels: [Vec<u8>; 3],
-    scratch: Scratch,
-}
-
 /// Turns frames into tensor pictures; keeps its tables between frames of one size, format and colour.
 ///
-/// How near elements are to exact arithmetic in parts of 255, before they are rounded to their type:
-/// - 8-bit 4:2:0 and 4:2:2 pictures of their own size to 8-bit RGB, BGR and HSV: FFmpeg's 16-bit arithmetic, equal to
-///   `ffmpeg -pix_fmt rgb24` bit by bit for `yuv420p` and `yuv422p` with an even number of rows. It rounds down up to three times.
-/// - All other `U8`, `F16` and `Bf16` elements, and `F32` ones of 8-bit pictures: 16-bit fixed point, within 0.2.
-/// - `F32` elements of deeper pictures, and [`framerail_core::Sampling::Bilinear8Bit`] where sizes differ: 32-bit floating point, as
-///   [`crate::Preprocessor`]; so are pictures that are tone-mapped, whose tables are within 0.3.
-///
-/// Resizing weighs components, before they become channels; subsampled chroma is repeated, not interpolated.
+/// Each pixel of the frame becomes channels first; these are resized, then scaled, shifted and stored. So a resized tensor is what
+/// resizing the frame at its own size gives, and an element of any type is the same number within its rounding:
+/// - 8-bit pictures become 8-bit channels. 4:2:0 and 4:2:2 become RGB, BGR and HSV by FFmpeg's 16-bit arithmetic, which rounds down up
+///   to three times: equal to `ffmpeg -pix_fmt rgb24` bit by bit for `yuv420p` and `yuv422p` with an even number of rows. Others are
+///   rounded to the nearest. Subsampled chroma is repeated. Resizing is in 16-bit fixed point, within 0.1 of 255 before its rounding.
+/// - Deeper pictures, and all that are tone-mapped, become channels in 32-bit floating point at full depth and stay there. Tone mapping
+///   follows resizing; its tables are within 0.3 of 255.
 #[derive(Debug)]
 pub struct TensorConverter {
     options: TensorOptions,
     prepared: Option<Prepared>,
-    buffers: Buffers,
+    /// Elements that are interleaved at last.
+    channels: [Vec<u8>; MOST_CHANNELS],
 }
 
 impl TensorConverter {
@@ -63,7 +51,7 @@ impl TensorConverter {
     /// As [`TensorOptions::check`].
     pub fn new(options: TensorOptions) -> Result<Self, VisionError> {
         options.check()?;
-        Ok(Self { options, prepared: None, buffers: Buffers::default() })
+        Ok(Self { options, prepared: None, channels: Default::default() })
     }
 
     /// The options.
@@ -131,8 +119,7 @@ impl TensorConverter {
             return Ok(prepared);
         }
         let plan = self.options.plan(width, height, format, color, pixels)?;
-        let input = RowInput { surface, color, plan: &plan, channel_order: self.options.channel_order, dtype: self.options.dtype };
-        let rows = Rows::new(&input, &self.options);
+        let rows = Rows::new(&plan, surface, color, &self.options);
         Ok(Prepared { kind, plan, rows })
     }
 
@@ -143,41 +130,39 @@ impl TensorConverter {
         rows: Range<usize>,
         out: &mut RowsOut<'_, '_>,
     ) -> Result<(), VisionError> {
-        let Prepared { kind, plan, rows: source } = prepared;
-        let input = RowInput { surface, color: &kind.color, plan, channel_order: self.options.channel_order, dtype: self.options.dtype };
+        let Prepared { plan, rows: source, .. } = prepared;
+        let [first, second, third] = plan.padding;
+        let padding = [first, second, third, if self.options.center_crop.is_some() { 0.0 } else { 255.0 * self.options.alpha_scale() }];
         let (left, top) = (plan.placement.left as usize, plan.placement.top as usize);
         let (columns, bottom) = (plan.placement.width as usize, top + plan.placement.height as usize);
         let mut y = rows.start;
         while y < rows.end {
             let row = y - rows.start;
             if !(top..bottom).contains(&y) {
-                out.fill(row, 0, out.width, &plan.padding);
+                out.fill(row, 0, out.width, &padding);
                 y += 1;
                 continue;
             }
             if columns < out.width {
-                out.fill(row, 0, left, &plan.padding);
-                out.fill(row, left + columns, out.width - left - columns, &plan.padding);
+                out.fill(row, 0, left, &padding);
+                out.fill(row, left + columns, out.width - left - columns, &padding);
             }
-            if let Rows::OwnSize(own_size) = source
-                && self.options.channel_order != ChannelOrder::Hsv
+            if let Some((fast, from)) = source.own_size(y - top)
                 && columns == out.width
-                && own_size.is_aligned()
             {
-                let chroma = own_size.chroma(surface, y - top);
-                let luma = |y: usize| own_size.luma(surface, y - top);
-                let pair = own_size.shares_chroma(y - top) && y + 1 < rows.end.min(bottom);
+                let chroma = fast.chroma(surface, from);
+                let next = source.own_size(y + 1 - top).map(|(_, next)| next);
+                let pair = fast.shares_chroma(from) && next == Some(from + 1) && y + 1 < rows.end.min(bottom);
                 if pair {
-                    put_own_size(out, row, [luma(y), luma(y + 1)], chroma, &own_size.yuv, self.options.channel_order);
+                    let luma = [fast.luma(surface, from), fast.luma(surface, from + 1)];
+                    put_own_size(out, row, luma, chroma, &fast.yuv, self.options.channel_order);
                 } else {
-                    put_own_size(out, row, [luma(y)], chroma, &own_size.yuv, self.options.channel_order);
+                    put_own_size(out, row, [fast.luma(surface, from)], chroma, &fast.yuv, self.options.channel_order);
                 }
-                let count = if pair { 2 } else { 1 };
-                y += count;
+                y += if pair { 2 } else { 1 };
                 continue;
             }
-            let Buffers { channels, scratch } = &mut self.buffers;
-            out.put(row, left, columns, channels, |channels| source.elements(&input, y - top, scratch, channels))?;
+            out.put(row, left, columns, &mut self.channels, |channels| source.elements(surface, y - top, channels))?;
             y += 1;
         }
         Ok(())

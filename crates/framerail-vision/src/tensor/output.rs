@@ -3,6 +3,7 @@
 use framerail_core::{DType, TensorLayout};
 use half::{bf16, f16};
 
+use super::source::MOST_CHANNELS;
 use crate::{VisionError, fixed_kernels::interleave_elements, kernels};
 
 /// A stretch of rows of one tensor picture: a slice for each channel, or one for all when they are interleaved.
@@ -51,7 +52,7 @@ impl RowsOut<'_, '_> {
     }
 
     /// Fills pixels with what lies beyond the picture.
-    pub fn fill(&mut self, row: usize, left: usize, columns: usize, padding: &[f32; 3]) {
+    pub fn fill(&mut self, row: usize, left: usize, columns: usize, padding: &[f32; MOST_CHANNELS]) {
         let size = self.dtype.size_bytes();
         let bytes = padding.map(|value| element_bytes(self.dtype, value));
         for slice in 0..self.slices.len() {
@@ -76,22 +77,24 @@ impl RowsOut<'_, '_> {
         row: usize,
         left: usize,
         columns: usize,
-        scratch: &mut [Vec<u8>; 3],
+        scratch: &mut [Vec<u8>; MOST_CHANNELS],
         make: impl FnOnce(&mut [&mut [u8]]) -> Result<(), VisionError>,
     ) -> Result<(), VisionError> {
         let size = self.dtype.size_bytes();
         if self.layout == TensorLayout::Tchw || self.channels == 1 {
             let start = (row * self.width + left) * size;
-            let mut rows: [&mut [u8]; 3] = Default::default();
+            let mut rows: [&mut [u8]; MOST_CHANNELS] = Default::default();
             for (out, slice) in rows.iter_mut().zip(self.slices.iter_mut()) {
                 *out = slice.get_mut(start..start + columns * size).unwrap_or_default();
             }
             return make(&mut rows[..self.channels]);
         }
+        let scratch = &mut scratch[..self.channels];
         scratch.iter_mut().for_each(|channel| channel.resize(columns * size, 0));
-        let [first, second, third] = scratch;
-        make(&mut [&mut first[..], &mut second[..], &mut third[..]])?;
-        interleave_elements([first, second, third], size, self.row(0, row, left, columns));
+        let mut rows: [&mut [u8]; MOST_CHANNELS] = Default::default();
+        rows.iter_mut().zip(scratch.iter_mut()).for_each(|(row, channel)| *row = channel);
+        make(&mut rows[..self.channels])?;
+        interleave_elements(scratch, size, self.row(0, row, left, columns));
         Ok(())
     }
 }
@@ -100,6 +103,7 @@ fn element_bytes(dtype: DType, value: f32) -> [u8; 4] {
     let two = |bytes: [u8; 2]| [bytes[0], bytes[1], 0, 0];
     match dtype {
         DType::U8 => [value.clamp(0.0, 255.0).round_ties_even() as u8, 0, 0, 0],
+        DType::U16 => two((value.clamp(0.0, 65_535.0).round_ties_even() as u16).to_ne_bytes()),
         DType::F16 => two(f16::from_f32(value).to_ne_bytes()),
         DType::Bf16 => two(bf16::from_f32(value).to_ne_bytes()),
         _ => value.to_ne_bytes(),
@@ -113,6 +117,7 @@ fn element_bytes(dtype: DType, value: f32) -> [u8; 4] {
 pub(super) fn store(dtype: DType, values: &[f32], out: &mut [u8]) -> Result<(), VisionError> {
     match dtype {
         DType::U8 => kernels::clamp_to_bytes(values, out),
+        DType::U16 => kernels::clamp_to_shorts(values, out),
         DType::F16 => {
             for (out, value) in out.as_chunks_mut::<2>().0.iter_mut().zip(values) {
                 *out = f16::from_f32(*value).to_ne_bytes();
@@ -124,7 +129,7 @@ pub(super) fn store(dtype: DType, values: &[f32], out: &mut [u8]) -> Result<(), 
                 *out = value.to_ne_bytes();
             }
         }
-        other => return Err(VisionError::option("dtype", format!("{other:?}"), "U8, F16, Bf16 or F32")),
+        other => return Err(VisionError::option("dtype", format!("{other:?}"), "U8, U16, F16, Bf16 or F32")),
     }
     Ok(())
 }

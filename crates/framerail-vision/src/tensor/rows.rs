@@ -1,299 +1,215 @@
-//! Rows of a picture as channels, by the way that suits its format and the tensor.
+//! Rows of a tensor's picture: the frame's rows as channels, resized where sizes differ, as elements.
 
-use framerail_core::{ChannelMix, ColorDescription, DType, FastYuv, HostSurface, PixelFormat, Sampling};
+use framerail_core::{ChannelMix, ColorDescription, DType, HostSurface};
 
-use super::{TensorOptions, output::store, tone::ToneMapper};
-use crate::{
-    ChannelOrder, ConversionPlan, VisionError,
-    channel_rows::RowSource,
-    color::{RgbFromSamples, fast_yuv},
-    eight_bit::ToBytes,
-    fast_yuv::{self, ChromaRow},
-    fixed::FixedRows,
-    hsv::hsv_row,
-    kernels,
-    sampling::{Geometry, Window},
+use super::{
+    TensorOptions,
+    filter::{ByteFilter, FloatFilter},
+    output::store,
+    source::{FastRows, MOST_CHANNELS, SourceRows},
+    tone::ToneMapper,
 };
+use crate::{ChannelOrder, ConversionPlan, VisionError, fixed_kernels, hsv::hsv_row, kernels};
 
-/// A picture's pixels at their own size, 8-bit Y'CbCr with a chroma sample for two columns.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct OwnSize {
-    pub yuv: FastYuv,
-    /// First column and row of the part that is taken. The column is even, so that it starts a pair that shares chroma.
-    left: usize,
-    top: usize,
-    /// Columns before those of the tensor: 0 or 1.
-    skipped: usize,
-    /// Columns with those.
-    width: usize,
-    has_pairs: bool,
-    chroma_shift_y: u32,
-}
-
-impl OwnSize {
-    /// When a conversion leaves every pixel in its place, and FFmpeg has a fast way for the format.
-    fn new(plan: &ConversionPlan, surface: &HostSurface, color: &ColorDescription) -> Option<Self> {
-        let (crop, placement) = (plan.crop, plan.placement);
-        let (width, height) = (surface.width(), surface.height());
-        let is_whole = [crop.x1, crop.y1, crop.x2, crop.y2].iter().all(|edge| edge.fract() == 0.0 && *edge >= 0.0);
-        let is_inside = crop.x2 <= width as f32 && crop.y2 <= height as f32;
-        let same_size = crop.x2 - crop.x1 == placement.width as f32 && crop.y2 - crop.y1 == placement.height as f32;
-        if !is_whole || !is_inside || !same_size {
-            return None;
-        }
-        let has_pairs = surface.format() == PixelFormat::Nv12;
-        let format = if has_pairs { PixelFormat::Yuv420p } else { surface.format() };
-        Some(Self {
-            yuv: fast_yuv(format, height, color)?,
-            left: crop.x1 as usize / 2 * 2,
-            skipped: crop.x1 as usize % 2,
-            top: crop.y1 as usize,
-            width: placement.width as usize + crop.x1 as usize % 2,
-            has_pairs,
-            chroma_shift_y: format.chroma_shift().1,
-        })
-    }
-
-    /// Whether rows may be written as they are made.
-    pub fn is_aligned(&self) -> bool {
-        self.skipped == 0
-    }
-
-    /// Row `y` as red, green and blue.
-    fn planes(&self, surface: &HostSurface, y: usize, mut out: [&mut [u8]; 3]) {
-        let (luma, chroma) = (self.luma(surface, y), self.chroma(surface, y));
-        if self.is_aligned() {
-            return fast_yuv::planar([luma], chroma, &self.yuv, [out]);
-        }
-        let mut rows = [0, 1, 2].map(|_| vec![0; self.width]);
-        fast_yuv::planar([luma], chroma, &self.yuv, [rows.each_mut().map(Vec::as_mut_slice)]);
-        for (out, row) in out.iter_mut().zip(&rows) {
-            out.copy_from_slice(&row[self.skipped..]);
-        }
-    }
-
-    /// Whether output rows `y` and `y + 1` share their chroma.
-    pub fn shares_chroma(&self, y: usize) -> bool {
-        self.chroma_shift_y == 1 && (self.top + y).is_multiple_of(2)
-    }
-
-    pub fn luma<'a>(&self, surface: &'a HostSurface, y: usize) -> &'a [u8] {
-        &surface.row(0, self.top + y)[self.left..self.left + self.width]
-    }
-
-    pub fn chroma<'a>(&self, surface: &'a HostSurface, y: usize) -> ChromaRow<'a> {
-        let (row, samples) = ((self.top + y) >> self.chroma_shift_y, self.left / 2..self.left / 2 + self.width.div_ceil(2));
-        if self.has_pairs {
-            return ChromaRow::Pairs(&surface.row(1, row)[2 * samples.start..2 * samples.end]);
-        }
-        ChromaRow::Planes(&surface.row(1, row)[samples.clone()], &surface.row(2, row)[samples])
-    }
-}
-
-/// The way that rows are made.
+/// How rows of channels become rows of the picture.
 #[derive(Debug)]
-pub(super) enum Rows {
-    /// At their own size, as FFmpeg's vector code makes them.
-    OwnSize(OwnSize),
-    /// In 16-bit fixed point.
-    Fixed(Box<FixedRows>),
-    /// In floating point, or by OpenCV's 8-bit resize.
-    Other(RowSource),
-    /// In floating point, and then from high to standard range.
-    ToneMapped(Box<ToneMapped>),
+enum Way {
+    /// Bytes as they are, from this column of the stretch on.
+    AsTheyAre {
+        column: usize,
+        rows: Vec<u32>,
+    },
+    Bytes(Box<ByteFilter>),
+    Floats(Box<FloatFilter>, Option<Box<ToneMapper>>),
 }
 
-/// Rows of red, green and blue of high range, and what turns them into standard range.
+/// Makes rows of elements for pictures of one kind.
 #[derive(Debug)]
-pub(super) struct ToneMapped {
-    rows: RowSource,
-    mixes: [ChannelMix; 3],
-    mapper: ToneMapper,
-    rgb: [Vec<f32>; 3],
-}
-
-impl ToneMapped {
-    fn new(geometry: Geometry, color: &ColorDescription, mapper: ToneMapper) -> Self {
-        // Eight bits before the curve would show as steps.
-        let sampling = if geometry.sampling == Sampling::Area { Sampling::Area } else { Sampling::Bilinear };
-        let rgb = RgbFromSamples::new(geometry.format, color);
-        let mixes = [0, 1, 2].map(|channel| ChannelMix { gain: rgb.gain[channel], bias: rgb.bias[channel], scale: 1.0, shift: 0.0 });
-        let channels = [0, 1, 2].map(|_| vec![0.0; geometry.out_width as usize]);
-        Self { rows: RowSource::new(Geometry { sampling, ..geometry }), mixes, mapper, rgb: channels }
-    }
-
-    /// Fills `rgb` with row `y`, in standard range, in the order of the tensor; grey is in the first.
-    fn fill(&mut self, input: &RowInput<'_>, y: usize) {
-        let row = self.rows.row(input.surface, y, 3, &ToBytes::Exact(&self.mixes));
-        for (channel, (mix, out)) in self.mixes.iter().zip(&mut self.rgb).enumerate() {
-            row.write(channel, mix, out);
-        }
-        let [first, second, third] = &mut self.rgb;
-        for ((first, second), third) in first.iter_mut().zip(second).zip(third) {
-            let [red, green, blue] = self.mapper.map([*first, *second, *third]);
-            [*first, *second, *third] = match input.channel_order {
-                ChannelOrder::Bgr => [blue, green, red],
-                ChannelOrder::Gray => [0.2126 * red + 0.7152 * green + 0.0722 * blue; 3],
-                _ => [red, green, blue],
-            };
-        }
-    }
-}
-
-/// Rows between one step and the next.
-#[derive(Debug, Default)]
-pub(super) struct Scratch {
-    bytes: [Vec<u8>; 3],
+pub(super) struct Rows {
+    source: SourceRows,
+    way: Way,
+    order: ChannelOrder,
+    dtype: DType,
+    mixes: Vec<ChannelMix>,
+    columns: usize,
+    bytes: [Vec<u8>; MOST_CHANNELS],
+    words: Vec<i16>,
     floats: Vec<f32>,
 }
 
-/// What rows are made of.
-pub(super) struct RowInput<'a> {
-    pub surface: &'a HostSurface,
-    pub color: &'a ColorDescription,
-    pub plan: &'a ConversionPlan,
-    pub channel_order: ChannelOrder,
-    pub dtype: DType,
-}
-
-impl RowInput<'_> {
-    fn mixes(&self) -> &[ChannelMix] {
-        &self.plan.mixes[..self.channel_order.channels()]
-    }
-
-    fn to_bytes(&self) -> ToBytes<'_> {
-        match (fast_yuv(self.surface.format(), self.surface.height(), self.color), self.channel_order) {
-            (Some(yuv), ChannelOrder::Rgb | ChannelOrder::Hsv) => ToBytes::Fast { yuv, order: [0, 1, 2] },
-            (Some(yuv), ChannelOrder::Bgr) => ToBytes::Fast { yuv, order: [2, 1, 0] },
-            _ => ToBytes::Exact(self.mixes()),
-        }
-    }
+/// A row of the picture before its channels become elements.
+enum ChannelRow<'a> {
+    Bytes([&'a [u8]; MOST_CHANNELS]),
+    /// With 6 bits below the point.
+    Words([&'a [i16]; MOST_CHANNELS]),
+    Floats(&'a [Vec<f32>]),
 }
 
 impl Rows {
-    /// The way for pictures like this one.
-    pub fn new(input: &RowInput<'_>, options: &TensorOptions) -> Self {
-        let (plan, surface) = (input.plan, input.surface);
-        let in_bytes = options.takes_bytes();
-        let is_color = input.channel_order != ChannelOrder::Gray;
-        let mapper = options.tone_map.and_then(|tone_map| ToneMapper::new(tone_map, input.color));
-        if in_bytes
-            && is_color
-            && mapper.is_none()
-            && let Some(own_size) = OwnSize::new(plan, surface, input.color)
-        {
-            return Rows::OwnSize(own_size);
+    /// What pictures like this one need.
+    pub fn new(plan: &ConversionPlan, surface: &HostSurface, color: &ColorDescription, options: &TensorOptions) -> Self {
+        let order = options.channel_order;
+        let mapper = options.tone_map.and_then(|tone_map| ToneMapper::new(tone_map, color));
+        // Grey of high range is made of its colours.
+        let from = if mapper.is_some() && order == ChannelOrder::Gray { ChannelOrder::Rgb } else { order };
+        let channels = from.channels();
+        let (across, down) = plan.taps(surface.width(), surface.height());
+        let columns = across.pixels();
+        let in_bytes = plan.in_bytes;
+        // Pairs of columns share chroma.
+        let start = columns.start & !1;
+        let stretch = (start, columns.end - start);
+        let mut mixes = plan.mixes[..order.channels().min(plan.mixes.len())].to_vec();
+        if order == ChannelOrder::Rgba {
+            mixes.push(ChannelMix { scale: options.alpha_scale(), ..ChannelMix::default() });
         }
-        let window =
-            Window { x: plan.crop.x1.into(), y: plan.crop.y1.into(), width: plan.crop.width().into(), height: plan.crop.height().into() };
-        let geometry = Geometry {
-            format: surface.format(),
-            width: surface.width(),
-            height: surface.height(),
-            window,
-            out_width: plan.placement.width,
-            out_height: plan.placement.height,
-            sampling: plan.sampling,
+        let as_they_are = across.keeps_pixels() && down.widest() <= 1 && in_bytes;
+        let fixed = || ByteFilter::new(&across, &down, stretch, channels).filter(|_| in_bytes);
+        let (way, is_bytes) = if as_they_are {
+            let column = (across.at(0).0 - start) as usize;
+            (Way::AsTheyAre { column, rows: (0..down.len()).map(|y| down.at(y).0).collect() }, true)
+        } else if let Some(filter) = fixed() {
+            (Way::Bytes(Box::new(filter)), true)
+        } else {
+            (Way::Floats(Box::new(FloatFilter::new(&across, &down, stretch, channels)), mapper.map(Box::new)), false)
         };
-        if let Some(mapper) = mapper {
-            return Rows::ToneMapped(Box::new(ToneMapped::new(geometry, input.color, mapper)));
+        Self {
+            source: SourceRows::new(surface, color, stretch, from, is_bytes),
+            way,
+            order,
+            dtype: options.dtype,
+            mixes,
+            columns: across.len(),
+            bytes: Default::default(),
+            words: Vec::new(),
+            floats: Vec::new(),
         }
-        // 32-bit floats of deep pictures hold more than fixed point does.
-        let is_fine = in_bytes || matches!(options.dtype, DType::F16 | DType::Bf16) || surface.format().bits() == 8;
-        let in_fixed_point = plan.sampling != Sampling::Bilinear8Bit && is_fine;
-        if in_fixed_point && let Some(fixed) = FixedRows::new(&geometry, input.mixes()) {
-            return Rows::Fixed(Box::new(fixed));
-        }
-        Rows::Other(RowSource::new(geometry))
     }
 
     /// Forgets the picture before.
     pub fn begin(&mut self) {
-        match self {
-            Rows::OwnSize(_) => (),
-            Rows::Fixed(rows) => rows.begin(),
-            Rows::Other(rows) => rows.begin(),
-            Rows::ToneMapped(mapped) => mapped.rows.begin(),
+        match &mut self.way {
+            Way::AsTheyAre { .. } => (),
+            Way::Bytes(filter) => filter.begin(),
+            Way::Floats(filter, _) => filter.begin(),
         }
+    }
+
+    /// FFmpeg's arithmetic and the source row of row `y`, where 8-bit colours may be written as they are made.
+    pub fn own_size(&self, y: usize) -> Option<(&FastRows, usize)> {
+        let is_plain = self.dtype == DType::U8 && matches!(self.order, ChannelOrder::Rgb | ChannelOrder::Bgr) && self.is_unscaled();
+        match &self.way {
+            Way::AsTheyAre { column: 0, rows } if is_plain && self.columns == self.source.columns() => {
+                Some((self.source.fast()?, *rows.get(y)? as usize))
+            }
+            _ => None,
+        }
+    }
+
+    fn is_unscaled(&self) -> bool {
+        self.mixes.iter().all(|mix| (mix.scale, mix.shift) == (1.0, 0.0))
     }
 
     /// Writes row `y` of the picture as elements of each channel.
     ///
     /// # Errors
     /// `OptionOutOfRange` for a type that is not known here.
-    pub fn elements(&mut self, input: &RowInput<'_>, y: usize, scratch: &mut Scratch, out: &mut [&mut [u8]]) -> Result<(), VisionError> {
-        if input.channel_order == ChannelOrder::Hsv {
-            return self.hsv_elements(input, y, scratch, out);
+    pub fn elements(&mut self, surface: &HostSurface, y: usize, out: &mut [&mut [u8]]) -> Result<(), VisionError> {
+        let is_unscaled = self.is_unscaled();
+        let Self { source, way, order, dtype, mixes, columns, bytes, words, floats } = self;
+        if let Way::AsTheyAre { .. } = way {
+            bytes.iter_mut().take(order.channels()).for_each(|channel| channel.resize(source.columns(), 0));
         }
-        let mixes = input.mixes();
-        let is_plain = mixes.iter().all(|mix| (mix.scale, mix.shift) == (1.0, 0.0));
-        match self {
-            Rows::Fixed(rows) if !is_plain || input.dtype != DType::U8 => rows.elements(input.surface, y, mixes, input.dtype, out),
-            Rows::Other(rows) => {
-                let size = input.dtype.size_bytes();
-                let row = rows.row(input.surface, y, mixes.len(), &input.to_bytes());
-                for (channel, (mix, out)) in mixes.iter().zip(out).enumerate() {
-                    scratch.floats.resize(out.len() / size, 0.0);
-                    row.write(channel, mix, &mut scratch.floats);
-                    store(input.dtype, &scratch.floats, out)?;
-                }
+        let row = match way {
+            Way::AsTheyAre { column, rows } => {
+                let mut channels: [&mut [u8]; MOST_CHANNELS] = Default::default();
+                channels.iter_mut().zip(bytes.iter_mut()).for_each(|(channel, bytes)| *channel = bytes);
+                source.bytes(surface, rows[y] as usize, &mut channels[..order.channels()]);
+                let (from, to) = (*column, *column + *columns);
+                ChannelRow::Bytes(channels.map(|channel| &channel[from.min(channel.len())..to.min(channel.len())]))
             }
-            Rows::ToneMapped(mapped) => {
-                mapped.fill(input, y);
-                for ((mix, values), out) in mixes.iter().zip(&mapped.rgb).zip(out) {
-                    scratch.floats.clear();
-                    scratch.floats.extend(values.iter().map(|value| value * mix.scale + mix.shift));
-                    store(input.dtype, &scratch.floats, out)?;
+            Way::Bytes(filter) => ChannelRow::Words(filter.row(source, surface, y)),
+            Way::Floats(filter, mapper) => {
+                let row = filter.row(source, surface, y);
+                if let Some(mapper) = mapper {
+                    map_row(mapper, row, *order);
                 }
+                ChannelRow::Floats(row)
             }
-            Rows::OwnSize(_) | Rows::Fixed(_) => self.bytes(input, y, &mut scratch.floats, out),
+        };
+        if *order == ChannelOrder::Hsv {
+            let mut channels = [0, 1, 2].map(|channel| row.bytes(channel, *columns));
+            hsv_row(channels.each_mut().map(Vec::as_mut_slice));
+            let channels = channels.each_ref().map(Vec::as_slice);
+            let row = ChannelRow::Bytes([channels[0], channels[1], channels[2], &[]]);
+            return row.elements(*dtype, mixes, is_unscaled, (words, floats), out);
         }
-        Ok(())
+        row.elements(*dtype, mixes, is_unscaled, (words, floats), out)
     }
+}
 
-    /// Writes row `y` as channels of 8 bits, neither scaled nor shifted.
-    fn bytes(&mut self, input: &RowInput<'_>, y: usize, floats: &mut Vec<f32>, out: &mut [&mut [u8]]) {
-        match self {
-            Rows::OwnSize(own_size) => {
-                if let [first, second, third] = out {
-                    let blue_first = input.channel_order == ChannelOrder::Bgr;
-                    let (red, blue) = if blue_first { (third, first) } else { (first, third) };
-                    own_size.planes(input.surface, y, [red, second, blue]);
-                }
-            }
-            Rows::Fixed(rows) => rows.bytes(input.surface, y, out),
-            Rows::Other(rows) => {
-                let mixes = input.mixes();
-                let row = rows.row(input.surface, y, mixes.len(), &input.to_bytes());
-                for (channel, (mix, out)) in mixes.iter().zip(out).enumerate() {
-                    floats.resize(out.len(), 0.0);
-                    row.write(channel, &ChannelMix { scale: 1.0, shift: 0.0, ..*mix }, floats);
-                    kernels::clamp_to_bytes(floats, out);
-                }
-            }
-            Rows::ToneMapped(mapped) => {
-                mapped.fill(input, y);
-                for (values, out) in mapped.rgb.iter().zip(out) {
-                    kernels::clamp_to_bytes(values, out);
-                }
-            }
+/// Turns channels of high range into standard range, in the tensor's order; grey, made of red, green and blue, is in the first.
+fn map_row(mapper: &ToneMapper, row: &mut [Vec<f32>], order: ChannelOrder) {
+    let [first, second, third, ..] = row else { return };
+    for ((first, second), third) in first.iter_mut().zip(second).zip(third) {
+        if order == ChannelOrder::Bgr {
+            [*third, *second, *first] = mapper.map([*third, *second, *first]);
+            continue;
+        }
+        [*first, *second, *third] = mapper.map([*first, *second, *third]);
+        if order == ChannelOrder::Gray {
+            *first = 0.2126 * *first + 0.7152 * *second + 0.0722 * *third;
         }
     }
+}
 
-    fn hsv_elements(&mut self, input: &RowInput<'_>, y: usize, scratch: &mut Scratch, out: &mut [&mut [u8]]) -> Result<(), VisionError> {
-        let columns = out.first().map_or(0, |out| out.len() / input.dtype.size_bytes());
-        scratch.bytes.iter_mut().for_each(|channel| channel.resize(columns, 0));
-        let [hue, saturation, value] = &mut scratch.bytes;
-        self.bytes(input, y, &mut scratch.floats, &mut [&mut hue[..], &mut saturation[..], &mut value[..]]);
-        hsv_row([hue, saturation, value]);
-        for ((bytes, mix), out) in scratch.bytes.iter().zip(input.mixes()).zip(out) {
-            if input.dtype == DType::U8 && (mix.scale, mix.shift) == (1.0, 0.0) {
-                out.copy_from_slice(bytes);
-                continue;
+impl ChannelRow<'_> {
+    /// A channel in 8 bits.
+    fn bytes(&self, channel: usize, columns: usize) -> Vec<u8> {
+        let mut out = vec![0; columns];
+        match self {
+            ChannelRow::Bytes(channels) => out.copy_from_slice(channels[channel]),
+            ChannelRow::Words(channels) => fixed_kernels::words_to_plain_bytes(channels[channel], &mut out),
+            ChannelRow::Floats(channels) => kernels::clamp_to_bytes(&channels[channel], &mut out),
+        }
+        out
+    }
+
+    fn elements(
+        &self,
+        dtype: DType,
+        mixes: &[ChannelMix],
+        is_unscaled: bool,
+        (widened, floats): (&mut Vec<i16>, &mut Vec<f32>),
+        out: &mut [&mut [u8]],
+    ) -> Result<(), VisionError> {
+        for (channel, (mix, out)) in mixes.iter().zip(out).enumerate() {
+            let words = match self {
+                ChannelRow::Bytes(channels) if is_unscaled && dtype == DType::U8 => {
+                    out.copy_from_slice(channels[channel]);
+                    continue;
+                }
+                ChannelRow::Bytes(channels) => {
+                    widened.resize(channels[channel].len(), 0);
+                    fixed_kernels::widen(channels[channel], widened);
+                    &widened[..]
+                }
+                ChannelRow::Words(channels) => channels[channel],
+                ChannelRow::Floats(channels) => {
+                    floats.clear();
+                    floats.extend(channels[channel].iter().map(|value| value * mix.scale + mix.shift));
+                    store(dtype, floats, out)?;
+                    continue;
+                }
+            };
+            match dtype {
+                DType::U8 if is_unscaled => fixed_kernels::words_to_plain_bytes(words, out),
+                DType::U8 => fixed_kernels::words_to_bytes(words, mix.scale, mix.shift, out),
+                DType::U16 => fixed_kernels::words_to_shorts(words, mix.scale, mix.shift, out.as_chunks_mut().0),
+                DType::F16 => fixed_kernels::words_to_halves(words, mix.scale, mix.shift, out.as_chunks_mut().0),
+                DType::Bf16 => fixed_kernels::words_to_bfloats(words, mix.scale, mix.shift, out.as_chunks_mut().0),
+                _ => fixed_kernels::words_to_floats(words, mix.scale, mix.shift, out.as_chunks_mut().0),
             }
-            scratch.floats.resize(columns, 0.0);
-            kernels::scale_and_shift(bytes, mix.scale, mix.shift, &mut scratch.floats);
-            store(input.dtype, &scratch.floats, out)?;
         }
         Ok(())
     }

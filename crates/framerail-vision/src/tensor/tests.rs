@@ -2,12 +2,12 @@
 
 use framerail_core::{
     BBox, ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, DType, Frame, HostSurface, PixelFamily, PixelFormat,
-    Sampling, TensorLayout,
+    Resize, ResizeFilter, Sampling, TensorLayout,
 };
 use half::{bf16, f16};
 use proptest::prelude::*;
 
-use super::{TensorConverter, TensorOptions, ToneMap};
+use super::{TensorConverter, TensorOptions, TensorSize, ToneMap};
 use crate::{
     ChannelOrder, Fit, VisionError,
     hsv::hsv_from_rgb,
@@ -33,59 +33,15 @@ fn value(surface: &HostSurface, color: &ColorDescription, component: usize, x: i
     }
 }
 
-/// A component at a place of the output, in double precision.
-fn resampled(
-    surface: &HostSurface,
-    color: &ColorDescription,
-    component: usize,
-    crop: BBox,
-    size: (u32, u32),
-    at: (u32, u32),
-    sampling: Sampling,
-) -> f64 {
+/// Full-range channels of one pixel of the frame, cut off at 0 and 255 but not rounded; alpha is the last.
+fn channels(surface: &HostSurface, color: &ColorDescription, order: ChannelOrder, (x, y): (i64, i64)) -> Vec<f64> {
     let format = surface.format();
-    let (shift_x, shift_y) = if format.is_chroma(component) { format.chroma_shift() } else { (0, 0) };
-    let (columns, rows) = format.component_size(component, surface.width(), surface.height());
-    let axis = |from: f32, to: f32, out: u32, position: u32, pixels: u32, samples: u32, shift: u32| -> Vec<(i64, f64)> {
-        let (from, extent) = (f64::from(from), f64::from(to) - f64::from(from));
-        let step = extent / f64::from(out);
-        if sampling == Sampling::Area {
-            let sample_pixels = f64::from(1u32 << shift);
-            let end = f64::from(samples);
-            let start = ((from + step * f64::from(position)) / sample_pixels).clamp(0.0, end - 1e-6);
-            let stop = ((from + step * f64::from(position + 1)) / sample_pixels).clamp(1e-6, end);
-            let whole = start as i64..=(stop.ceil() as i64 - 1).max(start as i64);
-            let overlap = |sample: i64| (stop.min(sample as f64 + 1.0) - start.max(sample as f64)).max(0.0);
-            let total: f64 = whole.clone().map(overlap).sum();
-            return whole.map(|sample| (sample, if total > 0.0 { overlap(sample) / total } else { 1.0 })).collect();
-        }
-        let place = (from + (f64::from(position) + 0.5) * step - 0.5).clamp(0.0, f64::from(pixels - 1));
-        let near = place.floor() as i64;
-        vec![(near >> shift, 1.0 - place.fract()), ((near + 1).min(i64::from(pixels) - 1) >> shift, place.fract())]
+    let component = |index: usize| {
+        let (shift_x, shift_y) = if format.is_chroma(index) { format.chroma_shift() } else { (0, 0) };
+        value(surface, color, index, x >> shift_x, y >> shift_y)
     };
-    let across = axis(crop.x1, crop.x2, size.0, at.0, surface.width(), columns, shift_x);
-    let down = axis(crop.y1, crop.y2, size.1, at.1, surface.height(), rows, shift_y);
-    let mut sum = 0.0;
-    for (y, down) in &down {
-        for (x, across) in &across {
-            sum += value(surface, color, component, *x, *y) * across * down;
-        }
-    }
-    sum
-}
-
-/// Full-range channels of one output pixel, cut off at 0 and 255 but not rounded.
-fn channels(
-    surface: &HostSurface,
-    color: &ColorDescription,
-    options: &TensorOptions,
-    crop: BBox,
-    size: (u32, u32),
-    at: (u32, u32),
-) -> Vec<f64> {
-    let component = |index: usize| resampled(surface, color, index, crop, size, at, options.sampling);
     let (kr, kb) = color.matrix_or_default().luma_weights();
-    let family = surface.format().family();
+    let family = format.family();
     let rgb = match family {
         PixelFamily::Gray => [component(0); 3],
         PixelFamily::Rgb => [component(0), component(1), component(2)],
@@ -97,9 +53,15 @@ fn channels(
     };
     let luma = if family == PixelFamily::Rgb { 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] } else { component(0) };
     let [red, green, blue] = rgb.map(|value| value.clamp(0.0, 255.0));
-    match options.channel_order {
+    match order {
         ChannelOrder::Bgr => vec![blue, green, red],
         ChannelOrder::Gray => vec![luma.clamp(0.0, 255.0)],
+        ChannelOrder::Rgba => {
+            let most = f64::from(format.max_value());
+            let alpha = format.components().len() - 1;
+            let code = || f64::from(code_at(surface, alpha, x as usize, y as usize));
+            vec![red, green, blue, if format.has_alpha() { code() * 255.0 / most } else { 255.0 }]
+        }
         _ => vec![red, green, blue],
     }
 }
@@ -108,6 +70,7 @@ fn channels(
 fn numbers(bytes: &[u8], dtype: DType) -> Vec<f64> {
     match dtype {
         DType::U8 => bytes.iter().map(|byte| f64::from(*byte)).collect(),
+        DType::U16 => bytes.as_chunks::<2>().0.iter().map(|bytes| f64::from(u16::from_ne_bytes(*bytes))).collect(),
         DType::F16 => bytes.as_chunks::<2>().0.iter().map(|bytes| f16::from_ne_bytes(*bytes).to_f64()).collect(),
         DType::Bf16 => bytes.as_chunks::<2>().0.iter().map(|bytes| bf16::from_ne_bytes(*bytes).to_f64()).collect(),
         _ => bytes.as_chunks::<4>().0.iter().map(|bytes| f64::from(f32::from_ne_bytes(*bytes))).collect(),
@@ -129,48 +92,80 @@ fn rounds_down(options: &TensorOptions, format: PixelFormat, height: u32) -> boo
     matches!(format, PixelFormat::Yuv420p | PixelFormat::Yuv422p | PixelFormat::Yuva420p | PixelFormat::Nv12)
         && height.is_multiple_of(2)
         && options.channel_order != ChannelOrder::Gray
-        && options.takes_bytes()
 }
 
-/// Checks every element; gives the largest difference from exact arithmetic in parts of 255.
-fn check(options: TensorOptions, frame: &Frame) -> f64 {
+/// The frame at its own size as channels, interleaved: rounded to 8 bits where it has no more.
+fn own_size(options: &TensorOptions, frame: &Frame) -> Vec<f64> {
+    let format = frame.surface.host().expect("host").format();
+    let dtype = if format.bits() == 8 { DType::U8 } else { DType::F32 };
+    let own = TensorOptions { channel_order: options.channel_order, layout: TensorLayout::Thwc, dtype, ..TensorOptions::default() };
+    numbers(&convert(own, frame), dtype)
+}
+
+/// Checks every element: channels at the frame's own size against exact arithmetic, and resized ones against those.
+fn check(options: TensorOptions, frame: &Frame) {
     let surface = frame.surface.host().expect("host");
+    let (format, count) = (surface.format(), options.channel_order.channels());
     let (width, height) = options.picture_size(frame.width, frame.height);
-    let crop = options.crop.unwrap_or(BBox::from_xyxy(0.0, 0.0, frame.width as f32, frame.height as f32));
-    let count = options.channel_order.channels();
+    let own = own_size(&options, frame);
+    for (index, own) in own.iter().enumerate() {
+        let (pixel, channel) = (index / count, index % count);
+        let at = ((pixel as u32 % frame.width).into(), (pixel as u32 / frame.width).into());
+        let exact = channels(surface, &frame.color, options.channel_order, at)[channel];
+        let (above, below) = match format.bits() {
+            8 if rounds_down(&options, format, frame.height) => (0.7, 3.2),
+            8 => (0.51, 0.51),
+            _ => (0.01, 0.01),
+        };
+        assert!(*own - exact <= above && exact - *own <= below, "{format} {:?} {at:?} {channel}: {own} for {exact}", frame.color);
+    }
+    let plan = options.plan(frame.width, frame.height, format, &frame.color, frame.pixel_aspect()).expect("valid");
+    let (across, down) = plan.taps(frame.width, frame.height);
     let found = numbers(&convert(options, frame), options.dtype);
-    let mut worst = 0.0_f64;
-    for y in 0..height {
-        for x in 0..width {
-            for (channel, exact) in channels(surface, &frame.color, &options, crop, (width, height), (x, y)).into_iter().enumerate() {
-                let index = match options.layout {
-                    TensorLayout::Tchw => (channel as u32 * height + y) * width + x,
-                    TensorLayout::Thwc => (y * width + x) * count as u32 + channel as u32,
-                } as usize;
-                let (mean, std) = (f64::from(options.mean[channel]), f64::from(options.std[channel]));
-                let back = (found[index] * std + mean) / f64::from(options.scale);
-                // Half a unit in the last place of the type.
-                let steps = |bits: i32| (found[index].abs() * 2f64.powi(-bits) * std / f64::from(options.scale)).abs();
-                let (above, below) = match options.dtype {
-                    DType::U8 if rounds_down(&options, surface.format(), frame.height) => (0.7, 3.2),
-                    DType::U8 => (0.7, 0.7),
-                    DType::F16 => (0.2 + steps(11), 0.2 + steps(11)),
-                    DType::Bf16 => (0.2 + steps(8), 0.2 + steps(8)),
-                    _ if surface.format().bits() == 8 => (0.2, 0.2),
-                    _ => (0.01, 0.01),
-                };
-                let off = back - exact;
-                worst = worst.max(off.abs());
-                let what = || format!("{:?} {options:?} {:?} {x},{y},{channel}: {back} for {exact}", surface, frame.color);
-                assert!(off <= above && off >= -below, "{}", what());
+    for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+        for channel in 0..count {
+            let ((left, columns), (top, rows)) = (across.at(x as usize), down.at(y as usize));
+            let mut exact = 0.0;
+            for (row, down) in (top..).zip(rows) {
+                for (column, across) in (left..).zip(columns) {
+                    let at = (row * frame.width + column) as usize * count + channel;
+                    exact += own[at] * f64::from(*across) * f64::from(*down);
+                }
             }
+            let exact = exact.clamp(0.0, 255.0);
+            let index = match options.layout {
+                TensorLayout::Tchw => (channel as u32 * height + y) * width + x,
+                TensorLayout::Thwc => (y * width + x) * count as u32 + channel as u32,
+            } as usize;
+            let is_color = channel < 3;
+            let (mean, std) = if is_color { (f64::from(options.mean[channel]), f64::from(options.std[channel])) } else { (0.0, 1.0) };
+            let unit = if options.dtype == DType::U16 { 257.0 } else { 1.0 };
+            let back = (found[index] / unit * std + mean) / f64::from(options.scale);
+            // Half a unit in the last place of the type.
+            let steps = |bits: i32| (found[index].abs() * 2f64.powi(-bits) * std / f64::from(options.scale)).abs();
+            // Fixed point is off by this at most, between pixels of noise; fractions of deep pictures are not.
+            let arithmetic = if format.bits() == 8 { 0.12 } else { 0.002 };
+            let rounding = match options.dtype {
+                DType::U8 => 0.5,
+                DType::U16 => 0.5 / 257.0,
+                DType::F16 => steps(11),
+                DType::Bf16 => steps(8),
+                _ => 0.001,
+            };
+            let off = (back - exact).abs();
+            assert!(off <= arithmetic + rounding, "{surface:?} {options:?} {:?} {x},{y},{channel}: {back} for {exact}", frame.color);
         }
     }
-    worst
 }
 
 fn tagged(matrix: ColorMatrix, range: ColorRange) -> ColorDescription {
     ColorDescription { matrix, range, ..Default::default() }
+}
+
+const BILINEAR: Sampling = filter(ResizeFilter::Bilinear, true);
+
+const fn filter(filter: ResizeFilter, antialias: bool) -> Sampling {
+    Sampling::Filter(Resize { filter, antialias })
 }
 
 fn imagenet() -> TensorOptions {
@@ -179,32 +174,45 @@ fn imagenet() -> TensorOptions {
 
 #[test]
 fn every_format_and_type_is_near_exact_arithmetic() {
-    for &format in PixelFormat::ALL {
-        for (round, dtype) in [DType::U8, DType::F16, DType::Bf16, DType::F32].into_iter().enumerate() {
-            for (matrix, range) in [
-                (ColorMatrix::Unspecified, ColorRange::Unspecified),
-                (ColorMatrix::Bt709, ColorRange::Full),
-                (ColorMatrix::Bt2020, ColorRange::Limited),
+    let colors = [
+        (ColorMatrix::Unspecified, ColorRange::Unspecified),
+        (ColorMatrix::Bt709, ColorRange::Full),
+        (ColorMatrix::Bt2020, ColorRange::Limited),
+    ];
+    let dtypes = [DType::U8, DType::U16, DType::F16, DType::Bf16, DType::F32];
+    for (index, &format) in PixelFormat::ALL.iter().enumerate() {
+        for (round, dtype) in dtypes.into_iter().enumerate().filter(|(round, _)| (index + round) % 2 == 0) {
+            let (matrix, range) = colors[(index + round) % 3];
+            let frame = frame(noisy(format, 45, 32), tagged(matrix, range));
+            let options = if matches!(dtype, DType::U8 | DType::U16) { TensorOptions::default() } else { imagenet() };
+            for (size, sampling) in [
+                (TensorSize::Own, BILINEAR),
+                (TensorSize::Exact(15, 16), BILINEAR),
+                (TensorSize::Exact(70, 40), filter(ResizeFilter::Bilinear, false)),
+                (TensorSize::Exact(15, 16), filter(ResizeFilter::Bicubic, true)),
+                (TensorSize::Exact(7, 5), filter(ResizeFilter::Area, true)),
+                (TensorSize::Exact(60, 50), filter(ResizeFilter::Bicubic, false)),
+                (TensorSize::Exact(20, 50), filter(ResizeFilter::Lanczos, true)),
+                (TensorSize::Exact(90, 16), filter(ResizeFilter::Nearest, true)),
             ] {
-                let frame = frame(noisy(format, 45, 32), tagged(matrix, range));
-                let options = if dtype == DType::U8 { TensorOptions::default() } else { imagenet() };
-                for (size, sampling) in [
-                    (None, Sampling::Bilinear),
-                    (Some((15, 16)), Sampling::Bilinear),
-                    (Some((70, 40)), Sampling::Bilinear),
-                    (Some((15, 16)), Sampling::Area),
-                    (Some((7, 5)), Sampling::Area),
-                    (Some((60, 50)), Sampling::Area),
-                ] {
-                    let layout = [TensorLayout::Tchw, TensorLayout::Thwc][round % 2];
-                    let channel_order =
-                        [ChannelOrder::Rgb, ChannelOrder::Bgr, ChannelOrder::Gray][(round + size.map_or(0, |s| s.0 as usize)) % 3];
-                    check(TensorOptions { size, sampling, layout, channel_order, dtype, ..options }, &frame);
-                }
+                let layout = [TensorLayout::Tchw, TensorLayout::Thwc][round % 2];
+                let (width, _) = size.of(45, 32);
+                let order = (round + width as usize) % 4;
+                let channel_order = [ChannelOrder::Rgb, ChannelOrder::Bgr, ChannelOrder::Gray, ChannelOrder::Rgba][order];
+                check(TensorOptions { size, sampling, layout, channel_order, dtype, ..options }, &frame);
             }
         }
     }
 }
+
+const FILTERS: [ResizeFilter; 6] = [
+    ResizeFilter::Bilinear,
+    ResizeFilter::Bicubic,
+    ResizeFilter::Lanczos,
+    ResizeFilter::Area,
+    ResizeFilter::Nearest,
+    ResizeFilter::NearestExact,
+];
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
@@ -214,7 +222,7 @@ proptest! {
         (format, width, height) in (0..PixelFormat::ALL.len(), 1..70u32, 1..50u32),
         size in proptest::option::of((1..90u32, 1..60u32)),
         crop in proptest::option::of((-0.3..0.9f32, -0.3..0.9f32, 0.05..1.2f32, 0.05..1.2f32, any::<bool>())),
-        (area, order, planar, dtype) in (any::<bool>(), 0..3usize, any::<bool>(), 0..4usize),
+        (kernel, antialias, order, planar, dtype) in (0..6usize, any::<bool>(), 0..4usize, any::<bool>(), 0..5usize),
         (full, matrix) in (any::<bool>(), 0..3usize),
     ) {
         let format = PixelFormat::ALL[format];
@@ -226,15 +234,15 @@ proptest! {
             let (x, y) = (bbox.x1.round(), bbox.y1.round());
             BBox::from_xyxy(x, y, x + bbox.width().round().max(1.0), y + bbox.height().round().max(1.0))
         });
-        let dtype = [DType::U8, DType::F16, DType::Bf16, DType::F32][dtype];
+        let dtype = [DType::U8, DType::F16, DType::Bf16, DType::F32, DType::U16][dtype];
         let options = TensorOptions {
-            size,
+            size: size.map_or(TensorSize::Own, |(width, height)| TensorSize::Exact(width, height)),
             crop,
-            sampling: if area { Sampling::Area } else { Sampling::Bilinear },
-            channel_order: [ChannelOrder::Rgb, ChannelOrder::Bgr, ChannelOrder::Gray][order],
+            sampling: filter(FILTERS[kernel], antialias),
+            channel_order: [ChannelOrder::Rgb, ChannelOrder::Bgr, ChannelOrder::Gray, ChannelOrder::Rgba][order],
             layout: if planar { TensorLayout::Tchw } else { TensorLayout::Thwc },
             dtype,
-            ..if dtype == DType::U8 { TensorOptions::default() } else { imagenet() }
+            ..if matches!(dtype, DType::U8 | DType::U16) { TensorOptions::default() } else { imagenet() }
         };
         let matrix = [ColorMatrix::Bt709, ColorMatrix::Unspecified, ColorMatrix::Bt2020][matrix];
         let color = tagged(matrix, if full { ColorRange::Full } else { ColorRange::Limited });
@@ -252,7 +260,7 @@ fn colours_beyond_rgb_are_cut_off() {
         });
         for color in [tagged(ColorMatrix::Bt709, ColorRange::Limited), tagged(ColorMatrix::Bt2020, ColorRange::Full)] {
             let frame = frame(noise.clone(), color);
-            for size in [None, Some((40, 12))] {
+            for size in [TensorSize::Own, TensorSize::Exact(40, 12)] {
                 check(TensorOptions { size, ..Default::default() }, &frame);
                 check(TensorOptions { size, dtype: DType::F16, ..imagenet() }, &frame);
             }
@@ -268,9 +276,15 @@ fn rows_are_those_of_the_whole_picture() {
         for options in [
             TensorOptions::default(),
             TensorOptions { layout: TensorLayout::Thwc, ..Default::default() },
-            TensorOptions { size: Some((33, 21)), fit: boxed, ..Default::default() },
-            TensorOptions { size: Some((33, 40)), fit: boxed, dtype: DType::F16, layout: TensorLayout::Thwc, ..imagenet() },
-            TensorOptions { size: Some((70, 44)), fit: boxed, channel_order: ChannelOrder::Hsv, dtype: DType::F32, ..imagenet() },
+            TensorOptions { size: TensorSize::Exact(33, 21), fit: boxed, ..Default::default() },
+            TensorOptions { size: TensorSize::Exact(33, 40), fit: boxed, dtype: DType::F16, layout: TensorLayout::Thwc, ..imagenet() },
+            TensorOptions {
+                size: TensorSize::Exact(70, 44),
+                fit: boxed,
+                channel_order: ChannelOrder::Hsv,
+                dtype: DType::F32,
+                ..imagenet()
+            },
         ] {
             let whole = convert(options, &frame);
             let mut converter = TensorConverter::new(options).expect("valid");
@@ -318,7 +332,11 @@ fn whole_crops_are_parts_of_the_picture() {
 fn hsv_is_that_of_the_rounded_colours() {
     for format in [PixelFormat::Yuv420p, PixelFormat::Yuv444p10, PixelFormat::Rgb24] {
         let frame = frame(noisy(format, 40, 30), ColorDescription::default());
-        for (size, sampling) in [(None, Sampling::Bilinear), (Some((20, 15)), Sampling::Area), (Some((33, 31)), Sampling::Bilinear8Bit)] {
+        for (size, sampling) in [
+            (TensorSize::Own, BILINEAR),
+            (TensorSize::Exact(20, 15), filter(ResizeFilter::Area, true)),
+            (TensorSize::Exact(33, 31), filter(ResizeFilter::Bicubic, false)),
+        ] {
             let options = TensorOptions { size, sampling, layout: TensorLayout::Thwc, ..Default::default() };
             let rgb = convert(options, &frame);
             let hsv = convert(TensorOptions { channel_order: ChannelOrder::Hsv, ..options }, &frame);
@@ -330,11 +348,58 @@ fn hsv_is_that_of_the_rounded_colours() {
             for (floats, hsv) in floats.chunks_exact(3).zip(hsv.as_chunks::<3>().0) {
                 assert_eq!(floats, [f64::from(hsv[0]) / 2.0, f64::from(hsv[1]) - 3.0, f64::from(hsv[2])]);
             }
-            if sampling == Sampling::Bilinear8Bit {
-                let mut preprocessor = scaled.preprocessor(40, 30).expect("valid");
-                let mut floats = vec![f32::NAN; preprocessor.spec().elements()];
-                preprocessor.run(&frame, &mut floats).expect("host frame");
-                assert!(floats.iter().zip(hsv.iter()).all(|(float, byte)| *float == f32::from(*byte)), "{format}");
+        }
+    }
+}
+
+#[test]
+fn every_type_holds_the_same_numbers() {
+    for format in [PixelFormat::Yuv420p, PixelFormat::Nv12, PixelFormat::Yuv444p, PixelFormat::Rgba, PixelFormat::Yuv420p10] {
+        let frame = frame(noisy(format, 64, 48), tagged(ColorMatrix::Bt709, ColorRange::Limited));
+        for size in [TensorSize::Own, TensorSize::Exact(33, 20), TensorSize::Exact(90, 70)] {
+            let options = |dtype| TensorOptions { size, dtype, ..TensorOptions::default() };
+            let floats = numbers(&convert(options(DType::F32), &frame), DType::F32);
+            for (dtype, unit, off) in [(DType::U8, 1.0, 0.51), (DType::U16, 257.0, 0.003), (DType::F16, 1.0, 0.07)] {
+                let found = numbers(&convert(options(dtype), &frame), dtype);
+                let near = |(found, float): (&f64, &f64)| (found / unit - float).abs() <= off;
+                assert!(found.iter().zip(&floats).all(near), "{format} {size:?} {dtype:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn deep_pictures_keep_their_depth_and_depth_maps_their_numbers() {
+    let depth = picture(PixelFormat::Gray16, 300, 40, |_, x, y| (x * 211 + y * 17) as u16);
+    let frame = frame(depth, ColorDescription::default());
+    let options = TensorOptions { channel_order: ChannelOrder::Gray, dtype: DType::U16, ..TensorOptions::default() };
+    let found = numbers(&convert(options, &frame), DType::U16);
+    assert!(found.iter().enumerate().all(|(at, value)| *value == ((at % 300 * 211 + at / 300 * 17) % 65_536) as f64));
+    // Nearest takes numbers as they are at any size.
+    let size = TensorSize::Exact(77, 13);
+    let sampling = filter(ResizeFilter::Nearest, true);
+    let small = numbers(&convert(TensorOptions { size, sampling, ..options }, &frame), DType::U16);
+    assert!(small.iter().all(|value| found.contains(value)));
+}
+
+#[test]
+fn the_middle_is_cut_out_or_padded() {
+    let frame = frame(noisy(PixelFormat::Yuv420p, 90, 61), ColorDescription::default());
+    for (size, resized) in [(TensorSize::Own, (90, 61)), (TensorSize::ShortSide { length: 40, max: None }, (59, 40))] {
+        for (width, height) in [(32, 32), (33, 37), (100, 20), (120, 99)] {
+            let whole = convert(TensorOptions { size, ..TensorOptions::default() }, &frame);
+            let options = TensorOptions { size, center_crop: Some((width, height)), ..TensorOptions::default() };
+            let found = convert(options, &frame);
+            let half_even = |length: u32| f64::from(length).mul_add(0.5, 0.0).round_ties_even() as u32;
+            let start = |side: u32, kept: u32| i64::from(half_even(side.saturating_sub(kept))) - i64::from(kept.saturating_sub(side) / 2);
+            let (left, top) = (start(resized.0, width), start(resized.1, height));
+            for (index, found) in found.iter().enumerate() {
+                let (pixel, channel) = (index % (width * height) as usize, index / (width * height) as usize);
+                let (x, y) = (pixel as i64 % i64::from(width) + left, pixel as i64 / i64::from(width) + top);
+                let inside = (0..i64::from(resized.0)).contains(&x) && (0..i64::from(resized.1)).contains(&y);
+                let at = || (channel * resized.1 as usize + y as usize) * resized.0 as usize + x as usize;
+                let expected = if inside { whole[at()] } else { 0 };
+                assert_eq!(*found, expected, "{size:?} {width}x{height} {x},{y},{channel}");
             }
         }
     }
@@ -342,21 +407,22 @@ fn hsv_is_that_of_the_rounded_colours() {
 
 #[test]
 fn padding_lies_around_the_picture_in_every_type() {
-    for dtype in [DType::U8, DType::F16, DType::Bf16, DType::F32] {
+    for dtype in [DType::U8, DType::U16, DType::F16, DType::Bf16, DType::F32] {
         for layout in [TensorLayout::Tchw, TensorLayout::Thwc] {
             let frame = frame(noisy(PixelFormat::Yuv420p, 64, 32), ColorDescription::default());
             let fit = Fit::Letterbox { pad: 128, centered: true };
-            let options = TensorOptions { fit, layout, dtype, size: Some((64, 64)), ..Default::default() };
+            let options = TensorOptions { fit, layout, dtype, size: TensorSize::Exact(64, 64), ..Default::default() };
             let bytes = convert(options, &frame);
             let found = numbers(&bytes, dtype);
-            let inner = numbers(&convert(TensorOptions { size: None, ..options }, &frame), dtype);
+            let inner = numbers(&convert(TensorOptions { size: TensorSize::Own, ..options }, &frame), dtype);
             let at = |values: &[f64], height: usize, x: usize, y: usize, channel: usize| match layout {
                 TensorLayout::Tchw => values[(channel * height + y) * 64 + x],
                 TensorLayout::Thwc => values[(y * 64 + x) * 3 + channel],
             };
             for y in 0..64 {
                 for (x, channel) in [(0, 0), (63, 2), (31, 1)] {
-                    let expected = if (16..48).contains(&y) { at(&inner, 32, x, y - 16, channel) } else { 128.0 };
+                    let pad = if dtype == DType::U16 { 128.0 * 257.0 } else { 128.0 };
+                    let expected = if (16..48).contains(&y) { at(&inner, 32, x, y - 16, channel) } else { pad };
                     assert_eq!(at(&found, 64, x, y, channel), expected, "{dtype:?} {layout:?} {x},{y}");
                 }
             }
@@ -366,7 +432,7 @@ fn padding_lies_around_the_picture_in_every_type() {
 
 #[test]
 fn tables_follow_changes_of_the_frames() {
-    let mut converter = TensorConverter::new(TensorOptions { size: Some((20, 10)), ..Default::default() }).expect("valid");
+    let mut converter = TensorConverter::new(TensorOptions { size: TensorSize::Exact(20, 10), ..Default::default() }).expect("valid");
     for (format, width, height) in [(PixelFormat::Yuv420p, 64, 48), (PixelFormat::Nv12, 64, 48), (PixelFormat::Yuv420p, 31, 17)] {
         for range in [ColorRange::Full, ColorRange::Limited] {
             let frame = frame(noisy(format, width, height), tagged(ColorMatrix::Bt709, range));
@@ -392,7 +458,7 @@ fn tone_mapping_is_for_high_range_alone() {
     let light = (50.0_f64 / 203.0).powf(1.0 / 2.4) * 255.0;
     let pq = frame(gray.clone(), hdr(16));
     for (options, expected) in [(TensorOptions::default(), 0.440_28 * 255.0), (mapped, light)] {
-        let found = numbers(&convert(TensorOptions { size: Some((20, 30)), ..options }, &pq), DType::U8);
+        let found = numbers(&convert(TensorOptions { size: TensorSize::Exact(20, 30), ..options }, &pq), DType::U8);
         assert!(found.iter().all(|value| (value - expected).abs() < 1.2), "{} for {expected}", found[0]);
     }
     let standard = frame(gray, hdr(1));
@@ -417,7 +483,7 @@ fn tone_mapping_is_for_high_range_alone() {
 #[test]
 fn wrong_options_and_buffers_are_refused() {
     let wrong = |options: TensorOptions| TensorConverter::new(options).is_err();
-    assert!(wrong(TensorOptions { size: Some((0, 4)), ..Default::default() }));
+    assert!(wrong(TensorOptions { size: TensorSize::Exact(0, 4), ..Default::default() }));
     assert!(wrong(TensorOptions { std: [1.0, 0.0, 1.0], ..Default::default() }));
     assert!(wrong(TensorOptions { crop: Some(BBox::from_xyxy(4.0, 4.0, 4.0, 9.0)), ..Default::default() }));
     assert!(wrong(TensorOptions { crop: Some(BBox::from_xyxy(f32::NAN, 4.0, 4.0, 9.0)), ..Default::default() }));

@@ -3,7 +3,7 @@
 //! Sources: Rec. ITU-R BT.2100 (PQ and HLG), Report ITU-R BT.2390 (EETF), Report ITU-R BT.2408 (reference white of 203 cd/m²),
 //! Rec. ITU-R BT.1886 (standard displays), Rec. ITU-R BT.2087 (gamut), J. Hable, "Filmic Tonemapping Operators" (2010).
 
-use framerail_core::{ColorDescription, ColorPrimaries, ColorTransfer};
+use framerail_core::{ColorDescription, ColorPrimaries, ColorTransfer, ToneCurves};
 
 use super::ToneMap;
 
@@ -14,7 +14,7 @@ const SOURCE_PEAK: f64 = 1000.0;
 const REFERENCE_WHITE: f64 = 203.0;
 
 /// Intervals of a table.
-const STEPS: usize = 4096;
+const STEPS: usize = ToneCurves::STEPS;
 
 /// A function on 0 to 1, by equal steps.
 #[derive(Debug)]
@@ -121,6 +121,24 @@ pub(super) struct ToneMapper {
 }
 
 impl ToneMapper {
+    /// Whether frames with these tags are of high range: PQ or HLG.
+    pub fn is_for(color: &ColorDescription) -> bool {
+        matches!(color.transfer, ColorTransfer(16 | 18))
+    }
+
+    /// The tables, as devices look them up.
+    pub fn curves(&self) -> ToneCurves {
+        let unused = vec![1.0; ToneCurves::ENTRIES];
+        let system_gain = self.system_gain.as_ref().map_or(&unused, |LightTable(Table(values))| values);
+        let is_scene_light = if self.system_gain.is_some() { 1.0 } else { 0.0 };
+        let mut values = vec![is_scene_light];
+        values.extend(self.gamut.iter().flatten());
+        for table in [&self.light.0, &self.gain.0.0, &self.signal.0.0, system_gain] {
+            values.extend(table);
+        }
+        ToneCurves(values)
+    }
+
     /// A mapper for these tags; `None` where they say neither PQ nor HLG.
     pub fn new(tone_map: ToneMap, color: &ColorDescription) -> Option<Self> {
         let (light, system_gain) = match color.transfer {

@@ -8,7 +8,7 @@ use framerail_cuda::{
     nvdec::{MappedPicture, StreamFormat},
 };
 use framerail_infer::InputSpec;
-use framerail_reader::{CopySurfaces, MakeSurface, TensorOptions, TensorPictures};
+use framerail_reader::{CopySurfaces, MakeSurface, TensorOptions, TensorPictures, TensorSize};
 use parking_lot::Mutex;
 
 use crate::stages::infer::ModelInput;
@@ -57,7 +57,7 @@ impl MakeSurface for ModelInputs {
 fn options(spec: &InputSpec) -> TensorOptions {
     let wanted = &spec.preprocess;
     TensorOptions {
-        size: Some((wanted.width, wanted.height)),
+        size: TensorSize::Exact(wanted.width, wanted.height),
         fit: wanted.fit,
         sampling: spec.sampling,
         channel_order: wanted.channel_order,

@@ -143,9 +143,8 @@ class VideoDecoder:
                     crop=self._steps.crop,
                     dtype=dtype,
                     normalize=True if self._is_float else None,
-                    interpolation="area" if self._steps.shrinks else "bilinear",
                 )
-                self._steps = Plan(None, None, False, self._steps.rest)
+                self._steps = Plan(None, None, self._steps.rest)
 
     @property
     def cpu_fallback(self) -> CpuFallbackStatus:

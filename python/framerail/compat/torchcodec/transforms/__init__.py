@@ -49,7 +49,6 @@ class Plan(NamedTuple):
     #: x, y, width, height.
     crop: Optional[Tuple[int, int, int, int]]
     size: Optional[Size]
-    shrinks: bool
     rest: List[Callable[[torch.Tensor], torch.Tensor]]
 
 
@@ -76,8 +75,7 @@ def plan(transforms: Sequence[Union[DecoderTransform, torch.nn.Module]], height:
         else:
             rest.append(_cut(top, left, step.size))
         rows, columns = step.size
-    source = (crop[3], crop[2]) if crop is not None else (height, width)
-    return Plan(crop, size, size is not None and size[0] < source[0] and size[1] < source[1], rest)
+    return Plan(crop, size, rest)
 
 
 def _own(given: Union[DecoderTransform, torch.nn.Module]) -> Union[Resize, CenterCrop]:

@@ -1,0 +1,249 @@
+//! Rows of channels at another size: rows of the frame are weighed first, over contiguous memory, then columns are taken by tables.
+
+use framerail_core::{HostSurface, ResizeTaps};
+
+use super::source::{MOST_CHANNELS, SourceRows};
+use crate::{
+    fixed_kernels::{self as kernels, BLOCK, FEW, ROW_PLACES, TAP_ONE, TapPlaces, TapRow},
+    kernels::add_weighed,
+    windows::Windows,
+};
+
+/// Most rows or columns of one position that fixed-point weights are fine enough for.
+const MOST_TAPS: usize = 512;
+/// Most rows of fractions that are kept for the next output row.
+const MOST_KEPT_ROWS: usize = 128;
+
+/// Weights in parts of [`TAP_ONE`] that add up to it: the largest takes the rounding of all.
+fn parts(weights: &[f32]) -> Vec<i16> {
+    let mut parts: Vec<i32> = weights.iter().map(|weight| (weight * TAP_ONE as f32).round() as i32).collect();
+    let off = TAP_ONE - parts.iter().sum::<i32>();
+    if let Some(largest) = parts.iter_mut().max() {
+        *largest += off;
+    }
+    parts.into_iter().map(|part| part.clamp(i16::MIN.into(), i16::MAX.into()) as i16).collect()
+}
+
+/// Rows of a frame as channels, those that were used last.
+#[derive(Debug)]
+struct Ring<T> {
+    channels: usize,
+    columns: usize,
+    /// The row that each slot holds.
+    held: Vec<Option<u32>>,
+    elements: Vec<T>,
+}
+
+impl<T: Copy + Default> Ring<T> {
+    /// Room for so many neighbouring rows.
+    fn new(channels: usize, columns: usize, rows: usize) -> Self {
+        Self { channels, columns, held: vec![None; rows.max(1)], elements: vec![T::default(); channels * columns * rows.max(1)] }
+    }
+
+    fn slot(&self, row: u32) -> usize {
+        row as usize % self.held.len()
+    }
+
+    /// Gets the row, which `make` fills where it is not there.
+    fn fill(&mut self, row: u32, make: impl FnOnce(&mut [&mut [T]])) {
+        let slot = self.slot(row);
+        if self.held.get(slot) == Some(&Some(row)) {
+            return;
+        }
+        let picture = self.channels * self.columns;
+        let mut channels: [&mut [T]; MOST_CHANNELS] = Default::default();
+        for (out, channel) in channels.iter_mut().zip(self.elements[slot * picture..][..picture].chunks_exact_mut(self.columns)) {
+            *out = channel;
+        }
+        make(&mut channels[..self.channels]);
+        self.held[slot] = Some(row);
+    }
+
+    fn row(&self, row: u32, channel: usize) -> &[T] {
+        &self.elements[(self.slot(row) * self.channels + channel) * self.columns..][..self.columns]
+    }
+}
+
+/// How columns are taken from a weighed row.
+#[derive(Debug)]
+enum Columns {
+    /// As they lie, from this one on.
+    Straight(usize),
+    /// One each.
+    One(TapPlaces),
+    /// Between two each.
+    Two(TapPlaces, Vec<[i16; 2]>),
+    /// Of up to four each.
+    Few(TapPlaces, Vec<[i16; FEW]>),
+    /// Of so many blocks of 8 each.
+    Many { first: Vec<u32>, weights: Vec<[i16; 8]>, blocks: usize },
+}
+
+/// Places and weights of positions of up to `COUNT` taps each.
+fn few<const COUNT: usize>(taps: &[(u32, &[f32])], first: Vec<u32>, most_windows: usize) -> (TapPlaces, Vec<[i16; COUNT]>) {
+    let padded = |weights: &[f32]| {
+        let parts = parts(weights);
+        std::array::from_fn(|index| parts.get(index).copied().unwrap_or(0))
+    };
+    let weights: Vec<[i16; COUNT]> = taps.iter().map(|taps| padded(taps.1)).collect();
+    // Samples without weight are not looked for.
+    let tap = |(first, weights): (&u32, &[i16; COUNT])| {
+        let (first, weights) = (*first, *weights);
+        (0..COUNT).map(move |index| if weights[index] == 0 { first } else { first + index as u32 })
+    };
+    let elements: Vec<u32> = first.iter().zip(&weights).flat_map(tap).collect();
+    let windows = Windows::new::<2>(&elements, ROW_PLACES, most_windows);
+    (TapPlaces { first, windows }, weights)
+}
+
+impl Columns {
+    /// Tables over a row that begins with column `start`.
+    fn new(taps: &ResizeTaps, start: u32) -> Self {
+        // Whole blocks; the last position stands for those behind it.
+        let positions = taps.len().next_multiple_of(2 * BLOCK);
+        let of: Vec<(u32, &[f32])> = (0..positions).map(|position| taps.at(position.min(taps.len() - 1))).collect();
+        let first: Vec<u32> = of.iter().map(|(first, _)| first - start).collect();
+        match taps.widest() {
+            0 | 1 if taps.keeps_pixels() => Columns::Straight(first.first().map_or(0, |first| *first as usize)),
+            0 | 1 => {
+                let windows = Windows::new::<2>(&first, ROW_PLACES, 6);
+                Columns::One(TapPlaces { first, windows })
+            }
+            2 => {
+                let (places, weights) = few(&of, first, 2);
+                Columns::Two(places, weights)
+            }
+            3..=FEW => {
+                let (places, weights) = few(&of, first, 1);
+                Columns::Few(places, weights)
+            }
+            widest => {
+                let blocks = widest.div_ceil(8);
+                let padded = |weights: &[f32]| {
+                    let mut parts = parts(weights);
+                    parts.resize(blocks * 8, 0);
+                    parts
+                };
+                let weights = of.iter().flat_map(|(_, weights)| padded(weights)).collect::<Vec<i16>>().as_chunks::<8>().0.to_vec();
+                Columns::Many { first, weights, blocks }
+            }
+        }
+    }
+
+    /// The columns of a row; `out` is where they are put if they do not lie there already.
+    fn apply<'a>(&self, row: &'a TapRow, out: &'a mut [i16]) -> &'a [i16] {
+        match self {
+            Columns::Straight(start) => return &row[*start..],
+            Columns::One(places) => kernels::take(row, places, out),
+            Columns::Two(places, weights) => kernels::take_two(row, places, weights, out),
+            Columns::Few(places, weights) => kernels::take_few(row, places, weights, out),
+            Columns::Many { first, weights, blocks } => kernels::take_many(row, first, weights, *blocks, out),
+        }
+        out
+    }
+}
+
+/// Resizes rows of bytes in 16-bit fixed point: within 0.1 of 255 of exact arithmetic.
+#[derive(Debug)]
+pub(super) struct ByteFilter {
+    down: ResizeTaps,
+    down_parts: Vec<i16>,
+    across: Columns,
+    ring: Ring<u8>,
+    weighed: Vec<Box<TapRow>>,
+    out: Vec<Vec<i16>>,
+}
+
+impl ByteFilter {
+    /// A filter over rows that begin with column `start`; `None` where positions are made of too many pixels.
+    pub fn new(across: &ResizeTaps, down: &ResizeTaps, (start, columns): (u32, u32), channels: usize) -> Option<Self> {
+        if across.widest() > MOST_TAPS || down.widest() > MOST_TAPS {
+            return None;
+        }
+        let tap_row = || -> Option<Box<TapRow>> { vec![0; ROW_PLACES].into_boxed_slice().try_into().ok() };
+        Some(Self {
+            down_parts: (0..down.len()).flat_map(|position| parts(down.at(position).1)).collect(),
+            down: down.clone(),
+            across: Columns::new(across, start),
+            ring: Ring::new(channels, columns as usize, down.widest()),
+            weighed: (0..channels).map(|_| tap_row()).collect::<Option<_>>()?,
+            out: vec![vec![0; across.len().next_multiple_of(2 * BLOCK)]; channels],
+        })
+    }
+
+    pub fn begin(&mut self) {
+        self.ring.held.fill(None);
+    }
+
+    /// Output row `y`: a slice of weighed numbers for each channel, as long as the row at least.
+    pub fn row(&mut self, source: &mut SourceRows, surface: &HostSurface, y: usize) -> [&[i16]; MOST_CHANNELS] {
+        let (first, weights) = self.down.at(y);
+        let place = self.down.tables().1[y] as usize;
+        let parts = &self.down_parts[place..place + weights.len()];
+        for row in first..first + weights.len() as u32 {
+            self.ring.fill(row, |channels| source.bytes(surface, row as usize, channels));
+        }
+        let mut found: [&[i16]; MOST_CHANNELS] = Default::default();
+        for (channel, ((weighed, out), found)) in self.weighed.iter_mut().zip(&mut self.out).zip(&mut found).enumerate() {
+            let stretch = &mut weighed[..self.ring.columns];
+            match parts {
+                [_] => kernels::widen(self.ring.row(first, channel), stretch),
+                _ => {
+                    let rows: Vec<(&[u8], i16)> = (first..).zip(parts).map(|(row, part)| (self.ring.row(row, channel), *part)).collect();
+                    kernels::weigh(&rows, stretch);
+                }
+            }
+            *found = self.across.apply(weighed, out);
+        }
+        found
+    }
+}
+
+/// Resizes rows of fractions.
+#[derive(Debug)]
+pub(super) struct FloatFilter {
+    across: ResizeTaps,
+    down: ResizeTaps,
+    start: u32,
+    ring: Ring<f32>,
+    weighed: Vec<f32>,
+    out: Vec<Vec<f32>>,
+}
+
+impl FloatFilter {
+    /// A filter over rows that begin with column `start`.
+    pub fn new(across: &ResizeTaps, down: &ResizeTaps, (start, columns): (u32, u32), channels: usize) -> Self {
+        Self {
+            ring: Ring::new(channels, columns as usize, down.widest().min(MOST_KEPT_ROWS)),
+            weighed: vec![0.0; channels * columns as usize],
+            out: vec![vec![0.0; across.len()]; channels],
+            across: across.clone(),
+            down: down.clone(),
+            start,
+        }
+    }
+
+    pub fn begin(&mut self) {
+        self.ring.held.fill(None);
+    }
+
+    /// Output row `y`, a row for each channel, cut off at 0 and 255.
+    pub fn row(&mut self, source: &mut SourceRows, surface: &HostSurface, y: usize) -> &mut [Vec<f32>] {
+        let (first, weights) = self.down.at(y);
+        self.weighed.fill(0.0);
+        for (row, weight) in (first..).zip(weights) {
+            self.ring.fill(row, |channels| source.floats(surface, row as usize, channels));
+            for (channel, weighed) in self.weighed.chunks_exact_mut(self.ring.columns).enumerate() {
+                add_weighed(self.ring.row(row, channel), *weight, weighed);
+            }
+        }
+        for (weighed, out) in self.weighed.chunks_exact(self.ring.columns).zip(&mut self.out) {
+            for (position, out) in out.iter_mut().enumerate() {
+                let (first, weights) = self.across.at(position);
+                let samples = &weighed[(first - self.start) as usize..][..weights.len()];
+                *out = samples.iter().zip(weights).map(|(sample, weight)| sample * weight).sum::<f32>().clamp(0.0, 255.0);
+            }
+        }
+        &mut self.out
+    }
+}
