@@ -10,7 +10,8 @@ frames with stride 4 at 112x112, each file once a round; `card` 16 frames with s
 not installed are left out and named. Each round runs every contender in turn, so that the machine's other work hits all alike; compare
 medians. A first round warms up the page cache and is not printed.
 
-Fields: contender, arrangement, clips, frames, seconds, clips_per_s, frames_per_s, device_mb (the card's memory in use at the end, all
+Fields: contender, arrangement, clips, frames, seconds, clips_per_s, frames_per_s, cpu_ms_per_clip (processor time: on a machine that is
+busy with other work, compare this), device_mb (the card's memory in use at the end, all
 processes), and for the loader its own statistics.
 """
 
@@ -195,6 +196,12 @@ def contenders(device, cores, wanted):
     return [one for one in found if wanted is None or one[0] in wanted]
 
 
+def cpu_seconds():
+    """Processor time of this process and of the workers that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
 def device_mb():
     if not torch.cuda.is_available():
         return 0
@@ -258,7 +265,7 @@ def main():
     chosen = contenders(device, arguments.cores, arguments.only)
     for number in range(arguments.rounds + 1):
         for name, arrangement, load in chosen:
-            began = time.monotonic()
+            began, worked = time.monotonic(), cpu_seconds()
             try:
                 clips, more = load(paths, job)
             except Exception as error:  # A contender that fails must not end the others' measurement.
@@ -269,6 +276,7 @@ def main():
             seconds = time.monotonic() - began
             line = {"job": arguments.job, "device": device, "contender": name, "arrangement": arrangement, "clips": clips}
             line |= {"frames": clips * FRAMES, "seconds": round(seconds, 3), "clips_per_s": round(clips / seconds, 1)}
+            line |= {"cpu_ms_per_clip": round(1000 * (cpu_seconds() - worked) / max(clips, 1), 2)}
             line |= {"frames_per_s": round(clips * FRAMES / seconds, 1), "device_mb": device_mb(), **more}
             if number:
                 print(json.dumps(line), flush=True)

@@ -31,6 +31,7 @@ from .options import IMAGENET, UNIT, Normalize, Preprocess
 from .pipeline import Pipeline, blur_faces, stages
 from .reader import Batches, VideoReader
 from .remote import RemoteFile
+from .video_index import index_videos, read_index
 from .sampling import fitting_size, sample_frames, sampled_numbers
 from .writer import VideoWriter, WriteReport
 
@@ -77,8 +78,10 @@ __all__ = [
     "blur_faces",
     "clip_numbers",
     "doctor",
+    "index_videos",
     "fitting_size",
     "mixed_seed",
+    "read_index",
     "sample_clips",
     "sample_frames",
     "sampled_numbers",

@@ -1,9 +1,9 @@
-"""``python -m framerail``: the version, and what this machine has."""
+"""``python -m framerail``: the version, what this machine has, and indexes of data sets."""
 
 import argparse
 import sys
 
-from . import _framerail
+from . import _framerail, video_index
 from .doctor import doctor
 
 
@@ -11,11 +11,15 @@ def main() -> int:
     """Runs the command line."""
     parser = argparse.ArgumentParser(prog="python -m framerail", description="framerail for Python")
     parser.add_argument("--version", action="version", version=f"framerail {_framerail.version()}")
-    parser.add_argument("command", nargs="?", choices=["doctor"], help="doctor: look at what framerail needs")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser("doctor", help="look at what framerail needs")
+    video_index.add_command(commands)
     arguments = parser.parse_args()
     if arguments.command is None:
         parser.print_help()
         return 2
+    if arguments.command == "index":
+        return video_index.command(arguments)
     doctor()
     return 0
 

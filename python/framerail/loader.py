@@ -60,6 +60,8 @@ class Request(NamedTuple):
     name: str
     clip: int
     seed: int
+    #: Bytes and last change of the file, and where its frames are: of an index.
+    kept: Optional[Tuple[int, int, bytes]] = None
 
 
 class Columns(NamedTuple):
@@ -500,7 +502,8 @@ class _Pass(Iterator[Dict[str, Any]]):
             frames = frames.pin_memory() if loader.pin_memory and not frames.is_cuda else frames
             columns = Columns(*(column[kept] for column in columns))
             kept = kept.tolist()
-        rest = default_collate([dataset._about(indices[place]) for place in kept])
+        heard = dataset._heard([indices[place] for place in kept], columns.seconds[:, 0].tolist())
+        rest = default_collate([{**dataset._about(indices[place]), **sound} for place, sound in zip(kept, heard)])
         if dataset.transform is not None:
             frames = default_collate([dataset.transform(clip) for clip in frames])
         if loader.device is not None:

@@ -16,13 +16,15 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, default_collate, get_worker_info
 
 from .augment import Augment, mixed_seed
+from .clip_audio import ClipAudio
 from .clips import _EDGES, clip_numbers, sampling_of
 from .errors import DecodeError, UnsupportedError
 from .loader import POLICIES, SOURCE_ERRORS, ClipCore, ClipLoader, Made, Request, VideoAverage, replacement
 from .options import READER_DEFAULTS, bad, choice, known, whole
 from .reader import VideoReader, _source
+from .video_index import dataset_parts
 
-__all__ = ["ClipDataset", "ClipLoader", "ClipStream", "VideoAverage", "collate"]
+__all__ = ["ClipAudio", "ClipDataset", "ClipLoader", "ClipStream", "VideoAverage", "collate"]
 
 _log = logging.getLogger("framerail.torch")
 
@@ -31,7 +33,7 @@ _SOURCE_ERRORS = (DecodeError, UnsupportedError, OSError)
 #: Workers that count failures on their own.
 _SLOTS = 256
 #: What an item says by itself.
-_ITEM_NAMES = ("frames", "numbers", "seconds", "source", "clip", "filled", "label")
+_ITEM_NAMES = ("frames", "numbers", "seconds", "source", "clip", "filled", "label", "audio", "has_audio")
 
 
 class _Readers:
@@ -182,6 +184,8 @@ class ClipDataset(_Clips, Dataset):
         One for each source; comes with each of its clips.
     columns : mapping of str to sequence, optional
         More values for each source, which come with its clips by these names.
+    audio : ClipAudio, optional
+        Gives what is heard from the clip's first frame on: "audio" [channels, samples], and whether there is any as "has_audio".
     num_clips : int
         Clips of each source in an epoch; item ``i`` is clip ``i % num_clips`` of source ``i // num_clips``.
     frames_per_clip, stride, policy, by, start, end, edge
@@ -234,6 +238,7 @@ class ClipDataset(_Clips, Dataset):
         *,
         labels: Optional[Sequence[Any]] = None,
         columns: Optional[Mapping[str, Sequence[Any]]] = None,
+        audio: Optional[ClipAudio] = None,
         num_clips: int = 1,
         frames_per_clip: int = 16,
         stride: Optional[float] = None,
@@ -272,6 +277,9 @@ class ClipDataset(_Clips, Dataset):
             "start": start, "end": end, "edge": edge,
         }  # fmt: skip
         _Clips.__init__(self, sources, labels, columns, sampling, augment, transform, seed, errors, max_open, options)
+        if audio is not None and not isinstance(audio, ClipAudio):
+            raise bad("audio", audio, "a framerail.torch.ClipAudio")
+        self.audio = audio
         self.num_clips = whole("num_clips", num_clips, 1)
         extra = {
             "snap": whole("snap", snap, 0), "views": whole("views", views, 1),
@@ -279,11 +287,45 @@ class ClipDataset(_Clips, Dataset):
             "channels_first": self._channels_first, "threads": whole("threads", self._options.get("threads", 0), 0),
             "helpers": 0, "max_open": self._max_open,
         }  # fmt: skip
+        self._kept: Optional[List[Any]] = None
+        #: Names of the classes, in the order of their numbers, where labels are names of folders.
+        self.classes: Optional[List[str]] = None
         # A source that is named twice is opened once.
         first: Dict[Any, int] = {}
         self._keys = [first.setdefault(source, place) for place, source in enumerate(map(_hashable, self.sources))]
         sampled = sampling_of(num_clips=self.num_clips if policy == "regular" else 1, step=None, seed=0, **sampling)
         self._core = ClipCore({**READER_DEFAULTS, **self._options}, sampled, augment, extra)
+
+    @classmethod
+    def from_index(cls, path: Any, *, labels: Any = None, where: Optional[Callable[[dict], bool]] = None, **options: Any) -> ClipDataset:
+        """The data set of an index, which ``python -m framerail index DIR -o FILE.parquet`` makes.
+
+        Files are opened with what the index knows of their frames, as long as their size and time of change are those of the index; of
+        others frames are looked for again, with a warning. Further columns of the file come with the clips, as with ``columns``.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            The index.
+        labels : "folder", str or callable, optional
+            "folder" numbers the names of the folders that files lie in (``classes`` has them); or the name of a column; or a function
+            of a row, a dict by column.
+        where : callable, optional
+            Which rows are taken: a function of a row. Those with an error are left out in any case.
+        **options
+            Of ``ClipDataset``.
+
+        Raises
+        ------
+        FileNotFoundError, OSError, DecodeError, ValueError
+            For an index that cannot be read, and where no row is left.
+        """
+        sources, given, classes, further, kept = dataset_parts(path, labels, where)
+        rank, world_size = options.get("rank"), options.get("world_size")
+        made = cls(sources, labels=given, columns={**further, **options.pop("columns", {})}, **options)
+        share = kept if world_size is None else kept[rank : len(kept) // world_size * world_size : world_size]
+        made._kept, made.classes = share, classes
+        return made
 
     def __len__(self) -> int:
         return len(self.sources) * self.num_clips
@@ -304,7 +346,8 @@ class ClipDataset(_Clips, Dataset):
         source, name = _source(self.sources[place])
         if not isinstance(source, (str, bytes)):
             raise TypeError(f"source {name!r} is a file object; data sets take paths, addresses and bytes, which several threads can read")
-        return Request(self._keys[place], source, name, clip, mixed_seed(self.seed, self.epoch, index))
+        kept = None if self._kept is None else self._kept[place]
+        return Request(self._keys[place], source, name, clip, mixed_seed(self.seed, self.epoch, index), kept)
 
     def _about(self, index: int) -> dict:
         """What an item says of its source."""
@@ -344,7 +387,18 @@ class ClipDataset(_Clips, Dataset):
                 shape = shapes.get(place) or self._any_shape(error)
                 indices[place], made = replacement(self, self._core, indices[place], shape, error)
                 found[place] = _row(made, 0)
-        return [self._made(index, *found[place]) if place in found else None for place, index in enumerate(indices)]
+        heard = self._heard([indices[place] for place in sorted(found)], [float(found[place][2][0]) for place in sorted(found)])
+        sounds = dict(zip(sorted(found), heard))
+        return [
+            {**self._made(index, *found[place]), **sounds[place]} if place in found else None for place, index in enumerate(indices)
+        ]
+
+    def _heard(self, indices: List[int], starts: List[float]) -> List[dict]:
+        """What is heard with clips that begin at these times."""
+        if self.audio is None:
+            return [{} for _ in indices]
+        sources = [self.sources[int(index) % len(self) // self.num_clips] for index in indices]
+        return self.audio.read_all(sources, starts)
 
     def _read_alone(self, request: Request, index: int) -> Optional[dict]:
         """An item read by a reader for it alone."""
@@ -354,7 +408,8 @@ class ClipDataset(_Clips, Dataset):
             is_random = self._sampling["policy"] == "random"
             clips = self._numbers(reader, request.seed, 1 if is_random else self.num_clips)
             numbers, filled = clips[0 if is_random else request.clip]
-            return self._sample(source, request.clip, reader, numbers, filled, request.seed)
+            sample = self._sample(source, request.clip, reader, numbers, filled, request.seed)
+            return {**sample, **self._heard([index], [float(sample["seconds"][0])])[0]}
         except SOURCE_ERRORS as error:
             self._skip(source, error)
             return None

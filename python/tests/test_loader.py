@@ -316,3 +316,106 @@ def test_workers_share_the_cores(many, caplog):
         check(batch)
         assert batch["frames"].is_shared()
     assert number_of(data[0]["frames"][0]) // FRAMES == 0
+
+
+def test_an_index_of_a_folder_makes_a_data_set(many, tmp_path):
+    import shutil
+
+    for name, sources in {"cats": many[:3], "dogs": many[3:5]}.items():
+        (tmp_path / name).mkdir()
+        for source in sources:
+            shutil.copy2(source, tmp_path / name / source.name)
+    (tmp_path / "dogs" / "broken.mp4").write_bytes(b"no video")
+    command = ["ffmpeg", "-v", "error", "-i", str(many[5]), "-c", "copy", "-f", "mpegts", str(tmp_path / "dogs" / "last.ts")]
+    subprocess.run(command, check=True)
+    out = tmp_path / "index.parquet"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def run(*arguments):
+        whole = [sys.executable, "-m", "framerail", "index", *map(str, arguments)]
+        return subprocess.run(whole, capture_output=True, text=True, env=environment, timeout=120)
+
+    ran = run(tmp_path, "-o", out)
+    assert ran.returncode == 0 and "6 videos, 120 frames (0 unchanged, 1 failed)" in ran.stdout, ran
+    assert "broken.mp4 is left out" in ran.stderr
+    assert "(6 unchanged, 1 failed)" in run(tmp_path, "-o", out).stdout
+    table = fr.read_index(out)
+    assert table["path"][0] == os.path.join("cats", many[0].name) and table["keyframes"][0] == [0, 10] and table["frames"][0] == FRAMES
+    assert (table["width"][0], table["height"][0], table["codec"][0]) == (WIDTH, HEIGHT, "h264") and abs(table["duration_seconds"][0] - 0.8) < 1e-6
+    assert run(tmp_path / "nowhere", "-o", out).returncode == 3 and run(tmp_path / "cats").returncode == 2
+    (tmp_path / "empty").mkdir()
+    assert run(tmp_path / "empty", "-o", tmp_path / "none.parquet").returncode == 3 and not (tmp_path / "none.parquet").exists()
+
+    data = fr.torch.ClipDataset.from_index(out, labels="folder", frames_per_clip=3, seed=2)
+    assert data.classes == ["cats", "dogs"] and data.labels == [0, 0, 0, 1, 1, 1]
+    plain = fr.torch.ClipDataset(data.sources, labels=data.labels, frames_per_clip=3, seed=2)
+    with fr.torch.ClipLoader(data, batch_size=4) as loader:
+        batches = list(loader)
+        assert loader.stats["indexes_stale"] == 0
+    with fr.torch.ClipLoader(plain, batch_size=4) as loader:
+        assert all_same(batches, loader)
+    part = fr.torch.ClipDataset.from_index(out, labels="codec", where=lambda row: row["container"] == "mpegts", frames_per_clip=3)
+    assert len(part) == 1 and part[0]["label"] == "h264" and numbers_of(part[0]["frames"])[0] // FRAMES == 5
+
+    shutil.copy(many[7], tmp_path / "cats" / many[0].name)
+    with fr.torch.ClipLoader(data, batch_size=1) as loader:
+        first = next(iter(loader))
+        assert loader.stats["indexes_stale"] == 1 and numbers_of(first["frames"][0])[0] // FRAMES == 7
+    with pytest.raises(ValueError, match="no column 'kind'"):
+        fr.torch.ClipDataset.from_index(out, labels="kind")
+    with pytest.raises(fr.DecodeError, match="Parquet"):
+        fr.read_index(many[0])
+
+
+def test_further_columns_of_an_index_come_with_clips(many, tmp_path):
+    from framerail import _framerail
+
+    assert fr.index_videos(many[:3], tmp_path / "index.parquet") == {"indexed": 3, "kept": 0, "failed": 0}
+    table = fr.read_index(tmp_path / "index.parquet")
+    kinds = __import__("framerail.video_index", fromlist=["COLUMNS"]).COLUMNS
+    columns = [(name, kinds[name], values) for name, values in table.items()]
+    _framerail.write_index(tmp_path / "more.parquet", [*columns, ("weight", "real", [0.5, 1.5, 2.5])])
+    data = fr.torch.ClipDataset.from_index(tmp_path / "more.parquet", frames_per_clip=2, rank=1, world_size=2)
+    assert len(data) == 1 and data[0]["weight"] == 1.5 and numbers_of(data[0]["frames"])[0] // FRAMES == 1
+
+
+def test_audio_plays_with_its_clip(many, tmp_path):
+    # A tone that begins half-way: 0.4 s of silence, then 0.4 s of 1000 Hz.
+    tone = "aevalsrc='if(gte(t,0.4),0.5*sin(2*PI*1000*t),0)':s=16000:d=0.8"
+    sounding = tmp_path / "sounding.mkv"
+    command = ["ffmpeg", "-v", "error", "-i", str(many[0]), "-f", "lavfi", "-i", tone, "-c:v", "copy", "-c:a", "pcm_s16le", str(sounding)]
+    subprocess.run(command, check=True)
+    audio = fr.torch.ClipAudio(sample_rate=16000, seconds=0.2)
+    data = fr.torch.ClipDataset([sounding, many[1]], num_clips=2, policy="regular", frames_per_clip=2, stride=1, end=11, audio=audio)
+    with fr.torch.ClipLoader(data, batch_size=4) as loader:
+        (batch,) = loader
+    assert batch["audio"].shape == (4, 1, 3200) and batch["has_audio"].tolist() == [True, True, False, False]
+    assert batch["seconds"][:2, 0].tolist() == pytest.approx([0.0, 0.4], abs=1e-3)
+    loud = batch["audio"].abs().amax((1, 2)).tolist()
+    assert loud[0] < 0.01 and loud[1] > 0.4 and loud[2:] == [0.0, 0.0]
+    assert torch.equal(data[1]["audio"], batch["audio"][1])
+    with pytest.raises(ValueError, match="seconds"):
+        fr.torch.ClipAudio(16000, 0)
+
+
+def test_the_example_trains_on_a_folder_and_goes_on(many, tmp_path):
+    import shutil
+
+    sources = os.environ.get("FRAMERAIL_SOURCES")
+    if not sources:
+        pytest.skip("only with the sources: an installed package is tested")
+    for place, source in enumerate(many[:8]):
+        folder = tmp_path / ("cats" if place % 2 else "dogs")
+        folder.mkdir(exist_ok=True)
+        shutil.copy2(source, folder / source.name)
+    program = os.path.join(sources, "examples", "python", "train_clips.py")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+
+    def run(*arguments):
+        command = [sys.executable, program, str(tmp_path), "--size", "32", "--batch", "2", "--every", "4", "--device", "cpu", *arguments]
+        ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    assert "of 2 videos" in run("--epochs", "1")
+    assert "epoch 1: accuracy" in run("--epochs", "2", "--resume")

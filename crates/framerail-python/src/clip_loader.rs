@@ -5,7 +5,9 @@ use std::sync::Arc;
 use framerail::{
     core::{CancelToken, Device},
     media::InputOptions,
-    reader::{self, CardPlace, ClipItem, ClipLoaderOptions, ClipPlace, FrameStatus, LoadedBatch, ReadDevice, ReaderError},
+    reader::{
+        self, CardPlace, ClipItem, ClipLoaderOptions, ClipPlace, FileStamp, FrameStatus, KnownIndex, LoadedBatch, ReadDevice, ReaderError,
+    },
 };
 use pyo3::{
     prelude::*,
@@ -48,8 +50,11 @@ pub struct ClipLoader {
     device: Device,
 }
 
-/// A clip as Python asks for it: the source's key, the source, its name in messages, number of the clip, seed.
-type Item<'py> = (u64, Bound<'py, PyAny>, String, usize, u64);
+/// A clip as Python asks for it: the source's key, the source, its name in messages, number of the clip, seed, and what an index kept.
+type Item<'py> = (u64, Bound<'py, PyAny>, String, usize, u64, Option<Kept>);
+
+/// Bytes of a file, its last change in nanoseconds, and where its frames are.
+type Kept = (u64, i64, Vec<u8>);
 
 /// Places of clips that could not be made, and why.
 type Failures = Vec<(usize, PyErr)>;
@@ -128,9 +133,13 @@ impl ClipLoader {
                 (0..count).map(|_| ClipPlace::Card(CardPlace::new(bytes))).collect()
             }
         };
-        let queued = |((key, source, name, clip, seed), place): (Item<'_>, ClipPlace)| -> PyResult<_> {
+        let queued = |((key, source, name, clip, seed, kept), place): (Item<'_>, ClipPlace)| -> PyResult<_> {
             let input = Source::new(&source, &name)?.input;
-            Ok((ClipItem { key, input, clip, seed }, place))
+            let index = kept.map(|(size_bytes, modified_nanos, packets)| KnownIndex {
+                stamp: FileStamp { size_bytes, modified_nanos },
+                packets: packets.into(),
+            });
+            Ok((ClipItem { key, input, index, clip, seed }, place))
         };
         loader.submit(id, items.into_iter().zip(places).map(queued).collect::<PyResult<_>>()?);
         Ok(())
@@ -185,6 +194,7 @@ impl ClipLoader {
             "clips_shared": stats.clips_shared,
             "files_opened": stats.files_opened,
             "files_reused": stats.files_reused,
+            "indexes_stale": stats.indexes_stale,
             "bytes": stats.bytes,
             "reader": stats_value(&stats.reader),
         })

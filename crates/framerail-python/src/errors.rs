@@ -56,6 +56,7 @@ pub fn reader(py: Python<'_>, error: &ReaderError) -> PyErr {
 }
 
 /// An error of media.
+/// An error of media, or the way to it.
 pub fn media(py: Python<'_>, error: &MediaError) -> PyErr {
     let words = error.to_string();
     // What was kept of a file does not change the kind.

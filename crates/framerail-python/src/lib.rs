@@ -31,6 +31,7 @@ mod pipeline;
 mod reader;
 mod source;
 mod tensor;
+mod video_index;
 mod waiting;
 mod watching;
 
@@ -57,6 +58,7 @@ mod _framerail {
         pipeline::Pipeline,
         reader::Reader,
         tensor::Tensor,
+        video_index::{index_video, read_index, write_index},
     };
 
     use super::*;

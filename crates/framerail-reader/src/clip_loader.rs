@@ -25,7 +25,7 @@ use framerail_media::InputOptions;
 use framerail_vision::augment::Augment;
 use parking_lot::Mutex;
 
-use crate::{ClipPolicy, ClipSampling, FrameStatus, ReaderError, ReaderOptions, ReaderStats, VideoReader, plan};
+use crate::{ClipPolicy, ClipSampling, FrameStatus, KnownIndex, ReaderError, ReaderOptions, ReaderStats, VideoReader, plan};
 
 #[cfg(feature = "cuda")]
 pub use self::card::CardPlace;
@@ -131,6 +131,8 @@ pub struct ClipItem {
     pub key: u64,
     /// The source.
     pub input: InputOptions,
+    /// Where its frames are, if that was kept; checked against the file as it is now.
+    pub index: Option<KnownIndex>,
     /// Number of the clip, where clips are at regular places.
     pub clip: usize,
     /// Decides everything that is random.
@@ -214,6 +216,8 @@ pub struct ClipLoaderStats {
     pub files_opened: u64,
     /// Sources that were still open from an earlier clip.
     pub files_reused: u64,
+    /// Kept indexes that were not of the file as it is now.
+    pub indexes_stale: u64,
     /// Bytes of clips written.
     pub bytes: u64,
     /// What the readers did.
@@ -230,6 +234,7 @@ struct Counts {
     clip_nanos: [AtomicU64; 2],
     files_opened: AtomicU64,
     files_reused: AtomicU64,
+    indexes_stale: AtomicU64,
     bytes: AtomicU64,
     reader: Mutex<ReaderStats>,
 }
@@ -354,6 +359,7 @@ impl ClipLoader {
             clips_shared: get(&counts.clips_shared),
             files_opened: get(&counts.files_opened),
             files_reused: get(&counts.files_reused),
+            indexes_stale: get(&counts.indexes_stale),
             bytes: get(&counts.bytes),
             reader: *counts.reader.lock(),
         }

@@ -149,6 +149,20 @@ fn read_up_to(file: &mut File, bytes: &mut [u8]) -> std::io::Result<usize> {
     Ok(length)
 }
 
+/// An index as bytes.
+pub(crate) fn to_bytes(index: &FrameIndex) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write_number(VERSION, &mut bytes);
+    write_index(index, &mut bytes);
+    bytes
+}
+
+/// What [`to_bytes`] wrote; `None` for anything else.
+pub(crate) fn from_bytes(bytes: &[u8]) -> Option<FrameIndex> {
+    let mut reader = Reader { bytes };
+    (reader.number()? == VERSION).then(|| read_index(&mut reader)).flatten()
+}
+
 fn write_index(index: &FrameIndex, out: &mut Vec<u8>) {
     let ratio = index.time_base().ratio();
     write_signed(ratio.num, out);

@@ -51,6 +51,7 @@ mod streaming;
 #[cfg(feature = "cuda")]
 mod tensors;
 mod video;
+mod video_index;
 mod video_reader;
 mod window;
 
@@ -85,4 +86,5 @@ pub use prefetched::{Prefetched, Prefetching};
 pub use reading_report::{ReadingReport, reading_report};
 #[cfg(feature = "cuda")]
 pub use tensors::TensorPictures;
+pub use video_index::{FileStamp, IndexedVideo, KnownIndex};
 pub use video_reader::VideoReader;

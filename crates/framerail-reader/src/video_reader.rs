@@ -499,6 +499,11 @@ impl VideoReader {
         self.index()
     }
 
+    /// Takes an index that was kept.
+    pub(crate) fn adopt_kept(&mut self, index: FrameIndex) {
+        self.adopt(index);
+    }
+
     /// The source, open and at its first packet.
     #[cfg(feature = "cuda")]
     pub(crate) fn another_input(&mut self) -> Result<Input, MediaError> {

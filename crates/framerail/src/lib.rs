@@ -28,6 +28,8 @@ mod outputs;
 pub mod parts;
 pub mod presets;
 pub mod stages;
+#[cfg(feature = "parquet")]
+pub mod table;
 mod uploader;
 
 pub use launch::{Error, plan, plan_file, run};

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    path::Path,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -122,6 +123,16 @@ impl Worker {
         let mut reader = VideoReader::open(self.shared.reader_options(&item.input))?;
         let output = self.shared.output.of(&reader)?;
         reader.set_output(output.read.clone())?;
+        if let Some(known) = &item.index {
+            let source = item.input.source.reveal();
+            match known.of_file(Path::new(source.strip_prefix("file:").unwrap_or(source))) {
+                Some(index) => reader.adopt_kept(index),
+                None => {
+                    add(&counts.indexes_stale, 1);
+                    log::warn!("{}: was changed since it was indexed; its frames are looked for again", item.input.source);
+                }
+            }
+        }
         reader.frame_index()?;
         add(&counts.files_opened, 1);
         add(&counts.opening_nanos, began.elapsed().as_nanos() as u64);

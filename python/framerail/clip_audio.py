@@ -1,0 +1,65 @@
+"""Audio that plays with the clips of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Dict, List
+
+import torch
+
+from .audio import SEEKS, AudioReader
+from .errors import DecodeError
+from .options import choice, real, whole
+
+#: Files that are read side by side.
+_THREADS = 8
+
+
+@dataclass(frozen=True)
+class ClipAudio:
+    """What is heard from a clip's first frame on.
+
+    Parameters
+    ----------
+    sample_rate : int
+        Samples per second.
+    seconds : float
+        Length; beyond the end of the audio there is silence.
+    channels : int
+        Channels, mixed by FFmpeg's rules.
+    seek : str
+        As in ``AudioReader``: "exact", or "near", which is faster far into a long file.
+    """
+
+    sample_rate: int
+    seconds: float
+    channels: int = 1
+    seek: str = "exact"
+
+    def __post_init__(self) -> None:
+        whole("sample_rate", self.sample_rate, 1)
+        real("seconds", self.seconds, "seconds above 0", above=0.0)
+        whole("channels", self.channels, 1)
+        choice("seek", self.seek, SEEKS)
+
+    def read(self, source: Any, start: float) -> Dict[str, Any]:
+        """The audio of a source from a time on; silence where it has none."""
+        count = max(1, round(self.seconds * self.sample_rate))
+        samples = torch.zeros(self.channels, count)
+        try:
+            with AudioReader(source, sample_rate=self.sample_rate, channels=self.channels, seek=self.seek, output="torch") as reader:
+                data = reader.read(start, start + self.seconds, pad=True).data[:, :count]
+        except DecodeError:
+            # The clip's frames were read: there is a video without audio.
+            return {"audio": samples, "has_audio": False}
+        samples[:, : data.shape[1]] = data
+        return {"audio": samples, "has_audio": True}
+
+    def read_all(self, sources: Sequence[Any], starts: Sequence[float]) -> List[Dict[str, Any]]:
+        """The same for several clips, side by side."""
+        if len(sources) < 2:
+            return [self.read(source, start) for source, start in zip(sources, starts)]
+        with ThreadPoolExecutor(min(len(sources), _THREADS)) as pool:
+            return list(pool.map(self.read, sources, starts))
