@@ -9,7 +9,7 @@ are cores, with one thread each, which is the ceiling. Every frame as an RGB arr
 decord, as far as they can be imported, each in its best settings. `--folder` reads a folder of files one after another.
 
 Before anything is measured, every frame that framerail gives with all cores is compared with that of one thread, by hashes, and
-with FFmpeg's own conversion to RGB. A difference ends the program with exit code 1. Linux, ffmpeg in PATH.
+with FFmpeg's own conversion to RGB. A difference ends the program with exit code 1. Linux, ffmpeg in PATH. plot_reading.py draws the result.
 """
 
 import argparse
@@ -132,12 +132,14 @@ def contenders(clip: str, cores: int, program: str | None) -> dict:
     return found
 
 
-def run_all(clip: str, cores: int, program: str | None, repeat: int) -> list[dict]:
+def run_all(clip: str, cores: int, program: str | None, repeat: int, end: float) -> list[dict]:
     frames, runs, failures = frames_in(clip), {}, {}
     log = Path(tempfile.mkdtemp()) / "log"
     everyone = contenders(clip, cores, program)
     for _ in range(repeat):
         for name, (command, times) in everyone.items():
+            if time.monotonic() > end:
+                continue
             try:
                 run = measure(pinned(cores, command), log)
             except Exception as error:  # one that fails does not end the others
@@ -151,8 +153,10 @@ def run_all(clip: str, cores: int, program: str | None, repeat: int) -> list[dic
             rates, memory, cpu = zip(*runs[name])
             row |= {"best_fps": round(max(rates), 1), "median_fps": round(statistics.median(rates), 1)}
             row |= {"resident_mib": round(max(memory)), "cpu_secs": round(min(cpu), 2)}
-        else:
+        elif name in failures:
             row["failed"] = failures[name][0]
+        else:
+            continue
         rows.append(row)
         print(row, file=sys.stderr)
     return rows
@@ -190,8 +194,10 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--folder", help="also read this folder of files with `framerail run`")
     parser.add_argument("--program", default=shutil.which("framerail"), help="the framerail program; default: that in PATH")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin nothing after so long, and write what is measured")
     parser.add_argument("--no-check", action="store_true", help="do not compare frames first")
     arguments = parser.parse_args()
+    end = time.monotonic() + arguments.seconds
     here = len(os.sched_getaffinity(0))
     counts = [1 << power for power in range(here.bit_length()) if 1 << power <= here]
     cores = [int(count) for count in arguments.cores.split(",")] if arguments.cores else sorted({*counts, here})
@@ -201,8 +207,8 @@ def main() -> int:
         report["checks"] = {Path(clip).name: check_frames(clip) for clip in arguments.clips}
     for clip in arguments.clips:
         for count in cores:
-            report["rows"] += run_all(clip, count, arguments.program, arguments.repeat)
-        if has_package:
+            report["rows"] += run_all(clip, count, arguments.program, arguments.repeat, end)
+        if has_package and time.monotonic() < end:
             report.setdefault("first_frame_ms", {})[Path(clip).name] = round(first_frame(clip, arguments.repeat), 2)
     if arguments.folder and arguments.program:
         report["folder"] = folder_row(arguments.folder, arguments.program, max(cores), arguments.repeat)

@@ -277,6 +277,7 @@ pub(crate) fn plan_of(input: &mut Input, options: &InputOptions, host: &HostOpti
         pieces,
         frame_bytes: plan::frame_bytes(info.width, info.height, info.pixel_format),
         memory_bytes: host.memory_bytes.unwrap_or_else(plan::default_memory_bytes),
+        least: if host.threads_alone.is_some() { 1 } else { 2 },
     };
     Ok(sequence.plan())
 }

@@ -37,6 +37,7 @@ mod host_pictures;
 mod index_cache;
 mod metadata;
 mod options;
+mod pace;
 mod packets;
 mod parallel;
 mod piece;

@@ -12,13 +12,7 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::{ReaderError, piece::Piece, window::Window};
-
-/// Frames that each piece may have waiting besides what its turn requires: pictures come out of decoders in bursts.
-const SPARE_FRAMES: usize = 8;
-
-/// How many times as many pieces are decoded when the caller has to wait for a picture.
-const RAISED_BY: usize = 4;
+use crate::{ReaderError, pace::Pace, piece::Piece, window::Window};
 
 /// A picture of a piece, with the tag of its packet.
 #[derive(Debug)]
@@ -97,10 +91,10 @@ pub enum NextPicture<P> {
     None,
 }
 
-/// What a piece sends: pictures, then how it ended.
+/// What a piece sends: pictures, then how it ended, and how long it took to decode, without waits.
 enum Message<P> {
     Picture(Tagged<P>),
-    End(Result<PieceEnd, ReaderError>),
+    End(Result<PieceEnd, ReaderError>, Duration),
 }
 
 struct Job<P> {
@@ -128,8 +122,6 @@ struct Delivery<P> {
     piece: Arc<Piece>,
     place: u64,
     pictures: Receiver<Message<P>>,
-    /// The caller had to wait for a picture of it.
-    was_awaited: bool,
 }
 
 /// Decodes pieces on several threads and delivers their pictures in the order of the pieces.
@@ -137,10 +129,8 @@ pub struct ParallelDecoder<D: PieceDecoder> {
     make: MakeDecoder<D>,
     shared: Arc<Shared<D::Picture>>,
     workers: Vec<JoinHandle<()>>,
-    ahead: Ahead,
-    /// Workers that the caller's pace needs, and whether they were raised since the last picture.
-    wanted: usize,
-    is_raised: bool,
+    most_workers: usize,
+    pace: Pace,
     deliveries: VecDeque<Delivery<D::Picture>>,
     /// The piece before the one whose turn it is.
     before: Option<Arc<Piece>>,
@@ -160,9 +150,8 @@ impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
             make,
             shared: Arc::new(shared),
             workers: Vec::new(),
-            wanted: if ahead.adapts { 1 } else { ahead.workers.max(1) },
-            is_raised: false,
-            ahead: Ahead { workers: ahead.workers.max(1), ..ahead },
+            most_workers: ahead.workers.max(1),
+            pace: Pace::new(ahead),
             deliveries: VecDeque::new(),
             before: None,
             longest: 0,
@@ -170,10 +159,9 @@ impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
         }
     }
 
-    /// Whether another piece would keep a worker busy: besides those being decoded, one waits for the first that is free.
+    /// Whether another piece would keep a worker busy.
     pub fn wants_piece(&self) -> bool {
-        let reserve = usize::from(self.wanted >= self.ahead.workers);
-        self.deliveries.is_empty() || self.shared.jobs.lock().unfinished < self.wanted + reserve
+        self.deliveries.is_empty() || self.shared.jobs.lock().unfinished < self.pace.wanted()
     }
 
     /// Number of the piece whose turn it is.
@@ -204,11 +192,11 @@ impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
             self.shared.window.advance(place);
         }
         let piece = Arc::new(piece);
-        self.deliveries.push_back(Delivery { piece: Arc::clone(&piece), place, pictures, was_awaited: false });
+        self.deliveries.push_back(Delivery { piece: Arc::clone(&piece), place, pictures });
         let mut jobs = self.shared.jobs.lock();
         jobs.waiting.push_back(Job { piece, place, output });
         jobs.unfinished += 1;
-        let needs_worker = jobs.waiting.len() > jobs.idle && self.workers.len() < self.ahead.workers;
+        let needs_worker = jobs.waiting.len() > jobs.idle && self.workers.len() < self.most_workers;
         drop(jobs);
         self.shared.changed.notify_one();
         if needs_worker {
@@ -226,10 +214,7 @@ impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
             let Some(head) = self.deliveries.front_mut() else { return Ok(NextPicture::None) };
             let message = match head.pictures.try_recv() {
                 Err(TryRecvError::Empty) => {
-                    head.was_awaited = true;
-                    // The caller is faster than what is decoded.
-                    if self.wanted < self.ahead.workers && !std::mem::replace(&mut self.is_raised, true) {
-                        self.wanted = (self.wanted * RAISED_BY).min(self.ahead.workers);
+                    if self.pace.awaits() {
                         self.set_limit();
                         return Ok(NextPicture::WantsPiece);
                     }
@@ -240,12 +225,12 @@ impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
             match message {
                 Some(Message::Picture(picture)) => {
                     self.shared.window.leave();
-                    self.is_raised = false;
+                    self.pace.gives();
                     return Ok(NextPicture::Picture(picture));
                 }
-                Some(Message::End(Ok(PieceEnd::Complete))) => self.next_turn(),
-                Some(Message::End(Ok(PieceEnd::NeedsContext))) => return Ok(NextPicture::NeedsContext),
-                Some(Message::End(Err(error))) => return Err(error),
+                Some(Message::End(Ok(PieceEnd::Complete), decoding)) => self.next_turn(decoding),
+                Some(Message::End(Ok(PieceEnd::NeedsContext), _)) => return Ok(NextPicture::NeedsContext),
+                Some(Message::End(Err(error), _)) => return Err(error),
                 // The worker is gone without a word: it panicked.
                 None => return Err(ReaderError::Closed),
             }
@@ -259,10 +244,9 @@ impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
         before.into_iter().chain(pieces).collect()
     }
 
-    fn next_turn(&mut self) {
+    fn next_turn(&mut self, decoding: Duration) {
         let Some(over) = self.deliveries.pop_front() else { return };
-        if self.ahead.adapts && !over.was_awaited && self.wanted > 1 {
-            self.wanted -= 1;
+        if self.pace.ends(decoding) {
             self.set_limit();
         }
         self.before = Some(over.piece);
@@ -271,14 +255,8 @@ impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
         }
     }
 
-    /// Pieces decoded at the same pace are begun one after another: when the first is done, the second is nearly, and so on. So
-    /// half of all frames wait. Where the caller takes whatever all decoders give, these are begun at once, and wait for memory alone.
     fn set_limit(&self) {
-        if self.ahead.adapts {
-            let waiting = self.longest * (self.wanted - 1) / 2 + self.wanted * SPARE_FRAMES;
-            let limit = if self.wanted < self.ahead.workers { waiting.min(self.ahead.frames) } else { self.ahead.frames };
-            self.shared.window.set_limit(limit);
-        }
+        self.shared.window.set_limit(self.pace.limit(self.longest));
     }
 }
 
@@ -314,7 +292,7 @@ fn work<D: PieceDecoder>(shared: &Shared<D::Picture>, make: &MakeDecoder<D>) {
         log::trace!("piece {number}: {frames} frames, decoded in {took:.1?}, of which {waited:.1?} waiting for room");
         shared.jobs.lock().unfinished -= 1;
         // The reader may be gone.
-        let _ = output.send(Message::End(outcome));
+        let _ = output.send(Message::End(outcome, took.saturating_sub(waited)));
     }
 }
 

@@ -57,24 +57,27 @@ pub(crate) struct Sequence {
     pub(crate) frame_bytes: u64,
     /// Bytes that decoders and waiting frames may take.
     pub(crate) memory_bytes: u64,
+    /// Decoders that pay at least: 2 for a file that is read alone, 1 for files decoded beside each other, which share memory like that.
+    pub(crate) least: usize,
 }
 
 impl Sequence {
     /// As many decoders as there are threads, where memory holds what waits for its turn; else fewer, with several threads each.
     /// `Err` says why one decoder with FFmpeg's own threads does as well.
     pub(crate) fn plan(&self) -> Result<PiecePlan, String> {
-        if self.threads < 2 {
+        let least = self.least.max(1);
+        if self.threads < least {
             return Err("one thread decodes".into());
         }
         let most = self.pieces.unwrap_or(usize::MAX).min(self.threads);
-        if most < 2 {
+        if most < least {
             return Err("it is a single piece: keyframes are too far apart, or it is short".into());
         }
         let room = usize::try_from(self.memory_bytes / self.frame_bytes.max(1)).unwrap_or(usize::MAX);
         // When the first of them is done, the second nearly is, and so on: half of all frames wait.
         let waiting = |decoders: usize| self.piece_frames.saturating_mul(decoders - 1).div_ceil(2);
         let needs = |decoders: usize| waiting(decoders).saturating_add(decoders * HELD_BY_DECODER);
-        let Some(decoders) = (2..=most).rev().find(|decoders| needs(*decoders) <= room) else {
+        let Some(decoders) = (least..=most).rev().find(|decoders| needs(*decoders) <= room) else {
             let megabytes = self.memory_bytes >> 20;
             return Err(format!("{megabytes} MiB of memory do not hold two pieces of {} frames", self.piece_frames));
         };
@@ -120,6 +123,7 @@ impl BatchSequence {
             pieces: Some(self.pieces),
             frame_bytes,
             memory_bytes,
+            least: 2,
         };
         if let Ok(pieces) = sequence(self.picture_bytes, self.memory_bytes).plan() {
             let frames = pieces.decoders.saturating_mul(self.piece_frames);
@@ -211,7 +215,7 @@ mod tests {
 
     fn hd(threads: usize, piece_frames: usize, memory_mib: u64) -> Sequence {
         let frame_bytes = frame_bytes(1920, 1080, PixelFormat::Yuv420p);
-        Sequence { threads, piece_frames, pieces: None, frame_bytes, memory_bytes: memory_mib << 20 }
+        Sequence { threads, piece_frames, pieces: None, frame_bytes, memory_bytes: memory_mib << 20, least: 2 }
     }
 
     #[test]
@@ -271,6 +275,8 @@ mod tests {
         let spacing = KeyframeSpacing { keyframes: 1, packets: 48, longest: 48 };
         assert_eq!(pieces_of(spacing, 32), (48, 1));
         assert!(Sequence { pieces: Some(1), ..hd(16, 48, 2048) }.plan().is_err());
+        let beside = Sequence { pieces: Some(1), least: 1, ..hd(1, 48, 2048) }.plan().expect("one decoder");
+        assert_eq!((beside.decoders, beside.threads), (1, 1), "beside other files");
         assert_eq!(pieces_of(KeyframeSpacing { keyframes: 960, packets: 960, longest: 1 }, 32), (33, 30), "pictures that all stand alone");
     }
 }

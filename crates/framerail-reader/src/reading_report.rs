@@ -52,7 +52,8 @@ pub fn reading_report(options: &InputOptions) -> Result<ReadingReport, MediaErro
     let threads = if options.threads == 0 { plan::default_threads() } else { options.threads };
     let frame_bytes = plan::frame_bytes(info.width, info.height, info.pixel_format);
     // Packets tell more than the header.
-    let sequence = Sequence { threads, piece_frames: scan.longest_piece.max(1), pieces: Some(scan.pieces), frame_bytes, memory_bytes };
+    let sequence =
+        Sequence { threads, piece_frames: scan.longest_piece.max(1), pieces: Some(scan.pieces), frame_bytes, memory_bytes, least: 2 };
     let planned = planned.and_then(|_| if scan.lacks_pts { Err("packets without timestamps".to_owned()) } else { sequence.plan() });
     let reading = planned.clone().map_or_else(Reading::Sequential, Reading::Pieces);
     let advice = scan.advice(&info.codec, &info.container, &sequence, &reading);

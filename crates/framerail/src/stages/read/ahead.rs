@@ -16,6 +16,9 @@ use crate::convert::reader_error;
 /// Frames and packets of a file that are read ahead, at least.
 const MIN_ITEMS: usize = 8;
 
+/// Of the memory, a file that is longer gets this share before its turn: its decoders have memory for frames beside.
+const LONG_FILE_SHARE: u64 = 4;
+
 /// A file that is opened and decoded before its turn.
 struct Begun {
     id: StreamId,
@@ -69,13 +72,18 @@ impl InTurn {
         let mut taken = frames.saturating_sub(given).saturating_mul(bytes);
         taken = state.begun.iter().fold(taken, |sum, begun| sum.saturating_add(begun.bytes));
         // Files of a folder are alike.
-        let wanted = frames.saturating_mul(bytes).min(self.memory_bytes / 2).max(bytes);
+        let whole = frames.saturating_mul(bytes).max(bytes);
+        let wanted = whole.min(self.memory_bytes / LONG_FILE_SHARE).max(bytes);
+        // As many as fit share the threads; one that does not fit has all of them when it is its turn.
+        let side_by_side = usize::try_from(self.memory_bytes / whole).unwrap_or(usize::MAX).min(self.most);
+        let threads =
+            if side_by_side > 1 && self.opener.card.is_none() { self.most.div_ceil(side_by_side) } else { self.opener.input.threads };
         while under_way(&state) < self.most && taken.saturating_add(wanted) <= self.memory_bytes {
             let Some(request) = state.waiting.pop_front() else { return };
             let items = usize::try_from(wanted / bytes).unwrap_or(usize::MAX).max(MIN_ITEMS);
             let (opener, cancel, id) = (Arc::clone(&self.opener), CancelToken::default(), request.id);
             let of_file = cancel.clone();
-            let open = move || opener.open_source(&request, &of_file).map_err(FileError);
+            let open = move || opener.open_beside(&request, &of_file, threads).map_err(FileError);
             state.begun.push_back(Begun { id, file: Prefetching::begin(items, &cancel, open), bytes: wanted });
             taken += wanted;
         }

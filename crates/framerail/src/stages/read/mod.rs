@@ -446,8 +446,8 @@ impl StagePlan for ReadPlan {
         };
         let in_turn = policy.reads_in_turn(&requests) && requests.len() > 1 && most > 1;
         let memory_bytes = match opener.card {
-            Some(_) => ahead_bytes.unwrap_or(AHEAD_BYTES_FOR_ALL) / 2,
-            None => opener.host.memory_bytes.unwrap_or_else(default_memory_bytes),
+            Some(_) => ahead_bytes.unwrap_or(AHEAD_BYTES_FOR_ALL),
+            None => ahead_bytes.unwrap_or_else(default_memory_bytes),
         };
         let opener = Arc::new(opener);
         let ahead = in_turn.then(|| InTurn::new(Arc::clone(&opener), most, memory_bytes, &requests));

@@ -84,14 +84,19 @@ pub(super) type Opened = (Box<dyn FrameSource>, Placement);
 impl SourceOpener {
     /// Opens a source where frames are wanted: on the card if it can, else on the host, with the reason.
     pub(super) fn open_source(&self, request: &StreamRequest, cancel: &CancelToken) -> Result<Opened, StageError> {
-        let Some(card) = &self.card else { return self.open_on_host(request, cancel) };
+        self.open_beside(request, cancel, self.input.threads)
+    }
+
+    /// The same with so many decoding threads on the CPU, for a file that is decoded beside others.
+    pub(super) fn open_beside(&self, request: &StreamRequest, cancel: &CancelToken, threads: usize) -> Result<Opened, StageError> {
+        let Some(card) = &self.card else { return self.open_on_host_with(request, cancel, threads) };
         match self.open_on_card(card, request, cancel) {
             Ok(opened) => Ok(opened),
             Err(OpenError::Failed(error)) => Err(error),
             Err(OpenError::NotOnCard(reason)) => {
                 let reason = reason.strip_prefix(&format!("{}: ", request.source)).unwrap_or(&reason);
                 let reason = format!("{}: decoded on the CPU and uploaded: {reason}", request.source);
-                let (frames, _) = self.open_on_host(request, cancel)?;
+                let (frames, _) = self.open_on_host_with(request, cancel, threads)?;
                 Ok((frames, Placement::ForCard(card.clone(), reason)))
             }
         }
@@ -110,7 +115,11 @@ impl SourceOpener {
     }
 
     pub(super) fn open_on_host(&self, request: &StreamRequest, cancel: &CancelToken) -> Result<Opened, StageError> {
-        let mut options = self.options(request, cancel);
+        self.open_on_host_with(request, cancel, self.input.threads)
+    }
+
+    fn open_on_host_with(&self, request: &StreamRequest, cancel: &CancelToken, threads: usize) -> Result<Opened, StageError> {
+        let mut options = InputOptions { threads, ..self.options(request, cancel) };
         if let Some(bytes) = self.picture_bytes.filter(|_| self.card.is_none()) {
             options.picture_bytes = bytes;
         }
