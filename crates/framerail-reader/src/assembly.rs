@@ -196,7 +196,7 @@ mod tests {
 
         /// Threads fill places in any order, as far ahead as they are let; the caller gets the batches in order, whole.
         #[test]
-        fn batches_come_in_order_whoever_fills_them(
+        fn batches_come_in_order_from_any_threads(
             count in 1_usize..60,
             batch in 1_usize..9,
             reach in 1_usize..5,

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn on_a_card_all_decoders_are_at_work() {
+    fn on_a_gpu_all_decoders_are_at_work() {
         let mut pace = Pace::new(Ahead { workers: 8, frames: 300, adapts: false });
         assert_eq!((pace.wanted(), pace.limit(60)), (9, 300));
         assert!(!pace.awaits() && !pace.ends(Duration::ZERO));

@@ -349,7 +349,7 @@ impl ReadySink<'_> {
         let kind = FrameKind::of(frame.surface.host().map_err(framerail_media::MediaError::from)?);
         let number = usize::try_from(tag).ok().and_then(|place| self.index.number_at(place));
         let place = number.and_then(|number| self.assembly.place_of(number));
-        // Frames of another kind are scaled to the first one's size, and counted, by the reader of the first.
+        // Frames of another kind are scaled to the size of the first one, which only the thread that delivers has seen.
         if let Some((number, place)) = number.zip(place)
             && kind == self.target.kind
             && let Some(mut slot) = self.assembly.slot_ahead(place)?
