@@ -67,8 +67,8 @@ impl HostPredictor {
             });
             seen.push(Shared::seen(view, mapping.map_err(|error| frame_error(frame, error))?));
         }
-        let told: Vec<_> = seen.iter().map(|seen| seen.told(size)).collect();
-        shared.model.more.refill(size, &told, &mut sized.more).map_err(|reason| shared.run_error(reason))?;
+        let geometry: Vec<_> = seen.iter().map(|seen| seen.geometry(size)).collect();
+        shared.model.more.refill(size, &geometry, &mut sized.more).map_err(|reason| shared.run_error(reason))?;
         let decoder = &sized.decoder;
         sized.session.run_with(views.len(), &sized.more.inputs, |tensors| {
             seen.iter().enumerate().map(|(item, seen)| shared.read(decoder, tensors, item, seen, thresholds)).collect()

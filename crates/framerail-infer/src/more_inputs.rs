@@ -13,9 +13,9 @@ use crate::{
 /// More elements than any such input has; a card beyond that is an error.
 const MAX_ELEMENTS: usize = 1 << 28;
 
-/// What a model may be told of a picture.
+/// The geometry of a view, from which further inputs of a model are filled.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Told {
+pub(crate) struct ViewGeometry {
     /// Width and height of what the model is shown, in whole pixels.
     frame: [f32; 2],
     /// Size of the model's input.
@@ -24,7 +24,7 @@ pub(crate) struct Told {
     scale: [f32; 2],
 }
 
-impl Told {
+impl ViewGeometry {
     /// Of a part of a frame, or a whole one, of this size in pixels.
     pub(crate) fn new(width: f32, height: f32, mapping: &ModelMapping, input: InputSize) -> Self {
         Self {
@@ -48,20 +48,20 @@ impl Told {
     }
 
     /// From frame pixels to those of the part as the model was told of it.
-    pub(crate) fn mapping_of_frame(&self, by: ToldBy, area: &BBox) -> ModelMapping {
+    pub(crate) fn mapping_of_frame(&self, by: FrameScale, area: &BBox) -> ModelMapping {
         // Sizes are told in whole pixels.
         let [across, down] = match by {
-            ToldBy::FrameSize => [self.frame[0] / area.width(), self.frame[1] / area.height()],
-            ToldBy::Scale => [1.0; 2],
+            FrameScale::FrameSize => [self.frame[0] / area.width(), self.frame[1] / area.height()],
+            FrameScale::Scale => [1.0; 2],
         };
         ModelMapping { scale_x: across, scale_y: down, offset_x: -area.x1 * across, offset_y: -area.y1 * down }
     }
 
     /// From frame pixels to those that come of the model's pixels by what it was told.
-    pub(crate) fn mapping_scaled(&self, by: ToldBy, mapping: &ModelMapping) -> ModelMapping {
+    pub(crate) fn mapping_scaled(&self, by: FrameScale, mapping: &ModelMapping) -> ModelMapping {
         let [across, down] = match by {
-            ToldBy::FrameSize => [self.frame[0] / self.input[0], self.frame[1] / self.input[1]],
-            ToldBy::Scale => self.scale.map(|scale| 1.0 / scale),
+            FrameScale::FrameSize => [self.frame[0] / self.input[0], self.frame[1] / self.input[1]],
+            FrameScale::Scale => self.scale.map(|scale| 1.0 / scale),
         };
         ModelMapping {
             scale_x: mapping.scale_x * across,
@@ -72,23 +72,23 @@ impl Told {
     }
 }
 
-/// By what a model knows of the frame's pixels.
+/// How a model learns the frame's scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ToldBy {
+pub(crate) enum FrameScale {
     /// Its size.
     FrameSize,
     /// The factors from its pixels to the model's.
     Scale,
 }
 
-impl ToldBy {
-    /// What the card tells the model; `None` when no input tells anything of the frame.
+impl FrameScale {
+    /// From the inputs of the card; `None` when none of them depends on the frame.
     pub(crate) fn of(card: &InputCard) -> Option<Self> {
         let mut values = card.more.values().flat_map(|more| &more.value);
         if values.clone().any(|value| value.is_frame_size()) {
-            return Some(ToldBy::FrameSize);
+            return Some(FrameScale::FrameSize);
         }
-        values.any(|value| value.is_scale()).then_some(ToldBy::Scale)
+        values.any(|value| value.is_scale()).then_some(FrameScale::Scale)
     }
 }
 
@@ -117,7 +117,7 @@ pub(crate) struct FilledInput {
 #[derive(Debug, Default)]
 pub(crate) struct FilledInputs {
     pub(crate) inputs: Vec<FilledInput>,
-    told: Vec<Told>,
+    geometry: Vec<ViewGeometry>,
 }
 
 impl MoreInputs {
@@ -161,14 +161,14 @@ impl MoreInputs {
     ///
     /// # Errors
     /// What is wrong with an input's size.
-    pub(crate) fn refill(&self, size: InputSize, told: &[Told], filled: &mut FilledInputs) -> Result<bool, String> {
+    pub(crate) fn refill(&self, size: InputSize, geometry: &[ViewGeometry], filled: &mut FilledInputs) -> Result<bool, String> {
         let is_of_picture = self.0.iter().any(MoreInput::is_of_picture);
-        let is_same = filled.told.len() == told.len() && (!is_of_picture || filled.told == told);
+        let is_same = filled.geometry.len() == geometry.len() && (!is_of_picture || filled.geometry == geometry);
         if is_same || self.is_empty() {
             return Ok(false);
         }
-        filled.inputs = self.0.iter().map(|input| input.fill(size, told)).collect::<Result<_, _>>()?;
-        filled.told = told.to_vec();
+        filled.inputs = self.0.iter().map(|input| input.fill(size, geometry)).collect::<Result<_, _>>()?;
+        filled.geometry = geometry.to_vec();
         Ok(true)
     }
 }
@@ -213,20 +213,20 @@ impl MoreInput {
         self.dims(size, Some(1)).into_iter().map(|dim| dim.unwrap_or(1) as i64).collect()
     }
 
-    fn fill(&self, size: InputSize, told: &[Told]) -> Result<FilledInput, String> {
+    fn fill(&self, size: InputSize, geometry: &[ViewGeometry]) -> Result<FilledInput, String> {
         let mut dims = self.item_dims(size);
         let item = count(&dims).filter(|item| *item <= MAX_ELEMENTS);
         let item = item.ok_or_else(|| format!("input '{}' of {dims:?} is too large", self.name))?;
         let of_batch = self.axes.first() == Some(&InputAxis::Batch);
         if let Some(first) = dims.first_mut().filter(|_| of_batch) {
-            *first = told.len() as i64;
+            *first = geometry.len() as i64;
         }
-        let pictures = if of_batch { told } else { told.get(..1).unwrap_or_default() };
+        let pictures = if of_batch { geometry } else { geometry.get(..1).unwrap_or_default() };
         let mut elements = Elements::zeros(self.element, item.saturating_mul(pictures.len()));
-        for (index, told) in pictures.iter().enumerate() {
+        for (index, geometry) in pictures.iter().enumerate() {
             let values: Vec<f32> = match self.values.as_slice() {
-                [only] => vec![told.value(*only); item],
-                values => values.iter().map(|value| told.value(*value)).collect(),
+                [only] => vec![geometry.value(*only); item],
+                values => values.iter().map(|value| geometry.value(*value)).collect(),
             };
             elements.write(index * item, &values);
         }
@@ -312,13 +312,13 @@ mod tests {
     }
 
     /// Two pictures of 640x480 and 100x50.
-    fn told() -> [Told; 2] {
+    fn geometry() -> [ViewGeometry; 2] {
         let mapping = |scale_x, scale_y| ModelMapping { scale_x, scale_y, offset_x: 0.0, offset_y: 0.0 };
-        [Told::new(640.0, 480.0, &mapping(0.1, 0.0667), INPUT), Told::new(99.6, 50.2, &mapping(0.64, 0.625), INPUT)]
+        [ViewGeometry::new(640.0, 480.0, &mapping(0.1, 0.0667), INPUT), ViewGeometry::new(99.6, 50.2, &mapping(0.64, 0.625), INPUT)]
     }
 
     fn fill(text: &str, elem_type: u64, dims: &[i64]) -> Result<(Vec<i64>, Elements), String> {
-        let filled = MoreInput::new(&card(text), &declared(elem_type, dims))?.fill(INPUT, &told())?;
+        let filled = MoreInput::new(&card(text), &declared(elem_type, dims))?.fill(INPUT, &geometry())?;
         Ok((filled.dims, filled.elements))
     }
 
@@ -351,8 +351,8 @@ mod tests {
             ("value = 1\nshape = [2]", 7, &[3], "the card's shape is another"),
             ("value = 1", 8, &[1], "inputs of other type are not filled"),
         ] {
-            let told = fill(text, elem_type, dims).expect_err("does not fit");
-            assert!(told.contains(expected), "{told}");
+            let geometry = fill(text, elem_type, dims).expect_err("does not fit");
+            assert!(geometry.contains(expected), "{geometry}");
         }
     }
 
@@ -361,7 +361,7 @@ mod tests {
         let names = |text: &str| MoreInputs(vec![MoreInput::new(&card(text), &declared(7, &[-1, 2])).expect("fits")]);
         let (sizes, constant, mut filled) =
             (names("value = [\"frame_width\", \"frame_height\"]"), names("value = 1"), FilledInputs::default());
-        let [first, second] = told();
+        let [first, second] = geometry();
         assert_eq!(sizes.refill(INPUT, &[first, second], &mut filled), Ok(true));
         assert_eq!(sizes.refill(INPUT, &[first, second], &mut filled), Ok(false));
         assert_eq!(sizes.refill(INPUT, &[second, second], &mut filled), Ok(true));
@@ -374,14 +374,14 @@ mod tests {
         // 100x50 from (20, 10) on at half the size, behind padding of 7 and 3.5 that a model may or may not know of.
         let area = BBox::from_xyxy(20.0, 10.0, 120.0, 60.0);
         let mapping = ModelMapping { scale_x: 0.5, scale_y: 0.5, offset_x: -10.0 + 7.0, offset_y: -5.0 + 3.5 };
-        let told = Told::new(100.0, 50.0, &mapping, INPUT);
+        let geometry = ViewGeometry::new(100.0, 50.0, &mapping, INPUT);
         let is_at = |mapping: ModelMapping, x: f32, y: f32| {
             let found = mapping.point_frame_from_model(Point { x, y });
             assert!((found.x - 70.0).abs() < 1e-4 && (found.y - 30.0).abs() < 1e-4, "{found:?}");
         };
         let (x, y) = (70.0 * 0.5 - 3.0, 30.0 * 0.5 - 1.5);
-        is_at(told.mapping_scaled(ToldBy::FrameSize, &mapping), x / 64.0 * 100.0, y / 32.0 * 50.0);
-        is_at(told.mapping_scaled(ToldBy::Scale, &mapping), x / 0.5, y / 0.5);
-        [ToldBy::FrameSize, ToldBy::Scale].iter().for_each(|by| is_at(told.mapping_of_frame(*by, &area), 50.0, 20.0));
+        is_at(geometry.mapping_scaled(FrameScale::FrameSize, &mapping), x / 64.0 * 100.0, y / 32.0 * 50.0);
+        is_at(geometry.mapping_scaled(FrameScale::Scale, &mapping), x / 0.5, y / 0.5);
+        [FrameScale::FrameSize, FrameScale::Scale].iter().for_each(|by| is_at(geometry.mapping_of_frame(*by, &area), 50.0, 20.0));
     }
 }

@@ -161,17 +161,17 @@ impl SourceFactory for SharedValue {
     }
 
     fn open(&self) -> io::Result<OpenSource> {
-        Ok(OpenSource::Seekable(Box::new(Visitor { place: Arc::clone(&self.place), position: 0 })))
+        Ok(OpenSource::Seekable(Box::new(IoContext { place: Arc::clone(&self.place), position: 0 })))
     }
 }
 
 /// One of the readers of a shared value.
-struct Visitor {
+struct IoContext {
     place: Arc<Mutex<Place>>,
     position: u64,
 }
 
-impl Read for Visitor {
+impl Read for IoContext {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut place = self.place.lock();
         if place.position.take() != Some(self.position) {
@@ -184,7 +184,7 @@ impl Read for Visitor {
     }
 }
 
-impl Seek for Visitor {
+impl Seek for IoContext {
     fn seek(&mut self, target: SeekFrom) -> io::Result<u64> {
         let moved = |base: u64, by: i64| base.checked_add_signed(by).ok_or(io::Error::from(io::ErrorKind::InvalidInput));
         self.position = match target {

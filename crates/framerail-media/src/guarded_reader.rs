@@ -27,7 +27,7 @@ const MAX_READ_BYTES: usize = 1024 * 1024;
 
 /// An opened custom source.
 pub(crate) struct GuardedReader {
-    hands: Hands,
+    owner: Owner,
     interrupt: Arc<Interrupt>,
     is_seekable: bool,
     size_bytes: Option<u64>,
@@ -35,9 +35,9 @@ pub(crate) struct GuardedReader {
     return_to: Option<u64>,
 }
 
-/// Who reads.
-enum Hands {
-    Own(Touched),
+/// Where the source is read: here, or on a separate thread.
+enum Owner {
+    Own(Opened),
     Thread(Worker),
 }
 
@@ -49,15 +49,15 @@ impl GuardedReader {
     pub(crate) fn open(source: &CustomSource, interrupt: Arc<Interrupt>) -> io::Result<Self> {
         let factory = Arc::clone(source.factory());
         let size_bytes = factory.size_bytes();
-        let (hands, is_seekable) = if factory.may_wait() {
+        let (owner, is_seekable) = if factory.may_wait() {
             let (worker, is_seekable) = Worker::start(factory, &interrupt)?;
-            (Hands::Thread(worker), is_seekable)
+            (Owner::Thread(worker), is_seekable)
         } else {
-            let touched = Touched::open(&*factory)?;
-            let is_seekable = touched.is_seekable();
-            (Hands::Own(touched), is_seekable)
+            let opened = Opened::open(&*factory)?;
+            let is_seekable = opened.is_seekable();
+            (Owner::Own(opened), is_seekable)
         };
-        Ok(Self { hands, interrupt, is_seekable, size_bytes, return_to: None })
+        Ok(Self { owner, interrupt, is_seekable, size_bytes, return_to: None })
     }
 
     /// Whether what failed last was ended by the interrupt state.
@@ -90,16 +90,16 @@ impl GuardedReader {
     }
 
     fn seek_once(&mut self, target: SeekFrom) -> io::Result<u64> {
-        match &mut self.hands {
-            Hands::Own(touched) => touched.seek(target),
-            Hands::Thread(worker) => worker.seek(target, &self.interrupt),
+        match &mut self.owner {
+            Owner::Own(opened) => opened.seek(target),
+            Owner::Thread(worker) => worker.seek(target, &self.interrupt),
         }
     }
 
     fn read_once(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &mut self.hands {
-            Hands::Own(touched) => touched.read(buffer),
-            Hands::Thread(worker) => worker.read(buffer, &self.interrupt),
+        match &mut self.owner {
+            Owner::Own(opened) => opened.read(buffer),
+            Owner::Thread(worker) => worker.read(buffer, &self.interrupt),
         }
     }
 }
@@ -142,13 +142,13 @@ fn interrupted() -> io::Error {
 }
 
 /// The source's value behind a catch for panics and broken promises.
-struct Touched {
+struct Opened {
     source: OpenSource,
     /// After a panic its state is anyone's guess.
     panicked: Option<String>,
 }
 
-impl Touched {
+impl Opened {
     fn open(factory: &dyn SourceFactory) -> io::Result<Self> {
         match catch_unwind(AssertUnwindSafe(|| factory.open())) {
             Ok(source) => Ok(Self { source: source?, panicked: None }),
@@ -286,28 +286,28 @@ fn gone() -> io::Error {
 }
 
 fn serve(factory: &dyn SourceFactory, inbox: &Receiver<Request>, outbox: &SyncSender<Reply>) {
-    let mut touched = match Touched::open(factory) {
-        Ok(touched) => touched,
+    let mut opened = match Opened::open(factory) {
+        Ok(opened) => opened,
         Err(error) => {
             // Nobody may wait any more.
             let _ = outbox.send(Reply::Opened(Err(error)));
             return;
         }
     };
-    let mut is_wanted = outbox.send(Reply::Opened(Ok(touched.is_seekable()))).is_ok();
+    let mut is_wanted = outbox.send(Reply::Opened(Ok(opened.is_seekable()))).is_ok();
     while is_wanted && let Ok(request) = inbox.recv() {
         let reply = match request {
             Request::Read(mut buffer, room) => {
                 buffer.resize(room, 0);
-                let count = touched.read(&mut buffer);
+                let count = opened.read(&mut buffer);
                 Reply::Read(buffer, count)
             }
-            Request::Seek(target) => Reply::Sought(touched.seek(target)),
+            Request::Seek(target) => Reply::Sought(opened.seek(target)),
         };
         is_wanted = outbox.send(reply).is_ok();
     }
     // Dropping is the source's code too.
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(touched)));
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(opened)));
 }
 
 #[cfg(test)]

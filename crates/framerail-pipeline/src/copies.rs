@@ -40,7 +40,7 @@ impl CopyStages {
 }
 
 /// What a user would write to fix it.
-pub(crate) fn mend(to: Device) -> String {
+pub(crate) fn hint(to: Device) -> String {
     match to {
         Device::Cpu => format!("put `{DOWNLOAD}` before it"),
         to => format!("put `{UPLOAD} device={to}` before it"),

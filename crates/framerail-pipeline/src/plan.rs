@@ -44,7 +44,7 @@ pub struct LinkMismatch {
     /// What the stage takes, such as `frames with detections`.
     pub needs: String,
     /// What would fix it, such as ``put `infer MODEL` before it``.
-    pub mend: String,
+    pub hint: String,
 }
 
 /// A problem found before anything starts.
@@ -68,7 +68,7 @@ impl From<StageError> for PlanError {
 impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PlanError::Link(mismatch) => write!(f, "needs {}; {}", mismatch.needs, mismatch.mend),
+            PlanError::Link(mismatch) => write!(f, "needs {}; {}", mismatch.needs, mismatch.hint),
             PlanError::NeedsDevice(device) => write!(f, "needs frames on {device}"),
             PlanError::Stage(error) => error.fmt(f),
         }

@@ -157,8 +157,8 @@ impl Plan {
         let parts = input.as_ref().and_then(|input| input.parts.as_ref());
         if let Some(parts) = parts.filter(|_| !stage.plan.takes_parts() && !stage.is_inserted) {
             let (needs, giver) = ("whole frames".into(), giver.clone().unwrap_or_default());
-            let mend = format!("put `infer MODEL` directly after `{giver}`, to run on the {parts}");
-            return Err(self.mismatch(index, PlanError::Link(LinkMismatch { needs, mend }), input.zip(Some(giver))));
+            let hint = format!("put `infer MODEL` directly after `{giver}`, to run on the {parts}");
+            return Err(self.mismatch(index, PlanError::Link(LinkMismatch { needs, hint }), input.zip(Some(giver))));
         }
         let is_on_device = input.as_ref().is_some_and(|input| input.device != Device::Cpu);
         let reads_pixels = stage.plan.reads_pixels();
@@ -233,15 +233,15 @@ impl Plan {
         match (error, given) {
             (PlanError::Link(mismatch), Some((format, giver))) => {
                 let message = format!("`{name}` needs {}; `{giver}` gives {format}", mismatch.needs);
-                Diagnostic::new(&self.origin, span, message).help(mismatch.mend)
+                Diagnostic::new(&self.origin, span, message).help(mismatch.hint)
             }
             (PlanError::Link(mismatch), None) => {
-                Diagnostic::new(&self.origin, span, format!("`{name}` needs {}", mismatch.needs)).help(mismatch.mend)
+                Diagnostic::new(&self.origin, span, format!("`{name}` needs {}", mismatch.needs)).help(mismatch.hint)
             }
             (PlanError::NeedsDevice(device), given) => {
                 let given = given.map(|(format, giver)| format!("; `{giver}` gives {format}")).unwrap_or_default();
                 let message = format!("`{name}` needs frames on {device}{given}");
-                Diagnostic::new(&self.origin, span, message).help(copies::mend(device))
+                Diagnostic::new(&self.origin, span, message).help(copies::hint(device))
             }
             (PlanError::Stage(error), _) => Diagnostic::new(&self.origin, span, format!("`{name}`: {}", error.message)).kind(error.kind),
         }

@@ -74,7 +74,7 @@ pub fn nothing_given(what: &str, name: &str, call: &str) -> PlanError {
 
 /// The error for a stage without one before it, which the engine links no stage without.
 pub fn no_frames() -> PlanError {
-    PlanError::Link(LinkMismatch { needs: "frames".into(), mend: "put `read FILE` before it".into() })
+    PlanError::Link(LinkMismatch { needs: "frames".into(), hint: "put `read FILE` before it".into() })
 }
 
 /// Whether frames lie where they are wanted.

@@ -89,8 +89,8 @@ impl StagePlan for ModelPlan {
         if let Some(PartFormat::Detections { every }) = &input.parts
             && *every > 1
         {
-            let (needs, mend) = ("parts of every frame".into(), "leave out `every=` of the stage before it".into());
-            return Err(PlanError::Link(LinkMismatch { needs, mend }));
+            let (needs, hint) = ("parts of every frame".into(), "leave out `every=` of the stage before it".into());
+            return Err(PlanError::Link(LinkMismatch { needs, hint }));
         }
         let missing = || nothing_given("model", &self.name, &format!("pipeline.model({:?}, module)", self.name));
         let runner = self.runner.clone().ok_or_else(missing)?;

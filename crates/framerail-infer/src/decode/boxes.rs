@@ -10,7 +10,7 @@ use framerail_vision::ModelMapping;
 use serde::Deserialize;
 
 use super::{Activation, BoxForm, Candidate, Candidates, Decode, Expected, KeyError, Seen, Tensors, class_of, ensure, to_pixels};
-use crate::{card::ModelCard, more_inputs::ToldBy, size::InputSize};
+use crate::{card::ModelCard, more_inputs::FrameScale, size::InputSize};
 
 /// Parameters of a model that gives boxes. Outputs may lack the batch axis when the model takes one frame.
 #[derive(Clone, Debug, Deserialize)]
@@ -129,9 +129,9 @@ impl BoxesCard {
         ensure(card.landmarks.is_empty(), "landmarks", "no landmarks: this family has none")?;
         ensure(self.row.is_none() || self.scores.is_none(), "row", "nothing beside 'scores': leave it out")?;
         ensure(RowPlaces::new(self.row()).is_some(), "row", "a list with one each of box, score and class, and picture or other")?;
-        let (in_input, told) = (self.space == BoxSpace::Input, ToldBy::of(&card.input).is_some());
+        let (in_input, geometry) = (self.space == BoxSpace::Input, FrameScale::of(&card.input).is_some());
         ensure(in_input || !self.normalized, "space", "input, or nothing, for boxes from 0 to 1")?;
-        ensure(in_input || told, "space", "frame and scaled only where [input.more] tells the model frame_width or scale_x")?;
+        ensure(in_input || geometry, "space", "frame and scaled only where [input.more] tells the model frame_width or scale_x")?;
         ensure(self.background.is_none_or(|id| id as usize <= card.class_count()), "background", "the number of one of the classes")
     }
 
@@ -166,7 +166,7 @@ pub(crate) struct Boxes {
     input: InputSize,
     places: RowPlaces,
     /// By what the model knows of the frame.
-    told_by: Option<ToldBy>,
+    frame_scale: Option<FrameScale>,
 }
 
 /// Where the scores of boxes come from.
@@ -185,7 +185,7 @@ impl Boxes {
         let usual = RowPlaces { bbox: 0, score: 4, class: 5, picture: None, values: 6 };
         // Others were refused with the card.
         let places = RowPlaces::new(boxes.row()).unwrap_or(usual);
-        Self { card: boxes.clone(), columns, input, places, told_by: ToldBy::of(&card.input) }
+        Self { card: boxes.clone(), columns, input, places, frame_scale: FrameScale::of(&card.input) }
     }
 
     /// How many of a picture's boxes count.
@@ -317,9 +317,9 @@ impl Decode for Boxes {
     }
 
     fn mapping(&self, seen: &Seen) -> ModelMapping {
-        match (self.card.space, self.told_by) {
-            (BoxSpace::Frame, Some(by)) => seen.told(self.input).mapping_of_frame(by, &seen.area),
-            (BoxSpace::Scaled, Some(by)) => seen.told(self.input).mapping_scaled(by, &seen.mapping),
+        match (self.card.space, self.frame_scale) {
+            (BoxSpace::Frame, Some(by)) => seen.geometry(self.input).mapping_of_frame(by, &seen.area),
+            (BoxSpace::Scaled, Some(by)) => seen.geometry(self.input).mapping_scaled(by, &seen.mapping),
             _ => seen.mapping,
         }
     }

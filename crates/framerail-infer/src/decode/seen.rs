@@ -3,7 +3,7 @@
 use framerail_core::{BBox, InstanceMask};
 use framerail_vision::ModelMapping;
 
-use crate::{more_inputs::Told, size::InputSize};
+use crate::{more_inputs::ViewGeometry, size::InputSize};
 
 /// The part of a frame that a model was shown.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +30,8 @@ impl Cells {
 
 impl Seen {
     /// What the model may be told of the part, at an input size.
-    pub(crate) fn told(&self, input: InputSize) -> Told {
-        Told::new(self.area.width(), self.area.height(), &self.mapping, input)
+    pub(crate) fn geometry(&self, input: InputSize) -> ViewGeometry {
+        ViewGeometry::new(self.area.width(), self.area.height(), &self.mapping, input)
     }
 
     /// The part in model pixels.

@@ -17,7 +17,7 @@ use crate::{
     binding::{BoundRun, BoundTensor, Memory, Outputs},
     card::Thresholds,
     decode::{self, Task},
-    more_inputs::{FilledInputs, Told},
+    more_inputs::{FilledInputs, ViewGeometry},
     onnx::{HalfEnds, InputShape},
     outputs::HostOutputs,
     session::one_line,
@@ -86,7 +86,7 @@ impl SizedModel {
         let mut sized = Self { size, run, session, writer, decoder, more: FilledInputs::default() };
         // For runs before the first frame: one of just the model's size.
         let one_to_one = ModelMapping { scale_x: 1.0, scale_y: 1.0, offset_x: 0.0, offset_y: 0.0 };
-        sized.tell(&[Told::new(size.width as f32, size.height as f32, &one_to_one, size)], shared, memory)?;
+        sized.fill_more(&[ViewGeometry::new(size.width as f32, size.height as f32, &one_to_one, size)], shared, memory)?;
         Ok(sized)
     }
 
@@ -105,9 +105,9 @@ impl SizedModel {
     }
 
     /// Fills the inputs beside the picture; places that stay empty in the batch are told of as the last picture is.
-    fn tell(&mut self, told: &[Told], shared: &Shared, memory: &DeviceMemory) -> Result<(), InferError> {
-        let Some(last) = told.last().filter(|_| !shared.model.more.is_empty()) else { return Ok(()) };
-        let whole: Vec<Told> = told.iter().chain(std::iter::repeat(last)).copied().take(shared.batch).collect();
+    fn fill_more(&mut self, geometry: &[ViewGeometry], shared: &Shared, memory: &DeviceMemory) -> Result<(), InferError> {
+        let Some(last) = geometry.last().filter(|_| !shared.model.more.is_empty()) else { return Ok(()) };
+        let whole: Vec<ViewGeometry> = geometry.iter().chain(std::iter::repeat(last)).copied().take(shared.batch).collect();
         if shared.model.more.refill(self.size, &whole, &mut self.more).map_err(|reason| shared.run_error(reason))? {
             // Runs that are queued may read the values before; frames of one size never get here again.
             memory.stream.synchronize().map_err(|error| shared.cuda_error(error))?;
@@ -132,8 +132,8 @@ impl SizedModel {
         views.iter().try_for_each(|view| self.writer.check(view, shared.device))?;
         let written = self.writer.write(views, input(&self.run, shared)?, memory, failed)?;
         let seen = views.iter().zip(&written.mappings).map(|(view, mapping)| Shared::seen(view, *mapping));
-        let told: Vec<Told> = seen.map(|seen| seen.told(self.size)).collect();
-        self.tell(&told, shared, memory)?;
+        let geometry: Vec<ViewGeometry> = seen.map(|seen| seen.geometry(self.size)).collect();
+        self.fill_more(&geometry, shared, memory)?;
         let results = match &self.decoder {
             Decoder::Card(boxes) => {
                 queue(&mut self.run, &mut self.session, shared, memory)?;

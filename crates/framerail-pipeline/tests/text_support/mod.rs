@@ -52,8 +52,8 @@ impl StagePlan for TestPlan {
             (Links::End, _) => Ok(None),
             (Links::NeedDetections, Some(input)) if input.detections.is_some() => Ok(Some(input.clone())),
             (Links::NeedDetections, _) => {
-                let mend = "put `infer MODEL` before it".into();
-                Err(PlanError::Link(LinkMismatch { needs: "frames with detections".into(), mend }))
+                let hint = "put `infer MODEL` before it".into();
+                Err(PlanError::Link(LinkMismatch { needs: "frames with detections".into(), hint }))
             }
         }
     }

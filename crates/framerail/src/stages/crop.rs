@@ -112,8 +112,8 @@ impl StagePlan for CropPlan {
             return Err(StageError::new(ErrorKind::Usage, error).into());
         }
         if self.every > 1 && !found.has_identities {
-            let (needs, mend) = ("detections with identities, for every=N".into(), "put `track` before it".into());
-            return Err(PlanError::Link(LinkMismatch { needs, mend }));
+            let (needs, hint) = ("detections with identities, for every=N".into(), "put `track` before it".into());
+            return Err(PlanError::Link(LinkMismatch { needs, hint }));
         }
         let every = u32::try_from(self.every).unwrap_or(u32::MAX);
         Ok(Some(EdgeFormat { parts: Some(PartFormat::Detections { every }), ..input.clone() }))
@@ -140,8 +140,8 @@ struct Counters {
     kept: Counter,
 }
 
-/// A track and when it was looked at.
-struct Look {
+/// Of a track: the frame of its last model run, and the last one that it was seen on.
+struct LastRun {
     last: u64,
     seen: u64,
 }
@@ -150,7 +150,7 @@ struct Look {
 struct Stream {
     /// Frames so far.
     frames: u64,
-    tracks: HashMap<u64, Look>,
+    tracks: HashMap<u64, LastRun>,
 }
 
 struct Crop {
@@ -242,7 +242,7 @@ impl Crop {
         for track in due.iter().filter_map(|(index, _)| track_of(*index)) {
             // Tracks that came together are looked at again in turn, not all in one frame.
             let turn = if stream.tracks.contains_key(&track) { 0 } else { track % every };
-            stream.tracks.insert(track, Look { last: now.saturating_sub(turn), seen: now });
+            stream.tracks.insert(track, LastRun { last: now.saturating_sub(turn), seen: now });
         }
         for track in item.detections.iter().filter_map(|found| found.track_id) {
             if let Some(look) = stream.tracks.get_mut(&track) {

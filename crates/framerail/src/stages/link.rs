@@ -26,7 +26,7 @@ pub(super) fn note_source(files: &RunFiles, source: &SourceUrl) -> Result<(), St
 
 /// The input of a stage that is not a source. The engine links no such stage without one.
 pub(super) fn input_of(input: Option<&EdgeFormat>) -> Result<&EdgeFormat, PlanError> {
-    input.ok_or_else(|| PlanError::Link(LinkMismatch { needs: "frames".into(), mend: "put `read FILE` before it".into() }))
+    input.ok_or_else(|| PlanError::Link(LinkMismatch { needs: "frames".into(), hint: "put `read FILE` before it".into() }))
 }
 
 /// Frames in host memory; the planner copies those that lie elsewhere.
@@ -45,7 +45,7 @@ pub(super) fn detections_of(input: &EdgeFormat) -> Result<&DetectionFormat, Plan
     input.detections.as_ref().ok_or_else(|| {
         PlanError::Link(LinkMismatch {
             needs: "frames with detections".into(),
-            mend: "put `infer MODEL` before it, such as `infer centerface`".into(),
+            hint: "put `infer MODEL` before it, such as `infer centerface`".into(),
         })
     })
 }

@@ -1,7 +1,7 @@
 //! The `mqtt` stage: records to an MQTT broker.
 
 #[cfg(feature = "mqtt")]
-mod courier;
+mod sender;
 
 use framerail_pipeline::{ConfigError, OptionSpec, Options, Registry, RegistryError, StagePlan, StageSpec};
 
@@ -40,7 +40,7 @@ fn spec() -> StageSpec {
 
 #[cfg(feature = "mqtt")]
 fn plan(options: &Options) -> Result<Box<dyn StagePlan>, ConfigError> {
-    Ok(Box::new(super::publish::sending::PublishPlan::new(courier::Courier::new(options)?, options)))
+    Ok(Box::new(super::publish::sending::PublishPlan::new(sender::MqttSender::new(options)?, options)))
 }
 
 #[cfg(not(feature = "mqtt"))]

@@ -129,8 +129,8 @@ impl SavePlan {
         if self.format != RecordFormat::Mot || detections.has_identities {
             return Ok(());
         }
-        let mend = "put `track` before it, or save as .jsonl, .csv, .parquet or COCO".into();
-        Err(PlanError::Link(LinkMismatch { needs: "detections with identities for MOT".into(), mend }))
+        let hint = "put `track` before it, or save as .jsonl, .csv, .parquet or COCO".into();
+        Err(PlanError::Link(LinkMismatch { needs: "detections with identities for MOT".into(), hint }))
     }
 
     fn writer(&self, path: &Path, context: Option<&StageContext>) -> Result<Box<dyn RecordWriter>, StageError> {

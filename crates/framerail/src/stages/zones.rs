@@ -107,7 +107,7 @@ impl StagePlan for ZonesPlan {
         if !self.has_identities && !self.map.lines.is_empty() {
             return Err(PlanError::Link(LinkMismatch {
                 needs: "detections with identities, for its lines".into(),
-                mend: "put `track` before it".into(),
+                hint: "put `track` before it".into(),
             }));
         }
         Ok(Some(input.clone()))

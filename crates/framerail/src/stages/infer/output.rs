@@ -8,8 +8,8 @@ use framerail_pipeline::{DetectionFormat, EdgeFormat, LinkMismatch, PartFormat, 
 
 use super::answers::{Answers, Finds};
 
-fn mismatch(needs: String, mend: &str) -> PlanError {
-    PlanError::Link(LinkMismatch { needs, mend: mend.into() })
+fn mismatch(needs: String, hint: &str) -> PlanError {
+    PlanError::Link(LinkMismatch { needs, hint: hint.into() })
 }
 
 /// The format behind a model that looks at every `every`th frame, and how its answers are put on frames.

@@ -29,7 +29,7 @@ impl DoubtKind {
 
 /// One frame, and what to look at in it.
 #[derive(Clone, Debug)]
-pub(super) struct Doubt {
+pub(super) struct Uncertainty {
     pub(super) kind: DoubtKind,
     /// Place of the stream in the page.
     pub(super) stream: usize,
@@ -43,7 +43,7 @@ pub(super) struct Doubt {
     pub(super) picture: Option<Picture>,
 }
 
-impl Doubt {
+impl Uncertainty {
     /// How doubtful it is among others of its kind.
     fn rank(&self) -> f64 {
         match self.kind {
@@ -52,7 +52,7 @@ impl Doubt {
         }
     }
 
-    fn is_same_as(&self, other: &Doubt) -> bool {
+    fn is_same_as(&self, other: &Uncertainty) -> bool {
         self.kind == DoubtKind::LowScore
             && other.kind == DoubtKind::LowScore
             && (self.stream, self.track_id) == (other.stream, other.track_id)
@@ -66,7 +66,7 @@ pub(super) struct Doubts {
     capacity: usize,
     with_pictures: bool,
     /// By kind; each the most doubtful first.
-    kept: [Vec<Doubt>; 4],
+    kept: [Vec<Uncertainty>; 4],
     pub(super) pictures_taken: u64,
 }
 
@@ -80,7 +80,7 @@ impl Doubts {
     }
 
     /// Whether a doubt would be kept as things stand.
-    pub(super) fn wants(&self, doubt: &Doubt) -> bool {
+    pub(super) fn wants(&self, doubt: &Uncertainty) -> bool {
         let kept = self.of(doubt.kind);
         match kept.iter().find(|other| other.is_same_as(doubt)) {
             Some(same) => doubt.rank() > same.rank(),
@@ -101,7 +101,7 @@ impl Doubts {
     }
 
     /// Keeps a doubt if it is among the most doubtful.
-    pub(super) fn keep(&mut self, doubt: Doubt) {
+    pub(super) fn keep(&mut self, doubt: Uncertainty) {
         if !self.wants(&doubt) {
             return;
         }
@@ -114,10 +114,10 @@ impl Doubts {
     }
 
     /// As many as fit, in turn from each kind, grouped by kind. What two kinds say of one frame is shown under the graver.
-    pub(super) fn chosen(&self) -> Vec<&Doubt> {
+    pub(super) fn chosen(&self) -> Vec<&Uncertainty> {
         let mut shown: BTreeSet<(usize, u64, Option<u64>)> = BTreeSet::new();
-        let fresh = |doubt: &&Doubt| shown.insert((doubt.stream, doubt.frame, doubt.track_id));
-        let all: Vec<&Doubt> = self.kept.iter().flatten().filter(fresh).collect();
+        let fresh = |doubt: &&Uncertainty| shown.insert((doubt.stream, doubt.frame, doubt.track_id));
+        let all: Vec<&Uncertainty> = self.kept.iter().flatten().filter(fresh).collect();
         let of_kind = |kind| all.iter().filter(move |doubt| doubt.kind == kind);
         let available = DoubtKind::ALL.map(|kind| of_kind(kind).count());
         let mut counts = [0; 4];
@@ -130,7 +130,7 @@ impl Doubts {
         DoubtKind::ALL.into_iter().zip(counts).flat_map(|(kind, count)| of_kind(kind).take(count).copied()).collect()
     }
 
-    fn of(&self, kind: DoubtKind) -> &[Doubt] {
+    fn of(&self, kind: DoubtKind) -> &[Uncertainty] {
         let [open, filled, once, low] = &self.kept;
         match kind {
             DoubtKind::OpenGap => open,
@@ -140,7 +140,7 @@ impl Doubts {
         }
     }
 
-    fn of_mut(&mut self, kind: DoubtKind) -> &mut Vec<Doubt> {
+    fn of_mut(&mut self, kind: DoubtKind) -> &mut Vec<Uncertainty> {
         let [open, filled, once, low] = &mut self.kept;
         match kind {
             DoubtKind::OpenGap => open,
@@ -155,9 +155,9 @@ impl Doubts {
 mod tests {
     use super::*;
 
-    fn low(frame: u64, score: f32) -> Doubt {
+    fn low(frame: u64, score: f32) -> Uncertainty {
         let (label, track_id, picture) = ("face".to_owned(), Some(1), None);
-        Doubt { kind: DoubtKind::LowScore, stream: 0, frame, secs: 0.0, score, label, track_id, gap_frames: 0, picture }
+        Uncertainty { kind: DoubtKind::LowScore, stream: 0, frame, secs: 0.0, score, label, track_id, gap_frames: 0, picture }
     }
 
     #[test]
@@ -176,9 +176,9 @@ mod tests {
         let mut doubts = Doubts::new(4, false);
         for frame in 0..10u16 {
             doubts.keep(low(u64::from(frame) * 100, 0.5));
-            doubts.keep(Doubt { kind: DoubtKind::FilledGap, gap_frames: frame.into(), ..low(frame.into(), 0.5) });
+            doubts.keep(Uncertainty { kind: DoubtKind::FilledGap, gap_frames: frame.into(), ..low(frame.into(), 0.5) });
         }
-        doubts.keep(Doubt { kind: DoubtKind::SeenOnce, ..low(5, 0.5) });
+        doubts.keep(Uncertainty { kind: DoubtKind::SeenOnce, ..low(5, 0.5) });
         let kinds: Vec<DoubtKind> = doubts.chosen().iter().map(|doubt| doubt.kind).collect();
         assert_eq!(kinds, [DoubtKind::FilledGap, DoubtKind::FilledGap, DoubtKind::SeenOnce, DoubtKind::LowScore]);
         assert_eq!(doubts.chosen()[0].gap_frames, 9);

@@ -7,7 +7,7 @@ use framerail_core::markup_escaped;
 use super::{
     Subject,
     chart::timeline_svg,
-    doubt::{Doubt, DoubtKind},
+    doubt::{DoubtKind, Uncertainty},
     picture::{Jpeg, base64},
     record::{Counts, StreamRecord},
 };
@@ -21,7 +21,7 @@ const MIN_BARS_PER_STREAM: usize = 30;
 pub(super) struct Page<'a> {
     pub(super) subject: &'a Subject,
     pub(super) streams: &'a [StreamRecord],
-    pub(super) doubts: &'a [&'a Doubt],
+    pub(super) doubts: &'a [&'a Uncertainty],
     pub(super) with_pictures: bool,
 }
 
@@ -258,7 +258,7 @@ impl Page<'_> {
             put(html, format_args!("<p>Nothing: the model found no {}.</p>", markup_escaped(&self.subject.plural)));
         }
         for kind in DoubtKind::ALL {
-            let of_kind: Vec<&Doubt> = self.doubts.iter().copied().filter(|doubt| doubt.kind == kind).collect();
+            let of_kind: Vec<&Uncertainty> = self.doubts.iter().copied().filter(|doubt| doubt.kind == kind).collect();
             if of_kind.is_empty() {
                 continue;
             }
@@ -288,7 +288,7 @@ impl Page<'_> {
         }
     }
 
-    fn doubt(&self, html: &mut String, doubt: &Doubt) {
+    fn doubt(&self, html: &mut String, doubt: &Uncertainty) {
         let stream = self.streams.get(doubt.stream).map_or("", |record| record.info.name.as_str());
         let reason = match doubt.kind {
             DoubtKind::OpenGap => format!("no box on {} before", count(doubt.gap_frames, "frame")),

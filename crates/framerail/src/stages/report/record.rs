@@ -7,7 +7,7 @@ use framerail_pipeline::{FrameItem, StageError};
 use framerail_vision::{Linker, LinkerOptions};
 
 use super::{
-    doubt::{Doubt, DoubtKind, Doubts},
+    doubt::{DoubtKind, Doubts, Uncertainty},
     picture::Picture,
     timeline::{Moment, Timeline},
 };
@@ -52,9 +52,9 @@ struct Track {
     /// Analysed frames since the last sighting on which its box was filled in.
     filled: u64,
     /// The frame on which it was first seen, while that is the only one.
-    once: Option<Doubt>,
+    once: Option<Uncertainty>,
     /// A frame of the gap that it may be in.
-    gap: Option<Doubt>,
+    gap: Option<Uncertainty>,
 }
 
 /// What is known of a stream.
@@ -156,7 +156,7 @@ impl StreamRecord {
                 let doubt = make(DoubtKind::FilledGap, track.filled);
                 // The first frame, then one near the middle.
                 if track.filled.is_power_of_two() && doubts.wants(&doubt) {
-                    track.gap = Some(Doubt { picture: doubts.picture(&item.frame, all, found)?, ..doubt });
+                    track.gap = Some(Uncertainty { picture: doubts.picture(&item.frame, all, found)?, ..doubt });
                 }
             }
             return Ok(());
@@ -165,7 +165,7 @@ impl StreamRecord {
         if track.sightings == 1 {
             let doubt = make(DoubtKind::SeenOnce, 0);
             if pending < MAX_PENDING_PICTURES && doubts.wants(&doubt) {
-                track.once = Some(Doubt { picture: doubts.picture(&item.frame, all, found)?, ..doubt });
+                track.once = Some(Uncertainty { picture: doubts.picture(&item.frame, all, found)?, ..doubt });
             }
         } else {
             track.once = None;
@@ -178,13 +178,13 @@ impl StreamRecord {
                 let doubt = make(DoubtKind::OpenGap, open);
                 if doubts.wants(&doubt) {
                     let picture: Option<Picture> = doubts.picture(&item.frame, all, found)?;
-                    doubts.keep(Doubt { picture, ..doubt });
+                    doubts.keep(Uncertainty { picture, ..doubt });
                 }
             } else if lost > 0 {
                 self.counts.gaps_filled += 1;
                 self.counts.longest_gap = self.counts.longest_gap.max(lost);
                 if let Some(gap) = gap {
-                    doubts.keep(Doubt { gap_frames: lost, ..gap });
+                    doubts.keep(Uncertainty { gap_frames: lost, ..gap });
                 }
             }
         }
@@ -197,7 +197,7 @@ impl StreamRecord {
         let doubt = doubt(self.place, frame, found, DoubtKind::LowScore, 0);
         if doubts.wants(&doubt) {
             let picture = doubts.picture(frame, all, found)?;
-            doubts.keep(Doubt { picture, ..doubt });
+            doubts.keep(Uncertainty { picture, ..doubt });
         }
         Ok(())
     }
@@ -225,8 +225,8 @@ fn lowest(found: &[Detection]) -> Option<&Detection> {
     detected.min_by(|a, b| a.score.total_cmp(&b.score))
 }
 
-fn doubt(stream: usize, frame: &Frame, found: &Detection, kind: DoubtKind, gap_frames: u64) -> Doubt {
-    Doubt {
+fn doubt(stream: usize, frame: &Frame, found: &Detection, kind: DoubtKind, gap_frames: u64) -> Uncertainty {
+    Uncertainty {
         kind,
         stream,
         frame: frame.index,

@@ -50,7 +50,7 @@ pub(super) struct Message {
 }
 
 /// Sends records to a broker.
-pub(super) struct Courier {
+pub(super) struct MqttSender {
     mqtt: MqttOptions,
     topic: String,
     qos: QoS,
@@ -68,7 +68,7 @@ struct Link {
     unconfirmed: Vec<(u16, Message)>,
 }
 
-impl Courier {
+impl MqttSender {
     pub(super) fn new(options: &Options) -> Result<Self, ConfigError> {
         let topic = options.text("topic").to_owned();
         if topic.is_empty() || topic.contains(['+', '#', '\0']) {
@@ -207,7 +207,7 @@ impl Courier {
     }
 }
 
-impl Carrier for Courier {
+impl Carrier for MqttSender {
     type Message = Message;
 
     fn target(&self) -> String {
@@ -226,8 +226,8 @@ impl Carrier for Courier {
     }
 
     fn start(self: Arc<Self>, outbox: Arc<Outbox<Message>>, counters: CarrierCounters) -> Result<Sender, StageError> {
-        let (courier, own) = (Arc::clone(&self), Arc::clone(&outbox));
-        let spawned = thread::Builder::new().name("mqtt".into()).spawn(move || courier.run(&own, &counters));
+        let (sender, own) = (Arc::clone(&self), Arc::clone(&outbox));
+        let spawned = thread::Builder::new().name("mqtt".into()).spawn(move || sender.run(&own, &counters));
         let thread = spawned.map_err(|error| StageError::new(ErrorKind::Resource, format!("no thread for MQTT: {error}")))?;
         if outbox.limits().when_full == WhenFull::Wait {
             // A wrong address shows at once rather than with a full buffer.
