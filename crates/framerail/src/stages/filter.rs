@@ -117,9 +117,9 @@ impl StagePlan for FilterPlan {
             let moving = self.filter.moving().map(|name| format!("the filter {name} moves pixels"));
             let is_resized = output.size.is_some() && output.size != input.size;
             if let Some(why) = moving.or(is_resized.then(|| "the filters change the size".into())) {
-                let mend = "put `filter` before `infer`, use `flip`, `rotate`, `scale`, `pad` or `cropto`, or give detections=drop";
+                let hint = "put `filter` before `infer`, use `flip`, `rotate`, `scale`, `pad` or `cropto`, or give detections=drop";
                 let needs = format!("frames without detections, because {why} and boxes would no longer fit");
-                return Err(PlanError::Link(LinkMismatch { needs, mend: mend.into() }));
+                return Err(PlanError::Link(LinkMismatch { needs, hint: hint.into() }));
             }
         }
         Ok(Some(output))
