@@ -40,7 +40,7 @@ impl MotionPlan {
 
 impl StagePlan for MotionPlan {
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
-        let needs = || PlanError::Link(LinkMismatch { needs: "8-bit frames with luma on cpu".into(), mend: "leave it out".into() });
+        let needs = || PlanError::Link(LinkMismatch { needs: "8-bit frames with luma on cpu".into(), hint: "leave it out".into() });
         let input = input.ok_or_else(needs)?;
         // With several streams the format may be unknown before the first frame.
         if input.pixel_format.is_some_and(|format| !has_luma(format)) {
