@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export FRAMERAIL_HOME ?= $(CURDIR)/.framerail
 export V ?= 0
 
-.PHONY: help setup build static wheel test test-torch demo lint words docs first-hour changelog sbom package \
+.PHONY: help setup build static wheel test test-torch test-ecosystem demo lint words docs first-hour changelog sbom package \
     bench-setup bench bench-readers gpu-pack clean
 
 help: ## list the targets
@@ -32,6 +32,10 @@ test: setup ## build and run every test
 test-torch: setup ## run the Python tests with PyTorch, which it installs: several GB
 	@scripts/setup.sh readers
 	@scripts/test_python.sh readers-venv
+
+test-ecosystem: setup ## test with qwen-vl-utils, transformers and datasets, which it installs: several GB
+	@scripts/setup.sh readers
+	@scripts/test_ecosystem.sh
 
 demo: ## blur the faces of a 720p clip, show before and after side by side (CLIP=file takes your own)
 	@scripts/setup.sh demo

@@ -229,7 +229,7 @@ class AudioReader:
 
     @property
     def stats(self) -> Dict[str, int]:
-        """"packets_damaged": packets and frames that could not be decoded so far."""
+        """ "packets_damaged": packets and frames that could not be decoded so far."""
         return {"packets_damaged": self._audio.damaged()}
 
     def read(self, start: Optional[float] = None, stop: Optional[float] = None, *, pad: bool = False) -> AudioSamples:
@@ -266,9 +266,7 @@ class AudioReader:
     def __enter__(self) -> AudioReader:
         return self
 
-    def __exit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], traceback: Optional[TracebackType]
-    ) -> None:
+    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException], traceback: Optional[TracebackType]) -> None:
         self.close()
 
     def __repr__(self) -> str:

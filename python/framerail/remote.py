@@ -51,9 +51,7 @@ class RemoteFile(io.RawIOBase):
     >>> r = fr.VideoReader(fr.RemoteFile("s3://bucket/clip.mp4", anon=True))  # doctest: +SKIP
     """
 
-    def __init__(
-        self, url: str, *, block_bytes: int = 1 << 20, keep_bytes: int = 64 << 20, **storage_options: "Option"
-    ) -> None:
+    def __init__(self, url: str, *, block_bytes: int = 1 << 20, keep_bytes: int = 64 << 20, **storage_options: "Option") -> None:
         super().__init__()
         try:
             import fsspec

@@ -68,7 +68,7 @@ class VideoWriter:
     """Encodes frames and audio into a video file, which appears when it is complete.
 
     The file gets its name in ``close``; until then, a hidden partial file lies beside it. If the ``with`` block ends with an exception,
-    the name is not taken; what can be played of the unfinished file is kept as "NAME-unfinished". Frames are converted on the calling
+    the name is not taken; what can be played of the unfinished file is kept as "NAME.unfinished.EXT". Frames are converted on the calling
     thread, without a copy of the array, while another thread encodes those before; the GIL is released. Frames of a card are copied
     through page-locked memory, one batch ahead.
 
@@ -335,9 +335,7 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         return self
 
-    def __exit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], traceback: Optional[TracebackType]
-    ) -> None:
+    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException], traceback: Optional[TracebackType]) -> None:
         if kind is None:
             self.close()
         else:

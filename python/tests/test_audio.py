@@ -145,7 +145,9 @@ def test_gaps_become_silence_and_are_reported(tmp_path, sounds):
 
 def test_an_edit_list_moves_audio(tmp_path, sounds):
     late = tmp_path / "late.mp4"
-    ffmpeg("-itsoffset", "0.5", "-i", sounds / "alac.m4a", "-f", "lavfi", "-i", "color=s=64x64:d=3", "-c:a", "copy", "-c:v", "libx264", late)
+    ffmpeg(
+        "-itsoffset", "0.5", "-i", sounds / "alac.m4a", "-f", "lavfi", "-i", "color=s=64x64:d=3", "-c:a", "copy", "-c:v", "libx264", late
+    )
     wanted = decoded(sounds / "alac.m4a")
     with fr.AudioReader(late, output="numpy") as audio:
         assert audio.metadata.start_seconds == pytest.approx(0.5, abs=0.002)

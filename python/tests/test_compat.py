@@ -249,7 +249,11 @@ def test_vllm_loader_by_a_stand_in_of_its_registry(clip, monkeypatch):
 
     video = types.ModuleType("vllm.multimodal.video")
     video.VIDEO_LOADER_REGISTRY, video.VideoLoader = Registry(), type("VideoLoader", (), {})
-    for name, module in {"vllm": types.ModuleType("vllm"), "vllm.multimodal": types.ModuleType("m"), "vllm.multimodal.video": video}.items():
+    for name, module in {
+        "vllm": types.ModuleType("vllm"),
+        "vllm.multimodal": types.ModuleType("m"),
+        "vllm.multimodal.video": video,
+    }.items():
         monkeypatch.setitem(sys.modules, name, module)
     from framerail.compat import vllm
 
@@ -294,7 +298,9 @@ def test_qwen_vl_utils(clip):
     frames, metadata, ours_rate = ours.read_video(element)
     assert torch.equal(frames, wanted) and metadata["frames_indices"] == known["frames_indices"] and rate == pytest.approx(ours_rate)
     ours.install()
-    video, metadata = vision_process.fetch_video({**element, "min_pixels": 28 * 28 * 4, "max_pixels": 28 * 28 * 8}, return_video_metadata=True)
+    video, metadata = vision_process.fetch_video(
+        {**element, "min_pixels": 28 * 28 * 4, "max_pixels": 28 * 28 * 8}, return_video_metadata=True
+    )
     assert metadata["video_backend"] == "framerail" and video.shape[0] == 8
 
 

@@ -14,4 +14,11 @@ def get_ffmpeg_library_versions() -> Dict[str, str]:
 
 ffmpeg_major_version = int(_ffmpeg_version().lstrip("n").split(".")[0])
 
-__all__ = ["AudioStreamMetadata", "StreamMetadata", "VideoStreamMetadata", "_metadata", "ffmpeg_major_version", "get_ffmpeg_library_versions"]
+__all__ = [
+    "AudioStreamMetadata",
+    "StreamMetadata",
+    "VideoStreamMetadata",
+    "_metadata",
+    "ffmpeg_major_version",
+    "get_ffmpeg_library_versions",
+]

@@ -36,9 +36,7 @@ class AudioDecoder:
         num_channels: Optional[int] = None,
     ) -> None:
         if num_channels is not None and not 0 < num_channels <= _MOST_CHANNELS:
-            raise RuntimeError(
-                f"num_channels must be > 0 and <= AV_NUM_DATA_POINTERS (usually {_MOST_CHANNELS}). Got: {num_channels}"
-            )
+            raise RuntimeError(f"num_channels must be > 0 and <= AV_NUM_DATA_POINTERS (usually {_MOST_CHANNELS}). Got: {num_channels}")
         given = plain(source)
 
         def opened(number: Optional[int]) -> AudioReader:
@@ -66,9 +64,7 @@ class AudioDecoder:
     def get_samples_played_in_range(self, start_seconds: float = 0.0, stop_seconds: Optional[float] = None) -> AudioSamples:
         """The samples from ``start_seconds`` to before ``stop_seconds``; default: to the end."""
         if stop_seconds is not None and not start_seconds <= stop_seconds:
-            raise ValueError(
-                f"Invalid start seconds: {start_seconds}. It must be less than or equal to stop seconds ({stop_seconds})."
-            )
+            raise ValueError(f"Invalid start seconds: {start_seconds}. It must be less than or equal to stop seconds ({stop_seconds}).")
         is_before = stop_seconds is not None and stop_seconds <= self._start and start_seconds < stop_seconds
         begin = max(start_seconds, self._start)
         samples = None if is_before else self._reader.read(begin, stop_seconds if stop_seconds is None else max(begin, stop_seconds))

@@ -323,9 +323,7 @@ def _read_custom_frame_mappings(mappings: Union[str, bytes, IO[bytes], IO[str]])
     try:
         given = json.loads(mappings) if isinstance(mappings, (str, bytes)) else json.load(mappings)
     except json.JSONDecodeError as error:
-        raise ValueError(
-            f"Invalid custom frame mappings: {error}. It should be a valid JSON string or a file-like object."
-        ) from error
+        raise ValueError(f"Invalid custom frame mappings: {error}. It should be a valid JSON string or a file-like object.") from error
     frames: List[Dict[str, Union[int, str]]] = given.get("frames", []) if isinstance(given, dict) else []
     if not frames:
         raise ValueError("Invalid custom frame mappings. The input is empty or missing the required 'frames' key.")

@@ -103,9 +103,7 @@ def clips_at_random_timestamps(
 
     ``policy`` says what becomes of clips that reach beyond the end: "repeat_last", "wrap" or "error".
     """
-    return _sample(
-        decoder, num_clips, None, num_frames_per_clip, seconds_between_frames, sampling_range_start, sampling_range_end, policy
-    )
+    return _sample(decoder, num_clips, None, num_frames_per_clip, seconds_between_frames, sampling_range_start, sampling_range_end, policy)
 
 
 def clips_at_regular_timestamps(
