@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, List, Optional, Type
 
 from . import _framerail
-from .options import whole
+from .options import bad, whole
 from .writer import as_samples, place
 
 if TYPE_CHECKING:
@@ -108,8 +108,10 @@ class AudioWriter:
         }
         try:
             self._compiled = _framerail.AudioFile(json.dumps(given))
-        except BaseException:
+        except BaseException as error:
             self._clear()
+            if self._folder is not None and isinstance(error, ValueError) and path in str(error):
+                raise bad("format", format, "the ending of a container, such as 'wav', 'flac' or 'mp3'") from None
             raise
 
     def write(self, samples: Sound) -> None:

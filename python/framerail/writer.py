@@ -197,8 +197,10 @@ class VideoWriter:
             track = _source(audio)
         try:
             self._compiled = _framerail.Writer(json.dumps(given), track)
-        except BaseException:
+        except BaseException as error:
             self._clear()
+            if self._folder is not None and isinstance(error, ValueError) and path in str(error):
+                raise bad("format", format, "the ending of a container, such as 'mp4', 'mkv' or 'webm'") from None
             raise
 
     def write(self, frames: Pixels, *, pts: Union[None, float, Iterable[float]] = None) -> None:
@@ -405,7 +407,7 @@ def _check_type(name: str) -> None:
 
 def _shaped(data: np.ndarray, layout: str) -> Tuple[np.ndarray, int, int, int, int, bool]:
     """Dense frames; how many there are, height, width, channels, and whether channels lie one behind the other."""
-    _check_type(str(data.dtype))
+    _check_type(data.dtype.name)
     shape = tuple(data.shape)
     if data.ndim == 2:
         data = data[None, None]

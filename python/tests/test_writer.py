@@ -110,6 +110,9 @@ def test_grey_16_bits_and_other_formats(tmp_path, pictures):
     wide = pictures.astype(np.uint16) * 257
     path = lossless(tmp_path / "wide.mkv", wide)
     assert stream_of(path)["pix_fmt"] == "yuv420p10le"
+    with fr.VideoWriter(tmp_path / "wide.mp4") as writer:
+        writer.write(wide.astype(">u2"))
+    assert writer.close().pixel_format == "yuv420p10le" and len(decode_with_ffmpeg(tmp_path / "wide.mp4")) == 30
     luma = np.frombuffer(raw(path, "yuv420p10le"), "<u2")[: WIDTH * HEIGHT].reshape(HEIGHT, WIDTH)
     assert abs(int(luma[0, 0]) - (64 + 16 * 876 / 255)) <= 1
     for name in ("bgr0", "yuv444p", "yuv422p10le"):
@@ -262,6 +265,10 @@ def test_bad_options_say_what_is_wrong(tmp_path, options, words):
 def test_bad_frames_say_what_is_wrong(tmp_path, pictures):
     with pytest.raises(ValueError, match="a.xyz"):
         fr.VideoWriter(tmp_path / "a.xyz")
+    with pytest.raises(ValueError, match="holds one frame"):
+        fr.VideoWriter(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="'format': 'mp5'"):
+        fr.VideoWriter(io.BytesIO(), format="mp5")
     writer = fr.VideoWriter(tmp_path / "a.mp4")
     with pytest.raises(ValueError, match="float32.*round"):
         writer.write(pictures.astype(np.float32))

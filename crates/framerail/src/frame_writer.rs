@@ -11,7 +11,9 @@ use framerail_core::{
     ColorDescription, ColorRange, Frame, FramePool, HdrMetadata, HostSurface, Packet, PixelFormat, Pts, Rational, SideStream, SourceUrl,
     StreamId, StreamInfo, TimeBase, frame::Rotation,
 };
-use framerail_media::{AudioMode, AudioTrack, InputOptions, MediaError, MediaWriter, SamplePackets, WriteReport, WriterOptions, commit};
+use framerail_media::{
+    AudioMode, AudioTrack, IMAGE_ENDINGS, InputOptions, MediaError, MediaWriter, SamplePackets, WriteReport, WriterOptions, commit,
+};
 use framerail_vision::{PixelArray, ToYuv, VisionError};
 
 /// Converted frames that wait for the encoder at most.
@@ -126,6 +128,10 @@ impl FrameWriter {
     /// As [`MediaWriter::check`] and [`commit::check`]; those of opening for audio that is copied.
     pub fn new(options: FrameWriterOptions) -> Result<Self, FrameWriterError> {
         let mut options = options;
+        if is_image(&options.path) && options.writer.format.is_none() {
+            let path = options.path.display();
+            return Err(FrameWriterError::Usage(format!("{path}: an image file holds one frame; name a video file, such as out.mp4")));
+        }
         MediaWriter::check(&options.path, &options.writer)?;
         let rules = commit::OutputRules {
             overwrite: options.writer.overwrite,
@@ -287,7 +293,10 @@ impl FrameWriter {
         let side_streams: Vec<SideStream> =
             self.samples.iter().map(SamplePackets::side_stream).chain(self.track.iter().map(AudioTrack::side_stream)).collect();
         let info = stream_info(&self.options, array, format, time_base, side_streams);
-        let worker = Worker::start(path, writer, info)?;
+        // What is converted here is what is encoded.
+        let pixel_format = matches!(converter, Converter::Yuv(_)).then_some(format).or(writer.pixel_format);
+        let writer = WriterOptions { pixel_format, ..writer.clone() };
+        let worker = Worker::start(path, &writer, info)?;
         let track = self.track.take().map(|track| (track, None));
         self.running = Some(Running { worker, array, converter, time_base, step, last: None, track });
         std::mem::take(&mut self.early).into_iter().try_for_each(|packet| self.send(Job::Packet(packet)))
@@ -375,6 +384,12 @@ fn work(mut writer: MediaWriter, queue: &Receiver<Job>, ending: &Receiver<bool>)
         // Dropped without a word: nothing is kept.
         Err(_) => Ok(Ended::Kept(None)),
     }
+}
+
+/// Whether a name is that of one image.
+fn is_image(path: &Path) -> bool {
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    IMAGE_ENDINGS.contains(&ending.as_str()) && !matches!(ending.as_str(), "gif" | "apng" | "webp")
 }
 
 fn rgb_format(array: PixelArray) -> PixelFormat {

@@ -158,6 +158,8 @@ class AudioEncoder:
                 overwrite=True,
             )
         except (ValueError, OSError, errors.UnsupportedError) as error:
+            if num_channels is not None:
+                raise RuntimeError(f"Desired number of channels ({num_channels}) is not supported by the encoder: {error}") from error
             hint = f"Check the desired format? Got format={format}" if format else f"check the desired extension? Got {target}"
             raise RuntimeError(f"{error} ({hint})") from error
         wanted = self._sample_rate if sample_rate is None else sample_rate
