@@ -125,8 +125,8 @@ fn inputs_that_are_missing() {
     refused("@/none.mp4", &["@/none.mp4: no such file", "check the name"]);
     refused("@/none/in.mp4", &["@/none/in.mp4"]);
     refused("@/in.mp4/in.mp4", &["@/in.mp4/in.mp4"]);
-    refused("@/empty", &["@/empty: the folder holds no video"]);
-    refused("@/texts", &["@/texts: the folder holds no video"]);
+    refused("@/empty", &["@/empty: the folder contains no video"]);
+    refused("@/texts", &["@/texts: the folder contains no video"]);
     refused("'@/*.mkv'", &["@/*.mkv"]);
     refused("'@/img%04d.png'", &["@/img%04d.png"]);
     place.refused(ErrorKind::Input, "read @/in.mp4 @/none.mp4 ! write '@/out-{stream}.mp4' preset=ultrafast", &["@/none.mp4"]);
@@ -162,7 +162,7 @@ fn a_bad_input_among_good_ones_can_be_skipped() {
     let stats = place.runs("read @/clips on_error=end ! write '@/outputs/{name}.mp4' preset=ultrafast");
     assert_eq!((stats.counter("streams_failed"), stats.counter("files_written")), (1, 2));
     let notices = &stats.stage("read").expect("a stage").notices;
-    assert!(notices.iter().any(|notice| notice.contains("given up") && notice.contains("b.mp4")), "{notices:?}");
+    assert!(notices.iter().any(|notice| notice.contains("ends after an error") && notice.contains("b.mp4")), "{notices:?}");
     assert!(!place.at("outputs/b.mp4").exists());
     let error = framerail::run(&place.text("read @/clips ! null")).expect_err("the second is bad");
     assert_eq!(error.kind(), ErrorKind::Input);

@@ -101,7 +101,7 @@ fn a_broker_that_is_late_is_waited_for_and_one_that_never_comes_is_told() {
     let text = format!("mqtt host=127.0.0.1 port={port} buffer=10 patience=500ms when_full=");
     let ran = run(&format!("{text}wait"), clip("a", 50));
     assert!(
-        ran.error().contains(&format!("nothing got through to the MQTT broker 127.0.0.1:{port} for 0.5 s (connection refused)")),
+        ran.error().contains(&format!("nothing was delivered to the MQTT broker 127.0.0.1:{port} for 0.5 s (connection refused)")),
         "{}",
         ran.error()
     );

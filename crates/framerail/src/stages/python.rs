@@ -79,7 +79,7 @@ mod tests {
             let description = Description::parse(&format!("read in.mp4 ! {stage} ! null")).expect("well formed");
             let Err(problems) = check(&description, &crate::registry()) else { panic!("{stage} was accepted") };
             let text = problems.render(false);
-            assert!(text.contains("its work is done by Python code") && text.contains(call), "{text}");
+            assert!(text.contains("it runs Python code") && text.contains(call), "{text}");
         }
     }
 }

@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn contradictions_are_refused() {
         assert!(names("one.png", None, None).expect_err("many").contains("every frame would be written to one.png"));
-        assert!(names("{index}.png", Some("npy"), None).expect_err("both").contains("does not go with"));
-        assert!(names("{index}.tif", None, None).expect_err("unknown").contains("does not tell the format"));
+        assert!(names("{index}.png", Some("npy"), None).expect_err("both").contains("does not match"));
+        assert!(names("{index}.tif", None, None).expect_err("unknown").contains("has no known extension"));
     }
 }

@@ -331,7 +331,7 @@ mod tests {
         outbox.push(0).expect("room");
         outbox.trouble("connection refused".into());
         let error = outbox.push(1).expect_err("nobody takes it");
-        assert!(error.message.contains("nothing got through to the server") && error.message.contains("connection refused"), "{error}");
+        assert!(error.message.contains("nothing was delivered to the server") && error.message.contains("connection refused"), "{error}");
         assert!(outbox.drain().is_err());
         std::thread::scope(|scope| {
             let sender = scope.spawn(|| outbox.take_batch(1, Duration::ZERO));
