@@ -5,7 +5,7 @@
 //! next one of whichever decoder asks.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ptr,
     sync::{Arc, Weak},
 };
@@ -23,6 +23,8 @@ const MAX_SLAB_PICTURES: usize = 64;
 const MIN_PICTURE_BYTES: usize = 16 << 10;
 /// A slab of which nothing was used while this many times the number of all pictures came back is unmapped.
 const STALE_TURNS: u64 = 4;
+/// Pictures given back from one search for such slabs to the next.
+const STALE_EVERY: u64 = 256;
 /// Alignment of planes, and what FFmpeg's vector code may touch behind a plane.
 const ALIGN_BYTES: usize = 64;
 const OVERREAD_BYTES: usize = 16 + ALIGN_BYTES;
@@ -37,13 +39,17 @@ pub struct PicturePool(Arc<Mutex<Slabs>>);
 
 #[derive(Default)]
 struct Slabs {
-    slabs: Vec<Slab>,
+    /// By number, the oldest first.
+    slabs: BTreeMap<u64, Slab>,
+    /// Size of pictures and number of the slabs that have a place.
+    open: BTreeSet<(usize, u64)>,
     next_number: u64,
+    /// Places of all slabs.
+    places: usize,
     given_back: u64,
 }
 
 struct Slab {
-    number: u64,
     memory: Arc<PageMemory>,
     picture_bytes: usize,
     /// Places that are free, the last used last.
@@ -53,9 +59,45 @@ struct Slab {
     free_since: u64,
 }
 
-impl Slab {
-    fn is_free(&self) -> bool {
-        self.free.len() == self.count
+impl Slabs {
+    /// The oldest slab that has a place for a picture of this size; the others run empty when less is needed.
+    fn open_for(&mut self, picture_bytes: usize) -> Option<u64> {
+        let found = self.open.range((picture_bytes, 0)..=(picture_bytes, u64::MAX)).next().copied();
+        if let Some((_, number)) = found {
+            return Some(number);
+        }
+        let count = (SLAB_BYTES / picture_bytes).clamp(1, MAX_SLAB_PICTURES);
+        let memory = Arc::new(PageMemory::new(picture_bytes.checked_mul(count)?).ok()?);
+        let (number, free_since) = (self.next_number, self.given_back);
+        self.next_number += 1;
+        self.places += count;
+        self.slabs.insert(number, Slab { memory, picture_bytes, free: (0..count).rev().collect(), count, free_since });
+        self.open.insert((picture_bytes, number));
+        Some(number)
+    }
+
+    fn give_back(&mut self, number: u64, place: usize) {
+        self.given_back += 1;
+        if let Some(slab) = self.slabs.get_mut(&number) {
+            slab.free.push(place);
+            slab.free_since = self.given_back;
+            self.open.insert((slab.picture_bytes, number));
+        }
+    }
+
+    /// Takes out what was not used for a while; looked for now and then.
+    fn stale(&mut self) -> Vec<Slab> {
+        if self.given_back % STALE_EVERY != 0 {
+            return Vec::new();
+        }
+        let (now, turn) = (self.given_back, STALE_TURNS * self.places as u64);
+        let is_stale = |_: &u64, slab: &mut Slab| slab.free.len() == slab.count && now - slab.free_since > turn;
+        let stale: Vec<(u64, Slab)> = self.slabs.extract_if(.., is_stale).collect();
+        for (number, slab) in &stale {
+            self.open.remove(&(slab.picture_bytes, *number));
+            self.places -= slab.count;
+        }
+        stale.into_iter().map(|(_, slab)| slab).collect()
     }
 }
 
@@ -77,29 +119,20 @@ impl PicturePool {
 
     /// Bytes that are mapped, used or not.
     pub fn bytes(&self) -> usize {
-        self.0.lock().slabs.iter().map(|slab| slab.memory.len()).sum()
+        self.0.lock().slabs.values().map(|slab| slab.memory.len()).sum()
     }
 
     fn take(&self, bytes: usize) -> Option<PictureMemory> {
         let picture_bytes = bytes.checked_next_multiple_of(PAGE_BYTES)?.checked_add(COLOR_BYTES)?;
         let mut slabs = self.0.lock();
-        if !slabs.slabs.iter().any(|slab| slab.picture_bytes == picture_bytes && !slab.free.is_empty()) {
-            let count = (SLAB_BYTES / picture_bytes).clamp(1, MAX_SLAB_PICTURES);
-            let memory = Arc::new(PageMemory::new(picture_bytes.checked_mul(count)?).ok()?);
-            let (number, free_since) = (slabs.next_number, slabs.given_back);
-            slabs.next_number += 1;
-            slabs.slabs.push(Slab { number, memory, picture_bytes, free: (0..count).rev().collect(), count, free_since });
-        }
-        // The oldest slab first: the others run empty when less is needed.
-        let slab = slabs.slabs.iter_mut().find(|slab| slab.picture_bytes == picture_bytes && !slab.free.is_empty())?;
+        let number = slabs.open_for(picture_bytes)?;
+        let slab = slabs.slabs.get_mut(&number)?;
         let place = slab.free.pop()?;
-        Some(PictureMemory {
-            slab: slab.number,
-            place,
-            home: Arc::downgrade(&self.0),
-            memory: Arc::clone(&slab.memory),
-            offset: place * picture_bytes,
-        })
+        let (memory, is_full) = (Arc::clone(&slab.memory), slab.free.is_empty());
+        if is_full {
+            slabs.open.remove(&(picture_bytes, number));
+        }
+        Some(PictureMemory { slab: number, place, home: Arc::downgrade(&self.0), memory, offset: place * picture_bytes })
     }
 }
 
@@ -107,15 +140,8 @@ impl Drop for PictureMemory {
     fn drop(&mut self) {
         let Some(home) = self.home.upgrade() else { return };
         let mut slabs = home.lock();
-        slabs.given_back += 1;
-        let now = slabs.given_back;
-        if let Some(slab) = slabs.slabs.iter_mut().find(|slab| slab.number == self.slab) {
-            slab.free.push(self.place);
-            slab.free_since = now;
-        }
-        let pictures: usize = slabs.slabs.iter().map(|slab| slab.count).sum();
-        let is_stale = |slab: &Slab| slab.is_free() && now - slab.free_since > STALE_TURNS * pictures as u64;
-        let stale: Vec<Slab> = slabs.slabs.extract_if(.., |slab| is_stale(slab)).collect();
+        slabs.give_back(self.slab, self.place);
+        let stale = slabs.stale();
         drop(slabs);
         // Given back to the system without the lock.
         drop(stale);

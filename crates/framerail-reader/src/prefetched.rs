@@ -18,6 +18,9 @@ use crate::{
     frame_source::{FrameSource, Reading, SourceStats},
 };
 
+/// Frames and packets from one report of the thread to the next; the last one is always reported.
+const REPORT_EVERY: usize = 16;
+
 type Item = Result<Option<MediaItem>, ReaderError>;
 
 /// What the thread says of its source.
@@ -97,10 +100,12 @@ impl<T: Send + 'static, E: From<ReaderError> + Send + 'static> Prefetching<T, E>
             if say.send(Ok((source.info().clone(), Arc::clone(&report), more))).is_err() {
                 return;
             }
-            loop {
+            for number in 0_usize.. {
                 let item = source.next_item();
                 let goes_on = matches!(item, Ok(Some(_)));
-                *report.lock() = Report::of(source.as_ref());
+                if number % REPORT_EVERY == 0 || !goes_on {
+                    *report.lock() = Report::of(source.as_ref());
+                }
                 at_end.store(!goes_on, Ordering::Relaxed);
                 // The caller may be gone.
                 if give.send(item).is_err() || !goes_on {

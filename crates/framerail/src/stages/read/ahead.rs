@@ -63,8 +63,7 @@ impl InTurn {
     /// Begins further files while the present one, of which so many frames were given, leaves room for them.
     pub(super) fn go_on(&self, present: &StreamInfo, given: u64) {
         let mut state = self.state.lock();
-        let under_way = |state: &State| 1 + state.begun.iter().filter(|begun| !begun.file.is_read()).count();
-        if state.waiting.is_empty() || under_way(&state) >= self.most {
+        if state.waiting.is_empty() || !self.has_place(&state) {
             return;
         }
         let bytes = frame_bytes(present.width, present.height, present.pixel_format).max(1);
@@ -74,19 +73,24 @@ impl InTurn {
         // Files of a folder are alike.
         let whole = frames.saturating_mul(bytes).max(bytes);
         let wanted = whole.min(self.memory_bytes / LONG_FILE_SHARE).max(bytes);
-        // As many as fit share the threads; one that does not fit has all of them when it is its turn.
+        // As many as fit share the decoders; one that does not fit has all of them when it is its turn.
         let side_by_side = usize::try_from(self.memory_bytes / whole).unwrap_or(usize::MAX).min(self.most);
-        let threads =
-            if side_by_side > 1 && self.opener.card.is_none() { self.most.div_ceil(side_by_side) } else { self.opener.input.threads };
-        while under_way(&state) < self.most && taken.saturating_add(wanted) <= self.memory_bytes {
+        let decoders = (side_by_side > 1).then(|| self.most.div_ceil(side_by_side));
+        while self.has_place(&state) && taken.saturating_add(wanted) <= self.memory_bytes {
             let Some(request) = state.waiting.pop_front() else { return };
             let items = usize::try_from(wanted / bytes).unwrap_or(usize::MAX).max(MIN_ITEMS);
             let (opener, cancel, id) = (Arc::clone(&self.opener), CancelToken::default(), request.id);
             let of_file = cancel.clone();
-            let open = move || opener.open_beside(&request, &of_file, threads).map_err(FileError);
+            let open = move || opener.open_beside(&request, &of_file, decoders).map_err(FileError);
             state.begun.push_back(Begun { id, file: Prefetching::begin(items, &cancel, open), bytes: wanted });
             taken += wanted;
         }
+    }
+
+    /// Whether a decoder would be idle without a further file. Frames that are decoded long before their turn only cost memory.
+    fn has_place(&self, state: &State) -> bool {
+        let decoded = state.begun.iter().filter(|begun| begun.file.is_read()).count();
+        1 + state.begun.len() - decoded < self.most && decoded < self.most
     }
 
     /// Takes a file that is begun off the queue, and forgets those before it.

@@ -84,19 +84,19 @@ pub(super) type Opened = (Box<dyn FrameSource>, Placement);
 impl SourceOpener {
     /// Opens a source where frames are wanted: on the card if it can, else on the host, with the reason.
     pub(super) fn open_source(&self, request: &StreamRequest, cancel: &CancelToken) -> Result<Opened, StageError> {
-        self.open_beside(request, cancel, self.input.threads)
+        self.open_beside(request, cancel, None)
     }
 
-    /// The same with so many decoding threads on the CPU, for a file that is decoded beside others.
-    pub(super) fn open_beside(&self, request: &StreamRequest, cancel: &CancelToken, threads: usize) -> Result<Opened, StageError> {
-        let Some(card) = &self.card else { return self.open_on_host_with(request, cancel, threads) };
-        match self.open_on_card(card, request, cancel) {
+    /// The same with so many decoders, for a file that is decoded beside others; with all when `None`.
+    pub(super) fn open_beside(&self, request: &StreamRequest, cancel: &CancelToken, decoders: Option<usize>) -> Result<Opened, StageError> {
+        let Some(card) = &self.card else { return self.open_with_threads(request, cancel, decoders.unwrap_or(self.input.threads)) };
+        match self.open_with_engines(card, request, cancel, decoders) {
             Ok(opened) => Ok(opened),
             Err(OpenError::Failed(error)) => Err(error),
             Err(OpenError::NotOnCard(reason)) => {
                 let reason = reason.strip_prefix(&format!("{}: ", request.source)).unwrap_or(&reason);
                 let reason = format!("{}: decoded on the CPU and uploaded: {reason}", request.source);
-                let (frames, _) = self.open_on_host_with(request, cancel, threads)?;
+                let (frames, _) = self.open_on_host(request, cancel)?;
                 Ok((frames, Placement::ForCard(card.clone(), reason)))
             }
         }
@@ -104,10 +104,22 @@ impl SourceOpener {
 
     /// Opens a source for the card's decoder alone.
     pub(super) fn open_on_card(&self, card: &Card, request: &StreamRequest, cancel: &CancelToken) -> Result<Opened, OpenError> {
+        self.open_with_engines(card, request, cancel, None)
+    }
+
+    fn open_with_engines(
+        &self,
+        card: &Card,
+        request: &StreamRequest,
+        cancel: &CancelToken,
+        decoders: Option<usize>,
+    ) -> Result<Opened, OpenError> {
         if self.deinterlace.is_some() {
             return Err(OpenError::NotOnCard("deinterlacing is done on the CPU".into()));
         }
-        match DeviceReader::open(&self.options(request, cancel), &card.options()) {
+        let mut options = card.options();
+        options.decoders = decoders.or(options.decoders);
+        match DeviceReader::open(&self.options(request, cancel), &options) {
             Ok(reader) => Ok((Box::new(reader), Placement::OnCard(card.clone()))),
             Err(ReaderError::NotOnDevice { reason, .. }) => Err(OpenError::NotOnCard(reason)),
             Err(error) => Err(OpenError::Failed(naming(&request.source.to_string(), reader_error(error)))),
@@ -115,10 +127,10 @@ impl SourceOpener {
     }
 
     pub(super) fn open_on_host(&self, request: &StreamRequest, cancel: &CancelToken) -> Result<Opened, StageError> {
-        self.open_on_host_with(request, cancel, self.input.threads)
+        self.open_with_threads(request, cancel, self.input.threads)
     }
 
-    fn open_on_host_with(&self, request: &StreamRequest, cancel: &CancelToken, threads: usize) -> Result<Opened, StageError> {
+    fn open_with_threads(&self, request: &StreamRequest, cancel: &CancelToken, threads: usize) -> Result<Opened, StageError> {
         let mut options = InputOptions { threads, ..self.options(request, cancel) };
         if let Some(bytes) = self.picture_bytes.filter(|_| self.card.is_none()) {
             options.picture_bytes = bytes;
