@@ -22,7 +22,6 @@ from . import _framerail, arrays
 from .augment import mixed_seed
 from .options import bad, choice, reader_json, whole
 from .progress import ProgressLine
-from .reader import _source
 
 _log = logging.getLogger("framerail.torch")
 
