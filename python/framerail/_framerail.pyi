@@ -286,7 +286,7 @@ class FrameItem:
     def planes(self, *, writable: bool = False) -> List[Tensor]:
         """The planes as they lie in memory, without a copy: rows of bytes.
 
-        In a stage function they lie where the frame does. A callback gets them on the host, copied from a card.
+        In a stage function they lie where the frame does. A callback gets them on the host, copied from a GPU.
 
         Parameters
         ----------

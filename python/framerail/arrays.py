@@ -22,7 +22,7 @@ def has_torch() -> bool:
 
 
 def handed_over(tensor: _framerail.Tensor, output: str) -> Any:
-    """The tensor in the library that ``output`` names: without a copy, but for PyTorch on a card."""
+    """The tensor in the library that ``output`` names: without a copy, but for PyTorch on a GPU."""
     if output == "dlpack":
         return tensor
     if output == "torch" or (output == "auto" and has_torch()):
@@ -113,7 +113,7 @@ def empty(shape: tuple, dtype: str, output: str) -> Any:
 
 
 def to_host(array: Any) -> np.ndarray:
-    """An array of any library as NumPy has it; copied from a card."""
+    """An array of any library as NumPy has it; copied from a GPU."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(array, torch.Tensor):
         array = array.detach()
@@ -124,7 +124,7 @@ def to_host(array: Any) -> np.ndarray:
 
 
 def all_to_host(arrays: Sequence[Any]) -> List[np.ndarray]:
-    """Arrays with one length each and the same further axes; those on a card cross in one copy."""
+    """Arrays with one length each and the same further axes; those on a GPU cross in one copy."""
     torch = sys.modules.get("torch")
     if torch is None or len(arrays) < 2 or not all(isinstance(array, torch.Tensor) and array.is_cuda for array in arrays):
         return [to_host(array) for array in arrays]

@@ -206,7 +206,7 @@ class Augment:
         ----------
         pictures : torch.Tensor or numpy.ndarray
             RGB, [T, C, H, W] for one clip or [N, T, C, H, W] for several (or channels last, see ``layout``): uint8, or
-            float32 of 0 to 1. On the CPU or a card.
+            float32 of 0 to 1. On the CPU or a GPU.
         seed, clip : int
             Clip number ``clip + n`` of this seed is what the n-th clip gets. For a data set, mix epoch and file into the
             seed: ``framerail.mixed_seed``.

@@ -30,7 +30,7 @@ class DecodeError(RuntimeError):
 
 
 class UnsupportedError(RuntimeError):
-    """A codec, pixel format or size that this build, or this card, cannot handle."""
+    """A codec, pixel format or size that this build, or this GPU, cannot handle."""
 
 
 class CudaError(RuntimeError):

@@ -58,7 +58,7 @@ class VideoMetadata:
     device : str
         Where frames are handed out.
     fallback : str or None
-        Why frames are decoded on the host although a card was asked for.
+        Why frames are decoded on the host although a GPU was asked for.
     tags : dict
         Tags of the container and stream.
     """

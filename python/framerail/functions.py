@@ -36,7 +36,7 @@ def stage(
     max_wait : float, optional
         Longest wait for a batch to fill, in seconds, for live sources.
     on : str
-        "device": frames come where they lie. "cpu": on the host; copied there from a card.
+        "device": frames come where they lie. "cpu": on the host; copied there from a GPU.
     pixels : bool
         False for a function that looks at detections alone: the decoder may then make a model's input instead of pictures.
 

@@ -80,7 +80,7 @@ class ClipCore:
         self._compiled: Optional[_framerail.ClipLoader] = None
         self._next = itertools.count()
         self._shapes: Dict[int, Tuple[Tuple[int, ...], Any]] = {}
-        # On a card, channels are put before frames by PyTorch.
+        # On a GPU, channels are put before frames by PyTorch.
         self._turns_axes = extra["channels_first"] and str(options["device"]) != "cpu"
 
     def __reduce__(self) -> tuple:
@@ -133,7 +133,7 @@ class ClipCore:
         return made.share_memory_() if get_worker_info() is not None else made
 
     def submit(self, requests: List[Request], shape: Tuple[Tuple[int, ...], Any], out: Optional[torch.Tensor]) -> Ticket:
-        """Begins to make clips of one shape: in the rows of ``out``, or on a card, where there is no memory yet."""
+        """Begins to make clips of one shape: in the rows of ``out``, or on a GPU, where there is no memory yet."""
         axes, dtype = shape
         number = next(self._next)
         self.compiled.submit(number, [tuple(request) for request in requests], out, list(axes), str(dtype).rpartition(".")[2])
@@ -201,9 +201,9 @@ class ClipLoader:
     memory : int, optional
         Bytes that batches under way may take together; bounds ``prefetch``, but one batch is always made.
     threads : int
-        Decoding threads; 0 for as many as there are cores, or, with a data set on a card, as keep its engines busy.
+        Decoding threads; 0 for as many as there are cores, or, with a data set on a GPU, as keep its engines busy.
     helpers : int
-        With a data set on a card: threads that decode a share of the clips on cores, upload them as decoded and have the card convert
+        With a data set on a GPU: threads that decode a share of the clips on cores, upload them as decoded and have the GPU convert
         them. They take clips that are due last, as long as these are made before their turn; ``stats["clips_by_cores"]`` counts them.
     max_open : int, optional
         Files kept open for their next clip; by default two for each thread, at least as many as the data set's.

@@ -17,7 +17,7 @@ from .postprocess import Decoder, without_padding
 
 _log = logging.getLogger("framerail")
 
-# Queues of each card that no model uses now. PyTorch keeps memory by queue: with new ones each run would take memory anew.
+# Queues of each GPU that no model uses now. PyTorch keeps memory by queue: with new ones each run would take memory anew.
 _idle_streams: Dict[str, List[Tuple[Any, Any]]] = {}
 
 
@@ -75,7 +75,7 @@ class ModelRunner:
 
     @property
     def own_device(self) -> Optional[str]:
-        """The card where a module's weights lie; None for the host, and for other functions."""
+        """The GPU where a module's weights lie; None for the host, and for other functions."""
         weight = self._first_weight()
         return f"cuda:{weight.device.index or 0}" if weight is not None and weight.is_cuda else None
 
@@ -130,7 +130,7 @@ class ModelRunner:
         self._streams = None
 
     def _under(self, stream: Any) -> Any:
-        """Inference without gradients, on a stream of the card."""
+        """Inference without gradients, on a stream of the GPU."""
         torch = _torch()
         stack = contextlib.ExitStack()
         if torch is not None:
@@ -141,11 +141,11 @@ class ModelRunner:
         return stack
 
     def submit(self, tensor: _framerail.Tensor, frames: List[_framerail.FrameItem], mappings: List[Placing], areas: List[Any]) -> Any:
-        """Calls the model; on a card its work is queued."""
+        """Calls the model; on a GPU its work is queued."""
         stream = self._streams[0] if self._streams else None
         done = None
         with self._under(stream):
-            # On a card whose memory no library here can hold, the model gets framerail's own tensor.
+            # On a GPU whose memory no library here can hold, the model gets framerail's own tensor.
             plain = "dlpack" if self._arrays == "auto" and not has_torch() and self._device != "cpu" else self._arrays
             data = handed_over(tensor, plain)
             with self._cast():

@@ -118,14 +118,14 @@ def device_name(value: Any) -> str:
 
 
 def current_card() -> int:
-    """The card that "cuda" and "auto" mean: PyTorch's current device where PyTorch is in use on cards, else the first one."""
+    """The GPU that "cuda" and "auto" mean: PyTorch's current device where PyTorch is in use on GPUs, else the first one."""
     torch = sys.modules.get("torch")
-    # Asked before its first use of a card, PyTorch would take one into use.
+    # Asked before its first use of a GPU, PyTorch would take one into use.
     return torch.cuda.current_device() if torch is not None and torch.cuda.is_initialized() else 0
 
 
 def numbered_device(value: Any) -> str:
-    """A device's name; "cuda" with the number of the card that it means now."""
+    """A device's name; "cuda" with the number of the GPU that it means now."""
     name = device_name(value)
     return f"cuda:{current_card()}" if name == "cuda" else name
 

@@ -136,7 +136,7 @@ class Pipeline:
     ) -> Pipeline:
         """Gives the model that a stage ``torch NAME`` runs on batches of frames.
 
-        A module is put into evaluation mode and runs where its weights lie when that is a card, else where the frames are:
+        A module is put into evaluation mode and runs where its weights lie when that is a GPU, else where the frames are:
         it is moved there. Calls come from one thread, under ``torch.inference_mode()``. Without PyTorch, the function gets
         NumPy arrays.
 

@@ -56,7 +56,7 @@ class VideoReader:
     device : str, torch.device, or a list of them
         "cpu", "cuda" (PyTorch's current device where PyTorch is in use on GPUs, else the first GPU), "cuda:N", "auto" (the same
         GPU, else the CPU), or several GPUs that decode one file together: ``["cuda:0", "cuda:1"]``, "cuda:0,1" or "cuda:all".
-        Frames are handed out on the first of them, or on the one that ``output`` names. What a card cannot decode is decoded on the CPU and uploaded; ``metadata.fallback`` says why. The
+        Frames are handed out on the first of them, or on the one that ``output`` names. What a GPU cannot decode is decoded on the CPU and uploaded; ``metadata.fallback`` says why. The
         caller's current device and context stay as they are.
     mode : str
         "seek" visits each group of pictures that holds a wanted frame once, "stream" decodes from the first wanted
@@ -198,7 +198,7 @@ class VideoReader:
         if self._is_closed:
             raise ValueError("the reader is closed")
         if not self._compiled.is_here():
-            # This process was forked since: threads and cards do not come along.
+            # This process was forked since: threads and GPUs do not come along.
             self._compiled = self._open()
         return self._compiled
 

@@ -33,7 +33,7 @@ LAYOUTS = ("auto", "TCHW", "THWC")
 COLORS = ("bt709", "bt601", "bt2020", "none")
 #: Endings for containers whose name is none.
 _ENDINGS = {"matroska": "mkv", "mpegts": "ts", "ipod": "m4v"}
-#: Page-locked buffers through which frames of a card pass.
+#: Page-locked buffers through which frames of a GPU pass.
 _STAGES = 2
 
 
@@ -69,7 +69,7 @@ class VideoWriter:
 
     The file gets its name in ``close``; until then, a hidden partial file lies beside it. If the ``with`` block ends with an exception,
     the name is not taken; what can be played of the unfinished file is kept as "NAME.unfinished.EXT". Frames are converted on the calling
-    thread, without a copy of the array, while another thread encodes those before; the GIL is released. Frames of a card are copied
+    thread, without a copy of the array, while another thread encodes those before; the GIL is released. Frames of a GPU are copied
     through page-locked memory, one batch ahead.
 
     Parameters

@@ -40,7 +40,7 @@ class VideoCapture:
     apiPreference : int
         Ignored.
     device : str
-        "cpu", or a card, whose frames are copied to the host.
+        "cpu", or a GPU, whose frames are copied to the host.
     """
 
     def __init__(self, filename: Union[None, str, "os.PathLike[str]"] = None, apiPreference: int = CAP_ANY, *, device: str = "cpu") -> None:

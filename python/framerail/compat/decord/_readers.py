@@ -48,7 +48,7 @@ class VideoReader:
     ----------
     uri : str, or file-like object
     ctx : Context
-        ``cpu()`` or ``gpu(n)``. With the "native" bridge frames of a card are copied to the host; "torch" leaves them there.
+        ``cpu()`` or ``gpu(n)``. With the "native" bridge frames of a GPU are copied to the host; "torch" leaves them there.
     width, height : int
         Size of frames; -1 leaves a side as it is.
     num_threads : int

@@ -15,7 +15,7 @@ class Context(NamedTuple):
 
     @property
     def device_type(self) -> int:
-        """1 for the CPU, 2 for a card."""
+        """1 for the CPU, 2 for a GPU."""
         return 1 if self.device == "cpu" else 2
 
     def __str__(self) -> str:
@@ -31,12 +31,12 @@ def cpu(dev_id: int = 0) -> Context:
 
 
 def gpu(dev_id: int = 0) -> Context:
-    """A card."""
+    """A GPU."""
     return Context("gpu", dev_id)
 
 
 class NDArray(np.ndarray):
-    """A NumPy array that has decord's methods; frames of a card are copied to the host for it."""
+    """A NumPy array that has decord's methods; frames of a GPU are copied to the host for it."""
 
     def asnumpy(self) -> np.ndarray:
         """The same memory as a plain NumPy array."""

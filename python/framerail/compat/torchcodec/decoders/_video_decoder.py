@@ -29,7 +29,7 @@ _DTYPES = {torch.uint8: "uint8", torch.float32: "float32"}
 
 @dataclass
 class CpuFallbackStatus:
-    """Whether frames are decoded on the CPU although a card was asked for."""
+    """Whether frames are decoded on the CPU although a GPU was asked for."""
 
     status_known: bool = False
     reason: str = field(default="", init=False)
@@ -48,7 +48,7 @@ class CpuFallbackStatus:
 class VideoDecoder:
     """Decodes one video stream; TorchCodec's ``VideoDecoder``.
 
-    Frames on the CPU are converted with libswscale and equal TorchCodec's bit for bit. On a card, and with a resize among the
+    Frames on the CPU are converted with libswscale and equal TorchCodec's bit for bit. On a GPU, and with a resize among the
     ``transforms``, framerail's own conversion is used, which differs by rounding.
 
     Parameters
@@ -148,7 +148,7 @@ class VideoDecoder:
 
     @property
     def cpu_fallback(self) -> CpuFallbackStatus:
-        """Whether and why frames are decoded on the CPU although a card was asked for."""
+        """Whether and why frames are decoded on the CPU although a GPU was asked for."""
         status = CpuFallbackStatus(True)
         status.backend = "CUDA" if self._reader.device.startswith("cuda") else "CPU"
         status.reason = self._reader.header.fallback or ""

@@ -21,7 +21,7 @@ class VideoEncoder:
     Parameters
     ----------
     frames : torch.Tensor
-        uint8 [N, 3, H, W], on the host or on a card.
+        uint8 [N, 3, H, W], on the host or on a GPU.
     frame_rate : float
         Frames per second.
     """
