@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch.utils.data import default_collate, get_worker_info
 
-from . import _framerail, arrays
+from . import _framerail, arrays, transforms
 from .augment import mixed_seed
-from .options import bad, choice, reader_json, whole
+from .options import OUTPUT_DEFAULTS, bad, choice, reader_json, renamed, whole
 from .progress import ProgressLine
 
 _log = logging.getLogger("framerail.torch")
@@ -80,6 +80,9 @@ class ClipCore:
         self._compiled: Optional[_framerail.ClipLoader] = None
         self._next = itertools.count()
         self._shapes: Dict[int, Tuple[Tuple[int, ...], Any]] = {}
+        rest = transforms.split(renamed({name: options[name] for name in OUTPUT_DEFAULTS}))[1]
+        if rest:
+            raise bad("transforms", rest[0], "those that become options of the reader; call others on the loader's batches, or give augment")
         # On a GPU, channels are put before frames by PyTorch.
         self._turns_axes = extra["channels_first"] and str(options["device"]) != "cpu"
 
