@@ -200,7 +200,7 @@ class ClipLoader:
     drop_last : bool
         Leave out a last batch that is smaller.
     prefetch : int, optional
-        Batches made ahead of the one that is taken; by default as many as give each thread two clips.
+        Batches made ahead of the one that is taken; by default as many as give each thread two clips, or four on a card.
     memory : int, optional
         Bytes that batches under way may take together; bounds ``prefetch``, but one batch is always made.
     threads : int
@@ -222,8 +222,8 @@ class ClipLoader:
 
     Notes
     -----
-    A batch is a dict as ``collate`` makes it of the data set's items. Each pass counts the epoch on by one, unless ``set_epoch`` was
-    called. The data set's ``transform`` runs in the process and thread that takes batches.
+    A batch is a dict as ``collate`` makes it of the data set's items. After a whole pass the epoch counts on by one, unless ``set_epoch``
+    was called; a pass that was left begins again. The data set's ``transform`` runs in the process and thread that takes batches.
 
     Examples
     --------
@@ -282,8 +282,8 @@ class ClipLoader:
         #: Of the last batch: "wait_seconds", "clips", "failed", "bytes".
         self.step: Dict[str, float] = {}
         self._counts = {"batches": 0, "clips_skipped": 0, "clips_replaced": 0, "wait_seconds": 0.0, "running_seconds": 0.0}
-        # Batches of this epoch that were given, where the next pass begins.
-        self._given = 0
+        # Batches of this epoch that were given, and where the next pass begins.
+        self._given = self._start = 0
         self._is_over = False
         self._running: Optional[_Pass] = None
 
@@ -303,7 +303,7 @@ class ClipLoader:
         """Begins an epoch from its first batch; the data set's and the sampler's ``set_epoch`` are called."""
         self._end_pass()
         self._is_over = False
-        self._given = 0
+        self._given = self._start = 0
         self._begin(epoch)
 
     def _begin(self, epoch: int) -> None:
@@ -328,12 +328,14 @@ class ClipLoader:
             if name not in state or (name not in ("epoch", "batch") and state[name] != value):
                 raise bad("state", {name: state.get(name)}, f"the state of a loader of this data set: {name} is {value} here")
         self.set_epoch(state["epoch"])
-        self._given = whole("batch", state["batch"], 0)
+        self._given = self._start = whole("batch", state["batch"], 0)
 
     def __iter__(self) -> Iterator[Dict[str, Any]]:
+        """A pass through the epoch: from its first batch, or from where a loaded state says. After a whole pass, the next epoch."""
         self._end_pass()
         if self._is_over:
             self.set_epoch(self.epoch + 1)
+        self._given, self._start = self._start, 0
         self._running = _Pass(self)
         return self._running
 
@@ -385,7 +387,9 @@ class ClipLoader:
 
     def _ahead(self, batch_bytes: int) -> int:
         """Batches under way at once."""
-        ahead = -(-2 * self._core.threads // self.batch_size) if self._prefetch is None else self._prefetch
+        # A card's clips differ more in their time than a core's.
+        each = 2 if self._core.device.type == "cpu" else 4
+        ahead = -(-each * self._core.threads // self.batch_size) if self._prefetch is None else self._prefetch
         if self._memory is not None:
             ahead = min(ahead, self._memory // max(batch_bytes, 1) - 1)
         return max(ahead, 0) + 1

@@ -287,6 +287,8 @@ class ClipDataset(_Clips, Dataset):
             "channels_first": self._channels_first, "threads": whole("threads", self._options.get("threads", 0), 0),
             "helpers": 0, "max_open": self._max_open,
         }  # fmt: skip
+        # What a reader does alone, on a card too.
+        self._is_plain = not snap and views == 1 and short_side is None and crops == 1 and errors != "replace"
         self._kept: Optional[List[Any]] = None
         #: Names of the classes, in the order of their numbers, where labels are names of folders.
         self.classes: Optional[List[str]] = None
@@ -360,7 +362,8 @@ class ClipDataset(_Clips, Dataset):
         """The items of a batch, decoded side by side into one block of memory where all are of one shape."""
         indices = [int(index) for index in indices]
         requests = [self._request(index) for index in indices]
-        if str(self._options.get("device", "cpu")) != "cpu":
+        is_on_card = str(self._options.get("device", "cpu")) != "cpu"
+        if is_on_card and self._is_plain:
             return [self._read_alone(request, index) for request, index in zip(requests, indices)]
         shapes, failed = self._shapes(requests)
         rows = [place for place in range(len(requests)) if place in shapes]
@@ -371,7 +374,7 @@ class ClipDataset(_Clips, Dataset):
         tickets = []
         for group in groups:
             shape = shapes[group[0]]
-            memory = self._core.memory(len(group), shape)
+            memory = None if is_on_card and self._core.device.type != "cpu" else self._core.memory(len(group), shape)
             tickets.append((group, self._core.submit([requests[place] for place in group], shape, memory)))
         found: Dict[int, tuple] = {}
         for group, ticket in tickets:

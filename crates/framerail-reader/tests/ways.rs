@@ -13,8 +13,9 @@ use std::{
 use framerail_core::{DType, PixelFormat, Rotation, TensorLayout};
 use framerail_media::{CustomSource, InputOptions, OpenSource, SourceFactory};
 use framerail_reader::{
-    FrameStatus, IndexCache, IndexPolicy, IndexSource, OnError, OutputOptions, ReadMode, ReaderError, ReaderOptions, Selection,
-    TensorOptions, TensorSize, VideoReader, reading_report,
+    ClipEdge, ClipItem, ClipLoader, ClipLoaderOptions, ClipLoaderStats, ClipPlace, ClipPolicy, ClipSampling, ClipSteps, FileStamp,
+    FrameStatus, IndexCache, IndexPolicy, IndexSource, IndexedVideo, KnownIndex, LoadedClip, OnError, OutputOptions, ReadMode, ReaderError,
+    ReaderOptions, Selection, TensorOptions, TensorSize, VideoReader, reading_report,
 };
 use framerail_testkit::{Clip, ClipSpec, Codec, Container, real_clip, reference_planes};
 use framerail_vision::ChannelOrder;
@@ -403,4 +404,118 @@ fn a_report_tells_how_a_file_is_read_and_what_would_help() {
     assert!(untimed.reason.is_some());
     let open = report(&ClipSpec::new(Codec::Hevc, Container::Mkv).frames(120).gop(30).b_frames(2).open_gop().make(), 2);
     assert!(open.advice.iter().any(|advice| advice.contains("open GOPs")), "{open:?}");
+}
+
+fn clip_options(frames_per_clip: usize) -> ClipLoaderOptions {
+    let mut reader = ReaderOptions::new("");
+    reader.output = OutputOptions::Tensor(TensorOptions { size: TensorSize::Exact(32, 24), ..TensorOptions::default() });
+    let steps = ClipSteps::Frames { stride: 2, start: 0, end: None };
+    let policy = ClipPolicy::Random { num_clips: 1, seed: 0 };
+    ClipLoaderOptions::new(reader, ClipSampling { policy, frames_per_clip, steps, edge: ClipEdge::RepeatLast })
+}
+
+/// A clip's frames' numbers and its bytes, or the error's words.
+type MadeClip = Result<(Vec<usize>, Vec<u8>), String>;
+
+/// Loads batches of clips, each of a source's key, its path and a seed.
+fn loaded(options: ClipLoaderOptions, batches: &[Vec<(u64, &Path, u64)>]) -> (Vec<Vec<MadeClip>>, ClipLoaderStats) {
+    let loader = ClipLoader::new(options).expect("threads");
+    let bytes = loader.shape().expect("a size is given").bytes();
+    for (id, batch) in batches.iter().enumerate() {
+        let item = |(key, path, seed): &(u64, &Path, u64)| {
+            let item = ClipItem { key: *key, input: InputOptions::new(path.to_string_lossy()), index: None, clip: 0, seed: *seed };
+            (item, ClipPlace::Host(Box::new(vec![0_u8; bytes])))
+        };
+        loader.submit(id as u64, batch.iter().map(item).collect());
+    }
+    let mut made = Vec::new();
+    // Batches may be waited for in any order.
+    for id in (0..batches.len()).rev() {
+        let batch = loader.wait(id as u64).expect("it was submitted");
+        let clips = batch.clips.into_iter().zip(batch.places);
+        let clip = |(clip, place): (Result<LoadedClip, ReaderError>, ClipPlace)| {
+            let clip = clip.map_err(|error| error.to_string())?;
+            let ClipPlace::Host(mut memory) = place else { panic!("on the host") };
+            Ok((clip.numbers, memory.bytes_mut().to_vec()))
+        };
+        made.insert(0, clips.map(clip).collect());
+    }
+    assert!(loader.wait(0).is_err(), "it was taken");
+    (made, loader.stats())
+}
+
+#[test]
+fn clips_are_the_same_whichever_thread_makes_them_and_whatever_is_open() {
+    let clips: Vec<Clip> = (0..3).map(|number| h264().frames(24 + number).make()).collect();
+    let item = |source: usize, seed: u64| (source as u64, clips[source].path(), seed);
+    let batches: Vec<Vec<_>> =
+        (0..3_u64).map(|batch| (0..4_u64).map(|place| item((batch + place) as usize % 3, 10 * batch + place)).collect()).collect();
+    let with = |threads, max_open| loaded(ClipLoaderOptions { threads, max_open, ..clip_options(4) }, &batches);
+    let ((first, one), (second, _), (third, none)) = (with(1, 8), with(4, 8), with(2, 0));
+    assert!(first.iter().flatten().all(Result::is_ok));
+    assert!(first == second && first == third);
+    assert_eq!((one.clips, one.clips_failed, one.files_opened), (12, 0, 3));
+    assert_eq!(none.files_reused, 0);
+    assert!(one.clips_shared > 0, "with one thread, clips of one file wait together: {one:?}");
+    // The reader gives the same.
+    for ((_, path, _), made) in batches.iter().flatten().zip(first.iter().flatten()) {
+        let (numbers, bytes) = made.as_ref().expect("made");
+        let mut reader = open(path, |options| options.output = clip_options(4).reader.output);
+        let batch = reader.read(numbers).expect("frames");
+        assert!(batch.tensor.host().expect("on the host").as_bytes() == bytes);
+    }
+}
+
+#[test]
+fn an_error_is_its_clips_alone_and_what_is_given_up_ends() {
+    let (clip, folder) = (h264().make(), tempfile::tempdir().expect("a folder"));
+    let broken = folder.path().join("broken.mp4");
+    std::fs::write(&broken, b"no video").expect("written");
+    let missing = folder.path().join("missing.mp4");
+    let batch = vec![(0, clip.path(), 1), (1, broken.as_path(), 1), (2, missing.as_path(), 1), (0, clip.path(), 2)];
+    let (made, stats) = loaded(ClipLoaderOptions { threads: 2, ..clip_options(2) }, &[batch]);
+    let kinds: Vec<bool> = made[0].iter().map(Result::is_ok).collect();
+    assert_eq!((kinds.as_slice(), stats.clips, stats.clips_failed), (&[true, false, false, true][..], 2, 2));
+    assert!(made[0][1].as_ref().expect_err("broken").contains("broken.mp4"));
+    // Too long a clip where the edge is not filled, and a place of another size.
+    let mut strict = clip_options(99);
+    strict.sampling.edge = ClipEdge::Error;
+    let (made, _) = loaded(strict, &[vec![(0, clip.path(), 1)]]);
+    assert!(made[0][0].as_ref().expect_err("too short").contains("ask for fewer frames"));
+    let loader = ClipLoader::new(clip_options(2)).expect("threads");
+    let item = || ClipItem { key: 0, input: InputOptions::new(clip.path().to_string_lossy()), index: None, clip: 0, seed: 1 };
+    loader.submit(7, vec![(item(), ClipPlace::Host(Box::new(vec![0_u8; 5])))]);
+    let words = loader.wait(7).expect("submitted").clips.remove(0).expect_err("it does not fit").to_string();
+    assert!(words.contains("give a size that all clips get"), "{words}");
+    loader.submit(8, (0..50).map(|_| (item(), ClipPlace::Host(Box::new(vec![0_u8; 5])))).collect());
+    loader.forget();
+    assert!(loader.wait(8).is_err(), "given up");
+    loader.submit(9, (0..50).map(|_| (item(), ClipPlace::Host(Box::new(vec![0_u8; 5])))).collect());
+    drop(loader);
+}
+
+#[test]
+fn a_kept_index_is_taken_while_its_file_is_the_same() {
+    let clip = matroska();
+    let known = IndexedVideo::of(ReaderOptions::new(clip.path().to_string_lossy())).expect("an index");
+    assert_eq!((known.frames, known.keyframes.as_slice(), known.codec.as_str()), (32, &[0, 8, 16, 24][..], "h264"));
+    assert!(known.duration_secs.is_some_and(|secs| secs > 1.0) && known.hash.len() == 64);
+    let with = |index: Option<KnownIndex>| {
+        let loader = ClipLoader::new(ClipLoaderOptions { threads: 1, ..clip_options(4) }).expect("threads");
+        let bytes = loader.shape().expect("a size is given").bytes();
+        let item = ClipItem { key: 0, input: InputOptions::new(clip.path().to_string_lossy()), index, clip: 0, seed: 5 };
+        loader.submit(0, vec![(item, ClipPlace::Host(Box::new(vec![0_u8; bytes])))]);
+        let mut batch = loader.wait(0).expect("submitted");
+        let ClipPlace::Host(mut memory) = batch.places.remove(0) else { panic!("on the host") };
+        (batch.clips.remove(0).expect("made"), memory.bytes_mut().to_vec(), loader.stats().indexes_stale)
+    };
+    let kept = KnownIndex { stamp: known.stamp, packets: known.packets.clone().into() };
+    let other = KnownIndex { stamp: FileStamp { size_bytes: 1, ..known.stamp }, ..kept.clone() };
+    let damaged = KnownIndex { packets: known.packets[..known.packets.len() / 2].into(), ..kept.clone() };
+    let plain = with(None);
+    assert!(with(Some(kept)) == plain);
+    for index in [other, damaged] {
+        let (made, bytes, stale) = with(Some(index));
+        assert!(made == plain.0 && bytes == plain.1 && stale == 1);
+    }
 }

@@ -15,7 +15,7 @@ use super::{ClipAugment, LoadedClip, output::SourceOutput, queue::Request};
 use crate::{
     Clip, CpuPieces, FrameStatus, PieceDecoder, PieceOutput, ReaderError, Tagged,
     device::{DecodingCard, check, engines, setup},
-    device_pieces::{DevicePicture, DevicePieces, MakeSurface},
+    device_pieces::{DevicePicture, DevicePieces, DeviceSetup, MakeSurface},
     frame_index::{Access, FrameIndex},
     piece_source::PieceSource,
     tensors::TensorPictures,
@@ -25,8 +25,8 @@ use crate::{
 const KEEP_CLIPS_BYTES: usize = 256 << 20;
 const KEEP_PICTURES_BYTES: usize = 256 << 20;
 /// Threads for each engine: while one reads packets, another decodes.
-const THREADS_PER_ENGINE: usize = 2;
-const SPARE_THREADS: usize = 2;
+const THREADS_PER_ENGINE: usize = 3;
+const SPARE_THREADS: usize = 0;
 /// Buffers kept for frames that are copied on the host: turned or converted ones.
 const KEPT_FRAMES: usize = 2;
 
@@ -105,7 +105,7 @@ impl MakeSurface for CardPictures {
 }
 
 enum Engine {
-    Card(Box<DevicePieces>),
+    Card(Box<DevicePieces>, Arc<DeviceSetup>),
     Host(Box<CpuPieces>),
 }
 
@@ -161,7 +161,7 @@ impl CardSource {
         let (codec, _) = check(input, &card.device)?;
         let make = Arc::clone(pictures) as Arc<dyn MakeSurface>;
         let setup = setup(&DecodingCard { device: Arc::clone(&card.device), make }, codec, input, rotation)?;
-        Ok(Engine::Card(Box::new(DevicePieces::new(&setup)?)))
+        Ok(Engine::Card(Box::new(DevicePieces::new(&setup)?), setup))
     }
 
     /// Whether a core decodes.
@@ -208,7 +208,7 @@ impl CardSource {
         let numbers: std::collections::BTreeSet<usize> = sink.places.keys().copied().collect();
         let engine = &mut self.engine;
         let decoded = self.packets.pieces(numbers.iter().copied(), |piece| match engine {
-            Engine::Card(pieces) => pieces.decode(&piece, &mut sink).map(drop),
+            Engine::Card(pieces, _) => pieces.decode(&piece, &mut sink).map(drop),
             Engine::Host(pieces) => pieces.decode(&piece, &mut sink).map(drop),
         });
         if let Some(error) = sink.error.take() {
@@ -262,11 +262,11 @@ impl CardSource {
         Ok(made)
     }
 
-    /// Pictures that a core decoded, since the last call.
+    /// Pictures that were decoded, shown or not, since the last call.
     pub(super) fn take_pictures(&mut self) -> u64 {
         match &mut self.engine {
             Engine::Host(pieces) => pieces.take_pictures(),
-            Engine::Card(_) => 0,
+            Engine::Card(_, setup) => std::mem::take(&mut setup.done.lock().pictures),
         }
     }
 }

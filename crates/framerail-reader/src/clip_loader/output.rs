@@ -45,6 +45,16 @@ struct Window {
     height: usize,
 }
 
+impl Window {
+    /// The part of a frame that becomes this part of the frame scaled to `whole`.
+    fn in_frame(self, whole: (u32, u32), frame: (u32, u32)) -> BBox {
+        let (across, down) = (f64::from(frame.0) / f64::from(whole.0.max(1)), f64::from(frame.1) / f64::from(whole.1.max(1)));
+        let (left, top) = (self.x as f64 * across, self.y as f64 * down);
+        let (right, bottom) = (left + self.width as f64 * across, top + self.height as f64 * down);
+        BBox::from_xyxy(left as f32, top as f32, right as f32, bottom as f32)
+    }
+}
+
 /// Memory that a thread keeps between clips.
 #[derive(Default)]
 pub(super) struct Scratch {
@@ -138,7 +148,7 @@ impl ClipOutput {
         let source_name = reader.metadata().source.clone();
         let (read, windows) = self.read(width, height, &source_name)?;
         #[cfg(feature = "cuda")]
-        let card_parts = self.card_parts(&read, width, height, windows.len());
+        let card_parts = self.card_parts(&read, width, height, &windows);
         let picture = crate::host_pictures::picture_shape(
             &read,
             crate::host_pictures::FrameKind { width, height, format: reader.metadata().pixel_format },
@@ -188,39 +198,36 @@ impl ClipOutput {
             );
             return Err(refuse("size", reason));
         }
-        if self.crops == 1 {
-            let (w, h) = (f64::from(cut_width) / scale, f64::from(cut_height) / scale);
-            let (x, y) = ((f64::from(width) - w) / 2.0, (f64::from(height) - h) / 2.0);
-            let crop = BBox::from_xyxy(x as f32, y as f32, (x + w) as f32, (y + h) as f32);
-            return Ok((OutputOptions::Tensor(TensorOptions { crop: Some(crop), ..*tensor }), Vec::new()));
+        let windows = self.windows(whole, (cut_width, cut_height));
+        match windows.as_slice() {
+            [one] => {
+                let crop = Some(one.in_frame(whole, (width, height)));
+                Ok((OutputOptions::Tensor(TensorOptions { crop, ..*tensor }), Vec::new()))
+            }
+            _ => Ok((OutputOptions::Tensor(TensorOptions { size: TensorSize::Exact(whole.0, whole.1), ..*tensor }), windows)),
         }
-        let (spare_x, spare_y) = ((whole.0 - cut_width) as usize, (whole.1 - cut_height) as usize);
-        let window = |part: usize| {
-            let (x, y) = if whole.0 >= whole.1 { (spare_x * part / 2, spare_y / 2) } else { (spare_x / 2, spare_y * part / 2) };
-            Window { x, y, width: cut_width as usize, height: cut_height as usize }
-        };
-        let windows = (0..self.crops).map(window).collect();
-        Ok((OutputOptions::Tensor(TensorOptions { size: TensorSize::Exact(whole.0, whole.1), ..*tensor }), windows))
     }
 
-    /// Windows are cut out of the frame by the conversion on a card.
+    /// What is cut out of a scaled picture: the middle, or both ends of the longer side with it.
+    fn windows(&self, whole: (u32, u32), cut: (u32, u32)) -> Vec<Window> {
+        let (spare_x, spare_y) = ((whole.0 - cut.0) as usize, (whole.1 - cut.1) as usize);
+        let window = |part: usize| {
+            let (x, y) = if whole.0 >= whole.1 { (spare_x * part / 2, spare_y / 2) } else { (spare_x / 2, spare_y * part / 2) };
+            Window { x, y, width: cut.0 as usize, height: cut.1 as usize }
+        };
+        if self.crops == 1 { vec![window(1)] } else { (0..self.crops).map(window).collect() }
+    }
+
+    /// Windows are cut out of the frame by the conversion on a card: the same samples as those of the scaled picture.
     #[cfg(feature = "cuda")]
-    fn card_parts(&self, read: &OutputOptions, width: u32, height: u32, windows: usize) -> Vec<TensorOptions> {
+    fn card_parts(&self, read: &OutputOptions, width: u32, height: u32, windows: &[Window]) -> Vec<TensorOptions> {
         let (OutputOptions::Tensor(tensor), OutputOptions::Tensor(base)) = (read, &self.base) else { return Vec::new() };
-        let (Some(short), Some((cut_width, cut_height)), 2..) = (self.short_side, base.size.exact(), windows) else {
-            // The first frame may be of another size than the header says; pictures of a clip are of one.
-            return vec![tensor.pinned(width, height)];
-        };
-        let scale = f64::from(short) / f64::from(width.min(height).max(1));
-        let (w, h) = (f64::from(cut_width) / scale, f64::from(cut_height) / scale);
-        let (spare_x, spare_y) = (f64::from(width) - w, f64::from(height) - h);
-        let part = |part: usize| {
-            let along = part as f64 / 2.0;
-            let (x, y) = if width >= height { (spare_x * along, spare_y / 2.0) } else { (spare_x / 2.0, spare_y * along) };
-            let crop = BBox::from_xyxy(x as f32, y as f32, (x + w) as f32, (y + h) as f32);
-            TensorOptions { crop: Some(crop), ..*base }
-        };
-        (0..windows).map(part).collect()
+        // The first frame may be of another size than the header says; pictures of a clip are of one.
+        let whole = tensor.picture_size(width, height);
+        if windows.is_empty() {
+            return vec![TensorOptions { size: TensorSize::Exact(whole.0, whole.1), ..*tensor }];
+        }
+        windows.iter().map(|window| TensorOptions { crop: Some(window.in_frame(whole, (width, height))), ..*base }).collect()
     }
 
     /// Writes a clip: `pictures` are its frames' as the reader gives them.
@@ -374,6 +381,20 @@ mod tests {
         arrange(&pictures, shape, &mut out);
         assert_eq!(out, [0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23]);
         assert_eq!(shape.axes(), [3, 2, 1, 2]);
+    }
+
+    #[test]
+    fn a_window_in_the_frame_samples_what_the_window_of_the_scaled_frame_does() {
+        // 1920x1080 by a shorter side of 128 is 227.56 wide: 228.
+        for (frame, whole) in [((1920, 1080), (228, 128)), ((340, 256), (170, 128)), ((719, 1281), (113, 201))] {
+            let window = Window { x: 29, y: 7, width: 80, height: 60 };
+            let part = window.in_frame(whole, frame);
+            for pixel in [0, 1, 40, 79] {
+                let of_part = f64::from(part.x1) + (f64::from(pixel) + 0.5) * f64::from(part.width()) / 80.0;
+                let of_whole = (29.0 + f64::from(pixel) + 0.5) * f64::from(frame.0) / f64::from(whole.0);
+                assert!((of_part - of_whole).abs() < 1e-3, "{frame:?}: {of_part} and {of_whole}");
+            }
+        }
     }
 
     #[test]

@@ -136,21 +136,6 @@ impl Queue {
         self.has_work.notify_all();
     }
 
-    /// Puts clips back where they were.
-    pub(super) fn put_back(&self, requests: Vec<Request>) {
-        if requests.is_empty() {
-            return;
-        }
-        let mut state = self.lock();
-        if state.is_closed {
-            drop(state);
-            return drop(requests);
-        }
-        state.waiting.extend(requests.into_iter().map(|request| (request.order, request)));
-        drop(state);
-        self.has_work.notify_all();
-    }
-
     /// The next clip; `None` when the queue was closed.
     pub(super) fn next(&self) -> Option<Request> {
         let mut state = self.lock();
@@ -182,11 +167,24 @@ impl Queue {
         }
     }
 
-    /// Takes every other clip of a source that waits.
-    pub(super) fn of_key(&self, key: u64) -> Vec<Request> {
+    /// The other clips of a source that wait, with their frames where these were drawn.
+    pub(super) fn of_key(&self, key: u64) -> Vec<(u64, ClipItem, Option<Clip>)> {
+        let state = self.lock();
+        let waiting = state.waiting.iter().filter(|(_, request)| request.item.key == key);
+        waiting.map(|(order, request)| (*order, request.item.clone(), request.drawn.clone())).collect()
+    }
+
+    /// Takes clips by their order, as far as no other thread has taken them.
+    pub(super) fn take(&self, orders: &[u64]) -> Vec<Request> {
         let mut state = self.lock();
-        let orders: Vec<u64> = state.waiting.iter().filter(|(_, request)| request.item.key == key).map(|(order, _)| *order).collect();
         orders.iter().filter_map(|order| state.waiting.remove(order)).collect()
+    }
+
+    /// Notes the frames of a clip that waits.
+    pub(super) fn note_drawn(&self, order: u64, clip: &Clip) {
+        if let Some(request) = self.lock().waiting.get_mut(&order) {
+            request.drawn = Some(clip.clone());
+        }
     }
 
     fn finish(&self, batch: u64, place: usize, outcome: Result<LoadedClip, ReaderError>, memory: ClipPlace) {

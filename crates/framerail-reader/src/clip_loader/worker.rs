@@ -152,28 +152,37 @@ impl Worker {
             None => drawn(&self.shared.options.sampling, self.shared.options.snap, &index, &request.item)
                 .map_err(|error| ReaderError::Clip { source_name: reader.metadata().source.clone(), error })?,
         };
-        let starts = clip.frames.iter().map(|number| index.place(*number).map_or(0, |place| index.start_of(place, &BTreeSet::new())));
-        let groups = starts.collect();
+        let groups = groups(&index, &clip);
         request.drawn = Some(clip);
         Ok(groups)
     }
 
     /// The clip with those that wait and have a group of pictures in common with it.
-    fn together(&self, opened: &mut Opened, request: Request, mut groups: BTreeSet<usize>) -> Vec<Request> {
+    fn together(&self, opened: &mut Opened, request: Request, mut own: BTreeSet<usize>) -> Vec<Request> {
         let most = (MAX_SHARED_BYTES / (opened.output.picture.bytes() * self.shared.options.sampling.frames_per_clip).max(1)).max(1);
+        let (queue, key) = (&self.shared.queue, request.item.key);
         let mut together = vec![request];
-        let mut others = Vec::new();
-        for mut other in self.shared.queue.of_key(together[0].item.key) {
-            match self.draw(&mut opened.reader, &mut other) {
-                Ok(own) if together.len() < most && !own.is_disjoint(&groups) => {
-                    groups.extend(own);
-                    together.push(other);
-                }
-                Ok(_) => others.push(other),
-                Err(error) => other.finish(Err(error)),
+        let Ok(index) = opened.reader.frame_index() else { return together };
+        let mut orders = Vec::new();
+        for (order, item, known) in queue.of_key(key) {
+            let clip = match known {
+                Some(clip) => clip,
+                // One that cannot be drawn says so at its turn.
+                None => match drawn(&self.shared.options.sampling, self.shared.options.snap, &index, &item) {
+                    Ok(clip) => {
+                        queue.note_drawn(order, &clip);
+                        clip
+                    }
+                    Err(_) => continue,
+                },
+            };
+            let others = groups(&index, &clip);
+            if orders.len() + 1 < most && !others.is_disjoint(&own) {
+                own.extend(others);
+                orders.push(order);
             }
         }
-        self.shared.queue.put_back(others);
+        together.extend(queue.take(&orders));
         add(&self.shared.counts.clips_shared, together.len() as u64 - 1);
         together
     }
@@ -282,7 +291,13 @@ impl Worker {
                 if source.is_by_core() {
                     add(&self.shared.counts.clips_by_cores, made.len() as u64);
                 }
-                self.shared.counts.reader.lock().pictures_decoded += source.take_pictures();
+                let mut stats = self.shared.counts.reader.lock();
+                stats.pictures_decoded += source.take_pictures();
+                for status in made.iter().flat_map(|clip| &clip.statuses) {
+                    stats.frames_delivered += 1;
+                    stats.frames_repaired += u64::from(*status != crate::FrameStatus::Ok);
+                }
+                drop(stats);
                 for (request, clip) in requests.drain(..).zip(made) {
                     self.finish(opened, request, Ok(clip));
                 }
@@ -367,6 +382,11 @@ fn loaded<'a>(filled: usize, infos: impl Iterator<Item = &'a FrameInfo> + Clone)
         statuses: infos.map(|info| info.status).collect(),
         filled,
     }
+}
+
+/// The random access points from which a clip's frames decode.
+fn groups(index: &FrameIndex, clip: &Clip) -> BTreeSet<usize> {
+    clip.frames.iter().map(|number| index.place(*number).map_or(0, |place| index.start_of(place, &BTreeSet::new()))).collect()
 }
 
 /// The frames of an item's clip.
