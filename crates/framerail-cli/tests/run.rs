@@ -36,6 +36,44 @@ fn stages_that_do_not_fit_are_told_what_mends_it() {
 }
 
 #[test]
+fn single_frames_go_into_the_current_folder() {
+    let place = Place::new();
+    place.copy(ClipSpec::default().make().path(), "in.mp4");
+    place
+        .framerail()
+        .args(["run", "read in.mp4 ! tee ( frames still.jpg count=1 ) ( frames '{index}.png' every=10 )"])
+        .run()
+        .assert_success();
+    assert_eq!(place.names(), ["0.png", "10.png", "in.mp4", "still.jpg"]);
+}
+
+#[test]
+fn no_frame_waits_for_a_batch_or_a_buffer_of_a_stream_that_stays() {
+    let place = Place::new();
+    place.copy(ClipSpec::default().frames(5).make().path(), "in.mp4");
+    let running = place.framerail().args(["run", "read in.mp4 stay=yes ! infer centerface batch=8 ! save -"]).start();
+    wait_until(|| running.stdout().lines().filter(|line| line.contains("\"frame\"")).count() >= 5);
+    running.signal("INT");
+    running.wait().assert_code(130);
+}
+
+#[test]
+fn images_of_one_kind_are_frames_in_a_folder_a_pattern_and_a_sequence() {
+    let place = Place::new();
+    let image = |shade: u8| [&b"P6 16 16 255\n"[..], &[shade; 16 * 16 * 3]].concat();
+    std::fs::create_dir(place.path("set")).expect("made");
+    (0..3u8).for_each(|number| fs::write(place.path(&format!("set/f{number:03}.ppm")), image(number * 100)).expect("written"));
+    for source in ["set", "'set/*.ppm'", "set/f%03d.ppm"] {
+        let words = format!("read {source} ! null");
+        let output = place.framerail().args(["run", &words, "--stats", "stats.json", "--overwrite"]).run();
+        output.assert_success();
+        let stats: Value = serde_json::from_slice(&fs::read(place.path("stats.json")).expect("written")).expect("JSON");
+        let streams = stats["streams"].as_array().expect("a list");
+        assert_eq!((streams.len(), &stats["stages"][1]["frames_in"]), (1, &Value::from(3)), "{source}: {output}");
+    }
+}
+
+#[test]
 fn check_opens_everything_and_writes_nothing() {
     let place = Place::new();
     place.copy(&carphone(), "in.mp4");

@@ -114,11 +114,9 @@ impl Read for PipeReader {
 
 unsafe extern "C" fn read(reader: *mut libc::c_void, buffer: *mut u8, length: i32) -> i32 {
     // SAFETY: the pointer given to avio_alloc_context, alive until the context is freed, used by one thread at a time; FFmpeg's buffer
-    // holds `length` bytes, of which an earlier call may have written any.
-    let (reader, buffer) = unsafe {
-        ptr::write_bytes(buffer, 0, usize::try_from(length).unwrap_or(0));
-        (&mut *reader.cast::<PipeReader>(), std::slice::from_raw_parts_mut(buffer, usize::try_from(length).unwrap_or(0)))
-    };
+    // holds `length` bytes. Only what is read is written to it: at the end FFmpeg still uses what came before.
+    let (reader, buffer) =
+        unsafe { (&mut *reader.cast::<PipeReader>(), std::slice::from_raw_parts_mut(buffer, usize::try_from(length).unwrap_or(0))) };
     let served = Head::serve(&mut reader.head, buffer);
     match if served > 0 { Ok(served) } else { reader.read(buffer) } {
         Ok(0) => ffi::AVERROR_EOF,
