@@ -2,7 +2,7 @@
 //!
 //! [`ClipSpec`] describes a clip, [`ClipSpec::make`] has FFmpeg's command line encode it, once per build
 //! folder. Every frame shows its own number ([`read_frame_number`]), so that a test can tell exactly which
-//! frames came through and in which order. [`corpus`] lists one clip per codec, format and oddity.
+//! frames came through and in which order. [`corpus()`] lists one clip per codec, format and oddity.
 //!
 //! Everything here panics with a full account when something is wrong: a test has nobody to return errors to.
 #![forbid(unsafe_code)]
