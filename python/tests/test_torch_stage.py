@@ -126,7 +126,7 @@ def test_scripted_and_compiled_models(clip):
     scores = [one.score for (one,) in plain]
     for model in (torch.jit.script(Classifier()), torch.compile(Classifier(), backend="eager")):
         assert [one.score for (one,) in run(clip, model)] == pytest.approx(scores, abs=1e-6)
-    scripted = run(clip, torch.jit.script(TakesList()), preprocess=fr.Preprocess(size=16))
+    scripted = run(clip, torch.jit.script(TakesList()), preprocess=fr.Preprocess(size=(16, 16)))
     assert all(one.bbox_xyxy == (0, 0, WIDTH / 2, HEIGHT / 2) and one.label_id == 1 for (one,) in scripted)
 
 
