@@ -1,4 +1,5 @@
 import ast
+import importlib
 import inspect
 import os
 import re
@@ -58,9 +59,8 @@ def named(node):
 def resolve(parts):
     thing = fr
     for part in parts:
-        if part == "torch" and thing is fr:
-            pytest.importorskip("torch")
-            import framerail.torch
+        if inspect.ismodule(thing) and not hasattr(thing, part):
+            importlib.import_module(f"{thing.__name__}.{part}")
         thing = getattr(thing, part)
     return thing
 
@@ -72,7 +72,7 @@ def test_python_in_the_documentation_names_what_exists():
             # Shortened code, such as `for batch in batches: ...`, is valid Python too.
             tree = ast.parse(inspect.cleandoc(block) if block.startswith(" ") else block)
             for node in ast.walk(tree):
-                if not isinstance(node, ast.Call) or not (parts := named(node.func)) or (parts[0] == "torch" and not has_torch()):
+                if not isinstance(node, ast.Call) or not (parts := named(node.func)) or (parts[0] in ("torch", "compat") and not has_torch()):
                     continue
                 function = resolve(parts)
                 known = inspect.signature(function).parameters
