@@ -22,7 +22,7 @@ from .errors import DecodeError, UnsupportedError
 from .loader import POLICIES, SOURCE_ERRORS, ClipCore, ClipLoader, Made, Request, VideoAverage, replacement
 from .options import READER_DEFAULTS, bad, choice, known, whole
 from .reader import VideoReader, _source
-from .video_index import dataset_parts
+from .video_index import dataset_parts, printable
 
 __all__ = ["ClipAudio", "ClipDataset", "ClipLoader", "ClipStream", "VideoAverage", "collate"]
 
@@ -346,6 +346,9 @@ class ClipDataset(_Clips, Dataset):
             raise IndexError(f"item {index} of {len(self)} does not exist")
         place, clip = divmod(index, self.num_clips)
         source, name = _source(self.sources[place])
+        if isinstance(source, str):
+            # What is not UTF-8 cannot be opened: an error of this source alone.
+            source, name = printable(source), printable(name)
         if not isinstance(source, (str, bytes)):
             raise TypeError(f"source {name!r} is a file object; data sets take paths, addresses and bytes, which several threads can read")
         kept = None if self._kept is None else self._kept[place]

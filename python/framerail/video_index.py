@@ -127,11 +127,18 @@ def _rows(table: Dict[str, List[Any]]) -> List[Dict[str, Any]]:
     return [dict(zip(table, row)) for row in zip(*table.values())]
 
 
+def printable(name: str) -> str:
+    """A file's name with escapes for what is not UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def _look(path: str, home: str, earlier: Dict[str, Dict[str, Any]], packets: bool) -> Tuple[Dict[str, Any], bool]:
     """The row of a file, and whether it is that of the earlier index."""
     whole_path = os.path.abspath(path)
     below = whole_path.startswith(os.path.join(home, ""))
     name = os.path.relpath(whole_path, home) if below else whole_path
+    if printable(name) != name:
+        return {"path": printable(name), "error": "its name is not UTF-8; rename it"}, False
     known = earlier.get(name)
     try:
         found = os.stat(whole_path)

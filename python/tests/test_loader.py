@@ -367,6 +367,21 @@ def test_an_index_of_a_folder_makes_a_data_set(many, tmp_path):
         fr.read_index(many[0])
 
 
+def test_names_that_are_not_utf8_are_errors_of_their_files(many, tmp_path):
+    import shutil
+
+    odd = os.path.join(os.fsencode(tmp_path), b"caf\xe9.mp4")
+    shutil.copy(many[0], odd)
+    shutil.copy(many[1], tmp_path / "fine.mp4")
+    assert fr.index_videos(tmp_path, tmp_path / "index.parquet") == {"indexed": 1, "kept": 0, "failed": 1}
+    assert "not UTF-8" in fr.read_index(tmp_path / "index.parquet")["error"][0]
+    data = fr.torch.ClipDataset([os.fsdecode(odd), tmp_path / "fine.mp4"], frames_per_clip=2, size=(HEIGHT, WIDTH), errors="skip")
+    with fr.torch.ClipLoader(data, batch_size=2) as loader:
+        (batch,) = loader
+        assert batch["source"].tolist() == [1] and len(loader.failures) == 1
+    assert not list(fr.torch.ClipLoader(fr.torch.ClipDataset([], frames_per_clip=2), batch_size=2))
+
+
 def test_further_columns_of_an_index_come_with_clips(many, tmp_path):
     from framerail import _framerail
 
