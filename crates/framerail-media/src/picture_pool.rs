@@ -87,7 +87,7 @@ impl Slabs {
 
     /// Takes out what was not used for a while; looked for now and then.
     fn stale(&mut self) -> Vec<Slab> {
-        if self.given_back % STALE_EVERY != 0 {
+        if !self.given_back.is_multiple_of(STALE_EVERY) {
             return Vec::new();
         }
         let (now, turn) = (self.given_back, STALE_TURNS * self.places as u64);

@@ -103,7 +103,7 @@ impl<T: Send + 'static, E: From<ReaderError> + Send + 'static> Prefetching<T, E>
             for number in 0_usize.. {
                 let item = source.next_item();
                 let goes_on = matches!(item, Ok(Some(_)));
-                if number % REPORT_EVERY == 0 || !goes_on {
+                if number.is_multiple_of(REPORT_EVERY) || !goes_on {
                     *report.lock() = Report::of(source.as_ref());
                 }
                 at_end.store(!goes_on, Ordering::Relaxed);
