@@ -306,6 +306,8 @@ fn in_pieces(
 }
 
 /// A frame of a piece.
+// Moved once; boxing frames would cost an allocation each.
+#[allow(clippy::large_enum_variant)]
 enum Ready {
     /// As decoded, and whether frames of its kind were expected.
     Frame(Frame, bool),
