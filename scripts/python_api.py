@@ -16,7 +16,7 @@ TARGET = ROOT / "docs" / "python-api.md"
 
 #: Chapters: title, and module with the names that belong to it.
 CHAPTERS = [
-    ("Reading", [("reader", ["VideoReader", "Batches"]), ("remote", ["RemoteFile"]), ("frames", ["FrameBatch", "Frame", "VideoMetadata", "FrameTimes", "Planes"])]),
+    ("Reading", [("reader", ["VideoReader", "BatchIterator"]), ("remote", ["RemoteFile"]), ("frames", ["FrameBatch", "Frame", "VideoMetadata", "FrameTimes", "Planes"])]),
     ("Audio", [("audio", ["AudioReader", "AudioSamples", "AudioMetadata"])]),
     ("Writing", [("writer", ["VideoWriter", "WriteReport"]), ("audio_writer", ["AudioWriter", "AudioWriteReport"])]),
     ("Normalisation", [("options", ["Normalize", "Preprocess"])]),
@@ -24,12 +24,12 @@ CHAPTERS = [
     ("Clips", [("clips", ["sample_clips", "clip_numbers", "Clips"])]),
     ("Augmentation", [("augment", ["Augment", "ColorJitter", "RandomResizedCrop", "RandomBlur", "RandomErase", "mixed_seed"])]),
     ("PyTorch", [("torch", ["ClipDataset", "ClipStream", "collate"]), ("clip_audio", ["ClipAudio"]), ("loader", ["ClipLoader", "VideoAverage"]), ("video_index", ["index_videos", "read_index"])]),
-    ("Pipelines", [("pipeline", ["Pipeline", "blur_faces", "stages"]), ("_framerail", ["FrameItem", "Detection"])]),
+    ("Pipelines", [("pipeline", ["Pipeline", "blur_faces", "stages"]), ("types", ["Outcome"]), ("_framerail", ["FrameItem", "Detection"])]),
     (
         "Stages of your own",
         [
             ("functions", ["stage"]),
-            ("batch", ["Batch"]),
+            ("batch", ["ItemBatch"]),
             ("_framerail", ["Attribute", "InstanceMask"]),
             ("interop", ["to_supervision", "to_pandas"]),
         ],
@@ -117,7 +117,9 @@ def document(node, parts):
     if isinstance(node, ast.FunctionDef):
         parts += [f"### {node.name}\n", f"```python\n{signature(node, node.name)}\n```\n", described(docstring(node, node.name))]
         return
-    start = next((member for member in node.body if isinstance(member, ast.FunctionDef) and member.name == "__init__"), None)
+    # Behind its overloads, which are for type checkers, stands what is called.
+    starts = [member for member in node.body if isinstance(member, ast.FunctionDef) and member.name == "__init__"]
+    start = starts[-1] if starts else None
     fields = [member for member in node.body if isinstance(member, ast.AnnAssign)]
     parts.append(f"### {node.name}\n")
     if start:

@@ -26,20 +26,20 @@ def detector(weights: str = "coco", confidence: float = 0.4) -> torch.nn.Module:
     """torchvision's SSD300 with VGG16. `weights` is "coco", "none" or a file of a state dict."""
     torch.manual_seed(0)
     pretrained = SSD300_VGG16_Weights.COCO_V1 if weights == "coco" else None
-    model = ssd300_vgg16(weights=pretrained, weights_backbone=None, score_thresh=confidence)
+    model: torch.nn.Module = ssd300_vgg16(weights=pretrained, weights_backbone=None, score_thresh=confidence)
     if weights not in ("coco", "none"):
         model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    return model
+    return model.eval()
 
 
-def count(batch: fr.Batch, counts: Counter) -> None:
+def count(batch: fr.ItemBatch, counts: Counter[str]) -> None:
     """A stage function: sees what was found and lets everything travel on."""
     counts.update(found.label for frame in batch for found in frame.detections)
 
 
-def detect(source: str, target: str, model: torch.nn.Module, device: str = "cpu", batch: int = 8, half: bool = False) -> Counter:
+def detect(source: str, target: str, model: torch.nn.Module, device: str = "cpu", batch: int = 8, half: bool = False) -> Counter[str]:
     """Writes the boxes of a video to a file; gives how many of each class there were."""
-    counts: Counter = Counter()
+    counts: Counter[str] = Counter()
     pipeline = fr.Pipeline(f"read '{source}' ! torch ssd batch={batch} ! save '{target}'", device=device)
     pipeline.model("ssd", model, preprocess=PREPROCESS, labels=LABELS, autocast="float16" if half else None)
     pipeline.insert_after("ssd", fr.stage(batch=batch, pixels=False)(lambda frames: count(frames, counts)), name="count")
@@ -49,7 +49,7 @@ def detect(source: str, target: str, model: torch.nn.Module, device: str = "cpu"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="SSD300 from torchvision behind a video: from a file to boxes in a file.")
     parser.add_argument("source")
     parser.add_argument("target", help="ends in .jsonl, .csv or .parquet")
     parser.add_argument("--weights", default="coco")

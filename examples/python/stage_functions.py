@@ -17,29 +17,29 @@ import numpy as np
 class Motion:
     """Attaches a box around what has changed since the frame before."""
 
-    def __init__(self, least: int = 24):
+    def __init__(self, least: int = 24) -> None:
         self.least = least
-        self.before = None
+        self.before: np.ndarray | None = None
 
-    def __call__(self, batch: fr.Batch) -> None:
+    def __call__(self, batch: fr.ItemBatch) -> None:
         (frame,) = batch
         luma = np.asarray(frame.planes()[0]).astype(np.int16)
         if self.before is not None and self.before.shape == luma.shape:
             rows, columns = np.nonzero(abs(luma - self.before) > self.least)
             if len(rows):
-                box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-                frame.detections = [fr.Detection(tuple(map(float, box)), label="motion")]
+                box = (float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1))
+                frame.detections = [fr.Detection(box, label="motion")]
         self.before = luma
 
 
 @fr.stage(batch=8, pixels=False)
-def moving_only(batch: fr.Batch) -> list[bool]:
+def moving_only(batch: fr.ItemBatch) -> list[bool]:
     """Takes frames out in which nothing was found."""
     return [bool(frame.detections) for frame in batch]
 
 
 @fr.stage(on="cpu")
-def frame_it(batch: fr.Batch) -> None:
+def frame_it(batch: fr.ItemBatch) -> None:
     """Darkens what lies outside of the first box, in place."""
     for frame in batch:
         luma = np.asarray(frame.planes(writable=True)[0])

@@ -30,8 +30,8 @@ first, last = reader[0], reader[-1]
 print("one frame:", first.shape, first.dtype)
 some = reader.read([5, 1, 1])
 print("frames", some.numbers.tolist(), "at", np.round(some.seconds, 3).tolist(), "seconds:", some.data.shape)
-middle = reader.read_at(metadata.start_seconds + metadata.duration_seconds / 2)
-print("in the middle:", middle.shape)
+middle = reader.read(reader.numbers_at(reader.times.seconds.mean()))
+print(f"in the middle: frame {middle.number} at {middle.seconds:.3f} s:", middle.data.shape)
 
 # %% [markdown]
 # ## Batches, converted on the way
@@ -65,7 +65,7 @@ print("augmented:", augment(clips.data, seed=0).shape)
 # %%
 with tempfile.TemporaryDirectory() as folder:
     target = Path(folder) / "every_other.mp4"
-    seen = []
+    seen: list[int] = []
     pipeline = fr.Pipeline(f"read '{video}' ! sample every=2 ! write '{target}'")
     pipeline.on("sample", lambda items: seen.extend(item.index for item in items))
     stats = pipeline.run()

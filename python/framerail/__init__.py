@@ -4,10 +4,8 @@
 training; ``Pipeline`` runs detection and writes video. See ``docs/python.md``.
 """
 
-import sysconfig as _sysconfig
-
-if _sysconfig.get_config_var("Py_GIL_DISABLED"):
-    raise ImportError("framerail does not support free-threaded builds of Python yet; use a build with the GIL, such as python3.13")
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import List as _List
 
 try:
     from . import _framerail
@@ -20,7 +18,7 @@ from ._framerail import Attribute, Detection, FrameItem, InstanceMask, Tensor, s
 from .audio import AudioMetadata, AudioReader, AudioSamples
 from .audio_writer import AudioWriter, AudioWriteReport
 from .augment import Augment, ColorJitter, RandomBlur, RandomErase, RandomResizedCrop, mixed_seed
-from .batch import Batch
+from .batch import ItemBatch
 from .clips import Clips, clip_numbers, sample_clips
 from .doctor import doctor
 from .errors import CudaError, DecodeError, PipelineError, PipelineUsageError, UnsupportedError
@@ -29,10 +27,11 @@ from .functions import stage
 from .interop import to_pandas, to_supervision
 from .options import IMAGENET, UNIT, Normalize, Preprocess
 from .pipeline import Pipeline, blur_faces, stages
-from .reader import Batches, VideoReader
+from .reader import BatchIterator, VideoReader
 from .remote import RemoteFile
-from .video_index import index_videos, read_index
 from .sampling import fitting_size, sample_frames, sampled_numbers
+from .types import Outcome
+from .video_index import index_videos, read_index
 from .writer import VideoWriter, WriteReport
 
 __version__ = _framerail.version()
@@ -47,8 +46,7 @@ __all__ = [
     "AudioWriteReport",
     "AudioWriter",
     "Augment",
-    "Batch",
-    "Batches",
+    "BatchIterator",
     "Clips",
     "ColorJitter",
     "CudaError",
@@ -59,7 +57,9 @@ __all__ = [
     "FrameItem",
     "FrameTimes",
     "InstanceMask",
+    "ItemBatch",
     "Normalize",
+    "Outcome",
     "Pipeline",
     "PipelineError",
     "PipelineUsageError",
@@ -93,14 +93,23 @@ __all__ = [
 ]
 
 
-def __dir__():
+def __dir__() -> _List[str]:
     return sorted([*__all__, "__version__", "torch"])
 
 
-def __getattr__(name):
-    # Imports PyTorch, so only when it is asked for.
-    if name == "torch":
-        import importlib
+if not _TYPE_CHECKING:
 
-        return importlib.import_module(".torch", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        # Imports PyTorch, so only when it is asked for.
+        if name == "torch":
+            import importlib
+
+            return importlib.import_module(".torch", __name__)
+        from . import deprecated
+
+        if name in deprecated.CLASSES:
+            deprecated.warn(f"framerail.{name}", deprecated.CLASSES[name])
+            return globals()[deprecated.CLASSES[name]]
+        near = __import__("difflib").get_close_matches(name, [*__all__, "torch"], 1)
+        hint = f"; did you mean {near[0]!r}?" if near and not name.startswith("_") else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")

@@ -1,6 +1,20 @@
 """Types of the compiled part. Use the package `framerail`."""
 
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Dict, List, Optional, SupportsIndex, Tuple, TypedDict, Union
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import CapsuleType
+
+from .types import AnyArray
+
+class _ArrayInterface(TypedDict):
+    version: int
+    typestr: str
+    shape: Tuple[int, ...]
+    strides: Tuple[int, ...]
+    data: Tuple[int, bool]
 
 class Tensor:
     """Elements in memory of framerail, for `numpy.asarray`, `torch.from_dlpack` and every library that speaks DLPack."""
@@ -14,7 +28,7 @@ class Tensor:
     @property
     def address(self) -> int: ...
     @property
-    def __array_interface__(self) -> Dict[str, Any]: ...
+    def __array_interface__(self) -> _ArrayInterface: ...
     def __dlpack__(
         self,
         *,
@@ -22,10 +36,13 @@ class Tensor:
         max_version: Optional[Tuple[int, int]] = None,
         dl_device: Optional[Tuple[int, int]] = None,
         copy: Optional[bool] = None,
-    ) -> Any: ...
+    ) -> CapsuleType: ...
     def __dlpack_device__(self) -> Tuple[int, int]: ...
     def copy_to(self, out: Any, stream: int) -> None: ...
     def __len__(self) -> int: ...
+    def __getitem__(self, index: SupportsIndex) -> Tensor:
+        """One entry of the first axis, in the same memory."""
+    def __iter__(self) -> Iterator[Tensor]: ...
 
 class Reader:
     def __init__(self, source: Any, name: str, options_json: str) -> None: ...
@@ -123,12 +140,13 @@ class InstanceMask:
         Rows by columns: booleans, bytes from 0 (outside) to 255 (inside), or floats from 0 to 1.
     """
 
-    def __init__(self, bbox_xyxy: Tuple[float, float, float, float], coverage: Any) -> None: ...
+    def __init__(self, bbox_xyxy: Tuple[float, float, float, float], coverage: AnyArray) -> None: ...
     @property
     def bbox_xyxy(self) -> Tuple[float, float, float, float]: ...
     @property
-    def coverage(self) -> Any:
-        """The cells, rows by columns: a read-only array of bytes, 0 outside, 255 inside."""
+    def coverage(self) -> npt.NDArray[np.uint8]:
+        """The cells, rows by columns: a read-only array of bytes, 0 outside, 255 inside. A ``memoryview`` without NumPy."""
+    def __eq__(self, other: object) -> bool: ...
 
 class Attribute:
     """One model's word on a detection: exactly one of the things below.
@@ -159,11 +177,11 @@ class Attribute:
         self,
         model: str,
         *,
-        classes: Optional[List[Any]] = None,
-        landmarks: Optional[List[Tuple[float, float]]] = None,
+        classes: Optional[Sequence[Union[Tuple[str, float], Tuple[str, float, int]]]] = None,
+        landmarks: Optional[Sequence[Tuple[float, float]]] = None,
         mask: Optional[InstanceMask] = None,
-        embedding: Any = None,
-        parts: Optional[List[Detection]] = None,
+        embedding: Optional[AnyArray] = None,
+        parts: Optional[Sequence[Detection]] = None,
     ) -> None: ...
     @property
     def model(self) -> str: ...
@@ -176,7 +194,7 @@ class Attribute:
     @property
     def mask(self) -> Optional[InstanceMask]: ...
     @property
-    def embedding(self) -> Any: ...
+    def embedding(self) -> Optional[npt.NDArray[np.float32]]: ...
     @property
     def parts(self) -> Optional[List[Detection]]: ...
 
@@ -227,6 +245,8 @@ class Detection:
 class FrameItem:
     """A frame in a pipeline, with what was found in it.
 
+    A pickled item comes back without its pixels. Items are equal where everything but pixels and attachments is.
+
     Attributes
     ----------
     index : int
@@ -260,7 +280,7 @@ class FrameItem:
 
     detections: List[Detection]
     attributes: List[Attribute]
-    attachments: Dict[Any, Any]
+    attachments: Dict[object, object]
     @property
     def index(self) -> int: ...
     @property

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
 import functools
 import importlib.util
+import math
 import sys
-from typing import Any, List, Sequence, Tuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, List, Sequence, Tuple
 
 from . import _framerail
+from .lazy import has_numpy, np
 
-_NUMPY_TYPES = {"uint8": np.uint8, "uint16": np.uint16, "float16": np.float16, "float32": np.float32}
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 @functools.cache
@@ -27,12 +29,15 @@ def handed_over(tensor: _framerail.Tensor, output: str) -> Any:
         return tensor
     if output == "torch" or (output == "auto" and has_torch()):
         return to_torch(tensor)
+    if output == "auto" and not has_numpy():
+        return tensor
     return to_numpy(tensor)
 
 
 def to_torch(tensor: _framerail.Tensor) -> Any:
     try:
         import torch
+        from torch.utils.dlpack import from_dlpack
     except ImportError as error:
         raise ImportError("output='torch' needs PyTorch: pip install 'framerail[torch]'") from error
     if not hasattr(torch, tensor.dtype):
@@ -40,7 +45,7 @@ def to_torch(tensor: _framerail.Tensor) -> Any:
     is_empty = 0 in tensor.shape
     # PyTorch refuses what has no elements on its way through DLPack in some releases.
     if tensor.device == "cpu" and not is_empty:
-        return torch.from_dlpack(tensor)
+        return from_dlpack(tensor)
     made = _torch_memory(torch, tensor.shape, getattr(torch, tensor.dtype), torch.device(tensor.device))
     if not is_empty:
         with on_device_of(made):
@@ -68,7 +73,7 @@ class _Elements:
         self.__array_interface__ = {"version": 3, "typestr": "<u2", "shape": tensor.shape, "data": (tensor.address, False)}
 
 
-def to_numpy(tensor: _framerail.Tensor) -> np.ndarray:
+def to_numpy(tensor: _framerail.Tensor) -> npt.NDArray[Any]:
     if tensor.device != "cpu":
         raise ValueError(f"option 'output': NumPy cannot hold frames on {tensor.device}; use 'torch', 'dlpack', or device='cpu'")
     if tensor.dtype != "bfloat16":
@@ -77,17 +82,18 @@ def to_numpy(tensor: _framerail.Tensor) -> np.ndarray:
         import ml_dtypes
     except ImportError:
         raise ValueError("option 'dtype': NumPy has no bfloat16; install ml_dtypes or PyTorch, or use 'float16'") from None
-    return np.asarray(_Elements(tensor)).view(ml_dtypes.bfloat16)
+    elements: npt.NDArray[Any] = np.asarray(_Elements(tensor)).view(ml_dtypes.bfloat16)
+    return elements
 
 
 def current_stream(array: Any) -> int:
     """The CUDA stream that the owner of an array works on, as the array API standard numbers streams."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(array, torch.Tensor) and array.is_cuda:
-        return torch.cuda.current_stream(array.device).cuda_stream or 1
+        return int(torch.cuda.current_stream(array.device).cuda_stream) or 1
     cupy = sys.modules.get("cupy")
     if cupy is not None and isinstance(array, cupy.ndarray):
-        return cupy.cuda.get_current_stream().ptr or 1
+        return int(cupy.cuda.get_current_stream().ptr) or 1
     return 1
 
 
@@ -99,31 +105,19 @@ def on_device_of(array: Any) -> Any:
     return contextlib.nullcontext()
 
 
-def empty(shape: tuple, dtype: str, output: str) -> Any:
-    """New host memory in the library that ``output`` names."""
-    if output == "torch" or (output == "auto" and has_torch()):
-        import torch
-
-        return torch.empty(shape, dtype=getattr(torch, dtype))
-    if dtype == "bfloat16":
-        import ml_dtypes
-
-        return np.empty(shape, dtype=ml_dtypes.bfloat16)
-    return np.empty(shape, dtype=_NUMPY_TYPES[dtype])
-
-
-def to_host(array: Any) -> np.ndarray:
+def to_host(array: Any) -> npt.NDArray[Any]:
     """An array of any library as NumPy has it; copied from a GPU."""
     torch = sys.modules.get("torch")
+    on_host = array
     if torch is not None and isinstance(array, torch.Tensor):
         array = array.detach()
-        return (array.float() if array.dtype == torch.bfloat16 else array).cpu().numpy()
-    if hasattr(array, "get") and hasattr(array, "__cuda_array_interface__"):
-        return array.get()
-    return np.asarray(array)
+        on_host = (array.float() if array.dtype == torch.bfloat16 else array).cpu()
+    elif hasattr(array, "get") and hasattr(array, "__cuda_array_interface__"):
+        on_host = array.get()
+    return np.asarray(on_host)
 
 
-def all_to_host(arrays: Sequence[Any]) -> List[np.ndarray]:
+def all_to_host(arrays: Sequence[Any]) -> List[npt.NDArray[Any]]:
     """Arrays with one length each and the same further axes; those on a GPU cross in one copy."""
     torch = sys.modules.get("torch")
     if torch is None or len(arrays) < 2 or not all(isinstance(array, torch.Tensor) and array.is_cuda for array in arrays):
@@ -134,6 +128,8 @@ def all_to_host(arrays: Sequence[Any]) -> List[np.ndarray]:
 
 def coverage_bytes(coverage: Any) -> Tuple[bytes, int, int]:
     """A mask's cells as bytes of 0 to 255, row by row, with rows and columns."""
+    if not has_numpy():
+        return _plain_coverage(coverage)
     cells = to_host(coverage)
     if cells.ndim != 2:
         raise ValueError(f"option 'coverage': has {cells.ndim} axes; give rows by columns")
@@ -144,16 +140,38 @@ def coverage_bytes(coverage: Any) -> Tuple[bytes, int, int]:
     return np.ascontiguousarray(cells, np.uint8).tobytes(), *cells.shape
 
 
-def coverage_array(cells: bytes, rows: int, columns: int) -> np.ndarray:
+def _plain_coverage(coverage: Any) -> Tuple[bytes, int, int]:
+    """The same without NumPy: of lists, memory views and tensors."""
+    rows = coverage.tolist() if hasattr(coverage, "tolist") else [list(row) for row in coverage]
+    columns = len(rows[0]) if rows else 0
+    if any(not isinstance(row, list) or len(row) != columns for row in rows):
+        raise ValueError("option 'coverage': has rows of several lengths, or other axes; give rows by columns")
+    cells = [cell for row in rows for cell in row]
+    is_share = any(isinstance(cell, (bool, float)) for cell in cells)
+    return bytes(round(min(max(cell, 0), 1) * 255) if is_share else cell for cell in cells), len(rows), columns
+
+
+def coverage_array(cells: bytes, rows: int, columns: int) -> Any:
+    if not has_numpy():
+        return memoryview(cells).cast("B", (rows, columns))
     return np.frombuffer(cells, np.uint8).reshape(rows, columns)
 
 
+def remade_mask(box: Tuple[float, float, float, float], cells: bytes, rows: int, columns: int) -> _framerail.InstanceMask:
+    return _framerail.InstanceMask(box, coverage_array(cells, rows, columns))
+
+
 def embedding_bytes(values: Any) -> bytes:
+    if not has_numpy():
+        plain = values.tolist() if hasattr(values, "tolist") else list(values)
+        if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in plain):
+            raise ValueError("option 'embedding': give one axis of finite numbers")
+        return array.array("f", plain).tobytes()
     vector = to_host(values)
     if vector.ndim != 1 or not np.isfinite(vector).all():
         raise ValueError(f"option 'embedding': has shape {vector.shape}; give one axis of finite numbers")
     return np.ascontiguousarray(vector, np.float32).tobytes()
 
 
-def embedding_array(values: bytes) -> np.ndarray:
-    return np.frombuffer(values, np.float32)
+def embedding_array(values: bytes) -> Any:
+    return np.frombuffer(values, np.float32) if has_numpy() else memoryview(values).cast("f")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Optional, Tuple, Union
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple, Union
 
 from . import _framerail, arrays
-from .options import Normalize, bad, choice, dtype_name, real, whole
+from .lazy import np
+from .options import Normalize, _sides, bad, choice, dtype_name, real, whole
+
+if TYPE_CHECKING:
+    from .types import DType, Images
 
 Range = Tuple[float, float]
 
@@ -47,7 +50,7 @@ class ColorJitter:
     hue: Union[float, Range, None] = None
     probability: float = 1.0
 
-    def _plain(self) -> dict:
+    def _plain(self) -> Dict[str, Any]:
         factors = {name: _around(name, getattr(self, name), 1.0, 0.0) for name in ("brightness", "contrast", "saturation")}
         return {**factors, "hue": _around("hue", self.hue, 0.0, -0.5), "probability": self.probability}
 
@@ -86,7 +89,7 @@ class RandomBlur:
     sigma: Range = (0.1, 2.0)
     probability: float = 1.0
 
-    def _plain(self) -> dict:
+    def _plain(self) -> Dict[str, Any]:
         kernel = self.kernel if isinstance(self.kernel, (tuple, list)) else (self.kernel, self.kernel)
         return {"kernel": kernel, "sigma": self.sigma, "probability": self.probability}
 
@@ -112,8 +115,8 @@ class RandomErase:
     fill: Union[float, Sequence[float]] = 0.0
     probability: float = 0.5
 
-    def _plain(self) -> dict:
-        fill = tuple(self.fill) if isinstance(self.fill, (tuple, list)) else (self.fill,) * 3
+    def _plain(self) -> Dict[str, Any]:
+        fill = (self.fill,) * 3 if isinstance(self.fill, (int, float)) else tuple(self.fill)
         return {"area": self.area, "aspect_ratio": self.aspect_ratio, "fill": fill, "probability": self.probability}
 
 
@@ -127,8 +130,8 @@ class Augment:
     ----------
     crop : (height, width) or RandomResizedCrop, optional
         A window of this size at a random place, or of random size; nothing is cut off by default.
-    size : (height, width), optional
-        Size of the output; the crop's by default.
+    size : (height, width) or int, optional
+        Size of the output; the crop's by default. One number is for both sides.
     antialias : bool
         Weigh all pixels when scaling down.
     flip_horizontal, flip_vertical : float
@@ -159,7 +162,7 @@ class Augment:
         self,
         *,
         crop: Union[None, Tuple[int, int], RandomResizedCrop] = None,
-        size: Optional[Tuple[int, int]] = None,
+        size: Union[None, int, Tuple[int, int]] = None,
         antialias: bool = True,
         flip_horizontal: float = 0.0,
         flip_vertical: float = 0.0,
@@ -169,25 +172,28 @@ class Augment:
         erase: Optional[RandomErase] = None,
         scope: str = "clip",
         layout: str = "TCHW",
-        dtype: Any = "float32",
+        dtype: DType = "float32",
         normalize: Optional[Normalize] = None,
-    ):
+    ) -> None:
         dtype = dtype_name(dtype)
         if normalize is not None and dtype == "uint8":
             raise bad("normalize", normalize, "a dtype of 'float16', 'bfloat16' or 'float32' with it")
+        for name, value, kind in (("color_jitter", color_jitter, ColorJitter), ("blur", blur, RandomBlur), ("erase", erase, RandomErase)):
+            if value is not None and not isinstance(value, kind):
+                raise bad(name, value, f"None or a framerail.{kind.__name__}")
         if isinstance(crop, RandomResizedCrop):
-            window: Any = {"resized": {"area": crop.area, "aspect_ratio": crop.aspect_ratio}}
+            window: Any = {"resized": {"area": _pair("area", crop.area), "aspect_ratio": _pair("aspect_ratio", crop.aspect_ratio)}}
         else:
-            window = "whole" if crop is None else {"window": crop}
+            window = "whole" if crop is None else {"window": _sides("crop", crop)}
         mean, std = (normalize.mean, normalize.std) if normalize else ((0.0,) * 3, (1.0,) * 3)
         self._given = {
             "crop": window,
-            "size": size,
+            "size": _sides("size", size),
             "antialias": bool(antialias),
-            "flip_horizontal": flip_horizontal,
-            "flip_vertical": flip_vertical,
+            "flip_horizontal": real("flip_horizontal", flip_horizontal, "a probability, 0 to 1"),
+            "flip_vertical": real("flip_vertical", flip_vertical, "a probability, 0 to 1"),
             "color_jitter": color_jitter._plain() if color_jitter else None,
-            "grayscale": grayscale,
+            "grayscale": real("grayscale", grayscale, "a probability, 0 to 1"),
             "blur": blur._plain() if blur else None,
             "erase": erase._plain() if erase else None,
             "per_frame": choice("scope", scope, ("clip", "frame")) == "frame",
@@ -199,7 +205,7 @@ class Augment:
         }
         self._compiled = _framerail.Augment(json.dumps(self._given))
 
-    def __call__(self, pictures: Any, *, seed: int, clip: int = 0, layout: str = "TCHW", threads: int = 0) -> Any:
+    def __call__(self, pictures: Images, *, seed: int, clip: int = 0, layout: str = "TCHW", threads: int = 0) -> Images:
         """Augments pictures.
 
         Parameters
@@ -230,7 +236,7 @@ class Augment:
         axes = {"TCHW": (-3, -2, -1), "THWC": (-1, -3, -2)}[layout]
         if len(shape) not in (4, 5) or shape[axes[0]] != 3:
             raise ValueError(f"pictures have shape {shape}; give [T, ...] or [N, T, ...] with 3 channels in layout {layout!r}")
-        count = int(np.prod(shape[:-3]))
+        count = math.prod(shape[:-3])
         batch = {
             "layout": layout,
             "dtype": _input_dtype(pictures),
@@ -242,14 +248,22 @@ class Augment:
             "first_clip": whole("clip", clip, 0),
             "threads": whole("threads", threads, 0),
         }
-        flat = pictures.reshape(count, *shape[-3:])
+        given: Any = pictures
+        flat = given.reshape(count, *shape[-3:])
         flat = flat.contiguous() if hasattr(flat, "contiguous") else np.require(flat, requirements=["C", "W"])
         with arrays.on_device_of(flat):
             made = self._compiled.apply(flat, json.dumps(batch), arrays.current_stream(flat))
-        out = arrays.to_torch(made) if hasattr(pictures, "contiguous") else arrays.to_numpy(made)
-        return out.reshape(*shape[:-3], *out.shape[1:])
+        out: Any = arrays.to_torch(made) if hasattr(pictures, "contiguous") else arrays.to_numpy(made)
+        shaped: Images = out.reshape(*shape[:-3], *out.shape[1:])
+        return shaped
 
-    def __reduce__(self) -> tuple:
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Augment) and self._given == other._given
+
+    def __hash__(self) -> int:
+        return hash(repr(self._given))
+
+    def __reduce__(self) -> Tuple[Any, ...]:
         return _remake, (self._given,)
 
     def __repr__(self) -> str:
@@ -264,7 +278,13 @@ def _input_dtype(pictures: Any) -> str:
     return name
 
 
-def _remake(given: dict) -> Augment:
+def _pair(option: str, value: Any) -> Range:
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise bad(option, value, "(least, most)")
+    return (real(option, value[0], "numbers"), real(option, value[1], "numbers"))
+
+
+def _remake(given: Dict[str, Any]) -> Augment:
     made = object.__new__(Augment)
     made._given = given
     made._compiled = _framerail.Augment(json.dumps(given))

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, List, Optional
-
-import numpy as np
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, Dict, Generic, List, Optional, Tuple
 
 from . import _framerail
 from .frames import described
+from .lazy import np
 from .options import bad, choice, real, whole
 from .reader import VideoReader
+from .types import Column, Frames
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 _EDGES = ("repeat", "wrap", "mirror", "error")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Clips:
+class Clips(Generic[Frames, Column]):
     """Clips of one video.
 
     Attributes
@@ -36,27 +40,31 @@ class Clips:
         How many of the last frames of each clip stand for frames beyond the video's end.
     """
 
-    data: Any
-    numbers: Any
-    seconds: Any
-    durations: Any
-    status: np.ndarray
-    filled: Any
+    data: Frames
+    numbers: Column
+    seconds: Column
+    durations: Column
+    status: npt.NDArray[np.str_]
+    filled: Column
+
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(GenericAlias)
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.status)
 
     def __repr__(self) -> str:
-        return f"Clips({described(self.data)}, {len(self)} clips of {self.numbers.shape[-1]} frames)"
+        of = f" of {len(self.status[0])} frames" if len(self) else ""
+        return f"Clips({described(self.data)}, {len(self)} clips{of})"
 
     @property
-    def pts_seconds(self) -> Any:
+    def pts_seconds(self) -> Column:
         """The same as ``seconds``."""
         return self.seconds
 
 
 def clip_numbers(
-    reader: VideoReader,
+    reader: VideoReader[Frames, Column],
     *,
     num_clips: Optional[int] = None,
     frames_per_clip: int = 16,
@@ -68,7 +76,7 @@ def clip_numbers(
     start: Optional[float] = None,
     end: Optional[float] = None,
     edge: str = "repeat",
-) -> List[tuple]:
+) -> List[Tuple[List[int], int]]:
     """Which frames make up clips, without reading them: a list of (numbers, filled). Options as of ``sample_clips``."""
     if by == "seconds":
         known = reader.times
@@ -112,7 +120,7 @@ def sampling_of(
     start: Optional[float],
     end: Optional[float],
     edge: str,
-) -> dict:
+) -> Dict[str, Any]:
     """Checks the options of ``sample_clips``; gives them as the compiled part takes them."""
     choice("policy", policy, ("random", "regular", "every"))
     choice("by", by, ("frames", "seconds"))
@@ -120,7 +128,7 @@ def sampling_of(
     if policy == "every":
         if num_clips is not None:
             raise bad("num_clips", num_clips, "it with policy='random' or 'regular'; 'every' takes step")
-        chosen: dict = {"every": {"step": real("step", step, "frames or seconds above 0 with policy='every'", above=0.0)}}
+        chosen: Dict[str, Dict[str, float]] = {"every": {"step": real("step", step, "frames or seconds above 0 with policy='every'", above=0.0)}}
     else:
         if step is not None:
             raise bad("step", step, "it with policy='every'")
@@ -128,7 +136,7 @@ def sampling_of(
         if policy == "random":
             chosen[policy]["seed"] = whole("seed", seed, 0) % 2**64
     if by == "frames":
-        steps: dict = {
+        steps: Dict[str, Optional[float]] = {
             "stride": 1 if stride is None else whole("stride", stride, 1),
             "start": 0 if start is None else whole("start", start, 0),
             "end": None if end is None else whole("end", end, 1),
@@ -140,7 +148,7 @@ def sampling_of(
 
 
 def sample_clips(
-    reader: VideoReader,
+    reader: VideoReader[Frames, Column],
     *,
     num_clips: Optional[int] = None,
     frames_per_clip: int = 16,
@@ -152,7 +160,7 @@ def sample_clips(
     start: Optional[float] = None,
     end: Optional[float] = None,
     edge: str = "repeat",
-) -> Clips:
+) -> Clips[Frames, Column]:
     """Reads clips of a video. Each group of pictures is visited once, whatever the clips share.
 
     Parameters
@@ -191,14 +199,16 @@ def sample_clips(
         reader, num_clips=num_clips, frames_per_clip=frames_per_clip, stride=stride, policy=policy, by=by, step=step, seed=seed,
         start=start, end=end, edge=edge,
     )  # fmt: skip
-    numbers = np.array([clip for clip, _ in found], np.int64).reshape(len(found), frames_per_clip)
-    batch = reader.read(numbers.reshape(-1))
-    data = batch.data
+    batch = reader.read([number for clip, _ in found for number in clip])
+    shape = (len(found), frames_per_clip)
+    data: Any = batch.data
     if hasattr(data, "reshape"):
-        data = data.reshape(*numbers.shape, *data.shape[1:])
-    filled = np.array([count for _, count in found], np.int64)
-    shape = numbers.shape
-    if not isinstance(batch.numbers, np.ndarray):
-        filled = batch.numbers.new_tensor(filled)
-    numbers, seconds, durations, status = (column.reshape(shape) for column in (batch.numbers, batch.seconds, batch.durations, batch.status))
+        data = data.reshape(*shape, *data.shape[1:])
+    counts = [count for _, count in found]
+    columns: Tuple[Any, Any, Any] = (batch.numbers, batch.seconds, batch.durations)
+    # PyTorch without NumPy has no array of strings.
+    status: Any = batch.status
+    status = status.reshape(shape) if hasattr(status, "reshape") else tuple(zip(*[iter(status)] * frames_per_clip))
+    filled: Any = columns[0].new_tensor(counts) if hasattr(columns[0], "new_tensor") else np.array(counts, np.int64)
+    numbers, seconds, durations = (column.reshape(shape) for column in columns)
     return Clips(data, numbers, seconds, durations, status, filled)

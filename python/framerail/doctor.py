@@ -6,14 +6,14 @@ import importlib.util
 import json
 import platform
 import sys
-from typing import Any, Dict
+from typing import Any, Callable, Dict
 
 from . import _framerail
 from .errors import CudaError
 from .pipeline import _find_onnxruntime
 
 
-def doctor(*, quiet: bool = False) -> Dict[str, Any]:
+def doctor(*, quiet: bool = False) -> Dict[str, Dict[str, object]]:
     """Looks at what framerail needs: FFmpeg, ONNX Runtime, the face detector, cards, PyTorch; and prints it.
 
     Parameters
@@ -27,7 +27,7 @@ def doctor(*, quiet: bool = False) -> Dict[str, Any]:
         The same as data. A part that is missing has an entry "error" that says what to do.
     """
     _find_onnxruntime()
-    found: Dict[str, Any] = {
+    found: Dict[str, Dict[str, object]] = {
         "framerail": {"version": _framerail.version()},
         "python": {"version": platform.python_version(), "executable": sys.executable},
         "ffmpeg": json.loads(_framerail.ffmpeg()),
@@ -43,14 +43,14 @@ def doctor(*, quiet: bool = False) -> Dict[str, Any]:
     return found
 
 
-def _look(at: Any) -> Dict[str, Any]:
+def _look(at: Callable[[], Dict[str, object]]) -> Dict[str, object]:
     try:
         return at()
     except (ValueError, CudaError) as error:
         return {"error": str(error)}
 
 
-def _package(name: str) -> Dict[str, Any]:
+def _package(name: str) -> Dict[str, object]:
     if importlib.util.find_spec(name) is None:
         return {"error": f"not installed: pip install {name}"}
     from importlib.metadata import PackageNotFoundError, version
@@ -70,5 +70,5 @@ def _words(name: str, what: Dict[str, Any]) -> str:
         cards = ", ".join(f"cuda:{card['ordinal']} {card['name']}" for card in what["devices"])
         return f"{cards or 'no card'} (driver speaks CUDA {what['driver']})"
     if name == "centerface":
-        return what["file"] or "no file beside its card; `make setup` of framerail brings it"
+        return str(what["file"] or "no file beside its card; `make setup` of framerail brings it")
     return " ".join(str(value) for value in what.values())

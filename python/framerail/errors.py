@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional, Tuple
 
 
 class DecodeError(RuntimeError):
@@ -25,7 +25,7 @@ class DecodeError(RuntimeError):
         self.frame = frame
         self.pts = pts
 
-    def __reduce__(self):
+    def __reduce__(self) -> Tuple[Any, ...]:
         return (type(self), (str(self), self.source, self.frame, self.pts))
 
 
@@ -56,7 +56,7 @@ class PipelineError(RuntimeError):
         self.exit_code = exit_code
         self.stage = stage
 
-    def __reduce__(self):
+    def __reduce__(self) -> Tuple[Any, ...]:
         return (type(self), (str(self), self.kind, self.exit_code, self.stage))
 
 

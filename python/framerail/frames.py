@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, Dict, Generic, List, Optional, SupportsIndex, Tuple, Union, overload
 
-import numpy as np
+from .lazy import has_numpy, np
+from .types import Column, Frames
 
-_STATUS = np.array(["ok", "repaired", "missing"])
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import torch
+
+_STATUS = ("ok", "repaired", "missing")
+#: Elements of columns: in NumPy's words, and as ``memoryview`` has them where there is no NumPy.
+_ELEMENTS = {"numbers": ("int64", "q"), "pts": ("int64", "q"), "seconds": ("float64", "d"), "durations": ("float64", "d"),
+             "is_keyframe": ("bool", "?")}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,7 @@ class VideoMetadata:
         return None if self.frame_rate is None else float(self.frame_rate)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class FrameTimes:
     """The places of all frames in time, each an array with one entry a frame.
 
@@ -118,13 +127,21 @@ class FrameTimes:
         Whether decoding can start there, as the container says it.
     """
 
-    pts: np.ndarray
-    seconds: np.ndarray
-    durations: np.ndarray
-    is_keyframe: np.ndarray
+    pts: npt.NDArray[np.int64]
+    seconds: npt.NDArray[np.float64]
+    durations: npt.NDArray[np.float64]
+    is_keyframe: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.pts)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FrameTimes):
+            return NotImplemented
+        return all(getattr(self, name).tolist() == getattr(other, name).tolist() for name in self.__dataclass_fields__)
+
+    def __repr__(self) -> str:
+        return f"FrameTimes({len(self)} frames, {self.seconds[0]:.3f} to {self.seconds[-1]:.3f} s)" if len(self) else "FrameTimes(0 frames)"
 
 
 @dataclass(frozen=True)
@@ -147,8 +164,8 @@ class Planes:
     places: List[Tuple[int, int, int]]
 
 
-@dataclass(frozen=True, eq=False)
-class Frame:
+@dataclass(frozen=True, eq=False, repr=False)
+class Frame(Generic[Frames]):
     """One frame of a ``FrameBatch``. ``data, seconds, duration = frame`` unpacks it.
 
     Attributes
@@ -165,13 +182,16 @@ class Frame:
         "ok", "repaired" or "missing", as in ``FrameBatch``.
     """
 
-    data: Any
+    data: Frames
     number: int
     pts: int
     seconds: float
     duration: float
     is_keyframe: bool
     status: str
+
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(GenericAlias)
 
     @property
     def pts_seconds(self) -> float:
@@ -183,7 +203,7 @@ class Frame:
         """The same as ``duration``."""
         return self.duration
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Union[Frames, float]]:
         return iter((self.data, self.seconds, self.duration))
 
     def __repr__(self) -> str:
@@ -192,7 +212,7 @@ class Frame:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FrameBatch:
+class FrameBatch(Generic[Frames, Column]):
     """Frames in one block of memory, in the order asked.
 
     A sequence of frames: ``batch[0]`` is a ``Frame``, ``batch[2:5]`` and ``batch[[0, 3]]`` are batches, ``for frame in batch`` goes
@@ -210,59 +230,75 @@ class FrameBatch:
         Presentation times and durations in seconds.
     is_keyframe : bool array
         Whether decoding can start there.
-    status : NumPy array of str
+    status : NumPy array of str, or a tuple of str without NumPy
         "ok", "repaired" (the decoder concealed errors, or the time was worked out) or "missing" (nothing came out of the
         decoder; the pixels are those of the frame before).
     planes : Planes or None
         Where planes lie, for ``channels="yuv"``.
     """
 
-    data: Any
-    numbers: Any
-    pts: Any
-    seconds: Any
-    durations: Any
-    is_keyframe: Any
-    status: np.ndarray
+    data: Frames
+    numbers: Column
+    pts: Column
+    seconds: Column
+    durations: Column
+    is_keyframe: Column
+    status: npt.NDArray[np.str_]
     planes: Optional[Planes] = None
 
-    def __len__(self) -> int:
-        return len(self.numbers)
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(GenericAlias)
 
-    def __getitem__(self, key: Any) -> Any:
+    def __len__(self) -> int:
+        return len(self.status)
+
+    def _columns(self) -> List[Any]:
+        return [self.numbers, self.pts, self.seconds, self.durations, self.is_keyframe]
+
+    # Arrays of one number are numbers too, so what is for several comes first.
+    @overload
+    def __getitem__(self, key: Union[slice, Sequence[int], npt.NDArray[np.generic], torch.Tensor]) -> FrameBatch[Frames, Column]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __getitem__(self, key: SupportsIndex) -> Frame[Frames]: ...
+    def __getitem__(self, key: Any) -> Union[Frame[Frames], FrameBatch[Frames, Column]]:
+        data: Any = self.data
         if hasattr(key, "__index__") and not hasattr(key, "dtype") or getattr(key, "ndim", None) == 0:
             at = operator.index(key)
             if not -len(self) <= at < len(self):
                 raise IndexError(f"frame {at} of a batch of {len(self)}")
-            values = (self.numbers, self.pts, self.seconds, self.durations, self.is_keyframe, self.status)
-            return Frame(self.data[at], *(values_of.tolist()[at] for values_of in values))
-        # What is beside the pixels lies on the host.
+            return self._frame(at, *(column[at : at + 1 or None].tolist()[0] for column in self._columns()))
+        # The numbers and times lie on the host.
         on_host = key.cpu() if hasattr(key, "cpu") else key
-        of_status = on_host.numpy() if hasattr(on_host, "numpy") else on_host
-        columns = (values[on_host] for values in (self.numbers, self.pts, self.seconds, self.durations, self.is_keyframe))
-        return FrameBatch(self.data[key], *columns, self.status[of_status], self.planes)
+        places = range(len(self))[key] if isinstance(key, slice) else _places(on_host, len(self))
+        numbers, pts, seconds, durations, is_keyframe = (
+            column[on_host] if hasattr(column, "dtype") else _picked(column, places) for column in self._columns()
+        )
+        return FrameBatch(data[key], numbers, pts, seconds, durations, is_keyframe, _picked(self.status, places), self.planes)
 
-    def __iter__(self) -> Iterator[Frame]:
-        columns = (self.numbers, self.pts, self.seconds, self.durations, self.is_keyframe, self.status)
-        for data, *values in zip(self.data, *(column.tolist() for column in columns)):
-            yield Frame(data, *values)
+    def __iter__(self) -> Iterator[Frame[Frames]]:
+        for at, values in enumerate(zip(*(column.tolist() for column in self._columns()))):
+            yield self._frame(at, *values)
+
+    def _frame(self, at: int, number: int, pts: int, seconds: float, duration: float, is_keyframe: bool) -> Frame[Frames]:
+        data: Any = self.data
+        return Frame(data[at], number, pts, seconds, duration, is_keyframe, str(self.status[at]))
 
     def __repr__(self) -> str:
-        numbers = self.numbers.tolist()
+        numbers: List[int] = _listed(self.numbers)
         shown = ", ".join(map(str, numbers)) if len(numbers) < 5 else f"{numbers[0]}, {numbers[1]}, ..., {numbers[-1]}"
         return f"FrameBatch({described(self.data)}, numbers=[{shown}])"
 
     @property
-    def pts_seconds(self) -> Any:
+    def pts_seconds(self) -> Column:
         """The same as ``seconds``."""
         return self.seconds
 
     @property
-    def duration_seconds(self) -> Any:
+    def duration_seconds(self) -> Column:
         """The same as ``durations``."""
         return self.durations
 
-    def split_planes(self) -> List[Any]:
+    def split_planes(self) -> List[Frames]:
         """Views of the planes, each [T, rows, row_bytes], for ``channels="yuv"``.
 
         Raises
@@ -272,32 +308,69 @@ class FrameBatch:
         """
         if self.planes is None:
             raise ValueError("split_planes() is for channels='yuv'; these frames were converted")
-        count = len(self)
-        views = []
+        count, data = len(self), self.data
+        all_bytes: Any = data
+        views: List[Frames] = []
         for offset, row_bytes, rows in self.planes.places:
-            views.append(self.data[:, offset : offset + rows * row_bytes].reshape(count, rows, row_bytes))
+            views.append(all_bytes[:, offset : offset + rows * row_bytes].reshape(count, rows, row_bytes))
         return views
 
 
+def _places(key: Any, count: int) -> List[int]:
+    """Numbers of the entries that a mask, or a list or array of numbers, chooses."""
+    chosen = _listed(key)
+    if chosen and all(isinstance(one, bool) for one in chosen):
+        if len(chosen) != count:
+            raise IndexError(f"a mask of {len(chosen)} entries for a batch of {count}")
+        return [at for at, is_chosen in enumerate(chosen) if is_chosen]
+    return [operator.index(one) for one in chosen]
+
+
+def _picked(values: Any, places: Sequence[int]) -> Any:
+    if isinstance(values, tuple):
+        return tuple(values[at] for at in places)
+    if isinstance(values, memoryview):
+        letter: Any = values.format
+        picked: Any = memoryview(bytearray(len(places) * values.itemsize)).cast(letter)
+        for to, at in enumerate(places):
+            picked[to] = values[at]
+        return picked
+    return values[list(places)]
+
+
+def _listed(values: Any) -> List[Any]:
+    return list(values.tolist() if hasattr(values, "tolist") else values)
+
+
+def columns_of(given: Mapping[str, bytes], of: Any) -> Dict[str, Any]:
+    """Columns in the library of ``of``: PyTorch's or NumPy's, or views of memory where NumPy is not installed. They may be written."""
+    torch = sys.modules.get("torch")
+    made: Dict[str, Any] = {}
+    letter: Any
+    for name, (dtype, letter) in _ELEMENTS.items():
+        if name not in given:
+            continue
+        # A copy, since bytes may not be written.
+        memory = bytearray(given[name])
+        if torch is not None and isinstance(of, torch.Tensor):
+            kind = getattr(torch, dtype)
+            made[name] = torch.frombuffer(memory, dtype=kind) if memory else torch.empty(0, dtype=kind)
+        else:
+            made[name] = np.frombuffer(memory, dtype) if has_numpy() else memoryview(memory).cast(letter)
+    return made
+
+
 def times(columns: Mapping[str, bytes]) -> FrameTimes:
-    return FrameTimes(
-        np.frombuffer(columns["pts"], np.int64),
-        np.frombuffer(columns["seconds"], np.float64),
-        np.frombuffer(columns["durations"], np.float64),
-        np.frombuffer(columns["is_keyframe"], np.bool_),
-    )
+    return FrameTimes(**columns_of(columns, None))
 
 
 def described(data: Any) -> str:
-    """An array in words: shape, type and device instead of its elements."""
+    """Describes an array: shape, type and device instead of its elements."""
     dtype = str(getattr(data, "dtype", "")).replace("torch.", "")
     return f"{type(data).__name__}{list(data.shape)} {dtype} on {getattr(data, 'device', 'cpu')}"
 
 
-def batch(data: Any, columns: Mapping[str, bytes], planes: Optional[Planes] = None) -> FrameBatch:
-    torch = sys.modules.get("torch")
-    # Memory of the array itself, so that it may be written.
-    as_array: Callable[[np.ndarray], Any] = torch.from_numpy if torch is not None and isinstance(data, torch.Tensor) else lambda array: array
-    kinds = {"numbers": np.int64, "pts": np.int64, "seconds": np.float64, "durations": np.float64, "is_keyframe": np.bool_}
-    values = [as_array(np.frombuffer(columns[name], kind).copy()) for name, kind in kinds.items()]
-    return FrameBatch(data, *values, _STATUS[np.frombuffer(columns["status"], np.uint8)], planes)
+def batch(data: Any, columns: Mapping[str, bytes], planes: Optional[Planes] = None) -> FrameBatch[Any, Any]:
+    status: Any = tuple(_STATUS[code] for code in columns["status"])
+    status = np.array(status, "<U8") if has_numpy() else status
+    return FrameBatch(data, **columns_of(columns, data), status=status, planes=planes)

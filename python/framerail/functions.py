@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Callable, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, TypeVar, Union, overload
 
 from . import _framerail
-from .batch import Batch
+from .batch import ItemBatch
 from .options import bad, choice, real, whole
 
+if TYPE_CHECKING:
+    from typing_extensions import Literal
+
+_Decorated = TypeVar("_Decorated", bound=Callable[..., object])
 _OPTIONS = "__framerail_stage__"
 
 
+@overload
+def stage(function: _Decorated) -> _Decorated: ...
+@overload
 def stage(
-    function: Optional[Callable[..., Any]] = None,
+    function: None = None,
+    *,
+    batch: int = ...,
+    max_wait: Optional[float] = ...,
+    on: Literal["device", "cpu"] = ...,
+    pixels: bool = ...,
+) -> Callable[[_Decorated], _Decorated]: ...
+def stage(
+    function: Optional[_Decorated] = None,
     *,
     batch: int = 1,
     max_wait: Optional[float] = None,
     on: str = "device",
     pixels: bool = True,
-) -> Any:
+) -> Union[_Decorated, Callable[[_Decorated], _Decorated]]:
     """Says how a function, or a class, is called as a stage of a pipeline. It stays what it is.
 
-    The function gets a ``Batch`` and may change its frames' pixels, detections and attachments. It gives None or True to
+    The function gets an ``ItemBatch`` and may change its frames' pixels, detections and attachments. It gives None or True to
     let the frames travel on, False to take them out, or a list of booleans. It runs on a separate thread. What it raises
     ends the run and comes out of ``Pipeline.run``. An object of a class is called in the same way; where it has methods
     ``start()`` and ``finish()``, they are called before the first frame and after the last one.
@@ -55,7 +70,7 @@ def stage(
         "pixels": bool(pixels),
     }
 
-    def decorate(decorated: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(decorated: _Decorated) -> _Decorated:
         if not callable(decorated):
             raise bad("function", decorated, "a function of one argument, or a class of such objects")
         setattr(decorated, _OPTIONS, options)
@@ -69,10 +84,11 @@ class StageFunction:
 
     def __init__(self, function: Any):
         options: Dict[str, Any] = getattr(function, _OPTIONS, None) or getattr(stage(lambda batch: None), _OPTIONS)
-        self.name = getattr(function, "__name__", type(function).__name__)
-        self._function = function() if inspect.isclass(function) else function
-        if not callable(self._function):
+        self.name = str(getattr(function, "__name__", type(function).__name__))
+        made = function() if inspect.isclass(function) else function
+        if not callable(made):
             raise bad("function", function, "a function of one argument, or an object that can be called")
+        self._function: Callable[[ItemBatch], Any] = made
         self.batch, self.max_wait = options["batch"], options["max_wait"]
         self.on, self.pixels = options["on"], options["pixels"]
 
@@ -83,7 +99,7 @@ class StageFunction:
         getattr(self._function, "finish", lambda: None)()
 
     def call(self, frames: List[_framerail.FrameItem]) -> Optional[List[bool]]:
-        answer = self._function(Batch(frames))
+        answer = self._function(ItemBatch(frames))
         if answer is None or answer is True:
             return None
         if answer is False:

@@ -14,12 +14,12 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-import numpy as np
 import torch
 from torch.utils.data import default_collate, get_worker_info
 
 from . import _framerail, arrays, transforms
 from .augment import mixed_seed
+from .lazy import np
 from .options import OUTPUT_DEFAULTS, bad, choice, reader_json, renamed, whole
 from .progress import ProgressLine
 

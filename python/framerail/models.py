@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import logging
 import sys
+import warnings
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from . import _framerail
 from .arrays import handed_over, has_torch
-from .batch import Batch
+from .batch import ItemBatch
 from .batch import Mapping as Placing
 from .options import OUTPUTS, Preprocess, bad, choice, dtype_name, real, whole
 from .postprocess import Decoder, without_padding
-
-_log = logging.getLogger("framerail")
 
 # Queues of each GPU that no model uses now. PyTorch keeps memory by queue: with new ones each run would take memory anew.
 _idle_streams: Dict[str, List[Tuple[Any, Any]]] = {}
@@ -28,6 +26,11 @@ def _torch() -> Any:
 
         return torch
     return None
+
+
+def _warn(message: str) -> None:
+    """Warns the user's code: it calls ``Pipeline.run`` or ``edges``."""
+    warnings.warn(message, UserWarning, stacklevel=4)
 
 
 class ModelRunner:
@@ -44,7 +47,7 @@ class ModelRunner:
         top_k: int,
         autocast: Any,
         arrays: str,
-    ):
+    ) -> None:
         if not callable(model):
             raise bad("model", model, "a torch.nn.Module, or any function of one argument")
         if preprocess is not None and not isinstance(preprocess, Preprocess):
@@ -54,7 +57,7 @@ class ModelRunner:
         self.name = name
         self.labels = [str(label) for label in labels]
         self.depth = 1
-        self._model = model
+        self._model: Any = model
         self._confidence = confidence
         self._preprocess = Preprocess() if preprocess is None else preprocess
         self._decode = Decoder(name, postprocess, self.labels, confidence, whole("top_k", top_k, 1))
@@ -63,6 +66,7 @@ class ModelRunner:
         self._device = "cpu"
         self._takes_list = False
         self._streams: Optional[Tuple[Any, Any]] = None
+        self._in_training: List[Any] = []
         torch = _torch()
         if self._arrays == "torch" and torch is None:
             raise bad("arrays", arrays, "'numpy': PyTorch is not installed")
@@ -89,7 +93,7 @@ class ModelRunner:
         self._decode.confidence = value
 
     def prepare(self, device: str) -> None:
-        """Puts a module where frames lie, ready to infer."""
+        """Takes note of where frames lie; warns of what ``start`` has to change."""
         self._device = device
         self.depth = 1 if device == "cpu" else 2
         # A run before may have been told another.
@@ -98,11 +102,9 @@ class ModelRunner:
             return
         weight = self._first_weight()
         if weight is not None and str(weight.device) != device:
-            _log.info("model %r moves from %s to %s, where the pipeline's frames are", self.name, weight.device, device)
-            self._model.to(device)
+            _warn(f"model {self.name!r} is moved from {weight.device} to {device}, where the frames are. Call to({device!r}) on it before")
         if self._model.training:
-            _log.info("model %r is put into evaluation mode", self.name)
-            self._model.eval()
+            _warn(f"model {self.name!r} is in training mode; the run uses it in evaluation mode. Call eval() on it before")
         self._takes_list = takes_list(self._model)
 
     def output_json(self) -> str:
@@ -112,7 +114,12 @@ class ModelRunner:
         return self._preprocess._json(own if own in ("float16", "bfloat16") else "float32")
 
     def start(self) -> None:
+        """Makes a module ready to infer where frames lie."""
         torch = _torch()
+        if self._is_module:
+            self._model.to(self._device)
+            self._in_training = [module for module in self._model.modules() if module.training]
+            self._model.eval()
         if torch is None or self._device == "cpu":
             return
         # The model's queue, and one for results: reading them waits for their batch, not for the next one.
@@ -128,6 +135,10 @@ class ModelRunner:
         if self._streams:
             _idle_streams.setdefault(self._device, []).append(self._streams)
         self._streams = None
+        # Each module as it was: some may have been in evaluation mode on purpose.
+        for module in self._in_training:
+            module.training = True
+        self._in_training = []
 
     def _under(self, stream: Any) -> Any:
         """Inference without gradients, on a stream of the GPU."""
@@ -155,7 +166,7 @@ class ModelRunner:
                 data = data if plain == "dlpack" else data[: len(frames)]
             if stream is not None:
                 done = stream.record_event()
-        return outputs, Batch(frames, data, mappings, areas), done
+        return outputs, ItemBatch(frames, data, mappings, areas), done
 
     def _cast(self) -> Any:
         if self._autocast is None:

@@ -12,7 +12,12 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Optional, Tuple, TypeVar, Union
+
+if TYPE_CHECKING:
+    from .types import Box, DType, OutputOptions, Size
+
+_Name = TypeVar("_Name", bound=str)
 
 DTYPES = ("uint8", "uint16", "float16", "bfloat16", "float32")
 FILTERS = ("bilinear", "bicubic", "area", "lanczos", "nearest", "nearest-exact")
@@ -34,7 +39,7 @@ class Normalize:
     mean: Tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: Tuple[float, float, float] = (1.0, 1.0, 1.0)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("mean", "std"):
             value = getattr(self, name)
             try:
@@ -61,7 +66,7 @@ def listed(names: Sequence[str]) -> str:
     return f"{first} or {names[-1]!r}" if first else repr(names[-1])
 
 
-def choice(option: str, value: Any, names: Sequence[str]) -> str:
+def choice(option: str, value: _Name, names: Sequence[str]) -> _Name:
     if value not in names:
         raise bad(option, value, listed(names))
     return value
@@ -133,7 +138,6 @@ def numbered_device(value: Any) -> str:
 def _sides(option: str, value: Any) -> Optional[Tuple[int, int]]:
     if value is None:
         return None
-    what = "(height, width), each from 1 to 32768"
     sides = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(sides) != 2:
         raise bad(option, value, what)
@@ -211,7 +215,7 @@ def output_json(options: Mapping[str, Any]) -> str:
     from . import transforms
 
     options, _ = transforms.split(renamed(options))
-    layout = options["layout"]
+    layout: str = options["layout"]
     layout = choice("layout", {"NCHW": "TCHW", "NHWC": "THWC"}.get(layout, layout), ("TCHW", "THWC"))
     dtype = dtype_name(options["dtype"])
     channels = choice("channels", options["channels"], ("rgb", "bgr", "gray", "hsv", "rgba", "yuv"))
@@ -304,31 +308,33 @@ class Preprocess:
     (300, 300)
     """
 
-    size: Any = None
+    size: Optional[Size] = None
     resize: str = "bilinear"
     pad: int = 114
     interpolation: Optional[str] = None
     channels: str = "rgb"
-    crop: Any = None
-    normalize: Any = True
-    dtype: Any = None
+    crop: Optional[Box] = None
+    normalize: Union[None, bool, Normalize] = True
+    dtype: Optional[DType] = None
     layout: str = "TCHW"
     fit: str = "stretch"
     antialias: bool = True
     max_size: Any = None
     center_crop: Any = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         names = ("resize", "interpolation", "fit")
         for name, value in renamed({name: getattr(self, name) for name in names}).items():
             object.__setattr__(self, name, value)
         self._json()
 
     @property
-    def options(self) -> Mapping[str, Any]:
+    def options(self) -> OutputOptions:
         """The same as options of ``VideoReader``."""
         names = ("size", "max_size", "center_crop", "resize", "antialias", "fit", "pad", "channels", "crop", "normalize", "layout")
-        return {**{name: getattr(self, name) for name in names}, "dtype": self._dtype("float32")}
+        given: Any = {**{name: getattr(self, name) for name in names}, "dtype": self._dtype("float32")}
+        options: OutputOptions = given
+        return options
 
     def _dtype(self, otherwise: str) -> str:
         return otherwise if self.dtype is None else dtype_name(self.dtype)

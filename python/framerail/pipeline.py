@@ -8,13 +8,22 @@ import importlib.util
 import json
 import os
 import sys
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from . import _framerail
 from .functions import StageFunction
 from .models import ModelRunner
-from .options import Preprocess, bad, listed, numbered_device, real, whole
+from .options import Preprocess, _sides, bad, listed, numbered_device, real, whole
 from .progress import ProgressLine
+from .types import Outcome, Progress, Size
+
+if TYPE_CHECKING:
+    from .types import Device, DType
+
+Path = Union[str, "os.PathLike[str]"]
+#: How outputs become detections: recognised, the name of their form, or a function of outputs and ``ItemBatch``.
+Postprocess = Union[None, str, Callable[..., Sequence[object]]]
 
 
 @functools.cache
@@ -54,13 +63,13 @@ class Pipeline:
     >>> p.run(progress=True)  # doctest: +SKIP
     """
 
-    def __init__(self, pipeline: Any, *, device: Optional[str] = None):
+    def __init__(self, pipeline: Path, *, device: Optional[Device] = None) -> None:
         text = os.fspath(pipeline)
         is_file = text.endswith(".toml") and (os.path.exists(text) or not any(letter.isspace() for letter in text))
         _find_onnxruntime()
         self._compiled = _framerail.Pipeline(text, is_file, None if device is None else numbered_device(device))
-        self._callbacks: List[Tuple[str, Callable[[list], Any], int]] = []
-        self._stats: Optional[Dict[str, Any]] = None
+        self._callbacks: List[Tuple[str, Callable[[List[_framerail.FrameItem]], object], int]] = []
+        self._stats: Optional[Outcome] = None
 
     @property
     def text(self) -> str:
@@ -73,7 +82,7 @@ class Pipeline:
         return self._compiled.stages
 
     @property
-    def stats(self) -> Optional[Dict[str, Any]]:
+    def stats(self) -> Optional[Outcome]:
         """Statistics of the last run that came to its end; None before."""
         return self._stats
 
@@ -95,7 +104,7 @@ class Pipeline:
         """
         return self._compiled.edges()
 
-    def on(self, stage: str, callback: Callable[[List[_framerail.FrameItem]], Any], *, batch: int = 1) -> Pipeline:
+    def on(self, stage: str, callback: Callable[[List[_framerail.FrameItem]], object], *, batch: int = 1) -> Pipeline:
         """Calls a function with what a stage gives; with what it takes, for the last stage.
 
         The function runs on the stage's thread and slows it as long as it takes. Called as soon as frames come, so it
@@ -124,20 +133,20 @@ class Pipeline:
     def model(
         self,
         name: str,
-        model: Callable[[Any], Any],
+        model: Callable[..., object],
         *,
         preprocess: Optional[Preprocess] = None,
-        postprocess: Any = None,
+        postprocess: Postprocess = None,
         labels: Sequence[str] = (),
         confidence: Optional[float] = None,
         top_k: int = 5,
-        autocast: Any = None,
+        autocast: Optional[DType] = None,
         arrays: str = "auto",
     ) -> Pipeline:
         """Gives the model that a stage ``torch NAME`` runs on batches of frames.
 
-        A module is put into evaluation mode and runs where its weights lie when that is a GPU, else where the frames are:
-        it is moved there. Calls come from one thread, under ``torch.inference_mode()``. Without PyTorch, the function gets
+        A module runs where its weights lie when that is a GPU, else where the frames are. Where it lies elsewhere it is moved,
+        and where it is in training mode it is put into evaluation mode for the run, each with a ``UserWarning``. Calls come from one thread, under ``torch.inference_mode()``. Without PyTorch, the function gets
         NumPy arrays.
 
         Parameters
@@ -149,7 +158,7 @@ class Pipeline:
         preprocess : Preprocess, optional
             What frames become for it; by default float32 from 0 to 1 in RGB at the frames' own size, [N, C, H, W].
         postprocess : callable or str, optional
-            A function of outputs and ``Batch`` that gives for each frame a list of ``Detection``, or a dict of arrays
+            A function of outputs and ``ItemBatch`` that gives for each frame a list of ``Detection``, or a dict of arrays
             (boxes, and scores, labels, masks, keypoints), in pixels of the frame: ``batch.to_frame`` maps there. Or the
             form of the outputs, which is recognised when it is not said: "detections" (torchvision's list of dicts),
             "boxes" (rows of left, top, right, bottom, score, class), "classes" (logits or probabilities).
@@ -181,7 +190,7 @@ class Pipeline:
         self._compiled.set_model(name, runner)
         return self
 
-    def function(self, name: str, function: Callable[..., Any]) -> Pipeline:
+    def function(self, name: str, function: Callable[..., object]) -> Pipeline:
         """Gives the function that a stage ``python NAME`` calls; see ``framerail.stage``.
 
         Parameters
@@ -189,7 +198,7 @@ class Pipeline:
         name : str
             The name that the pipeline has for it.
         function : callable or class
-            A function of a ``Batch``, or a class of such objects.
+            A function of an ``ItemBatch``, or a class of such objects.
 
         Returns
         -------
@@ -202,7 +211,7 @@ class Pipeline:
         self._compiled.set_function(name, StageFunction(function))
         return self
 
-    def insert_after(self, stage: str, function: Callable[..., Any], *, name: Optional[str] = None) -> Pipeline:
+    def insert_after(self, stage: str, function: Callable[..., object], *, name: Optional[str] = None) -> Pipeline:
         """Adds a function after a stage, as a separate stage; see ``framerail.stage``.
 
         Parameters
@@ -210,7 +219,7 @@ class Pipeline:
         stage : str
             Name of a stage, such as "infer" or "blur-2", or of the model or function that it runs.
         function : callable or class
-            A function of a ``Batch``, or a class of such objects. What it raises ends the run and comes out of ``run``.
+            A function of an ``ItemBatch``, or a class of such objects. What it raises ends the run and comes out of ``run``.
         name : str, optional
             Its name in statistics; by default the function's.
 
@@ -221,11 +230,11 @@ class Pipeline:
         """
         return self._insert(stage, True, function, name)
 
-    def insert_before(self, stage: str, function: Callable[..., Any], *, name: Optional[str] = None) -> Pipeline:
+    def insert_before(self, stage: str, function: Callable[..., object], *, name: Optional[str] = None) -> Pipeline:
         """The same before a stage."""
         return self._insert(stage, False, function, name)
 
-    def _insert(self, stage: str, is_after: bool, function: Callable[..., Any], name: Optional[str]) -> Pipeline:
+    def _insert(self, stage: str, is_after: bool, function: Callable[..., object], name: Optional[str]) -> Pipeline:
         adapter = StageFunction(function)
         wanted = adapter.name if name is None else str(name)
         if not wanted.isidentifier() and not wanted.replace("-", "_").isidentifier():
@@ -236,14 +245,14 @@ class Pipeline:
     def run(
         self,
         *,
-        progress: Any = False,
+        progress: Progress = False,
         stall_limit: float = 10.0,
-        serve: Any = None,
+        serve: Union[None, str, bool] = None,
         serve_token: Optional[str] = None,
         serve_hosts: Sequence[str] = (),
         serve_view: Optional[str] = None,
         serve_sources: Sequence[str] = (),
-    ) -> Dict[str, Any]:
+    ) -> Outcome:
         """Runs the pipeline to its end.
 
         Ctrl-C ends the run and completes its files, a second one drops them; ``KeyboardInterrupt`` is raised then.
@@ -273,8 +282,8 @@ class Pipeline:
 
         Returns
         -------
-        dict
-            Statistics: ``wall_secs``, ``stages``, ``edges`` and more, as ``framerail run --stats`` writes them.
+        Outcome
+            A dict of statistics: ``wall_secs``, ``stages``, ``edges`` and more, as ``framerail run --stats`` writes them.
 
         Raises
         ------
@@ -291,21 +300,18 @@ class Pipeline:
             "view": serve_view,
             "sources": [serve_sources] if isinstance(serve_sources, str) else list(serve_sources),
         }
-        line = None
-        told: Optional[Callable[[str], None]] = None
-        if callable(progress):
-            told = lambda stats: progress(json.loads(stats))  # noqa: E731
-        elif progress:
-            line = ProgressLine(sys.stderr)
-            told = lambda stats: line.update(json.loads(stats))  # noqa: E731
+        line = ProgressLine(sys.stderr) if progress and not callable(progress) else None
+        report: Optional[Callable[[Outcome], object]] = progress if callable(progress) else line.update if line is not None else None
+        told = None if report is None else lambda stats: report(json.loads(stats))
         try:
             limit = real("stall_limit", stall_limit, "seconds above 0", above=0.0)
             stats = self._compiled.run(self._callbacks, told, limit, watch)
         finally:
             if line is not None:
                 line.close()
-        self._stats = json.loads(stats)
-        return self._stats
+        outcome: Outcome = json.loads(stats)
+        self._stats = outcome
+        return outcome
 
     def stop(self) -> None:
         """Asks a run under way to end and to complete its files: from another thread, or from a callback."""
@@ -315,43 +321,44 @@ class Pipeline:
         return f"Pipeline({self.text!r})"
 
 
-def stages() -> Dict[str, Any]:
+def stages() -> Dict[str, object]:
     """The stages that pipelines are made of, with their options and examples."""
-    return json.loads(_framerail.stages())
+    listed: Dict[str, object] = json.loads(_framerail.stages())
+    return listed
 
 
 def blur_faces(
-    input: Any,
-    output: Any,
+    input: Path,
+    output: Path,
     *,
-    device: Optional[str] = None,
+    device: Optional[Device] = None,
     model: str = "centerface",
     confidence: Optional[float] = None,
-    detection_size: Optional[Tuple[int, int]] = None,
+    detection_size: Optional[Size] = None,
     every: int = 1,
     hold: Optional[int] = 8,
     cover: str = "gaussian",
     cell: int = 20,
     color: str = "black",
-    image: Any = None,
+    image: Optional[Path] = None,
     strength: Optional[float] = None,
     shape: Optional[str] = None,
-    contour_model: Any = None,
+    contour_model: Optional[Path] = None,
     mask_scale: Optional[float] = None,
     feather: Optional[float] = None,
     draw_scores: bool = False,
-    report: Any = None,
-    save: Any = None,
+    report: Optional[Path] = None,
+    save: Optional[Path] = None,
     overwrite: bool = False,
-    read: Optional[Dict[str, Any]] = None,
-    write: Optional[Dict[str, Any]] = None,
-    progress: Any = False,
-    serve: Any = None,
+    read: Optional[Mapping[str, object]] = None,
+    write: Optional[Mapping[str, object]] = None,
+    progress: Progress = False,
+    serve: Union[None, str, bool] = None,
     serve_token: Optional[str] = None,
     serve_hosts: Sequence[str] = (),
     serve_view: Optional[str] = None,
     serve_sources: Sequence[str] = (),
-) -> Dict[str, Any]:
+) -> Outcome:
     """Covers the faces in a video or picture.
 
     Parameters
@@ -394,7 +401,7 @@ def blur_faces(
 
     Returns
     -------
-    dict
+    Outcome
         Statistics, as ``Pipeline.run`` gives them.
 
     Raises
@@ -402,15 +409,15 @@ def blur_faces(
     ValueError, PipelineError
     """
 
-    def path(value: Any) -> Optional[str]:
+    def path(value: Optional[Path]) -> Optional[str]:
         return None if value is None else os.fspath(value)
 
-    def pairs(given: Optional[Dict[str, Any]]) -> List[Tuple[str, str]]:
+    def pairs(given: Optional[Mapping[str, object]]) -> List[Tuple[str, str]]:
         return [(name, str(value).lower() if isinstance(value, bool) else str(value)) for name, value in (given or {}).items()]
 
     options = {
-        "input": path(input), "output": path(output), "device": device, "model": os.fspath(model), "confidence": confidence,
-        "detection_size": detection_size, "every": every, "hold": hold, "cover": cover, "cell": cell, "color": color,
+        "input": path(input), "output": path(output), "device": None if device is None else numbered_device(device), "model": os.fspath(model), "confidence": confidence,
+        "detection_size": _sides("detection_size", detection_size), "every": every, "hold": hold, "cover": cover, "cell": cell, "color": color,
         "image": path(image), "strength": strength,
         "shape": shape or ("ellipse" if contour_model is None else "contour"), "contour_model": path(contour_model),
         "mask_scale": mask_scale, "feather": feather,
@@ -418,11 +425,7 @@ def blur_faces(
         "read": pairs(read), "write": pairs(write),
     }  # fmt: skip
     pipeline = Pipeline(_framerail.blur_faces_pipeline(json.dumps(options)))
-    watch = {
-        "serve": serve,
-        "serve_token": serve_token,
-        "serve_hosts": serve_hosts,
-        "serve_view": serve_view,
-        "serve_sources": serve_sources,
-    }
-    return pipeline.run(progress=progress, **watch)
+    return pipeline.run(
+        progress=progress, serve=serve, serve_token=serve_token, serve_hosts=serve_hosts, serve_view=serve_view,
+        serve_sources=serve_sources,
+    )  # fmt: skip

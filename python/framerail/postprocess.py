@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable, Dict, List, Optional
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from . import _framerail
 from .arrays import all_to_host, to_host
-from .batch import Batch
+from .batch import ItemBatch
+from .lazy import np
 from .options import bad
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 Found = List[List[_framerail.Detection]]
 
@@ -41,8 +44,8 @@ def without_padding(outputs: Any, rows: int, frames: int) -> Any:
             # An entry for each picture, as torchvision's detection models give them.
             if len(value) == rows and not all(is_of_all(part) for part in value):
                 return value[:frames]
-            parts = [cut(part) for part in value]
-            return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+            cut_parts = [cut(part) for part in value]
+            return type(value)(*cut_parts) if hasattr(value, "_fields") else type(value)(cut_parts)
         return value[:frames] if is_of_all(value) else value
 
     return cut(outputs)
@@ -65,11 +68,11 @@ class Decoder:
     def confidence(self, value: Optional[float]) -> None:
         self._confidence = value
 
-    def __call__(self, outputs: Any, batch: Batch) -> Found:
+    def __call__(self, outputs: Any, batch: ItemBatch) -> Found:
         if callable(self._given):
             return self._results(self._given(outputs, batch), batch)
         form = self._given or recognised(self._name, outputs, len(batch))
-        decode: Dict[str, Callable[[Any, Batch], Found]] = {
+        decode: Dict[str, Callable[[Any, ItemBatch], Found]] = {
             "detections": self._detections,
             "boxes": self._boxes,
             "classes": self._classes,
@@ -79,7 +82,7 @@ class Decoder:
     def _label(self, number: int) -> str:
         return self._labels[number] if 0 <= number < len(self._labels) else str(number)
 
-    def _results(self, results: Any, batch: Batch) -> Found:
+    def _results(self, results: Any, batch: ItemBatch) -> Found:
         """What a user's function gave, in frame pixels."""
         if isinstance(results, (str, Mapping)) or not isinstance(results, Sequence):
             raise ValueError(f"postprocess of {self._name!r} gave {form_of(results)}; give a list with an entry for each frame")
@@ -111,11 +114,11 @@ class Decoder:
         raise ValueError(f"postprocess of {self._name!r}: frame {place} came as {what}; give a list of framerail.Detection, or a dict")
 
     def _made(
-        self, boxes: np.ndarray, scores: np.ndarray, labels: Sequence[Any], keypoints: Any, masks: Any, to_frame: Optional[Callable]
+        self, boxes: npt.NDArray[Any], scores: npt.NDArray[Any], labels: Sequence[Any], keypoints: Any, masks: Any, to_frame: Optional[Callable[[Any], Any]]
     ) -> List[_framerail.Detection]:
         """Detections of arrays; ``to_frame`` leads from the model's pixels to the frame's."""
         boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-        place = (lambda places: places) if to_frame is None else to_frame
+        place: Callable[[Any], Any] = to_frame or (lambda places: places)
         in_frame = np.asarray(place(boxes), np.float32).tolist()
         points = None if keypoints is None else np.asarray(place(np.asarray(keypoints, np.float32)[..., :2]), np.float32).tolist()
         found = []
@@ -131,7 +134,7 @@ class Decoder:
             )
         return found
 
-    def _detections(self, outputs: Any, batch: Batch) -> Found:
+    def _detections(self, outputs: Any, batch: ItemBatch) -> Found:
         """torchvision's form: a dict for each frame, in pixels of the model's input."""
         names = ("boxes", "scores", "labels")
         boxes, scores, labels = (all_to_host([one[name] for one in outputs]) for name in names)
@@ -141,21 +144,21 @@ class Decoder:
             keypoints = to_host(one["keypoints"])[keep] if "keypoints" in one else None
             masks = mask_bytes(one["masks"], keep) if "masks" in one else None
             kept = (boxes[place][keep], scores[place][keep], labels[place][keep].tolist())
-            found.append(self._made(*kept, keypoints, masks, lambda places, place=place: batch.to_frame(places, place)))
+            found.append(self._made(*kept, keypoints, masks, functools.partial(batch.to_frame, frame=place)))
         return found
 
-    def _boxes(self, outputs: Any, batch: Batch) -> Found:
+    def _boxes(self, outputs: Any, batch: ItemBatch) -> Found:
         """Rows of left, top, right, bottom, score and class, in pixels of the model's input; rows of score 0 are padding."""
-        rows = outputs if isinstance(outputs, (list, tuple)) else [outputs] if outputs.ndim == 2 else list(outputs)
+        rows: Sequence[Any] = outputs if isinstance(outputs, (list, tuple)) else [outputs] if outputs.ndim == 2 else list(outputs)
         least = self._confidence or 0.0
         found = []
         for place, frame in enumerate(all_to_host(rows)):
             kept = frame[(frame[:, 4] > 0.0) & (frame[:, 4] >= least)]
-            to_frame = lambda places, place=place: batch.to_frame(places, place)  # noqa: E731
+            to_frame = functools.partial(batch.to_frame, frame=place)
             found.append(self._made(kept[:, :4], kept[:, 4], kept[:, 5].astype(int).tolist(), None, None, to_frame))
         return found
 
-    def _classes(self, outputs: Any, batch: Batch) -> Found:
+    def _classes(self, outputs: Any, batch: ItemBatch) -> Found:
         """Logits or probabilities of classes: one detection, the whole frame, with its classes as an attribute."""
         values = probabilities(to_host(getattr(outputs, "logits", outputs)))
         count = min(self._top_k, values.shape[1])
@@ -172,16 +175,17 @@ class Decoder:
         return found
 
 
-def probabilities(values: np.ndarray) -> np.ndarray:
+def probabilities(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Softmax over classes, unless the values are probabilities already."""
     values = values.astype(np.float32)
     if values.size and values.min() >= 0.0 and np.allclose(values.sum(axis=1), 1.0, atol=1e-3):
         return values
-    raised = np.exp(values - values.max(axis=1, keepdims=True))
-    return raised / raised.sum(axis=1, keepdims=True)
+    raised: npt.NDArray[Any] = np.exp(values - values.max(axis=1, keepdims=True))
+    normalised: npt.NDArray[Any] = raised / raised.sum(axis=1, keepdims=True)
+    return normalised
 
 
-def mask_bytes(masks: Any, keep: np.ndarray) -> np.ndarray:
+def mask_bytes(masks: Any, keep: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Masks [n, (1,) H, W] of 0 to 1 as bytes; made small where they lie, before they cross to the host."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(masks, torch.Tensor):
@@ -189,10 +193,11 @@ def mask_bytes(masks: Any, keep: np.ndarray) -> np.ndarray:
         chosen = to_host(chosen)
     else:
         chosen = np.rint(np.clip(np.asarray(masks, np.float32)[keep], 0, 1) * 255).astype(np.uint8)
-    return chosen[:, 0] if chosen.ndim == 4 else chosen
+    masks_of: npt.NDArray[Any] = chosen[:, 0] if chosen.ndim == 4 else chosen
+    return masks_of
 
 
-def cut_out(mask: Any, box: np.ndarray, place: Callable[[np.ndarray], np.ndarray]) -> Optional[_framerail.InstanceMask]:
+def cut_out(mask: Any, box: npt.NDArray[Any], place: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Optional[_framerail.InstanceMask]:
     """The part of a mask [H, W] of pixels that lies in its box."""
     rows, columns = mask.shape
     x1, y1 = np.clip(np.floor(box[:2]), 0, (columns, rows)).astype(int)

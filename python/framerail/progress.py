@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, TextIO
+from typing import TextIO
+
+from .types import Outcome
 
 _WIDTH = 24
 
@@ -17,7 +19,7 @@ class ProgressLine:
         self._began = time.monotonic()
         self._last = ""
 
-    def update(self, stats: Dict[str, Any]) -> None:
+    def update(self, stats: Outcome) -> None:
         done = max((stage["frames_in"] or stage["frames_out"] for stage in stats["stages"]), default=0)
         expected = sum(stage["counters"].get("frames_expected", 0) for stage in stats["stages"])
         elapsed = time.monotonic() - self._began

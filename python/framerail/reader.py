@@ -7,14 +7,24 @@ import math
 import operator
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, List, Optional, Sequence, SupportsIndex, Tuple, TypeVar, Union, overload
 
-import numpy as np
-
-from . import _framerail, arrays, frames, remote, transforms
+from . import _framerail, arrays, deprecated, frames, remote, transforms
 from . import audio as audio_reader
-from .frames import FrameBatch, FrameTimes, VideoMetadata
+from .frames import Frame, FrameBatch, FrameTimes, Planes, VideoMetadata
 from .options import OUTPUT_DEFAULTS, READER_DEFAULTS, Normalize, bad, choice, known, output_json, output_kind, reader_json, real, renamed, whole
+from .types import Box, Column, Frames, Size, Source
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import torch
+    from typing_extensions import Literal, Unpack
+
+    from .types import AnyColumn, AnyFrames, Device, DType, Numbers, NumpyColumn, NumpyFrames, OutputOptions, Seconds, SourceOptions
+
+_Kept = TypeVar("_Kept")
 
 #: More frames than any video has.
 _NUMBERS = 2**48
@@ -24,7 +34,7 @@ _TRIES = 4
 _ITERATION_BATCH = 8
 
 
-def _source(source: Any) -> tuple:
+def _source(source: Any) -> Tuple[Any, str]:
     """What the compiled part takes, and what messages call it."""
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
@@ -41,7 +51,7 @@ def _source(source: Any) -> tuple:
     raise TypeError(f"source: {source!r}; give a path, an address, bytes, or a file opened with mode 'rb'")
 
 
-class VideoReader:
+class VideoReader(Generic[Frames, Column]):
     """Reads frames of one video stream: by number, by time, or in sequence.
 
     Frame n is the n-th in presentation order of a decode from the start, however it is reached. One reader may be used
@@ -142,14 +152,35 @@ class VideoReader:
     (3, 3, 1080, 1920)
     """
 
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(GenericAlias)
+
+    @overload
+    def __init__(
+        self: VideoReader[torch.Tensor, torch.Tensor],
+        source: Source,
+        *,
+        output: Literal["auto", "torch"] = ...,
+        **options: Unpack[SourceOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: VideoReader[NumpyFrames, NumpyColumn], source: Source, *, output: Literal["numpy"], **options: Unpack[SourceOptions]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: VideoReader[_framerail.Tensor, NumpyColumn], source: Source, *, output: Literal["dlpack"], **options: Unpack[SourceOptions]
+    ) -> None: ...
+    @overload
+    def __init__(self: VideoReader[AnyFrames, AnyColumn], source: Source, *, output: str, **options: Unpack[SourceOptions]) -> None: ...
     def __init__(
         self,
-        source: Any,
+        source: Source,
         *,
-        device: Union[str, Sequence[str]] = "cpu",
+        device: Union[Device, Sequence[str]] = "cpu",
         mode: str = "auto",
         layout: str = "TCHW",
-        dtype: Any = "uint8",
+        dtype: DType = "uint8",
         size: Union[None, int, Tuple[int, int]] = None,
         max_size: Optional[int] = None,
         center_crop: Union[None, int, Tuple[int, int]] = None,
@@ -159,7 +190,7 @@ class VideoReader:
         pad: int = 114,
         interpolation: Optional[str] = None,
         channels: str = "rgb",
-        crop: Optional[Tuple[float, float, float, float]] = None,
+        crop: Optional[Box] = None,
         normalize: Union[None, bool, Normalize] = None,
         exact: Optional[str] = None,
         tone_map: Optional[str] = None,
@@ -175,7 +206,7 @@ class VideoReader:
         allow: str = "nothing",
         insecure: bool = False,
         output: str = "auto",
-    ):
+    ) -> None:
         given = locals()
         self._given = source
         self._options: Dict[str, Any] = renamed({name: given[name] for name in READER_DEFAULTS})
@@ -204,7 +235,7 @@ class VideoReader:
 
     # What the video is like.
 
-    def _kept(self, name: str, look: Callable[[_framerail.Reader], Any]) -> Any:
+    def _kept(self, name: str, look: Callable[[_framerail.Reader], _Kept]) -> _Kept:
         """What is known by that name; looked at again after an index was repaired."""
         reader = self._reader
         known = self._known.get(name)
@@ -212,7 +243,8 @@ class VideoReader:
             # Looking may make the index, so the version is that of afterwards.
             value = look(reader)
             known = self._known[name] = (reader.version(), value)
-        return known[1]
+        kept: _Kept = known[1]
+        return kept
 
     @property
     def metadata(self) -> VideoMetadata:
@@ -227,7 +259,7 @@ class VideoReader:
     @property
     def device(self) -> str:
         """Device of the returned frames: "cpu" or "cuda:N"."""
-        return self._kept("device", lambda reader: json.loads(reader.metadata(False))["device"])
+        return self._kept("device", lambda reader: str(json.loads(reader.metadata(False))["device"]))
 
     @property
     def times(self) -> FrameTimes:
@@ -237,44 +269,62 @@ class VideoReader:
     @property
     def stats(self) -> Dict[str, int]:
         """Counters so far: frames decoded, converted, delivered, repaired, missing; seeks; bytes copied."""
-        return json.loads(self._reader.stats())
+        counted: Dict[str, int] = json.loads(self._reader.stats())
+        return counted
 
     def __len__(self) -> int:
         """Number of frames; builds the index if necessary."""
         return self._kept("count", lambda reader: reader.num_frames())
 
-    def frames_at(self, seconds: Iterable[float]) -> List[int]:
-        """Numbers of the frames shown at these times.
+    @overload
+    def numbers_at(self, seconds: Seconds) -> List[int]: ...
+    @overload
+    def numbers_at(self, seconds: float) -> int: ...
+    def numbers_at(self, seconds: Union[float, Seconds]) -> Union[int, List[int]]:
+        """Numbers of the frames on screen at these times.
 
         Parameters
         ----------
-        seconds : iterable of float
-            Seconds on the file's clock.
+        seconds : float or iterable of float
+            Seconds on the file's clock. One time gives one number.
 
         Raises
         ------
         IndexError
             For times before the first frame, or at or after the end of the last.
         """
-        return self._reader.frames_at([real("seconds", at, "finite seconds") for at in _plain(seconds)])
+        plain = _plain(seconds)
+        if hasattr(plain, "__float__"):
+            return self._reader.frames_at([real("seconds", plain, "finite seconds")])[0]
+        return self._reader.frames_at([real("seconds", at, "finite seconds") for at in plain])
+
+    def frames_at(self, seconds: Seconds) -> List[int]:
+        """The old name of ``numbers_at``."""
+        deprecated.warn("VideoReader.frames_at", "numbers_at")
+        return self.numbers_at(seconds)
 
     # Frames.
 
-    def read(self, numbers: Iterable[int], *, out: Any = None) -> FrameBatch:
-        """Frames by number, with their properties.
+    # Arrays of one number are numbers too, so what is for several comes first.
+    @overload
+    def read(self, numbers: Numbers, *, out: Optional[Frames] = None) -> FrameBatch[Frames, Column]: ...  # type: ignore[overload-overlap]
+    @overload
+    def read(self, numbers: SupportsIndex, *, out: Optional[Frames] = None) -> Frame[Frames]: ...
+    def read(self, numbers: Any, *, out: Optional[Frames] = None) -> Union[Frame[Frames], FrameBatch[Frames, Column]]:
+        """Frames by number, with the time and status of each.
 
         Parameters
         ----------
-        numbers : iterable of int, or array of bool
+        numbers : int, iterable of int, or array of bool
             In any order, duplicates allowed; negative ones count from the end. A mask with one entry a frame chooses frames as NumPy
-            does.
+            does. One number gives a single frame.
         out : array or tensor, optional
             Written instead of new memory and given as ``data``. Dense, of the frames' exact shape and dtype, on their
             device.
 
         Returns
         -------
-        FrameBatch
+        FrameBatch, or Frame for one number
             In the requested order.
 
         Raises
@@ -285,16 +335,21 @@ class VideoReader:
             When ``out`` does not fit.
         DecodeError, TimeoutError
         """
-        numbers = _plain(numbers)
-        if not hasattr(numbers, "__len__"):
-            numbers = list(numbers)
-        return self._read(lambda: self._numbers(numbers), out)
+        plain = _plain(numbers)
+        if _is_one(plain):
+            one: Any = out
+            return self._read(lambda: self._numbers([plain]), None if out is None else one[None])[0]
+        if not hasattr(plain, "__len__"):
+            plain = list(plain)
+        return self._read(lambda: self._numbers(plain), out)
 
-    def _read(self, chosen: Callable[[], Tuple[List[int], bool]], out: Any = None) -> FrameBatch:
+    def _read(self, chosen: Callable[[], Tuple[List[int], bool]], out: Any = None) -> FrameBatch[Frames, Column]:
         """Reads chosen frames; chooses again where the index turned out to be another one than that by which they were chosen."""
         reader = self._reader
         if out is not None and self._called:
             raise bad("out", type(out).__name__, "it without transforms that are called on tensors")
+        tensor: Any = None
+        columns: Dict[str, bytes] = {}
         for _ in range(_TRIES):
             wanted, is_relative = chosen()
             version = reader.version()
@@ -315,20 +370,26 @@ class VideoReader:
         data = self._shaped(arrays.handed_over(tensor, self._output))
         return self._batch_of(transforms.apply(self._called, data), columns)
 
-    def read_frames(self, numbers: Iterable[int], *, out: Any = None) -> Any:
-        """Frames by number: an array [T, C, H, W] or [T, H, W, C] in the requested order. See ``read``."""
+    def read_frames(self, numbers: Union[SupportsIndex, Numbers], *, out: Optional[Frames] = None) -> Frames:
+        """The pixels of frames by number: an array [T, C, H, W] or [T, H, W, C] in the requested order. See ``read``.
+
+        One number gives a single frame, without the first axis.
+        """
         return self.read(numbers, out=out).data
 
-    def read_at(self, seconds: Union[float, Iterable[float]], *, out: Any = None) -> Any:
-        """The frames shown at these times, in seconds on the file's clock: an array as of ``read_frames``.
+    def read_frames_at(self, seconds: Union[float, Seconds], *, out: Optional[Frames] = None) -> Frames:
+        """The pixels of the frames on screen at these times, in seconds on the file's clock: an array as of ``read_frames``.
 
-        A number instead of a list returns a single frame without the first axis.
+        One time gives a single frame, without the first axis. ``read(numbers_at(seconds))`` gives frames with their times.
         """
-        if hasattr(seconds, "__float__") and not hasattr(seconds, "__len__"):
-            return self.read_frames(self.frames_at([seconds]), out=out)[0]
-        return self.read_frames(self.frames_at(seconds), out=out)
+        return self.read_frames(self.numbers_at(seconds), out=out)
 
-    def __getitem__(self, key: Any) -> Any:
+    def read_at(self, seconds: Union[float, Seconds], *, out: Optional[Frames] = None) -> Frames:
+        """The old name of ``read_frames_at``."""
+        deprecated.warn("VideoReader.read_at", "read_frames_at")
+        return self.read_frames_at(seconds, out=out)
+
+    def __getitem__(self, key: Union[SupportsIndex, slice, Sequence[int], npt.NDArray[np.generic], torch.Tensor]) -> Frames:
         """``r[3]`` is a frame, ``r[-1]`` the last one; ``r[10:200:20]`` and ``r[[1, 5]]`` are arrays of frames.
 
         Arrays and tensors choose frames as NumPy does: masks with one entry a frame, and whole numbers in any shape.
@@ -341,21 +402,19 @@ class VideoReader:
         if axes > 1:
             if _is_mask(key):
                 raise IndexError(f"a mask of {axes} axes; frames have one, so give {len(self)} entries")
-            data = self.read_frames(key.reshape(-1))
-            return data if self._output == "dlpack" else data.reshape(*key.shape, *data.shape[1:])
+            several: Any = key
+            data: Any = self.read_frames(several.reshape(-1))
+            shaped: Frames = data if self._output == "dlpack" else data.reshape(*several.shape, *data.shape[1:])
+            return shaped
         if axes == 1:
             return self.read_frames(key)
-        data = self.read_frames([_plain(key)])
-        return data if self._output == "dlpack" else data[0]
+        return self.read_frames(_plain(key))
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Frames]:
         """Every frame in order, decoded ahead."""
-        if self._output == "dlpack":
-            for batch in self.batches(1):
-                yield batch.data
-            return
         for batch in self.batches(_ITERATION_BATCH):
-            yield from batch.data
+            for frame in batch:
+                yield frame.data
 
     def audio(
         self,
@@ -411,13 +470,13 @@ class VideoReader:
         start: Optional[int] = None,
         stop: Optional[int] = None,
         every: int = 1,
-        numbers: Optional[Iterable[int]] = None,
+        numbers: Optional[Numbers] = None,
         fps: Optional[float] = None,
         start_seconds: Optional[float] = None,
         end_seconds: Optional[float] = None,
         drop_last: bool = False,
-        **output: Any,
-    ) -> Batches:
+        **output: Unpack[OutputOptions],
+    ) -> BatchIterator[Frames, Column]:
         """Frames in batches, decoded ahead in the background.
 
         Memory is bounded by the batches decoded ahead (``queue``) and those that you hold.
@@ -445,7 +504,7 @@ class VideoReader:
 
         Returns
         -------
-        Batches
+        BatchIterator
             An iterator over ``FrameBatch``; ``close()`` ends it early.
         """
         known(output, OUTPUT_DEFAULTS)
@@ -453,9 +512,9 @@ class VideoReader:
         options = renamed({**self._options, **output})
         as_json = output_json({name: options[name] for name in OUTPUT_DEFAULTS}) if output else None
         compiled = self._reader.batches(json.dumps(selection), whole("batch", batch, 1), bool(drop_last), as_json)
-        return Batches(compiled, self._output, self._planes_of(options), called(options))
+        return BatchIterator(compiled, self._output, self._planes_of(options), called(options))
 
-    def set_output(self, **output: Any) -> None:
+    def set_output(self, **output: Unpack[OutputOptions]) -> None:
         """Changes the output options from now on: those of ``batches(**output)``.
 
         Raises
@@ -468,7 +527,9 @@ class VideoReader:
         self._reader.set_output(output_json({name: options[name] for name in OUTPUT_DEFAULTS}))
         self._options, self._planes, self._called = options, (), called(options)
 
-    def _selection(self, start, stop, every, numbers, fps, start_seconds, end_seconds) -> Dict[str, Any]:
+    def _selection(
+        self, start: Any, stop: Any, every: int, numbers: Any, fps: Any, start_seconds: Any, end_seconds: Any
+    ) -> Dict[str, Any]:
         if sum((numbers is not None, fps is not None, (start, stop, every) != (None, None, 1))) > 1:
             raise ValueError("options 'numbers', 'fps' and 'start', 'stop', 'every' choose frames in different ways; use one")
         if fps is None and (start_seconds, end_seconds) != (None, None):
@@ -509,13 +570,13 @@ class VideoReader:
     def _numbers(self, numbers: Any) -> Tuple[List[int], bool]:
         """Frame numbers from 0, and whether they depend on how many frames there are."""
         numbers = list(numbers)
-        if numbers and all(isinstance(number, (bool, np.bool_)) for number in numbers):
+        if numbers and all(map(_is_bool, numbers)):
             count = len(self)
             if len(numbers) != count:
                 raise IndexError(f"{_source(self._given)[1]}: a mask of {len(numbers)} entries for {count} frames")
             return [number for number, is_chosen in enumerate(numbers) if is_chosen], True
         try:
-            if any(isinstance(number, (bool, np.bool_)) for number in numbers):
+            if any(map(_is_bool, numbers)):
                 raise TypeError
             wanted = [operator.index(number) for number in numbers]
         except TypeError:
@@ -529,7 +590,7 @@ class VideoReader:
                 wanted[at] = number + count if number < 0 else number
         return wanted, is_relative
 
-    def _planes_of(self, options: Dict[str, Any]) -> Optional[frames.Planes]:
+    def _planes_of(self, options: Dict[str, Any]) -> Optional[Planes]:
         if options["channels"] != "yuv":
             return None
         if self._options["channels"] != "yuv":
@@ -537,14 +598,15 @@ class VideoReader:
         if self._planes == ():
             picture = json.loads(self._reader.picture())["planes"]
             places = [tuple(place) for place in picture["planes"]]
-            self._planes = frames.Planes(picture["format"], picture["width"], picture["height"], places)
-        return self._planes
+            self._planes = Planes(picture["format"], picture["width"], picture["height"], places)
+        planes: Planes = self._planes
+        return planes
 
     def _shaped(self, data: Any) -> Any:
         is_raw = self._options["channels"] == "yuv" and self._output != "dlpack"
         return data.reshape(data.shape[0], data.shape[-1]) if is_raw else data
 
-    def _batch_of(self, data: Any, columns: Dict[str, bytes]) -> FrameBatch:
+    def _batch_of(self, data: Any, columns: Dict[str, bytes]) -> FrameBatch[Frames, Column]:
         return frames.batch(data, columns, self._planes_of(self._options))
 
     # Life.
@@ -562,13 +624,13 @@ class VideoReader:
         """Whether ``close`` was called."""
         return self._is_closed
 
-    def __enter__(self) -> VideoReader:
+    def __enter__(self) -> VideoReader[Frames, Column]:
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> Tuple[Any, ...]:
         if self._is_closed:
             raise ValueError("a closed reader cannot be pickled")
         options = {name: value for name, value in self._options.items() if READER_DEFAULTS[name] is not value}
@@ -604,27 +666,40 @@ def _plain(values: Any) -> Any:
     return values.tolist() if hasattr(values, "tolist") else values
 
 
+def _is_one(plain: Any) -> bool:
+    """Whether this is one number rather than several; what is neither is found out later."""
+    return not hasattr(plain, "__iter__") and not hasattr(plain, "__getitem__")
+
+
+def _is_bool(value: Any) -> bool:
+    # NumPy's has another name in each of its majors.
+    return isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")
+
+
 def _is_mask(values: Any) -> bool:
     return str(getattr(values, "dtype", "")) in ("bool", "torch.bool")
 
 
-def _reopen(source: Any, options: Dict[str, Any]) -> VideoReader:
+def _reopen(source: Any, options: Dict[str, Any]) -> VideoReader[Any, Any]:
     return VideoReader(source, **options)
 
 
-class Batches:
-    """An iterator over batches decoded ahead, from ``VideoReader.batches``; also a context manager."""
+class BatchIterator(Generic[Frames, Column]):
+    """An iterator over batches that are made ahead. Made by ``VideoReader.batches``; also a context manager."""
 
-    def __init__(self, compiled: _framerail.Batches, output: str, planes: Optional[frames.Planes], transforms: Tuple[Any, ...] = ()):
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(GenericAlias)
+
+    def __init__(self, compiled: _framerail.Batches, output: str, planes: Optional[Planes], transforms: Tuple[Any, ...] = ()) -> None:
         self._compiled = compiled
         self._output = output
         self._planes = planes
         self._called = transforms
 
-    def __iter__(self) -> Batches:
+    def __iter__(self) -> BatchIterator[Frames, Column]:
         return self
 
-    def __next__(self) -> FrameBatch:
+    def __next__(self) -> FrameBatch[Frames, Column]:
         made = self._compiled.next()
         if made is None:
             self._compiled.close()
@@ -643,8 +718,8 @@ class Batches:
         """Stops decoding and releases the batches decoded ahead."""
         self._compiled.close()
 
-    def __enter__(self) -> Batches:
+    def __enter__(self) -> BatchIterator[Frames, Column]:
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

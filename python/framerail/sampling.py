@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import IO, TYPE_CHECKING, List, Optional, Tuple, Union
-
-import numpy as np
+from typing import IO, TYPE_CHECKING, Any, List, Optional, Tuple, Union
 
 from .frames import FrameBatch
+from .lazy import np
 from .options import bad, choice, known, real, whole
 from .options import OUTPUT_DEFAULTS
 from .reader import VideoReader
@@ -201,8 +200,9 @@ def sample_frames(
         output["size"] = fitting_size(shown.height, shown.width, max_pixels=max_pixels, min_pixels=min_pixels, multiple_of=multiple_of)
     if not output:
         return source.read(numbers)
-    before = {name: source._options[name] for name in output}
-    source.set_output(**output)
+    changed: Any = output
+    before: Any = {name: source._options[name] for name in output}
+    source.set_output(**changed)
     try:
         return source.read(numbers)
     finally:

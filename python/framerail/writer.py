@@ -12,19 +12,20 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, List, Optional, Tuple, Type, Union
-
-import numpy as np
+from typing import IO, TYPE_CHECKING, Any, List, Optional, Tuple, Type, Union
 
 from . import _framerail, arrays
 from .audio import AudioSamples
 from .frames import Frame, FrameBatch
+from .lazy import np
 from .options import bad, choice, real, whole
 
 if TYPE_CHECKING:
     import torch
 
-    Pixels = Union[np.ndarray, torch.Tensor, _framerail.Tensor, FrameBatch, Frame]
+    from .types import AnyColumn, AnyFrames
+
+    Pixels = Union[np.ndarray, torch.Tensor, _framerail.Tensor, FrameBatch[AnyFrames, AnyColumn], Frame[AnyFrames]]
     Sound = Union[np.ndarray, torch.Tensor, _framerail.Tensor, AudioSamples]
     Target = Union[str, "os.PathLike[str]", IO[bytes]]
     Scalar = Union[str, int, float]
@@ -224,7 +225,7 @@ class VideoWriter:
         """
         if self._is_closed:
             raise ValueError("the writer is closed")
-        data = frames.data if isinstance(frames, (FrameBatch, Frame)) else frames
+        data: Any = frames.data if isinstance(frames, (FrameBatch, Frame)) else frames
         times = None if pts is None else [real("pts", at, "finite seconds") for at in _listed(pts)]
         torch = sys.modules.get("torch")
         if torch is not None and isinstance(data, torch.Tensor) and data.is_cuda:
@@ -384,16 +385,12 @@ def _pairs(options: Optional[Mapping[str, Scalar]]) -> List[Tuple[str, str]]:
     return [(str(key), str(value)) for key, value in (options or {}).items()]
 
 
-def _listed(times: Union[float, Iterable[float]]) -> Sequence[float]:
+def _listed(times: Any) -> Sequence[float]:
     values = times.tolist() if hasattr(times, "tolist") else times
     return [values] if not isinstance(values, Iterable) else list(values)
 
 
-def _as_numpy(data: Union[np.ndarray, "torch.Tensor", _framerail.Tensor]) -> np.ndarray:
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(data, torch.Tensor):
-        host: np.ndarray = data.detach().cpu().numpy()
-        return host
+def _as_numpy(data: Any) -> np.ndarray:
     if isinstance(data, _framerail.Tensor):
         return arrays.to_numpy(data)
     return arrays.to_host(data)

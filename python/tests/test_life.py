@@ -1,11 +1,13 @@
 """Threads, processes, signals, memory."""
 
 import gc
+import importlib.util
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import textwrap
 import threading
 import time
@@ -199,12 +201,53 @@ def test_warnings_go_to_pythons_logging(tmp_path):
         fr.set_log_level("loud")
 
 
-def test_free_threaded_builds_are_refused():
-    script = """
-        import sysconfig
-        known = sysconfig.get_config_var
-        sysconfig.get_config_var = lambda name: 1 if name == "Py_GIL_DISABLED" else known(name)
-        import framerail
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
-    assert done.returncode != 0 and "free-threaded" in done.stderr
+WITHOUT_NUMPY = """
+    import pickle, sys
+    sys.modules["numpy"] = None
+    import framerail as fr
+    clip = sys.argv[1]
+    with fr.VideoReader(clip) as reader:
+        batch = reader.read([3, 9, 12])
+        assert type(batch.data) is fr.Tensor and batch.data.shape == (3, 3, 96, 128), batch
+        assert batch.numbers.tolist() == [3, 9, 12] and batch.status == ("ok", "ok", "ok") and batch.seconds[2] == 0.48
+        batch.numbers[0] = 7
+        assert [frame.number for frame in batch] == [7, 9, 12] and batch[-1].data.shape == (3, 96, 128)
+        assert reader.read(5).seconds == 0.2 and reader[5].shape == (3, 96, 128) and reader.numbers_at(0.2) == 5
+        assert len(reader.times) == 60 and repr(batch) and repr(reader.times)
+        assert sum(len(batch) for batch in reader.batches(16, size=32)) == 60
+    try:
+        fr.VideoReader(clip, output="numpy")[0]
+        raise SystemExit("NumPy is not there")
+    except ImportError as error:
+        assert "pip install" in str(error)
+    mask = fr.InstanceMask((1, 2, 9, 10), [[0, 255], [128, 1]])
+    assert mask.coverage.tolist() == [[0, 255], [128, 1]] and pickle.loads(pickle.dumps(mask)) == mask
+    vector = fr.Attribute("m", embedding=[0.5, 1.0])
+    assert pickle.loads(pickle.dumps(vector)) == vector
+    def look(batch):
+        for frame in batch:
+            frame.detections = [fr.Detection((1, 2, 3, 4), attributes=[vector, fr.Attribute("n", mask=mask)])]
+    seen = []
+    pipeline = fr.Pipeline(f"read '{clip}' device=cpu ! null")
+    pipeline.insert_after("read", look).on("look", lambda items: seen.extend(items))
+    pipeline.run()
+    (one,) = seen[59].detections
+    assert one.attributes[0].embedding.tolist() == [0.5, 1.0] and one.attributes[1].mask == mask
+    assert "numpy" not in {name for name, module in sys.modules.items() if module is not None}
+"""
+
+
+def test_numpy_is_optional(clip):
+    script = textwrap.dedent(WITHOUT_NUMPY)
+    if importlib.util.find_spec("torch"):
+        script = script.replace("import framerail", "sys.modules['torch'] = None; import framerail", 1)
+    done = subprocess.run([sys.executable, "-c", script, str(clip)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_package_needs_no_gil():
+    # The module declares it; a free-threaded Python would take the GIL back on import where it did not.
+    script = "import sys, framerail; print(getattr(sys, '_is_gil_enabled', lambda: None)())"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True)
+    is_free_threaded = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+    assert done.returncode == 0 and (not is_free_threaded or done.stdout.strip() == "False"), done.stderr

@@ -186,7 +186,7 @@ def test_out_is_written(clip, mode):
     batch = reader.read([50, 2, 2], out=out)
     assert batch.data is out and numbers_of(out) == [50, 2, 2]
     frames = np.zeros((6, 3, HEIGHT, WIDTH), np.float32)
-    reader.read_at([0.4], out=frames[2:3])
+    reader.read_frames_at([0.4], out=frames[2:3])
     assert number_of(frames[2]) == 10 and not frames[[0, 1, 3, 4, 5]].any()
 
 

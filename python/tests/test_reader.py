@@ -71,13 +71,13 @@ def test_numbers_must_be_whole(reader):
 
 
 def test_times_find_the_frame_on_screen(reader):
-    assert reader.frames_at([0.0, 0.039, 0.04, 2.39]) == [0, 0, 1, 59]
-    assert numbers_of(reader.read_at([1.2, 0.5])) == [30, 12]
-    assert number_of(reader.read_at(1.0)) == 25
+    assert reader.numbers_at([0.0, 0.039, 0.04, 2.39]) == [0, 0, 1, 59]
+    assert numbers_of(reader.read_frames_at([1.2, 0.5])) == [30, 12]
+    assert number_of(reader.read_frames_at(1.0)) == 25
     with pytest.raises(IndexError):
-        reader.read_at([100.0])
+        reader.read_frames_at([100.0])
     with pytest.raises(IndexError):
-        reader.read_at([-0.5])
+        reader.read_frames_at([-0.5])
     times = reader.times
     assert len(times) == 60 and times.seconds[10] == pytest.approx(0.4) and times.is_keyframe.sum() == 5
 
@@ -385,10 +385,10 @@ def test_the_header_stays_the_header(reader):
 def test_a_time_equal_to_the_end_is_outside(tmp_path, rate):
     with fr.VideoReader(make_clip(tmp_path / "a.mp4", frames=31, rate=rate), output="numpy") as reader:
         end = reader.metadata.end_stream_seconds
-        assert reader.frames_at([0.0, end - 1e-3]) == [0, 30]
+        assert reader.numbers_at([0.0, end - 1e-3]) == [0, 30]
         for outside in (end, end + 1e-9, end + 1.0, -1e-3, float(reader.times.seconds[-1] + reader.times.durations[-1])):
             with pytest.raises(IndexError):
-                reader.frames_at([outside])
+                reader.numbers_at([outside])
         assert len(list(reader.batches(1, fps=eval(rate), end_seconds=end))) == 31
 
 
@@ -465,6 +465,40 @@ def test_a_batch_is_a_sequence_of_frames(reader):
     assert repr(batch) == "FrameBatch(ndarray[3, 3, 96, 128] uint8 on cpu, numbers=[7, 9, 12])"
     assert repr(frame).startswith("Frame(ndarray[3, 96, 128] uint8 on cpu, number=12, seconds=0.480")
     assert pickle.loads(pickle.dumps(batch)).numbers.tolist() == [7, 9, 12]
+
+
+def test_one_number_gives_one_frame_with_its_time(reader, clip):
+    frame = reader.read(12)
+    assert isinstance(frame, fr.Frame) and (frame.number, frame.seconds) == (12, 0.48) and frame.data.shape == (3, 96, 128)
+    assert reader.read(np.int64(-1)).number == 59 and reader.read_frames(12).shape == (3, 96, 128) == reader.read_frames_at(0.48).shape
+    assert reader.numbers_at(0.5) == 12 and reader.numbers_at([0.5]) == [12] == reader.numbers_at(np.array([0.5]))
+    out = np.zeros((3, 96, 128), np.uint8)
+    assert np.shares_memory(reader.read(7, out=out).data, out) and number_of(out) == 7
+    with fr.VideoReader(clip, output="dlpack") as lent:
+        batch = lent.read([3, 9])
+        assert lent[3].shape == (3, 96, 128) == batch[1].data.shape and [number_of(np.asarray(one)) for one in batch.data] == [3, 9]
+        assert number_of(np.from_dlpack(batch[-1].data)) == 9 and next(iter(lent)).shape == (3, 96, 128)
+        with pytest.raises(IndexError, match="entry 2 of 2"):
+            batch.data[2]
+
+
+def test_renamed_names_work_with_a_warning(reader):
+    for old, call in (("frames_at", lambda: reader.frames_at([0.5])), ("read_at", lambda: reader.read_at([0.5]))):
+        with pytest.warns(DeprecationWarning, match=old) as warned:
+            call()
+        assert warned[0].filename == __file__
+    for old, new in (("Batch", fr.ItemBatch), ("Batches", fr.BatchIterator)):
+        with pytest.warns(DeprecationWarning, match=old) as warned:
+            assert getattr(fr, old) is new
+        assert warned[0].filename == __file__
+    with pytest.raises(AttributeError, match="did you mean 'VideoReader'"):
+        fr.VideoRaeder  # noqa: B018
+
+
+def test_reprs_show_shape_type_and_device(reader):
+    assert repr(reader.times) == "FrameTimes(60 frames, 0.000 to 2.360 s)"
+    assert repr(fr.sample_clips(reader, num_clips=2, frames_per_clip=4)).startswith("Clips(ndarray[2, 4, 3, 96, 128] uint8 on cpu, 2 clips")
+    assert reader.device == "cpu" and repr(reader.times) and reader.times == reader.times
 
 
 def test_detections_can_be_pickled_and_compared():

@@ -1,7 +1,9 @@
 """Python functions and models as stages of pipelines; functions of NumPy stand in for models."""
 
+import copy
 import json
 import os
+import pickle
 import runpy
 import threading
 import traceback
@@ -245,7 +247,7 @@ def test_a_function_is_a_stage_of_its_own(clip):
     def count(batch):
         threads.add(threading.current_thread())
         sizes.append(len(batch))
-        assert isinstance(batch, fr.Batch) and batch.numbers.tolist() == [frame.index for frame in batch]
+        assert isinstance(batch, fr.ItemBatch) and batch.numbers.tolist() == [frame.index for frame in batch]
         batch.detections = [[fr.Detection((0, 0, 10, 10), 0.5, "thing")]] * len(batch)
 
     pipeline = fr.Pipeline(f"read '{clip}' device=cpu ! sample every=2 ! null").insert_after("read", count)
@@ -398,6 +400,23 @@ def test_attributes_and_attachments_travel(clip):
         fr.Pipeline(f"read '{clip}' ! null").insert_after("read", wrong_detections).run()
 
 
+def test_items_are_pickled_and_compared(clip):
+    seen = []
+    pipeline = fr.Pipeline(f"read '{clip}' device=cpu ! null")
+    pipeline.on("read", seen.extend)
+    pipeline.run()
+    item, other = seen[12], seen[13]
+    item.detections = [fr.Detection((1, 2, 3, 4), 0.5, "face")]
+    item.attachments["speed"] = 3.5
+    for same in (pickle.loads(pickle.dumps(item)), copy.copy(item), copy.deepcopy(item)):
+        assert same == item and same != other and same.attachments == {"speed": 3.5} and same.pixel_format == "yuv420p"
+        assert repr(same) == repr(item) == "FrameItem(index=12, seconds=0.480, 128x96 yuv420p on cpu, 1 detections)"
+        with pytest.raises(RuntimeError, match="was pickled"):
+            same.rgb()
+    same.detections = []
+    assert same != item and repr(fr.ItemBatch([item, other])) == "ItemBatch(2 frames from 12, 128x96)"
+
+
 def test_stage_functions_make_tensors(clip):
     @fr.stage(batch=4, on="cpu", pixels=True)
     def model(batch):
@@ -409,7 +428,7 @@ def test_stage_functions_make_tensors(clip):
 
     fr.Pipeline(f"read '{clip}' ! null").insert_after("read", model).run()
     with pytest.raises(ValueError, match="batch.tensor"):
-        fr.Batch([]).to_frame([1, 2])
+        fr.ItemBatch([]).to_frame([1, 2])
 
 
 def test_pipelines_run_again_and_stop(long_clip):

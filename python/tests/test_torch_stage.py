@@ -23,7 +23,7 @@ class Classifier(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.scale = torch.nn.Parameter(torch.tensor(10.0))
-        self.seen = []
+        self.frozen = torch.nn.Identity()
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         return pictures.mean(dim=(2, 3)) * self.scale
@@ -48,7 +48,11 @@ def test_a_module_is_called_without_gradients_on_its_own_thread(clip):
         seen.append((tuple(pictures.shape), pictures.dtype, pictures.is_contiguous(), module.training, facts))
 
     model.register_forward_pre_hook(look)
-    found = run(clip, model, labels=["red", "green", "blue"], preprocess=fr.Preprocess(size=(40, 60)))
+    model.frozen.eval()
+    with pytest.warns(UserWarning, match="training mode") as warned:
+        found = run(clip, model, labels=["red", "green", "blue"], preprocess=fr.Preprocess(size=(40, 60)))
+    # As it was before, part by part.
+    assert model.training and not model.frozen.training and len(warned) == 1
     own = ((True, False, False), False)
     assert seen == [((16, 3, 40, 60), torch.float32, True, own[1], own[0]), ((4, 3, 40, 60), torch.float32, True, own[1], own[0])]
     frames = fr.VideoReader(clip, size=(40, 60), dtype="float32", normalize=True).read_frames(range(20))

@@ -18,6 +18,9 @@ pub fn edges(bbox: &BBox) -> Edges {
     (bbox.x1, bbox.y1, bbox.x2, bbox.y2)
 }
 
+/// Box, cells, rows, columns.
+type MaskParts<'py> = (Edges, Bound<'py, PyBytes>, u32, u32);
+
 /// A function of `framerail.arrays`, which knows NumPy.
 fn arrays<'py>(py: Python<'py>, function: &str, arguments: impl pyo3::call::PyCallArgs<'py>) -> PyResult<Bound<'py, PyAny>> {
     py.import("framerail.arrays")?.getattr(function)?.call1(arguments)
@@ -69,8 +72,9 @@ impl InstanceMask {
     }
 
     /// For pickle and copies.
-    fn __getnewargs__<'py>(&self, py: Python<'py>) -> PyResult<(Edges, Bound<'py, PyAny>)> {
-        Ok((self.bbox_xyxy(), self.coverage(py)?))
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, MaskParts<'py>)> {
+        let remake = py.import("framerail.arrays")?.getattr("remade_mask")?;
+        Ok((remake, (self.bbox_xyxy(), PyBytes::new(py, self.mask.coverage()), self.mask.rows(), self.mask.columns())))
     }
 
     fn __repr__(&self) -> String {
@@ -172,7 +176,10 @@ impl Attribute {
     /// For pickle and copies.
     fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<((String,), Bound<'py, PyDict>)> {
         let named = PyDict::new(py);
-        named.set_item(self.kind, &self.value)?;
+        // Without NumPy an embedding is a view of memory, which cannot be pickled.
+        let value = self.value.bind(py);
+        let is_view = value.is_instance_of::<pyo3::types::PyMemoryView>();
+        named.set_item(self.kind, if is_view { value.call_method0("tolist")? } else { value.clone() })?;
         Ok(((self.model.clone(),), named))
     }
 

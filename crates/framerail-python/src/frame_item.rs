@@ -43,7 +43,14 @@ pub struct Rest {
     attachments: Attachments,
 }
 
+/// Index, PTS, seconds, stream, width, height; pixel format, device, whether it is a keyframe, intact, analysed.
+type Plain = ((u64, i64, f64, u32, u32, u32), (String, String, bool, bool, bool));
+/// Detections, attributes, attachments.
+type Found = (Py<PyAny>, Py<PyAny>, Py<PyDict>);
+
 /// A frame in a pipeline, with what was found in it.
+///
+/// A pickled item comes back without its pixels. Items are equal where everything but pixels and attachments is.
 ///
 /// Attributes
 /// ----------
@@ -88,6 +95,12 @@ pub struct FrameItem {
     width: u32,
     #[pyo3(get)]
     height: u32,
+    /// FFmpeg's name of the pixel format; empty for what is no picture any more.
+    #[pyo3(get)]
+    pixel_format: String,
+    /// Where the picture lies.
+    #[pyo3(get)]
+    device: String,
     #[pyo3(get)]
     is_keyframe: bool,
     #[pyo3(get)]
@@ -137,6 +150,11 @@ impl FrameItem {
             stream: frame.stream.0,
             width: frame.width,
             height: frame.height,
+            pixel_format: match &frame.surface {
+                Surface::Host(surface) => surface.format().to_string(),
+                other => CudaSurface::of(other).map(|surface| surface.format().to_string()).unwrap_or_default(),
+            },
+            device: frame.surface.device().to_string(),
             is_keyframe: frame.is_keyframe,
             status: if frame.status == FrameStatus::Ok { "ok" } else { "repaired" },
             analysed,
@@ -204,7 +222,7 @@ impl FrameItem {
 
     fn with<T>(&self, work: impl FnOnce(&mut Picture) -> PyResult<T>) -> PyResult<T> {
         let mut picture = self.picture.get()?.lock();
-        let gone = "this frame has been passed on: its pixels are available only while the function runs; copy what you need";
+        let gone = "this frame has been passed on, or was pickled: its pixels are available only while the function runs; copy what you need";
         work(picture.as_mut().ok_or_else(|| PyRuntimeError::new_err(gone))?)
     }
 
@@ -216,23 +234,6 @@ impl FrameItem {
 
 #[pymethods]
 impl FrameItem {
-    /// FFmpeg's name of the pixel format; empty for what is not a picture any more.
-    #[getter]
-    fn pixel_format(&self) -> PyResult<String> {
-        self.with(|picture| {
-            Ok(match &picture.frame.surface {
-                Surface::Host(surface) => surface.format().to_string(),
-                other => CudaSurface::of(other).map(|surface| surface.format().to_string()).unwrap_or_default(),
-            })
-        })
-    }
-
-    /// Where the picture lies.
-    #[getter]
-    fn device(&self) -> PyResult<String> {
-        self.with(|picture| Ok(picture.frame.surface.device().to_string()))
-    }
-
     /// The planes as they lie in memory, without a copy: rows of bytes.
     ///
     /// In a stage function they lie where the frame does. A callback gets them on the host, copied from a card.
@@ -282,14 +283,65 @@ impl FrameItem {
         Ok(Tensor::new(Memory::of_bytes(bytes, &options.picture_shape(width, height), DType::U8)))
     }
 
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = other.py();
+        let Ok(other) = other.cast::<FrameItem>() else { return Ok(false) };
+        let other = other.try_borrow()?;
+        Ok(self.plain() == other.plain()
+            && self.detections.bind(py).eq(&other.detections)?
+            && self.attributes.bind(py).eq(&other.attributes)?)
+    }
+
+    /// For pickle and copies: everything but the pixels.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Plain, Found))> {
+        let py = slf.py();
+        let item = slf.try_borrow()?;
+        let found = (item.detections.clone_ref(py), item.attributes.clone_ref(py), item.attachments.clone_ref(py));
+        Ok((slf.get_type().getattr("_without_pixels")?, (item.plain(), found)))
+    }
+
+    /// What [`FrameItem::__reduce__`] gave.
+    #[staticmethod]
+    fn _without_pixels(plain: Plain, found: Found) -> Self {
+        let ((index, pts, seconds, stream, width, height), (pixel_format, device, is_keyframe, is_ok, analysed)) = plain;
+        let (detections, attributes, attachments) = found;
+        Self {
+            picture: OfProcess::new(Mutex::new(None)),
+            status: if is_ok { "ok" } else { "repaired" },
+            is_in_stage: false,
+            index,
+            pts,
+            seconds,
+            stream,
+            width,
+            height,
+            pixel_format,
+            device,
+            is_keyframe,
+            analysed,
+            detections,
+            attributes,
+            attachments,
+        }
+    }
+
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let found = self.detections.bind(py).len()?;
         let (index, seconds, width, height) = (self.index, self.seconds, self.width, self.height);
-        Ok(format!("FrameItem(index={index}, seconds={seconds:.3}, {width}x{height}, {found} detections)"))
+        let (format, device) = (&self.pixel_format, &self.device);
+        let stream = if self.stream == 0 { String::new() } else { format!("stream={}, ", self.stream) };
+        Ok(format!("FrameItem({stream}index={index}, seconds={seconds:.3}, {width}x{height} {format} on {device}, {found} detections)"))
     }
 }
 
 impl FrameItem {
+    fn plain(&self) -> Plain {
+        (
+            (self.index, self.pts, self.seconds, self.stream, self.width, self.height),
+            (self.pixel_format.clone(), self.device.clone(), self.is_keyframe, self.status == "ok", self.analysed),
+        )
+    }
+
     fn writable_planes(&self, py: Python<'_>) -> PyResult<Vec<Tensor>> {
         if !self.is_in_stage {
             return Err(PyValueError::new_err("option 'writable': callbacks cannot change pixels; use a stage: insert_after"));

@@ -38,7 +38,9 @@ mod watching;
 use pyo3::prelude::*;
 
 /// The compiled part of framerail. Use the package `framerail`.
-#[pymodule(gil_used = true)]
+// State that Python shares is behind locks or atomics, and calls on objects that Python may change borrow them: free-threaded
+// builds need no GIL here.
+#[pymodule(gil_used = false)]
 mod _framerail {
     #[pymodule_export]
     use crate::{

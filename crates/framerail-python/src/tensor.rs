@@ -11,7 +11,7 @@ use framerail::{
     reader,
 };
 use pyo3::{
-    exceptions::{PyAttributeError, PyBufferError},
+    exceptions::{PyAttributeError, PyBufferError, PyIndexError},
     prelude::*,
     types::{PyDict, PyTuple},
 };
@@ -37,6 +37,8 @@ enum Owner {
     Plane { _kept: HostSurface },
     /// The same on a card.
     CardPlane(Surface),
+    /// Other memory, of which this is a part.
+    Part(Arc<Memory>),
 }
 
 /// Elements in memory that is kept until nobody holds this.
@@ -150,6 +152,21 @@ impl Memory {
         })
     }
 
+    /// One entry of the first axis, in the same memory; `None` beyond the last and without axes.
+    pub fn entry(self: &Arc<Self>, at: usize) -> Option<Self> {
+        let (length, stride) = (*self.shape.first()?, *self.strides.first()?);
+        (at < length).then(|| Self {
+            owner: OfProcess::new(Owner::Part(Arc::clone(self))),
+            address: self.address + at * stride * self.dtype.size_bytes(),
+            shape: self.shape[1..].to_vec(),
+            strides: self.strides[1..].to_vec(),
+            dtype: self.dtype,
+            device: self.device,
+            is_writable: self.is_writable,
+            has_writer: None,
+        })
+    }
+
     /// The bytes that [`Memory::of_bytes`] was given.
     pub fn into_bytes(self) -> Option<Vec<u8>> {
         match self.owner.into_inner()? {
@@ -186,6 +203,9 @@ impl Memory {
 
     /// Notes that a consumer takes a plane of a card to which it may write; `false` for other memory.
     pub fn note_writer(&self) -> bool {
+        if let Ok(Owner::Part(whole)) = self.owner.get() {
+            return whole.note_writer();
+        }
         self.has_writer.as_ref().map(|has_writer| has_writer.store(true, Ordering::Release)).is_some()
     }
 
@@ -236,6 +256,7 @@ impl Memory {
             Ok(Owner::Batch(reader::Tensor::Cuda(tensor))) => Some(tensor.buffer()),
             Ok(Owner::Device(buffer)) => Some(buffer),
             Ok(Owner::CardPlane(surface)) => CudaSurface::of(surface).map(CudaSurface::buffer),
+            Ok(Owner::Part(whole)) => whole.device_buffer(),
             _ => None,
         }
     }
@@ -309,8 +330,8 @@ impl Tensor {
     /// array's owner uses it, as the array API standard counts streams.
     fn copy_to(&self, py: Python<'_>, out: &Bound<'_, PyAny>, stream: isize) -> PyResult<()> {
         let memory = &self.memory;
-        let Some(buffer) = memory.device_buffer().filter(|buffer| memory.is_dense() && memory.address() == buffer.address() as usize)
-        else {
+        let whole = memory.device_buffer();
+        let Some(buffer) = whole.filter(|buffer| memory.is_dense() && memory.address() == buffer.address() as usize) else {
             return Err(PyBufferError::new_err("copy_to() is for dense GPU memory, in the process that created it"));
         };
         let target = Foreign::of(out, memory.shape(), memory.dtype(), memory.device(), stream, "out")?;
@@ -344,6 +365,14 @@ impl Tensor {
         interface.set_item("strides", PyTuple::new(py, memory.strides().iter().map(|stride| stride * size))?)?;
         interface.set_item("data", (memory.address(), !memory.is_writable()))?;
         Ok(interface)
+    }
+
+    /// One entry of the first axis, in the same memory; negative numbers count from the end.
+    fn __getitem__(&self, index: isize) -> PyResult<Self> {
+        let length = self.memory.shape().first().copied().unwrap_or(0);
+        let at = if index < 0 { index.checked_add_unsigned(length) } else { Some(index) };
+        let entry = at.and_then(|at| usize::try_from(at).ok()).and_then(|at| self.memory.entry(at));
+        entry.map(Self::new).ok_or_else(|| PyIndexError::new_err(format!("entry {index} of {length} does not exist")))
     }
 
     fn __len__(&self) -> usize {

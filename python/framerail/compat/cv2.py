@@ -46,7 +46,7 @@ class VideoCapture:
     def __init__(self, filename: Union[None, str, "os.PathLike[str]"] = None, apiPreference: int = CAP_ANY, *, device: str = "cpu") -> None:
         self._device = device
         self._reader: Optional[reader.VideoReader] = None
-        self._batches: Optional[reader.Batches] = None
+        self._batches: Optional[reader.BatchIterator] = None
         self._ready: List[np.ndarray] = []
         self._grabbed: Optional[np.ndarray] = None
         #: Number of the frame that comes next.

@@ -1,0 +1,13 @@
+"""Names that were renamed: they work with a ``DeprecationWarning`` until 1.0."""
+
+from __future__ import annotations
+
+import warnings
+
+#: Classes of the package by their old names.
+CLASSES = {"Batch": "ItemBatch", "Batches": "BatchIterator"}
+
+
+def warn(old: str, new: str) -> None:
+    """Says that a name was renamed, at the place that uses it."""
+    warnings.warn(f"{old} was renamed to {new}; the old name goes with framerail 1.0", DeprecationWarning, stacklevel=3)
