@@ -222,7 +222,8 @@ impl FrameItem {
 
     fn with<T>(&self, work: impl FnOnce(&mut Picture) -> PyResult<T>) -> PyResult<T> {
         let mut picture = self.picture.get()?.lock();
-        let gone = "this frame has been passed on, or was pickled: its pixels are available only while the function runs; copy what you need";
+        let gone =
+            "this frame has been passed on, or was pickled: its pixels are available only while the function runs; copy what you need";
         work(picture.as_mut().ok_or_else(|| PyRuntimeError::new_err(gone))?)
     }
 
