@@ -138,6 +138,7 @@ def numbered_device(value: Any) -> str:
 def _sides(option: str, value: Any) -> Optional[Tuple[int, int]]:
     if value is None:
         return None
+    what = "(height, width), each from 1 to 32768"
     sides = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(sides) != 2:
         raise bad(option, value, what)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, List, Optional, 
 from . import _framerail, arrays, deprecated, frames, remote, transforms
 from . import audio as audio_reader
 from .frames import Frame, FrameBatch, FrameTimes, Planes, VideoMetadata
+from .lazy import np
 from .options import OUTPUT_DEFAULTS, READER_DEFAULTS, Normalize, bad, choice, known, output_json, output_kind, reader_json, real, renamed, whole
 from .types import Box, Column, Frames, Size, Source
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     import torch
     from typing_extensions import Literal, Unpack
