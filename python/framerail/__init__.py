@@ -100,11 +100,11 @@ def __dir__() -> _List[str]:
 if not _TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        # Imports PyTorch, so only when it is asked for.
-        if name == "torch":
+        # Import what not everyone has, such as PyTorch, so only when they are asked for.
+        if name in ("compat", "torch"):
             import importlib
 
-            return importlib.import_module(".torch", __name__)
+            return importlib.import_module(f".{name}", __name__)
         from . import deprecated
 
         if name in deprecated.CLASSES:
