@@ -4,7 +4,7 @@
 training; ``Pipeline`` runs detection and writes video. See ``docs/python.md``.
 """
 
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import TYPE_CHECKING
 from typing import List as _List
 
 try:
@@ -97,7 +97,9 @@ def __dir__() -> _List[str]:
     return sorted([*__all__, "__version__", "torch"])
 
 
-if not _TYPE_CHECKING:
+if TYPE_CHECKING:
+    from . import compat, torch
+else:
 
     def __getattr__(name: str) -> object:
         # Import what not everyone has, such as PyTorch, so only when they are asked for.
