@@ -98,7 +98,7 @@ def __dir__() -> _List[str]:
 
 
 if TYPE_CHECKING:
-    from . import compat, torch
+    from . import compat as compat, torch as torch
 else:
 
     def __getattr__(name: str) -> object:

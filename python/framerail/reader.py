@@ -6,7 +6,7 @@ import json
 import math
 import operator
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, List, Optional, Sequence, SupportsIndex, Tuple, TypeVar, Union, overload
 
@@ -15,7 +15,7 @@ from . import audio as audio_reader
 from .frames import Frame, FrameBatch, FrameTimes, Planes, VideoMetadata
 from .lazy import np
 from .options import OUTPUT_DEFAULTS, READER_DEFAULTS, Normalize, bad, choice, known, output_json, output_kind, reader_json, real, renamed, whole
-from .types import Box, Column, Frames, Size, Source
+from .types import Box, Column, Frames, Source
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Dict, Generic, List, Optional, Protocol, SupportsIndex, Tuple, TypedDict, Union
+from typing import TYPE_CHECKING, Dict, List, Optional, Protocol, SupportsIndex, Tuple, TypedDict, Union
 
 if TYPE_CHECKING:
     import numpy as np
