@@ -25,8 +25,8 @@ use crate::{
 const KEEP_CLIPS_BYTES: usize = 256 << 20;
 const KEEP_PICTURES_BYTES: usize = 256 << 20;
 /// Threads for each engine: while one reads packets, another decodes.
-const THREADS_PER_ENGINE: usize = 3;
-const SPARE_THREADS: usize = 0;
+const THREADS_PER_ENGINE: usize = 2;
+const SPARE_THREADS: usize = 2;
 /// Buffers kept for frames that are copied on the host: turned or converted ones.
 const KEPT_FRAMES: usize = 2;
 
