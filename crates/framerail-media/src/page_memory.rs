@@ -1,4 +1,4 @@
-//! Memory for frames and batches, in large pages where the system has them: what is touched for the first time costs little then.
+//! Memory for frames and batches, mapped for itself: it goes back to the system whole.
 
 use std::{fmt, ptr::NonNull, sync::Arc};
 
@@ -59,11 +59,8 @@ impl PageMemory {
         let skipped = base.as_ptr().align_offset(LARGE_PAGE_BYTES).min(LARGE_PAGE_BYTES);
         // SAFETY: `skipped` is at most a large page, and the mapping is a large page longer than what is used of it.
         let start = unsafe { NonNull::new_unchecked(base.as_ptr().cast::<u8>().add(skipped)) };
-        #[cfg(target_os = "linux")]
-        if free_large_bytes() / 2 >= whole {
-            // SAFETY: whole pages of the mapping. A refusal changes nothing.
-            unsafe { libc::madvise(start.as_ptr().cast(), whole - LARGE_PAGE_BYTES, libc::MADV_HUGEPAGE) };
-        }
+        // No advice for large pages: virtual machines that report free memory to their host have these given back, and touching them again
+        // takes several times as long as small pages.
         Some(Self { start, len, owner: Owner::Mapping { base, len: whole } })
     }
 
@@ -99,19 +96,6 @@ impl PageMemory {
 const MAP_NORESERVE: libc::c_int = libc::MAP_NORESERVE;
 #[cfg(not(target_os = "linux"))]
 const MAP_NORESERVE: libc::c_int = 0;
-
-/// Bytes of large pages that the system has at hand. Beyond these it would move other memory around first, which takes far longer than
-/// small pages.
-#[cfg(target_os = "linux")]
-fn free_large_bytes() -> usize {
-    /// Blocks of at least 2 to the power of so many small pages are large enough.
-    const LARGE_ORDER: usize = 9;
-    const SMALL_PAGE_BYTES: usize = 4096;
-    let Ok(text) = std::fs::read_to_string("/proc/buddyinfo") else { return 0 };
-    // "Node 0, zone Normal", then the number of free blocks of each order.
-    let counts = text.lines().flat_map(|line| line.split_whitespace().skip(4).enumerate().skip(LARGE_ORDER));
-    counts.map(|(order, count)| count.parse::<usize>().unwrap_or(0).saturating_mul(SMALL_PAGE_BYTES << order.min(20))).sum()
-}
 
 fn exhausted(len: usize) -> MediaError {
     MediaError::Exhausted {
