@@ -66,8 +66,8 @@ class VideoReader(Generic[Frames, Column]):
     device : str, torch.device, or a list of them
         "cpu", "cuda" (PyTorch's current device where PyTorch is in use on GPUs, else the first GPU), "cuda:N", "auto" (the same
         GPU, else the CPU), or several GPUs that decode one file together: ``["cuda:0", "cuda:1"]``, "cuda:0,1" or "cuda:all".
-        Frames are handed out on the first of them, or on the one that ``output`` names. What a GPU cannot decode is decoded on the CPU and uploaded; ``metadata.fallback`` says why. The
-        caller's current device and context stay as they are.
+        Frames are returned on the first of them, or on the one that ``output`` names. What a GPU cannot decode is decoded on the CPU
+        and uploaded; ``metadata.fallback`` says why. The caller's current device and context do not change.
     mode : str
         "seek" visits each group of pictures that holds a wanted frame once, "stream" decodes from the first wanted
         frame to the last, "auto" takes what decodes fewer pictures. All give the same pixels.
@@ -131,7 +131,7 @@ class VideoReader(Generic[Frames, Column]):
         Accept servers' certificates without verification.
     output : str
         "torch", "numpy", "dlpack" (an object for ``from_dlpack`` of any library), or "auto": PyTorch where it can be
-        imported, else NumPy. Or the GPU on which frames are handed out, such as "cuda:0", where others decode.
+        imported, else NumPy. Or the GPU on which frames are returned, such as "cuda:0", where others decode.
 
     Raises
     ------
