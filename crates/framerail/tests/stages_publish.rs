@@ -108,7 +108,7 @@ fn a_broker_that_is_late_is_waited_for_and_one_that_never_comes_is_told() {
     let ran = run(&format!("{text}drop"), clip("a", 50));
     assert_eq!((ran.error().as_str(), counts(&ran, MQTT)), ("none", [0, 50, 0]));
     let notices: Vec<&String> = ran.outcome.stats.stages.iter().flat_map(|stage| &stage.notices).collect();
-    assert!(notices.iter().any(|notice| notice.contains("10 records were left at the end")), "{notices:?}");
+    assert!(notices.iter().any(|notice| notice.contains("10 records are dropped at the end")), "{notices:?}");
     let text = format!("mqtt host=127.0.0.1 port={port}");
     let running = thread::spawn(move || run(&text, clip("a", 50)));
     thread::sleep(Duration::from_millis(300));
