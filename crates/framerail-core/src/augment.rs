@@ -259,9 +259,9 @@ mod tests {
             spec().misfit(&params).expect("does not fit")
         };
         let region = |x, width| Region { x, y: 0, width, height: 5 };
-        assert!(misfit(&|params| params.crop = region(1, 40)).contains("no part of a picture of 40x30"));
-        assert!(misfit(&|params| params.crop = region(u32::MAX, 2)).contains("no part of"));
-        assert!(misfit(&|params| params.crop = region(0, 0)).contains("no part of"));
+        assert!(misfit(&|params| params.crop = region(1, 40)).contains("is not a part of an image of 40x30"));
+        assert!(misfit(&|params| params.crop = region(u32::MAX, 2)).contains("is not a part of"));
+        assert!(misfit(&|params| params.crop = region(0, 0)).contains("is not a part of"));
         assert!(misfit(&|params| params.erase = Some(Erasure { region: region(10, 7), fill: [0.0; 3] })).contains("an output of 16x12"));
         for (kernel, sigma) in [([4, 3], 1.0), ([3, 25], 1.0), ([3, 3], 0.0), ([129, 3], 1.0), ([3, 3], f32::NAN)] {
             assert!(misfit(&|params| params.blur = Some(GaussianBlur { kernel, sigma: [sigma; 2] })).contains("kernels are odd"));

@@ -344,9 +344,9 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_told() {
         for (text, elem_type, dims, expected) in [
-            ("value = [1, 2, 3]", 1, &[-1, 2][..], "2 elements a picture, and the card gives 3 values"),
-            ("value = \"scale_x\"", 7, &[-1, 1], "takes whole numbers, and the card gives it scale_x"),
-            ("value = 0.5", 7, &[1], "takes whole numbers, and the card gives it 0.5"),
+            ("value = [1, 2, 3]", 1, &[-1, 2][..], "2 elements per image, and the model card gives 3 values"),
+            ("value = \"scale_x\"", 7, &[-1, 1], "takes integers, and the model card gives scale_x"),
+            ("value = 0.5", 7, &[1], "takes integers, and the model card gives 0.5"),
             ("value = 1", 7, &[-1, -1], "write shape = [\"batch\""),
             ("value = 1\nshape = [2]", 7, &[3], "the card's shape is another"),
             ("value = 1", 8, &[1], "inputs of other type are not filled"),

@@ -169,7 +169,7 @@ mod tests {
         assert_eq!((size(&resizable, "auto"), size(&resizable, "full")), ("640x640".into(), "1280x736".into()));
         let fixed = card("width = 300\nheight = 300");
         assert_eq!((size(&fixed, "auto"), size(&fixed, "300x300")), ("300x300".into(), "300x300".into()));
-        assert_eq!(size(&fixed, "full"), "size=full: this model takes 300x300 only; leave size out");
+        assert_eq!(size(&fixed, "full"), "size=full: this model only supports 300x300; leave size out");
     }
 
     #[test]

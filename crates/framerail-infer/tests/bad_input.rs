@@ -75,7 +75,7 @@ fn a_model_file_is_found_by_the_card_beside_it() {
 #[test]
 fn a_size_other_than_the_files_own_is_refused() {
     for dims in [&[1_i64, 3, 40, 32], &[1, 3, 32, 40]] {
-        assert_contains(&message(load(&constant_model(dims, &[BOXES]))), &["the card says 32x32", "boxes would be wrong"]);
+        assert_contains(&message(load(&constant_model(dims, &[BOXES]))), &["the model card states 32x32", "boxes would be wrong"]);
     }
     load(&constant_model(&[1, 3, -1, -1], &[BOXES])).expect("open sides take any size");
 }
@@ -122,7 +122,7 @@ fn a_model_cut_short_says_so_at_every_length() {
     let whole = constant_model(&[1, 3, 32, 32], &[BOXES]);
     for length in 1..whole.len() {
         let text = message(OnnxFile::parse(whole[..length].to_vec(), Path::new("cut.onnx")));
-        assert!(text.contains("cut short") || text.contains("not an ONNX model"), "{length} bytes: {text}");
+        assert!(text.contains("is truncated") || text.contains("not an ONNX model"), "{length} bytes: {text}");
     }
     let real = fs::read(installed("models/centerface.onnx")).expect("readable");
     for percent in [1, 50, 99] {
@@ -180,7 +180,7 @@ fn wrong_inputs_are_named() {
         model(graph.bytes(12, value_info("boxes", 1, &[1, 1, 6])))
     };
     let image = value_info("image", 1, &[1, 3, 32, 32]);
-    assert_contains(&message(load(&with_inputs(&[value_info("image", 3, &[1, 3, 32, 32])]))), &["takes int8", "float32, float16 or uint8"]);
+    assert_contains(&message(load(&with_inputs(&[value_info("image", 3, &[1, 3, 32, 32])]))), &["has type int8", "float32, float16 or uint8"]);
     assert_contains(&message(load(&with_inputs(&[image, value_info("more", 1, &[1])]))), &["takes 2 inputs", "'more'"]);
     assert_contains(&message(load(&with_inputs(&[]))), &["has no input"]);
 }
@@ -206,7 +206,7 @@ fn another_file_than_the_card_names_is_refused() {
     let folder = TempDir::new().expect("temporary folder");
     fs::write(folder.path().join("m.onnx"), constant_model(&[1, 3, 32, 32], &[BOXES])).expect("writable");
     let card = format!("sha256 = \"{}\"\n{}", "0".repeat(64), card_text("m.onnx"));
-    assert_contains(&message(load_with(&folder, &card)), &["m.onnx", "its sha256 is", "the card says 0000"]);
+    assert_contains(&message(load_with(&folder, &card)), &["m.onnx", "its sha256 is", "the model card states 0000"]);
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn a_size_that_the_model_does_not_take_is_refused() {
     let mut options = options(path.display().to_string());
     options.size = "64x64".parse().expect("a size");
     let mut detector = Detector::load(&options).expect("the size is looked at with the first frame");
-    assert_contains(&message(detector.warm_up(640, 480)), &["size=64x64", "takes 32x32 only"]);
+    assert_contains(&message(detector.warm_up(640, 480)), &["size=64x64", "only supports 32x32"]);
 }
 
 /// Hostile input: sizes that fit nowhere are refused before anything is allocated.

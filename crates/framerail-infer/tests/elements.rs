@@ -73,7 +73,7 @@ fn bytes_are_not_scaled_down() {
         Predictor::load(&options).expect("keeps every value");
     }
     let told = refused(&typed_model((INT8, &[1, 3, 8, 8]), &[("mean", FLOAT, &[1, 3], &[0.0; 3])]), &mean_color_card(8));
-    assert!(told.contains("input 'image' takes int8") && told.contains("float32, float16 or uint8"), "{told}");
+    assert!(told.contains("input 'image' has type int8") && told.contains("float32, float16 or uint8"), "{told}");
 }
 
 #[test]

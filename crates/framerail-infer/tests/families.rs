@@ -104,7 +104,7 @@ fn a_model_for_one_picture_has_no_batch() {
     assert_eq!((names(&found[0]), names(&found[1])), (vec!["red".into(), "blue".into()], vec!["green".into()]));
     assert_box(&found[0][1], [8.0, 0.0, 12.0, 2.0]);
     let told = Detector::load(&DetectorOptions { batch: 2, ..options }).err().expect("refused").to_string();
-    assert!(told.starts_with("batch=2: this model takes one picture"), "{told}");
+    assert!(told.starts_with("batch=2: this model takes one image"), "{told}");
 }
 
 #[test]

@@ -239,7 +239,7 @@ fn what_is_wrong_is_told_in_one_line() {
     assert!(told.contains("line 9") && told.contains("unknown value 'frame_widht'; did you mean 'frame_width'?"), "{told}");
     for (more, expected) in [
         ("[input.more.scores]\nvalue = 0.5\n", "input 'scores' of the card's [input.more] is not in the model"),
-        ("[input.more.score]\nvalue = [1, 2]\n", "it has 1 elements a picture, and the card gives 2 values"),
+        ("[input.more.score]\nvalue = [1, 2]\n", "it has 1 elements per image, and the model card gives 2 values"),
         ("[input.more.score]\nvalue = 0.5\nshape = [2]\n", "the card's shape is another"),
         ("[input.more.score]\nvalue = []\n", "1 to 10000 values are expected"),
         ("[input.more.score]\nvalue = 0.5\nshape = [1, \"batch\"]\n", "'batch' is the first axis only"),

@@ -56,5 +56,5 @@ fn slots_are_checked() {
     let mut cuda = CudaOptions::default();
     cuda.slots = 0;
     let error = Detector::load(&DetectorOptions { cuda, ..options("centerface") }).err().expect("refused");
-    assert_eq!(error.to_string(), "slots=0: give 1 to 8");
+    assert_eq!(error.to_string(), "slots=0: give 1 to 32");
 }

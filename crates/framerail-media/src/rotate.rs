@@ -39,7 +39,8 @@ pub fn rotated(source: &HostSurface, rotation: Rotation, pool: &FramePool) -> Re
                 2 => turn::<2>(&from, to, to_pitch, rotation),
                 3 => turn::<3>(&from, to, to_pitch, rotation),
                 4 => turn::<4>(&from, to, to_pitch, rotation),
-                _ => turn::<6>(&from, to, to_pitch, rotation),
+                6 => turn::<6>(&from, to, to_pitch, rotation),
+                _ => turn::<8>(&from, to, to_pitch, rotation),
             }
         }
     }

@@ -211,7 +211,7 @@ fn wrong_options_are_named() {
     assert!(refuse("out.qqq", &WriterOptions::default()).contains(".qqq"));
     assert!(refuse("in.mp4/out.mp4", &WriterOptions::default()).contains("folder"));
     let format = WriterOptions { pixel_format: Some(PixelFormat::Gray12), ..WriterOptions::default() };
-    assert!(refuse("out.mp4", &format).contains("it takes yuv420p"));
+    assert!(refuse("out.mp4", &format).contains("it supports yuv420p"));
     let over = WriterOptions { overwrite: true, ..WriterOptions::default() };
     assert!(matches!(copy(&input, &at(&folder, "in.mp4"), &over), Err(MediaError::SameFile { .. })));
     fs::write(at(&folder, "old.mp4"), b"old").expect("written");

@@ -47,7 +47,7 @@ impl Pace {
         self.waits += 1;
         let before = self.wanted;
         self.wanted = (self.wanted * RAISED_BY).min(self.ahead.workers);
-        self.wanted > before || self.waits == PROVEN_BY
+        self.ahead.adapts && (self.wanted > before || self.waits == PROVEN_BY)
     }
 
     /// The caller got a picture.
@@ -130,6 +130,9 @@ mod tests {
     fn on_a_gpu_all_decoders_are_at_work() {
         let mut pace = Pace::new(Ahead { workers: 8, frames: 300, adapts: false });
         assert_eq!((pace.wanted(), pace.limit(60)), (9, 300));
-        assert!(!pace.awaits() && !pace.ends(Duration::ZERO));
+        for _ in 0..=PROVEN_BY {
+            assert!(!pace.awaits() && !pace.ends(Duration::ZERO));
+            pace.gives();
+        }
     }
 }

@@ -198,7 +198,7 @@ mod tests {
         assert!(error.to_string().contains("h264 4:2:2 8 bit"), "{error}");
         let deep = ffi::VideoFormat { luma_depth_minus8: 4, chroma_depth_minus8: 4, ..raw() };
         let error = StreamFormat::new(NvdecCodec::Hevc, &deep).expect_err("12 bit");
-        assert!(error.to_string().contains("framerail takes"), "not the engine's fault: {error}");
+        assert!(error.to_string().contains("framerail supports"), "not the engine's fault: {error}");
     }
 
     #[test]

@@ -303,7 +303,7 @@ mod tests {
         assert!(refused(foreign).contains("operators of 'com.example'"));
         let mut nested = node("If", &["x"], &["y"]);
         write_bytes(5, &message(&[(1, b"then_branch"), (6, b"")]), &mut nested);
-        assert!(refused(nested).contains("'If', which holds a graph"));
+        assert!(refused(nested).contains("'If', which contains a nested graph"));
         assert!(to_half(&[0x08, 0xff], 13, HalfEnds::default()).is_err(), "cut short");
     }
 }

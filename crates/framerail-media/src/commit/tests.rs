@@ -78,7 +78,7 @@ fn a_file_that_appeared_meanwhile_costs_nothing() {
     assert_eq!(fs::read(&committed.path).expect("there"), b"new");
     assert!(committed.path.ends_with("out-3.mp4"));
     let Some(Elsewhere::Taken(line)) = committed.elsewhere else { panic!("not said") };
-    assert!(line.contains("appeared meanwhile") && line.contains("out-3.mp4"), "{line}");
+    assert!(line.contains("was created meanwhile") && line.contains("out-3.mp4"), "{line}");
     // A folder in its place.
     let output = written(&folder.path().join("b.mp4"), b"new", &rules(true));
     fs::create_dir(folder.path().join("b.mp4")).expect("made");

@@ -275,7 +275,7 @@ fn what_is_asked_for_is_done_with_audio() {
     };
     let (codecs, report) = with(AudioMode::Copy, "copy.mp4");
     assert_eq!(codecs, ["aac"]);
-    assert!(report.warnings.iter().any(|line| line.contains("(pcm_s16le) is left out: mp4 does not take pcm_s16le")), "{report:?}");
+    assert!(report.warnings.iter().any(|line| line.contains("(pcm_s16le) is dropped: mp4 does not support pcm_s16le")), "{report:?}");
     assert!(report.packets_skipped > 0 && report.packets_copied > 0 && report.packets_encoded == 0);
     let (codecs, report) = with(AudioMode::Encode, "encode.mkv");
     assert_eq!(codecs, ["opus", "opus"]);
@@ -391,7 +391,7 @@ fn text_subtitles_are_converted_and_others_are_named() {
     assert!(shown("back.mkv", 0).contains("Second"));
     let report = write(&from, &folder.path().join("a.ts"), &WriterOptions { codec: Some("mpeg2video".into()), ..WriterOptions::default() });
     let report = report.expect("written");
-    let is_named = |line: &String| line == "subtitle stream 1 (subrip) is left out: mpegts does not take subrip; .mkv keeps it";
+    let is_named = |line: &String| line == "subtitle stream 1 (subrip) is dropped: mpegts does not support subrip; .mkv keeps it";
     assert!(report.warnings.iter().any(is_named), "{:?}", report.warnings);
 }
 
@@ -414,10 +414,10 @@ fn timecode_chapters_and_data_are_kept_or_named() {
     for (name, codec) in [("a.mp4", "mpeg4"), ("a.mov", "mpeg4"), ("a.mkv", "mpeg4")] {
         let (timecode, has_chapters, warnings) = written(name, codec);
         assert_eq!((timecode.as_deref(), has_chapters), (Some("01:02:03:04"), true), "{name}: {warnings:?}");
-        assert!(!warnings.iter().any(|line| line.contains("left out")), "{name}: {warnings:?}");
+        assert!(!warnings.iter().any(|line| line.contains("is dropped")), "{name}: {warnings:?}");
     }
     let (_, has_chapters, warnings) = written("a.ts", "mpeg2video");
     assert!(!has_chapters);
-    assert!(warnings.iter().any(|line| line.contains("timecode track (01:02:03:04) is left out: mpegts")), "{warnings:?}");
-    assert!(warnings.iter().any(|line| line.contains("1 chapter is left out: mpegts holds none")), "{warnings:?}");
+    assert!(warnings.iter().any(|line| line.contains("timecode track (01:02:03:04) is dropped: mpegts")), "{warnings:?}");
+    assert!(warnings.iter().any(|line| line.contains("1 chapter is dropped: mpegts does not support them")), "{warnings:?}");
 }

@@ -108,7 +108,7 @@ fn places_are_left_out_when_asked_for() {
         !stripped.iter().any(|(_, value)| value.contains("48.8577")) && stripped.iter().any(|(_, value)| value == "Walk"),
         "{stripped:?}"
     );
-    assert!(has(&report, "location tags are left out: location"), "{:?}", report.warnings);
+    assert!(has(&report, "location tags are dropped: location"), "{:?}", report.warnings);
 }
 
 #[test]

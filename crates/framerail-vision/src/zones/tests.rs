@@ -226,7 +226,7 @@ fn what_cannot_work_is_told_in_a_line() {
         ZoneMap { zones: vec![ZoneSpec { shape: ShapeSpec { units, ..shape("gate") }, points }], ..Default::default() }
     };
     let pixels = Units::Pixels;
-    assert!(told(&ZoneMap::default()).contains("there is no zone and no line"));
+    assert!(told(&ZoneMap::default()).contains("there is no zone or line"));
     assert!(told(&zone(&[(0.0, 0.0), (9.0, 9.0)], pixels)).contains("zone `gate` has 2 points"));
     let bow = told(&zone(&[(0.0, 0.0), (9.0, 9.0), (9.0, 0.0), (0.0, 9.0)], pixels));
     assert!(bow.contains("zone `gate` crosses itself: its side from point 1 meets that from point 3"), "{bow}");
@@ -238,10 +238,10 @@ fn what_cannot_work_is_told_in_a_line() {
     let mut twice = zone_map();
     twice.lines = line_map().lines;
     twice.lines[0].shape.name = "gate".into();
-    assert!(told(&twice).contains("the name `gate` is there twice"));
+    assert!(told(&twice).contains("the name `gate` is used twice"));
     let mut short = line_map();
     short.lines[0].to = short.lines[0].from;
-    assert!(told(&short).contains("line `door` begins where it ends"));
+    assert!(told(&short).contains("line `door` starts where it ends"));
     for problem in [told(&twice), bow, outside] {
         assert_eq!(problem.lines().count(), 1);
     }
