@@ -248,21 +248,22 @@ fn options_become_a_pipeline() {
         output.assert_success();
         output.stdout.trim_end().to_owned()
     };
-    let plain = "read in.mp4 ! infer centerface ! hold frames=8 ! blur kind=gaussian shape=ellipse mask_scale=1.3 ! write out.mp4";
+    let plain =
+        "read in.mp4 ! infer centerface confidence=0.12 ! hold start=0.2 ! blur kind=gaussian shape=ellipse mask_scale=1.3 ! write out.mp4";
     assert_eq!(print(&[]), format!("{plain} keep_tags=no_location"));
     assert_eq!(print(&["--strip-tags"]), format!("{plain} keep_tags=no"));
     assert_eq!(print(&["--keep-audio", "-m", "--backend", "onnxrt"]), plain);
     let all = print(&["-t", "0.3", "-s", "640x360", "--boxes", "--mask-scale", "1.5", "--no-audio", "--detect-every", "3", "--crf", "20"]);
-    let expected = "read in.mp4 ! infer centerface confidence=0.3 size=640x360 every=3 ! hold frames=8 ! \
+    let expected = "read in.mp4 ! infer centerface confidence=0.18 size=640x360 every=3 ! hold start=0.3 ! \
                     blur kind=gaussian shape=rectangle mask_scale=1.5 ! write out.mp4 crf=20 keep_tags=no_location audio=no";
     assert_eq!(all, expected);
     let contour = print(&["--contour-model", "skin", "--replacewith", "mosaic"]);
-    let expected = "read in.mp4 ! infer centerface ! hold frames=8 ! crop margin=0.25 ! infer skin ! \
+    let expected = "read in.mp4 ! infer centerface confidence=0.12 ! hold start=0.2 ! crop margin=0.25 ! infer skin ! \
                     blur kind=mosaic cell=20 shape=contour ! write out.mp4 keep_tags=no_location";
     assert_eq!(contour, expected);
     assert!(
         print(&["--shape", "contour", "--mask-scale", "1.2"])
-            .contains("! hold frames=8 ! blur kind=gaussian shape=contour mask_scale=1.2 !")
+            .contains("! hold start=0.2 ! blur kind=gaussian shape=contour mask_scale=1.2 !")
     );
     let mosaic = print(&["--replacewith", "mosaic", "--mosaicsize", "30", "--ffmpeg-config", r#"{"codec": "libx265", "crf": 28}"#]);
     assert!(

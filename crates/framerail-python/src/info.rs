@@ -5,7 +5,8 @@ use framerail::{
     cuda::{CudaDevice, KeptContext, device_count, device_info, driver_version, release_memory},
     infer::{CardFile, Runtime, SearchPath},
     media::version as media,
-    presets::{BlurFaces, Cover, CoverShape},
+    pipeline::parse_time,
+    presets::{BlurFaces, Cover, CoverShape, HoldFor},
 };
 use pyo3::{exceptions::PyValueError, prelude::*};
 use serde::Deserialize;
@@ -99,7 +100,7 @@ struct BlurFacesOptions {
     /// Height and width.
     detection_size: Option<(u32, u32)>,
     every: u32,
-    hold: Option<u32>,
+    hold: Option<Hold>,
     cover: String,
     cell: u32,
     color: String,
@@ -117,6 +118,14 @@ struct BlurFacesOptions {
     write: Vec<(String, String)>,
 }
 
+/// A number of frames, or a time such as `0.5s`; an empty text is the default.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Hold {
+    Frames(u32),
+    Secs(String),
+}
+
 /// The pipeline that covers faces, as text; options in JSON.
 ///
 /// # Errors
@@ -130,7 +139,16 @@ pub fn blur_faces_pipeline(options_json: &str) -> PyResult<String> {
     preset.model = given.model;
     preset.confidence_threshold = given.confidence;
     preset.detection_size = given.detection_size.map(|(height, width)| (width, height));
-    (preset.detect_every, preset.hold_frames) = (given.every, given.hold);
+    preset.detect_every = given.every;
+    preset.hold = match given.hold {
+        None => HoldFor::Nothing,
+        Some(Hold::Frames(frames)) => HoldFor::Frames(frames),
+        Some(Hold::Secs(text)) if text.is_empty() => HoldFor::Usual,
+        Some(Hold::Secs(text)) => {
+            let time = parse_time(&text).map_err(|_| bad("hold", &text, "a number of frames, a time such as '0.5s', or None"))?;
+            HoldFor::Secs(time.as_secs_f64())
+        }
+    };
     preset.cover = match given.cover.as_str() {
         "gaussian" => Cover::Gaussian,
         "box" => Cover::Box,

@@ -6,8 +6,8 @@ use framerail_core::{BBox, Detection, DetectionOrigin, Point};
 
 use crate::link::{Linker, LinkerOptions, shifted};
 
-/// A held box grows by this part of its size for each frame since (or until) its sighting: the thing may have moved.
-pub const HELD_GROWTH_PER_FRAME: f32 = 0.02;
+/// A held box grows by this part of its size for each second since (or until) its sighting: the thing may have moved.
+pub const HELD_GROWTH_PER_SEC: f32 = 0.5;
 
 /// How far sightings reach.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,6 +15,16 @@ pub struct HoldOptions {
     /// Frames before and after a sighting that it covers, and the longest gap between two that is filled. Default 8; 0 fills
     /// only frames that were not analysed.
     pub hold_frames: u32,
+    /// Seconds from one frame to the next: growth and speed are told by time. Default 0.04.
+    pub frame_secs: f32,
+    /// Score from which a detection counts; those below only continue what is followed, and are dropped elsewhere. Default 0: all count.
+    /// A detector that loses a face often still sees it with a low score, and then its place is known.
+    pub start_score: f32,
+    /// Score below which a detection that is alone within its reach is [weak](Self::weak_frames). Default 0: none is.
+    pub weak_score: f32,
+    /// How far a weak detection reaches; never less than [`HoldOptions::max_unanalysed_frames`], never more than others. A detector's
+    /// false finds are often like that: seen once, with a low score.
+    pub weak_frames: u32,
     /// Most frames in a row that are not analysed (detection on every third frame: 2). Reach is never shorter than this.
     pub max_unanalysed_frames: u32,
     /// Whether a box is held on beyond a cut. Default yes: a flash looks like a cut, and a face must not show in it.
@@ -27,7 +37,16 @@ pub struct HoldOptions {
 
 impl Default for HoldOptions {
     fn default() -> Self {
-        Self { hold_frames: 8, max_unanalysed_frames: 0, hold_across_cuts: true, keep_identities: false }
+        Self {
+            hold_frames: 8,
+            frame_secs: 0.04,
+            start_score: 0.0,
+            weak_score: 0.0,
+            weak_frames: 0,
+            max_unanalysed_frames: 0,
+            hold_across_cuts: true,
+            keep_identities: false,
+        }
     }
 }
 
@@ -35,6 +54,11 @@ impl HoldOptions {
     /// Frames that a sighting reaches, and by which frames come out late.
     pub fn delay_frames(&self) -> u64 {
         u64::from(self.hold_frames.max(self.max_unanalysed_frames))
+    }
+
+    /// Frames that a weak sighting reaches.
+    fn weak_reach(&self) -> u64 {
+        u64::from(self.weak_frames.max(self.max_unanalysed_frames)).min(self.delay_frames())
     }
 }
 
@@ -53,6 +77,12 @@ pub struct HoldStats {
     pub interpolated: u64,
     /// Boxes carried on from a sighting before or after.
     pub held: u64,
+    /// Weak sightings, which reached less far.
+    pub weak: u64,
+    /// Detections below the starting score that continued something.
+    pub continued: u64,
+    /// Those that did not, and were dropped.
+    pub dropped: u64,
 }
 
 /// What a caller knows of a frame.
@@ -70,7 +100,18 @@ pub struct HoldInput {
 struct Waiting<T> {
     payload: T,
     input: HoldInput,
+    /// What each detection was linked to.
+    linked: Vec<Option<u64>>,
     scene: u64,
+}
+
+/// A thing that is followed.
+#[derive(Debug, Default)]
+struct Followed {
+    /// Oldest first.
+    sightings: VecDeque<Sighting>,
+    /// Whether it was seen with a score that counts.
+    counts: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -85,15 +126,14 @@ struct Sighting {
 /// For every sighting of a face, each frame within reach before and after it comes out with a box for that face. Between two
 /// sightings no more than `reach` missing frames apart, box and landmarks are interpolated (`Interpolated`). Elsewhere the nearest
 /// sightings are carried over (`Held`): the box joined with where it would be at its last known speed (at most one box size away),
-/// grown by [`HELD_GROWTH_PER_FRAME`]. What further models said of the nearest sighting goes along, masks and landmarks stretched with
+/// grown by [`HELD_GROWTH_PER_SEC`]. What further models said of the nearest sighting goes along, masks and landmarks stretched with
 /// the box. Boxes may reach beyond the frame's edges; masks are cut there.
 #[derive(Debug)]
 pub struct HoldBuffer<T> {
     options: HoldOptions,
     linker: Linker,
     waiting: VecDeque<Waiting<T>>,
-    /// Sightings of each face, oldest first.
-    tracks: BTreeMap<u64, VecDeque<Sighting>>,
+    tracks: BTreeMap<u64, Followed>,
     /// Number of the oldest waiting frame.
     oldest: u64,
     scene: u64,
@@ -103,7 +143,8 @@ pub struct HoldBuffer<T> {
 impl<T> HoldBuffer<T> {
     /// An empty buffer.
     pub fn new(options: HoldOptions) -> Self {
-        let linker = Linker::new(LinkerOptions { max_gap_frames: 2 * options.delay_frames() + 1, ..Default::default() });
+        let max_gap_frames = 2 * options.delay_frames() + 1;
+        let linker = Linker::new(LinkerOptions { max_gap_frames, frame_secs: options.frame_secs, ..Default::default() });
         let (waiting, tracks) = (VecDeque::new(), BTreeMap::new());
         Self { options, linker, waiting, tracks, oldest: 0, scene: 0, stats: HoldStats::default() }
     }
@@ -117,17 +158,21 @@ impl<T> HoldBuffer<T> {
         }
         let given: Vec<Option<u64>> = input.detections.iter().map(|detection| detection.track_id).collect();
         self.linker.link(frame, &mut input.detections);
+        let mut links = Vec::with_capacity(input.detections.len());
         for (detection, given) in input.detections.iter_mut().zip(given) {
             let linked = detection.track_id;
+            links.push(linked);
             if self.options.keep_identities {
                 detection.track_id = given;
             }
             if let Some(id) = linked.filter(|_| detection.bbox.is_finite()) {
                 let sighting = Sighting { frame, scene: self.scene, detection: detection.clone() };
-                self.tracks.entry(id).or_default().push_back(sighting);
+                let followed = self.tracks.entry(id).or_default();
+                followed.counts |= detection.score >= self.options.start_score;
+                followed.sightings.push_back(sighting);
             }
         }
-        self.waiting.push_back(Waiting { payload, input, scene: self.scene });
+        self.waiting.push_back(Waiting { payload, input, linked: links, scene: self.scene });
         let ready = (self.waiting.len() as u64).saturating_sub(self.options.delay_frames()) as usize;
         (0..ready).filter_map(|_| self.settle()).collect()
     }
@@ -143,13 +188,24 @@ impl<T> HoldBuffer<T> {
     }
 
     fn settle(&mut self) -> Option<(T, Vec<Detection>)> {
-        let Waiting { payload, input, scene } = self.waiting.pop_front()?;
+        let Waiting { payload, input, linked, scene } = self.waiting.pop_front()?;
         let (frame, reach) = (self.oldest, self.options.delay_frames());
         self.oldest += 1;
-        let mut detections = input.detections;
+        let mut detections = Vec::with_capacity(input.detections.len());
+        for (detection, linked) in input.detections.into_iter().zip(linked) {
+            let is_low = detection.score < self.options.start_score;
+            let continues = linked.and_then(|id| self.tracks.get(&id)).is_some_and(|followed| followed.counts);
+            self.stats.continued += u64::from(is_low && continues);
+            self.stats.dropped += u64::from(is_low && !continues);
+            if !is_low || continues {
+                detections.push(detection);
+            }
+        }
         let mut filled = 0;
-        for sightings in self.tracks.values() {
-            let Some(fill) = fill(sightings, frame, scene, reach, self.options.hold_across_cuts) else { continue };
+        for sightings in self.tracks.values().filter(|followed| followed.counts).map(|followed| &followed.sightings) {
+            let is_here = sightings.iter().any(|sighting| sighting.frame == frame);
+            self.stats.weak += u64::from(is_here && is_weak(sightings, frame, &self.options));
+            let Some(fill) = fill(sightings, frame, scene, &self.options) else { continue };
             filled += 1;
             match fill.origin {
                 DetectionOrigin::Interpolated => self.stats.interpolated += 1,
@@ -168,7 +224,7 @@ impl<T> HoldBuffer<T> {
 
     /// Drops sightings that no later frame can ask for; two reaches back, a speed can still be told from them.
     fn forget_before(&mut self, frame: u64, reach: u64) {
-        self.tracks.retain(|_, sightings| {
+        self.tracks.retain(|_, Followed { sightings, .. }| {
             while sightings.front().is_some_and(|sighting| sighting.frame + 2 * reach < frame) {
                 sightings.pop_front();
             }
@@ -178,7 +234,8 @@ impl<T> HoldBuffer<T> {
 }
 
 /// A face's box on a frame without a sighting of it; `None` when it was seen there or is out of reach.
-fn fill(sightings: &VecDeque<Sighting>, frame: u64, scene: u64, reach: u64, across_cuts: bool) -> Option<Detection> {
+fn fill(sightings: &VecDeque<Sighting>, frame: u64, scene: u64, options: &HoldOptions) -> Option<Detection> {
+    let (reach, across_cuts) = (options.delay_frames(), options.hold_across_cuts);
     let split = sightings.partition_point(|sighting| sighting.frame < frame);
     if sightings.get(split).is_some_and(|sighting| sighting.frame == frame) {
         return None;
@@ -192,14 +249,25 @@ fn fill(sightings: &VecDeque<Sighting>, frame: u64, scene: u64, reach: u64, acro
             return Some(interpolated(before, after, frame));
         }
     }
-    let before = before.filter(|sighting| frame - sighting.frame <= reach && in_scene(sighting));
-    let after = after.filter(|sighting| sighting.frame - frame <= reach && in_scene(sighting));
-    let before = before.map(|sighting| held(sighting, speed(sightings.iter().take(split).rev(), reach), frame));
-    let after = after.map(|sighting| held(sighting, speed(sightings.iter().skip(split), reach), frame));
+    let reaches = |sighting: &Sighting| {
+        let own = if is_weak(sightings, sighting.frame, options) { options.weak_reach() } else { reach };
+        frame.abs_diff(sighting.frame) <= own && in_scene(sighting)
+    };
+    let growth = HELD_GROWTH_PER_SEC * options.frame_secs;
+    let before = before.filter(|sighting| reaches(sighting));
+    let after = after.filter(|sighting| reaches(sighting));
+    let before = before.map(|sighting| held(sighting, speed(sightings.iter().take(split).rev(), reach), frame, growth));
+    let after = after.map(|sighting| held(sighting, speed(sightings.iter().skip(split), reach), frame, growth));
     match (before, after) {
         (Some(before), Some(after)) => Some(before.moved_to(joined(&before.bbox, &after.bbox))),
         (before, after) => before.or(after),
     }
+}
+
+/// Whether the sighting on a frame has a low score and no other of the same thing within reach, as far as is known.
+fn is_weak(sightings: &VecDeque<Sighting>, frame: u64, options: &HoldOptions) -> bool {
+    let mut near = sightings.iter().filter(|sighting| sighting.frame.abs_diff(frame) <= options.delay_frames());
+    matches!((near.next(), near.next()), (Some(alone), None) if alone.frame == frame && alone.detection.score < options.weak_score)
 }
 
 fn interpolated(before: &Sighting, after: &Sighting, frame: u64) -> Detection {
@@ -220,12 +288,12 @@ fn interpolated(before: &Sighting, after: &Sighting, frame: u64) -> Detection {
 }
 
 /// A sighting carried over to another frame.
-fn held(sighting: &Sighting, speed: Point, frame: u64) -> Detection {
+fn held(sighting: &Sighting, speed: Point, frame: u64, growth: f32) -> Detection {
     let frames = frame as f32 - sighting.frame as f32;
     let bbox = sighting.detection.bbox;
     let (dx, dy) = (speed.x * frames, speed.y * frames);
     let moved = shifted(&bbox, dx.clamp(-bbox.width(), bbox.width()), dy.clamp(-bbox.height(), bbox.height()));
-    let grown = joined(&bbox, &moved).scaled(1.0 + HELD_GROWTH_PER_FRAME * frames.abs());
+    let grown = joined(&bbox, &moved).scaled(1.0 + growth * frames.abs());
     Detection { origin: DetectionOrigin::Held, ..sighting.detection.moved_to(grown) }
 }
 
@@ -370,6 +438,50 @@ mod tests {
         }
         assert!((out[14][0].bbox.width() - 40.0 * 1.08).abs() < 1e-3, "grown by two hundredths a frame");
         assert_eq!((stats.held, stats.gaps_filled, stats.frames, stats.frames_filled), (8, 0, 20, 8));
+    }
+
+    #[test]
+    fn a_weak_sighting_reaches_less_far_unless_it_has_company() {
+        let weak = |x: f32| Detection { score: 0.25, ..face(x, 100.0) };
+        let reached = |sightings: &[(usize, f32)]| {
+            let mut inputs: Vec<_> = (0..24).map(|_| seen(vec![])).collect();
+            sightings.iter().for_each(|(frame, x)| inputs[*frame] = seen(vec![weak(*x)]));
+            let (out, stats) = run(HoldOptions { weak_score: 0.35, weak_frames: 1, ..options(6) }, inputs);
+            let covered: Vec<usize> = out.iter().enumerate().filter(|(_, found)| !found.is_empty()).map(|(frame, _)| frame).collect();
+            (covered, stats.weak)
+        };
+        assert_eq!(reached(&[(10, 100.0)]), (vec![9, 10, 11], 1));
+        assert_eq!(reached(&[(10, 100.0), (13, 102.0)]), ((4..=19).collect(), 0), "two support each other");
+        let unanalysed = HoldOptions { weak_score: 0.35, weak_frames: 0, max_unanalysed_frames: 2, ..options(6) };
+        assert_eq!(unanalysed.weak_reach(), 2);
+    }
+
+    #[test]
+    fn low_scores_continue_what_is_followed_and_begin_nothing() {
+        let low = |x: f32| Detection { score: 0.14, ..face(x, 100.0) };
+        let mut inputs: Vec<_> = (0..16).map(|_| seen(vec![])).collect();
+        // Low ones before a strong one within its reach, and after it in a chain; another elsewhere, and one too early.
+        inputs[0] = seen(vec![low(100.0)]);
+        inputs[4] = seen(vec![low(100.0)]);
+        inputs[6] = seen(vec![face(102.0, 100.0), low(300.0)]);
+        for frame in [8, 10, 12] {
+            inputs[frame] = seen(vec![low(100.0 + frame as f32)]);
+        }
+        let (out, stats) = run(HoldOptions { start_score: 0.2, ..options(2) }, inputs);
+        let covered: Vec<usize> = out.iter().enumerate().filter(|(_, found)| !found.is_empty()).map(|(frame, _)| frame).collect();
+        assert_eq!(covered, (4..=14).collect::<Vec<_>>());
+        assert!(out.iter().all(|found| found.len() <= 1), "nothing at 300");
+        assert_eq!((stats.continued, stats.dropped), (4, 2));
+        let (out, _) = run(HoldOptions { start_score: 0.2, keep_identities: true, ..options(2) }, vec![seen(vec![low(10.0)]); 3]);
+        assert!(out.iter().all(Vec::is_empty));
+    }
+
+    #[test]
+    fn growth_is_told_by_time() {
+        let mut inputs: Vec<_> = (0..3).map(|_| seen(vec![])).collect();
+        inputs[0] = seen(vec![face(100.0, 100.0)]);
+        let (out, _) = run(HoldOptions { frame_secs: 0.1, ..options(3) }, inputs);
+        assert!((out[2][0].bbox.width() - 40.0 * 1.1).abs() < 1e-3, "{:?}", out[2][0].bbox);
     }
 
     #[test]

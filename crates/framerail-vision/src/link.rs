@@ -7,16 +7,18 @@ use framerail_core::{BBox, Detection, Point};
 pub struct LinkerOptions {
     /// Frames that a thing may be out of sight and still keep its identity. Default 16.
     pub max_gap_frames: u64,
-    /// Greatest distance between the predicted and the found middle, as a part of the mean box side, for consecutive frames;
-    /// it grows by a tenth for each frame between. Default 0.6.
+    /// Greatest distance between the predicted and the found middle, as a part of the mean box side, within 40 ms; it
+    /// grows by a tenth for each further 40 ms. Default 0.6.
     pub max_center_distance: f32,
+    /// Seconds from one frame to the next: what is far apart in time may have moved farther. Default 0.04.
+    pub frame_secs: f32,
     /// Greatest ratio of box sides. Default 2.
     pub max_size_ratio: f32,
 }
 
 impl Default for LinkerOptions {
     fn default() -> Self {
-        Self { max_gap_frames: 16, max_center_distance: 0.6, max_size_ratio: 2.0 }
+        Self { max_gap_frames: 16, max_center_distance: 0.6, frame_secs: 0.04, max_size_ratio: 2.0 }
     }
 }
 
@@ -114,8 +116,8 @@ impl Linker {
         if (old_side / side).max(side / old_side) > self.options.max_size_ratio {
             return None;
         }
-        let gap = (frame - track.seen) as f32;
-        let reach = self.options.max_center_distance * (1.0 + 0.1 * (gap - 1.0));
+        let gap = (frame - track.seen) as f32 * self.options.frame_secs / 0.04;
+        let reach = self.options.max_center_distance * (1.0 + 0.1 * (gap - 1.0).max(0.0));
         // A thing may keep its course or stop: the nearer guess counts.
         let fit = |guess: BBox| {
             let (from, to) = (guess.center(), detection.bbox.center());

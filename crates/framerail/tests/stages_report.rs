@@ -70,13 +70,29 @@ fn gaps_scores_and_single_sightings_are_told() {
     assert!(has_tile(&page, "1", "gaps left open: 1 frame without a box"));
     assert!(has_tile(&page, "1", "detections seen in only one frame"));
     assert!(has_tile(&page, "0.31", "lowest score"));
-    for reason in ["no box on 1 frame before", "filled in over 2 frames", "score 0.80"] {
+    for reason in ["no box on 1 frame from here on", "filled in over 2 frames", "score 0.80"] {
         assert!(page.contains(reason), "{reason}");
     }
-    assert!(page.contains("0:00.240 · frame 6"));
+    assert!(page.contains("0:00.200 · frame 5"), "the first frame without a box");
     assert!(page.contains("The images on this page are not blurred."));
     assert_eq!(page.matches("src=\"data:image/jpeg;base64,/9j/").count(), page.matches("<img ").count());
-    assert!(page.matches("<img ").count() == 6, "two for each doubt; the low score is on the frame of a gap");
+    assert!(page.matches("<img ").count() == 8, "two for each doubt");
+}
+
+#[test]
+fn a_stretch_without_a_box_between_two_identities_is_an_open_gap_and_comes_first() {
+    // What `hold` makes of a face that is lost for longer than it reaches: the second part has a new identity.
+    let faces: [&[_]; 9] =
+        [&[(1, 0.9, SEEN)], &[(1, 0.9, SEEN)], &[(1, 0.9, HELD)], &[], &[], &[], &[(2, 0.9, HELD)], &[(2, 0.9, SEEN)], &[(2, 0.3, SEEN)]];
+    let page = page_of("", clip(0, "clip", &faces));
+    assert!(has_tile(&page, "1", "gaps left open: 3 frames without a box"), "{page}");
+    assert!(has_tile(&page, "1", "different"), "it is one thing");
+    let first = page.find("no box on 3 frames from here on").expect("listed");
+    assert!(page.contains("0:00.120 · frame 3") && page.find("score 0.30").is_some_and(|low| first < low));
+    // Nothing is open where boxes meet, or where another thing appears elsewhere.
+    let faces: [&[_]; 4] = [&[(1, 0.9, SEEN)], &[(1, 0.9, HELD)], &[(2, 0.9, HELD)], &[(2, 0.9, SEEN)]];
+    let page = page_of("", clip(0, "clip", &faces));
+    assert!(has_tile(&page, "0", "gaps left open") && has_tile(&page, "1", "longer gaps covered from both sides"), "{page}");
 }
 
 #[test]

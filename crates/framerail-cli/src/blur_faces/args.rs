@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use framerail::presets::{Cover, CoverShape};
+use framerail::{
+    pipeline::parse_time,
+    presets::{Cover, CoverShape, HoldFor},
+};
 
 use crate::runner::RunArgs;
 
@@ -78,9 +81,10 @@ pub struct DetectionArgs {
     /// Run the model on every Nth frame; faces are linked in between
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub detect_every: u32,
-    /// Frames for which a face stays covered before and after each detection
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(0..=1000))]
-    pub hold: u32,
+    /// How far a detected face stays covered, forwards and backwards: a time such as 500ms or 0.5s, or a number of frames
+    /// [default: 350ms]
+    #[arg(long, value_name = "TIME", value_parser = hold)]
+    pub hold: Option<HoldFor>,
     /// Name of a model, or path of its model card
     #[arg(long, value_name = "MODEL", default_value = "centerface")]
     pub model: String,
@@ -275,6 +279,14 @@ fn unit(text: &str) -> Result<f32, String> {
         Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
         _ => Err("takes a number from 0 to 1".into()),
     }
+}
+
+/// `0.5s`, `500ms`, or a number of frames.
+fn hold(text: &str) -> Result<HoldFor, String> {
+    if let Ok(frames) = text.parse::<u32>() {
+        return if frames <= 1000 { Ok(HoldFor::Frames(frames)) } else { Err("takes at most 1000 frames".into()) };
+    }
+    parse_time(text).map(|time| HoldFor::Secs(time.as_secs_f64())).map_err(|_| "takes a time such as 500ms, or a number of frames".into())
 }
 
 fn size(text: &str) -> Result<(u32, u32), String> {

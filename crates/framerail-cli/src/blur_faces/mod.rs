@@ -13,7 +13,7 @@ use framerail::{
     core::{Device, RunFiles, SourceUrl},
     literal_name,
     pipeline::{DeviceChoice, PlannedGraph, RunOutcome, RunStats},
-    presets::{BlurFaces, CoverShape},
+    presets::{BlurFaces, CoverShape, HoldFor},
 };
 use serde::Serialize;
 
@@ -201,7 +201,7 @@ impl BlurFacesCommand {
         preset.detection_size = detection.scale;
         preset.detect_every = detection.detect_every;
         // A single picture has nothing before and after it.
-        preset.hold_frames = (!job.is_picture()).then_some(detection.hold);
+        preset.hold = if job.is_picture() { HoldFor::Nothing } else { detection.hold.unwrap_or_default() };
         preset.cover = self.cover.cover();
         preset.shape = self.cover.outline();
         preset.strength = self.cover.strength;

@@ -7,6 +7,13 @@ use framerail_pipeline::{Chain, Description, DeviceChoice, StageDescription};
 /// Part of a face's size that a second model sees around it: hair, ears and chin reach beyond a detector's box.
 const CONTOUR_MARGIN: f32 = 0.25;
 
+/// The model where none is named, and the score from which its finds count by its card.
+const DEFAULT_MODEL: &str = "centerface";
+const DEFAULT_MODEL_CONFIDENCE: f32 = 0.2;
+
+/// The part of that score down to which a face that is followed may fall.
+const CONTINUING_SHARE: f32 = 0.6;
+
 /// What is put in a face's place.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
@@ -32,6 +39,21 @@ pub enum Cover {
         path: PathBuf,
     },
     /// Nothing: faces are found, not covered.
+    Nothing,
+}
+
+/// How far a face stays covered before and after it is seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub enum HoldFor {
+    /// As long as the stage `hold` does by default.
+    #[default]
+    Usual,
+    /// So many seconds.
+    Secs(f64),
+    /// So many frames.
+    Frames(u32),
+    /// Not at all: the stage is left out, as a single picture wants it.
     Nothing,
 }
 
@@ -71,8 +93,8 @@ pub struct BlurFaces {
     pub detection_size: Option<(u32, u32)>,
     /// Faces are looked for on every Nth frame; boxes are linked between. From 1.
     pub detect_every: u32,
-    /// Frames before and after a sighting that it covers; `None` leaves the stage out, as a single picture wants it.
-    pub hold_frames: Option<u32>,
+    /// How far a face stays covered before and after it is seen.
+    pub hold: HoldFor,
     /// What is put in a face's place.
     pub cover: Cover,
     /// Strength of a blur; the stage's default when `None`.
@@ -111,11 +133,11 @@ impl BlurFaces {
             output: output.into(),
             read_options: Vec::new(),
             device: None,
-            model: "centerface".into(),
+            model: DEFAULT_MODEL.into(),
             confidence_threshold: None,
             detection_size: None,
             detect_every: 1,
-            hold_frames: Some(8),
+            hold: HoldFor::Usual,
             cover: Cover::default(),
             strength: None,
             shape: CoverShape::default(),
@@ -136,7 +158,13 @@ impl BlurFaces {
     pub fn description(&self) -> Description {
         let read = with_options(StageDescription::new("read").argument(&self.input), &self.read_options);
         let mut stages = vec![self.on_device(read), self.on_device(self.infer())];
-        stages.extend(self.hold_frames.map(|frames| StageDescription::new("hold").option("frames", frames)));
+        let hold = self.start_score().map_or(StageDescription::new("hold"), |start| StageDescription::new("hold").option("start", start));
+        stages.extend(match self.hold {
+            HoldFor::Usual => Some(hold),
+            HoldFor::Secs(secs) => Some(hold.option("time", format!("{secs}s"))),
+            HoldFor::Frames(frames) => Some(hold.option("frames", frames)),
+            HoldFor::Nothing => None,
+        });
         stages.extend(self.report.as_deref().map(|path| self.record("report", path)));
         stages.extend(self.save.as_deref().map(|path| StageDescription::new("tee").branch(vec![self.record("save", path)])));
         if let Some(model) = self.contour_model.as_ref().filter(|_| self.shape == CoverShape::Contour) {
@@ -164,9 +192,18 @@ impl BlurFaces {
         self.device.map_or(stage.clone(), |device| stage.option("device", device))
     }
 
+    /// The score from which a face counts, where `hold` follows those with lower ones. `None` where that is not known here, or there is
+    /// no `hold`.
+    fn start_score(&self) -> Option<f32> {
+        let usual = (self.model == DEFAULT_MODEL).then_some(DEFAULT_MODEL_CONFIDENCE);
+        self.confidence_threshold.or(usual).filter(|_| self.hold != HoldFor::Nothing)
+    }
+
     fn infer(&self) -> StageDescription {
         let mut stage = StageDescription::new("infer").argument(&self.model);
-        if let Some(confidence) = self.confidence_threshold {
+        // Lower scores serve `hold` alone.
+        let lowered = self.start_score().map(|start| (start * CONTINUING_SHARE * 1000.0).round() / 1000.0);
+        if let Some(confidence) = lowered.or(self.confidence_threshold) {
             stage = stage.option("confidence", confidence);
         }
         if let Some((width, height)) = self.detection_size {
@@ -222,7 +259,7 @@ mod tests {
         let text = BlurFaces::new("my in.mp4", "out.mp4").description().to_string();
         assert_eq!(
             text,
-            "read 'my in.mp4' ! infer centerface ! hold frames=8 ! blur kind=gaussian shape=ellipse mask_scale=1.3 ! write out.mp4"
+            "read 'my in.mp4' ! infer centerface confidence=0.12 ! hold start=0.2 ! blur kind=gaussian shape=ellipse mask_scale=1.3 ! write out.mp4"
         );
     }
 
@@ -232,7 +269,7 @@ mod tests {
         (preset.shape, preset.contour_model) = (CoverShape::Contour, Some("skin".into()));
         assert_eq!(
             preset.description().to_string(),
-            "read in.mp4 ! infer centerface ! hold frames=8 ! crop margin=0.25 ! infer skin ! blur kind=gaussian shape=contour ! write out.mp4"
+            "read in.mp4 ! infer centerface confidence=0.12 ! hold start=0.2 ! crop margin=0.25 ! infer skin ! blur kind=gaussian shape=contour ! write out.mp4"
         );
     }
 
@@ -240,7 +277,7 @@ mod tests {
     fn options_land_at_their_stages() {
         let mut preset = BlurFaces::new("in.png", "out.png");
         preset.read_options = vec![("start".into(), "2".into())];
-        (preset.hold_frames, preset.detect_every, preset.detection_size) = (None, 3, Some((320, 192)));
+        (preset.hold, preset.detect_every, preset.detection_size) = (HoldFor::Nothing, 3, Some((320, 192)));
         preset.cover = Cover::Mosaic { cell_pixels: 20 };
         preset.shape = CoverShape::Rectangle;
         preset.also_areas = vec!["0,0,20%,5%".into(), "yard.toml".into()];

@@ -2,4 +2,4 @@
 
 pub mod blur_faces;
 
-pub use blur_faces::{BlurFaces, Cover, CoverShape};
+pub use blur_faces::{BlurFaces, Cover, CoverShape, HoldFor};

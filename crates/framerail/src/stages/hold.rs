@@ -38,12 +38,25 @@ fn spec() -> StageSpec {
     StageSpec::transform("hold", "fills in detections that the model misses for a few frames")
         .details(
             "Links detections over time and fills in the frames where they are missing: between two sightings by interpolation, before the \
-             first and after the last by holding the box. Frames are delayed by as many frames. Filled-in boxes are counted. Frames on a \
+             first and after the last by holding the box. Frames are delayed by as much. Filled-in boxes are counted. Frames on a \
              GPU are checked for cuts there. If the decoder makes a model's input directly, there are no pixels to check; such frames pass \
-             and are counted. cut can be changed during the run.",
+             and are counted. cut can be changed during the run.\n\n\
+             A sighting reaches a time, which is counted in frames of each stream's rate. A weak one, alone within that reach and with a \
+             score below weak=, reaches a quarter of it: a detector's false finds are often seen once with a low score.\n\n\
+             With start=, the model before it can run with a lower confidence: where it loses a face it often still sees it with a low score, \
+             and the box is then known rather than carried on.",
+        )
+        .option(OptionSpec::time("time").default("350ms").help("how far a sighting reaches, forwards and backwards; at most 1000 frames"))
+        .option(OptionSpec::integer("frames", 0..=1000).unit("frames").help("the same as a number of frames, in place of time"))
+        .option(
+            OptionSpec::float("start", 0.0..=1.0)
+                .default(0)
+                .help("score from which a detection counts; those below only continue what is followed, the others are dropped"),
         )
         .option(
-            OptionSpec::integer("frames", 0..=1000).default(8).unit("frames").help("how far a sighting reaches, forwards and backwards"),
+            OptionSpec::float("weak", 0.0..=1.0)
+                .default(0.3)
+                .help("score below which a sighting without another within its reach is carried a quarter as far; 0 = never"),
         )
         .option(
             OptionSpec::float("cut", 0.0..=1.0)
@@ -51,11 +64,42 @@ fn spec() -> StageSpec {
                 .help("change of the brightness histogram that counts as a cut, across which nothing is interpolated; 1 = never"),
         )
         .option(OptionSpec::switch("across_cuts").default("yes").help("whether boxes are held across a cut; a flash looks like a cut"))
-        .example("read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4", "a face that is lost for up to 8 frames stays covered")
+        .example("read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4", "a face that is lost for a third of a second stays covered")
+        .example("read in.mp4 ! infer centerface confidence=0.12 ! hold start=0.2 ! blur ! write out.mp4", "low scores continue faces")
         .example("read in.mp4 ! infer centerface every=3 ! hold frames=12 ! save boxes.jsonl", "boxes on every frame from every third")
 }
 
+/// Frames per second where a stream states none.
+const USUAL_RATE: f64 = 25.0;
+/// Most frames that a sighting reaches.
+const MAX_FRAMES: f64 = 1000.0;
+/// The part of the reach that a weak sighting has.
+const WEAK_SHARE: u32 = 4;
+
+/// How far sightings reach.
+#[derive(Clone, Copy)]
+enum Reach {
+    Frames(u32),
+    Secs(f64),
+}
+
+impl Reach {
+    /// The options for a stream of so many frames per second.
+    fn options(self, options: HoldOptions, rate: Option<f64>) -> HoldOptions {
+        let rate = rate.filter(|rate| (0.1..=1000.0).contains(rate)).unwrap_or(USUAL_RATE);
+        let hold_frames = match self {
+            Reach::Frames(frames) => frames,
+            // A little more than whole frames, for rates such as 30000/1001; one frame at least.
+            Reach::Secs(secs) if secs > 0.0 => (secs * rate + 0.01).clamp(1.0, MAX_FRAMES) as u32,
+            Reach::Secs(_) => 0,
+        };
+        let weak_frames = hold_frames.div_ceil(WEAK_SHARE);
+        HoldOptions { hold_frames, weak_frames, frame_secs: (1.0 / rate) as f32, ..options }
+    }
+}
+
 struct HoldPlan {
+    reach: Reach,
     options: HoldOptions,
     cut: f64,
     /// Where the frames lie; known after linking.
@@ -64,13 +108,20 @@ struct HoldPlan {
 
 impl HoldPlan {
     fn new(options: &Options) -> Result<Self, ConfigError> {
-        let hold = HoldOptions {
-            hold_frames: u32::try_from(options.count("frames")).unwrap_or(u32::MAX),
-            max_unanalysed_frames: 0,
-            hold_across_cuts: options.switch("across_cuts"),
-            keep_identities: false,
+        let reach = match options.optional_integer("frames") {
+            Some(_) if options.is_given("time") => {
+                return Err(ConfigError::at("frames", "time and frames are both given").help("leave one out"));
+            }
+            Some(frames) => Reach::Frames(u32::try_from(frames).unwrap_or(u32::MAX)),
+            None => Reach::Secs(options.time("time").as_secs_f64()),
         };
-        Ok(Self { options: hold, cut: options.float("cut"), device: Device::Cpu })
+        let hold = HoldOptions {
+            start_score: options.float("start") as f32,
+            weak_score: options.float("weak") as f32,
+            hold_across_cuts: options.switch("across_cuts"),
+            ..HoldOptions::default()
+        };
+        Ok(Self { reach, options: hold, cut: options.float("cut"), device: Device::Cpu })
     }
 }
 
@@ -102,7 +153,7 @@ impl StagePlan for HoldPlan {
     }
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
-        Ok(Work::Stages(vec![Box::new(Hold::new(self.options, self.cut))]))
+        Ok(Work::Stages(vec![Box::new(Hold::new(self.reach, self.options, self.cut))]))
     }
 }
 
@@ -116,6 +167,9 @@ struct Counters {
     gaps: Counter,
     interpolated: Counter,
     held: Counter,
+    weak: Counter,
+    continued: Counter,
+    dropped: Counter,
     unseen: Counter,
     context: StageContext,
 }
@@ -129,7 +183,10 @@ struct UnderWay {
 }
 
 struct Hold {
+    reach: Reach,
     options: HoldOptions,
+    /// Frames per second of streams that state it.
+    rates: BTreeMap<StreamId, f64>,
     cut: f64,
     cut_setting: Option<Setting>,
     streams: BTreeMap<StreamId, Stream>,
@@ -151,6 +208,9 @@ impl Stage for Hold {
             gaps: context.counter("gaps_filled"),
             interpolated: context.counter("boxes_interpolated"),
             held: context.counter("boxes_held"),
+            weak: context.counter("sightings_weak"),
+            continued: context.counter("detections_continuing"),
+            dropped: context.counter("detections_below_start"),
             unseen: context.counter("frames_not_checked_for_cuts"),
             context: context.clone(),
         });
@@ -194,6 +254,10 @@ impl Stage for Hold {
                     self.end_stream(end.id, out)?;
                     out.push(Item::StreamEnd(end))?;
                 }
+                Item::StreamStart(info) => {
+                    self.rates.extend(info.frame_rate.map(|rate| (info.id, rate.as_f64())));
+                    out.push(Item::StreamStart(info))?;
+                }
                 other => out.push(other)?,
             }
         }
@@ -210,9 +274,11 @@ impl Stage for Hold {
 }
 
 impl Hold {
-    fn new(options: HoldOptions, cut: f64) -> Self {
+    fn new(reach: Reach, options: HoldOptions, cut: f64) -> Self {
         Self {
+            reach,
             options,
+            rates: BTreeMap::new(),
             cut,
             cut_setting: None,
             streams: BTreeMap::new(),
@@ -226,7 +292,7 @@ impl Hold {
 
     /// Takes a frame, counted if it lies on a card, and gives those that are settled.
     fn hold(&mut self, mut item: FrameItem, histogram: Option<&Histogram>, cut: f64, out: &mut dyn Emitter) -> Result<(), StageError> {
-        let options = self.options;
+        let options = self.reach.options(self.options, self.rates.get(&item.frame.stream).copied());
         let stream = self
             .streams
             .entry(item.frame.stream)
@@ -248,6 +314,7 @@ impl Hold {
     }
 
     fn end_stream(&mut self, id: StreamId, out: &mut dyn Emitter) -> Result<(), StageError> {
+        self.rates.remove(&id);
         if let Some(mut stream) = self.streams.remove(&id) {
             give(stream.buffer.finish(), out)?;
             self.ended = sum(self.ended, stream.buffer.stats());
@@ -270,6 +337,9 @@ impl Hold {
         counters.gaps.set(stats.gaps_filled);
         counters.interpolated.set(stats.interpolated);
         counters.held.set(stats.held);
+        counters.weak.set(stats.weak);
+        counters.continued.set(stats.continued);
+        counters.dropped.set(stats.dropped);
         if self.frames_unseen > 0 && counters.unseen.value() == 0 {
             let words = "frames become the model's input while they are decoded and cannot be looked at for cuts, so boxes may be \
                          interpolated across one";
@@ -295,5 +365,8 @@ fn sum(a: HoldStats, b: HoldStats) -> HoldStats {
         gaps_filled: a.gaps_filled + b.gaps_filled,
         interpolated: a.interpolated + b.interpolated,
         held: a.held + b.held,
+        weak: a.weak + b.weak,
+        continued: a.continued + b.continued,
+        dropped: a.dropped + b.dropped,
     }
 }

@@ -35,8 +35,8 @@ fn clip(place: impl Fn(framerail_core::HostSurface) -> Surface) -> Vec<Item> {
 
 /// What comes out, in calls of up to so many items; checks order.
 fn run(items: Vec<Item>, cut: f64, together: usize) -> (Vec<Vec<Detection>>, Hold) {
-    let options = HoldOptions { hold_frames: 5, ..HoldOptions::default() };
-    let (mut hold, mut out) = (Hold::new(options, cut), Vec::new());
+    let options = HoldOptions::default();
+    let (mut hold, mut out) = (Hold::new(Reach::Frames(5), options, cut), Vec::new());
     for items in items.chunks(together) {
         hold.batch(items.to_vec(), &mut out).expect("a working card");
     }
@@ -50,6 +50,16 @@ fn run(items: Vec<Item>, cut: f64, together: usize) -> (Vec<Vec<Detection>>, Hol
     }
     assert_eq!(detections.len() as i64, FRAMES);
     (detections, hold)
+}
+
+#[test]
+fn reach_is_a_time_at_every_rate() {
+    let frames = |secs, rate| Reach::Secs(secs).options(HoldOptions::default(), rate).hold_frames;
+    let rates = [Some(10.0), Some(24.0), Some(25.0), Some(30_000.0 / 1001.0), Some(60.0), None, Some(0.0), Some(1.0)];
+    assert_eq!(rates.map(|rate| frames(0.35, rate)), [3, 8, 8, 10, 21, 8, 8, 1]);
+    assert_eq!((frames(0.0, None), frames(1e9, Some(60.0))), (0, 1000));
+    assert_eq!(Reach::Frames(12).options(HoldOptions::default(), Some(10.0)).hold_frames, 12);
+    assert_eq!(Reach::Secs(0.35).options(HoldOptions::default(), Some(10.0)).weak_frames, 1);
 }
 
 fn interpolated(found: &[Vec<Detection>]) -> usize {

@@ -138,6 +138,7 @@ impl Page<'_> {
             seen_once,
             gaps_filled,
             longest_gap,
+            gaps_held,
             gaps_open,
             frames_open,
             lowest_score,
@@ -154,6 +155,7 @@ impl Page<'_> {
             total.seen_once += seen_once;
             total.gaps_filled += gaps_filled;
             total.longest_gap = total.longest_gap.max(longest_gap);
+            total.gaps_held += gaps_held;
             total.gaps_open += gaps_open;
             total.frames_open += frames_open;
             total.lowest_score = [total.lowest_score, lowest_score].into_iter().flatten().reduce(f32::min);
@@ -171,9 +173,12 @@ impl Page<'_> {
         tile(html, &grouped(total.with_boxes), &format!("frames with {plural} ({share})"), false);
         tile(html, &grouped(total.filled), "frames with a filled-in box", false);
         let longest = if total.longest_gap > 0 { format!(", the longest of {}", count(total.longest_gap, "frame")) } else { String::new() };
-        tile(html, &grouped(total.gaps_filled), &format!("gaps filled between two detections{longest}"), false);
         let open = if total.gaps_open > 0 { format!(": {} without a box", count(total.frames_open, "frame")) } else { String::new() };
         tile(html, &grouped(total.gaps_open), &format!("gaps left open{open}"), total.gaps_open > 0);
+        tile(html, &grouped(total.gaps_filled), &format!("gaps filled between two detections{longest}"), false);
+        if total.gaps_held > 0 {
+            tile(html, &grouped(total.gaps_held), "longer gaps covered from both sides", false);
+        }
         tile(html, &grouped(total.tracks), &format!("different {plural}, as far as they could be tracked"), false);
         tile(html, &grouped(total.seen_once), &format!("{plural} seen in only one frame"), total.seen_once > 0);
         tile(html, &score(total.lowest_score), "lowest score", false);
@@ -274,8 +279,8 @@ impl Page<'_> {
         let one = markup_escaped(&self.subject.singular);
         match kind {
             DoubtKind::OpenGap => (
-                "Gaps left open".into(),
-                format!("A {one} reappears here without a box on the frames before, although it was detected earlier. Longest first."),
+                "Uncovered between covered frames".into(),
+                format!("A {one} has a box before and after, and none from here on for some frames. Look at these frames first."),
             ),
             DoubtKind::FilledGap => (
                 "Gaps filled in".into(),
@@ -291,7 +296,7 @@ impl Page<'_> {
     fn doubt(&self, html: &mut String, doubt: &Uncertainty) {
         let stream = self.streams.get(doubt.stream).map_or("", |record| record.info.name.as_str());
         let reason = match doubt.kind {
-            DoubtKind::OpenGap => format!("no box on {} before", count(doubt.gap_frames, "frame")),
+            DoubtKind::OpenGap => format!("no box on {} from here on", count(doubt.gap_frames, "frame")),
             DoubtKind::FilledGap => format!("filled in over {}", count(doubt.gap_frames, "frame")),
             DoubtKind::SeenOnce | DoubtKind::LowScore => format!("score {:.2}", doubt.score),
         };

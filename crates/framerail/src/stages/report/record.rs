@@ -16,6 +16,8 @@ use super::{
 const FORGET_AFTER_FRAMES: u64 = 300;
 /// Things that have been seen once and whose pictures are kept in case they stay so.
 const MAX_PENDING_PICTURES: usize = 64;
+/// Analysed frames after which a thing that appears where another vanished is not taken for it any more.
+const REJOIN_AFTER_FRAMES: u64 = 75;
 
 /// Counts of one stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -36,6 +38,8 @@ pub(super) struct Counts {
     /// Losses between two sightings that were filled in on every frame, and the longest of them.
     pub(super) gaps_filled: u64,
     pub(super) longest_gap: u64,
+    /// The same where the boxes were carried on from both sides.
+    pub(super) gaps_held: u64,
     /// Losses between two sightings with frames that have no box.
     pub(super) gaps_open: u64,
     pub(super) frames_open: u64,
@@ -51,6 +55,12 @@ struct Track {
     present_at: u64,
     /// Analysed frames since the last sighting on which its box was filled in.
     filled: u64,
+    /// Those among them that were carried on rather than interpolated.
+    held: u64,
+    /// Its last box.
+    last: Detection,
+    /// The first frame without a box of it, while it is out of sight.
+    lost: Option<Uncertainty>,
     /// The frame on which it was first seen, while that is the only one.
     once: Option<Uncertainty>,
     /// A frame of the gap that it may be in.
@@ -89,6 +99,9 @@ impl StreamRecord {
     pub(super) fn frame(&mut self, item: &FrameItem, doubts: &mut Doubts) -> Result<(), StageError> {
         let found = self.linked(item);
         self.count(item, &found);
+        if item.analysed {
+            self.note_losses(&item.frame, &found, doubts)?;
+        }
         for detection in &found {
             self.follow(item, &found, detection, doubts)?;
         }
@@ -142,17 +155,24 @@ impl StreamRecord {
     fn follow(&mut self, item: &FrameItem, all: &[Detection], found: &Detection, doubts: &mut Doubts) -> Result<(), StageError> {
         let Some(id) = found.track_id else { return Ok(()) };
         let now = self.counts.analysed;
+        if !self.tracks.contains_key(&id)
+            && let Some(same) = self.vanished_at(found, all)
+        {
+            self.tracks.insert(id, same);
+        }
         let pending = self.tracks.values().filter(|track| track.once.is_some()).count();
         let make = |kind, gap_frames| doubt(self.place, &item.frame, found, kind, gap_frames);
         let track = self.tracks.entry(id).or_insert_with(|| {
             self.counts.tracks += 1;
-            Track { sightings: 0, seen_at: now, present_at: now, filled: 0, once: None, gap: None }
+            let last = found.clone();
+            Track { sightings: 0, seen_at: now, present_at: now, filled: 0, held: 0, last, lost: None, once: None, gap: None }
         });
-        track.present_at = now;
+        (track.present_at, track.last) = (now, found.clone());
         if found.origin != DetectionOrigin::Detected {
             // On frames that the model skipped, filling in is the plan.
             if item.analysed && track.sightings > 0 {
                 track.filled += 1;
+                track.held += u64::from(found.origin == DetectionOrigin::Held);
                 let doubt = make(DoubtKind::FilledGap, track.filled);
                 // The first frame, then one near the middle.
                 if track.filled.is_power_of_two() && doubts.wants(&doubt) {
@@ -172,24 +192,64 @@ impl StreamRecord {
             let lost = now.saturating_sub(track.seen_at + 1);
             let open = lost.saturating_sub(track.filled);
             let gap = track.gap.take();
+            let first_open = track.lost.take();
             if open > 0 {
                 self.counts.gaps_open += 1;
                 self.counts.frames_open += open;
                 let doubt = make(DoubtKind::OpenGap, open);
-                if doubts.wants(&doubt) {
-                    let picture: Option<Picture> = doubts.picture(&item.frame, all, found)?;
-                    doubts.keep(Uncertainty { picture, ..doubt });
+                match first_open {
+                    Some(first) => doubts.keep(Uncertainty { gap_frames: open, ..first }),
+                    None if doubts.wants(&doubt) => {
+                        let picture: Option<Picture> = doubts.picture(&item.frame, all, found)?;
+                        doubts.keep(Uncertainty { picture, ..doubt });
+                    }
+                    None => {}
                 }
             } else if lost > 0 {
-                self.counts.gaps_filled += 1;
+                let way = if track.held > 0 { &mut self.counts.gaps_held } else { &mut self.counts.gaps_filled };
+                *way += 1;
                 self.counts.longest_gap = self.counts.longest_gap.max(lost);
                 if let Some(gap) = gap {
                     doubts.keep(Uncertainty { gap_frames: lost, ..gap });
                 }
             }
         }
-        (track.seen_at, track.filled) = (now, 0);
+        (track.seen_at, track.filled, track.held) = (now, 0, 0);
         Ok(())
+    }
+
+    /// Takes a picture of the first frame on which a thing has no box any more: should it come back, that is where to look.
+    fn note_losses(&mut self, frame: &Frame, found: &[Detection], doubts: &mut Doubts) -> Result<(), StageError> {
+        let (now, place) = (self.counts.analysed, self.place);
+        let mut pending = self.tracks.values().filter(|track| track.lost.is_some()).count();
+        let is_here = |id: u64| found.iter().any(|found| found.track_id == Some(id));
+        for (_, track) in self.tracks.iter_mut().filter(|(id, track)| track.present_at + 1 == now && !is_here(**id)) {
+            if pending < MAX_PENDING_PICTURES {
+                pending += 1;
+                let picture = doubts.picture(frame, found, &track.last)?;
+                track.lost = Some(Uncertainty { picture, ..doubt(place, frame, &track.last, DoubtKind::OpenGap, 0) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes out the thing that vanished where this one appears under a new identity: `hold` and `track` give one after a long loss.
+    fn vanished_at(&mut self, found: &Detection, all: &[Detection]) -> Option<Track> {
+        let now = self.counts.analysed;
+        let is_here = |id: u64| all.iter().any(|found| found.track_id == Some(id));
+        let side = |of: &Detection| (of.bbox.width() + of.bbox.height()).max(1e-3) / 2.0;
+        let distance = |track: &Track| {
+            let gap = now.saturating_sub(track.present_at);
+            let (from, to) = (track.last.bbox.center(), found.bbox.center());
+            let (mean, ratio) = ((side(&track.last) + side(found)) / 2.0, side(&track.last) / side(found));
+            let distance = (to.x - from.x).hypot(to.y - from.y) / mean;
+            let reach = (0.6 * (1.0 + 0.1 * gap as f32)).min(2.0);
+            let fits = gap <= REJOIN_AFTER_FRAMES && track.last.label.id == found.label.id && (0.5..=2.0).contains(&ratio);
+            (fits && distance <= reach).then_some(distance)
+        };
+        let candidates = self.tracks.iter().filter(|(id, _)| !is_here(**id));
+        let nearest = candidates.filter_map(|(id, track)| Some((*id, distance(track)?))).min_by(|a, b| a.1.total_cmp(&b.1));
+        nearest.and_then(|(id, _)| self.tracks.remove(&id))
     }
 
     fn doubt_lowest(&self, frame: &Frame, all: &[Detection], doubts: &mut Doubts) -> Result<(), StageError> {
