@@ -88,7 +88,7 @@ fn a_stretch_without_a_box_between_two_identities_is_an_open_gap_and_comes_first
     assert!(has_tile(&page, "1", "gaps left open: 3 frames without a box"), "{page}");
     assert!(has_tile(&page, "1", "different"), "it is one thing");
     let first = page.find("no box on 3 frames from here on").expect("listed");
-    assert!(page.contains("0:00.120 · frame 3") && page.find("score 0.30").is_some_and(|low| first < low));
+    assert!(page.contains("0:00.120 · frame 3") && page.find("#2, score 0.30").is_some_and(|low| first < low));
     // Nothing is open where boxes meet, or where another thing appears elsewhere.
     let faces: [&[_]; 4] = [&[(1, 0.9, SEEN)], &[(1, 0.9, HELD)], &[(2, 0.9, HELD)], &[(2, 0.9, SEEN)]];
     let page = page_of("", clip(0, "clip", &faces));
