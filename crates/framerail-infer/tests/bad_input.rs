@@ -180,7 +180,10 @@ fn wrong_inputs_are_named() {
         model(graph.bytes(12, value_info("boxes", 1, &[1, 1, 6])))
     };
     let image = value_info("image", 1, &[1, 3, 32, 32]);
-    assert_contains(&message(load(&with_inputs(&[value_info("image", 3, &[1, 3, 32, 32])]))), &["has type int8", "float32, float16 or uint8"]);
+    assert_contains(
+        &message(load(&with_inputs(&[value_info("image", 3, &[1, 3, 32, 32])]))),
+        &["has type int8", "float32, float16 or uint8"],
+    );
     assert_contains(&message(load(&with_inputs(&[image, value_info("more", 1, &[1])]))), &["takes 2 inputs", "'more'"]);
     assert_contains(&message(load(&with_inputs(&[]))), &["has no input"]);
 }
