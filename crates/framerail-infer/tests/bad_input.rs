@@ -126,7 +126,7 @@ fn a_model_cut_short_says_so_at_every_length() {
     }
     let real = fs::read(installed("models/centerface.onnx")).expect("readable");
     for percent in [1, 50, 99] {
-        assert_contains(&message(load(&real[..real.len() * percent / 100])), &["cut short"]);
+        assert_contains(&message(load(&real[..real.len() * percent / 100])), &["is truncated"]);
     }
 }
 
@@ -184,7 +184,7 @@ fn wrong_inputs_are_named() {
         &message(load(&with_inputs(&[value_info("image", 3, &[1, 3, 32, 32])]))),
         &["has type int8", "float32, float16 or uint8"],
     );
-    assert_contains(&message(load(&with_inputs(&[image, value_info("more", 1, &[1])]))), &["takes 2 inputs", "'more'"]);
+    assert_contains(&message(load(&with_inputs(&[image, value_info("more", 1, &[1])]))), &["has 2 inputs", "'more'"]);
     assert_contains(&message(load(&with_inputs(&[]))), &["has no input"]);
 }
 

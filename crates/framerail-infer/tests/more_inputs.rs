@@ -251,7 +251,7 @@ fn what_is_wrong_is_told_in_one_line() {
         assert!(told.contains(expected), "{told}");
     }
     let told = refused(&given_score(false), &score_card("[input.more.score]\nvalue = \"frame_width\"\nshape = [1, 1, 1]\n"), 2);
-    assert!(told.contains("input 'score' of this model holds the values of one picture; give 1"), "{told}");
+    assert!(told.contains("input 'score' of this model holds the values of one image; use 1"), "{told}");
     let space = score_card("[input.more.score]\nvalue = 0.5\n") + "space = \"frame\"\n";
     assert!(refused(&given_score(false), &space, 1).contains("output.space takes frame and scaled only where [input.more] tells"));
 }
