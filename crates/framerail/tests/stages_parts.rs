@@ -370,10 +370,11 @@ fn the_confidence_may_be_changed_while_it_runs() {
     let mut plan = check(&Description::parse(&text).expect("well formed"), &registry).expect("known stages");
     plan.link().expect("fitting stages");
     let run = plan.into_graph().expect("linked").graph.start(RunOptions::default()).expect("started");
-    // A setting is there once its stage has started.
-    while run.set_setting("infer", "confidence", 1.0).is_err() {
+    // Settings are there once their stage has started.
+    while run.settings().len() < 2 {
         std::thread::yield_now();
     }
+    run.set_setting("infer", "confidence", 1.0).expect("it is there");
     let confidence = run.settings().into_iter().find(|setting| setting.name == "confidence").expect("just set");
     assert_eq!((confidence.initial, confidence.value, run.settings().len()), (0.6, 1.0, 2));
     one_stream(vec![spotted(0, 0, &[(12, 12, 4)])]).into_iter().for_each(|item| give.send(item).expect("it runs"));
