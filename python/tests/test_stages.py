@@ -205,11 +205,11 @@ def test_what_user_code_raises_comes_out_with_its_traceback(clip, tmp_path):
 
 def test_what_is_not_given_is_named(clip):
     pipeline = fr.Pipeline(f"read '{clip}' ! torch detector ! null")
-    with pytest.raises(fr.PipelineError, match=r'no model of the name "detector" was given'):
+    with pytest.raises(fr.PipelineError, match=r'no model named "detector" was set'):
         pipeline.run()
     with pytest.raises(ValueError, match="option 'name': 'detektor'; use 'detector'"):
         pipeline.model("detektor", print)
-    with pytest.raises(fr.PipelineError, match=r'no function of the name "count" was given'):
+    with pytest.raises(fr.PipelineError, match=r'no function named "count" was set'):
         fr.Pipeline(f"read '{clip}' ! python count ! null").run()
     for bad, words in (
         (dict(model=3), "model"), (dict(postprocess="yolo"), "postprocess"), (dict(preprocess=(300, 300)), "preprocess"),
