@@ -109,7 +109,7 @@ def test_deep_video_is_near_swscale(tmp_path, picture_format):
     import subprocess
 
     path = tmp_path / "deep.mkv"
-    source = "gradients=s=96x64:r=5:c0=0x204060:c1=0xd0b090,format=gbrp12"
+    source = "gradients=s=96x64:r=5:seed=3:c0=0x204060:c1=0xd0b090,format=gbrp12"
     command = ["ffmpeg", "-v", "error", "-y", "-f", "lavfi", "-i", source, "-frames:v", "1", "-pix_fmt", picture_format, "-c:v", "ffv1", str(path)]
     subprocess.run(command, check=True)
     expected = decode_deep(path).astype(int)
