@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, List, Optional, Type
 
 from . import _framerail
+from .file_target import abandoned, finished
 from .options import bad, whole
 from .writer import as_samples, place
 
@@ -141,12 +142,7 @@ class AudioWriter:
                 raise ValueError("the writer is closed, and wrote no file")
             self._is_closed = True
             try:
-                report = json.loads(self._compiled.finish())
-                if self._folder is not None and self._target is not None:
-                    with open(report["path"], "rb") as made:
-                        shutil.copyfileobj(made, self._target, 1 << 20)
-                    report["path"] = None
-                self._report = AudioWriteReport(**report)
+                self._report = AudioWriteReport(**finished(self._compiled, self._folder, self._target))
             finally:
                 self._clear()
         return self._report
@@ -163,8 +159,7 @@ class AudioWriter:
             return None
         self._is_closed = True
         try:
-            kept = self._compiled.abandon()
-            return None if kept is None or self._folder is not None else str(kept)
+            return abandoned(self._compiled, self._folder)
         finally:
             self._clear()
 

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, List, Optional, Tuple, Type, Union
 
 from . import _framerail, arrays
 from .audio import AudioSamples
+from .file_target import abandoned, finished
 from .frames import Frame, FrameBatch
 from .lazy import np
 from .options import bad, choice, real, whole
@@ -298,12 +299,7 @@ class VideoWriter:
                 raise ValueError("the writer is closed, and wrote no file")
             self._is_closed = True
             try:
-                report = json.loads(self._compiled.finish())
-                if self._folder is not None and self._target is not None:
-                    with open(report["path"], "rb") as made:
-                        shutil.copyfileobj(made, self._target, 1 << 20)
-                    report["path"] = None
-                self._report = WriteReport(**report)
+                self._report = WriteReport(**finished(self._compiled, self._folder, self._target))
             finally:
                 self._clear()
         return self._report
@@ -320,8 +316,7 @@ class VideoWriter:
             return None
         self._is_closed = True
         try:
-            kept = self._compiled.abandon()
-            return None if kept is None or self._folder is not None else str(kept)
+            return abandoned(self._compiled, self._folder)
         finally:
             self._clear()
 

@@ -134,7 +134,7 @@ impl ResizeTaps {
         self.widest() <= 1 && self.first.windows(2).all(|pair| pair[1] == pair[0] + 1)
     }
 
-    /// First pixels, and where the weights of each position start: for whoever carries it out elsewhere.
+    /// First pixels, and where the weights of each position start, for code that applies the filter elsewhere.
     pub fn tables(&self) -> (&[u32], &[u32], &[f32]) {
         (&self.first, &self.starts, &self.weights)
     }

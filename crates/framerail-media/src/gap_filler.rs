@@ -27,7 +27,7 @@ pub(crate) struct GapFiller {
     last: Option<i64>,
     /// Silence that was written, in the ticks of `position`.
     filled: i64,
-    /// How far audio is ahead of its times at most, where there is no silence for its codec.
+    /// Largest lead of the audio over its times, for codecs without known silence.
     ahead: i64,
 }
 

@@ -95,7 +95,7 @@ pub struct FrameItem {
     width: u32,
     #[pyo3(get)]
     height: u32,
-    /// FFmpeg's name of the pixel format; empty for what is no picture any more.
+    /// FFmpeg's name of the pixel format; empty for a frame that is not an image any more.
     #[pyo3(get)]
     pixel_format: String,
     /// Where the picture lies.
