@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export FRAMERAIL_HOME ?= $(CURDIR)/.framerail
 export V ?= 0
 
-.PHONY: help setup build static wheel test test-torch test-ecosystem demo lint words docs first-hour changelog sbom package \
+.PHONY: help setup build static wheel test test-torch test-ecosystem demo lint types words docs first-hour changelog sbom package \
     bench-setup bench bench-readers gpu-pack clean
 
 help: ## list the targets
@@ -46,6 +46,10 @@ lint: words ## formatting, lints (warnings are errors), vocabulary, scripts, wor
 	@scripts/setup.sh build
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+
+types: ## check the types of the Python package and its examples: mypy --strict and pyright
+	@scripts/setup.sh types
+	@scripts/check_types.sh
 
 words: ## check spelling and vocabulary, shell scripts, Dockerfiles, workflows
 	@scripts/setup.sh lint

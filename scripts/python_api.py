@@ -16,7 +16,7 @@ TARGET = ROOT / "docs" / "python-api.md"
 
 #: Chapters: title, and module with the names that belong to it.
 CHAPTERS = [
-    ("Reading", [("reader", ["VideoReader", "BatchIterator"]), ("remote", ["RemoteFile"]), ("frames", ["FrameBatch", "Frame", "VideoMetadata", "FrameTimes", "Planes"])]),
+    ("Reading", [("reader", ["VideoReader"]), ("batches", ["BatchIterator"]), ("remote", ["RemoteFile"]), ("frames", ["FrameBatch", "Frame", "VideoMetadata", "FrameTimes", "Planes"])]),
     ("Audio", [("audio", ["AudioReader", "AudioSamples", "AudioMetadata"])]),
     ("Writing", [("writer", ["VideoWriter", "WriteReport"]), ("audio_writer", ["AudioWriter", "AudioWriteReport"])]),
     ("Normalisation", [("options", ["Normalize", "Preprocess"])]),

@@ -30,16 +30,17 @@ paths = sorted(fr.read_index(index)["path"])
 held_out = set(paths[:: arguments.every])
 
 # 2. Random clips for training; uniform clips with three crops for validation.
-common = {"labels": "folder", "frames_per_clip": 16, "stride": 2, "edge": "wrap", "layout": "CTHW", "errors": "skip"}
 augment = fr.Augment(
     crop=fr.RandomResizedCrop(area=(0.5, 1.0)), size=(arguments.size, arguments.size), flip_horizontal=0.5, normalize=fr.IMAGENET
 )
 train = fr.torch.ClipDataset.from_index(
-    index, where=lambda row: row["path"] not in held_out, augment=augment, short_side=arguments.size * 8 // 7, **common
-)
+    index, labels="folder", where=lambda row: row["path"] not in held_out, frames_per_clip=16, stride=2, edge="wrap", layout="CTHW",
+    short_side=arguments.size * 8 // 7, augment=augment, errors="skip",
+)  # fmt: skip
 validation = fr.torch.ClipDataset.from_index(
-    index, where=lambda row: row["path"] in held_out, policy="regular", num_clips=4, short_side=arguments.size, crops=3,
-    size=(arguments.size, arguments.size), dtype="float32", normalize=fr.IMAGENET, **common,
+    index, labels="folder", where=lambda row: row["path"] in held_out, frames_per_clip=16, stride=2, edge="wrap", layout="CTHW",
+    policy="regular", num_clips=4, short_side=arguments.size, crops=3, size=(arguments.size, arguments.size), dtype="float32",
+    normalize=fr.IMAGENET, errors="skip",
 )  # fmt: skip
 
 # 3. A network.

@@ -8,31 +8,30 @@ PyTorch makes the batches; its CPU build is enough. With device="cuda" they lie 
 
 import sys
 from collections.abc import Iterator
+from typing import Dict, List
 
 import framerail as fr
+import torch
 
 
-def batches(paths: list, device: str = "cpu") -> Iterator[dict]:
+def batches(paths: List[str], device: str = "cpu") -> Iterator[Dict[str, torch.Tensor]]:
     # XLA knows uint8; channels last are what most of JAX's and TensorFlow's layers take.
     data = fr.torch.ClipDataset(paths, frames_per_clip=16, stride=2, size=(112, 112), layout="THWC", edge="wrap", device=device)
     with fr.torch.ClipLoader(data, batch_size=4, shuffle=True) as loader:
         yield from loader
 
 
-def for_jax(paths: list) -> None:
+def for_jax(paths: List[str]) -> None:
     import jax
     import jax.numpy as jnp
 
-    @jax.jit
-    def mean(frames: jax.Array) -> jax.Array:
-        return jnp.mean(frames.astype(jnp.float32) / 255.0, axis=(1, 2, 3, 4))
-
+    mean = jax.jit(lambda frames: jnp.mean(frames.astype(jnp.float32) / 255.0, axis=(1, 2, 3, 4)))
     for batch in batches(paths):
         frames = jax.dlpack.from_dlpack(batch["frames"])
         print(frames.shape, frames.dtype, mean(frames))
 
 
-def for_tensorflow(paths: list) -> None:
+def for_tensorflow(paths: List[str]) -> None:
     import tensorflow as tf
 
     def taken() -> Iterator[tf.Tensor]:
@@ -40,8 +39,8 @@ def for_tensorflow(paths: list) -> None:
             yield tf.experimental.dlpack.from_dlpack(batch["frames"].__dlpack__())
 
     signature = tf.TensorSpec((None, 16, 112, 112, 3), tf.uint8)
-    for frames in tf.data.Dataset.from_generator(taken, output_signature=signature).prefetch(1):
-        print(frames.shape, float(tf.reduce_mean(tf.cast(frames, tf.float32))))
+    for frames in tf.data.Dataset.from_generator(taken, output_signature=signature).prefetch(1).as_numpy_iterator():
+        print(frames.shape, float(frames.mean()))
 
 
 if __name__ == "__main__":

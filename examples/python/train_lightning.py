@@ -8,6 +8,7 @@ Lightning calls ``set_epoch`` of samplers, not of loaders: `on_train_epoch_start
 """
 
 import sys
+from typing import Dict, Optional
 
 import framerail as fr
 import lightning
@@ -29,7 +30,7 @@ class Clips(lightning.LightningDataModule):
             augment=augment, errors="replace",
         )  # fmt: skip
         # Lightning puts a DistributedSampler into loaders that it knows. Here ranks are told apart by hand.
-        sampler = None
+        sampler: Optional[torch.utils.data.DistributedSampler[fr.torch.ClipItem]] = None
         if self.trainer.world_size > 1:
             sampler = torch.utils.data.DistributedSampler(data, self.trainer.world_size, self.trainer.global_rank)
         return fr.torch.ClipLoader(data, self.batch, shuffle=sampler is None, sampler=sampler, pin_memory=True)
@@ -45,7 +46,7 @@ class Network(lightning.LightningModule):
     def on_train_epoch_start(self) -> None:
         self.trainer.train_dataloader.set_epoch(self.current_epoch)
 
-    def training_step(self, batch: dict, _: int) -> torch.Tensor:
+    def training_step(self, batch: Dict[str, torch.Tensor], _: int) -> torch.Tensor:
         loss = torch.nn.functional.cross_entropy(self.layers(batch["frames"]), batch["label"])
         self.log("waiting_seconds", self.trainer.train_dataloader.step["wait_seconds"])
         return loss

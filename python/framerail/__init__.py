@@ -19,6 +19,7 @@ from .audio import AudioMetadata, AudioReader, AudioSamples
 from .audio_writer import AudioWriter, AudioWriteReport
 from .augment import Augment, ColorJitter, RandomBlur, RandomErase, RandomResizedCrop, mixed_seed
 from .batch import ItemBatch
+from .batches import BatchIterator
 from .clips import Clips, clip_numbers, sample_clips
 from .doctor import doctor
 from .errors import CudaError, DecodeError, PipelineError, PipelineUsageError, UnsupportedError
@@ -27,7 +28,7 @@ from .functions import stage
 from .interop import to_pandas, to_supervision
 from .options import IMAGENET, UNIT, Normalize, Preprocess
 from .pipeline import Pipeline, blur_faces, stages
-from .reader import BatchIterator, VideoReader
+from .reader import VideoReader
 from .remote import RemoteFile
 from .sampling import fitting_size, sample_frames, sampled_numbers
 from .types import Outcome

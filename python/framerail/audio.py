@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import TracebackType
-from typing import IO, TYPE_CHECKING, Dict, List, Optional, Tuple, Type, Union
+from types import GenericAlias, TracebackType
+from typing import TYPE_CHECKING, Any, Dict, Generic, List, Optional, Tuple, Type, TypedDict, Union, overload
 
-from . import _framerail, arrays
+from . import _framerail, arrays, source
 from .options import ALLOWANCES, OUTPUTS, choice, real, whole
+from .types import Frames, Source
 
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
     import torch
+    from typing_extensions import Literal, Unpack
 
-    Samples = Union[np.ndarray, torch.Tensor, _framerail.Tensor]
+    from .types import AnyFrames
+
+    NumpySamples = npt.NDArray[np.float32]
 
 #: Ways to reach a place in the middle of a stream.
 SEEKS = ("exact", "near")
@@ -60,8 +64,21 @@ class AudioMetadata:
     bit_rate: Optional[int]
 
 
-@dataclass(frozen=True, eq=False)
-class AudioSamples:
+class AudioOptions(TypedDict, total=False):
+    """Options of ``AudioReader`` but for ``output``."""
+
+    stream: Optional[int]
+    sample_rate: Optional[int]
+    channels: Optional[int]
+    seek: str
+    timeout: Optional[float]
+    format: Optional[str]
+    allow: str
+    insecure: bool
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AudioSamples(Generic[Frames]):
     """Samples of a span of time.
 
     Attributes
@@ -76,15 +93,19 @@ class AudioSamples:
         Spans in seconds that silence stands for, because the stream has nothing there.
     """
 
-    data: Samples
+    data: Frames
     sample_rate: int
     seconds: float
     gaps: List[Tuple[float, float]]
 
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(GenericAlias)
+
     @property
     def duration(self) -> float:
         """Length in seconds."""
-        return int(self.data.shape[1]) / self.sample_rate
+        data: Any = self.data
+        return int(data.shape[1]) / self.sample_rate
 
     @property
     def pts_seconds(self) -> float:
@@ -96,11 +117,12 @@ class AudioSamples:
         """The same as ``duration``."""
         return self.duration
 
-    def __iter__(self) -> Iterator[Union[Samples, float, int]]:
+    def __iter__(self) -> Iterator[Union[Frames, float, int]]:
         return iter((self.data, self.seconds, self.duration, self.sample_rate))
 
     def __repr__(self) -> str:
-        channels, samples = self.data.shape
+        data: Any = self.data
+        channels, samples = data.shape
         gaps = f", {len(self.gaps)} gaps" if self.gaps else ""
         return f"AudioSamples({channels} x {samples} at {self.sample_rate} Hz, seconds={self.seconds:.3f}{gaps})"
 
@@ -113,7 +135,7 @@ def read(
     channels: Optional[int],
     pads: bool,
     output: str,
-) -> AudioSamples:
+) -> AudioSamples[Any]:
     """Reads a span with a compiled reader."""
     secs = "finite seconds"
     tensor, seconds, rate, gaps = compiled.read(
@@ -126,36 +148,36 @@ def read(
     return AudioSamples(arrays.handed_over(tensor, output), rate, seconds, gaps)
 
 
-class AudioReader:
+class AudioReader(Generic[Frames]):
     """Reads one audio stream of a media file by time.
 
     Samples are those that FFmpeg decodes from the start, at their exact times: priming and padding that the file states are left out,
     edit lists are applied, gaps are filled with silence and reported. Times are seconds on the file's clock, as those of
-    ``VideoReader.times``. One reader may be used from several threads; calls take turns. The GIL is released while decoding; Ctrl-C
-    ends a call.
+    ``VideoReader.times``. One reader may be used from several threads; calls are serialised. It can be pickled, and used after a fork: the
+    copy reopens the source. Decoding releases the GIL; Ctrl-C interrupts a call.
 
     Parameters
     ----------
     source : str, os.PathLike, bytes, or a file
         A path, an http(s) address, a whole file in memory, or an object with ``read(n)`` and ``seek(offset, whence)`` opened for bytes.
     stream : int, optional
-        Which of the file's audio streams, from 0. Default: FFmpeg's choice.
+        Audio stream of the file, from 0. Default: FFmpeg's choice.
     sample_rate : int, optional
         Samples per second of what is read, 1 to 768000. Default: the stream's own.
     channels : int, optional
         Channels of what is read, 1 to 64, mixed by FFmpeg's rules. Default: the stream's own.
     seek : str
         "exact": samples never depend on what was read before. Codecs whose packets depend on each other (AAC, MP3, Opus, Vorbis) are
-        decoded from the start for it; what was decoded is kept for requests nearby, up to 64 MiB. "near" begins about a second before
-        the wanted place. That is faster far into a long file, and may give slightly different samples.
+        decoded from the start for it; decoded samples are kept for requests nearby, up to 64 MiB. "near" starts decoding about a
+        second before the requested time: faster far into a long file, and samples may differ slightly.
     timeout : float, optional
-        Longest wait in seconds for the source to give something; None for no limit.
+        Maximum time in seconds that a call waits for the source; None = no limit.
     format : str, optional
-        FFmpeg's container name, for sources that cannot be recognised.
+        FFmpeg's format name, for sources whose format cannot be detected.
     allow : str
         What playlists may open, as in ``VideoReader``.
     insecure : bool
-        Whether the certificates of servers are taken unchecked.
+        Accept servers' certificates without verification.
     output : str
         "torch", "numpy", "dlpack", or "auto": PyTorch where it can be imported, else NumPy.
 
@@ -164,9 +186,9 @@ class AudioReader:
     FileNotFoundError, PermissionError, OSError
         For sources that cannot be read.
     DecodeError
-        For what is not media, or has no audio.
+        For sources that are not media, or have no audio.
     ValueError
-        For an option's value.
+        For an invalid option; the message has the option, the value and what is allowed.
     UnsupportedError
         For codecs that this FFmpeg cannot decode.
 
@@ -178,9 +200,24 @@ class AudioReader:
     (1, 24000)
     """
 
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(GenericAlias)
+
+    @overload
+    def __init__(
+        self: AudioReader[torch.Tensor], source: Source, *, output: Literal["auto", "torch"] = ..., **options: Unpack[AudioOptions]
+    ) -> None: ...
+    @overload
+    def __init__(self: AudioReader[NumpySamples], source: Source, *, output: Literal["numpy"], **options: Unpack[AudioOptions]) -> None: ...
+    @overload
+    def __init__(
+        self: AudioReader[_framerail.Tensor], source: Source, *, output: Literal["dlpack"], **options: Unpack[AudioOptions]
+    ) -> None: ...
+    @overload
+    def __init__(self: AudioReader[AnyFrames], source: Source, *, output: str, **options: Unpack[AudioOptions]) -> None: ...
     def __init__(
         self,
-        source: Union[str, bytes, bytearray, memoryview, "os.PathLike[str]", IO[bytes]],
+        source: Source,
         *,
         stream: Optional[int] = None,
         sample_rate: Optional[int] = None,
@@ -193,6 +230,10 @@ class AudioReader:
         output: str = "auto",
     ) -> None:
         self._given = source
+        self._kept: Dict[str, Any] = {
+            "stream": stream, "sample_rate": sample_rate, "channels": channels, "seek": seek, "timeout": timeout, "format": format,
+            "allow": allow, "insecure": insecure, "output": output,
+        }  # fmt: skip
         self._sample_rate = None if sample_rate is None else whole("sample_rate", sample_rate, 1)
         self._channels = None if channels is None else whole("channels", channels, 1)
         self._output = choice("output", output, OUTPUTS)
@@ -208,10 +249,8 @@ class AudioReader:
         self._compiled = self._open()
 
     def _open(self) -> _framerail.Audio:
-        from .reader import _source
-
-        source, self._name = _source(self._given)
-        return _framerail.Audio(source, self._name, json.dumps(self._options))
+        given, self._name = source.opened(self._given)
+        return _framerail.Audio(given, self._name, json.dumps(self._options))
 
     @property
     def _audio(self) -> _framerail.Audio:
@@ -232,7 +271,7 @@ class AudioReader:
         """ "packets_damaged": packets and frames that could not be decoded so far."""
         return {"packets_damaged": self._audio.damaged()}
 
-    def read(self, start: Optional[float] = None, stop: Optional[float] = None, *, pad: bool = False) -> AudioSamples:
+    def read(self, start: Optional[float] = None, stop: Optional[float] = None, *, pad: bool = False) -> AudioSamples[Frames]:
         """The samples from ``start`` to before ``stop``.
 
         Parameters
@@ -241,8 +280,8 @@ class AudioReader:
             Seconds on the file's clock; rounded to the nearest sample, so that spans that follow each other have each sample once.
             Default: the start and the end of the stream.
         pad : bool
-            Whether silence stands for what lies before the stream's start or after its end, so that as many samples come as were asked
-            for. Default: only what there is.
+            Fill the times before the stream's start and after its end with silence, so that the number of samples depends on the times
+            alone. Default: only samples of the stream.
 
         Raises
         ------
@@ -253,7 +292,7 @@ class AudioReader:
         return read(self._audio, start, stop, self._sample_rate, self._channels, bool(pad), self._output)
 
     def close(self) -> None:
-        """Ends the reader. Samples that were handed out stay. May be called again."""
+        """Releases all resources. Samples that were returned stay valid. Can be called again."""
         if not self._is_closed:
             self._is_closed = True
             self._compiled.close()
@@ -263,17 +302,26 @@ class AudioReader:
         """Whether ``close`` was called."""
         return self._is_closed
 
-    def __enter__(self) -> AudioReader:
+    def __enter__(self) -> AudioReader[Frames]:
         return self
 
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException], traceback: Optional[TracebackType]) -> None:
         self.close()
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        if self._is_closed:
+            raise ValueError("a closed audio reader cannot be pickled")
+        return _reopen, (self._given, self._kept)
 
     def __repr__(self) -> str:
         if self._is_closed:
             return f"AudioReader({self._name!r}, closed)"
         known = self.metadata
         return f"AudioReader({self._name!r}, {known.codec} {known.sample_rate} Hz {known.layout})"
+
+
+def _reopen(source: Source, options: Dict[str, Any]) -> AudioReader[Any]:
+    return AudioReader(source, **options)
 
 
 def metadata(name: str, compiled: _framerail.Audio) -> AudioMetadata:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple, Union
 
 from . import _framerail, arrays
 from .lazy import np
-from .options import Normalize, _sides, bad, choice, dtype_name, real, whole
+from .options import Normalize, sides, bad, choice, dtype_name, real, whole
 
 if TYPE_CHECKING:
     from .types import DType, Images
@@ -184,11 +184,11 @@ class Augment:
         if isinstance(crop, RandomResizedCrop):
             window: Any = {"resized": {"area": _pair("area", crop.area), "aspect_ratio": _pair("aspect_ratio", crop.aspect_ratio)}}
         else:
-            window = "whole" if crop is None else {"window": _sides("crop", crop)}
+            window = "whole" if crop is None else {"window": sides("crop", crop)}
         mean, std = (normalize.mean, normalize.std) if normalize else ((0.0,) * 3, (1.0,) * 3)
         self._given = {
             "crop": window,
-            "size": _sides("size", size),
+            "size": sides("size", size),
             "antialias": bool(antialias),
             "flip_horizontal": real("flip_horizontal", flip_horizontal, "a probability, 0 to 1"),
             "flip_vertical": real("flip_vertical", flip_vertical, "a probability, 0 to 1"),

@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Dict, List
+from typing import List, TypedDict
 
 import torch
 
 from .audio import SEEKS, AudioReader
 from .errors import DecodeError
 from .options import choice, real, whole
+from .types import Source
 
 #: Files that are read side by side.
 _THREADS = 8
+
+
+class ClipSound(TypedDict):
+    """What ``ClipAudio`` adds to an item: audio [channels, samples], and whether the source has any there."""
+
+    audio: torch.Tensor
+    has_audio: bool
 
 
 @dataclass(frozen=True)
@@ -44,20 +52,22 @@ class ClipAudio:
         whole("channels", self.channels, 1)
         choice("seek", self.seek, SEEKS)
 
-    def read(self, source: Any, start: float) -> Dict[str, Any]:
+    def read(self, source: Source, start: float) -> ClipSound:
         """The audio of a source from a time on; silence where it has none."""
         count = max(1, round(self.seconds * self.sample_rate))
         samples = torch.zeros(self.channels, count)
         try:
             with AudioReader(source, sample_rate=self.sample_rate, channels=self.channels, seek=self.seek, output="torch") as reader:
-                data = reader.read(start, start + self.seconds, pad=True).data[:, :count]
+                data = reader.read(start, start + self.seconds, pad=True).data
         except DecodeError:
             # The clip's frames were read: there is a video without audio.
             return {"audio": samples, "has_audio": False}
+        assert isinstance(data, torch.Tensor)
+        data = data[:, :count]
         samples[:, : data.shape[1]] = data
         return {"audio": samples, "has_audio": True}
 
-    def read_all(self, sources: Sequence[Any], starts: Sequence[float]) -> List[Dict[str, Any]]:
+    def read_all(self, sources: Sequence[Source], starts: Sequence[float]) -> List[ClipSound]:
         """The same for several clips, side by side."""
         if len(sources) < 2:
             return [self.read(source, start) for source, start in zip(sources, starts)]

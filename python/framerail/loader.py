@@ -11,8 +11,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import torch
 from torch.utils.data import default_collate, get_worker_info
@@ -22,6 +22,17 @@ from .augment import mixed_seed
 from .lazy import np
 from .options import OUTPUT_DEFAULTS, bad, choice, reader_json, renamed, whole
 from .progress import ProgressLine
+
+if TYPE_CHECKING:
+    from torch.utils.data import Sampler
+
+    from .torch import ClipDataset, ClipItem
+    from .types import Device
+
+#: A batch of clips, by the names of items. Labels and columns that are not numbers are lists, as PyTorch's ``default_collate`` makes them.
+ClipBatch = Dict[str, torch.Tensor]
+#: Axes and type of a clip's frames.
+ClipShape = Tuple[Tuple[int, ...], torch.dtype]
 
 _log = logging.getLogger("framerail.torch")
 
@@ -49,6 +60,12 @@ def threads_here(asked: int) -> int:
     if worker.id == 0:
         _log.info("%d workers share %d cores: %d decoding threads each", worker.num_workers, cores(), share)
     return share
+
+
+def shared(tensor: Any) -> torch.Tensor:
+    """A tensor in memory that processes share. Its method has no types in PyTorch."""
+    moved: torch.Tensor = tensor.share_memory_()
+    return moved
 
 
 class Request(NamedTuple):
@@ -79,14 +96,14 @@ class ClipCore:
         self._given = (options, sampling, augment, extra)
         self._compiled: Optional[_framerail.ClipLoader] = None
         self._next = itertools.count()
-        self._shapes: Dict[int, Tuple[Tuple[int, ...], Any]] = {}
+        self._shapes: Dict[int, ClipShape] = {}
         rest = transforms.split(renamed({name: options[name] for name in OUTPUT_DEFAULTS}))[1]
         if rest:
             raise bad("transforms", rest[0], "those that become options of the reader; call others on the loader's batches, or give augment")
         # On a GPU, channels are put before frames by PyTorch.
         self._turns_axes = extra["channels_first"] and str(options["device"]) != "cpu"
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> Tuple[Any, ...]:
         return ClipCore, self._given
 
     def with_options(self, **changed: Any) -> ClipCore:
@@ -106,7 +123,7 @@ class ClipCore:
     def close(self) -> None:
         self._compiled = None
 
-    def shape(self, request: Optional[Request] = None) -> Optional[Tuple[Tuple[int, ...], Any]]:
+    def shape(self, request: Optional[Request] = None) -> Optional[ClipShape]:
         """Axes and type of a clip: of every one, or of this one's source where options leave it open."""
         if request is not None and request.key in self._shapes:
             return self._shapes[request.key]
@@ -122,24 +139,24 @@ class ClipCore:
     @property
     def threads(self) -> int:
         """Threads that decode."""
-        return json.loads(self.compiled.stats())["threads"]
+        return int(json.loads(self.compiled.stats())["threads"])
 
     @property
     def device(self) -> torch.device:
         """Where clips are made."""
         return torch.device(self.compiled.device())
 
-    def memory(self, count: int, shape: Tuple[Tuple[int, ...], Any], pin_memory: bool = False) -> torch.Tensor:
+    def memory(self, count: int, shape: ClipShape, pin_memory: bool = False) -> torch.Tensor:
         """Memory for so many clips on the host; in a worker it is shared with the process that takes them, and so not copied again."""
         axes, dtype = shape
         made = torch.empty((count, *axes), dtype=dtype, pin_memory=pin_memory)
-        return made.share_memory_() if get_worker_info() is not None else made
+        return shared(made) if get_worker_info() is not None else made
 
-    def submit(self, requests: List[Request], shape: Tuple[Tuple[int, ...], Any], out: Optional[torch.Tensor]) -> Ticket:
+    def submit(self, requests: List[Request], shape: ClipShape, out: Optional[torch.Tensor]) -> Ticket:
         """Begins to make clips of one shape: in the rows of ``out``, or on a GPU, where there is no memory yet."""
         axes, dtype = shape
         number = next(self._next)
-        self.compiled.submit(number, [tuple(request) for request in requests], out, list(axes), str(dtype).rpartition(".")[2])
+        self.compiled.submit(number, [request[:] for request in requests], out, list(axes), str(dtype).rpartition(".")[2])
         return Ticket(number, len(requests), shape, out)
 
     def wait(self, ticket: Ticket) -> Made:
@@ -147,7 +164,7 @@ class ClipCore:
         (axes, dtype), frames = ticket.shape, ticket.frames
         on_card = None
         if frames is None:
-            on_card = frames = torch.empty((ticket.count, *axes), dtype=dtype, device=self.device)
+            on_card = frames = torch.empty((ticket.clips, *axes), dtype=dtype, device=self.device)
         with arrays.on_device_of(frames):
             name = str(dtype).rpartition(".")[2]
             found, failed = self.compiled.wait(ticket.number, on_card, list(axes), name, arrays.current_stream(frames))
@@ -155,7 +172,7 @@ class ClipCore:
             frames = frames.transpose(-4, -3).contiguous()
 
         def column(name: str, dtype: Any) -> torch.Tensor:
-            return torch.from_numpy(np.frombuffer(bytearray(found[name]), dtype).reshape(ticket.count, -1))
+            return torch.from_numpy(np.frombuffer(bytearray(found[name]), dtype).reshape(ticket.clips, -1))
 
         filled, is_made = column("filled", np.int64)[:, 0], column("is_made", np.uint8)[:, 0]
         return Made(frames, Columns(column("numbers", np.int64), column("seconds", np.float64), filled, is_made), failed)
@@ -165,8 +182,8 @@ class Ticket(NamedTuple):
     """A batch that is being made."""
 
     number: int
-    count: int
-    shape: Tuple[Tuple[int, ...], Any]
+    clips: int
+    shape: ClipShape
     frames: Optional[torch.Tensor]
 
 
@@ -238,10 +255,10 @@ class ClipLoader:
 
     def __init__(
         self,
-        dataset: Any,
+        dataset: ClipDataset,
         batch_size: int = 1,
         shuffle: bool = False,
-        sampler: Optional[Iterable[int]] = None,
+        sampler: Union[None, Iterable[int], Sampler[ClipItem]] = None,
         batch_sampler: Optional[Iterable[List[int]]] = None,
         *,
         drop_last: bool = False,
@@ -251,10 +268,10 @@ class ClipLoader:
         helpers: int = 0,
         max_open: Optional[int] = None,
         pin_memory: bool = False,
-        device: Any = None,
+        device: Optional[Device] = None,
         errors: Optional[str] = None,
         progress: bool = False,
-    ):
+    ) -> None:
         if not hasattr(dataset, "_request"):
             raise bad("dataset", dataset, "a framerail.torch.ClipDataset")
         if batch_sampler is not None and (batch_size != 1 or shuffle or sampler is not None or drop_last):
@@ -309,8 +326,9 @@ class ClipLoader:
     def _begin(self, epoch: int) -> None:
         self.dataset.set_epoch(epoch)
         for sampler in (self.sampler, self.batch_sampler, getattr(self.batch_sampler, "sampler", None)):
-            if hasattr(sampler, "set_epoch"):
-                sampler.set_epoch(epoch)
+            begin = getattr(sampler, "set_epoch", None)
+            if begin is not None:
+                begin(epoch)
 
     def state_dict(self) -> Dict[str, int]:
         """Where this loader stands: load it into a new one, of the same data set and options, to go on with the very next batch."""
@@ -330,7 +348,7 @@ class ClipLoader:
         self.set_epoch(state["epoch"])
         self._given = self._start = whole("batch", state["batch"], 0)
 
-    def __iter__(self) -> Iterator[Dict[str, Any]]:
+    def __iter__(self) -> Iterator[ClipBatch]:
         """A pass through the epoch: from its first batch, or from where a loaded state says. After a whole pass, the next epoch."""
         self._end_pass()
         if self._is_over:
@@ -347,7 +365,7 @@ class ClipLoader:
     def __enter__(self) -> ClipLoader:
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -372,7 +390,7 @@ class ClipLoader:
         if self.batch_sampler is not None:
             yield from self.batch_sampler
             return
-        order: Iterable[int]
+        order: Any
         if self.sampler is not None:
             order = self.sampler
         elif self._shuffle:
@@ -409,7 +427,7 @@ class _Batch(NamedTuple):
     ticket: Ticket
 
 
-class _Pass(Iterator[Dict[str, Any]]):
+class _Pass(Iterator[ClipBatch]):
     """One way through an epoch, from where the loader stands."""
 
     def __init__(self, loader: ClipLoader):
@@ -420,10 +438,10 @@ class _Pass(Iterator[Dict[str, Any]]):
         self._began = time.monotonic()
         self._marked = self._began
         self._line = ProgressLine(sys.stderr) if loader._progress else None
-        self._shape: Optional[Tuple[Tuple[int, ...], Any]] = None
+        self._shape: Optional[ClipShape] = None
         self._has_given = False
 
-    def _shape_of(self, indices: List[int]) -> Tuple[Tuple[int, ...], Any]:
+    def _shape_of(self, indices: List[int]) -> ClipShape:
         """What all clips are like: by the options, else the first source that can be read."""
         core, dataset = self._loader._core, self._loader.dataset
         shape, first = core.shape(), None
@@ -457,7 +475,7 @@ class _Pass(Iterator[Dict[str, Any]]):
             requests = [self._loader.dataset._request(index) for index in indices]
             self._under_way.append(_Batch(indices, core.submit(requests, shape, frames)))
 
-    def __next__(self) -> Dict[str, Any]:
+    def __next__(self) -> ClipBatch:
         loader = self._loader
         while not self._is_closed:
             self._fill()
@@ -480,7 +498,7 @@ class _Pass(Iterator[Dict[str, Any]]):
                 return made
         raise StopIteration
 
-    def _finish(self, batch: _Batch) -> Optional[Dict[str, Any]]:
+    def _finish(self, batch: _Batch) -> Optional[ClipBatch]:
         loader, dataset = self._loader, self._loader.dataset
         frames, columns, failed = loader._core.wait(batch.ticket)
         # What made room is used at once: the threads go on while the caller works.
@@ -549,7 +567,7 @@ class _Pass(Iterator[Dict[str, Any]]):
             self._line.close()
 
 
-def replacement(dataset: Any, core: ClipCore, index: int, shape: Tuple[Tuple[int, ...], Any], error: Exception) -> Tuple[int, Made]:
+def replacement(dataset: Any, core: ClipCore, index: int, shape: ClipShape, error: Exception) -> Tuple[int, Made]:
     """Another clip of the data set, drawn by the seed, in the place of one that cannot be read: its index, and a batch of it alone."""
     for attempt in range(_REPLACEMENTS):
         other = mixed_seed(dataset.seed, dataset.epoch, index, attempt) % len(dataset)
@@ -577,14 +595,14 @@ class VideoAverage:
         self._sums: Dict[int, torch.Tensor] = {}
         self._counts: Dict[int, int] = {}
 
-    def update(self, sources: Any, values: torch.Tensor) -> None:
+    def update(self, sources: Union[torch.Tensor, Sequence[int]], values: torch.Tensor) -> None:
         """Adds values [B, ...], or [B, parts, ...] reshaped to [B * parts, ...] with each source repeated for its parts."""
-        sources = torch.as_tensor(sources).tolist()
-        if len(values) % max(len(sources), 1):
-            raise ValueError(f"there are {len(values)} values for {len(sources)} clips; give the same number for each")
-        parts = len(values) // max(len(sources), 1)
-        values = values.detach().reshape(len(sources), parts, *values.shape[1:]).sum(1).double().cpu()
-        for source, value in zip(sources, values):
+        listed: List[int] = torch.as_tensor(sources).tolist()
+        if len(values) % max(len(listed), 1):
+            raise ValueError(f"there are {len(values)} values for {len(listed)} clips; give the same number for each")
+        parts = len(values) // max(len(listed), 1)
+        values = values.detach().reshape(len(listed), parts, *values.shape[1:]).sum(1).double().cpu()
+        for source, value in zip(listed, values):
             self._sums[source] = self._sums[source] + value if source in self._sums else value
             self._counts[source] = self._counts.get(source, 0) + parts
 

@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Optional, Tuple, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple, TypeVar, Union
 
 if TYPE_CHECKING:
     from .types import Box, DType, OutputOptions, Size
@@ -135,22 +135,25 @@ def numbered_device(value: Any) -> str:
     return f"cuda:{current_card()}" if name == "cuda" else name
 
 
-def _sides(option: str, value: Any) -> Optional[Tuple[int, int]]:
-    if value is None:
-        return None
+def sides(option: str, value: Any) -> Optional[Tuple[int, int]]:
+    return None if value is None else _sides(option, value)
+
+
+def _sides(option: str, value: Any) -> Tuple[int, int]:
     what = "(height, width), each from 1 to 32768"
     sides = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(sides) != 2:
         raise bad(option, value, what)
-    sides = tuple(whole(option, side, 1, what) for side in sides)
-    if max(sides) > 32768:
+    height, width = (whole(option, side, 1, what) for side in sides)
+    if max(height, width) > 32768:
         raise bad(option, value, what)
-    return sides
+    return height, width
 
 
-def _size(options: Mapping[str, Any], fit: str) -> dict:
+def _size(options: Mapping[str, Any], fit: str) -> Dict[str, Any]:
     """Both sides, or the shorter one and the most that the longer one may have."""
-    size, longest = options["size"], options["max_size"]
+    size: Any = options["size"]
+    longest = options["max_size"]
     if isinstance(size, (tuple, list)) and len(size) == 1:
         size = size[0]
     is_short_side = size is not None and not isinstance(size, (tuple, list)) and fit == "stretch"
@@ -158,15 +161,15 @@ def _size(options: Mapping[str, Any], fit: str) -> dict:
         if fit != "stretch" or (size is not None and not is_short_side):
             raise bad("max_size", longest, "it with one number as size, or alone; a letterbox and (height, width) have both sides")
         longest = whole("max_size", longest, 1, "pixels of the longer side, from 1 to 32768")
-        if longest > 32768 or (is_short_side and longest <= operator.index(size)):
+        if longest > 32768 or (is_short_side and longest <= whole("size", size, 1)):
             raise bad("max_size", longest, f"more than size, {size}, and 32768 at most")
     if is_short_side:
         short, _ = _sides("size", size)
         return {"size": None, "short_side": short, "max_size": longest}
-    return {"size": _sides("size", size), "short_side": None, "max_size": longest}
+    return {"size": sides("size", size), "short_side": None, "max_size": longest}
 
 
-def renamed(options: Mapping[str, Any]) -> dict:
+def renamed(options: Mapping[str, Any]) -> Dict[str, Any]:
     """Options by their present names: ``resize`` was ``fit`` once, and ``interpolation`` is ``resize``."""
     made = dict(options)
     if made["resize"] in FITS:
@@ -231,7 +234,8 @@ def output_json(options: Mapping[str, Any]) -> str:
     if normalize is not None and dtype in ("uint8", "uint16"):
         raise bad("normalize", normalize, f"a dtype of 'float16', 'bfloat16' or 'float32' with it; {dtype} holds no fractions")
     fit = choice("fit", options["fit"], FITS)
-    size, crop, center_crop = _size(options, fit), _crop(options["crop"]), _sides("center_crop", options["center_crop"])
+    size, crop = _size(options, fit), _crop(options["crop"])
+    center_crop = sides("center_crop", options["center_crop"])
     if center_crop is not None and fit != "stretch":
         raise bad("center_crop", center_crop, "it without fit='letterbox'")
     if exact or channels == "yuv":
@@ -320,8 +324,8 @@ class Preprocess:
     layout: str = "TCHW"
     fit: str = "stretch"
     antialias: bool = True
-    max_size: Any = None
-    center_crop: Any = None
+    max_size: Optional[int] = None
+    center_crop: Optional[Size] = None
 
     def __post_init__(self) -> None:
         names = ("resize", "interpolation", "fit")

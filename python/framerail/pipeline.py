@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Sequence, Tupl
 from . import _framerail
 from .functions import StageFunction
 from .models import ModelRunner
-from .options import Preprocess, _sides, bad, listed, numbered_device, real, whole
+from .options import Preprocess, sides, bad, listed, numbered_device, real, whole
 from .progress import ProgressLine
 from .types import Outcome, Progress, Size
 
@@ -417,7 +417,7 @@ def blur_faces(
 
     options = {
         "input": path(input), "output": path(output), "device": None if device is None else numbered_device(device), "model": os.fspath(model), "confidence": confidence,
-        "detection_size": _sides("detection_size", detection_size), "every": every, "hold": hold, "cover": cover, "cell": cell, "color": color,
+        "detection_size": sides("detection_size", detection_size), "every": every, "hold": hold, "cover": cover, "cell": cell, "color": color,
         "image": path(image), "strength": strength,
         "shape": shape or ("ellipse" if contour_model is None else "contour"), "contour_model": path(contour_model),
         "mask_scale": mask_scale, "feather": feather,

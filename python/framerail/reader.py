@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-import math
-import operator
 import os
 from collections.abc import Iterator
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, List, Optional, Sequence, SupportsIndex, Tuple, TypeVar, Union, overload
 
-from . import _framerail, arrays, deprecated, frames, remote, transforms
+from . import _framerail, arrays, deprecated, frames, source, transforms
 from . import audio as audio_reader
+from .batches import BatchIterator
 from .frames import Frame, FrameBatch, FrameTimes, Planes, VideoMetadata
-from .lazy import np
 from .options import OUTPUT_DEFAULTS, READER_DEFAULTS, Normalize, bad, choice, known, output_json, output_kind, reader_json, real, renamed, whole
-from .types import Box, Column, Frames, Source
+from .selection import Selector, is_mask, is_one, plain
+from .types import Box, Column, Frames, Source, Transforms
+from .video_audio import VideoAudio
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
     import torch
     from typing_extensions import Literal, Unpack
@@ -26,29 +27,10 @@ if TYPE_CHECKING:
 
 _Kept = TypeVar("_Kept")
 
-#: More frames than any video has.
-_NUMBERS = 2**48
-#: Times that frames are chosen anew because the index was repaired meanwhile.
+#: Attempts at choosing frames when the index was repaired meanwhile.
 _TRIES = 4
 #: Frames that iteration over a reader converts at a time.
 _ITERATION_BATCH = 8
-
-
-def _source(source: Any) -> Tuple[Any, str]:
-    """What the compiled part takes, and what messages call it."""
-    if isinstance(source, (str, os.PathLike)):
-        path = os.fspath(source)
-        path = os.fsdecode(path) if isinstance(path, bytes) else path
-        file = remote.opened(path)
-        return (path if file is None else file), path
-    if isinstance(source, bytes):
-        return source, "<bytes>"
-    if isinstance(source, (bytearray, memoryview)):
-        return bytes(source), "<bytes>"
-    if hasattr(source, "read") and hasattr(source, "seek"):
-        name = getattr(source, "name", None)
-        return source, name if isinstance(name, str) else f"<{type(source).__name__}>"
-    raise TypeError(f"source: {source!r}; give a path, an address, bytes, or a file opened with mode 'rb'")
 
 
 class VideoReader(Generic[Frames, Column]):
@@ -194,7 +176,7 @@ class VideoReader(Generic[Frames, Column]):
         normalize: Union[None, bool, Normalize] = None,
         exact: Optional[str] = None,
         tone_map: Optional[str] = None,
-        transforms: Any = None,
+        transforms: Optional[Transforms] = None,
         stream: Optional[int] = None,
         index: str = "exact",
         index_cache: Union[None, str, os.PathLike[str]] = None,
@@ -213,16 +195,16 @@ class VideoReader(Generic[Frames, Column]):
         self._output = output_kind(output)
         self._called = called(self._options)
         self._is_closed = False
-        # By number of the audio stream, and way to reach places in it.
-        self._audio: Dict[Tuple[Optional[int], bool], _framerail.Audio] = {}
+        self._audio = VideoAudio()
         # What is known of the video, by the version of it that the compiled part counts.
         self._known: Dict[str, Tuple[int, Any]] = {}
         self._planes: Any = ()
         self._compiled = self._open()
+        self._select = Selector(self._name, lambda: len(self), lambda: self.times)
 
     def _open(self) -> _framerail.Reader:
-        source, name = _source(self._given)
-        return _framerail.Reader(source, name, reader_json(self._options))
+        given, self._name = source.opened(self._given)
+        return _framerail.Reader(given, self._name, reader_json(self._options))
 
     @property
     def _reader(self) -> _framerail.Reader:
@@ -293,10 +275,10 @@ class VideoReader(Generic[Frames, Column]):
         IndexError
             For times before the first frame, or at or after the end of the last.
         """
-        plain = _plain(seconds)
-        if hasattr(plain, "__float__"):
-            return self._reader.frames_at([real("seconds", plain, "finite seconds")])[0]
-        return self._reader.frames_at([real("seconds", at, "finite seconds") for at in plain])
+        times = plain(seconds)
+        if hasattr(times, "__float__"):
+            return self._reader.frames_at([real("seconds", times, "finite seconds")])[0]
+        return self._reader.frames_at([real("seconds", at, "finite seconds") for at in times])
 
     def frames_at(self, seconds: Seconds) -> List[int]:
         """The old name of ``numbers_at``."""
@@ -310,7 +292,7 @@ class VideoReader(Generic[Frames, Column]):
     def read(self, numbers: Numbers, *, out: Optional[Frames] = None) -> FrameBatch[Frames, Column]: ...  # type: ignore[overload-overlap]
     @overload
     def read(self, numbers: SupportsIndex, *, out: Optional[Frames] = None) -> Frame[Frames]: ...
-    def read(self, numbers: Any, *, out: Optional[Frames] = None) -> Union[Frame[Frames], FrameBatch[Frames, Column]]:
+    def read(self, numbers: Union[SupportsIndex, Numbers], *, out: Optional[Frames] = None) -> Union[Frame[Frames], FrameBatch[Frames, Column]]:
         """Frames by number, with the time and status of each.
 
         Parameters
@@ -335,13 +317,13 @@ class VideoReader(Generic[Frames, Column]):
             When ``out`` does not fit.
         DecodeError, TimeoutError
         """
-        plain = _plain(numbers)
-        if _is_one(plain):
+        wanted = plain(numbers)
+        if is_one(wanted):
             one: Any = out
-            return self._read(lambda: self._numbers([plain]), None if out is None else one[None])[0]
-        if not hasattr(plain, "__len__"):
-            plain = list(plain)
-        return self._read(lambda: self._numbers(plain), out)
+            return self._read(lambda: self._select.numbers([wanted]), None if out is None else one[None])[0]
+        if not hasattr(wanted, "__len__"):
+            wanted = list(wanted)
+        return self._read(lambda: self._select.numbers(wanted), out)
 
     def _read(self, chosen: Callable[[], Tuple[List[int], bool]], out: Any = None) -> FrameBatch[Frames, Column]:
         """Reads chosen frames; chooses again where the index turned out to be another one than that by which they were chosen."""
@@ -400,7 +382,7 @@ class VideoReader(Generic[Frames, Column]):
         if axes is None:
             axes = 1 if hasattr(key, "__len__") else 0
         if axes > 1:
-            if _is_mask(key):
+            if is_mask(key):
                 raise IndexError(f"a mask of {axes} axes; frames have one, so give {len(self)} entries")
             several: Any = key
             data: Any = self.read_frames(several.reshape(-1))
@@ -408,7 +390,7 @@ class VideoReader(Generic[Frames, Column]):
             return shaped
         if axes == 1:
             return self.read_frames(key)
-        return self.read_frames(_plain(key))
+        return self.read_frames(plain(key))
 
     def __iter__(self) -> Iterator[Frames]:
         """Every frame in order, decoded ahead."""
@@ -425,7 +407,7 @@ class VideoReader(Generic[Frames, Column]):
         channels: Optional[int] = None,
         stream: Optional[int] = None,
         seek: str = "exact",
-    ) -> audio_reader.AudioSamples:
+    ) -> audio_reader.AudioSamples[Frames]:
         """The audio that plays from ``start`` to before ``stop``, in step with the frames: on the clock of ``times``.
 
         Parameters
@@ -457,10 +439,7 @@ class VideoReader(Generic[Frames, Column]):
             whole_video = self.metadata
             start = whole_video.start_seconds if start is None else start
             stop = whole_video.end_stream_seconds if stop is None else stop
-        key = (None if stream is None else whole("stream", stream, 0), choice("seek", seek, audio_reader.SEEKS) == "near")
-        compiled = self._audio.get(key)
-        if compiled is None or not compiled.is_here():
-            compiled = self._audio[key] = self._reader.open_audio(*key)
+        compiled = self._audio.stream(self._reader, stream, seek)
         return audio_reader.read(compiled, start, stop, sample_rate, channels, True, self._output)
 
     def batches(
@@ -508,7 +487,7 @@ class VideoReader(Generic[Frames, Column]):
             An iterator over ``FrameBatch``; ``close()`` ends it early.
         """
         known(output, OUTPUT_DEFAULTS)
-        selection = self._selection(start, stop, every, numbers, fps, start_seconds, end_seconds)
+        selection = self._select.batches(start, stop, every, numbers, fps, start_seconds, end_seconds)
         options = renamed({**self._options, **output})
         as_json = output_json({name: options[name] for name in OUTPUT_DEFAULTS}) if output else None
         compiled = self._reader.batches(json.dumps(selection), whole("batch", batch, 1), bool(drop_last), as_json)
@@ -526,69 +505,6 @@ class VideoReader(Generic[Frames, Column]):
         options = renamed({**self._options, **output})
         self._reader.set_output(output_json({name: options[name] for name in OUTPUT_DEFAULTS}))
         self._options, self._planes, self._called = options, (), called(options)
-
-    def _selection(
-        self, start: Any, stop: Any, every: int, numbers: Any, fps: Any, start_seconds: Any, end_seconds: Any
-    ) -> Dict[str, Any]:
-        if sum((numbers is not None, fps is not None, (start, stop, every) != (None, None, 1))) > 1:
-            raise ValueError("options 'numbers', 'fps' and 'start', 'stop', 'every' choose frames in different ways; use one")
-        if fps is None and (start_seconds, end_seconds) != (None, None):
-            if numbers is not None or (start, stop) != (None, None):
-                raise ValueError("options 'start_seconds' and 'end_seconds' choose frames by time; leave out 'numbers', 'start' and 'stop'")
-            start, stop = self._frames_between(start_seconds, end_seconds)
-        if numbers is not None:
-            numbers = _plain(numbers)
-            return {"list": self._numbers(numbers if hasattr(numbers, "__len__") else list(numbers))[0]}
-        if fps is not None:
-            secs = "finite seconds"
-            return {
-                "fps": {
-                    "fps": real("fps", fps, "frames per second above 0", above=0.0),
-                    "start": None if start_seconds is None else real("start_seconds", start_seconds, secs),
-                    "end": None if end_seconds is None else real("end_seconds", end_seconds, secs),
-                }
-            }
-        start, stop = (None if at is None else operator.index(at) for at in (start, stop))
-        step = whole("every", every, 1)
-        if stop is not None or (start or 0) < 0:
-            start, stop, _ = slice(start, stop).indices(len(self))
-        return {"range": {"start": start or 0, "stop": stop, "step": step}}
-
-    def _frames_between(self, start: Optional[float], end: Optional[float]) -> Tuple[int, int]:
-        """The first frame that is on screen from one time to before another, and the number behind the last one."""
-        secs, times = "finite seconds", self.times
-        if not len(times):
-            return 0, 0
-        first = -math.inf if start is None else real("start_seconds", start, secs)
-        last = math.inf if end is None else real("end_seconds", end, secs)
-        if last < first:
-            raise bad("end_seconds", end, f"a time from start_seconds, {start}, on")
-        ends = np.asarray(times.seconds) + np.asarray(times.durations)
-        begin = int(np.searchsorted(ends, first, side="right"))
-        return begin, max(begin, int(np.searchsorted(np.asarray(times.seconds), last, side="left")))
-
-    def _numbers(self, numbers: Any) -> Tuple[List[int], bool]:
-        """Frame numbers from 0, and whether they depend on how many frames there are."""
-        numbers = list(numbers)
-        if numbers and all(map(_is_bool, numbers)):
-            count = len(self)
-            if len(numbers) != count:
-                raise IndexError(f"{_source(self._given)[1]}: a mask of {len(numbers)} entries for {count} frames")
-            return [number for number, is_chosen in enumerate(numbers) if is_chosen], True
-        try:
-            if any(map(_is_bool, numbers)):
-                raise TypeError
-            wanted = [operator.index(number) for number in numbers]
-        except TypeError:
-            raise TypeError(f"frame numbers must be whole numbers, or a mask of bools, not {numbers!r}") from None
-        is_relative = any(number < 0 for number in wanted)
-        if any(number < 0 or number >= _NUMBERS for number in wanted):
-            count = len(self)
-            for at, number in enumerate(wanted):
-                if not -count <= number < max(count, 1):
-                    raise IndexError(f"{_source(self._given)[1]}: frame {number} of {count} does not exist")
-                wanted[at] = number + count if number < 0 else number
-        return wanted, is_relative
 
     def _planes_of(self, options: Dict[str, Any]) -> Optional[Planes]:
         if options["channels"] != "yuv":
@@ -616,8 +532,7 @@ class VideoReader(Generic[Frames, Column]):
         if not self._is_closed:
             self._is_closed = True
             self._compiled.close()
-            for compiled in self._audio.values():
-                compiled.close()
+            self._audio.close()
 
     @property
     def closed(self) -> bool:
@@ -637,7 +552,7 @@ class VideoReader(Generic[Frames, Column]):
         return _reopen, (self._given, options)
 
     def __repr__(self) -> str:
-        name = _source(self._given)[1]
+        name = self._name
         if self._is_closed:
             return f"VideoReader({name!r}, closed)"
         header = self._known["metadata"][1] if "metadata" in self._known else self.header
@@ -661,65 +576,5 @@ def called(options: Dict[str, Any]) -> Tuple[Any, ...]:
     return rest
 
 
-def _plain(values: Any) -> Any:
-    """Entries of an array as Python's numbers."""
-    return values.tolist() if hasattr(values, "tolist") else values
-
-
-def _is_one(plain: Any) -> bool:
-    """Whether this is one number rather than several; what is neither is found out later."""
-    return not hasattr(plain, "__iter__") and not hasattr(plain, "__getitem__")
-
-
-def _is_bool(value: Any) -> bool:
-    # NumPy's has another name in each of its majors.
-    return isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")
-
-
-def _is_mask(values: Any) -> bool:
-    return str(getattr(values, "dtype", "")) in ("bool", "torch.bool")
-
-
 def _reopen(source: Any, options: Dict[str, Any]) -> VideoReader[Any, Any]:
     return VideoReader(source, **options)
-
-
-class BatchIterator(Generic[Frames, Column]):
-    """An iterator over batches that are made ahead. Made by ``VideoReader.batches``; also a context manager."""
-
-    if not TYPE_CHECKING:
-        __class_getitem__ = classmethod(GenericAlias)
-
-    def __init__(self, compiled: _framerail.Batches, output: str, planes: Optional[Planes], transforms: Tuple[Any, ...] = ()) -> None:
-        self._compiled = compiled
-        self._output = output
-        self._planes = planes
-        self._called = transforms
-
-    def __iter__(self) -> BatchIterator[Frames, Column]:
-        return self
-
-    def __next__(self) -> FrameBatch[Frames, Column]:
-        made = self._compiled.next()
-        if made is None:
-            self._compiled.close()
-            raise StopIteration
-        tensor, columns = made
-        data = arrays.handed_over(tensor, self._output)
-        if self._planes is not None and self._output != "dlpack":
-            data = data.reshape(data.shape[0], data.shape[-1])
-        return frames.batch(transforms.apply(self._called, data), columns, self._planes)
-
-    def __len__(self) -> int:
-        """Number of remaining batches."""
-        return self._compiled.remaining()
-
-    def close(self) -> None:
-        """Stops decoding and releases the batches decoded ahead."""
-        self._compiled.close()
-
-    def __enter__(self) -> BatchIterator[Frames, Column]:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

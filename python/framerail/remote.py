@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Dict, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple, Union
 
 from .options import bad, whole
 
@@ -122,7 +122,7 @@ class RemoteFile(io.RawIOBase):
         block = self._blocks.pop(number, None)
         if block is None:
             start = number * self._block
-            fetched: bytes = self._system.cat_file(self._path, start=start, end=min(start + self._block, self._size))
+            fetched: Any = self._system.cat_file(self._path, start=start, end=min(start + self._block, self._size))
             block = bytes(fetched)
             self._requests += 1
         self._blocks[number] = block

@@ -10,7 +10,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Tuple, TypedDict, Union
 
 import torch
 from torch.utils.data import Dataset, IterableDataset, default_collate, get_worker_info
@@ -19,10 +19,18 @@ from .augment import Augment, mixed_seed
 from .clip_audio import ClipAudio
 from .clips import _EDGES, clip_numbers, sampling_of
 from .errors import DecodeError, UnsupportedError
-from .loader import POLICIES, SOURCE_ERRORS, ClipCore, ClipLoader, Made, Request, VideoAverage, replacement
+from .loader import POLICIES, SOURCE_ERRORS, ClipCore, ClipLoader, ClipShape, Made, Request, VideoAverage, replacement, shared
 from .options import READER_DEFAULTS, bad, choice, known, whole
-from .reader import VideoReader, _source
+from .reader import VideoReader
+from .source import opened
+from .types import Source, SourceOptions
 from .video_index import dataset_parts, printable
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .loader import ClipBatch
+    from .types import IndexRow, Path
 
 __all__ = ["ClipAudio", "ClipDataset", "ClipLoader", "ClipStream", "VideoAverage", "collate"]
 
@@ -36,6 +44,52 @@ _SLOTS = 256
 _ITEM_NAMES = ("frames", "numbers", "seconds", "source", "clip", "filled", "label", "audio", "has_audio")
 
 
+class ClipItem(TypedDict):
+    """An item of a data set: "label", "audio" and "has_audio" where the data set has them. ``columns`` come by their own names."""
+
+    frames: torch.Tensor
+    numbers: torch.Tensor
+    seconds: torch.Tensor
+    source: int
+    clip: int
+    filled: int
+    label: object
+    audio: torch.Tensor
+    has_audio: bool
+
+
+class DatasetOptions(SourceOptions, total=False):
+    """Options of ``VideoReader`` that data sets take."""
+
+    output: str
+
+
+class ClipOptions(DatasetOptions, total=False):
+    """Options of ``ClipDataset`` but for ``sources`` and ``labels``."""
+
+    columns: Mapping[str, Sequence[object]]
+    audio: Optional[ClipAudio]
+    num_clips: int
+    frames_per_clip: int
+    stride: Optional[float]
+    policy: str
+    by: str
+    start: Optional[float]
+    end: Optional[float]
+    edge: str
+    snap: int
+    augment: Optional[Augment]
+    views: int
+    short_side: Optional[int]
+    crops: int
+    transform: Optional[Callable[[torch.Tensor], object]]
+    seed: int
+    rank: Optional[int]
+    world_size: Optional[int]
+    errors: str
+    max_open: int
+
+
 class _Readers:
     """Open readers of this process, the longest unused closed first."""
 
@@ -43,9 +97,9 @@ class _Readers:
         self._limit = limit
         self._options = options
         self._process = os.getpid()
-        self._open: OrderedDict[int, VideoReader] = OrderedDict()
+        self._open: OrderedDict[int, VideoReader[torch.Tensor, torch.Tensor]] = OrderedDict()
 
-    def get(self, key: int, source: Any) -> VideoReader:
+    def get(self, key: int, source: Source) -> VideoReader[torch.Tensor, torch.Tensor]:
         if self._process != os.getpid():
             # Of the process that we were forked from.
             self._open.clear()
@@ -56,7 +110,8 @@ class _Readers:
             if get_worker_info() is not None:
                 # Workers are the parallelism.
                 options.setdefault("threads", 1)
-            reader = VideoReader(source, **options)
+            made: Any = VideoReader(source, **options)
+            reader = made
         self._open[key] = reader
         while len(self._open) > self._limit:
             self._open.popitem(last=False)[1].close()
@@ -66,7 +121,7 @@ class _Readers:
         while self._open:
             self._open.popitem()[1].close()
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> Tuple[Any, ...]:
         return _Readers, (self._limit, self._options)
 
 
@@ -75,12 +130,12 @@ class _Clips:
 
     def __init__(
         self,
-        sources: Sequence[Any],
-        labels: Optional[Sequence[Any]],
-        columns: Optional[Mapping[str, Sequence[Any]]],
+        sources: Sequence[Source],
+        labels: Optional[Sequence[object]],
+        columns: Optional[Mapping[str, Sequence[object]]],
         sampling: Dict[str, Any],
         augment: Optional[Augment],
-        transform: Optional[Callable[[Any], Any]],
+        transform: Optional[Callable[[torch.Tensor], object]],
         seed: int,
         errors: str,
         max_open: int,
@@ -104,7 +159,7 @@ class _Clips:
             raise bad("augment", augment, "a framerail.Augment; for other functions use transform")
         choice("edge", sampling["edge"], _EDGES)
         self.sources = list(sources)
-        self.labels = None if labels is None else list(labels)
+        self.labels: Optional[List[Any]] = None if labels is None else list(labels)
         self.columns = columns
         self.augment = augment
         self.transform = transform
@@ -115,8 +170,8 @@ class _Clips:
         self._max_open = whole("max_open", max_open, 1)
         self._readers = _Readers(self._max_open, self._options)
         # Shared, so that workers that stay alive see a new epoch, and what they could not read is counted here.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._failed = torch.zeros(_SLOTS, dtype=torch.int64).share_memory_()
+        self._epoch = shared(torch.zeros((), dtype=torch.int64))
+        self._failed = shared(torch.zeros(_SLOTS, dtype=torch.int64))
 
     @property
     def epoch(self) -> int:
@@ -136,28 +191,33 @@ class _Clips:
         """Closes the readers that this process has open."""
         self._readers.close()
 
-    def _reader(self, source: int) -> VideoReader:
+    def _reader(self, source: int) -> VideoReader[torch.Tensor, torch.Tensor]:
         return self._readers.get(source, self.sources[source])
 
-    def _numbers(self, reader: VideoReader, seed: int, num_clips: Optional[int]) -> List[tuple]:
+    def _numbers(self, reader: VideoReader[torch.Tensor, torch.Tensor], seed: int, num_clips: Optional[int]) -> List[Tuple[List[int], int]]:
         return clip_numbers(reader, num_clips=num_clips, seed=seed, **self._sampling)
 
-    def _sample(self, source: int, clip: int, reader: VideoReader, numbers: List[int], filled: int, seed: int, out: Any = None) -> dict:
-        batch = reader.read(numbers, out=out)
-        clip_frames = batch.data
+    def _sample(
+        self, source: int, clip: int, reader: VideoReader[torch.Tensor, torch.Tensor], numbers: List[int], filled: int, seed: int
+    ) -> ClipItem:
+        batch = reader.read(numbers)
+        clip_frames: Any = batch.data
         if self.augment is not None:
-            layout = reader._options["layout"]
-            clip_frames = self.augment(clip_frames, seed=seed, layout={"NCHW": "TCHW", "NHWC": "THWC"}.get(layout, layout), threads=1)
+            layout: str = reader._options["layout"]
+            layout = {"NCHW": "TCHW", "NHWC": "THWC"}.get(layout, layout)
+            clip_frames = self.augment(clip_frames, seed=seed, layout=layout, threads=1)
         if self._channels_first:
             clip_frames = clip_frames.transpose(0, 1).contiguous()
         if self.transform is not None:
             clip_frames = self.transform(clip_frames)
-        known = {"frames": clip_frames, "numbers": batch.numbers, "seconds": batch.seconds, "filled": filled}
-        return {**known, **self._of_source(source, clip)}
+        made: Any = {"frames": clip_frames, "numbers": batch.numbers, "seconds": batch.seconds, "filled": filled}
+        made.update(self._of_source(source, clip))
+        item: ClipItem = made
+        return item
 
-    def _of_source(self, source: int, clip: int) -> dict:
+    def _of_source(self, source: int, clip: int) -> Dict[str, object]:
         """What an item says of its source."""
-        sample = {"source": source, "clip": clip}
+        sample: Dict[str, object] = {"source": source, "clip": clip}
         if self.labels is not None:
             sample["label"] = self.labels[source]
         return {**sample, **{name: values[source] for name, values in self.columns.items()}}
@@ -173,7 +233,7 @@ class _Clips:
         _log.warning("%s is %s: %s", name, what, error)
 
 
-class ClipDataset(_Clips, Dataset):
+class ClipDataset(_Clips, Dataset[ClipItem]):
     """Clips of many videos by index, for samplers that shuffle: a map-style data set.
 
     Parameters
@@ -234,10 +294,10 @@ class ClipDataset(_Clips, Dataset):
 
     def __init__(
         self,
-        sources: Sequence[Any],
+        sources: Sequence[Source],
         *,
-        labels: Optional[Sequence[Any]] = None,
-        columns: Optional[Mapping[str, Sequence[Any]]] = None,
+        labels: Optional[Sequence[object]] = None,
+        columns: Optional[Mapping[str, Sequence[object]]] = None,
         audio: Optional[ClipAudio] = None,
         num_clips: int = 1,
         frames_per_clip: int = 16,
@@ -252,14 +312,14 @@ class ClipDataset(_Clips, Dataset):
         views: int = 1,
         short_side: Optional[int] = None,
         crops: int = 1,
-        transform: Optional[Callable[[Any], Any]] = None,
+        transform: Optional[Callable[[torch.Tensor], object]] = None,
         seed: int = 0,
         rank: Optional[int] = None,
         world_size: Optional[int] = None,
         errors: str = "raise",
         max_open: int = 4,
-        **options: Any,
-    ):
+        **options: Unpack[DatasetOptions],
+    ) -> None:
         choice("policy", policy, ("random", "regular"))
         if (rank is None) != (world_size is None):
             raise ValueError("options 'rank' and 'world_size' go together")
@@ -272,11 +332,11 @@ class ClipDataset(_Clips, Dataset):
             sources = list(sources)[share]
             labels = None if labels is None else list(labels)[share]
             columns = {name: list(values)[share] for name, values in (columns or {}).items()}
-        sampling = {
+        sampling: Dict[str, Any] = {
             "frames_per_clip": whole("frames_per_clip", frames_per_clip, 1), "stride": stride, "policy": policy, "by": by,
             "start": start, "end": end, "edge": edge,
         }  # fmt: skip
-        _Clips.__init__(self, sources, labels, columns, sampling, augment, transform, seed, errors, max_open, options)
+        _Clips.__init__(self, sources, labels, columns, sampling, augment, transform, seed, errors, max_open, {**options})
         if audio is not None and not isinstance(audio, ClipAudio):
             raise bad("audio", audio, "a framerail.torch.ClipAudio")
         self.audio = audio
@@ -290,8 +350,8 @@ class ClipDataset(_Clips, Dataset):
         # What a reader does alone, on a card too.
         self._is_plain = not snap and views == 1 and short_side is None and crops == 1 and errors != "replace"
         self._kept: Optional[List[Any]] = None
-        #: Names of the classes, in the order of their numbers, where labels are names of folders.
-        self.classes: Optional[List[str]] = None
+        #: Names of the classes, in the order of their numbers, where labels are names of folders; else empty.
+        self.classes: List[str] = []
         # A source that is named twice is opened once.
         first: Dict[Any, int] = {}
         self._keys = [first.setdefault(source, place) for place, source in enumerate(map(_hashable, self.sources))]
@@ -299,7 +359,14 @@ class ClipDataset(_Clips, Dataset):
         self._core = ClipCore({**READER_DEFAULTS, **self._options}, sampled, augment, extra)
 
     @classmethod
-    def from_index(cls, path: Any, *, labels: Any = None, where: Optional[Callable[[dict], bool]] = None, **options: Any) -> ClipDataset:
+    def from_index(
+        cls,
+        path: Path,
+        *,
+        labels: Union[None, str, Callable[[IndexRow], object]] = None,
+        where: Optional[Callable[[IndexRow], object]] = None,
+        **options: Unpack[ClipOptions],
+    ) -> ClipDataset:
         """The data set of an index, which ``python -m framerail index DIR -o FILE.parquet`` makes.
 
         Files are opened with what the index knows of their frames, as long as their size and time of change are those of the index; of
@@ -324,9 +391,10 @@ class ClipDataset(_Clips, Dataset):
         """
         sources, given, classes, further, kept = dataset_parts(path, labels, where)
         rank, world_size = options.get("rank"), options.get("world_size")
-        made = cls(sources, labels=given, columns={**further, **options.pop("columns", {})}, **options)
+        options["columns"] = {**further, **options.get("columns", {})}
+        made = cls(sources, labels=given, **options)
         share = kept if world_size is None else kept[rank : len(kept) // world_size * world_size : world_size]
-        made._kept, made.classes = share, classes
+        made._kept, made.classes = share, classes or []
         return made
 
     def __len__(self) -> int:
@@ -345,7 +413,7 @@ class ClipDataset(_Clips, Dataset):
         if not 0 <= index < len(self):
             raise IndexError(f"item {index} of {len(self)} does not exist")
         place, clip = divmod(index, self.num_clips)
-        source, name = _source(self.sources[place])
+        source, name = opened(self.sources[place])
         if isinstance(source, str):
             # What is not UTF-8 cannot be opened: an error of this source alone.
             source, name = printable(source), printable(name)
@@ -354,14 +422,17 @@ class ClipDataset(_Clips, Dataset):
         kept = None if self._kept is None else self._kept[place]
         return Request(self._keys[place], source, name, clip, mixed_seed(self.seed, self.epoch, index), kept)
 
-    def _about(self, index: int) -> dict:
+    def _about(self, index: int) -> Dict[str, object]:
         """What an item says of its source."""
         return self._of_source(*divmod(int(index) % len(self), self.num_clips))
 
-    def __getitem__(self, index: int) -> Optional[dict]:
-        return self.__getitems__([index])[0]
+    def __getitem__(self, index: int) -> ClipItem:
+        """A clip of the epoch; None with ``errors="skip"`` where its source cannot be read."""
+        found: Any = self.__getitems__([index])[0]
+        item: ClipItem = found
+        return item
 
-    def __getitems__(self, indices: List[int]) -> List[Optional[dict]]:
+    def __getitems__(self, indices: List[int]) -> List[Optional[ClipItem]]:
         """The items of a batch, decoded side by side into one block of memory where all are of one shape."""
         indices = [int(index) for index in indices]
         requests = [self._request(index) for index in indices]
@@ -379,7 +450,7 @@ class ClipDataset(_Clips, Dataset):
             shape = shapes[group[0]]
             memory = None if is_on_card and self._core.device.type != "cpu" else self._core.memory(len(group), shape)
             tickets.append((group, self._core.submit([requests[place] for place in group], shape, memory)))
-        found: Dict[int, tuple] = {}
+        found: Dict[int, _Row] = {}
         for group, ticket in tickets:
             made = self._core.wait(ticket)
             wrong = {group[row]: error for row, error in made.failed}
@@ -393,20 +464,18 @@ class ClipDataset(_Clips, Dataset):
                 shape = shapes.get(place) or self._any_shape(error)
                 indices[place], made = replacement(self, self._core, indices[place], shape, error)
                 found[place] = _row(made, 0)
-        heard = self._heard([indices[place] for place in sorted(found)], [float(found[place][2][0]) for place in sorted(found)])
+        heard = self._heard([indices[place] for place in sorted(found)], [float(found[place].seconds[0]) for place in sorted(found)])
         sounds = dict(zip(sorted(found), heard))
-        return [
-            {**self._made(index, *found[place]), **sounds[place]} if place in found else None for place, index in enumerate(indices)
-        ]
+        return [self._made(index, found[place], sounds[place]) if place in found else None for place, index in enumerate(indices)]
 
-    def _heard(self, indices: List[int], starts: List[float]) -> List[dict]:
-        """What is heard with clips that begin at these times."""
+    def _heard(self, indices: List[int], starts: List[float]) -> Sequence[Mapping[str, object]]:
+        """The audio of clips that begin at these times."""
         if self.audio is None:
             return [{} for _ in indices]
         sources = [self.sources[int(index) % len(self) // self.num_clips] for index in indices]
         return self.audio.read_all(sources, starts)
 
-    def _read_alone(self, request: Request, index: int) -> Optional[dict]:
+    def _read_alone(self, request: Request, index: int) -> Optional[ClipItem]:
         """An item read by a reader for it alone."""
         source = int(index) % len(self) // self.num_clips
         try:
@@ -415,20 +484,25 @@ class ClipDataset(_Clips, Dataset):
             clips = self._numbers(reader, request.seed, 1 if is_random else self.num_clips)
             numbers, filled = clips[0 if is_random else request.clip]
             sample = self._sample(source, request.clip, reader, numbers, filled, request.seed)
-            return {**sample, **self._heard([index], [float(sample["seconds"][0])])[0]}
+            made: Any = {**sample, **self._heard([index], [float(sample["seconds"][0])])[0]}
+            item: ClipItem = made
+            return item
         except SOURCE_ERRORS as error:
             self._skip(source, error)
             return None
 
-    def _made(self, index: int, frames: Any, numbers: Any, seconds: Any, filled: int) -> dict:
-        if self.transform is not None:
-            frames = self.transform(frames)
-        return {"frames": frames, "numbers": numbers, "seconds": seconds, "filled": filled, **self._about(index)}
+    def _made(self, index: int, row: _Row, sound: Mapping[str, object]) -> ClipItem:
+        frames: Any = row.frames if self.transform is None else self.transform(row.frames)
+        about: Any = {**self._about(index), **sound}
+        made: Any = {"frames": frames, "numbers": row.numbers, "seconds": row.seconds, "filled": row.filled, **about}
+        item: ClipItem = made
+        return item
 
-    def _shapes(self, requests: List[Request]) -> Tuple[Dict[int, tuple], Dict[int, Exception]]:
-        """The shape of each clip; and what kept one from being looked at."""
-        shape, failed = self._core.shape(), {}
-        shapes: Dict[int, tuple] = {}
+    def _shapes(self, requests: List[Request]) -> Tuple[Dict[int, ClipShape], Dict[int, Exception]]:
+        """The shape of each clip, and the error of each source that cannot be opened."""
+        shape = self._core.shape()
+        shapes: Dict[int, ClipShape] = {}
+        failed: Dict[int, Exception] = {}
         for place, request in enumerate(requests):
             try:
                 found = shape or self._core.shape(request)
@@ -439,7 +513,7 @@ class ClipDataset(_Clips, Dataset):
                     shapes[place] = found
         return shapes, failed
 
-    def _any_shape(self, error: Exception) -> tuple:
+    def _any_shape(self, error: Exception) -> ClipShape:
         """The shape of the clips of any source that can be read."""
         for source in range(len(self.sources)):
             shapes, _ = self._shapes([self._request(source * self.num_clips)])
@@ -453,13 +527,21 @@ def _hashable(source: Any) -> Any:
     return os.fspath(source) if isinstance(source, os.PathLike) else source if isinstance(source, (str, bytes)) else id(source)
 
 
-def _row(made: Made, row: int) -> tuple:
-    """One clip of a batch: frames, numbers, seconds, filled."""
+class _Row(NamedTuple):
+    """One clip of a batch."""
+
+    frames: torch.Tensor
+    numbers: torch.Tensor
+    seconds: torch.Tensor
+    filled: int
+
+
+def _row(made: Made, row: int) -> _Row:
     numbers, seconds, filled, _ = made.columns
-    return made.frames[row], numbers[row], seconds[row], int(filled[row])
+    return _Row(made.frames[row], numbers[row], seconds[row], int(filled[row]))
 
 
-class ClipStream(_Clips, IterableDataset):
+class ClipStream(_Clips, IterableDataset[ClipItem]):
     """Clips of many videos one after another: an iterable data set, which reads each file from front to back.
 
     Sources are divided among ranks and workers, so that each is read once in an epoch.
@@ -478,10 +560,10 @@ class ClipStream(_Clips, IterableDataset):
 
     def __init__(
         self,
-        sources: Sequence[Any],
+        sources: Sequence[Source],
         *,
-        labels: Optional[Sequence[Any]] = None,
-        columns: Optional[Mapping[str, Sequence[Any]]] = None,
+        labels: Optional[Sequence[object]] = None,
+        columns: Optional[Mapping[str, Sequence[object]]] = None,
         num_clips: Optional[int] = None,
         frames_per_clip: int = 16,
         stride: Optional[float] = None,
@@ -493,22 +575,22 @@ class ClipStream(_Clips, IterableDataset):
         edge: str = "repeat",
         shuffle: bool = False,
         augment: Optional[Augment] = None,
-        transform: Optional[Callable[[Any], Any]] = None,
+        transform: Optional[Callable[[torch.Tensor], object]] = None,
         seed: int = 0,
         rank: Optional[int] = None,
         world_size: Optional[int] = None,
         errors: str = "raise",
         max_open: int = 1,
-        **options: Any,
-    ):
+        **options: Unpack[DatasetOptions],
+    ) -> None:
         if policy == "every" and step is None:
             step = frames_per_clip * (1 if stride is None else stride)
-        sampling = {
+        sampling: Dict[str, Any] = {
             "frames_per_clip": whole("frames_per_clip", frames_per_clip, 1), "stride": stride, "policy": policy, "by": by,
             "step": step, "start": start, "end": end, "edge": edge,
         }  # fmt: skip
         choice("errors", errors, ("raise", "skip"))
-        _Clips.__init__(self, sources, labels, columns, sampling, augment, transform, seed, errors, max_open, options)
+        _Clips.__init__(self, sources, labels, columns, sampling, augment, transform, seed, errors, max_open, {**options})
         if (rank is None) != (world_size is None):
             raise ValueError("options 'rank' and 'world_size' go together")
         self._num_clips = None if num_clips is None else whole("num_clips", num_clips, 1)
@@ -529,7 +611,7 @@ class ClipStream(_Clips, IterableDataset):
             order = [order[at] for at in torch.randperm(len(order), generator=_generator(self.seed, self.epoch)).tolist()]
         return order[rank * workers + number :: world_size * workers]
 
-    def __iter__(self) -> Iterator[dict]:
+    def __iter__(self) -> Iterator[ClipItem]:
         epoch = self.epoch
         for source in self._share():
             seed = mixed_seed(self.seed, epoch, source)
@@ -548,11 +630,11 @@ class ClipStream(_Clips, IterableDataset):
                 yield sample
 
 
-def _generator(seed: int, epoch: int) -> Any:
+def _generator(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(mixed_seed(seed, epoch) % 2**63)
 
 
-def collate(items: List[Optional[dict]]) -> Optional[dict]:
+def collate(items: Sequence[Optional[ClipItem]]) -> Optional[ClipBatch]:
     """Stacks items of a data set to a batch: "frames" becomes [B, T, C, H, W].
 
     Items that are None, which ``errors="skip"`` gives, are left out; a batch of nothing but them is None. Frames that lie
@@ -563,14 +645,15 @@ def collate(items: List[Optional[dict]]) -> Optional[dict]:
         return None
     whole_batch = _common_block([item["frames"] for item in present])
     if whole_batch is None:
-        return default_collate(present)
-    rest = default_collate([{name: value for name, value in item.items() if name != "frames"} for item in present])
+        collated: ClipBatch = default_collate(present)
+        return collated
+    rest: ClipBatch = default_collate([{name: value for name, value in item.items() if name != "frames"} for item in present])
     return {"frames": whole_batch, **rest}
 
 
-def _common_block(frames: List[Any]) -> Any:
-    """The tensor whose entries these are, in order and complete; None otherwise."""
-    base = getattr(frames[0], "_base", None)
+def _common_block(frames: List[Any]) -> Optional[torch.Tensor]:
+    """The tensor whose entries these are, in order and complete; else None."""
+    base: Optional[torch.Tensor] = getattr(frames[0], "_base", None)
     if base is None or base.dim() != frames[0].dim() + 1 or base.shape[0] != len(frames) or not base.is_contiguous():
         return None
     for place, clip in enumerate(frames):

@@ -119,10 +119,10 @@ def _to_dtype(transform: Any, options: Mapping[str, Any]) -> Optional[Dict[str, 
 
 
 def _normalize(transform: Any, options: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
-    mean, std = (tuple(float(value) for value in values) for values in (transform.mean, transform.std))
+    mean, std = ([float(value) for value in values] for values in (transform.mean, transform.std))
     is_fit = options["dtype"] in _FLOATS and options["channels"] in ("rgb", "bgr") and len(mean) == len(std) == 3
     if not is_fit or options["normalize"] not in (None, False, UNIT):
         return None
     # Without scaling, values are 0 to 255.
     unit = 1.0 if options["normalize"] == UNIT else 255.0
-    return {"normalize": Normalize(tuple(value / unit for value in mean), tuple(value / unit for value in std))}
+    return {"normalize": Normalize((mean[0] / unit, mean[1] / unit, mean[2] / unit), (std[0] / unit, std[1] / unit, std[2] / unit))}

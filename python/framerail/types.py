@@ -49,10 +49,53 @@ class SeekableBytes(Protocol):
     def seek(self, offset: int, whence: int, /) -> int: ...
 
 
+Path = Union[str, "os.PathLike[str]"]
+#: A transform of torchvision or a function of tensors, or several.
+Transforms = Union[Callable[..., object], Sequence[Callable[..., object]]]
 Source = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, SeekableBytes]
 #: (height, width), or one number for both.
 Size = Union[int, Tuple[int, int]]
 Box = Tuple[float, float, float, float]
+
+
+class IndexRow(TypedDict):
+    """What an index knows of one video. Columns that were added to the file come by their own names."""
+
+    path: str
+    size_bytes: int
+    modified_nanos: int
+    hash: Optional[str]
+    container: Optional[str]
+    codec: Optional[str]
+    width: Optional[int]
+    height: Optional[int]
+    pixel_format: Optional[str]
+    frame_rate: Optional[float]
+    duration_seconds: Optional[float]
+    frames: Optional[int]
+    keyframes: Optional[List[int]]
+    packets: Optional[bytes]
+    error: Optional[str]
+
+
+class IndexTable(TypedDict):
+    """An index by column; see ``IndexRow``."""
+
+    path: List[str]
+    size_bytes: List[int]
+    modified_nanos: List[int]
+    hash: List[Optional[str]]
+    container: List[Optional[str]]
+    codec: List[Optional[str]]
+    width: List[Optional[int]]
+    height: List[Optional[int]]
+    pixel_format: List[Optional[str]]
+    frame_rate: List[Optional[float]]
+    duration_seconds: List[Optional[float]]
+    frames: List[Optional[int]]
+    keyframes: List[Optional[List[int]]]
+    packets: List[Optional[bytes]]
+    error: List[Optional[str]]
 
 
 class OutputOptions(TypedDict, total=False):
@@ -73,7 +116,7 @@ class OutputOptions(TypedDict, total=False):
     normalize: Union[None, bool, Normalize]
     exact: Optional[str]
     tone_map: Optional[str]
-    transforms: Sequence[Callable[..., object]]
+    transforms: Optional[Transforms]
 
 
 class SourceOptions(OutputOptions, total=False):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple, Union
 
 from . import _framerail
 from .options import whole
 from .progress import ProgressLine
+
+if TYPE_CHECKING:
+    from .types import IndexRow, IndexTable, Path
 
 #: What files are taken of a folder, by their endings.
 VIDEOS = frozenset(
@@ -38,7 +41,7 @@ COLUMNS: Dict[str, str] = {
 }
 
 
-def videos_of(folder: Union[str, os.PathLike]) -> List[str]:
+def videos_of(folder: Path) -> List[str]:
     """The videos in a folder and in those below it, by their endings, in the order of their paths."""
     found = []
     for parent, folders, names in os.walk(os.fspath(folder), onerror=_raise):
@@ -52,8 +55,8 @@ def _raise(error: OSError) -> None:
 
 
 def index_videos(
-    sources: Union[str, os.PathLike, Iterable[Any]],
-    out: Union[str, os.PathLike],
+    sources: Union[Path, Iterable[Path]],
+    out: Path,
     *,
     threads: int = 0,
     packets: bool = True,
@@ -89,7 +92,7 @@ def index_videos(
     """
     out = os.fspath(out)
     is_folder = isinstance(sources, (str, os.PathLike))
-    paths = videos_of(sources) if is_folder else [os.fspath(path) for path in sources]  # type: ignore[union-attr, arg-type]
+    paths = videos_of(sources) if isinstance(sources, (str, os.PathLike)) else [os.fspath(path) for path in sources]
     if not paths:
         raise ValueError(f"{sources}: there are no videos; endings are {' '.join(sorted(VIDEOS))}" if is_folder else "no sources were given")
     for path in paths:
@@ -123,7 +126,7 @@ def _earlier(out: str) -> Dict[str, List[Any]]:
     return table if COLUMNS.keys() <= table.keys() else {}
 
 
-def _rows(table: Dict[str, List[Any]]) -> List[Dict[str, Any]]:
+def _rows(table: Mapping[str, Any]) -> List[Any]:
     return [dict(zip(table, row)) for row in zip(*table.values())]
 
 
@@ -151,7 +154,7 @@ def _look(path: str, home: str, earlier: Dict[str, Dict[str, Any]], packets: boo
     return {**row, "packets": row["packets"] if packets else None, "path": name, "error": None}, False
 
 
-def read_index(path: Union[str, os.PathLike]) -> Dict[str, List[Any]]:
+def read_index(path: Path) -> IndexTable:
     """The columns of an index, and others of the same file: a list with a value a row for each.
 
     Raises
@@ -167,7 +170,9 @@ def read_index(path: Union[str, os.PathLike]) -> Dict[str, List[Any]]:
     if lacking:
         raise ValueError(f"{os.fspath(path)}: lacks the columns {', '.join(lacking)}; make it with `python -m framerail index`")
     rows = len(table["path"])
-    return {**{name: [None] * rows for name in COLUMNS if name not in table}, **table}
+    made: Any = {**{name: [None] * rows for name in COLUMNS if name not in table}, **table}
+    columns: IndexTable = made
+    return columns
 
 
 def command(arguments: argparse.Namespace) -> int:
@@ -188,8 +193,8 @@ def command(arguments: argparse.Namespace) -> int:
         return 4
     table = read_index(arguments.out)
     wrong = [(path, error) for path, error in zip(table["path"], table["error"]) if error is not None]
-    for path, error in wrong[:10]:
-        print(f"framerail: warning: {path} is left out: {error}", file=sys.stderr)
+    for path, reason in wrong[:10]:
+        print(f"framerail: warning: {path} is left out: {reason}", file=sys.stderr)
     if len(wrong) > 10:
         print(f"framerail: warning: and {len(wrong) - 10} more; the column 'error' says why", file=sys.stderr)
     frames = sum(count or 0 for count in table["frames"])
@@ -207,7 +212,7 @@ def add_command(commands: Any) -> None:
 
 
 def dataset_parts(
-    path: Union[str, os.PathLike], labels: Any, where: Any
+    path: Path, labels: Union[None, str, Callable[[IndexRow], object]], where: Optional[Callable[[IndexRow], object]]
 ) -> Tuple[List[str], Optional[List[Any]], Optional[List[str]], Dict[str, List[Any]], List[Any]]:
     """Sources, labels, names of classes, further columns and kept indexes of what an index holds and can be read."""
     table = read_index(path)
@@ -231,6 +236,6 @@ def dataset_parts(
         given = [labels(row) for row in rows]
     elif labels is not None:
         raise ValueError(f"option 'labels': {labels!r}; give 'folder', the name of a column, or a function of a row")
-    further = {name: [row[name] for row in rows] for name in table if name not in COLUMNS and name != labels}
+    further: Dict[str, List[Any]] = {name: [row[name] for row in rows] for name in table if name not in COLUMNS and name != labels}
     kept = [None if row["packets"] is None else (row["size_bytes"], row["modified_nanos"], row["packets"]) for row in rows]
     return sources, given, classes, further, kept

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, List, Optional, Tuple, Type, Union
 
 from . import _framerail, arrays
+from . import source as sources
 from .audio import AudioSamples
 from .file_target import abandoned, finished
 from .frames import Frame, FrameBatch
@@ -22,12 +23,13 @@ from .lazy import np
 from .options import bad, choice, real, whole
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import torch
 
     from .types import AnyColumn, AnyFrames
 
-    Pixels = Union[np.ndarray, torch.Tensor, _framerail.Tensor, FrameBatch[AnyFrames, AnyColumn], Frame[AnyFrames]]
-    Sound = Union[np.ndarray, torch.Tensor, _framerail.Tensor, AudioSamples]
+    Pixels = Union[npt.NDArray[np.generic], torch.Tensor, _framerail.Tensor, FrameBatch[AnyFrames, AnyColumn], Frame[AnyFrames]]
+    Sound = Union[npt.NDArray[np.generic], torch.Tensor, _framerail.Tensor, AudioSamples[AnyFrames]]
     Target = Union[str, "os.PathLike[str]", IO[bytes]]
     Scalar = Union[str, int, float]
 
@@ -194,9 +196,7 @@ class VideoWriter:
         }
         track = None
         if audio is not None:
-            from .reader import _source
-
-            track = _source(audio)
+            track = sources.opened(audio)
         try:
             self._compiled = _framerail.Writer(json.dumps(given), track)
         except BaseException as error:

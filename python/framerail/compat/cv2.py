@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import os
-from typing import Dict, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 
-from .. import errors, reader
+from .. import batches, errors, reader
+
+if TYPE_CHECKING:
+    from ..types import NumpyColumn, NumpyFrames
 
 CAP_PROP_POS_MSEC = 0
 CAP_PROP_POS_FRAMES = 1
@@ -45,8 +48,8 @@ class VideoCapture:
 
     def __init__(self, filename: Union[None, str, "os.PathLike[str]"] = None, apiPreference: int = CAP_ANY, *, device: str = "cpu") -> None:
         self._device = device
-        self._reader: Optional[reader.VideoReader] = None
-        self._batches: Optional[reader.BatchIterator] = None
+        self._reader: Optional[reader.VideoReader[NumpyFrames, NumpyColumn]] = None
+        self._batches: Optional[batches.BatchIterator[NumpyFrames, NumpyColumn]] = None
         self._ready: List[np.ndarray] = []
         self._grabbed: Optional[np.ndarray] = None
         #: Number of the frame that comes next.

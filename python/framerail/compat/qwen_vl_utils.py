@@ -43,7 +43,7 @@ def read_video(element: "Element") -> Tuple["torch.Tensor", "Metadata", float]:
 
 def install() -> None:
     """Registers framerail in ``VIDEO_READER_BACKENDS`` and makes it the reader in use, as ``FORCE_QWENVL_VIDEO_READER`` does."""
-    from qwen_vl_utils import vision_process
+    from qwen_vl_utils import vision_process  # pyright: ignore[reportAttributeAccessIssue]
 
     vision_process.VIDEO_READER_BACKENDS[NAME] = read_video
     vision_process.FORCE_QWENVL_VIDEO_READER = NAME

@@ -82,7 +82,7 @@ def read_video(
         with AudioReader(filename, output="torch") as audio:
             info["audio_fps"] = float(audio.metadata.sample_rate)
             start = max(begin, audio.metadata.start_seconds)
-            sound = audio.read(start, None if end is None else max(end, start)).data  # type: ignore[assignment]
+            sound = audio.read(start, None if end is None else max(end, start)).data
     except DecodeError:
         # A video without audio.
         pass

@@ -37,7 +37,7 @@ def read_video(
             width=shown.width,
         )
         numbers: List[int] = [int(number) for number in sample_indices_fn(metadata=metadata, **kwargs)]
-        frames = reader.read(numbers).data
+        frames: np.ndarray = reader.read(numbers).data  # type: ignore[assignment]
     metadata.frames_indices = numbers
     return frames, metadata
 
@@ -61,7 +61,7 @@ def install(*, replace: bool = True) -> None:
     replace : bool
         Whether it also serves programs that name another backend, or none.
     """
-    from transformers import video_utils
+    from transformers import video_utils  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
     video_utils.VIDEO_DECODERS[NAME] = read_video
     if replace:

@@ -6,7 +6,7 @@ it.
 
 from __future__ import annotations
 
-from typing import Dict, List, Tuple, Union
+from typing import Any, Dict, List, Tuple, Union
 
 import numpy as np
 
@@ -70,7 +70,7 @@ def load_bytes(
         if exact is None and (max_pixels > 0 or min_pixels > 0 or multiple_of > 1):
             bounds = {"max_pixels": max_pixels if max_pixels > 0 else None, "min_pixels": min_pixels if min_pixels > 0 else None}
             reader.set_output(size=fitting_size(shown.height, shown.width, multiple_of=multiple_of, **bounds))
-        frames = reader.read(numbers).data
+        frames: Any = reader.read(numbers).data
     metadata: Metadata = {
         "total_num_frames": total,
         "fps": rate,

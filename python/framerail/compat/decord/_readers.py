@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, List, Tuple, Union
+from typing import Any, IO, TYPE_CHECKING, List, Tuple, Union
 
 import numpy as np
 
@@ -102,7 +102,7 @@ class VideoReader:
             batch = self._reader.read(numbers)
         if (batch.status == "missing").any():
             raise DECORDError(f"{int((batch.status == 'missing').sum())} of {len(numbers)} frames cannot be decoded")
-        data: Array = batch.data
+        data: Array = batch.data  # type: ignore[assignment]
         limit = self._fault_tol if self._fault_tol >= 1 else self._fault_tol * self._count
         stats = self._reader.stats
         repaired = stats["frames_repaired"] + stats["frames_missing"]
@@ -231,7 +231,8 @@ class AVReader:
         start, rate = float(times.seconds[number]), self._options
         stop = float(times.seconds[number + 1]) if number + 1 < len(times) else start + float(times.durations[number])
         found = self._video._reader.audio(start, stop, sample_rate=rate[0], channels=rate[1])
-        data = found.data.cpu().numpy() if hasattr(found.data, "cpu") else np.asarray(found.data)
+        samples: Any = found.data
+        data: np.ndarray = samples.cpu().numpy() if hasattr(samples, "cpu") else np.asarray(samples)
         return data.view(NDArray)
 
     def __getitem__(self, idx: Union[int, slice]) -> Tuple[Union["Array", List["Array"]], "Array"]:

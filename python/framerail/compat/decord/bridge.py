@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ContextManager, List, Union
+from typing import TYPE_CHECKING, Any, ContextManager, List, Union
 
 import numpy as np
 
@@ -98,5 +98,6 @@ def bridge_out(array: "Array") -> "Array":
 
 def bridge_in(array: "Array") -> NDArray:
     """An array of any library as decord's."""
-    host = array.cpu().numpy() if hasattr(array, "cpu") else getattr(array, "numpy", lambda: np.asarray(array))()
+    given: Any = array
+    host = given.cpu().numpy() if hasattr(given, "cpu") else getattr(array, "numpy", lambda: np.asarray(array))()
     return np.asarray(host).view(NDArray)

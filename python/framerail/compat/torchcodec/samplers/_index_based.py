@@ -72,7 +72,7 @@ def _sample(
     if is_random:
         starts = torch.randint(low=start, high=end, size=(num_clips,))
     else:
-        starts = torch.linspace(start, end - 1, steps=num_clips, dtype=torch.int)
+        starts = torch.linspace(start, end - 1, steps=num_clips, dtype=torch.int32)
     numbers = _build_all_clips_indices(
         clip_start_indices=starts,
         num_frames_per_clip=num_frames_per_clip,

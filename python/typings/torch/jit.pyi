@@ -1,0 +1,3 @@
+from .nn import Module
+
+class ScriptModule(Module): ...

@@ -1,0 +1,9 @@
+from collections.abc import Sequence
+from typing import Union
+
+from .. import Tensor
+
+def cross_entropy(input: Tensor, target: Tensor) -> Tensor: ...
+def interpolate(
+    input: Tensor, size: Union[None, int, Sequence[int]] = ..., *, mode: str = ..., align_corners: Union[None, bool] = ..., antialias: bool = ...
+) -> Tensor: ...

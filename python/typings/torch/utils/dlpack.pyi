@@ -1,0 +1,3 @@
+from .. import Tensor
+
+def from_dlpack(array: object) -> Tensor: ...
