@@ -5,8 +5,8 @@
     python3 two_cards.py H264.mp4 --only reader lost          # some of the parts; --list names them
 
 H264.mp4 and HEVC.mp4 are long 1080p clips (bench/gpu/make_clips.sh), MANY a folder of short ones. Runs are interleaved: one GPU, two
-GPUs, again, `--rounds` times; the medians are printed. Needs two GPUs, framerail with its Python package, and PyTorch. The exit code
-is 1 when a check failed.
+GPUs, again, `--rounds` times; the medians are printed. Needs two GPUs, framerail with its Python package, and PyTorch. On one GPU, both ranks of
+training run on it, a GPU that fails is checked in a separate process, and the other parts are skipped. The exit code is 1 when a check failed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from pathlib import Path
 
 ONE, TWO = "cuda:0", "cuda:0,1"
 PARTS = {}
+#: Parts of which one GPU can run something.
+FOR_ONE = {"lost", "ranks"}
 FIGURES = []
 
 
@@ -179,6 +181,8 @@ def other_stages(options):
 @part
 def lost(options):
     """A GPU that fails for good ends its readers with a clear error; one that does not use it goes on."""
+    if options.cards == 1:
+        return lost_alone(options)
     done = run_python(
         f"""
         import framerail as fr, torch
@@ -204,6 +208,35 @@ def lost(options):
     need("one: 320" in done.stdout, f"the other GPU does not go on: {done.stdout[-500:]} {done.stderr[-800:]}")
 
 
+def lost_alone(options):
+    """On one GPU: the readers of the process that broke it end, a reader on the CPU and other processes go on."""
+    done = run_python(
+        f"""
+        import framerail as fr, torch
+        clip = {options.clips[0]!r}
+        reader = fr.VideoReader(clip, device="cuda")
+        reader[0]
+        try:
+            torch.zeros(4, device="cuda")[torch.tensor([9], device="cuda")].sum().item()
+        except Exception as error:
+            print("provoked:", type(error).__name__)
+        for _ in range(2):
+            try:
+                for batch in fr.VideoReader(clip, device="cuda", output="dlpack").batches(32, stop=640):
+                    pass
+                print("went through")
+            except Exception as error:
+                print("reader:", type(error).__name__, str(error)[:300])
+        print("cpu:", sum(len(batch.data) for batch in fr.VideoReader(clip, device="cpu").batches(32, stop=64)))
+        """
+    )
+    print(textwrap.indent(done.stdout.strip(), "  "))
+    need(done.stdout.count("reader: CudaError") == 2, f"no clear error: {done.stdout[-500:]} {done.stderr[-800:]}")
+    need("cpu: 64" in done.stdout, f"the CPU does not go on: {done.stdout[-500:]} {done.stderr[-800:]}")
+    other = run_python(f"import framerail as fr; print(fr.VideoReader({options.clips[0]!r}, device='cuda')[0].shape)")
+    need(other.returncode == 0, f"another process cannot use the GPU: {other.stderr[-500:]}")
+
+
 # Ranks of training.
 
 RANK = """
@@ -212,10 +245,11 @@ import torch, torch.distributed as dist
 import framerail as fr
 from framerail.torch import ClipDataset
 rank, world, clip, clips = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-torch.cuda.set_device(rank)
+card = rank % torch.cuda.device_count()
+torch.cuda.set_device(card)
 dist.init_process_group("gloo", init_method="file://" + sys.argv[5], rank=rank, world_size=world)
 reader = fr.VideoReader(clip, device="cuda")
-assert reader.device == f"cuda:{rank}", reader.device
+assert reader.device == f"cuda:{card}", reader.device
 fr.sample_clips(reader, num_clips=8, frames_per_clip=16, stride=2, seed=9)
 dist.barrier()
 began = time.perf_counter()
@@ -223,7 +257,7 @@ frames = 0
 for step in range(clips // 32):
     batch = fr.sample_clips(reader, num_clips=32, frames_per_clip=16, stride=2, seed=step * world + rank)
     data = batch.data if hasattr(batch, "data") else torch.stack([clip.data for clip in batch])
-    assert data.device.index == rank, data.device
+    assert data.device.index == card, data.device
     frames += data.shape[0] * data.shape[1]
 torch.cuda.synchronize()
 took = time.perf_counter() - began
@@ -262,7 +296,7 @@ def ranks(options):
             _, _, rate, held = line.split(" ", 3)
             rates.append(float(rate))
             if world > 1 and not held.startswith("unknown") and held != "[]":
-                need(held == f"[{rank}]", f"rank {rank} holds memory on {held}")
+                need(held == f"[{rank % options.cards}]", f"rank {rank} holds memory on {held}")
         print(f"  {devices}: {lines}")
         return sum(rates)
 
@@ -284,10 +318,16 @@ def main():
         return 0
     if not options.clips:
         parser.error("name at least one clip")
+    import torch
+
+    options.cards = torch.cuda.device_count()
     failed = []
     print(f"{'':42} {'one GPU':>12} {'two GPUs':>12}")
     for name, function in PARTS.items():
         if options.only and name not in options.only:
+            continue
+        if options.cards < 2 and name not in FOR_ONE:
+            print(f"SKIP {name}: needs two GPUs", flush=True)
             continue
         try:
             function(options)

@@ -42,6 +42,8 @@ SOURCE_ERRORS = (OSError, ValueError, RuntimeError, MemoryError)
 POLICIES = ("raise", "skip", "replace")
 #: Other clips that are tried in the place of one that cannot be read.
 _REPLACEMENTS = 16
+#: Bytes of batches under way on a GPU, by default.
+_GPU_BYTES = 512 << 20
 #: Sources that cannot be read and are remembered by name.
 _NAMED = 1000
 
@@ -147,28 +149,29 @@ class ClipCore:
         return torch.device(self.compiled.device())
 
     def memory(self, count: int, shape: ClipShape, pin_memory: bool = False) -> torch.Tensor:
-        """Memory for so many clips on the host; in a worker it is shared with the process that takes them, and so not copied again."""
+        """Memory for so many clips: on the GPU that makes them, else on the host. In a worker it is shared with the process that takes them,
+        and so not copied again."""
         axes, dtype = shape
+        if self.device.type != "cpu":
+            return torch.empty((count, *axes), dtype=dtype, device=self.device)
         made = torch.empty((count, *axes), dtype=dtype, pin_memory=pin_memory)
         return shared(made) if get_worker_info() is not None else made
 
-    def submit(self, requests: List[Request], shape: ClipShape, out: Optional[torch.Tensor]) -> Ticket:
-        """Begins to make clips of one shape: in the rows of ``out``, or on a GPU, where there is no memory yet."""
+    def submit(self, requests: List[Request], shape: ClipShape, out: torch.Tensor) -> Ticket:
+        """Begins to make clips of one shape in the rows of ``out``."""
         axes, dtype = shape
-        number = next(self._next)
-        self.compiled.submit(number, [request[:] for request in requests], out, list(axes), str(dtype).rpartition(".")[2])
+        number, name = next(self._next), str(dtype).rpartition(".")[2]
+        with arrays.on_device_of(out):
+            items = [request[:] for request in requests]
+            self.compiled.submit(number, items, out, list(axes), name, arrays.current_stream(out))
         return Ticket(number, len(requests), shape, out)
 
     def wait(self, ticket: Ticket) -> Made:
         """The clips of a batch, what is known of them, and which could not be made."""
-        (axes, dtype), frames = ticket.shape, ticket.frames
-        on_card = None
-        if frames is None:
-            on_card = frames = torch.empty((ticket.clips, *axes), dtype=dtype, device=self.device)
+        frames = ticket.frames
         with arrays.on_device_of(frames):
-            name = str(dtype).rpartition(".")[2]
-            found, failed = self.compiled.wait(ticket.number, on_card, list(axes), name, arrays.current_stream(frames))
-        if on_card is not None and self._turns_axes:
+            found, failed = self.compiled.wait(ticket.number, arrays.current_stream(frames))
+        if self._turns_axes:
             frames = frames.transpose(-4, -3).contiguous()
 
         def column(name: str, dtype: Any) -> torch.Tensor:
@@ -184,7 +187,7 @@ class Ticket(NamedTuple):
     number: int
     clips: int
     shape: ClipShape
-    frames: Optional[torch.Tensor]
+    frames: torch.Tensor
 
 
 class Made(NamedTuple):
@@ -217,14 +220,16 @@ class ClipLoader:
     drop_last : bool
         Leave out a last batch that is smaller.
     prefetch : int, optional
-        Batches made ahead of the one that is taken; by default as many as give each thread two clips, or four on a card.
+        Batches made ahead of the one that is taken; by default as many as give each thread two clips, or eight on a GPU.
     memory : int, optional
-        Bytes that batches under way may take together; bounds ``prefetch``, but one batch is always made.
+        Bytes that batches under way may take together; bounds ``prefetch``, but one batch is always made. On a GPU, 512 MiB by default
+        where ``prefetch`` is not given.
     threads : int
         Decoding threads; 0 for as many as there are cores, or, with a data set on a GPU, as keep its engines busy.
-    helpers : int
+    helpers : int, optional
         With a data set on a GPU: threads that decode a share of the clips on cores, upload them as decoded and have the GPU convert
-        them. They take clips that are due last, as long as these are made before their turn; ``stats["clips_by_cores"]`` counts them.
+        them; by default three of four cores, 0 for none. They take clips that are due last, as far as these are made before their turn, by
+        what earlier ones took for each pixel; ``stats["clips_by_cores"]`` counts them.
     max_open : int, optional
         Files kept open for their next clip; by default two for each thread, at least as many as the data set's.
     pin_memory : bool
@@ -265,7 +270,7 @@ class ClipLoader:
         prefetch: Optional[int] = None,
         memory: Optional[int] = None,
         threads: int = 0,
-        helpers: int = 0,
+        helpers: Optional[int] = None,
         max_open: Optional[int] = None,
         pin_memory: bool = False,
         device: Optional[Device] = None,
@@ -292,7 +297,8 @@ class ClipLoader:
         self._threads = threads or cores()
         self._prefetch = None if prefetch is None else whole("prefetch", prefetch, 1)
         kept = max(2 * self._threads, dataset._max_open) if max_open is None else whole("max_open", max_open, 0)
-        self._core = dataset._core.with_options(threads=threads, helpers=whole("helpers", helpers, 0), max_open=kept)
+        helpers = None if helpers is None else whole("helpers", helpers, 0)
+        self._core = dataset._core.with_options(threads=threads, helpers=helpers, max_open=kept)
         self._progress = bool(progress)
         #: What could not be read: the last message of each source, by its name.
         self.failures: Dict[str, str] = {}
@@ -373,7 +379,7 @@ class ClipLoader:
         """What was done so far, over all epochs.
 
         "batches", "clips", "clips_failed", "clips_skipped", "clips_replaced", "clips_shared" (that came from another clip's decode),
-        "files_opened", "files_reused", "bytes" (written to batches), "wait_seconds" (that the caller waited for batches), "busy_share"
+        "files_opened", "files_reused", "bytes" (written to batches), "syncs" (times that a thread waited for the GPU), "wait_seconds" (that the caller waited for batches), "busy_share"
         (of the threads' time between the first batch asked for and the last), "opening_seconds", and under "reader" what was decoded.
         """
         found = json.loads(self._core.compiled.stats())
@@ -405,9 +411,14 @@ class ClipLoader:
 
     def _ahead(self, batch_bytes: int) -> int:
         """Batches under way at once."""
-        # A card's clips differ more in their time than a core's.
-        each = 2 if self._core.device.type == "cpu" else 4
-        ahead = -(-each * self._core.threads // self.batch_size) if self._prefetch is None else self._prefetch
+        is_on_host = self._core.device.type == "cpu"
+        threads = self._core.threads
+        ahead = self._prefetch
+        if ahead is None:
+            # The more clips wait on a GPU, the more of them share a decode, and the longer cores may take for theirs.
+            ahead = -(-(2 if is_on_host else 8) * threads // self.batch_size)
+            if not is_on_host and self._memory is None:
+                ahead = min(ahead, max(_GPU_BYTES // max(batch_bytes, 1) - 1, -(-threads // self.batch_size)))
         if self._memory is not None:
             ahead = min(ahead, self._memory // max(batch_bytes, 1) - 1)
         return max(ahead, 0) + 1
@@ -469,9 +480,7 @@ class _Pass(Iterator[ClipBatch]):
             if self._shape is None:
                 self._shape = self._shape_of(indices)
             core, shape = self._loader._core, self._shape
-            frames = None
-            if core.device.type == "cpu":
-                frames = core.memory(len(indices), shape, self._loader.pin_memory)
+            frames = core.memory(len(indices), shape, self._loader.pin_memory)
             requests = [self._loader.dataset._request(index) for index in indices]
             self._under_way.append(_Batch(indices, core.submit(requests, shape, frames)))
 
@@ -571,8 +580,7 @@ def replacement(dataset: Any, core: ClipCore, index: int, shape: ClipShape, erro
     """Another clip of the data set, drawn by the seed, in the place of one that cannot be read: its index, and a batch of it alone."""
     for attempt in range(_REPLACEMENTS):
         other = mixed_seed(dataset.seed, dataset.epoch, index, attempt) % len(dataset)
-        memory = core.memory(1, shape) if core.device.type == "cpu" else None
-        made = core.wait(core.submit([dataset._request(other)], shape, memory))
+        made = core.wait(core.submit([dataset._request(other)], shape, core.memory(1, shape)))
         if not made.failed:
             return other, made
         if not isinstance(made.failed[0][1], SOURCE_ERRORS):

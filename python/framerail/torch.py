@@ -437,7 +437,7 @@ class ClipDataset(_Clips, Dataset[ClipItem]):
         indices = [int(index) for index in indices]
         requests = [self._request(index) for index in indices]
         is_on_card = str(self._options.get("device", "cpu")) != "cpu"
-        if is_on_card and self._is_plain:
+        if is_on_card and self._is_plain and len(requests) == 1:
             return [self._read_alone(request, index) for request, index in zip(requests, indices)]
         shapes, failed = self._shapes(requests)
         rows = [place for place in range(len(requests)) if place in shapes]
@@ -448,7 +448,7 @@ class ClipDataset(_Clips, Dataset[ClipItem]):
         tickets = []
         for group in groups:
             shape = shapes[group[0]]
-            memory = None if is_on_card and self._core.device.type != "cpu" else self._core.memory(len(group), shape)
+            memory = self._core.memory(len(group), shape)
             tickets.append((group, self._core.submit([requests[place] for place in group], shape, memory)))
         found: Dict[int, _Row] = {}
         for group, ticket in tickets:

@@ -5,6 +5,7 @@ use std::{
     ffi::c_char,
     fmt,
     sync::{Arc, OnceLock},
+    time::Instant,
 };
 
 use cudarc::driver::sys;
@@ -16,6 +17,7 @@ use crate::{
     context::{Context, Entered},
     error::{CudaError, check},
     module::LoadedModules,
+    stream::SpareEvents,
 };
 
 /// What a card is.
@@ -38,6 +40,7 @@ pub struct CudaDevice {
     info: DeviceInfo,
     pub(crate) context: Context,
     pub(crate) modules: LoadedModules,
+    pub(crate) events: SpareEvents,
 }
 
 impl fmt::Debug for CudaDevice {
@@ -138,9 +141,13 @@ impl CudaDevice {
         if let Some(device) = open.get(&ordinal) {
             return Ok(Arc::clone(device));
         }
+        let began = Instant::now();
         let info = device_info(ordinal)?;
+        let started = began.elapsed();
         let context = Context::retain(ordinal, handle(ordinal)?)?;
-        let device = Arc::new(CudaDevice { info, context, modules: LoadedModules::default() });
+        let millis = |time: std::time::Duration| time.as_millis();
+        log::debug!("CUDA device {ordinal}: driver started in {} ms, context in {} ms", millis(started), millis(began.elapsed() - started));
+        let device = Arc::new(CudaDevice { info, context, modules: LoadedModules::default(), events: SpareEvents::default() });
         open.insert(ordinal, Arc::clone(&device));
         Ok(device)
     }

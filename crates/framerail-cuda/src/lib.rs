@@ -33,6 +33,6 @@ pub use module::{Kernel, KernelSource, Launch, kernel_cache_folder};
 pub use pinned::{PinnedBuffer, PinnedPool};
 pub use stream::{CudaEvent, CudaStream};
 pub use surface::{CudaSurface, DevicePlanes};
-pub use tensor::CudaTensor;
+pub use tensor::{CudaTensor, convert_into};
 pub use traffic::Traffic;
 pub use uploads::Uploads;

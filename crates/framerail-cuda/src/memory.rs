@@ -4,8 +4,10 @@
 //! the host never waits. So a dropped buffer may be handed out at once, while work on it is still queued.
 
 use std::{
+    any::Any,
     fmt,
     sync::{Arc, OnceLock, Weak},
+    time::{Duration, Instant},
 };
 
 use cudarc::driver::sys;
@@ -16,6 +18,9 @@ use crate::{CudaDevice, CudaEvent, CudaStream, Traffic, error::CudaError, nvdec:
 
 /// Allocations are rounded up to this, so that sizes that differ little share buffers.
 const GRAIN_BYTES: usize = 64 * 1024;
+
+/// Allocations that take longer are logged.
+const SLOW: Duration = Duration::from_millis(1);
 
 /// What has been queued on a buffer.
 #[derive(Default)]
@@ -57,11 +62,14 @@ unsafe impl Sync for Shared {}
 
 impl Shared {
     fn allocate(&self, bytes: usize) -> Result<Allocation, CudaError> {
-        let entered = self.device.enter()?;
+        let (entered, began) = (self.device.enter()?, Instant::now());
         let mut address = 0;
         // SAFETY: an out value, a live pool and a live stream of the current context.
         let code = unsafe { sys::cuMemAllocFromPoolAsync(&mut address, bytes, self.pool, self.stream.handle()) };
         entered.check(code, "allocating device memory").map_err(|error| self.device.explain(error, bytes))?;
+        if began.elapsed() > SLOW {
+            log::debug!("allocating {bytes} bytes of device memory took {:.1} ms", began.elapsed().as_secs_f64() * 1000.0);
+        }
         // The memory is there once the allocation's turn on its stream has come.
         let event = self.stream.record()?;
         Ok(Allocation { address, bytes, fence: Fence { written: Some((self.stream.id(), event)), ..Fence::default() } })
@@ -228,7 +236,7 @@ impl DevicePool {
 
     fn wrap(&self, allocation: Allocation, bytes: usize) -> DeviceBuffer {
         let Allocation { address, bytes: allocated, fence } = allocation;
-        DeviceBuffer { address, bytes, allocated, fence: Mutex::new(fence), home: Arc::clone(&self.shared) }
+        DeviceBuffer { address, bytes, allocated, fence: Mutex::new(fence), home: Home::Pool(Arc::clone(&self.shared)) }
     }
 
     /// What the pool has done so far.
@@ -263,7 +271,31 @@ pub struct DeviceBuffer {
     bytes: usize,
     allocated: usize,
     fence: Mutex<Fence>,
-    home: Arc<Shared>,
+    home: Home,
+}
+
+/// Whose memory a buffer is.
+enum Home {
+    Pool(Arc<Shared>),
+    /// Another library's; what is kept lets it go when dropped.
+    Foreign(Arc<CudaDevice>, #[expect(dead_code, reason = "held until the buffer is dropped")] Box<dyn Any + Send + Sync>),
+}
+
+impl Home {
+    fn device(&self) -> &Arc<CudaDevice> {
+        match self {
+            Home::Pool(shared) => &shared.device,
+            Home::Foreign(device, _) => device,
+        }
+    }
+
+    /// Lets another device at the memory, where it is a pool's.
+    fn open_to(&self, other: &CudaDevice) -> Result<(), CudaError> {
+        match self {
+            Home::Pool(shared) => shared.open_to(other),
+            Home::Foreign(..) => Ok(()),
+        }
+    }
 }
 
 impl fmt::Debug for DeviceBuffer {
@@ -273,6 +305,22 @@ impl fmt::Debug for DeviceBuffer {
 }
 
 impl DeviceBuffer {
+    /// Memory of another library, to be written after what `ready` marks. `kept` is dropped once the work queued on it is done, or
+    /// ordered by the owner's own streams.
+    ///
+    /// # Safety
+    /// `address` is memory of so many bytes on the device as long as `kept` lives, and nobody else writes it meanwhile.
+    pub unsafe fn foreign(
+        device: &Arc<CudaDevice>,
+        (address, bytes): (u64, usize),
+        ready: CudaEvent,
+        kept: Box<dyn Any + Send + Sync>,
+    ) -> DeviceBuffer {
+        // No stream has this number.
+        let fence = Fence { written: Some((0, ready)), ..Fence::default() };
+        DeviceBuffer { address, bytes, allocated: bytes, fence: Mutex::new(fence), home: Home::Foreign(Arc::clone(device), kept) }
+    }
+
     /// Device address of the first byte.
     pub fn address(&self) -> u64 {
         self.address
@@ -290,7 +338,7 @@ impl DeviceBuffer {
 
     /// The card.
     pub fn device(&self) -> &Arc<CudaDevice> {
-        &self.home.device
+        self.home.device()
     }
 
     /// Lets the stream wait until the contents are there.
@@ -482,10 +530,19 @@ impl DeviceBuffer {
 impl Drop for DeviceBuffer {
     fn drop(&mut self) {
         let fence = std::mem::take(self.fence.get_mut());
+        let Home::Pool(home) = &self.home else {
+            // Its owner may use it again at once. Mostly all is done by then.
+            for (_, event) in fence.written.iter().chain(&fence.reads) {
+                if let Err(error) = event.synchronize() {
+                    log::debug!("work on another library's memory: {error}");
+                }
+            }
+            return;
+        };
         if fence.is_unknown {
             log::debug!("{} bytes of device memory are not used again: another library may still use them", self.allocated);
             return;
         }
-        self.home.give_back(Allocation { address: self.address, bytes: self.allocated, fence });
+        home.give_back(Allocation { address: self.address, bytes: self.allocated, fence });
     }
 }

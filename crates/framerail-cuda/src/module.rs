@@ -5,6 +5,7 @@ use std::{
     ffi::{CString, c_void},
     path::PathBuf,
     sync::Arc,
+    time::Instant,
 };
 
 use cudarc::driver::sys;
@@ -63,27 +64,44 @@ impl KernelSource {
         nvrtc::compile(self.name, self.code, self.headers, architecture)
     }
 
-    /// The machine code, from the cache when it is there.
-    fn machine_code(&self, architecture: (u32, u32)) -> Result<Vec<u8>, CudaError> {
+    /// Where the compiled code is kept.
+    fn cache_file(&self, architecture: (u32, u32)) -> Option<PathBuf> {
         let mut hash = Sha256::new();
         for part in [env!("CARGO_PKG_VERSION"), self.name, self.code].into_iter().chain(self.headers.iter().map(|(_, body)| *body)) {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part.as_bytes());
         }
         let digest: String = hash.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
-        let file =
-            kernel_cache_folder().map(|folder| folder.join(format!("{}-sm{}{}-{digest}.cubin", self.name, architecture.0, architecture.1)));
-        if let Some(kept) = file.as_ref().and_then(|file| std::fs::read(file).ok()).filter(|kept| kept.starts_with(b"\x7fELF")) {
+        kernel_cache_folder().map(|folder| folder.join(format!("{}-sm{}{}-{digest}.kernels", self.name, architecture.0, architecture.1)))
+    }
+
+    /// The compiled code, from the cache when it is there.
+    fn code(&self, architecture: (u32, u32)) -> Result<Vec<u8>, CudaError> {
+        let file = self.cache_file(architecture);
+        if let Some(kept) = file.as_ref().and_then(|file| std::fs::read(file).ok()).and_then(unsealed) {
             return Ok(kept);
         }
         let code = self.compile(architecture)?;
         if let Some(file) = file
-            && let Err(error) = keep(&file, &code)
+            && let Err(error) = keep(&file, &sealed(&code))
         {
             log::debug!("compiled kernels are not cached: {}: {error}", file.display());
         }
         Ok(code)
     }
+}
+
+/// Code with its hash behind it.
+fn sealed(code: &[u8]) -> Vec<u8> {
+    [code, Sha256::digest(code).as_slice()].concat()
+}
+
+/// The code of a file, where it is whole and unchanged.
+fn unsealed(mut kept: Vec<u8>) -> Option<Vec<u8>> {
+    let code = kept.len().checked_sub(Sha256::output_size())?;
+    let is_whole = Sha256::digest(&kept[..code]).as_slice() == &kept[code..];
+    kept.truncate(code);
+    (is_whole && code > 0).then_some(kept)
 }
 
 /// Writes beside and renames, so that another process never reads half a file.
@@ -103,12 +121,14 @@ impl CudaDevice {
     pub fn kernel(self: &Arc<Self>, source: &'static KernelSource, name: &str) -> Result<Kernel, CudaError> {
         let mut modules = self.modules.modules.lock();
         if !modules.contains_key(source.name) {
-            let code = source.machine_code(self.info().compute_capability)?;
+            let began = Instant::now();
+            let code = source.code(self.info().compute_capability)?;
             let entered = self.enter()?;
             let mut module = std::ptr::null_mut();
-            // SAFETY: an out value and a whole ELF image, which the driver copies.
+            // SAFETY: an out value and a whole ELF image, or PTX that ends with a zero byte, which the driver copies.
             let loaded = unsafe { sys::cuModuleLoadData(&mut module, code.as_ptr().cast()) };
             entered.check(loaded, &format!("loading the kernels of {}", source.name))?;
+            log::debug!("loading the kernels of {} took {:.1} ms", source.name, began.elapsed().as_secs_f64() * 1000.0);
             modules.insert(source.name, Module { module, kernels: HashMap::new() });
         }
         let missing = || CudaError::Compile { kernel: source.name.to_owned(), reason: format!("it has no kernel `{name}`") };
@@ -170,5 +190,22 @@ impl Kernel {
             )
         };
         entered.check(code, "launching a kernel")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_code_is_used_only_as_it_was_written() {
+        let kept = sealed(b"\x7fELF and more");
+        assert_eq!(unsealed(kept.clone()).as_deref(), Some(&b"\x7fELF and more"[..]));
+        for place in 0..kept.len() {
+            let mut changed = kept.clone();
+            changed[place] ^= 1;
+            assert_eq!(unsealed(changed), None, "byte {place}");
+            assert_eq!(unsealed(kept[..place].to_vec()), None, "cut off after {place} bytes");
+        }
     }
 }

@@ -19,6 +19,10 @@ struct Functions {
     log: unsafe extern "C" fn(Program, *mut c_char) -> c_int,
     cubin_size: unsafe extern "C" fn(Program, *mut usize) -> c_int,
     cubin: unsafe extern "C" fn(Program, *mut c_char) -> c_int,
+    ptx_size: unsafe extern "C" fn(Program, *mut usize) -> c_int,
+    ptx: unsafe extern "C" fn(Program, *mut c_char) -> c_int,
+    count_architectures: unsafe extern "C" fn(*mut c_int) -> c_int,
+    architectures: unsafe extern "C" fn(*mut c_int) -> c_int,
     destroy: unsafe extern "C" fn(*mut Program) -> c_int,
     _library: libloading::Library,
 }
@@ -85,6 +89,10 @@ unsafe fn symbols(library: libloading::Library) -> Result<Functions, libloading:
             log: *library.get(b"nvrtcGetProgramLog\0")?,
             cubin_size: *library.get(b"nvrtcGetCUBINSize\0")?,
             cubin: *library.get(b"nvrtcGetCUBIN\0")?,
+            ptx_size: *library.get(b"nvrtcGetPTXSize\0")?,
+            ptx: *library.get(b"nvrtcGetPTX\0")?,
+            count_architectures: *library.get(b"nvrtcGetNumSupportedArchs\0")?,
+            architectures: *library.get(b"nvrtcGetSupportedArchs\0")?,
             destroy: *library.get(b"nvrtcDestroyProgram\0")?,
             _library: library,
         })
@@ -109,13 +117,65 @@ pub fn nvrtc_version() -> Result<(u32, u32), String> {
     }
 }
 
-/// Compiles CUDA C++ to machine code for one architecture, such as `(9, 0)`. Needs no card.
+/// What a source is compiled to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    /// Machine code of an architecture: 90 is 9.0.
+    Machine(u32),
+    /// PTX, which the driver of a newer GPU compiles to its own machine code.
+    Ptx(u32),
+}
+
+impl Target {
+    /// The GPU's own machine code where the compiler knows its architecture, else the nearest older one's PTX.
+    fn of(architecture: (u32, u32), known: &[u32]) -> Self {
+        let wanted = architecture.0 * 10 + architecture.1;
+        match known.iter().copied().filter(|known| *known < wanted).max() {
+            Some(nearest) if !known.contains(&wanted) => Target::Ptx(nearest),
+            _ => Target::Machine(wanted),
+        }
+    }
+
+    fn option(self) -> String {
+        match self {
+            Target::Machine(number) => format!("--gpu-architecture=sm_{number}"),
+            Target::Ptx(number) => format!("--gpu-architecture=compute_{number}"),
+        }
+    }
+}
+
+/// Architectures that the compiler knows; none where it does not say.
+fn known_architectures(functions: &Functions) -> Vec<u32> {
+    let mut count = 0;
+    // SAFETY: an out value; then room for as many as were announced.
+    unsafe {
+        if (functions.count_architectures)(&mut count) != 0 {
+            return Vec::new();
+        }
+        let mut known: Vec<c_int> = vec![0; usize::try_from(count).unwrap_or(0)];
+        if known.is_empty() || (functions.architectures)(known.as_mut_ptr()) != 0 {
+            return Vec::new();
+        }
+        known.into_iter().filter_map(|number| u32::try_from(number).ok()).collect()
+    }
+}
+
+/// Compiles CUDA C++ for one architecture, such as `(9, 0)`: to machine code, or to PTX for one that is newer than the compiler. Needs no GPU.
 ///
 /// # Errors
 /// `Compile` with the compiler's words.
 pub fn compile(name: &str, code: &str, headers: &[(&str, &str)], architecture: (u32, u32)) -> Result<Vec<u8>, CudaError> {
+    let functions = functions().map_err(|reason| CudaError::Compile { kernel: name.to_owned(), reason })?;
+    let target = Target::of(architecture, &known_architectures(functions));
+    if let Target::Ptx(number) = target {
+        let (major, minor) = architecture;
+        log::info!("NVRTC does not know compute capability {major}.{minor}: kernels are made for {number} and compiled by the driver");
+    }
+    compile_to(functions, name, code, headers, target)
+}
+
+fn compile_to(functions: &Functions, name: &str, code: &str, headers: &[(&str, &str)], target: Target) -> Result<Vec<u8>, CudaError> {
     let failed = |reason: String| CudaError::Compile { kernel: name.to_owned(), reason };
-    let functions = functions().map_err(failed)?;
     let text = |text: &str| CString::new(text).map_err(|_| failed("its source holds a zero byte".into()));
     let (source, title) = (text(code)?, text(name)?);
     let names: Vec<CString> = headers.iter().map(|(name, _)| text(name)).collect::<Result<_, _>>()?;
@@ -137,15 +197,18 @@ pub fn compile(name: &str, code: &str, headers: &[(&str, &str)], architecture: (
     if code != 0 {
         return Err(failed(format!("NVRTC takes no program: error {code}")));
     }
-    let options = [format!("--gpu-architecture=sm_{}{}", architecture.0, architecture.1), "--std=c++17".into(), "--fmad=false".into()];
+    let options = [target.option(), "--std=c++17".into(), "--fmad=false".into()];
     let options: Vec<CString> = options.iter().map(|option| text(option)).collect::<Result<_, _>>()?;
     let option_pointers = pointers(&options);
     // SAFETY: a live program and live options.
     let code = unsafe { (functions.compile)(program, options.len() as c_int, option_pointers.as_ptr()) };
     let outcome = if code == 0 {
+        let (size, write) = match target {
+            Target::Machine(_) => (functions.cubin_size, functions.cubin),
+            Target::Ptx(_) => (functions.ptx_size, functions.ptx),
+        };
         // SAFETY: a compiled program; the two calls write a size, then as many bytes.
-        unsafe { output(program, functions.cubin_size, functions.cubin) }
-            .map_err(|code| failed(format!("NVRTC gives no machine code: error {code}")))
+        unsafe { output(program, size, write) }.map_err(|code| failed(format!("NVRTC gives no machine code: error {code}")))
     } else {
         // SAFETY: as above, for the log.
         let log = unsafe { output(program, functions.log_size, functions.log) }.unwrap_or_default();
@@ -175,5 +238,32 @@ unsafe fn output(program: Program, size: Sizer, write: Writer) -> Result<Vec<u8>
     match unsafe { write(program, out.as_mut_ptr().cast()) } {
         0 => Ok(out),
         code => Err(code),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_newer_than_the_compiler_gets_ptx_of_the_nearest_architecture() {
+        let known = [75, 80, 90, 100];
+        assert_eq!(Target::of((9, 0), &known), Target::Machine(90));
+        assert_eq!(Target::of((12, 1), &known), Target::Ptx(100));
+        assert_eq!(Target::of((8, 9), &known), Target::Ptx(80));
+        assert_eq!(Target::of((7, 0), &known), Target::Machine(70), "too old: the compiler says so");
+        assert_eq!(Target::of((9, 0), &[]), Target::Machine(90));
+        assert_eq!(Target::Ptx(100).option(), "--gpu-architecture=compute_100");
+    }
+
+    #[test]
+    fn kernels_compile_to_ptx() {
+        let Ok(functions) = functions() else {
+            return eprintln!("kernels_compile_to_ptx did not run: NVRTC is not installed");
+        };
+        let code = "extern \"C\" __global__ void one(int *at) { *at = 1; }";
+        let newest = known_architectures(functions).into_iter().max().expect("known ones");
+        let made = compile_to(functions, "one", code, &[], Target::Ptx(newest)).expect("compiles");
+        assert!(String::from_utf8_lossy(&made).contains(".visible .entry one") && made.ends_with(&[0]), "PTX ends with a zero byte");
     }
 }

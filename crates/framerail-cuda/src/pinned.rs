@@ -145,6 +145,24 @@ impl PinnedPool {
     }
 }
 
+impl PinnedPool {
+    /// A copy of a host surface in page-locked memory.
+    ///
+    /// # Errors
+    /// As [`PinnedPool::surface`].
+    pub fn copied(&self, host: &HostSurface) -> Result<HostSurface, CudaError> {
+        let mut copy = self.surface(host.format(), host.width(), host.height())?;
+        if let Some(mut planes) = copy.planes_mut() {
+            for plane in 0..host.format().planes() {
+                for row in 0..host.layout(plane).rows {
+                    planes.row(plane, row).copy_from_slice(host.row(plane, row));
+                }
+            }
+        }
+        Ok(copy)
+    }
+}
+
 /// Page-locked bytes that go back to their pool when dropped.
 pub struct PinnedBuffer {
     pages: Option<Pages>,

@@ -9,6 +9,7 @@ use std::{
 };
 
 use cudarc::driver::sys;
+use parking_lot::Mutex;
 
 use crate::{CudaDevice, Traffic, error::CudaError};
 
@@ -163,7 +164,23 @@ pub struct CudaEvent {
 struct EventHandle {
     device: Arc<CudaDevice>,
     event: sys::CUevent,
+    /// Timed events are few and not kept.
+    is_timed: bool,
 }
+
+/// Events that were used before, kept for the next marks of their device: each decoded picture needs several.
+#[derive(Default)]
+pub(crate) struct SpareEvents {
+    kept: Mutex<Vec<sys::CUevent>>,
+}
+
+/// Events that a device keeps.
+const MAX_SPARE_EVENTS: usize = 4096;
+
+// SAFETY: the driver's events may be used from any thread.
+unsafe impl Send for SpareEvents {}
+// SAFETY: as above.
+unsafe impl Sync for SpareEvents {}
 
 // SAFETY: the driver's events may be used from any thread.
 unsafe impl Send for EventHandle {}
@@ -172,6 +189,13 @@ unsafe impl Sync for EventHandle {}
 
 impl Drop for EventHandle {
     fn drop(&mut self) {
+        if !self.is_timed {
+            // Streams that wait for its mark keep what they wait for when it is recorded again.
+            let mut kept = self.device.events.kept.lock();
+            if kept.len() < MAX_SPARE_EVENTS {
+                return kept.push(self.event);
+            }
+        }
         if let Ok(_entered) = self.device.enter() {
             // SAFETY: created by us and destroyed once; allowed while recorded work is pending.
             unsafe { sys::cuEventDestroy_v2(self.event) };
@@ -186,17 +210,23 @@ impl fmt::Debug for CudaEvent {
 }
 
 impl CudaEvent {
-    /// A mark that is not in any stream yet; `timed` ones can be subtracted.
+    /// A mark to be put into a stream by [`CudaEvent::record`]; `timed` ones can be subtracted.
     ///
     /// # Errors
     /// `Driver`.
     pub fn new(device: &Arc<CudaDevice>, timed: bool) -> Result<Self, CudaError> {
+        let made = |event| Self { inner: Arc::new(EventHandle { device: Arc::clone(device), event, is_timed: timed }) };
+        let spare = if timed { None } else { device.events.kept.lock().pop() };
+        if let Some(event) = spare {
+            return Ok(made(event));
+        }
         let entered = device.enter()?;
-        let flags = if timed { 0 } else { sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as u32 };
+        // Threads that wait sleep: there are more of them than cores, and decoding on the CPU needs those.
+        let untimed = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as u32 | sys::CUevent_flags::CU_EVENT_BLOCKING_SYNC as u32;
         let mut event = std::ptr::null_mut();
         // SAFETY: an out value, with a current context.
-        entered.check(unsafe { sys::cuEventCreate(&mut event, flags) }, "making an event")?;
-        Ok(Self { inner: Arc::new(EventHandle { device: Arc::clone(device), event }) })
+        entered.check(unsafe { sys::cuEventCreate(&mut event, if timed { 0 } else { untimed }) }, "making an event")?;
+        Ok(made(event))
     }
 
     /// A mark behind everything that is queued on the device by this process, on whatever stream and by whatever library: for memory

@@ -30,18 +30,7 @@ impl CudaTensor {
         stream: &CudaStream,
     ) -> Result<Self, CudaError> {
         let buffer = pool.buffer(spec.picture_bytes())?;
-        let picture = RawPicture::of_planes(picture);
-        let out = buffer.begin_write(stream)?;
-        if let Some(tables) = tables {
-            tables.buffer().begin_read(stream)?;
-        }
-        let job = RawConvertJob { picture, conversion, tables: tables.map_or_else(RawTables::default, ConversionTables::raw), out };
-        // SAFETY: a live picture by the view's word, and a buffer of the tensor's size; its writes and the tables' reads are bracketed.
-        unsafe { convert_raw(stream, spec, &[job])? };
-        if let Some(tables) = tables {
-            tables.buffer().end_read(stream)?;
-        }
-        buffer.end_write(stream)?;
+        convert_into(picture, spec, (conversion, tables), (&buffer, 0), stream)?;
         Ok(Self { spec: *spec, buffer })
     }
 
@@ -67,6 +56,36 @@ impl CudaTensor {
             _ => None,
         }
     }
+}
+
+/// Converts a picture to its place in a buffer, so many bytes from its start; queued on the stream. The picture's reads are the caller's
+/// to order.
+///
+/// # Errors
+/// `BadArgument` for a place outside of the buffer and sizes that do not fit, `Compile`, `Driver`.
+pub fn convert_into(
+    picture: &DevicePlanes<'_>,
+    spec: &TensorSpec,
+    (conversion, tables): (Conversion, Option<&ConversionTables>),
+    (buffer, offset): (&DeviceBuffer, usize),
+    stream: &CudaStream,
+) -> Result<(), CudaError> {
+    let need = spec.picture_bytes();
+    if offset.checked_add(need).is_none_or(|end| end > buffer.len()) {
+        return Err(CudaError::argument(format!("a picture of {need} bytes at {offset} in a buffer of {}", buffer.len())));
+    }
+    let picture = RawPicture::of_planes(picture);
+    let out = buffer.begin_write(stream)? + offset as u64;
+    if let Some(tables) = tables {
+        tables.buffer().begin_read(stream)?;
+    }
+    let job = RawConvertJob { picture, conversion, tables: tables.map_or_else(RawTables::default, ConversionTables::raw), out };
+    // SAFETY: a live picture by the view's word, and a place of the tensor's size; its writes and the tables' reads are bracketed.
+    unsafe { convert_raw(stream, spec, &[job])? };
+    if let Some(tables) = tables {
+        tables.buffer().end_read(stream)?;
+    }
+    buffer.end_write(stream)
 }
 
 impl DeviceSurface for CudaTensor {

@@ -18,6 +18,21 @@ mod session;
 #[cfg(feature = "cuda")]
 mod sized;
 
+use std::path::Path;
+
+use crate::{Runtime, SearchPath};
+
 pub use options::{CudaOptions, Provider};
 #[cfg(feature = "cuda")]
 pub(crate) use predictor::DevicePredictor;
+
+/// Loads the libraries that models on a GPU need, as far as they are there: a later load finds them loaded. What is missing shows then.
+pub fn load_ahead(runtime_library: Option<&Path>, search: &SearchPath) {
+    let began = std::time::Instant::now();
+    let Ok(runtime) = Runtime::load_for(framerail_core::Device::Cuda(0), runtime_library, search) else { return };
+    if runtime.info().providers.iter().any(|provider| provider == "cuda") {
+        #[cfg(feature = "cuda")]
+        libraries::preload(search);
+        log::debug!("ONNX Runtime and CUDA's libraries: loaded in {} ms", began.elapsed().as_millis());
+    }
+}

@@ -32,7 +32,7 @@ pub mod size;
 pub use card::{CardFile, ModelCard, Thresholds};
 pub use decode::Task;
 pub use detector::Detector;
-pub use device::{CudaOptions, Provider};
+pub use device::{CudaOptions, Provider, load_ahead};
 pub use error::InferError;
 pub use options::{DetectorOptions, DetectorStats};
 pub use precision::Precision;

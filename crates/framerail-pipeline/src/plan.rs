@@ -82,6 +82,9 @@ impl fmt::Display for PlanError {
 /// before the first frame. It is called once, and again after it answered `NeedsDevice`, with frames on that device: what was
 /// opened before must serve then. `into_work` gives one [`crate::Stage`] per worker. Everything else may be asked before `link`.
 pub trait StagePlan: Send {
+    /// Called once, before any stage of the pipeline links: what takes long to load may begin on another thread.
+    fn prepare(&mut self) {}
+
     /// Agrees on formats: takes what the stage before gives (`None` for a source), says what this one gives (`None` for a sink).
     ///
     /// # Errors

@@ -102,6 +102,7 @@ impl Plan {
         if self.linked {
             return Ok(());
         }
+        self.stages.iter_mut().for_each(|stage| stage.plan.prepare());
         let mut contexts: VecDeque<LinkContext> = self.contexts().into();
         let mut problems = Vec::new();
         let mut index = 0;

@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::{
     augment::Augment,
     clips::sampling,
-    dlpack::Foreign,
+    dlpack::{self, Foreign},
     errors,
     fork::OfProcess,
     options::{self, dtype_name, parse},
@@ -38,7 +38,7 @@ struct Given {
     crops: usize,
     channels_first: bool,
     threads: usize,
-    helpers: usize,
+    helpers: Option<usize>,
     max_open: usize,
 }
 
@@ -119,18 +119,27 @@ impl ClipLoader {
         self.device.to_string()
     }
 
-    /// Queues a batch of clips of these axes and type. On the host they are written to `out`, one behind the other.
-    fn submit(&self, id: u64, items: Vec<Item<'_>>, out: Option<&Bound<'_, PyAny>>, axes: Vec<usize>, dtype: &str) -> PyResult<()> {
+    /// Queues a batch of clips of these axes and type, written to `out`, one behind the other. `stream` is where a card's memory is used
+    /// before, as the array API standard counts.
+    #[expect(clippy::too_many_arguments, reason = "Python's signature")]
+    fn submit(
+        &self,
+        py: Python<'_>,
+        id: u64,
+        items: Vec<Item<'_>>,
+        out: &Bound<'_, PyAny>,
+        axes: Vec<usize>,
+        dtype: &str,
+        stream: isize,
+    ) -> PyResult<()> {
         let (loader, count, dtype) = (self.shared.get()?, items.len(), options::dtype(dtype)?);
-        let places: Vec<ClipPlace> = match out {
-            Some(out) => {
-                let shape: Vec<usize> = std::iter::once(count).chain(axes).collect();
-                let parts = Foreign::of(out, &shape, dtype, Device::Cpu, 0, "out")?.into_parts(count);
-                parts.into_iter().map(|part| ClipPlace::Host(Box::new(part))).collect()
-            }
-            None => {
-                let bytes = axes.iter().product::<usize>() * dtype.size_bytes();
-                (0..count).map(|_| ClipPlace::Card(CardPlace::new(bytes))).collect()
+        let shape: Vec<usize> = std::iter::once(count).chain(axes).collect();
+        let memory = Foreign::of(out, &shape, dtype, self.device, stream, "out")?;
+        let places: Vec<ClipPlace> = match self.device {
+            Device::Cpu => memory.into_parts(count).into_iter().map(|part| ClipPlace::Host(Box::new(part))).collect(),
+            Device::Cuda(_) => {
+                let parts = memory.into_buffers(count).map_err(|error| errors::cuda(py, &error))?;
+                parts.into_iter().map(|part| ClipPlace::Card(CardPlace::within(part))).collect()
             }
         };
         let queued = |((key, source, name, clip, seed, kept), place): (Item<'_>, ClipPlace)| -> PyResult<_> {
@@ -145,28 +154,17 @@ impl ClipLoader {
         Ok(())
     }
 
-    /// Waits for a batch: what is known of its clips as columns, and the place and exception of each that could not be made. From a card they
-    /// are copied to `out`; `stream` is where that is used, as the array API standard counts.
-    fn wait<'py>(
-        &self,
-        py: Python<'py>,
-        id: u64,
-        out: Option<&Bound<'py, PyAny>>,
-        axes: Vec<usize>,
-        dtype: &str,
-        stream: isize,
-    ) -> PyResult<(Bound<'py, PyDict>, Failures)> {
+    /// Waits for a batch: what is known of its clips as columns, and the place and exception of each that could not be made. On a card,
+    /// `stream` is where it is used from now on: it waits for the clips there.
+    fn wait<'py>(&self, py: Python<'py>, id: u64, stream: isize) -> PyResult<(Bound<'py, PyDict>, Failures)> {
         let loader = Arc::clone(self.shared.get()?);
         let work = move |turn: &Turn| if turn.take() { loader.wait(id) } else { Err(ReaderError::Closed) };
         let batch = without_gil(py, &self.cancel, work)?.map_err(|error| errors::reader(py, &error))?;
-        if let Some(out) = out {
-            let count = batch.places.len();
-            let shape: Vec<usize> = std::iter::once(count).chain(axes).collect();
-            let out = Foreign::of(out, &shape, options::dtype(dtype)?, self.device, stream, "out")?;
-            for (part, place) in batch.places.iter().enumerate() {
-                if let ClipPlace::Card(CardPlace { buffer: Some(buffer), .. }) = place {
-                    out.copy_part(part, count, buffer).map_err(|error| errors::cuda(py, &error))?;
-                }
+        for place in &batch.places {
+            if let ClipPlace::Card(place) = place
+                && let Some(buffer) = place.buffer()
+            {
+                dlpack::order_behind(buffer, stream).map_err(|error| errors::cuda(py, &error))?;
             }
         }
         let failed = batch.clips.iter().enumerate().filter_map(|(place, clip)| Some((place, errors::reader(py, clip.as_ref().err()?))));
@@ -196,6 +194,7 @@ impl ClipLoader {
             "files_reused": stats.files_reused,
             "indexes_stale": stats.indexes_stale,
             "bytes": stats.bytes,
+            "syncs": stats.syncs,
             "reader": stats_value(&stats.reader),
         })
         .to_string())

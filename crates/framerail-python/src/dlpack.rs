@@ -377,19 +377,33 @@ impl Foreign {
 }
 
 impl Foreign {
-    /// Copies from the start of a card's memory to one of equal parts, on the stream that the array's owner uses.
+    /// Parts of equal length of a card's memory, one behind the other, for decoders to write after what the owner's stream holds now.
     ///
     /// # Errors
-    /// `Driver`; `BadArgument` for a part that is not there.
-    pub fn copy_part(&self, part: usize, count: usize, buffer: &DeviceBuffer) -> Result<(), CudaError> {
-        let bytes = self.bytes / count.max(1);
-        if part >= count {
-            return Err(CudaError::BadArgument { what: format!("part {part} of {count}") });
-        }
-        let stream = self.stream_on(buffer.device());
-        // SAFETY: within a dense tensor on this card; its uses are ordered on the caller's stream.
-        unsafe { buffer.copy_to_foreign(0, self.address() as u64 + (part * bytes) as u64, bytes, &stream) }
+    /// `NoDriver`, `NoDevice`, `Driver`.
+    pub fn into_buffers(self, count: usize) -> Result<Vec<DeviceBuffer>, CudaError> {
+        let device = CudaDevice::open(u32::try_from(self.device.ordinal).unwrap_or(0))?;
+        let ready = self.stream_on(&device).record()?;
+        let (start, bytes) = (self.address() as u64, self.bytes / count.max(1));
+        let whole = Arc::new(self);
+        let part = |number: usize| {
+            let place = (start + (number * bytes) as u64, bytes);
+            // SAFETY: within a dense tensor on this card, which the kept value holds; parts do not overlap, and its owner gave it to be written.
+            unsafe { DeviceBuffer::foreign(&device, place, ready.clone(), Box::new(Arc::clone(&whole))) }
+        };
+        Ok((0..count).map(part).collect())
     }
+}
+
+/// Lets a stream of the memory's owner wait until it is written.
+///
+/// # Errors
+/// `Driver`.
+pub fn order_behind(buffer: &DeviceBuffer, stream: isize) -> Result<(), CudaError> {
+    let handle = usize::try_from(stream).unwrap_or(1).max(1);
+    // SAFETY: the stream that the caller uses on this device, named by its library for this call.
+    let stream = unsafe { CudaStream::foreign(buffer.device(), handle) };
+    buffer.begin_read(&stream).map(drop)
 }
 
 impl Drop for Foreign {

@@ -357,5 +357,6 @@ pub fn stats_value(stats: &reader::ReaderStats) -> serde_json::Value {
         "decoders_opened": stats.decoders_opened,
         "upload_bytes": stats.upload_bytes,
         "download_bytes": stats.download_bytes,
+        "device_copies": stats.device_copies,
     })
 }

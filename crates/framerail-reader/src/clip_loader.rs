@@ -99,8 +99,9 @@ pub struct ClipLoaderOptions {
     pub channels_first: bool,
     /// Threads, each of which decodes a clip at a time; 0 for as many as there are cores, or as keep the card's engines busy.
     pub threads: usize,
-    /// More threads, each of which decodes on a core for the card: clips that are due last, where that is done before their turn.
-    pub helpers: usize,
+    /// More threads, each of which decodes on a core for the card: clips that are due last, where that is done before their turn. By
+    /// default three of four cores.
+    pub helpers: Option<usize>,
     /// Open files that are kept for the next clip of them.
     pub max_open: usize,
 }
@@ -118,7 +119,7 @@ impl ClipLoaderOptions {
             crops: 1,
             channels_first: false,
             threads: 0,
-            helpers: 0,
+            helpers: None,
             max_open: 16,
         }
     }
@@ -220,6 +221,8 @@ pub struct ClipLoaderStats {
     pub indexes_stale: u64,
     /// Bytes of clips written.
     pub bytes: u64,
+    /// Times that a thread waited for the card, where pictures in a decoder's memory were still read.
+    pub syncs: u64,
     /// What the readers did.
     pub reader: ReaderStats,
 }
@@ -230,13 +233,27 @@ struct Counts {
     opening_nanos: AtomicU64,
     clips_shared: AtomicU64,
     clips_by_cores: AtomicU64,
-    /// Mean times of a clip, in nanoseconds: of the card's threads, and of those that help them.
-    clip_nanos: [AtomicU64; 2],
+    /// Mean time of a clip on a thread that takes them in turn, in nanoseconds.
+    clip_nanos: AtomicU64,
+    /// Mean time of a decoded pixel on a core that helps, in picoseconds.
+    #[cfg(feature = "cuda")]
+    pixel_picos: AtomicU64,
+    #[cfg(feature = "cuda")]
+    syncs: AtomicU64,
     files_opened: AtomicU64,
     files_reused: AtomicU64,
     indexes_stale: AtomicU64,
     bytes: AtomicU64,
     reader: Mutex<ReaderStats>,
+}
+
+#[cfg(feature = "cuda")]
+impl Counts {
+    /// Time until it is the turn of a clip that so many wait before, less a margin; 0 while it is not known.
+    fn turn_nanos(&self, waiting: usize, threads: usize) -> u64 {
+        let clip = self.clip_nanos.load(Ordering::Relaxed);
+        (waiting as u64).saturating_mul(clip) / threads.max(1) as u64 * 3 / 4
+    }
 }
 
 /// What the threads share.
@@ -278,7 +295,7 @@ impl ClipLoader {
         let card = open_card(&options)?;
         #[cfg(feature = "cuda")]
         let (default, helpers) = match &card {
-            Some(card) => (card.threads(), options.helpers),
+            Some(card) => (card.threads(), options.helpers.unwrap_or_else(default_helpers)),
             None => (plan::default_threads(), 0),
         };
         #[cfg(not(feature = "cuda"))]
@@ -361,6 +378,10 @@ impl ClipLoader {
             files_reused: get(&counts.files_reused),
             indexes_stale: get(&counts.indexes_stale),
             bytes: get(&counts.bytes),
+            #[cfg(feature = "cuda")]
+            syncs: get(&counts.syncs),
+            #[cfg(not(feature = "cuda"))]
+            syncs: 0,
             reader: *counts.reader.lock(),
         }
     }
@@ -395,6 +416,13 @@ impl Shared {
         };
         ReaderOptions { input, device: Default::default(), threads: 1, queue: 1, ..template.clone() }
     }
+}
+
+/// Threads that decode on cores for a card. The engines' threads need some of the cores, and so does the caller.
+#[cfg(feature = "cuda")]
+fn default_helpers() -> usize {
+    let cores = plan::default_threads();
+    cores.saturating_sub((cores / 4).max(2))
 }
 
 #[cfg(feature = "cuda")]

@@ -54,6 +54,7 @@ counters!(
     decoders_opened,
     upload_bytes,
     download_bytes,
+    device_copies,
 );
 
 impl Counters {

@@ -7,17 +7,12 @@ use framerail_cuda::{CudaDevice, DeviceBuffer};
 use crate::batch::DenseTensor;
 
 /// A dense batch in device memory. Dropping it gives the memory back to its pool, after the work queued on it.
-pub type CudaBatch = DenseTensor<DeviceBuffer>;
+pub type CudaBatch = DenseTensor<Arc<DeviceBuffer>>;
 
 impl CudaBatch {
     /// The elements, with the marks that order their uses: bracket reads by `begin_read` and `end_read`.
     pub fn buffer(&self) -> &DeviceBuffer {
         &self.memory
-    }
-
-    /// The memory alone.
-    pub fn into_buffer(self) -> DeviceBuffer {
-        self.memory
     }
 
     /// The card.

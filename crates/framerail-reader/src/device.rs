@@ -138,8 +138,10 @@ impl DeviceReader {
         let packets = PacketReader::new(input);
         let info = upright(packets.input(), policy);
         let failed = |error| ReaderError::Cuda { source_name: info.source.to_string(), error };
-        let free = options.device.memory().map_err(failed)?.0;
-        let ahead_bytes = options.ahead_bytes.unwrap_or((free / MEMORY_SHARE).min(MAX_DEFAULT_BYTES));
+        let ahead_bytes = match options.ahead_bytes {
+            Some(bytes) => bytes,
+            None => (options.device.memory().map_err(failed)?.0 / MEMORY_SHARE).min(MAX_DEFAULT_BYTES),
+        };
         let make = match &options.make {
             Some(make) => Arc::clone(make),
             None => {

@@ -14,6 +14,7 @@ use crate::{
     Batch, CudaBatch, FrameInfo, FrameStatus, HostTensor, ReaderError, Tensor,
     batch::PictureShape,
     batches::{Made, Order, Progress},
+    card_slots::{CardSlots, InPlace, Place, Places},
     device::{DecodingCard, check, in_turn, setups},
     device_pieces::{DevicePicture, DevicePieces, DeviceSetup},
     frame_index::{Access, FrameIndex},
@@ -64,7 +65,7 @@ impl CardMemory {
             buffer.upload(0, bytes, &stream)?;
         }
         let count = tensor.shape().first().copied().unwrap_or(0);
-        Ok(CudaBatch::new(count, tensor.picture().clone(), buffer))
+        Ok(CudaBatch::new(count, tensor.picture().clone(), Arc::new(buffer)))
     }
 }
 
@@ -171,6 +172,8 @@ pub(crate) struct DeviceEngine {
     memory: CardMemory,
     frames: DeviceFrames,
     stream: CudaStream,
+    /// Places of pictures in the batches under way.
+    slots: Arc<CardSlots>,
     pictures_decoded: u64,
 }
 
@@ -187,22 +190,38 @@ impl DeviceEngine {
         }
         let options = options.pinned(target.kind.width, target.kind.height);
         let (mut cards, mut ahead_bytes) = (Vec::with_capacity(memory.pictures.len()), 0);
+        let slots = Arc::new(CardSlots::default());
         for pool in &memory.pictures {
-            let make = Arc::new(TensorPictures::new(options, pool.clone()));
+            let tensors = TensorPictures::new(options, pool.clone());
+            // What another card decodes comes over the link between the two.
+            let is_here = pool.device().id() == memory.device.id();
+            let make = Arc::new(if is_here { tensors.with_slots(&slots) } else { tensors });
             ahead_bytes += (pool.device().memory().map_err(failed)?.0 / MEMORY_SHARE).min(MAX_AHEAD_BYTES);
             cards.push(DecodingCard { device: Arc::clone(pool.device()), make });
         }
         let window = usize::try_from(ahead_bytes / (target.shape().bytes().max(1) as u64)).unwrap_or(usize::MAX);
         let frames = DeviceFrames::new(video.open()?, Arc::clone(index), &video.input, &cards, None, window)?;
         let stream = CudaStream::new(&memory.device).map_err(failed)?;
-        Ok(Self { video: Arc::clone(video), target: target.clone(), memory: memory.clone(), frames, stream, pictures_decoded: 0 })
+        Ok(Self { video: Arc::clone(video), target: target.clone(), memory: memory.clone(), frames, stream, slots, pictures_decoded: 0 })
     }
 
     /// Frames in the order asked, as one batch.
     pub(crate) fn read(&mut self, numbers: &[usize]) -> Result<Batch, Fault> {
-        let mut gathering = self.gather(numbers.len())?;
+        let made = self.read_batch(numbers);
+        self.slots.end();
+        made
+    }
+
+    fn read_batch(&mut self, numbers: &[usize]) -> Result<Batch, Fault> {
         let mut places: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         numbers.iter().enumerate().for_each(|(place, number)| places.entry(*number).or_default().push(place));
+        let bytes = self.target.shape().bytes();
+        let index = Arc::clone(self.frames.index());
+        let of_number = |(number, places): (&usize, &Vec<usize>)| {
+            let slots = places.iter().map(|place| Place { batch: 0, offset: place * bytes, part: 0 }).collect();
+            Some((index.place(*number)? as i64, slots))
+        };
+        let mut gathering = self.gather(numbers.len(), Places::Listed(places.iter().filter_map(of_number).collect()), numbers.len())?;
         // As many at once as may wait in the decoders' memory: the batch itself is the bound.
         let wanted: Vec<usize> = places.keys().copied().collect();
         self.frames.frames.begin(&wanted);
@@ -232,13 +251,28 @@ impl DeviceEngine {
 
     /// Batches of rising frames, decoded ahead as far as memory allows.
     pub(crate) fn stream(&mut self, order: &Order, sender: &SyncSender<Made>, progress: &Progress) -> Result<(), Fault> {
+        let done = self.stream_batches(order, sender, progress);
+        self.slots.end();
+        done
+    }
+
+    fn stream_batches(&mut self, order: &Order, sender: &SyncSender<Made>, progress: &Progress) -> Result<(), Fault> {
         let mut unique = order.numbers.to_vec();
         unique.dedup();
         self.frames.frames.begin(&unique);
         let mut ahead: Option<(usize, DevicePicture)> = None;
         let mut last: Option<(usize, Arc<dyn DeviceSurface>, FrameStatus)> = None;
-        for numbers in order.numbers.chunks(order.batch.max(1)) {
-            let mut gathering = self.gather(numbers.len())?;
+        let (batch, picture) = (order.batch.max(1), self.target.shape());
+        let places = Places::Rising {
+            index: Arc::clone(self.frames.index()),
+            numbers: Arc::clone(&order.numbers),
+            batch,
+            picture_bytes: picture.bytes(),
+        };
+        let most = batch.min(order.numbers.len());
+        self.begin_batches(places, most);
+        for (batch, numbers) in order.numbers.chunks(batch).enumerate() {
+            let mut gathering = self.gathering(batch, numbers.len())?;
             let mut frames = Vec::with_capacity(numbers.len());
             for (place, number) in numbers.iter().enumerate() {
                 progress.at(*number);
@@ -289,26 +323,42 @@ impl DeviceEngine {
         Ok(())
     }
 
-    fn gather(&self, count: usize) -> Result<Gathering, ReaderError> {
-        let picture = self.target.shape();
-        let bytes = (picture.bytes() * count).max(1);
-        let buffer = self.memory.batches.buffer(bytes).map_err(|error| cuda_error(&self.video, error))?;
-        Ok(Gathering { count, picture, buffer })
+    /// Batches of up to so many pictures, with the places that pictures have in them.
+    fn begin_batches(&self, places: Places, most: usize) {
+        self.slots.begin(places, &self.memory.batches, (self.target.shape().bytes() * most).max(1));
     }
 
-    /// Copies a picture to its place, on the card or from the one that decoded it; nobody waits.
+    /// The only batch.
+    fn gather(&self, count: usize, places: Places, most: usize) -> Result<Gathering, ReaderError> {
+        self.begin_batches(places, most);
+        self.gathering(0, count)
+    }
+
+    fn gathering(&self, batch: usize, count: usize) -> Result<Gathering, ReaderError> {
+        let buffer = self.slots.take(batch).map_err(|error| cuda_error(&self.video, error))?;
+        Ok(Gathering { count, picture: self.target.shape(), buffer })
+    }
+
+    /// Puts a picture into its place where the conversion did not: one that stands for another, or that another card decoded, is copied.
+    /// Nobody waits.
     fn put(&self, gathering: &mut Gathering, place: usize, surface: &Arc<dyn DeviceSurface>) -> Result<(), ReaderError> {
         let bytes = gathering.picture.bytes();
         let failed = |error| cuda_error(&self.video, error);
-        let Some(tensor) = surface.as_any().downcast_ref::<CudaTensor>() else {
-            return Err(failed(CudaError::BadArgument { what: "a frame that is not a tensor".into() }));
+        let (tensor, made): (Option<&CudaTensor>, Option<&InPlace>) = (surface.as_any().downcast_ref(), surface.as_any().downcast_ref());
+        let (source, from, have) = match (tensor, made.and_then(|made| Some((made, made.slots.first()?)))) {
+            (Some(tensor), _) => (tensor.buffer(), 0, tensor.spec().picture_bytes()),
+            (None, Some((made, slot))) => (&*slot.buffer, slot.offset, made.bytes),
+            (None, None) => return Err(failed(CudaError::BadArgument { what: "a frame that is not a tensor".into() })),
         };
-        if tensor.spec().picture_bytes() != bytes {
-            let what = format!("a picture of {} bytes in a batch of {bytes} each", tensor.spec().picture_bytes());
-            return Err(failed(CudaError::BadArgument { what }));
+        if have != bytes {
+            return Err(failed(CudaError::BadArgument { what: format!("a picture of {have} bytes in a batch of {bytes} each") }));
         }
         self.video.counters.pictures_converted.add(1);
-        gathering.buffer.copy_from(place * bytes, tensor.buffer(), 0, bytes, &self.stream).map_err(failed)
+        if made.is_some_and(|made| made.slots.iter().any(|slot| slot.is_at(&gathering.buffer, place * bytes))) {
+            return Ok(());
+        }
+        self.video.counters.device_copies.add(1);
+        gathering.buffer.copy_from(place * bytes, source, from, bytes, &self.stream).map_err(failed)
     }
 
     /// The nearest frame before a missing one.
@@ -337,7 +387,7 @@ impl DeviceEngine {
 struct Gathering {
     count: usize,
     picture: PictureShape,
-    buffer: DeviceBuffer,
+    buffer: Arc<DeviceBuffer>,
 }
 
 impl Gathering {

@@ -89,7 +89,7 @@ impl QueueSink {
 impl PictureSink for QueueSink {
     fn picture(&mut self, picture: &MappedPicture<'_>) -> Result<(), CudaError> {
         let times = self.awaited.remove(&picture.info.timestamp).unwrap_or_default();
-        let picture = self.maker.picture(picture, times)?;
+        let picture = self.maker.picture(picture, times, 0)?;
         self.ready.push(picture);
         Ok(())
     }

@@ -30,6 +30,14 @@ pub trait MakeSurface: Send + Sync {
     /// Anything; it ends the reading.
     fn make(&self, picture: &MappedPicture<'_>, color: &ColorDescription) -> Result<Arc<dyn DeviceSurface>, CudaError>;
 
+    /// The same for a picture whose place may be known by the tag of its packet: it is then written there at once.
+    ///
+    /// # Errors
+    /// As [`MakeSurface::make`].
+    fn make_tagged(&self, picture: &MappedPicture<'_>, color: &ColorDescription, _tag: i64) -> Result<Arc<dyn DeviceSurface>, CudaError> {
+        self.make(picture, color)
+    }
+
     /// Bytes of device memory for one picture.
     fn bytes(&self, format: &StreamFormat) -> usize;
 }
@@ -169,7 +177,8 @@ impl PictureMaker {
         }
     }
 
-    pub(crate) fn picture(&mut self, picture: &MappedPicture<'_>, times: PacketTimes) -> Result<DevicePicture, CudaError> {
+    /// `tag` is that of the picture's packet; 0 where packets have none.
+    pub(crate) fn picture(&mut self, picture: &MappedPicture<'_>, times: PacketTimes, tag: i64) -> Result<DevicePicture, CudaError> {
         let mut format = picture.format.clone();
         format.sample_aspect_ratio = format.sample_aspect_ratio.or(self.sample_aspect_ratio);
         let format = self.format.take().filter(|known| **known == format).unwrap_or_else(|| Arc::new(format));
@@ -178,8 +187,8 @@ impl PictureMaker {
         let (info, planes, stream, has_errors) = (picture.info, picture.planes, picture.stream, picture.has_errors);
         let picture = &MappedPicture { info, format: &format, planes, stream, has_errors };
         let (surface, format) = match &self.turn {
-            None => (self.make.make(picture, &color)?, Arc::clone(&format)),
-            Some((rotation, pool)) => self.turned(picture, *rotation, pool, &color)?,
+            None => (self.make.make_tagged(picture, &color, tag)?, Arc::clone(&format)),
+            Some((rotation, pool)) => self.turned(picture, (*rotation, pool), &color, tag)?,
         };
         Ok(DevicePicture { surface, format, color, times, field_order: picture.info.field_order, has_errors: picture.has_errors })
     }
@@ -187,15 +196,16 @@ impl PictureMaker {
     fn turned(
         &self,
         picture: &MappedPicture<'_>,
-        rotation: Rotation,
-        pool: &DevicePool,
+        (rotation, pool): (Rotation, &DevicePool),
         color: &ColorDescription,
+        tag: i64,
     ) -> Result<(Arc<dyn DeviceSurface>, Arc<StreamFormat>), CudaError> {
         let (stream, format) = (picture.stream, Arc::new(picture.format.turned(rotation)));
         let upright = kernels::turned(&picture.planes, rotation, pool, stream)?;
         upright.buffer().begin_read(stream)?;
         let (info, planes, has_errors) = (picture.info, upright.planes(), picture.has_errors);
-        let surface = self.make.make(&MappedPicture { info, format: &format, planes, stream, has_errors }, color)?;
+        let upright_picture = MappedPicture { info, format: &format, planes, stream, has_errors };
+        let surface = self.make.make_tagged(&upright_picture, color, tag)?;
         upright.buffer().end_read(stream)?;
         Ok((surface, format))
     }
@@ -331,7 +341,7 @@ impl PictureSink for PieceSink<'_> {
             return Err(CudaError::BadArgument { what: "reading was ended".into() });
         }
         let (tag, times) = self.shown.times.get(&picture.info.timestamp).copied().unwrap_or_default();
-        let picture = self.maker.picture(picture, times)?;
+        let picture = self.maker.picture(picture, times, tag)?;
         self.output.push(Tagged { tag, picture });
         Ok(())
     }

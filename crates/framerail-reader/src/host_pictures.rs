@@ -118,7 +118,7 @@ impl HostPictures {
                     converter
                 } else {
                     self.rescaled += 1;
-                    let options = TensorOptions { center_crop: None, size: TensorSize::Exact(size.0, size.1), ..*options };
+                    let options = TensorOptions { center_crop: None, cut: None, size: TensorSize::Exact(size.0, size.1), ..*options };
                     match &mut self.rescaling {
                         Some(rescaling) => rescaling,
                         none => none.insert(Box::new(self::converter(options, &self.source_name)?)),

@@ -9,6 +9,8 @@
 mod assembly;
 mod batch;
 mod batches;
+#[cfg(feature = "cuda")]
+mod card_slots;
 mod clip_loader;
 mod clips;
 mod counters;

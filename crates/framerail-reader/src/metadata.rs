@@ -107,4 +107,6 @@ pub struct ReaderStats {
     pub upload_bytes: u64,
     /// Bytes from device to host.
     pub download_bytes: u64,
+    /// Frames copied within the memory of GPUs, or from one to another, after they were converted.
+    pub device_copies: u64,
 }

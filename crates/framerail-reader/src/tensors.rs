@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use framerail_core::{ColorDescription, DeviceSurface, PixelAspect, PixelFormat, Rational};
 use framerail_cuda::{
-    CudaError, CudaStream, CudaTensor, DevicePlanes, DevicePool,
+    CudaError, CudaStream, CudaTensor, DevicePlanes, DevicePool, convert_into,
     kernels::{Conversion, ConversionTables, TableCache, TensorSpec},
     nvdec::{MappedPicture, StreamFormat},
 };
 use parking_lot::Mutex;
 
-use crate::{TensorOptions, device_pieces::MakeSurface};
+use crate::{
+    TensorOptions,
+    card_slots::{CardSlot, CardSlots, InPlace},
+    device_pieces::MakeSurface,
+};
 
 /// The numbers of the last picture's conversion: the next one is like it, mostly.
 type Planned = (((u32, u32), PixelFormat, ColorDescription, PixelAspect), TensorSpec, Conversion, Option<Arc<ConversionTables>>);
@@ -21,12 +25,19 @@ pub struct TensorPictures {
     pool: DevicePool,
     planned: Mutex<Option<Planned>>,
     tables: TableCache,
+    /// Places of pictures in batches on the pool's card.
+    slots: Option<Arc<CardSlots>>,
 }
 
 impl TensorPictures {
     /// Tensors from this pool.
     pub fn new(options: TensorOptions, pool: DevicePool) -> Self {
-        Self { options, pool, planned: Mutex::default(), tables: TableCache::default() }
+        Self { options, pool, planned: Mutex::default(), tables: TableCache::default(), slots: None }
+    }
+
+    /// Pictures that have a place are written there.
+    pub(crate) fn with_slots(self, slots: &Arc<CardSlots>) -> Self {
+        Self { slots: Some(Arc::clone(slots)), ..self }
     }
 
     /// Converts a picture that lies on the card; queued on the stream. The picture's reads are the caller's to order.
@@ -39,6 +50,19 @@ impl TensorPictures {
     ) -> Result<CudaTensor, CudaError> {
         let (_, spec, conversion, tables) = self.plan(planes, color, aspect, stream)?;
         CudaTensor::convert(planes, &spec, (conversion, tables.as_deref()), &self.pool, stream)
+    }
+
+    /// The same to a place, which must be of the picture's size: gives its bytes.
+    pub(crate) fn convert_to(
+        &self,
+        planes: &DevicePlanes<'_>,
+        (color, aspect): (&ColorDescription, Option<Rational>),
+        slot: &CardSlot,
+        stream: &CudaStream,
+    ) -> Result<usize, CudaError> {
+        let (_, spec, conversion, tables) = self.plan(planes, color, aspect, stream)?;
+        convert_into(planes, &spec, (conversion, tables.as_deref()), (&slot.buffer, slot.offset), stream)?;
+        Ok(spec.picture_bytes())
     }
 
     fn plan(
@@ -67,6 +91,18 @@ impl TensorPictures {
 impl MakeSurface for TensorPictures {
     fn make(&self, picture: &MappedPicture<'_>, color: &ColorDescription) -> Result<Arc<dyn DeviceSurface>, CudaError> {
         Ok(Arc::new(self.convert(&picture.planes, color, picture.format.sample_aspect_ratio, picture.stream)?))
+    }
+
+    fn make_tagged(&self, picture: &MappedPicture<'_>, color: &ColorDescription, tag: i64) -> Result<Arc<dyn DeviceSurface>, CudaError> {
+        let slots = self.slots.as_ref().map_or(Ok(Vec::new()), |slots| slots.of(tag))?;
+        if slots.is_empty() {
+            return self.make(picture, color);
+        }
+        let mut bytes = 0;
+        for slot in &slots {
+            bytes = self.convert_to(&picture.planes, (color, picture.format.sample_aspect_ratio), slot, picture.stream)?;
+        }
+        Ok(Arc::new(InPlace { slots, bytes }))
     }
 
     fn bytes(&self, format: &StreamFormat) -> usize {

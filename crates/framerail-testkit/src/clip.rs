@@ -286,8 +286,10 @@ impl ClipSpec {
 
     /// Why this ffmpeg cannot make the clip, if so.
     pub fn unavailable(&self) -> Option<String> {
-        let missing = encode::encoders(self).find(|encoder| !tool::encoders().contains(*encoder))?;
-        Some(format!("this ffmpeg has no encoder {missing}"))
+        if let Some(missing) = encode::encoders(self).find(|encoder| !tool::encoders().contains(*encoder)) {
+            return Some(format!("this ffmpeg has no encoder {missing}"));
+        }
+        encode::encoders(self).find(|encoder| !tool::works(encoder)).map(|crashes| format!("the encoder {crashes} of this ffmpeg crashes"))
     }
 
     /// Encodes the clip, or finds it encoded.

@@ -33,6 +33,18 @@ pub(crate) fn encoders() -> &'static BTreeSet<String> {
     })
 }
 
+/// Whether an encoder that is there also works: builds of SVT-AV1 crash on some processors.
+pub(crate) fn works(encoder: &str) -> bool {
+    static CRASHES: OnceLock<bool> = OnceLock::new();
+    let crashes = || {
+        let mut command = ffmpeg();
+        command.args(["-f", "lavfi", "-i", "color=size=160x120:rate=25", "-frames:v", "2", "-c:v", encoder, "-f", "null", "-"]);
+        // Ended by a signal, as opposed to an error, which a test should see.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.code().is_none())
+    };
+    encoder != "libsvtav1" || !*CRASHES.get_or_init(crashes)
+}
+
 /// `ffmpeg` with the options that every call shares.
 pub(crate) fn ffmpeg() -> Command {
     ffmpeg_version();

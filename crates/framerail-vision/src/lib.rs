@@ -69,7 +69,7 @@ pub use sampling::Sampling;
 pub use scene::{SceneDetector, histogram, histogram_plan};
 pub use sheet::{SheetPicture, contact_sheet};
 pub use sketch::{ColorBy, DrawOptions, Sketch};
-pub use tensor::{TensorConverter, TensorOptions, TensorSize, ToneMap};
+pub use tensor::{Cut, TensorConverter, TensorOptions, TensorSize, ToneMap};
 pub use to_yuv::{PixelArray, ToYuv};
 pub use track::{ByteTrackOptions, OcSortOptions, TrackAlgorithm, Tracker, TrackerOptions, TrackerStats};
 pub use zones::{FrameZones, ZoneEvent, ZoneMap, ZoneWatcher};

@@ -270,6 +270,7 @@ impl Preprocessor {
                 crop: Some(crop),
                 size: TensorSize::Exact(self.spec.width, self.spec.height),
                 center_crop: None,
+                cut: None,
                 fit: self.spec.fit,
                 sampling: self.sampling,
                 channel_order: self.spec.channel_order,

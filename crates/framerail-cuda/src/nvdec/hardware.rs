@@ -96,13 +96,14 @@ impl HardwareDecoder {
             enable_histogram: 0,
             reserved2: [0; 4],
         };
-        let entered = device.enter()?;
+        let (entered, began) = (device.enter()?, Instant::now());
         let mut handle = std::ptr::null_mut();
         // SAFETY: an out value and a structure of the header's layout, with a current context.
         let code = unsafe { (library()?.create_decoder)(&mut handle, &mut info) };
         let what = format!("making a decoder for {} {} {} bit at {width}x{height}", format.codec, format.chroma, format.bits);
         let bytes = u64::from(surfaces) * u64::from(width) * u64::from(height) * 3 / 2;
         entered.check_code(code, &what).map_err(|error| device.explain(error, bytes as usize))?;
+        log::debug!("{what} took {:.1} ms", began.elapsed().as_secs_f64() * 1000.0);
         Ok(Self { device: Arc::clone(device), handle, format: format.clone(), surfaces, max_size: format.coded_size })
     }
 
@@ -209,8 +210,10 @@ impl HardwareDecoder {
 impl Drop for HardwareDecoder {
     fn drop(&mut self) {
         if let (Ok(_entered), Ok(library)) = (self.device.enter(), library()) {
+            let began = Instant::now();
             // SAFETY: made by us, destroyed once, nothing of it mapped.
             unsafe { (library.destroy_decoder)(self.handle) };
+            log::debug!("giving a decoder back took {:.1} ms", began.elapsed().as_secs_f64() * 1000.0);
         }
     }
 }

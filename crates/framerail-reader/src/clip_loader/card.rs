@@ -1,10 +1,13 @@
 //! Clips made in the memory of a card: decoded by its engines, or by a core and uploaded as decoded, and converted there either way.
 
-use std::{any::Any, collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
-use framerail_core::{ColorDescription, Device, DeviceSurface, Frame, FramePool, FrameStatus as Decoded};
+use framerail_core::{ColorDescription, DeviceSurface, Frame, FramePool, FrameStatus as Decoded, HostSurface, Rational};
 use framerail_cuda::{
-    CudaDevice, CudaError, CudaStream, CudaSurface, CudaTensor, DeviceBuffer, DevicePool,
+    CudaDevice, CudaError, CudaStream, CudaSurface, DeviceBuffer, DevicePlanes, DevicePool, PinnedPool, Traffic,
     kernels::{AugmentJob, augment_batch},
     nvdec::{MappedPicture, StreamFormat},
 };
@@ -14,8 +17,9 @@ use framerail_vision::TensorOptions;
 use super::{ClipAugment, LoadedClip, output::SourceOutput, queue::Request};
 use crate::{
     Clip, CpuPieces, FrameStatus, PieceDecoder, PieceOutput, ReaderError, Tagged,
+    card_slots::{CardSlots, InPlace, Place, Places},
     device::{DecodingCard, check, engines, setup},
-    device_pieces::{DevicePicture, DevicePieces, DeviceSetup, MakeSurface},
+    device_pieces::{DevicePicture, DevicePieces, DeviceSetup, Done, MakeSurface},
     frame_index::{Access, FrameIndex},
     piece_source::PieceSource,
     tensors::TensorPictures,
@@ -30,19 +34,40 @@ const SPARE_THREADS: usize = 2;
 /// Buffers kept for frames that are copied on the host: turned or converted ones.
 const KEPT_FRAMES: usize = 2;
 
-/// A place for a clip in a card's memory, which is taken once the clip is made.
+/// A place for a clip in a card's memory.
 #[derive(Debug)]
 pub struct CardPlace {
-    /// Bytes of a clip.
-    pub bytes: usize,
-    /// The clip.
-    pub buffer: Option<DeviceBuffer>,
+    bytes: usize,
+    buffer: Option<Arc<DeviceBuffer>>,
 }
 
 impl CardPlace {
-    /// A place for a clip of so many bytes.
+    /// A place for a clip of so many bytes, in memory that is taken when the clip is made.
     pub fn new(bytes: usize) -> Self {
         Self { bytes, buffer: None }
+    }
+
+    /// A place in memory of the caller's; all of the buffer.
+    pub fn within(buffer: DeviceBuffer) -> Self {
+        Self { bytes: buffer.len(), buffer: Some(Arc::new(buffer)) }
+    }
+
+    /// Bytes of a clip.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The clip's memory: the caller's, or that of a clip that was made.
+    pub fn buffer(&self) -> Option<&Arc<DeviceBuffer>> {
+        self.buffer.as_ref()
+    }
+
+    /// The memory, taken from the pool where the caller gave none.
+    pub(super) fn take(&mut self, pool: &DevicePool) -> Result<Arc<DeviceBuffer>, CudaError> {
+        if self.buffer.is_none() {
+            self.buffer = Some(Arc::new(pool.buffer(self.bytes)?));
+        }
+        self.buffer.clone().ok_or_else(|| CudaError::BadArgument { what: "a clip without a place".into() })
     }
 }
 
@@ -66,37 +91,44 @@ impl ClipCard {
     }
 
     /// A clip that was made on the host.
-    pub(super) fn upload(&self, bytes: &[u8], stream: &CudaStream) -> Result<DeviceBuffer, CudaError> {
-        let buffer = self.clips.buffer(bytes.len())?;
-        buffer.upload(0, bytes, stream)?;
-        Ok(buffer)
+    pub(super) fn upload(&self, bytes: &[u8], place: &mut CardPlace, stream: &CudaStream) -> Result<(), CudaError> {
+        place.take(&self.clips)?.upload(0, bytes, stream)
     }
 }
 
-/// What is made of a picture: a tensor for each part of a clip.
+/// Makes of a picture what each part of a clip wants, in its places.
 struct CardPictures {
     parts: Vec<TensorPictures>,
+    slots: CardSlots,
     pool: DevicePool,
 }
 
-#[derive(Debug)]
-struct CardPicture(Vec<CudaTensor>);
-
-impl DeviceSurface for CardPicture {
-    fn device(&self) -> Device {
-        self.0.first().map_or(Device::Cpu, DeviceSurface::device)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
+impl CardPictures {
+    /// Converts a picture to all its places. `picture_bytes` is what those are apart.
+    fn place(
+        &self,
+        tag: i64,
+        planes: &DevicePlanes<'_>,
+        (color, aspect): (&ColorDescription, Option<Rational>),
+        stream: &CudaStream,
+    ) -> Result<InPlace, CudaError> {
+        let slots = self.slots.of(tag)?;
+        let mut bytes = 0;
+        for slot in &slots {
+            let Some(part) = self.parts.get(slot.part) else { continue };
+            bytes = part.convert_to(planes, (color, aspect), slot, stream)?;
+        }
+        Ok(InPlace { slots, bytes })
     }
 }
 
 impl MakeSurface for CardPictures {
     fn make(&self, picture: &MappedPicture<'_>, color: &ColorDescription) -> Result<Arc<dyn DeviceSurface>, CudaError> {
-        let aspect = picture.format.sample_aspect_ratio;
-        let tensor = |part: &TensorPictures| part.convert(&picture.planes, color, aspect, picture.stream);
-        Ok(Arc::new(CardPicture(self.parts.iter().map(tensor).collect::<Result<_, _>>()?)))
+        self.make_tagged(picture, color, 0)
+    }
+
+    fn make_tagged(&self, picture: &MappedPicture<'_>, color: &ColorDescription, tag: i64) -> Result<Arc<dyn DeviceSurface>, CudaError> {
+        Ok(Arc::new(self.place(tag, &picture.planes, (color, picture.format.sample_aspect_ratio), picture.stream)?))
     }
 
     fn bytes(&self, format: &StreamFormat) -> usize {
@@ -133,7 +165,7 @@ impl CardSource {
             return Err(ReaderError::NotOnDevice { source_name, reason });
         }
         let parts = parts.into_iter().map(|part| TensorPictures::new(part, card.pictures.clone())).collect();
-        let pictures = Arc::new(CardPictures { parts, pool: card.pictures.clone() });
+        let pictures = Arc::new(CardPictures { parts, slots: CardSlots::default(), pool: card.pictures.clone() });
         let on_card = if by_core {
             Err(ReaderError::NotOnDevice { source_name, reason: "a core decodes it".into() })
         } else {
@@ -176,7 +208,7 @@ impl CardSource {
     pub(super) fn make(
         &mut self,
         card: &ClipCard,
-        stream: &CudaStream,
+        (stream, staging): (&CudaStream, &PinnedPool),
         output: &SourceOutput,
         augment: Option<&ClipAugment>,
         requests: &mut [Request],
@@ -186,67 +218,74 @@ impl CardSource {
         let not_here = |reason: &str| ReaderError::NotOnDevice { source_name: source_name.clone(), reason: reason.to_owned() };
         let clips: Vec<Clip> = requests.iter().filter_map(|request| request.drawn.clone()).collect();
         let picture_bytes = output.card_parts.first().map_or(0, |part| part.picture_bytes(0, 0));
-        let read_parts = self.pictures.parts.len();
+        let (read_parts, index) = (self.pictures.parts.len(), Arc::clone(self.packets.index()));
+        let most = clips.iter().map(|clip| clip.frames.len()).max().unwrap_or(0);
+        let (mut places, mut numbers) = (HashMap::<i64, Vec<Place>>::new(), BTreeSet::new());
+        for (batch, clip) in clips.iter().enumerate() {
+            for (frame, number) in clip.frames.iter().enumerate() {
+                numbers.insert(*number);
+                let Some(tag) = index.place(*number) else { continue };
+                let place = |part| Place { batch, offset: (part * clip.frames.len() + frame) * picture_bytes, part };
+                places.entry(tag as i64).or_default().extend((0..read_parts).map(place));
+            }
+        }
+        // What is augmented is converted to memory beside.
+        let read_bytes = picture_bytes * most * read_parts;
+        let memory = |request: &mut Request| match &output.augment {
+            Some(_) => card.clips.buffer(read_bytes).map(Arc::new),
+            None => request.card_memory(&card.clips),
+        };
+        let buffers = requests.iter_mut().map(memory).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        self.pictures.slots.begin_in(Places::Listed(places), &card.clips, buffers.clone());
         let mut sink = Sink {
-            index: Arc::clone(self.packets.index()),
+            index,
+            wanted: &numbers,
             pictures: Arc::clone(&self.pictures),
-            stream,
-            places: HashMap::new(),
-            buffers: Vec::with_capacity(clips.len()),
+            thread: (stream, staging),
+            staged: Vec::new(),
             picture_bytes,
             found: HashMap::new(),
             error: None,
         };
-        for (clip, numbers) in clips.iter().enumerate() {
-            let frames = numbers.frames.len();
-            sink.buffers.push(card.clips.buffer(picture_bytes * frames * read_parts).map_err(failed)?);
-            for (frame, number) in numbers.frames.iter().enumerate() {
-                let offsets = (0..read_parts).map(|part| (part * frames + frame) * picture_bytes).collect();
-                sink.places.entry(*number).or_default().push((clip, offsets));
-            }
-        }
-        let numbers: std::collections::BTreeSet<usize> = sink.places.keys().copied().collect();
         let engine = &mut self.engine;
         let decoded = self.packets.pieces(numbers.iter().copied(), |piece| match engine {
             Engine::Card(pieces, _) => pieces.decode(&piece, &mut sink).map(drop),
             Engine::Host(pieces) => pieces.decode(&piece, &mut sink).map(drop),
         });
-        if let Some(error) = sink.error.take() {
+        let (found, error) = (std::mem::take(&mut sink.found), sink.error.take());
+        drop(sink);
+        self.pictures.slots.end();
+        if let Some(error) = error {
             return Err(error);
         }
         decoded?;
         if self.packets.changes_headers() {
             return Err(not_here("its global headers change on the way"));
         }
-        if sink.found.len() < numbers.len() {
+        if found.len() < numbers.len() {
             return Err(not_here("frames are missing"));
         }
         let mut made = Vec::with_capacity(requests.len());
-        for ((request, clip), buffer) in requests.iter_mut().zip(&clips).zip(std::mem::take(&mut sink.buffers)) {
-            let buffer = match (&output.augment, augment) {
-                (Some(spec), Some(augment)) => {
-                    let clip_buffer = card.clips.buffer(output.shape.bytes()).map_err(failed)?;
-                    let (from, to) = (spec.input.picture_bytes() * clip.frames.len(), spec.output.picture_bytes() * clip.frames.len());
-                    for part in 0..output.shape.parts {
-                        // Crops of a clip share its numbers, views do not.
-                        let (draw, source) = if read_parts > 1 { (0, part) } else { (part as u64, 0) };
-                        let (width, height) = (spec.input.width, spec.input.height);
-                        let params = augment.description.draw(request.item.seed, draw, clip.frames.len(), width, height);
-                        let params = params.map_err(|error| ReaderError::Convert { source_name: source_name.clone(), error })?;
-                        let job = AugmentJob {
-                            params: &params,
-                            input: &buffer,
-                            input_offset_bytes: source * from,
-                            output: &clip_buffer,
-                            output_offset_bytes: part * to,
-                        };
-                        augment_batch(stream, &card.clips, spec, &job).map_err(failed)?;
-                    }
-                    clip_buffer
+        for ((request, clip), buffer) in requests.iter_mut().zip(&clips).zip(buffers) {
+            if let (Some(spec), Some(augment)) = (&output.augment, augment) {
+                let clip_buffer = request.card_memory(&card.clips).map_err(failed)?;
+                let (from, to) = (spec.input.picture_bytes() * clip.frames.len(), spec.output.picture_bytes() * clip.frames.len());
+                for part in 0..output.shape.parts {
+                    // Crops of a clip share its numbers, views do not.
+                    let (draw, source) = if read_parts > 1 { (0, part) } else { (part as u64, 0) };
+                    let (width, height) = (spec.input.width, spec.input.height);
+                    let params = augment.description.draw(request.item.seed, draw, clip.frames.len(), width, height);
+                    let params = params.map_err(|error| ReaderError::Convert { source_name: source_name.clone(), error })?;
+                    let job = AugmentJob {
+                        params: &params,
+                        input: &buffer,
+                        input_offset_bytes: source * from,
+                        output: &clip_buffer,
+                        output_offset_bytes: part * to,
+                    };
+                    augment_batch(stream, &card.clips, spec, &job).map_err(failed)?;
                 }
-                _ => buffer,
-            };
-            request.place_on_card(buffer);
+            }
             made.push(LoadedClip {
                 numbers: clip.frames.clone(),
                 seconds: clip
@@ -255,30 +294,36 @@ impl CardSource {
                     .filter_map(|number| self.packets.index().times().get(*number))
                     .map(|time| time.seconds)
                     .collect(),
-                statuses: clip.frames.iter().filter_map(|number| sink.found.get(number).copied()).collect(),
+                statuses: clip.frames.iter().filter_map(|number| found.get(number).copied()).collect(),
                 filled: clip.filled,
             });
         }
         Ok(made)
     }
 
-    /// Pictures that were decoded, shown or not, since the last call.
-    pub(super) fn take_pictures(&mut self) -> u64 {
+    /// Pictures that were decoded, shown or not, and what was moved, since the last call.
+    pub(super) fn take_done(&mut self) -> Done {
+        let of_thread = Traffic::take();
         match &mut self.engine {
-            Engine::Host(pieces) => pieces.take_pictures(),
-            Engine::Card(_, setup) => std::mem::take(&mut setup.done.lock().pictures),
+            Engine::Host(pieces) => Done { pictures: pieces.take_pictures(), traffic: of_thread },
+            Engine::Card(_, setup) => {
+                let done = std::mem::take(&mut *setup.done.lock());
+                Done { traffic: done.traffic.plus(of_thread), ..done }
+            }
         }
     }
 }
 
-/// Copies pictures to their places, on the card.
+/// Notes which pictures came to their places; those that a core decoded are converted to theirs.
 struct Sink<'a> {
     index: Arc<FrameIndex>,
+    /// Numbers of the frames that have places.
+    wanted: &'a BTreeSet<usize>,
     pictures: Arc<CardPictures>,
-    stream: &'a CudaStream,
-    /// Clip, and bytes from its start for each part, of each frame that is wanted.
-    places: HashMap<usize, Vec<(usize, Vec<usize>)>>,
-    buffers: Vec<DeviceBuffer>,
+    /// The thread's stream, and its page-locked memory.
+    thread: (&'a CudaStream, &'a PinnedPool),
+    /// Kept until the clip is made, so that each picture of it has other memory and none waits for a copy.
+    staged: Vec<HostSurface>,
     picture_bytes: usize,
     found: HashMap<usize, FrameStatus>,
     error: Option<ReaderError>,
@@ -286,19 +331,13 @@ struct Sink<'a> {
 
 impl Sink<'_> {
     fn number(&self, tag: i64) -> Option<usize> {
-        self.index.number_at(usize::try_from(tag).ok()?).filter(|number| self.places.contains_key(number))
+        self.index.number_at(usize::try_from(tag).ok()?).filter(|number| self.wanted.contains(number))
     }
 
-    fn place(&mut self, number: usize, picture: &CardPicture, status: FrameStatus) -> Result<(), CudaError> {
-        for (clip, offsets) in self.places.get(&number).into_iter().flatten() {
-            let Some(buffer) = self.buffers.get(*clip) else { continue };
-            for (tensor, offset) in picture.0.iter().zip(offsets) {
-                if tensor.spec().picture_bytes() != self.picture_bytes {
-                    let what = format!("a picture of {} bytes in a clip of {} each", tensor.spec().picture_bytes(), self.picture_bytes);
-                    return Err(CudaError::BadArgument { what });
-                }
-                buffer.copy_from(*offset, tensor.buffer(), 0, self.picture_bytes, self.stream)?;
-            }
+    fn place(&mut self, number: usize, made: &InPlace, status: FrameStatus) -> Result<(), CudaError> {
+        if made.bytes != self.picture_bytes {
+            let what = format!("a picture of {} bytes in a clip of {} each", made.bytes, self.picture_bytes);
+            return Err(CudaError::BadArgument { what });
         }
         self.found.insert(number, status);
         Ok(())
@@ -350,11 +389,16 @@ impl PieceOutput<Frame> for Sink<'_> {
             }
         };
         let status = if frame.status == Decoded::Ok { FrameStatus::Ok } else { FrameStatus::Repaired };
-        let outcome = CudaSurface::upload(host, &self.pictures.pool, self.stream).and_then(|surface| {
-            surface.buffer().begin_read(self.stream)?;
-            let convert = |part: &TensorPictures| part.convert(&surface.planes(), &frame.color, frame.sample_aspect_ratio, self.stream);
-            let made = self.pictures.parts.iter().map(convert).collect::<Result<_, _>>().map(CardPicture);
-            surface.buffer().end_read(self.stream)?;
+        let (stream, staging) = self.thread;
+        let staged = staging.copied(host).and_then(|host| {
+            let surface = CudaSurface::upload(&host, &self.pictures.pool, stream)?;
+            self.staged.push(host);
+            Ok(surface)
+        });
+        let outcome = staged.and_then(|surface| {
+            surface.buffer().begin_read(stream)?;
+            let made = self.pictures.place(picture.tag, &surface.planes(), (&frame.color, frame.sample_aspect_ratio), stream);
+            surface.buffer().end_read(stream)?;
             made
         });
         let outcome = outcome.and_then(|made| self.place(number, &made, status));

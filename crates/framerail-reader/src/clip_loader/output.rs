@@ -1,7 +1,7 @@
 //! What is made of a clip's pictures: scaled, cut, augmented, and laid out as the batch wants them.
 
-use framerail_core::{AugmentSpec, BBox, BatchSpec, DType, TensorLayout};
-use framerail_vision::{ChannelOrder, Fit, TensorOptions, TensorSize, VisionError, augment::Augmenter};
+use framerail_core::{AugmentSpec, BatchSpec, DType, TensorLayout};
+use framerail_vision::{ChannelOrder, Cut, Fit, TensorOptions, TensorSize, VisionError, augment::Augmenter};
 
 use super::{ClipAugment, ClipLoaderOptions, ClipShape};
 use crate::{OutputOptions, PictureShape, ReaderError, VideoReader};
@@ -46,12 +46,9 @@ struct Window {
 }
 
 impl Window {
-    /// The part of a frame that becomes this part of the frame scaled to `whole`.
-    fn in_frame(self, whole: (u32, u32), frame: (u32, u32)) -> BBox {
-        let (across, down) = (f64::from(frame.0) / f64::from(whole.0.max(1)), f64::from(frame.1) / f64::from(whole.1.max(1)));
-        let (left, top) = (self.x as f64 * across, self.y as f64 * down);
-        let (right, bottom) = (left + self.width as f64 * across, top + self.height as f64 * down);
-        BBox::from_xyxy(left as f32, top as f32, right as f32, bottom as f32)
+    fn cut(self) -> Cut {
+        let Self { x, y, width, height } = self;
+        Cut { left: x as u32, top: y as u32, width: width as u32, height: height as u32 }
     }
 }
 
@@ -201,8 +198,8 @@ impl ClipOutput {
         let windows = self.windows(whole, (cut_width, cut_height));
         match windows.as_slice() {
             [one] => {
-                let crop = Some(one.in_frame(whole, (width, height)));
-                Ok((OutputOptions::Tensor(TensorOptions { crop, ..*tensor }), Vec::new()))
+                let size = TensorSize::Exact(whole.0, whole.1);
+                Ok((OutputOptions::Tensor(TensorOptions { size, cut: Some(one.cut()), ..*tensor }), Vec::new()))
             }
             _ => Ok((OutputOptions::Tensor(TensorOptions { size: TensorSize::Exact(whole.0, whole.1), ..*tensor }), windows)),
         }
@@ -211,23 +208,30 @@ impl ClipOutput {
     /// What is cut out of a scaled picture: the middle, or both ends of the longer side with it.
     fn windows(&self, whole: (u32, u32), cut: (u32, u32)) -> Vec<Window> {
         let (spare_x, spare_y) = ((whole.0 - cut.0) as usize, (whole.1 - cut.1) as usize);
+        // As torchvision's `center_crop` has it.
+        let middle = |spare: usize| (spare as f64 / 2.0).round_ties_even() as usize;
         let window = |part: usize| {
-            let (x, y) = if whole.0 >= whole.1 { (spare_x * part / 2, spare_y / 2) } else { (spare_x / 2, spare_y * part / 2) };
+            let along = |spare: usize| [0, middle(spare), spare][part.min(2)];
+            let (x, y) = if whole.0 >= whole.1 { (along(spare_x), middle(spare_y)) } else { (middle(spare_x), along(spare_y)) };
             Window { x, y, width: cut.0 as usize, height: cut.1 as usize }
         };
         if self.crops == 1 { vec![window(1)] } else { (0..self.crops).map(window).collect() }
     }
 
-    /// Windows are cut out of the frame by the conversion on a card: the same samples as those of the scaled picture.
+    /// Windows are cut out by the conversion on a card: only their pixels are made, the same as those of the scaled frame.
     #[cfg(feature = "cuda")]
     fn card_parts(&self, read: &OutputOptions, width: u32, height: u32, windows: &[Window]) -> Vec<TensorOptions> {
-        let (OutputOptions::Tensor(tensor), OutputOptions::Tensor(base)) = (read, &self.base) else { return Vec::new() };
+        let OutputOptions::Tensor(tensor) = read else { return Vec::new() };
         // The first frame may be of another size than the header says; pictures of a clip are of one.
-        let whole = tensor.picture_size(width, height);
-        if windows.is_empty() {
-            return vec![TensorOptions { size: TensorSize::Exact(whole.0, whole.1), ..*tensor }];
-        }
-        windows.iter().map(|window| TensorOptions { crop: Some(window.in_frame(whole, (width, height))), ..*base }).collect()
+        let whole = match tensor.cut {
+            Some(_) => tensor.size,
+            None => {
+                let (width, height) = tensor.picture_size(width, height);
+                TensorSize::Exact(width, height)
+            }
+        };
+        let part = |cut| TensorOptions { size: whole, cut, ..*tensor };
+        if windows.is_empty() { vec![part(tensor.cut)] } else { windows.iter().map(|window| part(Some(window.cut()))).collect() }
     }
 
     /// Writes a clip: `pictures` are its frames' as the reader gives them.
@@ -381,20 +385,6 @@ mod tests {
         arrange(&pictures, shape, &mut out);
         assert_eq!(out, [0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23]);
         assert_eq!(shape.axes(), [3, 2, 1, 2]);
-    }
-
-    #[test]
-    fn a_window_in_the_frame_samples_what_the_window_of_the_scaled_frame_does() {
-        // 1920x1080 by a shorter side of 128 is 227.56 wide: 228.
-        for (frame, whole) in [((1920, 1080), (228, 128)), ((340, 256), (170, 128)), ((719, 1281), (113, 201))] {
-            let window = Window { x: 29, y: 7, width: 80, height: 60 };
-            let part = window.in_frame(whole, frame);
-            for pixel in [0, 1, 40, 79] {
-                let of_part = f64::from(part.x1) + (f64::from(pixel) + 0.5) * f64::from(part.width()) / 80.0;
-                let of_whole = (29.0 + f64::from(pixel) + 0.5) * f64::from(frame.0) / f64::from(whole.0);
-                assert!((of_part - of_whole).abs() < 1e-3, "{frame:?}: {of_part} and {of_whole}");
-            }
-        }
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
+#[cfg(feature = "cuda")]
+use super::CardPlace;
 use super::{ClipItem, ClipPlace, LoadedBatch, LoadedClip, Shared};
 use crate::{Clip, ReaderError};
 
@@ -21,11 +23,25 @@ pub(super) struct Request {
     staged: Vec<u8>,
     /// In the order submitted.
     order: u64,
+    /// A core would not make it before its turn.
+    #[cfg(feature = "cuda")]
+    is_for_card: bool,
 }
 
 impl Request {
     pub(super) fn new(shared: &Arc<Shared>, batch: u64, place: usize, item: ClipItem, memory: ClipPlace) -> Self {
-        Self { shared: Arc::clone(shared), batch, place, item, drawn: None, memory: Some(memory), staged: Vec::new(), order: 0 }
+        Self {
+            shared: Arc::clone(shared),
+            batch,
+            place,
+            item,
+            drawn: None,
+            memory: Some(memory),
+            staged: Vec::new(),
+            order: 0,
+            #[cfg(feature = "cuda")]
+            is_for_card: false,
+        }
     }
 
     /// Where the host writes the clip.
@@ -34,7 +50,7 @@ impl Request {
             Some(ClipPlace::Host(memory)) => memory.bytes_mut(),
             #[cfg(feature = "cuda")]
             Some(ClipPlace::Card(place)) => {
-                self.staged.resize(place.bytes, 0);
+                self.staged.resize(place.bytes(), 0);
                 &mut self.staged
             }
             None => &mut [],
@@ -47,11 +63,23 @@ impl Request {
         std::mem::take(&mut self.staged)
     }
 
+    /// The clip's place on the card.
     #[cfg(feature = "cuda")]
-    pub(super) fn place_on_card(&mut self, buffer: framerail_cuda::DeviceBuffer) {
-        if let Some(ClipPlace::Card(place)) = &mut self.memory {
-            place.buffer = Some(buffer);
+    pub(super) fn card_place(&mut self) -> Option<&mut CardPlace> {
+        match &mut self.memory {
+            Some(ClipPlace::Card(place)) => Some(place),
+            _ => None,
         }
+    }
+
+    /// The clip's memory on the card.
+    #[cfg(feature = "cuda")]
+    pub(super) fn card_memory(
+        &mut self,
+        pool: &framerail_cuda::DevicePool,
+    ) -> Result<Arc<framerail_cuda::DeviceBuffer>, framerail_cuda::CudaError> {
+        let no_place = || framerail_cuda::CudaError::BadArgument { what: "a clip without a place on the card".into() };
+        self.card_place().ok_or_else(no_place)?.take(pool)
     }
 
     /// Bytes that the place has.
@@ -59,7 +87,7 @@ impl Request {
         match &mut self.memory {
             Some(ClipPlace::Host(memory)) => memory.bytes_mut().len(),
             #[cfg(feature = "cuda")]
-            Some(ClipPlace::Card(place)) => place.bytes,
+            Some(ClipPlace::Card(place)) => place.bytes(),
             None => 0,
         }
     }
@@ -150,7 +178,8 @@ impl Queue {
         }
     }
 
-    /// The clip that is due last, once `is_worth` says so of the number that wait; `None` when the queue was closed.
+    /// The clip that is due last of those that a core may make, once `is_worth` says so of the number that wait; `None` when the queue
+    /// was closed.
     #[cfg(feature = "cuda")]
     pub(super) fn next_from_behind(&self, is_worth: impl Fn(usize) -> bool) -> Option<Request> {
         let mut state = self.lock();
@@ -158,13 +187,37 @@ impl Queue {
             if state.is_closed {
                 return None;
             }
-            if is_worth(state.waiting.len())
-                && let Some((_, request)) = state.waiting.pop_last()
-            {
-                return Some(request);
+            if is_worth(state.waiting.len()) {
+                let order = state.waiting.iter().rev().find(|(_, request)| !request.is_for_card).map(|(order, _)| *order);
+                if let Some(request) = order.and_then(|order| state.waiting.remove(&order)) {
+                    return Some(request);
+                }
             }
             state = self.has_work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Leaves a clip to the card, at its place.
+    #[cfg(feature = "cuda")]
+    pub(super) fn put_back(&self, mut request: Request) {
+        request.is_for_card = true;
+        let mut state = self.lock();
+        let is_wanted = !state.is_closed && state.batches.contains_key(&request.batch);
+        if is_wanted {
+            state.waiting.insert(request.order, request);
+        } else {
+            // Its end takes the lock.
+            drop(state);
+            return drop(request);
+        }
+        drop(state);
+        self.has_work.notify_all();
+    }
+
+    /// Clips that wait.
+    #[cfg(feature = "cuda")]
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().waiting.len()
     }
 
     /// The other clips of a source that wait, with their frames where these were drawn.

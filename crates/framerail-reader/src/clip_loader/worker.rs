@@ -1,7 +1,7 @@
 //! A thread that decodes clips.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{Arc, atomic::Ordering},
     time::Instant,
@@ -23,6 +23,12 @@ const MAX_SHARED_BYTES: usize = 256 << 20;
 const MAX_TRIES: usize = 4;
 /// Clips over which times are averaged.
 const MEAN_OVER: u64 = 8;
+/// Time for a pixel of a picture on a core before one was measured, in picoseconds: H.264 of a few Mbit/s.
+#[cfg(feature = "cuda")]
+const FIRST_PIXEL_PICOS: u64 = 8000;
+/// Page-locked frames that a thread keeps for the next clip.
+#[cfg(feature = "cuda")]
+const KEPT_STAGING: usize = 32;
 
 pub(super) struct Worker {
     shared: Arc<Shared>,
@@ -30,15 +36,19 @@ pub(super) struct Worker {
     is_helper: bool,
     pictures: Vec<u8>,
     scratch: Scratch,
+    /// The thread's stream, and page-locked memory for what goes up.
     #[cfg(feature = "cuda")]
-    stream: Option<framerail_cuda::CudaStream>,
+    card: Option<(framerail_cuda::CudaStream, framerail_cuda::PinnedPool)>,
 }
 
 impl Worker {
     pub(super) fn new(shared: &Arc<Shared>, is_helper: bool) -> Result<Self, ReaderError> {
         #[cfg(feature = "cuda")]
-        let stream = match &shared.card {
-            Some(card) => Some(framerail_cuda::CudaStream::new(&card.device).map_err(cuda_error)?),
+        let card = match &shared.card {
+            Some(card) => {
+                let staging = framerail_cuda::PinnedPool::new(&card.device, KEPT_STAGING);
+                Some((framerail_cuda::CudaStream::new(&card.device).map_err(cuda_error)?, staging))
+            }
             None => None,
         };
         Ok(Self {
@@ -47,7 +57,7 @@ impl Worker {
             pictures: Vec::new(),
             scratch: Scratch::default(),
             #[cfg(feature = "cuda")]
-            stream,
+            card,
         })
     }
 
@@ -58,9 +68,9 @@ impl Worker {
             let nanos = began.elapsed().as_nanos() as u64;
             let counts = &self.shared.counts;
             add(&counts.busy_nanos, nanos);
-            let mean = &counts.clip_nanos[usize::from(self.is_helper)];
-            let (before, own) = (mean.load(Ordering::Relaxed), nanos / clips.max(1));
-            mean.store(if before == 0 { own } else { before - before / MEAN_OVER + own / MEAN_OVER }, Ordering::Relaxed);
+            if !self.is_helper && clips > 0 {
+                averaged(&counts.clip_nanos, nanos / clips);
+            }
         }
     }
 
@@ -74,13 +84,26 @@ impl Worker {
         if !self.is_helper {
             return self.shared.queue.next();
         }
-        let [card, own] = &self.shared.counts.clip_nanos;
-        let threads = self.shared.threads.max(1) as u64;
-        self.shared.queue.next_from_behind(|waiting| {
-            // It must be there when its turn comes.
-            let turn = waiting as u64 * card.load(Ordering::Relaxed) / threads;
-            waiting > 0 && own.load(Ordering::Relaxed) <= turn.max(1) && card.load(Ordering::Relaxed) > 0
-        })
+        // Until a clip of the engines' was made, nobody knows how fast they are.
+        self.shared.queue.next_from_behind(|waiting| self.shared.counts.turn_nanos(waiting, self.shared.threads) > 0)
+    }
+
+    /// Whether a core makes the clip before its turn, by what others took for each pixel. One that it would not is left to the card.
+    #[cfg(feature = "cuda")]
+    fn is_worth(&self, opened: &Opened, groups: &Groups) -> bool {
+        let counts = &self.shared.counts;
+        let picos = match counts.pixel_picos.load(Ordering::Relaxed) {
+            0 => FIRST_PIXEL_PICOS,
+            known => known,
+        };
+        self.pixels(opened, groups).saturating_mul(picos) / 1000 <= counts.turn_nanos(self.shared.queue.waiting(), self.shared.threads)
+    }
+
+    /// Pixels that are decoded for a clip.
+    #[cfg(feature = "cuda")]
+    fn pixels(&self, opened: &Opened, groups: &Groups) -> u64 {
+        let (width, height) = (opened.reader.metadata().width, opened.reader.metadata().height);
+        groups.iter().map(|(start, last)| (last - start + 1) as u64).sum::<u64>() * u64::from(width) * u64::from(height)
     }
 
     /// Makes a clip, and with it those of the same source that need the same pictures; gives how many that were.
@@ -97,10 +120,21 @@ impl Worker {
         let mut clips = 1;
         match self.draw(&mut opened.reader, &mut request) {
             Err(error) => request.finish(Err(error)),
+            #[cfg(feature = "cuda")]
+            Ok(groups) if self.is_helper && !self.is_worth(&opened, &groups) => {
+                clips = 0;
+                self.shared.queue.put_back(request);
+            }
             Ok(groups) => {
-                let together = self.together(&mut opened, request, groups);
+                #[cfg(feature = "cuda")]
+                let (began, pixels) = (Instant::now(), self.pixels(&opened, &groups));
+                let together = self.together(&mut opened, request, &groups);
                 clips = together.len() as u64;
                 self.make(&mut opened, together);
+                #[cfg(feature = "cuda")]
+                if self.is_helper {
+                    averaged(&self.shared.counts.pixel_picos, 1000 * began.elapsed().as_nanos() as u64 / pixels.max(1));
+                }
             }
         }
         let mut stats = self.shared.counts.reader.lock();
@@ -144,8 +178,8 @@ impl Worker {
         })
     }
 
-    /// Draws a clip's frames; gives the random access points from which they decode.
-    fn draw(&self, reader: &mut VideoReader, request: &mut Request) -> Result<BTreeSet<usize>, ReaderError> {
+    /// Draws a clip's frames; gives what is decoded for them.
+    fn draw(&self, reader: &mut VideoReader, request: &mut Request) -> Result<Groups, ReaderError> {
         let index = reader.frame_index()?;
         let clip = match request.drawn.take() {
             Some(clip) => clip,
@@ -157,8 +191,9 @@ impl Worker {
         Ok(groups)
     }
 
-    /// The clip with those that wait and have a group of pictures in common with it.
-    fn together(&self, opened: &mut Opened, request: Request, mut own: BTreeSet<usize>) -> Vec<Request> {
+    /// The clip with those that wait and need no group of pictures beyond its own: clips that reach into others would gather the whole file
+    /// on one thread, while the others have nothing to do.
+    fn together(&self, opened: &mut Opened, request: Request, own: &Groups) -> Vec<Request> {
         let most = (MAX_SHARED_BYTES / (opened.output.picture.bytes() * self.shared.options.sampling.frames_per_clip).max(1)).max(1);
         let (queue, key) = (&self.shared.queue, request.item.key);
         let mut together = vec![request];
@@ -176,9 +211,7 @@ impl Worker {
                     Err(_) => continue,
                 },
             };
-            let others = groups(&index, &clip);
-            if orders.len() + 1 < most && !others.is_disjoint(&own) {
-                own.extend(others);
+            if orders.len() + 1 < most && is_within(&groups(&index, &clip), own) {
                 orders.push(order);
             }
         }
@@ -265,7 +298,7 @@ impl Worker {
     /// Makes clips in the card's memory; gives back those that the host must make.
     #[cfg(feature = "cuda")]
     fn make_on_card(&self, opened: &mut Opened, mut requests: Vec<Request>) -> Vec<Request> {
-        let (Some(card), Some(stream)) = (&self.shared.card, &self.stream) else { return requests };
+        let (Some(card), Some((stream, staging))) = (&self.shared.card, &self.card) else { return requests };
         let mut source = match std::mem::replace(&mut opened.card, CardState::Refused) {
             CardState::Ready(source) => source,
             CardState::Refused => return requests,
@@ -284,7 +317,7 @@ impl Worker {
                 return requests;
             }
         }
-        let made = source.make(card, stream, &opened.output, self.shared.options.augment.as_ref(), &mut requests);
+        let made = source.make(card, (stream, staging), &opened.output, self.shared.options.augment.as_ref(), &mut requests);
         let is_strict = self.shared.options.reader.on_error == crate::OnError::Fail;
         match made {
             Ok(made) if !is_strict || made.iter().all(|clip| clip.statuses.iter().all(|status| *status == crate::FrameStatus::Ok)) => {
@@ -292,7 +325,11 @@ impl Worker {
                     add(&self.shared.counts.clips_by_cores, made.len() as u64);
                 }
                 let mut stats = self.shared.counts.reader.lock();
-                stats.pictures_decoded += source.take_pictures();
+                let done = source.take_done();
+                stats.pictures_decoded += done.pictures;
+                stats.upload_bytes += done.traffic.upload_bytes;
+                stats.device_copies += done.traffic.device_copies;
+                add(&self.shared.counts.syncs, done.traffic.syncs);
                 for status in made.iter().flat_map(|clip| &clip.statuses) {
                     stats.frames_delivered += 1;
                     stats.frames_repaired += u64::from(*status != crate::FrameStatus::Ok);
@@ -335,8 +372,10 @@ impl Worker {
         #[cfg(feature = "cuda")]
         let outcome = outcome.and_then(|clip| {
             let staged = request.take_staged();
-            if let (Some(card), Some(stream), false) = (&self.shared.card, &self.stream, staged.is_empty()) {
-                request.place_on_card(card.upload(&staged, stream).map_err(cuda_error)?);
+            if let (Some(card), Some((stream, _)), false) = (&self.shared.card, &self.card, staged.is_empty())
+                && let Some(place) = request.card_place()
+            {
+                card.upload(&staged, place, stream).map_err(cuda_error)?;
             }
             Ok(clip)
         });
@@ -384,9 +423,28 @@ fn loaded<'a>(filled: usize, infos: impl Iterator<Item = &'a FrameInfo> + Clone)
     }
 }
 
-/// The random access points from which a clip's frames decode.
-fn groups(index: &FrameIndex, clip: &Clip) -> BTreeSet<usize> {
-    clip.frames.iter().map(|number| index.place(*number).map_or(0, |place| index.start_of(place, &BTreeSet::new()))).collect()
+/// The random access points from which a clip's frames decode, each with the last packet that is decoded from there.
+type Groups = BTreeMap<usize, usize>;
+
+fn groups(index: &FrameIndex, clip: &Clip) -> Groups {
+    let mut groups = Groups::new();
+    for number in &clip.frames {
+        let (start, place) = index.place(*number).map_or((0, 0), |place| (index.start_of(place, &BTreeSet::new()), place));
+        let last = groups.entry(start).or_insert(place);
+        *last = place.max(*last);
+    }
+    groups
+}
+
+/// Whether all groups of one clip are among those of another.
+fn is_within(groups: &Groups, others: &Groups) -> bool {
+    groups.keys().all(|start| others.contains_key(start))
+}
+
+/// Goes with a mean of the last values; 0 before the first.
+fn averaged(mean: &std::sync::atomic::AtomicU64, value: u64) {
+    let before = mean.load(Ordering::Relaxed);
+    mean.store(if before == 0 { value } else { before - before / MEAN_OVER + value / MEAN_OVER }, Ordering::Relaxed);
 }
 
 /// The frames of an item's clip.

@@ -11,4 +11,4 @@ mod tests;
 mod tone;
 
 pub use converter::TensorConverter;
-pub use options::{TensorOptions, TensorSize, ToneMap};
+pub use options::{Cut, TensorOptions, TensorSize, ToneMap};

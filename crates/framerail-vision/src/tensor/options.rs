@@ -52,6 +52,19 @@ impl TensorSize {
     }
 }
 
+/// A part of a resized picture, in its pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cut {
+    /// Columns left of it.
+    pub left: u32,
+    /// Rows above it.
+    pub top: u32,
+    /// Columns that are kept.
+    pub width: u32,
+    /// Rows that are kept.
+    pub height: u32,
+}
+
 /// How pictures of high dynamic range become BT.709 pictures of standard range.
 ///
 /// Pictures are taken to be made for a peak of 1000 cd/m²; the curve leads from there to
@@ -81,6 +94,8 @@ pub struct TensorOptions {
     /// Width and height of the part in the middle of the resized picture that is kept; 0 is around it where it is smaller, as with
     /// torchvision's `CenterCrop`. Not with a letterbox.
     pub center_crop: Option<(u32, u32)>,
+    /// The part of the resized picture that is kept, which lies within it. Neither with a letterbox nor with `center_crop`.
+    pub cut: Option<Cut>,
     /// How a picture of another shape is fitted in.
     pub fit: Fit,
     /// How samples are found when sizes differ.
@@ -109,6 +124,7 @@ impl Default for TensorOptions {
             crop: None,
             size: TensorSize::Own,
             center_crop: None,
+            cut: None,
             fit: Fit::Stretch,
             sampling: Sampling::Filter(Resize::default()),
             channel_order: ChannelOrder::Rgb,
@@ -125,7 +141,8 @@ impl Default for TensorOptions {
 impl TensorOptions {
     /// Width and height of the tensor's picture, for a frame of this size.
     pub fn picture_size(&self, width: u32, height: u32) -> (u32, u32) {
-        self.center_crop.unwrap_or_else(|| self.resized(width, height))
+        let cut = self.cut.map(|cut| (cut.width, cut.height));
+        cut.or(self.center_crop).unwrap_or_else(|| self.resized(width, height))
     }
 
     /// The size before the middle is cut out.
@@ -185,10 +202,12 @@ impl TensorOptions {
         pixels: PixelAspect,
     ) -> Result<ConversionPlan, VisionError> {
         let mut plan = self.preprocessor(width, height)?.plan(width, height, format, color, pixels, self.crop)?;
+        self.cut_out(&mut plan)?;
         self.cut_out_middle(&mut plan)?;
         // Eight bits hold all that there is, and are what a frame at its own size has; before a tone curve they would show as steps.
-        plan.in_bytes &= !self.is_tone_mapped(color);
-        plan.fast = plan.fast.filter(|_| plan.in_bytes);
+        if self.is_tone_mapped(color) {
+            (plan.in_bytes, plan.fast) = (false, None);
+        }
         let BBox { x1, y1, .. } = plan.crop;
         let same_size = (plan.resized.0 as f32, plan.resized.1 as f32) == (plan.crop.width(), plan.crop.height());
         let keeps_pixels = same_size && (x1.fract(), y1.fract()) == (0.0, 0.0);
@@ -201,6 +220,22 @@ impl TensorOptions {
         let sampling = if plan.in_bytes { Sampling::Bilinear8Bit } else { Sampling::Bilinear };
         let (crop, resized) = (BBox::from_xyxy(left, top, right, bottom), (plan.placement.width, plan.placement.height));
         Ok(ConversionPlan { crop, resized, cut: (0, 0), sampling, ..plan })
+    }
+
+    /// Keeps a part of the resized picture.
+    fn cut_out(&self, plan: &mut ConversionPlan) -> Result<(), VisionError> {
+        let Some(Cut { left, top, width, height }) = self.cut else { return Ok(()) };
+        let fits = |first: u32, length: u32, side: u32| length > 0 && first.checked_add(length).is_some_and(|end| end <= side);
+        if !fits(left, width, plan.resized.0) || !fits(top, height, plan.resized.1) {
+            let given = format!("{width}x{height} at {left},{top}");
+            return Err(VisionError::option("cut", given, format!("a part of {}x{}", plan.resized.0, plan.resized.1)));
+        }
+        if self.fit != Fit::Stretch || self.center_crop.is_some() {
+            return Err(VisionError::option("cut", format!("{width}x{height} of a letterbox or of its middle"), "one of both"));
+        }
+        plan.placement = Placement { left: 0, top: 0, width, height };
+        plan.cut = (left, top);
+        Ok(())
     }
 
     /// Places the middle of the resized picture in the tensor.
@@ -281,6 +316,25 @@ impl Middle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_models_input_made_by_a_reader_is_converted_as_the_model_converts_it() {
+        let color = ColorDescription::default();
+        for sampling in [Sampling::Bilinear, Sampling::Bilinear8Bit, Sampling::Area, Sampling::Filter(Resize::default())] {
+            for (format, width, height) in
+                [(PixelFormat::Nv12, 192, 160), (PixelFormat::Yuv420p, 88, 72), (PixelFormat::Yuv420p10, 192, 160)]
+            {
+                let options =
+                    TensorOptions { size: TensorSize::Exact(width, height), sampling, dtype: DType::F32, ..TensorOptions::default() };
+                let found = options.plan(176, 144, format, &color, PixelAspect::SQUARE).expect("valid");
+                let TensorOptions { fit, channel_order, layout, scale, mean, std, .. } = options;
+                let spec = Preprocess { width, height, fit, channel_order, layout, scale, mean, std };
+                let model = Preprocessor::new(spec).expect("valid").with_sampling(sampling);
+                let expected = model.plan(176, 144, format, &color, PixelAspect::SQUARE, None).expect("valid");
+                assert_eq!(found.conversion(), expected.conversion(), "{sampling:?} of {format}");
+            }
+        }
+    }
 
     #[test]
     fn sizes_are_those_of_torchvision() {

@@ -169,6 +169,10 @@ impl InferPlan {
 }
 
 impl StagePlan for InferPlan {
+    fn prepare(&mut self) {
+        self.model.lock().load_libraries_ahead();
+    }
+
     fn link(&mut self, input: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
         let mut model = self.model.lock();

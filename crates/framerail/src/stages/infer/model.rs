@@ -3,11 +3,13 @@
 use std::{
     fmt,
     sync::{Arc, Weak},
+    thread::JoinHandle,
+    time::Instant,
 };
 
 use framerail_core::Device;
-use framerail_cuda::CudaDevice;
-use framerail_infer::{DetectorOptions, InferError, InputSpec, Predictor, Runtime};
+use framerail_cuda::{CudaDevice, device_count};
+use framerail_infer::{DetectorOptions, InferError, InputSpec, Predictor, Runtime, load_ahead};
 use framerail_pipeline::{DeviceChoice, PlanError};
 use parking_lot::Mutex;
 
@@ -35,6 +37,14 @@ pub(crate) struct Model {
     loaded: Option<Predictor>,
     /// The same model on the other cards that share the work.
     others: Vec<Predictor>,
+    /// Loads libraries while the source is opened; joined before they are used, and before the process may end.
+    ahead: Option<JoinHandle<()>>,
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        self.wait_for_libraries();
+    }
 }
 
 /// The models of one pipeline, so that places that ask for the same one share it. Nobody is kept alive by being listed.
@@ -69,7 +79,8 @@ impl SharedModels {
 
 impl Model {
     pub(super) fn new(options: DetectorOptions, batch: Option<usize>, devices: &Arc<Devices>, choice: DeviceChoice) -> Arc<Mutex<Self>> {
-        let model = Self { options, batch, devices: Arc::clone(devices), choice, settled: None, loaded: None, others: Vec::new() };
+        let model =
+            Self { options, batch, devices: Arc::clone(devices), choice, settled: None, loaded: None, others: Vec::new(), ahead: None };
         let (key, model) = (model.key(), Arc::new(Mutex::new(model)));
         devices.models.add(key, &model);
         model
@@ -91,9 +102,31 @@ impl Model {
         Some(predictor)
     }
 
+    /// Begins to load ONNX Runtime and CUDA's libraries on another thread, where there is a GPU that may be used: they are large.
+    pub(super) fn load_libraries_ahead(&mut self) {
+        if self.choice == DeviceChoice::On(Device::Cpu) || self.ahead.is_some() {
+            return;
+        }
+        let (library, search) = (self.options.runtime_library.clone(), self.options.search.clone());
+        let load = move || {
+            if device_count().is_ok_and(|count| count > 0) {
+                load_ahead(library.as_deref(), &search);
+            }
+        };
+        // Without the thread, they are loaded later.
+        self.ahead = std::thread::Builder::new().name("libraries".into()).spawn(load).ok();
+    }
+
+    fn wait_for_libraries(&mut self) {
+        if self.ahead.take().is_some_and(|thread| thread.join().is_err()) {
+            log::error!("the thread that loads libraries panicked; this is a bug, please report it");
+        }
+    }
+
     /// Loads the model where it is to run: on the card that was found, or, where the device is ours to choose and the model
     /// does not run there, on the CPU. `at` is where frames lie, `size` theirs when known.
     pub(super) fn load(&mut self, at: Device, size: Option<(u32, u32)>) -> Result<&mut Predictor, PlanError> {
+        self.wait_for_libraries();
         if self.loaded.is_none() {
             if self.settled.is_none() {
                 let can = |card: &Arc<CudaDevice>| has_cuda_provider(&self.options, card.id());
@@ -202,10 +235,14 @@ fn has_cuda_provider(options: &DetectorOptions, card: Device) -> Result<(), Stri
 }
 
 fn load_on(options: &DetectorOptions, device: Device, batch: usize, size: Option<(u32, u32)>) -> Result<Predictor, InferError> {
+    let began = Instant::now();
     let mut predictor = Predictor::load(&DetectorOptions { device, batch, ..options.clone() })?;
+    let loaded = began.elapsed();
     if let Some((width, height)) = size {
         predictor.warm_up(width, height)?;
     }
+    let session = began.elapsed() - loaded;
+    log::debug!("model {} on {device}: loaded in {} ms, session in {} ms", options.model, loaded.as_millis(), session.as_millis());
     Ok(predictor)
 }
 
