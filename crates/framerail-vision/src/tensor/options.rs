@@ -228,7 +228,11 @@ impl TensorOptions {
         let fits = |first: u32, length: u32, side: u32| length > 0 && first.checked_add(length).is_some_and(|end| end <= side);
         if !fits(left, width, plan.resized.0) || !fits(top, height, plan.resized.1) {
             let given = format!("{width}x{height} at {left},{top}");
-            return Err(VisionError::option("cut", given, format!("a part of {}x{}", plan.resized.0, plan.resized.1)));
+            return Err(VisionError::option(
+                "cut",
+                format!("{given} of {}x{}", plan.resized.0, plan.resized.1),
+                "a part of the resized picture",
+            ));
         }
         if self.fit != Fit::Stretch || self.center_crop.is_some() {
             return Err(VisionError::option("cut", format!("{width}x{height} of a letterbox or of its middle"), "one of both"));
