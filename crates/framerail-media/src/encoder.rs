@@ -14,6 +14,7 @@ use crate::{
     Converter, MediaError, Parameters, Quality, ScaleOptions, WriterOptions,
     av::{self, AvFrame, AvPacket, CodecContext, Dictionary},
     color::AvColor,
+    encoder_clock::{EncoderClock, FrameTimes},
     error::nearest,
     format, hdr,
     scale::{Area, EncoderPicture},
@@ -34,8 +35,8 @@ const EVEN_SIZE_ENCODERS: &[&str] = &["libx264", "libx265", "libsvtav1", "libope
 pub(crate) struct Demands {
     /// Codec headers go into the container.
     pub(crate) global_header: bool,
-    /// The container knows only a fixed rate.
-    pub(crate) fixed_rate: bool,
+    /// How the container keeps the times of frames.
+    pub(crate) times: FrameTimes,
 }
 
 /// What a container has to know of an encoder.
@@ -58,16 +59,14 @@ pub(crate) struct Encoder {
     /// Of what is encoded.
     color: ColorDescription,
     pixel_aspect: PixelAspect,
-    time_base: TimeBase,
+    clock: EncoderClock,
     converter: Converter,
     /// Durations by PTS, of frames that are inside.
     durations: BTreeMap<i64, i64>,
-    /// Time of the first frame. The encoder counts from there: a container of a fixed rate has its frames on the grid wherever the
-    /// source starts.
-    start: Option<(i64, TimeBase)>,
     /// Whether frames are encoded as two fields.
     is_interlaced: bool,
-    last_pts: Option<i64>,
+    /// The last frame, where a container may need it again.
+    last_picture: Option<AvFrame>,
     keyframes: KeyframeClock,
     pub(crate) counts: EncodeCounts,
     /// What changed on the way, with the time of the first frame, in seconds.
@@ -83,6 +82,8 @@ pub(crate) struct EncodeCounts {
     pub(crate) converted: u64,
     pub(crate) rescaled: u64,
     pub(crate) rounded: u64,
+    /// Repeats that fill holes in a container that only counts frames.
+    pub(crate) repeated: u64,
     /// Times that repeated or went back.
     pub(crate) repaired: u64,
 }
@@ -103,7 +104,8 @@ impl Encoder {
         let codec = find(name)?;
         let mut warnings = Vec::new();
         let format = choose_format(codec, name, options, info, &mut warnings)?;
-        let time_base = choose_time_base(codec, name, info, demands, &mut warnings);
+        let clock = EncoderClock::new(codec, info, demands.times);
+        let time_base = clock.time_base();
         let mut context = CodecContext::new(codec);
         let color = output_color(info, format);
         let is_interlaced = set_fields(&mut context, codec, name, info, &mut warnings);
@@ -135,12 +137,11 @@ impl Encoder {
             input_color: info.color,
             color,
             pixel_aspect: PixelAspect::of(info.sample_aspect_ratio),
-            time_base,
+            clock,
             converter: Converter::new(ScaleOptions::default()),
             durations: BTreeMap::new(),
-            start: None,
             is_interlaced,
-            last_pts: None,
+            last_picture: None,
             keyframes: KeyframeClock::new(options.keyframe_every.map(|every| time_base.ticks(every.as_secs_f64()))),
             counts: EncodeCounts::default(),
             changes: Vec::new(),
@@ -155,7 +156,7 @@ impl Encoder {
     pub(crate) fn track(&self) -> Result<VideoTrack, MediaError> {
         // SAFETY: an open encoder.
         let parameters = unsafe { Parameters::of_encoder(self.context.as_ptr())? };
-        Ok(VideoTrack { parameters, time_base: self.time_base })
+        Ok(VideoTrack { parameters, time_base: self.clock.time_base() })
     }
 
     /// Makes the next frame a keyframe, so that decoding can start there.
@@ -171,22 +172,30 @@ impl Encoder {
         format::name(self.format.0)
     }
 
+    /// Repeats the frame before this one once where a container that only counts frames needs it; says whether it did. Call it, and
+    /// take the packets, until it does not.
+    pub(crate) fn repeat_before(&mut self, frame: &Frame) -> Result<bool, MediaError> {
+        if self.last_picture.is_none() || self.clock.missing_before(frame) == 0 {
+            return Ok(false);
+        }
+        let Some(last) = &self.last_picture else { return Ok(false) };
+        let mut picture = last.share()?;
+        picture.pts = self.clock.repeat();
+        picture.pict_type = ffi::AVPictureType::NONE;
+        self.counts.repeated += 1;
+        self.encode(&picture, frame.index)?;
+        Ok(true)
+    }
+
     /// Encodes a frame.
     pub(crate) fn send(&mut self, frame: &Frame) -> Result<(), MediaError> {
         let mut picture = self.picture(frame)?;
-        let (start, base) = *self.start.get_or_insert((frame.pts.0, frame.time_base));
-        let since = frame.time_base.rescale(frame.pts.0, base).saturating_sub(start);
-        let mut pts = base.rescale(since, self.time_base);
-        let mut is_exact = self.time_base.rescale(pts, base) == since;
-        if let Some(last) = self.last_pts.filter(|last| pts <= *last) {
-            self.counts.repaired += u64::from(base.rescale(since, self.time_base) < last);
-            pts = last + 1;
-            is_exact = false;
-        }
-        self.counts.rounded += u64::from(!is_exact);
-        self.last_pts = Some(pts);
-        if let Some(duration) = frame.duration.filter(|duration| *duration > 0) {
-            self.durations.insert(pts, frame.time_base.rescale(duration, self.time_base));
+        let placed = self.clock.place(frame);
+        self.counts.repaired += u64::from(placed.is_repaired);
+        self.counts.rounded += u64::from(placed.is_rounded);
+        let pts = placed.pts;
+        if let Some(duration) = self.clock.duration(frame) {
+            self.durations.insert(pts, duration);
         }
         picture.pts = pts;
         picture.pict_type = if self.keyframes.is_due(pts) { ffi::AVPictureType::I } else { ffi::AVPictureType::NONE };
@@ -194,13 +203,16 @@ impl Encoder {
         picture.interlaced_frame = (self.is_interlaced && frame.field_order != FieldOrder::Progressive).into();
         picture.top_field_first = (self.is_interlaced && frame.field_order == FieldOrder::TopFirst).into();
         picture.sample_aspect_ratio = self.context.sample_aspect_ratio;
+        self.encode(&picture, frame.index)?;
+        self.counts.frames += 1;
+        self.last_picture = if self.clock.may_repeat() { Some(picture) } else { None };
+        Ok(())
+    }
+
+    fn encode(&mut self, picture: &AvFrame, index: u64) -> Result<(), MediaError> {
         // SAFETY: an open encoder and a valid picture, which it refers to or copies.
         let code = unsafe { ffi::avcodec_send_frame(self.context.as_mut_ptr(), picture.as_ptr()) };
-        if code < 0 {
-            return Err(av::error(format!("encoding frame {} with {}", frame.index, self.name), code));
-        }
-        self.counts.frames += 1;
-        Ok(())
+        if code < 0 { Err(av::error(format!("encoding frame {index} with {}", self.name), code)) } else { Ok(()) }
     }
 
     /// Tells the encoder that no frame follows.
@@ -227,20 +239,8 @@ impl Encoder {
         if let Some(duration) = self.durations.remove(&packet.pts) {
             packet.duration = duration;
         }
-        self.put_on_source_clock(&mut packet);
+        self.clock.put_on_source_clock(&mut packet);
         Ok(Some(packet))
-    }
-
-    /// Gives a packet the time of its frame, in the finer of the source's ticks and the encoder's.
-    fn put_on_source_clock(&self, packet: &mut AvPacket) {
-        let (start, base) = self.start.unwrap_or((0, self.time_base));
-        let base = if self.time_base.seconds(1) < base.seconds(1) { self.time_base } else { base };
-        let start = self.start.map_or(0, |(_, own)| own.rescale(start, base));
-        let put = |ticks: i64| self.time_base.rescale(ticks, base);
-        packet.pts = av::timestamp(packet.pts).map_or(packet.pts, |pts| put(pts).saturating_add(start));
-        packet.dts = av::timestamp(packet.dts).map_or(packet.dts, |dts| put(dts).saturating_add(start));
-        packet.duration = put(packet.duration);
-        packet.time_base = av::rational(base.ratio());
     }
 
     /// The frame's planes as they are, or converted and scaled to what was opened.
@@ -309,7 +309,14 @@ impl Encoder {
 
     /// What became known while encoding.
     pub(crate) fn late_warnings(&self) -> impl Iterator<Item = String> + '_ {
-        self.changes.iter().map(|(what, secs)| format!("{what} changes at {secs:.3} s; frames are converted to the file's initial format"))
+        let changes =
+            self.changes.iter().map(|(what, secs)| format!("{what} changes at {secs:.3} s; frames are converted to the file's initial format"));
+        let step = self.clock.time_base();
+        let rounded = (self.counts.rounded > 0).then(|| format!("timestamps rounded to steps of {step} s, the file's finest: {}", self.counts.rounded));
+        let repeated = (self.counts.repeated > 0)
+            .then(|| format!("frames repeated because the container has a fixed frame rate: {}", self.counts.repeated));
+        let jumps = (self.clock.jumps > 0).then(|| format!("gaps of more than 10 s that the container cannot hold were closed: {}", self.clock.jumps));
+        changes.chain(rounded).chain(repeated).chain(jumps)
     }
 }
 
@@ -464,24 +471,6 @@ fn even_chroma(
         what: format!("{}x{} with {name}", info.width, info.height),
         reason: "it supports only even sizes; choose another codec or resize before writing".into(),
     })
-}
-
-/// The input's time base, or one frame per tick where codec or container know only that.
-fn choose_time_base(codec: *const ffi::AVCodec, name: &str, info: &StreamInfo, demands: &Demands, warnings: &mut Vec<String>) -> TimeBase {
-    // SAFETY: a static description.
-    let (id, has_rates) = unsafe { ((*codec).id, !(*codec).supported_framerates.is_null()) };
-    let is_short = matches!(id, ffi::AVCodecID::MPEG4 | ffi::AVCodecID::MSMPEG4V3 | ffi::AVCodecID::H263 | ffi::AVCodecID::WMV2);
-    let too_fine = is_short && info.time_base.ratio().den > 65_535;
-    if !(demands.fixed_rate || has_rates || too_fine) {
-        return info.time_base;
-    }
-    let per_frame = info.frame_rate.and_then(|rate| TimeBase::new(rate.den, rate.num));
-    let time_base = per_frame.or(TimeBase::new(1, 1000).filter(|_| too_fine)).unwrap_or(info.time_base);
-    if time_base != info.time_base {
-        let reason = if demands.fixed_rate { "the container" } else { name };
-        warnings.push(format!("{reason} keeps times in steps of {time_base} s: timestamps are rounded to them where they differ"));
-    }
-    time_base
 }
 
 /// Colour tags of what is encoded.

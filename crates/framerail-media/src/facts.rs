@@ -114,10 +114,19 @@ enum Codec {
 impl FactsReader {
     /// A reader for a stream; `None` for codecs whose packets it does not understand.
     pub fn new(parameters: &Parameters) -> Option<Self> {
+        Self::of(parameters.get().codec_id, parameters.extradata())
+    }
+
+    /// A reader for a stream of a codec by FFmpeg's name (`h264`), with its global headers (`extradata`, may be empty); `None` for
+    /// codecs whose packets it does not understand.
+    pub fn for_codec(name: &str, extradata: &[u8]) -> Option<Self> {
+        Self::of(codec_id(name)?, extradata)
+    }
+
+    fn of(codec: ffi::AVCodecID, extradata: &[u8]) -> Option<Self> {
         use ffi::AVCodecID as Id;
-        let extradata = parameters.extradata();
         let has_headers = !extradata.is_empty();
-        let codec = match parameters.get().codec_id {
+        let codec = match codec {
             Id::H264 => Codec::H264(h264::framing(extradata)),
             Id::HEVC => Codec::Hevc(hevc::framing(extradata), hevc::SubLayers::of_extradata(extradata)),
             Id::MPEG1VIDEO | Id::MPEG2VIDEO => Codec::Mpeg2 { has_headers },
@@ -172,6 +181,12 @@ impl FactsReader {
             _ => {}
         }
     }
+}
+
+fn codec_id(name: &str) -> Option<ffi::AVCodecID> {
+    let name = std::ffi::CString::new(name).ok()?;
+    // SAFETY: the name ends with a zero byte; descriptors are static or null.
+    unsafe { ffi::avcodec_descriptor_get_by_name(name.as_ptr()).as_ref() }.map(|descriptor| descriptor.id)
 }
 
 fn is_intra_only(codec: ffi::AVCodecID) -> bool {

@@ -31,12 +31,16 @@ pub mod decoder;
 mod describe;
 mod device_library;
 mod encoder;
+mod encoder_clock;
 pub mod error;
 pub mod facts;
 pub mod filter;
 mod filter_chain;
 mod filter_text;
 mod format;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gap_filler;
 mod guarded_reader;
 mod hdr;

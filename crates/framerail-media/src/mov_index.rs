@@ -9,7 +9,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
 };
 
@@ -57,7 +56,7 @@ impl MovIndex {
     ///
     /// # Errors
     /// In words, when the fragments do not hold the samples of the index; the system's.
-    pub(crate) fn write(&self, fragmented: &mut File, output: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn write(&self, fragmented: &mut (impl Read + Seek), output: &mut impl Write) -> io::Result<()> {
         let fragments = Fragments::read(fragmented)?;
         let (head_samples, moov_at) = self.places()?;
         let moov = self.tail.get(offset_in(moov_at, self.tail_start)?..).ok_or_else(|| wrong("the index is missing"))?;
@@ -115,7 +114,7 @@ struct Fragments {
 }
 
 impl Fragments {
-    fn read(file: &mut File) -> io::Result<Self> {
+    fn read(file: &mut (impl Read + Seek)) -> io::Result<Self> {
         let end = file.seek(SeekFrom::End(0))?;
         let (mut at, mut fragments) = (0, Self::default());
         while at < end {

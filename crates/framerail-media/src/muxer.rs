@@ -13,6 +13,7 @@ use crate::{
     Chapter, MediaError, WriterOptions,
     av::{self, AvPacket, Dictionary},
     encoder::VideoTrack,
+    encoder_clock::FrameTimes,
     error::is_no_space,
     gap_filler::{GapFiller, Next},
     hdr,
@@ -188,7 +189,7 @@ impl Muxer {
 
     fn add_video(&mut self, track: &VideoTrack, info: &StreamInfo, options: &WriterOptions) -> Result<(), MediaError> {
         let is_mov = self.format.is_mov();
-        let mut stream = self.add_stream(TrackKind::Video { is_fixed_rate: self.format.demands().fixed_rate })?;
+        let mut stream = self.add_stream(TrackKind::Video { is_fixed_rate: self.format.demands().times != FrameTimes::Stamped })?;
         // SAFETY: a fresh stream with parameters; the source is valid.
         unsafe {
             let stream = stream.as_mut();

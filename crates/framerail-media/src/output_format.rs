@@ -4,7 +4,7 @@ use std::{path::Path, ptr};
 
 use ffmpeg_the_third::ffi;
 
-use crate::{MediaError, av, encoder::Demands, error::nearest, version};
+use crate::{MediaError, av, encoder::Demands, encoder_clock::FrameTimes, error::nearest, version};
 
 /// A container that FFmpeg writes.
 #[derive(Clone, Copy)]
@@ -58,7 +58,13 @@ impl OutputFormat {
 
     /// What the container asks of its encoder.
     pub(crate) fn demands(self) -> Demands {
-        Demands { global_header: self.has(ffi::AVFMT_GLOBALHEADER), fixed_rate: !self.has(ffi::AVFMT_VARIABLE_FPS) && self.name() == "avi" }
+        let times = match self.name().as_str() {
+            "avi" => FrameTimes::Grid,
+            "dv" | "gxf" | "mxf" | "mxf_d10" | "mxf_opatom" | "ogg" | "ogv" | "rm" | "roq" | "swf" | "yuv4mpegpipe" => FrameTimes::Counted,
+            _ if self.has(ffi::AVFMT_NOTIMESTAMPS) => FrameTimes::Counted,
+            _ => FrameTimes::Stamped,
+        };
+        Demands { global_header: self.has(ffi::AVFMT_GLOBALHEADER), times }
     }
 
     /// MP4 and its kin.
@@ -80,6 +86,8 @@ impl OutputFormat {
             }
             "webm" => &["libvpx-vp9", "libaom-av1", "libvpx"][..],
             "avi" => &["mpeg4"][..],
+            // libaom is a hundred times slower.
+            "obu" => &["libsvtav1", "libaom-av1"][..],
             _ => &[],
         };
         let available = version::video_encoders();

@@ -219,6 +219,7 @@ impl PushEncoder {
             frames_converted: counts.converted,
             frames_rescaled: counts.rescaled,
             timestamps_rounded: counts.rounded,
+            frames_repeated: counts.repeated,
             timestamps_repaired: counts.repaired,
             warnings: self.encoder.warnings.iter().cloned().chain(self.encoder.late_warnings()).collect(),
             ..WriteReport::default()

@@ -46,6 +46,8 @@ pub struct WriteReport {
     pub frames_rescaled: u64,
     /// Frames whose PTS the container or encoder could not hold exactly.
     pub timestamps_rounded: u64,
+    /// Frames that were encoded again because the container has a fixed frame rate and the next frame came later.
+    pub frames_repeated: u64,
     /// Timestamps that were missing, repeated or went back, and were worked out.
     pub timestamps_repaired: u64,
     /// What differs from the input and why, one line each.
@@ -189,6 +191,9 @@ impl MediaWriter {
     /// # Errors
     /// `DiskFull`, `Io`, `Ffmpeg`; `Core` for a device surface.
     pub fn write_frame(&mut self, frame: &Frame) -> Result<(), MediaError> {
+        while self.encoder.repeat_before(frame)? {
+            self.write_encoded()?;
+        }
         self.encoder.send(frame)?;
         self.write_encoded()
     }
@@ -270,6 +275,7 @@ impl MediaWriter {
             segments: 0,
             frames_converted: counts.converted,
             frames_rescaled: counts.rescaled,
+            frames_repeated: counts.repeated,
             timestamps_rounded: counts.rounded.max(self.muxer.times().rounded()),
             timestamps_repaired: counts.repaired + self.muxer.times().repaired(),
             warnings: self.warnings.into_iter().chain(damage).chain(self.encoder.late_warnings()).chain(self.muxer.gap_notes()).collect(),

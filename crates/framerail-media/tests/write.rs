@@ -143,6 +143,44 @@ fn every_usual_codec_writes_every_frame() {
     }
 }
 
+/// Every container that only counts frames, and one that stamps them: a fine time base of the input must not become their frame rate.
+#[test]
+fn containers_that_count_frames_keep_the_rate() {
+    let folder = folder();
+    ffmpeg(folder.path(), "-f lavfi -i testsrc2=size=96x64:rate=25:duration=1 -pix_fmt yuv420p -c:v libx264 -video_track_timescale 12800 cfr.mp4");
+    let input = options(&at(&folder, "cfr.mp4"));
+    for name in ["a.y4m", "a.ogv", "a.h264", "a.m2v", "a.mxf", "a.avi", "a.swf", "a.rm", "a.nut", "a.mkv"] {
+        let report = copy(&input, &at(&folder, name), &WriterOptions::default()).expect(name);
+        assert_eq!((report.frames, report.frames_repeated, report.timestamps_rounded), (25, 0, 0), "{name}: {:?}", report.warnings);
+        assert!(!report.warnings.iter().any(|warning| warning.contains("rounded")), "{name}: {:?}", report.warnings);
+        let shown = text("ffprobe", &folder, &format!("-v error -count_frames -show_entries stream=r_frame_rate,nb_read_frames -of csv=p=0 {name}"));
+        assert_eq!(shown.lines().next().map(|line| line.trim_end_matches(',')), Some("25/1,25"), "{name}");
+    }
+}
+
+#[test]
+fn a_variable_rate_keeps_its_length_in_containers_that_count_frames() {
+    let folder = folder();
+    // Frames 0 to 9, 20 to 29 and 35 of 25 in a second.
+    ffmpeg(
+        folder.path(),
+        "-f lavfi -i testsrc2=size=96x64:rate=25:duration=2 -vf select='lt(n\\,10)+between(n\\,20\\,29)+eq(n\\,35)' -fps_mode vfr \
+         -enc_time_base -1 -r 25 -pix_fmt yuv420p -c:v libx264 -bf 2 vfr.mkv",
+    );
+    for name in ["a.y4m", "a.ogv", "a.h264", "a.m2v"] {
+        let report = copy(&options(&at(&folder, "vfr.mkv")), &at(&folder, name), &WriterOptions::default()).expect(name);
+        assert_eq!((report.frames, report.frames_repeated), (21, 15), "{name}: {:?}", report.warnings);
+        if name == "a.ogv" {
+            // An equal frame of Theora is an empty packet, which FFmpeg does not give as a frame.
+            assert_eq!(probed_pts(&at(&folder, name)).last(), Some(&35), "{name}");
+        } else {
+            let shown = text("ffprobe", &folder, &format!("-v error -count_frames -show_entries stream=nb_read_frames -of csv=p=0 {name}"));
+            assert_eq!(shown.lines().next().map(|line| line.trim_end_matches(',')), Some("36"), "{name}");
+        }
+        assert!(report.warnings.iter().any(|warning| warning.contains("frames repeated")), "{name}: {:?}", report.warnings);
+    }
+}
+
 #[test]
 fn rotation_colour_and_shape_are_written() {
     let folder = folder();

@@ -31,6 +31,9 @@ pub mod error;
 pub mod fallback;
 mod frame_index;
 mod frame_source;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 mod host_cursor;
 mod host_engine;

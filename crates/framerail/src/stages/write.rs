@@ -146,6 +146,7 @@ struct Counters {
     converted: Counter,
     rescaled: Counter,
     rounded: Counter,
+    repeated: Counter,
     repaired: Counter,
     push: PushCounters,
 }
@@ -175,6 +176,7 @@ impl Stage for Write {
             converted: context.counter("frames_converted"),
             rescaled: context.counter("frames_rescaled"),
             rounded: context.counter("timestamps_rounded"),
+            repeated: context.counter("frames_repeated"),
             repaired: context.counter("timestamps_repaired"),
             push: PushCounters::new(context),
         });
@@ -372,6 +374,7 @@ impl Write {
         counters.converted.add(report.frames_converted);
         counters.rescaled.add(report.frames_rescaled);
         counters.rounded.add(report.timestamps_rounded);
+        counters.repeated.add(report.frames_repeated);
         counters.repaired.add(report.timestamps_repaired);
     }
 }

@@ -1,0 +1,132 @@
+//! The times that an encoder gets: in its own time base, rising, and without holes where a container only counts frames.
+
+use std::ffi::CStr;
+
+use ffmpeg_the_third::ffi;
+use framerail_core::{Frame, StreamInfo, TimeBase};
+
+use crate::av::{self, AvPacket};
+
+/// Longest hole that is filled with repeats of the frame before it. A longer one is a jump of the clock, not a pause.
+const LONGEST_FILLED_SECS: f64 = 10.0;
+/// Steps of a container that only counts frames, for a stream without a frame rate.
+const DEFAULT_STEP: (i64, i64) = (1, 25);
+
+/// How a container keeps the times of frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FrameTimes {
+    /// Each frame has a time.
+    Stamped,
+    /// A fixed rate; places without a frame can be marked (AVI).
+    Grid,
+    /// A fixed rate; a frame's time is its number, so that a frame is repeated where the next one comes late.
+    Counted,
+}
+
+/// Gives frames their times in an encoder's time base.
+pub(crate) struct EncoderClock {
+    time_base: TimeBase,
+    times: FrameTimes,
+    /// Time of the first frame. The encoder counts from there: a container of a fixed rate has its frames on the grid wherever the
+    /// source starts.
+    start: Option<(i64, TimeBase)>,
+    last: Option<i64>,
+    /// Holes that were too long to be filled.
+    pub(crate) jumps: u64,
+}
+
+/// Where a frame went.
+pub(crate) struct Placed {
+    pub(crate) pts: i64,
+    /// The time had to be moved because the encoder's steps are coarser, or because it was not later than the one before.
+    pub(crate) is_rounded: bool,
+    /// The time went back.
+    pub(crate) is_repaired: bool,
+}
+
+impl EncoderClock {
+    /// The clock of an encoder: the input's time base, or one frame per tick where codec or container know only that.
+    pub(crate) fn new(codec: *const ffi::AVCodec, info: &StreamInfo, times: FrameTimes) -> Self {
+        Self { time_base: choose_time_base(codec, info, times), times, start: None, last: None, jumps: 0 }
+    }
+
+    pub(crate) fn time_base(&self) -> TimeBase {
+        self.time_base
+    }
+
+    /// Whether [`EncoderClock::missing_before`] can ask for repeats.
+    pub(crate) fn may_repeat(&self) -> bool {
+        self.times == FrameTimes::Counted
+    }
+
+    /// Frames that have to be repeated before this one.
+    pub(crate) fn missing_before(&mut self, frame: &Frame) -> u64 {
+        let Some(last) = self.last.filter(|_| self.times == FrameTimes::Counted) else { return 0 };
+        let missing = self.since_start(frame).0.saturating_sub(last).saturating_sub(1).max(0);
+        if self.time_base.seconds(missing) > LONGEST_FILLED_SECS {
+            self.jumps += 1;
+            return 0;
+        }
+        missing.unsigned_abs()
+    }
+
+    /// The time of a repeat of the frame before.
+    pub(crate) fn repeat(&mut self) -> i64 {
+        let pts = self.last.map_or(0, |last| last.saturating_add(1));
+        self.last = Some(pts);
+        pts
+    }
+
+    /// The time of a frame.
+    pub(crate) fn place(&mut self, frame: &Frame) -> Placed {
+        let (wanted, is_exact) = self.since_start(frame);
+        let moved = self.last.filter(|last| wanted <= *last).map(|last| last.saturating_add(1));
+        let is_repaired = self.last.is_some_and(|last| wanted < last);
+        let pts = moved.unwrap_or(wanted);
+        self.last = Some(pts);
+        Placed { pts, is_rounded: moved.is_some() || !is_exact, is_repaired }
+    }
+
+    /// A duration in the encoder's steps; `None` where the container has none.
+    pub(crate) fn duration(&self, frame: &Frame) -> Option<i64> {
+        let duration = frame.duration.filter(|duration| *duration > 0 && self.times != FrameTimes::Counted)?;
+        Some(frame.time_base.rescale(duration, self.time_base))
+    }
+
+    /// Gives a packet the time of its frame, in the finer of the source's ticks and the encoder's.
+    pub(crate) fn put_on_source_clock(&self, packet: &mut AvPacket) {
+        let (start, base) = self.start.unwrap_or((0, self.time_base));
+        let base = if self.time_base.seconds(1) < base.seconds(1) { self.time_base } else { base };
+        let start = self.start.map_or(0, |(_, own)| own.rescale(start, base));
+        let put = |ticks: i64| self.time_base.rescale(ticks, base);
+        packet.pts = av::timestamp(packet.pts).map_or(packet.pts, |pts| put(pts).saturating_add(start));
+        packet.dts = av::timestamp(packet.dts).map_or(packet.dts, |dts| put(dts).saturating_add(start));
+        packet.duration = put(packet.duration);
+        packet.time_base = av::rational(base.ratio());
+    }
+
+    /// A frame's time in the encoder's steps, and whether it lies on one.
+    fn since_start(&mut self, frame: &Frame) -> (i64, bool) {
+        let (start, base) = *self.start.get_or_insert((frame.pts.0, frame.time_base));
+        let since = frame.time_base.rescale(frame.pts.0, base).saturating_sub(start);
+        let pts = base.rescale(since, self.time_base);
+        (pts, self.time_base.rescale(pts, base) == since)
+    }
+}
+
+fn choose_time_base(codec: *const ffi::AVCodec, info: &StreamInfo, times: FrameTimes) -> TimeBase {
+    use ffi::AVCodecID as Id;
+    // SAFETY: a static description with a static name.
+    let (id, name, has_rates) = unsafe { ((*codec).id, CStr::from_ptr((*codec).name), !(*codec).supported_framerates.is_null()) };
+    let is_short = matches!(id, Id::MPEG4 | Id::MSMPEG4V3 | Id::H263 | Id::WMV2);
+    let too_fine = is_short && info.time_base.ratio().den > 65_535;
+    // libtheora counts frames and ignores their times.
+    let is_fixed = times != FrameTimes::Stamped || has_rates || name.to_bytes() == b"libtheora";
+    let per_frame = info.frame_rate.and_then(|rate| TimeBase::new(rate.den, rate.num));
+    match per_frame {
+        Some(per_frame) if is_fixed || too_fine => per_frame,
+        None if is_fixed && times == FrameTimes::Counted => TimeBase::new(DEFAULT_STEP.0, DEFAULT_STEP.1).unwrap_or(info.time_base),
+        None if too_fine => TimeBase::new(1, 1000).unwrap_or(info.time_base),
+        _ => info.time_base,
+    }
+}

@@ -1,0 +1,12 @@
+//! Entry points for the fuzz targets in `fuzz/`; compiled only with `--cfg fuzzing`.
+
+use std::io::{Cursor, sink};
+
+use crate::mov_index::MovIndex;
+
+/// Joins the fragments of `fragmented` to an ordinary file under an index that was cut into `head` and `tail`.
+pub fn join_fragments(head: &[u8], tail: &[u8], fragmented: &[u8]) {
+    let index = MovIndex { head: head.to_vec(), tail_start: head.len() as u64, tail: tail.to_vec() };
+    // Refusing is fine; only panics and endless loops are faults.
+    let _ = index.write(&mut Cursor::new(fragmented), &mut sink());
+}
