@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export FRAMERAIL_HOME ?= $(CURDIR)/.framerail
 export V ?= 0
 
-.PHONY: help setup build static wheel test test-torch test-ecosystem demo lint types words docs first-hour changelog sbom package \
+.PHONY: help setup build static wheel test test-torch test-ecosystem demo lint types words docs fuzz first-hour changelog sbom package \
     bench-setup bench bench-readers gpu-pack clean
 
 help: ## list the targets
@@ -46,6 +46,7 @@ lint: words ## formatting, lints (warnings are errors), vocabulary, scripts, wor
 	@scripts/setup.sh build
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy -p framerail-infer -p framerail-reader -p framerail --no-default-features -- -D warnings
 
 types: ## check the types of the Python package and its examples: mypy --strict and pyright
 	@scripts/setup.sh types
@@ -58,6 +59,9 @@ words: ## check spelling and vocabulary, shell scripts, Dockerfiles, workflows
 docs: ## build the documentation as a site in site/, with links checked and rustdoc beside it (RUSTDOC=0 leaves that out)
 	@scripts/setup.sh docs
 	@scripts/docs.sh
+
+fuzz: setup ## fuzz the parsers for ten minutes in all (FUZZ_SECONDS=n for another time); inputs that crash stay in fuzz/artifacts/
+	@scripts/fuzz.sh $(or $(FUZZ_SECONDS),600)
 
 first-hour: test ## run the commands of docs/first-hour.md and compare their output with the page
 	cargo build --release -p framerail-cli

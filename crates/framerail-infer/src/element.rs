@@ -55,7 +55,7 @@ impl Element {
         }
     }
 
-    #[cfg(feature = "cuda")]
+    /// Size of an element.
     pub(crate) fn bytes(self) -> usize {
         match self {
             Element::U8 | Element::Bool => 1,

@@ -1,7 +1,6 @@
 //! Where outputs go: names with placeholders, checked against everything else that the run reads and writes.
 
 use std::{
-    ffi::OsStr,
     io::{self, Write},
     path::{Component, Path, PathBuf},
     sync::Once,
@@ -346,12 +345,14 @@ impl OutputFile {
 ///
 /// # Errors
 /// `Output`.
+#[cfg(feature = "parquet")]
 pub(crate) fn make_folder(folder: &Path) -> Result<(), StageError> {
     commit::make_folder(folder).map(|_| ()).map_err(output_error)
 }
 
 /// A file's name without its ending, for names that follow from it.
-pub(crate) fn stem(path: &Path) -> &OsStr {
+#[cfg(feature = "parquet")]
+pub(crate) fn stem(path: &Path) -> &std::ffi::OsStr {
     path.file_stem().unwrap_or_default()
 }
 
