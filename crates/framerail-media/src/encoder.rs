@@ -309,13 +309,17 @@ impl Encoder {
 
     /// What became known while encoding.
     pub(crate) fn late_warnings(&self) -> impl Iterator<Item = String> + '_ {
-        let changes =
-            self.changes.iter().map(|(what, secs)| format!("{what} changes at {secs:.3} s; frames are converted to the file's initial format"));
+        let changes = self
+            .changes
+            .iter()
+            .map(|(what, secs)| format!("{what} changes at {secs:.3} s; frames are converted to the file's initial format"));
         let step = self.clock.time_base();
-        let rounded = (self.counts.rounded > 0).then(|| format!("timestamps rounded to steps of {step} s, the file's finest: {}", self.counts.rounded));
+        let rounded = (self.counts.rounded > 0)
+            .then(|| format!("timestamps rounded to steps of {step} s, the file's finest: {}", self.counts.rounded));
         let repeated = (self.counts.repeated > 0)
             .then(|| format!("frames repeated because the container has a fixed frame rate: {}", self.counts.repeated));
-        let jumps = (self.clock.jumps > 0).then(|| format!("gaps of more than 10 s that the container cannot hold were closed: {}", self.clock.jumps));
+        let jumps = (self.clock.jumps > 0)
+            .then(|| format!("gaps of more than 10 s that the container cannot hold were closed: {}", self.clock.jumps));
         changes.chain(rounded).chain(repeated).chain(jumps)
     }
 }

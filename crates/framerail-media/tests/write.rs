@@ -147,13 +147,20 @@ fn every_usual_codec_writes_every_frame() {
 #[test]
 fn containers_that_count_frames_keep_the_rate() {
     let folder = folder();
-    ffmpeg(folder.path(), "-f lavfi -i testsrc2=size=96x64:rate=25:duration=1 -pix_fmt yuv420p -c:v libx264 -video_track_timescale 12800 cfr.mp4");
+    ffmpeg(
+        folder.path(),
+        "-f lavfi -i testsrc2=size=96x64:rate=25:duration=1 -pix_fmt yuv420p -c:v libx264 -video_track_timescale 12800 cfr.mp4",
+    );
     let input = options(&at(&folder, "cfr.mp4"));
     for name in ["a.y4m", "a.ogv", "a.h264", "a.m2v", "a.mxf", "a.avi", "a.swf", "a.rm", "a.nut", "a.mkv"] {
         let report = copy(&input, &at(&folder, name), &WriterOptions::default()).expect(name);
         assert_eq!((report.frames, report.frames_repeated, report.timestamps_rounded), (25, 0, 0), "{name}: {:?}", report.warnings);
         assert!(!report.warnings.iter().any(|warning| warning.contains("rounded")), "{name}: {:?}", report.warnings);
-        let shown = text("ffprobe", &folder, &format!("-v error -count_frames -show_entries stream=r_frame_rate,nb_read_frames -of csv=p=0 {name}"));
+        let shown = text(
+            "ffprobe",
+            &folder,
+            &format!("-v error -count_frames -show_entries stream=r_frame_rate,nb_read_frames -of csv=p=0 {name}"),
+        );
         assert_eq!(shown.lines().next().map(|line| line.trim_end_matches(',')), Some("25/1,25"), "{name}");
     }
 }
