@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
-from . import _framerail
+from . import _framerail, remote
 from .functions import StageFunction
 from .models import ModelRunner
 from .options import Preprocess, sides, bad, listed, numbered_device, real, whole
@@ -49,6 +49,10 @@ class Pipeline:
         ``framerail.stages()`` lists the stages.
     device : str, optional
         "auto", "cpu", "cuda" or "cuda:N" for all stages that do not say otherwise; by default the file's, else "auto".
+    sources : mapping, optional
+        What `read` reads in place of a file, by the name that the pipeline has for it: bytes of a whole file, or an object with
+        ``read(n)`` and ``seek(offset, whence)``. A name needs a colon, such as "given:clip.mp4", so that no file is meant. Addresses
+        that fsspec opens, such as "s3://bucket/clip.mp4", need no entry.
 
     Raises
     ------
@@ -63,13 +67,24 @@ class Pipeline:
     >>> p.run(progress=True)  # doctest: +SKIP
     """
 
-    def __init__(self, pipeline: Path, *, device: Optional[Device] = None) -> None:
+    def __init__(self, pipeline: Path, *, device: Optional[Device] = None, sources: Optional[Mapping[str, object]] = None) -> None:
         text = os.fspath(pipeline)
         is_file = text.endswith(".toml") and (os.path.exists(text) or not any(letter.isspace() for letter in text))
         _find_onnxruntime()
         self._compiled = _framerail.Pipeline(text, is_file, None if device is None else numbered_device(device))
         self._callbacks: List[Tuple[str, Callable[[List[_framerail.FrameItem]], object], int]] = []
         self._stats: Optional[Outcome] = None
+        self._remote = remote.Finder()
+        self._compiled.set_find_source(self._remote)
+        for name, source in (sources or {}).items():
+            if ":" not in name:
+                raise bad("sources", name, f"a name with a colon, such as 'given:{name}'")
+            self._compiled.set_source(name, bytes(source) if isinstance(source, (bytearray, memoryview)) else source)
+
+    @property
+    def remote_stats(self) -> Dict[str, Dict[str, int]]:
+        """What was fetched from object storage so far: "requests", "bytes", "retries" and "size_bytes" by address."""
+        return self._remote.stats
 
     @property
     def text(self) -> str:

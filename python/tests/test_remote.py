@@ -39,7 +39,7 @@ def test_blocks_are_fetched_once_and_bounded(stored):
         assert numbers_of(reader.read_frames([10]), "THWC") == [10]
     small = fr.RemoteFile(stored, block_bytes=4096, keep_bytes=8192)
     whole = small.read()
-    assert small.requests == -(-len(whole) // 4096) and len(small._blocks) == 2
+    assert small.requests == -(-len(whole) // 4096) and len(small._shared._kept) == 2
     small.seek(-10, 2)
     assert small.read(100) == whole[-10:] and small.read(1) == b""
     with pytest.raises(OSError, match="cannot go to"):

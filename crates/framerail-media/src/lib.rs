@@ -52,6 +52,7 @@ mod images;
 mod index_sink;
 pub mod input;
 mod interrupt;
+pub mod join;
 pub mod keyframes;
 mod log;
 pub mod loss;

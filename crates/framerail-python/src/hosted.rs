@@ -4,23 +4,33 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use framerail::{
     core::Device,
+    media::CustomSource,
     pipeline::{DeviceChoice, ErrorKind, LinkMismatch, PlanError, Registry, StageError, StagePlan},
     registry_with_python,
+    sources::FindSource,
     stages::python::PythonStages,
 };
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use crate::{function_stage::FunctionPlan, model_stage::ModelPlan, source::Raised};
+use crate::{
+    function_stage::FunctionPlan,
+    model_stage::ModelPlan,
+    source::{PythonSource, Raised},
+};
 
 /// Functions and models by their names.
 type ByName = BTreeMap<String, Arc<Py<PyAny>>>;
 
-/// The models and functions of a pipeline.
+/// The models, functions and sources of a pipeline.
 #[derive(Default)]
 pub struct Hosted {
     models: Mutex<ByName>,
     functions: Mutex<ByName>,
+    /// Sources by the addresses that the pipeline has for them.
+    sources: Mutex<BTreeMap<String, CustomSource>>,
+    /// Finds what opens any other address: a function that gives a function, or `None`.
+    find_source: Mutex<Option<Arc<Py<PyAny>>>>,
 }
 
 impl Hosted {
@@ -30,6 +40,29 @@ impl Hosted {
 
     pub fn set_function(&self, name: &str, function: Py<PyAny>) {
         self.functions.lock().insert(name.to_owned(), Arc::new(function));
+    }
+
+    pub fn set_source(&self, address: &str, source: CustomSource) {
+        self.sources.lock().insert(address.to_owned(), source);
+    }
+
+    pub fn set_find_source(&self, find: Py<PyAny>) {
+        *self.find_source.lock() = Some(Arc::new(find));
+    }
+
+    /// How sources are opened; `None` where Python opens none.
+    fn find_source(&self) -> Option<FindSource> {
+        let (given, find) = (self.sources.lock().clone(), self.find_source.lock().clone());
+        if given.is_empty() && find.is_none() {
+            return None;
+        }
+        Some(Arc::new(move |address: &str| {
+            given.get(address).cloned().or_else(|| {
+                let find = find.as_ref().filter(|_| address.contains("://"))?;
+                let found = Python::try_attach(|py| find.call1(py, (address,)).ok().filter(|open| !open.is_none(py)))??;
+                Some(CustomSource::new(PythonSource { name: address.to_owned(), open: Arc::new(found) }))
+            })
+        }))
     }
 
     pub fn has_function(&self, name: &str) -> bool {
@@ -48,7 +81,8 @@ impl Hosted {
             let plan = FunctionPlan::new(options, &functions, &of_functions)?;
             Ok(Box::new(plan) as Box<dyn StagePlan>)
         };
-        registry_with_python(device, PythonStages { torch: Some(Arc::new(torch)), python: Some(Arc::new(python)) })
+        let sources = self.find_source();
+        registry_with_python(device, PythonStages { torch: Some(Arc::new(torch)), python: Some(Arc::new(python)), sources })
     }
 }
 

@@ -20,6 +20,7 @@ mod frame_writer;
 mod function_stage;
 mod hosted;
 mod info;
+mod jobs;
 mod kept_thread;
 mod logging;
 mod model_answers;
@@ -55,6 +56,7 @@ mod _framerail {
         frame_item::FrameItem,
         frame_writer::Writer,
         info::{blur_faces_pipeline, cuda_devices, ffmpeg, models, onnxruntime, release_cuda_memory, stages, version},
+        jobs::{container_start, join_pieces, keep_models},
         logging::set_log_level,
         model_input::FrameConverter,
         pipeline::Pipeline,

@@ -26,7 +26,14 @@ use pyo3::{
     types::PyList,
 };
 
-use crate::{errors, frame_item::FrameItem, hosted::Hosted, source::Raised, waiting, watching::WatchArguments};
+use crate::{
+    errors,
+    frame_item::FrameItem,
+    hosted::Hosted,
+    source::{Raised, Source},
+    waiting,
+    watching::WatchArguments,
+};
 
 /// How long stages may take to end after a second Ctrl-C, before they are left behind.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -132,6 +139,19 @@ impl Pipeline {
     /// Gives the function of `python` stages of this name.
     fn set_function(&self, name: &str, function: Py<PyAny>) {
         self.hosted.set_function(name, function);
+    }
+
+    /// Gives what is read at this address: bytes, or an object that reads and seeks.
+    fn set_source(&self, address: &str, object: &Bound<'_, PyAny>) -> PyResult<()> {
+        let source = Source::new(object, address)?;
+        let custom = source.input.custom.ok_or_else(|| PyValueError::new_err("a source is bytes, or an object with read() and seek()"))?;
+        self.hosted.set_source(address, custom);
+        Ok(())
+    }
+
+    /// Gives a function of an address that gives a function that opens it, or None for what FFmpeg opens.
+    fn set_find_source(&self, find: Py<PyAny>) {
+        self.hosted.set_find_source(find);
     }
 
     /// Puts a stage that calls a function beside another; gives its name.

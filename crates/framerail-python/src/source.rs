@@ -5,9 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use framerail::media::{CustomSource, InputOptions};
+use framerail::media::{CustomSource, InputOptions, OpenSource, SourceFactory};
 use parking_lot::Mutex;
-use pyo3::{exceptions::PyTypeError, prelude::*, types::PyBytes};
+use pyo3::{
+    exceptions::{PyFileNotFoundError, PyPermissionError, PyTypeError},
+    prelude::*,
+    types::PyBytes,
+};
 
 /// What a file-like object raised last, to be the cause of the error that comes of it.
 pub type Raised = Arc<Mutex<Option<PyErr>>>;
@@ -37,6 +41,38 @@ impl Source {
         };
         Ok(Self { input, raised })
     }
+}
+
+/// A source that Python opens as often as it is needed: by a function of nothing that gives a file.
+pub struct PythonSource {
+    pub name: String,
+    pub open: Arc<Py<PyAny>>,
+}
+
+impl SourceFactory for PythonSource {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn open(&self) -> io::Result<OpenSource> {
+        let opened = Python::try_attach(|py| {
+            let object = self.open.call0(py).map_err(|error| io_error(py, &error))?;
+            Ok(OpenSource::Seekable(Box::new(FileLike { object, raised: Raised::default() })))
+        });
+        opened.unwrap_or_else(|| Err(io::Error::other("Python is about to end")))
+    }
+}
+
+/// What was raised in opening a source, in one line.
+fn io_error(py: Python<'_>, error: &PyErr) -> io::Error {
+    let kind = if error.is_instance_of::<PyFileNotFoundError>(py) {
+        io::ErrorKind::NotFound
+    } else if error.is_instance_of::<PyPermissionError>(py) {
+        io::ErrorKind::PermissionDenied
+    } else {
+        io::ErrorKind::Other
+    };
+    io::Error::new(kind, error.value(py).to_string())
 }
 
 /// A Python object that reads and seeks. Callers must not hold the GIL: reads happen on threads of the reader's own.

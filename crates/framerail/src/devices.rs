@@ -7,9 +7,9 @@ use framerail_cuda::{CudaDevice, CudaError, CudaStream, CudaSurface, PinnedPool,
 use framerail_pipeline::{CopyKind, DeviceChoice, ErrorKind, StageContext, StageError};
 use parking_lot::Mutex;
 
-use crate::stages::infer::SharedModels;
+use crate::{sources::Sources, stages::infer::SharedModels};
 
-/// What the stages of one pipeline share about devices.
+/// What the stages of one pipeline share: devices, models, and how sources are opened.
 #[derive(Debug, Default)]
 pub(crate) struct Devices {
     choice: DeviceChoice,
@@ -17,6 +17,8 @@ pub(crate) struct Devices {
     told: Mutex<BTreeSet<String>>,
     /// Models that several stages may share.
     pub(crate) models: SharedModels,
+    /// How addresses are opened.
+    pub(crate) sources: Sources,
 }
 
 /// What became of a choice.
@@ -37,8 +39,8 @@ impl Settled {
 }
 
 impl Devices {
-    pub(crate) fn new(choice: DeviceChoice) -> Arc<Self> {
-        Arc::new(Self { choice, told: Mutex::default(), models: SharedModels::default() })
+    pub(crate) fn new(choice: DeviceChoice, sources: Sources) -> Arc<Self> {
+        Arc::new(Self { choice, told: Mutex::default(), models: SharedModels::default(), sources })
     }
 
     /// What holds for a stage: its own choice, else that of the pipeline.
@@ -169,7 +171,7 @@ mod tests {
 
     #[test]
     fn the_cpu_needs_no_card_and_a_named_card_is_an_error_without_one() {
-        let devices = Devices::new(DeviceChoice::Auto);
+        let devices = Devices::new(DeviceChoice::Auto, Sources::default());
         let settle = |choice| devices.settle(choice, Device::Cpu, "decoding", |_| Err("no engine".into()));
         assert!(settle(DeviceChoice::On(Device::Cpu)).is_ok_and(|settled| settled.card.is_none() && settled.notice.is_none()));
         assert!(settle(DeviceChoice::Auto).is_ok_and(|settled| settled.card.is_none()));

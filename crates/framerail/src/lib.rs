@@ -23,10 +23,12 @@ mod convert;
 pub mod devices;
 pub mod frame_writer;
 pub mod inputs;
+pub mod joining;
 mod launch;
 mod outputs;
 pub mod parts;
 pub mod presets;
+pub mod sources;
 pub mod stages;
 #[cfg(feature = "parquet")]
 pub mod table;
@@ -34,4 +36,4 @@ mod uploader;
 
 pub use launch::{Error, plan, plan_file, run};
 pub use outputs::literal_name;
-pub use stages::{registry, registry_for, registry_with_python};
+pub use stages::{infer::keep_models, registry, registry_for, registry_with_python};

@@ -3,5 +3,6 @@
 pub mod completions;
 pub mod doctor;
 pub mod inspect;
+pub mod join;
 pub mod probe;
 pub mod run;

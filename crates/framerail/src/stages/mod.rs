@@ -5,7 +5,7 @@ use std::sync::Arc;
 use framerail_pipeline::{DeviceChoice, Registry, RegistryError};
 
 use self::python::PythonStages;
-use crate::devices::Devices;
+use crate::{devices::Devices, sources::Sources};
 
 mod areas;
 mod blur;
@@ -34,7 +34,7 @@ mod track;
 mod transform;
 mod upload;
 mod webhook;
-mod write;
+pub(crate) mod write;
 mod zones;
 
 /// Every built-in stage. Register your own on top. Work is done on the first card that can, else on the CPU, unless a
@@ -51,8 +51,9 @@ pub fn registry_for(device: DeviceChoice) -> Registry {
 /// The same where there is a Python that does the work of the stages `torch` and `python`.
 pub fn registry_with_python(device: DeviceChoice, stages: PythonStages) -> Registry {
     let mut registry = Registry::new();
+    let devices = Devices::new(device, Sources::new(stages.sources.clone()));
     // The specifications are constants of this crate, checked by its tests.
-    if let Err(error) = register_all(&mut registry, &Devices::new(device)).and_then(|()| python::register(&mut registry, stages)) {
+    if let Err(error) = register_all(&mut registry, &devices).and_then(|()| python::register(&mut registry, stages)) {
         unreachable!("a built-in stage is wrongly specified: {error}");
     }
     registry

@@ -9,6 +9,8 @@ use framerail_pipeline::{
     ArgumentSpec, ConfigError, DeviceChoice, OptionKind, OptionSpec, Options, Registry, RegistryError, StagePlan, StageSpec,
 };
 
+use crate::sources::FindSource;
+
 /// Makes a stage from checked options.
 pub type Configure = Arc<dyn Fn(&Options) -> Result<Box<dyn StagePlan>, ConfigError> + Send + Sync>;
 
@@ -19,6 +21,8 @@ pub struct PythonStages {
     pub torch: Option<Configure>,
     /// Makes `python` stages.
     pub python: Option<Configure>,
+    /// Opens sources: bytes in memory and files of Python's.
+    pub sources: Option<FindSource>,
 }
 
 pub(super) fn register(registry: &mut Registry, stages: PythonStages) -> Result<(), RegistryError> {

@@ -293,14 +293,8 @@ impl Write {
 
     /// Whether a side stream goes into the output, as far as it is asked for.
     fn keeps(&self, side: &SideStream) -> bool {
-        match side.kind {
-            MediaKind::Audio => self.plan.audio,
-            MediaKind::Subtitle => self.plan.subtitles,
-            MediaKind::Attachment if is_picture(side) => self.plan.audio && self.plan.pictures,
-            // Fonts are for subtitles.
-            MediaKind::Attachment => self.plan.subtitles,
-            MediaKind::Data => true,
-        }
+        let WritePlan { audio, subtitles, pictures, .. } = self.plan;
+        keeps(side, Wanted { audio, subtitles, pictures })
     }
 
     /// Copies a packet whose stream is kept.
@@ -376,6 +370,27 @@ impl Write {
         counters.rounded.add(report.timestamps_rounded);
         counters.repeated.add(report.frames_repeated);
         counters.repaired.add(report.timestamps_repaired);
+    }
+}
+
+/// Which side streams are asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) audio: bool,
+    pub(crate) subtitles: bool,
+    /// Cover images.
+    pub(crate) pictures: bool,
+}
+
+/// Whether a side stream goes into the output.
+pub(crate) fn keeps(side: &SideStream, wanted: Wanted) -> bool {
+    match side.kind {
+        MediaKind::Audio => wanted.audio,
+        MediaKind::Subtitle => wanted.subtitles,
+        MediaKind::Attachment if is_picture(side) => wanted.audio && wanted.pictures,
+        // Fonts are for subtitles.
+        MediaKind::Attachment => wanted.subtitles,
+        MediaKind::Data => true,
     }
 }
 

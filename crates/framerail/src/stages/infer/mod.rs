@@ -3,6 +3,7 @@
 mod answers;
 mod counters;
 mod kept;
+mod kept_models;
 mod lanes;
 mod model;
 mod output;
@@ -18,6 +19,7 @@ use framerail_pipeline::{
 };
 use parking_lot::Mutex;
 
+pub use self::kept_models::keep_models;
 pub(crate) use self::model::{ModelInput, SharedModels};
 use self::{
     answers::{Answers, Finds},

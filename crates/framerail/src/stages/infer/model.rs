@@ -13,7 +13,7 @@ use framerail_infer::{DetectorOptions, InferError, InputSpec, Predictor, Runtime
 use framerail_pipeline::{DeviceChoice, PlanError};
 use parking_lot::Mutex;
 
-use super::lanes::SLOTS_OF_SEVERAL;
+use super::{kept_models, lanes::SLOTS_OF_SEVERAL};
 use crate::{
     convert::model_error,
     devices::{Devices, Settled, unusable},
@@ -93,12 +93,13 @@ impl Model {
     }
 
     /// The model of another place, with the thresholds of this one.
-    fn shared(&self, device: Device) -> Option<Predictor> {
-        let mut predictor = self.devices.models.find(&self.key(), device)?;
+    fn shared(&self, device: Device, size: Option<(u32, u32)>) -> Option<Predictor> {
+        let key = self.key();
+        let mut predictor = self.devices.models.find(&key, device).or_else(|| kept_models::find(&key, device, size))?;
         let card = predictor.card().thresholds;
         predictor.set_confidence(self.options.confidence_threshold.unwrap_or(card.confidence)).ok()?;
         predictor.set_iou(self.options.iou_threshold.unwrap_or(card.iou)).ok()?;
-        log::debug!("model {} on {device}: shared with another place of this pipeline", predictor.card().name);
+        log::debug!("model {} on {device}: shared with another place", predictor.card().name);
         Some(predictor)
     }
 
@@ -136,7 +137,7 @@ impl Model {
                 }
                 self.settled = Some(settled);
             }
-            self.loaded = match (self.shared(self.card().unwrap_or(Device::Cpu)), self.card()) {
+            self.loaded = match (self.shared(self.card().unwrap_or(Device::Cpu), size), self.card()) {
                 (Some(shared), _) => Some(shared),
                 (None, Some(device)) => self.load_on_card(device, size)?,
                 (None, None) => None,
@@ -205,6 +206,7 @@ impl Model {
     /// of further sizes.
     pub(super) fn take(&mut self) -> (Vec<Predictor>, Option<String>) {
         let copy = self.loaded.as_ref().map(Predictor::fork);
+        self.loaded = self.loaded.take().map(|loaded| kept_models::keep(self.key(), loaded));
         let loaded = std::mem::replace(&mut self.loaded, copy).into_iter().chain(self.others.drain(..)).collect();
         (loaded, self.settled.as_mut().and_then(|settled| settled.notice.take()))
     }

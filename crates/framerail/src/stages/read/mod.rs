@@ -181,6 +181,7 @@ impl ReadPlan {
             rtsp_transport: options.choice("transport").to_owned(),
             picture_bytes: None,
             camera_options: camera_options(options),
+            sources: devices.sources.clone(),
             names: Mutex::new(requests.iter().map(|request| request.name.clone()).collect()),
             liveness,
             shared: Arc::new(Shared::default()),

@@ -19,7 +19,7 @@ use super::{
     policy::{self, Liveness},
     source::{Placement, Source, naming},
 };
-use crate::{convert::reader_error, inputs::expand_sources, stages::link::note_source};
+use crate::{convert::reader_error, inputs::expand_sources, sources::Sources, stages::link::note_source};
 
 /// Names of streams that are remembered. A run of weeks adds more; those have their number behind their name.
 const MAX_NAMES: usize = 4096;
@@ -65,6 +65,8 @@ pub(super) struct SourceOpener {
     /// What cameras of this machine are asked for, by FFmpeg's names.
     pub(super) camera_options: Vec<(String, String)>,
     pub(super) liveness: Liveness,
+    /// Opens what FFmpeg does not.
+    pub(super) sources: Sources,
     pub(super) shared: Arc<Shared>,
     /// Names of streams so far: no two are the same.
     pub(super) names: Mutex<BTreeSet<String>>,
@@ -153,6 +155,7 @@ impl SourceOpener {
     fn options(&self, request: &StreamRequest, cancel: &CancelToken) -> InputOptions {
         let mut options = InputOptions {
             source: request.source.clone(),
+            custom: self.sources.find(request.source.reveal()),
             name: Some(request.name.clone()),
             stream: request.id,
             cancel: cancel.clone(),

@@ -1,0 +1,26 @@
+//! Joins the pieces of a long file that were written by several runs.
+
+use std::path::{Path, PathBuf};
+
+use framerail_core::CancelToken;
+use framerail_media::{InputOptions, MediaError, WriteReport, WriterOptions, join::Join};
+
+use crate::stages::write::{Wanted, keeps};
+
+/// Writes one file from pieces that were written from ranges of a source with `audio=no keep_start=yes`. Audio, subtitles, tags and
+/// chapters come from the source, as if it had been written in one run.
+///
+/// # Errors
+/// `Unsupported` for pieces that do not fit together; those of reading and writing.
+pub fn join_pieces(
+    pieces: &[PathBuf],
+    source: &InputOptions,
+    path: &Path,
+    with_audio: bool,
+    options: &WriterOptions,
+    cancel: &CancelToken,
+) -> Result<WriteReport, MediaError> {
+    let wanted = Wanted { audio: with_audio, subtitles: with_audio, pictures: false };
+    let keeps = |side: &_| keeps(side, wanted);
+    Join { pieces, source: source.clone(), keeps: &keeps, cancel: cancel.clone() }.write(path, options)
+}

@@ -1,0 +1,29 @@
+//! Sources that the program opens itself, in place of FFmpeg.
+
+use std::{fmt, sync::Arc};
+
+use framerail_media::CustomSource;
+
+/// Finds what opens an address. `None` leaves it to FFmpeg. Called on threads of the run; opens nothing yet.
+pub type FindSource = Arc<dyn Fn(&str) -> Option<CustomSource> + Send + Sync>;
+
+/// How the addresses of a pipeline are opened; by FFmpeg where nothing was given.
+#[derive(Clone, Default)]
+pub(crate) struct Sources(Option<FindSource>);
+
+impl Sources {
+    pub(crate) fn new(find: Option<FindSource>) -> Self {
+        Self(find)
+    }
+
+    /// What opens this address, if it is not FFmpeg.
+    pub(crate) fn find(&self, address: &str) -> Option<CustomSource> {
+        self.0.as_ref().and_then(|find| find(address))
+    }
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Sources(given)" } else { "Sources" })
+    }
+}

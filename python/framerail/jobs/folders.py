@@ -1,0 +1,197 @@
+"""Where outputs of jobs go: a folder of this machine, or one in object storage. A file appears under its name when it is complete."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from typing import Any, Dict, List, Optional, Protocol, Tuple
+
+#: The folder, beside the outputs, that holds what jobs need to know of each other.
+OWN = ".framerail"
+
+
+class Folder(Protocol):
+    """What jobs do with the place of their outputs."""
+
+    url: str
+
+    def staging(self, key: str) -> str:
+        """A new folder of this machine for a job's outputs."""
+        ...
+
+    def put(self, file: str, name: str) -> None:
+        """Moves a file of this machine here; it replaces one of that name in one step."""
+        ...
+
+    def get(self, name: str, file: str) -> str:
+        """A file of this machine with what lies here; ``file`` is where it may be put."""
+        ...
+
+    def write(self, name: str, data: bytes) -> None:
+        """Writes a small file in one step."""
+        ...
+
+    def read(self, name: str) -> Optional[bytes]:
+        """A small file; None where there is none."""
+        ...
+
+    def size(self, name: str) -> Optional[int]:
+        """Bytes of a file; None where there is none."""
+        ...
+
+    def list(self, name: str) -> List[str]:
+        """Names of the files in a folder of this one."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Removes a file, or a folder with all that is in it, if it is there."""
+        ...
+
+
+def folder(url: str, storage_options: Optional[Dict[str, Any]] = None) -> Folder:
+    """The folder of a path or address."""
+    return RemoteFolder(url, storage_options or {}) if "://" in url else LocalFolder(url)
+
+
+class LocalFolder:
+    """A folder of this machine, or one that all nodes share."""
+
+    def __init__(self, path: str) -> None:
+        self.url = os.path.abspath(path)
+
+    def _at(self, name: str) -> str:
+        return os.path.join(self.url, name)
+
+    def staging(self, key: str) -> str:
+        made = self._at(f"{OWN}/work/{key}-{uuid.uuid4().hex[:8]}")
+        os.makedirs(made)
+        return made
+
+    def put(self, file: str, name: str) -> None:
+        target = self._at(name)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.replace(file, target)
+
+    def get(self, name: str, file: str) -> str:
+        return self._at(name)
+
+    def write(self, name: str, data: bytes) -> None:
+        target = self._at(name)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".partial-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+        except BaseException:
+            os.unlink(partial)
+            raise
+
+    def read(self, name: str) -> Optional[bytes]:
+        try:
+            with open(self._at(name), "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def size(self, name: str) -> Optional[int]:
+        try:
+            return os.stat(self._at(name)).st_size
+        except FileNotFoundError:
+            return None
+
+    def list(self, name: str) -> List[str]:
+        try:
+            return sorted(entry.name for entry in os.scandir(self._at(name)) if entry.is_file() and not entry.name.startswith("."))
+        except FileNotFoundError:
+            return []
+
+    def remove(self, name: str) -> None:
+        target = self._at(name)
+        if os.path.isdir(target):
+            shutil.rmtree(target, ignore_errors=True)
+        elif os.path.exists(target):
+            os.unlink(target)
+
+
+class RemoteFolder:
+    """A folder in object storage, by fsspec. Uploads in several parts appear when they are complete."""
+
+    def __init__(self, url: str, options: Dict[str, Any]) -> None:
+        try:
+            import fsspec
+        except ImportError:
+            raise ImportError(f"{url}: writing there needs fsspec; pip install fsspec, and its package for this storage") from None
+        self.url = url.rstrip("/")
+        self._options = options
+        found: Tuple[Any, str] = fsspec.core.url_to_fs(self.url, **options)
+        self._system, self._path = found
+        # Stores such as S3 show an object when its upload is complete; others get it under another name first.
+        self._shows_whole = bool({"s3", "s3a", "gs", "gcs", "az", "abfs", "adl", "oss"} & set(_protocols(self._system)))
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return RemoteFolder, (self.url, self._options)
+
+    def _at(self, name: str) -> str:
+        return f"{self._path.rstrip('/')}/{name}"
+
+    def staging(self, key: str) -> str:
+        return tempfile.mkdtemp(prefix=f"framerail-{key}-")
+
+    def put(self, file: str, name: str) -> None:
+        target = self._at(name)
+        if self._shows_whole:
+            self._system.put_file(file, target)
+        else:
+            partial = self._at(f"{OWN}/work/{uuid.uuid4().hex}")
+            for path in (partial, target):
+                self._system.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self._system.put_file(file, partial)
+            self._system.mv(partial, target)
+        os.unlink(file)
+
+    def get(self, name: str, file: str) -> str:
+        self._system.get_file(self._at(name), file)
+        return file
+
+    def write(self, name: str, data: bytes) -> None:
+        target = self._at(name)
+        if not self._shows_whole:
+            self._system.makedirs(target.rpartition("/")[0], exist_ok=True)
+        self._system.pipe_file(target, data)
+
+    def read(self, name: str) -> Optional[bytes]:
+        try:
+            found: bytes = self._system.cat_file(self._at(name))
+        except FileNotFoundError:
+            return None
+        return found
+
+    def size(self, name: str) -> Optional[int]:
+        try:
+            self._system.invalidate_cache()
+            return int(self._system.info(self._at(name))["size"])
+        except FileNotFoundError:
+            return None
+
+    def list(self, name: str) -> List[str]:
+        try:
+            self._system.invalidate_cache()
+            found = self._system.ls(self._at(name), detail=True)
+        except FileNotFoundError:
+            return []
+        return sorted(entry["name"].rpartition("/")[2] for entry in found if entry["type"] == "file")
+
+    def remove(self, name: str) -> None:
+        target = self._at(name)
+        if self._system.exists(target):
+            self._system.rm(target, recursive=True)
+
+
+def _protocols(system: Any) -> Tuple[str, ...]:
+    found = system.protocol
+    return (found,) if isinstance(found, str) else tuple(found)

@@ -1,0 +1,119 @@
+"""One job: a pipeline run on one input, its outputs put in place, its end on record. Runs in a worker."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import time
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from .. import _framerail
+from ..errors import DecodeError, PipelineError, UnsupportedError
+from ..pipeline import Pipeline
+from .folders import Folder
+from .inputs import Input
+from .manifest import entry_of, key_of, note
+from .report import JobRow
+from .template import Template
+
+#: Kinds of exceptions that are not the pipeline's.
+_KINDS: Tuple[Tuple[type, str], ...] = (
+    (FileNotFoundError, "input"), (DecodeError, "input"), (UnsupportedError, "input"), (FileExistsError, "output"),
+    (MemoryError, "resource"), (OSError, "output"), (ValueError, "usage"),
+)  # fmt: skip
+
+
+class Task(NamedTuple):
+    """What a worker needs for one input."""
+
+    pipeline: str
+    input: Input
+    folder: Optional[Folder]
+    device: Optional[str]
+    threads: int
+    #: Existing outputs may be replaced: all, or those that an earlier run wrote for this input.
+    overwrite: bool
+    owned: List[str]
+
+
+def run_task(task: Task) -> JobRow:
+    """Runs a job. What fails is a row with the reason, not an exception."""
+    began = time.monotonic()
+    staging = None
+    row = JobRow(task.input.path, task.input.name, "failed", node=socket.gethostname(), process=os.getpid())
+    try:
+        _framerail.keep_models(True)
+        template = Template(task.pipeline)
+        if task.folder is not None:
+            staging = task.folder.staging(key_of(task.input))
+        text = template.filled(
+            path=task.input.path, name=task.input.name, out=staging or "", options=template.threads_options(task.threads),
+        )  # fmt: skip
+        entry = entry_of(task.input, task.pipeline)
+        pipeline = Pipeline(text, device=task.device)
+        outcome = pipeline.run()
+        row = row._replace(**measured(outcome), **fetched(pipeline))
+        if task.folder is not None and staging is not None:
+            row = row._replace(outputs=tuple(commit(task, entry, staging)))
+        row = row._replace(status="done")
+    except Exception as error:  # noqa: BLE001 - a row of the report
+        row = failed(row, error, staging)
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+    return row._replace(wall_seconds=time.monotonic() - began)
+
+
+def failed(row: JobRow, error: BaseException, staging: Optional[str] = None) -> JobRow:
+    """The row of a job that did not succeed."""
+    if isinstance(error, PipelineError):
+        kind = error.kind
+    else:
+        kind = next((kind for exception, kind in _KINDS if isinstance(error, exception)), "internal")
+    # A pipeline's message goes on with the text and a mark below it.
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    words = re.sub(r"^error: (`[\w-]+`: )?", "", lines[0])
+    if staging is not None:
+        words = words.replace(staging + "/", "")
+    return row._replace(status="failed", error=words, kind=kind)
+
+
+def commit(task: Task, entry: Dict[str, Any], staging: str) -> List[str]:
+    """Gives a job's outputs their names. A kill at any moment leaves each of them whole or absent."""
+    folder = task.folder
+    assert folder is not None
+    found = []
+    for parent, folders, names in os.walk(staging):
+        folders.sort()
+        found += [os.path.relpath(os.path.join(parent, name), staging) for name in sorted(names)]
+    may_replace = set(task.owned)
+    taken = [name for name in found if not task.overwrite and name not in may_replace and folder.size(name) is not None]
+    if taken:
+        raise FileExistsError(f"{taken[0]} exists in {folder.url}; give overwrite=True, or another folder")
+    outputs = [{"name": name, "bytes": os.path.getsize(os.path.join(staging, name))} for name in found]
+    note(folder, task.input, {**entry, "state": "committing", "outputs": outputs})
+    for name in found:
+        folder.put(os.path.join(staging, name), name)
+    note(folder, task.input, {**entry, "state": "done", "outputs": outputs})
+    return found
+
+
+#: Counters of `read` for what is wrong with an input.
+_DAMAGE = ("decode_errors", "frames_lost", "frames_repaired", "images_missing", "packets_corrupt", "packets_lost", "sources_ended_early")
+
+
+def measured(outcome: Any) -> Dict[str, Any]:
+    """What a run read: frames, seconds of video, and what was lost of it."""
+    source = outcome["stages"][0]
+    rate = re.search(r"([\d.]+) fps", outcome["edges"][0]["format"]) if outcome["edges"] else None
+    seconds = source["frames_out"] / float(rate.group(1)) if rate and float(rate.group(1)) else 0.0
+    damaged = sum(source["counters"].get(name, 0) for name in _DAMAGE)
+    return {"frames": source["frames_out"], "damaged": damaged, "video_seconds": seconds}
+
+
+def fetched(pipeline: Pipeline) -> Dict[str, Any]:
+    """What a run fetched from object storage."""
+    stats = pipeline.remote_stats.values()
+    return {"requests": sum(one["requests"] for one in stats), "bytes_fetched": sum(one["bytes"] for one in stats)}

@@ -1,0 +1,223 @@
+"""A long file in pieces: where it is divided, what of the file around each piece its stages need, and the pieces as one file.
+
+The places depend on the file and the length of pieces alone, so the result is the same however many workers there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import tempfile
+import time
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from .. import _framerail
+from ..pipeline import Pipeline
+from ..reader import VideoReader, _source
+from .folders import OWN
+from .job import Task, commit, failed, fetched, measured
+from .manifest import entry_of, key_of
+from .report import JobRow
+from .template import Stage, Template, quoted
+
+#: Length of a piece in seconds, and of files from which on they are divided, where nothing is said.
+_SECONDS, _LEAST_SECONDS = 300.0, 600.0
+#: Stages that look at each frame alone.
+_ALONE = frozenset(("infer", "blur", "draw", "crop", "regions", "tiles", "download", "upload", "torch"))
+#: Why stages cannot run on pieces.
+_WHOLE = {
+    "track": "`track` numbers objects through the whole file",
+    "zones": "`zones` counts entries and times through the whole file",
+    "sample": "`sample` counts frames from the start of the file",
+    "filter": "filters of FFmpeg may carry state from frame to frame",
+    "transform": "`transform` may change the frame rate",
+    "save": "records number frames from the start of the file",
+    "report": "a report is about the whole file",
+    "python": "functions may carry state from frame to frame",
+    "tee": "it has branches",
+}
+
+
+class Piece(NamedTuple):
+    """One piece: frames ``first`` to before ``last``, decoded from ``start`` to before ``end`` in seconds from the file's start."""
+
+    number: int
+    first: int
+    last: int
+    #: Frames that are decoded before the first.
+    before: int
+    start: Optional[float]
+    end: Optional[float]
+
+
+class Division(NamedTuple):
+    """Where a file is divided; without pieces it is not."""
+
+    pieces: Tuple[Piece, ...]
+    seconds: float = 0.0
+
+
+def why_not(template: Template) -> Optional[str]:
+    """Why a pipeline cannot run on pieces of a file; None where it can."""
+    names = [stage.name for stage in template.stages]
+    if any(stage.depth for stage in template.stages):
+        return _WHOLE["tee"]
+    if names[-1] != "write" or names.count("write") != 1:
+        return "only the files of `write` at the end of a pipeline are joined"
+    read, write = template.stages[0], template.stages[-1]
+    given = next((name for name in ("start", "end", "duration", "streams", "realtime", "loop", "fps") if name in read.options), None)
+    if given:
+        return f"`read {given}=` already chooses a part of the file or its clock"
+    given = next((name for name in ("keep_start", "options") if name in write.options), None)
+    if given:
+        return f"`write {given}=` is for files that are written as one"
+    ending = os.path.splitext(write.arguments[0] if write.arguments else "")[1].lower()
+    if ending not in (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".nut"):
+        return f"pieces are joined as MP4, MOV, Matroska, WebM or NUT, not {ending or 'files without an ending'}"
+    for stage in template.stages[1:-1]:
+        if stage.name == "hold" and float(stage.options.get("start", 0)) > 0:
+            return "`hold start=` follows what it knows without a limit in time"
+        if stage.name != "hold" and stage.name not in _ALONE:
+            return _WHOLE.get(stage.name, f"`{stage.name}` is not known to look at each frame alone")
+    return None
+
+
+def context_of(stages: List[Stage], rate: float) -> Tuple[int, int]:
+    """Frames that the stages need on both sides of a piece, and the number of which the first frame decoded has to be a multiple."""
+    every = math.lcm(*(int(stage.options.get("every", 1)) for stage in stages if stage.name in ("infer", "torch", "crop")), 1)
+    reach = 0
+    for stage in stages:
+        if stage.name == "hold":
+            frames = stage.options.get("frames")
+            reach += int(frames) if frames is not None else math.ceil(_seconds(stage.options.get("time", "350ms")) * rate)
+    # Two sightings and what lies between, each of which may be one of every few frames; one more, for cuts.
+    return (2 * reach + 2 * every + 2 if reach else 0), every
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"([\d.]+)(ms|s|min|h)?", text.strip())
+    if not found:
+        parts = [float(part) for part in text.split(":")]
+        return sum(part * 60**place for place, part in enumerate(reversed(parts)))
+    return float(found.group(1)) * {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, None: 1.0}[found.group(2)]
+
+
+def divide(task: Task, seconds: float) -> Division:
+    """Divides a file at keyframes; 0 seconds for the usual length of long files."""
+    template = Template(task.pipeline)
+    with VideoReader(task.input.path, output="numpy") as reader:
+        length = reader.header.duration_seconds or 0.0
+        wanted = seconds or (_SECONDS if length >= _LEAST_SECONDS else 0.0)
+        if not wanted or length < 1.5 * wanted:
+            return Division(())
+        times = reader.times
+        at, keyframes = np.asarray(times.seconds, np.float64), np.flatnonzero(np.asarray(times.is_keyframe))
+        rate = reader.header.average_fps or len(at) / max(length, 0.001)
+    source, name = _source(task.input.path)
+    origin = _framerail.container_start(source, name)
+    context, every = context_of(template.stages, rate)
+    begin, cuts = at[0], {0}
+    for part in range(1, max(round((at[-1] - begin) / wanted), 1)):
+        cuts.add(int(keyframes[np.abs(at[keyframes] - (begin + part * wanted)).argmin()]))
+    edges = [*sorted(cuts), len(at)]
+    pieces = []
+    for number, (first, last) in enumerate(zip(edges, edges[1:])):
+        from_frame = max(first - context, 0) // every * every
+        to_frame = min(last + context, len(at))
+        # Between two frames, so that rounding decides nothing.
+        start = None if from_frame == 0 else float((at[from_frame - 1] + at[from_frame]) / 2 - origin)
+        end = None if to_frame == len(at) else float((at[to_frame - 1] + at[to_frame]) / 2 - origin)
+        pieces.append(Piece(number, first, last, first - from_frame, start, end))
+    return Division(tuple(pieces), float(length))
+
+
+def _folder_of(task: Task) -> str:
+    """Where pieces wait for each other; one for each file, as it is now, and pipeline."""
+    about = json.dumps([task.pipeline, task.input.size, task.input.changed, _framerail.version()])
+    return f"{OWN}/pieces/{key_of(task.input)}-{hashlib.blake2b(about.encode(), digest_size=6).hexdigest()}"
+
+
+def _name_of(template: Template, piece: Piece) -> str:
+    return f"{piece.number:05}-{piece.first}-{piece.last}{os.path.splitext(template.stages[-1].arguments[0])[1]}"
+
+
+def piece_task(task: Task, piece: Piece) -> JobRow:
+    """Runs the pipeline on a piece; what an earlier run has finished is taken as it is."""
+    began = time.monotonic()
+    row = JobRow(task.input.path, task.input.name, "failed", process=os.getpid())
+    template, folder = Template(task.pipeline), task.folder
+    assert folder is not None
+    target = f"{_folder_of(task)}/{_name_of(template, piece)}"
+    if folder.size(target) is not None:
+        return row._replace(status="done", outputs=(target,))
+    staging = folder.staging(key_of(task.input))
+    try:
+        _framerail.keep_models(True)
+        file = os.path.join(staging, os.path.basename(target))
+        read: Dict[str, str] = {} if piece.start is None else {"start": f"{piece.start:.9f}s"}
+        read.update({} if piece.end is None else {"end": f"{piece.end:.9f}s"})
+        options = template.threads_options(task.threads)
+        options["read"] = {**options.get("read", {}), **read}
+        options["write"] = {**options.get("write", {}), "audio": "no", "keep_start": "yes"}
+        text = _written_to(template, file).filled(path=task.input.path, options=options)
+        head, _, write = text.rpartition(" ! ")
+        keep = f"sample every=1 start={piece.before} count={piece.last - piece.first}"
+        pipeline = Pipeline(f"{head} ! {keep} ! {write}", device=task.device)
+        outcome = pipeline.run()
+        written = outcome["stages"][-1]["counters"]["frames_written"]
+        if written != piece.last - piece.first:
+            raise ValueError(f"frames {piece.first} to {piece.last} were to be written, and {written} came: the file's index does not fit it")
+        folder.put(file, target)
+        row = row._replace(status="done", outputs=(target,), **{**measured(outcome), **fetched(pipeline), "frames": written})
+    except Exception as error:  # noqa: BLE001 - a row of the report
+        row = failed(row, error, staging)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return row._replace(wall_seconds=time.monotonic() - began)
+
+
+def _written_to(template: Template, file: str) -> Template:
+    """The same with another file at the end, without the audio's options."""
+    write = template.stages[-1]
+    kept = [f"{key}={quoted(value)}" for key, value in write.options.items() if key not in ("audio", "subtitles", "overwrite")]
+    words = [word.raw for word in template.words[: write.place]]
+    return Template(" ".join([*words, "write", quoted(file.replace("{", "{{")), *kept]))
+
+
+def join_task(task: Task, division: Division, rows: List[JobRow]) -> JobRow:
+    """Joins the pieces of a file and gives it its name."""
+    began = time.monotonic()
+    template, folder = Template(task.pipeline), task.folder
+    assert folder is not None
+    frames = sum(piece.last - piece.first for piece in division.pieces)
+    row = JobRow(task.input.path, task.input.name, "failed", pieces=len(rows), frames=frames, video_seconds=division.seconds, process=os.getpid())
+    staging, fetched_to = folder.staging(key_of(task.input)), tempfile.mkdtemp(prefix="framerail-pieces-")
+    try:
+        pieces = [folder.get(one.outputs[0], os.path.join(fetched_to, os.path.basename(one.outputs[0]))) for one in rows]
+        write = template.stages[-1]
+        relative = write.arguments[0].replace("{out}/", "").replace("{name}", task.input.name)
+        file = os.path.join(staging, relative)
+        os.makedirs(os.path.dirname(file), exist_ok=True)
+        source, shown = _source(task.input.path)
+        with_audio = write.options.get("audio", "yes") != "no"
+        joined = json.loads(_framerail.join_pieces(pieces, source, shown, file, with_audio, False))
+        if joined["frames"] != frames:
+            raise ValueError(f"the pieces have {joined['frames']} frames of {frames}")
+        row = row._replace(outputs=tuple(commit(task, entry_of(task.input, task.pipeline), staging)))
+        folder.remove(_folder_of(task))
+        row = row._replace(
+            status="done", damaged=sum(one.damaged for one in rows), requests=sum(one.requests for one in rows),
+            bytes_fetched=sum(one.bytes_fetched for one in rows),
+        )  # fmt: skip
+    except Exception as error:  # noqa: BLE001 - a row of the report
+        row = failed(row, error, staging)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(fetched_to, ignore_errors=True)
+    return row._replace(wall_seconds=time.monotonic() - began + sum(one.wall_seconds for one in rows))
