@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export FRAMERAIL_HOME ?= $(CURDIR)/.framerail
 export V ?= 0
 
-.PHONY: help setup build static wheel test test-torch test-ecosystem demo lint types words docs fuzz first-hour changelog sbom package \
+.PHONY: help setup build static wheel test test-torch test-scale test-ecosystem demo lint types words docs fuzz first-hour changelog sbom package \
     bench-setup bench bench-readers gpu-pack clean
 
 help: ## list the targets
@@ -36,6 +36,9 @@ test-torch: setup ## run the Python tests with PyTorch, which it installs: sever
 test-ecosystem: setup ## test with qwen-vl-utils, transformers and datasets, which it installs: several GB
 	@scripts/setup.sh readers
 	@scripts/test_ecosystem.sh
+
+test-scale: setup ## test on a Ray cluster of two nodes, with Daft and an S3 server, which it installs
+	@scripts/test_scale.sh
 
 demo: ## blur the faces of a 720p clip, show before and after side by side (CLIP=file takes your own)
 	@scripts/setup.sh demo

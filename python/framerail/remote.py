@@ -103,7 +103,7 @@ class _Blocks:
             found = bytes(self._system.cat_file(self._path, start=start, end=end))
             self.bytes += len(found)
             if len(found) < end - start:
-                raise OSError(f"{self.name}: the storage gave {len(found)} bytes of {end - start} from byte {start} on")
+                raise OSError(f"the storage gave {len(found)} bytes of {end - start} from byte {start} on")
             return found
 
         return self._tried(fetch)

@@ -6,6 +6,7 @@ import framerail as fr
 import numpy as np
 import pytest
 from clips import numbers_of
+from framerail import remote
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -59,10 +60,38 @@ def test_bad_sizes_say_what_is_wrong(stored):
 
 
 def test_a_file_that_is_shorter_than_stated(stored, monkeypatch):
+    monkeypatch.setattr(remote, "_PAUSE_SECS", 0.0)
     file = fr.RemoteFile(stored, block_bytes=4096)
-    monkeypatch.setattr(file, "_size", file._size + 10_000)
-    with pytest.raises(OSError, match="is stated to have"):
+    file._shared.size += 10_000
+    with pytest.raises(OSError, match="the storage gave .* tried 5 times"):
         file.read()
+
+
+def test_requests_that_fail_for_a_while_are_tried_again(stored, monkeypatch):
+    monkeypatch.setattr(remote, "_PAUSE_SECS", 0.0)
+    file = fr.RemoteFile(stored, block_bytes=4096)
+    fetch, wrong = file._shared._system.cat_file, [OSError("503 Slow Down"), TimeoutError(), b"cut"]
+
+    def sometimes(*place, **ends):
+        problem = wrong.pop() if wrong else None
+        if isinstance(problem, Exception):
+            raise problem
+        return fetch(*place, **ends) if problem is None else problem
+
+    monkeypatch.setattr(file._shared._system, "cat_file", sometimes)
+    assert file.read(8)[4:8] == b"ftyp" and file.stats["retries"] == 3
+    wrong += [PermissionError("ExpiredToken: the token has expired")]
+    with pytest.raises(PermissionError, match="ExpiredToken"):
+        fr.RemoteFile(stored).read(8)
+    assert not wrong, "what does not pass is not tried again"
+
+
+def test_reading_in_order_takes_few_requests_and_readers_share_blocks(stored):
+    file = fr.RemoteFile(stored, block_bytes=4096)
+    whole = file.read()
+    assert file.requests < len(whole) / 4096 / 4 and file.stats["bytes"] == len(whole)
+    other = file.reopened()
+    assert other.read() == whole and other.requests == file.requests
 
 
 def test_audio_and_frames_of_an_open_fsspec_file(stored):

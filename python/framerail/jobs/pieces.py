@@ -88,16 +88,28 @@ def why_not(template: Template) -> Optional[str]:
     return None
 
 
-def context_of(stages: List[Stage], rate: float) -> Tuple[int, int]:
-    """Frames that the stages need on both sides of a piece, and the number of which the first frame decoded has to be a multiple."""
+class Context(NamedTuple):
+    """Frames that stages need of the file around a piece."""
+
+    before: int
+    after: int
+    #: The first frame that is decoded is a multiple of this: every Nth frame goes to a model.
+    multiple: int
+
+
+def context_of(stages: List[Stage], rate: float) -> Context:
+    """What the stages need around a piece."""
     every = math.lcm(*(int(stage.options.get("every", 1)) for stage in stages if stage.name in ("infer", "torch", "crop")), 1)
     reach = 0
     for stage in stages:
         if stage.name == "hold":
             frames = stage.options.get("frames")
             reach += int(frames) if frames is not None else math.ceil(_seconds(stage.options.get("time", "350ms")) * rate)
-    # Two sightings and what lies between, each of which may be one of every few frames; one more, for cuts.
-    return (2 * reach + 2 * every + 2 if reach else 0), every
+    if not reach:
+        return Context(0, 0, every)
+    # `hold` fills what is within reach of a sighting, by speeds and weak sightings within another reach. It links sightings by a speed
+    # of which each new one makes half: sixteen leave nothing of what was before.
+    return Context(2 * (2 * reach + 1) + 16 * every, 3 * reach + every + 1, every)
 
 
 def _seconds(text: str) -> float:
@@ -121,15 +133,15 @@ def divide(task: Task, seconds: float) -> Division:
         rate = reader.header.average_fps or len(at) / max(length, 0.001)
     source, name = _source(task.input.path)
     origin = _framerail.container_start(source, name)
-    context, every = context_of(template.stages, rate)
+    context = context_of(template.stages, rate)
     begin, cuts = at[0], {0}
     for part in range(1, max(round((at[-1] - begin) / wanted), 1)):
         cuts.add(int(keyframes[np.abs(at[keyframes] - (begin + part * wanted)).argmin()]))
     edges = [*sorted(cuts), len(at)]
     pieces = []
     for number, (first, last) in enumerate(zip(edges, edges[1:])):
-        from_frame = max(first - context, 0) // every * every
-        to_frame = min(last + context, len(at))
+        from_frame = max(first - context.before, 0) // context.multiple * context.multiple
+        to_frame = min(last + context.after, len(at))
         # Between two frames, so that rounding decides nothing.
         start = None if from_frame == 0 else float((at[from_frame - 1] + at[from_frame]) / 2 - origin)
         end = None if to_frame == len(at) else float((at[to_frame - 1] + at[to_frame]) / 2 - origin)

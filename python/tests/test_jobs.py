@@ -1,0 +1,215 @@
+"""Jobs over many files, without a cluster: texts, inputs, folders, what was done, and files in pieces."""
+
+import json
+import os
+import subprocess
+
+import framerail as fr
+import numpy as np
+import pytest
+from clips import make_clip, numbers_of
+from framerail.jobs import Manifest, Task, Template, folder, list_inputs, run_task
+from framerail.jobs.manifest import note
+from framerail.jobs.pieces import divide, join_task, piece_task, why_not
+from framerail.jobs.template import quoted, split_words
+
+
+def copy(clip, *places):
+    for place in places:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.link(clip, place)
+
+
+def task(text, path, out, **more):
+    given = {"device": None, "threads": 1, "overwrite": False, "owned": []}
+    return Task(text, list_inputs(path)[0], folder(str(out)), **{**given, **more})
+
+
+def frames_and_audio(path):
+    """The frames of a file with their times, and its audio packets with theirs."""
+    command = ["ffmpeg", "-v", "error", "-i", str(path), "-map", "0:v", "-f", "framemd5", "-"]
+    audio = ["ffmpeg", "-v", "error", "-i", str(path), "-map", "0:a?", "-c", "copy", "-f", "framemd5", "-"]
+    return [subprocess.run(one, check=True, capture_output=True, text=True).stdout for one in (command, audio)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a 'b c' d=\"e \\\" f\" ! ( g\\ h ) -- x=y", "read 'it'\"'\"'s.mp4' ! write out/{name}.mp4", "read ./a=b.mp4 '!' '('"],
+)
+def test_words_are_those_of_the_compiled_part(text):
+    words = split_words(text)
+    again = split_words(" ".join(word.raw if word.sign or word.key else quoted(word.text) for word in words))
+    assert [word.text for word in again] == [word.text for word in words]
+
+
+def test_names_with_every_letter_are_filled_in():
+    template = Template("read {path} ! write {out}/{name}.mp4 crf=3")
+    strange = "/x/a b'c\"d{e}!(f.mp4"
+    text = template.filled(path=strange, name="n {x} '!", out="/o o")
+    words = split_words(text)
+    assert [word.text for word in words] == ["read", strange, "!", "write", "/o o/n {{x} '!.mp4", "crf=3"]
+    assert fr.Pipeline(text).stages == ["read", "write"]
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [("read in.mp4 ! null", "must begin with"), ("null", "must begin"), ("read {path} 'x", "does not end"), ("", "must begin")],
+)
+def test_texts_without_an_input_are_refused(text, wrong):
+    with pytest.raises(ValueError, match=wrong):
+        Template(text)
+
+
+def test_the_folder_of_outputs_is_found():
+    assert Template("read {path} ! null").outputs_folder() is None
+    assert Template("read {path} ! write {out}/{name}.mp4").outputs_folder() == "{out}"
+    rooted = Template("read {path} ! tee ( save 'o u t/{name}.jsonl' ) ! write 'o u t/v/{name}.mp4'")
+    with pytest.raises(ValueError, match="several folders"):
+        rooted.outputs_folder()
+    rooted = Template("read {path} ! infer m ! write 'o u t/{name}.mp4' crf=3").rooted()
+    assert rooted.folder == "o u t" and "{out}/{name}.mp4" in rooted.text and "crf=3" in rooted.text
+
+
+def test_inputs_have_names_below_their_folder(clip, tmp_path):
+    copy(clip, tmp_path / "in/a.mp4", tmp_path / "in/b/a.mp4", tmp_path / "in/b/c.mp4", tmp_path / "in/b/c.mov")
+    (tmp_path / "in/notes.txt").write_text("no video")
+    found = list_inputs(tmp_path / "in")
+    assert [one.name for one in found] == ["a", "b/a", "b/c.mov", "b/c.mp4"] and all(one.size for one in found)
+    assert [one.name for one in list_inputs([tmp_path / "in/b/a.mp4", tmp_path / "in/a.mp4"])] == ["b/a", "a"]
+    assert [one.name for one in list_inputs(str(tmp_path / "in/*.mp4"))] == ["a"]
+    for missing in (tmp_path / "none", str(tmp_path / "*.mkv"), []):
+        with pytest.raises(FileNotFoundError):
+            list_inputs(missing)
+    changed = found[0].ends()
+    (tmp_path / "in/other.mp4").write_bytes(clip.read_bytes()[:-1] + b"x")
+    assert list_inputs(tmp_path / "in/other.mp4")[0].ends() != changed
+
+
+def test_a_job_leaves_its_output_and_a_record(clip, tmp_path):
+    text = "read {path} ! write {out}/{name}.mp4 preset=ultrafast"
+    row = run_task(task(text, clip, tmp_path))
+    assert (row.status, row.frames, row.outputs) == ("done", 60, ("numbers.mp4",)) and abs(row.video_seconds - 2.4) < 0.01
+    manifest = Manifest(folder(str(tmp_path)))
+    manifest.load()
+    found = list_inputs(clip)[0]
+    assert manifest.is_done(found, text) and not manifest.is_done(found, text + " crf=3")
+    assert not manifest.is_done(found._replace(size=3), text)
+    kept = json.loads((tmp_path / ".framerail/manifest.json").read_text())["inputs"]
+    assert len(kept) == 1 and not list((tmp_path / ".framerail/done").iterdir()) and not list((tmp_path / ".framerail/work").iterdir())
+    again = run_task(task(text, clip, tmp_path))
+    assert (again.status, again.kind) == ("failed", "output") and "numbers.mp4 exists" in again.error
+    assert run_task(task(text, clip, tmp_path, owned=manifest.owned(found))).status == "done"
+    os.unlink(tmp_path / "numbers.mp4")
+    assert not manifest.is_done(found, text)
+
+
+def test_what_fails_is_one_line_and_leaves_nothing(tmp_path):
+    (tmp_path / "bad.mp4").write_bytes(b"no video at all" * 100)
+    row = run_task(task("read {path} ! write {out}/{name}.mp4", tmp_path / "bad.mp4", tmp_path / "out"))
+    assert (row.status, row.kind) == ("failed", "input") and "\n" not in row.error and str(tmp_path / "bad.mp4") in row.error
+    assert ".framerail" not in row.error and [one.name for one in (tmp_path / "out").iterdir()] == [".framerail"]
+
+
+def test_a_torn_record_is_not_one(clip, tmp_path):
+    manifest = Manifest(folder(str(tmp_path)))
+    found = list_inputs(clip)[0]
+    note(folder(str(tmp_path)), found, {"state": "committing", "outputs": [{"name": "numbers.mp4", "bytes": 3}]})
+    (tmp_path / ".framerail/done/torn.json").write_text('{"state": "do')
+    manifest.load()
+    assert not manifest.is_done(found, "x") and manifest.owned(found) == ["numbers.mp4"]
+
+
+def test_object_storage_takes_outputs(clip, tmp_path):
+    fsspec = pytest.importorskip("fsspec")
+    place = folder("memory://jobs/out")
+    text = "read {path} ! write {out}/{name}.mp4 preset=ultrafast"
+    fsspec.filesystem("memory").pipe_file("/jobs/in/numbers.mp4", clip.read_bytes())
+    row = run_task(Task(text, list_inputs("memory://jobs/in/")[0], place, None, 1, False, []))
+    assert row.status == "done" and row.requests and row.bytes_fetched, row
+    assert place.size("numbers.mp4") and place.list("") == ["numbers.mp4"]
+    with fr.VideoReader("memory://jobs/out/numbers.mp4", output="numpy") as reader:
+        assert len(reader) == 60
+    place.remove(".framerail")
+    place.remove("numbers.mp4")
+
+
+def test_a_pipeline_reads_bytes_and_files_of_python(clip):
+    data = clip.read_bytes()
+    for source in (data, bytearray(data), open(clip, "rb")):  # noqa: SIM115 - closed with the test
+        pipeline = fr.Pipeline("read given:numbers.mp4 ! null", sources={"given:numbers.mp4": source})
+        assert pipeline.run()["stages"][0]["frames_out"] == 60
+    with pytest.raises(ValueError, match="a name with a colon"):
+        fr.Pipeline("read x ! null", sources={"x": data})
+    with pytest.raises(fr.PipelineError) as caught:
+        fr.Pipeline("read given:x ! null", sources={"given:x": b"no video"}).run()
+    assert caught.value.kind == "input" and "given:x" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stages", "reason"),
+    [
+        ("infer m ! track ! write {out}/{name}.mp4", "through the whole file"),
+        ("infer m ! zones z.toml ! write {out}/{name}.mp4", "counts entries"),
+        ("sample fps=2 ! write {out}/{name}.mp4", "counts frames"),
+        ("infer m ! save {out}/{name}.jsonl", "only the files of `write`"),
+        ("infer m ! hold start=0.2 ! write {out}/{name}.mp4", "without a limit"),
+        ("tee ( null ) ! write {out}/{name}.mp4", "branches"),
+        ("write {out}/{name}.avi", "not .avi"),
+        ("infer m every=2 ! hold ! blur ! write {out}/{name}.mp4", None),
+    ],
+)
+def test_pieces_are_refused_with_the_reason(stages, reason):
+    found = why_not(Template("read {path} ! " + stages))
+    assert found is None if reason is None else reason in found
+
+
+@pytest.fixture(scope="module")
+def with_audio(tmp_path_factory):
+    """300 numbered frames in groups of 20, B-frames, audio, tags, on a clock that starts at 1.5 s."""
+    place = tmp_path_factory.mktemp("pieces")
+    make_clip(place / "plain.mp4", frames=300, gop=20)
+    command = ["ffmpeg", "-v", "error", "-i", place / "plain.mp4", "-f", "lavfi", "-i", "sine=d=12", "-c:v", "copy", "-c:a", "aac"]
+    subprocess.run([*command, "-metadata", "title=Joined", "-output_ts_offset", "1.5", place / "long.mp4"], check=True)
+    return place / "long.mp4"
+
+
+@pytest.mark.parametrize(("ending", "seconds"), [("mp4", 6.0), ("mp4", 3.0), ("mp4", 1.3), ("mkv", 3.0)])
+def test_pieces_joined_equal_a_run_in_one_piece(with_audio, tmp_path, ending, seconds):
+    text = f"read {{path}} ! blur all ! write {{out}}/{{name}}.{ending} preset=ultrafast crf=0".replace("blur all ! ", "")
+    fr.Pipeline(Template(text).filled(path=str(with_audio), name="whole", out=str(tmp_path))).run()
+    work = task(text, with_audio, tmp_path)
+    division = divide(work, seconds)
+    assert len(division.pieces) in (round(12 / seconds), round(12 / seconds) - 1)
+    rows = [piece_task(work, piece) for piece in division.pieces]
+    assert all(row.status == "done" for row in rows), rows
+    row = join_task(work, division, rows)
+    assert (row.status, row.frames, row.outputs) == ("done", 300, (f"long.{ending}",)), row
+    assert frames_and_audio(tmp_path / f"whole.{ending}") == frames_and_audio(tmp_path / f"long.{ending}")
+    with fr.VideoReader(tmp_path / f"long.{ending}", layout="THWC", output="numpy") as reader:
+        assert numbers_of(reader.read_frames(range(0, 300, 7)), "THWC") == list(range(0, 300, 7))
+        assert reader.metadata.tags.get("title", reader.metadata.tags.get("TITLE")) == "Joined"
+        whole = fr.VideoReader(tmp_path / f"whole.{ending}", output="numpy")
+        assert np.array_equal(reader.times.pts, whole.times.pts)
+    assert not list((tmp_path / ".framerail").glob("pieces/*"))
+
+
+def test_pieces_of_an_earlier_run_are_taken(with_audio, tmp_path):
+    work = task("read {path} ! write {out}/{name}.mp4 preset=ultrafast", with_audio, tmp_path)
+    division = divide(work, 4.0)
+    first = piece_task(work, division.pieces[0])
+    again = piece_task(work, division.pieces[0])
+    assert first.outputs == again.outputs and first.frames and not again.frames
+    assert divide(work, 0.0).pieces == (), "a short file is not divided"
+
+
+def test_pieces_that_do_not_fit_are_refused(with_audio, clip, tmp_path):
+    from framerail import _framerail
+
+    work = task("read {path} ! write {out}/{name}.mp4 preset=ultrafast", with_audio, tmp_path)
+    row = piece_task(work, divide(work, 6.0).pieces[0])
+    other = tmp_path / "other.mp4"
+    fr.Pipeline(f"read {clip} ! write {other} preset=medium keep_start=yes audio=no").run()
+    pieces = [str(tmp_path / row.outputs[0]), str(other)]
+    with pytest.raises(fr.UnsupportedError, match="other settings than the first"):
+        _framerail.join_pieces(pieces, str(with_audio), "long", str(tmp_path / "no.mp4"), True, False)
+    assert not (tmp_path / "no.mp4").exists() and not list(tmp_path.glob("*.partial*"))
