@@ -34,6 +34,7 @@ CHAPTERS = [
             ("interop", ["to_supervision", "to_pandas"]),
         ],
     ),
+    ("Ray", [("ray/read", ["read_clips", "read_frames"]), ("ray/run", ["run"]), ("ray/detect", ["Detect"]), ("jobs/report", ["Report", "JobRow"])]),
     ("Memory", [("_framerail", ["Tensor"])]),
     ("Errors", [("errors", ["DecodeError", "UnsupportedError", "CudaError", "PipelineError", "PipelineUsageError"])]),
     ("This machine", [("doctor", ["doctor"]), ("_framerail", ["set_log_level"])]),
@@ -42,7 +43,7 @@ CHAPTERS = [
 HEAD = """# Python API
 
 Generated from types and docstrings by `scripts/python_api.py`. The [Python guide](python.md) explains how to use it. Names are in `framerail`, except
-those of the chapter "PyTorch", which are in `framerail.torch`.
+those of the chapters "PyTorch" and "Ray", which are in `framerail.torch` and `framerail.ray`.
 """
 
 

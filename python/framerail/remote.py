@@ -12,7 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Tuple, TypeVar, Union
 
 from .options import bad, whole
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
     Option = Union[None, str, bool, int, float, Dict[str, Union[None, str, bool, int, float]]]
+
+_Found = TypeVar("_Found")
 
 #: Schemes that FFmpeg, or framerail itself, opens.
 _OWN = frozenset(
@@ -93,7 +95,7 @@ class _Blocks:
 
     def _window(self) -> int:
         """Blocks that the next request takes: few for a group of pictures, more where a whole file is read."""
-        return max(min(2 ** max(self._run - 1, 0), _WINDOW, self._keep // 4), 1)
+        return max(min(1 << max(self._run - 1, 0), _WINDOW, self._keep // 4), 1)
 
     def _range(self, first: int, count: int) -> bytes:
         start, end = first * self.block, min((first + count) * self.block, self.size)
@@ -108,7 +110,7 @@ class _Blocks:
 
         return self._tried(fetch)
 
-    def _tried(self, work: Callable[[], Any]) -> Any:
+    def _tried(self, work: Callable[[], _Found]) -> _Found:
         """Does it again after failures that may pass: a connection that is cut, a server that is busy."""
         for attempt in range(_TRIES):
             try:

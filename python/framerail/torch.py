@@ -10,6 +10,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Tuple, TypedDict, Union
 
 import torch
@@ -19,9 +20,10 @@ from .augment import Augment, mixed_seed
 from .clip_audio import ClipAudio
 from .clips import _EDGES, clip_numbers, sampling_of
 from .errors import DecodeError, UnsupportedError
-from .loader import POLICIES, SOURCE_ERRORS, ClipCore, ClipLoader, ClipShape, Made, Request, VideoAverage, replacement, shared
+from .loader import POLICIES, SOURCE_ERRORS, ClipCore, ClipLoader, ClipShape, Made, Request, VideoAverage, cores, replacement, shared
 from .options import READER_DEFAULTS, bad, choice, known, whole
 from .reader import VideoReader
+from .shards import Run, checked_state, even_runs, rank_counts
 from .source import opened
 from .types import Source, SourceOptions
 from .video_index import dataset_parts, printable
@@ -556,6 +558,11 @@ class ClipStream(_Clips, IterableDataset[ClipItem]):
         Take sources in an order drawn from seed and epoch.
     rank, world_size : int, optional
         This process among those that train together; by default what ``torch.distributed`` says.
+    even : str, optional
+        "pad" or "drop" gives every rank and worker the same number of clips, and so of batches: clips are divided in the order of the
+        epoch, long files among several, and the first ones come again at the end, or the last ones are left out. Every file is opened
+        once for that when the stream is made. A clip that is skipped is replaced by the one before it. By default whole sources are
+        dealt out, and ``rank_counts`` says by how many clips ranks differ.
     """
 
     def __init__(
@@ -579,6 +586,7 @@ class ClipStream(_Clips, IterableDataset[ClipItem]):
         seed: int = 0,
         rank: Optional[int] = None,
         world_size: Optional[int] = None,
+        even: Optional[str] = None,
         errors: str = "raise",
         max_open: int = 1,
         **options: Unpack[DatasetOptions],
@@ -596,9 +604,56 @@ class ClipStream(_Clips, IterableDataset[ClipItem]):
         self._num_clips = None if num_clips is None else whole("num_clips", num_clips, 1)
         self._shuffle = bool(shuffle)
         self._place = (rank, world_size)
+        self._even = None if even is None else choice("even", even, ("pad", "drop"))
+        self._counts: Optional[List[int]] = None if even is None else self._count_clips()
+        # Run and clip at which the next pass begins, and the one under way goes on.
+        self._start = self._now = (0, 0)
 
-    def _share(self) -> List[int]:
-        """The sources of this rank and worker, in order."""
+    def _count_clips(self) -> List[int]:
+        """Clips of each source."""
+        if self._sampling["policy"] != "every":
+            return [self._num_clips or 1] * len(self.sources)
+
+        def count(place: int) -> int:
+            try:
+                with VideoReader(self.sources[place], **{**self._options, "threads": 1}) as reader:
+                    return len(self._numbers(reader, 0, self._num_clips))
+            except _SOURCE_ERRORS as error:
+                self._skip(place, error)
+                return 0
+
+        with ThreadPoolExecutor(cores()) as pool:
+            return list(pool.map(count, range(len(self.sources))))
+
+    def rank_counts(self, world_size: int) -> List[int]:
+        """Clips of each of so many ranks in this epoch. Without ``even``, files whose clips were not counted yet are opened."""
+        if self._even is not None:
+            counts = self._counts or []
+            each = sum(counts) // world_size if self._even == "drop" else -(-sum(counts) // world_size)
+            return [each] * world_size
+        if self._counts is None:
+            self._counts = self._count_clips()
+        return rank_counts(self._order(), self._counts, world_size)
+
+    def state_dict(self) -> Dict[str, int]:
+        """Where this process stands in its pass, for torchdata's ``StatefulDataLoader``, which calls it in every worker."""
+        run, clip = self._now
+        return {"epoch": self.epoch, "run": run, "clip": clip, "seed": self.seed, "sources": len(self.sources), "shards": self._shard()[0]}
+
+    def load_state_dict(self, state: Dict[str, int]) -> None:
+        """The next pass goes on where another stream of the same sources and options stood.
+
+        Raises
+        ------
+        ValueError
+            When sources, seed, or the number of ranks and workers are others.
+        """
+        checked_state(state, self.state_dict())
+        self.set_epoch(state["epoch"])
+        self._start = self._now = (whole("run", state["run"], 0), whole("clip", state["clip"], 0))
+
+    def _shard(self) -> Tuple[int, int]:
+        """Shards of all ranks and workers, and the number of this one."""
         rank, world_size = self._place
         if rank is None or world_size is None:
             distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -606,28 +661,52 @@ class ClipStream(_Clips, IterableDataset[ClipItem]):
             world_size = torch.distributed.get_world_size() if distributed else 1
         worker = get_worker_info()
         workers, number = (worker.num_workers, worker.id) if worker else (1, 0)
+        return world_size * workers, rank * workers + number
+
+    def _order(self) -> List[int]:
+        """Sources in the order of the epoch."""
         order = list(range(len(self.sources)))
         if self._shuffle:
             order = [order[at] for at in torch.randperm(len(order), generator=_generator(self.seed, self.epoch)).tolist()]
-        return order[rank * workers + number :: world_size * workers]
+        return order
+
+    def _runs(self) -> List[Run]:
+        """What this rank and worker reads, in order."""
+        shards, number = self._shard()
+        if self._even is not None and self._counts is not None:
+            return even_runs(self._order(), self._counts, shards, number, self._even)
+        return [Run(source) for source in self._order()[number::shards]]
 
     def __iter__(self) -> Iterator[ClipItem]:
         epoch = self.epoch
-        for source in self._share():
-            seed = mixed_seed(self.seed, epoch, source)
-            try:
-                reader = self._reader(source)
-                clips = self._numbers(reader, seed, self._num_clips)
-            except _SOURCE_ERRORS as error:
-                self._skip(source, error)
+        (first_run, first_clip), self._start = self._start, (0, 0)
+        last: Optional[ClipItem] = None
+        owed = 0
+        for number, run in enumerate(self._runs()):
+            if number < first_run:
                 continue
-            for clip, (numbers, filled) in enumerate(clips):
-                try:
-                    sample = self._sample(source, clip, reader, numbers, filled, mixed_seed(seed, clip))
-                except _SOURCE_ERRORS as error:
-                    self._skip(source, error)
-                    break
-                yield sample
+            begin = run.first if number > first_run else max(run.first, first_clip)
+            seed = mixed_seed(self.seed, epoch, run.source)
+            given = begin
+            try:
+                reader = self._reader(run.source)
+                clips = self._numbers(reader, seed, self._num_clips)
+                for clip in range(begin, len(clips) if run.last is None else min(run.last, len(clips))):
+                    numbers, filled = clips[clip]
+                    last = self._sample(run.source, clip, reader, numbers, filled, mixed_seed(seed, clip))
+                    given = clip + 1
+                    self._now = (number, given)
+                    yield last
+            except _SOURCE_ERRORS as error:
+                self._skip(run.source, error)
+            if self._even is not None and run.last is not None:
+                # Ranks wait for each other: what is skipped is made up for.
+                owed += run.last - given
+                while owed and last is not None:
+                    owed -= 1
+                    self._now = (number, run.last)
+                    yield last
+        self._now = (0, 0)
 
 
 def _generator(seed: int, epoch: int) -> torch.Generator:

@@ -20,7 +20,7 @@ fn help_shows_commands_examples_and_exit_codes() {
     for words in ["blur-faces", "inspect", "doctor", "Examples:", "Exit codes:", "130  interrupted"] {
         assert!(help.stdout.contains(words), "'{words}' is missing\n{help}");
     }
-    for command in ["run", "blur-faces", "inspect", "probe", "doctor", "completions", "man"] {
+    for command in ["run", "blur-faces", "inspect", "probe", "join", "doctor", "completions", "man"] {
         let help = place.framerail().args([command, "--help"]).run();
         help.assert_success();
         assert!(help.stdout.contains("Usage: framerail"), "{help}");
@@ -40,7 +40,7 @@ fn the_reference_of_commands_is_current() {
     let mut page =
         "# Command line\n\nThe output of `--help`. After a change: `UPDATE_DOCS=1 cargo test -p framerail-cli --test commands`.\n"
             .to_owned();
-    for command in ["", "run", "blur-faces", "inspect", "probe", "doctor", "completions", "man"] {
+    for command in ["", "run", "blur-faces", "inspect", "probe", "join", "doctor", "completions", "man"] {
         let arguments: &[&str] = if command.is_empty() { &[] } else { &[command] };
         let title = format!("framerail {command}");
         page += &format!("\n## {}\n\n```text\n{}\n```\n", title.trim_end(), help(arguments));

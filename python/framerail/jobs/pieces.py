@@ -19,7 +19,8 @@ import numpy as np
 
 from .. import _framerail
 from ..pipeline import Pipeline
-from ..reader import VideoReader, _source
+from ..reader import VideoReader
+from ..source import opened as source_of
 from .folders import OWN
 from .job import Task, commit, failed, fetched, measured
 from .manifest import entry_of, key_of
@@ -30,6 +31,8 @@ from .template import Stage, Template, quoted
 _SECONDS, _LEAST_SECONDS = 300.0, 600.0
 #: Stages that look at each frame alone.
 _ALONE = frozenset(("infer", "blur", "draw", "crop", "regions", "tiles", "download", "upload", "torch"))
+#: Options of `write` that joining does not know.
+_AS_ONE = ("keep_start", "tags", "keep_tags", "pictures", "format", "format_options")
 #: Why stages cannot run on pieces.
 _WHOLE = {
     "track": "`track` numbers objects through the whole file",
@@ -74,9 +77,12 @@ def why_not(template: Template) -> Optional[str]:
     given = next((name for name in ("start", "end", "duration", "streams", "realtime", "loop", "fps") if name in read.options), None)
     if given:
         return f"`read {given}=` already chooses a part of the file or its clock"
-    given = next((name for name in ("keep_start", "options") if name in write.options), None)
-    if given:
-        return f"`write {given}=` is for files that are written as one"
+    kept = next((name for name in _AS_ONE if name in write.options), None)
+    if kept:
+        return f"`write {kept}=` is for files that are written as one"
+    audio = write.options.get("audio", write.options.get("sound", "auto"))
+    if audio not in ("auto", "yes", "no") or write.options.get("subtitles", "auto") not in ("auto", audio):
+        return "audio and subtitles of joined files are copied together, or left out with audio=no"
     ending = os.path.splitext(write.arguments[0] if write.arguments else "")[1].lower()
     if ending not in (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".nut"):
         return f"pieces are joined as MP4, MOV, Matroska, WebM or NUT, not {ending or 'files without an ending'}"
@@ -116,7 +122,7 @@ def _seconds(text: str) -> float:
     found = re.fullmatch(r"([\d.]+)(ms|s|min|h)?", text.strip())
     if not found:
         parts = [float(part) for part in text.split(":")]
-        return sum(part * 60**place for place, part in enumerate(reversed(parts)))
+        return sum(part * 60.0**place for place, part in enumerate(reversed(parts)))
     return float(found.group(1)) * {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, None: 1.0}[found.group(2)]
 
 
@@ -131,7 +137,7 @@ def divide(task: Task, seconds: float) -> Division:
         times = reader.times
         at, keyframes = np.asarray(times.seconds, np.float64), np.flatnonzero(np.asarray(times.is_keyframe))
         rate = reader.header.average_fps or len(at) / max(length, 0.001)
-    source, name = _source(task.input.path)
+    source, name = source_of(task.input.path)
     origin = _framerail.container_start(source, name)
     context = context_of(template.stages, rate)
     begin, cuts = at[0], {0}
@@ -197,7 +203,7 @@ def piece_task(task: Task, piece: Piece) -> JobRow:
 def _written_to(template: Template, file: str) -> Template:
     """The same with another file at the end, without the audio's options."""
     write = template.stages[-1]
-    kept = [f"{key}={quoted(value)}" for key, value in write.options.items() if key not in ("audio", "subtitles", "overwrite")]
+    kept = [f"{key}={quoted(value)}" for key, value in write.options.items() if key not in ("audio", "sound", "subtitles", "overwrite")]
     words = [word.raw for word in template.words[: write.place]]
     return Template(" ".join([*words, "write", quoted(file.replace("{", "{{")), *kept]))
 
@@ -216,8 +222,8 @@ def join_task(task: Task, division: Division, rows: List[JobRow]) -> JobRow:
         relative = write.arguments[0].replace("{out}/", "").replace("{name}", task.input.name)
         file = os.path.join(staging, relative)
         os.makedirs(os.path.dirname(file), exist_ok=True)
-        source, shown = _source(task.input.path)
-        with_audio = write.options.get("audio", "yes") != "no"
+        source, shown = source_of(task.input.path)
+        with_audio = write.options.get("audio", write.options.get("sound", "auto")) != "no"
         joined = json.loads(_framerail.join_pieces(pieces, source, shown, file, with_audio, False))
         if joined["frames"] != frames:
             raise ValueError(f"the pieces have {joined['frames']} frames of {frames}")

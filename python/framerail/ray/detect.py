@@ -113,7 +113,8 @@ class _Detector:
             content = batch[column][place] if column != "path" else None
             found = self._run(str(path) if content is None else f"given:{path}", content, {})
             others = {name: value[place] for name, value in batch.items() if name != column or name == "path"}
-            for name, cells in {**_columns(found), "frame": [one[0] for one in found], "seconds": [one[1] for one in found]}.items():
+            columns: Dict[str, Any] = {**_columns(found), "frame": [one[0] for one in found], "seconds": [one[1] for one in found]}
+            for name, cells in columns.items():
                 rows.setdefault(name, []).extend(cells)
             for name, value in others.items():
                 rows.setdefault(name, []).extend([value] * len(found))
@@ -148,7 +149,7 @@ def _columns(found: List[Any]) -> Dict[str, Any]:
         labels.append([one.label for one in detections])
         ids.append(np.array([one.label_id for one in detections], np.int64))
         tracks.append(np.array([-1 if one.track_id is None else one.track_id for one in detections], np.int64))
-    cells = {"boxes": boxes, "scores": scores, "labels": labels, "label_ids": ids, "track_ids": tracks}
+    cells: Dict[str, List[Any]] = {"boxes": boxes, "scores": scores, "labels": labels, "label_ids": ids, "track_ids": tracks}
     return {name: _objects(values) for name, values in cells.items()}
 
 

@@ -144,7 +144,7 @@ def read_frames(
     )
 
 
-class _Source(Datasource):  # type: ignore[misc]
+class _Source(Datasource):
     """What both kinds share: inputs, how they are divided, and how a share becomes blocks."""
 
     def __init__(
