@@ -12,6 +12,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 from .. import _framerail
 from ..errors import DecodeError, PipelineError, UnsupportedError
 from ..pipeline import Pipeline
+from ..remote import RemoteFile
 from .folders import Folder
 from .inputs import Input
 from .manifest import entry_of, key_of, note
@@ -36,6 +37,18 @@ class Task(NamedTuple):
     #: Existing outputs may be replaced: all, or those that an earlier run wrote for this input.
     overwrite: bool
     owned: List[str]
+    #: Options of fsspec's file system for the input.
+    storage: Optional[Dict[str, Any]] = None
+
+    def sources(self) -> Dict[str, Any]:
+        """What a pipeline reads in place of the input's address."""
+        if not self.storage or "://" not in self.input.path:
+            return {}
+        return {self.input.path: RemoteFile(self.input.path, **self.storage)}
+
+    def source(self) -> Any:
+        """The input as readers take it."""
+        return self.sources().get(self.input.path, self.input.path)
 
 
 def run_task(task: Task) -> JobRow:
@@ -52,9 +65,10 @@ def run_task(task: Task) -> JobRow:
             path=task.input.path, name=task.input.name, out=staging or "", options=template.threads_options(task.threads),
         )  # fmt: skip
         entry = entry_of(task.input, task.pipeline)
-        pipeline = Pipeline(text, device=task.device)
+        sources = task.sources()
+        pipeline = Pipeline(text, device=task.device, sources=sources)
         outcome = pipeline.run()
-        row = row._replace(**measured(outcome), **fetched(pipeline))
+        row = row._replace(**measured(outcome), **fetched(pipeline, sources))
         if task.folder is not None and staging is not None:
             row = row._replace(outputs=tuple(commit(task, entry, staging)))
         row = row._replace(status="done")
@@ -113,7 +127,7 @@ def measured(outcome: Any) -> Dict[str, Any]:
     return {"frames": source["frames_out"], "damaged": damaged, "video_seconds": seconds}
 
 
-def fetched(pipeline: Pipeline) -> Dict[str, Any]:
+def fetched(pipeline: Pipeline, sources: Dict[str, Any]) -> Dict[str, Any]:
     """What a run fetched from object storage."""
-    stats = pipeline.remote_stats.values()
+    stats = [*pipeline.remote_stats.values(), *(file.stats for file in sources.values())]
     return {"requests": sum(one["requests"] for one in stats), "bytes_fetched": sum(one["bytes"] for one in stats)}

@@ -129,7 +129,7 @@ def _seconds(text: str) -> float:
 def divide(task: Task, seconds: float) -> Division:
     """Divides a file at keyframes; 0 seconds for the usual length of long files."""
     template = Template(task.pipeline)
-    with VideoReader(task.input.path, output="numpy") as reader:
+    with VideoReader(task.source(), output="numpy") as reader:
         length = reader.header.duration_seconds or 0.0
         wanted = seconds or (_SECONDS if length >= _LEAST_SECONDS else 0.0)
         if not wanted or length < 1.5 * wanted:
@@ -137,7 +137,7 @@ def divide(task: Task, seconds: float) -> Division:
         times = reader.times
         at, keyframes = np.asarray(times.seconds, np.float64), np.flatnonzero(np.asarray(times.is_keyframe))
         rate = reader.header.average_fps or len(at) / max(length, 0.001)
-    source, name = source_of(task.input.path)
+    source, name = source_of(task.source())
     origin = _framerail.container_start(source, name)
     context = context_of(template.stages, rate)
     begin, cuts = at[0], {0}
@@ -186,13 +186,14 @@ def piece_task(task: Task, piece: Piece) -> JobRow:
         text = _written_to(template, file).filled(path=task.input.path, options=options)
         head, _, write = text.rpartition(" ! ")
         keep = f"sample every=1 start={piece.before} count={piece.last - piece.first}"
-        pipeline = Pipeline(f"{head} ! {keep} ! {write}", device=task.device)
+        sources = task.sources()
+        pipeline = Pipeline(f"{head} ! {keep} ! {write}", device=task.device, sources=sources)
         outcome = pipeline.run()
         written = outcome["stages"][-1]["counters"]["frames_written"]
         if written != piece.last - piece.first:
             raise ValueError(f"frames {piece.first} to {piece.last} were to be written, and {written} came: the file's index does not fit it")
         folder.put(file, target)
-        row = row._replace(status="done", outputs=(target,), **{**measured(outcome), **fetched(pipeline), "frames": written})
+        row = row._replace(status="done", outputs=(target,), **{**measured(outcome), **fetched(pipeline, sources), "frames": written})
     except Exception as error:  # noqa: BLE001 - a row of the report
         row = failed(row, error, staging)
     finally:
@@ -222,7 +223,7 @@ def join_task(task: Task, division: Division, rows: List[JobRow]) -> JobRow:
         relative = write.arguments[0].replace("{out}/", "").replace("{name}", task.input.name)
         file = os.path.join(staging, relative)
         os.makedirs(os.path.dirname(file), exist_ok=True)
-        source, shown = source_of(task.input.path)
+        source, shown = source_of(task.source())
         with_audio = write.options.get("audio", write.options.get("sound", "auto")) != "no"
         joined = json.loads(_framerail.join_pieces(pieces, source, shown, file, with_audio, False))
         if joined["frames"] != frames:

@@ -6,10 +6,9 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
-from .. import _framerail
+from ..jobs.detections import Detector
 from ..jobs.template import Template
 from ..options import bad
-from ..pipeline import Pipeline
 
 
 def Detect(stages: str, *, column: Optional[str] = None, device: Optional[str] = None, threads: int = 0, keep: bool = False) -> type:  # noqa: N802 - a class for map_batches
@@ -46,25 +45,20 @@ def Detect(stages: str, *, column: Optional[str] = None, device: Optional[str] =
     Template(f"read {{path}} ! {stages} ! null")
     given = {"stages": stages, "column": column, "device": device, "threads": threads, "keep": keep}
 
-    class Detector(_Detector):
+    class Given(_Rows):
         def __init__(self) -> None:
             super().__init__(**given)  # type: ignore[arg-type]
 
-    Detector.__name__ = Detector.__qualname__ = "Detect"
-    return Detector
+    Given.__name__ = Given.__qualname__ = "Detect"
+    return Given
 
 
-class _Detector:
+class _Rows:
     """Runs stages on rows."""
 
     def __init__(self, stages: str, column: Optional[str], device: Optional[str], threads: int, keep: bool) -> None:
-        _framerail.keep_models(True)
-        self._template = Template(f"read {{path}} ! {stages} ! null")
         self._column, self._keep = column, keep
-        self._device = device or _device_here()
-        self._threads = threads or _cpus_here()
-        # The pipeline is checked before the first row comes.
-        self._template.check(self._device)
+        self._detector = Detector(stages, device or _device_here(), threads or _cpus_here())
 
     def __call__(self, batch: Dict[str, Any]) -> Dict[str, Any]:
         column = self._column or next((name for name in ("image", "frames", "bytes", "path") if name in batch), None)
@@ -83,13 +77,7 @@ class _Detector:
             raise bad("column", column, "frames in uint8: leave out dtype and normalize where they are read")
         if images.shape[-1] != 3:
             images = np.moveaxis(images, -3, -1)
-        height, width = images.shape[1:3]
-        found = self._run(
-            "given:frames.rgb", np.ascontiguousarray(images).tobytes(),
-            {"format": "rawvideo", "fps": "25", "options": f"video_size={width}x{height},pixel_format=rgb24"},
-        )  # fmt: skip
-        if len(found) != len(images):
-            raise RuntimeError(f"{len(images)} frames went in and {len(found)} came out; leave out stages that drop frames")
+        found = self._detector.frames(images)
         kept = {name: value for name, value in batch.items() if name != column or self._keep}
         rows = len(values)
         per_row = len(images) // max(rows, 1)
@@ -111,7 +99,7 @@ class _Detector:
         paths = batch.get("path", [f"row-{number}.mp4" for number in range(len(batch[column]))])
         for place, path in enumerate(paths):
             content = batch[column][place] if column != "path" else None
-            found = self._run(str(path) if content is None else f"given:{path}", content, {})
+            found = self._detector.video(str(path), content)
             others = {name: value[place] for name, value in batch.items() if name != column or name == "path"}
             columns: Dict[str, Any] = {**_columns(found), "frame": [one[0] for one in found], "seconds": [one[1] for one in found]}
             for name, cells in columns.items():
@@ -119,22 +107,6 @@ class _Detector:
             for name, value in others.items():
                 rows.setdefault(name, []).extend([value] * len(found))
         return {name: _objects(cells) if name in _RAGGED else np.asarray(cells) for name, cells in rows.items()}
-
-    def _run(self, address: str, content: Any, read: Dict[str, str]) -> List[Any]:
-        """The detections of each frame: number, seconds, list."""
-        found: List[Any] = []
-        options = self._template.threads_options(self._threads)
-        options["read"] = {**options.get("read", {}), **read}
-        text = self._template.filled(path=address, options=options)
-        sources = {} if content is None else {address: bytes(content)}
-        pipeline = Pipeline(text, device=self._device, sources=sources)
-
-        def take(items: Any) -> None:
-            found.extend((item.index, item.seconds, item.detections) for item in items)
-
-        last = pipeline.stages[-1]
-        pipeline.on(last, take, batch=16).run()
-        return found
 
 
 #: Columns with several values a row.

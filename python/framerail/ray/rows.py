@@ -19,6 +19,7 @@ from ..jobs.report import JobRow
 from ..jobs.template import Template
 from ..options import bad
 from ..pipeline import Pipeline
+from ..remote import RemoteFile
 
 #: Rows that travel in one block at most.
 _ROWS = 100_000
@@ -41,8 +42,8 @@ class RowsJob:
     What fails is a row with "error", and is null in the other columns.
     """
 
-    def __init__(self, text: str, device: Optional[str], threads: int, errors: str) -> None:
-        self._text, self._device, self._threads, self._errors = text, device, threads, errors
+    def __init__(self, text: str, device: Optional[str], threads: int, errors: str, storage: Optional[Dict[str, Any]]) -> None:
+        self._text, self._device, self._threads, self._errors, self._storage = text, device, threads, errors, storage
 
     def __call__(self, batch: Dict[str, Any]) -> Iterator[pa.Table]:
         _framerail.keep_models(True)
@@ -57,7 +58,10 @@ class RowsJob:
             rows = os.path.join(folder, "rows.parquet")
             address = path if content is None else f"given:{path}"
             text = template.filled(path=address, rows=rows, options=template.threads_options(self._threads))
-            Pipeline(text, device=self._device, sources={} if content is None else {address: bytes(content)}).run()
+            sources: Dict[str, Any] = {} if content is None else {address: bytes(content)}
+            if content is None and self._storage and "://" in path:
+                sources[path] = RemoteFile(path, **self._storage)
+            Pipeline(text, device=self._device, sources=sources).run()
             table = pq.read_table(rows)
             table = table.append_column("path", pa.array([path] * len(table), pa.string()))
             table = table.append_column("error", pa.array([""] * len(table), pa.string()))
@@ -92,7 +96,7 @@ def rows_of(
         listed: List[Input] = list_inputs(inputs, storage_options)
         dataset = ray.data.from_items([{"path": found.path} for found in sorted(listed, key=lambda one: -one.size)])
         dataset = dataset.repartition(target_num_rows_per_block=1)
-    job = RowsJob(template.text, device, threads, errors)
+    job = RowsJob(template.text, device, threads, errors, storage_options)
     # Ray Data runs the tasks of lost workers again by itself.
     named = {name: value for name, value in args.items() if name != "max_retries"}
     return dataset.map_batches(job, batch_size=1, batch_format="numpy", zero_copy_batch=True, **{**named, "num_gpus": args["num_gpus"] or None})

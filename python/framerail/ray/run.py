@@ -112,7 +112,7 @@ def run(
         raise bad("resume", resume, "it with a pipeline that writes files: this one has no outputs to look at")
     seconds = _piece_seconds(template, split, target)
     found = list_inputs(inputs, storage_options)
-    running = _Run(template.text, found, target, device, threads, overwrite, seconds, args, progress)
+    running = _Run(template.text, found, target, device, threads, overwrite, storage_options, seconds, args, progress)
     made = running.through(resume, errors == "fail")
     if report is not None:
         made.write(os.fspath(report))
@@ -174,10 +174,10 @@ class _Run:
 
     def __init__(
         self, text: str, inputs: List[Input], target: Optional[Folder], device: Optional[str], threads: int, overwrite: bool,
-        seconds: Optional[float], args: Dict[str, Any], progress: bool,
+        storage: Optional[Dict[str, Any]], seconds: Optional[float], args: Dict[str, Any], progress: bool,
     ) -> None:  # fmt: skip
         self._text, self._inputs, self._target, self._device = text, inputs, target, device
-        self._threads, self._overwrite, self._seconds, self._args = threads, overwrite, seconds, args
+        self._threads, self._overwrite, self._storage, self._seconds, self._args = threads, overwrite, storage, seconds, args
         self._manifest = None if target is None else Manifest(target)
         self._rows: Dict[str, JobRow] = {}
         # What is to be submitted: functions that give a reference, and what is done with its result.
@@ -242,7 +242,7 @@ class _Run:
 
     def _task(self, found: Input) -> Task:
         owned = [] if self._manifest is None else self._manifest.owned(found)
-        return Task(self._text, found, self._target, self._device, self._threads, self._overwrite, owned)
+        return Task(self._text, found, self._target, self._device, self._threads, self._overwrite, owned, self._storage)
 
     def _begin(self, found: Input) -> None:
         task = self._task(found)

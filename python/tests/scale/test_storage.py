@@ -1,0 +1,100 @@
+"""Object storage: an S3 server on loopback with faults injected."""
+
+import os
+
+import framerail as fr
+import framerail.ray as fr_ray
+import pytest
+from clips import make_clip, numbers_of
+
+pytest.importorskip("moto.server", reason="NOT TESTED: moto is not installed (make test-scale)")
+fsspec = pytest.importorskip("fsspec")
+
+from storage import served  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def store():
+    server, proxy, options = served()
+    yield proxy, options
+    proxy.shutdown()
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def stored(store, tmp_path_factory):
+    """A clip of 40 s with large groups of pictures, about 4 MB."""
+    proxy, options = store
+    clip = make_clip(tmp_path_factory.mktemp("s3") / "long.mp4", frames=1000, gop=50, options=("-b:v", "0"))
+    fsspec.filesystem("s3", **options).put_file(str(clip), "bucket/in/long.mp4")
+    return clip
+
+
+@pytest.fixture(autouse=True)
+def calm(store):
+    proxy, _ = store
+    proxy.latency_secs, proxy.faults, proxy.requests, proxy.bytes = 0.0, [], 0, 0
+    yield
+    proxy.latency_secs, proxy.faults = 0.0, []
+
+
+def test_few_requests_read_few_frames(store, stored):
+    proxy, options = store
+    file = fr.RemoteFile("s3://bucket/in/long.mp4", block_bytes=1 << 14, **options)
+    with fr.VideoReader(file, layout="THWC", output="numpy") as reader:
+        assert numbers_of(reader.read_frames([700, 3]), "THWC") == [700, 3]
+    stats = file.stats
+    assert (stats["requests"], stats["bytes"]) == (proxy.requests, proxy.bytes), "what is counted is what was fetched"
+    assert stats["size_bytes"] == os.path.getsize(stored) and stats["bytes"] < stats["size_bytes"] / 2 and stats["retries"] == 0
+
+
+def test_what_passes_is_tried_again(store, stored, monkeypatch):
+    proxy, options = store
+    monkeypatch.setattr("framerail.remote._PAUSE_SECS", 0.0)
+    file = fr.RemoteFile("s3://bucket/in/long.mp4", **options)
+    proxy.faults = ["cut", "503", "cut"]
+    with fr.VideoReader(file, layout="THWC", output="numpy") as reader:
+        assert numbers_of(reader.read_frames([999]), "THWC") == [999]
+    assert not proxy.faults
+
+
+def test_a_slow_server_is_waited_for(store, stored):
+    proxy, options = store
+    proxy.latency_secs = 0.05
+    with fr.VideoReader(fr.RemoteFile("s3://bucket/in/long.mp4", **options), layout="THWC", output="numpy") as reader:
+        assert numbers_of(reader.read_frames([500]), "THWC") == [500]
+
+
+def test_expired_credentials_and_missing_files_are_said_at_once(store, stored):
+    proxy, options = store
+    file = fr.RemoteFile("s3://bucket/in/long.mp4", **options)
+    proxy.faults = ["expired"] * 50
+    with pytest.raises(Exception, match="(?i)expired"):
+        fr.VideoReader(file)
+    assert len(proxy.faults) > 40
+    proxy.faults = []
+    with pytest.raises(FileNotFoundError, match="none.mp4"):
+        fr.RemoteFile("s3://bucket/none.mp4", **options)
+
+
+def test_jobs_read_and_write_buckets(cluster, store, stored, tmp_path):
+    proxy, options = store
+    fsspec.filesystem("s3", **options).pipe_file("bucket/in/damaged.mp4", b"no video" * 99)
+    text = "read {path} ! write {out}/{name}.mp4 preset=ultrafast"
+    report = fr_ray.run(text, "s3://bucket/in/", out="s3://bucket/out", storage_options=options, split=15)
+    assert [(row.name, row.status) for row in report.rows] == [("damaged", "failed"), ("long", "done")], report.failed
+    done = report.rows[1]
+    assert done.frames == 1000 and done.pieces == 3 and done.requests and done.bytes_fetched
+    system = fsspec.filesystem("s3", **options)
+    system.invalidate_cache()
+    assert [entry.rpartition("/")[2] for entry in system.ls("bucket/out") if not entry.endswith(".framerail")] == ["long.mp4"]
+    with fr.VideoReader(fr.RemoteFile("s3://bucket/out/long.mp4", **options), layout="THWC", output="numpy") as reader:
+        assert len(reader) == 1000 and numbers_of(reader.read_frames([0, 999]), "THWC") == [0, 999]
+    again = fr_ray.run(text, "s3://bucket/in/", out="s3://bucket/out", storage_options=options, split=15, resume=True)
+    assert [row.status for row in again.rows] == ["failed", "kept"]
+
+
+def test_clips_come_from_buckets(cluster, store, stored):
+    _, options = store
+    data = fr_ray.read_clips("s3://bucket/in/long*.mp4", frames_per_clip=10, step=100, size=(48, 64), storage_options=options)
+    assert sorted(row["clip"] for row in data.select_columns(["clip"]).take_all()) == list(range(10))
