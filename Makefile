@@ -33,7 +33,7 @@ test-torch: setup ## run the Python tests with PyTorch, which it installs: sever
 	@scripts/setup.sh readers
 	@scripts/test_python.sh readers-venv
 
-test-ecosystem: setup ## test with qwen-vl-utils, transformers and datasets, which it installs: several GB
+test-ecosystem: setup ## test with transformers, datasets, qwen-vl-utils, LeRobot, vLLM, Kornia, Lightning, which it installs: several GB
 	@scripts/setup.sh readers
 	@scripts/test_ecosystem.sh
 

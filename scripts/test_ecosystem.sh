@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
-# Tests framerail with the programs that it serves: qwen-vl-utils, transformers and datasets are installed into an environment of their
-# own, beside PyTorch and TorchCodec from that of the readers. vLLM and LeRobot are too large; their interfaces are stood in for.
+# Runs framerail with programs that read videos (python/tests/test_ecosystem.py). They are installed into an environment on top of the readers'
+# one, which has PyTorch, torchvision and TorchCodec.
+#
+#   scripts/test_ecosystem.sh [ARG..]       with arguments of pytest
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-home=${FRAMERAIL_HOME:-$PWD/.framerail}
-readers=$home/readers-venv
+list=scripts/requirements/ecosystem.txt
+home=$(cd "${FRAMERAIL_HOME:-$PWD/.framerail}" && pwd)
 environment=$home/ecosystem-venv
-if [ ! -x "$environment/bin/python" ]; then
-    "$readers/bin/python" -m venv "$environment"
-    "$environment/bin/pip" install --quiet --disable-pip-version-check 'pytest<9' qwen-vl-utils transformers datasets
-    # PyTorch, torchvision and TorchCodec come from the other environment.
-    echo "$readers"/lib/python3*/site-packages > "$(echo "$environment"/lib/python3*/site-packages)/readers.pth"
+stamp=$(sha256sum <"$list")
+if [[ ! -f $home/stamps/ecosystem-venv || $(<"$home/stamps/ecosystem-venv") != "$stamp" ]]; then
+    printf 'making %s from %s\n' "$environment" "$(basename "$list")"
+    rm -rf "$environment" "$home/stamps/ecosystem-venv"
+    "$home/readers-venv/bin/python" -m venv "$environment"
+    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes -r "$list"
+    echo "$home"/readers-venv/lib/python3*/site-packages >"$(echo "$environment"/lib/python3*/site-packages)/readers.pth"
+    printf '%s\n' "$stamp" >"$home/stamps/ecosystem-venv"
 fi
-
-cargo build -p framerail-python
-cp "${CARGO_TARGET_DIR:-target}/debug/lib_framerail.so" python/framerail/.compiled.partial
-mv python/framerail/.compiled.partial python/framerail/_framerail.abi3.so
-FRAMERAIL_SOURCES=$PWD PYTHONPATH=$PWD/python "$environment/bin/python" -m pytest -q -p no:cacheprovider python/tests/test_compat.py "$@"
+scripts/test_python.sh ecosystem-venv python/tests/test_ecosystem.py python/tests/test_compat.py "$@"

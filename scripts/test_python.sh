@@ -2,13 +2,16 @@
 # Builds the compiled part of the Python package as the other tests are built, and runs python/tests with it.
 #
 #   scripts/test_python.sh                      with NumPy alone
-#   scripts/test_python.sh readers-venv [ARG..] in another environment below .framerail/, with arguments of pytest
+#   scripts/test_python.sh readers-venv [ARG..] in another environment below .framerail/, with arguments of pytest; a file
+#                                               among them is run in place of all
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 home=${FRAMERAIL_HOME:-$PWD/.framerail}
 environment=${1:-python-venv}
 shift || true
+what=(python/tests)
+for argument in "$@"; do [[ ! -f ${argument%%::*} ]] || what=(); done
 
 cargo build -p framerail-python
 library=${CARGO_TARGET_DIR:-target}/debug/lib_framerail.so
@@ -22,4 +25,4 @@ FRAMERAIL_HOME=$home FRAMERAIL_SOURCES=$PWD PYTHONPATH=$PWD/python "$home/$envir
 import sys
 sys.path.append(sys.argv.pop(1))
 import pytest
-sys.exit(pytest.main(sys.argv[1:]))' "$pytest" -q -p no:cacheprovider python/tests "$@"
+sys.exit(pytest.main(sys.argv[1:]))' "$pytest" -q -p no:cacheprovider "${what[@]}" "$@"

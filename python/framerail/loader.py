@@ -501,6 +501,8 @@ class _Pass(Iterator[ClipBatch]):
                 raise
             waited = time.monotonic() - began
             loader._given += 1
+            # Trainers that know the number of batches take no more than that: the pass is over with the last batch.
+            loader._is_over = not self._under_way
             self._note(batch, waited)
             if made is not None:
                 self._has_given = True

@@ -1,5 +1,6 @@
 import importlib.util
 import os
+import subprocess
 import threading
 
 import pytest
@@ -16,6 +17,15 @@ def clip(tmp_path_factory):
 def long_clip(tmp_path_factory):
     """600 numbered frames in groups of 30, for what takes a while."""
     return make_clip(tmp_path_factory.mktemp("clips") / "long.mp4", frames=600, gop=30)
+
+
+@pytest.fixture(scope="session")
+def av_clip(tmp_path_factory, clip):
+    """The numbered clip with audio."""
+    path = tmp_path_factory.mktemp("av") / "numbers.mp4"
+    sound = ["-f", "lavfi", "-i", "aevalsrc='0.3*sin(2*PI*t*(200+100*t))|0.2*cos(2*PI*300*t)':s=48000:d=2.4"]
+    subprocess.run(["ffmpeg", "-v", "error", "-i", str(clip), *sound, "-c:v", "copy", "-c:a", "aac", str(path)], check=True)
+    return path
 
 
 @pytest.fixture

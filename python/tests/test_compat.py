@@ -1,12 +1,8 @@
 """Other readers' interfaces: their names, and the same frames as the readers themselves where these are installed."""
 
-import importlib
-import importlib.metadata
-import importlib.util
 import json
 import subprocess
 import sys
-import types
 
 import framerail as fr
 import numpy as np
@@ -14,15 +10,6 @@ import pytest
 from clips import HEIGHT, WIDTH, decode_with_ffmpeg, numbers_of
 
 torch = pytest.importorskip("torch")
-
-
-@pytest.fixture(scope="module")
-def av_clip(tmp_path_factory, clip):
-    """The numbered clip with audio."""
-    path = tmp_path_factory.mktemp("av") / "numbers.mp4"
-    sound = ["-f", "lavfi", "-i", "aevalsrc='0.3*sin(2*PI*t*(200+100*t))|0.2*cos(2*PI*300*t)':s=48000:d=2.4"]
-    subprocess.run(["ffmpeg", "-v", "error", "-i", str(clip), *sound, "-c:v", "copy", "-c:a", "aac", str(path)], check=True)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -240,31 +227,6 @@ def test_sample_frames(clip):
     assert fr.fitting_size(1080, 1920, max_pixels=768 * 28 * 28, multiple_of=28) == (560, 1008)
 
 
-def test_vllm_loader_by_a_stand_in_of_its_registry(clip, monkeypatch):
-    names = {}
-
-    class Registry:
-        def register(self, name):
-            return lambda loader: names.setdefault(name, loader)
-
-    video = types.ModuleType("vllm.multimodal.video")
-    video.VIDEO_LOADER_REGISTRY, video.VideoLoader = Registry(), type("VideoLoader", (), {})
-    for name, module in {
-        "vllm": types.ModuleType("vllm"),
-        "vllm.multimodal": types.ModuleType("m"),
-        "vllm.multimodal.video": video,
-    }.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    from framerail.compat import vllm
-
-    vllm.register()
-    frames, metadata = names["framerail"].load_bytes(clip.read_bytes(), num_frames=4, max_duration=300)
-    assert numbers_of(frames, "THWC") == metadata["frames_indices"] == [0, 19, 39, 59]
-    assert (metadata["total_num_frames"], metadata["do_sample_frames"]) == (60, False) and metadata["fps"] == pytest.approx(25)
-    assert names["framerail"].load_bytes(clip.read_bytes(), fps=2)[0].shape == (4, HEIGHT, WIDTH, 3)
-    assert vllm.load_bytes(clip.read_bytes(), 2, max_pixels=28 * 28 * 6, multiple_of=28)[0].shape == (2, 56, 56, 3)
-
-
 def test_lerobot_decoder(clip, pictures):
     from framerail.compat import lerobot
 
@@ -286,50 +248,3 @@ def test_torchvision_functions(tmp_path, av_clip, pictures):
     io.write_video(tmp_path / "a.mp4", pictures[:10], 25, options={"crf": "10"}, audio_array=sound, audio_fps=48_000)
     again, heard, _ = io.read_video(tmp_path / "a.mp4", output_format="TCHW")
     assert numbers_of(again.numpy()) == list(range(10)) and heard.shape[0] == 2
-
-
-@pytest.mark.skipif(importlib.util.find_spec("qwen_vl_utils") is None, reason="qwen-vl-utils is not installed (make test-ecosystem)")
-def test_qwen_vl_utils(clip):
-    from framerail.compat import qwen_vl_utils as ours
-    from qwen_vl_utils import vision_process
-
-    element = {"video": str(clip), "nframes": 8}
-    wanted, known, rate = vision_process.VIDEO_READER_BACKENDS["torchcodec"](element)
-    frames, metadata, ours_rate = ours.read_video(element)
-    assert torch.equal(frames, wanted) and metadata["frames_indices"] == known["frames_indices"] and rate == pytest.approx(ours_rate)
-    ours.install()
-    video, metadata = vision_process.fetch_video(
-        {**element, "min_pixels": 28 * 28 * 4, "max_pixels": 28 * 28 * 8}, return_video_metadata=True
-    )
-    assert metadata["video_backend"] == "framerail" and video.shape[0] == 8
-
-
-@pytest.mark.skipif(importlib.util.find_spec("transformers") is None, reason="transformers is not installed (make test-ecosystem)")
-def test_transformers(clip):
-    from framerail.compat import transformers as ours
-    from transformers.video_utils import VIDEO_DECODERS, load_video
-
-    wanted, known = load_video(str(clip), num_frames=8, backend="torchcodec")
-    before = dict(VIDEO_DECODERS)
-    try:
-        ours.install()
-        frames, metadata = load_video(str(clip), num_frames=8, backend="opencv")
-        tensor, _ = load_video(str(clip), num_frames=8, backend="torchcodec")
-    finally:
-        VIDEO_DECODERS.update(before)
-    assert metadata.video_backend == "framerail" and list(metadata.frames_indices) == list(known.frames_indices)
-    assert torch.equal(tensor, wanted) and torch.equal(torch.from_numpy(frames).permute(0, 3, 1, 2), wanted)
-
-
-@pytest.mark.skipif(importlib.util.find_spec("datasets") is None, reason="datasets is not installed (make test-ecosystem)")
-def test_a_video_column_of_datasets(clip):
-    program = f"""
-import framerail.compat.torchcodec as compat
-compat.install()
-import datasets
-column = datasets.Dataset.from_dict({{"video": [{str(clip)!r}]}}).cast_column("video", datasets.Video())
-decoder = column[0]["video"]
-assert isinstance(decoder, compat.decoders.VideoDecoder), type(decoder)
-assert decoder[3].shape == (3, {HEIGHT}, {WIDTH})
-"""
-    subprocess.run([sys.executable, "-c", program], check=True)

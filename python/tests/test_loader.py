@@ -84,6 +84,10 @@ def test_passes_count_epochs_on(many):
         loader.set_epoch(0)
         first = next(iter(loader))
         assert same(first, next(iter(loader))) and loader.state_dict()["batch"] == 1, "a pass that was left begins again"
+        # Trainers take as many batches as the loader says that it has, and never ask for the end.
+        loader.set_epoch(0)
+        counted = [[batch["source"].tolist() for _, batch in zip(range(len(loader)), loader)] for _ in range(2)]
+        assert counted == order
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -31,8 +32,22 @@ _lock = threading.Lock()
 _open: "OrderedDict[str, VideoReader]" = OrderedDict()
 
 
+#: LeRobot's functions that decode frames, of the same arguments.
+_FUNCTIONS = ("decode_video_frames", "decode_video_frames_torchcodec")
+
+
 class FrameTimestampError(ValueError):
-    """A frame as near to a time as asked for is not there."""
+    """No frame is as near to a time as the tolerance asks. Raised as LeRobot's error of this name where LeRobot is imported."""
+
+
+def _error(message: str) -> ValueError:
+    """The error as programs that catch LeRobot's expect it."""
+    for name in _MODULES:
+        theirs = getattr(sys.modules.get(name), "FrameTimestampError", None)
+        if isinstance(theirs, type) and issubclass(theirs, ValueError):
+            both = type("FrameTimestampError", (FrameTimestampError, theirs), {"__module__": __name__})
+            return both(message)
+    return FrameTimestampError(message)
 
 
 def _reader(path: str) -> VideoReader:
@@ -68,6 +83,8 @@ def decode_video_frames(
         Ignored: LeRobot's name of another decoder.
     return_uint8 : bool
         Whether frames are uint8 instead of float32 from 0 to 1.
+    **kwargs
+        Ignored: further options of LeRobot's decoders, such as their cache.
 
     Returns
     -------
@@ -89,7 +106,7 @@ def decode_video_frames(
     numbers = np.where(np.abs(starts[before] - wanted) <= np.abs(starts[after] - wanted), before, after)
     far: List[float] = wanted[np.abs(starts[numbers] - wanted) >= tolerance_s].tolist()
     if far:
-        raise FrameTimestampError(
+        raise _error(
             f"{video_path}: no frame within {tolerance_s} s of {far[0]} s ({len(far)} of {len(wanted)} times); the nearest is at "
             f"{float(starts[numbers][np.argmax(np.abs(starts[numbers] - wanted))])} s. Frames and data of this item are not in step."
         )
@@ -98,7 +115,7 @@ def decode_video_frames(
 
 
 def install() -> None:
-    """Replaces LeRobot's ``decode_video_frames``, also in modules that have taken it already.
+    """Replaces LeRobot's ``decode_video_frames`` and ``decode_video_frames_torchcodec``, also in modules that imported them before.
 
     Raises
     ------
@@ -111,8 +128,9 @@ def install() -> None:
             module = importlib.import_module(name)
         except ImportError:
             continue
-        if hasattr(module, "decode_video_frames"):
-            module.decode_video_frames = decode_video_frames  # type: ignore[attr-defined]
-            found = True
+        for function in _FUNCTIONS:
+            if hasattr(module, function):
+                setattr(module, function, decode_video_frames)
+                found = True
     if not found:
         raise ImportError("LeRobot is not installed, or its decode_video_frames has moved")

@@ -6,7 +6,8 @@ it.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Tuple, Union
+from collections.abc import Callable
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -28,6 +29,7 @@ def load_bytes(
     max_pixels: int = -1,
     multiple_of: int = 1,
     device: str = "cpu",
+    check_size: Optional[Callable[[int, int], None]] = None,
     **kwargs: Union[None, str, int, float, bool],
 ) -> Tuple[np.ndarray, Metadata]:
     """Frames of a whole file in memory at even distances.
@@ -46,6 +48,8 @@ def load_bytes(
         Size of frames, as in ``framerail.sample_frames``; -1 for the video's own.
     device : str
         Where frames are decoded; they are handed out on the host.
+    check_size : callable, optional
+        Called with width and height of the frames before any is decoded; raises where they are too large.
     **kwargs
         Further options of vLLM's, which are ignored.
 
@@ -60,6 +64,8 @@ def load_bytes(
     output = "numpy" if device == "cpu" else "torch"
     with VideoReader(data, layout="THWC", output=output, device=device, exact=exact) as reader:
         shown, total = reader.metadata, len(reader)
+        if check_size is not None:
+            check_size(shown.width, shown.height)
         rate = shown.average_fps or 0.0
         duration = shown.duration_seconds or 0.0
         wanted = total if num_frames <= 0 else min(num_frames, total)
@@ -82,6 +88,16 @@ def load_bytes(
     return (frames if isinstance(frames, np.ndarray) else frames.cpu().numpy()), metadata
 
 
+def _size_check() -> Optional[Callable[[int, int], None]]:
+    """vLLM's check of a frame's size against ``VLLM_MAX_IMAGE_PIXELS``; none in releases without it."""
+    try:
+        from vllm.multimodal.video_decoders import check_frame_pixel_limit  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    except ImportError:
+        return None
+    check: Callable[[int, int], None] = check_frame_pixel_limit
+    return check
+
+
 def register() -> None:
     """Registers the loader in vLLM's ``VIDEO_LOADER_REGISTRY``; called by vLLM through the entry point."""
     from vllm.multimodal.video import VIDEO_LOADER_REGISTRY, VideoLoader  # type: ignore[import-not-found,import-untyped,unused-ignore]
@@ -91,6 +107,6 @@ def register() -> None:
 
         @classmethod
         def load_bytes(cls, data: bytes, num_frames: int = -1, **kwargs: Union[int, float, str]) -> Tuple[np.ndarray, Metadata]:
-            return load_bytes(data, num_frames, **kwargs)  # type: ignore[arg-type]
+            return load_bytes(data, num_frames, check_size=_size_check(), **kwargs)  # type: ignore[arg-type]
 
     VIDEO_LOADER_REGISTRY.register(NAME)(FramerailVideoLoader)

@@ -6,6 +6,7 @@ that import ``torchcodec`` themselves. Frames on the CPU equal TorchCodec's bit 
 
 from .._serve import Served
 from . import decoders, encoders, samplers, transforms
+from ._core import ffmpeg_major_version
 from ._frame import AudioSamples, Frame, FrameBatch
 
 #: The release of TorchCodec whose interface this is.
@@ -48,6 +49,7 @@ __all__ = [
     "FrameBatch",
     "decoders",
     "encoders",
+    "ffmpeg_major_version",
     "install",
     "samplers",
     "transforms",
