@@ -45,7 +45,7 @@ def _error(message: str) -> ValueError:
     for name in _MODULES:
         theirs = getattr(sys.modules.get(name), "FrameTimestampError", None)
         if isinstance(theirs, type) and issubclass(theirs, ValueError):
-            both = type("FrameTimestampError", (FrameTimestampError, theirs), {"__module__": __name__})
+            both: type[ValueError] = type("FrameTimestampError", (FrameTimestampError, theirs), {"__module__": __name__})
             return both(message)
     return FrameTimestampError(message)
 
