@@ -1,18 +1,18 @@
 //! Times a model with settings of ONNX Runtime: `model_speed [size=1280x736] [workers=1] [threads=1] [spin=0] [arena=1]
-//! [pattern=0] [plain=0] [strips=auto|off|N] [runs=24] [KEY=VALUE of ONNX Runtime ...]`. Prints wall and CPU time a frame, and peak memory.
+//! [pattern=0] [plain=0] [runs=24] [KEY=VALUE of ONNX Runtime ...]`. Prints wall and CPU time a frame, and peak memory.
 
 use std::{error::Error, time::Instant};
 
 use framerail_infer::{
     CardFile, InputSize, Runtime, SearchPath, SizeRequest,
-    onnx::{InputShape, OnnxFile, Strips},
+    onnx::{InputShape, OnnxFile},
     session::{ModelSession, SessionOptions},
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
     let search = SearchPath::from_env();
     let (mut size, mut workers, mut runs, mut plain) = (InputSize { width: 1280, height: 736 }, 1_usize, 24_usize, false);
-    let (mut options, mut strips) = (SessionOptions::default(), Strips::Off);
+    let mut options = SessionOptions::default();
     for argument in std::env::args().skip(1) {
         let (key, value) = argument.split_once('=').ok_or("give KEY=VALUE")?;
         match key {
@@ -23,13 +23,6 @@ fn main() -> Result<(), Box<dyn Error>> {
             "workers" => workers = value.parse()?,
             "runs" => runs = value.parse()?,
             "plain" => plain = value == "1",
-            "strips" => {
-                strips = match value {
-                    "auto" => Strips::Auto,
-                    "off" => Strips::Off,
-                    count => Strips::Count(count.parse()?),
-                }
-            }
             "threads" => options.intra_threads = value.parse()?,
             "spin" => options.spin = value == "1",
             "arena" => options.arena = value == "1",
@@ -48,11 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let shape = InputShape { name: name.clone(), dims: fixed.map(Some).to_vec() };
         let open = InputShape { name, dims: vec![None; 4] };
         let outputs = card.output.output_names();
-        let bytes = match file.prepared_in_strips(std::slice::from_ref(&shape), &outputs, strips)? {
-            _ if plain => file.resized(&open)?,
-            Some(in_strips) => in_strips,
-            None => file.prepared(std::slice::from_ref(&shape), &outputs)?,
-        };
+        let bytes = if plain { file.resized(&open)? } else { file.prepared(std::slice::from_ref(&shape), &outputs)? };
         drop(file);
         let mut session = ModelSession::new(runtime, &bytes, &card.name, shape, 1, &options)?;
         session.write_input(0, |input| input.iter_mut().enumerate().for_each(|(index, element)| *element = (index * 7919 % 256) as f32));
@@ -63,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     run_all(&mut sessions, runs)?;
     let frames = (runs * workers) as f64;
     println!(
-        "{size} strips={strips:?} workers={workers} threads={} spin={} arena={} pattern={} plain={plain}: {:.1} ms a frame, {:.1} ms of CPU, peak {} MB",
+        "{size} workers={workers} threads={} spin={} arena={} pattern={} plain={plain}: {:.1} ms a frame, {:.1} ms of CPU, peak {} MB",
         options.intra_threads,
         options.spin,
         options.arena,

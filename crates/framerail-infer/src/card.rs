@@ -13,13 +13,12 @@ mod more;
 
 use framerail_core::{Label, TensorLayout};
 use framerail_vision::{ChannelOrder, Fit, Resize, ResizeFilter, Sampling};
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, de};
 
 use crate::{
     InferError,
     decode::{OutputCard, Task},
     nearest::nearest,
-    onnx::{MAX_STRIPS, Strips},
     search::SearchPath,
     size::InputSize,
 };
@@ -128,35 +127,9 @@ pub struct InputCard {
     /// Divides each channel at last.
     #[serde(default = "ones")]
     pub std: [f32; 3],
-    /// Whether the early layers of a prepared model run in horizontal strips: same answers, less memory.
-    #[serde(default, deserialize_with = "strips")]
-    pub strips: Strips,
-}
-
-/// `"auto"`, `"off"` or a number of strips.
-fn strips<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Strips, D::Error> {
-    struct Visitor;
-    impl de::Visitor<'_> for Visitor {
-        type Value = Strips;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "\"auto\", \"off\" or a number from 2 to {MAX_STRIPS}")
-        }
-
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<Strips, E> {
-            match text {
-                "auto" => Ok(Strips::Auto),
-                "off" => Ok(Strips::Off),
-                _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
-            }
-        }
-
-        fn visit_i64<E: de::Error>(self, count: i64) -> Result<Strips, E> {
-            let in_range = u32::try_from(count).ok().filter(|count| (2..=MAX_STRIPS).contains(count));
-            in_range.map(Strips::Count).ok_or_else(|| E::invalid_value(de::Unexpected::Signed(count), &self))
-        }
-    }
-    deserializer.deserialize_any(Visitor)
+    /// Accepted in older cards, and without effect.
+    #[serde(default, rename = "strips")]
+    _strips: de::IgnoredAny,
 }
 
 fn letterbox_grey() -> u8 {

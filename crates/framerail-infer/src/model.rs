@@ -14,7 +14,7 @@ use crate::{
     card::{CardFile, ModelCard},
     element::Element,
     more_inputs::MoreInputs,
-    onnx::{Declared, Dim, HalfEnds, HalfModel, InputShape, OnnxFile, Strips, elem_type_name, to_half},
+    onnx::{Declared, Dim, HalfEnds, HalfModel, InputShape, OnnxFile, elem_type_name, to_half},
     search::SearchPath,
     size::InputSize,
 };
@@ -115,36 +115,17 @@ impl Model {
         std::iter::once(shape.clone()).chain(self.more.shapes(InputSize { width, height }, batch)).collect()
     }
 
-    /// The model's bytes for a session, in float32, and in strips where the card says so.
+    /// The model's bytes for a session, in float32: prepared unless the card says no.
     pub(crate) fn bytes(&self, shape: &InputShape) -> Result<Cow<'_, [u8]>, InferError> {
-        let (outputs, strips) = (self.card.output.output_names(), self.card.input.strips);
-        if !self.prepare {
-            return Ok(self.file.bytes().into());
-        }
-        let shapes = self.with_more(shape);
-        if let Some(in_strips) = self.file.prepared_in_strips(&shapes, &outputs, strips)? {
-            return Ok(in_strips.into());
-        }
-        if let Strips::Count(count) = strips {
-            log::warn!(
-                "model {} cannot run in {count} strips at this size and batch; it runs as a whole, with the same results",
-                self.card.name
-            );
-        }
-        Ok(self.file.prepared(&shapes, &outputs)?.into())
-    }
-
-    /// The model's bytes for a session, whole: prepared unless the card says no.
-    pub(crate) fn whole_bytes(&self, shape: &InputShape) -> Result<Cow<'_, [u8]>, InferError> {
         if !self.prepare {
             return Ok(self.file.bytes().into());
         }
         Ok(self.file.prepared(&self.with_more(shape), &self.card.output.output_names())?.into())
     }
 
-    /// The model's bytes for a session in float16, whole.
+    /// The model's bytes for a session in float16.
     pub(crate) fn half_bytes(&self, shape: &InputShape, ends: HalfEnds<'_>) -> Result<HalfModel, InferError> {
-        let half = to_half(&self.whole_bytes(shape)?, self.file.opset(), ends).map_err(|reason| InferError::Option {
+        let half = to_half(&self.bytes(shape)?, self.file.opset(), ends).map_err(|reason| InferError::Option {
             option: "precision",
             given: "fp16".into(),
             reason: format!("model {} cannot run with this precision: {reason}; leave precision out", self.card.name),

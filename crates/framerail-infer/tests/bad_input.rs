@@ -51,6 +51,15 @@ fn a_sound_model_and_card_load() {
 }
 
 #[test]
+fn cards_with_the_strips_of_older_versions_load() {
+    let folder = TempDir::new().expect("temporary folder");
+    fs::write(folder.path().join("m.onnx"), constant_model(&[1, 3, 32, 32], &[BOXES])).expect("writable");
+    for strips in ["\"auto\"", "8"] {
+        load_with(&folder, &card_text("m.onnx").replace("height = 32\n", &format!("height = 32\nstrips = {strips}\n"))).expect("loads");
+    }
+}
+
+#[test]
 fn a_missing_card_names_the_nearest_and_the_places() {
     let search = SearchPath { working_directory: "/nowhere".into(), home: Some("/home/x/.framerail".into()), ..SearchPath::default() };
     let text = message(CardFile::find("centreface", &search));

@@ -174,7 +174,7 @@ fn load(shared: &Shared, size: InputSize, shape: &InputShape, memory: &DeviceMem
     let (card, is_half) = (&shared.model.card, shared.precision.is_half());
     let session = |outputs| {
         let ends = HalfEnds { input: Some(&shape.name), outputs };
-        let bytes = if is_half { shared.half_bytes(shape, ends)?.into() } else { shared.model.whole_bytes(shape)? };
+        let bytes = if is_half { shared.half_bytes(shape, ends)?.into() } else { shared.model.bytes(shape)? };
         Recipe::new(shared, &memory.stream).session(&bytes, shape)
     };
     let on_card = can_decode(card, shared.max_detections).map_err(Refusal::Decoder).and_then(|()| {

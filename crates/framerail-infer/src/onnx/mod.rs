@@ -14,15 +14,12 @@ use std::{
 
 mod half;
 mod prepare;
-mod strips;
 pub(crate) mod wire;
 
 use wire::{Field, WireError, fields};
 
 pub use half::{HalfEnds, HalfModel, to_half};
 pub use prepare::InputShape;
-pub(crate) use strips::MAX_STRIPS;
-pub use strips::Strips;
 
 use crate::InferError;
 
@@ -215,17 +212,6 @@ impl OnnxFile {
     pub fn prepared(&self, shapes: &[InputShape], outputs: &[&str]) -> Result<Vec<u8>, InferError> {
         let edit = prepare::Edit { drop_initializer_inputs: true, outputs: Some(outputs), initializers: &self.initializers, shapes };
         self.edited(&edit)
-    }
-
-    /// The same as [`OnnxFile::prepared`] with the early layers behind the first of `shapes`, which is the picture's, in strips, so
-    /// that large feature maps take less memory.
-    /// `None` when the model gains nothing by it or is not understood: use the plain one then.
-    ///
-    /// # Errors
-    /// `ModelFile` when a nested message is damaged.
-    pub fn prepared_in_strips(&self, shapes: &[InputShape], outputs: &[&str], strips: Strips) -> Result<Option<Vec<u8>>, InferError> {
-        let Some(picture) = shapes.first() else { return Ok(None) };
-        Ok(strips::in_strips(&self.prepared(shapes, outputs)?, self.opset, picture, strips))
     }
 
     /// A copy that is as the file stands, except that the input takes `shape`: for comparing.
