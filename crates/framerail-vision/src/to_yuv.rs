@@ -1,9 +1,10 @@
 //! RGB arrays as planes of Y'CbCr, for encoders.
 //!
-//! Each sample is worked out in 32-bit floats by the equations of Rec. ITU-T H.273 and rounded to the nearest. Chroma of 4:2:0 and 4:2:2
-//! is the mean of the pixels that share it.
+//! Each sample is worked out by the equations of Rec. ITU-T H.273 and rounded to the nearest; chroma of 4:2:0 and 4:2:2 is the mean of the
+//! pixels that share it. 8 bits to 8 bits is in 16-bit fixed point, within 0.06 of the equations before its rounding; the rest is in
+//! 32-bit floats.
 
-use framerail_core::{ColorDescription, ColorRange, FramePool, HostSurface, PixelFormat};
+use framerail_core::{ColorDescription, ColorRange, FramePool, HostSurface, PixelFormat, surface::PlanesMut};
 use multiversion::multiversion;
 
 use crate::VisionError;
@@ -38,6 +39,38 @@ pub struct ToYuv {
     pool: FramePool,
     rows: [Vec<f32>; 3],
     sums: [Vec<f32>; 3],
+    bytes: ByteRows,
+}
+
+/// Red, green and blue of the two rows that share chroma, padded to whole pairs, and sums over pixels that share it.
+#[derive(Default)]
+struct ByteRows {
+    rows: [[Vec<u8>; 3]; 2],
+    sums: [Vec<i16>; 3],
+}
+
+/// A whole in the weights of [`FixedMix`].
+const WEIGHT_ONE: f32 = 32_768.0;
+/// A step of 8 bits in fixed point.
+const STEP: i16 = 64;
+
+/// Weights of red, green and blue in parts of 32768, and what is added in parts of 64 of a step: with the half of a step for rounding the
+/// sum down, and what three products lose by being rounded down.
+#[derive(Clone, Copy)]
+struct FixedMix {
+    weights: [i16; 3],
+    zero: i16,
+}
+
+impl FixedMix {
+    /// The same as a mix of bytes to bytes.
+    fn new([red, green, blue, zero]: [f32; 4]) -> Self {
+        let fixed = |weight: f32| (weight * WEIGHT_ONE).round() as i16;
+        let (first, last) = (fixed(red), fixed(blue));
+        // Greys keep their sum.
+        let middle = fixed(red + green + blue) - first - last;
+        Self { weights: [first, middle, last], zero: zero as i16 * STEP + STEP / 2 + 1 }
+    }
 }
 
 /// Weights of red, green and blue, and what is added.
@@ -99,7 +132,15 @@ impl ToYuv {
         }
         let width = array.width as usize;
         let rows = || std::array::from_fn(|_| vec![0.0; width + 1]);
-        Ok(Self { mix: Mix::new(color, format.bits(), array.sample_bytes), array, format, pool, rows: rows(), sums: rows() })
+        Ok(Self {
+            mix: Mix::new(color, format.bits(), array.sample_bytes),
+            array,
+            format,
+            pool,
+            rows: rows(),
+            sums: rows(),
+            bytes: ByteRows::default(),
+        })
     }
 
     /// The format that is made.
@@ -116,6 +157,10 @@ impl ToYuv {
         let (across, down) = self.format.chroma_shift();
         let mut surface = self.pool.surface(self.format, self.array.width, self.array.height)?;
         let Some(mut planes) = surface.planes_mut() else { return Err(VisionError::NotWritable { format: self.format }) };
+        if self.array.sample_bytes == 1 && self.format.bits() == 8 {
+            self.convert_bytes(picture, &mut planes);
+            return Ok(surface);
+        }
         let lines = 1_usize << down;
         let is_wide = self.format.bits() > 8;
         let highest = self.mix.highest;
@@ -154,6 +199,35 @@ impl ToYuv {
         Ok(surface)
     }
 
+    /// Bytes to bytes in fixed point.
+    fn convert_bytes(&mut self, picture: &[u8], planes: &mut PlanesMut<'_>) {
+        let (width, height) = (self.array.width as usize, self.array.height as usize);
+        let (across, down) = self.format.chroma_shift();
+        let luma = FixedMix::new(self.mix.luma);
+        let chroma = self.mix.chroma.map(FixedMix::new);
+        let ByteRows { rows: [near, far], sums } = &mut self.bytes;
+        for top in (0..height).step_by(1 << down) {
+            let first = load_bytes(&self.array, picture, top, near);
+            mix_bytes_to_bytes(luma, first, planes.row(0, top));
+            if across == 0 {
+                chroma.iter().enumerate().for_each(|(plane, mix)| mix_bytes_to_bytes(*mix, first, planes.row(plane + 1, top)));
+                continue;
+            }
+            // A row that is alone counts twice: that of 4:2:2, and the last one of an odd height.
+            let mut second = first;
+            if down == 1 && top + 1 < height {
+                second = load_bytes(&self.array, picture, top + 1, far);
+                mix_bytes_to_bytes(luma, second, planes.row(0, top + 1));
+            }
+            for ((sum, first), second) in sums.iter_mut().zip(first).zip(second) {
+                sum.resize(width.div_ceil(2), 0);
+                add_fours(first, second, sum);
+            }
+            let [r, g, b] = &*sums;
+            chroma.iter().enumerate().for_each(|(plane, mix)| mix_sums_to_bytes(*mix, [r, g, b], planes.row(plane + 1, top >> down)));
+        }
+    }
+
     /// Reads a row of the array into floats, one list for each of red, green and blue.
     fn load(&mut self, picture: &[u8], row: usize) {
         let (width, height) = (self.array.width as usize, self.array.height as usize);
@@ -171,6 +245,80 @@ impl ToYuv {
             let samples = picture.get(from..from + width * 3 * size).unwrap_or_default();
             if size == 1 { split_bytes(samples, r, g, b) } else { split_words(samples, r, g, b) }
         }
+    }
+}
+
+#[multiversion(targets("x86_64+avx2+fma"))]
+fn split(samples: &[u8], r: &mut [u8], g: &mut [u8], b: &mut [u8]) {
+    for (((r, g), b), [red, green, blue]) in r.iter_mut().zip(g).zip(b).zip(samples.as_chunks::<3>().0) {
+        (*r, *g, *b) = (*red, *green, *blue);
+    }
+}
+
+/// A row of bytes, red, green and blue apart, and its last pixel repeated where it has an odd number of them.
+fn load_bytes<'a>(array: &PixelArray, picture: &'a [u8], row: usize, buffers: &'a mut [Vec<u8>; 3]) -> [&'a [u8]; 3] {
+    let (width, height) = (array.width as usize, array.height as usize);
+    let taken = |start: usize, bytes: usize| picture.get(start..start + bytes).unwrap_or_default();
+    let is_interleaved = array.channels == 3 && !array.is_planar;
+    let planes = [0, 1, 2].map(|channel| {
+        let plane = if array.channels == 1 { 0 } else { channel };
+        if is_interleaved { &[] } else { taken((plane * height + row) * width, width) }
+    });
+    let is_odd = width % 2 == 1;
+    if !is_interleaved && !is_odd {
+        return planes;
+    }
+    buffers.iter_mut().for_each(|buffer| buffer.resize(width.next_multiple_of(2), 0));
+    if is_interleaved {
+        let [r, g, b] = &mut *buffers;
+        split(taken(row * width * 3, width * 3), r, g, b);
+    } else {
+        buffers.iter_mut().zip(planes).for_each(|(buffer, plane)| buffer[..plane.len()].copy_from_slice(plane));
+    }
+    for buffer in &mut *buffers {
+        if let ([.., last, padding], true) = (&mut buffer[..], is_odd) {
+            *padding = *last;
+        }
+    }
+    let [r, g, b] = buffers;
+    [r, g, b]
+}
+
+/// `left · right / 65536`, rounded down: one instruction of SSE2 and NEON.
+#[inline(always)]
+fn multiply_high(left: i16, right: i16) -> i16 {
+    ((i32::from(left) * i32::from(right)) >> 16) as i16
+}
+
+#[inline(always)]
+fn mixed(mix: FixedMix, [r, g, b]: [i16; 3]) -> u8 {
+    let [red, green, blue] = mix.weights;
+    let sum = mix.zero + multiply_high(r, red) + multiply_high(g, green) + multiply_high(b, blue);
+    // Full-range chroma reaches 256.
+    (sum >> 6).clamp(0, 255) as u8
+}
+
+#[multiversion(targets("x86_64+avx2+fma"))]
+fn mix_bytes_to_bytes(mix: FixedMix, rows: [&[u8]; 3], out: &mut [u8]) {
+    for (((out, r), g), b) in out.iter_mut().zip(rows[0]).zip(rows[1]).zip(rows[2]) {
+        *out = mixed(mix, [*r, *g, *b].map(|sample| i16::from(sample) << 7));
+    }
+}
+
+/// Mixes rows of sums over four bytes each, in parts of 32 of one.
+#[multiversion(targets("x86_64+avx2+fma"))]
+fn mix_sums_to_bytes(mix: FixedMix, rows: [&[i16]; 3], out: &mut [u8]) {
+    for (((out, r), g), b) in out.iter_mut().zip(rows[0]).zip(rows[1]).zip(rows[2]) {
+        *out = mixed(mix, [*r, *g, *b]);
+    }
+}
+
+/// Sums of two neighbours of two rows each, times 32.
+#[multiversion(targets("x86_64+avx2+fma"))]
+fn add_fours(first: &[u8], second: &[u8], out: &mut [i16]) {
+    for ((out, first), second) in out.iter_mut().zip(first.as_chunks::<2>().0).zip(second.as_chunks::<2>().0) {
+        let sum = |pair: &[u8; 2]| u16::from_le_bytes(*pair) % 256 + u16::from_le_bytes(*pair) / 256;
+        *out = ((sum(first) + sum(second)) << 5) as i16;
     }
 }
 
@@ -307,7 +455,7 @@ mod tests {
             for y in 0..h {
                 for x in 0..w {
                     let wanted = reference([value(x, y, 0), value(x, y, 1), value(x, y, 2)], &color, bits, white);
-                    prop_assert!((sample(&surface, 0, x, y) - wanted[0]).abs() <= 0.51);
+                    prop_assert!((sample(&surface, 0, x, y) - wanted[0]).abs() <= 0.56);
                     let (cx, cy) = (x >> across, y >> down);
                     let mut mean = [0.0; 3];
                     for dy in 0..1 << down {
@@ -320,8 +468,8 @@ mod tests {
                         }
                     }
                     let wanted = reference(mean, &color, bits, white);
-                    prop_assert!((sample(&surface, 1, cx, cy) - wanted[1]).abs() <= 0.51);
-                    prop_assert!((sample(&surface, 2, cx, cy) - wanted[2]).abs() <= 0.51);
+                    prop_assert!((sample(&surface, 1, cx, cy) - wanted[1]).abs() <= 0.56);
+                    prop_assert!((sample(&surface, 2, cx, cy) - wanted[2]).abs() <= 0.56);
                 }
             }
         }
