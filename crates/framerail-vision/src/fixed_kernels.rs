@@ -5,6 +5,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 
 use multiversion::multiversion;
 
@@ -13,8 +15,18 @@ use crate::windows::Windows;
 /// Numbers of a block.
 pub(crate) const BLOCK: usize = 16;
 
+/// Columns of the widest frame: a power of two, so that masked indices need no checks.
+const MOST_COLUMNS: usize = framerail_core::surface::MAX_SIDE as usize;
+const _: () = assert!(MOST_COLUMNS.is_power_of_two());
+
 /// Places of a row of one channel: the widest frame, and room for whole blocks and taps beyond its end.
-pub(crate) const ROW_PLACES: usize = framerail_core::surface::MAX_SIDE as usize + 8;
+pub(crate) const ROW_PLACES: usize = MOST_COLUMNS + PAIRS_REACH;
+
+/// Numbers that one block of [`take_pairs`] picks from.
+pub(crate) const PAIRS_REACH: usize = 64;
+
+/// What rows of bytes are padded to a multiple of, for [`weigh`].
+pub(crate) const ROW_STEP: usize = 32;
 
 /// A row of one channel that taps are taken from. Its length is known to the compiler, so that masked indices need no checks.
 pub(crate) type TapRow = [i16; ROW_PLACES];
@@ -37,8 +49,8 @@ pub(crate) fn widen(row: &[u8], out: &mut [i16]) {
     }
 }
 
-fn weigh_portable(rows: &[(&[u8], i16)], from: usize, out: &mut [i16]) {
-    for (index, out) in out.iter_mut().enumerate().skip(from) {
+fn weigh_portable(rows: &[(&[u8], i16)], out: &mut [i16]) {
+    for (index, out) in out.iter_mut().enumerate() {
         *out = rows.iter().fold(0, |sum: i16, (row, weight)| {
             let number = i32::from(row.get(index).copied().unwrap_or(0)) << 7;
             sum.saturating_add(((number * i32::from(*weight) + 0x4000) >> 15) as i16)
@@ -46,12 +58,13 @@ fn weigh_portable(rows: &[(&[u8], i16)], from: usize, out: &mut [i16]) {
     }
 }
 
-/// `out = Σ weight · row`; weights are parts of 16384 and add up to it.
-#[multiversion(targets("x86_64+avx2+fma"))]
+/// `out = Σ weight · row`; weights are parts of 16384 and add up to it, lengths are multiples of [`ROW_STEP`].
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
 pub(crate) fn weigh(rows: &[(&[u8], i16)], out: &mut [i16]) {
     multiversion::target::match_target! {
+        "x86_64+avx512f+avx512bw" => avx512::weigh(rows, out),
         "x86_64+avx2" => avx2::weigh(rows, out),
-        _ => weigh_portable(rows, 0, out),
+        _ => weigh_portable(rows, out),
     }
 }
 
@@ -68,7 +81,7 @@ pub(crate) struct TapPlaces {
 
 fn take_portable(row: &TapRow, index: &[u32], out: &mut [i16]) {
     for (out, &index) in out.iter_mut().zip(index) {
-        *out = row[index as usize % (ROW_PLACES - 8)];
+        *out = row[index as usize % MOST_COLUMNS];
     }
 }
 
@@ -83,7 +96,7 @@ pub(crate) fn take(row: &TapRow, places: &TapPlaces, out: &mut [i16]) {
 
 fn take_few_portable(row: &TapRow, first: &[u32], weights: &[[i16; FEW]], out: &mut [i16]) {
     for ((out, &first), weights) in out.iter_mut().zip(first).zip(weights) {
-        let first = first as usize % (ROW_PLACES - 8);
+        let first = first as usize % MOST_COLUMNS;
         let sum: i32 = (0..FEW).map(|tap| i32::from(row[first + tap]) * i32::from(weights[tap])).sum();
         *out = ((sum + TAP_ONE / 2) >> 14) as i16;
     }
@@ -100,7 +113,7 @@ pub(crate) fn take_few(row: &TapRow, places: &TapPlaces, weights: &[[i16; FEW]],
 
 fn take_two_portable(row: &TapRow, first: &[u32], weights: &[[i16; 2]], out: &mut [i16]) {
     for ((out, &first), weights) in out.iter_mut().zip(first).zip(weights) {
-        let first = first as usize % (ROW_PLACES - 8);
+        let first = first as usize % MOST_COLUMNS;
         let sum = i32::from(row[first]) * i32::from(weights[0]) + i32::from(row[first + 1]) * i32::from(weights[1]);
         *out = ((sum + TAP_ONE / 2) >> 14) as i16;
     }
@@ -115,20 +128,104 @@ pub(crate) fn take_two(row: &TapRow, places: &TapPlaces, weights: &[[i16; 2]], o
     }
 }
 
-/// [`take_few`] over any number of taps; `weights` holds so many blocks of 8 for each position.
+fn take_many_portable(row: &TapRow, first: &[u32], weights: &[[i16; 8]], blocks: usize, out: &mut [i16]) {
+    for (position, (out, first)) in out.iter_mut().zip(first).enumerate() {
+        let mut sum = TAP_ONE / 2;
+        for block in 0..blocks {
+            let weights = weights.get((position / 8 * blocks + block) * 8 + position % 4 * 2 + position % 8 / 4).unwrap_or(&[0; 8]);
+            let start = (*first as usize + 8 * block) % MOST_COLUMNS;
+            sum += (0..8).map(|tap| i32::from(row[start + tap]) * i32::from(weights[tap])).sum::<i32>();
+        }
+        *out = (sum >> 14).clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+    }
+}
+
+/// [`take_few`] over any number of taps, in so many blocks of 8. For each 8 positions and each block of their taps, `weights` holds
+/// those of the positions 0, 4, 1, 5, 2, 6, 3, 7.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn take_many(row: &TapRow, first: &[u32], weights: &[[i16; 8]], blocks: usize, out: &mut [i16]) {
-    for ((out, &first), weights) in out.iter_mut().zip(first).zip(weights.chunks_exact(blocks.max(1))) {
-        let samples = row.get(first as usize..).unwrap_or_default().as_chunks::<8>().0;
-        let mut sums = [0_i32; 4];
-        for (samples, weights) in samples.iter().zip(weights) {
-            for (lane, sum) in sums.iter_mut().enumerate() {
-                let product = |at: usize| i32::from(samples[at]) * i32::from(weights[at]);
-                *sum += product(2 * lane) + product(2 * lane + 1);
+    multiversion::target::match_target! {
+        "x86_64+avx2" => avx2::take_many(row, first, weights, blocks, out),
+        _ => take_many_portable(row, first, weights, blocks, out),
+    }
+}
+
+/// Weights of whole blocks of positions, in the order of [`take_many`].
+pub(crate) fn many_weights(weights: &[Vec<i16>], blocks: usize) -> Vec<[i16; 8]> {
+    let mut ordered = Vec::with_capacity(weights.len() * blocks);
+    for eight in weights.chunks_exact(8) {
+        for block in 0..blocks {
+            for position in [0, 4, 1, 5, 2, 6, 3, 7] {
+                ordered.push(std::array::from_fn(|tap| eight[position].get(8 * block + tap).copied().unwrap_or(0)));
             }
         }
-        let sum = sums.iter().sum::<i32>();
-        *out = ((sum + TAP_ONE / 2) >> 14).clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+    }
+    ordered
+}
+
+/// Blocks of [`BLOCK`] positions for processors with AVX-512, which pick from two vectors at once: any number of taps, as long as a
+/// block reaches over no more than [`PAIRS_REACH`] numbers.
+#[derive(Debug)]
+pub(crate) struct Pairs {
+    /// Pairs of taps of a position.
+    pub count: usize,
+    /// Where each block starts in the row.
+    pub starts: Vec<u32>,
+    /// The first two taps of each position, from the block's start on. The next two lie two places further, and so on.
+    pub places: Vec<[i16; 2 * BLOCK]>,
+    /// For each block and each pair the weights of all positions.
+    pub weights: Vec<[i16; 2 * BLOCK]>,
+}
+
+impl Pairs {
+    /// Whether this processor has the instructions.
+    pub fn is_known() -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512bw");
+        #[cfg(not(target_arch = "x86_64"))]
+        return false;
+    }
+
+    /// Tables over whole blocks of positions: the first tap of each, and `count` pairs of weights.
+    pub fn new(first: &[u32], weights: &[Vec<i16>], count: usize) -> Option<Self> {
+        let mut pairs = Self { count, starts: Vec::new(), places: Vec::new(), weights: Vec::new() };
+        for (first, weights) in first.as_chunks::<BLOCK>().0.iter().zip(weights.as_chunks::<BLOCK>().0) {
+            let start = first.iter().min().copied().unwrap_or(0);
+            if first.iter().any(|first| (first - start) as usize + 1 >= PAIRS_REACH) {
+                return None;
+            }
+            pairs.starts.push(start);
+            pairs.places.push(std::array::from_fn(|at| (first[at / 2] - start) as i16 + at as i16 % 2));
+            for pair in 0..count {
+                pairs.weights.push(std::array::from_fn(|at| weights[at / 2].get(2 * pair + at % 2).copied().unwrap_or(0)));
+            }
+        }
+        Some(pairs)
+    }
+}
+
+fn take_pairs_portable(row: &TapRow, pairs: &Pairs, out: &mut [i16]) {
+    let blocks = out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(pairs.weights.chunks_exact(pairs.count.max(1)));
+    for ((out, weights), (start, places)) in blocks.zip(pairs.starts.iter().zip(&pairs.places)) {
+        for (position, out) in out.iter_mut().enumerate() {
+            let mut sum = TAP_ONE / 2;
+            for (pair, weights) in weights.iter().enumerate() {
+                for at in [2 * position, 2 * position + 1] {
+                    let place = (*start as usize + 2 * pair) % MOST_COLUMNS + places[at] as usize % PAIRS_REACH;
+                    sum += i32::from(row[place]) * i32::from(weights[at]);
+                }
+            }
+            *out = (sum >> 14).clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+        }
+    }
+}
+
+/// [`take_few`] by pairs of taps.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx2+fma"))]
+pub(crate) fn take_pairs(row: &TapRow, pairs: &Pairs, out: &mut [i16]) {
+    multiversion::target::match_target! {
+        "x86_64+avx512f+avx512bw" => avx512::take_pairs(row, pairs, out),
+        _ => take_pairs_portable(row, pairs, out),
     }
 }
 
@@ -254,17 +351,63 @@ mod tests {
 
     #[test]
     fn rows_are_weighed_alike_everywhere() {
-        let bytes: Vec<Vec<u8>> = (0..9).map(|row| noise(150, row).map(|value| value as u8).collect()).collect();
-        for count in 1..=9 {
-            for length in [1, 15, 16, 47, 70] {
+        let bytes: Vec<Vec<u8>> = (0..19).map(|row| noise(150, row).map(|value| value as u8).collect()).collect();
+        for count in 1..=19 {
+            for length in [32, 64, 96, 128] {
                 // Overshooting, as cubic weights do.
                 let mut rows: Vec<(&[u8], i16)> = bytes[..count].iter().map(|row| (&row[..], (16_384 / count) as i16 - 900)).collect();
                 rows[0].1 += 900 * count as i16;
                 let (mut found, mut plain) = (vec![0; length], vec![0; length]);
                 weigh(&rows, &mut found);
-                weigh_portable(&rows, 0, &mut plain);
+                weigh_portable(&rows, &mut plain);
                 assert!(found == plain, "{count} {length}");
+                #[cfg(target_arch = "x86_64")]
+                if std::is_x86_feature_detected!("avx2") {
+                    weigh_by_avx2(&rows, &mut found);
+                    assert!(found == plain, "{count} {length}");
+                }
             }
+        }
+    }
+
+    /// What processors without AVX-512 do.
+    #[cfg(target_arch = "x86_64")]
+    #[multiversion(targets("x86_64+avx2"))]
+    fn weigh_by_avx2(rows: &[(&[u8], i16)], out: &mut [i16]) {
+        multiversion::target::match_target! {
+            "x86_64+avx2" => avx2::weigh(rows, out),
+            _ => weigh_portable(rows, out),
+        }
+    }
+
+    #[test]
+    fn columns_of_any_number_of_taps_are_taken_alike_everywhere() {
+        let mut row: Box<TapRow> = Box::new([0; ROW_PLACES]);
+        row.iter_mut().zip(noise(ROW_PLACES, 3)).for_each(|(out, value)| *out = (value >> 1) as i16);
+        for (step, part, taps) in [(1, 3, 2), (3, 2, 5), (3, 1, 6), (4, 1, 9), (3, 1, 13), (17, 2, 18), (9, 4, 33)] {
+            let first: Vec<u32> = (0..64).map(|position| position * step / part + 7).collect();
+            let weights: Vec<Vec<i16>> = (0..64)
+                .map(|position| (0..taps).map(|tap| ((position * 131 + tap * 977) % 4000 - 900) as i16 / (1 + taps as i16 / 8)).collect())
+                .collect();
+            let exact = |position: usize| {
+                let samples = &row[first[position] as usize..];
+                let sum: i32 = samples.iter().zip(&weights[position]).map(|(sample, weight)| i32::from(*sample) * i32::from(*weight)).sum();
+                ((sum + TAP_ONE / 2) >> 14).clamp(i16::MIN.into(), i16::MAX.into()) as i16
+            };
+            let expected: Vec<i16> = (0..64).map(exact).collect();
+            let blocks = (taps as usize).div_ceil(8);
+            let many = many_weights(&weights, blocks);
+            let (mut found, mut plain) = (vec![0; 64], vec![0; 64]);
+            take_many(&row, &first, &many, blocks, &mut found);
+            take_many_portable(&row, &first, &many, blocks, &mut plain);
+            assert!(found == expected && plain == expected, "{step}/{part} {taps}");
+            let Some(pairs) = Pairs::new(&first, &weights, (taps as usize).div_ceil(2)) else {
+                assert!(step / part > 4, "{step}/{part}");
+                continue;
+            };
+            take_pairs(&row, &pairs, &mut found);
+            take_pairs_portable(&row, &pairs, &mut plain);
+            assert!(found == expected && plain == expected, "{step}/{part} {taps}");
         }
     }
 

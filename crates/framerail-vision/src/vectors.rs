@@ -1,10 +1,11 @@
-//! Vectors of AVX2 without unsafe code: bytes become vectors and back by value, and every function is one of AVX2's own.
+//! Vectors of AVX2 and AVX-512 without unsafe code: arrays become vectors and back by value, and every function is an intrinsic.
 //!
-//! Callers are compiled for AVX2 and chosen at run time (see `multiversion`), so calling these is safe.
+//! Callers are compiled for these instructions and chosen at run time (see `multiversion`), so calling these is safe.
 #![cfg(target_arch = "x86_64")]
 
 use std::arch::x86_64::{
-    __m128i, __m256i, _mm256_blendv_epi8, _mm256_broadcastsi128_si256, _mm256_cvtepu8_epi16, _mm256_permute2x128_si256, _mm256_shuffle_epi8,
+    __m128i, __m256i, __m512i, _mm256_blendv_epi8, _mm256_broadcastsi128_si256, _mm256_cvtepu8_epi16, _mm256_permute2x128_si256,
+    _mm256_shuffle_epi8, _mm512_castsi256_si512, _mm512_extracti64x4_epi64, _mm512_inserti64x4,
 };
 
 /// A vector of 32 bytes.
@@ -23,6 +24,22 @@ pub(crate) fn store(vector: __m256i, out: &mut [u8; 32]) {
 #[inline(always)]
 pub(crate) fn store_words(vector: __m256i, out: &mut [i16; 16]) {
     *out = bytemuck::must_cast(vector);
+}
+
+/// A vector of 64 bytes; the two halves become one load.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn load_wide(words: &[i16; 32]) -> __m512i {
+    let [low, high]: [__m256i; 2] = bytemuck::must_cast(*words);
+    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+}
+
+/// The numbers of a wide vector.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn store_wide(vector: __m512i, out: &mut [i16; 32]) {
+    let halves: [__m256i; 2] = [_mm512_extracti64x4_epi64::<0>(vector), _mm512_extracti64x4_epi64::<1>(vector)];
+    *out = bytemuck::must_cast(halves);
 }
 
 /// Sixteen bytes as 16-bit numbers.

@@ -9,60 +9,43 @@ use std::arch::x86_64::{
 };
 
 use super::{
-    BLOCK, FEW, ROW_PLACES, TAP_ONE, TapPlaces, TapRow, WORD_MAX, WORD_ONE, interleave_from, take_portable, weigh_portable,
-    words_to_halves_portable,
+    BLOCK, FEW, MOST_COLUMNS, TAP_ONE, TapPlaces, TapRow, WORD_MAX, WORD_ONE, interleave_from, take_portable, words_to_halves_portable,
 };
 use crate::{
     vectors::{interleave, load, store_words, widen},
     windows::Windows,
 };
 
+/// Adds so many rows of bytes to `out`, or to zero.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn sum_bytes(rows: &[(&[u8], i16)], block: usize) -> Option<__m256i> {
-    let mut sum = _mm256_setzero_si256();
-    for (row, weight) in rows {
-        let numbers = _mm256_slli_epi16::<7>(widen(row.as_chunks().0.get(block)?));
-        sum = _mm256_adds_epi16(sum, _mm256_mulhrs_epi16(numbers, _mm256_set1_epi16(*weight)));
-    }
-    Some(sum)
-}
-
-/// Whole blocks of so many rows of bytes; gives how many numbers were written.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn weigh_some_bytes<const ROWS: usize>(rows: &[(&[u8], i16)], out: &mut [i16]) -> usize {
-    let Some(rows) = rows.first_chunk::<ROWS>() else { return 0 };
+fn weigh_some<const ROWS: usize>(rows: &[(&[u8], i16)], is_first: bool, out: &mut [i16]) {
+    let Some(rows) = rows.first_chunk::<ROWS>() else { return };
     let out = out.as_chunks_mut::<BLOCK>().0;
     let blocks = rows.iter().fold(out.len(), |least, (row, _)| least.min(row.len() / BLOCK));
     let chunks = rows.map(|(row, _)| &row.as_chunks::<BLOCK>().0[..blocks]);
     let weights = rows.map(|(_, weight)| _mm256_set1_epi16(weight));
     for (block, out) in out[..blocks].iter_mut().enumerate() {
-        let mut sum = _mm256_setzero_si256();
+        let mut sum = if is_first { _mm256_setzero_si256() } else { bytemuck::must_cast(*out) };
         for (row, weight) in chunks.iter().zip(weights) {
             sum = _mm256_adds_epi16(sum, _mm256_mulhrs_epi16(_mm256_slli_epi16::<7>(widen(&row[block])), weight));
         }
         store_words(sum, out);
     }
-    blocks * BLOCK
 }
 
 #[target_feature(enable = "avx2")]
 pub fn weigh(rows: &[(&[u8], i16)], out: &mut [i16]) {
-    let mut done = match rows.len() {
-        2 => weigh_some_bytes::<2>(rows, out),
-        3 => weigh_some_bytes::<3>(rows, out),
-        4 => weigh_some_bytes::<4>(rows, out),
-        5 => weigh_some_bytes::<5>(rows, out),
-        6 => weigh_some_bytes::<6>(rows, out),
-        _ => 0,
-    };
-    for (block, out) in out.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate().skip(done / BLOCK) {
-        let Some(sum) = sum_bytes(rows, block) else { break };
-        store_words(sum, out);
-        done += BLOCK;
+    for (turn, rows) in rows.chunks(6).enumerate() {
+        match rows.len() {
+            1 => weigh_some::<1>(rows, turn == 0, out),
+            2 => weigh_some::<2>(rows, turn == 0, out),
+            3 => weigh_some::<3>(rows, turn == 0, out),
+            4 => weigh_some::<4>(rows, turn == 0, out),
+            5 => weigh_some::<5>(rows, turn == 0, out),
+            _ => weigh_some::<6>(rows, turn == 0, out),
+        }
     }
-    weigh_portable(rows, done, out);
 }
 
 /// Two vectors of sums in parts of 16384, rounded, in the order of the first's numbers and then the second's.
@@ -85,7 +68,7 @@ fn shuffled(low: [u8; 16], high: [u8; 16], mask: &[u8; 32]) -> __m256i {
 /// Eight elements of a row, from this one on.
 #[inline(always)]
 fn window(row: &TapRow, start: u32) -> [u8; 16] {
-    let start = start as usize % (ROW_PLACES - 8);
+    let start = start as usize % MOST_COLUMNS;
     let elements: [i16; 8] = std::array::from_fn(|place| row[start + place]);
     bytemuck::must_cast(elements)
 }
@@ -129,7 +112,7 @@ pub fn take(row: &TapRow, places: &TapPlaces, out: &mut [i16]) {
 #[target_feature(enable = "avx2")]
 fn two_taps(row: &TapRow, first: &[u32; 8], weights: &[[i16; 2]; 8]) -> __m256i {
     let pair = |position: usize| -> i32 {
-        let at = first[position] as usize % (ROW_PLACES - 8);
+        let at = first[position] as usize % MOST_COLUMNS;
         bytemuck::must_cast([row[at], row[at + 1]])
     };
     let samples = _mm256_set_epi32(pair(7), pair(6), pair(5), pair(4), pair(3), pair(2), pair(1), pair(0));
@@ -175,7 +158,7 @@ pub fn take_two(row: &TapRow, places: &TapPlaces, weights: &[[i16; 2]], out: &mu
 #[target_feature(enable = "avx2")]
 fn four_taps(row: &TapRow, first: &[u32; 4], weights: &[[i16; FEW]; 4]) -> __m256i {
     let taps = |position: usize| -> i64 {
-        let at = first[position] as usize % (ROW_PLACES - 8);
+        let at = first[position] as usize % MOST_COLUMNS;
         bytemuck::must_cast([row[at], row[at + 1], row[at + 2], row[at + 3]])
     };
     let samples = _mm256_set_epi64x(taps(3), taps(2), taps(1), taps(0));
@@ -203,6 +186,30 @@ pub fn take_few(row: &TapRow, places: &TapPlaces, weights: &[[i16; FEW]], out: &
         let taps = |part: usize| four_taps(row, &first[part], &weights[part]);
         store_words(rounded(joined(taps(0), taps(1)), joined(taps(2), taps(3))), out);
     }
+}
+
+#[target_feature(enable = "avx2")]
+pub fn take_many(row: &TapRow, first: &[u32], weights: &[[i16; 8]], blocks: usize, out: &mut [i16]) {
+    let turns = first.as_chunks::<8>().0.as_chunks::<2>().0.iter().zip(weights.chunks_exact(16 * blocks.max(1)));
+    for (out, (first, weights)) in out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(turns) {
+        let (near, far) = weights.split_at(8 * blocks);
+        store_words(rounded(eight_sums(row, &first[0], near), eight_sums(row, &first[1], far)), out);
+    }
+}
+
+/// The sums of eight positions in their order.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn eight_sums(row: &TapRow, first: &[u32; 8], weights: &[[i16; 8]]) -> __m256i {
+    let mut sums = [_mm256_setzero_si256(); 4];
+    for (block, weights) in weights.as_chunks::<2>().0.as_chunks::<4>().0.iter().enumerate() {
+        for (position, sum) in sums.iter_mut().enumerate() {
+            let samples = |position: usize| window(row, first[position] + 8 * block as u32);
+            let halves = [samples(position), samples(position + 4)];
+            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(bytemuck::must_cast(halves), bytemuck::must_cast(weights[position])));
+        }
+    }
+    _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]))
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]

@@ -4,7 +4,7 @@ use framerail_core::{HostSurface, ResizeTaps};
 
 use super::source::{MOST_CHANNELS, SourceRows};
 use crate::{
-    fixed_kernels::{self as kernels, BLOCK, FEW, ROW_PLACES, TAP_ONE, TapPlaces, TapRow},
+    fixed_kernels::{self as kernels, BLOCK, FEW, Pairs, ROW_PLACES, ROW_STEP, TAP_ONE, TapPlaces, TapRow},
     kernels::add_weighed,
     windows::Windows,
 };
@@ -29,6 +29,8 @@ fn parts(weights: &[f32]) -> Vec<i16> {
 struct Ring<T> {
     channels: usize,
     columns: usize,
+    /// Elements of a row of one channel with its padding.
+    stride: usize,
     /// The row that each slot holds.
     held: Vec<Option<u32>>,
     elements: Vec<T>,
@@ -37,7 +39,8 @@ struct Ring<T> {
 impl<T: Copy + Default> Ring<T> {
     /// Room for so many neighbouring rows.
     fn new(channels: usize, columns: usize, rows: usize) -> Self {
-        Self { channels, columns, held: vec![None; rows.max(1)], elements: vec![T::default(); channels * columns * rows.max(1)] }
+        let stride = columns.next_multiple_of(ROW_STEP);
+        Self { channels, columns, stride, held: vec![None; rows.max(1)], elements: vec![T::default(); channels * stride * rows.max(1)] }
     }
 
     fn slot(&self, row: u32) -> usize {
@@ -50,17 +53,18 @@ impl<T: Copy + Default> Ring<T> {
         if self.held.get(slot) == Some(&Some(row)) {
             return;
         }
-        let picture = self.channels * self.columns;
+        let picture = self.channels * self.stride;
         let mut channels: [&mut [T]; MOST_CHANNELS] = Default::default();
-        for (out, channel) in channels.iter_mut().zip(self.elements[slot * picture..][..picture].chunks_exact_mut(self.columns)) {
-            *out = channel;
+        for (out, channel) in channels.iter_mut().zip(self.elements[slot * picture..][..picture].chunks_exact_mut(self.stride)) {
+            *out = &mut channel[..self.columns];
         }
         make(&mut channels[..self.channels]);
         self.held[slot] = Some(row);
     }
 
+    /// A row with its padding.
     fn row(&self, row: u32, channel: usize) -> &[T] {
-        &self.elements[(self.slot(row) * self.channels + channel) * self.columns..][..self.columns]
+        &self.elements[(self.slot(row) * self.channels + channel) * self.stride..][..self.stride]
     }
 }
 
@@ -77,15 +81,14 @@ enum Columns {
     Few(TapPlaces, Vec<[i16; FEW]>),
     /// Of so many blocks of 8 each.
     Many { first: Vec<u32>, weights: Vec<[i16; 8]>, blocks: usize },
+    /// Of any number each, by AVX-512. Measured against the others with AVX2: see `docs/reader.md`.
+    Pairs(Pairs),
 }
 
 /// Places and weights of positions of up to `COUNT` taps each.
-fn few<const COUNT: usize>(taps: &[(u32, &[f32])], first: Vec<u32>, most_windows: usize) -> (TapPlaces, Vec<[i16; COUNT]>) {
-    let padded = |weights: &[f32]| {
-        let parts = parts(weights);
-        std::array::from_fn(|index| parts.get(index).copied().unwrap_or(0))
-    };
-    let weights: Vec<[i16; COUNT]> = taps.iter().map(|taps| padded(taps.1)).collect();
+fn few<const COUNT: usize>(weights: &[Vec<i16>], first: Vec<u32>, most_windows: usize) -> (TapPlaces, Vec<[i16; COUNT]>) {
+    let padded = |weights: &Vec<i16>| std::array::from_fn(|index| weights.get(index).copied().unwrap_or(0));
+    let weights: Vec<[i16; COUNT]> = weights.iter().map(padded).collect();
     // Samples without weight are not looked for.
     let tap = |(first, weights): (&u32, &[i16; COUNT])| {
         let (first, weights) = (*first, *weights);
@@ -103,29 +106,33 @@ impl Columns {
         let positions = taps.len().next_multiple_of(2 * BLOCK);
         let of: Vec<(u32, &[f32])> = (0..positions).map(|position| taps.at(position.min(taps.len() - 1))).collect();
         let first: Vec<u32> = of.iter().map(|(first, _)| first - start).collect();
-        match taps.widest() {
-            0 | 1 if taps.keeps_pixels() => Columns::Straight(first.first().map_or(0, |first| *first as usize)),
+        if taps.keeps_pixels() {
+            return Columns::Straight(first.first().map_or(0, |first| *first as usize));
+        }
+        let weights: Vec<Vec<i16>> = of.iter().map(|(_, weights)| parts(weights)).collect();
+        let widest = taps.widest();
+        if widest > 1
+            && Pairs::is_known()
+            && let Some(pairs) = Pairs::new(&first, &weights, widest.div_ceil(2))
+        {
+            return Columns::Pairs(pairs);
+        }
+        match widest {
             0 | 1 => {
                 let windows = Windows::new::<2>(&first, ROW_PLACES, 6);
                 Columns::One(TapPlaces { first, windows })
             }
             2 => {
-                let (places, weights) = few(&of, first, 2);
+                let (places, weights) = few(&weights, first, 2);
                 Columns::Two(places, weights)
             }
             3..=FEW => {
-                let (places, weights) = few(&of, first, 1);
+                let (places, weights) = few(&weights, first, 1);
                 Columns::Few(places, weights)
             }
             widest => {
                 let blocks = widest.div_ceil(8);
-                let padded = |weights: &[f32]| {
-                    let mut parts = parts(weights);
-                    parts.resize(blocks * 8, 0);
-                    parts
-                };
-                let weights = of.iter().flat_map(|(_, weights)| padded(weights)).collect::<Vec<i16>>().as_chunks::<8>().0.to_vec();
-                Columns::Many { first, weights, blocks }
+                Columns::Many { weights: kernels::many_weights(&weights, blocks), first, blocks }
             }
         }
     }
@@ -138,6 +145,7 @@ impl Columns {
             Columns::Two(places, weights) => kernels::take_two(row, places, weights, out),
             Columns::Few(places, weights) => kernels::take_few(row, places, weights, out),
             Columns::Many { first, weights, blocks } => kernels::take_many(row, first, weights, *blocks, out),
+            Columns::Pairs(pairs) => kernels::take_pairs(row, pairs, out),
         }
         out
     }
@@ -185,7 +193,7 @@ impl ByteFilter {
         }
         let mut found: [&[i16]; MOST_CHANNELS] = Default::default();
         for (channel, ((weighed, out), found)) in self.weighed.iter_mut().zip(&mut self.out).zip(&mut found).enumerate() {
-            let stretch = &mut weighed[..self.ring.columns];
+            let stretch = &mut weighed[..self.ring.stride];
             match parts {
                 [_] => kernels::widen(self.ring.row(first, channel), stretch),
                 _ => {
@@ -233,7 +241,7 @@ impl FloatFilter {
         self.weighed.fill(0.0);
         for (row, weight) in (first..).zip(weights) {
             self.ring.fill(row, |channels| source.floats(surface, row as usize, channels));
-            for (channel, weighed) in self.weighed.chunks_exact_mut(self.ring.columns).enumerate() {
+            for (channel, weighed) in self.weighed.chunks_exact_mut(self.ring.columns.max(1)).enumerate() {
                 add_weighed(self.ring.row(row, channel), *weight, weighed);
             }
         }
