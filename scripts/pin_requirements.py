@@ -16,7 +16,7 @@ from collections import defaultdict
 
 def resolve(python: str, packages: list[str]) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
-        platforms = [f"--platform=manylinux{tag}_x86_64" for tag in ("2014", "_2_17", "_2_28")]
+        platforms = [f"--platform=manylinux{tag}_x86_64" for tag in ("2014", "_2_17", "_2_27", "_2_28")]
         command = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--ignore-installed", "--only-binary=:all:"]
         command += ["--report=-", f"--python-version={python}", f"--target={folder}", *platforms, *packages]
         return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["install"]

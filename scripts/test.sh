@@ -38,5 +38,12 @@ scripts/test_python.sh 2>&1 | tee "$log" || fail 'Python package, see above'
 python_passed=$(sum '(passed|skipped).* in [0-9.]+s' passed)
 python_skipped=$(sum '(passed|skipped).* in [0-9.]+s' skipped)
 
+home=${FRAMERAIL_HOME:-$PWD/.framerail}
+if [[ -x $home/litert-venv/bin/python ]]; then
+    FRAMERAIL_HOME=$home "$home/litert-venv/bin/python" -m pytest -q -p no:cacheprovider scripts/test_tflite_to_onnx.py 2>&1 |
+        tee "$log" || fail 'conversion of models, see above'
+    python_passed=$((python_passed + $(sum '(passed|skipped).* in [0-9.]+s' passed)))
+fi
+
 printf 'test: %d passed, 0 failed, %d skipped (%s); %d documentation examples passed; Python: %d passed, %d skipped; %d s\n' \
     "$passed" "$skipped" "$runner" "$documented" "$python_passed" "$python_skipped" $((SECONDS - began))

@@ -55,6 +55,7 @@ struct CommonArgs {
 #[derive(Subcommand, Debug)]
 enum Command {
     Run(commands::run::RunCommand),
+    #[command(visible_alias = "blur")]
     BlurFaces(Box<blur_faces::BlurFacesCommand>),
     Inspect(commands::inspect::InspectCommand),
     Probe(commands::probe::ProbeCommand),

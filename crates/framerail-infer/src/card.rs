@@ -26,8 +26,16 @@ use crate::{
 pub use more::{InputAxis, InputValue, MoreInputCard};
 
 /// Cards that are compiled in, by name.
-const BUILT_IN: &[(&str, &str)] =
-    &[("centerface", include_str!("../cards/centerface.toml")), ("ssd300", include_str!("../cards/ssd300.toml"))];
+const BUILT_IN: &[(&str, &str)] = &[
+    ("centerface", include_str!("../cards/centerface.toml")),
+    ("face-full-range", include_str!("../cards/face-full-range.toml")),
+    ("face-mesh", include_str!("../cards/face-mesh.toml")),
+    ("hand", include_str!("../cards/hand.toml")),
+    ("palm", include_str!("../cards/palm.toml")),
+    ("person-mask", include_str!("../cards/person-mask.toml")),
+    ("pose", include_str!("../cards/pose.toml")),
+    ("ssd300", include_str!("../cards/ssd300.toml")),
+];
 
 /// More classes than any published detector has; a card beyond that is an error.
 const MAX_CLASSES: u32 = 100_000;

@@ -18,7 +18,11 @@ Examples:
   framerail blur-faces clips/ --skip-existing   again, for new inputs only
   framerail blur-faces in.mp4 --detect-every 3  faster: boxes are linked
   framerail blur-faces in.mp4 --replacewith mosaic --report faces.html
-  framerail blur-faces in.mp4 --contour-model segmentation.toml
+  framerail blur-faces in.mp4 --shape contour   along the face, less of the frame is hidden
+  framerail blur-faces in.mp4 --review check.html
+  framerail blur-faces in.mp4 -o out.mp4 --corrections corrections.toml
+  framerail blur-faces in.mp4 --thorough        three model runs a frame, finds more
+  framerail blur in.mp4 --model plates.toml --small
   framerail blur-faces in.mp4 --also-area 0,0,30%,8% --except-area 40%,0,20%,60%
   framerail blur-faces photo.jpg --contact-sheet sheet.png
   framerail blur-faces in.mp4 --device cuda     decode, detect and blur on a GPU
@@ -28,7 +32,7 @@ Inputs are processed independently: one that fails does not stop the others.
 Ctrl-C finishes the output file up to that point; a second Ctrl-C discards it.
 `framerail --help` lists the exit codes.";
 
-/// Blur the faces in videos and images
+/// Blur the faces in videos and images, or what another model finds
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct BlurFacesCommand {
@@ -88,6 +92,15 @@ pub struct DetectionArgs {
     /// Name of a model, or path of its model card
     #[arg(long, value_name = "MODEL", default_value = "centerface")]
     pub model: String,
+    /// Also run the model on overlapping tiles, for small faces or number plates; slower
+    #[arg(long)]
+    pub small: bool,
+    /// Run the model at two sizes and on the mirrored frame, and merge what is found; about four times the work
+    #[arg(long)]
+    pub thorough: bool,
+    /// Take the detections of an earlier run with the corrections of its review page, and run no detector
+    #[arg(long, value_name = "FILE.toml", conflicts_with_all = ["small", "thorough", "thresh", "scale", "review"])]
+    pub corrections: Option<PathBuf>,
 }
 
 /// What covers a face.
@@ -103,7 +116,7 @@ pub struct CoverArgs {
     /// The same as --shape rectangle
     #[arg(long, conflicts_with = "shape")]
     pub boxes: bool,
-    /// Model that returns a mask or landmarks for each face: its name or card, for --shape contour
+    /// Model that returns a mask or landmarks for each face: its name or card, for --shape contour [default: face-mesh]
     #[arg(long, value_name = "MODEL")]
     pub contour_model: Option<String>,
     /// Size of the mask: 1 is the face's box, 1.3 adds 0.3 of its size on each side [default: 1.3; 1.1 for contours]
@@ -188,6 +201,9 @@ pub struct RecordArgs {
     /// Write a report on detections and filled-in boxes, with the most doubtful frames; a folder (reports/) gets one per input and an index
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
+    /// Write a page for checking and correcting by hand, and the detections beside it; a folder (reviews/) gets one per input and an index
+    #[arg(long, value_name = "FILE.html")]
+    pub review: Option<PathBuf>,
     /// Write an image of frames before and after; a folder gets one per input
     #[arg(long, value_name = "FILE.png")]
     pub contact_sheet: Option<PathBuf>,

@@ -1,7 +1,7 @@
 //! Which input goes to which output: never two to one, never one onto an input.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
@@ -14,9 +14,10 @@ use framerail::{
     },
     inputs, literal_name,
     media::{commit::fitting, source_files},
+    presets::Review,
 };
 
-use super::args::BlurFacesCommand;
+use super::args::{BlurFacesCommand, RecordArgs};
 use crate::{
     exit::{Failure, OUTPUT, USAGE, code_of},
     outputs,
@@ -44,6 +45,13 @@ impl Job {
         inputs::is_image(Path::new(&self.input)) && Path::new(&self.input).is_file()
     }
 
+    /// The page for checking by hand, and the detections beside it.
+    pub fn review(&self, named: &Path) -> Review {
+        let page = self.record(named, "review.html");
+        let detections = page.with_file_name(fitting(OsStr::new(&stem(&page)), ".detections", Some(OsStr::new("jsonl"))));
+        Review { page, detections }
+    }
+
     /// The file of a record for this input: in a folder as the output is called, else as named, with the input's name in it for
     /// several inputs.
     pub fn record(&self, named: &Path, extension: &str) -> PathBuf {
@@ -57,6 +65,11 @@ impl Job {
         let stem = format!("{}-{}", stem(named), self.tag);
         named.with_file_name(fitting(OsStr::new(&stem), "", named.extension()))
     }
+}
+
+/// Folders that get an index of their pages, each once.
+pub fn index_folders(records: &RecordArgs) -> BTreeSet<&Path> {
+    [&records.report, &records.review].into_iter().flatten().map(PathBuf::as_path).filter(|named| is_folder(named)).collect()
 }
 
 /// Whether a name is that of a folder: one that is there, or ends in a slash.
@@ -128,11 +141,13 @@ fn claim(command: &BlurFacesCommand, planned: &Jobs) -> Result<(), Failure> {
             record(&records.report, "html"),
             record(&records.contact_sheet, "png"),
             record(&records.save, "jsonl"),
+            records.review.as_deref().map(|named| job.review(named).page),
+            records.review.as_deref().map(|named| job.review(named).detections),
             record(&command.run.graph, "svg"),
         ];
         written.iter().flatten().try_for_each(|file| files.write(file)).map_err(refused)?;
     }
-    if let Some(folder) = records.report.as_deref().filter(|named| is_folder(named)) {
+    for folder in index_folders(records) {
         files.write(&folder.join(super::reports::INDEX)).map_err(refused)?;
     }
     match &command.run.stats {

@@ -3,6 +3,7 @@
 mod args;
 mod ffmpeg_config;
 mod jobs;
+mod model;
 mod reports;
 mod sheet;
 mod tally;
@@ -13,14 +14,15 @@ use framerail::{
     core::{Device, RunFiles, SourceUrl},
     literal_name,
     pipeline::{DeviceChoice, PlannedGraph, RunOutcome, RunStats},
-    presets::{BlurFaces, CoverShape, HoldFor},
+    presets::{BlurFaces, CoverShape, HoldFor, Review},
 };
 use serde::Serialize;
 
 pub use self::args::BlurFacesCommand;
 use self::args::ReplaceWith;
 use self::{
-    jobs::{Job, is_folder},
+    jobs::{Job, index_folders},
+    model::ModelKind,
     reports::Index,
     sheet::ContactSheet,
     tally::{Tally, counted},
@@ -37,6 +39,7 @@ use crate::{
 struct Work<'a> {
     /// Options of `write`.
     written: &'a [(String, String)],
+    model: &'a ModelKind,
     files: &'a RunFiles,
     messages: Messages,
 }
@@ -56,12 +59,14 @@ impl BlurFacesCommand {
         self.run.check()?;
         let written = self.write_options()?;
         let planned = jobs::plan(self)?;
+        self.check_corrections(&planned.jobs)?;
+        let model = ModelKind::of(&self.detection.model)?;
         if self.print_pipeline {
-            let lines: String = planned.jobs.iter().map(|job| format!("{}\n", self.preset(job, &written).description())).collect();
+            let lines: String = planned.jobs.iter().map(|job| format!("{}\n", self.preset(job, &written, &model).description())).collect();
             return terminal::print(&lines);
         }
         planned.notes.iter().for_each(|note| log::warn!("{note}"));
-        let work = Work { written: &written, files: &planned.files, messages };
+        let work = Work { written: &written, model: &model, files: &planned.files, messages };
         match planned.jobs.as_slice() {
             [job] if job.tag.is_empty() => {
                 let mut index = Index::default();
@@ -106,7 +111,7 @@ impl BlurFacesCommand {
     }
 
     fn cover(&self, job: &Job, work: &Work<'_>, index: &mut Index) -> Result<RunStats, Failure> {
-        let &Work { written, files, messages } = work;
+        let &Work { written, model, files, messages } = work;
         outputs::check(&job.output, self.overwrite, files)?;
         let had_output = job.output.exists();
         let sheet = self.records.contact_sheet.as_deref().map(|path| job.record(path, "png"));
@@ -115,8 +120,8 @@ impl BlurFacesCommand {
         run.graph = run.graph.map(|path| job.record(&path, "svg"));
         run.stats = run.stats.filter(|_| job.tag.is_empty());
         run.graph.iter().try_for_each(|path| outputs::check(path, self.overwrite, files))?;
-        let tally = Tally::default();
-        let plan = runner::link(&self.preset(job, written).description(), &self.run, self.overwrite, files.inputs_alone())?;
+        let tally = Tally::new(&model.noun);
+        let plan = runner::link(&self.preset(job, written, model).description(), &self.run, self.overwrite, files.inputs_alone())?;
         let mut planned = plan.into_graph()?;
         add_probes(&mut planned, &tally, sheet.as_ref())?;
         let progress = Progress::new(!self.run.no_progress && !messages.quiet, &job.input);
@@ -126,8 +131,11 @@ impl BlurFacesCommand {
             terminal::line(&summary::table(&outcome.stats));
         }
         let stats = self.tell(job, outcome, &tally, messages)?;
-        if let Some(report) = self.records.report.as_deref() {
-            index.add(&job.record(report, "html"), &SourceUrl::new(&job.input).to_string(), stats.frames_done(), &tally.words());
+        let records = &self.records;
+        let report = records.report.as_deref().map(|named| job.record(named, "html"));
+        let review = records.review.as_deref().map(|named| job.review(named).page);
+        for page in report.iter().chain(&review) {
+            index.add(page, &SourceUrl::new(&job.input).to_string(), stats.frames_done(), &tally.words());
         }
         written_up?;
         self.write_sheet(sheet.as_ref(), messages)?;
@@ -143,10 +151,7 @@ impl BlurFacesCommand {
     }
 
     fn write_index(&self, index: Index, work: &Work<'_>) -> CommandResult {
-        match self.records.report.as_deref().filter(|named| is_folder(named)) {
-            Some(folder) => index.write(folder, self.overwrite, work.files),
-            None => Ok(()),
-        }
+        index_folders(&self.records).into_iter().try_for_each(|folder| index.write(folder, self.overwrite, work.files))
     }
 
     /// What was done, in one line or two.
@@ -168,7 +173,15 @@ impl BlurFacesCommand {
         ));
         let left = stats.counter("detections_left_visible");
         if left > 0 {
-            terminal::line(&format!("  {} left visible by --except-area", counted(left, "face")));
+            let by = if self.detection.corrections.is_some() { "--corrections" } else { "--except-area" };
+            terminal::line(&format!("  {} left visible by {by}", counted(left, &tally.noun())));
+        }
+        let [added, removed] = ["detections_added", "detections_removed"].map(|name| stats.counter(name));
+        if self.detection.corrections.is_some() {
+            terminal::line(&format!("  corrections: {added} boxes added, {removed} removed"));
+        }
+        if let Some(named) = self.records.review.as_deref() {
+            terminal::line(&format!("  to check by hand: {}", job.review(named).page.display()));
         }
         let gaps = stats.counter("gaps_filled");
         if gaps > 0 {
@@ -190,7 +203,7 @@ impl BlurFacesCommand {
         Ok(())
     }
 
-    fn preset(&self, job: &Job, written: &[(String, String)]) -> BlurFaces {
+    fn preset(&self, job: &Job, written: &[(String, String)], model: &ModelKind) -> BlurFaces {
         let mut preset = BlurFaces::new(job.input.as_str(), job.template.as_str());
         let (part, detection) = (&self.part, &self.detection);
         let times = [("start", &part.start), ("end", &part.end), ("duration", &part.duration)];
@@ -199,11 +212,26 @@ impl BlurFacesCommand {
         preset.model = detection.model.clone();
         preset.confidence_threshold = detection.thresh;
         preset.detection_size = detection.scale;
+        if detection.small {
+            preset.tiles = Some(model.tile);
+            preset.detection_size = detection.scale.or(model.tile_input);
+        }
+        preset.thorough = detection.thorough;
+        preset.corrections.clone_from(&detection.corrections);
         preset.detect_every = detection.detect_every;
         // A single picture has nothing before and after it.
-        preset.hold = if job.is_picture() { HoldFor::Nothing } else { detection.hold.unwrap_or_default() };
+        preset.hold = match self.records.review {
+            _ if !job.is_picture() => detection.hold.unwrap_or_default(),
+            // The review is by identities, which `hold` gives.
+            Some(_) => HoldFor::Frames(0),
+            None => HoldFor::Nothing,
+        };
         preset.cover = self.cover.cover();
         preset.shape = self.cover.outline();
+        // A mask that covers the frame is the contour; its box would hide everything.
+        if model.is_mask && self.cover.shape.is_none() && !self.cover.boxes {
+            preset.shape = CoverShape::Contour;
+        }
         preset.strength = self.cover.strength;
         preset.mask_scale = self.cover.mask_scale;
         preset.contour_model.clone_from(&self.cover.contour_model);
@@ -221,6 +249,11 @@ impl BlurFacesCommand {
         };
         preset.report = record(&self.records.report, "html");
         preset.save = record(&self.records.save, "jsonl");
+        let literal = |path: PathBuf| PathBuf::from(literal_name(&path.to_string_lossy()));
+        preset.review = self.records.review.as_deref().map(|named| {
+            let Review { page, detections } = job.review(named);
+            Review { page: literal(page), detections: literal(detections) }
+        });
         preset.overwrite = self.overwrite;
         preset.device = self.device();
         preset.write_options = written.to_vec();
@@ -246,6 +279,14 @@ impl BlurFacesCommand {
         options.extend(tags.map(|tags| ("keep_tags".into(), tags.into())));
         options.extend(encoding.no_audio.then(|| ("audio".into(), "no".into())));
         Ok(options)
+    }
+
+    /// Corrections are of one input.
+    fn check_corrections(&self, jobs: &[Job]) -> CommandResult {
+        match (&self.detection.corrections, jobs.len()) {
+            (Some(_), 2..) => Err(Failure::new(USAGE, "--corrections is for one input; run the command once for each")),
+            _ => Ok(()),
+        }
     }
 
     fn check_compatibility(&self) -> CommandResult {

@@ -26,7 +26,8 @@ const ROW: &str = "<tr data-report=\"";
 /// Rows of an index, one a report.
 #[derive(Default)]
 pub struct Index {
-    rows: Vec<(String, String)>,
+    /// Folder, name and row of each page.
+    rows: Vec<(PathBuf, String, String)>,
 }
 
 impl Index {
@@ -39,15 +40,17 @@ impl Index {
             escaped(input),
             escaped(found)
         );
-        self.rows.push((name, row));
+        self.rows.push((report.parent().unwrap_or(Path::new("")).to_owned(), name, row));
     }
 
     /// Writes the index; the rows of an earlier one stay when their reports are still there.
     ///
     /// # Errors
     /// `OUTPUT`.
-    pub fn write(mut self, folder: &Path, overwrite: bool, files: &RunFiles) -> CommandResult {
-        if self.rows.is_empty() {
+    pub fn write(&self, folder: &Path, overwrite: bool, files: &RunFiles) -> CommandResult {
+        let is_here = |(of, ..): &&(PathBuf, String, String)| folder.components().eq(of.components());
+        let mut rows: Vec<(String, String)> = self.rows.iter().filter(is_here).map(|(_, name, row)| (name.clone(), row.clone())).collect();
+        if rows.is_empty() {
             return Ok(());
         }
         let path = folder.join(INDEX);
@@ -56,12 +59,12 @@ impl Index {
         for line in earlier.unwrap_or_default().lines().filter(|line| line.starts_with(ROW)) {
             let name = line.get(ROW.len()..).and_then(|rest| rest.split('"').next()).unwrap_or_default();
             let is_there = PathBuf::from(folder).join(unescaped(name)).is_file();
-            if is_there && !self.rows.iter().any(|(known, _)| known == name) {
-                self.rows.push((name.to_owned(), format!("{line}\n")));
+            if is_there && !rows.iter().any(|(known, _)| known == name) {
+                rows.push((name.to_owned(), format!("{line}\n")));
             }
         }
-        self.rows.sort();
-        let rows: String = self.rows.into_iter().map(|(_, row)| row).collect();
+        rows.sort();
+        let rows: String = rows.into_iter().map(|(_, row)| row).collect();
         let html = format!("{HEAD}{rows}</table>\n</body>\n</html>\n");
         outputs::write(&path, html.as_bytes(), overwrite || is_own, files)
     }

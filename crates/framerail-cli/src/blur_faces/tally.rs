@@ -10,9 +10,11 @@ use framerail::{
     pipeline::{FrameItem, Probe, Verdict},
 };
 
-/// Faces on their way to being covered.
-#[derive(Clone, Debug, Default)]
+/// Faces, or what else a model finds, on their way to being covered.
+#[derive(Clone, Debug)]
 pub struct Tally {
+    /// What one is called.
+    noun: String,
     counts: Arc<Counts>,
 }
 
@@ -24,6 +26,16 @@ struct Counts {
 }
 
 impl Tally {
+    /// Of things that are called so.
+    pub fn new(noun: &str) -> Self {
+        Self { noun: noun.to_owned(), counts: Arc::default() }
+    }
+
+    /// What one is called.
+    pub fn noun(&self) -> &str {
+        &self.noun
+    }
+
     /// For the edge into the stage that covers faces.
     pub fn probe(&self) -> Probe {
         let counts = Arc::clone(&self.counts);
@@ -42,11 +54,11 @@ impl Tally {
         let [frames, seen, filled] =
             [&self.counts.frames_with_faces, &self.counts.seen, &self.counts.filled].map(|count| count.load(Ordering::Relaxed));
         if seen + filled == 0 {
-            return "no faces found".into();
+            return format!("no {}s found", self.noun);
         }
         let faces = seen + filled;
         let filled = if filled > 0 { format!(", {filled} of them filled in") } else { String::new() };
-        format!("{} in {}{filled}", counted(faces, "face"), counted(frames, "frame"))
+        format!("{} in {}{filled}", counted(faces, &self.noun), counted(frames, "frame"))
     }
 }
 

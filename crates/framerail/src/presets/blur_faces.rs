@@ -11,6 +11,13 @@ const CONTOUR_MARGIN: f32 = 0.25;
 const DEFAULT_MODEL: &str = "centerface";
 const DEFAULT_MODEL_CONFIDENCE: f32 = 0.2;
 
+/// Detectors of faces whose contours [`FACE_CONTOUR_MODEL`] gives.
+const FACE_MODELS: [&str; 2] = [DEFAULT_MODEL, "face-full-range"];
+const FACE_CONTOUR_MODEL: &str = "face-mesh";
+
+/// The second size of a thorough search, as a multiple of the first.
+const LARGER: f32 = 1.5;
+
 /// The part of that score down to which a face that is followed may fall.
 const CONTINUING_SHARE: f32 = 0.6;
 
@@ -69,6 +76,15 @@ pub enum CoverShape {
     Contour,
 }
 
+/// Files for checking by hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Review {
+    /// The page.
+    pub page: PathBuf,
+    /// The detections, as JSON lines.
+    pub detections: PathBuf,
+}
+
 /// A pipeline that covers faces: `read ! infer ! hold ! blur ! write`.
 ///
 /// ```
@@ -93,6 +109,10 @@ pub struct BlurFaces {
     pub detection_size: Option<(u32, u32)>,
     /// Faces are looked for on every Nth frame; boxes are linked between. From 1.
     pub detect_every: u32,
+    /// Size of overlapping tiles in which faces are looked for as well, for small ones.
+    pub tiles: Option<(u32, u32)>,
+    /// Whether faces are looked for three times: at the size above, at 1.5 times that size, and in the mirrored frame.
+    pub thorough: bool,
     /// How far a face stays covered before and after it is seen.
     pub hold: HoldFor,
     /// What is put in a face's place.
@@ -101,8 +121,8 @@ pub struct BlurFaces {
     pub strength: Option<f32>,
     /// Outline of what covers a face.
     pub shape: CoverShape,
-    /// Name or card of a second model that looks at each face, with a margin, and gives its mask or landmarks; `None` when the first
-    /// one does.
+    /// Name or card of a second model that looks at each face, with a margin, and gives its mask or landmarks. When `None`, `face-mesh`
+    /// for the detectors of faces that are known by name; other models are taken to give masks or landmarks themselves.
     pub contour_model: Option<String>,
     /// Size of the cover: 1 is the face's box, 1.3 adds 0.3 of its size on each side. When `None`, 1.3, or for contours the stage's
     /// default.
@@ -119,6 +139,10 @@ pub struct BlurFaces {
     pub report: Option<PathBuf>,
     /// Detections as JSON lines, those filled in included.
     pub save: Option<PathBuf>,
+    /// A page for checking and correcting by hand, and the detections that a second run takes.
+    pub review: Option<Review>,
+    /// Corrections of such a page: no model looks for faces, those that were found before are taken.
+    pub corrections: Option<PathBuf>,
     /// Whether outputs and records that exist are replaced.
     pub overwrite: bool,
     /// Options of `write`, such as `("crf", "20")`.
@@ -137,6 +161,8 @@ impl BlurFaces {
             confidence_threshold: None,
             detection_size: None,
             detect_every: 1,
+            tiles: None,
+            thorough: false,
             hold: HoldFor::Usual,
             cover: Cover::default(),
             strength: None,
@@ -149,6 +175,8 @@ impl BlurFaces {
             draw_scores: false,
             report: None,
             save: None,
+            review: None,
+            corrections: None,
             overwrite: false,
             write_options: Vec::new(),
         }
@@ -157,18 +185,16 @@ impl BlurFaces {
     /// The pipeline.
     pub fn description(&self) -> Description {
         let read = with_options(StageDescription::new("read").argument(&self.input), &self.read_options);
-        let mut stages = vec![self.on_device(read), self.on_device(self.infer())];
-        let hold = self.start_score().map_or(StageDescription::new("hold"), |start| StageDescription::new("hold").option("start", start));
-        stages.extend(match self.hold {
-            HoldFor::Usual => Some(hold),
-            HoldFor::Secs(secs) => Some(hold.option("time", format!("{secs}s"))),
-            HoldFor::Frames(frames) => Some(hold.option("frames", frames)),
-            HoldFor::Nothing => None,
-        });
+        let mut stages = vec![self.on_device(read)];
+        stages.extend(self.find());
+        if let Some(review) = &self.review {
+            stages.push(StageDescription::new("tee").branch(vec![self.record("save", &review.detections)]));
+            stages.push(self.record("review", &review.page).option("detections", review.detections.to_string_lossy()));
+        }
         stages.extend(self.report.as_deref().map(|path| self.record("report", path)));
         stages.extend(self.save.as_deref().map(|path| StageDescription::new("tee").branch(vec![self.record("save", path)])));
-        if let Some(model) = self.contour_model.as_ref().filter(|_| self.shape == CoverShape::Contour) {
-            stages.push(StageDescription::new("crop").option("margin", CONTOUR_MARGIN));
+        if let Some(model) = self.contours() {
+            stages.push(StageDescription::new("crop").option("margin", CONTOUR_MARGIN).option("square", true));
             stages.push(self.on_device(StageDescription::new("infer").argument(model)));
         }
         stages.push(self.blur());
@@ -178,6 +204,37 @@ impl BlurFaces {
         stages.push(with_options(self.overwriting(StageDescription::new("write").argument(&self.output)), &self.write_options));
         // Without places in a text: messages about a pipeline that nobody wrote show no text.
         Description { chain: Chain { stages, span: None }, ..Description::default() }
+    }
+
+    /// The stages that find faces.
+    fn find(&self) -> Vec<StageDescription> {
+        if let Some(corrections) = &self.corrections {
+            return vec![StageDescription::new("load").option("corrections", corrections.to_string_lossy())];
+        }
+        let mut stages = Vec::new();
+        if let Some((width, height)) = self.tiles {
+            stages.push(StageDescription::new("tiles").argument(format!("{width}x{height}")));
+        }
+        stages.push(self.on_device(self.infer(1.0)));
+        if self.thorough {
+            let flip = || StageDescription::new("flip").argument("horizontal");
+            stages.push(self.on_device(self.infer(LARGER)));
+            stages.extend([flip(), self.on_device(self.infer(1.0)), flip(), StageDescription::new("merge")]);
+        }
+        let hold = self.start_score().map_or(StageDescription::new("hold"), |start| StageDescription::new("hold").option("start", start));
+        stages.extend(match self.hold {
+            HoldFor::Usual => Some(hold),
+            HoldFor::Secs(secs) => Some(hold.option("time", format!("{secs}s"))),
+            HoldFor::Frames(frames) => Some(hold.option("frames", frames)),
+            HoldFor::Nothing => None,
+        });
+        stages
+    }
+
+    /// The model that looks at each face for its contour.
+    fn contours(&self) -> Option<&str> {
+        let usual = FACE_MODELS.contains(&self.model.as_str()).then_some(FACE_CONTOUR_MODEL);
+        self.contour_model.as_deref().or(usual).filter(|_| self.shape == CoverShape::Contour)
     }
 
     fn record(&self, stage: &str, path: &Path) -> StageDescription {
@@ -199,15 +256,20 @@ impl BlurFaces {
         self.confidence_threshold.or(usual).filter(|_| self.hold != HoldFor::Nothing)
     }
 
-    fn infer(&self) -> StageDescription {
+    fn infer(&self, scale: f32) -> StageDescription {
         let mut stage = StageDescription::new("infer").argument(&self.model);
         // Lower scores serve `hold` alone.
         let lowered = self.start_score().map(|start| (start * CONTINUING_SHARE * 1000.0).round() / 1000.0);
         if let Some(confidence) = lowered.or(self.confidence_threshold) {
             stage = stage.option("confidence", confidence);
         }
-        if let Some((width, height)) = self.detection_size {
-            stage = stage.option("size", format!("{width}x{height}"));
+        match self.detection_size {
+            Some((width, height)) => {
+                let [width, height] = [width, height].map(|side| (side as f32 * scale).round() as u32);
+                stage = stage.option("size", format!("{width}x{height}"));
+            }
+            None if scale != 1.0 => stage = stage.option("size", format!("{}%", (scale * 100.0).round())),
+            None => {}
         }
         if self.detect_every > 1 { stage.option("every", self.detect_every) } else { stage }
     }
@@ -269,8 +331,39 @@ mod tests {
         (preset.shape, preset.contour_model) = (CoverShape::Contour, Some("skin".into()));
         assert_eq!(
             preset.description().to_string(),
-            "read in.mp4 ! infer centerface confidence=0.12 ! hold start=0.2 ! crop margin=0.25 ! infer skin ! blur kind=gaussian shape=contour ! write out.mp4"
+            "read in.mp4 ! infer centerface confidence=0.12 ! hold start=0.2 ! crop margin=0.25 square=yes ! infer skin ! blur kind=gaussian shape=contour ! write out.mp4"
         );
+    }
+
+    #[test]
+    fn contours_of_faces_come_from_the_face_mesh() {
+        let mut preset = BlurFaces::new("in.mp4", "out.mp4");
+        preset.shape = CoverShape::Contour;
+        assert!(preset.description().to_string().contains("! crop margin=0.25 square=yes ! infer face-mesh ! blur"));
+        preset.model = "persons.toml".into();
+        assert!(!preset.description().to_string().contains("crop"), "its own masks count");
+    }
+
+    #[test]
+    fn a_thorough_search_looks_three_times() {
+        let mut preset = BlurFaces::new("in.mp4", "out.mp4");
+        preset.thorough = true;
+        assert!(preset.description().to_string().starts_with(
+            "read in.mp4 ! infer centerface confidence=0.12 ! infer centerface confidence=0.12 size=150% ! flip horizontal ! \
+             infer centerface confidence=0.12 ! flip horizontal ! merge ! hold start=0.2 ! blur"
+        ));
+    }
+
+    #[test]
+    fn a_review_is_written_and_its_corrections_are_taken() {
+        let mut preset = BlurFaces::new("in.mp4", "out.mp4");
+        preset.review = Some(Review { page: "r.html".into(), detections: "r.jsonl".into() });
+        let text = preset.description().to_string();
+        assert!(text.contains("! hold start=0.2 ! tee ( save r.jsonl ) ! review r.html detections=r.jsonl ! blur"), "{text}");
+        preset.review = None;
+        preset.corrections = Some("c.toml".into());
+        let text = preset.description().to_string();
+        assert!(text.starts_with("read in.mp4 ! load corrections=c.toml ! blur"), "{text}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 mod chart;
 mod doubt;
 mod page;
-mod picture;
+pub(in crate::stages) mod picture;
 mod record;
 mod timeline;
 

@@ -23,10 +23,37 @@ const DOUBT_RGB: [u8; 3] = [255, 170, 0];
 
 /// A JPEG file and its size.
 #[derive(Clone, Debug)]
-pub(super) struct Jpeg {
-    pub(super) bytes: Vec<u8>,
-    pub(super) width: u32,
-    pub(super) height: u32,
+pub(in crate::stages) struct Jpeg {
+    pub(in crate::stages) bytes: Vec<u8>,
+    pub(in crate::stages) width: u32,
+    pub(in crate::stages) height: u32,
+}
+
+impl Jpeg {
+    /// A frame in host memory, within a size, with nothing drawn on it.
+    ///
+    /// # Errors
+    /// When FFmpeg lacks the encoder.
+    pub(in crate::stages) fn of_frame(surface: &HostSurface, color: &ColorDescription, most: (u32, u32)) -> Result<Self, StageError> {
+        let (width, height) = size_within(surface.width(), surface.height(), most.0, most.1);
+        jpeg(&thumbnail(surface, color, width, height, &FramePool::new(0)).map_err(vision_error)?)
+    }
+
+    /// The square around a box; `None` when it lies outside the frame.
+    ///
+    /// # Errors
+    /// When FFmpeg lacks the encoder.
+    pub(in crate::stages) fn around(
+        surface: &HostSurface,
+        color: &ColorDescription,
+        bbox: &BBox,
+        most: (u32, u32),
+    ) -> Result<Option<Self>, StageError> {
+        let Some(part) = Region::around(&square_around(bbox), surface.width(), surface.height()) else { return Ok(None) };
+        let (width, height) = enlarged(part, most);
+        let picture = thumbnail_of(surface, color, part, width, height, &FramePool::new(0)).map_err(vision_error)?;
+        jpeg(&picture).map(Some)
+    }
 }
 
 /// The whole frame with its boxes, and the part around the box in doubt, without them.
@@ -49,14 +76,7 @@ impl Picture {
         let mut whole = thumbnail(surface, &frame.color, width, height, &pool).map_err(vision_error)?;
         let scale = (width as f32 / surface.width() as f32, height as f32 / surface.height() as f32);
         draw(&mut whole, detections, of, scale)?;
-        let around = square_around(&of.bbox);
-        let detail = match Region::around(&around, surface.width(), surface.height()) {
-            Some(part) => {
-                let (width, height) = enlarged(part, DETAIL_SIZE);
-                Some(jpeg(&thumbnail_of(surface, &frame.color, part, width, height, &pool).map_err(vision_error)?)?)
-            }
-            None => None,
-        };
+        let detail = Jpeg::around(surface, &frame.color, &of.bbox, DETAIL_SIZE)?;
         Ok(Self { whole: jpeg(&whole)?, detail })
     }
 }
@@ -97,7 +117,7 @@ fn jpeg(surface: &HostSurface) -> Result<Jpeg, StageError> {
 }
 
 /// Base64 with padding, for data URLs. Source: RFC 4648, section 4.
-pub(super) fn base64(bytes: &[u8]) -> String {
+pub(in crate::stages) fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
