@@ -4,7 +4,7 @@ mod common;
 
 use std::{fs, path::Path, thread, time::Duration};
 
-use common::{Place, SMALL, carphone, names};
+use common::{Place, SMALL, carphone, has_browser, names};
 use framerail_core::PixelFormat;
 use framerail_testkit::{
     AudioCodec, ClipSpec, FacesSpec, clip::Content, difference, faces_clip, ffprobe_packets, ffprobe_stream, reference_planes,
@@ -304,4 +304,88 @@ fn fixed_areas_are_covered_or_left_visible() {
     let wrong = place.framerail().arg("blur-faces").arg(clip.path()).args(["-o", "no.mp4", "--also-area", "1,2,3"]).run();
     wrong.assert_code(2).assert_stderr_contains("x1,y1,x2,y2");
     assert!(!place.path("no.mp4").exists());
+}
+
+/// The mean of a box in a frame.
+fn mean(frame: &framerail_core::HostSurface, [x1, y1, x2, y2]: [usize; 4]) -> f64 {
+    let rows = (y1..y2).map(|row| frame.row(0, row)[x1..x2].iter().map(|value| u64::from(*value)).sum::<u64>());
+    rows.sum::<u64>() as f64 / ((x2 - x1) * (y2 - y1)) as f64
+}
+
+#[test]
+fn what_is_decided_on_the_review_page_shows_in_the_second_run() {
+    if !has_browser() {
+        return;
+    }
+    let clip = faces_clip(&FacesSpec::crossing(&[]), 8);
+    let place = Place::new();
+    let blur = |arguments: &[&str]| place.framerail().arg("blur-faces").arg(clip.path()).args(arguments).run();
+    let scale = ["--scale", "320x192"];
+    blur(&["-o", "first.mp4", "--review", "pages/check.html", scale[0], scale[1]]).assert_success().assert_stderr_contains("check.html");
+    assert_eq!(names(&place.path("pages")), ["check.detections.jsonl", "check.html"]);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/review.py");
+    let page = place.path("pages/check.html");
+    let mut python = std::process::Command::new("python3");
+    let used = python.arg("-B").arg(script).arg(page).arg(place.path("")).args(["400", "200", "480", "280"]).output().expect("python3");
+    assert!(used.status.success(), "{}{}", String::from_utf8_lossy(&used.stdout), String::from_utf8_lossy(&used.stderr));
+    let second = ["-o", "second.mp4", "--corrections", "corrections.toml", "--replacewith", "solid", "--mask-scale", "1", "--crf", "8"];
+    blur(&second).assert_success().assert_stderr_contains("8 removed").assert_stderr_contains("8 boxes added");
+    let [before, after] =
+        [clip.path(), &place.path("second.mp4")].map(|path| reference_planes(path, PixelFormat::Gray8).collect::<Vec<_>>());
+    let face = FacesSpec::crossing(&[]).boxes(2)[0];
+    let face = [face.x1 as usize, face.y1 as usize, face.x2 as usize, face.y2 as usize];
+    let added = [410, 210, 470, 270];
+    assert!((mean(&before[2], face) - mean(&after[2], face)).abs() < 4.0, "the removed face is visible");
+    assert!(mean(&before[2], added) > 60.0 && mean(&after[2], added) < 24.0, "the added one is covered");
+}
+
+#[test]
+fn corrections_that_do_not_fit_are_refused() {
+    let place = Place::new();
+    place.copy(ClipSpec::default().frames(4).make().path(), "in.mp4");
+    let record = |seconds: f64| {
+        let found = r#"{"label":"face","label_id":0,"score":0.9,"box":[1,1,9,9],"landmarks":[],"track_id":3,"origin":"detected"}"#;
+        format!(r#"{{"stream":"in","frame":0,"seconds":{seconds},"detections":[{found}]}}"#)
+    };
+    place.write("boxes.jsonl", &record(0.0));
+    let refused = |corrections: &str, code: i32, words: &str| {
+        place.write("c.toml", corrections);
+        let output = place.framerail().args(["blur-faces", "in.mp4", "-o", "out.mp4", "--corrections", "c.toml"]).run();
+        output.assert_code(code).assert_stderr_contains(words);
+        assert!(!place.path("out.mp4").exists(), "{words}");
+    };
+    refused("detections = \"boxes.jsonl\"", 3, "no record of the frame of in at 0.040 s");
+    refused("detections = \"boxes.jsonl\"\n[[remove]]\ntrack = 4", 3, "there is no track 4");
+    refused("detections = \"boxes.jsonl\"\nsize = [8, 8]", 3, "frames of 8x8");
+    refused("detections = \"none.jsonl\"", 3, "none.jsonl");
+    refused("", 3, "does not name the detections");
+    refused("detections = \"boxes.jsonl\"\n[[add]]\nfirst = 0\nlast = 2\nboxes = []", 3, "[[add]] number 1: 'boxes' has no box");
+    refused("detektions = \"boxes.jsonl\"", 3, "line 1");
+    place.write("boxes.jsonl", "{}");
+    refused("detections = \"boxes.jsonl\"", 3, "boxes.jsonl:1: not a record");
+    place.copy(&place.path("in.mp4"), "b.mp4");
+    let two = place.framerail().args(["blur-faces", "in.mp4", "b.mp4", "--corrections", "c.toml"]).run();
+    two.assert_code(2).assert_stderr_contains("for one input");
+}
+
+#[test]
+fn a_silhouette_is_covered_along_its_mask() {
+    let place = Place::new();
+    let output = place.framerail().arg("blur").arg(carphone()).args(["-o", "out.mp4", "--model", "person-mask", "--duration", "0.2"]).run();
+    output.assert_success().assert_stderr_contains("persons in");
+    let mesh =
+        place.framerail().arg("blur-faces").arg(carphone()).args(["-o", "face.mp4", "--shape", "contour", "--duration", "0.2"]).run();
+    mesh.assert_success();
+    assert!(!mesh.stderr.contains("no contour"), "the face mesh finds the face");
+}
+
+#[test]
+fn a_thorough_search_and_tiles_find_the_face_once() {
+    let place = Place::new();
+    let clip = faces_clip(&FacesSpec::crossing(&[]), 4);
+    for option in ["--thorough", "--small"] {
+        let blur =
+            place.framerail().arg("blur-faces").arg(clip.path()).args(["-o", "out.mp4", "--overwrite", "--scale", "320x192", option]).run();
+        blur.assert_success().assert_stderr_contains("4 faces in 4 frames");
+    }
 }

@@ -5,7 +5,7 @@ mod common;
 
 use std::{net::TcpListener, path::Path, process::Command};
 
-use common::Place;
+use common::{Place, has_browser};
 use framerail_testkit::ClipSpec;
 
 /// Where a program says that it serves.
@@ -81,14 +81,6 @@ fn a_pipeline_file_says_where_and_the_command_may_say_otherwise() {
     let quiet = run(&["taken.toml", "--no-serve"]);
     quiet.assert_success();
     assert!(!quiet.stderr.contains(TOLD), "{quiet}");
-}
-
-/// Whether Chromium is installed; `false` only if it may be missing.
-fn has_browser() -> bool {
-    let found = ["chromium", "chromium-browser", "google-chrome"]
-        .iter()
-        .any(|name| std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file())));
-    framerail_testkit::require("chromium", found, "install Debian's package chromium (make setup)")
 }
 
 #[test]

@@ -75,6 +75,10 @@ impl SearchPath {
         let mut folders: Vec<PathBuf> = card_folder.map(Path::to_owned).into_iter().collect();
         folders.extend(self.models.clone());
         folders.extend(self.homes().filter(|home| home.is_dir() || Some(home) == self.home.as_ref()).map(|home| home.join("models")));
+        // Archives and packages bring models beside the program.
+        folders.extend(
+            self.program_folder.iter().flat_map(|folder| ["models", "../share/framerail/models"].map(|models| folder.join(models))),
+        );
         folders.extend(self.user_data.as_ref().map(|data| data.join("framerail/models")));
         without_repeats(folders.into_iter().map(|folder| folder.join(file)).collect())
     }

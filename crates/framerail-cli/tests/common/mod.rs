@@ -92,3 +92,11 @@ pub fn wait_until(is_so: impl Fn() -> bool) {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
 }
+
+/// Whether Chromium is installed; `false` only if it may be missing.
+pub fn has_browser() -> bool {
+    let found = ["chromium", "chromium-browser", "google-chrome"]
+        .iter()
+        .any(|name| std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file())));
+    framerail_testkit::require("chromium", found, "install Debian's package chromium (make setup)")
+}

@@ -63,7 +63,8 @@ impl LoadPlan {
         let named = self.records_file.clone().or_else(|| self.corrections.detections_file());
         let Some(path) = named else {
             let file = self.corrections_file.as_deref().unwrap_or(Path::new("corrections"));
-            let message = format!("{}: it does not name the detections that it corrects; put their file before corrections=", file.display());
+            let message =
+                format!("{}: it does not name the detections that it corrects; put their file before corrections=", file.display());
             return Err(StageError::new(ErrorKind::Input, message));
         };
         note_reads(files, [path.as_path()])?;

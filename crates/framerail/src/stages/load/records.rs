@@ -63,9 +63,8 @@ impl Records {
     /// # Errors
     /// `Input`, with the file and the line.
     pub(super) fn read(path: &Path) -> Result<Self, StageError> {
-        let wrong = |place: &str, reason: &dyn std::fmt::Display| {
-            StageError::new(ErrorKind::Input, format!("{}{place}: {reason}", path.display()))
-        };
+        let wrong =
+            |place: &str, reason: &dyn std::fmt::Display| StageError::new(ErrorKind::Input, format!("{}{place}: {reason}", path.display()));
         let file = File::open(path).map_err(|error| wrong("", &error))?;
         let mut records = Self { path: path.to_owned(), ..Self::default() };
         let mut labels: BTreeMap<u32, Arc<str>> = BTreeMap::new();

@@ -296,7 +296,14 @@ impl Gathered {
             let (before_gap, after_gap) = (Some((loss.id, loss.bbox)), Some((id, bbox)));
             // Found again in the frame in which it was lost: only its identity changed.
             if last >= loss.frame {
-                self.places.push(Place { doubt: Doubt::Gap, first: loss.frame, last, secs: loss.secs, before: before_gap, after: after_gap });
+                self.places.push(Place {
+                    doubt: Doubt::Gap,
+                    first: loss.frame,
+                    last,
+                    secs: loss.secs,
+                    before: before_gap,
+                    after: after_gap,
+                });
             }
         } else if let Some((frame, boxes)) = &before
             && !self.is_at_border(&bbox)

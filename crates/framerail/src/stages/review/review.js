@@ -127,24 +127,33 @@ function addedAt(one, frame) {
   const way = (frame - from[0]) / (to[0] - from[0]);
   return from.slice(1).map((at, place) => at + (to[place + 1] - at) * way);
 }
-// Draws a shown frame with what is covered on it; `marks` are boxes to point out.
-function paint(canvas, one, marks = []) {
+// The part of the frame around a box, in the frame's shape.
+function around(box) {
+  const wide = Math.min(WIDTH, Math.max(WIDTH * 0.35, (box[2] - box[0]) * 4, ((box[3] - box[1]) * 4 * WIDTH) / HEIGHT));
+  const high = (wide * HEIGHT) / WIDTH;
+  const inside = (middle, side, most) => Math.max(0, Math.min(most - side, middle - side / 2));
+  return [inside((box[0] + box[2]) / 2, wide, WIDTH), inside((box[1] + box[3]) / 2, high, HEIGHT), wide, high];
+}
+// Draws a shown frame with what is covered on it; `marks` are boxes to point out, `part` what is shown.
+function paint(canvas, one, marks = [], part = [0, 0, WIDTH, HEIGHT]) {
   const image = imageOf(one);
   const draw = () => {
     canvas.width = image.naturalWidth || 640;
     canvas.height = image.naturalHeight || 360;
     const context = canvas.getContext("2d");
-    const [across, down] = [canvas.width / WIDTH, canvas.height / HEIGHT];
-    context.drawImage(image, 0, 0, canvas.width, canvas.height);
+    const [left, top, wide, high] = part;
+    const [across, down] = [canvas.width / wide, canvas.height / high];
+    const [tall, broad] = [image.naturalHeight / HEIGHT, image.naturalWidth / WIDTH];
+    context.drawImage(image, left * broad, top * tall, wide * broad, high * tall, 0, 0, canvas.width, canvas.height);
     const outline = (box, name, dashes = [], label = "") => {
       context.strokeStyle = color(name);
       context.lineWidth = 2;
       context.setLineDash(dashes);
-      context.strokeRect(box[0] * across, box[1] * down, (box[2] - box[0]) * across, (box[3] - box[1]) * down);
+      context.strokeRect((box[0] - left) * across, (box[1] - top) * down, (box[2] - box[0]) * across, (box[3] - box[1]) * down);
       if (label) {
         context.font = "12px system-ui, sans-serif";
         context.fillStyle = color(name);
-        context.fillText(label, box[0] * across, Math.max(11, box[1] * down - 4));
+        context.fillText(label, (box[0] - left) * across, Math.max(11, (box[1] - top) * down - 4));
       }
     };
     const looks = { cover: "seen", remove: "line", visible: "visible" };
@@ -351,7 +360,8 @@ function placeCard(place, index) {
   const refresh = () => {
     card.classList.toggle("done", Boolean(state.done[index]));
     card.querySelector(".fine").classList.toggle("on", Boolean(state.done[index]));
-    if (one) paint(picture, one, [place.before?.box || place.after?.box]);
+    const mark = place.before?.box || place.after?.box;
+    if (one) paint(picture, one, [mark], around(mark));
   };
   refreshers.push(refresh);
   return card;
