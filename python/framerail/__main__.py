@@ -1,9 +1,9 @@
-"""``python -m framerail``: the version, what this machine has, and indexes of data sets."""
+"""``python -m framerail``: the version, what this machine has, models, and indexes of data sets."""
 
 import argparse
 import sys
 
-from . import _framerail, video_index
+from . import _framerail, fetch_models, video_index
 from .doctor import doctor
 
 
@@ -13,6 +13,7 @@ def main() -> int:
     parser.add_argument("--version", action="version", version=f"framerail {_framerail.version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("doctor", help="look at what framerail needs")
+    fetch_models.add_command(commands)
     video_index.add_command(commands)
     arguments = parser.parse_args()
     if arguments.command is None:
@@ -20,6 +21,8 @@ def main() -> int:
         return 2
     if arguments.command == "index":
         return video_index.command(arguments)
+    if arguments.command == "fetch-models":
+        return fetch_models.command(arguments)
     doctor()
     return 0
 

@@ -258,12 +258,13 @@ fn options_become_a_pipeline() {
                     blur kind=gaussian shape=rectangle mask_scale=1.5 ! write out.mp4 crf=20 keep_tags=no_location audio=no";
     assert_eq!(all, expected);
     let contour = print(&["--contour-model", "skin", "--replacewith", "mosaic"]);
-    let expected = "read in.mp4 ! infer centerface confidence=0.12 ! hold start=0.2 ! crop margin=0.25 ! infer skin ! \
+    let expected = "read in.mp4 ! infer centerface confidence=0.12 ! hold start=0.2 ! crop margin=0.25 square=yes ! infer skin ! \
                     blur kind=mosaic cell=20 shape=contour ! write out.mp4 keep_tags=no_location";
     assert_eq!(contour, expected);
     assert!(
-        print(&["--shape", "contour", "--mask-scale", "1.2"])
-            .contains("! hold start=0.2 ! blur kind=gaussian shape=contour mask_scale=1.2 !")
+        print(&["--shape", "contour", "--mask-scale", "1.2"]).contains(
+            "! hold start=0.2 ! crop margin=0.25 square=yes ! infer face-mesh ! blur kind=gaussian shape=contour mask_scale=1.2 !"
+        )
     );
     let mosaic = print(&["--replacewith", "mosaic", "--mosaicsize", "30", "--ffmpeg-config", r#"{"codec": "libx265", "crf": 28}"#]);
     assert!(
@@ -388,4 +389,40 @@ fn a_thorough_search_and_tiles_find_the_face_once() {
             place.framerail().arg("blur-faces").arg(clip.path()).args(["-o", "out.mp4", "--overwrite", "--scale", "320x192", option]).run();
         blur.assert_success().assert_stderr_contains("4 faces in 4 frames");
     }
+}
+
+#[test]
+fn voices_are_covered_in_their_ranges() {
+    let clip = ClipSpec::default().frames(50).audio(AudioCodec::Aac).make();
+    let place = Place::new();
+    let blur = |voice: &str| {
+        let run = place.framerail().arg("blur-faces").arg(clip.path()).args(["-o", "out.mp4", "--overwrite", "--voice", voice]).args(SMALL).run();
+        run.assert_success().assert_stderr_contains("to cover parts of it");
+    };
+    let loudest = |from: usize, to: usize| {
+        let samples = mono_samples(&place.path("out.mp4"));
+        samples[from * 48..to * 48].iter().fold(0.0_f32, |loudest, sample| loudest.max(sample.abs()))
+    };
+    blur("mute@0.5-1,1.5-");
+    assert!(loudest(100, 450) > 0.02, "before");
+    assert!(loudest(560, 940) < 0.001 && loudest(1560, 1900) < 0.001, "silent: {} {}", loudest(560, 940), loudest(1560, 1900));
+    assert!(loudest(1100, 1400) > 0.02, "between");
+    blur("beep@500ms-1");
+    assert!((0.15..0.25).contains(&loudest(560, 940)), "{}", loudest(560, 940));
+    blur("mute");
+    assert!(loudest(0, 1900) < 0.001);
+    let refused = |voice: &str, words: &str| {
+        let run = place.framerail().arg("blur-faces").arg(clip.path()).args(["-o", "no.mp4", "--voice", voice]).run();
+        run.assert_code(2).assert_stderr_contains(words);
+    };
+    refused("hush", "mute or beep");
+    refused("mute@5", "no hyphen");
+    refused("mute@5-2", "ends before");
+}
+
+/// The audio of a file at 48 kHz.
+fn mono_samples(path: &Path) -> Vec<f32> {
+    let mut ffmpeg = std::process::Command::new("ffmpeg");
+    let output = ffmpeg.args(["-v", "error", "-i"]).arg(path).args(["-ac", "1", "-ar", "48000", "-f", "f32le", "-"]).output().expect("ffmpeg");
+    output.stdout.chunks_exact(4).filter_map(|bytes| Some(f32::from_le_bytes(bytes.try_into().ok()?))).collect()
 }

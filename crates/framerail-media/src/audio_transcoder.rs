@@ -12,7 +12,7 @@ use ffmpeg_the_third::ffi;
 use framerail_core::TimeBase;
 
 use crate::{
-    MediaError, Parameters,
+    MediaError, Parameters, Voice, VoiceCover,
     av::{self, AvFrame, AvPacket, CodecContext},
     filter_chain::FilterChain,
 };
@@ -36,6 +36,8 @@ pub(crate) struct AudioTranscoder {
     encoder: CodecContext,
     /// Converts samples; made for the first frame, and again when rate, layout or format change.
     converter: Option<(Shape, FilterChain)>,
+    /// Expression of FFmpeg's `aeval` that covers what must not be heard.
+    covering: Option<String>,
     waiting: SampleQueue,
     /// Samples of an encoder's frame.
     frame_samples: i32,
@@ -74,7 +76,12 @@ impl AudioTranscoder {
         }
         let frame_samples = if encoder.frame_size > 0 { encoder.frame_size } else { DEFAULT_FRAME_SAMPLES };
         let waiting = SampleQueue::new(&encoder).map_err(|error| error.to_string())?;
-        Ok(Self { decoder, time_base, encoder, converter: None, waiting, frame_samples, damaged: 0, differences })
+        Ok(Self { decoder, time_base, encoder, converter: None, covering: None, waiting, frame_samples, damaged: 0, differences })
+    }
+
+    /// The same with parts that are covered. `offset_secs` is added to a packet's time to count from the start of what is read.
+    pub(crate) fn covered(self, voice: &Voice, offset_secs: f64) -> Self {
+        Self { covering: Some(covering(voice, offset_secs)), ..self }
     }
 
     /// What the container has to know.
@@ -199,7 +206,9 @@ impl AudioTranscoder {
             format!("time_base={}/{}:sample_rate={}:sample_fmt={from}:channel_layout={}", base.num, base.den, shape.rate, shape.layout);
         let output =
             format!("sample_fmts={to}:sample_rates={}:channel_layouts={}", self.encoder.sample_rate, layout_of(&self.encoder.ch_layout));
-        FilterChain::build(&[("abuffer", &input), ("aformat", &output), ("abuffersink", "")], true)
+        let covering = self.covering.as_deref().map(|expression| ("aeval", expression));
+        let filters: Vec<_> = [("abuffer", input.as_str())].into_iter().chain(covering).chain([("aformat", &*output), ("abuffersink", "")]).collect();
+        FilterChain::build(&filters, true)
     }
 
     fn end_converter(&mut self, ready: &mut Vec<AvPacket>) -> Result<(), MediaError> {
@@ -281,6 +290,18 @@ impl AudioTranscoder {
             }
         }
     }
+}
+
+/// Arguments of `aeval`, for each sample of each channel. A sample without a time is covered too.
+fn covering(voice: &Voice, offset_secs: f64) -> String {
+    let instead = match voice.cover {
+        VoiceCover::Mute => "0",
+        VoiceCover::Beep => "0.2*sin(2*PI*1000*t)",
+    };
+    let during = |(from, to): &(f64, f64)| format!("+gte(t,{:.6})*lt(t,{:.6})", from - offset_secs, to - offset_secs);
+    let spans: String = voice.spans_secs.iter().map(during).collect();
+    let expression = if spans.is_empty() { instead.to_owned() } else { format!("if(isnan(t){spans},{instead},val(ch))") };
+    format!("exprs='{expression}':c=same")
 }
 
 pub(crate) fn open_decoder(source: &Parameters, time_base: TimeBase) -> Option<CodecContext> {

@@ -253,6 +253,24 @@ pub enum AudioMode {
     Encode,
 }
 
+/// What is heard in place of the source's audio.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VoiceCover {
+    /// Silence.
+    Mute,
+    /// A tone of 1 kHz.
+    Beep,
+}
+
+/// Times in which audio is not to be heard. It is encoded again then.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Voice {
+    /// What is heard instead.
+    pub cover: VoiceCover,
+    /// From and to, in seconds from the start of what is read; all of it when empty.
+    pub spans_secs: Vec<(f64, f64)>,
+}
+
 /// What to write and how.
 #[derive(Clone, Debug)]
 pub struct WriterOptions {
@@ -278,6 +296,8 @@ pub struct WriterOptions {
     pub pixel_format: Option<PixelFormat>,
     /// What becomes of audio beside the video.
     pub audio: AudioMode,
+    /// Where audio is covered.
+    pub voice: Option<Voice>,
     /// Further options for the encoder by FFmpeg's names, such as `("tune", "film")`.
     pub encoder_options: Vec<(String, String)>,
     /// Further options for the container by FFmpeg's names.
@@ -314,6 +334,7 @@ impl Default for WriterOptions {
             threads: 0,
             pixel_format: None,
             audio: AudioMode::default(),
+            voice: None,
             encoder_options: Vec::new(),
             format_options: Vec::new(),
             metadata: Vec::new(),

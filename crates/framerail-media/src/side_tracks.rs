@@ -163,8 +163,9 @@ impl Planner<'_> {
         let container = self.fit.name();
         let mode = self.options.audio;
         let is_taken = self.fit.takes_audio(parameters);
+        let voice = self.options.voice.as_ref();
         match mode {
-            AudioMode::Auto | AudioMode::Copy if is_taken => {
+            AudioMode::Auto | AudioMode::Copy if is_taken && voice.is_none() => {
                 let way = SampleTimes::of(parameters).map_or(Way::Copy, Way::CopyAudio);
                 return Ok(Some((self.fit.copied(parameters)?, side.time_base, way)));
             }
@@ -182,7 +183,14 @@ impl Planner<'_> {
         let has_global_header = self.format.has(ffmpeg_the_third::ffi::AVFMT_GLOBALHEADER);
         let opened = AudioTranscoder::open(parameters, side.time_base, &encoders, has_global_header);
         let transcoder = match opened {
-            Ok(transcoder) => transcoder,
+            Ok(transcoder) => match voice {
+                Some(voice) => transcoder.covered(voice, self.info.start_offset_micros as f64 / 1e6),
+                None => transcoder,
+            },
+            Err(reason) if voice.is_some() => {
+                self.warnings.push(format!("{name} is dropped: it cannot be covered, {reason}"));
+                return Ok(None);
+            }
             Err(reason) => {
                 self.warnings.push(format!("{name} is dropped: {container} does not support {}, and {reason}", side.codec));
                 return Ok(None);
@@ -193,7 +201,7 @@ impl Planner<'_> {
             self.warnings.push(format!("{name} is dropped: {container} supports no further audio"));
             return Ok(None);
         }
-        let why = if is_taken { String::new() } else { format!(": {container} does not support {}", side.codec) };
+        let why = if voice.is_some() && is_taken { ", to cover parts of it".into() } else if is_taken { String::new() } else { format!(": {container} does not support {}", side.codec) };
         let differences = transcoder.differences.iter().map(|difference| format!(", {difference}")).collect::<String>();
         self.warnings.push(format!("{name} is encoded as {}{differences}{why}", made.codec_name()));
         let time_base = transcoder.time_base();

@@ -23,6 +23,7 @@ Examples:
   framerail blur-faces in.mp4 -o out.mp4 --corrections corrections.toml
   framerail blur-faces in.mp4 --thorough        three model runs a frame, finds more
   framerail blur in.mp4 --model plates.toml --small
+  framerail blur-faces in.mp4 --strip-tags --voice beep@12-15,1:30-1:42
   framerail blur-faces in.mp4 --also-area 0,0,30%,8% --except-area 40%,0,20%,60%
   framerail blur-faces photo.jpg --contact-sheet sheet.png
   framerail blur-faces in.mp4 --device cuda     decode, detect and blur on a GPU
@@ -186,6 +187,9 @@ pub struct EncodingArgs {
     /// Drop audio and subtitles
     #[arg(long, conflicts_with = "keep_audio")]
     pub no_audio: bool,
+    /// Cover voices: mute or beep, all audio or in time ranges, such as beep@10-20,1:30-1:40
+    #[arg(long, value_name = "KIND[@RANGES]", conflicts_with = "no_audio")]
+    pub voice: Option<String>,
     /// Drop all tags and chapters [default: only tags with the recording location]
     #[arg(long, conflicts_with = "keep_metadata")]
     pub strip_tags: bool,

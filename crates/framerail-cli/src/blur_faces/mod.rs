@@ -277,6 +277,7 @@ impl BlurFacesCommand {
             (false, false) => Some("no_location"),
         };
         options.extend(tags.map(|tags| ("keep_tags".into(), tags.into())));
+        options.extend(encoding.voice.clone().map(|voice| ("voice".into(), voice)));
         options.extend(encoding.no_audio.then(|| ("audio".into(), "no".into())));
         Ok(options)
     }

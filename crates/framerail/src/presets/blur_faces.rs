@@ -194,7 +194,7 @@ impl BlurFaces {
         stages.extend(self.report.as_deref().map(|path| self.record("report", path)));
         stages.extend(self.save.as_deref().map(|path| StageDescription::new("tee").branch(vec![self.record("save", path)])));
         if let Some(model) = self.contours() {
-            stages.push(StageDescription::new("crop").option("margin", CONTOUR_MARGIN).option("square", true));
+            stages.push(StageDescription::new("crop").option("margin", CONTOUR_MARGIN).option("square", "yes"));
             stages.push(self.on_device(StageDescription::new("infer").argument(model)));
         }
         stages.push(self.blur());

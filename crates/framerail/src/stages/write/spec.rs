@@ -3,8 +3,8 @@
 use std::{path::Path, time::Duration};
 
 use framerail_core::{PixelFormat, StreamInfo};
-use framerail_media::{AudioMode, HlsOptions, LONGEST_LINGER, PlaylistKind, PushOptions, Quality, SegmentFormat, WriterOptions};
-use framerail_pipeline::{ArgumentSpec, ConfigError, OptionKind, OptionSpec, Options, StageSpec};
+use framerail_media::{AudioMode, HlsOptions, LONGEST_LINGER, PlaylistKind, PushOptions, Quality, SegmentFormat, Voice, VoiceCover, WriterOptions};
+use framerail_pipeline::{ArgumentSpec, ConfigError, OptionKind, OptionSpec, Options, StageSpec, parse_time};
 
 use super::push::{OnLoss, PushSettings};
 use crate::stages::transform::Resize;
@@ -93,6 +93,10 @@ fn own_spec() -> StageSpec {
                 .default("auto")
                 .help("handling of audio; every track that is not copied is reported"),
         )
+        .option(OptionSpec::text("voice").help(
+            "cover audio: mute or beep, all of it or in time ranges from the start of what is read, such as beep@10-20,1:30-1:40; audio is \
+             encoded again",
+        ))
         .option(
             OptionSpec::switch("subtitles")
                 .or_word("auto", "kept if audio is kept")
@@ -213,6 +217,7 @@ impl Settings {
             format_options: pairs("format_options"),
             metadata: pairs("tags"),
             audio: audio_mode(options),
+            voice: options.optional_text("voice").map(|text| voice(text, options)).transpose()?,
             keep_metadata: options.optional_switch("keep_tags") != Some(false),
             strip_location: options.word("keep_tags").is_some(),
             keep_start: options.switch("keep_start"),
@@ -258,6 +263,31 @@ impl Settings {
     pub(super) fn is_crash_safe(&self, is_live: bool, info: &StreamInfo) -> bool {
         self.crash_safe.unwrap_or(is_live || info.duration_secs.is_none_or(|secs| secs > LONG_SECS))
     }
+}
+
+/// `mute`, `beep@10-20,1:30-1:40`.
+fn voice(text: &str, options: &Options) -> Result<Voice, ConfigError> {
+    let wrong = |why: String| ConfigError::at("voice", why).help("such as voice=mute or voice=beep@10-20,1:30-1:40");
+    if options.optional_switch("audio") == Some(false) || options.word("audio") == Some("copy") {
+        return Err(wrong("voice needs audio that is encoded; it cannot go with this audio=".into()));
+    }
+    let (kind, ranges) = text.split_once('@').map_or((text, None), |(kind, ranges)| (kind, Some(ranges)));
+    let cover = match kind.trim() {
+        "mute" => VoiceCover::Mute,
+        "beep" => VoiceCover::Beep,
+        other => return Err(wrong(format!("`{other}` is not a way to cover audio; use mute or beep"))),
+    };
+    let secs = |text: &str, missing: f64| match text.trim() {
+        "" => Ok(missing),
+        text => parse_time(text).map(|time| time.as_secs_f64()).map_err(|error| wrong(format!("a time range {error}"))),
+    };
+    let span = |range: &str| {
+        let (from, to) = range.split_once('-').ok_or_else(|| wrong(format!("`{range}` is not a time range: it has no hyphen")))?;
+        let (from, to) = (secs(from, 0.0)?, secs(to, 1e9)?);
+        if from < to { Ok((from, to)) } else { Err(wrong(format!("`{range}` ends before it begins"))) }
+    };
+    let spans_secs = ranges.map_or(Ok(Vec::new()), |ranges| ranges.split(',').map(span).collect())?;
+    Ok(Voice { cover, spans_secs })
 }
 
 fn audio_mode(options: &Options) -> AudioMode {
