@@ -396,7 +396,8 @@ fn voices_are_covered_in_their_ranges() {
     let clip = ClipSpec::default().frames(50).audio(AudioCodec::Aac).make();
     let place = Place::new();
     let blur = |voice: &str| {
-        let run = place.framerail().arg("blur-faces").arg(clip.path()).args(["-o", "out.mp4", "--overwrite", "--voice", voice]).args(SMALL).run();
+        let run =
+            place.framerail().arg("blur-faces").arg(clip.path()).args(["-o", "out.mp4", "--overwrite", "--voice", voice]).args(SMALL).run();
         run.assert_success().assert_stderr_contains("to cover parts of it");
     };
     let loudest = |from: usize, to: usize| {
@@ -423,6 +424,7 @@ fn voices_are_covered_in_their_ranges() {
 /// The audio of a file at 48 kHz.
 fn mono_samples(path: &Path) -> Vec<f32> {
     let mut ffmpeg = std::process::Command::new("ffmpeg");
-    let output = ffmpeg.args(["-v", "error", "-i"]).arg(path).args(["-ac", "1", "-ar", "48000", "-f", "f32le", "-"]).output().expect("ffmpeg");
+    let output =
+        ffmpeg.args(["-v", "error", "-i"]).arg(path).args(["-ac", "1", "-ar", "48000", "-f", "f32le", "-"]).output().expect("ffmpeg");
     output.stdout.chunks_exact(4).filter_map(|bytes| Some(f32::from_le_bytes(bytes.try_into().ok()?))).collect()
 }

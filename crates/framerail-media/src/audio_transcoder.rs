@@ -207,7 +207,8 @@ impl AudioTranscoder {
         let output =
             format!("sample_fmts={to}:sample_rates={}:channel_layouts={}", self.encoder.sample_rate, layout_of(&self.encoder.ch_layout));
         let covering = self.covering.as_deref().map(|expression| ("aeval", expression));
-        let filters: Vec<_> = [("abuffer", input.as_str())].into_iter().chain(covering).chain([("aformat", &*output), ("abuffersink", "")]).collect();
+        let filters: Vec<_> =
+            [("abuffer", input.as_str())].into_iter().chain(covering).chain([("aformat", &*output), ("abuffersink", "")]).collect();
         FilterChain::build(&filters, true)
     }
 

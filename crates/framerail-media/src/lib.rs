@@ -116,7 +116,8 @@ pub use keyframes::{KeyframeIndex, PacketEntry};
 pub use loss::LossMeter;
 pub use opening::Allowance;
 pub use options::{
-    AudioMode, HlsOptions, InputOptions, PlaylistKind, ProbeEffort, Quality, RotationPolicy, SegmentFormat, SideStreams, Voice, VoiceCover, WriterOptions,
+    AudioMode, HlsOptions, InputOptions, PlaylistKind, ProbeEffort, Quality, RotationPolicy, SegmentFormat, SideStreams, Voice, VoiceCover,
+    WriterOptions,
 };
 pub use packet::{InputPacket, PacketKind, SidePayload};
 pub use page_memory::{PageMemory, Slot, Slots};

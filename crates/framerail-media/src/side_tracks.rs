@@ -201,7 +201,13 @@ impl Planner<'_> {
             self.warnings.push(format!("{name} is dropped: {container} supports no further audio"));
             return Ok(None);
         }
-        let why = if voice.is_some() && is_taken { ", to cover parts of it".into() } else if is_taken { String::new() } else { format!(": {container} does not support {}", side.codec) };
+        let why = if voice.is_some() && is_taken {
+            ", to cover parts of it".into()
+        } else if is_taken {
+            String::new()
+        } else {
+            format!(": {container} does not support {}", side.codec)
+        };
         let differences = transcoder.differences.iter().map(|difference| format!(", {difference}")).collect::<String>();
         self.warnings.push(format!("{name} is encoded as {}{differences}{why}", made.codec_name()));
         let time_base = transcoder.time_base();

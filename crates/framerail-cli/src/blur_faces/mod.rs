@@ -174,7 +174,7 @@ impl BlurFacesCommand {
         let left = stats.counter("detections_left_visible");
         if left > 0 {
             let by = if self.detection.corrections.is_some() { "--corrections" } else { "--except-area" };
-            terminal::line(&format!("  {} left visible by {by}", counted(left, &tally.noun())));
+            terminal::line(&format!("  {} left visible by {by}", counted(left, tally.noun())));
         }
         let [added, removed] = ["detections_added", "detections_removed"].map(|name| stats.counter(name));
         if self.detection.corrections.is_some() {

@@ -248,7 +248,9 @@ impl Gathered {
     /// Notes what is gone since the frame before, and what is new.
     fn follow(&mut self, frame: &Frame, boxes: &[(u64, BBox)]) -> Result<(), StageError> {
         let (index, secs) = (frame.index, frame.seconds());
-        while let Some(loss) = self.losses.pop_front_if(|loss| secs - loss.secs > REJOIN_SECS) {
+        while self.losses.front().is_some_and(|loss| secs - loss.secs > REJOIN_SECS)
+            && let Some(loss) = self.losses.pop_front()
+        {
             self.ends(loss, index.saturating_sub(1));
         }
         let is_here = |id: u64| boxes.iter().any(|(here, _)| *here == id);

@@ -3,7 +3,9 @@
 use std::{path::Path, time::Duration};
 
 use framerail_core::{PixelFormat, StreamInfo};
-use framerail_media::{AudioMode, HlsOptions, LONGEST_LINGER, PlaylistKind, PushOptions, Quality, SegmentFormat, Voice, VoiceCover, WriterOptions};
+use framerail_media::{
+    AudioMode, HlsOptions, LONGEST_LINGER, PlaylistKind, PushOptions, Quality, SegmentFormat, Voice, VoiceCover, WriterOptions,
+};
 use framerail_pipeline::{ArgumentSpec, ConfigError, OptionKind, OptionSpec, Options, StageSpec, parse_time};
 
 use super::push::{OnLoss, PushSettings};
