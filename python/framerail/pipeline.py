@@ -17,6 +17,7 @@ from .models import ModelRunner
 from .options import Preprocess, sides, bad, listed, numbered_device, real, whole
 from .progress import ProgressLine
 from .types import Outcome, Progress, Size
+from .uploads import Uploads
 
 if TYPE_CHECKING:
     from .types import Device, DType
@@ -52,7 +53,8 @@ class Pipeline:
     sources : mapping, optional
         What `read` reads in place of a file, by the name that the pipeline has for it: bytes of a whole file, or an object with
         ``read(n)`` and ``seek(offset, whence)``. A name needs a colon, such as "given:clip.mp4", so that no file is meant. Addresses
-        that fsspec opens, such as "s3://bucket/clip.mp4", need no entry.
+        that fsspec opens, such as "s3://bucket/clip.mp4", need no entry. Outputs at such addresses are uploaded at the end of a run and
+        appear when they are complete.
 
     Raises
     ------
@@ -71,7 +73,8 @@ class Pipeline:
         text = os.fspath(pipeline)
         is_file = text.endswith(".toml") and (os.path.exists(text) or not any(letter.isspace() for letter in text))
         _find_onnxruntime()
-        self._compiled = _framerail.Pipeline(text, is_file, None if device is None else numbered_device(device))
+        self._uploads = Uploads("" if is_file else text)
+        self._compiled = _framerail.Pipeline(text if is_file else self._uploads.text, is_file, None if device is None else numbered_device(device))
         self._callbacks: List[Tuple[str, Callable[[List[_framerail.FrameItem]], object], int]] = []
         self._stats: Optional[Outcome] = None
         self._remote = remote.Finder()
@@ -315,6 +318,7 @@ class Pipeline:
             "view": serve_view,
             "sources": [serve_sources] if isinstance(serve_sources, str) else list(serve_sources),
         }
+        self._uploads.check()
         line = ProgressLine(sys.stderr) if progress and not callable(progress) else None
         report: Optional[Callable[[Outcome], object]] = progress if callable(progress) else line.update if line is not None else None
         told = None if report is None else lambda stats: report(json.loads(stats))
@@ -324,6 +328,7 @@ class Pipeline:
         finally:
             if line is not None:
                 line.close()
+        self._uploads.complete()
         outcome: Outcome = json.loads(stats)
         self._stats = outcome
         return outcome

@@ -213,3 +213,23 @@ def test_pieces_that_do_not_fit_are_refused(with_audio, clip, tmp_path):
     with pytest.raises(fr.UnsupportedError, match="other settings than the first"):
         _framerail.join_pieces(pieces, str(with_audio), "long", str(tmp_path / "no.mp4"), True, False)
     assert not (tmp_path / "no.mp4").exists() and not list(tmp_path.glob("*.partial*"))
+
+
+def test_outputs_of_pipelines_go_to_object_storage(clip, tmp_path):
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    text = f"read {clip} ! write 'memory://uploads/a b.mp4' preset=ultrafast"
+    fr.Pipeline(text).run()
+    with fr.VideoReader("memory://uploads/a b.mp4", output="numpy") as reader:
+        assert len(reader) == 60
+    with pytest.raises(fr.PipelineError, match="exists; give overwrite=yes") as caught:
+        fr.Pipeline(text).run()
+    assert (caught.value.kind, caught.value.exit_code) == ("output", 4)
+    fr.Pipeline(text + " overwrite=yes").run()
+    fr.Pipeline(f"read {clip} {clip} ! write memory://uploads/{{name}}.mkv preset=ultrafast").run()
+    assert sorted(path.rpartition("/")[2] for path in memory.ls("/uploads", detail=False)) == ["a b.mp4", "numbers-2.mkv", "numbers.mkv"]
+    memory.rm("/uploads", recursive=True)
+    with pytest.raises(fr.PipelineError):
+        fr.Pipeline("read none.mp4 ! write memory://uploads/x.mp4").run()
+    assert not memory.exists("/uploads")
+    with pytest.raises(ValueError, match="last part of the name"):
+        fr.Pipeline(f"read {clip} ! write memory://uploads/{{name}}/x.mp4")

@@ -147,9 +147,9 @@ class RemoteFolder:
         if self._shows_whole:
             self._system.put_file(file, target)
         else:
-            partial = self._at(f"{OWN}/work/{uuid.uuid4().hex}")
-            for path in (partial, target):
-                self._system.makedirs(path.rpartition("/")[0], exist_ok=True)
+            parent, _, last = target.rpartition("/")
+            partial = f"{parent}/.partial-{uuid.uuid4().hex[:8]}-{last}"
+            self._system.makedirs(parent, exist_ok=True)
             self._system.put_file(file, partial)
             self._system.mv(partial, target)
         os.unlink(file)
