@@ -1,6 +1,7 @@
 """An S3 server on loopback, and a proxy before it that is slow, cuts connections, is busy, or refuses credentials."""
 
 import http.client
+import os
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,8 @@ class Proxy(ThreadingHTTPServer):
         self.target = port
         self.latency_secs = 0.0
         self.faults = []
+        # Large objects that are served from files, by their path: the server copies an object whole for each request.
+        self.files = {}
         self.requests = self.bytes = 0
         super().__init__(("127.0.0.1", 0), _Handler)
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -42,6 +45,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(data)
             return
+        if (file := proxy.files.get(self.path.partition("?")[0])) and self.command in ("GET", "HEAD"):
+            self._serve(file)
+            return
         upstream = http.client.HTTPConnection("127.0.0.1", proxy.target, timeout=60)
         headers = {name: value for name, value in self.headers.items() if name.lower() not in ("connection",)}
         upstream.request(self.command, self.path, body=body or None, headers=headers)
@@ -62,6 +68,26 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "cut":
             self.close_connection = True
             self.connection.close()
+
+    def _serve(self, path):
+        size = os.path.getsize(path)
+        first, last = 0, size - 1
+        if wanted := self.headers.get("Range"):
+            start, _, end = wanted.partition("=")[2].partition("-")
+            first, last = int(start), min(int(end or last), last)
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(last - first + 1))
+        self.send_header("Content-Range", f"bytes {first}-{last}/{size}")
+        self.send_header("ETag", '"file"')
+        self.send_header("Last-Modified", "Tue, 01 Dec 2026 00:00:00 GMT")
+        self.end_headers()
+        if self.command == "GET":
+            with open(path, "rb") as file:
+                file.seek(first)
+                data = file.read(last - first + 1)
+            self.server.requests += 1
+            self.server.bytes += len(data)
+            self.wfile.write(data)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _forward  # noqa: N815 - names of the base class
 
