@@ -4,7 +4,7 @@
     python bench/scale.py overhead CLIPS/ [--rounds 3]    a pipeline for each file, beside a plain loop
     python bench/scale.py boxes CLIPS/                    bytes that travel when boxes are the result
     python bench/scale.py storage FILE.mp4                random frames over S3 on loopback with 30 ms of latency
-    python bench/scale.py schedule --rate X               10,000 files on 1 to 64 workers, simulated; X seconds of video a second and worker
+    python bench/scale.py schedule --rate X               10,000 files on 1 to 64 workers, simulated; X seconds of video per second and worker
 
 Ways take turns in each round; figures are medians, with CPU seconds of all processes of the cluster beside wall time.
 """
@@ -114,11 +114,11 @@ def readers(arguments):
     paths = sorted(map(str, Path(arguments.clips).glob("*.mp4")))
 
     def rows(dataset):
-        counted = dataset.map_batches(lambda batch: {"n": [len(next(iter(batch.values())))]}, batch_size=None)
+        counted = dataset.map_batches(lambda batch: {"n": [len(next(iter(batch.values())))]}, batch_size=None, num_cpus=0.01)
         return sum(int(row["n"]) for row in counted.iter_rows())
 
     def mapped(way):
-        items = ray.data.from_items([{"path": path} for path in paths]).repartition(len(paths))
+        items = ray.data.from_items([{"path": path} for path in paths], override_num_blocks=len(paths)).materialize()
         return rows(items.map_batches(way, batch_size=1, compute=ray.data.ActorPoolStrategy(size=arguments.workers)))
 
     ways = {
@@ -221,7 +221,7 @@ def makespan(jobs, workers, dispatch):
 
 
 def schedule(arguments):
-    videos = lengths(10_000, 7)
+    videos = lengths(arguments.files, 7)
     whole = [arguments.opening + length / arguments.rate for length in videos]
     pieces = []
     for length, time_whole in zip(videos, whole):
@@ -253,6 +253,7 @@ def main():
     command.add_argument("--rounds", type=int, default=3)
     command = commands.add_parser("schedule")
     command.add_argument("--rate", type=float, required=True, help="seconds of video a second of one worker")
+    command.add_argument("--files", type=int, default=10_000)
     command.add_argument("--opening", type=float, default=0.02, help="seconds of a task besides decoding")
     command.add_argument("--dispatch", type=float, default=0.001, help="seconds of the driver for a task")
     arguments = parser.parse_args()

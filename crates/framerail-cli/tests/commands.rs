@@ -9,7 +9,7 @@ use std::{
 };
 
 use common::{Place, carphone};
-use framerail_testkit::{AudioCodec, ClipSpec, damage};
+use framerail_testkit::{AudioCodec, ClipSpec, damage, ffprobe_packets, stream_hashes};
 use serde_json::Value;
 
 #[test]
@@ -134,6 +134,35 @@ fn probe_says_what_a_file_holds() {
     assert_eq!(report["scan"]["packets"], 16);
     let table = probe(&[]);
     assert!(table.stdout.contains("160x120 yuv420p, 25 frames/s") && table.stdout.contains("title = A title"), "{table}");
+}
+
+#[test]
+fn pieces_are_joined_as_if_written_at_once() {
+    let clip = ClipSpec::default().frames(48).gop(12).b_frames(2).audio(AudioCodec::Aac).title("A title").make();
+    let place = Place::new();
+    let write = |name: &str, range: &str, options: &str| {
+        let text = format!("read {} {range} ! write {name} preset=ultrafast crf=0 {options}", clip.path().display());
+        place.framerail().args(["run", "--no-progress", &text]).run().assert_success();
+    };
+    write("whole.mp4", "", "");
+    write("1.mp4", "end=0.48", "audio=no keep_start=yes");
+    write("2.mp4", "start=0.48 end=1.16", "audio=no keep_start=yes");
+    write("3.mp4", "start=1.16", "audio=no keep_start=yes");
+    let join = |arguments: &[&str]| {
+        place.framerail().arg("join").args(arguments).args(["--source".as_ref(), clip.path().as_os_str()]).args(["-o", "joined.mp4"]).run()
+    };
+    let joined = join(&["1.mp4", "2.mp4", "3.mp4"]);
+    joined.assert_success();
+    assert!(joined.stderr.contains("48 frames of 3 pieces"), "{joined}");
+    let (whole, parts) = (place.path("whole.mp4"), place.path("joined.mp4"));
+    let times = |path: &Path| ffprobe_packets(path, "v").iter().map(|packet| packet.pts).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(times(&whole), times(&parts));
+    assert_eq!(stream_hashes(&whole, "a"), stream_hashes(&parts, "a"));
+    join(&["1.mp4"]).assert_code(4).assert_stderr_contains("joined.mp4");
+    join(&["1.mp4", "none.mp4", "--overwrite"]).assert_code(3).assert_stderr_contains("none.mp4");
+    write("other.mp4", "start=0.48", "audio=no keep_start=yes size=64x48");
+    join(&["1.mp4", "other.mp4", "--overwrite"]).assert_code(3).assert_stderr_contains("other settings than the first");
+    assert_eq!(times(&whole), times(&parts), "what was there stays");
 }
 
 #[test]

@@ -15,7 +15,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m framerail.ray",
         description="Run a pipeline on every video of folders, patterns and buckets, on the workers of a Ray cluster.",
-        epilog="""Exit codes: 0 all done, 2 mistake in the call, 3 inputs failed. Example:
+        epilog="""Exit codes: 0 all done, 2 mistake in the call, 3 inputs failed, 130 interrupted. Example:
   python -m framerail.ray 'read {path} ! infer centerface ! hold ! blur ! write out/{name}.mp4' in/ --resume --report report.html""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -57,6 +57,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
         words = str(error)
         print(words if words.startswith("error:") else f"framerail: error: {words}", file=sys.stderr)
         return 2 if not isinstance(error, FileNotFoundError) else 3
+    except KeyboardInterrupt:
+        print("framerail: interrupted: finished outputs are complete; --resume goes on", file=sys.stderr)
+        return 130
     except RuntimeError as error:
         print(f"framerail: error: {error}", file=sys.stderr)
         return 3

@@ -111,7 +111,14 @@ def run(
     if resume and target is None:
         raise bad("resume", resume, "it with a pipeline that writes files: this one has no outputs to look at")
     seconds = _piece_seconds(template, split, target)
+    if report is not None:
+        # Not found out about after hours of work.
+        os.makedirs(os.path.dirname(os.path.abspath(report)), exist_ok=True)
     found = list_inputs(inputs, storage_options)
+    if target is not None:
+        # A folder of outputs may lie inside that of the inputs.
+        kept = [one for one in found if not one.path.startswith(target.url.rstrip("/") + "/")]
+        found = kept or found
     running = _Run(template.text, found, target, device, threads, overwrite, storage_options, seconds, args, progress)
     made = running.through(resume, errors == "fail")
     if report is not None:

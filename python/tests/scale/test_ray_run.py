@@ -155,6 +155,15 @@ def test_a_job_that_was_killed_goes_on(cluster, tmp_path):
     assert len(files_of(tmp_path / "out")) == 10
 
 
+def test_outputs_inside_the_folder_of_inputs_are_not_inputs(good, tmp_path):
+    (tmp_path / "in").mkdir()
+    os.link(good / "a.mp4", tmp_path / "in/a.mp4")
+    for status in ("done", "kept"):
+        report = fr_ray.run(TEXT, tmp_path / "in", out=tmp_path / "in/out", resume=True, report=tmp_path / "new/report.html")
+        assert [(row.name, row.status) for row in report.rows] == [("a", status)]
+    assert (tmp_path / "new/report.html").exists()
+
+
 @pytest.mark.parametrize("seconds", [12, 2.7])
 def test_a_long_file_in_pieces_equals_one_run(long_video, tmp_path, seconds):
     text = "read {path} ! write {out}/{name}.mp4 preset=ultrafast crf=0"
