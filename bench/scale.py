@@ -60,7 +60,8 @@ def start(workers):
 
     import ray
 
-    ray.init(num_cpus=workers, log_to_driver=False, include_dashboard=False, object_store_memory=2 << 30)
+    # One more, for what Ray does beside.
+    ray.init(num_cpus=workers + 1, log_to_driver=False, include_dashboard=False, object_store_memory=2 << 30)
     logging.getLogger("ray.data").setLevel("ERROR")
     ray.data.DataContext.get_current().enable_progress_bars = False
     return ray
@@ -114,7 +115,7 @@ def readers(arguments):
     paths = sorted(map(str, Path(arguments.clips).glob("*.mp4")))
 
     def rows(dataset):
-        counted = dataset.map_batches(lambda batch: {"n": [len(next(iter(batch.values())))]}, batch_size=None, num_cpus=0.01)
+        counted = dataset.map_batches(lambda batch: {"n": [len(next(iter(batch.values())))]}, batch_size=None)
         return sum(int(row["n"]) for row in counted.iter_rows())
 
     def mapped(way):
@@ -122,11 +123,11 @@ def readers(arguments):
         return rows(items.map_batches(way, batch_size=1, compute=ray.data.ActorPoolStrategy(size=arguments.workers)))
 
     ways = {
-        "framerail": lambda: rows(fr_ray.read_frames(paths, size=SIZE).select_columns(["image"])),
+        "framerail": lambda: rows(fr_ray.read_frames(paths, size=SIZE, concurrency=arguments.workers).select_columns(["image"])),
         "opencv": lambda: mapped(OpenCV),
         "pyav": lambda: mapped(PyAV),
         "torchcodec": lambda: mapped(TorchCodec),
-        "read_videos": lambda: rows(ray.data.read_videos(paths, resize=SIZE)),
+        "read_videos": lambda: rows(ray.data.read_videos(paths, resize=SIZE, concurrency=arguments.workers)),
     }
     chosen = {name: work for name, work in ways.items() if not arguments.only or name in arguments.only}
     return rounds_of(chosen, arguments.rounds)
