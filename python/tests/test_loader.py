@@ -214,8 +214,7 @@ def test_views_crops_and_channels_first(many):
     assert crops.shape == (3, 2, 3, 48, 48) and whole.shape == (2, 3, 48, 64)
     assert all(torch.equal(crop, whole[..., x : x + 48]) for crop, x in zip(crops, (0, 8, 16)))
     middle = fr.torch.ClipDataset(many[:6], frames_per_clip=2, policy="regular", short_side=48, size=(48, 48))[4]["frames"]
-    # At its borders a crop that is taken out of the frame sees nothing of what lies beyond.
-    assert (middle.int() - crops[1].int())[..., 2:-2, 2:-2].abs().max() <= 1
+    assert torch.equal(middle, crops[1])
     with pytest.raises(ValueError, match="cannot be cut out"):
         fr.torch.ClipDataset(many[:6], short_side=48, size=(64, 48))[0]
     for options in ({"views": 2}, {"crops": 3}, {"crops": 2, "short_side": 48, "size": (48, 48)}, {"short_side": 48, "crop": (0, 0, 9, 9)}):

@@ -5,7 +5,7 @@ use std::{
     ffi::c_char,
     fmt,
     sync::{Arc, OnceLock},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use cudarc::driver::sys;
@@ -17,7 +17,7 @@ use crate::{
     context::{Context, Entered},
     error::{CudaError, check},
     module::LoadedModules,
-    stream::SpareEvents,
+    stream::{SpareEvents, SpareStreams},
 };
 
 /// What a card is.
@@ -41,6 +41,9 @@ pub struct CudaDevice {
     pub(crate) context: Context,
     pub(crate) modules: LoadedModules,
     pub(crate) events: SpareEvents,
+    pub(crate) streams: SpareStreams,
+    /// Free memory when it was last asked for.
+    free: Mutex<Option<(Instant, u64)>>,
 }
 
 impl fmt::Debug for CudaDevice {
@@ -48,6 +51,9 @@ impl fmt::Debug for CudaDevice {
         write!(f, "CudaDevice({}, {})", self.info.ordinal, self.info.name)
     }
 }
+
+/// How long an answer about free memory is used.
+const LATELY: Duration = Duration::from_secs(1);
 
 static OPEN: OnceLock<Mutex<HashMap<u32, Arc<CudaDevice>>>> = OnceLock::new();
 
@@ -145,9 +151,16 @@ impl CudaDevice {
         let info = device_info(ordinal)?;
         let started = began.elapsed();
         let context = Context::retain(ordinal, handle(ordinal)?)?;
-        let millis = |time: std::time::Duration| time.as_millis();
+        let millis = |time: Duration| time.as_millis();
         log::debug!("CUDA device {ordinal}: driver started in {} ms, context in {} ms", millis(started), millis(began.elapsed() - started));
-        let device = Arc::new(CudaDevice { info, context, modules: LoadedModules::default(), events: SpareEvents::default() });
+        let device = Arc::new(CudaDevice {
+            info,
+            context,
+            modules: LoadedModules::default(),
+            events: SpareEvents::default(),
+            streams: SpareStreams::default(),
+            free: Mutex::default(),
+        });
         open.insert(ordinal, Arc::clone(&device));
         Ok(device)
     }
@@ -188,6 +201,20 @@ impl CudaDevice {
         // SAFETY: out values, with a current context.
         entered.check(unsafe { sys::cuMemGetInfo_v2(&mut free, &mut total) }, "asking for free memory")?;
         Ok((free as u64, total as u64))
+    }
+
+    /// Free device memory in bytes, as it was a second ago at most: asking the driver takes part of the time that opening a small file does.
+    ///
+    /// # Errors
+    /// `Driver`.
+    pub fn free_memory_lately(&self) -> Result<u64, CudaError> {
+        let mut known = self.free.lock();
+        if let Some((_, free)) = known.filter(|(asked, _)| asked.elapsed() < LATELY) {
+            return Ok(free);
+        }
+        let (free, _) = self.memory()?;
+        *known = Some((Instant::now(), free));
+        Ok(free)
     }
 
     /// Completes an out-of-memory error with what was asked for.

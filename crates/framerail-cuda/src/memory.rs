@@ -244,6 +244,21 @@ impl DevicePool {
         self.shared.shelf.lock().stats
     }
 
+    /// Frees what is not in use beyond so many bytes, in its turn; nobody waits.
+    pub fn shrink(&self, keep_bytes: usize) {
+        let mut shelf = self.shared.shelf.lock();
+        let mut kept: usize = shelf.kept.iter().map(|kept| kept.bytes).sum();
+        let mut excess = Vec::new();
+        while kept > keep_bytes && !shelf.kept.is_empty() {
+            let oldest = shelf.kept.remove(0);
+            kept -= oldest.bytes;
+            shelf.stats.bytes -= oldest.bytes;
+            excess.push(oldest);
+        }
+        drop(shelf);
+        excess.into_iter().for_each(|allocation| self.shared.free(allocation));
+    }
+
     /// Gives what is not in use back to the driver; waits for the work that still uses it.
     pub fn trim(&self) {
         let kept = {

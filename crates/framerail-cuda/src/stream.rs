@@ -35,6 +35,20 @@ impl Handle {
     }
 }
 
+/// Streams that were used before, kept for the next file: making and destroying one takes the driver's lock.
+#[derive(Default)]
+pub(crate) struct SpareStreams {
+    kept: Mutex<Vec<sys::CUstream>>,
+}
+
+/// Streams that a device keeps.
+const MAX_SPARE_STREAMS: usize = 64;
+
+// SAFETY: the driver's streams may be used from any thread.
+unsafe impl Send for SpareStreams {}
+// SAFETY: as above.
+unsafe impl Sync for SpareStreams {}
+
 // SAFETY: the driver's streams may be used from any thread.
 unsafe impl Send for Handle {}
 // SAFETY: as above.
@@ -42,9 +56,16 @@ unsafe impl Sync for Handle {}
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if !self.is_foreign
-            && let Ok(_entered) = self.device.enter()
-        {
+        if self.is_foreign {
+            return;
+        }
+        // What it still holds comes before what its next owner puts on it.
+        let mut kept = self.device.streams.kept.lock();
+        if kept.len() < MAX_SPARE_STREAMS {
+            return kept.push(self.stream);
+        }
+        drop(kept);
+        if let Ok(_entered) = self.device.enter() {
             // SAFETY: created by us and destroyed once; the driver finishes what is queued.
             unsafe { sys::cuStreamDestroy_v2(self.stream) };
         }
@@ -63,6 +84,10 @@ impl CudaStream {
     /// # Errors
     /// `Driver`.
     pub fn new(device: &Arc<CudaDevice>) -> Result<Self, CudaError> {
+        let spare = device.streams.kept.lock().pop();
+        if let Some(stream) = spare {
+            return Ok(Self { inner: Arc::new(Handle::new(device, stream, false)) });
+        }
         let entered = device.enter()?;
         let mut stream = std::ptr::null_mut();
         let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;

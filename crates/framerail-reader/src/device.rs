@@ -140,7 +140,7 @@ impl DeviceReader {
         let failed = |error| ReaderError::Cuda { source_name: info.source.to_string(), error };
         let ahead_bytes = match options.ahead_bytes {
             Some(bytes) => bytes,
-            None => (options.device.memory().map_err(failed)?.0 / MEMORY_SHARE).min(MAX_DEFAULT_BYTES),
+            None => (options.device.free_memory_lately().map_err(failed)? / MEMORY_SHARE).min(MAX_DEFAULT_BYTES),
         };
         let make = match &options.make {
             Some(make) => Arc::clone(make),

@@ -9,6 +9,7 @@ use framerail_core::DeviceSurface;
 use framerail_cuda::{CudaDevice, CudaError, CudaStream, CudaTensor, DeviceBuffer, DevicePool};
 use framerail_media::{Input, InputOptions};
 use framerail_vision::{ChannelOrder, TensorOptions};
+use parking_lot::Mutex;
 
 use crate::{
     Batch, CudaBatch, FrameInfo, FrameStatus, HostTensor, ReaderError, Tensor,
@@ -28,11 +29,46 @@ use crate::{
 /// Bytes of batches, and of pictures, that are kept for the next ones.
 const KEEP_BATCHES_BYTES: usize = 512 << 20;
 const KEEP_PICTURES_BYTES: usize = 256 << 20;
+/// Of each, where no reader is open.
+const KEEP_UNUSED_BYTES: usize = 64 << 20;
 /// Share of the free memory, and bytes, that pictures decoded ahead may take.
 const MEMORY_SHARE: u64 = 4;
 const MAX_AHEAD_BYTES: u64 = 3 << 30;
 /// Frames before a missing one that are tried in its place.
 const MAX_TRIES: usize = 64;
+
+/// A card's memory for batches and pictures, shared by all readers of the process: one that is opened finds memory that others had.
+struct CardPools {
+    batches: DevicePool,
+    pictures: DevicePool,
+}
+
+impl CardPools {
+    fn of(device: &Arc<CudaDevice>) -> Result<Arc<Self>, CudaError> {
+        static KNOWN: Mutex<BTreeMap<u32, Arc<CardPools>>> = Mutex::new(BTreeMap::new());
+        let mut known = KNOWN.lock();
+        if let Some(pools) = known.get(&device.info().ordinal) {
+            return Ok(Arc::clone(pools));
+        }
+        let (batches, pictures) = (DevicePool::new(device, KEEP_BATCHES_BYTES)?, DevicePool::new(device, KEEP_PICTURES_BYTES)?);
+        let pools = Arc::new(Self { batches, pictures });
+        known.insert(device.info().ordinal, Arc::clone(&pools));
+        Ok(pools)
+    }
+}
+
+/// A reader's share in a card's memory. The last one leaves little behind.
+struct Share(Arc<CardPools>);
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        // The other one is the list's.
+        if Arc::strong_count(&self.0) <= 2 {
+            self.0.batches.shrink(KEEP_UNUSED_BYTES);
+            self.0.pictures.shrink(KEEP_UNUSED_BYTES);
+        }
+    }
+}
 
 /// A card's memory for batches; shared by a reader's threads.
 #[derive(Clone)]
@@ -41,14 +77,19 @@ pub(crate) struct CardMemory {
     batches: DevicePool,
     /// Cards that decode, with their memory for pictures.
     pictures: Vec<DevicePool>,
+    _shares: Arc<Vec<Share>>,
 }
 
 impl CardMemory {
     /// Batches on a card, decoded there unless others are named in `decode_on`.
     pub(crate) fn new(device: &Arc<CudaDevice>, decode_on: &[Arc<CudaDevice>]) -> Result<Self, CudaError> {
         let decode_on = if decode_on.is_empty() { std::slice::from_ref(device) } else { decode_on };
-        let pictures = decode_on.iter().map(|card| DevicePool::new(card, KEEP_PICTURES_BYTES)).collect::<Result<_, _>>()?;
-        Ok(Self { device: Arc::clone(device), batches: DevicePool::new(device, KEEP_BATCHES_BYTES)?, pictures })
+        let own = CardPools::of(device)?;
+        let shares = decode_on.iter().map(|card| CardPools::of(card).map(Share)).collect::<Result<Vec<_>, _>>()?;
+        let pictures = shares.iter().map(|share| share.0.pictures.clone()).collect();
+        let batches = own.batches.clone();
+        let shares = shares.into_iter().chain([Share(own)]).collect();
+        Ok(Self { device: Arc::clone(device), batches, pictures, _shares: Arc::new(shares) })
     }
 
     /// Cards that decode.
@@ -196,7 +237,7 @@ impl DeviceEngine {
             // What another card decodes comes over the link between the two.
             let is_here = pool.device().id() == memory.device.id();
             let make = Arc::new(if is_here { tensors.with_slots(&slots) } else { tensors });
-            ahead_bytes += (pool.device().memory().map_err(failed)?.0 / MEMORY_SHARE).min(MAX_AHEAD_BYTES);
+            ahead_bytes += (pool.device().free_memory_lately().map_err(failed)? / MEMORY_SHARE).min(MAX_AHEAD_BYTES);
             cards.push(DecodingCard { device: Arc::clone(pool.device()), make });
         }
         let window = usize::try_from(ahead_bytes / (target.shape().bytes().max(1) as u64)).unwrap_or(usize::MAX);

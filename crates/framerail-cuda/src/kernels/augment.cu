@@ -92,8 +92,7 @@ DEVICE float sample(const AugmentParams &p, const Picture &picture, u64 at, u32 
     return p.in_type == TYPE_U8 ? (float)__ldg((const u8 *)picture.input + index) : __ldg((const float *)picture.input + index);
 }
 
-DEVICE Color resampled(const AugmentParams &p, const Picture &picture, const Tap &across, u32 y) {
-    Tap down = tap_of(y, picture.crop_height, p.out_height, picture.flip_y, picture.antialias);
+DEVICE Color resampled(const AugmentParams &p, const Picture &picture, const Tap &across, const Tap &down) {
     Color color = {{0.0f, 0.0f, 0.0f}};
     for (u32 row = 0; row < down.count; row++) {
         u64 start = (u64)(picture.crop_y + down.first + row) * p.in_width + picture.crop_x + across.first;
@@ -106,6 +105,15 @@ DEVICE Color resampled(const AugmentParams &p, const Picture &picture, const Tap
     float scale = p.in_type == TYPE_U8 ? 1.0f / 255.0f : 1.0f;
     for (u32 channel = 0; channel < 3; channel++) color.channel[channel] *= scale;
     return color;
+}
+
+// The taps of the block's rows, found once for all of its columns: they take double precision. All threads take part.
+DEVICE const Tap *rows_of(const AugmentParams &p, const Picture &picture) {
+    __shared__ Tap rows[TILE];
+    u32 thread = threadIdx.y * TILE + threadIdx.x, y = blockIdx.y * TILE + thread;
+    if (thread < TILE && y < p.out_height) rows[thread] = tap_of(y, picture.crop_height, p.out_height, picture.flip_y, picture.antialias);
+    __syncthreads();
+    return rows;
 }
 
 DEVICE void mix(Color &color, float factor, float addend) {
@@ -161,6 +169,7 @@ DEVICE double sum_of_block(double value) {
 // One double for each tile: the sum of grey before contrast.
 KERNEL(sum_grey, AugmentParams) {
     const Picture &picture = p.picture[blockIdx.z];
+    const Tap *rows = rows_of(p, picture);
     u32 x = blockIdx.x * TILE + threadIdx.x;
     double sum = 0.0;
     if (x < p.out_width) {
@@ -168,7 +177,7 @@ KERNEL(sum_grey, AugmentParams) {
         for (u32 row = threadIdx.y; row < TILE; row += BLOCK_ROWS) {
             u32 y = blockIdx.y * TILE + row;
             if (y >= p.out_height) break;
-            Color color = resampled(p, picture, across, y);
+            Color color = resampled(p, picture, across, rows[row]);
             adjust(picture, color, true, 0.0f);
             sum += (double)grey_of(color);
         }
@@ -195,13 +204,14 @@ KERNEL(augment_pixels, AugmentParams) {
         }
         mean = (float)(sum_of_block(sum) / ((double)p.out_width * (double)p.out_height));
     }
+    const Tap *rows = rows_of(p, picture);
     u32 x = blockIdx.x * TILE + threadIdx.x;
     if (x >= p.out_width) return;
     Tap across = tap_of(x, picture.crop_width, p.out_width, picture.flip_x, picture.antialias);
     for (u32 row = threadIdx.y; row < TILE; row += BLOCK_ROWS) {
         u32 y = blockIdx.y * TILE + row;
         if (y >= p.out_height) return;
-        Color color = resampled(p, picture, across, y);
+        Color color = resampled(p, picture, across, rows[row]);
         adjust(picture, color, false, mean);
         if (picture.grayscale) color.channel[0] = color.channel[1] = color.channel[2] = grey_of(color);
         for (u32 channel = 0; channel < 3; channel++) {
@@ -216,16 +226,17 @@ KERNEL(augment_pixels, AugmentParams) {
 
 // exp(-d^2 / 2 sigma^2), scaled to a sum of 1; all threads of the block take part.
 DEVICE void find_weights(float *weights, u32 kernel, float sigma) {
+    __shared__ double shares[MAX_KERNEL + 1];
     u32 thread = threadIdx.y * TILE + threadIdx.x;
-    double middle = (double)(kernel / 2), sum = 0.0;
     if (thread < kernel) {
-        double mine = 0.0;
-        for (u32 place = 0; place < kernel; place++) {
-            double distance = ((double)place - middle) / (double)sigma, weight = exp(-(distance * distance) / 2.0);
-            sum += weight;
-            if (place == thread) mine = weight;
-        }
-        weights[thread] = (float)(mine / sum);
+        double distance = ((double)thread - (double)(kernel / 2)) / (double)sigma;
+        shares[thread] = exp(-(distance * distance) / 2.0);
+    }
+    __syncthreads();
+    if (thread < kernel) {
+        double sum = 0.0;
+        for (u32 place = 0; place < kernel; place++) sum += shares[place];
+        weights[thread] = (float)(shares[thread] / sum);
     }
     __syncthreads();
 }

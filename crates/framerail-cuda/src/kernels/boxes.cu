@@ -6,6 +6,10 @@
 #define CAPACITY 8192
 #define MAX_CANDIDATES 5000
 #define THREADS 1024
+// Items of a block that finds candidates, and scores that it keeps at hand: of as many anchors at least, or of none.
+#define BLOCK_ITEMS 256
+#define STAGED_SCORES 8192
+#define MIN_STAGED_ROWS 32
 #define MAX_POINTS 5
 
 enum Family { ANCHORS = 0, HEATMAP = 1, ANCHOR_FREE = 2 };
@@ -255,6 +259,21 @@ template <typename Take, typename Drop> DEVICE void consider(const BoxesParams &
     else drop();
 }
 
+// Every candidate of an anchor; `raw(i)` gives its scores.
+template <typename Raw, typename Take, typename Drop>
+DEVICE void anchor_candidates(const BoxesParams &p, u32 picture, u32 item, Raw raw, Take take, Drop drop) {
+    Candidate candidate = {};
+    Scaling scaling = {0.0f, 1.0f};
+    if (p.activation == SOFTMAX) scaling = softmax_of(p.columns, raw);
+    for (u32 column = 0; column < p.columns; column++) {
+        if ((int)column == p.background) continue;
+        candidate.class_id = p.background >= 0 && (int)column > p.background ? column - 1 : column;
+        candidate.index = item * p.columns + column;
+        candidate.score = activated(p, scaling, raw(column));
+        consider(p, picture, candidate, take, drop);
+    }
+}
+
 // Every candidate of one item.
 template <typename Take, typename Drop> DEVICE void candidates_of(const BoxesParams &p, u32 picture, u32 item, Take take, Drop drop) {
     Candidate candidate = {};
@@ -271,29 +290,36 @@ template <typename Take, typename Drop> DEVICE void candidates_of(const BoxesPar
         return;
     }
     u64 row = ((u64)picture * p.items + item) * p.columns;
-    auto raw = [&](u32 i) { return element(p, 1, row + i); };
-    Scaling scaling = {0.0f, 1.0f};
-    if (p.activation == SOFTMAX) scaling = softmax_of(p.columns, raw);
-    for (u32 column = 0; column < p.columns; column++) {
-        if ((int)column == p.background) continue;
-        candidate.class_id = p.background >= 0 && (int)column > p.background ? column - 1 : column;
-        candidate.index = item * p.columns + column;
-        candidate.score = activated(p, scaling, raw(column));
-        consider(p, picture, candidate, take, drop);
-    }
+    anchor_candidates(p, picture, item, [&](u32 i) { return element(p, 1, row + i); }, take, drop);
 }
 
 // Candidates of every picture (grid y), in no order. The counters were zeroed.
 KERNEL(find_candidates, BoxesParams) {
-    u32 item = blockIdx.x * 256 + threadIdx.x, picture = blockIdx.y;
-    if (item >= p.items) return;
+    u32 item = blockIdx.x * BLOCK_ITEMS + threadIdx.x, picture = blockIdx.y;
     Counters *counters = (Counters *)p.counters + picture;
     Candidate *list = (Candidate *)p.candidates + (u64)picture * CAPACITY;
     auto take = [&](const Candidate &candidate) {
         u32 slot = atomicAdd(&counters->found, 1u);
         if (slot < CAPACITY) list[slot] = candidate;
     };
-    candidates_of(p, picture, item, take, [&]() { atomicAdd(&counters->non_finite, 1u); });
+    auto drop = [&]() { atomicAdd(&counters->non_finite, 1u); };
+    // Scores of an anchor lie side by side and are read several times: once by neighbouring threads into shared memory, then from there.
+    __shared__ float staged[STAGED_SCORES];
+    u32 most = p.family == ANCHORS && p.columns > 0 ? STAGED_SCORES / p.columns : 0;
+    if (most < MIN_STAGED_ROWS) {
+        if (item < p.items) candidates_of(p, picture, item, take, drop);
+        return;
+    }
+    u32 start = blockIdx.x * BLOCK_ITEMS, here = p.items - start < BLOCK_ITEMS ? p.items - start : BLOCK_ITEMS;
+    for (u32 first = 0; first < here; first += most) {
+        u32 rows = here - first < most ? here - first : most;
+        u64 from = ((u64)picture * p.items + start + first) * p.columns;
+        for (u32 at = threadIdx.x; at < rows * p.columns; at += BLOCK_ITEMS) staged[at] = element(p, 1, from + at);
+        __syncthreads();
+        const float *row = staged + (threadIdx.x - first) * p.columns;
+        if (threadIdx.x - first < rows) anchor_candidates(p, picture, item, [&](u32 i) { return row[i]; }, take, drop);
+        __syncthreads();
+    }
 }
 
 // Greater is better; equal scores by falling index. No two are equal.
