@@ -122,6 +122,11 @@ impl<T: Send + 'static, E: From<ReaderError> + Send + 'static> Prefetching<T, E>
         self.is_read.load(Ordering::Relaxed)
     }
 
+    /// What [`Prefetching::is_read`] says, for later.
+    pub fn read_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_read)
+    }
+
     /// Waits until it is open.
     ///
     /// # Errors

@@ -1,6 +1,12 @@
 //! Files read one after another, the next ones opened and decoded ahead.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use framerail_core::{CancelToken, StreamId, StreamInfo};
 use framerail_pipeline::{StageError, StreamLine, StreamOpener, StreamReader, StreamRequest};
@@ -40,6 +46,8 @@ struct State {
     /// Files whose turn is still to come and that are not begun.
     waiting: VecDeque<StreamRequest>,
     begun: VecDeque<Begun>,
+    /// Whether the present file, which was begun before its turn, is decoded to its end.
+    present: Arc<AtomicBool>,
 }
 
 /// Opens files in their order, and those behind ahead of their turn: as many as decoders, not counting those that are decoded and
@@ -56,7 +64,7 @@ pub(super) struct InTurn {
 impl InTurn {
     /// `requests` are all files of the run.
     pub(super) fn new(opener: Arc<SourceOpener>, most: usize, memory_bytes: u64, requests: &[StreamRequest]) -> Arc<Self> {
-        let state = State { waiting: requests.iter().cloned().collect(), begun: VecDeque::new() };
+        let state = State { waiting: requests.iter().cloned().collect(), begun: VecDeque::new(), present: Arc::default() };
         Arc::new(Self { opener, most, memory_bytes, state: Mutex::new(state) })
     }
 
@@ -90,15 +98,18 @@ impl InTurn {
     /// Whether a decoder would be idle without a further file. Frames that are decoded long before their turn only cost memory.
     fn has_place(&self, state: &State) -> bool {
         let decoded = state.begun.iter().filter(|begun| begun.file.is_read()).count();
-        1 + state.begun.len() - decoded < self.most && decoded < self.most
+        let present = usize::from(!state.present.load(Ordering::Relaxed));
+        present + state.begun.len() - decoded < self.most && decoded < self.most
     }
 
     /// Takes a file that is begun off the queue, and forgets those before it.
     fn take(&self, id: StreamId) -> Option<Begun> {
         let mut state = self.state.lock();
         state.waiting.retain(|request| request.id.0 > id.0);
-        let place = state.begun.iter().position(|begun| begun.id == id)?;
-        state.begun.drain(..=place).next_back()
+        let place = state.begun.iter().position(|begun| begun.id == id);
+        let taken = place.and_then(|place| state.begun.drain(..=place).next_back());
+        state.present = taken.as_ref().map_or_else(Arc::default, |begun| begun.file.read_flag());
+        taken
     }
 
     /// The file that was opened before the run takes part.
