@@ -200,7 +200,10 @@ pub struct Thresholds {
     /// Score above which a box, a class or a model's word counts, 0 to 1. A card that says none: 0.25 for detection, 0.5 for
     /// landmarks (0.2 for heatmaps), 0 for classification.
     pub confidence: f32,
-    /// Overlap from which the lower-scored of two boxes is dropped (non-maximum suppression), 0 to 1; 1 keeps all.
+    /// Whether a score equal to `confidence` counts too: detectors of OpenCV and InsightFace take it, those of torchvision, Transformers
+    /// and Ultralytics do not.
+    pub confidence_inclusive: bool,
+    /// Overlap above which the lower-scored of two boxes is dropped (non-maximum suppression), 0 to 1; 1 keeps all.
     pub iou: f32,
     /// The most detections of one frame, best first.
     pub max_detections: usize,
@@ -210,7 +213,7 @@ pub struct Thresholds {
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self { confidence: 0.25, iou: 0.45, max_detections: 300, class_agnostic: false }
+        Self { confidence: 0.25, confidence_inclusive: false, iou: 0.45, max_detections: 300, class_agnostic: false }
     }
 }
 
@@ -405,6 +408,11 @@ impl ModelCard {
 }
 
 impl Thresholds {
+    /// The number that a score must exceed to count.
+    pub(crate) fn exclusive_confidence(&self) -> f32 {
+        if self.confidence_inclusive { self.confidence.next_down() } else { self.confidence }
+    }
+
     /// Whether every value is in range; else the key and what it takes.
     pub(crate) fn check(&self) -> Result<(), (&'static str, &'static str)> {
         let unit = |value: f32| (0.0..=1.0).contains(&value);

@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    io::Read,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -71,9 +72,10 @@ impl Model {
         })
     }
 
-    /// The files that it was made from: the card and the ONNX file.
+    /// The files that it was made from: the card, the ONNX file, and those with its weights.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
-        self.card_path.as_deref().into_iter().chain([self.file.path()])
+        let weights = self.file.external_files().iter().map(PathBuf::as_path);
+        self.card_path.as_deref().into_iter().chain([self.file.path()]).chain(weights)
     }
 
     /// Frames that go into one run: as asked for, or what an unprepared model insists on.
@@ -153,14 +155,34 @@ fn find_file(card: &ModelCard, card_path: Option<&Path>, search: &SearchPath) ->
 
 fn check_hash(card: &ModelCard, file: &OnnxFile) -> Result<(), InferError> {
     let Some(expected) = &card.sha256 else { return Ok(()) };
-    let digest = Sha256::digest(file.bytes());
-    let found: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = digest(file)?;
+    let found: String = digest.into_iter().map(|byte| format!("{byte:02x}")).collect();
     if found.eq_ignore_ascii_case(expected) {
         return Ok(());
     }
     let reason =
         format!("its sha256 is {found}, the model card states {expected}; fetch the file that the card names, or correct the card");
     Err(InferError::ModelFile { path: file.path().to_owned(), reason })
+}
+
+/// SHA-256 of the ONNX file; of one with weights in other files: of all of them, one after the other.
+fn digest(file: &OnnxFile) -> Result<impl IntoIterator<Item = u8>, InferError> {
+    if file.external_files().is_empty() {
+        return Ok(Sha256::digest(file.bytes()));
+    }
+    let mut hasher = Sha256::new();
+    for path in std::iter::once(file.path()).chain(file.external_files().iter().map(PathBuf::as_path)) {
+        let unread = |error| InferError::ModelFile { path: path.to_owned(), reason: format!("cannot be read: {error}") };
+        let mut reader = std::fs::File::open(path).map_err(unread)?;
+        let mut chunk = vec![0; 1 << 20];
+        loop {
+            match reader.read(&mut chunk).map_err(unread)? {
+                0 => break,
+                read => hasher.update(chunk.get(..read).unwrap_or_default()),
+            }
+        }
+    }
+    Ok(hasher.finalize())
 }
 
 /// The input that takes the pictures: the one that the card names, else the only one that it does not fill otherwise. It must have the

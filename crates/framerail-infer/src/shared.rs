@@ -204,7 +204,7 @@ impl Shared {
         seen: &Seen,
         thresholds: &Thresholds,
     ) -> Result<Prediction, String> {
-        let found = match decoder.describe(tensors, item, seen, thresholds.confidence)? {
+        let found = match decoder.describe(tensors, item, seen, thresholds.exclusive_confidence())? {
             Described::Found { value, score } => Some(Description { value, score }),
             Described::Nothing => None,
             Described::NotFinite => {
@@ -223,7 +223,7 @@ impl Shared {
         seen: &Seen,
         thresholds: &Thresholds,
     ) -> Result<Vec<Detection>, String> {
-        let mut candidates = Candidates::new(thresholds.confidence, self.model.labels.len());
+        let mut candidates = Candidates::new(thresholds.exclusive_confidence(), self.model.labels.len());
         decoder.decode(tensors, item, &mut candidates)?;
         let mapping = decoder.mapping(seen);
         let place = |found: Candidate| {

@@ -163,12 +163,61 @@ fn random_and_flipped_bytes_never_panic() {
     }
 }
 
+/// A model whose one weight of six floats lies in another file.
+fn with_external(location: &str, offset: &str, length: &str) -> Vec<u8> {
+    let entry = |key: &str, value: &str| Message::default().bytes(1, key).bytes(2, value);
+    let tensor = Message::default().number(1, 1).number(1, 1).number(1, 6).number(2, 1).bytes(8, "w").number(14, 1);
+    let tensor = tensor.bytes(13, entry("location", location)).bytes(13, entry("offset", offset)).bytes(13, entry("length", length));
+    let picture = [value_info("image", FLOAT, &[1, 3, 32, 32])];
+    graph(&[node("Identity", &["w"], "boxes", &[])], &[tensor], &picture, &[value_info("boxes", FLOAT, &[1, 1, 6])])
+}
+
 #[test]
-fn weights_in_a_second_file_are_refused() {
-    let tensor = Message::default().number(2, 1).bytes(8, "w").number(14, 1);
-    let node = Message::default().bytes(1, "w").bytes(2, "boxes").bytes(4, "Identity");
-    let graph = Message::default().bytes(1, node).bytes(5, tensor).bytes(12, value_info("boxes", 1, &[1, 1, 6]));
-    assert_contains(&message(load(&model(graph))), &["weights in a second file"]);
+fn weights_in_a_file_beside_the_model_are_read() {
+    let folder = TempDir::new().expect("temporary folder");
+    let row = [1.0_f32, 2.0, 9.0, 10.0, 0.9, 0.0];
+    let bytes: Vec<u8> = [0.0; 16].iter().chain(&row).flat_map(|value| value.to_le_bytes()).collect();
+    fs::write(folder.path().join("m.onnx.data"), &bytes).expect("writable");
+    let model = with_external("m.onnx.data", "64", "24");
+    fs::write(folder.path().join("m.onnx"), &model).expect("writable");
+    let mut detector = load_with(&folder, &card_text("m.onnx")).expect("sound model");
+    let found = detector.detect(&[&common::rgb_frame(32, 32, &[0; 32 * 32 * 3])]).expect("runs").remove(0);
+    assert_eq!(found.iter().map(|found| found.bbox).collect::<Vec<_>>(), [framerail_core::BBox::from_xyxy(1.0, 2.0, 9.0, 10.0)]);
+    // A hash covers the weights too.
+    let card = card_text("m.onnx").replace("file =", &format!("sha256 = \"{}\"\nfile =", "0".repeat(64)));
+    assert_contains(&message(load_with(&folder, &card)), &["sha256", "the model card states"]);
+}
+
+/// Hostile input: no file is opened outside of the model's folder, and none is believed to be longer than it is.
+#[test]
+fn weights_in_other_files_stay_in_the_folder() {
+    let folder = TempDir::new().expect("temporary folder");
+    let outside = TempDir::new().expect("temporary folder");
+    fs::write(outside.path().join("secret"), [0; 64]).expect("writable");
+    fs::write(folder.path().join("short.data"), [0; 20]).expect("writable");
+    fs::create_dir(folder.path().join("sub")).expect("writable");
+    std::os::unix::fs::symlink(outside.path().join("secret"), folder.path().join("link.data")).expect("writable");
+    let absolute = outside.path().join("secret").display().to_string();
+    let refused = |location: &str, offset: &str, length: &str| {
+        fs::write(folder.path().join("m.onnx"), with_external(location, offset, length)).expect("writable");
+        message(load_with(&folder, &card_text("m.onnx")))
+    };
+    for location in [absolute.as_str(), "../secret", "sub/../../secret", "link.data", ""] {
+        assert_contains(&refused(location, "0", "24"), &["outside of its folder"]);
+    }
+    assert_contains(&refused("none.data", "0", "24"), &["'none.data'", "missing"]);
+    assert_contains(&refused("sub", "0", "24"), &["not a file"]);
+    for (offset, length) in [("0", "24"), ("21", "0"), ("18446744073709551615", "24"), ("0", "18446744073709551615")] {
+        assert_contains(&refused("short.data", offset, length), &["beyond the end"]);
+    }
+    assert_contains(&refused("short.data", "-1", "24"), &["not a number"]);
+    // A file that its own name links to, as in the cache of a model hub: its weights may lie there.
+    let hub = TempDir::new().expect("temporary folder");
+    fs::write(outside.path().join("model"), with_external("w.data", "0", "24")).expect("writable");
+    for (name, target) in [("m.onnx", "model"), ("w.data", "secret")] {
+        std::os::unix::fs::symlink(outside.path().join(target), hub.path().join(name)).expect("writable");
+    }
+    load_with(&hub, &card_text("m.onnx")).expect("beside the real file");
 }
 
 #[test]
@@ -311,5 +360,6 @@ fn data_in_other_files_is_refused_wherever_it_is_named() {
     for nodes in [vec![constant], vec![node("If", &["image"], "boxes", &[nested])]] {
         assert_contains(&message(load(&graph(&nodes, &[], &picture, &boxes))), &["second file"]);
     }
-    assert_contains(&message(load(&graph(&[node("Identity", &["value"], "boxes", &[])], &[outside], &picture, &boxes))), &["second file"]);
+    let weight = graph(&[node("Identity", &["value"], "boxes", &[])], &[outside], &picture, &boxes);
+    assert_contains(&message(load(&weight)), &["/etc/passwd", "outside of its folder"]);
 }

@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 
 use common::{FLOAT, INT32, INT64, cast, constant_model, float_tensor, graph, int, ints, node, options, placed, rgb_frame, value_info};
-use framerail_core::{BBox, Detection};
+use framerail_core::{AttributeValue, BBox, Detection};
 use framerail_infer::{Detector, DetectorOptions};
 use tempfile::TempDir;
 
@@ -119,4 +119,59 @@ fn numbers_that_are_none_are_counted() {
     let frame = rgb_frame(32, 32, &[0; 32 * 32 * 3]);
     assert_eq!(detector.detect(&[&frame]).expect("runs")[0].len(), 1);
     assert_eq!((detector.stats().non_finite, detector.stats().detections), (2, 1));
+}
+
+#[test]
+fn the_example_cards_are_sound() {
+    for (name, text) in common::FAMILY_CARDS {
+        let card = framerail_infer::ModelCard::parse(text, name.as_ref()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(card.name, name);
+    }
+}
+
+#[test]
+fn a_score_equal_to_the_threshold_counts_where_the_card_says_so() {
+    let head =
+        format!("{HEAD}classes = 1\n[input]\nwidth = 32\nheight = 32\n[output.boxes]\nboxes = \"out\"\n[thresholds]\nconfidence = 0.6\n");
+    let model = constant_model(&[1, 3, 32, 32], &[("out", &[1, 2, 6], &[1.0, 1.0, 9.0, 9.0, 0.6, 0.0, 11.0, 1.0, 19.0, 9.0, 0.599, 0.0])]);
+    assert_eq!(detect(&model, &head, (32, 32)).len(), 0);
+    assert_eq!(detect(&model, &format!("{head}confidence_inclusive = true\n"), (32, 32)).len(), 1);
+}
+
+#[test]
+fn anchors_of_given_shapes_as_retinanet_has_them() {
+    let card = format!(
+        "{HEAD}labels = [\"cat\"]\n[input]\nwidth = 32\nheight = 32\n[output.anchors]\nboxes = \"loc\"\nscores = \"conf\"\nactivation = \"sigmoid\"\n\
+         variances = [1.0, 1.0, 1.0, 1.0]\ncell_origin = 0.0\nlevels = [{{ step = 16.0, shapes = [[8, 4], [4, 8]] }}]\n"
+    );
+    let (mut boxes, mut scores) = ([0.0; 32], [-9.0; 8]);
+    // The tall anchor of the last cell, moved by half its width.
+    (boxes[28], scores[7]) = (0.5, 9.0);
+    let found = detect(&constant_model(&[1, 3, 32, 32], &[("loc", &[1, 8, 4], &boxes), ("conf", &[1, 8, 1], &scores)]), &card, (32, 32));
+    assert_eq!(found.len(), 1);
+    assert_box(&found[0], [16.0, 12.0, 20.0, 20.0]);
+}
+
+#[test]
+fn masks_of_queries_are_cut_at_their_boxes() {
+    let card = format!(
+        "{HEAD}labels = [\"cat\", \"dog\"]\n[input]\nwidth = 64\nheight = 64\nfit = \"letterbox\"\n[output.boxes]\nboxes = \"pred_boxes\"\nscores = \"logits\"\n\
+         form = \"cxcywh\"\nnormalized = true\nactivation = \"sigmoid\"\nsuppressed = true\nmasks = {{ output = \"pred_masks\", activation = \"sigmoid\" }}\n"
+    );
+    // 128x64 into 64x64: half the size, 16 rows of padding above and below. The second query sees the left half of the input.
+    let boxes = [0.5, 0.5, 0.1, 0.1, 0.5, 0.5, 0.5, 0.25];
+    let logits = [-9.0, -9.0, -9.0, 9.0];
+    let mut masks = [9.0_f32; 2 * 64];
+    (0..64).for_each(|cell| masks[64 + cell] = if cell % 8 < 4 { 5.0 } else { -5.0 });
+    let outputs: [(&str, &[i64], &[f32]); 3] =
+        [("pred_boxes", &[1, 2, 4], &boxes), ("logits", &[1, 2, 2], &logits), ("pred_masks", &[1, 2, 8, 8], &masks)];
+    let found = detect(&constant_model(&[1, 3, 64, 64], &outputs), &card, (128, 64));
+    assert_eq!(found.iter().map(|found| &*found.label.name).collect::<Vec<_>>(), ["dog"]);
+    assert_box(&found[0], [32.0, 16.0, 96.0, 48.0]);
+    let AttributeValue::Mask(mask) = &found[0].attributes[0].value else { panic!("{:?}", found[0].attributes) };
+    assert_eq!((mask.columns(), mask.rows(), mask.bbox()), (4, 2, &found[0].bbox));
+    let inside: Vec<bool> = mask.coverage().iter().map(|covered| *covered >= 128).collect();
+    assert_eq!(inside, [true, true, false, false].repeat(2));
+    let refused = card.replace("masks = { output", "masks = { outputs");
+    assert!(framerail_infer::ModelCard::parse(&refused, "c.toml".as_ref()).is_err());
 }

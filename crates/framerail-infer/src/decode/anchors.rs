@@ -30,8 +30,15 @@ pub struct AnchorsCard {
     /// Whether anchors are cut off at the input's size.
     #[serde(default)]
     pub clip: bool,
+    /// Where a cell's anchors are centred in it: 0 its top left corner, 0.5 its middle.
+    #[serde(default = "middle")]
+    pub cell_origin: f32,
     /// The feature maps, in the order of the outputs.
     pub levels: Vec<AnchorLevel>,
+}
+
+fn middle() -> f32 {
+    0.5
 }
 
 /// The anchors of one feature map. Its cells go row by row; the anchors of a cell follow each other: for each of `sizes` a square,
@@ -42,7 +49,11 @@ pub struct AnchorLevel {
     /// Model pixels from one cell to the next; cells are as many as it takes to cover the input.
     pub step: f32,
     /// Sides of square anchors in model pixels.
+    #[serde(default)]
     pub sizes: Vec<f32>,
+    /// Width and height of each anchor in model pixels, instead of `sizes`, `between` and `aspect_ratios` (RetinaNet).
+    #[serde(default)]
+    pub shapes: Vec<[f32; 2]>,
     /// The next level's size: adds a square of `sqrt(sizes[0] * between)`.
     pub between: Option<f32>,
     /// Adds two boxes each: `sizes[0] * sqrt(ratio)` by `sizes[0] / sqrt(ratio)`, and the same turned.
@@ -59,7 +70,18 @@ impl AnchorsCard {
         ensure(!self.levels.is_empty(), "levels", "one table for each feature map")?;
         for level in &self.levels {
             ensure(level.step >= 1.0 && level.step.is_finite(), "step", "1 or more")?;
-            ensure((1..=64).contains(&level.sizes.len()) && level.sizes.iter().copied().all(positive), "sizes", "1 to 64 numbers above 0")?;
+            if level.shapes.is_empty() {
+                ensure(
+                    (1..=64).contains(&level.sizes.len()) && level.sizes.iter().copied().all(positive),
+                    "sizes",
+                    "1 to 64 numbers above 0",
+                )?;
+            } else {
+                let has_others = !level.sizes.is_empty() || level.between.is_some() || !level.aspect_ratios.is_empty();
+                ensure(!has_others, "shapes", "nothing beside sizes, between and aspect_ratios")?;
+                let sound = level.shapes.len() <= 64 && level.shapes.as_flattened().iter().copied().all(positive);
+                ensure(sound, "shapes", "1 to 64 pairs of numbers above 0")?;
+            }
             ensure(level.between.is_none_or(positive), "between", "a number above 0")?;
             ensure(
                 level.aspect_ratios.len() <= 64 && level.aspect_ratios.iter().copied().all(positive),
@@ -67,6 +89,7 @@ impl AnchorsCard {
                 "numbers above 0",
             )?;
         }
+        ensure((0.0..=1.0).contains(&self.cell_origin), "cell_origin", "0 to 1")?;
         ensure(self.variances.iter().copied().all(positive), "variances", "four numbers above 0")?;
         ensure(self.background.is_none_or(|id| id as usize <= card.class_count()), "background", "the number of one of the classes")?;
         ensure(self.landmarks.is_some() || card.landmarks.is_empty(), "landmarks", "the name of an output, since the card names landmarks")
@@ -101,6 +124,9 @@ struct Anchor {
 impl AnchorLevel {
     /// Widths and heights of a cell's anchors.
     fn shapes(&self) -> Vec<(f32, f32)> {
+        if !self.shapes.is_empty() {
+            return self.shapes.iter().map(|[width, height]| (*width, *height)).collect();
+        }
         let first = self.sizes.first().copied().unwrap_or_default();
         let mut shapes: Vec<(f32, f32)> = self.sizes.iter().map(|side| (*side, *side)).collect();
         shapes.extend(self.between.map(|next| ((first * next).sqrt(), (first * next).sqrt())));
@@ -111,11 +137,11 @@ impl AnchorLevel {
         shapes
     }
 
-    fn anchors(&self, input: InputSize) -> impl Iterator<Item = Anchor> {
+    fn anchors(&self, input: InputSize, origin: f32) -> impl Iterator<Item = Anchor> {
         let (columns, rows) = ((input.width as f32 / self.step).ceil() as usize, (input.height as f32 / self.step).ceil() as usize);
         let (shapes, step) = (self.shapes(), self.step);
         (0..rows * columns).flat_map(move |cell| {
-            let (x, y) = (((cell % columns) as f32 + 0.5) * step, ((cell / columns) as f32 + 0.5) * step);
+            let (x, y) = (((cell % columns) as f32 + origin) * step, ((cell / columns) as f32 + origin) * step);
             shapes.clone().into_iter().map(move |(width, height)| Anchor { x, y, width, height })
         })
     }
@@ -143,7 +169,7 @@ impl Anchors {
             true => Anchor { width: anchor.width.min(width), height: anchor.height.min(height), ..anchor },
             false => anchor,
         };
-        let all = anchors.levels.iter().flat_map(|level| level.anchors(input)).map(clip).take(MAX_ANCHORS).collect();
+        let all = anchors.levels.iter().flat_map(|level| level.anchors(input, anchors.cell_origin)).map(clip).take(MAX_ANCHORS).collect();
         Self { card: anchors.clone(), columns: anchors.columns(card), landmarks: card.landmarks.len(), anchors: all, input }
     }
 

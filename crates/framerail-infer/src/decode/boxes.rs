@@ -6,10 +6,13 @@
 
 use std::borrow::Cow;
 
+use framerail_core::{BBox, InstanceMask};
 use framerail_vision::ModelMapping;
 use serde::Deserialize;
 
-use super::{Activation, BoxForm, Candidate, Candidates, Decode, Expected, KeyError, Seen, Tensors, class_of, ensure, to_pixels};
+use super::{
+    Activation, BoxForm, Candidate, Candidates, Decode, Expected, KeyError, Seen, Tensors, class_of, ensure, seen::coverage, to_pixels,
+};
 use crate::{card::ModelCard, more_inputs::FrameScale, size::InputSize};
 
 /// Parameters of a model that gives boxes. Outputs may lack the batch axis when the model takes one frame.
@@ -50,6 +53,26 @@ pub struct BoxesCard {
     /// Whether the model suppresses overlapping boxes itself.
     #[serde(default)]
     pub suppressed: bool,
+    /// The masks of the boxes, where the model gives some.
+    pub masks: Option<BoxMasksCard>,
+}
+
+/// Where a model's masks are: `masks = { output = "pred_masks", activation = "sigmoid" }`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BoxMasksCard {
+    /// Output `[batch, boxes, rows, columns]`, whose cells cover the model's input evenly. A mask is cut off at its box.
+    pub output: String,
+    /// What is left to be done to its values: `none` or `sigmoid`.
+    #[serde(default)]
+    pub activation: Activation,
+    /// Value from which a cell belongs to the mask, 0 to 1.
+    #[serde(default = "half")]
+    pub threshold: f32,
+}
+
+fn half() -> f32 {
+    0.5
 }
 
 /// Whose pixels boxes come in.
@@ -131,12 +154,19 @@ impl BoxesCard {
         ensure(RowPlaces::new(self.row()).is_some(), "row", "a list with one each of box, score and class, and picture or other")?;
         let (in_input, geometry) = (self.space == BoxSpace::Input, FrameScale::of(&card.input).is_some());
         ensure(in_input || !self.normalized, "space", "input, or nothing, for boxes from 0 to 1")?;
+        if let Some(masks) = &self.masks {
+            ensure(in_input, "space", "input beside 'masks'")?;
+            ensure(self.scores.is_some(), "masks", "nothing without 'scores'")?;
+            ensure(masks.activation != Activation::Softmax, "activation", "none or sigmoid for masks")?;
+            ensure(masks.threshold > 0.0 && masks.threshold < 1.0, "threshold", "a number between 0 and 1")?;
+        }
         ensure(in_input || geometry, "space", "frame and scaled only where [input.more] tells the model frame_width or scale_x")?;
         ensure(self.background.is_none_or(|id| id as usize <= card.class_count()), "background", "the number of one of the classes")
     }
 
     pub(crate) fn output_names(&self) -> Vec<&str> {
-        [Some(&self.boxes), self.scores.as_ref(), self.labels.as_ref(), self.count.as_ref()]
+        let masks = self.masks.as_ref().map(|masks| &masks.output);
+        [Some(&self.boxes), self.scores.as_ref(), self.labels.as_ref(), self.count.as_ref(), masks]
             .into_iter()
             .flatten()
             .map(String::as_str)
@@ -154,6 +184,7 @@ impl BoxesCard {
         let table: &[&[Option<usize>]] = &[&[None, None, columns], &[None, columns]];
         expected.extend(self.scores.as_ref().map(|name| Expected::new(name, if self.labels.is_some() { list } else { table })));
         expected.extend(self.labels.as_ref().map(|name| Expected::new(name, list)));
+        expected.extend(self.masks.as_ref().map(|masks| Expected::new(&masks.output, &[&[None; 4], &[None; 3]])));
         expected.extend(self.count.as_ref().map(|name| Expected::new(name, &[&[None], &[None, Some(1)], &[]])));
         expected
     }
@@ -243,15 +274,15 @@ impl Boxes {
         usize::try_from(label.saturating_sub(self.card.first_label)).map_err(|_| format!("class {label} was found, below first_label"))
     }
 
-    fn push(&self, values: &[f32], class: usize, score: f32, candidates: &mut Candidates) -> Result<(), String> {
+    fn push(&self, (row, values): (usize, &[f32]), class: usize, score: f32, candidates: &mut Candidates) -> Result<(), String> {
         let first = if self.card.scores.is_some() { 0 } else { self.places.bbox };
         let four = values.get(first..first + 4).and_then(|four| <[f32; 4]>::try_from(four).ok()).unwrap_or([f32::NAN; 4]);
         let bbox = self.card.form.bbox(four);
         let bbox = if self.card.normalized { to_pixels(bbox, self.input) } else { bbox };
-        candidates.push(Candidate { bbox, score, class, landmarks: Vec::new(), row: 0 })
+        candidates.push(Candidate { bbox, score, class, landmarks: Vec::new(), row })
     }
 
-    fn push_row(&self, values: &[f32], scores: &[f32], row: &mut [f32], candidates: &mut Candidates) -> Result<(), String> {
+    fn push_row(&self, values: (usize, &[f32]), scores: &[f32], row: &mut [f32], candidates: &mut Candidates) -> Result<(), String> {
         row.iter_mut().zip(scores).for_each(|(score, raw)| *score = *raw);
         self.card.activation.apply(row);
         if self.card.one_class {
@@ -295,12 +326,12 @@ impl Decode for Boxes {
             match &scores {
                 Scores::Table { scores } => {
                     let columns = scores.get(index * self.columns..(index + 1) * self.columns).unwrap_or_default();
-                    self.push_row(values, columns, &mut row, candidates)?;
+                    self.push_row((index, values), columns, &mut row, candidates)?;
                 }
                 Scores::Listed { scores, labels } => {
                     let score = self.one_score(scores.get(index).copied().unwrap_or(f32::NAN));
                     if candidates.accepts(score) {
-                        self.push(values, self.class(labels.get(index).copied().unwrap_or(-1))?, score, candidates)?;
+                        self.push((index, values), self.class(labels.get(index).copied().unwrap_or(-1))?, score, candidates)?;
                     }
                 }
                 Scores::InBoxes => {
@@ -308,12 +339,28 @@ impl Decode for Boxes {
                     let (score, label) = (value(self.places.score), value(self.places.class));
                     let score = self.one_score(score);
                     if candidates.accepts(score) {
-                        self.push(values, self.class(label as i64)?, score, candidates)?;
+                        self.push((index, values), self.class(label as i64)?, score, candidates)?;
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    fn mask(&self, tensors: &Tensors<'_>, item: usize, row: usize, bbox: &BBox, seen: &Seen) -> Result<Option<InstanceMask>, String> {
+        let Some(masks) = &self.card.masks else { return Ok(None) };
+        let tensor = tensors.item(&masks.output, item, 3)?;
+        let [_, rows, columns] = tensor.dims[..] else { return Err("masks come as [boxes, rows, columns]".into()) };
+        let cells = rows.saturating_mul(columns);
+        let plane = row.checked_mul(cells).and_then(|first| tensor.data.get(first..first.checked_add(cells)?));
+        let plane = plane.ok_or_else(|| format!("output '{}' is {:?}; it has no mask for box {row}", masks.output, tensor.dims))?;
+        let Some(shown) = seen.cells((columns, rows), self.input, Some(bbox)) else { return Ok(None) };
+        let covered = shown.iter().map(|(column, row)| {
+            let mut value = [plane.get(row * columns + column).copied().unwrap_or(f32::NAN)];
+            masks.activation.apply(&mut value);
+            coverage(value[0], masks.threshold)
+        });
+        seen.mask(shown, (columns, rows), self.input, covered.collect()).map(Some)
     }
 
     fn mapping(&self, seen: &Seen) -> ModelMapping {

@@ -16,6 +16,7 @@ pub mod landmarks;
 pub mod prototypes;
 mod seen;
 pub mod segmentation;
+pub mod strides;
 pub mod tensors;
 
 pub use anchor_free::AnchorFreeCard;
@@ -28,6 +29,7 @@ pub use heatmap::HeatmapCard;
 pub use landmarks::{LandmarkForm, LandmarksCard};
 pub use prototypes::PrototypesCard;
 pub use segmentation::SegmentationCard;
+pub use strides::StridesCard;
 
 pub use tensors::{Tensor, TensorData, Tensors};
 
@@ -122,6 +124,8 @@ pub enum OutputCard {
     Anchors(AnchorsCard),
     /// One column a box (YOLOv5, YOLOv8 and their kin).
     AnchorFree(AnchorFreeCard),
+    /// A score and a box for each cell of a grid for each stride (SCRFD, YuNet, FCOS).
+    Strides(StridesCard),
     /// Finished boxes with scores; suppression may be inside the model.
     Boxes(BoxesCard),
     /// A score for each class of the whole picture.
@@ -143,6 +147,7 @@ impl OutputCard {
             OutputCard::Heatmap(heatmap) => heatmap.check(card),
             OutputCard::Anchors(anchors) => anchors.check(card),
             OutputCard::AnchorFree(anchor_free) => anchor_free.check(card),
+            OutputCard::Strides(strides) => strides.check(card),
             OutputCard::Boxes(boxes) => boxes.check(card),
             OutputCard::Classes(classes) => classes.check(),
             OutputCard::Landmarks(landmarks) => landmarks.check(card),
@@ -157,6 +162,7 @@ impl OutputCard {
             OutputCard::Heatmap(heatmap) => Box::new(heatmap::Heatmap::new(heatmap, card, input)),
             OutputCard::Anchors(anchors) => Box::new(anchors::Anchors::new(anchors, card, input)),
             OutputCard::AnchorFree(anchor_free) => Box::new(anchor_free::AnchorFree::new(anchor_free, card, input)),
+            OutputCard::Strides(strides) => Box::new(strides::Strides::new(strides, card, input)),
             OutputCard::Boxes(boxes) => Box::new(boxes::Boxes::new(boxes, card, input)),
             OutputCard::Classes(classes) => return Decoder::Description(Box::new(classes::Classes::new(classes, card))),
             OutputCard::Landmarks(marks) => return Decoder::Description(Box::new(landmarks::Landmarks::new(marks, card, input))),
@@ -171,7 +177,9 @@ impl OutputCard {
     /// What the model is for.
     pub fn task(&self) -> Task {
         match self {
-            OutputCard::Heatmap(_) | OutputCard::Anchors(_) | OutputCard::AnchorFree(_) | OutputCard::Boxes(_) => Task::Detection,
+            OutputCard::Heatmap(_) | OutputCard::Anchors(_) | OutputCard::AnchorFree(_) | OutputCard::Strides(_) | OutputCard::Boxes(_) => {
+                Task::Detection
+            }
             OutputCard::Classes(_) => Task::Classification,
             OutputCard::Landmarks(_) => Task::Landmarks,
             OutputCard::Segmentation(_) => Task::Segmentation,
@@ -202,6 +210,7 @@ impl OutputCard {
             OutputCard::Heatmap(heatmap) => heatmap.expected(card),
             OutputCard::Anchors(anchors) => anchors.expected(card),
             OutputCard::AnchorFree(anchor_free) => anchor_free.expected(card),
+            OutputCard::Strides(strides) => strides.expected(card),
             OutputCard::Boxes(boxes) => boxes.expected(card),
             OutputCard::Classes(classes) => classes.expected(card),
             OutputCard::Landmarks(landmarks) => landmarks.expected(card),
@@ -221,6 +230,7 @@ impl OutputCard {
             OutputCard::Heatmap(heatmap) => heatmap.output_names(),
             OutputCard::Anchors(anchors) => anchors.output_names(),
             OutputCard::AnchorFree(anchor_free) => anchor_free.output_names(),
+            OutputCard::Strides(strides) => strides.output_names(),
             OutputCard::Boxes(boxes) => boxes.output_names(),
             OutputCard::Classes(classes) => vec![&classes.output],
             OutputCard::Landmarks(landmarks) => landmarks.output_names(),

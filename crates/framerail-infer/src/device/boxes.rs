@@ -41,6 +41,7 @@ pub(super) struct Pending {
 pub(super) fn can_decode(card: &ModelCard, max_detections: usize) -> Result<(), String> {
     match &card.output {
         OutputCard::Boxes(_) => return Err("its boxes are final".into()),
+        OutputCard::Strides(_) => return Err("its boxes come in a grid for each stride".into()),
         OutputCard::AnchorFree(free) if free.masks.is_some() => return Err("its boxes have masks".into()),
         OutputCard::Heatmap(_) | OutputCard::Anchors(_) | OutputCard::AnchorFree(_) => {}
         other => return Err(format!("it is a model for {}", other.task())),
@@ -99,7 +100,7 @@ impl CardBoxes {
         DeviceMemory { pool, pinned, stream }: &DeviceMemory,
     ) -> Result<Pending, CudaError> {
         let decoder = BoxDecoder {
-            confidence_threshold: thresholds.confidence,
+            confidence_threshold: thresholds.exclusive_confidence(),
             iou_threshold: thresholds.iou,
             max_detections: u32::try_from(thresholds.max_detections).unwrap_or(u32::MAX).min(MAX_CANDIDATES),
             class_agnostic: thresholds.class_agnostic,

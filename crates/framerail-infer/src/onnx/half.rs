@@ -196,6 +196,7 @@ impl<'a> Conversion<'a> {
 /// Whether each node computes in float32: by its kind, or because all that it makes leads to an input that must be float32.
 fn nodes_that_stay(graph: &Graph<'_>, floats: &HashSet<&str>, opset: u64) -> Vec<bool> {
     let mut stays: Vec<bool> = graph.nodes.iter().map(|node| operators::must_stay(node.op, opset) != MustStay::No).collect();
+    keep_squares(graph, floats, &mut stays);
     // Per value: consumers, and those among them that want exact numbers.
     let mut uses: HashMap<&str, (usize, usize)> = HashMap::new();
     graph.outputs.iter().for_each(|output| uses.entry(output).or_default().0 += 1);
@@ -214,6 +215,25 @@ fn nodes_that_stay(graph: &Graph<'_>, floats: &HashSet<&str>, opset: u64) -> Vec
         }
     }
     stays
+}
+
+/// Keeps squares and what is summed of them in float32 until a root, a reciprocal or a division makes them small again: layers that
+/// normalise, decomposed into single operators, square values of a few hundred, which leaves float16's range.
+fn keep_squares(graph: &Graph<'_>, floats: &HashSet<&str>, stays: &mut [bool]) {
+    let mut wide: HashSet<&str> = HashSet::new();
+    for (node, stays) in graph.nodes.iter().zip(stays) {
+        let takes_wide = node.inputs.iter().any(|input| wide.contains(input));
+        let squares = match (node.op, &node.inputs[..]) {
+            ("Pow", _) => true,
+            ("Mul", [a, b]) => a == b && floats.contains(a),
+            _ => false,
+        };
+        let passes = takes_wide && operators::keeps_magnitude(node.op);
+        *stays |= squares || takes_wide;
+        if squares || passes {
+            wide.extend(node.outputs.iter().filter(|output| floats.contains(**output)));
+        }
+    }
 }
 
 fn name(bytes: &[u8]) -> Result<&str, graph::Problem> {
@@ -277,6 +297,39 @@ mod tests {
         let half = to_half(&model(&nodes, &[], &["y"]), 13, HalfEnds { input: Some("x"), outputs: true }).expect("known operators");
         let expected = ["Relu x -> a", "Cast a -> a/single", "ReduceL2 a/single -> b", "Cast b -> b/half", "Div a b/half -> y"];
         assert_eq!((listing(&half), half.float32_nodes), (expected.map(str::to_owned).to_vec(), 1));
+    }
+
+    /// Layer normalisation of older exports: squares of a few hundred leave float16's range.
+    #[test]
+    fn squares_stay_until_they_are_small_again() {
+        let nodes = [
+            node("ReduceMean", &["x"], &["mean"]),
+            node("Sub", &["x", "mean"], &["off"]),
+            node("Pow", &["off", "two"], &["square"]),
+            node("ReduceMean", &["square"], &["variance"]),
+            node("Add", &["variance", "epsilon"], &["sum"]),
+            node("Sqrt", &["sum"], &["deviation"]),
+            node("Div", &["off", "deviation"], &["unit"]),
+            node("Mul", &["unit", "unit"], &["y"]),
+        ];
+        let weights = [weight("two", &[2.0]), weight("epsilon", &[1e-12])];
+        let half = to_half(&model(&nodes, &weights, &["y"]), 13, HalfEnds { input: Some("x"), outputs: true }).expect("known operators");
+        let expected = [
+            "ReduceMean x -> mean",
+            "Sub x mean -> off",
+            "Cast off -> off/single",
+            "Pow off/single two -> square",
+            "ReduceMean square -> variance",
+            "Add variance epsilon -> sum",
+            "Sqrt sum -> deviation",
+            "Cast deviation -> deviation/half",
+            "Div off deviation/half -> unit",
+            "Cast unit -> unit/single",
+            "Mul unit/single unit/single -> y/single",
+            "Cast y/single -> y",
+        ];
+        assert_eq!(listing(&half), expected.map(str::to_owned));
+        assert_eq!((half.raised, half.float32_nodes), (0, 5));
     }
 
     /// A scale of 1.7066667 in float16 would give one column too few.

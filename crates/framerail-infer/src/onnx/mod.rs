@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod external;
 mod half;
 mod prepare;
 pub(crate) mod wire;
@@ -47,6 +48,9 @@ pub(crate) mod number {
     pub(crate) const ATTRIBUTE_SPARSE: u32 = 22;
     pub(crate) const ATTRIBUTE_SPARSES: u32 = 23;
     pub(crate) const MODEL_FUNCTION: u32 = 25;
+    pub(crate) const MODEL_METADATA: u32 = 14;
+    pub(crate) const ENTRY_KEY: u32 = 1;
+    pub(crate) const ENTRY_VALUE: u32 = 2;
     pub(crate) const FUNCTION_NODE: u32 = 7;
     pub(crate) const TENSOR_NAME: u32 = 8;
     pub(crate) const TENSOR_DATA_LOCATION: u32 = 14;
@@ -125,18 +129,21 @@ pub(crate) fn elem_type_name(elem_type: u64) -> &'static str {
 pub struct OnnxFile {
     path: PathBuf,
     bytes: Vec<u8>,
+    /// Files with weights that were read into `bytes`.
+    external: Vec<PathBuf>,
     inputs: Vec<Declared>,
     optional_inputs: Vec<Declared>,
     outputs: Vec<Declared>,
     initializers: HashSet<String>,
+    metadata: Vec<(String, String)>,
     opset: u64,
 }
 
 impl OnnxFile {
-    /// Reads a model file whole.
+    /// Reads a model file whole, with the weights that it keeps in other files of its folder.
     ///
     /// # Errors
-    /// `ModelFile` for one that cannot be read, is beyond 2 GiB, or is not an ONNX model.
+    /// `ModelFile` for one that cannot be read, is beyond 2 GiB, is not an ONNX model, or names files outside of its folder.
     pub fn read(path: &Path) -> Result<Self, InferError> {
         let wrong = |reason: String| InferError::ModelFile { path: path.to_owned(), reason };
         let metadata = std::fs::metadata(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
@@ -149,7 +156,10 @@ impl OnnxFile {
         let mut bytes = Vec::with_capacity(metadata.len() as usize);
         let file = std::fs::File::open(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
         file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(|error| wrong(format!("cannot be read: {error}")))?;
-        Self::parse(bytes, path)
+        match external::inlined(&bytes, path).map_err(wrong)? {
+            Some(external::Inlined { bytes, files }) => Ok(Self { external: files, ..Self::parse(bytes, path)? }),
+            None => Self::parse(bytes, path),
+        }
     }
 
     /// The same for bytes in memory; `path` is for messages.
@@ -164,10 +174,12 @@ impl OnnxFile {
         let model = Declarations::read(&bytes).map_err(|problem| wrong(problem.describe(&bytes)))?;
         Ok(Self {
             path: path.to_owned(),
+            external: Vec::new(),
             inputs: model.inputs,
             optional_inputs: model.optional_inputs,
             outputs: model.outputs,
             initializers: model.initializers,
+            metadata: model.metadata,
             opset: model.opset,
             bytes,
         })
@@ -178,7 +190,12 @@ impl OnnxFile {
         &self.path
     }
 
-    /// The file's bytes.
+    /// The files beside it that hold weights of its own.
+    pub fn external_files(&self) -> &[PathBuf] {
+        &self.external
+    }
+
+    /// The bytes of the file, with the weights of other files in it.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -196,6 +213,11 @@ impl OnnxFile {
     /// Outputs.
     pub fn outputs(&self) -> &[Declared] {
         &self.outputs
+    }
+
+    /// What the exporter noted under this key.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
     }
 
     /// Version of the default operator set; 0 when the model names none.
@@ -248,7 +270,7 @@ impl Problem {
         let looks_like_onnx = bytes.first() == Some(&0x08);
         match self {
             Problem::ExternalData => {
-                "keeps its weights in a second file; save it again as one file (onnx.save_model without external data)"
+                "keeps values of its operators in a second file; save it again as one file (onnx.save_model without external data)"
             }
             Problem::Wire(WireError::CutShort) if looks_like_onnx => "is truncated or damaged: a part extends beyond the end of the file",
             Problem::Unusual => "holds two graphs, which no exporter writes",
@@ -264,6 +286,7 @@ struct Declarations {
     optional_inputs: Vec<Declared>,
     outputs: Vec<Declared>,
     initializers: HashSet<String>,
+    metadata: Vec<(String, String)>,
     opset: u64,
 }
 
@@ -287,6 +310,7 @@ impl Declarations {
                         }
                     }
                 }
+                number::MODEL_METADATA => found.metadata.push(read_entry(field.bytes()?)?),
                 number::MODEL_GRAPH if graph.is_some() => return Err(Problem::Unusual),
                 number::MODEL_GRAPH => graph = Some(field.bytes()?),
                 _ => {}
@@ -409,6 +433,20 @@ fn check_tensor(tensor: &[u8]) -> Result<(), Problem> {
 
 pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A key and its value.
+pub(crate) fn read_entry(entry: &[u8]) -> Result<(String, String), WireError> {
+    let (mut key, mut value) = (String::new(), String::new());
+    for field in fields(entry) {
+        let field = field?;
+        match field.number {
+            number::ENTRY_KEY => key = text(field.bytes()?),
+            number::ENTRY_VALUE => value = text(field.bytes()?),
+            _ => {}
+        }
+    }
+    Ok((key, value))
 }
 
 fn read_declared(value_info: &Field<'_>) -> Result<Declared, WireError> {

@@ -334,6 +334,13 @@ pub fn rtdetr(batch: i64) -> Vec<u8> {
 
 /// `models/rtdetr.toml`, which is not there where a test runs on another machine.
 pub const RTDETR_CARD: &str = include_str!("../../../../models/rtdetr.toml");
+/// The other example cards that stand for a family.
+pub const FAMILY_CARDS: [(&str, &str); 4] = [
+    ("scrfd", include_str!("../../../../models/scrfd.toml")),
+    ("yunet", include_str!("../../../../models/yunet.toml")),
+    ("retinanet", include_str!("../../../../models/retinanet.toml")),
+    ("fcos", include_str!("../../../../models/fcos.toml")),
+];
 /// `models/detr.toml`.
 pub const DETR_CARD: &str = include_str!("../../../../models/detr.toml");
 

@@ -172,6 +172,29 @@ pub(super) fn must_stay(op: &str, opset: u64) -> MustStay {
     }
 }
 
+/// Whether an operator's outputs are about as large as its inputs: sums, means and moves.
+pub(super) fn keeps_magnitude(op: &str) -> bool {
+    matches!(
+        op,
+        "Add"
+            | "Concat"
+            | "Expand"
+            | "GlobalAveragePool"
+            | "AveragePool"
+            | "Identity"
+            | "Max"
+            | "ReduceMax"
+            | "ReduceMean"
+            | "ReduceSum"
+            | "Reshape"
+            | "Squeeze"
+            | "Sub"
+            | "Sum"
+            | "Transpose"
+            | "Unsqueeze"
+    )
+}
+
 /// Whether the operator's definition wants this input in float32 whatever the others are.
 pub(super) fn slot_is_float32(op: &str, slot: usize) -> bool {
     slot > 0 && matches!(op, "Resize" | "Upsample")
