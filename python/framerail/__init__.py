@@ -26,6 +26,7 @@ from .errors import CudaError, DecodeError, PipelineError, PipelineUsageError, U
 from .frames import Frame, FrameBatch, FrameTimes, Planes, VideoMetadata
 from .functions import stage
 from .interop import to_pandas, to_supervision
+from .live import LiveBatch, LiveFrames, live
 from .options import IMAGENET, UNIT, Normalize, Preprocess
 from .pipeline import Pipeline, blur_faces, stages
 from .reader import VideoReader
@@ -59,6 +60,8 @@ __all__ = [
     "FrameTimes",
     "InstanceMask",
     "ItemBatch",
+    "LiveBatch",
+    "LiveFrames",
     "Normalize",
     "Outcome",
     "Pipeline",
@@ -80,6 +83,7 @@ __all__ = [
     "clip_numbers",
     "doctor",
     "index_videos",
+    "live",
     "fitting_size",
     "mixed_seed",
     "read_index",

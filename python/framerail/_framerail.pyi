@@ -315,8 +315,20 @@ class FrameItem:
             picture, is copied first, and the copy is counted. Write while the function runs, not after it.
         """
 
-    def rgb(self) -> Tensor:
-        """The picture as RGB, 8 bits, rows by columns by channels; a copy on the host."""
+    def rgb(self, *, writable: bool = False) -> Tensor:
+        """The picture as RGB, 8 bits, rows by columns by channels; a copy on the host.
+
+        Parameters
+        ----------
+        writable : bool
+            In a stage function: what is written becomes the picture, converted back once when the function returns. For frames on a
+            GPU give the function ``on="cpu"``.
+        """
+
+    def hsv(self) -> Tensor:
+        """The picture as hue in half degrees (0 to 179), saturation and value (0 to 255), as OpenCV's ``COLOR_RGB2HSV`` gives them:
+        8 bits, rows by columns by channels, to be changed in a stage function. What is written becomes the picture, as with ``rgb``.
+        """
 
 class Pipeline:
     def __init__(self, text: str, is_file: bool, device: Optional[str]) -> None: ...

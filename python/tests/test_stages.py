@@ -417,6 +417,70 @@ def test_items_are_pickled_and_compared(clip):
     assert same != item and repr(fr.ItemBatch([item, other])) == "ItemBatch(2 frames from 12, 128x96)"
 
 
+def test_functions_change_frames_as_rgb_and_hsv(clip, tmp_path):
+    kept = []
+
+    @fr.stage
+    def redder(batch):
+        for frame in batch:
+            pixels = np.asarray(frame.rgb(writable=True))
+            assert pixels.shape == (HEIGHT, WIDTH, 3) and pixels.dtype == np.uint8 and pixels.flags.writeable
+            pixels[:, :, 0], pixels[:, :, 1:] = 200, 30
+            # The same memory until the function returns.
+            assert np.asarray(frame.rgb(writable=True))[0, 0].tolist() == [200, 30, 30]
+            with pytest.raises(ValueError, match="not two of them"):
+                frame.hsv()
+            kept.append(pixels)
+
+    @fr.stage(on="cpu")
+    def greener(batch):
+        for frame in batch:
+            pixels = np.asarray(frame.hsv())
+            assert abs(int(pixels[0, 0, 0])) <= 2 and pixels[0, 0, 1] > 200
+            pixels[:, :, 0] = 60
+
+    seen = []
+
+    @fr.stage
+    def look(batch):
+        seen.extend(np.asarray(frame.rgb())[HEIGHT // 2, WIDTH // 2].tolist() for frame in batch)
+
+    pipeline = fr.Pipeline(f"read '{clip}' device=cpu ! null")
+    pipeline.insert_after("read", redder)
+    pipeline.insert_after("redder", greener)
+    pipeline.insert_after("greener", look)
+    pipeline.run()
+    assert len(seen) == 60 and all(np.abs(np.subtract(rgb, (30, 200, 30))).max() <= 8 for rgb in seen), seen[:3]
+    # What a function keeps does not change what has travelled on.
+    assert kept[0][0, 0].tolist() == [200, 30, 30]
+
+    def callback(batch):
+        batch[0].rgb(writable=True)
+
+    with pytest.raises(ValueError, match="callbacks cannot change pixels"):
+        fr.Pipeline(f"read '{clip}' ! null").on("read", callback).run()
+
+
+def test_live_frames_are_an_iterator_of_tensors(clip):
+    preprocess = fr.Preprocess(size=(48, 64), layout="THWC", dtype="uint8", normalize=None)
+    with fr.live(clip, preprocess, batch=4, drop="none", output="numpy", device="cpu") as frames:
+        batches = list(frames)
+    assert [len(batch) for batch in batches] == [4] * 15 and batches[0].data.shape == (4, 48, 64, 3)
+    assert [number for batch in batches for number in batch.numbers] == list(range(60)) and frames.dropped == 0
+    assert frames.stats is not None and batches[1].seconds[0] == pytest.approx(0.16) and batches[0].streams == [0] * 4
+
+    # A program that is slower than the stream gets the newest frames.
+    with fr.live([clip, clip], preprocess, output="numpy", device="cpu", read={"loop": "yes"}) as frames:
+        seen = [next(frames) for _ in range(20)]
+        assert {stream for batch in seen for stream in batch.streams} == {0, 1}
+    assert next(frames, None) is None
+
+    with pytest.raises(fr.PipelineError, match="no such file"), fr.live("missing.mp4", device="cpu") as frames:
+        next(frames)
+    with pytest.raises(ValueError, match="'sources'"):
+        fr.live([])
+
+
 def test_stage_functions_make_tensors(clip):
     @fr.stage(batch=4, on="cpu", pixels=True)
     def model(batch):

@@ -20,6 +20,8 @@ impl fmt::Display for StreamId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MediaKind {
+    /// The packets of the video itself, for stages that copy them.
+    Video,
     /// Sound.
     Audio,
     /// Subtitles.

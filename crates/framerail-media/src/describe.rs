@@ -240,6 +240,7 @@ pub(crate) fn listing(container: &Container) -> String {
     for stream in container.streams() {
         let kind = match side_kind(stream) {
             Some(MediaKind::Audio) => "audio",
+            Some(MediaKind::Video) => "video",
             Some(MediaKind::Subtitle) => "subtitle",
             Some(MediaKind::Attachment) => "attached",
             Some(MediaKind::Data) => "data",

@@ -175,6 +175,11 @@ impl Input {
                 });
             }
         }
+        if let Some(stream) = container.stream(video).filter(|_| options.video_packets) {
+            // They come from the video's own packets.
+            sides.push(None);
+            side_streams.push(describe::side_stream(stream, MediaKind::Video)?);
+        }
         let wanted: Vec<usize> = sides.iter().flatten().copied().chain([video]).collect();
         container.discard_others(&wanted);
         let Some(stream) = container.stream(video) else {

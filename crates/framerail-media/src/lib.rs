@@ -67,6 +67,7 @@ pub mod options;
 mod orientation;
 mod output_format;
 pub mod packet;
+mod packet_file;
 pub mod page_memory;
 pub mod parameters;
 pub mod picture_pool;
@@ -120,6 +121,7 @@ pub use options::{
     WriterOptions,
 };
 pub use packet::{InputPacket, PacketKind, SidePayload};
+pub use packet_file::{PacketFile, PacketStream, PacketTarget, video_side};
 pub use page_memory::{PageMemory, Slot, Slots};
 pub use parameters::{Chapter, Parameters, SideParameters};
 pub use picture_pool::PicturePool;

@@ -68,6 +68,8 @@ pub struct InputOptions {
     pub rotation: RotationPolicy,
     /// Streams delivered beside the video.
     pub side_streams: SideStreams,
+    /// Whether the video's own packets are delivered too, as one more side stream.
+    pub video_packets: bool,
     /// FFmpeg's container name, for sources that do not tell by themselves, such as `rawvideo` or `mpegts`.
     pub format: Option<String>,
     /// Frames per second of an image sequence (25 when `None`) or of a raw stream.
@@ -107,6 +109,7 @@ impl InputOptions {
             threads: 0,
             rotation: RotationPolicy::Auto,
             side_streams: SideStreams::AudioAndSubtitles,
+            video_packets: false,
             format: None,
             frame_rate: None,
             allow: Allowance::default(),

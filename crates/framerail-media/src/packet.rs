@@ -103,6 +103,17 @@ impl SidePayload {
         self.0.duration
     }
 
+    /// A packet over the same bytes and with all of its times, moved as `packet` was.
+    pub(crate) fn moved(&self, packet: &Packet) -> Result<AvPacket, MediaError> {
+        let mut own = self.0.share()?;
+        let stated = av::timestamp(own.pts).or(av::timestamp(own.dts));
+        let shift = packet.pts.zip(stated).map_or(0, |(moved, stated)| moved.0.saturating_sub(stated));
+        own.pts = av::timestamp(own.pts).map_or(ffi::AV_NOPTS_VALUE, |pts| pts.saturating_add(shift));
+        own.dts = av::timestamp(own.dts).map_or(ffi::AV_NOPTS_VALUE, |dts| dts.saturating_add(shift));
+        own.time_base = av::rational(packet.time_base.ratio());
+        Ok(own)
+    }
+
     /// A packet over the same bytes, with the time that `packet` carries: that of the container may have been moved since.
     pub(crate) fn at(&self, packet: &Packet) -> Result<AvPacket, MediaError> {
         let mut own = self.0.share()?;

@@ -98,7 +98,7 @@ pub fn check_push(url: &str, options: &WriterOptions) -> Result<(), MediaError> 
     }
 }
 
-/// A packet for a server; clones share its bytes.
+/// A packet for a server or a file; clones share its bytes.
 #[derive(Clone)]
 pub struct PushPacket {
     packet: Arc<AvPacket>,
@@ -107,8 +107,36 @@ pub struct PushPacket {
 }
 
 impl PushPacket {
-    fn of_side(side: usize, packet: AvPacket) -> Self {
+    pub(crate) fn of_side(side: usize, packet: AvPacket) -> Self {
         Self { packet: Arc::new(packet), side: Some(side) }
+    }
+
+    pub(crate) fn of_video(packet: AvPacket) -> Self {
+        Self { packet: Arc::new(packet), side: None }
+    }
+
+    /// A second packet over the same bytes.
+    pub(crate) fn bytes_of(&self) -> Result<AvPacket, MediaError> {
+        self.packet.share()
+    }
+
+    /// The side stream that it is of; none for video.
+    pub(crate) fn side(&self) -> Option<usize> {
+        self.side
+    }
+
+    fn seconds(&self, ticks: i64) -> Option<f64> {
+        av::timestamp(ticks).map(|ticks| av::time_base(self.packet.time_base).seconds(ticks))
+    }
+
+    /// Presentation time in seconds, else decoding time.
+    pub fn pts_seconds(&self) -> Option<f64> {
+        self.seconds(self.packet.pts).or_else(|| self.seconds(self.packet.dts))
+    }
+
+    /// Decoding time in seconds, else presentation time.
+    pub fn dts_seconds(&self) -> Option<f64> {
+        self.seconds(self.packet.dts).or_else(|| self.seconds(self.packet.pts))
     }
 
     /// Whether it is of the video.
@@ -186,7 +214,7 @@ impl PushEncoder {
     fn ready(&mut self) -> Result<Vec<PushPacket>, MediaError> {
         let mut packets = Vec::new();
         while let Some(packet) = self.encoder.receive()? {
-            packets.push(PushPacket { packet: Arc::new(packet), side: None });
+            packets.push(PushPacket::of_video(packet));
         }
         Ok(packets)
     }

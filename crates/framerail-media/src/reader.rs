@@ -262,7 +262,10 @@ impl MediaReader {
         match packet.kind {
             PacketKind::Video if self.is_past_end => self.sides.pass(&packet),
             PacketKind::Video if self.is_before_keyframe(&packet) => self.packets_before_keyframe += 1,
-            PacketKind::Video => self.decoder.send(Some(&packet))?,
+            PacketKind::Video => {
+                self.decoder.send(Some(&packet))?;
+                return self.sides.of_video(&packet);
+            }
             PacketKind::Side(side) => return Ok(self.sides.select(side, packet)),
         }
         Ok(None)

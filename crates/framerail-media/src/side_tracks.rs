@@ -147,6 +147,7 @@ impl Planner<'_> {
         let found = match side.kind {
             MediaKind::Audio => self.audio(side, parameters, metadata)?,
             MediaKind::Subtitle => self.subtitles(side, parameters, metadata)?,
+            MediaKind::Video => None,
             MediaKind::Data => {
                 self.leave_data(side, parameters, metadata);
                 None

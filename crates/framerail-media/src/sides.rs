@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use framerail_core::{Packet, Pts, StreamId, TimeBase};
+use framerail_core::{MediaKind, Packet, Pts, StreamId, TimeBase};
 
 use crate::{
-    Input,
+    Input, MediaError,
     packet::{InputPacket, SidePayload},
+    video_side,
 };
 
 /// Seconds beyond a selection's end that are read for side packets that lie late in the file.
@@ -21,6 +22,9 @@ pub struct SidePackets {
     end: Option<f64>,
     /// Side streams that may still have packets within the selection.
     open: Vec<bool>,
+    /// The side stream of the video's own packets, and the decoding time of the last that was given.
+    video: Option<usize>,
+    last_video: Option<i64>,
 }
 
 impl SidePackets {
@@ -34,7 +38,9 @@ impl SidePackets {
             bases: info.side_streams.iter().map(|side| side.time_base).collect(),
             start,
             end,
-            open: info.side_streams.iter().map(|side| side.codec != "chapters").collect(),
+            open: info.side_streams.iter().map(|side| side.codec != "chapters" && side.kind != MediaKind::Video).collect(),
+            video: video_side(info),
+            last_video: None,
         }
     }
 
@@ -60,6 +66,28 @@ impl SidePackets {
             size_bytes: packet.data().len(),
             payload: Arc::new(SidePayload(packet.packet)),
         })
+    }
+
+    /// A packet of the video as it travels beside the frames, where that is asked for. One that was given already, and is decoded
+    /// again, is not given twice.
+    ///
+    /// # Errors
+    /// `Ffmpeg` when memory is exhausted.
+    pub fn of_video(&mut self, packet: &InputPacket) -> Result<Option<Packet>, MediaError> {
+        let Some(side_stream) = self.video else { return Ok(None) };
+        let dts = packet.dts();
+        if dts.zip(self.last_video).is_some_and(|(dts, last)| dts <= last) {
+            return Ok(None);
+        }
+        self.last_video = dts.or(self.last_video);
+        Ok(Some(Packet {
+            stream: self.stream,
+            side_stream,
+            pts: packet.pts().or(dts).map(Pts),
+            time_base: self.video_base,
+            size_bytes: packet.data().len(),
+            payload: Arc::new(SidePayload(packet.share()?.packet)),
+        }))
     }
 
     /// Takes note of a video packet behind the end: sparse streams (subtitles) may have nothing there, and video far beyond

@@ -78,7 +78,7 @@ pub struct MediaWriter {
 }
 
 /// What is being written.
-enum Output {
+pub(crate) enum Output {
     File(OutputFile),
     Playlist(PlaylistOutput),
 }
@@ -89,7 +89,7 @@ struct Counts {
 }
 
 impl Output {
-    fn create(path: &Path, options: &WriterOptions, info: &StreamInfo, is_playlist: bool) -> Result<Self, MediaError> {
+    pub(crate) fn create(path: &Path, options: &WriterOptions, info: &StreamInfo, is_playlist: bool) -> Result<Self, MediaError> {
         if local_path(info.source.reveal()).is_some_and(|source| is_same(path, &source)) {
             return Err(MediaError::SameFile { path: path.display().to_string() });
         }
@@ -105,17 +105,44 @@ impl Output {
         OutputFile::create(path, &rules).map(Output::File)
     }
 
-    fn place(&self) -> Place<'_> {
+    pub(crate) fn place(&self) -> Place<'_> {
         match self {
             Output::File(file) => Place::File { path: file.working_path(), is_regular: file.is_regular() },
             Output::Playlist(playlist) => Place::Playlist { path: playlist.path(), options: playlist.muxer_options() },
         }
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         match self {
             Output::File(file) => file.path(),
             Output::Playlist(playlist) => playlist.path(),
+        }
+    }
+
+    /// Gives what the closed muxer wrote its name; the report says where it is.
+    pub(crate) fn complete(self, muxer: &mut Muxer, ending: Ending, report: &mut WriteReport) -> Result<(), MediaError> {
+        match self {
+            Output::File(mut file) => {
+                if let Some(index) = muxer.take_index()? {
+                    // Fragmented it is whole as well.
+                    if let Err(error) = file.rewrite(|from, to| index.write(from, to)) {
+                        let why = crate::error::system_words(&error);
+                        report.warnings.push(format!("left in fragments, as it was written; an ordinary file could not be made ({why})"));
+                    }
+                }
+                let committed = file.complete(ending)?;
+                (report.bytes, report.path, report.elsewhere) = (committed.bytes, committed.path, committed.elsewhere);
+            }
+            Output::Playlist(playlist) => report.segments = playlist.complete()?,
+        }
+        Ok(())
+    }
+
+    /// Keeps what a player can show; see [`MediaWriter::keep_unfinished`].
+    pub(crate) fn keep_unfinished(self) -> Option<PathBuf> {
+        match self {
+            Output::File(file) => file.keep_unfinished(),
+            Output::Playlist(playlist) => playlist.keep_unfinished(),
         }
     }
 
@@ -282,20 +309,7 @@ impl MediaWriter {
             path: self.output.path().to_owned(),
             elsewhere: None,
         };
-        match self.output {
-            Output::File(mut file) => {
-                if let Some(index) = self.muxer.take_index()? {
-                    // Fragmented it is whole as well.
-                    if let Err(error) = file.rewrite(|from, to| index.write(from, to)) {
-                        let why = crate::error::system_words(&error);
-                        report.warnings.push(format!("left in fragments, as it was written; an ordinary file could not be made ({why})"));
-                    }
-                }
-                let committed = file.complete(ending)?;
-                (report.bytes, report.path, report.elsewhere) = (committed.bytes, committed.path, committed.elsewhere);
-            }
-            Output::Playlist(playlist) => report.segments = playlist.complete()?,
-        }
+        self.output.complete(&mut self.muxer, ending, &mut report)?;
         Ok(report)
     }
 
@@ -305,10 +319,7 @@ impl MediaWriter {
         // After a failure the rest may fail as well; what counts is what is on the disk.
         let _ = self.drain();
         self.muxer.close();
-        match self.output {
-            Output::File(file) => file.keep_unfinished(),
-            Output::Playlist(playlist) => playlist.keep_unfinished(),
-        }
+        self.output.keep_unfinished()
     }
 
     fn drain(&mut self) -> Result<(), MediaError> {

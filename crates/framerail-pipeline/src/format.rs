@@ -66,6 +66,8 @@ pub struct EdgeFormat {
     pub device: Device,
     /// Further devices that share the work: each frame lies on one of them or on `device`.
     pub other_devices: Vec<Device>,
+    /// Whether a stage may have changed the pixels since they were decoded. Kept by the planner.
+    pub is_changed: bool,
     /// Detections attached to each frame.
     pub detections: Option<DetectionFormat>,
     /// Models that said something of each frame as a whole, by their names.

@@ -14,6 +14,11 @@ pub type TensorRequest = Arc<dyn Any + Send + Sync>;
 pub struct LinkContext {
     /// Whether a stage downstream writes sound and subtitles, so that a source should pass their packets on.
     pub packets_wanted: bool,
+    /// Whether a stage downstream copies the video's packets, which a source then passes on beside its frames.
+    pub video_packets_wanted: bool,
+    /// Whether a stage downstream puts frames of several streams together by their times: files are then read concurrently, none ahead of
+    /// the others.
+    pub streams_in_step: bool,
     /// Whether a stage downstream, on any branch, reads pixels. Where none does, frames need not carry them.
     pub pixels_wanted: bool,
     /// What the only stage downstream that reads pixels wants them made into, so that a source on a device can do that
@@ -27,9 +32,11 @@ pub struct LinkContext {
 
 impl fmt::Debug for LinkContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { packets_wanted, pixels_wanted, tensor_wanted, cancel, files } = self;
+        let Self { packets_wanted, video_packets_wanted, streams_in_step, pixels_wanted, tensor_wanted, cancel, files } = self;
         f.debug_struct("LinkContext")
             .field("packets_wanted", packets_wanted)
+            .field("video_packets_wanted", video_packets_wanted)
+            .field("streams_in_step", streams_in_step)
             .field("pixels_wanted", pixels_wanted)
             .field("tensor_wanted", &tensor_wanted.is_some())
             .field("cancel", cancel)
@@ -104,6 +111,21 @@ pub trait StagePlan: Send {
 
     /// Whether this stage uses packets of sound and subtitles.
     fn wants_packets(&self) -> bool {
+        false
+    }
+
+    /// Whether this stage copies the packets of the video itself. It is asked after [`StagePlan::link`] of the stages after it.
+    fn wants_video_packets(&self) -> bool {
+        false
+    }
+
+    /// Whether this stage may change the pixels of frames, so that packets no longer say what they show.
+    fn changes_pixels(&self) -> bool {
+        self.reads_pixels()
+    }
+
+    /// Whether this stage puts frames of several streams together by their times ([`LinkContext::streams_in_step`]).
+    fn wants_streams_in_step(&self) -> bool {
         false
     }
 

@@ -172,7 +172,10 @@ impl Plan {
             stage.plan.link(input.as_ref(), context)
         };
         match linked {
-            Ok(output) => {
+            Ok(mut output) => {
+                if let (Some(input), Some(output)) = (&input, &mut output) {
+                    output.is_changed = input.is_changed || (stage.plan.changes_pixels() && !stage.is_inserted);
+                }
                 let missing = output.is_none() && stage.role != Role::Sink;
                 (stage.input, stage.output) = (input, output);
                 if missing { Err(self.internal(index, "declares no output format")) } else { Ok(None) }
@@ -269,6 +272,8 @@ impl Plan {
 #[derive(Clone, Default)]
 struct Downstream {
     packets: bool,
+    video_packets: bool,
+    in_step: bool,
     /// Stages that read pixels; more than two are as good as two.
     readers: usize,
     /// What the last of them would like its input made into.
@@ -280,19 +285,35 @@ impl Downstream {
     fn above(mut self, plan: &dyn StagePlan) -> Self {
         let reads = plan.reads_pixels();
         let tensor = if reads { plan.wants_tensor() } else { None };
-        self.join(Self { packets: plan.wants_packets(), readers: usize::from(reads), tensor });
+        self.join(Self {
+            packets: plan.wants_packets(),
+            video_packets: plan.wants_video_packets(),
+            in_step: plan.wants_streams_in_step(),
+            readers: usize::from(reads),
+            tensor,
+        });
         self
     }
 
     fn join(&mut self, other: Self) {
         self.packets |= other.packets;
+        self.video_packets |= other.video_packets;
+        self.in_step |= other.in_step;
         self.readers = (self.readers + other.readers).min(2);
         self.tensor = self.tensor.take().or(other.tensor).filter(|_| self.readers == 1);
     }
 
     fn context(self, cancel: &CancelToken, files: &RunFiles) -> LinkContext {
-        let Self { packets, readers, tensor } = self;
+        let Self { packets, video_packets, in_step, readers, tensor } = self;
         let (cancel, files) = (cancel.clone(), files.clone());
-        LinkContext { packets_wanted: packets, pixels_wanted: readers > 0, tensor_wanted: tensor, cancel, files }
+        LinkContext {
+            packets_wanted: packets,
+            video_packets_wanted: video_packets,
+            streams_in_step: in_step,
+            pixels_wanted: readers > 0,
+            tensor_wanted: tensor,
+            cancel,
+            files,
+        }
     }
 }

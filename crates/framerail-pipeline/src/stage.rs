@@ -7,15 +7,17 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use framerail_core::{CancelToken, Device, StreamId, printable, redacted};
+use framerail_core::{CancelToken, Device, StreamId, StreamInfo, printable, redacted};
 use parking_lot::Mutex;
 
 use crate::{
-    FrameItem, Item, Setting, SettingSpec, StageError, StreamSet, engine::stream_table::StreamTable, setting::SharedSetting,
-    stats::CopyKind,
+    Arrival, FrameItem, Item, Setting, SettingSpec, StageError, StreamSet,
+    engine::stream_table::StreamTable,
+    setting::SharedSetting,
+    stats::{CopyKind, StreamState},
 };
 
 /// Whether a stage wants more.
@@ -309,6 +311,32 @@ impl StageContext {
     /// stream's end: they count as dropped then, and no longer as delivered.
     pub fn count_dropped(&self, stream: StreamId, reason: &str, frames: u64) {
         self.streams.dropped_at_stage(stream, &self.name, reason, frames);
+    }
+
+    /// Records that a frame has come to its end here, in a stage that makes a stream of several.
+    pub fn count_delivered(&self, stream: StreamId, arrival: Option<Arrival>) {
+        self.streams.delivered(stream, &self.name, arrival, Instant::now());
+    }
+
+    /// Records that a stream has come to its end here.
+    pub fn stream_taken(&self, stream: StreamId) {
+        self.streams.taken(stream);
+    }
+
+    /// Lists a stream that this stage makes, under a number that no other stream has.
+    pub fn make_stream(&self, info: &StreamInfo) {
+        self.streams.record(info.id).started(info);
+    }
+
+    /// Counts a frame of a stream that this stage makes.
+    pub fn count_made(&self, stream: StreamId) {
+        self.streams.record(stream).read();
+    }
+
+    /// A stream that this stage makes has ended.
+    pub fn end_made_stream(&self, stream: StreamId) {
+        self.streams.record(stream).set_state(StreamState::Ended);
+        self.streams.ended(stream);
     }
 
     /// Tells the user something once: a fallback, a repair. Kept for the report and logged.

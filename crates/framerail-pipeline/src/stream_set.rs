@@ -147,6 +147,8 @@ pub struct StreamPolicy {
     pub retry: RetryPolicy,
     /// Whether the run goes on when no stream is left, so that others can be added.
     pub stays: bool,
+    /// Whether no stream that is not timed may be ahead of another: the next frame is that with the earliest time from its stream's start.
+    pub in_step: bool,
 }
 
 impl Default for StreamPolicy {
@@ -160,6 +162,7 @@ impl Default for StreamPolicy {
             on_error: None,
             retry: RetryPolicy::default(),
             stays: false,
+            in_step: false,
         }
     }
 }

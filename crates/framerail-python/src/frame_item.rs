@@ -8,6 +8,7 @@ use framerail::{
     devices::host_picture,
     parts::FrameAttributes,
     pipeline::{Arrival, Attachments, FrameItem as PipelineItem, FrameLease},
+    pixels::{PixelEdits, PixelSpace},
     vision::{ChannelOrder, TensorConverter, TensorOptions},
 };
 use parking_lot::Mutex;
@@ -32,6 +33,8 @@ struct Picture {
     frame: Frame,
     /// Planes that were handed out to be written, in the order of the format.
     written: Option<Vec<Arc<Memory>>>,
+    /// Pixels that were handed out to be written, and become the picture.
+    edited: Option<(PixelSpace, Arc<Memory>)>,
     host_bytes_copied: usize,
 }
 
@@ -113,19 +116,20 @@ pub struct FrameItem {
     attributes: Py<PyAny>,
     #[pyo3(get, set)]
     attachments: Py<PyDict>,
-    is_in_stage: bool,
+    /// What converts pixels, in a stage.
+    edits: Option<PixelEdits>,
 }
 
 impl FrameItem {
     /// For those who only look: the picture is shared.
     pub fn new(py: Python<'_>, item: &PipelineItem) -> PyResult<Self> {
-        Self::made(py, item.frame.clone(), &item.detections, item.analysed, &item.attachments, false)
+        Self::made(py, item.frame.clone(), &item.detections, item.analysed, &item.attachments, None)
     }
 
     /// For a stage: the picture is the function's until [`FrameItem::take_back`]. The item keeps the rest.
-    pub fn of_stage(py: Python<'_>, item: PipelineItem) -> PyResult<(Self, Rest)> {
+    pub fn of_stage(py: Python<'_>, item: PipelineItem, edits: &PixelEdits) -> PyResult<(Self, Rest)> {
         let PipelineItem { frame, detections, analysed, arrival, lease, attachments } = item;
-        let seen = Self::made(py, frame, &detections, analysed, &attachments, true)?;
+        let seen = Self::made(py, frame, &detections, analysed, &attachments, Some(edits))?;
         Ok((seen, Rest { analysed, arrival, lease, attachments }))
     }
 
@@ -135,7 +139,7 @@ impl FrameItem {
         detections: &[CoreDetection],
         analysed: bool,
         attachments: &Attachments,
-        is_in_stage: bool,
+        edits: Option<&PixelEdits>,
     ) -> PyResult<Self> {
         let detections = detections.iter().map(|found| Detection::from_core(py, found)).collect::<PyResult<Vec<_>>>()?;
         let attributes = attribute_list(py, attachments.get::<FrameAttributes>().map_or(&[], |said| said.0.as_slice()))?;
@@ -161,8 +165,8 @@ impl FrameItem {
             detections: PyList::new(py, detections)?.into_any().unbind(),
             attributes,
             attachments: attachments.unbind(),
-            picture: OfProcess::new(Mutex::new(Some(Picture { frame, written: None, host_bytes_copied: 0 }))),
-            is_in_stage,
+            picture: OfProcess::new(Mutex::new(Some(Picture { frame, written: None, edited: None, host_bytes_copied: 0 }))),
+            edits: edits.cloned(),
         })
     }
 
@@ -196,7 +200,7 @@ impl FrameItem {
     /// For detections that are none, and what the card says.
     pub fn take_back(&self, py: Python<'_>, rest: Rest) -> PyResult<(PipelineItem, usize)> {
         let gone = || PyRuntimeError::new_err("a bug in framerail: a frame was taken back twice");
-        let Picture { mut frame, written, mut host_bytes_copied } = self.picture.get()?.lock().take().ok_or_else(gone)?;
+        let Picture { mut frame, written, edited, mut host_bytes_copied } = self.picture.get()?.lock().take().ok_or_else(gone)?;
         if let Some(planes) = written {
             for plane in &planes {
                 plane.end_writes().map_err(|error| errors::cuda(py, &error))?;
@@ -208,6 +212,12 @@ impl FrameItem {
                 let copy = surface.copied(&FramePool::new(0)).map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
                 frame.surface = Surface::Host(copy);
             }
+        }
+        if let (Some((space, memory)), Some(edits)) = (edited, &self.edits) {
+            let pixels = Arc::try_unwrap(memory).map_or_else(|held| held.copied_bytes(), Memory::into_bytes);
+            let pixels = pixels.ok_or_else(|| PyRuntimeError::new_err("a bug in framerail: pixels are gone"))?;
+            host_bytes_copied += pixels.len();
+            py.detach(|| edits.put_back(&mut frame, space, pixels)).map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
         }
         let Rest { analysed, arrival, lease, attachments } = rest;
         let mut item = PipelineItem { frame, detections: self.core_detections(py)?, analysed, arrival, lease, attachments };
@@ -249,7 +259,7 @@ impl FrameItem {
         if writable {
             return self.writable_planes(py);
         }
-        if !self.is_in_stage {
+        if self.edits.is_none() {
             let surface = self.host_surface(py)?;
             return Ok((0..surface.format().planes()).map(|plane| Tensor::new(Memory::of_plane(&surface, plane))).collect());
         }
@@ -271,7 +281,17 @@ impl FrameItem {
     }
 
     /// The picture as RGB, 8 bits, rows by columns by channels; a copy on the host.
-    fn rgb(&self, py: Python<'_>) -> PyResult<Tensor> {
+    ///
+    /// Parameters
+    /// ----------
+    /// writable : bool
+    ///     In a stage function: what is written becomes the picture, converted back once when the function returns. For frames on a
+    ///     GPU give the function `on="cpu"`.
+    #[pyo3(signature = (*, writable=false))]
+    fn rgb(&self, py: Python<'_>, writable: bool) -> PyResult<Tensor> {
+        if writable {
+            return self.edited(py, PixelSpace::Rgb);
+        }
         let frame = Frame { surface: Surface::Host(self.host_surface(py)?), ..self.frame()? };
         let options = TensorOptions { channel_order: ChannelOrder::Rgb, layout: TensorLayout::Thwc, ..TensorOptions::default() };
         let (width, height) = (frame.width, frame.height);
@@ -282,6 +302,12 @@ impl FrameItem {
         });
         let bytes = made.map_err(|error: framerail::vision::VisionError| PyRuntimeError::new_err(error.to_string()))?;
         Ok(Tensor::new(Memory::of_bytes(bytes, &options.picture_shape(width, height), DType::U8)))
+    }
+
+    /// The picture as hue in half degrees (0 to 179), saturation and value (0 to 255), as OpenCV's `COLOR_RGB2HSV` gives them: 8 bits,
+    /// rows by columns by channels, to be changed in a stage function. What is written becomes the picture, as with `rgb`.
+    fn hsv(&self, py: Python<'_>) -> PyResult<Tensor> {
+        self.edited(py, PixelSpace::Hsv)
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -309,7 +335,7 @@ impl FrameItem {
         Self {
             picture: OfProcess::new(Mutex::new(None)),
             status: if is_ok { "ok" } else { "repaired" },
-            is_in_stage: false,
+            edits: None,
             index,
             pts,
             seconds,
@@ -343,11 +369,42 @@ impl FrameItem {
         )
     }
 
+    /// Pixels that become the picture when the function returns.
+    fn edited(&self, py: Python<'_>, space: PixelSpace) -> PyResult<Tensor> {
+        let Some(edits) = &self.edits else {
+            return Err(PyValueError::new_err("option 'writable': callbacks cannot change pixels; use a stage: insert_after"));
+        };
+        self.with(|picture| {
+            match &picture.edited {
+                Some((known, memory)) if *known == space => return Ok(Tensor::of(Arc::clone(memory))),
+                None if picture.written.is_none() => {}
+                _ => {
+                    return Err(PyValueError::new_err(
+                        "the frame is being changed in another way; use planes(), rgb() or hsv(), not two of them",
+                    ));
+                }
+            }
+            if picture.frame.surface.device() != Device::Cpu {
+                let device = picture.frame.surface.device();
+                let told = format!("the frame is on {device}; write on=\"cpu\" in the function's @stage to change it as RGB or HSV");
+                return Err(PyValueError::new_err(told));
+            }
+            let frame = &picture.frame;
+            let pixels = py.detach(|| edits.take(frame, space)).map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+            let memory = Arc::new(Memory::of_bytes(pixels, &[frame.height as usize, frame.width as usize, 3], DType::U8));
+            picture.edited = Some((space, Arc::clone(&memory)));
+            Ok(Tensor::of(memory))
+        })
+    }
+
     fn writable_planes(&self, py: Python<'_>) -> PyResult<Vec<Tensor>> {
-        if !self.is_in_stage {
+        if self.edits.is_none() {
             return Err(PyValueError::new_err("option 'writable': callbacks cannot change pixels; use a stage: insert_after"));
         }
         self.with(|picture| {
+            if picture.edited.is_some() {
+                return Err(PyValueError::new_err("option 'writable': the frame is being changed as RGB or HSV; use one of the two"));
+            }
             if picture.written.is_none() {
                 let planes = match picture.frame.surface.device() {
                     Device::Cpu => host_planes(picture)?,

@@ -10,6 +10,7 @@ use framerail::{
         BatchPolicy, ConfigError, CopyKind, Counter, DetectionFormat, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem as PipelineItem,
         Item, LinkContext, Options, PlanError, Stage, StageContext, StageError, StagePlan, Work,
     },
+    pixels::PixelEdits,
 };
 use pyo3::{exceptions::PyValueError, prelude::*, types::PyList};
 
@@ -82,7 +83,12 @@ impl StagePlan for FunctionPlan {
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let missing = || StageError::new(ErrorKind::Internal, "the function is not there; link first");
-        let stage = FunctionStage { function: self.function.ok_or_else(missing)?, raised: self.raised, counters: None };
+        let stage = FunctionStage {
+            function: self.function.ok_or_else(missing)?,
+            raised: self.raised,
+            edits: PixelEdits::default(),
+            counters: None,
+        };
         Ok(Work::Stages(vec![Box::new(stage)]))
     }
 }
@@ -95,6 +101,7 @@ struct Counters {
 struct FunctionStage {
     function: Arc<Py<PyAny>>,
     raised: Raised,
+    edits: PixelEdits,
     counters: Option<Counters>,
 }
 
@@ -109,7 +116,7 @@ impl FunctionStage {
         for item in items {
             slots.push(match item {
                 Item::Frame(item) => {
-                    let (frame, rest) = FrameItem::of_stage(py, *item)?;
+                    let (frame, rest) = FrameItem::of_stage(py, *item, &self.edits)?;
                     seen.push(Py::new(py, frame)?);
                     Slot::Frame(rest)
                 }

@@ -84,6 +84,10 @@ impl ModelPlan {
 }
 
 impl StagePlan for ModelPlan {
+    fn changes_pixels(&self) -> bool {
+        false
+    }
+
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input.ok_or_else(no_frames)?;
         if let Some(PartFormat::Detections { every }) = &input.parts

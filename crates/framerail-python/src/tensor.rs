@@ -175,6 +175,14 @@ impl Memory {
         }
     }
 
+    /// A copy of the bytes that [`Memory::of_bytes`] was given, while somebody else holds them.
+    pub fn copied_bytes(&self) -> Option<Vec<u8>> {
+        match self.owner.get() {
+            Ok(Owner::Bytes(bytes)) => Some(bytes.clone()),
+            _ => None,
+        }
+    }
+
     /// The same elements in other bytes on the host: as many as [`Memory::span_bytes`].
     pub fn with_bytes(&self, mut bytes: Vec<u8>) -> Self {
         let address = bytes.as_mut_ptr().expose_provenance();

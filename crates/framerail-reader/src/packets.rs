@@ -27,6 +27,8 @@ pub struct PacketReader {
     input: Input,
     sides: SidePackets,
     facts: Option<FactsReader>,
+    /// A video packet that follows its copy for stages that take packets.
+    next_video: Option<VideoPacket>,
 }
 
 impl PacketReader {
@@ -34,11 +36,12 @@ impl PacketReader {
     pub fn new(input: Input) -> Self {
         let sides = SidePackets::new(&input);
         let facts = FactsReader::new(input.parameters());
-        Self { input, sides, facts }
+        Self { input, sides, facts, next_video: None }
     }
 
     /// The input, and what becomes of its side packets.
-    pub fn into_parts(self) -> (Input, SidePackets) {
+    pub fn into_parts(mut self) -> (Input, SidePackets) {
+        self.next_video.into_iter().for_each(|video| self.input.unread(video.packet));
         (self.input, self.sides)
     }
 
@@ -62,11 +65,22 @@ impl PacketReader {
     /// # Errors
     /// As [`Input::next_packet`].
     pub fn next_packet(&mut self) -> Result<Option<StreamPacket>, MediaError> {
+        if let Some(packet) = self.next_video.take() {
+            return Ok(Some(StreamPacket::Video(packet)));
+        }
         while let Some(packet) = self.input.next_packet()? {
             match packet.kind {
                 PacketKind::Video => {
                     let facts = self.facts.as_mut().map_or(PacketFacts::UNKNOWN, |facts| facts.read(&packet));
-                    return Ok(Some(StreamPacket::Video(VideoPacket { packet, facts })));
+                    let copy = self.sides.of_video(&packet)?;
+                    let packet = VideoPacket { packet, facts };
+                    return Ok(Some(match copy {
+                        None => StreamPacket::Video(packet),
+                        Some(copy) => {
+                            self.next_video = Some(packet);
+                            StreamPacket::Side(copy)
+                        }
+                    }));
                 }
                 PacketKind::Side(side) => {
                     if let Some(packet) = self.sides.select(side, packet) {

@@ -43,7 +43,7 @@ impl Sketch {
             let shadow = i64::from(scale.div_ceil(2));
             self.text(i64::from(scale) + shadow, y + shadow, &words, [0; 3], scale);
             self.text(i64::from(scale), y, &words, options.rgb.unwrap_or(FRAME_RGB), scale);
-            y += i64::from(crate::draw::text_height(scale)) + i64::from(scale);
+            y += i64::from(self.text_size(&words, scale).1) + i64::from(scale);
         }
     }
 }

@@ -39,6 +39,22 @@ pub(crate) fn hsv_row(rows: [&mut [u8]; 3]) {
     }
 }
 
+/// Turns 8-bit pixels of hue in half degrees (0 to 179), saturation and value into full-range red, green, blue, in place; what is left of
+/// whole pixels stays as it is.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub fn rgb_from_hsv(pixels: &mut [u8]) {
+    for pixel in pixels.as_chunks_mut::<3>().0 {
+        let [hue, saturation, value] = pixel.map(f32::from);
+        let depth = value * saturation * (1.0 / 255.0);
+        // Of each channel: how far it lies below the value, by the distance of the hue from where it is full.
+        for (channel, start) in pixel.iter_mut().zip([5.0, 3.0, 1.0]) {
+            let place = hue * (1.0 / 30.0) + start;
+            let place = if place >= 6.0 { place - 6.0 } else { place };
+            *channel = (value - depth * place.min(4.0 - place).clamp(0.0, 1.0) + 0.5) as u8;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +73,17 @@ mod tests {
         ];
         for (rgb, hsv) in cases {
             assert_eq!(hsv_from_rgb(rgb), hsv, "{rgb:?}");
+        }
+    }
+
+    #[test]
+    fn colours_come_back() {
+        for code in (0..1 << 24).step_by(41) {
+            let rgb = [code & 255, code >> 8 & 255, code >> 16 & 255].map(|channel: i32| channel as u8);
+            let mut back = hsv_from_rgb(rgb);
+            rgb_from_hsv(&mut back);
+            // Hue has steps of two degrees.
+            assert!(rgb.iter().zip(back).all(|(before, after)| before.abs_diff(after) <= 5), "{rgb:?}: {back:?}");
         }
     }
 

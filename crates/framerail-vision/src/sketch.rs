@@ -1,9 +1,11 @@
 //! What is to be drawn into a frame, worked out but not painted: for a canvas on the host, or for a device.
 
+use std::sync::Arc;
+
 use framerail_core::{BBox, ColorDescription, Detection, DetectionOrigin, PixelFormat, Point, Region, Stroke, StrokeShape};
 
 use crate::{
-    MaskOptions,
+    Letters, MaskOptions, TextBlock,
     color::samples_from_rgb,
     contour::Contour,
     described::{classes_of, landmarks_of, parts_of},
@@ -86,12 +88,20 @@ pub struct Sketch {
     format: PixelFormat,
     color: ColorDescription,
     strokes: Vec<Stroke>,
+    /// Sets text; the bitmap font without it.
+    letters: Option<Arc<dyn Letters>>,
 }
 
 impl Sketch {
     /// An empty sketch for frames of this size, format and colour.
     pub fn new((width, height): (u32, u32), format: PixelFormat, color: &ColorDescription) -> Self {
-        Self { width, height, format, color: *color, strokes: Vec::new() }
+        Self { width, height, format, color: *color, strokes: Vec::new(), letters: None }
+    }
+
+    /// The same with text in an outline font.
+    #[must_use]
+    pub fn with_letters(self, letters: &Arc<dyn Letters>) -> Self {
+        Self { letters: Some(Arc::clone(letters)), ..self }
     }
 
     /// What is painted, first to last.
@@ -159,14 +169,49 @@ impl Sketch {
         self.line(center, center, rgb, diameter);
     }
 
-    /// A line of ASCII or Latin-1 text with its top left corner at a pixel; each letter is `8 * scale` pixels wide and high. Other
-    /// characters appear as a hollow box.
+    /// A line of text with its top left corner at a pixel, `8 * scale` pixels high. The bitmap font has ASCII and Latin-1, each letter as
+    /// wide as high; other characters appear as a hollow box.
     pub fn text(&mut self, x: i64, y: i64, text: &str, rgb: [u8; 3], scale: u32) {
         let scale = scale.max(1);
+        if let Some(letters) = &self.letters {
+            let block = letters.line(text, line_pixels(scale));
+            self.text_block(x, y, &block, rgb);
+            return;
+        }
         let (width, height) = text_size(text, scale);
         let (x1, y1) = (x as f32, y as f32);
         let bounds = BBox::from_xyxy(x1, y1, x1 + width as f32, y1 + height as f32);
         self.stroke(&bounds, rgb, StrokeShape::Text { x, y, scale, glyphs: glyphs(text) });
+    }
+
+    /// Width and height of a line of text in pixels.
+    pub fn text_size(&self, text: &str, scale: u32) -> (u32, u32) {
+        match &self.letters {
+            Some(letters) => {
+                let block = letters.line(text, line_pixels(scale.max(1)));
+                (block.width, block.height)
+            }
+            None => text_size(text, scale),
+        }
+    }
+
+    /// Text that is set already, with its top left corner at a pixel; what lies outside the frame is cut off.
+    pub fn text_block(&mut self, x: i64, y: i64, block: &TextBlock, rgb: [u8; 3]) {
+        let inside = |at: i64, length: u32, side: u32| (at.clamp(0, side.into()), (at + i64::from(length)).clamp(0, side.into()));
+        let ((left, right), (top, bottom)) = (inside(x, block.width, self.width), inside(y, block.height, self.height));
+        if left >= right || top >= bottom {
+            return;
+        }
+        let region = Region { x: left as u32, y: top as u32, width: (right - left) as u32, height: (bottom - top) as u32 };
+        let coverage: Arc<[u8]> = if (region.width, region.height) == (block.width, block.height) {
+            Arc::clone(&block.coverage)
+        } else {
+            let (skip_x, skip_y) = ((left - x) as usize, (top - y) as usize);
+            let rows = block.coverage.chunks_exact(block.width as usize).skip(skip_y).take(region.height as usize);
+            rows.flat_map(|row| row.iter().skip(skip_x).take(region.width as usize).copied()).collect()
+        };
+        let codes = samples_from_rgb(self.format, &self.color, rgb.map(f32::from));
+        self.strokes.push(Stroke { region, shape: StrokeShape::Raster(coverage), codes });
     }
 
     /// Detections; boxes that were filled in (held or interpolated) are half as thick. Non-finite boxes are left out.
@@ -198,7 +243,7 @@ impl Sketch {
 
     /// Text on a filled bar above a box, or below its top edge where there is no room above; whole where the frame is wide enough.
     fn caption(&mut self, bbox: &BBox, text: &str, rgb: [u8; 3], scale: u32) {
-        let (width, height) = text_size(text, scale);
+        let (width, height) = self.text_size(text, scale);
         let pad = scale as f32;
         let bar_height = height as f32 + 2.0 * pad;
         let top = if bbox.y1 >= bar_height { bbox.y1.floor() - bar_height } else { bbox.y1.floor().max(0.0) };
@@ -209,6 +254,12 @@ impl Sketch {
         let ink = if luma(rgb) > 128.0 { [0; 3] } else { [255; 3] };
         self.text((left + pad) as i64, (top + pad) as i64, text, ink, scale);
     }
+}
+
+/// Height of a line of text in an outline font where the bitmap font has `8 * scale`: such letters are thinner, and need some height to
+/// be read.
+fn line_pixels(scale: u32) -> u32 {
+    (scale * 9).max(13)
 }
 
 fn color_of(detection: &Detection, by: ColorBy) -> [u8; 3] {

@@ -18,6 +18,7 @@ pub use framerail_pipeline as pipeline;
 pub use framerail_reader as reader;
 pub use framerail_vision as vision;
 
+mod canvas;
 mod card_canvas;
 mod convert;
 pub mod devices;
@@ -27,11 +28,13 @@ pub mod joining;
 mod launch;
 mod outputs;
 pub mod parts;
+pub mod pixels;
 pub mod presets;
 pub mod sources;
 pub mod stages;
 #[cfg(feature = "parquet")]
 pub mod table;
+mod typeface;
 mod uploader;
 
 pub use launch::{Error, plan, plan_file, run};

@@ -99,6 +99,15 @@ pub(crate) fn has_stream_placeholder(template: &Path) -> bool {
     has(template, |part| matches!(part, Part::Name | Part::Stream))
 }
 
+/// The name of one of many files, with a place for its number: `-{index:04}` before the ending where there is none.
+pub(crate) fn numbered_path(path: &Path) -> PathBuf {
+    if has_index_placeholder(path) {
+        return path.to_owned();
+    }
+    let (stem, ending) = (stem(path).to_string_lossy(), path.extension().map(|ending| ending.to_string_lossy()));
+    path.with_file_name(format!("{stem}-{{index:04}}{}", ending.map(|ending| format!(".{ending}")).unwrap_or_default()))
+}
+
 /// Whether each of a stream's many files gets a separate name.
 pub(crate) fn has_index_placeholder(template: &Path) -> bool {
     has(template, |part| matches!(part, Part::Index(_)))

@@ -1,4 +1,4 @@
-//! The stage `motion` for framerail pipelines: tells how much of the picture moves, and leaves still frames out.
+//! The stage `movement` for framerail pipelines: tells how much of the picture moves, and leaves still frames out.
 //!
 //! A template for a stage of your own. [`register`] is all that a program needs; `main.rs` is such a program.
 #![forbid(unsafe_code)]

@@ -1,6 +1,6 @@
-//! Runs a pipeline that may use the stage `motion` beside all built-in ones.
+//! Runs a pipeline that may use the stage `movement` beside all built-in ones.
 //!
-//! `cargo run --release -p framerail-motion -- 'read in.mp4 ! motion keep=moving ! write moving.mp4'`
+//! `cargo run --release -p framerail-motion -- 'read in.mp4 ! movement keep=moving ! write moving.mp4'`
 
 use std::process::ExitCode;
 

@@ -72,7 +72,7 @@ impl Stage for MotionStage {
     fn frame(&mut self, mut item: FrameItem, out: &mut dyn Emitter) -> Result<Flow, StageError> {
         let surface = item.frame.surface.host().map_err(|error| StageError::new(ErrorKind::Internal, error))?;
         if !has_luma(surface.format()) {
-            let message = format!("frame {} is {}; motion takes 8-bit frames with luma", item.frame.index, surface.format());
+            let message = format!("frame {} is {}; movement takes 8-bit frames with luma", item.frame.index, surface.format());
             return Err(StageError::new(ErrorKind::Input, message));
         }
         let now = brightness(surface);

@@ -3,7 +3,7 @@
 use framerail_pipeline::{OptionSpec, StageSpec};
 
 pub(crate) fn spec() -> StageSpec {
-    StageSpec::transform("motion", "tells how much of the picture moves, and leaves still frames out")
+    StageSpec::transform("movement", "tells how much of the picture moves, and leaves still frames out")
         .details(
             "Compares the brightness of every fourth pixel of every fourth row with that of the frame before. The share of those that \
              changed goes with the frame as an attachment. Frames left out are counted as frames_still.",
@@ -17,5 +17,5 @@ pub(crate) fn spec() -> StageSpec {
                 .default("all")
                 .help("which frames are passed on"),
         )
-        .example("read rtsp://host/cam ! motion keep=moving ! infer centerface ! save faces.jsonl", "no model where nothing moves")
+        .example("read rtsp://host/cam ! movement keep=moving ! infer centerface ! save faces.jsonl", "no model where nothing moves")
 }

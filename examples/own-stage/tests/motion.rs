@@ -17,12 +17,12 @@ fn clip() -> Clip {
 /// Stream, number and share that moves of each frame behind the stage.
 type Seen = Vec<(u32, u64, f64)>;
 
-/// Runs `read CLIPS ! motion OPTIONS ! null`; gives what hung on the frames behind it.
+/// Runs `read CLIPS ! movement OPTIONS ! null`; gives what hung on the frames behind it.
 fn run(clips: &[&Path], options: &str) -> Result<(RunStats, Seen), String> {
     let mut registry = framerail::registry();
     framerail_motion::register(&mut registry).expect("a new name");
     let clips: Vec<String> = clips.iter().map(|clip| format!("'{}'", clip.display())).collect();
-    let text = format!("read {} streams=all ! motion {options} ! null", clips.join(" "));
+    let text = format!("read {} streams=all ! movement {options} ! null", clips.join(" "));
     let description = Description::parse(&text).map_err(|problem| problem.to_string())?;
     let mut plan = check(&description, &registry).map_err(|problems| problems.render(false))?;
     plan.link().map_err(|problems| problems.render(false))?;

@@ -81,6 +81,15 @@ impl StreamTable {
         self.ended(id);
     }
 
+    /// The last item of a stream has come to a stage that passes none of its items on.
+    pub(crate) fn taken(&self, id: StreamId) {
+        let mut state = self.state.lock();
+        if let Some(entry) = state.streams.get_mut(&id) {
+            entry.ends_seen = usize::MAX;
+            state.settle();
+        }
+    }
+
     /// The last item of a stream has come to an end of the pipeline.
     pub(crate) fn end_arrived(&self, id: StreamId) {
         let mut state = self.state.lock();

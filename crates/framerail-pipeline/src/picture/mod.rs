@@ -7,7 +7,7 @@ mod png;
 mod svg;
 
 #[cfg(feature = "png")]
-pub use png::PictureError;
+pub use png::{PictureError, REGULAR_FONT};
 
 use crate::RunStats;
 

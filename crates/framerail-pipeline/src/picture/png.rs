@@ -12,8 +12,8 @@ const SCALE: f32 = 2.0;
 /// Longest side of a PNG, in pixels; larger pictures are drawn smaller.
 const MAX_SIDE: f32 = 8192.0;
 
-/// Latin letters, digits and signs of DejaVu Sans, so that text appears on hosts without fonts.
-const REGULAR: &[u8] = include_bytes!("../../fonts/framerail-sans.ttf");
+/// Latin letters, digits and signs of DejaVu Sans as a TrueType font, so that text appears on hosts without fonts.
+pub const REGULAR_FONT: &[u8] = include_bytes!("../../fonts/framerail-sans.ttf");
 const BOLD: &[u8] = include_bytes!("../../fonts/framerail-sans-bold.ttf");
 
 /// Why a picture cannot be drawn as PNG.
@@ -31,7 +31,7 @@ impl GraphPicture {
         let svg = self.svg().replace("DejaVu Sans, Verdana, system-ui, sans-serif", "Framerail Sans");
         let mut options = usvg::Options::default();
         let fonts = Arc::make_mut(&mut options.fontdb);
-        fonts.load_font_data(REGULAR.to_vec());
+        fonts.load_font_data(REGULAR_FONT.to_vec());
         fonts.load_font_data(BOLD.to_vec());
         if !svg.is_ascii() {
             fonts.load_system_fonts();

@@ -3,7 +3,7 @@
 use framerail_core::{BBox, Point};
 
 use super::{FrameZones, LineState, ZoneState};
-use crate::{font::text_size, sketch::Sketch};
+use crate::sketch::Sketch;
 
 /// Zones, and lines.
 const ZONE_RGB: [u8; 3] = [64, 224, 208];
@@ -55,7 +55,7 @@ impl Sketch {
 
     /// Black text on a bar, inside the picture.
     fn tag(&mut self, at: Point, text: &str, rgb: [u8; 3], scale: u32) {
-        let (text_width, text_height) = text_size(text, scale);
+        let (text_width, text_height) = self.text_size(text, scale);
         let (bar_width, bar_height) = (text_width + 2 * scale, text_height + 2 * scale);
         let (picture_width, picture_height) = self.size();
         let left = at.x.floor().clamp(0.0, picture_width.saturating_sub(bar_width) as f32);

@@ -103,6 +103,10 @@ fn shifted_inside(area: BBox, width: f32, height: f32) -> BBox {
 }
 
 impl StagePlan for CropPlan {
+    fn changes_pixels(&self) -> bool {
+        false
+    }
+
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
         let found = detections_of(input)?;

@@ -44,6 +44,10 @@ fn spec() -> StageSpec {
 struct DownloadPlan;
 
 impl StagePlan for DownloadPlan {
+    fn changes_pixels(&self) -> bool {
+        false
+    }
+
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
         let pixel_format = if input.device == Device::Cpu { input.pixel_format } else { input.pixel_format.map(planar) };

@@ -1,22 +1,19 @@
 //! The `draw` stage: detections drawn into the frames.
 
+use std::{path::PathBuf, sync::Arc};
+
 use framerail_core::{Detection, FramePool};
-use framerail_cuda::kernels::{DrawJob, draw_batch};
 use framerail_pipeline::{
-    ConfigError, CopyKind, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, LinkContext, OptionSpec, Options, PlanError, Registry,
-    RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
+    ConfigError, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, LinkContext, OptionSpec, Options, PlanError, Registry, RegistryError,
+    Stage, StageContext, StageError, StagePlan, StageSpec, Work,
 };
-use framerail_vision::{Canvas, ColorBy, DrawOptions, FrameZones, Sketch};
+use framerail_vision::{ColorBy, DrawOptions, FrameZones, Letters, Sketch};
 
 use super::{
-    link::{input_of, models_of},
+    link::{input_of, models_of, note_reads},
     settings::{Number, OptionSettings, Place},
 };
-use crate::{
-    card_canvas::CardCanvases,
-    convert::{core_error, cuda_error, vision_error},
-    parts::FrameAttributes,
-};
+use crate::{canvas::FrameCanvas, parts::FrameAttributes, typeface::Typeface};
 
 /// Buffers kept for frames that another branch still holds.
 const KEPT_BUFFERS: usize = 4;
@@ -58,6 +55,7 @@ fn spec() -> StageSpec {
             .default("class")
             .help("what colours distinguish"),
         )
+        .option(OptionSpec::path("font").help("TrueType or OpenType file for text; default: the included font, then the system's"))
         .option(OptionSpec::text("only").help("class names to draw, separated by commas; default: all"))
         .workers(1)
         .example("read in.mp4 ! infer centerface ! draw ! write boxes.mp4", "show the detections")
@@ -96,6 +94,8 @@ const fn switch(name: &'static str, help: &'static str, find: fn(&mut Drawn) -> 
 struct DrawPlan {
     drawn: Drawn,
     only: Option<Vec<String>>,
+    font: Option<PathBuf>,
+    face: Option<Typeface>,
     workers: usize,
 }
 
@@ -114,18 +114,21 @@ impl DrawPlan {
         };
         let only = options.optional_text("only").map(|list| list.split(',').map(|label| label.trim().to_owned()).collect());
         let drawn = Drawn { options: draw, zones: options.switch("zones") };
-        Self { drawn, only, workers: options.workers() }
+        let font = options.optional_path("font").map(PathBuf::from);
+        Self { drawn, only, font, face: None, workers: options.workers() }
     }
 }
 
 impl StagePlan for DrawPlan {
-    fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+    fn link(&mut self, input: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
         let known = models_of(input)?.map(|found| found.labels.clone()).unwrap_or_default();
         if let Some(stray) = self.only.iter().flatten().find(|label| !known.contains(label)) {
             let error = ConfigError::at("only", format_args!("the model has no class `{stray}`; it has {}", known.join(", ")));
             return Err(StageError::new(ErrorKind::Usage, error).into());
         }
+        note_reads(&context.files, self.font.as_deref())?;
+        self.face = Some(Typeface::new(self.font.as_deref())?);
         Ok(Some(input.clone()))
     }
 
@@ -139,9 +142,10 @@ impl StagePlan for DrawPlan {
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let pool = FramePool::new(KEPT_BUFFERS * self.workers);
+        let face = self.face.ok_or_else(|| StageError::new(ErrorKind::Internal, "the stage was not linked"))?;
         let draw = |_| {
-            let (only, pool) = (self.only.clone(), pool.clone());
-            let stage = Draw { drawn: self.drawn, settings: None, only, pool, cards: CardCanvases::default(), context: None };
+            let (only, face, canvas) = (self.only.clone(), face.clone(), FrameCanvas::new(&pool));
+            let stage = Draw { drawn: self.drawn, settings: None, only, face, canvas };
             Box::new(stage) as Box<dyn Stage>
         };
         Ok(Work::Stages((0..self.workers).map(draw).collect()))
@@ -152,16 +156,14 @@ struct Draw {
     drawn: Drawn,
     settings: Option<OptionSettings<Drawn>>,
     only: Option<Vec<String>>,
-    pool: FramePool,
-    /// For frames on a card.
-    cards: CardCanvases,
-    context: Option<StageContext>,
+    face: Typeface,
+    canvas: FrameCanvas,
 }
 
 impl Stage for Draw {
     fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
         self.settings = Some(OptionSettings::new(context, &PLACES, &mut self.drawn));
-        self.context = Some(context.clone());
+        self.canvas.start(context);
         Ok(())
     }
 
@@ -192,28 +194,14 @@ impl Draw {
             return Ok(());
         }
         let options = self.drawn.options;
-        let sketched = |mut sketch: Sketch| {
+        let letters: Arc<dyn Letters> = Arc::new(self.face.clone());
+        let sketched = |sketch: Sketch| {
+            let mut sketch = sketch.with_letters(&letters);
             zones.into_iter().for_each(|zones| sketch.zones(zones, options.line_width));
             said.into_iter().for_each(|said| sketch.frame_attributes(&said.0, &options));
             sketch.detections(detections, &options);
             sketch
         };
-        if let Some(card) = self.cards.for_frame(&item.frame).map_err(cuda_error)? {
-            let color = item.frame.color;
-            let surface = card.writable(&mut item.frame).map_err(cuda_error)?;
-            let sketch = sketched(Sketch::new((surface.width(), surface.height()), surface.format(), &color));
-            draw_batch(&card.stream, &card.pool, &[DrawJob { surface, strokes: sketch.strokes() }]).map_err(cuda_error)?;
-            if let Some(context) = &self.context {
-                self.cards.account(context);
-            }
-            return Ok(());
-        }
-        let copied_bytes = item.frame.make_writable(&self.pool).map_err(core_error)?;
-        if let Some(context) = &self.context {
-            context.count_copy(CopyKind::Host, copied_bytes);
-        }
-        let surface = item.frame.surface.host_mut().map_err(core_error)?;
-        let sketch = sketched(Sketch::new((surface.width(), surface.height()), surface.format(), &item.frame.color));
-        Canvas::new(surface, &item.frame.color).paint(&sketch).map_err(vision_error)
+        self.canvas.draw(&mut item.frame, sketched)
     }
 }

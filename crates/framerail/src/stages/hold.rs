@@ -126,6 +126,10 @@ impl HoldPlan {
 }
 
 impl StagePlan for HoldPlan {
+    fn changes_pixels(&self) -> bool {
+        false
+    }
+
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
         let detections = detections_of(input)?;

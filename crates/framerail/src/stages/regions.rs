@@ -52,6 +52,10 @@ impl RegionsPlan {
 }
 
 impl StagePlan for RegionsPlan {
+    fn changes_pixels(&self) -> bool {
+        false
+    }
+
     fn link(&mut self, input: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
         self.areas.load(input.size, &context.files)?;

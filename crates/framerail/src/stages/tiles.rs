@@ -101,6 +101,10 @@ fn starts(side: u32, tile: u32, overlap: f64) -> Vec<u32> {
 }
 
 impl StagePlan for TilesPlan {
+    fn changes_pixels(&self) -> bool {
+        false
+    }
+
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
         if let Some((width, height)) = input.size {

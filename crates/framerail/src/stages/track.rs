@@ -185,6 +185,10 @@ impl TrackPlan {
 }
 
 impl StagePlan for TrackPlan {
+    fn changes_pixels(&self) -> bool {
+        false
+    }
+
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
         self.has_gaps = detections_of(input)?.max_unanalysed_frames > 0;

@@ -48,6 +48,10 @@ impl UploadPlan {
 }
 
 impl StagePlan for UploadPlan {
+    fn changes_pixels(&self) -> bool {
+        false
+    }
+
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
         if let Device::Cuda(ordinal) = self.device {

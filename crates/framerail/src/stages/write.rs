@@ -385,6 +385,7 @@ pub(crate) struct Wanted {
 /// Whether a side stream goes into the output.
 pub(crate) fn keeps(side: &SideStream, wanted: Wanted) -> bool {
     match side.kind {
+        MediaKind::Video => false,
         MediaKind::Audio => wanted.audio,
         MediaKind::Subtitle => wanted.subtitles,
         MediaKind::Attachment if is_picture(side) => wanted.audio && wanted.pictures,

@@ -56,6 +56,8 @@ struct Lane {
     capacity: usize,
     drop: DropPolicy,
     is_timed: bool,
+    /// Seconds of the first frame that was handed on, and of the last.
+    handed_on: Option<(f64, f64)>,
     is_over: bool,
     thread: Option<JoinHandle<()>>,
 }
@@ -63,6 +65,12 @@ struct Lane {
 impl Lane {
     fn has_room(&self, for_frame: bool) -> bool {
         if for_frame { self.frames < self.capacity } else { self.items.len() - self.frames < self.capacity * OTHERS_PER_FRAME }
+    }
+
+    /// How far a stream that must not be ahead of others has come; `None` for one that does not hold up others.
+    fn reached(&self) -> Option<f64> {
+        let holds_up = !self.is_timed && !(self.is_over && self.items.is_empty());
+        holds_up.then(|| self.handed_on.map_or(f64::NEG_INFINITY, |(first, last)| last - first))
     }
 
     fn drop_oldest(&mut self) {
@@ -85,6 +93,8 @@ impl Lane {
                 self.record.dropped(&format!("{place}: over budget"), 1);
                 continue;
             }
+            let secs = frame.frame.seconds();
+            self.handed_on = Some((self.handed_on.map_or(secs, |(first, _)| first), secs));
             taken.push(item);
             break;
         }
@@ -217,6 +227,7 @@ impl Lanes {
             capacity: self.policy.buffer_of(&request),
             drop: self.policy.drop_of(&request),
             is_timed: self.policy.is_timed(&request),
+            handed_on: None,
             is_over: false,
             thread: None,
             request: request.clone(),
@@ -227,9 +238,12 @@ impl Lanes {
     /// The items of the lane whose turn it is, or of the first after it that has any.
     fn turn(&self, state: &mut State) -> Option<Vec<Item>> {
         let (count, now) = (state.lanes.len(), Instant::now());
+        // In step, the stream that is least far is waited for.
+        let least = state.lanes.iter().filter_map(Lane::reached).reduce(f64::min).filter(|_| self.policy.in_step);
         for offset in 0..count {
             let place = (state.turn + offset) % count;
-            let Some(lane) = state.lanes.get_mut(place).filter(|lane| !lane.items.is_empty()) else { continue };
+            let has_turn = |lane: &&mut Lane| least.is_none_or(|least| lane.reached().is_none_or(|reached| reached <= least));
+            let Some(lane) = state.lanes.get_mut(place).filter(|lane| !lane.items.is_empty()).filter(has_turn) else { continue };
             let items = lane.take(&self.place, now);
             lane.changed.notify_all();
             if !items.is_empty() {

@@ -175,6 +175,10 @@ impl StagePlan for InferPlan {
         self.model.lock().load_libraries_ahead();
     }
 
+    fn changes_pixels(&self) -> bool {
+        false
+    }
+
     fn link(&mut self, input: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
         let mut model = self.model.lock();

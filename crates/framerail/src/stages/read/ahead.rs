@@ -135,6 +135,6 @@ impl StreamOpener for InTurnOpener {
             },
             None => opener.open_source(request, &line.cancel)?,
         };
-        Ok(Box::new(opener.stream(opened, request.is_live).in_turn(&self.0)))
+        Ok(Box::new(opener.stream(opened, request, &line.cancel).in_turn(&self.0)))
     }
 }

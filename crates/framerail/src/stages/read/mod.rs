@@ -4,6 +4,7 @@ mod ahead;
 mod card;
 mod counters;
 mod inputs;
+mod looped;
 mod opener;
 mod policy;
 mod source;
@@ -28,6 +29,7 @@ use parking_lot::Mutex;
 use self::{
     ahead::{InTurn, InTurnOpener},
     card::Card,
+    looped::Rounds,
     opener::{OpenError, Opened, STANDARD_INPUT, Shared, SourceOpener},
     policy::Liveness,
     source::Placement,
@@ -74,6 +76,14 @@ fn own_spec() -> StageSpec {
         .option(OptionSpec::time("start").help("start time, from the start of the file; exact"))
         .option(OptionSpec::time("end").help("end time (exclusive)"))
         .option(OptionSpec::time("duration").help("duration from the start time"))
+        .option(
+            OptionSpec::integer("loop", 1..=1_000_000_000)
+                .default("no")
+                .or_word("no", "once")
+                .or_word("yes", "again and again, until the run is stopped")
+                .unit("times")
+                .help("how often each file, or its selected part, is played; times go on"),
+        )
         .option(OptionSpec::integer("track", 0..=1000).help("video stream of the file, from 0; default: FFmpeg's choice"))
         .option(OptionSpec::integer("threads", 0..=256).default(0).help("decoding threads of all decoders together; 0 = one per CPU"))
         .option(
@@ -137,6 +147,7 @@ fn own_spec() -> StageSpec {
             "frames of both in one batch",
         )
         .example("read rtsp://host/cam1 latency=500ms ! infer centerface ! save -", "a camera with a latency of at most half a second")
+        .example("read clip.mp4 loop=yes realtime=yes ! write rtsp://host/live", "a file as a camera that never ends")
         .example("read clips/*.mp4 start=5 duration=10 ! save 'boxes/{name}.jsonl'", "ten seconds of each file")
 }
 
@@ -148,6 +159,8 @@ struct ReadPlan {
     ahead_bytes: Option<u64>,
     decoders: Option<usize>,
     policy: StreamPolicy,
+    /// Whether the number of files that are read at once was given.
+    streams_given: bool,
     /// A source opened while linking so that formats are known and mistakes show early, and its flag.
     first: Option<(Opened, CancelToken)>,
 }
@@ -186,21 +199,10 @@ impl ReadPlan {
             liveness,
             shared: Arc::new(Shared::default()),
             files: RunFiles::default(),
+            rounds: rounds(options, &requests)?,
         };
-        let side_by_side = together(&policy, &requests);
-        if opener.input.threads == 0 && side_by_side > 1 {
-            let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-            opener.input.threads = (processors / side_by_side).max(1);
-        }
         let ahead_bytes = number("memory").map(|megabytes| megabytes * 1_000_000);
-        let mut share = side_by_side.max(1) as u64;
-        if side_by_side == 1 && requests.len() > 1 {
-            // Other files are decoded beside each.
-            opener.host.threads_alone = Some(threads(&opener).div_ceil(requests.len()));
-            share = 2;
-        }
         opener.picture_bytes = ahead_bytes;
-        opener.host.memory_bytes = Some(ahead_bytes.unwrap_or_else(default_memory_bytes) / share);
         Ok(Self {
             requests,
             opener,
@@ -209,8 +211,26 @@ impl ReadPlan {
             decoders: number("engines").and_then(|count| usize::try_from(count).ok()),
             ahead_bytes,
             policy,
+            streams_given: options.is_given("streams"),
             first: None,
         })
+    }
+
+    /// Shares threads and memory out to the sources that are read at once.
+    fn share_out(&mut self) {
+        let Self { opener, policy, requests, .. } = self;
+        let side_by_side = together(policy, requests);
+        if opener.input.threads == 0 && side_by_side > 1 {
+            let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+            opener.input.threads = (processors / side_by_side).max(1);
+        }
+        let mut share = side_by_side.max(1) as u64;
+        if side_by_side == 1 && requests.len() > 1 {
+            // Other files are decoded beside each.
+            opener.host.threads_alone = Some(threads(opener).div_ceil(requests.len()));
+            share = 2;
+        }
+        opener.host.memory_bytes = Some(self.ahead_bytes.unwrap_or_else(default_memory_bytes) / share);
     }
 
     /// Whether a source can only be a file, and is not there. Patterns, protocols and devices are left to FFmpeg.
@@ -353,6 +373,23 @@ fn input_options(options: &Options) -> Result<InputOptions, ConfigError> {
     Ok(input)
 }
 
+/// How often files are played.
+fn rounds(options: &Options, requests: &[StreamRequest]) -> Result<Rounds, ConfigError> {
+    let rounds = match options.word("loop") {
+        Some("yes") => Rounds::Endless,
+        Some(_) => Rounds::Times(1),
+        None => Rounds::Times(options.optional_integer("loop").and_then(|times| u64::try_from(times).ok()).unwrap_or(1)),
+    };
+    let once = |request: &&StreamRequest| request.is_live || request.source == STANDARD_INPUT;
+    match requests.iter().find(once).filter(|_| rounds != Rounds::Times(1)) {
+        Some(request) => {
+            let message = format!("{} cannot be played again: it is live, or standard input", request.source);
+            Err(ConfigError::at("loop", message).help("leave it out"))
+        }
+        None => Ok(rounds),
+    }
+}
+
 /// Refuses options of cameras where there is none.
 fn check_camera_options(options: &Options, requests: &[StreamRequest]) -> Result<(), ConfigError> {
     let given = ["size", "input_format"].into_iter().find(|name| options.is_given(name));
@@ -395,7 +432,15 @@ impl StagePlan for ReadPlan {
     }
 
     fn link(&mut self, _: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+        self.opener.input.video_packets = context.video_packets_wanted;
         self.opener.input.side_streams = if context.packets_wanted { SideStreams::AudioAndSubtitles } else { SideStreams::None };
+        if context.streams_in_step {
+            self.policy.in_step = true;
+            if !self.streams_given {
+                self.policy.at_once = self.policy.at_once.max(self.requests.len());
+            }
+        }
+        self.share_out();
         // The first is opened below; a slip in the name of a later one need not wait for its turn.
         if let Some(missing) =
             self.requests.iter().skip(1).find(|request| self.must_open(request) && self.is_missing_file(request.source.reveal()))
@@ -453,7 +498,7 @@ impl StagePlan for ReadPlan {
         let opener = Arc::new(opener);
         let ahead = in_turn.then(|| InTurn::new(Arc::clone(&opener), most, memory_bytes, &requests));
         let opened = first.zip(requests.first()).map(|((opened, cancel), request)| {
-            let source = opener.stream(opened, request.is_live);
+            let source = opener.stream(opened, request, &cancel);
             let reader = match &ahead {
                 Some(ahead) => {
                     ahead.opened(request.id);

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use super::{
     card::Card,
     counters::Counters,
+    looped::{Looped, Reopen, Rounds},
     policy::{self, Liveness},
     source::{Placement, Source, naming},
 };
@@ -72,6 +73,8 @@ pub(super) struct SourceOpener {
     pub(super) names: Mutex<BTreeSet<String>>,
     /// The files of the run: what is added to it is read, too.
     pub(super) files: RunFiles,
+    /// How often files are played.
+    pub(super) rounds: Rounds,
 }
 
 /// A source that could not be opened on the card, though the host may decode it.
@@ -148,8 +151,26 @@ impl SourceOpener {
     }
 
     /// The source as a stream.
-    pub(super) fn stream(&self, opened: Opened, is_live: bool) -> Source {
-        Source::new(opened, self.deinterlace, is_live, &self.shared)
+    pub(super) fn stream(&self, (frames, placement): Opened, request: &StreamRequest, cancel: &CancelToken) -> Source {
+        let frames = if self.rounds == Rounds::Times(1) || request.is_live {
+            frames
+        } else {
+            let reopen = self.reopening(&placement, self.options(request, cancel));
+            Box::new(Looped::new(frames, self.rounds, reopen))
+        };
+        Source::new((frames, placement), self.deinterlace, request.is_live, &self.shared)
+    }
+
+    /// What opens a source once more, where it is decoded now.
+    fn reopening(&self, placement: &Placement, options: InputOptions) -> Reopen {
+        let host = self.host.clone();
+        match placement {
+            Placement::OnCard(card) => {
+                let card = card.options();
+                Box::new(move || Ok(Box::new(DeviceReader::open(&options, &card)?)))
+            }
+            Placement::Host | Placement::ForCard(..) => Box::new(move || Ok(Box::new(HostReader::open(&options, &host)?))),
+        }
     }
 
     fn options(&self, request: &StreamRequest, cancel: &CancelToken) -> InputOptions {
@@ -210,6 +231,6 @@ impl StreamOpener for SourceOpener {
     }
 
     fn open(&self, request: &StreamRequest, line: &StreamLine) -> Result<Box<dyn StreamReader>, StageError> {
-        Ok(Box::new(self.stream(self.open_source(request, &line.cancel)?, request.is_live)))
+        Ok(Box::new(self.stream(self.open_source(request, &line.cancel)?, request, &line.cancel)))
     }
 }

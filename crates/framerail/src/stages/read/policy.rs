@@ -105,6 +105,7 @@ pub(super) fn policy(options: &Options, sources: usize) -> Result<StreamPolicy, 
         on_error,
         retry: RetryPolicy { first_wait, max_wait: MAX_RETRY_WAIT.max(first_wait), attempts, file_attempts: FILE_RETRIES },
         stays,
+        in_step: false,
     })
 }
 

@@ -1,0 +1,54 @@
+//! Frames that are drawn on, wherever they lie.
+
+use framerail_core::{Frame, FramePool};
+use framerail_cuda::kernels::{DrawJob, draw_batch};
+use framerail_pipeline::{CopyKind, StageContext, StageError};
+use framerail_vision::{Canvas, Sketch};
+
+use crate::{
+    card_canvas::CardCanvases,
+    convert::{core_error, cuda_error, vision_error},
+};
+
+/// One worker's means to draw on frames. Those that someone else holds too are copied first, and the copies counted.
+pub(crate) struct FrameCanvas {
+    pool: FramePool,
+    cards: CardCanvases,
+    context: Option<StageContext>,
+}
+
+impl FrameCanvas {
+    /// Copies come from `pool`.
+    pub(crate) fn new(pool: &FramePool) -> Self {
+        Self { pool: pool.clone(), cards: CardCanvases::default(), context: None }
+    }
+
+    /// Where copies are counted.
+    pub(crate) fn start(&mut self, context: &StageContext) {
+        self.context = Some(context.clone());
+    }
+
+    /// Draws what is sketched, given an empty sketch for the frame.
+    ///
+    /// # Errors
+    /// `Resource`, and `Internal` for a frame that cannot be written.
+    pub(crate) fn draw(&mut self, frame: &mut Frame, sketched: impl FnOnce(Sketch) -> Sketch) -> Result<(), StageError> {
+        let color = frame.color;
+        if let Some(card) = self.cards.for_frame(frame).map_err(cuda_error)? {
+            let surface = card.writable(frame).map_err(cuda_error)?;
+            let sketch = sketched(Sketch::new((surface.width(), surface.height()), surface.format(), &color));
+            draw_batch(&card.stream, &card.pool, &[DrawJob { surface, strokes: sketch.strokes() }]).map_err(cuda_error)?;
+            if let Some(context) = &self.context {
+                self.cards.account(context);
+            }
+            return Ok(());
+        }
+        let copied_bytes = frame.make_writable(&self.pool).map_err(core_error)?;
+        if let Some(context) = &self.context {
+            context.count_copy(CopyKind::Host, copied_bytes);
+        }
+        let surface = frame.surface.host_mut().map_err(core_error)?;
+        let sketch = sketched(Sketch::new((surface.width(), surface.height()), surface.format(), &color));
+        Canvas::new(surface, &color).paint(&sketch).map_err(vision_error)
+    }
+}

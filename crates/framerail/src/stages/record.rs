@@ -1,0 +1,435 @@
+//! The `record` stage: clips around events, of packets as they were read.
+
+mod ring;
+mod trigger;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use framerail_core::{Device, MediaKind, StreamId, StreamInfo};
+use framerail_media::{Ending, Leftover, MediaWriter, OutputRules, PacketFile, PacketStream, PushPacket, Quality, WriterOptions};
+use framerail_pipeline::{
+    ArgumentSpec, ConfigError, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, LinkMismatch, OptionKind,
+    OptionSpec, Options, PlanError, Registry, RegistryError, Setting, SettingSpec, Stage, StageContext, StageError, StagePlan, StageSpec,
+    Work,
+};
+use framerail_vision::FrameZones;
+
+use self::{
+    ring::{Clip, Ring},
+    trigger::Triggers,
+};
+use super::link::{detections_of, input_of};
+use crate::{
+    convert::output_error,
+    outputs::{self, Misplaced, OneStreamGuard},
+};
+
+/// Distance of keyframes where frames are encoded: a clip can begin at any of them.
+const KEYFRAME_EVERY: Duration = Duration::from_secs(1);
+/// Highest value of the setting that begins clips.
+const MOST_CALLS: f64 = 1e9;
+
+pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
+    registry.register_with(spec(), |options| RecordPlan::new(options).map(|plan| Box::new(plan) as Box<dyn StagePlan>))
+}
+
+fn spec() -> StageSpec {
+    StageSpec::sink("record", "writes a clip around each event, from before it to after it")
+        .details(
+            "Keeps the compressed packets of the last seconds in memory. At an event it writes them from the last keyframe at or before \
+             the pre-roll, and goes on until the post-roll is over; an event meanwhile extends the clip. Video and audio packets are \
+             copied bit by bit. Where an earlier stage changed pixels (`blur`, `draw`, ...), or codec= is given, frames are encoded \
+             instead, so that clips show what the pipeline shows.\n\n\
+             Events are given by on=: `detection` or `detection:CLASS` (found on a frame), `zone` or `zone:NAME` (entered) and `line` \
+             or `line:NAME` (crossed) of `zones`, and `call`: the setting `trigger` of this stage is set to another number, over HTTP \
+             or from Python.",
+        )
+        .argument(ArgumentSpec::required(
+            "file",
+            OptionKind::Path,
+            "files to write, such as 'clips/{name}-{index:04}.mp4': {name} and {stream} stand for the stream's name and number, {index} for \
+             the clip's number, from 1",
+        ))
+        .option(OptionSpec::text("on").help("what begins a clip, separated by commas; default: detection,call after a model, else call"))
+        .option(OptionSpec::time("before").default("5s").help("pre-roll: time before the event"))
+        .option(OptionSpec::time("after").default("5s").help("post-roll: time after the last event"))
+        .option(OptionSpec::time("max").default("5m").help("maximum length from the event that begins the clip; then a new clip begins"))
+        .option(OptionSpec::float("confidence", 0.0..=1.0).default(0).help("minimum score of a detection that begins a clip"))
+        .option(
+            OptionSpec::integer("memory", 1..=100_000)
+                .default(256)
+                .unit("MB")
+                .help("maximum memory for packets of each stream; a pre-roll that does not fit is cut, with a notice"),
+        )
+        .option(OptionSpec::switch("audio").default("yes").help("whether audio and subtitles are in the clips"))
+        .option(OptionSpec::text("codec").help("encode frames with this FFmpeg encoder; default: copy unless pixels were changed"))
+        .option(OptionSpec::float("crf", 0.0..=63.0).help("for encoded clips: constant rate factor; default: the encoder's"))
+        .option(OptionSpec::text("preset").help("for encoded clips: the encoder's preset"))
+        .option(OptionSpec::switch("overwrite").default("no").help("whether existing files are replaced"))
+        .example(
+            "read rtsp://host/cam ! sample fps=5 ! infer centerface ! record 'clips/{name}-{index:04}.mp4' before=10s after=20s",
+            "clips of all times when a face is seen",
+        )
+        .example(
+            "read cam.mp4 realtime=yes ! infer centerface ! track ! zones yard.toml ! record 'gate-{index}.mp4' on=zone:gate",
+            "when somebody enters the zone",
+        )
+        .example("read rtsp://host/cam ! record 'clips/{index}.mkv' on=call", "when a program asks for it")
+}
+
+struct RecordPlan {
+    template: PathBuf,
+    triggers: Option<Triggers>,
+    confidence: f32,
+    before: f64,
+    after: f64,
+    max: f64,
+    memory_bytes: usize,
+    audio: bool,
+    /// Encoding was asked for.
+    encodes: bool,
+    is_live: bool,
+    writer: WriterOptions,
+}
+
+impl RecordPlan {
+    fn new(options: &Options) -> Result<Self, ConfigError> {
+        let confidence = options.float("confidence") as f32;
+        let triggers = options.optional_text("on").map(|text| Triggers::parse(text, confidence)).transpose();
+        let quality = options.optional_float("crf").map_or(Quality::EncoderDefault, Quality::Crf);
+        let text = |name| options.optional_text(name).map(str::to_owned);
+        Ok(Self {
+            template: outputs::numbered_path(options.path("file")),
+            triggers: triggers.map_err(|problem| ConfigError::at("on", problem))?,
+            confidence,
+            before: options.time("before").as_secs_f64(),
+            after: options.time("after").as_secs_f64(),
+            max: options.time("max").as_secs_f64().max(0.1),
+            memory_bytes: options.count("memory").saturating_mul(1_000_000),
+            audio: options.switch("audio"),
+            encodes: options.is_given("codec") || options.is_given("crf") || options.is_given("preset"),
+            is_live: false,
+            writer: WriterOptions {
+                codec: text("codec"),
+                quality,
+                preset: text("preset"),
+                keyframe_every: Some(KEYFRAME_EVERY),
+                overwrite: options.switch("overwrite"),
+                ..WriterOptions::default()
+            },
+        })
+    }
+
+    fn rules(&self) -> OutputRules {
+        let WriterOptions { overwrite, files, .. } = &self.writer;
+        OutputRules { overwrite: *overwrite, files: files.clone(), leftover: Leftover::KeepPlayable, syncs_later: false }
+    }
+}
+
+impl StagePlan for RecordPlan {
+    fn link(&mut self, input: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+        let input = input_of(input)?;
+        self.encodes |= input.is_changed;
+        if self.encodes && input.device != Device::Cpu {
+            return Err(PlanError::NeedsDevice(Device::Cpu));
+        }
+        OneStreamGuard::check_count(&self.template, input.streams)?;
+        let default = if input.detections.is_some() { "detection,call" } else { "call" };
+        let usage = |problem| StageError::new(ErrorKind::Usage, problem);
+        let parsed = || Triggers::parse(default, self.confidence).map_err(usage);
+        let triggers = self.triggers.take().map_or_else(parsed, Ok)?;
+        if triggers.needs_detections() {
+            let format = detections_of(input)?;
+            if let Some(class) = triggers.stray_class(format) {
+                let known = format.labels.join(", ");
+                return Err(usage(format!("on=detection:{class}: the model has no class `{class}`; it has {known}")).into());
+            }
+        }
+        if triggers.needs_zones() && input.detections.is_none() {
+            let hint = "put `infer MODEL`, `track` and `zones FILE` before it".into();
+            return Err(PlanError::Link(LinkMismatch { needs: "zones, for on=".into(), hint }));
+        }
+        self.triggers = Some(triggers);
+        self.is_live = input.is_live;
+        self.writer.files = context.files.clone();
+        outputs::link_output(&self.template, &self.rules())?;
+        MediaWriter::check(&self.template, &self.writer).map_err(output_error)?;
+        Ok(None)
+    }
+
+    fn wants_packets(&self) -> bool {
+        self.audio
+    }
+
+    fn wants_video_packets(&self) -> bool {
+        !self.encodes
+    }
+
+    fn reads_pixels(&self) -> bool {
+        self.encodes
+    }
+
+    fn takes_device_frames(&self) -> bool {
+        !self.encodes
+    }
+
+    fn takes_several_devices(&self) -> bool {
+        !self.encodes
+    }
+
+    fn note(&self) -> Option<String> {
+        Some(if self.encodes { "frames are encoded" } else { "packets are copied" }.into())
+    }
+
+    fn into_work(mut self: Box<Self>) -> Result<Work, StageError> {
+        let triggers = self.triggers.take().ok_or_else(|| StageError::new(ErrorKind::Internal, "the stage was not linked"))?;
+        let record = Record {
+            plan: *self,
+            triggers,
+            streams: BTreeMap::new(),
+            trigger: None,
+            calls: 0,
+            misplaced: Misplaced::default(),
+            counters: None,
+        };
+        Ok(Work::Stages(vec![Box::new(record)]))
+    }
+}
+
+struct Counters {
+    context: StageContext,
+    events: Counter,
+    clips: Counter,
+    packets: Counter,
+    bytes: Counter,
+    short: Counter,
+}
+
+struct Stream {
+    info: Arc<StreamInfo>,
+    packets: PacketStream,
+    ring: Ring,
+    clips: Vec<Clip>,
+    /// Clips so far.
+    count: u64,
+    /// Calls that were answered.
+    calls: u64,
+    /// An event is under way.
+    is_on: bool,
+    was_cut: bool,
+}
+
+impl Stream {
+    /// The first packet that a clip still needs.
+    fn unwritten(&self) -> Option<u64> {
+        self.clips.iter().filter_map(Clip::next).min()
+    }
+}
+
+struct Record {
+    plan: RecordPlan,
+    triggers: Triggers,
+    streams: BTreeMap<StreamId, Stream>,
+    trigger: Option<Setting>,
+    calls: u64,
+    misplaced: Misplaced,
+    counters: Option<Counters>,
+}
+
+impl Stage for Record {
+    fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
+        let spec = SettingSpec::new("trigger", 0.0..=MOST_CALLS).whole();
+        self.trigger = Some(context.setting(spec.help("a number other than the present one begins a clip"), 0.0));
+        self.counters = Some(Counters {
+            context: context.clone(),
+            events: context.counter("events"),
+            clips: context.counter("clips_written"),
+            packets: context.counter("packets_written"),
+            bytes: context.counter("bytes_written"),
+            short: context.counter("pre_rolls_short"),
+        });
+        Ok(())
+    }
+
+    fn frame(&mut self, item: FrameItem, _: &mut dyn Emitter) -> Result<Flow, StageError> {
+        if self.trigger.as_mut().and_then(Setting::take_change).is_some() {
+            self.calls += 1;
+        }
+        if self.triggers.needs_zones() && item.attachments.get::<FrameZones>().is_none() {
+            return Err(StageError::new(ErrorKind::Usage, "on= names zones or lines, but there is no `zones` before this stage"));
+        }
+        let Some(stream) = self.streams.get_mut(&item.frame.stream) else { return Ok(Flow::More) };
+        if self.plan.encodes {
+            stream.packets.frame(&item.frame).map_err(output_error)?.into_iter().for_each(|packet| stream.ring.push(packet));
+        }
+        let is_called = std::mem::replace(&mut stream.calls, self.calls) != self.calls;
+        let fired = self.triggers.fired(&item, is_called);
+        let secs = item.frame.seconds();
+        let is_new = fired.is_some() && !std::mem::replace(&mut stream.is_on, fired.is_some());
+        stream.is_on = fired.is_some();
+        if let Some(what) = fired {
+            if is_new && let Some(counters) = &self.counters {
+                counters.events.add(1);
+            }
+            self.event(item.frame.stream, secs, &what)?;
+        }
+        self.advance(item.frame.stream, secs)?;
+        Ok(Flow::More)
+    }
+
+    fn control(&mut self, item: Item, _: &mut dyn Emitter) -> Result<Flow, StageError> {
+        match item {
+            Item::StreamStart(info) => self.begin(&info)?,
+            Item::Packet(packet) => {
+                let Some(stream) = self.streams.get_mut(&packet.stream) else { return Ok(Flow::More) };
+                let kind = stream.info.side_streams.get(packet.side_stream).map(|side| side.kind);
+                if kind == Some(MediaKind::Video) || self.plan.audio {
+                    let packets = stream.packets.packet(&packet).map_err(output_error)?;
+                    packets.into_iter().for_each(|packet| stream.ring.push(packet));
+                    self.fit(packet.stream)?;
+                }
+            }
+            Item::StreamEnd(end) => self.end(end.id)?,
+            _ => {}
+        }
+        Ok(Flow::More)
+    }
+
+    fn finish(&mut self, _: &mut dyn Emitter) -> Result<(), StageError> {
+        let open: Vec<StreamId> = self.streams.keys().copied().collect();
+        open.into_iter().try_for_each(|id| self.end(id))?;
+        self.misplaced.end()
+    }
+
+    fn abandon(&mut self) {
+        for clip in std::mem::take(&mut self.streams).into_values().flat_map(|stream| stream.clips) {
+            let path = clip.path.clone();
+            let kept = clip.into_file().and_then(PacketFile::keep_unfinished);
+            outputs::note_unfinished(&path, kept, self.counters.as_ref().map(|counters| &counters.context));
+        }
+    }
+}
+
+impl Record {
+    fn begin(&mut self, info: &Arc<StreamInfo>) -> Result<(), StageError> {
+        let plan = &self.plan;
+        let packets = if plan.encodes {
+            PacketStream::encode(&plan.template, &plan.writer, info)
+        } else {
+            PacketStream::copy(&plan.template, &plan.writer, info)
+        };
+        let packets = packets.map_err(output_error)?;
+        if let Some(counters) = &self.counters {
+            packets.warnings().iter().for_each(|warning| counters.context.notice(format_args!("{}: {warning}", info.source)));
+        }
+        let stream = Stream {
+            info: Arc::clone(info),
+            packets,
+            ring: Ring::default(),
+            clips: Vec::new(),
+            count: 0,
+            calls: self.calls,
+            is_on: false,
+            was_cut: false,
+        };
+        self.streams.insert(info.id, stream);
+        Ok(())
+    }
+
+    /// Extends the clip that is being written, or begins one.
+    fn event(&mut self, id: StreamId, secs: f64, what: &str) -> Result<(), StageError> {
+        let (plan, rules) = (&self.plan, self.plan.rules());
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        if stream.clips.iter_mut().any(|clip| clip.extend(secs + plan.after, secs)) {
+            return Ok(());
+        }
+        let number = stream.count + 1;
+        let path = outputs::indexed_path(&plan.template, &stream.info, number);
+        rules.files.write(&path).map_err(|error| output_error(error.into()))?;
+        if let Some(counters) = &self.counters {
+            log::info!("{}: {}: {what} at {secs:.3} s", counters.context.name(), path.display());
+        }
+        stream.count = number;
+        stream.clips.push(Clip::new(path, secs - plan.before, secs + plan.after, secs + plan.max));
+        Ok(())
+    }
+
+    /// Writes what belongs to clips up to a time, completes those that are over, and forgets what no clip will need.
+    fn advance(&mut self, id: StreamId, secs: f64) -> Result<(), StageError> {
+        self.write(id, secs, false)?;
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        let (over, open) = std::mem::take(&mut stream.clips).into_iter().partition(|clip| clip.is_over(secs));
+        stream.clips = open;
+        let awaited = stream.clips.iter().filter_map(Clip::awaits).fold(secs - self.plan.before, f64::min);
+        let unwritten = stream.unwritten();
+        stream.ring.forget(awaited, unwritten);
+        self.complete(over, Ending::Whole)
+    }
+
+    /// Writes what belongs to clips up to a time; at the end of a stream everything.
+    fn write(&mut self, id: StreamId, secs: f64, is_end: bool) -> Result<(), StageError> {
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        for clip in &mut stream.clips {
+            let wanted = clip.awaits();
+            let began = clip.open(&stream.ring, stream.packets.target(), is_end).map_err(output_error)?;
+            if let (Some(wanted), Some(began), Some(counters)) = (wanted, began, &self.counters) {
+                counters.short.add(u64::from(began > wanted + 1e-3));
+            }
+            clip.write(&stream.ring, secs).map_err(output_error)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the packets of a stream within the memory.
+    fn fit(&mut self, id: StreamId) -> Result<(), StageError> {
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        while stream.ring.bytes() > self.plan.memory_bytes {
+            for clip in &mut stream.clips {
+                clip.write(&stream.ring, f64::INFINITY).map_err(output_error)?;
+            }
+            let unwritten = stream.unwritten();
+            if !stream.ring.forget_group(unwritten) {
+                break;
+            }
+            if !std::mem::replace(&mut stream.was_cut, true)
+                && let Some(counters) = &self.counters
+            {
+                let (source, memory) = (&stream.info.source, self.plan.memory_bytes / 1_000_000);
+                counters
+                    .context
+                    .notice(format_args!("{source}: {memory} MB do not hold the pre-roll, which is cut; give more with memory="));
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, id: StreamId) -> Result<(), StageError> {
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        let rest: Vec<PushPacket> = stream.packets.drain().map_err(output_error)?;
+        rest.into_iter().for_each(|packet| stream.ring.push(packet));
+        self.write(id, f64::INFINITY, true)?;
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        let clips = std::mem::take(&mut stream.clips);
+        let ends_by_stop = outputs::ends_by_stop(self.plan.is_live, &stream.info);
+        let ending = outputs::ending(self.counters.as_ref().map(|counters| &counters.context), ends_by_stop);
+        self.streams.remove(&id);
+        self.complete(clips, ending)
+    }
+
+    fn complete(&mut self, clips: Vec<Clip>, ending: Ending) -> Result<(), StageError> {
+        for clip in clips {
+            let (path, packets) = (clip.path.clone(), clip.packets);
+            let Some(file) = clip.into_file() else { continue };
+            let report = file.finish_as(ending).map_err(output_error)?;
+            let context = self.counters.as_ref().map(|counters| &counters.context);
+            self.misplaced.note(&path, &report.path, report.elsewhere.as_ref(), context);
+            if let Some(counters) = &self.counters {
+                counters.clips.add(1);
+                counters.packets.add(packets);
+                counters.bytes.add(report.bytes);
+                report.warnings.iter().for_each(|warning| counters.context.notice(format_args!("{}: {warning}", path.display())));
+            }
+        }
+        Ok(())
+    }
+}
