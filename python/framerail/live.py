@@ -46,7 +46,7 @@ class LiveBatch:
 
 
 class LiveFrames(Iterator[LiveBatch]):
-    """What ``live`` gives: an iterator of ``LiveBatch`` that reads on threads of its own, and a context manager.
+    """What ``live`` gives: an iterator of ``LiveBatch`` that reads on separate threads, and a context manager.
 
     Attributes
     ----------

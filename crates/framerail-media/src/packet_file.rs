@@ -44,7 +44,8 @@ impl PacketStream {
         av::init();
         let packets = video_side(info).and_then(|place| info.side_streams.get(place).map(|side| (place, side)));
         let Some((place, side)) = packets else {
-            let reason = "its packets cannot be copied: images and other frames without packets have to be encoded";
+            let reason =
+                "it has no packets that could be copied, as images and frames made by a program have not; give codec= to encode them";
             return Err(MediaError::Unsupported { what: info.source.to_string(), reason: reason.into() });
         };
         let Some(SideParameters::Stream { parameters, .. }) = side.parameters.downcast_ref::<SideParameters>() else {

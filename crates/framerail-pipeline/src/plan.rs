@@ -114,7 +114,7 @@ pub trait StagePlan: Send {
         false
     }
 
-    /// Whether this stage copies the packets of the video itself. It is asked after [`StagePlan::link`] of the stages after it.
+    /// Whether this stage copies the packets of the video itself.
     fn wants_video_packets(&self) -> bool {
         false
     }

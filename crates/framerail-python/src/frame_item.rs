@@ -217,7 +217,7 @@ impl FrameItem {
             let pixels = Arc::try_unwrap(memory).map_or_else(|held| held.copied_bytes(), Memory::into_bytes);
             let pixels = pixels.ok_or_else(|| PyRuntimeError::new_err("a bug in framerail: pixels are gone"))?;
             host_bytes_copied += pixels.len();
-            py.detach(|| edits.put_back(&mut frame, space, pixels)).map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+            py.detach(|| edits.put_back(&mut frame, space, pixels)).map_err(|error| PyRuntimeError::new_err(error.message))?;
         }
         let Rest { analysed, arrival, lease, attachments } = rest;
         let mut item = PipelineItem { frame, detections: self.core_detections(py)?, analysed, arrival, lease, attachments };
@@ -374,24 +374,24 @@ impl FrameItem {
         let Some(edits) = &self.edits else {
             return Err(PyValueError::new_err("option 'writable': callbacks cannot change pixels; use a stage: insert_after"));
         };
+        let known = self.with(|picture| match &picture.edited {
+            Some((known, memory)) if *known == space => Ok(Some(Arc::clone(memory))),
+            None if picture.written.is_none() => Ok(None),
+            _ => Err(PyValueError::new_err("the frame is being changed in another way; use planes(), rgb() or hsv(), not two of them")),
+        })?;
+        if let Some(memory) = known {
+            return Ok(Tensor::of(memory));
+        }
+        // Not under the lock: another thread may wait for it and have the GIL.
+        let frame = self.frame()?;
+        let device = frame.surface.device();
+        if device != Device::Cpu {
+            let told = format!("the frame is on {device}; write on=\"cpu\" in the function's @stage to change it as RGB or HSV");
+            return Err(PyValueError::new_err(told));
+        }
+        let pixels = py.detach(|| edits.take(&frame, space)).map_err(|error| PyRuntimeError::new_err(error.message))?;
+        let memory = Arc::new(Memory::of_bytes(pixels, &[frame.height as usize, frame.width as usize, 3], DType::U8));
         self.with(|picture| {
-            match &picture.edited {
-                Some((known, memory)) if *known == space => return Ok(Tensor::of(Arc::clone(memory))),
-                None if picture.written.is_none() => {}
-                _ => {
-                    return Err(PyValueError::new_err(
-                        "the frame is being changed in another way; use planes(), rgb() or hsv(), not two of them",
-                    ));
-                }
-            }
-            if picture.frame.surface.device() != Device::Cpu {
-                let device = picture.frame.surface.device();
-                let told = format!("the frame is on {device}; write on=\"cpu\" in the function's @stage to change it as RGB or HSV");
-                return Err(PyValueError::new_err(told));
-            }
-            let frame = &picture.frame;
-            let pixels = py.detach(|| edits.take(frame, space)).map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
-            let memory = Arc::new(Memory::of_bytes(pixels, &[frame.height as usize, frame.width as usize, 3], DType::U8));
             picture.edited = Some((space, Arc::clone(&memory)));
             Ok(Tensor::of(memory))
         })

@@ -60,7 +60,7 @@ fn counts_in_text_are_of_classes_that_there_are() {
     assert!(!changed(&pictures(&run("text '{count:face}' size=40 ! collect", items()))[0], 40).is_empty());
     for (text, why) in [
         ("{count:cat}", "the model has face, plate"),
-        ("{stram}", "`{stram}` is not a placeholder"),
+        ("{streams}", "`{streams}` is not a placeholder"),
         ("{clock:%Q}", "not a format of strftime"),
     ] {
         let problem = try_run(&format!("text '{text}' ! collect"), items(), Some(1)).err().expect(text);

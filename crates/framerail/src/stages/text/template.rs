@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(template.0, expected);
         assert!(template.needs_stream());
         for (wrong, why) in
-            [("{stram}", "not a placeholder"), ("{stream", "not closed"), ("a}", "not opened"), ("{clock:%Q}", "strftime"), ("", "empty")]
+            [("{streams}", "not a placeholder"), ("{stream", "not closed"), ("a}", "not opened"), ("{clock:%Q}", "strftime"), ("", "empty")]
         {
             assert!(Template::parse(wrong).expect_err(wrong).contains(why), "{wrong}");
         }
