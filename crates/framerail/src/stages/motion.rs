@@ -12,6 +12,8 @@ use framerail_vision::MotionDetector;
 use super::link::host_frames;
 use crate::convert::core_error;
 
+const ROUNDING_SECS: f64 = 1e-6;
+
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
     registry.register_with(spec(), |options| Ok(Box::new(MotionPlan::new(options)) as Box<dyn StagePlan>))
 }
@@ -108,7 +110,9 @@ impl Stage for Motion {
             watched.moved_at = Some(secs);
         }
         let since = |at: Option<f64>| at.map_or(f64::INFINITY, |at| secs - at);
-        let passes = since(watched.moved_at) <= self.plan.hold || self.plan.every.is_some_and(|every| since(watched.passed_at) >= every);
+        // Differences of times are not exact.
+        let passes = since(watched.moved_at) <= self.plan.hold + ROUNDING_SECS
+            || self.plan.every.is_some_and(|every| since(watched.passed_at) >= every - ROUNDING_SECS);
         if let Some([passed, held]) = &self.counters {
             if passes { passed.add(1) } else { held.add(1) }
         }
