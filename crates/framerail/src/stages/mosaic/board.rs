@@ -84,7 +84,7 @@ impl Board {
         let mut sketch = Sketch::new((tile.width(), tile.height()), PixelFormat::Yuv420p, &self.color);
         if let Shown::Word(word, _) = shown {
             sketch.fill(&BBox::from_xyxy(0.0, 0.0, tile.width() as f32, tile.height() as f32), [0; 3], DARKENED);
-            self.word(&mut sketch, word, cell);
+            self.word(&mut sketch, word, (tile.width(), tile.height()));
         }
         self.label(&mut sketch, label, tile.height());
         Canvas::new(&mut tile, &self.color).paint(&sketch).map_err(vision_error)?;
@@ -120,11 +120,11 @@ impl Board {
         sketch.text_block(0, top, block, INK);
     }
 
-    fn word(&self, sketch: &mut Sketch, word: &str, cell: Region) {
-        let setting = self.face.set(word, (cell.height as f32 / 8.0).max(8.0), 0.0);
+    fn word(&self, sketch: &mut Sketch, word: &str, (width, height): (u32, u32)) {
+        let setting = self.face.set(word, (height as f32 / 8.0).max(8.0), 0.0);
         let block = &setting.letters;
         let middle = |side: u32, block: u32| (i64::from(side) - i64::from(block)) / 2;
-        sketch.text_block(middle(cell.width, block.width), middle(cell.height, block.height), block, INK);
+        sketch.text_block(middle(width, block.width), middle(height, block.height), block, INK);
     }
 
     /// Copies a picture to an even place on the canvas.
