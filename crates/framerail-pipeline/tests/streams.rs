@@ -310,6 +310,7 @@ fn policy() -> impl Strategy<Value = StreamPolicy> {
             on_error: Some(on_error),
             retry: quick_retry(Some(3)),
             stays: false,
+            in_step: false,
         },
     )
 }
