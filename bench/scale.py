@@ -16,22 +16,38 @@ import os
 import random
 import statistics
 import sys
+import threading
 import time
 from pathlib import Path
 
 SIZE = (360, 640)
 
 
-def cpu_seconds():
-    """CPU seconds of this process and all below it, those that have ended included."""
+#: CPU seconds of each worker of Ray so far; those of workers that have ended stay.
+_SEEN = {}
+
+
+def look():
     import psutil
 
-    own = os.times()
-    total = own.user + own.system + own.children_user + own.children_system
-    for child in psutil.process_iter(["cmdline", "cpu_times"]):
+    for child in psutil.process_iter(["cmdline", "cpu_times", "create_time"]):
         if child.info["cmdline"] and child.info["cmdline"][0].startswith("ray::"):
-            total += child.info["cpu_times"].user + child.info["cpu_times"].system
-    return total
+            times = child.info["cpu_times"]
+            _SEEN[child.pid, child.info["create_time"]] = times.user + times.system
+
+
+def cpu_seconds():
+    """CPU seconds of this process and of all workers of Ray."""
+    look()
+    own = os.times()
+    return own.user + own.system + own.children_user + own.children_system + sum(_SEEN.values())
+
+
+def watch():
+    """Looks at workers while they live."""
+    while True:
+        look()
+        time.sleep(0.2)
 
 
 def timed(work):
@@ -59,6 +75,8 @@ def start(workers):
     import logging
 
     import ray
+
+    threading.Thread(target=watch, daemon=True).start()
 
     # One more, for what Ray does beside.
     ray.init(num_cpus=workers + 1, log_to_driver=False, include_dashboard=False, object_store_memory=2 << 30)
