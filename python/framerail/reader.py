@@ -12,7 +12,7 @@ from . import _framerail, arrays, deprecated, frames, source, transforms
 from . import audio as audio_reader
 from .batches import BatchIterator
 from .frames import Frame, FrameBatch, FrameTimes, Planes, VideoMetadata
-from .options import OUTPUT_DEFAULTS, READER_DEFAULTS, Normalize, bad, choice, known, output_json, output_kind, reader_json, real, renamed, whole
+from .options import OUTPUT_DEFAULTS, READER_DEFAULTS, Normalize, bad, known, output_json, output_kind, reader_json, real, renamed, whole
 from .selection import Selector, is_mask, is_one, plain
 from .types import Box, Column, Frames, Source, Transforms
 from .video_audio import VideoAudio
