@@ -247,11 +247,18 @@ struct Counts {
     reader: Mutex<ReaderStats>,
 }
 
+/// Time of a clip on a thread with an engine before one was measured: a short one.
+#[cfg(feature = "cuda")]
+const FIRST_CLIP_NANOS: u64 = 20_000_000;
+
 #[cfg(feature = "cuda")]
 impl Counts {
-    /// Time until it is the turn of a clip that so many wait before, less a margin; 0 while it is not known.
+    /// Time until it is the turn of a clip that so many wait before, less a margin.
     fn turn_nanos(&self, waiting: usize, threads: usize) -> u64 {
-        let clip = self.clip_nanos.load(Ordering::Relaxed);
+        let clip = match self.clip_nanos.load(Ordering::Relaxed) {
+            0 => FIRST_CLIP_NANOS,
+            known => known,
+        };
         (waiting as u64).saturating_mul(clip) / threads.max(1) as u64 * 3 / 4
     }
 }

@@ -10,7 +10,7 @@ use framerail_media::{BitstreamFilter, InputPacket};
 
 use crate::{
     ReaderError,
-    device_pieces::{DevicePicture, DeviceSetup, PacketTimes, PictureMaker},
+    device_pieces::{DevicePicture, DeviceSetup, PacketTimes, PictureMaker, no_sequence},
     fallback::PacketDecoder,
 };
 
@@ -22,7 +22,12 @@ pub(crate) struct DevicePackets {
     setup: Arc<DeviceSetup>,
     session: NvdecSession<QueueSink>,
     filter: Option<BitstreamFilter>,
+    /// Packets so far, until a sequence was found.
+    unknown: usize,
 }
+
+/// Packets in which the card's parser must find a sequence.
+const MAX_UNKNOWN: usize = 64;
 
 impl DevicePackets {
     pub(crate) fn new(setup: &Arc<DeviceSetup>) -> Result<Self, ReaderError> {
@@ -31,7 +36,7 @@ impl DevicePackets {
         let sink = QueueSink { maker: PictureMaker::new(setup), awaited: HashMap::new(), ready: Vec::new() };
         let headers = setup.headers()?;
         let session = NvdecSession::new(&setup.device, setup.codec, &headers, &stream, sink).map_err(failed)?;
-        Ok(Self { setup: Arc::clone(setup), session, filter: BitstreamFilter::for_parser(&setup.parameters)? })
+        Ok(Self { setup: Arc::clone(setup), session, filter: BitstreamFilter::for_parser(&setup.parameters)?, unknown: 0 })
     }
 
     fn send_one(&mut self, packet: InputPacket) -> Result<(), ReaderError> {
@@ -45,8 +50,9 @@ impl DevicePackets {
                 self.session.sink().expect(timestamp, PacketTimes::of(&packet));
             }
             self.session.send(packet.data(), timestamp).map_err(|error| self.setup.error(error))?;
+            self.unknown = if self.session.format().is_none() { self.unknown + 1 } else { 0 };
         }
-        Ok(())
+        if self.unknown > MAX_UNKNOWN { Err(self.setup.error(no_sequence())) } else { Ok(()) }
     }
 }
 
@@ -56,7 +62,11 @@ impl PacketDecoder for DevicePackets {
     fn send(&mut self, packet: Option<InputPacket>) -> Result<(), ReaderError> {
         let (sent, is_last) = match packet {
             Some(packet) => (self.send_one(packet), false),
-            None => (self.session.flush().map_err(|error| self.setup.error(error)), true),
+            None => {
+                let flushed = self.session.flush().map_err(|error| self.setup.error(error));
+                let is_unknown = self.session.format().is_none() && self.unknown > 0;
+                (flushed.and_then(|()| if is_unknown { Err(self.setup.error(no_sequence())) } else { Ok(()) }), true)
+            }
         };
         let is_over = is_last || matches!(sent, Err(ReaderError::NotOnDevice { .. }));
         self.setup.account(if is_over { self.session.pictures_decoded() } else { 0 });

@@ -256,9 +256,11 @@ impl DevicePieces {
         let sent = packets.iter().try_for_each(&mut send).and_then(|()| session.flush());
         setup.account(session.pictures_decoded());
         self.format = session.sink().maker.format.take();
+        let is_unknown = session.format().is_none() && !packets.is_empty();
         match (session.sink().error.take(), sent) {
             (Some(error), _) => Err(error),
             (None, Err(error)) => Err(setup.error(error)),
+            (None, Ok(())) if is_unknown => Err(setup.error(no_sequence())),
             (None, Ok(())) => Ok(PieceEnd::Complete),
         }
     }
@@ -285,6 +287,11 @@ impl PieceDecoder for DevicePieces {
         }
         self.run(&packets, &shown, &mut counted)
     }
+}
+
+/// What is wrong where the card's parser passes over all packets, as it does with profiles that it does not know.
+pub(crate) fn no_sequence() -> CudaError {
+    CudaError::NoDecoder { reason: "its parser finds no sequence that the GPU decodes".into() }
 }
 
 /// Counts what was handed on.

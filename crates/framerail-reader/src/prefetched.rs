@@ -106,9 +106,14 @@ impl<T: Send + 'static, E: From<ReaderError> + Send + 'static> Prefetching<T, E>
                 if number.is_multiple_of(REPORT_EVERY) || !goes_on {
                     *report.lock() = Report::of(source.as_ref());
                 }
-                at_end.store(!goes_on, Ordering::Relaxed);
+                if !goes_on {
+                    // Its decoders are there for the next file once that is said.
+                    drop(source);
+                    at_end.store(true, Ordering::Relaxed);
+                    return drop(give.send(item));
+                }
                 // The caller may be gone.
-                if give.send(item).is_err() || !goes_on {
+                if give.send(item).is_err() {
                     return;
                 }
             }

@@ -28,6 +28,8 @@ pub(super) struct HardwareDecoder {
 // SAFETY: the driver's decoders may be used from any thread, one at a time; `&mut self` sees to that.
 unsafe impl Send for HardwareDecoder {}
 
+static CREATING: Mutex<()> = Mutex::new(());
+
 type Kept = HashMap<u32, Shelf<HardwareDecoder>>;
 static KEPT: OnceLock<Mutex<Kept>> = OnceLock::new();
 
@@ -96,6 +98,8 @@ impl HardwareDecoder {
             enable_histogram: 0,
             reserved2: [0; 4],
         };
+        // The driver makes one at a time anyway, 43 ms each on an H200; asked for several at once it gives all of them at the end.
+        let _one_at_a_time = CREATING.lock();
         let (entered, began) = (device.enter()?, Instant::now());
         let mut handle = std::ptr::null_mut();
         // SAFETY: an out value and a structure of the header's layout, with a current context.

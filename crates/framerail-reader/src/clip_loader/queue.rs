@@ -133,6 +133,8 @@ pub(super) struct Queue {
     state: Mutex<State>,
     /// A clip waits, or the queue was closed.
     has_work: Condvar,
+    /// The same for threads that help, or a clip was made: how fast that goes decides what they may take.
+    may_help: Condvar,
     /// A batch is complete, or gone.
     is_complete: Condvar,
 }
@@ -162,6 +164,7 @@ impl Queue {
         }
         drop(state);
         self.has_work.notify_all();
+        self.may_help.notify_all();
     }
 
     /// The next clip; `None` when the queue was closed.
@@ -193,7 +196,7 @@ impl Queue {
                     return Some(request);
                 }
             }
-            state = self.has_work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.may_help.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -259,6 +262,7 @@ impl Queue {
         pending.missing = pending.missing.saturating_sub(1);
         let is_complete = pending.missing == 0;
         drop(state);
+        self.may_help.notify_one();
         if is_complete {
             self.is_complete.notify_all();
         }

@@ -84,7 +84,6 @@ impl Worker {
         if !self.is_helper {
             return self.shared.queue.next();
         }
-        // Until a clip of the engines' was made, nobody knows how fast they are.
         self.shared.queue.next_from_behind(|waiting| self.shared.counts.turn_nanos(waiting, self.shared.threads) > 0)
     }
 
