@@ -298,6 +298,7 @@ impl Queue {
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
         self.has_work.notify_all();
+        self.may_help.notify_all();
         self.forget();
     }
 }
