@@ -15,6 +15,9 @@ use crate::{CudaDevice, CudaError, CudaStream, memory::release_memory};
 /// Pictures that may be mapped at once.
 pub(super) const OUTPUT_SURFACES: u32 = 4;
 
+/// Device memory of a decoder beside its surfaces, about.
+const DRIVER_BYTES: u64 = 8 << 20;
+
 /// A decoder object of the driver.
 pub(super) struct HardwareDecoder {
     device: Arc<CudaDevice>,
@@ -49,7 +52,7 @@ impl HardwareDecoder {
         let (found, excess) = {
             let mut kept = kept().lock();
             let shelf = kept.entry(device.info().ordinal).or_default();
-            (shelf.take(|decoder| decoder.can_become(format, surfaces)), shelf.excess(Instant::now()))
+            (shelf.take(|decoder| decoder.can_become(format, surfaces)), shelf.excess(Instant::now(), HardwareDecoder::bytes))
         };
         drop(excess);
         // One that cannot be reconfigured is given back to the driver.
@@ -141,6 +144,13 @@ impl HardwareDecoder {
         Ok(())
     }
 
+    /// Device memory that it takes, about: its surfaces at the size that it was made for, and the driver's buffers.
+    fn bytes(&self) -> u64 {
+        let sample = u64::from(self.format.bits.div_ceil(8));
+        let picture = u64::from(self.max_size.0) * u64::from(self.max_size.1) * sample * 3 / 2;
+        u64::from(self.surfaces + OUTPUT_SURFACES) * picture + DRIVER_BYTES
+    }
+
     /// Surfaces that it decodes into.
     pub(super) fn surfaces(&self) -> u32 {
         self.surfaces
@@ -205,7 +215,7 @@ impl HardwareDecoder {
         let mut kept = kept().lock();
         let shelf = kept.entry(self.device.info().ordinal).or_default();
         shelf.put(self);
-        let excess = shelf.excess(Instant::now());
+        let excess = shelf.excess(Instant::now(), HardwareDecoder::bytes);
         drop(kept);
         drop(excess);
     }
