@@ -244,6 +244,8 @@ pub(crate) fn listing(container: &Container) -> String {
             Some(MediaKind::Subtitle) => "subtitle",
             Some(MediaKind::Attachment) => "attached",
             Some(MediaKind::Data) => "data",
+            // SAFETY: every stream has parameters.
+            None if unsafe { (*stream.codecpar).codec_type } == ffi::AVMediaType::VIDEO => "video",
             None => "unknown",
         };
         // SAFETY: every stream has parameters; names are static.
