@@ -13,10 +13,11 @@ from .batch import ItemBatch
 from .functions import stage
 from .options import Preprocess, bad, choice, real, whole
 from .pipeline import Pipeline
-from .types import AnyFrames, Device, Outcome, Path
 
 if TYPE_CHECKING:
     from typing_extensions import Literal, Self
+
+    from .types import AnyFrames, Device, Outcome, Path
 
 
 @dataclass(frozen=True, eq=False)

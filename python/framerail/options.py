@@ -196,7 +196,7 @@ def _crop(value: Any) -> Optional[Tuple[float, ...]]:
 
 OUTPUT_DEFAULTS: Mapping[str, Any] = {
     "layout": "TCHW",
-    "dtype": "uint8",
+    "dtype": None,
     "size": None,
     "max_size": None,
     "center_crop": None,

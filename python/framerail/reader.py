@@ -55,8 +55,8 @@ class VideoReader(Generic[Frames, Column]):
         frame to the last, "auto" takes what decodes fewer pictures. All give the same pixels.
     layout : str
         "TCHW" (frames, channels, rows, columns) or "THWC".
-    dtype : str, numpy.dtype or torch.dtype
-        "uint8", "uint16", "float16", "bfloat16" or "float32". Without ``normalize``, values are 0 to 255, with the fractions that
+    dtype : str, numpy.dtype or torch.dtype, optional
+        "uint8" (the default), "uint16", "float16", "bfloat16" or "float32" (the default with ``normalize``). Without ``normalize``, values are 0 to 255, with the fractions that
         videos of more than 8 bits have; 0 to 65535 in uint16, whatever the depth. All hold the same numbers within their rounding.
     size : (height, width) or int, optional
         Resize to this; one number is the length of the shorter side, as in torchvision's ``Resize`` (with ``fit="letterbox"`` it is
@@ -162,7 +162,7 @@ class VideoReader(Generic[Frames, Column]):
         device: Union[Device, Sequence[str]] = "cpu",
         mode: str = "auto",
         layout: str = "TCHW",
-        dtype: DType = "uint8",
+        dtype: Optional[DType] = None,
         size: Union[None, int, Tuple[int, int]] = None,
         max_size: Optional[int] = None,
         center_crop: Union[None, int, Tuple[int, int]] = None,

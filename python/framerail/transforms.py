@@ -18,8 +18,12 @@ def split(options: Mapping[str, Any]) -> Tuple[Dict[str, Any], Tuple[Callable[..
     Leading transforms of torchvision that say what a reader's options say become such options: ``Resize``, ``CenterCrop``,
     ``ToDtype`` (``ConvertImageDtype``) and ``Normalize``, in this order, and ``ToImage``, ``ToPureTensor`` and ``Identity``, which leave
     tensors as they are. From the first other one on, all are called.
+
+    A ``dtype`` of None becomes "float32" with ``normalize``, whose values are fractions, and "uint8" without.
     """
     made = dict(options)
+    if made["dtype"] is None:
+        made["dtype"] = "uint8" if made["normalize"] in (None, False) else "float32"
     transforms = made.pop("transforms", None)
     if transforms is None:
         return made, ()

@@ -187,7 +187,7 @@ def test_a_folder_of_images(tmp_path, clip):
         ({"resize": "fit"}, "option 'resize'"),
         ({"channels": "cmyk"}, "option 'channels'"),
         ({"device": "gpu"}, "option 'device'"),
-        ({"normalize": fr.IMAGENET}, "option 'normalize'"),
+        ({"normalize": fr.IMAGENET, "dtype": "uint8"}, "option 'normalize'"),
         ({"exact": "swscale", "size": (8, 8)}, "exact='swscale'"),
         ({"timeout": -1}, "option 'timeout'"),
         ({"queue": 0}, "option 'queue'"),
