@@ -4,8 +4,9 @@ use framerail::infer::{CardFile, SearchPath, Task};
 
 use crate::exit::{Failure, MODEL};
 
-/// Side of tiles for models whose input has the frame's size.
-const TILE: (u32, u32) = (640, 640);
+/// Tiles for models whose input has the frame's size, and the size at which they are looked at: twice as large.
+const TILE: (u32, u32) = (480, 480);
+const TILE_INPUT: (u32, u32) = (960, 960);
 
 /// What the command has to know of a model before it runs.
 #[derive(Clone, Debug)]
@@ -33,6 +34,6 @@ impl ModelKind {
         };
         let fixed = card.input.width.zip(card.input.height);
         let is_mask = card.output.task() == Task::Segmentation;
-        Ok(Self { noun, is_mask, tile: fixed.unwrap_or(TILE), tile_input: fixed.is_none().then_some(TILE) })
+        Ok(Self { noun, is_mask, tile: fixed.unwrap_or(TILE), tile_input: fixed.is_none().then_some(TILE_INPUT) })
     }
 }

@@ -326,7 +326,7 @@ function drawAdded() {
       },
     });
     return make("div", { class: `added ${place === chosen ? "chosen" : ""}` },
-      make("p", {}, make("b", {}, `Added ${place + 1}`), ` ${clock(secsOf(one.first))} to ${clock(secsOf(one.last))}, ${counted(one.boxes.length, "box").replace("boxs", "boxes")}`),
+      make("p", {}, make("b", {}, `Added ${place + 1}`), ` ${clock(secsOf(one.first))} to ${clock(secsOf(one.last))}, ${one.boxes.length} box${one.boxes.length === 1 ? "" : "es"}`),
       make("p", {}, "frames ", limit("first"), " to ", limit("last")),
       make("div", { class: "buttons" },
         make("button", { onclick: () => { chosen = place; go(nearestShown(one.boxes[0][0])); drawAdded(); } }, place === chosen ? "Drawing this one" : "Draw more of it"),
