@@ -348,7 +348,7 @@ class Pipeline:
         self,
         callbacks: List[Tuple[str, Callable[[List[FrameItem]], Any], int]],
         progress: Optional[Callable[[str], Any]],
-        stall_limit: float,
+        limits: Tuple[float, Optional[int]],
         watch: Dict[str, Any],
     ) -> str: ...
     @property

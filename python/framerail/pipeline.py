@@ -265,6 +265,7 @@ class Pipeline:
         *,
         progress: Progress = False,
         stall_limit: float = 10.0,
+        memory: Optional[int] = None,
         serve: Union[None, str, bool] = None,
         serve_token: Optional[str] = None,
         serve_hosts: Sequence[str] = (),
@@ -284,6 +285,8 @@ class Pipeline:
             True draws a line on the terminal; a function gets the statistics so far, five times a second.
         stall_limit : float
             A stage that works on one item for longer than this many seconds is named in the log.
+        memory : int, optional
+            Maximum host memory in bytes for frames decoded ahead and in flight. Default: a quarter of the machine's.
         serve : str or False, optional
             Address and port such as "127.0.0.1:8080"; port 0 takes a free one, which ``serve_address`` tells. By default what
             the pipeline's file says under ``[serve]``; False does not serve.
@@ -324,7 +327,8 @@ class Pipeline:
         told = None if report is None else lambda stats: report(json.loads(stats))
         try:
             limit = real("stall_limit", stall_limit, "seconds above 0", above=0.0)
-            stats = self._compiled.run(self._callbacks, told, limit, watch)
+            most = None if memory is None else whole("memory", memory, 1)
+            stats = self._compiled.run(self._callbacks, told, (limit, most), watch)
         finally:
             if line is not None:
                 line.close()

@@ -99,6 +99,8 @@ class VideoReader(Generic[Frames, Column]):
         Decoder threads on the CPU; 0 = one per core.
     queue : int
         Batches that ``batches`` decodes ahead.
+    memory : int, optional
+        Maximum host memory in bytes for frames decoded ahead. Default: a quarter of what is available, at most 4 GiB.
     timeout : float, optional
         Maximum time in seconds that a call waits for frames; None = no limit.
     on_error : str
@@ -182,6 +184,7 @@ class VideoReader(Generic[Frames, Column]):
         index_cache: Union[None, str, os.PathLike[str]] = None,
         threads: int = 0,
         queue: int = 2,
+        memory: Optional[int] = None,
         timeout: Optional[float] = 60.0,
         on_error: str = "repair",
         format: Optional[str] = None,

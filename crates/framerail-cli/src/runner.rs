@@ -73,8 +73,11 @@ impl RunArgs {
 
     fn options(&self) -> RunOptions {
         let interrupt::Tokens { stop, abort } = interrupt::tokens();
-        let memory_bytes = self.memory.map(|megabytes| megabytes * 1_000_000);
-        RunOptions { stall_limit: Duration::from_secs_f64(self.stall_limit), memory_bytes, stop, abort }
+        RunOptions { stall_limit: Duration::from_secs_f64(self.stall_limit), memory_bytes: self.memory_bytes(), stop, abort }
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        self.memory.map(|megabytes| megabytes.saturating_mul(1_000_000))
     }
 }
 
@@ -92,6 +95,7 @@ pub fn link(description: &Description, args: &RunArgs, overwrite: bool, files: R
     }
     let mut plan = check(&description, &registry)?.cancelled_by(&interrupt::tokens().stop);
     plan.set_files(files);
+    plan.set_memory_bytes(args.memory_bytes());
     if plan.stages().is_empty() {
         return Err(Failure::new(USAGE, "the pipeline is empty; give it stages, such as `read in.mp4 ! null`"));
     }

@@ -247,3 +247,91 @@ fn a_program_that_is_killed_at_any_moment_loses_a_fragment_at_most() {
     }
     assert!(!place.names().iter().any(|name| name.contains(".partial-")), "{:?}", place.names());
 }
+
+/// A file system in a file, mounted. It writes by itself every ten minutes only, so that the file holds what was synced.
+struct Disk {
+    folder: tempfile::TempDir,
+}
+
+impl Disk {
+    /// `None` where this process may not mount file systems.
+    fn new() -> Option<Self> {
+        let disk = Self { folder: tempfile::tempdir().expect("temporary folder") };
+        fs::File::create(disk.at("image")).and_then(|image| image.set_len(64 << 20)).expect("room");
+        ["mounted", "after"].iter().for_each(|name| fs::create_dir(disk.at(name)).expect("new"));
+        let is_made = ran("mkfs.ext4", &["-q", "-F"], &[&disk.at("image")]);
+        (is_made && ran("mount", &["-o", "loop,commit=600"], &[&disk.at("image"), &disk.at("mounted")])).then_some(disk)
+    }
+
+    fn at(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// What is on the disk when the power is cut now, in a folder.
+    fn cut(&self) -> std::path::PathBuf {
+        fs::copy(self.at("image"), self.at("copy")).expect("room");
+        assert!(ran("mount", &["-o", "loop"], &[&self.at("copy"), &self.at("after")]));
+        self.at("after")
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        for name in ["after", "mounted"] {
+            ran("umount", &["-l"], &[&self.at(name)]);
+        }
+    }
+}
+
+fn ran(program: &str, options: &[&str], paths: &[&Path]) -> bool {
+    Command::new(program).args(options).args(paths).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// Every file below a folder by its name from there, with what is in it.
+fn contents(folder: &Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8>> {
+    let mut found = std::collections::BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(inner) = folders.pop() {
+        for entry in fs::read_dir(inner).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.insert(path.strip_prefix(folder).expect("below").to_owned(), fs::read(&path).expect("readable"));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_power_cut_after_exit_0_loses_nothing() {
+    let place = Place::new();
+    place.copy(ClipSpec::default().size(64, 48).frames(30).make().path(), "in.mp4");
+    let Some(disk) = Disk::new() else {
+        eprintln!("NOT TESTED: file systems cannot be mounted here; run the test as root");
+        return;
+    };
+    fs::write(disk.at("mounted/unsynced"), "x").expect("written");
+    assert!(contents(&disk.cut()).is_empty(), "what was not synced is lost, or this test tests nothing");
+    drop(disk);
+    let replaced = "echo old > $D/old.mp4; sync $D/old.mp4; $F run 'read in.mp4 ! write '$D'/old.mp4 overwrite=yes'";
+    for line in [
+        "$F run 'read in.mp4 ! write '$D'/out.mp4'",
+        "$F run 'read in.mp4 ! write '$D'/out.mp4 crash_safe=yes'",
+        "$F run 'read in.mp4 ! write '$D'/new/folder/out.mkv'",
+        replaced,
+        "$F run 'read in.mp4 ! write '$D'/live.m3u8'",
+        "$F run 'read in.mp4 ! frames '$D'/{index}.png'",
+        "$F run 'read in.mp4 ! null' --stats $D/stats.json",
+        "$F run 'read in.mp4 ! null' --graph $D/graph.svg",
+    ] {
+        let disk = Disk::new().expect("as before");
+        let line = format!("D={}; {line}", disk.at("mounted").display());
+        let (status, stderr) = Running::start(&place, &line).end();
+        let after = disk.cut();
+        assert!(status.success(), "{line}: {stderr}");
+        let (expected, found) = (contents(&disk.at("mounted")), contents(&after));
+        assert!(!expected.is_empty() && found == expected, "{line}: {:?} of {:?}", found.keys(), expected.keys());
+    }
+}

@@ -290,6 +290,24 @@ impl AvPacket {
         }
     }
 
+    /// Says whether its image has EXIF data, and gives its decoder a colour profile.
+    pub(crate) fn set_still_tags(&mut self, has_exif: bool, icc_profile: Option<&[u8]>) {
+        self.opaque = std::ptr::without_provenance_mut(usize::from(has_exif));
+        let Some(profile) = icc_profile.filter(|profile| !profile.is_empty()) else { return };
+        // SAFETY: a valid packet; the data are null or have room for the profile.
+        unsafe {
+            let data = ffi::av_packet_new_side_data(self.as_mut_ptr(), ffi::AVPacketSideDataType::ICC_PROFILE, profile.len());
+            if !data.is_null() {
+                std::ptr::copy_nonoverlapping(profile.as_ptr(), data, profile.len());
+            }
+        }
+    }
+
+    /// Whether its image has EXIF data, as [`AvPacket::set_still_tags`] has noted.
+    pub(crate) fn has_exif(&self) -> bool {
+        self.opaque.addr() == 1
+    }
+
     /// Samples at the start of its audio that are decoded but not played, where it states them.
     pub(crate) fn skipped_samples(&self) -> Option<u32> {
         let mut size = 0;

@@ -27,11 +27,15 @@ use crate::{
     open_playlist::OpenPlaylist,
     opening::{self, Opening},
     pipe::PipeSource,
+    still::Moving,
 };
 
 /// Bytes that a pixel takes, and pictures of a video that exist at once, while streams are looked at.
 const PROBED_PIXEL_BYTES: u64 = 4;
 const PROBED_PICTURES: u64 = 3;
+
+/// Bytes at the start of a HEIF or AVIF image within which its description is looked for.
+const STILL_HEAD_BYTES: usize = 4 << 20;
 
 /// Time between two looks at a camera that has no picture yet.
 const DEVICE_WAIT: Duration = Duration::from_millis(2);
@@ -318,6 +322,28 @@ impl Container {
         };
         bytes.truncate(usize::try_from(count).unwrap_or(0));
         Some(bytes)
+    }
+
+    /// Whether each of its packets is a whole still image.
+    pub(crate) fn is_image(&self) -> bool {
+        let name = self.format_name();
+        name.ends_with("_pipe") || name.starts_with("image2")
+    }
+
+    /// The first bytes of a HEIF or AVIF image; `None` for anything else, and where it cannot be gone back to them.
+    pub(crate) fn still_head(&mut self) -> Option<Vec<u8>> {
+        if !self.format_name().starts_with("mov") || !self.is_seekable() {
+            return None;
+        }
+        let position = self.position();
+        let mut head = self.bytes_at(0, 4096)?;
+        let is_still = head.get(4..8) == Some(b"ftyp") && Moving::of(&head).is_none();
+        if is_still {
+            head = self.bytes_at(0, STILL_HEAD_BYTES)?;
+        }
+        // SAFETY: null, or the context's live byte stream, exclusively borrowed.
+        unsafe { ffi::avio_seek(self.get().pb.as_mut()?, i64::try_from(position).ok()?, libc::SEEK_SET) };
+        is_still.then_some(head)
     }
 
     /// As [`Container::read`], with what the demuxer reported meanwhile.

@@ -87,7 +87,7 @@ impl DecoderSetup {
                 aspect_ratio,
                 rotation: input.coded_rotation(),
                 policy: options.rotation,
-                is_single_picture: info.container == "image2" || info.container.ends_with("_pipe"),
+                is_single_picture: info.container == "image2" || info.container.ends_with("_pipe") || input.is_still(),
                 is_reorder_unknown: input.is_reorder_unknown(),
                 picture_bytes: options.picture_bytes,
             },
@@ -184,6 +184,8 @@ pub struct Decoder {
     is_at_start: bool,
     /// PTS of the first packet when pictures before it cannot be decoded.
     open_start: Option<i64>,
+    /// The last packet's image has EXIF data.
+    has_exif: bool,
     /// Parameters of a codec that takes over when the present one has given its last frame.
     successor: Option<(Parameters, av::AvPacket)>,
     facts: Option<FactsReader>,
@@ -229,6 +231,7 @@ impl Decoder {
             is_draining: false,
             is_at_start: true,
             open_start: None,
+            has_exif: false,
             successor: None,
             facts: FactsReader::new(&setup.parameters),
             skips_nonreference: false,
@@ -308,6 +311,7 @@ impl Decoder {
     fn send_raw(&mut self, packet: Option<&av::AvPacket>) {
         if let Some(packet) = packet {
             self.sent += 1;
+            self.has_exif = packet.has_exif();
             self.context.reordered_opaque = self.sent;
             let pts = av::timestamp(packet.pts);
             if matches!(self.starts_at, StartsAt::Unknown) && packet.flags & ffi::AV_PKT_FLAG_KEY != 0 {
@@ -476,7 +480,8 @@ impl Decoder {
     /// What a still image carries, as its decoder gives it.
     fn still_metadata(&self, frame: &AvFrame) -> Option<Arc<StillMetadata>> {
         // Decoders of other images give texts of theirs.
-        let has_exif = matches!(self.context.codec_id, ffi::AVCodecID::MJPEG | ffi::AVCodecID::WEBP) && !frame.metadata.is_null();
+        let is_by_decoder = matches!(self.context.codec_id, ffi::AVCodecID::MJPEG | ffi::AVCodecID::WEBP) && !frame.metadata.is_null();
+        let has_exif = is_by_decoder || self.has_exif;
         // SAFETY: a valid frame; its side data live as long, and are copied.
         let icc_profile = unsafe {
             let data = ffi::av_frame_get_side_data(frame.as_ptr(), ffi::AVFrameSideDataType::ICC_PROFILE).as_ref();

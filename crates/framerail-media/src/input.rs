@@ -1,6 +1,7 @@
 //! A source of compressed packets: one video stream and the streams beside it.
 
 mod ending;
+mod fragments;
 mod packet_clock;
 mod random_access;
 
@@ -11,7 +12,7 @@ use std::{collections::VecDeque, path::Path, sync::Arc};
 use ffmpeg_the_third::ffi;
 use framerail_core::{MediaKind, Rational, Rotation, SideStream, SourceUrl, StreamInfo, TimeBase};
 
-use self::{ending::Ending, packet_clock::PacketClock};
+use self::{ending::Ending, fragments::FragmentCheck, packet_clock::PacketClock};
 use crate::{
     Damage, InputOptions, MediaError, Parameters, ProbeEffort, RotationPolicy, SideStreams,
     av::{self, AvPacket},
@@ -23,10 +24,10 @@ use crate::{
     interrupt::Interrupt,
     log::{self, DemuxerNotes},
     loss::stated_frames,
-    orientation,
     packet::{InputPacket, PacketKind},
     parameters::SideParameters,
     still::Moving,
+    still_tags::StillTags,
     webp::WebpAnimation,
 };
 
@@ -61,6 +62,8 @@ pub struct Input {
     /// Presentation times around which packets may be missing, for [`Input::take_breaks`].
     breaks: Vec<Option<i64>>,
     stated_frames: Option<u64>,
+    /// Of a HEIF or AVIF image that did not come as a file; those of other images are in their packets.
+    still: Option<StillTags>,
 }
 
 enum Source {
@@ -91,6 +94,8 @@ struct Progress {
     is_header_only: bool,
     /// Packets of each container stream that its index promises.
     index_entries: Vec<u64>,
+    /// What the fragments of an MP4 are like, once it was read.
+    fragments: Option<FragmentCheck>,
     /// Where the last packet of the video ends in the file.
     last_end: Option<u64>,
     /// A server closed the connection without having stated a length: the end, as far as it says.
@@ -145,6 +150,7 @@ impl Input {
             is_at_end: false,
             unplaced: DemuxerNotes::default(),
             breaks: Vec::new(),
+            still: None,
         };
         input.set_selection(0.0);
         Ok(input)
@@ -196,6 +202,7 @@ impl Input {
         let origin = av::timestamp(container.get().start_time).map_or(0.0, |micros| micros as f64 / 1e6);
         let stated_frames = container.stream(video).and_then(|stream| stated_frames(&container, stream, is_header_only));
         let unplaced = container.take_opening_notes();
+        let still = container.still_head().map(|head| StillTags::of_bytes(&head));
         let mut input = Self {
             source: Source::Container { container, video, sides },
             options: options.clone(),
@@ -211,6 +218,7 @@ impl Input {
             is_at_end: false,
             unplaced,
             breaks: Vec::new(),
+            still,
             stated_frames,
         };
         input.set_selection(origin);
@@ -229,7 +237,7 @@ impl Input {
         let coded_rotation = describe::rotation(stream);
         let mut info = describe::stream_info(&container, stream, options, Vec::new())?;
         // Each image has its own turn, which goes with its packet; what is written is made for the first.
-        let turn = orientation::of_file(&first);
+        let turn = StillTags::of_file(&first).turn;
         match options.rotation {
             RotationPolicy::Auto if turn.swaps_sides() => (info.width, info.height) = (info.height, info.width),
             RotationPolicy::Auto => {}
@@ -250,6 +258,7 @@ impl Input {
             stated_frames: Some(list.paths.len() as u64),
             unplaced: DemuxerNotes::default(),
             breaks: Vec::new(),
+            still: None,
             source: Source::Images { list, codec: parameters.get().codec_id },
             options: options.clone(),
             interrupt,
@@ -358,6 +367,11 @@ impl Input {
         self.progress.is_header_only && !self.info.container.starts_with("mov")
     }
 
+    /// Whether it is a HEIF or AVIF image that did not come as a file.
+    pub(crate) fn is_still(&self) -> bool {
+        self.still.is_some()
+    }
+
     pub(crate) fn options(&self) -> &InputOptions {
         &self.options
     }
@@ -434,6 +448,8 @@ impl Input {
                 let unplaced = std::mem::take(&mut self.unplaced);
                 let is_cut = ["prematurely", "runcating"].iter().any(|words| unplaced.first.contains(words));
                 self.stated_frames = self.stated_frames.or_else(|| ending::stated_frames(container));
+                self.progress.fragments = if self.progress.was_sought { None } else { ending::fragments(container, *video) };
+                self.damage.container_errors += self.progress.fragments.as_ref().map_or(0, |check| check.errors);
                 let ending = ending::look(container, &self.progress);
                 let is_complete = match ending {
                     Ending::Found => true,
@@ -462,6 +478,11 @@ impl Input {
                 *count += 1;
             }
             if kind == PacketKind::Video {
+                match &self.still {
+                    Some(tags) => tags.attach(&mut packet),
+                    None if container.is_image() => StillTags::of_bytes(packet.data()).attach(&mut packet),
+                    None => {}
+                }
                 self.progress.last_end = u64::try_from(packet.pos).ok().map(|at| at + packet.data().len() as u64);
             }
             if kind == PacketKind::Video && (self.unplaced.errors > 0 || self.progress.last_is_corrupt) {
@@ -592,11 +613,7 @@ fn read_image(path: &Path, options: &InputOptions, interrupt: &Arc<Interrupt>) -
     };
     // SAFETY: every stream has parameters.
     let parameters = unsafe { Parameters::copy_of(stream.codecpar)? };
-    // Its decoder reads that of JPEG.
-    let turn = if parameters.get().codec_id == ffi::AVCodecID::MJPEG { Rotation::None } else { orientation::of_file(path) };
-    if turn != Rotation::None {
-        packet.set_turn(turn);
-    }
+    StillTags::of_file(path).attach(&mut packet);
     Ok((packet, parameters))
 }
 

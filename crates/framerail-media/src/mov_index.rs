@@ -4,19 +4,20 @@
 //! makes the index of the ordinary file, from the same packets, and throws the samples away ([`crate::index_sink`]). At the end
 //! the index is put in front of the samples of the fragments, and told where they lie: edit lists, tags and chapters are exactly
 //! those of a file that was written without fragments.
-//!
-//! Boxes are those of ISO/IEC 14496-12.
 
 use std::{
     collections::BTreeMap,
     io::{self, Read, Seek, SeekFrom, Write},
 };
 
+use crate::{
+    movie_fragment::{MovieFragment, SampleDefaults},
+    mp4_boxes::{BoxHeader, Fields, boxes, find, track_id},
+};
+
 /// Longest box that is read into memory: the header of a fragment, or of a file.
 const MAX_BOX_BYTES: u64 = 1 << 30;
 
-/// Samples of equal size whose sizes are kept one by one; of PCM there are more.
-const FEW_SAMPLES: u32 = 1024;
 /// Bytes of an empty subtitle. The muxer ends texts with them, and begins a fragment without a text with one, so that there are more
 /// of them in fragments.
 const EMPTY_SUBTITLE: u64 = 2;
@@ -41,14 +42,6 @@ struct Run {
     bytes: u64,
     /// Of each sample; empty where they are many and alike.
     sizes: Vec<u32>,
-}
-
-/// A box within bytes.
-struct Mp4Box<'a> {
-    kind: [u8; 4],
-    /// All of it.
-    whole: &'a [u8],
-    body: &'a [u8],
 }
 
 impl MovIndex {
@@ -94,11 +87,11 @@ impl MovIndex {
     fn places(&self) -> io::Result<(usize, u64)> {
         let mut at = 0;
         while let Some(header) = self.head.get(at..) {
-            let (size, kind, header_bytes) = box_header(header).ok_or_else(|| wrong("the header has no samples"))?;
-            if &kind == b"mdat" {
-                return Ok((at + header_bytes, at as u64 + size));
+            let header = BoxHeader::read(header).ok_or_else(|| wrong("the header has no samples"))?;
+            if &header.kind == b"mdat" {
+                return Ok((at + header.length, at as u64 + header.size));
             }
-            at = at.saturating_add(usize::try_from(size).unwrap_or(usize::MAX));
+            at = at.saturating_add(usize::try_from(header.size).unwrap_or(usize::MAX));
         }
         Err(wrong("the header has no samples"))
     }
@@ -122,40 +115,36 @@ impl Fragments {
             let mut header = [0; 16];
             let count = usize::try_from(end - at).unwrap_or(16).min(16);
             file.read_exact(header.get_mut(..count).unwrap_or_default())?;
-            let (size, kind, header_bytes) = box_header(&header).filter(|(size, ..)| *size >= 8).ok_or_else(|| wrong("a broken box"))?;
-            match &kind {
+            let header = BoxHeader::read(&header).filter(|header| header.size >= 8).ok_or_else(|| wrong("a broken box"))?;
+            match &header.kind {
                 b"moof" => {
                     file.seek(SeekFrom::Start(at))?;
-                    let mut whole = vec![0; usize::try_from(size.min(MAX_BOX_BYTES)).unwrap_or(0)];
+                    let mut whole = vec![0; usize::try_from(header.size.min(MAX_BOX_BYTES)).unwrap_or(0)];
                     file.read_exact(&mut whole)?;
-                    fragments.add(at, whole.get(header_bytes..).unwrap_or_default())?;
+                    fragments.add(at, whole.get(header.length..).unwrap_or_default())?;
                 }
                 b"mdat" => {
-                    let bytes = size.checked_sub(header_bytes as u64).ok_or_else(|| wrong("a broken box"))?;
+                    let bytes = header.size.checked_sub(header.length as u64).ok_or_else(|| wrong("a broken box"))?;
                     let before = fragments.bytes();
-                    fragments.media.push((Run { offset: at + header_bytes as u64, bytes, sizes: Vec::new() }, before));
+                    fragments.media.push((Run { offset: at + header.length as u64, bytes, sizes: Vec::new() }, before));
                 }
                 _ => {}
             }
-            at += size;
+            at += header.size;
         }
         Ok(fragments)
     }
 
     /// Adds the runs of a fragment that begins at this byte.
     fn add(&mut self, start: u64, moof: &[u8]) -> io::Result<()> {
-        for traf in boxes(moof).filter(|found| &found.kind == b"traf") {
-            let broken = || wrong("a broken fragment");
-            let header = boxes(traf.body).find(|found| &found.kind == b"tfhd").ok_or_else(broken)?;
-            let mut fields = Fields(header.body);
-            let flags = fields.u32().ok_or_else(broken)?;
-            let track = fields.u32().ok_or_else(broken)?;
-            let base = if flags & 0x01 != 0 { fields.u64().ok_or_else(broken)? } else { start };
-            [0x02, 0x08].iter().filter(|flag| flags & **flag != 0).try_for_each(|_| fields.u32().map(drop)).ok_or_else(broken)?;
-            let default_size = if flags & 0x10 != 0 { fields.u32().ok_or_else(broken)? } else { 0 };
-            for run in boxes(traf.body).filter(|found| &found.kind == b"trun") {
-                let run = run_of(run.body, base, default_size).ok_or_else(broken)?;
-                self.runs.entry(track).or_default().push(run);
+        let fragment = MovieFragment::read(moof, |_| SampleDefaults::default());
+        if fragment.is_broken {
+            return Err(wrong("a broken fragment"));
+        }
+        for track in fragment.tracks {
+            for run in track.runs {
+                let offset = track.base.unwrap_or(start).checked_add_signed(run.offset).ok_or_else(|| wrong("a broken fragment"))?;
+                self.runs.entry(track.track).or_default().push(Run { offset, bytes: run.bytes, sizes: run.sizes });
             }
         }
         Ok(())
@@ -171,35 +160,6 @@ impl Fragments {
     fn bytes(&self) -> u64 {
         self.media.last().map_or(0, |(run, before)| run.bytes + before)
     }
-}
-
-/// The samples of a `trun`.
-fn run_of(body: &[u8], base: u64, default_size: u32) -> Option<Run> {
-    let mut fields = Fields(body);
-    let flags = fields.u32()?;
-    let count = fields.u32()?;
-    let offset = if flags & 0x01 != 0 { i32::from_be_bytes(fields.u32()?.to_be_bytes()) } else { 0 };
-    if flags & 0x04 != 0 {
-        fields.u32()?;
-    }
-    let has_sizes = flags & 0x200 != 0;
-    let (mut bytes, mut sizes) = (0, Vec::new());
-    for _ in 0..count {
-        if flags & 0x100 != 0 {
-            fields.u32()?;
-        }
-        let size = if has_sizes { fields.u32()? } else { default_size };
-        bytes += u64::from(size);
-        if has_sizes || count <= FEW_SAMPLES {
-            sizes.push(size);
-        }
-        for flag in [0x400, 0x800] {
-            if flags & flag != 0 {
-                fields.u32()?;
-            }
-        }
-    }
-    Some(Run { offset: base.checked_add_signed(i64::from(offset))?, bytes, sizes })
 }
 
 /// How an index is told where its samples lie.
@@ -246,11 +206,8 @@ impl Layout<'_> {
     /// The chunks of a track.
     fn track(&self, trak: &[u8]) -> io::Result<Track> {
         let broken = || wrong("a broken track");
-        let header = boxes(trak).find(|found| &found.kind == b"tkhd").ok_or_else(broken)?;
-        // Behind version, flags and two times of 32 or 64 bits.
-        let id_at = if header.body.first() == Some(&1) { 20 } else { 12 };
-        let id = Fields(header.body.get(id_at..).unwrap_or_default()).u32().ok_or_else(broken)?;
-        let table = sample_table(trak).ok_or_else(broken)?;
+        let id = track_id(trak).ok_or_else(broken)?;
+        let table = find(trak, &[b"mdia", b"minf", b"stbl"]).ok_or_else(broken)?;
         let sizes = Sizes::read(table).ok_or_else(broken)?;
         let runs = match self.fragments.runs.get(&id) {
             Some(runs) => runs.iter().filter(|run| run.bytes > 0).map(|run| self.moved(run)).collect(),
@@ -335,8 +292,7 @@ struct Sizes<'a> {
 
 impl<'a> Sizes<'a> {
     fn read(table: &'a [u8]) -> Option<Self> {
-        let body = boxes(table).find(|found| &found.kind == b"stsz")?.body;
-        let mut fields = Fields(body);
+        let mut fields = Fields(find(table, &[b"stsz"])?);
         fields.u32()?;
         let each = Some(fields.u32()?).filter(|size| *size > 0);
         Some(Self { each, count: fields.u32()?.into(), table: fields.0 })
@@ -401,11 +357,6 @@ impl<'a> Sizes<'a> {
     }
 }
 
-/// The body of a track's `stbl`.
-fn sample_table(trak: &[u8]) -> Option<&[u8]> {
-    [b"mdia", b"minf", b"stbl"].iter().try_fold(trak, |body, kind| Some(boxes(body).find(|found| &found.kind == *kind)?.body))
-}
-
 /// Offset and samples of each chunk, as a table has them.
 fn chunks(table: &[u8]) -> Option<Vec<(u64, u32)>> {
     let found = boxes(table).find(|found| matches!(&found.kind, b"stco" | b"co64"))?;
@@ -414,7 +365,7 @@ fn chunks(table: &[u8]) -> Option<Vec<(u64, u32)>> {
     let count = fields.u32()?;
     let offsets: Option<Vec<u64>> =
         (0..count).map(|_| if &found.kind == b"co64" { fields.u64() } else { fields.u32().map(u64::from) }).collect();
-    let mut fields = Fields(boxes(table).find(|found| &found.kind == b"stsc")?.body);
+    let mut fields = Fields(find(table, &[b"stsc"])?);
     fields.u32()?;
     let entries: Option<Vec<(u32, u32)>> = (0..fields.u32()?)
         .map(|_| {
@@ -428,48 +379,12 @@ fn chunks(table: &[u8]) -> Option<Vec<(u64, u32)>> {
     (1..).zip(offsets?).map(|(chunk, offset)| Some((offset, count_of(chunk)?))).collect()
 }
 
-/// Size, kind and bytes of the header of a box.
-fn box_header(bytes: &[u8]) -> Option<(u64, [u8; 4], usize)> {
-    let mut fields = Fields(bytes);
-    let size = fields.u32()?;
-    let kind = fields.u32()?.to_be_bytes();
-    if size == 1 { Some((fields.u64()?, kind, 16)) } else { Some((size.into(), kind, 8)) }
-}
-
-/// The boxes in these bytes, up to the first that is broken.
-fn boxes(bytes: &[u8]) -> impl Iterator<Item = Mp4Box<'_>> {
-    let mut rest = bytes;
-    std::iter::from_fn(move || {
-        let (size, kind, header) = box_header(rest)?;
-        let whole = rest.get(..usize::try_from(size).ok()?)?;
-        rest = rest.get(whole.len()..)?;
-        Some(Mp4Box { kind, whole, body: whole.get(header..)? })
-    })
-}
-
 fn made(kind: [u8; 4], body: &[u8]) -> Vec<u8> {
     let mut whole = Vec::with_capacity(body.len() + 8);
     whole.extend(u32::try_from(body.len() + 8).unwrap_or(u32::MAX).to_be_bytes());
     whole.extend(kind);
     whole.extend(body);
     whole
-}
-
-/// Numbers in bytes, one after another.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn u32(&mut self) -> Option<u32> {
-        let (bytes, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(u32::from_be_bytes(*bytes))
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        let (bytes, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(u64::from_be_bytes(*bytes))
-    }
 }
 
 fn offset_in(at: u64, start: u64) -> io::Result<usize> {

@@ -2,12 +2,12 @@
 //!
 //! FFmpeg keeps them to itself and gives presentation times packet by packet only. Source: ISO/IEC 14496-12.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek};
+
+use crate::mp4_boxes::{boxes, find, read_top_level, track_id};
 
 /// A larger `moov` box is left alone.
 const MAX_MOOV_BYTES: u64 = 256 * 1024 * 1024;
-/// Boxes looked at on the file's top level.
-const MAX_BOXES: usize = 10_000;
 
 /// What an index lacks to give every time.
 pub(crate) struct SampleTimes {
@@ -19,21 +19,21 @@ pub(crate) struct SampleTimes {
 
 /// A track's times; `None` when the file does not state them plainly: fragments, several
 /// edits, other counts than `samples`.
-pub(crate) fn sample_times(file: impl Read + Seek, track_id: u32, samples: usize) -> Option<SampleTimes> {
-    let moov = read_moov(file)?;
-    if Boxes(&moov).any(|(kind, _)| kind == *b"mvex") {
+pub(crate) fn sample_times(file: impl Read + Seek, wanted: u32, samples: usize) -> Option<SampleTimes> {
+    let moov = read_top_level(file, b"moov", MAX_MOOV_BYTES)?;
+    if find(&moov, &[b"mvex"]).is_some() {
         return None;
     }
-    let track = Boxes(&moov).filter(|(kind, _)| kind == b"trak").map(|(_, track)| track).find(|track| id(track) == Some(track_id))?;
-    if let Some(edits) = inner(track, &[*b"edts", *b"elst"]) {
+    let track = boxes(&moov).filter(|found| &found.kind == b"trak").find(|track| track_id(track.body) == Some(wanted))?.body;
+    if let Some(edits) = find(track, &[b"edts", b"elst"]) {
         has_one_edit(edits)?;
     }
-    let table = inner(track, &[*b"mdia", *b"minf", *b"stbl"])?;
-    let offsets = match inner(table, &[*b"ctts"]) {
+    let table = find(track, &[b"mdia", b"minf", b"stbl"])?;
+    let offsets = match find(table, &[b"ctts"]) {
         Some(offsets) => expand(offsets, samples)?,
         None => vec![0; samples],
     };
-    Some(SampleTimes { offsets, last_duration: last_duration(inner(table, &[*b"stts"])?)? })
+    Some(SampleTimes { offsets, last_duration: last_duration(find(table, &[b"stts"])?)? })
 }
 
 /// Runs of samples and their duration; the last run counts.
@@ -42,66 +42,9 @@ fn last_duration(table: &[u8]) -> Option<u32> {
     u32_at(table.get(8..)?.chunks_exact(8).take(count).next_back()?, 4)
 }
 
-fn read_moov(mut file: impl Read + Seek) -> Option<Vec<u8>> {
-    let mut place = 0_u64;
-    for _ in 0..MAX_BOXES {
-        file.seek(SeekFrom::Start(place)).ok()?;
-        let mut header = [0; 16];
-        file.read_exact(&mut header[..8]).ok()?;
-        let (short, kind) = (u32_at(&header, 0)?, header.get(4..8)?);
-        let is_moov = kind == b"moov";
-        let (header_bytes, size) = match short {
-            0 => return None,
-            1 => {
-                file.read_exact(&mut header[8..]).ok()?;
-                (16, u64::from(u32_at(&header, 8)?) << 32 | u64::from(u32_at(&header, 12)?))
-            }
-            short => (8, short.into()),
-        };
-        let payload = size.checked_sub(header_bytes)?;
-        if is_moov {
-            if payload > MAX_MOOV_BYTES {
-                return None;
-            }
-            // Grows with what is there, whatever the header claims.
-            let mut moov = Vec::new();
-            file.take(payload).read_to_end(&mut moov).ok()?;
-            return (moov.len() as u64 == payload).then_some(moov);
-        }
-        place = place.checked_add(size)?;
-    }
-    None
-}
-
-/// Boxes in a box: kind and payload. Ends at the first that does not fit.
-struct Boxes<'a>(&'a [u8]);
-
-impl<'a> Iterator for Boxes<'a> {
-    type Item = ([u8; 4], &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let size = usize::try_from(u32_at(self.0, 0)?).ok()?;
-        let kind = self.0.get(4..8)?.try_into().ok()?;
-        let payload = self.0.get(8..size)?;
-        self.0 = self.0.get(size..)?;
-        Some((kind, payload))
-    }
-}
-
-/// The box that a path of kinds leads to.
-fn inner<'a>(parent: &'a [u8], path: &[[u8; 4]]) -> Option<&'a [u8]> {
-    path.iter().try_fold(parent, |parent, wanted| Boxes(parent).find(|(kind, _)| kind == wanted).map(|(_, payload)| payload))
-}
-
 fn u32_at(bytes: &[u8], place: usize) -> Option<u32> {
     let bytes = bytes.get(place..place.checked_add(4)?)?;
     Some(u32::from_be_bytes(bytes.try_into().ok()?))
-}
-
-/// `track_ID` of a track: after two times of 4 or 8 bytes.
-fn id(track: &[u8]) -> Option<u32> {
-    let header = inner(track, &[*b"tkhd"])?;
-    u32_at(header, if header.first() == Some(&1) { 20 } else { 12 })
 }
 
 /// At most one edit that shows media.

@@ -131,6 +131,9 @@ enum Fault {
     Wait,
 }
 
+/// How often a source has begun to wait.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+
 /// A file that goes wrong.
 struct Faulty {
     bytes: Arc<[u8]>,
@@ -164,7 +167,10 @@ impl Read for FaultyReader {
                 Fault::Fail => return Err(io::Error::other("the tape is torn")),
                 Fault::Panic => panic!("the tape is on fire"),
                 Fault::Overstate => return Ok(buffer.len() + 1),
-                Fault::Wait => std::thread::sleep(Duration::from_secs(3)),
+                Fault::Wait => {
+                    WAITING.fetch_add(1, Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_secs(3));
+                }
             }
         }
         let room = buffer.len().min(left);
@@ -220,8 +226,11 @@ fn waiting_for_a_source_ends() {
         assert!(matches!(error, MediaError::Timeout { .. }), "{error}");
         let cancelled = alone(source);
         let token = cancelled.cancel.clone();
+        let begun = WAITING.load(Ordering::SeqCst);
         let setter = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(50));
+            while WAITING.load(Ordering::SeqCst) == begun {
+                std::thread::yield_now();
+            }
             token.cancel();
         });
         assert!(matches!(KeyframeIndex::scan(&cancelled).expect_err("cancelled"), MediaError::Cancelled { .. }));

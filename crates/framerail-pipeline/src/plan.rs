@@ -28,11 +28,13 @@ pub struct LinkContext {
     pub cancel: CancelToken,
     /// The files of the run. A stage notes here what it reads and what it writes, so that neither meets the other.
     pub files: RunFiles,
+    /// Host memory that the frames of the run may take together.
+    pub memory_bytes: u64,
 }
 
 impl fmt::Debug for LinkContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { packets_wanted, video_packets_wanted, streams_in_step, pixels_wanted, tensor_wanted, cancel, files } = self;
+        let Self { packets_wanted, video_packets_wanted, streams_in_step, pixels_wanted, tensor_wanted, cancel, files, memory_bytes } = self;
         f.debug_struct("LinkContext")
             .field("packets_wanted", packets_wanted)
             .field("video_packets_wanted", video_packets_wanted)
@@ -41,6 +43,7 @@ impl fmt::Debug for LinkContext {
             .field("tensor_wanted", &tensor_wanted.is_some())
             .field("cancel", cancel)
             .field("files", files)
+            .field("memory_bytes", memory_bytes)
             .finish()
     }
 }

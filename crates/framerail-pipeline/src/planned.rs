@@ -9,6 +9,7 @@ use crate::{
     copies::{self, CopyStages},
     description::{Origin, Span},
     diagnostic::{Diagnostic, Diagnostics},
+    engine::memory::default_frame_memory_bytes,
     picture::{GraphPicture, PictureEdge, PictureNode},
     spec::Role,
 };
@@ -63,12 +64,13 @@ pub struct Plan {
     copies: CopyStages,
     cancel: CancelToken,
     files: RunFiles,
+    memory_bytes: Option<u64>,
     linked: bool,
 }
 
 impl Plan {
     pub(crate) fn new(stages: Vec<PlannedStage>, origin: Arc<Origin>, copies: CopyStages) -> Self {
-        Self { stages, origin, copies, cancel: CancelToken::default(), files: RunFiles::default(), linked: false }
+        Self { stages, origin, copies, cancel: CancelToken::default(), files: RunFiles::default(), memory_bytes: None, linked: false }
     }
 
     /// Its stages; each comes after the one that feeds it.
@@ -91,6 +93,12 @@ impl Plan {
     /// Lets the stages share a list of files with others: before [`Plan::link`].
     pub fn set_files(&mut self, files: RunFiles) {
         self.files = files;
+    }
+
+    /// Limits the host memory of frames, as [`crate::RunOptions::memory_bytes`] does, for stages that plan with it: before
+    /// [`Plan::link`].
+    pub fn set_memory_bytes(&mut self, bytes: Option<u64>) {
+        self.memory_bytes = bytes;
     }
 
     /// Lets the stages agree on formats, from the source to the sinks; inputs and models are opened on the way.
@@ -131,7 +139,18 @@ impl Plan {
                 parent.join(below);
             }
         }
-        downstream.into_iter().map(|downstream| downstream.context(&self.cancel, &self.files)).collect()
+        let memory_bytes = self.memory_bytes.unwrap_or_else(default_frame_memory_bytes);
+        let context = |downstream: Downstream| LinkContext {
+            packets_wanted: downstream.packets,
+            video_packets_wanted: downstream.video_packets,
+            streams_in_step: downstream.in_step,
+            pixels_wanted: downstream.readers > 0,
+            tensor_wanted: downstream.tensor,
+            cancel: self.cancel.clone(),
+            files: self.files.clone(),
+            memory_bytes,
+        };
+        downstream.into_iter().map(context).collect()
     }
 
     fn link_stage(&mut self, index: usize, context: &LinkContext) -> Result<(), Diagnostic> {
@@ -301,19 +320,5 @@ impl Downstream {
         self.in_step |= other.in_step;
         self.readers = (self.readers + other.readers).min(2);
         self.tensor = self.tensor.take().or(other.tensor).filter(|_| self.readers == 1);
-    }
-
-    fn context(self, cancel: &CancelToken, files: &RunFiles) -> LinkContext {
-        let Self { packets, video_packets, in_step, readers, tensor } = self;
-        let (cancel, files) = (cancel.clone(), files.clone());
-        LinkContext {
-            packets_wanted: packets,
-            video_packets_wanted: video_packets,
-            streams_in_step: in_step,
-            pixels_wanted: readers > 0,
-            tensor_wanted: tensor,
-            cancel,
-            files,
-        }
     }
 }

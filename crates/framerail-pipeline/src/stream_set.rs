@@ -215,6 +215,8 @@ pub struct StreamSet {
     pub opened: Option<OpenedStream>,
     /// How they are read.
     pub policy: StreamPolicy,
+    /// Host memory for frames that they decode ahead: that part of the run's limit is theirs.
+    pub ahead_bytes: u64,
 }
 
 impl StreamSet {

@@ -397,21 +397,26 @@ fn statistics_add_up() {
 
 #[test]
 fn a_stage_that_blocks_is_named_with_its_queues() {
-    struct Sleeper;
+    struct Sleeper(std::sync::mpsc::Receiver<()>);
     impl Stage for Sleeper {
         fn frame(&mut self, _: FrameItem, _: &mut dyn Emitter) -> Result<Flow, StageError> {
-            std::thread::sleep(Duration::from_millis(120));
+            self.0.recv().expect("woken");
             Ok(Flow::More)
         }
     }
+    let (wake, waits) = std::sync::mpsc::channel();
     let mut graph = Graph::new();
     let source = graph.add("source", Work::Source(Box::new(Numbers { next: 0, count: 1, mishap: Mishap::None })), NodeOptions::default());
-    let sleeper = graph.add("sleeper", Work::Stages(vec![Box::new(Sleeper)]), NodeOptions::default());
+    let sleeper = graph.add("sleeper", Work::Stages(vec![Box::new(Sleeper(waits))]), NodeOptions::default());
     graph.connect(source, sleeper, EdgeFormat::default());
     let handle = graph.start(RunOptions { stall_limit: Duration::from_millis(30), ..RunOptions::default() }).expect("a valid graph");
+    while handle.stats().stage("sleeper").expect("named").notices.is_empty() {
+        std::thread::yield_now();
+    }
+    wake.send(()).expect("asleep");
     let stats = handle.wait().stats;
     let notices = &stats.stage("sleeper").expect("named").notices;
-    assert_eq!(notices.len(), 1, "told once: {notices:?}");
+    assert_eq!(notices.len(), 1, "reported once: {notices:?}");
     assert!(notices[0].contains("no progress for") && notices[0].contains("at frame 0; input queue 0 of 4"), "{notices:?}");
 }
 

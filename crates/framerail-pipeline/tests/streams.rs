@@ -62,7 +62,7 @@ impl Scripted {
         });
         let mut requests: Vec<_> = requests.collect();
         requests.sort_by_key(|request| request.id);
-        StreamSet { opener: Arc::clone(self) as Arc<dyn StreamOpener>, requests, opened: None, policy }
+        StreamSet { opener: Arc::clone(self) as Arc<dyn StreamOpener>, requests, opened: None, policy, ahead_bytes: 0 }
     }
 }
 

@@ -225,6 +225,7 @@ struct Reader {
     index_cache: Option<String>,
     threads: usize,
     queue: usize,
+    memory: Option<u64>,
     timeout: Option<f64>,
     stream: Option<usize>,
     on_error: ErrorPolicy,
@@ -261,7 +262,7 @@ pub fn reader(py: Python<'_>, json: &str, source: &Source) -> PyResult<ReaderOpt
         Some("sidecar") => IndexCache::Sidecar,
         Some(folder) => IndexCache::Folder(PathBuf::from(folder)),
     };
-    (options.threads, options.queue) = (given.threads, given.queue);
+    (options.threads, options.queue, options.memory_bytes) = (given.threads, given.queue, given.memory);
     options.timeout = timeout(given.timeout)?;
     options.input.read_timeout = options.timeout;
     options.on_error = match given.on_error {

@@ -184,13 +184,14 @@ impl Pipeline {
         Ok(plan.picture().edges.into_iter().map(|edge| (edge.from, edge.to, edge.format)).collect())
     }
 
-    /// Runs to the end; gives the statistics as JSON. `callbacks` are tuples of stage, function and batch.
+    /// Runs to the end; gives the statistics as JSON. `callbacks` are tuples of stage, function and batch, `limits` the seconds
+    /// after which a stage is reported as stalled and the bytes of frames under way.
     fn run(
         &self,
         py: Python<'_>,
         callbacks: Vec<(String, Py<PyAny>, usize)>,
         progress: Option<Py<PyAny>>,
-        stall_limit: f64,
+        limits: (f64, Option<u64>),
         watch: WatchArguments,
     ) -> PyResult<String> {
         let run = Arc::new(Run::default());
@@ -201,7 +202,7 @@ impl Pipeline {
             }
             *current = Some(Arc::clone(&run));
         }
-        let result = self.run_as(py, &run, callbacks, progress, stall_limit, watch);
+        let result = self.run_as(py, &run, callbacks, progress, limits, watch);
         *self.run.lock() = None;
         result
     }
@@ -280,12 +281,13 @@ impl Pipeline {
         run: &Arc<Run>,
         callbacks: Vec<(String, Py<PyAny>, usize)>,
         progress: Option<Py<PyAny>>,
-        stall_limit: f64,
+        (stall_limit, memory_bytes): (f64, Option<u64>),
         watch: WatchArguments,
     ) -> PyResult<String> {
         // As in `edges`.
         let kept = KeptContext::note();
-        let plan = self.plan(py, &run.raised)?;
+        let mut plan = self.plan(py, &run.raised)?;
+        plan.set_memory_bytes(memory_bytes);
         let made = self.linked(py, plan)?.and_then(Plan::into_graph);
         let mut planned = made.map_err(|error| run.raised.lock().take().unwrap_or_else(|| errors::diagnostics(py, &error)))?;
         let rest = install(&mut planned, callbacks, run)?;
@@ -293,7 +295,7 @@ impl Pipeline {
             Duration::try_from_secs_f64(stall_limit).map_err(|error| PyValueError::new_err(format!("option 'stall_limit': {error}")))?;
         let watch = self.prepare_watch(py, watch, &mut planned)?;
         *run.address.lock() = watch.as_ref().map(Watch::address);
-        let options = RunOptions { stall_limit: limit, ..RunOptions::default() };
+        let options = RunOptions { stall_limit: limit, memory_bytes, ..RunOptions::default() };
         let handle = planned.graph.start(options).map_err(|error| errors::run(py, &error))?;
         drop(kept);
         *run.switch.lock() = Some(handle.switch());

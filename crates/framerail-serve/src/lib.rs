@@ -12,6 +12,7 @@ mod cost;
 mod door;
 mod error;
 mod guarded_stream;
+mod guesses;
 mod health;
 mod history;
 mod live;

@@ -23,8 +23,6 @@ use crate::{
 const MAX_BODY: usize = 16 * 1024;
 /// How long a request's body may take.
 const BODY_PATIENCE: Duration = Duration::from_secs(10);
-/// A wrong token is answered after this, so that guessing takes long.
-const WRONG_TOKEN_PAUSE: Duration = Duration::from_millis(300);
 
 const PAGE: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/watch.css");
@@ -80,9 +78,7 @@ async fn refused(site: &Site, refusal: Refusal, request: &Request<Incoming>) -> 
                 return with_header(with_header(reply, "set-cookie", &cookie), "location", uri.path());
             }
             if is_guess {
-                // One after another: many connections guess no faster than one.
-                let _turn = site.guessing.lock().await;
-                tokio::time::sleep(WRONG_TOKEN_PAUSE).await;
+                site.guesses.hold_up().await;
             }
             let words = "a token is required: open the address with ?token=TOKEN once, or send `Authorization: Bearer TOKEN`";
             with_header(failed(StatusCode::UNAUTHORIZED, words), "www-authenticate", "Bearer")

@@ -12,6 +12,7 @@ use crate::{
     Pictures,
     access::Access,
     door::Door,
+    guesses::Guesses,
     health::{Health, RunState},
     history::{History, Sample},
     sources::AllowedSources,
@@ -46,8 +47,7 @@ pub(crate) struct Site {
     pub(crate) access: Access,
     pub(crate) door: Door,
     pub(crate) sources: AllowedSources,
-    /// Held while a wrong token is answered: guesses wait for each other.
-    pub(crate) guessing: tokio::sync::Mutex<()>,
+    pub(crate) guesses: Guesses,
     pub(crate) content: Content,
     pub(crate) pictures: Pictures,
     pub(crate) history: Mutex<History>,

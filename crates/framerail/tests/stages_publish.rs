@@ -110,8 +110,11 @@ fn a_broker_that_is_late_is_waited_for_and_one_that_never_comes_is_told() {
     let notices: Vec<&String> = ran.outcome.stats.stages.iter().flat_map(|stage| &stage.notices).collect();
     assert!(notices.iter().any(|notice| notice.contains("10 records are dropped at the end")), "{notices:?}");
     let text = format!("mqtt host=127.0.0.1 port={port}");
+    let silent = std::net::TcpListener::bind(("127.0.0.1", port)).expect("a free port");
     let running = thread::spawn(move || run(&text, clip("a", 50)));
-    thread::sleep(Duration::from_millis(300));
+    // It has tried, and is refused from now on.
+    drop(silent.accept().expect("a connection"));
+    drop(silent);
     let Some(_broker) = Broker::start_on(port, OPEN) else { return };
     let ran = running.join().expect("no panic");
     assert_eq!((ran.error().as_str(), counts(&ran, MQTT)), ("none", [50, 0, 0]));

@@ -113,7 +113,9 @@ fn a_paced_sink_stops_at_once() {
     let mut plan = check(&description, &registry).expect("fits");
     plan.link().expect("fits");
     let handle = plan.into_graph().expect("a graph").graph.start(RunOptions::default()).expect("starts");
-    std::thread::sleep(Duration::from_millis(100));
+    while handle.stats().stage("null").expect("there").frames_in == 0 {
+        std::thread::yield_now();
+    }
     handle.stop();
     assert!(handle.wait_for(Duration::from_secs(20)), "still asleep");
     let outcome = handle.wait();

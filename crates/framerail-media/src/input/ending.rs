@@ -2,7 +2,10 @@
 
 use ffmpeg_the_third::ffi;
 
-use super::Progress;
+use super::{
+    Progress,
+    fragments::{self, FragmentCheck},
+};
 use crate::{av, container::Container, log};
 
 /// Bytes at a file's start and end that are looked at.
@@ -11,12 +14,6 @@ const TS_PACKET_BYTES: u64 = 188;
 const TS_SYNC: u8 = 0x47;
 /// The byte that ends a GIF.
 const GIF_TRAILER: u8 = b';';
-/// Boxes at the top of an MP4.
-const BOXES: [&[u8]; 15] =
-    [b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"ssix", b"mfra", b"emsg", b"prft", b"free", b"skip", b"wide", b"uuid", b"meta"];
-/// Boxes that are followed, and bytes behind a break in which fragments are searched for.
-const MAX_BOXES: usize = 100_000;
-const SEARCH_BYTES: usize = 8 << 20;
 /// What begins most images of a GIF.
 const GIF_CONTROL: [u8; 3] = [0x21, 0xf9, 4];
 /// Flag of the last page of an Ogg stream.
@@ -30,7 +27,10 @@ pub(super) fn filled_entries(container: &Container, stream: usize) -> u64 {
 /// Packets of a stream by a container's index: all that MP4's tables or fragments list, what AVI's index listed when it was opened.
 fn indexed_packets(container: &Container, progress: &Progress, stream: usize) -> Option<u64> {
     match container.format_name().as_str() {
-        name if name.starts_with("mov") => Some(container.index_entries(stream).count() as u64),
+        name if name.starts_with("mov") => {
+            let listed = progress.fragments.as_ref().filter(|check| check.stream == stream).map_or(0, |check| check.packets);
+            Some(listed.max(container.index_entries(stream).count() as u64))
+        }
         "avi" => progress.index_entries.get(stream).copied(),
         _ => None,
     }
@@ -56,6 +56,16 @@ pub(super) fn stated_frames(container: &mut Container) -> Option<u64> {
     let at = bytes.windows(4).position(|name| name == b"acTL")?;
     let count = bytes.get(at + 4..at + 8)?;
     Some(u32::from_be_bytes(count.try_into().ok()?).into())
+}
+
+/// Looks at the fragments of an MP4 on this machine: each is its own read, too many for a server.
+pub(super) fn fragments(container: &mut Container, video: usize) -> Option<FragmentCheck> {
+    let size = container.size_bytes().filter(|_| container.is_local_file() && container.format_name().starts_with("mov"))?;
+    let stream = container.stream(video)?;
+    let (track, base) = (u32::try_from(stream.id).ok()?, av::time_base(stream.time_base));
+    let mut check = fragments::check(container, size, track, base)?;
+    check.stream = video;
+    Some(check)
 }
 
 /// What a file's structure says of its end, where FFmpeg does not tell.
@@ -96,13 +106,8 @@ fn find_end(container: &mut Container, progress: &Progress) -> Option<Ending> {
             let rest = size % TS_PACKET_BYTES;
             unless(rest > 0 && container.bytes_at(0, 1)? == [TS_SYNC] && container.bytes_at(size - rest, 1)? == [TS_SYNC])
         }
-        // Each fragment is its own read: too many for a server.
-        name if name.starts_with("mov") && container.is_local_file() => {
-            if fragments_break(container, size)? {
-                Ending::Missing("its fragments do not follow each other".to_owned())
-            } else {
-                Ending::Unknown
-            }
+        name if name.starts_with("mov") && progress.fragments.as_ref().is_some_and(|check| check.is_end_broken) => {
+            Ending::Missing("its last fragment is broken".to_owned())
         }
         "avi" | "asf" => match stated_size(&container.bytes_at(0, LOOK_BYTES)?)? {
             stated if stated > size => Ending::Missing(format!("{size} of {stated} bytes are there")),
@@ -110,29 +115,6 @@ fn find_end(container: &mut Container, progress: &Progress) -> Option<Ending> {
         },
         _ => Ending::Unknown,
     })
-}
-
-/// Whether the chain of a fragmented MP4's boxes breaks before its last fragment: FFmpeg skips what it does not know.
-fn fragments_break(container: &mut Container, size: u64) -> Option<bool> {
-    let (mut at, mut is_fragmented) = (0, false);
-    for _ in 0..MAX_BOXES {
-        if at + 8 > size {
-            return Some(false);
-        }
-        let head = container.bytes_at(at, 16)?;
-        let name = head.get(4..8)?;
-        let length = match u64::from(u32::from_be_bytes(head.get(..4)?.try_into().ok()?)) {
-            1 => u64::from_be_bytes(head.get(8..16)?.try_into().ok()?),
-            length => length,
-        };
-        is_fragmented |= name == b"moof";
-        if BOXES.contains(&name) && (8..=size - at).contains(&length) {
-            at += length;
-            continue;
-        }
-        return Some(is_fragmented && container.bytes_at(at, SEARCH_BYTES)?.windows(4).any(|name| name == b"moof"));
-    }
-    Some(false)
 }
 
 /// A file's length by its header: AVI's first RIFF chunk, ASF's file properties. `None` where a recorder left it open.

@@ -19,7 +19,8 @@ const STUCK_AFTER: Duration = Duration::from_secs(1);
 /// Share of the machine's memory that frames may take unless the user says otherwise.
 const DEFAULT_SHARE: u64 = 4;
 
-/// Counts the bytes of frames from where they enter the pipeline to where their last holder lets them go.
+/// Counts the bytes of frames from where they enter the pipeline to where their last holder lets them go. Frames that sources decode
+/// ahead lie outside of it; their share of the limit is set aside.
 pub(super) struct FrameMemory {
     limit: u64,
     state: Mutex<State>,
@@ -28,6 +29,8 @@ pub(super) struct FrameMemory {
 
 #[derive(Default)]
 struct State {
+    /// Set aside for frames that sources decode ahead.
+    ahead: u64,
     in_use: u64,
     peak: u64,
     /// Frames let go so far.
@@ -73,8 +76,13 @@ pub(super) enum Admission {
 impl FrameMemory {
     /// Limits frames to so many bytes, or to a share of the machine's memory.
     pub(super) fn new(limit: Option<u64>) -> Self {
-        let default = || machine_memory_bytes().map_or(u64::MAX, |bytes| bytes / DEFAULT_SHARE);
-        Self { limit: limit.unwrap_or_else(default), state: Mutex::default(), changed: Condvar::new() }
+        Self { limit: limit.unwrap_or_else(default_frame_memory_bytes), state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Sets memory aside for frames that a source decodes ahead.
+    pub(super) fn set_aside(&self, bytes: u64) {
+        let mut state = self.state.lock();
+        state.ahead = state.ahead.saturating_add(bytes);
     }
 
     pub(super) fn limit(&self) -> u64 {
@@ -94,7 +102,7 @@ impl FrameMemory {
     fn refuse(&self, bytes: u64) -> Option<String> {
         (bytes > self.limit).then(|| {
             let (size, limit) = (megabytes(bytes), megabytes(self.limit));
-            format!("a frame takes {size}, more than the limit of {limit} for frames in flight; raise it with --memory")
+            format!("a frame takes {size}, more than the limit of {limit} for frames in flight; raise it with --memory (memory= in Python)")
         })
     }
 
@@ -149,12 +157,14 @@ impl FrameMemory {
         let (frames, size, limit) = (in_use / bytes.max(1), megabytes(bytes), megabytes(self.limit));
         format!(
             "stages hold about {frames} frames of {size} and wait for more, but the limit for frames in flight is {limit}; let stages such \
-             as `hold` keep fewer frames, or raise the limit with --memory"
+             as `hold` keep fewer frames, or raise the limit with --memory (memory= in Python)"
         )
     }
 
     fn take(self: &Arc<Self>, state: &mut State, bytes: u64) -> Option<Arc<FrameLease>> {
-        let fits = state.in_use.saturating_add(bytes) <= self.limit;
+        let room = self.limit - state.ahead.min(self.limit / 2);
+        // A frame so large that the rest does not take it is not decoded ahead either.
+        let fits = state.in_use.saturating_add(bytes) <= room || state.in_use == 0;
         fits.then(|| self.take_regardless(state, bytes))
     }
 
@@ -163,6 +173,11 @@ impl FrameMemory {
         state.peak = state.peak.max(state.in_use);
         Arc::new(FrameLease { memory: Arc::clone(self), bytes })
     }
+}
+
+/// Host memory that the frames of a run may take where nothing else is given: a quarter of the machine's.
+pub(crate) fn default_frame_memory_bytes() -> u64 {
+    machine_memory_bytes().map_or(u64::MAX, |bytes| bytes / DEFAULT_SHARE)
 }
 
 /// Bytes of a frame in host memory; `None` for one on a device.
@@ -202,6 +217,22 @@ mod tests {
         assert!(lease().is_some() && memory.peak() == 2);
         drop(second);
         assert_eq!(memory.state.lock().in_use, 0);
+    }
+
+    #[test]
+    fn frames_decoded_ahead_count_and_one_frame_always_enters() {
+        let (memory, frame) = (Arc::new(FrameMemory::new(Some(4))), frame());
+        memory.set_aside(3);
+        let lease = || match memory.try_admit(&frame) {
+            Admission::Lease(Some(lease)) => Some(lease),
+            _ => None,
+        };
+        let held = (lease().expect("room"), lease().expect("half of the limit"));
+        assert!(lease().is_none());
+        drop(held);
+        let narrow = Arc::new(FrameMemory::new(Some(1)));
+        narrow.set_aside(9);
+        assert!(matches!(narrow.try_admit(&frame), Admission::Lease(Some(_))));
     }
 
     #[test]

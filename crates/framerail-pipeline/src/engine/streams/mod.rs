@@ -79,6 +79,7 @@ pub(super) struct StreamJob {
 impl StreamJob {
     pub(super) fn new(name: &Arc<str>, set: StreamSet, control: &Arc<Control>) -> Self {
         let is_in_turn = set.is_in_turn();
+        control.memory.set_aside(set.ahead_bytes);
         let lanes = Lanes::new(Arc::clone(name), set.policy, set.requests, control);
         Self { lanes, opener: set.opener, opened: set.opened, is_in_turn }
     }

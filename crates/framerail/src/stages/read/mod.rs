@@ -156,7 +156,10 @@ struct ReadPlan {
     opener: SourceOpener,
     devices: Arc<Devices>,
     choice: DeviceChoice,
+    /// What `memory` asks for.
     ahead_bytes: Option<u64>,
+    /// Host memory for frames decoded ahead of all sources.
+    host_ahead_bytes: u64,
     decoders: Option<usize>,
     policy: StreamPolicy,
     /// Whether the number of files that are read at once was given.
@@ -210,14 +213,15 @@ impl ReadPlan {
             choice: devices.choice(DeviceChoice::of(options)?),
             decoders: number("engines").and_then(|count| usize::try_from(count).ok()),
             ahead_bytes,
+            host_ahead_bytes: 0,
             policy,
             streams_given: options.is_given("streams"),
             first: None,
         })
     }
 
-    /// Shares threads and memory out to the sources that are read at once.
-    fn share_out(&mut self) {
+    /// Shares threads and memory out to the sources that are read at once. Frames of the run may take `memory_bytes` together.
+    fn share_out(&mut self, memory_bytes: u64) {
         let Self { opener, policy, requests, .. } = self;
         let side_by_side = together(policy, requests);
         if opener.input.threads == 0 && side_by_side > 1 {
@@ -230,7 +234,8 @@ impl ReadPlan {
             opener.host.threads_alone = Some(threads(opener).div_ceil(requests.len()));
             share = 2;
         }
-        opener.host.memory_bytes = Some(self.ahead_bytes.unwrap_or_else(default_memory_bytes) / share);
+        self.host_ahead_bytes = self.ahead_bytes.unwrap_or_else(|| default_memory_bytes().min(memory_bytes / 2));
+        opener.host.memory_bytes = Some(self.host_ahead_bytes / share);
     }
 
     /// Whether a source can only be a file, and is not there. Patterns, protocols and devices are left to FFmpeg.
@@ -440,7 +445,7 @@ impl StagePlan for ReadPlan {
                 self.policy.at_once = self.policy.at_once.max(self.requests.len());
             }
         }
-        self.share_out();
+        self.share_out(context.memory_bytes);
         // The first is opened below; a slip in the name of a later one need not wait for its turn.
         if let Some(missing) =
             self.requests.iter().skip(1).find(|request| self.must_open(request) && self.is_missing_file(request.source.reveal()))
@@ -485,7 +490,7 @@ impl StagePlan for ReadPlan {
     }
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
-        let Self { requests, opener, policy, first, ahead_bytes, decoders, .. } = *self;
+        let Self { requests, opener, policy, first, ahead_bytes, host_ahead_bytes, decoders, .. } = *self;
         let most = match &opener.card {
             Some(card) => decoders.unwrap_or(DECODERS_FOR_ALL * (1 + card.others().len())),
             None => threads(&opener),
@@ -493,8 +498,9 @@ impl StagePlan for ReadPlan {
         let in_turn = policy.reads_in_turn(&requests) && requests.len() > 1 && most > 1;
         let memory_bytes = match opener.card {
             Some(_) => ahead_bytes.unwrap_or(AHEAD_BYTES_FOR_ALL),
-            None => ahead_bytes.unwrap_or_else(default_memory_bytes),
+            None => host_ahead_bytes,
         };
+        let on_host = if opener.card.is_some() { 0 } else { host_ahead_bytes };
         let opener = Arc::new(opener);
         let ahead = in_turn.then(|| InTurn::new(Arc::clone(&opener), most, memory_bytes, &requests));
         let opened = first.zip(requests.first()).map(|((opened, cancel), request)| {
@@ -512,7 +518,7 @@ impl StagePlan for ReadPlan {
             Some(ahead) => Arc::new(InTurnOpener(ahead)),
             None => opener,
         };
-        Ok(Work::Streams(StreamSet { opener, requests, opened, policy }))
+        Ok(Work::Streams(StreamSet { opener, requests, opened, policy, ahead_bytes: on_host }))
     }
 }
 

@@ -1,4 +1,5 @@
-//! How a still image is to be turned, by its EXIF data or its container: FFmpeg 5.1 reads it of JPEG only.
+//! What still images carry beside their picture and FFmpeg 5.1 does not read: the turn of PNG, WebP, HEIF and AVIF, the colour profile of
+//! the latter two, and whether there are EXIF data.
 
 use std::{
     fs::File,
@@ -8,27 +9,60 @@ use std::{
 
 use framerail_core::Rotation;
 
+use crate::{
+    av::AvPacket,
+    mp4_boxes::{Fields, Mp4Box, boxes, find, read_top_level},
+};
+
 /// Most bytes of EXIF data, or of a HEIF file's description, that are read.
-const MAX_BYTES: u64 = 1 << 20;
+const MAX_BYTES: u64 = 4 << 20;
 /// Chunks or segments of a file that are looked at.
 const MAX_CHUNKS: usize = 10_000;
 
-/// The turn that an image asks for; none for files without one, of other kinds, or that cannot be read.
-pub(crate) fn of_file(path: &Path) -> Rotation {
-    File::open(path).and_then(|mut file| of(&mut file)).ok().flatten().unwrap_or_default()
+/// Tags of a still image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StillTags {
+    pub(crate) turn: Rotation,
+    pub(crate) has_exif: bool,
+    /// Of HEIF and AVIF; the decoders of others give it.
+    pub(crate) icc_profile: Option<Vec<u8>>,
 }
 
-fn of(file: &mut (impl Read + Seek)) -> io::Result<Option<Rotation>> {
-    let head = bytes(file, 12)?;
-    Ok(match head.as_slice() {
-        [0xff, 0xd8, ..] => jpeg_exif(file)?.and_then(|exif| of_exif(exif.strip_prefix(b"Exif\0\0")?)),
-        [0x89, b'P', b'N', b'G', ..] => chunk(file, 8, *b"eXIf", true)?.and_then(|exif| of_exif(&exif)),
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P'] => {
-            chunk(file, 12, *b"EXIF", false)?.and_then(|exif| of_exif(exif.strip_prefix(b"Exif\0\0").unwrap_or(&exif)))
+impl StillTags {
+    /// Those of a file; none for files of other kinds, or that cannot be read.
+    pub(crate) fn of_file(path: &Path) -> Self {
+        File::open(path).and_then(|mut file| Self::of(&mut file)).ok().flatten().unwrap_or_default()
+    }
+
+    /// Those of an image in memory, or of its beginning.
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
+        Self::of(&mut io::Cursor::new(bytes)).ok().flatten().unwrap_or_default()
+    }
+
+    /// Gives them to the image's packet, for its decoder; a JPEG's decoder finds its own.
+    pub(crate) fn attach(&self, packet: &mut AvPacket) {
+        if packet.data().starts_with(b"\xff\xd8") {
+            return;
         }
-        [_, _, _, _, b'f', b't', b'y', b'p', ..] => heif_meta(file)?.and_then(|meta| of_heif(&meta)),
-        _ => None,
-    })
+        if self.turn != Rotation::None {
+            packet.set_turn(self.turn);
+        }
+        packet.set_still_tags(self.has_exif, self.icc_profile.as_deref());
+    }
+
+    fn of(file: &mut (impl Read + Seek)) -> io::Result<Option<Self>> {
+        let head = bytes(file, 12)?;
+        let of_exif = |exif: &[u8]| Self { turn: turn_of_exif(exif).unwrap_or_default(), has_exif: true, icc_profile: None };
+        Ok(match head.as_slice() {
+            [0xff, 0xd8, ..] => jpeg_exif(file)?.and_then(|exif| exif.strip_prefix(b"Exif\0\0").map(of_exif)),
+            [0x89, b'P', b'N', b'G', ..] => chunk(file, 8, *b"eXIf", true)?.map(|exif| of_exif(&exif)),
+            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P'] => {
+                chunk(file, 12, *b"EXIF", false)?.map(|exif| of_exif(exif.strip_prefix(b"Exif\0\0").unwrap_or(&exif)))
+            }
+            [_, _, _, _, b'f', b't', b'y', b'p', ..] => read_top_level(file, b"meta", MAX_BYTES).and_then(|meta| of_heif(&meta)),
+            _ => None,
+        })
+    }
 }
 
 fn bytes(file: &mut impl Read, count: u64) -> io::Result<Vec<u8>> {
@@ -82,7 +116,7 @@ fn chunk(file: &mut (impl Read + Seek), start: u64, wanted: [u8; 4], is_png: boo
 }
 
 /// Orientation by TIFF structures, as EXIF has them.
-fn of_exif(tiff: &[u8]) -> Option<Rotation> {
+fn turn_of_exif(tiff: &[u8]) -> Option<Rotation> {
     let is_little = tiff.starts_with(b"II");
     let number = |at: usize, count: usize| -> Option<usize> {
         let bytes = tiff.get(at..at.checked_add(count)?)?;
@@ -104,64 +138,50 @@ fn of_exif(tiff: &[u8]) -> Option<Rotation> {
     })
 }
 
-/// The body of a HEIF or AVIF file's `meta` box.
-fn heif_meta(file: &mut (impl Read + Seek)) -> io::Result<Option<Vec<u8>>> {
-    file.seek(SeekFrom::Start(0))?;
-    for _ in 0..MAX_CHUNKS {
-        let mut head = [0; 8];
-        if file.read_exact(&mut head).is_err() {
-            break;
-        }
-        let [a, b, c, d, kind @ ..] = head;
-        let Some(length) = u64::from(u32::from_be_bytes([a, b, c, d])).checked_sub(8) else { break };
-        if &kind == b"meta" {
-            return bytes(file, length).map(Some);
-        }
-        file.seek(SeekFrom::Current(length as i64))?;
-    }
-    Ok(None)
-}
-
-/// Boxes within bytes.
-fn boxes(bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
-    let mut rest = bytes;
-    std::iter::from_fn(move || {
-        let (head, _) = rest.split_first_chunk::<8>()?;
-        let [a, b, c, d, kind @ ..] = *head;
-        let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?;
-        let body = rest.get(8..length)?;
-        rest = rest.get(length..)?;
-        Some((kind, body))
-    })
-}
-
-/// The turn of the primary item: `irot`, then `imir` (ISO/IEC 23008-12).
-fn of_heif(meta: &[u8]) -> Option<Rotation> {
-    let find = |from: &'static [u8; 4], bytes| boxes(bytes).find(|(kind, _)| kind == from).map(|(_, body)| body);
+/// Tags of the primary item: `irot`, then `imir`, and `colr` (ISO/IEC 23008-12).
+fn of_heif(meta: &[u8]) -> Option<StillTags> {
     let meta = meta.get(4..)?;
-    let primary = find(b"pitm", meta)?;
+    let primary = find(meta, &[b"pitm"])?;
     let is_long = primary.first() != Some(&0);
-    let primary = Numbers(primary.get(4..)?).next(if is_long { 4 } else { 2 })?;
-    let properties = find(b"iprp", meta)?;
-    let known: Vec<([u8; 4], &[u8])> = boxes(find(b"ipco", properties)?).collect();
-    let associations = find(b"ipma", properties)?;
+    let primary = Fields(primary.get(4..)?).number(if is_long { 4 } else { 2 })?;
+    let properties = find(meta, &[b"iprp"])?;
+    let known: Vec<Mp4Box<'_>> = boxes(find(properties, &[b"ipco"])?).collect();
+    let associations = find(properties, &[b"ipma"])?;
     let (version, has_long_index) = (*associations.first()?, associations.get(3)? & 1 != 0);
-    let mut numbers = Numbers(associations.get(4..)?);
-    let (mut turn, mut mirror) = (0, None);
-    for _ in 0..numbers.next(4)? {
-        let item = numbers.next(if version == 0 { 2 } else { 4 })?;
-        for _ in 0..numbers.next(1)? {
-            let index = if has_long_index { numbers.next(2)? & 0x7fff } else { numbers.next(1)? & 0x7f };
+    let mut numbers = Fields(associations.get(4..)?);
+    let (mut turn, mut mirror, mut icc_profile) = (0, None, None);
+    for _ in 0..numbers.number(4)? {
+        let item = numbers.number(if version == 0 { 2 } else { 4 })?;
+        for _ in 0..numbers.number(1)? {
+            let index = if has_long_index { numbers.number(2)? & 0x7fff } else { numbers.number(1)? & 0x7f };
             let property = usize::try_from(index).ok().and_then(|index| known.get(index.checked_sub(1)?));
-            match property.filter(|_| item == primary).map(|(kind, body)| (kind, *body)) {
+            match property.filter(|_| item == primary).map(|found| (&found.kind, found.body)) {
                 Some((b"irot", [value, ..])) => turn = value & 3,
                 Some((b"imir", [value, ..])) => mirror = Some(value & 1),
+                Some((b"colr", [b'p', b'r', b'o', b'f', profile @ ..] | [b'r', b'I', b'C', b'C', profile @ ..])) => {
+                    icc_profile = Some(profile.to_vec());
+                }
                 _ => {}
             }
         }
     }
+    Some(StillTags { turn: heif_turn(turn, mirror), has_exif: has_exif_item(meta).unwrap_or(false), icc_profile })
+}
+
+/// Whether one of the items of a HEIF file is EXIF data.
+fn has_exif_item(meta: &[u8]) -> Option<bool> {
+    let items = find(meta, &[b"iinf"])?;
+    let entries = boxes(items.get(if items.first() == Some(&0) { 6 } else { 8 }..)?);
+    // Version 2 numbers items with 16 bits, version 3 with 32; behind the number stand two bytes and the type.
+    Some(entries.filter(|found| &found.kind == b"infe").any(|found| {
+        let at = if found.body.first() == Some(&2) { 8 } else { 10 };
+        found.body.get(at..at + 4) == Some(b"Exif")
+    }))
+}
+
+fn heif_turn(turn: u8, mirror: Option<u8>) -> Rotation {
     // Quarter turns counter-clockwise; 0 exchanges top and bottom, 1 left and right.
-    Some(match (turn, mirror) {
+    match (turn, mirror) {
         (0, None) => Rotation::None,
         (1, None) => Rotation::Clockwise270,
         (2, None) => Rotation::Half,
@@ -170,24 +190,11 @@ fn of_heif(meta: &[u8]) -> Option<Rotation> {
         (0, Some(_)) | (2, Some(_)) => Rotation::FlipHorizontal,
         (1, Some(0)) | (3, Some(1)) => Rotation::Transpose,
         _ => Rotation::Transverse,
-    })
-}
-
-/// Big-endian numbers, one after the other.
-struct Numbers<'a>(&'a [u8]);
-
-impl Numbers<'_> {
-    fn next(&mut self, bytes: usize) -> Option<u64> {
-        let (number, rest) = self.0.split_at_checked(bytes)?;
-        self.0 = rest;
-        Some(number.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Cursor;
-
     use super::*;
 
     /// EXIF data with an orientation only, in either order of bytes.
@@ -238,7 +245,7 @@ mod tests {
     }
 
     fn rotation(bytes: Vec<u8>) -> Rotation {
-        of(&mut Cursor::new(bytes)).expect("readable").unwrap_or_default()
+        StillTags::of_bytes(&bytes).turn
     }
 
     #[test]
@@ -278,11 +285,26 @@ mod tests {
     }
 
     #[test]
+    fn exif_data_of_avif_are_found() {
+        assert!(!StillTags::of_bytes(&avif(&[])).has_exif);
+        for version in [2, 3] {
+            let number = &[0; 4][..if version == 2 { 2 } else { 4 }];
+            let item = |kind: &[u8; 4]| mp4_box(b"infe", &[&[version, 0, 0, 0], number, &[0, 0], kind, b"\0"].concat());
+            let items = mp4_box(b"iinf", &[&[0, 0, 0, 0, 0, 2][..], &item(b"av01"), &item(b"Exif")].concat());
+            let pitm = mp4_box(b"pitm", &[0, 0, 0, 0, 0, 1]);
+            let iprp = mp4_box(b"iprp", &[mp4_box(b"ipco", &[]), mp4_box(b"ipma", &[0; 8])].concat());
+            let meta = [vec![0; 4], pitm, items, iprp].concat();
+            let file = [mp4_box(b"ftyp", b"avif\0\0\0\0avif"), mp4_box(b"meta", &meta)].concat();
+            assert!(StillTags::of_bytes(&file).has_exif, "version {version}");
+        }
+    }
+
+    #[test]
     fn damaged_and_foreign_files_have_none() {
         for whole in [png(&exif(6, true)), webp(&exif(6, false)), avif(&[(b"irot", 3)])] {
             for end in 0..whole.len() {
                 // Neither a panic nor a wait; what is cut off is not found.
-                drop(of(&mut Cursor::new(&whole[..end])));
+                drop(StillTags::of_bytes(&whole[..end]));
             }
         }
         assert_eq!(rotation(b"GIF89a and so on".to_vec()), Rotation::None);
