@@ -196,6 +196,10 @@ impl Drop for AvFrame {
     }
 }
 
+/// Marks of packets, in the field that FFmpeg leaves to its callers.
+const HAS_EXIF: usize = 1;
+const IS_BEHIND_BREAK: usize = 2;
+
 /// An owned `AVPacket`.
 pub(crate) struct AvPacket(NonNull<ffi::AVPacket>);
 
@@ -292,7 +296,7 @@ impl AvPacket {
 
     /// Says whether its image has EXIF data, and gives its decoder a colour profile.
     pub(crate) fn set_still_tags(&mut self, has_exif: bool, icc_profile: Option<&[u8]>) {
-        self.opaque = std::ptr::without_provenance_mut(usize::from(has_exif));
+        self.add_mark(if has_exif { HAS_EXIF } else { 0 });
         let Some(profile) = icc_profile.filter(|profile| !profile.is_empty()) else { return };
         // SAFETY: a valid packet; the data are null or have room for the profile.
         unsafe {
@@ -305,7 +309,21 @@ impl AvPacket {
 
     /// Whether its image has EXIF data, as [`AvPacket::set_still_tags`] has noted.
     pub(crate) fn has_exif(&self) -> bool {
-        self.opaque.addr() == 1
+        self.opaque.addr() & HAS_EXIF != 0
+    }
+
+    /// Notes that packets may be missing before it.
+    pub(crate) fn set_break(&mut self) {
+        self.add_mark(IS_BEHIND_BREAK);
+    }
+
+    /// Whether packets may be missing before it, as [`AvPacket::set_break`] has noted.
+    pub(crate) fn is_behind_break(&self) -> bool {
+        self.opaque.addr() & IS_BEHIND_BREAK != 0
+    }
+
+    fn add_mark(&mut self, mark: usize) {
+        self.opaque = std::ptr::without_provenance_mut(self.opaque.addr() | mark);
     }
 
     /// Samples at the start of its audio that are decoded but not played, where it states them.

@@ -487,7 +487,7 @@ impl Input {
             }
             if kind == PacketKind::Video && (self.unplaced.errors > 0 || self.progress.last_is_corrupt) {
                 self.damage.container_errors += std::mem::take(&mut self.unplaced).errors;
-                self.breaks.push(av::timestamp(packet.pts).or_else(|| av::timestamp(packet.dts)));
+                packet.set_break();
             }
             return Ok(Some(InputPacket { kind, packet, new_parameters: None }));
         }

@@ -3,7 +3,7 @@
 mod records_support;
 mod stages_support;
 
-use std::{sync::mpsc, thread, time::Duration};
+use std::{sync::mpsc, thread};
 
 use framerail::{core::DetectionOrigin, pipeline::Item};
 use records_support::{Broker, HttpServer, LIMIT, certificate, free_port};

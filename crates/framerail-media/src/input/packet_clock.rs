@@ -27,6 +27,8 @@ pub(super) struct PacketClock {
     clock: SourceClock,
     /// Packets that were read to judge one before them, with the source's own times.
     unjudged: VecDeque<InputPacket>,
+    /// What moved the last packet of the video, in microseconds.
+    last_video_shift: Option<i64>,
     /// The source has ended behind them.
     is_ended: bool,
 }
@@ -93,6 +95,13 @@ impl Input {
         let shift = TimeBase::MICROS.rescale(moved_by, base);
         let moved = |ticks: i64| av::timestamp(ticks).map_or(ticks, |ticks| ticks.saturating_add(shift));
         (packet.packet.pts, packet.packet.dts) = (moved(packet.packet.pts), moved(packet.packet.dts));
+        if packet.kind == PacketKind::Video {
+            let last_shift = self.progress.clock.last_video_shift.replace(moved_by);
+            // How far recordings that were joined lie apart says nothing of losses.
+            if packet.packet.is_behind_break() && last_shift.is_none_or(|last| last == moved_by) {
+                self.breaks.push(packet.pts().or(packet.dts()));
+            }
+        }
         Ok(Some(packet))
     }
 
