@@ -143,6 +143,17 @@ def test_errors_say_what_they_call_for(tmp_path, clip):
         fr.Pipeline(f"read '{clip}' ! null", device="gpu")
 
 
+def test_memory_of_frames_is_limited(clip):
+    outcome = fr.Pipeline(f"read '{clip}' ! null").run(memory=50_000_000)
+    assert outcome["frame_memory_limit_bytes"] == 50_000_000
+    with pytest.raises(fr.PipelineError, match="memory=") as caught:
+        fr.Pipeline(f"read '{clip}' ! null").run(memory=1000)
+    assert caught.value.kind == "resource"
+    with pytest.raises(ValueError, match="option 'memory'"):
+        fr.Pipeline(f"read '{clip}' ! null").run(memory=0)
+    assert len(list(fr.VideoReader(clip, memory=1_000_000))) == len(fr.VideoReader(clip))
+
+
 def test_files_with_pipelines(clip, tmp_path):
     file = tmp_path / "pipeline.toml"
     file.write_text(f'[[stage]]\nuse = "read"\nargs = ["{clip}"]\n\n[[stage]]\nuse = "null"\n')

@@ -191,6 +191,7 @@ def test_a_folder_of_images(tmp_path, clip):
         ({"exact": "swscale", "size": (8, 8)}, "exact='swscale'"),
         ({"timeout": -1}, "option 'timeout'"),
         ({"queue": 0}, "option 'queue'"),
+        ({"memory": 0}, "option 'memory'"),
         ({"threads": -1}, "option 'threads'"),
         ({"index": "guess"}, "option 'index'"),
         ({"output": "jax"}, "option 'output'"),

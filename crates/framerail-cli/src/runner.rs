@@ -40,7 +40,7 @@ pub struct RunArgs {
     /// Exit with 7 if an input was damaged or something could not be sent
     #[arg(long, help_heading = "Run")]
     pub strict: bool,
-    /// Maximum host memory for frames in flight, in MB [default: a quarter of the machine's]
+    /// Maximum host memory for frames decoded ahead and in flight, in MB [default: a quarter of the machine's]
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u64).range(1..=16_000_000), help_heading = "Run")]
     pub memory: Option<u64>,
     #[command(flatten)]

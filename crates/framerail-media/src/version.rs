@@ -18,12 +18,6 @@ pub fn ffmpeg_license() -> String {
     unsafe { av::string(ffi::avcodec_license()) }
 }
 
-/// How it was configured.
-pub fn ffmpeg_configuration() -> String {
-    // SAFETY: a static string.
-    unsafe { av::string(ffi::avcodec_configuration()) }
-}
-
 /// Versions of its libraries, such as `("libavcodec", "59.37.100")`.
 pub fn library_versions() -> Vec<(&'static str, String)> {
     let text = |version: u32| format!("{}.{}.{}", version >> 16, version >> 8 & 255, version & 255);
