@@ -25,11 +25,10 @@ use std::{
 };
 
 use framerail_core::{FileConflict, RunFiles, run_files::resolved};
-use parking_lot::Mutex;
 
 pub(crate) use self::names::short_stem;
 pub use self::{leftover::Leftover, names::fitting};
-use crate::MediaError;
+use crate::{ForkSafe, MediaError};
 
 /// Bytes that are collected before they are written.
 const BUFFER_BYTES: usize = 1 << 16;
@@ -117,7 +116,7 @@ pub struct OutputFile {
 struct Listed(PathBuf);
 
 /// Partial files of this process, and the names that they are to get.
-static UNFINISHED: Mutex<BTreeMap<PathBuf, PathBuf>> = Mutex::new(BTreeMap::new());
+static UNFINISHED: ForkSafe<BTreeMap<PathBuf, PathBuf>> = ForkSafe::new(BTreeMap::new());
 
 impl Listed {
     fn new(partial: &Path, named: &Path) -> Self {

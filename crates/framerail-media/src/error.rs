@@ -242,11 +242,13 @@ pub(crate) fn system_words(error: &io::Error) -> String {
 /// The candidate nearest to a name by edit distance, when near enough to be a slip.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let limit = (name.chars().count() / 3).max(2);
+    let holds = |candidate: &str| name.len() > 2 && candidate.contains(name);
     candidates
         .into_iter()
         .map(|candidate| (edit_distance(name, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= limit || (name.len() > 2 && candidate.contains(name)))
-        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, candidate)| *distance <= limit || holds(candidate))
+        // A part of the name, such as x264 of libx264, says more than letters that are the same.
+        .min_by_key(|(distance, candidate)| (*distance > 1 && !holds(candidate), *distance))
         .map(|(_, candidate)| candidate.to_owned())
 }
 
@@ -272,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_slip_finds_its_name() {
-        let names = ["libx264", "libx265", "ffv1", "libvpx-vp9"];
+        let names = ["h261", "libx264", "libx265", "ffv1", "libvpx-vp9"];
         assert_eq!(nearest("libx246", names).as_deref(), Some("libx264"));
         assert_eq!(nearest("x264", names).as_deref(), Some("libx264"));
         assert_eq!(nearest("vp9", names).as_deref(), Some("libvpx-vp9"));

@@ -14,7 +14,7 @@ use framerail_core::{MediaKind, Rational, Rotation, SideStream, SourceUrl, Strea
 
 use self::{ending::Ending, fragments::FragmentCheck, packet_clock::PacketClock};
 use crate::{
-    Damage, InputOptions, MediaError, Parameters, ProbeEffort, RotationPolicy, SideStreams,
+    Break, Damage, InputOptions, MediaError, Parameters, ProbeEffort, RotationPolicy, SideStreams,
     av::{self, AvPacket},
     container::Container,
     decoder::{DecoderSetup, PictureLoad},
@@ -59,8 +59,8 @@ pub struct Input {
     is_at_end: bool,
     /// What the demuxer reported since the last packet of the video.
     unplaced: DemuxerNotes,
-    /// Presentation times around which packets may be missing, for [`Input::take_breaks`].
-    breaks: Vec<Option<i64>>,
+    /// For [`Input::take_breaks`].
+    breaks: Vec<Break>,
     stated_frames: Option<u64>,
     /// Of a HEIF or AVIF image that did not come as a file; those of other images are in their packets.
     still: Option<StillTags>,
@@ -323,9 +323,9 @@ impl Input {
         &self.damage
     }
 
-    /// Whether [`Input::take_breaks`] has something to give.
+    /// Whether packets may be missing, of which [`Input::take_breaks`] has not told yet.
     pub fn has_breaks(&self) -> bool {
-        !self.breaks.is_empty()
+        self.breaks.iter().any(|found| matches!(found, Break::Loss(_)))
     }
 
     /// What the user should know of how it is read.
@@ -341,9 +341,8 @@ impl Input {
         container.format_name().starts_with("mov") && !container.is_seekable() && !is_read
     }
 
-    /// Presentation times of the video around which packets may be missing, since the last call; `None` where that is unknown.
-    /// For a [`crate::LossMeter`].
-    pub fn take_breaks(&mut self) -> Vec<Option<i64>> {
+    /// Places of the video where packets may be missing or recordings are joined, since the last call. For a [`crate::LossMeter`].
+    pub fn take_breaks(&mut self) -> Vec<Break> {
         std::mem::take(&mut self.breaks)
     }
 

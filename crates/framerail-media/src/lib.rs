@@ -37,6 +37,7 @@ pub mod facts;
 pub mod filter;
 mod filter_chain;
 mod filter_text;
+pub mod fork_safe;
 mod format;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -110,13 +111,14 @@ pub use decoder::{Conversion, Decoded, Decoder, DecoderSetup};
 pub use error::MediaError;
 pub use facts::{FactsReader, Leading, PacketFacts, RandomAccess};
 pub use filter::{DeinterlaceMethod, Deinterlacer};
+pub use fork_safe::ForkSafe;
 pub use http::HttpSource;
 pub use image::{ImageFormat, encode_image, load_image, save_image, write_image};
 pub use image_encoder::ImageEncoder;
 pub use images::IMAGE_ENDINGS;
 pub use input::{Input, KeyframeSpacing};
 pub use keyframes::{KeyframeIndex, PacketEntry};
-pub use loss::LossMeter;
+pub use loss::{Break, LossMeter};
 pub use opening::Allowance;
 pub use options::{
     AudioMode, HlsOptions, InputOptions, PlaylistKind, ProbeEffort, Quality, RotationPolicy, SegmentFormat, SideStreams, Voice, VoiceCover,

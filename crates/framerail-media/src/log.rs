@@ -15,8 +15,10 @@ use ffmpeg_the_third::ffi;
 use framerail_core::{SourceUrl, redacted, source_url::without_secrets};
 use parking_lot::Mutex;
 
+use crate::ForkSafe;
+
 /// Secrets of the addresses that are open. FFmpeg's messages name them whole or in parts, on any thread.
-static SECRETS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static SECRETS: ForkSafe<Vec<String>> = ForkSafe::new(Vec::new());
 
 /// Warnings of decoders that mean that a picture is incomplete. Most warnings do not.
 const DECODER_WARNINGS: &[&str] = &["EOI missing", "did not contain a complete image", "Found EOI before any SOF"];
@@ -104,7 +106,7 @@ pub(crate) struct DecoderLog {
 }
 
 /// The decoders that are listened to, by the number in their context's `opaque`: a pointer there could be another library's.
-static DECODERS: Mutex<BTreeMap<usize, Weak<DecoderLog>>> = Mutex::new(BTreeMap::new());
+static DECODERS: ForkSafe<BTreeMap<usize, Weak<DecoderLog>>> = ForkSafe::new(BTreeMap::new());
 
 /// A decoder's place among those that are listened to.
 pub(crate) struct Attachment {

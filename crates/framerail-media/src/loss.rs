@@ -27,15 +27,25 @@ pub struct LossMeter {
     nominal: i64,
     /// Presentation time of the last frame, and where it ends.
     last: Option<(i64, i64)>,
-    breaks: VecDeque<Break>,
+    breaks: VecDeque<Doubt>,
+    joints: VecDeque<i64>,
     frames: u64,
     /// Holes without a break beside them: a stream with many of them has no regular timeline.
     holes: u64,
     lost: u64,
 }
 
+/// A place in a stream's packets where times may not follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Break {
+    /// Packets may be missing around this presentation time; `None` where it is unknown.
+    Loss(Option<i64>),
+    /// Recordings are joined before the packet of this presentation time. How far apart they are put says nothing of losses.
+    Joint(i64),
+}
+
 /// A place where packets may be missing.
-struct Break {
+struct Doubt {
     /// Presentation time of the packet there, when known.
     pts: Option<i64>,
     /// Frames that an unknown time is good for.
@@ -46,15 +56,15 @@ impl LossMeter {
     /// For a stream with this time base and rate.
     pub fn new(time_base: TimeBase, frame_rate: Option<Rational>) -> Self {
         let nominal = frame_rate.filter(|rate| rate.is_positive()).map_or(0, |rate| time_base.ticks(1.0 / rate.as_f64()));
-        Self { nominal, last: None, breaks: VecDeque::new(), frames: 0, holes: 0, lost: 0 }
+        Self { nominal, last: None, breaks: VecDeque::new(), joints: VecDeque::new(), frames: 0, holes: 0, lost: 0 }
     }
 
-    /// Notes that packets may be missing around this presentation time.
-    pub fn break_at(&mut self, pts: Option<i64>) {
-        if self.breaks.len() == MAX_BREAKS {
-            self.breaks.pop_front();
+    /// Notes a break, before the frames around it.
+    pub fn note(&mut self, found: Break) {
+        match found {
+            Break::Loss(pts) => push(&mut self.breaks, Doubt { pts, frames_left: BREAK_FRAMES }),
+            Break::Joint(pts) => push(&mut self.joints, pts),
         }
-        self.breaks.push_back(Break { pts, frames_left: BREAK_FRAMES });
     }
 
     /// Notes the next frame in presentation order: its time, and its duration where that is known, in ticks.
@@ -65,7 +75,8 @@ impl LossMeter {
         if let Some((before, end)) = self.last.filter(|_| step > 0) {
             // Half a frame, so that times rounded to milliseconds are not holes.
             let missing = (pts.saturating_sub(end).saturating_add(step / 2) / step).min(MAX_GAP_FRAMES);
-            if missing > 0 {
+            let is_joint = self.joints.iter().any(|joint| before < *joint && *joint <= pts);
+            if missing > 0 && !is_joint {
                 let is_beside = |at: i64| before.saturating_sub(reach) <= at && at <= pts.saturating_add(reach);
                 if !self.breaks.iter().any(|found| found.pts.is_none_or(is_beside)) {
                     self.holes += 1;
@@ -74,6 +85,7 @@ impl LossMeter {
                 }
             }
         }
+        self.joints.retain(|joint| *joint > pts);
         self.breaks.retain_mut(|found| match found.pts {
             Some(at) => at.saturating_add(reach) >= pts,
             None => {
@@ -88,6 +100,14 @@ impl LossMeter {
     pub fn lost(&self) -> u64 {
         self.lost
     }
+}
+
+/// Adds an entry; the oldest goes where there are too many.
+fn push<T>(kept: &mut VecDeque<T>, entry: T) {
+    if kept.len() == MAX_BREAKS {
+        kept.pop_front();
+    }
+    kept.push_back(entry);
 }
 
 /// Frames that a whole file has by its header: its own count, or its duration at a constant rate. `None` where it says
@@ -139,7 +159,7 @@ mod tests {
     fn lost(breaks: &[Option<i64>], pts: impl IntoIterator<Item = i64>) -> u64 {
         let base = TimeBase::new(1, 1000).expect("valid");
         let mut meter = LossMeter::new(base, Rational::new(25, 1));
-        breaks.iter().for_each(|at| meter.break_at(*at));
+        breaks.iter().for_each(|at| meter.note(Break::Loss(*at)));
         pts.into_iter().for_each(|pts| meter.frame(pts, None));
         meter.lost()
     }
@@ -153,6 +173,14 @@ mod tests {
         assert_eq!(lost(&[Some(90_000)], gap()), 0);
         assert_eq!(lost(&[Some(40)], [0, 40, 81, 120]), 0, "rounded times");
         assert_eq!(lost(&[Some(40), None], (0..70).map(|n| n * 40).chain([3200])), 0, "long ago");
+    }
+
+    #[test]
+    fn a_gap_between_joined_recordings_is_no_loss() {
+        let mut meter = LossMeter::new(TimeBase::new(1, 1000).expect("valid"), Rational::new(25, 1));
+        [Break::Loss(Some(80)), Break::Joint(240)].into_iter().for_each(|found| meter.note(found));
+        [0, 40, 80, 240, 280, 400].into_iter().for_each(|pts| meter.frame(pts, None));
+        assert_eq!(meter.lost(), 2, "the gap behind the joint");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::{
 use ffmpeg_the_third::ffi;
 use parking_lot::Mutex;
 
-use crate::page_memory::PageMemory;
+use crate::{ForkSafe, page_memory::PageMemory};
 
 /// Bytes of a slab, about: several pictures share one, so that they fill large pages.
 const SLAB_BYTES: usize = 24 << 20;
@@ -149,7 +149,7 @@ impl Drop for PictureMemory {
 }
 
 /// The pools of open decoders, by the number in their context's `opaque`.
-static POOLS: Mutex<BTreeMap<usize, PicturePool>> = Mutex::new(BTreeMap::new());
+static POOLS: ForkSafe<BTreeMap<usize, PicturePool>> = ForkSafe::new(BTreeMap::new());
 
 /// A decoder's use of a pool; ends with it.
 pub(crate) struct PoolUse(usize);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use framerail_core::{Frame, FramePool, Packet, StreamInfo};
 
 use crate::{
-    Damage, Input, InputOptions, LossMeter, MediaError,
+    Break, Damage, Input, InputOptions, LossMeter, MediaError,
     decoder::{Conversion, Decoded, Decoder, PictureLoad},
     log,
     packet::{InputPacket, PacketKind},
@@ -202,7 +202,7 @@ impl MediaReader {
         loop {
             if !self.is_past_end {
                 let received = self.decoder.receive()?;
-                self.decoder.take_breaks().into_iter().for_each(|pts| self.losses.break_at(pts));
+                self.decoder.take_breaks().into_iter().for_each(|pts| self.losses.note(Break::Loss(pts)));
                 match received {
                     Decoded::Frame(frame) => match self.selected(frame) {
                         Some(frame) => return Ok(Some(MediaItem::Frame(frame))),
@@ -218,7 +218,7 @@ impl MediaReader {
                 return Ok(None);
             }
             let packet = self.input.next_packet()?;
-            self.input.take_breaks().into_iter().for_each(|pts| self.losses.break_at(pts));
+            self.input.take_breaks().into_iter().for_each(|found| self.losses.note(found));
             match packet {
                 None if self.is_past_end || self.is_drained => return Ok(None),
                 None => {

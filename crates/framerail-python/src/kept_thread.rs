@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use parking_lot::Mutex;
+use framerail::media::ForkSafe;
 
 /// Threads kept at most while they have nothing to do.
 const MOST_IDLE: usize = 4;
@@ -17,7 +17,7 @@ const MOST_IDLE: usize = 4;
 type Work = Box<dyn FnOnce() + Send>;
 
 /// Threads with nothing to do, the last one used at the end, and the process that made them: a forked child has none of them.
-static IDLE: Mutex<(u32, Vec<Sender<Work>>)> = Mutex::new((0, Vec::new()));
+static IDLE: ForkSafe<(u32, Vec<Sender<Work>>)> = ForkSafe::new((0, Vec::new()));
 
 /// Work on a thread that was kept, or on a new one.
 pub struct KeptThread {

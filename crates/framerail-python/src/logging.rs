@@ -4,15 +4,12 @@
 
 use std::{
     process,
-    sync::{
-        OnceLock,
-        mpsc::{Receiver, Sender, channel},
-    },
+    sync::mpsc::{Receiver, Sender, channel},
     thread,
 };
 
+use framerail::media::ForkSafe;
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use parking_lot::Mutex;
 use pyo3::{exceptions::PyValueError, prelude::*};
 
 struct Line {
@@ -27,9 +24,9 @@ struct Door {
     sender: Sender<Line>,
 }
 
-struct Forwarder {
-    door: Mutex<Option<Door>>,
-}
+static DOOR: ForkSafe<Option<Door>> = ForkSafe::new(None);
+
+struct Forwarder;
 
 impl Log for Forwarder {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -48,8 +45,7 @@ impl Log for Forwarder {
             Level::Trace => 5,
         };
         let line = Line { level, target: record.target().replace("::", "."), text: record.args().to_string() };
-        // After a fork another thread may seem to hold the lock for ever: then the line is lost, not the process.
-        let Some(mut door) = self.door.try_lock_for(std::time::Duration::from_millis(100)) else { return };
+        let mut door = DOOR.lock();
         if door.as_ref().is_none_or(|door| door.process != process::id()) {
             *door = open();
         }
@@ -83,9 +79,7 @@ fn hand_over(lines: &Receiver<Line>) {
 
 /// Begins to listen; once for the process.
 pub fn start() {
-    static FORWARDER: OnceLock<Forwarder> = OnceLock::new();
-    let forwarder = FORWARDER.get_or_init(|| Forwarder { door: Mutex::new(None) });
-    if log::set_logger(forwarder).is_ok() {
+    if log::set_logger(&Forwarder).is_ok() {
         log::set_max_level(LevelFilter::Warn);
     }
 }

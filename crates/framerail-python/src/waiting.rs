@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use framerail::core::CancelToken;
+use framerail::{core::CancelToken, media::ForkSafe};
 use parking_lot::Mutex;
 use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::PyOnceLock};
 
@@ -64,7 +64,7 @@ struct Worker {
 }
 
 /// The worker that is free. One that was left to itself ends with its work.
-static WORKER: Mutex<Option<Worker>> = Mutex::new(None);
+static WORKER: ForkSafe<Option<Worker>> = ForkSafe::new(None);
 
 impl Worker {
     fn take() -> PyResult<Self> {

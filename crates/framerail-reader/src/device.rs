@@ -297,7 +297,7 @@ impl DeviceReader {
             Mode::One(packets, _) => packets.take_breaks(),
             _ => Vec::new(),
         };
-        breaks.into_iter().for_each(|pts| self.losses.break_at(pts));
+        breaks.into_iter().for_each(|found| self.losses.note(found));
         self.losses.frame(stamp.pts, duration);
         self.next_index += 1;
         Some((stamp, self.next_index - 1))

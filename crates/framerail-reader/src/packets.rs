@@ -2,7 +2,7 @@
 
 use framerail_core::Packet;
 use framerail_media::{
-    Input, InputPacket, MediaError, PacketKind, Parameters, SidePackets,
+    Break, Input, InputPacket, MediaError, PacketKind, Parameters, SidePackets,
     facts::{FactsReader, PacketFacts},
 };
 
@@ -51,7 +51,7 @@ impl PacketReader {
     }
 
     /// As [`Input::take_breaks`].
-    pub fn take_breaks(&mut self) -> Vec<Option<i64>> {
+    pub fn take_breaks(&mut self) -> Vec<Break> {
         self.input.take_breaks()
     }
 

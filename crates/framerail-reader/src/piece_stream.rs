@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use framerail_core::Packet;
-use framerail_media::{MediaError, facts::RandomAccess};
+use framerail_media::{Break, MediaError, facts::RandomAccess};
 
 use crate::{
     ReaderError,
@@ -66,7 +66,7 @@ impl<D: PieceDecoder + 'static> PieceStream<D> {
     }
 
     /// As [`PacketReader::take_breaks`].
-    pub(crate) fn take_breaks(&mut self) -> Vec<Option<i64>> {
+    pub(crate) fn take_breaks(&mut self) -> Vec<Break> {
         self.packets.take_breaks()
     }
 

@@ -6,7 +6,7 @@ use ffmpeg_the_third::ffi;
 use framerail_core::{MediaKind, SourceClock, StatedTime, StepLimits, TimeBase};
 
 use super::{Input, Source};
-use crate::{InputPacket, MediaError, PacketKind, av};
+use crate::{Break, InputPacket, MediaError, PacketKind, av};
 
 /// A step back of more than this is a clock that was set back, in microseconds.
 const STEP_BACK: i64 = 1_000_000;
@@ -97,9 +97,11 @@ impl Input {
         (packet.packet.pts, packet.packet.dts) = (moved(packet.packet.pts), moved(packet.packet.dts));
         if packet.kind == PacketKind::Video {
             let last_shift = self.progress.clock.last_video_shift.replace(moved_by);
-            // How far recordings that were joined lie apart says nothing of losses.
-            if packet.packet.is_behind_break() && last_shift.is_none_or(|last| last == moved_by) {
-                self.breaks.push(packet.pts().or(packet.dts()));
+            let time = packet.pts().or(packet.dts());
+            match time.filter(|_| last_shift.is_some_and(|last| last != moved_by)) {
+                Some(pts) => self.breaks.push(Break::Joint(pts)),
+                None if packet.packet.is_behind_break() => self.breaks.push(Break::Loss(time)),
+                None => {}
             }
         }
         Ok(Some(packet))
