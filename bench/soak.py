@@ -1,9 +1,9 @@
 """Shows that memory does not grow in a run whose streams change all the time: clips of many sizes and codecs come and go.
 
     make build
-    python3 bench/soak.py [--minutes 60] [--streams-per-second 4]
+    python3 bench/soak.py [--minutes 60] [--at-once 6]
 
-One process reads clips that are added over HTTP, scales them and writes each to a file. Prints resident memory at tenths of the run
+One process reads clips that are added over HTTP, a few at a time, scales them and writes each to a file. Prints resident memory at tenths of the run
 and its growth by a least-squares line through the second half, and writes bench/results/DATE-soak.json.
 """
 
@@ -19,10 +19,12 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from memory import ROOT, TARGET, WORK, resident_kib
 
 TOKEN = "soak-soak-soak"
+UNDER_WAY = {"waiting", "opening", "running", "retrying"}
 SIZES = ["64x48", "160x120", "320x240", "352x288", "426x240", "640x360", "854x480", "240x426"]
 #: Ending, and how FFmpeg encodes it.
 KINDS = [
@@ -59,18 +61,15 @@ def clips() -> list[Path]:
     return made
 
 
-def add(address: str, source: Path) -> bool:
-    request = urllib.request.Request(
-        f"http://{address}/streams",
-        json.dumps({"source": str(source)}).encode(),
-        {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"},
-    )
+def asked(address: str, body: object = None) -> Any:
+    """The streams that are listed, or what adding one answers; None while the server is not there."""
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
     try:
-        with urllib.request.urlopen(request, timeout=20):
-            return True
-    except (urllib.error.HTTPError, urllib.error.URLError):
-        # Too many at a time, or the server is not there yet.
-        return False
+        with urllib.request.urlopen(urllib.request.Request(f"http://{address}/streams", data, headers), timeout=60) as answer:
+            return json.load(answer)
+    except urllib.error.URLError:
+        return None
 
 
 def slope(samples: list[tuple[float, float]]) -> float:
@@ -83,7 +82,7 @@ def slope(samples: list[tuple[float, float]]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--streams-per-second", type=float, default=4)
+    parser.add_argument("--at-once", type=int, default=6)
     parser.add_argument("--program", type=Path, default=TARGET / "release" / "framerail")
     arguments = parser.parse_args()
     sources, out, stats = clips(), WORK / "soak-out", WORK / "soak-stats.json"
@@ -94,24 +93,23 @@ def main() -> None:
         address = "127.0.0.1:%d" % free.getsockname()[1]
     serve = ["--serve", address, "--serve-token", TOKEN, "--serve-sources", "file", "--stats", str(stats)]
     process = subprocess.Popen([str(arguments.program), "run", pipeline, *serve], stderr=(WORK / "soak.log").open("w"))
-    draw, samples, added, refused, start = random.Random(7), [], 0, 0, time.monotonic()
+    draw, samples, added, start = random.Random(7), [], 0, time.monotonic()
     while (elapsed := time.monotonic() - start) < arguments.minutes * 60 and process.poll() is None:
-        while added + refused < elapsed * arguments.streams_per_second:
-            if add(address, draw.choice(sources)):
-                added += 1
-            else:
-                refused += 1
+        listed = asked(address)
+        running = sum(stream["state"] in UNDER_WAY for stream in listed or [])
+        for _ in range(arguments.at_once - running if listed else 0):
+            added += asked(address, {"source": str(draw.choice(sources))}) is not None
         samples.append((elapsed / 60, resident_kib(process.pid) / 1024))
-        time.sleep(0.5)
+        time.sleep(0.2)
     process.send_signal(2)
     code = process.wait(timeout=120)
     tenths = [samples[min(len(samples) - 1, len(samples) * tenth // 10)][1] for tenth in range(1, 11)]
     growth = slope(samples[len(samples) // 2 :])
-    print(f"{added} streams in {arguments.minutes:g} min, {refused} refused, exit code {code}")
+    print(f"{added} streams in {arguments.minutes:g} min, exit code {code}")
     print("resident MiB at tenths of the run: " + ", ".join(f"{mib:.1f}" for mib in tenths))
     print(f"growth in the second half: {growth:.3f} MiB/min")
     result = ROOT / "bench" / "results" / f"{datetime.date.today()}-soak.json"
-    record = {"minutes": arguments.minutes, "streams": added, "refused": refused, "resident_mib_at_tenths": tenths}
+    record = {"minutes": arguments.minutes, "streams": added, "at_once": arguments.at_once, "resident_mib_at_tenths": tenths}
     result.write_text(json.dumps({**record, "growth_mib_per_minute": growth}, indent=2) + "\n")
     shutil.rmtree(out, ignore_errors=True)
     print(f"written to {result.relative_to(ROOT)}")
