@@ -443,8 +443,10 @@ impl Decoder {
         let still = if self.stream.is_single_picture { self.still_metadata(&frame) } else { None };
         let (field_order, is_keyframe) = (field_order(&frame), frame.key_frame != 0);
         let has_errors = self.log.take(frame.reordered_opaque);
+        // H.261 has no keyframes, which FFmpeg reports as an error of the first.
+        let may_have_errors = self.is_before_start(pts) || (self.context.codec_id == ffi::AVCodecID::H261 && self.next_index == 0);
         let is_concealed =
-            frame.decode_error_flags != 0 || frame.flags & ffi::AV_FRAME_FLAG_CORRUPT != 0 || (has_errors && !self.is_before_start(pts));
+            frame.decode_error_flags != 0 || frame.flags & ffi::AV_FRAME_FLAG_CORRUPT != 0 || (has_errors && !may_have_errors);
         let Some(surface) = self.host_surface(frame, delivery, &color)? else {
             self.damage.frames_dropped += 1;
             return Ok(None);

@@ -200,6 +200,30 @@ fn an_intact_file_with_bytes_behind_its_end_is_not_called_damaged() {
 }
 
 #[test]
+fn intact_files_of_rare_formats_are_not_called_damaged() {
+    let folder = folder();
+    for (name, arguments) in [
+        ("a.h261", "-c:v h261 -s 176x144"),
+        ("a.h264", "-pix_fmt yuv420p -c:v libx264 -f h264"),
+        ("a.mjpeg", "-c:v mjpeg -f mjpeg"),
+        ("a.ivf", "-pix_fmt yuv420p -c:v libvpx -deadline realtime"),
+        ("a.wmv", "-c:v wmv2"),
+        ("a.3gp", "-c:v mpeg4"),
+        ("a.nut", "-c:v mpeg4 -bf 2"),
+        ("a.rm", "-c:v rv20"),
+        ("a.vob", "-c:v mpeg2video -bf 2 -f vob"),
+        ("a.m2ts", "-pix_fmt yuv420p -c:v libx264 -f mpegts -mpegts_m2ts_mode 1"),
+        ("a.mxf", "-c:v mpeg2video"),
+        ("a.wtv", "-c:v mpeg2video -f wtv"),
+        ("a.ismv", "-pix_fmt yuv420p -c:v libx264 -f ismv"),
+    ] {
+        ffmpeg(folder.path(), &format!("{SOURCE} {arguments} {name}"));
+        let contents = common::read(&options(&at(&folder, name)));
+        assert_eq!((contents.frames.len(), contents.damage.is_any()), (FRAMES, false), "{name}: {:?}", contents.damage);
+    }
+}
+
+#[test]
 fn an_incomplete_picture_is_repaired_and_counted() {
     let folder = folder();
     for (name, arguments) in [("a.jpg", "-q:v 2"), ("a.png", ""), ("a.bmp", "")] {
