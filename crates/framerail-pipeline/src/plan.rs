@@ -34,7 +34,8 @@ pub struct LinkContext {
 
 impl fmt::Debug for LinkContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { packets_wanted, video_packets_wanted, streams_in_step, pixels_wanted, tensor_wanted, cancel, files, memory_bytes } = self;
+        let Self { packets_wanted, video_packets_wanted, streams_in_step, pixels_wanted, tensor_wanted, cancel, files, memory_bytes } =
+            self;
         f.debug_struct("LinkContext")
             .field("packets_wanted", packets_wanted)
             .field("video_packets_wanted", video_packets_wanted)
