@@ -1,30 +1,44 @@
-"""``python -m framerail``: the version, what this machine has, models, and indexes of data sets."""
+"""``python -m framerail``, and the command ``framerail`` of a wheel: the program, ``index`` for data sets and ``fetch-models``."""
+
+from __future__ import annotations
 
 import argparse
+import signal
 import sys
+from typing import List, Optional
 
-from . import _framerail, fetch_models, video_index
-from .doctor import doctor
+from . import _framerail, fetch_models, resources, video_index
+from .doctor import python_lines
+
+_MORE = """
+Of the Python package:
+  index         Write the properties of each video of a data set into one Parquet file
+  fetch-models  Fetch the face detector
+"""
 
 
-def main() -> int:
-    """Runs the command line."""
-    parser = argparse.ArgumentParser(prog="python -m framerail", description="framerail for Python")
-    parser.add_argument("--version", action="version", version=f"framerail {_framerail.version()}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser("doctor", help="look at what framerail needs")
-    fetch_models.add_command(commands)
-    video_index.add_command(commands)
-    arguments = parser.parse_args()
-    if arguments.command is None:
-        parser.print_help()
-        return 2
-    if arguments.command == "index":
-        return video_index.command(arguments)
-    if arguments.command == "fetch-models":
-        return fetch_models.command(arguments)
-    doctor()
-    return 0
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Runs the command line; gives the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] in (["index"], ["fetch-models"]):
+        parser = argparse.ArgumentParser(prog="framerail", description="framerail for Python")
+        commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+        video_index.add_command(commands)
+        fetch_models.add_command(commands)
+        given = parser.parse_args(arguments)
+        return video_index.command(given) if given.command == "index" else fetch_models.command(given)
+    resources.find()
+    # The program has its own handlers; one that is replaced would be called by them as well.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    code = _framerail.program(["framerail", *arguments])
+    if arguments == ["doctor"]:
+        for line in python_lines():
+            print(line)
+    elif not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_MORE, end="", file=sys.stdout if arguments else sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

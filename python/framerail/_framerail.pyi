@@ -17,7 +17,7 @@ class _ArrayInterface(TypedDict):
     data: Tuple[int, bool]
 
 class Tensor:
-    """Elements in memory of framerail, for `numpy.asarray`, `torch.from_dlpack` and every library that speaks DLPack."""
+    """An array in framerail's memory, for `numpy.asarray`, `torch.from_dlpack` and every library that supports DLPack."""
 
     @property
     def shape(self) -> Tuple[int, ...]: ...
@@ -107,6 +107,7 @@ class Batches:
     def remaining(self) -> int: ...
     def close(self) -> None: ...
 
+def program(arguments: List[str]) -> int: ...
 def index_video(path: str) -> Dict[str, Any]: ...
 def write_index(path: Any, columns: List[Tuple[str, str, List[Any]]]) -> None: ...
 def read_index(path: Any) -> Dict[str, List[Any]]: ...
@@ -140,7 +141,7 @@ class InstanceMask:
         Rows by columns: booleans, bytes from 0 (outside) to 255 (inside), or floats from 0 to 1.
     """
 
-    def __init__(self, bbox_xyxy: Tuple[float, float, float, float], coverage: AnyArray) -> None: ...
+    def __init__(self, bbox_xyxy: Union[Sequence[float], npt.NDArray[np.generic]], coverage: AnyArray) -> None: ...
     @property
     def bbox_xyxy(self) -> Tuple[float, float, float, float]: ...
     @property
@@ -149,12 +150,12 @@ class InstanceMask:
     def __eq__(self, other: object) -> bool: ...
 
 class Attribute:
-    """One model's word on a detection: exactly one of the things below.
+    """A model's output for a detection: exactly one of the things below.
 
     Parameters
     ----------
     model : str
-        Name of the model that says so.
+        Name of the model.
     classes : list of (label, score) or (label, score, label_id), optional
         Classes by falling score.
     landmarks : list of (float, float), optional
@@ -212,13 +213,13 @@ class Detection:
     label_id : int
         Number of the class in the model's output.
     landmarks : list of (float, float)
-        Points in frame pixels, in the order of the model's card.
+        Points in frame pixels, in the order of the model card.
     track_id : int or None
         Identity across frames.
     origin : str
         "detected" by the model, "interpolated" or "held" between sightings.
     attributes : list of Attribute
-        What further models say of it, in the order in which they looked.
+        Outputs of further models, in the order in which they ran.
     """
 
     bbox_xyxy: Tuple[float, float, float, float]
@@ -231,7 +232,7 @@ class Detection:
     attributes: List[Attribute]
     def __init__(
         self,
-        bbox_xyxy: Tuple[float, float, float, float],
+        bbox_xyxy: Union[Sequence[float], npt.NDArray[np.generic]],
         score: float = 1.0,
         label: str = "object",
         *,
@@ -243,7 +244,7 @@ class Detection:
     ) -> None: ...
 
 class FrameItem:
-    """A frame in a pipeline, with what was found in it.
+    """A frame in a pipeline, with its detections.
 
     A pickled item comes back without its pixels. Items are equal where everything but pixels and attachments is.
 
@@ -260,7 +261,7 @@ class FrameItem:
     width, height : int
         Size in pixels.
     pixel_format : str
-        FFmpeg's name; empty if the frame has no pixels any more.
+        FFmpeg's name; empty once the frame has no pixels.
     device : str
         "cpu" or "cuda:N".
     is_keyframe : bool
@@ -268,14 +269,13 @@ class FrameItem:
     status : str
         "ok" or "repaired".
     analysed : bool
-        Whether a model has looked at this frame.
+        Whether a model ran on this frame.
     detections : list of Detection
         May be changed or replaced by a stage function, and by a callback with batch=1: what it holds afterwards travels on.
     attributes : list of Attribute
-        What models say of the frame as a whole: its class, its embedding. Changed as `detections` are.
+        Outputs of models for the whole frame: its class, its embedding. Changed as `detections` are.
     attachments : dict
-        Values of your own that travel with the frame, for stage functions further on. A change is seen by those behind it
-        only.
+        Your values, which travel with the frame to later stage functions. Only later stages see a change.
     """
 
     detections: List[Detection]
@@ -304,30 +304,30 @@ class FrameItem:
     @property
     def analysed(self) -> bool: ...
     def planes(self, *, writable: bool = False) -> List[Tensor]:
-        """The planes as they lie in memory, without a copy: rows of bytes.
+        """The planes in memory, without a copy: rows of bytes.
 
-        In a stage function they lie where the frame does. A callback gets them on the host, copied from a GPU.
+        In a stage function they are on the frame's device. A callback gets them on the host, copied from a GPU.
 
         Parameters
         ----------
         writable : bool
-            In a stage function: what is written travels on. A picture that others hold too, such as a decoder's reference
-            picture, is copied first, and the copy is counted. Write while the function runs, not after it.
+            In a stage function: later stages see what is written. A frame that is shared, such as a decoder's reference frame, is
+            copied first, and the copy is counted. Write while the function runs, not after it.
         """
 
     def rgb(self, *, writable: bool = False) -> Tensor:
-        """The picture as RGB, 8 bits, rows by columns by channels; a copy on the host.
+        """The frame as RGB, 8 bits, [rows, columns, channels]; a copy on the host.
 
         Parameters
         ----------
         writable : bool
-            In a stage function: what is written becomes the picture, converted back once when the function returns. For frames on a
+            In a stage function: what is written becomes the frame, converted back once when the function returns. For frames on a
             GPU give the function ``on="cpu"``.
         """
 
     def hsv(self) -> Tensor:
-        """The picture as hue in half degrees (0 to 179), saturation and value (0 to 255), as OpenCV's ``COLOR_RGB2HSV`` gives them:
-        8 bits, rows by columns by channels, to be changed in a stage function. What is written becomes the picture, as with ``rgb``.
+        """The frame as hue in half degrees (0 to 179), saturation and value (0 to 255), as OpenCV's ``COLOR_RGB2HSV`` gives them:
+        8 bits, [rows, columns, channels], for changes in a stage function. What is written becomes the frame, as with ``rgb``.
         """
 
 class Pipeline:

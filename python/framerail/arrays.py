@@ -54,7 +54,7 @@ def to_torch(tensor: _framerail.Tensor) -> Any:
 
 
 def _torch_memory(torch: Any, shape: Sequence[int], dtype: Any, device: Any) -> Any:
-    """New memory of PyTorch's own allocator: what lies in another library's, ``record_stream`` does not protect."""
+    """New memory of PyTorch's allocator: ``record_stream`` does not protect memory of other libraries."""
     try:
         return torch.empty(shape, dtype=dtype, device=device)
     except torch.cuda.OutOfMemoryError:

@@ -1,4 +1,4 @@
-"""Audio by time: samples of a file, and of what plays with the frames of a clip."""
+"""Audio by time: samples of a file, and those that play with frames."""
 
 from __future__ import annotations
 
@@ -163,9 +163,9 @@ class AudioReader(Generic[Frames]):
     stream : int, optional
         Audio stream of the file, from 0. Default: FFmpeg's choice.
     sample_rate : int, optional
-        Samples per second of what is read, 1 to 768000. Default: the stream's own.
+        Samples per second to resample to, 1 to 768000. Default: those of the stream.
     channels : int, optional
-        Channels of what is read, 1 to 64, mixed by FFmpeg's rules. Default: the stream's own.
+        Channels to mix to by FFmpeg's rules, 1 to 64. Default: those of the stream.
     seek : str
         "exact": samples never depend on what was read before. Codecs whose packets depend on each other (AAC, MP3, Opus, Vorbis) are
         decoded from the start for it; decoded samples are kept for requests nearby, up to 64 MiB. "near" starts decoding about a
@@ -325,7 +325,7 @@ def _reopen(source: Source, options: Dict[str, Any]) -> AudioReader[Any]:
 
 
 def metadata(name: str, compiled: _framerail.Audio) -> AudioMetadata:
-    """What a compiled reader says of its stream."""
+    """Properties of a compiled reader's stream."""
     given = json.loads(compiled.info())
     given.pop("dtype")
     return AudioMetadata(source=name, **given)

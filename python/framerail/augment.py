@@ -1,4 +1,4 @@
-"""Augmentation for training, on the device where the pictures lie."""
+"""Augmentation for training, on the device of the images."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def _around(option: str, value: Any, middle: float, lowest: float) -> Optional[R
         return None
     if isinstance(value, (tuple, list)):
         if len(value) != 2:
-            raise bad(option, value, "one number or (least, most)")
+            raise bad(option, value, "one number or (lowest, highest)")
         return (real(option, value[0], "numbers"), real(option, value[1], "numbers"))
-    spread = real(option, value, "a number from 0, or (least, most)")
+    spread = real(option, value, "a number from 0, or (lowest, highest)")
     return (max(lowest, middle - spread), middle + spread)
 
 
@@ -36,9 +36,9 @@ class ColorJitter:
 
     Parameters
     ----------
-    brightness, contrast, saturation : float or (least, most), optional
+    brightness, contrast, saturation : float or (lowest, highest), optional
         Factors; one number b means (max(0, 1 - b), 1 + b).
-    hue : float or (least, most), optional
+    hue : float or (lowest, highest), optional
         Turns within -0.5 to 0.5; one number h means (-h, h).
     probability : float
         Of any of them, 0 to 1.
@@ -61,9 +61,9 @@ class RandomResizedCrop:
 
     Parameters
     ----------
-    area : (least, most)
-        As a part of the picture's.
-    aspect_ratio : (least, most)
+    area : (lowest, highest)
+        As a part of the image's.
+    aspect_ratio : (lowest, highest)
         Width over height.
     """
 
@@ -79,7 +79,7 @@ class RandomBlur:
     ----------
     kernel : int or (rows, columns)
         Odd sides, at most 127.
-    sigma : (least, most)
+    sigma : (lowest, highest)
         Standard deviation in pixels of the output.
     probability : float
         0 to 1.
@@ -100,9 +100,9 @@ class RandomErase:
 
     Parameters
     ----------
-    area : (least, most)
-        As a part of the output's.
-    aspect_ratio : (least, most)
+    area : (lowest, highest)
+        As a part of the output's area.
+    aspect_ratio : (lowest, highest)
         Height over width.
     fill : float or three floats
         The elements there, after normalisation.
@@ -155,7 +155,7 @@ class Augment:
     --------
     >>> import framerail as fr
     >>> augment = fr.Augment(crop=fr.RandomResizedCrop(), size=(224, 224), flip_horizontal=0.5)
-    >>> pictures = augment(clips.data, seed=7)  # doctest: +SKIP
+    >>> images = augment(clips.data, seed=7)  # doctest: +SKIP
     """
 
     def __init__(
@@ -206,7 +206,7 @@ class Augment:
         self._compiled = _framerail.Augment(json.dumps(self._given))
 
     def __call__(self, pictures: Images, *, seed: int, clip: int = 0, layout: str = "TCHW", threads: int = 0) -> Images:
-        """Augments pictures.
+        """Augments images.
 
         Parameters
         ----------
@@ -229,9 +229,11 @@ class Augment:
         Raises
         ------
         ValueError
-            For pictures of another shape or type, and crops or blurs that do not fit them.
+            For images of another shape or type, and crops or blurs that do not fit them.
         """
         choice("layout", layout, ("TCHW", "THWC"))
+        if not hasattr(pictures, "shape"):
+            raise TypeError(f"pictures: a {type(pictures).__name__}; give a tensor or an array")
         shape = tuple(pictures.shape)
         axes = {"TCHW": (-3, -2, -1), "THWC": (-1, -3, -2)}[layout]
         if len(shape) not in (4, 5) or shape[axes[0]] != 3:
@@ -280,7 +282,7 @@ def _input_dtype(pictures: Any) -> str:
 
 def _pair(option: str, value: Any) -> Range:
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise bad(option, value, "(least, most)")
+        raise bad(option, value, "(lowest, highest)")
     return (real(option, value[0], "numbers"), real(option, value[1], "numbers"))
 
 

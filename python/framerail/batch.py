@@ -1,4 +1,4 @@
-"""Frames of a pipeline as stage functions and models' functions get them."""
+"""Frames of a pipeline, as stage functions and functions of models get them."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ Mapping = Tuple[float, float, float, float]
 
 
 class ItemBatch(Sequence[_framerail.FrameItem]):
-    """Frames of a pipeline with what was found in them: a sequence of ``FrameItem``.
+    """Frames of a pipeline with their detections: a sequence of ``FrameItem``.
 
     Attributes
     ----------
     frames : list of FrameItem
         The frames, in order; ``batch[0]`` and ``for frame in batch`` work as well.
     data : tensor or None
-        In a model's ``postprocess``: what the model was given.
+        In a model's ``postprocess``: the model's input.
     areas : list
-        Behind ``crop``, ``regions`` or ``tiles``, in a model's ``postprocess``: the part of each frame that the model looked
-        at, (left, top, right, bottom) in pixels of the frame; a frame then stands in ``frames`` once for each of its parts.
+        Behind ``crop``, ``regions`` or ``tiles``, in a model's ``postprocess``: the part of each frame that the model ran
+        on, (left, top, right, bottom) in pixels of the frame; ``frames`` then has a frame once for each of its parts.
         Else None for each frame.
     """
 
@@ -101,7 +101,7 @@ class ItemBatch(Sequence[_framerail.FrameItem]):
     @overload
     def tensor(self, preprocess: Optional[Preprocess] = None, *, output: Literal["dlpack"]) -> _framerail.Tensor: ...
     def tensor(self, preprocess: Optional[Preprocess] = None, *, output: str = "auto") -> AnyFrames:
-        """The frames as one tensor, made in a single pass where they lie.
+        """The frames as one tensor, made in a single pass on their device.
 
         Parameters
         ----------

@@ -40,6 +40,9 @@ class BatchIterator(Generic[Frames, Column]):
         """Number of remaining batches."""
         return self._compiled.remaining()
 
+    def __repr__(self) -> str:
+        return f"BatchIterator({len(self)} batches to come)"
+
     def close(self) -> None:
         """Stops decoding and releases the batches decoded ahead."""
         self._compiled.close()

@@ -14,7 +14,7 @@ from .errors import DecodeError
 from .options import choice, real, whole
 from .types import Source
 
-#: Files that are read side by side.
+#: Files that are read at once.
 _THREADS = 8
 
 
@@ -27,7 +27,7 @@ class ClipSound(TypedDict):
 
 @dataclass(frozen=True)
 class ClipAudio:
-    """What is heard from a clip's first frame on.
+    """The audio from a clip's first frame on.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class ClipAudio:
         return {"audio": samples, "has_audio": True}
 
     def read_all(self, sources: Sequence[Source], starts: Sequence[float]) -> List[ClipSound]:
-        """The same for several clips, side by side."""
+        """The same for several clips, read at once."""
         if len(sources) < 2:
             return [self.read(source, start) for source, start in zip(sources, starts)]
         with ThreadPoolExecutor(min(len(sources), _THREADS)) as pool:

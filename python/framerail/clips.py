@@ -37,7 +37,7 @@ class Clips(Generic[Frames, Column]):
     status : array of str [N, T]
         "ok", "repaired" or "missing".
     filled : int64 array [N]
-        How many of the last frames of each clip stand for frames beyond the video's end.
+        How many of the last frames of each clip replace frames beyond the video's end.
     """
 
     data: Frames
@@ -95,7 +95,7 @@ def clip_numbers(
 
 
 def _within(name: str, at: Any, by: str, first: float, last: float) -> Any:
-    """A place of a range: negative ones count from the end, and ends beyond the video are cut off."""
+    """The start or end of a range: negative ones count from the end, and ends beyond the video are cut off."""
     if at is None or first == last:
         return at
     if by == "seconds":
@@ -161,12 +161,12 @@ def sample_clips(
     end: Optional[float] = None,
     edge: str = "repeat",
 ) -> Clips[Frames, Column]:
-    """Reads clips of a video. Each group of pictures is visited once, whatever the clips share.
+    """Reads clips of a video. Each group of pictures is decoded once, even where clips overlap.
 
     Parameters
     ----------
     reader : VideoReader
-        The video; its output options decide what frames are like.
+        The video; its output options apply.
     num_clips : int
         How many, for the policies "random" and "regular"; 1 by default.
     frames_per_clip : int

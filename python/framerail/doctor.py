@@ -1,4 +1,4 @@
-"""What framerail needs, and what of it is here."""
+"""Checks of what framerail uses on this machine."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import importlib.util
 import json
 import platform
 import sys
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List
 
-from . import _framerail
+from . import _framerail, resources
 from .errors import CudaError
-from .pipeline import _find_onnxruntime
 
 
 def doctor(*, quiet: bool = False) -> Dict[str, Dict[str, object]]:
-    """Looks at what framerail needs: FFmpeg, ONNX Runtime, the face detector, cards, PyTorch; and prints it.
+    """Checks what framerail uses: FFmpeg, ONNX Runtime, the face detector, GPUs, NumPy, PyTorch; and prints it.
 
     Parameters
     ----------
@@ -24,9 +23,9 @@ def doctor(*, quiet: bool = False) -> Dict[str, Dict[str, object]]:
     Returns
     -------
     dict
-        The same as data. A part that is missing has an entry "error" that says what to do.
+        The same as data. A missing part has an entry "error" that says what to do.
     """
-    _find_onnxruntime()
+    resources.find()
     found: Dict[str, Dict[str, object]] = {
         "framerail": {"version": _framerail.version()},
         "python": {"version": platform.python_version(), "executable": sys.executable},
@@ -34,13 +33,21 @@ def doctor(*, quiet: bool = False) -> Dict[str, Dict[str, object]]:
         "onnxruntime": _look(lambda: json.loads(_framerail.onnxruntime())),
         "centerface": _look(lambda: json.loads(_framerail.models("centerface"))),
         "cuda": _look(lambda: json.loads(_framerail.cuda_devices())),
-        "numpy": _package("numpy"),
-        "torch": _package("torch"),
+        **_packages(),
     }
     if not quiet:
         for name, what in found.items():
             print(f"{name:<12} {_words(name, what)}")
     return found
+
+
+def _packages() -> Dict[str, Dict[str, object]]:
+    return {"numpy": _package("numpy"), "torch": _package("torch")}
+
+
+def python_lines() -> List[str]:
+    """The Python packages that framerail works with, one per line."""
+    return [f"{name:<12} {_words(name, what)}" for name, what in _packages().items()]
 
 
 def _look(at: Callable[[], Dict[str, object]]) -> Dict[str, object]:
@@ -70,5 +77,5 @@ def _words(name: str, what: Dict[str, Any]) -> str:
         cards = ", ".join(f"cuda:{card['ordinal']} {card['name']}" for card in what["devices"])
         return f"{cards or 'no card'} (driver speaks CUDA {what['driver']})"
     if name == "centerface":
-        return str(what["file"] or "no file beside its card; `make setup` of framerail brings it")
+        return str(what["file"] or "no model file; `make setup` in a checkout of framerail installs it")
     return " ".join(str(value) for value in what.values())

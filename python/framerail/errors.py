@@ -34,7 +34,7 @@ class UnsupportedError(RuntimeError):
 
 
 class CudaError(RuntimeError):
-    """What the CUDA driver or a card says: no driver, no such card, out of memory."""
+    """An error of the CUDA driver or a GPU: no driver, no such GPU, out of memory."""
 
 
 class PipelineError(RuntimeError):

@@ -1,4 +1,4 @@
-"""What readers hand out beside pixels."""
+"""Frames, batches, times and properties of videos."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class VideoMetadata:
     """Properties of a video.
 
     In ``VideoReader.metadata``, what depends on the index (``num_frames``, ``duration_seconds``, ``start_seconds``,
-    ``end_stream_seconds``) is exact, and what the first frame tells (``color``, ``sample_aspect_ratio``, size and pixel format) is
-    the stream's. ``VideoReader.header`` has the header's word for all of it. Fields that end in ``_header`` have it in both.
+    ``end_stream_seconds``) is exact, and what depends on the first frame (``color``, ``sample_aspect_ratio``, size and pixel format) is
+    the stream's. ``VideoReader.header`` has all of it as the header states it. Fields that end in ``_header`` are the same in both.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class VideoMetadata:
     bits_per_sample : int
         Bits of each sample of ``pixel_format``.
     num_frames, num_frames_header : int or None
-        Frames that a decode from the start gives, and by the header, which may lie.
+        Frames that a decode from the start gives, and by the header, which may be wrong.
     frame_rate, frame_rate_header : Fraction or None
         Average frames per second.
     duration_seconds, duration_seconds_header : float or None
@@ -54,20 +54,20 @@ class VideoMetadata:
     bit_rate : int or None
         Bits per second, by the header.
     rotation : int
-        Degrees clockwise that the file asks for; applied to frames.
+        Degrees clockwise by the file; applied to frames.
     mirrored : bool
-        Whether the file asks for left and right to change places, before the rotation; applied to frames.
+        Whether the file has left and right swapped, before the rotation; applied to frames.
     sample_aspect_ratio : Fraction or None
         Shape of a pixel, width over height: 1 where it is stated to be square, None where nothing is stated.
     color : dict
         "matrix", "primaries", "transfer" and "chroma_location" by FFmpeg's names, such as "bt2020nc", "bt2020", "smpte2084" and "left";
-        "range", which is "limited" or "full". None for what is not stated.
+        "range", which is "limited" or "full". None where nothing is stated.
     index_source : str
-        Where the places of frames come from: "container", "scan", "cache", "decoded", "approximate", or "unread".
+        Where the index of frames comes from: "container", "scan", "cache", "decoded", "approximate", or "unread".
     device : str
-        Where frames are handed out.
+        Device of the returned frames.
     fallback : str or None
-        Why frames are decoded on the host although a GPU was asked for.
+        Why frames are decoded on the CPU although a GPU was requested.
     tags : dict
         Tags of the container and stream.
     """
@@ -115,7 +115,7 @@ class VideoMetadata:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FrameTimes:
-    """The places of all frames in time, each an array with one entry a frame.
+    """Timestamps of all frames: arrays with one entry a frame.
 
     Attributes
     ----------
@@ -124,7 +124,7 @@ class FrameTimes:
     seconds, durations : float64 arrays
         Presentation times, and how long each frame is on screen, in seconds on the file's clock.
     is_keyframe : bool array
-        Whether decoding can start there, as the container says it.
+        Whether decoding can start there, according to the container.
     """
 
     pts: npt.NDArray[np.int64]
@@ -146,7 +146,7 @@ class FrameTimes:
 
 @dataclass(frozen=True)
 class Planes:
-    """Where the planes of a picture lie in its bytes, for ``channels="yuv"``.
+    """Places of the planes in the bytes of a frame, for ``channels="yuv"``.
 
     Attributes
     ----------
@@ -221,8 +221,8 @@ class FrameBatch(Generic[Frames, Column]):
     Attributes
     ----------
     data : torch.Tensor, numpy.ndarray or framerail Tensor
-        The pixels, [T, C, H, W] or [T, H, W, C]; [T, bytes] for ``channels="yuv"``. The memory is not written again as
-        long as this array, or one made of it, is held.
+        The pixels, [T, C, H, W] or [T, H, W, C]; [T, bytes] for ``channels="yuv"``. The memory is not reused while
+        this array, or a view of it, exists.
     numbers, pts : int64 arrays
         Numbers in presentation order from 0; presentation times in ticks. These and the following are torch tensors on the host
         where ``data`` is a torch tensor, else NumPy arrays; they may be written.
@@ -234,7 +234,7 @@ class FrameBatch(Generic[Frames, Column]):
         "ok", "repaired" (the decoder concealed errors, or the time was worked out) or "missing" (nothing came out of the
         decoder; the pixels are those of the frame before).
     planes : Planes or None
-        Where planes lie, for ``channels="yuv"``.
+        Places of the planes, for ``channels="yuv"``.
     """
 
     data: Frames

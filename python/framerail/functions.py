@@ -35,7 +35,7 @@ def stage(
     on: str = "device",
     pixels: bool = True,
 ) -> Union[_Decorated, Callable[[_Decorated], _Decorated]]:
-    """Says how a function, or a class, is called as a stage of a pipeline. It stays what it is.
+    """Marks a function, or a class, as a stage of a pipeline, with the way it is called.
 
     The function gets an ``ItemBatch`` and may change its frames' pixels, detections and attachments. It gives None or True to
     let the frames travel on, False to take them out, or a list of booleans. It runs on a separate thread. What it raises
@@ -51,9 +51,9 @@ def stage(
     max_wait : float, optional
         Longest wait for a batch to fill, in seconds, for live sources.
     on : str
-        "device": frames come where they lie. "cpu": on the host; copied there from a GPU.
+        "device": frames stay on their device. "cpu": on the host; copied from a GPU.
     pixels : bool
-        False for a function that looks at detections alone: the decoder may then make a model's input instead of pictures.
+        False for a function that uses detections only: the decoder may then produce a model's input instead of frames.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""Batches of clips for training, loaded by the threads of one process.
+"""Batches of clips for training, loaded by threads of one process.
 
-``framerail.torch`` brings what is here to users. Needs PyTorch.
+Public names are in ``framerail.torch``. Needs PyTorch.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Request(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """What is known of the clips of a batch; a row each."""
+    """Numbers, times and flags of the clips of a batch, a row for each clip."""
 
     numbers: Any
     seconds: Any
@@ -92,7 +92,7 @@ class Columns(NamedTuple):
 
 
 class ClipCore:
-    """The threads that load clips; made in the process that uses them, by what a data set says."""
+    """The threads that load clips; started in the process that uses them."""
 
     def __init__(self, options: Dict[str, Any], sampling: Dict[str, Any], augment: Any, extra: Dict[str, Any]):
         self._given = (options, sampling, augment, extra)
@@ -231,21 +231,21 @@ class ClipLoader:
         them; by default three of four cores, 0 for none. They take clips that are due last, as far as these are made before their turn, by
         what earlier ones took for each pixel; ``stats["clips_by_cores"]`` counts them.
     max_open : int, optional
-        Files kept open for their next clip; by default two for each thread, at least as many as the data set's.
+        Files kept open for their next clip; by default two per thread, at least the data set's ``max_open``.
     pin_memory : bool
         Put batches into page-locked memory.
     device : str or torch.device, optional
-        Copy batches to this device, beside your work where they are page-locked.
+        Copy batches to this device, asynchronously where they are page-locked.
     errors : str, optional
         "raise"; "skip", which makes the batch smaller; or "replace" by another clip, drawn by the seed. The data set's by default.
-        What is skipped or replaced is logged, counted in ``stats`` and named in ``failures``.
+        Skipped and replaced clips are logged, counted in ``stats`` and named in ``failures``.
     progress : bool
         Draw a progress line on standard error.
 
     Notes
     -----
-    A batch is a dict as ``collate`` makes it of the data set's items. After a whole pass the epoch counts on by one, unless ``set_epoch``
-    was called; a pass that was left begins again. The data set's ``transform`` runs in the process and thread that takes batches.
+    A batch is a dict as ``collate`` makes it of the data set's items. After a whole pass the epoch goes up by one, unless ``set_epoch``
+    was called; an unfinished pass starts again. The data set's ``transform`` runs in the calling process and thread.
 
     Examples
     --------
@@ -337,16 +337,16 @@ class ClipLoader:
                 begin(epoch)
 
     def state_dict(self) -> Dict[str, int]:
-        """Where this loader stands: load it into a new one, of the same data set and options, to go on with the very next batch."""
+        """The position of this loader: load it into a new one, with the same data set and options, to continue with the next batch."""
         return {"epoch": self.epoch, "batch": self._given, "seed": self.dataset.seed, "clips": len(self.dataset), "batch_size": self.batch_size}
 
     def load_state_dict(self, state: Dict[str, int]) -> None:
-        """Goes on where another loader stood.
+        """Continues at the position of another loader.
 
         Raises
         ------
         ValueError
-            When data set or batches are not those of the state.
+            When the data set or batches differ from those of the state.
         """
         for name, value in self.state_dict().items():
             if name not in state or (name not in ("epoch", "batch") and state[name] != value):
@@ -364,9 +364,13 @@ class ClipLoader:
         return self._running
 
     def close(self) -> None:
-        """Ends the threads and gives up what was made ahead."""
+        """Ends the threads and releases the batches made ahead."""
         self._end_pass()
         self._core.close()
+
+    def __repr__(self) -> str:
+        size = "" if self.batch_sampler is not None else f", batch_size={self.batch_size}"
+        return f"ClipLoader({self.dataset!r}{size})"
 
     def __enter__(self) -> ClipLoader:
         return self
@@ -376,7 +380,7 @@ class ClipLoader:
 
     @property
     def stats(self) -> Dict[str, Any]:
-        """What was done so far, over all epochs.
+        """Counters over all epochs.
 
         "batches", "clips", "clips_failed", "clips_skipped", "clips_replaced", "clips_shared" (that came from another clip's decode),
         "files_opened", "files_reused", "bytes" (written to batches), "syncs" (times that a thread waited for the GPU), "wait_seconds" (that the caller waited for batches), "busy_share"
@@ -453,7 +457,7 @@ class _Pass(Iterator[ClipBatch]):
         self._has_given = False
 
     def _shape_of(self, indices: List[int]) -> ClipShape:
-        """What all clips are like: by the options, else the first source that can be read."""
+        """Shape of all clips: by the options, else by the first source that can be read."""
         core, dataset = self._loader._core, self._loader.dataset
         shape, first = core.shape(), None
         for index in itertools.chain(indices, range(0, len(dataset), dataset.num_clips)):
@@ -567,7 +571,7 @@ class _Pass(Iterator[ClipBatch]):
         return self._done
 
     def close(self) -> None:
-        """Gives up what is under way."""
+        """Drops the batches made ahead."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -591,7 +595,7 @@ def replacement(dataset: Any, core: ClipCore, index: int, shape: ClipShape, erro
 
 
 class VideoAverage:
-    """Averages what a model says of several clips of a video: for validation with uniform clips and crops.
+    """Averages a model's outputs for several clips of a video: for validation with uniform clips and crops.
 
     Examples
     --------

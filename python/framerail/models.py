@@ -79,7 +79,7 @@ class ModelRunner:
 
     @property
     def own_device(self) -> Optional[str]:
-        """The GPU where a module's weights lie; None for the host, and for other functions."""
+        """The GPU of a module's weights; None for the host, and for other functions."""
         weight = self._first_weight()
         return f"cuda:{weight.device.index or 0}" if weight is not None and weight.is_cuda else None
 
@@ -93,7 +93,7 @@ class ModelRunner:
         self._decode.confidence = value
 
     def prepare(self, device: str) -> None:
-        """Takes note of where frames lie; warns of what ``start`` has to change."""
+        """Sets the device of frames; warns of what ``start`` has to change."""
         self._device = device
         self.depth = 1 if device == "cpu" else 2
         # A run before may have been told another.
@@ -114,7 +114,7 @@ class ModelRunner:
         return self._preprocess._json(own if own in ("float16", "bfloat16") else "float32")
 
     def start(self) -> None:
-        """Makes a module ready to infer where frames lie."""
+        """Prepares a module for inference on the device of frames."""
         torch = _torch()
         if self._is_module:
             self._model.to(self._device)
@@ -190,7 +190,7 @@ class ModelRunner:
 
 
 def takes_list(model: Any) -> bool:
-    """Whether a module takes a list of pictures, as torchvision's detection models do."""
+    """Whether a module takes a list of images, as torchvision's detection models do."""
     torch = _torch()
     if isinstance(model, torch.jit.ScriptModule):
         arguments = model.forward.schema.arguments

@@ -1,4 +1,4 @@
-"""What readers are opened with: checked here, sent to the compiled part as JSON."""
+"""Options of readers: checked here, sent to the compiled part as JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple, TypeVar, Union
 
@@ -141,6 +141,7 @@ def sides(option: str, value: Any) -> Optional[Tuple[int, int]]:
 
 def _sides(option: str, value: Any) -> Tuple[int, int]:
     what = "(height, width), each from 1 to 32768"
+    value = value.tolist() if hasattr(value, "tolist") else value
     sides = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(sides) != 2:
         raise bad(option, value, what)
@@ -153,6 +154,7 @@ def _sides(option: str, value: Any) -> Tuple[int, int]:
 def _size(options: Mapping[str, Any], fit: str) -> Dict[str, Any]:
     """Both sides, or the shorter one and the most that the longer one may have."""
     size: Any = options["size"]
+    size = size.tolist() if hasattr(size, "tolist") else size
     longest = options["max_size"]
     if isinstance(size, (tuple, list)) and len(size) == 1:
         size = size[0]
@@ -215,7 +217,7 @@ OUTPUT_DEFAULTS: Mapping[str, Any] = {
 
 
 def output_json(options: Mapping[str, Any]) -> str:
-    """Checks what is handed out of each frame. Transforms that are called on tensors are not part of it."""
+    """Checks the output options. Transforms that are called on tensors are not among them."""
     from . import transforms
 
     options, _ = transforms.split(renamed(options))
@@ -272,7 +274,7 @@ def output_json(options: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What frames are made into for a model: one pass over the decoded picture, on the device where it lies.
+    """Conversion of frames to a model's input: one pass over the decoded frame, on its device.
 
     The names are those of ``VideoReader``: ``VideoReader(path, **preprocess.options)`` gives the same tensors.
 
@@ -288,7 +290,7 @@ class Preprocess:
     resize : str
         The filter: "bilinear", "bicubic", "area", "lanczos", "nearest" or "nearest-exact".
     antialias : bool
-        Whether the filter widens where frames shrink: what the model was trained with.
+        Whether the filter widens where frames shrink: as in the model's training.
     fit : str
         "stretch" or "letterbox" (aspect ratio kept, filled with ``pad``).
     pad : int
@@ -298,7 +300,7 @@ class Preprocess:
     channels : str
         "rgb", "bgr", "gray", "hsv" or "rgba".
     crop : (x, y, width, height), optional
-        The part that is taken, in pixels of the frame.
+        The part of the frame that is used, in its pixels.
     normalize : Normalize, bool or None
         ``framerail.IMAGENET``, ``framerail.Normalize(mean, std)``, True for values of 0 to 1, None or False for 0 to 255.
     dtype : optional
@@ -370,12 +372,12 @@ READER_DEFAULTS: Mapping[str, Any] = {
 
 
 def output_kind(output: Any) -> str:
-    """What tensors are given as; "auto" where `output` names a device."""
+    """The library of tensors; "auto" where `output` names a device."""
     return "auto" if str(output).startswith("cuda") else choice("output", output, OUTPUTS)
 
 
 def output_device(output: Any, device: str) -> Optional[str]:
-    """The GPU on which frames are handed out, where `output` names one."""
+    """The GPU of the returned frames, where `output` names one."""
     if not str(output).startswith("cuda"):
         choice("output", output, OUTPUTS)
         return None
@@ -386,7 +388,7 @@ def output_device(output: Any, device: str) -> Optional[str]:
 
 
 def reader_json(options: Mapping[str, Any]) -> str:
-    """Checks everything that a reader is opened with."""
+    """Checks the options of a reader."""
     cache, timeout, stream = options["index_cache"], options["timeout"], options["stream"]
     if cache is not None:
         try:
@@ -415,12 +417,12 @@ def reader_json(options: Mapping[str, Any]) -> str:
     return json.dumps(made)
 
 
-def known(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Refuses names of options that do not exist."""
+def known(options: Mapping[str, Any], defaults: Mapping[str, Any], others: Iterable[str] = ()) -> None:
+    """Refuses names of options that do not exist; ``others`` are names that the caller takes itself."""
     import difflib
 
     for name in options:
         if name not in defaults:
-            near = difflib.get_close_matches(name, defaults, 1)
+            near = difflib.get_close_matches(name, [*defaults, *others], 1)
             hint = f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(sorted(defaults))}"
             raise TypeError(f"unknown option '{name}'{hint}")

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import glob
-import importlib.util
 import json
 import os
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Tuple, Union
 
-from . import _framerail, remote
+from . import _framerail, remote, resources
 from .functions import StageFunction
 from .models import ModelRunner
-from .options import Preprocess, sides, bad, listed, numbered_device, real, whole
+from .options import Preprocess, bad, listed, numbered_device, real, sides, whole
 from .progress import ProgressLine
 from .types import Outcome, Progress, Size
 from .uploads import Uploads
@@ -27,21 +24,8 @@ Path = Union[str, "os.PathLike[str]"]
 Postprocess = Union[None, str, Callable[..., Sequence[object]]]
 
 
-@functools.cache
-def _find_onnxruntime() -> None:
-    """Names the library of the Python package ``onnxruntime`` to the compiled part, unless the environment does."""
-    if os.environ.get("ORT_DYLIB_PATH"):
-        return
-    spec = importlib.util.find_spec("onnxruntime")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        libraries = sorted(glob.glob(os.path.join(glob.escape(folder), "capi", "libonnxruntime.so*")))
-        if libraries:
-            os.environ["ORT_DYLIB_PATH"] = libraries[-1]
-            return
-
-
 class Pipeline:
-    """A pipeline of stages that run side by side.
+    """A pipeline of stages that run in parallel.
 
     Parameters
     ----------
@@ -49,7 +33,7 @@ class Pipeline:
         A text such as "read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4", or a file that ends in ".toml".
         ``framerail.stages()`` lists the stages.
     device : str, optional
-        "auto", "cpu", "cuda" or "cuda:N" for all stages that do not say otherwise; by default the file's, else "auto".
+        "auto", "cpu", "cuda" or "cuda:N" for all stages without a device; default: the file's, else "auto".
     sources : mapping, optional
         What `read` reads in place of a file, by the name that the pipeline has for it: bytes of a whole file, or an object with
         ``read(n)`` and ``seek(offset, whence)``. A name needs a colon, such as "given:clip.mp4", so that no file is meant. Addresses
@@ -72,7 +56,7 @@ class Pipeline:
     def __init__(self, pipeline: Path, *, device: Optional[Device] = None, sources: Optional[Mapping[str, object]] = None) -> None:
         text = os.fspath(pipeline)
         is_file = text.endswith(".toml") and (os.path.exists(text) or not any(letter.isspace() for letter in text))
-        _find_onnxruntime()
+        resources.find()
         self._uploads = Uploads("" if is_file else text)
         self._compiled = _framerail.Pipeline(text if is_file else self._uploads.text, is_file, None if device is None else numbered_device(device))
         self._callbacks: List[Tuple[str, Callable[[List[_framerail.FrameItem]], object], int]] = []
@@ -101,19 +85,19 @@ class Pipeline:
 
     @property
     def stats(self) -> Optional[Outcome]:
-        """Statistics of the last run that came to its end; None before."""
+        """Statistics of the last finished run; None before."""
         return self._stats
 
     @property
     def serve_address(self) -> Optional[str]:
-        """Where the run under way is watched, as "127.0.0.1:8080"; None where it is not, and when none is under way.
+        """Where the current run is watched, as "127.0.0.1:8080"; None where it is not, and when none is under way.
 
         Known to callbacks, to other threads, and to the function of ``progress``.
         """
         return self._compiled.serve_address
 
     def edges(self) -> List[Tuple[str, str, str]]:
-        """What flows between stages: from, to, and the format in words. Opens inputs and models.
+        """The connections between stages: from, to, and the format. Opens inputs and models.
 
         Raises
         ------
@@ -163,7 +147,7 @@ class Pipeline:
     ) -> Pipeline:
         """Gives the model that a stage ``torch NAME`` runs on batches of frames.
 
-        A module runs where its weights lie when that is a GPU, else where the frames are. Where it lies elsewhere it is moved,
+        A module runs on the GPU of its weights, else on the device of the frames. A module on another device is moved,
         and where it is in training mode it is put into evaluation mode for the run, each with a ``UserWarning``. Calls come from one thread, under ``torch.inference_mode()``. Without PyTorch, the function gets
         NumPy arrays.
 
@@ -276,7 +260,7 @@ class Pipeline:
 
         Ctrl-C ends the run and completes its files, a second one drops them; ``KeyboardInterrupt`` is raised then.
 
-        With ``serve`` the run is watched over HTTP: a page with live pictures, rates and settings, and statistics for
+        With ``serve`` the run can be watched over HTTP: a page with live images, rates and settings, and statistics for
         programs, as by ``framerail run --serve``.
 
         Parameters
@@ -383,7 +367,7 @@ def blur_faces(
     serve_view: Optional[str] = None,
     serve_sources: Sequence[str] = (),
 ) -> Outcome:
-    """Covers the faces in a video or picture.
+    """Covers the faces in a video or image.
 
     Parameters
     ----------
@@ -392,22 +376,22 @@ def blur_faces(
     device : str, optional
         As in ``Pipeline``.
     model : str
-        Name or card of the face detector.
+        Name or model card of the face detector.
     confidence : float, optional
-        Score from which a face counts, 0 to 1; the model card's by default.
+        Minimum score of a face, 0 to 1; the model card's by default.
     detection_size : (height, width), optional
         Size at which faces are looked for; the frame's by default.
     every : int
         Faces are looked for on every so many frames; boxes are linked between.
     hold : int or None
-        Frames before and after a sighting that it covers; None for single pictures.
+        Frames before and after a detection that it covers; None for images.
     cover : str
         "gaussian", "box", "mosaic" (squares of ``cell`` pixels), "solid" (``color``), "image" (``image``) or "none".
     shape : str, optional
         "ellipse", "rectangle", or "contour": what a model says belongs to the face, and the ellipse where it says nothing.
         An ellipse by default, a contour with ``contour_model``.
     contour_model : str or os.PathLike, optional
-        Name or card of a second model that looks at each face and gives its mask or landmarks.
+        Name or model card of a second model that gives each face's mask or landmarks.
     strength, mask_scale, feather
         How strong, how large (1.0 is the face's box; 1.3 by default, 1.1 for contours), and how soft at the edge.
     draw_scores : bool

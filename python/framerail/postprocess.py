@@ -28,7 +28,7 @@ _RESULT_KEYS = ("boxes", "scores", "labels", "keypoints", "masks")
 
 
 def without_padding(outputs: Any, rows: int, frames: int) -> Any:
-    """Outputs for ``rows`` pictures cut to those of the first ``frames``: in arrays, and lists, tuples and mappings of them."""
+    """Outputs for ``rows`` images cut to those of the first ``frames``: in arrays, and lists, tuples and mappings of them."""
 
     def is_of_all(value: Any) -> bool:
         if isinstance(value, (Mapping, list, tuple)):
@@ -186,7 +186,7 @@ def probabilities(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def mask_bytes(masks: Any, keep: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Masks [n, (1,) H, W] of 0 to 1 as bytes; made small where they lie, before they cross to the host."""
+    """Masks [n, (1,) H, W] of 0 to 1 as bytes; scaled down on their device, before they are copied to the host."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(masks, torch.Tensor):
         chosen = masks[torch.from_numpy(keep).to(masks.device)].float().clamp(0, 1).mul(255).round().to(torch.uint8)
@@ -198,7 +198,7 @@ def mask_bytes(masks: Any, keep: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def cut_out(mask: Any, box: npt.NDArray[Any], place: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Optional[_framerail.InstanceMask]:
-    """The part of a mask [H, W] of pixels that lies in its box."""
+    """The part of a mask [H, W] of pixels inside its box."""
     rows, columns = mask.shape
     x1, y1 = np.clip(np.floor(box[:2]), 0, (columns, rows)).astype(int)
     x2, y2 = np.clip(np.ceil(box[2:]), 0, (columns, rows)).astype(int)
@@ -243,7 +243,7 @@ def recognised(name: str, outputs: Any, frames: int) -> str:
 
 
 def form_of(outputs: Any, depth: int = 0) -> str:
-    """What a value is like, in words."""
+    """Describes a value for error messages."""
     shape = getattr(outputs, "shape", None)
     if shape is not None:
         return f"{type(outputs).__name__} {list(shape)}"

@@ -52,7 +52,7 @@ class VideoReader(Generic[Frames, Column]):
         and uploaded; ``metadata.fallback`` says why. The caller's current device and context do not change.
     mode : str
         "seek" visits each group of pictures that holds a wanted frame once, "stream" decodes from the first wanted
-        frame to the last, "auto" takes what decodes fewer pictures. All give the same pixels.
+        frame to the last, "auto" chooses the one that decodes fewer frames. All give the same pixels.
     layout : str
         "TCHW" (frames, channels, rows, columns) or "THWC".
     dtype : str, numpy.dtype or torch.dtype, optional
@@ -84,7 +84,7 @@ class VideoReader(Generic[Frames, Column]):
     exact : str, optional
         "swscale" converts with libswscale: equals ``ffmpeg -pix_fmt rgb24`` bit for bit, with uint16 ``rgb48``. Own size, CPU.
     tone_map : str, optional
-        "bt2390" or "hable" turns PQ and HLG into BT.709; else their values are handed on as data.
+        "bt2390" or "hable" turns PQ and HLG into BT.709; else their values are returned as they are.
     transforms : callable or list, optional
         Of torchvision.transforms.v2 or your own. Leading ``Resize``, ``CenterCrop``, ``ToDtype`` and ``Normalize`` become the options
         above, so that frames are made in one pass; what follows is called with each batch [T, C, H, W] of PyTorch.
@@ -218,10 +218,10 @@ class VideoReader(Generic[Frames, Column]):
             self._compiled = self._open()
         return self._compiled
 
-    # What the video is like.
+    # Properties of the video.
 
     def _kept(self, name: str, look: Callable[[_framerail.Reader], _Kept]) -> _Kept:
-        """What is known by that name; looked at again after an index was repaired."""
+        """A cached property; computed again after an index was repaired."""
         reader = self._reader
         known = self._known.get(name)
         if known is None or known[0] != reader.version():
@@ -253,7 +253,7 @@ class VideoReader(Generic[Frames, Column]):
 
     @property
     def stats(self) -> Dict[str, int]:
-        """Counters so far: frames decoded, converted, delivered, repaired, missing; seeks; bytes copied."""
+        """Counters: frames decoded, converted, delivered, repaired, missing; seeks; bytes copied."""
         counted: Dict[str, int] = json.loads(self._reader.stats())
         return counted
 
@@ -570,7 +570,7 @@ def called(options: Dict[str, Any]) -> Tuple[Any, ...]:
     Raises
     ------
     ValueError
-        When frames are not handed out as PyTorch's.
+        When the output is not PyTorch's.
     """
     _, rest = transforms.split({name: options[name] for name in OUTPUT_DEFAULTS})
     kind = output_kind(options["output"])

@@ -50,7 +50,7 @@ def sampled_numbers(
     min_frames, max_frames, frame_factor : int
         Bounds of the number, and what it is a multiple of: rounded down, but not below one multiple.
     snap : str
-        "keyframe" takes the nearest frame at which decoding can start instead: one picture is decoded for each, and frames may repeat.
+        "keyframe" chooses the nearest frame at which decoding can start instead: one frame is decoded for each, and frames may repeat.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def sample_frames(
     Parameters
     ----------
     source : VideoReader, or what a VideoReader opens
-        A reader stays open, and keeps its own options afterwards.
+        A reader stays open and keeps its options.
     num_frames, fps, start_seconds, end_seconds, min_frames, max_frames, frame_factor, snap
         Which frames: see ``sampled_numbers``.
     max_pixels, min_pixels, multiple_of : int

@@ -6,6 +6,7 @@ Needs PyTorch; importing this module imports it.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from collections import OrderedDict
@@ -93,7 +94,7 @@ class ClipOptions(DatasetOptions, total=False):
 
 
 class _Readers:
-    """Open readers of this process, the longest unused closed first."""
+    """Open readers of this process; the least recently used one is closed first."""
 
     def __init__(self, limit: int, options: Dict[str, Any]):
         self._limit = limit
@@ -128,7 +129,7 @@ class _Readers:
 
 
 class _Clips:
-    """What both kinds of data set share: sources, sampling, seeds, failures."""
+    """Sources, sampling, seeds and failures of both kinds of data set."""
 
     def __init__(
         self,
@@ -143,7 +144,10 @@ class _Clips:
         max_open: int,
         options: Dict[str, Any],
     ):
-        known(options, READER_DEFAULTS)
+        # Options of the class come by name; they are listed for the hint at a misspelt one.
+        known(options, READER_DEFAULTS, inspect.signature(type(self)).parameters)
+        if isinstance(sources, (str, bytes, os.PathLike)):
+            raise TypeError(f"sources: {sources!r}; give a list of sources")
         self._channels_first = options.get("layout") == "CTHW"
         if self._channels_first:
             options = {**options, "layout": "TCHW"}
@@ -193,6 +197,11 @@ class _Clips:
         """Closes the readers that this process has open."""
         self._readers.close()
 
+    def __repr__(self) -> str:
+        failed = f", {self.failed} clips failed" if self.failed else ""
+        frames, policy = self._sampling["frames_per_clip"], self._sampling["policy"]
+        return f"{type(self).__name__}({len(self.sources)} sources, {policy} clips of {frames} frames, epoch={self.epoch}{failed})"
+
     def _reader(self, source: int) -> VideoReader[torch.Tensor, torch.Tensor]:
         return self._readers.get(source, self.sources[source])
 
@@ -218,7 +227,7 @@ class _Clips:
         return item
 
     def _of_source(self, source: int, clip: int) -> Dict[str, object]:
-        """What an item says of its source."""
+        """Source, clip, label and columns of an item."""
         sample: Dict[str, object] = {"source": source, "clip": clip}
         if self.labels is not None:
             sample["label"] = self.labels[source]
@@ -243,19 +252,19 @@ class ClipDataset(_Clips, Dataset[ClipItem]):
     sources : sequence
         Paths, addresses, or bytes of whole files. Images are clips of one frame, repeated as ``edge`` says.
     labels : sequence, optional
-        One for each source; comes with each of its clips.
+        One for each source, added to each of its clips.
     columns : mapping of str to sequence, optional
-        More values for each source, which come with its clips by these names.
+        More values for each source, added to its clips by these names.
     audio : ClipAudio, optional
-        Gives what is heard from the clip's first frame on: "audio" [channels, samples], and whether there is any as "has_audio".
+        Adds the audio from the clip's first frame on: "audio" [channels, samples], and "has_audio".
     num_clips : int
         Clips of each source in an epoch; item ``i`` is clip ``i % num_clips`` of source ``i // num_clips``.
     frames_per_clip, stride, policy, by, start, end, edge
         As in ``framerail.sample_clips``; the policy is "random" or "regular".
     snap : int
-        A clip that would start at most so many frames behind a keyframe starts at the keyframe, which spares decoding. Starts
-        are no longer evenly distributed: keyframes are ``snap + 1`` times as likely as other frames, and the ``snap`` frames behind
-        each never start a clip. Frame numbers only; 0 by default.
+        A clip that would start at most this many frames after a keyframe starts at the keyframe, which saves decoding. Starts
+        are no longer evenly distributed: keyframes are ``snap + 1`` times as likely as other frames, and the ``snap`` frames after
+        each never start a clip. Frame numbers only. Default: 0.
     augment : Augment, optional
         Applied with a separate seed for each item and epoch.
     views : int
@@ -265,15 +274,15 @@ class ClipDataset(_Clips, Dataset[ClipItem]):
     crops : int
         3 cuts ``size`` out at both ends of the longer side and in the middle, "frames" is [3, T, C, H, W]; 1 by default.
     transform : callable, optional
-        Called with the clip's frames at last; must be picklable for workers that are spawned.
+        Called last, with the clip's frames; must be picklable for spawned workers.
     seed : int
-        With epoch and item it decides everything that is random.
+        All randomness depends on it, the epoch and the item.
     rank, world_size : int, optional
-        Only this part of the sources, every ``world_size``-th; all parts are equally long, for which some sources are
+        Use only this part of the sources, every ``world_size``-th; all parts have the same length, so some sources may be
         left out of an epoch. Not needed with a ``DistributedSampler``.
     errors : str
         "raise"; "skip": an item whose source cannot be read is None, which ``collate`` leaves out; or "replace" by another
-        item, drawn by the seed. What is skipped or replaced is logged and counted in ``failed``.
+        item, drawn by the seed. Skipped and replaced clips are logged and counted in ``failed``.
     max_open : int
         Files that each process keeps open.
     **options
@@ -283,7 +292,7 @@ class ClipDataset(_Clips, Dataset[ClipItem]):
     Notes
     -----
     An item is a dict: "frames" [T, C, H, W], "numbers" and "seconds" [T], "source", "clip", "filled" (last frames that
-    stand for frames beyond the end), "label" where labels were given, and what is in ``columns``.
+    replace frames beyond the end), "label" where labels were given, and what is in ``columns``.
 
     Examples
     --------
@@ -371,25 +380,25 @@ class ClipDataset(_Clips, Dataset[ClipItem]):
     ) -> ClipDataset:
         """The data set of an index, which ``python -m framerail index DIR -o FILE.parquet`` makes.
 
-        Files are opened with what the index knows of their frames, as long as their size and time of change are those of the index; of
-        others frames are looked for again, with a warning. Further columns of the file come with the clips, as with ``columns``.
+        Files whose size and modification time match the index are opened without a scan for frames; others are scanned again, with a
+        warning. Further columns of the file come with the clips, as with ``columns``.
 
         Parameters
         ----------
         path : str or os.PathLike
             The index.
         labels : "folder", str or callable, optional
-            "folder" numbers the names of the folders that files lie in (``classes`` has them); or the name of a column; or a function
+            "folder" numbers the names of the files' folders (``classes`` has them); or the name of a column; or a function
             of a row, a dict by column.
         where : callable, optional
-            Which rows are taken: a function of a row. Those with an error are left out in any case.
+            Which rows to use: a function of a row. Rows with an error are always left out.
         **options
             Of ``ClipDataset``.
 
         Raises
         ------
         FileNotFoundError, OSError, DecodeError, ValueError
-            For an index that cannot be read, and where no row is left.
+            For an index that cannot be read, or when no row is left.
         """
         sources, given, classes, further, kept = dataset_parts(path, labels, where)
         rank, world_size = options.get("rank"), options.get("world_size")
@@ -425,7 +434,7 @@ class ClipDataset(_Clips, Dataset[ClipItem]):
         return Request(self._keys[place], source, name, clip, mixed_seed(self.seed, self.epoch, index), kept)
 
     def _about(self, index: int) -> Dict[str, object]:
-        """What an item says of its source."""
+        """Source, clip, label and columns of an item."""
         return self._of_source(*divmod(int(index) % len(self), self.num_clips))
 
     def __getitem__(self, index: int) -> ClipItem:
@@ -551,7 +560,7 @@ class ClipStream(_Clips, IterableDataset[ClipItem]):
     Parameters
     ----------
     sources, labels, columns, augment, transform, seed, errors, max_open, **options
-        As in ``ClipDataset``; what is skipped does not come at all, and nothing is replaced.
+        As in ``ClipDataset``; clips that are skipped are left out, and none is replaced.
     num_clips, frames_per_clip, stride, policy, step, by, start, end, edge
         As in ``framerail.sample_clips``; "every" is the default policy, with clips that follow one another.
     shuffle : bool
@@ -716,8 +725,8 @@ def _generator(seed: int, epoch: int) -> torch.Generator:
 def collate(items: Sequence[Optional[ClipItem]]) -> Optional[ClipBatch]:
     """Stacks items of a data set to a batch: "frames" becomes [B, T, C, H, W].
 
-    Items that are None, which ``errors="skip"`` gives, are left out; a batch of nothing but them is None. Frames that lie
-    in one block already, as ``ClipDataset`` makes them, are not copied.
+    Items that are None, which ``errors="skip"`` gives, are left out; a batch of only these is None. Frames that are
+    in one block of memory already, as ``ClipDataset`` makes them, are not copied.
     """
     present = [item for item in items if item is not None]
     if not present:

@@ -99,10 +99,10 @@ class IndexTable(TypedDict):
 
 
 class OutputOptions(TypedDict, total=False):
-    """What is handed out of each frame: options of ``VideoReader``, ``batches`` and ``set_output``."""
+    """Output options of ``VideoReader``, ``batches`` and ``set_output``."""
 
     layout: str
-    dtype: DType
+    dtype: Optional[DType]
     size: Optional[Size]
     max_size: Optional[int]
     center_crop: Optional[Size]

@@ -1,4 +1,4 @@
-"""An index of a data set: one Parquet file with what is known of each video, so that files are neither scanned nor guessed at again."""
+"""An index of a data set: one Parquet file with the properties of each video, so that files need not be scanned again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .progress import ProgressLine
 if TYPE_CHECKING:
     from .types import IndexRow, IndexTable, Path
 
-#: What files are taken of a folder, by their endings.
+#: Files of a folder that are indexed, by their endings.
 VIDEOS = frozenset(
     ".3gp .asf .avi .flv .gif .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .rm .ts .vob .webm .wmv .y4m".split()
 )
@@ -69,26 +69,26 @@ def index_videos(
     sources : path or iterable of paths
         A folder, which is searched with those below it, or files.
     out : path
-        A Parquet file; one of that name is replaced once the new one is complete. Paths in it are relative to its folder where the
-        files lie below that.
+        A Parquet file; one of that name is replaced once the new one is complete. Paths in it are relative to its folder for
+        files below that.
     threads : int
-        Files looked at side by side; 0 for as many as there are cores.
+        Files indexed at once; 0 = one per core.
     packets : bool
-        Keep where each frame's packet is: some bytes a frame, which spare a scan of containers that have no index.
+        Keep the position of each frame's packet: a few bytes a frame, which saves a scan of containers without an index.
     progress : bool
         Draw a progress line on standard error.
 
     Returns
     -------
     dict
-        How many files are "indexed", were "kept" from the earlier index, and "failed"; what failed has its reason in the column "error".
+        How many files were "indexed", "kept" from the earlier index, and "failed"; the column "error" has the reasons.
 
     Raises
     ------
     OSError
         When a file or folder does not exist, or the index cannot be written.
     ValueError
-        When there is no video, or none that can be read.
+        When no video is found, or none can be read.
     """
     out = os.fspath(out)
     is_folder = isinstance(sources, (str, os.PathLike))
@@ -161,7 +161,7 @@ def read_index(path: Path) -> IndexTable:
     ------
     FileNotFoundError, OSError
     DecodeError
-        For what is not a Parquet file.
+        For files other than Parquet.
     ValueError
         For a table that lacks the columns of an index.
     """

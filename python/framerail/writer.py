@@ -71,7 +71,7 @@ class WriteReport:
 class VideoWriter:
     """Encodes frames and audio into a video file, which appears when it is complete.
 
-    The file gets its name in ``close``; until then, a hidden partial file lies beside it. If the ``with`` block ends with an exception,
+    The file gets its name in ``close``; until then, a hidden partial file is in the same folder. If the ``with`` block ends with an exception,
     the name is not taken; what can be played of the unfinished file is kept as "NAME.unfinished.EXT". Frames are converted on the calling
     thread, without a copy of the array, while another thread encodes those before; the GIL is released. Frames of a GPU are copied
     through page-locked memory, one batch ahead.
@@ -92,7 +92,7 @@ class VideoWriter:
     preset : str, optional
         The encoder's preset, such as "veryfast".
     pixel_format : str, optional
-        FFmpeg's name of what is encoded. Default: "yuv420p" for uint8 and "yuv420p10le" for uint16 frames, where the encoder takes it.
+        FFmpeg's pixel format of the encoded video. Default: "yuv420p" for uint8 and "yuv420p10le" for uint16 frames, where the encoder takes it.
     layout : str
         "TCHW", "THWC", or "auto": by the axis with 3 entries (RGB) or 1 (grey).
     color : str
@@ -115,7 +115,7 @@ class VideoWriter:
     audio_codec : str, optional
         "pcm_f32le" keeps samples as they are where the container takes it (MOV, MKV). Default: the container's usual codec.
     audio : path, bytes or file, optional
-        A source whose audio track goes along, up to the end of the frames: copied where the container takes its codec, else encoded.
+        A source whose audio track is added, up to the end of the frames: copied where the container supports its codec, else encoded.
     overwrite : bool
         Whether an existing file may be replaced.
 
@@ -292,7 +292,7 @@ class VideoWriter:
         ValueError
             When no frame was written.
         OSError
-            When the file cannot be completed; what is of use of it is kept, and named.
+            When the file cannot be completed; the message names the partial file where one is kept.
         """
         if self._report is None:
             if self._is_closed:

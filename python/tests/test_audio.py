@@ -1,5 +1,6 @@
 """AudioReader and VideoReader.audio: samples beside FFmpeg's, by time."""
 
+import pickle
 import subprocess
 
 import framerail as fr
@@ -199,3 +200,12 @@ def test_damaged_audio_ends_without_a_hang(tmp_path, sounds, no_hang):
     (tmp_path / "cut.mp3").write_bytes((sounds / "mp3.mp3").read_bytes()[:9000])
     with fr.AudioReader(tmp_path / "cut.mp3", output="numpy") as audio:
         assert 0 < audio.read().data.shape[1] < 3 * RATE
+
+
+def test_audio_readers_are_pickled(sounds):
+    reader = fr.AudioReader(sounds / "flac.flac", sample_rate=16000, output="numpy")
+    copy = pickle.loads(pickle.dumps(reader))
+    assert (copy.read(1.0, 1.5).data == reader.read(1.0, 1.5).data).all()
+    reader.close()
+    with pytest.raises(ValueError, match="closed"):
+        pickle.dumps(reader)

@@ -194,6 +194,67 @@ def test_python_ends_cleanly_with_everything_open(clip):
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "end", "")
 
 
+def test_python_ends_while_a_source_of_python_is_read(clip):
+    # A thread that wakes inside of Python after its end used to abort the process.
+    script = """
+        import io, sys, threading, time
+        import framerail as fr
+
+        began = threading.Event()
+
+        class Slow(io.FileIO):
+            slow = False
+            def read(self, size=-1):
+                if self.slow:
+                    began.set()
+                    time.sleep(0.2)
+                return super().read(min(size, 4000) if size > 0 else size)
+
+        source = Slow(sys.argv[1])
+        reader = fr.VideoReader(source, output="dlpack")
+        len(reader)
+        source.slow = True
+        batches = reader.batches(4)
+        assert began.wait(30)
+        print("end", flush=True)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(clip)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "end", "")
+
+
+def program(*arguments, **options):
+    command = [sys.executable, "-m", "framerail", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+
+
+def test_the_package_is_the_program(clip, tmp_path):
+    shown = program("--help")
+    assert shown.returncode == 0 and "blur-faces" in shown.stdout and "index" in shown.stdout
+    assert "FFmpeg" in program("--version").stdout
+    assert '"codec": "h264"' in program("probe", clip, "--json").stdout.replace('":"', '": "')
+    written = tmp_path / "out.mkv"
+    done = program("run", f"read '{clip}' ! write '{written}'")
+    assert done.returncode == 0 and written.stat().st_size > 0, done.stderr
+    wrong = program("run", f"read '{clip}' ! blurr ! null")
+    assert wrong.returncode == 2 and "blur" in wrong.stderr
+    missing = program("probe", tmp_path / "none.mp4")
+    assert missing.returncode == 3 and "Traceback" not in missing.stderr
+    assert "numpy" in program("doctor").stdout
+
+
+def test_ctrl_c_finishes_the_output_of_the_program_in_the_package(clip, tmp_path):
+    written = tmp_path / "out.mkv"
+    line = f"read '{clip}' realtime=yes ! write '{written}'"
+    command = [sys.executable, "-m", "framerail", "-v", "run", line]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.iterdir()) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "KeyboardInterrupt" not in errors, errors
+    assert written.exists()
+
+
 def test_warnings_go_to_pythons_logging(tmp_path):
     fr.set_log_level("info")
     fr.set_log_level("warn")

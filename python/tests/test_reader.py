@@ -248,6 +248,8 @@ def test_readers_and_batches_are_pickled(clip):
     reader = fr.VideoReader(clip, output="numpy", size=(48, 64), mode="seek")
     copy = pickle.loads(pickle.dumps(reader))
     assert (copy.read_frames([9]) == reader.read_frames([9])).all()
+    # Made with options, which the copy has too.
+    assert copy.read([9]).data.shape == (1, 3, 48, 64)
     batch = pickle.loads(pickle.dumps(reader.read([9])))
     assert batch.numbers.tolist() == [9]
     with pytest.raises(fr.DecodeError) as caught:
@@ -524,3 +526,30 @@ def test_detections_can_be_pickled_and_compared():
 
 def test_the_package_shows_what_is_public():
     assert set(dir(fr)) == {*fr.__all__, "__version__", "torch"}
+
+
+def test_boxes_are_any_four_numbers():
+    expected = fr.Detection((1.0, 2.0, 3.0, 4.0), 0.5, "face")
+    assert fr.Detection([1, 2, 3, 4], 0.5, "face") == fr.Detection(np.array([1.0, 2, 3, 4]), np.float32(0.5), "face") == expected
+    with pytest.raises(ValueError, match="3 numbers; give left, top, right and bottom"):
+        fr.Detection([1, 2, 3])
+    with pytest.raises(TypeError):
+        fr.Detection(5)
+
+
+@pytest.mark.parametrize("source, error, words", [("", FileNotFoundError, "empty path"), (io.StringIO("x"), TypeError, "mode 'rb'")])
+def test_sources_that_cannot_be_read_say_what_to_give(source, error, words):
+    with pytest.raises(error, match=words):
+        fr.VideoReader(source)
+
+
+def test_normalising_gives_fractions_unless_a_type_is_given(clip):
+    assert fr.VideoReader(clip, output="numpy")[0].dtype == np.uint8
+    assert fr.VideoReader(clip, normalize=True, output="numpy")[0].dtype == np.float32
+    assert fr.VideoReader(clip, normalize=True, dtype="float16", output="numpy")[0].dtype == np.float16
+    with pytest.raises(ValueError, match="uint8 holds no fractions"):
+        fr.VideoReader(clip, normalize=True, dtype="uint8")
+    reader = fr.VideoReader(clip, output="numpy")
+    assert next(reader.batches(1, normalize=fr.IMAGENET)).data.dtype == np.float32
+    assert "batches to come" in repr(reader.batches(4))
+    assert fr.VideoReader(clip, size=np.array([24, 32]), output="numpy")[0].shape == (3, 24, 32)

@@ -165,6 +165,7 @@ def test_other_forms_are_named(clip, outputs, words):
         ([[]], "1 entries for 4 frames"),
         ([[3]] * 4, "frame 0 came as a list of 1"),
         ([{}] * 4, "without 'boxes'"),
+        ([{"boxes": [], "score": []}] * 4, "key 'score'; did you mean 'scores'"),
     ],
 )
 def test_what_functions_give_is_checked(clip, answer, words):

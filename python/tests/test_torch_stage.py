@@ -96,6 +96,24 @@ def test_memory_that_the_model_keeps_is_not_written_again(clip):
     assert torch.equal(torch.cat(kept), expected)
 
 
+def test_a_model_in_training_mode_is_announced_and_gets_its_mode_back(clip):
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(1, 1)
+            self.modes = []
+
+        def forward(self, frames):
+            self.modes.append(self.training)
+            return {"boxes": torch.zeros(0, 4)} if frames.ndim == 3 else [{"boxes": torch.zeros(0, 4)} for _ in frames]
+
+    model = Model().train()
+    pipeline = fr.Pipeline(f"read '{clip}' device=cpu ! torch m batch=4 ! null").model("m", model, postprocess=lambda found, batch: found)
+    with pytest.warns(UserWarning, match="is in training mode"):
+        pipeline.run()
+    assert model.training and not any(model.modes)
+
+
 def test_types_follow_the_weights(clip):
     types = []
 

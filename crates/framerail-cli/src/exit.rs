@@ -1,6 +1,6 @@
 //! How the program ends.
 
-use std::{fmt::Display, process::ExitCode};
+use std::fmt::Display;
 
 use framerail::{
     core::{printable_lines, redacted},
@@ -86,11 +86,11 @@ impl Failure {
     }
 
     /// Prints it and gives the exit code. What has no text was printed before.
-    pub fn report(&self) -> ExitCode {
+    pub fn report(&self) -> u8 {
         if !self.text.is_empty() {
             terminal::rendered(&self.text);
         }
-        ExitCode::from(self.code)
+        self.code
     }
 
     /// The same code for a failure that has been printed.

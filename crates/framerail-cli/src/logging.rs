@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use env_logger::{Builder, Target, WriteStyle};
 use framerail::core::{printable, redacted};
-use log::{Level, LevelFilter};
+use log::{Level, LevelFilter, Log};
 
 use crate::progress;
 
@@ -12,7 +12,7 @@ use crate::progress;
 const FOREIGN: [&str; 4] = ["ffmpeg", "onnxruntime", "ort", "usvg"];
 
 /// Starts logging; `verbosity` is the number of `-v`. `FRAMERAIL_LOG` (such as `debug` or `ffmpeg=info`) overrides both.
-pub fn start(quiet: bool, verbosity: u8) {
+pub fn start(quiet: bool, verbosity: u8, install: impl FnOnce(Box<dyn Log>, LevelFilter)) {
     let level = match (quiet, verbosity) {
         (true, _) => LevelFilter::Error,
         (false, 0) => LevelFilter::Warn,
@@ -39,8 +39,16 @@ pub fn start(quiet: bool, verbosity: u8) {
         let message = record.args().to_string().trim_end().replace('\n', " ");
         writeln!(out, "framerail: {word}: {}", printable(&redacted(&message)))
     });
-    // The only logger of the process; a second start would be a mistake without consequence.
-    let _ = builder.try_init();
+    let logger = builder.build();
+    let level = logger.filter();
+    install(Box::new(logger), level);
+}
+
+/// Makes this the logger of the process, unless it has one.
+pub fn log_to_stderr(logger: Box<dyn Log>, level: LevelFilter) {
+    if log::set_boxed_logger(logger).is_ok() {
+        log::set_max_level(level);
+    }
 }
 
 /// Standard error, with a progress bar out of the way.

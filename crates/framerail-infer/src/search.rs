@@ -13,8 +13,8 @@ const HOME_FOLDER: &str = ".framerail";
 pub struct SearchPath {
     /// `FRAMERAIL_HOME`.
     pub home: Option<PathBuf>,
-    /// `FRAMERAIL_MODELS`.
-    pub models: Option<PathBuf>,
+    /// The folders that `FRAMERAIL_MODELS` names, with a colon between two of them.
+    pub models: Vec<PathBuf>,
     /// The working directory.
     pub working_directory: PathBuf,
     /// The folder of the running program, so that a build finds what `make setup` put beside it.
@@ -33,21 +33,17 @@ impl SearchPath {
     /// The places that the environment names.
     pub fn from_env() -> Self {
         let folder = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let listed = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
         let arch = env::consts::ARCH;
         let system = ["/usr/local/lib".into(), format!("/usr/lib/{arch}-linux-gnu"), "/usr/lib64".into(), "/usr/lib".into()];
         Self {
             home: folder("FRAMERAIL_HOME"),
-            models: folder("FRAMERAIL_MODELS"),
+            models: listed_folders("FRAMERAIL_MODELS"),
             working_directory: env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
             program_folder: env::current_exe().ok().and_then(|program| Some(program.parent()?.to_owned())),
             user_data: folder("XDG_DATA_HOME").or_else(|| Some(folder("HOME")?.join(".local/share"))),
             python_environments: ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter().filter_map(folder).collect(),
             runtime_library: folder("ORT_DYLIB_PATH"),
-            library_folders: env::split_paths(&listed)
-                .filter(|folder| !folder.as_os_str().is_empty())
-                .chain(system.into_iter().map(PathBuf::from))
-                .collect(),
+            library_folders: listed_folders("LD_LIBRARY_PATH").into_iter().chain(system.into_iter().map(PathBuf::from)).collect(),
         }
     }
 
@@ -122,6 +118,12 @@ impl SearchPath {
             .filter(|venv| venv.is_dir() || self.home.is_some() && self.home.as_deref() == venv.parent());
         without_repeats(project.chain(self.python_environments.iter().cloned()).collect())
     }
+}
+
+/// The folders of a variable of the environment that lists several.
+fn listed_folders(name: &str) -> Vec<PathBuf> {
+    let listed = env::var_os(name).unwrap_or_default();
+    env::split_paths(&listed).filter(|folder| !folder.as_os_str().is_empty()).collect()
 }
 
 /// `ROOT/lib/python3*/site-packages/PACKAGE` of a Python installation, and the same where Debian puts it.

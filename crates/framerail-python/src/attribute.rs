@@ -18,6 +18,18 @@ pub fn edges(bbox: &BBox) -> Edges {
     (bbox.x1, bbox.y1, bbox.x2, bbox.y2)
 }
 
+/// The edges that any four numbers give: a tuple, a list, an array.
+///
+/// # Errors
+/// `TypeError` or `ValueError` for anything else.
+pub fn edges_of(given: &Bound<'_, PyAny>) -> PyResult<Edges> {
+    let numbers = given.try_iter()?.map(|number| number?.extract()).collect::<PyResult<Vec<f32>>>()?;
+    match numbers[..] {
+        [x1, y1, x2, y2] => Ok((x1, y1, x2, y2)),
+        _ => Err(PyValueError::new_err(format!("bbox_xyxy: {} numbers; give left, top, right and bottom", numbers.len()))),
+    }
+}
+
 /// Box, cells, rows, columns.
 type MaskParts<'py> = (Edges, Bound<'py, PyBytes>, u32, u32);
 
@@ -48,7 +60,7 @@ impl InstanceMask {
 #[pymethods]
 impl InstanceMask {
     #[new]
-    fn new(py: Python<'_>, bbox_xyxy: Edges, coverage: &Bound<'_, PyAny>) -> PyResult<Self> {
+    fn new(py: Python<'_>, #[pyo3(from_py_with = edges_of)] bbox_xyxy: Edges, coverage: &Bound<'_, PyAny>) -> PyResult<Self> {
         let (bytes, rows, columns): (Bound<'_, PyBytes>, u32, u32) = arrays(py, "coverage_bytes", (coverage,))?.extract()?;
         let (x1, y1, x2, y2) = bbox_xyxy;
         let mask = CoreMask::new(BBox::from_xyxy(x1, y1, x2, y2), columns, rows, bytes.as_bytes().to_vec());

@@ -7,7 +7,7 @@ use pyo3::{
     types::{PyDict, PyList},
 };
 
-use crate::attribute::{Attribute, Edges, edges};
+use crate::attribute::{Attribute, Edges, edges, edges_of};
 
 /// One box in a frame.
 ///
@@ -48,7 +48,7 @@ impl Detection {
     #[expect(clippy::too_many_arguments, reason = "Python gives them by name")]
     fn new(
         py: Python<'_>,
-        bbox_xyxy: Edges,
+        #[pyo3(from_py_with = edges_of)] bbox_xyxy: Edges,
         score: f32,
         label: String,
         label_id: u32,

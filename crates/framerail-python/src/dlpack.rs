@@ -24,7 +24,7 @@ use pyo3::{
     types::PyDict,
 };
 
-use crate::{errors, tensor::Memory};
+use crate::{background, errors, tensor::Memory};
 
 const CPU: i32 = 1;
 const CUDA: i32 = 2;
@@ -445,7 +445,7 @@ impl ClipMemory for ForeignPart {
 
 /// Lets PyTorch give back the device memory that it keeps, where it is in use: before framerail fails for want of memory.
 pub fn empty_torch_cache(_device: u32) {
-    Python::try_attach(|py| {
+    background::call(|py| {
         let given_back = || -> PyResult<()> {
             let modules = py.import("sys")?.getattr("modules")?;
             let Some(torch) = modules.cast::<PyDict>()?.get_item("torch")? else { return Ok(()) };

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 
 use crate::{
+    background,
     function_stage::FunctionPlan,
     model_stage::ModelPlan,
     source::{PythonSource, Raised},
@@ -59,7 +60,7 @@ impl Hosted {
         Some(Arc::new(move |address: &str| {
             given.get(address).cloned().or_else(|| {
                 let find = find.as_ref().filter(|_| address.contains("://"))?;
-                let found = Python::try_attach(|py| find.call1(py, (address,)).ok().filter(|open| !open.is_none(py)))??;
+                let found = background::call(|py| find.call1(py, (address,)).ok().filter(|open| !open.is_none(py)))??;
                 Some(CustomSource::new(PythonSource { name: address.to_owned(), open: Arc::new(found) }))
             })
         }))
@@ -91,7 +92,7 @@ impl Hosted {
 /// # Errors
 /// In one line, what was raised.
 pub fn attached<T>(raised: &Raised, kind: ErrorKind, work: impl FnOnce(Python<'_>) -> PyResult<T>) -> Result<T, StageError> {
-    let done = Python::try_attach(|py| {
+    let done = background::call(|py| {
         work(py).map_err(|error| {
             let line = error.to_string();
             raised.lock().get_or_insert(error);

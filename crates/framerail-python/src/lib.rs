@@ -8,6 +8,7 @@ mod attribute;
 mod audio;
 mod audio_writer;
 mod augment;
+mod background;
 mod batches;
 mod clip_loader;
 mod clips;
@@ -29,6 +30,7 @@ mod model_input;
 mod model_stage;
 mod options;
 mod pipeline;
+mod program;
 mod reader;
 mod source;
 mod tensor;
@@ -60,6 +62,7 @@ mod _framerail {
         logging::set_log_level,
         model_input::FrameConverter,
         pipeline::Pipeline,
+        program::program,
         reader::Reader,
         tensor::Tensor,
         video_index::{index_video, read_index, write_index},
@@ -68,8 +71,9 @@ mod _framerail {
     use super::*;
 
     #[pymodule_init]
-    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::logging::start();
+        crate::background::watch_the_end(module)?;
         framerail::cuda::on_memory_pressure(crate::dlpack::empty_torch_cache);
         Ok(())
     }

@@ -4,13 +4,18 @@
 
 use std::{
     process,
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::{
+        OnceLock,
+        mpsc::{Receiver, Sender, channel},
+    },
     thread,
 };
 
 use framerail::media::ForkSafe;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use pyo3::{exceptions::PyValueError, prelude::*};
+
+use crate::background;
 
 struct Line {
     level: u8,
@@ -28,6 +33,16 @@ static DOOR: ForkSafe<Option<Door>> = ForkSafe::new(None);
 
 struct Forwarder;
 
+/// The program's logger, once this process runs the program.
+static PROGRAM: OnceLock<Box<dyn Log>> = OnceLock::new();
+
+/// Has the program log in place of Python.
+pub fn log_by_program(logger: Box<dyn Log>, level: LevelFilter) {
+    if PROGRAM.set(logger).is_ok() {
+        log::set_max_level(level);
+    }
+}
+
 impl Log for Forwarder {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= log::max_level()
@@ -36,6 +51,9 @@ impl Log for Forwarder {
     fn log(&self, record: &Record<'_>) {
         if !self.enabled(record.metadata()) {
             return;
+        }
+        if let Some(program) = PROGRAM.get() {
+            return program.log(record);
         }
         let level = match record.level() {
             Level::Error => 40,
@@ -65,7 +83,7 @@ fn open() -> Option<Door> {
 
 fn hand_over(lines: &Receiver<Line>) {
     for line in lines {
-        let done = Python::try_attach(|py| -> PyResult<()> {
+        let done = background::call(|py| -> PyResult<()> {
             let root = if line.target.starts_with("framerail") { String::new() } else { "framerail.".to_owned() };
             let logger = py.import("logging")?.call_method1("getLogger", (root + &line.target,))?;
             logger.call_method1("log", (line.level, "%s", line.text))?;

@@ -27,7 +27,7 @@ use pyo3::{
 };
 
 use crate::{
-    errors,
+    background, errors,
     frame_item::FrameItem,
     hosted::Hosted,
     source::{Raised, Source},
@@ -409,7 +409,7 @@ impl Batcher {
             if batcher.run.has_failed() {
                 return Verdict::Keep;
             }
-            match Python::try_attach(|py| batcher.see(py, item)) {
+            match background::call(|py| batcher.see(py, item)) {
                 Some(Ok(verdict)) => verdict,
                 Some(Err(error)) => {
                     batcher.run.fail(error);

@@ -13,6 +13,8 @@ use pyo3::{
     types::PyBytes,
 };
 
+use crate::background;
+
 /// What a file-like object raised last, to be the cause of the error that comes of it.
 pub type Raised = Arc<Mutex<Option<PyErr>>>;
 
@@ -55,7 +57,7 @@ impl SourceFactory for PythonSource {
     }
 
     fn open(&self) -> io::Result<OpenSource> {
-        let opened = Python::try_attach(|py| {
+        let opened = background::call(|py| {
             let object = self.open.call0(py).map_err(|error| io_error(py, &error))?;
             Ok(OpenSource::Seekable(Box::new(FileLike { object, raised: Raised::default() })))
         });
@@ -83,7 +85,7 @@ struct FileLike {
 
 impl FileLike {
     fn call<T>(&self, work: impl for<'py> FnOnce(&Bound<'py, PyAny>) -> PyResult<T>) -> io::Result<T> {
-        let done = Python::try_attach(|py| work(self.object.bind(py)).map_err(|error| self.note(py, error)));
+        let done = background::call(|py| work(self.object.bind(py)).map_err(|error| self.note(py, error)));
         done.unwrap_or_else(|| Err(io::Error::other("Python is about to end")))
     }
 

@@ -1,0 +1,85 @@
+//! Calls into Python from framerail's own threads, and the end of the process.
+//!
+//! Where Python ends while such a thread is inside of it, CPython before 3.14 ends that thread in the middle of whatever called it, and
+//! the process aborts. So no call begins once Python is about to end, and its end waits for those under way.
+
+use std::{
+    process,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use pyo3::{prelude::*, wrap_pyfunction};
+
+/// How long the end of Python waits for calls under way: a call that is stuck must not keep the process.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+const COUNT: u64 = u32::MAX as u64;
+
+static IS_ENDING: AtomicBool = AtomicBool::new(false);
+/// Calls under way in the lower half; the process that counted them in the upper half, since a forked child has none of them.
+static UNDER_WAY: AtomicU64 = AtomicU64::new(0);
+
+/// A call under way.
+struct Call;
+
+impl Call {
+    fn begin() -> Option<Self> {
+        count(1);
+        let call = Self;
+        // Counted first: either the end sees this call, or this call sees the end.
+        (!IS_ENDING.load(Ordering::SeqCst)).then_some(call)
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        count(-1);
+    }
+}
+
+fn here() -> u64 {
+    u64::from(process::id()) << 32
+}
+
+fn count(change: i64) {
+    let changed = |state: u64| {
+        let calls = if state & !COUNT == here() { state & COUNT } else { 0 };
+        Some(here() | calls.saturating_add_signed(change))
+    };
+    // Never refused.
+    let _ = UNDER_WAY.fetch_update(Ordering::SeqCst, Ordering::SeqCst, changed);
+}
+
+fn is_any_under_way() -> bool {
+    let state = UNDER_WAY.load(Ordering::SeqCst);
+    state & !COUNT == here() && state & COUNT > 0
+}
+
+/// Runs Python code on a thread that Python did not start; nothing once Python is about to end.
+pub fn call<T>(work: impl FnOnce(Python<'_>) -> T) -> Option<T> {
+    let _call = Call::begin()?;
+    Python::try_attach(work)
+}
+
+/// Called when Python begins to end, while threads can still enter it.
+#[pyfunction]
+fn end(py: Python<'_>) {
+    IS_ENDING.store(true, Ordering::SeqCst);
+    py.detach(|| {
+        let began = Instant::now();
+        while is_any_under_way() && began.elapsed() < PATIENCE {
+            thread::sleep(LOOK_EVERY);
+        }
+    });
+}
+
+/// Has Python call [`end`].
+///
+/// # Errors
+/// Those of `atexit`.
+pub fn watch_the_end(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.py().import("atexit")?.call_method1("register", (wrap_pyfunction!(end, module)?,))?;
+    Ok(())
+}
