@@ -410,7 +410,7 @@ document.querySelector("main").append(
     make("button", { id: "copy", onclick: copy }, "Copy"),
     make("button", { id: "show", onclick: () => { text.hidden = !text.hidden; } }, "Show")),
   text,
-  make("p", { class: "soft" }, "Afterwards, without running the detector again:"),
+  make("p", { class: "soft" }, "Afterwards, without running the detector again (with the same --start, --end and --duration, if there were any):"),
   make("pre", { id: "command" }, `framerail blur-faces ${shell(input)} -o covered.mp4 --corrections corrections.toml`),
   timeline,
   legend(["seen", "covered"], ["open", "left open"], ["added", "added"], ["visible", "left visible"], ["line", "removed"]),
