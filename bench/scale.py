@@ -30,10 +30,14 @@ _SEEN = {}
 def look():
     import psutil
 
-    for child in psutil.process_iter(["cmdline", "cpu_times", "create_time"]):
-        if child.info["cmdline"] and child.info["cmdline"][0].startswith("ray::"):
-            times = child.info["cpu_times"]
-            _SEEN[child.pid, child.info["create_time"]] = times.user + times.system
+    # The cluster is below this process; others of the machine do not count.
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if child.cmdline()[:1] and child.cmdline()[0].startswith("ray::"):
+                times = child.cpu_times()
+                _SEEN[child.pid, child.create_time()] = times.user + times.system
+        except psutil.Error:
+            continue
 
 
 def cpu_seconds():
@@ -79,7 +83,7 @@ def start(workers):
     threading.Thread(target=watch, daemon=True).start()
 
     # One more, for what Ray does beside.
-    ray.init(num_cpus=workers + 1, log_to_driver=False, include_dashboard=False, object_store_memory=2 << 30)
+    ray.init(address="local", num_cpus=workers + 1, log_to_driver=False, include_dashboard=False, object_store_memory=2 << 30)
     logging.getLogger("ray.data").setLevel("ERROR")
     ray.data.DataContext.get_current().enable_progress_bars = False
     return ray
