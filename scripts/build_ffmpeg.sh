@@ -1,15 +1,14 @@
 #!/usr/bin/env bash
-# Builds FFmpeg with what it leans on and prints the folder that it was installed to, and nothing else. FFmpeg, dav1d, x264,
-# OpenH264 and zlib with their patches come from Debian's source packages. Each kind is built once for its versions and flags.
+# Builds FFmpeg for wheels, as static libraries for glibc 2.28 and newer, and prints the folder that it was installed to. FFmpeg,
+# dav1d, x264, OpenH264 and zlib with their patches come from Debian's source packages; the compiler is zig's. Each kind is built
+# once for its versions and flags.
 #
-#   scripts/build_ffmpeg.sh program        for programs on this machine's glibc or newer; holds x264 (GPL)
-#   scripts/build_ffmpeg.sh wheel-lgpl     for wheels on glibc 2.28 or newer; H.264 is encoded by OpenH264 (LGPL, BSD)
-#   scripts/build_ffmpeg.sh wheel-gpl      the same with x264 in place of OpenH264 (GPL)
-#   scripts/build_ffmpeg.sh shared         shared libraries without encoders, for other readers that load libavcodec.so.59
+#   scripts/build_ffmpeg.sh wheel-lgpl     OpenH264 encodes H.264 (LGPL, BSD)
+#   scripts/build_ffmpeg.sh wheel-gpl      x264 encodes H.264 (GPL)
 #
 #   FRAMERAIL_CACHE   where builds are kept (.framerail/static)
 #   FRAMERAIL_JOBS    compilers at once (all processors)
-#   FRAMERAIL_ZIG     Python with the package ziglang, for wheels (.framerail/wheel-venv/bin/python)
+#   FRAMERAIL_ZIG     Python with the packages ziglang and meson (.framerail/wheel-venv/bin/python)
 #   V=1               show the output of every tool
 set -euo pipefail
 
@@ -60,6 +59,14 @@ install_packages() {
 # The version of the source package that an installed package was built from.
 source_version() {
     dpkg-query -W -f '${source:Version}' "$1" 2>/dev/null || die "the package $1 is not installed; run scripts/setup.sh first"
+}
+
+# take_licences SOURCE NAME FILE...: keeps the licence texts of what is linked; wheels carry them.
+take_licences() {
+    local source=$1 name=$2 file
+    shift 2
+    mkdir -p "$prefix/licences"
+    for file in "$@"; do cp "$source/$file" "$prefix/licences/$name-$file"; done
 }
 
 # fetch_source NAME VERSION FOLDER: unpacks a source package, Debian's patches applied. The list of sources is
@@ -124,6 +131,7 @@ build_zlib() {
     say "building zlib $zlib_version"
     fetch_source zlib "$zlib_version" "$work/zlib"
     source=$(unpacked "$work/zlib")
+    take_licences "$source" zlib LICENSE
     (cd "$source" && CFLAGS='-O3 -fPIC' run ./configure --static --prefix="$prefix" && run nice make -j "$jobs" libz.a && run make install) ||
         die 'zlib could not be built'
 }
@@ -133,6 +141,7 @@ build_dav1d() {
     say "building dav1d $dav1d_version"
     fetch_source dav1d "$dav1d_version" "$work/dav1d"
     source=$(unpacked "$work/dav1d")
+    take_licences "$source" dav1d COPYING
     run "${meson[@]}" setup "$work/dav1d/build" "$source" --prefix "$prefix" --libdir lib --buildtype release \
         --default-library static -Denable_tools=false -Denable_tests=false || die 'meson could not set up dav1d'
     run nice ninja -C "$work/dav1d/build" -j "$jobs" install || die 'dav1d could not be built'
@@ -144,6 +153,7 @@ build_x264() {
     say "building x264 $x264_version"
     fetch_source x264 "$x264_version" "$work/x264"
     source=$(unpacked "$work/x264")
+    take_licences "$source" x264 COPYING
     (cd "$source" && run ./configure --prefix="$prefix" --enable-static --enable-pic --disable-cli --disable-opencl &&
         run nice make -j "$jobs" && run make install-lib-static) || die 'x264 could not be built'
 }
@@ -153,6 +163,7 @@ build_openh264() {
     say "building OpenH264 $openh264_version"
     fetch_source openh264 "$openh264_version" "$work/openh264"
     source=$(unpacked "$work/openh264")
+    take_licences "$source" openh264 LICENSE
     (cd "$source" && run nice make -j "$jobs" OS=linux ARCH=x86_64 BUILDTYPE=Release PREFIX="$prefix" \
         CC="${CC:-cc}" CXX="${CXX:-c++}" AR="${AR:-ar}" libopenh264.a &&
         run make OS=linux ARCH=x86_64 PREFIX="$prefix" CC="${CC:-cc}" CXX="${CXX:-c++}" AR="${AR:-ar}" install-static) ||
@@ -172,6 +183,10 @@ build_all() {
     say "building FFmpeg $ffmpeg_version with $compiler (minutes, once)"
     fetch_source ffmpeg "$ffmpeg_version" "$work/ffmpeg"
     source=$(unpacked "$work/ffmpeg")
+    case " $* " in
+    *' --enable-gpl '*) take_licences "$source" ffmpeg COPYING.GPLv2 ;;
+    *) take_licences "$source" ffmpeg COPYING.LGPLv2.1 ;;
+    esac
     cd "$source"
     local tools=()
     [[ -z ${CC:-} ]] || tools=(--cc="$CC" --cxx="$CXX" --ar="$AR" --ranlib="$RANLIB" --pkg-config=pkg-config)
@@ -180,6 +195,8 @@ build_all() {
         tail -n 15 ffbuild/config.log >&2
         die "FFmpeg's configure failed"
     }
+    # glibc 2.28 has sysctl(), and zig no header for it.
+    sed -i 's/^#define HAVE_SYSCTL 1/#define HAVE_SYSCTL 0/' config.h
     run nice make -j "$jobs" || die 'FFmpeg could not be built'
     run make install || die 'FFmpeg could not be installed'
     cd "$root"
@@ -219,25 +236,21 @@ prefix_for() {
 
 main() {
     local kind=${1:-} flags
-    compiler="gcc $(gcc -dumpfullversion)"
-    meson=(meson)
     case $kind in
-    program) flags=("${common[@]}" --enable-gpl --enable-libx264) ;;
     wheel-gpl) flags=("${common[@]}" --enable-gpl --enable-libx264) ;;
     wheel-lgpl) flags=("${common[@]}" --enable-libopenh264 --disable-decoder=libopenh264) ;;
-    # Readers decode and filter; they do not encode. They find NVDEC themselves.
-    shared) flags=("${common[@]}" --enable-shared --disable-static --disable-programs --disable-encoders --disable-muxers) ;;
-    *) die "unknown kind '$kind'; use: build_ffmpeg.sh program, wheel-lgpl, wheel-gpl or shared" ;;
+    *) die "unknown kind '$kind'; use: build_ffmpeg.sh wheel-lgpl or wheel-gpl" ;;
     esac
     [[ $(uname -m) == x86_64 ]] || die 'only x86_64 is supported today'
     mkdir -p "$cache"
     cache=$(cd "$cache" && pwd)
     log=$cache/ffmpeg.$$.log
-    trap 'rm -rf "$log" "$cache/work.$$"' EXIT
+    # What a failed build leaves is kept, to look at and to go on with by hand.
+    trap 'rm -f "$log"' EXIT
     # Messages go to stderr; stdout is for the script that called this one.
     exec 3>&1 1>&2
     install_packages
-    [[ $kind != wheel-* ]] || use_zig
+    use_zig
     ffmpeg_version=$(source_version libavcodec-dev)
     dav1d_version=$(source_version libdav1d6)
     x264_version=$(source_version libx264-dev)
@@ -248,10 +261,7 @@ main() {
     lock "$prefix"
     if [[ ! -e $prefix/complete ]]; then
         build_all "$prefix" "${flags[@]}"
-        if [[ $kind != shared ]]; then
-            merge_archives "$prefix"
-            strip "$prefix/bin/ffmpeg" "$prefix/bin/ffprobe"
-        fi
+        merge_archives "$prefix"
         touch "$prefix/complete"
     fi
     echo "$prefix" >&3

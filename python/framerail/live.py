@@ -58,7 +58,7 @@ class LiveFrames(Iterator[LiveBatch]):
         The run's statistics, once it has ended.
     """
 
-    def __init__(self, pipeline: Pipeline, options: Dict[str, object], preprocess: Preprocess, output: str, buffer: int, waits: bool):
+    def __init__(self, pipeline: Pipeline, options: Mapping[str, object], preprocess: Preprocess, output: str, buffer: int, waits: bool):
         self.dropped = 0
         self.stats: Optional[Outcome] = None
         self._pipeline, self._buffer, self._waits = pipeline, buffer, waits
