@@ -471,6 +471,23 @@ fn images_from_servers_and_memory_carry_what_those_of_files_do() {
     }
 }
 
+#[test]
+fn mirrored_display_matrices_are_applied_as_ffmpeg_does() {
+    let folder = folder();
+    ffmpeg(folder.path(), "-f lavfi -i testsrc2=size=66x38:rate=25:duration=0.2 -pix_fmt yuv420p -c:v libx264 plain.mp4");
+    let plain = fs::read(at(&folder, "plain.mp4")).expect("made");
+    let (tkhd, _) = boxes(&plain, b"tkhd")[0];
+    for (name, a, d) in [("left.mp4", -1i32, 1i32), ("up.mp4", 1, -1), ("turned.mp4", -1, -1)] {
+        let mut bytes = plain.clone();
+        // The first and the fifth number of the matrix, with 16 bits behind the point.
+        [(48, a), (64, d)].iter().for_each(|(at, one)| bytes[tkhd + at..tkhd + at + 4].copy_from_slice(&(one << 16).to_be_bytes()));
+        fs::write(at(&folder, name), bytes).expect("written");
+        let ours: Vec<u8> = common::read(&options(&at(&folder, name))).frames.iter().flat_map(common::samples).collect();
+        let theirs = common::output("ffmpeg", folder.path(), &format!("-v error -i {name} -f rawvideo -"));
+        assert!(ours == theirs && !ours.is_empty(), "{name}");
+    }
+}
+
 /// A colour profile of 256 bytes, as far as FFmpeg looks at it.
 fn icc_profile() -> Vec<u8> {
     let mut profile: Vec<u8> = (0..=255).collect();
