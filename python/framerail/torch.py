@@ -625,7 +625,9 @@ class ClipStream(_Clips, IterableDataset[ClipItem]):
 
         def count(place: int) -> int:
             try:
-                with VideoReader(self.sources[place], **{**self._options, "threads": 1}) as reader:
+                options: Any = {**self._options, "threads": 1}
+                opened_here: Any = VideoReader(self.sources[place], **options)
+                with opened_here as reader:
                     return len(self._numbers(reader, 0, self._num_clips))
             except _SOURCE_ERRORS as error:
                 self._skip(place, error)

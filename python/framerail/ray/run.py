@@ -1,5 +1,8 @@
 """Pipelines as Ray tasks: one for each file, or for each piece of a long one."""
 
+# Where Ray is not installed, its decorators seem to give plain functions, and its data sets plain values.
+# pyright: reportFunctionMemberAccess=false, reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import os
@@ -131,10 +134,10 @@ def _target(template: Template, out: Union[None, str, "os.PathLike[str]"], stora
     if named is None:
         return None
     if out is None:
-        original = getattr(template, "folder", None)
+        original: Optional[str] = getattr(template, "folder", None)
         if original is None:
             raise bad("out", out, "the folder that {out} stands for")
-        out = original
+        return folder(original, storage_options)
     return folder(os.fspath(out), storage_options)
 
 
