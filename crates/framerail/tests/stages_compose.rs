@@ -194,7 +194,7 @@ fn twenty_events_become_twenty_clips_of_the_packets_that_were_read() {
     let video = packet_hashes(clip.path(), "v:0");
     let audio = packet_hashes(clip.path(), "a:0");
     // Decoded in pieces, and by one decoder as from a camera.
-    for (name, options) in [("file", ""), ("live", "live=yes drop=none latency=none")] {
+    for (name, options) in [("file", ""), ("live", "live=yes drop=none latency=none on_error=end")] {
         let out = folder.path().join(name);
         let text = format!(
             "read {} {options} ! marks ! record '{}/{{index:02}}.mkv' before={before}s after={after}s",
