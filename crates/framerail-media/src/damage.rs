@@ -24,7 +24,8 @@ pub struct Damage {
     pub frames_dropped: u64,
     /// Frames whose timestamp was missing, doubled or backwards, and has been worked out.
     pub timestamps_repaired: u64,
-    /// Frames of a stream without any timestamps, such as raw H.264: they follow the frame rate. No damage.
+    /// Frames of a stream without any timestamps, such as raw H.264, which follow the frame rate, and the last frame of MPEG-PS. Not
+    /// damage.
     pub timestamps_absent: u64,
     /// Errors that the decoder returned, and packets with errors of which no frame came.
     pub decode_errors: u64,

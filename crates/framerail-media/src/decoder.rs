@@ -456,7 +456,9 @@ impl Decoder {
         let stamp = self.clock.stamp(pts, duration);
         self.damage.frames_repaired += u64::from(is_concealed);
         self.is_timed |= pts.is_some();
-        let count = if self.is_timed { &mut self.damage.timestamps_repaired } else { &mut self.damage.timestamps_absent };
+        // Where only some packets have times (MPEG-PS), FFmpeg works out those between, but not that of the last frame.
+        let is_absent = !self.is_timed || (pts.is_none() && self.is_draining);
+        let count = if is_absent { &mut self.damage.timestamps_absent } else { &mut self.damage.timestamps_repaired };
         *count += u64::from(stamp.is_repaired);
         self.next_index += 1;
         Ok(Some(Frame {

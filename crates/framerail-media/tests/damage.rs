@@ -211,6 +211,7 @@ fn intact_files_of_rare_formats_are_not_called_damaged() {
         ("a.3gp", "-c:v mpeg4"),
         ("a.nut", "-c:v mpeg4 -bf 2"),
         ("a.rm", "-c:v rv20"),
+        ("a.vob", "-c:v mpeg2video -bf 2 -f vob"),
         ("a.m2ts", "-pix_fmt yuv420p -c:v libx264 -f mpegts -mpegts_m2ts_mode 1"),
         ("a.mxf", "-c:v mpeg2video"),
         ("a.wtv", "-c:v mpeg2video -f wtv"),
