@@ -1,4 +1,4 @@
-//! One audio stream of a source, decoded packet by packet to 32-bit float samples.
+//! Decodes one audio stream of a source, packet by packet, to 32-bit float samples.
 
 use std::{slice, sync::Arc};
 
@@ -18,9 +18,9 @@ use crate::{
 /// Failed reads or decodes in a row after which a source counts as ended.
 const MAX_FAILURES: u32 = 1024;
 
-/// Samples of one decoded frame: one list for each channel, all of one length.
+/// Samples of one decoded frame: one list per channel, all of the same length.
 pub(crate) struct Decoded {
-    /// Time of the first sample in ticks of the stream; `None` where the stream states none.
+    /// Time of the first sample in ticks of the stream; `None` if the frame has no timestamp.
     pub(crate) pts: Option<i64>,
     pub(crate) channels: Vec<Vec<f32>>,
 }
@@ -33,9 +33,9 @@ pub(crate) struct AudioDecoder {
     pub(crate) stream: usize,
     pub(crate) time_base: TimeBase,
     decoder: CodecContext,
-    /// Rate and layout of all samples that are handed out: those of the first frame.
+    /// Sample rate and layout of all returned samples: those of the first frame.
     native: Option<Shape>,
-    /// For frames of another rate or layout.
+    /// Converts frames with another rate or layout.
     converter: Option<(Shape, FilterChain)>,
     is_drained: bool,
     is_sent: bool,
@@ -43,7 +43,7 @@ pub(crate) struct AudioDecoder {
     pub(crate) damaged: u64,
 }
 
-/// What the container says of an audio stream.
+/// The container's metadata of an audio stream.
 #[derive(Clone, Debug)]
 pub(crate) struct AudioHeader {
     pub(crate) container: String,
@@ -54,10 +54,10 @@ pub(crate) struct AudioHeader {
 }
 
 impl AudioDecoder {
-    /// Opens a source and the decoder of an audio stream: number `wanted` among the audio streams, FFmpeg's choice when `None`.
+    /// Opens a source and the decoder of an audio stream: number `wanted` among the audio streams, FFmpeg's default when `None`.
     ///
     /// # Errors
-    /// `NoAudio`, `Unsupported` where this FFmpeg cannot decode the codec, and those of opening.
+    /// `NoAudio`, `Unsupported` if this FFmpeg cannot decode the codec, and the errors of opening.
     pub(crate) fn open(options: &InputOptions, wanted: Option<usize>) -> Result<Self, MediaError> {
         let interrupt = Interrupt::new(options.cancel.clone(), options.read_timeout);
         let mut container = Container::open(options.source.reveal(), options, &interrupt)?;
@@ -103,23 +103,23 @@ impl AudioDecoder {
         }
     }
 
-    /// Samples per second of what is handed out; 0 before the first frame.
+    /// Sample rate of the returned samples; 0 before the first frame.
     pub(crate) fn rate(&self) -> i32 {
         self.native.as_ref().map_or(0, |native| native.rate)
     }
 
-    /// FFmpeg's name of the channel layout of what is handed out.
+    /// FFmpeg's name of the channel layout of the returned samples.
     pub(crate) fn layout(&self) -> &str {
         self.native.as_ref().map_or("", |native| &native.layout)
     }
 
-    /// FFmpeg's name of the samples as they are decoded, such as `s16` or `fltp`.
+    /// FFmpeg's name of the decoder's sample format, such as `s16` or `fltp`.
     pub(crate) fn sample_format(&self) -> String {
         self.native.as_ref().map_or_else(String::new, |native| sample_format(native.format))
     }
 
-    /// Whether decoding from a seek gives the samples that decoding from the start gives, at their exact places: each packet stands
-    /// alone, and the container's ticks are no longer than a sample.
+    /// Whether decoding from a seek returns the same samples, at the same positions, as decoding from the start: packets are
+    /// independent, and the container's ticks are at most one sample long.
     pub(crate) fn seeks_exactly(&self) -> bool {
         use ffi::AVCodecID as Id;
         let id = self.decoder.codec_id;
@@ -134,7 +134,7 @@ impl AudioDecoder {
         self.container.is_seekable()
     }
 
-    /// Goes to the last packet at or before a time in ticks; `false` when the source cannot, and stays where it is.
+    /// Seeks to the last packet at or before a time in ticks; returns `false` and keeps the position if the source cannot seek.
     pub(crate) fn seek(&mut self, ticks: i64) -> bool {
         if !self.container.seek(self.stream, ticks) {
             return false;
@@ -145,7 +145,7 @@ impl AudioDecoder {
         true
     }
 
-    /// The next samples; `None` at the end.
+    /// Returns the next samples; `None` at the end.
     ///
     /// # Errors
     /// `Cancelled`, `Timeout`, `Io` of a custom source; `Unsupported` for samples that cannot be converted.
@@ -170,7 +170,7 @@ impl AudioDecoder {
         Ok(None)
     }
 
-    /// Gives the decoder a packet, or the end; `false` when it could not.
+    /// Sends the decoder the next packet, or the end of the stream; `false` if it failed.
     fn feed(&mut self) -> Result<bool, MediaError> {
         let mut packet = AvPacket::new();
         let is_end = loop {
@@ -198,7 +198,7 @@ impl AudioDecoder {
         }
         self.is_sent = is_end;
         let packet = if is_end { std::ptr::null() } else { packet.as_ptr() };
-        // SAFETY: an open decoder that has asked for a packet, and a valid one, or null for the end.
+        // SAFETY: an open decoder that needs input, and a valid packet, or null for the end.
         let code = unsafe { ffi::avcodec_send_packet(self.decoder.as_mut_ptr(), packet) };
         if code < 0 && code != ffi::AVERROR_EOF {
             self.damaged += 1;
@@ -252,7 +252,7 @@ pub(crate) fn append(to: &mut Vec<Vec<f32>>, more: Vec<Vec<f32>>) {
     to.iter_mut().zip(more).for_each(|(to, more)| to.extend_from_slice(&more));
 }
 
-/// A chain that turns samples of a shape into planar floats of a rate and layout.
+/// Builds a filter chain that converts samples of a shape to planar floats of a rate and layout.
 ///
 /// # Errors
 /// `Ffmpeg` for layouts that cannot be converted.
@@ -270,7 +270,7 @@ pub(crate) fn resampler(from: &Shape, base: TimeBase, rate: i32, layout: &str) -
     FilterChain::build(&[("abuffer", &input), ("aformat", &output), ("abuffersink", "")], true)
 }
 
-/// The audio stream to read. More than the header is read only where that does not say enough for a decoder, or with `probes`.
+/// Finds the audio stream to read. Reads packets only if the header is not enough to open a decoder, or with `probes`.
 pub(crate) fn find_audio(container: &mut Container, source_name: &str, wanted: Option<usize>, probes: bool) -> Result<usize, MediaError> {
     let format = container.format_name();
     let is_stated = |stream: &ffi::AVStream| {
@@ -289,7 +289,7 @@ pub(crate) fn find_audio(container: &mut Container, source_name: &str, wanted: O
         return Err(MediaError::NoAudio { source_name: source_name.to_owned(), found: describe::listing(container) });
     };
     let Some(wanted) = wanted else {
-        // SAFETY: an open context; no decoder is asked for.
+        // SAFETY: an open context; no decoder is requested.
         let best = unsafe { ffi::av_find_best_stream(container.as_ptr(), ffi::AVMediaType::AUDIO, -1, -1, std::ptr::null_mut(), 0) };
         return Ok(usize::try_from(best).ok().filter(|best| all.contains(best)).unwrap_or(first));
     };
@@ -305,7 +305,7 @@ fn is_audio(stream: &ffi::AVStream) -> bool {
     unsafe { (*stream.codecpar).codec_type == ffi::AVMediaType::AUDIO }
 }
 
-/// A frame's samples as floats from -1 to 1, as libswresample converts them; `None` for a format that is unknown.
+/// Converts a frame's samples to floats in -1..=1, as libswresample does; `None` for unknown formats.
 pub(crate) fn floats(frame: &AvFrame) -> Option<Vec<Vec<f32>>> {
     use ffi::AVSampleFormat as Format;
     let format = Format(frame.format);

@@ -1,7 +1,7 @@
-//! Audio of a source by time: 32-bit float samples, at the stream's own rate or resampled.
+//! Reads audio of a source by time: 32-bit float samples, at the stream's own rate or resampled.
 //!
-//! Samples lie on a grid: sample n is heard n / rate seconds after the stream's first one. Decoded frames are laid on it by their
-//! timestamps. Differences within the rounding of containers are evened out, so that the samples are those of a decode from the start;
+//! Samples lie on a grid: sample n plays n / rate seconds after the stream's first one. Decoded frames are placed on the grid by
+//! their timestamps. Deviations within the rounding of containers are ignored, so that the samples match a decode from the start;
 //! gaps become silence and are reported.
 
 use framerail_core::TimeBase;
@@ -14,28 +14,28 @@ use crate::{
 };
 use ffmpeg_the_third::ffi;
 
-/// Difference between a timestamp and the count of samples that is taken for rounding, in seconds.
+/// Deviation between timestamp and sample count that is treated as rounding, in seconds.
 const TOLERANCE_SECS: f64 = 0.02;
-/// Longest step of a clock that is a gap, in seconds. Beyond it, and for steps back of more than [`LONGEST_OVERLAP_SECS`], the clock
-/// was set again, and samples go on without a gap.
+/// Longest forward step of the timestamps that counts as a gap, in seconds. Longer steps, and steps back of more than
+/// [`LONGEST_OVERLAP_SECS`], are clock resets: samples continue without a gap.
 const LONGEST_GAP_SECS: f64 = 86_400.0;
-/// The same in transport streams, whose clocks are set back and leap.
+/// The same for transport streams, whose clocks are reset and jump.
 const LONGEST_STREAM_GAP_SECS: f64 = 10.0;
-/// Longest step back that is an overlap, which is left out.
+/// Longest step back that counts as an overlap, which is discarded.
 const LONGEST_OVERLAP_SECS: f64 = 2.0;
-/// Silence that is made at a time.
+/// Samples of silence added in one step.
 const SILENCE_STEP: i64 = 1 << 16;
-/// Decoded samples that are kept for requests that go back, over all channels.
+/// Decoded samples kept for requests that go back, over all channels.
 const KEPT_SAMPLES: usize = 16 << 20;
-/// Distance ahead, in seconds, that is decoded rather than sought over.
+/// Distance ahead, in seconds, up to which decoding on is preferred to seeking.
 const WORTH_DECODING_SECS: f64 = 4.0;
-/// Audio before the wanted place that is decoded and thrown away after an inexact seek, in seconds.
+/// Audio before the target that is decoded and discarded after an inexact seek, in seconds.
 const PREROLL_SECS: f64 = 1.0;
-/// Taps of the resampler on each side, at most, in samples of the lower rate.
+/// Maximum number of resampler taps on each side, in samples of the lower rate.
 const FILTER_REACH: i64 = 64;
-/// Samples that go through the resampler at a time.
+/// Samples sent to the resampler at a time.
 const CHUNK: usize = 1 << 15;
-/// Longest request that is filled up with silence, in samples.
+/// Longest request that is padded with silence, in samples.
 const MAX_PADDED: i64 = 1 << 31;
 const MAX_RATE: u32 = 768_000;
 const MAX_CHANNELS: u32 = 64;
@@ -47,7 +47,7 @@ pub struct AudioInfo {
     pub container: String,
     /// FFmpeg's name of the codec.
     pub codec: String,
-    /// FFmpeg's name of the samples as they are decoded, such as `s16` or `fltp`.
+    /// FFmpeg's name of the decoder's sample format, such as `s16` or `fltp`.
     pub sample_format: String,
     /// Samples per second.
     pub sample_rate: u32,
@@ -55,54 +55,54 @@ pub struct AudioInfo {
     pub channels: u32,
     /// FFmpeg's name of the channel layout.
     pub layout: String,
-    /// Number of the stream among all of the container.
+    /// Index of the stream among all streams of the container.
     pub stream_index: usize,
-    /// Time of the first sample in seconds on the file's clock.
+    /// Time of the first sample in seconds on the file's clock, as decoded.
     pub start_secs: f64,
-    /// The same by the header.
+    /// Start time in seconds according to the header.
     pub start_secs_header: Option<f64>,
-    /// Length in seconds by the header.
+    /// Duration in seconds according to the header.
     pub duration_secs: Option<f64>,
-    /// Bits per second by the header.
+    /// Bits per second according to the header.
     pub bit_rate: Option<u64>,
 }
 
-/// In what form samples are handed out.
+/// Format of the returned samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AudioOutput {
     /// Samples per second; the stream's own when `None`.
     pub sample_rate: Option<u32>,
-    /// Channels, mixed by FFmpeg's rules; the stream's own when `None`.
+    /// Number of channels, mixed by FFmpeg's rules; the stream's own when `None`.
     pub channels: Option<u32>,
-    /// Whether silence stands for what is asked for before the stream begins and after it ends, so that as many samples come as asked.
+    /// Whether to pad with silence before the stream's start and after its end, so that the number of samples matches the request.
     pub pads: bool,
 }
 
-/// How a place in the middle is reached.
+/// How the reader reaches a position in the middle of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AudioSeek {
-    /// The samples are those of a decode from the start, which is where decoding begins unless each packet stands alone.
+    /// Samples match a decode from the start. Decoding begins at the start unless packets are independent.
     #[default]
     Exact,
-    /// Decoding begins about a second before. Codecs that carry state over packets (AAC with noise substitution, Opus) may give slightly
-    /// different samples, and containers that round times (Matroska) may move them by up to a millisecond.
+    /// Decoding begins about a second earlier. Codecs that carry state across packets (AAC with noise substitution, Opus) may return
+    /// slightly different samples, and containers that round times (Matroska) may shift them by up to a millisecond.
     Near,
 }
 
-/// Samples of a span of time.
+/// Samples of a time span.
 #[derive(Clone, Debug, Default)]
 pub struct AudioBlock {
-    /// Channel by channel, each `samples` long.
+    /// Samples channel by channel, `samples` each.
     pub data: Vec<f32>,
     /// Number of channels.
     pub channels: usize,
-    /// Samples in each channel.
+    /// Samples per channel.
     pub samples: usize,
     /// Samples per second.
     pub sample_rate: u32,
     /// Time of the first sample in seconds on the file's clock.
     pub start_secs: f64,
-    /// Spans in seconds for which silence stands, because the stream has nothing there.
+    /// Spans in seconds that are filled with silence because the stream has no audio there.
     pub gaps: Vec<(f64, f64)>,
 }
 
@@ -114,26 +114,26 @@ pub struct AudioReader {
     decoder: AudioDecoder,
     info: AudioInfo,
     window: Window,
-    /// Gaps that were met so far, in samples, in order.
+    /// Gaps found so far, in samples, in order.
     gaps: Vec<(i64, i64)>,
-    /// Damage of decoders that were replaced.
+    /// Damage counted by decoders that have been replaced.
     damaged_before: u64,
 }
 
-/// Decoded samples, and where decoding stands.
+/// Decoded samples, and the position of the decoder.
 #[derive(Default)]
 struct Window {
-    /// Number of the first sample that is kept.
+    /// Number of the first kept sample.
     start: i64,
     channels: Vec<Vec<f32>>,
-    /// Whether `start` is settled: not after a seek, until the first frame.
+    /// Whether `start` is known: `false` between a seek and the first frame.
     is_placed: bool,
     is_at_end: bool,
-    /// Samples of a frame that waits behind a gap, with the gap's end.
+    /// Samples of a frame that follows a gap, with the gap's end.
     waiting: Option<(i64, Decoded)>,
-    /// What is added to timestamps, in samples, since the clock was set again.
+    /// Offset added to timestamps, in samples, since the last clock reset.
     shift: i64,
-    /// Samples before this one are not exact and left out.
+    /// Samples before this one are inexact and discarded.
     valid_from: i64,
 }
 
@@ -164,10 +164,10 @@ fn drop_front(samples: &mut Vec<f32>, count: usize) {
 }
 
 impl AudioReader {
-    /// Opens an audio stream of a source: number `stream` among its audio streams, FFmpeg's choice when `None`.
+    /// Opens an audio stream of a source: number `stream` among its audio streams, FFmpeg's default when `None`.
     ///
     /// # Errors
-    /// `NoAudio`; `Damaged` where nothing can be decoded; `Unsupported` for a codec without a decoder; those of
+    /// `NoAudio`; `Damaged` if nothing can be decoded; `Unsupported` for a codec without a decoder; those of
     /// [`Input::open`](crate::Input::open).
     pub fn open(options: &InputOptions, stream: Option<usize>, seek: AudioSeek) -> Result<Self, MediaError> {
         av::init();
@@ -200,13 +200,13 @@ impl AudioReader {
         &self.info
     }
 
-    /// Packets and frames that could not be decoded so far.
+    /// Number of packets and frames that could not be decoded so far.
     pub fn damaged(&self) -> u64 {
         self.damaged_before + self.decoder.damaged
     }
 
-    /// The samples from `start` to before `stop`, in seconds on the file's clock; without them from the stream's start, or to its end.
-    /// Spans that follow each other have every sample once.
+    /// Returns the samples from `start` to before `stop`, in seconds on the file's clock; `None` means the stream's start or its end.
+    /// Consecutive spans return every sample exactly once.
     ///
     /// # Errors
     /// `BadOption` for times, rates and numbers of channels out of range, or channels that FFmpeg cannot mix; `Cancelled`, `Timeout`,
@@ -266,7 +266,7 @@ impl AudioReader {
         within.filter(|(start, stop)| start < stop).collect()
     }
 
-    /// Samples as decoded, of those in `first..end` that there are, with the number of the first.
+    /// Returns the available samples of `first..end` at the stream's own rate, with the number of the first one.
     fn own_samples(&mut self, first: i64, end: Option<i64>) -> Result<(i64, Vec<Vec<f32>>), MediaError> {
         let first = first.max(0);
         let end = end.unwrap_or(i64::MAX).max(first);
@@ -292,8 +292,8 @@ impl AudioReader {
         }
     }
 
-    /// The same with another rate or other channels. What is resampled begins at a place that both rates share, far enough before that
-    /// the resampler's filter is filled: its output does not depend on what was asked for.
+    /// As [`Self::own_samples`], at another rate or with other channels. The resampler's input begins at a position that both rates
+    /// share, early enough to fill the resampler's filter: the output does not depend on the requested span.
     fn converted(&mut self, first: i64, end: Option<i64>, rate: u32, channels: Option<u32>) -> Result<(i64, Vec<Vec<f32>>), MediaError> {
         let own = self.info.sample_rate;
         let shared = gcd(own, rate).max(1);
@@ -324,7 +324,7 @@ impl AudioReader {
         Ok((first.max(0), made))
     }
 
-    /// Makes decoding go on where a sample is still to come, or is kept.
+    /// Moves the decoder so that a sample is either kept already or still to come.
     fn go_to(&mut self, sample: i64) -> Result<(), MediaError> {
         let rate = f64::from(self.info.sample_rate);
         let is_kept = self.window.is_placed && sample >= self.window.start;
@@ -342,7 +342,7 @@ impl AudioReader {
         if may_seek && target > self.info.start_secs && self.decoder.seek(self.decoder.time_base.ticks(target)) {
             let valid_from = if preroll > 0.0 { sample } else { 0 };
             self.window = Window { valid_from, ..Window::default() };
-            // Where it lands is known with the first frame.
+            // The first frame tells where the seek landed.
             self.extend()?;
             if self.window.is_placed && self.window.start <= sample {
                 return Ok(());
@@ -351,7 +351,7 @@ impl AudioReader {
         self.restart()
     }
 
-    /// Begins again, by opening the source again: what comes is what came at first.
+    /// Reopens the source and starts again from the beginning.
     fn restart(&mut self) -> Result<(), MediaError> {
         self.damaged_before += self.decoder.damaged;
         self.decoder = AudioDecoder::open(&self.options, self.wanted)?;
@@ -360,7 +360,7 @@ impl AudioReader {
         Ok(())
     }
 
-    /// Decodes on; `false` at the end.
+    /// Decodes further; `false` at the end.
     fn extend(&mut self) -> Result<bool, MediaError> {
         if let Some((until, decoded)) = self.window.waiting.take() {
             let missing = until - self.window.end();
@@ -389,7 +389,7 @@ impl AudioReader {
         Ok(false)
     }
 
-    /// Puts samples where their timestamp says; `false` when they were left out.
+    /// Places samples according to their timestamp; `false` if they were discarded.
     fn lay_down(&mut self, decoded: Decoded) -> bool {
         let rate = f64::from(self.info.sample_rate);
         let (base, origin) = (self.decoder.time_base, self.info.start_secs);
@@ -420,7 +420,7 @@ impl AudioReader {
     }
 }
 
-/// Sends samples through a resampler, to its end.
+/// Converts samples with a resampler and drains it.
 fn convert(shape: &Shape, samples: &[Vec<f32>], rate: i32, layout: &str) -> Result<Vec<Vec<f32>>, MediaError> {
     let base = TimeBase::new(1, i64::from(shape.rate)).unwrap_or(TimeBase::MICROS);
     let mut chain = resampler(shape, base, rate, layout)?;
@@ -447,7 +447,7 @@ pub(crate) fn frame_of(shape: &Shape, samples: &[Vec<f32>], range: std::ops::Ran
     (frame.format, frame.sample_rate) = (shape.format, shape.rate);
     frame.pts = range.start as i64;
     let layout = av::c_string(&shape.layout);
-    // SAFETY: a fresh frame, and a zero-ended name.
+    // SAFETY: a fresh frame, and a zero-terminated name.
     let code = unsafe {
         let code = ffi::av_channel_layout_from_string(&mut frame.ch_layout, layout.as_ptr());
         if code < 0 { code } else { ffi::av_frame_get_buffer(frame.as_mut_ptr(), 0) }

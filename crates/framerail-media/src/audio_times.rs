@@ -1,7 +1,7 @@
-//! Exact times of audio that is copied.
+//! Exact timestamps for copied audio.
 //!
-//! Containers round times, Matroska and FLV to milliseconds. Packets of a known number of samples say them exactly again: without
-//! that, packets shorter than a tick would share times, and others would be unevenly apart.
+//! Containers round times; Matroska and FLV round to milliseconds. Packets with a known number of samples allow restoring the exact
+//! times. Without that, packets shorter than a tick would share a timestamp, and others would be unevenly spaced.
 
 use ffmpeg_the_third::ffi;
 use framerail_core::TimeBase;
@@ -17,12 +17,12 @@ pub(crate) struct SampleTimes {
     base: TimeBase,
     /// End of the last packet, in samples.
     end: Option<i64>,
-    /// Time of the last packet of unknown length, in its container's ticks.
+    /// Time of the last packet of unknown duration, in its container's ticks.
     last: Option<i64>,
 }
 
 impl SampleTimes {
-    /// For a stream whose packets say how many samples they hold; `None` for others.
+    /// Creates the counter for a stream; `None` without a sample rate.
     pub(crate) fn of(parameters: &Parameters) -> Option<Self> {
         let rate = i64::from(parameters.get().sample_rate);
         let base = TimeBase::new(1, rate).filter(|_| rate > 0)?;
@@ -30,7 +30,7 @@ impl SampleTimes {
         Some(Self { parameters: own, base, end: None, last: None })
     }
 
-    /// The packet with its time in samples, where it differs from the count by no more than its container rounds.
+    /// Returns the packet with its time in samples: the counted time, if the stated one differs only by the container's rounding.
     pub(crate) fn refine(&mut self, mut packet: AvPacket) -> AvPacket {
         // SAFETY: valid parameters, which are only read.
         let samples = unsafe { ffi::av_get_audio_frame_duration2(std::ptr::from_ref(self.parameters.get()).cast_mut(), packet.size) };
@@ -44,7 +44,7 @@ impl SampleTimes {
         let tick = from.rescale(1, self.base).max(1);
         let is_near = |end: &i64| counted.saturating_sub(*end).saturating_abs() <= tick.saturating_mul(2);
         let exact = self.end.filter(is_near).unwrap_or(counted);
-        // The last packet may be shorter than it holds.
+        // The last packet may play fewer samples than it holds.
         let lasts = from.rescale(packet.duration, self.base);
         let samples = if lasts > 0 && lasts.saturating_add(tick) < samples.into() { lasts } else { samples.into() };
         (packet.pts, packet.dts, packet.duration) = (exact, exact, samples);
@@ -55,7 +55,7 @@ impl SampleTimes {
 }
 
 impl SampleTimes {
-    /// The packet with a duration, by that of the one before if it states none: MP4 would not play the last one.
+    /// Sets a missing duration to the distance from the previous packet: MP4 would not play the last packet without one.
     fn lasting(&mut self, mut packet: AvPacket) -> AvPacket {
         if let Some(pts) = av::timestamp(packet.pts) {
             let apart = self.last.map_or(0, |last| pts.saturating_sub(last));

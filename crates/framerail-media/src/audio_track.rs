@@ -1,4 +1,4 @@
-//! Audio for a [`MediaWriter`](crate::MediaWriter) whose frames come from elsewhere: a track copied from a file, or samples.
+//! Audio for a [`MediaWriter`](crate::MediaWriter) whose frames come from elsewhere: a track copied from a file, or raw samples.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::{
     interrupt::Interrupt,
 };
 
-/// Reads the packets of one audio stream, on a clock that begins with the file.
+/// Reads the packets of one audio stream, on a clock that starts with the file.
 pub struct AudioTrack {
     container: Container,
     interrupt: Arc<Interrupt>,
@@ -26,10 +26,10 @@ pub struct AudioTrack {
 }
 
 impl AudioTrack {
-    /// Opens an audio stream of a source: number `stream` among its audio streams, FFmpeg's choice when `None`.
+    /// Opens an audio stream of a source: number `stream` among its audio streams, FFmpeg's default when `None`.
     ///
     /// # Errors
-    /// `NoAudio`, and those of opening.
+    /// `NoAudio`, and the errors of opening.
     pub fn open(options: &InputOptions, stream: Option<usize>) -> Result<Self, MediaError> {
         av::init();
         let options = options.resolved()?;
@@ -45,12 +45,12 @@ impl AudioTrack {
         Ok(Self { container, interrupt, source_name, stream, time_base, start, side })
     }
 
-    /// What a writer has to know of the stream.
+    /// Description of the stream for a writer.
     pub fn side_stream(&self) -> SideStream {
         self.side.clone()
     }
 
-    /// The next packet, as that of side stream 0; `None` at the end.
+    /// Returns the next packet, as that of side stream 0; `None` at the end.
     ///
     /// # Errors
     /// `Cancelled`, `Timeout`; `Io` of a custom source.
@@ -77,7 +77,7 @@ impl AudioTrack {
     }
 }
 
-/// Makes packets of samples, which a writer encodes, or takes as they are where its container holds 32-bit float PCM.
+/// Makes packets from samples. A writer encodes them, or copies them if its container holds 32-bit float PCM.
 pub struct SamplePackets {
     rate: u32,
     channels: u32,
@@ -87,13 +87,13 @@ pub struct SamplePackets {
 }
 
 impl SamplePackets {
-    /// Samples of one packet at most.
+    /// Maximum number of samples in one packet.
     const PACKET_SAMPLES: usize = 1024;
 
-    /// For this many samples a second in each of this many channels.
+    /// Creates packets for samples at `rate` Hz with `channels` channels.
     ///
     /// # Errors
-    /// `BadOption` for 0, or more than 768000 samples a second or 8 channels.
+    /// `BadOption` for 0, for more than 768000 Hz, or for more than 8 channels.
     pub fn new(rate: u32, channels: u32) -> Result<Self, MediaError> {
         let bad = |name: &str, reason: &str| Err(MediaError::BadOption { name: name.into(), reason: reason.into(), nearest: None });
         if rate == 0 || rate > 768_000 {
@@ -112,7 +112,7 @@ impl SamplePackets {
         Ok(Self { rate, channels, side, next: 0 })
     }
 
-    /// What a writer has to know of the stream.
+    /// Description of the stream for a writer.
     pub fn side_stream(&self) -> SideStream {
         self.side.clone()
     }
@@ -122,13 +122,13 @@ impl SamplePackets {
         self.channels
     }
 
-    /// Time behind the last sample, in seconds.
+    /// Time of the end of the last sample, in seconds.
     pub fn end_secs(&self) -> f64 {
         self.next as f64 / f64::from(self.rate)
     }
 
-    /// Packets of samples that follow on those before. `samples` holds little-endian 32-bit floats, channel by channel, each of the same
-    /// length.
+    /// Makes packets from the samples that follow the previous call's. `samples` holds little-endian 32-bit floats, channel by channel,
+    /// all channels of the same length.
     ///
     /// # Errors
     /// `Ffmpeg` when memory is exhausted.

@@ -1,7 +1,7 @@
-//! Audio of one codec made into audio of another: decoder, conversion of samples, encoder.
+//! Transcodes audio: decoder, sample conversion, encoder.
 //!
-//! Times are counted in samples of the output. What the decoder gives is laid on that count: rounding of timestamps is evened out,
-//! gaps become silence, overlaps are left out, and jumps begin a new stretch, so that audio never leaves the frames it belongs to.
+//! Times are counted in samples of the output. Decoded frames are placed on that count: timestamp rounding is ignored, gaps become
+//! silence, overlaps are discarded, and jumps begin a new stretch, so that audio stays in sync with the video.
 
 use std::{
     ffi::CStr,
@@ -17,36 +17,36 @@ use crate::{
     filter_chain::FilterChain,
 };
 
-/// Difference between a timestamp and the count of samples that is taken for rounding, in seconds.
+/// Deviation between timestamp and sample count that is treated as rounding, in seconds.
 const TOLERANCE_SECS: f64 = 0.02;
-/// Longest gap that is filled with silence, in seconds. Beyond it, and for steps back, times jump.
+/// Longest gap that is filled with silence, in seconds. Longer gaps, and steps back, are jumps.
 const LONGEST_SILENCE_SECS: f64 = 2.0;
-/// Errors in a row after which a packet is given up.
+/// Consecutive decoder errors after which a packet is abandoned.
 const MAX_FAILED_FRAMES: u32 = 16;
-/// Samples of a frame for encoders that take any number.
+/// Frame size in samples for encoders that accept any.
 const DEFAULT_FRAME_SAMPLES: i32 = 1024;
-/// Channel layouts that AAC has a number for; decoders of devices take no others.
+/// Channel layouts that AAC has a channel configuration for; hardware decoders accept no others.
 const AAC_LAYOUTS: &[&str] = &["mono", "stereo", "3.0", "4.0", "5.0", "5.1", "7.1"];
 
 /// Decodes packets of a side stream and encodes them again.
 pub(crate) struct AudioTranscoder {
     decoder: CodecContext,
-    /// Ticks of the packets that are taken.
+    /// Time base of the input packets.
     time_base: TimeBase,
     encoder: CodecContext,
-    /// Converts samples; made for the first frame, and again when rate, layout or format change.
+    /// Converts samples; built for the first frame, and again when rate, layout or format change.
     converter: Option<(Shape, FilterChain)>,
-    /// Expression of FFmpeg's `aeval` that covers what must not be heard.
+    /// Arguments of FFmpeg's `aeval` that mute or beep the covered spans.
     covering: Option<String>,
     waiting: SampleQueue,
-    /// Samples of an encoder's frame.
+    /// Samples per frame of the encoder.
     frame_samples: i32,
     damaged: u64,
-    /// What is different from the source, such as `mixed down from 5.1 to stereo`.
+    /// Differences from the source, such as `mixed down from 5.1 to stereo`.
     pub(crate) differences: Vec<String>,
 }
 
-/// What a converter was made for.
+/// The input format that a converter was built for.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) format: i32,
@@ -55,11 +55,11 @@ pub(crate) struct Shape {
 }
 
 impl AudioTranscoder {
-    /// Opens a decoder for `source` and the first of the `encoders` that this FFmpeg has. `has_global_header` says whether the container
-    /// holds codec headers.
+    /// Opens a decoder for `source` and the first of the `encoders` that this FFmpeg has. `has_global_header`: the container stores
+    /// codec headers.
     ///
     /// # Errors
-    /// Why it cannot be done, as the end of a sentence.
+    /// The reason as text, to be used as the end of a sentence.
     pub(crate) fn open(source: &Parameters, time_base: TimeBase, encoders: &[String], has_global_header: bool) -> Result<Self, String> {
         let decoder = open_decoder(source, time_base).ok_or_else(|| format!("this FFmpeg cannot decode {}", source.codec_name()))?;
         let rate = decoder.sample_rate.max(source.get().sample_rate);
@@ -79,12 +79,12 @@ impl AudioTranscoder {
         Ok(Self { decoder, time_base, encoder, converter: None, covering: None, waiting, frame_samples, damaged: 0, differences })
     }
 
-    /// The same with parts that are covered. `offset_secs` is added to a packet's time to count from the start of what is read.
+    /// Covers parts of the audio. `offset_secs` is added to a packet's time to count from the start of what is read.
     pub(crate) fn covered(self, voice: &Voice, offset_secs: f64) -> Self {
         Self { covering: Some(covering(voice, offset_secs)), ..self }
     }
 
-    /// What the container has to know.
+    /// Codec parameters for the container.
     ///
     /// # Errors
     /// `Ffmpeg` when memory is exhausted.
@@ -93,24 +93,24 @@ impl AudioTranscoder {
         unsafe { Parameters::of_encoder(self.encoder.as_ptr()) }
     }
 
-    /// Ticks of the packets that are given: one sample.
+    /// Time base of the output packets: one sample.
     pub(crate) fn time_base(&self) -> TimeBase {
         av::time_base(self.encoder.time_base)
     }
 
-    /// Packets, or frames of samples, that could not be decoded or encoded; silence stands for them.
+    /// Number of packets or frames that could not be decoded or encoded; they are replaced by silence.
     pub(crate) fn damaged(&self) -> u64 {
         self.damaged
     }
 
-    /// Takes a packet; gives those that are ready.
+    /// Takes a packet; returns the packets that are ready.
     ///
     /// # Errors
-    /// `Ffmpeg` when the encoder or the conversion fails, which is not the input's fault.
+    /// `Ffmpeg` when the encoder or the conversion fails; damaged input is not an error.
     pub(crate) fn push(&mut self, packet: &AvPacket) -> Result<Vec<AvPacket>, MediaError> {
         let mut ready = Vec::new();
         let packet = self.in_own_ticks(packet)?;
-        // SAFETY: an open decoder and a valid packet. It takes one whenever all frames were fetched, which `decode` does.
+        // SAFETY: an open decoder and a valid packet. It accepts one whenever all frames were received, which `decode` does.
         let code = unsafe { ffi::avcodec_send_packet(self.decoder.as_mut_ptr(), packet.as_ptr()) };
         self.damaged += u64::from(code < 0);
         self.decode(&mut ready)?;
@@ -130,7 +130,7 @@ impl AudioTranscoder {
         Ok(packet)
     }
 
-    /// Gives what is still inside, after the last packet.
+    /// Returns the remaining packets, after the last input packet.
     ///
     /// # Errors
     /// As [`AudioTranscoder::push`].
@@ -160,7 +160,7 @@ impl AudioTranscoder {
                 return Ok(());
             }
             if code < 0 {
-                // A decoder that reports an error has taken the packet and may hold more frames of it.
+                // A decoder that reports an error has consumed the packet and may hold more frames of it.
                 self.damaged += 1;
                 failed += 1;
                 continue;
@@ -187,7 +187,7 @@ impl AudioTranscoder {
             match self.build(&shape) {
                 Ok(chain) => self.converter = Some((shape, chain)),
                 Err(_) => {
-                    // A layout that cannot be converted comes from damage.
+                    // An unconvertible layout comes from damage.
                     self.damaged += 1;
                     return Ok(());
                 }
@@ -221,7 +221,7 @@ impl AudioTranscoder {
         Ok(())
     }
 
-    /// Puts converted samples where their timestamps say.
+    /// Places converted samples according to their timestamps.
     fn lay_down(&mut self, ready: &mut Vec<AvPacket>) -> Result<(), MediaError> {
         while let Some((_, chain)) = &mut self.converter {
             let Some(frame) = chain.receive()? else { return Ok(()) };
@@ -249,7 +249,7 @@ impl AudioTranscoder {
         Ok(())
     }
 
-    /// Encodes what waits, filled up with silence: encoders take a short frame only at their end.
+    /// Encodes the queued samples, padded with silence: encoders accept a short frame only at the end.
     fn end_stretch(&mut self, ready: &mut Vec<AvPacket>) -> Result<(), MediaError> {
         let rest = self.waiting.len();
         if rest > 0 {
@@ -264,7 +264,7 @@ impl AudioTranscoder {
         // SAFETY: an open encoder and a frame of its format.
         let mut code = unsafe { ffi::avcodec_send_frame(self.encoder.as_mut_ptr(), frame.as_ptr()) };
         if code < 0 {
-            // Samples that are not numbers come from damage.
+            // NaN samples come from damage.
             self.damaged += 1;
             silence(&mut frame, &self.encoder);
             // SAFETY: as above.
@@ -322,7 +322,7 @@ pub(crate) fn open_decoder(source: &Parameters, time_base: TimeBase) -> Option<C
     (code >= 0).then_some(context)
 }
 
-/// A frame of silence in a codec, as a packet that needs none before it; none without an encoder that makes such frames.
+/// Encodes a frame of silence as a packet that decodes independently; `None` without an encoder for such packets.
 pub(crate) fn silent_frame(parameters: &ffi::AVCodecParameters) -> Option<Vec<u8>> {
     use ffi::AVCodecID as Id;
     let (name, options): (_, &[_]) = match parameters.codec_id {
@@ -338,7 +338,7 @@ pub(crate) fn silent_frame(parameters: &ffi::AVCodecParameters) -> Option<Vec<u8
         return None;
     }
     let mut last = None;
-    // Encoders begin with what they look ahead for.
+    // Encoders first return their look-ahead.
     for number in 0..8 {
         let mut frame = frame_for(&encoder, encoder.frame_size).ok()?;
         silence(&mut frame, &encoder);
@@ -354,17 +354,17 @@ pub(crate) fn silent_frame(parameters: &ffi::AVCodecParameters) -> Option<Vec<u8
     last
 }
 
-/// Opens an encoder with the layout that is nearest to the source's.
+/// Opens an encoder with the layout nearest to the source's.
 fn open_encoder(name: &str, rate: i32, layout: &str, has_global_header: bool, options: &[(&CStr, &CStr)]) -> Option<CodecContext> {
     let c_name = av::c_string(name);
-    // SAFETY: a zero-ended name; descriptions are static.
+    // SAFETY: a zero-terminated name; descriptions are static.
     let codec = unsafe { ffi::avcodec_find_encoder_by_name(c_name.as_ptr()).as_ref() }?;
     let is_aac = codec.id == ffi::AVCodecID::AAC;
     let layouts = candidates(layout).into_iter().filter(|layout| !is_aac || AAC_LAYOUTS.contains(&layout.as_str()));
     let found = layouts.into_iter().find_map(|layout| {
         let mut context = CodecContext::new(codec);
         let c_layout = av::c_string(&layout);
-        // SAFETY: a fresh context; lists of an encoder are null or end with a value that is none.
+        // SAFETY: a fresh context; an encoder's lists are null or end with a terminator.
         unsafe {
             if ffi::av_channel_layout_from_string(&mut context.ch_layout, c_layout.as_ptr()) < 0 {
                 return None;
@@ -375,12 +375,12 @@ fn open_encoder(name: &str, rate: i32, layout: &str, has_global_header: bool, op
         context.time_base = ffi::AVRational { num: 1, den: context.sample_rate };
         context.bit_rate = bit_rate(codec.id, context.ch_layout.nb_channels, context.sample_rate);
         context.thread_count = 1;
-        // FFmpeg's own Opus and Vorbis encoders count as experimental; they are named only where nothing else is there.
+        // FFmpeg's own Opus and Vorbis encoders are experimental; they are listed only where no other is available.
         context.strict_std_compliance = ffi::FF_COMPLIANCE_EXPERIMENTAL;
         if has_global_header {
             context.flags |= ffi::AV_CODEC_FLAG_GLOBAL_HEADER as i32;
         }
-        // SAFETY: a configured context of this codec, with its settings; a setting that it does not know changes nothing.
+        // SAFETY: a configured context of this codec; an unknown option changes nothing.
         let code = unsafe {
             for (key, value) in options {
                 ffi::av_opt_set(context.priv_data, key.as_ptr(), value.as_ptr(), 0);
@@ -393,7 +393,7 @@ fn open_encoder(name: &str, rate: i32, layout: &str, has_global_header: bool, op
     found
 }
 
-/// Bits per second for a good copy: higher than the encoders' own defaults, since the source was compressed once before.
+/// Bit rate for good quality: higher than the encoders' defaults, since the source was already compressed once.
 fn bit_rate(codec: ffi::AVCodecID, channels: i32, rate: i32) -> i64 {
     use ffi::AVCodecID as Id;
     let each: i64 = match codec {
@@ -402,18 +402,18 @@ fn bit_rate(codec: ffi::AVCodecID, channels: i32, rate: i32) -> i64 {
         Id::MP2 => 128_000,
         _ => 80_000,
     };
-    // Six bits a sample are as many as codecs put into a frame.
+    // Codecs fit at most six bits per sample into a frame.
     each.min(i64::from(rate) * 6) * i64::from(channels)
 }
 
-/// A rate that the encoder takes: the same, else the next above, else the highest. `list` is null or ends with 0.
+/// Returns a sample rate that the encoder supports: the same, else the next higher, else the highest.
 ///
 /// # Safety
-/// As said of `list`.
+/// `list` is null or ends with 0.
 pub(crate) unsafe fn nearest_rate(list: *const i32, rate: i32) -> i32 {
     let rate = if rate > 0 { rate } else { 48_000 };
     let mut known = Vec::new();
-    // SAFETY: by the caller's word.
+    // SAFETY: the caller guarantees it.
     unsafe {
         let mut entry = list;
         while !entry.is_null() && *entry != 0 {
@@ -425,7 +425,7 @@ pub(crate) unsafe fn nearest_rate(list: *const i32, rate: i32) -> i32 {
     above.or(known.into_iter().max()).unwrap_or(rate)
 }
 
-/// Layouts to try, the nearest first: the source's, with its side speakers at the back if need be, else mixed down.
+/// Layouts to try, nearest first: the source's (with side speakers mapped to the back if necessary), then downmixes.
 fn candidates(layout: &str) -> Vec<String> {
     let channels = channels_of(layout);
     let standard = match layout {
@@ -451,7 +451,7 @@ fn candidates(layout: &str) -> Vec<String> {
 
 pub(crate) fn channels_of(layout: &str) -> i32 {
     let name = av::c_string(layout);
-    // SAFETY: a zeroed layout is valid and empty; a layout by name may own memory, which is given back.
+    // SAFETY: a zeroed layout is valid and empty; a layout by name may own memory, which is freed.
     unsafe {
         let mut found: ffi::AVChannelLayout = std::mem::zeroed();
         ffi::av_channel_layout_from_string(&mut found, name.as_ptr());
@@ -461,10 +461,10 @@ pub(crate) fn channels_of(layout: &str) -> i32 {
     }
 }
 
-/// FFmpeg's name of a layout; the usual one of as many channels where only their number is known, stereo where nothing is.
+/// FFmpeg's name of a layout; the default layout if only the number of channels is known, stereo if nothing is.
 pub(crate) fn layout_of(layout: &ffi::AVChannelLayout) -> String {
     let mut text = [0 as libc::c_char; 256];
-    // SAFETY: a valid layout, or a fresh one without memory; the buffer's length is passed, and the text ends with a zero.
+    // SAFETY: a valid layout, or a fresh one without memory; the buffer's length is passed, and the text is zero-terminated.
     unsafe {
         let mut usual: ffi::AVChannelLayout = std::mem::zeroed();
         let layout: *const ffi::AVChannelLayout = if layout.order == ffi::AVChannelOrder::UNSPEC || layout.nb_channels <= 0 {
@@ -478,7 +478,7 @@ pub(crate) fn layout_of(layout: &ffi::AVChannelLayout) -> String {
     }
 }
 
-/// FFmpeg's name of the usual layout of as many channels.
+/// FFmpeg's name of the default layout for a number of channels.
 pub(crate) fn layout_for(channels: i32) -> String {
     // SAFETY: a zeroed layout is valid and empty.
     let mut layout: ffi::AVChannelLayout = unsafe { std::mem::zeroed() };
@@ -491,7 +491,7 @@ pub(crate) fn sample_format(format: i32) -> String {
     unsafe { av::string(ffi::av_get_sample_fmt_name(ffi::AVSampleFormat(format))) }
 }
 
-/// A frame of an encoder's format, without its samples set.
+/// Allocates a frame in an encoder's format, samples uninitialised.
 fn frame_for(encoder: &CodecContext, samples: i32) -> Result<AvFrame, MediaError> {
     let mut frame = AvFrame::new();
     frame.nb_samples = samples;
@@ -511,14 +511,14 @@ fn silence(frame: &mut AvFrame, encoder: &CodecContext) {
     unsafe { ffi::av_samples_set_silence(frame.extended_data, 0, samples, channels, encoder.sample_fmt) };
 }
 
-/// Samples that wait for an encoder, and the time of the first.
+/// Samples queued for an encoder, and the time of the first.
 struct SampleQueue {
     fifo: NonNull<ffi::AVAudioFifo>,
-    /// None until the first samples are there.
+    /// `None` until the first samples arrive.
     start: Option<i64>,
 }
 
-// SAFETY: plain memory without ties to a thread.
+// SAFETY: plain memory, not bound to a thread.
 unsafe impl Send for SampleQueue {}
 
 impl SampleQueue {
@@ -536,12 +536,12 @@ impl SampleQueue {
         unsafe { ffi::av_audio_fifo_size(self.fifo.as_ptr()) }
     }
 
-    /// Time behind the last sample.
+    /// Time of the end of the last sample.
     fn end(&self) -> Option<i64> {
         self.start.map(|start| start.saturating_add(self.len().into()))
     }
 
-    /// Sets the time of the next sample; nothing waits.
+    /// Sets the time of the next sample; the queue must be empty.
     fn begin(&mut self, pts: i64) {
         self.start = Some(pts);
     }

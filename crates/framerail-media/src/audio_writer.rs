@@ -1,4 +1,4 @@
-//! Audio files written from samples.
+//! Writes audio files from samples.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,23 +17,23 @@ use crate::{
     output_format::OutputFormat,
 };
 
-/// Samples that go to the converter at a time.
+/// Samples sent to the converter at a time.
 const CHUNK: usize = 1 << 14;
-/// Samples of an encoder's frame where it takes any number.
+/// Frame size in samples for encoders that accept any.
 const FRAME_SAMPLES: i32 = 4096;
 
-/// What to write.
+/// Options of an [`AudioWriter`].
 #[derive(Clone, Debug, Default)]
 pub struct AudioWriterOptions {
-    /// FFmpeg's container name; by the file name when `None`.
+    /// FFmpeg's container name; chosen by the file name when `None`.
     pub format: Option<String>,
-    /// FFmpeg's encoder name; the container's usual one when `None`.
+    /// FFmpeg's encoder name; the container's default when `None`.
     pub codec: Option<String>,
     /// Bits per second; the encoder's default when `None`.
     pub bit_rate: Option<u64>,
-    /// Samples per second of the file; those given when `None`.
+    /// Sample rate of the file; the input's when `None`.
     pub sample_rate: Option<u32>,
-    /// Channels of the file; those given when `None`.
+    /// Number of channels of the file; the input's when `None`.
     pub channels: Option<u32>,
     /// Whether an existing file may be replaced.
     pub overwrite: bool,
@@ -41,10 +41,10 @@ pub struct AudioWriterOptions {
     pub files: RunFiles,
 }
 
-/// What an audio writer wrote.
+/// Result of an audio writer.
 #[derive(Clone, Debug, Default)]
 pub struct AudioWriteReport {
-    /// Where the file lies.
+    /// Path of the file.
     pub path: PathBuf,
     /// Encoder, such as `libmp3lame`.
     pub codec: String,
@@ -52,17 +52,17 @@ pub struct AudioWriteReport {
     pub sample_rate: u32,
     /// Channels in the file.
     pub channels: u32,
-    /// Samples given, in each channel.
+    /// Input samples per channel.
     pub samples: u64,
-    /// Size of the file.
+    /// File size in bytes.
     pub bytes: u64,
-    /// What differs from what was asked for, one line each.
+    /// Differences from the requested options, one line each.
     pub warnings: Vec<String>,
 }
 
-/// Writes one audio stream into a file that gets its name when it is complete.
+/// Writes one audio stream to a file, which gets its final name when it is complete.
 pub struct AudioWriter {
-    // Fields are dropped in this order: the context closes the file before it is removed.
+    // Fields are dropped in this order: the context closes the file before the file is removed.
     context: FormatContext,
     encoder: CodecContext,
     converter: FilterChain,
@@ -81,7 +81,7 @@ struct FormatContext(NonNull<ffi::AVFormatContext>);
 unsafe impl Send for FormatContext {}
 
 impl FormatContext {
-    /// Closes the file; what was buffered may not fit any more.
+    /// Closes the file; flushing buffered data may fail, for example on a full disk.
     fn close(&mut self) -> i32 {
         // SAFETY: owned by self; closing sets the pointer to null.
         unsafe { ffi::avio_closep(&mut self.0.as_mut().pb) }
@@ -97,10 +97,10 @@ impl Drop for FormatContext {
 }
 
 impl AudioWriter {
-    /// Opens encoder and file for samples of this many channels at this rate.
+    /// Opens the encoder and the file for samples with `channels` channels at `rate` Hz.
     ///
     /// # Errors
-    /// `Exists`, `BadOption`, `Io`, `DiskFull`; `Unsupported` for a container without audio, and what the encoder refuses.
+    /// `Exists`, `BadOption`, `Io`, `DiskFull`; `Unsupported` for containers without audio and settings that the encoder rejects.
     pub fn create(path: &Path, rate: u32, channels: u32, options: &AudioWriterOptions) -> Result<Self, MediaError> {
         av::init();
         let bad = |name: &str, reason: String| MediaError::BadOption { name: name.into(), reason, nearest: None };
@@ -131,12 +131,12 @@ impl AudioWriter {
         Ok(Self { context, encoder, converter, output, codec, shape, channels: channels as usize, samples: 0, warnings })
     }
 
-    /// Samples per second of the file: the nearest that the encoder takes.
+    /// Sample rate of the file: the nearest that the encoder supports.
     pub fn sample_rate(&self) -> u32 {
         self.encoder.sample_rate as u32
     }
 
-    /// Encodes samples that follow on those before: channel by channel, each of the same length.
+    /// Encodes samples that follow the previous call's: channel by channel, all of the same length.
     ///
     /// # Errors
     /// `DiskFull`, `Io`, `Ffmpeg`.
@@ -157,10 +157,10 @@ impl AudioWriter {
         Ok(())
     }
 
-    /// Completes the file and gives it its name.
+    /// Completes the file and gives it its final name.
     ///
     /// # Errors
-    /// `DiskFull`, `Io`, also as `Unfinished` when something of use is kept.
+    /// `DiskFull`, `Io`, wrapped in `Unfinished` when a usable part is kept.
     pub fn finish(mut self) -> Result<AudioWriteReport, MediaError> {
         if let Err(error) = self.drain() {
             return Err(error.kept_as(self.keep_unfinished().as_deref()));
@@ -172,9 +172,9 @@ impl AudioWriter {
         Ok(AudioWriteReport { path, codec, sample_rate, channels, samples, bytes, warnings })
     }
 
-    /// Ends without completing the file: what can be played is kept under a free name, which is returned.
+    /// Stops without completing the file: a playable part is kept under a free name, which is returned.
     pub fn keep_unfinished(mut self) -> Option<PathBuf> {
-        // After a failure the rest may fail as well; what counts is what is on the disk.
+        // After a failure draining may fail as well; what counts is what is on the disk.
         let _ = self.drain();
         self.context.close();
         self.output.keep_unfinished()
@@ -237,7 +237,7 @@ impl AudioWriter {
     }
 }
 
-/// FFmpeg's own encoders of these codecs count as experimental; another takes their place where it is there.
+/// Replaces FFmpeg's own experimental encoders by others where available.
 fn settled(name: String) -> String {
     let better = match name.as_str() {
         "vorbis" => "libvorbis",
@@ -245,7 +245,7 @@ fn settled(name: String) -> String {
         _ => return name,
     };
     let c_name = av::c_string(better);
-    // SAFETY: a zero-ended name.
+    // SAFETY: a zero-terminated name.
     if unsafe { ffi::avcodec_find_encoder_by_name(c_name.as_ptr()) }.is_null() { name } else { better.to_owned() }
 }
 
@@ -258,7 +258,7 @@ fn open_encoder(
     warnings: &mut Vec<String>,
 ) -> Result<CodecContext, MediaError> {
     let c_name = av::c_string(name);
-    // SAFETY: a zero-ended name; descriptions are static.
+    // SAFETY: a zero-terminated name; descriptions are static.
     let codec = unsafe { ffi::avcodec_find_encoder_by_name(c_name.as_ptr()).as_ref() };
     let Some(codec) = codec.filter(|codec| codec.type_ == ffi::AVMediaType::AUDIO) else {
         let reason = "this FFmpeg has no audio encoder of this name".into();
@@ -267,7 +267,7 @@ fn open_encoder(
     let mut context = CodecContext::new(codec);
     let layout = av::c_string(&layout_for(options.channels.unwrap_or(channels) as i32));
     let wanted = options.sample_rate.unwrap_or(rate) as i32;
-    // SAFETY: a fresh context; lists of an encoder are null or end with a value that is none.
+    // SAFETY: a fresh context; an encoder's lists are null or end with a terminator.
     unsafe {
         ffi::av_channel_layout_from_string(&mut context.ch_layout, layout.as_ptr());
         context.sample_rate = nearest_rate(codec.supported_samplerates, wanted);
@@ -297,14 +297,14 @@ fn open_encoder(
     Ok(context)
 }
 
-/// The encoder's format that loses least of floats, as FFmpeg's command chooses it.
+/// The encoder's sample format that loses the least precision from floats, as the `ffmpeg` command chooses it.
 ///
 /// # Safety
-/// `list` is null or ends with none.
+/// `list` is null or ends with `NONE`.
 unsafe fn best_format(list: *const ffi::AVSampleFormat) -> ffi::AVSampleFormat {
     use ffi::AVSampleFormat as Format;
     let mut known = Vec::new();
-    // SAFETY: by the caller's word.
+    // SAFETY: the caller guarantees it.
     unsafe {
         let mut entry = list;
         while !entry.is_null() && *entry != Format::NONE {
@@ -317,7 +317,7 @@ unsafe fn best_format(list: *const ffi::AVSampleFormat) -> ffi::AVSampleFormat {
     found.or(known.first().copied()).unwrap_or(Format::S16)
 }
 
-/// Turns given samples into frames of the encoder's format and length.
+/// Converts input samples to frames of the encoder's format and length.
 fn converter(shape: &Shape, encoder: &CodecContext) -> Result<FilterChain, MediaError> {
     let length = if encoder.frame_size > 0 { encoder.frame_size } else { FRAME_SAMPLES };
     let input = format!(

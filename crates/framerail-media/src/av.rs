@@ -1,4 +1,4 @@
-//! FFmpeg's objects with an owner: frames, packets, dictionaries, and its words as Rust strings.
+//! Owning wrappers of FFmpeg's objects (frames, packets, dictionaries, codec contexts), and its messages as Rust strings.
 
 use std::{
     ffi::{CStr, CString},
@@ -14,23 +14,23 @@ use framerail_core::{Rational, Rotation, TimeBase};
 
 use crate::{MediaError, error::exhausted};
 
-/// Prepares the library once: log routing and network start-up.
+/// Initialises the library once: log routing and network.
 pub(crate) fn init() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         crate::log::route();
         // SAFETY: called once, before any other use of the network layer.
         unsafe { ffi::avformat_network_init() };
-        // A file-size limit is then an error of the write, like a full disk, and the partial file is removed.
+        // Exceeding a file-size limit then fails the write, like a full disk, and the partial file is removed.
         // SAFETY: ignoring a signal runs no code of ours.
         unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     });
 }
 
-/// FFmpeg's words for an error code.
+/// FFmpeg's message for an error code.
 pub(crate) fn error_text(code: i32) -> String {
     let mut buffer = [0 as libc::c_char; 256];
-    // SAFETY: the buffer's length is passed, and av_strerror always ends the text with a zero.
+    // SAFETY: the buffer's length is passed, and av_strerror always zero-terminates the text.
     let text = unsafe {
         ffi::av_strerror(code, buffer.as_mut_ptr(), buffer.len());
         CStr::from_ptr(buffer.as_ptr())
@@ -38,56 +38,56 @@ pub(crate) fn error_text(code: i32) -> String {
     text.to_string_lossy().into_owned()
 }
 
-/// An error of FFmpeg's in its own words, with what was being done.
+/// An error with FFmpeg's message; `context` names the operation.
 pub(crate) fn error(context: impl Into<String>, code: i32) -> MediaError {
     let context = context.into();
-    // FFmpeg's codes are the system's, negated.
+    // FFmpeg's codes are negated errno values.
     exhausted(&context, -code).unwrap_or_else(|| MediaError::Ffmpeg { context, message: error_text(code) })
 }
 
-/// Text for C; text after a zero byte is cut off.
+/// A C string; text after a zero byte is cut off.
 pub(crate) fn c_string(text: &str) -> CString {
     let bytes = text.split('\0').next().unwrap_or_default();
     CString::new(bytes).unwrap_or_default()
 }
 
-/// A file as FFmpeg opens it: its name byte for byte, or `-` for standard output.
+/// A file's URL for FFmpeg: its name byte for byte, or standard output for `-`.
 pub(crate) fn file_url(path: &Path) -> CString {
     if crate::commit::is_standard_output(path) {
         return c_string("pipe:1");
     }
-    // A path without a zero byte; one with it cannot be.
+    // A path cannot contain a zero byte.
     CString::new([b"file:", path.as_os_str().as_bytes()].concat()).unwrap_or_default()
 }
 
-/// A copy of C text; empty for null.
+/// A copy of a C string; empty for null.
 ///
 /// # Safety
-/// `text` is null or points to a zero-ended string.
+/// `text` is null or points to a zero-terminated string.
 pub(crate) unsafe fn string(text: *const libc::c_char) -> String {
     if text.is_null() {
         return String::new();
     }
-    // SAFETY: not null, and the caller vouches for the end.
+    // SAFETY: not null, and the caller guarantees the terminator.
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }
 
-/// A timestamp, unless it is FFmpeg's "none".
+/// A timestamp; `None` for `AV_NOPTS_VALUE`.
 pub(crate) fn timestamp(ticks: i64) -> Option<i64> {
     (ticks != ffi::AV_NOPTS_VALUE).then_some(ticks)
 }
 
-/// A fraction with both parts above zero.
+/// A fraction; `None` unless both parts are above zero.
 pub(crate) fn positive(ratio: ffi::AVRational) -> Option<Rational> {
     Rational::new(ratio.num.into(), ratio.den.into()).filter(|ratio| ratio.is_positive())
 }
 
-/// A time base; a broken one becomes microseconds.
+/// A time base; an invalid one becomes microseconds.
 pub(crate) fn time_base(ratio: ffi::AVRational) -> TimeBase {
     TimeBase::new(ratio.num.into(), ratio.den.into()).unwrap_or(TimeBase::MICROS)
 }
 
-/// FFmpeg's fraction; parts beyond 31 bits are reduced to the nearest that fits.
+/// FFmpeg's fraction; reduced to the nearest one that fits into 31 bits.
 pub(crate) fn rational(ratio: Rational) -> ffi::AVRational {
     let (mut num, mut den) = (0, 1);
     // SAFETY: both results are written to live integers.
@@ -121,9 +121,9 @@ impl AvFrame {
         if code < 0 { Err(error("referring to a frame", code)) } else { Ok(copy) }
     }
 
-    /// Adds a copy of bytes that go with the picture; nothing when memory is exhausted.
+    /// Attaches a copy of side data to the frame; does nothing when memory is exhausted.
     pub(crate) fn add_side_data(&mut self, kind: ffi::AVFrameSideDataType, bytes: &[u8]) {
-        // SAFETY: a valid frame; the entry is null or has room for as many bytes.
+        // SAFETY: a valid frame; the entry is null or has room for the bytes.
         unsafe {
             if let Some(entry) = ffi::av_frame_new_side_data(self.as_mut_ptr(), kind, bytes.len()).as_ref() {
                 std::ptr::copy_nonoverlapping(bytes.as_ptr(), entry.data, bytes.len());
@@ -131,23 +131,23 @@ impl AvFrame {
         }
     }
 
-    /// Lets go of buffers and side data.
+    /// Releases buffers and side data.
     pub(crate) fn clear(&mut self) {
         // SAFETY: a valid frame.
         unsafe { ffi::av_frame_unref(self.as_mut_ptr()) };
     }
 
-    /// Makes a picture with buffers black, of full or limited range.
+    /// Fills an allocated frame with black, of full or limited range.
     pub(crate) fn fill_black(&mut self, is_full_range: bool) -> Result<(), MediaError> {
         let range = if is_full_range { ffi::AVColorRange::JPEG } else { ffi::AVColorRange::MPEG };
         let pitches = self.linesize.map(|pitch| pitch as isize);
         let format = ffi::AVPixelFormat(self.format);
-        // SAFETY: the buffers were allocated for this format and size, and nobody else has them.
+        // SAFETY: the buffers were allocated for this format and size, and are not shared.
         let code = unsafe { ffi::av_image_fill_black(self.data.as_mut_ptr(), pitches.as_ptr(), format, range, self.width, self.height) };
         if code < 0 { Err(error("filling a frame", code)) } else { Ok(()) }
     }
 
-    /// The planes from a pixel on, which lies within the picture and on whole chroma samples.
+    /// Plane pointers at a pixel, which must lie inside the frame and on whole chroma samples.
     pub(crate) fn planes_at(&self, left: u32, top: u32) -> [*mut u8; 4] {
         let format = ffi::AVPixelFormat(self.format);
         // SAFETY: any number is allowed; descriptors are static.
@@ -196,7 +196,7 @@ impl Drop for AvFrame {
     }
 }
 
-/// Marks of packets, in the field that FFmpeg leaves to its callers.
+/// Flags of packets, in the `opaque` field that FFmpeg leaves to its callers.
 const HAS_EXIF: usize = 1;
 const IS_BEHIND_BREAK: usize = 2;
 
@@ -218,7 +218,7 @@ impl AvPacket {
         }
     }
 
-    /// A packet with room for so many bytes.
+    /// A packet with room for `bytes` bytes.
     pub(crate) fn of_size(bytes: usize) -> Result<Self, MediaError> {
         let mut packet = Self::new();
         let size = i32::try_from(bytes).map_err(|_| error("making a packet", ffi::AVERROR(libc::ENOMEM)))?;
@@ -227,7 +227,7 @@ impl AvPacket {
         if code < 0 { Err(error("making a packet", code)) } else { Ok(packet) }
     }
 
-    /// The payload of a packet that was made here and not shared.
+    /// The payload of a packet that was allocated here and is not shared.
     pub(crate) fn data_mut(&mut self) -> &mut [u8] {
         let (data, size) = (self.data, usize::try_from(self.size).unwrap_or(0));
         // SAFETY: reading the count of a valid buffer; with one holder, and self borrowed exclusively, nobody else reads it.
@@ -261,7 +261,7 @@ impl AvPacket {
         if code < 0 { Err(error("referring to a packet", code)) } else { Ok(copy) }
     }
 
-    /// Lets go of the bytes.
+    /// Releases the data.
     pub(crate) fn clear(&mut self) {
         // SAFETY: a valid packet.
         unsafe { ffi::av_packet_unref(self.as_mut_ptr()) };
@@ -277,7 +277,7 @@ impl AvPacket {
         unsafe { std::slice::from_raw_parts(data, size) }
     }
 
-    /// Has its picture shown turned, as the decoder hands it on.
+    /// Attaches a display matrix with this rotation, which the decoder passes on to the frame.
     pub(crate) fn set_turn(&mut self, rotation: Rotation) {
         const ONE: i32 = 1 << 16;
         let turns =
@@ -294,7 +294,7 @@ impl AvPacket {
         }
     }
 
-    /// Says whether its image has EXIF data, and gives its decoder a colour profile.
+    /// Sets whether the image has EXIF data, and attaches a colour profile for the decoder.
     pub(crate) fn set_still_tags(&mut self, has_exif: bool, icc_profile: Option<&[u8]>) {
         self.add_mark(if has_exif { HAS_EXIF } else { 0 });
         let Some(profile) = icc_profile.filter(|profile| !profile.is_empty()) else { return };
@@ -307,17 +307,17 @@ impl AvPacket {
         }
     }
 
-    /// Whether its image has EXIF data, as [`AvPacket::set_still_tags`] has noted.
+    /// Whether the image has EXIF data, as set by [`AvPacket::set_still_tags`].
     pub(crate) fn has_exif(&self) -> bool {
         self.opaque.addr() & HAS_EXIF != 0
     }
 
-    /// Notes that packets may be missing before it.
+    /// Marks that packets may be missing before this one.
     pub(crate) fn set_break(&mut self) {
         self.add_mark(IS_BEHIND_BREAK);
     }
 
-    /// Whether packets may be missing before it, as [`AvPacket::set_break`] has noted.
+    /// Whether packets may be missing before this one, as set by [`AvPacket::set_break`].
     pub(crate) fn is_behind_break(&self) -> bool {
         self.opaque.addr() & IS_BEHIND_BREAK != 0
     }
@@ -326,7 +326,7 @@ impl AvPacket {
         self.opaque = std::ptr::without_provenance_mut(self.opaque.addr() | mark);
     }
 
-    /// Samples at the start of its audio that are decoded but not played, where it states them.
+    /// Samples at the start of this audio packet that are decoded but not played, if stated.
     pub(crate) fn skipped_samples(&self) -> Option<u32> {
         let mut size = 0;
         // SAFETY: a valid packet; the answer is null or `size` bytes that live as long as the packet, which is borrowed.
@@ -374,30 +374,30 @@ impl Drop for AvPacket {
 pub(crate) struct Dictionary(*mut ffi::AVDictionary);
 
 impl Dictionary {
-    /// An empty one.
+    /// Creates an empty dictionary.
     pub(crate) fn new() -> Self {
         Self(ptr::null_mut())
     }
 
-    /// Sets a key; replaces an earlier value.
+    /// Sets a key; replaces an existing value.
     pub(crate) fn set(&mut self, key: &str, value: &str) {
         let (key, value) = (c_string(key), c_string(value));
-        // SAFETY: both strings end with zero and are copied.
+        // SAFETY: both strings are zero-terminated and copied.
         unsafe { ffi::av_dict_set(&mut self.0, key.as_ptr(), value.as_ptr(), 0) };
     }
 
-    /// The pairs in their order.
+    /// The pairs in order.
     pub(crate) fn entries(&self) -> Vec<(String, String)> {
         // SAFETY: a valid dictionary or null.
         unsafe { entries(self.0) }
     }
 
-    /// For calls that take entries out and leave what they do not know.
+    /// For calls that remove the entries they use and leave unknown ones.
     pub(crate) fn as_mut_ptr(&mut self) -> *mut *mut ffi::AVDictionary {
         &mut self.0
     }
 
-    /// Gives the dictionary to an object that frees it.
+    /// Passes the dictionary to an object that frees it.
     pub(crate) fn into_raw(mut self) -> *mut ffi::AVDictionary {
         std::mem::replace(&mut self.0, ptr::null_mut())
     }
@@ -410,7 +410,7 @@ impl Drop for Dictionary {
     }
 }
 
-/// The pairs of a dictionary in their order.
+/// The pairs of a dictionary in order.
 ///
 /// # Safety
 /// `dictionary` is null or valid.
@@ -418,12 +418,12 @@ pub(crate) unsafe fn entries(dictionary: *const ffi::AVDictionary) -> Vec<(Strin
     let mut pairs = Vec::new();
     let mut entry: *mut ffi::AVDictionaryEntry = ptr::null_mut();
     loop {
-        // SAFETY: the dictionary is valid, the key is empty with the flag that matches all, and entries stay put between calls.
+        // SAFETY: the dictionary is valid, the empty key with this flag matches every entry, and entries do not move between calls.
         entry = unsafe { ffi::av_dict_get(dictionary, c"".as_ptr(), entry, ffi::AV_DICT_IGNORE_SUFFIX) };
         if entry.is_null() {
             return pairs;
         }
-        // SAFETY: an entry holds two zero-ended strings.
+        // SAFETY: an entry holds two zero-terminated strings.
         pairs.push(unsafe { (string((*entry).key), string((*entry).value)) });
     }
 }
@@ -431,11 +431,11 @@ pub(crate) unsafe fn entries(dictionary: *const ffi::AVDictionary) -> Vec<(Strin
 /// An owned codec context.
 pub(crate) struct CodecContext(NonNull<ffi::AVCodecContext>);
 
-// SAFETY: a codec context may be used from any thread, one at a time; its own threads are its affair.
+// SAFETY: a codec context may be used from any thread, one at a time; FFmpeg synchronises its internal threads.
 unsafe impl Send for CodecContext {}
 
 impl CodecContext {
-    /// A context with a codec's defaults.
+    /// A context with a codec's default settings.
     pub(crate) fn new(codec: *const ffi::AVCodec) -> Self {
         // SAFETY: the codec is null or one of FFmpeg's static descriptions.
         match NonNull::new(unsafe { ffi::avcodec_alloc_context3(codec) }) {

@@ -1,7 +1,7 @@
-//! Packets as a hardware decoder's parser wants them, made from packets as containers hold them.
+//! Converts packets from the form that containers store to the form that hardware decoders' parsers expect.
 //!
-//! MP4 and Matroska store H.264 and HEVC with lengths before the NAL units and keep the parameter sets apart; parsers of
-//! elementary streams want start codes and the sets in the stream. Nothing is decoded here.
+//! MP4 and Matroska store H.264 and HEVC with length-prefixed NAL units and separate parameter sets; parsers of
+//! elementary streams expect start codes and in-band parameter sets. Nothing is decoded here.
 
 use std::ptr::NonNull;
 
@@ -12,19 +12,19 @@ use crate::{
     av::{self, AvPacket},
 };
 
-/// `avcC` and `hvcC` start with this version; a stream with start codes never does.
+/// First byte (version) of `avcC` and `hvcC`; a stream with start codes never begins with it.
 const LENGTH_PREFIXED: u8 = 1;
-/// Marker bit and version that `av1C` starts with, and its length before the OBUs.
+/// First byte of `av1C` (marker bit and version), and the record's length before the OBUs.
 const AV1C_START: u8 = 0x81;
 const AV1C_BYTES: usize = 4;
 
-/// Makes an elementary stream of the packets of one video stream.
+/// Converts the packets of one video stream to an elementary stream.
 ///
-/// PTS, DTS, duration, position and the keyframe flag stay. H.264 and HEVC come out with start codes (ITU-T H.264 and
+/// PTS, DTS, duration, position and the keyframe flag are kept. H.264 and HEVC packets get start codes (ITU-T H.264 and
 /// H.265, Annex B), with the parameter sets before each IDR picture (H.264) or IRAP picture (HEVC).
 ///
-/// An H.264 stream may be entered at other pictures than IDR ones (recovery points), and no sets are put before those:
-/// starting there requires giving the parser [`BitstreamFilter::headers`] first.
+/// Decoding of an H.264 stream may also start at non-IDR pictures (recovery points), and no parameter sets are inserted
+/// there: to start at one, send [`BitstreamFilter::headers`] to the parser first.
 pub struct BitstreamFilter {
     context: Context,
     name: &'static str,
@@ -33,13 +33,13 @@ pub struct BitstreamFilter {
 }
 
 impl BitstreamFilter {
-    /// The filter that a stream needs before a parser of elementary streams; `None` when its packets are fit as they are.
+    /// Returns the filter that a stream needs before a parser of elementary streams; `None` if it needs none.
     ///
-    /// H.264 and HEVC with lengths get start codes; packets of MPEG-4 part 2 that hold two pictures (AVI) are parted. VP8,
-    /// VP9, MPEG-1, MPEG-2, MJPEG and AV1 (low-overhead OBUs, temporal delimiters may be missing) pass as they are.
+    /// Length-prefixed H.264 and HEVC get start codes; packets of MPEG-4 part 2 that hold two pictures (AVI) are split. VP8,
+    /// VP9, MPEG-1, MPEG-2, MJPEG and AV1 (low-overhead OBUs, temporal delimiters may be missing) pass unchanged.
     ///
     /// # Errors
-    /// `Unsupported` when this FFmpeg lacks the filter; `Ffmpeg` when it refuses the stream's headers.
+    /// `Unsupported` if this FFmpeg lacks the filter; `Ffmpeg` if it rejects the stream's headers.
     pub fn for_parser(parameters: &Parameters) -> Result<Option<Self>, MediaError> {
         let Some(name) = filter_for(parameters.get().codec_id, parameters.extradata()) else { return Ok(None) };
         let context = Context::open(name, parameters)?;
@@ -51,13 +51,13 @@ impl BitstreamFilter {
         self.name
     }
 
-    /// The stream's global headers in the form of the packets that come out: H.264's and HEVC's parameter sets with start
+    /// The stream's global headers in the form of the output packets: H.264's and HEVC's parameter sets with start
     /// codes. See [`parser_headers`] for streams without a filter.
     pub fn headers(&self) -> &[u8] {
         self.context.extradata()
     }
 
-    /// What becomes of the next packet: mostly one packet, none when it is held back or refused (counted in
+    /// Filters the next packet. Usually returns one packet; none if it is held back or rejected (counted in
     /// [`BitstreamFilter::damage`]).
     ///
     /// # Errors
@@ -67,12 +67,12 @@ impl BitstreamFilter {
             self.adopt(extradata)?;
         }
         if packet.data().is_empty() {
-            // FFmpeg would take it for the end.
+            // FFmpeg treats an empty packet as the end of the stream.
             self.damage.packets_dropped += 1;
             return Ok(Vec::new());
         }
         let InputPacket { kind, mut packet, .. } = packet;
-        // SAFETY: an initialised filter and an owned packet, which it takes over or leaves.
+        // SAFETY: an initialised filter and an owned packet, whose contents the filter takes or leaves.
         let code = unsafe { ffi::av_bsf_send_packet(self.context.as_mut_ptr(), packet.as_mut_ptr()) };
         if code < 0 {
             self.damage.packets_dropped += 1;
@@ -95,7 +95,8 @@ impl BitstreamFilter {
         }
     }
 
-    /// Forgets what was held back and starts again, as at the stream's start: call it after a seek.
+    /// Drops held-back packets and starts again, as at the stream's start. Call it after a seek.
+    /// Packets that the filter rejected, as `packets_dropped`.
     pub fn reset(&mut self) {
         // SAFETY: an initialised filter.
         unsafe { ffi::av_bsf_flush(self.context.as_mut_ptr()) };
@@ -106,7 +107,7 @@ impl BitstreamFilter {
         &self.damage
     }
 
-    /// Goes on with other global headers. Headers that cannot be used leave those before them in force.
+    /// Switches to new global headers. Invalid headers are ignored, and the current ones stay in use.
     fn adopt(&mut self, extradata: &[u8]) -> Result<(), MediaError> {
         let parameters = self.parameters.with_extradata(extradata)?;
         match Context::open(self.name, &parameters) {
@@ -117,9 +118,9 @@ impl BitstreamFilter {
     }
 }
 
-/// A stream's global headers for a parser of elementary streams, as NVIDIA's takes them with its sequence-header data:
-/// H.264's and HEVC's parameter sets with start codes, AV1's OBUs, everything else as the container holds it. Empty when
-/// the stream carries its headers itself.
+/// A stream's global headers for a parser of elementary streams, as NVIDIA's parser takes them as sequence header data:
+/// H.264's and HEVC's parameter sets with start codes, AV1's OBUs, all other codecs as stored in the container. Empty
+/// if the headers are in-band.
 ///
 /// # Errors
 /// As [`BitstreamFilter::for_parser`].
@@ -138,7 +139,7 @@ fn filter_for(codec: ffi::AVCodecID, extradata: &[u8]) -> Option<&'static str> {
     match codec {
         ffi::AVCodecID::H264 if is_length_prefixed => Some("h264_mp4toannexb"),
         ffi::AVCodecID::HEVC if is_length_prefixed => Some("hevc_mp4toannexb"),
-        // Only the packets themselves tell whether two pictures share one; others pass through untouched.
+        // Only the packets show whether two pictures share one; other packets pass unchanged.
         ffi::AVCodecID::MPEG4 => Some("mpeg4_unpack_bframes"),
         _ => None,
     }
@@ -154,7 +155,7 @@ impl Context {
     fn open(name: &'static str, parameters: &Parameters) -> Result<Self, MediaError> {
         av::init();
         let wanted = av::c_string(name);
-        // SAFETY: a zero-ended name.
+        // SAFETY: a zero-terminated name.
         let filter = unsafe { ffi::av_bsf_get_by_name(wanted.as_ptr()) };
         if filter.is_null() {
             return Err(MediaError::Unsupported {
@@ -176,7 +177,7 @@ impl Context {
         if code < 0 { Err(av::error(format!("preparing {name} for a {} stream", parameters.codec_name()), code)) } else { Ok(context) }
     }
 
-    /// Global headers of what comes out.
+    /// Global headers of the output.
     fn extradata(&self) -> &[u8] {
         // SAFETY: an initialised filter has output parameters with this many bytes, which live as long as it.
         unsafe {
@@ -206,7 +207,7 @@ mod tests {
     use super::*;
     use crate::PacketKind;
 
-    /// `avcC` with one SPS and one PPS of two bytes each, lengths of four bytes.
+    /// `avcC` with one SPS and one PPS of two bytes each, and four-byte length prefixes.
     const AVCC: [u8; 15] = [1, 66, 0, 10, 0xff, 0xe1, 0, 2, 0x67, 0x42, 1, 0, 2, 0x68, 0xce];
 
     fn filter() -> BitstreamFilter {

@@ -1,4 +1,4 @@
-//! FFmpeg's byte stream over a custom source.
+//! An FFmpeg byte stream that reads from a custom source.
 
 use std::{
     io::{self, Read, Seek, SeekFrom},
@@ -13,26 +13,26 @@ use crate::{CustomSource, MediaError, error::system_words, guarded_reader::Guard
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// What FFmpeg's callbacks work on.
+/// State of FFmpeg's callbacks.
 struct State {
     reader: GuardedReader,
-    /// Bytes that were read before FFmpeg asked.
+    /// Bytes read ahead, before FFmpeg's first read.
     head: Vec<u8>,
-    /// Where sources read to. FFmpeg's own buffer may not be touched before there is something to put in it: at the end it
-    /// still holds, and uses, what came before.
+    /// Read buffer. FFmpeg's buffer must not be overwritten before there is data for it: at the end of the stream FFmpeg
+    /// still uses its previous contents.
     scratch: Vec<u8>,
-    /// Words of the error that the last read or seek ended with.
+    /// Message of the last failed read or seek.
     error: Arc<Mutex<Option<String>>>,
 }
 
-/// An `AVIOContext` of our own.
+/// An `AVIOContext` over a custom source.
 pub(crate) struct ByteStream {
     context: *mut ffi::AVIOContext,
     state: *mut State,
     error: Arc<Mutex<Option<String>>>,
 }
 
-// SAFETY: both pointers are owned, and used by one thread at a time through the format context; what they hold is `Send`.
+// SAFETY: both pointers are owned, and used by one thread at a time through the format context; the data behind them is `Send`.
 unsafe impl Send for ByteStream {}
 
 impl ByteStream {
@@ -52,7 +52,7 @@ impl ByteStream {
         let error = Arc::new(Mutex::new(None));
         let seek: Option<unsafe extern "C" fn(*mut libc::c_void, i64, i32) -> i64> = reader.is_seekable().then_some(seek);
         let state = Box::into_raw(Box::new(State { reader, head, scratch: vec![0; BUFFER_BYTES], error: Arc::clone(&error) }));
-        // SAFETY: the buffer comes from FFmpeg's allocator as it must, and the state outlives the context (see drop).
+        // SAFETY: the buffer comes from FFmpeg's allocator, as required, and the state outlives the context (see drop).
         let context = unsafe {
             let buffer = ffi::av_malloc(BUFFER_BYTES).cast();
             ffi::avio_alloc_context(buffer, BUFFER_BYTES as i32, 0, state.cast(), Some(read), None, seek)
@@ -68,7 +68,7 @@ impl ByteStream {
         self.context
     }
 
-    /// What the source said when it last failed, until it gives bytes again.
+    /// The source's last error message, until it returns bytes again.
     pub(crate) fn error(&self) -> Option<String> {
         self.error.lock().clone()
     }
@@ -94,7 +94,7 @@ fn open_error(name: &str, error: &io::Error, interrupt: &Interrupt) -> MediaErro
     match error.kind() {
         io::ErrorKind::NotFound => MediaError::NotFound { source_name: name.to_owned() },
         io::ErrorKind::Unsupported => MediaError::Unsupported { what: format!("reading {name}"), reason: words(error) },
-        // Of our own client: a private address that a public server leads to.
+        // From the built-in HTTP client: a public server redirects to a private address.
         io::ErrorKind::AddrNotAvailable if error.raw_os_error().is_none() => {
             MediaError::Refused { source_name: name.to_owned(), reason: words(error) }
         }
@@ -107,13 +107,13 @@ fn open_error(name: &str, error: &io::Error, interrupt: &Interrupt) -> MediaErro
     }
 }
 
-/// The system's words in our spelling, a source's own as they are.
+/// System errors in our wording; a source's own messages unchanged.
 fn words(error: &io::Error) -> String {
     if error.raw_os_error().is_some() { system_words(error) } else { error.to_string() }
 }
 
 impl State {
-    /// A result for FFmpeg, its error kept for the report.
+    /// Converts a result to FFmpeg's form and stores its error for the report.
     fn noted(&self, result: io::Result<u64>) -> i64 {
         let error = result.as_ref().err().map(words);
         let code = match (&result, self.reader.is_due()) {
@@ -140,7 +140,7 @@ unsafe extern "C" fn read(state: *mut libc::c_void, buffer: *mut u8, length: i32
     if let Ok(count) = result {
         // SAFETY: FFmpeg's buffer holds `length` bytes, and no more than that were read.
         unsafe { ptr::copy_nonoverlapping(state.scratch.as_ptr(), buffer, count.min(room)) };
-        // An end or a seek is not a recovery: some sources end after an error.
+        // Reaching the end or seeking does not clear the error: some sources end after one.
         if count > 0 {
             *state.error.lock() = None;
         }
@@ -156,7 +156,7 @@ unsafe extern "C" fn seek(state: *mut libc::c_void, offset: i64, whence: i32) ->
     let state = unsafe { &mut *state.cast::<State>() };
     let by = whence & !ffi::AVSEEK_FORCE;
     if by == ffi::AVSEEK_SIZE {
-        // Not knowing is not a failure of the source.
+        // An unknown size is not a failure of the source.
         let unknown = i64::from(ffi::AVERROR(libc::ENOSYS));
         return state.reader.size_bytes().map_or(unknown, |size| i64::try_from(size).unwrap_or(unknown));
     }

@@ -1,37 +1,37 @@
-//! Timestamps that are missing, doubled or backwards, worked out so that they strictly increase.
+//! Repairs missing, duplicate and backward timestamps, so that they strictly increase.
 
 use framerail_core::{Rational, TimeBase};
 
-/// A step back of more than this many frames is a clock set again, not a slip.
+/// A step back of more than this many frames is a clock reset, not jitter.
 const SLIP_FRAMES: i64 = 8;
 
-/// Follows the timestamps of one stream.
+/// Tracks and repairs the timestamps of one stream.
 pub struct Clock {
-    /// Ticks of a frame by the stream's rate; at least 1.
+    /// Frame duration in ticks at the stream's rate; at least 1.
     nominal: i64,
     last: Option<i64>,
     last_duration: Option<i64>,
-    /// Added after the clock was set back.
+    /// Added to timestamps since the last clock reset.
     offset: i64,
 }
 
-/// A timestamp and whether it had to be worked out.
+/// A timestamp, and whether it was repaired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// Ticks, above all before it.
+    /// Ticks; greater than all previous ones.
     pub pts: i64,
-    /// Whether it was missing, doubled or backwards.
+    /// Whether it was missing, a duplicate or backward, or follows a clock reset.
     pub is_repaired: bool,
 }
 
 impl Clock {
-    /// For a stream with this time base and rate.
+    /// Creates a clock for a stream with this time base and frame rate.
     pub fn new(time_base: TimeBase, frame_rate: Option<Rational>) -> Self {
         let nominal = frame_rate.filter(|rate| rate.is_positive()).map_or(1, |rate| time_base.ticks(1.0 / rate.as_f64()));
         Self { nominal: nominal.max(1), last: None, last_duration: None, offset: 0 }
     }
 
-    /// The next frame's timestamp from what the decoder says of it.
+    /// Returns the next frame's timestamp, from the PTS and duration that the decoder reports.
     pub fn stamp(&mut self, pts: Option<i64>, duration: Option<i64>) -> Stamp {
         let stated = pts.map(|pts| pts.saturating_add(self.offset));
         let stamp = match (stated, self.last) {
@@ -45,11 +45,11 @@ impl Clock {
         stamp
     }
 
-    /// A place after the last frame for one that claims to be at or before it.
+    /// Returns a timestamp after the last frame for one stated at or before it.
     fn after(&mut self, last: i64, pts: i64) -> i64 {
         let back = last.saturating_sub(pts);
         if back <= self.nominal.saturating_mul(SLIP_FRAMES) {
-            // A slip: the least move, so that the frames after it keep their own times.
+            // Jitter: move it as little as possible, so that the following frames keep their own times.
             return last.saturating_add(1);
         }
         let resumed = last.saturating_add(self.step());

@@ -1,4 +1,4 @@
-//! Chroma and bit depth of H.264 and HEVC, from the container's codec record alone.
+//! Chroma format and bit depth of H.264 and HEVC, from the container's codec record alone.
 
 use ffmpeg_the_third::ffi;
 use framerail_core::PixelFormat;
@@ -8,22 +8,22 @@ use crate::{
     nal::{Bits, Payload},
 };
 
-/// H.264 profiles whose sequence parameter sets state chroma and depth (ITU-T H.264, 7.3.2.1.1); others are 4:2:0, 8 bits.
+/// H.264 profiles whose sequence parameter sets state chroma format and depth (ITU-T H.264, 7.3.2.1.1); others are 8-bit 4:2:0.
 const PROFILES_WITH_FORMAT: [u8; 13] = [100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135];
 
-/// How a codec stores samples.
+/// Chroma format and bit depth of coded video.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CodedFormat {
-    /// `chroma_format_idc` of H.264 and HEVC: 0 grey, 1 4:2:0, 2 4:2:2, 3 4:4:4.
+    /// `chroma_format_idc` of H.264 and HEVC: 0 monochrome, 1 4:2:0, 2 4:2:2, 3 4:4:4.
     pub chroma_format_idc: u8,
-    /// Bits of a luma sample.
+    /// Bits per luma sample.
     pub luma_bits: u8,
-    /// Bits of a chroma sample.
+    /// Bits per chroma sample.
     pub chroma_bits: u8,
 }
 
 impl CodedFormat {
-    /// As the `avcC` or `hvcC` record says; `None` for other codecs, other forms of global headers and nonsense.
+    /// Reads the `avcC` or `hvcC` record; `None` for other codecs, other forms of global headers and invalid values.
     pub fn of(parameters: &Parameters) -> Option<Self> {
         let extradata = parameters.extradata();
         let format = match (parameters.get().codec_id, extradata.first()) {
@@ -60,8 +60,8 @@ impl CodedFormat {
         Some(Self { chroma_format_idc: field(16, 3)?, luma_bits: field(17, 7)? + 8, chroma_bits: field(18, 7)? + 8 })
     }
 
-    /// The planar format that a decoder on the host gives for it, where core lists one. `None` for grey, of which some
-    /// decoders make 4:2:0. Identity matrices (RGB) and full range are not considered.
+    /// The planar format that a software decoder returns, if core lists it. `None` for monochrome, which some decoders
+    /// output as 4:2:0. Identity matrices (RGB) and full range are not considered.
     pub fn pixel_format(self) -> Option<PixelFormat> {
         let chroma = match self.chroma_format_idc {
             1 => "yuv420p",

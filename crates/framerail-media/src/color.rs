@@ -1,9 +1,9 @@
-//! Colour tags between FFmpeg's numbers and core's types.
+//! Conversion of colour tags between FFmpeg's numbers and core's types.
 
 use ffmpeg_the_third::ffi;
 use framerail_core::{ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer};
 
-/// The colour tags of a stream or frame from FFmpeg's fields.
+/// Converts FFmpeg's colour fields of a stream or frame.
 pub(crate) fn describe(
     space: ffi::AVColorSpace,
     range: ffi::AVColorRange,
@@ -24,7 +24,7 @@ pub(crate) fn describe(
     }
 }
 
-/// FFmpeg's fields of a colour description.
+/// A colour description as FFmpeg's fields.
 pub(crate) struct AvColor {
     pub(crate) space: ffi::AVColorSpace,
     pub(crate) range: ffi::AVColorRange,

@@ -5,10 +5,10 @@ use framerail_core::{ColorDescription, ColorRange};
 
 use crate::{av, color::AvColor};
 
-/// Names as `ffprobe` shows them, but for the range; none for what is not stated.
+/// Names as `ffprobe` prints them, except for the range; `None` for unspecified tags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ColorNames {
-    /// The matrix between RGB and Y'CbCr, such as `bt2020nc`. BT.601 is `smpte170m`, also where it was tagged as `bt470bg`.
+    /// The matrix between RGB and Y'CbCr, such as `bt2020nc`. BT.601 is `smpte170m`, even if it was tagged as `bt470bg`.
     pub matrix: Option<String>,
     /// `limited` or `full`.
     pub range: Option<String>,
@@ -16,7 +16,7 @@ pub struct ColorNames {
     pub primaries: Option<String>,
     /// The transfer function, such as `smpte2084`.
     pub transfer: Option<String>,
-    /// Where chroma samples lie, such as `left`.
+    /// Position of the chroma samples, such as `left`.
     pub chroma_location: Option<String>,
 }
 
@@ -29,7 +29,7 @@ impl ColorNames {
             ColorRange::Full => Some("full".to_owned()),
         };
         let tags = AvColor::from(color);
-        // SAFETY: the functions take any number, and give a static string or null.
+        // SAFETY: the functions accept any number and return a static string or null.
         let [matrix, primaries, transfer, chroma_location] = unsafe {
             [
                 av::string(ffi::av_color_space_name(tags.space)),

@@ -1,14 +1,14 @@
-//! Files that are written: each appears under its name only when it is complete, and is then safe on the disk.
+//! Atomic output files: a file appears under its final name only when it is complete and safe on the disk.
 //!
 //! # Protocol
-//! 1. Bytes go to a hidden partial file in the folder where the file will lie (symbolic links followed), under a short name.
-//!    It is locked while its writer lives.
-//! 2. At the end its data are synced, it gets its final name in one step, and the folder is synced. After a power cut there is
-//!    either the older file or the whole new one.
-//! 3. A file that must not be replaced is never replaced, also when it appeared while the new one was written: the new one
-//!    gets a free name beside it. The same goes for a run that was stopped early and would replace an older file.
-//! 4. A writer that fails keeps what can be used under a free name (`NAME.unfinished.EXT`). Of a writer that was killed, the
-//!    next one of this name does so.
+//! 1. Bytes go to a hidden partial file with a short name, in the folder of the final file (symbolic links followed). The
+//!    partial file is locked while its writer lives.
+//! 2. At the end its data is synced, it gets its final name in one step, and the folder is synced. After a power failure
+//!    either the older file or the complete new one is there.
+//! 3. A file that must not be replaced is never replaced, even if it appeared while the new one was written: the new one
+//!    gets a free name beside it. The same applies to a run that was stopped early and would replace an older file.
+//! 4. A writer that fails keeps the usable part under a free name (`NAME.unfinished.EXT`). If a writer was killed, the
+//!    next writer of the same name does this.
 //!
 //! Devices and pipes are written directly.
 
@@ -30,50 +30,50 @@ pub(crate) use self::names::short_stem;
 pub use self::{leftover::Leftover, names::fitting};
 use crate::{ForkSafe, MediaError};
 
-/// Bytes that are collected before they are written.
+/// Size of the write buffer.
 const BUFFER_BYTES: usize = 1 << 16;
 
-/// What may be done to write a file.
+/// Rules for writing a file.
 #[derive(Clone, Debug, Default)]
 pub struct OutputRules {
     /// Whether an existing file may be replaced.
     pub overwrite: bool,
-    /// The files of the run: none that it reads is replaced.
+    /// The files of the run; its inputs are never replaced.
     pub files: RunFiles,
-    /// What becomes of what a writer of this name left when it was killed.
+    /// What to do with the partial file of a killed writer of this name.
     pub leftover: Leftover,
-    /// Whether the caller syncs many files at once in place of each ([`sync_file_system`]).
+    /// Whether the caller syncs many files at once ([`sync_file_system`]) instead of each one.
     pub syncs_later: bool,
 }
 
-/// How the writing came to its end.
+/// How writing ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ending {
     /// Everything was written.
     #[default]
     Whole,
-    /// The run was stopped: it may be less than an older file of this name holds.
+    /// The run was stopped: the file may hold less than an older file of this name.
     Stopped,
 }
 
 /// A file that is complete and safe on the disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
-    /// Where it lies.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Its size; 0 for devices and pipes.
+    /// Size in bytes; 0 for devices and pipes.
     pub bytes: u64,
-    /// Why it lies elsewhere than it should.
+    /// Why it has another name than requested.
     pub elsewhere: Option<Elsewhere>,
 }
 
-/// Why a complete file did not get its name.
+/// Why a complete file did not get the requested name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Elsewhere {
-    /// A file of this name has appeared meanwhile, or it cannot be replaced; in one line.
+    /// A file of this name appeared in the meantime, or it cannot be replaced; holds one line for the user.
     Taken(String),
-    /// The run was stopped, and an older file of this name was kept; in one line.
+    /// The run was stopped, and an older file of this name was kept; holds one line for the user.
     Stopped(String),
 }
 
@@ -91,31 +91,31 @@ enum Target {
         path: PathBuf,
         file: BufWriter<File>,
     },
-    /// A device or a named pipe, opened with the first byte: a pipe would wait for its reader.
+    /// A device or a named pipe, opened with the first byte: opening a pipe blocks until it has a reader.
     Direct(Option<BufWriter<File>>),
     StandardOutput(BufWriter<io::Stdout>),
-    /// Given away.
+    /// Completed or discarded.
     Done,
 }
 
-/// A file on its way; dropped before [`OutputFile::complete`], nothing of it remains.
+/// A file being written. If it is dropped before [`OutputFile::complete`], it is removed.
 pub struct OutputFile {
-    /// As asked for.
+    /// The requested path.
     named: PathBuf,
-    /// Where it will lie.
+    /// The final path, with symbolic links resolved.
     place: PathBuf,
     target: Target,
     rules: OutputRules,
-    /// Folders that were made for it, the outermost first.
+    /// Folders created for it, the outermost first.
     made: Vec<PathBuf>,
     notes: Vec<String>,
     listed: Option<Listed>,
 }
 
-/// A partial file of this process that is listed while its writer lives.
+/// Registers a partial file of this process while its writer lives.
 struct Listed(PathBuf);
 
-/// Partial files of this process, and the names that they are to get.
+/// Partial files of this process, with their final names.
 static UNFINISHED: ForkSafe<BTreeMap<PathBuf, PathBuf>> = ForkSafe::new(BTreeMap::new());
 
 impl Listed {
@@ -131,20 +131,20 @@ impl Drop for Listed {
     }
 }
 
-/// Partial files that stay behind if the process ends now, each with the name that it was to get.
+/// Partial files that would be left behind if the process ended now, each with its final name.
 pub fn unfinished() -> Vec<(PathBuf, PathBuf)> {
     UNFINISHED.lock().iter().map(|(partial, named)| (partial.clone(), named.clone())).collect()
 }
 
-/// Whether an output goes to standard output.
+/// Whether an output path means standard output.
 pub fn is_standard_output(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// Looks for what would stop a file from being written; nothing is made.
+/// Checks whether a file can be written, without creating anything.
 ///
 /// # Errors
-/// `SameFile` when the run reads it, `Exists` without `overwrite`, `Io` when it or its folder cannot be.
+/// `SameFile` if the run reads it, `Exists` without `overwrite`, `Io` if it or its folder cannot be written.
 pub fn check(path: &Path, rules: &OutputRules) -> Result<(), MediaError> {
     if is_standard_output(path) {
         return Ok(());
@@ -161,7 +161,7 @@ pub fn check(path: &Path, rules: &OutputRules) -> Result<(), MediaError> {
     }
 }
 
-/// Looks whether a folder is there, or could be made; `path` is what messages name.
+/// Checks that a folder exists or could be created; `path` is what error messages name.
 ///
 /// # Errors
 /// `Io`.
@@ -187,7 +187,7 @@ pub fn write_file(path: &Path, bytes: &[u8], rules: &OutputRules) -> Result<Comm
     file.complete(Ending::Whole)
 }
 
-/// Syncs files that have their names already, and their folders.
+/// Syncs files that already have their final names, and their folders.
 ///
 /// # Errors
 /// `Io`, `DiskFull`.
@@ -202,7 +202,7 @@ pub fn sync_all<'a>(files: impl IntoIterator<Item = &'a Path>) -> Result<(), Med
     folders.into_iter().try_for_each(|folder| durable::sync_folder(folder).map_err(|error| MediaError::io(folder, &error)))
 }
 
-/// Waits until everything on the file system of this folder is on the disk.
+/// Waits until everything on this folder's file system is on the disk.
 ///
 /// # Errors
 /// `Io`, `DiskFull`.
@@ -210,7 +210,7 @@ pub fn sync_file_system(folder: &Path) -> Result<(), MediaError> {
     durable::sync_file_system(folder).map_err(|error| MediaError::io(folder, &error))
 }
 
-/// Makes a folder and those above it; returns the ones that were missing, the outermost first.
+/// Creates a folder and its missing parents; returns the created ones, the outermost first.
 ///
 /// # Errors
 /// `Io`.
@@ -237,11 +237,11 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 }
 
 impl OutputFile {
-    /// Checks that `path` may be written and makes its partial file, and its folder where that is missing. `-` is standard
+    /// Checks that `path` may be written and creates its partial file, and its folder if it is missing. `-` is standard
     /// output.
     ///
     /// # Errors
-    /// As [`check`]; `Io` for a folder that cannot be made or is read-only.
+    /// As [`check`]; `Io` for a folder that cannot be created or is read-only.
     pub fn create(path: &Path, rules: &OutputRules) -> Result<Self, MediaError> {
         let mut output = Self {
             named: path.to_owned(),
@@ -269,19 +269,19 @@ impl OutputFile {
         output.notes = leftover::clear(&output.place, rules);
         let partial = names::partial(&output.place);
         let file = File::options().read(true).write(true).create_new(true).open(&partial).map_err(|error| MediaError::io(path, &error))?;
-        // Where files cannot be locked, what a killed writer leaves is not recognised; no harm beyond that.
+        // Where files cannot be locked, a killed writer's partial file is not recognised; nothing else depends on the lock.
         let _ = file.try_lock();
         output.listed = Some(Listed::new(&partial, path));
         output.target = Target::Partial { path: partial, file: BufWriter::with_capacity(BUFFER_BYTES, file) };
         Ok(output)
     }
 
-    /// The file to write to, for those that open it themselves.
+    /// The file to write to, for callers that open it themselves.
     pub fn working_path(&self) -> &Path {
         if let Target::Partial { path, .. } = &self.target { path } else { &self.named }
     }
 
-    /// The name that was asked for.
+    /// The requested path.
     pub fn path(&self) -> &Path {
         &self.named
     }
@@ -291,7 +291,7 @@ impl OutputFile {
         matches!(self.target, Target::Partial { .. })
     }
 
-    /// Whether someone may be reading along: standard output or a pipe or device, but not a file behind `>`.
+    /// Whether another process may be reading along: standard output, a pipe or a device, but not a file behind `>`.
     pub fn has_reader(&self) -> bool {
         match &self.target {
             Target::Partial { .. } | Target::Done => false,
@@ -300,20 +300,20 @@ impl OutputFile {
         }
     }
 
-    /// What became of files that killed writers of this name had left, one line each.
+    /// What happened to partial files of killed writers of this name, one line each.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// A failure to write to this file.
+    /// Converts a failure to write this file.
     pub fn error(&self, error: &io::Error) -> MediaError {
         MediaError::io(&self.named, error)
     }
 
-    /// Syncs the file and gives it its name, or a free one where that is taken.
+    /// Syncs the file and gives it its final name, or a free one if that is taken.
     ///
     /// # Errors
-    /// `Io`, `DiskFull`: what was written is kept under a free name where it can be used, and named.
+    /// `Io`, `DiskFull`: the usable part is kept under a free name, which the error names.
     pub fn complete(mut self, ending: Ending) -> Result<Committed, MediaError> {
         let (partial, file) = match std::mem::replace(&mut self.target, Target::Done) {
             Target::Partial { path, file } => (path, file),
@@ -340,11 +340,11 @@ impl OutputFile {
         }
     }
 
-    /// Writes the file once more, from what it holds by now: the new bytes take the place of the old ones when they are safe on the
-    /// disk. For a regular file that was written under its [`OutputFile::working_path`].
+    /// Rewrites the file from its current contents: the new bytes replace the old ones once they are safe on the disk. For a
+    /// regular file that was written through its [`OutputFile::working_path`].
     ///
     /// # Errors
-    /// The system's, and those of `write`: the file stays as it was.
+    /// The system's, and those of `write`: the file stays unchanged.
     pub fn rewrite(&mut self, write: impl FnOnce(&mut File, &mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
         let Target::Partial { path, file } = &mut self.target else { return Ok(()) };
         file.flush()?;
@@ -362,22 +362,22 @@ impl OutputFile {
                 Ok(())
             }
             Err(error) => {
-                // That it is gone already is fine.
+                // It may be gone already.
                 let _ = fs::remove_file(&other);
                 Err(error)
             }
         }
     }
 
-    /// Says again what is of use of a file that is not finished.
+    /// Changes what happens to the file if it stays unfinished.
     pub fn set_leftover(&mut self, leftover: Leftover) {
         self.rules.leftover = leftover;
     }
 
-    /// Keeps what was written so far under a free name, when it can be used; `None` when nothing of use was written.
+    /// Keeps what was written so far under a free name if it is usable; `None` if it is not.
     pub fn keep_unfinished(mut self) -> Option<PathBuf> {
         let Target::Partial { path, mut file } = std::mem::replace(&mut self.target, Target::Done) else { return None };
-        // What is still buffered may not fit any more.
+        // Flushing buffered data may fail, for example on a full disk.
         let _ = file.flush();
         self.keep(&path)
     }
@@ -386,13 +386,13 @@ impl OutputFile {
         let kept = leftover::keep(partial, &self.place, &self.rules).map(|kept| self.as_named(kept));
         match kept {
             Some(_) => self.made.clear(),
-            // That it is gone already is fine.
+            // It may be gone already.
             None => drop(fs::remove_file(partial)),
         }
         kept
     }
 
-    /// A file in the output's folder, by the folder's name as it was given.
+    /// Rewrites a path in the output's folder to use the folder's name as the caller gave it.
     fn as_named(&self, path: PathBuf) -> PathBuf {
         let named = path.file_name().map(|name| self.named.with_file_name(name));
         named.filter(|named| resolved(named) == path).unwrap_or(path)
@@ -402,7 +402,7 @@ impl OutputFile {
         Committed { path: self.named.clone(), bytes, elsewhere: None }
     }
 
-    /// Mode and owner of the file that will be replaced, as far as the system lets us.
+    /// Copies mode and owner of the file to be replaced, as far as permissions allow.
     fn keep_owner(&self, file: &File) {
         let (Ok(older), Ok(own)) = (fs::metadata(&self.place), file.metadata()) else { return };
         if !older.is_file() || !self.rules.overwrite {
@@ -482,10 +482,10 @@ impl Write for OutputFile {
 impl Drop for OutputFile {
     fn drop(&mut self) {
         if let Target::Partial { path, .. } = std::mem::replace(&mut self.target, Target::Done) {
-            // Dropping cannot report; a file that is gone already is what is wanted.
+            // Drop cannot report errors; a file that is already gone is fine.
             let _ = fs::remove_file(path);
         }
-        // Folders that were made for this file and have nothing in them.
+        // Remove folders created for this file, if they are empty.
         self.made.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
     }
 }

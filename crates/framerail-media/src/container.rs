@@ -1,4 +1,4 @@
-//! An open container of FFmpeg's: a file, a URL or a pipe.
+//! An open FFmpeg container: a file, a URL or a pipe.
 
 use std::{
     ffi::CString,
@@ -30,17 +30,17 @@ use crate::{
     still::Moving,
 };
 
-/// Bytes that a pixel takes, and pictures of a video that exist at once, while streams are looked at.
+/// Assumed bytes per pixel, and number of frames of a video that exist at once, while streams are probed.
 const PROBED_PIXEL_BYTES: u64 = 4;
 const PROBED_PICTURES: u64 = 3;
 
-/// Bytes at the start of a HEIF or AVIF image within which its description is looked for.
+/// Bytes at the start of a HEIF or AVIF image that are searched for its metadata.
 const STILL_HEAD_BYTES: usize = 4 << 20;
 
-/// Time between two looks at a camera that has no picture yet.
+/// Polling interval of a camera that has no frame yet.
 const DEVICE_WAIT: Duration = Duration::from_millis(2);
 
-/// Where a container's bytes come from.
+/// Source of a container's bytes.
 enum Bytes {
     /// FFmpeg's own protocols.
     Protocol,
@@ -49,7 +49,7 @@ enum Bytes {
 }
 
 impl Bytes {
-    /// Our own byte stream for FFmpeg; null where it opens the source itself.
+    /// The custom byte stream for FFmpeg; null if FFmpeg opens the source itself.
     fn context(&self) -> *mut ffi::AVIOContext {
         match self {
             Bytes::Protocol => ptr::null_mut(),
@@ -58,7 +58,7 @@ impl Bytes {
         }
     }
 
-    /// What a custom source said when it failed.
+    /// A custom source's last error message.
     fn error(&self) -> Option<String> {
         if let Bytes::Custom(stream) = self { stream.error() } else { None }
     }
@@ -71,17 +71,17 @@ pub(crate) struct Container {
     bytes: Bytes,
     interrupt: Arc<Interrupt>,
     source_name: String,
-    /// What its playlist opens; goes after the context.
+    /// Resources that its playlist opens; dropped after the context.
     nested: NestedHandle,
-    /// Goes after the context, whose end has messages too.
+    /// Dropped after the context, since closing also logs messages.
     _secrecy: log::Secrecy,
-    /// A camera or screen of this machine.
+    /// Whether it is a capture device of this machine: camera or screen.
     is_device: bool,
-    /// What the demuxer reported while headers were read and streams were found.
+    /// What the demuxer reported while it read headers and probed streams.
     opening_notes: DemuxerNotes,
-    /// Memory that decoded pictures may take.
+    /// Memory limit for decoded frames.
     picture_bytes: u64,
-    /// What the user should know of how it is read.
+    /// Notice for the user on how the source is read.
     notice: Option<String>,
 }
 
@@ -114,7 +114,7 @@ impl Container {
             (*context.as_ptr()).interrupt_callback = interrupt.callback();
             (*context.as_ptr()).pb = bytes.context();
             if is_device {
-                // Cameras do not ask whether they are to stop: they are asked for pictures instead of being waited for.
+                // Capture devices do not call the interrupt callback: poll them instead of blocking.
                 (*context.as_ptr()).flags |= ffi::AVFMT_FLAG_NONBLOCK;
             }
         }
@@ -123,7 +123,7 @@ impl Container {
         for (key, value) in &opening.options {
             dictionary.set(key, value);
         }
-        // SAFETY: a fresh context that opens nothing yet; the handle outlives it.
+        // SAFETY: a fresh context that has opened nothing yet; the handle outlives it.
         let nested = unsafe { NestedHandle::attach(context.as_ptr(), opening.nested, &target, interrupt) };
         for (key, value) in &options.format_options {
             dictionary.set(key, value);
@@ -169,7 +169,7 @@ impl Container {
         Ok(container)
     }
 
-    /// Whether the header says what a decoder of a video stream needs, so that no packet has to be read for it.
+    /// Whether the header has everything a video stream's decoder needs, so that no packet must be read to open it.
     pub(crate) fn header_suffices(&self, video: usize) -> bool {
         use ffi::AVCodecID as Id;
         let format = self.format_name();
@@ -183,15 +183,15 @@ impl Container {
             Id::VP8 | Id::VP9 | Id::MJPEG => true,
             _ => false,
         };
-        // Fragments state their samples one by one.
+        // Fragmented files describe their samples in the fragments.
         let is_timed = is_matroska || stream.nb_frames > 0;
         (is_mov || is_matroska) && is_complete && is_timed && parameters.width > 0 && parameters.height > 0
     }
 
-    /// Reads some packets to learn what headers do not say.
+    /// Reads packets to find stream properties that the headers do not state.
     pub(crate) fn find_stream_info(&mut self) -> Result<(), MediaError> {
         self.interrupt.start_clock();
-        // Pictures that the reader will refuse are not to be decoded here either.
+        // Do not decode frames here that the reader would reject for their size.
         let name = self.format_name();
         let at_once = if name.starts_with("image2") || name.ends_with("_pipe") { 1 } else { PROBED_PICTURES };
         let limit = (self.picture_bytes / (PROBED_PIXEL_BYTES * at_once)).to_string();
@@ -226,7 +226,7 @@ impl Container {
         Ok(())
     }
 
-    /// FFmpeg draws text files as video when they are named `.txt`; nobody means that.
+    /// Refuses text files that FFmpeg would render as video because of their name, such as `.txt`.
     fn refuse_text_art(&self, options: &InputOptions) -> Result<(), MediaError> {
         let is_art = matches!(self.format_name().as_str(), "tty" | "bin" | "xbin" | "adf" | "idf");
         if is_art && options.format.is_none() {
@@ -278,37 +278,37 @@ impl Container {
         }
     }
 
-    /// What the user should know of how it is read.
+    /// Notice for the user on how the source is read.
     pub(crate) fn notice(&self) -> Option<&str> {
         self.notice.as_deref()
     }
 
-    /// What the demuxer reported while it was opened, once.
+    /// Takes what the demuxer reported while it was opened.
     pub(crate) fn take_opening_notes(&mut self) -> DemuxerNotes {
         std::mem::take(&mut self.opening_notes)
     }
 
-    /// Bytes read so far, from the file's start.
+    /// Current byte position in the file.
     pub(crate) fn position(&self) -> u64 {
-        // SAFETY: null, or the context's live byte stream; not moving from the current position only tells it.
+        // SAFETY: null, or the context's live byte stream; seeking by 0 from the current position only returns it.
         let position = unsafe { self.get().pb.as_mut().map_or(0, |pb| ffi::avio_seek(pb, 0, libc::SEEK_CUR)) };
         u64::try_from(position).unwrap_or(0)
     }
 
-    /// Whether it is a file of this machine, where reading a little here and there costs little.
+    /// Whether it is a local file, where small reads at arbitrary positions are cheap.
     pub(crate) fn is_local_file(&self) -> bool {
         matches!(self.bytes, Bytes::Protocol) && !self.is_device && !is_url(&self.source_name)
     }
 
-    /// The file's length, where it has one.
+    /// The file's size in bytes, if known.
     pub(crate) fn size_bytes(&mut self) -> Option<u64> {
         // SAFETY: null, or the context's live byte stream, exclusively borrowed.
         let size = unsafe { self.get().pb.as_mut().map_or(-1, |pb| ffi::avio_size(pb)) };
         u64::try_from(size).ok().filter(|size| *size > 0)
     }
 
-    /// Up to so many bytes from a place of the file; `None` where it cannot be gone to: a stream keeps only what it read last.
-    /// Reading goes on behind them.
+    /// Reads up to `length` bytes at a position; `None` if it cannot seek there: a stream keeps only what it read last.
+    /// Reading continues after these bytes.
     pub(crate) fn bytes_at(&mut self, position: u64, length: usize) -> Option<Vec<u8>> {
         let (position, room) = (i64::try_from(position).ok()?, i32::try_from(length).ok()?);
         let mut bytes = vec![0; length];
@@ -324,13 +324,13 @@ impl Container {
         Some(bytes)
     }
 
-    /// Whether each of its packets is a whole still image.
+    /// Whether each packet is a whole still image.
     pub(crate) fn is_image(&self) -> bool {
         let name = self.format_name();
         name.ends_with("_pipe") || name.starts_with("image2")
     }
 
-    /// The first bytes of a HEIF or AVIF image; `None` for anything else, and where it cannot be gone back to them.
+    /// The first bytes of a HEIF or AVIF image; `None` for other files, and where seeking back is impossible.
     pub(crate) fn still_head(&mut self) -> Option<Vec<u8>> {
         if !self.format_name().starts_with("mov") || !self.is_seekable() {
             return None;
@@ -346,12 +346,12 @@ impl Container {
         is_still.then_some(head)
     }
 
-    /// As [`Container::read`], with what the demuxer reported meanwhile.
+    /// As [`Container::read`], with the demuxer's messages.
     pub(crate) fn read_noting(&mut self, packet: &mut av::AvPacket) -> (Result<(), i32>, DemuxerNotes) {
         log::listening(|| self.read(packet))
     }
 
-    /// The next packet; `Err(code)` with FFmpeg's code at the end and on failure.
+    /// Reads the next packet; `Err` with FFmpeg's error code at the end and on failure.
     pub(crate) fn read(&mut self, packet: &mut av::AvPacket) -> Result<(), i32> {
         self.interrupt.start_clock();
         loop {
@@ -365,14 +365,14 @@ impl Container {
         }
     }
 
-    /// The error of the byte stream beneath, if it broke.
+    /// The error of the underlying byte stream, if it failed.
     pub(crate) fn io_error(&self) -> Option<String> {
         // SAFETY: null or the context's live byte stream.
         let code = unsafe { self.get().pb.as_ref() }.map_or(0, |pb| pb.error);
         (code < 0 && code != ffi::AVERROR_EOF).then(|| av::error_text(code))
     }
 
-    /// The error that a custom source failed with, in its own words; FFmpeg has but a code for all of them.
+    /// A custom source's error with its own message; FFmpeg has only one code for all of them.
     pub(crate) fn source_error(&self) -> Option<MediaError> {
         if let Some(reason) = self.nested.refusal() {
             return Some(MediaError::Refused { source_name: self.source_name.clone(), reason });
@@ -380,14 +380,14 @@ impl Container {
         self.bytes.error().map(|reason| MediaError::Io { path: self.source_name.clone(), reason })
     }
 
-    /// Goes to the last keyframe at or before a timestamp of a stream; `false` when the source cannot.
+    /// Seeks to the last keyframe at or before a timestamp of a stream; `false` if the source cannot.
     pub(crate) fn seek(&mut self, stream: usize, ticks: i64) -> bool {
         self.interrupt.start_clock();
         // SAFETY: an open context and one of its streams.
         unsafe { ffi::av_seek_frame(self.as_ptr(), stream as i32, ticks, ffi::AVSEEK_FLAG_BACKWARD) >= 0 }
     }
 
-    /// Goes to a byte of the file; `false` when the source cannot.
+    /// Seeks to a byte position; `false` if the source cannot.
     pub(crate) fn seek_byte(&mut self, stream: usize, position: u64) -> bool {
         let Ok(position) = i64::try_from(position) else { return false };
         self.interrupt.start_clock();
@@ -395,7 +395,7 @@ impl Container {
         unsafe { ffi::av_seek_frame(self.as_ptr(), stream as i32, position, ffi::AVSEEK_FLAG_BYTE) >= 0 }
     }
 
-    /// What the container's index says of a stream's packets, one after the other.
+    /// The container's index entries of a stream, in order.
     pub(crate) fn index_entries(&self, stream: usize) -> impl Iterator<Item = &ffi::AVIndexEntry> {
         let stream = self.stream(stream).map_or(ptr::null(), ptr::from_ref);
         // SAFETY: the count only reads the stream.
@@ -404,7 +404,7 @@ impl Container {
         (0..count).filter_map(move |index| unsafe { ffi::avformat_index_get_entry(stream.cast_mut(), index).as_ref() })
     }
 
-    /// Whether going back is possible at all.
+    /// Whether the source can seek.
     pub(crate) fn is_seekable(&self) -> bool {
         // SAFETY: null (formats without their own byte stream) or live.
         unsafe { self.get().pb.as_ref() }.is_none_or(|pb| pb.seekable != 0)
@@ -419,11 +419,11 @@ impl Drop for Container {
     }
 }
 
-/// The demuxer that an option names.
+/// The demuxer with this name.
 fn find_format(name: Option<&str>) -> Result<*const ffi::AVInputFormat, MediaError> {
     let Some(name) = name else { return Ok(ptr::null()) };
     let wanted = av::c_string(name);
-    // SAFETY: a zero-ended name.
+    // SAFETY: a zero-terminated name.
     let mut format = unsafe { ffi::av_find_input_format(wanted.as_ptr()) };
     if format.is_null() && device_library::is_device_format(name) {
         device_library::load()?;
@@ -444,12 +444,12 @@ pub(crate) fn is_url(source: &str) -> bool {
     !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-/// What FFmpeg is given: local paths with their protocol, so that a colon in a name is not a protocol.
+/// The URL for FFmpeg: local paths get the `file:` protocol, so that a colon in a name is not taken for one.
 fn ffmpeg_url(url: &str, bytes: &Bytes) -> CString {
     if matches!(bytes, Bytes::Pipe(_)) {
         return CString::default();
     }
-    // A custom source's name serves to recognise its format; nothing is opened by it.
+    // A custom source's name only helps to detect its format; nothing is opened by it.
     let is_name = matches!(bytes, Bytes::Custom(_));
     match local_path(url) {
         Some(path) if !is_name => av::file_url(&path),

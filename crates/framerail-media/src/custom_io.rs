@@ -1,4 +1,4 @@
-//! Sources that are not files: bytes in memory, values that read, and whatever its own program makes.
+//! Custom sources: bytes in memory, Rust readers, and implementations of [`SourceFactory`].
 
 use std::{
     fmt,
@@ -8,90 +8,90 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// What can be read and sought.
+/// A reader that can seek.
 pub trait ReadSeek: Read + Seek + Send {}
 
 impl<T: Read + Seek + Send> ReadSeek for T {}
 
-/// A source that was opened.
+/// An opened source.
 pub enum OpenSource {
-    /// Any byte can be gone to, as in a file.
+    /// Seekable, like a file.
     Seekable(Box<dyn ReadSeek>),
-    /// Bytes come once, in order, as in a pipe.
+    /// Bytes can be read once, in order, as from a pipe.
     Stream(Box<dyn Read + Send>),
 }
 
-/// Opens one source as often as it is needed: for looking at it, for its index, for each decoder.
+/// Opens a source as often as needed: for probing, for its index, for each decoder.
 ///
 /// # For implementors
-/// Each opened value has its own position, starting at the first byte. Values are read on threads of the reader's
-/// own, so that a read that does not return can be left alone; they are dropped there too. A panic becomes an error.
-/// What needs a lock that callers of this crate may hold (such as Python's) must not be called while they hold it.
+/// Each opened value has an independent position, starting at the first byte. Values are read and dropped on dedicated
+/// threads, so that the reader can abandon a read that does not return. A panic becomes an error. If an implementation needs
+/// a lock that callers of this crate may hold (such as Python's GIL), callers must not hold it during calls.
 pub trait SourceFactory: Send + Sync {
-    /// What messages call it. An extension helps to recognise formats that do not tell by themselves.
+    /// Name for messages. Its extension helps to detect formats that cannot be recognised by content.
     fn name(&self) -> &str;
 
     /// Opens it at its first byte.
     ///
     /// # Errors
-    /// Any: it is handed on in its own words.
+    /// Any error; its message is passed on.
     fn open(&self) -> io::Result<OpenSource>;
 
-    /// Its length in bytes, when that is known without opening it; a seekable source is asked by seeking otherwise.
+    /// Size in bytes, if known without opening; if `None`, a seekable source is measured by seeking.
     fn size_bytes(&self) -> Option<u64> {
         None
     }
 
-    /// Whether reading may wait for something. Memory does not, and is read without a thread in between.
+    /// Whether a read may block. Memory does not, and is read without an extra thread.
     fn may_wait(&self) -> bool {
         true
     }
 
-    /// Opens an address that the media itself names, bytes `start..end` of it where they are given; `None` where nothing may be
-    /// opened.
+    /// Opens a URL that the media refers to, such as a playlist's segment, or the bytes of `range` (start, end); `None` if nothing
+    /// may be opened.
     fn nested(&self, _url: &str, _range: Option<(u64, u64)>) -> Option<CustomSource> {
         None
     }
 }
 
-/// A source for [`crate::InputOptions::custom`]; clones mean the same source.
+/// A source for [`crate::InputOptions::custom`]; clones refer to the same source.
 #[derive(Clone)]
 pub struct CustomSource(Arc<dyn SourceFactory>);
 
 impl CustomSource {
-    /// A source of the program's own.
+    /// Wraps a [`SourceFactory`].
     pub fn new(factory: impl SourceFactory + 'static) -> Self {
         Self(Arc::new(factory))
     }
 
-    /// A whole file in memory. It is not copied.
+    /// A whole file in memory. The bytes are not copied.
     pub fn bytes(name: impl Into<String>, bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
         Self::new(Memory { name: name.into(), bytes: Shared(Arc::new(bytes)) })
     }
 
-    /// A value that reads and seeks, such as an open file, from its first byte wherever it stands. Readers take turns: each
-    /// goes back to its own place when another was in between.
+    /// A reader that can seek, such as an open file; it is read from its first byte, whatever its current position. Several
+    /// readers may share it: each one seeks back to its own position when another was in between.
     pub fn seekable(name: impl Into<String>, value: impl Read + Seek + Send + 'static) -> Self {
         let place = Place { value: Box::new(value), position: None };
         Self::new(SharedValue { name: name.into(), place: Arc::new(Mutex::new(place)) })
     }
 
-    /// A value that only reads, such as a socket. It can be read once, like a pipe.
+    /// A reader that cannot seek, such as a socket. It can be opened once, like a pipe.
     pub fn stream(name: impl Into<String>, value: impl Read + Send + 'static) -> Self {
         Self::new(Once { name: name.into(), value: Mutex::new(Some(Box::new(value))) })
     }
 
-    /// What messages call it.
+    /// Name for messages.
     pub fn name(&self) -> &str {
         self.0.name()
     }
 
-    /// Its length in bytes, when that is known without opening it.
+    /// Size in bytes, if known without opening.
     pub fn size_bytes(&self) -> Option<u64> {
         self.0.size_bytes()
     }
 
-    /// Opens it at its first byte. Reads may wait for ever: this is the source itself, without a reader's limits.
+    /// Opens it at its first byte. Reads may block forever: the reader's timeouts do not apply here.
     ///
     /// # Errors
     /// The source's own.
@@ -143,7 +143,7 @@ impl SourceFactory for Memory {
     }
 }
 
-/// One value for several readers.
+/// One value shared by several readers.
 struct SharedValue {
     name: String,
     place: Arc<Mutex<Place>>,
@@ -151,7 +151,7 @@ struct SharedValue {
 
 struct Place {
     value: Box<dyn ReadSeek>,
-    /// Where it stands; unknown at first and after an error.
+    /// Current position; `None` at first and after an error.
     position: Option<u64>,
 }
 
@@ -200,7 +200,7 @@ impl Seek for IoContext {
     }
 }
 
-/// A value that is given away once.
+/// A value that can be opened once.
 struct Once {
     name: String,
     value: Mutex<Option<Box<dyn Read + Send>>>,

@@ -1,39 +1,39 @@
-//! What was wrong with a source, counted.
+//! Counts of damage found in a source.
 
 use serde::Serialize;
 
-/// What a reader met that was not as it should be. All zero for an intact file.
+/// Counts of problems that a reader found. All zero for an intact file.
 ///
-/// A frame is counted once: among those that were repaired, lost or dropped. Errors of the container and of packets stand
-/// beside them, since not all of them cost a frame.
+/// Each frame is counted once: as repaired, lost or dropped. Container and packet errors are counted separately, since not
+/// all of them cost a frame.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Damage {
-    /// Packets that the container marks as damaged or cut off, and reads that failed.
+    /// Packets that the container marks as damaged or truncated, and failed reads.
     pub packets_corrupt: u64,
-    /// Packets that the decoder refused.
+    /// Packets that the decoder rejected.
     pub packets_dropped: u64,
     /// Packets that a network transport reported missing.
     pub packets_lost: u64,
-    /// Errors in the container's structure: the demuxer skipped something, or searched for the next place that makes sense.
+    /// Errors in the container's structure, where the demuxer skipped data or resynchronised.
     pub container_errors: u64,
     /// Frames in which the decoder found or concealed errors.
     pub frames_repaired: u64,
-    /// Frames that are missing, by the container's count or by a gap in the timeline where damage was met.
+    /// Missing frames, by the container's frame count, or by gaps in the timeline where damage was found.
     pub frames_lost: u64,
-    /// Frames without a usable picture (no memory, a size out of range, an unknown format).
+    /// Frames that could not be used (out of memory, size out of range, unknown format).
     pub frames_dropped: u64,
-    /// Frames whose timestamp was missing, doubled or backwards, and has been worked out.
+    /// Frames whose timestamp was missing, a duplicate or backward, and was repaired.
     pub timestamps_repaired: u64,
-    /// Frames of a stream without any timestamps, such as raw H.264, which follow the frame rate, and the last frame of MPEG-PS. Not
+    /// Frames of a stream without timestamps, such as raw H.264, which are timed by the frame rate, and the last frame of MPEG-PS. Not
     /// damage.
     pub timestamps_absent: u64,
-    /// Errors that the decoder returned, and packets with errors of which no frame came.
+    /// Errors that the decoder returned, and packets with errors that produced no frame.
     pub decode_errors: u64,
-    /// Numbers missing in an image sequence.
+    /// Missing numbers in an image sequence.
     pub images_missing: u64,
-    /// Packets of a live stream left out because they came before its first keyframe. No damage.
+    /// Packets of a live stream that were dropped because they precede its first keyframe. Not damage.
     pub packets_before_keyframe: u64,
-    /// Why the source ended before its time, if it did.
+    /// Why the source ended early, if it did.
     pub ended_early: Option<String>,
 }
 
@@ -48,14 +48,14 @@ impl Damage {
         *self != harmless
     }
 
-    /// With the frames that are missing, once a source was read: by its container's count where that states one and anything
-    /// was damaged, since gaps do not always show; by gaps where it does not.
+    /// Adds the missing frames after a source was read: by the container's frame count if it states one and anything was
+    /// damaged, since gaps are not always visible; by gaps if it states none.
     pub fn with_frames_lost(mut self, stated: Option<u64>, delivered: u64, by_gaps: u64) -> Self {
-        // Files may well hold fewer frames than their header claims; that alone loses nothing.
+        // An intact file may hold fewer frames than its header states.
         let is_damaged = Damage { timestamps_repaired: 0, ..self.clone() }.is_any();
         self.frames_lost += match stated.filter(|_| is_damaged) {
             Some(stated) => stated.saturating_sub(delivered + self.frames_dropped),
-            // Damaged timestamps make gaps where nothing is missing.
+            // Damaged timestamps cause gaps where no frame is missing.
             None if self.timestamps_repaired > 0 => by_gaps.min(self.timestamps_repaired),
             None => by_gaps,
         };
@@ -67,7 +67,7 @@ impl Damage {
         self.timestamps_repaired == 0 && self.timestamps_absent == 0
     }
 
-    /// The sum of two parts' counts.
+    /// The sum of both counts.
     pub fn merged(&self, other: &Damage) -> Damage {
         Damage {
             packets_corrupt: self.packets_corrupt + other.packets_corrupt,

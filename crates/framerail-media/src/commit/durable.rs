@@ -1,4 +1,4 @@
-//! The steps that make a file last, in one place so that tests see their order.
+//! The steps that make a file durable, in one place so that tests can check their order.
 
 use std::{
     fs::{self, File},
@@ -7,32 +7,32 @@ use std::{
     path::Path,
 };
 
-/// Waits until a file's bytes are on the disk.
+/// Waits until a file's data is on the disk.
 pub(super) fn sync_file(file: &File) -> io::Result<()> {
     trace("sync file");
     unless_unsupported(file.sync_all())
 }
 
-/// Waits until the names in a folder are on the disk.
+/// Waits until a folder's entries are on the disk.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     trace("sync folder");
     unless_unsupported(File::open(folder)?.sync_all())
 }
 
-/// Renames, over a file that is there.
+/// Renames a file, replacing an existing one.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     trace("rename");
     fs::rename(from, to)
 }
 
-/// Renames, never over another file, where the file system can promise that.
+/// Renames a file, never replacing another one where the file system can guarantee that.
 pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     trace("rename");
-    // A second name fails when it is taken, where a rename would replace the file.
+    // Creating a hard link fails if the name is taken, whereas a rename would replace the file.
     match fs::hard_link(from, to) {
         Ok(()) => fs::remove_file(from),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-        // No hard links there (FAT, some network drives).
+        // No hard links here (FAT, some network drives).
         Err(_) if fs::symlink_metadata(to).is_ok() => Err(io::ErrorKind::AlreadyExists.into()),
         Err(_) => fs::rename(from, to),
     }
@@ -48,7 +48,7 @@ pub(super) fn sync_file_system(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Some file systems cannot sync, folders above all.
+/// Ignores errors of file systems that cannot sync, mainly folders.
 fn unless_unsupported(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOTSUP | libc::ENOSYS)) => Ok(()),
@@ -66,6 +66,6 @@ fn trace(step: &'static str) {
 
 #[cfg(test)]
 thread_local! {
-    /// What this thread has done.
+    /// Steps of this thread.
     pub(super) static STEPS: std::cell::RefCell<Vec<&'static str>> = const { std::cell::RefCell::new(Vec::new()) };
 }

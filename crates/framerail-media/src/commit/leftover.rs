@@ -1,4 +1,4 @@
-//! What writers leave that fail or are killed.
+//! Partial files of writers that fail or are killed.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -13,24 +13,24 @@ use framerail_core::FramePool;
 use super::{OutputRules, durable, folder_of, names};
 use crate::{InputOptions, MediaItem, MediaReader, SideStreams};
 
-/// A file this young, of a process that lives, may not be locked yet.
+/// A file younger than this, of a live process, may not be locked yet.
 const YOUNG: Duration = Duration::from_secs(5);
 
-/// What becomes of a file that is not whole.
+/// What to do with an incomplete file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Leftover {
-    /// It is removed: half of it is of no use.
+    /// Remove it: a part is of no use.
     #[default]
     Remove,
-    /// Kept when a player could show something of it.
+    /// Keep it if a player could show some of it.
     KeepPlayable,
-    /// Kept when there is anything in it: every line is of use.
+    /// Keep it unless it is empty: every line is useful.
     KeepLines,
-    /// Nobody looks for it: for outputs of many small files.
+    /// Do not search for it: for outputs of many small files.
     Ignore,
 }
 
-/// Deals with what killed writers of this name have left; returns a line for each file that is kept.
+/// Handles partial files of killed writers of this name; returns a line for each file that is kept.
 pub(super) fn clear(place: &Path, rules: &OutputRules) -> Vec<String> {
     if rules.leftover == Leftover::Ignore {
         return Vec::new();
@@ -44,7 +44,7 @@ pub(super) fn clear(place: &Path, rules: &OutputRules) -> Vec<String> {
 
 fn clear_one(partial: &Path, name: &OsString, start: &OsStr, place: &Path, rules: &OutputRules) -> Option<String> {
     let file = File::open(partial).ok()?;
-    // Its writer lives, or nobody can say.
+    // Skip it if its writer is alive or the lock state is unknown.
     file.try_lock().ok()?;
     let found = file.metadata().ok()?;
     let process = names::process_of(name, start)?;
@@ -52,7 +52,7 @@ fn clear_one(partial: &Path, name: &OsString, start: &OsStr, place: &Path, rules
     if is_young && Path::new(&format!("/proc/{process}")).exists() {
         return None;
     }
-    // With a second name it was killed just after it had got its final one.
+    // With a second link the writer was killed just after the file had got its final name.
     if found.nlink() == 1
         && let Some(kept) = keep(partial, place, rules)
     {
@@ -64,7 +64,7 @@ fn clear_one(partial: &Path, name: &OsString, start: &OsStr, place: &Path, rules
     None
 }
 
-/// Gives a partial file a name that people see, when it is of use; gives that name.
+/// Renames a partial file to a visible name if it is usable; returns that name.
 pub(super) fn keep(partial: &Path, place: &Path, rules: &OutputRules) -> Option<PathBuf> {
     let is_of_use = match rules.leftover {
         Leftover::Remove | Leftover::Ignore => false,
@@ -74,14 +74,14 @@ pub(super) fn keep(partial: &Path, place: &Path, rules: &OutputRules) -> Option<
     if !is_of_use {
         return None;
     }
-    // On a full disk, what is there is better than nothing.
+    // On a full disk, an unsynced file is better than none.
     let _ = File::open(partial).and_then(|file| durable::sync_file(&file));
     let kept = names::rename_to_free(partial, place, names::UNFINISHED, &rules.files);
-    // Under its partial name it is still there; the log says where.
+    // If renaming fails, the file stays under its partial name, which is returned.
     Some(kept.unwrap_or_else(|_| partial.to_owned()))
 }
 
-/// Whether a frame of it can be shown.
+/// Whether at least one frame can be decoded.
 fn is_playable(path: &Path) -> bool {
     let mut options = InputOptions::new(framerail_core::run_files::file_address(path));
     (options.threads, options.side_streams) = (1, SideStreams::None);

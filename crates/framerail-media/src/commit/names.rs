@@ -1,4 +1,4 @@
-//! Names of partial files and free names, none longer than file systems take.
+//! Names of partial files and free names, within the length limit of file systems.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -13,22 +13,22 @@ use framerail_core::RunFiles;
 
 use super::{durable, folder_of};
 
-/// Longest name of a file in bytes.
+/// Longest file name in bytes.
 const MAX_NAME_BYTES: usize = 255;
-/// How much of a file's stem stands in the name of its partial file: enough for people to recognise it.
+/// Bytes of a file's stem kept in the name of its partial file: enough for people to recognise it.
 const STEM_BYTES: usize = 40;
 /// Longest extension that partial files keep.
 const EXTENSION_BYTES: usize = 16;
-/// Free names that are tried before giving up.
+/// Maximum number of free names to try.
 const MAX_TRIES: u32 = 100_000;
 
-/// What stands behind the stem of a file that is not whole.
+/// Suffix of the stem of an incomplete file.
 pub(super) const UNFINISHED: &str = ".unfinished";
 
-/// Numbers the partial files of this process.
+/// Counter for partial files of this process.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// A name for the partial file of `place`: `.STEM.partial-HASH-PID-N.EXT`, hash being that of the whole name.
+/// A name for the partial file of `place`: `.STEM.partial-HASH-PID-N.EXT`, with the hash of the whole name.
 pub(super) fn partial(place: &Path) -> PathBuf {
     let mut name = partial_start(place);
     name.push(format!("{}-{}", std::process::id(), NEXT_NUMBER.fetch_add(1, Ordering::Relaxed)));
@@ -39,7 +39,7 @@ pub(super) fn partial(place: &Path) -> PathBuf {
     place.with_file_name(name)
 }
 
-/// What the names of all partial files of `place` begin with.
+/// Common prefix of the names of all partial files of `place`.
 pub(super) fn partial_start(place: &Path) -> OsString {
     let mut name = OsString::from(".");
     name.push(shortened(place.file_stem().unwrap_or_default(), STEM_BYTES));
@@ -47,13 +47,13 @@ pub(super) fn partial_start(place: &Path) -> OsString {
     name
 }
 
-/// The process that a partial file belongs to.
+/// The process ID in a partial file's name.
 pub(super) fn process_of(partial: &OsStr, start: &OsStr) -> Option<u32> {
     let rest = std::str::from_utf8(partial.as_bytes().strip_prefix(start.as_bytes())?).ok()?;
     rest.split(['-', '.']).next()?.parse().ok()
 }
 
-/// `STEM` + `mark` + `EXT`, the stem shortened where the name would be longer than file systems take.
+/// `STEM` + `mark` + `.EXT`, the stem shortened if the name would exceed the length limit.
 pub fn fitting(stem: &OsStr, mark: &str, extension: Option<&OsStr>) -> OsString {
     let rest = mark.len() + extension.map_or(0, |extension| extension.len() + 1);
     let mut name = shortened(stem, MAX_NAME_BYTES.saturating_sub(rest).max(1));
@@ -65,7 +65,7 @@ pub fn fitting(stem: &OsStr, mark: &str, extension: Option<&OsStr>) -> OsString 
     name
 }
 
-/// A stem for names that belong to a file, of so many bytes at most; stems that are cut stay different from each other.
+/// A stem of at most `bytes` bytes for names derived from a file; shortened stems stay distinct.
 pub(crate) fn short_stem(stem: &OsStr, bytes: usize) -> OsString {
     if stem.len() <= bytes {
         return stem.to_owned();
@@ -81,7 +81,7 @@ fn hashed(name: &OsStr) -> u64 {
     hasher.finish()
 }
 
-/// Cut to so many bytes, at the border of a character where it has such.
+/// Truncates text to at most `bytes` bytes, at a UTF-8 character boundary if possible.
 fn shortened(text: &OsStr, bytes: usize) -> OsString {
     let whole = text.as_bytes();
     if whole.len() <= bytes {
@@ -91,7 +91,7 @@ fn shortened(text: &OsStr, bytes: usize) -> OsString {
     OsString::from_vec(whole.get(..end).unwrap_or_default().to_vec())
 }
 
-/// Renames to the first free one of `STEM mark`, `STEM mark -2` and so on; without a mark from `STEM-2` on.
+/// Renames to the first free name of `STEM mark`, `STEM mark -2` and so on; without a mark, `STEM-2` and so on.
 pub(super) fn rename_to_free(from: &Path, place: &Path, mark: &str, files: &RunFiles) -> io::Result<PathBuf> {
     let stem = place.file_stem().unwrap_or_default();
     let first = if mark.is_empty() { 2 } else { 1 };
