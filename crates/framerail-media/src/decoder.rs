@@ -1,4 +1,4 @@
-//! Decodes packets on the CPU to core frames: planes are FFmpeg's own, without a copy, wherever that is possible.
+//! Decodes packets on the CPU to core frames, which use FFmpeg's own planes without a copy wherever possible.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -24,17 +24,17 @@ use crate::{
     rotate, surface,
 };
 
-/// Errors in a row without a frame after which a decoder is not asked again for this packet.
+/// Consecutive errors without a frame after which the decoder is not polled again for this packet.
 const MAX_FAILURES: u32 = 256;
 
-/// Bytes of a pixel whose format is not known yet: RGBA.
+/// Assumed bytes per pixel while the format is unknown: RGBA.
 const UNKNOWN_PIXEL_BYTES: u64 = 4;
-/// Threads that FFmpeg takes at most where it may choose.
+/// Maximum number of threads that FFmpeg starts automatically.
 const MAX_AUTO_THREADS: u64 = 17;
-/// Packets after which one that no frame came of will give none: threads and reordering hold frames back.
+/// Maximum delay in packets, from threads and reordering: an older packet without a frame will not produce one.
 const MAX_DELAY_PACKETS: i64 = 96;
 
-/// What a decoder gives when asked for a frame.
+/// Result of polling a decoder for a frame.
 // A frame is moved once from here to its queue; boxing it would cost an allocation per frame.
 #[allow(clippy::large_enum_variant)]
 pub enum Decoded {
@@ -42,27 +42,27 @@ pub enum Decoded {
     Frame(Frame),
     /// Send another packet first.
     NeedsPacket,
-    /// Everything sent before the end has come out.
+    /// All frames sent before the end have been received.
     End,
 }
 
 /// A conversion that was needed because core does not list the decoder's pixel format.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Conversion {
-    /// FFmpeg's name of what the decoder gave.
+    /// FFmpeg's name of the decoder's format.
     pub from: String,
-    /// What was delivered.
+    /// The delivered format.
     pub to: String,
-    /// Frames.
+    /// Number of frames.
     pub frames: u64,
 }
 
-/// What opens decoders for one video stream, on any thread and as often as needed. See [`Input::decoder_setup`].
+/// Opens decoders for one video stream, on any thread and as often as needed. See [`Input::decoder_setup`].
 #[derive(Clone)]
 pub struct DecoderSetup {
-    /// Threads of each decoder; 0 lets FFmpeg choose. With several decoders side by side, 1 does most.
+    /// Threads per decoder; 0 lets FFmpeg choose. With several decoders in parallel, 1 has the highest throughput.
     pub threads: usize,
-    /// Where decoders with one thread take memory for pictures from; each has its own memory when `None`.
+    /// Pool from which single-threaded decoders take frame memory; each decoder allocates its own when `None`.
     pub pictures: Option<PicturePool>,
     parameters: Parameters,
     stream: StreamSetup,
@@ -95,7 +95,7 @@ impl DecoderSetup {
     }
 }
 
-/// What the container says of the frames to come.
+/// The container's metadata of the stream's frames.
 #[derive(Clone)]
 struct StreamSetup {
     id: StreamId,
@@ -103,20 +103,20 @@ struct StreamSetup {
     frame_rate: Option<Rational>,
     color: ColorDescription,
     aspect_ratio: Option<Rational>,
-    /// The container's turn for display.
+    /// The container's rotation for display.
     rotation: Rotation,
     policy: RotationPolicy,
     is_single_picture: bool,
     is_reorder_unknown: bool,
-    /// Memory that decoded pictures may take.
+    /// Memory limit for decoded frames.
     picture_bytes: u64,
 }
 
-/// What decoding a stream takes in memory, roughly.
+/// Approximate memory use of decoding a stream.
 #[derive(Clone, Copy)]
 pub(crate) struct PictureLoad {
     pub(crate) pixel_bytes: u64,
-    /// Pictures that exist at once with one thread: those that others refer to, and the one handed on.
+    /// Frames that exist at once with one thread: reference frames and the one being delivered.
     pub(crate) at_once: u64,
 }
 
@@ -138,38 +138,38 @@ impl PictureLoad {
         Self { pixel_bytes, at_once }
     }
 
-    /// Pixels of a picture that still fits.
+    /// Maximum number of pixels of a frame within the budget.
     fn max_pixels(self, budget_bytes: u64) -> i64 {
         i64::try_from(budget_bytes / (self.pixel_bytes * self.at_once)).unwrap_or(i64::MAX)
     }
 }
 
-/// The first place at which decoding can start.
+/// The position where decoding can start.
 #[derive(Clone, Copy)]
 enum StartsAt {
-    /// No keyframe has come yet.
+    /// No keyframe has been sent yet.
     Unknown,
-    /// The first keyframe's presentation time. Frames before it may refer to what is not there.
+    /// The first keyframe's PTS. Earlier frames may refer to missing ones.
     Pts(Option<i64>),
 }
 
 /// A video decoder.
 pub struct Decoder {
     context: CodecContext,
-    /// What the present context reports.
+    /// Messages of the current context.
     log: Attachment,
-    /// The number of the last packet that was sent, from 1.
+    /// Number of the last packet that was sent, from 1.
     sent: i64,
-    /// Number and presentation time of packets that frames may still come of.
+    /// Number and PTS of packets that may still produce frames.
     under_way: VecDeque<(i64, Option<i64>)>,
-    /// Where the stream can be decoded from: errors of packets before are not the file's fault.
+    /// Where the stream can be decoded from: errors of earlier packets are not counted as damage.
     starts_at: StartsAt,
     breaks: Vec<Option<i64>>,
     /// A frame had a timestamp.
     is_timed: bool,
     threads: usize,
     pictures: Option<PicturePool>,
-    /// Of the present context; ends after it.
+    /// Of the current context; dropped after it.
     pool_use: Option<PoolUse>,
     frame: AvFrame,
     pool: FramePool,
@@ -180,13 +180,13 @@ pub struct Decoder {
     damage: Damage,
     conversions: BTreeMap<(i32, &'static str), u64>,
     is_draining: bool,
-    /// Nothing was sent yet.
+    /// No packet was sent yet.
     is_at_start: bool,
-    /// PTS of the first packet when pictures before it cannot be decoded.
+    /// PTS of the first packet if frames before it cannot be decoded.
     open_start: Option<i64>,
     /// The last packet's image has EXIF data.
     has_exif: bool,
-    /// Parameters of a codec that takes over when the present one has given its last frame.
+    /// Parameters of the next codec, which takes over when the current decoder is drained.
     successor: Option<(Parameters, av::AvPacket)>,
     facts: Option<FactsReader>,
     skips_nonreference: bool,
@@ -194,15 +194,15 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder for an input's video stream. `pool` serves frames that must be copied: turned or converted ones.
+    /// Opens a decoder for an input's video stream. `pool` provides frames that must be copied: rotated or converted ones.
     ///
     /// # Errors
-    /// `Unsupported` when this FFmpeg has no decoder for the codec.
+    /// `Unsupported` if this FFmpeg has no decoder for the codec.
     pub fn open(input: &Input, pool: &FramePool) -> Result<Self, MediaError> {
         Self::open_with(&input.decoder_setup(), pool)
     }
 
-    /// A further decoder for the stream of an input that may be elsewhere by now. Each starts at a keyframe's packet.
+    /// Opens a further decoder for the stream of an input, independent of that input's position. Each one starts at a keyframe's packet.
     ///
     /// # Errors
     /// As [`Decoder::open`].
@@ -239,9 +239,9 @@ impl Decoder {
         })
     }
 
-    /// Forgets everything that was sent: the next packet must be a keyframe's, of anywhere in the stream, also after the
-    /// end was sent. Costs far less than opening again. Frames are numbered from 0 and timestamps judged again; counts of
-    /// damage and conversions go on.
+    /// Discards everything that was sent. The next packet must be a keyframe's, anywhere in the stream; this also works after the
+    /// end was sent. Costs far less than opening a decoder. Frame numbers restart at 0 and timestamp repair starts over; counts of
+    /// damage and conversions continue.
     pub fn flush(&mut self) {
         // SAFETY: an open decoder.
         unsafe { ffi::avcodec_flush_buffers(self.context.as_mut_ptr()) };
@@ -252,28 +252,28 @@ impl Decoder {
         self.is_at_start = true;
         self.open_start = None;
         self.successor = None;
-        // What was under way is given up, not lost.
+        // Packets in the decoder are discarded deliberately and do not count as lost.
         self.under_way.clear();
         self.log.take_up_to(self.sent);
         self.starts_at = StartsAt::Unknown;
     }
 
-    /// Leaves out packets from now on whose pictures no other picture refers to: for those on the way to a wanted one. All
-    /// others come out as they would. Which packets these are, [`FactsReader`] tells; for codecs that do not say it, none.
+    /// Skips packets from now on whose frames no other frame refers to: use it on the way to a wanted frame. The remaining frames
+    /// are unchanged. [`FactsReader`] finds these packets; nothing is skipped for codecs that it does not support.
     pub fn set_skip_nonreference(&mut self, is_on: bool) {
         self.skips_nonreference = is_on;
     }
 
-    /// Packets left out as [`Decoder::set_skip_nonreference`] asked.
+    /// Packets skipped because of [`Decoder::set_skip_nonreference`].
     pub fn packets_skipped(&self) -> u64 {
         self.packets_skipped
     }
 
-    /// Sends a packet, or the end (`None`), after which [`Decoder::receive`] drains what is held back.
-    /// Packets that the decoder refuses are counted in [`Decoder::damage`].
+    /// Sends a packet, or the end (`None`), after which [`Decoder::receive`] drains the remaining frames.
+    /// Packets that the decoder rejects are counted in [`Decoder::damage`].
     ///
     /// # Errors
-    /// `Unsupported` when the codec changes to one without a decoder.
+    /// `Unsupported` if the codec changes to one without a decoder.
     pub fn send(&mut self, packet: Option<&InputPacket>) -> Result<(), MediaError> {
         let Some(packet) = packet else {
             self.is_draining = true;
@@ -286,7 +286,7 @@ impl Decoder {
             self.send_raw(None);
             return Ok(());
         }
-        // Read whether wanted or not: headers change what later packets say.
+        // Read every packet: headers change how later packets are interpreted.
         let facts = self.facts.as_mut().map(|facts| facts.read(packet));
         if std::mem::take(&mut self.is_at_start) {
             self.begin_at(packet, facts);
@@ -299,8 +299,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// FFmpeg's H.264 decoder keeps pictures back that it has no proof for, after a start in mid-stream even at its end. At a
-    /// recovery point that is exact, PTS tell as well which pictures lack their references: those before it.
+    /// After a start in mid-stream, FFmpeg's H.264 decoder holds back frames that it cannot prove intact, even at the end. At an exact
+    /// recovery point, the PTS shows which frames lack their references: those before it.
     fn begin_at(&mut self, packet: &InputPacket, facts: Option<PacketFacts>) {
         let is_open = facts.is_some_and(|facts| facts.random_access == RandomAccess::OpenGop);
         self.open_start = packet.pts().filter(|_| is_open && self.context.codec_id == ffi::AVCodecID::H264);
@@ -332,7 +332,7 @@ impl Decoder {
         }
     }
 
-    /// Whether errors around this time come of where decoding started.
+    /// Whether errors around this time are caused by the position where decoding started.
     fn is_before_start(&self, pts: Option<i64>) -> bool {
         match self.starts_at {
             StartsAt::Unknown => true,
@@ -340,14 +340,14 @@ impl Decoder {
         }
     }
 
-    /// A packet came back as an error: the one sent last, or one that a thread worked on since.
+    /// Records a rejected packet: the one sent last, or an earlier one that a thread was still working on.
     fn note_refused(&mut self) {
         self.breaks.push(self.under_way.back().and_then(|(_, pts)| *pts));
         // Counted by the caller.
         self.log.take(self.sent);
     }
 
-    /// Counts packets up to this one that had errors and gave no frame.
+    /// Counts packets up to this one that had errors and produced no frame.
     fn note_frameless(&mut self, packet: i64) {
         for number in self.log.take_up_to(packet) {
             let pts = self.under_way.iter().find(|(known, _)| *known == number).and_then(|(_, pts)| *pts);
@@ -357,13 +357,13 @@ impl Decoder {
         }
     }
 
-    /// Presentation times around which frames may be missing, since the last call; `None` where that is unknown. For a
+    /// Takes the presentation times around which frames may be missing, since the last call; `None` for an unknown time. For a
     /// [`crate::LossMeter`].
     pub fn take_breaks(&mut self) -> Vec<Option<i64>> {
         std::mem::take(&mut self.breaks)
     }
 
-    /// The next frame, if enough packets were sent.
+    /// Returns the next frame, if enough packets were sent.
     ///
     /// # Errors
     /// `Unsupported` for pixel formats that cannot be delivered; `Core` never for sizes that a header may state.
@@ -403,12 +403,12 @@ impl Decoder {
         }
     }
 
-    /// What was not as it should be, so far.
+    /// Damage found so far.
     pub fn damage(&self) -> &Damage {
         &self.damage
     }
 
-    /// Conversions to listed pixel formats, so far.
+    /// Conversions to supported pixel formats so far.
     pub fn conversions(&self) -> Vec<Conversion> {
         self.conversions
             .iter()
@@ -416,7 +416,7 @@ impl Decoder {
             .collect()
     }
 
-    /// Turns the picture just received into a core frame; `None` when it has no usable picture.
+    /// Converts the received picture to a core frame; `None` if it is unusable.
     fn deliver(&mut self) -> Result<Option<Frame>, MediaError> {
         let frame = std::mem::replace(&mut self.frame, AvFrame::new());
         let in_range = |side: i32| (1..=MAX_SIDE as i32).contains(&side);
@@ -436,7 +436,7 @@ impl Decoder {
         let duration = (frame.pkt_duration > 0).then_some(frame.pkt_duration);
         let pts = av::timestamp(frame.best_effort_timestamp);
         if self.open_start.zip(pts).is_some_and(|(start, pts)| pts < start) {
-            // Refers to what was before the first packet: as every decoder leaves it out.
+            // Refers to frames before the first packet; other decoders drop it too.
             return Ok(None);
         }
         let hdr = Some(hdr::of_frame(&frame)).filter(|hdr| !hdr.is_empty()).map(Arc::new);
@@ -456,7 +456,7 @@ impl Decoder {
         let stamp = self.clock.stamp(pts, duration);
         self.damage.frames_repaired += u64::from(is_concealed);
         self.is_timed |= pts.is_some();
-        // Where only some packets have times (MPEG-PS), FFmpeg works out those between, but not that of the last frame.
+        // If only some packets have timestamps (MPEG-PS), FFmpeg derives the ones in between, but not the last frame's.
         let is_absent = !self.is_timed || (pts.is_none() && self.is_draining);
         let count = if is_absent { &mut self.damage.timestamps_absent } else { &mut self.damage.timestamps_repaired };
         *count += u64::from(stamp.is_repaired);
@@ -481,9 +481,9 @@ impl Decoder {
         }))
     }
 
-    /// What a still image carries, as its decoder gives it.
+    /// Metadata of a still image, as reported by its decoder.
     fn still_metadata(&self, frame: &AvFrame) -> Option<Arc<StillMetadata>> {
-        // Decoders of other images give texts of theirs.
+        // Decoders of other formats set metadata that is not EXIF.
         let is_by_decoder = matches!(self.context.codec_id, ffi::AVCodecID::MJPEG | ffi::AVCodecID::WEBP) && !frame.metadata.is_null();
         let has_exif = is_by_decoder || self.has_exif;
         // SAFETY: a valid frame; its side data live as long, and are copied.
@@ -494,7 +494,7 @@ impl Decoder {
         (has_exif || icc_profile.is_some()).then(|| Arc::new(StillMetadata { icc_profile, has_exif }))
     }
 
-    /// The picture's planes as they are, or converted.
+    /// The frame's planes unchanged, or converted.
     fn host_surface(&mut self, frame: AvFrame, delivery: Delivery, color: &ColorDescription) -> Result<Option<HostSurface>, MediaError> {
         match delivery {
             Delivery::Direct(format) | Delivery::DirectFullRange(format) => {
@@ -512,7 +512,7 @@ impl Decoder {
         }
     }
 
-    /// The picture turned clockwise, in a format that can be turned.
+    /// Rotates the surface clockwise, in a format that supports rotation.
     fn turned(&mut self, surface: HostSurface, rotation: Rotation, color: &ColorDescription) -> Result<HostSurface, MediaError> {
         if rotation == Rotation::None {
             return Ok(surface);
@@ -527,7 +527,7 @@ impl Decoder {
         rotate::rotated(&surface, rotation, &self.pool)
     }
 
-    /// The frame's tags, completed by the stream's.
+    /// The frame's colour tags, completed by the stream's.
     fn frame_color(&self, frame: &AvFrame, delivery: Delivery) -> ColorDescription {
         let mut own = color::describe(frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc, frame.chroma_location);
         if own.matrix == ColorMatrix::Unspecified {
@@ -571,21 +571,21 @@ fn open_context(
     if code < 0 {
         return Err(av::error(format!("preparing the {} decoder", parameters.codec_name()), code));
     }
-    // Checksums are compared, and what fails is decoded as far as it goes.
+    // Verify checksums, and decode frames that fail as far as possible.
     context.err_recognition = ffi::AV_EF_CRCCHECK | ffi::AV_EF_IGNORE_ERR;
     context.pkt_timebase = av::rational(stream.time_base.ratio());
     let load = PictureLoad::of(parameters, stream.is_single_picture);
     context.max_pixels = load.max_pixels(stream.picture_bytes);
     let (width, height) = (u64::try_from(context.width).unwrap_or(0), u64::try_from(context.height).unwrap_or(0));
     context.thread_count = thread_count(threads, width * height * load.pixel_bytes, load.at_once, stream.picture_bytes);
-    // A list of pictures may change size and format at every one; frame threads would hold several of them back.
+    // Each image of a list may change size and format; frame threads would hold several of them back.
     context.thread_type = if stream.is_single_picture { ffi::FF_THREAD_SLICE } else { ffi::FF_THREAD_FRAME | ffi::FF_THREAD_SLICE };
     if stream.is_reorder_unknown && parameters.get().codec_id == ffi::AVCodecID::H264 {
-        // Streams that do not state it either are then held back for as long as the standard allows, and stay in order.
+        // H.264 streams that do not state it either are delayed as long as the standard allows, so that frames stay in order.
         context.strict_std_compliance = ffi::FF_COMPLIANCE_STRICT;
     }
     let log = DecoderLog::attach(&mut context);
-    // FFmpeg calls from its own threads where there are several.
+    // With several threads FFmpeg would call the pool from its own threads.
     let pool_use = pictures.filter(|_| context.thread_count == 1).map(|pool| PoolUse::begin(&mut context, pool));
     // SAFETY: a prepared context; no options.
     let code = unsafe { ffi::avcodec_open2(context.as_mut_ptr(), codec, std::ptr::null_mut()) };
@@ -595,7 +595,7 @@ fn open_context(
     Ok((context, log, pool_use))
 }
 
-/// Threads to decode with, each with a picture of this size, so that all fit into a budget; 0 leaves it to FFmpeg.
+/// Number of decoding threads, each with a frame of this size, within a memory budget; 0 leaves it to FFmpeg.
 fn thread_count(wanted: usize, picture_bytes: u64, at_once: u64, budget_bytes: u64) -> i32 {
     let most = if wanted == 0 { MAX_AUTO_THREADS } else { wanted as u64 };
     let room = budget_bytes.checked_div(picture_bytes).map_or(u64::MAX, |pictures| pictures.saturating_sub(at_once).max(1));
@@ -603,7 +603,7 @@ fn thread_count(wanted: usize, picture_bytes: u64, at_once: u64, budget_bytes: u
     i32::try_from(count).unwrap_or(0)
 }
 
-/// The orientation that the picture itself asks for (EXIF, H.264 display orientation).
+/// The rotation that the frame itself states (EXIF, H.264 display orientation).
 fn frame_rotation(frame: &AvFrame) -> Option<Rotation> {
     // SAFETY: a valid frame; its side data live as long.
     unsafe {

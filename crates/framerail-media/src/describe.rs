@@ -1,4 +1,4 @@
-//! What a container says of its streams, in core's words.
+//! Converts a container's stream metadata to core's types.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
     parameters::{Chapter, SideParameters},
 };
 
-/// The orientation that a stream's display matrix asks for.
+/// The rotation of a stream's display matrix.
 pub(crate) fn rotation(stream: &ffi::AVStream) -> Rotation {
     let mut size = 0;
     // SAFETY: a valid stream; the answer is null or `size` bytes that live as long as the stream.
@@ -24,7 +24,7 @@ pub(crate) fn rotation(stream: &ffi::AVStream) -> Rotation {
     matrix.unwrap_or_default()
 }
 
-/// The orientation that a display matrix asks for; `None` for no matrix.
+/// The rotation of a display matrix; `None` without one.
 ///
 /// # Safety
 /// `matrix` is null or has `size` bytes, aligned for 32-bit numbers as FFmpeg's side data are.
@@ -37,14 +37,14 @@ pub(crate) unsafe fn matrix_rotation(matrix: *const u8, size: usize) -> Option<R
     Some(Rotation::from_matrix(matrix[0], matrix[1], matrix[3], matrix[4]))
 }
 
-/// A pixel's shape unless unknown: the container's word before the codec's.
+/// Pixel aspect ratio, if known: the container's takes precedence over the codec's.
 pub(crate) fn aspect_ratio(stream: &ffi::AVStream) -> Option<Rational> {
     // SAFETY: every stream has parameters.
     let coded = unsafe { (*stream.codecpar).sample_aspect_ratio };
     av::positive(stream.sample_aspect_ratio).or_else(|| av::positive(coded))
 }
 
-/// Colour tags of a stream; formats that imply full range say so.
+/// Colour tags of a stream, including full range where the pixel format implies it.
 pub(crate) fn stream_color(parameters: &ffi::AVCodecParameters) -> ColorDescription {
     let mut color = color::describe(
         parameters.color_space,
@@ -59,12 +59,12 @@ pub(crate) fn stream_color(parameters: &ffi::AVCodecParameters) -> ColorDescript
     color
 }
 
-/// A ratio seen after a quarter turn.
+/// An aspect ratio after a quarter turn.
 pub(crate) fn turned(ratio: Rational) -> Rational {
     Rational { num: ratio.den, den: ratio.num }
 }
 
-/// Everything of a video stream that is known before its first frame.
+/// Collects everything known about a video stream before its first frame.
 pub(crate) fn stream_info(
     container: &Container,
     stream: &ffi::AVStream,
@@ -128,7 +128,7 @@ fn field_order(order: ffi::AVFieldOrder) -> FieldOrder {
     }
 }
 
-/// What of the video is not delivered: further tracks, and transparency that FFmpeg's own decoders leave out.
+/// Notices about what is not delivered: further video tracks, and transparency that FFmpeg's own decoders drop.
 fn not_delivered(container: &Container, stream: &ffi::AVStream, codec: &str) -> Vec<String> {
     let is_video = |other: &&ffi::AVStream| {
         // SAFETY: every stream has parameters.
@@ -152,7 +152,7 @@ fn not_delivered(container: &Container, stream: &ffi::AVStream, codec: &str) -> 
     lines
 }
 
-/// Frames by the header over their time.
+/// Frame rate from the header's frame count and duration.
 fn counted_rate(stream: &ffi::AVStream) -> Option<Rational> {
     let ticks = av::timestamp(stream.duration).filter(|ticks| *ticks > 0)?;
     let base = av::positive(stream.time_base)?;
@@ -164,13 +164,13 @@ fn container_bit_rate(container: &Container) -> Option<u64> {
     u64::try_from(container.get().bit_rate).ok().filter(|rate| *rate > 0)
 }
 
-/// Length of a stream, or of its container.
+/// Duration of a stream, or of its container.
 pub(crate) fn duration_secs(container: &Container, stream: &ffi::AVStream) -> Option<f64> {
     let own = av::timestamp(stream.duration).filter(|ticks| *ticks > 0).map(|ticks| av::time_base(stream.time_base).seconds(ticks));
     own.or_else(|| av::timestamp(container.get().duration).filter(|micros| *micros > 0).map(|micros| micros as f64 / 1e6))
 }
 
-/// Seconds of the selected part.
+/// Duration of the selected part in seconds.
 fn selected_secs(options: &InputOptions, duration: Option<f64>) -> Option<f64> {
     let start = options.start_secs.unwrap_or(0.0);
     let ends = [duration, options.end_secs, options.duration_secs.map(|secs| start + secs)];
@@ -178,7 +178,7 @@ fn selected_secs(options: &InputOptions, duration: Option<f64>) -> Option<f64> {
     Some((end - start).max(0.0))
 }
 
-/// Tags of the container, then those of the stream that it does not have.
+/// The container's tags, then those of the stream's tags that the container does not have.
 fn metadata(container: &Container, stream: &ffi::AVStream) -> Vec<(String, String)> {
     // SAFETY: dictionaries of live objects, or null.
     let (mut tags, own) = unsafe { (av::entries(container.get().metadata), av::entries(stream.metadata)) };
@@ -190,7 +190,7 @@ fn metadata(container: &Container, stream: &ffi::AVStream) -> Vec<(String, Strin
     tags
 }
 
-/// What a stream carries, when it can be copied beside a video.
+/// The kind of a stream that can be copied beside a video; `None` for others.
 pub(crate) fn side_kind(stream: &ffi::AVStream) -> Option<MediaKind> {
     if stream.disposition & ffi::AV_DISPOSITION_ATTACHED_PIC != 0 {
         return Some(MediaKind::Attachment);
@@ -205,7 +205,7 @@ pub(crate) fn side_kind(stream: &ffi::AVStream) -> Option<MediaKind> {
     }
 }
 
-/// A side stream with all that a muxer needs.
+/// A side stream with everything that a muxer needs.
 pub(crate) fn side_stream(stream: &ffi::AVStream, kind: MediaKind) -> Result<SideStream, MediaError> {
     // SAFETY: every stream has parameters, and its tags are a dictionary or null.
     let (parameters, metadata) = unsafe { (Parameters::copy_of(stream.codecpar)?, av::entries(stream.metadata)) };

@@ -1,21 +1,21 @@
-//! FFmpeg's library of cameras and screens. It brings dozens of others along, so it is loaded only when a camera is asked for.
+//! FFmpeg's library of capture devices (cameras and screens). It depends on dozens of other libraries, so it is loaded only on demand.
 
 use std::sync::OnceLock;
 
 use crate::MediaError;
 
-/// FFmpeg's names of the formats in it.
+/// FFmpeg's names of its formats.
 const FORMATS: &[&str] = &["v4l2", "video4linux2", "x11grab", "kmsgrab", "fbdev", "decklink", "lavfi"];
 
-/// Whether a format stands for a device of this machine. FFmpeg's generator of test pictures, `lavfi`, counts as one.
+/// Whether a format is a device of this machine. FFmpeg's test source, `lavfi`, counts as one.
 pub(crate) fn is_device_format(name: &str) -> bool {
     name.split(',').any(|name| FORMATS.contains(&name))
 }
 
-/// Makes the formats known to FFmpeg.
+/// Registers the formats with FFmpeg.
 ///
 /// # Errors
-/// `Unsupported` where the library is not there.
+/// `Unsupported` if the library is missing.
 pub(crate) fn load() -> Result<(), MediaError> {
     static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
     let loaded = LOADED.get_or_init(register).clone();
@@ -33,12 +33,12 @@ fn register() -> Result<(), String> {
 fn register() -> Result<(), String> {
     use ffmpeg_the_third::ffi;
 
-    // The libraries of one release of FFmpeg count their versions alike.
+    // FFmpeg's libraries of one release share the major version.
     // SAFETY: no preconditions.
     let major = unsafe { ffi::avformat_version() } >> 16;
     let name = format!("libavdevice.so.{major}");
     let file = crate::av::c_string(&name);
-    // SAFETY: zero-ended names. The library is FFmpeg's own and stays loaded; its function of this name takes and gives nothing.
+    // SAFETY: zero-terminated names. The library is FFmpeg's own and stays loaded; the function takes and returns nothing.
     unsafe {
         let library = libc::dlopen(file.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
         let function = if library.is_null() { std::ptr::null_mut() } else { libc::dlsym(library, c"avdevice_register_all".as_ptr()) };

@@ -1,4 +1,4 @@
-//! Encodes frames with any of FFmpeg's encoders.
+//! Encodes frames with any of FFmpeg's video encoders.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,25 +21,25 @@ use crate::{
     surface, version,
 };
 
-/// Displayed shapes that differ by less than this are the same: sizes are whole numbers.
+/// Display aspect ratios that differ by less than this are equal: sizes are integers.
 const SHAPE_TOLERANCE: f64 = 0.02;
-/// Pixels that share a chroma sample, along a side, at most.
+/// Maximum number of pixels along a side that share a chroma sample.
 const CHROMA_STEP: u32 = 4;
 
-/// Quantiser for encoders that otherwise would take a low fixed bit rate (1 best, 31 worst).
+/// Quantiser for encoders that default to a low fixed bit rate (1 best, 31 worst).
 const DEFAULT_QUANTISER: i32 = 3;
-/// Encoders that take no odd sizes with subsampled chroma.
+/// Encoders that do not accept odd sizes with subsampled chroma.
 const EVEN_SIZE_ENCODERS: &[&str] = &["libx264", "libx265", "libsvtav1", "libopenh264"];
 
-/// What the container asks of an encoder.
+/// The container's requirements for an encoder.
 pub(crate) struct Demands {
-    /// Codec headers go into the container.
+    /// The container stores codec headers.
     pub(crate) global_header: bool,
-    /// How the container keeps the times of frames.
+    /// How the container stores frame times.
     pub(crate) times: FrameTimes,
 }
 
-/// What a container has to know of an encoder.
+/// The encoder's output as a container needs to know it.
 #[derive(Clone)]
 pub(crate) struct VideoTrack {
     pub(crate) parameters: Parameters,
@@ -54,47 +54,47 @@ pub(crate) struct Encoder {
     format: ffi::AVPixelFormat,
     width: u32,
     height: u32,
-    /// As the input stated it at its start.
+    /// Colour tags of the input at its start.
     input_color: ColorDescription,
-    /// Of what is encoded.
+    /// Colour tags of the encoded video.
     color: ColorDescription,
     pixel_aspect: PixelAspect,
     clock: EncoderClock,
     converter: Converter,
-    /// Durations by PTS, of frames that are inside.
+    /// Durations by PTS of the frames inside the encoder.
     durations: BTreeMap<i64, i64>,
     /// Whether frames are encoded as two fields.
     is_interlaced: bool,
-    /// The last frame, where a container may need it again.
+    /// The last frame, if the container may need a repeat of it.
     last_picture: Option<AvFrame>,
     keyframes: KeyframeClock,
     pub(crate) counts: EncodeCounts,
-    /// What changed on the way, with the time of the first frame, in seconds.
+    /// Properties that changed during encoding, with the time of the first changed frame in seconds.
     changes: Vec<(&'static str, f64)>,
-    /// What differs from the input.
+    /// Differences from the input.
     pub(crate) warnings: Vec<String>,
 }
 
-/// What an encoder did.
+/// Counts of an encoder.
 #[derive(Default)]
 pub(crate) struct EncodeCounts {
     pub(crate) frames: u64,
     pub(crate) converted: u64,
     pub(crate) rescaled: u64,
     pub(crate) rounded: u64,
-    /// Repeats that fill holes in a container that only counts frames.
+    /// Repeated frames that fill gaps in a container that only counts frames.
     pub(crate) repeated: u64,
-    /// Times that repeated or went back.
+    /// Timestamps that repeated or went back.
     pub(crate) repaired: u64,
 }
 
 impl Encoder {
-    /// Whether there is a video encoder of this name.
+    /// Checks that a video encoder of this name exists.
     pub(crate) fn check(name: &str) -> Result<(), MediaError> {
         find(name).map(|_| ())
     }
 
-    /// Whether an encoder takes a pixel format as it is.
+    /// Whether an encoder accepts a pixel format without conversion.
     pub(crate) fn takes(name: &str, format: PixelFormat) -> Result<bool, MediaError> {
         let supported = supported_formats(find(name)?);
         Ok(supported.is_empty() || supported.contains(&format::av_format(format)))
@@ -114,7 +114,7 @@ impl Encoder {
             context.flags |= ffi::AV_CODEC_FLAG_GLOBAL_HEADER as i32;
         }
         let mut dictionary = encoder_options(codec, name, options, info, &mut context)?;
-        // SAFETY: a configured context; entries that it does not know stay in the dictionary.
+        // SAFETY: a configured context; unknown entries stay in the dictionary.
         let code = unsafe { ffi::avcodec_open2(context.as_mut_ptr(), codec, dictionary.as_mut_ptr()) };
         if let Some((key, _)) = dictionary.entries().into_iter().next() {
             let names = option_names(codec);
@@ -149,7 +149,7 @@ impl Encoder {
         })
     }
 
-    /// What a container has to know.
+    /// Stream parameters for the container.
     ///
     /// # Errors
     /// `Ffmpeg` when memory is exhausted.
@@ -172,8 +172,8 @@ impl Encoder {
         format::name(self.format.0)
     }
 
-    /// Repeats the frame before this one once where a container that only counts frames needs it; says whether it did. Call it, and
-    /// take the packets, until it does not.
+    /// Encodes the previous frame again if a container that only counts frames needs a repeat before this one; returns whether it did.
+    /// Call it, and receive the packets, until it returns `false`.
     pub(crate) fn repeat_before(&mut self, frame: &Frame) -> Result<bool, MediaError> {
         if self.last_picture.is_none() || self.clock.missing_before(frame) == 0 {
             return Ok(false);
@@ -210,12 +210,12 @@ impl Encoder {
     }
 
     fn encode(&mut self, picture: &AvFrame, index: u64) -> Result<(), MediaError> {
-        // SAFETY: an open encoder and a valid picture, which it refers to or copies.
+        // SAFETY: an open encoder and a valid frame, which it references or copies.
         let code = unsafe { ffi::avcodec_send_frame(self.context.as_mut_ptr(), picture.as_ptr()) };
         if code < 0 { Err(av::error(format!("encoding frame {index} with {}", self.name), code)) } else { Ok(()) }
     }
 
-    /// Tells the encoder that no frame follows.
+    /// Signals the end of the stream to the encoder.
     pub(crate) fn send_end(&mut self) -> Result<(), MediaError> {
         // SAFETY: an open encoder; null is the end.
         let code = unsafe { ffi::avcodec_send_frame(self.context.as_mut_ptr(), ptr::null()) };
@@ -225,7 +225,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// The next packet, if there is one now.
+    /// Returns the next packet, if one is ready.
     pub(crate) fn receive(&mut self) -> Result<Option<AvPacket>, MediaError> {
         let mut packet = AvPacket::new();
         // SAFETY: an open encoder and an owned packet.
@@ -243,12 +243,12 @@ impl Encoder {
         Ok(Some(packet))
     }
 
-    /// The frame's planes as they are, or converted and scaled to what was opened.
+    /// The frame's planes unchanged, or converted and scaled to the encoder's format and size.
     fn picture(&mut self, frame: &Frame) -> Result<AvFrame, MediaError> {
         let host = frame.surface.host()?;
         let is_sized = (host.width(), host.height()) == (self.width, self.height);
         let own_format = format::av_format(host.format());
-        // What a frame does not state has not changed.
+        // Tags that the frame does not state are unchanged.
         let color = frame.color.completed_by(&self.input_color);
         let has_color = !is_sampled(host.format()) || same_samples(&color, &self.color);
         let is_twin = color.range == ColorRange::Full && full_range_twin(&self.format_name()) == Some(host.format().name());
@@ -272,11 +272,11 @@ impl Encoder {
         self.converter.convert_to_av(host, &color, &wanted)
     }
 
-    /// Where a frame goes: it keeps the shape that it has on a screen, between black bars where the stream began with another.
+    /// The area that a frame is scaled to: it keeps its display aspect ratio, with black bars if the stream began with another one.
     fn area(&self, frame: &Frame) -> Area {
         let whole = Area { left: 0, top: 0, width: self.width, height: self.height };
         let shape = |width: u32, height: u32, pixels: PixelAspect| f64::from(width) * f64::from(pixels.ratio()) / f64::from(height.max(1));
-        // A frame that states no shape of its pixels has the stream's.
+        // A frame without a pixel aspect ratio has the stream's.
         let pixels = if frame.sample_aspect_ratio.is_some() { frame.pixel_aspect() } else { self.unstated_aspect(frame) };
         let narrower = shape(frame.width, frame.height, pixels) / shape(self.width, self.height, self.pixel_aspect);
         if (1.0 - SHAPE_TOLERANCE..=1.0 + SHAPE_TOLERANCE).contains(&narrower) {
@@ -295,19 +295,19 @@ impl Encoder {
         }
     }
 
-    /// The shape of a pixel where a frame states none: the stream's own while the size is the same, else square.
+    /// The pixel aspect ratio of a frame that states none: the stream's if the size is the same, else square.
     fn unstated_aspect(&self, frame: &Frame) -> PixelAspect {
         if (frame.width, frame.height) == (self.width, self.height) { self.pixel_aspect } else { PixelAspect::SQUARE }
     }
 
-    /// Notes once what changed on the way and was converted.
+    /// Records the first change of a property that had to be converted.
     fn note_change(&mut self, what: &'static str, frame: &Frame) {
         if self.changes.iter().all(|(known, _)| *known != what) {
             self.changes.push((what, frame.seconds()));
         }
     }
 
-    /// What became known while encoding.
+    /// Warnings that are only known after encoding.
     pub(crate) fn late_warnings(&self) -> impl Iterator<Item = String> + '_ {
         let changes = self
             .changes
@@ -324,21 +324,21 @@ impl Encoder {
     }
 }
 
-/// Whether a format's samples have a matrix and a range.
+/// Whether a format's samples depend on a matrix and a range (YUV).
 fn is_sampled(format: PixelFormat) -> bool {
     !matches!(format.family(), PixelFamily::Rgb | PixelFamily::Gray)
 }
 
-/// Whether samples mean the same colours, as far as both state it.
+/// Whether samples have the same meaning, as far as both state it.
 fn same_samples(one: &ColorDescription, other: &ColorDescription) -> bool {
     let is_open = |matrix: ColorMatrix| matches!(matrix, ColorMatrix::Unspecified | ColorMatrix::Rgb);
     let same_matrix = one.matrix == other.matrix || is_open(one.matrix) || is_open(other.matrix);
     same_matrix && one.is_full_range(false) == other.is_full_range(false)
 }
 
-/// Says which frames have to be keyframes.
+/// Decides which frames must be keyframes.
 struct KeyframeClock {
-    /// Ticks from one to the next, counted from the first frame; none leaves it to the encoder.
+    /// Ticks between keyframes, counted from the first frame; `None` leaves it to the encoder.
     every: Option<i64>,
     first: Option<i64>,
     next: i64,
@@ -356,14 +356,14 @@ impl KeyframeClock {
         let first = *self.first.get_or_insert(pts);
         let is_due = pts.saturating_sub(first) >= self.next;
         if is_due {
-            // The places stay multiples of the interval, over gaps too.
+            // Keyframes stay on multiples of the interval, across gaps too.
             self.next = (pts.saturating_sub(first) / every + 1).saturating_mul(every);
         }
         is_due || is_requested
     }
 }
 
-/// The plain format whose samples a full-range format shares.
+/// The regular format that has the same layout as a full-range (`yuvj`) format.
 fn full_range_twin(name: &str) -> Option<&'static str> {
     match name {
         "yuvj420p" => Some("yuv420p"),
@@ -376,7 +376,7 @@ fn full_range_twin(name: &str) -> Option<&'static str> {
 
 fn find(name: &str) -> Result<*const ffi::AVCodec, MediaError> {
     let wanted = av::c_string(name);
-    // SAFETY: a zero-ended name; descriptions are static.
+    // SAFETY: a zero-terminated name; descriptions are static.
     let codec = unsafe { ffi::avcodec_find_encoder_by_name(wanted.as_ptr()) };
     // SAFETY: null or static.
     if unsafe { codec.as_ref() }.is_some_and(|codec| codec.type_ == ffi::AVMediaType::VIDEO) {
@@ -387,7 +387,7 @@ fn find(name: &str) -> Result<*const ffi::AVCodec, MediaError> {
     Err(MediaError::BadOption { name: name.to_owned(), reason: "this FFmpeg has no video encoder of this name".into(), nearest })
 }
 
-/// Pixel formats that an encoder takes; empty when it does not say.
+/// Pixel formats that an encoder supports; empty if it does not list them.
 fn supported_formats(codec: *const ffi::AVCodec) -> Vec<ffi::AVPixelFormat> {
     let mut formats = Vec::new();
     // SAFETY: null, or a static list that ends with NONE.
@@ -410,7 +410,7 @@ fn choose_format(
 ) -> Result<ffi::AVPixelFormat, MediaError> {
     let mut supported = supported_formats(codec);
     if name == "mjpeg" {
-        // It lists limited range too, but takes it only under a non-standard flag that few players know.
+        // It lists limited range too, but accepts it only with a non-standard flag that few players support.
         supported.retain(|format| full_range_twin(&format::name(format.0)).is_some());
     }
     let wanted = format::av_format(options.pixel_format.unwrap_or(info.pixel_format));
@@ -441,7 +441,7 @@ fn choose_format(
 fn best_of(supported: &[ffi::AVPixelFormat], wanted: ffi::AVPixelFormat, info: &StreamInfo) -> ffi::AVPixelFormat {
     let mut list = supported.to_vec();
     list.push(ffi::AVPixelFormat::NONE);
-    // SAFETY: the list ends with NONE; the loss is not asked for.
+    // SAFETY: the list ends with NONE; the loss is not requested.
     let best =
         unsafe { ffi::avcodec_find_best_pix_fmt_of_list(list.as_ptr(), wanted, info.pixel_format.has_alpha().into(), ptr::null_mut()) };
     if best == ffi::AVPixelFormat::NONE { wanted } else { best }
@@ -452,7 +452,7 @@ fn has_alpha(format: ffi::AVPixelFormat) -> bool {
     unsafe { ffi::av_pix_fmt_desc_get(format).as_ref() }.is_some_and(|descriptor| descriptor.flags & ffi::AV_PIX_FMT_FLAG_ALPHA as u64 != 0)
 }
 
-/// For odd sizes, the format with full chroma where the encoder refuses subsampled chroma: the size stays the input's.
+/// For odd sizes, the format with full chroma if the encoder rejects subsampled chroma, so that the size is kept.
 fn even_chroma(
     format: ffi::AVPixelFormat,
     name: &str,
@@ -477,7 +477,7 @@ fn even_chroma(
     })
 }
 
-/// Colour tags of what is encoded.
+/// Colour tags of the encoded video.
 fn output_color(info: &StreamInfo, format: ffi::AVPixelFormat) -> ColorDescription {
     let mut color = info.color;
     // SAFETY: any number is allowed; descriptors are static.
@@ -485,7 +485,7 @@ fn output_color(info: &StreamInfo, format: ffi::AVPixelFormat) -> ColorDescripti
         .is_some_and(|descriptor| descriptor.flags & (ffi::AV_PIX_FMT_FLAG_RGB | ffi::AV_PIX_FMT_FLAG_PAL) as u64 != 0);
     let from_rgb = info.pixel_format.family() == PixelFamily::Rgb;
     if from_rgb && !is_rgb {
-        // The conversion uses this matrix, so it is stated.
+        // The conversion uses this matrix, so tag it.
         if matches!(color.matrix, ColorMatrix::Rgb | ColorMatrix::Unspecified) {
             color.matrix = ColorMatrix::Bt601;
         }
@@ -501,8 +501,8 @@ fn output_color(info: &StreamInfo, format: ffi::AVPixelFormat) -> ColorDescripti
     color
 }
 
-/// Tells the encoder of a video of two fields that it is one; says whether it knows that. Without it players would take the lines of
-/// both fields for one picture.
+/// Marks interlaced video as such in the encoder; returns whether the encoder supports it. Without the mark, players would show
+/// the lines of both fields as one frame.
 fn set_fields(context: &mut CodecContext, codec: *const ffi::AVCodec, name: &str, info: &StreamInfo, warnings: &mut Vec<String>) -> bool {
     use ffi::AVCodecID as Id;
     if info.field_order == FieldOrder::Progressive {
@@ -511,7 +511,7 @@ fn set_fields(context: &mut CodecContext, codec: *const ffi::AVCodec, name: &str
     // SAFETY: a static description.
     let id = unsafe { (*codec).id };
     let knows = name == "libx264" || name == "prores_ks" || matches!(id, Id::MPEG2VIDEO | Id::MPEG4);
-    // Each field has half of the lines, and chroma half of those.
+    // Each field has half of the lines, and its chroma half of those.
     if !knows || !info.height.is_multiple_of(4) {
         warnings.push(format!(
             "{name} encodes interlaced frames of this size as progressive ones, and players do not deinterlace them; deinterlace=bwdif in \
@@ -557,7 +557,7 @@ fn configure(
     }
 }
 
-/// Options by name: quality, preset, the user's own.
+/// Encoder options: quality, preset, then the user's own.
 fn encoder_options(
     codec: *const ffi::AVCodec,
     name: &str,
@@ -579,7 +579,7 @@ fn encoder_options(
         Quality::Crf(crf) => {
             set("crf", &crf.to_string())?;
             if name.starts_with("libvpx") {
-                // libvpx takes a CRF for a ceiling unless the bit rate is zero.
+                // With a nonzero bit rate, libvpx treats the CRF only as an upper limit of quality.
                 context.bit_rate = 0;
             }
         }
@@ -612,11 +612,11 @@ fn encoder_options(
     Ok(dictionary)
 }
 
-/// Settings for outputs that are watched while they are made.
+/// Settings for live outputs, which are watched while they are encoded.
 fn live_settings(name: &str, options: &WriterOptions) -> Vec<(&'static str, &'static str)> {
     let mut settings = Vec::new();
     if options.keyframe_every.is_some() {
-        // A frame that must be a keyframe is one at which decoding can start.
+        // Decoding must be able to start at forced keyframes.
         settings.push(("forced-idr", "1"));
     }
     if options.low_latency {
@@ -632,7 +632,7 @@ fn live_settings(name: &str, options: &WriterOptions) -> Vec<(&'static str, &'st
     settings
 }
 
-/// x265 takes its rate from the time base, which is not the rate, and prints to standard error: both are set right.
+/// x265 derives its frame rate from the time base and logs to standard error; these parameters correct both.
 fn x265_params(info: &StreamInfo, own: &str) -> String {
     let rate = info.frame_rate.map(|rate| format!(":fps={}/{}", rate.num, rate.den)).unwrap_or_default();
     let hdr = hdr::x265_params(&info.hdr);
@@ -640,7 +640,7 @@ fn x265_params(info: &StreamInfo, own: &str) -> String {
     format!("log-level=error{rate}{hdr}{own}")
 }
 
-/// Encoders of the MPEG family, which otherwise start at 200 kbit/s.
+/// Whether it is an MPEG-family encoder, whose default is 200 kbit/s.
 fn takes_quantiser(codec: *const ffi::AVCodec) -> bool {
     use ffi::AVCodecID as Id;
     // SAFETY: a static description.
@@ -651,7 +651,7 @@ fn takes_quantiser(codec: *const ffi::AVCodec) -> bool {
     )
 }
 
-/// Every option that an encoder knows: its own and those of all codecs.
+/// All options of an encoder: private and common ones.
 fn option_names(codec: *const ffi::AVCodec) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     // SAFETY: classes are static; av_opt_next takes the address of a class pointer as an object.

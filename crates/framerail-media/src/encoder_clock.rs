@@ -1,4 +1,4 @@
-//! The times that an encoder gets: in its own time base, rising, and without holes where a container only counts frames.
+//! Frame times for an encoder: in its own time base, strictly increasing, and without gaps where a container only counts frames.
 
 use std::ffi::CStr;
 
@@ -7,45 +7,45 @@ use framerail_core::{Frame, StreamInfo, TimeBase};
 
 use crate::av::{self, AvPacket};
 
-/// Longest hole that is filled with repeats of the frame before it. A longer one is a jump of the clock, not a pause.
+/// Longest gap that is filled by repeating the previous frame. Longer ones are jumps of the clock, not pauses.
 const LONGEST_FILLED_SECS: f64 = 10.0;
-/// Steps of a container that only counts frames, for a stream without a frame rate.
+/// Frame duration in a container that only counts frames, for a stream without a frame rate.
 const DEFAULT_STEP: (i64, i64) = (1, 25);
 
-/// How a container keeps the times of frames.
+/// How a container stores frame times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FrameTimes {
-    /// Each frame has a time.
+    /// Each frame has a timestamp.
     Stamped,
-    /// A fixed rate; places without a frame can be marked (AVI).
+    /// A fixed rate; positions without a frame can be marked (AVI).
     Grid,
-    /// A fixed rate; a frame's time is its number, so that a frame is repeated where the next one comes late.
+    /// A fixed rate; a frame's time is its number, so a frame must be repeated if the next one is late.
     Counted,
 }
 
-/// Gives frames their times in an encoder's time base.
+/// Converts frame times to an encoder's time base.
 pub(crate) struct EncoderClock {
     time_base: TimeBase,
     times: FrameTimes,
-    /// Time of the first frame. The encoder counts from there: a container of a fixed rate has its frames on the grid wherever the
-    /// source starts.
+    /// Time of the first frame. The encoder counts from there: in a container with a fixed rate, frames then lie on its grid
+    /// wherever the source starts.
     start: Option<(i64, TimeBase)>,
     last: Option<i64>,
-    /// Holes that were too long to be filled.
+    /// Gaps that were too long to fill.
     pub(crate) jumps: u64,
 }
 
-/// Where a frame went.
+/// The time assigned to a frame.
 pub(crate) struct Placed {
     pub(crate) pts: i64,
-    /// The time had to be moved because the encoder's steps are coarser, or because it was not later than the one before.
+    /// The time was changed because the encoder's ticks are coarser, or because it was not later than the previous one.
     pub(crate) is_rounded: bool,
     /// The time went back.
     pub(crate) is_repaired: bool,
 }
 
 impl EncoderClock {
-    /// The clock of an encoder: the input's time base, or one frame per tick where codec or container know only that.
+    /// Creates an encoder's clock: the input's time base, or one tick per frame if codec or container support only that.
     pub(crate) fn new(codec: *const ffi::AVCodec, info: &StreamInfo, times: FrameTimes) -> Self {
         Self { time_base: choose_time_base(codec, info, times), times, start: None, last: None, jumps: 0 }
     }
@@ -59,7 +59,7 @@ impl EncoderClock {
         self.times == FrameTimes::Counted
     }
 
-    /// Frames that have to be repeated before this one.
+    /// Number of repeats needed before this frame.
     pub(crate) fn missing_before(&mut self, frame: &Frame) -> u64 {
         let Some(last) = self.last.filter(|_| self.times == FrameTimes::Counted) else { return 0 };
         let missing = self.since_start(frame).0.saturating_sub(last).saturating_sub(1).max(0);
@@ -70,14 +70,14 @@ impl EncoderClock {
         missing.unsigned_abs()
     }
 
-    /// The time of a repeat of the frame before.
+    /// Assigns a time to a repeat of the previous frame.
     pub(crate) fn repeat(&mut self) -> i64 {
         let pts = self.last.map_or(0, |last| last.saturating_add(1));
         self.last = Some(pts);
         pts
     }
 
-    /// The time of a frame.
+    /// Assigns a time to a frame.
     pub(crate) fn place(&mut self, frame: &Frame) -> Placed {
         let (wanted, is_exact) = self.since_start(frame);
         let moved = self.last.filter(|last| wanted <= *last).map(|last| last.saturating_add(1));
@@ -87,13 +87,13 @@ impl EncoderClock {
         Placed { pts, is_rounded: moved.is_some() || !is_exact, is_repaired }
     }
 
-    /// A duration in the encoder's steps; `None` where the container has none.
+    /// A duration in the encoder's ticks; `None` if the container stores none.
     pub(crate) fn duration(&self, frame: &Frame) -> Option<i64> {
         let duration = frame.duration.filter(|duration| *duration > 0 && self.times != FrameTimes::Counted)?;
         Some(frame.time_base.rescale(duration, self.time_base))
     }
 
-    /// Gives a packet the time of its frame, in the finer of the source's ticks and the encoder's.
+    /// Converts a packet's times back to the source's clock, in the finer of the source's and the encoder's time base.
     pub(crate) fn put_on_source_clock(&self, packet: &mut AvPacket) {
         let (start, base) = self.start.unwrap_or((0, self.time_base));
         let base = if self.time_base.seconds(1) < base.seconds(1) { self.time_base } else { base };
@@ -105,7 +105,7 @@ impl EncoderClock {
         packet.time_base = av::rational(base.ratio());
     }
 
-    /// A frame's time in the encoder's steps, and whether it lies on one.
+    /// A frame's time in the encoder's ticks, and whether the conversion is exact.
     fn since_start(&mut self, frame: &Frame) -> (i64, bool) {
         let (start, base) = *self.start.get_or_insert((frame.pts.0, frame.time_base));
         let since = frame.time_base.rescale(frame.pts.0, base).saturating_sub(start);

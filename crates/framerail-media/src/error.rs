@@ -1,4 +1,4 @@
-//! What can go wrong with media, cut by what the caller can do about it.
+//! Media errors, grouped by how the caller can react.
 
 use std::{io, path::Path};
 
@@ -6,13 +6,13 @@ use std::{io, path::Path};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MediaError {
-    /// The source is not there.
+    /// The source does not exist.
     #[error("{source_name}: no such file or stream; check the name")]
     NotFound {
         /// The source as given.
         source_name: String,
     },
-    /// The source is there but is not media that FFmpeg knows.
+    /// The source exists but is not media that FFmpeg can read.
     #[error("{source_name}: {reason}; give a video file, or name its container with the format option")]
     NotMedia {
         /// The source as given.
@@ -20,12 +20,12 @@ pub enum MediaError {
         /// What it is instead.
         reason: String,
     },
-    /// Media without a picture.
+    /// Media without video.
     #[error("{source_name}: no video stream; it holds {found}")]
     NoVideo {
         /// The source as given.
         source_name: String,
-        /// What it holds.
+        /// The streams that it has.
         found: String,
     },
     /// Media without audio.
@@ -33,23 +33,23 @@ pub enum MediaError {
     NoAudio {
         /// The source as given.
         source_name: String,
-        /// What it holds.
+        /// The streams that it has.
         found: String,
     },
-    /// A server that cannot be reached.
+    /// The server cannot be reached.
     #[error("{source_name}: cannot be reached: {reason}")]
     Unreachable {
         /// The source as given.
         source_name: String,
-        /// Why: its name is not known, it refuses connections, it is silent.
+        /// Why: unknown host name, connection refused, or no response.
         reason: String,
     },
-    /// Something that a source may not have opened on its behalf, or a certificate that does not hold.
+    /// The source refers to something that it may not open, or its certificate is invalid.
     #[error("{source_name}: refused: {reason}")]
     Refused {
         /// The source as given.
         source_name: String,
-        /// What, and how to allow it.
+        /// What was refused, and how to allow it.
         reason: String,
     },
     /// A codec, format or size that this build cannot handle.
@@ -60,33 +60,33 @@ pub enum MediaError {
         /// Why, and what to do.
         reason: String,
     },
-    /// Media so damaged that nothing can be delivered.
+    /// Media that is too damaged to deliver anything.
     #[error("{source_name}: damaged, {reason}")]
     Damaged {
         /// The source as given.
         source_name: String,
-        /// What is broken.
+        /// What is damaged.
         reason: String,
     },
-    /// Pictures that need more memory than is allowed, or that FFmpeg does not decode for their size.
+    /// Frames that need more memory than allowed, or that exceed FFmpeg's size limit.
     #[error("{source_name}: frames of {width}x{height} are too large; {limit}")]
     TooLarge {
         /// The source as given.
         source_name: String,
-        /// Pixels of a row.
+        /// Width in pixels.
         width: u32,
-        /// Rows.
+        /// Height in pixels.
         height: u32,
         /// The limit, and what to do.
         limit: String,
     },
-    /// The disk, or a size limit, is exhausted.
+    /// The disk is full, or a file-size limit is reached.
     #[error("{path}: no space left; free some or write elsewhere")]
     DiskFull {
         /// The output file.
         path: String,
     },
-    /// The system has no more of something: open files, memory, threads.
+    /// The system is out of a resource: open files, memory, threads.
     #[error("{path}: {reason}")]
     Exhausted {
         /// The file or stream.
@@ -94,38 +94,38 @@ pub enum MediaError {
         /// What is exhausted, and what to do.
         reason: String,
     },
-    /// Any other failure of input or output.
+    /// Any other I/O failure.
     #[error("{path}: {reason}")]
     Io {
         /// The file or stream.
         path: String,
-        /// The system's or FFmpeg's words.
+        /// The system's or FFmpeg's message.
         reason: String,
     },
-    /// The output is there already.
+    /// The output already exists.
     #[error("{path} exists; choose another name, or replace it with overwrite=true (--overwrite)")]
     Exists {
         /// The output file.
         path: String,
     },
-    /// Output and input are one file.
+    /// The output is the same file as the input.
     #[error("{path}: output and input are the same file; choose another name")]
     SameFile {
         /// The output file.
         path: String,
     },
-    /// Two outputs of a run have one name.
+    /// Two outputs of a run have the same name.
     #[error("{path}: two outputs of this run have this name; give each a different name")]
     SameOutput {
         /// The output file.
         path: String,
     },
-    /// A failure to write that left something of use.
+    /// Writing failed, and a usable part of the output was kept.
     #[error("{error}; the data written so far is kept as {kept}")]
     Unfinished {
         /// What went wrong.
         error: Box<MediaError>,
-        /// Where it lies.
+        /// Path of the kept file.
         kept: String,
     },
     /// The cancel token was cancelled.
@@ -134,30 +134,30 @@ pub enum MediaError {
         /// The source as given.
         source_name: String,
     },
-    /// The source gave nothing for too long.
+    /// The source sent nothing for too long.
     #[error("{source_name}: nothing arrived for {seconds} s")]
     Timeout {
         /// The source as given.
         source_name: String,
-        /// The limit.
+        /// The time limit in seconds.
         seconds: f64,
     },
-    /// An option that does not exist, or a value that it does not take.
+    /// An unknown option, or an invalid value.
     #[error("option '{name}': {reason}{}", nearest.as_ref().map(|n| format!("; did you mean '{n}'?")).unwrap_or_default())]
     BadOption {
-        /// The option, or the value where that is what is wrong.
+        /// The option, or the invalid value.
         name: String,
         /// What is wrong with it.
         reason: String,
-        /// The nearest that exists.
+        /// The nearest valid name.
         nearest: Option<String>,
     },
-    /// FFmpeg refused something that it should have taken.
+    /// FFmpeg failed at something that should succeed.
     #[error("{context}: FFmpeg says '{message}'")]
     Ffmpeg {
-        /// What was being done, to which file or stream.
+        /// The operation, and the file or stream.
         context: String,
-        /// FFmpeg's words.
+        /// FFmpeg's message.
         message: String,
     },
     /// A surface of the wrong kind or size.
@@ -166,12 +166,12 @@ pub enum MediaError {
 }
 
 impl MediaError {
-    /// Whether trying again, or waiting, may help: a live source that went quiet, a full disk.
+    /// Whether retrying or waiting may help: a live source that went quiet, a full disk.
     pub fn is_transient(&self) -> bool {
         matches!(self, MediaError::Timeout { .. } | MediaError::DiskFull { .. })
     }
 
-    /// Whether the user asked for something that cannot be, as opposed to the media being at fault.
+    /// Whether the request was invalid, as opposed to the media being damaged.
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
@@ -179,7 +179,7 @@ impl MediaError {
         )
     }
 
-    /// The same, and what was kept of the output.
+    /// Wraps the error in `Unfinished` if a part of the output was kept.
     pub fn kept_as(self, kept: Option<&Path>) -> Self {
         match kept {
             Some(kept) => MediaError::Unfinished { error: Box::new(self), kept: kept.display().to_string() },
@@ -187,12 +187,12 @@ impl MediaError {
         }
     }
 
-    /// A failure of the system's to read or write a file.
+    /// An error for a system failure to read or write a file.
     pub fn of_io(path: &Path, error: &io::Error) -> Self {
         Self::io(path, error)
     }
 
-    /// The error for a system that has no more open files or memory; `None` for another system error.
+    /// The error for a system that is out of open files or memory; `None` for other system errors.
     pub fn of_exhausted(path: &Path, error: &io::Error) -> Option<Self> {
         error.raw_os_error().and_then(|code| exhausted(&path.display().to_string(), code))
     }
@@ -215,12 +215,12 @@ impl MediaError {
     }
 }
 
-/// The error for a system that has no more open files, memory or threads; none for another system error.
+/// The error for a system that is out of open files, memory or threads; `None` for other system errors.
 pub(crate) fn exhausted(path: &str, errno: i32) -> Option<MediaError> {
     let reason = match errno {
         libc::EMFILE => "too many open files; raise the limit (ulimit -n), or read and write fewer files",
         libc::ENFILE => "the system has too many open files; close other programs",
-        // What creating a thread fails with.
+        // Creating a thread fails with this code.
         libc::EAGAIN => "the system has no more threads; read fewer streams, or use fewer decoder threads (threads=)",
         libc::ENOMEM => "out of memory; use smaller frames or fewer streams",
         _ => return None,
@@ -228,18 +228,18 @@ pub(crate) fn exhausted(path: &str, errno: i32) -> Option<MediaError> {
     Some(MediaError::Exhausted { path: path.to_owned(), reason: reason.into() })
 }
 
-/// Whether a system error means that no more bytes fit.
+/// Whether a system error means that no space is left.
 pub(crate) fn is_no_space(errno: i32) -> bool {
     matches!(errno, libc::ENOSPC | libc::EDQUOT | libc::EFBIG)
 }
 
-/// The system's words without Rust's "(os error 13)".
+/// The system's message without Rust's "(os error 13)".
 pub(crate) fn system_words(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
 
-/// The candidate nearest to a name by edit distance, when near enough to be a slip.
+/// The candidate nearest to a name by edit distance, if close enough to be a typo.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let limit = (name.chars().count() / 3).max(2);
     let holds = |candidate: &str| name.len() > 2 && candidate.contains(name);
@@ -247,7 +247,7 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
         .into_iter()
         .map(|candidate| (edit_distance(name, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= limit || holds(candidate))
-        // A part of the name, such as x264 of libx264, says more than letters that are the same.
+        // A part of the name, such as x264 of libx264, is a better match than a similar spelling.
         .min_by_key(|(distance, candidate)| (*distance > 1 && !holds(candidate), *distance))
         .map(|(_, candidate)| candidate.to_owned())
 }

@@ -1,5 +1,5 @@
-//! What a packet's bytes say of its picture, without decoding it: whether decoding can start there, and whether any other
-//! picture refers to it.
+//! Reads facts about a packet's picture from its bytes, without decoding it: whether decoding can start there, and whether
+//! other pictures refer to it.
 
 mod av1;
 mod h264;
@@ -17,34 +17,34 @@ use crate::{InputPacket, Parameters, nal::Framing};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub enum RandomAccess {
-    /// It cannot, or nobody can tell.
+    /// It cannot, or it is unknown.
     None,
     /// Everything from this packet on decodes as it would from the start.
     Clean,
-    /// Pictures that follow the packet but come before it in presentation (leading pictures) may refer to what was before;
-    /// everything presented from it on decodes as it would from the start. Where no such pictures follow, as good as clean.
+    /// Pictures that follow the packet but precede it in presentation order (leading pictures) may refer to earlier pictures;
+    /// everything presented from it on decodes as it would from the start. Equivalent to `Clean` if no such pictures follow.
     OpenGop,
-    /// The picture becomes whole by and by: right only that many pictures later, in decoding order.
+    /// The picture is refreshed gradually: it is correct only after this many more pictures, in decoding order.
     Gradual {
-        /// Pictures until it is right.
+        /// Number of pictures until it is correct.
         pictures: u32,
     },
-    /// Decoding can start, but pictures only come close to those of a decode from the start.
+    /// Decoding can start, but pictures only approximate those of a decode from the start.
     Approximate,
 }
 
 impl RandomAccess {
-    /// Whether pictures presented from here on are exactly those of a decode from the start.
+    /// Whether pictures presented from here on match a decode from the start exactly.
     pub fn is_exact(self) -> bool {
         matches!(self, RandomAccess::Clean | RandomAccess::OpenGop)
     }
 }
 
-/// Whether a picture comes after a random access point in the file but before it in presentation.
+/// Whether a picture follows a random access point in the file but precedes it in presentation order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub enum Leading {
-    /// The codec does not mark it: compare the PTS with the random access point's.
+    /// The codec does not mark it: compare the PTS with that of the random access point.
     Unmarked,
     /// No.
     No,
@@ -54,23 +54,23 @@ pub enum Leading {
     NeedsEarlier,
 }
 
-/// Facts of one packet. What cannot be told is stated on the safe side: no random access, referenced.
+/// Facts about one packet. Unknown ones have the conservative value: no random access, referenced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct PacketFacts {
     /// How decoding can start here.
     pub random_access: RandomAccess,
-    /// Its place against the random access point before it.
+    /// Its position relative to the preceding random access point.
     pub leading: Leading,
     /// Whether decoding another picture may need this one.
     pub is_reference: bool,
     /// Whether it carries headers or marks (parameter sets, end of sequence) that later packets need.
     pub has_headers: bool,
-    /// Whether a picture of it is shown; hidden ones (VP8, VP9, AV1) only serve as references.
+    /// Whether one of its pictures is shown; hidden ones (VP8, VP9, AV1) only serve as references.
     pub is_shown: bool,
 }
 
 impl PacketFacts {
-    /// What is stated when nothing can be told.
+    /// The values when nothing is known.
     pub const UNKNOWN: PacketFacts = PacketFacts {
         random_access: RandomAccess::None,
         leading: Leading::Unmarked,
@@ -79,15 +79,15 @@ impl PacketFacts {
         is_shown: true,
     };
 
-    /// Whether the packet can be left out without changing any other picture.
+    /// Whether the packet can be skipped without changing any other picture.
     pub fn is_disposable(&self) -> bool {
         !self.is_reference && !self.has_headers
     }
 }
 
-/// Reads facts from the packets of one stream, as the demuxer gives them (before a [`crate::BitstreamFilter`]).
+/// Reads facts from the packets of one stream, in the demuxer's form (before a [`crate::BitstreamFilter`]).
 ///
-/// Give it every packet from a random access point on: headers in the stream change what packets say.
+/// Pass it every packet from a random access point on: headers in the stream change how packets are interpreted.
 /// Sources: ITU-T H.264 and H.265, ISO/IEC 13818-2 and 14496-2, RFC 6386 (VP8), the VP9 and AV1 bitstream specifications.
 #[derive(Clone, Debug)]
 pub struct FactsReader {
@@ -107,18 +107,18 @@ enum Codec {
     Vp8,
     Vp9,
     Av1(av1::Sequence),
-    /// Every picture stands alone.
+    /// Every picture decodes independently.
     Intra,
 }
 
 impl FactsReader {
-    /// A reader for a stream; `None` for codecs whose packets it does not understand.
+    /// Creates a reader for a stream; `None` for unsupported codecs.
     pub fn new(parameters: &Parameters) -> Option<Self> {
         Self::of(parameters.get().codec_id, parameters.extradata())
     }
 
-    /// A reader for a stream of a codec by FFmpeg's name (`h264`), with its global headers (`extradata`, may be empty); `None` for
-    /// codecs whose packets it does not understand.
+    /// Creates a reader for a codec by FFmpeg's name (`h264`), with its global headers (`extradata`, may be empty); `None` for
+    /// unsupported codecs.
     pub fn for_codec(name: &str, extradata: &[u8]) -> Option<Self> {
         Self::of(codec_id(name)?, extradata)
     }
@@ -140,7 +140,7 @@ impl FactsReader {
         Some(Self { codec })
     }
 
-    /// A packet's facts. Notes headers in it for the packets that follow.
+    /// Returns a packet's facts, and remembers its headers for later packets.
     pub fn read(&mut self, packet: &InputPacket) -> PacketFacts {
         if let Some(extradata) = packet.new_extradata() {
             self.adopt(extradata);
@@ -148,7 +148,7 @@ impl FactsReader {
         self.read_bytes(packet.data())
     }
 
-    /// Facts of a packet's payload; any bytes at all are allowed.
+    /// Returns the facts of a packet's payload; arbitrary bytes are allowed.
     pub fn read_bytes(&mut self, bytes: &[u8]) -> PacketFacts {
         let facts = match &mut self.codec {
             Codec::H264(framing) => h264::read(bytes, *framing),
@@ -169,7 +169,7 @@ impl FactsReader {
         facts.unwrap_or(PacketFacts::UNKNOWN)
     }
 
-    /// Goes on with other global headers.
+    /// Switches to new global headers.
     fn adopt(&mut self, extradata: &[u8]) {
         match &mut self.codec {
             Codec::H264(framing) => *framing = h264::framing(extradata),
@@ -185,7 +185,7 @@ impl FactsReader {
 
 fn codec_id(name: &str) -> Option<ffi::AVCodecID> {
     let name = std::ffi::CString::new(name).ok()?;
-    // SAFETY: the name ends with a zero byte; descriptors are static or null.
+    // SAFETY: the name is zero-terminated; descriptors are static or null.
     unsafe { ffi::avcodec_descriptor_get_by_name(name.as_ptr()).as_ref() }.map(|descriptor| descriptor.id)
 }
 

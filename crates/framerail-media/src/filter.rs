@@ -9,28 +9,28 @@ use crate::{MediaError, av, filter_chain::FilterChain, format, surface};
 /// The algorithm.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeinterlaceMethod {
-    /// Bob, weave: the better picture.
+    /// Bob Weaver Deinterlacing Filter: better quality.
     #[default]
     Bwdif,
-    /// Yet another deinterlacing filter: faster.
+    /// Yet Another Deinterlacing Filter: faster.
     Yadif,
 }
 
-/// Turns each interlaced frame into one progressive frame, keeping number and PTS. Progressive frames pass untouched
+/// Converts each interlaced frame to one progressive frame with the same number and PTS. Progressive frames pass unchanged
 /// unless `all` is set.
 ///
-/// The filter looks one frame ahead: [`Deinterlacer::pull`] lags one frame behind until [`Deinterlacer::end`].
+/// The filter needs the next frame: [`Deinterlacer::pull`] lags one frame behind until [`Deinterlacer::end`].
 pub struct Deinterlacer {
     method: DeinterlaceMethod,
     all: bool,
     graph: Option<Graph>,
-    /// Frames inside, whose properties the results take over.
+    /// Frames inside the filter, whose properties are copied to the results.
     inside: VecDeque<Frame>,
     ready: VecDeque<Frame>,
     deinterlaced: u64,
 }
 
-/// What a graph was made for.
+/// The input format that a graph was built for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Shape {
     format: PixelFormat,
@@ -44,16 +44,16 @@ struct Graph {
 }
 
 impl Deinterlacer {
-    /// A deinterlacer; `all` treats frames as interlaced even when their stream does not say so.
+    /// Creates a deinterlacer; `all` treats all frames as interlaced, even if their stream does not say so.
     pub fn new(method: DeinterlaceMethod, all: bool) -> Self {
         av::init();
         Self { method, all, graph: None, inside: VecDeque::new(), ready: VecDeque::new(), deinterlaced: 0 }
     }
 
-    /// Takes a frame.
+    /// Sends a frame.
     ///
     /// # Errors
-    /// `Core` for a device surface, `Unsupported` when this FFmpeg lacks the filter or it does not take the format.
+    /// `Core` for a device surface, `Unsupported` if this FFmpeg lacks the filter or the filter rejects the format.
     pub fn push(&mut self, mut frame: Frame) -> Result<(), MediaError> {
         let host = frame.surface.host()?;
         let shape = Shape { format: host.format(), width: host.width(), height: host.height() };
@@ -76,12 +76,12 @@ impl Deinterlacer {
         self.collect()
     }
 
-    /// The next result, if there is one now.
+    /// Returns the next result, if one is ready.
     pub fn pull(&mut self) -> Option<Frame> {
         self.ready.pop_front()
     }
 
-    /// Lets out what the filter holds back; [`Deinterlacer::pull`] gives it. Frames may be pushed again afterwards.
+    /// Drains the filter; [`Deinterlacer::pull`] returns the remaining frames. Frames may be pushed again afterwards.
     ///
     /// # Errors
     /// `Ffmpeg` when the filter fails.
@@ -94,7 +94,7 @@ impl Deinterlacer {
         Ok(())
     }
 
-    /// Frames that were interlaced, so far.
+    /// Number of frames deinterlaced so far.
     pub fn deinterlaced(&self) -> u64 {
         self.deinterlaced
     }
@@ -102,7 +102,7 @@ impl Deinterlacer {
     fn collect(&mut self) -> Result<(), MediaError> {
         while let Some(graph) = &mut self.graph {
             let Some(picture) = graph.chain.receive()? else { return Ok(()) };
-            // Results come in order, one for each frame; the filters count time in half ticks.
+            // Results come in order, one per frame; the filters count time in half ticks.
             let pts = graph.chain.time_base().rescale(picture.pts, TimeBase::MICROS);
             while self.inside.front().is_some_and(|frame| frame.pts.0 < pts) {
                 self.inside.pop_front();
@@ -128,7 +128,7 @@ impl Graph {
         let input = format!("video_size={}x{}:pix_fmt={format}:time_base=1/1000000:pixel_aspect=1/1", shape.width, shape.height);
         let all = if all { "all" } else { "interlaced" };
         let settings = format!("mode=send_frame:deint={all}");
-        // Without conversions: one would slip in where the filter does not take the format.
+        // Disable automatic conversions: FFmpeg would insert one if the filter rejects the format.
         match FilterChain::build(&[("buffer", &input), (name, &settings), ("buffersink", "")], false) {
             Ok(chain) => Ok(Self { chain, shape }),
             Err(MediaError::Ffmpeg { .. }) => {

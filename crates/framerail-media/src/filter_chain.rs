@@ -1,4 +1,4 @@
-//! A chain of FFmpeg's filters with one input and one output.
+//! A chain of FFmpeg filters with one input and one output.
 
 use std::ptr::{self, NonNull};
 
@@ -25,11 +25,11 @@ pub(crate) struct FilterChain {
 unsafe impl Send for FilterChain {}
 
 impl FilterChain {
-    /// Links filters in their order: a buffer source, those between, a buffer sink. With `may_convert` FFmpeg inserts conversions
-    /// between filters that share no format.
+    /// Links filters in order: a buffer source, the filters, a buffer sink. With `may_convert` FFmpeg inserts conversions
+    /// between filters without a common format.
     ///
     /// # Errors
-    /// `Unsupported` when this FFmpeg lacks a filter, `Ffmpeg` when they do not fit together.
+    /// `Unsupported` if this FFmpeg lacks a filter, `Ffmpeg` if the filters do not fit together.
     pub(crate) fn build(filters: &[Filter<'_>], may_convert: bool) -> Result<Self, MediaError> {
         let name = filters.get(1).map_or("", |(name, _)| name).to_owned();
         // SAFETY: no preconditions.
@@ -61,7 +61,7 @@ impl FilterChain {
     fn add(&mut self, (name, arguments): &Filter<'_>) -> Result<*mut ffi::AVFilterContext, MediaError> {
         let (c_name, c_arguments) = (av::c_string(name), av::c_string(arguments));
         let mut context = ptr::null_mut();
-        // SAFETY: zero-ended strings and a live graph, which owns the new filter.
+        // SAFETY: zero-terminated strings and a live graph, which owns the new filter.
         let code = unsafe {
             let filter = ffi::avfilter_get_by_name(c_name.as_ptr());
             if filter.is_null() {
@@ -78,7 +78,7 @@ impl FilterChain {
         if code < 0 { Err(av::error(format!("the filter {}", self.name), code)) } else { Ok(()) }
     }
 
-    /// Gives a frame, of which the chain keeps its own references; `None` is the end.
+    /// Sends a frame, which the chain references; `None` signals the end.
     pub(crate) fn send(&mut self, frame: Option<&mut AvFrame>) -> Result<(), MediaError> {
         let frame = frame.map_or(ptr::null_mut(), AvFrame::as_mut_ptr);
         // SAFETY: a configured source, and a valid frame or null.
@@ -86,7 +86,7 @@ impl FilterChain {
         self.check(code)
     }
 
-    /// The next result, if there is one now.
+    /// Returns the next result, if one is ready.
     pub(crate) fn receive(&mut self) -> Result<Option<AvFrame>, MediaError> {
         let mut frame = AvFrame::new();
         // SAFETY: a configured sink and an owned frame.
@@ -98,7 +98,7 @@ impl FilterChain {
         Ok(Some(frame))
     }
 
-    /// Seconds per tick of results.
+    /// Time base of the results.
     pub(crate) fn time_base(&self) -> TimeBase {
         // SAFETY: a configured sink.
         av::time_base(unsafe { ffi::av_buffersink_get_time_base(self.sink) })

@@ -1,4 +1,4 @@
-//! FFmpeg's filter graphs as text: taken apart here, so that which filters run is known before any of them is made.
+//! Parses FFmpeg filter graph descriptions, so that the filters are known before any of them is created.
 
 use crate::MediaError;
 
@@ -11,11 +11,11 @@ pub(crate) struct FilterText {
     pub(crate) outputs: Vec<String>,
 }
 
-/// Chains of filters, each of which is linked in order.
+/// Chains of filters, each linked in order.
 pub(crate) type FilterChains = Vec<Vec<FilterText>>;
 
-/// Video filters that open nothing, of FFmpeg 5 to 8, whatever their arguments. A filter is on no list until someone has read what
-/// it does.
+/// Video filters of FFmpeg 5 to 8 that open no files, devices or network connections, whatever their arguments. A filter is listed
+/// only after its source was reviewed.
 const CLOSED: &str = "\
     alphaextract alphamerge amplify atadenoise avgblur backgroundkey bbox bilateral bitplanenoise blackdetect blackframe blend blockdetect \
     blurdetect boxblur bwdif cas chromahold chromakey chromanr chromashift ciescope codecview colorbalance colorchannelmixer colorcontrast \
@@ -35,7 +35,7 @@ const CLOSED: &str = "\
     transpose trim unpremultiply unsharp untile v360 vaguedenoiser varblur vectorscope vflip vfrdet vibrance vif vignette vstack w3fdif \
     waveform weave xbr xcorrelate xfade xmedian xstack yadif yaepblur zoompan zscale";
 
-/// Filters that open nothing unless one of these options is given. Their arguments must all be named.
+/// Filters that open nothing unless one of these options is set. Their arguments must all be named.
 const OPENING_OPTIONS: [(&str, &[&str]); 7] = [
     ("curves", &["psfile", "plot"]),
     ("deshake", &["filename"]),
@@ -46,7 +46,7 @@ const OPENING_OPTIONS: [(&str, &[&str]); 7] = [
     ("vmafmotion", &["stats_file"]),
 ];
 
-/// Filters that move pixels to other places in the frame, so that boxes no longer fit.
+/// Filters that move pixels within the frame, so that boxes no longer match.
 const MOVING: &str = "\
     crop displace framepack hflip hstack lenscorrection pad perspective remap rotate scroll shear stereo3d swaprect tile transpose untile v360 \
     vflip vstack xstack zoompan shufflepixels";
@@ -59,7 +59,7 @@ fn wrong(text: &str, reason: impl std::fmt::Display) -> MediaError {
     MediaError::BadOption { name: "filters".into(), reason: format!("`{text}`: {reason}"), nearest: None }
 }
 
-/// Takes a text apart: filters separated by commas, chains by semicolons, labels in brackets.
+/// Parses a filter graph: filters separated by commas, chains by semicolons, labels in brackets.
 ///
 /// # Errors
 /// `BadOption` for a text that is not a filter graph.
@@ -101,7 +101,7 @@ pub(crate) fn check_closed(chains: &FilterChains) -> Result<(), MediaError> {
             let Some((key, _)) = argument.split_once('=') else {
                 return refused(name, format!("its arguments must be named, as in key=value, and `{argument}` is not"));
             };
-            // A slash has FFmpeg read the value from a file.
+            // With a slash before the name, FFmpeg reads the value from a file.
             let key = key.trim().trim_start_matches('/');
             if opening.contains(&key) || argument.trim_start().starts_with('/') {
                 return refused(name, format!("its option {key} opens a file"));
@@ -132,7 +132,7 @@ fn split_filters(text: &str) -> Result<Vec<(String, bool)>, String> {
         }
     }
     filters.push((text.get(from..).unwrap_or_default().trim().to_owned(), true));
-    // A semicolon at the end, as some write.
+    // A trailing semicolon is allowed.
     if filters.len() > 1 && filters.last().is_some_and(|(filter, _)| filter.is_empty()) {
         filters.pop();
     }
@@ -142,8 +142,8 @@ fn split_filters(text: &str) -> Result<Vec<(String, bool)>, String> {
     }
 }
 
-/// Characters outside of quotation marks and without a backslash before them, with their places. In brackets, a label's characters
-/// are none of them.
+/// Characters that are neither quoted nor escaped, with their positions. Characters inside a label's brackets are
+/// excluded.
 fn unquoted(text: &str) -> Result<Vec<(usize, char)>, String> {
     let (mut found, mut is_quoted, mut is_escaped, mut is_label) = (Vec::new(), false, false, false);
     for (at, character) in text.char_indices() {
@@ -165,7 +165,7 @@ fn unquoted(text: &str) -> Result<Vec<(usize, char)>, String> {
     }
 }
 
-/// Parts between separators that are neither quoted nor escaped.
+/// Splits at separators that are neither quoted nor escaped.
 fn split_unquoted(text: &str, separator: char) -> Vec<&str> {
     let mut parts = Vec::new();
     let (mut from, mut is_quoted, mut is_escaped) = (0, false, false);
@@ -186,7 +186,7 @@ fn split_unquoted(text: &str, separator: char) -> Vec<&str> {
     parts
 }
 
-/// `[a][b]name@id=arguments[c]`.
+/// Parses `[a][b]name@id=arguments[c]`.
 fn parse_filter(text: &str) -> Result<FilterText, String> {
     let mut filter = FilterText::default();
     let mut rest = text;
@@ -196,7 +196,7 @@ fn parse_filter(text: &str) -> Result<FilterText, String> {
         rest = after.trim_start();
     }
     while let Some(inner) = rest.trim_end().strip_suffix(']') {
-        // Brackets within arguments are quoted or escaped.
+        // Brackets inside arguments are quoted or escaped.
         let (before, label) = inner.rsplit_once('[').ok_or("a bracket is not opened")?;
         if before.ends_with('\\') {
             break;
@@ -214,7 +214,7 @@ fn parse_filter(text: &str) -> Result<FilterText, String> {
     Ok(filter)
 }
 
-/// What a filter gets: the graph's own level of quotation marks and backslashes taken off, as FFmpeg's parser does.
+/// Removes the graph's level of quotes and backslashes, as FFmpeg's parser does before it passes arguments to a filter.
 fn unescaped(text: &str) -> String {
     let mut result = String::new();
     let (mut is_quoted, mut characters) = (false, text.chars());

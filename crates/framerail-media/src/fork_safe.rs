@@ -1,4 +1,4 @@
-//! Locks of the whole process that a forked child can take: Python forks while other threads decode.
+//! Process-wide locks that a forked child can take: Python may fork while other threads decode.
 
 use std::{
     cell::RefCell,
@@ -8,20 +8,20 @@ use std::{
     },
 };
 
-/// A value of the process behind a lock. A thread that forks holds it meanwhile, so that the child does not inherit a lock of a thread
-/// that it does not have. No other lock may be taken while one is held.
+/// A process-wide value behind a lock. A thread that forks holds the lock during the fork, so that the child does not inherit a
+/// lock held by a thread that it does not have. No other lock may be taken while one is held.
 ///
-/// The lock is that of the standard library: `parking_lot` keeps waiting threads in a table, which a child inherits.
+/// Uses the standard library's lock: `parking_lot` keeps waiting threads in a table, which a child inherits.
 pub struct ForkSafe<T: 'static> {
     value: Mutex<T>,
     is_listed: AtomicBool,
 }
 
-/// All that were used so far.
+/// All locks used so far.
 static ALL: Mutex<Vec<&'static dyn Held>> = Mutex::new(Vec::new());
 
 thread_local! {
-    /// What this thread holds while it forks.
+    /// Guards that this thread holds while it forks.
     static GUARDS: RefCell<Vec<Box<dyn Guard>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -40,12 +40,12 @@ impl<T: Send> Held for ForkSafe<T> {
 }
 
 impl<T: Send> ForkSafe<T> {
-    /// For a `static`.
+    /// Creates the value of a `static`.
     pub const fn new(value: T) -> Self {
         Self { value: Mutex::new(value), is_listed: AtomicBool::new(false) }
     }
 
-    /// Waits for the value and takes it.
+    /// Locks the value, waiting if necessary.
     pub fn lock(&'static self) -> MutexGuard<'static, T> {
         if !self.is_listed.load(Ordering::Acquire) {
             self.list();
@@ -66,21 +66,21 @@ impl<T: Send> ForkSafe<T> {
     }
 }
 
-/// A value whose last user panicked is as good as any: none is changed in several steps.
+/// Ignores poisoning: values are never changed in several steps, so they stay valid if a user panics.
 fn taken<T: ?Sized>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// On the thread that forks.
+/// Runs on the forking thread.
 unsafe extern "C" fn before_fork() {
     let all = taken(&ALL);
     let mut guards: Vec<Box<dyn Guard>> = all.iter().map(|lock| lock.hold()).collect();
     guards.push(Box::new(all));
-    // A thread that is ending forks no more.
+    // Fails only on a thread that is being destroyed, which does not fork.
     let _ = GUARDS.try_with(|held| *held.borrow_mut() = guards);
 }
 
-/// On the same thread in the parent, and on the child's only one.
+/// Runs on the same thread in the parent, and on the child's only thread.
 unsafe extern "C" fn after_fork() {
     let _ = GUARDS.try_with(RefCell::take);
 }

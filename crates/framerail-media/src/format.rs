@@ -1,23 +1,23 @@
-//! Pixel formats between FFmpeg's and core's: what passes as it is, and what must be converted to which.
+//! Maps pixel formats between FFmpeg and core: which ones pass unchanged, and which must be converted to what.
 
 use ffmpeg_the_third::ffi;
 use framerail_core::PixelFormat;
 
 use crate::av;
 
-/// How a decoded picture becomes a core surface.
+/// How a decoded frame becomes a core surface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delivery {
-    /// The planes as they are.
+    /// The planes unchanged.
     Direct(PixelFormat),
-    /// The planes as they are; the format itself says full range.
+    /// The planes unchanged; the format implies full range.
     DirectFullRange(PixelFormat),
-    /// Through swscale.
+    /// Converted by swscale.
     Converted(PixelFormat),
 }
 
 impl Delivery {
-    /// The format that arrives.
+    /// The delivered format.
     pub(crate) fn format(self) -> PixelFormat {
         match self {
             Delivery::Direct(format) | Delivery::DirectFullRange(format) | Delivery::Converted(format) => format,
@@ -27,7 +27,7 @@ impl Delivery {
 
 /// FFmpeg's name of a format number.
 pub(crate) fn name(format: i32) -> String {
-    // SAFETY: any number is allowed, unknown ones give null; names are static.
+    // SAFETY: any number is allowed, unknown ones return null; names are static.
     let name = unsafe { av::string(ffi::av_get_pix_fmt_name(ffi::AVPixelFormat(format))) };
     if name.is_empty() { "none".into() } else { name }
 }
@@ -35,11 +35,11 @@ pub(crate) fn name(format: i32) -> String {
 /// FFmpeg's number of a core format.
 pub(crate) fn av_format(format: PixelFormat) -> ffi::AVPixelFormat {
     let name = av::c_string(format.name());
-    // SAFETY: a zero-ended name.
+    // SAFETY: a zero-terminated name.
     unsafe { ffi::av_get_pix_fmt(name.as_ptr()) }
 }
 
-/// Decides how a picture of an FFmpeg format is delivered; `None` for formats in device memory and unknown ones.
+/// Decides how a frame of an FFmpeg format is delivered; `None` for formats in device memory and unknown ones.
 pub(crate) fn delivery(format: i32) -> Option<Delivery> {
     let name = name(format);
     if let Ok(known) = name.parse() {
@@ -59,7 +59,7 @@ pub(crate) fn delivery(format: i32) -> Option<Delivery> {
     nearest(format).map(Delivery::Converted)
 }
 
-/// The listed format that keeps most of an unlisted one: colour kind first, then chroma and bits, then alpha.
+/// The supported format that preserves most of an unsupported one: first the colour model, then chroma and bit depth, then alpha.
 fn nearest(format: i32) -> Option<PixelFormat> {
     // SAFETY: any number is allowed; descriptors are static.
     let descriptor = unsafe { ffi::av_pix_fmt_desc_get(ffi::AVPixelFormat(format)).as_ref() }?;
@@ -137,7 +137,7 @@ mod tests {
 
     fn by_name(name: &str) -> i32 {
         let name = av::c_string(name);
-        // SAFETY: a zero-ended name.
+        // SAFETY: a zero-terminated name.
         unsafe { ffi::av_get_pix_fmt(name.as_ptr()) }.0
     }
 

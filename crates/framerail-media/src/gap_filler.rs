@@ -1,6 +1,6 @@
-//! Silence for gaps in audio, where a container counts samples and holds no times.
+//! Fills gaps in audio with silence, for containers that count samples and store no timestamps.
 //!
-//! AVI and MXF know no times of audio, MOV and its kin none of PCM: audio after a gap would be played too early, and stay so.
+//! AVI and MXF store no audio timestamps, MOV and related formats none for PCM: audio after a gap would play too early from then on.
 
 use std::ptr;
 
@@ -9,55 +9,55 @@ use framerail_core::TimeBase;
 
 use crate::{MediaError, Parameters, audio_transcoder::silent_frame, av::AvPacket, output_format::OutputFormat};
 
-/// Gaps up to this long, in seconds, may come from rounding.
+/// Gaps up to this length, in seconds, may come from rounding.
 const TOLERANCE_SECS: f64 = 0.02;
-/// Samples of a packet of silence, about.
+/// Approximate number of samples in a packet of silence.
 const SILENCE_SAMPLES: i64 = 4096;
-/// FFmpeg's AVI muxer fills gaps of frames itself, up to 60,000 of them.
+/// FFmpeg's AVI muxer fills gaps between frames itself, up to 60,000 of them.
 const AVI_FRAMES: i64 = 50_000;
 
 /// Fills the gaps of one stream in a container.
 pub(crate) struct GapFiller {
     way: Way,
-    /// Ticks of the container's stream.
+    /// Time base of the container's stream.
     base: TimeBase,
-    /// End of what is written; none before the first packet of a stream that may begin late.
+    /// End of the written data; `None` before the first packet of a stream that may start late.
     position: Option<i64>,
-    /// Time of the last packet, in the container's ticks: muxers take none that do not go up.
+    /// Time of the last packet, in the container's ticks: muxers require increasing ones.
     last: Option<i64>,
-    /// Silence that was written, in the ticks of `position`.
+    /// Silence written, in the ticks of `position`.
     filled: i64,
-    /// Largest lead of the audio over its times, for codecs without known silence.
+    /// Maximum lead of the audio over its timestamps, for codecs without known silence.
     ahead: i64,
 }
 
 enum Way {
-    /// Positions are samples. None where silence of the codec is not known.
+    /// Positions are samples. `silence` is `None` if the codec's silence is not known.
     Samples { parameters: Parameters, rate: TimeBase, silence: Option<Silence> },
-    /// Frames of AVI; positions are ticks.
+    /// AVI frames; positions are ticks.
     Frames,
 }
 
-/// A block of a codec's silence, or a frame.
+/// A block or frame of a codec's silence.
 struct Silence {
     block: Vec<u8>,
     samples: i64,
-    /// Blocks in a packet at most.
+    /// Maximum number of blocks per packet.
     at_once: i64,
 }
 
 /// What to write next.
 pub(crate) enum Next {
-    /// This, before the packet.
+    /// Write this first.
     Filling(AvPacket),
-    /// The packet.
+    /// Write the packet.
     Packet,
-    /// Neither: the packet lies before the end of what is written.
+    /// Drop the packet: it lies before the end of the written data.
     Nothing,
 }
 
 impl GapFiller {
-    /// For a stream, by its parameters and time base in the container; none where the container holds times.
+    /// Creates a filler for a stream by its parameters and its time base in the container; `None` if the container stores timestamps.
     pub(crate) fn of(format: OutputFormat, parameters: &ffi::AVCodecParameters, base: TimeBase) -> Result<Option<Self>, MediaError> {
         let is_avi = format.name() == "avi";
         let is_audio = parameters.codec_type == ffi::AVMediaType::AUDIO;
@@ -72,12 +72,12 @@ impl GapFiller {
             }
             _ => return Ok(None),
         };
-        // Edit lists of MOV hold a late start.
+        // MOV stores a late start in its edit list.
         let position = if format.is_mov() || !is_audio { None } else { Some(0) };
         Ok(Some(Self { way, base, position, last: None, filled: 0, ahead: 0 }))
     }
 
-    /// What to write next, for a packet with times of the container.
+    /// Decides what to write next, for a packet with the container's times.
     pub(crate) fn next(&mut self, packet: &mut AvPacket) -> Result<Next, MediaError> {
         match &self.way {
             Way::Frames => Ok(self.next_of_frames(packet.dts)),
@@ -85,7 +85,7 @@ impl GapFiller {
         }
     }
 
-    /// Longer gaps of frames get an empty one in between.
+    /// Splits long gaps between frames with an empty packet.
     fn next_of_frames(&mut self, dts: i64) -> Next {
         let position = *self.position.get_or_insert(dts);
         if dts.saturating_sub(position) < AVI_FRAMES {
@@ -127,7 +127,7 @@ impl GapFiller {
         Ok(Next::Packet)
     }
 
-    /// What differs from the input, as the rest of a sentence about the audio.
+    /// Describes the difference from the input, as the rest of a sentence about the audio.
     pub(crate) fn note(&self) -> Option<String> {
         let Way::Samples { rate, .. } = &self.way else { return None };
         if self.filled > 0 {
@@ -155,7 +155,7 @@ impl Silence {
             Id::PCM_U8 => 0x80,
             Id::PCM_ALAW => 0xd5,
             Id::PCM_MULAW => 0xff,
-            // Blocks of zeros hold no sound.
+            // Blocks of zeros are silent.
             Id::ADPCM_MS | Id::ADPCM_IMA_WAV | Id::ADPCM_IMA_QT => 0,
             // SAFETY: any codec number is allowed.
             id if unsafe { ffi::av_get_exact_bits_per_sample(id) } >= 16 && Parameters::name_of(id).starts_with("pcm_") => 0,
@@ -179,13 +179,13 @@ impl Silence {
     }
 }
 
-/// Samples in so many bytes of a codec; 0 when only a decoder can say it.
+/// Number of samples in `bytes` bytes of a codec; 0 if only a decoder can determine it.
 fn samples_of(parameters: &ffi::AVCodecParameters, bytes: usize) -> i32 {
     // SAFETY: valid parameters, which are only read.
     unsafe { ffi::av_get_audio_frame_duration2(ptr::from_ref(parameters).cast_mut(), i32::try_from(bytes).unwrap_or(0)) }
 }
 
-/// Whether MOV's muxer writes samples of equal size and one duration for all.
+/// Whether MOV's muxer writes samples of equal size with one common duration.
 fn is_counted_in_mov(parameters: &ffi::AVCodecParameters) -> bool {
     use ffi::AVCodecID as Id;
     // SAFETY: any codec number is allowed.

@@ -1,5 +1,5 @@
-//! A custom source that is read under the limits of an input: no wait outlives cancelling or the time limit, and no panic
-//! leaves the source.
+//! Reads a custom source within the limits of an input: cancelling and the timeout end every wait, and panics are
+//! converted to errors.
 
 use std::{
     any::Any,
@@ -18,11 +18,11 @@ use crate::{
     interrupt::Interrupt,
 };
 
-/// Longest sleep between two looks at the interrupt state.
+/// Maximum time between two checks of the interrupt state.
 const POLL: Duration = Duration::from_millis(50);
-/// Pause after a source said that it has nothing right now.
+/// Pause after a source reported that no data is available yet.
 const NOTHING_YET: Duration = Duration::from_millis(5);
-/// Most bytes that cross to the reading thread and back at once.
+/// Maximum number of bytes per request to the reading thread.
 const MAX_READ_BYTES: usize = 1024 * 1024;
 
 /// An opened custom source.
@@ -31,11 +31,11 @@ pub(crate) struct GuardedReader {
     interrupt: Arc<Interrupt>,
     is_seekable: bool,
     size_bytes: Option<u64>,
-    /// Where to go back to before the next read: asking for the length led away.
+    /// Position to return to before the next read, after finding the length moved it.
     return_to: Option<u64>,
 }
 
-/// Where the source is read: here, or on a separate thread.
+/// Where the source is read: on this thread, or on a separate one.
 enum Owner {
     Own(Opened),
     Thread(Worker),
@@ -45,7 +45,7 @@ impl GuardedReader {
     /// Opens a source.
     ///
     /// # Errors
-    /// The source's own; `Interrupted` when the interrupt state ended the wait.
+    /// The source's own; `TimedOut` if the interrupt state ended the wait.
     pub(crate) fn open(source: &CustomSource, interrupt: Arc<Interrupt>) -> io::Result<Self> {
         let factory = Arc::clone(source.factory());
         let size_bytes = factory.size_bytes();
@@ -60,7 +60,7 @@ impl GuardedReader {
         Ok(Self { owner, interrupt, is_seekable, size_bytes, return_to: None })
     }
 
-    /// Whether what failed last was ended by the interrupt state.
+    /// Whether the interrupt state caused the last failure.
     pub(crate) fn is_due(&self) -> bool {
         self.interrupt.is_due()
     }
@@ -69,7 +69,7 @@ impl GuardedReader {
         self.is_seekable
     }
 
-    /// Length in bytes; leaves the position where it was.
+    /// Size in bytes; keeps the position.
     pub(crate) fn size_bytes(&mut self) -> io::Result<u64> {
         if let Some(size) = self.size_bytes {
             return Ok(size);
@@ -115,7 +115,7 @@ impl Read for GuardedReader {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(NOTHING_YET),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(count) => {
-                    // Each arrival starts the wait again.
+                    // Each arrival restarts the timeout.
                     self.interrupt.start_clock();
                     return Ok(count);
                 }
@@ -136,15 +136,15 @@ impl Seek for GuardedReader {
     }
 }
 
-/// What a wait ends with when the interrupt state says so; the caller asks that state for the reason.
+/// The error of a wait that the interrupt state ended; the caller asks that state for the reason.
 fn interrupted() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "timed out")
 }
 
-/// The source's value behind a catch for panics and broken promises.
+/// A source's value that converts panics and contract violations to errors.
 struct Opened {
     source: OpenSource,
-    /// After a panic its state is anyone's guess.
+    /// Set after a panic, since the value's state is then unknown.
     panicked: Option<String>,
 }
 
@@ -207,14 +207,14 @@ enum Reply {
     Sought(io::Result<u64>),
 }
 
-/// A thread that touches the source, so that waiting for it can be stopped.
+/// A thread that uses the source, so that waiting for it can be interrupted.
 struct Worker {
     requests: Option<SyncSender<Request>>,
     replies: Receiver<Reply>,
     thread: Option<JoinHandle<()>>,
-    /// Travels there and back.
+    /// Read buffer, sent to the thread and back.
     buffer: Vec<u8>,
-    /// A request was given up, and its reply may still come.
+    /// A request was abandoned, and its reply may still arrive.
     is_lost: bool,
 }
 
@@ -274,7 +274,7 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.requests = None;
-        // A thread that is stuck in the source ends when the source lets it; waiting for that could take for ever.
+        // A thread that is stuck in the source ends when the source returns; joining it could block forever.
         if let Some(thread) = self.thread.take().filter(|_| !self.is_lost) {
             let _ = thread.join();
         }
@@ -289,7 +289,7 @@ fn serve(factory: &dyn SourceFactory, inbox: &Receiver<Request>, outbox: &SyncSe
     let mut opened = match Opened::open(factory) {
         Ok(opened) => opened,
         Err(error) => {
-            // Nobody may wait any more.
+            // The receiver may be gone.
             let _ = outbox.send(Reply::Opened(Err(error)));
             return;
         }
@@ -306,7 +306,7 @@ fn serve(factory: &dyn SourceFactory, inbox: &Receiver<Request>, outbox: &SyncSe
         };
         is_wanted = outbox.send(reply).is_ok();
     }
-    // Dropping is the source's code too.
+    // Dropping runs the source's code too.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(opened)));
 }
 
@@ -316,7 +316,7 @@ mod tests {
 
     use super::*;
 
-    /// Waits until it is told to stop.
+    /// Blocks until cancelled.
     struct Stuck(CancelToken);
 
     impl Read for Stuck {
@@ -328,7 +328,7 @@ mod tests {
         }
     }
 
-    /// Interrupted, nothing yet, one byte, and so on.
+    /// Returns interrupted, would-block and one byte in turn.
     struct Fitful(u8);
 
     impl Read for Fitful {

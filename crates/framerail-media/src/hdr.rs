@@ -1,4 +1,4 @@
-//! Mastering display and content light level: read from streams and frames, written to streams and into HEVC.
+//! HDR metadata (mastering display and content light level): read from streams and frames, written to streams and HEVC.
 
 use std::ptr;
 
@@ -7,7 +7,7 @@ use framerail_core::{ContentLight, HdrMetadata, MasteringDisplay, Rational};
 
 use crate::av::AvFrame;
 
-/// Chromaticities in HEVC are counted in steps of 1/50000, luminance in steps of 0.0001 cd/m².
+/// HEVC counts chromaticities in steps of 1/50000, luminance in steps of 0.0001 cd/m².
 const CHROMATICITY_STEPS: f64 = 50_000.0;
 const LUMINANCE_STEPS: f64 = 10_000.0;
 
@@ -31,7 +31,7 @@ struct RawLight {
     max_fall: u32,
 }
 
-/// What the container says of a stream.
+/// HDR metadata of a stream in the container.
 pub(crate) fn of_stream(stream: &ffi::AVStream) -> HdrMetadata {
     use ffi::AVPacketSideDataType as Kind;
     let entry = |kind: Kind| {
@@ -49,7 +49,7 @@ pub(crate) fn of_stream(stream: &ffi::AVStream) -> HdrMetadata {
     }
 }
 
-/// What a decoded frame says.
+/// HDR metadata of a decoded frame.
 pub(crate) fn of_frame(frame: &AvFrame) -> HdrMetadata {
     use ffi::AVFrameSideDataType as Kind;
     let entry = |kind: Kind| {
@@ -66,12 +66,12 @@ pub(crate) fn of_frame(frame: &AvFrame) -> HdrMetadata {
     }
 }
 
-/// A copy of what lies at a place, if there are enough bytes.
+/// Reads a value from a byte buffer if it is large enough.
 ///
 /// # Safety
-/// The place is null or has as many bytes, which make a valid value of plain numbers.
+/// The pointer is null or has `size` bytes, which form a valid value of plain numbers.
 unsafe fn read<T: Copy>((data, size): (*const u8, usize)) -> Option<T> {
-    // SAFETY: by the caller's word; nothing is said of how it is aligned.
+    // SAFETY: the caller guarantees it; alignment is not required.
     (!data.is_null() && size >= size_of::<T>()).then(|| unsafe { data.cast::<T>().read_unaligned() })
 }
 
@@ -90,7 +90,7 @@ fn light(raw: &RawLight) -> Option<ContentLight> {
     (raw.max_cll > 0 || raw.max_fall > 0).then_some(ContentLight { max_cll_nits: raw.max_cll, max_fall_nits: raw.max_fall })
 }
 
-/// Gives an output stream what its container may write down.
+/// Adds metadata to an output stream, for its container to write.
 ///
 /// # Safety
 /// A stream whose header is not written yet.
@@ -113,7 +113,7 @@ pub(crate) unsafe fn add_to(stream: *mut ffi::AVStream, metadata: &HdrMetadata) 
         }
     });
     let light = metadata.content_light.map(|light| RawLight { max_cll: light.max_cll_nits, max_fall: light.max_fall_nits });
-    // SAFETY: by the caller's word; FFmpeg allocates as many bytes as are asked for, and they are written in whole.
+    // SAFETY: the caller guarantees it; FFmpeg allocates the requested size, which is written completely.
     unsafe {
         if let Some(mastering) = mastering {
             let data = ffi::av_stream_new_side_data(stream, Kind::MASTERING_DISPLAY_METADATA, size_of::<RawDisplay>());
@@ -130,7 +130,7 @@ pub(crate) unsafe fn add_to(stream: *mut ffi::AVStream, metadata: &HdrMetadata) 
     }
 }
 
-/// Settings of x265 that write it into the stream; empty where nothing is stated.
+/// x265 parameters that write the metadata into the stream; empty if there is none.
 pub(crate) fn x265_params(metadata: &HdrMetadata) -> String {
     let mut text = String::new();
     if let Some((display, primaries)) = metadata.mastering_display.and_then(|display| Some((display, display.primaries_xy?))) {

@@ -1,25 +1,25 @@
-//! The first bytes of a source that cannot be gone back in.
+//! The first bytes of a source that cannot seek back.
 
 use std::io::{self, Read};
 
-/// What a GIF begins with. FFmpeg's demuxer reads one to its end and goes back before it gives a frame.
+/// Magic bytes of a GIF. FFmpeg's demuxer reads a GIF to its end and seeks back before it returns a frame.
 const GIF: &[u8] = b"GIF8";
-/// Longest GIF that is kept in memory for that.
+/// Largest GIF that is buffered in memory for that.
 const MAX_GIF_BYTES: u64 = 512 << 20;
 
-/// What was read of a source.
+/// Bytes read ahead from a source.
 pub(crate) enum Head {
-    /// The first bytes; the others follow.
+    /// The first bytes; the rest is still to be read.
     Start(Vec<u8>),
-    /// Everything.
+    /// The whole source.
     Whole(Vec<u8>),
 }
 
 impl Head {
-    /// Reads what tells whether the source has to be kept in memory, and all of it if so.
+    /// Reads enough to decide whether the source must be buffered in memory, and all of it if so.
     ///
     /// # Errors
-    /// The source's own; `FileTooLarge` for a GIF beyond what is kept.
+    /// The source's own; `FileTooLarge` for a GIF beyond the limit.
     pub(crate) fn read(source: &mut impl Read) -> io::Result<Self> {
         let mut bytes = Vec::new();
         source.take(GIF.len() as u64).read_to_end(&mut bytes)?;
@@ -35,7 +35,7 @@ impl Head {
         Ok(Self::Whole(bytes))
     }
 
-    /// Serves bytes that were read before; how many.
+    /// Copies buffered bytes to `to`; returns their number.
     pub(crate) fn serve(head: &mut Vec<u8>, to: &mut [u8]) -> usize {
         let count = head.len().min(to.len());
         for (to, from) in to.iter_mut().zip(head.drain(..count)) {

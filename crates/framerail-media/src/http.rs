@@ -1,4 +1,4 @@
-//! Files on web servers, read in ranges, and what playlists among them name.
+//! Files on web servers, read in byte ranges, and the files that playlists among them refer to.
 
 use std::{
     collections::VecDeque,
@@ -28,40 +28,40 @@ mod reach;
 pub use client::HttpOptions;
 use flow::Flow;
 
-/// Bytes that are fetched and kept together.
+/// Bytes that are fetched and cached together.
 const BLOCK_BYTES: u64 = 1024 * 1024;
-/// Most blocks to ask for at once.
+/// Maximum number of blocks per request.
 const MAX_WINDOW: u64 = 16;
-/// Blocks kept for all readers of a source.
+/// Blocks cached for all readers of a source.
 const MAX_BLOCKS: usize = 16;
-/// Tries in a row that bring nothing, before a source counts as broken.
+/// Consecutive attempts without data after which a source counts as failed.
 const MAX_TRIES: u32 = 5;
-/// Pause after the first of them; doubled with each.
+/// Pause after the first failed attempt; doubled after each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// A file on a web server.
 ///
-/// It is asked for in ranges that grow while reading goes on in sequence (1 to 16 MiB). Blocks of 1 MiB are kept, 16 for
-/// all readers of the source together. A connection that breaks is taken up where it was, up to 5 tries in a row, with
-/// growing pauses. A file that changes meanwhile (another length or entity tag) is an error. From a server without ranges
-/// the file comes as a stream, which cannot be sought.
+/// It is requested in ranges that grow while reading is sequential (1 to 16 MiB). Blocks of 1 MiB are cached, up to 16 for
+/// all readers of the source together. A broken connection is resumed where it stopped, with up to 5 consecutive attempts
+/// and growing pauses. A file that changes during reading (another length or entity tag) is an error. A server without
+/// range support delivers the file as a stream, which cannot seek.
 pub struct HttpSource {
     shared: Arc<Shared>,
 }
 
 struct Shared {
     url: String,
-    /// The URL as messages have it.
+    /// The URL as shown in messages.
     shown: String,
     agent: Agent,
     headers: Vec<(String, String)>,
-    /// Known once the server has answered a range.
+    /// Known after the server has answered a range request.
     facts: Mutex<Option<Facts>>,
-    /// The latest used last.
+    /// Least recently used first.
     blocks: Mutex<VecDeque<(u64, Arc<[u8]>)>>,
 }
 
-/// What must stay the same while a file is read.
+/// Properties that must not change while a file is read.
 #[derive(Clone, PartialEq, Eq)]
 struct Facts {
     size_bytes: u64,
@@ -69,10 +69,10 @@ struct Facts {
 }
 
 impl HttpSource {
-    /// A file by its URL. Nothing is asked of the server before the source is opened.
+    /// Creates a source for a URL. The server is contacted only when the source is opened.
     ///
     /// # Errors
-    /// `BadOption` for a header that is none, and for a file of certificates that cannot be read.
+    /// `BadOption` for an invalid header, and for a certificate file that cannot be read.
     pub fn new(url: impl Into<String>, options: &HttpOptions) -> Result<Self, MediaError> {
         Ok(Self::with(url.into(), client::agent(options)?, options.headers.clone()))
     }
@@ -82,7 +82,7 @@ impl HttpSource {
         Self { shared: Arc::new(Shared { url, shown, agent, headers, facts: Mutex::new(None), blocks: Mutex::default() }) }
     }
 
-    /// The same by FFmpeg's options `headers`, `user_agent` and `ca_file`, which are taken out of those for the container.
+    /// As [`HttpSource::new`], from FFmpeg's options `headers`, `user_agent` and `ca_file`, which are removed from the container's options.
     pub(crate) fn from_options(options: &mut InputOptions) -> Result<Self, MediaError> {
         let own = HttpOptions::take_from(&mut options.format_options)?;
         let own = HttpOptions { insecure: own.insecure || options.insecure, allow_private: options.allow.network, ..own };
@@ -120,14 +120,14 @@ impl SourceFactory for HttpSource {
             return None;
         }
         let is_same_server = server_of(url) == server_of(&self.shared.url);
-        // Credentials are for the server that they were given for.
+        // Credentials are only sent to the server that they were given for.
         let goes_along = |(name, _): &&(String, String)| is_same_server || OPEN_HEADERS.iter().any(|open| open.eq_ignore_ascii_case(name));
         let headers = self.shared.headers.iter().filter(goes_along).cloned().collect();
         Some(CustomSource::new(Nested { file: Self::with(url.to_owned(), self.shared.agent.clone(), headers), range }))
     }
 }
 
-/// Headers that every server may see.
+/// Headers that are sent to every server.
 const OPEN_HEADERS: [&str; 5] = ["Accept", "Accept-Language", "Origin", "Referer", "User-Agent"];
 
 /// Scheme, host and port.
@@ -138,7 +138,7 @@ fn server_of(url: &str) -> Option<(String, String, u16)> {
     Some((scheme, uri.host()?.to_ascii_lowercase(), port))
 }
 
-/// What a playlist names: read once, in order.
+/// A file that a playlist refers to: read once, in order.
 struct Nested {
     file: HttpSource,
     range: Option<(u64, u64)>,
@@ -155,7 +155,7 @@ impl SourceFactory for Nested {
         let mut body = response.into_body().into_reader();
         if let Some((start, end)) = self.range {
             if !is_part {
-                // The server has no ranges.
+                // The server does not support ranges.
                 io::copy(&mut body.by_ref().take(start), &mut io::sink())?;
             }
             return Ok(OpenSource::Stream(Box::new(body.take(end - start))));
@@ -165,7 +165,7 @@ impl SourceFactory for Nested {
 }
 
 impl Shared {
-    /// Asks for bytes `start..end` or the whole file, again where that may help.
+    /// Requests bytes `start..end` or the whole file, and retries where that may help.
     fn ask(&self, part: Option<(u64, u64)>) -> io::Result<Response<Body>> {
         let mut tries = 0;
         loop {
@@ -181,7 +181,7 @@ impl Shared {
         }
     }
 
-    /// Asks for bytes of the file that was opened.
+    /// Requests bytes of the file that was opened.
     fn ask_on(&self, start: u64, end: u64) -> io::Result<Flow> {
         let response = self.ask(Some((start, end)))?;
         let Some(range) = client::range(&response) else {
@@ -225,13 +225,13 @@ struct HttpReader {
     shared: Arc<Shared>,
     size_bytes: u64,
     position: u64,
-    /// The block that was read from last.
+    /// The block that was read last.
     block: Option<(u64, Arc<[u8]>)>,
-    /// An answer that has more to give.
+    /// A response with bytes left to read.
     flow: Option<Flow>,
-    /// The block behind the one that was fetched last.
+    /// The block after the one that was fetched last.
     after: u64,
-    /// Blocks to ask for at once.
+    /// Blocks per request.
     window: u64,
 }
 
@@ -272,7 +272,7 @@ impl HttpReader {
         Ok(bytes)
     }
 
-    /// The answer that goes on at a position, or a new one.
+    /// The response that continues at a position, or a new one.
     fn flow_at(&mut self, position: u64, number: u64) -> Result<&mut Flow, client::Failure> {
         let flow = match self.flow.take().filter(|flow| flow.is_at(position)) {
             Some(flow) => flow,
@@ -280,7 +280,7 @@ impl HttpReader {
                 let is_sequence = number == self.after && number > 0;
                 self.window = if is_sequence { (self.window * 2).min(MAX_WINDOW) } else { 1 };
                 let end = (number + self.window).saturating_mul(BLOCK_BYTES).min(self.size_bytes);
-                // It has tried several times already.
+                // This has retried several times already.
                 self.shared.ask_on(position, end).map_err(client::Failure::lasting)?
             }
         };

@@ -1,4 +1,4 @@
-//! Single pictures: PNG and JPEG.
+//! Single images: PNG and JPEG.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use crate::{
     commit::write_file,
 };
 
-/// A picture's file format.
+/// An image file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageFormat {
-    /// Lossless, 8 bits, with alpha where the frame has it.
+    /// Lossless, 8 bits, with alpha if the frame has it.
     Png,
     /// Lossy, 4:2:0, full range.
     Jpeg {
@@ -22,7 +22,7 @@ pub enum ImageFormat {
 }
 
 impl ImageFormat {
-    /// The format that a file name's extension says.
+    /// The format of a file name's extension.
     ///
     /// # Errors
     /// `BadOption` for anything but `.png`, `.jpg` and `.jpeg`.
@@ -48,7 +48,7 @@ pub fn save_image(frame: &Frame, path: &Path, jpeg_quality: u8) -> Result<(), Me
     write_image(frame, path, jpeg_quality, &OutputRules { overwrite: true, ..OutputRules::default() }).map(|_| ())
 }
 
-/// As [`save_image`], by the rules of a run.
+/// As [`save_image`], with the rules of a run.
 ///
 /// # Errors
 /// As [`save_image`]; also `Exists`, `SameFile`.
@@ -57,15 +57,15 @@ pub fn write_image(frame: &Frame, path: &Path, jpeg_quality: u8, rules: &OutputR
     write_file(path, &bytes, rules)
 }
 
-/// Encodes a surface as a picture in memory. For many in a row, keep an [`ImageEncoder`].
+/// Encodes a surface as an image in memory. For several in a row, keep an [`ImageEncoder`].
 ///
 /// # Errors
-/// `Unsupported` when this FFmpeg lacks the encoder, `Ffmpeg`.
+/// `Unsupported` if this FFmpeg lacks the encoder, `Ffmpeg`.
 pub fn encode_image(surface: &HostSurface, color: &ColorDescription, format: ImageFormat) -> Result<Vec<u8>, MediaError> {
     ImageEncoder::new(format).encode(surface, color)
 }
 
-/// Reads a picture as RGBA, turned upright.
+/// Reads an image as RGBA, rotated upright.
 ///
 /// # Errors
 /// `NotFound`, `NotMedia`, `NoVideo`, `Damaged`.

@@ -1,4 +1,4 @@
-//! Pictures encoded one after the other.
+//! Encodes a sequence of single images.
 
 use std::ptr;
 
@@ -11,7 +11,7 @@ use crate::{
     scale::EncoderPicture,
 };
 
-/// What an encoder was opened for.
+/// The format that an encoder was opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Kind {
     target: ffi::AVPixelFormat,
@@ -19,33 +19,33 @@ struct Kind {
     height: u32,
 }
 
-/// Encodes surfaces as PNG or JPEG in memory. FFmpeg's encoder and the conversion before it are opened for the first picture, and
+/// Encodes surfaces as PNG or JPEG in memory. FFmpeg's encoder and the conversion before it are opened for the first image, and
 /// again when size or format change.
 pub struct ImageEncoder {
     format: ImageFormat,
     converter: Converter,
     open: Option<(Kind, CodecContext)>,
-    /// Encoders have their pictures in the order of their times, whatever that is of pictures.
+    /// Time of the next image: encoders require increasing times, even for still images.
     pts: i64,
     opens: u64,
 }
 
 impl ImageEncoder {
-    /// An encoder that opens nothing yet.
+    /// Creates an encoder without opening anything yet.
     pub fn new(format: ImageFormat) -> Self {
         let converter = Converter::new(ScaleOptions { accurate: true, ..ScaleOptions::default() });
         Self { format, converter, open: None, pts: 0, opens: 0 }
     }
 
-    /// Encodes a surface; the file is the same whatever came before.
+    /// Encodes a surface; the result does not depend on previous images.
     ///
     /// # Errors
-    /// `Unsupported` when this FFmpeg lacks the encoder, `Ffmpeg`. The next picture has its own encoder then.
+    /// `Unsupported` if this FFmpeg lacks the encoder, `Ffmpeg`. After an error the next image gets a new encoder.
     pub fn encode(&mut self, surface: &HostSurface, color: &ColorDescription) -> Result<Vec<u8>, MediaError> {
         self.encode_with(surface, color, None)
     }
 
-    /// Encodes a frame, with the colour profile of the still image that it was, if its file can use it.
+    /// Encodes a frame, with the colour profile of its source image if the output format can use it.
     ///
     /// # Errors
     /// As [`ImageEncoder::encode`]; `Core` for a device surface.
@@ -72,7 +72,7 @@ impl ImageEncoder {
         let mut picture = self.converter.convert_to_av(surface, color, &EncoderPicture::whole(target, kind.width, kind.height, color))?;
         picture.quality = context.global_quality;
         picture.pts = self.pts;
-        // Bytes 16 to 20 name the colours that a profile is for.
+        // Bytes 16 to 20 of a profile name its colour space.
         let colors: &[u8] = if target == ffi::AVPixelFormat::GRAY8 { b"GRAY" } else { b"RGB " };
         if let Some(profile) = profile.filter(|profile| profile.get(16..20) == Some(colors)) {
             picture.add_side_data(ffi::AVFrameSideDataType::ICC_PROFILE, profile);
@@ -99,7 +99,7 @@ impl ImageEncoder {
 }
 
 fn opened(name: &std::ffi::CStr, kind: Kind, format: ImageFormat) -> Result<CodecContext, MediaError> {
-    // SAFETY: a zero-ended name; descriptions are static.
+    // SAFETY: a zero-terminated name; descriptions are static.
     let codec = unsafe { ffi::avcodec_find_encoder_by_name(name.as_ptr()) };
     if codec.is_null() {
         let what = format!("writing {}", name.to_string_lossy());
@@ -109,7 +109,7 @@ fn opened(name: &std::ffi::CStr, kind: Kind, format: ImageFormat) -> Result<Code
     (context.width, context.height) = (kind.width as i32, kind.height as i32);
     context.pix_fmt = kind.target;
     context.time_base = ffi::AVRational { num: 1, den: 25 };
-    // More would keep pictures back.
+    // More threads would delay images.
     context.thread_count = 1;
     if let ImageFormat::Jpeg { quality } = format {
         context.flags |= ffi::AV_CODEC_FLAG_QSCALE as i32;
@@ -133,7 +133,7 @@ mod tests {
 
     use super::*;
 
-    /// A gradient that is another one for each number.
+    /// A gradient that differs for each number.
     fn picture(format: PixelFormat, width: u32, height: u32, number: usize) -> HostSurface {
         let mut surface = FramePool::new(1).surface(format, width, height).expect("size in range");
         let mut planes = surface.planes_mut().expect("own");

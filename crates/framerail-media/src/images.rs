@@ -1,4 +1,4 @@
-//! Lists of images as a video: folders, numbered patterns, globs, single pictures.
+//! Lists of images as a video: folders, numbered patterns, globs, single images.
 
 use std::{
     ffi::CString,
@@ -9,13 +9,13 @@ use std::{
 
 use crate::{InputOptions, MediaError, still::Moving};
 
-/// Endings of file names that are read as still images, in lower case.
+/// File name extensions that are read as still images, in lower case.
 pub const IMAGE_ENDINGS: &[&str] = &[
     "avif", "bmp", "dpx", "exr", "hdr", "jp2", "jpeg", "jpg", "jxl", "pam", "pbm", "pcx", "pgm", "png", "pnm", "ppm", "qoi", "sgi", "tga",
     "tif", "tiff", "webp",
 ];
 
-/// Images in their order.
+/// Images in order.
 pub(crate) struct ImageList {
     pub(crate) paths: Vec<PathBuf>,
     /// Numbers missing between the first and the last of a numbered pattern.
@@ -24,12 +24,12 @@ pub(crate) struct ImageList {
 }
 
 impl ImageList {
-    /// As [`ImageList::of`], unless options say that the source is something else.
+    /// As [`ImageList::of`], unless options state another kind of source.
     pub(crate) fn of_options(options: &InputOptions) -> Result<Option<Self>, MediaError> {
         if options.format.is_none() && options.custom.is_none() { Self::of(options.source.reveal()) } else { Ok(None) }
     }
 
-    /// The images that a source means; `None` when it is not a list of images.
+    /// The images of a source; `None` if it is not a list of images.
     ///
     /// # Errors
     /// `NoVideo` for a folder or pattern without images.
@@ -82,18 +82,18 @@ impl ImageList {
     }
 }
 
-/// Whether a file name's extension is a still image's.
+/// Whether a file name has the extension of a still image.
 pub(crate) fn is_image(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
     IMAGE_ENDINGS.contains(&extension.as_str())
 }
 
-/// Sorts so that `img2` comes before `img10`.
+/// Sorts in natural order: `img2` before `img10`.
 fn sort_naturally(paths: &mut [PathBuf]) {
     paths.sort_by_cached_key(|path| natural_key(&path.to_string_lossy()));
 }
 
-/// Text split into digits (by value, as length and digits) and the rest.
+/// Splits text into digits (compared by value, as length and digits) and other characters.
 fn natural_key(text: &str) -> Vec<(bool, usize, String)> {
     let mut parts: Vec<(bool, usize, String)> = Vec::new();
     for character in text.chars() {
@@ -137,7 +137,7 @@ struct NumberPattern {
     folder: PathBuf,
     prefix: String,
     suffix: String,
-    /// Least digits.
+    /// Minimum number of digits.
     width: usize,
 }
 

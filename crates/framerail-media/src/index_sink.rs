@@ -1,4 +1,4 @@
-//! Where a muxer's bytes go when only what stands before and behind the samples is wanted.
+//! An in-memory output for a muxer that keeps only the bytes before and after the samples.
 
 use std::ptr;
 
@@ -8,14 +8,14 @@ use crate::{MediaError, av, mov_index::MovIndex};
 
 const BUFFER_BYTES: usize = 1 << 15;
 
-/// What is kept of the bytes.
+/// The bytes that are kept.
 #[derive(Default)]
 struct State {
     position: u64,
     end: u64,
-    /// Everything from the first byte on, while the header is written; later only changed.
+    /// Everything from the first byte while the header is written; later only overwritten in place.
     head: Vec<u8>,
-    /// Everything from here on is kept, once the trailer is written.
+    /// Position from which everything is kept, once the trailer is written.
     tail_start: Option<u64>,
     tail: Vec<u8>,
     is_header_done: bool,
@@ -43,7 +43,7 @@ impl State {
     }
 }
 
-/// Writes into a vector as into a file.
+/// Writes into a vector at a position, as into a file.
 fn put(to: &mut Vec<u8>, at: usize, bytes: &[u8]) {
     let end = at.saturating_add(bytes.len());
     if bytes.is_empty() {
@@ -57,7 +57,7 @@ fn put(to: &mut Vec<u8>, at: usize, bytes: &[u8]) {
     }
 }
 
-/// A byte stream for a muxer, freed behind it.
+/// A byte stream for a muxer, freed after it.
 pub(crate) struct IndexSink {
     context: *mut ffi::AVIOContext,
     state: *mut State,
@@ -69,8 +69,8 @@ unsafe impl Send for IndexSink {}
 impl IndexSink {
     pub(crate) fn new() -> Result<Self, MediaError> {
         let state = Box::into_raw(Box::<State>::default());
-        // SAFETY: the buffer comes from FFmpeg's allocator as it must, and the state outlives the context (see drop). Older versions
-        // declare the bytes that are written as changeable; a pointer to them is the same for the call.
+        // SAFETY: the buffer comes from FFmpeg's allocator, as required, and the state outlives the context (see drop). Older versions
+        // declare the written bytes as mutable, which has the same calling convention.
         let context = unsafe {
             let buffer = ffi::av_malloc(BUFFER_BYTES).cast();
             let write = std::mem::transmute::<*const (), Option<_>>(write as *const ());
@@ -84,18 +84,18 @@ impl IndexSink {
         self.context
     }
 
-    /// The header is written: samples follow, of which nothing is kept.
+    /// The header is written: samples follow, which are discarded.
     pub(crate) fn end_header(&mut self) {
         self.flush().is_header_done = true;
     }
 
-    /// The trailer follows, of which everything is kept.
+    /// The trailer follows, which is kept.
     pub(crate) fn begin_trailer(&mut self) {
         let state = self.flush();
         state.tail_start = Some(state.position);
     }
 
-    /// What was kept.
+    /// Takes the kept bytes.
     pub(crate) fn take(&mut self) -> MovIndex {
         let state = self.flush();
         MovIndex { head: std::mem::take(&mut state.head), tail_start: state.tail_start.unwrap_or(0), tail: std::mem::take(&mut state.tail) }
@@ -112,7 +112,7 @@ impl IndexSink {
 
 impl Drop for IndexSink {
     fn drop(&mut self) {
-        // SAFETY: the format context refers to it no longer; buffer, context and state are owned and freed once.
+        // SAFETY: the format context no longer refers to it; buffer, context and state are owned and freed once.
         unsafe {
             if !self.context.is_null() {
                 ffi::av_freep(ptr::addr_of_mut!((*self.context).buffer).cast());

@@ -1,4 +1,4 @@
-//! A source of compressed packets: one video stream and the streams beside it.
+//! A source of compressed packets: one video stream and its side streams.
 
 mod ending;
 mod fragments;
@@ -31,13 +31,13 @@ use crate::{
     webp::WebpAnimation,
 };
 
-/// Failed reads in a row that lead no further, after which a source counts as broken off.
+/// Consecutive failed reads without progress after which a source counts as broken off.
 const MAX_FAILED_READS: u32 = 64;
-/// The same for reads that do: a demuxer that searches for the next place that makes sense.
+/// The same for reads with progress: a demuxer that resynchronises.
 const MAX_SEARCH_READS: u32 = 1_000_000;
-/// A step back of decoding time, in seconds, that means that a transport stream's clock was set again.
+/// A step back of the DTS, in seconds, that means that a transport stream's clock was reset.
 const CLOCK_STEP_SECS: f64 = 1.0;
-/// Tolerance for seconds that were rounded to microseconds on their way.
+/// Tolerance for seconds that were rounded to microseconds.
 const SECONDS_TOLERANCE: f64 = 2e-6;
 
 /// An open source.
@@ -47,22 +47,22 @@ pub struct Input {
     interrupt: Arc<Interrupt>,
     info: StreamInfo,
     parameters: Parameters,
-    /// The turn that the container asks for, whatever is done about it.
+    /// The container's rotation, regardless of the rotation policy.
     coded_rotation: Rotation,
     damage: Damage,
-    /// Absolute seconds of the selection.
+    /// Bounds of the selection in absolute seconds.
     start: Option<f64>,
     end: Option<f64>,
     progress: Progress,
     /// Packets read ahead.
     pending: VecDeque<InputPacket>,
     is_at_end: bool,
-    /// What the demuxer reported since the last packet of the video.
+    /// Messages of the demuxer since the last packet of the video.
     unplaced: DemuxerNotes,
     /// For [`Input::take_breaks`].
     breaks: Vec<Break>,
     stated_frames: Option<u64>,
-    /// Of a HEIF or AVIF image that did not come as a file; those of other images are in their packets.
+    /// Of a HEIF or AVIF image that is not a local file; the tags of other images are in their packets.
     still: Option<StillTags>,
 }
 
@@ -70,7 +70,7 @@ enum Source {
     Container {
         container: Container,
         video: usize,
-        /// Container stream of each side stream; none for chapters.
+        /// Container stream of each side stream; `None` for chapters.
         sides: Vec<Option<usize>>,
     },
     Images {
@@ -80,30 +80,30 @@ enum Source {
     Webp(Box<WebpAnimation>),
 }
 
-/// What has been read so far, to see clocks that jump and ends that come early.
+/// What has been read so far, to detect clock jumps and premature ends.
 #[derive(Default)]
 struct Progress {
-    /// Packets of each container stream.
+    /// Number of packets read from each container stream.
     packets: Vec<u64>,
     last_is_corrupt: bool,
     was_sought: bool,
     clock: PacketClock,
     /// The latest end of any packet, in seconds.
     latest_secs: f64,
-    /// No packet was read to learn what is in the source.
+    /// No packet was read to probe the source.
     is_header_only: bool,
-    /// Packets of each container stream that its index promises.
+    /// Number of packets of each container stream according to its index.
     index_entries: Vec<u64>,
-    /// What the fragments of an MP4 are like, once it was read.
+    /// Check of the fragments of an MP4, once it was read.
     fragments: Option<FragmentCheck>,
-    /// Where the last packet of the video ends in the file.
+    /// Position in the file of the end of the last video packet.
     last_end: Option<u64>,
-    /// A server closed the connection without having stated a length: the end, as far as it says.
+    /// A server closed the connection without having stated a length, which counts as the end.
     ended_without_length: bool,
 }
 
 impl Input {
-    /// Opens a source and reads its headers; no frame is decoded beyond what FFmpeg needs to know the format.
+    /// Opens a source and reads its headers; decodes only as much as FFmpeg needs to detect the format.
     ///
     /// # Errors
     /// `NotFound`, `NotMedia`, `NoVideo`, `Damaged`, `Unsupported`, `BadOption`, `Cancelled`, `Timeout`, `Io`.
@@ -117,7 +117,7 @@ impl Input {
         }
         match options.moving(&interrupt) {
             Some(Moving::Webp) => Self::open_webp(options, interrupt),
-            // By its name FFmpeg would take it for a still image.
+            // FFmpeg would treat it as a still image because of its name.
             Some(Moving::Apng) => {
                 let options = InputOptions { format: Some("apng".into()), ..options.clone() };
                 Self::open_container(&options, interrupt)
@@ -163,7 +163,7 @@ impl Input {
         let mut side_streams = Vec::new();
         if options.side_streams == SideStreams::AudioAndSubtitles {
             for (index, stream) in container.streams().enumerate() {
-                // FFmpeg reads such streams by itself: QuickTime's text track of chapters.
+                // FFmpeg reads these streams itself, such as QuickTime's chapter text track.
                 let is_left_out = index == video || stream.discard == ffi::AVDiscard::ALL;
                 if let Some(kind) = describe::side_kind(stream).filter(|_| !is_left_out) {
                     sides.push(Some(index));
@@ -182,7 +182,7 @@ impl Input {
             }
         }
         if let Some(stream) = container.stream(video).filter(|_| options.video_packets) {
-            // They come from the video's own packets.
+            // They are copies of the video's packets.
             sides.push(None);
             side_streams.push(describe::side_stream(stream, MediaKind::Video)?);
         }
@@ -236,7 +236,7 @@ impl Input {
         };
         let coded_rotation = describe::rotation(stream);
         let mut info = describe::stream_info(&container, stream, options, Vec::new())?;
-        // Each image has its own turn, which goes with its packet; what is written is made for the first.
+        // Each image has its own rotation, which its packet carries; outputs are configured for the first image.
         let turn = StillTags::of_file(&first).turn;
         match options.rotation {
             RotationPolicy::Auto if turn.swaps_sides() => (info.width, info.height) = (info.height, info.width),
@@ -284,12 +284,12 @@ impl Input {
         self.info.start_offset_micros = -((origin + options.start_secs.unwrap_or(0.0)) * 1e6).round() as i64;
     }
 
-    /// What the container says of the stream.
+    /// Stream information from the container.
     pub fn info(&self) -> &StreamInfo {
         &self.info
     }
 
-    /// Number of the video stream among all of its container, from 0.
+    /// Index of the video stream among all streams of the container, from 0.
     pub fn stream_index(&self) -> usize {
         match &self.source {
             Source::Container { video, .. } => *video,
@@ -297,7 +297,7 @@ impl Input {
         }
     }
 
-    /// Time of the first frame in seconds on the file's clock, where the header states it.
+    /// Time of the first frame in seconds on the file's clock, if the header states it.
     pub fn header_start_secs(&self) -> Option<f64> {
         let Source::Container { container, video, .. } = &self.source else { return Some(0.0) };
         av::timestamp(container.stream(*video)?.start_time).map(|ticks| self.info.time_base.seconds(ticks))
@@ -308,45 +308,46 @@ impl Input {
         &self.parameters
     }
 
-    /// How much was read to learn what is in the source: what was asked for, or everything where the header did not do.
+    /// How much was read to probe the source: the requested effort, or everything if the header was not enough.
     pub fn probe_effort(&self) -> ProbeEffort {
         if self.progress.is_header_only { ProbeEffort::Header } else { ProbeEffort::Full }
     }
 
-    /// What opens further decoders for the video stream, on any thread.
+    /// A setup that opens further decoders for the video stream, on any thread.
     pub fn decoder_setup(&self) -> DecoderSetup {
         DecoderSetup::of(self)
     }
 
-    /// What was not as it should be, so far.
+    /// Damage found so far.
     pub fn damage(&self) -> &Damage {
         &self.damage
     }
 
-    /// Whether packets may be missing, of which [`Input::take_breaks`] has not told yet.
+    /// Whether packets may be missing that [`Input::take_breaks`] has not returned yet.
     pub fn has_breaks(&self) -> bool {
         self.breaks.iter().any(|found| matches!(found, Break::Loss(_)))
     }
 
-    /// What the user should know of how it is read.
+    /// Notice for the user on how the source is read.
     pub fn notice(&self) -> Option<&str> {
         if let Source::Container { container, .. } = &self.source { container.notice() } else { None }
     }
 
-    /// Whether the file's index lies behind its frames, and nothing of them was kept when it was found: in a pipe, or from a
-    /// server that cannot seek.
+    /// Whether the file's index lies behind its frames, and the source cannot seek back to them: in a pipe, or on a
+    /// server without range support.
     pub(crate) fn lacks_index_in_front(&self) -> bool {
         let Source::Container { container, video, .. } = &self.source else { return false };
         let is_read = self.progress.packets.get(*video).is_some_and(|packets| *packets > 0);
         container.format_name().starts_with("mov") && !container.is_seekable() && !is_read
     }
 
-    /// Places of the video where packets may be missing or recordings are joined, since the last call. For a [`crate::LossMeter`].
+    /// Takes the positions in the video, since the last call, where packets may be missing or recordings are joined. For a
+    /// [`crate::LossMeter`].
     pub fn take_breaks(&mut self) -> Vec<Break> {
         std::mem::take(&mut self.breaks)
     }
 
-    /// Frames that the whole source has by its container; `None` where that does not say it, and for selections.
+    /// Number of frames of the whole source according to its container; `None` if the container does not state it, and for selections.
     pub fn stated_frames(&self) -> Option<u64> {
         let is_whole = self.start.is_none() && self.end.is_none() && !self.progress.was_sought;
         let by_index = || match &self.source {
@@ -356,17 +357,17 @@ impl Input {
         if is_whole { by_index().or(self.stated_frames) } else { None }
     }
 
-    /// The turn that the container asks for, whatever the rotation policy does about it.
+    /// The container's rotation, regardless of the rotation policy.
     pub fn coded_rotation(&self) -> Rotation {
         self.coded_rotation
     }
 
-    /// Whether nothing says how far decoding and presentation are apart: only the header was read, and it does not.
+    /// Whether the reorder delay is unknown: only the header was read, and it does not state the delay.
     pub(crate) fn is_reorder_unknown(&self) -> bool {
         self.progress.is_header_only && !self.info.container.starts_with("mov")
     }
 
-    /// Whether it is a HEIF or AVIF image that did not come as a file.
+    /// Whether it is a HEIF or AVIF image that is not a local file.
     pub(crate) fn is_still(&self) -> bool {
         self.still.is_some()
     }
@@ -375,27 +376,27 @@ impl Input {
         &self.options
     }
 
-    /// First instant that was asked for, and first that was not any more, in absolute seconds on the file's clock.
+    /// Start and end (exclusive) of the selection, in absolute seconds on the file's clock.
     pub fn selection(&self) -> (Option<f64>, Option<f64>) {
         (self.start, self.end)
     }
 
-    /// First instant that was asked for, in absolute seconds.
+    /// Start of the selection, in absolute seconds.
     pub(crate) fn start(&self) -> Option<f64> {
         self.start
     }
 
-    /// First instant that was not asked for any more, in absolute seconds.
+    /// End (exclusive) of the selection, in absolute seconds.
     pub(crate) fn end(&self) -> Option<f64> {
         self.end
     }
 
-    /// The next packet of the video or of a side stream, in the file's order; `None` at the end.
+    /// Returns the next packet of the video or of a side stream, in file order; `None` at the end.
     ///
-    /// A source that breaks off ends here too: [`Input::damage`] says so.
+    /// A source that breaks off also returns `None`; [`Input::damage`] reports it.
     ///
     /// # Errors
-    /// `Cancelled`, `Timeout`; `Io` in the words of a custom source that failed.
+    /// `Cancelled`, `Timeout`; `Io` with the message of a custom source that failed.
     pub fn next_packet(&mut self) -> Result<Option<InputPacket>, MediaError> {
         if let Some(packet) = self.pending.pop_front() {
             return Ok(Some(packet));
@@ -420,7 +421,7 @@ impl Input {
             let mut packet = AvPacket::new();
             let (result, mut notes) = container.read_noting(&mut packet);
             if container.has_format_flag(ffi::AVFMT_NOFILE) {
-                // What sessions such as RTSP report are requests that failed; they end, or go on.
+                // Errors of sessions such as RTSP are failed requests; the session ends or continues.
                 notes.errors = 0;
             }
             self.damage.packets_lost += std::mem::take(&mut notes.packets_lost);
@@ -456,7 +457,7 @@ impl Input {
                     Ending::Unknown => !is_cut && ending::is_complete(container, &self.progress, *video, self.stated_frames),
                 };
                 if is_complete {
-                    // What lies behind the last frame, such as padding of a recorder, is not a loss.
+                    // Data behind the last frame, such as a recorder's padding, is not a loss.
                     return Ok(None);
                 }
                 self.damage.container_errors += unplaced.errors;
@@ -495,7 +496,7 @@ impl Input {
     fn next_image(&mut self) -> Result<Option<InputPacket>, MediaError> {
         let Source::Images { list, codec } = &mut self.source else { return Ok(None) };
         while let Some(path) = list.paths.get(list.next) {
-            // The time since the last picture was the caller's, not the source's.
+            // Do not count the time that the caller spent since the last image.
             self.interrupt.start_clock();
             if self.interrupt.is_due() {
                 return Err(MediaError::Cancelled { source_name: self.options.source.to_string() });
@@ -511,7 +512,7 @@ impl Input {
                     return Ok(Some(InputPacket { kind: PacketKind::Video, packet, new_parameters: changed.then_some(parameters) }));
                 }
                 Err(error @ (MediaError::Cancelled { .. } | MediaError::Timeout { .. })) => return Err(error),
-                // A broken picture in a sequence: counted, and its time stays empty.
+                // A damaged image in a sequence: count it and leave its time empty.
                 Err(_) => self.damage.packets_dropped += 1,
             }
         }
@@ -530,7 +531,7 @@ impl Input {
         }
     }
 
-    /// Goes to a keyframe from which every frame of the selection can be decoded.
+    /// Seeks to a keyframe from which every frame of the selection can be decoded.
     fn seek_to_start(&mut self) -> Result<(), MediaError> {
         let Some(start) = self.start.filter(|start| *start > 0.0) else { return Ok(()) };
         let base = self.info.time_base;
@@ -538,7 +539,7 @@ impl Input {
         if !container.is_seekable() {
             return Ok(());
         }
-        // A landing point may lie behind the aim (no index, decoding before presentation): step further back until it does not.
+        // A seek may land after the target (no index, DTS before PTS): step further back until it does not.
         let mut margin = 0.0;
         while margin < start + CLOCK_STEP_SECS {
             if !container.seek(*video, base.ticks(start - margin)) {
@@ -546,7 +547,7 @@ impl Input {
             }
             self.progress.was_sought = true;
             if lands_before(container, *video, start, &self.interrupt, &self.options.source.to_string())? {
-                // Reading moved on; go to the same place again.
+                // The check moved the position; seek to the same place again.
                 container.seek(*video, base.ticks(start - margin));
                 return Ok(());
             }
@@ -559,7 +560,7 @@ impl Input {
         Ok(())
     }
 
-    /// Starts over from the first byte, for sources that seek but not back to their start.
+    /// Reopens the source from the first byte, for sources that seek but not back to their start.
     fn reopen(&mut self) -> Result<(), MediaError> {
         let options = InputOptions { start_secs: None, ..self.options.clone() };
         let fresh = Self::open_container(&options, Arc::clone(&self.interrupt))?;
@@ -570,7 +571,7 @@ impl Input {
 }
 
 impl Progress {
-    /// Takes note of how far the source was read.
+    /// Records how far the source was read.
     fn note(&mut self, packet: &AvPacket, kind: PacketKind, base: TimeBase) {
         if let Some(time) = av::timestamp(packet.pts).or_else(|| av::timestamp(packet.dts)) {
             let moved = TimeBase::MICROS.seconds(self.clock.shift(kind));
@@ -579,7 +580,7 @@ impl Progress {
     }
 }
 
-/// Whether the first video keyframe from here is presented at or before an instant.
+/// Whether the first video keyframe from here is presented at or before a time.
 fn lands_before(container: &mut Container, video: usize, start: f64, interrupt: &Interrupt, source_name: &str) -> Result<bool, MediaError> {
     let base = container.stream(video).map_or(TimeBase::MICROS, |stream| av::time_base(stream.time_base));
     let mut packet = AvPacket::new();
@@ -596,7 +597,7 @@ fn lands_before(container: &mut Container, video: usize, start: f64, interrupt: 
 
 fn open_image(path: &Path, options: &InputOptions, interrupt: &Arc<Interrupt>) -> Result<Container, MediaError> {
     let source = path.to_string_lossy().into_owned();
-    // Without this FFmpeg takes `%` in a name for a pattern.
+    // FFmpeg would otherwise treat `%` in a name as a pattern.
     let is_patterned = source.contains('%');
     let format_options = if is_patterned { vec![("pattern_type".to_owned(), "none".to_owned())] } else { Vec::new() };
     let options = InputOptions { source: SourceUrl::new(&source), format_options, frame_rate: None, ..options.clone() };
@@ -616,11 +617,11 @@ fn read_image(path: &Path, options: &InputOptions, interrupt: &Arc<Interrupt>) -
     Ok((packet, parameters))
 }
 
-/// The wanted video stream, and whether only headers were read to find it.
+/// Finds the requested video stream, and returns whether only headers were read to find it.
 fn find_video(container: &mut Container, options: &InputOptions) -> Result<(usize, bool), MediaError> {
     let has_selection = options.start_secs.is_some() || options.end_secs.is_some() || options.duration_secs.is_some();
     if options.probe == ProbeEffort::Header && !has_selection {
-        // What is missing now may be found below.
+        // A stream that is missing now may be found below.
         let video = select_video(container, options).ok().filter(|video| container.header_suffices(*video));
         if let Some(video) = video {
             return Ok((video, true));
@@ -630,7 +631,7 @@ fn find_video(container: &mut Container, options: &InputOptions) -> Result<(usiz
     Ok((select_video(container, options)?, false))
 }
 
-/// The container index of the wanted video stream.
+/// The container index of the requested video stream.
 fn select_video(container: &Container, options: &InputOptions) -> Result<usize, MediaError> {
     let is_video = |stream: &ffi::AVStream| {
         // SAFETY: every stream has parameters.
@@ -642,7 +643,7 @@ fn select_video(container: &Container, options: &InputOptions) -> Result<usize, 
         return Err(MediaError::NoVideo { source_name: options.source.to_string(), found: describe::listing(container) });
     };
     let Some(wanted) = options.video_stream else {
-        // SAFETY: an open context; no decoder is asked for.
+        // SAFETY: an open context; no decoder is requested.
         let best = unsafe { ffi::av_find_best_stream(container.as_ptr(), ffi::AVMediaType::VIDEO, -1, -1, std::ptr::null_mut(), 0) };
         return Ok(usize::try_from(best).ok().filter(|best| videos.contains(best)).unwrap_or(first));
     };

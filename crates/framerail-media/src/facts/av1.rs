@@ -1,6 +1,6 @@
 //! AV1: open bitstream units and frame types (AV1 bitstream specification, 5.3 to 5.9).
 //!
-//! No packet is called unreferenced: which buffers a frame refreshes lies deep in its header, and contexts carry over.
+//! No packet is reported as unreferenced: the buffers that a frame refreshes are listed deep in its header, and contexts carry over.
 
 use super::{Leading, PacketFacts, RandomAccess};
 use crate::nal::Bits;
@@ -11,7 +11,7 @@ const FRAME: u8 = 6;
 /// Bytes of an `av1C` record before its OBUs.
 const AV1C_BYTES: usize = 4;
 
-/// What the last sequence header says.
+/// Contents of the last sequence header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sequence {
     is_known: bool,
@@ -69,7 +69,7 @@ fn frame_facts(payload: &[u8], sequence: Sequence) -> Option<PacketFacts> {
     };
     let random_access = match (is_keyframe && sequence.is_known, is_shown) {
         (true, true) => RandomAccess::Clean,
-        // Shown later: what is shown before may refer to earlier frames.
+        // Shown later: frames shown before it may refer to earlier frames.
         (true, false) => RandomAccess::OpenGop,
         (false, _) => RandomAccess::None,
     };
@@ -81,7 +81,7 @@ struct Unit<'a> {
     payload: &'a [u8],
 }
 
-/// Open bitstream units; a broken one is `None` and the last.
+/// Open bitstream units; an invalid one is `None` and ends the iteration.
 struct Units<'a>(&'a [u8]);
 
 impl<'a> Iterator for Units<'a> {
@@ -111,7 +111,7 @@ fn split_unit(bytes: &[u8]) -> Option<(Unit<'_>, &[u8])> {
     Some((Unit { kind, payload }, rest))
 }
 
-/// A little-endian number of 7 bits a byte, and what follows it.
+/// A little-endian number with 7 bits per byte, and the bytes after it.
 fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let mut number = 0_u64;
     for (index, byte) in bytes.iter().take(8).enumerate() {

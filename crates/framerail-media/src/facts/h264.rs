@@ -8,7 +8,7 @@ const SEI: u8 = 6;
 /// SEI payload type of a recovery point.
 const RECOVERY_POINT: u32 = 6;
 
-/// Lengths when the global headers are an `avcC` record, start codes otherwise.
+/// Length prefixes if the global headers are an `avcC` record, else start codes.
 pub(super) fn framing(extradata: &[u8]) -> Framing {
     match extradata {
         [1, _, _, _, sizes, _, _, ..] => Framing::Lengths(usize::from(sizes & 3) + 1),
@@ -51,7 +51,7 @@ pub(super) fn read(bytes: &[u8], framing: Framing) -> Option<PacketFacts> {
     (slices > 0).then_some(PacketFacts { random_access, leading, is_reference, has_headers, is_shown: true })
 }
 
-/// What the slices of a packet say of its first picture. A packet may hold two fields.
+/// Facts from a packet's slices about its first picture. A packet may hold two fields.
 #[derive(Default)]
 struct Pictures {
     is_known: bool,
@@ -68,7 +68,7 @@ impl Pictures {
         };
         self.is_known = true;
         self.begun += u32::from(first_macroblock == 0);
-        // I and SI, as one slice's type or as all slices' type.
+        // I and SI, for this slice only or for all slices of the picture.
         let is_intra = matches!(slice_type, 2 | 4 | 7 | 9);
         self.first_has_inter |= self.begun < 2 && !is_intra;
     }
@@ -84,7 +84,7 @@ struct Recovery {
     is_exact: bool,
 }
 
-/// The recovery point among the messages of an SEI unit.
+/// The recovery point message of an SEI unit.
 fn recovery_point(payload: &[u8]) -> Option<Recovery> {
     let mut bytes = Payload::new(payload);
     loop {
@@ -100,7 +100,7 @@ fn recovery_point(payload: &[u8]) -> Option<Recovery> {
     }
 }
 
-/// A number whose bytes of 255 go on.
+/// A number in SEI coding: bytes of 255 continue it.
 fn sei_number(bytes: &mut Payload) -> Option<u32> {
     let mut number = 0_u32;
     loop {

@@ -8,7 +8,7 @@ const SPS: u8 = 33;
 /// Bytes of an `hvcC` record before its arrays of NAL units.
 const HVCC_BYTES: usize = 23;
 
-/// Lengths when the global headers are an `hvcC` record, start codes otherwise.
+/// Length prefixes if the global headers are an `hvcC` record, else start codes.
 pub(super) fn framing(extradata: &[u8]) -> Framing {
     match (extradata.first(), extradata.get(HVCC_BYTES - 2)) {
         (Some(1), Some(sizes)) => Framing::Lengths(usize::from(sizes & 3) + 1),
@@ -16,10 +16,10 @@ pub(super) fn framing(extradata: &[u8]) -> Framing {
     }
 }
 
-/// The most temporal sub-layers that any parameter set seen so far allows.
+/// The maximum number of temporal sub-layers of the parameter sets seen so far.
 ///
-/// A picture marked as not referenced is so only within its own sub-layer: pictures of higher ones may refer to it. Only
-/// in the highest it is free.
+/// "Not referenced" applies only within a picture's own sub-layer: pictures of higher sub-layers may refer to it. Only in the
+/// highest one is the picture disposable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct SubLayers(Option<u8>);
 
@@ -37,7 +37,7 @@ impl SubLayers {
         self.0 = self.0.max(other.0);
     }
 
-    /// Takes note of a NAL unit if it is a video or sequence parameter set of the base layer.
+    /// Records a NAL unit if it is a video or sequence parameter set of the base layer.
     fn note(&mut self, unit: &[u8]) {
         let [first, second, fields, more, ..] = unit else { return };
         if first & 1 != 0 || second >> 3 != 0 {
@@ -53,7 +53,7 @@ impl SubLayers {
         self.join(Self(Some(minus_one + 1)));
     }
 
-    /// The arrays of an `hvcC` record: a count, then per array a type, a count and NAL units with lengths of two bytes.
+    /// Reads the arrays of an `hvcC` record: a count, then per array a type, a count and NAL units with two-byte length prefixes.
     fn note_arrays(&mut self, arrays: &[u8]) {
         let Some((count, mut rest)) = arrays.split_first() else { return };
         for _ in 0..*count {
@@ -106,7 +106,7 @@ fn slice_facts(kind: u8, temporal_id: u8, layers: SubLayers) -> PacketFacts {
     // Even types up to RSV_VCL_N14 are not referenced within their sub-layer.
     let is_reference = kind > 14 || kind % 2 == 1 || !layers.is_highest(temporal_id);
     let random_access = match kind {
-        // IDR pictures. BLA ones too: their undecodable leading pictures are never shown.
+        // IDR pictures, and BLA pictures: their undecodable leading pictures are never shown.
         16..=20 => RandomAccess::Clean,
         // CRA pictures.
         21 => RandomAccess::OpenGop,

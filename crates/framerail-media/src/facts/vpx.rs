@@ -1,7 +1,7 @@
 //! VP8 (RFC 6386, 9.1) and VP9 (bitstream specification, 6.2 and annex B).
 //!
-//! No packet of theirs is called unreferenced: even a frame that refreshes no buffer may leave probabilities, segments and
-//! motion vectors behind for the next.
+//! No packet is reported as unreferenced: even a frame that refreshes no buffer may change probabilities, segmentation and
+//! motion vectors for the next one.
 
 use super::{Leading, PacketFacts, RandomAccess};
 use crate::nal::Bits;
@@ -49,7 +49,7 @@ fn vp9_frame(bytes: &[u8]) -> Option<(bool, bool)> {
     Some((is_keyframe, bits.flag()?))
 }
 
-/// The frames of a packet: one, or several with an index at the end.
+/// The frames of a packet: one, or several with an index at the end (superframe).
 fn superframe(bytes: &[u8]) -> Option<Vec<&[u8]>> {
     let marker = *bytes.last()?;
     let count = usize::from(marker & 7) + 1;

@@ -1,4 +1,4 @@
-//! The client: its settings, its requests, and what its errors mean.
+//! The HTTP client: settings, requests and error mapping.
 
 use std::{
     fs, io,
@@ -18,27 +18,27 @@ use super::{digest, reach::Reach};
 use crate::MediaError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// Longest silence of a server before the connection counts as broken.
+/// Maximum time without data from a server before the connection counts as broken.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(20);
 const USER_AGENT: &str = concat!("framerail/", env!("CARGO_PKG_VERSION"));
 
-/// What goes with every request.
+/// Options of every request.
 #[derive(Clone, Debug, Default)]
 pub struct HttpOptions {
-    /// Further headers, such as `("Authorization", "Bearer ...")`.
+    /// Additional headers, such as `("Authorization", "Bearer ...")`.
     pub headers: Vec<(String, String)>,
-    /// How the reader calls itself; by its own name when `None`.
+    /// User agent; framerail's own when `None`.
     pub user_agent: Option<String>,
-    /// Certificates to trust (PEM) in place of the system's, which `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
+    /// CA certificates to trust (PEM) instead of the system's, which `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
     pub ca_file: Option<PathBuf>,
-    /// Whether certificates are taken unchecked.
+    /// Whether to accept certificates without verification.
     pub insecure: bool,
-    /// Whether a public server may lead to private addresses, by redirects or in playlists. One that has a private address itself
-    /// always may.
+    /// Whether a public server may refer to private addresses, by redirects or in playlists. A server with a private address always
+    /// may.
     pub allow_private: bool,
 }
 
-/// FFmpeg's options for its own http that stand for what this client does anyway.
+/// FFmpeg's HTTP options whose behaviour this client always has.
 const SETTLED: [&str; 10] = [
     "http_persistent",
     "multiple_requests",
@@ -53,7 +53,7 @@ const SETTLED: [&str; 10] = [
 ];
 
 impl HttpOptions {
-    /// Takes what FFmpeg calls `headers` (lines), `user_agent` and `ca_file`.
+    /// Takes FFmpeg's options `headers` (lines), `user_agent` and `ca_file`.
     pub(crate) fn take_from(options: &mut Vec<(String, String)>) -> Result<Self, MediaError> {
         let mut own = Self::default();
         let mut rest = Vec::new();
@@ -78,13 +78,13 @@ impl HttpOptions {
 }
 
 fn header_of(line: &str) -> Result<(String, String), MediaError> {
-    // The line may hold a secret.
+    // Do not show the line: it may hold a secret.
     let bad = || MediaError::BadOption { name: "headers".into(), reason: "a line is not of the form 'Name: value'".into(), nearest: None };
     let (name, value) = line.split_once(':').ok_or_else(bad)?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
-/// A client with the connections that it keeps.
+/// Creates a client, which keeps connections open.
 pub(super) fn agent(options: &HttpOptions) -> Result<Agent, MediaError> {
     let certificates = match &options.ca_file {
         Some(path) => Arc::new(certificates_of(path)?),
@@ -114,7 +114,7 @@ fn certificates_of(path: &PathBuf) -> Result<Vec<Certificate<'static>>, MediaErr
     if found.is_empty() { Err(bad("no certificate in it".into())) } else { Ok(found) }
 }
 
-/// What the system trusts. None is not an error yet: plain http needs none, and https says so when it fails.
+/// The system's trusted certificates. An empty list is not an error yet: plain HTTP needs none, and HTTPS reports it on failure.
 fn system_certificates() -> Arc<Vec<Certificate<'static>>> {
     static LOADED: OnceLock<Arc<Vec<Certificate<'static>>>> = OnceLock::new();
     let load = || {
@@ -140,7 +140,7 @@ impl Failure {
         Self { error, is_transient: false }
     }
 
-    /// An error of reading a body.
+    /// An error while reading a body.
     pub(super) fn of_io(error: io::Error) -> Self {
         match error.downcast::<Error>() {
             Ok(error) => Self::of(error),
@@ -195,7 +195,7 @@ impl Failure {
     }
 }
 
-/// Asks once for bytes `start..end` or the whole file; the answer has the file or a part of it.
+/// Sends one request for bytes `start..end` or the whole file; the response has the file or a part of it.
 pub(super) fn ask(agent: &Agent, url: &str, headers: &[(String, String)], part: Option<(u64, u64)>) -> Result<Response<Body>, Failure> {
     let send = |answer: Option<String>| {
         let mut request = agent.get(url);
@@ -222,27 +222,27 @@ pub(super) fn ask(agent: &Agent, url: &str, headers: &[(String, String)], part: 
     }
 }
 
-/// The answer to a challenge, where a server sends one that can be answered.
+/// The answer to an authentication challenge, if the server sends a supported one.
 fn digest_answer(response: &Response<Body>, url: &str) -> Option<String> {
     let url = url.parse().ok()?;
     let challenges = response.headers().get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
     challenges.filter_map(|challenge| digest::answer(challenge, &url)).next()
 }
 
-/// Whether an answer has less than the file.
+/// Whether a response has only a part of the file.
 pub(super) fn is_part(response: &Response<Body>) -> bool {
     response.status() == StatusCode::PARTIAL_CONTENT
 }
 
-/// The part of a file that an answer has.
+/// The part of a file that a response contains.
 pub(super) struct ContentRange {
     pub(super) start: u64,
     pub(super) end: u64,
-    /// Of the whole file.
+    /// Size of the whole file.
     pub(super) size_bytes: u64,
 }
 
-/// What an answer says of its part; `None` when it has no part, or the server does not know the whole.
+/// The `Content-Range` of a response; `None` if it is not a part, or the server does not know the file's size.
 pub(super) fn range(response: &Response<Body>) -> Option<ContentRange> {
     if !is_part(response) {
         return None;
@@ -255,7 +255,7 @@ pub(super) fn range(response: &Response<Body>) -> Option<ContentRange> {
     (start < end && end <= size_bytes).then_some(ContentRange { start, end, size_bytes })
 }
 
-/// The mark by which a server tells versions of a file apart.
+/// The entity tag, which identifies a version of a file.
 pub(super) fn entity_tag(response: &Response<Body>) -> Option<String> {
     Some(response.headers().get(header::ETAG)?.to_str().ok()?.to_owned())
 }

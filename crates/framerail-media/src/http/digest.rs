@@ -1,4 +1,4 @@
-//! Digest authentication, which cameras ask for.
+//! Digest authentication, which cameras use.
 //!
 //! Source: RFC 7616, with MD5 and `qop=auth`, and RFC 2617 without `qop`.
 
@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use ffmpeg_the_third::ffi;
 use ureq::http::Uri;
 
-/// The header that answers a server's challenge for a GET of a URL with user name and password in it; `None` where the URL has
-/// none, and for other algorithms.
+/// The header that answers a server's challenge for a GET request, with the user name and password of the URL; `None` if the
+/// URL has none, and for unsupported algorithms.
 pub(super) fn answer(challenge: &str, url: &Uri) -> Option<String> {
     static COUNT: AtomicU32 = AtomicU32::new(1);
     let parameters = challenge.strip_prefix("Digest ").or_else(|| challenge.strip_prefix("digest "))?;
@@ -36,7 +36,7 @@ pub(super) fn answer(challenge: &str, url: &Uri) -> Option<String> {
     Some(format!("{head}, qop=auth, nc=00000001, cnonce=\"{own}\", response=\"{response}\"{opaque}"))
 }
 
-/// A parameter of a challenge, quotes taken off.
+/// A parameter of a challenge, without quotes.
 fn parameter(text: &str, wanted: &str) -> Option<String> {
     let mut rest = text;
     loop {
@@ -53,14 +53,14 @@ fn parameter(text: &str, wanted: &str) -> Option<String> {
     }
 }
 
-/// `%41` as `A`.
+/// Decodes percent-encoding: `%41` becomes `A`.
 fn decoded(text: &str) -> String {
     framerail_core::source_url::percent_decoded(text)
 }
 
 fn md5(text: &str) -> String {
     let mut sum = [0_u8; 16];
-    // SAFETY: room for a sum, and bytes of the length that is said.
+    // SAFETY: room for a sum, and the text's bytes with their length.
     unsafe { ffi::av_md5_sum(sum.as_mut_ptr(), text.as_ptr(), text.len()) };
     sum.iter().map(|byte| format!("{byte:02x}")).collect()
 }

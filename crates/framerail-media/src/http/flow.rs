@@ -1,4 +1,4 @@
-//! The body of one answer.
+//! The body of one response.
 
 use std::io::{self, Read};
 
@@ -6,7 +6,7 @@ use ureq::{Body, BodyReader, http::Response};
 
 use super::client::Failure;
 
-/// Bytes of a file as they come in.
+/// Bytes of a file as they arrive.
 pub(super) struct Flow {
     body: BodyReader<'static>,
     position: u64,
@@ -14,17 +14,17 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// The body of an answer that promises bytes `position..end`.
+    /// The body of a response that promises bytes `position..end`.
     pub(super) fn new(response: Response<Body>, position: u64, end: u64) -> Self {
         Self { body: response.into_body().into_reader(), position, end }
     }
 
-    /// Whether it has the byte at a position to give next.
+    /// Whether the next byte is the one at this position.
     pub(super) fn is_at(&self, position: u64) -> bool {
         self.position == position && position < self.end
     }
 
-    /// Reads up to a position, or to the end of the answer.
+    /// Reads up to a position, or to the end of the response.
     pub(super) fn read_to(&mut self, end: u64, bytes: &mut Vec<u8>) -> Result<(), Failure> {
         let wanted = end.min(self.end) - self.position;
         let before = bytes.len();
@@ -32,7 +32,7 @@ impl Flow {
         let count = (bytes.len() - before) as u64;
         self.position += count;
         if result.is_ok() && self.position == self.end {
-            // The connection is kept for the next request once the end was seen, not before.
+            // Reading past the end lets the connection be reused for the next request.
             let _ = self.body.read(&mut [0]);
         }
         match result {

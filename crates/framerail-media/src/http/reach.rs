@@ -1,4 +1,4 @@
-//! Which hosts requests may go to.
+//! Restricts which hosts requests may reach.
 
 use std::{io, sync::OnceLock};
 
@@ -13,8 +13,8 @@ use ureq::{
     },
 };
 
-/// Finds the addresses of hosts. The first host is the user's own choice; where it is public, no later one may be private,
-/// whatever redirects, playlists and name servers say: requests go to the addresses that were looked at.
+/// Resolves host names. The first host is the user's choice; if it is public, later ones must not be private, whatever
+/// redirects, playlists and DNS say: requests go to the addresses that were checked.
 #[derive(Debug)]
 pub(super) struct Reach {
     inner: DefaultResolver,
@@ -31,7 +31,7 @@ impl Reach {
 impl Resolver for Reach {
     fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
         let found = self.inner.resolve(uri, config, timeout).map_err(|error| match error {
-            // Asking again for a name that does not exist helps nobody.
+            // Retrying does not help for a name that does not exist.
             Error::Io(error) => Error::Other(Box::new(io::Error::new(io::ErrorKind::HostUnreachable, words(&error)))),
             other => other,
         })?;
@@ -50,7 +50,7 @@ impl Resolver for Reach {
     }
 }
 
-/// `name or service not known` in place of `failed to lookup address information: Name or service not known`.
+/// Shortens `failed to lookup address information: Name or service not known` to `name or service not known`.
 fn words(error: &io::Error) -> String {
     let text = error.to_string();
     let reason = text.rsplit(": ").next().unwrap_or(&text).to_lowercase();

@@ -1,4 +1,4 @@
-//! Whether a container was read to its end, as far as it says where that is.
+//! Checks whether a container was read to its end, as far as the container states where that is.
 
 use ffmpeg_the_third::ffi;
 
@@ -8,23 +8,23 @@ use super::{
 };
 use crate::{av, container::Container, log};
 
-/// Bytes at a file's start and end that are looked at.
+/// Number of bytes inspected at a file's start and end.
 const LOOK_BYTES: usize = 64 * 1024;
 const TS_PACKET_BYTES: u64 = 188;
 const TS_SYNC: u8 = 0x47;
 /// The byte that ends a GIF.
 const GIF_TRAILER: u8 = b';';
-/// What begins most images of a GIF.
+/// First bytes of most images of a GIF.
 const GIF_CONTROL: [u8; 3] = [0x21, 0xf9, 4];
 /// Flag of the last page of an Ogg stream.
 const OGG_END_OF_STREAM: u8 = 4;
 
-/// Entries of a stream's index that have bytes: AVI marks dropped frames by entries without.
+/// Number of index entries of a stream that have data: AVI marks dropped frames by empty entries.
 pub(super) fn filled_entries(container: &Container, stream: usize) -> u64 {
     container.index_entries(stream).filter(|entry| entry.size() > 0).count() as u64
 }
 
-/// Packets of a stream by a container's index: all that MP4's tables or fragments list, what AVI's index listed when it was opened.
+/// Number of packets of a stream according to the index: MP4's tables or fragments, or AVI's index as of opening.
 fn indexed_packets(container: &Container, progress: &Progress, stream: usize) -> Option<u64> {
     match container.format_name().as_str() {
         name if name.starts_with("mov") => {
@@ -37,17 +37,17 @@ fn indexed_packets(container: &Container, progress: &Progress, stream: usize) ->
     .filter(|count| *count > 0)
 }
 
-/// Frames that are shown by MP4's tables.
+/// Number of shown frames according to MP4's tables.
 pub(super) fn indexed_frames(container: &Container, progress: &Progress, video: usize) -> Option<u64> {
     if container.format_name() == "avi" {
-        // Its header counts frames that are repeated as well.
+        // AVI's header counts repeated frames too.
         return None;
     }
     let hidden = container.index_entries(video).filter(|entry| entry.flags() & ffi::AVINDEX_DISCARD_FRAME != 0).count() as u64;
     Some(indexed_packets(container, progress, video)?.saturating_sub(hidden))
 }
 
-/// Frames that a file's first bytes promise where FFmpeg does not tell: an APNG's.
+/// Frame count from a file's first bytes, where FFmpeg does not report it (APNG).
 pub(super) fn stated_frames(container: &mut Container) -> Option<u64> {
     if container.format_name() != "apng" {
         return None;
@@ -58,7 +58,7 @@ pub(super) fn stated_frames(container: &mut Container) -> Option<u64> {
     Some(u32::from_be_bytes(count.try_into().ok()?).into())
 }
 
-/// Looks at the fragments of an MP4 on this machine: each is its own read, too many for a server.
+/// Checks the fragments of a local MP4. Each one needs a separate read, too many for a server.
 pub(super) fn fragments(container: &mut Container, video: usize) -> Option<FragmentCheck> {
     let size = container.size_bytes().filter(|_| container.is_local_file() && container.format_name().starts_with("mov"))?;
     let stream = container.stream(video)?;
@@ -68,14 +68,14 @@ pub(super) fn fragments(container: &mut Container, video: usize) -> Option<Fragm
     Some(check)
 }
 
-/// What a file's structure says of its end, where FFmpeg does not tell.
+/// Result of checking the end of a file's structure, where FFmpeg does not report it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// It is there.
+    /// The end is there.
     Found,
-    /// It is not, for this reason.
+    /// The end is missing, for this reason.
     Missing(String),
-    /// There is no mark that could tell.
+    /// The format has no end mark.
     Unknown,
 }
 
@@ -117,7 +117,7 @@ fn find_end(container: &mut Container, progress: &Progress) -> Option<Ending> {
     })
 }
 
-/// A file's length by its header: AVI's first RIFF chunk, ASF's file properties. `None` where a recorder left it open.
+/// File size according to the header: AVI's first RIFF chunk, ASF's file properties. `None` if a recorder left it open.
 fn stated_size(bytes: &[u8]) -> Option<u64> {
     if bytes.starts_with(b"RIFF") {
         let length = u32::from_le_bytes(bytes.get(4..8)?.try_into().ok()?);
@@ -125,16 +125,16 @@ fn stated_size(bytes: &[u8]) -> Option<u64> {
     }
     const FILE_PROPERTIES: &[u8] = &[0xa1, 0xdc, 0xab, 0x8c, 0x47, 0xa9, 0xcf, 0x11, 0x8e, 0xe4, 0x00, 0xc0, 0x0c, 0x20, 0x53, 0x65];
     let at = bytes.windows(FILE_PROPERTIES.len()).position(|window| window == FILE_PROPERTIES)?;
-    // Behind the object's size and the file's identifier; a live recording is flagged at 88.
+    // The fields follow the object's size and the file's identifier; a flag at 88 marks live recordings.
     let number = |offset: usize| Some(u64::from_le_bytes(bytes.get(at + offset..at + offset + 8)?.try_into().ok()?));
     let is_live = bytes.get(at + 88)? & 1 != 0;
     number(40).filter(|size| *size > 0 && !is_live)
 }
 
-/// Whether every frame of the video was read that the container promises.
+/// Whether every video frame that the container promises was read.
 pub(super) fn is_complete(container: &Container, progress: &Progress, video: usize, stated: Option<u64>) -> bool {
     let promised = indexed_packets(container, progress, video).or(stated);
-    // Other streams may lack something that the video does not.
+    // Other streams may be incomplete when the video is not.
     let others_miss = (0..container.stream_count()).any(|index| {
         let is_read = container.stream(index).is_some_and(|stream| stream.discard != ffi::AVDiscard::ALL);
         let packets = progress.packets.get(index).copied().unwrap_or(0);
@@ -144,7 +144,7 @@ pub(super) fn is_complete(container: &Container, progress: &Progress, video: usi
     !progress.was_sought && !progress.last_is_corrupt && !others_miss && promised.is_some_and(|promised| promised > 0 && read >= promised)
 }
 
-/// Why a source ended, unless it simply ended.
+/// The reason why a source ended early; `None` if it ended normally.
 pub(super) fn reason(
     container: &Container,
     code: i32,
@@ -180,11 +180,11 @@ pub(super) fn reason(
         return None;
     }
     let stream = container.stream(video)?;
-    // Containers with an index know their packets exactly; edit lists make the header's own count differ.
+    // Containers with an index know their packets exactly; with edit lists the header's own count differs.
     let is_mov = container.format_name().starts_with("mov");
     let is_read = |index: usize| container.stream(index).is_some_and(|stream| stream.discard != ffi::AVDiscard::ALL);
     for (index, (entries, packets)) in progress.index_entries.iter().zip(&progress.packets).enumerate() {
-        // An AVI's chunk of sound may give any number of packets.
+        // One audio chunk of an AVI may produce any number of packets.
         let is_exact = is_read(index) && (is_mov || (index == video && container.format_name() == "avi"));
         if is_exact && packets < entries && !progress.was_sought {
             return Some(format!("{packets} of {entries} packets of stream {index} are there"));
@@ -195,7 +195,7 @@ pub(super) fn reason(
     let duration = av::timestamp(context.duration).filter(|micros| *micros > 0 && from_header)? as f64 / 1e6;
     let origin = av::timestamp(context.start_time).map_or(0.0, |micros| micros as f64 / 1e6);
     let frame = av::positive(stream.avg_frame_rate).map_or(0.04, |rate| 1.0 / rate.as_f64());
-    // Whether the header counts from the first frame or from zero is up to the container: both must fall short.
+    // Containers count the duration from the first frame or from zero: report only if it falls short by both.
     let read = progress.latest_secs.max(progress.latest_secs - origin);
     let all_read = context.nb_streams as usize == container.streams().filter(|stream| stream.discard != ffi::AVDiscard::ALL).count();
     (all_read && duration - read > (2.0 * frame).max(0.1)).then(|| format!("{read:.2} of {duration:.2} s are there"))
