@@ -1,4 +1,4 @@
-//! Batches whose pictures several threads write, sent in their order.
+//! Batches filled by several threads and sent in order.
 
 use std::{
     collections::BTreeMap,
@@ -14,16 +14,16 @@ use crate::{
     host_memory::HostPool,
 };
 
-/// Batches that can be under way where memory holds no more: one is filled while the next begins.
+/// Minimum number of batches in progress, even when memory is short: one is filled while the next begins.
 pub(crate) const MIN_REACH: usize = 2;
 
-/// The batches of a selection, filled picture by picture from any thread.
+/// The batches of a selection; any thread can fill any frame of them.
 pub(crate) struct Assembly {
     numbers: Arc<[usize]>,
     batch: usize,
     shape: PictureShape,
     pool: HostPool,
-    /// Batches, from the next to be sent, whose memory may be in use.
+    /// Number of batches, counted from the next one to send, whose memory may be in use.
     reach: usize,
     sender: SyncSender<Made>,
     state: Mutex<State>,
@@ -33,13 +33,13 @@ pub(crate) struct Assembly {
 #[derive(Default)]
 struct State {
     open: BTreeMap<usize, OpenBatch>,
-    /// Complete batches whose turn has not come.
+    /// Complete batches that wait for earlier ones.
     complete: BTreeMap<usize, Batch>,
     /// Batches sent so far.
     sent: usize,
-    /// A thread is sending.
+    /// Whether a thread is sending.
     is_sending: bool,
-    /// The receiver is gone, or a thread failed.
+    /// The receiver was dropped, or a thread failed.
     is_closed: bool,
     failure: Option<ReaderError>,
 }
@@ -64,13 +64,13 @@ impl Assembly {
         }
     }
 
-    /// The first place of a frame.
+    /// First position of a frame in the selection.
     pub(crate) fn place_of(&self, number: usize) -> Option<usize> {
         let place = self.numbers.partition_point(|other| *other < number);
         (self.numbers.get(place) == Some(&number)).then_some(place)
     }
 
-    /// Waits until a batch may be filled in its turn; `false` when there is nobody for it.
+    /// Waits until the batch is within reach; returns `false` when the assembly is closed.
     pub(crate) fn begin(&self, batch: usize) -> bool {
         let mut state = self.state.lock();
         while !state.is_closed && batch >= state.sent + self.reach {
@@ -79,7 +79,7 @@ impl Assembly {
         !state.is_closed
     }
 
-    /// Memory for the picture at a place, ahead of its turn; `None` where that is too far ahead, or somebody else has it.
+    /// Memory for the frame at a position, ahead of its turn; `None` when it is too far ahead or its slot is already taken.
     ///
     /// # Errors
     /// `Exhausted`.
@@ -88,10 +88,10 @@ impl Assembly {
         if place / self.batch >= state.sent + self.reach { Ok(None) } else { self.slot(&mut state, place) }
     }
 
-    /// Memory for the picture at a place whose turn it is.
+    /// Memory for the frame at the position that is due.
     ///
     /// # Errors
-    /// `Exhausted`; `Closed` when somebody else has it, which a caller that goes in order does not meet.
+    /// `Exhausted`; `Closed` when the slot is already taken, which cannot happen to a caller that goes in order.
     pub(crate) fn slot_due(&self, place: usize) -> Result<Slot, ReaderError> {
         self.slot(&mut self.state.lock(), place)?.ok_or(ReaderError::Closed)
     }
@@ -113,7 +113,7 @@ impl Assembly {
         Ok(open.slots.take(at))
     }
 
-    /// The picture of a place is in its slot. A batch that is complete is sent as soon as those before it are.
+    /// Marks the frame at a position as written. A complete batch is sent once all earlier batches are sent.
     pub(crate) fn fill(&self, place: usize, slot: Slot, info: FrameInfo) {
         drop(slot);
         let (batch, at) = (place / self.batch, place % self.batch);
@@ -137,7 +137,7 @@ impl Assembly {
         Some(Batch { tensor, frames })
     }
 
-    /// Sends what is complete, one thread at a time; the others go on.
+    /// Sends the complete batches that are due. One thread sends at a time; the others continue their work.
     fn send<'a>(&'a self, mut state: parking_lot::MutexGuard<'a, State>) {
         if std::mem::replace(&mut state.is_sending, true) {
             return;
@@ -155,7 +155,7 @@ impl Assembly {
         state.is_sending = false;
     }
 
-    /// Ends the assembly with an error; the first one counts.
+    /// Ends the assembly with an error; the first error is kept.
     pub(crate) fn fail(&self, error: ReaderError) {
         let mut state = self.state.lock();
         state.failure.get_or_insert(error);
@@ -164,7 +164,7 @@ impl Assembly {
         self.changed.notify_all();
     }
 
-    /// What a thread failed with.
+    /// The error of the first thread that failed.
     pub(crate) fn take_failure(&self) -> Option<ReaderError> {
         self.state.lock().failure.take()
     }
@@ -194,7 +194,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
-        /// Threads fill places in any order, as far ahead as they are let; the caller gets the batches in order, whole.
+        /// Threads fill positions in any order, as far ahead as they may; the receiver gets complete batches in order.
         #[test]
         fn batches_come_in_order_from_any_threads(
             count in 1_usize..60,

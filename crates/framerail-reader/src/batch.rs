@@ -1,22 +1,22 @@
-//! Frames as they are handed out: one dense block of memory for a batch.
+//! Batches of frames as returned to callers: one dense block of memory per batch.
 
 use framerail_core::{DType, PixelFormat, Pts, TensorLayout};
 
 use crate::host_memory::HostBuffer;
 
-/// Whether a frame is as it was encoded.
+/// Whether a frame was decoded as encoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum FrameStatus {
-    /// Decoded without complaint.
+    /// Decoded without errors.
     #[default]
     Ok,
-    /// The decoder concealed errors, or the time was worked out.
+    /// The decoder concealed errors, or the timestamp was reconstructed.
     Repaired,
-    /// It did not come out of the decoder: the pixels are those of the nearest frame before it that did.
+    /// The decoder did not output the frame: the pixels are those of the nearest earlier frame that it did output.
     Missing,
 }
 
-/// What is known of a frame beside its pixels.
+/// Metadata of a frame.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FrameInfo {
     /// Number in presentation order, from 0.
@@ -25,36 +25,36 @@ pub struct FrameInfo {
     pub pts: Pts,
     /// Presentation time in seconds, on the file's clock.
     pub seconds: f64,
-    /// How long it is on screen, in seconds.
+    /// Display duration in seconds.
     pub duration_secs: f64,
     /// Whether decoding can start here.
     pub is_keyframe: bool,
-    /// As encoded or not.
+    /// Whether the frame was decoded as encoded.
     pub status: FrameStatus,
 }
 
-/// Frames in one block of memory, in the order asked.
+/// Frames in one block of memory, in the order requested.
 #[derive(Debug)]
 pub struct Batch {
     /// The pixels.
     pub tensor: Tensor,
-    /// One for each picture of the tensor.
+    /// One entry per frame of the tensor.
     pub frames: Vec<FrameInfo>,
 }
 
-/// A dense batch of pictures.
+/// A dense batch of frames.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Tensor {
     /// On the host.
     Host(HostTensor),
-    /// On a CUDA card.
+    /// On a CUDA GPU.
     #[cfg(feature = "cuda")]
     Cuda(crate::CudaBatch),
 }
 
 impl Tensor {
-    /// Lengths of the axes, in the order that the layout names.
+    /// Lengths of the axes, in the order named by the layout.
     pub fn shape(&self) -> [usize; 4] {
         match self {
             Tensor::Host(tensor) => tensor.shape(),
@@ -81,12 +81,12 @@ impl Tensor {
         }
     }
 
-    /// Bytes of all elements.
+    /// Total size in bytes.
     pub fn bytes(&self) -> usize {
         self.shape().iter().product::<usize>() * self.dtype().size_bytes()
     }
 
-    /// The host's tensor, if it is one.
+    /// The host tensor, if the batch is on the host.
     pub fn host(&self) -> Option<&HostTensor> {
         match self {
             Tensor::Host(tensor) => Some(tensor),
@@ -96,27 +96,27 @@ impl Tensor {
     }
 }
 
-/// What the pictures of a tensor are: all of one kind.
+/// Shape, type and layout of one frame; all frames of a tensor share it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PictureShape {
-    /// The lengths of the axes behind T, in the layout's order.
+    /// Lengths of the axes after T, in the layout's order.
     pub axes: [usize; 3],
     /// Order of the axes.
     pub layout: TensorLayout,
     /// Type of the elements.
     pub dtype: DType,
-    /// Where planes lie, for [`crate::OutputOptions::Yuv`].
+    /// Positions of the planes, for [`crate::OutputOptions::Yuv`].
     pub planes: Option<PlanarPicture>,
 }
 
 impl PictureShape {
-    /// Bytes of one picture.
+    /// Size of one frame in bytes.
     pub fn bytes(&self) -> usize {
         self.axes.iter().product::<usize>() * self.dtype.size_bytes()
     }
 }
 
-/// The planes of a picture as decoded, one behind the other.
+/// The planes of a decoded frame, stored one after the other.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlanarPicture {
     /// Pixel format.
@@ -125,22 +125,22 @@ pub struct PlanarPicture {
     pub width: u32,
     /// Height in pixels.
     pub height: u32,
-    /// The planes, dense: samples of more than 8 bits take two bytes, native endian.
+    /// The planes, without padding: samples of more than 8 bits take two bytes, native endian.
     pub planes: Vec<PlanePlace>,
 }
 
-/// Where a plane lies in its picture's bytes.
+/// Position of a plane within the bytes of its frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanePlace {
     /// First byte.
     pub offset_bytes: usize,
-    /// Bytes of a row.
+    /// Bytes per row.
     pub row_bytes: usize,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
 }
 
-/// A dense batch of pictures in memory of one kind. Dropping it gives the memory back for another batch.
+/// A dense batch of frames in one kind of memory. Dropping it returns the memory for reuse by another batch.
 #[derive(Debug)]
 pub struct DenseTensor<M> {
     count: usize,
@@ -148,7 +148,7 @@ pub struct DenseTensor<M> {
     pub(crate) memory: M,
 }
 
-/// A batch on the host. Until it is dropped nobody else writes to it.
+/// A batch on the host. Nothing else writes to it until it is dropped.
 pub type HostTensor = DenseTensor<HostBuffer>;
 
 impl<M> DenseTensor<M> {
@@ -156,7 +156,7 @@ impl<M> DenseTensor<M> {
         Self { count, picture, memory }
     }
 
-    /// Lengths of the axes, in the order that the layout names; dense, no pitch.
+    /// Lengths of the axes, in the order named by the layout; dense, without pitch.
     pub fn shape(&self) -> [usize; 4] {
         let [a, b, c] = self.picture.axes;
         [self.count, a, b, c]
@@ -172,24 +172,24 @@ impl<M> DenseTensor<M> {
         self.picture.layout
     }
 
-    /// What each picture is.
+    /// Shape, type and layout of each frame.
     pub fn picture(&self) -> &PictureShape {
         &self.picture
     }
 
-    /// Where planes lie in each picture, for [`crate::OutputOptions::Yuv`].
+    /// Positions of the planes in each frame, for [`crate::OutputOptions::Yuv`].
     pub fn planes(&self) -> Option<&PlanarPicture> {
         self.picture.planes.as_ref()
     }
 }
 
 impl HostTensor {
-    /// The elements, native endian, dense; the first byte is aligned to 64.
+    /// The elements, native endian and dense; aligned to 64 bytes.
     pub fn as_bytes(&self) -> &[u8] {
         self.memory.as_slice()
     }
 
-    /// The same for writing: for work in place by the sole holder.
+    /// The elements for writing, for in-place work by the only owner.
     pub fn as_bytes_mut(&mut self) -> &mut [u8] {
         self.memory.as_mut_slice()
     }

@@ -1,4 +1,4 @@
-//! Batches made ahead by their own threads.
+//! Batches made ahead of the caller on separate threads.
 
 use std::{
     sync::{
@@ -20,31 +20,31 @@ use crate::{
     video::{Fault, Target, Video},
 };
 
-/// Batches that a reader keeps for the next ones, besides those of its queue: one that the caller has, and one that is made.
+/// Batch buffers that a reader keeps for reuse, in addition to those in its queue: one held by the caller and one being filled.
 pub(crate) const KEPT_BATCHES: usize = 2;
 
-/// What a thread that makes batches sends.
+/// Message of a thread that makes batches.
 pub(crate) type Made = Result<Batch, ReaderError>;
 
-/// Batches of a selection, made ahead up to the queue that the options ask for. Dropping it ends its threads, also where they wait for a
-/// source that gives nothing.
+/// Batches of a selection, made ahead of the caller up to the queue length set in the options. Dropping it ends its threads, even when
+/// they wait for a stalled source.
 pub struct Batches {
     video: Arc<Video>,
-    /// Taken away when this value is dropped: threads that wait for room in it end.
+    /// Dropped together with this value, which ends threads that wait for room in the queue.
     results: Option<Receiver<Made>>,
     taken: usize,
     total: usize,
     queue: usize,
     progress: Arc<Progress>,
     thread: Option<JoinHandle<()>>,
-    /// Why there is no thread.
+    /// Why no thread was started.
     failure: Option<String>,
-    /// Where batches made on the host are copied to.
+    /// Where batches made on the host are uploaded to.
     #[cfg(feature = "cuda")]
     pub(crate) upload: Option<crate::device_engine::CardMemory>,
 }
 
-/// Where the threads are.
+/// Progress of the threads, for error messages and cancellation.
 #[derive(Default)]
 pub(crate) struct Progress {
     frame: AtomicUsize,
@@ -61,7 +61,7 @@ impl Progress {
     }
 }
 
-/// What batches are made of.
+/// Which frames to put into batches, and how.
 pub(crate) struct Order {
     pub(crate) numbers: Arc<[usize]>,
     pub(crate) batch: usize,
@@ -69,10 +69,10 @@ pub(crate) struct Order {
 }
 
 impl Batches {
-    /// Decoded on the host, from frame to frame or by groups.
+    /// Batches decoded on the host, sequentially or GOP by GOP.
     pub(crate) fn on_host(video: &Arc<Video>, index: &Arc<FrameIndex>, target: &Target, mode: ReadMode, order: Order) -> Self {
         let video = &video.with_own_cancel();
-        // Rising frames in pieces are decoded ahead, and groups without wanted ones are left out.
+        // Rising frames in pieces are decoded ahead, and GOPs without wanted frames are skipped.
         let is_stream =
             mode == ReadMode::Stream || (order.numbers.is_sorted() && comes_in_pieces(video, index, target, &order.numbers, order.batch));
         let channel = sync_channel(order.queue.max(1));
@@ -87,7 +87,7 @@ impl Batches {
         Self::spawn(video, target, order, channel, make)
     }
 
-    /// Decoded on a card, by groups or from frame to frame.
+    /// Batches decoded on a GPU, GOP by GOP or sequentially.
     #[cfg(feature = "cuda")]
     pub(crate) fn on_card(
         video: &Arc<Video>,
@@ -116,7 +116,7 @@ impl Batches {
         Self::spawn(video, target, order, channel, make)
     }
 
-    /// A batch made on the host, where the reader's are wanted.
+    /// Moves a batch made on the host to the reader's output device.
     fn placed(&self, batch: Batch) -> Made {
         #[cfg(feature = "cuda")]
         if let (Some(memory), Tensor::Host(tensor)) = (&self.upload, &batch.tensor) {
@@ -126,8 +126,8 @@ impl Batches {
         Ok(batch)
     }
 
-    /// A thread that makes batches and sends them in order. Where the first frame is of another kind than the header says, it begins
-    /// again with the frame's.
+    /// Starts a thread that makes batches and sends them in order. If the first frame differs in size or format from the header, the thread
+    /// starts again with the values of the frame.
     fn spawn(
         video: &Arc<Video>,
         target: &Target,
@@ -146,7 +146,7 @@ impl Batches {
             if let Err(fault) = made {
                 let error = of_thread.error_of(fault);
                 if !at.is_stopped() {
-                    // The reader may be gone.
+                    // The receiver may be gone.
                     let _ = sender.send(Err(error));
                 }
             }
@@ -169,17 +169,17 @@ impl Batches {
         }
     }
 
-    /// Ends the threads when it is cancelled: for one who cannot drop this value because another thread waits in it.
+    /// Cancelling this token ends the threads. For callers that cannot drop this value because another thread waits on it.
     pub fn cancel_token(&self) -> CancelToken {
         self.video.input.cancel.clone()
     }
 
-    /// Batches that are still to come.
+    /// Number of batches not yet returned.
     pub fn remaining(&self) -> usize {
         self.total - self.taken
     }
 
-    /// What comes next; `None` when the time is over.
+    /// The next batch; `None` on timeout.
     fn wait(&self) -> Option<Made> {
         let Some(results) = &self.results else { return Some(Err(ReaderError::Closed)) };
         match self.video.timeout {
@@ -210,7 +210,7 @@ impl Iterator for Batches {
             self.taken = self.total;
             return Some(Err(ReaderError::Failed { reason }));
         }
-        // It may still come: the caller decides whether to wait again.
+        // The batch may still arrive: the caller decides whether to wait again.
         let Some(made) = self.wait() else { return Some(Err(self.timeout())) };
         let made = made.and_then(|batch| self.placed(batch));
         match &made {
@@ -238,12 +238,12 @@ impl Drop for Batches {
         {
             log::error!("a thread that makes batches panicked; this is a bug, please report it");
         }
-        // What a stream needed beside these.
+        // Releases the buffers that the stream needed in addition to these.
         self.video.memory.set_keep(self.queue + KEPT_BATCHES);
     }
 }
 
-/// Makes each batch by itself.
+/// Makes each batch separately, by seeking.
 fn seek(
     video: &Arc<Video>,
     index: &Arc<FrameIndex>,

@@ -1,4 +1,4 @@
-//! Places of pictures in batches on a card: pictures are converted there, out of the decoder's memory, and not copied.
+//! Positions of frames in batches on a GPU: frames are converted directly from the decoder's memory into the batch, without a copy.
 
 use std::{any::Any, collections::HashMap, sync::Arc};
 
@@ -8,29 +8,29 @@ use parking_lot::Mutex;
 
 use crate::frame_index::FrameIndex;
 
-/// A place in a batch.
+/// A position in a batch.
 #[derive(Clone, Debug)]
 pub(crate) struct CardSlot {
     pub(crate) buffer: Arc<DeviceBuffer>,
-    /// Bytes from the buffer's start.
+    /// Offset from the start of the buffer, in bytes.
     pub(crate) offset: usize,
-    /// What is made of the picture, where several things are.
+    /// Which output this is, when a frame is converted to several.
     pub(crate) part: usize,
 }
 
 impl CardSlot {
-    /// Whether it is the same place.
+    /// Whether it is the same position.
     pub(crate) fn is_at(&self, buffer: &Arc<DeviceBuffer>, offset: usize) -> bool {
         self.offset == offset && Arc::ptr_eq(&self.buffer, buffer)
     }
 }
 
-/// A picture that was converted to its places.
+/// A frame that was converted directly into its positions.
 #[derive(Debug)]
 pub(crate) struct InPlace {
-    /// One at least.
+    /// At least one.
     pub(crate) slots: Vec<CardSlot>,
-    /// Bytes of the picture.
+    /// Size of the frame in bytes.
     pub(crate) bytes: usize,
 }
 
@@ -44,7 +44,7 @@ impl DeviceSurface for InPlace {
     }
 }
 
-/// A place of a listed picture: number of the batch, bytes from its start, and the part.
+/// Position of a listed frame: batch number, byte offset within the batch, and part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) batch: usize,
@@ -52,11 +52,11 @@ pub(crate) struct Place {
     pub(crate) part: usize,
 }
 
-/// Which pictures have places.
+/// Which frames have positions.
 pub(crate) enum Places {
     /// By the tags of their packets.
     Listed(HashMap<i64, Vec<Place>>),
-    /// Frames in rising order, so many in each batch, `picture_bytes` apart.
+    /// Frames in rising order, `batch` frames per batch, `picture_bytes` apart.
     Rising { index: Arc<FrameIndex>, numbers: Arc<[usize]>, batch: usize, picture_bytes: usize },
 }
 
@@ -72,7 +72,7 @@ impl Places {
     }
 }
 
-/// Where a number stands in numbers that rise and may repeat.
+/// Positions of a number in a rising list that may contain duplicates.
 fn rising(numbers: &[usize], number: usize) -> std::ops::Range<usize> {
     numbers.partition_point(|known| *known < number)..numbers.partition_point(|known| *known <= number)
 }
@@ -80,11 +80,11 @@ fn rising(numbers: &[usize], number: usize) -> std::ops::Range<usize> {
 struct Batches {
     places: Places,
     pool: DevicePool,
-    /// Bytes of a batch; a shorter last one is its start.
+    /// Size of a batch in bytes; a shorter last batch uses the start of it.
     bytes: usize,
-    /// Those that were begun and not taken.
+    /// Batches that were begun and not yet taken.
     buffers: HashMap<usize, Arc<DeviceBuffer>>,
-    /// The first one that was not taken.
+    /// First batch that was not yet taken.
     next: usize,
 }
 
@@ -99,25 +99,25 @@ impl Batches {
     }
 }
 
-/// The batches under way, and what belongs where; shared by the decoders of a source.
+/// The batches in progress and the positions of frames in them; shared by the decoders of a source.
 #[derive(Default)]
 pub(crate) struct CardSlots {
     batches: Mutex<Option<Batches>>,
 }
 
 impl CardSlots {
-    /// Begins batches of so many bytes, from this pool.
+    /// Begins batches of `bytes` bytes each, allocated from this pool.
     pub(crate) fn begin(&self, places: Places, pool: &DevicePool, bytes: usize) {
         *self.batches.lock() = Some(Batches { places, pool: pool.clone(), bytes, buffers: HashMap::new(), next: 0 });
     }
 
-    /// Begins batches in memory that is there already.
+    /// Begins batches in memory that is already allocated.
     pub(crate) fn begin_in(&self, places: Places, pool: &DevicePool, buffers: Vec<Arc<DeviceBuffer>>) {
         let buffers = buffers.into_iter().enumerate().collect();
         *self.batches.lock() = Some(Batches { places, pool: pool.clone(), bytes: 0, buffers, next: 0 });
     }
 
-    /// The places of a picture, by the tag of its packet; none where it has none, or where its batches were taken.
+    /// Positions of a frame, by the tag of its packet; empty when it has none, or when its batches were taken.
     ///
     /// # Errors
     /// `OutOfMemory`, `Driver`.
@@ -128,10 +128,10 @@ impl CardSlots {
         places.into_iter().map(|Place { batch, offset, part }| Ok(CardSlot { buffer: batches.buffer(batch)?, offset, part })).collect()
     }
 
-    /// A batch's memory, to be filled; batches before it have no places any more.
+    /// The memory of a batch, to be completed by the caller. Earlier batches lose their positions.
     ///
     /// # Errors
-    /// `OutOfMemory`, `Driver`; `BadArgument` where no batches were begun.
+    /// `OutOfMemory`, `Driver`; `BadArgument` when no batches were begun.
     pub(crate) fn take(&self, batch: usize) -> Result<Arc<DeviceBuffer>, CudaError> {
         let mut batches = self.batches.lock();
         let Some(batches) = batches.as_mut() else { return Err(CudaError::BadArgument { what: "no batch was begun".into() }) };
@@ -141,7 +141,7 @@ impl CardSlots {
         batches.buffer(batch)
     }
 
-    /// Forgets all places.
+    /// Forgets all positions.
     pub(crate) fn end(&self) {
         *self.batches.lock() = None;
     }

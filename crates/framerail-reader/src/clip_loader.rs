@@ -1,8 +1,8 @@
-//! Clips of many files, decoded side by side by the threads of one process.
+//! Loads clips from many files in parallel, on the threads of one process.
 //!
-//! A caller submits batches: a list of [`ClipItem`]s and a place in memory for each. Threads take the clips in the order submitted,
-//! whatever batch they belong to, so that a batch, and those behind it, keep every core busy; each clip is decoded, augmented and
-//! written to its place. What a clip is depends on its item alone, never on which thread made it or when.
+//! A caller submits batches: a list of [`ClipItem`]s, each with its destination memory. Threads take the clips in submission order across
+//! batches, so that the current batch and the ones after it keep every core busy. Each clip is decoded, augmented and written to its
+//! destination. The content of a clip depends on its item alone, never on the thread or on timing.
 
 #[cfg(feature = "cuda")]
 mod card;
@@ -38,9 +38,9 @@ use self::{
     worker::Worker,
 };
 
-/// Where a clip's elements are written: dense, native endian.
+/// Destination memory of a clip: dense, native endian.
 pub trait ClipMemory: Send {
-    /// The bytes, as many as [`ClipShape::bytes`] says.
+    /// The bytes; the length is [`ClipShape::bytes`].
     fn bytes_mut(&mut self) -> &mut [u8];
 }
 
@@ -50,21 +50,21 @@ impl ClipMemory for Vec<u8> {
     }
 }
 
-/// Where a clip goes.
+/// Destination of a clip.
 pub enum ClipPlace {
-    /// To memory of the host.
+    /// Host memory.
     Host(Box<dyn ClipMemory>),
-    /// To memory that is taken on the reader's card.
+    /// Memory on the reader's GPU.
     #[cfg(feature = "cuda")]
     Card(CardPlace),
 }
 
-/// Augmentation of a clip's pictures, and what comes out of it.
+/// Augmentation of a clip's frames, and the format of the result.
 #[derive(Clone, Debug)]
 pub struct ClipAugment {
-    /// What may be done to pictures.
+    /// The augmentations to apply.
     pub description: Augment,
-    /// Planes or interleaved channels.
+    /// Planar or interleaved channels.
     pub layout: TensorLayout,
     /// Type of the elements.
     pub dtype: DType,
@@ -76,38 +76,39 @@ pub struct ClipAugment {
     pub std: [f32; 3],
 }
 
-/// What all clips of a loader have in common.
+/// Options shared by all clips of a loader.
 #[derive(Clone, Debug)]
 pub struct ClipLoaderOptions {
-    /// How sources are read. The input is that of each item, and each clip is decoded by one thread. With a card, its engines decode, and
-    /// clips are made in its memory; what it cannot decode is decoded on the host.
+    /// How sources are read. Each item names its input, and each clip is decoded by one thread. With a GPU, its engines decode and
+    /// clips are made in its memory; streams that it cannot decode are decoded on the host.
     pub reader: ReaderOptions,
-    /// Which clips are taken: [`ClipPolicy::Random`] draws one clip by the item's seed, other policies give the item's `clip`-th.
+    /// Which clips are taken: [`ClipPolicy::Random`] draws one clip by the item's seed; other policies select clip number `clip` of the
+    /// item.
     pub sampling: ClipSampling,
-    /// A clip that would start at most so many frames behind a keyframe starts at the keyframe: less is decoded, and starts at
-    /// keyframes are more frequent than others. With clips by frame numbers only.
+    /// A clip that would start at most this many frames after a keyframe starts at the keyframe instead. This decodes less, but makes
+    /// starts at keyframes more frequent than others. Only for clips by frame numbers.
     pub snap: usize,
-    /// What is done to the pictures at last.
+    /// Augmentation, applied last.
     pub augment: Option<ClipAugment>,
-    /// Draws of the augmentation for each clip, from 1.
+    /// Augmented versions of each clip, from 1.
     pub views: usize,
-    /// Scales pictures so that their shorter side has so many pixels; the reader's `size` is then cut out of the middle.
+    /// Scales frames so that their shorter side has this many pixels; the reader's `size` is then cropped from the centre.
     pub short_side: Option<u32>,
-    /// 1, or 3 windows along the longer side: at both its ends and in the middle. Needs `short_side` and a `size`.
+    /// 1, or 3 crops along the longer side: at both ends and in the centre. Requires `short_side` and a `size`.
     pub crops: usize,
-    /// `[C, T, H, W]` instead of `[T, C, H, W]`. On the host only.
+    /// `[C, T, H, W]` instead of `[T, C, H, W]`. Host only.
     pub channels_first: bool,
-    /// Threads, each of which decodes a clip at a time; 0 for as many as there are cores, or as keep the card's engines busy.
+    /// Decoding threads, each working on one clip at a time; 0 = one per CPU core, or enough to keep the GPU's engines busy.
     pub threads: usize,
-    /// More threads, each of which decodes on a core for the card: clips that are due last, where that is done before their turn. By
-    /// default three of four cores.
+    /// Additional threads that decode on CPU cores for the GPU. They take the clips that are due last, if they can finish them in time.
+    /// Default: three quarters of the cores.
     pub helpers: Option<usize>,
-    /// Open files that are kept for the next clip of them.
+    /// Number of open files kept for later clips of the same files.
     pub max_open: usize,
 }
 
 impl ClipLoaderOptions {
-    /// Clips as they are, on all cores.
+    /// Clips without augmentation, on all cores.
     pub fn new(reader: ReaderOptions, sampling: ClipSampling) -> Self {
         Self {
             reader,
@@ -125,52 +126,52 @@ impl ClipLoaderOptions {
     }
 }
 
-/// A clip that is asked for.
+/// A requested clip.
 #[derive(Clone)]
 pub struct ClipItem {
-    /// Tells sources apart: clips of one key are of one source.
+    /// Identifies the source: clips with the same key come from the same source.
     pub key: u64,
     /// The source.
     pub input: InputOptions,
-    /// Where its frames are, if that was kept; checked against the file as it is now.
+    /// A stored frame index, if available; checked against the current file.
     pub index: Option<KnownIndex>,
-    /// Number of the clip, where clips are at regular places.
+    /// Number of the clip, for policies with regular positions.
     pub clip: usize,
-    /// Decides everything that is random.
+    /// Seed of all random choices.
     pub seed: u64,
 }
 
-/// What is known of a clip beside its pixels.
+/// Metadata of a clip.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadedClip {
-    /// Numbers of its frames.
+    /// Frame numbers.
     pub numbers: Vec<usize>,
-    /// Their presentation times.
+    /// Presentation times in seconds.
     pub seconds: Vec<f64>,
-    /// Whether they are as they were encoded.
+    /// Whether each frame was decoded as encoded.
     pub statuses: Vec<FrameStatus>,
-    /// How many of the last ones stand for frames beyond the video's end.
+    /// Number of frames at the end that stand in for frames beyond the end of the video.
     pub filled: usize,
 }
 
-/// A batch that is complete.
+/// A complete batch.
 pub struct LoadedBatch {
-    /// In the order submitted; an error is that clip's alone, and its memory holds anything then.
+    /// In submission order. An error affects only its clip, whose memory then has unspecified contents.
     pub clips: Vec<Result<LoadedClip, ReaderError>>,
-    /// The places that were given, in the same order.
+    /// The destinations passed to `submit`, in the same order.
     pub places: Vec<ClipPlace>,
 }
 
 /// The shape of one clip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClipShape {
-    /// Views or crops; clips with one have no axis for it.
+    /// Views or crops; clips with one part have no axis for it.
     pub parts: usize,
-    /// Frames of a part.
+    /// Frames per part.
     pub frames: usize,
-    /// Axes of a picture, in the layout's order.
+    /// Axes of a frame, in the layout's order.
     pub picture: [usize; 3],
-    /// The channels come before the frames.
+    /// Whether channels come before frames.
     pub channels_first: bool,
     /// Type of the elements.
     pub dtype: DType,
@@ -184,46 +185,46 @@ impl ClipShape {
         (self.parts > 1).then_some(self.parts).into_iter().chain(clip).collect()
     }
 
-    /// Bytes of a picture.
+    /// Size of a frame in bytes.
     pub fn picture_bytes(&self) -> usize {
         self.picture.iter().product::<usize>() * self.dtype.size_bytes()
     }
 
-    /// Bytes of a clip.
+    /// Size of a clip in bytes.
     pub fn bytes(&self) -> usize {
         self.parts * self.frames * self.picture_bytes()
     }
 }
 
-/// What a loader has done so far.
+/// Statistics of a loader.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClipLoaderStats {
-    /// Threads that decode.
+    /// Decoding threads.
     pub threads: usize,
-    /// Time that they worked, all together.
+    /// Total working time of all threads.
     pub busy: Duration,
-    /// Part of it for opening sources and making their indexes.
+    /// Part of `busy` spent opening sources and building indexes.
     pub opening: Duration,
-    /// Clips that were made.
+    /// Clips completed.
     pub clips: u64,
-    /// Clips that could not be made.
+    /// Clips that failed.
     pub clips_failed: u64,
-    /// Clips that a core decoded, wholly or for a card.
+    /// Clips decoded on CPU cores, for the host or for a GPU.
     pub clips_by_cores: u64,
-    /// Clips whose pictures came from the decode of another clip of the same group of pictures.
+    /// Clips that share the decode of another clip of the same GOP.
     pub clips_shared: u64,
-    /// Sources that were opened.
+    /// Sources opened.
     pub files_opened: u64,
-    /// Sources that were still open from an earlier clip.
+    /// Sources still open from an earlier clip.
     pub files_reused: u64,
-    /// Kept indexes that were not of the file as it is now.
+    /// Stored indexes that did not match the current file.
     pub indexes_stale: u64,
     /// Bytes of clips written.
     pub bytes: u64,
-    /// Times that a thread waited for the card, where pictures in a decoder's memory were still read.
+    /// Times that a thread waited for the GPU because frames in a decoder's memory were still being read.
     pub syncs: u64,
-    /// What the readers did.
+    /// Statistics of the readers.
     pub reader: ReaderStats,
 }
 
@@ -233,9 +234,9 @@ struct Counts {
     opening_nanos: AtomicU64,
     clips_shared: AtomicU64,
     clips_by_cores: AtomicU64,
-    /// Mean time of a clip on a thread that takes them in turn, in nanoseconds.
+    /// Mean time per clip on a thread that takes clips in order, in nanoseconds.
     clip_nanos: AtomicU64,
-    /// Mean time of a decoded pixel on a core that helps, in picoseconds.
+    /// Mean time per decoded pixel on a helper core, in picoseconds.
     #[cfg(feature = "cuda")]
     pixel_picos: AtomicU64,
     #[cfg(feature = "cuda")]
@@ -247,13 +248,13 @@ struct Counts {
     reader: Mutex<ReaderStats>,
 }
 
-/// Time of a clip on a thread with an engine before one was measured: a short one.
+/// Assumed time per clip on a thread with an engine, before one was measured; a low value.
 #[cfg(feature = "cuda")]
 const FIRST_CLIP_NANOS: u64 = 20_000_000;
 
 #[cfg(feature = "cuda")]
 impl Counts {
-    /// Time until it is the turn of a clip that so many wait before, less a margin.
+    /// Estimated time until a clip with `waiting` clips ahead of it is due, less a safety margin.
     fn turn_nanos(&self, waiting: usize, threads: usize) -> u64 {
         let clip = match self.clip_nanos.load(Ordering::Relaxed) {
             0 => FIRST_CLIP_NANOS,
@@ -263,7 +264,7 @@ impl Counts {
     }
 }
 
-/// What the threads share.
+/// State shared by the threads.
 struct Shared {
     options: ClipLoaderOptions,
     output: ClipOutput,
@@ -277,7 +278,7 @@ struct Shared {
     card: Option<ClipCard>,
 }
 
-/// Loads batches of clips on threads that live as long as this value.
+/// Loads batches of clips on threads that run until this value is dropped.
 pub struct ClipLoader {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -332,12 +333,12 @@ impl ClipLoader {
         Ok(loader)
     }
 
-    /// The shape of a clip where options decide it, whatever the source.
+    /// The shape of a clip, if the options determine it independently of the source.
     pub fn shape(&self) -> Option<ClipShape> {
         self.shared.output.shape()
     }
 
-    /// The shape of the clips of a source, which is opened for it.
+    /// The shape of the clips of a source. Opens the source.
     ///
     /// # Errors
     /// As [`VideoReader::open`].
@@ -346,8 +347,8 @@ impl ClipLoader {
         Ok(self.shared.output.of(&reader)?.shape)
     }
 
-    /// Queues a batch, with a place in memory for each of its clips. `id` names it to [`ClipLoader::wait`]; no two batches under way
-    /// have the same.
+    /// Queues a batch, with a destination for each of its clips. `id` identifies it in [`ClipLoader::wait`] and must be unique among the
+    /// batches in progress.
     pub fn submit(&self, id: u64, items: Vec<(ClipItem, ClipPlace)>) {
         self.shared.queue.begin(id, items.len());
         let requests = items.into_iter().enumerate();
@@ -358,17 +359,17 @@ impl ClipLoader {
     /// Waits until a batch is complete.
     ///
     /// # Errors
-    /// `Closed` for a batch that was not submitted, or was waited for before.
+    /// `Closed` for a batch that was not submitted or has already been waited for.
     pub fn wait(&self, id: u64) -> Result<LoadedBatch, ReaderError> {
         self.shared.queue.wait(id).ok_or(ReaderError::Closed)
     }
 
-    /// Gives up all batches that were submitted; clips that are being decoded are still finished.
+    /// Discards all submitted batches; clips that are being decoded are still finished.
     pub fn forget(&self) {
         self.shared.queue.forget();
     }
 
-    /// What was done so far.
+    /// Statistics so far.
     pub fn stats(&self) -> ClipLoaderStats {
         let counts = &self.shared.counts;
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
@@ -393,7 +394,7 @@ impl ClipLoader {
         }
     }
 
-    /// Ends the threads when it is cancelled.
+    /// Cancelling this token ends the threads.
     pub fn cancel_token(&self) -> CancelToken {
         self.shared.cancel.clone()
     }
@@ -412,7 +413,7 @@ impl Drop for ClipLoader {
 }
 
 impl Shared {
-    /// How an item's source is read.
+    /// Reader options of an item's source.
     fn reader_options(&self, input: &InputOptions) -> ReaderOptions {
         let template = &self.options.reader;
         let input = InputOptions {
@@ -425,7 +426,7 @@ impl Shared {
     }
 }
 
-/// Threads that decode on cores for a card. The engines' threads need some of the cores, and so does the caller.
+/// Default number of threads that decode on CPU cores for a GPU. Some cores are left for the threads of the engines and for the caller.
 #[cfg(feature = "cuda")]
 fn default_helpers() -> usize {
     let cores = plan::default_threads();

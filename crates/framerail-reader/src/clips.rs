@@ -1,88 +1,88 @@
-//! Which frames make up the clips that training reads: at random or at regular places, by frame number or by time.
+//! Selects the frames of training clips: at random or regular positions, by frame number or by time.
 //!
-//! A pure function of a video's frames: nothing is decoded here. Places are drawn by [`SplitMix64`] from the seed alone, clip
-//! after clip, one draw each; they stay the same between versions.
+//! A pure function of a video's frame list: nothing is decoded here. [`SplitMix64`] draws the positions from the seed alone, one draw per
+//! clip in order; the results stay the same between versions.
 
 use framerail_core::SplitMix64;
 
-/// Times that miss the end by less than this count as before it: sums of seconds are rounded.
+/// Times less than this past the end count as before it, to allow for rounding of sums of seconds.
 const ROUNDING_SECS: f64 = 1e-7;
-/// Frames of one request beyond which it is taken for a mistake.
+/// Maximum frames of one request; larger requests are rejected as mistakes.
 const MAX_FRAMES: usize = 1 << 28;
 
-/// Which clips to take of a video.
+/// Which clips to take from a video.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClipSampling {
     /// Where clips start.
     pub policy: ClipPolicy,
-    /// Frames of each clip; at least 1.
+    /// Frames per clip; at least 1.
     pub frames_per_clip: usize,
-    /// What a clip steps by, and the part of the video in which clips start.
+    /// The unit and stride of a clip, and the part of the video in which clips start.
     pub steps: ClipSteps,
-    /// What stands for frames beyond the video's end.
+    /// What replaces frames beyond the end of the video.
     pub edge: ClipEdge,
 }
 
 /// Where clips start, within the range of [`ClipSteps`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ClipPolicy {
-    /// At random places, evenly distributed, in the order drawn; places may repeat.
+    /// At uniformly distributed random positions, in the order drawn; positions may repeat.
     Random {
-        /// How many; at least 1.
+        /// Number of clips; at least 1.
         num_clips: usize,
-        /// The same seed gives the same places. For a data set, mix in file and epoch: [`SplitMix64::of`].
+        /// The same seed gives the same positions. For a data set, mix in file and epoch: [`SplitMix64::of`].
         seed: u64,
     },
-    /// Evenly spread from the first to the last place of the range, both included; one clip starts at the first.
+    /// Evenly spaced from the first to the last position of the range, both included; a single clip starts at the first.
     Regular {
-        /// How many; at least 1.
+        /// Number of clips; at least 1.
         num_clips: usize,
     },
-    /// At the range's first place, and every so far from it.
+    /// At the first position of the range, and at every `step` after it.
     Every {
-        /// Frames (a whole number) or seconds, as [`ClipSteps`] counts; above 0.
+        /// Distance between starts, in frames (a whole number) or seconds, as in [`ClipSteps`]; above 0.
         step: f64,
     },
 }
 
-/// What a clip steps by, and where clips may start.
+/// The unit and stride of a clip, and where clips may start.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ClipSteps {
     /// Frame numbers.
     Frames {
-        /// From one frame of a clip to the next; 1 takes every frame.
+        /// Distance between consecutive frames of a clip; 1 takes every frame.
         stride: usize,
-        /// First number at which a clip may start.
+        /// First frame number at which a clip may start.
         start: usize,
-        /// The number behind the last one. `None`: the last start whose clip is whole; `start` when there is none.
+        /// End of the range of starts, exclusive. `None`: after the last start whose clip is complete; `start` when there is none.
         end: Option<usize>,
     },
-    /// Times: each picks the frame that is on screen.
+    /// Times in seconds: each selects the frame on screen.
     Seconds {
-        /// From one frame of a clip to the next. `None`: the mean time between the video's frames.
+        /// Distance between consecutive frames of a clip. `None`: the mean time between the video's frames.
         stride: Option<f64>,
-        /// First time at which a clip may start. `None`: the first frame's.
+        /// First time at which a clip may start. `None`: the time of the first frame.
         start: Option<f64>,
-        /// The time behind the last one. `None`: the last start whose clip is whole; `start` when there is none.
+        /// End of the range of starts, exclusive. `None`: after the last start whose clip is complete; `start` when there is none.
         end: Option<f64>,
     },
 }
 
-/// What stands for the frames of a clip that lie beyond the video's end.
+/// What replaces the frames of a clip that lie beyond the end of the video.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClipEdge {
-    /// Nothing: such a clip is an error.
+    /// Nothing: such clips are an error.
     Error,
-    /// The clip's last frame that exists, again and again.
+    /// The last existing frame of the clip, repeated.
     #[default]
     RepeatLast,
-    /// The clip's frames that exist, from the first on again.
+    /// The existing frames of the clip, starting again from the first.
     Wrap,
-    /// The clip's frames that exist, backwards and forwards; the frames at the turns are not repeated.
+    /// The existing frames of the clip, alternating backwards and forwards; frames at the turning points are not repeated.
     Mirror,
 }
 
-/// The frames of a video, as far as clips depend on them.
+/// The properties of a video that determine its clips.
 #[derive(Clone, Copy, Debug)]
 pub struct ClipVideo<'a> {
     num_frames: usize,
@@ -90,12 +90,12 @@ pub struct ClipVideo<'a> {
 }
 
 impl<'a> ClipVideo<'a> {
-    /// A video by its number of frames, for [`ClipSteps::Frames`].
+    /// A video given by its number of frames, for [`ClipSteps::Frames`].
     pub fn of_frames(num_frames: usize) -> Self {
         Self { num_frames, times: None }
     }
 
-    /// A video by the time at which each frame starts to show, rising, and the time at which the last one ends; in seconds.
+    /// A video given by the start time of each frame, rising, and the end time of the last one, in seconds.
     pub fn of_times(starts_secs: &'a [f64], end_secs: f64) -> Self {
         Self { num_frames: starts_secs.len(), times: Some((starts_secs, end_secs)) }
     }
@@ -104,57 +104,57 @@ impl<'a> ClipVideo<'a> {
 /// One clip.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clip {
-    /// Numbers of its frames, as many as asked for.
+    /// Frame numbers, as many as requested.
     pub frames: Vec<usize>,
-    /// How many of the last ones stand for frames beyond the video's end.
+    /// Number of frames at the end that stand in for frames beyond the end of the video.
     pub filled: usize,
 }
 
-/// Why clips cannot be taken.
+/// Why clips cannot be selected.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClipError {
-    /// An option's value that makes no sense.
+    /// An invalid option value.
     #[error("{option} is {given}; give {expected}")]
     Option {
         /// Name of the option.
         option: &'static str,
         /// The value as given.
         given: String,
-        /// The values that are taken.
+        /// The accepted values.
         expected: &'static str,
     },
-    /// A range of starts that does not lie within the video.
+    /// A range of starts outside of the video.
     #[error("clips cannot start in {given}: {reason}")]
     Range {
         /// The range as given.
         given: String,
-        /// What the video has instead.
+        /// The range of the video.
         reason: String,
     },
-    /// A clip that is longer than what is left of the video, with [`ClipEdge::Error`].
+    /// A clip longer than the rest of the video, with [`ClipEdge::Error`].
     #[error(
         "a clip from {start} on has {have} of its {need} frames before the video ends at {end}; ask for fewer frames, a smaller stride or an earlier end of the range, or let the edge repeat, wrap or mirror"
     )]
     TooShort {
-        /// Frame number or time at which it starts.
+        /// Frame number or time at which the clip starts.
         start: String,
         /// Frames that exist.
         have: usize,
-        /// Frames of a clip.
+        /// Frames per clip.
         need: usize,
-        /// Number of frames or time at which the video ends.
+        /// Frame count or time at which the video ends.
         end: String,
     },
-    /// A video without frames, or whose times are needed and not known.
+    /// A video without frames, or without the times that the request needs.
     #[error("{0}")]
     NoFrames(&'static str),
 }
 
-/// The frames of each clip, in the order of the policy: rising starts, except at random.
+/// Returns the frames of each clip, in the order of the policy: rising starts, except for random ones.
 ///
 /// # Errors
-/// [`ClipError`]: which option, range or clip is impossible, and what there is instead.
+/// [`ClipError`]: which option, range or clip is impossible, and what is available instead.
 pub fn sample_clips(sampling: &ClipSampling, video: &ClipVideo<'_>) -> Result<Vec<Clip>, ClipError> {
     if video.num_frames == 0 {
         return Err(ClipError::NoFrames("the video has no frames, so there are no clips"));
@@ -232,7 +232,7 @@ fn frame_starts(sampling: &ClipSampling, start: usize, end: usize) -> Result<Vec
     })
 }
 
-/// The frames and times of a video that is sampled by time.
+/// The frames and times of a video, for sampling by time.
 struct Times<'a> {
     starts: &'a [f64],
     end: f64,
@@ -257,7 +257,7 @@ impl<'a> Times<'a> {
         self.starts.first().copied().unwrap_or(0.0)
     }
 
-    /// The frame on screen, if the video shows one then.
+    /// The frame on screen, if the video shows one at this time.
     fn frame_at(&self, secs: f64) -> Option<usize> {
         if secs >= self.end + ROUNDING_SECS {
             return None;
@@ -302,7 +302,7 @@ fn time_starts(sampling: &ClipSampling, start: f64, end: f64, mean: f64) -> Resu
             (0..num_clips).map(|_| start + random.unit() * (end - start)).collect()
         }
         ClipPolicy::Regular { num_clips } => {
-            // The last start is a frame before the end, as with frame numbers.
+            // The last start is one frame before the end, as with frame numbers.
             let last = (end - start - mean).max(0.0);
             let gaps = (num_clips - 1).max(1) as f64;
             (0..num_clips).map(|clip| start + last * (clip as f64 / gaps)).collect()
@@ -319,13 +319,13 @@ fn too_short(sampling: &ClipSampling, start: String, have: usize, end: String) -
     ClipError::TooShort { start, have, need: sampling.frames_per_clip, end }
 }
 
-/// The clip around its frames that exist, or their number where the edge may not be filled.
+/// Completes a clip from its existing frames; `Err` with their number when the edge policy does not allow it.
 fn filled_up(sampling: &ClipSampling, mut frames: Vec<usize>) -> Result<Clip, usize> {
     let (have, need) = (frames.len(), sampling.frames_per_clip);
     if have == need {
         return Ok(Clip { frames, filled: 0 });
     }
-    // Each start lies within the video, so there is a first frame; an empty clip is refused all the same.
+    // Each start lies within the video, so there is a first frame; the check guards against an empty clip.
     if have == 0 || sampling.edge == ClipEdge::Error {
         return Err(have);
     }
@@ -386,7 +386,7 @@ mod tests {
             let random = ClipPolicy::Random { num_clips: 4, seed };
             numbers(&sampling(random, 2, frames(3, 0, None), ClipEdge::Error), &ClipVideo::of_frames(100))
         };
-        // Part of the interface: these numbers stay.
+        // Part of the public interface: these numbers must not change.
         assert_eq!(clips(0), [[85, 88], [41, 44], [2, 5], [94, 97]]);
         assert_eq!(clips(0), clips(0));
         assert_ne!(clips(0), clips(1));
@@ -448,7 +448,7 @@ mod tests {
 
     #[test]
     fn times_pick_the_frame_on_screen() {
-        // Variable rate: frames at 2.0, 2.1, 2.5, 3.5 until 4.0 s.
+        // Variable frame rate: frames at 2.0, 2.1, 2.5 and 3.5 s; the last one ends at 4.0 s.
         let (starts, end) = ([2.0, 2.1, 2.5, 3.5], 4.0);
         let clip = sampling(ClipPolicy::Regular { num_clips: 1 }, 5, seconds(Some(0.4), None, None), ClipEdge::Error);
         assert_eq!(numbers(&clip, &ClipVideo::of_times(&starts, end)), [[0, 1, 2, 2, 3]]);

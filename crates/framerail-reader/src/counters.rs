@@ -1,4 +1,4 @@
-//! What a reader and its threads have done.
+//! Statistics of a reader and its threads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,7 +19,7 @@ macro_rules! counters {
         }
 
         impl ReaderStats {
-            /// Each count of both, combined.
+            /// Combines each counter of both.
             pub(crate) fn each(self, other: Self, combine: impl Fn(u64, u64) -> u64) -> Self {
                 Self { $($name: combine(self.$name, other.$name),)+ }
             }
@@ -27,13 +27,13 @@ macro_rules! counters {
     };
 }
 
-/// A count.
+/// A counter.
 #[derive(Default)]
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
     pub(crate) fn add(&self, count: u64) {
-        // Only ever summed up: no order with anything else is needed.
+        // Sums only: no ordering with other data is needed.
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
@@ -58,7 +58,7 @@ counters!(
 );
 
 impl Counters {
-    /// Frames that go out.
+    /// Counts frames that are returned to the caller.
     pub(crate) fn deliver(&self, frames: &[FrameInfo]) {
         let with = |status| frames.iter().filter(|frame| frame.status == status).count() as u64;
         self.frames_delivered.add(frames.len() as u64);

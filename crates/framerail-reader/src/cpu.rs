@@ -1,4 +1,4 @@
-//! Pieces decoded by FFmpeg on the host.
+//! Decodes pieces with FFmpeg on the host.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -15,10 +15,10 @@ use crate::{
     piece::Piece,
 };
 
-/// The tag of a picture whose packet states no PTS.
+/// Tag of a frame whose packet has no PTS.
 const UNKNOWN_TAG: i64 = -1;
 
-/// What decoders side by side have done; clones count together.
+/// Statistics of decoders that run in parallel; clones share the counts.
 #[derive(Clone, Default)]
 pub struct PieceCounts(Arc<Mutex<Counts>>);
 
@@ -29,7 +29,7 @@ struct Counts {
 }
 
 impl PieceCounts {
-    /// Adds what a decoder has given and converted since.
+    /// Adds the frames and conversions of a decoder since `before`.
     fn add(&self, pictures: u64, before: &[Conversion], now: Vec<Conversion>) {
         let mut counts = self.0.lock();
         counts.pictures += pictures;
@@ -39,25 +39,25 @@ impl PieceCounts {
         }
     }
 
-    /// Pictures that came out of the decoders, shown or not, since the last call.
+    /// Frames output by the decoders, shown or not, since the last call.
     pub fn take_pictures(&self) -> u64 {
         std::mem::take(&mut self.0.lock().pictures)
     }
 
-    /// Conversions to pixel formats that are passed on, so far.
+    /// Conversions to supported pixel formats so far.
     pub fn conversions(&self) -> Vec<Conversion> {
         let counts = self.0.lock();
         counts.conversions.iter().map(|((from, to), frames)| Conversion { from: from.clone(), to: to.clone(), frames: *frames }).collect()
     }
 }
 
-/// Decodes pieces on the host, one thread each unless the setup says otherwise.
+/// Decodes pieces on the host, with one thread each unless the setup sets more.
 pub struct CpuPieces {
     setup: DecoderSetup,
     pool: FramePool,
     decoder: Decoder,
     is_used: bool,
-    /// Ends a piece at the first damage, and counts here.
+    /// Ends a piece at the first damage; the counts are added here.
     strict: Option<PieceCounts>,
     pictures: u64,
 }
@@ -66,36 +66,36 @@ impl CpuPieces {
     /// A decoder for the stream.
     ///
     /// # Errors
-    /// `Media` when this FFmpeg cannot decode it.
+    /// `Media` when this build of FFmpeg cannot decode it.
     pub fn new(setup: &DecoderSetup, pool: &FramePool) -> Result<Self, ReaderError> {
         let decoder = Decoder::open_with(setup, pool)?;
         Ok(Self { setup: setup.clone(), pool: pool.clone(), decoder, is_used: false, strict: None, pictures: 0 })
     }
 
-    /// The same, ending a piece at its first damage with [`PieceEnd::NeedsContext`]: what is delivered is never short of a decode
-    /// from the start. What is done is added to the counts.
+    /// The same decoder, but it ends a piece at its first damage with [`PieceEnd::NeedsContext`], so that delivered frames are as good as
+    /// those of a decode from the start. Its work is added to the counts.
     #[must_use]
     pub fn strict(mut self, counts: &PieceCounts) -> Self {
         self.strict = Some(counts.clone());
         self
     }
 
-    /// Pictures that came out of the decoder, shown or not, since the last call.
+    /// Frames output by the decoder, shown or not, since the last call.
     pub fn take_pictures(&mut self) -> u64 {
         std::mem::take(&mut self.pictures)
     }
 
-    /// Conversions to pixel formats that are passed on, so far.
+    /// Conversions to supported pixel formats so far.
     pub fn conversions(&self) -> Vec<Conversion> {
         self.decoder.conversions()
     }
 
-    /// What was not as it should be, so far.
+    /// Damage found so far.
     pub fn damage(&self) -> &Damage {
         self.decoder.damage()
     }
 
-    /// Hands on what came out; gives how many shown pictures that were, none when the piece is over.
+    /// Passes on the decoded frames; returns the number of shown frames, or `None` when the piece has ended.
     fn take(&mut self, shown: &Shown, output: &mut dyn PieceOutput<Frame>) -> Result<Option<usize>, ReaderError> {
         let mut count = 0;
         while let Decoded::Frame(frame) = self.decoder.receive()? {
@@ -114,12 +114,12 @@ impl CpuPieces {
     }
 }
 
-/// FFmpeg's decoders hand on the packet's PTS, so pictures are told apart by it. A stream without PTS is one piece, which
-/// shows all of its pictures.
+/// The frames to show. FFmpeg's decoders pass on the PTS of the packet, which identifies the frame. A stream without PTS is one piece and
+/// shows all of its frames.
 struct Shown {
     tags: HashMap<i64, i64>,
     hidden: HashSet<i64>,
-    /// What the decoder had met before the piece.
+    /// Damage found by the decoder before the piece.
     damage: Damage,
 }
 
@@ -127,7 +127,7 @@ impl PieceDecoder for CpuPieces {
     type Picture = Frame;
 
     fn decode(&mut self, piece: &Piece, output: &mut dyn PieceOutput<Frame>) -> Result<PieceEnd, ReaderError> {
-        // Where references lack, decoders make do with what earlier pictures left behind, flushed or not.
+        // When references are missing, decoders fall back to data of earlier frames, even after a flush.
         let is_whole = piece.packets.first().is_none_or(|first| first.facts.random_access.is_exact());
         if self.is_used && !is_whole {
             self.decoder = Decoder::open_with(&self.setup, &self.pool)?;

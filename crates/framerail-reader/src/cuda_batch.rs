@@ -1,4 +1,4 @@
-//! A batch in the memory of a CUDA card.
+//! A batch in the memory of a CUDA GPU.
 
 use std::sync::Arc;
 
@@ -6,16 +6,16 @@ use framerail_cuda::{CudaDevice, DeviceBuffer};
 
 use crate::batch::DenseTensor;
 
-/// A dense batch in device memory. Dropping it gives the memory back to its pool, after the work queued on it.
+/// A dense batch in device memory. Dropping it returns the memory to its pool, once the work queued on it has finished.
 pub type CudaBatch = DenseTensor<Arc<DeviceBuffer>>;
 
 impl CudaBatch {
-    /// The elements, with the marks that order their uses: bracket reads by `begin_read` and `end_read`.
+    /// The elements, with the marks that order their uses: call `begin_read` before reading and `end_read` after.
     pub fn buffer(&self) -> &DeviceBuffer {
         &self.memory
     }
 
-    /// The card.
+    /// The GPU.
     pub fn device(&self) -> &Arc<CudaDevice> {
         self.memory.device()
     }

@@ -1,4 +1,4 @@
-//! Frames of a video stream in the memory of a CUDA card, decoded there by as many engines as pay.
+//! Decodes a video stream into the memory of a CUDA GPU, on as many engines as are useful.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -32,50 +32,50 @@ use crate::{
     plan::{MIN_PIECE_PACKETS, PiecePlan},
 };
 
-/// Decoders beyond one for each engine: while one waits for its pictures to be taken, another decodes.
+/// Decoders in addition to one per engine: while one waits for its frames to be taken, another decodes.
 const SPARE_DECODERS: usize = 1;
-/// Share of the free memory, and bytes, that frames decoded ahead may take by default.
+/// Default limits for frames decoded ahead: this fraction of the free memory, and this number of bytes.
 const MEMORY_SHARE: u64 = 4;
 const MAX_DEFAULT_BYTES: u64 = 3 << 30;
-/// Frames below which one engine is as fast.
+/// Number of frames below which one engine is as fast as several.
 const MIN_FRAMES: u64 = 3 * MIN_PIECE_PACKETS as u64;
-/// Bytes of turned pictures that are kept for the next ones.
+/// Bytes of rotated frames kept for reuse.
 const KEEP_TURNED_BYTES: usize = 64 << 20;
 
-/// How to read on a card.
+/// Options for reading on a GPU.
 #[derive(Clone)]
 pub struct DeviceOptions {
-    /// The card.
+    /// The GPU.
     pub device: Arc<CudaDevice>,
-    /// Decoders side by side; by default one more than the card has engines, one for live and short sources.
+    /// Number of parallel decoders; default: one more than the GPU has engines, or one for live and short sources.
     pub decoders: Option<usize>,
-    /// Device memory for frames decoded ahead of their turn; by default a quarter of what is free, 3 GiB at most.
+    /// Device memory for frames decoded ahead of their turn; default: a quarter of the free memory, at most 3 GiB.
     pub ahead_bytes: Option<u64>,
-    /// Makes what is delivered of each picture; by default a copy of it, in its own format.
+    /// Converts each decoded frame for delivery; default: a copy in its original format.
     pub make: Option<Arc<dyn MakeSurface>>,
-    /// Further cards that decode a share of the pieces, or all where the source is decoded as one and they come first. Frames stay on
-    /// the card that decoded them.
+    /// Additional GPUs that decode some of the pieces, or the whole source when it is decoded as one and they come first. Frames stay on
+    /// the GPU that decoded them.
     pub others: Vec<DecodingCard>,
 }
 
-/// A card that decodes, and what makes its frames there.
+/// A GPU that decodes, with the conversion of its frames.
 #[derive(Clone)]
 pub struct DecodingCard {
-    /// The card.
+    /// The GPU.
     pub device: Arc<CudaDevice>,
-    /// Makes what is delivered of each picture, on this card.
+    /// Converts each decoded frame for delivery, on this GPU.
     pub make: Arc<dyn MakeSurface>,
 }
 
 impl DecodingCard {
-    /// Engines for this kind of stream, and one decoder more: while it waits for its pictures to be taken, another decodes.
+    /// Engines for this kind of stream, plus one spare decoder: while one waits for its frames to be taken, another decodes.
     pub(crate) fn decoders(&self, codec: NvdecCodec, bits: u32) -> usize {
         engines(&self.device, codec, bits) + SPARE_DECODERS
     }
 }
 
 impl DeviceOptions {
-    /// Everything by default.
+    /// All options at their defaults.
     pub fn new(device: &Arc<CudaDevice>) -> Self {
         Self { device: Arc::clone(device), decoders: None, ahead_bytes: None, make: None, others: Vec::new() }
     }
@@ -84,23 +84,23 @@ impl DeviceOptions {
 enum Mode {
     /// Packets go to one engine as they are read.
     One(Box<PacketReader>, Box<FallbackPackets<DevicePackets>>),
-    /// Pieces go to several.
+    /// Pieces go to several engines.
     Pieces(Box<PieceStream<FallbackPieces<DevicePieces>>>),
-    /// Only while the mode changes.
+    /// Placeholder while the mode changes.
     Changing,
 }
 
 /// Reads one video stream into device memory: frames in presentation order with strictly increasing PTS, and its side
-/// packets between them. The twin of [`crate::HostReader`].
+/// packets between them. The GPU counterpart of [`crate::HostReader`].
 ///
-/// Where the stream changes in its middle to what the card does not decode, the host decodes it: such frames are given in host
-/// memory, see [`FrameSource::on_host`].
+/// If the stream changes midway to a format that the GPU does not decode, the host decodes it: such frames are returned in host memory, see
+/// [`FrameSource::on_host`].
 pub struct DeviceReader {
-    /// One for each card.
+    /// One per GPU.
     setups: Vec<Arc<DeviceSetup>>,
     has_turn: bool,
     fallback: HostFallback,
-    /// Where the host first decoded in place of the card, in seconds, and how many frames since.
+    /// When the host first decoded instead of the GPU, in seconds, and the number of frames since.
     on_host: Option<(f64, u64)>,
     info: StreamInfo,
     mode: Mode,
@@ -108,7 +108,7 @@ pub struct DeviceReader {
     selection: (Option<f64>, Option<f64>),
     plan: PiecePlan,
     clock: Clock,
-    /// Decoding times of packets that state no PTS, of one engine.
+    /// Decode timestamps of packets without PTS, when one engine decodes.
     untimed: BTreeSet<i64>,
     ready: VecDeque<MediaItem>,
     next_index: u64,
@@ -117,11 +117,11 @@ pub struct DeviceReader {
     is_past_end: bool,
     damage: Damage,
     losses: LossMeter,
-    /// All frames were given.
+    /// All frames were returned.
     is_over: bool,
-    /// The format that the decoder gives out, once known.
+    /// The output format of the decoder, once known.
     delivered: Option<PixelFormat>,
-    /// Of pieces, once they have ended.
+    /// Statistics of the pieces, once they have ended.
     stats: SourceStats,
 }
 
@@ -129,10 +129,10 @@ impl DeviceReader {
     /// Opens a source and decodes up to its first frame.
     ///
     /// # Errors
-    /// `NotOnDevice` when the card cannot decode it but a CPU may; else as [`Input::open`] and `Cuda`.
+    /// `NotOnDevice` when the GPU cannot decode it but a CPU might; otherwise as [`Input::open`], and `Cuda`.
     pub fn open(input: &InputOptions, options: &DeviceOptions) -> Result<Self, ReaderError> {
         let policy = input.rotation;
-        // The first frame tells what a full probe would, and costs less.
+        // The first frame provides what a full probe would, at a lower cost.
         let input = Input::open(&InputOptions { probe: ProbeEffort::Header, ..input.clone() })?;
         let (codec, coded) = check(&input, &options.device)?;
         let packets = PacketReader::new(input);
@@ -222,7 +222,7 @@ impl DeviceReader {
         }
     }
 
-    /// No random access point for very long: what follows is decoded as one.
+    /// Switches to a single decoder when no random access point was found for a long time.
     fn go_on_as_one(&mut self) -> Result<(), ReaderError> {
         self.stats = self.stats();
         let Mode::Pieces(mut stream) = std::mem::replace(&mut self.mode, Mode::Changing) else { return Ok(()) };
@@ -266,7 +266,7 @@ impl DeviceReader {
         Ok(())
     }
 
-    /// What came out as a frame, if it lies within the selection.
+    /// Converts decoder output to a frame, if it lies within the selection.
     fn deliver(&mut self, picture: CardOrHost<DevicePicture>) -> Option<Frame> {
         match picture {
             CardOrHost::Card(picture) => self.deliver_picture(picture),
@@ -274,7 +274,7 @@ impl DeviceReader {
         }
     }
 
-    /// The next frame's time and number; `None` when it lies outside of the selection.
+    /// Time and number of the next frame; `None` when it lies outside of the selection.
     fn place(&mut self, pts: Option<i64>, duration: Option<i64>) -> Option<(Stamp, u64)> {
         let untimed = match &mut self.mode {
             Mode::Pieces(stream) => stream.untimed(),
@@ -306,7 +306,7 @@ impl DeviceReader {
     fn deliver_frame(&mut self, frame: HostFrame) -> Option<Frame> {
         let HostFrame { frame, is_timed } = frame;
         let (stamp, index) = self.place(is_timed.then_some(frame.pts.0), frame.duration)?;
-        // Without a PTS the decoder's own time is what was repaired.
+        // Without a PTS, the decoder's status only reports the made-up time.
         let is_repaired = is_timed && frame.status == FrameStatus::Repaired;
         self.damage.frames_repaired += u64::from(is_repaired);
         self.on_host.get_or_insert((self.info.time_base.seconds(stamp.pts), 0)).1 += 1;
@@ -418,7 +418,7 @@ impl FrameSource for DeviceReader {
     }
 }
 
-/// A regular file, as opposed to a pipe, a camera or the network.
+/// Whether the source is a regular file, as opposed to a pipe, a camera or the network.
 fn is_file(info: &StreamInfo) -> bool {
     std::fs::metadata(info.source.reveal()).is_ok_and(|found| found.is_file())
 }
@@ -427,7 +427,7 @@ pub(crate) fn may_work_on_cpu(error: &CudaError) -> bool {
     matches!(error, CudaError::Unsupported { .. } | CudaError::NoDecoder { .. } | CudaError::NoDriver { .. })
 }
 
-/// What all decoders of a stream share on each card.
+/// The setups that all decoders of a stream share, one per GPU.
 pub(crate) fn setups(
     cards: &[DecodingCard],
     codec: NvdecCodec,
@@ -437,13 +437,13 @@ pub(crate) fn setups(
     cards.iter().map(|card| setup(card, codec, input, policy)).collect()
 }
 
-/// Gives the cards one after the other, so that decoders are spread evenly over them.
+/// Returns the GPUs in rotation, so that decoders are spread evenly over them.
 pub(crate) fn in_turn(setups: &[Arc<DeviceSetup>]) -> impl Fn() -> Arc<DeviceSetup> + Send + Sync + 'static {
     let (setups, next) = (setups.to_vec(), AtomicUsize::new(0));
     move || Arc::clone(&setups[next.fetch_add(1, Ordering::Relaxed) % setups.len()])
 }
 
-/// What all decoders of a stream share on one card.
+/// The setup that all decoders of a stream share on one GPU.
 pub(crate) fn setup(
     card: &DecodingCard,
     codec: NvdecCodec,
@@ -477,12 +477,12 @@ pub(crate) fn setup(
     }))
 }
 
-/// The turn that pictures get.
+/// The rotation to apply to frames.
 pub(crate) fn turn(input: &Input, policy: RotationPolicy) -> Rotation {
     if policy == RotationPolicy::Auto { input.coded_rotation() } else { Rotation::None }
 }
 
-/// The stream as it is once its pictures are turned.
+/// The stream info after rotation.
 pub(crate) fn upright(input: &Input, policy: RotationPolicy) -> StreamInfo {
     let mut info = input.info().clone();
     let rotation = turn(input, policy);
@@ -496,7 +496,7 @@ pub(crate) fn upright(input: &Input, policy: RotationPolicy) -> StreamInfo {
     info
 }
 
-/// Refuses what the card cannot decode, as far as the headers tell; else the codec and the format that it is coded in.
+/// Rejects streams that the GPU cannot decode, judging by the headers; otherwise returns the codec and the coded format.
 pub(crate) fn check(input: &Input, device: &Arc<CudaDevice>) -> Result<(NvdecCodec, PixelFormat), ReaderError> {
     let info = input.info();
     let refuse = |reason: String| ReaderError::NotOnDevice { source_name: info.source.to_string(), reason };
@@ -523,7 +523,7 @@ pub(crate) fn check(input: &Input, device: &Arc<CudaDevice>) -> Result<(NvdecCod
     }
 }
 
-/// Engines of the card for this kind of stream.
+/// Engines of the GPU for this kind of stream.
 pub(crate) fn engines(device: &Arc<CudaDevice>, codec: NvdecCodec, bits: u32) -> usize {
     let found = nvdec::capability(device, codec, Chroma::Yuv420, bits);
     found.ok().flatten().map_or(1, |capability| capability.engines as usize)

@@ -1,4 +1,4 @@
-//! Frames of a file by their number, in the memory of a CUDA card.
+//! Frames of a file by number, in the memory of a CUDA GPU.
 
 use std::sync::Arc;
 
@@ -20,30 +20,30 @@ const KEEP_BYTES: usize = 256 << 20;
 /// A frame of a clip.
 #[derive(Clone, Debug)]
 pub struct ClipFrame {
-    /// Its number, in presentation order from 0.
+    /// Frame number in presentation order, from 0.
     pub number: usize,
     /// Presentation time in ticks of the stream.
     pub pts: Pts,
-    /// What was made of the picture. Frames asked for twice share it.
+    /// The converted frame. Frames requested twice share it.
     pub surface: Arc<dyn DeviceSurface>,
-    /// Whether the bitstream had errors here.
+    /// Whether the bitstream had errors at this frame.
     pub has_errors: bool,
 }
 
-/// A file whose frames are read by their number.
+/// A file whose frames are read by number.
 ///
-/// A request visits each group of pictures once, spread over the card's engines; packets that nothing refers to are left out,
-/// and only the pictures asked for leave the decoder.
+/// A request visits each GOP once, spread over the GPU's engines. Disposable packets that are not wanted are skipped, and only the
+/// requested frames leave the decoder.
 pub struct DeviceClip {
     info: StreamInfo,
     frames: DeviceFrames,
 }
 
 impl DeviceClip {
-    /// Opens a file and learns where its frames are: from the container's index where that is exact, else by reading every packet once.
+    /// Opens a file and builds its frame index: from the container's index if that is exact, otherwise by reading every packet once.
     ///
     /// # Errors
-    /// `NotOnDevice` when the card cannot decode it, or its packets do not tell its frames; else as [`Input::open`] and `Cuda`.
+    /// `NotOnDevice` when the GPU cannot decode it or its packets do not identify its frames; otherwise as [`Input::open`], and `Cuda`.
     pub fn open(options: &InputOptions, device: &DeviceOptions) -> Result<Self, ReaderError> {
         let options = InputOptions { probe: ProbeEffort::Header, ..frame_index::whole(options) };
         let mut input = Input::open(&options)?;
@@ -68,12 +68,12 @@ impl DeviceClip {
         &self.info
     }
 
-    /// Frames.
+    /// Number of frames.
     pub fn len(&self) -> usize {
         self.frames.index().len()
     }
 
-    /// Whether there is no frame.
+    /// Whether the file has no frames.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -83,10 +83,10 @@ impl DeviceClip {
         self.frames.index().frames.get(number).map(|frame| Pts(frame.pts))
     }
 
-    /// Frames by their numbers, in the order asked, duplicates allowed.
+    /// Returns frames by number, in the order requested; duplicates are allowed.
     ///
     /// # Errors
-    /// `OutOfRange` for a number that is not there; `Media`, `Cuda`. The clip is of no use after an error of the card.
+    /// `OutOfRange` for a number that does not exist; `Media`, `Cuda`. After a GPU error the clip cannot be used again.
     pub fn frames(&mut self, numbers: &[usize]) -> Result<Vec<ClipFrame>, ReaderError> {
         let refuse = |reason| ReaderError::OutOfRange { source_name: self.info.source.to_string(), reason };
         if let Some(number) = numbers.iter().find(|number| **number >= self.len()) {

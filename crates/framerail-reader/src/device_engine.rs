@@ -1,4 +1,4 @@
-//! Frames by their numbers, decoded on a card and gathered into dense batches there.
+//! Frames by number, decoded on a GPU and gathered into dense batches in its memory.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,18 +26,18 @@ use crate::{
     video::{Fault, Target, Video},
 };
 
-/// Bytes of batches, and of pictures, that are kept for the next ones.
+/// Bytes of batch memory, and of frame memory, kept for reuse.
 const KEEP_BATCHES_BYTES: usize = 512 << 20;
 const KEEP_PICTURES_BYTES: usize = 256 << 20;
-/// Of each, where no reader is open.
+/// The same, while no reader is open.
 const KEEP_UNUSED_BYTES: usize = 64 << 20;
-/// Share of the free memory, and bytes, that pictures decoded ahead may take.
+/// Limits for frames decoded ahead: this fraction of the free memory, and this number of bytes.
 const MEMORY_SHARE: u64 = 4;
 const MAX_AHEAD_BYTES: u64 = 3 << 30;
-/// Frames before a missing one that are tried in its place.
+/// Number of earlier frames that are tried in place of a missing one.
 const MAX_TRIES: usize = 64;
 
-/// A card's memory for batches and pictures, shared by all readers of the process: one that is opened finds memory that others had.
+/// A GPU's memory for batches and frames, shared by all readers of the process: a new reader reuses the memory of earlier ones.
 struct CardPools {
     batches: DevicePool,
     pictures: DevicePool,
@@ -57,12 +57,12 @@ impl CardPools {
     }
 }
 
-/// A reader's share in a card's memory. The last one leaves little behind.
+/// A reader's share of a GPU's memory. Dropping the last one frees most of it.
 struct Share(Arc<CardPools>);
 
 impl Drop for Share {
     fn drop(&mut self) {
-        // The other one is the list's.
+        // The remaining reference belongs to the list of pools.
         if Arc::strong_count(&self.0) <= 2 {
             self.0.batches.shrink(KEEP_UNUSED_BYTES);
             self.0.pictures.shrink(KEEP_UNUSED_BYTES);
@@ -70,18 +70,18 @@ impl Drop for Share {
     }
 }
 
-/// A card's memory for batches; shared by a reader's threads.
+/// A GPU's memory for batches; shared by a reader's threads.
 #[derive(Clone)]
 pub(crate) struct CardMemory {
     pub(crate) device: Arc<CudaDevice>,
     batches: DevicePool,
-    /// Cards that decode, with their memory for pictures.
+    /// The decoding GPUs, with their memory for frames.
     pictures: Vec<DevicePool>,
     _shares: Arc<Vec<Share>>,
 }
 
 impl CardMemory {
-    /// Batches on a card, decoded there unless others are named in `decode_on`.
+    /// Batches on a GPU, which also decodes unless `decode_on` names others.
     pub(crate) fn new(device: &Arc<CudaDevice>, decode_on: &[Arc<CudaDevice>]) -> Result<Self, CudaError> {
         let decode_on = if decode_on.is_empty() { std::slice::from_ref(device) } else { decode_on };
         let own = CardPools::of(device)?;
@@ -92,12 +92,12 @@ impl CardMemory {
         Ok(Self { device: Arc::clone(device), batches, pictures, _shares: Arc::new(shares) })
     }
 
-    /// Cards that decode.
+    /// The decoding GPUs.
     pub(crate) fn decoding(&self) -> impl Iterator<Item = &Arc<CudaDevice>> {
         self.pictures.iter().map(DevicePool::device)
     }
 
-    /// A batch made on the host, copied to the card.
+    /// Uploads a batch that was made on the host.
     pub(crate) fn upload(&self, tensor: &HostTensor) -> Result<CudaBatch, CudaError> {
         let bytes = tensor.as_bytes();
         let buffer = self.batches.buffer(bytes.len())?;
@@ -110,7 +110,7 @@ impl CardMemory {
     }
 }
 
-/// Refuses options that a card cannot carry out.
+/// Rejects options that a GPU does not support.
 pub(crate) fn check_output(output: &crate::OutputOptions) -> Result<TensorOptions, ReaderError> {
     let refuse = |name, reason: &str| Err(ReaderError::BadOption { name, reason: reason.into() });
     match output {
@@ -120,7 +120,7 @@ pub(crate) fn check_output(output: &crate::OutputOptions) -> Result<TensorOption
     }
 }
 
-/// Why frames are decoded and converted on the host and uploaded, where a card cannot give what is asked for.
+/// Why frames are decoded and converted on the host and uploaded, if the GPU does not support the output.
 fn on_the_host(options: &TensorOptions) -> Option<&'static str> {
     match options.channel_order {
         ChannelOrder::Rgba => Some("a card decodes no alpha"),
@@ -129,20 +129,19 @@ fn on_the_host(options: &TensorOptions) -> Option<&'static str> {
     }
 }
 
-/// The decoders of a card on one file.
+/// The GPU decoders of one file.
 pub(crate) struct DeviceFrames {
     frames: PieceFrames<DevicePieces>,
-    /// One for each card.
+    /// One per GPU.
     setups: Vec<Arc<DeviceSetup>>,
     source_name: String,
 }
 
 impl DeviceFrames {
-    /// Decoders of cards for an input, which may be anywhere: by default one more on each than it has engines. Up to `window` pictures
-    /// wait for their turn.
+    /// GPU decoders for an input at any position; default: one more per GPU than it has engines. Up to `window` frames wait for their turn.
     ///
     /// # Errors
-    /// `NotOnDevice` when a card cannot decode it, or frames cannot be told by their packets.
+    /// `NotOnDevice` when a GPU cannot decode it, or when packets do not identify frames.
     pub(crate) fn new(
         input: Input,
         index: Arc<FrameIndex>,
@@ -174,7 +173,7 @@ impl DeviceFrames {
         Ok(Self { frames, setups, source_name })
     }
 
-    /// Pictures that the cards decoded.
+    /// Frames decoded by the GPUs.
     fn pictures_decoded(&self) -> u64 {
         self.setups.iter().map(|setup| setup.done.lock().pictures).sum()
     }
@@ -184,7 +183,7 @@ impl DeviceFrames {
         self.frames.pictures(numbers)?.ok_or_else(|| self.headers_change())
     }
 
-    /// The next frame of [`PieceFrames::begin`]; `None` at the end.
+    /// The next frame after [`PieceFrames::begin`]; `None` at the end.
     fn next(&mut self) -> Result<Option<(usize, DevicePicture)>, ReaderError> {
         match self.frames.next()? {
             NextFrame::Frame(number, picture) => Ok(Some((number, picture))),
@@ -206,23 +205,23 @@ fn not_on_device(source_name: &str, reason: &str) -> ReaderError {
     ReaderError::NotOnDevice { source_name: source_name.to_owned(), reason: reason.to_owned() }
 }
 
-/// Reads frames by number on a card.
+/// Reads frames by number on a GPU.
 pub(crate) struct DeviceEngine {
     video: Arc<Video>,
     target: Target,
     memory: CardMemory,
     frames: DeviceFrames,
     stream: CudaStream,
-    /// Places of pictures in the batches under way.
+    /// Positions of frames in the batches in progress.
     slots: Arc<CardSlots>,
     pictures_decoded: u64,
 }
 
 impl DeviceEngine {
-    /// Decoders of the card for the video.
+    /// Creates the GPU decoders for the video.
     ///
     /// # Errors
-    /// `NotOnDevice` when a CPU must do it; `Media`, `Cuda`.
+    /// `NotOnDevice` when the CPU must decode; `Media`, `Cuda`.
     pub(crate) fn new(video: &Arc<Video>, index: &Arc<FrameIndex>, target: &Target, memory: &CardMemory) -> Result<Self, ReaderError> {
         let failed = |error| cuda_error(video, error);
         let options = check_output(&target.output)?;
@@ -234,7 +233,7 @@ impl DeviceEngine {
         let slots = Arc::new(CardSlots::default());
         for pool in &memory.pictures {
             let tensors = TensorPictures::new(options, pool.clone());
-            // What another card decodes comes over the link between the two.
+            // Frames decoded by another GPU are copied over the link between the two.
             let is_here = pool.device().id() == memory.device.id();
             let make = Arc::new(if is_here { tensors.with_slots(&slots) } else { tensors });
             ahead_bytes += (pool.device().free_memory_lately().map_err(failed)? / MEMORY_SHARE).min(MAX_AHEAD_BYTES);
@@ -246,7 +245,7 @@ impl DeviceEngine {
         Ok(Self { video: Arc::clone(video), target: target.clone(), memory: memory.clone(), frames, stream, slots, pictures_decoded: 0 })
     }
 
-    /// Frames in the order asked, as one batch.
+    /// Returns the frames as one batch, in the order requested.
     pub(crate) fn read(&mut self, numbers: &[usize]) -> Result<Batch, Fault> {
         let made = self.read_batch(numbers);
         self.slots.end();
@@ -263,7 +262,7 @@ impl DeviceEngine {
             Some((index.place(*number)? as i64, slots))
         };
         let mut gathering = self.gather(numbers.len(), Places::Listed(places.iter().filter_map(of_number).collect()), numbers.len())?;
-        // As many at once as may wait in the decoders' memory: the batch itself is the bound.
+        // The number of frames waiting in the decoders' memory is bounded by the batch.
         let wanted: Vec<usize> = places.keys().copied().collect();
         self.frames.frames.begin(&wanted);
         let mut statuses = BTreeMap::new();
@@ -290,7 +289,7 @@ impl DeviceEngine {
         Ok(gathering.batch(frames))
     }
 
-    /// Batches of rising frames, decoded ahead as far as memory allows.
+    /// Sends batches of rising frames, decoded ahead as far as memory allows.
     pub(crate) fn stream(&mut self, order: &Order, sender: &SyncSender<Made>, progress: &Progress) -> Result<(), Fault> {
         let done = self.stream_batches(order, sender, progress);
         self.slots.end();
@@ -329,7 +328,7 @@ impl DeviceEngine {
                     }
                     last = Some(match (ahead.take(), last.take()) {
                         (Some((found, picture)), _) if found <= *number => (found, Arc::clone(&picture.surface), status_of(&picture)),
-                        // It did not come out: what was shown before stays.
+                        // The decoder did not output it: the frame shown before stays.
                         (other, Some((_, surface, _))) => {
                             ahead = other;
                             (*number, surface, FrameStatus::Missing)
@@ -353,7 +352,7 @@ impl DeviceEngine {
         Ok(())
     }
 
-    /// Whether a picture is as large as the header promised, while nothing but the header is known.
+    /// Checks that a frame has the size in the header, while only the header is known.
     fn check_size(&mut self, picture: &DevicePicture) -> Result<(), Fault> {
         let kind = self.target.kind;
         if !self.target.is_seen && picture.format.size != (kind.width, kind.height) {
@@ -364,12 +363,12 @@ impl DeviceEngine {
         Ok(())
     }
 
-    /// Batches of up to so many pictures, with the places that pictures have in them.
+    /// Begins batches of up to `most` frames, with the positions of frames in them.
     fn begin_batches(&self, places: Places, most: usize) {
         self.slots.begin(places, &self.memory.batches, (self.target.shape().bytes() * most).max(1));
     }
 
-    /// The only batch.
+    /// Begins and takes the only batch.
     fn gather(&self, count: usize, places: Places, most: usize) -> Result<Gathering, ReaderError> {
         self.begin_batches(places, most);
         self.gathering(0, count)
@@ -380,8 +379,8 @@ impl DeviceEngine {
         Ok(Gathering { count, picture: self.target.shape(), buffer })
     }
 
-    /// Puts a picture into its place where the conversion did not: one that stands for another, or that another card decoded, is copied.
-    /// Nobody waits.
+    /// Copies a frame to its position if the conversion did not write it there: frames that stand in for another, or that another GPU
+    /// decoded. The copy is queued without waiting.
     fn put(&self, gathering: &mut Gathering, place: usize, surface: &Arc<dyn DeviceSurface>) -> Result<(), ReaderError> {
         let bytes = gathering.picture.bytes();
         let failed = |error| cuda_error(&self.video, error);
@@ -402,7 +401,7 @@ impl DeviceEngine {
         gathering.buffer.copy_from(place * bytes, source, from, bytes, &self.stream).map_err(failed)
     }
 
-    /// The nearest frame before a missing one.
+    /// The nearest decodable frame before a missing one.
     fn stand_in(&mut self, number: usize) -> Result<Arc<dyn DeviceSurface>, Fault> {
         let first = number.saturating_sub(MAX_TRIES);
         let before: Vec<usize> = (first..number).collect();
@@ -424,7 +423,7 @@ impl DeviceEngine {
     }
 }
 
-/// A batch that is being filled.
+/// A batch being filled.
 struct Gathering {
     count: usize,
     picture: PictureShape,

@@ -1,4 +1,4 @@
-//! A stream decoded packet by packet on one engine of a card.
+//! Decodes a stream packet by packet on one engine of a GPU.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::{
     fallback::PacketDecoder,
 };
 
-/// Packets whose pictures are awaited, at most; the times of others are forgotten.
+/// Maximum number of packets whose frames are awaited; the times of others are forgotten.
 const MAX_AWAITED: usize = 1024;
 
 /// Decodes packets as they are read.
@@ -22,11 +22,11 @@ pub(crate) struct DevicePackets {
     setup: Arc<DeviceSetup>,
     session: NvdecSession<QueueSink>,
     filter: Option<BitstreamFilter>,
-    /// Packets so far, until a sequence was found.
+    /// Number of packets so far, until the parser finds a sequence.
     unknown: usize,
 }
 
-/// Packets in which the card's parser must find a sequence.
+/// Number of packets within which the GPU's parser must find a sequence.
 const MAX_UNKNOWN: usize = 64;
 
 impl DevicePackets {
@@ -79,7 +79,7 @@ impl PacketDecoder for DevicePackets {
     }
 }
 
-/// Queues the pictures of one engine.
+/// Queues the frames of one engine.
 struct QueueSink {
     maker: PictureMaker,
     awaited: HashMap<i64, PacketTimes>,

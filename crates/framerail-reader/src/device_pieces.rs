@@ -1,4 +1,4 @@
-//! Pieces decoded by a card's engines.
+//! Decodes pieces on the engines of a GPU.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -17,20 +17,20 @@ use crate::{
     piece::{Piece, PiecePacket},
 };
 
-/// Tries to get a decoder while others give theirs back, and the wait between two.
+/// Attempts to create a decoder while others release theirs, and the wait between two attempts.
 const MEMORY_TRIES: u32 = 100;
 const MEMORY_WAIT: Duration = Duration::from_millis(20);
 
-/// Makes of a decoded picture what is delivered.
+/// Converts a decoded frame for delivery.
 pub trait MakeSurface: Send + Sync {
-    /// Queues the work on the picture's stream; the surface carries the mark behind it. `color` are the picture's tags, completed
-    /// by the container's.
+    /// Queues the work on the stream of `picture`; the surface carries the mark after it. `color` holds the frame's colour tags, completed
+    /// by those of the container.
     ///
     /// # Errors
-    /// Anything; it ends the reading.
+    /// Any error; it ends the reading.
     fn make(&self, picture: &MappedPicture<'_>, color: &ColorDescription) -> Result<Arc<dyn DeviceSurface>, CudaError>;
 
-    /// The same for a picture whose place may be known by the tag of its packet: it is then written there at once.
+    /// The same for a frame whose position in a batch may be known by the tag of its packet: it is then written there directly.
     ///
     /// # Errors
     /// As [`MakeSurface::make`].
@@ -38,11 +38,11 @@ pub trait MakeSurface: Send + Sync {
         self.make(picture, color)
     }
 
-    /// Bytes of device memory for one picture.
+    /// Device memory for one frame, in bytes.
     fn bytes(&self, format: &StreamFormat) -> usize;
 }
 
-/// Delivers the picture itself, copied out of the decoder's memory.
+/// Delivers the decoded frame itself, copied out of the decoder's memory.
 pub struct CopySurfaces {
     pool: DevicePool,
 }
@@ -71,7 +71,7 @@ impl MakeSurface for CopySurfaces {
     }
 }
 
-/// What the packet said of its picture.
+/// Timing that the packet carries for its frame.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PacketTimes {
     pub(crate) pts: Option<i64>,
@@ -85,7 +85,7 @@ impl PacketTimes {
     }
 }
 
-/// A picture in device memory, before it is a frame.
+/// A decoded frame in device memory, before it gets its final number and time.
 pub(crate) struct DevicePicture {
     pub(crate) surface: Arc<dyn DeviceSurface>,
     pub(crate) format: Arc<StreamFormat>,
@@ -95,41 +95,41 @@ pub(crate) struct DevicePicture {
     pub(crate) has_errors: bool,
 }
 
-/// What decoding threads did so far.
+/// Work done by decoding threads.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Done {
     pub(crate) traffic: Traffic,
-    /// Pictures that the engines decoded.
+    /// Frames decoded by the engines.
     pub(crate) pictures: u64,
 }
 
 impl Done {
-    /// The sum of two.
+    /// The sum of both.
     pub(crate) fn plus(self, other: Self) -> Self {
         Self { traffic: self.traffic.plus(other.traffic), pictures: self.pictures + other.pictures }
     }
 }
 
-/// What all decoders of a reader share.
+/// State shared by all decoders of a reader.
 pub(crate) struct DeviceSetup {
     pub(crate) device: Arc<CudaDevice>,
     pub(crate) codec: NvdecCodec,
     pub(crate) parameters: Parameters,
     /// The container's colour tags.
     pub(crate) color: ColorDescription,
-    /// The container's shape of a pixel.
+    /// The container's pixel aspect ratio.
     pub(crate) sample_aspect_ratio: Option<Rational>,
     pub(crate) make: Arc<dyn MakeSurface>,
-    /// Pictures are turned clockwise first, in memory of this pool.
+    /// Rotates frames clockwise before conversion, into memory of this pool.
     pub(crate) turn: Option<(Rotation, DevicePool)>,
     pub(crate) time_base: TimeBase,
     pub(crate) source_name: String,
-    /// What the decoding threads did.
+    /// Work done by the decoding threads.
     pub(crate) done: Mutex<Done>,
 }
 
 impl DeviceSetup {
-    /// What the card cannot do, a CPU may.
+    /// Maps errors that a CPU fallback may avoid to `NotOnDevice`.
     pub(crate) fn error(&self, error: CudaError) -> ReaderError {
         let source_name = self.source_name.clone();
         if may_work_on_cpu(&error) {
@@ -138,7 +138,7 @@ impl DeviceSetup {
         ReaderError::Cuda { source_name, error }
     }
 
-    /// A PTS on the parser's clock: it takes part in the parser's order, and tells pictures apart.
+    /// A PTS on the parser's clock. The parser uses it for ordering, and it identifies frames.
     pub(crate) fn timestamp(&self, pts: i64) -> i64 {
         let clock = TimeBase::new(1, CLOCK_HZ).unwrap_or(TimeBase::MICROS);
         self.time_base.rescale(pts, clock)
@@ -150,14 +150,14 @@ impl DeviceSetup {
 
     pub(crate) fn account(&self, pictures: u64) {
         let traffic = Traffic::take();
-        // One lock for both: two were once taken in one order here and in the other by readers of the statistics.
+        // One lock for both: separate locks were once taken here in one order and by readers of the statistics in the other.
         let mut done = self.done.lock();
         done.traffic = done.traffic.plus(traffic);
         done.pictures += pictures;
     }
 }
 
-/// Makes a picture of what the session maps.
+/// Makes a delivered frame of what the session maps.
 pub(crate) struct PictureMaker {
     make: Arc<dyn MakeSurface>,
     turn: Option<(Rotation, DevicePool)>,
@@ -177,7 +177,7 @@ impl PictureMaker {
         }
     }
 
-    /// `tag` is that of the picture's packet; 0 where packets have none.
+    /// `tag` is the tag of the frame's packet; 0 when packets have none.
     pub(crate) fn picture(&mut self, picture: &MappedPicture<'_>, times: PacketTimes, tag: i64) -> Result<DevicePicture, CudaError> {
         let mut format = picture.format.clone();
         format.sample_aspect_ratio = format.sample_aspect_ratio.or(self.sample_aspect_ratio);
@@ -227,7 +227,7 @@ impl DevicePieces {
         Ok(Self { setup: Arc::clone(setup), stream, filter, headers: setup.headers()?, format: None })
     }
 
-    /// The packets in the parser's form.
+    /// The packets in the format that the parser expects.
     fn filtered(&mut self, packets: &[PiecePacket]) -> Result<Vec<InputPacket>, ReaderError> {
         let mut ready = Vec::with_capacity(packets.len());
         for packet in packets {
@@ -278,7 +278,7 @@ impl PieceDecoder for DevicePieces {
         let mut counted = Counted { output, pushed: 0 };
         for _ in 1..MEMORY_TRIES {
             match self.run(&packets, &shown, &mut counted) {
-                // Another decoder may be given back soon; nothing was delivered, so the piece can be begun again.
+                // Another decoder may be released soon; nothing was delivered, so the piece can be started again.
                 Err(ReaderError::Cuda { error: CudaError::OutOfMemory { .. }, .. }) if counted.pushed == 0 => {
                     std::thread::sleep(MEMORY_WAIT);
                 }
@@ -289,12 +289,12 @@ impl PieceDecoder for DevicePieces {
     }
 }
 
-/// What is wrong where the card's parser passes over all packets, as it does with profiles that it does not know.
+/// The error when the GPU's parser skips all packets, as it does for profiles that it does not know.
 pub(crate) fn no_sequence() -> CudaError {
     CudaError::NoDecoder { reason: "its parser finds no sequence that the GPU decodes".into() }
 }
 
-/// Counts what was handed on.
+/// Counts the frames passed on.
 struct Counted<'a> {
     output: &'a mut dyn PieceOutput<DevicePicture>,
     pushed: usize,
@@ -311,10 +311,10 @@ impl PieceOutput<DevicePicture> for Counted<'_> {
     }
 }
 
-/// Which pictures a piece shows, by their timestamps.
+/// The frames that a piece shows, by timestamp.
 struct Shown {
     times: HashMap<i64, (i64, PacketTimes)>,
-    /// Every picture is shown, also those whose packets state no PTS.
+    /// Shows every frame, including those whose packets have no PTS.
     all: bool,
 }
 
@@ -333,7 +333,7 @@ struct PieceSink<'a> {
     shown: &'a Shown,
     output: &'a mut dyn PieceOutput<DevicePicture>,
     maker: PictureMaker,
-    /// Why the sink stopped the session, when it is not an error of the card.
+    /// Why the sink stopped the session, if not for a CUDA error.
     error: Option<ReaderError>,
 }
 

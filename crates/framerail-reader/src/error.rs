@@ -1,4 +1,4 @@
-//! What can go wrong while reading frames.
+//! Errors of reading frames.
 
 use framerail_media::MediaError;
 
@@ -6,105 +6,105 @@ use framerail_media::MediaError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReaderError {
-    /// The media, or the way to it.
+    /// An error of the media file, or of access to it.
     #[error(transparent)]
     Media(#[from] MediaError),
-    /// The card.
+    /// A CUDA error.
     #[cfg(feature = "cuda")]
     #[error("{source_name}: {error}")]
     Cuda {
         /// The source as given.
         source_name: String,
-        /// What the card says.
+        /// The CUDA error.
         error: framerail_cuda::CudaError,
     },
-    /// The card does not decode this stream, but a CPU may.
+    /// The GPU does not decode this stream, but a CPU might.
     #[error("{source_name}: {reason}")]
     NotOnDevice {
         /// The source as given.
         source_name: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// A place or number that does not exist in the video.
+    /// A position or frame number that does not exist in the video.
     #[error("{source_name}: {reason}")]
     OutOfRange {
         /// The source as given.
         source_name: String,
-        /// What was asked for and what there is.
+        /// What was requested, and what exists.
         reason: String,
     },
-    /// An option, or a combination, that cannot be.
+    /// An invalid option or combination of options.
     #[error("option '{name}': {reason}")]
     BadOption {
         /// The option.
         name: &'static str,
-        /// What is wrong with it, and what to do.
+        /// What is wrong with it, and how to fix it.
         reason: String,
     },
-    /// A frame that could not be decoded as it was encoded, where the options do not allow repairs.
+    /// A frame that was not decoded as encoded, with options that do not allow repairs.
     #[error("{source_name}: frame {number} at PTS {pts}: {reason}")]
     Decode {
         /// The source as given.
         source_name: String,
-        /// The frame.
+        /// Frame number.
         number: usize,
-        /// Its presentation time in ticks of the stream.
+        /// Presentation time in ticks of the stream.
         pts: i64,
         /// What went wrong.
         reason: String,
     },
-    /// A picture that the output cannot hold or the converter cannot convert.
+    /// A frame that the output cannot hold or the converter cannot convert.
     #[error("{source_name}: {error}")]
     Convert {
         /// The source as given.
         source_name: String,
-        /// What the converter says.
+        /// The converter's error.
         error: framerail_vision::VisionError,
     },
-    /// A frame of another size than the batch, in an output that is not scaled.
+    /// A frame that differs in size from the batch, in an output that is not scaled.
     #[error(
         "{source_name}: frame {number} is {width}x{height}, the batch {expected_width}x{expected_height}; set size for tensors of one size"
     )]
     SizeChanged {
         /// The source as given.
         source_name: String,
-        /// The frame.
+        /// Frame number.
         number: usize,
         /// Its width.
         width: u32,
         /// Its height.
         height: u32,
-        /// Width of the batch's pictures.
+        /// Width of the frames in the batch.
         expected_width: u32,
-        /// Height of the batch's pictures.
+        /// Height of the frames in the batch.
         expected_height: u32,
     },
-    /// The frames did not come in time.
+    /// The frames did not arrive in time.
     #[error("{source_name}: no frame within {seconds} s; {state}")]
     Timeout {
         /// The source as given.
         source_name: String,
-        /// The limit.
+        /// The timeout.
         seconds: f64,
-        /// What was waited for, and where the decoder stands.
+        /// What was awaited, and the progress of the decoder.
         state: String,
     },
-    /// A clip that the video does not have.
+    /// A clip that does not exist in the video.
     #[error("{source_name}: {error}")]
     Clip {
         /// The source as given.
         source_name: String,
-        /// Which option, range or clip is impossible, and what there is instead.
+        /// Which option, range or clip is impossible, and what is available instead.
         error: crate::ClipError,
     },
-    /// Reading in the background ended; the first to hear of it was told more.
+    /// Background reading ended; an earlier call returned the full error.
     #[error("{reason}")]
     Failed {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The reader was closed while a piece was decoded.
+    /// The reader was closed while a piece was being decoded.
     #[error("reading was ended")]
     Closed,
 }

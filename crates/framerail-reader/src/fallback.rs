@@ -1,8 +1,8 @@
-//! What a decoder refuses in mid-stream is decoded by FFmpeg on the host, from the same packets: each picture comes once, whoever
-//! decoded it.
+//! If a decoder rejects a stream midway, FFmpeg decodes the rest on the host from the same packets. Each frame is delivered exactly once,
+//! whichever decoder made it.
 //!
-//! A decoder refuses by [`ReaderError::NotOnDevice`]. Refused before its first picture, a stream is the caller's affair: it may be
-//! opened elsewhere as a whole.
+//! A decoder rejects a stream with [`ReaderError::NotOnDevice`]. If that happens before its first frame, the error goes to the caller,
+//! which may open the whole stream on another decoder.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,34 +15,34 @@ use parking_lot::Mutex;
 
 use crate::{CpuPieces, Piece, PieceDecoder, PieceEnd, PieceOutput, ReaderError, Tagged, packets::VideoPacket};
 
-/// Packets before the newest that are kept at least: more than any codec holds pictures back for, so that none is lost that the first
-/// decoder had taken and not given.
+/// Minimum number of recent packets to keep: more than any codec's reordering delay, so that no frame is lost that the first
+/// decoder had accepted and not yet output.
 const MIN_KEPT_PACKETS: usize = 64;
-/// Packets, and their bytes, that are kept at most. A stream without random access points for so long cannot be handed over.
+/// Maximum number of packets to keep, and of their bytes. A stream without a random access point within them cannot be handed over.
 const MAX_KEPT_PACKETS: usize = 4096;
 const MAX_KEPT_BYTES: usize = 64 << 20;
-/// Buffers kept for frames that are copied on the host: turned or converted ones.
+/// Buffers kept for frames that are copied on the host (rotated or converted frames).
 const KEPT_FRAMES: usize = 8;
 
-/// What came out: a picture of the decoder that was asked first, or a frame of the host's.
+/// Decoder output: a frame of the first decoder, or one of the host decoder.
 #[derive(Debug)]
 pub enum CardOrHost<P> {
-    /// Of the decoder that was asked first.
+    /// Output of the first decoder.
     Card(P),
-    /// Of the host's.
+    /// Output of the host decoder.
     Host(Box<HostFrame>),
 }
 
-/// A frame that the host decoded in place of another decoder.
+/// A frame that the host decoded instead of the first decoder.
 #[derive(Debug)]
 pub struct HostFrame {
-    /// As [`Decoder`] gives it.
+    /// The frame as [`Decoder`] returns it.
     pub frame: Frame,
-    /// Whether its PTS is that of its packet. Else it is made up.
+    /// Whether its PTS is that of its packet; otherwise it is made up.
     pub is_timed: bool,
 }
 
-/// How the host decodes what was refused.
+/// Settings and shared state of the host decoders.
 #[derive(Clone)]
 pub struct HostFallback {
     setup: DecoderSetup,
@@ -53,17 +53,17 @@ pub struct HostFallback {
 #[derive(Default)]
 struct FallbackState {
     reason: Option<String>,
-    /// What each decoder met, and converted.
+    /// Damage and conversions of each decoder.
     work: Vec<(Damage, Vec<Conversion>)>,
 }
 
 impl HostFallback {
-    /// For the stream of an input; clones count together.
+    /// A fallback for the stream of an input; clones share the counts.
     pub fn new(setup: &DecoderSetup) -> Self {
         Self { setup: setup.clone(), pool: FramePool::new(KEPT_FRAMES), state: Arc::default() }
     }
 
-    /// The same with so many threads for each decoder; 0 lets FFmpeg choose.
+    /// Sets the number of threads of each decoder; 0 lets FFmpeg choose.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
         self.setup.threads = threads;
@@ -75,14 +75,13 @@ impl HostFallback {
         self.state.lock().reason.clone()
     }
 
-    /// What the host's decoders met that was not as it should be. Repairs of frames and times are not in it: they are seen with the
-    /// frames.
+    /// Damage found by the host decoders. Repaired frames and timestamps are not included: they are counted when the frames are delivered.
     pub fn damage(&self) -> Damage {
         let sum = self.state.lock().work.iter().fold(Damage::default(), |sum, (damage, _)| sum.merged(damage));
         Damage { frames_repaired: 0, timestamps_repaired: 0, timestamps_absent: 0, ..sum }
     }
 
-    /// Frames that the host's decoders converted to pixel formats that are passed on.
+    /// Frames that the host decoders converted to supported pixel formats.
     pub fn conversions(&self) -> Vec<Conversion> {
         let mut sums: BTreeMap<(String, String), u64> = BTreeMap::new();
         for Conversion { from, to, frames } in self.state.lock().work.iter().flat_map(|(_, conversions)| conversions) {
@@ -105,16 +104,16 @@ impl HostFallback {
     }
 }
 
-/// Decodes pieces by one decoder, and on the host those that it refuses.
+/// Decodes pieces with one decoder, and on the host those that it rejects.
 pub struct FallbackPieces<D> {
     first: D,
     fallback: HostFallback,
-    /// The host's decoder, once it was needed, and its place among those that count.
+    /// The host decoder, once needed, and its index in the shared state.
     host: Option<(CpuPieces, usize)>,
 }
 
 impl<D: PieceDecoder> FallbackPieces<D> {
-    /// `first` is asked for every piece: a stream may turn back to what it decodes.
+    /// Tries `first` for every piece: a stream may change back to a format that it decodes.
     pub fn new(first: D, fallback: &HostFallback) -> Self {
         Self { first, fallback: fallback.clone(), host: None }
     }
@@ -147,7 +146,7 @@ impl<D: PieceDecoder> PieceDecoder for FallbackPieces<D> {
     }
 }
 
-/// Counts what the first decoder gives.
+/// Counts the frames of the first decoder.
 struct Given<'a, P> {
     output: &'a mut dyn PieceOutput<CardOrHost<P>>,
     reserved: usize,
@@ -171,14 +170,14 @@ impl<P> PieceOutput<P> for Given<'_, P> {
     }
 }
 
-/// Passes on what the first decoder has not given: both give the same pictures in the same order.
+/// Passes on the frames that the first decoder did not output: both decoders output the same frames in the same order.
 struct Rest<'a, P> {
     output: &'a mut dyn PieceOutput<CardOrHost<P>>,
-    /// Places that the first decoder took.
+    /// Places that the first decoder reserved.
     reserved: usize,
-    /// Pictures that it gave.
+    /// Frames that the first decoder output.
     pushed: usize,
-    /// Pictures of the host's so far.
+    /// Frames of the host decoder so far.
     asked: usize,
     is_timed: bool,
 }
@@ -203,41 +202,42 @@ impl<P> PieceOutput<Frame> for Rest<'_, P> {
 
 /// Decodes a stream packet by packet.
 pub trait PacketDecoder {
-    /// What is made of a picture.
+    /// The output of the decoder.
     type Picture;
 
-    /// Sends the next packet, or the end.
+    /// Sends the next packet, or `None` at the end.
     ///
     /// # Errors
-    /// Whatever ends the reading. After [`ReaderError::NotOnDevice`] it is asked for the pictures that were ready, and for nothing else.
+    /// Any error that ends the reading. After [`ReaderError::NotOnDevice`], only [`PacketDecoder::take`] is called, for the frames already
+    /// decoded.
     fn send(&mut self, packet: Option<InputPacket>) -> Result<(), ReaderError>;
 
-    /// The pictures that are ready, in display order, each with the PTS of its packet where that is known.
+    /// Returns the finished frames in display order, each with the PTS of its packet if known.
     fn take(&mut self) -> Vec<(Option<i64>, Self::Picture)>;
 }
 
-/// Decodes a stream by one decoder up to where it refuses, and from there on the host.
+/// Decodes a stream with one decoder until it rejects the stream, then on the host.
 pub struct FallbackPackets<D> {
-    /// Gone when it has refused.
+    /// `None` after it has rejected the stream.
     first: Option<D>,
     backlog: Backlog,
-    /// PTS of the last picture that `first` gave.
+    /// PTS of the last frame that `first` output.
     last_pts: Option<i64>,
     fallback: HostFallback,
     host: Option<(Decoder, usize)>,
 }
 
 impl<D: PacketDecoder> FallbackPackets<D> {
-    /// A stream from its first packet on, or from a random access point.
+    /// A stream from its first packet or from a random access point.
     pub fn new(first: D, fallback: &HostFallback) -> Self {
         Self { first: Some(first), backlog: Backlog::default(), last_pts: None, fallback: fallback.clone(), host: None }
     }
 
-    /// Sends the next packet; gives the pictures that are ready, in display order.
+    /// Sends the next packet; returns the finished frames in display order.
     ///
     /// # Errors
-    /// As the decoders. `NotOnDevice` where the first one refuses and cannot be followed: it gave nothing yet, packets state no PTS, or
-    /// there was no random access point for very long.
+    /// The errors of the decoders. `NotOnDevice` when the first decoder rejects the stream and the host cannot continue: no frame was
+    /// output yet, packets have no PTS, or there was no random access point for a long time.
     pub fn send(&mut self, packet: VideoPacket) -> Result<Vec<CardOrHost<D::Picture>>, ReaderError> {
         if self.first.is_none() {
             return self.on_host(Some(&packet.packet));
@@ -246,7 +246,7 @@ impl<D: PacketDecoder> FallbackPackets<D> {
         self.on_first(Some(packet.packet))
     }
 
-    /// Sends the end; gives the pictures that are left.
+    /// Sends the end of the stream; returns the remaining frames.
     ///
     /// # Errors
     /// As [`FallbackPackets::send`].
@@ -302,14 +302,14 @@ impl<D: PacketDecoder> FallbackPackets<D> {
     }
 }
 
-/// The latest packets, from a random access point on.
+/// The latest packets, starting at a random access point.
 #[derive(Default)]
 struct Backlog {
     packets: VecDeque<InputPacket>,
     bytes: usize,
-    /// Places of the random access points among them, counted over all packets of the stream.
+    /// Positions of the random access points among them, counted over all packets of the stream.
     starts: VecDeque<usize>,
-    /// Packets of the stream so far.
+    /// Number of packets of the stream so far.
     seen: usize,
 }
 
@@ -334,7 +334,7 @@ impl Backlog {
         Ok(())
     }
 
-    /// Lets packets go up to the second random access point, or all.
+    /// Drops packets up to the second random access point, or all of them.
     fn shorten(&mut self) {
         let first = self.starts.pop_front().unwrap_or(self.seen);
         let count = self.starts.front().unwrap_or(&self.seen).saturating_sub(first).min(self.packets.len());

@@ -1,4 +1,4 @@
-//! Where each frame of a video is: its number, its time, its packet, and where decoding can start.
+//! Index of the frames of a video: number, time and packet of each, and where decoding can start.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,69 +10,69 @@ use framerail_media::{
 
 use crate::{FrameTime, IndexSource};
 
-/// Packets among which the frame that is shown first is found.
+/// Number of packets within which the first displayed frame is found.
 const FIRST_PACKETS: usize = 16;
 
-/// A frame whose packet is not known.
+/// Position of a frame whose packet is unknown.
 pub(crate) const NOWHERE: usize = usize::MAX;
 
-/// How frames are reached.
+/// How frames can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// From a random access point: the decoder's pictures carry the times of the index.
+    /// From a random access point: decoded frames carry the timestamps of the index.
     ByTime,
-    /// From the start alone: frames are counted.
+    /// Only from the start, by counting frames.
     Counted,
 }
 
-/// A frame's place.
+/// Time and packet of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FramePlace {
     pub(crate) pts: i64,
-    /// Ticks that its packet says it lasts; 0 when unknown.
+    /// Duration of its packet in ticks; 0 when unknown.
     pub(crate) duration: i64,
-    /// Its packet's place in the file's order.
+    /// Position of its packet in file order.
     pub(crate) place: usize,
     pub(crate) is_keyframe: bool,
 }
 
-/// All frames of a video in presentation order.
+/// All frames of a video, in presentation order.
 pub(crate) struct FrameIndex {
     pub(crate) source: IndexSource,
     pub(crate) access: Access,
     pub(crate) packets: KeyframeIndex,
     pub(crate) frames: Vec<FramePlace>,
-    /// Places of packets at which decoding may start, ascending; the first packet is one.
+    /// Positions of packets at which decoding may start, ascending; always includes the first packet.
     pub(crate) starts: Vec<usize>,
     times: Vec<FrameTime>,
-    /// Frame of each packet.
+    /// Frame number of each packet.
     numbers: Vec<usize>,
 }
 
-/// What a scan notes of each packet.
+/// Properties of a packet found by a scan.
 #[derive(Clone, Copy)]
 struct Noted {
     facts: PacketFacts,
     is_shown: bool,
 }
 
-/// A scan's findings.
+/// Result of a scan.
 struct Scan {
     packets: KeyframeIndex,
     noted: Vec<Noted>,
-    /// Times can be trusted to tell frames apart.
+    /// Whether the timestamps identify frames reliably.
     is_sound: bool,
-    /// Decoders need the whole stream: its headers change on the way.
+    /// Whether decoders need the whole stream because its headers change midway.
     changes_headers: bool,
 }
 
 impl FrameIndex {
-    /// The exact index of a fresh input, which is at its first packet then. `options` open it again where more must be read.
+    /// Builds the exact index of a freshly opened input and leaves it at its first packet. `options` reopen it when more must be read.
     pub(crate) fn make(input: &mut Input, options: &InputOptions, pool: &FramePool) -> Result<Self, MediaError> {
         if let Some(packets) = input.container_index()?.filter(|packets| is_whole(packets, options)) {
             let shown = (0..packets.packets.len()).collect();
             let first = first_facts(input)?;
-            // Of codecs that nobody reads here, the start alone is sure.
+            // For codecs whose packets cannot be parsed here, only the start is a reliable random access point.
             let is_read = FactsReader::new(input.parameters()).is_some();
             let starts = if is_read { packets.keyframes().collect() } else { Vec::new() };
             if let Some(index) = Self::of_packets(IndexSource::Container, packets, shown, starts, first, options, pool)? {
@@ -82,7 +82,7 @@ impl FrameIndex {
         Self::scan(options, pool)
     }
 
-    /// The exact index by a read over all packets, else by decoding.
+    /// Builds the exact index by reading all packets, or by decoding if that does not suffice.
     pub(crate) fn scan(options: &InputOptions, pool: &FramePool) -> Result<Self, MediaError> {
         let scan = Scan::read(options)?;
         if scan.is_sound && !scan.changes_headers {
@@ -98,12 +98,12 @@ impl FrameIndex {
         Self::of_decoded(scan, options, pool)
     }
 
-    /// The index of everything decoded once: for streams whose packets do not tell.
+    /// Builds the index by decoding everything once, for streams whose packets do not identify their frames.
     pub(crate) fn decode(options: &InputOptions, pool: &FramePool) -> Result<Self, MediaError> {
         Self::of_decoded(Scan::read(options)?, options, pool)
     }
 
-    /// From packets whose times are right; `None` when they turn out not to be.
+    /// Builds the index from packets with correct timestamps; `None` when they turn out to be wrong.
     fn of_packets(
         source: IndexSource,
         packets: KeyframeIndex,
@@ -163,20 +163,21 @@ impl FrameIndex {
         Ok(Self::new(IndexSource::Decoded, access, scan.packets, frames, starts))
     }
 
-    /// The same frames, reached from the start alone.
+    /// The same frames, reached from the start only.
     pub(crate) fn counted(self: &std::sync::Arc<Self>) -> Self {
         Self::new(self.source, Access::Counted, self.packets.clone(), self.frames.clone(), vec![0])
     }
 
-    /// By the header's constant rate; `None` when it states none or no length: the input is at its first packet then.
+    /// Builds an index from the header's constant frame rate; `None` when the header states no rate or length, and the input then stays at
+    /// its first packet.
     ///
     /// # Errors
-    /// As [`Input::next_packet`]: the first packets tell the first time.
+    /// As [`Input::next_packet`]: the first packets determine the first timestamp.
     pub(crate) fn approximate(input: &mut Input) -> Result<Option<Self>, MediaError> {
         if by_rate(input).is_none() {
             return Ok(None);
         }
-        // Those that an edit list hides come first, and a keyframe before pictures that are shown earlier.
+        // Packets hidden by an edit list come first, and a keyframe may precede frames that are displayed earlier.
         let (mut start, mut after) = (None::<i64>, 0);
         while after < FIRST_PACKETS
             && let Some(packet) = input.next_packet()?
@@ -224,7 +225,7 @@ impl FrameIndex {
         self.packets.time_base
     }
 
-    /// Place of a frame's packet.
+    /// Position of a frame's packet.
     pub(crate) fn place(&self, number: usize) -> Option<usize> {
         self.frames.get(number).map(|frame| frame.place).filter(|place| *place != NOWHERE)
     }
@@ -234,12 +235,12 @@ impl FrameIndex {
         self.numbers.get(place).copied().filter(|number| *number != NOWHERE)
     }
 
-    /// The frame with a time.
+    /// The frame with a given timestamp.
     pub(crate) fn number_of(&self, pts: i64) -> Option<usize> {
         self.frames.binary_search_by_key(&pts, |frame| frame.pts).ok()
     }
 
-    /// Frames before a time.
+    /// Number of frames before a timestamp.
     pub(crate) fn frames_before(&self, pts: i64) -> usize {
         self.frames.partition_point(|frame| frame.pts < pts)
     }
@@ -248,7 +249,7 @@ impl FrameIndex {
         self.packets.packets.get(place)
     }
 
-    /// Place of the random access point from which the packet at a place decodes. Leading pictures need the one before theirs.
+    /// Position of the random access point from which the packet at `place` decodes. Leading frames need the previous one.
     pub(crate) fn start_of(&self, place: usize, inexact: &BTreeSet<usize>) -> usize {
         let pts = self.packet(place).and_then(|packet| packet.pts);
         let before = self.starts.partition_point(|start| *start <= place);
@@ -259,7 +260,7 @@ impl FrameIndex {
 }
 
 impl FrameIndex {
-    /// Pictures to decode for rising frames, each group from its start.
+    /// Number of frames to decode for rising frame numbers, each GOP from its start.
     pub(crate) fn pictures_anew(&self, numbers: &[usize]) -> usize {
         let mut groups: BTreeMap<usize, usize> = BTreeMap::new();
         for place in numbers.iter().filter_map(|number| self.place(*number)) {
@@ -269,7 +270,7 @@ impl FrameIndex {
         groups.iter().map(|(start, last)| last + 1 - start).sum()
     }
 
-    /// Groups that hold these frames, and the most frames of one.
+    /// Number of GOPs that hold these frames, and the maximum number of wanted frames in one.
     pub(crate) fn groups_of(&self, numbers: &[usize]) -> (usize, usize) {
         let mut groups: BTreeMap<usize, usize> = BTreeMap::new();
         for place in numbers.iter().filter_map(|number| self.place(*number)) {
@@ -278,7 +279,7 @@ impl FrameIndex {
         (groups.len(), groups.values().copied().max().unwrap_or(0))
     }
 
-    /// Pictures to decode for rising frames, from the first to the last.
+    /// Number of frames to decode for rising frame numbers, from the first to the last without a break.
     pub(crate) fn pictures_between(&self, numbers: &[usize]) -> usize {
         let places = || numbers.iter().filter_map(|number| self.place(*number));
         let first = places().map(|place| self.start_of(place, &BTreeSet::new())).min();
@@ -304,10 +305,10 @@ impl Scan {
     }
 }
 
-/// What the beginning of a stream really shows: leading pictures there lack their references, or not.
+/// The frames that the beginning of a stream actually shows: leading frames there may lack their references.
 struct Head {
     shown: BTreeSet<i64>,
-    /// Times from here on are as the packets say.
+    /// From this timestamp on, the packets' timestamps apply.
     end: i64,
 }
 
@@ -334,7 +335,7 @@ impl Head {
     }
 }
 
-/// Rate and number of frames by the header. A count of packets takes in those that an edit list hides, a length does not.
+/// Frame rate and count by the header. A packet count includes packets hidden by an edit list, a duration does not.
 fn by_rate(input: &Input) -> Option<(Rational, usize)> {
     let info = input.info();
     let rate = info.frame_rate.filter(|rate| rate.is_positive())?;
@@ -343,7 +344,7 @@ fn by_rate(input: &Input) -> Option<(Rational, usize)> {
     Some((rate, usize::try_from(count).ok().filter(|count| *count < 1 << 32)?))
 }
 
-/// Options for the whole of a source's video.
+/// Options that select a source's whole video.
 pub(crate) fn whole(options: &InputOptions) -> InputOptions {
     InputOptions {
         start_secs: None,
@@ -361,7 +362,7 @@ fn with_first(mut starts: Vec<usize>) -> Vec<usize> {
     starts
 }
 
-/// A file that was cut off may list more than it holds.
+/// Checks that the file contains all listed packets; truncated files do not.
 fn is_whole(packets: &KeyframeIndex, options: &InputOptions) -> bool {
     let source = options.source.reveal();
     let path = source.strip_prefix("file:").unwrap_or(source);
@@ -370,7 +371,7 @@ fn is_whole(packets: &KeyframeIndex, options: &InputOptions) -> bool {
     packets.packets.iter().map(end).max().is_none_or(|end| end <= found.len())
 }
 
-/// What the first packet of a fresh input says.
+/// Properties of the first packet of a freshly opened input.
 fn first_facts(input: &mut Input) -> Result<PacketFacts, MediaError> {
     let Some(mut facts) = FactsReader::new(input.parameters()) else { return Ok(PacketFacts::UNKNOWN) };
     let Some(first) = input.next_packet()? else { return Ok(PacketFacts::UNKNOWN) };
@@ -379,7 +380,7 @@ fn first_facts(input: &mut Input) -> Result<PacketFacts, MediaError> {
     Ok(found)
 }
 
-/// Times in seconds; each frame lasts until the next.
+/// Times in seconds; each frame lasts until the next one.
 fn times(frames: &[FramePlace], time_base: TimeBase) -> Vec<FrameTime> {
     let next = frames.iter().skip(1).map(|frame| Some(frame.pts)).chain([None]);
     let mut last_ticks = 0;
@@ -400,7 +401,7 @@ fn times(frames: &[FramePlace], time_base: TimeBase) -> Vec<FrameTime> {
     frames.iter().zip(next).map(time).collect()
 }
 
-/// Whether nothing before the packet is needed for what is presented from it on.
+/// Whether frames presented from this packet on need nothing before it.
 pub(crate) fn is_exact_start(facts: Option<PacketFacts>, place: usize) -> bool {
     place == 0 || facts.is_some_and(|facts| matches!(facts.random_access, RandomAccess::Clean | RandomAccess::OpenGop))
 }

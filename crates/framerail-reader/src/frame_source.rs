@@ -1,4 +1,4 @@
-//! A video read from its start to its end: what readers on the host and on cards have in common.
+//! Sequential reading of a video: the interface shared by the host and GPU readers.
 
 use std::collections::VecDeque;
 
@@ -12,39 +12,40 @@ use crate::{PiecePlan, ReaderError};
 /// # For implementors
 /// The contract is `tests/frame_source.rs`.
 pub trait FrameSource: Send {
-    /// The stream: size, format and colour as the first frame has them.
+    /// Size, format and colour of the stream, as in its first frame.
     fn info(&self) -> &StreamInfo;
 
-    /// The next frame or packet; `None` at the end, also when the source broke off (see [`FrameSource::damage`]).
+    /// Returns the next frame or packet; `None` at the end, also when the source ended early (see [`FrameSource::damage`]).
     ///
     /// # Errors
-    /// What ends the reading. Damaged packets are not an error but counted.
+    /// Errors that end the reading. Damaged packets are counted instead.
     fn next_item(&mut self) -> Result<Option<MediaItem>, ReaderError>;
 
-    /// What was not as it should be, so far.
+    /// Damage found so far.
     fn damage(&self) -> Damage;
 
-    /// Conversions of frames on the host to pixel formats that are passed on, so far.
+    /// Host conversions to supported pixel formats so far.
     fn conversions(&self) -> Vec<Conversion>;
 
-    /// What was done, so far.
+    /// Statistics so far.
     fn stats(&self) -> SourceStats;
 
-    /// How it is read now.
+    /// How the source is being read.
     fn reading(&self) -> Reading;
 
-    /// What the user should know of how it is read, from the start.
+    /// A notice to the user about how the source is read, available from the start.
     fn notice(&self) -> Option<&str> {
         None
     }
 
-    /// Where the host decoded in place of a card for the first time, in seconds, and why.
+    /// When the host first decoded instead of a GPU, in seconds, and why.
     fn on_host(&self) -> Option<(f64, String)> {
         None
     }
 }
 
-/// Reads on until the first frame: what was read, the frame last, and that frame, unless the source ends before it.
+/// Reads up to the first frame. Returns the items read, including that frame at the end, and the frame itself unless the source ended
+/// before it.
 ///
 /// # Errors
 /// As [`FrameSource::next_item`].
@@ -63,26 +64,26 @@ pub(crate) fn until_first_frame(source: &mut impl FrameSource) -> Result<(VecDeq
 /// How a source is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// One decoder takes packets as they come; why.
+    /// One decoder processes packets in order, for this reason.
     Sequential(String),
-    /// Pieces are decoded side by side.
+    /// Pieces are decoded in parallel.
     Pieces(PiecePlan),
 }
 
-/// What a source has done so far.
+/// Statistics of a source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SourceStats {
-    /// Decoders that ran side by side.
+    /// Decoders that ran in parallel.
     pub decoders: usize,
-    /// Pieces that the stream was cut into; 0 when it was decoded as one.
+    /// Pieces of the stream; 0 when it was decoded as one.
     pub pieces: u64,
-    /// Pictures that a card decoded, shown or not.
+    /// Frames decoded by a GPU, shown or not.
     pub pictures_decoded: u64,
-    /// The most frames that waited for their turn.
+    /// Maximum number of frames that waited for their turn.
     pub most_waiting: usize,
-    /// Frames that the host decoded in place of the card, and gave as they are.
+    /// Frames that the host decoded instead of the GPU and returned in host memory.
     pub frames_on_host: u64,
-    /// What was moved between host and card, and who waited.
+    /// Transfers between host and GPU, and waits.
     #[cfg(feature = "cuda")]
     pub traffic: framerail_cuda::Traffic,
 }

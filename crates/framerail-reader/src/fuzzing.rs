@@ -2,7 +2,7 @@
 
 use crate::index_cache::{from_bytes, to_bytes};
 
-/// Reads a cached index and writes it again; `None` when the bytes are refused.
+/// Reads a cached index and writes it again; `None` when the bytes are invalid.
 pub fn rewrite_index(bytes: &[u8]) -> Option<Vec<u8>> {
     from_bytes(bytes).map(|index| to_bytes(&index))
 }

@@ -1,4 +1,4 @@
-//! Frames of a video stream on the host: by one decoder with FFmpeg's threads, or in pieces decoded side by side.
+//! Decodes a video stream on the host: with one decoder that uses FFmpeg's threads, or in pieces decoded in parallel.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -17,25 +17,25 @@ use crate::{
     plan::{self, MAX_PIECE_PACKETS, MIN_PIECE_PACKETS, Sequence},
 };
 
-/// How to read on the host.
+/// Options for reading on the host.
 #[derive(Clone)]
 pub struct HostOptions {
-    /// Serves frames that must be copied: turned or converted ones.
+    /// Provides memory for frames that must be copied (rotated or converted frames).
     pub pool: FramePool,
-    /// Memory of frames decoded in pieces; sources that are read with clones of these options share it.
+    /// Memory of frames decoded in pieces; shared by sources that are read with clones of these options.
     pub pictures: PicturePool,
-    /// Memory for frames decoded ahead of their turn; by default a quarter of what is available, 4 GiB at most.
+    /// Memory for frames decoded ahead of their turn; default: a quarter of the available memory, at most 4 GiB.
     pub memory_bytes: Option<u64>,
     /// Whether a file may be decoded in pieces.
     pub in_pieces: bool,
-    /// Threads of a decoder that is alone; `InputOptions::threads` when `None`. For sources beside which others are decoded.
+    /// Threads of a single decoder; `None` = `InputOptions::threads`. For sources that are decoded while others are.
     pub threads_alone: Option<usize>,
-    /// Packets that a piece has at least: a new one begins at the next exact random access point.
+    /// Minimum number of packets per piece: a new piece begins at the next exact random access point.
     pub piece_packets: usize,
 }
 
 impl HostOptions {
-    /// Everything by default.
+    /// All options at their defaults.
     pub fn new(pool: &FramePool) -> Self {
         Self {
             pool: pool.clone(),
@@ -49,30 +49,30 @@ impl HostOptions {
 }
 
 enum Mode {
-    /// One decoder, and why.
+    /// One decoder, and the reason.
     Sequential(Box<MediaReader>, String),
     Pieces(Box<PieceStream<CpuPieces>>, PiecePlan),
-    /// Only while the mode changes.
+    /// Placeholder while the mode changes.
     Changing,
 }
 
-/// Reads one video stream on the host. `InputOptions::threads` bounds its decoding threads, 0 for as many as there are cores.
+/// Reads one video stream on the host. `InputOptions::threads` limits its decoding threads; 0 = one per CPU core.
 ///
-/// A file with exact random access points is decoded in pieces; everything else, and from damage on, by one decoder with FFmpeg's
-/// threads. Frames are those of a decode from the start either way.
+/// A file with exact random access points is decoded in pieces. Other sources, and the rest of a file after damage, are decoded by one
+/// decoder with FFmpeg's threads. Both ways return the frames of a decode from the start.
 pub struct HostReader {
     mode: Mode,
     info: StreamInfo,
     pool: FramePool,
-    /// Frames and packets to be given first.
+    /// Frames and packets to return first.
     ready: VecDeque<MediaItem>,
     next_index: u64,
     last_pts: Option<i64>,
     is_past_end: bool,
-    /// All frames were given.
+    /// All frames were returned.
     is_over: bool,
     counts: PieceCounts,
-    /// Of pieces, once they have ended.
+    /// Statistics of the pieces, once they have ended.
     stats: SourceStats,
 }
 
@@ -150,7 +150,7 @@ impl HostReader {
         self.input().map_or((None, None), Input::selection)
     }
 
-    /// The frame of a piece, numbered, if it lies within the selection; an error where times do not rise from piece to piece.
+    /// Numbers a frame of a piece; `None` if it lies outside of the selection, an error if timestamps do not rise between pieces.
     fn placed(&mut self, mut frame: Frame) -> Result<Option<Frame>, NotInOrder> {
         let (start, end) = self.selection();
         if self.last_pts.is_some_and(|last| frame.pts.0 <= last) {
@@ -167,7 +167,7 @@ impl HostReader {
         Ok(Some(frame))
     }
 
-    /// Goes on with one decoder, from the start of the piece before: it sees what a decode from the start sees.
+    /// Continues with one decoder, from the start of the previous piece, so that it has the same context as a decode from the start.
     fn go_on_as_one(&mut self, reason: &str) -> Result<(), ReaderError> {
         self.stats = self.stats();
         let Mode::Pieces(stream, _) = std::mem::replace(&mut self.mode, Mode::Changing) else { return Ok(()) };
@@ -181,7 +181,7 @@ impl HostReader {
     }
 }
 
-/// Times do not tell the frames of pieces apart.
+/// Timestamps do not order the frames of the pieces.
 struct NotInOrder;
 
 impl FrameSource for HostReader {
@@ -258,7 +258,7 @@ impl FrameSource for HostReader {
     }
 }
 
-/// How an input that is at its first packet is read; `Err` says why by one decoder.
+/// Plans how to read an input that is at its first packet; `Err` with the reason for using one decoder.
 pub(crate) fn plan_of(input: &mut Input, options: &InputOptions, host: &HostOptions) -> Result<Result<PiecePlan, String>, MediaError> {
     if let Some(reason) = why_as_one(input, options, host) {
         return Ok(Err(reason.to_owned()));
@@ -299,7 +299,7 @@ fn why_as_one(input: &Input, options: &InputOptions, host: &HostOptions) -> Opti
     None
 }
 
-/// Frames up to the second place at which decoding can start exactly; the input is at its first packet before and after.
+/// Number of frames up to the second exact random access point; the input is at its first packet before and after.
 fn first_piece(input: &mut Input, least: usize) -> Result<Option<usize>, MediaError> {
     let mut facts = FactsReader::new(input.parameters());
     let (mut packets, mut frames, mut found) = (Vec::new(), 0, None);

@@ -1,4 +1,4 @@
-//! Frames in rising order from one decoder, which goes on from where it stands.
+//! Reads frames in rising order with one decoder, which continues from its current position.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -13,22 +13,22 @@ use crate::{
     video::{Deadline, Fault, Target, Video},
 };
 
-/// Packets between two stretches that are rather decoded than left out.
+/// Gaps of up to this many packets between wanted frames are decoded instead of skipped.
 const NEAR_PACKETS: usize = 8;
-/// Seconds ahead of the decoder that are rather decoded than sought, where there is no index.
+/// Without an index, frames up to this many seconds ahead are reached by decoding instead of seeking.
 const NEAR_SECS: f64 = 2.0;
 
-/// What came of a wanted frame.
+/// Result for a wanted frame.
 // Moved once; boxing frames would cost an allocation each.
 #[allow(clippy::large_enum_variant)]
 pub(crate) enum Found {
-    /// It came out.
+    /// The decoder output the frame.
     Frame(Frame),
-    /// It did not; the last one that came out before it, if any did.
+    /// The decoder did not; contains the last frame output before it, if any.
     Missing(Option<Frame>),
 }
 
-/// Gives wanted frames in rising order.
+/// Returns wanted frames in rising order.
 pub(crate) enum HostCursor {
     Time(Box<TimeCursor>),
     Count(Box<CountCursor>),
@@ -36,7 +36,7 @@ pub(crate) enum HostCursor {
 }
 
 impl HostCursor {
-    /// A cursor that decodes with so many threads.
+    /// A cursor that decodes with `threads` threads.
     pub(crate) fn new(video: &Arc<Video>, index: &Arc<FrameIndex>, threads: usize) -> Result<Self, ReaderError> {
         if index.source == IndexSource::Approximate {
             return Ok(HostCursor::Rate(Box::new(RateCursor::new(video, index, threads)?)));
@@ -47,7 +47,7 @@ impl HostCursor {
         })
     }
 
-    /// The first of `upcoming`, which rise. `is_all`: nothing will be wanted after them.
+    /// Returns the first frame of `upcoming`, which rises. `is_all`: no frames are wanted after them.
     pub(crate) fn next(&mut self, upcoming: &[usize], is_all: bool, deadline: &Deadline) -> Result<Found, Fault> {
         match self {
             HostCursor::Time(cursor) => cursor.next(upcoming, is_all, deadline),
@@ -56,7 +56,7 @@ impl HostCursor {
         }
     }
 
-    /// Pictures to decode until a frame comes out, if it lies ahead in the same stretch.
+    /// Number of frames to decode until this frame comes out, if it can be reached without a seek.
     pub(crate) fn distance(&self, number: usize) -> Option<usize> {
         match self {
             HostCursor::Time(cursor) => cursor.distance(number),
@@ -66,23 +66,23 @@ impl HostCursor {
     }
 }
 
-/// Decodes from random access points; pictures are told apart by their times.
+/// Decodes from random access points and identifies frames by their timestamps.
 pub(crate) struct TimeCursor {
     video: Arc<Video>,
     source: PieceSource,
     decoder: Decoder,
     threads: usize,
-    /// Where this stretch was begun.
+    /// Where decoding was last started.
     start: Option<usize>,
-    /// Place of the first packet that was not sent.
+    /// Position of the first packet not yet sent.
     sent_to: usize,
-    /// The end was sent: no more packets until the decoder begins again.
+    /// The end was sent: no more packets until decoding restarts.
     is_drained: bool,
     is_over: bool,
-    /// The lowest frame that can still come out.
+    /// Lowest frame number that can still come out.
     next_number: usize,
     ready: VecDeque<(usize, Frame)>,
-    /// The last frame that came out and was passed.
+    /// The last frame that came out and was skipped.
     passed: Option<Frame>,
     damage_at_start: Damage,
 }
@@ -135,7 +135,7 @@ impl TimeCursor {
                 break start;
             }
         };
-        // Where references lack, decoders make do with what earlier pictures left behind, flushed or not.
+        // When references are missing, decoders fall back to data of earlier frames, even after a flush.
         if self.start.is_some() && !self.source.is_whole_start() {
             self.decoder = Decoder::open_with(&self.video.decoder_setup(self.threads), &self.video.frames)?;
         }
@@ -197,7 +197,7 @@ impl TimeCursor {
         is_undamaged(&self.damage_at_start, self.decoder.damage())
     }
 
-    /// Sends the next packet, or the end where nothing further on is wanted soon.
+    /// Sends the next packet, or the end if no frame soon after is wanted.
     fn feed(&mut self, number: usize, upcoming: &[usize], is_all: bool) -> Result<(), Fault> {
         if self.is_drained || self.is_stretch_over(number, upcoming, is_all) {
             self.is_drained = true;
@@ -226,7 +226,7 @@ impl TimeCursor {
         Ok(())
     }
 
-    /// Whether packets from here on are of no use for what is wanted next.
+    /// Whether the following packets are not needed for the next wanted frames.
     fn is_stretch_over(&self, number: usize, upcoming: &[usize], is_all: bool) -> bool {
         let needs = self.source.index().place(number);
         if needs.is_none_or(|place| place >= self.sent_to) {
@@ -239,13 +239,13 @@ impl TimeCursor {
     }
 }
 
-/// Whether decoding met no error between two counts.
+/// Whether no decoding errors occurred between two counts.
 pub(crate) fn is_undamaged(before: &Damage, after: &Damage) -> bool {
     let count = |damage: &Damage| (damage.decode_errors, damage.packets_dropped, damage.frames_repaired, damage.frames_dropped);
     count(before) == count(after)
 }
 
-/// Counts frames from the start: for streams whose packets do not tell.
+/// Counts frames from the start, for streams whose packets do not identify their frames.
 pub(crate) struct CountCursor {
     video: Arc<Video>,
     threads: usize,
@@ -289,7 +289,7 @@ impl CountCursor {
     }
 }
 
-/// Takes size and format of the first frame in place of the header's; gives the frame, if there is one.
+/// Replaces the header's size and format by those of the first frame; returns the frame, if there is one.
 pub(crate) fn adopt_first(video: &Arc<Video>, target: &mut Target) -> Result<Option<Frame>, Fault> {
     let first = match CountCursor::new(video, 1).next(0, &video.deadline())? {
         Found::Frame(frame) => Some(frame),
@@ -302,15 +302,15 @@ pub(crate) fn adopt_first(video: &Arc<Video>, target: &mut Target) -> Result<Opt
     Ok(first)
 }
 
-/// Finds the frames on screen at the times of the header's rate.
+/// Finds the frames on screen at the times given by the header's frame rate.
 pub(crate) struct RateCursor {
     video: Arc<Video>,
     index: Arc<FrameIndex>,
     input: Input,
     decoder: Decoder,
-    /// The frame that came out last, behind the one that was given or is to be given.
+    /// The frame that came out last, after the one that was or will be returned.
     ahead: Option<Frame>,
-    /// The one before it; none right after a seek.
+    /// The frame before it; `None` right after a seek.
     passed: Option<Frame>,
 }
 
@@ -334,14 +334,14 @@ impl RateCursor {
         Ok(())
     }
 
-    /// The frame on screen at the wanted time, with its own time.
+    /// Returns the frame on screen at the wanted time, with its own timestamp.
     fn next(&mut self, number: usize, deadline: &Deadline) -> Result<Found, Fault> {
         let Some(wanted) = self.index.frames.get(number).copied() else { return Ok(Found::Missing(None)) };
         let base = self.index.time_base();
-        // Times are rounded to ticks, and so is the rate's grid.
+        // Timestamps are rounded to ticks, and so is the grid of the frame rate.
         let aim = wanted.pts.saturating_add(1);
         let is_near = self.passed.as_ref().is_some_and(|at| at.pts.0 <= aim && base.seconds(aim.saturating_sub(at.pts.0)) < NEAR_SECS);
-        // Seconds before the aim at which decoding was begun for it.
+        // Distance of the last seek before the aim, in seconds.
         let mut margin = None;
         if !is_near {
             self.seek(base.seconds(aim))?;
@@ -355,7 +355,7 @@ impl RateCursor {
                     shown.duration = Some(frame.pts.0 - shown.pts.0);
                     return Ok(Found::Frame(shown));
                 }
-                // Landed behind the aim, or in the middle of a group: further back.
+                // The seek landed after the aim, or inside a GOP: seek further back.
                 let first = self.index.frames.first().map_or(0, |first| first.pts);
                 match margin {
                     Some(back) if base.seconds(aim.saturating_sub(first)) >= back => {
@@ -364,7 +364,7 @@ impl RateCursor {
                         self.seek((base.seconds(aim) - back).max(base.seconds(first)))?;
                         continue;
                     }
-                    // Nothing was on screen before the first frame.
+                    // There is no frame before the first one.
                     _ => return Ok(Found::Frame(frame.clone())),
                 }
             }
@@ -377,7 +377,7 @@ impl RateCursor {
                     self.video.counters.pictures_decoded.add(1);
                     self.ahead = Some(frame);
                 }
-                // The last frame stays on screen for its time, a frame's by the rate where it states none.
+                // The last frame stays on screen for its duration, or for one frame period if it has none.
                 Decoded::End => {
                     let last = self.passed.take();
                     let is_shown = |last: &Frame| aim <= last.pts.0.saturating_add(last.duration.unwrap_or(wanted.duration));

@@ -1,4 +1,4 @@
-//! Frames by their numbers, decoded on the host.
+//! Frames by number, decoded on the host.
 
 use std::{
     collections::HashMap,
@@ -18,10 +18,10 @@ use crate::{
     video::{Deadline, Fault, Target, Video},
 };
 
-/// Frames before a missing one that are tried in its place.
+/// Number of earlier frames that are tried in place of a missing one.
 const MAX_TRIES: usize = 300;
 
-/// A decoder and what turns its frames into pictures.
+/// A decoder and the conversion of its frames.
 struct Worker {
     threads: usize,
     pieces: CpuPieces,
@@ -37,9 +37,9 @@ pub(crate) struct HostEngine {
     source: Option<PieceSource>,
     workers: Vec<Worker>,
     cursor: Option<(HostCursor, HostPictures)>,
-    /// The last frame of the last request.
+    /// Last frame of the previous request.
     last: Option<usize>,
-    /// What frames of the request say of themselves, where the index does not know.
+    /// Metadata from the decoded frames themselves, for frames that the index does not describe.
     told: HashMap<usize, FrameInfo>,
 }
 
@@ -58,16 +58,16 @@ impl HostEngine {
         }
     }
 
-    /// The same with an input that is at its first packet.
+    /// Uses an input that is at its first packet.
     pub(crate) fn with_input(mut self, input: Option<framerail_media::Input>) -> Self {
         self.source = input.map(|input| PieceSource::at_start(input, Arc::clone(&self.index)));
         self
     }
 
-    /// Makes something else of frames from now on; decoders stay.
+    /// Changes the output of the following frames; the decoders are kept.
     ///
     /// # Errors
-    /// `Convert`: of no use after that.
+    /// `Convert`; the engine cannot be used afterwards.
     pub(crate) fn set_target(&mut self, target: &Target) -> Result<(), ReaderError> {
         self.target = target.clone();
         let pictures = self.workers.iter_mut().map(|worker| &mut worker.pictures).chain(self.cursor.as_mut().map(|(_, pictures)| pictures));
@@ -77,13 +77,13 @@ impl HostEngine {
         Ok(())
     }
 
-    /// Writes the frames' pictures, in the order asked. `out` is as long as they need.
+    /// Writes the frames in the order requested. `out` has exactly the length that they need.
     pub(crate) fn read(&mut self, numbers: &[usize], out: &mut [u8]) -> Result<Vec<FrameInfo>, Fault> {
         let picture_bytes = self.target.shape().bytes().max(1);
         let mut unique: Vec<usize> = numbers.to_vec();
         unique.sort_unstable();
         unique.dedup();
-        // The first place of each frame is where it is made; the others are copies.
+        // Each frame is written to its first position; duplicates are copied from there.
         let mut first: HashMap<usize, usize> = HashMap::new();
         for (place, number) in numbers.iter().enumerate() {
             first.entry(*number).or_insert(place);
@@ -112,7 +112,7 @@ impl HostEngine {
         Ok(infos)
     }
 
-    /// Frames that rise, into one slot each.
+    /// Reads rising frames, one per slot.
     fn read_unique(&mut self, numbers: &[usize], slots: &mut [&mut [u8]]) -> Result<Vec<FrameStatus>, Fault> {
         let deadline = self.video.deadline();
         if self.goes_on(numbers) {
@@ -129,7 +129,7 @@ impl HostEngine {
         Ok(statuses)
     }
 
-    /// Whether one decoder that goes on from frame to frame has less to decode than several that start again.
+    /// Whether one decoder that continues from frame to frame decodes less than several that start again.
     fn goes_on(&self, numbers: &[usize]) -> bool {
         if self.index.access == Access::Counted || self.mode == ReadMode::Stream {
             return true;
@@ -142,7 +142,7 @@ impl HostEngine {
             let groups = source.groups(numbers.iter().copied());
             return plan::goes_on(&groups, cursor.distance(last));
         }
-        // The second of two requests that go forward in one group: the third will too.
+        // This is the second consecutive forward request in one GOP: expect more.
         self.last.is_some_and(|before| before < first && source.start_of(before) == source.start_of(last))
     }
 
@@ -178,7 +178,7 @@ impl HostEngine {
         }
         self.video.counters.frames_rescaled.add(pictures.take_rescaled());
         self.target.is_seen = true;
-        // Kept only when nothing went wrong: after an error nobody knows where it stands.
+        // Kept only on success: after an error the state of the cursor is unknown.
         self.cursor = Some((cursor, pictures));
         if self.source.is_none() && self.index.access == Access::ByTime {
             self.source = Some(PieceSource::new(self.video.open()?, Arc::clone(&self.index)));
@@ -190,7 +190,7 @@ impl HostEngine {
         HostPictures::new(&self.target.output, self.target.kind, &self.video.source_name())
     }
 
-    /// The pixels of the nearest frame before a missing one.
+    /// Fills the slot with the nearest decodable frame before a missing one.
     fn stand_in(&mut self, number: usize, slot: &mut &mut [u8], deadline: &Deadline) -> Result<(), Fault> {
         if self.index.access == Access::ByTime {
             for before in (number.saturating_sub(MAX_TRIES)..number).rev() {
@@ -203,7 +203,7 @@ impl HostEngine {
         Err(self.video.decode_error(&self.index, number, reason).into())
     }
 
-    /// Frames by pieces, several side by side; `None` for one that did not come out.
+    /// Reads frames by pieces, several in parallel; `None` for frames that the decoder did not output.
     fn read_pieces(&mut self, numbers: &[usize], slots: &mut [&mut [u8]], deadline: &Deadline) -> Result<Vec<Option<FrameStatus>>, Fault> {
         let mut source = match self.source.take() {
             Some(source) => source,
@@ -264,7 +264,7 @@ impl HostEngine {
     }
 }
 
-/// Whether the decoder gave the frame without complaint.
+/// Whether the decoder reported the frame as intact.
 pub(crate) fn status_of(frame: &Frame) -> FrameStatus {
     match frame.status {
         Decoded::Ok => FrameStatus::Ok,
@@ -272,7 +272,7 @@ pub(crate) fn status_of(frame: &Frame) -> FrameStatus {
     }
 }
 
-/// Whether a frame is as the header promised, while nothing but the header is known.
+/// Checks that a frame matches the header, while only the header is known.
 pub(crate) fn check_kind(target: &Target, frame: &Frame) -> Result<(), Fault> {
     let surface = frame.surface.host().map_err(framerail_media::MediaError::from)?;
     if !target.is_seen && FrameKind::of(surface) != target.kind {
@@ -281,12 +281,12 @@ pub(crate) fn check_kind(target: &Target, frame: &Frame) -> Result<(), Fault> {
     Ok(())
 }
 
-/// One request, as its workers see it.
+/// A request, shared by its workers.
 struct Job<'a, 'b> {
     index: &'a FrameIndex,
     target: &'a Target,
     deadline: &'a Deadline,
-    /// Rising; each has the slot at its place.
+    /// Rising; number i belongs to slot i.
     numbers: &'a [usize],
     slots: Vec<Mutex<Slot<'a, 'b>>>,
     fault: Mutex<Option<Fault>>,
@@ -319,7 +319,7 @@ impl Job<'_, '_> {
     }
 }
 
-/// Takes the pictures of a piece into their slots.
+/// Converts the frames of a piece into their slots.
 struct Sink<'a, 'b, 'c> {
     job: &'a Job<'b, 'c>,
     pictures: &'a mut HostPictures,
@@ -364,7 +364,7 @@ impl PieceOutput<Frame> for Sink<'_, '_, '_> {
     }
 }
 
-/// This thread reads packets; each worker decodes pieces on its own thread.
+/// Reads packets on this thread; each worker decodes pieces on its own thread.
 fn side_by_side(source: &mut PieceSource, workers: &mut [Worker], job: &Job<'_, '_>) -> Result<(), Fault> {
     let (sender, receiver) = sync_channel::<Piece>(workers.len());
     let receiver = Mutex::new(receiver);
@@ -375,7 +375,7 @@ fn side_by_side(source: &mut PieceSource, workers: &mut [Worker], job: &Job<'_, 
                 loop {
                     let next = receiver.lock().recv();
                     let Ok(piece) = next else { return };
-                    // After a fault pieces are only taken off the queue, so that nobody waits for room in it.
+                    // After a fault, pieces are only drained from the queue, so that the sender does not block.
                     let is_failed = job.fault.lock().is_some();
                     if !is_failed && let Err(fault) = job.run(worker, &piece) {
                         job.fail(fault);
@@ -389,7 +389,7 @@ fn side_by_side(source: &mut PieceSource, workers: &mut [Worker], job: &Job<'_, 
         });
         drop(sender);
         match outcome {
-            // The fault behind it says more.
+            // The stored fault has the details.
             Err(Fault::Error(ReaderError::Closed)) => Ok(()),
             other => other,
         }

@@ -11,7 +11,7 @@ use std::{
 use framerail_media::{MediaError, PageMemory};
 use parking_lot::Mutex;
 
-/// Keeps buffers for the next batch. Cloning shares it.
+/// Keeps buffers for reuse. Clones share the same pool.
 #[derive(Clone)]
 pub(crate) struct HostPool {
     shared: Arc<Shared>,
@@ -22,11 +22,11 @@ struct Shared {
     kept: Mutex<Kept>,
 }
 
-/// Buffers of one size.
+/// Free buffers, all of the same size.
 #[derive(Default)]
 struct Kept {
     buffers: Vec<PageMemory>,
-    /// Buffers of another size that came back in a row.
+    /// Number of consecutively returned buffers of a different size.
     others: usize,
 }
 
@@ -36,7 +36,7 @@ impl HostPool {
         Self { shared: Arc::new(Shared { keep: AtomicUsize::new(keep), kept: Mutex::default() }) }
     }
 
-    /// Keeps up to so many buffers from now on.
+    /// Keeps at most `keep` buffers from now on.
     pub(crate) fn set_keep(&self, keep: usize) {
         self.shared.keep.store(keep, Ordering::Relaxed);
         let mut kept = self.shared.kept.lock();
@@ -46,10 +46,10 @@ impl HostPool {
         drop(surplus);
     }
 
-    /// Memory for a batch; its bytes are whatever the last user left. It comes back as a [`HostBuffer`].
+    /// Memory for a batch, with unspecified contents. Wrap it with [`HostPool::owned`] to return it to the pool.
     ///
     /// # Errors
-    /// `Exhausted` when the system has no more.
+    /// `Exhausted` when the system is out of memory.
     pub(crate) fn memory(&self, bytes: usize) -> Result<PageMemory, MediaError> {
         let mut kept = self.shared.kept.lock();
         let found = kept.buffers.pop_if(|memory| memory.len() == bytes);
@@ -57,12 +57,12 @@ impl HostPool {
         found.map_or_else(|| PageMemory::new(bytes), Ok)
     }
 
-    /// Memory that comes back to this pool when it is dropped.
+    /// A buffer that returns to this pool when dropped.
     pub(crate) fn owned(&self, memory: PageMemory) -> HostBuffer {
         HostBuffer { memory: Some(memory), home: Arc::clone(&self.shared) }
     }
 
-    /// A buffer; its bytes are whatever the last user left.
+    /// A buffer with unspecified contents.
     ///
     /// # Errors
     /// As [`HostPool::memory`].
@@ -71,7 +71,7 @@ impl HostPool {
     }
 }
 
-/// Memory that goes back to its pool when dropped.
+/// Memory that returns to its pool when dropped.
 pub struct HostBuffer {
     memory: Option<PageMemory>,
     home: Arc<Shared>,
@@ -99,7 +99,8 @@ impl Drop for HostBuffer {
         let mut kept = self.home.kept.lock();
         let is_alike = kept.buffers.first().is_none_or(|other| other.len() == memory.len());
         kept.others = if is_alike { 0 } else { kept.others + 1 };
-        // After a change of batch or size the old ones must not stay for ever. The last batch of a file is often smaller.
+        // After a change of batch or frame size, buffers of the old size are released. One odd size is tolerated: the last batch is often
+        // smaller.
         if kept.others > 1 {
             *kept = Kept::default();
         }

@@ -1,4 +1,4 @@
-//! Decoded frames made into what is handed out, on the host.
+//! Converts decoded frames to the output format on the host.
 
 use framerail_core::{DType, Frame, FramePool, HostSurface, PixelFormat, TensorLayout};
 use framerail_media::{Converter, ScaleOptions};
@@ -9,7 +9,7 @@ use crate::{
     batch::{PictureShape, PlanarPicture, PlanePlace},
 };
 
-/// What the pictures of a reader are like: those of its first frame.
+/// Size and format of a reader's frames: those of its first frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameKind {
     pub(crate) width: u32,
@@ -23,7 +23,7 @@ impl FrameKind {
     }
 }
 
-/// Refuses options that make no sense, or that an output cannot have.
+/// Rejects invalid output options.
 pub(crate) fn check_output(output: &OutputOptions) -> Result<(), ReaderError> {
     let refuse = |name, reason: String| Err(ReaderError::BadOption { name, reason });
     match output {
@@ -44,7 +44,7 @@ pub(crate) fn check_output(output: &OutputOptions) -> Result<(), ReaderError> {
     }
 }
 
-/// The shape of one picture.
+/// The shape of one converted frame.
 pub(crate) fn picture_shape(output: &OutputOptions, kind: FrameKind) -> PictureShape {
     match output {
         OutputOptions::Tensor(options) | OutputOptions::Swscale(options) => PictureShape {
@@ -80,12 +80,12 @@ enum Maker {
     Yuv,
 }
 
-/// Makes pictures of one kind; keeps its tables between frames.
+/// Converts frames of one size and format; keeps its tables between frames.
 pub(crate) struct HostPictures {
     maker: Maker,
     kind: FrameKind,
     source_name: String,
-    /// For frames of another size than the first: the same, scaled to the first one's.
+    /// For frames that differ in size from the first: the same conversion, scaled to the size of the first.
     rescaling: Option<Box<TensorConverter>>,
     rescaled: u64,
 }
@@ -102,12 +102,12 @@ impl HostPictures {
         Ok(Self { maker, kind, source_name: source_name.to_owned(), rescaling: None, rescaled: 0 })
     }
 
-    /// Frames that were scaled because they are of another size than the first, since the last call.
+    /// Frames that were rescaled because they differ in size from the first, since the last call.
     pub(crate) fn take_rescaled(&mut self) -> u64 {
         std::mem::take(&mut self.rescaled)
     }
 
-    /// Writes a frame's picture; `out` is as long as its shape says.
+    /// Converts a frame; `out` has the length given by the picture shape.
     pub(crate) fn make(&mut self, number: usize, frame: &Frame, out: &mut [u8]) -> Result<(), ReaderError> {
         let surface = frame.surface.host().map_err(framerail_media::MediaError::from)?;
         let kind = FrameKind::of(surface);
@@ -170,7 +170,7 @@ fn copy_planes(surface: &HostSurface, out: &mut [u8]) {
     }
 }
 
-/// What swscale makes for an output.
+/// The swscale pixel format for an output.
 fn swscale_format(options: &TensorOptions) -> Option<PixelFormat> {
     match (options.dtype, options.channel_order) {
         (DType::U8, ChannelOrder::Rgb) => Some(PixelFormat::Rgb24),
@@ -184,11 +184,11 @@ fn swscale_format(options: &TensorOptions) -> Option<PixelFormat> {
     }
 }
 
-/// Copies an interleaved picture into its layout.
+/// Copies an interleaved frame into its layout.
 fn lay_out(surface: &HostSurface, options: &TensorOptions, out: &mut [u8]) {
     let (width, size) = (surface.width() as usize, options.dtype.size_bytes());
     let channels = options.channel_order.channels();
-    // There is no format of 16 bits with blue first.
+    // swscale has no 16-bit format in BGR order.
     let turned = options.dtype == DType::U16 && options.channel_order == ChannelOrder::Bgr;
     if (options.layout == TensorLayout::Thwc || channels == 1) && !turned {
         return copy_planes(surface, out);

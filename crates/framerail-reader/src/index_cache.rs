@@ -1,7 +1,8 @@
-//! An index kept on disk for the next time the file is opened.
+//! Caches frame indexes on disk.
 //!
-//! A cache is a hint: what does not match the file, byte for byte at its ends, is made again. The format is little-endian:
-//! magic, version, how the file was read, a stamp of the file, the index in variable-length numbers, and a hash of all before.
+//! A cached index is used only if its stamp matches the file, including the bytes at both ends; otherwise it is rebuilt. The format is
+//! little-endian: magic, version, options the file was read with, a stamp of the file, the index in variable-length integers, and a hash of
+//! everything before it.
 
 use std::{
     fs::{self, File},
@@ -20,22 +21,22 @@ use crate::{
 };
 
 const MAGIC: &[u8; 8] = b"FRIndex\n";
-/// Raised whenever the format, or what an index means, changes.
+/// Increment whenever the format or the meaning of an index changes.
 const VERSION: u64 = 1;
 const HASH_BYTES: usize = 32;
-/// Bytes of the file's start and end that go into its stamp.
+/// Number of bytes at the start and end of the file that go into its stamp.
 const STAMP_BYTES: usize = 64 * 1024;
-/// Larger files are not caches of ours.
+/// Larger files are not valid caches.
 const MAX_CACHE_BYTES: u64 = 1 << 30;
 
-/// The place of a file's index, and what it must match.
+/// The cache path of a file's index, and the stamp it must match.
 pub(crate) struct CacheEntry {
     path: PathBuf,
     stamp: Vec<u8>,
 }
 
 impl CacheEntry {
-    /// Where the index of a source is kept; `None` for sources that are not files, and where nothing is kept.
+    /// The cache entry of a source; `None` for sources that are not files, or when caching is off.
     pub(crate) fn of(cache: &IndexCache, options: &InputOptions) -> Option<Self> {
         if *cache == IndexCache::None || options.custom.is_some() || options.source == "-" {
             return None;
@@ -43,7 +44,7 @@ impl CacheEntry {
         let source = options.source.reveal();
         let source = Path::new(source.strip_prefix("file:").unwrap_or(source));
         let stamp = stamp(source, options)?;
-        // Streams of one file are kept apart.
+        // Each stream of a file has a separate cache.
         let stream = options.video_stream.map(|stream| format!(".{stream}")).unwrap_or_default();
         let path = match cache {
             IndexCache::None => return None,
@@ -62,7 +63,7 @@ impl CacheEntry {
         Some(Self { path, stamp })
     }
 
-    /// The kept index, if it is of this file as it is now.
+    /// Loads the cached index, if it matches the current file.
     pub(crate) fn load(&self) -> Option<FrameIndex> {
         let mut file = File::open(&self.path).ok()?;
         if file.metadata().ok()?.len() > MAX_CACHE_BYTES {
@@ -78,10 +79,10 @@ impl CacheEntry {
         read_index(&mut Reader { bytes: rest })
     }
 
-    /// Keeps an index. Another's file is replaced as a whole or not at all.
+    /// Stores an index. An existing cache file is replaced atomically.
     ///
     /// # Errors
-    /// What the system says; reading goes on without.
+    /// I/O errors; reading can continue without the cache.
     pub(crate) fn store(&self, index: &FrameIndex) -> std::io::Result<()> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&self.stamp);
@@ -97,25 +98,25 @@ impl CacheEntry {
         let written = File::create(&partial).and_then(|mut file| file.write_all(&bytes));
         let kept = written.and_then(|()| fs::rename(&partial, &self.path));
         if kept.is_err() {
-            // It may not even be there.
+            // The file may not exist.
             let _ = fs::remove_file(&partial);
         }
         kept
     }
 
-    /// Where it is kept.
+    /// Path of the cache file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// A number that no other thread of this program has.
+/// A number unique among the threads of this process.
 fn unique() -> u64 {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
 }
 
-/// What tells this state of a file from every other: version, options that matter, size, time of change, bytes at both ends.
+/// Identifies the state of a file: version, relevant options, size, modification time, and the bytes at both ends.
 fn stamp(source: &Path, options: &InputOptions) -> Option<Vec<u8>> {
     let mut file = File::open(source).ok()?;
     let found = file.metadata().ok().filter(fs::Metadata::is_file)?;
@@ -127,7 +128,7 @@ fn stamp(source: &Path, options: &InputOptions) -> Option<Vec<u8>> {
         let read = read_up_to(&mut file, &mut ends).ok()?;
         hash.update(ends.get(..read)?);
     }
-    // What changes the meaning of packets and times.
+    // Options that change the meaning of packets and timestamps.
     let asked = format!("{:?} {:?} {:?} {:?}", options.video_stream, options.format, options.frame_rate, options.format_options);
     hash.update(asked.as_bytes());
     let mut stamp = Vec::new();
@@ -149,7 +150,7 @@ fn read_up_to(file: &mut File, bytes: &mut [u8]) -> std::io::Result<usize> {
     Ok(length)
 }
 
-/// An index as bytes.
+/// Serialises an index.
 pub(crate) fn to_bytes(index: &FrameIndex) -> Vec<u8> {
     let mut bytes = Vec::new();
     write_number(VERSION, &mut bytes);
@@ -157,7 +158,7 @@ pub(crate) fn to_bytes(index: &FrameIndex) -> Vec<u8> {
     bytes
 }
 
-/// What [`to_bytes`] wrote; `None` for anything else.
+/// Reads the output of [`to_bytes`]; `None` for anything else.
 pub(crate) fn from_bytes(bytes: &[u8]) -> Option<FrameIndex> {
     let mut reader = Reader { bytes };
     (reader.number()? == VERSION).then(|| read_index(&mut reader)).flatten()
@@ -176,7 +177,7 @@ fn write_index(index: &FrameIndex, out: &mut Vec<u8>) {
             | u8::from(packet.position.is_some()) << 2
             | u8::from(packet.is_keyframe) << 3;
         out.push(flags);
-        // Steps are small where values are not.
+        // Differences are small, the values are not.
         if let Some(pts) = packet.pts {
             write_signed(pts.wrapping_sub(before.pts), out);
             before.pts = pts;
@@ -199,7 +200,7 @@ fn write_index(index: &FrameIndex, out: &mut Vec<u8>) {
     for frame in &index.frames {
         write_signed(frame.pts.wrapping_sub(pts), out);
         write_signed(frame.duration, out);
-        // -1 for a frame whose packet is not known.
+        // -1 for a frame whose packet is unknown.
         let own = if frame.place == NOWHERE { -1 } else { frame.place as i64 };
         write_signed(own.wrapping_sub(place), out);
         out.push(u8::from(frame.is_keyframe));
@@ -265,7 +266,7 @@ fn read_packets(reader: &mut Reader<'_>) -> Option<Vec<PacketEntry>> {
     Some(packets)
 }
 
-/// The values of the packet before, from which steps are counted.
+/// Values of the previous packet, the base of the differences.
 #[derive(Default)]
 struct Before {
     pts: i64,
@@ -274,7 +275,7 @@ struct Before {
     clock_shift: i64,
 }
 
-/// Seven bits a byte, low ones first.
+/// Seven bits per byte, least significant first.
 fn write_number(mut number: u64, out: &mut Vec<u8>) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
@@ -283,7 +284,7 @@ fn write_number(mut number: u64, out: &mut Vec<u8>) {
     out.push(number as u8);
 }
 
-/// Small ones of either sign are short.
+/// Zigzag encoding: small values of either sign are short.
 fn write_signed(number: i64, out: &mut Vec<u8>) {
     write_number((number << 1 ^ number >> 63) as u64, out);
 }
@@ -316,7 +317,7 @@ impl Reader<'_> {
         Some((number >> 1) as i64 ^ -((number & 1) as i64))
     }
 
-    /// How many of something follow: never more than there are bytes.
+    /// Reads an element count, which never exceeds the number of remaining bytes.
     fn count(&mut self) -> Option<usize> {
         usize::try_from(self.number()?).ok().filter(|count| *count <= self.bytes.len())
     }

@@ -1,11 +1,11 @@
-//! Video read as frames: by number, by time, in sequence, on the host or on a CUDA card.
+//! Reads video frames by number, by time or in sequence, on the host or on a CUDA GPU.
 //!
-//! [`VideoReader`] is what programs use: dense batches of frames, exact whichever way they are reached. Beneath it a file is
-//! cut into pieces that decode alone ([`PieceCutter`]), the pieces are decoded side by side ([`ParallelDecoder`]), and their
-//! pictures come out in order: bit for bit those of a decode from the start. The decoder behind is FFmpeg's on the host
-//! ([`CpuPieces`]) or a CUDA card's (`DeviceReader`, `DeviceClip`).
+//! [`VideoReader`] is the entry point for programs: it returns dense batches of frames, exact regardless of the access pattern. Internally,
+//! a file is cut into pieces that decode independently ([`PieceCutter`]), the pieces are decoded in parallel ([`ParallelDecoder`]), and
+//! their frames come out in order, bit-identical to a decode from the start. Frames are decoded by FFmpeg on the host ([`CpuPieces`]) or
+//! by a CUDA GPU (`DeviceReader`, `DeviceClip`).
 #![forbid(unsafe_code)]
-// Pieces, cursors and clip requests are shared; without GPUs some of their parts have no user.
+// Pieces, cursors and clip requests are shared; some parts are unused in builds without GPU support.
 #![cfg_attr(not(feature = "cuda"), allow(dead_code, unused_imports))]
 
 mod assembly;

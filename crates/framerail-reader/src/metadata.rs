@@ -1,36 +1,36 @@
-//! What is known of a video, and of what a reader did.
+//! Metadata of a video, and statistics of a reader.
 
 use framerail_core::{ColorDescription, Device, PixelFormat, Pts, Rational, Rotation};
 
-/// Where the places of frames come from.
+/// How the frame index was obtained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IndexSource {
-    /// They were not needed yet.
+    /// Not read yet.
     #[default]
     Unread,
     /// The container's own tables.
     Container,
-    /// A read over all packets.
+    /// A scan of all packets.
     Scan,
-    /// An index kept from an earlier time; what it was made from is not told.
+    /// A cached index; how it was built originally is not recorded.
     Cache,
-    /// Everything was decoded once, because packets do not tell.
+    /// A full decode, because the packets do not identify their frames.
     Decoded,
-    /// The header's rate: not exact.
+    /// The header's frame rate; not exact.
     Approximate,
 }
 
-/// A video's properties. What only decoding tells is as the header has it until the first frame was read.
+/// Properties of a video. Those that require decoding come from the header until the first frame was read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VideoMetadata {
     /// The source as given.
     pub source: String,
-    /// FFmpeg's name of the container.
+    /// FFmpeg's name for the container.
     pub container: String,
-    /// FFmpeg's name of the codec.
+    /// FFmpeg's name for the codec.
     pub codec: String,
-    /// Number of the stream among all of the container, from 0.
+    /// Index of the stream in the container, from 0.
     pub stream_index: usize,
     /// Width of frames in pixels, rotation applied.
     pub width: u32,
@@ -38,75 +38,75 @@ pub struct VideoMetadata {
     pub height: u32,
     /// Pixel format of decoded frames.
     pub pixel_format: PixelFormat,
-    /// Colour tags: the first frame's, where the stream states any, else the container's.
+    /// Colour tags: those of the first frame if the stream has any, otherwise those of the container.
     pub color: ColorDescription,
-    /// Average frames per second: from the index once it is read, else from the header.
+    /// Average frames per second; from the index once read, before that from the header.
     pub frame_rate: Option<Rational>,
-    /// Length in seconds: from the index once it is read, else from the header.
+    /// Length in seconds; from the index once read, before that from the header.
     pub duration_secs: Option<f64>,
-    /// Time of the first frame in seconds: from the index once it is read, else from the header.
+    /// Time of the first frame in seconds; from the index once read, before that from the header.
     pub start_secs: Option<f64>,
-    /// Time at which the last frame ends in seconds: from the index once it is read, else from the header.
+    /// End time of the last frame in seconds; from the index once read, before that from the header.
     pub end_secs: Option<f64>,
-    /// Frames, once the index is read.
+    /// Number of frames, once the index is read.
     pub num_frames: Option<usize>,
-    /// Frames by the header, which may lie.
+    /// Number of frames according to the header, which may be wrong.
     pub frames_estimate: Option<u64>,
-    /// Bits per second, by the header.
+    /// Bits per second according to the header.
     pub bit_rate: Option<u64>,
-    /// The turn that the file asks for; applied unless the options say otherwise.
+    /// The rotation stored in the file; applied unless the options disable it.
     pub rotation: Rotation,
-    /// Shape of a pixel, width over height; `None` when neither container nor stream states it.
+    /// Pixel aspect ratio, width over height; `None` when neither container nor stream states it.
     pub sample_aspect_ratio: Option<Rational>,
-    /// Where the places of frames come from.
+    /// How the frame index was obtained.
     pub index_source: IndexSource,
-    /// Where frames are handed out.
+    /// Device of the returned frames.
     pub device: Device,
-    /// Why frames are decoded on the host although a card was asked for.
+    /// Why frames are decoded on the host although a GPU was requested.
     pub fallback: Option<String>,
-    /// Tags of the container and stream in their order.
+    /// Tags of the container and the stream, in file order.
     pub tags: Vec<(String, String)>,
 }
 
-/// A frame's place in time.
+/// Presentation time of a frame.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FrameTime {
     /// Presentation time in ticks of the stream.
     pub pts: Pts,
     /// The same in seconds, on the file's clock.
     pub seconds: f64,
-    /// How long it is on screen, in seconds.
+    /// Display duration in seconds.
     pub duration_secs: f64,
-    /// Whether decoding can start here, as the container says it.
+    /// Whether decoding can start here, according to the container.
     pub is_keyframe: bool,
 }
 
-/// What a reader has done so far, its batches included.
+/// Statistics of a reader, including its batches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReaderStats {
-    /// Pictures that decoders gave out or were told to drop after decoding.
+    /// Frames that decoders output, or dropped after decoding.
     pub pictures_decoded: u64,
-    /// Packets left out because nothing refers to their pictures.
+    /// Packets skipped because no other frame refers to theirs.
     pub packets_skipped: u64,
-    /// Pictures converted.
+    /// Frames converted.
     pub pictures_converted: u64,
-    /// Frames handed out.
+    /// Frames returned.
     pub frames_delivered: u64,
-    /// Of these, with concealed errors or a time that was worked out.
+    /// Of these, frames with concealed errors or a reconstructed timestamp.
     pub frames_repaired: u64,
-    /// Of these, that did not come out of the decoder.
+    /// Of these, frames that the decoder did not output.
     pub frames_missing: u64,
-    /// Of these, scaled because the stream changes its size.
+    /// Of these, frames rescaled because the size of the stream changes.
     pub frames_rescaled: u64,
-    /// Starts of decoding in mid-stream.
+    /// Decoding starts in the middle of the stream.
     pub seeks: u64,
     /// Decoders opened.
     pub decoders_opened: u64,
-    /// Bytes from host to device.
+    /// Bytes copied from host to device.
     pub upload_bytes: u64,
-    /// Bytes from device to host.
+    /// Bytes copied from device to host.
     pub download_bytes: u64,
-    /// Frames copied within the memory of GPUs, or from one to another, after they were converted.
+    /// Frames copied within GPU memory, or between GPUs, after conversion.
     pub device_copies: u64,
 }

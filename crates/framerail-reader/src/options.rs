@@ -1,4 +1,4 @@
-//! What can be asked of a [`crate::VideoReader`].
+//! Options of [`crate::VideoReader`].
 
 use std::{path::PathBuf, time::Duration};
 
@@ -7,14 +7,14 @@ use framerail_media::{InputOptions, ProbeEffort, SideStreams};
 
 use crate::TensorOptions;
 
-/// Where frames are decoded and handed out.
+/// Where frames are decoded and returned.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum ReadDevice {
     /// The host.
     #[default]
     Cpu,
-    /// A CUDA card. What it cannot decode is decoded on the host and uploaded; `VideoMetadata::fallback` says why.
+    /// A CUDA GPU. Streams that it cannot decode are decoded on the host and uploaded; `VideoMetadata::fallback` has the reason.
     #[cfg(feature = "cuda")]
     Cuda(std::sync::Arc<framerail_cuda::CudaDevice>),
 }
@@ -22,25 +22,26 @@ pub enum ReadDevice {
 /// How frames are reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadMode {
-    /// Whichever decodes fewer pictures.
+    /// Whichever mode decodes fewer frames.
     #[default]
     Auto,
-    /// Each group of pictures that holds a wanted frame is visited once, several side by side.
+    /// Visits each GOP that contains a wanted frame once, several in parallel.
     Seek,
-    /// From the first wanted frame to the last, decoded ahead.
+    /// Decodes from the first wanted frame to the last, ahead of the caller.
     Stream,
 }
 
-/// What is handed out of each frame.
+/// Output format of frames.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum OutputOptions {
     /// Converted in one pass: cropped, resized, normalised.
     Tensor(TensorOptions),
-    /// Converted by libswscale: equals `ffmpeg -pix_fmt rgb24` (bgr24, gray, rgba; with 16 bits rgb48, gray16, rgba64) bit for bit. Own size,
-    /// host only.
+    /// Converted by libswscale, bit-identical to `ffmpeg -pix_fmt rgb24` (or bgr24, gray, rgba; with 16 bits rgb48, gray16, rgba64).
+    /// Original size, host only.
     Swscale(TensorOptions),
-    /// The planes as decoded, one behind the other without padding: `[T, 1, 1, bytes]`; [`crate::HostTensor::planes`] says where each lies. Host only.
+    /// The decoded planes, one after the other without padding: `[T, 1, 1, bytes]`; [`crate::HostTensor::planes`] has their positions. Host
+    /// only.
     Yuv,
 }
 
@@ -50,70 +51,71 @@ impl Default for OutputOptions {
     }
 }
 
-/// How the places of frames are found.
+/// How the frame index is built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IndexPolicy {
-    /// From the container where that is exact, else by reading every packet once, else by decoding once.
+    /// From the container if that is exact, otherwise by reading every packet once, otherwise by decoding once.
     #[default]
     Exact,
-    /// By the header's constant rate, without a scan: frame n is the one on screen at n / rate. Wrong for variable rates and headers that lie.
+    /// From the header's constant frame rate, without a scan: frame n is the one on screen at n / rate. Wrong for variable frame rates and
+    /// incorrect headers.
     Approximate,
 }
 
-/// Where an index is kept for the next time.
+/// Where frame indexes are cached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum IndexCache {
     /// Nowhere.
     #[default]
     None,
-    /// Beside the file, as `NAME.framerail-index`.
+    /// Next to the file, as `NAME.framerail-index`.
     Sidecar,
     /// In this folder, under a hash of the file's path.
     Folder(PathBuf),
 }
 
-/// What to do about damage inside a file.
+/// How to handle damage inside a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnError {
-    /// Give what the decoder made of it and say so in [`crate::FrameInfo::status`]: as players do.
+    /// Return the decoder's output and mark it in [`crate::FrameInfo::status`], as media players do.
     #[default]
     Repair,
-    /// End with [`crate::ReaderError::Decode`] at the first frame that is not as it was encoded.
+    /// Fail with [`crate::ReaderError::Decode`] at the first frame that was not decoded as encoded.
     Fail,
 }
 
-/// What to read and how.
+/// Options of a reader.
 #[derive(Clone, Debug)]
 pub struct ReaderOptions {
-    /// The source. Selections in seconds are not taken: see [`Selection`].
+    /// The source. Selections in seconds are rejected; use [`Selection`].
     pub input: InputOptions,
     /// Where to decode.
     pub device: ReadDevice,
-    /// Cards that decode, with `device` a card: by default that one alone. Frames that another card decoded are copied to `device`.
+    /// GPUs that decode, if `device` is a GPU; default: only that one. Frames decoded by another GPU are copied to `device`.
     #[cfg(feature = "cuda")]
     pub decode_on: Vec<std::sync::Arc<framerail_cuda::CudaDevice>>,
     /// How frames are reached.
     pub mode: ReadMode,
-    /// What is handed out.
+    /// Output format of frames.
     pub output: OutputOptions,
-    /// How the places of frames are found.
+    /// How the frame index is built.
     pub index: IndexPolicy,
-    /// Where the index is kept.
+    /// Where the frame index is cached.
     pub cache: IndexCache,
-    /// Decoder threads on the host; 0 for as many as there are cores.
+    /// Decoder threads on the host; 0 = one per CPU core.
     pub threads: usize,
-    /// Batches that a stream makes ahead of the caller, from 1.
+    /// Number of batches that a stream makes ahead of the caller, from 1.
     pub queue: usize,
-    /// Memory for frames decoded ahead of their turn, in bytes; by default a quarter of what is available, 4 GiB at most.
+    /// Memory for frames decoded ahead of their turn, in bytes; default: a quarter of the available memory, at most 4 GiB.
     pub memory_bytes: Option<u64>,
-    /// Longest time that a call waits for its frames; no limit when `None`.
+    /// Maximum time that a call waits for its frames; `None` = no limit.
     pub timeout: Option<Duration>,
-    /// What to do about damage.
+    /// How to handle damage.
     pub on_error: OnError,
 }
 
 impl ReaderOptions {
-    /// Everything by default: on the host, RGB u8 `TCHW` at the video's own size.
+    /// All options at their defaults: on the host, RGB u8 `TCHW` at the original size.
     pub fn new(source: impl Into<SourceUrl>) -> Self {
         let input = InputOptions { side_streams: SideStreams::None, probe: ProbeEffort::Header, ..InputOptions::new(source) };
         Self {
@@ -134,31 +136,31 @@ impl ReaderOptions {
     }
 }
 
-/// Which frames a stream of batches gives.
+/// Frames to return in a stream of batches.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Selection {
     /// Every frame.
     #[default]
     All,
-    /// Every `step`-th from `start` to before `stop`; to the end when `stop` is `None`.
+    /// Every `step`-th frame from `start` to before `stop`; to the end when `stop` is `None`.
     Range {
         /// First frame.
         start: usize,
-        /// First frame that is not wanted any more.
+        /// End of the range, exclusive.
         stop: Option<usize>,
         /// Distance, from 1.
         step: usize,
     },
-    /// These numbers, in this order, duplicates allowed.
+    /// These frame numbers, in this order; duplicates are allowed.
     List(Vec<usize>),
-    /// The frames on screen at even times.
+    /// The frames on screen at regular times.
     Fps {
         /// Frames per second, above 0.
         fps: f64,
-        /// First time; the video's start when `None`.
+        /// First time in seconds; `None` = start of the video.
         start_secs: Option<f64>,
-        /// First time that is not wanted any more; the video's end when `None`.
+        /// End time in seconds, exclusive; `None` = end of the video.
         end_secs: Option<f64>,
     },
 }

@@ -1,27 +1,27 @@
-//! How many pieces are decoded at once, and how many of their frames may wait: as many as the caller's pace needs.
+//! Adapts the number of pieces decoded at once, and of frames that may wait, to the pace of the caller.
 
 use std::time::{Duration, Instant};
 
 use crate::parallel::Ahead;
 
-/// How many times as many pieces are decoded when the caller has to wait for a picture.
+/// Factor by which the number of pieces grows when the caller has to wait for a frame.
 const RAISED_BY: usize = 4;
-/// Frames that each piece may have waiting besides what its turn requires: pictures come out of decoders in bursts.
+/// Frames that each piece may have waiting in addition to what its turn requires: decoders output frames in bursts.
 const SPARE_FRAMES: usize = 8;
-/// Waits for pictures after which a caller is known to take whatever all decoders give. Stages that hold frames ask for some at once when
-/// they start, and may be slow after that.
+/// Number of waits after which a caller is considered fast enough for the output of all decoders. Stages that hold frames request several
+/// at once when they start, and may be slow after that.
 const PROVEN_BY: usize = 32;
 
-/// What is known of the caller's pace.
+/// Measured pace of the caller.
 pub(crate) struct Pace {
     ahead: Ahead,
-    /// Pieces under way that it needs.
+    /// Number of pieces in progress that the caller needs.
     wanted: usize,
-    /// They were raised since the last picture.
+    /// Whether `wanted` was raised since the last frame.
     is_raised: bool,
-    /// Waits since fewer pieces were wanted.
+    /// Waits since `wanted` was last lowered.
     waits: usize,
-    /// Of the present piece: when its first picture was given, and whether the caller waited for one.
+    /// For the current piece: when its first frame was returned, and whether the caller waited for one.
     began: Option<Instant>,
     was_awaited: bool,
 }
@@ -33,12 +33,12 @@ impl Pace {
         Self { ahead, wanted, is_raised: false, waits: 0, began: None, was_awaited: false }
     }
 
-    /// Pieces that should be under way. Where all workers are busy, one waits for the first that is free.
+    /// Number of pieces that should be in progress. When all workers are busy, one more waits for the first free worker.
     pub(crate) fn wanted(&self) -> usize {
         self.wanted + usize::from(self.wanted >= self.ahead.workers)
     }
 
-    /// The caller has to wait for a picture; gives whether further pieces are wanted now.
+    /// Records that the caller waits for a frame; returns whether more pieces are wanted now.
     pub(crate) fn awaits(&mut self) -> bool {
         self.was_awaited = true;
         if std::mem::replace(&mut self.is_raised, true) {
@@ -50,7 +50,7 @@ impl Pace {
         self.ahead.adapts && (self.wanted > before || self.waits == PROVEN_BY)
     }
 
-    /// The caller got a picture.
+    /// Records that the caller got a frame.
     pub(crate) fn gives(&mut self) {
         self.is_raised = false;
         if self.began.is_none() {
@@ -58,14 +58,15 @@ impl Pace {
         }
     }
 
-    /// A piece that took so long to decode was given to its end; gives whether fewer are wanted now.
+    /// Records that a piece, which took `decoding` to decode, was returned completely; returns whether fewer are wanted now.
     pub(crate) fn ends(&mut self, decoding: Duration) -> bool {
         let taken = self.began.take().map_or(Duration::ZERO, |began| began.elapsed());
         let was_awaited = std::mem::take(&mut self.was_awaited);
         self.ahead.adapts && !was_awaited && self.lower(decoding, taken)
     }
 
-    /// Pieces are wanted as often as one is decoded while the caller takes another, and one more; not all are given up at once.
+    /// Wanted pieces: the decoding time of a piece over the time in which the caller consumes one, plus one. At most half are given up at
+    /// once.
     fn lower(&mut self, decoding: Duration, taken: Duration) -> bool {
         let ratio = decoding.as_secs_f64() / taken.as_secs_f64().max(1e-9);
         let needed = if ratio < self.wanted as f64 { ratio.ceil() as usize + 1 } else { self.wanted };
@@ -77,8 +78,8 @@ impl Pace {
         is_lower
     }
 
-    /// Frames that may wait. Pieces that are begun one after another, and decoded at the same pace, also end one after another: half of
-    /// their frames wait. Where the caller takes whatever all decoders give they begin together, and may fill the memory.
+    /// Maximum number of waiting frames. Pieces that start one after another and decode at the same pace also end one after another, so
+    /// half of their frames wait. If the caller is fast enough for all decoders, pieces start together and may fill the memory.
     pub(crate) fn limit(&self, longest: usize) -> usize {
         let is_all = !self.ahead.adapts || (self.wanted >= self.ahead.workers && self.waits >= PROVEN_BY);
         let waiting = longest * (self.wanted - 1) / 2 + self.wanted * SPARE_FRAMES;
@@ -110,7 +111,7 @@ mod tests {
         assert_eq!((pace.wanted(), pace.limit(60)), (17, 450 + 16 * SPARE_FRAMES), "stages hold some frames at the start");
         takes(&mut pace, PROVEN_BY);
         assert_eq!(pace.limit(60), 1000);
-        // Pieces that were begun together are all there at once.
+        // Pieces that were started together finish together.
         assert!(!pace.lower(Duration::from_millis(600), Duration::from_millis(2)));
         assert_eq!((pace.wanted(), pace.limit(60)), (17, 1000));
     }

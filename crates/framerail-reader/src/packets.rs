@@ -1,4 +1,4 @@
-//! The packets of one video stream with what their bytes say, and the side packets between them.
+//! Reads the packets of one video stream, with properties parsed from their bytes, and the side packets between them.
 
 use framerail_core::Packet;
 use framerail_media::{
@@ -8,38 +8,38 @@ use framerail_media::{
 
 /// A video packet.
 pub struct VideoPacket {
-    /// The packet as the container holds it.
+    /// The packet as stored in the container.
     pub packet: InputPacket,
-    /// What its bytes say.
+    /// Properties parsed from its bytes.
     pub facts: PacketFacts,
 }
 
-/// What a stream of packets gives.
+/// An item of a packet stream.
 pub enum StreamPacket {
-    /// A packet of the video.
+    /// A video packet.
     Video(VideoPacket),
-    /// A packet of a side stream, within the selection.
+    /// A side stream packet within the selection.
     Side(Packet),
 }
 
-/// Reads an input's packets in the file's order.
+/// Reads an input's packets in file order.
 pub struct PacketReader {
     input: Input,
     sides: SidePackets,
     facts: Option<FactsReader>,
-    /// A video packet that follows its copy for stages that take packets.
+    /// A video packet to return after its copy for stages that take packets.
     next_video: Option<VideoPacket>,
 }
 
 impl PacketReader {
-    /// The packets of an open input.
+    /// Reads the packets of an open input.
     pub fn new(input: Input) -> Self {
         let sides = SidePackets::new(&input);
         let facts = FactsReader::new(input.parameters());
         Self { input, sides, facts, next_video: None }
     }
 
-    /// The input, and what becomes of its side packets.
+    /// Returns the input and the state of its side packets.
     pub fn into_parts(mut self) -> (Input, SidePackets) {
         self.next_video.into_iter().for_each(|video| self.input.unread(video.packet));
         (self.input, self.sides)
@@ -92,7 +92,7 @@ impl PacketReader {
         Ok(None)
     }
 
-    /// The next side packet of the selection behind its last frame; `None` when no more can come.
+    /// The next side packet of the selection after its last frame; `None` when no more can follow.
     ///
     /// # Errors
     /// As [`Input::next_packet`].

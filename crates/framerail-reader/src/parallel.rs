@@ -1,4 +1,4 @@
-//! Pieces decoded side by side, their pictures delivered in order.
+//! Decodes pieces in parallel and delivers their frames in order.
 
 use std::{
     collections::VecDeque,
@@ -14,84 +14,85 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{ReaderError, pace::Pace, piece::Piece, window::Window};
 
-/// A picture of a piece, with the tag of its packet.
+/// A frame of a piece, with the tag of its packet.
 #[derive(Debug)]
 pub struct Tagged<P> {
     /// The packet's number in the stream.
     pub tag: i64,
-    /// What was made of the picture.
+    /// The converted frame.
     pub picture: P,
 }
 
-/// Takes a piece's pictures in display order.
+/// Receives a piece's frames in display order.
 pub trait PieceOutput<P> {
-    /// Waits until the piece's next picture may be held; call it once for each, before memory is taken for it.
+    /// Waits until the piece's next frame may be held. Call it once per frame, before allocating its memory.
     ///
     /// # Errors
-    /// `Closed` when the reader was let go meanwhile.
+    /// `Closed` when the reader was dropped meanwhile.
     fn reserve(&mut self) -> Result<(), ReaderError>;
 
-    /// Asked between packets: whether to go on.
+    /// Called between packets; an error ends the piece.
     ///
     /// # Errors
-    /// Whatever ends the piece.
+    /// Any error that ends the piece.
     fn check(&mut self) -> Result<(), ReaderError> {
         Ok(())
     }
 
-    /// Hands over a picture for which a place was reserved.
+    /// Delivers a frame for which a place was reserved.
     fn push(&mut self, picture: Tagged<P>);
 }
 
 /// How a piece ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PieceEnd {
-    /// Its pictures are those of a decode from the start.
+    /// Its frames are those of a decode from the start.
     Complete,
-    /// It is damaged: from the next picture on, only a decoder that has seen what lies before gives those of a decode from the start.
+    /// It is damaged: from the next frame on, only a decoder that has processed the earlier packets outputs the frames of a decode from the
+    /// start.
     NeedsContext,
 }
 
-/// Decodes one piece after another; each worker thread has its own.
+/// Decodes one piece after another; each worker thread has one.
 pub trait PieceDecoder: Send {
-    /// What is made of a picture.
+    /// The output of the decoder.
     type Picture: Send + 'static;
 
-    /// Decodes a piece and hands over the pictures that it shows, in display order. State of the piece before must not show.
+    /// Decodes a piece and delivers the frames that it shows, in display order. The previous piece must not affect the result.
     ///
     /// # Errors
-    /// Whatever ends the reading.
+    /// Any error that ends the reading.
     fn decode(&mut self, piece: &Piece, output: &mut dyn PieceOutput<Self::Picture>) -> Result<PieceEnd, ReaderError>;
 }
 
-/// Makes the decoder of a worker, on the worker's thread.
+/// Creates the decoder of a worker, on the worker's thread.
 pub type MakeDecoder<D> = Arc<dyn Fn() -> Result<D, ReaderError> + Send + Sync>;
 
-/// How much is decoded ahead.
+/// How far to decode ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ahead {
-    /// Threads, each with a decoder.
+    /// Worker threads, each with a decoder.
     pub workers: usize,
-    /// Pictures that may wait for their turn.
+    /// Maximum number of frames that wait for their turn.
     pub frames: usize,
-    /// Whether workers and waiting pictures are as many as the caller's pace needs, up to these numbers, or always all.
+    /// Whether the numbers of workers and waiting frames adapt to the pace of the caller, up to these limits, or always use them in full.
     pub adapts: bool,
 }
 
-/// What [`ParallelDecoder::next_picture`] gives.
+/// Result of [`ParallelDecoder::next_picture`].
 #[derive(Debug)]
 pub enum NextPicture<P> {
-    /// The next picture.
+    /// The next frame.
     Picture(Tagged<P>),
-    /// The piece whose turn it is needs what lies before it: see [`ParallelDecoder::into_pieces`].
+    /// The current piece needs the packets before it: see [`ParallelDecoder::into_pieces`].
     NeedsContext,
-    /// It is not there yet, and the caller's pace asks for another piece: give one if there is one, then ask again.
+    /// The frame is not ready, and the caller's pace requires another piece: submit one if available, then call again.
     WantsPiece,
-    /// No piece is under way.
+    /// No piece is in progress.
     None,
 }
 
-/// What a piece sends: pictures, then how it ended, and how long it took to decode, without waits.
+/// Messages of a piece: frames, then how it ended and its decoding time without waits.
 enum Message<P> {
     Picture(Tagged<P>),
     End(Result<PieceEnd, ReaderError>, Duration),
@@ -99,7 +100,7 @@ enum Message<P> {
 
 struct Job<P> {
     piece: Arc<Piece>,
-    /// Place of its first frame over all pieces.
+    /// Position of its first frame, counted over all pieces.
     place: u64,
     output: Sender<Message<P>>,
 }
@@ -107,7 +108,7 @@ struct Job<P> {
 struct Jobs<P> {
     waiting: VecDeque<Job<P>>,
     idle: usize,
-    /// Pieces that are decoded or wait for it.
+    /// Pieces being decoded or waiting for a worker.
     unfinished: usize,
     is_closed: bool,
 }
@@ -124,7 +125,7 @@ struct Delivery<P> {
     pictures: Receiver<Message<P>>,
 }
 
-/// Decodes pieces on several threads and delivers their pictures in the order of the pieces.
+/// Decodes pieces on several threads and delivers their frames in the order of the pieces.
 pub struct ParallelDecoder<D: PieceDecoder> {
     make: MakeDecoder<D>,
     shared: Arc<Shared<D::Picture>>,
@@ -132,16 +133,16 @@ pub struct ParallelDecoder<D: PieceDecoder> {
     most_workers: usize,
     pace: Pace,
     deliveries: VecDeque<Delivery<D::Picture>>,
-    /// The piece before the one whose turn it is.
+    /// The piece before the current one.
     before: Option<Arc<Piece>>,
-    /// Frames of the longest piece so far.
+    /// Number of frames in the longest piece so far.
     longest: usize,
-    /// Place of the first frame of the next piece.
+    /// Position of the first frame of the next piece.
     next_place: u64,
 }
 
 impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
-    /// Threads are started as pieces come.
+    /// Threads are started when pieces are submitted.
     pub fn new(ahead: Ahead, make: MakeDecoder<D>) -> Self {
         let jobs = Jobs { waiting: VecDeque::new(), idle: 0, unfinished: 0, is_closed: false };
         let reach = if ahead.adapts { u64::MAX } else { ahead.frames as u64 };
@@ -164,22 +165,22 @@ impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
         self.deliveries.is_empty() || self.shared.jobs.lock().unfinished < self.pace.wanted()
     }
 
-    /// Number of the piece whose turn it is.
+    /// Number of the piece that is being delivered.
     pub fn turn(&self) -> Option<u64> {
         self.deliveries.front().map(|head| head.piece.number)
     }
 
-    /// Threads so far.
+    /// Number of threads started so far.
     pub fn workers(&self) -> usize {
         self.workers.len()
     }
 
-    /// The most pictures that ever waited for their turn.
+    /// Maximum number of frames that ever waited for their turn.
     pub fn most_waiting(&self) -> usize {
         self.shared.window.most_waiting()
     }
 
-    /// Gives a piece to the workers. Pieces come in order.
+    /// Submits a piece to the workers. Pieces must be submitted in order.
     pub fn submit(&mut self, piece: Piece) {
         let (output, pictures) = channel();
         let (place, shown) = (self.next_place, piece.shown());
@@ -205,10 +206,10 @@ impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
         }
     }
 
-    /// Waits for the next picture.
+    /// Waits for the next frame.
     ///
     /// # Errors
-    /// What ended the piece whose turn it is. The reader is of no use after that.
+    /// The error that ended the current piece. The decoder cannot be used afterwards.
     pub fn next_picture(&mut self) -> Result<NextPicture<D::Picture>, ReaderError> {
         loop {
             let Some(head) = self.deliveries.front_mut() else { return Ok(NextPicture::None) };
@@ -231,13 +232,13 @@ impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
                 Some(Message::End(Ok(PieceEnd::Complete), decoding)) => self.next_turn(decoding),
                 Some(Message::End(Ok(PieceEnd::NeedsContext), _)) => return Ok(NextPicture::NeedsContext),
                 Some(Message::End(Err(error), _)) => return Err(error),
-                // The worker is gone without a word: it panicked.
+                // The worker ended without a message: it panicked.
                 None => return Err(ReaderError::Closed),
             }
         }
     }
 
-    /// Ends all decoding. Gives the pieces that were not delivered to their end, and before these the last one that was.
+    /// Stops all decoding. Returns the last delivered piece, followed by the pieces that were not fully delivered.
     pub fn into_pieces(mut self) -> Vec<Arc<Piece>> {
         let before = self.before.take().filter(|_| !self.deliveries.is_empty());
         let pieces = self.deliveries.drain(..).map(|delivery| delivery.piece);
@@ -284,14 +285,14 @@ fn work<D: PieceDecoder>(shared: &Shared<D::Picture>, make: &MakeDecoder<D>) {
         };
         let outcome = made.and_then(|mut made| {
             let outcome = made.decode(&piece, &mut sink);
-            // After an error nobody knows what state it is in.
+            // After an error the state of the decoder is unknown.
             decoder = outcome.is_ok().then_some(made);
             outcome
         });
         let (took, waited, number, frames) = (start.elapsed(), sink.waited, piece.number, sink.place - place);
         log::trace!("piece {number}: {frames} frames, decoded in {took:.1?}, of which {waited:.1?} waiting for room");
         shared.jobs.lock().unfinished -= 1;
-        // The reader may be gone.
+        // The receiver may be gone.
         let _ = output.send(Message::End(outcome, took.saturating_sub(waited)));
     }
 }
@@ -313,10 +314,10 @@ fn next_job<P>(shared: &Shared<P>) -> Option<Job<P>> {
 
 struct Output<'a, P> {
     shared: &'a Shared<P>,
-    /// Place of the next frame.
+    /// Position of the next frame.
     place: u64,
     sender: &'a Sender<Message<P>>,
-    /// Time that its frames waited to be let in.
+    /// Time that its frames waited for room.
     waited: Duration,
 }
 
@@ -335,7 +336,7 @@ impl<P> PieceOutput<P> for Output<'_, P> {
     }
 
     fn push(&mut self, picture: Tagged<P>) {
-        // The reader may be gone.
+        // The receiver may be gone.
         let _ = self.sender.send(Message::Picture(picture));
     }
 }

@@ -1,8 +1,8 @@
-//! A stream cut into pieces that decode alone.
+//! Cuts a stream into pieces that decode independently.
 //!
-//! A piece starts at a random access point and shows exactly the pictures from there to the next piece's start. Where
-//! pictures follow a random access point but come before it in presentation (leading pictures, open GOPs), they may refer to
-//! pictures on both sides: the piece before decodes the random access point too and shows them; the piece behind does not.
+//! A piece starts at a random access point and shows exactly the frames from there to the start of the next piece. Leading frames (open
+//! GOPs) follow a random access point in decoding order but precede it in presentation order, and may refer to frames on both sides. The
+//! previous piece also decodes the random access point and shows them; the piece that starts there does not.
 
 use framerail_media::{
     InputPacket, MediaError,
@@ -13,26 +13,26 @@ use crate::packets::VideoPacket;
 
 /// A packet of a piece.
 pub struct PiecePacket {
-    /// The packet as the container holds it.
+    /// The packet as stored in the container.
     pub packet: InputPacket,
-    /// What its bytes say.
+    /// Properties parsed from its bytes.
     pub facts: PacketFacts,
-    /// Its number in the stream, in decoding order; decoders hand it on with the picture.
+    /// Number in the stream, in decoding order; decoders attach it to the frame.
     pub tag: i64,
-    /// Whether its picture is shown by this piece.
+    /// Whether this piece shows its frame.
     pub is_shown: bool,
 }
 
-/// Packets that decode alone, in decoding order.
+/// Packets that decode independently of others, in decoding order.
 pub struct Piece {
-    /// Place among the pieces, from 0.
+    /// Index of the piece, from 0.
     pub number: u64,
     /// Its packets.
     pub packets: Vec<PiecePacket>,
 }
 
 impl Piece {
-    /// Pictures that it shows, if every packet that shows one holds one picture.
+    /// Number of frames that it shows, assuming one frame per packet.
     pub fn shown(&self) -> usize {
         self.packets.iter().filter(|packet| packet.is_shown).count()
     }
@@ -40,10 +40,10 @@ impl Piece {
 
 /// Cuts a stream of packets into pieces.
 pub struct PieceCutter {
-    /// Packets that a piece should have before a new one is begun.
+    /// Minimum number of packets in a piece before a new one begins.
     min_packets: usize,
     open: Vec<PiecePacket>,
-    /// The random access point at which the next piece starts, with the packets seen since.
+    /// The random access point at which the next piece starts, with the packets read since.
     next: Option<Next>,
     next_tag: i64,
     next_number: u64,
@@ -60,7 +60,7 @@ impl PieceCutter {
         Self { min_packets, open: Vec::new(), next: None, next_tag: 0, next_number: 0 }
     }
 
-    /// Takes the next packet in decoding order; gives a piece when one is complete.
+    /// Takes the next packet in decoding order; returns a piece when one is complete.
     ///
     /// # Errors
     /// When memory is exhausted.
@@ -73,8 +73,8 @@ impl PieceCutter {
         let packet = PiecePacket { packet, facts, tag, is_shown };
         if let Some(next) = &mut self.next {
             if pts.is_some_and(|pts| pts < next.start_pts) {
-                // Leading: shown by the piece before; the piece behind decodes it only for what refers to it. Marked ones that
-                // need earlier pictures are referred to by their like alone.
+                // Leading: shown by the previous piece; this piece decodes it only for frames that refer to it. Leading frames marked as
+                // needing earlier frames are only referred to by others of that kind.
                 if facts.leading != Leading::NeedsEarlier {
                     next.packets.push(PiecePacket { packet: packet.packet.share()?, is_shown: false, facts, tag });
                 }
@@ -91,7 +91,7 @@ impl PieceCutter {
                 return Ok(Some(piece));
             }
             (RandomAccess::OpenGop, Some(start_pts)) if starts_piece => {
-                // Decoded by the piece before too, for the leading pictures that may follow.
+                // The previous piece decodes it too, for leading frames that may follow.
                 self.open.push(PiecePacket { packet: packet.packet.share()?, is_shown: false, facts, tag });
                 self.next = Some(Next { start_pts, packets: vec![packet] });
             }
@@ -100,7 +100,7 @@ impl PieceCutter {
         Ok(None)
     }
 
-    /// The rest, at the end of the stream: up to two pieces.
+    /// Returns the remaining pieces at the end of the stream, up to two.
     pub fn finish(&mut self) -> Vec<Piece> {
         let mut pieces: Vec<Piece> = self.complete().into_iter().collect();
         if !self.open.is_empty() {
@@ -109,14 +109,14 @@ impl PieceCutter {
         pieces
     }
 
-    /// Packets that are held, waiting for their piece's end.
+    /// Number of packets held until their piece is complete.
     pub fn held(&self) -> usize {
         self.open.len() + self.next.as_ref().map_or(0, |next| next.packets.len())
     }
 
     fn complete(&mut self) -> Option<Piece> {
         let next = self.next.take()?;
-        // Without leading pictures the random access point is of no use to the piece before.
+        // Without leading frames, the previous piece does not need the random access point.
         let start_tag = next.packets.first().map(|first| first.tag);
         if self.open.last().map(|last| last.tag) == start_tag {
             self.open.pop();

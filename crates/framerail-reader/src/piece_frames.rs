@@ -1,4 +1,4 @@
-//! Frames of a file by their number, decoded in pieces: what readers and clips share on the host and on cards.
+//! Reads frames of a file by number, decoded in pieces; shared by readers and clips on the host and on GPUs.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,21 +12,21 @@ use crate::{
     piece_source::{PieceSource, Wanted},
 };
 
-/// What comes next of the frames that were asked for.
+/// The next result among the requested frames.
 pub(crate) enum NextFrame<P> {
-    /// A frame's number and its picture.
+    /// A frame number and the frame.
     Frame(usize, P),
-    /// It does not come in pieces: a piece is damaged, or headers change on the way.
+    /// The frames cannot be decoded in pieces: a piece is damaged, or headers change midway.
     NotInPieces,
-    /// All were given. A frame that did not come out was left out.
+    /// All frames were returned. Frames that the decoder did not output are missing.
     End,
 }
 
-/// The pieces of a file that hold wanted frames, and their decoders.
+/// The pieces of a file that contain wanted frames, and their decoders.
 pub(crate) struct PieceFrames<D: PieceDecoder> {
     source: PieceSource,
     decoder: ParallelDecoder<D>,
-    /// Groups that are still to be given to the decoders.
+    /// GOPs not yet submitted to the decoders.
     groups: VecDeque<(usize, Wanted)>,
 }
 
@@ -35,11 +35,11 @@ impl<D: PieceDecoder + 'static> PieceFrames<D> {
         Self { source, decoder, groups: VecDeque::new() }
     }
 
-    /// Pictures by their frames' numbers, each group of pictures visited once; `None` where they do not come in pieces. A frame that
-    /// does not come out is not in it.
+    /// Frames by number, visiting each GOP once; `None` when they cannot be decoded in pieces. Frames that the decoder does not output are
+    /// missing from the map.
     ///
     /// # Errors
-    /// As the decoders; of no use after that.
+    /// The errors of the decoders; the value cannot be used afterwards.
     #[cfg(feature = "cuda")]
     pub(crate) fn pictures(&mut self, numbers: &[usize]) -> Result<Option<HashMap<usize, D::Picture>>, ReaderError> {
         let decoder = &mut self.decoder;
@@ -57,15 +57,15 @@ impl<D: PieceDecoder + 'static> PieceFrames<D> {
         }
     }
 
-    /// Says which frames [`PieceFrames::next`] gives; they rise.
+    /// Sets the frames that [`PieceFrames::next`] returns; they must rise.
     pub(crate) fn begin(&mut self, numbers: &[usize]) {
         self.groups = self.source.groups(numbers.iter().copied()).into_iter().collect();
     }
 
-    /// The next frame. The decoders are kept busy as far as the window allows.
+    /// Returns the next frame, keeping the decoders busy as far as the window allows.
     ///
     /// # Errors
-    /// As the decoders; of no use after that.
+    /// The errors of the decoders; the value cannot be used afterwards.
     pub(crate) fn next(&mut self) -> Result<NextFrame<D::Picture>, ReaderError> {
         loop {
             while self.decoder.wants_piece()
@@ -73,7 +73,7 @@ impl<D: PieceDecoder + 'static> PieceFrames<D> {
             {
                 match self.source.piece(start, &wanted)? {
                     Some(piece) => self.decoder.submit(piece),
-                    // No start after all: these decode from one further back.
+                    // It is not a random access point after all: its frames decode from an earlier one.
                     None => self.source.groups(wanted.into_values()).into_iter().rev().for_each(|group| self.groups.push_front(group)),
                 }
             }
@@ -98,7 +98,7 @@ impl<D: PieceDecoder + 'static> PieceFrames<D> {
         self.source.index()
     }
 
-    /// Seeks and packets left out since the last call.
+    /// Seeks and skipped packets since the last call.
     pub(crate) fn take_counts(&mut self) -> (u64, u64) {
         self.source.take_counts()
     }

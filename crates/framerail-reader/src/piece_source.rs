@@ -1,4 +1,4 @@
-//! Which packets a request needs, and their reading: one plan for the host and for cards.
+//! Determines which packets a request needs and reads them; shared by the host and GPUs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,10 +15,10 @@ use crate::{
     piece::{Piece, PiecePacket},
 };
 
-/// Packets that are rather read and dropped than sought over.
+/// Gaps of up to this many packets are read and dropped instead of sought over.
 const NEAR_PACKETS: usize = 8;
 
-/// Wanted frames that decode from one random access point: place of each frame's packet, with its number.
+/// Wanted frames that decode from one random access point: packet position of each frame, with its number.
 pub(crate) type Wanted = BTreeMap<usize, usize>;
 
 /// Reads the packets of wanted frames.
@@ -26,13 +26,13 @@ pub(crate) struct PieceSource {
     input: Input,
     index: Arc<FrameIndex>,
     facts: Option<FactsReader>,
-    /// Place of the next packet, when known.
+    /// Position of the next packet, if known.
     position: Option<usize>,
-    /// Keyframes by the container's word that turned out to be no exact start.
+    /// Keyframes of the container that turned out not to be exact random access points.
     inexact: BTreeSet<usize>,
-    /// Decoding was last begun at an exact random access point, as opposed to the start of a stream that has none there.
+    /// Whether decoding last started at an exact random access point, as opposed to the start of a stream without one there.
     is_whole_start: bool,
-    /// A packet came with new global headers: decoders that did not see it are of no use.
+    /// A packet contained new global headers: decoders that did not process it cannot be used.
     changes_headers: bool,
     next_piece: u64,
     seeks: u64,
@@ -40,7 +40,7 @@ pub(crate) struct PieceSource {
 }
 
 impl PieceSource {
-    /// Pieces of an input, wherever it is.
+    /// Reads an input at any position.
     pub(crate) fn new(input: Input, index: Arc<FrameIndex>) -> Self {
         Self {
             input,
@@ -56,7 +56,7 @@ impl PieceSource {
         }
     }
 
-    /// Pieces of an input that is at its first packet.
+    /// Reads an input that is at its first packet.
     pub(crate) fn at_start(input: Input, index: Arc<FrameIndex>) -> Self {
         let facts = FactsReader::new(input.parameters());
         Self { facts, position: Some(0), ..Self::new(input, index) }
@@ -66,22 +66,22 @@ impl PieceSource {
         &self.index
     }
 
-    /// Seeks and packets left out since the last call.
+    /// Seeks and skipped packets since the last call.
     pub(crate) fn take_counts(&mut self) -> (u64, u64) {
         (std::mem::take(&mut self.seeks), std::mem::take(&mut self.skipped))
     }
 
-    /// Place of the next packet.
+    /// Position of the next packet.
     pub(crate) fn position(&self) -> Option<usize> {
         self.position
     }
 
-    /// Place of the random access point from which a frame decodes.
+    /// Position of the random access point from which a frame decodes.
     pub(crate) fn start_of(&self, number: usize) -> usize {
         self.index.place(number).map_or(0, |place| self.index.start_of(place, &self.inexact))
     }
 
-    /// Frames by the random access points from which they decode.
+    /// Groups frames by the random access points from which they decode.
     pub(crate) fn groups(&self, numbers: impl IntoIterator<Item = usize>) -> BTreeMap<usize, Wanted> {
         let mut groups: BTreeMap<usize, Wanted> = BTreeMap::new();
         for number in numbers {
@@ -92,7 +92,7 @@ impl PieceSource {
         groups
     }
 
-    /// Hands over the pieces that the frames need, the longest first: so that decoders side by side end together.
+    /// Passes on the pieces that the frames need, the longest first, so that parallel decoders finish at about the same time.
     pub(crate) fn pieces<E: From<MediaError>>(
         &mut self,
         numbers: impl IntoIterator<Item = usize>,
@@ -109,7 +109,7 @@ impl PieceSource {
         Ok(())
     }
 
-    /// The packets that the wanted pictures of one random access point need; `None` when it is none, which is remembered.
+    /// The packets needed for the wanted frames of one random access point; `None` when it is not one, which is recorded.
     pub(crate) fn piece(&mut self, start: usize, wanted: &Wanted) -> Result<Option<Piece>, MediaError> {
         let last = wanted.keys().next_back().copied().unwrap_or(start);
         if !self.go_to(start)? {
@@ -129,7 +129,7 @@ impl PieceSource {
         Ok(Some(Piece { number: self.next_piece - 1, packets }))
     }
 
-    /// Goes to a packet where decoding shall start; `false` when it cannot start there after all, which is remembered.
+    /// Goes to a packet where decoding should start; `false` when decoding cannot start there after all, which is recorded.
     pub(crate) fn go_to(&mut self, start: usize) -> Result<bool, MediaError> {
         let gap = self.position.and_then(|position| start.checked_sub(position));
         if gap.is_none_or(|gap| gap > NEAR_PACKETS) {
@@ -156,7 +156,7 @@ impl PieceSource {
         Ok(true)
     }
 
-    /// The next packet of the video, with what its bytes say.
+    /// The next video packet, with properties parsed from its bytes.
     pub(crate) fn next_packet(&mut self) -> Result<Option<(InputPacket, PacketFacts)>, MediaError> {
         while let Some(packet) = self.input.next_packet()? {
             if packet.kind == PacketKind::Video {
@@ -170,23 +170,23 @@ impl PieceSource {
         Ok(None)
     }
 
-    /// Whether decoding was last begun at an exact random access point, as opposed to the start of a stream that has none there.
+    /// Whether decoding last started at an exact random access point, as opposed to the start of a stream without one there.
     pub(crate) fn is_whole_start(&self) -> bool {
         self.is_whole_start
     }
 
-    /// Whether the stream changes its global headers on the way, so that it must be decoded from the start.
+    /// Whether the stream changes its global headers midway, so that it must be decoded from the start.
     pub(crate) fn changes_headers(&self) -> bool {
         self.changes_headers
     }
 
-    /// Whether a packet is of no use but for its own picture. Where references lack, decoders make do with what is there: then
-    /// everything counts.
+    /// Whether a packet that is not wanted may be skipped. When references are missing, decoders use whatever data is available, so every
+    /// packet is kept.
     pub(crate) fn may_leave_out(&self, facts: PacketFacts) -> bool {
         self.is_whole_start && facts.is_disposable()
     }
 
-    /// Counts a packet that was left out.
+    /// Counts a skipped packet.
     pub(crate) fn count_skipped(&mut self) {
         self.skipped += 1;
     }
@@ -197,7 +197,7 @@ impl PieceSource {
     }
 }
 
-/// Packets from a random access point to the last wanted one.
+/// Number of packets from a random access point to the last wanted one.
 pub(crate) fn span(start: usize, wanted: &Wanted) -> usize {
     wanted.keys().next_back().map_or(0, |last| last.saturating_sub(start) + 1)
 }

@@ -1,4 +1,4 @@
-//! A stream of packets decoded in pieces: packets are read as far ahead as decoders need them.
+//! Decodes a stream of packets in pieces; packets are read as far ahead as the decoders need them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,13 +13,13 @@ use crate::{
     plan::MAX_PIECE_PACKETS,
 };
 
-/// What a stream in pieces gives.
+/// Next result of a stream in pieces.
 pub(crate) enum Step<P> {
-    /// The next picture.
+    /// The next frame.
     Picture(Tagged<P>),
-    /// What is left must be decoded as one: see [`PieceStream::into_packets`].
+    /// The rest must be decoded as one: see [`PieceStream::into_packets`].
     AsOne,
-    /// All pictures were given.
+    /// All frames were returned.
     End,
 }
 
@@ -28,20 +28,20 @@ pub(crate) struct PieceStream<D: PieceDecoder> {
     packets: PacketReader,
     cutter: PieceCutter,
     decoder: ParallelDecoder<D>,
-    /// Only packets that state their PTS can be decoded in pieces.
+    /// Whether only packets with PTS can be decoded in pieces.
     needs_pts: bool,
-    /// A packet that does not was read.
+    /// Whether a packet without PTS was read.
     lacks_pts: bool,
-    /// Decoding times of packets that state no PTS: the first picture shown gets the first.
+    /// Decode timestamps of packets without PTS: the first displayed frame gets the first one.
     untimed: BTreeSet<i64>,
-    /// Side packets that were read, each with the number of the piece that was open.
+    /// Side packets, each with the number of the piece that was open when it was read.
     sides: VecDeque<(u64, Packet)>,
     pieces: u64,
     is_read: bool,
 }
 
 impl<D: PieceDecoder + 'static> PieceStream<D> {
-    /// Pieces of at least so many packets.
+    /// Pieces of at least `piece_packets` packets.
     pub(crate) fn new(packets: PacketReader, decoder: ParallelDecoder<D>, piece_packets: usize) -> Self {
         Self {
             packets,
@@ -56,7 +56,7 @@ impl<D: PieceDecoder + 'static> PieceStream<D> {
         }
     }
 
-    /// The same for decoders that tell pictures apart by their PTS: packets without one are not decoded in pieces.
+    /// For decoders that identify frames by PTS: packets without PTS are not decoded in pieces.
     pub(crate) fn of_timed(self) -> Self {
         Self { needs_pts: true, ..self }
     }
@@ -74,22 +74,22 @@ impl<D: PieceDecoder + 'static> PieceStream<D> {
         &mut self.untimed
     }
 
-    /// Pieces so far.
+    /// Number of pieces so far.
     pub(crate) fn pieces(&self) -> u64 {
         self.pieces
     }
 
-    /// Decoders so far, and the most pictures that waited.
+    /// Number of decoders so far, and the maximum number of frames that waited.
     pub(crate) fn progress(&self) -> (usize, usize) {
         (self.decoder.workers(), self.decoder.most_waiting())
     }
 
-    /// Keeps the decoders busy and waits for the next picture.
+    /// Keeps the decoders busy and waits for the next frame.
     pub(crate) fn next(&mut self) -> Result<Step<D::Picture>, ReaderError> {
         loop {
             self.submit()?;
             if self.needs_pts && self.packets.input().has_breaks() {
-                // One decoder sees which frames are missing beside damage.
+                // A single decoder detects which frames are missing around damage.
                 return Ok(Step::AsOne);
             }
             match self.decoder.next_picture()? {
@@ -131,14 +131,14 @@ impl<D: PieceDecoder + 'static> PieceStream<D> {
         }
     }
 
-    /// Whether a packet starts again behind the selection's end, so that nothing from it on is wanted.
+    /// Whether a packet is a clean start after the end of the selection, so that nothing from it on is wanted.
     fn is_behind(&self, packet: &VideoPacket) -> bool {
         let secs = packet.packet.pts().map(|pts| self.packets.input().info().time_base.seconds(pts));
         let end = self.packets.input().selection().1;
         packet.facts.random_access == RandomAccess::Clean && secs.zip(end).is_some_and(|(secs, end)| secs >= end)
     }
 
-    /// The next side packet that is due after frames up to this time: sound does not run ahead of pictures by more than their piece.
+    /// The next side packet due after frames up to this time: audio does not run ahead of frames by more than their piece.
     pub(crate) fn side_due(&mut self, reached_secs: f64) -> Option<Packet> {
         let (piece, packet) = self.sides.front()?;
         let is_reached = packet.pts.is_none_or(|pts| packet.time_base.seconds(pts.0) <= reached_secs);
@@ -146,7 +146,7 @@ impl<D: PieceDecoder + 'static> PieceStream<D> {
         if is_due { self.sides.pop_front().map(|(_, packet)| packet) } else { None }
     }
 
-    /// The next side packet of the selection behind its last frame; `None` when no more can come.
+    /// The next side packet of the selection after its last frame; `None` when no more can follow.
     ///
     /// # Errors
     /// As [`PacketReader::next_side`].
@@ -157,12 +157,12 @@ impl<D: PieceDecoder + 'static> PieceStream<D> {
         }
     }
 
-    /// Ends all decoders. Gives the packets that are not decoded to their end, with those of the piece before, and the side packets
-    /// that were read.
+    /// Stops all decoders. Returns the packets that are not fully decoded, preceded by those of the previous piece, and the side packets
+    /// already read.
     pub(crate) fn into_packets(mut self) -> Result<(PacketReader, Vec<VideoPacket>, Vec<Packet>), ReaderError> {
         let given = self.decoder.into_pieces();
         let rest = self.cutter.finish();
-        // Two pieces of an open GOP share packets; one decoder wants each once.
+        // Two pieces of an open GOP share packets; a single decoder needs each once.
         let mut packets: BTreeMap<i64, VideoPacket> = BTreeMap::new();
         for PiecePacket { packet, facts, tag, .. } in given.iter().map(AsRef::as_ref).chain(&rest).flat_map(|piece| &piece.packets) {
             if !packets.contains_key(tag) {

@@ -1,6 +1,6 @@
-//! How a video is read: which frames are decoded on the way to those that are wanted, by how many decoders, and how far ahead.
+//! Plans how a video is read: which frames to decode in order to reach the wanted ones, with how many decoders, and how far ahead.
 //!
-//! The only place where this is decided, for the host and for cards, for sequences and for single frames.
+//! All such decisions are made here: for the host and for GPUs, for sequences and for single frames.
 
 use std::collections::BTreeMap;
 
@@ -14,56 +14,57 @@ use crate::{
     piece_source::{Wanted, span},
 };
 
-/// Share of pictures between first and last wanted frame that must be spared before groups are visited one by one.
+/// Visiting GOPs separately must reduce the frames to decode to less than this fraction of a sequential read.
 const WORTH_SEEKING: f64 = 0.75;
-/// Pixels to decode below which a decoder with threads is not worth its start.
+/// Number of pixels to decode below which starting a multi-threaded decoder does not pay off.
 const FEW_PIXELS: u64 = 4 << 20;
-/// Threads beyond which FFmpeg's decoders gain nothing.
+/// Number of threads beyond which FFmpeg's decoders do not get faster.
 const MAX_DECODER_THREADS: usize = 16;
-/// Memory for frames that wait for their turn: this share of what is available, and at most so many bytes.
+/// Memory for frames that wait for their turn: this fraction of the available memory, and at most this number of bytes.
 const MEMORY_SHARE: u64 = 4;
 const MAX_DEFAULT_BYTES: u64 = 4 << 30;
-/// Share of that memory for the next batches, where it does not hold all.
+/// Fraction of that memory for the next batches, if it does not hold all.
 const BATCHES_SHARE: u64 = 3;
-/// Pictures that a decoder holds for reference and reordering.
+/// Frames that a decoder holds for reference and reordering.
 const HELD_BY_DECODER: usize = 6;
 
-/// Packets that a piece has at least.
+/// Minimum number of packets per piece.
 pub(crate) const MIN_PIECE_PACKETS: usize = 32;
-/// Packets after which a stream without random access points is decoded as one.
+/// A stream without a random access point within this many packets is decoded as one.
 pub(crate) const MAX_PIECE_PACKETS: usize = 1500;
 
-/// A sequence decoded in pieces.
+/// Plan for a sequence decoded in pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PiecePlan {
-    /// Decoders side by side, each on a piece.
+    /// Parallel decoders, each working on one piece.
     pub decoders: usize,
-    /// Threads of each.
+    /// Threads per decoder.
     pub threads: usize,
-    /// Frames that may wait for their turn.
+    /// Maximum number of frames that wait for their turn.
     pub frames: usize,
 }
 
-/// What is known of a sequence before it is read.
+/// Properties of a sequence known before it is read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sequence {
-    /// Threads that may decode.
+    /// Maximum number of decoding threads.
     pub(crate) threads: usize,
-    /// Frames of the longest piece.
+    /// Number of frames in the longest piece.
     pub(crate) piece_frames: usize,
-    /// Pieces; none when unknown.
+    /// Number of pieces; `None` when unknown.
     pub(crate) pieces: Option<usize>,
-    /// Bytes of a frame that waits.
+    /// Size of a waiting frame in bytes.
     pub(crate) frame_bytes: u64,
-    /// Bytes that decoders and waiting frames may take.
+    /// Memory for decoders and waiting frames, in bytes.
     pub(crate) memory_bytes: u64,
-    /// Decoders that pay at least: 2 for a file that is read alone, 1 for files decoded beside each other, which share memory like that.
+    /// Minimum number of decoders worth using: 2 for a file that is read alone, 1 for files decoded in parallel, which share memory this
+    /// way.
     pub(crate) least: usize,
 }
 
 impl Sequence {
-    /// As many decoders as there are threads, where memory holds what waits for its turn; else fewer, with several threads each.
-    /// `Err` says why one decoder with FFmpeg's own threads does as well.
+    /// One decoder per thread, if memory holds the frames that wait for their turn; otherwise fewer decoders with several threads each.
+    /// `Err` has the reason why one decoder with FFmpeg's own threads is as good.
     pub(crate) fn plan(&self) -> Result<PiecePlan, String> {
         let least = self.least.max(1);
         if self.threads < least {
@@ -74,7 +75,7 @@ impl Sequence {
             return Err("it is a single piece: keyframes are too far apart, or it is short".into());
         }
         let room = usize::try_from(self.memory_bytes / self.frame_bytes.max(1)).unwrap_or(usize::MAX);
-        // When the first of them is done, the second nearly is, and so on: half of all frames wait.
+        // When the first of them finishes, the second nearly has, and so on: half of all frames wait.
         let waiting = |decoders: usize| self.piece_frames.saturating_mul(decoders - 1).div_ceil(2);
         let needs = |decoders: usize| waiting(decoders).saturating_add(decoders * HELD_BY_DECODER);
         let Some(decoders) = (least..=most).rev().find(|decoders| needs(*decoders) <= room) else {
@@ -85,35 +86,35 @@ impl Sequence {
     }
 }
 
-/// How batches of a sequence are made.
+/// Plan for the batches of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BatchPlan {
     pub(crate) pieces: PiecePlan,
-    /// Batches, from the next to be handed out, whose pictures are converted as they are decoded.
+    /// Number of batches, counted from the next one to return, whose frames are converted right after decoding.
     pub(crate) reach: usize,
-    /// These hold all that is decoded ahead.
+    /// Whether these batches hold everything that is decoded ahead.
     pub(crate) is_early: bool,
 }
 
-/// What is known of batches before they are made.
+/// Properties of a batch sequence known before it is read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BatchSequence {
     pub(crate) threads: usize,
-    /// Frames of the longest piece.
+    /// Number of frames in the longest piece.
     pub(crate) piece_frames: usize,
     pub(crate) pieces: usize,
-    /// Bytes of a decoded frame, and of what is made of it.
+    /// Size in bytes of a decoded frame, and of a converted frame.
     pub(crate) decoded_bytes: u64,
     pub(crate) picture_bytes: u64,
-    /// Pictures of a batch.
+    /// Frames per batch.
     pub(crate) batch: usize,
-    /// Bytes that decoders, waiting frames and batches may take.
+    /// Memory for decoders, waiting frames and batches, in bytes.
     pub(crate) memory_bytes: u64,
 }
 
 impl BatchSequence {
-    /// Pictures are converted while they are in the cache where memory holds the batches of all pieces under way. Else the next few
-    /// batches take a share of it, and frames further ahead wait as decoded.
+    /// If memory holds the batches of all pieces in progress, frames are converted while still in the CPU cache. Otherwise the next few
+    /// batches get a share of it, and frames further ahead wait unconverted.
     pub(crate) fn plan(&self) -> Result<BatchPlan, String> {
         let batch = self.batch.max(1);
         let batch_bytes = self.picture_bytes.saturating_mul(batch as u64).max(1);
@@ -140,35 +141,35 @@ impl BatchSequence {
     }
 }
 
-/// Frames of the longest piece of at least so many packets, and how many such pieces there are.
+/// Number of frames in the longest piece of at least `least` packets, and the number of such pieces.
 pub(crate) fn pieces_of(spacing: KeyframeSpacing, least: usize) -> (usize, usize) {
-    // A piece ends at the first start behind its least length.
+    // A piece ends at the first start after its minimum length.
     let frames = if spacing.longest >= least { spacing.longest } else { least + spacing.longest };
     (frames, spacing.packets.div_ceil(frames.max(1)).min(spacing.keyframes))
 }
 
-/// Bytes of a decoded frame on the host.
+/// Size of a decoded frame on the host, in bytes.
 pub fn frame_bytes(width: u32, height: u32, format: PixelFormat) -> u64 {
     let planes = (0..format.planes()).map(|plane| format.plane_size(plane, width, height));
     planes.map(|(row, rows)| row as u64 * rows as u64).sum()
 }
 
-/// Threads that decode where the options name none.
+/// Default number of decoding threads.
 pub fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Threads of a decoder that is alone: one more than cores, as FFmpeg does, for one waits while its frame is taken.
+/// Threads of a single decoder: one more than cores, as in FFmpeg, because one waits while its frame is taken.
 pub(crate) fn threads_alone(threads: usize) -> usize {
     if threads > 1 { (threads + 1).min(MAX_DECODER_THREADS) } else { 1 }
 }
 
-/// Bytes for frames decoded ahead where the options name none.
+/// Default number of bytes for frames decoded ahead.
 pub fn default_memory_bytes() -> u64 {
     available_bytes().map_or(MAX_DEFAULT_BYTES, |bytes| (bytes / MEMORY_SHARE).min(MAX_DEFAULT_BYTES))
 }
 
-/// Memory that this process may still take, as Linux tells it.
+/// Memory that this process may still use, according to Linux.
 fn available_bytes() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let kibibytes = |line: &str| line.strip_prefix("MemAvailable:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok();
@@ -178,7 +179,7 @@ fn available_bytes() -> Option<u64> {
     [machine, group].into_iter().flatten().min()
 }
 
-/// How a selection is made into batches: by groups, or from frame to frame.
+/// How to read a selection in batches: GOP by GOP, or sequentially.
 pub(crate) fn mode(asked: ReadMode, index: &FrameIndex, numbers: &[usize]) -> ReadMode {
     let is_rising = numbers.is_sorted();
     if index.access == Access::Counted && is_rising {
@@ -195,14 +196,14 @@ pub(crate) fn mode(asked: ReadMode, index: &FrameIndex, numbers: &[usize]) -> Re
     }
 }
 
-/// Whether a decoder that stands just before these groups, `on` pictures before their last frame, goes on instead of several that
-/// start again.
+/// Whether a decoder just before these GOPs, with `on` frames left to decode up to their last wanted frame, should continue instead of
+/// starting again for each GOP.
 pub(crate) fn goes_on(groups: &BTreeMap<usize, Wanted>, on: Option<usize>) -> bool {
     let anew: usize = groups.iter().map(|(start, wanted)| span(*start, wanted)).sum();
     groups.len() <= 1 || on.is_some_and(|on| on <= anew)
 }
 
-/// Decoders, and threads of each, for groups of pictures that are decoded side by side. `longest`: pictures of the longest group.
+/// Number of decoders, and of threads per decoder, for GOPs decoded in parallel. `longest`: frames of the longest GOP.
 pub(crate) fn for_groups(threads: usize, groups: usize, longest: usize, pixels: u64) -> (usize, usize) {
     let decoders = groups.min(threads).max(1);
     let is_little = pixels.saturating_mul(longest as u64) < FEW_PIXELS || longest < 3;

@@ -1,4 +1,4 @@
-//! A source that is opened and decoded ahead of its turn, on a thread.
+//! A source that a separate thread opens and decodes ahead of its turn.
 
 use std::{
     sync::{
@@ -18,12 +18,12 @@ use crate::{
     frame_source::{FrameSource, Reading, SourceStats},
 };
 
-/// Frames and packets from one report of the thread to the next; the last one is always reported.
+/// Number of frames and packets between reports of the thread; the last one is always reported.
 const REPORT_EVERY: usize = 16;
 
 type Item = Result<Option<MediaItem>, ReaderError>;
 
-/// What the thread says of its source.
+/// State of the source as reported by the thread.
 #[derive(Clone)]
 struct Report {
     damage: Damage,
@@ -45,10 +45,10 @@ impl Report {
     }
 }
 
-/// What is known of a source once it is open, and what its opener adds to it.
+/// Result of opening a source: stream info, reports, and extra data from the opener.
 type Opened<T, E> = Result<(StreamInfo, Arc<Mutex<Report>>, T), E>;
 
-/// A source whose thread is opening it.
+/// A source that its thread is opening.
 pub struct Prefetching<T, E> {
     opened: Receiver<Opened<T, E>>,
     items: Receiver<Item>,
@@ -62,11 +62,11 @@ pub struct Prefetched {
     report: Arc<Mutex<Report>>,
     items: Receiver<Item>,
     is_over: bool,
-    /// Joined when the source is dropped, after its channel.
+    /// Dropped, and so joined, after the channel.
     _thread: Thread,
 }
 
-/// Ends and joins its thread when dropped, after its channels.
+/// Cancels and joins its thread when dropped; must be dropped after its channels.
 struct Thread {
     cancel: CancelToken,
     handle: Option<JoinHandle<()>>,
@@ -82,7 +82,8 @@ impl Drop for Thread {
 }
 
 impl<T: Send + 'static, E: From<ReaderError> + Send + 'static> Prefetching<T, E> {
-    /// Begins to open a source, then to read up to `items` frames and packets of it. `cancel` is watched by what `open` opens.
+    /// Starts to open a source and to read up to `items` frames and packets ahead. `cancel` must be the token that `open` gives to its
+    /// input.
     pub fn begin(items: usize, cancel: &CancelToken, open: impl FnOnce() -> Result<(Box<dyn FrameSource>, T), E> + Send + 'static) -> Self {
         let (say, opened) = sync_channel(1);
         let (give, items) = sync_channel::<Item>(items.max(1));
@@ -107,12 +108,12 @@ impl<T: Send + 'static, E: From<ReaderError> + Send + 'static> Prefetching<T, E>
                     *report.lock() = Report::of(source.as_ref());
                 }
                 if !goes_on {
-                    // Its decoders are there for the next file once that is said.
+                    // Releases its decoders for the next file before reporting the end.
                     drop(source);
                     at_end.store(true, Ordering::Relaxed);
                     return drop(give.send(item));
                 }
-                // The caller may be gone.
+                // The receiver may be gone.
                 if give.send(item).is_err() {
                     return;
                 }
@@ -122,22 +123,22 @@ impl<T: Send + 'static, E: From<ReaderError> + Send + 'static> Prefetching<T, E>
         Self { opened, items, is_read, thread }
     }
 
-    /// Whether its thread has read all of it, or could not open it: its decoders are free for others.
+    /// Whether the thread has read the whole source or failed to open it, so that its decoders are free for others.
     pub fn is_read(&self) -> bool {
         self.is_read.load(Ordering::Relaxed)
     }
 
-    /// What [`Prefetching::is_read`] says, for later.
+    /// The value of [`Prefetching::is_read`] as a shared flag.
     pub fn read_flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.is_read)
     }
 
-    /// Waits until it is open.
+    /// Waits until the source is open.
     ///
     /// # Errors
-    /// What kept it from being opened; `Closed` when the caller was cancelled meanwhile.
+    /// The error of opening it; `Closed` when the caller was cancelled meanwhile.
     pub fn wait(self, outer: &CancelToken) -> Result<(Prefetched, T), E> {
-        // A caller that is cancelled cancels the thread, which then says so.
+        // Cancelling the caller cancels the thread, which then reports it.
         self.thread.cancel.follow(outer);
         let (info, report, more) = self.opened.recv().unwrap_or_else(|_| Err(ReaderError::Closed.into()))?;
         let Self { items, thread, .. } = self;

@@ -1,4 +1,4 @@
-//! How a file will be read, and what would make reading it faster.
+//! Reports how a file will be read, and what would make reading it faster.
 
 use framerail_core::FramePool;
 use framerail_media::{FactsReader, Input, InputOptions, MediaError, PacketKind, RandomAccess, facts::PacketFacts};
@@ -13,31 +13,31 @@ use crate::{
 /// How a file will be read on the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReadingReport {
-    /// Decoders side by side; 1 where one takes the packets as they come.
+    /// Parallel decoders; 1 when a single decoder processes the packets in order.
     pub decoders: usize,
-    /// Threads of each; 0 where FFmpeg chooses.
+    /// Threads per decoder; 0 when FFmpeg chooses.
     pub threads: usize,
-    /// Why one decoder takes the packets as they come, when it does.
+    /// Why a single decoder is used, if it is.
     pub reason: Option<String>,
-    /// Packets of the video.
+    /// Number of video packets.
     pub packets: usize,
-    /// Places at which decoding can start exactly.
+    /// Exact random access points.
     pub starts: usize,
-    /// Of these, with pictures behind them that also need what is before (open GOPs).
+    /// Of these, open GOPs: frames after them also need earlier data.
     pub open_starts: usize,
     /// Keyframes at which decoding cannot start exactly.
     pub inexact_keyframes: usize,
-    /// Packets from one start to the next, at most.
+    /// Maximum number of packets between two starts.
     pub longest: usize,
-    /// Pieces that are decoded side by side.
+    /// Number of pieces decoded in parallel.
     pub pieces: usize,
-    /// Bytes that frames may take while they wait for their turn.
+    /// Memory for frames that wait for their turn, in bytes.
     pub memory_bytes: u64,
-    /// What would make it faster.
+    /// Suggestions for faster reading.
     pub advice: Vec<String>,
 }
 
-/// Reads every packet of a file to tell how it will be read; none is decoded. `options.threads` bounds the threads.
+/// Reads every packet of a file, without decoding, and reports how it will be read. `options.threads` limits the threads.
 ///
 /// # Errors
 /// As [`Input::open`].
@@ -51,7 +51,7 @@ pub fn reading_report(options: &InputOptions) -> Result<ReadingReport, MediaErro
     let memory_bytes = host.memory_bytes.unwrap_or_else(plan::default_memory_bytes);
     let threads = if options.threads == 0 { plan::default_threads() } else { options.threads };
     let frame_bytes = plan::frame_bytes(info.width, info.height, info.pixel_format);
-    // Packets tell more than the header.
+    // The packets are more precise than the header.
     let sequence =
         Sequence { threads, piece_frames: scan.longest_piece.max(1), pieces: Some(scan.pieces), frame_bytes, memory_bytes, least: 2 };
     let planned = planned.and_then(|_| if scan.lacks_pts { Err("packets without timestamps".to_owned()) } else { sequence.plan() });
@@ -83,7 +83,7 @@ struct Scan {
     inexact: usize,
     last_start: usize,
     longest: usize,
-    /// First packet of the present piece.
+    /// First packet of the current piece.
     piece: usize,
     pieces: usize,
     longest_piece: usize,

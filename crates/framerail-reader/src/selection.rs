@@ -1,20 +1,20 @@
-//! Which frames a selection means.
+//! Resolves selections to frame numbers.
 
 use crate::{FrameTime, Selection};
 
-/// Frames of one selection beyond which it is taken for a mistake.
+/// Maximum frames of one selection; larger selections are rejected as mistakes.
 const MAX_FRAMES: f64 = (1_u64 << 32) as f64;
 
-/// What is wrong with a selection.
+/// An error in a selection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Wrong {
-    /// An option, and why.
+    /// An invalid option, and the reason.
     Option(&'static str, String),
-    /// A place that is not in the video.
+    /// A position outside of the video.
     Range(String),
 }
 
-/// The numbers of a selection, in its order.
+/// The frame numbers of a selection, in its order.
 pub(crate) fn numbers(selection: &Selection, times: &[FrameTime], rounding: f64) -> Result<Vec<usize>, Wrong> {
     let frames = times.len();
     match selection {
@@ -47,10 +47,10 @@ fn by_rate(fps: f64, start: Option<f64>, end: Option<f64>, times: &[FrameTime], 
     (0..count as usize).map(|frame| frame_at(times, start + frame as f64 / fps, rounding).map_err(Wrong::Range)).collect()
 }
 
-/// The frame on screen at a time; in words why there is none.
+/// The frame on screen at a time; `Err` with a message when there is none.
 pub(crate) fn frame_at(times: &[FrameTime], secs: f64, rounding: f64) -> Result<usize, String> {
     let (Some(first), Some(last)) = (times.first(), times.last()) else { return Err("there is no frame in it".into()) };
-    // A frame is there at its own time even if it lasts for none, and the end is outside however its sum is rounded.
+    // A frame exists at its own timestamp even if its duration is zero, and the end is excluded regardless of rounding.
     let end = last.seconds + last.duration_secs;
     let is_within = secs >= first.seconds - rounding && (secs < end - rounding || secs - last.seconds < rounding);
     if !is_within {

@@ -1,7 +1,7 @@
-//! Frames in rising order made into batches: decoded in pieces or by one decoder, each converted into its place of a batch.
+//! Makes batches of rising frames: decodes in pieces or with one decoder, and converts each frame into its position in a batch.
 //!
-//! A picture whose batch is within reach is converted by the thread that decoded it, while it is in the cache. Others wait as decoded,
-//! and are converted beside when it is their turn.
+//! A frame whose batch is within reach is converted by the thread that decoded it, while it is in the CPU cache. Other frames wait
+//! unconverted and are converted by separate threads when they are due.
 
 use std::{
     ops::Range,
@@ -31,13 +31,13 @@ use crate::{
     video::{Fault, Target, Video},
 };
 
-/// Decoding threads for which one thread converts beside.
+/// Number of decoding threads per converter thread.
 const THREADS_PER_CONVERTER: usize = 4;
 const MAX_CONVERTERS: usize = 16;
-/// Decoded frames that wait for each converting thread.
+/// Decoded frames queued per converter thread.
 const FRAMES_AHEAD: usize = 2;
 
-/// A frame to be converted, and the places where it is shown.
+/// A frame to be converted, and its positions.
 struct Work {
     frame: Frame,
     places: Range<usize>,
@@ -88,7 +88,7 @@ pub(crate) fn stream(
     assembly.take_failure().map_or(outcome, |error| Err(error.into()))
 }
 
-/// Decodes, and gives converters what is not converted yet.
+/// Decodes frames and passes unconverted ones to the converters.
 struct Streaming<'a> {
     video: &'a Arc<Video>,
     index: &'a Arc<FrameIndex>,
@@ -96,23 +96,23 @@ struct Streaming<'a> {
     order: &'a Order,
     progress: &'a Progress,
     supply: Supply,
-    /// The wanted frames, each once.
+    /// The wanted frames, without duplicates.
     unique: Vec<usize>,
     at: usize,
-    /// The last frame, for the next batch if that starts with it too.
+    /// The last frame, in case the next batch starts with it too.
     last: Option<(usize, Shown)>,
 }
 
-/// What is shown in a frame's place.
+/// The content of a frame's positions.
 enum Shown {
     Frame(Box<Frame>, FrameStatus),
-    /// Converted into the frame's first place.
+    /// Already converted into the frame's first position.
     Placed(Slot, FrameStatus),
-    /// Made already, to be copied.
+    /// Already converted, to be copied.
     Picture(Arc<PageMemory>, FrameStatus),
 }
 
-/// Where frames come from.
+/// Source of decoded frames.
 enum Supply {
     Pieces(Box<PieceFrames<ReadyPieces>>, PieceCounts),
     Cursor(HostCursor),
@@ -145,7 +145,7 @@ impl<'a> Streaming<'a> {
         Ok(())
     }
 
-    /// Puts a frame into its places; gives what the next batch shows of it, if that wants it too.
+    /// Puts a frame into its positions; returns it for the next batch, if that needs it too.
     fn put(
         &self,
         number: usize,
@@ -159,7 +159,7 @@ impl<'a> Streaming<'a> {
             Shown::Frame(frame, status) => {
                 let info = self.video.info_of(self.index, number, status, &frame)?;
                 let again = is_wanted_again.then(|| Shown::Frame(frame.clone(), status));
-                // Converters are gone after their own error, which then counts.
+                // Converters end only after recording an error, which then takes precedence.
                 let _ = work.send(Work { frame: *frame, places, info });
                 Ok(again)
             }
@@ -218,7 +218,7 @@ impl<'a> Streaming<'a> {
         Ok(Shown::Frame(Box::new(frame), status))
     }
 
-    /// Goes on with one decoder, from the start of the piece before this frame's: it sees what a decode from the start sees.
+    /// Continues with one decoder, from the start of the previous piece, so that it has the same context as a decode from the start.
     fn go_on_as_one(&mut self, number: usize) -> Result<(), Fault> {
         let mut cursor = HostCursor::new(self.video, self.index, plan::threads_alone(self.video.threads))?;
         let start = self.index.place(number).map_or(0, |place| self.index.start_of(place, &Default::default()));
@@ -247,7 +247,7 @@ impl<'a> Streaming<'a> {
     }
 }
 
-/// How rising frames are decoded in pieces; `Err` says why by one decoder.
+/// Plan for decoding rising frames in pieces; `Err` with the reason for using one decoder.
 fn plan_of(video: &Video, index: &FrameIndex, target: &Target, numbers: &[usize], batch: usize) -> Result<BatchPlan, String> {
     if index.access != Access::ByTime || index.source == IndexSource::Approximate {
         return Err("the packet index does not match the decoded frames".into());
@@ -309,13 +309,13 @@ fn in_pieces(
 // Moved once; boxing frames would cost an allocation each.
 #[allow(clippy::large_enum_variant)]
 enum Ready {
-    /// As decoded, and whether frames of its kind were expected.
+    /// Not converted, and whether its size and format were expected.
     Frame(Frame, bool),
-    /// Converted into its first place, in the piece's own thread.
+    /// Converted into its first position by the thread that decoded the piece.
     Placed(Slot, FrameStatus),
 }
 
-/// Decodes pieces, and converts pictures whose places are within reach.
+/// Decodes pieces and converts frames whose positions are within reach.
 struct ReadyPieces {
     inner: CpuPieces,
     pictures: HostPictures,
@@ -351,7 +351,7 @@ impl ReadySink<'_> {
         let kind = FrameKind::of(frame.surface.host().map_err(framerail_media::MediaError::from)?);
         let number = usize::try_from(tag).ok().and_then(|place| self.index.number_at(place));
         let place = number.and_then(|number| self.assembly.place_of(number));
-        // Frames of another kind are scaled to the size of the first one, which only the thread that delivers has seen.
+        // Frames with a different size or format are scaled to the size of the first frame, which only the delivering thread knows.
         if let Some((number, place)) = number.zip(place)
             && kind == self.target.kind
             && let Some(mut slot) = self.assembly.slot_ahead(place)?
@@ -381,7 +381,7 @@ impl PieceOutput<Frame> for ReadySink<'_> {
     }
 }
 
-/// Converts frames into their places.
+/// Converts frames into their positions.
 fn convert(video: &Video, target: &Target, work: &Mutex<Receiver<Work>>, assembly: &Assembly) {
     let mut pictures = match HostPictures::new(&target.output, target.kind, &video.source_name()) {
         Ok(pictures) => pictures,
@@ -403,7 +403,7 @@ fn convert(video: &Video, target: &Target, work: &Mutex<Receiver<Work>>, assembl
     }
 }
 
-/// Hands over the first of a frame's places, which lie in one batch, and copies it to the others.
+/// Completes the first of a frame's positions, which all lie in one batch, and copies it to the others.
 fn fill_all(assembly: &Assembly, mut first: Slot, places: Range<usize>, info: FrameInfo) -> Result<(), ReaderError> {
     for place in places.clone().skip(1) {
         let mut slot = assembly.slot_due(place)?;

@@ -1,4 +1,4 @@
-//! Pictures delivered as tensors, converted right out of the decoder's memory.
+//! Converts frames to tensors directly from the decoder's memory.
 
 use std::sync::Arc;
 
@@ -16,31 +16,31 @@ use crate::{
     device_pieces::MakeSurface,
 };
 
-/// The numbers of the last picture's conversion: the next one is like it, mostly.
+/// Settings of the last conversion, which usually apply to the next frame too.
 type Planned = (((u32, u32), PixelFormat, ColorDescription, PixelAspect), TensorSpec, Conversion, Option<Arc<ConversionTables>>);
 
-/// Makes a [`CudaTensor`] of each picture.
+/// Makes a [`CudaTensor`] of each frame.
 pub struct TensorPictures {
     options: TensorOptions,
     pool: DevicePool,
     planned: Mutex<Option<Planned>>,
     tables: TableCache,
-    /// Places of pictures in batches on the pool's card.
+    /// Positions of frames in batches on the pool's GPU.
     slots: Option<Arc<CardSlots>>,
 }
 
 impl TensorPictures {
-    /// Tensors from this pool.
+    /// Tensors are allocated from this pool.
     pub fn new(options: TensorOptions, pool: DevicePool) -> Self {
         Self { options, pool, planned: Mutex::default(), tables: TableCache::default(), slots: None }
     }
 
-    /// Pictures that have a place are written there.
+    /// Frames with a position are written there.
     pub(crate) fn with_slots(self, slots: &Arc<CardSlots>) -> Self {
         Self { slots: Some(Arc::clone(slots)), ..self }
     }
 
-    /// Converts a picture that lies on the card; queued on the stream. The picture's reads are the caller's to order.
+    /// Converts a frame in GPU memory; queued on `stream`. The caller orders the reads of the frame.
     pub(crate) fn convert(
         &self,
         planes: &DevicePlanes<'_>,
@@ -52,7 +52,7 @@ impl TensorPictures {
         CudaTensor::convert(planes, &spec, (conversion, tables.as_deref()), &self.pool, stream)
     }
 
-    /// The same to a place, which must be of the picture's size: gives its bytes.
+    /// Converts a frame into a position of matching size; returns the number of bytes.
     pub(crate) fn convert_to(
         &self,
         planes: &DevicePlanes<'_>,

@@ -1,4 +1,4 @@
-//! What a reader, its decoders and its batches share of one video.
+//! State of one video, shared by a reader, its decoders and its batches.
 
 use std::{
     sync::{
@@ -20,13 +20,13 @@ use crate::{
     host_pictures::{FrameKind, picture_shape},
 };
 
-/// Why a read did not come to its end.
+/// Why a read failed.
 pub(crate) enum Fault {
-    /// For the caller.
+    /// Returned to the caller.
     Error(ReaderError),
-    /// A frame is of another size or format than the header promised.
+    /// A frame differs in size or format from the header.
     OtherKind,
-    /// Packets and pictures do not match although nothing is damaged: the index is not to be trusted.
+    /// Packets and decoded frames do not match although nothing is damaged: the index is wrong.
     IndexWrong,
 }
 
@@ -42,25 +42,25 @@ impl From<MediaError> for Fault {
     }
 }
 
-/// How decoding is set up; shared by all threads of a reader.
+/// Settings and state shared by all threads of a reader.
 #[derive(Clone)]
 pub(crate) struct Video {
-    /// The source, whole.
+    /// The whole source, without a selection.
     pub(crate) input: InputOptions,
     pub(crate) setup: DecoderSetup,
-    /// Threads that may decode at once.
+    /// Maximum number of threads that decode at once.
     pub(crate) threads: usize,
     /// Memory for frames decoded ahead of their turn.
     pub(crate) memory_bytes: u64,
     pub(crate) timeout: Option<Duration>,
     pub(crate) on_error: OnError,
     pub(crate) counters: Arc<Counters>,
-    /// For frames that must be copied: turned or converted ones.
+    /// For frames that must be copied (rotated or converted frames).
     pub(crate) frames: FramePool,
     pub(crate) memory: HostPool,
-    /// A thread found that the index is not to be trusted.
+    /// A thread found that the index is wrong.
     pub(crate) is_index_wrong: Arc<AtomicBool>,
-    /// Rises whenever something else is known of the video's frames than before.
+    /// Incremented whenever the index of the video changes.
     pub(crate) version: Arc<AtomicU64>,
 }
 
@@ -69,7 +69,7 @@ impl Video {
         self.input.source.to_string()
     }
 
-    /// The same video with its own token, so that what reads it can be ended alone.
+    /// The same video with a child cancel token, so that its reads can be cancelled separately.
     pub(crate) fn with_own_cancel(&self) -> Arc<Self> {
         let input = InputOptions { cancel: self.input.cancel.child(), ..self.input.clone() };
         Arc::new(Self { input, ..self.clone() })
@@ -90,7 +90,7 @@ impl Video {
         Deadline { video: Arc::clone(self), end: self.timeout.and_then(|timeout| Instant::now().checked_add(timeout)) }
     }
 
-    /// What is told of a frame.
+    /// Metadata of a frame; an error if it is not intact and the options require that.
     pub(crate) fn info(&self, index: &FrameIndex, number: usize, status: FrameStatus) -> Result<FrameInfo, ReaderError> {
         let time = index.times().get(number).ok_or(ReaderError::Closed)?;
         if self.on_error == OnError::Fail && status != FrameStatus::Ok {
@@ -104,7 +104,7 @@ impl Video {
         Ok(FrameInfo { number, pts, seconds, duration_secs, is_keyframe, status })
     }
 
-    /// What is told of a frame that came out: an approximate index does not know its time, the frame does.
+    /// Metadata of a decoded frame. With an approximate index, its time comes from the frame.
     pub(crate) fn info_of(&self, index: &FrameIndex, number: usize, status: FrameStatus, frame: &Frame) -> Result<FrameInfo, ReaderError> {
         let info = self.info(index, number, status)?;
         if index.source != IndexSource::Approximate {
@@ -114,7 +114,7 @@ impl Video {
         Ok(FrameInfo { pts: frame.pts, seconds: frame.seconds(), duration_secs, is_keyframe: frame.is_keyframe, ..info })
     }
 
-    /// A fault in words, for a thread that cannot fix it; a wrong index is made again by the next call.
+    /// Converts a fault to an error, for threads that cannot recover; a wrong index is rebuilt by the next call.
     pub(crate) fn error_of(&self, fault: Fault) -> ReaderError {
         match fault {
             Fault::Error(error) => error,
@@ -127,7 +127,7 @@ impl Video {
         }
     }
 
-    /// A batch made on the host, on a card.
+    /// Uploads a batch made on the host to a GPU.
     #[cfg(feature = "cuda")]
     pub(crate) fn uploaded(
         &self,
@@ -150,7 +150,7 @@ impl Video {
     }
 }
 
-/// When a call gives up.
+/// When a call times out.
 #[derive(Clone)]
 pub(crate) struct Deadline {
     video: Arc<Video>,
@@ -158,7 +158,7 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// An error when the time is over; `state` says what was waited for.
+    /// Returns an error when the time is over; `state` describes what was awaited.
     pub(crate) fn check(&self, state: impl FnOnce() -> String) -> Result<(), ReaderError> {
         if self.end.is_some_and(|end| Instant::now() >= end) {
             return Err(self.error(state()));
@@ -172,12 +172,12 @@ impl Deadline {
     }
 }
 
-/// What is made of frames, and what they are like.
+/// Output format, and the size and format of decoded frames.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Target {
     pub(crate) output: OutputOptions,
     pub(crate) kind: FrameKind,
-    /// The kind was seen, not only promised by the header.
+    /// Whether the size and format are those of a decoded frame, not only of the header.
     pub(crate) is_seen: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What an index of a data set keeps of each video, so that it is neither scanned nor guessed at again.
+//! Entries of a data set index: properties of each video, so that it need not be scanned again.
 
 use std::{
     fs,
@@ -15,20 +15,20 @@ use crate::{
     index_cache::{from_bytes, to_bytes},
 };
 
-/// Bytes of the file's start and end that go into its hash.
+/// Number of bytes at the start and end of the file that go into its hash.
 const HASHED_BYTES: u64 = 64 * 1024;
 
-/// Size and time of a file's last change: what tells cheaply that it is another one.
+/// Size and modification time of a file, to detect changes cheaply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileStamp {
-    /// Bytes.
+    /// Size in bytes.
     pub size_bytes: u64,
-    /// Last change, in nanoseconds since 1970.
+    /// Modification time in nanoseconds since 1970.
     pub modified_nanos: i64,
 }
 
 impl FileStamp {
-    /// Of a file as it is now; `None` for what is not a file.
+    /// The stamp of the current file; `None` if it is not a regular file.
     pub fn of(path: &Path) -> Option<Self> {
         let found = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
         let modified = found.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
@@ -36,17 +36,17 @@ impl FileStamp {
     }
 }
 
-/// A frame index that was kept, and the file that it is of.
+/// A stored frame index, and the file it belongs to.
 #[derive(Clone, Debug)]
 pub struct KnownIndex {
-    /// The file when it was indexed.
+    /// Stamp of the file when it was indexed.
     pub stamp: FileStamp,
     /// As [`IndexedVideo::packets`].
     pub packets: std::sync::Arc<[u8]>,
 }
 
 impl KnownIndex {
-    /// The index, if the file is still the same.
+    /// The index, if the file has not changed.
     pub(crate) fn of_file(&self, path: &Path) -> Option<FrameIndex> {
         if FileStamp::of(path)? != self.stamp {
             return None;
@@ -55,41 +55,41 @@ impl KnownIndex {
     }
 }
 
-/// What is kept of a video.
+/// Stored properties of a video.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct IndexedVideo {
-    /// The file.
+    /// Stamp of the file.
     pub stamp: FileStamp,
-    /// SHA-256 over its size, and its first and last 64 KiB, in hexadecimal.
+    /// SHA-256 over the file's size and its first and last 64 KiB, in hexadecimal.
     pub hash: String,
-    /// FFmpeg's name.
+    /// FFmpeg's name for the container.
     pub container: String,
-    /// FFmpeg's name.
+    /// FFmpeg's name for the codec.
     pub codec: String,
-    /// Width in pixels, upright.
+    /// Width in pixels, after rotation.
     pub width: u32,
-    /// Height in pixels, upright.
+    /// Height in pixels, after rotation.
     pub height: u32,
-    /// FFmpeg's name.
+    /// FFmpeg's name for the pixel format.
     pub pixel_format: String,
-    /// Frames per second by the header.
+    /// Frames per second according to the header.
     pub frame_rate: Option<f64>,
-    /// From the first frame to the end of the last.
+    /// Duration from the first frame to the end of the last, in seconds.
     pub duration_secs: Option<f64>,
-    /// Frames.
+    /// Number of frames.
     pub frames: usize,
     /// Numbers of the frames at which decoding can start.
     pub keyframes: Vec<usize>,
-    /// Where each frame is, for [`KnownIndex`].
+    /// The frame index, for [`KnownIndex`].
     pub packets: Vec<u8>,
 }
 
 impl IndexedVideo {
-    /// Looks at a file.
+    /// Indexes a file.
     ///
     /// # Errors
-    /// As [`VideoReader::open`] and [`VideoReader::times`]; `Failed` for what is not a file.
+    /// As [`VideoReader::open`] and [`VideoReader::times`]; `Failed` for sources that are not files.
     pub fn of(options: ReaderOptions) -> Result<Self, ReaderError> {
         let source = options.input.source.reveal().to_owned();
         let path = Path::new(source.strip_prefix("file:").unwrap_or(&source)).to_owned();

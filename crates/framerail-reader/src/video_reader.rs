@@ -1,4 +1,4 @@
-//! One reader for frames by number, by time, and in sequence.
+//! Reads frames by number, by time, and in sequence.
 
 use std::sync::{
     Arc,
@@ -28,34 +28,34 @@ use crate::{
     device_engine::{self, CardMemory, DeviceEngine},
 };
 
-/// Times a read is begun again because the file is not what it promised.
+/// Number of attempts when the file does not match its header or index.
 const MAX_TRIES: usize = 4;
-/// Seconds that a time may lie beside a frame's own: sums of seconds are rounded.
+/// Tolerance in seconds when matching a time to a frame: sums of seconds are rounded.
 const ROUNDING_SECS: f64 = 1e-7;
 
-/// Reads frames of one video stream: by number, by time, or in sequence, as dense batches.
+/// Reads frames of one video stream by number, by time or in sequence, as dense batches.
 ///
-/// Frame n is the n-th in presentation order as a decode from the start gives it, whichever way it is reached.
+/// Frame n is the n-th in presentation order of a decode from the start, however it is reached.
 pub struct VideoReader {
     options: ReaderOptions,
     video: Arc<Video>,
     metadata: VideoMetadata,
-    /// As it was when nothing but the header was known.
+    /// Metadata from the header alone.
     header: VideoMetadata,
-    /// The first frame was looked at, for what the header may not state.
+    /// Whether the first frame was read, for properties that the header may lack.
     is_looked_at: bool,
     target: Target,
-    /// Open, and at its first packet.
+    /// A newly opened input at its first packet.
     fresh: Option<Input>,
     index: Option<Arc<FrameIndex>>,
     engine: Option<HostEngine>,
-    /// The index was made by decoding because its packets do not tell.
+    /// Whether the index was built by decoding because the packets do not identify their frames.
     is_decoded: bool,
     #[cfg(feature = "cuda")]
     card: Option<Card>,
 }
 
-/// The card that a reader hands out on.
+/// The GPU to which a reader outputs.
 #[cfg(feature = "cuda")]
 struct Card {
     memory: CardMemory,
@@ -66,7 +66,7 @@ impl VideoReader {
     /// Opens a source. Only its header is read; the index is made when it is first needed.
     ///
     /// # Errors
-    /// `Media` for what cannot be opened, `BadOption`.
+    /// `Media` for sources that cannot be opened; `BadOption`.
     pub fn open(options: ReaderOptions) -> Result<Self, ReaderError> {
         check(&options)?;
         let source = input_options(&options)?;
@@ -135,17 +135,17 @@ impl VideoReader {
         &self.options
     }
 
-    /// What is known of the video so far: the header's word until the index and the first frame are read.
+    /// Metadata known so far: from the header until the index and the first frame are read.
     pub fn metadata(&self) -> &VideoMetadata {
         &self.metadata
     }
 
-    /// What the header says, whatever was read since.
+    /// Metadata from the header alone, even if more was read since.
     pub fn header(&self) -> VideoMetadata {
         VideoMetadata { fallback: self.metadata.fallback.clone(), ..self.header.clone() }
     }
 
-    /// What the video holds: makes the index when there is none yet, and looks at the first frame.
+    /// Metadata from the content: builds the index if necessary, and reads the first frame.
     ///
     /// # Errors
     /// `Media`, `Timeout`.
@@ -154,19 +154,19 @@ impl VideoReader {
         if !self.is_looked_at
             && let Err(error) = self.look_at_first()
         {
-            // A video without a frame that can be decoded has a header all the same.
+            // A video without decodable frames still has its header.
             log::debug!("{}: its first frame cannot be read: {error}", self.video.source_name());
         }
         self.is_looked_at = true;
         Ok(&self.metadata)
     }
 
-    /// Rises whenever something else is known of the video than before: a repaired index has other frames and times.
+    /// Incremented whenever the known frames of the video change: a repaired index has different frames and times.
     pub fn version(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.video.version)
     }
 
-    /// Frames; makes the index when there is none yet.
+    /// Number of frames; builds the index if necessary.
     ///
     /// # Errors
     /// `Media`, `Timeout`.
@@ -174,7 +174,7 @@ impl VideoReader {
         Ok(self.index()?.len())
     }
 
-    /// The frames' places in time; makes the index when there is none yet.
+    /// Times of all frames; builds the index if necessary.
     ///
     /// # Errors
     /// `Media`, `Timeout`.
@@ -183,7 +183,7 @@ impl VideoReader {
         Ok(self.index.as_ref().map_or(&[], |index| index.times()))
     }
 
-    /// Changes what is handed out from now on.
+    /// Changes the output format of the following frames.
     ///
     /// # Errors
     /// `BadOption`.
@@ -203,16 +203,16 @@ impl VideoReader {
         Ok(())
     }
 
-    /// The shape, type and layout of one picture as it is handed out.
+    /// The shape, type and layout of one returned frame.
     ///
     /// # Errors
-    /// As [`VideoReader::read`]: the first frame is read where its header may be wrong.
+    /// As [`VideoReader::read`]: the first frame is read if its header may be wrong.
     pub fn picture_shape(&mut self) -> Result<PictureShape, ReaderError> {
         Ok(self.target.shape())
     }
 
-    /// The number of the frame on screen at a time in seconds on the file's clock. Times before the first frame and from the end of
-    /// the last are out of range.
+    /// The number of the frame on screen at a time, in seconds on the file's clock. Times before the first frame, or at or after the end of
+    /// the last, are out of range.
     ///
     /// # Errors
     /// `OutOfRange`, and as [`VideoReader::times`].
@@ -221,10 +221,10 @@ impl VideoReader {
         selection::frame_at(index.times(), secs, ROUNDING_SECS).map_err(|reason| self.out_of_range(reason))
     }
 
-    /// Frames by their numbers, in the order asked, duplicates allowed.
+    /// Reads frames by number, in the order requested; duplicates are allowed.
     ///
     /// # Errors
-    /// `OutOfRange` for a number that is not there, `Timeout`, `Media`, `Cuda`; `Decode` for damage where the options ask for it.
+    /// `OutOfRange` for a number that does not exist, `Timeout`, `Media`, `Cuda`; `Decode` for damage if the options require intact frames.
     pub fn read(&mut self, numbers: &[usize]) -> Result<Batch, ReaderError> {
         #[cfg(feature = "cuda")]
         if let Some(batch) = self.read_on_card(numbers)? {
@@ -244,7 +244,7 @@ impl VideoReader {
         Ok(Batch { tensor: Tensor::Host(tensor), frames })
     }
 
-    /// The frames on screen at these times, in the order asked: see [`VideoReader::frame_at`].
+    /// Reads the frames on screen at these times, in the order requested: see [`VideoReader::frame_at`].
     ///
     /// # Errors
     /// As [`VideoReader::read`].
@@ -253,10 +253,10 @@ impl VideoReader {
         self.read(&numbers)
     }
 
-    /// The same as [`VideoReader::read`] into the caller's memory: dense, native endian, as long as the pictures need. Host only.
+    /// The same as [`VideoReader::read`], into the caller's memory: dense, native endian, exactly as long as required. Host only.
     ///
     /// # Errors
-    /// As [`VideoReader::read`]; `BadOption` for a length that does not fit or a reader on a card.
+    /// As [`VideoReader::read`]; `BadOption` for a wrong length, or for a reader on a GPU.
     pub fn read_into(&mut self, numbers: &[usize], out: &mut [u8]) -> Result<Vec<FrameInfo>, ReaderError> {
         #[cfg(feature = "cuda")]
         if self.card.is_some() {
@@ -273,7 +273,7 @@ impl VideoReader {
         })
     }
 
-    /// Batches of `batch` frames made ahead by their own threads; the last may be smaller, unless `drop_last` leaves it out. The
+    /// Returns batches of `batch` frames, made ahead on separate threads. The last batch may be smaller, unless `drop_last` removes it. The
     /// reader can be used, or dropped, meanwhile.
     ///
     /// # Errors
@@ -302,7 +302,7 @@ impl VideoReader {
         Ok(Batches::on_host(&self.video, &index, &self.target, mode, order))
     }
 
-    /// Frames decoded on the card; `None` where the host must do it, with the reason noted.
+    /// Reads frames decoded on the GPU; `None` when the host must decode, with the reason recorded.
     #[cfg(feature = "cuda")]
     fn read_on_card(&mut self, numbers: &[usize]) -> Result<Option<Batch>, ReaderError> {
         if self.card.is_none() || self.metadata.fallback.is_some() {
@@ -340,7 +340,7 @@ impl VideoReader {
         }
     }
 
-    /// The numbers of a selection.
+    /// The frame numbers of a selection.
     ///
     /// # Errors
     /// `OutOfRange`, `BadOption`, and as [`VideoReader::times`].
@@ -352,7 +352,7 @@ impl VideoReader {
         })
     }
 
-    /// What was done so far, by this reader and its batches.
+    /// Statistics so far of this reader and its batches.
     pub fn stats(&self) -> ReaderStats {
         self.video.counters.stats()
     }
@@ -377,7 +377,7 @@ impl VideoReader {
         let engine = match &mut self.engine {
             Some(engine) => engine,
             none => {
-                // Its tables were read, nothing else: no need to open it again.
+                // Only the tables of the input were read, so it need not be reopened.
                 let input = self.fresh.take().filter(|_| index.access == Access::ByTime);
                 none.insert(HostEngine::new(&self.video, &index, &self.target, self.options.mode).with_input(input))
             }
@@ -388,7 +388,8 @@ impl VideoReader {
         Ok(frames)
     }
 
-    /// The first frame of a source whose index would cost a read of all of it. `None` where it is not a simple case.
+    /// Reads the first frame of a source without building its index, if that would require reading the whole source. `None` for other
+    /// cases.
     fn read_first_alone(&mut self, numbers: &[usize], out: &mut [u8]) -> Result<Option<Vec<FrameInfo>>, Fault> {
         let is_cheap = self.metadata.container.starts_with("mov") || self.options.cache != IndexCache::None;
         let is_first = !numbers.is_empty() && numbers.iter().all(|number| *number == 0);
@@ -431,12 +432,12 @@ impl VideoReader {
         Ok(Some(frames))
     }
 
-    /// Fixes what can be fixed between two tries: a header or an index that was wrong.
+    /// Retries a read after fixing what can be fixed: a wrong header or a wrong index.
     fn retried<T>(&mut self, mut read: impl FnMut(&mut Self) -> Result<T, Fault>) -> Result<T, ReaderError> {
         for _ in 0..MAX_TRIES {
             match read(self) {
                 Ok(done) => return Ok(done),
-                // Its tables, or an index that was kept, promise packets that are not there: read what is.
+                // The container's tables or a cached index list packets that do not exist: scan the packets instead.
                 Err(Fault::Error(ReaderError::Media(MediaError::Damaged { .. }))) if self.trusts_tables() => self.scan_packets()?,
                 Err(Fault::Error(error)) => return Err(error),
                 Err(Fault::OtherKind) => self.look_at_first()?,
@@ -446,7 +447,7 @@ impl VideoReader {
         Err(self.video.error_of(Fault::IndexWrong))
     }
 
-    /// Takes size and format of the first frame instead of the header's.
+    /// Takes size and format from the first frame instead of the header.
     fn look_at_first(&mut self) -> Result<(), ReaderError> {
         let before = self.target.kind;
         let first = adopt_first(&self.video, &mut self.target).map_err(|fault| self.video.error_of(fault))?;
@@ -475,7 +476,7 @@ impl VideoReader {
         Ok(())
     }
 
-    /// Takes an index that was made by decoding, and where that is wrong too, counts frames from the start.
+    /// Replaces the index by one built by decoding; if that was wrong too, counts frames from the start.
     fn count_frames(&mut self) -> Result<(), ReaderError> {
         let index = match self.index.take() {
             Some(index) if self.is_decoded => index.counted(),
@@ -494,17 +495,17 @@ impl VideoReader {
         }
     }
 
-    /// The index; made when there is none yet.
+    /// The index; built if necessary.
     pub(crate) fn frame_index(&mut self) -> Result<Arc<FrameIndex>, ReaderError> {
         self.index()
     }
 
-    /// Takes an index that was kept.
+    /// Uses a stored index.
     pub(crate) fn adopt_kept(&mut self, index: FrameIndex) {
         self.adopt(index);
     }
 
-    /// The source, open and at its first packet.
+    /// A newly opened input at its first packet.
     #[cfg(feature = "cuda")]
     pub(crate) fn another_input(&mut self) -> Result<Input, MediaError> {
         self.fresh.take().map_or_else(|| self.video.open(), Ok)
@@ -566,13 +567,13 @@ impl VideoReader {
         if let Some(cache) = cache
             && let Err(error) = cache.store(index)
         {
-            // Nothing is lost but time.
+            // Only time is lost.
             log::warn!("{}: the index could not be kept in {}: {error}", self.video.source_name(), cache.path().display());
         }
     }
 }
 
-/// The card's memory, and whether it decodes the video: if not, the reason is noted.
+/// The GPU's memory, after checking whether it decodes the video: if not, the reason is recorded.
 #[cfg(feature = "cuda")]
 fn open_card(options: &ReaderOptions, input: &Input, metadata: &mut VideoMetadata) -> Result<Option<Card>, ReaderError> {
     let ReadDevice::Cuda(device) = &options.device else { return Ok(None) };
@@ -620,7 +621,7 @@ fn is_fifo(_: &std::fs::Metadata) -> bool {
     false
 }
 
-/// How the source is opened: its header alone, and no wait longer than the reader's own limit.
+/// Options for opening the source: reads only the header, and waits no longer than the reader's own limit.
 fn input_options(options: &ReaderOptions) -> Result<InputOptions, ReaderError> {
     let mut input = frame_index::whole(&options.input);
     input.probe = ProbeEffort::Header;

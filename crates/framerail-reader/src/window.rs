@@ -1,47 +1,47 @@
-//! How far ahead pieces may be decoded: a bound on frames that wait for their turn.
+//! Limits how far ahead pieces may be decoded, by the number of frames that wait for their turn.
 
 use std::collections::BTreeSet;
 
 use parking_lot::{Condvar, Mutex};
 
 struct State {
-    /// Place of the next frame to be delivered, counted over all pieces.
+    /// Position of the next frame to deliver, counted over all pieces.
     delivered: u64,
-    /// Frames that may wait.
+    /// Maximum number of waiting frames.
     limit: usize,
-    /// Frames that wait, and the most that ever did.
+    /// Number of waiting frames, and the maximum so far.
     waiting: usize,
     most_waiting: usize,
-    /// Places of frames that are not let in yet.
+    /// Positions of frames that are not admitted yet.
     blocked: BTreeSet<u64>,
     is_closed: bool,
 }
 
 impl State {
-    /// The next frame to be delivered always enters, so the line cannot stop. Others enter while there is room, the earliest
-    /// first: frames that are due later do not take the room of those that are due sooner.
+    /// The next frame to deliver is always admitted, so delivery cannot stall. Others are admitted while there is room, the earliest
+    /// first, so that later frames do not take the room of earlier ones.
     fn admits(&self, place: u64, reach: u64) -> bool {
         let has_room = || self.waiting + self.blocked.range(..place).count() < self.limit;
         place <= self.delivered || (place < self.delivered.saturating_add(reach) && has_room())
     }
 }
 
-/// Lets frames in by their place in the order of delivery, as far as memory goes.
+/// Admits frames by their position in the delivery order, as far as memory allows.
 pub(crate) struct Window {
-    /// Frames from the next one to be delivered within which a frame may be let in.
+    /// Distance from the next frame to deliver within which a frame may be admitted.
     reach: u64,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 impl Window {
-    /// Up to `limit` frames wait, all among the next `reach`.
+    /// At most `limit` frames wait, all among the next `reach`.
     pub(crate) fn new(limit: usize, reach: u64) -> Self {
         let state = State { delivered: 0, limit: limit.max(1), waiting: 0, most_waiting: 0, blocked: BTreeSet::new(), is_closed: false };
         Self { reach: reach.max(1), state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Waits until the frame at a place may be held; `false` when the reader was closed.
+    /// Waits until the frame at a position may be held; `false` when the reader was closed.
     pub(crate) fn enter(&self, place: u64) -> bool {
         let mut state = self.state.lock();
         if !state.admits(place, self.reach) {
@@ -56,7 +56,7 @@ impl Window {
         !state.is_closed
     }
 
-    /// A frame was delivered.
+    /// Records that a frame was delivered.
     pub(crate) fn leave(&self) {
         self.change(|state| {
             state.delivered += 1;
@@ -64,12 +64,12 @@ impl Window {
         });
     }
 
-    /// The next piece's turn, whose first frame has this place: pieces may give fewer frames than they promised.
+    /// Moves on to the next piece, whose first frame has this position: pieces may output fewer frames than expected.
     pub(crate) fn advance(&self, place: u64) {
         self.change(|state| state.delivered = state.delivered.max(place));
     }
 
-    /// So many frames may wait from now on. Those that wait already stay.
+    /// Sets the maximum number of waiting frames. Frames that already wait are kept.
     pub(crate) fn set_limit(&self, limit: usize) {
         self.change(|state| state.limit = limit.max(1));
     }
@@ -82,7 +82,7 @@ impl Window {
         self.state.lock().is_closed
     }
 
-    /// The most frames that ever waited.
+    /// Maximum number of frames that ever waited.
     pub(crate) fn most_waiting(&self) -> usize {
         self.state.lock().most_waiting
     }
@@ -115,7 +115,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// Workers on pieces of any length, a limit that changes, a caller that takes frames in order.
+        /// Workers on pieces of any length, a changing limit, and a caller that takes frames in order.
         #[test]
         fn nobody_waits_for_ever_and_the_limit_holds(
             lengths in prop::collection::vec(0_u64..7, 1..12),
@@ -151,7 +151,7 @@ mod tests {
                 }
             }
             threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
-            // The next frame to be delivered enters whatever waits.
+            // The next frame to deliver is admitted regardless of how many wait.
             prop_assert!(window.most_waiting() <= most + 1, "{} waited", window.most_waiting());
         }
     }

@@ -1,4 +1,4 @@
-//! Clips made in the memory of a card: decoded by its engines, or by a core and uploaded as decoded, and converted there either way.
+//! Clips made in GPU memory: decoded by the GPU's engines, or decoded on a CPU core and uploaded. The GPU converts in both cases.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -25,16 +25,16 @@ use crate::{
     tensors::TensorPictures,
 };
 
-/// Bytes of clips, and of pictures, that are kept for the next ones.
+/// Bytes of clip memory, and of frame memory, kept for reuse.
 const KEEP_CLIPS_BYTES: usize = 256 << 20;
 const KEEP_PICTURES_BYTES: usize = 256 << 20;
-/// Threads for each engine: while one reads packets, another decodes.
+/// Threads per engine: while one reads packets, another decodes.
 const THREADS_PER_ENGINE: usize = 2;
 const SPARE_THREADS: usize = 2;
-/// Buffers kept for frames that are copied on the host: turned or converted ones.
+/// Buffers kept for frames that are copied on the host (rotated or converted frames).
 const KEPT_FRAMES: usize = 2;
 
-/// A place for a clip in a card's memory.
+/// Destination of a clip in GPU memory.
 #[derive(Debug)]
 pub struct CardPlace {
     bytes: usize,
@@ -42,27 +42,27 @@ pub struct CardPlace {
 }
 
 impl CardPlace {
-    /// A place for a clip of so many bytes, in memory that is taken when the clip is made.
+    /// A destination of `bytes` bytes, allocated when the clip is made.
     pub fn new(bytes: usize) -> Self {
         Self { bytes, buffer: None }
     }
 
-    /// A place in memory of the caller's; all of the buffer.
+    /// A destination in memory provided by the caller; uses the whole buffer.
     pub fn within(buffer: DeviceBuffer) -> Self {
         Self { bytes: buffer.len(), buffer: Some(Arc::new(buffer)) }
     }
 
-    /// Bytes of a clip.
+    /// Size of the clip in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The clip's memory: the caller's, or that of a clip that was made.
+    /// The clip's memory: the caller's buffer, or the buffer allocated for a finished clip.
     pub fn buffer(&self) -> Option<&Arc<DeviceBuffer>> {
         self.buffer.as_ref()
     }
 
-    /// The memory, taken from the pool where the caller gave none.
+    /// The memory, allocated from the pool if the caller provided none.
     pub(super) fn take(&mut self, pool: &DevicePool) -> Result<Arc<DeviceBuffer>, CudaError> {
         if self.buffer.is_none() {
             self.buffer = Some(Arc::new(pool.buffer(self.bytes)?));
@@ -71,7 +71,7 @@ impl CardPlace {
     }
 }
 
-/// The card's memory for clips; shared by all threads.
+/// GPU memory for clips; shared by all threads.
 pub(super) struct ClipCard {
     pub(super) device: Arc<CudaDevice>,
     clips: DevicePool,
@@ -84,19 +84,19 @@ impl ClipCard {
         Ok(Self { device: Arc::clone(device), clips, pictures })
     }
 
-    /// Threads that keep all engines busy.
+    /// Number of threads that keeps all engines busy.
     pub(super) fn threads(&self) -> usize {
         let engines = engines(&self.device, framerail_cuda::nvdec::NvdecCodec::H264, 8);
         engines * THREADS_PER_ENGINE + SPARE_THREADS
     }
 
-    /// A clip that was made on the host.
+    /// Uploads a clip that was made on the host.
     pub(super) fn upload(&self, bytes: &[u8], place: &mut CardPlace, stream: &CudaStream) -> Result<(), CudaError> {
         place.take(&self.clips)?.upload(0, bytes, stream)
     }
 }
 
-/// Makes of a picture what each part of a clip wants, in its places.
+/// Converts a frame to every part of a clip, at its positions.
 struct CardPictures {
     parts: Vec<TensorPictures>,
     slots: CardSlots,
@@ -104,7 +104,7 @@ struct CardPictures {
 }
 
 impl CardPictures {
-    /// Converts a picture to all its places. `picture_bytes` is what those are apart.
+    /// Converts a frame to all its positions, which are `picture_bytes` apart.
     fn place(
         &self,
         tag: i64,
@@ -141,7 +141,7 @@ enum Engine {
     Host(Box<CpuPieces>),
 }
 
-/// A source whose clips are made on a card.
+/// A source whose clips are made on a GPU.
 pub(super) struct CardSource {
     packets: PieceSource,
     engine: Engine,
@@ -150,7 +150,7 @@ pub(super) struct CardSource {
 
 impl CardSource {
     /// # Errors
-    /// `NotOnDevice` for what must be made on the host.
+    /// `NotOnDevice` for clips that must be made on the host.
     pub(super) fn new(
         card: &ClipCard,
         input: Input,
@@ -173,7 +173,7 @@ impl CardSource {
         };
         let engine = match on_card {
             Ok(engine) => engine,
-            // The card converts what a core decodes.
+            // The GPU converts what a core decodes.
             Err(ReaderError::NotOnDevice { .. }) => {
                 let mut setup = input.decoder_setup();
                 setup.threads = 1;
@@ -196,15 +196,15 @@ impl CardSource {
         Ok(Engine::Card(Box::new(DevicePieces::new(&setup)?), setup))
     }
 
-    /// Whether a core decodes.
+    /// Whether a CPU core decodes.
     pub(super) fn is_by_core(&self) -> bool {
         matches!(self.engine, Engine::Host(_))
     }
 
-    /// Makes clips with one visit of each group of pictures. Their frames were drawn.
+    /// Makes clips and visits each GOP once. Their frames must already be drawn.
     ///
     /// # Errors
-    /// `NotOnDevice` for what must be made on the host: damage among it.
+    /// `NotOnDevice` for clips that must be made on the host, for instance damaged ones.
     pub(super) fn make(
         &mut self,
         card: &ClipCard,
@@ -229,7 +229,7 @@ impl CardSource {
                 places.entry(tag as i64).or_default().extend((0..read_parts).map(place));
             }
         }
-        // What is augmented is converted to memory beside.
+        // Frames that are augmented are first converted to a separate buffer.
         let read_bytes = picture_bytes * most * read_parts;
         let memory = |request: &mut Request| match &output.augment {
             Some(_) => card.clips.buffer(read_bytes).map(Arc::new),
@@ -271,7 +271,7 @@ impl CardSource {
                 let clip_buffer = request.card_memory(&card.clips).map_err(failed)?;
                 let (from, to) = (spec.input.picture_bytes() * clip.frames.len(), spec.output.picture_bytes() * clip.frames.len());
                 for part in 0..output.shape.parts {
-                    // Crops of a clip share its numbers, views do not.
+                    // Crops of a clip share its random numbers, views do not.
                     let (draw, source) = if read_parts > 1 { (0, part) } else { (part as u64, 0) };
                     let (width, height) = (spec.input.width, spec.input.height);
                     let params = augment.description.draw(request.item.seed, draw, clip.frames.len(), width, height);
@@ -301,7 +301,7 @@ impl CardSource {
         Ok(made)
     }
 
-    /// Pictures that were decoded, shown or not, and what was moved, since the last call.
+    /// Decoded frames, shown or not, and transfers since the last call.
     pub(super) fn take_done(&mut self) -> Done {
         let of_thread = Traffic::take();
         match &mut self.engine {
@@ -314,15 +314,15 @@ impl CardSource {
     }
 }
 
-/// Notes which pictures came to their places; those that a core decoded are converted to theirs.
+/// Records which frames reached their positions; converts those that a CPU core decoded.
 struct Sink<'a> {
     index: Arc<FrameIndex>,
-    /// Numbers of the frames that have places.
+    /// Numbers of the frames that have positions.
     wanted: &'a BTreeSet<usize>,
     pictures: Arc<CardPictures>,
-    /// The thread's stream, and its page-locked memory.
+    /// The thread's stream and its page-locked memory.
     thread: (&'a CudaStream, &'a PinnedPool),
-    /// Kept until the clip is made, so that each picture of it has other memory and none waits for a copy.
+    /// Kept until the clip is made, so that each of its frames has separate memory and none waits for a copy.
     staged: Vec<HostSurface>,
     picture_bytes: usize,
     found: HashMap<usize, FrameStatus>,
@@ -343,7 +343,7 @@ impl Sink<'_> {
         Ok(())
     }
 
-    /// Notes what went wrong: the host makes the clip.
+    /// Records an error; the host then makes the clip.
     fn note(&mut self, outcome: Result<(), CudaError>) {
         if let Err(error) = outcome {
             let reason = error.to_string();

@@ -1,20 +1,20 @@
-//! Open sources that are kept for the next clip of them.
+//! Open sources kept for later clips.
 
 #[cfg(feature = "cuda")]
 use super::card::CardSource;
 use super::output::SourceOutput;
 use crate::VideoReader;
 
-/// An open source, and what is made of its pictures.
+/// An open source, and how its frames are converted.
 pub(super) struct Opened {
     pub(super) reader: VideoReader,
     pub(super) output: SourceOutput,
-    /// What makes clips on a card, once that was tried.
+    /// Whether the GPU makes the clips of this source.
     #[cfg(feature = "cuda")]
     pub(super) card: CardState,
 }
 
-/// Whether a source's clips are made on the card.
+/// Whether a source's clips are made on the GPU.
 #[cfg(feature = "cuda")]
 pub(super) enum CardState {
     Untried,
@@ -23,13 +23,13 @@ pub(super) enum CardState {
     Refused,
 }
 
-/// Sources that no thread uses now, the longest unused first.
+/// Idle sources, least recently used first.
 pub(super) struct Kept {
     most: usize,
     sources: Vec<(SourceKey, Opened)>,
 }
 
-/// A source's key, and whether it was opened for a thread that decodes on a core for a card.
+/// A source's key, and whether it was opened for a thread that decodes on a CPU core for a GPU.
 pub(super) type SourceKey = (u64, bool);
 
 impl Kept {
@@ -37,13 +37,13 @@ impl Kept {
         Self { most, sources: Vec::new() }
     }
 
-    /// The source of this key, if one is open and idle.
+    /// The source with this key, if one is open and idle.
     pub(super) fn take(&mut self, key: SourceKey) -> Option<Opened> {
         let place = self.sources.iter().rposition(|(kept, _)| *kept == key)?;
         Some(self.sources.remove(place).1)
     }
 
-    /// Keeps a source; gives those that are too many, to be closed outside of the lock.
+    /// Keeps a source; returns the surplus ones, which the caller closes outside of the lock.
     #[must_use]
     pub(super) fn put(&mut self, key: SourceKey, opened: Opened) -> Vec<(SourceKey, Opened)> {
         self.sources.push((key, opened));

@@ -1,4 +1,4 @@
-//! What is made of a clip's pictures: scaled, cut, augmented, and laid out as the batch wants them.
+//! Conversion of a clip's frames: scaled, cropped, augmented and arranged for the batch.
 
 use framerail_core::{AugmentSpec, BatchSpec, DType, TensorLayout};
 use framerail_vision::{ChannelOrder, Cut, Fit, TensorOptions, TensorSize, VisionError, augment::Augmenter};
@@ -6,7 +6,7 @@ use framerail_vision::{ChannelOrder, Cut, Fit, TensorOptions, TensorSize, Vision
 use super::{ClipAugment, ClipLoaderOptions, ClipShape};
 use crate::{OutputOptions, PictureShape, ReaderError, VideoReader};
 
-/// What options decide of every clip.
+/// Output settings shared by all clips.
 pub(super) struct ClipOutput {
     base: OutputOptions,
     augment: Option<ClipAugment>,
@@ -17,26 +17,26 @@ pub(super) struct ClipOutput {
     channels_first: bool,
 }
 
-/// The same for the clips of one source.
+/// Output settings for the clips of one source.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct SourceOutput {
-    /// What the reader hands out.
+    /// Output options of the reader.
     pub(super) read: OutputOptions,
-    /// One of its pictures.
+    /// Shape of one frame from the reader.
     pub(super) picture: PictureShape,
-    /// Parts that are cut out of each picture; none when it is taken whole.
+    /// Crops of each frame; empty when the whole frame is used.
     windows: Vec<Window>,
-    /// The numbers of the augmentation, but for what is drawn.
+    /// Augmentation settings, except for the random draws.
     pub(super) augment: Option<AugmentSpec>,
-    /// What a clip becomes.
+    /// Shape of the resulting clip.
     pub(super) shape: ClipShape,
     pub(super) source_name: String,
-    /// What a card makes of each picture: a tensor for each part that is cut out.
+    /// Outputs that a GPU makes of each frame: one tensor per crop.
     #[cfg(feature = "cuda")]
     pub(super) card_parts: Vec<TensorOptions>,
 }
 
-/// A part of a picture, in pixels.
+/// A rectangle of a frame, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Window {
     x: usize,
@@ -52,7 +52,7 @@ impl Window {
     }
 }
 
-/// Memory that a thread keeps between clips.
+/// Buffers that a thread reuses between clips.
 #[derive(Default)]
 pub(super) struct Scratch {
     gathered: Vec<u8>,
@@ -117,11 +117,11 @@ impl ClipOutput {
         })
     }
 
-    /// The shape of a clip, where it does not depend on the source.
+    /// The shape of a clip, if it does not depend on the source.
     pub(super) fn shape(&self) -> Option<ClipShape> {
         let OutputOptions::Tensor(tensor) = &self.base else { return None };
         let size = match &self.augment {
-            // Neither asks for the size of what is read where it decides its own.
+            // Neither depends on the size of the input when it determines the output size itself.
             Some(augment) => augment.description.output_size(0, 0).ok().filter(|size| *size != (0, 0)).or(tensor.size.exact())?,
             None => tensor.size.exact()?,
         };
@@ -139,7 +139,7 @@ impl ClipOutput {
         ClipShape { parts: self.parts, frames: self.frames, picture, channels_first: self.channels_first, dtype }
     }
 
-    /// What becomes of a source's clips.
+    /// Output settings for the clips of a source.
     pub(super) fn of(&self, reader: &VideoReader) -> Result<SourceOutput, ReaderError> {
         let (width, height) = (reader.metadata().width, reader.metadata().height);
         let source_name = reader.metadata().source.clone();
@@ -177,7 +177,7 @@ impl ClipOutput {
         })
     }
 
-    /// What is read of pictures of this size, and what is cut out of that.
+    /// Output options for reading frames of this size, and the crops to take from them.
     fn read(&self, width: u32, height: u32, source_name: &str) -> Result<(OutputOptions, Vec<Window>), ReaderError> {
         let (OutputOptions::Tensor(tensor), Some(short)) = (&self.base, self.short_side) else {
             return Ok((self.base.clone(), Vec::new()));
@@ -205,10 +205,10 @@ impl ClipOutput {
         }
     }
 
-    /// What is cut out of a scaled picture: the middle, or both ends of the longer side with it.
+    /// Crops of a scaled frame: the centre, or with three crops also both ends of the longer side.
     fn windows(&self, whole: (u32, u32), cut: (u32, u32)) -> Vec<Window> {
         let (spare_x, spare_y) = ((whole.0 - cut.0) as usize, (whole.1 - cut.1) as usize);
-        // As torchvision's `center_crop` has it.
+        // Same rounding as torchvision's `center_crop`.
         let middle = |spare: usize| (spare as f64 / 2.0).round_ties_even() as usize;
         let window = |part: usize| {
             let along = |spare: usize| [0, middle(spare), spare][part.min(2)];
@@ -218,11 +218,11 @@ impl ClipOutput {
         if self.crops == 1 { vec![window(1)] } else { (0..self.crops).map(window).collect() }
     }
 
-    /// Windows are cut out by the conversion on a card: only their pixels are made, the same as those of the scaled frame.
+    /// On a GPU, the conversion takes the crops: only their pixels are computed, identical to those of the scaled frame.
     #[cfg(feature = "cuda")]
     fn card_parts(&self, read: &OutputOptions, width: u32, height: u32, windows: &[Window]) -> Vec<TensorOptions> {
         let OutputOptions::Tensor(tensor) = read else { return Vec::new() };
-        // The first frame may be of another size than the header says; pictures of a clip are of one.
+        // The first frame may differ in size from the header; all frames of a clip have one size.
         let whole = match tensor.cut {
             Some(_) => tensor.size,
             None => {
@@ -234,7 +234,7 @@ impl ClipOutput {
         if windows.is_empty() { vec![part(tensor.cut)] } else { windows.iter().map(|window| part(Some(window.cut()))).collect() }
     }
 
-    /// Writes a clip: `pictures` are its frames' as the reader gives them.
+    /// Writes a clip; `pictures` are its frames as returned by the reader.
     pub(super) fn make(
         &self,
         source: &SourceOutput,
@@ -257,7 +257,7 @@ impl ClipOutput {
                         }
                     }
                     if let Some(spec) = augment {
-                        // Three crops of a clip share its numbers, views do not.
+                        // Three crops of a clip share its random numbers, views do not.
                         let draw = if source.windows.is_empty() { part as u64 } else { 0 };
                         self.augmented(source, spec, seed, draw, scratch, out)?;
                     } else {
@@ -300,12 +300,12 @@ impl ClipOutput {
 }
 
 impl SourceOutput {
-    /// Whether the reader can write a clip to its place itself.
+    /// Whether the reader can write a clip directly to its destination.
     pub(super) fn is_plain(&self) -> bool {
         self.windows.is_empty() && self.augment.is_none() && !self.shape.channels_first && self.shape.parts == 1
     }
 
-    /// Whether a clip fits its place.
+    /// Checks that a clip fits its destination.
     pub(super) fn check(&self, bytes: usize) -> Result<(), ReaderError> {
         if bytes == self.shape.bytes() {
             return Ok(());
@@ -342,7 +342,7 @@ fn channels(picture: &PictureShape) -> usize {
     }
 }
 
-/// Appends a part of a picture.
+/// Appends a rectangle of a frame.
 fn cut(picture: &[u8], shape: &PictureShape, window: Window, to: &mut Vec<u8>) {
     let (width, element) = (picture_size(shape).0 as usize, shape.dtype.size_bytes());
     let height = picture_size(shape).1 as usize;
@@ -358,7 +358,7 @@ fn cut(picture: &[u8], shape: &PictureShape, window: Window, to: &mut Vec<u8>) {
     }
 }
 
-/// Copies pictures to their places: one behind the other, or each channel's planes behind each other.
+/// Copies frames to their positions: one after the other, or with each channel's planes grouped together.
 fn arrange(pictures: &[&[u8]], shape: ClipShape, out: &mut [u8]) {
     let bytes = shape.picture_bytes();
     if !shape.channels_first {

@@ -10,20 +10,20 @@ use super::CardPlace;
 use super::{ClipItem, ClipPlace, LoadedBatch, LoadedClip, Shared};
 use crate::{Clip, ReaderError};
 
-/// A clip on its way. Dropped unfinished, it ends with an error: a batch never waits for ever.
+/// A clip in progress. If dropped unfinished, it completes with an error, so that its batch never waits forever.
 pub(super) struct Request {
     shared: Arc<Shared>,
     batch: u64,
     place: usize,
     pub(super) item: ClipItem,
-    /// Its frames, once they were drawn.
+    /// Its frames, once drawn.
     pub(super) drawn: Option<Clip>,
     memory: Option<ClipPlace>,
-    /// A clip that the host made for a card.
+    /// A clip for a GPU that the host made.
     staged: Vec<u8>,
-    /// In the order submitted.
+    /// Submission order.
     order: u64,
-    /// A core would not make it before its turn.
+    /// A CPU core would not finish it before it is due.
     #[cfg(feature = "cuda")]
     is_for_card: bool,
 }
@@ -57,13 +57,13 @@ impl Request {
         }
     }
 
-    /// What the host wrote for a card; nothing where the clip's place is on the host, or was made on the card.
+    /// The bytes that the host wrote for a GPU; empty when the destination is on the host or the GPU made the clip.
     #[cfg(feature = "cuda")]
     pub(super) fn take_staged(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.staged)
     }
 
-    /// The clip's place on the card.
+    /// The clip's destination on the GPU.
     #[cfg(feature = "cuda")]
     pub(super) fn card_place(&mut self) -> Option<&mut CardPlace> {
         match &mut self.memory {
@@ -72,7 +72,7 @@ impl Request {
         }
     }
 
-    /// The clip's memory on the card.
+    /// The clip's memory on the GPU.
     #[cfg(feature = "cuda")]
     pub(super) fn card_memory(
         &mut self,
@@ -82,7 +82,7 @@ impl Request {
         self.card_place().ok_or_else(no_place)?.take(pool)
     }
 
-    /// Bytes that the place has.
+    /// Size of the destination in bytes.
     pub(super) fn place_bytes(&mut self) -> usize {
         match &mut self.memory {
             Some(ClipPlace::Host(memory)) => memory.bytes_mut().len(),
@@ -126,26 +126,26 @@ struct Pending {
 
 type Finished = (Result<LoadedClip, ReaderError>, ClipPlace);
 
-/// Threads wait here while Python forks: parking_lot keeps those that wait in a table of the process, which a child would inherit with
-/// threads that it does not have. The locks of the standard library do not.
+/// Threads may wait here while Python forks. parking_lot keeps its waiting threads in a process-wide table, which a child process would
+/// inherit with threads that it does not have; the locks of the standard library do not.
 #[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
     /// A clip waits, or the queue was closed.
     has_work: Condvar,
-    /// The same for threads that help, or a clip was made: how fast that goes decides what they may take.
+    /// The same for helper threads; also signalled when a clip is made, because the measured speed decides which clips they may take.
     may_help: Condvar,
-    /// A batch is complete, or gone.
+    /// A batch is complete or was discarded.
     is_complete: Condvar,
 }
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that is done under the lock can panic half-way.
+        // Code under the lock does not panic half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Announces a batch of so many clips.
+    /// Registers a batch of `count` clips.
     pub(super) fn begin(&self, batch: u64, count: usize) {
         let clips = (0..count).map(|_| None).collect();
         self.lock().batches.insert(batch, Pending { clips, missing: count });
@@ -167,7 +167,7 @@ impl Queue {
         self.may_help.notify_all();
     }
 
-    /// The next clip; `None` when the queue was closed.
+    /// The next clip; `None` when the queue is closed.
     pub(super) fn next(&self) -> Option<Request> {
         let mut state = self.lock();
         loop {
@@ -181,8 +181,8 @@ impl Queue {
         }
     }
 
-    /// The clip that is due last of those that a core may make, once `is_worth` says so of the number that wait; `None` when the queue
-    /// was closed.
+    /// The last due clip among those that a CPU core may make, once `is_worth` accepts the number of waiting clips; `None` when the queue
+    /// is closed.
     #[cfg(feature = "cuda")]
     pub(super) fn next_from_behind(&self, is_worth: impl Fn(usize) -> bool) -> Option<Request> {
         let mut state = self.lock();
@@ -200,7 +200,7 @@ impl Queue {
         }
     }
 
-    /// Leaves a clip to the card, at its place.
+    /// Returns a clip to its position in the queue and leaves it to the GPU.
     #[cfg(feature = "cuda")]
     pub(super) fn put_back(&self, mut request: Request) {
         request.is_for_card = true;
@@ -209,7 +209,7 @@ impl Queue {
         if is_wanted {
             state.waiting.insert(request.order, request);
         } else {
-            // Its end takes the lock.
+            // Dropping the request takes the lock.
             drop(state);
             return drop(request);
         }
@@ -217,26 +217,26 @@ impl Queue {
         self.has_work.notify_all();
     }
 
-    /// Clips that wait.
+    /// Number of waiting clips.
     #[cfg(feature = "cuda")]
     pub(super) fn waiting(&self) -> usize {
         self.lock().waiting.len()
     }
 
-    /// The other clips of a source that wait, with their frames where these were drawn.
+    /// The waiting clips of a source, with their frames if already drawn.
     pub(super) fn of_key(&self, key: u64) -> Vec<(u64, ClipItem, Option<Clip>)> {
         let state = self.lock();
         let waiting = state.waiting.iter().filter(|(_, request)| request.item.key == key);
         waiting.map(|(order, request)| (*order, request.item.clone(), request.drawn.clone())).collect()
     }
 
-    /// Takes clips by their order, as far as no other thread has taken them.
+    /// Takes clips by their order, skipping those that another thread has taken.
     pub(super) fn take(&self, orders: &[u64]) -> Vec<Request> {
         let mut state = self.lock();
         orders.iter().filter_map(|order| state.waiting.remove(order)).collect()
     }
 
-    /// Notes the frames of a clip that waits.
+    /// Stores the drawn frames of a waiting clip.
     pub(super) fn note_drawn(&self, order: u64, clip: &Clip) {
         if let Some(request) = self.lock().waiting.get_mut(&order) {
             request.drawn = Some(clip.clone());
@@ -247,11 +247,11 @@ impl Queue {
         let mut state = self.lock();
         match &outcome {
             Ok(_) => state.clips += 1,
-            // Given up, not failed.
+            // Discarded, not failed.
             Err(ReaderError::Closed) => {}
             Err(_) => state.clips_failed += 1,
         }
-        // A batch that nobody wants any more is not there.
+        // A batch that was discarded is no longer in the table.
         let Some(pending) = state.batches.get_mut(&batch) else {
             drop(state);
             return drop(memory);
@@ -279,7 +279,7 @@ impl Queue {
         Some(LoadedBatch { clips, places })
     }
 
-    /// Clips that were made, and that were not.
+    /// Number of clips completed, and failed.
     pub(super) fn finished(&self) -> (u64, u64) {
         let state = self.lock();
         (state.clips, state.clips_failed)
@@ -289,7 +289,7 @@ impl Queue {
         let mut state = self.lock();
         let (waiting, batches) = (std::mem::take(&mut state.waiting), std::mem::take(&mut state.batches));
         drop(state);
-        // Ends each request, which takes the lock.
+        // Dropping each request takes the lock.
         drop(waiting);
         drop(batches);
         self.is_complete.notify_all();

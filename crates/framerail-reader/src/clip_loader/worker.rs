@@ -17,13 +17,13 @@ use crate::{
     Clip, ClipPolicy, ClipSampling, ClipSteps, ClipVideo, FrameInfo, ReaderError, VideoReader, frame_index::FrameIndex, sample_clips,
 };
 
-/// Bytes of pictures that clips which share a decode may have together.
+/// Maximum total bytes of frames for clips that share a decode.
 const MAX_SHARED_BYTES: usize = 256 << 20;
-/// Times that a clip is drawn, because its source's index was repaired meanwhile.
+/// Maximum number of draws of a clip, when its source's index is repaired in between.
 const MAX_TRIES: usize = 4;
-/// Clips over which times are averaged.
+/// Number of clips over which times are averaged.
 const MEAN_OVER: u64 = 8;
-/// Time for a pixel of a picture on a core before one was measured, in picoseconds: H.264 of a few Mbit/s.
+/// Assumed time per pixel on a CPU core before one was measured, in picoseconds: H.264 of a few Mbit/s.
 #[cfg(feature = "cuda")]
 const FIRST_PIXEL_PICOS: u64 = 8000;
 /// Page-locked frames that a thread keeps for the next clip.
@@ -32,11 +32,11 @@ const KEPT_STAGING: usize = 32;
 
 pub(super) struct Worker {
     shared: Arc<Shared>,
-    /// Decodes on a core for the card, the clips that are due last.
+    /// Whether it decodes on a CPU core for the GPU and takes the clips that are due last.
     is_helper: bool,
     pictures: Vec<u8>,
     scratch: Scratch,
-    /// The thread's stream, and page-locked memory for what goes up.
+    /// The thread's stream, and page-locked memory for uploads.
     #[cfg(feature = "cuda")]
     card: Option<(framerail_cuda::CudaStream, framerail_cuda::PinnedPool)>,
 }
@@ -87,7 +87,7 @@ impl Worker {
         self.shared.queue.next_from_behind(|waiting| self.shared.counts.turn_nanos(waiting, self.shared.threads) > 0)
     }
 
-    /// Whether a core makes the clip before its turn, by what others took for each pixel. One that it would not is left to the card.
+    /// Whether a CPU core finishes the clip before it is due, by the measured time per pixel. Other clips are left to the GPU.
     #[cfg(feature = "cuda")]
     fn is_worth(&self, opened: &Opened, groups: &Groups) -> bool {
         let counts = &self.shared.counts;
@@ -98,14 +98,14 @@ impl Worker {
         self.pixels(opened, groups).saturating_mul(picos) / 1000 <= counts.turn_nanos(self.shared.queue.waiting(), self.shared.threads)
     }
 
-    /// Pixels that are decoded for a clip.
+    /// Pixels to decode for a clip.
     #[cfg(feature = "cuda")]
     fn pixels(&self, opened: &Opened, groups: &Groups) -> u64 {
         let (width, height) = (opened.reader.metadata().width, opened.reader.metadata().height);
         groups.iter().map(|(start, last)| (last - start + 1) as u64).sum::<u64>() * u64::from(width) * u64::from(height)
     }
 
-    /// Makes a clip, and with it those of the same source that need the same pictures; gives how many that were.
+    /// Makes a clip, together with those of the same source that need the same frames; returns the number of clips made.
     fn serve(&mut self, mut request: Request) -> u64 {
         let key = (request.item.key, self.is_helper);
         let mut opened = match self.open(&request.item) {
@@ -177,7 +177,7 @@ impl Worker {
         })
     }
 
-    /// Draws a clip's frames; gives what is decoded for them.
+    /// Draws a clip's frames; returns the GOPs to decode for them.
     fn draw(&self, reader: &mut VideoReader, request: &mut Request) -> Result<Groups, ReaderError> {
         let index = reader.frame_index()?;
         let clip = match request.drawn.take() {
@@ -190,8 +190,8 @@ impl Worker {
         Ok(groups)
     }
 
-    /// The clip with those that wait and need no group of pictures beyond its own: clips that reach into others would gather the whole file
-    /// on one thread, while the others have nothing to do.
+    /// The clip, together with waiting clips that need only GOPs that it needs too. Clips that reach into other GOPs are not included: they
+    /// would gather the whole file on one thread while the others are idle.
     fn together(&self, opened: &mut Opened, request: Request, own: &Groups) -> Vec<Request> {
         let most = (MAX_SHARED_BYTES / (opened.output.picture.bytes() * self.shared.options.sampling.frames_per_clip).max(1)).max(1);
         let (queue, key) = (&self.shared.queue, request.item.key);
@@ -201,7 +201,7 @@ impl Worker {
         for (order, item, known) in queue.of_key(key) {
             let clip = match known {
                 Some(clip) => clip,
-                // One that cannot be drawn says so at its turn.
+                // A clip that cannot be drawn reports its error when it is due.
                 None => match drawn(&self.shared.options.sampling, self.shared.options.snap, &index, &item) {
                     Ok(clip) => {
                         queue.note_drawn(order, &clip);
@@ -219,7 +219,7 @@ impl Worker {
         together
     }
 
-    /// Makes clips with one read; where that fails, one after the other.
+    /// Makes clips with one read; if that fails, one after the other.
     fn make(&mut self, opened: &mut Opened, mut requests: Vec<Request>) {
         #[cfg(feature = "cuda")]
         {
@@ -243,7 +243,7 @@ impl Worker {
         requests.into_iter().for_each(|request| self.make_alone(opened, request));
     }
 
-    /// Makes a clip. Where reading it shows that the index was wrong, it is drawn again by the repaired one: as it will be the next time.
+    /// Makes a clip. If reading shows that the index was wrong, draws the clip again with the repaired index, as later requests will.
     fn make_alone(&mut self, opened: &mut Opened, mut request: Request) {
         for _ in 1..MAX_TRIES {
             let version = version(opened);
@@ -273,7 +273,7 @@ impl Worker {
         outcome
     }
 
-    /// Reads the pictures that clips need, each once.
+    /// Reads the frames that the clips need, each once.
     fn read(&mut self, opened: &mut Opened, clips: &[Clip]) -> Result<Pictures, ReaderError> {
         let numbers: BTreeSet<usize> = clips.iter().flat_map(|clip| clip.frames.iter().copied()).collect();
         let numbers: Vec<usize> = numbers.into_iter().collect();
@@ -284,7 +284,7 @@ impl Worker {
         Ok(Pictures { bytes, each, infos })
     }
 
-    /// Makes a clip of pictures that were read.
+    /// Makes a clip from frames that were read.
     fn make_of(&mut self, opened: &Opened, pictures: &Pictures, clip: &Clip, request: &mut Request) -> Result<LoadedClip, ReaderError> {
         let place = |number: &usize| pictures.infos.binary_search_by_key(number, |info| info.number).ok();
         let chosen: Vec<usize> = clip.frames.iter().filter_map(place).collect();
@@ -294,7 +294,7 @@ impl Worker {
         Ok(loaded(clip.filled, chosen.iter().filter_map(|place| pictures.infos.get(*place))))
     }
 
-    /// Makes clips in the card's memory; gives back those that the host must make.
+    /// Makes clips in GPU memory; returns those that the host must make.
     #[cfg(feature = "cuda")]
     fn make_on_card(&self, opened: &mut Opened, mut requests: Vec<Request>) -> Vec<Request> {
         let (Some(card), Some((stream, staging))) = (&self.shared.card, &self.card) else { return requests };
@@ -311,7 +311,7 @@ impl Worker {
         };
         for request in &mut requests {
             if opened.output.check(request.place_bytes()).is_err() {
-                // Its reason is found again, and told, where the host makes it.
+                // The host finds the reason again and reports it when it makes the clip.
                 opened.card = CardState::Ready(source);
                 return requests;
             }
@@ -338,16 +338,16 @@ impl Worker {
                     self.finish(opened, request, Ok(clip));
                 }
             }
-            // The reader says which frame it is.
+            // The reader reports which frame it is.
             Ok(_) => {}
             Err(ReaderError::Cuda { error, .. }) => {
                 let source_name = opened.output.source_name.clone();
-                // The card's state is the matter, not the source's.
+                // The GPU failed, not the source.
                 for request in requests.drain(..) {
                     request.finish(Err(ReaderError::Cuda { source_name: source_name.clone(), error: error.clone() }));
                 }
             }
-            // Damage, among others: another clip of the source may be whole.
+            // Damage, among others: another clip of the source may be intact.
             Err(error) => log::debug!("the host makes a clip for the card: {error}"),
         }
         opened.card = CardState::Ready(source);
@@ -385,7 +385,7 @@ impl Worker {
     }
 }
 
-/// Pictures in the order of their frames.
+/// Frames sorted by their numbers.
 struct Pictures {
     bytes: Vec<u8>,
     each: usize,
@@ -398,7 +398,7 @@ impl Pictures {
     }
 }
 
-/// Rises when something else is known of the source's frames than before.
+/// Changes whenever the source's index changes.
 fn version(opened: &Opened) -> u64 {
     opened.reader.version().load(Ordering::Acquire)
 }
@@ -409,7 +409,7 @@ fn cuda_error(error: framerail_cuda::CudaError) -> ReaderError {
 }
 
 fn add(count: &std::sync::atomic::AtomicU64, more: u64) {
-    // Only ever summed up.
+    // Sums only: no ordering with other data is needed.
     count.fetch_add(more, Ordering::Relaxed);
 }
 
@@ -422,7 +422,7 @@ fn loaded<'a>(filled: usize, infos: impl Iterator<Item = &'a FrameInfo> + Clone)
     }
 }
 
-/// The random access points from which a clip's frames decode, each with the last packet that is decoded from there.
+/// The random access points from which a clip's frames decode, each with the last packet to decode from there.
 type Groups = BTreeMap<usize, usize>;
 
 fn groups(index: &FrameIndex, clip: &Clip) -> Groups {
@@ -435,12 +435,12 @@ fn groups(index: &FrameIndex, clip: &Clip) -> Groups {
     groups
 }
 
-/// Whether all groups of one clip are among those of another.
+/// Whether a clip needs only GOPs that another one needs too.
 fn is_within(groups: &Groups, others: &Groups) -> bool {
     groups.keys().all(|start| others.contains_key(start))
 }
 
-/// Goes with a mean of the last values; 0 before the first.
+/// Updates a running mean; 0 before the first value.
 fn averaged(mean: &std::sync::atomic::AtomicU64, value: u64) {
     let before = mean.load(Ordering::Relaxed);
     mean.store(if before == 0 { value } else { before - before / MEAN_OVER + value / MEAN_OVER }, Ordering::Relaxed);
@@ -467,7 +467,7 @@ fn drawn(sampling: &ClipSampling, snap: usize, index: &FrameIndex, item: &ClipIt
     Ok(snapped(clip, snap, index))
 }
 
-/// The clip moved back to a keyframe that is near.
+/// Moves the clip back to a keyframe that is at most `snap` frames before its start.
 fn snapped(mut clip: Clip, snap: usize, index: &FrameIndex) -> Clip {
     let Some(start) = clip.frames.first().copied().filter(|_| clip.filled == 0) else { return clip };
     let is_keyframe = |back: &usize| index.frames.get(start - back).is_some_and(|frame| frame.is_keyframe);
