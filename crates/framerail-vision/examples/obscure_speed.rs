@@ -1,4 +1,4 @@
-//! Times the hiding of one face on one thread and prints medians: `cargo run --release --example obscure_speed`.
+//! Times hiding one face on one thread and prints medians: `cargo run --release --example obscure_speed`.
 
 use std::{error::Error, sync::Arc, time::Instant};
 

@@ -1,7 +1,7 @@
 //! Times conversion to tensors on one thread and prints medians: `cargo run --release --example tensor_speed [WORD...]`.
 //!
-//! Words choose cases: only those whose line holds every word are run. Frames and outputs take turns, so that together they do not
-//! fit into the processor's caches, as in reading a file; with the word `hot` there is only one of each.
+//! Words select cases: only those whose line contains every word are run. Frames and outputs alternate, so that together they do not
+//! fit into the CPU's caches, as when reading a file. With the word `hot` there is only one of each.
 
 use std::{error::Error, time::Instant};
 
@@ -23,7 +23,7 @@ fn frame(pool: &FramePool, format: PixelFormat, width: u32, height: u32, seed: u
     Ok(Frame { color: ColorDescription { matrix: ColorMatrix::Bt709, ..Default::default() }, ..Frame::of(surface) })
 }
 
-/// Medians and bests of one case in milliseconds.
+/// Median and best time of one case in milliseconds.
 fn time(frames: &[Frame], options: TensorOptions) -> Result<(f64, f64), Box<dyn Error>> {
     let mut converter = TensorConverter::new(options)?;
     let (width, height) = (frames[0].width, frames[0].height);

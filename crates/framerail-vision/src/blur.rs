@@ -1,23 +1,23 @@
-//! Blurring of sample patches at a cost that does not depend on the radius. Beyond a patch its edge is repeated.
+//! Blurs sample patches at a cost that does not depend on the radius. Beyond a patch, its edge is repeated.
 
 use framerail_core::{AxisBlur, Region};
 
 use crate::patch::Patch;
 
-/// Standard deviations that a Gaussian reads on each side.
+/// How far a Gaussian reads on each side, in standard deviations.
 const GAUSSIAN_REACH: f32 = 3.0;
-/// A patch is shrunk until its Gaussian is this narrow, at least, in samples: shrinking and growing back are then invisible.
+/// Minimum standard deviation, in samples, of the Gaussian on a shrunk patch. It makes shrinking and growing back invisible.
 const NARROWEST_SHRUNK_SIGMA: f32 = 4.0;
 
-/// Samples beyond a region that its Gaussian blur reads.
+/// Number of samples beyond a region that its Gaussian blur reads.
 pub(crate) fn gaussian_margin(sigma: f32) -> u32 {
     (sigma * GAUSSIAN_REACH).ceil() as u32 + 1
 }
 
-/// A Gaussian of this standard deviation in samples.
+/// A Gaussian of this standard deviation, in samples.
 pub(crate) fn gaussian(sigma: f32) -> AxisBlur {
     let step = ((sigma / NARROWEST_SHRUNK_SIGMA) as u32).max(1);
-    // Shrinking by means, and growing back linearly, blur a little themselves: a box's and a triangle's variance.
+    // Shrinking by means and growing back linearly blur slightly themselves, by the variances of a box and of a triangle.
     let own = if step > 1 { (3.0 * (step * step) as f32 - 1.0) / 12.0 } else { 0.0 };
     AxisBlur { step, widths: box_widths((sigma * sigma - own).max(0.0).sqrt() / step as f32) }
 }
@@ -27,7 +27,7 @@ pub(crate) fn mean(width: f32) -> AxisBlur {
     AxisBlur { step: 1, widths: [odd(width), 1, 1] }
 }
 
-/// Blurs a patch along both axes (each running mean repeats the edge) and gives the values of `region` inside it.
+/// Blurs a patch along both axes and returns the values of `region` inside it. Each running mean repeats the edge.
 pub(crate) fn blur(patch: &Patch, across: AxisBlur, down: AxisBlur, region: Region) -> Vec<f32> {
     let mut plane = Plane::shrunk(patch, across.step as usize, down.step as usize);
     across.widths.into_iter().for_each(|width| plane.average_rows(width as usize));
@@ -39,7 +39,7 @@ fn odd(width: f32) -> u32 {
     (width.max(1.0) / 2.0) as u32 * 2 + 1
 }
 
-/// Widths of three running means whose variances add up to a Gaussian's.
+/// Widths of three running means whose variances add up to that of a Gaussian.
 fn box_widths(sigma: f32) -> [u32; 3] {
     let ideal = (4.0 * sigma * sigma + 1.0).sqrt();
     let mut low = ideal.floor() as u32;
@@ -56,7 +56,7 @@ struct Plane {
 }
 
 impl Plane {
-    /// Means of cells of `step_x` × `step_y` samples; cells at the right and bottom may be smaller.
+    /// Shrinks a patch to the means of cells of `step_x` × `step_y` samples. Cells at the right and bottom may be smaller.
     fn shrunk(patch: &Patch, step_x: usize, step_y: usize) -> Plane {
         if (step_x, step_y) == (1, 1) {
             return Plane { width: patch.width(), height: patch.height(), values: patch.values.clone() };
@@ -117,7 +117,7 @@ impl Plane {
         }
     }
 
-    /// The values of `region`, linearly between cells; `origin` is the region that was shrunk.
+    /// Returns the values of `region`, interpolated linearly between cells. `origin` is the region that was shrunk.
     fn grown(&self, origin: Region, step_x: usize, step_y: usize, region: Region) -> Vec<f32> {
         let axis = |first: u32, count: u32, origin: u32, step: usize, cells: usize| -> Vec<(usize, usize, f32)> {
             let position = |sample: u32| {
@@ -165,7 +165,7 @@ mod tests {
         Patch { region: Region { x: 7, y: 3, width, height }, values }
     }
 
-    /// The definition: every sample weighed by the Gaussian, edges repeated.
+    /// The definition: every sample weighted by the Gaussian, with edges repeated.
     fn reference(patch: &Patch, sigma: f32) -> Vec<f32> {
         let radius = (sigma * 4.0).ceil() as isize;
         let kernel: Vec<f64> = (-radius..=radius).map(|i| (-((i * i) as f64) / (2.0 * f64::from(sigma).powi(2))).exp()).collect();
@@ -196,7 +196,7 @@ mod tests {
             for (index, (a, b)) in blurred.iter().zip(&expected).enumerate() {
                 let (x, y) = (index % 240, index / 240);
                 let inside = (reach..240 - reach).contains(&x) && (reach..160 - reach).contains(&y);
-                // Each running mean repeats its own edge, where the definition repeats the picture's: they differ there.
+                // Each running mean repeats its own edge where the definition repeats the patch's edge, so they differ there.
                 let worst = if inside { &mut worst_inside } else { &mut worst_at_edge };
                 *worst = worst.max((a - b).abs());
             }

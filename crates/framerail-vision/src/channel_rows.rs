@@ -1,4 +1,4 @@
-//! Rows of a picture at another size as channels, by whichever arithmetic the sampling asks for.
+//! Rows of a resized frame as channels, in floats or in 8-bit arithmetic, depending on the sampling.
 
 use framerail_core::{ChannelMix, HostSurface, Sampling};
 
@@ -9,7 +9,7 @@ use crate::{
     sampling::{Geometry, Resampler},
 };
 
-/// The tables for one geometry.
+/// Resampling tables for one geometry.
 #[derive(Debug)]
 pub(crate) enum RowSource {
     Floats(Resampler),
@@ -31,14 +31,14 @@ impl RowSource {
         }
     }
 
-    /// Forgets the picture before.
+    /// Discards the rows of the previous frame.
     pub fn begin(&mut self) {
         if let RowSource::Bytes(resampler) = self {
             resampler.begin();
         }
     }
 
-    /// Row `y` of the output, with `channels` of them.
+    /// Returns row `y` of the output, with `channels` channels.
     pub fn row(&mut self, surface: &HostSurface, y: usize, channels: usize, to_bytes: &ToBytes<'_>) -> ChannelRow<'_> {
         match self {
             RowSource::Floats(resampler) => ChannelRow::Floats(resampler.row(surface, y)),
@@ -47,14 +47,14 @@ impl RowSource {
     }
 }
 
-/// One output row before its channels are worked out.
+/// One output row before its channels are computed.
 pub(crate) enum ChannelRow<'a> {
     Floats([&'a [f32]; 3]),
     Bytes(RowPair<'a>),
 }
 
 impl ChannelRow<'_> {
-    /// Writes a channel's elements.
+    /// Writes the elements of a channel.
     pub fn write(&self, channel: usize, mix: &ChannelMix, out: &mut [f32]) {
         match self {
             ChannelRow::Floats(samples) => kernels::mix_channel(*samples, *mix, out),
@@ -71,7 +71,7 @@ pub(crate) struct HsvRow {
 }
 
 impl HsvRow {
-    /// Fills the row from one of red, green and blue.
+    /// Fills the row from a row of red, green and blue.
     pub fn fill(&mut self, row: &ChannelRow<'_>, mixes: &[ChannelMix], columns: usize) -> &Self {
         self.values.resize(columns, 0.0);
         for (channel, (mix, bytes)) in mixes.iter().zip(&mut self.channels).enumerate() {
@@ -83,7 +83,7 @@ impl HsvRow {
         self
     }
 
-    /// Writes a channel's elements.
+    /// Writes the elements of a channel.
     pub fn write(&self, channel: usize, mix: &ChannelMix, out: &mut [f32]) {
         kernels::scale_and_shift(&self.channels[channel], mix.scale, mix.shift, out);
     }

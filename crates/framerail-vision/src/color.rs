@@ -1,28 +1,28 @@
-//! Between a surface's sample values and full-range RGB, by the frame's colour tags.
+//! Conversion between a surface's sample values and full-range RGB, according to the frame's colour tags.
 //!
 //! Source: Rec. ITU-T H.273, clause 8.3 (equations for Y'CbCr and its quantisation).
 
 use framerail_core::{ChannelMix, ChannelOrder, ColorDescription, FastYuv, PixelFamily, PixelFormat};
 
-/// `rgb[i] = gain[i] · samples + bias[i]`, full range 0 to 255 before clamping, for stored sample values.
+/// `rgb[i] = gain[i] · samples + bias[i]` for stored sample values: full range, 0 to 255 before clamping.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct RgbFromSamples {
-    /// One row for each of red, green, blue; one column for each colour component.
+    /// One row each for red, green and blue; one column per colour component.
     pub gain: [[f32; 3]; 3],
-    /// Added at last.
+    /// Added last.
     pub bias: [f32; 3],
-    /// Luma by the same rule.
+    /// Luma, computed in the same way.
     pub luma_gain: [f32; 3],
-    /// Added to luma at last.
+    /// Added to luma last.
     pub luma_bias: f32,
 }
 
-/// How one component's stored values spread over 0 to 255 (luma, RGB) or -127.5 to 127.5 (chroma).
+/// How one component's stored values map to 0 to 255 (luma, RGB) or -127.5 to 127.5 (chroma).
 #[derive(Clone, Copy, Debug)]
 struct Quantisation {
-    /// Stored value of black, or of no colour.
+    /// Stored value of black, or of neutral chroma.
     zero: f64,
-    /// Stored steps for each of 255 parts.
+    /// Stored steps per 1/255 of the range.
     step: f64,
 }
 
@@ -41,7 +41,7 @@ fn quantisation(format: PixelFormat, color: &ColorDescription) -> (Quantisation,
 }
 
 impl RgbFromSamples {
-    /// The conversion for a surface of this format with these tags.
+    /// Creates the conversion for a surface of this format with these tags.
     pub fn new(format: PixelFormat, color: &ColorDescription) -> Self {
         let (luma, chroma) = quantisation(format, color);
         let (kr, kb) = color.matrix_or_default().luma_weights();
@@ -61,7 +61,7 @@ impl RgbFromSamples {
             PixelFamily::Gray | PixelFamily::Rgb => [luma.zero; 3],
         };
         let luma_row = match format.family() {
-            // BT.601's weights, as image libraries turn RGB to grey.
+            // BT.601 weights, as image libraries use to convert RGB to grey.
             PixelFamily::Rgb => [0.299 * value, 0.587 * value, 0.114 * value],
             PixelFamily::Gray | PixelFamily::Yuv => [value, 0.0, 0.0],
         };
@@ -74,7 +74,7 @@ impl RgbFromSamples {
         }
     }
 
-    /// One mix for each colour channel, neither scaled nor shifted; hue, saturation and value are worked out from red, green, blue.
+    /// Returns one mix per colour channel, neither scaled nor shifted. For HSV these are red, green and blue, from which it is computed.
     pub fn mixes(&self, order: ChannelOrder) -> Vec<ChannelMix> {
         let mix = |gain, bias| ChannelMix { gain, bias, scale: 1.0, shift: 0.0 };
         let of = |channel: usize| mix(self.gain[channel], self.bias[channel]);
@@ -86,7 +86,7 @@ impl RgbFromSamples {
     }
 }
 
-/// The factors of FFmpeg's arithmetic for a picture, when it has such a way: 8-bit planar 4:2:0 and 4:2:2 with an even number of rows.
+/// Returns the factors of FFmpeg's fast arithmetic, for frames that have it: 8-bit planar 4:2:0 and 4:2:2 with an even number of rows.
 pub(crate) fn fast_yuv(format: PixelFormat, height: u32, color: &ColorDescription) -> Option<FastYuv> {
     let fast = matches!(format, PixelFormat::Yuv420p | PixelFormat::Yuv422p | PixelFormat::Yuva420p);
     if !fast || height % 2 == 1 {
@@ -95,7 +95,7 @@ pub(crate) fn fast_yuv(format: PixelFormat, height: u32, color: &ColorDescriptio
     let full = color.is_full_range(false);
     let (kr, kb) = color.matrix_or_default().luma_weights();
     let kg = 1.0 - kr - kb;
-    // First Q16 for limited range, then cut off for full range, then Q13.
+    // Rounded to Q16 for limited range, then truncated for full range, then rounded to Q13.
     let chroma = |factor: f64| {
         let limited = (factor * 255.0 / 224.0 * 65536.0).round();
         let stated = if full { (limited * 224.0 / 255.0).trunc() } else { limited };
@@ -111,7 +111,7 @@ pub(crate) fn fast_yuv(format: PixelFormat, height: u32, color: &ColorDescriptio
     })
 }
 
-/// A full-range RGB colour as code values of a surface's colour components (one for grey), before any shift of the format.
+/// Converts a full-range RGB colour to code values of a surface's colour components (one for grey), before any shift of the format.
 pub(crate) fn samples_from_rgb(format: PixelFormat, color: &ColorDescription, rgb: [f32; 3]) -> [u16; 3] {
     let (luma, chroma) = quantisation(format, color);
     let (kr, kb) = match format.family() {

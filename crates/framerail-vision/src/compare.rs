@@ -1,26 +1,26 @@
-//! How much two surfaces differ.
+//! Measures how much two surfaces differ.
 
 use framerail_core::{HostSurface, PixelFormat, Region};
 
 use crate::{VisionError, patch::Patch};
 
-/// Differences of one component or of a whole picture, in code values.
+/// Differences of one component or of the whole frame, in code values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Difference {
-    /// Peak signal-to-noise ratio in decibels, against the format's greatest value; infinite for equal pictures.
+    /// Peak signal-to-noise ratio in decibels, relative to the format's maximum value; infinite for identical surfaces.
     pub psnr_db: f64,
-    /// Greatest absolute difference.
+    /// Maximum absolute difference.
     pub max_abs: u32,
     /// Mean absolute difference.
     pub mean_abs: f64,
 }
 
-/// Differences of two surfaces.
+/// Differences between two surfaces.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
-    /// All samples together.
+    /// Over all samples.
     pub overall: Difference,
-    /// Each component, alpha included, in the format's order.
+    /// Per component, alpha included, in the format's order.
     pub components: Vec<Difference>,
 }
 
@@ -57,7 +57,7 @@ impl Sums {
     }
 }
 
-/// Compares two surfaces of one format and size, sample by sample.
+/// Compares two surfaces of the same format and size, sample by sample.
 ///
 /// # Errors
 /// `SurfacesDiffer` when format or size differ.

@@ -1,4 +1,4 @@
-//! The contour of what was found: by a model's mask, or around landmarks.
+//! The contour of a detection, from a model's mask or from landmarks.
 
 use std::sync::Arc;
 
@@ -6,36 +6,37 @@ use framerail_core::{AttributeValue, BBox, Detection, InstanceMask, Region};
 
 use crate::{distance::squared_distances, hull::ConvexHull, mask::soft_edge};
 
-/// Landmarks from which on a model draws an outline. The five of a face detector and the seventeen of a body mark features inside.
+/// Minimum number of landmarks that trace an outline. The five of a face detector and the seventeen of a body mark features inside it.
 pub(crate) const OUTLINING_LANDMARKS: usize = 20;
 
-/// Coverage of a cell or pixel from which on it is inside.
+/// Minimum coverage of a cell or pixel that counts as inside.
 const INSIDE: u8 = 128;
 
-/// Points that fill less than this part of the square around them lie in a line rather than around something.
+/// Points whose hull fills less than this fraction of the square around them lie on a line and enclose nothing.
 const FLATTEST: f64 = 0.05;
 
 /// Which pixels belong to a detection.
 #[derive(Clone, Debug)]
 pub(crate) enum Contour {
-    /// Those where a model's mask is at least half covered.
+    /// Pixels where a model's mask is at least half covered.
     Mask(Arc<InstanceMask>),
-    /// Those that the hull of its landmarks touches.
+    /// Pixels that the hull of the landmarks touches.
     Hull(ConvexHull),
 }
 
 /// Why a detection has no contour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoContour {
-    /// No model gave a mask or landmarks enough.
+    /// No model returned a mask or enough landmarks.
     Missing,
-    /// What there is covers too little of the box.
+    /// The mask or hull covers too little of the box.
     TooSmall,
 }
 
 impl Contour {
-    /// The last mask among the attributes, else the hull of their last landmarks (3 or more), else that of the detection's own (20 or
-    /// more): the first of these that covers at least `least_share` of the box. A hull of 20 landmarks or more counts whatever its size.
+    /// Returns the last mask among the attributes if it covers at least `least_share` of the box. Otherwise returns the hull of the
+    /// attributes' last landmarks (3 or more) or, without these, of the detection's own landmarks (20 or more). The hull must cover the
+    /// same share, unless it is of 20 landmarks or more.
     pub fn of(detection: &Detection, least_share: f32) -> Result<Self, NoContour> {
         let attributes = || detection.attributes.iter().rev().map(|attribute| &attribute.value);
         let mask = attributes().find_map(|value| if let AttributeValue::Mask(mask) = value { Some(Arc::clone(mask)) } else { None });
@@ -57,7 +58,7 @@ impl Contour {
         mask.or_else(hull).ok_or(no_contour)
     }
 
-    /// The box around what is inside.
+    /// The box around the inside.
     pub fn extent(&self) -> BBox {
         match self {
             Contour::Hull(hull) => hull.bounds(),
@@ -65,7 +66,7 @@ impl Contour {
         }
     }
 
-    /// The farthest that what is inside reaches beyond [`Contour::extent`]: between the middles of two cells values are mixed.
+    /// How far the inside may reach beyond [`Contour::extent`]: values are interpolated between the centres of two cells.
     fn margin(&self) -> f64 {
         match self {
             Contour::Hull(_) => 0.0,
@@ -73,7 +74,7 @@ impl Contour {
         }
     }
 
-    /// For each pixel of a region, row by row, whether it is inside.
+    /// Returns for each pixel of a region, row by row, whether it is inside.
     pub fn inside(&self, region: Region) -> Vec<bool> {
         match self {
             Contour::Mask(mask) => mask_inside(mask, region),
@@ -90,8 +91,8 @@ impl Contour {
         }
     }
 
-    /// Coverage of pixels: all that is within a frame of this size, grown on every side by `growth` of the mean of its extent's sides
-    /// (shrunk when below 0), with a soft edge of `feather` pixels around that. `None` when nothing in the frame is covered wholly.
+    /// Returns the coverage within a frame of this size: the inside, grown on every side by `growth` times the mean of its extent's
+    /// sides (shrunk when below 0), with a soft edge of `feather` pixels around it. `None` when no pixel in the frame is fully covered.
     pub fn raster(&self, growth: f64, feather: f64, (width, height): (u32, u32)) -> Option<Raster> {
         let extent = self.extent();
         let growth = growth * (f64::from(extent.width()) + f64::from(extent.height())) / 2.0;
@@ -104,12 +105,12 @@ impl Contour {
     }
 }
 
-/// Coverage of what is inside of a contour that is drawn, away from its edge.
+/// Coverage inside a drawn contour, away from its edge.
 const TINT: f64 = 90.0;
 
 impl Contour {
-    /// Coverage of pixels for drawing: a tint of all that is inside within a frame of this size, and a line of `line_width` pixels along
-    /// its edge, to the inside. `None` when nothing shows.
+    /// Returns the coverage for drawing: a tint of the inside within a frame of this size, and a line of `line_width` pixels along
+    /// its edge, to the inside. `None` when nothing is visible.
     pub fn tinted(&self, line_width: f64, (width, height): (u32, u32)) -> Option<Raster> {
         let extent = self.extent();
         let region = around(&extent, self.margin() + 1.0, width, height)?;
@@ -122,7 +123,7 @@ impl Contour {
     }
 }
 
-/// What a contour covers.
+/// The pixels that a contour covers.
 #[derive(Clone, Debug)]
 pub(crate) struct Raster {
     /// The pixels that may be covered.
@@ -133,8 +134,8 @@ pub(crate) struct Raster {
     pub coverage: Arc<[u8]>,
 }
 
-/// For each pixel, how far its middle lies beyond the edge of what is inside, in pixels: half a pixel for neighbours. Pixels inside
-/// have -0.5, or with `depths` how deep they lie, below that.
+/// Returns for each pixel how far its centre lies beyond the edge of the inside, in pixels: 0.5 for direct neighbours. Pixels inside
+/// have -0.5 or, with `depths`, their depth as a negative value, from -0.5 down.
 pub(crate) fn edge_distances(inside: &[bool], width: usize, depths: bool) -> impl Iterator<Item = f64> {
     let outwards = squared_distances(inside, width);
     let outside: Vec<bool> = if depths { inside.iter().map(|inside| !inside).collect() } else { Vec::new() };
@@ -152,7 +153,7 @@ fn grown(bbox: &BBox, by: f64) -> BBox {
     BBox::from_xyxy(side(bbox.x1, -by), side(bbox.y1, -by), side(bbox.x2, by), side(bbox.y2, by))
 }
 
-/// Every pixel within `reach` of a box. A reach without end is the frame.
+/// Every pixel within `reach` of a box. An infinite reach covers the whole frame.
 fn around(bbox: &BBox, reach: f64, width: u32, height: u32) -> Option<Region> {
     let bound = |at: f32| if at.is_finite() { at } else { at.signum() * f32::MAX };
     let BBox { x1, y1, x2, y2 } = grown(bbox, reach);
@@ -174,7 +175,7 @@ fn cell_height(mask: &InstanceMask) -> f64 {
     (f64::from(mask.bbox().y2) - f64::from(mask.bbox().y1)) / f64::from(mask.rows())
 }
 
-/// Square pixels of the cells that are inside.
+/// Area of the cells that are inside, in square pixels.
 fn mask_area(mask: &InstanceMask) -> f64 {
     let cells = mask.coverage().iter().filter(|coverage| **coverage >= INSIDE).count();
     cells as f64 * cell_width(mask) * cell_height(mask)
@@ -198,7 +199,7 @@ fn cells_inside(mask: &InstanceMask) -> BBox {
     BBox::from_xyxy(at(x1, width, columns.0), at(y1, height, rows.0), at(x1, width, columns.1), at(y1, height, rows.1))
 }
 
-/// Between which two cells a pixel's middle lies.
+/// The two cells between whose centres a pixel's centre lies.
 #[derive(Clone, Copy)]
 struct Between {
     first: usize,
@@ -206,7 +207,7 @@ struct Between {
     part: f32,
 }
 
-/// The same for `count` pixels from `first` on; `None` for those beyond the box, which goes from `origin` on.
+/// Finds the cells of `count` pixels from `first` on. `None` for pixels beyond the box, which starts at `origin`.
 fn between(origin: f32, end: f32, cells: u32, first: u32, count: u32) -> Vec<Option<Between>> {
     let (origin, end) = (f64::from(origin), f64::from(end));
     let cell = (end - origin) / f64::from(cells);
@@ -224,7 +225,7 @@ fn between(origin: f32, end: f32, cells: u32, first: u32, count: u32) -> Vec<Opt
     (first..first + count).map(place).collect()
 }
 
-/// Pixels where the mask, bilinear between the middles of its cells, is at least half covered.
+/// Marks pixels where the mask, interpolated bilinearly between the centres of its cells, is at least half covered.
 fn mask_inside(mask: &InstanceMask, region: Region) -> Vec<bool> {
     let bbox = mask.bbox();
     let columns = between(bbox.x1, bbox.x2, mask.columns(), region.x, region.width);

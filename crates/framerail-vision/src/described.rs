@@ -1,13 +1,13 @@
-//! What further models say of detections and frames, as it is drawn: classes as words, landmarks as points.
+//! How attributes of detections and frames are drawn: classes as text, landmarks as points.
 
 use framerail_core::{Attribute, AttributeValue, Detection, Point};
 
 use crate::{DrawOptions, Sketch};
 
-/// Colour of what is said of a whole frame, where there is no other.
+/// Colour of frame attributes when the options set none.
 const FRAME_RGB: [u8; 3] = [240, 240, 240];
 
-/// Landmarks of a detection: its own, and those that further models gave.
+/// Landmarks of a detection: its own, and those from further models.
 pub(crate) fn landmarks_of(detection: &Detection) -> impl Iterator<Item = Point> {
     let further = detection.attributes.iter().flat_map(|attribute| match &attribute.value {
         AttributeValue::Landmarks(points) => points.as_slice(),
@@ -16,7 +16,7 @@ pub(crate) fn landmarks_of(detection: &Detection) -> impl Iterator<Item = Point>
     detection.landmarks.iter().chain(further).copied().filter(|point| point.x.is_finite() && point.y.is_finite())
 }
 
-/// Detections inside of a detection.
+/// Detections that lie inside a detection.
 pub(crate) fn parts_of(detection: &Detection) -> impl Iterator<Item = &[Detection]> {
     detection.attributes.iter().filter_map(|attribute| match &attribute.value {
         AttributeValue::Parts(parts) => Some(parts.as_slice()),
@@ -24,7 +24,7 @@ pub(crate) fn parts_of(detection: &Detection) -> impl Iterator<Item = &[Detectio
     })
 }
 
-/// The best class of each attribute that has some.
+/// The best class of each attribute that has classes.
 pub(crate) fn classes_of(attributes: &[Attribute], options: &DrawOptions) -> Vec<String> {
     let words = attributes.iter().filter_map(|attribute| match &attribute.value {
         AttributeValue::Classes(classes) => classes.first(),
@@ -35,7 +35,7 @@ pub(crate) fn classes_of(attributes: &[Attribute], options: &DrawOptions) -> Vec
 }
 
 impl Sketch {
-    /// The best class that each model gives the frame as a whole, one below the other in the top left corner.
+    /// Draws the best class that each model returns for the whole frame, one below the other in the top left corner.
     pub fn frame_attributes(&mut self, attributes: &[Attribute], options: &DrawOptions) {
         let scale = options.line_width.unwrap_or_else(|| self.default_line_width()).max(1);
         let mut y = i64::from(scale);

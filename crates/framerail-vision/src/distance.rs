@@ -1,10 +1,10 @@
-//! How far the pixels of a picture are from those that are marked.
+//! Distances of pixels to the nearest marked pixel.
 
-/// Farther than any pixel of a frame is from another; its square fits an `i64`.
+/// Larger than any distance between two pixels of a frame; its square fits an `i64`.
 const FAR: i64 = 1 << 20;
 
-/// Squared distance in pixels, from middle to middle, of each pixel to the nearest one that is marked: rows of `width`, sides up to
-/// 32,768. `u32::MAX` for all when none is.
+/// Returns the squared distance in pixels, between centres, of each pixel to the nearest marked pixel. `marked` holds rows of `width`;
+/// sides up to 32,768. All values are `u32::MAX` when no pixel is marked.
 ///
 /// Exact and linear in the number of pixels. Source: Meijster, Roerdink, Hesselink: A General Algorithm for Computing Distance
 /// Transforms in Linear Time, 2000.
@@ -27,17 +27,17 @@ pub(crate) fn squared_distances(marked: &[bool], width: usize) -> Vec<u32> {
     out
 }
 
-/// A column whose marked pixel is the nearest one from `from` on.
+/// A column whose marked pixel is the nearest one for positions from `from` on.
 struct Nearest {
     column: i64,
     from: i64,
 }
 
-/// The least of `(x - column)² + vertical²` over all columns, for each x: the lower envelope of parabolas.
+/// Computes the minimum of `(x - column)² + vertical²` over all columns, for each x: the lower envelope of parabolas.
 fn nearest_in_row(vertical: &[i64], envelope: &mut Vec<Nearest>, out: &mut [u32]) {
     let squared = |x: i64, column: i64| (x - column) * (x - column) + vertical[column as usize] * vertical[column as usize];
     envelope.clear();
-    // Of a run of marked pixels only the ends are nearest to any that is not.
+    // Of a run of marked pixels, only the ends can be nearest to an unmarked pixel.
     let is_amid = |column: i64| vertical.get((column - 1).max(0) as usize..=(column + 1) as usize).is_some_and(|near| near == [0; 3]);
     for column in (0..vertical.len() as i64).filter(|column| !is_amid(*column)) {
         while envelope.last().is_some_and(|last| squared(last.from, last.column) > squared(last.from, column)) {
@@ -69,7 +69,7 @@ mod tests {
 
     use super::*;
 
-    /// Each pixel against each marked one.
+    /// Compares each pixel with each marked one.
     fn by_brute_force(marked: &[bool], width: usize) -> Vec<u32> {
         let place = |at: usize| ((at % width) as i64, (at / width) as i64);
         let distance = |at: usize, to: usize| {

@@ -1,4 +1,4 @@
-//! Boxes, labels and landmarks drawn into frames, in place, in the frame's own pixel format.
+//! Draws boxes, labels and landmarks into frames, in place, in the frame's own pixel format.
 
 use framerail_core::{BBox, ColorDescription, Detection, HostSurface, Point};
 
@@ -9,19 +9,19 @@ use crate::{
     sketch::coverage,
 };
 
-/// Draws into one writable surface: what a [`Sketch`] of the same calls holds.
+/// Draws into one writable surface. Paints the same strokes as a [`Sketch`] with the same calls.
 pub struct Canvas<'a> {
     surface: &'a mut HostSurface,
     color: ColorDescription,
 }
 
 impl<'a> Canvas<'a> {
-    /// A canvas over a writable surface with these colour tags.
+    /// Creates a canvas over a writable surface with these colour tags.
     pub fn new(surface: &'a mut HostSurface, color: &ColorDescription) -> Self {
         Self { surface, color: *color }
     }
 
-    /// Width of lines, and scale of text, for a frame of this size.
+    /// Default line width and text scale for a frame of this size.
     pub fn default_line_width(&self) -> u32 {
         self.sketch().default_line_width()
     }
@@ -30,7 +30,7 @@ impl<'a> Canvas<'a> {
         Sketch::new((self.surface.width(), self.surface.height()), self.surface.format(), &self.color)
     }
 
-    /// Paints what a sketch of this surface's size and format holds.
+    /// Paints a sketch, which must be made for this surface's size and format.
     ///
     /// # Errors
     /// `NotWritable` when the surface is shared or read-only.
@@ -47,7 +47,7 @@ impl<'a> Canvas<'a> {
         self.paint(&sketch)
     }
 
-    /// Fills every pixel whose corner a box touches; `opacity` is 0 to 255. Nothing happens outside the frame.
+    /// Fills every pixel that a box touches; `opacity` is 0 to 255. Has no effect outside the frame.
     ///
     /// # Errors
     /// `NotWritable` when the surface is shared or read-only.
@@ -55,7 +55,7 @@ impl<'a> Canvas<'a> {
         self.draw(|sketch| sketch.fill(bbox, rgb, opacity))
     }
 
-    /// Draws a box's outline, `width` pixels wide, to the inside.
+    /// Draws a box's outline, `width` pixels wide, inside the box.
     ///
     /// # Errors
     /// `NotWritable` when the surface is shared or read-only.
@@ -63,7 +63,7 @@ impl<'a> Canvas<'a> {
         self.draw(|sketch| sketch.outline(bbox, rgb, width))
     }
 
-    /// Draws a straight line with round ends, smoothed.
+    /// Draws an antialiased straight line with round ends.
     ///
     /// # Errors
     /// `NotWritable` when the surface is shared or read-only.
@@ -71,7 +71,7 @@ impl<'a> Canvas<'a> {
         self.draw(|sketch| sketch.line(from, to, rgb, width))
     }
 
-    /// Draws a filled circle, smoothed.
+    /// Draws an antialiased filled circle.
     ///
     /// # Errors
     /// `NotWritable` when the surface is shared or read-only.
@@ -79,8 +79,8 @@ impl<'a> Canvas<'a> {
         self.draw(|sketch| sketch.dot(center, rgb, diameter))
     }
 
-    /// Draws a line of ASCII or Latin-1 text with its top left corner at a pixel; each letter is `8 * scale` pixels wide and high.
-    /// Other characters appear as a hollow box; what lies outside the frame is cut off.
+    /// Draws a line of ASCII or Latin-1 text with its top left corner at (`x`, `y`); each letter is `8 * scale` pixels wide and high.
+    /// Other characters appear as a hollow box. Pixels outside the frame are cut off.
     ///
     /// # Errors
     /// `NotWritable` when the surface is shared or read-only.
@@ -88,7 +88,7 @@ impl<'a> Canvas<'a> {
         self.draw(|sketch| sketch.text(x, y, text, rgb, scale))
     }
 
-    /// Draws detections; boxes that were filled in (held or interpolated) are half as thick. Non-finite boxes are left out.
+    /// Draws detections. Lines of held or interpolated boxes are half as thick. Non-finite boxes are skipped.
     ///
     /// # Errors
     /// `NotWritable` when the surface is shared or read-only.

@@ -1,4 +1,4 @@
-//! Rows of a picture at another size in 8-bit arithmetic, as FFmpeg and OpenCV do it.
+//! Resizes rows of a frame in 8-bit arithmetic, as FFmpeg and OpenCV do.
 //!
 //! Source: swscale's conversion of 8-bit planar 4:2:0 and 4:2:2 to RGB; OpenCV's `resize` with `INTER_LINEAR` on 8-bit samples.
 
@@ -9,18 +9,18 @@ use crate::{
     sampling::{Geometry, Resampler, Window},
 };
 
-/// Parts of a whole in a weight.
+/// A weight of 1 in fixed point.
 const ONE: f32 = 2048.0;
 
 /// How rows of stored samples become rows of 8-bit channels.
 pub(crate) enum ToBytes<'a> {
-    /// By FFmpeg's 16-bit arithmetic; `order[c]` is the place of red, green and blue in the output.
+    /// FFmpeg's 16-bit arithmetic; `order[c]` is the output channel of red, green or blue.
     Fast { yuv: FastYuv, order: [usize; 3] },
-    /// By these weights, rounded to the nearest.
+    /// These weights, rounded to the nearest.
     Exact(&'a [ChannelMix]),
 }
 
-/// Between which two positions an output position lies, and the weight of each in parts of 2048.
+/// The two source positions of an output position, with the weight of each in 1/2048.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tap {
     first: u32,
@@ -28,12 +28,12 @@ struct Tap {
     weights: [i16; 2],
 }
 
-/// The taps of one axis; positions beyond the picture are its edge.
+/// Returns the taps of one axis. Positions beyond the frame take its edge.
 fn taps(origin: f64, extent: f64, out: u32, pixels: u32) -> impl Iterator<Item = Tap> {
     let last = i64::from(pixels) - 1;
     let (whole, part) = (origin.floor(), origin - origin.floor());
     (0..out).map(move |position| {
-        // Single precision from here on, as OpenCV has it.
+        // Single precision from here on, as in OpenCV.
         let at = ((f64::from(position) + 0.5) * (extent / f64::from(out)) - 0.5 + part) as f32;
         let near = at.floor();
         let weight = at - near;
@@ -46,14 +46,14 @@ fn taps(origin: f64, extent: f64, out: u32, pixels: u32) -> impl Iterator<Item =
 /// How the columns of an output row are taken from a row of 8-bit samples.
 #[derive(Debug)]
 enum Columns {
-    /// As they lie.
+    /// In order, without resizing.
     Straight,
-    /// Between an element and the next.
+    /// Interpolated between an element and the next.
     Lerp { first: Vec<u32>, weights: Vec<[i16; 2]> },
 }
 
 impl Columns {
-    /// Tables over a row that starts at column `start`.
+    /// Creates tables for a row that starts at column `start`.
     fn new(taps: &[Tap], start: u32) -> Self {
         let whole = |tap: &Tap| if tap.first == tap.second { [ONE as i16, 0] } else { tap.weights };
         if taps.iter().zip(start..).all(|(tap, column)| tap.first == column && whole(tap)[1] == 0) {
@@ -63,14 +63,14 @@ impl Columns {
     }
 }
 
-/// A source row at the output's width, for each channel.
+/// A source row resized to the output's width, for each channel.
 #[derive(Debug, Default)]
 struct ResizedRow {
     source: Option<u32>,
     channels: [Vec<i16>; 3],
 }
 
-/// The two rows between which an output row lies.
+/// The two rows between which an output row is interpolated.
 pub(crate) struct RowPair<'a> {
     rows: [&'a ResizedRow; 2],
     weights: [i16; 2],
@@ -83,11 +83,11 @@ impl RowPair<'_> {
     }
 }
 
-/// Makes 8-bit channels of one source row at a time.
+/// Computes the 8-bit channels of one source row at a time.
 #[derive(Debug)]
 struct ByteRows {
     format: PixelFormat,
-    /// Gives stored samples of the columns from `start` on, at their own size.
+    /// Reads stored samples of the columns from `start` on, without resizing.
     samples: Resampler,
     /// First column; even, so that it starts a pair of pixels that share chroma.
     start: usize,
@@ -139,7 +139,7 @@ impl ByteRows {
     }
 }
 
-/// Gives a picture's rows at another size, as 8-bit channels.
+/// Resizes a frame's rows, as 8-bit channels.
 #[derive(Debug)]
 pub(crate) struct ByteResampler {
     geometry: Geometry,
@@ -166,14 +166,14 @@ impl ByteResampler {
         &self.geometry
     }
 
-    /// Forgets the rows of the picture before.
+    /// Discards the rows of the previous frame.
     pub fn begin(&mut self) {
         for row in &mut self.rows {
             row.source = None;
         }
     }
 
-    /// The rows that make up row `y` of the output, with `channels` of them filled.
+    /// Returns the rows that make up row `y` of the output, with `channels` channels filled.
     pub fn row(&mut self, surface: &HostSurface, y: usize, channels: usize, to_bytes: &ToBytes<'_>) -> RowPair<'_> {
         let tap = self.down[y];
         if self.rows[0].source != Some(tap.first) {
@@ -213,7 +213,7 @@ mod tests {
         let mut out = vec![f32::NAN; spec.elements()];
         let mut preprocessor = Preprocessor::new(spec).expect("valid").with_sampling(Sampling::Bilinear8Bit);
         preprocessor.run(frame, &mut out).expect("host frame");
-        // Again: nothing of the run before may show.
+        // Run again: nothing of the previous run may remain.
         preprocessor.run(frame, &mut out).expect("host frame");
         out
     }
@@ -223,7 +223,7 @@ mod tests {
         Preprocess { width, height, fit, channel_order, layout, scale: 1.0, mean: [0.0; 3], std: [1.0; 3] }
     }
 
-    /// OpenCV's `INTER_LINEAR` on 8-bit samples, one pixel after the other.
+    /// OpenCV's `INTER_LINEAR` on 8-bit samples, pixel by pixel.
     fn resized(rgb: &[Rgb], (w, h): (usize, usize), (width, height): (u32, u32)) -> Vec<f32> {
         let tap = |position: u32, out: u32, side: usize| {
             let at = ((f64::from(position) + 0.5) * side as f64 / f64::from(out) - 0.5) as f32;
@@ -273,7 +273,7 @@ mod tests {
         }
     }
 
-    /// The conversion written down plainly, with the published factors in Q16.
+    /// The conversion in plain form, with the published factors in Q16.
     fn fast_rgb(luma: i32, cb: i32, cr: i32, factors: [i32; 5], black: i32) -> Rgb {
         let [gain, red, green_cb, green_cr, blue] = factors.map(|factor| (factor + 4) >> 3);
         let part = |value: i32, gain: i32| (value * gain) >> 16;
@@ -291,7 +291,7 @@ mod tests {
         ];
         for (color, factors, black) in cases {
             for (format, w, h) in [(PixelFormat::Yuv420p, 61, 34), (PixelFormat::Yuv422p, 64, 30), (PixelFormat::Yuva420p, 1, 2)] {
-                // Every code, also far beyond RGB's limits.
+                // Every code value, including those far outside the limits of RGB.
                 let noise = picture(format, w, h, |component, x, y| (x * 89 + y * 151 + x * y * 7 + component as u32 * 101) as u16 % 256);
                 let frame = frame(noise, color);
                 let surface = frame.surface.host().expect("host");
@@ -343,7 +343,7 @@ mod tests {
                 assert_eq!(part[(row * 20 + column) * 3..][..3], whole[source..source + 3], "{left} {column} {row}");
             }
         }
-        // Wholly outside, the nearest corner is repeated.
+        // Entirely outside, the nearest corner is repeated.
         for (x, y, corner) in [(-900.0, -700.5, 0), (9000.0, 800.0, 64 * 48 - 1)] {
             preprocessor.run_crop(&frame, framerail_core::BBox::from_xyxy(x, y, x + 33.0, y + 10.0), &mut part).expect("in the limits");
             assert!(part.as_chunks::<3>().0.iter().all(|pixel| pixel[..] == whole[corner * 3..][..3]), "{x} {y}");

@@ -1,52 +1,52 @@
-//! The errors of this crate: options out of range, surfaces that cannot be worked on.
+//! Errors of this crate: options out of range, and unusable surfaces.
 
 use framerail_core::{CoreError, PixelFormat};
 
-/// What can be wrong with an option, a buffer or a surface.
+/// An invalid option, buffer or surface.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VisionError {
     /// The frame is in device memory, or its size is out of range.
     #[error(transparent)]
     Core(#[from] CoreError),
-    /// An option's value that makes no sense.
+    /// An option has an invalid value.
     #[error("{option} is {given}; give {expected}")]
     OptionOutOfRange {
         /// Name of the option.
         option: &'static str,
-        /// The value as given.
+        /// The given value.
         given: String,
-        /// The values that are taken.
+        /// The accepted values.
         expected: &'static str,
     },
-    /// A model input of another length than the specification's.
+    /// The length of a model input differs from the specification.
     #[error("the model input holds {have} elements; its layout {layout} needs {need}")]
     OutputLength {
         /// Elements in the slice.
         have: usize,
-        /// Elements of one picture.
+        /// Elements of one frame.
         need: usize,
-        /// The shape in words, such as `3x384x640`.
+        /// The shape as text, such as `3x384x640`.
         layout: String,
     },
     /// The surface's memory is shared or belongs to a decoder.
     #[error("the {format} surface is shared or read-only; make the frame writable before this step")]
     NotWritable {
-        /// Its pixel format.
+        /// The surface's pixel format.
         format: PixelFormat,
     },
-    /// Two surfaces that were to be compared or joined do not match.
+    /// Two surfaces to be compared or joined do not match.
     #[error("surfaces differ: {left} and {right}; convert one of them first")]
     SurfacesDiffer {
-        /// The first, as format and size.
+        /// Format and size of the first surface.
         left: String,
-        /// The second, as format and size.
+        /// Format and size of the second surface.
         right: String,
     },
-    /// Batches that an augmentation cannot work on, or numbers that do not fit them.
+    /// An augmentation's batch is invalid, or its parameters do not fit the batch.
     #[error("augmentation: {0}")]
     Augmentation(String),
-    /// A zone or line that cannot be watched.
+    /// A zone or line is invalid.
     #[error("{0}")]
     Zone(String),
 }

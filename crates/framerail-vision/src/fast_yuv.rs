@@ -1,17 +1,17 @@
-//! 8-bit Y'CbCr to RGB at its own size, by FFmpeg's 16-bit arithmetic ([`FastYuv`]), 32 pixels at a time.
+//! Converts 8-bit Y'CbCr to RGB without resizing, in FFmpeg's 16-bit arithmetic ([`FastYuv`]), 32 pixels at a time.
 
 use framerail_core::FastYuv;
 use multiversion::multiversion;
 
-/// Pixels of a block.
+/// Pixels per block.
 const BLOCK: usize = 32;
 
-/// A row of chroma with a sample for every two pixels.
+/// A row of chroma with one sample for every two pixels.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ChromaRow<'a> {
-    /// Cb and Cr apart.
+    /// Cb and Cr in separate planes.
     Planes(&'a [u8], &'a [u8]),
-    /// Cb and Cr in turn.
+    /// Cb and Cr interleaved.
     Pairs(&'a [u8]),
 }
 
@@ -22,7 +22,7 @@ enum ChromaBlock<'a> {
 }
 
 impl<'a> ChromaRow<'a> {
-    /// What is left behind whole blocks.
+    /// Returns the samples after the first `blocks` whole blocks, padded to one block.
     fn rest(&self, blocks: usize, padded: &'a mut [[u8; BLOCK]; 2]) -> ChromaRow<'a> {
         let pad = |samples: &[u8], padded: &mut [u8; BLOCK]| {
             for (out, sample) in padded.iter_mut().zip(samples) {
@@ -44,15 +44,15 @@ impl<'a> ChromaRow<'a> {
     }
 }
 
-/// The steps of one block for some instruction set: chroma to terms, luma and terms to red, green and blue.
+/// The steps of one block for an instruction set: chroma to terms, then luma and terms to red, green and blue.
 struct Steps<Terms, Rgb> {
     terms: Terms,
     rgb: Rgb,
 }
 
-/// Runs over the whole blocks of rows that share chroma; `write` stores a block's colours by row and block.
+/// Runs over the whole blocks of rows that share chroma. `write` stores the colours of a block, given its row and block number.
 ///
-/// Everything is called from one place only, so that it is inlined.
+/// The steps are called from a single place, so that they are inlined.
 #[inline(always)]
 fn over_blocks<'a, const ROWS: usize, T, V>(
     luma: [&[u8]; ROWS],
@@ -101,7 +101,7 @@ fn interleaved_blocks<'a, const ROWS: usize, T, V>(
     over_blocks(luma, chroma, steps, blocks, |row, block, rgb| store(rgb, &mut out[row][block]));
 }
 
-/// Calls `$kernel` with a function that gives chroma by block, of whichever kind the row is.
+/// Calls `$kernel` with a function that returns the chroma of a block, for either kind of row.
 macro_rules! with_chroma {
     ($chroma:expr, $blocks:expr, |$block:ident| $kernel:expr) => {
         match $chroma {
@@ -124,7 +124,7 @@ fn multiply_high(left: i16, right: i16) -> i16 {
     ((i32::from(left) * i32::from(right)) >> 16) as i16
 }
 
-/// What chroma adds to red, green and blue.
+/// The contribution of chroma to red, green and blue.
 type Terms = [[i16; BLOCK / 2]; 3];
 
 #[inline(always)]
@@ -192,7 +192,7 @@ mod avx2 {
     use super::{BLOCK, ChromaBlock, ChromaRow, FastYuv, Steps, interleaved_blocks, planar_blocks};
     use crate::vectors::{interleave, load, store, widen};
 
-    /// What chroma adds to red, green and blue: of the pixels 0 to 7 and 16 to 23, then of the others.
+    /// The contribution of chroma to red, green and blue: for the pixels 0 to 7 and 16 to 23, then for the others.
     type Terms = [[__m256i; 2]; 3];
 
     #[inline]
@@ -207,7 +207,7 @@ mod avx2 {
         };
         let centred = |chroma: __m256i| _mm256_sub_epi16(_mm256_slli_epi16::<3>(chroma), _mm256_set1_epi16(1024));
         let times = |chroma: __m256i, factor: i16| _mm256_mulhi_epi16(chroma, _mm256_set1_epi16(factor));
-        // Twice each, for the two pixels that share it.
+        // Doubled for the two pixels that share a sample.
         let doubled = |term: __m256i| [_mm256_unpacklo_epi16(term, term), _mm256_unpackhi_epi16(term, term)];
         let (cb, cr) = (centred(cb), centred(cr));
         let green = _mm256_add_epi16(times(cb, yuv.green[0]), times(cr, yuv.green[1]));
@@ -254,7 +254,7 @@ mod avx2 {
     }
 }
 
-/// Rows of luma that share chroma, of one length.
+/// Rows of luma that share chroma; all have the same length.
 type Luma<'a, const ROWS: usize> = [&'a [u8]; ROWS];
 
 #[multiversion(targets("x86_64+avx2+fma"))]
@@ -279,7 +279,7 @@ fn interleaved_whole<const ROWS: usize>(
     }
 }
 
-/// The pixels behind whole blocks, padded.
+/// Returns the pixels after the whole blocks, padded to one block.
 fn rest_of(row: &[u8]) -> [u8; BLOCK] {
     let mut padded = [0; BLOCK];
     for (out, sample) in padded.iter_mut().zip(row.as_chunks::<BLOCK>().1) {
@@ -288,7 +288,7 @@ fn rest_of(row: &[u8]) -> [u8; BLOCK] {
     padded
 }
 
-/// One or two rows that share chroma, as rows of red, green and blue. Rows are of one length, those of chroma at least half as long.
+/// Converts one or two rows that share chroma to rows of red, green and blue. All rows have one length, chroma at least half of it.
 pub(crate) fn planar<const ROWS: usize>(luma: Luma<'_, ROWS>, chroma: ChromaRow<'_>, yuv: &FastYuv, mut out: [[&mut [u8]; 3]; ROWS]) {
     planar_whole(luma, chroma, yuv, out.each_mut().map(|channels| channels.each_mut().map(|channel| &mut **channel)));
     let blocks = luma[0].len() / BLOCK;
@@ -303,7 +303,7 @@ pub(crate) fn planar<const ROWS: usize>(luma: Luma<'_, ROWS>, chroma: ChromaRow<
     }
 }
 
-/// The same as rows of pixels, with red, green and blue in this order: 0, 1, 2 or 2, 1, 0.
+/// Like [`planar`], but writes interleaved pixels. `order` places red, green and blue: 0, 1, 2 or 2, 1, 0.
 pub(crate) fn interleaved<const ROWS: usize>(
     luma: Luma<'_, ROWS>,
     chroma: ChromaRow<'_>,
@@ -342,7 +342,7 @@ mod tests {
         [part(cr, yuv.red_cr), green, part(cb, yuv.blue_cb)].map(|term| (luma + term).clamp(0, 255) as u8)
     }
 
-    /// Rows of both layouts, by the processor's way, checked against single pixels and the portable way.
+    /// Checks rows of both layouts, converted with the CPU's instruction set, against single pixels and the portable code.
     fn check<const ROWS: usize>(width: usize, rows: [&[u8]; ROWS], chroma: ChromaRow<'_>, cb: &[u8], cr: &[u8]) {
         let mut planes = vec![vec![0; width]; 3 * ROWS];
         let mut slices = planes.iter_mut().map(Vec::as_mut_slice);

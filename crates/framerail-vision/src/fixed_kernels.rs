@@ -1,7 +1,7 @@
-//! The inner loops of resizing in fixed point, 16 numbers at a time.
+//! Inner loops of resizing in fixed point, 16 values at a time.
 //!
-//! A weighed row holds 16-bit numbers with 6 bits below the point ("Q6": 64 for each step of 8 bits), so that filters may overshoot
-//! by a whole range. Products are rounded to the nearest.
+//! A weighted row holds 16-bit numbers with 6 fractional bits ("Q6": 64 per 8-bit step), so that filters may overshoot by a whole
+//! range. Products are rounded to the nearest.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -12,36 +12,36 @@ use multiversion::multiversion;
 
 use crate::windows::Windows;
 
-/// Numbers of a block.
+/// Values per block.
 pub(crate) const BLOCK: usize = 16;
 
-/// Columns of the widest frame: a power of two, so that masked indices need no checks.
+/// Columns of the widest frame: a power of two, so that masked indices need no bounds checks.
 const MOST_COLUMNS: usize = framerail_core::surface::MAX_SIDE as usize;
 const _: () = assert!(MOST_COLUMNS.is_power_of_two());
 
-/// Places of a row of one channel: the widest frame, and room for whole blocks and taps beyond its end.
+/// Length of a row of one channel: the widest frame, with room for whole blocks and taps beyond its end.
 pub(crate) const ROW_PLACES: usize = MOST_COLUMNS + PAIRS_REACH;
 
-/// Numbers that one block of [`take_pairs`] picks from.
+/// Number of values from which one block of [`take_pairs`] picks.
 pub(crate) const PAIRS_REACH: usize = 64;
 
-/// What rows of bytes are padded to a multiple of, for [`weigh`].
+/// Rows of bytes are padded to a multiple of this, for [`weigh`].
 pub(crate) const ROW_STEP: usize = 32;
 
-/// A row of one channel that taps are taken from. Its length is known to the compiler, so that masked indices need no checks.
+/// A row of one channel from which taps are taken. Its length is known at compile time, so masked indices need no bounds checks.
 pub(crate) type TapRow = [i16; ROW_PLACES];
 
-/// Most taps of a position that [`take_few`] knows.
+/// Maximum taps per position of [`take_few`].
 pub(crate) const FEW: usize = 4;
 
-/// Parts of a whole in a weight.
+/// A weight of 1 in fixed point.
 pub(crate) const TAP_ONE: i32 = 1 << 14;
 
-/// Parts of a step of 8 bits in a weighed number.
+/// One 8-bit step in Q6.
 const WORD_ONE: i16 = 64;
 const WORD_MAX: i16 = 255 * WORD_ONE;
 
-/// `out = row`, as weighed numbers.
+/// Converts `row` to Q6.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn widen(row: &[u8], out: &mut [i16]) {
     for (out, byte) in out.iter_mut().zip(row) {
@@ -58,7 +58,7 @@ fn weigh_portable(rows: &[(&[u8], i16)], out: &mut [i16]) {
     }
 }
 
-/// `out = Σ weight · row`; weights are parts of 16384 and add up to it, lengths are multiples of [`ROW_STEP`].
+/// `out = Σ weight · row`. Weights are in 1/16384 and add up to 16384; lengths are multiples of [`ROW_STEP`].
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
 pub(crate) fn weigh(rows: &[(&[u8], i16)], out: &mut [i16]) {
     multiversion::target::match_target! {
@@ -68,12 +68,12 @@ pub(crate) fn weigh(rows: &[(&[u8], i16)], out: &mut [i16]) {
     }
 }
 
-/// Where the taps of each position lie in a row, and how vectors pick them where that is quicker than one by one.
+/// Where the taps of each position lie in a row, with vector tables where these are faster than taking taps one by one.
 ///
 /// Both hold whole blocks of [`BLOCK`] positions.
 #[derive(Debug)]
 pub(crate) struct TapPlaces {
-    /// The first tap of each position; the others follow.
+    /// The first tap of each position; the others follow it.
     pub first: Vec<u32>,
     /// The same taps as windows.
     pub windows: Option<Windows>,
@@ -102,7 +102,7 @@ fn take_few_portable(row: &TapRow, first: &[u32], weights: &[[i16; FEW]], out: &
     }
 }
 
-/// `out[i] = Σ weights[i][k] · row[first[i] + k] / 16384` over four taps; all tables hold whole blocks.
+/// `out[i] = Σ weights[i][k] · row[first[i] + k] / 16384` over four taps. All tables hold whole blocks.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn take_few(row: &TapRow, places: &TapPlaces, weights: &[[i16; FEW]], out: &mut [i16]) {
     multiversion::target::match_target! {
@@ -119,7 +119,7 @@ fn take_two_portable(row: &TapRow, first: &[u32], weights: &[[i16; 2]], out: &mu
     }
 }
 
-/// [`take_few`] over two taps.
+/// [`take_few`] with two taps.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn take_two(row: &TapRow, places: &TapPlaces, weights: &[[i16; 2]], out: &mut [i16]) {
     multiversion::target::match_target! {
@@ -140,8 +140,8 @@ fn take_many_portable(row: &TapRow, first: &[u32], weights: &[[i16; 8]], blocks:
     }
 }
 
-/// [`take_few`] over any number of taps, in so many blocks of 8. For each 8 positions and each block of their taps, `weights` holds
-/// those of the positions 0, 4, 1, 5, 2, 6, 3, 7.
+/// [`take_few`] with any number of taps, in `blocks` blocks of 8. For each 8 positions and each block of their taps, `weights`
+/// holds the weights of the positions 0, 4, 1, 5, 2, 6, 3, 7.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn take_many(row: &TapRow, first: &[u32], weights: &[[i16; 8]], blocks: usize, out: &mut [i16]) {
     multiversion::target::match_target! {
@@ -150,7 +150,7 @@ pub(crate) fn take_many(row: &TapRow, first: &[u32], weights: &[[i16; 8]], block
     }
 }
 
-/// Weights of whole blocks of positions, in the order of [`take_many`].
+/// Reorders the weights of whole blocks of positions for [`take_many`].
 pub(crate) fn many_weights(weights: &[Vec<i16>], blocks: usize) -> Vec<[i16; 8]> {
     let mut ordered = Vec::with_capacity(weights.len() * blocks);
     for eight in weights.chunks_exact(8) {
@@ -163,22 +163,22 @@ pub(crate) fn many_weights(weights: &[Vec<i16>], blocks: usize) -> Vec<[i16; 8]>
     ordered
 }
 
-/// Blocks of [`BLOCK`] positions for processors with AVX-512, which pick from two vectors at once: any number of taps, as long as a
-/// block reaches over no more than [`PAIRS_REACH`] numbers.
+/// Blocks of [`BLOCK`] positions for CPUs with AVX-512, which pick from two vectors at once. The number of taps is not limited, but
+/// a block may span at most [`PAIRS_REACH`] values.
 #[derive(Debug)]
 pub(crate) struct Pairs {
-    /// Pairs of taps of a position.
+    /// Pairs of taps per position.
     pub count: usize,
-    /// Where each block starts in the row.
+    /// Start of each block in the row.
     pub starts: Vec<u32>,
-    /// The first two taps of each position, from the block's start on. The next two lie two places further, and so on.
+    /// The first two taps of each position, relative to the block's start. Each further pair lies two places further on.
     pub places: Vec<[i16; 2 * BLOCK]>,
-    /// For each block and each pair the weights of all positions.
+    /// Weights of all positions, for each block and each pair.
     pub weights: Vec<[i16; 2 * BLOCK]>,
 }
 
 impl Pairs {
-    /// Whether this processor has the instructions.
+    /// Whether this CPU has the instructions.
     pub fn is_known() -> bool {
         #[cfg(target_arch = "x86_64")]
         return std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512bw");
@@ -186,7 +186,7 @@ impl Pairs {
         return false;
     }
 
-    /// Tables over whole blocks of positions: the first tap of each, and `count` pairs of weights.
+    /// Creates tables for whole blocks of positions from the first tap and `count` pairs of weights of each. `None` if a block is too wide.
     pub fn new(first: &[u32], weights: &[Vec<i16>], count: usize) -> Option<Self> {
         let mut pairs = Self { count, starts: Vec::new(), places: Vec::new(), weights: Vec::new() };
         for (first, weights) in first.as_chunks::<BLOCK>().0.iter().zip(weights.as_chunks::<BLOCK>().0) {
@@ -220,7 +220,7 @@ fn take_pairs_portable(row: &TapRow, pairs: &Pairs, out: &mut [i16]) {
     }
 }
 
-/// [`take_few`] by pairs of taps.
+/// [`take_few`] with pairs of taps.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx2+fma"))]
 pub(crate) fn take_pairs(row: &TapRow, pairs: &Pairs, out: &mut [i16]) {
     multiversion::target::match_target! {
@@ -229,7 +229,7 @@ pub(crate) fn take_pairs(row: &TapRow, pairs: &Pairs, out: &mut [i16]) {
     }
 }
 
-/// Channels of 8 bits, rounded and cut off at 0 and 255.
+/// Converts Q6 to bytes, rounded and clamped to 0..=255.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn words_to_plain_bytes(words: &[i16], out: &mut [u8]) {
     for (out, word) in out.iter_mut().zip(words) {
@@ -245,17 +245,17 @@ pub(crate) fn words_to_floats(words: &[i16], scale: f32, shift: f32, out: &mut [
     }
 }
 
-/// [`words_to_floats`] to bytes, rounded to the nearest and cut off at 0 and 255.
+/// Like [`words_to_floats`], but to bytes, rounded to the nearest and clamped to 0..=255.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn words_to_bytes(words: &[i16], scale: f32, shift: f32, out: &mut [u8]) {
     for (out, word) in out.iter_mut().zip(words) {
         let value = f32::from((*word).clamp(0, WORD_MAX)) * (scale / f32::from(WORD_ONE)) + shift;
-        // In a float of this size the lowest bits are the rounded integer.
+        // At this magnitude, the lowest bits of a float are the rounded integer.
         *out = (value.clamp(0.0, 255.0) + 8_388_608.0).to_bits() as u8;
     }
 }
 
-/// [`words_to_floats`] to 16-bit integers, rounded to the nearest and cut off.
+/// Like [`words_to_floats`], but to 16-bit integers, rounded to the nearest and clamped.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn words_to_shorts(words: &[i16], scale: f32, shift: f32, out: &mut [[u8; 2]]) {
     for (out, word) in out.iter_mut().zip(words) {
@@ -271,7 +271,7 @@ fn words_to_halves_portable(words: &[i16], scale: f32, shift: f32, out: &mut [[u
     }
 }
 
-/// [`words_to_floats`] to half precision, rounded once more.
+/// Like [`words_to_floats`], but to half precision, with one more rounding.
 #[multiversion(targets("x86_64+avx2+fma+f16c"))]
 pub(crate) fn words_to_halves(words: &[i16], scale: f32, shift: f32, out: &mut [[u8; 2]]) {
     multiversion::target::match_target! {
@@ -280,7 +280,7 @@ pub(crate) fn words_to_halves(words: &[i16], scale: f32, shift: f32, out: &mut [
     }
 }
 
-/// [`words_to_floats`] to bfloat16, rounded to the nearest, ties to even.
+/// Like [`words_to_floats`], but to bfloat16, rounded to the nearest, ties to even.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn words_to_bfloats(words: &[i16], scale: f32, shift: f32, out: &mut [[u8; 2]]) {
     for (out, word) in out.iter_mut().zip(words) {
@@ -289,7 +289,7 @@ pub(crate) fn words_to_bfloats(words: &[i16], scale: f32, shift: f32, out: &mut 
     }
 }
 
-/// Pixels of three or four channels of elements of so many bytes, interleaved.
+/// Interleaves three or four channels of elements of `size` bytes.
 pub(crate) fn interleave_elements(channels: &[Vec<u8>], size: usize, out: &mut [u8]) {
     match (channels, size) {
         ([first, second, third], 1) => interleave_bytes([first, second, third], out),
@@ -323,7 +323,7 @@ fn interleave_of_four(channels: [&[u8]; 3], out: &mut [u8]) {
     interleave_of::<4>(channels, out);
 }
 
-/// Pixels of three channels, interleaved.
+/// Interleaves three channels of bytes.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn interleave_bytes(channels: [&[u8]; 3], out: &mut [u8]) {
     multiversion::target::match_target! {
@@ -332,7 +332,7 @@ pub(crate) fn interleave_bytes(channels: [&[u8]; 3], out: &mut [u8]) {
     }
 }
 
-/// The pixels from this one on.
+/// Interleaves the pixels from `start` on.
 fn interleave_from(channels: [&[u8]; 3], start: usize, out: &mut [u8]) {
     let [first, second, third] = channels.map(|channel| channel.get(start..).unwrap_or_default());
     let pixels = out.as_chunks_mut::<3>().0.iter_mut().skip(start);
@@ -354,7 +354,7 @@ mod tests {
         let bytes: Vec<Vec<u8>> = (0..19).map(|row| noise(150, row).map(|value| value as u8).collect()).collect();
         for count in 1..=19 {
             for length in [32, 64, 96, 128] {
-                // Overshooting, as cubic weights do.
+                // With overshoot, as cubic weights have.
                 let mut rows: Vec<(&[u8], i16)> = bytes[..count].iter().map(|row| (&row[..], (16_384 / count) as i16 - 900)).collect();
                 rows[0].1 += 900 * count as i16;
                 let (mut found, mut plain) = (vec![0; length], vec![0; length]);
@@ -370,7 +370,7 @@ mod tests {
         }
     }
 
-    /// What processors without AVX-512 do.
+    /// The code path of CPUs without AVX-512.
     #[cfg(target_arch = "x86_64")]
     #[multiversion(targets("x86_64+avx2"))]
     fn weigh_by_avx2(rows: &[(&[u8], i16)], out: &mut [i16]) {

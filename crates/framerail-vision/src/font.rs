@@ -1,15 +1,15 @@
-//! A small bitmap font for ASCII and Latin-1, scaled by whole factors.
+//! A small bitmap font for ASCII and Latin-1, scaled by integer factors.
 
 use font8x8::{BASIC_FONTS, LATIN_FONTS, UnicodeFonts};
 
-/// Side of a glyph's square in font pixels.
+/// Side of a glyph in font pixels.
 pub(crate) const GLYPH_SIDE: u32 = 8;
 
 /// Rows of a glyph from the top; the lowest bit is the leftmost pixel. Characters without a glyph become a hollow box.
 fn glyph(character: char) -> [u8; 8] {
     const MISSING: [u8; 8] = [0x7e, 0x42, 0x42, 0x42, 0x42, 0x42, 0x7e, 0x00];
     match character {
-        // The two of Latin-1 that the font lacks.
+        // The two Latin-1 characters that the font lacks.
         '³' => return [0x1e, 0x30, 0x1c, 0x30, 0x1e, 0x00, 0x00, 0x00],
         '´' => return [0x30, 0x18, 0x0c, 0x00, 0x00, 0x00, 0x00, 0x00],
         _ => {}
@@ -22,12 +22,12 @@ pub(crate) fn text_size(text: &str, scale: u32) -> (u32, u32) {
     (text.chars().count() as u32 * GLYPH_SIDE * scale, GLYPH_SIDE * scale)
 }
 
-/// The letters of a line of text.
+/// The glyphs of a line of text.
 pub(crate) fn glyphs(text: &str) -> Vec<[u8; 8]> {
     text.chars().map(glyph).collect()
 }
 
-/// Coverage (0 or 255) of one line of letters, row by row; see [`text_size`].
+/// Coverage (0 or 255) of one line of glyphs, row by row; see [`text_size`].
 pub(crate) fn rasterise_glyphs(glyphs: &[[u8; 8]], scale: u32) -> Vec<u8> {
     let side = GLYPH_SIDE * scale;
     let mut coverage = Vec::with_capacity(glyphs.len() * (side * side) as usize);
@@ -40,7 +40,7 @@ pub(crate) fn rasterise_glyphs(glyphs: &[[u8; 8]], scale: u32) -> Vec<u8> {
     coverage
 }
 
-/// The same of a text.
+/// Like [`rasterise_glyphs`], for text.
 #[cfg(test)]
 pub(crate) fn rasterise(text: &str, scale: u32) -> Vec<u8> {
     rasterise_glyphs(&glyphs(text), scale)

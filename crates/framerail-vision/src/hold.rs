@@ -1,4 +1,4 @@
-//! Faces that a detector loses for a while stay known: gaps are filled between, before and after sightings.
+//! Keeps track of faces that a detector loses for a while: fills gaps between, before and after sightings.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -6,32 +6,32 @@ use framerail_core::{BBox, Detection, DetectionOrigin, Point};
 
 use crate::link::{Linker, LinkerOptions, shifted};
 
-/// A held box grows by this part of its size for each second since (or until) its sighting: the thing may have moved.
+/// A held box grows by this fraction of its size per second since (or until) its sighting, as the object may have moved.
 pub const HELD_GROWTH_PER_SEC: f32 = 0.5;
 
-/// How far sightings reach.
+/// How many frames sightings reach.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HoldOptions {
-    /// Frames before and after a sighting that it covers, and the longest gap between two that is filled. Default 8; 0 fills
-    /// only frames that were not analysed.
+    /// Frames before and after a sighting that it covers, and the longest gap between two sightings that is filled. Default 8. With 0,
+    /// only frames that were not analysed are filled.
     pub hold_frames: u32,
-    /// Seconds from one frame to the next: growth and speed are told by time. Default 0.04.
+    /// Seconds between frames, for growth and speed. Default 0.04.
     pub frame_secs: f32,
-    /// Score from which a detection counts; those below only continue what is followed, and are dropped elsewhere. Default 0: all count.
-    /// A detector that loses a face often still sees it with a low score, and then its place is known.
+    /// Minimum score of a detection that counts. Lower ones only continue an object with a sighting that counts, and are dropped
+    /// elsewhere. Default 0: all count. A detector that loses a face often still finds it with a low score, which tells where it is.
     pub start_score: f32,
-    /// Score below which a detection that is alone within its reach is [weak](Self::weak_frames). Default 0: none is.
+    /// Score below which a detection that is alone within its reach is [weak](Self::weak_frames). Default 0: none are.
     pub weak_score: f32,
-    /// How far a weak detection reaches; never less than [`HoldOptions::max_unanalysed_frames`], never more than others. A detector's
-    /// false finds are often like that: seen once, with a low score.
+    /// Frames that a weak detection reaches: at least [`HoldOptions::max_unanalysed_frames`], at most as many as others reach. False
+    /// positives are often weak: detected once, with a low score.
     pub weak_frames: u32,
-    /// Most frames in a row that are not analysed (detection on every third frame: 2). Reach is never shorter than this.
+    /// Maximum number of consecutive frames that are not analysed (with detection on every third frame: 2). The reach is never shorter.
     pub max_unanalysed_frames: u32,
-    /// Whether a box is held on beyond a cut. Default yes: a flash looks like a cut, and a face must not show in it.
+    /// Whether boxes are held across a cut. Default true: a flash looks like a cut, and a face must not show in it.
     /// Boxes are never interpolated across a cut.
     pub hold_across_cuts: bool,
-    /// Whether detections keep the identity that they came with, and what is filled in between takes it over. By default all get
-    /// one here. Filling in goes by places either way: what has no identity yet must not show either.
+    /// Whether detections keep the identity that they came with; filled-in boxes then take it over. By default, the buffer assigns
+    /// identities. Gaps are always filled by position, because faces without an identity must be covered too.
     pub keep_identities: bool,
 }
 
@@ -51,48 +51,48 @@ impl Default for HoldOptions {
 }
 
 impl HoldOptions {
-    /// Frames that a sighting reaches, and by which frames come out late.
+    /// Number of frames that a sighting reaches, which is also the delay of the output.
     pub fn delay_frames(&self) -> u64 {
         u64::from(self.hold_frames.max(self.max_unanalysed_frames))
     }
 
-    /// Frames that a weak sighting reaches.
+    /// Number of frames that a weak sighting reaches.
     fn weak_reach(&self) -> u64 {
         u64::from(self.weak_frames.max(self.max_unanalysed_frames)).min(self.delay_frames())
     }
 }
 
-/// What was filled in.
+/// Counts of filled-in boxes and frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HoldStats {
-    /// Frames that came out.
+    /// Frames returned.
     pub frames: u64,
-    /// Frames among them that no model looked at.
+    /// Frames among them that were not analysed.
     pub frames_unanalysed: u64,
-    /// Frames with at least one box that was filled in.
+    /// Frames with at least one filled-in box.
     pub frames_filled: u64,
-    /// Runs of frames between two sightings of one face that were filled.
+    /// Filled runs of frames between two sightings of one face.
     pub gaps_filled: u64,
-    /// Boxes filled in between two sightings.
+    /// Boxes interpolated between two sightings.
     pub interpolated: u64,
-    /// Boxes carried on from a sighting before or after.
+    /// Boxes held from an earlier or later sighting.
     pub held: u64,
-    /// Weak sightings, which reached less far.
+    /// Weak sightings, which have a shorter reach.
     pub weak: u64,
-    /// Detections below the starting score that continued something.
+    /// Detections below `start_score` that continued an object.
     pub continued: u64,
-    /// Those that did not, and were dropped.
+    /// Detections below `start_score` that continued no object and were dropped.
     pub dropped: u64,
 }
 
-/// What a caller knows of a frame.
+/// The detections of a frame, and how they came about.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HoldInput {
-    /// What the model found; nothing when it did not look.
+    /// The model's detections; empty when it did not run.
     pub detections: Vec<Detection>,
-    /// Whether the model looked.
+    /// Whether the model ran on the frame.
     pub analysed: bool,
-    /// Whether the frame begins a new scene.
+    /// Whether the frame starts a new scene.
     pub scene_changed: bool,
 }
 
@@ -100,17 +100,17 @@ pub struct HoldInput {
 struct Waiting<T> {
     payload: T,
     input: HoldInput,
-    /// What each detection was linked to.
+    /// The identity to which each detection was linked.
     linked: Vec<Option<u64>>,
     scene: u64,
 }
 
-/// A thing that is followed.
+/// An object that is followed.
 #[derive(Debug, Default)]
 struct Followed {
     /// Oldest first.
     sightings: VecDeque<Sighting>,
-    /// Whether it was seen with a score that counts.
+    /// Whether any sighting reached `start_score`.
     counts: bool,
 }
 
@@ -121,13 +121,13 @@ struct Sighting {
     detection: Detection,
 }
 
-/// Delays frames by [`HoldOptions::delay_frames`] and fills in the detections that are missing on them.
+/// Delays frames by [`HoldOptions::delay_frames`] and fills in missing detections.
 ///
-/// For every sighting of a face, each frame within reach before and after it comes out with a box for that face. Between two
-/// sightings no more than `reach` missing frames apart, box and landmarks are interpolated (`Interpolated`). Elsewhere the nearest
-/// sightings are carried over (`Held`): the box joined with where it would be at its last known speed (at most one box size away),
-/// grown by [`HELD_GROWTH_PER_SEC`]. What further models said of the nearest sighting goes along, masks and landmarks stretched with
-/// the box. Boxes may reach beyond the frame's edges; masks are cut there.
+/// Every frame within reach of a sighting of a face, before or after it, is returned with a box for that face. Between two sightings
+/// with at most `reach` missing frames, box and landmarks are interpolated (`Interpolated`). Elsewhere, the nearest sightings are
+/// carried over (`Held`): the box is joined with its position at the last known speed (at most one box size away) and grown by
+/// [`HELD_GROWTH_PER_SEC`]. The attributes of the nearest sighting are copied, with masks and landmarks stretched with the box. Boxes
+/// may extend beyond the frame; masks are clipped to it.
 #[derive(Debug)]
 pub struct HoldBuffer<T> {
     options: HoldOptions,
@@ -141,7 +141,7 @@ pub struct HoldBuffer<T> {
 }
 
 impl<T> HoldBuffer<T> {
-    /// An empty buffer.
+    /// Creates an empty buffer.
     pub fn new(options: HoldOptions) -> Self {
         let max_gap_frames = 2 * options.delay_frames() + 1;
         let linker = Linker::new(LinkerOptions { max_gap_frames, frame_secs: options.frame_secs, ..Default::default() });
@@ -149,7 +149,7 @@ impl<T> HoldBuffer<T> {
         Self { options, linker, waiting, tracks, oldest: 0, scene: 0, stats: HoldStats::default() }
     }
 
-    /// Takes the next frame and gives those whose detections are settled, in order: at most one, [`HoldOptions::delay_frames`] late.
+    /// Adds the next frame. Returns the frames whose detections are settled, in order: at most one, [`HoldOptions::delay_frames`] late.
     pub fn push(&mut self, payload: T, mut input: HoldInput) -> Vec<(T, Vec<Detection>)> {
         let frame = self.oldest + self.waiting.len() as u64;
         if input.scene_changed {
@@ -177,12 +177,12 @@ impl<T> HoldBuffer<T> {
         (0..ready).filter_map(|_| self.settle()).collect()
     }
 
-    /// Gives the frames that still wait, in order.
+    /// Returns the frames that still wait, in order.
     pub fn finish(&mut self) -> Vec<(T, Vec<Detection>)> {
         (0..self.waiting.len()).filter_map(|_| self.settle()).collect()
     }
 
-    /// What was filled in so far, on frames that came out.
+    /// Counts over the frames returned so far.
     pub fn stats(&self) -> HoldStats {
         self.stats
     }
@@ -222,7 +222,7 @@ impl<T> HoldBuffer<T> {
         Some((payload, detections))
     }
 
-    /// Drops sightings that no later frame can ask for; two reaches back, a speed can still be told from them.
+    /// Drops sightings that no later frame needs. Sightings up to two reaches back are kept, to compute a speed.
     fn forget_before(&mut self, frame: u64, reach: u64) {
         self.tracks.retain(|_, Followed { sightings, .. }| {
             while sightings.front().is_some_and(|sighting| sighting.frame + 2 * reach < frame) {
@@ -233,7 +233,7 @@ impl<T> HoldBuffer<T> {
     }
 }
 
-/// A face's box on a frame without a sighting of it; `None` when it was seen there or is out of reach.
+/// Returns a face's box for a frame without a sighting of it. `None` when it was seen there or is out of reach.
 fn fill(sightings: &VecDeque<Sighting>, frame: u64, scene: u64, options: &HoldOptions) -> Option<Detection> {
     let (reach, across_cuts) = (options.delay_frames(), options.hold_across_cuts);
     let split = sightings.partition_point(|sighting| sighting.frame < frame);
@@ -244,7 +244,7 @@ fn fill(sightings: &VecDeque<Sighting>, frame: u64, scene: u64, options: &HoldOp
     let before = split.checked_sub(1).and_then(|index| sightings.get(index));
     let after = sightings.get(split);
     if let (Some(before), Some(after)) = (before, after) {
-        // A face's sightings all lie in one scene: identities end at cuts.
+        // All sightings of a face lie in one scene: identities end at cuts.
         if after.frame - before.frame <= reach + 1 {
             return Some(interpolated(before, after, frame));
         }
@@ -264,7 +264,7 @@ fn fill(sightings: &VecDeque<Sighting>, frame: u64, scene: u64, options: &HoldOp
     }
 }
 
-/// Whether the sighting on a frame has a low score and no other of the same thing within reach, as far as is known.
+/// Whether the sighting on a frame has a low score and no other known sighting of the same object lies within reach.
 fn is_weak(sightings: &VecDeque<Sighting>, frame: u64, options: &HoldOptions) -> bool {
     let mut near = sightings.iter().filter(|sighting| sighting.frame.abs_diff(frame) <= options.delay_frames());
     matches!((near.next(), near.next()), (Some(alone), None) if alone.frame == frame && alone.detection.score < options.weak_score)
@@ -287,7 +287,7 @@ fn interpolated(before: &Sighting, after: &Sighting, frame: u64) -> Detection {
     Detection { bbox, score, landmarks, track_id, origin: DetectionOrigin::Interpolated, attributes, ..from.clone() }
 }
 
-/// A sighting carried over to another frame.
+/// Carries a sighting over to another frame.
 fn held(sighting: &Sighting, speed: Point, frame: u64, growth: f32) -> Detection {
     let frames = frame as f32 - sighting.frame as f32;
     let bbox = sighting.detection.bbox;
@@ -297,7 +297,7 @@ fn held(sighting: &Sighting, speed: Point, frame: u64, growth: f32) -> Detection
     Detection { origin: DetectionOrigin::Held, ..sighting.detection.moved_to(grown) }
 }
 
-/// Mean speed of the middle, in pixels a frame, over the sightings within reach of the first given.
+/// Mean speed of the centre, in pixels per frame, over the sightings within reach of the first one.
 fn speed<'a>(mut nearest_first: impl Iterator<Item = &'a Sighting>, reach: u64) -> Point {
     let Some(nearest) = nearest_first.next() else { return Point::default() };
     let Some(farthest) = nearest_first.take_while(|sighting| sighting.frame.abs_diff(nearest.frame) <= reach.max(1)).last() else {
@@ -335,7 +335,7 @@ mod tests {
         HoldOptions { hold_frames, ..Default::default() }
     }
 
-    /// Pushes numbered frames and gives what came out.
+    /// Pushes numbered frames and returns the output.
     fn run(options: HoldOptions, inputs: Vec<HoldInput>) -> (Vec<Vec<Detection>>, HoldStats) {
         let mut buffer = HoldBuffer::new(options);
         let mut out = Vec::new();
@@ -370,7 +370,7 @@ mod tests {
         assert_eq!((stats.gaps_filled, stats.interpolated, stats.held, stats.frames_filled), (1, 3, 0, 3));
     }
 
-    /// A face with the mask and the landmark of a second model; `fill` tells masks apart.
+    /// A face with the mask and the landmark of a second model; `fill` distinguishes masks.
     fn masked(x: f32, y: f32, fill: u8) -> Detection {
         let mut masked = face(x, y);
         let model: Arc<str> = Arc::from("second");
@@ -380,7 +380,7 @@ mod tests {
         masked
     }
 
-    /// The mask's place and first cell, and the landmark.
+    /// The mask's box and first cell, and the landmark.
     fn attributes(of: &Detection) -> (BBox, u8, Point) {
         match &of.attributes[..] {
             [Attribute { value: AttributeValue::Mask(mask), .. }, Attribute { value: AttributeValue::Landmarks(points), .. }] => {
@@ -451,7 +451,7 @@ mod tests {
             (covered, stats.weak)
         };
         assert_eq!(reached(&[(10, 100.0)]), (vec![9, 10, 11], 1));
-        // Backwards the second is known once it lies within the delay.
+        // For frames before it, the second sighting is known once it lies within the delay.
         assert_eq!(reached(&[(10, 100.0), (13, 102.0)]), ((7..=19).collect(), 0), "two support each other");
         let unanalysed = HoldOptions { weak_score: 0.35, weak_frames: 0, max_unanalysed_frames: 2, ..options(6) };
         assert_eq!(unanalysed.weak_reach(), 2);
@@ -461,7 +461,7 @@ mod tests {
     fn low_scores_continue_what_is_followed_and_begin_nothing() {
         let low = |x: f32| Detection { score: 0.14, ..face(x, 100.0) };
         let mut inputs: Vec<_> = (0..16).map(|_| seen(vec![])).collect();
-        // Low ones before a strong one within its reach, and after it in a chain; another elsewhere, and one too early.
+        // Low scores before a strong one within its reach, and a chain of them after it; another elsewhere, and one too early.
         inputs[0] = seen(vec![low(100.0)]);
         inputs[4] = seen(vec![low(100.0)]);
         inputs[6] = seen(vec![face(102.0, 100.0), low(300.0)]);
@@ -557,8 +557,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(300))]
 
-        /// Any pattern of sightings of slowly moving faces: no frame within reach of a sighting shows the face, and when no gap is
-        /// longer than the reach, no frame at all between the first and the last sighting does.
+        /// For any pattern of sightings of slowly moving faces: no frame within reach of a sighting shows the face. When no gap is longer
+        /// than the reach, no frame between the first and the last sighting shows it.
         #[test]
         fn no_frame_near_a_sighting_is_left_uncovered(
             pattern in proptest::collection::vec(any::<bool>(), 1..60),
@@ -588,7 +588,7 @@ mod tests {
                 let next = (frame..pattern.len()).find(|&f| is_seen(f));
                 let between = matches!((previous, next), (Some(a), Some(b)) if b - a <= reach + 1);
                 for sighting in previous.filter(|a| frame - a <= reach).into_iter().chain(next.filter(|b| b - frame <= reach)) {
-                    // Where both sides are known the box lies between them; else it is the sighting's own, at least.
+                    // Where both sides are known, the box lies between them; elsewhere it covers at least the sighting.
                     let (x, y) = if between { place(frame) } else { place(sighting) };
                     prop_assert!(covers(detections, x, y), "frame {} near sighting {}", frame, sighting);
                 }

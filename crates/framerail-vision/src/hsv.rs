@@ -1,23 +1,23 @@
-//! Hue, saturation and value as OpenCV's 8-bit pictures hold them.
+//! Hue, saturation and value as in OpenCV's 8-bit images.
 
 use multiversion::multiversion;
 
-/// In a float of this size the lowest bits are the rounded integer.
+/// At this magnitude, the lowest bits of a float are the rounded integer.
 const WHOLE: f32 = 12_582_912.0;
 
-/// `parts / of` as a rounded integer; 22 bits at most.
+/// `parts / of` as a rounded integer of at most 22 bits.
 #[inline(always)]
 fn rounded_quotient(parts: f32, of: i32) -> i32 {
-    // The divisor of black and grey does not matter: what it multiplies is 0.
+    // The divisor of black and grey does not matter: it is multiplied by 0.
     let quotient = parts / (of.max(1) as f32) + WHOLE;
     (quotient.to_bits() & 0x3f_ffff) as i32
 }
 
-/// Full-range red, green, blue to hue in half degrees (0 to 179), saturation and value (0 to 255).
+/// Converts full-range red, green, blue to hue in half degrees (0 to 179), saturation and value (0 to 255).
 ///
-/// With reciprocals of twelve bits, rounded.
+/// Uses reciprocals with twelve fractional bits, rounded.
 ///
-/// Source: OpenCV's documented 8-bit `COLOR_RGB2HSV`; the same numbers as in this project's kernels.
+/// Source: OpenCV's documented 8-bit `COLOR_RGB2HSV`. The GPU kernels of this project compute the same numbers.
 #[inline(always)]
 pub(crate) fn hsv_from_rgb(rgb: [u8; 3]) -> [u8; 3] {
     let [red, green, blue] = rgb.map(i32::from);
@@ -30,7 +30,7 @@ pub(crate) fn hsv_from_rgb(rgb: [u8; 3]) -> [u8; 3] {
     [if hue < 0 { hue + 180 } else { hue } as u8, saturation as u8, most as u8]
 }
 
-/// The same for a row of 8-bit channels, in place.
+/// Like [`hsv_from_rgb`], for a row of 8-bit channels, in place.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn hsv_row(rows: [&mut [u8]; 3]) {
     let [first, second, third] = rows;
@@ -39,14 +39,14 @@ pub(crate) fn hsv_row(rows: [&mut [u8]; 3]) {
     }
 }
 
-/// Turns 8-bit pixels of hue in half degrees (0 to 179), saturation and value into full-range red, green, blue, in place; what is left of
-/// whole pixels stays as it is.
+/// Converts 8-bit pixels of hue in half degrees (0 to 179), saturation and value to full-range red, green, blue, in place. Trailing
+/// bytes that do not form a whole pixel are left unchanged.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub fn rgb_from_hsv(pixels: &mut [u8]) {
     for pixel in pixels.as_chunks_mut::<3>().0 {
         let [hue, saturation, value] = pixel.map(f32::from);
         let depth = value * saturation * (1.0 / 255.0);
-        // Of each channel: how far it lies below the value, by the distance of the hue from where it is full.
+        // How far each channel lies below the value, from the distance of the hue to where the channel is full.
         for (channel, start) in pixel.iter_mut().zip([5.0, 3.0, 1.0]) {
             let place = hue * (1.0 / 30.0) + start;
             let place = if place >= 6.0 { place - 6.0 } else { place };
@@ -103,7 +103,7 @@ mod tests {
             let hue = (sixths * 30.0).rem_euclid(180.0);
             let saturation = if most > 0.0 { spread / most * 255.0 } else { 0.0 };
             let [h, s, v] = hsv_from_rgb(rgb).map(f64::from);
-            // Reciprocals of twelve bits cost up to 0.2 beside rounding.
+            // Reciprocals of twelve bits add an error of up to 0.2 to the rounding.
             let off = (h - hue).abs();
             assert!(off.min(180.0 - off) <= 0.7 && (s - saturation).abs() <= 0.6 && v == most, "{rgb:?}: {h} for {hue}");
             assert!(h <= 179.5, "{rgb:?}: {h}");

@@ -1,16 +1,16 @@
-//! The outline around points.
+//! The convex hull of points.
 
 use framerail_core::{BBox, Point};
 
 /// The smallest convex shape around points, in frame pixels.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ConvexHull {
-    /// Corners in order around it, none of them on the line between its neighbours; at least 3.
+    /// Corners in order around the shape, at least 3; none lies on the line between its neighbours.
     corners: Vec<(f64, f64)>,
 }
 
 impl ConvexHull {
-    /// The hull of points; those that are not finite are left out. `None` when what remains lies on one line.
+    /// Computes the hull of points; non-finite points are ignored. `None` when the rest lies on one line.
     ///
     /// Source: Andrew: Another efficient algorithm for convex hulls in two dimensions, 1979 (the monotone chain).
     pub fn of(points: &[Point]) -> Option<Self> {
@@ -23,12 +23,12 @@ impl ConvexHull {
         (corners.len() >= 3).then_some(Self { corners })
     }
 
-    /// Square pixels.
+    /// Area in square pixels.
     pub fn area(&self) -> f64 {
         self.edges().map(|(a, b)| a.0 * b.1 - b.0 * a.1).sum::<f64>().abs() / 2.0
     }
 
-    /// The box around it.
+    /// The bounding box.
     pub fn bounds(&self) -> BBox {
         let least = |of: fn(&(f64, f64)) -> f64| self.corners.iter().map(of).fold(f64::INFINITY, f64::min) as f32;
         let most = |of: fn(&(f64, f64)) -> f64| self.corners.iter().map(of).fold(f64::NEG_INFINITY, f64::max) as f32;
@@ -40,8 +40,8 @@ impl ConvexHull {
         self.corners.iter().zip(next).map(|(a, b)| (*a, *b))
     }
 
-    /// For each of `rows` rows of pixels from `top` on, from where to where the hull reaches within it; the first is above the second
-    /// where it does not.
+    /// Returns for each of `rows` rows of pixels, from `top` on, the start and end of the hull within the row. Start is greater than end
+    /// where the hull does not reach the row.
     pub fn spans(&self, top: u32, rows: u32) -> Vec<(f64, f64)> {
         let mut spans = vec![(f64::INFINITY, f64::NEG_INFINITY); rows as usize];
         for (a, b) in self.edges() {
@@ -75,7 +75,7 @@ fn chain<'a>(points: impl Iterator<Item = &'a (f64, f64)>) -> Vec<(f64, f64)> {
     chain
 }
 
-/// Where an edge, whose ends are given from top to bottom, passes a height; at its ends beyond them.
+/// Returns x where an edge, whose ends are given from top to bottom, passes `y`; beyond the edge, x of its nearer end.
 fn on_edge(upper: (f64, f64), lower: (f64, f64), y: f64) -> f64 {
     let height = lower.1 - upper.1;
     let part = if height > 0.0 { ((y - upper.1) / height).clamp(0.0, 1.0) } else { f64::from(u8::from(y > upper.1)) };
@@ -119,7 +119,7 @@ mod tests {
         }
     }
 
-    /// The part of a pixel that a hull covers: the pixel cut by each edge in turn.
+    /// The part of a pixel that a hull covers: the pixel clipped by each edge in turn.
     fn part_covered(hull: &ConvexHull, x: u32, y: u32) -> f64 {
         let (left, top) = (f64::from(x), f64::from(y));
         let mut shape = vec![(left, top), (left + 1.0, top), (left + 1.0, top + 1.0), (left, top + 1.0)];

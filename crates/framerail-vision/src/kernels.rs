@@ -1,17 +1,17 @@
-//! The inner loops over rows, written so that the compiler vectorises them, for the instructions that the processor has.
+//! Inner loops over rows, written for auto-vectorisation and compiled for several instruction sets of the CPU.
 
 use framerail_core::{ChannelMix, FastYuv};
 use multiversion::multiversion;
 
-/// Elements of a row buffer that is gathered from: the widest frame times the most samples a pixel.
+/// Length of a row buffer for gathering: the widest frame times the maximum number of samples per pixel.
 ///
-/// A power of two known to the compiler, so that a masked index needs no bounds check.
+/// A power of two known at compile time, so that a masked index needs no bounds check.
 pub(crate) const ROW_CAPACITY: usize = framerail_core::surface::MAX_SIDE as usize * 4;
 
-/// A row of samples as numbers.
+/// A row of samples as floats.
 pub(crate) type RowBuffer = [f32; ROW_CAPACITY];
 
-/// A zeroed row buffer on the heap; memory that is never touched is never really taken.
+/// Allocates a zeroed row buffer on the heap. The system only backs pages that are touched.
 pub(crate) fn row_buffer() -> Box<RowBuffer> {
     match vec![0.0; ROW_CAPACITY].into_boxed_slice().try_into() {
         Ok(buffer) => buffer,
@@ -98,7 +98,7 @@ pub(crate) fn lerp(row: &RowBuffer, first: &[u32], second: &[u32], weight: &[f32
     }
 }
 
-/// `out = clamp(gain · samples + bias, 0, 255) · scale + shift`; the second and third row are empty for grey.
+/// `out = clamp(gain · samples + bias, 0, 255) · scale + shift`; the second and third rows are empty for grey.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn mix_channel(samples: [&[f32]; 3], mix: ChannelMix, out: &mut [f32]) {
     let ChannelMix { gain, bias, scale, shift } = mix;
@@ -114,10 +114,10 @@ pub(crate) fn mix_channel(samples: [&[f32]; 3], mix: ChannelMix, out: &mut [f32]
     }
 }
 
-/// In a float of this size the lowest bits are the rounded integer; a cast would not be vectorised.
+/// At this magnitude, the lowest bits of a float are the rounded integer; a cast would not be vectorised.
 const WHOLE: f32 = 8_388_608.0;
 
-/// Moves 8-bit samples towards `values` (0 to 255) by coverage (0 to 255), rounding to the nearest.
+/// Blends 8-bit samples with `values` (0 to 255) by coverage (0 to 255), rounding to the nearest.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn blend_bytes(samples: &mut [u8], values: &[f32], coverage: &[u8]) {
     for ((sample, value), &coverage) in samples.iter_mut().zip(values).zip(coverage) {
@@ -133,7 +133,7 @@ fn multiply_high(left: i16, right: i16) -> i16 {
     ((i32::from(left) * i32::from(right)) >> 16) as i16
 }
 
-/// What chroma adds to red, green and blue, by FFmpeg's 16-bit arithmetic.
+/// Computes the contribution of chroma to red, green and blue in FFmpeg's 16-bit arithmetic.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn chroma_terms(cb: &[u8], cr: &[u8], yuv: &FastYuv, out: [&mut [i16]; 3]) {
     let FastYuv { red_cr, green, blue_cb, .. } = *yuv;
@@ -147,7 +147,7 @@ pub(crate) fn chroma_terms(cb: &[u8], cr: &[u8], yuv: &FastYuv, out: [&mut [i16]
     }
 }
 
-/// One 8-bit channel from luma and one chroma term for every two pixels, by FFmpeg's 16-bit arithmetic.
+/// Computes one 8-bit channel from luma and one chroma term per two pixels, in FFmpeg's 16-bit arithmetic.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn add_luma(luma: &[u8], terms: &[i16], yuv: &FastYuv, out: &mut [u8]) {
     let (black, gain) = (yuv.black, yuv.luma);
@@ -162,7 +162,7 @@ pub(crate) fn add_luma(luma: &[u8], terms: &[i16], yuv: &FastYuv, out: &mut [u8]
     }
 }
 
-/// Values of 0 to 255, rounded to the nearest.
+/// Rounds values of 0 to 255 to the nearest.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn round_to_bytes(row: &[f32], out: &mut [u8]) {
     for (out, value) in out.iter_mut().zip(row) {
@@ -170,7 +170,7 @@ pub(crate) fn round_to_bytes(row: &[f32], out: &mut [u8]) {
     }
 }
 
-/// Values rounded to the nearest, ties to even, and cut off at 0 and 255.
+/// Rounds values to the nearest, ties to even, and clamps them to 0..=255.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn clamp_to_bytes(row: &[f32], out: &mut [u8]) {
     for (out, value) in out.iter_mut().zip(row) {
@@ -178,7 +178,7 @@ pub(crate) fn clamp_to_bytes(row: &[f32], out: &mut [u8]) {
     }
 }
 
-/// Values rounded to the nearest, ties to even, and cut off at 0 and 65535; native endian.
+/// Rounds values to the nearest, ties to even, and clamps them to 0..=65535; native-endian.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn clamp_to_shorts(row: &[f32], out: &mut [u8]) {
     for (out, value) in out.as_chunks_mut::<2>().0.iter_mut().zip(row) {
@@ -186,7 +186,7 @@ pub(crate) fn clamp_to_shorts(row: &[f32], out: &mut [u8]) {
     }
 }
 
-/// Values as bfloat16, rounded to the nearest, ties to even; they are numbers.
+/// Converts values to bfloat16, rounded to the nearest, ties to even. Values must not be NaN.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn bfloat16_bytes(row: &[f32], out: &mut [u8]) {
     for (out, value) in out.as_chunks_mut::<2>().0.iter_mut().zip(row) {
@@ -203,13 +203,13 @@ pub(crate) fn scale_and_shift(bytes: &[u8], scale: f32, shift: f32, out: &mut [f
     }
 }
 
-/// Elements of a row of 8-bit samples that is gathered from; a power of two, and room for one beyond the widest frame.
+/// Length of a row of 8-bit samples for gathering: a power of two, with room for one sample beyond the widest frame.
 pub(crate) const BYTE_ROW_CAPACITY: usize = framerail_core::surface::MAX_SIDE as usize * 2;
 
 /// A row of 8-bit samples.
 pub(crate) type ByteRow = [u8; BYTE_ROW_CAPACITY];
 
-/// `out = 2048 · row / 16`: what [`lerp_bytes`] makes of pixels that stay where they are.
+/// `out = 2048 · row / 16`: the result of [`lerp_bytes`] for pixels that are not moved.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn widen_bytes(row: &[u8], out: &mut [i16]) {
     for (out, &sample) in out.iter_mut().zip(row) {
@@ -227,7 +227,7 @@ pub(crate) fn lerp_bytes(row: &ByteRow, first: &[u32], weights: &[[i16; 2]], out
     }
 }
 
-/// Two rows of [`lerp_bytes`], weighed by parts of 2048 and rounded to 0 to 255, then scaled and shifted.
+/// Mixes two rows of [`lerp_bytes`] by weights in 1/2048, rounds to 0..=255, then scales and shifts.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub(crate) fn mix_byte_rows(rows: [&[i16]; 2], weights: [i16; 2], scale: f32, shift: f32, out: &mut [f32]) {
     for ((out, &near), &far) in out.iter_mut().zip(rows[0]).zip(rows[1]) {

@@ -1,20 +1,20 @@
-//! Text as coverage of pixels, and who sets it: what a sketch writes with in place of its bitmap font.
+//! Text rendered as pixel coverage, which sketches can use instead of the bitmap font.
 
 use std::{fmt, sync::Arc};
 
-/// Lines of text as pixels.
+/// Rendered lines of text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TextBlock {
-    /// Columns.
+    /// Width in pixels.
     pub width: u32,
-    /// Rows.
+    /// Height in pixels.
     pub height: u32,
     /// 0 to 255 for each pixel, row by row.
     pub coverage: Arc<[u8]>,
 }
 
-/// Sets lines of text in a font.
+/// Renders text in a font.
 pub trait Letters: fmt::Debug + Send + Sync {
-    /// One line of text, left-aligned, in a block `pixels` high.
+    /// Renders one line of text, left-aligned, in a block `pixels` high.
     fn line(&self, text: &str, pixels: u32) -> TextBlock;
 }

@@ -1,8 +1,8 @@
 //! Operations on frames and boxes in host memory: preprocessing for models, masks, blur, drawing,
-//! non-maximum suppression, linking over time.
+//! non-maximum suppression, tracking, zones, augmentation.
 //!
-//! Everything works on the frame's own pixel format, 8 to 16 bits; nothing makes a round trip through RGB,
-//! except preprocessing in 8-bit arithmetic ([`Sampling::Bilinear8Bit`]), whose point it is.
+//! Frames are processed in their own pixel format, 8 to 16 bits, without a round trip through RGB. The
+//! exception is preprocessing in 8-bit arithmetic ([`Sampling::Bilinear8Bit`]), which goes through RGB by design.
 #![forbid(unsafe_code)]
 
 pub mod augment;

@@ -1,18 +1,18 @@
-//! Which detection is the same thing as one on an earlier frame.
+//! Links detections of the same object across frames.
 
 use framerail_core::{BBox, Detection, Point};
 
-/// When two detections may be the same thing.
+/// When two detections may be the same object.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LinkerOptions {
-    /// Frames that a thing may be out of sight and still keep its identity. Default 16.
+    /// Frames that an object may be out of sight and still keep its identity. Default 16.
     pub max_gap_frames: u64,
-    /// Greatest distance between the predicted and the found middle, as a part of the mean box side, within 40 ms; it
-    /// grows by a tenth for each further 40 ms. Default 0.6.
+    /// Maximum distance between the predicted and the detected centre within 40 ms, as a fraction of the mean box side. It grows by a
+    /// tenth for each further 40 ms. Default 0.6.
     pub max_center_distance: f32,
-    /// Seconds from one frame to the next: what is far apart in time may have moved farther. Default 0.04.
+    /// Seconds between frames: over a longer time, objects may move farther. Default 0.04.
     pub frame_secs: f32,
-    /// Greatest ratio of box sides. Default 2.
+    /// Maximum ratio of box sides. Default 2.
     pub max_size_ratio: f32,
 }
 
@@ -28,12 +28,12 @@ struct Track {
     class: u32,
     bbox: BBox,
     seen: u64,
-    /// Movement of the middle, in pixels a frame.
+    /// Velocity of the centre in pixels per frame.
     velocity: Point,
 }
 
 impl Track {
-    /// Where the box would be by now, moving on as before.
+    /// Predicts the box at constant velocity.
     fn predicted(&self, frame: u64) -> BBox {
         let frames = frame.saturating_sub(self.seen) as f32;
         shifted(&self.bbox, self.velocity.x * frames, self.velocity.y * frames)
@@ -43,7 +43,7 @@ impl Track {
         let frames = frame.saturating_sub(self.seen).max(1) as f32;
         let (from, to) = (self.bbox.center(), bbox.center());
         let measured = Point { x: (to.x - from.x) / frames, y: (to.y - from.y) / frames };
-        // Halfway: boxes jitter, and things do turn.
+        // Half the new velocity: boxes jitter, but objects do turn.
         self.velocity = Point { x: (self.velocity.x + measured.x) / 2.0, y: (self.velocity.y + measured.y) / 2.0 };
         (self.bbox, self.seen) = (*bbox, frame);
     }
@@ -57,8 +57,8 @@ fn mean_side(bbox: &BBox) -> f32 {
     (bbox.width() + bbox.height()) / 2.0
 }
 
-/// Gives detections an identity across frames: greedily, the closest pairs first, by overlap with and distance from where each
-/// known thing would be by now at constant speed.
+/// Assigns identities to detections across frames. Pairs are matched greedily, best first, by overlap and distance between the
+/// detection and the position of each known object, predicted at constant velocity or unmoved.
 #[derive(Clone, Debug)]
 pub struct Linker {
     options: LinkerOptions,
@@ -67,12 +67,12 @@ pub struct Linker {
 }
 
 impl Linker {
-    /// A linker that knows nothing yet.
+    /// Creates a linker without known objects.
     pub fn new(options: LinkerOptions) -> Self {
         Self { options, tracks: Vec::new(), next_id: 1 }
     }
 
-    /// Sets `track_id` on every detection of a frame. `frame` rises with each call and may skip frames that were not analysed.
+    /// Sets `track_id` on every detection of a frame. `frame` must increase with each call; it may skip frames that were not analysed.
     pub fn link(&mut self, frame: u64, detections: &mut [Detection]) {
         self.tracks.retain(|track| frame.saturating_sub(track.seen) <= self.options.max_gap_frames + 1);
         let mut pairs: Vec<(f32, usize, usize)> = Vec::new();
@@ -102,12 +102,12 @@ impl Linker {
         }
     }
 
-    /// Forgets everything: after a cut, nothing is where it was.
+    /// Forgets all objects, as after a cut.
     pub fn forget(&mut self) {
         self.tracks.clear();
     }
 
-    /// How well a detection fits a track; `None` when it cannot be the same thing.
+    /// How well a detection fits a track; `None` when they cannot be the same object.
     fn affinity(&self, track: &Track, detection: &Detection, frame: u64) -> Option<f32> {
         if track.class != detection.label.id || track.seen >= frame || !detection.bbox.is_finite() {
             return None;
@@ -118,7 +118,7 @@ impl Linker {
         }
         let gap = (frame - track.seen) as f32 * self.options.frame_secs / 0.04;
         let reach = self.options.max_center_distance * (1.0 + 0.1 * (gap - 1.0).max(0.0));
-        // A thing may keep its course or stop: the nearer guess counts.
+        // An object may keep its course or stop: the better fit counts.
         let fit = |guess: BBox| {
             let (from, to) = (guess.center(), detection.bbox.center());
             let distance = (to.x - from.x).hypot(to.y - from.y) / ((old_side + side) / 2.0);

@@ -1,4 +1,4 @@
-//! Which pixels of a face are hidden, and how much.
+//! Masks: which pixels of a face are hidden, and how much.
 
 use std::sync::Arc;
 
@@ -9,42 +9,42 @@ use crate::{
     contour::{Contour, NoContour},
 };
 
-/// Growth of the ellipse that stands in for a contour, at least: a box is narrower than its face.
+/// Minimum mask scale of the ellipse that replaces a contour: a box is narrower than its face.
 const LEAST_STAND_IN_SCALE: f32 = 1.3;
 
-/// The outline of a mask.
+/// The shape of a mask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MaskShape {
-    /// The box itself.
+    /// The box.
     Rectangle,
-    /// An ellipse that fills the box, turned by the line between the eyes where the model gives landmarks.
+    /// An ellipse that fills the box, rotated by the line between the eyes where the model returns landmarks.
     #[default]
     Ellipse,
-    /// What a model says belongs to the detection: the last mask among its attributes where that is at least half covered, else the
-    /// convex hull of the last landmarks among its attributes (3 or more), else of its own landmarks (20 or more). It must cover
-    /// [`MaskOptions::contour_share`] of the box, unless it is the hull of 20 landmarks or more. An ellipse takes the place of a
-    /// contour that is missing or too small.
+    /// The detection's contour: the last mask among its attributes, where it is at least half covered; else the convex hull of the last
+    /// landmarks among its attributes (3 or more), else of its own landmarks (20 or more). The contour must cover
+    /// [`MaskOptions::contour_share`] of the box, unless it is the hull of 20 landmarks or more. If it is missing or too small, an
+    /// ellipse replaces it.
     Contour,
 }
 
-/// How masks are made from boxes.
+/// Options for masks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MaskOptions {
-    /// The outline.
+    /// Shape of the mask.
     pub shape: MaskShape,
-    /// Size of the mask: the box grows by `mask_scale - 1` of its width on the left and on the right, and of its height at the
-    /// top and bottom. So 1 is the box, and 1.3 (the default) is 1.6 times as wide and high, exactly as in deface 1.5.0
-    /// (`scale_bb`), except that deface then rounds to whole pixels and leaves out the frame's last row and column.
+    /// Size of the mask: the box grows by `mask_scale - 1` times its width on the left and right, and times its height at the top and
+    /// bottom. So 1 is the box, and 1.3 (the default) is 1.6 times as wide and high. This matches `scale_bb` of deface 1.5.0, except
+    /// that deface then rounds to whole pixels and leaves out the frame's last row and column.
     /// Range 0.6 to 10.
     ///
-    /// A contour grows on every side by `mask_scale - 1` of the mean of its width and height, so 1.1 suits it better. An ellipse that
-    /// stands in for one takes 1.3 where that is more.
+    /// A contour grows on every side by `mask_scale - 1` times the mean of its width and height, so 1.1 suits it better. An ellipse that
+    /// replaces a contour uses at least 1.3.
     pub mask_scale: f32,
-    /// Width of the soft edge as a part of the box's larger side, before scaling. Range 0 to 1; default 0.05.
+    /// Width of the soft edge as a fraction of the box's longer side, before scaling. Range 0 to 1; default 0.05.
     ///
     /// The soft edge lies outside the shape: a wider edge hides more, never less.
     pub feather: f32,
-    /// The least part of the box that a contour covers; a smaller one does not count. Range 0 to 1; default 0.2.
+    /// Minimum fraction of the box that a contour must cover to be used. Range 0 to 1; default 0.2.
     pub contour_share: f32,
 }
 
@@ -58,7 +58,7 @@ impl MaskOptions {
     /// Checks the ranges.
     ///
     /// # Errors
-    /// `OptionOutOfRange` with the range.
+    /// `OptionOutOfRange` with the allowed range.
     pub fn validated(self) -> Result<Self, VisionError> {
         if !(0.6..=10.0).contains(&self.mask_scale) {
             return Err(VisionError::option("mask_scale", self.mask_scale, "a number from 0.6 to 10"));
@@ -73,7 +73,7 @@ impl MaskOptions {
     }
 }
 
-/// What a mask is made from.
+/// What a mask was made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaskSource {
     /// The box.
@@ -82,13 +82,13 @@ pub enum MaskSource {
     Contour,
     /// The box, because there is no contour.
     ContourMissing,
-    /// The box, because the contour is too small to count, or shows nowhere in the frame.
+    /// The box, because the contour is too small, or not visible in the frame.
     ContourTooSmall,
     /// A fixed area.
     Area,
 }
 
-/// The mask of one detection and what it is made from; `None` when it lies outside the frame or its box is not finite.
+/// Returns the mask of one detection and its source; `None` when it lies outside the frame or its box is not finite.
 pub(crate) fn mask_plan(
     options: &MaskOptions,
     detection: &Detection,
@@ -122,7 +122,7 @@ fn feather(options: &MaskOptions, bbox: &BBox) -> f64 {
     f64::from(options.feather * bbox.width().max(bbox.height()))
 }
 
-/// The mask of a finite box.
+/// Returns the mask of a finite box.
 fn box_plan(options: &MaskOptions, detection: &Detection, frame_width: u32, frame_height: u32) -> Option<MaskPlan> {
     let bbox = &detection.bbox;
     let factor = 2.0 * options.mask_scale - 1.0;
@@ -143,16 +143,16 @@ fn box_plan(options: &MaskOptions, detection: &Detection, frame_width: u32, fram
 pub struct Mask {
     /// The pixels that may be covered, inside the frame.
     pub region: Region,
-    /// 0 (left as it is) to 255 (hidden) for each pixel of the region, row by row.
+    /// Coverage of each pixel of the region, row by row: 0 (unchanged) to 255 (hidden).
     pub coverage: Arc<[u8]>,
-    /// The box after scaling, or that of the contour; may reach beyond the frame.
+    /// The scaled box, or the contour's box; may extend beyond the frame.
     pub bounds: BBox,
-    /// What it is made from.
+    /// What the mask was made from.
     pub source: MaskSource,
 }
 
 impl Mask {
-    /// The mask of one detection; `None` when it lies outside the frame or its box is not finite.
+    /// Creates the mask of one detection; `None` when it lies outside the frame or its box is not finite.
     pub fn new(options: &MaskOptions, detection: &Detection, frame_width: u32, frame_height: u32) -> Option<Mask> {
         let (MaskPlan { region, bounds, cover }, source) = mask_plan(options, detection, frame_width, frame_height)?;
         let coverage = match cover {
@@ -172,20 +172,20 @@ impl Mask {
         Some(Mask { region, coverage, bounds, source })
     }
 
-    /// Coverage of the region's row `y`, counted from its top.
+    /// Coverage of row `y` of the region, counted from its top.
     pub fn row(&self, y: usize) -> &[u8] {
         let width = self.region.width as usize;
         self.coverage.get(y * width..(y + 1) * width).unwrap_or_default()
     }
 
-    /// Coverage of a frame's pixel; 0 outside the region.
+    /// Coverage of a pixel of the frame; 0 outside the region.
     pub fn at(&self, x: u32, y: u32) -> u8 {
         let (Some(dx), Some(dy)) = (x.checked_sub(self.region.x), y.checked_sub(self.region.y)) else { return 0 };
         if dx < self.region.width { self.row(dy as usize).get(dx as usize).copied().unwrap_or(0) } else { 0 }
     }
 }
 
-/// Fills a row whose first pixel's middle lies `dx`, `dy` from the outline's middle.
+/// Fills a row. The centre of its first pixel lies at `dx`, `dy` from the outline's centre.
 fn cover_row(outline: &Outline, feather: f64, dx: f64, dy: f64, row: &mut [u8]) {
     let columns = |span: Option<(f64, f64)>| {
         let (from, to) = span.unwrap_or((0.0, -1.0));
@@ -193,7 +193,7 @@ fn cover_row(outline: &Outline, feather: f64, dx: f64, dy: f64, row: &mut [u8]) 
         let first = column(from).ceil().max(0.0) as usize;
         first..(column(to).floor() as isize + 1).clamp(first as isize, row.len() as isize) as usize
     };
-    // Half a pixel: whatever the outline touches is inside.
+    // Half a pixel: every pixel that the outline touches is inside.
     let (reached, inside) = (columns(outline.span(dy, feather + 0.5)), columns(outline.span(dy, 0.0)));
     let inside = if inside.is_empty() { reached.end..reached.end } else { inside };
     row[inside.clone()].fill(255);
@@ -202,7 +202,7 @@ fn cover_row(outline: &Outline, feather: f64, dx: f64, dy: f64, row: &mut [u8]) 
     }
 }
 
-/// Coverage of a pixel so far beyond the edge of what is covered wholly.
+/// Coverage of a pixel at this distance beyond the fully covered area.
 #[inline]
 pub(crate) fn soft_edge(distance: f64, feather: f64) -> u8 {
     if distance <= 0.0 {
@@ -215,7 +215,7 @@ pub(crate) fn soft_edge(distance: f64, feather: f64) -> u8 {
     (255.0 * t * t * (3.0 - 2.0 * t)).round() as u8
 }
 
-/// The shape about a detection's middle.
+/// The outline around a detection's centre.
 fn outline(shape: MaskShape, detection: &Detection, center: (f64, f64), half: (f64, f64)) -> Outline {
     if shape == MaskShape::Rectangle {
         // Widened to whole pixels, as boxes are drawn.
@@ -231,15 +231,15 @@ fn outline(shape: MaskShape, detection: &Detection, center: (f64, f64), half: (f
 fn eye_angle(detection: &Detection) -> f64 {
     let [first, second, ..] = detection.landmarks.as_slice() else { return 0.0 };
     let (dx, dy) = (f64::from(second.x - first.x), f64::from(second.y - first.y));
-    // In profile the eyes nearly meet and their line says nothing.
+    // In profile the eyes nearly coincide, and the line between them has no meaning.
     let shortest = 0.15 * f64::from(detection.bbox.width().min(detection.bbox.height()));
     if dx.hypot(dy) > shortest { dy.atan2(dx) } else { 0.0 }
 }
 
-/// Half axes, across and along the face, of the turned ellipse whose bounding box is nearest to a box of these half sides.
+/// Half axes, across and along the face, of the rotated ellipse whose bounding box is closest to a box of these half sides.
 ///
-/// An ellipse `(p, q)` turned by `a` is bounded by half sides with `W² + H² = p² + q²` and `H² - W² = (q² - p²) cos 2a`.
-/// Turned faces are taken to be no wider than long and at most 1.6 times as long, which also settles angles near 45°.
+/// The bounding box of an ellipse `(p, q)` rotated by `a` has half sides with `W² + H² = p² + q²` and `H² - W² = (q² - p²) cos 2a`.
+/// Rotated faces are assumed to be no wider than long and at most 1.6 times as long, which also settles angles near 45°.
 fn turned_axes((half_width, half_height): (f64, f64), angle: f64) -> (f64, f64) {
     let (sum, difference) = (half_width.powi(2) + half_height.powi(2), half_height.powi(2) - half_width.powi(2));
     let turn = (angle.sin().abs() / 20f64.to_radians().sin()).min(1.0);

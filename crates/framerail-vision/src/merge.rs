@@ -1,4 +1,4 @@
-//! Detections of overlapping tiles become those of the frame.
+//! Merges detections of overlapping tiles into detections of the frame.
 //!
 //! Source: Akyon et al., "Slicing Aided Hyper Inference and Fine-tuning for Small Object Detection" (2022), and its published
 //! implementation: greedy non-maximum merging, by intersection over union or over the smaller box.
@@ -7,39 +7,39 @@ use std::sync::Arc;
 
 use framerail_core::{Attribute, AttributeValue, BBox, Detection, InstanceMask};
 
-/// How detections that are the same thing become one.
+/// How detections of the same object are combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MergeRule {
-    /// The best one stays, the others go (non-maximum suppression).
+    /// The best one is kept, the others are dropped (non-maximum suppression).
     Suppress,
-    /// The best one stays and grows over the others (greedy non-maximum merging), for things that a tile's edge cuts.
+    /// The best one grows over the others (greedy non-maximum merging), for objects that a tile's edge cuts.
     Merge,
 }
 
-/// What the overlap of two boxes is measured by.
+/// How the overlap of two boxes is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MatchMetric {
     /// Intersection over union.
     Iou,
-    /// Intersection over the smaller box: a part that a tile's edge cut off lies within the whole.
+    /// Intersection over the smaller box: a part cut off by a tile's edge lies within the whole.
     Ios,
 }
 
-/// How detections of tiles are brought together.
+/// Options for merging the detections of tiles.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MergeOptions {
-    /// What becomes of those that match.
+    /// How matching detections are combined.
     pub rule: MergeRule,
-    /// What the overlap is measured by.
+    /// How the overlap is measured.
     pub metric: MatchMetric,
-    /// Overlap from which two match, above 0, up to 1.
+    /// Minimum overlap of a match, above 0, up to 1.
     pub threshold: f32,
-    /// Whether classes are told apart.
+    /// Whether only detections of the same class match.
     pub by_class: bool,
 }
 
 impl Default for MergeOptions {
-    /// As published: greedy merging by intersection over the smaller box from 0.5 on, within a class.
+    /// As published: greedy merging from an intersection over the smaller box of 0.5 on, within a class.
     fn default() -> Self {
         Self { rule: MergeRule::Merge, metric: MatchMetric::Ios, threshold: 0.5, by_class: true }
     }
@@ -59,8 +59,8 @@ impl MatchMetric {
     }
 }
 
-/// Brings detections together, best first; what is left is sorted by falling score. Returns how many went into others or went.
-/// A merged detection has the box around all that it was made of, the score, class, landmarks and identity of the best, and the
+/// Merges detections, best first, and sorts the rest by descending score. Returns how many were merged into others or dropped.
+/// A merged detection has the box around all its parts, the score, class, landmarks and identity of the best one, and the
 /// union of their masks.
 pub fn merge(detections: &mut Vec<Detection>, options: &MergeOptions) -> usize {
     let before = detections.len();
@@ -76,7 +76,7 @@ pub fn merge(detections: &mut Vec<Detection>, options: &MergeOptions) -> usize {
         rest = others;
         if options.rule == MergeRule::Merge {
             for other in matched {
-                // As published: measured against what it has grown to.
+                // As published: measured against the box grown so far.
                 if options.metric.overlap(&best.bbox, &other.bbox) >= options.threshold {
                     best = grown(best, &other);
                 }
@@ -87,7 +87,7 @@ pub fn merge(detections: &mut Vec<Detection>, options: &MergeOptions) -> usize {
     before - detections.len()
 }
 
-/// The detection grown over another of lower score.
+/// Grows a detection over another of lower score.
 fn grown(mut best: Detection, other: &Detection) -> Detection {
     let (a, b) = (best.bbox, other.bbox);
     best.bbox = BBox::from_xyxy(a.x1.min(b.x1), a.y1.min(b.y1), a.x2.max(b.x2), a.y2.max(b.y2));
@@ -109,10 +109,10 @@ fn mask_of<'a>(detection: &'a Detection, model: &str) -> Option<&'a InstanceMask
     })
 }
 
-/// Cells of a union along a side at most.
+/// Maximum number of cells of a union along one side.
 const MOST_CELLS: f32 = 1024.0;
 
-/// Both masks on one grid, as fine as the finer one; `None` for masks without cells.
+/// Combines both masks on one grid, as fine as the finer of the two; `None` for masks without cells.
 fn union(a: &InstanceMask, b: &InstanceMask) -> Option<InstanceMask> {
     let (first, second) = (a.bbox(), b.bbox());
     let bbox = BBox::from_xyxy(first.x1.min(second.x1), first.y1.min(second.y1), first.x2.max(second.x2), first.y2.max(second.y2));
@@ -132,7 +132,7 @@ fn union(a: &InstanceMask, b: &InstanceMask) -> Option<InstanceMask> {
     InstanceMask::new(bbox, columns, rows, coverage).ok()
 }
 
-/// The coverage of the cell at a point, 0 beyond the mask.
+/// Coverage of the cell at a point; 0 outside the mask.
 fn covered(mask: &InstanceMask, x: f32, y: f32) -> u8 {
     let cell = |at: f32, from: f32, side: f32, cells: u32| {
         let place = (at - from) / side * cells as f32;
@@ -164,13 +164,13 @@ mod tests {
 
     #[test]
     fn a_thing_that_an_edge_cuts_is_whole_again() {
-        // 0 to 60 and 40 to 100 overlap by a third; the whole frame saw most of it.
+        // 0 to 60 and 40 to 100 overlap by a third; the whole frame found most of it.
         let cut = vec![found(0.0, 60.0, 0.8, 0), found(40.0, 100.0, 0.7, 0), found(10.0, 95.0, 0.6, 0), found(200.0, 240.0, 0.5, 0)];
         let merge = MergeOptions { threshold: 0.3, ..MergeOptions::default() };
         assert_eq!(merged(cut.clone(), merge), [(0.0, 100.0, 0.8), (200.0, 240.0, 0.5)]);
         let suppress = MergeOptions { rule: MergeRule::Suppress, ..merge };
         assert_eq!(merged(cut.clone(), suppress), [(0.0, 60.0, 0.8), (200.0, 240.0, 0.5)]);
-        // By IoU these are different things: 20 of 100, 50 of 95, and 55 of 90.
+        // By IoU these are different objects: 20 of 100, 50 of 95, and 55 of 90.
         let by_iou = MergeOptions { metric: MatchMetric::Iou, threshold: 0.65, ..merge };
         assert_eq!(merged(cut, by_iou).len(), 4);
     }

@@ -1,4 +1,4 @@
-//! Cells of one colour each: the mean of what they cover.
+//! Mosaic cells, each filled with the mean of the samples that it covers.
 
 use framerail_core::Region;
 
@@ -7,16 +7,16 @@ use crate::patch::Patch;
 /// A grid of square cells over the frame, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct CellGrid {
-    /// A cell's left edge.
+    /// Left edge of a cell.
     pub x: i32,
-    /// A cell's top edge.
+    /// Top edge of a cell.
     pub y: i32,
     /// Side of a cell.
     pub cell: u32,
 }
 
 impl CellGrid {
-    /// Samples of whole cells around a region of a component, and the number of each column's and row's cell.
+    /// Extends a range of samples to whole cells. Returns its first sample, and the cell number of each sample.
     fn axis(origin: i32, cell: u32, shift: u32, first: u32, count: u32, samples: u32) -> (u32, Vec<usize>) {
         let cell_of = |sample: u32| ((i64::from(sample) << shift) - i64::from(origin)).div_euclid(i64::from(cell));
         let (mut from, mut end) = (first, first + count);
@@ -30,7 +30,7 @@ impl CellGrid {
         (from, (from..end).map(|sample| (cell_of(sample) - base) as usize).collect())
     }
 
-    /// The whole cells that a region touches, cut at the frame's edges.
+    /// Returns the whole cells that a region touches, cut at the frame's edges.
     pub fn cells(&self, region: Region, (shift_x, shift_y): (u32, u32), (columns, rows): (u32, u32)) -> Cells {
         let (x, column_cells) = Self::axis(self.x, self.cell, shift_x, region.x, region.width, columns);
         let (y, row_cells) = Self::axis(self.y, self.cell, shift_y, region.y, region.height, rows);
@@ -39,17 +39,17 @@ impl CellGrid {
     }
 }
 
-/// Which cell each sample of a patch belongs to.
+/// The cell to which each sample of a patch belongs.
 #[derive(Debug)]
 pub(crate) struct Cells {
-    /// The samples that have to be read.
+    /// The samples that must be read.
     pub source: Region,
     column_cells: Vec<usize>,
     row_cells: Vec<usize>,
 }
 
 impl Cells {
-    /// The mean of its cell for each sample of `region`; `patch` holds [`Cells::source`].
+    /// Returns the mean of its cell for each sample of `region`; `patch` holds [`Cells::source`].
     pub fn means(&self, patch: &Patch, region: Region) -> Vec<f32> {
         let across = self.column_cells.last().map_or(0, |last| last + 1);
         let down = self.row_cells.last().map_or(0, |last| last + 1);
@@ -71,7 +71,7 @@ impl Cells {
         self.spread(&means, across, region)
     }
 
-    /// The value of its cell for each sample of `region`.
+    /// Returns the value of its cell for each sample of `region`.
     fn spread(&self, cells: &[f32], across: usize, region: Region) -> Vec<f32> {
         let (skip_x, skip_y) = ((region.x - self.source.x) as usize, (region.y - self.source.y) as usize);
         let columns = &self.column_cells[skip_x..skip_x + region.width as usize];

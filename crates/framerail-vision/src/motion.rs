@@ -1,4 +1,4 @@
-//! How much of a picture moves, cheaply: blocks compared with a background that follows slowly.
+//! Cheap motion detection: compares blocks with a background that adapts slowly.
 
 use framerail_core::HostSurface;
 
@@ -6,14 +6,14 @@ use crate::histogram_plan;
 
 /// Side of a block in pixels.
 const BLOCK: usize = 8;
-/// Every so many rows of a block are looked at.
+/// Step between the rows of a block that are read.
 const ROW_STEP: usize = 2;
-/// The background moves by this part of the difference with each frame: it has forgotten a thing after some 60 frames.
+/// The background moves by this fraction (as a shift) of the difference per frame: it forgets an object after about 60 frames.
 const FOLLOW_SHIFT: u32 = 4;
 /// Fractional bits of the background.
 const FRACTION: u32 = 7;
 
-/// Compares the frames of one stream with a background made of those before.
+/// Compares the frames of one stream with a background made from previous frames.
 #[derive(Clone, Debug, Default)]
 pub struct MotionDetector {
     size: (u32, u32),
@@ -22,8 +22,8 @@ pub struct MotionDetector {
 }
 
 impl MotionDetector {
-    /// Share of the picture, 0 to 1, whose brightness differs from the background by more than `change` (of 255), where all of the
-    /// picture did not become brighter or darker alike. `None` for the first frame, and where the size changes.
+    /// Share of the frame, 0 to 1, whose brightness differs from the background by more than `change` (of 255), relative to the median
+    /// change of all blocks: a change of exposure is not motion. `None` for the first frame, and when the size changes.
     pub fn share(&mut self, surface: &HostSurface, change: f32) -> Option<f32> {
         let now = blocks(surface);
         let size = (surface.width(), surface.height());
@@ -45,11 +45,11 @@ impl MotionDetector {
     }
 }
 
-/// Mean of luma, or of green, in each block.
+/// Mean luma, or green for RGB, of each block.
 fn blocks(surface: &HostSurface) -> Vec<i16> {
     let format = surface.format();
     let place = format.components()[histogram_plan(format).component];
-    // Of wide samples the eight bits that count most.
+    // Of deeper samples, the eight most significant bits.
     let shift = place.shift + format.bits() - 8;
     let (width, height) = (surface.width() as usize, surface.height() as usize);
     let columns = width.div_ceil(BLOCK);
@@ -100,7 +100,7 @@ mod tests {
             let still = flat(format, 160, 80, [90.0; 3]);
             assert_eq!(detector.share(&still, 6.0), None, "{format}");
             assert_eq!(detector.share(&still, 6.0), Some(0.0), "{format}");
-            // Brighter as a whole, as when a camera adapts.
+            // Brighter overall, as when a camera adapts.
             assert_eq!(detector.share(&flat(format, 160, 80, [110.0; 3]), 6.0), Some(0.0), "{format}");
             let mut moved = flat(format, 160, 80, [90.0; 3]);
             let bbox = framerail_core::BBox::from_xyxy(0.0, 0.0, 40.0, 40.0);

@@ -1,15 +1,15 @@
-//! Non-maximum suppression: of boxes that overlap, the one with the highest score stays.
+//! Non-maximum suppression: of boxes that overlap, only the one with the highest score is kept.
 
 use framerail_core::{BBox, Detection};
 
-/// Sorts detections by falling score (equal scores keep their order) and removes those whose intersection over union with a
-/// better one exceeds `iou_threshold` (0 to 1), among all classes or within each. Returns how many were malformed: their box or
-/// score is not a number, which says nothing about the picture, so they are removed as well.
+/// Sorts detections by descending score (equal scores keep their order) and removes those whose intersection over union with a
+/// better one exceeds `iou_threshold` (0 to 1), across all classes or within each. Also removes malformed detections, whose box or
+/// score is not finite, and returns how many there were.
 pub fn nms(detections: &mut Vec<Detection>, iou_threshold: f32, class_agnostic: bool) -> usize {
     nms_by(detections, |detection| detection, iou_threshold, class_agnostic)
 }
 
-/// The same for things that have a detection each.
+/// Like [`nms`], for values that contain a detection.
 pub fn nms_by<T>(things: &mut Vec<T>, detection_of: impl Fn(&T) -> &Detection, iou_threshold: f32, class_agnostic: bool) -> usize {
     let before = things.len();
     things.retain(|thing| detection_of(thing).score.is_finite() && detection_of(thing).bbox.is_finite());
@@ -34,7 +34,7 @@ struct KeptBox {
     class: u32,
 }
 
-/// Boxes in vertical strips, so that a box is compared with its neighbours only.
+/// Boxes in vertical strips, so that a box is compared only with its neighbours.
 struct KeptBoxes {
     strips: Vec<Vec<KeptBox>>,
     left: f32,
@@ -81,7 +81,7 @@ mod tests {
         Detection::new(BBox::from_xyxy(x, y, x + side, y + side), score, Label { id: class, name: Arc::from("thing") })
     }
 
-    /// The definition, in the plainest way.
+    /// The definition, written plainly.
     fn reference(mut detections: Vec<Detection>, threshold: f32, class_agnostic: bool) -> Vec<Detection> {
         detections.sort_by(|a, b| b.score.total_cmp(&a.score));
         let mut kept: Vec<Detection> = Vec::new();

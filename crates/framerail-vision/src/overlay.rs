@@ -1,4 +1,4 @@
-//! A picture that hides what it is laid over.
+//! Images that are drawn over faces to hide them.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
     patch::{ChromaCoverage, Target, blend, component_coverage},
 };
 
-/// A picture that is laid over faces.
+/// An image that is drawn over faces.
 #[derive(Clone, PartialEq)]
 pub struct Overlay {
     width: u32,
@@ -19,7 +19,7 @@ pub struct Overlay {
 }
 
 impl Overlay {
-    /// An overlay from full-range, non-premultiplied RGBA pixels, row by row.
+    /// Creates an overlay from full-range, non-premultiplied RGBA pixels, row by row.
     ///
     /// # Errors
     /// `OptionOutOfRange` when the sides are 0 or do not match the length.
@@ -32,7 +32,7 @@ impl Overlay {
         Ok(Self { width, height, rgba })
     }
 
-    /// Mean colour and alpha over a part of the picture, from 0 to 1 across and down.
+    /// Mean colour and alpha of a part of the image; `x` and `y` are ranges within 0 to 1.
     fn mean(&self, x: (f64, f64), y: (f64, f64)) -> [f32; 4] {
         let span = |(from, to): (f64, f64), side: u32| {
             let first = ((from * f64::from(side)) as usize).min(side as usize - 1);
@@ -52,7 +52,7 @@ impl Overlay {
         [r, g, b, alpha / count.max(1.0)]
     }
 
-    /// Lays the picture over a mask's box, by its alpha; a contour cuts it.
+    /// Draws the image over a mask's box, by its alpha. Masks from a contour or a fixed area clip it.
     pub(crate) fn lay_over(&self, surface: &mut HostSurface, color: &ColorDescription, mask: &Mask) -> Result<(), VisionError> {
         let (format, bounds) = (surface.format(), &mask.bounds);
         let is_cut = matches!(mask.source, MaskSource::Contour | MaskSource::Area);
@@ -61,7 +61,7 @@ impl Overlay {
         for component in 0..format.color_components().len() {
             let region = whole.of_component(format, component);
             let shift = if format.is_chroma(component) { format.chroma_shift() } else { (0, 0) };
-            // Part of the picture's width or height that a sample spans.
+            // The part of the image's width or height that a sample spans, 0 to 1.
             let span = |sample: u32, shift: u32, origin: f32, extent: f32| {
                 let part = |at: u32| ((f64::from(at << shift) - f64::from(origin)) / f64::from(extent).max(1e-6)).clamp(0.0, 1.0);
                 (part(sample), part(sample + 1))

@@ -1,4 +1,4 @@
-//! A rectangle of one component's samples as numbers, read from and blended into a surface of any format.
+//! A rectangle of one component's samples as floats, read from and blended into surfaces of any format.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use framerail_core::{Component, HostSurface, PixelFormat, Region};
 
 use crate::{VisionError, kernels::blend_bytes};
 
-/// Code values of one component in its own region grid, row by row.
+/// Code values of one component in a region of its grid, row by row.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Patch {
     pub region: Region,
@@ -22,7 +22,7 @@ impl Patch {
         self.region.height as usize
     }
 
-    /// Reads a region, in the component's grid, which lies inside the frame.
+    /// Reads a region, in the component's grid, which must lie inside the frame.
     pub fn read(surface: &HostSurface, component: usize, region: Region) -> Patch {
         let format = surface.format();
         let place = format.components()[component];
@@ -44,16 +44,16 @@ fn wide(sample: &[u8], offset: usize) -> u16 {
     u16::from_le_bytes([sample[offset], sample[offset + 1]])
 }
 
-/// How the pixels that share a chroma sample decide its coverage.
+/// How the coverage of a chroma sample is derived from the pixels that share it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ChromaCoverage {
-    /// The most covered pixel decides: nothing stays uncovered.
+    /// The maximum: nothing stays uncovered.
     Most,
-    /// The mean: edges keep their place.
+    /// The mean: edges keep their position.
     Mean,
 }
 
-/// Coverage on a component's own grid, 0 to 255.
+/// Converts coverage of pixels to coverage on a component's grid, 0 to 255.
 pub(crate) fn component_coverage<'a>(
     format: PixelFormat,
     component: usize,
@@ -67,7 +67,7 @@ pub(crate) fn component_coverage<'a>(
     let own = region.of_component(format, component);
     let (shift_x, shift_y) = format.chroma_shift();
     let (mut totals, mut counts) = (vec![0u16; own.pixels()], vec![0u16; own.height as usize]);
-    // The first group of pixels is short where the region starts within a chroma sample.
+    // The first group of pixels is short when the region starts within a chroma sample.
     let lead = (((region.x >> shift_x) + 1) << shift_x) - region.x;
     for (dy, row) in coverage.chunks_exact(region.width as usize).enumerate() {
         let own_row = (((region.y + dy as u32) >> shift_y) - own.y) as usize;
@@ -90,7 +90,7 @@ pub(crate) fn component_coverage<'a>(
     (own, Cow::Owned(rows.flat_map(finish).collect()))
 }
 
-/// Adds the coverage of pixels that share one chroma sample to its total.
+/// Adds the coverage of the pixels that share a chroma sample to its total.
 #[inline]
 fn gather(group: &[u8], total: &mut [u16], rule: ChromaCoverage) {
     for total in total.iter_mut().filter(|_| !group.is_empty()) {
@@ -101,7 +101,7 @@ fn gather(group: &[u8], total: &mut [u16], rule: ChromaCoverage) {
     }
 }
 
-/// The same for a row of groups of `N`, the last of which may be short.
+/// Like [`gather`], for a row of groups of `N`, the last of which may be short.
 fn gather_groups<const N: usize>(row: &[u8], totals: &mut [u16], rule: ChromaCoverage) {
     let (groups, rest) = row.as_chunks::<N>();
     for (total, group) in totals.iter_mut().zip(groups) {
@@ -113,7 +113,7 @@ fn gather_groups<const N: usize>(row: &[u8], totals: &mut [u16], rule: ChromaCov
     gather(rest, totals.get_mut(groups.len()..groups.len() + 1).unwrap_or_default(), rule);
 }
 
-/// What samples are moved towards.
+/// The values with which samples are blended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target<'a> {
     /// One code value.
@@ -122,7 +122,7 @@ pub(crate) enum Target<'a> {
     Each(&'a [f32]),
 }
 
-/// Moves the samples of a region towards others, by coverage.
+/// Blends the samples of a region with target values, by coverage.
 ///
 /// # Errors
 /// `NotWritable` when the surface is shared or read-only.
@@ -169,7 +169,7 @@ fn blend_wide(row: &mut [u8], place: Component, max: f32, values: &[f32], covera
     }
 }
 
-/// Paints one colour (code values, see [`crate::color::samples_from_rgb`]) by coverage; alpha is left alone.
+/// Paints one colour (code values, see [`crate::color::samples_from_rgb`]) by coverage. Alpha is unchanged.
 ///
 /// # Errors
 /// `NotWritable` when the surface is shared or read-only.

@@ -1,11 +1,11 @@
-//! A conversion from a picture to a model input as plain numbers: what runs here, and what devices are given to run.
+//! A conversion from a frame to a model input as plain numbers, which the host or a device can run.
 
 use framerail_core::{BBox, Conversion, CropWindow, PixelAspect, Resize, ResizeFilter, ResizeTaps};
 pub use framerail_core::{ChannelMix, FastYuv, Placement};
 
 use crate::{Fit, ModelMapping, Preprocess, Sampling};
 
-/// Where a picture's crop lies in the model input. A letterbox keeps the shape that the picture has on a screen, so that models see
+/// Returns where a frame's crop lies in the model input. A letterbox keeps the display aspect ratio, so that models see
 /// square pixels.
 pub(crate) fn placement(spec: &Preprocess, crop: &BBox, pixels: PixelAspect) -> Placement {
     let Fit::Letterbox { centered, .. } = spec.fit else {
@@ -19,44 +19,44 @@ pub(crate) fn placement(spec: &Preprocess, crop: &BBox, pixels: PixelAspect) -> 
     Placement { left, top, width, height }
 }
 
-/// The numbers of one conversion; made by [`crate::Preprocessor::plan`].
+/// The parameters of one conversion, from [`crate::Preprocessor::plan`].
 ///
-/// An output pixel inside of `placement` is resampled from `crop` by `sampling`, component by component, as stored sample values
-/// (shifted left where the format shifts them). Channel `c` is then `clamp(gain · samples + bias, 0, 255) · scale + shift` by
-/// `mixes[c]`; outside it is `padding[c]`. With [`Sampling::Bilinear8Bit`] pixels become 8-bit channels before they are weighed.
+/// An output pixel inside `placement` is resampled from `crop` by `sampling`, component by component, as stored sample values
+/// (shifted left where the format shifts them). Channel `c` is then `clamp(gain · samples + bias, 0, 255) · scale + shift` with
+/// `mixes[c]`; outside `placement` it is `padding[c]`. With [`Sampling::Bilinear8Bit`], pixels become 8-bit channels before resampling.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ConversionPlan {
-    /// The part of the picture that is resampled, in frame pixels; beyond the frame its edge is repeated.
+    /// The part of the frame that is resampled, in frame pixels. Beyond the frame, its edge is repeated.
     pub crop: BBox,
-    /// Where it goes.
+    /// Where the result lies in the output.
     pub placement: Placement,
-    /// The size that `crop` becomes, of which the placement may show only a part.
+    /// The size to which `crop` is resized; the placement may show only a part of it.
     pub resized: (u32, u32),
-    /// First column and row of that size that the placement shows.
+    /// First column and row of the resized crop that the placement shows.
     pub cut: (u32, u32),
-    /// How samples are found.
+    /// How samples are interpolated.
     pub sampling: Sampling,
-    /// One for each channel, in the order of the output; those of channels that are not there are zero.
+    /// One mix per output channel, in output order; zero for unused channels.
     pub mixes: [ChannelMix; 3],
-    /// The element beyond the picture, for each channel.
+    /// The element outside the placement, for each channel.
     pub padding: [f32; 3],
-    /// Replaces `gain` and `bias` where 8-bit channels are made by FFmpeg's arithmetic.
+    /// Replaces `gain` and `bias` where 8-bit channels are computed in FFmpeg's arithmetic.
     pub fast: Option<FastYuv>,
-    /// Whether a filter weighs channels that were rounded to 8 bits.
+    /// Whether a filter works on channels that were rounded to 8 bits.
     pub in_bytes: bool,
-    /// From frame to model pixels.
+    /// Maps frame pixels to model pixels.
     pub mapping: ModelMapping,
 }
 
 impl ConversionPlan {
-    /// What a device is given to run.
+    /// Returns the conversion in the form that devices run.
     pub fn conversion(&self) -> Conversion {
         let Self { crop, placement, resized, cut, sampling, mixes, padding, fast, in_bytes, .. } = *self;
         let window = CropWindow { x: crop.x1, y: crop.y1, width: crop.width(), height: crop.height() };
         Conversion { window, placement, resized, cut, sampling, mixes, padding, fast, in_bytes, value_shift: 0 }
     }
 
-    /// The pixels of a frame of this size that make up each column and each row of the placement.
+    /// Returns the pixels of a frame of this size that make up each column and each row of the placement.
     pub(crate) fn taps(&self, width: u32, height: u32) -> (ResizeTaps, ResizeTaps) {
         let resize = match self.sampling {
             Sampling::Filter(resize) => resize,

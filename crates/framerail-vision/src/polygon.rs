@@ -5,8 +5,8 @@ use framerail_core::{BBox, Point, Region};
 use crate::mask::{Mask, MaskSource};
 
 impl Mask {
-    /// Covers every pixel that a polygon touches, wholly. Corners are in frame pixels, in order, the last joined with the first; what
-    /// lies beyond the frame is cut. `None` when nothing of it is in the frame.
+    /// Fully covers every pixel that a polygon touches. Corners are in frame pixels and in order; the last is joined with the first. The
+    /// polygon is clipped to the frame. `None` when it lies outside, has fewer than 3 corners, or is not finite.
     pub fn of_polygon(corners: &[Point], frame_width: u32, frame_height: u32) -> Option<Mask> {
         let corners: Vec<(f64, f64)> = corners.iter().map(|point| (f64::from(point.x), f64::from(point.y))).collect();
         if corners.len() < 3 || corners.iter().any(|(x, y)| !x.is_finite() || !y.is_finite()) {
@@ -27,7 +27,7 @@ impl Mask {
         coverage.contains(&255).then(|| Mask { region, coverage: coverage.into(), bounds, source: MaskSource::Area })
     }
 
-    /// The mask without what others cover; `None` when nothing is left.
+    /// Removes the pixels that other masks cover; `None` when nothing is left.
     pub fn without(mut self, others: &[Mask]) -> Option<Mask> {
         let mut coverage = self.coverage.to_vec();
         for (row, y) in coverage.chunks_exact_mut(self.region.width as usize).zip(self.region.y..) {
@@ -42,7 +42,7 @@ impl Mask {
     }
 }
 
-/// Covers what a polygon touches in the row of pixels from height `y` on, whose first pixel begins at `left`.
+/// Covers the pixels of a row that a polygon touches. `y` is the top of the row, `left` the left edge of its first pixel.
 fn cover_row(corners: &[(f64, f64)], y: f64, left: f64, row: &mut [u8]) {
     let width = row.len() as f64;
     let column = |x: f64| (x - left).clamp(0.0, width) as usize;
@@ -110,7 +110,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever lies inside a triangle is covered.
+        /// Every point inside a triangle is covered.
         #[test]
         fn points_inside_are_covered(corners in prop::array::uniform3((-5.0f32..45.0, -5.0f32..35.0)), u in 0.0f32..1.0, v in 0.0f32..1.0) {
             let (u, v) = if u + v > 1.0 { (1.0 - u, 1.0 - v) } else { (u, v) };
@@ -118,7 +118,7 @@ mod tests {
             let [(ax, ay), (bx, by), (cx, cy)] = corners;
             let (x, y) = (along(ax, bx, cx), along(ay, by, cy));
             let area = ((bx - ax) * (cy - ay) - (by - ay) * (cx - ax)).abs();
-            // Rounding may put a point of a needle on either side.
+            // Rounding may put a point of a very thin triangle on either side.
             prop_assume!(area > 1.0 && u > 0.001 && v > 0.001 && u + v < 0.999);
             if (0.0..40.0).contains(&x) && (0.0..30.0).contains(&y) {
                 let mask = mask(&corners, 40, 30).expect("a point of it is inside");

@@ -1,4 +1,4 @@
-//! One pass from a decoded picture to a model's input: crop, resize or letterbox, YUV to RGB, normalise, lay out.
+//! One pass from a decoded frame to a model's input: crop, resize or letterbox, YUV to RGB, normalise, lay out.
 
 pub use framerail_core::ChannelOrder;
 use framerail_core::{
@@ -15,24 +15,24 @@ use crate::{
     sampling::{Geometry, Window},
 };
 
-/// Crops beyond this many pixels from the frame's corner are refused: no model asks for them, broken boxes do.
+/// Crops beyond this many pixels from the frame's corner are rejected, as only broken boxes lead to them.
 const CROP_LIMIT: f32 = 1e6;
 
-/// How a picture of one shape fills an input of another.
+/// How a frame fills an input of a different shape.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fit {
-    /// Both sides are scaled on their own; the picture's aspect ratio is lost.
+    /// Both sides are scaled independently; the aspect ratio is lost.
     Stretch,
-    /// The aspect ratio as displayed is kept: pixels that are not square become square. The rest is filled.
+    /// The display aspect ratio is kept: non-square pixels become square. The rest is padded.
     Letterbox {
-        /// Value of the filling in every channel, 0 to 255.
+        /// Padding value of every channel, 0 to 255.
         pad: u8,
-        /// In the middle, or at the top left.
+        /// Whether the frame is centred; otherwise it is at the top left.
         centered: bool,
     },
 }
 
-/// What a model wants of a picture.
+/// The input that a model expects.
 ///
 /// An element is `(value * scale - mean[c]) / std[c]`, with `value` full-range in 0..=255 and `c` the channel in `channel_order`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,33 +41,33 @@ pub struct Preprocess {
     pub width: u32,
     /// Height of the model input in pixels.
     pub height: u32,
-    /// How a picture of another shape is fitted in.
+    /// How a frame of a different shape is fitted.
     pub fit: Fit,
-    /// The channels.
+    /// The channels and their order.
     pub channel_order: ChannelOrder,
-    /// Planes or interleaved channels.
+    /// Planar or interleaved channels.
     pub layout: TensorLayout,
-    /// Multiplies the values 0..=255 first: 1 or 1/255, usually.
+    /// Factor applied first to the values 0..=255; usually 1 or 1/255.
     pub scale: f32,
-    /// Taken off each channel after scaling.
+    /// Subtracted from each channel after scaling.
     pub mean: [f32; 3],
-    /// Divides each channel at last; never 0.
+    /// Divides each channel last; never 0.
     pub std: [f32; 3],
 }
 
 impl Preprocess {
-    /// Elements of one picture.
+    /// Elements of one frame.
     pub fn elements(&self) -> usize {
         self.width as usize * self.height as usize * self.channel_order.channels()
     }
 
-    /// The tensor that this is, with elements of one type.
+    /// Returns the format of this input as a tensor with elements of type `dtype`.
     pub fn tensor_spec(&self, dtype: DType) -> TensorSpec {
         TensorSpec { width: self.width, height: self.height, layout: self.layout, dtype, channel_order: self.channel_order }
     }
 }
 
-/// From frame pixels to model pixels: `model = frame * scale + offset`.
+/// Maps frame pixels to model pixels: `model = frame * scale + offset`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ModelMapping {
     /// Model pixels per frame pixel, across.
@@ -81,12 +81,12 @@ pub struct ModelMapping {
 }
 
 impl ModelMapping {
-    /// A point given in model pixels, in frame pixels.
+    /// Converts a point from model pixels to frame pixels.
     pub fn point_frame_from_model(&self, point: Point) -> Point {
         Point { x: (point.x - self.offset_x) / self.scale_x, y: (point.y - self.offset_y) / self.scale_y }
     }
 
-    /// A box given in model pixels, in frame pixels.
+    /// Converts a box from model pixels to frame pixels.
     pub fn bbox_frame_from_model(&self, bbox: BBox) -> BBox {
         let (from, to) = (Point { x: bbox.x1, y: bbox.y1 }, Point { x: bbox.x2, y: bbox.y2 });
         let (from, to) = (self.point_frame_from_model(from), self.point_frame_from_model(to));
@@ -94,13 +94,13 @@ impl ModelMapping {
     }
 }
 
-/// Turns frames into model inputs; keeps its tables between frames of one size and format.
+/// Converts frames to model inputs. Keeps its tables between frames of one size and format.
 #[derive(Debug)]
 pub struct Preprocessor {
     spec: Preprocess,
     sampling: Sampling,
     rows: Option<RowSource>,
-    /// For filters, which weigh channels.
+    /// Used for filters, which resample channels.
     filtered: Option<(BBox, Box<TensorConverter>)>,
     /// One row of each channel, for interleaved output.
     channel_rows: [Vec<f32>; 3],
@@ -108,10 +108,10 @@ pub struct Preprocessor {
 }
 
 impl Preprocessor {
-    /// A preprocessor for one kind of input.
+    /// Creates a preprocessor for one kind of input.
     ///
     /// # Errors
-    /// `OptionOutOfRange` for a side of 0 or above 32768, a `std` of 0, or numbers that are not finite.
+    /// `OptionOutOfRange` for a side of 0 or above 32768, RGBA channels, a `std` of 0, or numbers that are not finite.
     pub fn new(spec: Preprocess) -> Result<Self, VisionError> {
         let sides = 1..=MAX_SIDE;
         if !sides.contains(&spec.width) || !sides.contains(&spec.height) {
@@ -136,7 +136,7 @@ impl Preprocessor {
         })
     }
 
-    /// The same with another way of sampling than bilinear.
+    /// Sets the sampling; the default is bilinear.
     pub fn with_sampling(mut self, sampling: Sampling) -> Self {
         (self.sampling, self.rows, self.filtered) = (sampling, None, None);
         self
@@ -147,10 +147,10 @@ impl Preprocessor {
         &self.spec
     }
 
-    /// Writes one picture's elements to `out` and says where the frame lies in it.
+    /// Writes one frame's elements to `out` and returns where the frame lies in it.
     ///
-    /// Resizing is bilinear between the nearest four pixels, with pixel centres at halves, unless [`Preprocessor::with_sampling`]
-    /// asked for something else.
+    /// Resizing is bilinear between the nearest four pixels, with pixel centres at halves, unless [`Preprocessor::with_sampling`] set
+    /// another sampling.
     ///
     /// # Errors
     /// `OutputLength` unless `out` holds exactly [`Preprocess::elements`]; `Core` for a frame in device memory.
@@ -160,7 +160,7 @@ impl Preprocessor {
         self.run_crop(frame, whole, out)
     }
 
-    /// The same for a part of the frame, in frame pixels; beyond the frame its edge pixels are repeated.
+    /// Like [`Preprocessor::run`], for a part of the frame in frame pixels. Beyond the frame, its edge pixels are repeated.
     ///
     /// # Errors
     /// As [`Preprocessor::run`], and `OptionOutOfRange` for an empty, far-off or non-finite crop.
@@ -181,14 +181,14 @@ impl Preprocessor {
         Ok(plan.mapping)
     }
 
-    /// The numbers of the conversion of a picture of this size, format, colour and pixel shape, or of a part of it in frame pixels: what
-    /// [`Preprocessor::run_crop`] does, for other implementations.
+    /// Returns the parameters of the conversion that [`Preprocessor::run_crop`] performs, for other implementations. It is for frames of
+    /// this size, format, colour and pixel aspect ratio, or for a part of them in frame pixels.
     ///
-    /// NV12 stands for the planar 4:2:0 that the same stream decodes to on the host, so with [`Sampling::Bilinear8Bit`] it gets
+    /// NV12 stands for the planar 4:2:0 to which the same stream decodes on the host. So with [`Sampling::Bilinear8Bit`] it uses
     /// that format's arithmetic.
     ///
     /// # Errors
-    /// `OptionOutOfRange` for an empty, far-off or non-finite crop, or a picture without a size.
+    /// `OptionOutOfRange` for an empty, far-off or non-finite crop, or a frame without a size.
     pub fn plan(
         &self,
         width: u32,
@@ -224,14 +224,14 @@ impl Preprocessor {
         Ok(ConversionPlan { crop, placement, resized, cut: (0, 0), sampling: self.sampling, mixes, padding, fast, in_bytes, mapping })
     }
 
-    /// What an element beyond the picture is.
+    /// The element outside the placement.
     fn padding(&self, channel: usize) -> f32 {
         let Fit::Letterbox { pad, .. } = self.spec.fit else { return 0.0 };
         let (scale, shift) = self.normalisation(channel);
         f32::from(pad) * scale + shift
     }
 
-    /// The element that a value of 0 to 255 becomes is `value * scale + shift`, for each channel.
+    /// Returns `scale` and `shift` of a channel: a value of 0 to 255 becomes the element `value * scale + shift`.
     fn normalisation(&self, channel: usize) -> (f32, f32) {
         (self.spec.scale / self.spec.std[channel], -self.spec.mean[channel] / self.spec.std[channel])
     }
@@ -326,7 +326,7 @@ impl Preprocessor {
     }
 }
 
-/// Lays out row `y` of the picture, whose channels `write_channel` gives.
+/// Writes row `y` of the placement; `write_channel` writes the elements of a channel.
 fn write_row(
     spec: &Preprocess,
     channel_rows: &mut [Vec<f32>; 3],
@@ -376,7 +376,7 @@ mod tests {
         Preprocess { width, height, fit, channel_order, layout, scale: 1.0, mean: [0.0; 3], std: [1.0; 3] }
     }
 
-    /// Full-range RGB of the whole frame, rounded, then resized between four pixels: what OpenCV makes of a repeated-chroma picture.
+    /// Full-range RGB of the whole frame, rounded, then resized bilinearly: OpenCV's result for a frame with repeated chroma.
     fn reference(surface: &HostSurface, color: &ColorDescription, width: u32, height: u32) -> Vec<[f32; 3]> {
         let (w, h) = (surface.width() as usize, surface.height() as usize);
         let rgb: Vec<[f32; 3]> =
@@ -469,7 +469,7 @@ mod tests {
 
     #[test]
     fn letterbox_makes_pixels_square() {
-        // 64x72 pixels of shape 2:1 look like 128x72.
+        // 64x72 pixels with an aspect ratio of 2:1 are displayed as 128x72.
         let mut frame = frame(flat(PixelFormat::Yuv420p, 64, 72, [200.0; 3]), ColorDescription::default());
         frame.sample_aspect_ratio = Rational::new(2, 1);
         let letterbox = Fit::Letterbox { pad: 114, centered: false };

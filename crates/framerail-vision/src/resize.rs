@@ -1,4 +1,4 @@
-//! Thumbnails: any surface, scaled down well, as RGB.
+//! Thumbnails: any surface, resized by area as RGB.
 
 use framerail_core::{ChannelMix, ColorDescription, FramePool, HostSurface, PixelFormat, Region, Sampling};
 
@@ -9,14 +9,14 @@ use crate::{
     sampling::{Geometry, Resampler, Window},
 };
 
-/// The largest size of the same shape that fits in `max_width` × `max_height`; never larger than the picture itself.
+/// Returns the largest size with the same aspect ratio that fits in `max_width` × `max_height`; never larger than the original.
 pub fn size_within(width: u32, height: u32, max_width: u32, max_height: u32) -> (u32, u32) {
     let scale = (f64::from(max_width) / f64::from(width)).min(f64::from(max_height) / f64::from(height)).min(1.0);
     let side = |length: u32, most: u32| ((f64::from(length) * scale).round() as u32).clamp(1, most.max(1));
     (side(width, max_width), side(height, max_height))
 }
 
-/// A surface at another size as full-range `Rgb24`: the mean over the area of each new pixel.
+/// Resizes a surface to full-range `Rgb24`. Each new pixel is the mean over its area.
 ///
 /// # Errors
 /// `Core` for a size out of range.
@@ -31,10 +31,10 @@ pub fn thumbnail(
     thumbnail_of(surface, color, whole, width, height, pool)
 }
 
-/// The same of a part of the surface, which is cut at its edges.
+/// Like [`thumbnail`], for a part of the surface. The part is clipped to the surface.
 ///
 /// # Errors
-/// `Core` for a size out of range; `OptionOutOfRange` when the part lies outside.
+/// `Core` for a size out of range; `OptionOutOfRange` when the part lies outside the surface.
 pub fn thumbnail_of(
     surface: &HostSurface,
     color: &ColorDescription,
@@ -65,7 +65,7 @@ pub fn thumbnail_of(
     for y in 0..height as usize {
         let samples = resampler.row(surface, y);
         for (channel, row) in channels.iter_mut().enumerate() {
-            // Half is added so that cutting off rounds.
+            // Half is added so that truncation rounds.
             let mix = ChannelMix { gain: conversion.gain[channel], bias: conversion.bias[channel], scale: 1.0, shift: 0.5 };
             mix_channel(samples, mix, row);
         }

@@ -1,13 +1,13 @@
-//! Rows of a picture at another size, component by component, for any pixel format.
+//! Resizes rows of a frame, component by component, for any pixel format.
 //!
-//! Rows are weighed over contiguous memory first, then columns are picked by tables made once for a geometry.
+//! Rows are first weighted over contiguous memory; columns are then picked with tables that are built once per geometry.
 
 pub use framerail_core::Sampling;
 use framerail_core::{HostSurface, PixelFormat};
 
 use crate::kernels::{self, RowBuffer, row_buffer};
 
-/// The part of a picture that is resampled, in pixels.
+/// The part of a frame that is resampled, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Window {
     pub x: f64,
@@ -16,7 +16,7 @@ pub(crate) struct Window {
     pub height: f64,
 }
 
-/// What one resampler is made for.
+/// The input and output geometry of a resampler.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Geometry {
     pub format: PixelFormat,
@@ -28,14 +28,14 @@ pub(crate) struct Geometry {
     pub sampling: Sampling,
 }
 
-/// For each output position, the source positions that make it up and their weights.
+/// For each output position, its source positions and their weights.
 #[derive(Debug)]
 pub(crate) struct AxisTaps {
     starts: Vec<u32>,
     taps: Vec<(u32, f32)>,
 }
 
-/// One axis of a component: positions in full-size pixels, samples every `1 << shift` of them.
+/// One axis of a component: positions in full-size pixels, with one sample per `1 << shift` of them.
 #[derive(Clone, Copy)]
 struct Axis {
     /// Samples of the component.
@@ -104,12 +104,12 @@ impl AxisTaps {
         }
     }
 
-    /// Output positions.
+    /// Number of output positions.
     pub fn len(&self) -> usize {
         self.starts.len() - 1
     }
 
-    /// The most taps of one position.
+    /// Maximum number of taps of a position.
     pub fn widest(&self) -> usize {
         self.starts.windows(2).map(|ends| (ends[1] - ends[0]) as usize).max().unwrap_or(0)
     }
@@ -120,7 +120,7 @@ impl AxisTaps {
         &self.taps[range]
     }
 
-    /// The first and the last sample of all.
+    /// The first and the last sample of all positions.
     pub fn bounds(&self) -> (u32, u32) {
         let first = self.taps.iter().map(|tap| tap.0).min().unwrap_or(0);
         let last = self.taps.iter().map(|tap| tap.0).max().unwrap_or(0);
@@ -128,21 +128,21 @@ impl AxisTaps {
     }
 }
 
-/// How one component's columns are taken from its plane's weighed row.
+/// How one component's columns are taken from its plane's weighted row.
 #[derive(Debug)]
 enum Columns {
-    /// As they lie, from this element on.
+    /// In order, from this element on.
     Straight(usize),
     /// One element each.
     Pick(Vec<u32>),
-    /// Between two elements each.
+    /// Interpolated between two elements each.
     Lerp { first: Vec<u32>, second: Vec<u32>, weight: Vec<f32> },
-    /// A weighed sum of elements.
+    /// A weighted sum of elements.
     Sum(AxisTaps),
 }
 
 impl Columns {
-    /// Tables over elements of a row that starts at `start` and holds `step` elements a sample.
+    /// Creates tables for the elements of a row that starts at `start` and holds `step` elements per sample.
     fn new(taps: AxisTaps, step: usize, offset: usize, start: usize) -> Self {
         let element = |sample: u32| (sample as usize * step + offset - start) as u32;
         let (positions, widest) = (taps.len(), taps.widest());
@@ -183,27 +183,27 @@ impl Columns {
     }
 }
 
-/// The rows of one plane that make up an output row, and the stretch of them that is needed.
+/// The rows of one plane that make up an output row, and the range of elements that is needed of them.
 #[derive(Debug)]
 struct PlaneRows {
     plane: usize,
     rows: AxisTaps,
-    /// First element of the stretch.
+    /// First element of the range.
     start: usize,
-    /// Elements of the stretch.
+    /// Number of elements in the range.
     len: usize,
     weighed: Box<RowBuffer>,
 }
 
 #[derive(Debug)]
 struct ComponentColumns {
-    /// Position in the list of planes.
+    /// Index in the list of planes.
     plane: usize,
     columns: Columns,
     row: Vec<f32>,
 }
 
-/// Gives a picture's rows at another size, as stored sample values.
+/// Resizes a frame's rows, as stored sample values.
 #[derive(Debug)]
 pub(crate) struct Resampler {
     geometry: Geometry,
@@ -239,7 +239,7 @@ impl Resampler {
         &self.geometry
     }
 
-    /// Row `y` of the output for each colour component (one or three; the rest are empty).
+    /// Returns row `y` of the output for each colour component (one or three; unused entries are empty).
     pub fn row(&mut self, surface: &HostSurface, y: usize) -> [&[f32]; 3] {
         let bytes = self.geometry.format.sample_bytes();
         for plane in &mut self.planes {

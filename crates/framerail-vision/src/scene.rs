@@ -1,11 +1,11 @@
-//! Finding cuts cheaply.
+//! Cheap detection of cuts.
 
 use framerail_core::{HISTOGRAM_BINS, Histogram, HistogramPlan, HostSurface, PixelFamily, PixelFormat};
 
-/// Every so many columns and rows are looked at.
+/// Step between the columns, and between the rows, that are read.
 const SPACING: u32 = 4;
 
-/// Tells when a picture's brightness is spread quite differently from the one before: a cut, or a flash.
+/// Detects when a frame's brightness histogram differs strongly from the previous one: a cut, or a flash.
 #[derive(Clone, Debug)]
 pub struct SceneDetector {
     threshold: f32,
@@ -20,13 +20,13 @@ impl Default for SceneDetector {
 }
 
 impl SceneDetector {
-    /// A detector with a threshold from 0 (any change) to 1 (nothing in common).
+    /// Creates a detector with a threshold from 0 (any change) to 1 (nothing in common).
     pub fn new(threshold: f32) -> Self {
         Self { threshold, last: None }
     }
 
-    /// Changes the threshold from the next frame on. What came before is forgotten where nothing counted as a change: pictures may
-    /// not have been looked at.
+    /// Changes the threshold from the next frame on. If the old threshold was 1 or more, the previous frame is forgotten: the caller
+    /// may not have passed all frames.
     pub fn set_threshold(&mut self, threshold: f32) {
         if self.threshold >= 1.0 {
             self.last = None;
@@ -34,12 +34,12 @@ impl SceneDetector {
         self.threshold = threshold;
     }
 
-    /// Whether this frame begins a new scene; the first one does not.
+    /// Whether this frame starts a new scene; false for the first frame.
     pub fn changed(&mut self, surface: &HostSurface) -> bool {
         self.histogram_changed(&histogram(surface))
     }
 
-    /// The same for a frame that was counted elsewhere, by [`histogram_plan`].
+    /// Like [`SceneDetector::changed`], for a histogram that was computed elsewhere according to [`histogram_plan`].
     pub fn histogram_changed(&mut self, histogram: &Histogram) -> bool {
         let shares = shares(histogram);
         let last = self.last.replace(shares);
@@ -47,25 +47,25 @@ impl SceneDetector {
     }
 }
 
-/// Part of the pixels that would have to change their bin: 0 to 1.
+/// Fraction of the pixels that would have to change their bin: 0 to 1.
 fn distance(a: &[f32; HISTOGRAM_BINS], b: &[f32; HISTOGRAM_BINS]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f32>() / 2.0
 }
 
-/// The part of all samples in each bin; adds up to 1.
+/// Fraction of all samples in each bin; the sum is 1.
 fn shares(histogram: &Histogram) -> [f32; HISTOGRAM_BINS] {
     let total = histogram.iter().sum::<u32>().max(1) as f32;
     histogram.map(|count| count as f32 / total)
 }
 
-/// What is counted of a picture to find cuts: luma, or green of RGB.
+/// Returns which samples are counted to find cuts: luma, or green for RGB.
 pub fn histogram_plan(format: PixelFormat) -> HistogramPlan {
     let component = usize::from(format.family() == PixelFamily::Rgb);
     let stored_shift = format.components().get(component).map_or(0, |place| place.shift);
     HistogramPlan { component, spacing: SPACING, shift: stored_shift + format.bits() - HISTOGRAM_BINS.ilog2() }
 }
 
-/// Counts a picture by [`histogram_plan`].
+/// Computes a frame's histogram according to [`histogram_plan`].
 pub fn histogram(surface: &HostSurface) -> Histogram {
     let format = surface.format();
     let HistogramPlan { component, spacing, shift } = histogram_plan(format);

@@ -11,21 +11,21 @@ const BACKGROUND: [u8; 3] = [24, 26, 30];
 const INK: [u8; 3] = [225, 228, 232];
 const GAP: u32 = 8;
 
-/// A thumbnail and what is written under it (ASCII or Latin-1; cut at the cell's width).
+/// A thumbnail and its caption (ASCII or Latin-1; cut at the cell's width).
 #[derive(Clone, Debug)]
 pub struct SheetPicture {
     /// An `Rgb24` surface.
     pub picture: HostSurface,
-    /// One line.
+    /// The caption, one line.
     pub caption: String,
 }
 
-/// Lays pictures out row by row in `columns` columns, in cells as large as the largest of them, as an `Rgb24` surface.
-/// For before and after side by side, give them in turn with an even number of columns.
+/// Arranges thumbnails row by row in `columns` columns, in cells of the largest thumbnail's size, as an `Rgb24` surface.
+/// For a before/after sheet, alternate both with an even number of columns.
 ///
 /// # Errors
-/// `OptionOutOfRange` without pictures or columns; `SurfacesDiffer` for a picture that is not `Rgb24`; `Core` when the sheet gets
-/// too large.
+/// `OptionOutOfRange` without thumbnails or columns; `SurfacesDiffer` for a thumbnail that is not `Rgb24`; `Core` when the sheet
+/// is too large.
 pub fn contact_sheet(pictures: &[SheetPicture], columns: u32, pool: &FramePool) -> Result<HostSurface, VisionError> {
     if pictures.is_empty() || columns == 0 {
         let given = format!("{} pictures in {columns} columns", pictures.len());

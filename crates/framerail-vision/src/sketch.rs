@@ -1,4 +1,4 @@
-//! What is to be drawn into a frame, worked out but not painted: for a canvas on the host, or for a device.
+//! The strokes to draw into a frame, computed but not painted: for a canvas on the host, or for a device.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     font::{glyphs, rasterise_glyphs, text_size},
 };
 
-/// Colours that are told apart on most pictures, by label number.
+/// Colours that stand out on most frames, by label number.
 const PALETTE: [[u8; 3]; 10] = [
     [255, 196, 0],
     [0, 190, 255],
@@ -26,22 +26,22 @@ const PALETTE: [[u8; 3]; 10] = [
     [120, 150, 255],
 ];
 
-/// What has its own colour.
+/// What each colour stands for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ColorBy {
-    /// Each class.
+    /// A class.
     #[default]
     Class,
-    /// Each identity; what has none goes by its class.
+    /// An identity; detections without one are coloured by class.
     Track,
 }
 
-/// What is drawn of detections.
+/// What is drawn for detections.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DrawOptions {
-    /// The boxes.
+    /// Boxes.
     pub boxes: bool,
-    /// Names of the classes, above the boxes.
+    /// Class names, above the boxes.
     pub labels: bool,
     /// Scores in percent.
     pub scores: bool,
@@ -49,13 +49,13 @@ pub struct DrawOptions {
     pub track_ids: bool,
     /// Landmarks as dots.
     pub landmarks: bool,
-    /// Contours, tinted and outlined: what [`crate::MaskShape::Contour`] hides, as it stands.
+    /// Contours, tinted and outlined: the area that [`crate::MaskShape::Contour`] hides, without growth.
     pub masks: bool,
-    /// Width of lines in pixels; by default one for each 400 pixels of the frame's longer side.
+    /// Line width in pixels; default: one per 400 pixels of the frame's longer side.
     pub line_width: Option<u32>,
-    /// One colour (full-range red, green, blue) for everything; by default by `color_by`.
+    /// One colour (full-range red, green, blue) for everything; default: by `color_by`.
     pub rgb: Option<[u8; 3]>,
-    /// What colours tell apart.
+    /// What colours stand for.
     pub color_by: ColorBy,
 }
 
@@ -75,12 +75,12 @@ impl Default for DrawOptions {
     }
 }
 
-/// The colour of a class, full-range red, green, blue.
+/// Returns the colour of a class as full-range red, green, blue.
 pub fn label_rgb(label_id: u32) -> [u8; 3] {
     PALETTE[label_id as usize % PALETTE.len()]
 }
 
-/// Strokes for one frame, in the order in which they are painted.
+/// Strokes for one frame, in painting order.
 #[derive(Clone, Debug)]
 pub struct Sketch {
     width: u32,
@@ -88,28 +88,28 @@ pub struct Sketch {
     format: PixelFormat,
     color: ColorDescription,
     strokes: Vec<Stroke>,
-    /// Sets text; the bitmap font without it.
+    /// Renders text; without it, the bitmap font is used.
     letters: Option<Arc<dyn Letters>>,
 }
 
 impl Sketch {
-    /// An empty sketch for frames of this size, format and colour.
+    /// Creates an empty sketch for frames of this size, format and colour.
     pub fn new((width, height): (u32, u32), format: PixelFormat, color: &ColorDescription) -> Self {
         Self { width, height, format, color: *color, strokes: Vec::new(), letters: None }
     }
 
-    /// The same with text in an outline font.
+    /// Renders text in an outline font.
     #[must_use]
     pub fn with_letters(self, letters: &Arc<dyn Letters>) -> Self {
         Self { letters: Some(Arc::clone(letters)), ..self }
     }
 
-    /// What is painted, first to last.
+    /// The strokes in painting order.
     pub fn strokes(&self) -> &[Stroke] {
         &self.strokes
     }
 
-    /// Width of lines, and scale of text, for a frame of this size.
+    /// Default line width and text scale for a frame of this size.
     pub fn default_line_width(&self) -> u32 {
         self.width.max(self.height).div_ceil(400)
     }
@@ -119,7 +119,7 @@ impl Sketch {
         (self.width, self.height)
     }
 
-    /// A contour, tinted and outlined.
+    /// Draws a contour, tinted and outlined.
     fn contour(&mut self, contour: &Contour, rgb: [u8; 3], line_width: u32) {
         if let Some(raster) = contour.tinted(f64::from(line_width), (self.width, self.height)) {
             let codes = samples_from_rgb(self.format, &self.color, rgb.map(f32::from));
@@ -134,12 +134,12 @@ impl Sketch {
         }
     }
 
-    /// Fills every pixel whose corner a box touches; `opacity` is 0 to 255.
+    /// Fills every pixel that a box touches; `opacity` is 0 to 255.
     pub fn fill(&mut self, bbox: &BBox, rgb: [u8; 3], opacity: u8) {
         self.stroke(bbox, rgb, StrokeShape::Flat(opacity));
     }
 
-    /// A box's outline, `width` pixels wide, to the inside.
+    /// Draws a box's outline, `width` pixels wide, inside the box.
     pub fn outline(&mut self, bbox: &BBox, rgb: [u8; 3], width: u32) {
         if !bbox.is_finite() {
             return;
@@ -153,7 +153,7 @@ impl Sketch {
         self.fill(&BBox::from_xyxy((x2 - line).max(x1), inner_top, x2, inner_bottom), rgb, 255);
     }
 
-    /// A straight line with round ends, smoothed.
+    /// Draws an antialiased straight line with round ends.
     pub fn line(&mut self, from: Point, to: Point, rgb: [u8; 3], width: f32) {
         if ![from.x, from.y, to.x, to.y].iter().all(|value| value.is_finite()) {
             return;
@@ -164,13 +164,13 @@ impl Sketch {
         self.stroke(&bounds, rgb, StrokeShape::Line { from, to, width });
     }
 
-    /// A filled circle, smoothed.
+    /// Draws an antialiased filled circle.
     pub fn dot(&mut self, center: Point, rgb: [u8; 3], diameter: f32) {
         self.line(center, center, rgb, diameter);
     }
 
-    /// A line of text with its top left corner at a pixel, `8 * scale` pixels high. The bitmap font has ASCII and Latin-1, each letter as
-    /// wide as high; other characters appear as a hollow box.
+    /// Draws a line of text with its top left corner at (`x`, `y`). The bitmap font has ASCII and Latin-1, each letter `8 * scale` pixels
+    /// wide and high; other characters appear as a hollow box.
     pub fn text(&mut self, x: i64, y: i64, text: &str, rgb: [u8; 3], scale: u32) {
         let scale = scale.max(1);
         if let Some(letters) = &self.letters {
@@ -195,7 +195,7 @@ impl Sketch {
         }
     }
 
-    /// Text that is set already, with its top left corner at a pixel; what lies outside the frame is cut off.
+    /// Draws rendered text with its top left corner at (`x`, `y`). Pixels outside the frame are cut off.
     pub fn text_block(&mut self, x: i64, y: i64, block: &TextBlock, rgb: [u8; 3]) {
         let inside = |at: i64, length: u32, side: u32| (at.clamp(0, side.into()), (at + i64::from(length)).clamp(0, side.into()));
         let ((left, right), (top, bottom)) = (inside(x, block.width, self.width), inside(y, block.height, self.height));
@@ -214,7 +214,7 @@ impl Sketch {
         self.strokes.push(Stroke { region, shape: StrokeShape::Raster(coverage), codes });
     }
 
-    /// Detections; boxes that were filled in (held or interpolated) are half as thick. Non-finite boxes are left out.
+    /// Draws detections. Lines of held or interpolated boxes are half as thick. Non-finite boxes are skipped.
     pub fn detections(&mut self, detections: &[Detection], options: &DrawOptions) {
         let line_width = options.line_width.unwrap_or_else(|| self.default_line_width()).max(1);
         for detection in detections.iter().filter(|detection| detection.bbox.is_finite()) {
@@ -241,14 +241,14 @@ impl Sketch {
         }
     }
 
-    /// Text on a filled bar above a box, or below its top edge where there is no room above; whole where the frame is wide enough.
+    /// Draws text on a filled bar above a box, or below its top edge where there is no room above. It is whole if the frame is wide enough.
     fn caption(&mut self, bbox: &BBox, text: &str, rgb: [u8; 3], scale: u32) {
         let (width, height) = self.text_size(text, scale);
         let pad = scale as f32;
         let bar_height = height as f32 + 2.0 * pad;
         let top = if bbox.y1 >= bar_height { bbox.y1.floor() - bar_height } else { bbox.y1.floor().max(0.0) };
         let bar_width = width as f32 + 2.0 * pad;
-        // Moved to the left where it would not end within the frame.
+        // Moved to the left where it would extend beyond the frame.
         let left = bbox.x1.floor().clamp(0.0, (self.width as f32 - bar_width).max(0.0));
         self.fill(&BBox::from_xyxy(left, top, left + bar_width, top + bar_height), rgb, 255);
         let ink = if luma(rgb) > 128.0 { [0; 3] } else { [255; 3] };
@@ -256,8 +256,8 @@ impl Sketch {
     }
 }
 
-/// Height of a line of text in an outline font where the bitmap font has `8 * scale`: such letters are thinner, and need some height to
-/// be read.
+/// Height of a line of text in an outline font where the bitmap font has `8 * scale`: outline letters are thinner, and need a
+/// minimum height to be readable.
 fn line_pixels(scale: u32) -> u32 {
     (scale * 9).max(13)
 }

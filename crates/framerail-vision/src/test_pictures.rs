@@ -1,4 +1,4 @@
-//! Small pictures for this crate's own tests, in any format.
+//! Small frames in any format, for this crate's tests.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ pub fn face(x1: f32, y1: f32, x2: f32, y2: f32) -> Detection {
     Detection::new(BBox::from_xyxy(x1, y1, x2, y2), 0.9, Label { id: 0, name: Arc::from("face") })
 }
 
-/// Sets every sample from `code(component, x, y)`, in the component's own grid.
+/// Sets every sample to `code(component, x, y)`, in the component's own grid.
 pub fn picture(format: PixelFormat, width: u32, height: u32, code: impl Fn(usize, u32, u32) -> u16) -> HostSurface {
     let mut surface = FramePool::new(1).surface(format, width, height).expect("size in range");
     let mut planes = surface.planes_mut().expect("fresh memory is writable");
@@ -28,14 +28,14 @@ pub fn picture(format: PixelFormat, width: u32, height: u32, code: impl Fn(usize
     surface
 }
 
-/// One colour all over, BT.601 by default tags; alpha is half.
+/// A frame of one colour, with the default tags' BT.601; alpha is half.
 pub fn flat(format: PixelFormat, width: u32, height: u32, rgb: [f32; 3]) -> HostSurface {
     let codes = samples_from_rgb(format, &ColorDescription::default(), rgb);
     let colors = format.color_components().len();
     picture(format, width, height, |component, _, _| if component < colors { codes[component] } else { (format.max_value() / 2) as u16 })
 }
 
-/// Noise over a gradient, the same on every run; no colour comes near the limits of RGB, in any matrix and range.
+/// Noise over a gradient, the same on every run. No colour comes near the limits of RGB, in any matrix and range.
 pub fn noisy(format: PixelFormat, width: u32, height: u32) -> HostSurface {
     let max = format.max_value();
     picture(format, width, height, |component, x, y| {

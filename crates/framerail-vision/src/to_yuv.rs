@@ -1,15 +1,15 @@
-//! RGB arrays as planes of Y'CbCr, for encoders.
+//! Converts RGB arrays to planes of Y'CbCr, for encoders.
 //!
-//! Each sample is worked out by the equations of Rec. ITU-T H.273 and rounded to the nearest; chroma of 4:2:0 and 4:2:2 is the mean of the
-//! pixels that share it. 8 bits to 8 bits is in 16-bit fixed point, within 0.06 of the equations before its rounding; the rest is in
-//! 32-bit floats.
+//! Each sample is computed by the equations of Rec. ITU-T H.273 and rounded to the nearest. Chroma of 4:2:0 and 4:2:2 is the mean of
+//! the pixels that share it. Conversion of 8 bits to 8 bits uses 16-bit fixed point, within 0.06 of the equations before its
+//! rounding; the rest uses 32-bit floats.
 
 use framerail_core::{ColorDescription, ColorRange, FramePool, HostSurface, PixelFormat, surface::PlanesMut};
 use multiversion::multiversion;
 
 use crate::VisionError;
 
-/// How pixels lie in an array.
+/// The layout of an array of pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PixelArray {
     /// Width in pixels.
@@ -18,20 +18,20 @@ pub struct PixelArray {
     pub height: u32,
     /// 3 for RGB, 1 for grey.
     pub channels: u32,
-    /// Bytes of a sample: 1, or 2 in little endian; all their values are used.
+    /// Bytes per sample: 1, or 2 in little endian. Samples use the full range of their type.
     pub sample_bytes: u32,
-    /// Whether channels lie one behind the other (CHW) rather than pixel by pixel (HWC).
+    /// Whether channels are planar (CHW) rather than interleaved (HWC).
     pub is_planar: bool,
 }
 
 impl PixelArray {
-    /// Bytes of one picture.
+    /// Bytes of one frame.
     pub fn bytes(&self) -> usize {
         self.width as usize * self.height as usize * self.channels as usize * self.sample_bytes as usize
     }
 }
 
-/// Turns pictures into planes of one format. Keeps its row buffers and a pool of surfaces.
+/// Converts frames to planes of one format. Keeps its row buffers and a pool of surfaces.
 pub struct ToYuv {
     array: PixelArray,
     format: PixelFormat,
@@ -42,20 +42,20 @@ pub struct ToYuv {
     bytes: ByteRows,
 }
 
-/// Red, green and blue of the two rows that share chroma, padded to whole pairs, and sums over pixels that share it.
+/// Red, green and blue of the two rows that share chroma, padded to whole pairs, and sums over the pixels that share it.
 #[derive(Default)]
 struct ByteRows {
     rows: [[Vec<u8>; 3]; 2],
     sums: [Vec<i16>; 3],
 }
 
-/// A whole in the weights of [`FixedMix`].
+/// A weight of 1 in [`FixedMix`].
 const WEIGHT_ONE: f32 = 32_768.0;
-/// A step of 8 bits in fixed point.
+/// An 8-bit step in fixed point.
 const STEP: i16 = 64;
 
-/// Weights of red, green and blue in parts of 32768, and what is added in parts of 64 of a step: with the half of a step for rounding the
-/// sum down, and what three products lose by being rounded down.
+/// Weights of red, green and blue in 1/32768, and an offset in 1/64 of a step. The offset includes half a step, because the sum is
+/// rounded down, and the loss from rounding down three products.
 #[derive(Clone, Copy)]
 struct FixedMix {
     weights: [i16; 3],
@@ -63,17 +63,17 @@ struct FixedMix {
 }
 
 impl FixedMix {
-    /// The same as a mix of bytes to bytes.
+    /// Converts a mix of bytes to bytes to fixed point.
     fn new([red, green, blue, zero]: [f32; 4]) -> Self {
         let fixed = |weight: f32| (weight * WEIGHT_ONE).round() as i16;
         let (first, last) = (fixed(red), fixed(blue));
-        // Greys keep their sum.
+        // The sum of the weights is kept, so that greys stay exact.
         let middle = fixed(red + green + blue) - first - last;
         Self { weights: [first, middle, last], zero: zero as i16 * STEP + STEP / 2 + 1 }
     }
 }
 
-/// Weights of red, green and blue, and what is added.
+/// Weights of red, green and blue, and an offset.
 #[derive(Clone, Copy)]
 struct Mix {
     luma: [f32; 4],
@@ -108,7 +108,7 @@ impl Mix {
 }
 
 impl ToYuv {
-    /// Formats that are made: 4:2:0, 4:2:2 and 4:4:4 with 8, 10 or 12 bits.
+    /// Supported output formats: 4:2:0, 4:2:2 and 4:4:4 with 8, 10 or 12 bits.
     pub const FORMATS: [PixelFormat; 9] = [
         PixelFormat::Yuv420p,
         PixelFormat::Yuv422p,
@@ -121,10 +121,10 @@ impl ToYuv {
         PixelFormat::Yuv444p12,
     ];
 
-    /// Turns arrays like `array` into `format`, by the matrix and range of `color`: BT.601 and limited range where it states none.
+    /// Creates a converter from arrays like `array` to `format`, by the matrix and range of `color`. Default: BT.601 and limited range.
     ///
     /// # Errors
-    /// `OptionOutOfRange` for another format, or arrays without 1 or 3 channels of 1 or 2 bytes.
+    /// `OptionOutOfRange` for an unsupported format, or arrays without 1 or 3 channels of 1 or 2 bytes.
     pub fn new(array: PixelArray, format: PixelFormat, color: &ColorDescription, pool: FramePool) -> Result<Self, VisionError> {
         let is_known = matches!(array.channels, 1 | 3) && matches!(array.sample_bytes, 1 | 2);
         if !Self::FORMATS.contains(&format) || !is_known {
@@ -143,15 +143,15 @@ impl ToYuv {
         })
     }
 
-    /// The format that is made.
+    /// The output format.
     pub fn format(&self) -> PixelFormat {
         self.format
     }
 
-    /// Converts one picture of [`PixelArray::bytes`] bytes.
+    /// Converts one frame of [`PixelArray::bytes`] bytes.
     ///
     /// # Errors
-    /// `Core` for sizes out of range, or when memory is exhausted.
+    /// `Core` for sizes out of range, or when memory runs out.
     pub fn convert(&mut self, picture: &[u8]) -> Result<HostSurface, VisionError> {
         let (width, height) = (self.array.width as usize, self.array.height as usize);
         let (across, down) = self.format.chroma_shift();
@@ -166,7 +166,7 @@ impl ToYuv {
         let highest = self.mix.highest;
         for top in (0..height).step_by(lines) {
             for line in 0..lines {
-                // The last row of an odd height stands for the one that is missing.
+                // The last row of an odd height replaces the missing one.
                 let row = (top + line).min(height - 1);
                 self.load(picture, row);
                 let [r, g, b] = &self.rows;
@@ -199,7 +199,7 @@ impl ToYuv {
         Ok(surface)
     }
 
-    /// Bytes to bytes in fixed point.
+    /// Converts bytes to bytes in fixed point.
     fn convert_bytes(&mut self, picture: &[u8], planes: &mut PlanesMut<'_>) {
         let (width, height) = (self.array.width as usize, self.array.height as usize);
         let (across, down) = self.format.chroma_shift();
@@ -213,7 +213,7 @@ impl ToYuv {
                 chroma.iter().enumerate().for_each(|(plane, mix)| mix_bytes_to_bytes(*mix, first, planes.row(plane + 1, top)));
                 continue;
             }
-            // A row that is alone counts twice: that of 4:2:2, and the last one of an odd height.
+            // A single row counts twice: each row of 4:2:2, and the last row of an odd height.
             let mut second = first;
             if down == 1 && top + 1 < height {
                 second = load_bytes(&self.array, picture, top + 1, far);
@@ -228,7 +228,7 @@ impl ToYuv {
         }
     }
 
-    /// Reads a row of the array into floats, one list for each of red, green and blue.
+    /// Reads a row of the array into floats, separately for red, green and blue.
     fn load(&mut self, picture: &[u8], row: usize) {
         let (width, height) = (self.array.width as usize, self.array.height as usize);
         let (channels, size) = (self.array.channels as usize, self.array.sample_bytes as usize);
@@ -255,7 +255,7 @@ fn split(samples: &[u8], r: &mut [u8], g: &mut [u8], b: &mut [u8]) {
     }
 }
 
-/// A row of bytes, red, green and blue apart, and its last pixel repeated where it has an odd number of them.
+/// Returns a row of bytes, separately for red, green and blue. For an odd width, the last pixel is repeated.
 fn load_bytes<'a>(array: &PixelArray, picture: &'a [u8], row: usize, buffers: &'a mut [Vec<u8>; 3]) -> [&'a [u8]; 3] {
     let (width, height) = (array.width as usize, array.height as usize);
     let taken = |start: usize, bytes: usize| picture.get(start..start + bytes).unwrap_or_default();
@@ -284,7 +284,7 @@ fn load_bytes<'a>(array: &PixelArray, picture: &'a [u8], row: usize, buffers: &'
     [r, g, b]
 }
 
-/// `left · right / 65536`, rounded down: one instruction of SSE2 and NEON.
+/// `left · right / 65536`, rounded down: one instruction in SSE2 and NEON.
 #[inline(always)]
 fn multiply_high(left: i16, right: i16) -> i16 {
     ((i32::from(left) * i32::from(right)) >> 16) as i16
@@ -305,7 +305,7 @@ fn mix_bytes_to_bytes(mix: FixedMix, rows: [&[u8]; 3], out: &mut [u8]) {
     }
 }
 
-/// Mixes rows of sums over four bytes each, in parts of 32 of one.
+/// Mixes rows of sums over four bytes each, scaled by 32.
 #[multiversion(targets("x86_64+avx2+fma"))]
 fn mix_sums_to_bytes(mix: FixedMix, rows: [&[i16]; 3], out: &mut [u8]) {
     for (((out, r), g), b) in out.iter_mut().zip(rows[0]).zip(rows[1]).zip(rows[2]) {
@@ -313,7 +313,7 @@ fn mix_sums_to_bytes(mix: FixedMix, rows: [&[i16]; 3], out: &mut [u8]) {
     }
 }
 
-/// Sums of two neighbours of two rows each, times 32.
+/// Sums two neighbours of two rows each, times 32.
 #[multiversion(targets("x86_64+avx2+fma"))]
 fn add_fours(first: &[u8], second: &[u8], out: &mut [i16]) {
     for ((out, first), second) in out.iter_mut().zip(first.as_chunks::<2>().0).zip(second.as_chunks::<2>().0) {
@@ -360,7 +360,7 @@ fn add(sum: &mut [f32], row: &[f32]) {
     }
 }
 
-/// Sums neighbours into the front half.
+/// Sums pairs of neighbours into the front half of the row.
 #[multiversion(targets("x86_64+avx2+fma"))]
 fn add_pairs(row: &mut [f32], count: usize) {
     for at in 0..count {
@@ -376,7 +376,7 @@ fn add_pairs(row: &mut [f32], count: usize) {
 fn mix_bytes(weights: [f32; 4], rows: [&[f32]; 3], out: &mut [u8]) {
     let [red, green, blue, zero] = weights;
     for (((out, r), g), b) in out.iter_mut().zip(rows[0]).zip(rows[1]).zip(rows[2]) {
-        // Rounds to the nearest. Full-range chroma would round to 256; nothing is below 0.
+        // Rounds to the nearest. Full-range chroma could round to 256; no value is below 0.
         *out = (zero + 0.5 + r * red + g * green + b * blue).min(255.0) as i32 as u8;
     }
 }

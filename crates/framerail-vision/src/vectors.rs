@@ -1,6 +1,6 @@
-//! Vectors of AVX2 and AVX-512 without unsafe code: arrays become vectors and back by value, and every function is an intrinsic.
+//! AVX2 and AVX-512 vectors without unsafe code: arrays become vectors and back by value, and every function is an intrinsic.
 //!
-//! Callers are compiled for these instructions and chosen at run time (see `multiversion`), so calling these is safe.
+//! Callers are compiled for these instructions and selected at run time (see `multiversion`), so calling these functions is safe.
 #![cfg(target_arch = "x86_64")]
 
 use std::arch::x86_64::{
@@ -8,25 +8,25 @@ use std::arch::x86_64::{
     _mm256_shuffle_epi8, _mm512_castsi256_si512, _mm512_extracti64x4_epi64, _mm512_inserti64x4,
 };
 
-/// A vector of 32 bytes.
+/// Loads a vector of 32 bytes.
 #[inline(always)]
 pub(crate) fn load(bytes: &[u8; 32]) -> __m256i {
     bytemuck::must_cast(*bytes)
 }
 
-/// The bytes of a vector.
+/// Stores the bytes of a vector.
 #[inline(always)]
 pub(crate) fn store(vector: __m256i, out: &mut [u8; 32]) {
     *out = bytemuck::must_cast(vector);
 }
 
-/// The numbers of a vector.
+/// Stores the words of a vector.
 #[inline(always)]
 pub(crate) fn store_words(vector: __m256i, out: &mut [i16; 16]) {
     *out = bytemuck::must_cast(vector);
 }
 
-/// A vector of 64 bytes; the two halves become one load.
+/// Loads a vector of 64 bytes; the two halves become one load.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(crate) fn load_wide(words: &[i16; 32]) -> __m512i {
@@ -34,7 +34,7 @@ pub(crate) fn load_wide(words: &[i16; 32]) -> __m512i {
     _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
 }
 
-/// The numbers of a wide vector.
+/// Stores the words of a wide vector.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(crate) fn store_wide(vector: __m512i, out: &mut [i16; 32]) {
@@ -42,14 +42,14 @@ pub(crate) fn store_wide(vector: __m512i, out: &mut [i16; 32]) {
     *out = bytemuck::must_cast(halves);
 }
 
-/// Sixteen bytes as 16-bit numbers.
+/// Widens sixteen bytes to 16-bit numbers.
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(crate) fn widen(bytes: &[u8; 16]) -> __m256i {
     _mm256_cvtepu8_epi16(bytemuck::must_cast::<[u8; 16], __m128i>(*bytes))
 }
 
-/// Where each byte of a channel goes within 16 bytes, so that byte `i` lies at `3 i + channel` modulo 16.
+/// Shuffles a channel within 16 bytes so that byte `i` lies at `3 i + channel` modulo 16.
 const fn spread(channel: usize) -> [u8; 16] {
     let mut from = [0; 16];
     let mut i = 0;
@@ -60,7 +60,7 @@ const fn spread(channel: usize) -> [u8; 16] {
     from
 }
 
-/// Selects the bytes whose position leaves this remainder by 3.
+/// Selects the bytes whose position modulo 3 is `remainder`.
 const fn every_third(remainder: usize) -> [u8; 16] {
     let mut mask = [0; 16];
     let mut i = remainder;
@@ -77,9 +77,9 @@ fn in_both_halves(bytes: [u8; 16]) -> __m256i {
     _mm256_broadcastsi128_si256(bytemuck::must_cast(bytes))
 }
 
-/// 32 pixels of three channels each as 96 interleaved bytes.
+/// Interleaves 32 pixels of three channels to 96 bytes.
 ///
-/// Each half of a channel is spread so that every byte has its place within 16 bytes; three blends then make three such pieces.
+/// Each half of a channel is shuffled so that every byte has its place within 16 bytes; three blends then form three such pieces.
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(crate) fn interleave(channels: [__m256i; 3], out: &mut [u8; 96]) {
@@ -87,7 +87,7 @@ pub(crate) fn interleave(channels: [__m256i; 3], out: &mut [u8; 96]) {
     let first = _mm256_shuffle_epi8(first, in_both_halves(spread(0)));
     let second = _mm256_shuffle_epi8(second, in_both_halves(spread(1)));
     let third = _mm256_shuffle_epi8(third, in_both_halves(spread(2)));
-    // Piece `p` holds at `k` the channel (16 p + k) mod 3, which is (p + k) mod 3.
+    // Byte `k` of piece `p` is of the channel (16 p + k) mod 3, which is (p + k) mod 3.
     let (ones, twos) = (in_both_halves(every_third(1)), in_both_halves(every_third(2)));
     let piece = |zero: __m256i, one: __m256i, two: __m256i| _mm256_blendv_epi8(_mm256_blendv_epi8(zero, one, ones), two, twos);
     let pieces = [piece(first, second, third), piece(second, third, first), piece(third, first, second)];

@@ -1,17 +1,17 @@
-//! Tables by which vectors pick elements of a row: a few windows of 16 bytes for each half of a vector, and where their bytes go.
+//! Tables for picking elements of a row with vectors: a few windows of 16 bytes for each half of a vector, and where their bytes go.
 
-/// Windows for one vector after the other; each half of a vector has its own.
+/// Windows of consecutive vectors; each half of a vector has its own.
 #[derive(Debug, Default)]
 pub(crate) struct Windows {
-    /// Windows of each vector.
+    /// Number of windows per vector.
     pub count: usize,
-    /// The element that each window begins with, for both halves.
+    /// The first element of each window, for both halves.
     pub starts: Vec<[u32; 2]>,
-    /// For each byte of the vector the byte of its window, or 0x80 where another window has it.
+    /// For each byte of the vector, the byte of its window, or 0x80 if another window has it.
     pub masks: Vec<[u8; 32]>,
 }
 
-/// What a half of a vector takes from one window.
+/// The bytes that half a vector takes from one window.
 #[derive(Clone, Copy)]
 struct Part {
     start: u32,
@@ -21,8 +21,8 @@ struct Part {
 const NOTHING: Part = Part { start: 0, mask: [0x80; 16] };
 
 impl Windows {
-    /// Tables that pick `elements` of `BYTES` bytes each, by index, of a row of `length` elements. `None` where a vector needs more
-    /// windows than `most`, or the row is too short for one.
+    /// Creates tables that pick `elements`, given by index, of `BYTES` bytes each, from a row of `length` elements. `None` when a vector
+    /// needs more than `most` windows, an index is out of range, or the row is shorter than a window.
     pub fn new<const BYTES: usize>(elements: &[u32], length: usize, most: usize) -> Option<Self> {
         let places = 16 / BYTES;
         let last_start = u32::try_from(length.checked_sub(places)?).ok()?;
@@ -47,7 +47,7 @@ impl Windows {
     }
 }
 
-/// As few windows as hold the elements, which may lie in any order.
+/// Covers the elements, which may lie in any order, with as few windows as possible.
 fn parts<const BYTES: usize>(elements: &[u32], last_start: u32) -> Vec<Part> {
     let places = 16 / BYTES as u32;
     let mut sorted = elements.to_vec();

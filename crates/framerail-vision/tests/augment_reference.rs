@@ -1,4 +1,4 @@
-//! Augmentation against torchvision's results for a small picture; `tests/augment/reference.py` made them.
+//! Augmentation compared with torchvision's results for a small image; `tests/augment/reference.py` made them.
 
 use framerail_core::{AugmentParams, AugmentSpec, BatchSpec, ColorStep, DType, Erasure, GaussianBlur, Region, TensorLayout};
 use framerail_vision::Augmenter;
@@ -6,7 +6,7 @@ use framerail_vision::Augmenter;
 const REFERENCE: &str = include_str!("augment/reference.txt");
 const SIZE: (u32, u32) = (23, 17);
 const OUT_SIZE: (u32, u32) = (8, 6);
-/// Half of the reference's last digit, and single precision.
+/// Half of the reference's last digit, plus the error of single precision.
 const TOLERANCE: f32 = 1.5e-5;
 
 fn picture() -> Vec<u8> {
@@ -47,7 +47,7 @@ fn color_step(text: &str) -> ColorStep {
     }
 }
 
-/// The numbers of a case, and how its elements are normalised.
+/// Parses a case: its parameters, and the mean and standard deviation that normalise its elements.
 fn parsed(case: &str) -> (AugmentParams, [f32; 3], [f32; 3]) {
     let (mut params, mut mean, mut std) = (AugmentParams::whole(SIZE.0, SIZE.1), [0.0; 3], [1.0; 3]);
     for word in case.split_whitespace() {

@@ -1,4 +1,4 @@
-//! Preprocessing against FFmpeg's own conversion to RGB, resized by a plain reference.
+//! Preprocessing compared with FFmpeg's conversion to RGB, resized by a plain reference.
 
 use std::{
     io::Write,
@@ -11,7 +11,7 @@ use framerail_vision::{ChannelOrder, Fit, Preprocess, Preprocessor, Sampling, Te
 const WIDTH: u32 = 320;
 const HEIGHT: u32 = 180;
 
-/// Runs FFmpeg with raw video on its standard input and gives what it writes.
+/// Runs FFmpeg with raw video on its standard input and returns its output.
 fn ffmpeg(arguments: &[&str], input: &[u8]) -> Vec<u8> {
     let mut child = Command::new("ffmpeg")
         .args(["-v", "error", "-nostdin"])
@@ -23,7 +23,7 @@ fn ffmpeg(arguments: &[&str], input: &[u8]) -> Vec<u8> {
         .expect("ffmpeg is installed by the set-up");
     let mut stdin = child.stdin.take().expect("piped");
     let input = input.to_vec();
-    // From a thread of its own: a full pipe on either side must not stop the other. FFmpeg may stop reading early.
+    // On a separate thread: a full pipe on either side must not block the other. FFmpeg may stop reading early.
     let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
     let output = child.wait_with_output().expect("ffmpeg ends");
     writer.join().expect("the writer ends");
@@ -47,7 +47,7 @@ fn frame(format: PixelFormat, raw: &[u8], color: ColorDescription) -> Frame {
     Frame { color, ..Frame::of(surface) }
 }
 
-/// Bilinear with pixel centres at halves, rounded to whole values, as OpenCV's `resize` on 8-bit RGB.
+/// Bilinear resize with pixel centres at halves, rounded to whole values, as OpenCV's `resize` on 8-bit RGB.
 fn resized(rgb: &[u8], width: u32, height: u32) -> Vec<f32> {
     let tap = |position: u32, out: u32, side: u32| {
         let at = ((f64::from(position) + 0.5) * f64::from(side) / f64::from(out) - 0.5).clamp(0.0, f64::from(side - 1));
@@ -68,11 +68,11 @@ fn resized(rgb: &[u8], width: u32, height: u32) -> Vec<f32> {
     out
 }
 
-/// Greatest and mean difference from FFmpeg's RGB at each size.
+/// Maximum and mean difference from FFmpeg's RGB at each size.
 fn differences(format: PixelFormat, color: ColorDescription, tags: &[&str], sampling: Sampling, sizes: &[(u32, u32)]) -> Vec<(f32, f32)> {
     let size = format!("{WIDTH}x{HEIGHT}");
-    // Shapes, gradients, text and noise, in colours that a camera might give: RGB is clamped before resizing there and after it
-    // here, which differs where colours beyond RGB's limits meet others.
+    // Shapes, gradients, text and noise, in colours that a camera might produce. FFmpeg's RGB is clamped before resizing, ours after it,
+    // which differs where colours outside the limits of RGB meet others.
     let source = format!("testsrc2=size={size},noise=alls=12:all_seed=7,gblur=sigma=0.6,hue=s=0.5,eq=contrast=0.8");
     let scale = format!("scale={}", tags.join(":"));
     let filter = if tags.is_empty() { "null" } else { &scale };
@@ -104,7 +104,7 @@ fn yuv420p_matches_at_its_own_size_and_resized() {
         let found = differences(PixelFormat::Yuv420p, color, tags, Sampling::Bilinear8Bit, &sizes);
         assert_eq!(found[0], (0.0, 0.0), "{tags:?}: FFmpeg's own RGB, bit by bit");
         for ((worst, mean), size) in found.into_iter().zip(sizes) {
-            // The reference rounds halves up, which are common when a side is halved; weights are in parts of 2048.
+            // The reference rounds halves up, which are common when a side is halved; weights are in 1/2048.
             assert!(worst <= 1.0 && mean < 0.2, "{tags:?} {size:?}: worst {worst}, mean {mean} of 255");
         }
         let float = differences(PixelFormat::Yuv420p, color, tags, Sampling::Bilinear, &sizes[..1]);
@@ -134,15 +134,15 @@ fn other_formats_match_on_average() {
         let mut found = differences(format, ColorDescription::default(), &[], Sampling::Bilinear, &sizes);
         found.extend(differences(format, ColorDescription::default(), &[], Sampling::Bilinear8Bit, &sizes));
         for (worst, mean) in found {
-            // Where chroma is subsampled FFmpeg rounds down, and for semi-planar and deeper formats interpolates chroma
-            // between rows; it is nearly exact for the others.
+            // Where chroma is subsampled, FFmpeg rounds down, and for semi-planar and deeper formats it interpolates chroma
+            // between rows. It is nearly exact for the others.
             let limit = if format.chroma_shift() == (0, 0) { 0.7 } else { 2.2 };
             assert!(mean < limit, "{format}: worst {worst}, mean {mean} of 255");
         }
     }
 }
 
-/// Greatest and mean difference of a tensor at its own size from FFmpeg's RGB.
+/// Maximum and mean difference of a tensor at its own size from FFmpeg's RGB.
 fn tensor_differences(format: PixelFormat, color: ColorDescription, tags: &[&str], layout: TensorLayout) -> (f64, f64) {
     let size = format!("{WIDTH}x{HEIGHT}");
     let source = format!("testsrc2=size={size},noise=alls=12:all_seed=7,gblur=sigma=0.6");
@@ -193,7 +193,7 @@ fn tensors_of_other_formats_are_near_ffmpegs_rgb() {
         PixelFormat::Rgb48,
     ] {
         let (worst, mean) = tensor_differences(format, ColorDescription::default(), &[], TensorLayout::Thwc);
-        // Where chroma is subsampled and FFmpeg has no fast way it interpolates chroma, which is repeated here: edges differ.
+        // Where chroma is subsampled and FFmpeg has no fast path, it interpolates chroma, which is repeated here: edges differ.
         let limits = if format.chroma_shift() == (0, 0) { (2.0, 0.6) } else { (255.0, 2.2) };
         assert!(worst <= limits.0 && mean < limits.1, "{format}: worst {worst}, mean {mean} of 255");
     }

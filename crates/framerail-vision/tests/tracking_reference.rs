@@ -1,4 +1,4 @@
-//! Trackers and measures against published programs, on scenes whose true identities are known: see `tracking/make_reference.py`.
+//! Trackers and measures compared with published programs, on scenes with known identities: see `tracking/make_reference.py`.
 
 use std::{collections::HashMap, fs, path::Path};
 
@@ -13,7 +13,7 @@ struct Row {
     truth: Option<BBox>,
     found: Option<BBox>,
     score: f32,
-    /// Identities of the two reference programs.
+    /// Identities from the two reference programs.
     expected: [Option<u64>; 2],
 }
 
@@ -66,7 +66,7 @@ fn oc(frames: &[Vec<Row>]) -> Vec<Vec<Option<u64>>> {
     tracked(frames, |found| tracker.update(found, 1.0))
 }
 
-/// Detections with the same identity as in the reference, under the best relabelling that a first meeting of identities gives, and all.
+/// Counts the detections with the same identity as in the reference, and all detections. Identities are paired when they first meet.
 fn agreement(frames: &[Vec<Row>], ids: &[Vec<Option<u64>>], program: usize) -> (usize, usize) {
     let expected = frames.iter().flat_map(|rows| rows.iter().filter(|row| row.found.is_some()).map(|row| row.expected[program]));
     let pairs: Vec<(Option<u64>, Option<u64>)> = ids.iter().flatten().copied().zip(expected).collect();

@@ -10,9 +10,9 @@ use super::{
 };
 use crate::VisionError;
 
-/// Carries out drawn numbers on batches of one kind; keeps its memory between pictures.
+/// Applies drawn parameters to batches of one kind. Keeps its buffers between frames.
 ///
-/// It works on the thread that calls it. For several threads, make one for each and give it a part of the batch.
+/// Runs on the calling thread. To use several threads, make one augmenter per thread and give each a part of the batch.
 #[derive(Debug)]
 pub struct Augmenter {
     spec: AugmentSpec,
@@ -22,10 +22,10 @@ pub struct Augmenter {
 }
 
 impl Augmenter {
-    /// An augmenter for batches like these.
+    /// Creates an augmenter for batches described by `spec`.
     ///
     /// # Errors
-    /// `Augmentation` for sizes, types and numbers that make no sense.
+    /// `Augmentation` for invalid sizes, element types or numbers.
     pub fn new(spec: AugmentSpec) -> Result<Self, VisionError> {
         match spec.fault() {
             Some(fault) => Err(VisionError::Augmentation(fault)),
@@ -33,17 +33,17 @@ impl Augmenter {
         }
     }
 
-    /// The batches.
+    /// The description of the batches.
     pub fn spec(&self) -> &AugmentSpec {
         &self.spec
     }
 
-    /// Augments a batch: picture `i` of `input` by `params[i]` to picture `i` of `output`. Elements are native endian, at any
-    /// address.
+    /// Augments a batch: frame `i` of `input` is augmented by `params[i]` and written to frame `i` of `output`. Elements are
+    /// native-endian and need no alignment.
     ///
     /// # Errors
-    /// `Augmentation` for numbers that do not fit the pictures, and unless both batches hold exactly as many pictures as there are
-    /// numbers. Nothing has been written then.
+    /// `Augmentation` for parameters that do not fit the frames, and when a batch does not hold exactly one frame per entry of
+    /// `params`. Nothing is written in these cases.
     pub fn apply(&mut self, params: &[AugmentParams], input: &[u8], output: &mut [u8]) -> Result<(), VisionError> {
         let (from, to) = (self.spec.input.picture_bytes(), self.spec.output.picture_bytes());
         for (name, have, picture) in [("input", input.len(), from), ("output", output.len(), to)] {
@@ -91,7 +91,7 @@ impl Augmenter {
     }
 }
 
-/// Writes elements `step` apart.
+/// Writes the elements of a plane `step` apart.
 fn store(plane: &[f32], dtype: DType, step: usize, out: &mut [u8]) {
     match dtype {
         DType::U8 => store_as(plane, step, out, |value| [value.clamp(0.0, 255.0).round_ties_even() as u8]),

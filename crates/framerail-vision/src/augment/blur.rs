@@ -3,7 +3,7 @@
 use framerail_core::GaussianBlur;
 use multiversion::multiversion;
 
-/// `exp(-d² / 2σ²)` for each place of the kernel, scaled to a sum of 1.
+/// `exp(-d² / 2σ²)` for each tap of the kernel, scaled to a sum of 1.
 fn weights(kernel: u32, sigma: f32) -> Vec<f32> {
     let middle = f64::from(kernel / 2);
     let weight = |place: u32| (-((f64::from(place) - middle) / f64::from(sigma)).powi(2) / 2.0).exp();
@@ -11,7 +11,7 @@ fn weights(kernel: u32, sigma: f32) -> Vec<f32> {
     (0..kernel).map(|place| (weight(place) / sum) as f32).collect()
 }
 
-/// The position that stands for one up to a side before or behind: mirrored, the edge not repeated.
+/// Mirrors a position that lies less than `side` beyond either end back into the range; the edge itself is not repeated.
 fn mirrored(position: isize, side: usize) -> usize {
     let position = position.unsigned_abs();
     if position < side { position } else { 2 * (side - 1) - position }
@@ -24,7 +24,7 @@ fn add_row(row: &[f32], weight: f32, sums: &mut [f32]) {
     }
 }
 
-/// Blurs planes in place; keeps its memory between pictures.
+/// Blurs planes in place. Keeps its buffers between frames.
 #[derive(Debug, Default)]
 pub(super) struct Blurrer {
     padded: Vec<f32>,
@@ -32,7 +32,7 @@ pub(super) struct Blurrer {
 }
 
 impl Blurrer {
-    /// Blurs one plane of `width` columns. Each half of the kernel is smaller than its side.
+    /// Blurs one plane of `width` columns. On each axis, half the kernel must be smaller than the side.
     pub fn run(&mut self, blur: &GaussianBlur, plane: &mut [f32], width: usize) {
         let [columns, rows] = [0, 1].map(|axis| weights(blur.kernel[axis], blur.sigma[axis]));
         self.across.resize(plane.len(), 0.0);

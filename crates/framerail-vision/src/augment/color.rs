@@ -1,19 +1,19 @@
-//! Adjustments of colour on planes of floats.
+//! Colour adjustments on planes of floats.
 
 use framerail_core::ColorStep;
 use multiversion::multiversion;
 
-/// Three planes of one picture.
+/// The three planes of one frame.
 pub(super) type Planes<'a> = [&'a mut [f32]; 3];
 
-/// The factors of red, green and blue in grey.
+/// Weights of red, green and blue in grey.
 const GREY: [f32; 3] = [0.2989, 0.587, 0.114];
 
 fn grey(rgb: [f32; 3]) -> f32 {
     rgb[0] * GREY[0] + rgb[1] * GREY[1] + rgb[2] * GREY[2]
 }
 
-/// Carries out one step.
+/// Applies one step.
 pub(super) fn adjust(step: ColorStep, planes: &mut Planes<'_>) {
     match step {
         ColorStep::None => {}
@@ -30,7 +30,7 @@ pub(super) fn adjust(step: ColorStep, planes: &mut Planes<'_>) {
     }
 }
 
-/// Takes out colour.
+/// Converts the planes to grey.
 pub(super) fn take_out_color(planes: &mut Planes<'_>) {
     each_pixel(planes, |rgb| [grey(rgb); 3]);
 }
@@ -56,16 +56,16 @@ fn mean_grey(planes: &Planes<'_>) -> f32 {
     (sum / red.len().max(1) as f64) as f32
 }
 
-/// Turns the hue of each pixel.
+/// Rotates the hue of each pixel.
 ///
-/// Source: A. R. Smith: Color Gamut Transform Pairs, SIGGRAPH 1978, in the form without cases:
+/// Source: A. R. Smith: Color Gamut Transform Pairs, SIGGRAPH 1978, in the form without case distinctions:
 /// channel n is `v - c · max(0, min(k, 4 - k, 1))` with `k = (n + 6h) mod 6` and n = 5, 3, 1.
 #[multiversion(targets("x86_64+avx2+fma"))]
 fn turn_hue(planes: &mut Planes<'_>, turns: f32) {
     each_pixel(planes, |[red, green, blue]| {
         let value = red.max(green).max(blue);
         let chroma = value - red.min(green).min(blue);
-        // Grey has no hue; any will do.
+        // Grey has no hue, so any value will do.
         let part = if chroma > 0.0 { 1.0 / chroma } else { 0.0 };
         let sixth = if value == red {
             (green - blue) * part
@@ -74,7 +74,7 @@ fn turn_hue(planes: &mut Planes<'_>, turns: f32) {
         } else {
             (red - green) * part + 4.0
         };
-        // Two turns more, so that nothing is negative. Where rounding misses the turn by a little, both ends give the same.
+        // Two extra turns keep the value non-negative. Where rounding just misses a full turn, both ends give the same colour.
         let turned = sixth + turns * 6.0 + 12.0;
         [5.0_f32, 3.0, 1.0].map(|channel| {
             let k = channel + turned;

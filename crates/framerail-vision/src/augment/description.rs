@@ -1,113 +1,113 @@
-//! What may be done to pictures, and how likely.
+//! Which augmentations are applied to frames, and how likely each is.
 
 use framerail_core::{augment::MAX_BLUR_KERNEL, surface::MAX_SIDE};
 
 use crate::VisionError;
 
-/// Ranges and probabilities of an augmentation. The default leaves pictures as they are.
+/// Ranges and probabilities of an augmentation. The default leaves frames unchanged.
 ///
-/// Probabilities go from 0 to 1. Ranges are drawn from evenly, ratios evenly in their logarithm. Names, ranges and defaults of the
-/// parts are those of `torchvision.transforms.v2`.
+/// Probabilities are 0 to 1. Values are drawn uniformly from their range, aspect ratios log-uniformly. Names, ranges and defaults of
+/// the parts are those of `torchvision.transforms.v2`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Augment {
-    /// The part of each picture that is kept.
+    /// The part of each frame that is kept.
     pub crop: RandomCrop,
-    /// Width and height of the output in pixels; the crop's by default, which [`RandomCrop::Resized`] leaves open.
+    /// Width and height of the output in pixels. Default: the size of the crop. Required with [`RandomCrop::Resized`].
     pub size: Option<(u32, u32)>,
-    /// Weighs all pixels when scaling down, instead of the nearest four: torchvision's `antialias=True`.
+    /// Weights all pixels when scaling down, instead of the nearest four: torchvision's `antialias=True`.
     pub antialias: bool,
-    /// Probability of changing left and right.
+    /// Probability of a horizontal flip.
     pub flip_horizontal: f64,
-    /// Probability of changing top and bottom.
+    /// Probability of a vertical flip.
     pub flip_vertical: f64,
-    /// Adjustments of colour.
+    /// Colour adjustments.
     pub color_jitter: Option<ColorJitter>,
-    /// Probability of taking out colour.
+    /// Probability of conversion to grey.
     pub grayscale: f64,
     /// Gaussian blur.
     pub blur: Option<RandomBlur>,
-    /// A rectangle that is overwritten: random erasing, or cut-out.
+    /// A rectangle that is overwritten: random erasing, or cutout.
     pub erase: Option<RandomErase>,
     /// Whether all frames of a clip share one draw.
     pub scope: AugmentScope,
 }
 
-/// For how many frames numbers are drawn at once.
+/// How often numbers are drawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AugmentScope {
-    /// Once for all frames of a clip: motion stays what it was.
+    /// Once for all frames of a clip, which preserves motion.
     #[default]
     Clip,
     /// For each frame.
     Frame,
 }
 
-/// How the part of a picture that is kept is chosen.
+/// How the kept part of a frame is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum RandomCrop {
-    /// All of it.
+    /// The whole frame.
     #[default]
     Whole,
-    /// A window of this size at a random place; pictures that are smaller are an error.
+    /// A window of this size at a random position. Frames smaller than the window are an error.
     Window {
-        /// Columns.
+        /// Width in pixels.
         width: u32,
-        /// Rows.
+        /// Height in pixels.
         height: u32,
     },
-    /// A window of random area and shape at a random place: torchvision's `RandomResizedCrop`. When ten draws do not fit, the
-    /// largest window in the middle whose shape is allowed.
+    /// A window of random area and aspect ratio at a random position: torchvision's `RandomResizedCrop`. When ten draws do not fit,
+    /// the largest centred window with an allowed aspect ratio.
     Resized {
-        /// Area as a part of the picture's, least and most; above 0, usually 0.08 to 1.
+        /// Minimum and maximum area as a fraction of the frame's; above 0, usually 0.08 to 1.
         area: [f64; 2],
-        /// Width over height, least and most; above 0, usually 3/4 to 4/3.
+        /// Minimum and maximum width / height; above 0, usually 3/4 to 4/3.
         aspect_ratio: [f64; 2],
     },
 }
 
-/// Colour adjustments, in an order that is drawn too: torchvision's `ColorJitter`.
+/// Colour adjustments in random order: torchvision's `ColorJitter`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ColorJitter {
-    /// Probability of any of them.
+    /// Probability that the adjustments are applied.
     pub probability: f64,
-    /// Factors of brightness, least and most, from 0 on; `None` leaves it. torchvision's `b` is `[max(0, 1 - b), 1 + b]`.
+    /// Minimum and maximum brightness factor, 0 or more; `None` leaves brightness unchanged. torchvision's `b` is `[max(0, 1 - b), 1 + b]`.
     pub brightness: Option<[f64; 2]>,
-    /// Factors of contrast, likewise.
+    /// Minimum and maximum contrast factor, likewise.
     pub contrast: Option<[f64; 2]>,
-    /// Factors of saturation, likewise.
+    /// Minimum and maximum saturation factor, likewise.
     pub saturation: Option<[f64; 2]>,
-    /// Turns of hue, least and most, within -0.5 to 0.5.
+    /// Minimum and maximum hue shift in turns, within -0.5 to 0.5.
     pub hue: Option<[f64; 2]>,
 }
 
-/// A Gaussian blur of random strength, the same across and down.
+/// A Gaussian blur of random strength, with the same standard deviation across and down.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RandomBlur {
-    /// Probability.
+    /// Probability that the blur is applied.
     pub probability: f64,
-    /// Columns and rows of the kernel: odd, at most 127, each half of it smaller than the output's side.
+    /// Width and height of the kernel: odd, at most 127, and half of each must be smaller than the output's side.
     pub kernel: (u32, u32),
-    /// Standard deviation in pixels of the output, least and most; above 0, usually 0.1 to 2.
+    /// Minimum and maximum standard deviation in pixels of the output; above 0, usually 0.1 to 2.
     pub sigma: [f64; 2],
 }
 
-/// A rectangle at a random place that is overwritten: torchvision's `RandomErasing`. Nothing is when ten draws do not fit.
+/// Overwrites a rectangle at a random position: torchvision's `RandomErasing`. When ten draws do not fit, nothing is overwritten.
 ///
-/// A cut-out is a square: `area` of one value, `aspect_ratio` of 1.
+/// For cutout, use a square: an `area` of one value and an `aspect_ratio` of 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RandomErase {
-    /// Probability.
+    /// Probability that a rectangle is overwritten.
     pub probability: f64,
-    /// Area as a part of the output's, least and most; above 0, usually 0.02 to 0.33.
+    /// Minimum and maximum area as a fraction of the output's; above 0, usually 0.02 to 0.33.
     pub area: [f64; 2],
-    /// Height over width, least and most; above 0, usually 0.3 to 3.3.
+    /// Minimum and maximum height / width; above 0, usually 0.3 to 3.3.
     pub aspect_ratio: [f64; 2],
-    /// The elements there, after normalisation.
+    /// Value of the rectangle's elements in each channel, after normalisation.
     pub fill: [f32; 3],
 }
 
 impl Augment {
-    /// Width and height of the output, for pictures of this size.
+    /// Returns width and height of the output for frames of this size.
     ///
     /// # Errors
     /// `OptionOutOfRange` when crops of random size have no `size` to be resized to.
@@ -122,10 +122,10 @@ impl Augment {
         }
     }
 
-    /// Whether probabilities and ranges make sense, whatever the pictures will be like.
+    /// Checks the probabilities and ranges that do not depend on the frames.
     ///
     /// # Errors
-    /// `OptionOutOfRange`.
+    /// `OptionOutOfRange` for the first value out of range.
     pub fn check(&self) -> Result<(), VisionError> {
         let sides = 1..=MAX_SIDE;
         if let Some((width, height)) = self.size.filter(|(width, height)| !sides.contains(width) || !sides.contains(height)) {
@@ -184,7 +184,7 @@ fn probability(name: &'static str, given: f64) -> Result<(), VisionError> {
 }
 
 fn range(name: &'static str, [low, high]: [f64; 2], (least, most): (f64, f64), expected: &'static str) -> Result<(), VisionError> {
-    // Written so that what is not a number fails.
+    // Written so that NaN fails.
     let is_fine = low >= least && low <= high && high <= most;
     if is_fine { Ok(()) } else { Err(VisionError::option(name, format!("{low} to {high}"), expected)) }
 }

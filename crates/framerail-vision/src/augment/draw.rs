@@ -1,18 +1,18 @@
-//! Drawing an augmentation's numbers from a seed.
+//! Draws the parameters of an augmentation from a seed.
 //!
-//! Each part draws from its own sequence, [`SplitMix64::of`] seed, clip, frame (0 when a clip's frames share one draw) and the
-//! part's number. So a part that is switched on or off does not change the others. Within a part numbers are drawn in the order in
-//! which the code names them; that order is part of the interface.
+//! Each part draws from a separate sequence: [`SplitMix64::of`] seed, clip, frame (0 when a clip's frames share one draw) and part
+//! number. So switching one part on or off does not change the others. Within a part, numbers are drawn in the order of the code;
+//! that order is part of the interface.
 
 use framerail_core::{AugmentParams, ColorStep, Erasure, GaussianBlur, Region, SplitMix64};
 
 use super::{Augment, AugmentScope, ColorJitter, RandomBlur, RandomCrop, RandomErase};
 use crate::VisionError;
 
-/// How often a window is drawn before something else is done.
+/// Attempts to draw a window that fits, before falling back.
 const TRIES: usize = 10;
 
-/// Numbers of the parts.
+/// Part numbers.
 const CROP: u64 = 0;
 const FLIPS: u64 = 1;
 const COLOR: u64 = 2;
@@ -21,13 +21,13 @@ const BLUR: u64 = 4;
 const ERASE: u64 = 5;
 
 impl Augment {
-    /// What is done to each frame of a clip whose pictures are `width` by `height`.
+    /// Draws the parameters of each frame of a clip whose frames are `width` by `height`.
     ///
     /// The same seed and clip give the same numbers on every machine and in every version. For a data set, mix epoch and file into
     /// the seed: [`SplitMix64::of`].
     ///
     /// # Errors
-    /// `OptionOutOfRange` for ranges that make no sense, and for crops and blurs that do not fit the pictures.
+    /// `OptionOutOfRange` for invalid ranges, and for crops and blurs that do not fit the frames.
     pub fn draw(&self, seed: u64, clip: u64, frames: usize, width: u32, height: u32) -> Result<Vec<AugmentParams>, VisionError> {
         self.check()?;
         let output = self.output_size(width, height)?;
@@ -76,14 +76,14 @@ impl Augment {
     }
 }
 
-/// A place for `width` by `height` pixels within `columns` by `rows`: row first, as torchvision draws.
+/// Draws a position for `width` by `height` pixels within `columns` by `rows`: row first, as in torchvision.
 fn place(random: &mut SplitMix64, width: u32, height: u32, columns: u32, rows: u32) -> Region {
     let y = random.below(u64::from(rows - height) + 1) as u32;
     let x = random.below(u64::from(columns - width) + 1) as u32;
     Region { x, y, width, height }
 }
 
-/// Draws an area and a ratio; gives the sides of that area, first over second being the ratio.
+/// Draws an area and a ratio. Returns the sides of a rectangle of that area; the ratio is first side / second side.
 fn sides(random: &mut SplitMix64, pixels: f64, area: [f64; 2], ratio: [f64; 2]) -> (f64, f64) {
     let area = pixels * random.between(area[0], area[1]);
     let ratio = random.between(ratio[0].ln(), ratio[1].ln()).exp();
@@ -109,7 +109,7 @@ impl RandomCrop {
     }
 }
 
-/// The largest window in the middle whose shape is allowed.
+/// The largest centred window with an allowed aspect ratio.
 fn middle(columns: u32, rows: u32, [least, most]: [f64; 2]) -> Region {
     let shape = f64::from(columns) / f64::from(rows);
     let side = |length: f64, limit: u32| (length.round() as u32).clamp(1, limit);
@@ -124,7 +124,7 @@ fn middle(columns: u32, rows: u32, [least, most]: [f64; 2]) -> Region {
 }
 
 impl ColorJitter {
-    /// Whether, the four factors (drawn whether used or not), then the order: a Fisher-Yates shuffle from the last place down.
+    /// Draws whether to apply the jitter, the four factors (even unused ones), and the order: a Fisher-Yates shuffle from the last place.
     fn draw(&self, mut random: SplitMix64) -> [ColorStep; 4] {
         let is_used = random.chance(self.probability);
         let mut factor = |range: Option<[f64; 2]>, step: fn(f32) -> ColorStep| {
@@ -161,7 +161,7 @@ impl RandomErase {
         let pixels = f64::from(columns) * f64::from(rows);
         (0..TRIES).find_map(|_| {
             let (height, width) = sides(&mut random, pixels, self.area, self.aspect_ratio);
-            // A rectangle as wide or high as the picture is not taken, as in torchvision.
+            // A rectangle as wide or as high as the output is rejected, as in torchvision.
             let fits = width >= 1.0 && height >= 1.0 && width < f64::from(columns) && height < f64::from(rows);
             fits.then(|| Erasure { region: place(&mut random, width as u32, height as u32, columns, rows), fill: self.fill })
         })
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn what_is_drawn_from_a_seed_stays_the_same() {
         let drawn = everything(AugmentScope::Clip).draw(7, 3, 1, 320, 240).expect("fitting").remove(0);
-        // Part of the interface: these numbers stay.
+        // Part of the interface: these numbers must not change.
         let expected = AugmentParams {
             crop: Region { x: 77, y: 47, width: 185, height: 157 },
             antialias: true,

@@ -1,7 +1,7 @@
-//! Augmentation for training: described by ranges ([`Augment`]), drawn from a seed as plain numbers, carried out on the host
-//! ([`Augmenter`]) or on a card.
+//! Augmentation for training. [`Augment`] describes ranges and draws parameters from a seed; [`Augmenter`] applies the parameters on
+//! the host. A GPU can apply the same parameters.
 //!
-//! Order and formulas are those of [`framerail_core::augment`].
+//! The order of operations and the formulas are those of [`framerail_core::augment`].
 
 mod augmenter;
 mod blur;

@@ -1,25 +1,25 @@
-//! A part of a picture at another size, as planes of floats.
+//! Resamples a part of a frame to another size, as planes of floats.
 
 use framerail_core::{AugmentParams, BatchSpec, DType};
 use multiversion::multiversion;
 
 use crate::kernels::{self, RowBuffer, row_buffer};
 
-/// The pixels that make up each output position of an axis, in order of the output, with their weights.
+/// The pixels that make up each output position of an axis, with their weights.
 #[derive(Debug, Default)]
 struct Axis {
-    /// First pixel and number of them, for each position.
+    /// First pixel and number of pixels of each position.
     spans: Vec<(usize, usize)>,
-    /// Weights, `stride` for each position.
+    /// Weights, `stride` per position.
     weights: Vec<f32>,
     stride: usize,
 }
 
 impl Axis {
-    /// `pixels` of the crop become `out` positions.
+    /// Resamples `pixels` of the crop to `out` positions.
     ///
-    /// Source: the positions of PyTorch's bilinear `interpolate` with `align_corners=False`; with `antialias` those of Pillow's
-    /// triangle filter, which is the same where a picture grows.
+    /// Source: the positions of PyTorch's bilinear `interpolate` with `align_corners=False`; with `antialias`, those of Pillow's
+    /// triangle filter, which is the same when scaling up.
     fn new(pixels: u32, out: u32, antialias: bool, flip: bool) -> Self {
         let scale = f64::from(pixels) / f64::from(out);
         let is_wide = antialias && scale > 1.0;
@@ -57,12 +57,12 @@ fn triangle(center: f64, reach: f64, pixels: u32, weights: &mut [f32]) -> (usize
     (first, end - first)
 }
 
-/// How a row that was weighed is resampled across: channels lie side by side, `step` of them.
+/// Resamples a weighted row horizontally. The row holds `step` interleaved channels.
 #[derive(Debug)]
 struct Across {
     step: usize,
     axis: Axis,
-    /// Indices of both neighbours for each channel, and how far each position is on the way between; for narrow axes.
+    /// Indices of both neighbours for each channel, and the position between them. Used for axes of at most two taps.
     near: [Vec<u32>; 3],
     next: [Vec<u32>; 3],
     part: Vec<f32>,
@@ -105,7 +105,7 @@ fn add_floats(row: &[u8], weight: f32, sums: &mut [f32]) {
     }
 }
 
-/// Cuts, resizes and flips; keeps its row between pictures.
+/// Crops, resizes and flips. Keeps its row buffer between frames.
 #[derive(Debug)]
 pub(super) struct Resampler {
     row: Box<RowBuffer>,
@@ -118,7 +118,7 @@ impl Default for Resampler {
 }
 
 impl Resampler {
-    /// Writes three planes of `width` by `height` values in 0..=1. The crop lies inside of the picture.
+    /// Writes three planes of `width` by `height` values in 0..=1. The crop must lie inside the frame.
     pub fn run(&mut self, batch: &BatchSpec, picture: &[u8], params: &AugmentParams, (width, height): (u32, u32), planes: &mut [f32]) {
         let crop = params.crop;
         let (step, channel_step) = batch.steps();
@@ -129,7 +129,7 @@ impl Resampler {
         let elements = crop.width as usize * step;
         for y in 0..height as usize {
             let (first, weights) = down.taps(y);
-            // Interleaved rows are weighed with all their channels at once.
+            // Interleaved rows are weighted with all channels at once.
             for plane in 0..3 / step {
                 let rows = (crop.y as usize + first..).zip(weights).map(|(row, weight)| {
                     let start = plane * channel_step + (row * batch.width as usize + crop.x as usize) * step;

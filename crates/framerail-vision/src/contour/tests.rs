@@ -1,4 +1,4 @@
-//! Contours against what a pixel-by-pixel reading of their definition gives.
+//! Contours compared with a pixel-by-pixel evaluation of their definition.
 
 use framerail_core::{Attribute, Label, Point, SplitMix64};
 
@@ -43,7 +43,7 @@ fn the_last_mask_comes_first_then_landmarks_then_the_detections_own() {
     assert_eq!(found.extent(), inner);
     let found = Contour::of(&attributed(BOX, vec![marks.clone()]), 0.2).expect("a hull");
     assert!(matches!(&found, Contour::Hull(_)) && found.extent().iou(&BBox::from_xyxy(12.0, 12.0, 32.0, 36.0)) > 0.95);
-    // A mask that shows nothing gives way to landmarks.
+    // A mask below half coverage everywhere gives way to landmarks.
     let empty = mask(BOX, 2, 2, vec![100; 4]);
     assert!(matches!(Contour::of(&attributed(BOX, vec![marks, empty.clone()]), 0.2), Ok(Contour::Hull(_))));
     assert!(matches!(Contour::of(&attributed(BOX, vec![empty]), 0.2), Err(NoContour::TooSmall)));
@@ -61,12 +61,12 @@ fn what_covers_too_little_of_the_box_does_not_count() {
     let five = |share| Contour::of(&attributed(BOX, vec![AttributeValue::Landmarks(five.into())]), share);
     assert!(matches!(five(0.2), Err(NoContour::TooSmall)));
     assert!(matches!(five(0.1), Ok(Contour::Hull(_))));
-    // A face's outline inside a person's box counts all the same.
+    // A face's outline inside a person's box counts despite its size.
     let person = BBox::from_xyxy(0.0, 0.0, 200.0, 400.0);
     let outline = |points| attributed(person, vec![AttributeValue::Landmarks(ring(points, (100.0, 40.0), (15.0, 20.0)))]);
     assert!(matches!(Contour::of(&outline(68), 0.2), Ok(Contour::Hull(_))));
     assert!(matches!(Contour::of(&outline(8), 0.2), Err(NoContour::TooSmall)));
-    // Points in a line surround nothing, however many.
+    // Points on a line enclose nothing, however many there are.
     let line: Vec<Point> = (0..68).map(|at| Point { x: at as f32, y: at as f32 + (at % 2) as f32 }).collect();
     assert!(matches!(Contour::of(&attributed(person, vec![AttributeValue::Landmarks(line)]), 0.2), Err(NoContour::TooSmall)));
     let tiny = mask(BOX, 10, 10, [vec![255; 19], vec![0; 81]].concat());
@@ -74,7 +74,7 @@ fn what_covers_too_little_of_the_box_does_not_count() {
     assert!(matches!(Contour::of(&attributed(BOX, vec![tiny]), 0.19), Ok(Contour::Mask(_))));
 }
 
-/// The mask's value at a point by the definition: between the middles of the four cells around it.
+/// The mask's value at a point by definition: interpolated between the centres of the four cells around it.
 fn bilinear(mask: &InstanceMask, x: f64, y: f64) -> f64 {
     let bbox = mask.bbox();
     let inside = f64::from(bbox.x1) <= x && x <= f64::from(bbox.x2) && f64::from(bbox.y1) <= y && y <= f64::from(bbox.y2);
@@ -98,7 +98,7 @@ fn bilinear(mask: &InstanceMask, x: f64, y: f64) -> f64 {
     sum
 }
 
-/// Coverage of every pixel of a frame by the definition: the distance to the nearest pixel inside, by trying all.
+/// Coverage of every pixel of a frame by definition: the distance to the nearest pixel inside, by brute force.
 fn by_definition(inside: &dyn Fn(u32, u32) -> bool, growth: f64, feather: f64, (width, height): (u32, u32)) -> Vec<u8> {
     let all = || (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
     let distance = |x: u32, y: u32, wanted: bool| {
@@ -182,16 +182,16 @@ fn hulls_cover_what_their_definition_says() {
 fn a_face_without_a_contour_is_covered_as_large_as_ever() {
     let ellipse = MaskOptions { shape: MaskShape::Ellipse, mask_scale: 1.3, feather: 0.05, ..Default::default() };
     let expected = hidden(&ellipse, &face(BOX));
-    // A contour scale below the ellipse's does not shrink the ellipse that stands in.
+    // A contour scale below the ellipse's does not shrink the ellipse that replaces the contour.
     let missing = hidden(&contour(1.0, 0.05), &face(BOX));
     assert_eq!((missing.source, &missing.coverage, missing.region), (MaskSource::ContourMissing, &expected.coverage, expected.region));
     let speck = attributed(BOX, vec![mask(BOX, 9, 9, [vec![255; 4], vec![0; 77]].concat())]);
     let small = hidden(&contour(1.1, 0.05), &speck);
     assert_eq!((small.source, &small.coverage), (MaskSource::ContourTooSmall, &expected.coverage));
-    // A contour beyond the frame, of a box inside of it.
+    // A contour outside the frame, of a box inside it.
     let astray = attributed(BOX, vec![mask(BBox::from_xyxy(900.0, 900.0, 930.0, 930.0), 1, 1, vec![255])]);
     assert_eq!(hidden(&contour(1.1, 0.05), &astray).source, MaskSource::ContourTooSmall);
-    // One that is eaten up by shrinking.
+    // A contour that shrinking removes completely.
     let stripes: Vec<u8> = (0..100).map(|cell| if cell % 2 == 0 { 255 } else { 0 }).collect();
     let thin = attributed(BOX, vec![mask(BOX, 100, 1, stripes)]);
     assert_eq!(hidden(&contour(0.6, 0.05), &thin).source, MaskSource::ContourTooSmall);

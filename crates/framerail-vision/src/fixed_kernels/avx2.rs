@@ -1,4 +1,4 @@
-//! The same loops for AVX2.
+//! The loops of resizing for AVX2.
 
 use std::arch::x86_64::{
     __m256i, _MM_FROUND_TO_NEAREST_INT, _mm_max_epi16, _mm_min_epi16, _mm_set1_epi16, _mm_setzero_si128, _mm256_add_epi32,
@@ -16,7 +16,7 @@ use crate::{
     windows::Windows,
 };
 
-/// Adds so many rows of bytes to `out`, or to zero.
+/// Adds `ROWS` rows of bytes to `out`, or to zero if `is_first`.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn weigh_some<const ROWS: usize>(rows: &[(&[u8], i16)], is_first: bool, out: &mut [i16]) {
@@ -48,7 +48,7 @@ pub fn weigh(rows: &[(&[u8], i16)], out: &mut [i16]) {
     }
 }
 
-/// Two vectors of sums in parts of 16384, rounded, in the order of the first's numbers and then the second's.
+/// Rounds two vectors of sums in 1/16384 to one vector: the values of `near`, then those of `far`.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn rounded(near: __m256i, far: __m256i) -> __m256i {
@@ -57,7 +57,7 @@ fn rounded(near: __m256i, far: __m256i) -> __m256i {
     _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(whole(near), whole(far)))
 }
 
-/// The bytes of both halves' windows, each shuffled to its place.
+/// Shuffles the bytes of each half's window to their places.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn shuffled(low: [u8; 16], high: [u8; 16], mask: &[u8; 32]) -> __m256i {
@@ -65,7 +65,7 @@ fn shuffled(low: [u8; 16], high: [u8; 16], mask: &[u8; 32]) -> __m256i {
     _mm256_shuffle_epi8(halves, load(mask))
 }
 
-/// Eight elements of a row, from this one on.
+/// Returns eight elements of a row from `start` on.
 #[inline(always)]
 fn window(row: &TapRow, start: u32) -> [u8; 16] {
     let start = start as usize % MOST_COLUMNS;
@@ -73,7 +73,7 @@ fn window(row: &TapRow, start: u32) -> [u8; 16] {
     bytemuck::must_cast(elements)
 }
 
-/// What one vector picks; `ONE` when all vectors have just one window.
+/// Picks the elements of one vector. `ONE` means that every vector has a single window.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn picked<const ONE: bool>(row: &TapRow, starts: &[[u32; 2]], masks: &[[u8; 32]]) -> __m256i {
@@ -88,7 +88,7 @@ fn picked<const ONE: bool>(row: &TapRow, starts: &[[u32; 2]], masks: &[[u8; 32]]
     all
 }
 
-/// Gives `use_vector` one vector after the other.
+/// Calls `use_vector` for each vector in turn.
 #[inline(always)]
 fn each_vector(windows: &Windows, mut use_vector: impl FnMut(usize, &[[u32; 2]], &[[u8; 32]])) {
     let count = windows.count.max(1);
@@ -197,7 +197,7 @@ pub fn take_many(row: &TapRow, first: &[u32], weights: &[[i16; 8]], blocks: usiz
     }
 }
 
-/// The sums of eight positions in their order.
+/// Returns the sums of eight positions, in order.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn eight_sums(row: &TapRow, first: &[u32; 8], weights: &[[i16; 8]]) -> __m256i {

@@ -1,4 +1,4 @@
-//! The loops of resizing for AVX-512 with words.
+//! The loops of resizing for AVX-512 (F and BW).
 
 use std::arch::x86_64::{
     __m256i, _mm512_add_epi32, _mm512_adds_epi16, _mm512_cvtepu8_epi16, _mm512_cvtsepi32_epi16, _mm512_madd_epi16, _mm512_mulhrs_epi16,
@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 use super::{BLOCK, MOST_COLUMNS, Pairs, ROW_STEP, TAP_ONE, TapRow};
 use crate::vectors::{load_wide, store_wide, store_words};
 
-/// Adds so many rows of bytes to `out`, or to zero.
+/// Adds `ROWS` rows of bytes to `out`, or to zero if `is_first`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn weigh_some<const ROWS: usize>(rows: &[(&[u8], i16)], is_first: bool, out: &mut [i16]) {
@@ -43,7 +43,7 @@ pub fn weigh(rows: &[(&[u8], i16)], out: &mut [i16]) {
     }
 }
 
-/// 32 numbers of a row, from this one on.
+/// Returns 32 values of a row from `start` on.
 #[inline(always)]
 fn numbers(row: &TapRow, start: usize) -> &[i16; 32] {
     row[start..].first_chunk().unwrap_or(&[0; 32])

@@ -1,4 +1,4 @@
-//! Tensors made of pictures in host memory.
+//! Conversion of frames in host memory to tensors.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use crate::{
     fast_yuv::{self, ChromaRow},
 };
 
-/// What pictures have in common that one set of tables serves.
+/// Properties of frames that can share one set of tables.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct PictureKind {
     width: u32,
@@ -27,25 +27,25 @@ struct Prepared {
     rows: Rows,
 }
 
-/// Turns frames into tensor pictures; keeps its tables between frames of one size, format and colour.
+/// Converts frames to tensors. Keeps its tables between frames of one size, format and colour.
 ///
-/// Each pixel of the frame becomes channels first; these are resized, then scaled, shifted and stored. So a resized tensor is what
-/// resizing the frame at its own size gives, and an element of any type is the same number within its rounding:
-/// - 8-bit pictures become 8-bit channels. 4:2:0 and 4:2:2 become RGB, BGR and HSV by FFmpeg's 16-bit arithmetic, which rounds down up
-///   to three times: equal to `ffmpeg -pix_fmt rgb24` bit by bit for `yuv420p` and `yuv422p` with an even number of rows. Others are
-///   rounded to the nearest. Subsampled chroma is repeated. Resizing is in 16-bit fixed point, within 0.1 of 255 before its rounding.
-/// - Deeper pictures, and all that are tone-mapped, become channels in 32-bit floating point at full depth and stay there. Tone mapping
-///   follows resizing; its tables are within 0.3 of 255.
+/// Each pixel is first converted to channels; these are resized, then scaled, shifted and stored. So a resized tensor equals the
+/// unresized tensor after resizing, and elements of any type hold the same number within their rounding:
+/// - 8-bit frames become 8-bit channels. 4:2:0 and 4:2:2 become RGB, BGR and HSV in FFmpeg's 16-bit arithmetic, which rounds down up
+/// to three times: bit-identical to `ffmpeg -pix_fmt rgb24` for `yuv420p` and `yuv422p` with an even number of rows. Others are
+/// rounded to the nearest. Subsampled chroma is repeated. Resizing uses 16-bit fixed point, within 0.1 of 255 before its rounding.
+/// - Deeper frames, and all that are tone-mapped, become channels in 32-bit floating point at full depth and stay there. Tone mapping
+/// follows resizing; its tables are within 0.3 of 255.
 #[derive(Debug)]
 pub struct TensorConverter {
     options: TensorOptions,
     prepared: Option<Prepared>,
-    /// Elements that are interleaved at last.
+    /// Elements before they are interleaved.
     channels: [Vec<u8>; MOST_CHANNELS],
 }
 
 impl TensorConverter {
-    /// A converter for one kind of tensor.
+    /// Creates a converter for one kind of tensor.
     ///
     /// # Errors
     /// As [`TensorOptions::check`].
@@ -59,7 +59,7 @@ impl TensorConverter {
         &self.options
     }
 
-    /// Writes one picture's elements, native endian, to `out`. The frame's rotation is not applied.
+    /// Writes one frame's elements, native-endian, to `out`. The frame's rotation is not applied.
     ///
     /// # Errors
     /// `OutputLength` unless `out` holds exactly [`TensorOptions::picture_bytes`]; `Core` for a frame in device memory.
@@ -74,12 +74,12 @@ impl TensorConverter {
         self.convert_rows(frame, 0..rows, &mut slices)
     }
 
-    /// Writes some rows of a picture: several converters can share one frame.
+    /// Writes some rows of the output, so that several converters can share one frame.
     ///
-    /// `out` holds these rows' elements: one slice of interleaved channels, or a slice for each channel.
+    /// `out` holds these rows' elements: one slice of interleaved channels, or one slice per channel.
     ///
     /// # Errors
-    /// As [`TensorConverter::convert`]; `OptionOutOfRange` for rows beyond the picture.
+    /// As [`TensorConverter::convert`]; `OptionOutOfRange` for rows beyond the output.
     pub fn convert_rows(&mut self, frame: &Frame, rows: Range<u32>, out: &mut [&mut [u8]]) -> Result<(), VisionError> {
         let surface = frame.surface.host()?;
         let (width, height) = self.options.picture_size(surface.width(), surface.height());
@@ -101,7 +101,7 @@ impl TensorConverter {
         written
     }
 
-    /// Slices that a picture consists of.
+    /// Number of slices of one frame's output.
     fn slices(&self) -> usize {
         if self.options.layout == TensorLayout::Thwc { 1 } else { self.options.channel_order.channels() }
     }
@@ -111,7 +111,7 @@ impl TensorConverter {
         VisionError::OutputLength { have, need, layout: shape.map(|side| side.to_string()).join("x") }
     }
 
-    /// The tables for this picture: those of the one before, mostly.
+    /// Returns the tables for this frame, usually those of the previous one.
     fn prepare(&mut self, surface: &HostSurface, color: &ColorDescription, pixels: PixelAspect) -> Result<Prepared, VisionError> {
         let (width, height, format) = (surface.width(), surface.height(), surface.format());
         let kind = PictureKind { width, height, format, color: *color, pixels };
@@ -169,7 +169,7 @@ impl TensorConverter {
     }
 }
 
-/// Writes whole rows of pixels that stay in their place and share their chroma.
+/// Writes whole rows of pixels that are not resized and share their chroma.
 fn put_own_size<const ROWS: usize>(
     out: &mut RowsOut<'_, '_>,
     row: usize,

@@ -1,4 +1,4 @@
-//! Rows of channels at another size: rows of the frame are weighed first, over contiguous memory, then columns are taken by tables.
+//! Resizes rows of channels: rows of the frame are first weighted over contiguous memory, then columns are taken with tables.
 
 use framerail_core::{HostSurface, ResizeTaps};
 
@@ -9,12 +9,12 @@ use crate::{
     windows::Windows,
 };
 
-/// Most rows or columns of one position that fixed-point weights are fine enough for.
+/// Maximum taps per position for which fixed-point weights are precise enough.
 const MOST_TAPS: usize = 512;
-/// Most rows of fractions that are kept for the next output row.
+/// Maximum number of float rows that are kept for the next output row.
 const MOST_KEPT_ROWS: usize = 128;
 
-/// Weights in parts of [`TAP_ONE`] that add up to it: the largest takes the rounding of all.
+/// Converts weights to fixed point with a sum of [`TAP_ONE`]: the largest weight takes all of the rounding.
 fn parts(weights: &[f32]) -> Vec<i16> {
     let mut parts: Vec<i32> = weights.iter().map(|weight| (weight * TAP_ONE as f32).round() as i32).collect();
     let off = TAP_ONE - parts.iter().sum::<i32>();
@@ -24,12 +24,12 @@ fn parts(weights: &[f32]) -> Vec<i16> {
     parts.into_iter().map(|part| part.clamp(i16::MIN.into(), i16::MAX.into()) as i16).collect()
 }
 
-/// Rows of a frame as channels, those that were used last.
+/// The most recently used rows of a frame, as channels.
 #[derive(Debug)]
 struct Ring<T> {
     channels: usize,
     columns: usize,
-    /// Elements of a row of one channel with its padding.
+    /// Elements of a row of one channel, with padding.
     stride: usize,
     /// The row that each slot holds.
     held: Vec<Option<u32>>,
@@ -37,7 +37,7 @@ struct Ring<T> {
 }
 
 impl<T: Copy + Default> Ring<T> {
-    /// Room for so many neighbouring rows.
+    /// Allocates room for `rows` neighbouring rows.
     fn new(channels: usize, columns: usize, rows: usize) -> Self {
         let stride = columns.next_multiple_of(ROW_STEP);
         Self { channels, columns, stride, held: vec![None; rows.max(1)], elements: vec![T::default(); channels * stride * rows.max(1)] }
@@ -47,7 +47,7 @@ impl<T: Copy + Default> Ring<T> {
         row as usize % self.held.len()
     }
 
-    /// Gets the row, which `make` fills where it is not there.
+    /// Makes a row available; `make` fills it if it is not.
     fn fill(&mut self, row: u32, make: impl FnOnce(&mut [&mut [T]])) {
         let slot = self.slot(row);
         if self.held.get(slot) == Some(&Some(row)) {
@@ -62,34 +62,34 @@ impl<T: Copy + Default> Ring<T> {
         self.held[slot] = Some(row);
     }
 
-    /// A row with its padding.
+    /// Returns a row with its padding.
     fn row(&self, row: u32, channel: usize) -> &[T] {
         &self.elements[(self.slot(row) * self.channels + channel) * self.stride..][..self.stride]
     }
 }
 
-/// How columns are taken from a weighed row.
+/// How columns are taken from a weighted row.
 #[derive(Debug)]
 enum Columns {
-    /// As they lie, from this one on.
+    /// In order, from this one on.
     Straight(usize),
-    /// One each.
+    /// One tap each.
     One(TapPlaces),
-    /// Between two each.
+    /// Two taps each.
     Two(TapPlaces, Vec<[i16; 2]>),
-    /// Of up to four each.
+    /// Up to four taps each.
     Few(TapPlaces, Vec<[i16; FEW]>),
-    /// Of so many blocks of 8 each.
+    /// `blocks` blocks of 8 taps each.
     Many { first: Vec<u32>, weights: Vec<[i16; 8]>, blocks: usize },
-    /// Of any number each, by AVX-512. Measured against the others with AVX2: see `docs/reader.md`.
+    /// Any number of taps each, with AVX-512. `docs/reader.md` compares it with the AVX2 variants.
     Pairs(Pairs),
 }
 
-/// Places and weights of positions of up to `COUNT` taps each.
+/// Places and weights of positions with up to `COUNT` taps each.
 fn few<const COUNT: usize>(weights: &[Vec<i16>], first: Vec<u32>, most_windows: usize) -> (TapPlaces, Vec<[i16; COUNT]>) {
     let padded = |weights: &Vec<i16>| std::array::from_fn(|index| weights.get(index).copied().unwrap_or(0));
     let weights: Vec<[i16; COUNT]> = weights.iter().map(padded).collect();
-    // Samples without weight are not looked for.
+    // Taps without weight need no window.
     let tap = |(first, weights): (&u32, &[i16; COUNT])| {
         let (first, weights) = (*first, *weights);
         (0..COUNT).map(move |index| if weights[index] == 0 { first } else { first + index as u32 })
@@ -100,9 +100,9 @@ fn few<const COUNT: usize>(weights: &[Vec<i16>], first: Vec<u32>, most_windows: 
 }
 
 impl Columns {
-    /// Tables over a row that begins with column `start`.
+    /// Creates tables for a row that begins with column `start`.
     fn new(taps: &ResizeTaps, start: u32) -> Self {
-        // Whole blocks; the last position stands for those behind it.
+        // Padded to whole blocks by repeating the last position.
         let positions = taps.len().next_multiple_of(2 * BLOCK);
         let of: Vec<(u32, &[f32])> = (0..positions).map(|position| taps.at(position.min(taps.len() - 1))).collect();
         let first: Vec<u32> = of.iter().map(|(first, _)| first - start).collect();
@@ -137,7 +137,7 @@ impl Columns {
         }
     }
 
-    /// The columns of a row; `out` is where they are put if they do not lie there already.
+    /// Returns the columns of a row. They are written to `out`, unless they already lie in order.
     fn apply<'a>(&self, row: &'a TapRow, out: &'a mut [i16]) -> &'a [i16] {
         match self {
             Columns::Straight(start) => return &row[*start..],
@@ -151,7 +151,7 @@ impl Columns {
     }
 }
 
-/// Resizes rows of bytes in 16-bit fixed point: within 0.1 of 255 of exact arithmetic.
+/// Resizes rows of bytes in 16-bit fixed point, within 0.1 of 255 of exact arithmetic.
 #[derive(Debug)]
 pub(super) struct ByteFilter {
     down: ResizeTaps,
@@ -163,7 +163,7 @@ pub(super) struct ByteFilter {
 }
 
 impl ByteFilter {
-    /// A filter over rows that begin with column `start`; `None` where positions are made of too many pixels.
+    /// Creates a filter for rows that begin with column `start`; `None` when a position has too many taps.
     pub fn new(across: &ResizeTaps, down: &ResizeTaps, (start, columns): (u32, u32), channels: usize) -> Option<Self> {
         if across.widest() > MOST_TAPS || down.widest() > MOST_TAPS {
             return None;
@@ -183,7 +183,7 @@ impl ByteFilter {
         self.ring.held.fill(None);
     }
 
-    /// Output row `y`: a slice of weighed numbers for each channel, as long as the row at least.
+    /// Returns output row `y`: a slice of Q6 values per channel, at least as long as the row.
     pub fn row(&mut self, source: &mut SourceRows, surface: &HostSurface, y: usize) -> [&[i16]; MOST_CHANNELS] {
         let (first, weights) = self.down.at(y);
         let place = self.down.tables().1[y] as usize;
@@ -207,7 +207,7 @@ impl ByteFilter {
     }
 }
 
-/// Resizes rows of fractions.
+/// Resizes rows of floats.
 #[derive(Debug)]
 pub(super) struct FloatFilter {
     across: ResizeTaps,
@@ -219,7 +219,7 @@ pub(super) struct FloatFilter {
 }
 
 impl FloatFilter {
-    /// A filter over rows that begin with column `start`.
+    /// Creates a filter for rows that begin with column `start`.
     pub fn new(across: &ResizeTaps, down: &ResizeTaps, (start, columns): (u32, u32), channels: usize) -> Self {
         Self {
             ring: Ring::new(channels, columns as usize, down.widest().min(MOST_KEPT_ROWS)),
@@ -235,7 +235,7 @@ impl FloatFilter {
         self.ring.held.fill(None);
     }
 
-    /// Output row `y`, a row for each channel, cut off at 0 and 255.
+    /// Returns output row `y`, one row per channel, clamped to 0..=255.
     pub fn row(&mut self, source: &mut SourceRows, surface: &HostSurface, y: usize) -> &mut [Vec<f32>] {
         let (first, weights) = self.down.at(y);
         self.weighed.fill(0.0);

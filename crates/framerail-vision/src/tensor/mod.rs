@@ -1,4 +1,4 @@
-//! Pictures as tensors: what a tensor is like, and its making on the host.
+//! Frames as tensors: the description of a tensor, and the conversion on the host.
 
 mod converter;
 mod filter;

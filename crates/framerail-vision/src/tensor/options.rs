@@ -1,4 +1,4 @@
-//! What a tensor made of pictures is like, on any device.
+//! Describes tensors made from frames, for any device.
 
 use framerail_core::{
     BBox, ColorDescription, DType, PixelAspect, PixelFormat, Sampling, TensorLayout, TensorSpec, ToneCurves, surface::MAX_SIDE,
@@ -8,35 +8,35 @@ use super::tone::ToneMapper;
 
 use crate::{ChannelOrder, ConversionPlan, Fit, Placement, Preprocess, Preprocessor, Resize, VisionError};
 
-/// The size that pictures are resized to.
+/// The size to which frames are resized.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum TensorSize {
-    /// That of the crop or of the frame.
+    /// The size of the crop or of the frame.
     #[default]
     Own,
     /// This width and height in pixels.
     Exact(u32, u32),
-    /// The shorter side becomes so long, the other in proportion and rounded down, as torchvision's `Resize` with one number.
+    /// The shorter side gets this length, the longer one follows in proportion, rounded down, as torchvision's `Resize` with one number.
     ShortSide {
-        /// Pixels of the shorter side.
+        /// Length of the shorter side in pixels.
         length: u32,
-        /// Most pixels of the longer side; the shorter one is then less.
+        /// Maximum length of the longer side in pixels; the shorter one may become shorter for it.
         max: Option<u32>,
     },
-    /// The longer side becomes so long, the other in proportion and rounded down.
+    /// The longer side gets this length, the shorter one follows in proportion, rounded down.
     LongSide(u32),
 }
 
 impl TensorSize {
-    /// Both sides, where they are given.
+    /// Both sides of [`TensorSize::Exact`].
     pub fn exact(self) -> Option<(u32, u32)> {
         if let TensorSize::Exact(width, height) = self { Some((width, height)) } else { None }
     }
 
-    /// Width and height that a picture of this size becomes, whatever its sides.
+    /// Returns the width and height to which a frame of this size is resized.
     pub fn of(self, width: u32, height: u32) -> (u32, u32) {
         let (short, long) = (width.min(height), width.max(height));
-        // In double precision and rounded down, as Python does it.
+        // In double precision and rounded down, as in Python.
         let part = |of: u32, length: u32, whole: u32| (f64::from(of) * f64::from(length) / f64::from(whole.max(1))) as u32;
         let (new_short, new_long) = match self {
             TensorSize::Own => return (width, height),
@@ -52,24 +52,24 @@ impl TensorSize {
     }
 }
 
-/// A part of a resized picture, in its pixels.
+/// A part of a resized frame, in its pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cut {
-    /// Columns left of it.
+    /// First column.
     pub left: u32,
-    /// Rows above it.
+    /// First row.
     pub top: u32,
-    /// Columns that are kept.
+    /// Number of columns.
     pub width: u32,
-    /// Rows that are kept.
+    /// Number of rows.
     pub height: u32,
 }
 
-/// How pictures of high dynamic range become BT.709 pictures of standard range.
+/// How frames of high dynamic range are converted to BT.709 of standard dynamic range.
 ///
-/// Pictures are taken to be made for a peak of 1000 cd/m²; the curve leads from there to
-/// a white of 203 cd/m² (Report ITU-R BT.2408). One factor for all channels of a pixel, found by its brightest, keeps the hue. Light then goes
-/// from the stream's primaries to BT.709's and into the signal of a standard display (Rec. ITU-R BT.1886).
+/// Frames are assumed to be mastered for a peak of 1000 cd/m². The curve maps this peak to a white of 203 cd/m² (Report ITU-R
+/// BT.2408). All channels of a pixel share one factor, given by the brightest channel, which keeps the hue. Light is then converted
+/// from the stream's primaries to BT.709's and encoded for a standard display (Rec. ITU-R BT.1886).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ToneMap {
@@ -79,46 +79,46 @@ pub enum ToneMap {
     Hable,
 }
 
-/// The one description of a tensor output, for the host and for cards.
+/// Describes a tensor output, for the host and for GPUs.
 ///
-/// A picture is cropped, resized or letterboxed, turned into channels by its matrix and range, scaled and laid out. An element is
-/// `(value * scale - mean[c]) / std[c]` with `value` full-range in 0..=255 and `c` the channel in `channel_order`; `U8` elements
-/// are rounded to the nearest, ties to even, and cut off at 0 and 255. `U16` elements are 257 times as large, so that full range is 0
-/// to 65535, and rounded likewise. Alpha is only scaled.
+/// A frame is cropped, resized or letterboxed, converted to channels by its matrix and range, scaled and laid out. An element is
+/// `(value * scale - mean[c]) / std[c]` with `value` full-range in 0..=255 and `c` the channel in `channel_order`. `U8` elements
+/// are rounded to the nearest, ties to even, and clamped to 0..=255. `U16` elements are 257 times as large, so that full range is 0
+/// to 65535, and are rounded likewise. Alpha is only scaled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TensorOptions {
-    /// The part that is taken, in frame pixels; beyond the frame its edge is repeated. The whole frame by default.
+    /// The part of the frame that is used, in frame pixels. Beyond the frame, its edge is repeated. Default: the whole frame.
     pub crop: Option<BBox>,
-    /// The size that pictures are resized to.
+    /// The size to which frames are resized.
     pub size: TensorSize,
-    /// Width and height of the part in the middle of the resized picture that is kept; 0 is around it where it is smaller, as with
-    /// torchvision's `CenterCrop`. Not with a letterbox.
+    /// Width and height of the centre part that is kept of the resized frame. Where the frame is smaller, it is padded with 0, as with
+    /// torchvision's `CenterCrop`. Not allowed with a letterbox.
     pub center_crop: Option<(u32, u32)>,
-    /// The part of the resized picture that is kept, which lies within it. Neither with a letterbox nor with `center_crop`.
+    /// The part that is kept of the resized frame; must lie within it. Not allowed with a letterbox or with `center_crop`.
     pub cut: Option<Cut>,
-    /// How a picture of another shape is fitted in.
+    /// How a frame of a different shape is fitted.
     pub fit: Fit,
-    /// How samples are found when sizes differ.
+    /// How samples are interpolated when sizes differ.
     pub sampling: Sampling,
-    /// The channels.
+    /// The channels and their order.
     pub channel_order: ChannelOrder,
-    /// Planes or interleaved channels.
+    /// Planar or interleaved channels.
     pub layout: TensorLayout,
     /// Type of the elements.
     pub dtype: DType,
-    /// Multiplies the values 0..=255 first: 1 or 1/255, usually.
+    /// Factor applied first to the values 0..=255; usually 1 or 1/255.
     pub scale: f32,
-    /// Taken off each channel after scaling.
+    /// Subtracted from each channel after scaling.
     pub mean: [f32; 3],
-    /// Divides each channel at last; never 0.
+    /// Divides each channel last; never 0.
     pub std: [f32; 3],
-    /// Turns pictures with PQ or HLG transfer into BT.709 of standard range. Others stay as they are, and so do all by default:
-    /// PQ and HLG values are then handed on as data.
+    /// Converts frames with PQ or HLG transfer to BT.709 of standard dynamic range; other frames are unchanged. With `None`, the
+    /// default, PQ and HLG values are passed on as data.
     pub tone_map: Option<ToneMap>,
 }
 
 impl Default for TensorOptions {
-    /// RGB planes of 8 bits at the picture's own size.
+    /// Planar 8-bit RGB at the frame's own size.
     fn default() -> Self {
         Self {
             crop: None,
@@ -139,36 +139,36 @@ impl Default for TensorOptions {
 }
 
 impl TensorOptions {
-    /// Width and height of the tensor's picture, for a frame of this size.
+    /// Returns width and height of the output for a frame of this size.
     pub fn picture_size(&self, width: u32, height: u32) -> (u32, u32) {
         let cut = self.cut.map(|cut| (cut.width, cut.height));
         cut.or(self.center_crop).unwrap_or_else(|| self.resized(width, height))
     }
 
-    /// The size before the middle is cut out.
+    /// Returns the size after resizing, before a part is cut out.
     fn resized(&self, width: u32, height: u32) -> (u32, u32) {
         let side = |length: f32| (length.round() as u32).clamp(1, MAX_SIDE);
         let (width, height) = self.crop.map_or((width, height), |crop| (side(crop.width()), side(crop.height())));
         self.size.of(width, height)
     }
 
-    /// The tensor that a frame of this size becomes.
+    /// Returns the format of the tensor for a frame of this size.
     pub fn tensor_spec(&self, width: u32, height: u32) -> TensorSpec {
         let (width, height) = self.picture_size(width, height);
         TensorSpec { width, height, layout: self.layout, dtype: self.dtype, channel_order: self.channel_order }
     }
 
-    /// Bytes of one picture, for a frame of this size.
+    /// Bytes of the output for one frame of this size.
     pub fn picture_bytes(&self, width: u32, height: u32) -> usize {
         self.tensor_spec(width, height).picture_bytes()
     }
 
-    /// Elements of one picture, for a frame of this size.
+    /// Elements of the output for one frame of this size.
     pub fn picture_elements(&self, width: u32, height: u32) -> usize {
         self.tensor_spec(width, height).picture_elements()
     }
 
-    /// The three sides of one picture in the order of the layout: `[C, H, W]` or `[H, W, C]`.
+    /// Shape of the output for one frame, in layout order: `[C, H, W]` or `[H, W, C]`.
     pub fn picture_shape(&self, width: u32, height: u32) -> [usize; 3] {
         let (width, height) = self.picture_size(width, height);
         let (width, height, channels) = (width as usize, height as usize, self.channel_order.channels());
@@ -178,18 +178,18 @@ impl TensorOptions {
         }
     }
 
-    /// Whether the options make sense, whatever the frames will be like.
+    /// Checks the options as far as they do not depend on the frames.
     ///
     /// # Errors
     /// `OptionOutOfRange` for a side of 0 or above 32768, an empty, far-off or non-finite crop, a `std` of 0, or numbers that are
     /// not finite.
     pub fn check(&self) -> Result<(), VisionError> {
-        // Any frame will do: what is checked does not depend on it.
+        // Any frame will do, as the checks do not depend on it.
         self.plan(1, 1, PixelFormat::Rgb24, &ColorDescription::default(), PixelAspect::SQUARE).map(drop)
     }
 
-    /// The conversion of frames of one size, format, colour and pixel shape as plain numbers, for other implementations. Tone
-    /// mapping is not part of it.
+    /// Returns the conversion of frames of one size, format, colour and pixel aspect ratio as plain numbers, for other
+    /// implementations. Tone mapping is not included.
     ///
     /// # Errors
     /// As [`TensorOptions::check`].
@@ -204,7 +204,7 @@ impl TensorOptions {
         let mut plan = self.preprocessor(width, height)?.plan(width, height, format, color, pixels, self.crop)?;
         self.cut_out(&mut plan)?;
         self.cut_out_middle(&mut plan)?;
-        // Eight bits hold all that there is, and are what a frame at its own size has; before a tone curve they would show as steps.
+        // 8-bit channels are as exact as 8-bit frames, and match frames at their own size. Before a tone curve they would cause banding.
         if self.is_tone_mapped(color) {
             (plan.in_bytes, plan.fast) = (false, None);
         }
@@ -214,7 +214,7 @@ impl TensorOptions {
         if !keeps_pixels || !matches!(self.sampling, Sampling::Filter(_)) {
             return Ok(plan);
         }
-        // A part of the frame as it is: each pixel by FFmpeg's arithmetic, where it has some for the format.
+        // An unresized part of the frame: each pixel in FFmpeg's arithmetic, where it has some for the format.
         let (left, top) = (x1 + plan.cut.0 as f32, y1 + plan.cut.1 as f32);
         let (right, bottom) = (left + plan.placement.width as f32, top + plan.placement.height as f32);
         let sampling = if plan.in_bytes { Sampling::Bilinear8Bit } else { Sampling::Bilinear };
@@ -222,7 +222,7 @@ impl TensorOptions {
         Ok(ConversionPlan { crop, resized, cut: (0, 0), sampling, ..plan })
     }
 
-    /// Keeps a part of the resized picture.
+    /// Cuts a part out of the resized frame.
     fn cut_out(&self, plan: &mut ConversionPlan) -> Result<(), VisionError> {
         let Some(Cut { left, top, width, height }) = self.cut else { return Ok(()) };
         let fits = |first: u32, length: u32, side: u32| length > 0 && first.checked_add(length).is_some_and(|end| end <= side);
@@ -242,7 +242,7 @@ impl TensorOptions {
         Ok(())
     }
 
-    /// Places the middle of the resized picture in the tensor.
+    /// Cuts the centre out of the resized frame and places it in the tensor.
     fn cut_out_middle(&self, plan: &mut ConversionPlan) -> Result<(), VisionError> {
         let Some((width, height)) = self.center_crop else { return Ok(()) };
         if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
@@ -264,12 +264,12 @@ impl TensorOptions {
         self.tone_map.is_some() && ToneMapper::is_for(color)
     }
 
-    /// The curves for frames of this colour, for whoever maps them elsewhere; `None` where frames stay as they are.
+    /// Returns the tone curves for frames of this colour, for other implementations; `None` where frames are not tone-mapped.
     pub fn tone_curves(&self, color: &ColorDescription) -> Option<ToneCurves> {
         Some(ToneMapper::new(self.tone_map?, color)?.curves())
     }
 
-    /// The same options for all frames of a stream whose first one has this size: later ones are resized to it.
+    /// The same options for all frames of a stream whose first frame has this size: later frames are resized to match it.
     #[must_use]
     pub fn pinned(&self, width: u32, height: u32) -> Self {
         let (width, height) = self.resized(width, height);
@@ -277,35 +277,35 @@ impl TensorOptions {
         Self { size: TensorSize::Exact(width, height), fit, ..*self }
     }
 
-    /// What a channel is multiplied by so that it fills the type.
+    /// Factor that scales a channel to the range of the element type.
     fn type_scale(&self) -> f32 {
         if self.dtype == DType::U16 { 257.0 } else { 1.0 }
     }
 
-    /// Multiplies alpha, 0 to 255.
+    /// Factor for alpha values of 0 to 255.
     pub(crate) fn alpha_scale(&self) -> f32 {
         self.scale * self.type_scale()
     }
 
-    /// The same conversion to 32-bit floats, before the middle is cut out.
+    /// The same conversion to 32-bit floats, before a part is cut out.
     fn preprocessor(&self, width: u32, height: u32) -> Result<Preprocessor, VisionError> {
         let (width, height) = self.resized(width, height);
         let Self { sampling, channel_order, layout, std, .. } = *self;
         let channel_order = if channel_order == ChannelOrder::Rgba { ChannelOrder::Rgb } else { channel_order };
         let (scale, mean) = (self.scale * self.type_scale(), self.mean.map(|mean| mean * self.type_scale()));
-        // A picture of its own size has nothing to fill.
+        // A frame at its own size needs no padding.
         let fit = if self.size == TensorSize::Own { Fit::Stretch } else { self.fit };
         let spec = Preprocess { width, height, fit, channel_order, layout, scale, mean, std };
         Ok(Preprocessor::new(spec)?.with_sampling(sampling))
     }
 }
 
-/// One axis of a picture whose middle is cut out, as torchvision's `center_crop` finds it.
+/// One axis of a centre crop, computed as in torchvision's `center_crop`.
 struct Middle {
-    /// Where the picture starts in what is kept.
+    /// Where the frame starts in the kept part.
     place: u32,
     length: u32,
-    /// Pixels before the first that is kept.
+    /// Pixels skipped before the first kept one.
     skipped: u32,
 }
 
@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn sizes_are_those_of_torchvision() {
         let short = |length, max| TensorSize::ShortSide { length, max };
-        // (width, height) of the picture, and what torchvision 0.24 makes of it.
+        // (width, height) of the frame, and torchvision 0.24's result.
         for (size, picture, expected) in [
             (short(224, None), (1920, 1080), (398, 224)),
             (short(224, None), (1080, 1920), (224, 398)),

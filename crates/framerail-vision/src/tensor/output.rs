@@ -1,4 +1,4 @@
-//! Where a tensor picture's rows go.
+//! Where the rows of a tensor are written.
 
 use framerail_core::{DType, TensorLayout};
 use half::{bf16, f16};
@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use super::source::MOST_CHANNELS;
 use crate::{VisionError, fixed_kernels::interleave_elements, kernels};
 
-/// A stretch of rows of one tensor picture: a slice for each channel, or one for all when they are interleaved.
+/// A range of rows of one frame's tensor: one slice per channel, or one for all when they are interleaved.
 pub(super) struct RowsOut<'a, 'b> {
     pub slices: &'a mut [&'b mut [u8]],
     pub layout: TensorLayout,
@@ -17,7 +17,7 @@ pub(super) struct RowsOut<'a, 'b> {
 }
 
 impl RowsOut<'_, '_> {
-    /// The bytes of `columns` pixels from column `left` of the stretch's row `row`, in one of the slices.
+    /// The bytes of `columns` pixels from column `left` of the range's row `row`, in one slice.
     pub fn row(&mut self, slice: usize, row: usize, left: usize, columns: usize) -> &mut [u8] {
         let pixel = self.pixel_bytes();
         let start = (row * self.width + left) * pixel;
@@ -25,7 +25,7 @@ impl RowsOut<'_, '_> {
         slice.get_mut(start..start + columns * pixel).unwrap_or_default()
     }
 
-    /// Whole rows of one slice, from the stretch's row `row` on.
+    /// Whole rows of one slice, from row `row` of the range on.
     pub fn rows<const ROWS: usize>(&mut self, slice: usize, row: usize) -> [&mut [u8]; ROWS] {
         let row_bytes = self.width * self.pixel_bytes();
         let slice = self.slices.get_mut(slice).map(|slice| &mut **slice).unwrap_or_default();
@@ -34,7 +34,7 @@ impl RowsOut<'_, '_> {
         std::array::from_fn(|_| rows.next().unwrap_or_default())
     }
 
-    /// Whole rows of the three channels' slices; nothing where there are not so many.
+    /// Whole rows of the three channels' slices; empty where a slice or row is missing.
     pub fn planes<const ROWS: usize>(&mut self, row: usize) -> [[&mut [u8]; ROWS]; 3] {
         let row_bytes = self.width * self.pixel_bytes();
         let mut slices = self.slices.iter_mut();
@@ -45,13 +45,13 @@ impl RowsOut<'_, '_> {
         })
     }
 
-    /// Bytes of a pixel in one slice.
+    /// Bytes per pixel in one slice.
     fn pixel_bytes(&self) -> usize {
         let elements = if self.layout == TensorLayout::Thwc { self.channels } else { 1 };
         elements * self.dtype.size_bytes()
     }
 
-    /// Fills pixels with what lies beyond the picture.
+    /// Fills pixels with padding.
     pub fn fill(&mut self, row: usize, left: usize, columns: usize, padding: &[f32; MOST_CHANNELS]) {
         let size = self.dtype.size_bytes();
         let bytes = padding.map(|value| element_bytes(self.dtype, value));
@@ -71,7 +71,7 @@ impl RowsOut<'_, '_> {
         }
     }
 
-    /// Stores a row of channels' elements that `make` fills.
+    /// Stores a row of elements that `make` writes channel by channel.
     pub fn put(
         &mut self,
         row: usize,
@@ -110,10 +110,10 @@ fn element_bytes(dtype: DType, value: f32) -> [u8; 4] {
     }
 }
 
-/// Elements of a row as bytes, native endian.
+/// Stores the elements of a row as bytes, native-endian.
 ///
 /// # Errors
-/// `OptionOutOfRange` for a type that is not known here.
+/// `OptionOutOfRange` for an unsupported type.
 pub(super) fn store(dtype: DType, values: &[f32], out: &mut [u8]) -> Result<(), VisionError> {
     match dtype {
         DType::U8 => kernels::clamp_to_bytes(values, out),

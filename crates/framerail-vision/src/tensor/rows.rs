@@ -1,4 +1,4 @@
-//! Rows of a tensor's picture: the frame's rows as channels, resized where sizes differ, as elements.
+//! Rows of a tensor: the frame's rows as channels, resized where sizes differ, then as elements.
 
 use framerail_core::{ChannelMix, ColorDescription, DType, HostSurface};
 
@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{ChannelOrder, ConversionPlan, VisionError, fixed_kernels, hsv::hsv_row, kernels};
 
-/// How rows of channels become rows of the picture.
+/// How rows of channels become rows of the output.
 #[derive(Debug)]
 enum Way {
-    /// Bytes as they are, from this column of the stretch on.
+    /// Bytes without resizing, from this column of the range on.
     AsTheyAre {
         column: usize,
         rows: Vec<u32>,
@@ -23,7 +23,7 @@ enum Way {
     Floats(Box<FloatFilter>, Option<Box<ToneMapper>>),
 }
 
-/// Makes rows of elements for pictures of one kind.
+/// Computes rows of elements for frames of one kind.
 #[derive(Debug)]
 pub(super) struct Rows {
     source: SourceRows,
@@ -37,20 +37,20 @@ pub(super) struct Rows {
     floats: Vec<f32>,
 }
 
-/// A row of the picture before its channels become elements.
+/// A row of the output before its channels become elements.
 enum ChannelRow<'a> {
     Bytes([&'a [u8]; MOST_CHANNELS]),
-    /// With 6 bits below the point.
+    /// With 6 fractional bits.
     Words([&'a [i16]; MOST_CHANNELS]),
     Floats(&'a [Vec<f32>]),
 }
 
 impl Rows {
-    /// What pictures like this one need.
+    /// Creates the tables and buffers for frames like this one.
     pub fn new(plan: &ConversionPlan, surface: &HostSurface, color: &ColorDescription, options: &TensorOptions) -> Self {
         let order = options.channel_order;
         let mapper = options.tone_map.and_then(|tone_map| ToneMapper::new(tone_map, color));
-        // Grey of high range is made of its colours.
+        // Tone-mapped grey is computed from RGB.
         let from = if mapper.is_some() && order == ChannelOrder::Gray { ChannelOrder::Rgb } else { order };
         let channels = from.channels();
         let (across, down) = plan.taps(surface.width(), surface.height());
@@ -86,7 +86,7 @@ impl Rows {
         }
     }
 
-    /// Forgets the picture before.
+    /// Discards the rows of the previous frame.
     pub fn begin(&mut self) {
         match &mut self.way {
             Way::AsTheyAre { .. } => (),
@@ -95,7 +95,7 @@ impl Rows {
         }
     }
 
-    /// FFmpeg's arithmetic and the source row of row `y`, where 8-bit colours may be written as they are made.
+    /// FFmpeg's arithmetic and the source row of row `y`, where 8-bit colours can be written to the output directly.
     pub fn own_size(&self, y: usize) -> Option<(&FastRows, usize)> {
         let is_plain = self.dtype == DType::U8 && matches!(self.order, ChannelOrder::Rgb | ChannelOrder::Bgr) && self.is_unscaled();
         match &self.way {
@@ -110,10 +110,10 @@ impl Rows {
         self.mixes.iter().all(|mix| (mix.scale, mix.shift) == (1.0, 0.0))
     }
 
-    /// Writes row `y` of the picture as elements of each channel.
+    /// Writes row `y` of the output as elements of each channel.
     ///
     /// # Errors
-    /// `OptionOutOfRange` for a type that is not known here.
+    /// `OptionOutOfRange` for an unsupported type.
     pub fn elements(&mut self, surface: &HostSurface, y: usize, out: &mut [&mut [u8]]) -> Result<(), VisionError> {
         let is_unscaled = self.is_unscaled();
         let Self { source, way, order, dtype, mixes, columns, bytes, words, floats } = self;
@@ -148,7 +148,7 @@ impl Rows {
     }
 }
 
-/// Turns channels of high range into standard range, in the tensor's order; grey, made of red, green and blue, is in the first.
+/// Tone-maps channels of high to standard range, in the tensor's order. Grey is computed from RGB and stored in the first channel.
 fn map_row(mapper: &ToneMapper, row: &mut [Vec<f32>], order: ChannelOrder) {
     let [first, second, third, ..] = row else { return };
     for ((first, second), third) in first.iter_mut().zip(second).zip(third) {
@@ -164,7 +164,7 @@ fn map_row(mapper: &ToneMapper, row: &mut [Vec<f32>], order: ChannelOrder) {
 }
 
 impl ChannelRow<'_> {
-    /// A channel in 8 bits.
+    /// Converts a channel to 8 bits.
     fn bytes(&self, channel: usize, columns: usize) -> Vec<u8> {
         let mut out = vec![0; columns];
         match self {

@@ -1,4 +1,4 @@
-//! Rows of a frame at its own size as channels.
+//! Rows of a frame at its own size, as channels.
 
 use framerail_core::{ChannelMix, ColorDescription, FastYuv, HostSurface, PixelFormat, Sampling};
 
@@ -10,10 +10,10 @@ use crate::{
     sampling::{Geometry, Resampler, Window},
 };
 
-/// Most channels of a tensor.
+/// Maximum number of channels of a tensor.
 pub(super) const MOST_CHANNELS: usize = 4;
 
-/// A stretch of columns of 8-bit Y'CbCr with a chroma sample for two columns, made by FFmpeg's arithmetic.
+/// A range of columns of 8-bit Y'CbCr with one chroma sample per two columns, converted in FFmpeg's arithmetic.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FastRows {
     pub yuv: FastYuv,
@@ -53,11 +53,11 @@ impl FastRows {
 #[derive(Debug)]
 enum Colors {
     Fast(FastRows),
-    /// Samples of the stretch, their mixes, and one channel's values.
+    /// Samples of the range, their mixes, and one channel's values.
     Mixed(Box<Resampler>, Vec<ChannelMix>, Vec<f32>),
 }
 
-/// Makes rows of channels, full-range 0 to 255, from a stretch of a frame's columns.
+/// Computes rows of channels, full-range 0 to 255, from a range of a frame's columns.
 #[derive(Debug)]
 pub(super) struct SourceRows {
     start: usize,
@@ -67,7 +67,7 @@ pub(super) struct SourceRows {
 }
 
 impl SourceRows {
-    /// Rows of the columns from `start` on; in bytes where `in_bytes`, else in fractions.
+    /// Creates rows of the columns from `start` on, as bytes if `in_bytes`, else as floats.
     pub fn new(surface: &HostSurface, color: &ColorDescription, (start, columns): (u32, u32), order: ChannelOrder, in_bytes: bool) -> Self {
         let (format, width, height) = (surface.format(), surface.width(), surface.height());
         let has_pairs = format == PixelFormat::Nv12;
@@ -93,12 +93,12 @@ impl SourceRows {
         Self { start: start as usize, columns: columns as usize, colors, has_alpha: order == ChannelOrder::Rgba }
     }
 
-    /// Columns of a row.
+    /// Number of columns.
     pub fn columns(&self) -> usize {
         self.columns
     }
 
-    /// FFmpeg's arithmetic, where rows are made by it.
+    /// FFmpeg's arithmetic, where it is used for the rows.
     pub fn fast(&self) -> Option<&FastRows> {
         match &self.colors {
             Colors::Fast(rows) => Some(rows),
@@ -106,7 +106,7 @@ impl SourceRows {
         }
     }
 
-    /// Row `y` in bytes, a slice for each channel.
+    /// Writes row `y` as bytes, one slice per channel.
     pub fn bytes(&mut self, surface: &HostSurface, y: usize, out: &mut [&mut [u8]]) {
         match &mut self.colors {
             Colors::Fast(rows) => rows.bytes(surface, y, out),
@@ -123,7 +123,7 @@ impl SourceRows {
         }
     }
 
-    /// Row `y` in fractions, a slice for each channel.
+    /// Writes row `y` as floats, one slice per channel.
     pub fn floats(&mut self, surface: &HostSurface, y: usize, out: &mut [&mut [f32]]) {
         if let Colors::Mixed(samples, mixes, _) = &mut self.colors {
             let samples = samples.row(surface, y);
@@ -136,7 +136,7 @@ impl SourceRows {
         }
     }
 
-    /// Alpha of row `y`; opaque where there is none.
+    /// Writes the alpha of row `y`; opaque for formats without alpha.
     fn alpha<T: Copy>(&self, surface: &HostSurface, y: usize, out: &mut [T], element: impl Fn(f32) -> T) {
         let format = surface.format();
         let Some(place) = format.components().last().filter(|_| format.has_alpha()) else { return out.fill(element(255.0)) };

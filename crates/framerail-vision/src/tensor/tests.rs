@@ -1,4 +1,4 @@
-//! Tensors against a plain reference in double precision.
+//! Tensors compared with a plain reference in double precision.
 
 use framerail_core::{
     BBox, ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, DType, Frame, HostSurface, PixelFamily, PixelFormat,
@@ -14,7 +14,7 @@ use crate::{
     test_pictures::{code_at, frame, noisy, picture},
 };
 
-/// A component's value at a pixel of the component's grid: 0 to 255, chroma -127.5 to 127.5.
+/// A component's value at a position in the component's grid: 0 to 255, chroma -127.5 to 127.5.
 ///
 /// Source: Rec. ITU-T H.273, clause 8.3.
 fn value(surface: &HostSurface, color: &ColorDescription, component: usize, x: i64, y: i64) -> f64 {
@@ -33,7 +33,7 @@ fn value(surface: &HostSurface, color: &ColorDescription, component: usize, x: i
     }
 }
 
-/// Full-range channels of one pixel of the frame, cut off at 0 and 255 but not rounded; alpha is the last.
+/// Full-range channels of one pixel of the frame, clamped to 0..=255 but not rounded; alpha is last.
 fn channels(surface: &HostSurface, color: &ColorDescription, order: ChannelOrder, (x, y): (i64, i64)) -> Vec<f64> {
     let format = surface.format();
     let component = |index: usize| {
@@ -66,7 +66,7 @@ fn channels(surface: &HostSurface, color: &ColorDescription, order: ChannelOrder
     }
 }
 
-/// A tensor's elements as numbers.
+/// A tensor's elements as floats.
 fn numbers(bytes: &[u8], dtype: DType) -> Vec<f64> {
     match dtype {
         DType::U8 => bytes.iter().map(|byte| f64::from(*byte)).collect(),
@@ -87,14 +87,14 @@ fn convert(options: TensorOptions, frame: &Frame) -> Vec<u8> {
     out
 }
 
-/// Whether FFmpeg's 16-bit arithmetic is taken, which rounds down in up to three places.
+/// Whether FFmpeg's 16-bit arithmetic is used, which rounds down in up to three places.
 fn rounds_down(options: &TensorOptions, format: PixelFormat, height: u32) -> bool {
     matches!(format, PixelFormat::Yuv420p | PixelFormat::Yuv422p | PixelFormat::Yuva420p | PixelFormat::Nv12)
         && height.is_multiple_of(2)
         && options.channel_order != ChannelOrder::Gray
 }
 
-/// The frame at its own size as channels, interleaved: rounded to 8 bits where it has no more.
+/// The frame at its own size as interleaved channels, rounded to 8 bits for 8-bit formats.
 fn own_size(options: &TensorOptions, frame: &Frame) -> Vec<f64> {
     let format = frame.surface.host().expect("host").format();
     let dtype = if format.bits() == 8 { DType::U8 } else { DType::F32 };
@@ -143,7 +143,7 @@ fn check(options: TensorOptions, frame: &Frame) {
             let back = (found[index] / unit * std + mean) / f64::from(options.scale);
             // Half a unit in the last place of the type.
             let steps = |bits: i32| (found[index].abs() * 2f64.powi(-bits) * std / f64::from(options.scale)).abs();
-            // Fixed point is off by this at most, between pixels of noise; fractions of deep pictures are not.
+            // Maximum error of fixed point between pixels of noise; deep frames use floats.
             let arithmetic = if format.bits() == 8 { 0.12 } else { 0.002 };
             let rounding = match options.dtype {
                 DType::U8 => 0.5,
@@ -375,7 +375,7 @@ fn deep_pictures_keep_their_depth_and_depth_maps_their_numbers() {
     let options = TensorOptions { channel_order: ChannelOrder::Gray, dtype: DType::U16, ..TensorOptions::default() };
     let found = numbers(&convert(options, &frame), DType::U16);
     assert!(found.iter().enumerate().all(|(at, value)| *value == ((at % 300 * 211 + at / 300 * 17) % 65_536) as f64));
-    // Nearest takes numbers as they are at any size.
+    // Nearest copies numbers at any size.
     let size = TensorSize::Exact(77, 13);
     let sampling = filter(ResizeFilter::Nearest, true);
     let small = numbers(&convert(TensorOptions { size, sampling, ..options }, &frame), DType::U16);
@@ -452,7 +452,7 @@ fn tone_mapping_is_for_high_range_alone() {
         ..Default::default()
     };
     let mapped = TensorOptions { tone_map: Some(ToneMap::Bt2390), ..Default::default() };
-    // A grey of 50 cd/m2, which the curve leaves alone: 44% of PQ.
+    // A grey of 50 cd/m2, which the curve leaves unchanged: 44% of PQ.
     let code = (64.0 + 876.0 * 0.440_28_f64).round() as u16;
     let gray = picture(PixelFormat::Yuv420p10, 34, 20, |component, _, _| if component == 0 { code } else { 512 });
     let light = (50.0_f64 / 203.0).powf(1.0 / 2.4) * 255.0;

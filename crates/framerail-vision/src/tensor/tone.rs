@@ -1,4 +1,4 @@
-//! High dynamic range to BT.709 of standard range, by tables.
+//! Converts high dynamic range to BT.709 of standard dynamic range, by tables.
 //!
 //! Sources: Rec. ITU-R BT.2100 (PQ and HLG), Report ITU-R BT.2390 (EETF), Report ITU-R BT.2408 (reference white of 203 cd/m²),
 //! Rec. ITU-R BT.1886 (standard displays), Rec. ITU-R BT.2087 (gamut), J. Hable, "Filmic Tonemapping Operators" (2010).
@@ -7,22 +7,22 @@ use framerail_core::{ColorDescription, ColorPrimaries, ColorTransfer, ToneCurves
 
 use super::ToneMap;
 
-/// Peak of the display that pictures are taken to be made for, in cd/m²: nothing that says more comes with a frame.
+/// Assumed peak of the display that frames were mastered for, in cd/m²: frames carry no such information.
 const SOURCE_PEAK: f64 = 1000.0;
 
-/// What becomes standard white, in cd/m².
+/// The light that becomes standard white, in cd/m².
 const REFERENCE_WHITE: f64 = 203.0;
 
 /// Intervals of a table.
 const STEPS: usize = ToneCurves::STEPS;
 
-/// A function on 0 to 1, by equal steps.
+/// A function on 0 to 1, tabulated in equal steps.
 #[derive(Debug)]
 struct Table(Vec<f32>);
 
 impl Table {
     fn new(function: impl Fn(f64) -> f64) -> Self {
-        // One more than the last, so that there always is a next.
+        // One entry beyond the last, so that there is always a next one.
         Self((0..STEPS + 2).map(|step| function((step as f64 / STEPS as f64).min(1.0)) as f32).collect())
     }
 
@@ -36,7 +36,7 @@ impl Table {
     }
 }
 
-/// A function of light on 0 to 1, finer towards black: by equal steps of the fourth root.
+/// A function of light on 0 to 1, finer towards black: tabulated in equal steps of the fourth root.
 #[derive(Debug)]
 struct LightTable(Table);
 
@@ -50,7 +50,7 @@ impl LightTable {
     }
 }
 
-/// Display light in cd/m² of a PQ signal (BT.2100, table 4).
+/// Display light in cd/m² for a PQ signal (BT.2100, table 4).
 fn light_from_pq(signal: f64) -> f64 {
     let (m1, m2) = (2610.0 / 16384.0, 2523.0 / 4096.0 * 128.0);
     let (c1, c2, c3) = (3424.0 / 4096.0, 2413.0 / 4096.0 * 32.0, 2392.0 / 4096.0 * 32.0);
@@ -66,13 +66,13 @@ fn pq_from_light(light: f64) -> f64 {
     ((c1 + c2 * power) / (1.0 + c3 * power)).powf(m2)
 }
 
-/// Scene light, 0 to 1, of an HLG signal (BT.2100, table 5).
+/// Scene light, 0 to 1, for an HLG signal (BT.2100, table 5).
 fn scene_from_hlg(signal: f64) -> f64 {
     let (a, b, c) = (0.178_832_77, 0.284_668_92, 0.559_910_73);
     if signal <= 0.5 { signal * signal / 3.0 } else { (((signal - c) / a).exp() + b) / 12.0 }
 }
 
-/// BT.2390's EETF from the source's peak to reference white, both in cd/m², black staying black.
+/// BT.2390's EETF from the source's peak to reference white, both in cd/m²; black stays black.
 fn bt2390(light: f64) -> f64 {
     let whole = pq_from_light(SOURCE_PEAK);
     let most = pq_from_light(REFERENCE_WHITE) / whole;
@@ -88,45 +88,45 @@ fn bt2390(light: f64) -> f64 {
     light_from_pq(mapped * whole)
 }
 
-/// Hable's curve, so that the source's peak becomes reference white; in cd/m².
+/// Hable's curve, scaled so that the source's peak becomes reference white; in cd/m².
 fn hable(light: f64) -> f64 {
     let curve = |x: f64| (x * (0.15 * x + 0.05) + 0.004) / (x * (0.15 * x + 0.5) + 0.06) - 0.02 / 0.3;
     REFERENCE_WHITE * curve(light / REFERENCE_WHITE) / curve(SOURCE_PEAK / REFERENCE_WHITE)
 }
 
-/// From linear light of some primaries to BT.709's.
+/// Returns the matrix from linear light of these primaries to that of BT.709.
 fn to_bt709(primaries: ColorPrimaries) -> [[f32; 3]; 3] {
     match primaries.0 {
-        // BT.709, and BT.601's, which are near.
+        // BT.709, and BT.601's, which are close.
         1 | 5 | 6 | 7 => [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]],
         // P3 with D65 white (SMPTE EG 432-1).
         12 => [[1.224_94, -0.224_94, 0.0], [-0.042_057, 1.042_057, 0.0], [-0.019_638, -0.078_636, 1.098_274]],
-        // BT.2020, which is what PQ and HLG are made for.
+        // BT.2020, the primaries for PQ and HLG.
         _ => [[1.660_491, -0.587_641, -0.072_85], [-0.124_55, 1.132_9, -0.008_349], [-0.018_151, -0.100_579, 1.118_73]],
     }
 }
 
-/// Maps pixels of one transfer and one set of primaries.
+/// Tone-maps pixels of one transfer and one set of primaries.
 #[derive(Debug)]
 pub(super) struct ToneMapper {
-    /// Signal to light: PQ's display light in parts of the source's peak, HLG's scene light.
+    /// Signal to light: for PQ display light relative to the source's peak, for HLG scene light.
     light: Table,
-    /// For HLG the factor from scene to display light, by scene luminance.
+    /// For HLG, the factor from scene to display light, by scene luminance.
     system_gain: Option<LightTable>,
-    /// Factor by the brightest channel's light.
+    /// Factor by the light of the brightest channel.
     gain: LightTable,
     gamut: [[f32; 3]; 3],
-    /// Light in parts of reference white to a standard signal.
+    /// Light relative to reference white to a standard signal.
     signal: LightTable,
 }
 
 impl ToneMapper {
-    /// Whether frames with these tags are of high range: PQ or HLG.
+    /// Whether frames with these tags have high dynamic range: PQ or HLG.
     pub fn is_for(color: &ColorDescription) -> bool {
         matches!(color.transfer, ColorTransfer(16 | 18))
     }
 
-    /// The tables, as devices look them up.
+    /// Returns the tables in the form that devices use.
     pub fn curves(&self) -> ToneCurves {
         let unused = vec![1.0; ToneCurves::ENTRIES];
         let system_gain = self.system_gain.as_ref().map_or(&unused, |LightTable(Table(values))| values);
@@ -139,7 +139,7 @@ impl ToneMapper {
         ToneCurves(values)
     }
 
-    /// A mapper for these tags; `None` where they say neither PQ nor HLG.
+    /// Creates a mapper for these tags; `None` unless the transfer is PQ or HLG.
     pub fn new(tone_map: ToneMap, color: &ColorDescription) -> Option<Self> {
         let (light, system_gain) = match color.transfer {
             ColorTransfer(16) => (Table::new(|signal| (light_from_pq(signal) / SOURCE_PEAK).min(1.0)), None),
@@ -159,7 +159,7 @@ impl ToneMapper {
         Some(Self { light, system_gain, gain: LightTable::new(gain), gamut: to_bt709(color.primaries), signal })
     }
 
-    /// Full-range red, green, blue of 0 to 255, from high to standard range.
+    /// Maps full-range red, green, blue (0 to 255) from high to standard dynamic range.
     pub fn map(&self, rgb: [f32; 3]) -> [f32; 3] {
         let mut light = rgb.map(|value| self.light.at(value / 255.0));
         if let Some(system_gain) = &self.system_gain {

@@ -1,6 +1,6 @@
-//! Which row goes with which column at the least cost.
+//! Assigns rows to columns at the minimum cost.
 
-/// Costs of every row with every column.
+/// The cost of each row with each column.
 #[derive(Clone, Debug)]
 pub(crate) struct Costs {
     rows: usize,
@@ -9,7 +9,7 @@ pub(crate) struct Costs {
 }
 
 impl Costs {
-    /// Costs by row and column. Those that are not finite count as forbidden.
+    /// Computes the costs by row and column. Pairs whose cost is not finite are forbidden.
     pub(crate) fn new(rows: usize, columns: usize, cost: impl Fn(usize, usize) -> f64) -> Self {
         let values = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))).map(|(row, column)| cost(row, column));
         Self { rows, columns, values: values.collect() }
@@ -19,13 +19,13 @@ impl Costs {
         self.values[row * self.columns + column]
     }
 
-    /// Pairs of row and column, by row, as many as the shorter side has, with the least sum of costs.
+    /// Returns the pairs of row and column with the minimum total cost, sorted by row; as many as the shorter side has.
     pub(crate) fn assign_all(&self) -> Vec<(usize, usize)> {
         let cost = |row, column| Some(self.at(row, column)).filter(|cost| cost.is_finite()).unwrap_or(FORBIDDEN);
         solved(self.rows, self.columns, cost)
     }
 
-    /// Pairs of row and column, by row, each cheaper than `limit`. Leaving a row and a column alone costs `limit`.
+    /// Returns pairs of row and column, sorted by row, each cheaper than `limit`. Leaving a row and a column unpaired costs `limit`.
     pub(crate) fn assign_below(&self, limit: f64) -> Vec<(usize, usize)> {
         let gain = |row, column| (self.at(row, column) - limit).min(0.0);
         let mut pairs = solved(self.rows, self.columns, gain);
@@ -34,10 +34,10 @@ impl Costs {
     }
 }
 
-/// Dearer than any sum of costs that occurs here.
+/// Higher than any sum of costs that occurs here.
 const FORBIDDEN: f64 = 1e9;
 
-/// The cheapest pairs of a table of either shape.
+/// Returns the cheapest pairs of a table of either shape.
 fn solved(rows: usize, columns: usize, cost: impl Fn(usize, usize) -> f64) -> Vec<(usize, usize)> {
     let mut pairs = if rows <= columns {
         solved_wide(rows, columns, cost)
@@ -49,7 +49,7 @@ fn solved(rows: usize, columns: usize, cost: impl Fn(usize, usize) -> f64) -> Ve
     pairs
 }
 
-/// The Hungarian method with potentials, one augmenting path a row: `O(rows² · columns)`, for no more rows than columns.
+/// The Hungarian method with potentials, one augmenting path per row: `O(rows² · columns)`. Rows may not outnumber columns.
 fn solved_wide(rows: usize, columns: usize, cost: impl Fn(usize, usize) -> f64) -> Vec<(usize, usize)> {
     // Row and column 0 stand for "none"; the others are counted from 1.
     let (mut row_potential, mut column_potential) = (vec![0.0; rows + 1], vec![0.0; columns + 1]);
@@ -102,7 +102,7 @@ mod tests {
         Costs { rows, columns, values: values[..rows * columns].to_vec() }
     }
 
-    /// The least sum over every way to pair the rows from `row` on; a row may stay alone where that has a price.
+    /// The minimum sum over all ways to pair the rows from `row` on; with `alone`, a row may stay unpaired at that cost.
     fn least(costs: &Costs, row: usize, taken: &mut Vec<bool>, alone: Option<f64>) -> f64 {
         if row == costs.rows {
             return 0.0;

@@ -1,20 +1,20 @@
-//! What trackers know of boxes, in double precision.
+//! Boxes as trackers use them, in double precision.
 
 use framerail_core::BBox;
 
-/// What a tracker gets of a detection.
+/// A detection as input to a tracker.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Observation {
     /// The box, in frame pixels.
     pub bbox: BBox,
     /// Confidence, 0 to 1.
     pub score: f32,
-    /// Its class: things of different classes are never the same. Give all the same number to ignore classes.
+    /// The class. Objects of different classes are never matched. Use the same number for all to ignore classes.
     pub class: u32,
 }
 
 impl Observation {
-    /// Whether it can be tracked: finite, with an area.
+    /// Whether it can be tracked: a finite score, and a finite box with an area.
     pub fn is_sound(&self) -> bool {
         self.bbox.is_finite() && self.score.is_finite() && self.bbox.width() > 0.0 && self.bbox.height() > 0.0
     }
@@ -52,7 +52,7 @@ impl Corners {
         self.y2 - self.y1
     }
 
-    /// Finite, with an area.
+    /// Whether the box is finite and has an area.
     pub(crate) fn is_sound(&self) -> bool {
         [self.x1, self.y1, self.x2, self.y2].iter().all(|value| value.is_finite()) && self.width() > 0.0 && self.height() > 0.0
     }

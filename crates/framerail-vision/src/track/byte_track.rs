@@ -1,4 +1,4 @@
-//! ByteTrack: what scores low is matched too, to what is known already.
+//! ByteTrack: matches detections of low score too, to existing tracks.
 
 use super::{
     assignment::Costs,
@@ -6,18 +6,18 @@ use super::{
     kalman::Kalman,
 };
 
-/// Settings, as published.
+/// Settings of ByteTrack; defaults as published.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ByteTrackOptions {
-    /// Detections above this score are matched first, to every track. Default 0.6.
+    /// Detections above this score are matched first, to every confirmed track. Default 0.6.
     pub track_thresh: f32,
-    /// Those above this score and not above `track_thresh` are matched second, to tracks seen on the frame before. Default 0.1.
+    /// Detections above this score, up to `track_thresh`, are matched second, to tracks seen on the previous frame. Default 0.1.
     pub low_thresh: f32,
-    /// A new track begins at this score. Default 0.7.
+    /// Minimum score at which a new track begins. Default 0.7.
     pub new_thresh: f32,
-    /// Greatest cost, `1 - IoU * score`, of a first match. Default 0.8.
+    /// Maximum cost, `1 - IoU * score`, of a first match. Default 0.8.
     pub match_thresh: f32,
-    /// How long a track that is not seen can be found again, in frames at 30 frames/s. Default 30.
+    /// How long an unseen track can be found again, in frames at 30 frames/s. Default 30.
     pub track_buffer: u32,
 }
 
@@ -27,22 +27,22 @@ impl Default for ByteTrackOptions {
     }
 }
 
-/// Greatest cost, `1 - IoU`, of a second match.
+/// Maximum cost, `1 - IoU`, of a second match.
 const SECOND_MATCH_COST: f64 = 0.5;
 
-/// Greatest cost of a match with a track that was seen once.
+/// Maximum cost of a match with a track that was seen once.
 const UNCONFIRMED_MATCH_COST: f64 = 0.7;
 
-/// Two tracks that overlap by more than this are one.
+/// Tracks that overlap by more than this are duplicates.
 const DUPLICATE_IOU: f64 = 0.85;
 
-/// Standard deviations by the box's height: of place and size, and of their speed a frame.
+/// Standard deviations relative to the box's height: of position and size, and of their speed per frame.
 const PLACE_DEVIATION: f64 = 1.0 / 20.0;
 const SPEED_DEVIATION: f64 = 1.0 / 160.0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Seen once; gone if it is not seen again at once.
+    /// Seen once; dropped unless the next update sees it again.
     Unconfirmed,
     Tracked,
     Lost,
@@ -53,7 +53,7 @@ struct Track {
     id: u64,
     class: u32,
     state: State,
-    /// Middle, width over height, height.
+    /// Centre, width / height, height.
     filter: Kalman<8>,
     began: u64,
     seen: u64,
@@ -61,7 +61,7 @@ struct Track {
     unseen_frames: f64,
 }
 
-/// Middle, width over height, and height of a box.
+/// Centre, width / height, and height of a box.
 fn measured(observation: &Observation) -> [f64; 4] {
     let corners = Corners::from(&observation.bbox);
     let (x, y) = corners.center();
@@ -72,7 +72,7 @@ fn corners([x, y, ratio, height]: [f64; 4]) -> Corners {
     Corners::from_center((x, y), ratio * height, height)
 }
 
-/// Overlap of boxes whose right and lower edges are pixels that belong to them: so the published program counts.
+/// Overlap of boxes whose right and bottom edge pixels belong to them, as the published program counts.
 fn overlap(a: &Corners, b: &Corners) -> f64 {
     let whole = |corners: &Corners| Corners { x2: corners.x2 + 1.0, y2: corners.y2 + 1.0, ..*corners };
     whole(a).iou(&whole(b))
@@ -119,12 +119,12 @@ fn patience(options: &ByteTrackOptions, frames_per_second: f64) -> f64 {
 
 /// ByteTrack for one stream.
 ///
-/// Source: Y. Zhang et al., ByteTrack: Multi-Object Tracking by Associating Every Detection Box, ECCV 2022, and its published program:
-/// each step, cost and constant is as there, but that classes are kept apart.
+/// Source: Y. Zhang et al., ByteTrack: Multi-Object Tracking by Associating Every Detection Box, ECCV 2022, and its published program.
+/// Each step, cost and constant is the same, except that classes are kept apart.
 #[derive(Clone, Debug)]
 pub struct ByteTrack {
     options: ByteTrackOptions,
-    /// Frames that a track may be unseen.
+    /// Frames that a track may stay unseen.
     patience_frames: f64,
     tracks: Vec<Track>,
     step: u64,
@@ -132,17 +132,17 @@ pub struct ByteTrack {
 }
 
 impl ByteTrack {
-    /// A tracker that knows nothing yet, for frames that come at this rate.
+    /// Creates a tracker without tracks, for frames at this rate.
     pub fn new(options: ByteTrackOptions, frames_per_second: f64) -> Self {
         Self { options, patience_frames: patience(&options, frames_per_second), tracks: Vec::new(), step: 0, next_id: 1 }
     }
 
-    /// Other numbers from the next frame on.
+    /// Changes the settings from the next frame on.
     pub fn set_options(&mut self, options: ByteTrackOptions, frames_per_second: f64) {
         (self.options, self.patience_frames) = (options, patience(&options, frames_per_second));
     }
 
-    /// Takes what was found on the next frame, `frames` after the one before, and gives each its identity if it has one by now.
+    /// Takes the detections of the next frame, `frames` after the previous one. Returns the identity of each, `None` if it has none yet.
     pub fn update(&mut self, observations: &[Observation], frames: f64) -> Vec<Option<u64>> {
         self.step += 1;
         let mut ids = vec![None; observations.len()];
@@ -173,11 +173,11 @@ impl ByteTrack {
         self.tracks.retain(|track| match track.state {
             State::Unconfirmed => false,
             State::Tracked => true,
-            // The published program looks for a track once more after it has given it up.
+            // The published program tries to match a track once more after giving it up.
             State::Lost => track.unseen_frames <= patience + 1.0 || track.seen + 1 == step,
         });
         for index in high.into_iter().filter(|&index| observations[index].score >= self.options.new_thresh) {
-            // There is nothing to confirm on the first frame.
+            // On the first frame there is nothing to confirm.
             let state = if step == 1 { State::Tracked } else { State::Unconfirmed };
             ids[index] = (state == State::Tracked).then_some(self.next_id);
             self.tracks.push(Track::new(self.next_id, &observations[index], step, state));
@@ -191,7 +191,7 @@ impl ByteTrack {
         (0..self.tracks.len()).filter(|&place| wanted(&self.tracks[place])).collect()
     }
 
-    /// Pairs tracks with observations, both by their places, and gives those that are left.
+    /// Matches tracks with observations, both given by index, and returns those that are left.
     fn matched(
         &mut self,
         tracks: &[usize],
@@ -218,7 +218,7 @@ impl ByteTrack {
         (left(tracks, tracks_left), left(found, found_left))
     }
 
-    /// Of a seen and a lost track in the same place, the one that was followed longer stays.
+    /// Of a seen and a lost track in the same place, keeps the one that was followed longer.
     fn drop_duplicates(&mut self, ids: &mut [Option<u64>]) {
         let mut dropped = Vec::new();
         for seen in self.tracks.iter().filter(|track| track.state != State::Lost) {
@@ -235,7 +235,7 @@ impl ByteTrack {
         }
     }
 
-    /// Every track that is known, so many frames after the last update.
+    /// All known tracks, predicted for `frames` after the last update.
     pub(super) fn known(&self, frames: f64) -> impl Iterator<Item = super::KnownTrack> + '_ {
         self.tracks.iter().map(move |track| {
             let mut ahead = track.filter.ahead(frames);

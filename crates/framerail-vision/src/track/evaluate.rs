@@ -1,4 +1,4 @@
-//! How good identities are, where the true ones are known: HOTA, identity switches, MOTA, IDF1.
+//! Measures identities against the true ones: HOTA, identity switches, MOTA, IDF1.
 
 use std::collections::HashMap;
 
@@ -9,30 +9,30 @@ use super::{assignment::Costs, boxes::Corners};
 /// A box with an identity.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct IdentifiedBox {
-    /// The same for the same thing on every frame; once a frame at most.
+    /// The same for the same object on every frame; at most once per frame.
     pub id: u64,
     /// The box, in frame pixels.
     pub bbox: BBox,
 }
 
-/// The measures, of one sequence. Shares are 0 to 1, 1 is best.
+/// The measures of one sequence. Shares are 0 to 1; 1 is best.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Evaluation {
-    /// Higher order tracking accuracy: the mean over thresholds of the overlap, 0.05 to 0.95, of `sqrt(DetA * AssA)`.
+    /// Higher order tracking accuracy: the mean of `sqrt(DetA * AssA)` over overlap thresholds from 0.05 to 0.95.
     ///
     /// Source: J. Luiten et al., HOTA: A Higher Order Metric for Evaluating Multi-Object Tracking, IJCV 2021.
     pub hota: f64,
-    /// Its part for finding things: the mean of `TP / (TP + FN + FP)`.
+    /// HOTA's part for detection: the mean of `TP / (TP + FN + FP)`.
     pub detection_accuracy: f64,
-    /// Its part for keeping identities.
+    /// HOTA's part for association, that is for keeping identities.
     pub association_accuracy: f64,
-    /// Times that a thing is found under another identity than when it was last found (overlap from 0.5 on).
+    /// How often an object is found under another identity than the last time it was found (overlap from 0.5 on).
     ///
     /// Source: K. Bernardin and R. Stiefelhagen, Evaluating Multiple Object Tracking Performance: The CLEAR MOT Metrics, 2008.
     pub identity_switches: u64,
-    /// `1 - (FN + FP + switches) / true boxes` (overlap from 0.5 on); may be below 0.
+    /// `1 - (FN + FP + switches) / true boxes` (overlap from 0.5 on); may be negative.
     pub mota: f64,
-    /// Share of boxes with the right identity, when each true identity is given its best counterpart (overlap from 0.5 on).
+    /// Share of boxes with the right identity, when each true identity is assigned its best counterpart (overlap from 0.5 on).
     ///
     /// Source: E. Ristani et al., Performance Measures and a Data Set for Multi-Target, Multi-Camera Tracking, 2016.
     pub idf1: f64,
@@ -41,17 +41,17 @@ pub struct Evaluation {
 /// Thresholds of HOTA: 0.05, 0.10 and so on to 0.95.
 const THRESHOLDS: usize = 19;
 
-/// Overlap from which the other measures take two boxes for one thing.
+/// Minimum overlap at which the other measures treat two boxes as the same object.
 const SAME_FROM: f64 = 0.5;
 
 struct EvaluatedFrame {
     truth: Vec<usize>,
     found: Vec<usize>,
-    /// Overlaps, true boxes by found ones.
+    /// Overlaps; rows are true boxes, columns found ones.
     overlaps: Costs,
 }
 
-/// Identities, numbered as they come, with how often each was there.
+/// Identities, numbered in order of appearance, and how often each appeared.
 #[derive(Default)]
 struct Census {
     numbers: HashMap<u64, usize>,
@@ -75,7 +75,7 @@ impl Census {
     }
 }
 
-/// Takes a sequence frame by frame and gives its [`Evaluation`].
+/// Takes a sequence frame by frame and computes its [`Evaluation`].
 #[derive(Default)]
 pub struct Evaluator {
     frames: Vec<EvaluatedFrame>,
@@ -104,7 +104,7 @@ impl Table {
 }
 
 impl Evaluator {
-    /// Takes the next frame: what is there, and what a tracker found.
+    /// Adds the next frame: the true boxes, and those that a tracker found.
     pub fn add_frame(&mut self, truth: &[IdentifiedBox], found: &[IdentifiedBox]) {
         let (truth_corners, found_corners): (Vec<Corners>, Vec<Corners>) =
             (truth.iter().map(|known| (&known.bbox).into()).collect(), found.iter().map(|known| (&known.bbox).into()).collect());
@@ -127,7 +127,7 @@ impl Evaluator {
         Table::new(self.truth.counts.len(), self.found.counts.len())
     }
 
-    /// How well each pair of identities goes together over the whole sequence.
+    /// How well each pair of identities matches over the whole sequence.
     fn alignment(&self) -> Table {
         let mut shared = self.table();
         for frame in &self.frames {
@@ -179,7 +179,7 @@ impl Evaluator {
         }
     }
 
-    /// The sum over all matches of the share of both identities' boxes that are matched with each other.
+    /// The sum, over all matches, of the share of both identities' boxes that are matched with each other.
     fn association(&self, matches: &Table) -> f64 {
         let mut sum = 0.0;
         for (truth, truth_count) in self.truth.counts.iter().enumerate() {
@@ -216,7 +216,7 @@ impl Evaluator {
         evaluation.mota = (matched - wrong) / self.truth.boxes();
     }
 
-    /// Boxes with the right identity, when each true identity is given its best counterpart.
+    /// Number of boxes with the right identity, when each true identity is assigned its best counterpart.
     fn identity_matches(&self) -> f64 {
         let mut together = self.table();
         for frame in &self.frames {

@@ -1,19 +1,19 @@
 //! A Kalman filter for boxes: four measured quantities, of which the first few have a speed.
 
-/// Mean and covariance of a state of `N` numbers: the four measured ones, then the speeds of the first `N - 4` of them, a frame.
+/// Mean and covariance of a state of `N` numbers: the four measured ones, then the speeds per frame of the first `N - 4` of them.
 ///
-/// Source: R. E. Kalman, A New Approach to Linear Filtering and Prediction Problems, 1960; the covariance is corrected in Joseph's form.
+/// Source: R. E. Kalman, A New Approach to Linear Filtering and Prediction Problems, 1960. The covariance is updated in Joseph form.
 #[derive(Clone, Debug)]
 pub(crate) struct Kalman<const N: usize> {
     pub(crate) mean: [f64; N],
     covariance: [[f64; N]; N],
 }
 
-/// Quantities that are measured.
+/// Number of measured quantities.
 const MEASURED: usize = 4;
 
 impl<const N: usize> Kalman<N> {
-    /// At rest, as measured, with these variances.
+    /// Creates a filter at rest at a measurement, with these variances.
     pub(crate) fn new(measured: [f64; MEASURED], variances: [f64; N]) -> Self {
         let (mut mean, mut covariance) = ([0.0; N], [[0.0; N]; N]);
         for (place, value) in mean.iter_mut().zip(measured) {
@@ -25,12 +25,12 @@ impl<const N: usize> Kalman<N> {
         Self { mean, covariance }
     }
 
-    /// The measured quantities so many frames on.
+    /// The measured quantities, predicted `frames` ahead.
     pub(crate) fn ahead(&self, frames: f64) -> [f64; MEASURED] {
         std::array::from_fn(|index| self.mean[index] + self.mean.get(MEASURED + index).map_or(0.0, |speed| speed * frames))
     }
 
-    /// Moves on by so many frames; `noise` are the variances that one frame adds.
+    /// Predicts the state `frames` ahead; `noise` holds the variances that one frame adds.
     pub(crate) fn predict(&mut self, frames: f64, noise: &[f64; N]) {
         for (index, value) in self.ahead(frames).into_iter().enumerate() {
             self.mean[index] = value;
@@ -52,7 +52,7 @@ impl<const N: usize> Kalman<N> {
         }
     }
 
-    /// Takes a measurement with these variances.
+    /// Updates the state with a measurement of these variances.
     pub(crate) fn update(&mut self, measured: &[f64; MEASURED], noise: &[f64; MEASURED]) {
         let p = &self.covariance;
         let mut projected: [[f64; MEASURED]; MEASURED] = std::array::from_fn(|row| std::array::from_fn(|column| p[row][column]));
@@ -79,7 +79,7 @@ impl<const N: usize> Kalman<N> {
     }
 }
 
-/// The inverse of a symmetric positive definite matrix, by Gauss and Jordan; `None` for others.
+/// Inverts a symmetric positive definite matrix by Gauss-Jordan elimination; `None` for other matrices.
 fn inverse(matrix: &[[f64; MEASURED]; MEASURED]) -> Option<[[f64; MEASURED]; MEASURED]> {
     let mut left = *matrix;
     let mut right: [[f64; MEASURED]; MEASURED] = std::array::from_fn(|row| std::array::from_fn(|column| f64::from(row == column)));

@@ -1,7 +1,7 @@
-//! Which detection is the same thing as one before: ByteTrack and OC-SORT, as published.
+//! Tracks objects across frames: ByteTrack and OC-SORT, as published.
 //!
-//! [`Tracker`] works on detections of one stream, with frames that no model looked at, gaps in time, and cuts. Below it lie the two
-//! algorithms, [`ByteTrack`] and [`OcSort`], on plain boxes; [`evaluate`] says how good identities are where the true ones are known.
+//! [`Tracker`] works on the detections of one stream, including frames that were not analysed, gaps in time, and cuts. It runs one of
+//! two algorithms, [`ByteTrack`] and [`OcSort`], on plain boxes. [`evaluate`] measures identities where the true ones are known.
 
 mod assignment;
 mod boxes;
@@ -23,7 +23,7 @@ pub use self::{
     oc_sort::{OcSort, OcSortOptions},
 };
 
-/// A track as an algorithm knows it.
+/// A track as an algorithm reports it.
 struct KnownTrack {
     id: u64,
     corners: boxes::Corners,
@@ -31,27 +31,27 @@ struct KnownTrack {
     is_seen: bool,
 }
 
-/// Which algorithm, with its settings.
+/// The algorithm with its settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum TrackAlgorithm {
-    /// Matches detections of low score too. For detectors whose score falls when things are half hidden.
+    /// Also matches detections of low score. For detectors whose score falls when objects are partly hidden.
     ByteTrack(ByteTrackOptions),
-    /// Looks at the direction of movement, and corrects itself after a gap. For things that turn and hide.
+    /// Uses the direction of movement, and corrects the track after a gap. For objects that turn and hide.
     OcSort(OcSortOptions),
 }
 
-/// How a stream is tracked.
+/// Options of a [`Tracker`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TrackerOptions {
-    /// Which algorithm.
+    /// The algorithm.
     pub algorithm: TrackAlgorithm,
-    /// Whether things of different classes may be one, as with a detector that wavers between car and van. Default no.
+    /// Whether objects of different classes may match, for detectors that waver, as between car and van. Default false.
     pub across_classes: bool,
-    /// Whether boxes become those of the tracker's filter: steadier, and a little behind. OC-SORT and ByteTrack alike. Default no.
+    /// Whether boxes are replaced by those of the tracker's filter: steadier, with a slight lag. For both algorithms. Default false.
     pub filtered_boxes: bool,
-    /// For how many frames a track that the model no longer sees goes on with predicted boxes. Default 0.
+    /// Number of frames for which a track that the model no longer finds continues with predicted boxes. Default 0.
     pub coast_frames: u32,
-    /// Frames a second of the stream; ByteTrack's patience is a time. Default 30.
+    /// Frames per second of the stream; ByteTrack scales its `track_buffer` by it. Default 30.
     pub frames_per_second: f64,
 }
 
@@ -67,18 +67,18 @@ impl Default for TrackerOptions {
     }
 }
 
-/// What a tracker did.
+/// Counts of a tracker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TrackerStats {
-    /// Identities that were given.
+    /// Identities assigned.
     pub tracks_begun: u64,
-    /// Identities that will not be given again.
+    /// Identities that ended and will not be assigned again.
     pub tracks_ended: u64,
-    /// Detections that got an identity.
+    /// Detections that were assigned an identity.
     pub detections_tracked: u64,
-    /// Detections that got none: too low a score, or not seen often enough yet.
+    /// Detections without an identity: too low a score, or not seen often enough yet.
     pub detections_untracked: u64,
-    /// Boxes that were predicted.
+    /// Predicted boxes.
     pub boxes_predicted: u64,
 }
 
@@ -121,21 +121,21 @@ impl Running {
     }
 }
 
-/// A thing with an identity.
+/// An object with an identity.
 #[derive(Clone, Debug)]
 struct Thing {
-    /// As it was last detected, with its identity.
+    /// Its last detection, with its identity.
     last: Detection,
     /// Frames since then.
     unseen_frames: f64,
 }
 
-/// Gives the detections of one stream an identity, and predicted boxes to frames that no model looked at.
+/// Assigns identities to the detections of one stream, and predicts boxes for frames that were not analysed.
 #[derive(Clone, Debug)]
 pub struct Tracker {
     options: TrackerOptions,
     running: Running,
-    /// By the number that the algorithm gave.
+    /// By the algorithm's track number.
     things: BTreeMap<u64, Thing>,
     /// Frames since the algorithm's last update.
     waited_frames: f64,
@@ -144,13 +144,13 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// A tracker that knows nothing yet.
+    /// Creates a tracker without tracks.
     pub fn new(options: TrackerOptions) -> Self {
         let running = Running::new(&options);
         Self { options, running, things: BTreeMap::new(), waited_frames: 0.0, next_id: 1, stats: TrackerStats::default() }
     }
 
-    /// Changes the algorithm's numbers from the next frame on; tracks stay. Another algorithm is not taken.
+    /// Changes the algorithm's settings from the next frame on; tracks are kept. A different algorithm is ignored.
     pub fn set_algorithm(&mut self, algorithm: TrackAlgorithm) {
         match (&mut self.running, algorithm) {
             (Running::ByteTrack(tracker), TrackAlgorithm::ByteTrack(options)) => {
@@ -162,9 +162,9 @@ impl Tracker {
         self.options.algorithm = algorithm;
     }
 
-    /// Sets `track_id` on what a model found on the next frame; `frames` is the time since the frame before, in frames of the stream's
-    /// rate, above 0. Detections without an identity stay. With `coast_frames`, predicted boxes of what was not found are added
-    /// (`Held`).
+    /// Sets `track_id` on the detections of the next frame. `frames` is the time since the previous frame, in frames at the stream's
+    /// rate, above 0. Detections without an identity are kept. With `coast_frames`, predicted boxes of objects that were not found are
+    /// added (`Held`).
     pub fn track(&mut self, detections: &mut Vec<Detection>, frames: f64) {
         let frames = sound_frames(frames);
         let observations: Vec<Observation> = detections.iter().map(|detection| self.observation(detection)).collect();
@@ -187,28 +187,29 @@ impl Tracker {
         detections.extend(self.predicted(&unseen, 0.0));
     }
 
-    /// Lets the next frame pass, at which no model looked.
+    /// Advances to the next frame, which was not analysed.
     pub fn skip(&mut self, frames: f64) {
         let frames = sound_frames(frames);
         self.waited_frames += frames;
         self.things.values_mut().for_each(|thing| thing.unseen_frames += frames);
     }
 
-    /// The same, and gives predicted boxes (`Held`) for that frame: of everything that was seen when a model last looked.
+    /// Like [`Tracker::skip`], and returns predicted boxes (`Held`) for that frame: of every object that was seen on the last analysed
+    /// frame, or within `coast_frames`.
     pub fn predict(&mut self, frames: f64) -> Vec<Detection> {
         self.skip(frames);
         let known = self.running.known(self.waited_frames);
         self.predicted(&known, self.waited_frames)
     }
 
-    /// Ends every track: after a cut nothing is where it was, and after the end of a stream there is nothing.
+    /// Ends every track, as after a cut or at the end of a stream.
     pub fn forget(&mut self) {
         self.end_all_but(BTreeSet::new());
         self.running = Running::new(&self.options);
         self.waited_frames = 0.0;
     }
 
-    /// What was done so far.
+    /// The counts so far.
     pub fn stats(&self) -> TrackerStats {
         self.stats
     }
@@ -218,7 +219,7 @@ impl Tracker {
         Observation { bbox: detection.bbox, score: detection.score, class }
     }
 
-    /// Remembers a detection of a track; gives the identity that the world sees, which counts tracks from 1.
+    /// Remembers a detection of a track. Returns its public identity; these count from 1.
     fn see(&mut self, id: u64, detection: &Detection) -> u64 {
         let known = self.things.get(&id).and_then(|thing| thing.last.track_id);
         let track_id = known.unwrap_or_else(|| {
@@ -254,7 +255,7 @@ impl Tracker {
         let mut predicted = Vec::new();
         for track in tracks.iter().filter(|track| track.corners.is_sound()) {
             let Some(thing) = self.things.get(&track.id) else { continue };
-            // Between two looks of the model everything goes on that the last look saw.
+            // Between two analysed frames, every object continues that was seen on the first of them.
             let was_seen_last = waited > 0.0 && thing.unseen_frames <= waited;
             if was_seen_last || thing.unseen_frames <= coast {
                 predicted.push(Detection { origin: DetectionOrigin::Held, ..thing.last.moved_to(track.corners.to_bbox()) });
@@ -265,7 +266,7 @@ impl Tracker {
     }
 }
 
-/// Times that stand still or run backwards count as one frame.
+/// Time steps that are not above 0 count as one frame.
 fn sound_frames(frames: f64) -> f64 {
     if frames.is_finite() && frames > 0.0 { frames } else { 1.0 }
 }

@@ -1,4 +1,4 @@
-//! OC-SORT: what was observed is trusted more than what was predicted.
+//! OC-SORT: trusts observations more than predictions.
 
 use std::collections::BTreeMap;
 
@@ -8,22 +8,22 @@ use super::{
     kalman::Kalman,
 };
 
-/// Settings, as published.
+/// Settings of OC-SORT; defaults as published.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OcSortOptions {
     /// Detections above this score are tracked. Default 0.6.
     pub det_thresh: f32,
-    /// Frames that a track may be unseen. Default 30.
+    /// Frames that a track may stay unseen. Default 30.
     pub max_age: u32,
-    /// A track has its identity once it was seen this often in a row after its first time. Default 3.
+    /// A track gets its identity once it was seen this often in a row after its first time. Default 3.
     pub min_hits: u32,
-    /// Least overlap of a match. Default 0.3.
+    /// Minimum overlap of a match. Default 0.3.
     pub iou_threshold: f32,
-    /// Over how many frames the direction of movement is taken. Default 3.
+    /// Number of frames over which the direction of movement is measured. Default 3.
     pub delta_t: u32,
-    /// Weight of the direction of movement beside the overlap. Default 0.2.
+    /// Weight of the direction of movement relative to the overlap. Default 0.2.
     pub inertia: f32,
-    /// Whether detections below `det_thresh` and above `low_thresh` are matched second, as in ByteTrack. Default no.
+    /// Whether detections above `low_thresh`, up to `det_thresh`, are matched second, as in ByteTrack. Default false.
     pub use_byte: bool,
     /// See `use_byte`. Default 0.1.
     pub low_thresh: f32,
@@ -35,17 +35,17 @@ impl Default for OcSortOptions {
     }
 }
 
-/// Variances of a new track's middle, area and shape, and of their speeds.
+/// Variances of a new track's centre, area and aspect ratio, and of the speeds of centre and area.
 const FIRST_VARIANCES: [f64; 7] = [10.0, 10.0, 10.0, 10.0, 10_000.0, 10_000.0, 10_000.0];
-/// Variances that a frame adds.
+/// Variances that one frame adds.
 const MOTION_VARIANCES: [f64; 7] = [1.0, 1.0, 1.0, 1.0, 0.01, 0.01, 0.0001];
 /// Variances of a measurement.
 const MEASURED_VARIANCES: [f64; 4] = [1.0, 1.0, 10.0, 10.0];
 
-/// A direction: down, and right.
+/// A direction as (down, right).
 type Direction = (f64, f64);
 
-/// From the middle of one box to that of another.
+/// Direction from the centre of one box to that of another.
 fn direction(from: &Corners, to: &Corners) -> Direction {
     let ((x1, y1), (x2, y2)) = (from.center(), to.center());
     let (dx, dy) = (x2 - x1, y2 - y1);
@@ -53,7 +53,7 @@ fn direction(from: &Corners, to: &Corners) -> Direction {
     (dy / norm, dx / norm)
 }
 
-/// Middle, area, width over height.
+/// Centre, area, width / height.
 fn measured(corners: &Corners) -> [f64; 4] {
     let (x, y) = corners.center();
     [x, y, corners.width() * corners.height(), corners.width() / (corners.height() + 1e-6)]
@@ -64,12 +64,12 @@ fn corners([x, y, area, ratio]: [f64; 4]) -> Corners {
     Corners::from_center((x, y), width, area / width)
 }
 
-/// Where a track was before it was lost.
+/// The state of a track before it was lost.
 #[derive(Clone, Debug)]
 struct Frozen {
     /// The state as predicted for the first frame on which it was not seen.
     filter: Kalman<7>,
-    /// The last box that was seen.
+    /// The last box seen.
     seen: [f64; 4],
 }
 
@@ -78,11 +78,11 @@ struct Track {
     id: u64,
     class: u32,
     filter: Kalman<7>,
-    /// Boxes by the update that saw them, the last few. The one that began the track is not among them.
+    /// The last few boxes, by the update that saw them. The box that began the track is not included.
     seen: BTreeMap<u64, Corners>,
     direction: Option<Direction>,
     frozen: Option<Frozen>,
-    /// Frames of each update since it was seen.
+    /// Frames of each update since the track was last seen.
     steps: Vec<f64>,
     age: u64,
     hit_streak: u32,
@@ -122,7 +122,7 @@ impl Track {
         self.steps.push(frames);
     }
 
-    /// The box seen `delta_t` updates ago, or the nearest to it.
+    /// The box seen `delta_t` updates ago, or the next later one, or else the last one seen.
     fn earlier(&self, delta_t: u32) -> Option<&Corners> {
         let ages = (1..=u64::from(delta_t)).rev().filter_map(|ago| self.age.checked_sub(ago));
         ages.filter_map(|age| self.seen.get(&age)).next().or_else(|| self.last_seen())
@@ -149,7 +149,7 @@ impl Track {
         self.steps.clear();
     }
 
-    /// Forgets what was predicted while it was lost, and takes a straight way between the two boxes that were seen in its place.
+    /// Discards the predictions made while the track was lost, and follows a straight path between the two boxes seen instead.
     fn go_back(&mut self, frozen: Frozen, found: [f64; 4]) {
         let size = |[_, _, area, ratio]: [f64; 4]| ((area * ratio).sqrt(), (area / ratio).sqrt());
         let ((width_then, height_then), (width_now, height_now)) = (size(frozen.seen), size(found));
@@ -181,7 +181,7 @@ impl Track {
 /// OC-SORT for one stream.
 ///
 /// Source: J. Cao et al., Observation-Centric SORT: Rethinking SORT for Robust Multi-Object Tracking, CVPR 2023, and its published
-/// program: each step, cost and constant is as there, but that classes are kept apart.
+/// program. Each step, cost and constant is the same, except that classes are kept apart.
 #[derive(Clone, Debug)]
 pub struct OcSort {
     options: OcSortOptions,
@@ -191,17 +191,17 @@ pub struct OcSort {
 }
 
 impl OcSort {
-    /// A tracker that knows nothing yet.
+    /// Creates a tracker without tracks.
     pub fn new(options: OcSortOptions) -> Self {
         Self { options, tracks: Vec::new(), step: 0, next_id: 1 }
     }
 
-    /// Other numbers from the next frame on.
+    /// Changes the settings from the next frame on.
     pub fn set_options(&mut self, options: OcSortOptions) {
         self.options = options;
     }
 
-    /// Takes what was found on the next frame, `frames` after the one before, and gives each its identity if it has one by now.
+    /// Takes the detections of the next frame, `frames` after the previous one. Returns the identity of each, `None` if it has none yet.
     pub fn update(&mut self, observations: &[Observation], frames: f64) -> Vec<Option<u64>> {
         self.step += 1;
         self.tracks.iter_mut().for_each(|track| track.predict(frames));
@@ -239,12 +239,12 @@ impl OcSort {
         ids
     }
 
-    /// The identity of a track that was just seen.
+    /// The identity of a track that was just seen; `None` until it has enough hits.
     fn identity(&self, track: &Track) -> Option<u64> {
         (track.hit_streak >= self.options.min_hits || self.step <= u64::from(self.options.min_hits)).then_some(track.id)
     }
 
-    /// The first round: overlap with the predicted box, and whether the track would go on in its direction.
+    /// First round: matches by overlap with the predicted box and by agreement with the track's direction.
     fn match_by_place_and_direction(&self, found: &[usize], observations: &[Observation], matching: &mut Matching) {
         let predicted: Vec<Corners> = self.tracks.iter().map(|track| corners(track.filter.ahead(0.0))).collect();
         let boxes: Vec<Corners> = found.iter().map(|&index| Corners::from(&observations[index].bbox)).collect();
@@ -273,7 +273,7 @@ impl OcSort {
         }
     }
 
-    /// The later rounds: overlap of what is left with a box of each track that is left.
+    /// Later rounds: matches the remaining detections by overlap with a box of each remaining track.
     fn match_by_overlap(
         &self,
         found: &[usize],
@@ -297,7 +297,7 @@ impl OcSort {
         }
     }
 
-    /// Every track that is known, so many frames after the last update.
+    /// All known tracks, predicted for `frames` after the last update.
     pub(super) fn known(&self, frames: f64) -> impl Iterator<Item = super::KnownTrack> + '_ {
         self.tracks.iter().map(move |track| {
             let mut ahead = track.filter.ahead(frames);
@@ -309,7 +309,7 @@ impl OcSort {
     }
 }
 
-/// Which track each observation has.
+/// The track of each observation, and which tracks are matched.
 struct Matching {
     track_of: Vec<Option<usize>>,
     is_taken: Vec<bool>,
@@ -322,7 +322,7 @@ impl Matching {
     }
 }
 
-/// The pairs that overlap enough, when no row and no column has two of them.
+/// Returns the pairs that overlap enough, if there are any and no row or column has two of them.
 fn unambiguous(overlaps: &Costs, rows: usize, columns: usize, threshold: f64) -> Option<Vec<(usize, usize)>> {
     let mut pairs = Vec::new();
     let mut taken = vec![false; columns];
@@ -337,7 +337,7 @@ fn unambiguous(overlaps: &Costs, rows: usize, columns: usize, threshold: f64) ->
     (!pairs.is_empty()).then_some(pairs)
 }
 
-/// How well a box lies in the direction of a track: 0.5 straight on, -0.5 straight back, 0 where no direction is known.
+/// How well a box agrees with the direction of a track: 0.5 straight ahead, -0.5 straight back, 0 if no direction is known.
 fn agreement(track: &Track, found: &Corners, delta_t: u32) -> f64 {
     let (Some((down, right)), Some(earlier)) = (track.direction, track.earlier(delta_t)) else { return 0.0 };
     let (to_down, to_right) = direction(earlier, found);

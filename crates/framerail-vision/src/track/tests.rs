@@ -1,4 +1,4 @@
-//! The tracker on detections: frames without a look of the model, gaps, cuts.
+//! The tracker on detections: frames that are not analysed, gaps, cuts.
 
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ fn a_longer_interval_moves_the_prediction_farther() {
         let mut tracker = Tracker::new(options);
         let mut time = 0.0f32;
         for step in 0..40u16 {
-            // From frame 20 on, every interval is another; a box moves by up to its own width, twice.
+            // From frame 20 on, intervals vary; the box moves by up to its own width, twice.
             let frames = if step < 20 { 1.0 } else { [1.0, 7.0, 2.5, 5.0][usize::from(step) % 4] };
             time += frames;
             let mut detections = vec![at(100.0 + 12.0 * time, 100.0)];

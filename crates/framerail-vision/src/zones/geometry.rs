@@ -1,4 +1,4 @@
-//! Polygons and lines: sides, distances, crossings. In pixels, y downwards.
+//! Polygons and lines: sides, distances, crossings. In pixels, with y downwards.
 
 use framerail_core::Point;
 
@@ -9,17 +9,17 @@ pub(super) fn place(point: Point) -> Place {
     (point.x.into(), point.y.into())
 }
 
-/// Twice the area of a triangle: above 0 where `c` lies to the right of the way from `a` to `b`.
+/// Twice the signed area of a triangle: above 0 where `c` lies to the right of the path from `a` to `b`.
 pub(super) fn turn(a: Place, b: Place, c: Place) -> f64 {
     (b.0 - a.0) * (c.1 - a.1) - (b.1 - a.1) * (c.0 - a.0)
 }
 
-/// Pixels from a line without ends: above 0 to its right.
+/// Signed distance in pixels from an infinite line: above 0 to its right.
 pub(super) fn distance_to_line(from: Place, to: Place, point: Place) -> f64 {
     turn(from, to, point) / (to.0 - from.0).hypot(to.1 - from.1)
 }
 
-/// Where along a line, 0 at its beginning and 1 at its end, the way from `a` to `b` meets it; `None` for parallels.
+/// Where along a line, 0 at its start and 1 at its end, the path from `a` to `b` crosses it; `None` for parallels.
 pub(super) fn meeting(from: Place, to: Place, a: Place, b: Place) -> Option<f64> {
     let (before, after) = (turn(from, to, a), turn(from, to, b));
     let part = before / (before - after);
@@ -40,13 +40,13 @@ fn edges(corners: &[Place]) -> impl Iterator<Item = (Place, Place)> + '_ {
     corners.iter().copied().zip(corners.iter().copied().cycle().skip(1))
 }
 
-/// Pixels from a polygon's edge: above 0 inside.
+/// Signed distance in pixels from a polygon's edge: above 0 inside.
 pub(super) fn distance_inside(corners: &[Place], point: Place) -> f64 {
     let nearest = edges(corners).map(|(from, to)| distance_to_segment(from, to, point)).fold(f64::INFINITY, f64::min);
     if is_inside(corners, point) { nearest } else { -nearest }
 }
 
-/// Whether a ray to the right leaves the polygon an odd number of times.
+/// Whether a ray to the right crosses the polygon's edge an odd number of times.
 fn is_inside(corners: &[Place], (x, y): Place) -> bool {
     let crosses = |&(from, to): &(Place, Place)| {
         let straddles = (from.1 > y) != (to.1 > y);
@@ -59,7 +59,7 @@ pub(super) fn area(corners: &[Place]) -> f64 {
     edges(corners).map(|(from, to)| from.0 * to.1 - to.0 * from.1).sum::<f64>().abs() / 2.0
 }
 
-/// Two edges that meet elsewhere than at a corner that they share, by their numbers from 0.
+/// Returns two edges, numbered from 0, that meet anywhere but at a shared corner.
 pub(super) fn crossing_edges(corners: &[Place]) -> Option<(usize, usize)> {
     let all: Vec<_> = edges(corners).collect();
     let last = all.len().saturating_sub(1);

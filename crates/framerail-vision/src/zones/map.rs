@@ -1,4 +1,4 @@
-//! Zones and lines as a user writes them down.
+//! Zones and lines as users define them.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -10,15 +10,15 @@ use super::{
 };
 use crate::VisionError;
 
-/// Which point of a box is where the thing is.
+/// The point of a box that counts as the object's position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Anchor {
-    /// The middle of the lower edge: where people stand and cars touch the road.
+    /// The middle of the bottom edge: where people stand and cars touch the road.
     #[default]
     Bottom,
-    /// The middle.
+    /// The centre.
     Center,
-    /// Any corner: inside a zone with the first corner in; across a line with the last corner over.
+    /// Any corner: inside a zone once the first corner is in; across a line once the last corner is over.
     Corners,
 }
 
@@ -35,37 +35,39 @@ impl Anchor {
     }
 }
 
-/// What coordinates are measured in.
+/// The unit of coordinates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Units {
-    /// Parts of the picture's width and height, 0 to 1.
+    /// Fractions of the frame's width and height, 0 to 1.
     #[default]
     Normalized,
-    /// Pixels of the frame.
+    /// Frame pixels.
     Pixels,
 }
 
-/// When a shape holds, in seconds from where its stream begins.
+/// When a shape is active, in seconds from the start of the stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TimeSpan {
-    /// Its first instant; `None` for the beginning.
+    /// Start, inclusive; `None` for the start of the stream.
     pub start_secs: Option<f64>,
-    /// Its end, which is not part of it; `None` for no end.
+    /// End, exclusive; `None` for no end.
     pub end_secs: Option<f64>,
 }
 
 impl TimeSpan {
-    /// Frames' times are rounded to ticks: so near to an end is at it.
+    /// Frame times are rounded to ticks, so a time this close before a boundary counts as the boundary.
     const TOLERANCE_SECS: f64 = 1e-4;
 
-    /// Whether an instant lies in it.
+    /// Whether a time lies in the span.
     pub fn holds(&self, secs: f64) -> bool {
         let secs = secs + Self::TOLERANCE_SECS;
         self.start_secs.is_none_or(|start| secs >= start) && self.end_secs.is_none_or(|end| secs < end)
     }
 
+    /// Checks the span.
+    ///
     /// # Errors
-    /// When it ends before it starts, or one of its ends is not a time.
+    /// When it ends before it starts, or a boundary is not a valid time.
     pub fn check(&self) -> Result<(), String> {
         let is_time = |secs: Option<f64>| secs.is_none_or(|secs| secs.is_finite() && secs >= 0.0);
         match (self.start_secs, self.end_secs) {
@@ -76,23 +78,23 @@ impl TimeSpan {
     }
 }
 
-/// What zones and lines have in common.
+/// Settings shared by zones and lines.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ShapeSpec {
-    /// Unlike that of any other zone or line.
+    /// Name, unique among all zones and lines.
     pub name: String,
-    /// Of its points.
+    /// The unit of the points.
     pub units: Units,
-    /// Which point of a box counts; `None` leaves it to who asks, [`Anchor::Bottom`] where zones are watched.
+    /// The point of a box that counts. `None` leaves it to the caller; [`ZoneWatcher`] uses [`Anchor::Bottom`].
     pub anchor: Option<Anchor>,
-    /// Names of the classes that count; all when empty.
+    /// Names of the classes that count; empty means all.
     pub classes: Vec<String>,
-    /// Names of the streams that have it; all when empty.
+    /// Names of the streams to which the shape applies; empty means all.
     pub streams: Vec<String>,
-    /// How far beyond an edge or line a box must be to have left or crossed it, as a part of its height. What jitters by less is
-    /// still where it was.
+    /// How far beyond an edge or line a box must be to have left or crossed it, as a fraction of its height. Smaller jitter is
+    /// ignored.
     pub margin: f32,
-    /// When it holds.
+    /// When the shape is active.
     pub during: TimeSpan,
 }
 
@@ -101,18 +103,18 @@ pub struct ShapeSpec {
 pub struct ZoneSpec {
     /// Name, anchor and filters.
     pub shape: ShapeSpec,
-    /// Its corners, in order; the last is joined with the first.
+    /// Corners in order; the last is joined with the first.
     pub points: Vec<Point>,
 }
 
-/// A line to be crossed.
+/// A line whose crossings are counted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LineSpec {
     /// Name, anchor and filters.
     pub shape: ShapeSpec,
-    /// Where it begins.
+    /// Start of the line.
     pub from: Point,
-    /// Where it ends.
+    /// End of the line.
     pub to: Point,
 }
 
@@ -130,16 +132,16 @@ fn wrong(what: &str, name: &str, problem: impl std::fmt::Display) -> VisionError
 }
 
 impl ZoneMap {
-    /// Names, filters and margins of everything.
+    /// The shared settings of all zones and lines.
     pub fn shapes(&self) -> impl Iterator<Item = &ShapeSpec> {
         self.zones.iter().map(|zone| &zone.shape).chain(self.lines.iter().map(|line| &line.shape))
     }
 
-    /// Looks for what can never work, whatever the picture's size: pixels are left to [`ZoneMap::watcher`].
+    /// Checks the map as far as it does not depend on the frame size. [`ZoneMap::watcher`] checks points in pixels.
     ///
     /// # Errors
-    /// `Zone`, one line, for the first problem found: no name or the same name twice, fewer than three corners, edges that cross,
-    /// points outside of the picture, a line without length.
+    /// `Zone`, in one line, for the first problem found: no zones or lines, a missing or duplicate name, an invalid time span or margin,
+    /// fewer than three corners, crossing edges, points outside the frame, a line without length.
     pub fn check(&self) -> Result<(), VisionError> {
         if self.zones.is_empty() && self.lines.is_empty() {
             return Err(VisionError::Zone("there is no zone or line; add at least one [[zone]] or [[line]]".into()));
@@ -161,10 +163,10 @@ impl ZoneMap {
         self.lines.iter().try_for_each(check_line)
     }
 
-    /// Follows a stream of this name, whose frames have this size in pixels.
+    /// Creates a watcher for the stream of this name, whose frames have this size in pixels.
     ///
     /// # Errors
-    /// `Zone` for points given in pixels that lie outside of the picture, and for what [`ZoneMap::check`] finds.
+    /// `Zone` for points in pixels that lie outside the frame, and for the problems that [`ZoneMap::check`] finds.
     pub fn watcher(&self, stream: &str, width: u32, height: u32) -> Result<ZoneWatcher, VisionError> {
         self.check()?;
         let is_here = |shape: &ShapeSpec| shape.streams.is_empty() || shape.streams.iter().any(|name| name == stream);
@@ -227,7 +229,7 @@ fn first_outside(points: &[Point], width: f32, height: f32) -> Option<(usize, &P
     points.iter().enumerate().find(|(_, point)| !(0.0..=width).contains(&point.x) || !(0.0..=height).contains(&point.y))
 }
 
-/// Points in pixels.
+/// Converts points to pixels.
 fn placed(what: &str, shape: &ShapeSpec, points: &[Point], width: u32, height: u32) -> Result<Arc<[Point]>, VisionError> {
     let (width, height) = (width as f32, height as f32);
     match shape.units {

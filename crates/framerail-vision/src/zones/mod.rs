@@ -1,6 +1,6 @@
-//! Areas and lines in the picture: who is where, for how long, and who crosses what.
+//! Zones and lines in the frame: which objects are where, for how long, and which cross a line.
 //!
-//! A [`ZoneMap`] is what a user writes down; a [`ZoneWatcher`] follows one stream's detections through it and gives a
+//! A [`ZoneMap`] holds the user's definitions. A [`ZoneWatcher`] follows one stream's detections through it and returns a
 //! [`FrameZones`] for each frame.
 
 mod geometry;
@@ -21,14 +21,14 @@ pub use self::{
     watcher::ZoneWatcher,
 };
 
-/// What is known of zones and lines on one frame.
+/// The state of zones and lines on one frame.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FrameZones {
     /// The stream's zones, in the map's order.
     pub zones: Vec<ZoneState>,
     /// The stream's lines, in the map's order.
     pub lines: Vec<LineState>,
-    /// What happened on this frame.
+    /// Events on this frame.
     pub events: Vec<ZoneEvent>,
 }
 
@@ -40,92 +40,92 @@ impl FrameZones {
     }
 }
 
-/// A zone on one frame.
+/// The state of a zone on one frame.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ZoneState {
-    /// Its name.
+    /// Name of the zone.
     pub name: Arc<str>,
-    /// Its corners, in frame pixels.
+    /// Corners in frame pixels.
     pub points: Arc<[Point]>,
     /// Detections inside, with and without an identity.
     pub count: usize,
     /// Tracks inside, by identity.
     pub inside: Vec<Presence>,
-    /// Tracks that came in so far. One that comes twice counts twice.
+    /// Tracks that entered so far. A track that enters twice counts twice.
     pub entered: u64,
-    /// Tracks that went out or vanished so far.
+    /// Tracks that left or vanished so far.
     pub left: u64,
-    /// Mean length of the stays that have ended, in seconds; 0 while there are none.
+    /// Mean length of the completed stays, in seconds; 0 while there are none.
     pub mean_dwell_secs: f64,
 }
 
 /// A track inside a zone.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Presence {
-    /// Its identity.
+    /// Identity of the track.
     pub track_id: u64,
-    /// Seconds since it came in.
+    /// Seconds since it entered.
     pub dwell_secs: f64,
 }
 
-/// A line on one frame.
+/// The state of a line on one frame.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LineState {
-    /// Its name.
+    /// Name of the line.
     pub name: Arc<str>,
-    /// Where it begins, in frame pixels.
+    /// Start in frame pixels.
     pub from: Point,
-    /// Where it ends.
+    /// End in frame pixels.
     pub to: Point,
-    /// Crossings from its left to its right so far, as seen looking from `from` to `to`.
+    /// Crossings from left to right so far, as seen from `from` towards `to`.
     pub crossed_in: u64,
-    /// Crossings the other way.
+    /// Crossings in the other direction so far.
     pub crossed_out: u64,
 }
 
-/// Which way a line is crossed.
+/// The direction of a crossing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// From the line's left to its right, as seen looking from its beginning to its end.
+    /// From left to right, as seen from the line's start towards its end.
     In,
-    /// From its right to its left.
+    /// From right to left.
     Out,
 }
 
-/// What happened on a frame.
+/// An event on a frame.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ZoneEvent {
-    /// A track came into a zone, or appeared in it.
+    /// A track entered a zone, or appeared in it.
     Entered {
-        /// The zone.
+        /// Name of the zone.
         zone: Arc<str>,
-        /// Who.
+        /// Identity of the track.
         track_id: u64,
-        /// Its class.
+        /// Class of the track.
         label: Arc<str>,
     },
-    /// A track went out of a zone, or has not been seen there for a while.
+    /// A track left a zone, or has not been seen there for a while.
     Left {
-        /// The zone.
+        /// Name of the zone.
         zone: Arc<str>,
-        /// Who.
+        /// Identity of the track.
         track_id: u64,
-        /// Its class.
+        /// Class of the track.
         label: Arc<str>,
-        /// Seconds that it was inside; of one that vanished, until it was last seen.
+        /// Seconds that it was inside; for a vanished track, until it was last seen.
         dwell_secs: f64,
-        /// Whether it was not seen to go.
+        /// Whether the track vanished rather than being seen to leave.
         vanished: bool,
     },
     /// A track crossed a line.
     Crossed {
-        /// The line.
+        /// Name of the line.
         line: Arc<str>,
-        /// Who.
+        /// Identity of the track.
         track_id: u64,
-        /// Its class.
+        /// Class of the track.
         label: Arc<str>,
-        /// Which way.
+        /// Direction of the crossing.
         direction: Direction,
     },
 }

@@ -1,4 +1,4 @@
-//! Where a thing is, and whether that is within a zone.
+//! Whether an object is within a zone.
 
 use framerail_core::{BBox, Point};
 
@@ -7,7 +7,7 @@ use super::{
     map::Anchor,
 };
 
-/// The area of a zone in pixels of a frame, and which point of a box counts there.
+/// The area of a zone in frame pixels, and the point of a box that counts there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outline {
     corners: Vec<Place>,
@@ -15,18 +15,18 @@ pub struct Outline {
 }
 
 impl Outline {
-    /// Of corners in pixels, in order; the last is joined with the first.
+    /// Creates an outline from corners in pixels, in order; the last is joined with the first.
     pub fn new(corners: &[Point], anchor: Anchor) -> Self {
         Self { corners: corners.iter().copied().map(place).collect(), anchor }
     }
 
-    /// Pixels from the edge to where a box is: above 0 inside. Of several points that count, the one that lies deepest.
+    /// Signed distance in pixels from the edge to a box's position: above 0 inside. Of several points, the deepest one counts.
     pub fn depth(&self, bbox: &BBox) -> f64 {
         let depths = self.anchor.places(bbox).into_iter().map(|place| distance_inside(&self.corners, place));
         depths.fold(f64::NEG_INFINITY, f64::max)
     }
 
-    /// Whether a box is inside, as `zones` counts it; one that is not finite is not.
+    /// Whether a box is inside, as `zones` counts it; false for non-finite boxes.
     pub fn holds(&self, bbox: &BBox) -> bool {
         bbox.is_finite() && self.depth(bbox) >= 0.0
     }

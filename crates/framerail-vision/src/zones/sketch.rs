@@ -1,19 +1,19 @@
-//! Zones and lines drawn into a picture.
+//! Draws zones and lines into a frame.
 
 use framerail_core::{BBox, Point};
 
 use super::{FrameZones, LineState, ZoneState};
 use crate::sketch::Sketch;
 
-/// Zones, and lines.
+/// Colours of zones and lines.
 const ZONE_RGB: [u8; 3] = [64, 224, 208];
 const LINE_RGB: [u8; 3] = [255, 140, 40];
 
-/// Strokes are painted with the box around them: long slanted ones in pieces.
+/// A stroke is painted with its bounding box, so long slanted lines are split into pieces.
 const PIECE_PIXELS: f32 = 32.0;
 
 impl Sketch {
-    /// Outlines of zones with the number of detections inside, lines with their crossings; an arrow points to where `in` is.
+    /// Draws outlines of zones with the number of detections inside, and lines with their crossings; an arrow points to the `in` side.
     pub fn zones(&mut self, zones: &FrameZones, line_width: Option<u32>) {
         let width = line_width.unwrap_or_else(|| self.default_line_width()).max(1);
         zones.zones.iter().for_each(|zone| self.zone(zone, width));
@@ -23,7 +23,7 @@ impl Sketch {
     fn zone(&mut self, zone: &ZoneState, width: u32) {
         let next = zone.points.iter().cycle().skip(1);
         zone.points.iter().zip(next).for_each(|(from, to)| self.long_line(*from, *to, ZONE_RGB, width));
-        // The label hangs on the highest corner.
+        // The label is at the highest corner.
         let highest = zone.points.iter().min_by(|a, b| a.y.total_cmp(&b.y));
         if let Some(at) = highest {
             self.tag(*at, &format!("{}: {}", zone.name, zone.count), ZONE_RGB, width);
@@ -53,7 +53,7 @@ impl Sketch {
         }
     }
 
-    /// Black text on a bar, inside the picture.
+    /// Draws black text on a bar, inside the frame.
     fn tag(&mut self, at: Point, text: &str, rgb: [u8; 3], scale: u32) {
         let (text_width, text_height) = self.text_size(text, scale);
         let (bar_width, bar_height) = (text_width + 2 * scale, text_height + 2 * scale);

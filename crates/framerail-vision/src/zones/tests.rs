@@ -1,4 +1,4 @@
-//! Walks whose true crossings and stays are known.
+//! Paths whose true crossings and stays are known.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ fn watcher(map: &ZoneMap) -> ZoneWatcher {
     map.watcher("cam", 800, 600).expect("a good map")
 }
 
-/// A way through points, a step of at most `step` pixels at a time, each place off by up to `jitter` pixels.
+/// A path through points, in steps of at most `step` pixels, with each position off by up to `jitter` pixels.
 fn walk(points: &[(f64, f64)], step: f64, jitter: f64, seed: u64) -> Vec<(f64, f64)> {
     let mut random = SplitMix64::new(seed);
     let mut places = Vec::new();
@@ -65,7 +65,7 @@ fn crossings(events: &[ZoneEvent]) -> Vec<Direction> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// Above, below, above and so on, over the line or around its ends, with jitter below the margin of 10 pixels.
+    /// Above, below, above and so on, across the line or around its ends, with jitter below the margin of 10 pixels.
     #[test]
     fn every_crossing_is_seen_once_and_nothing_else_is(
         legs in proptest::collection::vec((0u8..3, 15.0f64..90.0), 2..12), starts_above in any::<bool>(), step in 2.0f64..60.0,
@@ -75,7 +75,7 @@ proptest! {
         let mut points = Vec::new();
         let mut expected = Vec::new();
         for (index, (way, depth)) in legs.iter().enumerate() {
-            // Straight down or up at one place: over the line in its middle, or past one of its ends.
+            // Straight down or up at one position: over the middle of the line, or past one of its ends.
             let x = [400.0, 120.0, 680.0][usize::from(*way)];
             let y = |above: bool| if above { 300.0 - depth } else { 300.0 + depth };
             points.push((x, y(above)));
@@ -95,7 +95,7 @@ proptest! {
         prop_assert_eq!(crossings(&seen), expected);
     }
 
-    /// Loitering on the line itself crosses nothing.
+    /// Loitering on the line is not a crossing.
     #[test]
     fn jitter_on_the_line_is_no_crossing(jitter in 0.0f64..9.9, seed in any::<u64>(), first in 20.0f64..80.0) {
         let mut watcher = watcher(&line_map());
@@ -111,7 +111,7 @@ proptest! {
         prop_assert!(seen.is_empty(), "{:?}", seen);
     }
 
-    /// In and out of the square, so often, with jitter below the margin: as many stays, each as long as it was.
+    /// In and out of the square `visits` times, with jitter below the margin: each stay is counted, with its true length.
     #[test]
     fn stays_are_counted_and_timed(visits in 1usize..6, jitter in 0.0f64..4.5, seed in any::<u64>(), step in 2.0f64..20.0) {
         let mut watcher = watcher(&zone_map());
@@ -137,12 +137,12 @@ proptest! {
             prop_assert_eq!(frame.zones_of(7).count(), frame.zones[0].count);
         }
         prop_assert_eq!((entered, left), (visits, visits));
-        // The margin, and a step and the jitter at each edge.
+        // The margin, plus a step and the jitter at each edge.
         let doubt = visits as f64 * ((10.0 + 4.0 * jitter) / step + 4.0) / 25.0;
         prop_assert!((dwelt - true_secs).abs() <= doubt, "{} for {}", dwelt, true_secs);
     }
 
-    /// Two who walk at once do not disturb each other, and neither does a third without an identity.
+    /// Two people who walk at once do not disturb each other, and neither does a third without an identity.
     #[test]
     fn tracks_are_followed_apart(seed in any::<u64>()) {
         let mut watcher = watcher(&line_map());
@@ -187,7 +187,7 @@ fn a_short_loss_does_not_end_a_stay_and_a_clock_that_jumps_back_does_no_harm() {
 
 #[test]
 fn anchors_say_which_point_counts() {
-    // The feet are below the square, the middle and the upper corners in it.
+    // The feet are below the square; the centre and the upper corners are inside.
     let detection = standing(None, 300.0, 430.0);
     let count = |anchor| {
         let mut map = zone_map();

@@ -10,7 +10,7 @@ use super::{
     map::ShapeSpec,
 };
 
-/// A track that is not seen for so long has vanished: its stay ends, and what is known of its side of a line is forgotten.
+/// A track that is not seen for this long has vanished: its stay ends, and its side of a line is forgotten.
 const PATIENCE_SECS: f64 = 2.0;
 
 /// Follows one stream's detections through its zones and over its lines.
@@ -27,7 +27,7 @@ struct WatchedZone {
     outline: Outline,
     state: ZoneState,
     stays: BTreeMap<u64, Stay>,
-    /// Seconds of all stays that have ended.
+    /// Total seconds of the completed stays.
     dwelt_secs: f64,
 }
 
@@ -48,14 +48,14 @@ struct WatchedLine {
     tracks: BTreeMap<u64, Approach>,
 }
 
-/// A track near a line or far from it.
+/// A track's position relative to a line.
 #[derive(Clone, Debug)]
 struct Approach {
-    /// The side on which it was beyond doubt; the right is `In`.
+    /// The side on which it was last seen beyond the margin; the right side is `In`.
     side: Option<Direction>,
-    /// Its middle, or anchor, on the frame before.
+    /// Mean of its anchor points on the previous frame.
     before: Place,
-    /// Where along the line it last went over, 0 to 1 between its ends.
+    /// Where along the line it last crossed it: 0 to 1 between the line's ends.
     went_over: Option<f64>,
     seen_secs: f64,
 }
@@ -82,10 +82,10 @@ impl ZoneWatcher {
         self.lines.push(WatchedLine { shape, from: place(from), to: place(to), state, tracks: BTreeMap::new() });
     }
 
-    /// Takes the next frame's detections, at a time in seconds that rises. Without `track_id` a detection counts where it is, and
-    /// takes no part in stays and crossings.
+    /// Takes the next frame's detections, at an increasing time in seconds. A detection without `track_id` counts where it is, but not
+    /// for stays and crossings.
     pub fn watch(&mut self, detections: &[Detection], seconds: f64) -> FrameZones {
-        // A clock that jumps back, as live sources do, must not make stays negative.
+        // A clock that jumps back, as with live sources, must not make stays negative.
         if seconds < self.last_secs {
             self.move_clock(seconds - self.last_secs);
         }
@@ -100,7 +100,7 @@ impl ZoneWatcher {
         }
     }
 
-    /// The stream has ended: tracks inside have left, on the last frame, whose zones are given. Vanished, for nobody saw them go.
+    /// Ends the stream: tracks inside leave on the last frame, given with its state. They count as vanished, as none was seen to leave.
     pub fn end(&mut self, last: &mut FrameZones) {
         for (zone, state) in self.zones.iter_mut().zip(&mut last.zones) {
             let inside: Vec<u64> = zone.stays.keys().copied().collect();
@@ -109,7 +109,7 @@ impl ZoneWatcher {
         }
     }
 
-    /// How zones and lines stand.
+    /// The current state of zones and lines.
     pub fn states(&self) -> (impl Iterator<Item = &ZoneState>, impl Iterator<Item = &LineState>) {
         (self.zones.iter().map(|zone| &zone.state), self.lines.iter().map(|line| &line.state))
     }
@@ -146,7 +146,7 @@ impl WatchedZone {
         self.state.inside = self.stays.iter().filter(|(_, stay)| stay.seen_secs == seconds).map(presence).collect();
     }
 
-    /// Whether a track is inside. It comes in with the edge, and goes out beyond the margin.
+    /// Whether a track is inside. It enters at the edge, and leaves beyond the margin.
     fn follow(&mut self, track_id: u64, detection: &Detection, depth: f64, seconds: f64, events: &mut Vec<ZoneEvent>) -> bool {
         if let Some(stay) = self.stays.get_mut(&track_id) {
             if depth >= -margin(&self.shape, detection) {
@@ -166,7 +166,7 @@ impl WatchedZone {
         true
     }
 
-    /// Ends a stay at a time, or where the track was last seen.
+    /// Ends a stay at a time, or when the track was last seen.
     fn end_stay(&mut self, track_id: u64, until_secs: Option<f64>, events: &mut Vec<ZoneEvent>) {
         let Some(stay) = self.stays.remove(&track_id) else { return };
         let dwell_secs = until_secs.unwrap_or(stay.seen_secs) - stay.since_secs;
@@ -193,7 +193,7 @@ impl WatchedLine {
         self.tracks.retain(|_, track| seconds - track.seen_secs <= PATIENCE_SECS);
     }
 
-    /// Where a detection lies beyond doubt.
+    /// The side on which a detection lies beyond the margin.
     fn side(&self, detection: &Detection) -> Option<Direction> {
         let margin = margin(&self.shape, detection);
         let places = self.shape.anchor.unwrap_or_default().places(&detection.bbox);
@@ -208,8 +208,8 @@ impl WatchedLine {
         }
     }
 
-    /// The direction in which a track has just crossed. It has when it is beyond doubt on the other side, and went over between the
-    /// line's ends when it last did.
+    /// Returns the direction in which a track has just crossed. It has crossed once it is beyond the margin on the other side, and its
+    /// last way over the line was between the line's ends.
     fn follow(&mut self, track_id: u64, detection: &Detection, seconds: f64) -> Option<Direction> {
         let places = self.shape.anchor.unwrap_or_default().places(&detection.bbox);
         let count = places.len() as f64;

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes reference.txt: what torchvision makes of a small picture, for tests/augment_reference.rs.
+"""Writes reference.txt: torchvision's results for a small image, for tests/augment_reference.rs.
 
 Needs torch and torchvision (made with torchvision 0.26.0, torch 2.11.0, on the CPU): python3 reference.py > reference.txt
-Each line: numbers of the augmentation | elements in the order of CHW, in parts of 100000.
+Each line: parameters of the augmentation | elements in CHW order, in 1/100000.
 """
 
 import torch
@@ -36,7 +36,7 @@ CASES = [
 
 
 def picture():
-    """Half a gradient, half noise; the test makes the same."""
+    """Returns an image of half gradient, half noise; the test makes the same."""
     state, rows = 1, []
     for y in range(HEIGHT):
         for x in range(WIDTH):

@@ -1,24 +1,24 @@
-"""Makes the scenes of this folder, and what published trackers and TrackEval say of them.
+"""Makes the scenes of this folder, with the results of published trackers and TrackEval.
 
     python -m venv venv && . venv/bin/activate
     pip install numpy==1.26.4 scipy==1.13.1 lap==0.5.12 matplotlib==3.9.4
     pip install --no-deps bytetracker==0.3.2 filterpy==1.4.5 ocsort==0.0.2 trackeval==1.3.0
     python -W ignore make_reference.py
 
-Each scene is a table, SCENE.tsv, with a row for every thing on every frame and for every false alarm:
+Each scene is a table, SCENE.tsv, with a row for every object on every frame and for every false positive:
 
     frame   from 0
-    thing   its true identity; - for a false alarm
-    truth   x,y,w,h of the true box, in tenths of a pixel; - for a false alarm
+    thing   the object's true identity; - for a false positive
+    truth   x,y,w,h of the true box, in tenths of a pixel; - for a false positive
     found   x,y,w,h of the detection, in tenths of a pixel; - where it was missed
     score   of the detection, in ten-thousandths
-    byte    identity that bytetracker gives the detection, or -
-    oc      identity that ocsort gives it, or -
+    byte    identity that bytetracker assigns to the detection, or -
+    oc      identity that ocsort assigns to it, or -
 
-evaluation.tsv holds TrackEval's measures of both. The two packages are the published programs of ByteTrack and OC-SORT. What this
-script works around in them: bytetracker takes middles of boxes for their corners, so it gets boxes moved by half their size; it
-shortens the list of low detections to the number of high ones by way of the classes; ocsort takes the class for the score. Both need
-PyTorch for nothing but `.numpy()`.
+evaluation.tsv holds TrackEval's measures of both. The two packages are the published programs of ByteTrack and OC-SORT. This script
+works around the following: bytetracker takes box centres for corners, so it gets boxes moved by half their size; its handling of
+classes shortens the list of low detections to the number of high ones; ocsort takes the class for the score. Both need PyTorch
+only for `.numpy()`.
 """
 
 import random
@@ -32,7 +32,7 @@ FOLDER = Path(__file__).parent
 
 
 class Rows:
-    """Detections as the trackers want them: x1 y1 x2 y2, score, class."""
+    """Detections as the trackers expect them: x1 y1 x2 y2, score, class."""
 
     def __init__(self, boxes, scores, classes):
         self.boxes, self.scores, self.classes = Array(boxes), Array(scores), classes
@@ -45,7 +45,7 @@ class Rows:
 
 
 class Array(np.ndarray):
-    """A NumPy array that answers where a tensor is expected."""
+    """A NumPy array that can stand in for a tensor."""
 
     def __new__(cls, values):
         return np.asarray(values, dtype=float).view(cls)
@@ -58,7 +58,7 @@ class Array(np.ndarray):
 
 
 class AnyClass:
-    """Classes, however many are asked for."""
+    """A list of classes of any length."""
 
     def numpy(self):
         return self
@@ -110,17 +110,17 @@ class Thing:
 
 
 SCENES = {
-    # Walkers that pass in front of each other.
+    # Walkers who pass in front of each other.
     "street": dict(seed=1, things=9, frames=170, height=(90, 200), speed=(1, 6), turn=0.05, reverse=0.0, hide=0.0, miss=0.01, noise=0.02),
-    # Many small things close together.
+    # Many small objects close together.
     "crowd": dict(seed=2, things=24, frames=90, height=(24, 60), speed=(0.5, 3), turn=0.1, reverse=0.0, hide=0.003, miss=0.02, noise=0.04),
-    # Few, that turn back and hide.
+    # A few objects that turn back and hide.
     "turns": dict(seed=3, things=7, frames=220, height=(80, 160), speed=(3, 9), turn=0.4, reverse=0.01, hide=0.01, miss=0.02, noise=0.02),
 }
 
 
 def covered(a, b):
-    """Share of a that b covers."""
+    """Returns the share of a that b covers."""
     w = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     h = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     return max(w, 0) * max(h, 0) / (a[2] * a[3])
@@ -131,7 +131,7 @@ def tenths(box):
 
 
 def scene_rows(scene):
-    """Rows of [frame, thing, truth, found, score]."""
+    """Returns rows of [frame, thing, truth, found, score]."""
     rng = random.Random(scene["seed"])
     things = [Thing(rng, scene) for _ in range(scene["things"])]
     rows = []
@@ -139,7 +139,7 @@ def scene_rows(scene):
         scores = set()
 
         def score(low, high):
-            # Unlike any other of the frame, and unlike any threshold.
+            # Different from every other score of the frame, and from every threshold.
             while True:
                 value = rng.randrange(low, high) // 10 * 10 + rng.randrange(1, 10)
                 if value not in scores:
@@ -167,7 +167,7 @@ def scene_rows(scene):
 
 
 def by_frame(rows, frames):
-    """The rows with a detection, frame by frame."""
+    """Returns the rows with a detection, frame by frame."""
     return [[row for row in rows if row[0] == frame and row[3]] for frame in range(frames)]
 
 
@@ -193,7 +193,7 @@ def run_oc(rows, frames):
         boxes = np.reshape([corners(row) for row in found], (-1, 4))
         scores = Array([row[4] / 10000 for row in found])
         tracks = tracker.update(Rows(boxes, scores, scores), None)
-        # A track's box is that of its detection, but for the first frames, where it has passed through the filter.
+        # A track's box is its detection's, except in the first frames, where it has passed through the filter.
         for row in found:
             match = [track for track in tracks if np.abs(track[:4] - corners(row)).max() < 0.01]
             row.append(int(match[0][4]) if match else None)
