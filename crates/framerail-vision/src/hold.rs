@@ -9,7 +9,7 @@ use crate::link::{Linker, LinkerOptions, shifted};
 /// A held box grows by this fraction of its size per second since (or until) its sighting, as the object may have moved.
 pub const HELD_GROWTH_PER_SEC: f32 = 0.5;
 
-/// How many frames sightings reach.
+/// Options of a [`HoldBuffer`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HoldOptions {
     /// Frames before and after a sighting that it covers, and the longest gap between two sightings that is filled. Default 8. With 0,
@@ -85,7 +85,7 @@ pub struct HoldStats {
     pub dropped: u64,
 }
 
-/// The detections of a frame, and how they came about.
+/// A frame's detections and state, as input to [`HoldBuffer::push`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HoldInput {
     /// The model's detections; empty when it did not run.
@@ -123,10 +123,10 @@ struct Sighting {
 
 /// Delays frames by [`HoldOptions::delay_frames`] and fills in missing detections.
 ///
-/// Every frame within reach of a sighting of a face, before or after it, is returned with a box for that face. Between two sightings
-/// with at most `reach` missing frames, box and landmarks are interpolated (`Interpolated`). Elsewhere, the nearest sightings are
-/// carried over (`Held`): the box is joined with its position at the last known speed (at most one box size away) and grown by
-/// [`HELD_GROWTH_PER_SEC`]. The attributes of the nearest sighting are copied, with masks and landmarks stretched with the box. Boxes
+/// Every frame within reach of a sighting of a face, before or after it, is returned with a box for that face. The reach is
+/// [`HoldOptions::delay_frames`], or less for weak sightings. Between two sightings with at most that many missing frames, box and
+/// landmarks are interpolated (`Interpolated`). Elsewhere, the nearest sightings are carried over (`Held`): the box is joined with its
+/// position at the last known speed (at most one box size away) and grown by [`HELD_GROWTH_PER_SEC`]. The attributes of the nearest sighting are copied, with masks and landmarks stretched with the box. Boxes
 /// may extend beyond the frame; masks are clipped to it.
 #[derive(Debug)]
 pub struct HoldBuffer<T> {

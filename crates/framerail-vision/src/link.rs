@@ -2,7 +2,7 @@
 
 use framerail_core::{BBox, Detection, Point};
 
-/// When two detections may be the same object.
+/// Options of a [`Linker`]: when two detections may be the same object.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LinkerOptions {
     /// Frames that an object may be out of sight and still keep its identity. Default 16.
@@ -43,7 +43,7 @@ impl Track {
         let frames = frame.saturating_sub(self.seen).max(1) as f32;
         let (from, to) = (self.bbox.center(), bbox.center());
         let measured = Point { x: (to.x - from.x) / frames, y: (to.y - from.y) / frames };
-        // Half the new velocity: boxes jitter, but objects do turn.
+        // Averaged with the previous velocity: boxes jitter, but objects do turn.
         self.velocity = Point { x: (self.velocity.x + measured.x) / 2.0, y: (self.velocity.y + measured.y) / 2.0 };
         (self.bbox, self.seen) = (*bbox, frame);
     }

@@ -1,4 +1,4 @@
-//! Making faces unrecognisable, in place, in the frame's own pixel format.
+//! Makes faces unrecognisable, in place, in the frame's own pixel format.
 
 use std::sync::Arc;
 

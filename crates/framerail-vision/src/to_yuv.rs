@@ -55,7 +55,7 @@ const WEIGHT_ONE: f32 = 32_768.0;
 const STEP: i16 = 64;
 
 /// Weights of red, green and blue in 1/32768, and an offset in 1/64 of a step. The offset includes half a step, because the sum is
-/// rounded down, and the loss from rounding down three products.
+/// rounded down, and compensates for rounding down three products.
 #[derive(Clone, Copy)]
 struct FixedMix {
     weights: [i16; 3],

@@ -16,7 +16,7 @@ use crate::{
     windows::Windows,
 };
 
-/// Adds `ROWS` rows of bytes to `out`, or to zero if `is_first`.
+/// Adds `ROWS` weighted rows of bytes to `out`, or to zero if `is_first`.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn weigh_some<const ROWS: usize>(rows: &[(&[u8], i16)], is_first: bool, out: &mut [i16]) {

@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 use super::{BLOCK, MOST_COLUMNS, Pairs, ROW_STEP, TAP_ONE, TapRow};
 use crate::vectors::{load_wide, store_wide, store_words};
 
-/// Adds `ROWS` rows of bytes to `out`, or to zero if `is_first`.
+/// Adds `ROWS` weighted rows of bytes to `out`, or to zero if `is_first`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn weigh_some<const ROWS: usize>(rows: &[(&[u8], i16)], is_first: bool, out: &mut [i16]) {

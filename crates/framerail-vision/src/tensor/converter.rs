@@ -32,10 +32,10 @@ struct Prepared {
 /// Each pixel is first converted to channels; these are resized, then scaled, shifted and stored. So a resized tensor equals the
 /// unresized tensor after resizing, and elements of any type hold the same number within their rounding:
 /// - 8-bit frames become 8-bit channels. 4:2:0 and 4:2:2 become RGB, BGR and HSV in FFmpeg's 16-bit arithmetic, which rounds down up
-/// to three times: bit-identical to `ffmpeg -pix_fmt rgb24` for `yuv420p` and `yuv422p` with an even number of rows. Others are
-/// rounded to the nearest. Subsampled chroma is repeated. Resizing uses 16-bit fixed point, within 0.1 of 255 before its rounding.
+///   to three times: bit-identical to `ffmpeg -pix_fmt rgb24` for `yuv420p` and `yuv422p` with an even number of rows. Others are
+///   rounded to the nearest. Subsampled chroma is repeated. Resizing uses 16-bit fixed point, within 0.1 of 255 before its rounding.
 /// - Deeper frames, and all that are tone-mapped, become channels in 32-bit floating point at full depth and stay there. Tone mapping
-/// follows resizing; its tables are within 0.3 of 255.
+///   follows resizing; its tables are within 0.3 of 255.
 #[derive(Debug)]
 pub struct TensorConverter {
     options: TensorOptions,

@@ -15,7 +15,7 @@ pub struct OcSortOptions {
     pub det_thresh: f32,
     /// Frames that a track may stay unseen. Default 30.
     pub max_age: u32,
-    /// A track gets its identity once it was seen this often in a row after its first time. Default 3.
+    /// A track gets its identity once it has been seen this often in a row after its first time. Default 3.
     pub min_hits: u32,
     /// Minimum overlap of a match. Default 0.3.
     pub iou_threshold: f32,

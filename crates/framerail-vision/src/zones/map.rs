@@ -98,7 +98,7 @@ pub struct ShapeSpec {
     pub during: TimeSpan,
 }
 
-/// An area.
+/// A zone: an area of the frame.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ZoneSpec {
     /// Name, anchor and filters.
@@ -121,7 +121,7 @@ pub struct LineSpec {
 /// All zones and lines of a file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ZoneMap {
-    /// Areas.
+    /// Zones.
     pub zones: Vec<ZoneSpec>,
     /// Lines.
     pub lines: Vec<LineSpec>,
