@@ -126,8 +126,9 @@ struct Sighting {
 /// Every frame within reach of a sighting of a face, before or after it, is returned with a box for that face. The reach is
 /// [`HoldOptions::delay_frames`], or less for weak sightings. Between two sightings with at most that many missing frames, box and
 /// landmarks are interpolated (`Interpolated`). Elsewhere, the nearest sightings are carried over (`Held`): the box is joined with its
-/// position at the last known speed (at most one box size away) and grown by [`HELD_GROWTH_PER_SEC`]. The attributes of the nearest sighting are copied, with masks and landmarks stretched with the box. Boxes
-/// may extend beyond the frame; masks are clipped to it.
+/// position at the last known speed (at most one box size away) and grown by [`HELD_GROWTH_PER_SEC`]. The
+/// attributes of the nearest sighting are copied, with masks and landmarks stretched with the box. Boxes may extend beyond the frame;
+/// masks are clipped to it.
 #[derive(Debug)]
 pub struct HoldBuffer<T> {
     options: HoldOptions,
