@@ -1,43 +1,44 @@
-//! Augmentation as plain numbers: drawn in one place, carried out wherever the batch lies.
+//! Augmentation parameters as plain numbers: drawn in one place, applied on the CPU or the GPU.
 //!
 //! # Order and formulas
-//! Values are RGB in 0..=1, 32-bit floats, never rounded on the way. Each picture is
-//! 1. cut to `crop` and resized to the output's size, bilinear, pixel centres at halves, the crop's edge repeated;
+//! Values are RGB in 0..=1 as 32-bit floats; intermediate results are not rounded. Each image is
+//! 1. cropped to `crop` and resized to the output size (bilinear, pixel centres at halves, edge pixels of the crop repeated);
 //! 2. flipped;
 //! 3. adjusted by the steps of `color`, in their order;
-//! 4. made grey, if asked for, in three equal channels;
+//! 4. converted to grey in three equal channels, if requested;
 //! 5. blurred;
 //! 6. normalised: an element is `(255 · value · scale - mean[c]) / std[c]`;
-//! 7. covered by `erase`, whose fill is in elements.
+//! 7. erased inside `erase`; the fill value is in output elements.
 //!
-//! `U8` elements are rounded to the nearest, ties to even, and cut off at 0 and 255.
+//! `U8` elements are rounded to nearest (ties to even) and clamped to 0..=255.
 //!
-//! Formulas are those of `torchvision.transforms.v2.functional` on float pictures (`resized_crop`, `adjust_brightness`, `_contrast`,
-//! `_saturation`, `_hue`, `rgb_to_grayscale`, `gaussian_blur`, `normalize`, `erase`). Grey is `0.2989 R + 0.587 G + 0.114 B`.
+//! The formulas are those of `torchvision.transforms.v2.functional` on float images (`resized_crop`, `adjust_brightness`,
+//! `adjust_contrast`, `adjust_saturation`, `adjust_hue`, `rgb_to_grayscale`, `gaussian_blur`, `normalize`, `erase`).
+//! Grey is `0.2989 R + 0.587 G + 0.114 B`.
 
 use crate::{DType, Region, TensorLayout, surface::MAX_SIDE};
 
-/// Largest side of a [`GaussianBlur`]'s kernel.
+/// Maximum side of a [`GaussianBlur`] kernel.
 pub const MAX_BLUR_KERNEL: u32 = 127;
 
-/// One adjustment of colour. Results of the first three are cut off at 0 and 1.
+/// One colour adjustment. The first three clamp their results to 0..=1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum ColorStep {
-    /// Leaves the picture as it is.
+    /// Leaves the image unchanged.
     #[default]
     None,
-    /// Multiplies every value; 0 is black, 1 changes nothing.
+    /// Multiplies every value; 0 yields black, 1 changes nothing.
     Brightness(f32),
-    /// Mixes with the mean grey of the picture as it is at this step: `value · f + mean · (1 - f)`. At most once in a picture.
+    /// Blends with the mean grey of the image at this step: `value · f + mean · (1 - f)`. At most once per image.
     Contrast(f32),
-    /// Mixes each pixel with its grey: `value · f + grey · (1 - f)`.
+    /// Blends each pixel with its grey: `value · f + grey · (1 - f)`.
     Saturation(f32),
-    /// Turns the hue, in turns: -0.5 to 0.5. Saturation and value (HSV) stay.
+    /// Rotates the hue, in turns from -0.5 to 0.5. HSV saturation and value are kept.
     Hue(f32),
 }
 
 impl ColorStep {
-    /// Its number.
+    /// The factor or shift of this step.
     fn amount(self) -> Option<f32> {
         match self {
             ColorStep::None => None,
@@ -48,47 +49,47 @@ impl ColorStep {
     }
 }
 
-/// A Gaussian blur by two passes; beyond the picture it is mirrored, its edge pixel not repeated.
+/// A separable Gaussian blur. Borders are mirrored without repeating the edge pixel (reflect padding).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GaussianBlur {
-    /// Columns and rows of the kernel: odd, at most [`MAX_BLUR_KERNEL`], each half of it smaller than the output's side.
+    /// Kernel width and height: odd, at most [`MAX_BLUR_KERNEL`]; half of each must be smaller than the output side.
     pub kernel: [u32; 2],
-    /// Standard deviation across and down, in pixels of the output; above 0. Weights are `exp(-d² / 2σ²)`, scaled to a sum of 1.
+    /// Horizontal and vertical standard deviation in output pixels; above 0. Weights are `exp(-d² / 2σ²)`, normalised to sum 1.
     pub sigma: [f32; 2],
 }
 
-/// A rectangle of the output that is overwritten.
+/// A rectangle of the output that is overwritten with a constant.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Erasure {
-    /// Pixels of the output.
+    /// The rectangle, in output pixels.
     pub region: Region,
-    /// What elements there are, for each channel: after normalisation. 0 is the mean colour then.
+    /// Fill element for each channel, applied after normalisation; 0 is then the mean colour.
     pub fill: [f32; 3],
 }
 
-/// What is done to one picture, in the order that the [module](self) gives.
+/// The augmentation of one image, applied in the order given in the [module docs](self).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AugmentParams {
-    /// The part of the input that becomes the output, in its pixels.
+    /// Part of the input that becomes the output, in input pixels.
     pub crop: Region,
-    /// When scaling down, weighs all pixels under the (then wider) triangle instead of the nearest four.
+    /// When downscaling, widens the triangle filter to all covered pixels instead of the nearest four.
     pub antialias: bool,
-    /// Left and right change places.
+    /// Mirrors left to right.
     pub flip_horizontal: bool,
-    /// Top and bottom change places.
+    /// Mirrors top to bottom.
     pub flip_vertical: bool,
-    /// Adjustments of colour.
+    /// Colour adjustments, applied in order.
     pub color: [ColorStep; 4],
-    /// Whether colour is taken out.
+    /// Converts to grey.
     pub grayscale: bool,
-    /// The blur.
+    /// Gaussian blur.
     pub blur: Option<GaussianBlur>,
-    /// The rectangle that is overwritten.
+    /// Rectangle to overwrite.
     pub erase: Option<Erasure>,
 }
 
 impl AugmentParams {
-    /// Nothing but the resizing of a whole picture.
+    /// Resizes the whole image, with no other change.
     pub fn whole(width: u32, height: u32) -> Self {
         Self {
             crop: Region { x: 0, y: 0, width, height },
@@ -102,47 +103,47 @@ impl AugmentParams {
         }
     }
 
-    /// The step of [`AugmentParams::color`] that is a contrast, if one is.
+    /// Index of the contrast step in [`AugmentParams::color`], if there is one.
     pub fn contrast_step(&self) -> Option<usize> {
         self.color.iter().position(|step| matches!(step, ColorStep::Contrast(_)))
     }
 }
 
-/// The batch that is read and the batch that is made: RGB, dense, one picture after the other.
+/// Input and output batch: dense RGB images, one after another.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AugmentSpec {
-    /// What is read. Elements are `U8`, or `F32` in 0..=1.
+    /// Input batch. Elements are `U8`, or `F32` in 0..=1.
     pub input: BatchSpec,
-    /// What is made, of any type.
+    /// Output batch, of any element type.
     pub output: BatchSpec,
-    /// Multiplies the values 0..=255 first: 1 or 1/255, usually.
+    /// Multiplies the values in 0..=255 before normalisation: usually 1 or 1/255.
     pub scale: f32,
-    /// Taken off each channel after scaling.
+    /// Subtracted from each channel after scaling.
     pub mean: [f32; 3],
-    /// Divides each channel at last; never 0.
+    /// Divides each channel last; never 0.
     pub std: [f32; 3],
 }
 
-/// Pictures of three channels in memory.
+/// A batch of three-channel images in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchSpec {
-    /// Columns.
+    /// Width in pixels.
     pub width: u32,
-    /// Rows.
+    /// Height in pixels.
     pub height: u32,
-    /// Planes or interleaved channels.
+    /// Planar or interleaved channels.
     pub layout: TensorLayout,
-    /// Type of the elements, native endian.
+    /// Element type, native endian.
     pub dtype: DType,
 }
 
 impl BatchSpec {
-    /// Elements of one channel of one picture.
+    /// Number of elements in one channel of one image.
     pub fn pixels(&self) -> usize {
         self.width as usize * self.height as usize
     }
 
-    /// Bytes of one picture.
+    /// Size of one image in bytes.
     pub fn picture_bytes(&self) -> usize {
         self.pixels() * 3 * self.dtype.size_bytes()
     }
@@ -163,12 +164,12 @@ impl BatchSpec {
 }
 
 impl AugmentSpec {
-    /// The element that a value of 0..=1 becomes is `value · gain + shift`, for each channel.
+    /// Gain and shift for each channel: a value in 0..=1 becomes the element `value · gain + shift`.
     pub fn normalisation(&self) -> [(f32, f32); 3] {
         [0, 1, 2].map(|c| ((255.0 * f64::from(self.scale) / f64::from(self.std[c])) as f32, -self.mean[c] / self.std[c]))
     }
 
-    /// What is wrong with it, if anything.
+    /// Describes the first invalid setting, if any.
     pub fn fault(&self) -> Option<String> {
         if let Some(fault) = self.input.fault().or_else(|| self.output.fault()) {
             return Some(fault);
@@ -183,7 +184,7 @@ impl AugmentSpec {
         self.std.iter().any(|std| !std.is_normal()).then(|| format!("std is {:?}; give finite numbers other than 0", self.std))
     }
 
-    /// What of a picture's numbers does not fit these batches, if anything.
+    /// Describes why `params` do not fit these batches, if they do not.
     pub fn misfit(&self, params: &AugmentParams) -> Option<String> {
         let (input, output) = (&self.input, &self.output);
         let inside = |region: &Region, batch: &BatchSpec| {

@@ -1,10 +1,10 @@
-//! A blur along one axis as plain numbers.
+//! Parameters of a blur along one axis.
 
-/// A blur along one axis: means of `step` samples, then three running means over odd numbers of those, then back linearly.
+/// A blur along one axis: averages groups of `step` samples, applies three box filters to the averages, then interpolates linearly back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AxisBlur {
-    /// Samples that are made one first; at least 1.
+    /// Samples averaged into one first; at least 1.
     pub step: u32,
-    /// Widths of the running means, odd; 1 leaves values as they are.
+    /// Widths of the box filters, odd; 1 leaves values unchanged.
     pub widths: [u32; 3],
 }

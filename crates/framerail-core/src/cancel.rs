@@ -1,4 +1,4 @@
-//! One switch that ends every open, read, connect and wait below it.
+//! Cancellation of blocking opens, reads, connects and waits.
 
 use std::{
     fmt,
@@ -11,16 +11,16 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-/// Something whose threads wait on their own lock and must look again when a token is cancelled.
+/// Wakes threads that wait on another lock, so that they check a cancelled token.
 pub trait Wake: Send + Sync {
-    /// Wakes every thread that waits here. Take the waiters' lock first, so that none misses the change.
+    /// Wakes every thread waiting here. Take the waiters' lock first, so that none misses the change.
     fn wake(&self);
 }
 
-/// A switch that ends blocking calls. Clones are the same switch.
+/// A cancellation token for blocking calls. Clones share one state.
 ///
-/// A [child](CancelToken::child) is cancelled together with its parent, never the other way round. So the token of a program reaches
-/// every run, that of a run every stream, and a stream can be ended alone.
+/// Cancelling a token also cancels its [children](CancelToken::child), but not the reverse. Cancelling the program's token therefore ends
+/// every run, cancelling a run's token ends all its streams, and a single stream can be cancelled alone.
 ///
 /// ```
 /// use framerail_core::CancelToken;
@@ -39,7 +39,7 @@ pub struct CancelToken(Arc<Node>);
 #[derive(Default)]
 struct Node {
     is_cancelled: AtomicBool,
-    /// Kept alive, so that what is above them reaches this one.
+    /// Kept alive, so that a cancelled ancestor still reaches this token.
     parents: Mutex<Vec<CancelToken>>,
     followers: Mutex<Followers>,
     changed: Condvar,
@@ -51,7 +51,7 @@ struct Followers {
     waiters: Weaks<dyn Wake>,
 }
 
-/// Weak pointers. Those to values that have gone are swept out when their number has doubled, so that it stays bounded.
+/// Weak pointers. Dead ones are removed each time the list has doubled, so that it stays bounded.
 struct Weaks<T: ?Sized> {
     all: Vec<Weak<T>>,
     sweep_at: usize,
@@ -78,7 +78,7 @@ impl<T: ?Sized> Weaks<T> {
 }
 
 impl CancelToken {
-    /// A token that is cancelled together with this one, or alone.
+    /// Creates a token that is cancelled together with this one, or alone.
     #[must_use]
     pub fn child(&self) -> Self {
         let child = Self::default();
@@ -86,8 +86,8 @@ impl CancelToken {
         child
     }
 
-    /// From now on, this token is cancelled together with `parent` too; at once if that was cancelled already. Two tokens should not
-    /// follow each other: they would never be freed.
+    /// From now on, cancels this token whenever `parent` is cancelled; immediately if it already is. Two tokens must not follow each other:
+    /// they would never be freed.
     pub fn follow(&self, parent: &CancelToken) {
         self.0.parents.lock().push(parent.clone());
         parent.0.followers.lock().children.push(Arc::downgrade(&self.0));
@@ -96,7 +96,7 @@ impl CancelToken {
         }
     }
 
-    /// Cancels this token and those that follow it, and wakes everyone who waits.
+    /// Cancels this token and all tokens that follow it, and wakes all waiting threads.
     pub fn cancel(&self) {
         if self.0.is_cancelled.swap(true, Ordering::SeqCst) {
             return;
@@ -115,12 +115,12 @@ impl CancelToken {
         self.0.is_cancelled.load(Ordering::SeqCst)
     }
 
-    /// Makes this token usable again once the calls that it ended have returned. Tokens that follow it stay cancelled.
+    /// Resets this token for reuse once the calls it cancelled have returned. Tokens that follow it stay cancelled.
     pub fn rearm(&self) {
         self.0.is_cancelled.store(false, Ordering::SeqCst);
     }
 
-    /// Sleeps for `time`, or until the token is cancelled; whether it is.
+    /// Sleeps for `time` or until the token is cancelled. Returns whether it is cancelled.
     pub fn wait_for(&self, time: Duration) -> bool {
         let until = Instant::now().checked_add(time);
         let mut followers = self.0.followers.lock();
@@ -134,7 +134,7 @@ impl CancelToken {
         true
     }
 
-    /// Has `waiter` woken when the token is cancelled, as long as it lives.
+    /// Wakes `waiter` when the token is cancelled, as long as the waiter is alive.
     pub fn on_cancel(&self, waiter: Weak<dyn Wake>) {
         self.0.followers.lock().waiters.push(waiter.clone());
         if self.is_cancelled()
@@ -144,7 +144,7 @@ impl CancelToken {
         }
     }
 
-    /// Tokens that follow this one, for tests of what grows.
+    /// Number of tokens that follow this one; for tests that check for leaks.
     #[doc(hidden)]
     pub fn follower_count(&self) -> usize {
         self.0.followers.lock().children.all.len()

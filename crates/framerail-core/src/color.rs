@@ -1,4 +1,4 @@
-//! How sample values map to colours. Code points follow ITU-T H.273, as FFmpeg's do.
+//! Colour metadata: how sample values map to colours. Code points follow ITU-T H.273, as in FFmpeg.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ColorMatrix {
-    /// Not stated by the stream; see [`ColorDescription::matrix_or_default`].
+    /// Not specified by the stream; see [`ColorDescription::matrix_or_default`].
     #[default]
     Unspecified,
     /// The samples are RGB.
     Rgb,
-    /// Rec. ITU-R BT.601 (625 and 525 lines alike).
+    /// Rec. ITU-R BT.601 (625 and 525 lines).
     Bt601,
     /// Rec. ITU-R BT.709.
     Bt709,
@@ -21,12 +21,12 @@ pub enum ColorMatrix {
     Bt2020,
     /// FCC Title 47.
     Fcc,
-    /// Any other code point, kept as it is.
+    /// Any other code point, stored unchanged.
     Other(u8),
 }
 
 impl ColorMatrix {
-    /// The matrix of a code point of H.273.
+    /// Converts an H.273 code point.
     pub fn from_code_point(code: u8) -> Self {
         match code {
             0 => ColorMatrix::Rgb,
@@ -40,7 +40,7 @@ impl ColorMatrix {
         }
     }
 
-    /// Its code point. BT.601 is written as SMPTE 170M (6): its weights are those of BT.470BG (5).
+    /// Returns the H.273 code point. BT.601 maps to SMPTE 170M (6), which has the same weights as BT.470BG (5).
     pub fn code_point(self) -> u8 {
         match self {
             ColorMatrix::Rgb => 0,
@@ -54,7 +54,7 @@ impl ColorMatrix {
         }
     }
 
-    /// The luma weights `(Kr, Kb)` of H.273, table 4; BT.601's for matrices without their own.
+    /// The luma weights `(Kr, Kb)` of H.273, table 4; those of BT.601 for matrices that define none.
     pub fn luma_weights(self) -> (f64, f64) {
         match self {
             ColorMatrix::Bt709 => (0.2126, 0.0722),
@@ -69,20 +69,20 @@ impl ColorMatrix {
 /// Whether 8-bit luma spans 16..=235 or 0..=255.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ColorRange {
-    /// Not stated: limited for Y'CbCr, full for RGB.
+    /// Not specified: limited for Y'CbCr, full for RGB.
     #[default]
     Unspecified,
-    /// Luma 16..=235, chroma 16..=240 (scaled up for more bits).
+    /// Luma 16..=235, chroma 16..=240 (scaled for higher bit depths).
     Limited,
     /// Every code value.
     Full,
 }
 
-/// H.273 "ColourPrimaries", by code point: carried through, never interpreted here.
+/// H.273 "ColourPrimaries" code point; passed through, not interpreted here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ColorPrimaries(pub u8);
 
-/// H.273 "TransferCharacteristics", by code point: carried through, never interpreted here.
+/// H.273 "TransferCharacteristics" code point; passed through, not interpreted here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ColorTransfer(pub u8);
 
@@ -100,24 +100,24 @@ impl Default for ColorTransfer {
     }
 }
 
-/// The colour tags of a stream or frame, as read from it.
+/// The colour tags of a stream or frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ColorDescription {
     /// Matrix between RGB and Y'CbCr.
     pub matrix: ColorMatrix,
     /// Limited or full range.
     pub range: ColorRange,
-    /// Primaries' code point.
+    /// Colour primaries.
     pub primaries: ColorPrimaries,
-    /// Transfer's code point.
+    /// Transfer characteristics.
     pub transfer: ColorTransfer,
-    /// Chroma sample location: FFmpeg's `AVChromaLocation` value, 0 when not stated.
+    /// Chroma sample location: FFmpeg's `AVChromaLocation` value, 0 when not specified.
     pub chroma_location: u8,
 }
 
 impl ColorDescription {
-    /// The stated matrix, else BT.601: what FFmpeg's scaler assumes for untagged video,
-    /// so that pictures look the same in both.
+    /// The specified matrix, or BT.601 by default. FFmpeg's scaler makes the same assumption for untagged video,
+    /// so both produce the same colours.
     pub fn matrix_or_default(&self) -> ColorMatrix {
         match self.matrix {
             ColorMatrix::Unspecified => ColorMatrix::Bt601,
@@ -125,7 +125,7 @@ impl ColorDescription {
         }
     }
 
-    /// The same, with what it does not state as another states it.
+    /// Fills unspecified tags from `other`.
     pub fn completed_by(self, other: &Self) -> Self {
         Self {
             matrix: if self.matrix == ColorMatrix::Unspecified { other.matrix } else { self.matrix },
@@ -136,7 +136,7 @@ impl ColorDescription {
         }
     }
 
-    /// Whether samples use every code value, given whether they are RGB or grey-as-RGB.
+    /// Whether samples use the full range; `is_rgb` decides when the range is not specified.
     pub fn is_full_range(&self, is_rgb: bool) -> bool {
         match self.range {
             ColorRange::Full => true,

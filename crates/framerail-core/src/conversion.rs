@@ -1,28 +1,28 @@
-//! A conversion from a picture to a tensor as plain numbers: worked out in one place, run wherever the picture lies.
+//! Parameters of a frame-to-tensor conversion: computed in one place, executed on the CPU or the GPU.
 
 use crate::{Resize, ResizeAxis, ResizeTaps};
 
-/// How samples between or across pixels are found.
+/// The resampling method of a conversion.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Sampling {
-    /// Between the nearest four pixels, pixel centres at halves, no antialiasing: as OpenCV's `INTER_LINEAR`.
-    /// Subsampled chroma is repeated first, as FFmpeg's scaler does on its way from 8-bit planar 4:2:0 to RGB; for NV12, P010 and
-    /// deeper 4:2:0 that scaler interpolates chroma, which this does not.
+    /// Interpolates between the nearest four pixels, with pixel centres at halves and no antialiasing, as OpenCV's `INTER_LINEAR`.
+    /// Subsampled chroma is repeated first, as in FFmpeg's conversion of 8-bit planar 4:2:0 to RGB. For NV12, P010 and
+    /// deeper 4:2:0, FFmpeg interpolates chroma; this does not.
     #[default]
     Bilinear,
-    /// The same positions in 8-bit arithmetic as FFmpeg and OpenCV do it: each pixel becomes 8-bit RGB first, then `INTER_LINEAR`
-    /// weighs it in parts of 2048. What models behind Python tools have seen, equal bit by bit for 8-bit RGB and for 8-bit planar
-    /// 4:2:0 and 4:2:2 with an even number of rows. Other formats are converted exactly and rounded, with chroma repeated where
+    /// The same positions in the 8-bit arithmetic of FFmpeg and OpenCV: each pixel is converted to 8-bit RGB, then `INTER_LINEAR`
+    /// weighs it in units of 1/2048. Matches the usual Python preprocessing bit for bit for 8-bit RGB, and for 8-bit planar
+    /// 4:2:0 and 4:2:2 with an even number of rows. Other formats are converted exactly and rounded, and their chroma is repeated where
     /// FFmpeg interpolates it.
     Bilinear8Bit,
-    /// The mean over the area that a pixel covers, of the stored components: right for scaling down by much.
+    /// Averages the stored components over the area that an output pixel covers; suited to strong downscaling.
     Area,
-    /// Each pixel becomes channels first, in 8 bits where it has so many, and a filter weighs them: what readers give, equal to
-    /// resizing the frame at its own size. The part that is taken ends at its edges.
+    /// Converts each pixel to output channels first (in 8 bits for 8-bit formats), then applies a filter. Matches readers that decode at
+    /// full size and resize afterwards. The filter does not read beyond the edges of the window.
     Filter(Resize),
 }
 
-/// The part of a picture that is resampled, in its pixels; beyond the picture its edge is repeated.
+/// The part of a frame that is resampled, in frame pixels. Edge pixels are repeated beyond the frame.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CropWindow {
     /// Left edge.
@@ -35,7 +35,7 @@ pub struct CropWindow {
     pub height: f32,
 }
 
-/// Where the resampled part lies in the tensor, in its pixels.
+/// Where the resampled part is placed in the tensor, in tensor pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
     /// First column.
@@ -48,9 +48,9 @@ pub struct Placement {
     pub height: u32,
 }
 
-/// A linear combination of up to three components, clamped to 0..=255 and then scaled and shifted:
+/// A linear combination of up to three components, clamped to 0..=255, then scaled and shifted:
 /// `clamp(gain · samples + bias, 0, 255) · scale + shift`.
-// Laid out as in C: kernels are given it as it is.
+// C layout: passed to kernels unchanged.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C)]
 pub struct ChannelMix {
@@ -60,64 +60,64 @@ pub struct ChannelMix {
     pub bias: f32,
     /// Multiplies the clamped value.
     pub scale: f32,
-    /// Added at last.
+    /// Added last.
     pub shift: f32,
 }
 
-/// The factors of FFmpeg's vector code from 8-bit Y'CbCr to RGB: Q13, for samples and zeros that are eight times as large.
+/// Coefficients of FFmpeg's vectorised 8-bit Y'CbCr to RGB conversion: Q13, for samples and offsets multiplied by eight.
 ///
-/// Source: Rec. ITU-T H.273, clause 8.3, rounded in the steps that swscale's 16-bit arithmetic takes; equal to its output bit by
-/// bit.
-// Laid out as in C: kernels are given it as it is.
+/// Source: Rec. ITU-T H.273, clause 8.3, with the rounding steps of swscale's 16-bit arithmetic. The output is bit-exact with
+/// swscale's.
+// C layout: passed to kernels unchanged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct FastYuv {
-    /// Eight times luma's black.
+    /// Luma black level, times eight.
     pub black: i16,
-    /// Luma's factor.
+    /// Luma coefficient.
     pub luma: i16,
-    /// Red's from Cr.
+    /// Coefficient of Cr for red.
     pub red_cr: i16,
-    /// Green's from Cb and Cr.
+    /// Coefficients of Cb and Cr for green.
     pub green: [i16; 2],
-    /// Blue's from Cb.
+    /// Coefficient of Cb for blue.
     pub blue_cb: i16,
 }
 
-/// The numbers of a conversion.
+/// The parameters of a conversion.
 ///
-/// An element inside of `placement` is resampled from `window` by `sampling`, component by component, as stored sample values
-/// (shifted left where the format shifts them). Channel `c` is then `clamp(gain · samples + bias, 0, 255) · scale + shift` by
-/// `mixes[c]`; outside it is `padding[c]`. With [`Sampling::Bilinear8Bit`] pixels become 8-bit channels before they are weighed, and
-/// with [`Sampling::Filter`] channels, of 8 bits where `in_bytes`.
+/// An element inside `placement` is resampled from `window` with `sampling`, component by component, as stored sample values
+/// (shifted left where the format shifts them). Channel `c` is then `clamp(gain · samples + bias, 0, 255) · scale + shift` with
+/// `mixes[c]`. Elements outside `placement` are `padding[c]`. With [`Sampling::Bilinear8Bit`], pixels are converted to 8-bit channels
+/// before interpolation; with [`Sampling::Filter`], to channels that are rounded to 8 bits if `in_bytes`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conversion {
-    /// The part that is resampled.
+    /// The part of the frame that is resampled.
     pub window: CropWindow,
-    /// Where it goes.
+    /// Where it is placed in the tensor.
     pub placement: Placement,
-    /// The size that `window` becomes, of which the placement may show only a part: with a filter.
+    /// Size that `window` is resized to, of which the placement may show only a part; used with a filter.
     pub resized: (u32, u32),
-    /// First column and row of that size that the placement shows.
+    /// First column and row of the resized window that the placement shows.
     pub cut: (u32, u32),
-    /// How samples are found.
+    /// The resampling method.
     pub sampling: Sampling,
-    /// One for each channel, in the tensor's order. For tensors of hue, saturation and value, gain and bias give red, green, blue;
-    /// scale and shift are those of hue, saturation, value.
+    /// One per channel, in tensor order. For HSV tensors, gain and bias yield red, green and blue, while
+    /// scale and shift apply to hue, saturation and value.
     pub mixes: [ChannelMix; 3],
-    /// The element beyond the placement, for each channel.
+    /// Element outside the placement, for each channel.
     pub padding: [f32; 3],
-    /// Replaces gain and bias where 8-bit channels are made by FFmpeg's arithmetic; for 8-bit Y'CbCr in colour.
+    /// For 8-bit Y'CbCr in colour: replaces gain and bias where 8-bit channels are computed with FFmpeg's arithmetic.
     pub fast: Option<FastYuv>,
-    /// Whether a filter weighs channels that were rounded to 8 bits.
+    /// Whether a filter's input channels are rounded to 8 bits.
     pub in_bytes: bool,
-    /// Bits by which 16-bit samples are shifted right first: 0 when `mixes` are for stored values, 6 when they are for the codes
-    /// of 10-bit samples in the high bits, 4 for 12 bits.
+    /// Bits by which 16-bit samples are shifted right first: 0 when `mixes` apply to stored values; 6 (10-bit samples in the high bits) or
+    /// 4 (12-bit) when they apply to code values.
     pub value_shift: u32,
 }
 
 impl Conversion {
-    /// The pixels of a picture of this size that make up each column and each row of the placement, where a filter weighs them.
+    /// Filter taps for each column and row of the placement, for a frame of this size; `None` unless `sampling` is a filter.
     pub fn taps(&self, width: u32, height: u32) -> Option<(ResizeTaps, ResizeTaps)> {
         let (Sampling::Filter(resize), CropWindow { x, y, .. }) = (self.sampling, self.window) else { return None };
         let across = ResizeAxis { pixels: width, origin: x.into(), extent: self.window.width.into(), out: self.resized.0 };
@@ -127,17 +127,17 @@ impl Conversion {
     }
 }
 
-/// Curves that turn pixels of high dynamic range into standard range, as devices look them up.
+/// Tone-mapping curves from HDR to SDR, as lookup tables for devices.
 ///
-/// Numbers in this order: whether light depends on luminance (HLG) as 0 or 1; three rows of three that lead to BT.709's primaries; then
-/// tables of [`ToneCurves::ENTRIES`] numbers each: signal to light, by equal steps; the factor by the brightest channel, the standard
-/// signal times 255 by light, and HLG's factor by luminance, by equal steps of the fourth root.
+/// In order: whether brightness depends on luminance (HLG), as 0 or 1; a row-major 3×3 matrix to BT.709 primaries; then
+/// tables of [`ToneCurves::ENTRIES`] numbers each: signal to linear light, in equal steps; the factor for the brightest channel, the SDR
+/// signal times 255 for linear light, and HLG's factor for luminance, each in equal steps of the fourth root.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ToneCurves(pub Vec<f32>);
 
 impl ToneCurves {
-    /// Intervals of a table.
+    /// Number of intervals in a table.
     pub const STEPS: usize = 4096;
-    /// Numbers of a table: one more than the last, so that there always is a next.
+    /// Entries per table: one past the last interval's end, so that an interpolation always has a next entry.
     pub const ENTRIES: usize = Self::STEPS + 2;
 }

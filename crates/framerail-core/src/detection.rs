@@ -1,4 +1,4 @@
-//! What a model found in a frame.
+//! Detections: boxes, labels and their origin.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub struct Point {
     pub y: f32,
 }
 
-/// An axis-aligned box by its corners, in frame pixels unless its holder says otherwise.
+/// An axis-aligned box, in frame pixels unless stated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BBox {
     /// Left edge.
@@ -54,12 +54,12 @@ impl BBox {
         self.width() * self.height()
     }
 
-    /// The middle.
+    /// The centre.
     pub fn center(&self) -> Point {
         Point { x: (self.x1 + self.x2) / 2.0, y: (self.y1 + self.y2) / 2.0 }
     }
 
-    /// Whether every corner is a number.
+    /// Whether all coordinates are finite.
     pub fn is_finite(&self) -> bool {
         [self.x1, self.y1, self.x2, self.y2].iter().all(|v| v.is_finite())
     }
@@ -72,79 +72,79 @@ impl BBox {
         if union > 0.0 { overlap / union } else { 0.0 }
     }
 
-    /// The box scaled about its middle.
+    /// Scales the box about its centre.
     pub fn scaled(&self, factor: f32) -> BBox {
         let center = self.center();
         BBox::from_cxcywh(center.x, center.y, self.width() * factor, self.height() * factor)
     }
 
-    /// The part inside a frame of this size.
+    /// Clamps the box to a frame of this size.
     pub fn clamped(&self, width: u32, height: u32) -> BBox {
         let (w, h) = (width as f32, height as f32);
         BBox { x1: self.x1.clamp(0.0, w), y1: self.y1.clamp(0.0, h), x2: self.x2.clamp(0.0, w), y2: self.y2.clamp(0.0, h) }
     }
 
-    /// The box around where its corners are taken to.
+    /// Bounding box of the mapped corners.
     pub(crate) fn placed(&self, place: &dyn Fn(Point) -> Point) -> BBox {
         let (from, to) = (place(Point { x: self.x1, y: self.y1 }), place(Point { x: self.x2, y: self.y2 }));
         BBox { x1: from.x.min(to.x), y1: from.y.min(to.y), x2: from.x.max(to.x), y2: from.y.max(to.y) }
     }
 
-    /// The box at `t` of the way to another: 0 is this one, 1 the other.
+    /// Interpolates linearly to another box: `t` = 0 returns this one, 1 the other.
     pub fn lerp(&self, to: &BBox, t: f32) -> BBox {
         let mix = |a: f32, b: f32| a + (b - a) * t;
         BBox { x1: mix(self.x1, to.x1), y1: mix(self.y1, to.y1), x2: mix(self.x2, to.x2), y2: mix(self.y2, to.y2) }
     }
 }
 
-/// A class: its number in the model's output and its name.
+/// A class: its index in the model's output and its name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Label {
-    /// Number of the class in the model's output.
+    /// Index of the class in the model's output.
     pub id: u32,
-    /// Name from the model's card.
+    /// Name from the model card.
     pub name: Arc<str>,
 }
 
-/// How a detection came to be on this frame.
+/// How a detection was obtained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DetectionOrigin {
-    /// The model saw it on this frame.
+    /// Detected by the model on this frame.
     #[default]
     Detected,
-    /// Filled in from detections on frames before and after.
+    /// Interpolated between detections on earlier and later frames.
     Interpolated,
-    /// Carried on from a detection before or after only.
+    /// Extended from a detection on an earlier or a later frame.
     Held,
 }
 
-/// One box that a model found, or that was filled in between those it found.
+/// A box found by a model, or filled in between detections.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Detection {
-    /// The box in frame pixels; may reach beyond the frame's edges.
+    /// The box in frame pixels; may extend beyond the frame.
     pub bbox: BBox,
     /// Confidence, 0 to 1.
     pub score: f32,
     /// The class.
     pub label: Label,
-    /// Landmarks in frame pixels, in the order of the model's card; empty when the model has none.
+    /// Landmarks in frame pixels, in the order of the model card; empty if the model has none.
     pub landmarks: Vec<Point>,
-    /// Identity across frames, once a stage has linked them.
+    /// Identity across frames, set by a tracking stage.
     pub track_id: Option<u64>,
-    /// Seen by the model or filled in.
+    /// Detected or filled in.
     pub origin: DetectionOrigin,
-    /// What further models say of it, in the order in which they looked.
+    /// Results of further models, in the order in which they ran.
     pub attributes: Vec<Attribute>,
 }
 
 impl Detection {
-    /// A detection as a model gives it: no identity yet, no landmarks.
+    /// Creates a detection without landmarks or track.
     pub fn new(bbox: BBox, score: f32, label: Label) -> Self {
         Self { bbox, score, label, landmarks: Vec::new(), track_id: None, origin: DetectionOrigin::Detected, attributes: Vec::new() }
     }
 
-    /// The detection in another place: landmarks and the places of its attributes go along with the box.
+    /// Moves the detection to another box; landmarks and attributes are moved and scaled with it.
     pub fn moved_to(&self, bbox: BBox) -> Self {
         let from = self.bbox;
         let ratio = |to: f32, from: f32| if from > 0.0 { to / from } else { 1.0 };
@@ -155,7 +155,7 @@ impl Detection {
         moved
     }
 
-    /// The detection with every place of it taken elsewhere, by a map that turns as `rotation` says.
+    /// Maps every coordinate through `place`; `rotation` is the orientation part of that map.
     pub(crate) fn placed(&self, place: &dyn Fn(Point) -> Point, rotation: Rotation) -> Self {
         let landmarks = self.landmarks.iter().map(|point| place(*point)).collect();
         let attributes = self.attributes.iter().map(|attribute| attribute.placed(place, rotation)).collect();

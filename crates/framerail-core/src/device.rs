@@ -1,16 +1,16 @@
-//! Where a surface lives and where a stage runs.
+//! The device that holds a surface or runs a stage.
 
 use std::{fmt, str::FromStr};
 
 use crate::CoreError;
 
-/// The host's memory and processor, or one CUDA card.
+/// The CPU, or one CUDA device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Device {
     /// Host memory, CPU threads.
     #[default]
     Cpu,
-    /// The CUDA card with this ordinal.
+    /// The CUDA device with this ordinal.
     Cuda(u32),
 }
 
@@ -26,7 +26,7 @@ impl fmt::Display for Device {
 impl FromStr for Device {
     type Err = CoreError;
 
-    /// Reads `cpu`, `cuda` (the first card) or `cuda:N`.
+    /// Parses `cpu`, `cuda` (the first GPU) or `cuda:N`.
     fn from_str(text: &str) -> Result<Self, CoreError> {
         let unknown = || CoreError::UnknownDevice { given: text.to_owned() };
         match text.split_once(':') {

@@ -1,4 +1,4 @@
-//! A decoded picture with its place in time.
+//! A decoded frame with its timestamp.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ColorDescription, CoreError, FramePool, HdrMetadata, HostSurface, PixelAspect, Pts, Rational, StreamId, Surface, TimeBase};
 
-/// How a picture must be turned for display: by quarters, and mirrored or not. These are the eight orientations of EXIF and of
+/// The orientation to apply for display: a rotation by quarter turns, optionally mirrored. Covers the eight orientations of EXIF and of
 /// display matrices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Rotation {
@@ -19,18 +19,18 @@ pub enum Rotation {
     Half,
     /// A quarter turn counter-clockwise. EXIF orientation 8.
     Clockwise270,
-    /// Left and right change places. EXIF orientation 2.
+    /// Mirrored left to right. EXIF orientation 2.
     FlipHorizontal,
-    /// Top and bottom change places. EXIF orientation 4.
+    /// Mirrored top to bottom. EXIF orientation 4.
     FlipVertical,
-    /// Rows become columns. EXIF orientation 5.
+    /// Mirrored along the main diagonal: rows become columns. EXIF orientation 5.
     Transpose,
-    /// Rows become columns, upside down: the other diagonal stays. EXIF orientation 7.
+    /// Mirrored along the other diagonal. EXIF orientation 7.
     Transverse,
 }
 
 impl Rotation {
-    /// All eight.
+    /// All eight orientations.
     pub const ALL: [Rotation; 8] = [
         Rotation::None,
         Rotation::Clockwise90,
@@ -42,7 +42,7 @@ impl Rotation {
         Rotation::Transverse,
     ];
 
-    /// The turn nearest to an angle in degrees clockwise.
+    /// The rotation nearest to an angle in degrees clockwise.
     pub fn from_degrees_clockwise(degrees: f64) -> Self {
         match (degrees / 90.0).round().rem_euclid(4.0) as u8 {
             1 => Rotation::Clockwise90,
@@ -52,7 +52,7 @@ impl Rotation {
         }
     }
 
-    /// The orientation nearest to a display matrix, by which a point (x, y), y downwards, is shown at (a x + c y, b x + d y).
+    /// The orientation nearest to a display matrix, which shows the point (x, y), y pointing down, at (a x + c y, b x + d y).
     pub fn from_matrix(a: i32, b: i32, c: i32, d: i32) -> Self {
         let size = |number: i32| i64::from(number).abs();
         if size(a) + size(d) >= size(b) + size(c) {
@@ -71,7 +71,7 @@ impl Rotation {
         }
     }
 
-    /// Degrees clockwise: 0, 90, 180 or 270. A mirrored picture is mirrored left to right first, then turned.
+    /// Degrees clockwise: 0, 90, 180 or 270. Mirrored orientations are mirrored left to right first, then rotated.
     pub fn degrees(self) -> u32 {
         match self {
             Rotation::None | Rotation::FlipHorizontal => 0,
@@ -81,18 +81,18 @@ impl Rotation {
         }
     }
 
-    /// Whether the picture is mirrored, as a front camera does.
+    /// Whether the frame is mirrored, as by a front camera.
     pub fn is_mirrored(self) -> bool {
         matches!(self, Rotation::FlipHorizontal | Rotation::FlipVertical | Rotation::Transpose | Rotation::Transverse)
     }
 
-    /// Whether width and height change places.
+    /// Whether width and height are swapped.
     pub fn swaps_sides(self) -> bool {
         matches!(self, Rotation::Clockwise90 | Rotation::Clockwise270 | Rotation::Transpose | Rotation::Transverse)
     }
 }
 
-/// Which field of an interlaced picture comes first.
+/// Which field of an interlaced frame comes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FieldOrder {
     /// Not interlaced.
@@ -104,26 +104,26 @@ pub enum FieldOrder {
     BottomFirst,
 }
 
-/// Whether a frame is as the encoder made it.
+/// Whether a frame was decoded without errors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FrameStatus {
-    /// Decoded without complaint.
+    /// Decoded without errors.
     #[default]
     Ok,
-    /// The decoder concealed errors, or its timestamp was missing and has been worked out.
+    /// The decoder concealed errors, or a missing timestamp was reconstructed.
     Repaired,
 }
 
-/// What a still image carries beside its pixels.
+/// Metadata of a still image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StillMetadata {
-    /// Its colour profile (ICC), which an image that is written gets too.
+    /// ICC colour profile; also written to output images.
     pub icc_profile: Option<Vec<u8>>,
-    /// It has EXIF data. They are not kept: they may name the place, and hold a preview of the image as it was.
+    /// Whether the image has EXIF data. It is not kept: it may contain the location, and a preview of the original image.
     pub has_exif: bool,
 }
 
-/// A decoded picture: surface, time, colour. Dropping it gives the memory back to its pool; cloning shares it.
+/// A decoded frame: surface, timestamp, colour. Cloning shares the memory; dropping the last clone returns it to its pool.
 #[derive(Clone, Debug)]
 pub struct Frame {
     /// Planes on the host or a device.
@@ -132,11 +132,11 @@ pub struct Frame {
     pub width: u32,
     /// Height in pixels.
     pub height: u32,
-    /// The video stream that it belongs to.
+    /// The video stream it belongs to.
     pub stream: StreamId,
-    /// Number in presentation order within its stream, from 0, as decoded (selection leaves gaps).
+    /// Index in presentation order within its stream, from 0, counted as decoded (a selection leaves gaps).
     pub index: u64,
-    /// Presentation time in ticks of `time_base`; worked out where the stream has none (see `status`).
+    /// Presentation time in ticks of `time_base`; reconstructed if the stream has none (see `status`).
     pub pts: Pts,
     /// Ticks until the next frame, when known.
     pub duration: Option<i64>,
@@ -146,22 +146,22 @@ pub struct Frame {
     pub color: ColorDescription,
     /// Shape of one pixel, width over height; `None` when square or unknown.
     pub sample_aspect_ratio: Option<Rational>,
-    /// Orientation that it still needs for display.
+    /// Orientation still to be applied for display.
     pub rotation: Rotation,
     /// Interlacing.
     pub field_order: FieldOrder,
-    /// What it says of HDR10: in HEVC only frames at which decoding can start do.
+    /// HDR10 metadata; in HEVC only on frames at which decoding can start.
     pub hdr: Option<Arc<HdrMetadata>>,
-    /// What it carries beside its pixels, as a still image; frames of videos carry nothing.
+    /// Metadata of a still image; `None` for video frames.
     pub still: Option<Arc<StillMetadata>>,
     /// Whether decoding can start here.
     pub is_keyframe: bool,
-    /// As encoded, or repaired.
+    /// Decoded without errors, or repaired.
     pub status: FrameStatus,
 }
 
 impl Frame {
-    /// A picture by itself: the first of stream 0, at time 0 in microseconds, upright, of square pixels, whose colour nobody has stated.
+    /// Wraps a surface in a frame: index 0 of stream 0, PTS 0 in microseconds, upright, square pixels, unspecified colour.
     pub fn of(surface: HostSurface) -> Self {
         Self {
             width: surface.width(),
@@ -183,7 +183,7 @@ impl Frame {
         }
     }
 
-    /// Shape of its pixels.
+    /// Pixel aspect ratio.
     pub fn pixel_aspect(&self) -> PixelAspect {
         PixelAspect::of(self.sample_aspect_ratio)
     }
@@ -193,8 +193,8 @@ impl Frame {
         self.pts.seconds(self.time_base)
     }
 
-    /// Makes the host surface writable: in place when nobody else holds it, else as a copy from `pool`.
-    /// Returns the bytes that were copied.
+    /// Makes the host surface writable: in place if it is not shared, else by copying it to memory from `pool`.
+    /// Returns the number of copied bytes.
     ///
     /// # Errors
     /// `NotOnHost` for a device surface.

@@ -1,8 +1,8 @@
-//! Where the pixels of a frame lie in what it becomes: scaled, cut, padded, turned, mirrored.
+//! Maps frame coordinates through scaling, cropping, padding, rotation and mirroring.
 
 use crate::{BBox, Detection, Point, Rotation};
 
-/// An affine map from the pixels of one frame to those of another that keeps rows and columns: boxes stay boxes.
+/// An affine map between the pixels of two frames that maps axis-aligned boxes to axis-aligned boxes.
 ///
 /// `x' = across.0 * x + across.1 * y + offset.0`, `y' = down.0 * x + down.1 * y + offset.1`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,20 +19,20 @@ impl Default for FrameMapping {
 }
 
 impl FrameMapping {
-    /// Every pixel stays where it is.
+    /// The identity map.
     pub const IDENTITY: Self = Self { across: (1.0, 0.0), down: (0.0, 1.0), offset: (0.0, 0.0) };
 
-    /// So many pixels of the result for one of the frame.
+    /// Scales by these factors.
     pub fn scaled(across: f32, down: f32) -> Self {
         Self { across: (across, 0.0), down: (0.0, down), offset: (0.0, 0.0) }
     }
 
-    /// Moved by pixels: right and down.
+    /// Translates by pixels, right and down.
     pub fn moved(right: f32, down: f32) -> Self {
         Self { offset: (right, down), ..Self::IDENTITY }
     }
 
-    /// Turned or mirrored as a frame of this size is shown.
+    /// Rotates or mirrors a frame of this size for display.
     pub fn turned(rotation: Rotation, width: u32, height: u32) -> Self {
         let (width, height) = (width as f32, height as f32);
         let map = |across, down, offset| Self { across, down, offset };
@@ -48,7 +48,7 @@ impl FrameMapping {
         }
     }
 
-    /// This map, then another.
+    /// Applies this map, then `next`.
     #[must_use]
     pub fn then(self, next: Self) -> Self {
         let turn = |(x, y): (f32, f32)| {
@@ -60,13 +60,13 @@ impl FrameMapping {
         Self { across: (x.0, y.0), down: (x.1, y.1), offset: (offset.0 + next.offset.0, offset.1 + next.offset.1) }
     }
 
-    /// How it turns and mirrors, its scale aside.
+    /// The orientation part of the map, ignoring scale.
     pub fn rotation(&self) -> Rotation {
         let sign = |value: f32| if value == 0.0 { 0 } else { value.signum() as i32 };
         Rotation::from_matrix(sign(self.across.0), sign(self.down.0), sign(self.across.1), sign(self.down.1))
     }
 
-    /// Where a point goes.
+    /// Maps a point.
     pub fn point(&self, point: Point) -> Point {
         Point {
             x: self.across.0 * point.x + self.across.1 * point.y + self.offset.0,
@@ -74,12 +74,12 @@ impl FrameMapping {
         }
     }
 
-    /// Where a box goes.
+    /// Maps a box.
     pub fn bbox(&self, bbox: &BBox) -> BBox {
         bbox.placed(&|point| self.point(point))
     }
 
-    /// Where a detection goes, with its landmarks and what further models said of it; masks are turned as well.
+    /// Maps a detection with its landmarks and attributes; masks are rotated as well.
     pub fn detection(&self, detection: &Detection) -> Detection {
         detection.placed(&|point| self.point(point), self.rotation())
     }
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn corners_go_where_pixels_go() {
-        // A frame of 40x30 with a mark of 4x2 pixels in its top left corner.
+        // A 40x30 frame with a 4x2 mark in its top left corner.
         let mark = BBox::from_xyxy(0.0, 0.0, 4.0, 2.0);
         let expected = [
             (Rotation::None, [0.0, 0.0, 4.0, 2.0]),

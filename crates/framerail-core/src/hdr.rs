@@ -1,43 +1,43 @@
-//! What HDR10 says of a whole stream beside its colour tags.
+//! Static HDR10 metadata of a stream.
 
 use serde::{Deserialize, Serialize};
 
-/// The display on which a video was graded (SMPTE ST 2086).
+/// The mastering display (SMPTE ST 2086).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MasteringDisplay {
-    /// CIE 1931 x and y of red, green and blue; `None` where only luminance is stated.
+    /// CIE 1931 x and y of red, green and blue; `None` if only luminance is specified.
     pub primaries_xy: Option<[[f64; 2]; 3]>,
-    /// CIE 1931 x and y of white; stated with the primaries.
+    /// CIE 1931 x and y of the white point; specified together with the primaries.
     pub white_xy: [f64; 2],
-    /// Lowest and highest luminance in cd/m²; `None` where only primaries are stated.
+    /// Minimum and maximum luminance in cd/m²; `None` if only primaries are specified.
     pub luminance_nits: Option<(f64, f64)>,
 }
 
-/// How bright a video gets (CTA-861.3).
+/// Content light level (CTA-861.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContentLight {
-    /// Brightest pixel in cd/m².
+    /// Maximum content light level (MaxCLL): the brightest pixel, in cd/m².
     pub max_cll_nits: u32,
-    /// Brightest mean of a frame in cd/m².
+    /// Maximum frame-average light level (MaxFALL), in cd/m².
     pub max_fall_nits: u32,
 }
 
 /// Static HDR metadata of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HdrMetadata {
-    /// The display on which it was graded.
+    /// Mastering display.
     pub mastering_display: Option<MasteringDisplay>,
-    /// How bright it gets.
+    /// Content light level.
     pub content_light: Option<ContentLight>,
 }
 
 impl HdrMetadata {
-    /// Whether nothing is stated.
+    /// Whether no metadata is set.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// What is stated here, else in another.
+    /// Fills missing fields from `other`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {

@@ -1,53 +1,53 @@
-//! How a detection is hidden, as plain numbers.
+//! Parameters for hiding a detection.
 
 use std::sync::Arc;
 
 use crate::{AxisBlur, BBox, Outline, Region};
 
-/// Which pixels are hidden, and how much; carried out wherever the frame lies.
+/// Which pixels are covered, and how much; applied on the CPU or the GPU.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MaskPlan {
-    /// The pixels that may be covered, inside the frame.
+    /// The pixels that may be covered, within the frame.
     pub region: Region,
-    /// The box after scaling, or that of the contour; may reach beyond the frame.
+    /// The scaled box, or the bounding box of the contour; may extend beyond the frame.
     pub bounds: BBox,
-    /// How much each of the pixels is covered.
+    /// Coverage of each pixel.
     pub cover: MaskCover,
 }
 
-/// How much each pixel of a mask is covered: 0 (left as it is) to 255 (hidden).
+/// Coverage of each pixel of a mask, from 0 (unchanged) to 255 (hidden).
 #[derive(Clone, Debug, PartialEq)]
 pub enum MaskCover {
-    /// By numbers: a row of pixels is covered whole where it is inside of the outline, and by the soft edge around that: see
+    /// From a shape: full coverage inside the outline, falling off over the soft edge around it; see
     /// [`Outline::distance`].
     Outline {
-        /// The outline's middle, in frame pixels.
+        /// Centre of the outline, in frame pixels.
         center: (f64, f64),
-        /// The outline about its middle.
+        /// The outline, relative to its centre.
         outline: Outline,
         /// Width of the soft edge in pixels.
         feather: f64,
     },
-    /// By a value for each pixel of the region, row by row: what no few numbers say, such as the contour of a face.
+    /// One value per pixel of the region, row by row: for shapes without a formula, such as the contour of a face.
     Raster(Arc<[u8]>),
 }
 
-/// How one component is blurred.
+/// The blur of one component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlurPlan {
-    /// The samples that are read, in the component's grid.
+    /// The samples to read, in the component's grid.
     pub patch: Region,
-    /// Along rows.
+    /// Blur along rows.
     pub across: AxisBlur,
-    /// Along columns.
+    /// Blur along columns.
     pub down: AxisBlur,
 }
 
-/// How one component is cut into cells of their mean: cell `n` of an axis holds the samples with
+/// The mosaic of one component; each cell is filled with its mean. Cell `n` of an axis holds the samples with
 /// `floor(((sample << shift) - origin) / cell) = n`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MosaicPlan {
-    /// The samples that are read, in the component's grid: whole cells, cut at the frame's edges.
+    /// The samples to read, in the component's grid: whole cells, cropped to the frame.
     pub source: Region,
     /// Left edge of cell 0 in pixels, within ±1e6.
     pub origin_x: i32,
@@ -57,29 +57,29 @@ pub struct MosaicPlan {
     pub cell: u32,
 }
 
-/// What replaces a component's samples under a mask.
+/// The replacement for a component's samples under a mask.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum FillPlan {
     /// One code value, before any shift of the format.
     Solid(u16),
-    /// Their blurred neighbourhood.
+    /// The blurred samples.
     Blur(BlurPlan),
-    /// The mean of their cell.
+    /// The mean of each sample's cell.
     Mosaic(MosaicPlan),
 }
 
-/// How one detection is hidden as plain numbers: worked out in one place, carried out wherever the frame lies.
+/// How to hide one detection: computed in one place, applied wherever the frame is stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HidePlan {
-    /// Where. A chroma sample is covered as much as the most covered pixel that shares it.
+    /// Where to cover. A chroma sample gets the maximum coverage of the pixels that share it.
     pub mask: MaskPlan,
-    /// With what: one for each colour component of the format, all of one kind, and the same for both components of chroma but for
-    /// the code.
+    /// One fill per colour component, all of the same kind. Both chroma components use the same parameters except for
+    /// the code value.
     pub fills: Vec<FillPlan>,
 }
 
 impl FillPlan {
-    /// The samples that are read beyond those that are replaced, in the component's grid.
+    /// The samples that are read in addition to those replaced, in the component's grid.
     pub fn source(&self) -> Option<Region> {
         match self {
             FillPlan::Solid(_) => None,

@@ -1,18 +1,18 @@
-//! A picture's brightness in bins, as plain numbers: what is counted on the host, and what devices are given to count.
+//! Brightness histograms: the result, and the parameters for computing one on the host or a device.
 
 /// Bins of a [`Histogram`].
 pub const HISTOGRAM_BINS: usize = 32;
 
-/// Samples in each bin, dark to bright.
+/// Number of samples in each bin, from dark to bright.
 pub type Histogram = [u32; HISTOGRAM_BINS];
 
-/// Which samples of a picture are counted, and in which bin each falls.
+/// Which samples of a frame are counted, and how they map to bins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistogramPlan {
-    /// The colour component whose samples are counted.
+    /// The colour component to count.
     pub component: usize,
-    /// Every so many columns and rows a sample is counted, from the first on.
+    /// Distance between counted samples, in columns and rows, starting with the first.
     pub spacing: u32,
-    /// Bits by which a stored sample is shifted right to give its bin; what lies beyond the last falls in the last.
+    /// Bits by which a stored sample is shifted right to get its bin; larger values count in the last bin.
     pub shift: u32,
 }

@@ -1,10 +1,10 @@
-//! Which pixels belong to a detection.
+//! Segmentation mask of one detection.
 
 use std::sync::Arc;
 
 use crate::{BBox, CoreError, Rotation};
 
-/// A grid of coverage over a box of the frame, usually coarser than pixels: what a segmentation model gives for one detection.
+/// A grid of coverage values over a box of the frame, usually coarser than pixels; a segmentation model's result for one detection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InstanceMask {
     bbox: BBox,
@@ -14,11 +14,11 @@ pub struct InstanceMask {
 }
 
 impl InstanceMask {
-    /// A mask of `columns` × `rows` cells that fill the box evenly, row by row: 0 is outside, 255 is inside, between them is the
-    /// model's probability. The box is in frame pixels and may reach beyond the frame.
+    /// Creates a mask of `columns` × `rows` equal cells that fill the box, row by row: 0 is outside, 255 is inside, values between are the
+    /// model's probability. The box is in frame pixels and may extend beyond the frame.
     ///
     /// # Errors
-    /// `BadMask` when the box is not finite or empty, there are no cells, or their number is not that of the values.
+    /// `BadMask` when the box is empty or not finite, or `coverage` is empty or does not have `columns` × `rows` values.
     pub fn new(bbox: BBox, columns: u32, rows: u32, coverage: Vec<u8>) -> Result<Self, CoreError> {
         Self::shared(bbox, columns, rows, coverage.into())
     }
@@ -36,12 +36,12 @@ impl InstanceMask {
         &self.bbox
     }
 
-    /// Cells in a row.
+    /// Cells per row.
     pub fn columns(&self) -> u32 {
         self.columns
     }
 
-    /// Rows of cells.
+    /// Number of rows.
     pub fn rows(&self) -> u32 {
         self.rows
     }
@@ -51,7 +51,7 @@ impl InstanceMask {
         &self.coverage
     }
 
-    /// The same cells, shared, over another box: a mask that goes along with its detection.
+    /// The same cells over another box, sharing memory; for a mask that moves with its detection.
     ///
     /// # Errors
     /// As [`InstanceMask::new`].
@@ -59,7 +59,7 @@ impl InstanceMask {
         Self::shared(bbox, self.columns, self.rows, Arc::clone(&self.coverage))
     }
 
-    /// The mask of a frame that was turned or mirrored, over its box there.
+    /// Rotates or mirrors the mask with its frame; `bbox` is its box there.
     ///
     /// # Errors
     /// As [`InstanceMask::new`].

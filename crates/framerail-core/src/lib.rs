@@ -1,7 +1,7 @@
-//! What every framerail crate speaks of: frames and their surfaces, packets, time,
-//! pixel formats and colour, detections, tensor layouts and the numbers of conversions to them, buffer pools.
+//! Types shared by all framerail crates: frames and their surfaces, packets, time,
+//! pixel formats and colour, detections, tensor layouts and conversion parameters, buffer pools.
 //!
-//! No decoder, no driver and no thread lives here; the crates above bring those.
+//! This crate contains no decoders, drivers or threads.
 #![forbid(unsafe_code)]
 
 pub mod attribute;

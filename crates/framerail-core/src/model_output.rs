@@ -1,10 +1,10 @@
-//! How numbers of a model's output are read.
+//! How to interpret the numbers in a model's output.
 
 use serde::{Deserialize, Serialize};
 
 use crate::BBox;
 
-/// How four numbers stand for a box.
+/// The format of a box's four numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BoxForm {
@@ -13,14 +13,14 @@ pub enum BoxForm {
     Xyxy,
     /// Top, left, bottom, right.
     Yxyx,
-    /// Centre and size.
+    /// Centre x, centre y, width, height.
     Cxcywh,
-    /// Left, top and size.
+    /// Left, top, width, height.
     Xywh,
 }
 
 impl BoxForm {
-    /// The box that four numbers stand for.
+    /// Converts four numbers to a box.
     pub fn bbox(self, [a, b, c, d]: [f32; 4]) -> BBox {
         match self {
             BoxForm::Xyxy => BBox::from_xyxy(a, b, c, d),
@@ -31,21 +31,21 @@ impl BoxForm {
     }
 }
 
-/// What a model leaves to be done to its scores.
+/// The activation function that still has to be applied to a model's scores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Activation {
-    /// Nothing: they are probabilities.
+    /// None: scores are probabilities.
     #[default]
     None,
-    /// Each on its own: `1 / (1 + exp(-x))`.
+    /// Independently per score: `1 / (1 + exp(-x))`.
     Sigmoid,
     /// Over the classes of a box: `exp(x) / Σ exp`.
     Softmax,
 }
 
 impl Activation {
-    /// Turns the raw scores of one box into probabilities.
+    /// Converts the raw scores of one box to probabilities.
     pub fn apply(self, scores: &mut [f32]) {
         match self {
             Activation::None => {}

@@ -1,24 +1,24 @@
-//! A mask's outline as plain numbers.
+//! Outlines of masks.
 
-/// A shape about the origin, in pixels.
+/// A shape centred at the origin, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Outline {
-    /// Reaches to the middles of the outermost pixels that it covers.
+    /// A rectangle that ends at the centres of the outermost pixels it covers.
     Rectangle {
         /// Half its width.
         half_width: f64,
         /// Half its height.
         half_height: f64,
     },
-    /// An ellipse turned clockwise.
+    /// An ellipse, rotated clockwise.
     Ellipse {
-        /// Half axis that is horizontal without a turn.
+        /// Half axis that is horizontal at rotation 0.
         across: f64,
         /// The other half axis.
         along: f64,
-        /// Cosine of the turn.
+        /// Cosine of the rotation angle.
         cos: f64,
-        /// Sine of the turn.
+        /// Sine of the rotation angle.
         sin: f64,
     },
 }
@@ -32,7 +32,7 @@ impl Outline {
         }
     }
 
-    /// Half the width and height of its bounding box.
+    /// Half the width and height of the bounding box.
     pub fn reach(&self) -> (f64, f64) {
         match *self {
             Outline::Rectangle { half_width, half_height } => (half_width, half_height),
@@ -40,7 +40,7 @@ impl Outline {
         }
     }
 
-    /// The part of a row, `y` from the middle, that holds every point within `reach` of the outline or inside it.
+    /// The part of the row at `y` from the centre that contains every point inside the outline or within `reach` of it.
     pub fn span(&self, y: f64, reach: f64) -> Option<(f64, f64)> {
         match *self {
             Outline::Rectangle { half_width, half_height } => {
@@ -55,7 +55,7 @@ impl Outline {
         }
     }
 
-    /// Pixels from the outline, to first order for ellipses; 0 or less inside.
+    /// Distance from the outline in pixels (first-order approximation for ellipses); 0 or less inside.
     pub fn distance(&self, x: f64, y: f64) -> f64 {
         match *self {
             Outline::Rectangle { half_width, half_height } => {
@@ -72,8 +72,8 @@ impl Outline {
     }
 }
 
-/// Inverse squares of an ellipse's half axes, scaled up by what takes its nearest points past the reach: rows are then found by a
-/// quadratic in x.
+/// Inverse squares of an ellipse's half axes, scaled so that its nearest points lie past `reach`: the span of a row then
+/// follows from a quadratic in x.
 fn inverse_squares(across: f64, along: f64, reach: f64) -> (f64, f64) {
     let scale = 1.0 + reach / across.min(along);
     ((across * scale).powi(-2), (along * scale).powi(-2))

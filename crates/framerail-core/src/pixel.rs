@@ -1,10 +1,10 @@
-//! Pixel formats, described component by component so that one loop serves many formats.
+//! Pixel formats, described component by component so that one loop handles many formats.
 //!
-//! Names and meanings are FFmpeg's (`libavutil/pixfmt.h`), little endian where samples exceed 8 bits.
+//! Names and definitions are FFmpeg's (`libavutil/pixfmt.h`), little endian for samples above 8 bits.
 
 use std::{fmt, str::FromStr};
 
-/// What a format's components mean.
+/// The colour model of a format's components.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PixelFamily {
     /// One grey component.
@@ -15,14 +15,14 @@ pub enum PixelFamily {
     Rgb,
 }
 
-/// Where one component's samples lie.
+/// Where one component's samples are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Component {
-    /// Plane that holds the component.
+    /// Plane index.
     pub plane: usize,
-    /// Bytes from one sample to the next in a row.
+    /// Bytes from one sample to the next within a row.
     pub step_bytes: usize,
-    /// Bytes from the row's start to the first sample.
+    /// Bytes from the start of a row to its first sample.
     pub offset_bytes: usize,
     /// Bits by which a stored sample is shifted left (P010: 6).
     pub shift: u32,
@@ -47,7 +47,7 @@ struct Descriptor {
 
 macro_rules! pixel_formats {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $family:ident, $bits:literal, ($cw:literal, $ch:literal), alpha $alpha:literal, [$($component:expr),+];)+) => {
-        /// The layout of a frame's samples. Anything else that FFmpeg decodes is converted on reading, and reported.
+        /// The sample layout of a frame. Other formats that FFmpeg decodes are converted on reading, and the conversion is reported.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum PixelFormat {
@@ -120,7 +120,7 @@ pixel_formats! {
     Yuva444p12 = "yuva444p12le", Yuv, 12, (0, 0), alpha true, [at(0, 2, 0, 0), at(1, 2, 0, 0), at(2, 2, 0, 0), at(3, 2, 0, 0)];
     /// Planar 4:4:4 with alpha, 16 bits.
     Yuva444p16 = "yuva444p16le", Yuv, 16, (0, 0), alpha true, [at(0, 2, 0, 0), at(1, 2, 0, 0), at(2, 2, 0, 0), at(3, 2, 0, 0)];
-    /// Luma plane, then interleaved 4:2:0 chroma, 8 bits: what GPUs decode to.
+    /// Luma plane, then interleaved 4:2:0 chroma, 8 bits; the usual output of GPU decoders.
     Nv12 = "nv12", Yuv, 8, (1, 1), alpha false, [at(0, 1, 0, 0), at(1, 2, 0, 0), at(1, 2, 1, 0)];
     /// NV12 with 10 bits in the high bits of 16.
     P010 = "p010le", Yuv, 10, (1, 1), alpha false, [at(0, 2, 0, 6), at(1, 4, 0, 6), at(1, 4, 2, 6)];
@@ -154,7 +154,7 @@ impl PixelFormat {
         self.descriptor().name
     }
 
-    /// What the components mean.
+    /// The colour model.
     pub fn family(self) -> PixelFamily {
         self.descriptor().family
     }
@@ -164,7 +164,7 @@ impl PixelFormat {
         self.descriptor().bits
     }
 
-    /// Bytes in which a sample is stored: 1 or 2.
+    /// Bytes per stored sample: 1 or 2.
     pub fn sample_bytes(self) -> usize {
         if self.bits() > 8 { 2 } else { 1 }
     }
@@ -218,7 +218,7 @@ impl PixelFormat {
         (columns as usize * self.components()[component].step_bytes, rows as usize)
     }
 
-    /// The greatest sample value.
+    /// Maximum sample value.
     pub fn max_value(self) -> u32 {
         (1 << self.bits()) - 1
     }

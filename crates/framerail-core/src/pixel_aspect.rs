@@ -1,11 +1,11 @@
-//! The shape of a stream's pixels.
+//! The pixel aspect ratio of a stream.
 
 use crate::Rational;
 
-/// Wider or narrower pixels than this are a broken tag: no format has them.
+/// Ratios beyond this are treated as a broken tag; no real format uses them.
 const MAX_RATIO: f32 = 16.0;
 
-/// Width over height of one pixel, as a stream's sample aspect ratio says.
+/// Width over height of one pixel, from the stream's sample aspect ratio.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PixelAspect(f32);
 
@@ -13,7 +13,7 @@ impl PixelAspect {
     /// Square pixels.
     pub const SQUARE: Self = Self(1.0);
 
-    /// From a stream's or frame's sample aspect ratio. Unknown ratios and those beyond 1:16 or 16:1 count as square.
+    /// Converts a sample aspect ratio. Unknown ratios and those beyond 1:16 or 16:1 count as square.
     pub fn of(ratio: Option<Rational>) -> Self {
         let ratio = ratio.map_or(1.0, |ratio| ratio.as_f64() as f32);
         if (1.0 / MAX_RATIO..=MAX_RATIO).contains(&ratio) { Self(ratio) } else { Self::SQUARE }
@@ -24,7 +24,7 @@ impl PixelAspect {
         self.0
     }
 
-    /// Width and height of a picture when it is shown in square pixels. One side is stretched; no side shrinks, so no detail is lost.
+    /// Display size in square pixels. One side is stretched and neither shrinks, so no detail is lost.
     pub fn square_size(self, width: u32, height: u32) -> (u32, u32) {
         let stretched = |side: u32, by: f32| (side as f32 * by).round().max(1.0) as u32;
         if self.0 >= 1.0 { (stretched(width, self.0), height) } else { (width, stretched(height, 1.0 / self.0)) }

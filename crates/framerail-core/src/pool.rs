@@ -1,9 +1,9 @@
 //! Recycled host buffers for frames.
 //!
-//! A pool keeps up to a fixed number of buffers and hands them out again. A request beyond that is served from
-//! fresh memory and counted: a stage that waited for a buffer held by a stage after it would stop the line for ever.
-//! What bounds the frames that are out at once are queues and the run's memory for frames. What is kept is bounded in buffers
-//! and in bytes, and buffers of a size that is no longer requested are freed after a while.
+//! A pool keeps up to a fixed number of free buffers for reuse. When none fits, it allocates a new one instead of
+//! waiting, and counts it: waiting for a buffer held by a later stage would deadlock the pipeline.
+//! Queues and the run's frame memory limit bound the frames in use. Free buffers are limited in number
+//! and bytes, and those of a size that is no longer requested are freed after a while.
 
 use std::{any::Any, collections::VecDeque, sync::Arc};
 
@@ -11,44 +11,44 @@ use parking_lot::Mutex;
 
 use crate::{CoreError, HostMemory, HostSurface, PixelFormat};
 
-/// Start of every plane and every row, in bytes: a cache line, and what wide vector loads like.
+/// Alignment of every plane and row in bytes: a cache line, and enough for wide vector loads.
 const ALIGN_BYTES: usize = 64;
 
-/// Room behind the last plane: scalers and encoders read whole vectors past a row's end.
+/// Padding after the last plane: scalers and encoders read whole vectors past the end of a row.
 const OVERREAD_BYTES: usize = 128;
 
-/// Bytes that a pool keeps for later at most.
+/// Maximum bytes of free buffers that a pool keeps.
 const MAX_KEPT_BYTES: usize = 256 << 20;
 
-/// A kept buffer that was not asked for while so many others were given back is of a size of the past.
+/// A free buffer is released once this many others were returned without it being reused: its size is no longer requested.
 const STALE_AFTER: u64 = 64;
 
-/// Allocations of at least this size return an error when memory is short; smaller ones take the faster, infallible way.
+/// Allocations of at least this size return an error when memory runs out; smaller ones use the faster, infallible path.
 const LARGE_BYTES: usize = 64 << 20;
 
-/// What a pool has done so far.
+/// Statistics of a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolStats {
-    /// Buffers handed out again.
+    /// Number of reused buffers.
     pub reused: u64,
-    /// Buffers freshly allocated.
+    /// Number of allocated buffers.
     pub allocated: u64,
-    /// Bytes of all buffers that are out or kept.
+    /// Bytes of all buffers, in use or free.
     pub bytes: usize,
-    /// The most that `bytes` ever was.
+    /// Maximum of `bytes` so far.
     pub high_water_bytes: usize,
 }
 
-/// A buffer that waits for its next use.
+/// A free buffer.
 struct Kept {
     buffer: Vec<u8>,
-    /// Buffers given back before it.
+    /// Number of buffers returned before it.
     since: u64,
 }
 
 #[derive(Default)]
 struct Shelf {
-    /// The longest unused first.
+    /// Free buffers, least recently used first.
     kept: VecDeque<Kept>,
     kept_bytes: usize,
     given_back: u64,
@@ -99,7 +99,7 @@ impl Shared {
             freed.extend(shelf.let_go());
         }
         drop(shelf);
-        // Large buffers go back to the system, which takes its time.
+        // Outside the lock: returning large buffers to the system takes time.
         drop(freed);
     }
 }
@@ -114,22 +114,22 @@ fn allocate(len: usize) -> Result<Vec<u8>, CoreError> {
     Ok(buffer)
 }
 
-/// Hands out writable surfaces and takes their memory back when the last holder drops them. Cloning shares the pool.
+/// Allocates writable surfaces, and reclaims their memory when the last reference is dropped. Cloning shares the pool.
 #[derive(Clone)]
 pub struct FramePool {
     shared: Arc<Shared>,
 }
 
 impl FramePool {
-    /// A pool that keeps up to `capacity` buffers.
+    /// Creates a pool that keeps up to `capacity` free buffers.
     pub fn new(capacity: usize) -> Self {
         Self { shared: Arc::new(Shared { capacity, shelf: Mutex::default() }) }
     }
 
-    /// A writable surface; its samples are whatever the last user left.
+    /// Returns a writable surface; its contents are undefined (left from the last use).
     ///
     /// # Errors
-    /// `SizeOutOfRange` for a side of 0 or above [`crate::surface::MAX_SIDE`], `OutOfMemory` for a large one that the system refuses.
+    /// `SizeOutOfRange` for a side of 0 or above [`crate::surface::MAX_SIDE`], `OutOfMemory` when a large allocation fails.
     pub fn surface(&self, format: PixelFormat, width: u32, height: u32) -> Result<HostSurface, CoreError> {
         if width == 0 || height == 0 || width > crate::surface::MAX_SIDE || height > crate::surface::MAX_SIDE {
             return Err(CoreError::SizeOutOfRange { width, height });
@@ -147,13 +147,13 @@ impl FramePool {
         HostSurface::new(format, width, height, &pitches, Arc::new(memory))
     }
 
-    /// What the pool has done so far.
+    /// Statistics so far.
     pub fn stats(&self) -> PoolStats {
         self.shared.shelf.lock().stats
     }
 }
 
-/// A buffer that goes back to its pool when dropped.
+/// A buffer that returns to its pool when dropped.
 struct PooledMemory {
     bytes: Vec<u8>,
     starts: [usize; 5],
@@ -220,7 +220,7 @@ mod tests {
         drop(held);
         let large = pool.stats().bytes;
         for index in 0..2_000u32 {
-            // Two streams by turns, of a size that changes now and then.
+            // Two streams take turns, and their size changes now and then.
             let width = 64 + index / 500;
             drop(pool.surface(PixelFormat::Gray8, width, 1).expect("size in range"));
             drop(pool.surface(PixelFormat::Gray8, 2 * width, 2).expect("size in range"));

@@ -1,14 +1,14 @@
-//! Text from files and strangers, made fit for terminals and pages.
+//! Escapes untrusted text for terminals and web pages.
 
 use std::{borrow::Cow, fmt::Write};
 
-/// A text whose control characters are written out (`\x1b`), line ends and tabs too: escape sequences in file names and tags must
-/// not reach a terminal, nor may a name look like a separate line.
+/// Escapes control characters (`\x1b`), including line ends and tabs: escape sequences in file names and tags must
+/// not reach a terminal, and a name must not appear as a separate line.
 pub fn printable(text: &str) -> Cow<'_, str> {
     escaped(text, |_| false)
 }
 
-/// The same for text of several lines: line ends and tabs stay.
+/// Like [`printable`] for multi-line text: keeps line ends and tabs.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |letter| matches!(letter, '\n' | '\t'))
 }
@@ -33,7 +33,7 @@ fn escaped(text: &str, is_kept: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Text as it may stand in HTML and XML, also between quotation marks. Characters that neither can hold become a replacement mark.
+/// Escapes text for HTML and XML, including quoted attributes. Characters that neither allows become a replacement character.
 pub fn markup_escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -50,7 +50,7 @@ pub fn markup_escaped(text: &str) -> String {
     safe
 }
 
-/// Control characters, and those that turn the direction of text around or take no room.
+/// Control characters, bidirectional controls and zero-width characters.
 fn is_unprintable(letter: char) -> bool {
     letter.is_control()
         || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')

@@ -1,9 +1,9 @@
-//! Which addresses are of the own machine or network: a public server must not lead there.
+//! Detects addresses of the local machine or network: requests for public URLs must not reach them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address is anything but public: loopback, private, link-local, shared, multicast or reserved; also where it is
-/// wrapped in an IPv6 address.
+/// Whether an address is not public: loopback, private, link-local, shared, multicast or reserved, including such addresses
+/// embedded in IPv6 addresses.
 pub fn is_private_address(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_private_v4(address),
@@ -19,7 +19,7 @@ fn is_private_v4(address: Ipv4Addr) -> bool {
         || address.is_multicast()
         || a == 0
         || a >= 240
-        // Carriers' networks, protocol assignments, benchmarks.
+        // Carrier-grade NAT, protocol assignments, benchmarking.
         || (a == 100 && (64..128).contains(&b))
         || (a == 192 && b == 0 && c == 0)
         || (a == 198 && (18..20).contains(&b))
@@ -32,13 +32,13 @@ fn is_private_v6(address: Ipv6Addr) -> bool {
         return is_private_v4(inner);
     }
     match parts {
-        // IPv4-compatible, and the translated prefix 64:ff9b::/96.
+        // IPv4-compatible addresses, and the NAT64 prefix 64:ff9b::/96.
         [0, 0, 0, 0, 0, 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => is_private_v4(last()),
-        // Local translation.
+        // Local-use NAT64 prefix.
         [0x64, 0xff9b, 1, ..] => true,
-        // 6to4 carries the address behind its prefix.
+        // 6to4 embeds the IPv4 address after its prefix.
         [0x2002, high, low, ..] => is_private_v4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low))),
-        // Only 2000::/3 is handed out; local, link-local and multicast addresses are outside.
+        // Only 2000::/3 is allocated as global unicast.
         [first, ..] => first & 0xe000 != 0x2000,
     }
 }

@@ -1,9 +1,9 @@
-//! Random numbers that stay the same between versions and machines: what is drawn from a seed is part of the interface.
+//! Random numbers that are identical across versions and machines: the sequence of a seed is part of the public interface.
 
-/// SplitMix64: 64 bits of state, 64 bits a draw.
+/// SplitMix64: 64 bits of state, 64 bits per draw.
 ///
 /// Source: Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014; the constants are those of the
-/// public-domain reference by S. Vigna. Not for secrets.
+/// public-domain reference by S. Vigna. Not cryptographically secure.
 #[derive(Clone, Debug)]
 pub struct SplitMix64(u64);
 
@@ -16,14 +16,14 @@ fn mixed(state: u64) -> u64 {
 }
 
 impl SplitMix64 {
-    /// The sequence of a seed.
+    /// Creates the generator for a seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The sequence of a seed and some numbers, such as epoch, file and clip: each combination has its own sequence.
+    /// Creates a generator for a seed and some numbers, such as epoch, file and clip: each combination has a separate sequence.
     ///
-    /// Its state starts as `s = seed`, and for each number `s = mix(s + GAMMA) ^ mix(number + 2·GAMMA)`, wrapping.
+    /// The state starts as `s = seed`; for each number, `s = mix(s + GAMMA) ^ mix(number + 2·GAMMA)`, wrapping.
     pub fn of(seed: u64, numbers: &[u64]) -> Self {
         let step = |state: u64, number: &u64| mixed(state.wrapping_add(GAMMA)) ^ mixed(number.wrapping_add(GAMMA.wrapping_mul(2)));
         Self(numbers.iter().fold(seed, step))
@@ -35,24 +35,24 @@ impl SplitMix64 {
         mixed(self.0)
     }
 
-    /// The next number from 0 up to, but not, 1: the upper 53 bits.
+    /// The next number in [0, 1), from the upper 53 bits.
     pub fn unit(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// The next number from `low` to `high`; `low` when they are equal, and one number is drawn all the same.
+    /// The next number from `low` to `high`. Draws one number even when they are equal.
     pub fn between(&mut self, low: f64, high: f64) -> f64 {
         (low + (high - low) * self.unit()).min(high)
     }
 
-    /// The next whole number below `end`: the upper half of the product of 64 bits and `end`. 0 when `end` is 0.
+    /// The next integer below `end`: the upper half of the 128-bit product of a draw and `end`. 0 when `end` is 0.
     ///
-    /// Its bias is below `end / 2^64`.
+    /// The bias is below `end / 2^64`.
     pub fn below(&mut self, end: u64) -> u64 {
         ((u128::from(self.next_u64()) * u128::from(end)) >> 64) as u64
     }
 
-    /// Whether the next draw of [`SplitMix64::unit`] is below a probability.
+    /// Returns true with this probability: whether the next [`SplitMix64::unit`] is below it.
     pub fn chance(&mut self, probability: f64) -> bool {
         self.unit() < probability
     }
@@ -88,7 +88,7 @@ mod tests {
             .flat_map(|[seed, clip]| [SplitMix64::of(seed, &[clip]), SplitMix64::of(seed, &[clip, 0]), SplitMix64::of(seed, &[0, clip])])
             .map(|mut random| random.next_u64())
             .collect();
-        // (seed, 0, 0) comes twice for each seed.
+        // (seed, 0, 0) occurs twice for each seed.
         assert_eq!(firsts.len(), 3 * 400 - 20);
         assert_eq!(SplitMix64::of(9, &[]).next_u64(), SplitMix64::new(9).next_u64());
     }

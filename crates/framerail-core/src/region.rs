@@ -2,7 +2,7 @@
 
 use crate::{BBox, PixelFormat};
 
-/// Whole pixels of a frame, or samples of a component, from (`x`, `y`) on; never empty when made by [`Region::around`].
+/// A rectangle of pixels of a frame, or of samples of a component. [`Region::around`] never returns an empty one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Region {
     /// First column.
@@ -16,7 +16,7 @@ pub struct Region {
 }
 
 impl Region {
-    /// Every pixel that the box touches, within the frame; `None` when there is none or the box is not finite.
+    /// Every pixel that the box touches within the frame; `None` if there is none or the box is not finite.
     pub fn around(bbox: &BBox, frame_width: u32, frame_height: u32) -> Option<Self> {
         if !bbox.is_finite() {
             return None;
@@ -40,14 +40,14 @@ impl Region {
         if format.is_chroma(component) { self.subsampled(format.chroma_shift()) } else { *self }
     }
 
-    /// The samples, `1 << shift` pixels wide and high, that touch these pixels.
+    /// The samples, each `1 << shift` pixels wide and high, that touch these pixels.
     pub fn subsampled(&self, (shift_x, shift_y): (u32, u32)) -> Region {
         let span = |from: u32, len: u32, shift: u32| (from >> shift, (from + len).div_ceil(1 << shift) - (from >> shift));
         let ((x, width), (y, height)) = (span(self.x, self.width, shift_x), span(self.y, self.height, shift_y));
         Region { x, y, width, height }
     }
 
-    /// Grown by `across` and `down` on each side, inside `columns` × `rows`.
+    /// Grows the region by `across` and `down` on each side, clamped to `columns` × `rows`.
     pub fn grown(&self, across: u32, down: u32, columns: u32, rows: u32) -> Region {
         let (x, y) = (self.x.saturating_sub(across), self.y.saturating_sub(down));
         let right = (self.x + self.width).saturating_add(across).min(columns);
@@ -60,25 +60,25 @@ impl Region {
         Region { x: self.x << shift_x, y: self.y << shift_y, width: self.width << shift_x, height: self.height << shift_y }
     }
 
-    /// Whether it is not empty and lies within so many columns and rows.
+    /// Whether the region is not empty and lies within `columns` × `rows`.
     pub fn fits(&self, columns: u32, rows: u32) -> bool {
         let within = |first: u32, count: u32, end: u32| count > 0 && first.checked_add(count).is_some_and(|last| last <= end);
         within(self.x, self.width, columns) && within(self.y, self.height, rows)
     }
 
-    /// Whether the other lies inside.
+    /// Whether `other` lies inside this region.
     pub fn holds(&self, other: &Region) -> bool {
         let within = |first: u32, count: u32, other: u32, others: u32| first <= other && other + others <= first + count;
         within(self.x, self.width, other.x, other.width) && within(self.y, self.height, other.y, other.height)
     }
 
-    /// Whether the two share a pixel.
+    /// Whether the regions overlap.
     pub fn meets(&self, other: &Region) -> bool {
         let apart = |first: u32, count: u32, other: u32, others: u32| first + count <= other || other + others <= first;
         !apart(self.x, self.width, other.x, other.width) && !apart(self.y, self.height, other.y, other.height)
     }
 
-    /// The smallest region that holds both.
+    /// The smallest region that contains both.
     pub fn joined(&self, other: &Region) -> Region {
         let (x, y) = (self.x.min(other.x), self.y.min(other.y));
         let right = (self.x + self.width).max(other.x + other.width);

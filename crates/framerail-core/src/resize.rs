@@ -1,38 +1,38 @@
-//! Resampling filters: which pixels make up a new one, and with which weights. Host and GPU take their weights from here.
+//! Resampling filters: the source pixels and weights of each output pixel. CPU and GPU share these weights.
 //!
-//! With antialiasing a filter widens by the factor that the picture shrinks by, as in Pillow and in PyTorch's antialiased
-//! interpolation; weights are cut off at the edge and scaled to a sum of 1. Without it a filter keeps its width and the edge pixel
-//! is repeated, as in OpenCV and in PyTorch's plain interpolation.
+//! With antialiasing, a filter widens by the downscaling factor, as in Pillow and PyTorch's antialiased
+//! interpolation; weights are cut off at the edge and normalised to sum 1. Without it, a filter keeps its width and the edge pixel
+//! is repeated, as in OpenCV and PyTorch's plain interpolation.
 //!
 //! Sources: Pillow's `Resample.c`; PyTorch's `UpSample.h` and `interpolate`; R. Keys, "Cubic Convolution Interpolation for Digital
 //! Image Processing" (1981). Pixel centres are at halves.
 
 use std::{f64::consts::PI, ops::Range};
 
-/// How pixels of another size are made.
+/// Interpolation method for resizing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ResizeFilter {
     /// One pixel: the one at `floor(position · scale)`, as PyTorch's `nearest` and OpenCV's `INTER_NEAREST`.
     Nearest,
-    /// One pixel: the nearest centre, as PyTorch's `nearest-exact` and Pillow.
+    /// One pixel: the one with the nearest centre, as PyTorch's `nearest-exact` and Pillow.
     NearestExact,
-    /// A triangle.
+    /// A triangle filter.
     #[default]
     Bilinear,
-    /// Keys' cubic: a = -0.5 with antialiasing, -0.75 without, as PyTorch has them.
+    /// Keys' cubic: a = -0.5 with antialiasing, -0.75 without, as in PyTorch.
     Bicubic,
-    /// The mean over the area that a pixel covers, with parts of pixels at its edges: OpenCV's `INTER_AREA`.
+    /// The mean over the covered area, including fractions of edge pixels: OpenCV's `INTER_AREA`.
     Area,
     /// A windowed sinc with three lobes.
     Lanczos,
 }
 
-/// A filter and whether it is widened where the picture shrinks.
+/// A filter, and whether it is antialiased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Resize {
-    /// The filter.
+    /// The interpolation method.
     pub filter: ResizeFilter,
-    /// Changes nothing for `Nearest`, `NearestExact` and `Area`, or where the picture grows by `Bilinear`.
+    /// Whether to widen the filter when downscaling. No effect on `Nearest`, `NearestExact` and `Area`, or on `Bilinear` upscaling.
     pub antialias: bool,
 }
 
@@ -43,30 +43,30 @@ impl Default for Resize {
     }
 }
 
-/// One axis of a picture that is resized.
+/// One axis of a resize operation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ResizeAxis {
-    /// Pixels of the picture.
+    /// Size of the source in pixels.
     pub pixels: u32,
-    /// Where the part that is taken starts, in pixels. No pixel outside of the part has a weight.
+    /// Start of the crop in pixels. Pixels outside the crop have no weight.
     pub origin: f64,
-    /// Length of the part, above 0. Beyond the picture its edge pixel is repeated.
+    /// Length of the crop, above 0. Edge pixels are repeated beyond the source.
     pub extent: f64,
-    /// Pixels that the part becomes.
+    /// Output size in pixels.
     pub out: u32,
 }
 
-/// For each output position of an axis, neighbouring source pixels and their weights, which add up to 1.
+/// For each output position of an axis, consecutive source pixels and their weights, which sum to 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResizeTaps {
     first: Vec<u32>,
-    /// Where the weights of each position start; one more than positions.
+    /// Start of each position's weights; one more entry than positions.
     starts: Vec<u32>,
     weights: Vec<f32>,
 }
 
 impl ResizeTaps {
-    /// The taps of some of the axis's output positions.
+    /// Computes the taps of a range of output positions.
     pub fn new(resize: Resize, axis: ResizeAxis, positions: Range<u32>) -> Self {
         let mut taps = Self { first: Vec::with_capacity(positions.len()), starts: vec![0], weights: Vec::new() };
         let mut found = Vec::new();
@@ -78,14 +78,14 @@ impl ResizeTaps {
         taps
     }
 
-    /// Adds a position whose weights start at pixel `first`, which may lie beyond the picture.
+    /// Adds a position whose weights start at pixel `first`, which may lie outside the source.
     fn push(&mut self, first: i64, weights: &mut [f64], pixels: u32) {
         let last = i64::from(pixels) - 1;
         let sum: f64 = weights.iter().sum();
         let clamped = first.clamp(0, last);
         let begin = self.weights.len();
         for (index, weight) in weights.iter().enumerate() {
-            // Pixels beyond the picture are its edge: their weights add to the edge's.
+            // Pixels outside the source repeat the edge pixel: add their weights to it.
             let place = ((first + index as i64).clamp(0, last) - clamped) as usize;
             let weight = (weight / sum) as f32;
             match self.weights.get_mut(begin + place) {
@@ -102,7 +102,7 @@ impl ResizeTaps {
         self.starts.push(self.weights.len() as u32);
     }
 
-    /// Output positions.
+    /// Number of output positions.
     pub fn len(&self) -> usize {
         self.first.len()
     }
@@ -112,47 +112,47 @@ impl ResizeTaps {
         self.first.is_empty()
     }
 
-    /// The first pixel of a position, and the weights of it and those that follow.
+    /// The first pixel of a position, and the weights of this and the following pixels.
     pub fn at(&self, position: usize) -> (u32, &[f32]) {
         (self.first[position], &self.weights[self.starts[position] as usize..self.starts[position + 1] as usize])
     }
 
-    /// The most taps of one position.
+    /// Maximum number of taps of a position.
     pub fn widest(&self) -> usize {
         self.starts.windows(2).map(|ends| (ends[1] - ends[0]) as usize).max().unwrap_or(0)
     }
 
-    /// All pixels that have a weight.
+    /// Range of all pixels with a weight.
     pub fn pixels(&self) -> Range<u32> {
         let start = self.first.iter().min().copied().unwrap_or(0);
         let end = (0..self.len()).map(|position| self.at(position)).map(|(first, weights)| first + weights.len() as u32).max();
         start..end.unwrap_or(0).max(start)
     }
 
-    /// Whether each position is a pixel as it is, and each pixel follows the one before.
+    /// Whether every position copies one pixel, and these pixels are consecutive.
     pub fn keeps_pixels(&self) -> bool {
         self.widest() <= 1 && self.first.windows(2).all(|pair| pair[1] == pair[0] + 1)
     }
 
-    /// First pixels, and where the weights of each position start, for code that applies the filter elsewhere.
+    /// First pixels, start of each position's weights, and the weights, for code that applies the filter elsewhere.
     pub fn tables(&self) -> (&[u32], &[u32], &[f32]) {
         (&self.first, &self.starts, &self.weights)
     }
 }
 
-/// Fills the weights of a position, not yet scaled, and gives the first pixel.
+/// Writes the unnormalised weights of a position and returns its first pixel.
 fn weights_of(resize: Resize, axis: ResizeAxis, position: u32, weights: &mut Vec<f64>) -> i64 {
     let ResizeAxis { origin, extent, out, .. } = axis;
     let scale = extent / f64::from(out);
     let position = f64::from(position);
-    // Whole pixels of the part.
+    // Whole pixels of the crop.
     let (low, high) = (origin.floor() as i64, (origin + extent).ceil() as i64);
     let one = |at: f64, weights: &mut Vec<f64>| {
         weights.push(1.0);
         (at as i64).clamp(low, high - 1)
     };
     match resize.filter {
-        // In single precision, as PyTorch: whole multiples may fall on either side.
+        // Single precision, as in PyTorch: the result for exact multiples depends on rounding.
         ResizeFilter::Nearest => one((origin + f64::from((position as f32 * scale as f32).floor())).floor(), weights),
         ResizeFilter::NearestExact => one((origin + f64::from(((position as f32 + 0.5) * scale as f32).floor())).floor(), weights),
         ResizeFilter::Area => {
@@ -171,7 +171,7 @@ fn weights_of(resize: Resize, axis: ResizeAxis, position: u32, weights: &mut Vec
     }
 }
 
-/// The weights of a filter that reaches `reach` pixels to either side.
+/// The weights of a filter with a radius of `reach` pixels.
 fn windowed(
     reach: f64,
     filter: impl Fn(f64) -> f64,
@@ -184,7 +184,7 @@ fn windowed(
     let center = origin + (position + 0.5) * scale;
     let weight = |pixel: i64, width: f64| {
         let x = (pixel as f64 + 0.5 - center) / width;
-        // Zeros of the filter that were rounded are zeros.
+        // Zeros of the filter that are inexact due to rounding count as zero.
         if x.abs() < reach { Some(filter(x)).filter(|weight| weight.abs() > 1e-9).unwrap_or(0.0) } else { 0.0 }
     };
     if antialias {
@@ -197,7 +197,7 @@ fn windowed(
         }
         return first;
     }
-    // The pixels of the part's edges stand for those beyond.
+    // Edge pixels of the crop replace those beyond it.
     let reach = reach as i64;
     let near = (center - 0.5).floor() as i64;
     let first = (near - reach + 1).clamp(low, high - 1);
@@ -278,13 +278,13 @@ mod tests {
             assert_eq!((found.0, found.1.len()), (first, expected.len()), "{found:?}");
             assert!(found.1.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}");
         };
-        // Four to two: a triangle of four pixels' width, cut off at the left edge.
+        // 4 to 2: a triangle four pixels wide, cut off at the left edge.
         near(taps(ResizeFilter::Bilinear, true, 4, 2).at(0), 0, &[3.0 / 7.0, 3.0 / 7.0, 1.0 / 7.0]);
         near(taps(ResizeFilter::Bilinear, false, 4, 2).at(0), 0, &[0.5, 0.5]);
         near(taps(ResizeFilter::Area, true, 3, 2).at(0), 0, &[2.0 / 3.0, 1.0 / 3.0]);
-        // Keys at the middle between two pixels: -a/8 beyond each.
+        // Keys' cubic halfway between two pixels: -a/8 for the outer two.
         near(taps(ResizeFilter::Bicubic, false, 8, 4).at(1), 1, &[-0.09375, 0.59375, 0.59375, -0.09375]);
-        // The edge pixel stands for what lies beyond.
+        // The edge pixel is repeated.
         near(taps(ResizeFilter::Bicubic, false, 8, 4).at(0), 0, &[0.5, 0.59375, -0.09375]);
         let nearest = |filter, pixels, out| (0..out).map(|at| taps(filter, true, pixels, out as u32).at(at).0).collect::<Vec<_>>();
         assert_eq!(nearest(ResizeFilter::Nearest, 4, 2), [0, 2]);

@@ -1,4 +1,4 @@
-//! The files of a run: nothing that it reads is written to, and no two outputs meet.
+//! Tracks the files of a run, so that it never overwrites an input and no two outputs share a file.
 
 use std::{
     collections::{HashSet, VecDeque, hash_map::RandomState},
@@ -12,27 +12,27 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// Outputs that are remembered: a run that lasts for weeks writes many, and only late ones can meet new ones by mistake.
+/// Outputs remembered: a run that lasts for weeks writes many, and only recent ones are likely to conflict with new ones.
 const MAX_OUTPUTS: usize = 1 << 20;
-/// Symbolic links that are followed one after another.
+/// Symbolic links followed in a row.
 const MAX_LINKS: usize = 40;
 
 /// Why a file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileConflict {
-    /// An output would replace what the run reads.
+    /// An output would replace an input.
     #[error("{0}: output and input are the same file; choose another name")]
     IsInput(String),
-    /// Two outputs have one name.
+    /// Two outputs have the same name.
     #[error("{0}: two outputs of this run have this name; give each a different name")]
     IsOutput(String),
 }
 
 /// Every file that a run reads or writes. Cloning shares the list.
 ///
-/// Files are the same when they are one file on the disk (device and inode, so hard links count) or when their names lead to
-/// the same place, symbolic links followed.
+/// Two paths are the same file if they have the same device and inode (so hard links count), or if they resolve to
+/// the same path with symbolic links followed.
 #[derive(Clone, Default)]
 pub struct RunFiles(Arc<Mutex<Known>>);
 
@@ -40,12 +40,12 @@ pub struct RunFiles(Arc<Mutex<Known>>);
 struct Known {
     inputs: Places,
     outputs: Places,
-    /// Outputs in the order in which they were noted.
+    /// Outputs in the order in which they were added.
     latest_outputs: VecDeque<(u64, Option<(u64, u64)>)>,
 }
 
 impl Known {
-    /// Notes an output, and forgets the first beyond the limit; says whether it is new.
+    /// Adds an output and forgets the oldest beyond the limit. Returns whether it is new.
     fn add_output(&mut self, place: &Place, limit: usize) -> bool {
         let is_new = self.outputs.insert(place);
         if is_new {
@@ -61,7 +61,7 @@ impl Known {
     }
 }
 
-/// Files by name and by identity. Names are kept as hashes: a run that lasts for weeks writes many.
+/// Files by name and by identity. Names are stored as hashes, because a run that lasts for weeks writes many.
 #[derive(Default)]
 struct Places {
     hasher: RandomState,
@@ -90,7 +90,7 @@ struct Place {
     name: PathBuf,
     /// Device and inode of a regular file.
     identity: Option<(u64, u64)>,
-    /// A device, a pipe or a socket: never replaced, and shared without harm.
+    /// A device, pipe or socket: never replaced, and safe to share.
     is_special: bool,
 }
 
@@ -104,10 +104,10 @@ impl Place {
 }
 
 impl RunFiles {
-    /// Notes an input.
+    /// Registers an input.
     ///
     /// # Errors
-    /// `IsInput` when an output of the run has this name already.
+    /// `IsInput` when the run already writes this file.
     pub fn read(&self, path: &Path) -> Result<(), FileConflict> {
         let place = Place::of(path);
         let mut known = self.0.lock();
@@ -118,7 +118,7 @@ impl RunFiles {
         Ok(())
     }
 
-    /// Notes an output, which no other output of the run may be.
+    /// Registers an output; no other output of the run may have the same file.
     ///
     /// # Errors
     /// `IsInput`, `IsOutput`.
@@ -148,7 +148,7 @@ impl RunFiles {
         self.0.lock().outputs.contains(&Place::of(path))
     }
 
-    /// The same inputs without any outputs: for one of several runs that must leave each other's inputs alone.
+    /// A copy with the inputs only: for one of several runs that must not overwrite each other's inputs.
     pub fn inputs_alone(&self) -> Self {
         let known = self.0.lock();
         let Places { hasher, names, identities } = &known.inputs;
@@ -164,13 +164,13 @@ impl fmt::Debug for RunFiles {
     }
 }
 
-/// Whether two names lead to one regular file, or to one place where there is none yet.
+/// Whether two paths are the same regular file, or resolve to the same path if no file exists yet.
 pub fn is_same(one: &Path, other: &Path) -> bool {
     let (one, other) = (Place::of(one), Place::of(other));
     !one.is_special && (one.name == other.name || (one.identity.is_some() && one.identity == other.identity))
 }
 
-/// Where a name leads: absolute, without `..`, symbolic links followed, also those to what is not there yet.
+/// Resolves a path: absolute, without `..`, symbolic links followed, including links to missing files.
 pub fn resolved(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -196,10 +196,10 @@ pub fn resolved(path: &Path) -> PathBuf {
     }
 }
 
-/// The file that a source names: a path, or a `file:` address. `None` for other addresses and for `-`.
+/// The local file of a source: a path or a `file:` URL. `None` for other URLs and for `-`.
 ///
-/// What stands behind `file://` is taken as it is; where no such file exists, `%XX` stands for a byte: so that names that
-/// are not UTF-8 have an address ([`file_address`]).
+/// The part after `file://` is used unchanged; if no such file exists, `%XX` is decoded as a byte, so that non-UTF-8 names
+/// can be given ([`file_address`]).
 pub fn local_path(source: &str) -> Option<PathBuf> {
     let Some(path) = source.strip_prefix("file:") else {
         return (source != "-" && !source.contains("://")).then(|| PathBuf::from(source));
@@ -227,7 +227,7 @@ fn decoded(text: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A source's text for a file: its path, or for a name that is not UTF-8 a `file://` address.
+/// A source string for a file: its path, or a `file://` URL if the path is not UTF-8.
 pub fn file_address(path: &Path) -> String {
     if let Some(text) = path.to_str() {
         return text.to_owned();

@@ -1,33 +1,33 @@
-//! One unbroken clock for all streams of a source whose own clock is set back, leaps, or begins again.
+//! One continuous clock for all streams of a source whose timestamps jump back, jump ahead or restart.
 
 use std::collections::BTreeMap;
 
-/// How far a stream's time may be from the one before it without being a step of the clock.
+/// How far a timestamp may be from the previous one without counting as a discontinuity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepLimits {
-    /// Microseconds back.
+    /// Maximum jump back, in microseconds.
     pub back_micros: i64,
-    /// Microseconds ahead.
+    /// Maximum jump ahead, in microseconds.
     pub ahead_micros: i64,
-    /// Microseconds that have passed since the one before it, where that is known: what comes behind a step is put no earlier.
+    /// Microseconds elapsed since the previous item, if known: items after a discontinuity are not placed earlier than that.
     pub elapsed_micros: i64,
-    /// When the first item of any track behind a step is presented, where that is known: it is what goes on where all tracks ended.
+    /// Presentation time of the first item of any track after the discontinuity, if known: it is placed at the end of all tracks.
     pub first_micros: Option<i64>,
 }
 
-/// An item's time as the source states it, in microseconds.
+/// An item's timestamps as the source specifies them, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StatedTime {
-    /// What the items of its track are ordered by: decoding time for packets of video.
+    /// The time that orders the items of a track: decoding time for video packets.
     pub order: i64,
-    /// How much later it is presented.
+    /// Presentation time minus `order`.
     pub delay: i64,
-    /// How long it lasts.
+    /// Duration.
     pub duration: i64,
 }
 
 impl StatedTime {
-    /// An item that is presented in the order in which it comes.
+    /// An item whose presentation order is its arrival order.
     pub fn presented(micros: i64, duration: i64) -> Self {
         Self { order: micros, delay: 0, duration }
     }
@@ -37,32 +37,32 @@ impl StatedTime {
     }
 }
 
-/// What a time is moved by.
+/// The shift of one timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placed {
-    /// Added to the source's time, in microseconds.
+    /// Added to the source's timestamp, in microseconds.
     pub shift_micros: i64,
-    /// Whether the clock made a step that no other stream has shown yet.
+    /// Whether this item is the first to show a discontinuity.
     pub is_step: bool,
 }
 
-/// Follows the streams of one source, each in the order of its times. A step is closed: what comes after it follows what came
-/// before. All streams are moved by the same time, each from its own first packet behind the step on, so that they keep their relation.
+/// Tracks the timestamps of one source's streams, each in order. A discontinuity is closed: items after it follow those before it. All
+/// streams are shifted by the same amount, each from its first packet after the discontinuity, so they stay in sync.
 #[derive(Clone, Debug, Default)]
 pub struct SourceClock {
     tracks: BTreeMap<usize, Track>,
-    /// The shift behind the latest step.
+    /// Shift after the latest discontinuity.
     shift_micros: i64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Track {
     shift_micros: i64,
-    /// Moved time of the latest item: none since the clock began again.
+    /// Shifted time of the latest item; none since a restart.
     last: Option<i64>,
-    /// Where it ends by its order.
+    /// End of the latest item, by order time.
     end: i64,
-    /// Where its presentation ends.
+    /// End of its presentation.
     shown_end: i64,
 }
 
@@ -73,7 +73,7 @@ impl Track {
 }
 
 impl SourceClock {
-    /// What moves the next item of a track.
+    /// Computes the shift of the next item of a track.
     pub fn follow(&mut self, track: usize, time: StatedTime, limits: StepLimits) -> Placed {
         let newest = self.shift_micros;
         let own = self.tracks.get(&track).copied().unwrap_or(Track::at(newest));
@@ -96,7 +96,7 @@ impl SourceClock {
         Placed { shift_micros, is_step: shift.is_none() }
     }
 
-    /// The same for a track whose items are far apart, such as subtitles: it shows no steps, but makes those of the others.
+    /// Like `follow` for a track with sparse items, such as subtitles: it follows the shifts of other tracks and never causes one.
     pub fn accompany(&mut self, track: usize, micros: i64) -> Placed {
         let now = self.tracks.values().filter_map(|track| track.last).max();
         let own = self.tracks.get(&track).map_or(self.shift_micros, |track| track.shift_micros);
@@ -106,7 +106,7 @@ impl SourceClock {
         Placed { shift_micros, is_step: false }
     }
 
-    /// Takes note of an item that is put after the last of its track, because its own time is wrong. Gives what moves it.
+    /// Places an item directly after the last one of its track because its timestamp is wrong. Returns the shift.
     pub fn append(&mut self, track: usize, time: StatedTime) -> i64 {
         let own = self.tracks.get(&track).copied().unwrap_or(Track::at(self.shift_micros));
         let moved_by = own.last.map_or(own.shift_micros, |_| own.end.saturating_sub(time.order));
@@ -114,28 +114,28 @@ impl SourceClock {
         moved_by
     }
 
-    /// The source begins again: the time `micros` becomes `resume_micros`, on every track.
+    /// Handles a restart of the source: on every track, time `micros` becomes `resume_micros`.
     pub fn begin_again(&mut self, micros: i64, resume_micros: i64) {
         self.set_shift(resume_micros.saturating_sub(micros));
     }
 
-    /// Forgets where the tracks are, as after a seek: times are moved by this.
+    /// Forgets the positions of all tracks, as after a seek, and shifts timestamps by this amount from now on.
     pub fn set_shift(&mut self, shift_micros: i64) {
         self.tracks.clear();
         self.shift_micros = shift_micros;
     }
 
-    /// What moves a track's items at present.
+    /// Current shift of a track.
     pub fn shift_micros(&self, track: usize) -> i64 {
         self.tracks.get(&track).map_or(self.shift_micros, |track| track.shift_micros)
     }
 
-    /// Moved time and end of a track's latest item.
+    /// Shifted time and end of a track's latest item.
     pub fn last(&self, track: usize) -> Option<(i64, i64)> {
         self.tracks.get(&track).and_then(|track| Some((track.last?, track.end)))
     }
 
-    /// Where the presentation of all tracks has ended, in microseconds.
+    /// Latest presentation end over all tracks, in microseconds.
     pub fn end(&self) -> Option<i64> {
         self.tracks.values().filter(|track| track.last.is_some()).map(|track| track.shown_end).max()
     }
@@ -185,7 +185,7 @@ mod tests {
         let frame = |order| StatedTime { order, delay: 80, duration: 40 };
         clock.follow(FRAMES, frame(100_000), LIMITS);
         clock.follow(AUDIO, StatedTime::presented(100_090, 20), LIMITS);
-        // Presented at 80, the audio beside it at 60.
+        // The video is presented at 80, the audio beside it at 60.
         let placed = clock.follow(FRAMES, frame(0), StepLimits { first_micros: Some(60), ..LIMITS });
         assert_eq!(placed, Placed { shift_micros: 100_120 - 60, is_step: true }, "the frame before was shown until 100120");
         assert_eq!(moved(&mut clock, AUDIO, 60), (100_120, false));

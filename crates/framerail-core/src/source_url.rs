@@ -1,4 +1,4 @@
-//! Addresses and paths of media, shown without what they keep secret.
+//! URLs and paths of media, displayed without their secrets.
 
 use std::{borrow::Cow, fmt, ops::Range, path::Path, sync::Arc};
 
@@ -6,10 +6,10 @@ use serde::{Serialize, Serializer};
 
 use crate::printable::printable;
 
-/// What stands in the place of a secret.
+/// Replacement for a secret.
 const HIDDEN: &str = "***";
 
-/// Query parameters whose values are shown when they are short: settings of protocols, never credentials.
+/// Query parameters whose short values are shown: protocol settings, never credentials.
 const OPEN_PARAMETERS: [&str; 34] = [
     "buffer_size",
     "ch",
@@ -46,28 +46,28 @@ const OPEN_PARAMETERS: [&str; 34] = [
     "unicast",
     "width",
 ];
-/// Longest value of such a parameter that is shown.
+/// Maximum length of a shown parameter value.
 const MAX_OPEN_VALUE: usize = 16;
-/// Letters and digits in a row from which on a part of a path counts as a token.
+/// A path segment with this many consecutive letters and digits counts as a token.
 const TOKEN_RUN: usize = 16;
-/// Parts of a path behind which a secret follows.
+/// Path segments that are followed by a secret.
 const SECRET_FOLDERS: [&str; 12] =
     ["apikey", "api_key", "auth", "hook", "hooks", "key", "pass", "password", "secret", "sig", "signature", "token"];
 
 /// A path, a URL, a pattern or `-`, as the user wrote it.
 ///
-/// `Display`, `Debug` and serialisation hide passwords, tokens and stream keys, and make control characters visible. The text as
-/// it was given is had from [`SourceUrl::reveal`], for opening alone.
+/// `Display`, `Debug` and serialisation hide passwords, tokens and stream keys, and escape control characters. Use
+/// [`SourceUrl::reveal`] for the original text, and only to open the source.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceUrl(Arc<str>);
 
 impl SourceUrl {
-    /// A source as the user wrote it.
+    /// Wraps a source as the user wrote it.
     pub fn new(text: impl AsRef<str>) -> Self {
         Self(text.as_ref().into())
     }
 
-    /// The text with everything secret in it: for opening, never for messages.
+    /// The original text with all secrets: for opening, never for messages.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -77,12 +77,12 @@ impl SourceUrl {
         scheme(&self.0).map(str::to_ascii_lowercase)
     }
 
-    /// Whether it has a scheme, as opposed to a path.
+    /// Whether it is a URL rather than a path.
     pub fn is_url(&self) -> bool {
         scheme(&self.0).is_some()
     }
 
-    /// Host and port of a URL, as FFmpeg reads them; port 80 where none is given.
+    /// Host and port of a URL, parsed as in FFmpeg; port 80 by default.
     pub fn host_and_port(&self) -> Option<(String, u16)> {
         let (_, rest) = self.0.split_once("://").filter(|_| self.is_url())?;
         let authority = rest.split(['/', '?', '#']).next()?;
@@ -95,12 +95,12 @@ impl SourceUrl {
         (!host.is_empty()).then(|| (host.to_owned(), port))
     }
 
-    /// Whether it is of http or https.
+    /// Whether the scheme is http or https.
     pub fn is_web(&self) -> bool {
         self.scheme().is_some_and(|scheme| scheme == "http" || scheme == "https")
     }
 
-    /// The parts that are never shown, percent-decoded ones too, longest first; for taking them out of others' messages.
+    /// The secret parts, also percent-decoded, longest first; for removing them from messages of other libraries.
     pub fn secrets(&self) -> Vec<String> {
         let mut secrets = Vec::new();
         for range in hidden(&self.0) {
@@ -110,14 +110,14 @@ impl SourceUrl {
                 secrets.extend([text.to_owned(), percent_decoded(text)]);
             }
         }
-        // Shorter ones would take ordinary words out of messages.
+        // Shorter strings would remove ordinary words from messages.
         secrets.retain(|secret| secret.len() >= 4);
         secrets.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         secrets.dedup();
         secrets
     }
 
-    /// A name made of the last part of the path, without ending, query and secrets; `stream` where nothing is left.
+    /// A name from the last part of the path, without extension, query and secrets; `stream` if nothing is left.
     pub fn stem(&self) -> String {
         if &*self.0 == "-" {
             return "stdin".into();
@@ -127,7 +127,7 @@ impl SourceUrl {
             Some((_, rest)) => {
                 let path = rest.split(['?', '#']).next().unwrap_or_default();
                 let (host, path) = path.split_once('/').unwrap_or((path, ""));
-                // Where the last part is hidden, what stands before it names the source.
+                // If the last part is hidden, use the part before it.
                 let part = path.rsplit('/').find(|part| !part.is_empty() && !part.contains(HIDDEN));
                 part.map_or_else(|| host.rsplit('@').next().unwrap_or(host).to_owned(), file_stem)
             }
@@ -197,13 +197,13 @@ impl Serialize for SourceUrl {
     }
 }
 
-/// A text with the secrets of every URL in it hidden: for messages of libraries, and pipelines as they were written.
+/// Hides the secrets of every URL in a text: for messages of libraries, and pipelines as written.
 pub fn redacted(text: &str) -> Cow<'_, str> {
     let ranges = hidden_in_text(text);
     if ranges.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(without(text, &ranges)) }
 }
 
-/// The same with a star for each hidden byte, so that what points at a place of the text still does.
+/// Like [`redacted`], with one star per hidden byte, so that positions in the text stay valid.
 pub fn masked(text: &str) -> Cow<'_, str> {
     let ranges = hidden_in_text(text);
     if ranges.is_empty() {
@@ -216,7 +216,7 @@ pub fn masked(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// A text without these strings.
+/// Removes these strings from a text.
 pub fn without_secrets(text: &str, secrets: &[String]) -> String {
     secrets
         .iter()
@@ -245,17 +245,17 @@ fn scheme(text: &str) -> Option<&str> {
     is_scheme.then_some(scheme)
 }
 
-/// What is secret in a text that is one source.
+/// Secret ranges of a text that is one source.
 fn hidden(text: &str) -> Vec<Range<usize>> {
     if scheme(text).is_none() {
         return Vec::new();
     }
-    // `concat:URL|URL` and its like name several.
+    // `concat:URL|URL` and similar protocols list several.
     let is_list = text.matches("://").count() > 1 && text.contains('|');
     if is_list { hidden_in_text(text) } else { hidden_in_url(text, 0) }
 }
 
-/// What is secret in the URLs of a text.
+/// Secret ranges of all URLs in a text.
 fn hidden_in_text(text: &str) -> Vec<Range<usize>> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
     let mut from = 0;
@@ -278,7 +278,7 @@ fn hidden_in_text(text: &str) -> Vec<Range<usize>> {
     ranges
 }
 
-/// What is secret in a URL that begins at a place of the text; in order, none twice.
+/// Secret ranges of a URL that starts at `at` in the text; in order and without duplicates.
 fn hidden_in_url(url: &str, at: usize) -> Vec<Range<usize>> {
     let Some((scheme, rest)) = url.split_once("://") else { return Vec::new() };
     let start = scheme.len() + 3;
@@ -303,8 +303,8 @@ fn hidden_in_url(url: &str, at: usize) -> Vec<Range<usize>> {
     ranges.into_iter().filter(|range| !range.is_empty()).map(|range| range.start + at..range.end + at).collect()
 }
 
-/// Length of the user's name and password before the `@`, and where the path begins. Passwords with `/`, `?` or `#` in them are
-/// not valid in a URL, yet they are written.
+/// Length of the user name and password before the `@`, and where the path begins. Passwords with `/`, `?` or `#` are
+/// invalid in a URL, but are accepted because people write them.
 fn user_info(scheme: &str, rest: &str) -> (usize, usize) {
     let authority = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let name = rest.get(..authority).unwrap_or_default();
@@ -321,7 +321,7 @@ fn user_info(scheme: &str, rest: &str) -> (usize, usize) {
     let at = rest.get(..searched).and_then(|rest| rest.rfind('@')).filter(|_| !(is_port && is_web));
     match at {
         Some(at) => (at, authority),
-        // Cut off in the middle of a password.
+        // Cut off within a password.
         None if !is_port => (authority, authority),
         None => (0, authority),
     }
@@ -337,7 +337,7 @@ fn hide_path(ranges: &mut Vec<Range<usize>>, scheme: &str, path: &str, start: us
             continue;
         }
         number += 1;
-        // `rtmp://host/app/key`: who knows the key can publish.
+        // `rtmp://host/app/key`: anyone with the key can publish.
         if is_rtmp && number > 1 {
             ranges.push(at..start + path.len());
             return;
@@ -354,13 +354,13 @@ fn hide_path(ranges: &mut Vec<Range<usize>>, scheme: &str, path: &str, start: us
     }
 }
 
-/// `.m3u8` and the like, with the dot.
+/// The extension with its dot, such as `.m3u8`.
 fn ending(segment: &str) -> &str {
     let dot = segment.rfind('.').filter(|dot| *dot > 0 && segment.len() - dot <= 6);
     dot.and_then(|dot| segment.get(dot..)).unwrap_or_default()
 }
 
-/// Whether a part of a path looks drawn by lot rather than named: many letters and digits in a row, or the figures of a UUID.
+/// Whether a path segment seems random rather than named: many consecutive letters and digits, or the digits of a UUID.
 fn is_token(segment: &str) -> bool {
     let stem = segment.get(..segment.len() - ending(segment).len()).unwrap_or_default();
     let is_mixed = |text: &str| text.bytes().any(|byte| byte.is_ascii_digit()) && text.bytes().any(|byte| byte.is_ascii_alphabetic());
@@ -388,7 +388,7 @@ fn is_open(name: &str, value: &str) -> bool {
     value.is_empty() || (is_plain && OPEN_PARAMETERS.contains(&name.to_ascii_lowercase().as_str()))
 }
 
-/// `%41` as `A`; anything else is kept as it is.
+/// Decodes `%41` to `A`; all else stays unchanged.
 pub fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

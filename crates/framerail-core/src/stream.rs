@@ -1,4 +1,4 @@
-//! What is known of a video stream before its frames arrive.
+//! Information about a video stream, available before its frames.
 
 use std::{any::Any, fmt, sync::Arc};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ColorDescription, FieldOrder, HdrMetadata, PixelFormat, Rational, Rotation, SourceUrl, TimeBase};
 
-/// Numbers a video stream within a run; the first is 0.
+/// Identifies a video stream within a run; the first is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StreamId(pub u32);
 
@@ -16,32 +16,32 @@ impl fmt::Display for StreamId {
     }
 }
 
-/// What a side stream carries.
+/// The content of a side stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MediaKind {
-    /// The packets of the video itself, for stages that copy them.
+    /// Packets of the video itself, for stages that copy them.
     Video,
-    /// Sound.
+    /// Audio.
     Audio,
     /// Subtitles.
     Subtitle,
-    /// Timecode, telemetry and the like.
+    /// Timecode, telemetry and similar data.
     Data,
-    /// Fonts and cover pictures.
+    /// Fonts and cover images.
     Attachment,
 }
 
-/// A stream that travels beside the video, undecoded.
+/// A stream that accompanies the video and is not decoded.
 #[derive(Clone)]
 pub struct SideStream {
-    /// What it carries.
+    /// The content.
     pub kind: MediaKind,
     /// FFmpeg's codec name, such as `aac`.
     pub codec: String,
     /// Seconds per tick of its packets.
     pub time_base: TimeBase,
-    /// Codec parameters and metadata, as the crate that reads and writes containers holds them.
+    /// Codec parameters and metadata, in the representation of the crate that reads and writes containers.
     pub parameters: Arc<dyn Any + Send + Sync>,
 }
 
@@ -55,12 +55,12 @@ impl fmt::Debug for SideStream {
     }
 }
 
-/// A video stream: what its container and codec say, before decoding.
+/// A video stream, as described by its container and codec before decoding.
 #[derive(Clone, Debug)]
 pub struct StreamInfo {
     /// Number within the run.
     pub id: StreamId,
-    /// Where it comes from, as the user wrote it: a path, URL or `-`.
+    /// The source as the user wrote it: a path, URL or `-`.
     pub source: SourceUrl,
     /// Short name for files and records: the source's file stem, made unique within the run.
     pub name: String,
@@ -78,28 +78,28 @@ pub struct StreamInfo {
     pub sample_aspect_ratio: Option<Rational>,
     /// Colour tags.
     pub color: ColorDescription,
-    /// What HDR10 says beside the colour tags.
+    /// HDR10 metadata.
     pub hdr: HdrMetadata,
-    /// How the fields of the first frame lie.
+    /// Field order of the first frame.
     pub field_order: FieldOrder,
-    /// Rotation that delivered frames still need for display.
+    /// Orientation still to be applied to delivered frames for display.
     pub rotation: Rotation,
     /// Seconds per tick of the frames' PTS.
     pub time_base: TimeBase,
-    /// Average rate, when known. Variable-frame-rate streams have one too: trust the PTS.
+    /// Average frame rate, if known. Variable-frame-rate streams have one too; use the PTS for timing.
     pub frame_rate: Option<Rational>,
-    /// What moves the start of the file, or of the part that is read, to zero, in microseconds: for what a writer needs to know before
-    /// the first frame, such as the places of chapters.
+    /// Microseconds added to move the start of the file, or of the part that is read, to zero. Writers need it before
+    /// the first frame, for example for the times of chapters.
     pub start_offset_micros: i64,
-    /// Length in seconds, as the header says it.
+    /// Duration in seconds, from the header.
     pub duration_secs: Option<f64>,
-    /// Number of frames, as the header says it or as length times rate; for progress only.
+    /// Number of frames, from the header or as duration times rate; for progress only.
     pub frames_estimate: Option<u64>,
-    /// Bits per second, as the header says it.
+    /// Bits per second, from the header.
     pub bit_rate: Option<u64>,
-    /// Container and stream tags in their order, such as `("title", "…")`.
+    /// Container and stream tags in order, such as `("title", "…")`.
     pub metadata: Vec<(String, String)>,
-    /// What of the source is not delivered, such as further video tracks; one line each.
+    /// Parts of the source that are not delivered, such as further video tracks; one line each.
     pub not_delivered: Vec<String>,
     /// Streams copied beside the video.
     pub side_streams: Vec<SideStream>,

@@ -1,15 +1,15 @@
-//! One thing painted over a frame, as plain numbers: worked out in one place, painted wherever the frame lies.
+//! Drawing operations on a frame: computed in one place, drawn wherever the frame is stored.
 
 use std::sync::Arc;
 
 use crate::{Point, Region};
 
-/// What is painted in a stroke's region.
+/// The shape drawn within a stroke's region.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StrokeShape {
-    /// All of it, by the same coverage (0 to 255).
+    /// The whole region, with constant coverage (0 to 255).
     Flat(u8),
-    /// A straight line with round ends: a pixel is covered by `width / 2 - distance + 0.5`, from 0 to 1, of its middle.
+    /// A straight line with round ends. Coverage of a pixel: `width / 2 - distance + 0.5`, clamped to 0..=1, `distance` from its centre.
     Line {
         /// One end, in frame pixels.
         from: Point,
@@ -18,28 +18,28 @@ pub enum StrokeShape {
         /// Width in pixels.
         width: f32,
     },
-    /// Letters of `8 * scale` pixels each way, in a row.
+    /// A line of text, with characters of `8 * scale` pixels in both directions.
     Text {
-        /// Left edge of the first letter; may lie outside of the frame.
+        /// Left edge of the first character; may lie outside the frame.
         x: i64,
         /// Top edge.
         y: i64,
-        /// Pixels of a font pixel.
+        /// Frame pixels per font pixel.
         scale: u32,
-        /// Rows of each letter from the top; the lowest bit is the leftmost pixel.
+        /// Rows of each character from the top; the lowest bit is the leftmost pixel.
         glyphs: Vec<[u8; 8]>,
     },
-    /// By a coverage (0 to 255) for each pixel of the region, row by row.
+    /// One coverage value (0 to 255) per pixel of the region, row by row.
     Raster(Arc<[u8]>),
 }
 
-/// One thing that is painted, over what is there.
+/// One drawing operation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stroke {
-    /// The pixels that it may cover, inside the frame.
+    /// The pixels that may be covered, within the frame.
     pub region: Region,
-    /// Which of them, and how much. A chroma sample is covered by the mean of the region's pixels that share it.
+    /// Which pixels, and how much. A chroma sample gets the mean coverage of the region's pixels that share it.
     pub shape: StrokeShape,
-    /// Its colour as code values of the format's components, before any shift.
+    /// Colour as code values of the format's components, before any shift.
     pub codes: [u16; 3],
 }

@@ -1,40 +1,40 @@
-//! The memory behind a frame: planes on the host, or planes on a device.
+//! Frame memory: planes on the host or on a device.
 
 use std::{any::Any, fmt, sync::Arc};
 
 use crate::{CoreError, Device, FramePool, PixelFormat, Region};
 
-/// The longest side of a frame that is accepted; larger sizes in a header are an attack or an error.
+/// Maximum frame side; a larger size in a header is an attack or an error.
 pub const MAX_SIDE: u32 = 32_768;
 
 /// Planes in host memory, owned by their allocator: a decoder or a pool.
 ///
 /// # For implementors
-/// Slices cover whole planes, pitch times rows (the last row may end early), and stay the same for the value's life.
+/// Slices cover whole planes, pitch times rows (the last row may be shorter), and stay the same for the lifetime of the value.
 pub trait HostMemory: Send + Sync {
-    /// The bytes of a plane; empty for a plane that is not there.
+    /// The bytes of a plane; empty if the plane does not exist.
     fn plane(&self, plane: usize) -> &[u8];
 
-    /// The same for writing; `None` when something else reads this memory too (a decoder's reference picture).
+    /// The bytes for writing; `None` if this memory is read elsewhere too, such as a decoder's reference frame.
     fn plane_mut(&mut self, plane: usize) -> Option<&mut [u8]>;
 
-    /// Whether [`HostMemory::plane_mut`] gives planes.
+    /// Whether [`HostMemory::plane_mut`] returns planes.
     fn is_writable(&self) -> bool;
 
-    /// The owner's own type, for a crate that can use its memory without a copy.
+    /// The concrete type, for a crate that can use its memory without a copy.
     fn as_any(&self) -> &dyn Any;
 }
 
-/// A surface in device memory. The crate of that device knows the type behind it.
+/// A surface in device memory. Only the crate of that device knows the concrete type.
 pub trait DeviceSurface: Send + Sync + fmt::Debug {
-    /// Where it lies.
+    /// The device that holds it.
     fn device(&self) -> Device;
 
-    /// The type of the device's crate.
+    /// The concrete type, for the device's crate.
     fn as_any(&self) -> &dyn Any;
 }
 
-/// How one plane's rows lie in memory.
+/// Row layout of one plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlaneLayout {
     /// Bytes from one row to the next.
@@ -46,7 +46,7 @@ pub struct PlaneLayout {
 }
 
 impl PlaneLayout {
-    /// Bytes that a plane needs at least.
+    /// Minimum size of the plane in bytes.
     pub fn min_bytes(&self) -> usize {
         if self.rows == 0 { 0 } else { self.pitch_bytes * (self.rows - 1) + self.row_bytes }
     }
@@ -63,10 +63,10 @@ pub struct HostSurface {
 }
 
 impl HostSurface {
-    /// A surface over existing memory.
+    /// Creates a surface over existing memory.
     ///
     /// # Errors
-    /// `SizeOutOfRange` for a side of 0 or above [`MAX_SIDE`]; `PlaneTooShort` when a plane holds less than its pitch and rows need.
+    /// `SizeOutOfRange` for a side of 0 or above [`MAX_SIDE`]; `PlaneTooShort` when a plane is shorter than its pitch and rows require.
     pub fn new(
         format: PixelFormat,
         width: u32,
@@ -105,17 +105,17 @@ impl HostSurface {
         self.height
     }
 
-    /// Row layout of a plane; panics past the fourth.
+    /// Row layout of a plane; panics for index 4 and above.
     pub fn layout(&self, plane: usize) -> PlaneLayout {
         self.layout[plane]
     }
 
-    /// The memory, for a crate that knows its type.
+    /// The memory, for a crate that knows its concrete type.
     pub fn memory(&self) -> &Arc<dyn HostMemory> {
         &self.memory
     }
 
-    /// All bytes of a plane, from its first row on; rows are `pitch_bytes` apart.
+    /// All bytes of a plane; rows are `pitch_bytes` apart.
     pub fn plane(&self, plane: usize) -> &[u8] {
         self.memory.plane(plane)
     }
@@ -127,22 +127,22 @@ impl HostSurface {
         &self.plane(plane)[start..start + layout.row_bytes]
     }
 
-    /// Planes for writing, when this is the memory's only holder and nothing else reads it.
+    /// Planes for writing, if the memory is not shared and not read elsewhere.
     pub fn planes_mut(&mut self) -> Option<PlanesMut<'_>> {
         let memory = Arc::get_mut(&mut self.memory)?;
         memory.is_writable().then_some(PlanesMut { layout: &self.layout, memory })
     }
 
-    /// Bytes of all planes without padding.
+    /// Bytes of all planes, without padding.
     pub fn sample_bytes_total(&self) -> usize {
         self.layout.iter().map(|layout| layout.row_bytes * layout.rows).sum()
     }
 
-    /// A part of it that shares its memory, which neither can write while both are there. The part must begin on whole chroma
+    /// A view of a part of the surface that shares its memory; neither is writable while both exist. The part must start on whole chroma
     /// samples ([`PixelFormat::chroma_shift`]).
     ///
     /// # Errors
-    /// `SizeOutOfRange` for a part that is empty, does not lie within the surface or begins between chroma samples.
+    /// `SizeOutOfRange` for a part that is empty, exceeds the surface or starts between chroma samples.
     pub fn window(&self, part: Region) -> Result<HostSurface, CoreError> {
         let (shift_x, shift_y) = self.format.chroma_shift();
         let is_aligned = part.x.is_multiple_of(1 << shift_x) && part.y.is_multiple_of(1 << shift_y);
@@ -151,7 +151,7 @@ impl HostSurface {
         }
         let mut starts = [0; 4];
         for (plane, start) in starts.iter_mut().enumerate().take(self.format.planes()) {
-            // Rows and bytes of all that lies above and to the left.
+            // Rows and bytes above and to the left of the part.
             let (left_bytes, rows) = self.format.plane_size(plane, part.x.max(1), part.y.max(1));
             let (left_bytes, rows) = (if part.x == 0 { 0 } else { left_bytes }, if part.y == 0 { 0 } else { rows });
             *start = rows * self.layout[plane].pitch_bytes + left_bytes;
@@ -161,7 +161,7 @@ impl HostSurface {
         HostSurface::new(self.format, part.width, part.height, &pitches, memory)
     }
 
-    /// A copy in memory of the pool, writable.
+    /// Copies the surface to writable memory from the pool.
     pub fn copied(&self, pool: &FramePool) -> Result<HostSurface, CoreError> {
         let mut copy = pool.surface(self.format, self.width, self.height)?;
         if let Some(mut planes) = copy.planes_mut() {
@@ -175,7 +175,7 @@ impl HostSurface {
     }
 }
 
-/// Planes from some byte on of another surface's.
+/// Planes that start at an offset into another surface's planes.
 struct WindowMemory {
     whole: Arc<dyn HostMemory>,
     starts: [usize; 4],
@@ -226,24 +226,24 @@ impl PlanesMut<'_> {
         &mut self.plane(plane)[start..start + layout.row_bytes]
     }
 
-    /// Row layout of a plane; panics past the fourth.
+    /// Row layout of a plane; panics for index 4 and above.
     pub fn layout(&self, plane: usize) -> PlaneLayout {
         self.layout[plane]
     }
 }
 
-/// A picture's memory, wherever it lies. Cloning shares it.
+/// Frame memory on the host or a device. Cloning shares it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Surface {
     /// Host planes.
     Host(HostSurface),
-    /// Device planes, with the event after which they may be read.
+    /// Device planes, with the event after which they can be read.
     Device(Arc<dyn DeviceSurface>),
 }
 
 impl Surface {
-    /// Where it lies.
+    /// The device that holds it.
     pub fn device(&self) -> Device {
         match self {
             Surface::Host(_) => Device::Cpu,
@@ -262,7 +262,7 @@ impl Surface {
         }
     }
 
-    /// The host planes, to be replaced or written.
+    /// The host planes, for writing or replacing.
     ///
     /// # Errors
     /// `NotOnHost` for a device surface.

@@ -1,19 +1,19 @@
-//! How a batch of pictures lies in memory as a tensor.
+//! Memory layout of a batch of frames as a tensor.
 
 use serde::{Deserialize, Serialize};
 
-/// The order of a picture batch's axes: T (or N) frames, C channels, H rows, W columns.
+/// Axis order of a batch: T (or N) frames, C channels, H rows, W columns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum TensorLayout {
-    /// Frames, channels, rows, columns: what most models take (also called NCHW).
+    /// Frames, channels, rows, columns: the input of most models (also called NCHW).
     #[default]
     Tchw,
-    /// Frames, rows, columns, channels: what image libraries hold (also called NHWC).
+    /// Frames, rows, columns, channels: the layout of image libraries (also called NHWC).
     Thwc,
 }
 
-/// The type of a tensor's elements.
+/// Element type of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -41,7 +41,7 @@ impl DType {
     }
 }
 
-/// The channels of a tensor, in order.
+/// Channels of a tensor, in order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ChannelOrder {
     /// Red, green, blue.
@@ -51,10 +51,10 @@ pub enum ChannelOrder {
     Bgr,
     /// Luma only: one channel.
     Gray,
-    /// Hue in half degrees (0 to 179), saturation and value (0 to 255), each rounded: as OpenCV's 8-bit HSV. Pixels are resampled
-    /// as red, green and blue, and rounded to 8 bits first.
+    /// Hue in units of 2° (0 to 179), saturation and value (0 to 255), each rounded, as OpenCV's 8-bit HSV. Pixels are resampled
+    /// as RGB and rounded to 8 bits first.
     Hsv,
-    /// Red, green, blue, alpha: not premultiplied, opaque where the picture has none.
+    /// Red, green, blue, alpha: not premultiplied, opaque if the frame has no alpha.
     Rgba,
 }
 
@@ -69,28 +69,28 @@ impl ChannelOrder {
     }
 }
 
-/// The tensor that a picture is written to.
+/// The tensor that a frame is converted to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
-    /// Columns.
+    /// Width in pixels.
     pub width: u32,
-    /// Rows.
+    /// Height in pixels.
     pub height: u32,
-    /// Planes or interleaved channels.
+    /// Planar or interleaved channels.
     pub layout: TensorLayout,
-    /// Type of the elements. Values for `U8` and `U16` are rounded to the nearest, ties to even, and cut off at the type's ends.
+    /// Element type. Values for `U8` and `U16` are rounded to nearest (ties to even) and clamped to the type's range.
     pub dtype: DType,
     /// The channels.
     pub channel_order: ChannelOrder,
 }
 
 impl TensorSpec {
-    /// Elements of one picture.
+    /// Number of elements of one frame.
     pub fn picture_elements(&self) -> usize {
         self.width as usize * self.height as usize * self.channel_order.channels()
     }
 
-    /// Bytes of one picture.
+    /// Size of one frame in bytes.
     pub fn picture_bytes(&self) -> usize {
         self.picture_elements() * self.dtype.size_bytes()
     }

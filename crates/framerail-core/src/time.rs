@@ -22,7 +22,7 @@ impl Rational {
         self.num as f64 / self.den as f64
     }
 
-    /// Whether both parts are above zero, as a usable rate or aspect ratio has them.
+    /// Whether both parts are positive, as required of a frame rate or aspect ratio.
     pub fn is_positive(self) -> bool {
         self.num > 0 && self.den > 0
     }
@@ -39,10 +39,10 @@ impl std::fmt::Display for Rational {
 pub struct TimeBase(Rational);
 
 impl TimeBase {
-    /// One tick a millisecond.
+    /// One tick per millisecond.
     pub const MILLIS: TimeBase = TimeBase(Rational { num: 1, den: 1_000 });
 
-    /// One tick a microsecond.
+    /// One tick per microsecond.
     pub const MICROS: TimeBase = TimeBase(Rational { num: 1, den: 1_000_000 });
 
     /// `num/den` seconds per tick, or `None` unless both are above zero.
@@ -56,7 +56,7 @@ impl TimeBase {
         self.0
     }
 
-    /// Ticks as seconds.
+    /// Converts ticks to seconds.
     pub fn seconds(self, ticks: i64) -> f64 {
         ticks as f64 * self.0.num as f64 / self.0.den as f64
     }
@@ -66,7 +66,7 @@ impl TimeBase {
         (seconds * self.0.den as f64 / self.0.num as f64).round() as i64
     }
 
-    /// Ticks of this time base in ticks of another, rounded half away from zero.
+    /// Converts ticks to another time base, rounding half away from zero.
     pub fn rescale(self, ticks: i64, to: TimeBase) -> i64 {
         let num = ticks as i128 * self.0.num as i128 * to.0.den as i128;
         let den = self.0.den as i128 * to.0.num as i128;
