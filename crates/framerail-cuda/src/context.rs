@@ -1,7 +1,7 @@
-//! Which CUDA context is current on a thread: pushed around our own calls, and popped again.
+//! Makes a CUDA context current on a thread for the duration of our calls, and restores the previous one.
 //!
-//! The contexts of a process are shared with other libraries, such as PyTorch, whose current device is the current context of the
-//! thread. So nothing here may leave another context behind than it found.
+//! A process shares its contexts with other libraries, such as PyTorch, whose current device is the thread's current context.
+//! Code here must therefore always restore the context it found.
 
 use std::{fmt, marker::PhantomData, sync::OnceLock};
 
@@ -9,7 +9,7 @@ use cudarc::driver::sys;
 
 use crate::error::{CudaError, check_code};
 
-/// The driver's calls on the stack of contexts that each thread has.
+/// The driver calls on a thread's context stack.
 #[derive(Clone, Copy)]
 struct StackCalls {
     push: unsafe fn(sys::CUcontext) -> sys::CUresult,
@@ -25,17 +25,17 @@ pub(crate) struct Context {
     ordinal: u32,
     handle: sys::CUcontext,
     calls: StackCalls,
-    /// The error that ended this process's use of the device.
+    /// The error that made the device unusable for this process.
     failure: OnceLock<CudaError>,
 }
 
-// SAFETY: the driver's contexts may be pushed on any thread.
+// SAFETY: any thread may push the driver's contexts.
 unsafe impl Send for Context {}
 // SAFETY: as above; the failure is set once.
 unsafe impl Sync for Context {}
 
 impl Context {
-    /// The primary context of a device, kept for the life of the process.
+    /// Retains a device's primary context for the lifetime of the process.
     ///
     /// # Errors
     /// `OutOfMemory`, `Driver`.
@@ -50,18 +50,18 @@ impl Context {
     /// Makes the context current on this thread until the guard is dropped.
     ///
     /// # Errors
-    /// `DeviceLost` once the device has failed for good; `Driver`.
+    /// `DeviceLost` after an unrecoverable device error; `Driver`.
     pub(crate) fn enter(&self) -> Result<Entered<'_>, CudaError> {
         if let Some(failure) = self.failure.get() {
             return Err(failure.clone());
         }
-        // SAFETY: a context that lives as long as the process.
+        // SAFETY: the context lives as long as the process.
         let code = unsafe { (self.calls.push)(self.handle) };
         self.check(code as u32, "using the device")?;
         Ok(Entered { context: self, of_thread: PhantomData })
     }
 
-    /// Turns the driver's answer into a result; an error that ends the use of the device is kept and given from now on.
+    /// Converts a driver code to a result. An error that makes the device unusable is stored and returned by all later calls.
     fn check(&self, code: u32, action: &str) -> Result<(), CudaError> {
         check_code(code, action).map_err(|error| match error {
             CudaError::Driver { action, code: name, message } if is_sticky(code) => {
@@ -72,16 +72,16 @@ impl Context {
     }
 }
 
-/// A stretch of work with a device's context current. Dropping it brings back what was current before.
+/// A guard while a device's context is current. Dropping it restores the previous context.
 #[must_use = "the context is current only while this value lives"]
 pub(crate) struct Entered<'a> {
     context: &'a Context,
-    /// The stack belongs to the thread.
+    /// Not `Send`: the context stack belongs to the thread.
     of_thread: PhantomData<*const ()>,
 }
 
 impl Entered<'_> {
-    /// Turns the answer of a call on this device into a result.
+    /// Converts the driver code of a call on this device to a result.
     ///
     /// # Errors
     /// `OutOfMemory`, `DeviceLost`, `Driver`.
@@ -89,7 +89,7 @@ impl Entered<'_> {
         self.context.check(code as u32, action)
     }
 
-    /// The same for a library that answers in the driver's codes.
+    /// Like `check`, for another library that returns the driver's codes.
     ///
     /// # Errors
     /// As [`Entered::check`].
@@ -97,13 +97,13 @@ impl Entered<'_> {
         self.context.check(code, action)
     }
 
-    /// Queues a copy from the memory of another device, over the link between the two or, where there is none, through the host.
+    /// Queues a copy from another device's memory, over the link between them or through the host.
     ///
     /// # Errors
     /// `DeviceLost`, `Driver`.
     ///
     /// # Safety
-    /// Both ranges are live device memory until the copy is done, and ordered with their other uses; the stream belongs to this context.
+    /// Both ranges are live device memory until the copy is done and ordered with their other uses; the stream belongs to this context.
     pub(crate) unsafe fn copy_from_peer(
         &self,
         to: u64,
@@ -111,21 +111,21 @@ impl Entered<'_> {
         bytes: usize,
         stream: sys::CUstream,
     ) -> Result<(), CudaError> {
-        // SAFETY: the caller's word, and two contexts that live as long as the process.
+        // SAFETY: guaranteed by the caller; both contexts live as long as the process.
         let code = unsafe { sys::cuMemcpyPeerAsync(to, self.context.handle, from, source.handle, bytes, stream) };
         self.check(code, "copying from another device")
     }
 
-    /// Puts an event behind everything that is queued in the context, on whatever stream. Where the driver cannot do that (before CUDA
-    /// 12.5), the host waits for all of it.
+    /// Records an event after all work queued in the context, on any stream. If the driver does not support this (before CUDA
+    /// 12.5), synchronises the context instead.
     ///
     /// # Errors
-    /// `DeviceLost`, `Driver`: also while a stream of the context is being captured into a graph.
+    /// `DeviceLost`, `Driver`; also fails while a stream of the context is being captured into a graph.
     pub(crate) fn record_all(&self, event: sys::CUevent) -> Result<(), CudaError> {
         type Record = unsafe extern "C" fn(sys::CUcontext, sys::CUevent) -> u32;
-        // SAFETY: the function has this signature in every version that has it (cuda.h).
+        // SAFETY: the function has this signature in every driver version that exports it (cuda.h).
         if let Ok(record) = unsafe { sys::culib().get::<Record>(b"cuCtxRecordEvent\0") } {
-            // SAFETY: a live context and a live event of it.
+            // SAFETY: a live context and one of its live events.
             match self.check_code(unsafe { record(self.context.handle, event) }, "marking the work on the device") {
                 Err(CudaError::Driver { .. }) => {}
                 done => return done,
@@ -154,7 +154,7 @@ impl fmt::Debug for Context {
     }
 }
 
-/// Errors after which every further call on the context fails too, until the process ends (CUDA driver API, `CUresult`).
+/// Errors after which all later calls on the context fail, until the process ends (CUDA driver API, `CUresult`).
 fn is_sticky(code: u32) -> bool {
     const NAMED: [sys::CUresult; 14] = [
         sys::CUresult::CUDA_ERROR_DEINITIALIZED,
@@ -172,13 +172,13 @@ fn is_sticky(code: u32) -> bool {
         sys::CUresult::CUDA_ERROR_LAUNCH_FAILED,
         sys::CUresult::CUDA_ERROR_MPS_RPC_FAILURE,
     ];
-    // Later than the bindings: an error contained to this process, a leak of tensor memory, and a terminated MPS client.
+    // Newer than the bindings: a contained memory error, a tensor memory leak, and a terminated MPS client.
     const NUMBERED: [u32; 4] = [226, 721, 810, sys::CUresult::CUDA_ERROR_EXTERNAL_DEVICE as u32];
     NAMED.iter().any(|known| *known as u32 == code) || NUMBERED.contains(&code)
 }
 
-/// Brings the calling thread's CUDA context back when it is dropped: around libraries that change it, such as ONNX Runtime, on threads
-/// that are not ours.
+/// Restores the calling thread's CUDA context when dropped; for calls to libraries that change it, such as ONNX Runtime, on threads
+/// that we did not create.
 #[must_use = "the context is brought back when this value is dropped"]
 pub struct KeptContext {
     current: Option<sys::CUcontext>,
@@ -191,14 +191,14 @@ impl fmt::Debug for KeptContext {
 }
 
 impl KeptContext {
-    /// Records the context that is current on this thread; does nothing without a driver.
+    /// Saves the context that is current on this thread; does nothing without a driver.
     pub fn note() -> Self {
-        // SAFETY: only looks for the library.
+        // SAFETY: only searches for the library.
         if !*DRIVER_IS_HERE.get_or_init(|| unsafe { sys::is_culib_present() }) {
             return Self { current: None };
         }
         let mut current = std::ptr::null_mut();
-        // SAFETY: an out value. A driver that has not been started answers with an error, and nothing is current then.
+        // SAFETY: an out value. An uninitialised driver returns an error, and no context is current then.
         unsafe { sys::cuCtxGetCurrent(&mut current) };
         Self { current: Some(current) }
     }
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     thread_local! {
-        /// What the imitated driver has on this thread's stack, and what it answers to a push.
+        /// The mock driver's context stack of this thread, and its result for a push.
         static STACK: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
         static ANSWER: RefCell<sys::CUresult> = const { RefCell::new(sys::CUresult::CUDA_SUCCESS) };
     }
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn what_was_current_is_current_again_whatever_happens_inside() {
-        // The caller's own context lies on the stack; two devices are used inside of each other.
+        // The caller's context is on the stack; two devices are used, one nested in the other.
         STACK.with(|stack| stack.borrow_mut().push(99));
         let (one, two) = (context(1), context(2));
         {

@@ -1,4 +1,4 @@
-//! A card: its primary context, its properties, its memory.
+//! A CUDA device: its primary context, properties and memory.
 
 use std::{
     collections::HashMap,
@@ -20,29 +20,29 @@ use crate::{
     stream::{SpareEvents, SpareStreams},
 };
 
-/// What a card is.
+/// Properties of a GPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeviceInfo {
-    /// Its number, from 0.
+    /// Device ordinal, from 0.
     pub ordinal: u32,
-    /// The vendor's name, such as `NVIDIA H100 80GB HBM3`.
+    /// Name, such as `NVIDIA H100 80GB HBM3`.
     pub name: String,
     /// Compute capability, major and minor: 9.0 is `(9, 0)`.
     pub compute_capability: (u32, u32),
-    /// Multiprocessors.
+    /// Number of multiprocessors.
     pub multiprocessors: u32,
     /// Device memory in bytes.
     pub memory_bytes: u64,
 }
 
-/// A card in use: the primary context, which other libraries in the process share.
+/// An open GPU with its primary context, which other libraries in the process share.
 pub struct CudaDevice {
     info: DeviceInfo,
     pub(crate) context: Context,
     pub(crate) modules: LoadedModules,
     pub(crate) events: SpareEvents,
     pub(crate) streams: SpareStreams,
-    /// Free memory when it was last asked for.
+    /// Free memory and the time of the last query.
     free: Mutex<Option<(Instant, u64)>>,
 }
 
@@ -52,14 +52,14 @@ impl fmt::Debug for CudaDevice {
     }
 }
 
-/// How long an answer about free memory is used.
+/// How long a query of free memory stays valid.
 const LATELY: Duration = Duration::from_secs(1);
 
 static OPEN: OnceLock<Mutex<HashMap<u32, Arc<CudaDevice>>>> = OnceLock::new();
 
-/// Loads and starts the driver.
+/// Loads and initialises the driver.
 fn start_driver() -> Result<(), CudaError> {
-    // SAFETY: only looks for the library.
+    // SAFETY: only searches for the library.
     if !unsafe { sys::is_culib_present() } {
         return Err(CudaError::NoDriver { reason: "libcuda.so.1 is not on this machine; install NVIDIA's driver".into() });
     }
@@ -68,7 +68,7 @@ fn start_driver() -> Result<(), CudaError> {
     check(code, "starting the driver").map_err(|error| CudaError::NoDriver { reason: format!("{error}; is there a GPU?") })
 }
 
-/// The CUDA version that the driver speaks, such as `(13, 0)`.
+/// The CUDA version that the driver supports, such as `(13, 0)`.
 ///
 /// # Errors
 /// `NoDriver`.
@@ -81,7 +81,7 @@ pub fn driver_version() -> Result<(u32, u32), CudaError> {
     Ok((version / 1000, version % 1000 / 10))
 }
 
-/// Number of cards.
+/// Number of GPUs.
 ///
 /// # Errors
 /// `NoDriver`.
@@ -104,7 +104,7 @@ fn handle(ordinal: u32) -> Result<sys::CUdevice, CudaError> {
     Ok(device)
 }
 
-/// What a card is, without taking it into use.
+/// Queries the properties of a GPU without opening it.
 ///
 /// # Errors
 /// `NoDriver`, `NoDevice`.
@@ -119,7 +119,7 @@ pub fn device_info(ordinal: u32) -> Result<DeviceInfo, CudaError> {
     let mut name = [0 as c_char; 256];
     // SAFETY: a buffer of the stated length, and a valid device.
     check(unsafe { sys::cuDeviceGetName(name.as_mut_ptr(), 255, device) }, "querying the GPU's name")?;
-    // SAFETY: the last byte was left zero.
+    // SAFETY: the last byte stays zero.
     let name = unsafe { std::ffi::CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
     let mut memory = 0;
     // SAFETY: an out value and a valid device.
@@ -138,7 +138,7 @@ pub fn device_info(ordinal: u32) -> Result<DeviceInfo, CudaError> {
 }
 
 impl CudaDevice {
-    /// Takes a card into use; once for the process, however often it is called.
+    /// Opens a GPU, once per process: later calls return the same device.
     ///
     /// # Errors
     /// `NoDriver`, `NoDevice`, `OutOfMemory`, `Driver`.
@@ -165,17 +165,17 @@ impl CudaDevice {
         Ok(device)
     }
 
-    /// What it is.
+    /// Properties.
     pub fn info(&self) -> &DeviceInfo {
         &self.info
     }
 
-    /// As core names it.
+    /// The device as a core type.
     pub fn id(&self) -> Device {
         Device::Cuda(self.info.ordinal)
     }
 
-    /// Makes its context current on this thread while the guard lives. Everything in this crate that talks to the driver does so first.
+    /// Makes the context current on this thread while the guard lives. Every driver call of this crate is preceded by this.
     ///
     /// # Errors
     /// `DeviceLost`, `Driver`.
@@ -183,7 +183,7 @@ impl CudaDevice {
         self.context.enter()
     }
 
-    /// Whether this device reads the memory of another one directly, over NVLink or PCIe. Copies between the two are possible in any case.
+    /// Whether this device can access the other's memory directly, over NVLink or PCIe. Copies between the two work either way.
     pub fn reaches(&self, other: &CudaDevice) -> bool {
         let (Ok(own), Ok(other)) = (handle(self.info.ordinal), handle(other.info.ordinal)) else { return false };
         let mut can = 0;
@@ -191,7 +191,7 @@ impl CudaDevice {
         own != other && unsafe { sys::cuDeviceCanAccessPeer(&mut can, own, other) } == sys::CUresult::CUDA_SUCCESS && can != 0
     }
 
-    /// Free and total device memory in bytes, as the driver counts them over all processes.
+    /// Free and total device memory in bytes, as reported by the driver for all processes.
     ///
     /// # Errors
     /// `Driver`.
@@ -203,7 +203,7 @@ impl CudaDevice {
         Ok((free as u64, total as u64))
     }
 
-    /// Free device memory in bytes, as it was a second ago at most: asking the driver takes part of the time that opening a small file does.
+    /// Free device memory in bytes, cached for up to a second, because querying the driver takes part of the time to open a small file.
     ///
     /// # Errors
     /// `Driver`.
@@ -217,7 +217,7 @@ impl CudaDevice {
         Ok(free)
     }
 
-    /// Completes an out-of-memory error with what was asked for.
+    /// Adds the requested and free bytes to an out-of-memory error.
     pub(crate) fn explain(&self, error: CudaError, wanted_bytes: usize) -> CudaError {
         match error {
             CudaError::OutOfMemory { .. } => {
@@ -228,10 +228,10 @@ impl CudaDevice {
         }
     }
 
-    /// Waits until everything on the card is done. For measurements and shutdown only.
+    /// Waits for all work on the device. For measurements and shutdown only.
     ///
     /// # Errors
-    /// `Driver`: also of work queued earlier.
+    /// `Driver`, including errors of work queued earlier.
     pub fn synchronize(&self) -> Result<(), CudaError> {
         let entered = self.enter()?;
         crate::Traffic::count_sync();

@@ -1,4 +1,4 @@
-//! Copies from device buffers to page-locked host memory that the host does not wait for.
+//! Asynchronous copies from device buffers to page-locked host memory.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use cudarc::driver::sys;
 
 use crate::{CudaError, CudaEvent, CudaStream, DeviceBuffer, PinnedBuffer, PinnedPool, Traffic};
 
-/// A copy to the host that is under way. It may be dropped: the memory is not handed out while it is written.
+/// A pending copy to the host. Safe to drop: its memory is not reused before the copy is done.
 pub struct Download {
     buffer: Option<PinnedBuffer>,
     done: CudaEvent,
@@ -19,20 +19,20 @@ impl fmt::Debug for Download {
 }
 
 impl Download {
-    /// Queues the copy of a part of a buffer behind what writes it.
+    /// Queues a copy of part of a buffer, ordered after its last write.
     ///
     /// # Errors
-    /// `BadArgument` when the part reaches beyond the buffer, `Driver`.
+    /// `BadArgument` when the range exceeds the buffer, `Driver`.
     pub fn queue(source: &DeviceBuffer, offset: usize, bytes: usize, pool: &PinnedPool, stream: &CudaStream) -> Result<Self, CudaError> {
         if offset.checked_add(bytes).is_none_or(|end| end > source.len()) {
             return Err(CudaError::argument(format!("a download of {bytes} bytes at {offset} from a buffer of {}", source.len())));
         }
-        // Few sizes, so that downloads of changing length find a buffer that was used before.
+        // Round to few sizes, so that downloads of varying length can reuse buffers.
         let mut buffer = pool.buffer(bytes.max(4096).next_power_of_two())?;
         let from = source.begin_read(stream)? + offset as u64;
         let entered = stream.device().enter()?;
         let to = buffer.bytes_mut().as_mut_ptr().cast();
-        // SAFETY: the range was checked; the target has this many bytes, and stays until the event behind the copy was waited for.
+        // SAFETY: the range was checked; the target is large enough and is kept until the event after the copy was waited for.
         let code = unsafe { sys::cuMemcpyDtoHAsync_v2(to, from, bytes, stream.handle()) };
         buffer.in_use_on(stream);
         entered.check(code, "queueing a download")?;
@@ -42,19 +42,19 @@ impl Download {
         Ok(download)
     }
 
-    /// Whether the bytes are there.
+    /// Whether the copy is done.
     ///
     /// # Errors
-    /// `Driver`: also of the work before it.
+    /// `Driver`, including errors of earlier work.
     pub fn is_done(&self) -> Result<bool, CudaError> {
         self.done.is_done()
     }
 
-    /// Waits and gives the bytes, at the start of a buffer that may be longer; counted in [`Traffic::syncs`] unless they were
-    /// there.
+    /// Waits for the copy and returns the buffer, which may be longer than the data at its start. Counted in [`Traffic::syncs`]
+    /// unless the copy was already done.
     ///
     /// # Errors
-    /// `Driver`: also of the work before it.
+    /// `Driver`, including errors of earlier work.
     pub fn wait(mut self) -> Result<PinnedBuffer, CudaError> {
         self.done.synchronize()?;
         self.buffer.take().ok_or_else(|| CudaError::argument("a download that was waited for already"))

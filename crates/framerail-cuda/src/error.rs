@@ -1,70 +1,70 @@
-//! What can go wrong on a device.
+//! Errors of CUDA operations.
 
 use cudarc::driver::sys;
 
-/// Why something on a device failed.
+/// Why a CUDA operation failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CudaError {
     /// The driver cannot be used on this machine.
     #[error("no CUDA driver: {reason}")]
     NoDriver {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// There is no card with this number.
+    /// There is no GPU with this ordinal.
     #[error("no CUDA device {ordinal}: this machine has {count}; `framerail doctor` lists them")]
     NoDevice {
-        /// The number asked for.
+        /// The requested ordinal.
         ordinal: u32,
-        /// Cards there are.
+        /// Number of GPUs.
         count: u32,
     },
-    /// Device memory is used up.
+    /// Device memory is exhausted.
     #[error(
         "out of device memory: {wanted_bytes} bytes were requested, {free_bytes} are free; use fewer engines, a smaller batch, or less \
          memory for frames decoded ahead"
     )]
     OutOfMemory {
-        /// Bytes asked for.
+        /// Requested bytes.
         wanted_bytes: u64,
-        /// Bytes that the driver said were free.
+        /// Free bytes, as reported by the driver.
         free_bytes: u64,
     },
-    /// The device failed in a way that ends its use by this process; every later call gives this error again.
+    /// The device failed in a way that makes it unusable for this process; every later call returns this error again.
     #[error("CUDA device {ordinal} failed and cannot be used by this process any more; restart the process ({action}: {code}{})", describe(.message))]
     DeviceLost {
-        /// Its number.
+        /// Device ordinal.
         ordinal: u32,
-        /// What was being done when the failure showed; the cause may be work that was queued before.
+        /// The action that reported the failure; the cause may be work queued earlier.
         action: String,
         /// The driver's name for the error, such as `CUDA_ERROR_ILLEGAL_ADDRESS`.
         code: String,
-        /// The driver's words.
+        /// The driver's description.
         message: String,
     },
     /// A call to the driver failed.
     #[error("{action} failed: {code}{}", describe(.message))]
     Driver {
-        /// What was being done.
+        /// The attempted action.
         action: String,
         /// The driver's name for the error, such as `CUDA_ERROR_ILLEGAL_ADDRESS`.
         code: String,
-        /// The driver's words.
+        /// The driver's description.
         message: String,
     },
     /// The video decoder cannot be used on this machine.
     #[error("no NVDEC: {reason}")]
     NoDecoder {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The card cannot decode this stream.
+    /// The GPU cannot decode this stream.
     #[error("the GPU does not decode {what}: {reason}")]
     Unsupported {
         /// The stream: codec, chroma, depth, size.
         what: String,
-        /// What it can do instead.
+        /// What is supported instead.
         reason: String,
     },
     /// A kernel could not be compiled.
@@ -72,13 +72,13 @@ pub enum CudaError {
     Compile {
         /// Name of the source.
         kernel: String,
-        /// The compiler's first words, or why there is no compiler.
+        /// The compiler's first error messages, or why no compiler was found.
         reason: String,
     },
-    /// A caller's mistake: sizes that do not fit.
+    /// An invalid argument, such as sizes that do not match.
     #[error("{what}")]
     BadArgument {
-        /// What does not fit.
+        /// What is invalid.
         what: String,
     },
 }
@@ -92,18 +92,18 @@ impl CudaError {
         CudaError::BadArgument { what: what.into() }
     }
 
-    /// Whether another file, a smaller batch or the CPU may still work: everything but a device that has failed for good.
+    /// Whether another file, a smaller batch or the CPU may still work: true for all errors but `DeviceLost`.
     pub fn is_recoverable(&self) -> bool {
         !matches!(self, CudaError::DeviceLost { .. })
     }
 }
 
-/// Turns the answer of a call that is not about one device into a result.
+/// Converts a driver code to a result, for calls that do not concern one device.
 pub(crate) fn check(code: sys::CUresult, action: &str) -> Result<(), CudaError> {
     check_code(code as u32, action)
 }
 
-/// The same for a code from a library that answers in the driver's codes.
+/// Like `check`, for a library that returns the driver's codes.
 pub(crate) fn check_code(code: u32, action: &str) -> Result<(), CudaError> {
     const OUT_OF_MEMORY: u32 = sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY as u32;
     match code {
@@ -116,10 +116,10 @@ pub(crate) fn check_code(code: u32, action: &str) -> Result<(), CudaError> {
     }
 }
 
-/// Name and words for a code that this build may not know.
+/// Name and description of a code, which may be unknown to this build.
 fn name_of(code: u32) -> (String, String) {
     type Lookup = unsafe extern "C" fn(u32, *mut *const std::ffi::c_char) -> u32;
-    // SAFETY: checked before; the two functions have this signature in every version of the driver, and give static strings.
+    // SAFETY: the driver was checked to be present; both functions have this signature in every version and return static strings.
     let text = |symbol: &[u8]| unsafe {
         if !sys::is_culib_present() {
             return None;

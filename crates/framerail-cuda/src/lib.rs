@@ -1,12 +1,12 @@
-//! CUDA behind a fence: cards, streams, device memory, pictures in it, kernels compiled at run time, and NVDEC.
+//! Safe CUDA wrappers: devices, streams, device memory, surfaces, kernels compiled at run time, and NVDEC.
 //!
-//! Everything is loaded at run time: the same program starts on a machine without a driver, and every call says so
-//! ([`CudaError::NoDriver`]).
+//! All libraries are loaded at run time: the same binary starts on a machine without a driver, where every call returns
+//! [`CudaError::NoDriver`].
 //!
 //! # Order
-//! Work on a [`CudaStream`] runs in order; work on two streams is ordered by the marks that each [`DeviceBuffer`] carries.
-//! Work queued on a buffer is bracketed with `begin_read`/`end_read` or `begin_write`/`end_write`. The host waits
-//! only where a function says so; each wait and each byte that crosses is counted in [`Traffic`].
+//! Work on one [`CudaStream`] runs in order; work on different streams is ordered by the events that each [`DeviceBuffer`] carries.
+//! Bracket work queued on a buffer with `begin_read`/`end_read` or `begin_write`/`end_write`. The host waits
+//! only where a function's documentation says so; each wait and each byte copied is counted in [`Traffic`].
 
 mod context;
 pub mod device;

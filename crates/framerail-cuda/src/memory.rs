@@ -1,7 +1,7 @@
-//! Device memory: recycled buffers that know after which work they may be touched.
+//! Device memory: pooled buffers that track the work queued on them.
 //!
-//! A buffer carries marks of its last write and of the reads since. Work on any stream is ordered by them on the device;
-//! the host never waits. So a dropped buffer may be handed out at once, while work on it is still queued.
+//! A buffer carries events for its last write and the reads since. They order work from different streams on the device,
+//! without blocking the host. A dropped buffer can therefore be reused at once, while work on it is still queued.
 
 use std::{
     any::Any,
@@ -16,19 +16,19 @@ use parking_lot::Mutex;
 
 use crate::{CudaDevice, CudaEvent, CudaStream, Traffic, error::CudaError, nvdec::release_decoders};
 
-/// Allocations are rounded up to this, so that sizes that differ little share buffers.
+/// Allocations are rounded up to this size, so that similar sizes share buffers.
 const GRAIN_BYTES: usize = 64 * 1024;
 
-/// Allocations that take longer are logged.
+/// Slower allocations are logged.
 const SLOW: Duration = Duration::from_millis(1);
 
-/// What has been queued on a buffer.
+/// The work queued on a buffer.
 #[derive(Default)]
 struct Fence {
     written: Option<(u64, CudaEvent)>,
-    /// The last read on each stream since then.
+    /// The last read on each stream since that write.
     reads: Vec<(u64, CudaEvent)>,
-    /// Something uses the memory that no mark orders: it must not be handed out again.
+    /// The memory is in use by work that no event covers: it must not be reused.
     is_unknown: bool,
 }
 
@@ -47,15 +47,15 @@ struct Shelf {
 struct Shared {
     device: Arc<CudaDevice>,
     pool: sys::CUmemoryPool,
-    /// Allocations and frees are ordered on this stream.
+    /// The stream that orders allocations and frees.
     stream: CudaStream,
     keep_bytes: usize,
     shelf: Mutex<Shelf>,
-    /// Other devices that read and write the pool's memory, by their numbers.
+    /// Ordinals of other devices that may access the pool's memory.
     open_to: Mutex<Vec<u32>>,
 }
 
-// SAFETY: the driver's memory pools may be used from any thread; the rest is behind a lock.
+// SAFETY: any thread may use the driver's memory pools; the rest is behind a lock.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
@@ -70,12 +70,12 @@ impl Shared {
         if began.elapsed() > SLOW {
             log::debug!("allocating {bytes} bytes of device memory took {:.1} ms", began.elapsed().as_secs_f64() * 1000.0);
         }
-        // The memory is there once the allocation's turn on its stream has come.
+        // The memory is valid once the allocation has run on its stream.
         let event = self.stream.record()?;
         Ok(Allocation { address, bytes, fence: Fence { written: Some((self.stream.id(), event)), ..Fence::default() } })
     }
 
-    /// Lets another device at the memory, where the link between the two allows it: pools are closed to others at first.
+    /// Grants another device access to the memory if the link between them allows it; by default, pools are not accessible to others.
     fn open_to(&self, other: &CudaDevice) -> Result<(), CudaError> {
         let ordinal = other.info().ordinal;
         let mut open_to = self.open_to.lock();
@@ -95,7 +95,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Frees after everything queued on the memory.
+    /// Frees the memory after all work queued on it.
     fn free(&self, allocation: Allocation) {
         let Ok(_entered) = self.device.enter() else { return };
         let fence = &allocation.fence;
@@ -113,7 +113,7 @@ impl Shared {
         let mut shelf = self.shelf.lock();
         shelf.kept.push(allocation);
         let mut kept: usize = shelf.kept.iter().map(|kept| kept.bytes).sum();
-        // The longest unused go first: after a change of size those are of the old one.
+        // Free the least recently used first: after a change of size, those have the old size.
         while kept > self.keep_bytes && !shelf.kept.is_empty() {
             let oldest = shelf.kept.remove(0);
             kept -= oldest.bytes;
@@ -130,25 +130,25 @@ impl Drop for Shared {
         let kept = std::mem::take(&mut self.shelf.get_mut().kept);
         kept.into_iter().for_each(|allocation| self.free(allocation));
         if let Ok(_entered) = self.device.enter() {
-            // SAFETY: created by us, destroyed once; what is still queued in it is finished first.
+            // SAFETY: created by us and destroyed once; the driver finishes pending work first.
             unsafe { sys::cuMemPoolDestroy(self.pool) };
         }
     }
 }
 
-/// All pools of the process, to be emptied where memory runs out.
+/// All pools of the process, trimmed when memory runs out.
 static POOLS: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 
-/// What other libraries in the process may do when memory runs out.
+/// Callback that lets other libraries release memory.
 static ON_PRESSURE: OnceLock<fn(u32)> = OnceLock::new();
 
-/// Names a function that lets another library give back memory of a device, by its number, before a request fails. Only the first
-/// one counts.
+/// Registers a function that makes another library release memory of the device with this ordinal, before an allocation fails. Only
+/// the first registration counts.
 pub fn on_memory_pressure(give_back: fn(u32)) {
     let _ = ON_PRESSURE.set(give_back);
 }
 
-/// Gives back everything on a device that is kept for later: buffers of all pools, and decoders. Waits for the work that uses it.
+/// Releases everything cached on a device: free buffers of all pools, and decoders. Waits for the work that uses it.
 pub fn release_memory(device: &CudaDevice) {
     release_decoders(device);
     let pools: Vec<DevicePool> = POOLS.lock().iter().filter_map(Weak::upgrade).map(|shared| DevicePool { shared }).collect();
@@ -158,7 +158,7 @@ pub fn release_memory(device: &CudaDevice) {
     }
 }
 
-/// Hands out device buffers and takes them back when dropped. Cloning shares the pool.
+/// Allocates device buffers and reclaims them when dropped. Cloning shares the pool.
 #[derive(Clone)]
 pub struct DevicePool {
     shared: Arc<Shared>,
@@ -171,13 +171,13 @@ impl fmt::Debug for DevicePool {
 }
 
 impl DevicePool {
-    /// A pool that keeps up to `keep_bytes` of buffers that are not in use.
+    /// Creates a pool that caches up to `keep_bytes` of free buffers.
     ///
     /// # Errors
     /// `Driver`.
     pub fn new(device: &Arc<CudaDevice>, keep_bytes: usize) -> Result<Self, CudaError> {
         let entered = device.enter()?;
-        // SAFETY: all-zero is a valid value of this plain C struct, and what its reserved fields must be.
+        // SAFETY: all-zero is valid for this plain C struct and is the required value of its reserved fields.
         let mut props: sys::CUmemPoolProps = unsafe { std::mem::zeroed() };
         props.allocType = sys::CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED;
         props.handleTypes = sys::CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_NONE;
@@ -195,12 +195,12 @@ impl DevicePool {
         Ok(Self { shared })
     }
 
-    /// The card.
+    /// The device.
     pub fn device(&self) -> &Arc<CudaDevice> {
         &self.shared.device
     }
 
-    /// A buffer of at least this many bytes, aligned to 256; its contents are whatever the last user left.
+    /// Returns a buffer of at least this size, aligned to 256 bytes; its contents are undefined (left from the last use).
     ///
     /// # Errors
     /// `OutOfMemory`, `Driver`.
@@ -239,12 +239,12 @@ impl DevicePool {
         DeviceBuffer { address, bytes, allocated, fence: Mutex::new(fence), home: Home::Pool(Arc::clone(&self.shared)) }
     }
 
-    /// What the pool has done so far.
+    /// Statistics so far.
     pub fn stats(&self) -> PoolStats {
         self.shared.shelf.lock().stats
     }
 
-    /// Frees what is not in use beyond so many bytes, in its turn; nobody waits.
+    /// Frees cached buffers beyond this many bytes, asynchronously.
     pub fn shrink(&self, keep_bytes: usize) {
         let mut shelf = self.shared.shelf.lock();
         let mut kept: usize = shelf.kept.iter().map(|kept| kept.bytes).sum();
@@ -259,7 +259,7 @@ impl DevicePool {
         excess.into_iter().for_each(|allocation| self.shared.free(allocation));
     }
 
-    /// Gives what is not in use back to the driver; waits for the work that still uses it.
+    /// Returns all cached memory to the driver; waits for the work that still uses it.
     pub fn trim(&self) {
         let kept = {
             let mut shelf = self.shared.shelf.lock();
@@ -269,7 +269,7 @@ impl DevicePool {
             kept
         };
         kept.into_iter().for_each(|allocation| self.shared.free(allocation));
-        // Memory is the pool's until the free has had its turn. An error here is that of the device, and shows with the next call.
+        // The pool holds the memory until the free has run. An error here is the device's and is reported by the next call.
         if let (Ok(()), Ok(_entered)) = (self.shared.stream.synchronize(), self.shared.device.enter()) {
             // SAFETY: a live pool.
             unsafe { sys::cuMemPoolTrimTo(self.shared.pool, 0) };
@@ -277,10 +277,10 @@ impl DevicePool {
     }
 }
 
-/// A piece of device memory that goes back to its pool when dropped.
+/// Device memory that returns to its pool when dropped.
 ///
-/// Work queued on it is bracketed by [`DeviceBuffer::begin_read`] and [`DeviceBuffer::end_read`], or with
-/// `begin_write` and `end_write`; that orders the work with every other use, on whatever stream.
+/// Bracket queued work with [`DeviceBuffer::begin_read`] and [`DeviceBuffer::end_read`], or with
+/// `begin_write` and `end_write`; this orders it with all other uses on any stream.
 pub struct DeviceBuffer {
     address: u64,
     bytes: usize,
@@ -289,10 +289,10 @@ pub struct DeviceBuffer {
     home: Home,
 }
 
-/// Whose memory a buffer is.
+/// The owner of a buffer's memory.
 enum Home {
     Pool(Arc<Shared>),
-    /// Another library's; what is kept lets it go when dropped.
+    /// Another library; dropping the boxed value releases the memory.
     Foreign(Arc<CudaDevice>, #[expect(dead_code, reason = "held until the buffer is dropped")] Box<dyn Any + Send + Sync>),
 }
 
@@ -304,7 +304,7 @@ impl Home {
         }
     }
 
-    /// Lets another device at the memory, where it is a pool's.
+    /// Grants another device access, if the memory belongs to a pool.
     fn open_to(&self, other: &CudaDevice) -> Result<(), CudaError> {
         match self {
             Home::Pool(shared) => shared.open_to(other),
@@ -320,18 +320,18 @@ impl fmt::Debug for DeviceBuffer {
 }
 
 impl DeviceBuffer {
-    /// Memory of another library, to be written after what `ready` marks. `kept` is dropped once the work queued on it is done, or
-    /// ordered by the owner's own streams.
+    /// Wraps memory of another library, which may be used after the `ready` event. `kept` is dropped once the work queued on the memory is
+    /// done, or ordered by the owner's streams.
     ///
     /// # Safety
-    /// `address` is memory of so many bytes on the device as long as `kept` lives, and nobody else writes it meanwhile.
+    /// `address` is device memory of this size while `kept` lives, and nothing else writes it meanwhile.
     pub unsafe fn foreign(
         device: &Arc<CudaDevice>,
         (address, bytes): (u64, usize),
         ready: CudaEvent,
         kept: Box<dyn Any + Send + Sync>,
     ) -> DeviceBuffer {
-        // No stream has this number.
+        // No stream has this ID.
         let fence = Fence { written: Some((0, ready)), ..Fence::default() };
         DeviceBuffer { address, bytes, allocated: bytes, fence: Mutex::new(fence), home: Home::Foreign(Arc::clone(device), kept) }
     }
@@ -341,22 +341,22 @@ impl DeviceBuffer {
         self.address
     }
 
-    /// Bytes.
+    /// Size in bytes.
     pub fn len(&self) -> usize {
         self.bytes
     }
 
-    /// Whether it holds no byte.
+    /// Whether the size is 0.
     pub fn is_empty(&self) -> bool {
         self.bytes == 0
     }
 
-    /// The card.
+    /// The device.
     pub fn device(&self) -> &Arc<CudaDevice> {
         self.home.device()
     }
 
-    /// Lets the stream wait until the contents are there.
+    /// Makes the stream wait until the contents are written. Returns the address.
     ///
     /// # Errors
     /// `Driver`.
@@ -370,7 +370,7 @@ impl DeviceBuffer {
         Ok(self.address)
     }
 
-    /// Says that the work that reads has been put on the stream.
+    /// Records that reading work has been queued on the stream.
     ///
     /// # Errors
     /// `Driver`.
@@ -384,7 +384,7 @@ impl DeviceBuffer {
         Ok(())
     }
 
-    /// Lets the stream wait until nobody uses the contents any more.
+    /// Makes the stream wait until no other work uses the contents. Returns the address.
     ///
     /// # Errors
     /// `Driver`.
@@ -398,28 +398,28 @@ impl DeviceBuffer {
         Ok(self.address)
     }
 
-    /// Says that the work that writes has been put on the stream.
+    /// Records that writing work has been queued on the stream.
     ///
     /// # Errors
     /// `Driver`.
     pub fn end_write(&self, stream: &CudaStream) -> Result<(), CudaError> {
         let mut fence = self.fence.lock();
         fence.reads.clear();
-        // Never recorded again: others may hold a clone of the old mark.
+        // A new event each time: others may hold a clone of the old one.
         fence.written = Some((stream.id(), stream.record()?));
         Ok(())
     }
 
-    /// Says that another library has used the buffer on streams that are not known here, and has nothing more to queue: what is queued on
-    /// the device now comes before any later use. `has_written` when it may have changed the contents.
+    /// Records that another library has used the buffer on unknown streams and queues no more work: everything queued on
+    /// the device now is ordered before any later use. Set `has_written` if it may have changed the contents.
     ///
     /// # Errors
-    /// `Driver`. The memory is then never used again.
+    /// `Driver`. The memory is not reused then.
     pub fn end_foreign_use(&self, has_written: bool) -> Result<(), CudaError> {
         let event = CudaEvent::of_everything(self.device());
         let mut fence = self.fence.lock();
         match event {
-            // No stream has this number.
+            // No stream has this ID.
             Ok(event) if has_written => {
                 fence.reads.clear();
                 fence.written = Some((0, event));
@@ -436,45 +436,45 @@ impl DeviceBuffer {
         Ok(())
     }
 
-    /// The mark behind the last write.
+    /// The event after the last write.
     pub fn written(&self) -> Option<CudaEvent> {
         self.fence.lock().written.as_ref().map(|(_, event)| event.clone())
     }
 
-    /// Copies from host memory; the stream must be done with it before `bytes` is let go, unless it is pageable memory
-    /// (which the driver reads before it returns).
+    /// Copies from host memory. Page-locked `bytes` must stay unchanged until the stream has copied them; pageable memory
+    /// is read before this returns.
     ///
     /// # Errors
-    /// `BadArgument` when it does not fit, `Driver`.
+    /// `BadArgument` when the range exceeds the buffer, `Driver`.
     pub fn upload(&self, offset: usize, bytes: &[u8], stream: &CudaStream) -> Result<(), CudaError> {
         self.check_range(offset, bytes.len())?;
         let to = self.begin_write(stream)? + offset as u64;
         let entered = self.device().enter()?;
         Traffic::count_upload(bytes.len());
-        // SAFETY: the range was checked; the source is a live slice that the driver reads before it returns or, pinned, as documented.
+        // SAFETY: the range was checked; the driver reads the live slice before it returns or, if page-locked, as documented.
         entered.check(unsafe { sys::cuMemcpyHtoDAsync_v2(to, bytes.as_ptr().cast(), bytes.len(), stream.handle()) }, "uploading")?;
         self.end_write(stream)
     }
 
-    /// Copies to host memory and waits for it.
+    /// Copies to host memory and waits.
     ///
     /// # Errors
-    /// `BadArgument` when it does not fit, `Driver`.
+    /// `BadArgument` when the range exceeds the buffer, `Driver`.
     pub fn download(&self, offset: usize, bytes: &mut [u8], stream: &CudaStream) -> Result<(), CudaError> {
         self.check_range(offset, bytes.len())?;
         let from = self.begin_read(stream)? + offset as u64;
         let entered = self.device().enter()?;
         Traffic::count_download(bytes.len());
-        // SAFETY: the range was checked; the target lives until the stream was waited for.
+        // SAFETY: the range was checked; the target lives until the stream has been synchronised.
         let code = unsafe { sys::cuMemcpyDtoHAsync_v2(bytes.as_mut_ptr().cast(), from, bytes.len(), stream.handle()) };
         entered.check(code, "downloading")?;
         stream.synchronize()
     }
 
-    /// Copies from another buffer, which may be on another device; the stream is one of this buffer's device.
+    /// Copies from another buffer, possibly on another device; the stream belongs to this buffer's device.
     ///
     /// # Errors
-    /// `BadArgument` when it does not fit, `Driver`.
+    /// `BadArgument` when a range exceeds its buffer, `Driver`.
     pub fn copy_from(&self, offset: usize, source: &DeviceBuffer, from: usize, bytes: usize, stream: &CudaStream) -> Result<(), CudaError> {
         self.check_range(offset, bytes)?;
         source.check_range(from, bytes)?;
@@ -492,37 +492,37 @@ impl DeviceBuffer {
         self.end_write(stream)
     }
 
-    /// Copies to memory of another library on the same card.
+    /// Copies to memory of another library on the same GPU.
     ///
     /// # Errors
-    /// `BadArgument` when it does not fit, `Driver`.
+    /// `BadArgument` when the range exceeds the buffer, `Driver`.
     ///
     /// # Safety
     /// `to` is device memory of at least `bytes`, whose other uses are ordered with this stream.
     pub unsafe fn copy_to_foreign(&self, from: usize, to: u64, bytes: usize, stream: &CudaStream) -> Result<(), CudaError> {
         self.check_range(from, bytes)?;
         let from = self.begin_read(stream)? + from as u64;
-        // SAFETY: the source was checked and is ordered by its fence; the target is the caller's word.
+        // SAFETY: the source was checked and is ordered by its fence; the caller guarantees the target.
         unsafe { stream.copy_device(to, from, bytes)? };
         self.end_read(stream)
     }
 
-    /// Copies from memory of another library on the same card.
+    /// Copies from memory of another library on the same GPU.
     ///
     /// # Errors
-    /// `BadArgument` when it does not fit, `Driver`.
+    /// `BadArgument` when the range exceeds the buffer, `Driver`.
     ///
     /// # Safety
     /// `from` is device memory of at least `bytes`, whose other uses are ordered with this stream.
     pub unsafe fn copy_from_foreign(&self, to: usize, from: u64, bytes: usize, stream: &CudaStream) -> Result<(), CudaError> {
         self.check_range(to, bytes)?;
         let to = self.begin_write(stream)? + to as u64;
-        // SAFETY: the target was checked and is ordered by its fence; the source is the caller's word.
+        // SAFETY: the target was checked and is ordered by its fence; the caller guarantees the source.
         unsafe { stream.copy_device(to, from, bytes)? };
         self.end_write(stream)
     }
 
-    /// Sets every byte.
+    /// Sets every byte to `value`.
     ///
     /// # Errors
     /// `Driver`.
@@ -546,7 +546,7 @@ impl Drop for DeviceBuffer {
     fn drop(&mut self) {
         let fence = std::mem::take(self.fence.get_mut());
         let Home::Pool(home) = &self.home else {
-            // Its owner may use it again at once. Mostly all is done by then.
+            // The owner may reuse the memory immediately. Usually the work is already done.
             for (_, event) in fence.written.iter().chain(&fence.reads) {
                 if let Err(error) = event.synchronize() {
                     log::debug!("work on another library's memory: {error}");

@@ -1,4 +1,4 @@
-//! Kernels: compiled for the card that is there, kept on disk, loaded once.
+//! Kernels: compiled for the present GPU, cached on disk and loaded once.
 
 use std::{
     collections::HashMap,
@@ -14,13 +14,13 @@ use sha2::{Digest, Sha256};
 
 use crate::{CudaDevice, CudaStream, error::CudaError, nvrtc};
 
-/// A source of kernels, part of the program.
+/// CUDA source embedded in the program.
 pub struct KernelSource {
-    /// Its name, for messages and the cache.
+    /// Name, for messages and the cache.
     pub name: &'static str,
-    /// CUDA C++.
+    /// CUDA C++ code.
     pub code: &'static str,
-    /// What it includes, by name.
+    /// Included headers by name.
     pub headers: &'static [(&'static str, &'static str)],
 }
 
@@ -28,12 +28,12 @@ pub struct KernelSource {
 #[derive(Clone, Copy, Debug)]
 pub struct Kernel(sys::CUfunction);
 
-// SAFETY: functions of a module that is never unloaded may be launched from any thread.
+// SAFETY: any thread may launch functions of a module that is never unloaded.
 unsafe impl Send for Kernel {}
 // SAFETY: as above.
 unsafe impl Sync for Kernel {}
 
-/// What one device has loaded.
+/// The modules that a device has loaded.
 #[derive(Default)]
 pub(crate) struct LoadedModules {
     modules: Mutex<HashMap<&'static str, Module>>,
@@ -44,10 +44,10 @@ struct Module {
     kernels: HashMap<String, Kernel>,
 }
 
-// SAFETY: behind a lock; the driver's modules may be used from any thread.
+// SAFETY: behind a lock; any thread may use the driver's modules.
 unsafe impl Send for Module {}
 
-/// Where compiled kernels are kept: `FRAMERAIL_CACHE`, else `XDG_CACHE_HOME/framerail`, else `~/.cache/framerail`.
+/// Cache folder for compiled kernels: `FRAMERAIL_CACHE`, else `XDG_CACHE_HOME/framerail`, else `~/.cache/framerail`.
 pub fn kernel_cache_folder() -> Option<PathBuf> {
     let base = std::env::var_os("FRAMERAIL_CACHE").map(PathBuf::from);
     let xdg = || std::env::var_os("XDG_CACHE_HOME").map(|folder| PathBuf::from(folder).join("framerail"));
@@ -56,7 +56,7 @@ pub fn kernel_cache_folder() -> Option<PathBuf> {
 }
 
 impl KernelSource {
-    /// Compiles for an architecture; needs no card.
+    /// Compiles for an architecture; needs no GPU.
     ///
     /// # Errors
     /// `Compile`.
@@ -64,7 +64,7 @@ impl KernelSource {
         nvrtc::compile(self.name, self.code, self.headers, architecture)
     }
 
-    /// Where the compiled code is kept.
+    /// Cache file of the compiled code.
     fn cache_file(&self, architecture: (u32, u32)) -> Option<PathBuf> {
         let mut hash = Sha256::new();
         for part in [env!("CARGO_PKG_VERSION"), self.name, self.code].into_iter().chain(self.headers.iter().map(|(_, body)| *body)) {
@@ -75,7 +75,7 @@ impl KernelSource {
         kernel_cache_folder().map(|folder| folder.join(format!("{}-sm{}{}-{digest}.kernels", self.name, architecture.0, architecture.1)))
     }
 
-    /// The compiled code, from the cache when it is there.
+    /// The compiled code, from the cache if available.
     fn code(&self, architecture: (u32, u32)) -> Result<Vec<u8>, CudaError> {
         let file = self.cache_file(architecture);
         if let Some(kept) = file.as_ref().and_then(|file| std::fs::read(file).ok()).and_then(unsealed) {
@@ -91,12 +91,12 @@ impl KernelSource {
     }
 }
 
-/// Code with its hash behind it.
+/// Appends the hash of the code.
 fn sealed(code: &[u8]) -> Vec<u8> {
     [code, Sha256::digest(code).as_slice()].concat()
 }
 
-/// The code of a file, where it is whole and unchanged.
+/// Returns the code of a cache file if its hash matches.
 fn unsealed(mut kept: Vec<u8>) -> Option<Vec<u8>> {
     let code = kept.len().checked_sub(Sha256::output_size())?;
     let is_whole = Sha256::digest(&kept[..code]).as_slice() == &kept[code..];
@@ -104,7 +104,7 @@ fn unsealed(mut kept: Vec<u8>) -> Option<Vec<u8>> {
     (is_whole && code > 0).then_some(kept)
 }
 
-/// Writes beside and renames, so that another process never reads half a file.
+/// Writes to a temporary file and renames it, so that another process never reads a partial file.
 fn keep(file: &std::path::Path, code: &[u8]) -> std::io::Result<()> {
     let folder = file.parent().unwrap_or(file);
     std::fs::create_dir_all(folder)?;
@@ -114,10 +114,10 @@ fn keep(file: &std::path::Path, code: &[u8]) -> std::io::Result<()> {
 }
 
 impl CudaDevice {
-    /// A kernel by name, compiled and loaded when first asked for.
+    /// Returns a kernel by name, compiling and loading it on first use.
     ///
     /// # Errors
-    /// `Compile` when there is no compiler or no such kernel, `Driver`.
+    /// `Compile` when there is no compiler or the kernel does not exist, `Driver`.
     pub fn kernel(self: &Arc<Self>, source: &'static KernelSource, name: &str) -> Result<Kernel, CudaError> {
         let mut modules = self.modules.modules.lock();
         if !modules.contains_key(source.name) {
@@ -125,7 +125,7 @@ impl CudaDevice {
             let code = source.code(self.info().compute_capability)?;
             let entered = self.enter()?;
             let mut module = std::ptr::null_mut();
-            // SAFETY: an out value and a whole ELF image, or PTX that ends with a zero byte, which the driver copies.
+            // SAFETY: an out value, and a complete ELF image or NUL-terminated PTX, which the driver copies.
             let loaded = unsafe { sys::cuModuleLoadData(&mut module, code.as_ptr().cast()) };
             entered.check(loaded, &format!("loading the kernels of {}", source.name))?;
             log::debug!("loading the kernels of {} took {:.1} ms", source.name, began.elapsed().as_secs_f64() * 1000.0);
@@ -147,23 +147,23 @@ impl CudaDevice {
     }
 }
 
-/// How many threads run a kernel.
+/// Launch dimensions of a kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch {
-    /// Blocks in x, y, z.
+    /// Grid size: blocks in x, y, z.
     pub grid: (u32, u32, u32),
-    /// Threads of a block in x, y, z.
+    /// Block size: threads in x, y, z.
     pub block: (u32, u32, u32),
-    /// Dynamic shared memory of a block.
+    /// Dynamic shared memory per block, in bytes.
     pub shared_bytes: u32,
 }
 
 impl Kernel {
-    /// Puts the kernel on a stream.
+    /// Queues the kernel on a stream.
     ///
     /// # Safety
-    /// `arguments` point to one value for each parameter of the kernel, of its type; device memory behind them is live
-    /// until the stream has run the kernel, large enough for it, and ordered with its other uses.
+    /// `arguments` point to one value for each kernel parameter, of its type; device memory they refer to is live and large enough
+    /// until the stream has run the kernel, and ordered with its other uses.
     ///
     /// # Errors
     /// `Driver`.
@@ -173,7 +173,7 @@ impl Kernel {
             return Ok(());
         }
         let entered = stream.device().enter()?;
-        // SAFETY: the caller's word; the driver copies the arguments before it returns.
+        // SAFETY: guaranteed by the caller; the driver copies the arguments before it returns.
         let code = unsafe {
             sys::cuLaunchKernel(
                 self.0,

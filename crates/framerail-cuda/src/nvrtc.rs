@@ -1,4 +1,4 @@
-//! NVIDIA's run-time compiler, loaded at run time.
+//! NVRTC, NVIDIA's run-time compiler, loaded at run time.
 
 use std::{
     ffi::{CString, c_char, c_int},
@@ -10,7 +10,7 @@ use crate::error::CudaError;
 
 type Program = *mut std::ffi::c_void;
 
-/// The functions of `nvrtc.h` that are used here.
+/// The `nvrtc.h` functions used here.
 struct Functions {
     version: unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int,
     create: unsafe extern "C" fn(*mut Program, *const c_char, *const c_char, c_int, *const *const c_char, *const *const c_char) -> c_int,
@@ -29,7 +29,7 @@ struct Functions {
 
 static LOADED: OnceLock<Result<Functions, String>> = OnceLock::new();
 
-/// Places where the library is looked for, after `FRAMERAIL_NVRTC`: the loader's own, the toolkit's, Python's packages.
+/// Library names to try, after `FRAMERAIL_NVRTC`: the loader's search path, the CUDA toolkit, Python packages.
 fn candidates() -> Vec<PathBuf> {
     let mut names: Vec<PathBuf> = std::env::var_os("FRAMERAIL_NVRTC").map(PathBuf::from).into_iter().collect();
     let versions = ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"];
@@ -48,13 +48,13 @@ fn candidates() -> Vec<PathBuf> {
     names
 }
 
-/// NVRTC opens a second library by its bare name; one that lies beside it is only found when it is loaded already.
+/// NVRTC opens a second library by its bare name; if it is in the same folder, it is found only if already loaded.
 fn preload_builtins(library: &Path) {
     let folder = library.parent().filter(|folder| !folder.as_os_str().is_empty());
     let Some(entries) = folder.and_then(|folder| std::fs::read_dir(folder).ok()) else { return };
     for file in entries.flatten().map(|entry| entry.path()) {
         let is_builtins = file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libnvrtc-builtins.so."));
-        // SAFETY: a data library of NVRTC's, without initialisation. It stays loaded.
+        // SAFETY: a data library of NVRTC without initialisers. It stays loaded.
         if is_builtins && let Ok(loaded) = unsafe { libloading::Library::new(&file) } {
             std::mem::forget(loaded);
         }
@@ -65,7 +65,7 @@ fn load() -> Result<Functions, String> {
     let mut reason = String::new();
     for name in candidates() {
         preload_builtins(&name);
-        // SAFETY: NVRTC's library has no initialisation that could break anything.
+        // SAFETY: NVRTC's library has no unsound initialisers.
         match unsafe { libloading::Library::new(&name) } {
             // SAFETY: the symbols have these signatures in every version (nvrtc.h).
             Ok(library) => return unsafe { symbols(library) }.map_err(|error| format!("{}: {error}", name.display())),
@@ -77,9 +77,9 @@ fn load() -> Result<Functions, String> {
 }
 
 /// # Safety
-/// The library is NVRTC's.
+/// The library must be NVRTC.
 unsafe fn symbols(library: libloading::Library) -> Result<Functions, libloading::Error> {
-    // SAFETY: the caller's word; the functions are kept with the library.
+    // SAFETY: guaranteed by the caller; the functions are kept together with the library.
     unsafe {
         Ok(Functions {
             version: *library.get(b"nvrtcVersion\0")?,
@@ -106,7 +106,7 @@ fn functions() -> Result<&'static Functions, String> {
 /// The compiler's version, such as `(13, 0)`.
 ///
 /// # Errors
-/// Why there is none.
+/// Why the compiler is not available.
 pub fn nvrtc_version() -> Result<(u32, u32), String> {
     let functions = functions()?;
     let (mut major, mut minor) = (0, 0);
@@ -117,17 +117,17 @@ pub fn nvrtc_version() -> Result<(u32, u32), String> {
     }
 }
 
-/// What a source is compiled to.
+/// Output of a compilation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
-    /// Machine code of an architecture: 90 is 9.0.
+    /// Machine code for an architecture: 90 is 9.0.
     Machine(u32),
-    /// PTX, which the driver of a newer GPU compiles to its own machine code.
+    /// PTX, which the driver of a newer GPU compiles to machine code.
     Ptx(u32),
 }
 
 impl Target {
-    /// The GPU's own machine code where the compiler knows its architecture, else the nearest older one's PTX.
+    /// Machine code if the compiler supports the GPU's architecture, else PTX for the nearest older one.
     fn of(architecture: (u32, u32), known: &[u32]) -> Self {
         let wanted = architecture.0 * 10 + architecture.1;
         match known.iter().copied().filter(|known| *known < wanted).max() {
@@ -144,10 +144,10 @@ impl Target {
     }
 }
 
-/// Architectures that the compiler knows; none where it does not say.
+/// Architectures that the compiler supports; empty if it does not report them.
 fn known_architectures(functions: &Functions) -> Vec<u32> {
     let mut count = 0;
-    // SAFETY: an out value; then room for as many as were announced.
+    // SAFETY: an out value, then space for the reported number.
     unsafe {
         if (functions.count_architectures)(&mut count) != 0 {
             return Vec::new();
@@ -160,10 +160,10 @@ fn known_architectures(functions: &Functions) -> Vec<u32> {
     }
 }
 
-/// Compiles CUDA C++ for one architecture, such as `(9, 0)`: to machine code, or to PTX for one that is newer than the compiler. Needs no GPU.
+/// Compiles CUDA C++ for one architecture, such as `(9, 0)`: to machine code, or to PTX if it is newer than the compiler. Needs no GPU.
 ///
 /// # Errors
-/// `Compile` with the compiler's words.
+/// `Compile` with the compiler's messages.
 pub fn compile(name: &str, code: &str, headers: &[(&str, &str)], architecture: (u32, u32)) -> Result<Vec<u8>, CudaError> {
     let functions = functions().map_err(|reason| CudaError::Compile { kernel: name.to_owned(), reason })?;
     let target = Target::of(architecture, &known_architectures(functions));
@@ -183,7 +183,7 @@ fn compile_to(functions: &Functions, name: &str, code: &str, headers: &[(&str, &
     let pointers = |strings: &[CString]| strings.iter().map(|string| string.as_ptr()).collect::<Vec<_>>();
     let (name_pointers, body_pointers) = (pointers(&names), pointers(&bodies));
     let mut program = std::ptr::null_mut();
-    // SAFETY: an out value; strings and lists live through the call.
+    // SAFETY: an out value; strings and lists outlive the call.
     let code = unsafe {
         (functions.create)(
             &mut program,
@@ -207,7 +207,7 @@ fn compile_to(functions: &Functions, name: &str, code: &str, headers: &[(&str, &
             Target::Machine(_) => (functions.cubin_size, functions.cubin),
             Target::Ptx(_) => (functions.ptx_size, functions.ptx),
         };
-        // SAFETY: a compiled program; the two calls write a size, then as many bytes.
+        // SAFETY: a compiled program; the two calls return a size and write that many bytes.
         unsafe { output(program, size, write) }.map_err(|code| failed(format!("NVRTC gives no machine code: error {code}")))
     } else {
         // SAFETY: as above, for the log.
@@ -225,7 +225,7 @@ type Sizer = unsafe extern "C" fn(Program, *mut usize) -> c_int;
 type Writer = unsafe extern "C" fn(Program, *mut c_char) -> c_int;
 
 /// # Safety
-/// `size` and `write` belong together and to this program.
+/// `size` and `write` match each other and this program.
 unsafe fn output(program: Program, size: Sizer, write: Writer) -> Result<Vec<u8>, c_int> {
     let mut bytes = 0;
     // SAFETY: an out value.
@@ -234,7 +234,7 @@ unsafe fn output(program: Program, size: Sizer, write: Writer) -> Result<Vec<u8>
         code => return Err(code),
     }
     let mut out = vec![0_u8; bytes];
-    // SAFETY: as many bytes as were announced.
+    // SAFETY: space for the reported number of bytes.
     match unsafe { write(program, out.as_mut_ptr().cast()) } {
         0 => Ok(out),
         code => Err(code),

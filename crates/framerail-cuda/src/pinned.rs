@@ -1,7 +1,7 @@
-//! Page-locked host memory: what a card copies to and from while the host goes on.
+//! Page-locked host memory, for asynchronous copies to and from a GPU.
 //!
-//! Each buffer knows the copies that are queued on it ([`PinnedBuffer::in_use_on`]). Wherever it is dropped, its memory is neither
-//! handed out again nor freed before they are done.
+//! Each buffer tracks the copies queued on it ([`PinnedBuffer::in_use_on`]). Wherever it is dropped, its memory is neither
+//! reused nor freed before they are done.
 
 use std::{
     any::Any,
@@ -16,45 +16,45 @@ use parking_lot::Mutex;
 use crate::{CudaDevice, CudaEvent, CudaStream, error::CudaError};
 
 const ALIGN_BYTES: usize = 64;
-/// Room behind the last plane: encoders read whole vectors past a row's end.
+/// Padding after the last plane: encoders read whole vectors past the end of a row.
 const OVERREAD_BYTES: usize = 128;
 
 struct Pages {
     device: Arc<CudaDevice>,
     start: *mut u8,
     bytes: usize,
-    /// The last copy that was queued on each stream.
+    /// The last copy queued on each stream.
     uses: Mutex<Uses>,
 }
 
 #[derive(Default)]
 struct Uses {
     events: Vec<(u64, CudaEvent)>,
-    /// A copy may be under way that no event marks.
+    /// A copy without an event may be pending.
     is_unknown: bool,
 }
 
-// SAFETY: plain memory with one owner.
+// SAFETY: plain memory with a single owner.
 unsafe impl Send for Pages {}
-// SAFETY: shared use only reads.
+// SAFETY: shared access only reads.
 unsafe impl Sync for Pages {}
 
 impl Pages {
     fn allocate(device: &Arc<CudaDevice>, bytes: usize) -> Result<Self, CudaError> {
         let entered = device.enter()?;
         let mut start = std::ptr::null_mut();
-        // Usable with every device's context: a frame may go from one device to another.
+        // Accessible from every device's context: a frame may move from one device to another.
         // SAFETY: an out value, with a current context.
         let code = unsafe { sys::cuMemHostAlloc(&mut start, bytes, sys::CU_MEMHOSTALLOC_PORTABLE) };
         entered.check(code, "allocating page-locked memory")?;
-        // SAFETY: the driver gave this many bytes; zeroed, so that they are initialised.
+        // SAFETY: the driver allocated this many bytes; zeroing initialises them.
         unsafe { std::ptr::write_bytes(start.cast::<u8>(), 0, bytes) };
         Ok(Self { device: Arc::clone(device), start: start.cast(), bytes, uses: Mutex::default() })
     }
 
     fn is_free(&self) -> bool {
         let mut uses = self.uses.lock();
-        // An error is that of the device, which does not touch the memory any more.
+        // After an error the device no longer accesses the memory.
         uses.events.retain(|(_, event)| event.is_done() == Ok(false));
         uses.events.is_empty() && !uses.is_unknown
     }
@@ -73,7 +73,7 @@ impl Drop for Pages {
         if !self.uses.get_mut().is_unknown
             && let Ok(_entered) = self.device.enter()
         {
-            // SAFETY: allocated by us and freed once, behind the last copy.
+            // SAFETY: allocated by us and freed once, after the last copy.
             unsafe { sys::cuMemFreeHost(self.start.cast()) };
         }
     }
@@ -85,19 +85,19 @@ struct Shared {
     kept: Mutex<Vec<Pages>>,
 }
 
-/// Hands out page-locked buffers and takes them back. Cloning shares the pool.
+/// Allocates page-locked buffers and reclaims them when dropped. Cloning shares the pool.
 #[derive(Clone)]
 pub struct PinnedPool {
     shared: Arc<Shared>,
 }
 
 impl PinnedPool {
-    /// A pool that keeps up to `keep` buffers.
+    /// Creates a pool that caches up to `keep` buffers.
     pub fn new(device: &Arc<CudaDevice>, keep: usize) -> Self {
         Self { shared: Arc::new(Shared { device: Arc::clone(device), keep, kept: Mutex::default() }) }
     }
 
-    /// A buffer; its contents are whatever the last user left. Waits where all that are kept are in use by copies.
+    /// Returns a buffer; its contents are undefined (left from the last use). Waits if copies still use all cached ones of this size.
     ///
     /// # Errors
     /// `OutOfMemory`, `Driver`.
@@ -125,10 +125,10 @@ impl PinnedPool {
         Ok(PinnedBuffer { pages: Some(pages), home: Arc::downgrade(&self.shared) })
     }
 
-    /// A host surface in page-locked memory, writable.
+    /// Returns a writable host surface in page-locked memory.
     ///
     /// # Errors
-    /// `BadArgument` for a size out of range, `Driver`.
+    /// `BadArgument` for an invalid size, `Driver`.
     pub fn surface(&self, format: PixelFormat, width: u32, height: u32) -> Result<HostSurface, CudaError> {
         let refused = |error: CoreError| CudaError::argument(error.to_string());
         if width == 0 || height == 0 || width > MAX_SIDE || height > MAX_SIDE {
@@ -146,7 +146,7 @@ impl PinnedPool {
 }
 
 impl PinnedPool {
-    /// A copy of a host surface in page-locked memory.
+    /// Copies a host surface to page-locked memory.
     ///
     /// # Errors
     /// As [`PinnedPool::surface`].
@@ -163,7 +163,7 @@ impl PinnedPool {
     }
 }
 
-/// Page-locked bytes that go back to their pool when dropped.
+/// Page-locked memory that returns to its pool when dropped.
 pub struct PinnedBuffer {
     pages: Option<Pages>,
     home: Weak<Shared>,
@@ -179,13 +179,13 @@ impl PinnedBuffer {
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         match &self.pages {
-            // SAFETY: owned, initialised, and borrowed as self is.
+            // SAFETY: owned, initialised, and borrowed for as long as `self`.
             Some(pages) => unsafe { std::slice::from_raw_parts(pages.start, pages.bytes) },
             None => &[],
         }
     }
 
-    /// Says that a copy from or to the memory was put on a stream, or may have been: it stays until that is done.
+    /// Records that a copy from or to the memory was, or may have been, queued on a stream: the memory is kept until it is done.
     pub fn in_use_on(&self, stream: &CudaStream) {
         let Some(pages) = &self.pages else { return };
         let mut uses = pages.uses.lock();
@@ -194,7 +194,7 @@ impl PinnedBuffer {
                 uses.events.retain(|(on, _)| *on != stream.id());
                 uses.events.push((stream.id(), event));
             }
-            // Without a mark the host waits; where that fails too, the memory is never used again.
+            // Without an event the host waits; if that fails too, the memory is never reused.
             Err(_) => uses.is_unknown |= stream.synchronize().is_err_and(|error| error.is_recoverable()),
         }
     }
@@ -202,7 +202,7 @@ impl PinnedBuffer {
     /// The bytes, for writing.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         match &mut self.pages {
-            // SAFETY: owned, initialised, and borrowed as self is.
+            // SAFETY: owned, initialised, and borrowed for as long as `self`.
             Some(pages) => unsafe { std::slice::from_raw_parts_mut(pages.start, pages.bytes) },
             None => &mut [],
         }
@@ -219,7 +219,7 @@ impl Drop for PinnedBuffer {
         if kept.len() < home.keep {
             kept.push(pages);
         } else if let Some(other) = kept.iter().position(|known| known.bytes != pages.bytes) {
-            // After a change of size the old one must not fill the shelf for ever.
+            // After a change of size, buffers of the old size must not fill the cache for ever.
             let stale = std::mem::replace(&mut kept[other], pages);
             drop(kept);
             drop(stale);
@@ -227,7 +227,7 @@ impl Drop for PinnedBuffer {
     }
 }
 
-/// Says that a copy from or to a host surface was put on a stream, where it lies in page-locked memory: the card reads and writes that
+/// Records that a copy from or to a host surface was queued on a stream, if it is in page-locked memory: the GPU accesses that
 /// after the call that queues the copy has returned.
 pub(crate) fn in_use_on(surface: &HostSurface, stream: &CudaStream) {
     if let Some(memory) = surface.memory().as_any().downcast_ref::<PinnedMemory>() {

@@ -1,4 +1,4 @@
-//! Queues of device work, and marks in them.
+//! CUDA streams and events.
 
 use std::{
     fmt,
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::{CudaDevice, Traffic, error::CudaError};
 
-/// A queue of device work: what is put on it runs in order, beside other streams. Cloning shares it.
+/// A queue of device work that runs in order, concurrently with other streams. Cloning shares it.
 #[derive(Clone)]
 pub struct CudaStream {
     inner: Arc<Handle>,
@@ -22,9 +22,9 @@ pub struct CudaStream {
 struct Handle {
     device: Arc<CudaDevice>,
     stream: sys::CUstream,
-    /// Never given twice, unlike the driver's handles.
+    /// Unique, unlike the driver's handles.
     id: u64,
-    /// Another library's stream is not ours to destroy.
+    /// A stream of another library, which we must not destroy.
     is_foreign: bool,
 }
 
@@ -35,21 +35,21 @@ impl Handle {
     }
 }
 
-/// Streams that were used before, kept for the next file: making and destroying one takes the driver's lock.
+/// Unused streams, cached for the next file: creating and destroying one takes the driver's lock.
 #[derive(Default)]
 pub(crate) struct SpareStreams {
     kept: Mutex<Vec<sys::CUstream>>,
 }
 
-/// Streams that a device keeps.
+/// Maximum number of cached streams per device.
 const MAX_SPARE_STREAMS: usize = 64;
 
-// SAFETY: the driver's streams may be used from any thread.
+// SAFETY: any thread may use the driver's streams.
 unsafe impl Send for SpareStreams {}
 // SAFETY: as above.
 unsafe impl Sync for SpareStreams {}
 
-// SAFETY: the driver's streams may be used from any thread.
+// SAFETY: any thread may use the driver's streams.
 unsafe impl Send for Handle {}
 // SAFETY: as above.
 unsafe impl Sync for Handle {}
@@ -59,14 +59,14 @@ impl Drop for Handle {
         if self.is_foreign {
             return;
         }
-        // What it still holds comes before what its next owner puts on it.
+        // Pending work runs before that of the next owner.
         let mut kept = self.device.streams.kept.lock();
         if kept.len() < MAX_SPARE_STREAMS {
             return kept.push(self.stream);
         }
         drop(kept);
         if let Ok(_entered) = self.device.enter() {
-            // SAFETY: created by us and destroyed once; the driver finishes what is queued.
+            // SAFETY: created by us and destroyed once; the driver finishes pending work.
             unsafe { sys::cuStreamDestroy_v2(self.stream) };
         }
     }
@@ -79,7 +79,7 @@ impl fmt::Debug for CudaStream {
 }
 
 impl CudaStream {
-    /// A new queue, which does not wait for the legacy default stream.
+    /// Creates a stream that does not synchronise with the legacy default stream.
     ///
     /// # Errors
     /// `Driver`.
@@ -96,28 +96,28 @@ impl CudaStream {
         Ok(Self { inner: Arc::new(Handle::new(device, stream, false)) })
     }
 
-    /// A stream of another library in the same process, such as PyTorch's current one: `1` is the legacy default stream, `2` the
-    /// default stream of each thread, anything else a `cudaStream_t`. Not to be kept beyond the call that it was given for: its owner
-    /// may destroy it. What must be known later is an event on it.
+    /// Wraps a stream of another library in the same process, such as PyTorch's current one: `1` is the legacy default stream, `2` the
+    /// per-thread default stream, anything else a `cudaStream_t`. Do not keep it after the call it was passed to, because its owner
+    /// may destroy it; record an event instead.
     ///
     /// # Safety
-    /// The handle belongs to the primary context of `device` and stays valid as long as work is put on it through this value.
+    /// The handle belongs to the primary context of `device` and is valid while work is queued through this value.
     pub unsafe fn foreign(device: &Arc<CudaDevice>, handle: usize) -> Self {
         let stream = std::ptr::with_exposed_provenance_mut(handle);
         Self { inner: Arc::new(Handle::new(device, stream, true)) }
     }
 
-    /// The card.
+    /// The device.
     pub fn device(&self) -> &Arc<CudaDevice> {
         &self.inner.device
     }
 
-    /// The driver's handle, for other libraries (`cudaStream_t`). Valid while a clone of this value lives.
+    /// The driver's handle, for other libraries (`cudaStream_t`). Valid while a clone of this stream lives.
     pub fn raw(&self) -> *mut std::ffi::c_void {
         self.inner.stream.cast()
     }
 
-    /// Tells streams apart.
+    /// Identifies the stream.
     pub(crate) fn id(&self) -> u64 {
         self.inner.id
     }
@@ -126,7 +126,7 @@ impl CudaStream {
         self.inner.stream
     }
 
-    /// A mark behind everything put here so far.
+    /// Records an event after all work queued so far.
     ///
     /// # Errors
     /// `Driver`.
@@ -136,7 +136,7 @@ impl CudaStream {
         Ok(event)
     }
 
-    /// Lets what is put here from now on wait for a mark; the host does not wait.
+    /// Makes later work on this stream wait for an event, without blocking the host.
     ///
     /// # Errors
     /// `Driver`.
@@ -146,10 +146,10 @@ impl CudaStream {
         entered.check(unsafe { sys::cuStreamWaitEvent(self.handle(), event.inner.event, 0) }, "ordering two streams")
     }
 
-    /// Makes the host wait for everything put here; counted in [`Traffic::syncs`].
+    /// Blocks until all work queued here is done; counted in [`Traffic::syncs`].
     ///
     /// # Errors
-    /// `Driver`: also of the work itself.
+    /// `Driver`, including errors of the work itself.
     pub fn synchronize(&self) -> Result<(), CudaError> {
         let entered = self.device().enter()?;
         Traffic::count_sync();
@@ -164,23 +164,23 @@ impl CudaStream {
     pub(crate) unsafe fn copy_device(&self, to: u64, from: u64, bytes: usize) -> Result<(), CudaError> {
         let entered = self.device().enter()?;
         Traffic::count_device_copy(bytes);
-        // SAFETY: the caller's word.
+        // SAFETY: guaranteed by the caller.
         entered.check(unsafe { sys::cuMemcpyDtoDAsync_v2(to, from, bytes, self.handle()) }, "copying within the GPU")
     }
 
-    /// Copies from the memory of another device to that of this stream's.
+    /// Copies from another device's memory to that of this stream's device.
     ///
     /// # Safety
-    /// As [`CudaStream::copy_device`]; `from` is memory of `source`.
+    /// As for [`CudaStream::copy_device`]; `from` is memory of `source`.
     pub(crate) unsafe fn copy_from_peer(&self, to: u64, source: &CudaDevice, from: u64, bytes: usize) -> Result<(), CudaError> {
         let entered = self.device().enter()?;
         Traffic::count_peer_copy(bytes);
-        // SAFETY: the caller's word.
+        // SAFETY: guaranteed by the caller.
         unsafe { entered.copy_from_peer(to, (&source.context, from), bytes, self.handle()) }
     }
 }
 
-/// A mark in a stream. Cloning shares it.
+/// A CUDA event: a point in a stream's work. Cloning shares it.
 #[derive(Clone)]
 pub struct CudaEvent {
     inner: Arc<EventHandle>,
@@ -189,25 +189,25 @@ pub struct CudaEvent {
 struct EventHandle {
     device: Arc<CudaDevice>,
     event: sys::CUevent,
-    /// Timed events are few and not kept.
+    /// Timed events are rare and not cached.
     is_timed: bool,
 }
 
-/// Events that were used before, kept for the next marks of their device: each decoded picture needs several.
+/// Unused events, cached for reuse on their device: each decoded frame needs several.
 #[derive(Default)]
 pub(crate) struct SpareEvents {
     kept: Mutex<Vec<sys::CUevent>>,
 }
 
-/// Events that a device keeps.
+/// Maximum number of cached events per device.
 const MAX_SPARE_EVENTS: usize = 4096;
 
-// SAFETY: the driver's events may be used from any thread.
+// SAFETY: any thread may use the driver's events.
 unsafe impl Send for SpareEvents {}
 // SAFETY: as above.
 unsafe impl Sync for SpareEvents {}
 
-// SAFETY: the driver's events may be used from any thread.
+// SAFETY: any thread may use the driver's events.
 unsafe impl Send for EventHandle {}
 // SAFETY: as above.
 unsafe impl Sync for EventHandle {}
@@ -215,7 +215,7 @@ unsafe impl Sync for EventHandle {}
 impl Drop for EventHandle {
     fn drop(&mut self) {
         if !self.is_timed {
-            // Streams that wait for its mark keep what they wait for when it is recorded again.
+            // Streams that already wait for this event keep waiting for the old position when it is recorded again.
             let mut kept = self.device.events.kept.lock();
             if kept.len() < MAX_SPARE_EVENTS {
                 return kept.push(self.event);
@@ -235,7 +235,7 @@ impl fmt::Debug for CudaEvent {
 }
 
 impl CudaEvent {
-    /// A mark to be put into a stream by [`CudaEvent::record`]; `timed` ones can be subtracted.
+    /// Creates an event, to be recorded with [`CudaEvent::record`]; `timed` events can measure time.
     ///
     /// # Errors
     /// `Driver`.
@@ -246,7 +246,7 @@ impl CudaEvent {
             return Ok(made(event));
         }
         let entered = device.enter()?;
-        // Threads that wait sleep: there are more of them than cores, and decoding on the CPU needs those.
+        // Waiting threads sleep instead of spinning: there are more of them than cores, and CPU decoding needs the cores.
         let untimed = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as u32 | sys::CUevent_flags::CU_EVENT_BLOCKING_SYNC as u32;
         let mut event = std::ptr::null_mut();
         // SAFETY: an out value, with a current context.
@@ -254,18 +254,18 @@ impl CudaEvent {
         Ok(made(event))
     }
 
-    /// A mark behind everything that is queued on the device by this process, on whatever stream and by whatever library: for memory
+    /// Records an event after all work that this process has queued on the device, on any stream and by any library; for memory
     /// that another library has used.
     ///
     /// # Errors
-    /// `Driver`: also while another library captures a stream into a graph.
+    /// `Driver`; also fails while another library captures a stream into a graph.
     pub fn of_everything(device: &Arc<CudaDevice>) -> Result<Self, CudaError> {
         let event = Self::new(device, false)?;
         device.enter()?.record_all(event.inner.event)?;
         Ok(event)
     }
 
-    /// Puts the mark behind everything that the stream holds so far.
+    /// Records the event after all work queued on the stream so far.
     ///
     /// # Errors
     /// `Driver`.
@@ -275,10 +275,10 @@ impl CudaEvent {
         entered.check(unsafe { sys::cuEventRecord(self.inner.event, stream.handle()) }, "marking a stream")
     }
 
-    /// Whether everything before the mark is done.
+    /// Whether all work before the event is done.
     ///
     /// # Errors
-    /// `Driver`: also of the work itself.
+    /// `Driver`, including errors of the work itself.
     pub fn is_done(&self) -> Result<bool, CudaError> {
         let entered = self.inner.device.enter()?;
         // SAFETY: a live event.
@@ -288,10 +288,10 @@ impl CudaEvent {
         }
     }
 
-    /// Makes the host wait for the mark; counted in [`Traffic::syncs`] unless it was reached already.
+    /// Blocks until the event is reached; counted in [`Traffic::syncs`] unless it already was.
     ///
     /// # Errors
-    /// `Driver`: also of the work itself.
+    /// `Driver`, including errors of the work itself.
     pub fn synchronize(&self) -> Result<(), CudaError> {
         if self.is_done()? {
             return Ok(());
@@ -302,7 +302,7 @@ impl CudaEvent {
         entered.check(unsafe { sys::cuEventSynchronize(self.inner.event) }, "waiting for an event")
     }
 
-    /// Milliseconds from an earlier mark to this one; both timed and reached.
+    /// Milliseconds from an earlier event to this one; both must be timed and reached.
     ///
     /// # Errors
     /// `Driver`.

@@ -1,4 +1,4 @@
-//! Pictures in device memory, and their way to the host and back.
+//! Frames in device memory, and their transfer to and from the host.
 
 use std::{any::Any, marker::PhantomData, sync::Arc};
 
@@ -7,13 +7,13 @@ use framerail_core::{Device, DeviceSurface, HostSurface, PixelFormat, PlaneLayou
 
 use crate::{CudaDevice, CudaStream, DeviceBuffer, DevicePool, PinnedPool, Traffic, error::CudaError, pinned};
 
-/// Rows start at multiples of this, so that kernels load whole vectors.
+/// Row alignment in bytes, so that kernels load whole vectors.
 const PITCH_BYTES: usize = 256;
 
-/// Where a picture's planes are in device memory, independent of ownership: what kernels read and write.
+/// Device addresses and layout of a frame's planes, without ownership; the input and output of kernels.
 ///
-/// Only surfaces and the decoder make one, so that its addresses are live while `'a` lasts. Work queued on it is ordered by
-/// its owner: a surface's buffer marks, or the decoder that waits before it takes the picture back.
+/// Only surfaces and the decoder create one, so its addresses are valid for `'a`. Its owner orders the work queued
+/// on it: a surface through its buffer's events, the decoder by waiting before it takes the frame back.
 #[derive(Clone, Copy, Debug)]
 pub struct DevicePlanes<'a> {
     pub(crate) format: PixelFormat,
@@ -41,7 +41,7 @@ impl DevicePlanes<'_> {
         self.height
     }
 
-    /// Device address of a plane's first row, and bytes from one row to the next; panics past the fourth plane.
+    /// Device address of a plane's first row, and its pitch in bytes; panics for index 4 and above.
     pub fn plane(&self, plane: usize) -> (u64, usize) {
         (self.addresses[plane], self.pitches[plane])
     }
@@ -58,7 +58,7 @@ pub struct CudaSurface {
 }
 
 impl CudaSurface {
-    /// A surface from a pool; its samples are whatever the last user left.
+    /// Allocates a surface from a pool; its contents are undefined (left from the last use).
     ///
     /// # Errors
     /// `BadArgument` for a side of 0 or above 32768, `OutOfMemory`, `Driver`.
@@ -92,22 +92,22 @@ impl CudaSurface {
         self.height
     }
 
-    /// Row layout of a plane; panics past the fourth.
+    /// Row layout of a plane; panics for index 4 and above.
     pub fn layout(&self, plane: usize) -> PlaneLayout {
         self.planes[plane].1
     }
 
-    /// Bytes of all planes' samples, without what lies between rows.
+    /// Bytes of all planes' samples, without row padding.
     pub(crate) fn picture_bytes(&self) -> usize {
         self.planes.iter().map(|(_, layout)| layout.row_bytes * layout.rows).sum()
     }
 
-    /// Device address of a plane's first row; panics past the fourth. Bracket work on it with the buffer's `begin_` and `end_`.
+    /// Device address of a plane's first row; panics for index 4 and above. Bracket work on it with the buffer's `begin_` and `end_`.
     pub fn plane_address(&self, plane: usize) -> u64 {
         self.buffer.address() + self.planes[plane].0 as u64
     }
 
-    /// Where all planes lie.
+    /// Addresses and layout of all planes.
     pub fn planes(&self) -> DevicePlanes<'_> {
         DevicePlanes {
             format: self.format,
@@ -119,7 +119,7 @@ impl CudaSurface {
         }
     }
 
-    /// Queues a copy of planes of the same format and size into this surface. Brackets the write; the source is the caller's to bracket.
+    /// Queues a copy of planes of the same format and size into this surface. Brackets the write; the caller brackets reads of the source.
     ///
     /// # Errors
     /// `BadArgument` when format or size differ, `Driver`.
@@ -129,23 +129,23 @@ impl CudaSurface {
         }
         self.buffer.begin_write(stream)?;
         for plane in 0..self.format.planes() {
-            // SAFETY: planes of the same size, live by the view's word.
+            // SAFETY: planes of the same size, which the view guarantees to be live.
             unsafe { self.copy_plane_from(plane, source.addresses[plane], source.pitches[plane], stream)? };
         }
         self.buffer.end_write(stream)
     }
 
-    /// The memory, with the marks that order its uses.
+    /// The memory, with the events that order its uses.
     pub fn buffer(&self) -> &DeviceBuffer {
         &self.buffer
     }
 
-    /// The card.
+    /// The device.
     pub fn cuda_device(&self) -> &Arc<CudaDevice> {
         self.buffer.device()
     }
 
-    /// Queues a copy of one plane between this surface and another address of device memory.
+    /// Queues a copy of one plane from a device address to this surface.
     ///
     /// # Safety
     /// `from` holds `rows` rows of `row_bytes` bytes, `pitch` apart, until the stream has read them.
@@ -158,11 +158,11 @@ impl CudaSurface {
             rows: layout.rows,
         };
         Traffic::count_device_copy(layout.row_bytes * layout.rows);
-        // SAFETY: the caller's word, and planes of our own.
+        // SAFETY: guaranteed by the caller; the target plane is ours.
         unsafe { copy.queue(stream) }
     }
 
-    /// A copy in other memory of the pool, which may be on another device, queued on a stream of the pool's device.
+    /// Copies the surface to memory from the pool, possibly on another device, queued on a stream of the pool's device.
     ///
     /// # Errors
     /// `OutOfMemory`, `Driver`.
@@ -178,7 +178,7 @@ impl CudaSurface {
         Ok(copy)
     }
 
-    /// Queues the copy to a host surface in page-locked memory; it may be read after the stream was waited for.
+    /// Queues a copy to a host surface in page-locked memory; readable after the stream has been synchronised.
     ///
     /// # Errors
     /// `Driver`.
@@ -196,7 +196,7 @@ impl CudaSurface {
                     rows: layout.rows,
                 };
                 Traffic::count_download(layout.row_bytes * layout.rows);
-                // SAFETY: planes of the same size; the memory knows the copy from below on, also when a later plane fails.
+                // SAFETY: planes of the same size; the copy is registered with the memory below, even if a later plane fails.
                 queued = queued.and_then(|()| unsafe { copy.queue(stream) });
             }
         }
@@ -206,7 +206,7 @@ impl CudaSurface {
         Ok(host)
     }
 
-    /// The samples in host memory, when the copy is done.
+    /// Copies the surface to host memory and waits.
     ///
     /// # Errors
     /// `Driver`.
@@ -216,7 +216,7 @@ impl CudaSurface {
         Ok(host)
     }
 
-    /// A copy of a host surface, queued on the stream. Page-locked memory of a [`PinnedPool`] is kept until it was read; other memory is
+    /// Copies a host surface, queued on the stream. Page-locked memory of a [`PinnedPool`] is kept until it was read; other memory is
     /// read before this returns.
     ///
     /// # Errors
@@ -234,7 +234,7 @@ impl CudaSurface {
                 rows: layout.rows,
             };
             Traffic::count_upload(layout.row_bytes * layout.rows);
-            // SAFETY: planes of the same size; the host side is only read.
+            // SAFETY: planes of the same size; the host memory is only read.
             queued = queued.and_then(|()| unsafe { copy.queue(stream) });
         }
         pinned::in_use_on(host, stream);
@@ -243,7 +243,7 @@ impl CudaSurface {
         Ok(surface)
     }
 
-    /// The surface behind a core surface, when it is of this kind.
+    /// Downcasts a core surface, if it is of this type.
     pub fn of(surface: &framerail_core::Surface) -> Option<&CudaSurface> {
         match surface {
             framerail_core::Surface::Device(surface) => surface.as_any().downcast_ref(),
@@ -276,7 +276,7 @@ struct Copy2d {
 
 impl Copy2d {
     /// # Safety
-    /// Both places hold the rows, and stay until the stream has used them.
+    /// Both places hold the rows and stay valid until the stream has used them.
     unsafe fn queue(&self, stream: &CudaStream) -> Result<(), CudaError> {
         let entered = stream.device().enter()?;
         let mut copy = sys::CUDA_MEMCPY2D {
@@ -311,7 +311,7 @@ impl Copy2d {
                 (copy.dstHost, copy.dstPitch) = (start.cast(), pitch);
             }
         }
-        // SAFETY: the caller's word.
+        // SAFETY: guaranteed by the caller.
         entered.check(unsafe { sys::cuMemcpy2DAsync_v2(&copy, stream.handle()) }, "copying a picture")
     }
 }

@@ -1,4 +1,4 @@
-//! A picture as a tensor in device memory: what a model takes, or what training code reads.
+//! A frame as a tensor in device memory, for models and training code.
 
 use std::{any::Any, sync::Arc};
 
@@ -9,7 +9,7 @@ use crate::{
     kernels::{Conversion, ConversionTables, RawConvertJob, RawPicture, RawTables, TensorSpec, convert_raw},
 };
 
-/// One picture's elements, dense: `[C, H, W]` or `[H, W, C]`.
+/// The elements of one frame, dense: `[C, H, W]` or `[H, W, C]`.
 #[derive(Debug)]
 pub struct CudaTensor {
     spec: TensorSpec,
@@ -17,11 +17,11 @@ pub struct CudaTensor {
 }
 
 impl CudaTensor {
-    /// Converts a picture, with the tables that the conversion looks up; queued on the stream. The picture's reads are the caller's to
-    /// order.
+    /// Converts a frame, with the lookup tables that the conversion needs; queued on the stream. The caller orders reads of the
+    /// frame.
     ///
     /// # Errors
-    /// `BadArgument` for sizes that do not fit, `OutOfMemory`, `Compile`, `Driver`.
+    /// `BadArgument` for sizes that do not match, `OutOfMemory`, `Compile`, `Driver`.
     pub fn convert(
         picture: &DevicePlanes<'_>,
         spec: &TensorSpec,
@@ -34,22 +34,22 @@ impl CudaTensor {
         Ok(Self { spec: *spec, buffer })
     }
 
-    /// Size, layout and type.
+    /// Size, layout and element type.
     pub fn spec(&self) -> &TensorSpec {
         &self.spec
     }
 
-    /// The elements, with the marks that order their uses.
+    /// The elements, with the events that order their uses.
     pub fn buffer(&self) -> &DeviceBuffer {
         &self.buffer
     }
 
-    /// The card.
+    /// The device.
     pub fn cuda_device(&self) -> &Arc<CudaDevice> {
         self.buffer.device()
     }
 
-    /// The tensor behind a core surface, when it is one.
+    /// Downcasts a core surface, if it is a tensor.
     pub fn of(surface: &framerail_core::Surface) -> Option<&CudaTensor> {
         match surface {
             framerail_core::Surface::Device(surface) => surface.as_any().downcast_ref(),
@@ -58,11 +58,11 @@ impl CudaTensor {
     }
 }
 
-/// Converts a picture to its place in a buffer, so many bytes from its start; queued on the stream. The picture's reads are the caller's
-/// to order.
+/// Converts a frame into a buffer at an offset in bytes; queued on the stream. The caller orders reads of the
+/// frame.
 ///
 /// # Errors
-/// `BadArgument` for a place outside of the buffer and sizes that do not fit, `Compile`, `Driver`.
+/// `BadArgument` for a range outside the buffer and sizes that do not match, `Compile`, `Driver`.
 pub fn convert_into(
     picture: &DevicePlanes<'_>,
     spec: &TensorSpec,
@@ -80,7 +80,7 @@ pub fn convert_into(
         tables.buffer().begin_read(stream)?;
     }
     let job = RawConvertJob { picture, conversion, tables: tables.map_or_else(RawTables::default, ConversionTables::raw), out };
-    // SAFETY: a live picture by the view's word, and a place of the tensor's size; its writes and the tables' reads are bracketed.
+    // SAFETY: the view guarantees a live frame; the target has the tensor's size; its writes and the tables' reads are bracketed.
     unsafe { convert_raw(stream, spec, &[job])? };
     if let Some(tables) = tables {
         tables.buffer().end_read(stream)?;

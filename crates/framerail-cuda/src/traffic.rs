@@ -1,29 +1,29 @@
-//! What crosses between host and device, and who waits: counted for the thread that asks.
+//! Counts copies between host and device, and host waits, per thread.
 //!
-//! A pipeline stage runs on its own thread, so [`Traffic::take`] after each call gives what that stage moved.
+//! Each pipeline stage runs on a separate thread, so calling [`Traffic::take`] after each step counts that stage's traffic.
 
 use std::cell::Cell;
 
-/// Bytes moved and waits.
+/// Copies and waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Copies from host to device.
     pub uploads: u64,
-    /// Bytes of them.
+    /// Bytes of these copies.
     pub upload_bytes: u64,
     /// Copies from device to host.
     pub downloads: u64,
-    /// Bytes of them.
+    /// Bytes of these copies.
     pub download_bytes: u64,
     /// Copies within device memory.
     pub device_copies: u64,
-    /// Bytes of them.
+    /// Bytes of these copies.
     pub device_bytes: u64,
     /// Copies from one device to another.
     pub peer_copies: u64,
-    /// Bytes of them.
+    /// Bytes of these copies.
     pub peer_bytes: u64,
-    /// Times that a thread waited for a stream or an event.
+    /// Number of times a thread waited for a stream or an event.
     pub syncs: u64,
 }
 
@@ -44,17 +44,17 @@ impl Traffic {
         syncs: 0,
     };
 
-    /// What this thread has moved since the last call.
+    /// Returns this thread's counts since the last call.
     pub fn take() -> Traffic {
         COUNT.take()
     }
 
-    /// Puts what another thread moved onto this one's account.
+    /// Adds another thread's counts to this thread's.
     pub fn charge(other: Traffic) {
         COUNT.with(|count| count.set(count.get().plus(other)));
     }
 
-    /// The sum of two.
+    /// The sum of both.
     pub fn plus(self, other: Traffic) -> Traffic {
         Traffic {
             uploads: self.uploads + other.uploads,

@@ -1,13 +1,13 @@
-//! Copies from page-locked host memory to device buffers that the host does not wait for.
+//! Asynchronous copies from page-locked host memory to device buffers.
 
 use std::{collections::VecDeque, fmt, sync::Arc};
 
 use crate::{CudaDevice, CudaError, CudaEvent, CudaStream, DeviceBuffer, PinnedBuffer, PinnedPool};
 
-/// Copies that may be under way before the host waits for the oldest.
+/// Maximum number of pending copies before the host waits for the oldest.
 const MAX_UNDER_WAY: usize = 8;
 
-/// Copies bytes to a card and keeps the page-locked memory that it reads them from.
+/// Copies bytes to a GPU and keeps the page-locked source memory until they are copied.
 pub struct Uploads {
     pool: PinnedPool,
     under_way: VecDeque<(PinnedBuffer, CudaEvent)>,
@@ -20,18 +20,18 @@ impl fmt::Debug for Uploads {
 }
 
 impl Uploads {
-    /// For copies to this card.
+    /// Creates a queue of copies to this device.
     pub fn new(device: &Arc<CudaDevice>) -> Self {
         Self { pool: PinnedPool::new(device, MAX_UNDER_WAY), under_way: VecDeque::new() }
     }
 
-    /// Queues a copy of `bytes`, which may be changed at once.
+    /// Queues a copy of `bytes`, which may be changed immediately afterwards.
     ///
     /// # Errors
-    /// `BadArgument` when they do not fit, `Driver`.
+    /// `BadArgument` when the range exceeds the target, `Driver`.
     pub fn queue(&mut self, bytes: &[u8], target: &DeviceBuffer, offset: usize, stream: &CudaStream) -> Result<(), CudaError> {
         self.retire(MAX_UNDER_WAY - 1)?;
-        // Few sizes, so that copies of changing length find a buffer that was used before.
+        // Round to few sizes, so that copies of varying length can reuse buffers.
         let mut buffer = self.pool.buffer(bytes.len().max(4096).next_power_of_two())?;
         let room =
             buffer.bytes_mut().get_mut(..bytes.len()).ok_or_else(|| CudaError::argument("a page-locked buffer that is too short"))?;
@@ -42,7 +42,7 @@ impl Uploads {
         queued
     }
 
-    /// Lets go of what the card has read, and waits until no more than `most` are under way.
+    /// Releases the buffers of finished copies, and waits until at most `most` are pending.
     fn retire(&mut self, most: usize) -> Result<(), CudaError> {
         while let Some((_, event)) = self.under_way.front() {
             if self.under_way.len() > most {

@@ -1,6 +1,6 @@
-//! Augmentation of batches in device memory.
+//! Augments batches in device memory.
 //!
-//! One launch for each 40 pictures; one more where contrast changes (the mean of grey), two more where pictures are blurred.
+//! One launch per 40 images; one more if contrast changes (to average grey), two more if images are blurred.
 
 use std::ops::Range;
 
@@ -12,42 +12,42 @@ use crate::{CudaError, CudaStream, DeviceBuffer, DevicePool, KernelSource};
 /// The kernels of this file.
 pub static SOURCE: KernelSource = KernelSource { name: "augment", code: include_str!("augment.cu"), headers: HEADERS };
 
-/// Pictures of one launch, so that its parameters stay below 4096 bytes. As in `augment.cu`.
+/// Images per launch, limited so that the parameters stay below 4096 bytes. As in `augment.cu`.
 const MAX_PICTURES: usize = 40;
-/// Columns and rows of the pixels of a block. As in `augment.cu`.
+/// Width and height of the pixels that a block processes. As in `augment.cu`.
 const TILE: u32 = 32;
-/// Bytes of scratch memory that planes for the blur take, unless one picture needs more.
+/// Scratch memory for blur planes in bytes, unless one image needs more.
 const PLANES_BYTES: usize = 256 << 20;
 
-/// A batch in this crate's buffers.
+/// A batch in buffers of this crate.
 #[derive(Clone, Copy, Debug)]
 pub struct AugmentJob<'a> {
-    /// What is done to each picture.
+    /// Augmentation of each image.
     pub params: &'a [AugmentParams],
-    /// Holds the pictures that are read.
+    /// Buffer with the input images.
     pub input: &'a DeviceBuffer,
-    /// Bytes from its start to the first picture; a multiple of the element's size.
+    /// Byte offset of the first image; a multiple of the element size.
     pub input_offset_bytes: usize,
-    /// Where the pictures go.
+    /// Buffer for the output images.
     pub output: &'a DeviceBuffer,
-    /// Bytes from its start to the first picture; a multiple of the element's size.
+    /// Byte offset of the first image; a multiple of the element size.
     pub output_offset_bytes: usize,
 }
 
-/// A batch by its addresses.
+/// A batch given by addresses.
 #[derive(Clone, Copy, Debug)]
 pub struct RawAugmentJob<'a> {
-    /// What is done to each picture.
+    /// Augmentation of each image.
     pub params: &'a [AugmentParams],
-    /// Address of the pictures that are read; a multiple of the element's size.
+    /// Address of the input images; a multiple of the element size.
     pub input: u64,
-    /// Address of the pictures that are made; a multiple of the element's size.
+    /// Address of the output images; a multiple of the element size.
     pub output: u64,
-    /// Address of [`augment_scratch_bytes`] bytes; a multiple of 16.
+    /// Address of [`augment_scratch_bytes`] bytes of scratch memory; a multiple of 16.
     pub scratch: u64,
 }
 
-/// As `Picture` in `augment.cu`.
+/// Same layout as `Picture` in `augment.cu`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct Picture {
@@ -68,7 +68,7 @@ struct Picture {
     sigma: [f32; 2],
 }
 
-/// As `AugmentParams` in `augment.cu`.
+/// Same layout as `AugmentParams` in `augment.cu`.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Parameters {
@@ -86,12 +86,12 @@ struct Parameters {
 
 const _: () = assert!(size_of::<Picture>() == 96 && size_of::<Parameters>() == 48 + 96 * MAX_PICTURES);
 
-/// Augments a batch: picture `i` of the input by `params[i]` to picture `i` of the output, as framerail-vision's `Augmenter` does.
+/// Augments a batch: applies `params[i]` to image `i` of the input, as framerail-vision's `Augmenter` does.
 ///
-/// Queued on the stream; buffers may be used by other streams after their marks. The two batches may not overlap.
+/// Queued on the stream; the buffers' events order their use on other streams. The two batches must not overlap.
 ///
 /// # Errors
-/// `BadArgument` for batches and numbers that do not fit, `OutOfMemory`, `Compile`, `Driver`.
+/// `BadArgument` for mismatched batches and invalid parameters, `OutOfMemory`, `Compile`, `Driver`.
 pub fn augment_batch(stream: &CudaStream, pool: &DevicePool, spec: &AugmentSpec, job: &AugmentJob<'_>) -> Result<(), CudaError> {
     let address = |buffer: &DeviceBuffer, offset: usize, picture_bytes: usize| {
         let end = picture_bytes.checked_mul(job.params.len()).and_then(|bytes| bytes.checked_add(offset));
@@ -106,18 +106,18 @@ pub fn augment_batch(stream: &CudaStream, pool: &DevicePool, spec: &AugmentSpec,
     let input = address(job.input, job.input_offset_bytes, spec.input.picture_bytes())?;
     let output = address(job.output, job.output_offset_bytes, spec.output.picture_bytes())?;
     bracketed(stream, [job.input], [job.output], || {
-        // SAFETY: live buffers, whose sizes were checked above, bracketed by their marks.
+        // SAFETY: live buffers of checked size, bracketed by their events.
         unsafe { augment_foreign(stream, pool, spec, job.params, input, output) }
     })
 }
 
-/// [`augment_batch`] for batches in memory of other libraries, by the addresses of their first pictures.
+/// [`augment_batch`] for memory of other libraries, given by the addresses of the first images.
 ///
 /// # Safety
-/// Both batches are live until the work is done, hold a picture for each of `params`, and are ordered with their other uses.
+/// Both batches are live until the work is done, hold an image for each of `params`, and are ordered with their other uses.
 ///
 /// # Errors
-/// `BadArgument` for batches and numbers that do not fit, `OutOfMemory`, `Compile`, `Driver`.
+/// `BadArgument` for mismatched batches and invalid parameters, `OutOfMemory`, `Compile`, `Driver`.
 pub unsafe fn augment_foreign(
     stream: &CudaStream,
     pool: &DevicePool,
@@ -128,12 +128,12 @@ pub unsafe fn augment_foreign(
 ) -> Result<(), CudaError> {
     let buffer = pool.buffer(augment_scratch_bytes(spec, params))?;
     bracketed(stream, [], [&buffer], || {
-        // SAFETY: the caller's word; scratch memory of the size that was asked for, bracketed by its marks.
+        // SAFETY: guaranteed by the caller; scratch memory has the required size and is bracketed by its events.
         unsafe { augment_raw(stream, spec, &RawAugmentJob { params, input, output, scratch: buffer.address() }) }
     })
 }
 
-/// Bytes of scratch memory that [`augment_raw`] needs for these numbers.
+/// Bytes of scratch memory that [`augment_raw`] needs for these parameters.
 pub fn augment_scratch_bytes(spec: &AugmentSpec, params: &[AugmentParams]) -> usize {
     Scratch::new(spec, params).bytes()
 }
@@ -141,11 +141,11 @@ pub fn augment_scratch_bytes(spec: &AugmentSpec, params: &[AugmentParams]) -> us
 /// [`augment_batch`] on any runner.
 ///
 /// # Safety
-/// Input, output and scratch are live until the work is done, as large as the batches' sizes and [`augment_scratch_bytes`] say, and
+/// Input, output and scratch are live until the work is done, of the sizes given by the batches and [`augment_scratch_bytes`], and
 /// ordered with their other uses.
 ///
 /// # Errors
-/// `BadArgument` for batches and numbers that do not fit, `Compile`, `Driver`.
+/// `BadArgument` for mismatched batches and invalid parameters, `Compile`, `Driver`.
 pub unsafe fn augment_raw(runner: &dyn Runner, spec: &AugmentSpec, job: &RawAugmentJob<'_>) -> Result<(), CudaError> {
     check(spec, job)?;
     let scratch = Scratch::new(spec, job.params);
@@ -173,7 +173,7 @@ pub unsafe fn augment_raw(runner: &dyn Runner, spec: &AugmentSpec, job: &RawAugm
             }
             let grid = (scratch.tiles.0, scratch.tiles.1, taken.len() as u32 * channels);
             let parameters = Parameters { pictures: slots(taken), ..common };
-            // SAFETY: the caller's word; sizes and numbers were checked.
+            // SAFETY: guaranteed by the caller; sizes and parameters were checked.
             unsafe { run_with(runner, &SOURCE, kernel, (grid, (TILE, 8, 1)), &parameters) }
         };
         run("sum_grey", 1, |picture| picture.sums != 0)?;
@@ -207,11 +207,11 @@ fn check(spec: &AugmentSpec, job: &RawAugmentJob<'_>) -> Result<(), CudaError> {
     Ok(())
 }
 
-/// How scratch memory is divided: sums of grey of each picture of a group, then planes of each. Groups follow each other on one
+/// Division of the scratch memory: grey sums of each image of a group, then the planes of each. Groups run one after another on one
 /// stream, so all use the same memory.
 struct Scratch {
     tiles: (u32, u32),
-    /// Pictures of a group.
+    /// Images per group.
     pictures: usize,
     sums_bytes: usize,
     planes_bytes: usize,
@@ -259,7 +259,7 @@ fn common(spec: &AugmentSpec, tiles: u32) -> Result<Parameters, CudaError> {
 }
 
 impl Picture {
-    /// The numbers; addresses are left out. Sides were checked to fit 16 bits.
+    /// The parameters without addresses. Sides were checked to fit 16 bits.
     fn new(params: &AugmentParams) -> Self {
         let sides = |region: framerail_core::Region| [region.x, region.y, region.width, region.height].map(|side| side as u16);
         let step = |step: ColorStep| match step {

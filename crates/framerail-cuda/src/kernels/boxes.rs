@@ -1,6 +1,6 @@
-//! Model outputs to boxes on the device; only what survives thresholds and suppression needs to cross to the host.
+//! Decodes model outputs to boxes on the device; only boxes that pass thresholds and NMS are copied to the host.
 //!
-//! Formulas, order and limits are those of framerail-infer's decoders and framerail-vision's `nms`.
+//! Formulas, order and limits match framerail-infer's decoders and framerail-vision's `nms`.
 
 pub use framerail_core::{Activation, BoxForm};
 use framerail_core::{BBox, DType, Point};
@@ -11,147 +11,147 @@ use crate::{CudaError, CudaStream, DeviceBuffer, DevicePool, KernelSource};
 /// The kernels of this file.
 pub static SOURCE: KernelSource = KernelSource { name: "boxes", code: include_str!("boxes.cu"), headers: HEADERS };
 
-/// Candidates of a picture that are written down. As in `boxes.cu`.
+/// Maximum number of candidates stored per frame. As in `boxes.cu`.
 const CAPACITY: usize = 8192;
-/// Bytes of one of them.
+/// Bytes per candidate.
 const CANDIDATE_BYTES: usize = 32;
-/// Bytes of a picture's counters.
+/// Bytes of counters per frame.
 const COUNTER_BYTES: usize = 8;
-/// Bytes before a picture's boxes.
+/// Bytes before a frame's boxes.
 const HEADER_BYTES: usize = 16;
-/// Bytes of a box.
+/// Bytes per box.
 const FOUND_BYTES: usize = 72;
 
-/// The most landmarks that a box can have here.
+/// Maximum number of landmarks per box.
 pub const MAX_LANDMARKS: u32 = 5;
 
-/// The most boxes of a picture that go into suppression, best first; the rest is counted. As framerail-infer has it.
+/// Maximum number of boxes per frame that enter NMS, highest score first; the rest is counted. Same value as in framerail-infer.
 pub const MAX_CANDIDATES: u32 = 5000;
 
-/// A family of model outputs with its parameters; as the cards of framerail-infer.
+/// A family of model outputs with its parameters, as in framerail-infer's model cards.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum BoxFamily {
     /// SSD, RetinaFace. Tensors: offsets `[batch, anchors, 4]`, scores `[batch, anchors, columns]`, landmarks
     /// `[batch, anchors, 2 · landmarks]` or none, anchors `[anchors, 4]` as centre x, centre y, width, height in model pixels,
     /// always `F32`.
     Anchors {
-        /// Anchors of a picture.
+        /// Number of anchors per frame.
         anchors: u32,
-        /// What is left to be done to scores.
+        /// Activation still to be applied to scores.
         activation: Activation,
-        /// The background's column, which classes after it move down over.
+        /// Column of the background class, which is removed from the class numbering.
         background: Option<u32>,
-        /// What the four offsets are multiplied by.
+        /// Factors of the four offsets.
         variances: [f32; 4],
     },
-    /// CenterNet, CenterFace. Tensors `[batch, channels, rows, columns]`: scores with a channel a class, sizes with two, offsets
-    /// with two or none, landmarks with two each or none.
+    /// CenterNet, CenterFace. Tensors `[batch, channels, rows, columns]`: scores with one channel per class, sizes with two, offsets
+    /// with two or none, landmarks with two per landmark or none.
     Heatmap {
-        /// Columns of the grid.
+        /// Grid width in cells.
         columns: u32,
-        /// Rows of the grid.
+        /// Grid height in cells.
         rows: u32,
-        /// Model pixels from one cell to the next.
+        /// Distance between cells in model pixels.
         stride: f32,
-        /// Where a cell's own position lies in it.
+        /// Position of a cell's origin within the cell.
         cell_origin: f32,
-        /// Whether y comes before x in sizes, offsets and landmarks.
+        /// Whether y precedes x in sizes, offsets and landmarks.
         y_first: bool,
-        /// Whether sizes are natural logarithms of cells.
+        /// Whether sizes are natural logarithms, in cells.
         exponential_size: bool,
     },
-    /// YOLO. One tensor: `[batch, values, boxes]` or `[batch, boxes, values]` with four for the box, objectness if any, a score
-    /// for each class, then landmarks.
+    /// YOLO. One tensor, `[batch, values, boxes]` or `[batch, boxes, values]`: four values for the box, objectness if any, one score
+    /// per class, then landmarks.
     AnchorFree {
-        /// Boxes of a picture.
+        /// Number of boxes per frame.
         boxes: u32,
-        /// Whether values come before boxes.
+        /// Whether the values axis precedes the boxes axis.
         values_first: bool,
-        /// How the first four values stand for a box.
+        /// Format of the first four values.
         form: BoxForm,
-        /// Whether coordinates go from 0 to 1.
+        /// Whether coordinates are normalised to 0..1.
         normalized: bool,
         /// Whether an objectness score follows the box.
         objectness: bool,
-        /// What is left to be done to scores.
+        /// Activation still to be applied to scores.
         activation: Activation,
-        /// Values of a landmark: 2 or 3; 0 when there are none.
+        /// Values per landmark: 2 or 3; 0 without landmarks.
         landmark_values: u32,
     },
 }
 
-/// What turns a model's outputs into boxes.
+/// Decodes a model's outputs to boxes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BoxDecoder {
-    /// How the outputs are read.
+    /// How to read the outputs.
     pub family: BoxFamily,
     /// Width of the model's input in pixels.
     pub input_width: u32,
     /// Height of the model's input in pixels.
     pub input_height: u32,
-    /// Classes, without the background.
+    /// Number of classes, without the background.
     pub classes: u32,
-    /// Landmarks of a box, up to [`MAX_LANDMARKS`].
+    /// Landmarks per box, up to [`MAX_LANDMARKS`].
     pub landmarks: u32,
-    /// Score above which a box counts, 0 to 1.
+    /// Minimum score of a box (exclusive), 0 to 1.
     pub confidence_threshold: f32,
-    /// Overlap above which the lower-scored of two boxes is dropped, 0 to 1.
+    /// NMS IoU threshold, 0 to 1: the lower-scored of two boxes that overlap more is dropped.
     pub iou_threshold: f32,
-    /// The most boxes of a picture that are given, best first.
+    /// Maximum number of boxes returned per frame, highest score first.
     pub max_detections: u32,
-    /// Whether boxes of different classes suppress each other too.
+    /// Whether boxes of different classes suppress each other.
     pub class_agnostic: bool,
 }
 
-/// Outputs of one batch by their addresses, in the family's order; 0 where there is none.
+/// Outputs of one batch, given by addresses in the family's order; 0 for absent tensors.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RawOutputs {
     /// Addresses of the first elements.
     pub tensors: [u64; 4],
-    /// `F16` or `F32`, for all of them but the anchors.
+    /// `F16` or `F32`, for all tensors but the anchors.
     pub dtype: DType,
-    /// Pictures.
+    /// Number of frames.
     pub batch: u32,
 }
 
 /// A model's output in device memory.
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceTensor<'a> {
-    /// Where it lies.
+    /// Its buffer.
     pub buffer: &'a DeviceBuffer,
-    /// Bytes from the buffer's start.
+    /// Byte offset in the buffer.
     pub offset_bytes: usize,
 }
 
-/// One box of a picture, in model pixels.
+/// One box of a frame, in model pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FoundBox {
     /// The box.
     pub bbox: BBox,
-    /// Its score.
+    /// Score.
     pub score: f32,
-    /// Its class.
+    /// Class.
     pub class: u32,
-    /// The score's place among the picture's scores: ties are broken by it.
+    /// Index of the score among the frame's scores; breaks ties.
     pub index: u32,
-    /// Its landmarks; those beyond [`BoxDecoder::landmarks`] are zero.
+    /// Landmarks; entries beyond [`BoxDecoder::landmarks`] are zero.
     pub landmarks: [Point; MAX_LANDMARKS as usize],
 }
 
-/// What was found in one picture.
+/// The boxes of one frame.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PictureBoxes {
-    /// Boxes after suppression, best first.
+    /// Boxes after NMS, highest score first.
     pub boxes: Vec<FoundBox>,
-    /// Scores above the threshold left out because they, their box or its landmarks are not numbers.
+    /// Boxes above the score threshold dropped because the score, box or landmarks are not finite.
     pub non_finite: u32,
-    /// Boxes left out before suppression, beyond [`MAX_CANDIDATES`].
+    /// Boxes dropped before NMS, beyond [`MAX_CANDIDATES`].
     pub over_limit: u32,
-    /// Boxes left out after suppression, beyond `max_detections`.
+    /// Boxes dropped after NMS, beyond `max_detections`.
     pub over_max_detections: u32,
 }
 
-/// As `BoxesParams` in `boxes.cu`.
+/// Same layout as `BoxesParams` in `boxes.cu`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct Parameters {
@@ -189,17 +189,17 @@ struct Parameters {
 const _: () = assert!(size_of::<Parameters>() == 144);
 
 impl BoxDecoder {
-    /// Bytes of the results of a batch: what [`read_boxes`] takes.
+    /// Bytes of a batch's results, the input of [`read_boxes`].
     pub fn result_bytes(&self, batch: u32) -> usize {
         batch as usize * (HEADER_BYTES + self.max_detections as usize * FOUND_BYTES)
     }
 
-    /// Bytes of scratch memory for the counters of a batch, zeroed before each use, and for its candidates.
+    /// Bytes of scratch memory for a batch: counters, zeroed before each use, and candidates.
     pub fn scratch_bytes(batch: u32) -> (usize, usize) {
         (batch as usize * COUNTER_BYTES, batch as usize * CAPACITY * CANDIDATE_BYTES)
     }
 
-    /// Elements of each tensor for one picture; 0 for those that this family does not need.
+    /// Number of elements of each tensor for one frame; 0 for those that this family does not use.
     pub fn elements(&self) -> [usize; 4] {
         let (classes, points) = (self.classes as usize, self.landmarks as usize);
         match self.family {
@@ -216,7 +216,7 @@ impl BoxDecoder {
         }
     }
 
-    /// Values of an anchor-free box.
+    /// Number of values per anchor-free box.
     fn values(&self) -> u32 {
         match self.family {
             BoxFamily::AnchorFree { objectness, landmark_values, .. } => {
@@ -239,7 +239,7 @@ impl BoxDecoder {
             return refuse(format!("{} detections: from 1 to {MAX_CANDIDATES}", self.max_detections));
         }
         let elements = self.elements();
-        // Indices of scores are 32 bits on the device.
+        // The device indexes scores with 32 bits.
         if elements.iter().any(|count| *count > i32::MAX as usize) || elements[0] == 0 || !matches!(outputs.dtype, DType::F16 | DType::F32)
         {
             return refuse(format!("outputs of {elements:?} elements of {:?} a picture", outputs.dtype));
@@ -313,9 +313,9 @@ impl BoxDecoder {
     }
 }
 
-/// Decodes, thresholds, sorts and suppresses the boxes of a batch, and gives the results in device memory.
+/// Decodes, thresholds, sorts and suppresses the boxes of a batch. Returns the results in device memory.
 ///
-/// `tensors` are the family's, dense, `None` where there is none. Download the results and hand them to [`read_boxes`].
+/// `tensors` are those of the family, dense; `None` for absent ones. Download the results and pass them to [`read_boxes`].
 ///
 /// # Errors
 /// `BadArgument` for tensors that are too short, `OutOfMemory`, `Compile`, `Driver`.
@@ -348,29 +348,29 @@ pub fn decode_boxes(
     let scratch = RawScratch { counters: counters.address(), candidates: candidates.address() };
     let read = tensors.iter().flatten().map(|tensor| tensor.buffer);
     bracketed(stream, read, [&counters, &candidates, &results], || {
-        // SAFETY: live buffers, whose sizes were checked, bracketed by their marks.
+        // SAFETY: live buffers of checked size, bracketed by their events.
         unsafe { decode_boxes_raw(stream, decoder, &outputs, &scratch, results.address()) }
     })?;
     Ok(results)
 }
 
-/// Scratch memory by its addresses; see [`BoxDecoder::scratch_bytes`].
+/// Scratch memory given by addresses; see [`BoxDecoder::scratch_bytes`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RawScratch {
     /// Counters, zeroed.
     pub counters: u64,
-    /// Candidates; whatever they hold.
+    /// Candidates; any contents.
     pub candidates: u64,
 }
 
-/// [`decode_boxes`] for memory outside of this crate's buffers.
+/// [`decode_boxes`] for memory outside this crate's buffers.
 ///
 /// # Safety
-/// Outputs are live until the work is done and hold [`BoxDecoder::elements`] for each picture; scratch memory and results are as
-/// large as the decoder says, start at multiples of 16, and are ordered with their other uses.
+/// Outputs are live until the work is done and hold [`BoxDecoder::elements`] for each frame; scratch memory and results have
+/// the sizes given by the decoder, start at multiples of 16, and are ordered with their other uses.
 ///
 /// # Errors
-/// `BadArgument` for settings out of their range, `Compile`, `Driver`.
+/// `BadArgument` for settings out of range, `Compile`, `Driver`.
 pub unsafe fn decode_boxes_raw(
     runner: &dyn Runner,
     decoder: &BoxDecoder,
@@ -382,14 +382,14 @@ pub unsafe fn decode_boxes_raw(
     let mut parameters = decoder.parameters(outputs);
     (parameters.counters, parameters.candidates, parameters.results) = (scratch.counters, scratch.candidates, results);
     let grid = (parameters.items.div_ceil(256), outputs.batch, 1);
-    // SAFETY: the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         run_with(runner, &SOURCE, "find_candidates", (grid, (256, 1, 1)), &parameters)?;
         run_with(runner, &SOURCE, "suppress", ((outputs.batch, 1, 1), (1024, 1, 1)), &parameters)
     }
 }
 
-/// Reads the results of a batch, downloaded.
+/// Parses the downloaded results of a batch.
 ///
 /// # Errors
 /// `BadArgument` when there are fewer bytes than [`BoxDecoder::result_bytes`].
@@ -406,7 +406,7 @@ fn read_picture(bytes: &[u8]) -> PictureBoxes {
     PictureBoxes { boxes, non_finite, over_limit, over_max_detections }
 }
 
-/// The first numbers of 32 bits; zeros where there are none.
+/// The first 32-bit words; zeros where data is missing.
 fn words<const N: usize>(bytes: &[u8]) -> [u32; N] {
     let mut words = [0; N];
     for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<4>().0) {

@@ -1,4 +1,4 @@
-//! Decoded pictures to tensors, a batch in one launch.
+//! Converts decoded frames to tensors, one launch per batch.
 
 pub use framerail_core::{ChannelMix, ChannelOrder, Conversion, CropWindow, FastYuv, Placement, Sampling, TensorSpec};
 use framerail_core::{DType, PixelFamily, TensorLayout, surface::MAX_SIDE};
@@ -9,44 +9,44 @@ use crate::{CudaError, CudaStream, CudaSurface, DeviceBuffer, KernelSource};
 /// The kernels of this file.
 pub static SOURCE: KernelSource = KernelSource { name: "convert", code: include_str!("convert.cu"), headers: HEADERS };
 
-/// Pictures of one launch, so that its parameters stay below 4096 bytes. As in `convert.cu`.
+/// Frames per launch, limited so that the parameters stay below 4096 bytes. As in `convert.cu`.
 const MAX_PICTURES: usize = 48;
 
-/// One picture of a batch.
+/// One frame of a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct ConvertJob<'a> {
-    /// The decoded picture.
+    /// The decoded frame.
     pub surface: &'a CudaSurface,
-    /// What is done to it.
+    /// The conversion.
     pub conversion: Conversion,
-    /// What that looks up, from a [`super::TableCache`].
+    /// Its lookup tables, from a [`super::TableCache`].
     pub tables: Option<&'a ConversionTables>,
-    /// Where its [`TensorSpec::picture_bytes`] go.
+    /// Buffer for [`TensorSpec::picture_bytes`] bytes of output.
     pub out: &'a DeviceBuffer,
-    /// Bytes from the buffer's start; a multiple of the element's size.
+    /// Byte offset in the buffer; a multiple of the element size.
     pub out_offset_bytes: usize,
 }
 
-/// One picture of a batch by its addresses.
+/// One frame of a batch, given by addresses.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RawConvertJob {
-    /// The decoded picture.
+    /// The decoded frame.
     pub picture: RawPicture,
-    /// What is done to it.
+    /// The conversion.
     pub conversion: Conversion,
-    /// What that looks up.
+    /// Its lookup tables.
     pub tables: RawTables,
-    /// Address of [`TensorSpec::picture_bytes`] bytes; a multiple of the element's size.
+    /// Address of [`TensorSpec::picture_bytes`] bytes; a multiple of the element size.
     pub out: u64,
 }
 
-/// As `Picture` in `convert.cu`.
+/// Same layout as `Picture` in `convert.cu`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct Picture {
     component: [u64; 3],
     out: u64,
-    /// With a filter the addresses of its tables, across and down.
+    /// With a filter: the addresses of its horizontal and vertical tables.
     window: [f32; 4],
     pitch: [u32; 2],
     size: [u16; 2],
@@ -54,7 +54,7 @@ struct Picture {
     unused: u32,
 }
 
-/// What all pictures of a launch have in common. As the head of `ConvertParams` in `convert.cu`.
+/// Parameters shared by all frames of a launch. Same layout as the head of `ConvertParams` in `convert.cu`.
 #[derive(Clone, Copy, PartialEq)]
 #[repr(C)]
 struct Common {
@@ -79,7 +79,7 @@ struct Common {
     tone: u64,
 }
 
-/// As `ConvertParams` in `convert.cu`.
+/// Same layout as `ConvertParams` in `convert.cu`.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Parameters {
@@ -91,13 +91,13 @@ const _: () = assert!(size_of::<ChannelMix>() == 24 && size_of::<FastYuv>() == 1
 const _: () = assert!(size_of::<Picture>() == 72 && size_of::<Common>() == 128);
 const _: () = assert!(size_of::<Parameters>() == 128 + 72 * MAX_PICTURES);
 
-/// Converts a batch of pictures, of one kernel launch for each 48 pictures of one format and colour.
+/// Converts a batch of frames, with one kernel launch per 48 frames of the same format and colour.
 ///
-/// Output: for each job one picture of the tensor, `[C, H, W]` or `[H, W, C]`, dense, RGB by the conversion's numbers. Every
-/// element is written. Surfaces and output may be used by other streams after their buffers' marks.
+/// Output: one frame of the tensor per job, `[C, H, W]` or `[H, W, C]`, dense, with channels as the conversion defines them. Every
+/// element is written. Buffer events order use of surfaces and output on other streams.
 ///
 /// # Errors
-/// `BadArgument` for sizes that do not fit, `Compile`, `Driver`.
+/// `BadArgument` for sizes that do not match, `Compile`, `Driver`.
 pub fn convert_batch(stream: &CudaStream, tensor: &TensorSpec, jobs: &[ConvertJob<'_>]) -> Result<(), CudaError> {
     let mut raw = Vec::with_capacity(jobs.len());
     for job in jobs {
@@ -113,19 +113,19 @@ pub fn convert_batch(stream: &CudaStream, tensor: &TensorSpec, jobs: &[ConvertJo
     let tables = jobs.iter().filter_map(|job| job.tables).map(ConversionTables::buffer);
     let inputs = jobs.iter().map(|job| job.surface.buffer()).chain(tables);
     bracketed(stream, inputs, jobs.iter().map(|job| job.out), || {
-        // SAFETY: live buffers, whose sizes the surfaces know and which were checked above, bracketed by their marks.
+        // SAFETY: live buffers, whose sizes come from the surfaces or were checked above, bracketed by their events.
         unsafe { convert_raw(stream, tensor, &raw) }
     })
 }
 
-/// [`convert_batch`] for memory outside of this crate's buffers, such as a decoder's.
+/// [`convert_batch`] for memory outside this crate's buffers, such as a decoder's.
 ///
 /// # Safety
-/// Every plane and output is live until the work is done, as large as its format, size and pitch or the tensor say, and
-/// ordered with its other uses.
+/// Every plane and output is live until the work is done, has the size given by its format, dimensions and pitch or by the tensor, and
+/// is ordered with its other uses.
 ///
 /// # Errors
-/// `BadArgument` for sizes that do not fit, `Compile`, `Driver`.
+/// `BadArgument` for sizes that do not match, `Compile`, `Driver`.
 pub unsafe fn convert_raw(runner: &dyn Runner, tensor: &TensorSpec, jobs: &[RawConvertJob]) -> Result<(), CudaError> {
     check_tensor(tensor)?;
     let mut prepared = Vec::with_capacity(jobs.len());
@@ -143,24 +143,24 @@ pub unsafe fn convert_raw(runner: &dyn Runner, tensor: &TensorSpec, jobs: &[RawC
                 Kernel::Filter => ("convert_filtered", (64, 4), (64, 4, 1)),
             };
             let grid = (tensor.width.div_ceil(tile.0), tensor.height.div_ceil(tile.1), batch.len() as u32);
-            // SAFETY: the caller's word; sizes and pitches were checked.
+            // SAFETY: guaranteed by the caller; sizes and pitches were checked.
             unsafe { run_with(runner, &SOURCE, kernel, (grid, block), &parameters)? };
         }
     }
     Ok(())
 }
 
-/// The kernel that a job takes.
+/// The kernel that handles a job.
 #[derive(Clone, Copy, PartialEq)]
 enum Kernel {
-    /// NV12 at its own size to bytes.
+    /// NV12 to bytes without scaling.
     Plain,
     Any,
-    /// With a filter's weights.
+    /// With filter weights.
     Filter,
 }
 
-/// A job in the kernel's terms.
+/// Kernel parameters of a job.
 struct Prepared {
     common: Common,
     picture: Picture,
@@ -185,7 +185,7 @@ impl Prepared {
     }
 }
 
-/// Refuses numbers that the kernels cannot work with.
+/// Rejects parameters that the kernels cannot handle.
 fn check_conversion(job: &RawConvertJob, tensor: &TensorSpec) -> Result<(), CudaError> {
     let RawConvertJob { conversion, picture, tables, .. } = job;
     if matches!(conversion.sampling, Sampling::Filter(_)) && (tables.across == 0 || tables.down == 0) {
@@ -204,7 +204,7 @@ fn check_conversion(job: &RawConvertJob, tensor: &TensorSpec) -> Result<(), Cuda
         return Err(CudaError::argument(format!("a picture of {width}x{height} at {left},{top} in a tensor of {across}x{down}")));
     }
     let CropWindow { x, y, width, height } = conversion.window;
-    // Far-off windows would leave the range of the kernel's integers.
+    // Distant windows would overflow the kernel's integers.
     let near = |value: f32| value.abs() <= 2e6;
     if ![x, y, width, height].into_iter().all(near) || width <= 0.0 || height <= 0.0 {
         return Err(CudaError::argument(format!("a crop of {width}x{height} at {x},{y}")));
@@ -277,7 +277,7 @@ impl Picture {
     }
 }
 
-/// As `ElementType` in `common.cuh`.
+/// Same values as `ElementType` in `common.cuh`.
 pub(super) fn element_type(dtype: DType) -> Result<u8, CudaError> {
     match dtype {
         DType::U8 => Ok(0),
@@ -297,7 +297,7 @@ fn check_tensor(tensor: &TensorSpec) -> Result<(), CudaError> {
     Ok(())
 }
 
-/// Whether every pixel keeps its place, and vectors may be loaded and stored.
+/// Whether every pixel keeps its position, and vectors can be loaded and stored.
 fn is_plain(tensor: &TensorSpec, job: &RawConvertJob) -> bool {
     let (conversion, picture) = (&job.conversion, &job.picture);
     let own_size = conversion.window == CropWindow { x: 0.0, y: 0.0, width: picture.width as f32, height: picture.height as f32 }

@@ -1,4 +1,4 @@
-//! Surfaces from one layout of planes to another.
+//! Converts surfaces between plane layouts.
 
 use framerail_core::PixelFormat;
 
@@ -8,12 +8,12 @@ use crate::{CudaError, CudaStream, CudaSurface, DevicePool, KernelSource, Traffi
 /// The kernels of this file.
 pub static SOURCE: KernelSource = KernelSource { name: "copy", code: include_str!("copy.cu"), headers: HEADERS };
 
-/// Samples of a row that a block copies. As in `copy.cu`.
+/// Samples per row that a block copies. As in `copy.cu`.
 const BLOCK_COLUMNS: u32 = 256;
 /// Rows that a block copies.
 const BLOCK_ROWS: u32 = 8;
 
-/// As `RepackParams` in `copy.cu`.
+/// Same layout as `RepackParams` in `copy.cu`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct Parameters {
@@ -33,7 +33,7 @@ struct Parameters {
 
 const _: () = assert!(size_of::<Parameters>() == 88);
 
-/// The format with planes of their own that holds the same samples as one with interleaved chroma, and the other way round.
+/// The planar counterpart of a format with interleaved chroma, and vice versa; both hold the same samples.
 ///
 /// NV12 and yuv420p, P010 and yuv420p10; `None` for others.
 pub fn repacked_format(format: PixelFormat) -> Option<PixelFormat> {
@@ -46,29 +46,29 @@ pub fn repacked_format(format: PixelFormat) -> Option<PixelFormat> {
     }
 }
 
-/// A copy of a surface in the format that [`repacked_format`] names: what encoders on the host take, or kernels.
+/// Copies a surface to the format given by [`repacked_format`], for host encoders or kernels.
 ///
 /// # Errors
-/// `BadArgument` for a format that has no such counterpart, `OutOfMemory`, `Compile`, `Driver`.
+/// `BadArgument` for a format without counterpart, `OutOfMemory`, `Compile`, `Driver`.
 pub fn repacked(surface: &CudaSurface, pool: &DevicePool, stream: &CudaStream) -> Result<CudaSurface, CudaError> {
     let format = surface.format();
     let other = repacked_format(format).ok_or_else(|| CudaError::argument(format!("{format} surfaces are not repacked")))?;
     let copy = CudaSurface::new(pool, other, surface.width(), surface.height())?;
     Traffic::count_device_copy(copy.picture_bytes());
     bracketed(stream, [surface.buffer()], [copy.buffer()], || {
-        // SAFETY: two live surfaces that know their sizes, bracketed by their marks.
+        // SAFETY: two live surfaces of known size, bracketed by their events.
         unsafe { repack_raw(stream, &RawPicture::of(surface), &RawPicture::of(&copy)) }
     })?;
     Ok(copy)
 }
 
-/// Copies the samples of one picture to another of the same size, whose format [`repacked_format`] names or which has the same.
+/// Copies the samples of one frame to another of the same size, in the same format or its [`repacked_format`].
 ///
 /// # Safety
-/// Every plane is live until the work is done, as large as its format, size and pitch say, and ordered with its other uses.
+/// Every plane is live until the work is done, has the size given by its format, dimensions and pitch, and is ordered with its other uses.
 ///
 /// # Errors
-/// `BadArgument` for formats or sizes that differ, `Compile`, `Driver`.
+/// `BadArgument` for formats or sizes that do not match, `Compile`, `Driver`.
 pub unsafe fn repack_raw(runner: &dyn Runner, from: &RawPicture, to: &RawPicture) -> Result<(), CudaError> {
     from.check()?;
     to.check()?;
@@ -96,6 +96,6 @@ pub unsafe fn repack_raw(runner: &dyn Runner, from: &RawPicture, to: &RawPicture
         unused: 0,
     };
     let grid = (from.width.div_ceil(BLOCK_COLUMNS), from.height.div_ceil(BLOCK_ROWS), components as u32);
-    // SAFETY: the caller's word; sizes and pitches were checked.
+    // SAFETY: guaranteed by the caller; sizes and pitches were checked.
     unsafe { run_with(runner, &SOURCE, "repack", (grid, (32, BLOCK_ROWS, 1)), &parameters) }
 }

@@ -1,4 +1,4 @@
-//! Boxes, labels and landmarks painted on surfaces in place.
+//! Draws boxes, labels and landmarks on surfaces in place.
 
 use framerail_core::{Region, Stroke, StrokeShape};
 
@@ -8,31 +8,31 @@ use crate::{CudaError, CudaStream, CudaSurface, DevicePool, KernelSource};
 /// The kernels of this file.
 pub static SOURCE: KernelSource = KernelSource { name: "draw", code: include_str!("draw.cu"), headers: HEADERS };
 
-/// Pictures of one launch, so that its parameters stay below 4096 bytes. As in `draw.cu`.
+/// Frames per launch, limited so that the parameters stay below 4096 bytes. As in `draw.cu`.
 const MAX_PICTURES: usize = 64;
 
-/// Columns and rows of chroma samples that a block paints. As in `draw.cu`.
+/// Width and height, in chroma samples, of the area that a block draws. As in `draw.cu`.
 const TILE: (u32, u32) = (32, 8);
 
-/// The strokes of one surface, which no other job of the batch paints on.
+/// The strokes of one surface; no other job of the batch may draw on it.
 #[derive(Clone, Copy, Debug)]
 pub struct DrawJob<'a> {
-    /// The surface, which is changed in place: other holders see the change.
+    /// The surface, changed in place: other references see the change.
     pub surface: &'a CudaSurface,
-    /// What is painted, first to last.
+    /// Strokes in drawing order.
     pub strokes: &'a [Stroke],
 }
 
-/// The strokes of one picture by its addresses.
+/// The strokes of one frame, given by addresses.
 #[derive(Clone, Copy, Debug)]
 pub struct RawDrawJob<'a> {
-    /// The picture.
+    /// The frame.
     pub picture: RawPicture,
-    /// What is painted, first to last.
+    /// Strokes in drawing order.
     pub strokes: &'a [Stroke],
 }
 
-/// As `Picture` in `draw.cu`.
+/// Same layout as `Picture` in `draw.cu`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct Picture {
@@ -44,7 +44,7 @@ struct Picture {
     unused: u32,
 }
 
-/// What all pictures of a launch have in common. As the head of `DrawParams` in `draw.cu`.
+/// Parameters shared by all frames of a launch. Same layout as the head of `DrawParams` in `draw.cu`.
 #[derive(Clone, Copy, PartialEq)]
 #[repr(C)]
 struct Common {
@@ -57,7 +57,7 @@ struct Common {
     padding: u32,
 }
 
-/// As `DrawParams` in `draw.cu`.
+/// Same layout as `DrawParams` in `draw.cu`.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Parameters {
@@ -70,12 +70,12 @@ const STROKE_BYTES: usize = 56;
 
 const _: () = assert!(size_of::<Picture>() == 48 && size_of::<Common>() == 32 && size_of::<Parameters>() <= 4096);
 
-/// Paints strokes on surfaces, in place and in order. Results equal those of framerail-vision's canvas within 1 code value.
+/// Draws strokes on surfaces, in place and in order. Results match framerail-vision's canvas within 1 code value.
 ///
-/// Strokes are uploaded to memory of `pool`: 56 bytes each, 8 a letter, and 1 a pixel of a raster.
+/// Uploads the strokes to memory from `pool`: 56 bytes per stroke, 8 per character, and 1 per raster pixel.
 ///
 /// # Errors
-/// `BadArgument` for strokes that do not fit their picture, `OutOfMemory`, `Compile`, `Driver`.
+/// `BadArgument` for strokes outside their frame, `OutOfMemory`, `Compile`, `Driver`.
 pub fn draw_batch(stream: &CudaStream, pool: &DevicePool, jobs: &[DrawJob<'_>]) -> Result<(), CudaError> {
     let raw: Vec<_> = jobs.iter().map(|job| RawDrawJob { picture: RawPicture::of(job.surface), strokes: job.strokes }).collect();
     let commands = draw_commands(&raw)?;
@@ -85,7 +85,7 @@ pub fn draw_batch(stream: &CudaStream, pool: &DevicePool, jobs: &[DrawJob<'_>]) 
     let buffer = pool.buffer(commands.len())?;
     buffer.upload(0, &commands, stream)?;
     bracketed(stream, [&buffer], jobs.iter().map(|job| job.surface.buffer()), || {
-        // SAFETY: live surfaces that know their sizes, and the commands of the same jobs, bracketed by their marks.
+        // SAFETY: live surfaces of known size, and commands of the same jobs, bracketed by their events.
         unsafe { draw_raw(stream, &raw, buffer.address()) }
     })
 }
@@ -99,10 +99,10 @@ fn misfit(stroke: &Stroke, picture: &RawPicture) -> CudaError {
     CudaError::argument(format!("{what} does not fit a {} picture of {}x{}", picture.format, picture.width, picture.height))
 }
 
-/// What [`draw_raw`] reads from device memory for these jobs: all strokes, then all letters and rasters.
+/// Encodes these jobs for [`draw_raw`] to read from device memory: all strokes, then all characters and rasters.
 ///
 /// # Errors
-/// `BadArgument` for strokes that do not fit their picture.
+/// `BadArgument` for strokes outside their frame.
 pub fn draw_commands(jobs: &[RawDrawJob<'_>]) -> Result<Vec<u8>, CudaError> {
     let (mut commands, mut letters) = (Vec::new(), Vec::<[u8; 8]>::new());
     for job in jobs {
@@ -115,7 +115,7 @@ pub fn draw_commands(jobs: &[RawDrawJob<'_>]) -> Result<Vec<u8>, CudaError> {
     Ok(commands)
 }
 
-/// A stroke as the kernel reads it; `None` when it does not fit.
+/// Encodes a stroke for the kernel; `None` if it does not fit.
 fn encode(stroke: &Stroke, picture: &RawPicture, letters: &mut Vec<[u8; 8]>) -> Option<[u8; STROKE_BYTES]> {
     let Region { x, y, width, height } = stroke.region;
     if !stroke.region.fits(picture.width, picture.height) {
@@ -156,14 +156,14 @@ fn encode(stroke: &Stroke, picture: &RawPicture, letters: &mut Vec<[u8; 8]>) -> 
     Some(encoded)
 }
 
-/// [`draw_batch`] for memory outside of this crate's buffers.
+/// [`draw_batch`] for memory outside this crate's buffers.
 ///
 /// # Safety
-/// Every plane is live until the work is done, as large as its format, size and pitch say, and ordered with its other uses; so is
-/// `commands`, a multiple of 8 with the bytes that [`draw_commands`] gave for the same jobs.
+/// Every plane is live until the work is done, has the size given by its format, dimensions and pitch, and is ordered with its other
+/// uses. The same holds for `commands`, a multiple of 8, with the bytes that [`draw_commands`] returned for the same jobs.
 ///
 /// # Errors
-/// `BadArgument` for pictures whose numbers make no sense, `Compile`, `Driver`.
+/// `BadArgument` for invalid frames, `Compile`, `Driver`.
 pub unsafe fn draw_raw(runner: &dyn Runner, jobs: &[RawDrawJob<'_>], commands: u64) -> Result<(), CudaError> {
     let total: usize = jobs.iter().map(|job| job.strokes.len()).sum();
     let letters = commands + (total * STROKE_BYTES) as u64;
@@ -187,7 +187,7 @@ pub unsafe fn draw_raw(runner: &dyn Runner, jobs: &[RawDrawJob<'_>], commands: u
                 side.div_ceil(samples << common.layout.chroma_shift[axis])
             };
             let grid = (tiles(0, TILE.0), tiles(1, TILE.1), batch.len() as u32);
-            // SAFETY: the caller's word; strokes lie inside of their pictures.
+            // SAFETY: guaranteed by the caller; strokes lie within their frames.
             unsafe { run_with(runner, &SOURCE, "draw", (grid, (TILE.0, TILE.1, 1)), &parameters)? };
         }
     }

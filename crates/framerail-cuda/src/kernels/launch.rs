@@ -1,16 +1,16 @@
-//! How kernels are run: their parameters, and the marks of the buffers that they touch.
+//! Runs kernels: passes their parameters and records the events of the buffers they use.
 
 use std::ffi::c_void;
 
 use crate::{CudaError, CudaStream, DeviceBuffer, KernelSource, Launch};
 
-/// Where kernels run: a stream, or an imitation of a card.
+/// Runs kernels: a stream, or a GPU emulation in tests.
 pub trait Runner {
-    /// Runs a kernel whose only parameter is a structure.
+    /// Runs a kernel whose only parameter is a struct.
     ///
     /// # Safety
-    /// `parameters` points to a value of the kernel's type; the memory that it names is live until the kernel has run, large
-    /// enough for it, and ordered with its other uses.
+    /// `parameters` points to a value of the kernel's parameter type; the memory it refers to is live until the kernel has run, large
+    /// enough, and ordered with its other uses.
     ///
     /// # Errors
     /// `Compile`, `Driver`.
@@ -32,12 +32,12 @@ impl Runner for CudaStream {
         parameters: *const c_void,
     ) -> Result<(), CudaError> {
         let kernel = self.device().kernel(source, kernel)?;
-        // SAFETY: the caller's word; the driver only reads the parameter.
+        // SAFETY: guaranteed by the caller; the driver only reads the parameter.
         unsafe { kernel.launch(self, launch, &mut [parameters.cast_mut()]) }
     }
 }
 
-/// Runs a kernel with a structure of its type.
+/// Runs a kernel with a struct of its parameter type.
 ///
 /// # Safety
 /// As for [`Runner::run`].
@@ -49,14 +49,14 @@ pub(super) unsafe fn run_with<P: Copy>(
     parameters: &P,
 ) -> Result<(), CudaError> {
     let launch = Launch { grid, block, shared_bytes: 0 };
-    // SAFETY: the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe { runner.run(source, kernel, launch, std::ptr::from_ref(parameters).cast()) }
 }
 
-/// Puts work on a stream between the marks of the buffers that it reads and writes. A buffer may be named several times.
+/// Queues work on a stream, bracketed with the buffers that it reads and writes. A buffer may be listed several times.
 ///
 /// # Errors
-/// Those of the work, `Driver`.
+/// Errors of the work, `Driver`.
 pub(super) fn bracketed<'a>(
     stream: &CudaStream,
     reads: impl IntoIterator<Item = &'a DeviceBuffer>,
@@ -77,7 +77,7 @@ pub(super) fn bracketed<'a>(
     writes.iter().try_for_each(|buffer| buffer.end_write(stream))
 }
 
-/// Each buffer once.
+/// Removes duplicates.
 fn distinct<'a>(buffers: impl IntoIterator<Item = &'a DeviceBuffer>) -> Vec<&'a DeviceBuffer> {
     let mut distinct: Vec<&DeviceBuffer> = Vec::new();
     for buffer in buffers {
@@ -88,7 +88,7 @@ fn distinct<'a>(buffers: impl IntoIterator<Item = &'a DeviceBuffer>) -> Vec<&'a 
     distinct
 }
 
-/// The places of a parameter structure, filled from the first on.
+/// Fills the slots of a parameter struct from the first on; the rest keep their default.
 pub(super) fn slots<T: Copy + Default, const N: usize>(items: impl IntoIterator<Item = T>) -> [T; N] {
     let mut slots = [T::default(); N];
     slots.iter_mut().zip(items).for_each(|(slot, item)| *slot = item);

@@ -1,9 +1,9 @@
-//! Kernels and their launchers: conversion to tensors, augmentation, hiding and drawing on surfaces, brightness in bins, boxes
-//! out of model outputs, plane copies, turns.
+//! Kernels and their launchers: conversion to tensors, augmentation, hiding and drawing on surfaces, brightness histograms, decoding
+//! of boxes, plane copies, rotation.
 //!
-//! Each launcher checks sizes and formats, orders its work by the marks of the buffers that it touches, and queues it on a
-//! stream; the host never waits. Beneath each is a function that takes addresses and any [`Runner`]: for memory that is not in
-//! this crate's buffers, and for tests without a card, which run the same sources on the host.
+//! Each launcher checks sizes and formats, orders its work through the events of its buffers, and queues it on a
+//! stream without blocking the host. Each has a raw variant that takes addresses and any [`Runner`]: for memory outside
+//! this crate's buffers, and for tests without a GPU, which run the same sources on the host.
 
 pub mod augment;
 pub mod boxes;
@@ -39,9 +39,9 @@ use crate::KernelSource;
 use launch::{bracketed, run_with, slots};
 use picture::SampleLayout;
 
-/// What every kernel source includes.
+/// Headers available to every kernel source.
 const HEADERS: &[(&str, &str)] = &[("common.cuh", include_str!("common.cuh")), ("samples.cuh", include_str!("samples.cuh"))];
 
-/// The sources of all kernels, for compiling them ahead of time.
+/// All kernel sources, for compiling them ahead of time.
 pub const SOURCES: &[&KernelSource] =
     &[&augment::SOURCE, &boxes::SOURCE, &convert::SOURCE, &copy::SOURCE, &draw::SOURCE, &obscure::SOURCE, &scene::SOURCE, &turn::SOURCE];

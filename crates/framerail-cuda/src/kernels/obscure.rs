@@ -1,4 +1,4 @@
-//! Faces hidden in place on surfaces: blur, mosaic and flat colour under soft masks.
+//! Hides faces on surfaces in place: blur, mosaic and solid colour under soft masks.
 
 use framerail_core::{AxisBlur, BlurPlan, FillPlan, HidePlan, MaskCover, MaskPlan, MosaicPlan, Outline, PixelFormat, Region};
 
@@ -8,31 +8,31 @@ use crate::{CudaError, CudaStream, CudaSurface, DeviceBuffer, DevicePool, Kernel
 /// The kernels of this file.
 pub static SOURCE: KernelSource = KernelSource { name: "obscure", code: include_str!("obscure.cu"), headers: HEADERS };
 
-/// Regions of one launch, so that its parameters stay below 4096 bytes. As in `obscure.cu`.
+/// Regions per launch, limited so that the parameters stay below 4096 bytes. As in `obscure.cu`.
 const MAX_REGIONS: usize = 15;
 
-/// Threads of a block. As in `obscure.cu`.
+/// Threads per block. As in `obscure.cu`.
 const THREADS: u32 = 1024;
 
-/// The faces of one surface.
+/// The regions to hide on one surface.
 #[derive(Clone, Copy, Debug)]
 pub struct ObscureJob<'a> {
-    /// The surface, which is changed in place: other holders see the change.
+    /// The surface, changed in place: other references see the change.
     pub surface: &'a CudaSurface,
-    /// The faces, hidden one after the other.
+    /// The regions, hidden one after another.
     pub regions: &'a [HidePlan],
 }
 
-/// The faces of one picture by its addresses.
+/// The regions to hide on one frame, given by addresses.
 #[derive(Clone, Copy, Debug)]
 pub struct RawObscureJob<'a> {
-    /// The picture.
+    /// The frame.
     pub picture: RawPicture,
-    /// The faces, hidden one after the other.
+    /// The regions, hidden one after another.
     pub regions: &'a [HidePlan],
 }
 
-/// As `AxisBlur` in `obscure.cu`.
+/// Same layout as `AxisBlur` in `obscure.cu`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct DeviceAxis {
@@ -40,7 +40,7 @@ struct DeviceAxis {
     widths: [u32; 3],
 }
 
-/// As `ComponentFill` in `obscure.cu`.
+/// Same layout as `ComponentFill` in `obscure.cu`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct DeviceFill {
@@ -49,7 +49,7 @@ struct DeviceFill {
     down: DeviceAxis,
 }
 
-/// As `Region` in `obscure.cu`.
+/// Same layout as `Region` in `obscure.cu`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct DeviceRegion {
@@ -70,7 +70,7 @@ struct DeviceRegion {
     fill: [DeviceFill; 2],
 }
 
-/// What all regions of a launch have in common. As the head of `ObscureParams` in `obscure.cu`.
+/// Parameters shared by all regions of a launch. Same layout as the head of `ObscureParams` in `obscure.cu`.
 #[derive(Clone, Copy, PartialEq)]
 #[repr(C)]
 struct Common {
@@ -81,7 +81,7 @@ struct Common {
     unused: u32,
 }
 
-/// As `ObscureParams` in `obscure.cu`.
+/// Same layout as `ObscureParams` in `obscure.cu`.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Parameters {
@@ -92,13 +92,13 @@ struct Parameters {
 const _: () = assert!(size_of::<DeviceRegion>() == 264 && size_of::<Common>() == 16);
 const _: () = assert!(size_of::<Parameters>() <= 4096);
 
-/// Hides the faces of surfaces, in place. Regions of one surface that touch each other are hidden one after the other.
+/// Hides regions of surfaces, in place. Regions of one surface that touch each other are hidden one after another.
 ///
-/// Results equal framerail-vision's within 1 of the format's code values. Scratch memory comes from `pool`, and the memory that rasters
-/// of masks are copied to: a byte for each pixel of their regions.
+/// Results match framerail-vision's within 1 code value of the format. `pool` provides scratch memory, and memory for mask
+/// rasters: one byte per pixel of their regions.
 ///
 /// # Errors
-/// `BadArgument` for regions that do not fit their picture, `OutOfMemory`, `Compile`, `Driver`.
+/// `BadArgument` for regions outside their frame, `OutOfMemory`, `Compile`, `Driver`.
 pub fn obscure_batch(stream: &CudaStream, pool: &DevicePool, uploads: &mut Uploads, jobs: &[ObscureJob<'_>]) -> Result<(), CudaError> {
     let raw: Vec<_> = jobs.iter().map(|job| RawObscureJob { picture: RawPicture::of(job.surface), regions: job.regions }).collect();
     let (scratch, rasters) = (pool.buffer(obscure_scratch_bytes(&raw)?.max(1))?, obscure_rasters(&raw));
@@ -109,8 +109,8 @@ pub fn obscure_batch(stream: &CudaStream, pool: &DevicePool, uploads: &mut Uploa
     let mask_address = masks.as_ref().map_or(0, DeviceBuffer::address);
     let written = jobs.iter().map(|job| job.surface.buffer()).chain([&scratch]);
     bracketed(stream, &masks, written, || {
-        // SAFETY: live surfaces that know their sizes, the rasters of the same jobs, and scratch memory of the size asked for, bracketed
-        // by their marks.
+        // SAFETY: live surfaces of known size, the rasters of the same jobs, and scratch memory of the required size, bracketed
+        // by their events.
         unsafe { obscure_raw(stream, &raw, scratch.address(), mask_address) }
     })
 }
@@ -118,12 +118,12 @@ pub fn obscure_batch(stream: &CudaStream, pool: &DevicePool, uploads: &mut Uploa
 /// Bytes of scratch memory that [`obscure_raw`] needs for these jobs.
 ///
 /// # Errors
-/// `BadArgument` for regions that do not fit their picture.
+/// `BadArgument` for regions outside their frame.
 pub fn obscure_scratch_bytes(jobs: &[RawObscureJob<'_>]) -> Result<usize, CudaError> {
     Ok(prepare(jobs, 0, 0)?.1 as usize)
 }
 
-/// What [`obscure_raw`] reads from device memory for these jobs: the rasters of their masks, one after the other.
+/// The mask rasters of these jobs, one after another, for [`obscure_raw`] to read from device memory.
 pub fn obscure_rasters(jobs: &[RawObscureJob<'_>]) -> Vec<u8> {
     jobs.iter().flat_map(|job| job.regions).filter_map(|region| raster_of(&region.mask)).flatten().copied().collect()
 }
@@ -132,18 +132,18 @@ fn raster_of(mask: &MaskPlan) -> Option<&[u8]> {
     if let MaskCover::Raster(coverage) = &mask.cover { Some(coverage) } else { None }
 }
 
-/// [`obscure_batch`] for memory outside of this crate's buffers.
+/// [`obscure_batch`] for memory outside this crate's buffers.
 ///
 /// # Safety
-/// Every plane is live until the work is done, as large as its format, size and pitch say, and ordered with its other uses; so is
-/// `scratch`, a multiple of 16 with [`obscure_scratch_bytes`] bytes behind it. At `masks` is what [`obscure_rasters`] gave for the same
-/// jobs.
+/// Every plane is live until the work is done, has the size given by its format, dimensions and pitch, and is ordered with its other
+/// uses. The same holds for `scratch`, a multiple of 16 with [`obscure_scratch_bytes`] bytes, and for `masks`, which holds the bytes that
+/// [`obscure_rasters`] returned for the same jobs.
 ///
 /// # Errors
-/// `BadArgument` for regions that do not fit their picture, `Compile`, `Driver`.
+/// `BadArgument` for regions outside their frame, `Compile`, `Driver`.
 pub unsafe fn obscure_raw(runner: &dyn Runner, jobs: &[RawObscureJob<'_>], scratch: u64, masks: u64) -> Result<(), CudaError> {
     let (mut prepared, _) = prepare(jobs, scratch, masks)?;
-    // Regions of one turn do not touch each other: those of one shape share launches.
+    // Regions of the same turn do not touch each other, so regions of one shape share launches.
     prepared.sort_by_key(|region| (region.turn, region.common.shape));
     let alike = |a: &Prepared, b: &Prepared| a.turn == b.turn && a.common == b.common && a.components == b.components;
     for group in prepared.chunk_by(alike) {
@@ -151,26 +151,26 @@ pub unsafe fn obscure_raw(runner: &dyn Runner, jobs: &[RawObscureJob<'_>], scrat
             let Some(first) = batch.first() else { continue };
             let parameters = Parameters { common: first.common, regions: slots(batch.iter().map(|prepared| prepared.region)) };
             let grid = (first.components, batch.len() as u32, 1);
-            // SAFETY: the caller's word; sizes were checked.
+            // SAFETY: guaranteed by the caller; sizes were checked.
             unsafe { run_with(runner, &SOURCE, "obscure", (grid, (THREADS, 1, 1)), &parameters)? };
         }
     }
     Ok(())
 }
 
-/// A region in the kernel's terms.
+/// Kernel parameters of a region.
 struct Prepared {
     common: Common,
     region: DeviceRegion,
     components: u32,
-    /// Launches before this one that it waits for.
+    /// Number of earlier launches that this one depends on.
     turn: usize,
-    /// Pixels that it reads, and that it writes.
+    /// Pixels that it reads and writes.
     reads: Region,
     writes: Region,
 }
 
-/// All regions, and where the scratch memory behind `scratch` ends.
+/// Prepares all regions. Also returns the end of the scratch memory that starts at `scratch`.
 fn prepare(jobs: &[RawObscureJob<'_>], scratch: u64, mut masks: u64) -> Result<(Vec<Prepared>, u64), CudaError> {
     let (mut prepared, mut end) = (Vec::<Prepared>::new(), scratch);
     for job in jobs {
@@ -193,7 +193,7 @@ fn prepare(jobs: &[RawObscureJob<'_>], scratch: u64, mut masks: u64) -> Result<(
 
 fn misfit(what: &str, HidePlan { mask, fills }: &HidePlan, picture: &RawPicture) -> CudaError {
     let RawPicture { format, width, height, .. } = picture;
-    // Without the mask's cover, which may be a raster.
+    // Leaves out the mask's cover, which may be a large raster.
     CudaError::argument(format!("{what} of {fills:?} at {:?} does not fit a {format} picture of {width}x{height}", mask.region))
 }
 
@@ -277,7 +277,7 @@ impl DeviceRegion {
         [self.reached, self.inside] = outline.inverse_squares(*feather).map(<[f64; 2]>::from);
     }
 
-    /// Takes a component's fill and says how many bytes of scratch memory it needs; `None` when its numbers make no sense.
+    /// Sets a component's fill and returns the scratch memory it needs in bytes; `None` for invalid parameters.
     fn fill_component(&mut self, component: usize, fill: &FillPlan, (shift_x, shift_y): (u32, u32)) -> Option<u64> {
         let slot = self.fill.get_mut(usize::from(component > 0))?;
         let corners = |r: &Region| [r.x, r.y, r.width, r.height].map(|side| side as u16);

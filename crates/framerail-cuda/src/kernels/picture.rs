@@ -1,13 +1,13 @@
-//! Pictures as kernels are given them.
+//! Frames as passed to kernels.
 
 use framerail_core::{PixelFormat, surface::MAX_SIDE};
 
 use crate::{CudaError, CudaSurface, DevicePlanes};
 
-/// A picture by its addresses.
+/// A frame given by addresses.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RawPicture {
-    /// How samples lie; any format of [`PixelFormat`]. 16-bit 4:2:0 with interleaved chroma (P010, P016) is `P010`.
+    /// Sample layout; any [`PixelFormat`]. 16-bit 4:2:0 with interleaved chroma (P010, P016) is `P010`.
     pub format: PixelFormat,
     /// Width in pixels.
     pub width: u32,
@@ -15,12 +15,12 @@ pub struct RawPicture {
     pub height: u32,
     /// Address of each plane's first row.
     pub planes: [u64; 4],
-    /// Bytes from one row to the next, for each plane.
+    /// Pitch in bytes, for each plane.
     pub pitches_bytes: [usize; 4],
 }
 
 impl RawPicture {
-    /// A surface's addresses; using them needs the brackets of its buffer.
+    /// A surface's addresses; bracket their use with the surface's buffer.
     pub fn of(surface: &CudaSurface) -> Self {
         let planes = surface.format().planes();
         let mut picture =
@@ -31,13 +31,13 @@ impl RawPicture {
         picture
     }
 
-    /// A picture's addresses; reads of it are its owner's to order.
+    /// A view's addresses; its owner orders the reads.
     pub(crate) fn of_planes(planes: &DevicePlanes<'_>) -> Self {
         let DevicePlanes { format, width, height, addresses, pitches, .. } = *planes;
         Self { format, width, height, planes: addresses, pitches_bytes: pitches }
     }
 
-    /// Address, pitch and step of a colour component's samples.
+    /// Address, pitch and step of a component's samples.
     pub(super) fn component(&self, component: usize) -> Option<Samples> {
         let place = self.format.color_components().get(component)?;
         let (start, pitch) = (self.planes.get(place.plane)?, self.pitches_bytes.get(place.plane)?);
@@ -48,7 +48,7 @@ impl RawPicture {
         })
     }
 
-    /// Addresses of the colour components' first samples, and bytes from row to row: of the first component, of the others.
+    /// Addresses of the colour components' first samples, and pitches in bytes: of the first component, of the others.
     pub(super) fn components(&self) -> Result<([u64; 3], [u32; 2]), CudaError> {
         let (mut addresses, mut pitches) = ([0; 3], [0; 2]);
         for (index, address) in addresses.iter_mut().enumerate().take(self.format.color_components().len()) {
@@ -62,7 +62,7 @@ impl RawPicture {
         Ok((addresses, pitches))
     }
 
-    /// How samples lie.
+    /// The sample layout.
     pub(super) fn sample_layout(&self) -> SampleLayout {
         let (components, (across, down)) = (self.format.color_components(), self.format.chroma_shift());
         SampleLayout {
@@ -73,7 +73,7 @@ impl RawPicture {
         }
     }
 
-    /// Refuses sizes and pitches that no kernel can work with.
+    /// Rejects sizes and pitches that no kernel can handle.
     pub(super) fn check(&self) -> Result<(), CudaError> {
         let Self { format, width, height, .. } = *self;
         if width == 0 || height == 0 || width > MAX_SIDE || height > MAX_SIDE {
@@ -93,7 +93,7 @@ impl RawPicture {
     }
 }
 
-/// Where the samples of a component lie.
+/// Where the samples of a component are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Samples {
     pub(super) address: u64,
@@ -101,16 +101,16 @@ pub(super) struct Samples {
     pub(super) step_bytes: u8,
 }
 
-/// How the samples of a picture lie, as parameter structures of kernels hold it.
+/// Sample layout of a frame, as embedded in the kernels' parameter structs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub(super) struct SampleLayout {
-    /// Bytes from sample to sample: of the first component, of the others.
+    /// Bytes between samples: of the first component, of the others.
     pub(super) step: [u8; 2],
     pub(super) sample_bytes: u8,
     /// Bits by which stored samples are shifted left.
     pub(super) value_shift: u8,
-    /// log2 of the chroma subsampling, across and down.
+    /// log2 of the chroma subsampling, horizontal and vertical.
     pub(super) chroma_shift: [u8; 2],
 }
 

@@ -1,4 +1,4 @@
-//! Brightness of pictures in bins, for finding cuts without their pixels.
+//! Brightness histograms of frames on the device, for scene detection without downloading pixels.
 
 use framerail_core::{HISTOGRAM_BINS, Histogram, HistogramPlan};
 
@@ -8,32 +8,32 @@ use crate::{CudaError, CudaStream, CudaSurface, DeviceBuffer, DevicePool, Kernel
 /// The kernels of this file.
 pub static SOURCE: KernelSource = KernelSource { name: "scene", code: include_str!("scene.cu"), headers: HEADERS };
 
-/// Pictures of one launch, so that its parameters stay below 4096 bytes. As in `scene.cu`.
+/// Frames per launch, limited so that the parameters stay below 4096 bytes. As in `scene.cu`.
 const MAX_PICTURES: usize = 64;
-/// Counted samples of a block, across and down. As in `scene.cu`.
+/// Counted samples per block, horizontal and vertical. As in `scene.cu`.
 const TILE: (u32, u32) = (32, 32);
-/// Bytes of one picture's counts: 32 bits a bin, little endian.
+/// Bytes per histogram: 32 bits per bin, little endian.
 pub const HISTOGRAM_BYTES: usize = HISTOGRAM_BINS * 4;
 
-/// One picture of a batch.
+/// One frame of a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct HistogramJob<'a> {
-    /// The picture.
+    /// The frame.
     pub surface: &'a CudaSurface,
-    /// What of it is counted: framerail-vision's `histogram_plan`.
+    /// Which samples are counted: framerail-vision's `histogram_plan`.
     pub plan: HistogramPlan,
 }
 
-/// One picture of a batch by its addresses.
+/// One frame of a batch, given by addresses.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RawHistogramJob {
-    /// The picture.
+    /// The frame.
     pub picture: RawPicture,
-    /// What of it is counted.
+    /// Which samples are counted.
     pub plan: HistogramPlan,
 }
 
-/// As `Picture` in `scene.cu`.
+/// Same layout as `Picture` in `scene.cu`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct Picture {
@@ -50,32 +50,32 @@ struct Picture {
 
 const _: () = assert!(size_of::<Picture>() == 32 && HISTOGRAM_BINS == 32);
 
-/// Counts a batch of pictures and gives the counts in device memory, [`HISTOGRAM_BYTES`] for each picture.
+/// Computes the histograms of a batch. Returns the counts in device memory, [`HISTOGRAM_BYTES`] per frame.
 ///
-/// Download them and hand them to [`read_histograms`]. Surfaces may be changed after their buffers' marks.
+/// Download them and pass them to [`read_histograms`]. Buffer events order later changes of the surfaces.
 ///
 /// # Errors
-/// `BadArgument` for a plan that does not fit the picture, `OutOfMemory`, `Compile`, `Driver`.
+/// `BadArgument` for a plan that does not match the frame, `OutOfMemory`, `Compile`, `Driver`.
 pub fn count_histograms(stream: &CudaStream, pool: &DevicePool, jobs: &[HistogramJob<'_>]) -> Result<DeviceBuffer, CudaError> {
     let raw: Vec<RawHistogramJob> =
         jobs.iter().map(|job| RawHistogramJob { picture: RawPicture::of(job.surface), plan: job.plan }).collect();
     let counts = pool.buffer(jobs.len().max(1) * HISTOGRAM_BYTES)?;
     counts.fill(0, stream)?;
     bracketed(stream, jobs.iter().map(|job| job.surface.buffer()), [&counts], || {
-        // SAFETY: live buffers of the sizes that the surfaces and the lines above say, bracketed by their marks.
+        // SAFETY: live buffers, whose sizes come from the surfaces and the lines above, bracketed by their events.
         unsafe { count_histograms_raw(stream, &raw, counts.address()) }
     })?;
     Ok(counts)
 }
 
-/// [`count_histograms`] for memory outside of this crate's buffers; adds to the numbers at `counts`.
+/// [`count_histograms`] for memory outside this crate's buffers; adds to the values at `counts`.
 ///
 /// # Safety
-/// Every plane is live until the work is done and as large as its format, size and pitch say; `counts` has
-/// [`HISTOGRAM_BYTES`] for each picture, and starts at a multiple of 4; all are ordered with their other uses.
+/// Every plane is live until the work is done and has the size given by its format, dimensions and pitch; `counts` has
+/// [`HISTOGRAM_BYTES`] per frame and starts at a multiple of 4; all are ordered with their other uses.
 ///
 /// # Errors
-/// `BadArgument` for a plan that does not fit the picture, `Compile`, `Driver`.
+/// `BadArgument` for a plan that does not match the frame, `Compile`, `Driver`.
 pub unsafe fn count_histograms_raw(runner: &dyn Runner, jobs: &[RawHistogramJob], counts: u64) -> Result<(), CudaError> {
     let addresses = (counts..).step_by(HISTOGRAM_BYTES);
     let pictures = jobs.iter().zip(addresses).map(|(job, counts)| Picture::new(job, counts));
@@ -84,7 +84,7 @@ pub unsafe fn count_histograms_raw(runner: &dyn Runner, jobs: &[RawHistogramJob]
         let parameters: [Picture; MAX_PICTURES] = slots(batch.iter().copied());
         let (columns, rows) = batch.iter().fold((0, 0), |most, picture| (picture.columns.max(most.0), picture.rows.max(most.1)));
         let grid = (u32::from(columns).div_ceil(TILE.0), u32::from(rows).div_ceil(TILE.1), batch.len() as u32);
-        // SAFETY: the caller's word; sizes and pitches were checked.
+        // SAFETY: guaranteed by the caller; sizes and pitches were checked.
         unsafe { run_with(runner, &SOURCE, "count_samples", (grid, (32, 8, 1)), &parameters)? };
     }
     Ok(())
@@ -113,10 +113,10 @@ impl Picture {
     }
 }
 
-/// Reads the counts of a batch, downloaded.
+/// Parses the downloaded counts of a batch.
 ///
 /// # Errors
-/// `BadArgument` when there are fewer bytes than [`HISTOGRAM_BYTES`] for each picture.
+/// `BadArgument` when there are fewer bytes than [`HISTOGRAM_BYTES`] per frame.
 pub fn read_histograms(pictures: usize, bytes: &[u8]) -> Result<Vec<Histogram>, CudaError> {
     let need = pictures.saturating_mul(HISTOGRAM_BYTES);
     let short = || CudaError::argument(format!("{} bytes of counts, {need} are needed", bytes.len()));

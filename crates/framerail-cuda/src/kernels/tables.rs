@@ -1,4 +1,4 @@
-//! What conversions look up on a card: a filter's weights, and curves of tone mapping.
+//! Lookup tables of conversions on a GPU: filter weights and tone-mapping curves.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use parking_lot::Mutex;
 
 use crate::{CudaError, CudaStream, DeviceBuffer, DevicePool};
 
-/// Tables that a cache keeps: those of a few sizes and parts of frames.
+/// Number of cached tables: enough for a few sizes and crops.
 const KEPT: usize = 16;
 
-/// Tables as bytes, and where each starts.
+/// Encoded tables, and where each starts.
 #[derive(Clone, Debug, Default)]
 pub struct TableBytes {
     /// All tables, to be copied to an address that is a multiple of 8.
@@ -20,7 +20,7 @@ pub struct TableBytes {
     tone: Option<usize>,
 }
 
-/// Addresses of tables; 0 for those that are not needed.
+/// Addresses of tables; 0 for those not needed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RawTables {
     pub(super) across: u64,
@@ -29,7 +29,7 @@ pub struct RawTables {
 }
 
 impl TableBytes {
-    /// The tables of a conversion of pictures of this size; `None` where it looks nothing up.
+    /// Encodes the tables for converting frames of this size; `None` if the conversion needs none.
     pub fn new(conversion: &Conversion, (width, height): (u32, u32), tone: Option<&ToneCurves>) -> Option<Self> {
         let taps = conversion.taps(width, height);
         if taps.is_none() && tone.is_none() {
@@ -47,7 +47,7 @@ impl TableBytes {
         Some(tables)
     }
 
-    /// As `FilterPlace` in `convert.cu`: places, one more than positions, then weights.
+    /// Appends a table in the layout of `FilterPlace` in `convert.cu`: one place more than positions, then weights.
     fn push_taps(&mut self, taps: &ResizeTaps) -> usize {
         let start = self.bytes.len();
         let (first, starts, weights) = taps.tables();
@@ -60,7 +60,7 @@ impl TableBytes {
         start
     }
 
-    /// The tables' addresses when the bytes lie at this one.
+    /// Addresses of the tables if the bytes are stored at `address`.
     pub fn at(&self, address: u64) -> RawTables {
         let place = |start: Option<usize>| start.map_or(0, |start| address + start as u64);
         RawTables { across: place(self.across), down: place(self.down), tone: place(self.tone) }
@@ -82,29 +82,29 @@ impl ConversionTables {
         Ok(Self { buffer, tables })
     }
 
-    /// The memory, with the marks that order its uses.
+    /// The memory, with the events that order its uses.
     pub fn buffer(&self) -> &DeviceBuffer {
         &self.buffer
     }
 
-    /// The addresses; using them needs the brackets of the buffer.
+    /// The addresses; bracket their use with the buffer.
     pub fn raw(&self) -> RawTables {
         self.tables
     }
 }
 
-/// Tables that are known by what they are for.
+/// A conversion's inputs and its tables.
 type Known = ((Conversion, (u32, u32), Option<ToneCurves>), Arc<ConversionTables>);
 
-/// Keeps the tables of the latest conversions.
+/// Caches the tables of the latest conversions.
 #[derive(Debug, Default)]
 pub struct TableCache {
-    /// The last used is at the end.
+    /// Most recently used last.
     known: Mutex<Vec<Known>>,
 }
 
 impl TableCache {
-    /// The tables of a conversion of pictures of this size, uploaded where they are not there yet; `None` where it needs none.
+    /// Returns the tables for converting frames of this size, uploading them if they are not cached; `None` if none are needed.
     ///
     /// # Errors
     /// `OutOfMemory`, `Driver`.

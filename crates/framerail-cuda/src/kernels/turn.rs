@@ -1,4 +1,4 @@
-//! Pictures turned upright.
+//! Rotates and mirrors frames for display.
 
 use framerail_core::Rotation;
 
@@ -8,12 +8,12 @@ use crate::{CudaError, CudaStream, CudaSurface, DevicePlanes, DevicePool, Kernel
 /// The kernels of this file.
 pub static SOURCE: KernelSource = KernelSource { name: "turn", code: include_str!("turn.cu"), headers: HEADERS };
 
-/// Columns and rows of the turned picture that a block writes. As in `turn.cu`.
+/// Width and height, in samples of the output, that a block writes. As in `turn.cu`.
 const TILE: u32 = 32;
 /// Rows of threads in a block.
 const BLOCK_ROWS: u32 = 8;
 
-/// As `TurnParams` in `turn.cu`.
+/// Same layout as `TurnParams` in `turn.cu`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct Parameters {
@@ -29,29 +29,29 @@ struct Parameters {
 
 const _: () = assert!(size_of::<Parameters>() == 104);
 
-/// A picture turned clockwise, in memory of the pool; queued on the stream. The reads of the picture are the caller's to order.
+/// Rotates a frame into memory from the pool; queued on the stream. The caller orders reads of the frame.
 ///
 /// # Errors
-/// `BadArgument` for a quarter turn of a format whose chroma is not subsampled alike in both directions, and for formats with more
+/// `BadArgument` for a quarter turn of a format whose horizontal and vertical chroma subsampling differ, and for formats with more
 /// than three planes; `OutOfMemory`, `Compile`, `Driver`.
 pub fn turned(planes: &DevicePlanes<'_>, rotation: Rotation, pool: &DevicePool, stream: &CudaStream) -> Result<CudaSurface, CudaError> {
     let (width, height) = if rotation.swaps_sides() { (planes.height, planes.width) } else { (planes.width, planes.height) };
     let target = CudaSurface::new(pool, planes.format, width, height)?;
     Traffic::count_device_copy(target.picture_bytes());
     bracketed(stream, [], [target.buffer()], || {
-        // SAFETY: a live picture by the view's word, and a surface of the turned size; its writes are bracketed.
+        // SAFETY: the view guarantees a live frame; the target has the rotated size, and its writes are bracketed.
         unsafe { turn_raw(stream, &RawPicture::of_planes(planes), rotation, &RawPicture::of(&target)) }
     })?;
     Ok(target)
 }
 
-/// Turns one picture clockwise into another of the same format.
+/// Rotates one frame into another of the same format.
 ///
 /// # Safety
-/// Every plane is live until the work is done, as large as its format, size and pitch say, and ordered with its other uses.
+/// Every plane is live until the work is done, has the size given by its format, dimensions and pitch, and is ordered with its other uses.
 ///
 /// # Errors
-/// `BadArgument` for formats or sizes that do not fit, `Compile`, `Driver`.
+/// `BadArgument` for formats or sizes that do not match, `Compile`, `Driver`.
 pub unsafe fn turn_raw(runner: &dyn Runner, from: &RawPicture, rotation: Rotation, to: &RawPicture) -> Result<(), CudaError> {
     from.check()?;
     to.check()?;
@@ -76,6 +76,6 @@ pub unsafe fn turn_raw(runner: &dyn Runner, from: &RawPicture, rotation: Rotatio
         parameters.step[plane] = step as u8;
     }
     let grid = (to.width.div_ceil(TILE), to.height.div_ceil(TILE), format.planes() as u32);
-    // SAFETY: the caller's word; sizes and pitches were checked.
+    // SAFETY: guaranteed by the caller; sizes and pitches were checked.
     unsafe { run_with(runner, &SOURCE, "turn", (grid, (TILE, BLOCK_ROWS, 1)), &parameters) }
 }

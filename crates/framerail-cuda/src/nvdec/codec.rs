@@ -1,4 +1,4 @@
-//! Codecs of the card's decoder, and what it can do with each.
+//! Codecs of the GPU's decoder, and their capabilities.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{ffi, library::library};
 use crate::{CudaDevice, CudaError};
 
-/// A codec that some card decodes.
+/// A codec that NVDEC supports on some GPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NvdecCodec {
@@ -53,7 +53,7 @@ impl NvdecCodec {
         NvdecCodec::Mjpeg,
     ];
 
-    /// The codec with FFmpeg's name, when some card decodes it.
+    /// The codec with this FFmpeg name, if NVDEC supports it on some GPU.
     pub fn from_ffmpeg_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|codec| codec.ffmpeg_name() == name)
     }
@@ -74,7 +74,7 @@ impl NvdecCodec {
         }
     }
 
-    /// `cudaVideoCodec` of the public header.
+    /// `cudaVideoCodec` in the public header.
     pub(super) fn id(self) -> i32 {
         match self {
             NvdecCodec::Mpeg1 => 0,
@@ -103,19 +103,19 @@ pub enum Chroma {
     /// No chroma.
     #[serde(rename = "4:0:0")]
     Monochrome,
-    /// Halved both ways.
+    /// Halved in both directions.
     #[serde(rename = "4:2:0")]
     Yuv420,
-    /// Halved across.
+    /// Halved horizontally.
     #[serde(rename = "4:2:2")]
     Yuv422,
-    /// As fine as luma.
+    /// Full resolution.
     #[serde(rename = "4:4:4")]
     Yuv444,
 }
 
 impl Chroma {
-    /// Every subsampling.
+    /// Every chroma subsampling.
     pub const ALL: [Chroma; 4] = [Chroma::Monochrome, Chroma::Yuv420, Chroma::Yuv422, Chroma::Yuv444];
 
     pub(super) fn id(self) -> i32 {
@@ -138,34 +138,34 @@ impl fmt::Display for Chroma {
     }
 }
 
-/// What a card's decoder can do with one kind of stream.
+/// What a GPU's decoder supports for one kind of stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DecodeCapability {
     /// Codec.
     pub codec: NvdecCodec,
     /// Chroma subsampling.
     pub chroma: Chroma,
-    /// Bits of a sample.
+    /// Bits per sample.
     pub bits: u32,
-    /// Engines that decode it.
+    /// Number of engines that decode it.
     pub engines: u32,
-    /// Smallest coded width and height in pixels.
+    /// Minimum coded width and height in pixels.
     pub min_size: (u32, u32),
-    /// Largest coded width and height in pixels.
+    /// Maximum coded width and height in pixels.
     pub max_size: (u32, u32),
-    /// Most macroblocks (16x16 pixels) of a picture.
+    /// Maximum number of macroblocks (16x16 pixels) per frame.
     pub max_macroblocks: u32,
-    /// Bit `n`: `cudaVideoSurfaceFormat` `n` can be given out.
+    /// Bit `n`: `cudaVideoSurfaceFormat` `n` is a supported output format.
     pub(super) output_formats: u16,
 }
 
-/// A card's ordinal and a kind of stream.
+/// A device ordinal and a kind of stream.
 type Kind = (u32, NvdecCodec, Chroma, u32);
 
-/// The driver takes milliseconds for each answer, and it never changes.
+/// Each query takes the driver milliseconds, and the answer never changes.
 static KNOWN: OnceLock<Mutex<HashMap<Kind, Option<DecodeCapability>>>> = OnceLock::new();
 
-/// What the card can do; `None` when it does not decode this kind of stream.
+/// What the GPU supports; `None` if it does not decode this kind of stream.
 ///
 /// # Errors
 /// `NoDecoder`, `Driver`.
@@ -199,7 +199,7 @@ fn ask(device: &Arc<CudaDevice>, codec: NvdecCodec, chroma: Chroma, bits: u32) -
     }))
 }
 
-/// Everything that the card decodes.
+/// Lists everything that the GPU decodes.
 ///
 /// # Errors
 /// `NoDecoder`, `Driver`.
@@ -216,7 +216,7 @@ pub fn capabilities(device: &Arc<CudaDevice>) -> Result<Vec<DecodeCapability>, C
 }
 
 impl DecodeCapability {
-    /// Whether pictures of this coded size fit.
+    /// Checks that frames of this coded size are supported.
     pub(super) fn check_size(&self, width: u32, height: u32) -> Result<(), CudaError> {
         let fits = (self.min_size.0..=self.max_size.0).contains(&width)
             && (self.min_size.1..=self.max_size.1).contains(&height)
@@ -232,7 +232,7 @@ impl DecodeCapability {
     }
 }
 
-/// The error for a kind of stream that the card does not decode.
+/// The error for a kind of stream that the GPU does not decode.
 pub(super) fn unsupported(codec: NvdecCodec, chroma: Chroma, bits: u32) -> CudaError {
     CudaError::Unsupported {
         what: format!("{codec} {chroma} {bits} bit"),

@@ -79,7 +79,7 @@ pub(super) struct CreateInfo {
     pub(super) reserved2: [c_ulong; 4],
 }
 
-/// `CUVIDPICPARAMS`, as far as it is read here; the parser makes it and the decoder takes it.
+/// `CUVIDPICPARAMS`, as far as it is read here; the parser fills it and passes it on to the decoder.
 #[repr(C)]
 pub(super) struct PictureParameters {
     width_in_macroblocks: c_int,
@@ -230,7 +230,7 @@ mod tests {
 
     use super::*;
 
-    /// Numbers printed by a C program from the public header.
+    /// Values printed by a C program that includes the public header.
     #[test]
     fn layouts_are_those_of_the_header() {
         assert_eq!(size_of::<DecodeCaps>(), 88);

@@ -1,4 +1,4 @@
-//! What a sequence header says.
+//! Stream format from the sequence header.
 
 use framerail_core::{ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, PixelFormat, Rational, Rotation};
 
@@ -8,30 +8,30 @@ use super::{
 };
 use crate::CudaError;
 
-/// What a stream's sequence header says, and how its pictures are given out.
+/// A stream's format from its sequence header, and the output format of its frames.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StreamFormat {
     /// Codec.
     pub codec: NvdecCodec,
     /// Chroma subsampling.
     pub chroma: Chroma,
-    /// Bits of a sample.
+    /// Bits per sample.
     pub bits: u32,
-    /// Width and height of coded pictures, in pixels.
+    /// Width and height of coded frames, in pixels.
     pub coded_size: (u32, u32),
-    /// Width and height of pictures as displayed, in pixels.
+    /// Width and height of displayed frames, in pixels.
     pub size: (u32, u32),
-    /// Left and top of the displayed part.
+    /// Left and top of the displayed area.
     pub(super) origin: (u32, u32),
-    /// How pictures lie in memory.
+    /// Pixel format of the output.
     pub pixel_format: PixelFormat,
     /// Colour tags of the sequence header.
     pub color: ColorDescription,
-    /// Shape of one pixel, when stated and not square.
+    /// Shape of one pixel, if specified and not square.
     pub sample_aspect_ratio: Option<Rational>,
-    /// Frames per second, when stated.
+    /// Frames per second, if specified.
     pub frame_rate: Option<Rational>,
-    /// Surfaces that the codec's references need.
+    /// Surfaces that the codec's reference frames need.
     pub(super) min_surfaces: u32,
 }
 
@@ -75,7 +75,7 @@ impl StreamFormat {
         })
     }
 
-    /// What a stream of this size and depth will be like, before its sequence header is seen: for planning memory.
+    /// The assumed format of a stream of this size and depth, before its sequence header is known: for planning memory.
     pub fn guess(width: u32, height: u32, bits: u32) -> Self {
         Self {
             codec: NvdecCodec::H264,
@@ -92,7 +92,7 @@ impl StreamFormat {
         }
     }
 
-    /// The same of pictures that are turned after decoding.
+    /// The format of frames that are rotated after decoding.
     pub fn turned(&self, rotation: Rotation) -> Self {
         let mut turned = self.clone();
         if rotation.swaps_sides() {
@@ -102,7 +102,7 @@ impl StreamFormat {
         turned
     }
 
-    /// `cudaVideoSurfaceFormat` of what is given out.
+    /// `cudaVideoSurfaceFormat` of the output.
     pub(super) fn output_format(&self) -> i32 {
         match self.pixel_format {
             PixelFormat::Nv12 => ffi::surface_format::NV12,
@@ -111,13 +111,13 @@ impl StreamFormat {
         }
     }
 
-    /// Whether the same decoder object can go on with the other format, perhaps reconfigured.
+    /// Whether the same decoder object can continue with the other format, possibly after reconfiguration.
     pub(super) fn same_kind(&self, other: &StreamFormat) -> bool {
         (self.codec, self.chroma, self.bits) == (other.codec, other.chroma, other.bits)
     }
 }
 
-/// The error for pictures of a kind that framerail does not take from a card, whatever the card can do.
+/// The error for a kind of stream that framerail does not decode on GPUs, even if the GPU could.
 fn not_taken(codec: NvdecCodec, chroma: Chroma, bits: u32) -> CudaError {
     CudaError::Unsupported {
         what: format!("{codec} {chroma} {bits} bit"),
@@ -129,18 +129,18 @@ fn ratio(num: u32, den: u32) -> Option<Rational> {
     Rational::new(num.into(), den.into()).filter(|ratio| ratio.is_positive())
 }
 
-/// H.273 code points, as every codec's sequence header has them.
+/// H.273 code points, as in every codec's sequence header.
 fn color(codec: NvdecCodec, raw: &ffi::VideoFormat) -> ColorDescription {
-    // For an absent description of these the parser tells their standards' default, BT.709, which players do not follow; it looks
-    // like one that is there. The container's tags, which FFmpeg completes from the headers, stay.
+    // If these codecs specify no colour, the parser reports their standards' default, BT.709, which players do not follow and
+    // which cannot be told apart from a specified value. So keep the container's tags, which FFmpeg completes from the headers.
     if matches!(codec, NvdecCodec::Mpeg1 | NvdecCodec::Mpeg2 | NvdecCodec::Mpeg4) {
         return ColorDescription::default();
     }
     let matrix = ColorMatrix::from_code_point(raw.matrix_coefficients);
     ColorDescription {
-        // An absent description is all zero, which would mean RGB in 4:2:0.
+        // A missing colour description is all zero, which would mean RGB in 4:2:0.
         matrix: if raw.chroma_format != Chroma::Yuv444.id() && matrix == ColorMatrix::Rgb { ColorMatrix::Unspecified } else { matrix },
-        // An absent description says limited too; the container may know better.
+        // A missing colour description also means limited; the container may know better.
         range: if raw.signal_bits & 0x08 != 0 { ColorRange::Full } else { ColorRange::Unspecified },
         primaries: ColorPrimaries(if raw.color_primaries == 0 { 2 } else { raw.color_primaries }),
         transfer: ColorTransfer(if raw.transfer_characteristics == 0 { 2 } else { raw.transfer_characteristics }),
@@ -148,7 +148,7 @@ fn color(codec: NvdecCodec, raw: &ffi::VideoFormat) -> ColorDescription {
     }
 }
 
-/// Pixel shape from the picture's; `None` when square.
+/// Pixel aspect ratio from the display aspect ratio; `None` when square.
 fn pixel_shape([x, y]: [i32; 2], (width, height): (u32, u32)) -> Option<Rational> {
     let num = i64::from(x) * i64::from(height);
     let den = i64::from(y) * i64::from(width);

@@ -1,4 +1,4 @@
-//! The decoder objects themselves, kept between files: making one takes the driver 15 ms and more.
+//! Decoder objects, cached between files: creating one takes the driver 15 ms or more.
 
 use std::{
     collections::HashMap,
@@ -12,10 +12,10 @@ use parking_lot::Mutex;
 use super::{codec, ffi, format::StreamFormat, library::library, shelf::Shelf};
 use crate::{CudaDevice, CudaError, CudaStream, memory::release_memory};
 
-/// Pictures that may be mapped at once.
+/// Maximum number of frames mapped at the same time.
 pub(super) const OUTPUT_SURFACES: u32 = 4;
 
-/// Device memory of a decoder beside its surfaces, about.
+/// Approximate device memory of a decoder besides its surfaces.
 const DRIVER_BYTES: u64 = 8 << 20;
 
 /// A decoder object of the driver.
@@ -24,11 +24,11 @@ pub(super) struct HardwareDecoder {
     handle: ffi::Decoder,
     format: StreamFormat,
     surfaces: u32,
-    /// The largest coded size that it was made for.
+    /// Maximum coded size it was created for.
     max_size: (u32, u32),
 }
 
-// SAFETY: the driver's decoders may be used from any thread, one at a time; `&mut self` sees to that.
+// SAFETY: any thread may use the driver's decoders, one at a time, which `&mut self` ensures.
 unsafe impl Send for HardwareDecoder {}
 
 static CREATING: Mutex<()> = Mutex::new(());
@@ -40,14 +40,14 @@ fn kept() -> &'static Mutex<Kept> {
     KEPT.get_or_init(Mutex::default)
 }
 
-/// Lets the decoders that a card keeps for the next file go, with their memory.
+/// Releases the decoders cached for a device, with their memory.
 pub fn release_decoders(device: &CudaDevice) {
     let released = kept().lock().remove(&device.info().ordinal);
     drop(released);
 }
 
 impl HardwareDecoder {
-    /// A decoder for the format: one that was kept, or a new one.
+    /// Returns a decoder for the format: a cached one or a new one.
     pub(super) fn obtain(device: &Arc<CudaDevice>, format: &StreamFormat, surfaces: u32) -> Result<Self, CudaError> {
         let (found, excess) = {
             let mut kept = kept().lock();
@@ -55,7 +55,7 @@ impl HardwareDecoder {
             (shelf.take(|decoder| decoder.can_become(format, surfaces)), shelf.excess(Instant::now(), HardwareDecoder::bytes))
         };
         drop(excess);
-        // One that cannot be reconfigured is given back to the driver.
+        // If it cannot be reconfigured, it is destroyed.
         if let Some(mut decoder) = found
             && decoder.become_fit(format, surfaces).is_ok()
         {
@@ -101,7 +101,7 @@ impl HardwareDecoder {
             enable_histogram: 0,
             reserved2: [0; 4],
         };
-        // The driver makes one at a time anyway, 43 ms each on an H200; asked for several at once it gives all of them at the end.
+        // The driver creates one at a time anyway, 43 ms each on an H200; concurrent requests all return only when the last is done.
         let _one_at_a_time = CREATING.lock();
         let (entered, began) = (device.enter()?, Instant::now());
         let mut handle = std::ptr::null_mut();
@@ -114,13 +114,13 @@ impl HardwareDecoder {
         Ok(Self { device: Arc::clone(device), handle, format: format.clone(), surfaces, max_size: format.coded_size })
     }
 
-    /// Whether it can decode the format, perhaps after [`HardwareDecoder::become_fit`].
+    /// Whether it can decode the format, possibly after [`HardwareDecoder::become_fit`].
     pub(super) fn can_become(&self, format: &StreamFormat, surfaces: u32) -> bool {
         let fits = format.coded_size.0 <= self.max_size.0 && format.coded_size.1 <= self.max_size.1;
         self.format.same_kind(format) && fits && surfaces <= self.surfaces
     }
 
-    /// Reconfigures it where the size differs.
+    /// Reconfigures it if the size differs.
     pub(super) fn become_fit(&mut self, format: &StreamFormat, surfaces: u32) -> Result<(), CudaError> {
         debug_assert!(self.can_become(format, surfaces), "asked before");
         if self.format.coded_size != format.coded_size {
@@ -137,36 +137,36 @@ impl HardwareDecoder {
                 reserved2: [0; 11],
             };
             let entered = self.device.enter()?;
-            // SAFETY: a live decoder and a structure of the header's layout; nothing of it is mapped.
+            // SAFETY: a live decoder and a structure of the header's layout; no frame is mapped.
             entered.check_code(unsafe { (library()?.reconfigure)(self.handle, &mut info) }, "reconfiguring a decoder")?;
         }
         self.format = format.clone();
         Ok(())
     }
 
-    /// Device memory that it takes, about: its surfaces at the size that it was made for, and the driver's buffers.
+    /// Approximate device memory: its surfaces at the size it was created for, and the driver's buffers.
     fn bytes(&self) -> u64 {
         let sample = u64::from(self.format.bits.div_ceil(8));
         let picture = u64::from(self.max_size.0) * u64::from(self.max_size.1) * sample * 3 / 2;
         u64::from(self.surfaces + OUTPUT_SURFACES) * picture + DRIVER_BYTES
     }
 
-    /// Surfaces that it decodes into.
+    /// Number of surfaces it decodes into.
     pub(super) fn surfaces(&self) -> u32 {
         self.surfaces
     }
 
-    /// Queues a picture.
+    /// Queues a frame for decoding.
     ///
     /// # Safety
-    /// `picture` is the parser's.
+    /// `picture` comes from the parser.
     pub(super) unsafe fn decode(&mut self, picture: *mut ffi::PictureParameters) -> Result<(), CudaError> {
         let entered = self.device.enter()?;
-        // SAFETY: a live decoder, and the caller's word.
+        // SAFETY: a live decoder; the rest is guaranteed by the caller.
         entered.check_code(unsafe { (library()?.decode_picture)(self.handle, picture) }, "decoding a picture")
     }
 
-    /// Gives a decoded picture as device memory: address and pitch. Waits until it is decoded.
+    /// Maps a decoded frame to device memory: address and pitch. Waits until it is decoded.
     pub(super) fn map(&mut self, info: &ffi::DisplayInfo, stream: &CudaStream) -> Result<(u64, usize), CudaError> {
         let mut parameters = ffi::ProcessParameters {
             progressive_frame: info.progressive_frame,
@@ -188,29 +188,29 @@ impl HardwareDecoder {
         };
         let (mut address, mut pitch) = (0, 0);
         let entered = self.device.enter()?;
-        // SAFETY: out values, a live decoder and a picture index that the parser gave.
+        // SAFETY: out values, a live decoder and a picture index from the parser.
         let code = unsafe { (library()?.map)(self.handle, info.picture_index, &mut address, &mut pitch, &mut parameters) };
         entered.check_code(code, "mapping a decoded picture")?;
         Ok((address, pitch as usize))
     }
 
-    /// Gives a mapped picture back; nothing may read it any more.
+    /// Unmaps a frame; nothing may read it any more.
     pub(super) fn unmap(&mut self, address: u64) -> Result<(), CudaError> {
         let entered = self.device.enter()?;
-        // SAFETY: a live decoder and an address that `map` gave.
+        // SAFETY: a live decoder and an address from `map`.
         entered.check_code(unsafe { (library()?.unmap)(self.handle, address) }, "giving a decoded picture back")
     }
 
-    /// Whether the picture has errors, concealed or not. Codecs for which the driver does not say count as sound.
+    /// Whether the frame has errors, concealed or not. False for codecs for which the driver does not report errors.
     pub(super) fn has_errors(&self, picture_index: c_int) -> bool {
         let mut status = ffi::DecodeStatus { status: 0, reserved: [0; 31], reserved_pointers: [std::ptr::null_mut(); 8] };
         let (Ok(library), Ok(_entered)) = (library(), self.device.enter()) else { return false };
-        // SAFETY: a structure of the header's layout, a live decoder and a picture index that the parser gave.
+        // SAFETY: a structure of the header's layout, a live decoder and a picture index from the parser.
         let code = unsafe { (library.decode_status)(self.handle, picture_index, &mut status) };
         code == 0 && (status.status == ffi::STATUS_ERROR || status.status == ffi::STATUS_ERROR_CONCEALED)
     }
 
-    /// Keeps it for the next file. Nothing of it may be mapped.
+    /// Caches the decoder for the next file. No frame may be mapped.
     pub(super) fn keep(self) {
         let mut kept = kept().lock();
         let shelf = kept.entry(self.device.info().ordinal).or_default();
@@ -225,7 +225,7 @@ impl Drop for HardwareDecoder {
     fn drop(&mut self) {
         if let (Ok(_entered), Ok(library)) = (self.device.enter(), library()) {
             let began = Instant::now();
-            // SAFETY: made by us, destroyed once, nothing of it mapped.
+            // SAFETY: created by us, destroyed once, no frame mapped.
             unsafe { (library.destroy_decoder)(self.handle) };
             log::debug!("giving a decoder back took {:.1} ms", began.elapsed().as_secs_f64() * 1000.0);
         }

@@ -10,7 +10,7 @@ use crate::CudaError;
 
 macro_rules! functions {
     ($($(#[$doc:meta])* $name:ident = $symbol:literal: fn($($argument:ty),*);)+) => {
-        /// The functions that are used here.
+        /// The functions used here.
         pub(super) struct Library {
             $($(#[$doc])* pub(super) $name: unsafe extern "C" fn($($argument),*) -> ffi::Code,)+
             _library: libloading::Library,
@@ -18,9 +18,9 @@ macro_rules! functions {
 
         impl Library {
             /// # Safety
-            /// The library is `libnvcuvid`.
+            /// The library must be `libnvcuvid`.
             unsafe fn new(library: libloading::Library) -> Result<Self, libloading::Error> {
-                // SAFETY: the caller's word; signatures follow the public header, and the library is kept with them.
+                // SAFETY: guaranteed by the caller; signatures follow the public header, and the library is kept with them.
                 unsafe {
                     Ok(Self {
                         $($name: *library.get(concat!($symbol, "\0").as_bytes())?,)+
@@ -51,10 +51,10 @@ static LOADED: OnceLock<Result<Library, String>> = OnceLock::new();
 /// The library.
 ///
 /// # Errors
-/// `NoDecoder` when it is not there.
+/// `NoDecoder` when it is not installed.
 pub(super) fn library() -> Result<&'static Library, CudaError> {
     let load = || {
-        // SAFETY: NVIDIA's driver library has no initialisation that could break anything.
+        // SAFETY: NVIDIA's driver library has no unsound initialisers.
         let library = unsafe { libloading::Library::new("libnvcuvid.so.1") };
         let library = library
             .map_err(|error| format!("libnvcuvid.so.1 cannot be loaded ({error}); it comes with NVIDIA's driver (package libnvcuvid1)"))?;

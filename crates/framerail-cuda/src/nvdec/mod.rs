@@ -1,7 +1,7 @@
-//! The card's video decoder: packets in, pictures in device memory out.
+//! The GPU's video decoder (NVDEC): takes packets, returns frames in device memory.
 //!
-//! A [`NvdecSession`] parses one stream and decodes it on one engine. Its decoder object is kept for the next session:
-//! making one takes longer than decoding several pictures.
+//! A [`NvdecSession`] parses one stream and decodes it on one engine. Its decoder object is cached for the next session,
+//! because creating one takes longer than decoding several frames.
 
 mod codec;
 mod ffi;
@@ -16,10 +16,10 @@ pub use format::StreamFormat;
 pub use hardware::release_decoders;
 pub use session::{CLOCK_HZ, MappedPicture, NvdecSession, PictureInfo, PictureSink};
 
-/// Whether the decoder's library is there.
+/// Checks that the decoder's library is available.
 ///
 /// # Errors
-/// `NoDecoder` with the reason.
+/// `NoDecoder`, with the reason.
 pub fn check_library() -> Result<(), crate::CudaError> {
     library::library().map(|_| ())
 }

@@ -1,4 +1,4 @@
-//! One stream through the card's decoder: packets in, pictures in display order out.
+//! Decodes one stream on the GPU: takes packets, returns frames in display order.
 
 use std::{
     collections::VecDeque,
@@ -19,31 +19,31 @@ use super::{
 };
 use crate::{CudaDevice, CudaError, CudaEvent, CudaStream, DevicePlanes};
 
-/// Pictures between decoding and display beyond what the codec's order needs, so that the engine works while pictures are mapped.
+/// Extra frames between decoding and display beyond the codec's reordering, so that the engine keeps working while frames are mapped.
 const DISPLAY_DELAY: u32 = 4;
 
-/// Parts of a second in which the parser's timestamps count.
+/// Clock rate of the parser's timestamps, in ticks per second.
 pub const CLOCK_HZ: i64 = 10_000_000;
 
-/// Sequence headers beyond this go in with the first packet.
+/// Longer sequence headers are sent with the first packet.
 const MAX_SEQUENCE_HEADER: usize = 1024;
 
-/// What is known of a picture before it is mapped.
+/// Information about a frame before it is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PictureInfo {
-    /// The timestamp of the packet that it came in; a guess of the parser's when that had none.
+    /// Timestamp of the packet that contained it; guessed by the parser if it had none.
     pub timestamp: i64,
-    /// Interlacing of this picture.
+    /// Interlacing of this frame.
     pub field_order: FieldOrder,
 }
 
-/// A decoded picture in the decoder's own memory.
+/// A decoded frame in the decoder's memory.
 pub struct MappedPicture<'a> {
-    /// What is known of it.
+    /// Timestamp and interlacing.
     pub info: PictureInfo,
-    /// What the sequence header says.
+    /// Format from the sequence header.
     pub format: &'a StreamFormat,
-    /// Where it lies. What reads it must be put on `stream`; the decoder takes it back after that.
+    /// The planes. Queue all reads on `stream`; the decoder reclaims the memory after them.
     pub planes: DevicePlanes<'a>,
     /// The decoder's stream.
     pub stream: &'a CudaStream,
@@ -51,43 +51,43 @@ pub struct MappedPicture<'a> {
     pub has_errors: bool,
 }
 
-/// Takes the pictures of a session.
+/// Receives the frames of a session.
 pub trait PictureSink {
-    /// Whether the picture is wanted; those that are not are never mapped.
+    /// Whether the frame is wanted; others are never mapped.
     fn wants(&mut self, _info: &PictureInfo) -> bool {
         true
     }
 
-    /// A picture, in display order.
+    /// Handles a frame; called in display order.
     ///
     /// # Errors
-    /// Anything; it ends the session.
+    /// Any error; it ends the session.
     fn picture(&mut self, picture: &MappedPicture<'_>) -> Result<(), CudaError>;
 }
 
-/// What the parser's callbacks work on.
+/// State of the parser's callbacks.
 struct State<S> {
     device: Arc<CudaDevice>,
     codec: NvdecCodec,
     stream: CudaStream,
     decoder: Option<HardwareDecoder>,
     format: Option<StreamFormat>,
-    /// Pictures whose readers are queued, oldest first.
+    /// Mapped frames with queued reads, oldest first.
     mapped: VecDeque<(u64, CudaEvent)>,
     sink: S,
     error: Option<CudaError>,
-    /// What is left of the decoder's state is not known: it is not kept for the next session.
+    /// Whether the decoder's state is unknown after a failure; if so, it is not cached for the next session.
     has_failed: bool,
     pictures_decoded: u64,
 }
 
-/// A stream in decoding. Dropped, it keeps its decoder object for the next one.
+/// Decodes one stream. When dropped, its decoder object is cached for the next session.
 pub struct NvdecSession<S: PictureSink> {
     parser: ffi::Parser,
     state: *mut State<S>,
-    /// The sequence header, as the parser keeps a pointer to it.
+    /// The sequence header, to which the parser keeps a pointer.
     _extended: Option<Box<ffi::VideoFormatExtended>>,
-    /// A header to be sent before the first packet.
+    /// A header to send before the first packet.
     header: Option<Vec<u8>>,
     owns: PhantomData<State<S>>,
 }
@@ -96,10 +96,10 @@ pub struct NvdecSession<S: PictureSink> {
 unsafe impl<S: PictureSink + Send> Send for NvdecSession<S> {}
 
 impl<S: PictureSink> NvdecSession<S> {
-    /// A session for a codec. `header` is the stream's sequence header in the form of its packets (Annex B for H.264 and HEVC), or empty.
+    /// Creates a session. `header` is the sequence header in the format of the packets (Annex B for H.264 and HEVC), or empty.
     ///
     /// # Errors
-    /// `NoDecoder`, `Driver`. Whether the card decodes the stream shows with its first packet.
+    /// `NoDecoder`, `Driver`. Whether the GPU supports the stream is known only after the first packet.
     pub fn new(device: &Arc<CudaDevice>, codec: NvdecCodec, header: &[u8], stream: &CudaStream, sink: S) -> Result<Self, CudaError> {
         let library = library()?;
         let entered = device.enter()?;
@@ -115,7 +115,7 @@ impl<S: PictureSink> NvdecSession<S> {
             has_failed: false,
             pictures_decoded: 0,
         }));
-        // Parameter sets are packets of their own in H.264 and HEVC.
+        // In H.264 and HEVC, parameter sets are separate packets.
         let goes_in_band = matches!(codec, NvdecCodec::H264 | NvdecCodec::Hevc) || header.len() > MAX_SEQUENCE_HEADER;
         let mut extended = (!header.is_empty() && !goes_in_band).then(|| {
             let mut extended =
@@ -129,7 +129,7 @@ impl<S: PictureSink> NvdecSession<S> {
             codec: codec.id(),
             max_decode_surfaces: 1,
             clock_rate: CLOCK_HZ as u32,
-            // Damaged pictures are decoded too: a lost one would shift all numbers behind it.
+            // Damaged frames are decoded too: a missing one would shift all later frame numbers.
             error_threshold: 100,
             max_display_delay: DISPLAY_DELAY,
             flags: 0,
@@ -143,7 +143,7 @@ impl<S: PictureSink> NvdecSession<S> {
             extended_format: extended.as_mut().map_or(std::ptr::null_mut(), |extended| std::ptr::from_mut(extended.as_mut())),
         };
         let mut parser = std::ptr::null_mut();
-        // SAFETY: an out value and a structure of the header's layout; what it points to lives as long as the session.
+        // SAFETY: an out value and a structure of the header's layout; its pointers stay valid as long as the session.
         let code = unsafe { (library.create_parser)(&mut parser, &mut parameters) };
         let header = (goes_in_band && !header.is_empty()).then(|| header.to_vec());
         let session = Self { parser, state, _extended: extended, header, owns: PhantomData };
@@ -152,7 +152,7 @@ impl<S: PictureSink> NvdecSession<S> {
     }
 
     fn state(&self) -> &State<S> {
-        // SAFETY: made by `new`, freed by `drop`; the callbacks that write it run only within `&mut self` methods.
+        // SAFETY: created by `new`, freed by `drop`; the callbacks that write it run only within `&mut self` methods.
         unsafe { &*self.state }
     }
 
@@ -166,22 +166,22 @@ impl<S: PictureSink> NvdecSession<S> {
         &mut self.state_mut().sink
     }
 
-    /// What the sequence header said, once it was seen.
+    /// Format from the sequence header, once it was parsed.
     pub fn format(&self) -> Option<&StreamFormat> {
         self.state().format.as_ref()
     }
 
-    /// Pictures given to the engine so far.
+    /// Number of frames sent to the engine so far.
     pub fn pictures_decoded(&self) -> u64 {
         self.state().pictures_decoded
     }
 
-    /// Sends a packet of one picture. Its timestamp, in parts of [`CLOCK_HZ`], comes back with the picture: the parser takes
-    /// it for a presentation time, and makes up another where they do not increase in display order. Pictures that are due go
+    /// Sends a packet with one frame. Its timestamp, in ticks of [`CLOCK_HZ`], is returned with the frame: the parser treats
+    /// it as a presentation time, and makes up another if timestamps do not increase in display order. Frames that are due are passed
     /// to the sink.
     ///
     /// # Errors
-    /// `Unsupported` when the card cannot decode the stream, `OutOfMemory`, `Driver`, and whatever the sink answers.
+    /// `Unsupported` when the GPU cannot decode the stream, `OutOfMemory`, `Driver`, and errors of the sink.
     pub fn send(&mut self, packet: &[u8], timestamp: Option<i64>) -> Result<(), CudaError> {
         if let Some(header) = self.header.take() {
             self.parse(&header, 0, 0)?;
@@ -190,10 +190,10 @@ impl<S: PictureSink> NvdecSession<S> {
         self.parse(packet, flags | ffi::packet_flag::END_OF_PICTURE, timestamp.unwrap_or(0))
     }
 
-    /// Ends the stream: everything that is held back goes to the sink, and what it queued on the decoder's memory is waited for.
+    /// Ends the stream: passes all remaining frames to the sink, and waits for the work it queued on the decoder's memory.
     ///
     /// # Errors
-    /// As [`NvdecSession::send`].
+    /// As for [`NvdecSession::send`].
     pub fn flush(&mut self) -> Result<(), CudaError> {
         self.parse(&[], ffi::packet_flag::END_OF_STREAM, 0)?;
         self.state_mut().unmap_down_to(0)
@@ -209,11 +209,11 @@ impl<S: PictureSink> NvdecSession<S> {
             payload: if payload.is_empty() { std::ptr::null() } else { payload.as_ptr() },
             timestamp,
         };
-        // SAFETY: a live parser and a packet that lives through the call; the callbacks get the state that belongs to it.
+        // SAFETY: a live parser and a packet that outlives the call; the callbacks receive the matching state.
         let code = unsafe { (library.parse)(self.parser, &mut packet) };
         let state = self.state_mut();
         let outcome = match state.error.take() {
-            // A sink that stops, or has no room, says nothing of the decoder.
+            // An error of the sink does not mean that the decoder failed.
             Some(error) => Err(error),
             None => state.noted(entered.check_code(code, "parsing the stream")),
         };
@@ -226,13 +226,13 @@ impl<S: PictureSink> Drop for NvdecSession<S> {
     fn drop(&mut self) {
         if let (Ok(library), false) = (library(), self.parser.is_null()) {
             let _entered = self.state().device.enter();
-            // SAFETY: made by us, destroyed once.
+            // SAFETY: created by us, destroyed once.
             unsafe { (library.destroy_parser)(self.parser) };
         }
-        // SAFETY: made from a box in `new`, taken back once, after the parser that points to it is gone.
+        // SAFETY: created from a box in `new`, reclaimed once, after the parser that points to it is destroyed.
         let mut state = unsafe { Box::from_raw(self.state) };
         let is_unmapped = state.unmap_down_to(0).is_ok();
-        // A decoder that failed may fail the next file too; dropped, it goes back to the driver.
+        // A failed decoder could also fail on the next file; dropping it destroys it.
         if let Some(decoder) = state.decoder.take()
             && is_unmapped
             && !state.has_failed
@@ -243,13 +243,13 @@ impl<S: PictureSink> Drop for NvdecSession<S> {
 }
 
 impl<S: PictureSink> State<S> {
-    /// Notes whether the decoder did what it was told.
+    /// Records whether a call on the decoder failed.
     fn noted<T>(&mut self, outcome: Result<T, CudaError>) -> Result<T, CudaError> {
         self.has_failed |= outcome.is_err();
         outcome
     }
 
-    /// Gives mapped pictures back, the oldest first, once what reads them is done.
+    /// Unmaps frames, oldest first, once the work that reads them is done, until `count` remain.
     fn unmap_down_to(&mut self, count: usize) -> Result<(), CudaError> {
         while self.mapped.len() > count {
             let (Some((address, read)), Some(decoder)) = (self.mapped.pop_front(), &mut self.decoder) else { break };
@@ -260,7 +260,7 @@ impl<S: PictureSink> State<S> {
         Ok(())
     }
 
-    /// Gets a decoder that fits; answers how many surfaces the parser may use.
+    /// Obtains a decoder for the format. Returns how many surfaces the parser may use.
     fn sequence(&mut self, raw: &ffi::VideoFormat) -> Result<c_int, CudaError> {
         let format = StreamFormat::new(self.codec, raw)?;
         let surfaces = format.min_surfaces + DISPLAY_DELAY;
@@ -285,17 +285,17 @@ impl<S: PictureSink> State<S> {
     }
 
     /// # Safety
-    /// `picture` is the parser's.
+    /// `picture` comes from the parser.
     unsafe fn decode(&mut self, picture: *mut ffi::PictureParameters) -> Result<(), CudaError> {
         self.pictures_decoded += 1;
-        // The parser gives every JPEG the same surface, and the driver does not wait for what reads the one before: with other work on
-        // the card, pictures came out with later ones' content.
+        // The parser assigns the same surface to every JPEG, and the driver does not wait for readers of the previous frame: under
+        // other load on the GPU, frames had the contents of later ones.
         if self.codec == NvdecCodec::Mjpeg {
             self.unmap_down_to(0)?;
         }
         match &mut self.decoder {
             Some(decoder) => {
-                // SAFETY: the caller's word.
+                // SAFETY: guaranteed by the caller.
                 let decoded = unsafe { decoder.decode(picture) };
                 self.noted(decoded)
             }
@@ -316,7 +316,7 @@ impl<S: PictureSink> State<S> {
         self.unmap_down_to(OUTPUT_SURFACES as usize - 1)?;
         let (Some(decoder), Some(format)) = (&mut self.decoder, &self.format) else { return Ok(()) };
         let mapped = decoder.map(info, &self.stream);
-        // Until the picture is noted below, a way out of here leaves it mapped.
+        // Returning early, before the frame is added to the list below, would leave it mapped.
         self.has_failed = true;
         let (address, pitch) = mapped?;
         let has_errors = decoder.has_errors(info.picture_index);
@@ -328,7 +328,7 @@ impl<S: PictureSink> State<S> {
     }
 }
 
-/// Where the displayed part of a mapped picture lies.
+/// The displayed area of a mapped frame.
 fn planes(format: &StreamFormat, address: u64, pitch: usize) -> DevicePlanes<'_> {
     let plane_bytes = pitch as u64 * u64::from(format.coded_size.1.next_multiple_of(2));
     let (left, top) = (u64::from(format.origin.0), u64::from(format.origin.1));
@@ -342,12 +342,12 @@ fn planes(format: &StreamFormat, address: u64, pitch: usize) -> DevicePlanes<'_>
     DevicePlanes { format: format.pixel_format, width, height, addresses, pitches: [pitch; 4], owner: PhantomData }
 }
 
-/// Runs a callback's work: nothing may unwind into the driver, and an error stops the parser.
+/// Runs a callback: a panic must not unwind into the driver, and an error stops the parser.
 ///
 /// # Safety
-/// `user` is the state that the parser was made with, and nobody else uses it meanwhile.
+/// `user` is the state that the parser was created with, and nothing else uses it meanwhile.
 unsafe fn guarded<S: PictureSink>(user: *mut c_void, work: impl FnOnce(&mut State<S>) -> Result<c_int, CudaError>) -> c_int {
-    // SAFETY: the caller's word.
+    // SAFETY: guaranteed by the caller.
     let state = unsafe { &mut *user.cast::<State<S>>() };
     if state.error.is_some() {
         return 0;
@@ -364,9 +364,9 @@ unsafe fn guarded<S: PictureSink>(user: *mut c_void, work: impl FnOnce(&mut Stat
 }
 
 /// # Safety
-/// Called by the parser that was made with this state.
+/// Called by the parser that was created with this state.
 unsafe extern "C" fn on_sequence<S: PictureSink>(user: *mut c_void, format: *mut ffi::VideoFormat) -> c_int {
-    // SAFETY: the parser's state and format; null ends it.
+    // SAFETY: the parser's state and format; null ends the stream.
     unsafe {
         let Some(format) = format.as_ref() else { return 0 };
         guarded::<S>(user, |state| state.sequence(format))
@@ -374,16 +374,16 @@ unsafe extern "C" fn on_sequence<S: PictureSink>(user: *mut c_void, format: *mut
 }
 
 /// # Safety
-/// Called by the parser that was made with this state.
+/// Called by the parser that was created with this state.
 unsafe extern "C" fn on_decode<S: PictureSink>(user: *mut c_void, picture: *mut ffi::PictureParameters) -> c_int {
     // SAFETY: the parser's state and picture.
     unsafe { guarded::<S>(user, |state| state.decode(picture).map(|()| 1)) }
 }
 
 /// # Safety
-/// Called by the parser that was made with this state.
+/// Called by the parser that was created with this state.
 unsafe extern "C" fn on_display<S: PictureSink>(user: *mut c_void, info: *mut ffi::DisplayInfo) -> c_int {
-    // SAFETY: the parser's state and picture; null is the end of the stream.
+    // SAFETY: the parser's state and frame; null marks the end of the stream.
     unsafe {
         let Some(info) = info.as_ref() else { return 1 };
         guarded::<S>(user, |state| state.display(info).map(|()| 1))

@@ -1,20 +1,20 @@
-//! What is kept for the next user, thinned out slowly.
+//! A cache of decoders that is trimmed slowly.
 //!
-//! Giving a decoder back to the driver stops all other work on the card for about 15 ms. Where many streams end at once, one
-//! after the other would hold up those that go on for a second and more; so there is a pause between two.
+//! Destroying a decoder stops all other work on the GPU for about 15 ms. If many streams end at once, destroying them in a
+//! row would stall the remaining ones for a second or more, so there is a pause between two.
 
 use std::time::{Duration, Instant};
 
-/// Kept in the long run, however large.
+/// Number kept permanently, whatever their size.
 const FEW: usize = 16;
-/// Bytes of those that are kept in the long run beyond that: files of several kinds need decoders of each.
+/// Bytes kept permanently beyond that number: files of several kinds need separate decoders.
 const FEW_BYTES: u64 = 768 << 20;
-/// Beyond this many there is no pause.
+/// Above this number there is no pause.
 const MANY: usize = 128;
-/// The pause between two that are let go.
+/// Pause between two removals.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Things kept, the longest unused first.
+/// Cached items, least recently used first.
 pub(super) struct Shelf<T> {
     kept: Vec<T>,
     let_go: Option<Instant>,
@@ -27,7 +27,7 @@ impl<T> Default for Shelf<T> {
 }
 
 impl<T> Shelf<T> {
-    /// The one used last that fits.
+    /// Takes the most recently used item that fits.
     pub(super) fn take(&mut self, fits: impl Fn(&T) -> bool) -> Option<T> {
         let place = self.kept.iter().rposition(fits)?;
         Some(self.kept.remove(place))
@@ -37,7 +37,7 @@ impl<T> Shelf<T> {
         self.kept.push(kept);
     }
 
-    /// One that is too many and may be let go now.
+    /// Takes an item that exceeds the limits, if it may be removed now.
     pub(super) fn excess(&mut self, now: Instant, bytes: impl Fn(&T) -> u64) -> Option<T> {
         let is_time = self.let_go.is_none_or(|last| now.saturating_duration_since(last) >= PAUSE);
         let are_few = self.kept.len() <= FEW || self.kept.iter().map(bytes).sum::<u64>() <= FEW_BYTES;
@@ -54,7 +54,7 @@ impl<T> Shelf<T> {
 mod tests {
     use super::*;
 
-    /// Each is as large as all may be.
+    /// Each is as large as the whole limit.
     fn large(_: &i32) -> u64 {
         FEW_BYTES
     }
