@@ -1,5 +1,5 @@
-// Augmentation of a batch: crop, resize, flip, colour, grey, blur, normalisation, erasing. Order and formulas are in
-// framerail-core's augment.rs; the arithmetic is that of framerail-vision's augment, within rounding.
+// Augments a batch: crop, resize, flip, colour, grey, blur, normalisation, erasing. Order and formulas are documented in
+// framerail-core's augment.rs; results match framerail-vision's augment within rounding.
 
 #include "common.cuh"
 
@@ -9,9 +9,9 @@ enum Step { STEP_NONE = 0, STEP_BRIGHTNESS = 1, STEP_CONTRAST = 2, STEP_SATURATI
 
 struct Picture {
     u64 input, output;
-    // Three planes of floats, then three more: for pictures that are blurred.
+    // Three planes of floats, then three more; for blurred images.
     u64 planes;
-    // Sums of grey, one double for each tile: for pictures whose contrast changes.
+    // Grey sums, one double per tile; for images whose contrast changes.
     u64 sums;
     u16 crop_x, crop_y, crop_width, crop_height;
     u16 erase_x, erase_y, erase_width, erase_height;
@@ -19,7 +19,7 @@ struct Picture {
     float amount[4];
     u8 step[4];
     u8 antialias, flip_x, flip_y, grayscale;
-    // Columns and rows of the blur's kernel; 0 for none.
+    // Width and height of the blur kernel; 0 for none.
     u16 kernel[2];
     float sigma[2];
 };
@@ -37,7 +37,7 @@ struct AugmentParams {
 static_assert(sizeof(Picture) == 96, "as in augment.rs");
 static_assert(sizeof(AugmentParams) == 48 + 96 * MAX_PICTURES && sizeof(AugmentParams) <= 4096, "as in augment.rs");
 
-// A block: 32 x 8 threads, 32 x 32 pixels.
+// Block: 32 x 8 threads, 32 x 32 pixels.
 #define TILE 32
 #define BLOCK_ROWS 8
 #define THREADS 256
@@ -50,12 +50,12 @@ struct Color {
 DEVICE float grey_of(const Color &color) { return color.channel[0] * 0.2989f + color.channel[1] * 0.587f + color.channel[2] * 0.114f; }
 DEVICE float unit(float value) { return clamp_float(value, 0.0f, 1.0f); }
 
-// The pixels of an axis that make up one output position.
+// The source pixels of one output position of an axis.
 struct Tap {
     u32 first, count;
-    // Of the two nearest, where `narrow` is 0.
+    // Weights of the nearest two, if `narrow` is 0.
     float weight[2];
-    // Of a triangle: distance of the first pixel from its middle, one over its reach, one over the sum of weights.
+    // For a triangle: distance of the first pixel from the centre, reciprocal of the reach, reciprocal of the sum of weights.
     float lead, narrow, part;
 };
 
@@ -86,7 +86,7 @@ DEVICE Tap tap_of(u32 position, u32 pixels, u32 out, bool flip, bool antialias) 
 
 DEVICE float weight_of(const Tap &tap, u32 index) { return tap.narrow == 0.0f ? tap.weight[index] : triangle(tap, index) * tap.part; }
 
-// `at` counts pixels from the picture's start.
+// `at` is the pixel's index within the image.
 DEVICE float sample(const AugmentParams &p, const Picture &picture, u64 at, u32 channel) {
     u64 index = p.in_interleaved ? at * 3 + channel : (u64)channel * p.in_width * p.in_height + at;
     return p.in_type == TYPE_U8 ? (float)__ldg((const u8 *)picture.input + index) : __ldg((const float *)picture.input + index);
@@ -107,7 +107,7 @@ DEVICE Color resampled(const AugmentParams &p, const Picture &picture, const Tap
     return color;
 }
 
-// The taps of the block's rows, found once for all of its columns: they take double precision. All threads take part.
+// The taps of the block's rows, computed once for all of its columns because they need double precision. All threads must call this.
 DEVICE const Tap *rows_of(const AugmentParams &p, const Picture &picture) {
     __shared__ Tap rows[TILE];
     u32 thread = threadIdx.y * TILE + threadIdx.x, y = blockIdx.y * TILE + thread;
@@ -136,7 +136,7 @@ DEVICE void turn_hue(Color &color, float turns) {
     }
 }
 
-// The steps before contrast, or all of them with the mean grey that contrast needs.
+// Applies the steps before contrast, or all of them with the mean grey that contrast needs.
 DEVICE void adjust(const Picture &picture, Color &color, bool before_contrast, float mean) {
     for (u32 index = 0; index < 4; index++) {
         float amount = picture.amount[index];
@@ -153,7 +153,7 @@ DEVICE void adjust(const Picture &picture, Color &color, bool before_contrast, f
     }
 }
 
-// The sum of what the block's threads bring; for all of them. Always in the same order.
+// The sum of all threads' values, returned to every thread of the block. The order of additions is fixed.
 DEVICE double sum_of_block(double value) {
     __shared__ double sums[THREADS];
     u32 thread = threadIdx.y * TILE + threadIdx.x;
@@ -166,7 +166,7 @@ DEVICE double sum_of_block(double value) {
     return sums[0];
 }
 
-// One double for each tile: the sum of grey before contrast.
+// One double per tile: the sum of grey before contrast.
 KERNEL(sum_grey, AugmentParams) {
     const Picture &picture = p.picture[blockIdx.z];
     const Tap *rows = rows_of(p, picture);
@@ -193,7 +193,7 @@ DEVICE void store(const AugmentParams &p, const Picture &picture, u32 x, u32 y, 
     store_one(p.out_type, picture.output, index, element);
 }
 
-// Everything but the blur: to the output, or to planes that are blurred next.
+// All steps except the blur: to the output, or to planes that are blurred next.
 KERNEL(augment_pixels, AugmentParams) {
     const Picture &picture = p.picture[blockIdx.z];
     float mean = 0.0f;
@@ -224,7 +224,7 @@ KERNEL(augment_pixels, AugmentParams) {
     }
 }
 
-// exp(-d^2 / 2 sigma^2), scaled to a sum of 1; all threads of the block take part.
+// Weights exp(-d^2 / 2 sigma^2), normalised to sum 1; all threads of the block must call this.
 DEVICE void find_weights(float *weights, u32 kernel, float sigma) {
     __shared__ double shares[MAX_KERNEL + 1];
     u32 thread = threadIdx.y * TILE + threadIdx.x;
@@ -246,7 +246,7 @@ DEVICE u32 mirrored(int position, int side) {
     return (u32)(position < side ? position : 2 * (side - 1) - position);
 }
 
-// Blurs the planes across, into those behind them. Grid z: picture and channel.
+// Blurs planes horizontally into the second set of planes. Grid z: image and channel.
 KERNEL(blur_across, AugmentParams) {
     __shared__ float weights[MAX_KERNEL + 1];
     const Picture &picture = p.picture[blockIdx.z / 3];
@@ -267,7 +267,7 @@ KERNEL(blur_across, AugmentParams) {
     }
 }
 
-// Blurs down what was blurred across, into the output.
+// Blurs the horizontally blurred planes vertically into the output.
 KERNEL(blur_down, AugmentParams) {
     __shared__ float weights[MAX_KERNEL + 1];
     const Picture &picture = p.picture[blockIdx.z / 3];

@@ -1,12 +1,12 @@
-// Model outputs to boxes: thresholds first, then box decoding for what passes, then sorting and non-maximum suppression.
+// Decodes model outputs to boxes: score threshold, box decoding of what passes, sorting, non-maximum suppression.
 
 #include "common.cuh"
 
-// Candidates of a picture that are written down, and those of them that go into suppression. As in boxes.rs.
+// Maximum number of candidates stored per frame, and of those that enter suppression. As in boxes.rs.
 #define CAPACITY 8192
 #define MAX_CANDIDATES 5000
 #define THREADS 1024
-// Items of a block that finds candidates, and scores that it keeps at hand: of as many anchors at least, or of none.
+// Items per block in find_candidates, and scores cached in shared memory: of at least MIN_STAGED_ROWS anchors, or of none.
 #define BLOCK_ITEMS 256
 #define STAGED_SCORES 8192
 #define MIN_STAGED_ROWS 32
@@ -18,21 +18,21 @@ enum BoxForm { XYXY = 0, YXYX = 1, CXCYWH = 2, XYWH = 3 };
 
 struct BoxesParams {
     // Anchors: offsets, scores, landmarks, anchors (always f32: x, y, width, height). Heatmap: scores, sizes, offsets, landmarks.
-    // Anchor-free: the output. 0 where there is none.
+    // Anchor-free: the output. 0 for absent tensors.
     u64 tensor[4];
     u64 counters;
     u64 candidates;
     u64 results;
-    // Things that are looked at for a picture: anchors, cells of all classes, boxes.
+    // Items to check per frame: anchors, cells of all classes, or boxes.
     u32 items;
-    // Scores of an anchor, background included; values of an anchor-free box.
+    // Scores per anchor including background; values per anchor-free box.
     u32 columns;
     u32 classes;
     u32 points;
-    // Columns and rows of a heatmap.
+    // Width and height of a heatmap.
     u32 grid_width, grid_height;
     u32 max_detections;
-    // Number of the background's column, or -1.
+    // Column of the background class, or -1.
     int background;
     float input_width, input_height;
     float confidence, iou;
@@ -53,7 +53,7 @@ struct BoxesParams {
 };
 
 struct Counters {
-    // Candidates, and scores, boxes and landmarks that are no numbers.
+    // Number of candidates, and of candidates dropped because score, box or landmarks are not finite.
     u32 found, non_finite;
 };
 
@@ -89,13 +89,13 @@ DEVICE float element(const BoxesParams &p, int tensor, u64 index) {
     return __ldg((const float *)p.tensor[tensor] + index);
 }
 
-// A value of an anchor-free box.
+// One value of an anchor-free box.
 DEVICE float box_value(const BoxesParams &p, u32 picture, u32 item, u32 value) {
     u64 base = (u64)picture * p.items * p.columns;
     return element(p, 0, base + (p.values_first ? (u64)value * p.items + item : (u64)item * p.columns + value));
 }
 
-// A value of a heatmap's channel.
+// One value of a heatmap channel.
 DEVICE float cell_value(const BoxesParams &p, int tensor, u32 picture, u32 channels, u32 channel, u32 cell) {
     u64 cells = (u64)p.grid_width * p.grid_height;
     return element(p, tensor, ((u64)picture * channels + channel) * cells + cell);
@@ -105,7 +105,7 @@ struct Scaling {
     float highest, sum;
 };
 
-// What softmax over `count` scores takes from each and divides by; `score(i)` gives them.
+// Maximum and normalising sum of a softmax over `count` scores; `score(i)` returns each.
 template <typename Score> DEVICE Scaling softmax_of(u32 count, Score score) {
     Scaling scaling = {float_of(0xff800000u), 0.0f};
     for (u32 i = 0; i < count; i++) {
@@ -121,7 +121,7 @@ DEVICE float activated(const BoxesParams &p, const Scaling &scaling, float score
     return p.activation == SOFTMAX ? expf(score - scaling.highest) / scaling.sum : score;
 }
 
-// The best class of an anchor-free box and its score. A score that is no number wins, so that it is counted.
+// The best class of an anchor-free box and its score. A NaN score wins, so that it is counted.
 DEVICE Candidate best_class(const BoxesParams &p, u32 picture, u32 item) {
     u32 first = 4u + p.objectness;
     auto raw = [&](u32 i) { return box_value(p, picture, item, first + i); };
@@ -165,7 +165,7 @@ struct Point {
     float x, y;
 };
 
-// The largest growth of a box over its anchor that is believed, as on the host.
+// Maximum accepted growth of a box over its anchor, as on the host.
 #define MAX_LOG_GROWTH 4.1351666f
 
 DEVICE float growth(float logarithm) { return expf(logarithm > MAX_LOG_GROWTH ? MAX_LOG_GROWTH : logarithm); }
@@ -187,13 +187,13 @@ DEVICE Point anchor_point(const BoxesParams &p, u32 picture, u32 anchor, u32 poi
                  __ldg(place + 1) + element(p, 2, at + 1) * p.variance[1] * __ldg(place + 3)};
 }
 
-// x and y of a pair of channels.
+// x and y from a pair of channels.
 DEVICE Point cell_pair(const BoxesParams &p, int tensor, u32 picture, u32 channels, u32 first, u32 cell) {
     float a = cell_value(p, tensor, picture, channels, first, cell), b = cell_value(p, tensor, picture, channels, first + 1, cell);
     return p.y_first ? Point{b, a} : Point{a, b};
 }
 
-// The box before it is cut at the input's right and bottom, which its landmarks relate to.
+// The box before clamping to the right and bottom edge of the input; landmarks are relative to it.
 DEVICE void cell_box(const BoxesParams &p, u32 picture, u32 cell, Candidate &candidate) {
     Point size = cell_pair(p, 1, picture, 2, 0, cell);
     Point shift = p.tensor[2] ? cell_pair(p, 2, picture, 2, 0, cell) : Point{0.0f, 0.0f};
@@ -216,13 +216,13 @@ DEVICE void free_box(const BoxesParams &p, u32 picture, u32 item, Candidate &can
     set_box(candidate, candidate.x1 * p.input_width, candidate.y1 * p.input_height, candidate.x2 * p.input_width, candidate.y2 * p.input_height);
 }
 
-// Where an index of a score says it comes from: an anchor, a cell, a box.
+// The source of a score index: an anchor, a cell or a box.
 DEVICE u32 source_of(const BoxesParams &p, u32 index) {
     if (p.family == ANCHORS) return index / p.columns;
     return p.family == HEATMAP ? index % (p.grid_width * p.grid_height) : index;
 }
 
-// A landmark of a candidate.
+// One landmark of a candidate.
 DEVICE Point point_of(const BoxesParams &p, u32 picture, const Candidate &candidate, u32 point) {
     u32 source = source_of(p, candidate.index);
     if (p.family == ANCHORS) return anchor_point(p, picture, source, point);
@@ -237,7 +237,7 @@ DEVICE Point point_of(const BoxesParams &p, u32 picture, const Candidate &candid
     return Point{box_value(p, picture, source, at) * across, box_value(p, picture, source, at + 1) * down};
 }
 
-// Fills in the box of a candidate and says whether it and its landmarks are numbers.
+// Fills in the box of a candidate. Returns whether the box and its landmarks are finite.
 DEVICE bool decode(const BoxesParams &p, u32 picture, Candidate &candidate) {
     u32 source = source_of(p, candidate.index);
     if (p.family == ANCHORS) anchor_box(p, picture, source, candidate);
@@ -252,14 +252,14 @@ DEVICE bool decode(const BoxesParams &p, u32 picture, Candidate &candidate) {
     return true;
 }
 
-// Hands a candidate on if its score passes and it decodes to numbers; else `drop` hears of those that do not.
+// Calls `take` if the score passes and the candidate decodes to finite values, `drop` if it passes but is not finite.
 template <typename Take, typename Drop> DEVICE void consider(const BoxesParams &p, u32 picture, Candidate &candidate, Take take, Drop drop) {
     if (!(candidate.score > p.confidence) && !is_nan(candidate.score)) return;
     if (is_finite(candidate.score) && decode(p, picture, candidate)) take(candidate);
     else drop();
 }
 
-// Every candidate of an anchor; `raw(i)` gives its scores.
+// All candidates of an anchor; `raw(i)` returns its scores.
 template <typename Raw, typename Take, typename Drop>
 DEVICE void anchor_candidates(const BoxesParams &p, u32 picture, u32 item, Raw raw, Take take, Drop drop) {
     Candidate candidate = {};
@@ -274,7 +274,7 @@ DEVICE void anchor_candidates(const BoxesParams &p, u32 picture, u32 item, Raw r
     }
 }
 
-// Every candidate of one item.
+// All candidates of one item.
 template <typename Take, typename Drop> DEVICE void candidates_of(const BoxesParams &p, u32 picture, u32 item, Take take, Drop drop) {
     Candidate candidate = {};
     if (p.family == ANCHOR_FREE) {
@@ -293,7 +293,7 @@ template <typename Take, typename Drop> DEVICE void candidates_of(const BoxesPar
     anchor_candidates(p, picture, item, [&](u32 i) { return element(p, 1, row + i); }, take, drop);
 }
 
-// Candidates of every picture (grid y), in no order. The counters were zeroed.
+// Finds the candidates of every frame (grid y), in no particular order. Counters must be zeroed before.
 KERNEL(find_candidates, BoxesParams) {
     u32 item = blockIdx.x * BLOCK_ITEMS + threadIdx.x, picture = blockIdx.y;
     Counters *counters = (Counters *)p.counters + picture;
@@ -303,7 +303,7 @@ KERNEL(find_candidates, BoxesParams) {
         if (slot < CAPACITY) list[slot] = candidate;
     };
     auto drop = [&]() { atomicAdd(&counters->non_finite, 1u); };
-    // Scores of an anchor lie side by side and are read several times: once by neighbouring threads into shared memory, then from there.
+    // Scores of an anchor are adjacent and read several times: neighbouring threads load them into shared memory once.
     __shared__ float staged[STAGED_SCORES];
     u32 most = p.family == ANCHORS && p.columns > 0 ? STAGED_SCORES / p.columns : 0;
     if (most < MIN_STAGED_ROWS) {
@@ -322,10 +322,10 @@ KERNEL(find_candidates, BoxesParams) {
     }
 }
 
-// Greater is better; equal scores by falling index. No two are equal.
+// A larger key is better; equal scores rank by ascending index. Keys are unique.
 DEVICE u64 key_of(const Candidate &candidate) { return (u64)bits_of(candidate.score) << 32 | (0xffffffffu - candidate.index); }
 
-// The key of the candidate with exactly `wanted - 1` better ones, byte by byte from the top.
+// The key of the candidate with exactly `wanted - 1` better ones, found byte by byte from the top.
 DEVICE u64 key_of_rank(const BoxesParams &p, u32 picture, u32 wanted, u32 *histogram) {
     __shared__ u64 prefix;
     __shared__ u32 rest;
@@ -354,7 +354,7 @@ DEVICE u64 key_of_rank(const BoxesParams &p, u32 picture, u32 wanted, u32 *histo
 
 DEVICE float area_of(float width, float height) { return (width > 0.0f ? width : 0.0f) * (height > 0.0f ? height : 0.0f); }
 
-// Intersection over union; 0 when either is empty.
+// Intersection over union; 0 when either box is empty.
 DEVICE float overlap_of(const Candidate &a, const Candidate &b) {
     float x1 = a.x1 > b.x1 ? a.x1 : b.x1, y1 = a.y1 > b.y1 ? a.y1 : b.y1;
     float x2 = a.x2 < b.x2 ? a.x2 : b.x2, y2 = a.y2 < b.y2 ? a.y2 : b.y2;
@@ -363,9 +363,9 @@ DEVICE float overlap_of(const Candidate &a, const Candidate &b) {
     return joined > 0.0f ? shared / joined : 0.0f;
 }
 
-// Sorts and suppresses the candidates of one picture (grid x) and writes its results.
+// Sorts and suppresses the candidates of one frame (grid x) and writes its results.
 KERNEL_OF(1024, suppress, BoxesParams) {
-    // The place of the candidate of each rank in the list.
+    // For each rank, the candidate's position in the list.
     __shared__ u16 order[MAX_CANDIDATES];
     __shared__ u16 kept[MAX_CANDIDATES];
     __shared__ u8 is_dead[MAX_CANDIDATES];
@@ -376,7 +376,7 @@ KERNEL_OF(1024, suppress, BoxesParams) {
     Candidate *list = (Candidate *)p.candidates + (u64)picture * CAPACITY;
     u32 found = counters.found < CAPACITY ? counters.found : CAPACITY;
     if (counters.found > CAPACITY) {
-        // Which ones were written down was chance: the best are looked for and written again.
+        // Which candidates were stored is arbitrary: find the best ones and store them again.
         u64 lowest = key_of_rank(p, picture, MAX_CANDIDATES, (u32 *)tile);
         if (thread == 0) listed = 0;
         __syncthreads();
@@ -410,7 +410,7 @@ KERNEL_OF(1024, suppress, BoxesParams) {
     for (u32 i = thread; i < count; i += THREADS) is_dead[i] = 0;
     __syncthreads();
 
-    // Of boxes that overlap, the best stays. Everyone reads the same marks, so everyone waits at the same boxes.
+    // Of overlapping boxes, the best is kept. All threads read the same flags, so all reach the same barriers.
     u32 alive = 0;
     for (u32 i = 0; i < count; i++) {
         if (is_dead[i]) continue;

@@ -1,7 +1,8 @@
-// What every kernel file starts with: number types, half precision, loads and stores.
+// Shared by all kernel files: number types, half precision, loads and stores.
 //
 // The files compile as CUDA C++ (NVRTC, no headers) and as host C++ for the tests, which run blocks one after another.
-// Loads of pictures go through __ldg or load_changing, which the tests check for bounds. Arithmetic follows the host's step by step; contraction to fused multiply-adds must be off (--fmad=false).
+// Frames are loaded with __ldg or load_changing, so that the tests can check bounds. Arithmetic matches the host's step by step;
+// contraction to fused multiply-adds must be off (--fmad=false).
 
 #pragma once
 
@@ -16,14 +17,14 @@ typedef long long i64;
 #define KERNEL_OF(threads, name, Params) extern "C" void name(const Params &p)
 #define DEVICE static inline
 #else
-// Parameters stay in the constant bank, also when they are indexed.
+// Keeps parameters in the constant bank, even when indexed.
 #define KERNEL_OF(threads, name, Params) extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ Params p)
 #define DEVICE static __device__ __forceinline__
 #endif
 
 #define KERNEL(name, Params) KERNEL_OF(256, name, Params)
 
-// In a float of this size the lowest bits are the rounded integer.
+// Adding this leaves the rounded integer in a float's lowest bits.
 #define WHOLE 8388608.0f
 
 // Sixteen bytes that are moved at once.
@@ -68,10 +69,10 @@ template <typename T> DEVICE T load_changing(const T *at) {
 #endif
 }
 
-// A value of 0 to 255, rounded to the nearest, ties to even.
+// Rounds a value in 0 to 255 to nearest, ties to even.
 DEVICE u32 to_byte(float value) { return bits_of(value + WHOLE) & 255u; }
 
-// IEEE 754 half precision, rounded to the nearest, ties to even; beyond its range infinity.
+// IEEE 754 half precision, rounded to nearest, ties to even; infinity beyond its range.
 DEVICE u16 to_half(float value) {
 #ifdef FRAMERAIL_EMULATION
     u32 bits = bits_of(value), sign = bits >> 16 & 0x8000u;
@@ -103,7 +104,7 @@ DEVICE float from_half(u16 half) {
 #endif
 }
 
-// bfloat16, rounded to the nearest, ties to even.
+// bfloat16, rounded to nearest, ties to even.
 DEVICE u16 to_bfloat16(float value) {
     u32 bits = bits_of(value);
     if ((bits & 0x7fffffffu) > 0x7f800000u) return (u16)(bits >> 16 | 0x40u);
@@ -117,13 +118,13 @@ enum ElementType { TYPE_U8 = 0, TYPE_F16 = 1, TYPE_BF16 = 2, TYPE_F32 = 3, TYPE_
 
 DEVICE u32 byte_of_element(float element) { return to_byte(clamp_float(element, 0.0f, 255.0f)); }
 
-// Elements of two bytes.
+// Converts to a two-byte element.
 DEVICE u32 half_of_element(int type, float element) {
     if (type == TYPE_U16) return bits_of(clamp_float(element, 0.0f, 65535.0f) + WHOLE) & 0xffffu;
     return type == TYPE_F16 ? to_half(element) : to_bfloat16(element);
 }
 
-// One element, anywhere.
+// Stores one element at any index.
 DEVICE void store_one(int type, u64 tensor, u64 index, float element) {
     if (type == TYPE_U8) ((u8 *)tensor)[index] = (u8)byte_of_element(element);
     else if (type == TYPE_F32) ((float *)tensor)[index] = element;

@@ -1,10 +1,10 @@
-// Decoded pictures to tensors: crop, resize, letterbox, colours, normalisation, layout and type in one pass over a batch.
+// Converts decoded frames to tensors: crop, resize, letterbox, colour, normalisation, layout and type in one pass over a batch.
 
 #include "common.cuh"
 
 #define MAX_PICTURES 48
 
-// How samples between or across pixels are found.
+// The resampling method.
 enum Sampling { BILINEAR = 0, BILINEAR_8BIT = 1, AREA = 2, FILTER = 3 };
 
 // value = clamp(gain . samples + bias, 0, 255); element = value * scale + shift.
@@ -15,7 +15,7 @@ struct ChannelMix {
     float shift;
 };
 
-// Factors in Q13 for samples that are eight times as large; see framerail-core's FastYuv.
+// Coefficients in Q13 for samples multiplied by eight; see framerail-core's FastYuv.
 struct FastYuv {
     i16 black;
     i16 luma;
@@ -34,26 +34,26 @@ struct Picture {
         struct {
             float window_x, window_y, window_width, window_height;
         };
-        // With a filter its tables.
+        // With a filter: its tables.
         struct {
             u64 across, down;
         };
     };
-    // Bytes from row to row: of the first component, of the others.
+    // Pitch in bytes: of the first component, of the others.
     u32 pitch[2];
     u16 width, height;
-    // Where the resampled part lies in the output.
+    // Where the resampled part is placed in the output.
     u16 left, top, placed_width, placed_height;
     u32 unused;
 };
 
 struct ConvertParams {
     ChannelMix mix[3];
-    // What an element beyond the picture is.
+    // Element outside the frame.
     float padding[3];
     FastYuv fast;
     u32 out_width, out_height;
-    // Bytes from sample to sample: of the first component, of the others.
+    // Bytes between samples: of the first component, of the others.
     u8 step[2];
     u8 components;
     u8 sample_bytes;
@@ -64,15 +64,15 @@ struct ConvertParams {
     u8 sampling;
     u8 use_fast;
     u8 channels;
-    // 0: red first; 1: blue first. Only for the fast factors.
+    // 0: red first; 1: blue first. Only used with the fast coefficients.
     u8 blue_first;
     u8 hsv;
     u8 element_type;
     u8 interleaved;
-    // Whether a filter weighs channels of 8 bits.
+    // Whether a filter's input channels are rounded to 8 bits.
     u8 in_bytes;
     u8 unused;
-    // Curves of tone mapping, or 0.
+    // Tone-mapping curves, or 0.
     u64 tone;
     Picture picture[MAX_PICTURES];
 };
@@ -80,10 +80,10 @@ struct ConvertParams {
 static_assert(sizeof(Picture) == 72, "as in convert.rs");
 static_assert(sizeof(ConvertParams) == 128 + 72 * MAX_PICTURES && sizeof(ConvertParams) <= 4096, "as in convert.rs");
 
-// The source positions that make up one output position of an axis, and their weights.
+// The source positions of one output position of an axis, and their weights.
 struct Tap {
     u32 first, last;
-    // Of the first, of those between, of the last.
+    // Weights of the first, of those between, of the last.
     float weight[3];
 };
 
@@ -121,8 +121,8 @@ DEVICE Tap area_tap(const Axis &axis, u32 position) {
     return Tap{first, last, {(float)(first_part / length), (float)(1.0 / length), (float)(last_part / length)}};
 }
 
-// Weights in parts of 2048, by OpenCV's single-precision positions. Where both positions are the picture's edge, `down` keeps
-// both weights: their two products are rounded on their own.
+// Weights in units of 1/2048, at OpenCV's single-precision positions. If both positions are the edge of the frame, `down` keeps
+// both weights, because their two products are rounded separately.
 DEVICE Tap byte_tap(const Axis &axis, u32 position, bool down) {
     double whole = floor(axis.origin), part = axis.origin - whole;
     float at = (float)(((double)position + 0.5) * (axis.extent / axis.out) - 0.5 + part);
@@ -150,7 +150,7 @@ DEVICE Axis axis_down(const ConvertParams &p, const Picture &picture, int chroma
     return Axis{(pixels + (1u << shift) - 1u) >> shift, pixels, shift, picture.window_y, picture.window_height, (double)picture.placed_height};
 }
 
-// A stored sample; the taps keep x and y inside of the component.
+// A stored sample; the taps keep x and y within the component.
 DEVICE float sample_at(const ConvertParams &p, const Picture &picture, int component, u32 x, u32 y) {
     int other = component > 0;
     u64 at = picture.component[component] + (u64)y * picture.pitch[other] + (u64)x * p.step[other];
@@ -158,7 +158,7 @@ DEVICE float sample_at(const ConvertParams &p, const Picture &picture, int compo
     return (float)(__ldg((const u16 *)at) >> p.value_shift);
 }
 
-// One column's samples, weighed over the rows.
+// Weighted sum of one column's samples over the rows.
 DEVICE float weigh_rows(const ConvertParams &p, const Picture &picture, int component, u32 x, const Tap &down) {
     float sum = sample_at(p, picture, component, x, down.first) * down.weight[0];
     for (u32 y = down.first + 1; y <= down.last; y++) {
@@ -189,7 +189,7 @@ DEVICE float mix_samples(const ConvertParams &p, int channel, const float *sampl
 
 DEVICE int multiply_high(int left, int right) { return left * right >> 16; }
 
-// One channel of RGB (0: red, 1: green, 2: blue) by FFmpeg's factors.
+// One channel of RGB (0: red, 1: green, 2: blue) with FFmpeg's coefficients.
 DEVICE u32 fast_channel(const FastYuv &fast, int channel, int y, int cb, int cr) {
     int luma = multiply_high(y * 8 - fast.black, fast.luma);
     cb = cb * 8 - 1024, cr = cr * 8 - 1024;
@@ -214,7 +214,7 @@ DEVICE void pixel_bytes(const ConvertParams &p, const Picture &picture, u32 x, u
     }
 }
 
-// Between four pixels in 8-bit arithmetic, as OpenCV weighs them.
+// Interpolates between four pixels in 8-bit arithmetic, as in OpenCV.
 DEVICE void resample_bytes(const ConvertParams &p, const Picture &picture, const Tap &across, const Tap &down, float *value) {
     int rows[2][3];
     if (across.weight[2] == 0.0f && down.weight[2] == 0.0f) {
@@ -254,7 +254,7 @@ DEVICE void to_hsv(float *value) {
     value[2] = (float)most;
 }
 
-// A table of 4096 equal steps on 0 to 1.
+// Looks up a table with 4096 equal steps over 0 to 1.
 DEVICE float table_at(const float *table, float position) {
     float place = clamp_float(position, 0.0f, 1.0f) * 4096.0f;
     u32 step = (u32)place;
@@ -262,10 +262,10 @@ DEVICE float table_at(const float *table, float position) {
     return first + (second - first) * (place - (float)step);
 }
 
-// A table by equal steps of the fourth root.
+// Looks up a table with equal steps of the fourth root.
 DEVICE float light_table_at(const float *table, float light) { return table_at(table, sqrtf(sqrtf(light > 0.0f ? light : 0.0f))); }
 
-// Red, green and blue of high range to standard range, by the curves of framerail-core's ToneCurves.
+// Maps HDR red, green and blue to SDR with framerail-core's ToneCurves.
 DEVICE void map_tone(u64 curves, bool blue_first, float *value) {
     const float *gamut = (const float *)curves + 1, *light_of = gamut + 9, *gain_of = light_of + 4098;
     const float *signal_of = gain_of + 4098, *system_of = signal_of + 4098;
@@ -277,7 +277,7 @@ DEVICE void map_tone(u64 curves, bool blue_first, float *value) {
     }
     float most = light[0] > light[1] ? light[0] : light[1];
     most = most > light[2] ? most : light[2];
-    // From the source's peak of 1000 cd/m2 to a white of 203.
+    // From the source's peak of 1000 cd/m2 to reference white at 203.
     float gain = light_table_at(gain_of, most) * (1000.0f / 203.0f);
     for (int i = 0; i < 3; i++) light[i] *= gain;
     for (int i = 0; i < 3; i++) {
@@ -286,7 +286,7 @@ DEVICE void map_tone(u64 curves, bool blue_first, float *value) {
     }
 }
 
-// What follows once channels are known, cut off at 0 and 255.
+// The steps after the channels are computed and clamped to 0..255.
 DEVICE void finish_pixel(const ConvertParams &p, float *value, float *element) {
     if (p.tone) map_tone(p.tone, p.blue_first, value);
     if (p.hsv) to_hsv(value);
@@ -308,7 +308,7 @@ DEVICE void convert_pixel(const ConvertParams &p, const Picture &picture, const 
     finish_pixel(p, value, element);
 }
 
-// Four elements in a row, at an address that four of them may be written to at once.
+// Stores four consecutive elements at an address aligned for all four.
 DEVICE void store_four(int type, u64 at, const float *element) {
     if (type == TYPE_U8) {
         *(u32 *)at = byte_of_element(element[0]) | byte_of_element(element[1]) << 8 | byte_of_element(element[2]) << 16 |
@@ -321,7 +321,7 @@ DEVICE void store_four(int type, u64 at, const float *element) {
     }
 }
 
-// Elements of up to four pixels in a row, given as element[channel][pixel].
+// Stores up to four consecutive pixels, given as element[channel][pixel].
 DEVICE void store_pixels(const ConvertParams &p, u64 out, u32 x, u32 y, u32 count, const float element[3][4]) {
     int type = p.element_type;
     u64 size = type == TYPE_U8 ? 1 : type == TYPE_F32 ? 4 : 2;
@@ -352,9 +352,9 @@ DEVICE void store_pixels(const ConvertParams &p, u64 out, u32 x, u32 y, u32 coun
 #define TILE_WIDTH 128
 #define TILE_HEIGHT 8
 
-// Any format, sampling, type and layout. Block: 32 x 8 threads, 128 x 8 pixels of one picture (grid z).
+// Any format, sampling, type and layout. Block: 32 x 8 threads, 128 x 8 pixels of one frame (grid z).
 KERNEL(convert, ConvertParams) {
-    // Positions need double precision, which many cards are slow at: once a row and column of the tile.
+    // Positions need double precision, which is slow on many GPUs: compute them once per row and column of the tile.
     __shared__ Tap across[2][TILE_WIDTH];
     __shared__ Tap down[2][TILE_HEIGHT];
     const Picture &picture = p.picture[blockIdx.z];
@@ -393,7 +393,7 @@ KERNEL(convert, ConvertParams) {
     store_pixels(p, picture.out, x, y, count, element);
 }
 
-// Where the weights of an output position start among all, and its first pixel.
+// The first pixel of an output position, and the start of its weights.
 struct FilterPlace {
     u32 first, start;
 };
@@ -409,8 +409,8 @@ DEVICE const float *filter_weights(u64 table, u32 positions, u32 start) { return
 #define FILTER_HEIGHT 4
 #define FILTER_CHUNK 128
 
-// Channels of source pixels, weighed by a filter's tables: rows first, for each column that the tile needs, then columns.
-// Block: 64 x 4 threads, as many pixels of one picture (grid z).
+// Converts source pixels to channels and applies a filter: vertically first, for each column that the tile needs, then horizontally.
+// Block: 64 x 4 threads, one pixel each, of one frame (grid z).
 KERNEL(convert_filtered, ConvertParams) {
     __shared__ float weighed[FILTER_HEIGHT][3][FILTER_CHUNK];
     __shared__ u32 first_of[FILTER_WIDTH], end_of[FILTER_WIDTH];
@@ -485,7 +485,7 @@ KERNEL(convert_filtered, ConvertParams) {
     }
 }
 
-// Sixteen bytes of a row of luma, or of eight pairs of chroma.
+// Sixteen bytes of a row: sixteen luma samples, or eight chroma pairs.
 DEVICE Quad load_quad(u64 at) {
 #ifdef FRAMERAIL_EMULATION
     return *(const Quad *)at;
@@ -497,8 +497,8 @@ DEVICE Quad load_quad(u64 at) {
 
 DEVICE u32 byte_in(const Quad &quad, int index) { return quad.word[index >> 2] >> (8 * (index & 3)) & 255u; }
 
-// NV12 at its own size to 8-bit channels that are not scaled: the job of readers. Sides and addresses are multiples of 16, but for
-// the height. Block: 32 x 8 threads, each 16 x 2 pixels of one picture (grid z).
+// NV12 to 8-bit channels without scaling, as used by readers. Sides and addresses are multiples of 16, except for
+// the height. Block: 32 x 8 threads, each 16 x 2 pixels of one frame (grid z).
 KERNEL(convert_nv12_u8, ConvertParams) {
     const Picture &picture = p.picture[blockIdx.z];
     u32 x = (blockIdx.x * 32 + threadIdx.x) * 16, y = (blockIdx.y * 8 + threadIdx.y) * 2;
@@ -507,7 +507,7 @@ KERNEL(convert_nv12_u8, ConvertParams) {
     u64 plane = (u64)p.out_width * p.out_height;
     for (u32 row = y; row < y + 2 && row < p.out_height; row++) {
         Quad luma = load_quad(picture.component[0] + (u64)row * picture.pitch[0] + x);
-        // Twelve words: sixteen pixels of one channel after the other, or interleaved.
+        // Twelve words: sixteen pixels, one channel after another or interleaved.
         u32 word[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
 #pragma unroll
         for (int i = 0; i < 16; i++) {
@@ -519,7 +519,7 @@ KERNEL(convert_nv12_u8, ConvertParams) {
                 float value = mix.gain[0] * sample[0] + mix.gain[1] * sample[1] + mix.gain[2] * sample[2] + mix.bias;
                 u32 byte = p.use_fast ? fast_channel(p.fast, p.blue_first ? 2 - channel : channel, code[0], code[1], code[2])
                                       : to_byte(clamp_float(value, 0.0f, 255.0f));
-                // Only words whose number the compiler knows stay in registers, so both layouts are written out.
+                // Only words indexed by compile-time constants stay in registers, so both layouts are written out.
                 if (p.interleaved) word[(i * 3 + channel) >> 2] |= byte << (8 * ((i * 3 + channel) & 3));
                 else word[channel * 4 + (i >> 2)] |= byte << (8 * (i & 3));
             }

@@ -1,4 +1,4 @@
-// Surfaces from one layout of planes to another: chroma split or joined, samples moved to other bits.
+// Converts surfaces between plane layouts: splits or joins chroma, and shifts samples.
 
 #include "common.cuh"
 
@@ -8,7 +8,7 @@
 struct RepackParams {
     u64 from[3], to[3];
     u32 from_pitch[2], to_pitch[2];
-    // Samples of the first component, and of the others.
+    // Size in samples: of the first component, of the others.
     u32 width[2], height[2];
     u8 from_step[2], to_step[2];
     u8 sample_bytes;
@@ -23,7 +23,7 @@ DEVICE u32 sample_at(const RepackParams &p, u64 at) {
     return (u32)(__ldg((const u16 *)at) >> p.from_shift) << p.to_shift & 0xffffu;
 }
 
-// Block: 32 x 8 threads, each eight samples of a row of one component (grid z).
+// Block: 32 x 8 threads, each copies eight samples of a row of one component (grid z).
 KERNEL(repack, RepackParams) {
     int component = (int)blockIdx.z, other = component > 0;
     u32 x = (blockIdx.x * 32 + threadIdx.x) * RUN, y = blockIdx.y * 8 + threadIdx.y;

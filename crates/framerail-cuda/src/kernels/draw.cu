@@ -1,4 +1,4 @@
-// Boxes, letters and dots painted on surfaces in place, stroke after stroke.
+// Draws boxes, text and dots on surfaces in place, stroke after stroke.
 
 #include "samples.cuh"
 
@@ -9,17 +9,17 @@
 enum Shape { FLAT = 0, LINE = 1, TEXT = 2, RASTER = 3 };
 
 struct Stroke {
-    // The pixels that it may cover.
+    // The pixels that may be covered.
     u16 x, y, width, height;
     u16 code[3];
     u8 shape;
     u8 opacity;
     // Ends and width of a line.
     float from_x, from_y, to_x, to_y, line;
-    // Where a text begins, pixels of a font pixel, and its letters.
+    // Start of a text, frame pixels per font pixel, and its characters.
     int text_x, text_y;
     u32 scale;
-    // A raster's bytes, one for each pixel row by row, stand among the letters, eight to each.
+    // A raster's bytes, one per pixel row by row, are stored among the characters, eight bytes per character slot.
     u32 first_glyph, glyphs;
 };
 
@@ -33,7 +33,7 @@ struct Picture {
 
 struct DrawParams {
     u64 strokes;
-    // Eight rows of a letter from the top, each of eight pixels from the lowest bit.
+    // Eight rows of a character from the top, each of eight pixels from the lowest bit.
     u64 glyphs;
     u8 step[2];
     u8 sample_bytes;
@@ -73,7 +73,7 @@ DEVICE u32 raster_coverage(const DrawParams &p, const Stroke &stroke, u32 px, u3
     return __ldg(raster + (u64)(py - stroke.y) * stroke.width + (px - stroke.x));
 }
 
-// Coverage of a pixel in the stroke's region: 0 to 255.
+// Coverage of a pixel in the stroke's region, 0 to 255.
 DEVICE u32 coverage_at(const DrawParams &p, const Stroke &stroke, u32 x, u32 y) {
     if (stroke.shape == FLAT) return stroke.opacity;
     if (stroke.shape == RASTER) return raster_coverage(p, stroke, x, y);
@@ -85,7 +85,7 @@ DEVICE Samples samples_of(const DrawParams &p, const Picture &picture, int compo
     return Samples{picture.component[component], picture.pitch[other], p.step[other], p.sample_bytes, p.value_shift, p.max_value};
 }
 
-// Paints the pixels that share a chroma sample.
+// Draws the pixels that share a chroma sample.
 DEVICE void paint(const DrawParams &p, const Picture &picture, const Stroke &stroke, u32 unit_x, u32 unit_y) {
     u32 left = unit_x << p.chroma_shift_x, top = unit_y << p.chroma_shift_y;
     u32 right = left + (1u << p.chroma_shift_x), bottom = top + (1u << p.chroma_shift_y);
@@ -96,7 +96,7 @@ DEVICE void paint(const DrawParams &p, const Picture &picture, const Stroke &str
     bottom = bottom < end_y ? bottom : end_y;
     if (left >= right || top >= bottom) return;
     Samples luma = samples_of(p, picture, 0);
-    // The mean of each row's mean, both rounded down, as on the host.
+    // The mean of the row means, both rounded down, as on the host.
     u32 total = 0;
     for (u32 y = top; y < bottom; y++) {
         u32 row = 0;
@@ -114,7 +114,7 @@ DEVICE void paint(const DrawParams &p, const Picture &picture, const Stroke &str
     }
 }
 
-// Block: 32 x 8 threads, each the pixels of one chroma sample of one picture (grid z).
+// Block: 32 x 8 threads, each draws the pixels of one chroma sample of one frame (grid z).
 KERNEL(draw, DrawParams) {
     __shared__ u8 touches[256];
     const Picture &picture = p.picture[blockIdx.z];

@@ -1,4 +1,4 @@
-// Faces hidden in place: blurs, mosaics and flat colours under soft masks, many regions in one launch.
+// Hides regions in place: blur, mosaic and solid colour under soft masks, many regions in one launch.
 
 #include "samples.cuh"
 
@@ -8,13 +8,13 @@
 enum Shape { RECTANGLE = 0, ELLIPSE = 1, RASTER = 2 };
 enum Fill { SOLID = 0, BLUR = 1, MOSAIC = 2 };
 
-// How one axis of a component is blurred: means of `step` samples, three running means, linearly back.
+// Blur along one axis of a component: averages groups of `step` samples, applies three box filters, interpolates back linearly.
 struct AxisBlur {
     u32 step;
     u32 width[3];
 };
 
-// What replaces one component's samples.
+// The replacement for one component's samples.
 struct ComponentFill {
     // The samples that are read.
     u16 x, y, width, height;
@@ -23,25 +23,25 @@ struct ComponentFill {
 
 struct Region {
     u64 component[3];
-    // Numbers that the block of a component may write: two planes of shrunk samples, or the sums and then means of cells.
+    // Scratch memory for the block of a component: two planes of shrunk samples, or the sums and then means of cells.
     u64 scratch[3];
-    // Of a raster: a byte for each pixel, row by row.
+    // For a raster: one byte per pixel, row by row.
     u64 coverage;
     double center_x, center_y;
-    // Half width and height, or half axes across and along.
+    // Half width and height, or the half axes (across, along).
     double half[2];
     double cosine, sine;
     double feather;
-    // Inverse squares of the axes of the ellipse that bounds the soft edge, and of the ellipse.
+    // Inverse squares of the half axes of the ellipse that bounds the soft edge, and of the ellipse itself.
     double reached[2], inside[2];
     u32 pitch[2];
     // The pixels that may be covered.
     u16 x, y, width, height;
     float code[3];
-    // Of a mosaic's cells, in pixels.
+    // Origin of a mosaic's cells, in pixels.
     int origin_x, origin_y;
     u32 cell;
-    // Luma's and chroma's.
+    // For luma and chroma.
     ComponentFill fill[2];
 };
 
@@ -59,7 +59,7 @@ struct ObscureParams {
 static_assert(sizeof(Region) == 264, "as in obscure.rs");
 static_assert(sizeof(ObscureParams) == 16 + 264 * MAX_REGIONS && sizeof(ObscureParams) <= 4096, "as in obscure.rs");
 
-// Half of the part of a row, `y` from the middle, that an ellipse with these inverse squares holds; and its middle.
+// The part of a row at `y` from the centre that lies inside a shape with these inverse squares.
 struct Span {
     double from, to;
 };
@@ -78,7 +78,7 @@ DEVICE Span span_of(const ObscureParams &p, const Region &region, double y, cons
     return Span{(-b - root) / a, (-b + root) / a};
 }
 
-// Columns of the region, first and last, whose middles a span holds; `dx` is the first column's middle.
+// First and last column of the region whose centre lies in a span; `dx` is the centre of the first column.
 struct Columns {
     int first, last;
 };
@@ -89,12 +89,12 @@ DEVICE Columns columns_of(const Region &region, const Span &span, double dx) {
                    (int)floor(clamp_double(span.to - dx, -1.0, (double)region.width))};
 }
 
-// What a row of pixels is covered by; worked out once for all of them.
+// Coverage of a row of pixels, computed once for all of them.
 struct RowMask {
     Columns inside, reached;
-    // From the outline's middle: of the row, and of the region's first column.
+    // Offset from the outline's centre: of the region's first column, of the row.
     double dx, dy;
-    // Of a raster.
+    // For a raster.
     const u8 *coverage;
 };
 
@@ -105,12 +105,12 @@ DEVICE RowMask row_mask(const ObscureParams &p, const Region &region, u32 y) {
     }
     double dx = (double)region.x + 0.5 - region.center_x, dy = (double)y + 0.5 - region.center_y;
     Span inside = span_of(p, region, dy, region.inside, 0.0);
-    // Half a pixel: whatever the outline touches is inside.
+    // Half a pixel: every pixel that the outline touches counts as inside.
     Span reached = span_of(p, region, dy, region.reached, region.feather + 0.5);
     return RowMask{columns_of(region, inside, dx), columns_of(region, reached, dx), dx, dy, nullptr};
 }
 
-// Pixels from the outline, to first order for ellipses; 0 or less inside.
+// Distance from the outline in pixels (first-order approximation for ellipses); 0 or less inside.
 DEVICE double distance_to(const ObscureParams &p, const Region &region, double x, double y) {
     if (p.shape == RECTANGLE) {
         double dx = fabs(x) - region.half[0], dy = fabs(y) - region.half[1];
@@ -125,7 +125,7 @@ DEVICE double distance_to(const ObscureParams &p, const Region &region, double x
     return slope > 0.0 ? (radius - 1.0) * radius / slope : 0.0;
 }
 
-// Coverage of a column of a row: 0 to 255.
+// Coverage of one column of a row, 0 to 255.
 DEVICE u32 coverage_in(const ObscureParams &p, const Region &region, const RowMask &row, int column) {
     if (p.shape == RASTER) return __ldg(row.coverage + column);
     if (column >= row.inside.first && column <= row.inside.last) return 255u;
@@ -141,7 +141,7 @@ DEVICE u32 coverage_in(const ObscureParams &p, const Region &region, const RowMa
 struct Plane {
     Samples samples;
     u32 shift_x, shift_y;
-    // In samples, what may be covered.
+    // The area that may be covered, in samples.
     u32 x, y, width, height;
 };
 
@@ -155,7 +155,7 @@ DEVICE Plane plane_of(const ObscureParams &p, const Region &region, int componen
     return Plane{samples, shift_x, shift_y, x, y, right - x, bottom - y};
 }
 
-// Calls `paint(x, y, coverage)` for every covered sample, which the most covered pixel that shares it decides. A warp takes a row.
+// Calls `paint(x, y, coverage)` for every covered sample, with the maximum coverage of its pixels. Each warp handles a row.
 template <typename Paint> DEVICE void paint_covered(const ObscureParams &p, const Region &region, const Plane &plane, Paint paint) {
     int right = (int)region.width;
     u32 bottom = (u32)region.y + region.height;
@@ -163,7 +163,7 @@ template <typename Paint> DEVICE void paint_covered(const ObscureParams &p, cons
         u32 y = plane.y + row, first = y << plane.shift_y, end = (y + 1) << plane.shift_y;
         first = first > region.y ? first : region.y;
         end = end < bottom ? end : bottom;
-        // No format has more than two rows to a sample.
+        // No format has more than two rows per sample.
         RowMask upper = row_mask(p, region, first), lower = end - first > 1 ? row_mask(p, region, first + 1) : upper;
         for (u32 column = threadIdx.x % 32; column < plane.width; column += 32) {
             u32 x = plane.x + column, most = 0;
@@ -180,7 +180,7 @@ template <typename Paint> DEVICE void paint_covered(const ObscureParams &p, cons
     }
 }
 
-// Means of cells of the patch; those at the right and bottom may be smaller.
+// Means of the patch's cells; those at the right and bottom edge may be smaller.
 DEVICE void shrink(const Plane &plane, const ComponentFill &fill, u32 width, u32 height, float *out) {
     u32 step_x = fill.across.step, step_y = fill.down.step;
     for (u32 i = threadIdx.x; i < width * height; i += THREADS) {
@@ -195,10 +195,10 @@ DEVICE void shrink(const Plane &plane, const ComponentFill &fill, u32 width, u32
     }
 }
 
-// A running mean over `width` (odd) values of each line, whose ends are repeated. Values of a line are `stride` apart, lines `next`.
+// A box filter of `width` (odd) over each line, repeating its ends. Values of a line are `stride` apart, lines are `next` apart.
 DEVICE void average_lines(const float *in, float *out, u32 lines, u32 length, u32 next, u32 stride, u32 width) {
     int radius = (int)width / 2, last = (int)length - 1;
-    // Threads share a line by stretches, long enough that finding the first sum of each does not count.
+    // Threads share a line in stretches, long enough that computing each first sum does not dominate.
     u32 stretch = width / 2 > 16 ? width / 2 : 16;
     u32 stretches = (length + stretch - 1) / stretch;
     for (u32 i = threadIdx.x; i < lines * stretches; i += THREADS) {
@@ -219,7 +219,7 @@ DEVICE void average_lines(const float *in, float *out, u32 lines, u32 length, u3
     }
 }
 
-// Between which shrunk values a sample lies.
+// The two shrunk values around a sample.
 struct Between {
     u32 first, second;
     float weight;
@@ -273,7 +273,7 @@ DEVICE void hide_by_mosaic(const ObscureParams &p, const Region &region, const P
     u64 *cells = (u64 *)region.scratch[component];
     for (u32 i = threadIdx.x; i < 2 * across * down; i += THREADS) cells[i] = 0;
     __syncthreads();
-    // A thread takes a stretch of a row, so that few of them meet at a cell.
+    // Each thread takes a stretch of a row, so that few of them contend for a cell.
     const u32 stretch = 8;
     u32 stretches = (fill.width + stretch - 1) / stretch;
     for (u32 i = threadIdx.x; i < stretches * fill.height; i += THREADS) {
@@ -304,7 +304,7 @@ DEVICE void hide_by_mosaic(const ObscureParams &p, const Region &region, const P
     });
 }
 
-// A block hides one component (grid x) of one region (grid y); no other block of the launch touches what it reads.
+// A block hides one component (grid x) of one region (grid y); no other block of the launch writes what it reads.
 KERNEL_OF(1024, obscure, ObscureParams) {
     const Region &region = p.region[blockIdx.y];
     int component = (int)blockIdx.x;

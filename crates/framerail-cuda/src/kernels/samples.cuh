@@ -1,11 +1,11 @@
-// Samples of one component of a surface that is changed in place.
+// Access to one component's samples of a surface that is changed in place.
 #pragma once
 
 #include "common.cuh"
 
 struct Samples {
     u64 first;
-    // Bytes from row to row, and from sample to sample.
+    // Pitch, and bytes between samples.
     u32 pitch, step;
     u32 bytes;
     // Bits by which stored samples are shifted left.
@@ -15,13 +15,13 @@ struct Samples {
 
 DEVICE u64 address_of(const Samples &samples, u32 x, u32 y) { return samples.first + (u64)y * samples.pitch + (u64)x * samples.step; }
 
-// A code value.
+// Loads a code value.
 DEVICE u32 code_at(const Samples &samples, u32 x, u32 y) {
     u64 at = address_of(samples, x, y);
     return samples.bytes == 1 ? (u32)load_changing((const u8 *)at) : (u32)(load_changing((const u16 *)at) >> samples.shift);
 }
 
-// Moves a sample towards a value by coverage (0 to 255); rounded as on the host, which does so in two ways.
+// Blends a sample towards a value by coverage (0 to 255); rounded as on the host, which rounds in two ways.
 DEVICE void blend(const Samples &samples, u32 x, u32 y, float value, u32 coverage) {
     u64 at = address_of(samples, x, y);
     float old = (float)code_at(samples, x, y);

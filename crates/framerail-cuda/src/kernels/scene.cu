@@ -1,4 +1,4 @@
-// How often each brightness occurs in pictures, for finding cuts.
+// Brightness histograms of frames, for scene detection.
 
 #include "common.cuh"
 
@@ -6,16 +6,16 @@
 #define MAX_PICTURES 64
 
 struct Picture {
-    // First sample of the component that is counted.
+    // First sample of the counted component.
     u64 first;
-    // As many numbers of 32 bits as there are bins, which are added to.
+    // 32-bit counters, one per bin, to which the kernel adds.
     u64 counts;
-    // Bytes between rows and between samples that are counted.
+    // Bytes between counted rows, and between counted samples.
     u32 row_step, column_step;
-    // How many are counted.
+    // Number of counted columns and rows.
     u16 columns, rows;
     u8 sample_bytes;
-    // Bits by which stored samples are shifted right to give their bin.
+    // Bits by which stored samples are shifted right to get their bin.
     u8 shift;
     u8 unused[2];
 };
@@ -29,7 +29,7 @@ static_assert(sizeof(Picture) == 32 && sizeof(CountParams) == 32 * MAX_PICTURES,
 #define TILE_COLUMNS 32
 #define TILE_ROWS 32
 
-// Block: 32 x 8 threads, 32 x 32 of the samples that are counted of one picture (grid z).
+// Block: 32 x 8 threads, 32 x 32 counted samples of one frame (grid z).
 KERNEL(count_samples, CountParams) {
     __shared__ u32 bins[BINS];
     const Picture &picture = p.picture[blockIdx.z];

@@ -1,4 +1,4 @@
-// Quarter turns of whole pictures, plane by plane.
+// Rotates whole frames by quarter turns, plane by plane.
 
 #include "common.cuh"
 
@@ -15,7 +15,7 @@ struct TurnParams {
 
 static_assert(sizeof(TurnParams) == 104, "as in turn.rs");
 
-// Block: 32 x 8 threads, each four rows of the turned plane (grid z), 8 apart.
+// Block: 32 x 8 threads, each writes four rows of the rotated plane (grid z), 8 apart.
 KERNEL(turn, TurnParams) {
     int plane = (int)blockIdx.z;
     u32 columns = p.columns[plane], rows = p.rows[plane];
